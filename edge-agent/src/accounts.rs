@@ -1,0 +1,214 @@
+//! Accounts of the device, and who may log in.
+//!
+//! A static program has no NSS and no PAM: it reads `/etc/passwd`, `/etc/group` and `/etc/shadow`, and
+//! decides as sshd does without PAM.
+
+mod files;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use holdfast_protocol::escape::Escaped;
+use holdfast_protocol::ids::Login;
+use holdfast_protocol::limits::MAX_REASON;
+use holdfast_protocol::wire::SessionRefusal;
+
+pub(crate) use files::Files;
+
+/// What a session needs to know of an account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Account {
+    /// Its name.
+    pub(crate) name: String,
+    /// Its number.
+    pub(crate) uid: u32,
+    /// Its primary group.
+    pub(crate) gid: u32,
+    /// All its groups, the primary one first.
+    pub(crate) groups: Vec<u32>,
+    /// Its home directory.
+    pub(crate) home: PathBuf,
+    /// Its login shell.
+    pub(crate) shell: PathBuf,
+}
+
+/// Where a notice stands that keeps everybody but root out. systemd writes the second one while the
+/// machine starts and stops.
+const NOLOGIN_NOTICES: [&str; 2] = ["/etc/nologin", "/run/nologin"];
+
+/// Before this moment (2020) a clock was never set, and says nothing about an account's expiry.
+const CLOCK_IS_SET: Duration = Duration::from_secs(1_577_836_800);
+
+const SECONDS_OF_A_DAY: u64 = 24 * 60 * 60;
+
+/// Decides whether `login` gets a session here, now.
+///
+/// # Errors
+/// The refusal, for the operator.
+pub(crate) fn admit(login: &Login) -> Result<Account, SessionRefusal> {
+    let files = Files::read(Path::new("/etc")).map_err(|error| {
+        SessionRefusal::Failed(format!("the device's accounts can't be read: {error}"))
+    })?;
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let account = decide(&files, login, rustix::process::geteuid().as_raw(), now)?;
+    match nologin_notice() {
+        Some(text) if account.uid != 0 => Err(SessionRefusal::NoLogin(text)),
+        _ => Ok(account),
+    }
+}
+
+/// The rules: `agent` is who the agent runs as, `now` the time since 1970.
+fn decide(
+    files: &Files,
+    login: &Login,
+    agent: u32,
+    now: Duration,
+) -> Result<Account, SessionRefusal> {
+    let account = files.account(login.as_str());
+    if agent != 0 && account.as_ref().is_none_or(|account| account.uid != agent) {
+        return Err(only_serves(files, agent));
+    }
+    let account = account.ok_or(SessionRefusal::NoAccount)?;
+    if files.is_locked(&account.name) || is_expired(files, &account.name, now) {
+        return Err(SessionRefusal::AccountLocked);
+    }
+    if lets_nobody_in(&account.shell) {
+        return Err(SessionRefusal::NoShell);
+    }
+    if !account.shell.is_absolute() {
+        let shell = account.shell.to_string_lossy();
+        let text = format!(
+            "the account's shell \"{}\" is no absolute path",
+            Escaped(&shell)
+        );
+        return Err(SessionRefusal::Failed(bounded(text)));
+    }
+    Ok(account)
+}
+
+fn only_serves(files: &Files, agent: u32) -> SessionRefusal {
+    match files.name_of(agent).map(|name| Login::new(&name)) {
+        Some(Ok(own)) => SessionRefusal::OnlyServes(own),
+        _ => SessionRefusal::Failed(format!(
+            "the agent is not root, and user {agent}, as which it runs, has no account: run it as root"
+        )),
+    }
+}
+
+fn is_expired(files: &Files, name: &str, now: Duration) -> bool {
+    let today = now.as_secs() / SECONDS_OF_A_DAY;
+    now >= CLOCK_IS_SET && files.expiry_day(name).is_some_and(|day| today > day)
+}
+
+fn lets_nobody_in(shell: &Path) -> bool {
+    shell
+        .file_name()
+        .is_some_and(|name| name == "nologin" || name == "false")
+}
+
+fn nologin_notice() -> Option<String> {
+    NOLOGIN_NOTICES.iter().find_map(|path| {
+        let text = files::read_bounded(Path::new(path), MAX_REASON as u64);
+        match text {
+            Ok(text) => Some(bounded(String::from_utf8_lossy(&text).trim().to_owned())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            // It stands there, whatever it says.
+            Err(_) => Some(String::new()),
+        }
+    })
+}
+
+/// Cuts a text to what a refusal may hold.
+pub(crate) fn bounded(mut text: String) -> String {
+    let end = text.floor_char_boundary(MAX_REASON);
+    text.truncate(end);
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Duration = Duration::from_secs(20_000 * SECONDS_OF_A_DAY);
+
+    fn files() -> Files {
+        let passwd = "root:x:0:0:root:/root:/bin/bash\n\
+            pi:x:1000:1000:,,,:/home/pi:\n\
+            daemon:*:1:1::/:/usr/sbin/nologin\n\
+            locked:x:1001:1001::/home/l:/bin/sh\n\
+            key-only:x:1002:1002::/home/k:/bin/sh\n\
+            gone:x:1003:1003::/home/g:/bin/sh\n\
+            last-day:x:1004:1004::/home/g:/bin/sh\n\
+            false:x:1005:1005::/:/bin/false\n\
+            odd:x:1006:1006::/:sh\n";
+        let shadow = "root:*:1::::::\nlocked:!$y$abc:1::::::\nkey-only:*:1::::::\n\
+            gone:$y$abc:1:::::19999:\nlast-day:$y$abc:1:::::20000:\n";
+        Files::new(passwd.into(), b"".to_vec(), shadow.into())
+    }
+
+    fn verdict(login: &str, agent: u32, now: Duration) -> Result<String, SessionRefusal> {
+        let account = decide(&files(), &Login::new(login).unwrap(), agent, now)?;
+        Ok(account.shell.to_string_lossy().into_owned())
+    }
+
+    #[test]
+    fn who_may_come_in_does() {
+        assert_eq!(verdict("root", 0, NOW), Ok("/bin/bash".to_owned()));
+        assert_eq!(
+            verdict("pi", 0, NOW),
+            Ok("/bin/sh".to_owned()),
+            "no shell is /bin/sh"
+        );
+        assert_eq!(
+            verdict("key-only", 0, NOW),
+            Ok("/bin/sh".to_owned()),
+            "`*` locks the password only"
+        );
+        assert_eq!(verdict("last-day", 0, NOW), Ok("/bin/sh".to_owned()));
+        assert_eq!(verdict("pi", 1000, NOW), Ok("/bin/sh".to_owned()));
+    }
+
+    #[test]
+    fn who_may_not_is_told_why() {
+        assert_eq!(
+            verdict("nobody-here", 0, NOW),
+            Err(SessionRefusal::NoAccount)
+        );
+        assert_eq!(
+            verdict("locked", 0, NOW),
+            Err(SessionRefusal::AccountLocked)
+        );
+        assert_eq!(verdict("gone", 0, NOW), Err(SessionRefusal::AccountLocked));
+        assert_eq!(verdict("daemon", 0, NOW), Err(SessionRefusal::NoShell));
+        assert_eq!(verdict("false", 0, NOW), Err(SessionRefusal::NoShell));
+        assert!(matches!(
+            verdict("odd", 0, NOW),
+            Err(SessionRefusal::Failed(_))
+        ));
+    }
+
+    #[test]
+    fn an_account_does_not_expire_by_a_clock_that_was_never_set() {
+        let early = Duration::from_secs(100);
+        assert!(verdict("gone", 0, early).is_ok());
+    }
+
+    #[test]
+    fn an_agent_that_is_not_root_serves_its_own_account() {
+        let own = SessionRefusal::OnlyServes(Login::new("pi").unwrap());
+        assert_eq!(verdict("root", 1000, NOW), Err(own.clone()));
+        assert_eq!(verdict("nobody-here", 1000, NOW), Err(own));
+        assert!(matches!(
+            verdict("root", 4242, NOW),
+            Err(SessionRefusal::Failed(_))
+        ));
+    }
+
+    #[test]
+    fn a_text_is_cut_between_characters() {
+        let cut = bounded("\u{e4}".repeat(MAX_REASON));
+        assert_eq!(cut.len(), MAX_REASON);
+    }
+}

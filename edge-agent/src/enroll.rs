@@ -1,0 +1,177 @@
+//! Joining a fleet: `edge-agent join TOKEN`.
+
+use std::time::SystemTime;
+
+use futures_lite::FutureExt as _;
+use holdfast_protocol::ids::{DeviceName, LabelKey, LabelValue};
+use holdfast_protocol::limits::{DIAL_TIMEOUT, MINOR_VERSION};
+use holdfast_protocol::roster::SignedRoster;
+use holdfast_protocol::token::Token;
+use holdfast_protocol::wire::{AgentMessage, Enrol, Hello, Intent, RelayMessage};
+use smol::Timer;
+use thiserror::Error;
+
+use crate::identity::{Identity, IdentityError};
+use crate::membership::{self, Membership};
+use crate::refusal::Refused;
+use crate::state::{StateDir, StateError};
+use crate::tls::Trust;
+use crate::tunnel::control::{self, ControlError};
+use crate::tunnel::dial::{DialError, Dialled, dial};
+
+/// What came of a join.
+#[derive(Debug)]
+pub enum Joined {
+    /// The device is a member now.
+    Now(Membership),
+    /// It was a member of this cluster already; nothing was changed.
+    Before(Membership),
+}
+
+/// Why the device is not a member.
+#[derive(Debug, Error)]
+pub enum JoinError {
+    /// The state folder.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The device's key.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The relay could not be reached.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// The relay was lost in between.
+    #[error("the relay was lost while joining: {0}")]
+    Control(#[from] ControlError),
+    /// The relay said no.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// The device is a member of another cluster.
+    #[error(
+        "this device belongs to another cluster as {name}: remove its state folder to move it (it becomes a new device)"
+    )]
+    OtherCluster {
+        /// Its name there.
+        name: DeviceName,
+    },
+    /// What answers at the token's address cannot prove to be of the token's cluster.
+    #[error(
+        "the relay at {address} is not of the cluster that the token names: nothing was told to it. Check the address, or ask for a new token"
+    )]
+    WrongCluster {
+        /// Where.
+        address: String,
+    },
+    /// The relay broke the protocol.
+    #[error("the relay's answer makes no sense here: is {0} a Holdfast relay of this version?")]
+    Unexpected(String),
+    /// It took too long.
+    #[error("the relay at {0} did not finish the joining in time: try again")]
+    Timeout(String),
+}
+
+/// Joins with `token`, unless the device is a member of that cluster already.
+///
+/// # Errors
+/// [`JoinError`].
+pub async fn join(
+    state: &StateDir,
+    token: &Token,
+    name: Option<DeviceName>,
+    labels: Vec<(LabelKey, LabelValue)>,
+) -> Result<Joined, JoinError> {
+    let identity = Identity::load_or_create(state)?;
+    if let Some(present) = Membership::load(state)? {
+        if membership::fingerprint(&present.roster().cluster) == token.fingerprint {
+            return Ok(Joined::Before(present));
+        }
+        return Err(JoinError::OtherCluster {
+            name: present.name().clone(),
+        });
+    }
+    let asked = ask(&identity, token, name, labels);
+    let late = async {
+        Timer::after(DIAL_TIMEOUT * 2).await;
+        Err(JoinError::Timeout(token.address.clone()))
+    };
+    let membership = asked.or(late).await?;
+    membership.save(state)?;
+    Ok(Joined::Now(membership))
+}
+
+async fn ask(
+    identity: &Identity,
+    token: &Token,
+    name: Option<DeviceName>,
+    labels: Vec<(LabelKey, LabelValue)>,
+) -> Result<Membership, JoinError> {
+    let unexpected = || JoinError::Unexpected(token.address.clone());
+    let dialled = dial(identity, Trust::Unproven, &token.address).await?;
+    let (mut send, mut receive) = control::open(&dialled.connection).await?;
+    send.send(&AgentMessage::Hello(hello(Intent::Join, &dialled, 0)))
+        .await?;
+    match receive.next().await? {
+        RelayMessage::Identity(roster) => check_relay(token, &dialled, &roster)?,
+        RelayMessage::Refused(why) => return Err(Refused(why).into()),
+        _ => return Err(unexpected()),
+    }
+    let enrol = Enrol {
+        secret: token.secret.clone(),
+        name,
+        labels,
+    };
+    send.send(&AgentMessage::Enrol(enrol)).await?;
+    let granted = match receive.next().await? {
+        RelayMessage::Enrolled(granted) => granted,
+        RelayMessage::Refused(why) => return Err(Refused(why).into()),
+        _ => return Err(unexpected()),
+    };
+    check_relay(token, &dialled, &granted.roster)?;
+    dialled.connection.close(0_u32.into(), b"joined");
+    // The close is said before the process goes, so that the relay need not wait for a timeout.
+    let said = async { dialled.endpoint.wait_idle().await };
+    let late = async {
+        Timer::after(crate::limits::CLOSE_GRACE).await;
+    };
+    said.or(late).await;
+    Membership::new(granted.id, granted.name, granted.roster).map_err(|_| unexpected())
+}
+
+/// The relay is of the token's cluster if the roster is signed by the key that the token names, and the
+/// relay's own key, which it proved in the handshake, is on it.
+fn check_relay(token: &Token, dialled: &Dialled, roster: &SignedRoster) -> Result<(), JoinError> {
+    let proved = membership::open_roster(roster).is_ok_and(|roster| {
+        membership::fingerprint(&roster.cluster) == token.fingerprint
+            && roster
+                .relays
+                .iter()
+                .any(|relay| relay.key == dialled.relay_key)
+    });
+    if proved {
+        Ok(())
+    } else {
+        Err(JoinError::WrongCluster {
+            address: token.address.clone(),
+        })
+    }
+}
+
+/// The first message of any connection.
+#[must_use]
+pub fn hello(intent: Intent, dialled: &Dialled, keepalive_secs: u16) -> Hello {
+    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    Hello {
+        minor: MINOR_VERSION,
+        intent,
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        target: env!("TARGET").to_owned(),
+        keepalive_secs,
+        clock: since_1970.map_or(0, |time| i64::try_from(time.as_secs()).unwrap_or(i64::MAX)),
+        local_address: crate::tunnel::dial::source_address(dialled.connection.remote_address())
+            .map(|mut address| {
+                // The probe's port means nothing; the tunnel's own does.
+                address.set_port(dialled.endpoint.local_addr().map_or(0, |own| own.port()));
+                address
+            }),
+    }
+}

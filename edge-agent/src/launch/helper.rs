@@ -1,0 +1,238 @@
+//! The helper: one thread that becomes the account, and then its shell.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io::{self, IoSliceMut, Read as _, Write as _};
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use holdfast_protocol::escape::Escaped;
+use holdfast_protocol::wire::{SessionRefusal, Work};
+use rustix::fs::{Mode, fchmod, fchown};
+use rustix::io::fcntl_dupfd_cloexec;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use rustix::process::{Gid, Uid, chdir, geteuid, ioctl_tiocsctty, setsid, umask};
+use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout, stdin};
+use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+
+use super::{Instructions, MAX_INSTRUCTIONS, READY, REFUSED};
+use crate::accounts::{self, Account, Files};
+use crate::{environment, subsystem};
+
+/// What new files may not have by default: sshd's.
+const UMASK: u32 = 0o022;
+
+/// The helper's whole life: it never returns, because it becomes the shell or ends.
+pub fn main() -> ! {
+    // Descriptor 0 is wanted for the shell; this copy closes by itself when the shell starts.
+    if let Ok(control) = fcntl_dupfd_cloexec(stdin(), 3) {
+        let mut control = UnixStream::from(control);
+        let Err(refusal) = run(&mut control);
+        let refusal = postcard::to_allocvec(&refusal).unwrap_or_default();
+        // The agent that is not there any more needs no answer.
+        let _ = control.write_all(&[&[REFUSED], refusal.as_slice()].concat());
+    }
+    std::process::exit(1)
+}
+
+fn run(control: &mut UnixStream) -> Result<Infallible, SessionRefusal> {
+    let (instructions, descriptors) =
+        receive(control).map_err(|e| failed("no instructions", &e))?;
+    let open = &instructions.open;
+    let account = accounts::admit(&open.login)?;
+    let (name, argument) = program_of(&account, &open.work)?;
+    let tty = instructions.tty.as_deref().map(Path::new);
+    let env = environment::build(&account, open, tty, instructions.time_zone.as_deref());
+    take_standard_streams(descriptors).map_err(|e| failed("no standard streams", &e))?;
+    let is_terminal = tty.is_some();
+    start_session(is_terminal, &account).map_err(|e| failed("no terminal session", &e))?;
+    become_account(&account).map_err(|e| {
+        let text = format!("the agent can't become \"{}\": {e}", Escaped(&account.name));
+        SessionRefusal::Failed(accounts::bounded(text))
+    })?;
+    go_home(&account.home);
+    default_signals();
+    control
+        .write_all(&[READY])
+        .map_err(|e| failed("the agent is gone", &e))?;
+    let error = exec(&account.shell, &name, argument.as_deref(), &env);
+    let shell = account.shell.to_string_lossy();
+    let text = format!(
+        "the account's shell {} can't be run: {error}",
+        Escaped(&shell)
+    );
+    Err(SessionRefusal::Failed(accounts::bounded(text)))
+}
+
+fn failed(what: &str, error: &io::Error) -> SessionRefusal {
+    SessionRefusal::Failed(format!("{what}: {error}"))
+}
+
+/// Takes the instructions, and the descriptors that come with their first bytes.
+fn receive(control: &mut UnixStream) -> io::Result<(Instructions, Vec<OwnedFd>)> {
+    let mut bytes = vec![0; 4096];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let iov = &mut [IoSliceMut::new(&mut bytes)];
+    let first = recvmsg(&*control, iov, &mut ancillary, RecvFlags::CMSG_CLOEXEC)?.bytes;
+    let descriptors = ancillary.drain().filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
+        _ => None,
+    });
+    let descriptors = descriptors.flatten().collect();
+    bytes.truncate(first);
+    control.take(MAX_INSTRUCTIONS).read_to_end(&mut bytes)?;
+    let instructions = postcard::from_bytes(&bytes).map_err(|_| io::ErrorKind::InvalidData)?;
+    Ok((instructions, descriptors))
+}
+
+/// The zeroth argument, and what follows `-c`: a login shell has a `-` before its name and no command.
+fn program_of(
+    account: &Account,
+    work: &Work,
+) -> Result<(OsString, Option<OsString>), SessionRefusal> {
+    let name = account
+        .shell
+        .file_name()
+        .unwrap_or(OsStr::new("sh"))
+        .to_owned();
+    match work {
+        Work::Shell => {
+            let mut login = OsString::from("-");
+            login.push(name);
+            Ok((login, None))
+        }
+        Work::Exec(command) if command.contains(&0) => Err(SessionRefusal::Failed(
+            "the command holds a NUL byte".to_owned(),
+        )),
+        Work::Exec(command) => Ok((name, Some(OsString::from_vec(command.clone())))),
+        Work::Subsystem(subsystem) => Ok((name, Some(subsystem::find(subsystem)?.into()))),
+    }
+}
+
+/// One descriptor is a terminal for all three streams; three are a stream each.
+fn take_standard_streams(mut descriptors: Vec<OwnedFd>) -> io::Result<()> {
+    let Some(last) = descriptors.pop() else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    dup2_stdin(descriptors.first().unwrap_or(&last))?;
+    dup2_stdout(descriptors.get(1).unwrap_or(&last))?;
+    dup2_stderr(&last)?;
+    Ok(())
+}
+
+/// Its own session and process group; with a terminal, that one controls it and belongs to the account.
+fn start_session(is_terminal: bool, account: &Account) -> io::Result<()> {
+    setsid()?;
+    if !is_terminal {
+        return Ok(());
+    }
+    ioctl_tiocsctty(stdin())?;
+    if geteuid().is_root() {
+        // As sshd has it: `write` and its like may reach the terminal by the group tty, nobody else.
+        let tty = Files::read(Path::new("/etc"))
+            .ok()
+            .and_then(|files| files.group_id("tty"));
+        let mode = Mode::from_raw_mode(if tty.is_some() { 0o620 } else { 0o600 });
+        let group = Gid::from_raw(tty.unwrap_or(account.gid));
+        fchown(stdin(), Some(Uid::from_raw(account.uid)), Some(group))?;
+        fchmod(stdin(), mode)?;
+    }
+    Ok(())
+}
+
+/// Groups before user: whoever is the user already may not choose groups.
+fn become_account(account: &Account) -> io::Result<()> {
+    umask(Mode::from_raw_mode(UMASK));
+    chdir("/")?;
+    if !geteuid().is_root() {
+        return Ok(());
+    }
+    restore_oom_score();
+    let groups: Vec<Gid> = account.groups.iter().copied().map(Gid::from_raw).collect();
+    let (uid, gid) = (Uid::from_raw(account.uid), Gid::from_raw(account.gid));
+    set_thread_groups(&groups)?;
+    set_thread_res_gid(gid, gid, gid)?;
+    set_thread_res_uid(uid, uid, uid)?;
+    Ok(())
+}
+
+/// An agent that the kernel shall spare when memory is short does not make its sessions untouchable.
+fn restore_oom_score() {
+    let path = "/proc/self/oom_score_adj";
+    let is_spared = fs::read_to_string(path).is_ok_and(|score| score.trim_start().starts_with('-'));
+    if is_spared {
+        let _ = fs::write(path, "0");
+    }
+}
+
+/// A home that is not there is no reason to keep anybody out: who repairs it comes this way.
+fn go_home(home: &Path) {
+    if let Err(error) = chdir(home) {
+        let home = home.to_string_lossy();
+        let error = io::Error::from(error);
+        let _ = writeln!(
+            io::stderr(),
+            "Could not chdir to home directory {}: {error}",
+            Escaped(&home)
+        );
+    }
+}
+
+/// A signal that the agent was started to ignore (`nohup`) would be ignored by the shell too. A handler
+/// ends with the exec, and leaves the default behind; std does the same for PIPE and for blocked signals.
+fn default_signals() {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let flag = Arc::new(AtomicBool::new(false));
+    for number in ignored_signals(&status) {
+        let _ = signal_hook::flag::register(number, Arc::clone(&flag));
+    }
+}
+
+fn ignored_signals(status: &str) -> impl Iterator<Item = i32> {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .unwrap_or(0);
+    // Above 31 are the C library's own; a handler for the forbidden ones can't be had.
+    let bits = (1..=31).filter(move |number| mask >> (number - 1) & 1 == 1);
+    bits.filter(|number| !signal_hook::consts::FORBIDDEN.contains(number))
+}
+
+/// Becomes the shell; returns only with an error.
+fn exec(
+    shell: &Path,
+    name: &OsStr,
+    command: Option<&OsStr>,
+    env: &BTreeMap<OsString, OsString>,
+) -> io::Error {
+    debug_assert!(!shell.as_os_str().as_bytes().contains(&0));
+    let mut shell = Command::new(shell);
+    shell.arg0(name).env_clear().envs(env);
+    if let Some(command) = command {
+        shell.arg("-c").arg(command);
+    }
+    shell.exec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ignored_signals_are_read_from_the_kernels_mask() {
+        let status = "Name:\tx\nSigIgn:\t0000000100001101\n";
+        assert_eq!(ignored_signals(status).collect::<Vec<_>>(), [1, 13]);
+        assert_eq!(ignored_signals("").count(), 0);
+        assert_eq!(ignored_signals("SigIgn:\tzz").count(), 0);
+    }
+}

@@ -1,0 +1,25 @@
+//! The device's side of Holdfast: one static program that keeps a tunnel open and serves sessions.
+//!
+//! Nothing here knows about SSH: the relay speaks it, and hands on what a session needs as frames on a
+//! QUIC stream.
+
+mod accounts;
+pub mod cli;
+pub mod enroll;
+mod environment;
+pub mod identity;
+pub mod launch;
+pub mod limits;
+pub mod log;
+pub mod membership;
+mod process;
+mod pty;
+mod refusal;
+pub mod runtime;
+pub mod session;
+mod socket;
+pub mod state;
+pub mod status;
+mod subsystem;
+mod tls;
+pub mod tunnel;

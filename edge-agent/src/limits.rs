@@ -1,0 +1,106 @@
+//! Every bound and timeout that only the agent knows about, each with its reason. What both ends must
+//! agree on stands in [`holdfast_protocol::limits`].
+
+use std::time::Duration;
+
+use quinn::VarInt;
+
+/// Most sessions at once, where the config says nothing: a fleet's whole on-call crew with a few
+/// windows each, and yet no more than 64 MiB of buffers when every one of them is stalled.
+pub const MAX_SESSIONS: u32 = 64;
+
+/// Most bytes that one read of a process's output takes: large enough that system calls don't count
+/// beside the copying, small enough that a session has its keystrokes' turn soon.
+pub const OUTPUT_READ: usize = 64 * 1024;
+
+/// Least room for one read, for when the kernel cannot say how much there is.
+pub const MIN_OUTPUT_READ: usize = 512;
+
+/// Most bytes of input that wait in a session for a process that takes none. Beyond it the stream is
+/// not read, and QUIC's flow control holds the operator back.
+pub const INPUT_QUEUE_BYTES: usize = 64 * 1024;
+
+/// Most pieces of input that wait: each keeps the datagram alive that it came in, so that bytes alone
+/// would bound nothing.
+pub const INPUT_QUEUE_PIECES: usize = 64;
+
+/// Most pieces that are taken from a QUIC stream at once.
+pub const STREAM_READ_PIECES: usize = 32;
+
+/// Bytes that a session moves before it lets the others (and the socket) have a turn.
+pub const TURN_BYTES: usize = 256 * 1024;
+
+/// What the terminal still holds when its leader has exited and a background job keeps it open is sent
+/// up to here: a kernel's terminal buffers are 64 KiB, and the job may go on writing for ever.
+pub const LAST_OUTPUT: usize = 128 * 1024;
+
+/// Pipe size that is asked for, for stdin and stdout: a fourth of what the kernel allows anybody, so
+/// that a bulk copy needs few wake-ups. A refusal of the kernel costs only speed.
+pub const PIPE_BYTES: usize = 256 * 1024;
+
+/// How long a stream that the relay opened may stay without its `Open`.
+pub const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long the way from the helper's start to the account's shell may take: a home on a slow network
+/// file system is waited for, one on a dead server is not.
+pub const LAUNCH_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long the last bytes of a session may take to be acknowledged before it counts as over.
+pub const FINISH_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Between two looks at a process where the kernel (before 5.3) can't tell of its end.
+pub const EXIT_POLL: Duration = Duration::from_millis(50);
+
+/// QUIC priority of sessions with a terminal: a keystroke goes before a bulk copy.
+pub const INTERACTIVE_PRIORITY: i32 = 10;
+
+/// QUIC priority of all other sessions.
+pub const BULK_PRIORITY: i32 = 0;
+
+/// Largest `/etc/passwd`, `/etc/group` or `/etc/shadow` that is read: some 40,000 accounts.
+pub const MAX_ACCOUNT_FILE: u64 = 4 * 1024 * 1024;
+
+/// Most supplementary groups: far above any device, far below the kernel's 65,536.
+pub const MAX_GROUPS: usize = 1024;
+
+/// Most patterns for environment variables in the config.
+pub const MAX_ENV_PATTERNS: usize = 64;
+
+/// Most bytes of one stream that may wait here unread: it holds the bandwidth-delay product of 20 Mbit/s
+/// at 100 ms, and is small enough for a device with 64 MiB.
+pub const STREAM_WINDOW: VarInt = VarInt::from_u32(512 * 1024);
+
+/// Most bytes of all streams that may wait here unread.
+pub const CONNECTION_WINDOW: VarInt = VarInt::from_u32(2 * 1024 * 1024);
+
+/// Most bytes of all streams that wait for the relay's acknowledgement.
+pub const SEND_WINDOW: u64 = 1024 * 1024;
+
+/// Most streams that the relay may have open: one a session, and some that are just ending.
+pub const MAX_STREAMS: VarInt = VarInt::from_u32(256);
+
+/// IP addresses of one relay that are tried.
+pub const MAX_ADDRESSES: usize = 4;
+
+/// How long one IP address may take for its handshake, before the next is tried.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// Bytes taken from the control stream at a time.
+pub const CONTROL_READ: usize = 4 * 1024;
+
+/// The control stream's priority: above every session's.
+pub const CONTROL_PRIORITY: i32 = 100;
+
+/// Events that may wait for the tunnel's driver.
+pub const TUNNEL_EVENTS: usize = 32;
+
+/// After a change of addresses or routes, the time in which more of them are taken as one.
+pub const ADDRESS_SETTLE: Duration = Duration::from_millis(200);
+
+/// How long an old tunnel's last words may take.
+pub const CLOSE_GRACE: Duration = Duration::from_secs(1);
+
+/// Largest answer to `status`, and how long it may take.
+pub const MAX_STATUS: u64 = 64 * 1024;
+/// See [`MAX_STATUS`].
+pub const STATUS_TIMEOUT: Duration = Duration::from_secs(2);

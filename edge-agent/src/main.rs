@@ -1,0 +1,102 @@
+//! `edge-agent`: parse, build, run, exit code.
+
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
+
+use anyhow::Context as _;
+use async_signal::{Signal, Signals};
+use clap::Parser as _;
+use futures_lite::StreamExt as _;
+
+use edge_agent::cli::{Cli, Command, Join, Run, StatusArgs};
+use edge_agent::enroll::{self, Joined};
+use edge_agent::identity::Identity;
+use edge_agent::membership::Membership;
+use edge_agent::session::{SessionConfig, Sessions};
+use edge_agent::state::StateDir;
+use edge_agent::status::{self, Board, Status};
+use edge_agent::tunnel::{self, Agent};
+use edge_agent::{launch, runtime};
+
+fn main() -> ExitCode {
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|first| first == launch::ARGUMENT)
+    {
+        launch::main();
+    }
+    let result = match Cli::parse().command {
+        Command::Join(join) => runtime::run(self::join(join)),
+        Command::Run(run) => self::run(run),
+        Command::Status(args) => show_status(&args),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("edge-agent: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+async fn join(join: Join) -> anyhow::Result<ExitCode> {
+    let state = StateDir::create_or_open(&join.state.state)?;
+    match enroll::join(&state, &join.token, join.name, join.labels).await? {
+        Joined::Now(member) => println!(
+            "joined as {} (id {}), relay {}",
+            member.name(),
+            member.id(),
+            join.token.address
+        ),
+        Joined::Before(member) => {
+            println!("already joined as {} (id {})", member.name(), member.id());
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run(run: Run) -> anyhow::Result<ExitCode> {
+    let state = StateDir::create_or_open(&run.state.state)?;
+    let _lock = state.lock()?;
+    let membership = member_of(&state)?;
+    let identity = Identity::load(&state)?.context(
+        "the device's key is missing: restore identity.key, or remove the state folder and join again",
+    )?;
+    let sessions = Sessions::new(SessionConfig {
+        accept_env: run.accept_env,
+        ..SessionConfig::default()
+    });
+    let board = Board::new(&membership);
+    runtime::run(async {
+        status::serve(&state, board.clone(), sessions.clone());
+        let mut signals = Signals::new([Signal::Term, Signal::Int])?;
+        let agent = Arc::new(Agent {
+            state,
+            identity,
+            membership: Mutex::new(membership),
+            sessions,
+            board,
+            keepalive: run.keepalive,
+        });
+        tunnel::run(&agent, async { drop(signals.next().await) }).await;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+fn show_status(args: &StatusArgs) -> anyhow::Result<ExitCode> {
+    let state = StateDir::create_or_open(&args.state.state)?;
+    let membership = member_of(&state)?;
+    let status = status::ask(&state)?.unwrap_or_else(|| Status::stopped(&membership));
+    if args.json {
+        println!("{}", serde_json::to_string(&status)?);
+    } else {
+        println!("{status}");
+    }
+    Ok(if status.state == "online" {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn member_of(state: &StateDir) -> anyhow::Result<Membership> {
+    Membership::load(state)?
+        .context("this device has not joined a fleet yet: run `edge-agent join TOKEN` first")
+}

@@ -1,0 +1,100 @@
+//! Sessions: one for each stream that the relay opens.
+//!
+//! The rules stand in [`holdfast_protocol::session`]; here is the thin skin between them, a QUIC stream
+//! and a process. Nothing here decides who may do what: the relay has, and [`crate::accounts`] does.
+
+mod driver;
+mod inbound;
+mod outbound;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use event_listener::Event;
+
+use crate::limits::MAX_SESSIONS;
+
+/// What the config says about sessions.
+#[derive(Clone, Debug)]
+pub struct SessionConfig {
+    /// Patterns (`*` and `?`) of environment variables that a client may set, besides `LANG`, `LC_*`,
+    /// `COLORTERM` and `NO_COLOR`. What would choose the code that runs (`LD_*`, `PATH`, `BASH_ENV`, …)
+    /// stays forbidden whatever stands here.
+    pub accept_env: Vec<String>,
+    /// Most sessions at once.
+    pub max_sessions: u32,
+    /// What runs as the helper of [`crate::launch`]: this very program.
+    pub program: PathBuf,
+}
+
+impl Default for SessionConfig {
+    fn default() -> Self {
+        // By this name the kernel finds the program even after an update has replaced its file.
+        let program = PathBuf::from("/proc/self/exe");
+        Self {
+            accept_env: Vec::new(),
+            max_sessions: MAX_SESSIONS,
+            program,
+        }
+    }
+}
+
+/// All sessions of the agent.
+#[derive(Debug)]
+pub struct Sessions {
+    config: SessionConfig,
+    live: AtomicU32,
+    changed: Event,
+}
+
+impl Sessions {
+    /// None yet.
+    #[must_use]
+    pub fn new(config: SessionConfig) -> Arc<Self> {
+        Arc::new(Self {
+            config,
+            live: AtomicU32::new(0),
+            changed: Event::new(),
+        })
+    }
+
+    /// How many sessions have a process, or are starting or ending one.
+    #[must_use]
+    pub fn live(&self) -> u32 {
+        self.live.load(Ordering::Acquire)
+    }
+
+    /// Resolves when the count has changed since this call. Call it before [`Self::live`], and no change
+    /// is missed.
+    pub fn changed(&self) -> impl Future<Output = ()> + Send + Unpin + use<> {
+        self.changed.listen()
+    }
+
+    /// Runs one session to its end, from its `Open` on. A relay that has lost its client resets its half
+    /// of the stream; one that merely finishes it before the exit status has gone away too.
+    pub async fn serve(self: Arc<Self>, send: quinn::SendStream, recv: quinn::RecvStream) {
+        driver::Driver::new(self, send, recv).run().await;
+    }
+
+    /// A place for one more session.
+    fn slot(self: &Arc<Self>) -> Option<Slot> {
+        let max = self.config.max_sessions;
+        let more = |live| (live < max).then_some(live + 1);
+        self.live
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, more)
+            .ok()?;
+        self.changed.notify(usize::MAX);
+        Some(Slot(Arc::clone(self)))
+    }
+}
+
+/// Counts one session for as long as it stands.
+struct Slot(Arc<Sessions>);
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.live.fetch_sub(1, Ordering::AcqRel);
+        self.0.changed.notify(usize::MAX);
+    }
+}

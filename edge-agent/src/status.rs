@@ -1,0 +1,218 @@
+//! What the agent knows of itself: `edge-agent status` asks the running agent over a Unix socket in the
+//! state folder, so that nothing is written to flash for it.
+
+use std::fmt;
+use std::io::{self, Read as _};
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_lite::{AsyncWriteExt as _, FutureExt as _};
+use holdfast_protocol::escape::Escaped;
+use holdfast_protocol::ids::DeviceName;
+use holdfast_protocol::wire::Welcome;
+use serde::{Deserialize, Serialize};
+use smol::Timer;
+use smol::net::unix::UnixListener;
+
+use crate::limits::{MAX_STATUS, STATUS_TIMEOUT};
+use crate::membership::Membership;
+use crate::session::Sessions;
+use crate::state::{StateDir, StateError};
+use crate::{runtime, warn};
+
+const SOCKET: &str = "agent.sock";
+
+/// One answer of `status --json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// The device's name.
+    pub name: String,
+    /// Its identifier, in hexadecimal.
+    pub id: String,
+    /// `online`, `connecting`, or `stopped` when no agent runs.
+    pub state: String,
+    /// The relay that the tunnel goes to, or that is tried now.
+    pub relay: Option<String>,
+    /// The tunnel's generation.
+    pub generation: Option<u64>,
+    /// The device's address as the relay sees it.
+    pub observed_address: Option<String>,
+    /// For how many seconds the state has been what it is.
+    pub for_seconds: Option<u64>,
+    /// Live sessions.
+    pub sessions: u32,
+    /// Why the last attempt or tunnel failed.
+    pub last_error: Option<String>,
+    /// The agent's version.
+    pub agent_version: String,
+}
+
+/// Where the tunnel's driver writes and `status` reads.
+#[derive(Debug)]
+pub struct Board {
+    inner: Mutex<(Status, Instant)>,
+}
+
+impl Status {
+    /// The status of an agent that does not run.
+    #[must_use]
+    pub fn stopped(membership: &Membership) -> Self {
+        Self {
+            name: membership.name().to_string(),
+            id: membership.id().to_string(),
+            state: "stopped".into(),
+            relay: membership
+                .roster()
+                .relays
+                .first()
+                .map(|relay| relay.address.clone()),
+            generation: None,
+            observed_address: None,
+            for_seconds: None,
+            sessions: 0,
+            last_error: None,
+            agent_version: env!("CARGO_PKG_VERSION").into(),
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (id {}): {}", self.name, self.id, self.state)?;
+        if let Some(seconds) = self.for_seconds {
+            write!(f, " for {seconds} s")?;
+        }
+        if let Some(relay) = &self.relay {
+            write!(f, ", relay {relay}")?;
+        }
+        if let Some(address) = &self.observed_address {
+            write!(f, ", seen as {address}")?;
+        }
+        if self.state == "online" {
+            write!(f, ", {} sessions", self.sessions)?;
+        }
+        if let Some(error) = &self.last_error {
+            write!(f, "\nlast error: {}", Escaped(error))?;
+        }
+        Ok(())
+    }
+}
+
+impl Board {
+    /// A board for an agent that has just started.
+    #[must_use]
+    pub fn new(membership: &Membership) -> Arc<Self> {
+        let status = Status {
+            state: "connecting".into(),
+            ..Status::stopped(membership)
+        };
+        Arc::new(Self {
+            inner: Mutex::new((status, Instant::now())),
+        })
+    }
+
+    /// A relay is being tried.
+    pub fn connecting(&self, relay: &str) {
+        self.change(|status, _| {
+            if status.state != "online" {
+                status.relay = Some(relay.to_owned());
+            }
+        });
+    }
+
+    /// A tunnel stands.
+    pub fn connected(&self, relay: &str, name: &DeviceName, welcome: &Welcome) {
+        self.change(|status, since| {
+            *since = Instant::now();
+            status.state = "online".into();
+            status.name = name.to_string();
+            status.relay = Some(relay.to_owned());
+            status.generation = Some(welcome.generation.0);
+            status.observed_address = Some(welcome.observed_address.to_string());
+            status.last_error = None;
+        });
+    }
+
+    /// The tunnel is gone.
+    pub fn disconnected(&self, why: &str) {
+        self.change(|status, since| {
+            *since = Instant::now();
+            status.state = "connecting".into();
+            status.generation = None;
+            status.observed_address = None;
+            status.last_error = Some(why.to_owned());
+        });
+    }
+
+    /// An attempt failed.
+    pub fn failed(&self, why: &str) {
+        self.change(|status, _| status.last_error = Some(why.to_owned()));
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Status, &mut Instant)) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let (status, since) = &mut *inner;
+        change(status, since);
+    }
+
+    fn read(&self, sessions: &Sessions) -> Status {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let (status, since) = &*inner;
+        Status {
+            for_seconds: Some(since.elapsed().as_secs()),
+            sessions: sessions.live(),
+            ..status.clone()
+        }
+    }
+}
+
+/// Answers `status` for as long as the agent runs. An agent without its socket still serves.
+pub fn serve(state: &StateDir, board: Arc<Board>, sessions: Arc<Sessions>) {
+    let listener = match bind(state) {
+        Ok(listener) => listener,
+        Err(error) => return warn!("`edge-agent status` will not see this agent: {error}"),
+    };
+    let answer_all = async move {
+        loop {
+            let Ok((mut stream, _)) = listener.accept().await else {
+                Timer::after(Duration::from_secs(1)).await;
+                continue;
+            };
+            let answer = serde_json::to_vec(&board.read(&sessions)).unwrap_or_default();
+            let send = async { stream.write_all(&answer).await };
+            let late = async {
+                Timer::after(STATUS_TIMEOUT).await;
+                Ok(())
+            };
+            let _ = send.or(late).await;
+        }
+    };
+    runtime::spawn(answer_all).detach();
+}
+
+fn bind(state: &StateDir) -> Result<UnixListener, Box<dyn std::error::Error>> {
+    // The lock is held: a socket that is there is a dead agent's.
+    match std::fs::remove_file(state.file(SOCKET)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    let (_dir, path) = state.short_path(SOCKET)?;
+    Ok(UnixListener::bind(path)?)
+}
+
+/// Asks the running agent; `None` if none runs.
+///
+/// # Errors
+/// [`StateError`] if the folder cannot be opened.
+pub fn ask(state: &StateDir) -> Result<Option<Status>, StateError> {
+    let (_dir, path) = state.short_path(SOCKET)?;
+    let answer = || -> io::Result<Status> {
+        let stream = UnixStream::connect(&path)?;
+        stream.set_read_timeout(Some(STATUS_TIMEOUT))?;
+        let mut bytes = Vec::new();
+        stream.take(MAX_STATUS).read_to_end(&mut bytes)?;
+        Ok(serde_json::from_slice(&bytes)?)
+    };
+    Ok(answer().ok())
+}

@@ -1,0 +1,113 @@
+//! Keeping a tunnel up, for ever. The decisions are `holdfast_protocol::link`'s; here are the sockets,
+//! the timers and the tasks.
+
+pub mod address;
+pub mod control;
+pub mod dial;
+mod drive;
+mod establish;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_lite::FutureExt as _;
+use holdfast_protocol::wire::CloseCode;
+use ring::rand::{SecureRandom as _, SystemRandom};
+use smol::Timer;
+
+use crate::identity::Identity;
+use crate::info;
+use crate::limits::CLOSE_GRACE;
+use crate::membership::Membership;
+use crate::session::Sessions;
+use crate::state::StateDir;
+use crate::status::Board;
+
+use drive::End;
+use establish::Standing;
+
+/// Everything that a running agent is made of.
+#[derive(Debug)]
+pub struct Agent {
+    /// Where its files are.
+    pub state: StateDir,
+    /// Its key.
+    pub identity: Identity,
+    /// What it belongs to: changes when the relay sends a newer roster or name.
+    pub membership: Mutex<Membership>,
+    /// Its sessions, whichever tunnel they came by.
+    pub sessions: Arc<Sessions>,
+    /// What `status` shows.
+    pub board: Arc<Board>,
+    /// Pause between beats of an idle tunnel.
+    pub keepalive: Duration,
+}
+
+impl Agent {
+    /// The present membership.
+    pub fn membership(&self) -> Membership {
+        self.membership
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+/// Keeps a tunnel up until `stop` resolves; then says goodbye.
+pub async fn run(agent: &Arc<Agent>, stop: impl Future<Output = ()>) {
+    let mut current: Option<Standing> = None;
+    let keep = async {
+        let mut delay = Duration::ZERO;
+        let mut next: Option<Standing> = None;
+        loop {
+            let standing = match next.take() {
+                Some(standing) => standing,
+                None => establish::establish(agent, delay).await,
+            };
+            current = Some(standing);
+            let Some(standing) = &mut current else {
+                continue;
+            };
+            match drive::drive(agent, standing).await {
+                End::Lost(why) => {
+                    info!("tunnel lost: {why}");
+                    agent.board.disconnected(&why);
+                    delay = Duration::from_micros(random() % 250_000);
+                }
+                End::Drained(after) => {
+                    info!(
+                        "the relay stops; dialling again in {} ms",
+                        after.as_millis()
+                    );
+                    agent.board.disconnected("the relay is stopping");
+                    delay = after + after.mul_f64(random() as f64 / u64::MAX as f64);
+                }
+                End::Replaced(newer) => {
+                    close(standing, CloseCode::Replaced).await;
+                    next = Some(*newer);
+                }
+            }
+        }
+    };
+    keep.or(stop).await;
+    if let Some(standing) = &current {
+        close(standing, CloseCode::Done).await;
+    }
+}
+
+async fn close(standing: &Standing, code: CloseCode) {
+    standing.dialled.connection.close((code as u32).into(), b"");
+    let said = standing.dialled.endpoint.wait_idle();
+    let late = async {
+        Timer::after(CLOSE_GRACE).await;
+    };
+    said.or(late).await;
+}
+
+/// A random number for jitter.
+fn random() -> u64 {
+    let mut bytes = [0; 8];
+    // Without randomness the jitter is gone, not the tunnel.
+    let _ = SystemRandom::new().fill(&mut bytes);
+    u64::from_le_bytes(bytes)
+}

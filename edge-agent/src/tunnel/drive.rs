@@ -1,0 +1,231 @@
+//! The driver of a tunnel that stands: one loop over events, timeouts and actions.
+
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_lite::FutureExt as _;
+use holdfast_protocol::link::{Action, Link};
+use holdfast_protocol::wire::{AgentMessage, RelayMessage};
+use smol::channel::{self, Receiver, Sender};
+use smol::{Task, Timer};
+
+use super::Agent;
+use super::address;
+use super::control::ControlError;
+use super::dial::{bind_for, source_address};
+use super::establish::{Standing, establish};
+use crate::limits::TUNNEL_EVENTS;
+use crate::{info, runtime, warn};
+
+/// How a tunnel ended.
+#[derive(Debug)]
+pub enum End {
+    /// It is gone, for this reason.
+    Lost(String),
+    /// The relay stops; dial again after this.
+    Drained(Duration),
+    /// A newer one stands.
+    Replaced(Box<Standing>),
+}
+
+enum Event {
+    Message(Result<RelayMessage, ControlError>),
+    SessionsChanged,
+    RoutesChanged,
+    Dialled(Box<Standing>),
+    Closed(String),
+    Timeout,
+}
+
+struct Driver<'a> {
+    agent: &'a Arc<Agent>,
+    link: Link,
+    began: Instant,
+    /// Datagrams received so far: any more of them mean that the relay was heard.
+    datagrams: u64,
+    source: Option<std::net::IpAddr>,
+    events: Sender<Event>,
+    dialling: Option<Task<()>>,
+}
+
+/// Drives a tunnel to its end.
+pub async fn drive(agent: &Arc<Agent>, standing: &mut Standing) -> End {
+    let (events, inbox) = channel::bounded(TUNNEL_EVENTS);
+    let connection = standing.dialled.connection.clone();
+    // Dropping these tasks at the end of this function cancels them.
+    let _tasks = [
+        runtime::spawn(accept_sessions(agent.clone(), connection.clone())),
+        runtime::spawn(watch_sessions(agent.clone(), events.clone())),
+        runtime::spawn(watch_routes(events.clone())),
+        runtime::spawn(watch_close(connection.clone(), events.clone())),
+    ];
+    let mut driver = Driver {
+        agent,
+        link: Link::new(Duration::ZERO, agent.keepalive),
+        began: Instant::now(),
+        datagrams: connection.stats().udp_rx.datagrams,
+        source: source_address(connection.remote_address()).map(|address| address.ip()),
+        events,
+        dialling: None,
+    };
+    driver.link.handle_sessions(agent.sessions.live());
+    loop {
+        let event = driver.next_event(standing, &inbox).await;
+        driver.notice_heard(standing);
+        if let Some(end) = driver.handle(event, standing) {
+            return end;
+        }
+        if let Err(error) = driver.act(standing).await {
+            return End::Lost(error.to_string());
+        }
+    }
+}
+
+impl Driver<'_> {
+    fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    async fn next_event(&self, standing: &mut Standing, inbox: &Receiver<Event>) -> Event {
+        let timeout = async {
+            Timer::at(self.began + self.link.poll_timeout()).await;
+            Event::Timeout
+        };
+        let message = async { Event::Message(standing.receive.next().await) };
+        let other = async {
+            match inbox.recv().await {
+                Ok(event) => event,
+                // The driver holds a sender: the channel cannot close.
+                Err(_) => std::future::pending().await,
+            }
+        };
+        message.or(other).or(timeout).await
+    }
+
+    /// Asks quinn whether anything came, acknowledgements included.
+    fn notice_heard(&mut self, standing: &Standing) {
+        let datagrams = standing.dialled.connection.stats().udp_rx.datagrams;
+        if datagrams > self.datagrams {
+            self.datagrams = datagrams;
+            self.link.handle_heard(self.now());
+        }
+    }
+
+    fn handle(&mut self, event: Event, standing: &mut Standing) -> Option<End> {
+        let now = self.now();
+        match event {
+            Event::Timeout => self.link.handle_timeout(now),
+            Event::SessionsChanged => self.link.handle_sessions(self.agent.sessions.live()),
+            Event::RoutesChanged => {
+                let to = standing.dialled.connection.remote_address();
+                let source = source_address(to).map(|address| address.ip());
+                if source.is_some() && source != self.source {
+                    self.source = source;
+                    self.link.handle_address_change(now);
+                } else {
+                    self.link.handle_route_change(now);
+                }
+            }
+            Event::Dialled(newer) => return Some(End::Replaced(newer)),
+            Event::Closed(why) => return Some(End::Lost(why)),
+            Event::Message(Ok(message)) => return self.handle_message(message),
+            Event::Message(Err(error)) => return Some(End::Lost(error.to_string())),
+        }
+        None
+    }
+
+    fn handle_message(&mut self, message: RelayMessage) -> Option<End> {
+        match message {
+            RelayMessage::Drain(millis) => Some(End::Drained(Duration::from_millis(millis.into()))),
+            RelayMessage::Refused(why) => Some(End::Lost(crate::refusal::Refused(why).to_string())),
+            RelayMessage::Roster(roster) => {
+                let mut membership = self
+                    .agent
+                    .membership
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
+                if membership.update_roster(&roster)
+                    && let Err(error) = membership.save(&self.agent.state)
+                {
+                    warn!("{error}");
+                }
+                None
+            }
+            // An echo has done its work by coming. The others have no place here; a relay that sends
+            // them by mistake is no reason to lose a tunnel.
+            RelayMessage::Echo
+            | RelayMessage::Identity(_)
+            | RelayMessage::Enrolled(_)
+            | RelayMessage::Welcome(_) => None,
+        }
+    }
+
+    async fn act(&mut self, standing: &mut Standing) -> Result<(), ControlError> {
+        while let Some(action) = self.link.poll_action() {
+            match action {
+                Action::Beat(beat) => standing.send.send(&AgentMessage::Beat(beat)).await?,
+                Action::Rebind => self.rebind(standing),
+                Action::Dial => self.dial(),
+                Action::StopDialling => self.dialling = None,
+            }
+        }
+        Ok(())
+    }
+
+    fn rebind(&mut self, standing: &Standing) {
+        let to = standing.dialled.connection.remote_address();
+        self.source = source_address(to).map(|address| address.ip());
+        let rebound = bind_for(to).and_then(|socket| standing.dialled.endpoint.rebind(socket));
+        match rebound {
+            Ok(()) => info!("the path is silent: socket rebound"),
+            Err(error) => warn!("cannot rebind the socket: {error}"),
+        }
+    }
+
+    /// Dials a second tunnel beside this one. It gives up only when it is told to.
+    fn dial(&mut self) {
+        info!("the path stays silent: dialling a second tunnel");
+        let (agent, events) = (self.agent.clone(), self.events.clone());
+        self.dialling = Some(runtime::spawn(async move {
+            let standing = establish(&agent, Duration::ZERO).await;
+            let _ = events.send(Event::Dialled(Box::new(standing))).await;
+        }));
+    }
+}
+
+/// Serves each stream that the relay opens. Sessions are tasks of their own: they outlive this one.
+async fn accept_sessions(agent: Arc<Agent>, connection: quinn::Connection) {
+    while let Ok((send, receive)) = connection.accept_bi().await {
+        runtime::spawn(agent.sessions.clone().serve(send, receive)).detach();
+    }
+}
+
+async fn watch_sessions(agent: Arc<Agent>, events: Sender<Event>) {
+    loop {
+        agent.sessions.changed().await;
+        if events.send(Event::SessionsChanged).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn watch_routes(events: Sender<Event>) {
+    let mut watcher = match address::Watcher::new() {
+        Ok(watcher) => watcher,
+        Err(error) => {
+            // Without the kernel's word, an unanswered beat tells: later, but as surely.
+            warn!("cannot watch for address changes: {error}");
+            return;
+        }
+    };
+    while watcher.changed().await.is_ok() {
+        if events.send(Event::RoutesChanged).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn watch_close(connection: quinn::Connection, events: Sender<Event>) {
+    let why = connection.closed().await;
+    let _ = events.send(Event::Closed(why.to_string())).await;
+}

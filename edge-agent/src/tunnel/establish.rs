@@ -1,0 +1,142 @@
+//! From nothing to a tunnel that the relay has welcomed. It tries until it succeeds.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use futures_lite::FutureExt as _;
+use holdfast_protocol::backoff::Backoff;
+use holdfast_protocol::limits::DIAL_TIMEOUT;
+use holdfast_protocol::wire::{AgentMessage, Intent, RelayMessage, Welcome};
+use smol::Timer;
+use thiserror::Error;
+
+use super::control::{self, ControlError, ControlReceiver, ControlSender};
+use super::dial::{DialError, Dialled, dial};
+use super::{Agent, random};
+use crate::enroll::hello;
+use crate::refusal::Refused;
+use crate::tls::Trust;
+use crate::{info, warn};
+
+/// A tunnel that stands.
+#[derive(Debug)]
+pub struct Standing {
+    pub dialled: Dialled,
+    pub send: ControlSender,
+    pub receive: ControlReceiver,
+    pub welcome: Welcome,
+    /// The relay's address as the roster names it.
+    pub address: String,
+}
+
+#[derive(Debug, Error)]
+enum AttemptError {
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    #[error("the relay's answer makes no sense here")]
+    Unexpected,
+    #[error("no welcome from {0} in time")]
+    Timeout(String),
+}
+
+/// Waits for `delay`, then tries each relay of the roster, again and again, with growing pauses.
+pub async fn establish(agent: &Arc<Agent>, delay: Duration) -> Standing {
+    let mut backoff = Backoff::default();
+    Timer::after(delay).await;
+    loop {
+        let relays = agent.membership().roster().relays.clone();
+        // Each device begins elsewhere, so that a fleet spreads over its relays.
+        let offset = usize::try_from(random() % relays.len().max(1) as u64).unwrap_or(0);
+        for relay in relays.iter().cycle().skip(offset).take(relays.len()) {
+            agent.board.connecting(&relay.address);
+            match attempt(agent, &relay.address).await {
+                Ok(standing) => {
+                    welcome(agent, &standing);
+                    return standing;
+                }
+                Err(error) => report(agent, &backoff, &relay.address, &error),
+            }
+        }
+        Timer::after(backoff.next_delay(random())).await;
+    }
+}
+
+async fn attempt(agent: &Agent, address: &str) -> Result<Standing, AttemptError> {
+    let late = async {
+        Timer::after(DIAL_TIMEOUT).await;
+        Err(AttemptError::Timeout(address.to_owned()))
+    };
+    attempt_once(agent, address).or(late).await
+}
+
+async fn attempt_once(agent: &Agent, address: &str) -> Result<Standing, AttemptError> {
+    let pinned = agent
+        .membership()
+        .roster()
+        .relays
+        .iter()
+        .map(|relay| relay.key)
+        .collect();
+    let dialled = dial(&agent.identity, Trust::Pinned(pinned), address).await?;
+    let (mut send, mut receive) = control::open(&dialled.connection).await?;
+    let keepalive = u16::try_from(agent.keepalive.as_secs()).unwrap_or(u16::MAX);
+    send.send(&AgentMessage::Hello(hello(
+        Intent::Run,
+        &dialled,
+        keepalive,
+    )))
+    .await?;
+    match receive.next().await? {
+        RelayMessage::Welcome(welcome) => {
+            let address = address.to_owned();
+            Ok(Standing {
+                dialled,
+                send,
+                receive,
+                welcome,
+                address,
+            })
+        }
+        RelayMessage::Refused(why) => Err(Refused(why).into()),
+        _ => Err(AttemptError::Unexpected),
+    }
+}
+
+/// Takes over what the relay's welcome brings, and says that the tunnel stands.
+fn welcome(agent: &Agent, standing: &Standing) {
+    let welcome = &standing.welcome;
+    let mut membership = agent
+        .membership
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    let newer_roster = membership.update_roster(&welcome.membership.roster);
+    let newer_name = membership.update_name(&welcome.membership.name);
+    if newer_roster || newer_name {
+        // The tunnel stands whether or not the file can be written (a read-only root, a full disk).
+        if let Err(error) = membership.save(&agent.state) {
+            warn!("{error}");
+        }
+    }
+    info!(
+        "tunnel up as {} to {} (generation {})",
+        membership.name(),
+        standing.address,
+        welcome.generation.0
+    );
+    agent
+        .board
+        .connected(&standing.address, membership.name(), welcome);
+}
+
+/// Says why an attempt failed: the first, and then ever more rarely, because a log is on flash.
+fn report(agent: &Agent, backoff: &Backoff, address: &str, error: &AttemptError) {
+    let text = error.to_string();
+    agent.board.failed(&text);
+    if backoff.failures() == 0 || backoff.failures().is_power_of_two() {
+        warn!("no tunnel to {address} yet: {text}; trying on");
+    }
+}

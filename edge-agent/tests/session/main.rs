@@ -1,0 +1,10 @@
+//! Sessions as a relay sees them: real processes behind a real QUIC connection on loopback.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "what fails in a test fails the test; clippy knows this only of functions marked as tests"
+)]
+
+mod exec;
+mod harness;
+mod terminal;

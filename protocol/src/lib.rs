@@ -1,0 +1,20 @@
+//! What a Holdfast relay and its devices must agree on.
+//!
+//! Nothing here knows about sockets, clocks, threads, random sources or an async runtime: every state
+//! machine takes `(now, input)` and yields actions and the time of its next timeout, so that it runs
+//! under virtual time in `tests/sim` and under a fuzzer. `now` is a [`core::time::Duration`] since any
+//! fixed moment of the caller's choice; it must never go backwards.
+#![no_std]
+
+extern crate alloc;
+
+pub mod backoff;
+pub mod codec;
+pub mod escape;
+pub mod ids;
+pub mod limits;
+pub mod link;
+pub mod roster;
+pub mod session;
+pub mod token;
+pub mod wire;

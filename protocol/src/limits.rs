@@ -1,0 +1,120 @@
+//! Every bound and timeout that both ends of a tunnel must agree on, each with its reason.
+//!
+//! Bounds that only one program knows about stand in that program's own `limits.rs`.
+
+use core::time::Duration;
+
+/// The ALPN of the tunnel. A change of the major version is a new name; within it, messages only grow.
+pub const ALPN: &[u8] = b"holdfast/1";
+
+/// The newest minor version of the messages that this code speaks.
+pub const MINOR_VERSION: u16 = 0;
+
+/// Longest device name: a DNS label, so that a name can stand in a host name.
+pub const MAX_DEVICE_NAME: usize = 63;
+
+/// Longest login: Linux's `LOGIN_NAME_MAX` is 256 with the final NUL, but `useradd` stops at 32.
+pub const MAX_LOGIN: usize = 32;
+
+/// Longest operator name, as the login: they often are the same word.
+pub const MAX_USER: usize = 64;
+
+/// Longest label key and value: what Kubernetes allows, so that labels can be carried over.
+pub const MAX_LABEL_KEY: usize = 63;
+/// See [`MAX_LABEL_KEY`].
+pub const MAX_LABEL_VALUE: usize = 63;
+
+/// Most labels of one device: enough for any inventory, few enough for one row on a screen.
+pub const MAX_LABELS: usize = 16;
+
+/// Longest address text (`host:port`): 253 bytes of DNS name, a colon and a port.
+pub const MAX_ADDRESS: usize = 259;
+
+/// Most relays on one roster; a device tries each of them.
+pub const MAX_RELAYS: usize = 8;
+
+/// Longest version or target text in a `Hello`.
+pub const MAX_VERSION_TEXT: usize = 64;
+
+/// Largest body of a message on the control stream: a roster of [`MAX_RELAYS`] fits three times over.
+pub const MAX_CONTROL_MESSAGE: usize = 8 * 1024;
+
+/// Longest command line: Linux's `MAX_ARG_STRLEN`, the most that one argument of `execve` can hold.
+pub const MAX_COMMAND: usize = 128 * 1024;
+
+/// Longest subsystem name.
+pub const MAX_SUBSYSTEM: usize = 64;
+
+/// Longest `TERM`.
+pub const MAX_TERM: usize = 64;
+
+/// Most terminal modes in one PTY request: RFC 4254 section 8 defines opcodes 1 to 159.
+pub const MAX_TERMINAL_MODES: usize = 160;
+
+/// Most environment variables that travel with a session, after the relay's allow-list.
+pub const MAX_ENV: usize = 64;
+
+/// Longest name of an environment variable.
+pub const MAX_ENV_NAME: usize = 128;
+
+/// Longest value of an environment variable.
+pub const MAX_ENV_VALUE: usize = 4 * 1024;
+
+/// Most bytes of environment in one session, names and values together.
+pub const MAX_ENV_BYTES: usize = 16 * 1024;
+
+/// Largest body of an `Open` frame: a command, an environment and some room for the rest.
+pub const MAX_OPEN_MESSAGE: usize = MAX_COMMAND + MAX_ENV_BYTES + 8 * 1024;
+
+/// Largest body of any other message on a session stream.
+pub const MAX_SESSION_MESSAGE: usize = 4 * 1024;
+
+/// Largest payload of one data frame. Data is handed on as it comes, so this bounds no buffer; it
+/// bounds how long one frame of output can keep an exit status waiting behind it.
+pub const MAX_DATA_FRAME: usize = 256 * 1024;
+
+/// Longest free text in a refusal.
+pub const MAX_REASON: usize = 512;
+
+/// How often an idle agent is heard. Most NATs keep a UDP mapping for 30 s or more.
+pub const KEEPALIVE: Duration = Duration::from_secs(25);
+
+/// How often an agent with a live session is heard, so that a NAT rebinding stalls a session for a
+/// second and not for [`KEEPALIVE`].
+pub const ACTIVE_KEEPALIVE: Duration = Duration::from_secs(1);
+
+/// Shortest and longest keepalive that may be configured.
+pub const MIN_KEEPALIVE: Duration = Duration::from_secs(5);
+/// See [`MIN_KEEPALIVE`]: it stays well below the idle timeout of the tunnel.
+pub const MAX_KEEPALIVE: Duration = Duration::from_secs(120);
+
+/// QUIC's idle timeout on both ends: a tunnel without a word for so long is gone. It is long, because
+/// a session outlives a bad link; presence is judged by the keepalive, apart from it.
+pub const TUNNEL_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// A device is stale when nothing was heard from it for so many keepalives.
+pub const STALE_KEEPALIVES: u32 = 2;
+
+/// Unanswered for so long, a beat is repeated as a probe; after two of them the socket is rebound.
+pub const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The longest wait between two rebinds of a path that stays dead.
+pub const MAX_REBIND_INTERVAL: Duration = Duration::from_secs(20);
+
+/// Silence after which the agent dials anew beside the old tunnel.
+pub const PARALLEL_DIAL_AFTER: Duration = Duration::from_secs(10);
+
+/// First and longest delay of the reconnect back-off (full jitter).
+pub const BACKOFF_BASE: Duration = Duration::from_millis(250);
+/// See [`BACKOFF_BASE`]: a fleet of 100,000 devices that all lost their relay comes back at about
+/// 6,600 handshakes a second.
+pub const BACKOFF_CAP: Duration = Duration::from_secs(30);
+
+/// How long one attempt to dial may take, handshake and `Welcome` together.
+pub const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Between the HUP that tells a process its client went away and the KILL that makes sure.
+pub const HANGUP_GRACE: Duration = Duration::from_secs(5);
+
+/// After the leader of a PTY session has exited, how long its last output may take to drain.
+pub const DRAIN_GRACE: Duration = Duration::from_secs(2);

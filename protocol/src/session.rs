@@ -1,0 +1,30 @@
+//! The life of one session, as state machines: [`DeviceSession`] on the device, [`RelaySession`] on the
+//! relay. Data does not pass through them; they say what may come when, and what follows from what.
+
+mod device;
+mod relay;
+
+pub use device::{DeviceAction, DeviceSession};
+pub use relay::{RelayEvent, RelaySession};
+
+use thiserror::Error;
+
+/// The other end sent something that has no place at this point of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum SessionViolation {
+    /// Anything before `Open`, or a second `Open`.
+    #[error("a session begins with exactly one Open")]
+    Open,
+    /// `Accepted` or `Refused` twice, or anything of the session before them.
+    #[error("a session is accepted or refused once, before anything else")]
+    Answer,
+    /// Data or a second end after the end of a stream.
+    #[error("data after the end of its stream")]
+    AfterEof,
+    /// A frame that only the other direction carries.
+    #[error("a frame that this direction does not carry")]
+    Direction,
+    /// Anything after `Exit`.
+    #[error("a frame after the exit status")]
+    AfterExit,
+}

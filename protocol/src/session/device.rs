@@ -1,0 +1,405 @@
+//! A session on the device: between the stream to the relay and a process.
+
+use core::time::Duration;
+
+use super::SessionViolation;
+use crate::codec::frame::{DataStream, SessionMessage};
+use crate::limits::{DRAIN_GRACE, HANGUP_GRACE};
+use crate::wire::{Exit, Open, SessionRefusal, Signal, WindowSize};
+
+/// What the driver shall do now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeviceAction {
+    /// Start the process, then report with `handle_started` or `handle_refused`.
+    Start(Open),
+    /// Send this to the relay, behind all data that was read before.
+    Send(SessionMessage),
+    /// Close the process's stdin, behind all data that came before. (With a PTY: send its EOF character.)
+    CloseStdin,
+    /// Set the terminal's size.
+    Resize(WindowSize),
+    /// Send a signal to the process group.
+    Signal(Signal),
+    /// The client went away: send HUP to the process group.
+    Hangup,
+    /// It did not go: send KILL to the process group.
+    Kill,
+    /// Stop reading output: what holds it open outlives the session (PTY only).
+    StopOutput,
+    /// The session is over: close the stream and forget it.
+    Finish,
+}
+
+/// The state machine. After each `handle_*`, call [`Self::poll_action`] until it gives nothing.
+#[derive(Debug)]
+pub struct DeviceSession {
+    phase: Phase,
+    pty: bool,
+    stdin_ended: bool,
+    output_ended: bool,
+    peer_gone: bool,
+    exit: Option<Exit>,
+    timeout: Option<Duration>,
+    actions: heapless::Deque<DeviceAction, 8>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    AwaitOpen,
+    Starting,
+    Running,
+    /// `Hangup` was said; the process has until the timeout.
+    HangingUp,
+    Done,
+}
+
+impl Default for DeviceSession {
+    fn default() -> Self {
+        Self {
+            phase: Phase::AwaitOpen,
+            pty: false,
+            stdin_ended: false,
+            output_ended: false,
+            peer_gone: false,
+            exit: None,
+            timeout: None,
+            actions: heapless::Deque::new(),
+        }
+    }
+}
+
+impl DeviceSession {
+    /// A message came from the relay.
+    ///
+    /// # Errors
+    /// [`SessionViolation`] if it has no place here; treat it as [`Self::handle_peer_gone`].
+    pub fn handle_message(&mut self, message: SessionMessage) -> Result<(), SessionViolation> {
+        match (self.phase, message) {
+            (Phase::AwaitOpen, SessionMessage::Open(open)) => {
+                self.pty = open.pty.is_some();
+                self.phase = Phase::Starting;
+                self.push(DeviceAction::Start(open));
+            }
+            (Phase::AwaitOpen, _) | (_, SessionMessage::Open(_)) => {
+                return Err(SessionViolation::Open);
+            }
+            (_, SessionMessage::Eof) if self.stdin_ended => return Err(SessionViolation::AfterEof),
+            (_, SessionMessage::Eof) => {
+                self.stdin_ended = true;
+                self.push(DeviceAction::CloseStdin);
+            }
+            (_, SessionMessage::Resize(size)) => self.push_live(DeviceAction::Resize(size)),
+            (_, SessionMessage::Signal(signal)) => self.push_live(DeviceAction::Signal(signal)),
+            (
+                _,
+                SessionMessage::Accepted | SessionMessage::Refused(_) | SessionMessage::Exit(_),
+            ) => return Err(SessionViolation::Direction),
+        }
+        Ok(())
+    }
+
+    /// Data came from the relay. The driver hands it to the process if this is `Ok(true)`, and drops it
+    /// if `Ok(false)`: the process is gone.
+    ///
+    /// # Errors
+    /// [`SessionViolation`] if there may be no such data here.
+    pub fn handle_data(&self, stream: DataStream) -> Result<bool, SessionViolation> {
+        if stream != DataStream::Stdin {
+            return Err(SessionViolation::Direction);
+        }
+        if self.phase == Phase::AwaitOpen {
+            return Err(SessionViolation::Open);
+        }
+        if self.stdin_ended {
+            return Err(SessionViolation::AfterEof);
+        }
+        Ok(self.exit.is_none() && self.phase != Phase::Done)
+    }
+
+    /// The process runs.
+    pub fn handle_started(&mut self, now: Duration) {
+        if self.phase != Phase::Starting {
+            return;
+        }
+        self.phase = Phase::Running;
+        if self.peer_gone {
+            self.hang_up(now);
+        } else {
+            self.push(DeviceAction::Send(SessionMessage::Accepted));
+        }
+    }
+
+    /// No process was started.
+    pub fn handle_refused(&mut self, why: SessionRefusal) {
+        if self.phase == Phase::Starting {
+            if !self.peer_gone {
+                self.push(DeviceAction::Send(SessionMessage::Refused(why)));
+            }
+            self.finish();
+        }
+    }
+
+    /// The process (the leader of its group) has ended.
+    pub fn handle_exited(&mut self, now: Duration, exit: Exit) {
+        if self.exit.is_some() || self.phase == Phase::Done {
+            return;
+        }
+        self.exit = Some(exit);
+        if self.peer_gone {
+            // The rest of the group has had its HUP; who ignores it is not waited for.
+            self.push(DeviceAction::Kill);
+            self.finish();
+        } else if self.output_ended {
+            self.conclude();
+        } else if self.pty {
+            // A job that was left in the background may hold the terminal open for ever, as with sshd;
+            // without a PTY the pipes are waited for, as with sshd.
+            self.timeout = Some(now + DRAIN_GRACE);
+        }
+    }
+
+    /// Every output of the process has come to its end and was handed to the relay's stream.
+    pub fn handle_output_ended(&mut self) {
+        if self.output_ended || self.phase == Phase::Done {
+            return;
+        }
+        self.output_ended = true;
+        if !self.peer_gone {
+            self.push(DeviceAction::Send(SessionMessage::Eof));
+        }
+        if self.exit.is_some() {
+            self.conclude();
+        }
+    }
+
+    /// The relay reset the stream, closed it before the end, broke the protocol, or the tunnel is lost.
+    pub fn handle_peer_gone(&mut self, now: Duration) {
+        if self.peer_gone {
+            return;
+        }
+        self.peer_gone = true;
+        match self.phase {
+            Phase::AwaitOpen => self.finish(),
+            Phase::Running if self.exit.is_some() => self.finish(),
+            Phase::Running => self.hang_up(now),
+            Phase::Starting | Phase::HangingUp | Phase::Done => {}
+        }
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Duration) {
+        if self.timeout.is_none_or(|at| now < at) {
+            return;
+        }
+        self.timeout = None;
+        if self.phase == Phase::HangingUp {
+            self.push(DeviceAction::Kill);
+        } else if self.exit.is_some() && !self.output_ended {
+            self.push(DeviceAction::StopOutput);
+            self.handle_output_ended();
+        }
+    }
+
+    /// When [`Self::handle_timeout`] wants to be called, if at all.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        self.timeout
+    }
+
+    /// The next thing to do, if any.
+    pub fn poll_action(&mut self) -> Option<DeviceAction> {
+        self.actions.pop_front()
+    }
+
+    /// Whether the session is over.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.phase == Phase::Done
+    }
+
+    fn hang_up(&mut self, now: Duration) {
+        self.phase = Phase::HangingUp;
+        self.timeout = Some(now + HANGUP_GRACE);
+        self.push(DeviceAction::Hangup);
+    }
+
+    /// Output and process have both ended and the relay still listens.
+    fn conclude(&mut self) {
+        if let Some(exit) = self.exit
+            && self.phase == Phase::Running
+        {
+            self.push(DeviceAction::Send(SessionMessage::Exit(exit)));
+            self.finish();
+        }
+    }
+
+    fn finish(&mut self) {
+        self.phase = Phase::Done;
+        self.timeout = None;
+        self.push(DeviceAction::Finish);
+    }
+
+    /// Pushes what makes sense only while a process runs.
+    fn push_live(&mut self, action: DeviceAction) {
+        if self.exit.is_none() && matches!(self.phase, Phase::Starting | Phase::Running) {
+            self.push(action);
+        }
+    }
+
+    fn push(&mut self, action: DeviceAction) {
+        // One input yields at most four actions and the driver polls after each: nothing is dropped.
+        let _ = self.actions.push_back(action);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{Login, SessionId, UserName};
+    use crate::wire::{Pty, Work};
+    use alloc::string::String;
+    use alloc::vec;
+    use alloc::vec::Vec;
+    use core::net::{Ipv4Addr, SocketAddr};
+
+    const T: Duration = Duration::from_secs(100);
+
+    fn open(pty: bool) -> Open {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 22));
+        Open {
+            session: SessionId([0; 16]),
+            user: UserName::new("alice").unwrap(),
+            login: Login::new("pi").unwrap(),
+            work: Work::Shell,
+            pty: pty.then(|| Pty {
+                term: String::from("xterm"),
+                size: WindowSize::default(),
+                modes: vec![],
+            }),
+            env: vec![],
+            client: address,
+            server: address,
+        }
+    }
+
+    fn running(pty: bool) -> DeviceSession {
+        let mut session = DeviceSession::default();
+        session
+            .handle_message(SessionMessage::Open(open(pty)))
+            .unwrap();
+        assert_eq!(drain(&mut session), [DeviceAction::Start(open(pty))]);
+        session.handle_started(T);
+        assert_eq!(
+            drain(&mut session),
+            [DeviceAction::Send(SessionMessage::Accepted)]
+        );
+        session
+    }
+
+    fn drain(session: &mut DeviceSession) -> Vec<DeviceAction> {
+        core::iter::from_fn(|| session.poll_action()).collect()
+    }
+
+    fn ending(exit: Exit) -> [DeviceAction; 2] {
+        [
+            DeviceAction::Send(SessionMessage::Exit(exit)),
+            DeviceAction::Finish,
+        ]
+    }
+
+    #[test]
+    fn the_exit_status_comes_behind_the_last_output() {
+        let exit = Exit::Status(7);
+        let mut session = running(false);
+        session.handle_exited(T, exit);
+        assert_eq!(drain(&mut session), []);
+        assert_eq!(session.poll_timeout(), None, "pipes are waited for");
+        session.handle_output_ended();
+        let eof = DeviceAction::Send(SessionMessage::Eof);
+        assert_eq!(
+            drain(&mut session),
+            [[eof].as_slice(), &ending(exit)].concat()
+        );
+        assert!(session.is_done());
+    }
+
+    #[test]
+    fn a_job_that_keeps_the_terminal_open_does_not_keep_the_session() {
+        let mut session = running(true);
+        session.handle_exited(T, Exit::Status(0));
+        assert_eq!(session.poll_timeout(), Some(T + DRAIN_GRACE));
+        session.handle_timeout(T + DRAIN_GRACE);
+        assert_eq!(
+            drain(&mut session),
+            [
+                [
+                    DeviceAction::StopOutput,
+                    DeviceAction::Send(SessionMessage::Eof)
+                ]
+                .as_slice(),
+                &ending(Exit::Status(0))
+            ]
+            .concat()
+        );
+    }
+
+    #[test]
+    fn a_client_that_goes_away_is_followed_by_hup_then_kill() {
+        let mut session = running(true);
+        session.handle_peer_gone(T);
+        assert_eq!(drain(&mut session), [DeviceAction::Hangup]);
+        session.handle_timeout(T + HANGUP_GRACE);
+        assert_eq!(drain(&mut session), [DeviceAction::Kill]);
+        session.handle_exited(
+            T,
+            Exit::Signal {
+                signal: Signal::Kill,
+                core_dumped: false,
+            },
+        );
+        assert_eq!(
+            drain(&mut session),
+            [DeviceAction::Kill, DeviceAction::Finish]
+        );
+    }
+
+    #[test]
+    fn a_client_that_goes_away_during_the_start_is_not_forgotten() {
+        let mut session = DeviceSession::default();
+        session
+            .handle_message(SessionMessage::Open(open(false)))
+            .unwrap();
+        session.handle_peer_gone(T);
+        session.handle_started(T);
+        assert!(drain(&mut session).contains(&DeviceAction::Hangup));
+    }
+
+    #[test]
+    fn what_has_no_place_is_a_violation() {
+        let mut session = DeviceSession::default();
+        assert_eq!(
+            session.handle_message(SessionMessage::Eof),
+            Err(SessionViolation::Open)
+        );
+        assert_eq!(
+            session.handle_data(DataStream::Stdin),
+            Err(SessionViolation::Open)
+        );
+        let mut session = running(false);
+        let second = session.handle_message(SessionMessage::Open(open(false)));
+        assert_eq!(second, Err(SessionViolation::Open));
+        let exit = session.handle_message(SessionMessage::Exit(Exit::Status(0)));
+        assert_eq!(exit, Err(SessionViolation::Direction));
+        assert_eq!(
+            session.handle_data(DataStream::Stdout),
+            Err(SessionViolation::Direction)
+        );
+        session.handle_message(SessionMessage::Eof).unwrap();
+        assert_eq!(
+            session.handle_data(DataStream::Stdin),
+            Err(SessionViolation::AfterEof)
+        );
+        let again = session.handle_message(SessionMessage::Eof);
+        assert_eq!(again, Err(SessionViolation::AfterEof));
+    }
+}

@@ -1,0 +1,340 @@
+//! Every message of the tunnel. `docs/protocol.md` tells when each is sent.
+//!
+//! postcard is not self-describing: variants are only ever appended, new fields go to the end of the
+//! outermost struct, and nothing is reordered. Golden bytes in `wire/golden.rs` hold that.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use core::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{
+    DeviceId, DeviceName, Generation, LabelKey, LabelValue, Login, SessionId, UserName,
+};
+use crate::roster::SignedRoster;
+use crate::token::Secret;
+
+/// What an agent says on its control stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AgentMessage {
+    /// First, always.
+    Hello(Hello),
+    /// After the relay's [`RelayMessage::Identity`] was checked against the token.
+    Enrol(Enrol),
+    /// "I am here". The only regular traffic of an idle tunnel.
+    Beat(Beat),
+}
+
+/// What a relay says on the control stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RelayMessage {
+    /// The answer to a `Hello` that wants to join: who this relay is, before any secret is said.
+    Identity(SignedRoster),
+    /// The device is a member now.
+    Enrolled(Membership),
+    /// The answer to a `Hello` of a member: the tunnel stands.
+    Welcome(Welcome),
+    /// The answer to a `Hello` or `Enrol` that leads nowhere. The relay then closes the connection.
+    Refused(Refusal),
+    /// A newer roster.
+    Roster(SignedRoster),
+    /// The relay stops: dial again after this delay, in milliseconds, plus jitter.
+    Drain(u32),
+    /// The answer to a [`Beat`] that asked for one.
+    Echo,
+}
+
+/// Opens the control stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// The newest minor version that the agent speaks; the lower of the two is used.
+    pub minor: u16,
+    /// What the agent wants.
+    pub intent: Intent,
+    /// Its version, at most `MAX_VERSION_TEXT` bytes.
+    pub agent_version: String,
+    /// The target triple it was built for, at most `MAX_VERSION_TEXT` bytes.
+    pub target: String,
+    /// Seconds between two beats of an idle agent.
+    pub keepalive_secs: u16,
+    /// Its clock, in seconds since 1970: noted, never trusted.
+    pub clock: i64,
+    /// The address that it sends from, before any NAT.
+    pub local_address: Option<SocketAddr>,
+}
+
+/// What an agent wants of a new connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Intent {
+    /// To become a member of the fleet.
+    Join,
+    /// To stand as a tunnel.
+    Run,
+}
+
+/// Asks for membership. The device's key is the one that it proved in the TLS handshake.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Enrol {
+    /// From the token.
+    pub secret: Secret,
+    /// The name it would like; the relay picks one otherwise.
+    pub name: Option<DeviceName>,
+    /// The device's own labels, which the token's override. At most `MAX_LABELS`.
+    pub labels: Vec<(LabelKey, LabelValue)>,
+}
+
+/// Membership of a fleet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Membership {
+    /// The device's identifier, for as long as it keeps its key.
+    pub id: DeviceId,
+    /// Its name, until an admin renames it.
+    pub name: DeviceName,
+    /// The relays that it may trust.
+    pub roster: SignedRoster,
+}
+
+/// A tunnel stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// The minor version that both speak.
+    pub minor: u16,
+    /// Orders the tunnels of this device.
+    pub generation: Generation,
+    /// Id, present name and present roster.
+    pub membership: Membership,
+    /// The device's address as the relay sees it.
+    pub observed_address: SocketAddr,
+}
+
+/// "I am here".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Beat {
+    /// Whether the relay shall answer with an [`RelayMessage::Echo`]: what it sent before may have
+    /// been lost on a dead path, and only an answer to something new makes QUIC notice at once.
+    pub echo: bool,
+}
+
+/// Why a connection leads nowhere.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Refusal {
+    /// The device's key is in no registry: it never joined, or its entry was removed.
+    UnknownDevice,
+    /// An admin revoked this device.
+    Revoked,
+    /// The token's secret is unknown: it was removed, or belongs to another relay's store.
+    TokenUnknown,
+    /// Expired, so many seconds ago.
+    TokenExpired {
+        /// Seconds since it expired.
+        ago_secs: u64,
+    },
+    /// All its uses are used.
+    TokenUsedUp,
+    /// Another device has this name.
+    NameTaken {
+        /// The name that was asked for.
+        name: DeviceName,
+        /// Who has it.
+        holder: DeviceId,
+    },
+    /// The relay does not speak with this agent's version.
+    Version {
+        /// The oldest minor version that it accepts.
+        oldest: u16,
+    },
+    /// The relay cannot answer now (its store fails, or it is stopping): try again.
+    Unavailable,
+    /// Something that the protocol forbids, in words.
+    Protocol(String),
+}
+
+/// Why a connection is closed: the application error code of QUIC's CONNECTION_CLOSE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum CloseCode {
+    /// Nothing is wrong: the work is done, or the agent stops.
+    Done = 0,
+    /// A newer tunnel of the same device stands.
+    Replaced = 1,
+    /// An admin revoked the device.
+    Revoked = 2,
+    /// The other end broke the protocol.
+    Protocol = 3,
+    /// The relay stops.
+    Stopping = 4,
+    /// The relay is loaded and takes no more connections now.
+    Busy = 5,
+}
+
+/// Opens a session: the first frame of each stream that the relay opens.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Open {
+    /// The session's identifier, for logs on both ends.
+    pub session: SessionId,
+    /// Who the operator is.
+    pub user: UserName,
+    /// The account to run as.
+    pub login: Login,
+    /// What to run.
+    pub work: Work,
+    /// The pseudo-terminal that was asked for.
+    pub pty: Option<Pty>,
+    /// Environment variables that passed the relay's allow-list.
+    pub env: Vec<(String, String)>,
+    /// The operator's address as the relay saw it: for `SSH_CONNECTION` and `SSH_CLIENT`.
+    pub client: SocketAddr,
+    /// The relay's address that the operator connected to.
+    pub server: SocketAddr,
+}
+
+/// What runs in a session.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Work {
+    /// The account's login shell.
+    Shell,
+    /// A command line, for the account's shell with `-c`. Bytes, as SSH carries them.
+    Exec(Vec<u8>),
+    /// A subsystem, such as `sftp`.
+    Subsystem(String),
+}
+
+/// A pseudo-terminal (RFC 4254 section 6.2).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pty {
+    /// The value for `TERM`.
+    pub term: String,
+    /// Its size.
+    pub size: WindowSize,
+    /// Terminal modes: opcode and argument (RFC 4254 section 8), in the order they came.
+    pub modes: Vec<(u8, u32)>,
+}
+
+/// The size of a terminal: characters, and pixels where they are known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WindowSize {
+    /// Columns of characters.
+    pub columns: u16,
+    /// Rows of characters.
+    pub rows: u16,
+    /// Width in pixels, or 0.
+    pub width: u16,
+    /// Height in pixels, or 0.
+    pub height: u16,
+}
+
+impl WindowSize {
+    /// From SSH's 32-bit numbers; what a kernel's 16 bits cannot hold is clamped.
+    #[must_use]
+    pub fn clamped(columns: u32, rows: u32, width: u32, height: u32) -> Self {
+        let clamp = |n: u32| u16::try_from(n).unwrap_or(u16::MAX);
+        Self {
+            columns: clamp(columns),
+            rows: clamp(rows),
+            width: clamp(width),
+            height: clamp(height),
+        }
+    }
+}
+
+/// A signal that SSH can name (RFC 4254 section 6.10), and the others that people send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "each is the POSIX signal of its name")]
+pub enum Signal {
+    Abrt,
+    Alrm,
+    Fpe,
+    Hup,
+    Ill,
+    Int,
+    Kill,
+    Pipe,
+    Quit,
+    Segv,
+    Term,
+    Usr1,
+    Usr2,
+    /// OpenSSH sends it as `WINCH` on request of some clients.
+    Winch,
+    Bus,
+    Sys,
+    Trap,
+    Xcpu,
+    Xfsz,
+    /// One that has no name here, by its number on the device.
+    Other(u8),
+}
+
+/// How a session's process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Exit {
+    /// With this status.
+    Status(u32),
+    /// By a signal.
+    Signal {
+        /// Which.
+        signal: Signal,
+        /// Whether a core was dumped.
+        core_dumped: bool,
+    },
+}
+
+/// Why the device starts no session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SessionRefusal {
+    /// No such account.
+    NoAccount,
+    /// The account is locked or expired.
+    AccountLocked,
+    /// The account's shell lets nobody in (`nologin`, `false`).
+    NoShell,
+    /// `/etc/nologin` stands; this is its text.
+    NoLogin(String),
+    /// The agent is not root and serves only this account.
+    OnlyServes(Login),
+    /// The device has nothing for this subsystem.
+    NoSubsystem(String),
+    /// As many sessions as the agent bears are running.
+    TooManySessions(u32),
+    /// The kernel refused: no terminal, no memory, no process.
+    Failed(String),
+}
+
+impl fmt::Debug for Open {
+    /// Leaves out what may hold a secret: the values of the environment and the command's words.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Open")
+            .field("session", &self.session)
+            .field("user", &self.user)
+            .field("login", &self.login)
+            .field("work", &self.work)
+            .field("pty", &self.pty.is_some())
+            .field("env", &self.env.len())
+            .field("client", &self.client)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Work {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Shell => f.write_str("Shell"),
+            Self::Exec(command) => write!(f, "Exec({} bytes)", command.len()),
+            Self::Subsystem(name) => write!(f, "Subsystem({name:?})"),
+        }
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(to)
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        Deserialize::deserialize(from).map(Self)
+    }
+}

@@ -1,0 +1,4 @@
+//! Who may do what. Pure functions of facts and the time: nothing here reads a store or a clock.
+
+pub mod decision;
+pub mod policy;

@@ -1,0 +1,180 @@
+//! The relay's command line: `serve`, and the command tree that the console has too.
+
+use std::ffi::OsString;
+use std::io::{self, Read as _, Write as _};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+
+use crate::clock::Timestamp;
+use crate::commands::{self, Caller, Command, Context, DONE, FAILED, Facts, MAX_INPUT};
+use crate::config::{Config, DEFAULT_STATE, Flags, PublicHost};
+use crate::serve;
+use crate::state::State;
+use crate::store::Store;
+
+#[derive(Parser)]
+#[command(
+    name = "relay",
+    version,
+    about = "Reach devices behind NAT with a stock ssh: the server's side",
+    after_help = "Examples:
+  relay serve --public relay.example.com
+  relay user add alice --key alice.pub --role admin
+  relay token create --label role=camera
+  relay devices
+
+Admin commands work beside a running relay and take effect on it within a second."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: TopCommand,
+    /// The state folder: keys and database [default: /var/lib/holdfast]
+    #[arg(long, global = true, value_name = "DIR")]
+    state: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum TopCommand {
+    /// Serve operators and devices until SIGTERM
+    Serve(ServeArgs),
+    #[command(flatten)]
+    Admin(Command),
+}
+
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  relay serve --public relay.example.com
+  relay serve --state ./state --ssh 127.0.0.1:0 --tunnel 127.0.0.1:0     any free ports
+
+Prints one line on stdout when it serves:  ready ssh=IP:PORT tunnel=IP:PORT
+Each flag beats the key of the same name in the configuration file (TOML).")]
+struct ServeArgs {
+    /// Configuration in TOML: state, ssh, tunnel, public, drain_grace
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where operators connect, TCP [default: 0.0.0.0:2222]
+    #[arg(long, value_name = "IP:PORT")]
+    ssh: Option<SocketAddr>,
+    /// Where devices connect, UDP [default: 0.0.0.0:4433]
+    #[arg(long, value_name = "IP:PORT")]
+    tunnel: Option<SocketAddr>,
+    /// What tokens, roster and ssh-config name; PORT is the tunnel's, if it is mapped
+    /// [default: the bound address, or this machine's name]
+    #[arg(long, value_name = "HOST[:PORT]")]
+    public: Option<PublicHost>,
+}
+
+/// Parses, builds, runs; gives the exit status.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let (text, code) = commands::usage(&error);
+            let printed = if code == DONE {
+                print(io::stdout(), text.as_bytes())
+            } else {
+                print(io::stderr(), text.as_bytes())
+            };
+            return if printed { code } else { FAILED };
+        }
+    };
+    let done = match cli.command {
+        TopCommand::Serve(args) => run_serve(cli.state, args).map(|()| DONE),
+        TopCommand::Admin(command) => {
+            let dir = cli.state.unwrap_or_else(|| PathBuf::from(DEFAULT_STATE));
+            run_admin(&dir, command)
+        }
+    };
+    done.unwrap_or_else(|error| {
+        print(io::stderr(), format!("{error:#}\n").as_bytes());
+        FAILED
+    })
+}
+
+fn run_serve(state: Option<PathBuf>, args: ServeArgs) -> anyhow::Result<()> {
+    let config = Config::load(Flags {
+        state,
+        config: args.config,
+        ssh: args.ssh,
+        tunnel: args.tunnel,
+        public: args.public,
+    })?;
+    log_to_stderr();
+    let runtime = tokio::runtime::Runtime::new().context("cannot start threads")?;
+    runtime.block_on(async {
+        let state = State::create_or_open(&config.state)?;
+        let store = Store::open(&state.database()).await?;
+        store.bind_cluster(&state.cluster.public()).await?;
+        serve::run(config, state, store).await
+    })
+}
+
+fn run_admin(dir: &Path, command: Command) -> anyhow::Result<u8> {
+    let state = State::open(dir)?;
+    let stdin = if command.wants_stdin() {
+        Some(read_stdin()?)
+    } else {
+        None
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start")?;
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let code = runtime.block_on(async {
+        let store = Store::open_existing(&state.database()).await?;
+        let context = Context {
+            store,
+            facts: Facts::of(&state),
+            now: Timestamp::now(),
+        };
+        let stdin = stdin.as_deref();
+        let code =
+            commands::run(command, &Caller::Local, &context, stdin, &mut out, &mut err).await;
+        context.store.close().await;
+        anyhow::Ok(code)
+    })?;
+    let printed = print(io::stdout(), &out) && print(io::stderr(), &err);
+    Ok(if printed { code } else { FAILED })
+}
+
+fn read_stdin() -> anyhow::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    // One byte more than is allowed tells input that is too long.
+    let limit = MAX_INPUT as u64 + 1;
+    io::stdin()
+        .take(limit)
+        .read_to_end(&mut text)
+        .context("cannot read stdin")?;
+    anyhow::ensure!(
+        text.len() <= MAX_INPUT,
+        "stdin is longer than {MAX_INPUT} bytes: that is no public key"
+    );
+    Ok(text)
+}
+
+/// Prints all of it, and says whether that worked. A reader that has seen enough (`| head`) is none of
+/// our business; a full disk is.
+fn print(mut to: impl io::Write, text: &[u8]) -> bool {
+    match to.write_all(text).and_then(|()| to.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            // If stderr is gone as well, the exit status is all that is left to say it with.
+            let _ = writeln!(io::stderr(), "cannot write the answer: {error}");
+            false
+        }
+        _ => true,
+    }
+}
+
+fn log_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
+        .init();
+}

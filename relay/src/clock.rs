@@ -1,0 +1,134 @@
+//! Points in time as the relay stores and shows them.
+
+use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// A point in time: microseconds since 1970-01-01 00:00 UTC, as the store keeps it.
+///
+/// Only the relay's clock makes these; what a device says about the time is never one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(pub i64);
+
+/// The last second that RFC 3339 can name with a year of four digits.
+const LAST_SECOND: u64 = 253_402_300_799;
+
+impl Timestamp {
+    /// The wall clock now.
+    #[must_use]
+    pub fn now() -> Self {
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        Self(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+    }
+
+    /// As RFC 3339 in UTC with microseconds, for machines: `2026-11-22T05:06:07.000000Z`. What lies
+    /// outside the years 1970 to 9999 is shown as the nearest time within.
+    #[must_use]
+    pub fn rfc3339(self) -> String {
+        humantime::format_rfc3339_micros(self.system_time()).to_string()
+    }
+
+    /// This time plus `duration`; stops at the end of time instead of wrapping.
+    #[must_use]
+    pub fn after(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(micros(duration)))
+    }
+
+    /// This time less `duration`.
+    #[must_use]
+    pub fn before(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(micros(duration)))
+    }
+
+    /// How long ago `earlier` was; zero if it was not.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Duration {
+        let micros = self.0.saturating_sub(earlier.0);
+        Duration::from_micros(u64::try_from(micros).unwrap_or(0))
+    }
+
+    fn system_time(self) -> SystemTime {
+        let since = Duration::from_micros(u64::try_from(self.0).unwrap_or(0));
+        UNIX_EPOCH + since.min(Duration::from_secs(LAST_SECOND))
+    }
+}
+
+/// For people, to the minute: `2026-11-22 05:06 UTC`.
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = humantime::format_rfc3339_seconds(self.system_time()).to_string();
+        let (day, time) = text.split_once('T').unwrap_or((&text, ""));
+        write!(f, "{day} {} UTC", time.get(..5).unwrap_or(time))
+    }
+}
+
+/// A span of time in its largest unit, for people: `now`, `12 s`, `3 h`, `12 d`.
+#[derive(Clone, Copy, Debug)]
+pub struct Coarse(pub Duration);
+
+impl Coarse {
+    /// The same in words, for sentences: `12 minutes`, `1 hour`.
+    #[must_use]
+    pub fn words(self) -> String {
+        let (count, _, unit) = self.largest();
+        let plural = if count == 1 { "" } else { "s" };
+        format!("{count} {unit}{plural}")
+    }
+
+    fn largest(self) -> (u64, &'static str, &'static str) {
+        match self.0.as_secs() {
+            s @ 0..60 => (s, "s", "second"),
+            s @ 60..3_600 => (s / 60, "min", "minute"),
+            s @ 3_600..172_800 => (s / 3_600, "h", "hour"),
+            s => (s / 86_400, "d", "day"),
+        }
+    }
+}
+
+impl fmt::Display for Coarse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (count, unit, _) = self.largest();
+        write!(f, "{count} {unit}")
+    }
+}
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_reads_well_for_people_and_for_machines() {
+        let time = Timestamp(1_795_323_960_000_000 + 7_000_001);
+        assert_eq!(time.to_string(), "2026-11-22 05:06 UTC");
+        assert_eq!(time.rfc3339(), "2026-11-22T05:06:07.000001Z");
+    }
+
+    #[test]
+    fn no_time_panics() {
+        for time in [i64::MIN, -1, 0, i64::MAX].map(Timestamp) {
+            let shown = (time.to_string(), time.rfc3339());
+            assert!(shown.0.ends_with(" UTC") && shown.1.ends_with('Z'));
+            let _ = (
+                time.after(Duration::MAX),
+                time.before(Duration::MAX),
+                time.since(Timestamp(0)),
+            );
+        }
+        assert_eq!(Timestamp(0).since(Timestamp(5)), Duration::ZERO);
+    }
+
+    #[test]
+    fn spans_are_shown_in_their_largest_unit() {
+        let shown = |secs| Coarse(Duration::from_secs(secs));
+        assert_eq!(shown(59).to_string(), "59 s");
+        assert_eq!(shown(3 * 3600 + 5).to_string(), "3 h");
+        assert_eq!(shown(10 * 86_400).to_string(), "10 d");
+        assert_eq!(shown(12 * 60).words(), "12 minutes");
+        assert_eq!(shown(60).words(), "1 minute");
+    }
+}

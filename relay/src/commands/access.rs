@@ -1,0 +1,28 @@
+//! Who may run which command.
+
+use super::{Caller, Command};
+
+/// The role that may do everything.
+const ADMIN: &str = "admin";
+
+/// Whether the caller may run the command: who can read the state folder may do everything, over ssh an
+/// admin may, and everybody may ask who they are.
+///
+/// # Errors
+/// The sentence to refuse with.
+pub fn permit(caller: &Caller, command: &Command) -> Result<(), String> {
+    let user = match (caller, command) {
+        (Caller::Local, _) | (_, Command::Whoami(_)) => return Ok(()),
+        (Caller::User(user), _) => user,
+    };
+    let name = &user.name;
+    if user.disabled {
+        return Err(format!("user \"{name}\" is disabled: ask an admin"));
+    }
+    if user.roles.iter().any(|role| role == ADMIN) {
+        return Ok(());
+    }
+    Err(format!(
+        "user \"{name}\" may not run this command: it needs the role {ADMIN}; ask an admin, and see `whoami`"
+    ))
+}

@@ -1,0 +1,235 @@
+//! `devices`: the fleet.
+
+use clap::Subcommand;
+use holdfast_protocol::ids::DeviceName;
+use serde::Serialize;
+
+use super::args::LabelChange;
+use super::table::{card, labels, or_dash, table};
+use super::{Context, Failure, json};
+use crate::clock::{Coarse, Timestamp};
+use crate::store::{Device, Labels, PresenceState};
+
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:
+  relay devices
+  relay devices --json | jq -r '.[] | select(.state == \"offline\") | .name'
+  relay devices label kitchen-cam site=berlin role=
+  relay devices revoke kitchen-cam")]
+pub struct Args {
+    #[command(subcommand)]
+    command: Option<DevicesCommand>,
+    /// Print JSON for machines
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum DevicesCommand {
+    /// List the devices: what happens without a subcommand
+    #[command(visible_alias = "list")]
+    Ls {
+        /// The revoked ones too
+        #[arg(long)]
+        all: bool,
+    },
+    /// Show one device in full
+    Show {
+        /// Which
+        name: DeviceName,
+    },
+    /// Give a device another name
+    Rename {
+        /// Its name now
+        old: DeviceName,
+        /// Its name from now on
+        new: DeviceName,
+    },
+    /// Set labels (KEY=VALUE) or remove them (KEY=)
+    Label {
+        /// Which device
+        name: DeviceName,
+        /// What to change
+        #[arg(required = true, value_name = "KEY=VALUE")]
+        labels: Vec<LabelChange>,
+    },
+    /// End trust in a device for ever: its tunnel is closed, its key refused, its name free
+    Revoke {
+        /// Which
+        name: DeviceName,
+    },
+}
+
+/// A device, for machines. These names are relied upon: they may be added to, never changed.
+#[derive(Serialize)]
+struct Row {
+    name: String,
+    id: String,
+    state: &'static str,
+    last_seen: Option<String>,
+    offline_since: Option<String>,
+    labels: Labels,
+    address: Option<String>,
+    agent_version: String,
+    target: String,
+    enrolled: String,
+    revoked: Option<String>,
+    public_key: String,
+}
+
+pub(super) async fn run(args: Args, context: &Context) -> Result<String, Failure> {
+    let store = &context.store;
+    let (name, text) = match args.command {
+        None => return list(context, false, args.json).await,
+        Some(DevicesCommand::Ls { all }) => return list(context, all, args.json).await,
+        Some(DevicesCommand::Show { name }) => {
+            let device = find(context, &name).await?;
+            let text = show(&device, context.now);
+            (name, text)
+        }
+        Some(DevicesCommand::Rename { old, new }) => {
+            store.rename_device(&old, &new).await?;
+            let text = format!("device {old} is now {new}\n");
+            (new, text)
+        }
+        Some(DevicesCommand::Label {
+            name,
+            labels: changes,
+        }) => {
+            let changes: Vec<_> = changes
+                .into_iter()
+                .map(|change| (change.0, change.1))
+                .collect();
+            let now = store.label_device(&name, &changes).await?;
+            let text = format!("{name}: {}\n", labels(&now));
+            (name, text)
+        }
+        Some(DevicesCommand::Revoke { name }) => {
+            let text = revoke(context, &name).await?;
+            (name, text)
+        }
+    };
+    if args.json {
+        return json(&Row::of(&find(context, &name).await?));
+    }
+    Ok(text)
+}
+
+async fn list(context: &Context, all: bool, as_json: bool) -> Result<String, Failure> {
+    let mut devices = context.store.devices(context.now).await?;
+    devices.retain(|device| all || device.revoked.is_none());
+    if as_json {
+        return json(&devices.iter().map(Row::of).collect::<Vec<_>>());
+    }
+    let row = |device: &Device| {
+        [
+            device.name.to_string(),
+            state(device).to_owned(),
+            seen(device, context.now),
+            or_dash(&address(device).unwrap_or_default()),
+            labels(&device.labels),
+            agent(device),
+        ]
+    };
+    let rows: Vec<_> = devices.iter().map(row).collect();
+    Ok(table(
+        ["NAME", "STATE", "SEEN", "ADDRESS", "LABELS", "AGENT"],
+        &rows,
+    ))
+}
+
+async fn revoke(context: &Context, name: &DeviceName) -> Result<String, Failure> {
+    // Asked for twice, the answer to the second is that it is so.
+    if let Some(device) = context.store.device_by_name(name).await?
+        && let Some(when) = device.revoked
+    {
+        let id = device.id;
+        return Ok(format!(
+            "device {name} ({id}) was revoked already, {when}\n"
+        ));
+    }
+    let id = context.store.revoke_device(name, context.now).await?;
+    Ok(format!(
+        "device {name} ({id}) revoked: its key is refused from now on, its name is free\n"
+    ))
+}
+
+async fn find(context: &Context, name: &DeviceName) -> Result<Device, Failure> {
+    let device = context.store.device_by_name(name).await?;
+    device.ok_or_else(|| Failure(format!("no device \"{name}\": see `devices`")))
+}
+
+fn show(device: &Device, now: Timestamp) -> String {
+    let presence = &device.presence;
+    let mut lines = vec![
+        ("name", device.name.to_string()),
+        ("id", device.id.to_string()),
+        ("state", state(device).to_owned()),
+        ("seen", seen(device, now)),
+        ("address", or_dash(&address(device).unwrap_or_default())),
+        ("labels", labels(&device.labels)),
+        ("agent", or_dash(&device.agent_version)),
+        ("target", or_dash(&device.target)),
+        ("joined", device.enrolled.to_string()),
+        ("key", device.key.to_string()),
+    ];
+    if let Some(since) = presence.since {
+        lines.insert(3, ("since", since.to_string()));
+    }
+    if let Some(revoked) = device.revoked {
+        lines.push(("revoked", revoked.to_string()));
+    }
+    card(&lines)
+}
+
+fn state(device: &Device) -> &'static str {
+    match device.revoked {
+        Some(_) => "revoked",
+        None => device.presence.state.as_str(),
+    }
+}
+
+fn seen(device: &Device, now: Timestamp) -> String {
+    match (device.presence.state, device.presence.last_seen) {
+        (PresenceState::Online, _) => "now".to_owned(),
+        (_, Some(last)) => format!("{} ago", Coarse(now.since(last))),
+        (_, None) => "never".to_owned(),
+    }
+}
+
+/// Where the device is, while it is there.
+fn address(device: &Device) -> Option<String> {
+    let there = device.presence.state != PresenceState::Offline;
+    device
+        .presence
+        .address
+        .filter(|_| there)
+        .map(|a| a.to_string())
+}
+
+/// `0.1.0 armv7`: version and processor.
+fn agent(device: &Device) -> String {
+    let processor = device.target.split('-').next().unwrap_or_default();
+    or_dash(format!("{} {processor}", device.agent_version).trim())
+}
+
+impl Row {
+    fn of(device: &Device) -> Self {
+        let presence = &device.presence;
+        Self {
+            name: device.name.to_string(),
+            id: device.id.to_string(),
+            // A revoked device is offline for ever, and `revoked` says since when.
+            state: presence.state.as_str(),
+            last_seen: presence.last_seen.map(Timestamp::rfc3339),
+            offline_since: presence.since.map(Timestamp::rfc3339),
+            labels: device.labels.clone(),
+            address: address(device),
+            agent_version: device.agent_version.clone(),
+            target: device.target.clone(),
+            enrolled: device.enrolled.rfc3339(),
+            revoked: device.revoked.map(Timestamp::rfc3339),
+            public_key: device.key.to_string(),
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! The one command tree behind both doors: `relay devices` in a shell on the relay's machine, and
+//! `ssh relay devices` from anywhere. What a command does and says is the same at both; who may run it
+//! is asked in one place, [`permit`].
+
+mod access;
+mod args;
+mod devices;
+mod keys;
+mod ssh_config;
+mod table;
+mod token;
+mod user;
+mod whoami;
+
+use clap::{Parser, Subcommand};
+use holdfast_protocol::escape::Escaped;
+use holdfast_protocol::ids::ClusterFingerprint;
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::clock::Timestamp;
+use crate::state::State;
+use crate::store::{self, Store, StoreError, User};
+
+pub use access::permit;
+pub use ssh_config::FLEET_DOMAIN;
+pub use user::ROLES;
+
+/// Exit status of a command that was done.
+pub const DONE: u8 = 0;
+/// Exit status of a command that was refused or failed; one sentence on stderr says why.
+pub const FAILED: u8 = 1;
+/// Exit status of a command that could not be understood.
+pub const USAGE: u8 = 2;
+
+/// The most that a command reads from stdin or a file: some hundred public keys.
+pub const MAX_INPUT: usize = 64 * 1024;
+
+/// The longest line that the console parses: no command needs more, keys come by stdin.
+pub const MAX_CONSOLE_LINE: usize = 8 * 1024;
+
+/// What an operator can ask of a relay.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Operators: who they are, by which keys they are known, what roles they have
+    User(user::Args),
+    /// Tokens that let devices join
+    Token(token::Args),
+    /// The fleet: list, show, rename, label, revoke
+    Devices(devices::Args),
+    /// What to put into ~/.ssh/config and known_hosts to reach devices by name
+    SshConfig(ssh_config::Args),
+    /// Who the relay takes you for
+    Whoami(whoami::Args),
+}
+
+/// Who asks.
+#[derive(Clone, Debug)]
+pub enum Caller {
+    /// Somebody who can read the state folder, which holds the keys to everything.
+    Local,
+    /// An operator over ssh, by a key that was proved.
+    User(User),
+}
+
+/// What commands work on.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// The store.
+    pub store: Store,
+    /// What they tell of the relay's keys.
+    pub facts: Facts,
+    /// The time that the command is run at.
+    pub now: Timestamp,
+}
+
+/// The public side of the relay's state.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// What a token says about the cluster.
+    pub cluster: ClusterFingerprint,
+    /// The SSH host CA's public key, as in a `.pub` file.
+    pub ssh_ca: String,
+    /// The relay's own SSH host key, as in a `.pub` file.
+    pub ssh_host: String,
+}
+
+impl Facts {
+    /// Takes them from the state.
+    #[must_use]
+    pub fn of(state: &State) -> Self {
+        Self {
+            cluster: state.cluster_fingerprint(),
+            ssh_ca: keys::line_of(state.ssh_ca.public_key()),
+            ssh_host: keys::line_of(state.ssh_host.public_key()),
+        }
+    }
+}
+
+impl Command {
+    /// Whether [`run`] wants the whole of stdin: for `--key -`.
+    #[must_use]
+    pub fn wants_stdin(&self) -> bool {
+        match self {
+            Self::User(args) => args.wants_stdin(),
+            _ => false,
+        }
+    }
+}
+
+/// Runs a command for somebody: checks whether they may, does it, and appends what it says to `out` or,
+/// if it fails, one sentence to `err`. Gives the exit status. `stdin` is at most [`MAX_INPUT`] bytes.
+pub async fn run(
+    command: Command,
+    caller: &Caller,
+    context: &Context,
+    stdin: Option<&[u8]>,
+    out: &mut Vec<u8>,
+    err: &mut Vec<u8>,
+) -> u8 {
+    let done = match permit(caller, &command) {
+        Err(refused) => Err(Failure(refused)),
+        Ok(()) => match command {
+            Command::User(args) => user::run(args, caller, context, stdin).await,
+            Command::Token(args) => token::run(args, context).await,
+            Command::Devices(args) => devices::run(args, context).await,
+            Command::SshConfig(args) => ssh_config::run(&args, context).await,
+            Command::Whoami(args) => whoami::run(&args, caller),
+        },
+    };
+    match done {
+        Ok(text) => {
+            out.extend_from_slice(text.as_bytes());
+            DONE
+        }
+        Err(Failure(sentence)) => {
+            err.extend_from_slice(sentence.as_bytes());
+            err.push(b'\n');
+            FAILED
+        }
+    }
+}
+
+/// The console's grammar: the command tree alone. `serve` and `--state` do not exist there.
+#[derive(Parser)]
+#[command(
+    name = "ssh RELAY",
+    about = "The relay's console: the same commands as on the relay itself",
+    no_binary_name = true,
+    disable_version_flag = true
+)]
+struct Console {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Parses a line that came over ssh, in the words of a POSIX shell: quotes and backslashes, but no
+/// variables, no wildcards and no pipes.
+///
+/// # Errors
+/// The text to answer with and the exit status: with [`DONE`] it is help and belongs on stdout, with
+/// [`USAGE`] it says what is wrong and belongs on stderr.
+pub fn parse_console(line: &str) -> Result<Command, (String, u8)> {
+    if line.len() > MAX_CONSOLE_LINE {
+        let text = format!("the command is longer than {MAX_CONSOLE_LINE} bytes\n");
+        return Err((text, USAGE));
+    }
+    let words = shell_words::split(line)
+        .map_err(|_| ("a quote in the command is not closed\n".to_owned(), USAGE))?;
+    match Console::try_parse_from(words) {
+        Ok(console) => Ok(console.command),
+        Err(error) => Err(usage(&error)),
+    }
+}
+
+/// What clap has to say, made safe for a terminal, and the exit status.
+pub(crate) fn usage(error: &clap::Error) -> (String, u8) {
+    let code = if error.use_stderr() { USAGE } else { DONE };
+    // It quotes what was typed. Lines without anything odd stay as they are, quotes and all.
+    let mut text = String::new();
+    for line in error.render().to_string().lines() {
+        let shown = Escaped(line).to_string();
+        let odd = shown.replace("\\\"", "\"").replace("\\\\", "\\") != line;
+        text.push_str(if odd { &shown } else { line });
+        text.push('\n');
+    }
+    (text, code)
+}
+
+/// Why a command did not do it: one sentence, for stderr.
+#[derive(Debug, Error)]
+#[error("{0}")]
+struct Failure(String);
+
+impl Failure {
+    fn new(sentence: impl Into<String>) -> Self {
+        Self(sentence.into())
+    }
+}
+
+/// The errors of the store and of the key parser are such sentences.
+macro_rules! failure_from {
+    ($($error:ty),+) => {
+        $(impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                Self(error.to_string())
+            }
+        })+
+    };
+}
+failure_from!(
+    StoreError,
+    store::KeyError,
+    store::RenameError,
+    store::LabelError,
+    store::RevokeError,
+    keys::KeyFileError
+);
+
+/// JSON as all commands print it: indented, with a final newline.
+fn json<T: Serialize>(value: &T) -> Result<String, Failure> {
+    let text = serde_json::to_string_pretty(value);
+    text.map(|text| text + "\n")
+        .map_err(|error| Failure(format!("the answer cannot be written as JSON: {error}")))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,61 @@
+//! `ssh-config`: what makes `ssh pi@kitchen-cam.fleet` work with a stock OpenSSH.
+
+use super::{Context, Failure};
+use crate::store::meta::PUBLIC_SSH;
+
+/// The domain under which the relay answers for devices: `NAME.fleet` is the device `NAME`.
+pub const FLEET_DOMAIN: &str = "fleet";
+
+/// The fast one first: a jump encrypts everything twice.
+const CIPHERS: &str = "aes256-gcm@openssh.com,aes128-gcm@openssh.com,chacha20-poly1305@openssh.com";
+
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:
+  relay ssh-config >> ~/.ssh/config
+  relay ssh-config --known-hosts >> ~/.ssh/known_hosts
+
+Then: ssh pi@kitchen-cam.fleet, scp FILE pi@kitchen-cam.fleet:, rsync, ansible.")]
+pub struct Args {
+    /// Print only the lines for known_hosts
+    #[arg(long)]
+    known_hosts: bool,
+}
+
+pub(super) async fn run(args: &Args, context: &Context) -> Result<String, Failure> {
+    let address = context.store.meta_get(PUBLIC_SSH).await?;
+    let address = address.ok_or_else(|| {
+        Failure::new(
+            "no relay has served yet, so there is no address to name: start `relay serve` once",
+        )
+    })?;
+    let (host, port) = address.rsplit_once(':').unwrap_or((&address, "22"));
+    let bare = host.trim_matches(['[', ']']);
+    // known_hosts names the standard port by the bare host, and any other in brackets.
+    let relay = match port {
+        "22" => bare.to_owned(),
+        _ => format!("[{bare}]:{port}"),
+    };
+    let device_line = format!("@cert-authority *.{FLEET_DOMAIN} {}", context.facts.ssh_ca);
+    let relay_line = format!("{relay} {}", context.facts.ssh_host);
+    if args.known_hosts {
+        return Ok(format!("{device_line}\n{relay_line}\n"));
+    }
+    // KnownHostsCommand (OpenSSH 8.5) tells ssh the keys without a second file to edit; an older ssh
+    // skips the word and asks, unless the lines stand in known_hosts.
+    Ok(format!(
+        "# Holdfast: the fleet behind {address}. Then: ssh pi@kitchen-cam.{FLEET_DOMAIN}
+# For an ssh older than 8.5, or on Windows, put these two lines into ~/.ssh/known_hosts as well:
+#   {device_line}
+#   {relay_line}
+Host *.{FLEET_DOMAIN}
+    ProxyJump {address}
+    Ciphers {CIPHERS}
+    IgnoreUnknown KnownHostsCommand
+    KnownHostsCommand /bin/echo {device_line}
+
+Host {bare}
+    IgnoreUnknown KnownHostsCommand
+    KnownHostsCommand /bin/echo {relay_line}
+"
+    ))
+}

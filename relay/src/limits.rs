@@ -1,0 +1,152 @@
+//! The relay's own bounds and timeouts, each with its reason; those that both ends of a tunnel must agree
+//! on stand in `holdfast_protocol::limits`.
+
+use std::time::Duration;
+
+/// Most bytes of one stream of a tunnel that may wait here unread.
+pub const STREAM_WINDOW: u32 = 512 * 1024;
+
+/// Most bytes of all streams of a tunnel that may wait here unread: with quinn's default it is unlimited.
+pub const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
+
+/// Most bytes of one tunnel that wait for the device's acknowledgement.
+pub const SEND_WINDOW: u64 = 1024 * 1024;
+
+/// Streams that a device may open: the control stream and, later, a few for recordings.
+pub const MAX_DEVICE_STREAMS: u32 = 8;
+
+/// Tunnels whose handshake is not over yet; above it, a source must prove its address first (Retry).
+pub const RETRY_ABOVE_HANDSHAKES: usize = 128;
+
+/// Tunnels whose handshake or `Hello` is not over yet; above it, new ones are ignored.
+pub const MAX_HANDSHAKES: usize = 2_048;
+
+/// How long a connection may take from its first packet to its `Hello`.
+pub const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a device that joins may take for each further message.
+pub const ENROL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Bytes taken from a control stream at a time.
+pub const CONTROL_READ: usize = 4 * 1024;
+
+/// Messages for one device's control stream that may wait. They are rosters, echoes and a farewell; when
+/// more wait, the device does not read, and an echo more or less changes nothing.
+pub const CONTROL_QUEUE: usize = 8;
+
+/// The control stream's priority: above every session's.
+pub const CONTROL_PRIORITY: i32 = 100;
+
+/// Priority of streams with a terminal over those without.
+pub const INTERACTIVE_PRIORITY: i32 = 10;
+
+/// How often the store learns when devices were last heard, all of them in one transaction.
+pub const PRESENCE_FLUSH: Duration = Duration::from_secs(5);
+
+/// How often the relay looks whether an admin command has changed the store.
+pub const STORE_POLL: Duration = Duration::from_millis(250);
+
+/// How long a look-up in the store may take on a path that somebody waits on.
+pub const STORE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// From accepting an SSH connection to its authentication, however chatty the peer (OpenSSH's
+/// `LoginGraceTime` is 120 s; a machine needs one).
+pub const LOGIN_GRACE: Duration = Duration::from_secs(30);
+
+/// Authentication failures of one SSH connection (OpenSSH's `MaxAuthTries`).
+pub const MAX_AUTH_FAILURES: usize = 6;
+
+/// Bytes that a peer may send before it has authenticated: a handshake with a large key and six attempts
+/// takes less than a tenth.
+pub const MAX_UNAUTHENTICATED_BYTES: u64 = 512 * 1024;
+
+/// Every rejected authentication takes at least so long, so that its time tells nothing.
+pub const AUTH_REJECTION_TIME: Duration = Duration::from_millis(50);
+
+/// SSH connections in all: each costs about 100 KiB.
+pub const MAX_CONNECTIONS: usize = 10_000;
+
+/// SSH connections that have not authenticated yet, of all sources (`MaxStartups`).
+pub const MAX_UNAUTHENTICATED: usize = 512;
+
+/// The same of one source: an IPv4 address or an IPv6 /64.
+pub const MAX_UNAUTHENTICATED_PER_SOURCE: usize = 64;
+
+/// Sources that are remembered for their penalties; above it the one that ends soonest is forgotten.
+pub const MAX_PENALISED_SOURCES: usize = 16_384;
+
+/// A failed authentication costs its source so much time (as `PerSourcePenalties authfail`).
+pub const PENALTY_FAILED: Duration = Duration::from_secs(5);
+
+/// A connection that ended without an attempt, or outstayed the grace time, costs so much.
+pub const PENALTY_NO_ATTEMPT: Duration = Duration::from_secs(2);
+
+/// Penalties count only from here on: a typing error locks nobody out.
+pub const PENALTY_MINIMUM: Duration = Duration::from_secs(60);
+
+/// No source is kept out longer.
+pub const PENALTY_MAXIMUM: Duration = Duration::from_secs(600);
+
+/// Channels of one SSH connection at a time.
+pub const MAX_CHANNELS: usize = 64;
+
+/// Bytes from the operator that wait for one channel's device. russh returns window on receipt, so this,
+/// not the SSH window, is the bound; it holds all that sftp and scp keep in flight.
+pub const CHANNEL_QUEUE: usize = 2 * 1024 * 1024;
+
+/// What one queued message costs beside its bytes: a flood of empty messages fills the queue too.
+pub const MESSAGE_OVERHEAD: usize = 64;
+
+/// A channel whose device takes nothing for so long with its queue full is closed, so that it does not
+/// freeze its neighbours on the same connection for good.
+pub const STALLED_CHANNEL: Duration = Duration::from_secs(60);
+
+/// The SSH window and packet size that we offer (OpenSSH: 2 MiB and 32 KiB).
+pub const SSH_WINDOW: u32 = 2 * 1024 * 1024;
+/// See [`SSH_WINDOW`].
+pub const SSH_PACKET: u32 = 32 * 1024;
+
+/// russh's queue of outgoing messages of one connection, of at most 32 KiB each.
+pub const SSH_EVENTS: usize = 16;
+
+/// Data of one channel that is gathered into one SSH packet.
+pub const SPLICE_BUFFER: usize = 32 * 1024;
+
+/// Environment variables that one channel may ask for, those that are not allowed included.
+pub const MAX_ENV_REQUESTS: usize = 256;
+
+/// A terminal is told that its device does not answer after so long a silence.
+pub const SILENCE_NOTICE: Duration = Duration::from_secs(12);
+
+/// How often a session looks whether its device is silent.
+pub const SILENCE_POLL: Duration = Duration::from_secs(1);
+
+/// How long a device may take to accept or refuse a session.
+pub const START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long the last words of a session may take to reach the operator.
+pub const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Host certificates of the jump way that are kept ready.
+pub const MAX_HOST_CERTIFICATES: usize = 1_024;
+
+/// How long a host certificate is valid. It is made anew at every start of the relay.
+pub const HOST_CERTIFICATE_LIFETIME: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// How long one console command may take, its input and the reading of its answer included.
+pub const CONSOLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// An operator's client that is silent for so long is asked whether it lives (`ClientAliveInterval`);
+/// after [`SSH_KEEPALIVE_MAX`] questions without an answer its connection is closed.
+pub const SSH_KEEPALIVE: Duration = Duration::from_secs(60);
+/// See [`SSH_KEEPALIVE`].
+pub const SSH_KEEPALIVE_MAX: usize = 3;
+
+/// How long a connection that was told to end may take before its socket is closed.
+pub const DISCONNECT_GRACE: Duration = Duration::from_secs(1);
+
+/// How long the wait for an overlong sentence of a connection's life may be: bytes of a description.
+pub const MAX_DESCRIPTION: usize = 1_024;
+
+/// Milliseconds after which a device dials again when the relay stops, before its own jitter.
+pub const DRAIN_REDIAL: u32 = 500;

@@ -1,0 +1,61 @@
+//! A device's refusal of a session, in words for the operator.
+
+use holdfast_protocol::escape::Escaped;
+use holdfast_protocol::ids::{DeviceName, Login};
+use holdfast_protocol::wire::SessionRefusal;
+
+/// One sentence that names the device, the account and, where there is one, the remedy.
+#[must_use]
+pub fn sentence(device: &DeviceName, login: &Login, why: &SessionRefusal) -> String {
+    match why {
+        SessionRefusal::NoAccount => format!("{device} runs no account \"{login}\""),
+        SessionRefusal::AccountLocked => {
+            format!("account \"{login}\" on {device} is locked or expired")
+        }
+        SessionRefusal::NoShell => {
+            format!("account \"{login}\" on {device} lets nobody in: its shell is no login shell")
+        }
+        SessionRefusal::NoLogin(text) => {
+            format!(
+                "{device} lets nobody but root in now: {}",
+                Escaped(text.trim())
+            )
+        }
+        SessionRefusal::OnlyServes(account) => {
+            format!("agent on {device} is not root: it serves account \"{account}\" only")
+        }
+        SessionRefusal::NoSubsystem(name) => format!(
+            "{device} has nothing for the subsystem \"{}\": install an sftp-server there (openssh-sftp-server)",
+            Escaped(name)
+        ),
+        SessionRefusal::TooManySessions(most) => {
+            format!("{device} runs as many sessions as it bears ({most}): close one")
+        }
+        SessionRefusal::Failed(why) => {
+            format!("{device} could not start the session: {}", Escaped(why))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_names_the_thing() {
+        let device = DeviceName::new("attic-node").unwrap();
+        let login = Login::new("deploy").unwrap();
+        let said = |why| sentence(&device, &login, &why);
+        assert_eq!(
+            said(SessionRefusal::NoAccount),
+            "attic-node runs no account \"deploy\""
+        );
+        let only = SessionRefusal::OnlyServes(Login::new("pi").unwrap());
+        assert_eq!(
+            said(only),
+            "agent on attic-node is not root: it serves account \"pi\" only"
+        );
+        let nasty = SessionRefusal::NoLogin("back soon\u{1b}]0;x\u{7}\n".into());
+        assert!(!said(nasty).contains(['\u{1b}', '\u{7}', '\n']));
+    }
+}

@@ -1,0 +1,15 @@
+//! The operators' face: it translates between russh's callbacks and the relay, and holds no rule.
+
+pub mod algorithms;
+pub mod auth;
+pub mod channel;
+pub mod connection;
+pub mod console;
+pub mod handler;
+pub mod jump;
+pub mod outlet;
+pub mod queue;
+pub mod server;
+pub mod stream;
+pub mod target;
+pub mod throttle;

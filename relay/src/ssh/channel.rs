@@ -1,0 +1,136 @@
+//! One session channel, between its opening and the request that starts something on it.
+
+use std::sync::{Arc, OnceLock};
+
+use holdfast_protocol::limits::{
+    MAX_ENV, MAX_ENV_BYTES, MAX_ENV_NAME, MAX_ENV_VALUE, MAX_TERM, MAX_TERMINAL_MODES,
+};
+use holdfast_protocol::wire::{Pty, WindowSize};
+use russh::ChannelWriteHalf;
+use russh::server::Msg;
+
+use super::queue::{InputReceiver, InputSender};
+use super::target::Target;
+use crate::access::decision::Reach;
+use crate::limits::MAX_ENV_REQUESTS;
+use crate::tunnel::registry::Tunnel;
+
+/// What the decision at a channel's opening found. It is set before the channel is confirmed.
+pub type Opening = Arc<OnceLock<Opened>>;
+
+/// Where an opened channel leads.
+#[derive(Debug)]
+pub enum Opened {
+    /// To a device that may be reached, on the tunnel that stood then.
+    Device(Box<Reach>, Arc<Tunnel>),
+    /// To the relay's own console.
+    Console,
+}
+
+/// A channel on which nothing runs yet.
+#[derive(Debug)]
+pub struct Waiting {
+    /// What was asked for.
+    pub target: Target,
+    /// What was found.
+    pub opening: Opening,
+    /// To the operator.
+    pub write: ChannelWriteHalf<Msg>,
+    /// The session's end of the queue.
+    pub input: InputReceiver,
+    /// The terminal that was asked for.
+    pub pty: Option<Pty>,
+    /// The environment that was asked for and is allowed.
+    pub env: Vec<(String, String)>,
+    env_requests: usize,
+}
+
+/// A channel of a connection.
+#[derive(Debug)]
+pub struct ChannelState {
+    /// Into its queue.
+    pub sender: InputSender,
+    /// What it was opened as, until something starts.
+    pub waiting: Option<Waiting>,
+    /// Whether its client has ended its input.
+    pub ended: bool,
+}
+
+impl Waiting {
+    /// A channel that was just asked for.
+    #[must_use]
+    pub fn new(target: Target, write: ChannelWriteHalf<Msg>, input: InputReceiver) -> Self {
+        let (opening, pty, env) = (Opening::default(), None, Vec::new());
+        Self {
+            target,
+            opening,
+            write,
+            input,
+            pty,
+            env,
+            env_requests: 0,
+        }
+    }
+
+    /// Takes a request for a terminal; false if it cannot be had.
+    pub fn set_pty(&mut self, term: &str, size: WindowSize, modes: &[(russh::Pty, u32)]) -> bool {
+        if self.pty.is_some() || term.len() > MAX_TERM || term.contains('\0') {
+            return false;
+        }
+        let modes = modes
+            .iter()
+            .filter(|(mode, _)| *mode != russh::Pty::TTY_OP_END)
+            .take(MAX_TERMINAL_MODES)
+            .map(|(mode, value)| (*mode as u8, *value))
+            .collect();
+        self.pty = Some(Pty {
+            term: term.to_owned(),
+            size,
+            modes,
+        });
+        true
+    }
+
+    /// Takes an environment variable; false if it is not allowed or there are too many.
+    pub fn set_env(&mut self, name: &str, value: &str) -> bool {
+        self.env_requests += 1;
+        let taken: usize = self
+            .env
+            .iter()
+            .map(|(name, value)| name.len() + value.len())
+            .sum();
+        let fits = self.env_requests <= MAX_ENV_REQUESTS
+            && self.env.len() < MAX_ENV
+            && name.len() <= MAX_ENV_NAME
+            && value.len() <= MAX_ENV_VALUE
+            && taken + name.len() + value.len() <= MAX_ENV_BYTES;
+        let clean = !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0');
+        if !fits || !clean {
+            return false;
+        }
+        // The device has its own allow-list, which decides. Names that make a program run other code are
+        // never passed on, whatever the device thinks.
+        if is_dangerous(name) {
+            return false;
+        }
+        self.env.retain(|(present, _)| present != name);
+        self.env.push((name.to_owned(), value.to_owned()));
+        true
+    }
+}
+
+fn is_dangerous(name: &str) -> bool {
+    ["LD_", "DYLD_", "BASH_FUNC_"]
+        .iter()
+        .any(|prefix| name.starts_with(prefix))
+        || [
+            "PATH",
+            "IFS",
+            "ENV",
+            "BASH_ENV",
+            "SHELLOPTS",
+            "BASHOPTS",
+            "PS4",
+        ]
+        .contains(&name)
+}

@@ -1,0 +1,510 @@
+//! russh's callbacks, translated. Each request is answered here and nowhere else, because russh keeps one
+//! "wants a reply" a channel and OpenSSH sends several requests at once.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use bytes::Bytes;
+use holdfast_protocol::escape::Escaped;
+use holdfast_protocol::ids::DeviceName;
+use holdfast_protocol::limits::{MAX_COMMAND, MAX_SUBSYSTEM};
+use holdfast_protocol::wire::{WindowSize, Work};
+use russh::server::{Auth, ChannelOpenHandle, Msg, PublicKeyOffer, Session, VerifiedPublicKey};
+use russh::{Channel, ChannelId, ChannelOpenFailure, MethodKind, MethodSet, Sig};
+use thiserror::Error;
+use tracing::{debug, info};
+
+use super::auth::{self, Principal};
+use super::channel::{ChannelState, Opened, Waiting};
+use super::connection::Connection;
+use super::outlet::{self, Outlet};
+use super::queue::{self, Input, PushError};
+use super::target::{self, Target};
+use super::throttle::Source;
+use super::{console, jump, server};
+use crate::limits::MAX_CHANNELS;
+use crate::serve::Relay;
+
+/// Ends a connection.
+#[derive(Debug, Error)]
+pub enum HandlerError {
+    /// russh's own reason.
+    #[error(transparent)]
+    Ssh(#[from] russh::Error),
+}
+
+/// How the other end proves who it is.
+enum Proof {
+    /// By a key, on a TCP connection from this source.
+    Key(Source),
+    /// It is the inside of a jump: the outer connection's proof stands, and the device is fixed.
+    Jump(Principal, DeviceName),
+}
+
+/// The handler of one SSH connection.
+pub struct Handler {
+    relay: Arc<Relay>,
+    connection: Arc<Connection>,
+    proof: Proof,
+    attempts: Arc<AtomicU32>,
+    channels: HashMap<ChannelId, ChannelState>,
+}
+
+impl Handler {
+    /// The handler of a TCP connection.
+    #[must_use]
+    pub fn outer(relay: Arc<Relay>, connection: Arc<Connection>, source: Source) -> Self {
+        Self::new(relay, connection, Proof::Key(source))
+    }
+
+    /// The handler of a connection inside a jump.
+    #[must_use]
+    pub fn inner(
+        relay: Arc<Relay>,
+        connection: Arc<Connection>,
+        principal: Principal,
+        device: DeviceName,
+    ) -> Self {
+        Self::new(relay, connection, Proof::Jump(principal, device))
+    }
+
+    /// Counts what the other end offered as proof.
+    #[must_use]
+    pub fn attempts(&self) -> Arc<AtomicU32> {
+        self.attempts.clone()
+    }
+
+    fn new(relay: Arc<Relay>, connection: Arc<Connection>, proof: Proof) -> Self {
+        let (attempts, channels) = (Arc::default(), HashMap::new());
+        Self {
+            relay,
+            connection,
+            proof,
+            attempts,
+            channels,
+        }
+    }
+
+    /// Notes who the other end is and what it asked for.
+    fn accept(&self, principal: Principal, target: Target) -> Auth {
+        info!(user = %principal.user.name, key = %principal.fingerprint,
+            client = %self.connection.client, "login");
+        self.connection.set_principal(principal, target);
+        Auth::Accept
+    }
+
+    /// The target of a verified login. A name that names nothing is refused when something is opened,
+    /// with a sentence; a failed login would only say "permission denied".
+    fn remember_bad_target(&self, user: &str) -> Result<Target, String> {
+        user.parse::<Target>().map_err(|error| error.to_string())
+    }
+
+    fn push(&mut self, channel: ChannelId, input: Input) -> Option<(queue::InputSender, Input)> {
+        let state = self.channels.get_mut(&channel)?;
+        // After its EOF a client has no more to say on a channel (RFC 4254 section 5.3); data of one that
+        // says it all the same is dropped.
+        if state.ended && matches!(input, Input::Data(_) | Input::Eof) {
+            return None;
+        }
+        if matches!(input, Input::Eof) {
+            state.ended = true;
+        }
+        Some((state.sender.clone(), input))
+    }
+
+    /// Hands input on; when the session has ended or stalled, the channel is closed.
+    async fn hand_on(
+        &mut self,
+        channel: ChannelId,
+        input: Input,
+        session: &mut Session,
+    ) -> Result<(), HandlerError> {
+        let Some((sender, input)) = self.push(channel, input) else {
+            return Ok(());
+        };
+        match sender.push(input).await {
+            // The session says its last words and closes the channel by itself.
+            Ok(()) | Err(PushError::Ended) => {}
+            Err(stalled @ PushError::Stalled) => {
+                info!(client = %self.connection.client, "channel closed: {stalled}");
+                let text = format!("[holdfast] closed: {stalled}\r\n");
+                session.extended_data(channel, 1, text.into_bytes())?;
+                session.close(channel)?;
+                self.channels.remove(&channel);
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts `work` on a channel, or says why not.
+    fn start(
+        &mut self,
+        channel: ChannelId,
+        work: Work,
+        session: &mut Session,
+    ) -> Result<(), HandlerError> {
+        let waiting = self
+            .channels
+            .get_mut(&channel)
+            .and_then(|state| state.waiting.take());
+        let Some(waiting) = waiting else {
+            // Something runs on this channel already: one request for it is allowed (RFC 4254, 6.5).
+            session.channel_failure(channel)?;
+            return Ok(());
+        };
+        session.channel_success(channel)?;
+        let outlet = Outlet::new(waiting.write, session.handle());
+        let relay = self.relay.clone();
+        let Some((principal, _)) = self.connection.principal().cloned() else {
+            return Ok(());
+        };
+        match (waiting.opening.get(), waiting.target) {
+            (Some(Opened::Device(reach, tunnel)), Target::Device(login, _)) => {
+                let ask = crate::serve::Ask {
+                    reach: (**reach).clone(),
+                    tunnel: tunnel.clone(),
+                    login,
+                    work,
+                    pty: waiting.pty,
+                    env: waiting.env,
+                    client: self.connection.client,
+                    server: self.connection.server,
+                    input: waiting.input,
+                    outlet,
+                };
+                tokio::spawn(async move { relay.start(ask).await });
+            }
+            (Some(Opened::Console), _) => {
+                let terminal = waiting.pty.is_some();
+                let answer = console::run(relay, principal, work, waiting.input, outlet, terminal);
+                tokio::spawn(answer);
+            }
+            // A channel is confirmed only after its opening is set.
+            _ => debug!("a request on a channel that leads nowhere"),
+        }
+        Ok(())
+    }
+
+    fn full(&self) -> bool {
+        self.channels.len() >= MAX_CHANNELS
+    }
+}
+
+fn prohibited(reason: String) -> ChannelOpenFailure {
+    // RFC 4254 section 5.1: SSH_OPEN_ADMINISTRATIVELY_PROHIBITED, with our sentence as description.
+    ChannelOpenFailure::Other { code: 1, reason }
+}
+
+fn only_keys() -> Auth {
+    Auth::Reject {
+        proceed_with_methods: Some(MethodSet::from(&[MethodKind::PublicKey][..])),
+        partial_success: false,
+    }
+}
+
+impl russh::server::Handler for Handler {
+    type Error = HandlerError;
+
+    async fn auth_none(&mut self, user: &str) -> Result<Auth, Self::Error> {
+        let Proof::Jump(principal, device) = &self.proof else {
+            return Ok(only_keys());
+        };
+        // The outer connection has proved who this is; the name is the login on the device.
+        let target = format!("{user}+{device}").parse::<Target>();
+        match target {
+            Ok(target) => Ok(self.accept(principal.clone(), target)),
+            Err(error) => {
+                info!(client = %self.connection.client, %error, "jump refused");
+                Ok(Auth::reject())
+            }
+        }
+    }
+
+    async fn auth_publickey_offered(
+        &mut self,
+        _user: &str,
+        offer: PublicKeyOffer<'_>,
+    ) -> Result<Auth, Self::Error> {
+        // A mere offer changes nothing and proves nothing.
+        self.attempts.fetch_add(1, Ordering::Relaxed);
+        let known = auth::principal(&self.relay.store, offer.public_key)
+            .await
+            .is_some();
+        Ok(if known { Auth::Accept } else { only_keys() })
+    }
+
+    async fn auth_publickey(
+        &mut self,
+        user: &str,
+        key: VerifiedPublicKey<'_>,
+    ) -> Result<Auth, Self::Error> {
+        match auth::principal(&self.relay.store, key.public_key).await {
+            Some(principal) => {
+                let target = match self.remember_bad_target(user) {
+                    Ok(target) => target,
+                    Err(sentence) => Target::Unusable(sentence),
+                };
+                Ok(self.accept(principal, target))
+            }
+            None => Ok(only_keys()),
+        }
+    }
+
+    async fn auth_succeeded(&mut self, _session: &mut Session) -> Result<(), Self::Error> {
+        if let Proof::Key(source) = self.proof {
+            server::authenticated(&self.relay, source);
+        }
+        Ok(())
+    }
+
+    async fn channel_open_session(
+        &mut self,
+        channel: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        let Some((principal, target)) = self.connection.principal().cloned() else {
+            return Ok(());
+        };
+        if self.full() {
+            let text = format!("too many channels on one connection (max {MAX_CHANNELS})");
+            reply.reject(prohibited(text)).await;
+            return Ok(());
+        }
+        let id = channel.id();
+        // russh's own queue of the channel is not used: its reader is dropped, and data comes by `data`.
+        let (_, write) = channel.split();
+        let (sender, input) = queue::queue();
+        let waiting = Waiting::new(target.clone(), write, input);
+        let opening = waiting.opening.clone();
+        self.channels.insert(
+            id,
+            ChannelState {
+                sender,
+                waiting: Some(waiting),
+                ended: false,
+            },
+        );
+        let relay = self.relay.clone();
+        tokio::spawn(async move {
+            match relay.open(&principal, &target).await {
+                Ok(opened) => {
+                    let _ = opening.set(opened);
+                    reply.accept().await;
+                }
+                Err(sentence) => reply.reject(prohibited(sentence)).await,
+            }
+        });
+        Ok(())
+    }
+
+    async fn channel_open_direct_tcpip(
+        &mut self,
+        channel: Channel<Msg>,
+        host_to_connect: &str,
+        port_to_connect: u32,
+        _originator_address: &str,
+        _originator_port: u32,
+        reply: ChannelOpenHandle,
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        let Some((principal, _)) = self.connection.principal().cloned() else {
+            return Ok(());
+        };
+        if self.full() {
+            let text = format!("too many channels on one connection (max {MAX_CHANNELS})");
+            reply.reject(prohibited(text)).await;
+            return Ok(());
+        }
+        if matches!(self.proof, Proof::Jump(..)) {
+            let text =
+                "forwarding through a device is not offered yet: the relay never dials for you";
+            reply.reject(prohibited(text.into())).await;
+            return Ok(());
+        }
+        let device = match target::forward(host_to_connect, port_to_connect) {
+            Ok(device) => device,
+            Err(error) => {
+                reply.reject(prohibited(error.to_string())).await;
+                return Ok(());
+            }
+        };
+        let id = channel.id();
+        let (_, write) = channel.split();
+        let (sender, input) = queue::queue();
+        self.channels.insert(
+            id,
+            ChannelState {
+                sender,
+                waiting: None,
+                ended: false,
+            },
+        );
+        let outlet = Outlet::new(write, session.handle());
+        let (relay, connection) = (self.relay.clone(), self.connection.clone());
+        tokio::spawn(async move {
+            match relay.reach(&principal, &device).await {
+                Ok(_) => {
+                    reply.accept().await;
+                    jump::run(relay, &connection, principal, device, input, outlet).await;
+                }
+                Err(sentence) => reply.reject(prohibited(sentence)).await,
+            }
+        });
+        Ok(())
+    }
+
+    async fn channel_close(
+        &mut self,
+        channel: ChannelId,
+        _session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        // With its sender the queue ends, and the session sees that the client is gone.
+        self.channels.remove(&channel);
+        Ok(())
+    }
+
+    async fn channel_eof(
+        &mut self,
+        channel: ChannelId,
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        self.hand_on(channel, Input::Eof, session).await
+    }
+
+    async fn data(
+        &mut self,
+        channel: ChannelId,
+        data: &[u8],
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        self.hand_on(channel, Input::Data(Bytes::copy_from_slice(data)), session)
+            .await
+    }
+
+    async fn pty_request(
+        &mut self,
+        channel: ChannelId,
+        term: &str,
+        columns: u32,
+        rows: u32,
+        width: u32,
+        height: u32,
+        modes: &[(russh::Pty, u32)],
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        let size = WindowSize::clamped(columns, rows, width, height);
+        let waiting = self
+            .channels
+            .get_mut(&channel)
+            .and_then(|state| state.waiting.as_mut());
+        if waiting.is_some_and(|waiting| waiting.set_pty(term, size, modes)) {
+            session.channel_success(channel)?;
+        } else {
+            session.channel_failure(channel)?;
+        }
+        Ok(())
+    }
+
+    async fn env_request(
+        &mut self,
+        channel: ChannelId,
+        name: &str,
+        value: &str,
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        let waiting = self
+            .channels
+            .get_mut(&channel)
+            .and_then(|state| state.waiting.as_mut());
+        if waiting.is_some_and(|waiting| waiting.set_env(name, value)) {
+            session.channel_success(channel)?;
+        } else {
+            debug!(name = %Escaped(name), "environment variable refused");
+            session.channel_failure(channel)?;
+        }
+        Ok(())
+    }
+
+    async fn shell_request(
+        &mut self,
+        channel: ChannelId,
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        self.start(channel, Work::Shell, session)
+    }
+
+    async fn exec_request(
+        &mut self,
+        channel: ChannelId,
+        command: &[u8],
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        if command.len() > MAX_COMMAND {
+            session.channel_failure(channel)?;
+            return Ok(());
+        }
+        self.start(channel, Work::Exec(command.to_vec()), session)
+    }
+
+    async fn subsystem_request(
+        &mut self,
+        channel: ChannelId,
+        name: &str,
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        if name.len() > MAX_SUBSYSTEM {
+            session.channel_failure(channel)?;
+            return Ok(());
+        }
+        self.start(channel, Work::Subsystem(name.to_owned()), session)
+    }
+
+    async fn window_change_request(
+        &mut self,
+        channel: ChannelId,
+        columns: u32,
+        rows: u32,
+        width: u32,
+        height: u32,
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        let size = WindowSize::clamped(columns, rows, width, height);
+        self.hand_on(channel, Input::Resize(size), session).await
+    }
+
+    async fn signal(
+        &mut self,
+        channel: ChannelId,
+        signal: Sig,
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        match outlet::signal(&signal) {
+            Some(signal) => self.hand_on(channel, Input::Signal(signal), session).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn x11_request(
+        &mut self,
+        channel: ChannelId,
+        _single_connection: bool,
+        _protocol: &str,
+        _cookie: &str,
+        _screen: u32,
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        session.channel_failure(channel)?;
+        Ok(())
+    }
+
+    async fn agent_request(
+        &mut self,
+        channel: ChannelId,
+        session: &mut Session,
+    ) -> Result<bool, Self::Error> {
+        session.channel_failure(channel)?;
+        Ok(false)
+    }
+}

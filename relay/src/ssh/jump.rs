@@ -1,0 +1,114 @@
+//! The jump way: an SSH connection inside a channel of another one, which the relay answers itself in the
+//! device's name, with a host key that the cluster's SSH host CA certifies.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use holdfast_protocol::ids::DeviceName;
+use russh::MethodKind;
+use russh::keys::ssh_key::certificate::{Builder, CertType};
+use russh::keys::ssh_key::{Certificate, Error};
+use russh::server::{Config, run_stream};
+use tokio::time::timeout;
+use tracing::{debug, warn};
+
+use super::algorithms;
+use super::auth::Principal;
+use super::connection::Connection;
+use super::handler::Handler;
+use super::outlet::Outlet;
+use super::queue::InputReceiver;
+use super::stream::{Guard, GuardedStream};
+use super::target::SUFFIX;
+use crate::limits::{HOST_CERTIFICATE_LIFETIME, LOGIN_GRACE, MAX_HOST_CERTIFICATES};
+use crate::serve::Relay;
+use crate::state::{State, random_bytes};
+
+/// The configurations of inner connections, by device, each with its host certificate.
+#[derive(Debug, Default)]
+pub struct HostCertificates {
+    ready: Mutex<HashMap<DeviceName, Arc<Config>>>,
+}
+
+impl HostCertificates {
+    /// The configuration for a device. Without a certificate, for whatever reason, the bare key is shown.
+    fn config(&self, state: &State, device: &DeviceName) -> Arc<Config> {
+        let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(config) = ready.get(device) {
+            return config.clone();
+        }
+        let certificates = certify(state, device).map_err(|error| {
+            warn!(%device, %error, "no host certificate could be made");
+        });
+        let certificates = certificates.into_iter().collect();
+        let config = algorithms::config(&state.ssh_host, certificates, &[MethodKind::None]);
+        if ready.len() >= MAX_HOST_CERTIFICATES {
+            // They are cheap to make again.
+            ready.clear();
+        }
+        ready.insert(device.clone(), config.clone());
+        config
+    }
+}
+
+/// A host certificate for the names under which a device is reached.
+fn certify(state: &State, device: &DeviceName) -> Result<Certificate, Error> {
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
+    // An hour in the past, for clients whose clock is behind.
+    let (from, to) = (
+        now.saturating_sub(3600),
+        now + HOST_CERTIFICATE_LIFETIME.as_secs(),
+    );
+    let nonce: [u8; 32] = random_bytes().map_err(|_| Error::Crypto)?;
+    let mut builder = Builder::new(
+        nonce,
+        state.ssh_host.public_key().key_data().clone(),
+        from,
+        to,
+    )?;
+    builder
+        .cert_type(CertType::Host)?
+        .key_id(format!("holdfast device {device}"))?
+        .valid_principal(device.to_string())?
+        .valid_principal(format!("{device}{SUFFIX}"))?;
+    builder.sign(&state.ssh_ca)
+}
+
+/// Serves the connection inside a channel to its end.
+pub async fn run(
+    relay: Arc<Relay>,
+    outer: &Connection,
+    principal: Principal,
+    device: DeviceName,
+    input: InputReceiver,
+    outlet: Outlet,
+) {
+    let config = relay.host_certificates.config(&relay.state, &device);
+    let guard = Guard::default();
+    let connection = Connection::new(outer.client, outer.server, guard.clone());
+    let inside = tokio::io::join(input, outlet.writer());
+    let handler = Handler::inner(relay, connection.clone(), principal, device);
+    let guarded = GuardedStream::new(inside, guard.clone());
+    let began = timeout(LOGIN_GRACE, run_stream(config, guarded, handler)).await;
+    if let Ok(Ok(mut session)) = began {
+        connection.set_handle(session.handle());
+        let grace = tokio::time::sleep(LOGIN_GRACE);
+        let ended = tokio::select! {
+            ended = &mut session => ended,
+            () = grace => {
+                if !guard.is_authenticated() {
+                    guard.cut();
+                }
+                session.await
+            }
+        };
+        if let Err(error) = ended {
+            debug!(client = %outer.client, %error, "the connection inside a jump ended");
+        }
+    }
+    let _ = outlet.eof().await;
+    outlet.close().await;
+}

@@ -1,0 +1,214 @@
+//! What an operator's channel sends, on its way to the device: a queue with a budget of bytes.
+//!
+//! russh gives window back as soon as data arrives, and then calls the handler. So the handler puts data
+//! here, and waits only when the budget is used up: that wait is what slows the client down. A channel
+//! whose device takes nothing for a minute is given up, so that it does not freeze the other channels of
+//! its connection for good.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf as _, Bytes};
+use holdfast_protocol::wire::{Signal, WindowSize};
+use thiserror::Error;
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::timeout;
+
+use crate::limits::{CHANNEL_QUEUE, MESSAGE_OVERHEAD, STALLED_CHANNEL};
+
+/// What an operator sends on a channel.
+#[derive(Debug)]
+pub enum Input {
+    /// Bytes for the process.
+    Data(Bytes),
+    /// No more of them.
+    Eof,
+    /// The terminal's new size.
+    Resize(WindowSize),
+    /// A signal.
+    Signal(Signal),
+}
+
+/// Why nothing more goes into a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum PushError {
+    /// Nobody takes it any more: the session has ended.
+    #[error("the session has ended")]
+    Ended,
+    /// It has been full for [`STALLED_CHANNEL`].
+    #[error("the device took nothing for {} s", STALLED_CHANNEL.as_secs())]
+    Stalled,
+}
+
+/// The handler's end.
+#[derive(Clone, Debug)]
+pub struct InputSender {
+    queue: mpsc::Sender<(Input, OwnedSemaphorePermit)>,
+    budget: Arc<Semaphore>,
+}
+
+/// The session's end. `None` from [`Self::next`] means that the client is gone.
+#[derive(Debug)]
+pub struct InputReceiver {
+    queue: mpsc::Receiver<(Input, OwnedSemaphorePermit)>,
+    /// What a reader as a stream has begun to take.
+    partial: Option<(Bytes, OwnedSemaphorePermit)>,
+    ended: bool,
+}
+
+/// A new queue.
+#[must_use]
+pub fn queue() -> (InputSender, InputReceiver) {
+    // The budget fills before the number of places does, so `send` below never waits.
+    let (sender, receiver) = mpsc::channel(CHANNEL_QUEUE / MESSAGE_OVERHEAD);
+    let budget = Arc::new(Semaphore::new(CHANNEL_QUEUE));
+    (
+        InputSender {
+            queue: sender,
+            budget,
+        },
+        InputReceiver {
+            queue: receiver,
+            partial: None,
+            ended: false,
+        },
+    )
+}
+
+impl InputSender {
+    /// Puts `input` in, and waits for room if there is none.
+    ///
+    /// # Errors
+    /// [`PushError`]; the input is lost, and so is the channel.
+    pub async fn push(&self, input: Input) -> Result<(), PushError> {
+        let bytes = if let Input::Data(data) = &input {
+            data.len()
+        } else {
+            0
+        };
+        let cost = u32::try_from((bytes + MESSAGE_OVERHEAD).min(CHANNEL_QUEUE)).unwrap_or(u32::MAX);
+        let room = self.budget.clone().acquire_many_owned(cost);
+        let permit = tokio::select! {
+            room = timeout(STALLED_CHANNEL, room) => match room {
+                Ok(Ok(permit)) => permit,
+                Ok(Err(_)) => return Err(PushError::Ended),
+                Err(_) => return Err(PushError::Stalled),
+            },
+            () = self.queue.closed() => return Err(PushError::Ended),
+        };
+        self.queue
+            .send((input, permit))
+            .await
+            .map_err(|_| PushError::Ended)
+    }
+}
+
+impl InputReceiver {
+    /// The next input; `None` when the client is gone.
+    pub async fn next(&mut self) -> Option<Input> {
+        // The permit goes here: what was taken is the session's to hold, one message at a time.
+        self.queue.recv().await.map(|(input, _permit)| input)
+    }
+}
+
+/// The data alone, as a stream: for an SSH connection inside a channel. Everything else is skipped.
+impl AsyncRead for InputReceiver {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            if let Some((bytes, _)) = &mut self.partial {
+                let count = bytes.len().min(buffer.remaining());
+                buffer.put_slice(&bytes[..count]);
+                bytes.advance(count);
+                if bytes.is_empty() {
+                    self.partial = None;
+                }
+                return Poll::Ready(Ok(()));
+            }
+            if self.ended {
+                return Poll::Ready(Ok(()));
+            }
+            match ready!(self.queue.poll_recv(cx)) {
+                Some((Input::Data(data), permit)) if !data.is_empty() => {
+                    self.partial = Some((data, permit));
+                }
+                Some((Input::Data(_) | Input::Resize(_) | Input::Signal(_), _)) => {}
+                Some((Input::Eof, _)) | None => self.ended = true,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncReadExt as _;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_queue_makes_the_sender_wait_and_then_gives_up() {
+        let (sender, mut receiver) = queue();
+        let packet = Bytes::from(vec![0; 32 * 1024]);
+        let mut taken = 0;
+        while let Ok(pushed) = timeout(
+            STALLED_CHANNEL / 2,
+            sender.push(Input::Data(packet.clone())),
+        )
+        .await
+        {
+            pushed.unwrap();
+            taken += packet.len();
+        }
+        assert!(
+            (CHANNEL_QUEUE - 64 * 1024..=CHANNEL_QUEUE).contains(&taken),
+            "{taken}"
+        );
+        assert!(receiver.next().await.is_some());
+        assert_eq!(sender.push(Input::Data(packet.clone())).await, Ok(()));
+        assert_eq!(
+            sender.push(Input::Data(packet)).await,
+            Err(PushError::Stalled)
+        );
+    }
+
+    #[tokio::test]
+    async fn empty_messages_fill_the_queue_too() {
+        let (sender, receiver) = queue();
+        let mut pushed = 0;
+        while tokio::time::timeout(std::time::Duration::ZERO, sender.push(Input::Eof))
+            .await
+            .is_ok()
+        {
+            pushed += 1;
+        }
+        assert_eq!(pushed, CHANNEL_QUEUE / MESSAGE_OVERHEAD);
+        drop(receiver);
+        assert_eq!(sender.push(Input::Eof).await, Err(PushError::Ended));
+    }
+
+    #[tokio::test]
+    async fn as_a_stream_only_data_is_seen() {
+        let (sender, mut receiver) = queue();
+        sender
+            .push(Input::Data(Bytes::from_static(b"he")))
+            .await
+            .unwrap();
+        sender
+            .push(Input::Resize(WindowSize::default()))
+            .await
+            .unwrap();
+        sender
+            .push(Input::Data(Bytes::from_static(b"llo")))
+            .await
+            .unwrap();
+        sender.push(Input::Eof).await.unwrap();
+        let mut text = String::new();
+        receiver.read_to_string(&mut text).await.unwrap();
+        assert_eq!(text, "hello");
+    }
+}

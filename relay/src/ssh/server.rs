@@ -1,0 +1,179 @@
+//! The listener: accepts connections, bounds what has not authenticated, and knows all that live.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use russh::server::{Config, run_stream};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{sleep, timeout};
+use tracing::{debug, info, warn};
+
+use super::connection::Connection;
+use super::handler::Handler;
+use super::stream::{Guard, GuardedStream};
+use super::throttle::{Source, Throttle};
+use crate::limits::{LOGIN_GRACE, PENALTY_FAILED, PENALTY_NO_ATTEMPT};
+use crate::serve::Relay;
+
+/// The live SSH connections of this relay.
+#[derive(Debug)]
+pub struct Connections {
+    all: Mutex<HashMap<u64, Arc<Connection>>>,
+    next: AtomicU64,
+    throttle: Mutex<Throttle>,
+    began: Instant,
+}
+
+impl Default for Connections {
+    fn default() -> Self {
+        Self {
+            all: Mutex::default(),
+            next: AtomicU64::new(0),
+            throttle: Mutex::default(),
+            began: Instant::now(),
+        }
+    }
+}
+
+impl Connections {
+    /// Every live connection.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Connection>> {
+        self.lock().values().cloned().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<Connection>>> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn throttle(&self) -> MutexGuard<'_, Throttle> {
+        self.throttle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+}
+
+/// Accepts connections for ever. Cancel it to stop accepting.
+pub async fn run(relay: Arc<Relay>, listener: TcpListener, config: Arc<Config>) {
+    loop {
+        let (stream, client) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of descriptors, most likely: the next attempt would fail at once, too.
+                warn!(%error, "cannot accept an SSH connection");
+                sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let source = Source::of(client.ip());
+        let connections = &relay.connections;
+        let admitted = connections.throttle().admit(source, connections.now());
+        if let Err(refused) = admitted {
+            debug!(%client, %refused, "SSH connection refused");
+            refuse(stream, &refused.to_string());
+            continue;
+        }
+        tokio::spawn(serve(relay.clone(), stream, client, source, config.clone()));
+    }
+}
+
+/// Says why in a line before the banner (RFC 4253 section 4.2), if the socket takes it at once.
+fn refuse(stream: TcpStream, why: &str) {
+    let _ = stream.try_write(format!("{why}\r\n").as_bytes());
+}
+
+async fn serve(
+    relay: Arc<Relay>,
+    stream: TcpStream,
+    client: SocketAddr,
+    source: Source,
+    config: Arc<Config>,
+) {
+    let connections = &relay.connections;
+    let id = connections.next.fetch_add(1, Ordering::Relaxed);
+    let guard = Guard::default();
+    let server = stream.local_addr().unwrap_or(client);
+    let connection = Connection::new(client, server, guard.clone());
+    connections.lock().insert(id, connection.clone());
+
+    let outcome = converse(&relay, &connection, stream, source, config).await;
+
+    connections.lock().remove(&id);
+    let authenticated = guard.is_authenticated();
+    let mut throttle = connections.throttle();
+    throttle.ended(source, authenticated);
+    match outcome {
+        _ if authenticated => {}
+        Outcome::Failed => throttle.penalise(source, PENALTY_FAILED, connections.now()),
+        Outcome::NoAttempt => throttle.penalise(source, PENALTY_NO_ATTEMPT, connections.now()),
+    }
+    drop(throttle);
+    debug!(%client, authenticated, "SSH connection closed");
+}
+
+/// What an unauthenticated connection came to.
+enum Outcome {
+    /// It offered something and it was not accepted.
+    Failed,
+    /// It did not even try.
+    NoAttempt,
+}
+
+async fn converse(
+    relay: &Arc<Relay>,
+    connection: &Arc<Connection>,
+    stream: TcpStream,
+    source: Source,
+    config: Arc<Config>,
+) -> Outcome {
+    if config.nodelay {
+        let _ = stream.set_nodelay(true);
+    }
+    let deadline = Instant::now() + LOGIN_GRACE;
+    let guarded = GuardedStream::new(stream, connection.guard.clone());
+    let handler = Handler::outer(relay.clone(), connection.clone(), source);
+    let attempts = handler.attempts();
+    let failed = || {
+        if attempts.load(Ordering::Relaxed) > 0 {
+            Outcome::Failed
+        } else {
+            Outcome::NoAttempt
+        }
+    };
+    let began = timeout(LOGIN_GRACE, run_stream(config, guarded, handler)).await;
+    let Ok(Ok(mut session)) = began else {
+        return failed();
+    };
+    connection.set_handle(session.handle());
+    let grace = sleep(deadline.saturating_duration_since(Instant::now()));
+    tokio::select! {
+        ended = &mut session => return finish(ended, connection, failed()),
+        () = grace => {}
+    }
+    if !connection.guard.is_authenticated() {
+        info!(client = %connection.client, "no login within {} s", LOGIN_GRACE.as_secs());
+        connection.guard.cut();
+    }
+    finish(session.await, connection, failed())
+}
+
+fn finish(
+    ended: Result<(), super::handler::HandlerError>,
+    connection: &Connection,
+    outcome: Outcome,
+) -> Outcome {
+    if let Err(error) = ended {
+        debug!(client = %connection.client, %error, "SSH connection ended with an error");
+    }
+    outcome
+}
+
+/// A source has authenticated.
+pub(super) fn authenticated(relay: &Relay, source: Source) {
+    relay.connections.throttle().authenticated(source);
+}

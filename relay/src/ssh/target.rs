@@ -1,0 +1,158 @@
+//! Who and where an operator asks for, from what `ssh` sends: a user name, or the host of a forward.
+
+use std::str::FromStr;
+
+use holdfast_protocol::escape::Escaped;
+use holdfast_protocol::ids::{DeviceName, Login, NameError};
+use thiserror::Error;
+
+/// The suffix that `relay ssh-config` gives to devices, so that a pattern can match them all.
+pub const SUFFIX: &str = ".fleet";
+
+/// The port that a jump's forward names: what `ssh` asks for when nobody says otherwise.
+pub const SSH_PORT: u32 = 22;
+
+/// What the user name of an SSH connection asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// `LOGIN+DEVICE`: a session on a device, the direct way.
+    Device(Login, DeviceName),
+    /// A name that means something and cannot be had; this sentence says so when something is opened.
+    Unusable(String),
+    /// Any other name: the console, or a jump. The name itself means nothing: who somebody is follows
+    /// from their key.
+    Relay,
+}
+
+/// Why a text names no target.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum TargetError {
+    /// The part before the `+`.
+    #[error("\"{}\" is no LOGIN+DEVICE: {error}", Escaped(.text))]
+    Login {
+        /// What came.
+        text: String,
+        /// What is wrong with it.
+        error: NameError,
+    },
+    /// The part after it, or the host of a jump.
+    #[error("no device \"{}\" that you may reach", Escaped(.0))]
+    Device(String),
+    /// A forward to something else than a device's SSH port.
+    #[error(
+        "the relay forwards to port {SSH_PORT} of devices only, not to \"{}\" port {port}",
+        Escaped(.host)
+    )]
+    Port {
+        /// The host that was asked for.
+        host: String,
+        /// Its port.
+        port: u32,
+    },
+}
+
+impl FromStr for Target {
+    type Err = TargetError;
+
+    fn from_str(text: &str) -> Result<Self, TargetError> {
+        let Some((login, device)) = text.split_once('+') else {
+            return Ok(Self::Relay);
+        };
+        let login = Login::new(login).map_err(|error| TargetError::Login {
+            text: text.to_owned(),
+            error,
+        })?;
+        Ok(Self::Device(login, device_name(device)?))
+    }
+}
+
+/// The device that a name means: in any case, with or without the suffix and a final dot.
+///
+/// # Errors
+/// [`TargetError::Device`]: what cannot be a name is the name of no device.
+pub fn device_name(text: &str) -> Result<DeviceName, TargetError> {
+    let lower = text.to_ascii_lowercase();
+    let bare = lower.strip_suffix('.').unwrap_or(&lower);
+    let bare = bare.strip_suffix(SUFFIX).unwrap_or(bare);
+    DeviceName::new(bare).map_err(|_| TargetError::Device(text.to_owned()))
+}
+
+/// The device that a forward (`direct-tcpip`) asks for. Nothing else is ever dialled for a client.
+///
+/// # Errors
+/// [`TargetError`].
+pub fn forward(host: &str, port: u32) -> Result<DeviceName, TargetError> {
+    if port != SSH_PORT {
+        return Err(TargetError::Port {
+            host: host.to_owned(),
+            port,
+        });
+    }
+    device_name(host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn device(login: &str, name: &str) -> Target {
+        Target::Device(Login::new(login).unwrap(), DeviceName::new(name).unwrap())
+    }
+
+    #[test]
+    fn a_user_name_with_a_plus_names_a_device() {
+        assert_eq!(
+            "root+kitchen-cam".parse(),
+            Ok(device("root", "kitchen-cam"))
+        );
+        assert_eq!(
+            "root+Kitchen-Cam.fleet".parse(),
+            Ok(device("root", "kitchen-cam"))
+        );
+        assert_eq!("alice".parse(), Ok(Target::Relay));
+        assert_eq!("".parse(), Ok(Target::Relay));
+    }
+
+    #[test]
+    fn what_cannot_be_a_name_is_refused_in_words() {
+        let said = |text: &str| text.parse::<Target>().unwrap_err().to_string();
+        assert!(
+            said("ro ot+cam").starts_with("\"ro ot+cam\" is no LOGIN+DEVICE: a login may hold")
+        );
+        assert_eq!(said("root+a+b"), "no device \"a+b\" that you may reach");
+        assert_eq!(said("root+"), "no device \"\" that you may reach");
+        assert!(!said("root+\u{1b}[2J").contains('\u{1b}'));
+    }
+
+    #[test]
+    fn a_forward_goes_to_devices_only() {
+        assert_eq!(
+            forward("cam.fleet", 22),
+            Ok(DeviceName::new("cam").unwrap())
+        );
+        assert!(matches!(forward("cam", 80), Err(TargetError::Port { .. })));
+        for host in [
+            "10.0.0.1",
+            "127.0.0.1",
+            "::1",
+            "example.com",
+            "localhost.",
+            "",
+        ] {
+            let found = forward(host, 22);
+            assert!(
+                found.is_err() || found == Ok(DeviceName::new("localhost").unwrap()),
+                "{host}"
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics_the_parser(text: String, port: u32) {
+            let _ = text.parse::<Target>();
+            let _ = forward(&text, port);
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! Who may begin an SSH connection: OpenSSH's `MaxStartups`, `PerSourceMaxStartups` and
+//! `PerSourcePenalties` in spirit. One source's noise never keeps another out, unless the whole relay is
+//! full. Pure: the caller gives the time.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::limits::{
+    MAX_CONNECTIONS, MAX_PENALISED_SOURCES, MAX_UNAUTHENTICATED, MAX_UNAUTHENTICATED_PER_SOURCE,
+    PENALTY_MAXIMUM, PENALTY_MINIMUM,
+};
+
+/// Those who count as one: an IPv4 address, or an IPv6 /64, which is what one customer gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Source(IpAddr);
+
+/// Why a connection is not taken. The text goes out before the SSH banner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Refused {
+    /// Too many connections in all.
+    #[error("Holdfast relay: too many connections, try again later")]
+    Full,
+    /// Too many that have not logged in yet, from this source or in all.
+    #[error("Holdfast relay: too many connections that have not logged in, try again later")]
+    TooManyUnauthenticated,
+    /// This source failed too often.
+    #[error("Holdfast relay: too many failed logins from your address, try again in {0} s")]
+    Penalised(u64),
+}
+
+/// The books.
+#[derive(Debug, Default)]
+pub struct Throttle {
+    connections: usize,
+    unauthenticated: usize,
+    sources: HashMap<Source, usize>,
+    penalties: HashMap<Source, Penalty>,
+}
+
+/// A penalty runs until a time; it keeps a source out only while it is at least the minimum long.
+#[derive(Clone, Copy, Debug)]
+struct Penalty {
+    until: Duration,
+    enforced: bool,
+}
+
+impl Source {
+    /// The source of an address.
+    #[must_use]
+    pub fn of(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(v4) => Self(v4.into()),
+            IpAddr::V6(v6) => {
+                let prefix = u128::from(v6) >> 64 << 64;
+                Self(Ipv6Addr::from(prefix).into())
+            }
+        }
+    }
+}
+
+impl Throttle {
+    /// Takes a connection into the books.
+    ///
+    /// # Errors
+    /// [`Refused`]; then nothing was taken.
+    pub fn admit(&mut self, source: Source, now: Duration) -> Result<(), Refused> {
+        if let Some(penalty) = self.penalties.get(&source) {
+            if penalty.until <= now {
+                self.penalties.remove(&source);
+            } else if penalty.enforced {
+                let left = (penalty.until - now).as_secs() + 1;
+                return Err(Refused::Penalised(left));
+            }
+        }
+        if self.connections >= MAX_CONNECTIONS {
+            return Err(Refused::Full);
+        }
+        let own = self.sources.get(&source).copied().unwrap_or(0);
+        if own >= MAX_UNAUTHENTICATED_PER_SOURCE || self.unauthenticated >= MAX_UNAUTHENTICATED {
+            return Err(Refused::TooManyUnauthenticated);
+        }
+        self.connections += 1;
+        self.unauthenticated += 1;
+        self.sources.insert(source, own + 1);
+        Ok(())
+    }
+
+    /// An admitted connection has authenticated: its source's past is forgiven.
+    pub fn authenticated(&mut self, source: Source) {
+        self.leave_unauthenticated(source);
+        self.penalties.remove(&source);
+    }
+
+    /// An admitted connection has ended.
+    pub fn ended(&mut self, source: Source, was_authenticated: bool) {
+        self.connections = self.connections.saturating_sub(1);
+        if !was_authenticated {
+            self.leave_unauthenticated(source);
+        }
+    }
+
+    /// A source misbehaved: `penalty` is added to what it has.
+    pub fn penalise(&mut self, source: Source, penalty: Duration, now: Duration) {
+        if self.penalties.len() >= MAX_PENALISED_SOURCES && !self.penalties.contains_key(&source) {
+            self.forget_one(now);
+        }
+        let entry = self.penalties.entry(source).or_insert(Penalty {
+            until: now,
+            enforced: false,
+        });
+        entry.until = (entry.until.max(now) + penalty).min(now + PENALTY_MAXIMUM);
+        entry.enforced = entry.until - now >= PENALTY_MINIMUM || entry.enforced;
+    }
+
+    fn leave_unauthenticated(&mut self, source: Source) {
+        self.unauthenticated = self.unauthenticated.saturating_sub(1);
+        if let Some(own) = self.sources.get_mut(&source) {
+            *own = own.saturating_sub(1);
+            if *own == 0 {
+                self.sources.remove(&source);
+            }
+        }
+    }
+
+    /// Makes room: all that are over go, or else the one that is over first.
+    fn forget_one(&mut self, now: Duration) {
+        self.penalties.retain(|_, penalty| penalty.until > now);
+        if self.penalties.len() < MAX_PENALISED_SOURCES {
+            return;
+        }
+        let soonest = self
+            .penalties
+            .iter()
+            .min_by_key(|(_, penalty)| penalty.until);
+        if let Some(source) = soonest.map(|(source, _)| *source) {
+            self.penalties.remove(&source);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::PENALTY_FAILED;
+
+    fn source(n: u32) -> Source {
+        Source::of(IpAddr::V4(n.into()))
+    }
+
+    #[test]
+    fn one_source_cannot_fill_the_relay_for_others() {
+        let mut throttle = Throttle::default();
+        for _ in 0..MAX_UNAUTHENTICATED_PER_SOURCE {
+            assert_eq!(throttle.admit(source(1), Duration::ZERO), Ok(()));
+        }
+        let full = throttle.admit(source(1), Duration::ZERO);
+        assert_eq!(full, Err(Refused::TooManyUnauthenticated));
+        assert_eq!(throttle.admit(source(2), Duration::ZERO), Ok(()));
+        throttle.authenticated(source(1));
+        assert_eq!(throttle.admit(source(1), Duration::ZERO), Ok(()));
+    }
+
+    #[test]
+    fn the_relay_as_a_whole_has_bounds() {
+        let mut throttle = Throttle::default();
+        let mut n = 0;
+        while throttle.admit(source(n / 8), Duration::ZERO).is_ok() {
+            n += 1;
+        }
+        assert_eq!(n as usize, MAX_UNAUTHENTICATED);
+        let mut throttle = Throttle::default();
+        for n in 0..MAX_CONNECTIONS {
+            let source = source(u32::try_from(n).unwrap());
+            assert_eq!(throttle.admit(source, Duration::ZERO), Ok(()));
+            throttle.authenticated(source);
+        }
+        assert_eq!(
+            throttle.admit(source(7), Duration::ZERO),
+            Err(Refused::Full)
+        );
+        throttle.ended(source(1), true);
+        assert_eq!(throttle.admit(source(7), Duration::ZERO), Ok(()));
+    }
+
+    #[test]
+    fn failures_add_up_and_are_over_one_day() {
+        let mut throttle = Throttle::default();
+        let mut failures = 0;
+        while throttle.admit(source(1), Duration::ZERO).is_ok() {
+            throttle.ended(source(1), false);
+            throttle.penalise(source(1), PENALTY_FAILED, Duration::ZERO);
+            failures += 1;
+        }
+        assert_eq!(failures, 12, "a typing error or two locks nobody out");
+        assert_eq!(
+            throttle.admit(source(2), Duration::ZERO),
+            Ok(()),
+            "others are untouched"
+        );
+        let over = Duration::from_secs(61);
+        assert_eq!(throttle.admit(source(1), over), Ok(()));
+        for _ in 0..1000 {
+            throttle.penalise(source(1), PENALTY_FAILED, over);
+        }
+        assert_eq!(throttle.admit(source(1), over + PENALTY_MAXIMUM), Ok(()));
+    }
+
+    #[test]
+    fn an_ipv6_customer_is_one_source() {
+        let of = |text: &str| Source::of(text.parse().unwrap());
+        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:2"));
+        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
+        assert_eq!(of("::ffff:10.0.0.1"), of("10.0.0.1"));
+    }
+
+    #[test]
+    fn the_books_stay_bounded() {
+        let mut throttle = Throttle::default();
+        for n in 0..(MAX_PENALISED_SOURCES as u32 + 100) {
+            throttle.penalise(source(n), PENALTY_FAILED, Duration::from_millis(n.into()));
+        }
+        assert_eq!(throttle.penalties.len(), MAX_PENALISED_SOURCES);
+    }
+}

@@ -1,0 +1,183 @@
+//! The state folder: the identity of a cluster and of its relay, and the lock that keeps a second
+//! relay out.
+//!
+//! A key is made once, at the first start, and never again: a file that is missing, damaged or open to
+//! others later on is an error with a remedy, because a new key would cut off every device and every
+//! operator that trusts the old one.
+
+mod error;
+mod files;
+mod keys;
+
+use std::fmt;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use holdfast_protocol::ids::ClusterFingerprint;
+use russh::keys::PrivateKey;
+
+pub use error::StateError;
+pub use keys::SigningKey;
+pub(crate) use keys::{random_bytes, sha256};
+
+/// The database, which `Store::open` opens.
+const DATABASE: &str = "relay.db";
+const CLUSTER_KEY: &str = "cluster.key";
+const TUNNEL_KEY: &str = "tunnel.key";
+const SSH_HOST_KEY: &str = "ssh_host_ed25519_key";
+const SSH_CA_KEY: &str = "ssh_ca_ed25519_key";
+const QUIC_RESET_KEY: &str = "quic_reset.key";
+const QUIC_TOKEN_KEY: &str = "quic_token.key";
+const LOCK: &str = "lock";
+
+/// Stands while the first start is at work, so that a first start that was cut short is finished by
+/// the next one, and a file that vanished later is told apart from it.
+const FIRST_START: &str = "first-start";
+
+const FILES: [&str; 7] = [
+    CLUSTER_KEY,
+    TUNNEL_KEY,
+    SSH_HOST_KEY,
+    SSH_CA_KEY,
+    QUIC_RESET_KEY,
+    QUIC_TOKEN_KEY,
+    DATABASE,
+];
+
+/// An open state folder.
+#[derive(Debug)]
+pub struct State {
+    /// Where it is.
+    pub dir: PathBuf,
+    /// Signs the roster. Devices pin it.
+    pub cluster: SigningKey,
+    /// This relay's key on the tunnel.
+    pub tunnel: SigningKey,
+    /// The relay's own SSH host key.
+    pub ssh_host: PrivateKey,
+    /// Certifies the host keys that the relay shows in a device's name.
+    pub ssh_ca: PrivateKey,
+    /// Makes QUIC's stateless resets, so that they hold over a restart.
+    pub quic_reset_key: Secret<[u8; 64]>,
+    /// Seals QUIC's retry and address tokens.
+    pub quic_token_key: Secret<[u8; 64]>,
+    /// Held by the relay that serves; `None` beside it.
+    _lock: Option<File>,
+}
+
+impl State {
+    /// Opens the folder for the relay that serves from it, and makes it at the first start: the folder
+    /// 0700, each file 0600, written whole or not at all.
+    ///
+    /// # Errors
+    /// [`StateError`], which names the file and the remedy. [`StateError::Locked`] if a relay serves
+    /// from this folder already.
+    pub fn create_or_open(dir: &Path) -> Result<Self, StateError> {
+        files::make_folder(dir)?;
+        let present = files::names(dir)?;
+        let ours = |name: &String| FILES.contains(&name.as_str());
+        if present.is_empty() {
+            files::tighten_folder(dir)?;
+        }
+        files::check_folder(dir)?;
+        let lock = files::lock(&dir.join(LOCK), dir)?;
+        // Looked at again under the lock: another first start may have come between.
+        let first_start = dir.join(FIRST_START);
+        if !files::names(dir)?.iter().any(ours) {
+            files::write(&first_start, b"")?;
+        }
+        if first_start.exists() {
+            make_missing(dir)?;
+            files::remove(&first_start)?;
+        }
+        Self::read(dir, Some(lock))
+    }
+
+    /// Opens the folder beside a relay that may be serving from it, without the lock.
+    ///
+    /// # Errors
+    /// [`StateError`]; [`StateError::NoState`] where no relay was ever started.
+    pub fn open(dir: &Path) -> Result<Self, StateError> {
+        let ours = |name: &String| FILES.contains(&name.as_str());
+        let started = dir.is_dir() && files::names(dir)?.iter().any(ours);
+        if !started || dir.join(FIRST_START).exists() {
+            return Err(StateError::NoState(dir.to_owned()));
+        }
+        files::check_folder(dir)?;
+        Self::read(dir, None)
+    }
+
+    /// Where the database is.
+    #[must_use]
+    pub fn database(&self) -> PathBuf {
+        self.dir.join(DATABASE)
+    }
+
+    /// What a token says about the cluster, and a device pins.
+    #[must_use]
+    pub fn cluster_fingerprint(&self) -> ClusterFingerprint {
+        self.cluster.fingerprint()
+    }
+
+    fn read(dir: &Path, lock: Option<File>) -> Result<Self, StateError> {
+        for name in FILES {
+            if !dir.join(name).exists() {
+                return Err(StateError::Missing(dir.join(name)));
+            }
+        }
+        Ok(Self {
+            cluster: keys::read_signing(&dir.join(CLUSTER_KEY))?,
+            tunnel: keys::read_signing(&dir.join(TUNNEL_KEY))?,
+            ssh_host: keys::read_ssh(&dir.join(SSH_HOST_KEY))?,
+            ssh_ca: keys::read_ssh(&dir.join(SSH_CA_KEY))?,
+            quic_reset_key: keys::read_random(&dir.join(QUIC_RESET_KEY))?,
+            quic_token_key: keys::read_random(&dir.join(QUIC_TOKEN_KEY))?,
+            dir: dir.to_owned(),
+            _lock: lock,
+        })
+    }
+}
+
+/// Bytes that no log, error or `Debug` may show.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret<T>(T);
+
+impl<T> Secret<T> {
+    /// Wraps what must not be shown.
+    pub const fn new(secret: T) -> Self {
+        Self(secret)
+    }
+
+    /// The secret itself, for the one who uses it.
+    pub const fn expose(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T> fmt::Debug for Secret<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(masked)")
+    }
+}
+
+/// Makes what the first start has not made yet. The database comes into being empty, for its mode.
+fn make_missing(dir: &Path) -> Result<(), StateError> {
+    for name in FILES {
+        let path = dir.join(name);
+        if path.exists() {
+            continue;
+        }
+        match name {
+            CLUSTER_KEY | TUNNEL_KEY => files::write(&path, SigningKey::random()?.pkcs8())?,
+            SSH_HOST_KEY | SSH_CA_KEY => files::write(&path, keys::random_ssh()?.as_bytes())?,
+            QUIC_RESET_KEY | QUIC_TOKEN_KEY => {
+                files::write(&path, &keys::random_bytes::<64>()?)?;
+            }
+            _ => files::write(&path, b"")?,
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,64 @@
+//! What can be wrong with a state folder, in sentences that name the file and the remedy.
+
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+/// Why the state folder cannot be used.
+#[derive(Debug, Error)]
+pub enum StateError {
+    /// No relay was ever started here.
+    #[error(
+        "no relay state in {0}: start `relay serve --state {0}` once, or name the right folder with --state"
+    )]
+    NoState(PathBuf),
+    /// Another relay serves from the folder.
+    #[error(
+        "a relay already serves from {dir} (pid {pid}): stop it first, or give this one a folder of its own"
+    )]
+    Locked {
+        /// The folder.
+        dir: PathBuf,
+        /// The process that holds the lock, as it wrote it down, or `unknown`.
+        pid: String,
+    },
+    /// A file that was there at the first start is gone.
+    #[error(
+        "{0} is missing: restore it from a backup; the relay makes no new one, because devices and operators trust the old one"
+    )]
+    Missing(PathBuf),
+    /// A file does not hold what it must.
+    #[error("{file} is damaged (expected {expected}, found {found}): restore it from a backup")]
+    Damaged {
+        /// The file.
+        file: PathBuf,
+        /// What it should hold.
+        expected: &'static str,
+        /// What it holds.
+        found: String,
+    },
+    /// A file or the folder can be reached by others than the owner.
+    #[error("{path} is open to other users (mode {mode:04o}): run `chmod {wanted:o} {path}`")]
+    Exposed {
+        /// The file or folder.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+        /// What they should be.
+        wanted: u32,
+    },
+    /// The operating system refused.
+    #[error("cannot {action} {path}: {source}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What came.
+        source: io::Error,
+    },
+    /// No random numbers, or a key that cannot be written as text: the cryptographic library failed.
+    #[error("the cryptographic library failed to make a key: {0}")]
+    Crypto(&'static str),
+}

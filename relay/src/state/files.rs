@@ -1,0 +1,146 @@
+//! Files and folders of the state: made whole or not at all, and closed to others.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::Path;
+
+use super::StateError;
+
+const FOLDER_MODE: u32 = 0o700;
+const FILE_MODE: u32 = 0o600;
+/// The bits that let anybody but the owner in.
+const OTHERS: u32 = 0o077;
+
+/// More than any key file holds: a larger one is no key, and is not read into memory.
+const MAX_KEY_FILE: u64 = 16 * 1024;
+
+/// Makes the folder if it is not there; its parents get the usual mode.
+pub(super) fn make_folder(dir: &Path) -> Result<(), StateError> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = dir.parent().filter(|p| !p.as_os_str().is_empty()) {
+        fs::create_dir_all(parent).map_err(io_error("make the folder", parent))?;
+    }
+    match DirBuilder::new().mode(FOLDER_MODE).create(dir) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
+        made => made.map_err(io_error("make the folder", dir)),
+    }
+}
+
+/// Closes a folder that somebody made for us with the usual mode.
+pub(super) fn tighten_folder(dir: &Path) -> Result<(), StateError> {
+    fs::set_permissions(dir, Permissions::from_mode(FOLDER_MODE))
+        .map_err(io_error("set the mode of", dir))
+}
+
+/// Refuses a folder that others can look into.
+pub(super) fn check_folder(dir: &Path) -> Result<(), StateError> {
+    let meta = fs::metadata(dir).map_err(io_error("look at", dir))?;
+    check_mode(dir, meta.permissions().mode(), FOLDER_MODE)
+}
+
+/// What is in the folder, but for what a file system puts there itself.
+pub(super) fn names(dir: &Path) -> Result<Vec<String>, StateError> {
+    let entries = fs::read_dir(dir).map_err(io_error("read the folder", dir))?;
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(io_error("read the folder", dir))?;
+        names.push(entry.file_name().to_string_lossy().into_owned());
+    }
+    names.retain(|name| name != "lost+found");
+    Ok(names)
+}
+
+/// Takes the lock of the serving relay, which the kernel gives back when the process ends, however it
+/// ends. The file holds the process id, for the sentence that the second relay gets.
+pub(super) fn lock(path: &Path, dir: &Path) -> Result<File, StateError> {
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(FILE_MODE)
+        .open(path)
+        .map_err(io_error("open", path))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut pid = String::new();
+            let read = (&file).take(16).read_to_string(&mut pid);
+            let known = read.is_ok() && !pid.is_empty() && pid.bytes().all(|b| b.is_ascii_digit());
+            return Err(StateError::Locked {
+                dir: dir.to_owned(),
+                pid: if known { pid } else { "unknown".to_owned() },
+            });
+        }
+        Err(TryLockError::Error(error)) => return Err(io_error("lock", path)(error)),
+    }
+    let pid = std::process::id().to_string();
+    file.set_len(0)
+        .and_then(|()| file.write_all(pid.as_bytes()))
+        .map_err(io_error("write", path))?;
+    Ok(file)
+}
+
+/// Writes a file whole or not at all, with power cuts in mind: a temporary one beside it, fsync,
+/// rename, fsync of the folder.
+pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), StateError> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let temporary = path.with_extension("tmp");
+    let fill = || -> io::Result<()> {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(FILE_MODE)
+            .open(&temporary)?;
+        // `mode` counts for a new file only, and a cut-off start may have left one.
+        file.set_permissions(Permissions::from_mode(FILE_MODE))?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        File::open(dir)?.sync_all()
+    };
+    fill().map_err(io_error("write", path))
+}
+
+/// Removes a file for good.
+pub(super) fn remove(path: &Path) -> Result<(), StateError> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    fs::remove_file(path)
+        .and_then(|()| File::open(dir)?.sync_all())
+        .map_err(io_error("remove", path))
+}
+
+/// Reads a key file that nobody else may read.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, StateError> {
+    let file = File::open(path).map_err(io_error("read", path))?;
+    let meta = file.metadata().map_err(io_error("look at", path))?;
+    check_mode(path, meta.permissions().mode(), FILE_MODE)?;
+    let mut bytes = Vec::new();
+    file.take(MAX_KEY_FILE)
+        .read_to_end(&mut bytes)
+        .map_err(io_error("read", path))?;
+    Ok(bytes)
+}
+
+fn check_mode(path: &Path, mode: u32, wanted: u32) -> Result<(), StateError> {
+    if mode & OTHERS == 0 {
+        return Ok(());
+    }
+    Err(StateError::Exposed {
+        path: path.to_owned(),
+        mode: mode & 0o7777,
+        wanted,
+    })
+}
+
+fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateError {
+    move |source| StateError::Io {
+        action,
+        path: path.to_owned(),
+        source,
+    }
+}

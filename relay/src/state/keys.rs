@@ -1,0 +1,147 @@
+//! The keys themselves: how they are made, written and checked when they are read.
+
+use std::fmt;
+use std::path::Path;
+
+use aws_lc_rs::encoding::AsBigEndian as _;
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+use aws_lc_rs::{digest, rand};
+use holdfast_protocol::ids::{ClusterFingerprint, PublicKey};
+use russh::keys::PrivateKey;
+use russh::keys::ssh_key::LineEnding;
+use russh::keys::ssh_key::private::{Ed25519Keypair, KeypairData};
+
+use super::{Secret, StateError, files};
+
+/// An Ed25519 key that signs: the cluster's or the relay's on the tunnel.
+pub struct SigningKey {
+    pair: Ed25519KeyPair,
+    pkcs8: Vec<u8>,
+}
+
+impl SigningKey {
+    /// A new key from the system's random numbers.
+    ///
+    /// # Errors
+    /// [`StateError::Crypto`] if the library fails.
+    pub fn random() -> Result<Self, StateError> {
+        let failed = |_| StateError::Crypto("no Ed25519 key could be made");
+        let pair = Ed25519KeyPair::generate().map_err(failed)?;
+        // PKCS#8 version 2, because it holds the public key too: a flipped bit in the file then shows.
+        let pkcs8 = pair.to_pkcs8().map_err(failed)?.as_ref().to_vec();
+        Ok(Self { pair, pkcs8 })
+    }
+
+    /// Reads what [`Self::pkcs8`] gave; `None` for anything that differs from it in any byte.
+    #[must_use]
+    pub fn from_pkcs8(pkcs8: &[u8]) -> Option<Self> {
+        let pair = Ed25519KeyPair::from_pkcs8(pkcs8).ok()?;
+        let seed = pair.seed().ok()?.as_be_bytes().ok()?;
+        let seed: &[u8; 32] = seed.as_ref().try_into().ok()?;
+        let derived = Ed25519Keypair::from_seed(seed).public;
+        let whole = pair.to_pkcs8().is_ok_and(|again| again.as_ref() == pkcs8);
+        let matches = derived.as_ref() as &[u8] == pair.public_key().as_ref();
+        (whole && matches).then(|| Self {
+            pair,
+            pkcs8: pkcs8.to_vec(),
+        })
+    }
+
+    /// The public half.
+    #[must_use]
+    pub fn public(&self) -> PublicKey {
+        let mut raw = [0; 32];
+        raw.copy_from_slice(self.pair.public_key().as_ref());
+        PublicKey(raw)
+    }
+
+    /// The SHA-256 of the public half: what a token names and a device pins.
+    #[must_use]
+    pub fn fingerprint(&self) -> ClusterFingerprint {
+        ClusterFingerprint(sha256(&self.public().0))
+    }
+
+    /// Signs `message` (Ed25519, RFC 8032).
+    #[must_use]
+    pub fn sign(&self, message: &[u8]) -> [u8; 64] {
+        let mut signature = [0; 64];
+        signature.copy_from_slice(self.pair.sign(message).as_ref());
+        signature
+    }
+
+    /// The private key as PKCS#8 DER, for TLS and for the file. It is a secret.
+    #[must_use]
+    pub fn pkcs8(&self) -> &[u8] {
+        &self.pkcs8
+    }
+}
+
+/// Shows the public half alone.
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SigningKey({})", self.public())
+    }
+}
+
+/// The SHA-256 of `bytes`.
+pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut out = [0; 32];
+    out.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
+    out
+}
+
+/// Bytes from the system's random numbers.
+pub(crate) fn random_bytes<const N: usize>() -> Result<[u8; N], StateError> {
+    let mut bytes = [0; N];
+    rand::fill(&mut bytes).map_err(|_| StateError::Crypto("no random numbers"))?;
+    Ok(bytes)
+}
+
+pub(super) fn read_signing(path: &Path) -> Result<SigningKey, StateError> {
+    let bytes = files::read(path)?;
+    SigningKey::from_pkcs8(&bytes)
+        .ok_or_else(|| damaged(path, "an Ed25519 key in PKCS#8 version 2, DER", bytes.len()))
+}
+
+/// A new SSH key in OpenSSH's own format.
+pub(super) fn random_ssh() -> Result<String, StateError> {
+    let failed = |_| StateError::Crypto("no SSH key could be made");
+    let pair = Ed25519Keypair::from_seed(&random_bytes()?);
+    let key = PrivateKey::new(KeypairData::Ed25519(pair), "").map_err(failed)?;
+    let text = key.to_openssh(LineEnding::LF).map_err(failed)?;
+    Ok(text.to_string())
+}
+
+pub(super) fn read_ssh(path: &Path) -> Result<PrivateKey, StateError> {
+    const EXPECTED: &str = "an Ed25519 key without a passphrase in OpenSSH's format";
+    let bytes = files::read(path)?;
+    let key = PrivateKey::from_openssh(&bytes).map_err(|_| damaged(path, EXPECTED, bytes.len()))?;
+    if key.is_encrypted() || key.key_data().ed25519().is_none() {
+        return Err(StateError::Damaged {
+            file: path.to_owned(),
+            expected: EXPECTED,
+            found: if key.is_encrypted() {
+                "one with a passphrase".to_owned()
+            } else {
+                format!("one of type {}", key.algorithm())
+            },
+        });
+    }
+    Ok(key)
+}
+
+pub(super) fn read_random(path: &Path) -> Result<Secret<[u8; 64]>, StateError> {
+    let bytes = files::read(path)?;
+    let exact = bytes.as_slice().try_into();
+    exact
+        .map(Secret::new)
+        .map_err(|_| damaged(path, "64 random bytes", bytes.len()))
+}
+
+fn damaged(path: &Path, expected: &'static str, found: usize) -> StateError {
+    StateError::Damaged {
+        file: path.to_owned(),
+        expected,
+        found: format!("{found} bytes that are not that"),
+    }
+}

@@ -1,0 +1,216 @@
+//! What the relay remembers, in SQLite: one file per table, one set of queries.
+//!
+//! All writers of a process queue for one turn, in order, and only processes contend for the file (an
+//! admin command beside a serving relay), which SQLite's busy timeout settles. Readers never wait.
+
+mod devices;
+mod enrol;
+mod error;
+mod labels;
+pub mod meta;
+mod relays;
+mod tokens;
+mod tunnels;
+mod users;
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::migrate::Migrator;
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
+    SqliteSynchronous,
+};
+use sqlx::{Connection as _, Sqlite, Transaction};
+use tokio::sync::{Mutex, OnceCell, OwnedMutexGuard};
+
+pub use devices::{Device, LabelError, Presence, PresenceState, RenameError, RevokeError};
+pub use enrol::{EnrolError, Enrolment};
+pub use error::StoreError;
+pub use labels::Labels;
+pub use relays::{RELAY_HEARTBEAT_STALE, RelayId};
+pub use tokens::{NewToken, TokenRow};
+pub use tunnels::TunnelFacts;
+pub use users::{AddedUser, KeyError, User, UserKey, UserRow};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations");
+
+/// How long a writer waits for another process's transaction. Ours take milliseconds; a machine that
+/// needs longer than this is to be told so.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a query waits for its turn inside this process, before the caller is told that the store
+/// is too slow: longer than [`BUSY_TIMEOUT`], so that the cause is reported and not the queue.
+const TURN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Reads that run at once. Each is a thread of SQLite's and a page cache; look-ups take microseconds.
+const READERS: u32 = 4;
+
+/// The store. Cloning it is cheap and shares the connections.
+#[derive(Clone)]
+pub struct Store {
+    readers: SqlitePool,
+    /// Commits that survive a power cut: users, tokens, devices.
+    durable: SqlitePool,
+    /// Commits that survive a crash of the process, but may be lost with the power: presence, which is
+    /// worth nothing after a restart, and comes with every tunnel. It costs no fsync.
+    presence: SqlitePool,
+    turn: Arc<Mutex<()>>,
+    options: SqliteConnectOptions,
+    watch: Arc<OnceCell<Mutex<SqliteConnection>>>,
+}
+
+/// What a commit must survive.
+#[derive(Clone, Copy)]
+enum Survive {
+    PowerCut,
+    Crash,
+}
+
+/// A write transaction. It began IMMEDIATE, so it never fails half-way for a lock.
+struct Write {
+    tx: Transaction<'static, Sqlite>,
+    turn: OwnedMutexGuard<()>,
+}
+
+impl Store {
+    /// Opens the database of the relay that holds the state's lock, makes it if the file is empty, and
+    /// brings its tables up to date.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the file is no database, is newer than this program, or cannot be written.
+    pub async fn open(path: &Path) -> Result<Self, StoreError> {
+        let store = Self::connect(path)?;
+        let run = MIGRATIONS.run(&store.durable).await;
+        run.map_err(|error| StoreError::migration(path, error))?;
+        Ok(store)
+    }
+
+    /// Opens the database beside a relay that may be serving from it: it must have the tables of this
+    /// program, and is not changed.
+    ///
+    /// # Errors
+    /// [`StoreError::Version`] if a relay of another version made the tables.
+    pub async fn open_existing(path: &Path) -> Result<Self, StoreError> {
+        let store = Self::connect(path)?;
+        let wanted = MIGRATIONS.iter().map(|m| m.version).max().unwrap_or(0);
+        let found = store.schema_version().await?;
+        if found == wanted {
+            return Ok(store);
+        }
+        Err(StoreError::Version {
+            file: path.to_owned(),
+            found,
+            wanted,
+        })
+    }
+
+    /// A number that differs from the last one read exactly if any connection wrote in between, of this
+    /// process or another (SQLite's `data_version`). One cheap look, for a poll; what a relay wrote
+    /// itself counts too, so ask [`Self::access_version`] next.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn data_version(&self) -> Result<i64, StoreError> {
+        let connect = || async {
+            let connection = SqliteConnection::connect_with(&self.options).await?;
+            Ok::<_, sqlx::Error>(Mutex::new(connection))
+        };
+        let watch = self.watch.get_or_try_init(connect).await?;
+        let mut connection = watch.lock().await;
+        let version = sqlx::query_scalar("PRAGMA data_version");
+        Ok(version.fetch_one(&mut *connection).await?)
+    }
+
+    /// Waits for what is under way and closes the connections.
+    pub async fn close(&self) {
+        self.readers.close().await;
+        self.presence.close().await;
+        self.durable.close().await;
+    }
+
+    fn connect(path: &Path) -> Result<Self, StoreError> {
+        // The state folder makes the file, for its mode; one that is missing here is an error.
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(false)
+            .foreign_keys(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(BUSY_TIMEOUT);
+        let pool = |size| {
+            SqlitePoolOptions::new()
+                .max_connections(size)
+                .acquire_timeout(TURN_TIMEOUT)
+                .idle_timeout(None)
+                .max_lifetime(None)
+                // A connection to a file does not go away: a ping before each query buys nothing.
+                .test_before_acquire(false)
+        };
+        let relaxed = options.clone().synchronous(SqliteSynchronous::Normal);
+        Ok(Self {
+            readers: pool(READERS).connect_lazy_with(options.clone()),
+            durable: pool(1).connect_lazy_with(options.clone()),
+            presence: pool(1).connect_lazy_with(relaxed),
+            turn: Arc::default(),
+            options,
+            watch: Arc::default(),
+        })
+    }
+
+    async fn schema_version(&self) -> Result<i64, StoreError> {
+        let tables = "SELECT COUNT(*) FROM sqlite_master WHERE name = '_sqlx_migrations'";
+        let migrated: i64 = sqlx::query_scalar(tables).fetch_one(&self.readers).await?;
+        if migrated == 0 {
+            return Ok(0);
+        }
+        let newest = "SELECT COALESCE(MAX(version), 0) FROM _sqlx_migrations WHERE success";
+        Ok(sqlx::query_scalar(newest).fetch_one(&self.readers).await?)
+    }
+
+    async fn write(&self, survive: Survive) -> Result<Write, StoreError> {
+        let turn = self.turn.clone().lock_owned();
+        let turn = tokio::time::timeout(TURN_TIMEOUT, turn).await;
+        let turn = turn.map_err(|_| StoreError::Slow(TURN_TIMEOUT))?;
+        let pool = match survive {
+            Survive::PowerCut => &self.durable,
+            Survive::Crash => &self.presence,
+        };
+        let tx = pool.begin_with("BEGIN IMMEDIATE").await?;
+        Ok(Write { tx, turn })
+    }
+}
+
+impl Write {
+    async fn commit(self) -> Result<(), StoreError> {
+        let committed = self.tx.commit().await;
+        drop(self.turn);
+        Ok(committed?)
+    }
+}
+
+impl Deref for Write {
+    type Target = SqliteConnection;
+    fn deref(&self) -> &SqliteConnection {
+        &self.tx
+    }
+}
+
+impl DerefMut for Write {
+    fn deref_mut(&mut self) -> &mut SqliteConnection {
+        &mut self.tx
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let file = self.options.get_filename();
+        f.debug_struct("Store").field("file", &file).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests;

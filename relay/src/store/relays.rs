@@ -1,0 +1,78 @@
+//! Runs of relay processes, and whether they still live.
+
+use std::time::Duration;
+
+use super::{Store, StoreError, Survive};
+use crate::clock::Timestamp;
+use crate::state::random_bytes;
+
+/// A relay without a heartbeat for so long is dead, and so are its tunnels. Heartbeats come every few
+/// seconds; one may be late on a busy disk.
+pub const RELAY_HEARTBEAT_STALE: Duration = Duration::from_secs(10);
+
+/// One run of one relay process: a restart is another one, so that the tunnels of a run that was
+/// killed never look alive because its successor is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RelayId(pub [u8; 16]);
+
+const BEAT: &str = "INSERT INTO relays (id, heartbeat) VALUES ($1, $2)
+    ON CONFLICT (id) DO UPDATE SET heartbeat = excluded.heartbeat, stopped = NULL";
+const STOP: &str = "UPDATE relays SET stopped = $2 WHERE id = $1";
+const CLOSE_TUNNELS: &str = "UPDATE tunnels SET closed = $2 WHERE relay = $1 AND closed IS NULL";
+const CLOSE_OTHERS: &str =
+    "UPDATE tunnels SET closed = (SELECT MAX(r.heartbeat, tunnels.last_heard)
+        FROM relays r WHERE r.id = tunnels.relay)
+    WHERE relay <> $1 AND closed IS NULL";
+const FORGET_OTHERS: &str = "DELETE FROM relays WHERE id <> $1";
+
+impl RelayId {
+    /// A new one, for a process that starts.
+    ///
+    /// # Errors
+    /// [`StoreError::Random`] if the system gives no random numbers.
+    pub fn random() -> Result<Self, StoreError> {
+        random_bytes().map(Self).map_err(|_| StoreError::Random)
+    }
+}
+
+impl Store {
+    /// Says that this run begins and that all earlier ones are over: the state's lock, which the caller
+    /// holds, proves it. Their tunnels count as closed when they were last heard of.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn relay_started(&self, relay: RelayId, now: Timestamp) -> Result<(), StoreError> {
+        let mut write = self.write(Survive::Crash).await?;
+        for sql in [CLOSE_OTHERS, FORGET_OTHERS] {
+            let query = sqlx::query(sql).bind(relay.0.as_slice());
+            query.execute(&mut *write).await?;
+        }
+        let beat = sqlx::query(BEAT).bind(relay.0.as_slice()).bind(now.0);
+        beat.execute(&mut *write).await?;
+        write.commit().await
+    }
+
+    /// "I live": every few seconds, well within [`RELAY_HEARTBEAT_STALE`].
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn heartbeat(&self, relay: RelayId, now: Timestamp) -> Result<(), StoreError> {
+        let mut write = self.write(Survive::Crash).await?;
+        let beat = sqlx::query(BEAT).bind(relay.0.as_slice()).bind(now.0);
+        beat.execute(&mut *write).await?;
+        write.commit().await
+    }
+
+    /// The run ends: all its tunnels are closed from `now` on.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn relay_stopped(&self, relay: RelayId, now: Timestamp) -> Result<(), StoreError> {
+        let mut write = self.write(Survive::Crash).await?;
+        for sql in [STOP, CLOSE_TUNNELS] {
+            let query = sqlx::query(sql).bind(relay.0.as_slice()).bind(now.0);
+            query.execute(&mut *write).await?;
+        }
+        write.commit().await
+    }
+}

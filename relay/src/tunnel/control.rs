@@ -1,0 +1,100 @@
+//! The control stream: whole messages in, whole messages out.
+
+use holdfast_protocol::codec::CodecError;
+use holdfast_protocol::codec::control::{self, ControlReader};
+use holdfast_protocol::wire::{AgentMessage, RelayMessage};
+use quinn::{Connection, ConnectionError, ReadError, RecvStream, SendStream, WriteError};
+use thiserror::Error;
+
+use crate::limits::{CONTROL_PRIORITY, CONTROL_READ};
+
+/// Why the control stream is of no more use.
+#[derive(Debug, Error)]
+pub enum ControlError {
+    /// The connection is gone.
+    #[error("{0}")]
+    Connection(#[from] ConnectionError),
+    /// The device ended the stream.
+    #[error("the device closed its control stream")]
+    Closed,
+    /// The device sent what is no message.
+    #[error("the device sent {0}")]
+    Codec(#[from] CodecError),
+    /// The device sent a message that has no place there.
+    #[error("the device sent {0}")]
+    Protocol(&'static str),
+}
+
+/// The sending half.
+#[derive(Debug)]
+pub struct ControlSender(SendStream);
+
+/// The receiving half.
+#[derive(Debug)]
+pub struct ControlReceiver {
+    stream: RecvStream,
+    reader: ControlReader<AgentMessage>,
+    /// What was received and not looked at yet: at most [`CONTROL_READ`] bytes.
+    rest: Vec<u8>,
+}
+
+/// Waits for the device to open its control stream: the first stream of the connection.
+///
+/// # Errors
+/// [`ControlError::Connection`].
+pub async fn accept(
+    connection: &Connection,
+) -> Result<(ControlSender, ControlReceiver), ControlError> {
+    let (send, stream) = connection.accept_bi().await?;
+    let _ = send.set_priority(CONTROL_PRIORITY);
+    let receiver = ControlReceiver {
+        stream,
+        reader: ControlReader::default(),
+        rest: Vec::new(),
+    };
+    Ok((ControlSender(send), receiver))
+}
+
+impl ControlSender {
+    /// Sends a message.
+    ///
+    /// # Errors
+    /// [`ControlError`].
+    pub async fn send(&mut self, message: &RelayMessage) -> Result<(), ControlError> {
+        let bytes = control::encode(message)?;
+        self.0.write_all(&bytes).await.map_err(|error| match error {
+            WriteError::ConnectionLost(error) => error.into(),
+            _ => ControlError::Closed,
+        })
+    }
+
+    /// Sends a last message and waits until the device has it, or the connection is gone.
+    pub async fn send_last(mut self, message: &RelayMessage) {
+        if self.send(message).await.is_ok() && self.0.finish().is_ok() {
+            let _ = self.0.stopped().await;
+        }
+    }
+}
+
+impl ControlReceiver {
+    /// The next message. May be dropped while it waits: nothing is lost.
+    ///
+    /// # Errors
+    /// [`ControlError`].
+    pub async fn next(&mut self) -> Result<AgentMessage, ControlError> {
+        loop {
+            let mut input = self.rest.as_slice();
+            let message = self.reader.read(&mut input)?;
+            let used = self.rest.len() - input.len();
+            self.rest.drain(..used);
+            if let Some(message) = message {
+                return Ok(message);
+            }
+            match self.stream.read_chunk(CONTROL_READ, true).await {
+                Ok(Some(chunk)) => self.rest.extend_from_slice(&chunk.bytes),
+                Err(ReadError::ConnectionLost(error)) => return Err(error.into()),
+                Ok(None) | Err(_) => return Err(ControlError::Closed),
+            }
+        }
+    }
+}

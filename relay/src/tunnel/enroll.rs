@@ -1,0 +1,77 @@
+//! Joining: the relay says who it is, the device says its secret, and becomes a member.
+
+use std::sync::Arc;
+
+use holdfast_protocol::limits::MAX_LABELS;
+use holdfast_protocol::wire::{AgentMessage, Enrol, Membership, Refusal, RelayMessage};
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use super::control::ControlError;
+use super::listen::{Caller, refuse};
+use crate::clock::Timestamp;
+use crate::limits::ENROL_TIMEOUT;
+use crate::serve::Relay;
+use crate::store::{Device, EnrolError, Enrolment};
+
+/// Serves a connection that wants to join. It may speak of nothing else.
+///
+/// # Errors
+/// [`ControlError`] if it does, or is lost.
+pub async fn join(relay: &Arc<Relay>, mut caller: Caller) -> Result<(), ControlError> {
+    caller
+        .send
+        .send(&RelayMessage::Identity(relay.roster()))
+        .await?;
+    let enrol = match timeout(ENROL_TIMEOUT, caller.receive.next()).await {
+        Ok(Ok(AgentMessage::Enrol(enrol))) => enrol,
+        Ok(Ok(_)) => return Err(ControlError::Protocol("something else than its Enrol")),
+        // It went away: most likely because we are not of the cluster that its token names.
+        Ok(Err(error)) => return Err(error),
+        Err(_) => return Err(ControlError::Protocol("no Enrol in time")),
+    };
+    if enrol.labels.len() > MAX_LABELS {
+        refuse(
+            caller,
+            Refusal::Protocol(format!("a device has at most {MAX_LABELS} labels")),
+        )
+        .await;
+        return Ok(());
+    }
+    let address = caller.connection.remote_address();
+    match enter(relay, &caller, enrol).await {
+        Ok(device) => {
+            info!(device = %device.name, id = %device.id, %address, "device enrolled");
+            let granted = Membership {
+                id: device.id,
+                name: device.name,
+                roster: relay.roster(),
+            };
+            let granted = RelayMessage::Enrolled(granted);
+            let _ = timeout(ENROL_TIMEOUT, caller.send.send_last(&granted)).await;
+        }
+        Err(why) => {
+            info!(%address, ?why, "a device was not enrolled");
+            refuse(caller, why).await;
+        }
+    }
+    Ok(())
+}
+
+async fn enter(relay: &Relay, caller: &Caller, enrol: Enrol) -> Result<Device, Refusal> {
+    let enrolment = Enrolment {
+        secret: &enrol.secret,
+        key: caller.key,
+        name: enrol.name,
+        labels: enrol.labels.into_iter().collect(),
+        agent_version: caller.hello.agent_version.clone(),
+        target: caller.hello.target.clone(),
+        now: Timestamp::now(),
+    };
+    relay.store.enrol(enrolment).await.map_err(|error| {
+        if let EnrolError::Store(error) = &error {
+            warn!(%error, "the store cannot enrol a device");
+        }
+        error.refusal()
+    })
+}

@@ -1,0 +1,160 @@
+//! The tunnel's UDP endpoint: who may begin a handshake, and what a connection may say first.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use holdfast_protocol::ids::PublicKey;
+use holdfast_protocol::limits::{MAX_VERSION_TEXT, TUNNEL_IDLE_TIMEOUT};
+use holdfast_protocol::wire::{AgentMessage, CloseCode, Hello, Intent, Refusal, RelayMessage};
+use quinn::{
+    Connection, Endpoint, EndpointConfig, IdleTimeout, Incoming, ServerConfig, TokioRuntime,
+    TransportConfig, VarInt,
+};
+use tokio::time::timeout;
+use tracing::{debug, info, warn};
+
+use super::control::{self, ControlError, ControlReceiver, ControlSender};
+use super::keys::{ResetKey, TokenKey};
+use super::{enroll, member, tls};
+use crate::limits::{
+    CONNECTION_WINDOW, HELLO_TIMEOUT, MAX_DEVICE_STREAMS, MAX_HANDSHAKES, RETRY_ABOVE_HANDSHAKES,
+    SEND_WINDOW, STREAM_WINDOW,
+};
+use crate::serve::Relay;
+use crate::state::State;
+
+/// A connection whose key is proved and whose control stream is open.
+pub struct Caller {
+    /// The connection.
+    pub connection: Connection,
+    /// The key that it proved to have.
+    pub key: PublicKey,
+    /// To it.
+    pub send: ControlSender,
+    /// From it.
+    pub receive: ControlReceiver,
+    /// What it said first.
+    pub hello: Hello,
+}
+
+/// Binds the endpoint.
+///
+/// # Errors
+/// The address is taken or not ours, or the key cannot be used.
+pub fn bind(address: SocketAddr, state: &State) -> anyhow::Result<Endpoint> {
+    let mut server = ServerConfig::with_crypto(Arc::new(tls::server_config(&state.tunnel)?));
+    server.transport_config(Arc::new(transport()));
+    server.migration(true);
+    server.token_key(Arc::new(TokenKey::new(&state.quic_token_key)));
+    // With a lasting key, a device notices at its next packet that the relay was restarted.
+    let config = EndpointConfig::new(Arc::new(ResetKey::new(&state.quic_reset_key)));
+    let socket = UdpSocket::bind(address)?;
+    Ok(Endpoint::new(
+        config,
+        Some(server),
+        socket,
+        Arc::new(TokioRuntime),
+    )?)
+}
+
+/// Accepts connections until the endpoint is closed.
+pub async fn run(relay: Arc<Relay>, endpoint: Endpoint) {
+    let handshakes = Arc::new(AtomicUsize::new(0));
+    while let Some(incoming) = endpoint.accept().await {
+        let under_way = handshakes.load(Ordering::Relaxed);
+        if under_way >= MAX_HANDSHAKES {
+            // No answer at all: the device tries again, and an attacker gains nothing.
+            incoming.ignore();
+            continue;
+        }
+        if under_way >= RETRY_ABOVE_HANDSHAKES && !incoming.remote_address_validated() {
+            // Refused only if it was validated already, which was just checked.
+            let _ = incoming.retry();
+            continue;
+        }
+        handshakes.fetch_add(1, Ordering::Relaxed);
+        let (relay, handshakes) = (relay.clone(), handshakes.clone());
+        tokio::spawn(async move {
+            let address = incoming.remote_address();
+            let greeted = timeout(HELLO_TIMEOUT, greet(incoming)).await;
+            handshakes.fetch_sub(1, Ordering::Relaxed);
+            match greeted {
+                Ok(Ok(caller)) => serve(relay, caller).await,
+                Ok(Err(error)) => debug!(%address, %error, "no tunnel came of a connection"),
+                Err(_) => debug!(%address, "a connection said no Hello in time"),
+            }
+        });
+    }
+}
+
+async fn greet(incoming: Incoming) -> Result<Caller, ControlError> {
+    let connection = incoming.await?;
+    let protocol = |text| ControlError::Protocol(text);
+    let key = tls::peer_key(&connection).ok_or(protocol("no Ed25519 key"))?;
+    let (send, mut receive) = control::accept(&connection).await?;
+    let AgentMessage::Hello(hello) = receive.next().await? else {
+        return Err(protocol("something else before its Hello"));
+    };
+    if hello.agent_version.len() > MAX_VERSION_TEXT || hello.target.len() > MAX_VERSION_TEXT {
+        return Err(protocol("a Hello with texts that are too long"));
+    }
+    Ok(Caller {
+        connection,
+        key,
+        send,
+        receive,
+        hello,
+    })
+}
+
+async fn serve(relay: Arc<Relay>, caller: Caller) {
+    let (connection, address) = (
+        caller.connection.clone(),
+        caller.connection.remote_address(),
+    );
+    let result = match caller.hello.intent {
+        Intent::Join => enroll::join(&relay, caller).await,
+        Intent::Run => member::run(&relay, caller).await,
+    };
+    let code = match &result {
+        Ok(()) => CloseCode::Done,
+        Err(ControlError::Protocol(_) | ControlError::Codec(_)) => {
+            info!(%address, "a device broke the protocol");
+            CloseCode::Protocol
+        }
+        Err(error) => {
+            debug!(%address, %error, "a connection ended");
+            CloseCode::Done
+        }
+    };
+    connection.close((code as u32).into(), b"");
+}
+
+/// Says why not, and waits a moment so that it arrives before the connection is closed.
+pub async fn refuse(caller: Caller, why: Refusal) {
+    let why = RelayMessage::Refused(why);
+    if timeout(crate::limits::FAREWELL_TIMEOUT, caller.send.send_last(&why))
+        .await
+        .is_err()
+    {
+        warn!(address = %caller.connection.remote_address(), "a refused device did not hear why");
+    }
+}
+
+fn transport() -> TransportConfig {
+    let mut transport = TransportConfig::default();
+    let idle = u32::try_from(TUNNEL_IDLE_TIMEOUT.as_millis()).unwrap_or(u32::MAX);
+    transport
+        .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(idle))))
+        .keep_alive_interval(None)
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
+        .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
+        .send_window(SEND_WINDOW)
+        .max_concurrent_bidi_streams(VarInt::from_u32(MAX_DEVICE_STREAMS))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .datagram_receive_buffer_size(None)
+        .initial_rtt(Duration::from_millis(100));
+    transport
+}

@@ -1,0 +1,142 @@
+//! The tunnel of a member: welcomed, heard, and at last gone.
+
+use std::sync::Arc;
+
+use holdfast_protocol::ids::PublicKey;
+use holdfast_protocol::limits::MINOR_VERSION;
+use holdfast_protocol::wire::{
+    AgentMessage, Beat, CloseCode, Membership, Refusal, RelayMessage, Welcome,
+};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use super::control::{ControlError, ControlReceiver, ControlSender};
+use super::listen::{Caller, refuse};
+use super::registry::Tunnel;
+use crate::clock::Timestamp;
+use crate::limits::{CONTROL_QUEUE, STORE_TIMEOUT};
+use crate::serve::Relay;
+use crate::store::{Device, TunnelFacts};
+
+/// Serves a connection that wants to stand as a tunnel, to its end.
+///
+/// # Errors
+/// [`ControlError`]: how the tunnel ended.
+pub async fn run(relay: &Arc<Relay>, mut caller: Caller) -> Result<(), ControlError> {
+    let device = match known(relay, caller.key).await {
+        Ok(device) => device,
+        Err(why) => {
+            refuse(caller, why).await;
+            return Ok(());
+        }
+    };
+    let Some((tunnel, queue)) = open(relay, &caller, &device).await else {
+        refuse(caller, Refusal::Unavailable).await;
+        return Ok(());
+    };
+    let address = caller.connection.remote_address();
+    let welcome = RelayMessage::Welcome(Welcome {
+        minor: MINOR_VERSION.min(caller.hello.minor),
+        generation: tunnel.generation,
+        membership: Membership {
+            id: device.id,
+            name: device.name.clone(),
+            roster: relay.roster(),
+        },
+        observed_address: address,
+    });
+    // Registered before it is welcomed: a device that was told "you are online" is online.
+    if let Some(older) = relay.registry.insert(tunnel.clone()) {
+        older.close(CloseCode::Replaced, "a newer tunnel of this device stands");
+    }
+    info!(device = %device.name, %address, generation = tunnel.generation.0, "tunnel up");
+    let ended = match caller.send.send(&welcome).await {
+        Ok(()) => converse(&tunnel, caller.send, caller.receive, queue).await,
+        Err(error) => error,
+    };
+    relay.registry.remove(&tunnel);
+    info!(device = %device.name, generation = tunnel.generation.0, reason = %ended, "tunnel down");
+    let closed = relay
+        .store
+        .tunnel_closed(device.id, tunnel.generation, Timestamp::now());
+    if let Ok(Err(error)) = timeout(STORE_TIMEOUT, closed).await {
+        warn!(%error, "the store did not learn that a tunnel is down");
+    }
+    Err(ended)
+}
+
+async fn known(relay: &Relay, key: PublicKey) -> Result<Device, Refusal> {
+    match timeout(STORE_TIMEOUT, relay.store.device_by_key(&key)).await {
+        Ok(Ok(Some(device))) if device.revoked.is_some() => Err(Refusal::Revoked),
+        Ok(Ok(Some(device))) => Ok(device),
+        Ok(Ok(None)) => Err(Refusal::UnknownDevice),
+        Ok(Err(error)) => {
+            warn!(%error, "the store cannot look up a device");
+            Err(Refusal::Unavailable)
+        }
+        Err(_) => Err(Refusal::Unavailable),
+    }
+}
+
+async fn open(
+    relay: &Relay,
+    caller: &Caller,
+    device: &Device,
+) -> Option<(Arc<Tunnel>, mpsc::Receiver<RelayMessage>)> {
+    let facts = TunnelFacts {
+        address: caller.connection.remote_address(),
+        local_address: caller.hello.local_address,
+        agent_version: caller.hello.agent_version.clone(),
+        target: caller.hello.target.clone(),
+        keepalive_secs: caller.hello.keepalive_secs,
+    };
+    let opened = relay
+        .store
+        .tunnel_opened(device.id, relay.id, facts, Timestamp::now());
+    match timeout(STORE_TIMEOUT, opened).await {
+        Ok(Ok(generation)) => {
+            let (tell, queue) = mpsc::channel(CONTROL_QUEUE);
+            Some((
+                Tunnel::new(device.id, generation, caller.connection.clone(), tell),
+                queue,
+            ))
+        }
+        Ok(Err(error)) => {
+            warn!(%error, device = %device.name, "the store cannot open a tunnel");
+            None
+        }
+        Err(_) => None,
+    }
+}
+
+/// Speaks on the control stream until it ends, and says how it ended.
+async fn converse(
+    tunnel: &Tunnel,
+    mut send: ControlSender,
+    mut receive: ControlReceiver,
+    mut queue: mpsc::Receiver<RelayMessage>,
+) -> ControlError {
+    loop {
+        let answer = tokio::select! {
+            message = receive.next() => match message {
+                Ok(AgentMessage::Beat(Beat { echo })) => {
+                    tunnel.hear();
+                    // With a session alive, what was sent before may be lost on a path that is dead;
+                    // an answer to something new makes QUIC notice at once.
+                    (echo || tunnel.sessions() > 0).then_some(RelayMessage::Echo)
+                }
+                Ok(AgentMessage::Hello(_) | AgentMessage::Enrol(_)) => {
+                    return ControlError::Protocol("a second Hello");
+                }
+                Err(error) => return error,
+            },
+            Some(message) = queue.recv() => Some(message),
+        };
+        if let Some(message) = answer
+            && let Err(error) = send.send(&message).await
+        {
+            return error;
+        }
+    }
+}

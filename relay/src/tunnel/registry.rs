@@ -1,0 +1,153 @@
+//! The tunnels that stand. The newest of a device wins, and the clean-up of an older one cannot remove
+//! its successor.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use holdfast_protocol::ids::{DeviceId, Generation};
+use holdfast_protocol::wire::{CloseCode, RelayMessage};
+use quinn::Connection;
+use tokio::sync::mpsc;
+
+use crate::clock::Timestamp;
+
+/// A tunnel that stands.
+pub struct Tunnel {
+    /// Whose.
+    pub device: DeviceId,
+    /// Orders the tunnels of this device.
+    pub generation: Generation,
+    /// The QUIC connection.
+    pub connection: Connection,
+    control: mpsc::Sender<RelayMessage>,
+    heard: AtomicI64,
+    sessions: AtomicU32,
+}
+
+/// All tunnels of this relay, by device.
+#[derive(Debug, Default)]
+pub struct Registry {
+    tunnels: Mutex<HashMap<DeviceId, Arc<Tunnel>>>,
+}
+
+/// Counts a session on its tunnel for as long as it lives.
+#[derive(Debug)]
+pub struct SessionCount(Arc<Tunnel>);
+
+impl Tunnel {
+    /// A tunnel that was just welcomed, and the queue of messages for its control stream.
+    #[must_use]
+    pub fn new(
+        device: DeviceId,
+        generation: Generation,
+        connection: Connection,
+        control: mpsc::Sender<RelayMessage>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            device,
+            generation,
+            connection,
+            control,
+            heard: AtomicI64::new(Timestamp::now().0),
+            sessions: AtomicU32::new(0),
+        })
+    }
+
+    /// The device was heard now.
+    pub fn hear(&self) {
+        self.heard.store(Timestamp::now().0, Ordering::Relaxed);
+    }
+
+    /// When the device was last heard.
+    #[must_use]
+    pub fn heard(&self) -> Timestamp {
+        Timestamp(self.heard.load(Ordering::Relaxed))
+    }
+
+    /// For how long the device has been silent.
+    #[must_use]
+    pub fn silence(&self) -> Duration {
+        Timestamp::now().since(self.heard())
+    }
+
+    /// Counts one more session, until the value is dropped.
+    #[must_use]
+    pub fn count_session(self: &Arc<Self>) -> SessionCount {
+        self.sessions.fetch_add(1, Ordering::Relaxed);
+        SessionCount(self.clone())
+    }
+
+    /// Live sessions on this tunnel.
+    #[must_use]
+    pub fn sessions(&self) -> u32 {
+        self.sessions.load(Ordering::Relaxed)
+    }
+
+    /// Queues a message for the device; drops it if the device does not read.
+    pub fn tell(&self, message: RelayMessage) {
+        let _ = self.control.try_send(message);
+    }
+
+    /// Closes the tunnel at once.
+    pub fn close(&self, code: CloseCode, reason: &str) {
+        self.connection
+            .close((code as u32).into(), reason.as_bytes());
+    }
+}
+
+impl Drop for SessionCount {
+    fn drop(&mut self) {
+        self.0.sessions.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Registry {
+    /// Puts a tunnel in place of an older one of the same device, which is returned for closing. If a
+    /// newer one stands already, it stays, and the given one is returned.
+    pub fn insert(&self, tunnel: Arc<Tunnel>) -> Option<Arc<Tunnel>> {
+        let mut tunnels = self.lock();
+        match tunnels.get(&tunnel.device) {
+            Some(present) if present.generation > tunnel.generation => Some(tunnel),
+            _ => tunnels.insert(tunnel.device, tunnel),
+        }
+    }
+
+    /// Removes a tunnel, if it is still the one that stands.
+    pub fn remove(&self, tunnel: &Tunnel) {
+        let mut tunnels = self.lock();
+        if tunnels
+            .get(&tunnel.device)
+            .is_some_and(|present| present.generation == tunnel.generation)
+        {
+            tunnels.remove(&tunnel.device);
+        }
+    }
+
+    /// The tunnel of a device.
+    #[must_use]
+    pub fn get(&self, device: DeviceId) -> Option<Arc<Tunnel>> {
+        self.lock().get(&device).cloned()
+    }
+
+    /// Every tunnel.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Tunnel>> {
+        self.lock().values().cloned().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<DeviceId, Arc<Tunnel>>> {
+        self.tunnels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Tunnel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tunnel")
+            .field("device", &self.device)
+            .field("generation", &self.generation)
+            .finish_non_exhaustive()
+    }
+}

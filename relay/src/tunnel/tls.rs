@@ -1,0 +1,103 @@
+//! TLS 1.3 with raw public keys (RFC 7250) on the relay's side: any Ed25519 key may shake hands, and what
+//! it may say afterwards is decided by the registry of devices.
+
+use std::sync::Arc;
+
+use holdfast_protocol::ids::PublicKey;
+use holdfast_protocol::limits::ALPN;
+use quinn::crypto::rustls::QuicServerConfig;
+use rustls::crypto::{CryptoProvider, verify_tls13_signature_with_raw_key};
+use rustls::pki_types::{
+    CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, SubjectPublicKeyInfoDer, UnixTime,
+};
+use rustls::server::AlwaysResolvesServerRawPublicKeys;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::sign::CertifiedKey;
+use rustls::{
+    DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme,
+    client::danger::HandshakeSignatureValid,
+};
+
+use crate::state::SigningKey;
+
+/// The QUIC server configuration of a relay with this tunnel key.
+///
+/// # Errors
+/// [`Error`] if the provider cannot use the key.
+pub fn server_config(key: &SigningKey) -> Result<QuicServerConfig, Error> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.pkcs8().to_vec()));
+    let signer = provider.key_provider.load_private_key(private)?;
+    let public = CertificateDer::from(key.public().to_spki().to_vec());
+    let certified = Arc::new(CertifiedKey::new(vec![public], signer));
+    let mut config = ServerConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_client_cert_verifier(Arc::new(DeviceVerifier { provider }))
+        .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(certified)));
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    // A resumed session would skip the proof of the device's key; a tunnel is dialled rarely.
+    config.send_tls13_tickets = 0;
+    QuicServerConfig::try_from(config)
+        .map_err(|_| Error::General("the provider lacks AES-128-GCM, which QUIC needs".into()))
+}
+
+/// The Ed25519 key that the peer of a connection has proved to have.
+#[must_use]
+pub fn peer_key(connection: &quinn::Connection) -> Option<PublicKey> {
+    let identity = connection.peer_identity()?;
+    let chain = identity.downcast::<Vec<CertificateDer<'static>>>().ok()?;
+    PublicKey::from_spki(chain.first()?)
+}
+
+#[derive(Debug)]
+struct DeviceVerifier {
+    provider: Arc<CryptoProvider>,
+}
+
+impl ClientCertVerifier for DeviceVerifier {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        PublicKey::from_spki(end_entity)
+            .map(|_| ClientCertVerified::assertion())
+            .ok_or_else(|| Error::General("the device's key is no Ed25519 key".into()))
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(Error::General("TLS 1.2 is not spoken here".into()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature_with_raw_key(
+            message,
+            &SubjectPublicKeyInfoDer::from(cert.as_ref()),
+            dss,
+            &self.provider.signature_verification_algorithms,
+        )
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![SignatureScheme::ED25519]
+    }
+
+    fn requires_raw_public_keys(&self) -> bool {
+        true
+    }
+}

@@ -1,0 +1,203 @@
+//! `cargo xtask build`: the agent for a device, from any Linux machine.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result};
+
+use crate::process;
+use crate::target::Target;
+use crate::tools::{self, PythonTool};
+use crate::workspace::Workspace;
+
+/// Build edge-agent for a device
+#[derive(clap::Args)]
+#[command(
+    after_help = "The path of the program is the last line on stdout; all else goes to stderr.
+
+Examples:
+  cargo xtask build --target aarch64-unknown-linux-musl        Pi 3, 4, 5 with a 64-bit system
+  cargo xtask build --target armv7-unknown-linux-musleabihf    Pi 2, 3, 4 with a 32-bit system
+  cargo xtask build --target arm-unknown-linux-musleabihf      Pi 1, Zero
+  scp \"$(cargo xtask build --target x86_64-unknown-linux-musl)\" device:"
+)]
+pub(crate) struct Args {
+    /// The target triple: one of the folders in targets/
+    #[arg(long, value_name = "TRIPLE")]
+    target: String,
+    /// The cargo profile: `device` is the small one to ship
+    #[arg(long, value_name = "NAME", default_value = "device")]
+    profile: String,
+}
+
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    let workspace = Workspace::load()?;
+    let target = Target::load(&workspace, &args.target)?;
+    let binaries = agents(&workspace, &[&target], &args.profile)?;
+    for binary in binaries {
+        println!("{}", binary.display());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Builds the agent for each target and gives the binaries' paths in the same order. Targets that go
+/// by the same route share one cargo run, which keeps all cores busy.
+pub(crate) fn agents(
+    workspace: &Workspace,
+    targets: &[&Target],
+    profile: &str,
+) -> Result<Vec<PathBuf>> {
+    let routes = targets
+        .iter()
+        .map(|target| Route::best(workspace, target))
+        .collect::<Result<Vec<_>>>()?;
+    let bin = tools::python_env(workspace, &[PythonTool::Zig, PythonTool::Zigbuild])?;
+    // A folder of its own: another compiler's leftovers would make both build everything anew.
+    let cross = workspace.tool_dir("cross");
+    for route in [
+        Route::ToolchainStd,
+        Route::ToolchainSource,
+        Route::DebianSource,
+    ] {
+        let members: Vec<&Target> = targets
+            .iter()
+            .zip(&routes)
+            .filter(|(_, of_target)| **of_target == route)
+            .map(|(target, _)| *target)
+            .collect();
+        if members.is_empty() {
+            continue;
+        }
+        for target in &members {
+            eprintln!("{}: {}", target.triple, route.sentence());
+        }
+        let mut command = route.command(workspace, &bin)?;
+        command
+            .args([
+                "zigbuild",
+                "--package",
+                "edge-agent",
+                "--bin",
+                "edge-agent",
+                "--locked",
+            ])
+            .args(["--profile", profile])
+            .env("CARGO_TARGET_DIR", &cross)
+            .args(
+                members
+                    .iter()
+                    .flat_map(|target| ["--target", target.triple.as_str()]),
+            );
+        route.add_flags(&mut command);
+        process::run_aside(&mut command)?;
+    }
+    let folder = if profile == "dev" { "debug" } else { profile };
+    Ok(targets
+        .iter()
+        .map(|target| cross.join(&target.triple).join(folder).join("edge-agent"))
+        .collect())
+}
+
+/// Where the target's standard library comes from. Zig is linker and C compiler on all routes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Route {
+    /// The toolchain has the target installed (`rustup target add`).
+    ToolchainStd,
+    /// Built from the source in the toolchain (`rustup component add rust-src`).
+    ToolchainSource,
+    /// Built from Debian's source package by Debian's compiler.
+    DebianSource,
+}
+
+impl Route {
+    /// The best route for `target`; installs Debian's toolchain when there is no other and we may.
+    fn best(workspace: &Workspace, target: &Target) -> Result<Self> {
+        let sysroot = sysroot(workspace)?;
+        let rustlib = sysroot.join("lib/rustlib");
+        if has_std(&rustlib.join(&target.triple).join("lib")) {
+            return Ok(Self::ToolchainStd);
+        }
+        if rustlib.join("src/rust/library/Cargo.lock").is_file() {
+            return Ok(Self::ToolchainSource);
+        }
+        tools::ensure(&tools::DEBIAN_RUST).with_context(|| {
+            format!(
+                "this Rust toolchain has no standard library for {triple}: \
+                 `rustup target add {triple}` is one way, Debian's compiler another",
+                triple = target.triple
+            )
+        })?;
+        Ok(Self::DebianSource)
+    }
+
+    fn sentence(self) -> &'static str {
+        match self {
+            Self::ToolchainStd => "standard library of the Rust toolchain, zig as linker",
+            Self::ToolchainSource => {
+                "standard library built from the toolchain's rust-src, zig as linker"
+            }
+            Self::DebianSource => {
+                "standard library built from Debian's rust-web-src by /usr/bin/rustc, zig as linker"
+            }
+        }
+    }
+
+    fn command(self, workspace: &Workspace, bin: &Path) -> Result<Command> {
+        let mut command = Command::new(bin.join("cargo-zigbuild"));
+        command.current_dir(&workspace.root);
+        match self {
+            Self::ToolchainStd | Self::ToolchainSource => {
+                // cargo-zigbuild finds zig through the python3 on PATH.
+                command.env("PATH", tools::path_with(&[bin])?);
+            }
+            Self::DebianSource => {
+                command
+                    .env("PATH", tools::path_with(&[bin, Path::new("/usr/bin")])?)
+                    .env("CARGO", "/usr/bin/cargo")
+                    .env("RUSTC", "/usr/bin/rustc")
+                    // What rustup and cargo set for us is of the other toolchain.
+                    .env_remove("RUSTUP_TOOLCHAIN")
+                    .env_remove("LD_LIBRARY_PATH");
+            }
+        }
+        Ok(command)
+    }
+
+    fn add_flags(self, command: &mut Command) {
+        if self == Self::ToolchainStd {
+            return;
+        }
+        command
+            // Without std's backtrace support: the agent ships stripped, so a trace would hold no
+            // names, and its reader costs a third of the binary.
+            .args([
+                "-Z",
+                "build-std=std,panic_abort",
+                "-Z",
+                "build-std-features=",
+            ])
+            // `-Z` on a stable compiler: building the standard library is not stable yet.
+            .env("RUSTC_BOOTSTRAP", "1")
+            // A standard library from source has no start files beside it: zig brings them.
+            .env("RUSTFLAGS", "-C link-self-contained=no")
+            .env_remove("CARGO_ENCODED_RUSTFLAGS");
+    }
+}
+
+fn sysroot(workspace: &Workspace) -> Result<PathBuf> {
+    let program = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let mut rustc = Command::new(program);
+    rustc
+        .args(["--print", "sysroot"])
+        .current_dir(&workspace.root);
+    Ok(PathBuf::from(process::capture(&mut rustc)?.trim()))
+}
+
+fn has_std(folder: &Path) -> bool {
+    fs::read_dir(folder).is_ok_and(|entries| {
+        entries
+            .flatten()
+            .any(|entry| entry.file_name().to_string_lossy().starts_with("libstd-"))
+    })
+}

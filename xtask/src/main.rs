@@ -1,0 +1,50 @@
+//! `cargo xtask`: the developer's commands. One file per command; this one only picks it.
+
+mod build;
+mod demo;
+mod fuzz;
+mod process;
+mod target;
+mod test;
+mod tools;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    about = "Try, test and build Holdfast",
+    after_help = "Examples:
+  cargo xtask demo                  a relay, a device and a shell on it, all on this machine
+  cargo xtask test                  everything that CI checks
+  cargo xtask build --target armv7-unknown-linux-musleabihf
+                                    the agent for a 32-bit Raspberry Pi"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Demo(demo::Args),
+    Test(test::Args),
+    Build(build::Args),
+    Fuzz(fuzz::Args),
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Demo(args) => demo::run(&args),
+        Command::Test(args) => test::run(&args),
+        Command::Build(args) => build::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("xtask: {error:#}");
+        ExitCode::FAILURE
+    })
+}

@@ -1,0 +1,84 @@
+//! The triples the agent is built for. What is special about each stands in `targets/TRIPLE`.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+
+use crate::workspace::Workspace;
+
+/// One triple with its settings.
+pub(crate) struct Target {
+    pub(crate) triple: String,
+    pub(crate) settings: Settings,
+}
+
+/// `targets/TRIPLE/target.toml`.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Settings {
+    /// What runs the binary on a build machine: program and arguments; empty where it runs as it is.
+    pub(crate) runner: Vec<String>,
+    /// The largest binary that may be shipped, in bytes.
+    pub(crate) size_max: u64,
+}
+
+impl Target {
+    /// Reads the settings of `triple`; a triple without a folder is an error that names the others.
+    pub(crate) fn load(workspace: &Workspace, triple: &str) -> Result<Self> {
+        let known = triples(workspace)?;
+        if !known.iter().any(|known| known == triple) {
+            bail!("no target \"{triple}\": there is {}", known.join(", "));
+        }
+        let file = folder(workspace).join(triple).join("target.toml");
+        let text =
+            fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        let settings =
+            toml::from_str(&text).with_context(|| format!("cannot use {}", file.display()))?;
+        Ok(Self {
+            triple: triple.to_owned(),
+            settings,
+        })
+    }
+
+    /// All targets that have a folder, by name.
+    pub(crate) fn all(workspace: &Workspace) -> Result<Vec<Self>> {
+        triples(workspace)?
+            .iter()
+            .map(|triple| Self::load(workspace, triple))
+            .collect()
+    }
+
+    /// `binary` as a command of this machine, under an emulator where it needs one.
+    pub(crate) fn command(&self, binary: &PathBuf) -> Command {
+        match self.settings.runner.split_first() {
+            None => Command::new(binary),
+            Some((emulator, args)) => {
+                let mut command = Command::new(emulator);
+                command.args(args).arg(binary);
+                command
+            }
+        }
+    }
+}
+
+fn folder(workspace: &Workspace) -> PathBuf {
+    workspace.root.join("targets")
+}
+
+fn triples(workspace: &Workspace) -> Result<Vec<String>> {
+    let folder = folder(workspace);
+    let mut triples = Vec::new();
+    for entry in
+        fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))?
+    {
+        let entry = entry.with_context(|| format!("cannot list {}", folder.display()))?;
+        if entry.path().join("target.toml").is_file() {
+            triples.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    triples.sort();
+    Ok(triples)
+}
