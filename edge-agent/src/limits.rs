@@ -31,8 +31,8 @@ pub const STREAM_READ_PIECES: usize = 32;
 pub const TURN_BYTES: usize = 256 * 1024;
 
 /// What the terminal still holds when its leader has exited and a background job keeps it open is sent
-/// up to here: a kernel's terminal buffers are 64 KiB, and the job may go on writing for ever.
-pub const LAST_OUTPUT: usize = 128 * 1024;
+/// up to here: a kernel holds some 12 KiB, and the job may go on writing for ever.
+pub const LAST_OUTPUT: usize = 64 * 1024;
 
 /// Pipe size that is asked for, for stdin and stdout: a fourth of what the kernel allows anybody, so
 /// that a bulk copy needs few wake-ups. A refusal of the kernel costs only speed.

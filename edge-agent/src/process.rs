@@ -212,4 +212,27 @@ mod tests {
         assert_eq!(signal_of(64), Signal::Other(64));
         assert_eq!(number_of(Signal::Other(200)), None);
     }
+
+    #[test]
+    #[expect(clippy::zombie_processes, reason = "to wait for it is what is tested")]
+    fn the_end_is_seen_with_and_without_a_pidfd() {
+        for polled in [false, true] {
+            let child = std::process::Command::new("sh")
+                .args(["-c", "exit 3"])
+                .spawn()
+                .unwrap();
+            let mut process = Process::new(&child);
+            if polled {
+                process.watch = Watch::Polled(Timer::interval(EXIT_POLL));
+            }
+            assert_eq!(smol::block_on(process.exited()), Exit::Status(3));
+            assert_eq!(
+                smol::block_on(process.exited()),
+                Exit::Status(3),
+                "it is a zombie still"
+            );
+            process.reap();
+            assert!(process.reaped);
+        }
+    }
 }

@@ -92,6 +92,10 @@ pub const MAX_KEEPALIVE: Duration = Duration::from_secs(120);
 /// a session outlives a bad link; presence is judged by the keepalive, apart from it.
 pub const TUNNEL_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 
+/// What the round trip is taken for before it was measured. QUIC's 333 ms makes a lost first packet cost a
+/// second; on a link that is slower than this, a handshake packet or two are sent twice.
+pub const INITIAL_RTT: Duration = Duration::from_millis(100);
+
 /// A device is stale when nothing was heard from it for so many keepalives.
 pub const STALE_KEEPALIVES: u32 = 2;
 

@@ -105,6 +105,7 @@ mod tests {
     use super::*;
     use alloc::string::ToString;
     use alloc::vec;
+    use proptest::prelude::*;
 
     fn roster(relays: usize) -> Roster {
         let relay = RelayEntry {
@@ -149,5 +150,19 @@ mod tests {
             ..sealed
         };
         assert_eq!(cut.open(|_, _, _| true), Err(RosterError::Malformed));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic_the_opening(body: Vec<u8>, signature: Vec<u8>, keep in 0_usize..80) {
+            let mut near = roster(1).seal(|_| [0; 64]);
+            near.body.truncate(keep);
+            near.body.extend_from_slice(&body);
+            for sealed in [SignedRoster { body, signature }, near] {
+                if let Ok(roster) = sealed.open(|_, _, _| true) {
+                    prop_assert!((1..=MAX_RELAYS).contains(&roster.relays.len()));
+                }
+            }
+        }
     }
 }

@@ -338,3 +338,6 @@ impl<'de> Deserialize<'de> for Secret {
         Deserialize::deserialize(from).map(Self)
     }
 }
+
+#[cfg(test)]
+mod golden;

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use crate::process;
 use crate::target::Target;
 use crate::tools::{self, PythonTool};
-use crate::workspace::Workspace;
+use crate::workspace::{self, Workspace};
 
 /// Build edge-agent for a device
 #[derive(clap::Args)]
@@ -146,6 +146,7 @@ impl Route {
     fn command(self, workspace: &Workspace, bin: &Path) -> Result<Command> {
         let mut command = Command::new(bin.join("cargo-zigbuild"));
         command.current_dir(&workspace.root);
+        workspace::forget_package(&mut command);
         match self {
             Self::ToolchainStd | Self::ToolchainSource => {
                 // cargo-zigbuild finds zig through the python3 on PATH.
@@ -156,9 +157,8 @@ impl Route {
                     .env("PATH", tools::path_with(&[bin, Path::new("/usr/bin")])?)
                     .env("CARGO", "/usr/bin/cargo")
                     .env("RUSTC", "/usr/bin/rustc")
-                    // What rustup and cargo set for us is of the other toolchain.
-                    .env_remove("RUSTUP_TOOLCHAIN")
-                    .env_remove("LD_LIBRARY_PATH");
+                    // What rustup set for us is of the other toolchain.
+                    .env_remove("RUSTUP_TOOLCHAIN");
             }
         }
         Ok(command)

@@ -7,7 +7,7 @@ use std::fs;
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, ExitStatus};
+use std::process::{Child, Command, ExitCode, ExitStatus};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -41,6 +41,8 @@ const RELAY_READY: Duration = Duration::from_secs(30);
 const DEVICE_ONLINE: Duration = Duration::from_secs(30);
 /// How often the relay is asked for the device's state.
 const POLL: Duration = Duration::from_millis(100);
+/// How late we notice that the session ended.
+const SESSION_POLL: Duration = Duration::from_millis(10);
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     tools::ensure(&[tools::SSH])?;
@@ -66,10 +68,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     };
     let played = demo.play(args);
     let ended = demo.stop();
-    if !played
+    let has_session = played
         .as_ref()
-        .is_ok_and(|status| status.code() != Some(SSH_FAILED))
-    {
+        .is_ok_and(|status| status.code() != Some(SSH_FAILED));
+    if !has_session && demo.interrupt.check().is_ok() {
         demo.show_logs();
     }
     folder
@@ -111,7 +113,24 @@ impl Demo {
         let mut session = ssh
             .spawn()
             .with_context(|| format!("cannot start `{}`", process::render(&ssh)))?;
-        self.interrupt.wait_for(&mut session)
+        let ended = self.wait_for(&mut session);
+        if ended.is_err() {
+            // ssh may have ended meanwhile, by the same Ctrl-C.
+            let _ = session.kill();
+            session.wait().context("cannot wait for ssh")?;
+        }
+        ended
+    }
+
+    /// Waits for ssh, as long as what it talks to lives and nobody interrupts.
+    fn wait_for(&mut self, session: &mut Child) -> Result<ExitStatus> {
+        loop {
+            if let Some(status) = session.try_wait().context("cannot wait for ssh")? {
+                return Ok(status);
+            }
+            self.check_alive()?;
+            std::thread::sleep(SESSION_POLL);
+        }
     }
 
     fn start_relay(&mut self) -> Result<Ready> {

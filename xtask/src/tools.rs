@@ -122,7 +122,7 @@ pub(crate) fn ensure(tools: &[Tool]) -> Result<()> {
         let mut command = Command::new(&apt_get);
         command
             .env("DEBIAN_FRONTEND", "noninteractive")
-            .arg("-qq")
+            .args(["-qq", "-o", "Dpkg::Use-Pty=0"])
             .args(args);
         process::run_aside(command.stdin(std::process::Stdio::null()))
     };

@@ -61,7 +61,21 @@ fn cargo(folder: &Path) -> Command {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
     let mut command = Command::new(program);
     command.current_dir(folder);
+    forget_package(&mut command);
     command
+}
+
+/// Takes out what `cargo run` told us of our own package. Build scripts watch such variables: with ours
+/// in sight, cryptography would be compiled anew each time that `cargo build` and `cargo xtask` take
+/// turns.
+pub(crate) fn forget_package(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
+    command.env_remove("LD_LIBRARY_PATH");
 }
 
 fn manifest_dir() -> PathBuf {

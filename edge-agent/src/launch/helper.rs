@@ -6,7 +6,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, IoSliceMut, Read as _, Write as _};
 use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
@@ -21,7 +21,7 @@ use rustix::fs::{Mode, fchmod, fchown};
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::process::{Gid, Uid, chdir, geteuid, ioctl_tiocsctty, setsid, umask};
-use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout, stdin};
+use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout, stderr, stdin, stdout};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 use super::{Instructions, MAX_INSTRUCTIONS, READY, REFUSED};
@@ -36,6 +36,7 @@ pub fn main() -> ! {
     // Descriptor 0 is wanted for the shell; this copy closes by itself when the shell starts.
     if let Ok(control) = fcntl_dupfd_cloexec(stdin(), 3) {
         let mut control = UnixStream::from(control);
+        close_inherited(control.as_raw_fd());
         let Err(refusal) = run(&mut control);
         let refusal = postcard::to_allocvec(&refusal).unwrap_or_default();
         // The agent that is not there any more needs no answer.
@@ -75,6 +76,23 @@ fn run(control: &mut UnixStream) -> Result<Infallible, SessionRefusal> {
 
 fn failed(what: &str, error: &io::Error) -> SessionRefusal {
     SessionRefusal::Failed(format!("{what}: {error}"))
+}
+
+/// Closes what whoever started the agent left open in it: the account has no business with that. rustix
+/// has no safe way to close a number; nix has, and here nothing else owns one.
+fn close_inherited(control: RawFd) {
+    let open = fs::read_dir("/proc/self/fd")
+        .into_iter()
+        .flatten()
+        .flatten();
+    let numbers = open.filter_map(|entry| entry.file_name().to_str()?.parse::<RawFd>().ok());
+    let numbers: Vec<RawFd> = numbers
+        .filter(|number| *number > 2 && *number != control)
+        .collect();
+    for number in numbers {
+        // The folder's own descriptor is closed by now.
+        let _ = nix::unistd::close(number);
+    }
 }
 
 /// Takes the instructions, and the descriptors that come with their first bytes.
@@ -130,22 +148,34 @@ fn take_standard_streams(mut descriptors: Vec<OwnedFd>) -> io::Result<()> {
     Ok(())
 }
 
-/// Its own session and process group; with a terminal, that one controls it and belongs to the account.
+/// Its own session and process group, and streams that belong to the account: only their owner may open
+/// them once more, as `/dev/stderr` does. A terminal controls the session.
 fn start_session(is_terminal: bool, account: &Account) -> io::Result<()> {
     setsid()?;
-    if !is_terminal {
+    if is_terminal {
+        ioctl_tiocsctty(stdin())?;
+    }
+    if !geteuid().is_root() {
         return Ok(());
     }
-    ioctl_tiocsctty(stdin())?;
-    if geteuid().is_root() {
+    let owner = Some(Uid::from_raw(account.uid));
+    if is_terminal {
         // As sshd has it: `write` and its like may reach the terminal by the group tty, nobody else.
         let tty = Files::read(Path::new("/etc"))
             .ok()
             .and_then(|files| files.group_id("tty"));
         let mode = Mode::from_raw_mode(if tty.is_some() { 0o620 } else { 0o600 });
-        let group = Gid::from_raw(tty.unwrap_or(account.gid));
-        fchown(stdin(), Some(Uid::from_raw(account.uid)), Some(group))?;
+        fchown(
+            stdin(),
+            owner,
+            Some(Gid::from_raw(tty.unwrap_or(account.gid))),
+        )?;
         fchmod(stdin(), mode)?;
+    } else {
+        let group = Some(Gid::from_raw(account.gid));
+        fchown(stdin(), owner, group)?;
+        fchown(stdout(), owner, group)?;
+        fchown(stderr(), owner, group)?;
     }
     Ok(())
 }

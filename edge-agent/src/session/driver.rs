@@ -46,6 +46,7 @@ pub(super) struct Driver {
 }
 
 /// What can happen to a session.
+#[expect(clippy::large_enum_variant, reason = "one at a time, on the stack")]
 enum Event {
     Message(SessionMessage),
     PeerGone,
@@ -79,7 +80,8 @@ impl Driver {
         }
     }
 
-    pub(super) async fn run(mut self) {
+    /// Runs the session to its end.
+    pub(super) async fn run(&mut self) {
         loop {
             while let Some(action) = self.core.poll_action() {
                 self.act(action).await;
@@ -167,7 +169,8 @@ impl Driver {
         self.outbound.set_priority(priority);
         let config = &self.sessions.config;
         open.env = environment::filter(open.env, &config.accept_env);
-        match launch(&config.program, open).await {
+        // Boxed: what a start needs would otherwise be held for the session's whole life.
+        match Box::pin(launch(&config.program, open)).await {
             Ok(launched) => {
                 self.process = Some(launched.process);
                 self.connect(launched.ends);
@@ -203,13 +206,14 @@ impl Driver {
         }
     }
 
-    /// The last holder of our end of a terminal lets go of it, so that the kernel hangs up: the
-    /// foreground group gets HUP too, and nobody stays blocked on writing. The same holds for pipes.
+    /// Says HUP and ends the input. A terminal hangs up by itself when the last holder of our end lets go
+    /// of it: its foreground group gets HUP too, and nobody stays blocked on it.
     fn hang_up(&mut self) {
         self.signal(Signal::Hup);
         self.inbound.stdin.close();
-        self.outbound.abandon();
-        self.terminal = None;
+        if self.terminal.take().is_some() {
+            self.outbound.close();
+        }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
@@ -219,7 +223,9 @@ impl Driver {
         {
             return Poll::Ready(Event::Exited(exit));
         }
-        if !self.gone {
+        if self.gone {
+            self.outbound.poll_discard(cx, &mut turn_out);
+        } else {
             match self.inbound.poll(cx, &self.core, &mut turn_in) {
                 Poll::Ready(Input::Message(message)) => {
                     return Poll::Ready(Event::Message(message));

@@ -17,6 +17,7 @@ use smol::Async;
 use crate::limits::{INPUT_QUEUE_BYTES, INPUT_QUEUE_PIECES, STREAM_READ_PIECES};
 
 /// What came, besides data.
+#[expect(clippy::large_enum_variant, reason = "one at a time, on the stack")]
 pub(super) enum Input {
     /// A message.
     Message(SessionMessage),

@@ -100,11 +100,23 @@ impl Outbound {
         self.ended = true;
     }
 
-    /// Drops outputs and queue: nobody wants them.
-    pub(super) fn abandon(&mut self) {
+    /// Lets go of the outputs, and of what was read: nobody wants them.
+    pub(super) fn close(&mut self) {
         self.sources = Vec::new();
         self.queue = VecDeque::new();
         self.ended = true;
+    }
+
+    /// Reads and forgets, at most about `turn` bytes: a process that tidies up after its client has gone
+    /// must neither block on its last words nor die of them.
+    pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>, turn: &mut usize) {
+        self.queue.clear();
+        while *turn > 0
+            && !self.sources.is_empty()
+            && let Poll::Ready(frame) = self.poll_sources(cx)
+        {
+            *turn = turn.saturating_sub(frame.map_or(0, |frame| frame.len()));
+        }
     }
 
     /// Moves output, at most about `turn` bytes. A frame that was read is given to QUIC at once; the
@@ -210,6 +222,12 @@ impl Source {
         frame.extend_from_slice(&[0; HEADER_LEN]);
         let length = read(&*self.end, spare_capacity(&mut frame))?;
         frame[..HEADER_LEN].copy_from_slice(&data_header(self.stream, length));
-        Ok((length > 0).then(|| Bytes::from(frame)))
+        // A copy of what is small costs less than the room that it would hold.
+        let frame = if 2 * frame.len() < frame.capacity() {
+            Bytes::copy_from_slice(&frame)
+        } else {
+            Bytes::from(frame)
+        };
+        Ok((length > 0).then_some(frame))
     }
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use futures_lite::FutureExt as _;
 use holdfast_protocol::ids::PublicKey;
-use holdfast_protocol::limits::{DIAL_TIMEOUT, TUNNEL_IDLE_TIMEOUT};
+use holdfast_protocol::limits::{DIAL_TIMEOUT, INITIAL_RTT, TUNNEL_IDLE_TIMEOUT};
+use quinn::congestion::BbrConfig;
 use quinn::{ClientConfig, Connection, Endpoint, EndpointConfig, TransportConfig, VarInt};
 use rustls::pki_types::CertificateDer;
 use smol::Timer;
@@ -161,7 +162,9 @@ fn transport() -> TransportConfig {
         .send_window(SEND_WINDOW)
         .max_concurrent_bidi_streams(crate::limits::MAX_STREAMS)
         .max_concurrent_uni_streams(VarInt::from_u32(0))
-        .datagram_receive_buffer_size(None);
+        .datagram_receive_buffer_size(None)
+        .initial_rtt(INITIAL_RTT)
+        .congestion_controller_factory(Arc::new(BbrConfig::default()));
     transport
 }
 

@@ -1,7 +1,10 @@
 //! Commands without a terminal.
 
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::Command;
+
 use holdfast_protocol::codec::frame::SessionMessage;
-use holdfast_protocol::wire::{Exit, Signal, Work};
+use holdfast_protocol::wire::{Exit, SessionRefusal, Signal, Work};
 
 use crate::harness::{Heard, Pair, exec, open, run};
 
@@ -119,5 +122,51 @@ fn a_login_shell_reads_its_commands_from_a_pipe() {
         assert!(outcome.stdout().contains("\nnot a tty\n"), "{outcome:?}");
         assert!(outcome.stdout().starts_with('-'), "{outcome:?}");
         assert_eq!(outcome.exit, Some(Exit::Status(9)));
+    });
+}
+
+#[test]
+fn a_core_dump_is_told_as_the_kernel_tells_it() {
+    run(async {
+        let pair = Pair::new().await;
+        let command = "ulimit -c unlimited; kill -ABRT $$";
+        let folder = tempfile::tempdir().unwrap();
+        let local = Command::new("sh")
+            .args(["-c", command])
+            .current_dir(folder.path())
+            .status();
+        let core_dumped = local.unwrap().core_dumped();
+        let exit = pair.exec(command).await.exit;
+        assert_eq!(
+            exit,
+            Some(Exit::Signal {
+                signal: Signal::Abrt,
+                core_dumped
+            })
+        );
+    });
+}
+
+#[test]
+fn a_command_may_be_as_long_as_the_kernel_bears() {
+    run(async {
+        let pair = Pair::new().await;
+        let command = format!("echo {} | wc -c", "x".repeat(120 * 1024));
+        assert_eq!(pair.exec(&command).await.stdout().trim(), "122881");
+        let refused = pair.exec(&"x".repeat(128 * 1024)).await.refused;
+        let Some(SessionRefusal::Failed(text)) = refused else {
+            panic!("{refused:?}")
+        };
+        assert!(
+            text.ends_with("Argument list too long (os error 7)"),
+            "{text}"
+        );
+        let refused = pair.exec("echo a\0b").await.refused;
+        assert_eq!(
+            refused,
+            Some(SessionRefusal::Failed(
+                "the command holds a NUL byte".to_owned()
+            ))
+        );
     });
 }

@@ -1,7 +1,8 @@
 //! A relay of one test: it opens streams to [`Sessions`] over QUIC and speaks their frames.
 
-use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+pub(crate) mod device;
+mod quic;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,14 +12,12 @@ use futures_lite::FutureExt as _;
 use holdfast_protocol::codec::frame::{
     DataStream, FrameReader, Piece, SessionMessage, data_header,
 };
-use holdfast_protocol::ids::{Login, SessionId, UserName};
+use holdfast_protocol::ids::{SessionId, UserName};
 use holdfast_protocol::limits::MAX_DATA_FRAME;
 use holdfast_protocol::session::{RelayEvent, RelaySession};
 use holdfast_protocol::wire::{Exit, Open, Pty, SessionRefusal, WindowSize, Work};
-use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
-use rustls::{DigitallySignedStruct, SignatureScheme};
+
+use device::Device;
 
 /// No test takes so long unless it hangs.
 const TOO_LONG: Duration = Duration::from_secs(60);
@@ -34,6 +33,7 @@ pub(crate) fn run(test: impl Future<Output = ()>) {
 
 /// A device and a relay that are connected.
 pub(crate) struct Pair {
+    pub(crate) device: Device,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) relay: quinn::Connection,
     _endpoints: [quinn::Endpoint; 2],
@@ -41,24 +41,36 @@ pub(crate) struct Pair {
 
 impl Pair {
     pub(crate) async fn new() -> Self {
-        Self::with(config()).await
+        Self::with(Device::new(), |_| {}).await
     }
 
-    pub(crate) async fn with(config: SessionConfig) -> Self {
-        let (server, client) = endpoints();
+    pub(crate) async fn with(device: Device, change: impl Fn(&mut SessionConfig)) -> Self {
+        Self::over(device, change, quinn::TransportConfig::default()).await
+    }
+
+    pub(crate) async fn over(
+        device: Device,
+        change: impl Fn(&mut SessionConfig),
+        transport: quinn::TransportConfig,
+    ) -> Self {
+        let [server, client] = quic::endpoints(transport);
         let address = server.local_addr().unwrap();
         let dialled = client.connect(address, "relay").unwrap();
         let accepted = async { server.accept().await.unwrap().await.unwrap() };
-        let (device, relay) = futures_lite::future::zip(dialled, accepted).await;
-        let (device, sessions) = (device.unwrap(), Sessions::new(config));
+        let (tunnel, relay) = futures_lite::future::zip(dialled, accepted).await;
+        let tunnel = tunnel.unwrap();
+        let mut config = device.config();
+        change(&mut config);
+        let sessions = Sessions::new(config);
         let serving = Arc::clone(&sessions);
         runtime::spawn(async move {
-            while let Ok((send, recv)) = device.accept_bi().await {
+            while let Ok((send, recv)) = tunnel.accept_bi().await {
                 runtime::spawn(Arc::clone(&serving).serve(send, recv)).detach();
             }
         })
         .detach();
         Self {
+            device,
             sessions,
             relay,
             _endpoints: [server, client],
@@ -68,20 +80,29 @@ impl Pair {
     /// Opens a stream and says `open` on it.
     pub(crate) async fn open(&self, open: Open) -> Client {
         let (send, recv) = self.relay.open_bi().await.unwrap();
-        let mut client = Client {
-            send,
-            recv,
-            reader: FrameReader::default(),
-            session: RelaySession::default(),
-            unread: Vec::new(),
-        };
+        let (reader, session) = (FrameReader::default(), RelaySession::default());
+        let (voice, ear) = (
+            Voice { send },
+            Ear {
+                recv,
+                reader,
+                session,
+                unread: Vec::new(),
+            },
+        );
+        let mut client = Client { voice, ear };
         client.say(SessionMessage::Open(open)).await;
         client
     }
 
     /// Runs a command without input to its end.
     pub(crate) async fn exec(&self, command: &str) -> Outcome {
-        let mut client = self.open(exec(command)).await;
+        self.to_end(exec(command)).await
+    }
+
+    /// Runs what `open` says, without input, to its end.
+    pub(crate) async fn to_end(&self, open: Open) -> Outcome {
+        let mut client = self.open(open).await;
         client.say(SessionMessage::Eof).await;
         client.outcome().await
     }
@@ -100,7 +121,17 @@ impl Pair {
 
 /// The operator's side of one session.
 pub(crate) struct Client {
+    pub(crate) voice: Voice,
+    pub(crate) ear: Ear,
+}
+
+/// What speaks to the device.
+pub(crate) struct Voice {
     pub(crate) send: quinn::SendStream,
+}
+
+/// What hears the device.
+pub(crate) struct Ear {
     pub(crate) recv: quinn::RecvStream,
     reader: FrameReader,
     session: RelaySession,
@@ -141,6 +172,45 @@ impl Outcome {
 
 impl Client {
     pub(crate) async fn say(&mut self, message: SessionMessage) {
+        self.voice.say(message).await;
+    }
+
+    pub(crate) async fn write(&mut self, data: &[u8]) {
+        self.voice.write(data).await;
+    }
+
+    pub(crate) async fn hear(&mut self) -> Heard {
+        self.ear.hear().await
+    }
+
+    pub(crate) async fn outcome(&mut self) -> Outcome {
+        self.ear.outcome().await
+    }
+
+    /// Hears output, at least something, until it holds `wanted`, and returns all of it.
+    pub(crate) async fn until(&mut self, wanted: &str) -> String {
+        let mut text = String::new();
+        while text.is_empty() || !text.contains(wanted) {
+            match self.hear().await {
+                Heard::Accepted => {}
+                Heard::Stdout(data) | Heard::Stderr(data) => {
+                    text.push_str(&String::from_utf8_lossy(&data));
+                }
+                other => panic!("{other:?} after {text:?}, without {wanted:?}"),
+            }
+        }
+        text
+    }
+
+    /// Goes away as a relay does that has lost its client.
+    pub(crate) fn vanish(mut self) {
+        self.voice.send.reset(0_u32.into()).unwrap();
+        self.ear.recv.stop(0_u32.into()).unwrap();
+    }
+}
+
+impl Voice {
+    pub(crate) async fn say(&mut self, message: SessionMessage) {
         self.send
             .write_all(&message.encode().unwrap())
             .await
@@ -156,7 +226,9 @@ impl Client {
             self.send.write_all(part).await.unwrap();
         }
     }
+}
 
+impl Ear {
     /// The next thing that the device says.
     pub(crate) async fn hear(&mut self) -> Heard {
         loop {
@@ -206,45 +278,13 @@ impl Client {
             }
         }
     }
-
-    /// Hears output until it holds `wanted`, and returns all of it.
-    pub(crate) async fn until(&mut self, wanted: &str) -> String {
-        let mut text = String::new();
-        while !text.contains(wanted) {
-            match self.hear().await {
-                Heard::Accepted => {}
-                Heard::Stdout(data) | Heard::Stderr(data) => {
-                    text.push_str(&String::from_utf8_lossy(&data));
-                }
-                other => panic!("{other:?} after {text:?}, without {wanted:?}"),
-            }
-        }
-        text
-    }
-}
-
-/// The agent that was built with this test, as the helper.
-pub(crate) fn config() -> SessionConfig {
-    SessionConfig {
-        program: PathBuf::from(env!("CARGO_BIN_EXE_edge-agent")),
-        ..SessionConfig::default()
-    }
-}
-
-/// The account that runs the test.
-pub(crate) fn own_login() -> Login {
-    let id = std::process::Command::new("id")
-        .arg("-un")
-        .output()
-        .unwrap();
-    Login::new(String::from_utf8(id.stdout).unwrap().trim()).unwrap()
 }
 
 pub(crate) fn open(work: Work) -> Open {
     Open {
         session: SessionId([7; 16]),
         user: UserName::new("alice").unwrap(),
-        login: own_login(),
+        login: device::login(),
         work,
         pty: None,
         env: vec![],
@@ -268,84 +308,5 @@ pub(crate) fn with_pty(open: Open) -> Open {
             modes,
         }),
         ..open
-    }
-}
-
-fn endpoints() -> (quinn::Endpoint, quinn::Endpoint) {
-    let any: SocketAddr = (Ipv4Addr::LOCALHOST, 0).into();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let key =
-        rustls::crypto::ring::sign::any_eddsa_type(&PrivatePkcs8KeyDer::from(TEST_KEY)).unwrap();
-    let public = CertificateDer::from(key.public_key().unwrap().to_vec());
-    let key = Arc::new(rustls::sign::CertifiedKey::new(vec![public], key));
-    let server = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .unwrap()
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::new(
-            rustls::server::AlwaysResolvesServerRawPublicKeys::new(key),
-        ));
-    let server =
-        quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(server).unwrap()));
-    let client = rustls::ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .unwrap()
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AnyKey))
-        .with_no_client_auth();
-    let client = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(client).unwrap()));
-    let server = quinn::Endpoint::server(server, any).unwrap();
-    let mut dialler = quinn::Endpoint::client(any).unwrap();
-    dialler.set_default_client_config(client);
-    (server, dialler)
-}
-
-/// A key of RFC 8410, section 10.3: known to everybody, so good for tests only.
-const TEST_KEY: &[u8] = &[
-    0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
-    0xd4, 0xee, 0x72, 0xdb, 0xf9, 0x13, 0x58, 0x4a, 0xd5, 0xb6, 0xd8, 0xf1, 0xf7, 0x69, 0xf8, 0xad,
-    0x3a, 0xfe, 0x7c, 0x28, 0xcb, 0xf1, 0xd4, 0xfb, 0xe0, 0x97, 0xa8, 0x8f, 0x44, 0x75, 0x58, 0x42,
-];
-
-/// Who a relay is has no part in these tests.
-#[derive(Debug)]
-struct AnyKey;
-
-impl ServerCertVerifier for AnyKey {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SignatureScheme::ED25519]
-    }
-
-    fn requires_raw_public_keys(&self) -> bool {
-        true
     }
 }

@@ -5,6 +5,10 @@
     reason = "what fails in a test fails the test; clippy knows this only of functions marked as tests"
 )]
 
+mod accounts;
+mod ending;
 mod exec;
 mod harness;
+mod pressure;
 mod terminal;
+mod transfer;

@@ -10,7 +10,7 @@ fn a_command_has_the_terminal_that_was_asked_for() {
     run(async {
         let pair = Pair::new().await;
         let command = "test -t 0 && test -t 1 && test -t 2 && stty size && echo $TERM $SSH_TTY && tty; exit 6";
-        let outcome = pair.open(with_pty(exec(command))).await.outcome().await;
+        let outcome = pair.to_end(with_pty(exec(command))).await;
         let lines: Vec<_> = outcome.stdout().lines().collect();
         let [size, term, tty] = lines.as_slice() else {
             panic!("{outcome:?}")

@@ -32,6 +32,10 @@ pub enum DataStream {
 }
 
 /// A frame that is not data.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "each is made, handed on and gone: an Open once a session, none is ever stored"
+)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SessionMessage {
     /// Relay to device, first.
@@ -88,6 +92,7 @@ fn header(kind: u8, length: usize) -> [u8; HEADER_LEN] {
 }
 
 /// A piece of what was read.
+#[expect(clippy::large_enum_variant, reason = "as for `SessionMessage`")]
 #[derive(Debug, PartialEq, Eq)]
 pub enum Piece<'a> {
     /// Data, as far as it has come: a part of the input itself, so that it can be handed on uncopied.

@@ -14,7 +14,7 @@ pub enum DeviceAction {
     Start(Open),
     /// Send this to the relay, behind all data that was read before.
     Send(SessionMessage),
-    /// Close the process's stdin, behind all data that came before. (With a PTY: send its EOF character.)
+    /// Close the process's stdin, behind all data that came before. With a PTY it does nothing, as in sshd.
     CloseStdin,
     /// Set the terminal's size.
     Resize(WindowSize),

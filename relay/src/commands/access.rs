@@ -1,9 +1,7 @@
 //! Who may run which command.
 
 use super::{Caller, Command};
-
-/// The role that may do everything.
-const ADMIN: &str = "admin";
+use crate::access::policy::{self, ADMIN};
 
 /// Whether the caller may run the command: who can read the state folder may do everything, over ssh an
 /// admin may, and everybody may ask who they are.
@@ -19,7 +17,7 @@ pub fn permit(caller: &Caller, command: &Command) -> Result<(), String> {
     if user.disabled {
         return Err(format!("user \"{name}\" is disabled: ask an admin"));
     }
-    if user.roles.iter().any(|role| role == ADMIN) {
+    if policy::is_admin(user) {
         return Ok(());
     }
     Err(format!(

@@ -23,8 +23,6 @@ use crate::state::State;
 use crate::store::{self, Store, StoreError, User};
 
 pub use access::permit;
-pub use ssh_config::FLEET_DOMAIN;
-pub use user::ROLES;
 
 /// Exit status of a command that was done.
 pub const DONE: u8 = 0;

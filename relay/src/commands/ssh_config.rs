@@ -1,10 +1,8 @@
 //! `ssh-config`: what makes `ssh pi@kitchen-cam.fleet` work with a stock OpenSSH.
 
 use super::{Context, Failure};
+use crate::ssh::target::FLEET_DOMAIN;
 use crate::store::meta::PUBLIC_SSH;
-
-/// The domain under which the relay answers for devices: `NAME.fleet` is the device `NAME`.
-pub const FLEET_DOMAIN: &str = "fleet";
 
 /// The fast one first: a jump encrypts everything twice.
 const CIPHERS: &str = "aes256-gcm@openssh.com,aes128-gcm@openssh.com,chacha20-poly1305@openssh.com";
@@ -40,21 +38,23 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<String, Failur
     if args.known_hosts {
         return Ok(format!("{device_line}\n{relay_line}\n"));
     }
-    // KnownHostsCommand (OpenSSH 8.5) tells ssh the keys without a second file to edit; an older ssh
-    // skips the word and asks, unless the lines stand in known_hosts.
+    // KnownHostsCommand (OpenSSH 8.5) tells ssh the keys without a second file to edit. An older ssh
+    // looks at each word even where the host does not match, so it is told to skip this one for all.
     Ok(format!(
         "# Holdfast: the fleet behind {address}. Then: ssh pi@kitchen-cam.{FLEET_DOMAIN}
 # For an ssh older than 8.5, or on Windows, put these two lines into ~/.ssh/known_hosts as well:
 #   {device_line}
 #   {relay_line}
+Host *
+    IgnoreUnknown KnownHostsCommand
+
 Host *.{FLEET_DOMAIN}
     ProxyJump {address}
     Ciphers {CIPHERS}
-    IgnoreUnknown KnownHostsCommand
     KnownHostsCommand /bin/echo {device_line}
 
 Host {bare}
-    IgnoreUnknown KnownHostsCommand
+    Ciphers {CIPHERS}
     KnownHostsCommand /bin/echo {relay_line}
 "
     ))

@@ -1,1 +1,150 @@
+use std::time::Duration;
 
+use holdfast_protocol::ids::{PublicKey, UserName};
+use holdfast_protocol::token::Token;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::*;
+use crate::store::meta::{PUBLIC_SSH, PUBLIC_TUNNEL};
+use crate::store::{Device, Enrolment, Labels, NewToken, RelayId, TunnelFacts};
+
+mod console;
+mod fleet;
+mod people;
+
+const ED25519: &str =
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti a\u{1b}[2Jb";
+const FINGERPRINT: &str = "SHA256:UCUiLr7Pjs9wFFJMDByLgc3NrtdU344OgUM45wZPcIQ";
+const T0: Timestamp = Timestamp(1_795_323_960_000_000);
+
+/// A relay's state and store in a folder of their own.
+struct Bed {
+    context: Context,
+    _dir: TempDir,
+}
+
+/// What a command said.
+struct Said {
+    code: u8,
+    out: String,
+    err: String,
+}
+
+impl Bed {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let state = State::create_or_open(&dir.path().join("state")).unwrap();
+        let store = Store::open(&state.database()).await.unwrap();
+        let context = Context {
+            store,
+            facts: Facts::of(&state),
+            now: T0,
+        };
+        Self { context, _dir: dir }
+    }
+
+    async fn serving() -> Self {
+        let bed = Self::new().await;
+        let store = &bed.context.store;
+        store
+            .meta_set(PUBLIC_TUNNEL, "relay.example.com:4433")
+            .await
+            .unwrap();
+        store
+            .meta_set(PUBLIC_SSH, "relay.example.com:2222")
+            .await
+            .unwrap();
+        bed
+    }
+
+    /// Runs a line as the console parses it.
+    async fn by(&self, caller: &Caller, line: &str, stdin: &str) -> Said {
+        let command = match parse_console(line) {
+            Ok(command) => command,
+            Err((err, code)) => {
+                return Said {
+                    code,
+                    out: String::new(),
+                    err,
+                };
+            }
+        };
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let stdin = command.wants_stdin().then_some(stdin.as_bytes());
+        let code = run(command, caller, &self.context, stdin, &mut out, &mut err).await;
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Said {
+            code,
+            out: text(out),
+            err: text(err),
+        }
+    }
+
+    async fn run(&self, line: &str) -> Said {
+        self.by(&Caller::Local, line, "").await
+    }
+
+    async fn ok(&self, line: &str) -> String {
+        let said = self.run(line).await;
+        assert_eq!((said.code, said.err.as_str()), (DONE, ""), "{line}");
+        said.out
+    }
+
+    /// What is said on stderr by a command that fails.
+    async fn fails(&self, line: &str) -> String {
+        let said = self.run(line).await;
+        assert_eq!((said.code, said.out.as_str()), (FAILED, ""), "{line}");
+        assert_eq!(said.err.lines().count(), 1, "{}", said.err);
+        said.err
+    }
+
+    async fn json(&self, line: &str) -> Value {
+        serde_json::from_str(&self.ok(line).await).unwrap()
+    }
+
+    async fn device(&self, key: u8, name: &str, labels: Labels) -> Device {
+        let ttl = Duration::from_secs(60);
+        let store = &self.context.store;
+        let token = NewToken {
+            uses: 1,
+            ttl,
+            labels,
+        };
+        let (_, secret) = store.create_token(token, T0).await.unwrap();
+        let enrolment = Enrolment {
+            secret: &secret,
+            key: PublicKey([key; 32]),
+            name: name.parse().ok(),
+            labels: Labels::new(),
+            agent_version: "0.1.0\u{1b}]0;x".to_owned(),
+            target: "armv7-unknown-linux-musleabihf".to_owned(),
+            now: T0,
+        };
+        store.enrol(enrolment).await.unwrap()
+    }
+
+    async fn online(&self, device: &Device) {
+        let (store, relay) = (&self.context.store, RelayId::random().unwrap());
+        let facts = TunnelFacts {
+            address: "198.51.100.7:41822".parse().unwrap(),
+            agent_version: "0.1.0".to_owned(),
+            target: device.target.clone(),
+            keepalive_secs: 25,
+            local_address: None,
+        };
+        store.heartbeat(relay, T0).await.unwrap();
+        store
+            .tunnel_opened(device.id, relay, facts, T0)
+            .await
+            .unwrap();
+    }
+}
+
+fn operator(roles: &[&str], disabled: bool) -> Caller {
+    Caller::User(User {
+        name: UserName::new("bob").unwrap(),
+        roles: roles.iter().map(|role| (*role).to_owned()).collect(),
+        disabled,
+    })
+}

@@ -8,10 +8,8 @@ use serde::Serialize;
 
 use super::table::{card, count, or_dash, table};
 use super::{Caller, Context, Failure, MAX_INPUT, json, keys};
+use crate::access::policy::ROLES;
 use crate::store::{UserKey, UserRow};
-
-/// The roles that exist. A user without one may do nothing yet.
-pub const ROLES: [&str; 1] = ["admin"];
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {

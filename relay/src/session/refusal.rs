@@ -10,7 +10,9 @@ pub fn sentence(device: &DeviceName, login: &Login, why: &SessionRefusal) -> Str
     match why {
         SessionRefusal::NoAccount => format!("{device} runs no account \"{login}\""),
         SessionRefusal::AccountLocked => {
-            format!("account \"{login}\" on {device} is locked or expired")
+            format!(
+                "account \"{login}\" on {device} is locked or expired: `usermod -p '*' {login}` there lets keys in"
+            )
         }
         SessionRefusal::NoShell => {
             format!("account \"{login}\" on {device} lets nobody in: its shell is no login shell")

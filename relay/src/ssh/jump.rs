@@ -20,7 +20,7 @@ use super::handler::Handler;
 use super::outlet::Outlet;
 use super::queue::InputReceiver;
 use super::stream::{Guard, GuardedStream};
-use super::target::SUFFIX;
+use super::target::FLEET_DOMAIN;
 use crate::limits::{HOST_CERTIFICATE_LIFETIME, LOGIN_GRACE, MAX_HOST_CERTIFICATES};
 use crate::serve::Relay;
 use crate::state::{State, random_bytes};
@@ -73,7 +73,7 @@ fn certify(state: &State, device: &DeviceName) -> Result<Certificate, Error> {
         .cert_type(CertType::Host)?
         .key_id(format!("holdfast device {device}"))?
         .valid_principal(device.to_string())?
-        .valid_principal(format!("{device}{SUFFIX}"))?;
+        .valid_principal(format!("{device}.{FLEET_DOMAIN}"))?;
     builder.sign(&state.ssh_ca)
 }
 

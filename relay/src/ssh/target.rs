@@ -6,8 +6,8 @@ use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::ids::{DeviceName, Login, NameError};
 use thiserror::Error;
 
-/// The suffix that `relay ssh-config` gives to devices, so that a pattern can match them all.
-pub const SUFFIX: &str = ".fleet";
+/// The domain that `relay ssh-config` gives to devices, so that a pattern can match them all.
+pub const FLEET_DOMAIN: &str = "fleet";
 
 /// The port that a jump's forward names: what `ssh` asks for when nobody says otherwise.
 pub const SSH_PORT: u32 = 22;
@@ -73,7 +73,10 @@ impl FromStr for Target {
 pub fn device_name(text: &str) -> Result<DeviceName, TargetError> {
     let lower = text.to_ascii_lowercase();
     let bare = lower.strip_suffix('.').unwrap_or(&lower);
-    let bare = bare.strip_suffix(SUFFIX).unwrap_or(bare);
+    let in_fleet = bare
+        .strip_suffix(FLEET_DOMAIN)
+        .and_then(|name| name.strip_suffix('.'));
+    let bare = in_fleet.unwrap_or(bare);
     DeviceName::new(bare).map_err(|_| TargetError::Device(text.to_owned()))
 }
 

@@ -219,8 +219,9 @@ mod tests {
     #[test]
     fn the_books_stay_bounded() {
         let mut throttle = Throttle::default();
-        for n in 0..(MAX_PENALISED_SOURCES as u32 + 100) {
-            throttle.penalise(source(n), PENALTY_FAILED, Duration::from_millis(n.into()));
+        let sources = u32::try_from(MAX_PENALISED_SOURCES).unwrap() + 100;
+        for n in 0..sources {
+            throttle.penalise(source(n), PENALTY_FAILED, Duration::ZERO);
         }
         assert_eq!(throttle.penalties.len(), MAX_PENALISED_SOURCES);
     }

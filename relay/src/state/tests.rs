@@ -1,1 +1,260 @@
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
+use super::*;
+
+const KEYS: [&str; 6] = [
+    CLUSTER_KEY,
+    TUNNEL_KEY,
+    SSH_HOST_KEY,
+    SSH_CA_KEY,
+    QUIC_RESET_KEY,
+    QUIC_TOKEN_KEY,
+];
+
+fn new() -> (tempfile::TempDir, PathBuf) {
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("deep/state");
+    (parent, dir)
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// Everything that devices and operators trust.
+fn identity(state: &State) -> impl PartialEq + std::fmt::Debug + use<> {
+    (
+        state.cluster.pkcs8().to_vec(),
+        state.tunnel.pkcs8().to_vec(),
+        state.ssh_host.public_key().to_openssh().unwrap(),
+        state.ssh_ca.public_key().to_openssh().unwrap(),
+        *state.quic_reset_key.expose(),
+        *state.quic_token_key.expose(),
+    )
+}
+
+#[test]
+fn the_first_start_makes_a_closed_folder_and_later_ones_find_the_same_identity() {
+    let (_parent, dir) = new();
+    let first = State::create_or_open(&dir).unwrap();
+    assert_eq!(mode(&dir), 0o700);
+    for name in FILES {
+        assert_eq!(mode(&dir.join(name)), 0o600, "{name}");
+    }
+    assert!(!dir.join(FIRST_START).exists());
+    let made = identity(&first);
+    drop(first);
+    assert_eq!(identity(&State::create_or_open(&dir).unwrap()), made);
+    assert_eq!(identity(&State::open(&dir).unwrap()), made);
+
+    let other = State::create_or_open(&dir.join("other")).unwrap();
+    assert_ne!(identity(&other), made);
+}
+
+#[test]
+fn keys_sign_and_name_themselves() {
+    use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
+    let key = SigningKey::random().unwrap();
+    let again = SigningKey::from_pkcs8(key.pkcs8()).unwrap();
+    let signature = again.sign(b"roster");
+    let public = UnparsedPublicKey::new(&ED25519, key.public().0);
+    assert!(public.verify(b"roster", &signature).is_ok());
+    assert_eq!(key.fingerprint().0, sha256(&key.public().0));
+}
+
+#[test]
+fn a_second_relay_is_refused_and_admin_commands_are_not() {
+    let (_parent, dir) = new();
+    let first = State::create_or_open(&dir).unwrap();
+    let error = State::create_or_open(&dir).unwrap_err().to_string();
+    let pid = std::process::id();
+    assert!(error.starts_with("a relay already serves from"), "{error}");
+    assert!(error.contains(&format!("(pid {pid})")), "{error}");
+    assert!(State::open(&dir).is_ok());
+    drop(first);
+    assert!(State::create_or_open(&dir).is_ok());
+}
+
+#[test]
+fn a_missing_file_is_an_error_and_never_a_new_identity() {
+    for name in FILES {
+        let (_parent, dir) = new();
+        drop(State::create_or_open(&dir).unwrap());
+        fs::remove_file(dir.join(name)).unwrap();
+        for opened in [State::create_or_open(&dir), State::open(&dir)] {
+            let error = opened.unwrap_err().to_string();
+            assert!(
+                error.contains(name) && error.contains("is missing"),
+                "{error}"
+            );
+            assert!(!dir.join(name).exists(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_damaged_or_cut_file_is_an_error_that_names_it() {
+    let (_parent, dir) = new();
+    drop(State::create_or_open(&dir).unwrap());
+    for name in KEYS {
+        let path = dir.join(name);
+        let good = fs::read(&path).unwrap();
+        let cut = good[..good.len() - 9].to_vec();
+        let long = [good.as_slice(), b"more and more"].concat();
+        for bad in [
+            Vec::new(),
+            cut,
+            long,
+            vec![b'x'; 20_000],
+            vec![0; good.len() + 1],
+        ] {
+            fs::write(&path, bad).unwrap();
+            let error = State::create_or_open(&dir).unwrap_err().to_string();
+            assert!(
+                error.contains(name) && error.contains("is damaged"),
+                "{error}"
+            );
+        }
+        fs::write(&path, &good).unwrap();
+    }
+    assert!(State::open(&dir).is_ok());
+}
+
+#[test]
+fn no_flipped_bit_makes_another_signing_key() {
+    let good = SigningKey::random().unwrap().pkcs8().to_vec();
+    for bit in 0..good.len() * 8 {
+        let mut bad = good.clone();
+        bad[bit / 8] ^= 1 << (bit % 8);
+        assert!(SigningKey::from_pkcs8(&bad).is_none(), "bit {bit}");
+    }
+}
+
+#[test]
+fn no_flipped_bit_makes_another_ssh_key() {
+    let (_parent, dir) = new();
+    let state = State::create_or_open(&dir).unwrap();
+    let made = state.ssh_ca.public_key().key_data().clone();
+    let path = dir.join(SSH_CA_KEY);
+    let good = fs::read(&path).unwrap();
+    for byte in 0..good.len() {
+        let mut bad = good.clone();
+        bad[byte] ^= 1;
+        fs::write(&path, &bad).unwrap();
+        if let Ok(state) = State::open(&dir) {
+            assert_eq!(state.ssh_ca.public_key().key_data(), &made, "byte {byte}");
+        }
+    }
+}
+
+#[test]
+fn a_key_of_another_kind_is_refused_with_what_came() {
+    let (_parent, dir) = new();
+    drop(State::create_or_open(&dir).unwrap());
+    let seed = russh::keys::ssh_key::private::Ed25519Keypair::from_seed(&[7; 32]);
+    let plain = PrivateKey::new(seed.into(), "").unwrap();
+    fs::write(
+        dir.join(SSH_CA_KEY),
+        fs::read(dir.join(CLUSTER_KEY)).unwrap(),
+    )
+    .unwrap();
+    let error = State::open(&dir).unwrap_err().to_string();
+    assert!(
+        error.contains("expected an Ed25519 key without a passphrase"),
+        "{error}"
+    );
+    let text = plain
+        .to_openssh(russh::keys::ssh_key::LineEnding::LF)
+        .unwrap();
+    fs::write(dir.join(SSH_CA_KEY), text.as_bytes()).unwrap();
+    assert!(State::open(&dir).is_ok());
+}
+
+#[test]
+fn what_others_may_read_is_refused_with_the_remedy() {
+    let (_parent, dir) = new();
+    drop(State::create_or_open(&dir).unwrap());
+    for name in KEYS {
+        for loose in [0o640, 0o604, 0o644] {
+            set_mode(&dir.join(name), loose);
+            let error = State::open(&dir).unwrap_err().to_string();
+            let remedy = format!("run `chmod 600 {}`", dir.join(name).display());
+            assert!(
+                error.contains(&remedy) && error.contains(&format!("{loose:04o}")),
+                "{error}"
+            );
+        }
+        set_mode(&dir.join(name), 0o600);
+    }
+    set_mode(&dir, 0o755);
+    let error = State::create_or_open(&dir).unwrap_err().to_string();
+    assert!(error.contains("run `chmod 700 "), "{error}");
+}
+
+#[test]
+fn an_empty_folder_is_taken_and_somebody_elses_is_not() {
+    let parent = tempfile::tempdir().unwrap();
+    let empty = parent.path().join("empty");
+    fs::create_dir(&empty).unwrap();
+    set_mode(&empty, 0o755);
+    assert!(State::create_or_open(&empty).is_ok());
+    assert_eq!(mode(&empty), 0o700);
+
+    let full = parent.path().join("full");
+    fs::create_dir(&full).unwrap();
+    fs::write(full.join("letter"), "dear").unwrap();
+    set_mode(&full, 0o755);
+    assert!(matches!(
+        State::create_or_open(&full),
+        Err(StateError::Exposed { .. })
+    ));
+    assert_eq!(mode(&full), 0o755);
+}
+
+#[test]
+fn a_first_start_that_was_cut_short_is_finished() {
+    let (_parent, dir) = new();
+    let made = State::create_or_open(&dir).unwrap();
+    let cluster = made.cluster.public();
+    drop(made);
+    fs::write(dir.join(FIRST_START), "").unwrap();
+    for name in [SSH_CA_KEY, QUIC_TOKEN_KEY, DATABASE] {
+        fs::remove_file(dir.join(name)).unwrap();
+    }
+    assert!(matches!(State::open(&dir), Err(StateError::NoState(_))));
+    let finished = State::create_or_open(&dir).unwrap();
+    assert_eq!(finished.cluster.public(), cluster);
+    assert!(dir.join(DATABASE).exists() && !dir.join(FIRST_START).exists());
+}
+
+#[test]
+fn without_a_state_the_sentence_says_how_to_get_one() {
+    let parent = tempfile::tempdir().unwrap();
+    for dir in [parent.path().to_owned(), parent.path().join("none")] {
+        let error = State::open(&dir).unwrap_err().to_string();
+        assert!(error.contains("start `relay serve --state"), "{error}");
+    }
+}
+
+#[test]
+fn debug_shows_public_halves_only() {
+    let (_parent, dir) = new();
+    let state = State::create_or_open(&dir).unwrap();
+    let shown = format!("{state:?}");
+    assert!(shown.contains(&state.cluster.public().to_string()));
+    assert!(shown.contains("Secret(masked)"));
+    let secret = |bytes: &[u8]| {
+        let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+        let list = format!("{bytes:?}");
+        shown.contains(&hex) || shown.contains(list.trim_matches(['[', ']']))
+    };
+    assert!(!secret(&state.quic_reset_key.expose()[..8]));
+    assert!(!secret(&state.cluster.pkcs8()[16..48]));
+    let ssh = state.ssh_ca.key_data().ed25519().unwrap();
+    assert!(!secret(&ssh.private.to_bytes()));
+}

@@ -1,1 +1,189 @@
+use std::net::SocketAddr;
+use std::path::PathBuf;
 
+use holdfast_protocol::ids::{DeviceId, DeviceName, Generation, LabelKey, LabelValue, PublicKey};
+use holdfast_protocol::limits::MAX_LABELS;
+use holdfast_protocol::token::Secret;
+use holdfast_protocol::wire::Refusal;
+use tempfile::TempDir;
+
+use super::*;
+use crate::clock::Timestamp;
+
+mod fleet;
+mod people;
+
+/// A store in a folder of its own, which goes with it.
+struct Bed {
+    dir: TempDir,
+    store: Store,
+}
+
+impl Bed {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("relay.db"), "").unwrap();
+        let store = Store::open(&dir.path().join("relay.db")).await.unwrap();
+        Self { dir, store }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.path().join("relay.db")
+    }
+
+    async fn token(&self, uses: u32, labels: &[(&str, &str)]) -> Secret {
+        let token = NewToken {
+            uses,
+            ttl: HOUR,
+            labels: label_map(labels),
+        };
+        self.store.create_token(token, T0).await.unwrap().1
+    }
+
+    async fn join(&self, key: u8, name: Option<&str>) -> Device {
+        let secret = self.token(1, &[]).await;
+        self.store
+            .enrol(enrolment(&secret, key, name))
+            .await
+            .unwrap()
+    }
+}
+
+const T0: Timestamp = Timestamp(1_795_323_960_000_000);
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn at(secs: u64) -> Timestamp {
+    T0.after(Duration::from_secs(secs))
+}
+
+fn name(text: &str) -> DeviceName {
+    DeviceName::new(text).unwrap()
+}
+
+fn label_map(labels: &[(&str, &str)]) -> Labels {
+    let label = |(k, v): &(&str, &str)| (LabelKey::new(k).unwrap(), LabelValue::new(v).unwrap());
+    labels.iter().map(label).collect()
+}
+
+fn enrolment<'a>(secret: &'a Secret, key: u8, wanted: Option<&str>) -> Enrolment<'a> {
+    Enrolment {
+        secret,
+        key: PublicKey([key; 32]),
+        name: wanted.map(name),
+        labels: Labels::new(),
+        agent_version: "0.1.0".to_owned(),
+        target: "armv7-unknown-linux-musleabihf".to_owned(),
+        now: T0,
+    }
+}
+
+fn facts(address: &str) -> TunnelFacts {
+    TunnelFacts {
+        address: address.parse().unwrap(),
+        agent_version: "0.2.0".to_owned(),
+        target: "aarch64-unknown-linux-musl".to_owned(),
+        keepalive_secs: 25,
+        local_address: Some("192.168.1.7:40000".parse().unwrap()),
+    }
+}
+
+#[tokio::test]
+async fn the_database_is_durable_and_strict() {
+    let bed = Bed::new().await;
+    let pragma = async |pool: &SqlitePool, sql: &'static str| -> String {
+        let value: sqlx::sqlite::SqliteRow = sqlx::query(sql).fetch_one(pool).await.unwrap();
+        use sqlx::Row as _;
+        let number = value.try_get::<i64, _>(0).map(|n| n.to_string());
+        number.unwrap_or_else(|_| value.get::<String, _>(0))
+    };
+    for pool in [&bed.store.readers, &bed.store.durable, &bed.store.presence] {
+        assert_eq!(pragma(pool, "PRAGMA journal_mode").await, "wal");
+        assert_eq!(pragma(pool, "PRAGMA foreign_keys").await, "1");
+        assert_eq!(pragma(pool, "PRAGMA busy_timeout").await, "5000");
+    }
+    // 2 is FULL: a commit is on the disk. 1 is NORMAL: it may be lost with the power, but not torn.
+    assert_eq!(pragma(&bed.store.durable, "PRAGMA synchronous").await, "2");
+    assert_eq!(pragma(&bed.store.presence, "PRAGMA synchronous").await, "1");
+}
+
+#[tokio::test]
+async fn what_is_no_database_of_ours_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("relay.db");
+    assert!(
+        Store::open(&path).await.is_err(),
+        "made a database on its own"
+    );
+    std::fs::write(&path, "this is a letter, not a database".repeat(99)).unwrap();
+    assert!(Store::open(&path).await.is_err());
+    std::fs::write(&path, "").unwrap();
+    let error = Store::open_existing(&path).await.unwrap_err();
+    assert!(
+        matches!(error, StoreError::Version { found: 0, .. }),
+        "{error}"
+    );
+
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, "").unwrap();
+    let store = Store::open(&path).await.unwrap();
+    Store::open(&path).await.unwrap();
+    Store::open_existing(&path).await.unwrap();
+    let newer =
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+        VALUES (999, 'from the future', TRUE, x'00', 0)";
+    sqlx::query(newer).execute(&store.durable).await.unwrap();
+    let error = Store::open(&path).await.unwrap_err().to_string();
+    assert!(error.contains("cannot be brought up to date"), "{error}");
+    let error = Store::open_existing(&path).await.unwrap_err().to_string();
+    assert!(error.contains("has tables of version 999"), "{error}");
+}
+
+#[tokio::test]
+async fn facts_are_kept_and_a_database_stays_with_its_cluster() {
+    let bed = Bed::new().await;
+    assert_eq!(bed.store.meta_get("x").await.unwrap(), None);
+    bed.store.meta_set("x", "1").await.unwrap();
+    bed.store.meta_set("x", "2").await.unwrap();
+    assert_eq!(bed.store.meta_get("x").await.unwrap().as_deref(), Some("2"));
+
+    bed.store.bind_cluster(&PublicKey([1; 32])).await.unwrap();
+    bed.store.bind_cluster(&PublicKey([1; 32])).await.unwrap();
+    let other = bed.store.bind_cluster(&PublicKey([2; 32])).await;
+    assert!(matches!(other, Err(StoreError::OtherCluster)));
+}
+
+#[tokio::test]
+async fn a_change_by_another_process_is_noticed_and_told_from_presence() {
+    let bed = Bed::new().await;
+    let device = bed.join(1, None).await;
+    let beside = Store::open_existing(&bed.path()).await.unwrap();
+    let data = bed.store.data_version().await.unwrap();
+    let access = bed.store.access_version().await.unwrap();
+    assert_eq!(bed.store.data_version().await.unwrap(), data);
+
+    let relay = RelayId::random().unwrap();
+    beside.heartbeat(relay, T0).await.unwrap();
+    beside
+        .tunnel_opened(device.id, relay, facts("1.2.3.4:5"), T0)
+        .await
+        .unwrap();
+    let after_presence = bed.store.data_version().await.unwrap();
+    assert_ne!(after_presence, data);
+    assert_eq!(bed.store.access_version().await.unwrap(), access);
+
+    beside.revoke_device(&device.name, T0).await.unwrap();
+    assert_ne!(bed.store.data_version().await.unwrap(), after_presence);
+    assert!(bed.store.access_version().await.unwrap() > access);
+    assert_eq!(bed.store.revoked_devices().await.unwrap(), [device.id]);
+}
+
+#[tokio::test]
+async fn a_write_that_is_dropped_half_way_leaves_nothing_and_blocks_nobody() {
+    let bed = Bed::new().await;
+    let mut write = bed.store.write(Survive::PowerCut).await.unwrap();
+    let insert = sqlx::query("INSERT INTO meta (key, value) VALUES ('half', 'way')");
+    insert.execute(&mut *write).await.unwrap();
+    drop(write);
+    bed.store.meta_set("whole", "1").await.unwrap();
+    assert_eq!(bed.store.meta_get("half").await.unwrap(), None);
+}

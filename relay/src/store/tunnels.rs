@@ -28,7 +28,9 @@ const OPEN: &str = "INSERT INTO tunnels
         (device, relay, generation, opened, last_heard, keepalive_secs, address, local_address)
     VALUES ($1, $2, $3, $3, $3, $4, $5, $6)
     ON CONFLICT (device) DO UPDATE SET
-        relay = excluded.relay, generation = MAX(tunnels.generation + 1, excluded.generation),
+        relay = excluded.relay,
+        generation = CASE WHEN excluded.generation > tunnels.generation
+            THEN excluded.generation ELSE tunnels.generation + 1 END,
         opened = excluded.opened, closed = NULL, last_heard = excluded.last_heard,
         keepalive_secs = excluded.keepalive_secs, address = excluded.address,
         local_address = excluded.local_address

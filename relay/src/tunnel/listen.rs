@@ -3,11 +3,11 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use holdfast_protocol::ids::PublicKey;
-use holdfast_protocol::limits::{MAX_VERSION_TEXT, TUNNEL_IDLE_TIMEOUT};
+use holdfast_protocol::limits::{INITIAL_RTT, MAX_VERSION_TEXT, TUNNEL_IDLE_TIMEOUT};
 use holdfast_protocol::wire::{AgentMessage, CloseCode, Hello, Intent, Refusal, RelayMessage};
+use quinn::congestion::BbrConfig;
 use quinn::{
     Connection, Endpoint, EndpointConfig, IdleTimeout, Incoming, ServerConfig, TokioRuntime,
     TransportConfig, VarInt,
@@ -155,6 +155,7 @@ fn transport() -> TransportConfig {
         .max_concurrent_bidi_streams(VarInt::from_u32(MAX_DEVICE_STREAMS))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .datagram_receive_buffer_size(None)
-        .initial_rtt(Duration::from_millis(100));
+        .initial_rtt(INITIAL_RTT)
+        .congestion_controller_factory(Arc::new(BbrConfig::default()));
     transport
 }

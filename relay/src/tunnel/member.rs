@@ -37,7 +37,7 @@ pub async fn run(relay: &Arc<Relay>, mut caller: Caller) -> Result<(), ControlEr
     };
     let address = caller.connection.remote_address();
     let welcome = RelayMessage::Welcome(Welcome {
-        minor: MINOR_VERSION.min(caller.hello.minor),
+        minor: agreed_minor(caller.hello.minor),
         generation: tunnel.generation,
         membership: Membership {
             id: device.id,
@@ -64,6 +64,15 @@ pub async fn run(relay: &Arc<Relay>, mut caller: Caller) -> Result<(), ControlEr
         warn!(%error, "the store did not learn that a tunnel is down");
     }
     Err(ended)
+}
+
+/// The lower of the two newest minor versions.
+#[expect(
+    clippy::unnecessary_min_or_max,
+    reason = "necessary from minor version 1 on"
+)]
+fn agreed_minor(theirs: u16) -> u16 {
+    MINOR_VERSION.min(theirs)
 }
 
 async fn known(relay: &Relay, key: PublicKey) -> Result<Device, Refusal> {
@@ -121,7 +130,6 @@ async fn converse(
         let answer = tokio::select! {
             message = receive.next() => match message {
                 Ok(AgentMessage::Beat(Beat { echo })) => {
-                    tunnel.hear();
                     // With a session alive, what was sent before may be lost on a path that is dead;
                     // an answer to something new makes QUIC notice at once.
                     (echo || tunnel.sessions() > 0).then_some(RelayMessage::Echo)

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,6 +24,8 @@ pub struct Tunnel {
     pub connection: Connection,
     control: mpsc::Sender<RelayMessage>,
     heard: AtomicI64,
+    /// Datagrams received when the device was last heard.
+    datagrams: AtomicU64,
     sessions: AtomicU32,
 }
 
@@ -52,18 +54,19 @@ impl Tunnel {
             connection,
             control,
             heard: AtomicI64::new(Timestamp::now().0),
+            datagrams: AtomicU64::new(0),
             sessions: AtomicU32::new(0),
         })
     }
 
-    /// The device was heard now.
-    pub fn hear(&self) {
-        self.heard.store(Timestamp::now().0, Ordering::Relaxed);
-    }
-
-    /// When the device was last heard.
+    /// When the device was last heard, as far as anybody looked: any datagram counts, because an agent
+    /// whose data is acknowledged has no need to beat. Look at least once a keepalive.
     #[must_use]
     pub fn heard(&self) -> Timestamp {
+        let datagrams = self.connection.stats().udp_rx.datagrams;
+        if self.datagrams.swap(datagrams, Ordering::Relaxed) != datagrams {
+            self.heard.store(Timestamp::now().0, Ordering::Relaxed);
+        }
         Timestamp(self.heard.load(Ordering::Relaxed))
     }
 

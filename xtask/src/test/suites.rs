@@ -22,7 +22,7 @@ pub(crate) fn unit(workspace: &Workspace, notes: &mut Vec<String>) -> Result<()>
     {
         selection.extend(["--test", binary]);
     }
-    let suites = run(workspace, &selection, None, notes);
+    let suites = run(workspace, &selection, &[], notes);
     let mut examples = workspace.cargo();
     examples.args(["test", "--workspace", "--locked", "--doc", "--quiet"]);
     suites.and(count(&mut examples, notes))
@@ -45,22 +45,26 @@ pub(crate) fn integration(workspace: &Workspace, notes: &mut Vec<String>) -> Res
     let mut programs = workspace.cargo();
     programs.args(["build", "--workspace", "--bins", "--tests", "--locked"]);
     process::run(&mut programs)?;
-    run(workspace, &["--test", INTEGRATION], Some(path), notes)
+    let environment = [
+        ("PATH", path),
+        // So that the tests need not ask cargo once more.
+        ("HOLDFAST_RELAY", workspace.dev_binary("relay").into()),
+        ("HOLDFAST_AGENT", workspace.dev_binary("edge-agent").into()),
+    ];
+    run(workspace, &["--test", INTEGRATION], &environment, notes)
 }
 
 fn run(
     workspace: &Workspace,
     selection: &[&str],
-    path: Option<OsString>,
+    environment: &[(&str, OsString)],
     notes: &mut Vec<String>,
 ) -> Result<()> {
     let mut command = runner(workspace);
     command
         .args(["--workspace", "--locked", "--no-fail-fast"])
         .args(selection);
-    if let Some(path) = path {
-        command.env("PATH", path);
-    }
+    command.envs(environment.iter().map(|(name, value)| (name, value)));
     count(&mut command, notes)
 }
 

@@ -1,0 +1,279 @@
+//! Who a session runs as, where, and with what.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+
+use holdfast_protocol::ids::Login;
+use holdfast_protocol::wire::{Exit, Open, SessionRefusal, Work};
+
+use crate::harness::device::{Device, IS_ROOT, TESTER};
+use crate::harness::{Outcome, Pair, exec, open, run, with_pty};
+
+fn with_login(login: &str, open: Open) -> Open {
+    Open {
+        login: Login::new(login).unwrap(),
+        ..open
+    }
+}
+
+async fn exec_as(pair: &Pair, login: &str, command: &str) -> Outcome {
+    pair.to_end(with_login(login, exec(command))).await
+}
+
+/// The signals of a mask in `/proc/self/status`, without those above 31, which glibc keeps to itself.
+fn signals(line: &str) -> u64 {
+    let mask = line.split_whitespace().last().unwrap();
+    u64::from_str_radix(mask, 16).unwrap() & 0x7fff_ffff
+}
+
+#[test]
+fn the_account_has_its_groups_its_home_and_its_umask() {
+    run(async {
+        if !*IS_ROOT {
+            return;
+        }
+        let pair = Pair::new().await;
+        let command = "id -u; id -g; id -G; pwd; umask; grep Sig[IB] /proc/self/status; \
+            ps -o sid=,pgid=,pid= -p $$ | tr -s ' '; ls -l /proc/self/fd | wc -l";
+        let outcome = exec_as(&pair, "tester", command).await;
+        let lines: Vec<_> = outcome.stdout().lines().collect();
+        let home = pair.device.path("tester");
+        let [uid, gid, groups, pwd, umask, blocked, ignored, ids, fds] = lines.as_slice() else {
+            panic!("{outcome:?}");
+        };
+        assert_eq!(
+            [*uid, *gid, *groups],
+            ["47110", "47111", "47111 47129 47144"]
+        );
+        assert_eq!(*pwd, home.to_str().unwrap());
+        assert_eq!(*umask, "0022");
+        assert_eq!((signals(blocked), signals(ignored)), (0, 0));
+        let ids: Vec<_> = ids.split_whitespace().collect();
+        assert!(
+            ids[0] == ids[1] && ids[1] == ids[2],
+            "leads its session and group: {ids:?}"
+        );
+        // "total", 0, 1, 2, and the folder that ls itself has open.
+        assert_eq!(*fds, "5", "nothing else is inherited");
+    });
+}
+
+#[test]
+fn signals_that_the_agent_ignores_are_not_ignored_by_the_shell() {
+    run(async {
+        if !*IS_ROOT {
+            return;
+        }
+        let device = Device::new();
+        device.runs_with("env --ignore-signal=HUP,INT,QUIT,USR1");
+        let pair = Pair::with(device, |_| {}).await;
+        let outcome = pair.exec("grep SigIgn /proc/self/status").await;
+        assert_eq!(signals(outcome.stdout()), 0);
+    });
+}
+
+#[test]
+fn a_shell_is_a_login_shell_of_the_account() {
+    run(async {
+        if !*IS_ROOT {
+            return;
+        }
+        let pair = Pair::new().await;
+        let mut client = pair
+            .open(with_pty(with_login("root", open(Work::Shell))))
+            .await;
+        client
+            .write(b"echo $0 $HOME; stat -c '%u %g %a' $SSH_TTY; exit 4\n")
+            .await;
+        let outcome = client.outcome().await;
+        let home = pair.device.path("root");
+        assert!(
+            outcome
+                .stdout()
+                .contains(&format!("-sh {}", home.display())),
+            "{outcome:?}"
+        );
+        assert!(outcome.stdout().contains("0 5 620"), "{outcome:?}");
+        assert_eq!(outcome.exit, Some(Exit::Status(4)));
+        let outcome = pair
+            .to_end(with_pty(exec("stat -c '%u %g %a' $SSH_TTY")))
+            .await;
+        assert_eq!(outcome.stdout(), "47110 5 620\n");
+    });
+}
+
+#[test]
+fn the_environment_is_fresh_and_the_client_adds_what_is_allowed() {
+    run(async {
+        let pair = Pair::with(Device::new(), |config| {
+            config.accept_env.push("MY_*".to_owned())
+        })
+        .await;
+        let client = [
+            ("LANG", "C.UTF-8"),
+            ("MY_WORD", "a b"),
+            ("OTHER", "x"),
+            ("LD_PRELOAD", "/x.so"),
+            ("PATH", "/x"),
+        ];
+        let env = client
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .to_vec();
+        let outcome = pair.to_end(Open { env, ..exec("env") }).await;
+        let names = |line: &str| {
+            line.split_once('=')
+                .map(|(name, _)| name.to_owned())
+                .unwrap()
+        };
+        let mut have: Vec<_> = outcome.stdout().lines().map(names).collect();
+        // What shells set by themselves, and the agent's own time zone, may be there or not.
+        have.retain(|name| !["PWD", "SHLVL", "_", "OLDPWD", "TZ"].contains(&name.as_str()));
+        have.sort();
+        let wanted = [
+            "HOME",
+            "LANG",
+            "LOGNAME",
+            "MAIL",
+            "MY_WORD",
+            "PATH",
+            "SHELL",
+            "SSH_CLIENT",
+            "SSH_CONNECTION",
+            "USER",
+        ];
+        assert_eq!(have, wanted);
+        let has = |line: &str| outcome.stdout().lines().any(|have| have == line);
+        assert!(
+            has("SSH_CONNECTION=203.0.113.9 50000 192.0.2.1 2222"),
+            "{outcome:?}"
+        );
+        assert!(has("MY_WORD=a b"), "{outcome:?}");
+        assert!(!has("PATH=/x"), "{outcome:?}");
+    });
+}
+
+#[test]
+fn who_has_no_home_starts_at_the_root_and_is_told() {
+    run(async {
+        if !*IS_ROOT {
+            return;
+        }
+        let pair = Pair::new().await;
+        let outcome = exec_as(&pair, "homeless", "pwd").await;
+        assert_eq!(outcome.stdout(), "/\n");
+        let told = "Could not chdir to home directory /no/such/home: No such file or directory (os error 2)\n";
+        assert_eq!(outcome.stderr(), told);
+        let outcome = exec_as(&pair, "shell-less", "echo $SHELL").await;
+        assert_eq!(outcome.stdout(), "/bin/sh\n");
+    });
+}
+
+#[test]
+fn who_may_not_come_in_is_told_why() {
+    run(async {
+        if !*IS_ROOT {
+            return;
+        }
+        let pair = Pair::new().await;
+        for (login, refusal) in [
+            ("stranger", SessionRefusal::NoAccount),
+            ("locked", SessionRefusal::AccountLocked),
+            ("nologin", SessionRefusal::NoShell),
+        ] {
+            let wanted = Outcome {
+                refused: Some(refusal),
+                ..Outcome::default()
+            };
+            assert_eq!(exec_as(&pair, login, "id").await, wanted, "{login}");
+        }
+        let broken = exec_as(&pair, "broken", "id").await;
+        let text = "the account's shell /no/such/shell can't be run: No such file or directory (os error 2)";
+        assert_eq!(
+            broken.refused,
+            Some(SessionRefusal::Failed(text.to_owned()))
+        );
+        pair.live(0).await;
+    });
+}
+
+#[test]
+fn a_notice_keeps_everybody_out_but_root() {
+    run(async {
+        if !*IS_ROOT {
+            return;
+        }
+        let device = Device::new();
+        device.write("run/nologin", "System is going down.\n");
+        let pair = Pair::with(device, |_| {}).await;
+        let text = "System is going down.".to_owned();
+        assert_eq!(
+            pair.exec("id").await.refused,
+            Some(SessionRefusal::NoLogin(text))
+        );
+        assert_eq!(exec_as(&pair, "root", "id -u").await.stdout(), "0\n");
+    });
+}
+
+#[test]
+fn an_agent_that_is_not_root_serves_its_own_account() {
+    run(async {
+        if !*IS_ROOT {
+            return;
+        }
+        let device = Device::new();
+        device.runs_with(&format!(
+            "setpriv --reuid {TESTER} --regid 47111 --clear-groups"
+        ));
+        let pair = Pair::with(device, |_| {}).await;
+        let own = SessionRefusal::OnlyServes(Login::new("tester").unwrap());
+        assert_eq!(exec_as(&pair, "root", "id").await.refused, Some(own));
+        let outcome = pair.to_end(with_pty(exec("id -u; tty"))).await;
+        assert!(
+            outcome.stdout().starts_with("47110\n/dev/pts/"),
+            "{outcome:?}"
+        );
+    });
+}
+
+#[test]
+fn a_command_shows_in_no_arguments_before_the_shell_has_it() {
+    run(async {
+        if !*IS_ROOT {
+            return;
+        }
+        let device = Device::new();
+        let log = device.path("tester/arguments");
+        device.runs_with("sh -c 'tr \"\\\\0\" \" \" < /proc/$$/cmdline > FOLDER/tester/arguments; exec \"$@\"' sh".replace('\'', "'\\''").as_str());
+        let pair = Pair::with(device, |_| {}).await;
+        assert_eq!(pair.exec("echo secret").await.stdout(), "secret\n");
+        let arguments = fs::read_to_string(&log).unwrap();
+        assert!(
+            arguments.contains("internal-launch") && !arguments.contains("secret"),
+            "{arguments}"
+        );
+        assert_eq!(fs::metadata(&log).unwrap().uid(), 0);
+    });
+}
+
+#[test]
+fn as_many_sessions_as_the_config_says_run_at_once() {
+    run(async {
+        let pair = Pair::with(Device::new(), |config| config.max_sessions = 2).await;
+        let mut first = pair.open(exec("cat")).await;
+        let mut second = pair.open(exec("cat")).await;
+        first.write(b"1").await;
+        first.until("1").await;
+        second.write(b"2").await;
+        second.until("2").await;
+        assert_eq!(
+            pair.exec("true").await.refused,
+            Some(SessionRefusal::TooManySessions(2))
+        );
+        first
+            .say(holdfast_protocol::codec::frame::SessionMessage::Eof)
+            .await;
+        first.outcome().await;
+        pair.live(1).await;
+        assert_eq!(pair.exec("true").await.exit, Some(Exit::Status(0)));
+    });
+}

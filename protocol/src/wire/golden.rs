@@ -1,0 +1,347 @@
+//! Golden bytes of every message and frame. Devices in the field speak these bytes for years: a test here
+//! that fails means a change that they would not understand, never a test to be mended.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
+use core::fmt::Debug;
+use core::net::{Ipv6Addr, SocketAddr};
+
+use super::*;
+use crate::codec::control::{self, ControlMessage, ControlReader};
+use crate::codec::frame::{DataStream, FrameReader, Piece, SessionMessage, data_header};
+use crate::ids::{ClusterFingerprint, PublicKey};
+use crate::roster::{RelayEntry, Roster};
+use crate::token::Token;
+
+/// Each message encodes to its bytes and decodes from them, and no variant is left out.
+#[track_caller]
+fn control<T: ControlMessage + PartialEq + Debug>(messages: Vec<(T, &str)>) {
+    let mut variants = vec![];
+    for (message, golden) in messages {
+        let bytes = control::encode(&message).unwrap();
+        assert_eq!(hex(&bytes), plain(golden), "{message:?}");
+        variants.push(u32::from(bytes[2]));
+        let read = ControlReader::default().read(&mut bytes.as_slice());
+        assert_eq!(read, Ok(Some(message)));
+    }
+    variants.dedup();
+    let known: Vec<u32> = (0..T::KNOWN).collect();
+    assert_eq!(variants, known, "every variant, in its order");
+}
+
+/// The same of a session's frame.
+#[track_caller]
+fn frame(message: SessionMessage, golden: &str) {
+    let bytes = message.encode().unwrap();
+    assert_eq!(hex(&bytes), plain(golden), "{message:?}");
+    let read = FrameReader::default().read(&mut bytes.as_slice());
+    assert_eq!(read, Ok(Some(Piece::Message(message))));
+}
+
+#[test]
+fn what_an_agent_says() {
+    let enrol = Enrol {
+        secret: Secret([0x5e; 20]),
+        name: Some(device_name()),
+        labels: vec![(
+            LabelKey::new("role").unwrap(),
+            LabelValue::new("camera").unwrap(),
+        )],
+    };
+    let unnamed = Enrol {
+        name: None,
+        labels: vec![],
+        ..enrol.clone()
+    };
+    control(vec![
+        (
+            AgentMessage::Hello(hello(Intent::Join, None)),
+            "0012 00 00 00 05 302e312e30 05 61726d7637 19 01 00",
+        ),
+        (
+            AgentMessage::Hello(hello(Intent::Run, Some(v4()))),
+            "001a 00 00 01 05 302e312e30 05 61726d7637 19 01 01 00 c0000207 dec602",
+        ),
+        (
+            AgentMessage::Hello(hello(Intent::Run, Some(v6()))),
+            "0024 00 00 01 05 302e312e30 05 61726d7637 19 01 01 01 20010db8000000000000000000000001 16",
+        ),
+        (
+            AgentMessage::Enrol(enrol),
+            "0027 01 5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e 01 03 63616d 01 04 726f6c65 06 63616d657261",
+        ),
+        (
+            AgentMessage::Enrol(unnamed),
+            "0017 01 5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e 00 00",
+        ),
+        (AgentMessage::Beat(Beat { echo: false }), "0002 02 00"),
+        (AgentMessage::Beat(Beat { echo: true }), "0002 02 01"),
+    ]);
+}
+
+#[test]
+fn what_a_relay_says() {
+    let refused = |why: Refusal| RelayMessage::Refused(why);
+    let welcome = Welcome {
+        minor: 0,
+        generation: Generation(300),
+        membership: membership(),
+        observed_address: v4(),
+    };
+    control(vec![
+        (RelayMessage::Identity(roster()), "0006 00 02 b0b1 01 51"),
+        (
+            RelayMessage::Enrolled(membership()),
+            "001a 01 d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1 03 63616d 02 b0b1 01 51",
+        ),
+        (
+            RelayMessage::Welcome(welcome),
+            "0025 02 00 ac02 d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1 03 63616d 02 b0b1 01 51 00 c0000207 dec602",
+        ),
+        (refused(Refusal::UnknownDevice), "0002 03 00"),
+        (refused(Refusal::Revoked), "0002 03 01"),
+        (refused(Refusal::TokenUnknown), "0002 03 02"),
+        (
+            refused(Refusal::TokenExpired { ago_secs: 720 }),
+            "0004 03 03 d005",
+        ),
+        (refused(Refusal::TokenUsedUp), "0002 03 04"),
+        (
+            refused(Refusal::NameTaken {
+                name: device_name(),
+                holder: DeviceId([0xd1; 16]),
+            }),
+            "0016 03 05 03 63616d d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1",
+        ),
+        (refused(Refusal::Version { oldest: 2 }), "0003 03 06 02"),
+        (refused(Refusal::Unavailable), "0002 03 07"),
+        (
+            refused(Refusal::Protocol("no".to_string())),
+            "0005 03 08 02 6e6f",
+        ),
+        (RelayMessage::Roster(roster()), "0006 04 02 b0b1 01 51"),
+        (RelayMessage::Drain(500), "0003 05 f403"),
+        (RelayMessage::Echo, "0001 06"),
+    ]);
+}
+
+#[test]
+fn what_opens_a_session() {
+    let shell = Open {
+        session: SessionId([0x5a; 16]),
+        user: UserName::new("alice").unwrap(),
+        login: Login::new("pi").unwrap(),
+        work: Work::Shell,
+        pty: Some(Pty {
+            term: "xterm".to_string(),
+            size: WindowSize::clamped(80, 24, 640, 480),
+            modes: vec![(1, 3), (128, 38_400)],
+        }),
+        env: vec![("LANG".to_string(), "C".to_string())],
+        client: v4(),
+        server: v6(),
+    };
+    let exec = Open {
+        work: Work::Exec(vec![b'l', b's', 0xff]),
+        pty: None,
+        env: vec![],
+        ..shell.clone()
+    };
+    let sftp = Open {
+        work: Work::Subsystem("sftp".to_string()),
+        ..exec.clone()
+    };
+    frame(
+        SessionMessage::Open(shell),
+        "00 000050 5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a 05 616c696365 02 7069 00 01 05 787465726d 50 18 8005 e003 02 01 03 80 80ac02 01 04 4c414e47 01 43 00 c0000207 dec602 01 20010db8000000000000000000000001 16",
+    );
+    frame(
+        SessionMessage::Open(exec),
+        "00 00003a 5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a 05 616c696365 02 7069 01 03 6c73ff 00 00 00 c0000207 dec602 01 20010db8000000000000000000000001 16",
+    );
+    frame(
+        SessionMessage::Open(sftp),
+        "00 00003b 5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a 05 616c696365 02 7069 02 04 73667470 00 00 00 c0000207 dec602 01 20010db8000000000000000000000001 16",
+    );
+}
+
+#[test]
+fn what_a_session_says_beside_its_data() {
+    let refused = |why: SessionRefusal| SessionMessage::Refused(why);
+    let size = WindowSize::clamped(300, 100, 0, 0);
+    frame(SessionMessage::Accepted, "01 000000");
+    frame(refused(SessionRefusal::NoAccount), "02 000001 00");
+    frame(refused(SessionRefusal::AccountLocked), "02 000001 01");
+    frame(refused(SessionRefusal::NoShell), "02 000001 02");
+    frame(
+        refused(SessionRefusal::NoLogin("hi".to_string())),
+        "02 000004 03 02 6869",
+    );
+    let only = SessionRefusal::OnlyServes(Login::new("pi").unwrap());
+    frame(refused(only), "02 000004 04 02 7069");
+    frame(
+        refused(SessionRefusal::NoSubsystem("x".to_string())),
+        "02 000003 05 01 78",
+    );
+    frame(
+        refused(SessionRefusal::TooManySessions(64)),
+        "02 000002 06 40",
+    );
+    frame(
+        refused(SessionRefusal::Failed("no".to_string())),
+        "02 000004 07 02 6e6f",
+    );
+    frame(SessionMessage::Eof, "06 000000");
+    frame(SessionMessage::Resize(size), "07 000005 ac02 64 00 00");
+    frame(SessionMessage::Exit(Exit::Status(0)), "09 000002 00 00");
+    frame(SessionMessage::Exit(Exit::Status(255)), "09 000003 00 ff01");
+    let killed = Exit::Signal {
+        signal: Signal::Kill,
+        core_dumped: false,
+    };
+    frame(SessionMessage::Exit(killed), "09 000003 01 06 00");
+}
+
+#[test]
+fn every_signal() {
+    let signals = [
+        Signal::Abrt,
+        Signal::Alrm,
+        Signal::Fpe,
+        Signal::Hup,
+        Signal::Ill,
+        Signal::Int,
+        Signal::Kill,
+        Signal::Pipe,
+        Signal::Quit,
+        Signal::Segv,
+        Signal::Term,
+        Signal::Usr1,
+        Signal::Usr2,
+        Signal::Winch,
+        Signal::Bus,
+        Signal::Sys,
+        Signal::Trap,
+        Signal::Xcpu,
+        Signal::Xfsz,
+    ];
+    for (number, signal) in signals.into_iter().enumerate() {
+        let golden = format!("08 000001 {number:02x}");
+        frame(SessionMessage::Signal(signal), &golden);
+    }
+    frame(SessionMessage::Signal(Signal::Other(64)), "08 000002 13 40");
+}
+
+#[test]
+fn data_frames() {
+    let header = |stream, length| hex(&data_header(stream, length));
+    assert_eq!(header(DataStream::Stdin, 1), plain("03 000001"));
+    assert_eq!(header(DataStream::Stdout, 0x1234), plain("04 001234"));
+    assert_eq!(header(DataStream::Stderr, 0x4_0000), plain("05 040000"));
+    let mut input: &[u8] = &[4, 0, 0, 2, b'h', b'i'];
+    let piece = FrameReader::default().read(&mut input);
+    assert_eq!(piece, Ok(Some(Piece::Data(DataStream::Stdout, b"hi"))));
+}
+
+#[test]
+fn a_roster() {
+    let roster = Roster {
+        cluster: PublicKey([0xc1; 32]),
+        epoch: 300,
+        relays: vec![RelayEntry {
+            address: "relay:4433".to_string(),
+            key: PublicKey([0x4e; 32]),
+        }],
+    };
+    let sealed = roster.seal(|bytes| {
+        let context = "686f6c6466617374 20 726f73746572 20 7631 00";
+        assert!(hex(bytes).starts_with(&plain(context)));
+        [0x51; 64]
+    });
+    assert_eq!(
+        hex(&sealed.body),
+        plain(
+            "c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1 ac02 01 0a 72656c61793a34343333 4e4e4e4e4e4e4e4e4e4e4e4e4e4e4e4e4e4e4e4e4e4e4e4e4e4e4e4e4e4e4e4e"
+        )
+    );
+    assert_eq!(sealed.open(|_, _, _| true), Ok(roster));
+}
+
+#[test]
+fn a_token() {
+    let token = Token {
+        address: "relay:4433".to_string(),
+        fingerprint: ClusterFingerprint([0xf1; 32]),
+        secret: Secret([0x5e; 20]),
+    };
+    assert_eq!(
+        token.expose(),
+        "hf1.relay:4433.8fHx8fHx8fHx8fHx8fHx8fHx8fHx8fHx8fHx8fHx8fFeXl5eXl5eXl5eXl5eXl5eXl5eXg"
+    );
+}
+
+#[test]
+fn why_a_connection_is_closed() {
+    let codes = [
+        CloseCode::Done,
+        CloseCode::Replaced,
+        CloseCode::Revoked,
+        CloseCode::Protocol,
+        CloseCode::Stopping,
+        CloseCode::Busy,
+    ];
+    let numbers = codes.map(|code| code as u32);
+    assert_eq!(numbers, [0, 1, 2, 3, 4, 5]);
+}
+
+fn hello(intent: Intent, local_address: Option<SocketAddr>) -> Hello {
+    Hello {
+        minor: 0,
+        intent,
+        agent_version: "0.1.0".to_string(),
+        target: "armv7".to_string(),
+        keepalive_secs: 25,
+        // A Raspberry Pi that has not heard of the time yet is behind 1970 as soon as it is set back.
+        clock: -1,
+        local_address,
+    }
+}
+
+/// Stands for a roster, whose own golden bytes are in [`a_roster`].
+fn roster() -> SignedRoster {
+    SignedRoster {
+        body: vec![0xb0, 0xb1],
+        signature: vec![0x51],
+    }
+}
+
+fn membership() -> Membership {
+    Membership {
+        id: DeviceId([0xd1; 16]),
+        name: device_name(),
+        roster: roster(),
+    }
+}
+
+fn device_name() -> DeviceName {
+    DeviceName::new("cam").unwrap()
+}
+
+fn v4() -> SocketAddr {
+    "192.0.2.7:41822".parse().unwrap()
+}
+
+fn v6() -> SocketAddr {
+    SocketAddr::from((Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1), 22))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Golden bytes without the spaces that make them readable.
+fn plain(golden: &str) -> String {
+    golden.split_whitespace().collect()
+}

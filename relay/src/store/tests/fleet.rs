@@ -1,0 +1,457 @@
+//! Devices: joining, presence, revocation.
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_many_joins_on_a_token_exactly_as_many_win_as_it_has_uses() {
+    for uses in [1_u32, 3] {
+        let bed = Bed::new().await;
+        let secret = bed.token(uses, &[]).await;
+        // Two handles on one file, as two processes have them.
+        let other = Store::open_existing(&bed.path()).await.unwrap();
+        let mut joins = tokio::task::JoinSet::new();
+        for key in 0..24 {
+            let store = if key % 2 == 0 {
+                bed.store.clone()
+            } else {
+                other.clone()
+            };
+            let secret = secret.clone();
+            joins.spawn(async move { store.enrol(enrolment(&secret, key, None)).await });
+        }
+        let (mut won, mut lost) = (0, 0);
+        while let Some(join) = joins.join_next().await {
+            match join.unwrap() {
+                Ok(_) => won += 1,
+                Err(EnrolError::TokenUsedUp) => lost += 1,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        assert_eq!((won, lost), (uses, 24 - uses));
+        assert_eq!(bed.store.devices(T0).await.unwrap().len(), uses as usize);
+        assert_eq!(bed.store.tokens().await.unwrap()[0].uses_left, 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_many_joins_for_a_name_exactly_one_wins_and_the_others_use_nothing_up() {
+    let bed = Bed::new().await;
+    let secret = bed.token(20, &[]).await;
+    let mut joins = tokio::task::JoinSet::new();
+    for key in 0..10 {
+        let (store, secret) = (bed.store.clone(), secret.clone());
+        joins.spawn(async move { store.enrol(enrolment(&secret, key, Some("cam"))).await });
+    }
+    let results = joins.join_all().await;
+    assert_eq!(results.iter().filter(|join| join.is_ok()).count(), 1);
+    let taken = |join: &Result<_, EnrolError>| matches!(join, Err(EnrolError::NameTaken { .. }));
+    assert_eq!(results.iter().filter(|join| taken(join)).count(), 9);
+    assert_eq!(bed.store.tokens().await.unwrap()[0].uses_left, 19);
+}
+
+#[tokio::test]
+async fn a_second_join_with_the_same_key_changes_and_uses_nothing() {
+    let bed = Bed::new().await;
+    let secret = bed.token(2, &[("role", "camera")]).await;
+    let first = bed
+        .store
+        .enrol(enrolment(&secret, 1, Some("cam")))
+        .await
+        .unwrap();
+    let again = bed
+        .store
+        .enrol(enrolment(&secret, 1, Some("other")))
+        .await
+        .unwrap();
+    assert_eq!(first, again);
+    assert_eq!(bed.store.tokens().await.unwrap()[0].uses_left, 1);
+    // Not even a token is asked for.
+    let wrong = Secret([0; 20]);
+    assert_eq!(
+        bed.store.enrol(enrolment(&wrong, 1, None)).await.unwrap(),
+        first
+    );
+}
+
+#[tokio::test]
+async fn each_reason_against_a_join_has_its_own_answer() {
+    let bed = Bed::new().await;
+    let secret = bed.token(1, &[]).await;
+    let refusal = async |enrolment| bed.store.enrol(enrolment).await.unwrap_err().refusal();
+
+    let wrong = Secret([0; 20]);
+    assert_eq!(
+        refusal(enrolment(&wrong, 1, None)).await,
+        Refusal::TokenUnknown
+    );
+    let late = |secs: u64| Enrolment {
+        now: at(3600 + secs),
+        ..enrolment(&secret, 1, None)
+    };
+    assert_eq!(
+        refusal(late(0)).await,
+        Refusal::TokenExpired { ago_secs: 0 }
+    );
+    assert_eq!(
+        refusal(late(720)).await,
+        Refusal::TokenExpired { ago_secs: 720 }
+    );
+
+    let holder = bed
+        .store
+        .enrol(enrolment(&secret, 1, Some("cam")))
+        .await
+        .unwrap()
+        .id;
+    assert_eq!(
+        refusal(enrolment(&secret, 2, None)).await,
+        Refusal::TokenUsedUp
+    );
+    let fresh = bed.token(1, &[]).await;
+    let taken = Refusal::NameTaken {
+        name: name("cam"),
+        holder,
+    };
+    assert_eq!(refusal(enrolment(&fresh, 2, Some("cam"))).await, taken);
+
+    bed.store.revoke_device(&name("cam"), T0).await.unwrap();
+    assert_eq!(refusal(enrolment(&fresh, 1, None)).await, Refusal::Revoked);
+    // None of them used the token up.
+    assert!(
+        bed.store
+            .enrol(enrolment(&fresh, 2, Some("cam")))
+            .await
+            .is_ok()
+    );
+    bed.store.durable.close().await;
+    assert_eq!(
+        refusal(enrolment(&fresh, 3, None)).await,
+        Refusal::Unavailable
+    );
+}
+
+#[tokio::test]
+async fn the_tokens_labels_win_and_too_many_are_refused() {
+    let bed = Bed::new().await;
+    let secret = bed.token(5, &[("role", "camera"), ("site", "lab")]).await;
+    let own = label_map(&[("role", "admin-box"), ("colour", "red")]);
+    let mine = Enrolment {
+        labels: own,
+        ..enrolment(&secret, 1, None)
+    };
+    let device = bed.store.enrol(mine).await.unwrap();
+    let merged = label_map(&[("role", "camera"), ("site", "lab"), ("colour", "red")]);
+    assert_eq!(device.labels, merged);
+
+    let keys: Vec<String> = (0..MAX_LABELS - 1).map(|n| format!("k{n}")).collect();
+    let many: Vec<(&str, &str)> = keys.iter().map(|key| (key.as_str(), "v")).collect();
+    let too_many = Enrolment {
+        labels: label_map(&many),
+        ..enrolment(&secret, 2, None)
+    };
+    let error = bed.store.enrol(too_many).await.unwrap_err();
+    assert!(matches!(error, EnrolError::TooManyLabels(17)), "{error}");
+    let fits = Enrolment {
+        labels: label_map(&many[1..]),
+        ..enrolment(&secret, 2, None)
+    };
+    assert_eq!(
+        bed.store.enrol(fits).await.unwrap().labels.len(),
+        MAX_LABELS
+    );
+}
+
+#[tokio::test]
+async fn a_device_without_a_wish_is_named_after_its_identifier() {
+    let bed = Bed::new().await;
+    let device = bed.join(1, None).await;
+    let digits = device.id.to_string();
+    assert_eq!(device.name.as_str(), format!("device-{}", &digits[..8]));
+    assert_eq!(
+        bed.store.device(device.id).await.unwrap().as_ref(),
+        Some(&device)
+    );
+    assert_eq!(
+        bed.store.device_by_key(&device.key).await.unwrap(),
+        Some(device)
+    );
+    assert_eq!(bed.store.device(DeviceId([0; 16])).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_revoked_device_stays_revoked_and_its_name_is_free() {
+    let bed = Bed::new().await;
+    let old = bed.join(1, Some("cam")).await;
+    let relay = RelayId::random().unwrap();
+    bed.store
+        .tunnel_opened(old.id, relay, facts("1.2.3.4:5"), T0)
+        .await
+        .unwrap();
+    assert_eq!(
+        bed.store.revoke_device(&name("cam"), at(5)).await.unwrap(),
+        old.id
+    );
+    let again = bed.store.revoke_device(&name("cam"), at(6)).await;
+    assert!(matches!(again, Err(RevokeError::Unknown(_))));
+
+    // Asked by name, the revoked one answers until another has the name.
+    let found = bed
+        .store
+        .device_by_name(&name("cam"))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!((found.id, found.revoked), (old.id, Some(at(5))));
+    let opened = bed
+        .store
+        .tunnel_opened(old.id, relay, facts("1.2.3.4:5"), at(7))
+        .await;
+    assert!(matches!(opened, Err(StoreError::NotEnrolled)));
+
+    let new = bed.join(2, Some("cam")).await;
+    let found = bed
+        .store
+        .device_by_name(&name("cam"))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!((found.id, found.revoked), (new.id, None));
+    assert_eq!(
+        bed.store
+            .device_by_key(&old.key)
+            .await
+            .unwrap()
+            .unwrap()
+            .revoked,
+        Some(at(5))
+    );
+    bed.store.revoke_device(&name("cam"), at(9)).await.unwrap();
+    let found = bed
+        .store
+        .device_by_name(&name("cam"))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(found.id, new.id, "the last that had the name");
+}
+
+#[tokio::test]
+async fn renaming_keeps_names_unique() {
+    let bed = Bed::new().await;
+    let cam = bed.join(1, Some("cam")).await;
+    bed.join(2, Some("node")).await;
+    let rename = async |old, new| bed.store.rename_device(&name(old), &name(new)).await;
+    assert!(matches!(
+        rename("none", "x").await,
+        Err(RenameError::Unknown(_))
+    ));
+    let error = rename("node", "cam").await.unwrap_err();
+    let expected = format!("name \"cam\" is taken by device {}", cam.id);
+    assert!(error.to_string().starts_with(&expected), "{error}");
+    rename("cam", "cam").await.unwrap();
+    rename("cam", "camera").await.unwrap();
+    rename("node", "cam").await.unwrap();
+    let found = bed.store.device_by_name(&name("camera")).await.unwrap();
+    assert_eq!(found.unwrap().id, cam.id);
+}
+
+#[tokio::test]
+async fn labels_are_set_and_removed_within_the_bound() {
+    let bed = Bed::new().await;
+    bed.join(1, Some("cam")).await;
+    let cam = name("cam");
+    let key = |text: &str| LabelKey::new(text).unwrap();
+    let set = |k: &str, v: &str| (key(k), Some(LabelValue::new(v).unwrap()));
+    let label = async |changes: &[_]| bed.store.label_device(&cam, changes).await;
+    label(&[set("a", "1"), set("b", "2")]).await.unwrap();
+    let now = label(&[(key("a"), None), set("b", "3"), (key("zz"), None)])
+        .await
+        .unwrap();
+    assert_eq!(now, label_map(&[("b", "3")]));
+    let many: Vec<_> = (0..MAX_LABELS)
+        .map(|n| set(&format!("k{n}"), "v"))
+        .collect();
+    assert!(matches!(
+        label(&many).await,
+        Err(LabelError::TooMany(_, 17))
+    ));
+    let unknown = bed.store.label_device(&name("none"), &[]).await;
+    assert!(matches!(unknown, Err(LabelError::Unknown(_))));
+}
+
+#[tokio::test]
+async fn generations_grow_for_ever_and_an_old_tunnel_cannot_close_its_successor() {
+    let bed = Bed::new().await;
+    let device = bed.join(1, Some("cam")).await;
+    let relay = RelayId::random().unwrap();
+    bed.store.heartbeat(relay, at(0)).await.unwrap();
+    let open = async |now| {
+        let opened = bed
+            .store
+            .tunnel_opened(device.id, relay, facts("1.2.3.4:5"), now)
+            .await;
+        opened.unwrap()
+    };
+    let first = open(at(1)).await;
+    let second = open(at(1)).await;
+    assert!(second > first);
+    // A clock that was set back does not take the generation with it.
+    let third = open(Timestamp(5)).await;
+    assert!(third > second);
+    let state = async |now| bed.store.devices(now).await.unwrap()[0].presence.state;
+    let third_at_2 = open(at(2)).await;
+
+    bed.store
+        .tunnel_closed(device.id, second, at(3))
+        .await
+        .unwrap();
+    let heard: SocketAddr = "9.9.9.9:9".parse().unwrap();
+    bed.store
+        .heard(&[(device.id, first, at(4), heard)])
+        .await
+        .unwrap();
+    assert_eq!(state(at(4)).await, PresenceState::Online);
+    let found = bed.store.devices(at(4)).await.unwrap().remove(0);
+    assert_eq!(found.presence.last_seen, Some(at(2)));
+    assert_eq!(
+        (found.agent_version.as_str(), found.target.as_str()),
+        ("0.2.0", "aarch64-unknown-linux-musl")
+    );
+
+    bed.store
+        .tunnel_closed(device.id, third_at_2, at(5))
+        .await
+        .unwrap();
+    assert_eq!(state(at(5)).await, PresenceState::Offline);
+    bed.store
+        .heard(&[(device.id, third_at_2, at(6), heard)])
+        .await
+        .unwrap();
+    let found = bed.store.devices(at(6)).await.unwrap().remove(0);
+    assert_eq!(
+        found.presence.since,
+        Some(at(5)),
+        "a closed tunnel is heard no more"
+    );
+    assert!(open(at(5)).await > third_at_2);
+}
+
+#[tokio::test]
+async fn a_generation_outgrows_one_that_was_lost() {
+    let bed = Bed::new().await;
+    let device = bed.join(1, None).await;
+    let relay = RelayId::random().unwrap();
+    let open = async |now| {
+        bed.store
+            .tunnel_opened(device.id, relay, facts("1.2.3.4:5"), now)
+            .await
+    };
+    let lost = open(at(1)).await.unwrap();
+    // What a power cut, or a database from yesterday's backup, does.
+    sqlx::query("DELETE FROM tunnels")
+        .execute(&bed.store.durable)
+        .await
+        .unwrap();
+    assert!(open(at(2)).await.unwrap() > lost);
+}
+
+#[tokio::test]
+async fn presence_is_judged_by_tunnel_keepalive_and_heartbeat() {
+    let bed = Bed::new().await;
+    let device = bed.join(1, Some("cam")).await;
+    let presence = async |now| bed.store.devices(now).await.unwrap()[0].presence;
+    let never = presence(at(0)).await;
+    assert_eq!(
+        (never.state, never.since, never.last_seen),
+        (PresenceState::Offline, None, None)
+    );
+
+    let relay = RelayId::random().unwrap();
+    let store = &bed.store;
+    store.relay_started(relay, at(0)).await.unwrap();
+    let generation = store
+        .tunnel_opened(device.id, relay, facts("1.2.3.4:5"), at(0))
+        .await
+        .unwrap();
+    assert_eq!(presence(at(9)).await.state, PresenceState::Online);
+
+    // Two keepalives of silence, with a relay that lives.
+    store.heartbeat(relay, at(50)).await.unwrap();
+    assert_eq!(presence(at(50)).await.state, PresenceState::Online);
+    assert_eq!(presence(at(51)).await.state, PresenceState::Stale);
+    let moved: SocketAddr = "[2001:db8::1]:77".parse().unwrap();
+    store
+        .heard(&[(device.id, generation, at(51), moved)])
+        .await
+        .unwrap();
+    let there = presence(at(52)).await;
+    assert_eq!(
+        (there.state, there.address),
+        (PresenceState::Online, Some(moved))
+    );
+    assert_eq!((there.since, there.last_seen), (None, Some(at(51))));
+
+    // The relay is killed: its word counts for ten seconds, then the device is offline since its end.
+    assert_eq!(presence(at(59)).await.state, PresenceState::Online);
+    let orphan = presence(at(60)).await;
+    assert_eq!(
+        (orphan.state, orphan.since),
+        (PresenceState::Offline, Some(at(51)))
+    );
+
+    // Its successor knows at once.
+    store.heartbeat(relay, at(60)).await.unwrap();
+    let next = RelayId::random().unwrap();
+    store.relay_started(next, at(61)).await.unwrap();
+    let after = presence(at(61)).await;
+    assert_eq!(
+        (after.state, after.since),
+        (PresenceState::Offline, Some(at(60)))
+    );
+
+    store
+        .tunnel_opened(device.id, next, facts("1.2.3.4:5"), at(62))
+        .await
+        .unwrap();
+    assert_eq!(presence(at(63)).await.state, PresenceState::Online);
+    store.relay_stopped(next, at(64)).await.unwrap();
+    let stopped = presence(at(64)).await;
+    assert_eq!(
+        (stopped.state, stopped.since),
+        (PresenceState::Offline, Some(at(64)))
+    );
+}
+
+#[tokio::test]
+async fn a_thousand_devices_are_heard_in_one_transaction() {
+    let bed = Bed::new().await;
+    let secret = bed.token(1000, &[]).await;
+    let relay = RelayId::random().unwrap();
+    bed.store.heartbeat(relay, T0).await.unwrap();
+    let address: SocketAddr = "1.2.3.4:5".parse().unwrap();
+    let mut heard = Vec::new();
+    for n in 0..1000_u16 {
+        let mut key = [0; 32];
+        key[..2].copy_from_slice(&n.to_le_bytes());
+        let join = Enrolment {
+            key: PublicKey(key),
+            ..enrolment(&secret, 0, None)
+        };
+        let device = bed.store.enrol(join).await.unwrap();
+        let opened = bed
+            .store
+            .tunnel_opened(device.id, relay, facts("1.1.1.1:1"), T0)
+            .await;
+        heard.push((device.id, opened.unwrap(), at(1), address));
+    }
+    bed.store.heard(&heard).await.unwrap();
+    bed.store.heard(&[]).await.unwrap();
+    bed.store
+        .heard(&[(DeviceId([9; 16]), Generation(u64::MAX), at(2), address)])
+        .await
+        .unwrap();
+    let devices = bed.store.devices(at(1)).await.unwrap();
+    assert!(devices.iter().all(|d| d.presence.last_seen == Some(at(1))));
+    assert!(devices.iter().all(|d| d.presence.address == Some(address)));
+    assert!(devices.is_sorted_by_key(|d| d.name.clone()));
+}

@@ -1,0 +1,171 @@
+//! Users and tokens.
+
+use holdfast_protocol::ids::UserName;
+
+use super::*;
+
+fn user(text: &str) -> UserName {
+    UserName::new(text).unwrap()
+}
+
+fn key(text: &str) -> UserKey {
+    UserKey {
+        fingerprint: format!("SHA256:{text}"),
+        public_key: format!("ssh-ed25519 {text}"),
+        comment: String::new(),
+    }
+}
+
+fn roles(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+#[tokio::test]
+async fn a_user_is_found_by_any_of_the_keys_until_it_is_removed() {
+    let bed = Bed::new().await;
+    let store = &bed.store;
+    let alice = user("alice");
+    let did = store
+        .add_user(&alice, &[key("a"), key("b")], &roles(&["admin"]), T0)
+        .await
+        .unwrap();
+    assert_eq!(
+        did,
+        AddedUser {
+            new_user: true,
+            new_roles: 1
+        }
+    );
+    let expected = User {
+        name: alice.clone(),
+        roles: roles(&["admin"]),
+        disabled: false,
+    };
+    for known in ["SHA256:a", "SHA256:b"] {
+        assert_eq!(
+            store.user_by_key(known).await.unwrap().as_ref(),
+            Some(&expected)
+        );
+    }
+    assert_eq!(store.user(&alice).await.unwrap(), Some(expected));
+    assert_eq!(store.user_by_key("SHA256:c").await.unwrap(), None);
+
+    store.remove_key(&alice, "SHA256:a").await.unwrap();
+    assert_eq!(store.user_by_key("SHA256:a").await.unwrap(), None);
+    assert!(store.remove_user(&alice).await.unwrap());
+    assert!(!store.remove_user(&alice).await.unwrap());
+    assert_eq!(store.user_by_key("SHA256:b").await.unwrap(), None);
+    // Nothing of the old user waits for a new one of that name.
+    store.add_user(&alice, &[key("z")], &[], T0).await.unwrap();
+    let rows = store.users().await.unwrap();
+    assert_eq!((rows[0].keys.len(), rows[0].user.roles.len()), (1, 0));
+}
+
+#[tokio::test]
+async fn adding_a_user_twice_changes_nothing_and_never_gives_an_old_user_a_new_key() {
+    let bed = Bed::new().await;
+    let (store, alice) = (&bed.store, user("alice"));
+    store.add_user(&alice, &[key("a")], &[], T0).await.unwrap();
+    let again = store.add_user(&alice, &[key("a")], &[], T0).await.unwrap();
+    assert_eq!(
+        again,
+        AddedUser {
+            new_user: false,
+            new_roles: 0
+        }
+    );
+    let promoted = store
+        .add_user(&alice, &[key("a")], &roles(&["admin"]), T0)
+        .await
+        .unwrap();
+    assert_eq!(
+        promoted,
+        AddedUser {
+            new_user: false,
+            new_roles: 1
+        }
+    );
+
+    let clash = store
+        .add_user(&alice, &[key("mallory")], &roles(&["admin"]), T0)
+        .await;
+    assert!(matches!(clash, Err(KeyError::Exists(_))), "{clash:?}");
+    assert_eq!(store.user_by_key("SHA256:mallory").await.unwrap(), None);
+    assert_eq!(
+        store
+            .add_keys(&alice, &[key("a"), key("c")], T0)
+            .await
+            .unwrap(),
+        1
+    );
+}
+
+#[tokio::test]
+async fn a_key_belongs_to_one_user_and_a_clash_changes_nothing() {
+    let bed = Bed::new().await;
+    let (store, alice, bob) = (&bed.store, user("alice"), user("bob"));
+    store.add_user(&alice, &[key("a")], &[], T0).await.unwrap();
+    let error = store
+        .add_user(&bob, &[key("b"), key("a")], &[], T0)
+        .await
+        .unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .starts_with("key SHA256:a belongs to user \"alice\""),
+        "{error}"
+    );
+    assert_eq!(store.user(&bob).await.unwrap(), None);
+    assert_eq!(store.user_by_key("SHA256:b").await.unwrap(), None);
+
+    store.add_user(&bob, &[key("b")], &[], T0).await.unwrap();
+    assert!(matches!(
+        store.add_keys(&bob, &[key("a")], T0).await,
+        Err(KeyError::Taken { .. })
+    ));
+    let nobody = store.add_keys(&user("carol"), &[key("c")], T0).await;
+    assert!(matches!(nobody, Err(KeyError::UnknownUser(_))));
+    let not_hers = store.remove_key(&alice, "SHA256:b").await;
+    assert!(matches!(not_hers, Err(KeyError::UnknownKey { .. })));
+}
+
+#[tokio::test]
+async fn the_secret_of_a_token_is_nowhere_in_the_files() {
+    let bed = Bed::new().await;
+    let token = NewToken {
+        uses: 2,
+        ttl: HOUR,
+        labels: label_map(&[("role", "camera")]),
+    };
+    let (id, secret) = bed.store.create_token(token, T0).await.unwrap();
+    let row = &bed.store.tokens().await.unwrap()[0];
+    assert_eq!(
+        (row.id.as_str(), row.uses, row.uses_left),
+        (id.as_str(), 2, 2)
+    );
+    assert_eq!((row.created, row.expires), (T0, at(3600)));
+    for entry in std::fs::read_dir(bed.dir.path()).unwrap() {
+        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+        assert!(!bytes.windows(20).any(|window| window == secret.0));
+    }
+    assert!(bed.store.remove_token(&id).await.unwrap());
+    assert!(!bed.store.remove_token(&id).await.unwrap());
+    let join = bed.store.enrol(enrolment(&secret, 1, None)).await;
+    assert!(matches!(join, Err(EnrolError::TokenUnknown)));
+}
+
+#[tokio::test]
+async fn tokens_that_are_long_over_are_forgotten() {
+    let bed = Bed::new().await;
+    bed.token(1, &[]).await;
+    let later = |days: u64| at(days * 86_400);
+    let token = || NewToken {
+        uses: 1,
+        ttl: HOUR,
+        labels: Labels::new(),
+    };
+    bed.store.create_token(token(), later(20)).await.unwrap();
+    assert_eq!(bed.store.tokens().await.unwrap().len(), 2);
+    bed.store.create_token(token(), later(31)).await.unwrap();
+    assert_eq!(bed.store.tokens().await.unwrap().len(), 2);
+}

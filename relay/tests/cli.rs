@@ -1,0 +1,324 @@
+//! The real program: exit codes, sentences, files, and what it leaves behind.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot set its stage must fail"
+)]
+
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use relay::state::State;
+use relay::store::{Store, meta};
+use serde_json::Value;
+use tempfile::TempDir;
+
+const KEY: &str =
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti alice";
+
+/// A state folder as a relay leaves it that has served once.
+struct Bed {
+    root: TempDir,
+    state: PathBuf,
+}
+
+impl Bed {
+    fn new() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("state");
+        let state = State::create_or_open(&dir).unwrap();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let store = Store::open(&state.database()).await.unwrap();
+            store
+                .meta_set(meta::PUBLIC_TUNNEL, "relay.example.com:4433")
+                .await
+                .unwrap();
+            store
+                .meta_set(meta::PUBLIC_SSH, "relay.example.com:2222")
+                .await
+                .unwrap();
+            store.close().await;
+        });
+        Self { root, state: dir }
+    }
+
+    fn relay(&self, args: &[&str]) -> Output {
+        relay(args, &self.state, "")
+    }
+
+    fn file(&self, name: &str, text: &str) -> String {
+        let path = self.root.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+}
+
+fn relay(args: &[&str], state: &Path, stdin: &str) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_relay"))
+        .args(args)
+        .arg("--state")
+        .arg(state)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // One that reads no stdin may be gone already.
+    let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+fn out(output: &Output) -> &str {
+    std::str::from_utf8(&output.stdout).unwrap()
+}
+
+fn err(output: &Output) -> &str {
+    std::str::from_utf8(&output.stderr).unwrap()
+}
+
+#[track_caller]
+fn done(output: &Output) -> &str {
+    assert_eq!((output.status.code(), err(output)), (Some(0), ""));
+    out(output)
+}
+
+/// One sentence on stderr, nothing on stdout, exit status 1.
+#[track_caller]
+fn refused(output: &Output) -> &str {
+    assert_eq!(
+        (output.status.code(), out(output)),
+        (Some(1), ""),
+        "{}",
+        err(output)
+    );
+    assert_eq!(err(output).lines().count(), 1, "{}", err(output));
+    err(output)
+}
+
+#[test]
+fn exit_codes_tell_done_refused_and_usage_apart() {
+    let bed = Bed::new();
+    done(&bed.relay(&["devices"]));
+    refused(&bed.relay(&["devices", "show", "nobody"]));
+    for usage in [
+        &["frob"] as &[&str],
+        &[],
+        &["user"],
+        &["token", "create", "--uses", "no"],
+        &["devices", "show", "NOT A NAME"],
+    ] {
+        let output = bed.relay(usage);
+        assert_eq!(
+            (output.status.code(), out(&output)),
+            (Some(2), ""),
+            "{usage:?}"
+        );
+        assert!(!err(&output).is_empty());
+    }
+    for help in [
+        &["--help"] as &[&str],
+        &["user", "add", "--help"],
+        &["serve", "--help"],
+        &["--version"],
+    ] {
+        assert!(!done(&bed.relay(help)).is_empty());
+    }
+    assert!(out(&bed.relay(&["serve", "--help"])).contains("ready ssh=IP:PORT tunnel=IP:PORT"));
+}
+
+#[test]
+fn without_a_state_every_admin_command_says_how_to_get_one() {
+    let root = tempfile::tempdir().unwrap();
+    let none = root.path().join("none");
+    for command in [
+        &["devices"] as &[&str],
+        &["user", "ls"],
+        &["token", "create"],
+        &["ssh-config"],
+    ] {
+        let output = relay(command, &none, "");
+        assert!(
+            refused(&output).contains("start `relay serve --state"),
+            "{}",
+            err(&output)
+        );
+    }
+    assert!(!none.exists());
+}
+
+#[test]
+fn a_user_is_added_from_a_file_and_from_stdin_and_twice_is_no_error() {
+    let bed = Bed::new();
+    let file = bed.file("alice.pub", KEY);
+    let add = bed.relay(&["user", "add", "alice", "--key", &file, "--role", "admin"]);
+    let said = "user alice added: 1 key (SHA256:UCUiLr7Pjs9wFFJMDByLgc3NrtdU344OgUM45wZPcIQ), roles admin\n";
+    assert_eq!(done(&add), said);
+    let again = relay(
+        &["user", "add", "alice", "--key", "-", "--role", "admin"],
+        &bed.state,
+        KEY,
+    );
+    assert_eq!(done(&again), said.replace("added", "unchanged"));
+    let users: Value = serde_json::from_str(done(&bed.relay(&["user", "ls", "--json"]))).unwrap();
+    assert_eq!(users.as_array().unwrap().len(), 1);
+    assert_eq!(users[0]["name"], "alice");
+
+    let private = bed.file("id", "-----BEGIN OPENSSH PRIVATE KEY-----\nc2VjcmV0\n");
+    let output = bed.relay(&["user", "add", "bob", "--key", &private]);
+    assert!(refused(&output).contains("is a private key") && !err(&output).contains("c2VjcmV0"));
+    let output = bed.relay(&["user", "add", "bob", "--key", "/nonexistent"]);
+    assert!(refused(&output).starts_with("cannot read /nonexistent: "));
+    let output = relay(
+        &["user", "add", "bob", "--key", "-"],
+        &bed.state,
+        &"x".repeat(70_000),
+    );
+    assert!(refused(&output).contains("longer than"));
+}
+
+#[test]
+fn listings_are_json_and_a_token_stands_alone() {
+    let bed = Bed::new();
+    let token = bed.relay(&["token", "create", "--ttl", "10m"]);
+    assert!(
+        done(&token).starts_with("hf1.relay.example.com:4433.") && out(&token).lines().count() == 1
+    );
+    for listing in ["devices", "user ls", "token ls"] {
+        let mut args: Vec<&str> = listing.split(' ').collect();
+        args.push("--json");
+        let rows: Value = serde_json::from_str(done(&bed.relay(&args))).unwrap();
+        assert!(rows.is_array(), "{listing}");
+    }
+    // Where a flag stands does not matter.
+    for args in [
+        &["--state", "S", "devices", "--json"] as &[&str],
+        &["devices", "--json", "--state", "S", "ls"],
+    ] {
+        let state = bed.state.to_str().unwrap();
+        let args: Vec<&str> = args
+            .iter()
+            .map(|a| if *a == "S" { state } else { a })
+            .collect();
+        let output = Command::new(env!("CARGO_BIN_EXE_relay"))
+            .args(args)
+            .output()
+            .unwrap();
+        assert_eq!(done(&output), "[]\n");
+    }
+}
+
+#[test]
+fn a_state_that_is_open_to_others_or_damaged_is_refused() {
+    let bed = Bed::new();
+    let key = bed.state.join("cluster.key");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
+    for command in ["devices", "serve"] {
+        let output = bed.relay(&[command]);
+        assert!(refused(&output).contains(&format!("run `chmod 600 {}`", key.display())));
+    }
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+    std::fs::write(&key, "x").unwrap();
+    assert!(refused(&bed.relay(&["serve"])).contains("cluster.key is damaged"));
+    std::fs::remove_file(&key).unwrap();
+    assert!(refused(&bed.relay(&["serve"])).contains("cluster.key is missing"));
+    assert!(!key.exists());
+}
+
+#[test]
+fn a_second_relay_on_the_same_folder_is_refused() {
+    let bed = Bed::new();
+    let lock = State::create_or_open(&bed.state).unwrap();
+    let second = bed.relay(&["serve", "--ssh", "127.0.0.1:0", "--tunnel", "127.0.0.1:0"]);
+    let sentence = format!("a relay already serves from {}", bed.state.display());
+    assert!(refused(&second).starts_with(&sentence));
+    done(&bed.relay(&["devices"]));
+    drop(lock);
+}
+
+#[test]
+fn a_configuration_with_an_unknown_key_is_refused() {
+    let bed = Bed::new();
+    let file = bed.file(
+        "relay.toml",
+        "ssh = \"127.0.0.1:0\"\nsshd = \"127.0.0.1:0\"\n",
+    );
+    let output = bed.relay(&["serve", "--config", &file]);
+    assert!(
+        refused(&output).contains("line 2: unknown field `sshd`"),
+        "{}",
+        err(&output)
+    );
+}
+
+#[test]
+fn a_full_disk_at_stdout_is_an_error_and_a_closed_pipe_is_not() {
+    let bed = Bed::new();
+    let run = |stdout: Stdio| {
+        Command::new(env!("CARGO_BIN_EXE_relay"))
+            .args(["token", "create", "--state"])
+            .arg(&bed.state)
+            .stdout(stdout)
+            .output()
+            .unwrap()
+    };
+    let full = std::fs::OpenOptions::new()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let output = run(full.into());
+    assert_eq!(output.status.code(), Some(1));
+    assert!(err(&output).starts_with("cannot write the answer: "));
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    assert_eq!(run(writer.into()).status.code(), Some(0));
+}
+
+#[test]
+fn openssh_takes_the_ssh_config() {
+    let bed = Bed::new();
+    let config = bed.file("config", done(&bed.relay(&["ssh-config"])));
+    let ssh = |host: &str| {
+        let output = Command::new("ssh")
+            .args(["-G", "-F", &config, host])
+            .stdin(Stdio::null())
+            .output();
+        let output = output.unwrap();
+        assert!(output.status.success(), "{}", err(&output));
+        out(&output).to_owned()
+    };
+    let device = ssh("pi@kitchen-cam.fleet");
+    assert!(
+        device.contains("\nhostname kitchen-cam.fleet\n"),
+        "{device}"
+    );
+    assert!(
+        device.contains("\nproxyjump relay.example.com:2222\n"),
+        "{device}"
+    );
+    assert!(
+        device.contains("\nciphers aes256-gcm@openssh.com,"),
+        "{device}"
+    );
+    let known = done(&bed.relay(&["ssh-config", "--known-hosts"])).to_owned();
+    let ca = known.lines().next().unwrap();
+    assert!(
+        device.contains(&format!("\nknownhostscommand /bin/echo {ca}\n")),
+        "{device}"
+    );
+    let relay = ssh("relay.example.com");
+    assert!(relay.contains("\nknownhostscommand /bin/echo [relay.example.com]:2222 ssh-ed25519 "));
+    assert!(!ssh("elsewhere.example.com").contains("knownhostscommand"));
+
+    // ssh-keygen finds the keys by the names that ssh asks for.
+    let known = bed.file("known_hosts", &known);
+    for name in ["kitchen-cam.fleet", "[relay.example.com]:2222"] {
+        let found = Command::new("ssh-keygen")
+            .args(["-F", name, "-f", &known])
+            .output()
+            .unwrap();
+        assert!(found.status.success(), "{name}");
+    }
+}

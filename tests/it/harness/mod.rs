@@ -1,0 +1,75 @@
+//! What the tests are made of: programs under test, an operator's stock tools, and ways to wait.
+//!
+//! Nothing here sleeps to get an order of events: whoever waits, waits for a condition and up to a
+//! deadline. Every child is ended by its id when its owner is dropped.
+
+mod capture;
+mod command;
+mod daemon;
+mod device;
+mod operator;
+mod programs;
+mod relay;
+mod terminal;
+
+use std::time::{Duration, Instant};
+
+pub(crate) use command::{Output, Running, command, run, run_with_input};
+pub(crate) use daemon::Daemon;
+pub(crate) use device::Device;
+pub(crate) use operator::{KeyKind, User, Way};
+pub(crate) use programs::{agent_program, relay_program};
+pub(crate) use relay::Relay;
+pub(crate) use terminal::Terminal;
+
+/// How long anything may take that takes well under a second on an idle machine: CI's are loaded.
+pub(crate) const SOON: Duration = Duration::from_secs(20);
+
+/// How long a whole command may take: a hung `ssh` fails its test, and not the run.
+pub(crate) const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How often a condition is looked at.
+const POLL: Duration = Duration::from_millis(20);
+
+/// Waits until `condition` holds; after `within` the test fails and says that `what` did not happen.
+#[track_caller]
+pub(crate) fn wait_until(within: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    wait_for(within, what, || condition().then_some(()));
+}
+
+/// Waits until `find` finds something, which it returns; after `within` the test fails and says `what`
+/// was waited for.
+#[track_caller]
+pub(crate) fn wait_for<T>(within: Duration, what: &str, mut find: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + within;
+    loop {
+        if let Some(found) = find() {
+            return found;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "waited {within:?} in vain: {what}"
+        );
+        std::thread::sleep(POLL);
+    }
+}
+
+/// The name of the account that runs the tests: the one that every device has.
+pub(crate) fn own_login() -> String {
+    run(command("id").arg("-un")).ok().out().trim().to_owned()
+}
+
+/// Whether the test runs as root. Where it does not, the reason to skip is printed; on CI, where nothing
+/// is skipped, the test fails.
+#[track_caller]
+pub(crate) fn is_root(why: &str) -> bool {
+    if rustix::process::geteuid().is_root() {
+        return true;
+    }
+    assert!(
+        std::env::var_os("CI").is_none(),
+        "this test needs root ({why}), and CI skips nothing"
+    );
+    eprintln!("skipped: it needs root ({why})");
+    false
+}

@@ -1,0 +1,13 @@
+//! End to end: real `relay` and `edge-agent` processes, and the real `ssh`, `scp`, `sftp` and `rsync`.
+//!
+//! Each test has a relay of its own, on a loopback address of its own, so that all of them run at once.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "what fails in a test fails the test; clippy knows this only of functions marked as tests"
+)]
+
+mod harness;
+mod smoke;
+mod state;
