@@ -15,7 +15,7 @@ impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Refusal::UnknownDevice => f.write_str(
-                "the relay does not know this device: join again with a token (`relay token create`)",
+                "the relay does not know this device: remove its state folder and join again with a token (`relay token create`)",
             ),
             Refusal::Revoked => f.write_str(
                 "this device was revoked: remove its state folder and join again with a new token",

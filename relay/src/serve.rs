@@ -2,6 +2,7 @@
 //! order.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -54,6 +55,7 @@ pub struct Relay {
     /// The certificates of the jump way.
     pub host_certificates: HostCertificates,
     roster: Mutex<SignedRoster>,
+    stopping: AtomicBool,
 }
 
 /// What an operator asks to start.
@@ -142,6 +144,7 @@ async fn start(
         connections: Connections::default(),
         host_certificates: HostCertificates::default(),
         roster: Mutex::new(roster),
+        stopping: AtomicBool::new(false),
     }))
 }
 
@@ -178,6 +181,7 @@ async fn make_roster(
 
 /// Tells devices and operators, lets sessions end by themselves for a while, then ends them.
 async fn stop(relay: &Arc<Relay>, grace: Duration) {
+    relay.stopping.store(true, Ordering::Relaxed);
     for tunnel in relay.registry.all() {
         tunnel.tell(RelayMessage::Drain(DRAIN_REDIAL));
     }
@@ -185,6 +189,8 @@ async fn stop(relay: &Arc<Relay>, grace: Duration) {
         relay.live.end_where(|_| true, "the relay is stopping");
         let _ = timeout(FAREWELL_TIMEOUT, relay.live.wait_empty()).await;
     }
+    // A client whose session has ended goes by itself, and shows its exit status only if it may.
+    let _ = timeout(FAREWELL_TIMEOUT, relay.connections.wait_empty()).await;
     let ends = relay.connections.all().into_iter().map(|connection| {
         tokio::spawn(async move { connection.end("the relay is stopping").await })
     });
@@ -194,6 +200,13 @@ async fn stop(relay: &Arc<Relay>, grace: Duration) {
 }
 
 impl Relay {
+    /// Whether the relay takes no new tunnels any more: a device that came back now would replace the very
+    /// tunnel that its last sessions run on.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
     /// The roster that devices get.
     #[must_use]
     pub fn roster(&self) -> SignedRoster {

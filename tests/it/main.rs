@@ -8,6 +8,8 @@
     reason = "what fails in a test fails the test; clippy knows this only of functions marked as tests"
 )]
 
+mod enrolment;
 mod harness;
+mod nat;
 mod smoke;
 mod state;

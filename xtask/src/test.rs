@@ -111,6 +111,7 @@ impl Stage {
                 tools::IP,
                 tools::PS,
                 tools::DBCLIENT,
+                tools::FAKETIME,
                 tools::PYTHON_VENV,
             ],
             Self::Cross => &[tools::QEMU_ARM, tools::QEMU_AARCH64, tools::PYTHON_VENV],

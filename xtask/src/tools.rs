@@ -60,6 +60,7 @@ pub(crate) const CONNTRACK: Tool = program("conntrack", "conntrack");
 pub(crate) const IP: Tool = program("iproute2", "ip");
 pub(crate) const PS: Tool = program("procps", "ps");
 pub(crate) const DBCLIENT: Tool = program("dropbear-bin", "dbclient");
+pub(crate) const FAKETIME: Tool = program("faketime", "faketime");
 /// libFuzzer itself is C++.
 pub(crate) const CXX: Tool = program("g++", "c++");
 pub(crate) const QEMU_ARM: Tool = program("qemu-user-static", "qemu-arm-static");

@@ -44,6 +44,8 @@ struct Driver<'a> {
     /// Datagrams received so far: any more of them mean that the relay was heard.
     datagrams: u64,
     source: Option<std::net::IpAddr>,
+    /// The relay stops, and is the only one: when it has closed the tunnel, the next is dialled after this.
+    drained: Option<Duration>,
     events: Sender<Event>,
     dialling: Option<Task<()>>,
 }
@@ -65,6 +67,7 @@ pub async fn drive(agent: &Arc<Agent>, standing: &mut Standing) -> End {
         began: Instant::now(),
         datagrams: connection.stats().udp_rx.datagrams,
         source: source_address(connection.remote_address()).map(|address| address.ip()),
+        drained: None,
         events,
         dialling: None,
     };
@@ -73,10 +76,10 @@ pub async fn drive(agent: &Arc<Agent>, standing: &mut Standing) -> End {
         let event = driver.next_event(standing, &inbox).await;
         driver.notice_heard(standing);
         if let Some(end) = driver.handle(event, standing) {
-            return end;
+            return driver.end(end);
         }
         if let Err(error) = driver.act(standing).await {
-            return End::Lost(error.to_string());
+            return driver.end(End::Lost(error.to_string()));
         }
     }
 }
@@ -136,7 +139,16 @@ impl Driver<'_> {
 
     fn handle_message(&mut self, message: RelayMessage) -> Option<End> {
         match message {
-            RelayMessage::Drain(millis) => Some(End::Drained(Duration::from_millis(millis.into()))),
+            RelayMessage::Drain(millis) => {
+                let after = Duration::from_millis(millis.into());
+                if self.agent.membership().roster().relays.len() > 1 {
+                    return Some(End::Drained(after));
+                }
+                // There is nobody else to dial, and the sessions on this tunnel have their time yet.
+                info!("the relay is about to stop");
+                self.drained = Some(after);
+                None
+            }
             RelayMessage::Refused(why) => Some(End::Lost(crate::refusal::Refused(why).to_string())),
             RelayMessage::Roster(roster) => {
                 let mut membership = self
@@ -157,6 +169,14 @@ impl Driver<'_> {
             | RelayMessage::Identity(_)
             | RelayMessage::Enrolled(_)
             | RelayMessage::Welcome(_) => None,
+        }
+    }
+
+    /// A tunnel that was lost to a stopping relay ended in good order.
+    fn end(&self, end: End) -> End {
+        match (end, self.drained) {
+            (End::Lost(_), Some(after)) => End::Drained(after),
+            (end, _) => end,
         }
     }
 

@@ -88,9 +88,11 @@ pub async fn run(session: Session) {
         Ok((mut send, mut receive)) => {
             let mut down = Down::new(&outlet, &authorized);
             let end = tokio::select! {
+                // Whoever was told to end says why, even if the tunnel was closed in the same moment.
+                biased;
+                why = live.told_to_end() => End::Told(why),
                 end = down.run(&mut receive) => end,
                 end = up(&mut input, &mut send) => end,
-                why = live.told_to_end() => End::Told(why),
                 never = watch_silence(&tunnel, &outlet, &device, terminal) => never,
             };
             finish(&end, &mut send, &mut receive);

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use russh::server::{Config, run_stream};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
@@ -22,6 +23,7 @@ use crate::serve::Relay;
 #[derive(Debug)]
 pub struct Connections {
     all: Mutex<HashMap<u64, Arc<Connection>>>,
+    count: watch::Sender<usize>,
     next: AtomicU64,
     throttle: Mutex<Throttle>,
     began: Instant,
@@ -31,6 +33,7 @@ impl Default for Connections {
     fn default() -> Self {
         Self {
             all: Mutex::default(),
+            count: watch::Sender::default(),
             next: AtomicU64::new(0),
             throttle: Mutex::default(),
             began: Instant::now(),
@@ -43,6 +46,26 @@ impl Connections {
     #[must_use]
     pub fn all(&self) -> Vec<Arc<Connection>> {
         self.lock().values().cloned().collect()
+    }
+
+    /// Waits until no connection lives.
+    pub async fn wait_empty(&self) {
+        // The sender lives as long as we do: it cannot fail.
+        let _ = self.count.subscribe().wait_for(|count| *count == 0).await;
+    }
+
+    fn enter(&self, connection: Arc<Connection>) -> u64 {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut all = self.lock();
+        all.insert(id, connection);
+        self.count.send_replace(all.len());
+        id
+    }
+
+    fn leave(&self, id: u64) {
+        let mut all = self.lock();
+        all.remove(&id);
+        self.count.send_replace(all.len());
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<Connection>>> {
@@ -95,15 +118,14 @@ async fn serve(
     config: Arc<Config>,
 ) {
     let connections = &relay.connections;
-    let id = connections.next.fetch_add(1, Ordering::Relaxed);
     let guard = Guard::default();
     let server = stream.local_addr().unwrap_or(client);
     let connection = Connection::new(client, server, guard.clone());
-    connections.lock().insert(id, connection.clone());
+    let id = connections.enter(connection.clone());
 
     let outcome = converse(&relay, &connection, stream, source, config).await;
 
-    connections.lock().remove(&id);
+    connections.leave(id);
     let authenticated = guard.is_authenticated();
     let mut throttle = connections.throttle();
     throttle.ended(source, authenticated);

@@ -31,12 +31,12 @@ pub enum StoreError {
         wanted: i64,
     },
     /// The tables could not be brought up to date.
-    #[error("{file} cannot be brought up to date: {source}")]
+    #[error("{file} cannot be brought up to date: {cause}")]
     Migration {
         /// The database.
         file: PathBuf,
-        /// What came.
-        source: Box<MigrateError>,
+        /// What came. Not a `source`: its text stands in ours already.
+        cause: Box<MigrateError>,
     },
     /// The database belongs to another cluster than the key beside it.
     #[error(
@@ -55,7 +55,7 @@ impl StoreError {
     pub(super) fn migration(file: &Path, error: MigrateError) -> Self {
         Self::Migration {
             file: file.to_owned(),
-            source: Box::new(error),
+            cause: Box::new(error),
         }
     }
 }

@@ -24,8 +24,8 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
     SqliteSynchronous,
 };
-use sqlx::{Connection as _, Sqlite, Transaction};
-use tokio::sync::{Mutex, OnceCell, OwnedMutexGuard};
+use sqlx::{Sqlite, Transaction};
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 pub use devices::{Device, LabelError, Presence, PresenceState, RenameError, RevokeError};
 pub use enrol::{EnrolError, Enrolment};
@@ -58,9 +58,9 @@ pub struct Store {
     /// Commits that survive a crash of the process, but may be lost with the power: presence, which is
     /// worth nothing after a restart, and comes with every tunnel. It costs no fsync.
     presence: SqlitePool,
+    /// One connection that writes nothing, so that every commit is another's to it.
+    watch: SqlitePool,
     turn: Arc<Mutex<()>>,
-    options: SqliteConnectOptions,
-    watch: Arc<OnceCell<Mutex<SqliteConnection>>>,
 }
 
 /// What a commit must survive.
@@ -115,18 +115,14 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub async fn data_version(&self) -> Result<i64, StoreError> {
-        let connect = || async {
-            let connection = SqliteConnection::connect_with(&self.options).await?;
-            Ok::<_, sqlx::Error>(Mutex::new(connection))
-        };
-        let watch = self.watch.get_or_try_init(connect).await?;
-        let mut connection = watch.lock().await;
         let version = sqlx::query_scalar("PRAGMA data_version");
-        Ok(version.fetch_one(&mut *connection).await?)
+        Ok(version.fetch_one(&self.watch).await?)
     }
 
-    /// Waits for what is under way and closes the connections.
+    /// Waits for what is under way and closes the connections. With the last of them SQLite empties its
+    /// journal into the file, which then is the whole database: good to be copied alone.
     pub async fn close(&self) {
+        self.watch.close().await;
         self.readers.close().await;
         self.presence.close().await;
         self.durable.close().await;
@@ -155,9 +151,8 @@ impl Store {
             readers: pool(READERS).connect_lazy_with(options.clone()),
             durable: pool(1).connect_lazy_with(options.clone()),
             presence: pool(1).connect_lazy_with(relaxed),
+            watch: pool(1).connect_lazy_with(options),
             turn: Arc::default(),
-            options,
-            watch: Arc::default(),
         })
     }
 
@@ -207,8 +202,10 @@ impl DerefMut for Write {
 
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let file = self.options.get_filename();
-        f.debug_struct("Store").field("file", &file).finish()
+        let options = self.watch.connect_options();
+        f.debug_struct("Store")
+            .field("file", &options.get_filename())
+            .finish()
     }
 }
 

@@ -63,6 +63,10 @@ pub fn bind(address: SocketAddr, state: &State) -> anyhow::Result<Endpoint> {
 pub async fn run(relay: Arc<Relay>, endpoint: Endpoint) {
     let handshakes = Arc::new(AtomicUsize::new(0));
     while let Some(incoming) = endpoint.accept().await {
+        if relay.is_stopping() {
+            incoming.refuse();
+            continue;
+        }
         let under_way = handshakes.load(Ordering::Relaxed);
         if under_way >= MAX_HANDSHAKES {
             // No answer at all: the device tries again, and an attacker gains nothing.

@@ -80,13 +80,20 @@ impl Device {
 
     /// An agent's command on this state folder.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let mut words = self.wrapper.clone();
-        words.push(agent_program().into());
-        let mut agent = command(&words[0]);
-        agent.args(&words[1..]).args(args);
-        agent.arg("--state").arg(self.state());
-        agent.envs(self.env.iter().map(|(name, value)| (name, value)));
+        let agent = agent_program();
+        let mut agent = self.wrap(&[agent.to_str().expect("a path in UTF-8")]);
+        agent.args(args).arg("--state").arg(self.state());
         agent
+    }
+
+    /// Any other command, run as the agent is.
+    pub(crate) fn wrap(&self, line: &[&str]) -> Command {
+        let mut words = self.wrapper.clone();
+        words.extend(line.iter().map(OsString::from));
+        let mut command = command(&words[0]);
+        command.args(&words[1..]);
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        command
     }
 
     /// Starts `edge-agent run`.

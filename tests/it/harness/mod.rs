@@ -59,6 +59,22 @@ pub(crate) fn own_login() -> String {
     run(command("id").arg("-un")).ok().out().trim().to_owned()
 }
 
+/// Whether there is a program on PATH. Where it is missing, the reason to skip is printed; on CI, where
+/// nothing is skipped, the test fails.
+#[track_caller]
+pub(crate) fn needs_program(name: &str, origin: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    if std::env::split_paths(&path).any(|folder| folder.join(name).is_file()) {
+        return true;
+    }
+    assert!(
+        std::env::var_os("CI").is_none(),
+        "this test needs {name} ({origin}), and CI skips nothing"
+    );
+    eprintln!("skipped: it needs {name} ({origin})");
+    false
+}
+
 /// Whether the test runs as root. Where it does not, the reason to skip is printed; on CI, where nothing
 /// is skipped, the test fails.
 #[track_caller]

@@ -1,5 +1,6 @@
 //! A relay in a temporary folder.
 
+use std::ffi::OsStr;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
@@ -19,6 +20,9 @@ pub(crate) struct Relay {
     ssh: SocketAddr,
     tunnel: SocketAddr,
     flags: Vec<String>,
+    env: Vec<(String, String)>,
+    /// What `relay serve` is run by.
+    wrapper: Vec<String>,
 }
 
 impl Relay {
@@ -48,12 +52,35 @@ impl Relay {
             ssh: any,
             tunnel: any,
             flags: flags.iter().map(ToString::to_string).collect(),
+            env: vec![],
+            wrapper: vec![],
         }
+    }
+
+    /// A relay with a new state folder, at the addresses of one that has stopped.
+    #[track_caller]
+    pub(crate) fn start_in_place_of(other: &Self) -> Self {
+        let mut relay = Self::new(&[]);
+        (relay.ssh, relay.tunnel) = (other.ssh, other.tunnel);
+        relay.start_again();
+        relay
     }
 
     /// Adds flags for the next start.
     pub(crate) fn add_flags(&mut self, flags: &[&str]) {
         self.flags.extend(flags.iter().map(ToString::to_string));
+    }
+
+    /// Adds to its environment for the next start.
+    pub(crate) fn set_env(&mut self, name: &str, value: &str) {
+        self.env.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Serves on this address, run by another program: `ip netns exec`.
+    pub(crate) fn wrapped(mut self, wrapper: &[&str], address: Ipv4Addr) -> Self {
+        self.wrapper = wrapper.iter().map(ToString::to_string).collect();
+        (self.ssh, self.tunnel) = ((address, 0).into(), (address, 0).into());
+        self
     }
 
     /// Starts it, or starts it again, and waits until it serves. It keeps the ports that it found at its
@@ -74,10 +101,16 @@ impl Relay {
 
     /// `relay serve` for this folder and these addresses.
     pub(crate) fn serve_command(&self) -> Command {
-        let mut serve = self.command(&["serve"]);
+        let mut words = self.wrapper.iter().map(OsStr::new).collect::<Vec<_>>();
+        let program = relay_program();
+        words.push(program.as_os_str());
+        let mut serve = command(words[0]);
+        serve.args(&words[1..]).arg("--state").arg(self.state());
+        serve.arg("serve");
         serve.args(["--ssh", &self.ssh.to_string()]);
         serve.args(["--tunnel", &self.tunnel.to_string()]);
         serve.args(&self.flags);
+        serve.envs(self.env.iter().map(|(name, value)| (name, value)));
         serve
     }
 

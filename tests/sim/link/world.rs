@@ -243,6 +243,8 @@ impl<'a> World<'a> {
                     self.received += 1;
                     self.heard_at = Some(self.now);
                     if echo {
+                        // QUIC acknowledges it.
+                        self.datagrams += 1;
                         self.notice();
                     }
                 }

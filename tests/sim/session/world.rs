@@ -58,6 +58,8 @@ pub(crate) struct World<'a> {
     pty: bool,
     refusing: bool,
     ignores_hangup: bool,
+    /// A job in the background keeps the terminal open for ever.
+    background_job: bool,
     output_open: bool,
     output_sent: Vec<u8>,
     input_taken: Vec<u8>,
@@ -82,6 +84,7 @@ impl<'a> World<'a> {
     pub(crate) fn new(random: &'a mut Random) -> Self {
         let pty = random.chance(50);
         let (refusing, ignores_hangup) = (random.chance(10), random.chance(40));
+        let background_job = pty && random.chance(30);
         let open = SessionMessage::Open(open(pty)).encode().unwrap();
         Self {
             random,
@@ -101,6 +104,7 @@ impl<'a> World<'a> {
             pty,
             refusing,
             ignores_hangup,
+            background_job,
             output_open: true,
             output_sent: vec![],
             input_taken: vec![],
@@ -237,7 +241,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// The process ends, or its output does. A job in the background may keep the output open.
+    /// The process ends, or its output does.
     pub(crate) fn process_does_something_final(&mut self) {
         if self.process == Process::Running && self.random.chance(60) {
             let exit = Exit::Status(self.any_byte().into());
@@ -402,7 +406,7 @@ impl<'a> World<'a> {
     }
 
     fn end_output(&mut self) {
-        if self.output_open {
+        if self.output_open && !self.background_job {
             self.output_open = false;
             self.device.handle_output_ended();
             self.act();
