@@ -70,7 +70,8 @@ pub const MAX_ENV_PATTERNS: usize = 64;
 /// at 100 ms, and is small enough for a device with 64 MiB.
 pub const STREAM_WINDOW: VarInt = VarInt::from_u32(512 * 1024);
 
-/// Most bytes of all streams that may wait here unread.
+/// Most bytes of all streams that may wait here unread, beside a [`STREAM_WINDOW`] for each session: sessions
+/// whose processes read nothing must not hold up the others, nor the control stream.
 pub const CONNECTION_WINDOW: VarInt = VarInt::from_u32(2 * 1024 * 1024);
 
 /// Most bytes of all streams that wait for the relay's acknowledgement.
@@ -96,6 +97,14 @@ pub const TUNNEL_EVENTS: usize = 32;
 
 /// After a change of addresses or routes, the time in which more of them are taken as one.
 pub const ADDRESS_SETTLE: Duration = Duration::from_millis(200);
+
+/// A tunnel that is lost sooner counts as a failed attempt to dial, so that the pause before the next one
+/// grows. Two devices with one key (a cloned card) take the tunnel from each other for ever: without it,
+/// several times a second.
+pub const STEADY_TUNNEL: Duration = Duration::from_secs(60);
+
+/// When a second tunnel could be had, how long the first one still has to be heard again.
+pub const OLD_TUNNEL_GRACE: Duration = Duration::from_secs(2);
 
 /// How long an old tunnel's last words may take.
 pub const CLOSE_GRACE: Duration = Duration::from_secs(1);

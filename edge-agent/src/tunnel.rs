@@ -8,16 +8,17 @@ mod drive;
 mod establish;
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_lite::FutureExt as _;
+use holdfast_protocol::backoff::Backoff;
 use holdfast_protocol::wire::CloseCode;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use smol::Timer;
 
 use crate::identity::Identity;
 use crate::info;
-use crate::limits::CLOSE_GRACE;
+use crate::limits::{CLOSE_GRACE, STEADY_TUNNEL};
 use crate::membership::Membership;
 use crate::session::Sessions;
 use crate::state::StateDir;
@@ -58,21 +59,27 @@ pub async fn run(agent: &Arc<Agent>, stop: impl Future<Output = ()>) {
     let mut current: Option<Standing> = None;
     let keep = async {
         let mut delay = Duration::ZERO;
+        let mut falls = Backoff::default();
         let mut next: Option<Standing> = None;
         loop {
             let standing = match next.take() {
                 Some(standing) => standing,
-                None => establish::establish(agent, delay).await,
+                None => establish::establish(agent, delay, None).await,
             };
             current = Some(standing);
             let Some(standing) = &mut current else {
                 continue;
             };
-            match drive::drive(agent, standing).await {
+            let stands_since = Instant::now();
+            let end = drive::drive(agent, standing).await;
+            if stands_since.elapsed() >= STEADY_TUNNEL {
+                falls.reset();
+            }
+            match end {
                 End::Lost(why) => {
                     info!("tunnel lost: {why}");
                     agent.board.disconnected(&why);
-                    delay = Duration::from_micros(random() % 250_000);
+                    delay = falls.next_delay(random());
                 }
                 End::Drained(after) => {
                     info!(

@@ -96,6 +96,11 @@ pub const TUNNEL_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 /// second; on a link that is slower than this, a handshake packet or two are sent twice.
 pub const INITIAL_RTT: Duration = Duration::from_millis(100);
 
+/// How many packets may come before one is acknowledged at once (draft-ietf-quic-ack-frequency). QUIC's
+/// own rule is every second one, which costs both ends more than the data on a fast link; on a slow one
+/// the 25 ms of its longest delay are what counts.
+pub const ACK_EVERY: u32 = 10;
+
 /// A device is stale when nothing was heard from it for so many keepalives.
 pub const STALE_KEEPALIVES: u32 = 2;
 

@@ -34,7 +34,8 @@ const PATIENT_PROBE: Duration = Duration::from_secs(5);
 pub struct Link {
     keepalive: Duration,
     sessions: u32,
-    heard_at: Duration,
+    /// The next beat is counted from here, whatever was heard since: a driver that sees only at its next
+    /// timeout that a datagram came cannot say when, and a mapping in a NAT lives by what is sent.
     beat_at: Duration,
     /// Set while a beat waits for an answer.
     doubt: Option<Doubt>,
@@ -60,7 +61,6 @@ impl Link {
         Self {
             keepalive,
             sessions: 0,
-            heard_at: now,
             beat_at: now,
             doubt: None,
             actions: heapless::Deque::new(),
@@ -68,8 +68,7 @@ impl Link {
     }
 
     /// Something came from the relay: any datagram, an acknowledgement too.
-    pub fn handle_heard(&mut self, now: Duration) {
-        self.heard_at = now;
+    pub fn handle_heard(&mut self) {
         if self.doubt.take().is_some_and(|doubt| doubt.dialling) {
             self.push(Action::StopDialling);
         }
@@ -132,7 +131,7 @@ impl Link {
         } else {
             self.keepalive
         };
-        self.heard_at.max(self.beat_at) + pause.min(self.keepalive)
+        self.beat_at + pause.min(self.keepalive)
     }
 
     fn beat(&mut self, now: Duration, echo: bool) {
@@ -220,7 +219,7 @@ mod tests {
                 assert_eq!(action, Action::Beat(Beat { echo: false }));
                 beats += 1;
             }
-            link.handle_heard(now + SECOND / 10);
+            link.handle_heard();
         }
         assert!(
             (140..=144).contains(&beats),
@@ -271,9 +270,16 @@ mod tests {
     fn a_word_from_the_relay_ends_all_doubt() {
         let mut link = Link::new(Duration::ZERO, KEEPALIVE);
         run(&mut link, KEEPALIVE + PARALLEL_DIAL_AFTER);
-        link.handle_heard(SECOND * 40);
+        link.handle_heard();
         assert_eq!(link.poll_action(), Some(Action::StopDialling));
-        assert_eq!(link.poll_timeout(), SECOND * 40 + KEEPALIVE);
+        assert_eq!(link.poll_timeout(), KEEPALIVE * 2 + PARALLEL_DIAL_AFTER);
+    }
+
+    #[test]
+    fn what_is_heard_delays_no_beat() {
+        let mut link = Link::new(Duration::ZERO, KEEPALIVE);
+        link.handle_heard();
+        assert_eq!(link.poll_timeout(), KEEPALIVE);
     }
 
     #[test]

@@ -190,6 +190,9 @@ pub struct Open {
     pub server: SocketAddr,
 }
 
+/// The subsystem of file transfer, by the name that SSH clients ask for.
+pub const SFTP: &str = "sftp";
+
 /// What runs in a session.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Work {
@@ -294,7 +297,7 @@ pub enum SessionRefusal {
     NoLogin(String),
     /// The agent is not root and serves only this account.
     OnlyServes(Login),
-    /// The device has nothing for this subsystem.
+    /// The device has nothing for the subsystem of this name.
     NoSubsystem(String),
     /// As many sessions as the agent bears are running.
     TooManySessions(u32),

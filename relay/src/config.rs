@@ -10,6 +10,8 @@ use holdfast_protocol::token::is_address;
 use serde::Deserialize;
 use thiserror::Error;
 
+use crate::limits::LOGIN_GRACE;
+
 /// Where the state is unless said otherwise.
 pub const DEFAULT_STATE: &str = "/var/lib/holdfast";
 /// 2222, because 22 is mostly taken by the machine's own sshd.
@@ -31,6 +33,8 @@ pub struct Config {
     pub public: Option<PublicHost>,
     /// After SIGTERM, how long live sessions may go on.
     pub drain_grace: Duration,
+    /// From accepting an SSH connection to its authentication, however chatty the peer.
+    pub login_grace: Duration,
 }
 
 /// What the flags of `relay serve` said; each beats the file.
@@ -93,6 +97,7 @@ impl Config {
             tunnel: flags.tunnel.or(file.tunnel).unwrap_or(DEFAULT_TUNNEL),
             public: flags.public.or(file.public),
             drain_grace: file.drain_grace.map_or(DEFAULT_DRAIN_GRACE, |text| text.0),
+            login_grace: file.login_grace.map_or(LOGIN_GRACE, |text| text.0),
         })
     }
 
@@ -194,6 +199,7 @@ struct ConfigFile {
     #[serde(default, deserialize_with = "public_host")]
     public: Option<PublicHost>,
     drain_grace: Option<HumanDuration>,
+    login_grace: Option<HumanDuration>,
 }
 
 #[derive(Debug)]
@@ -260,7 +266,7 @@ mod tests {
         assert_eq!(config.state, Path::new(DEFAULT_STATE));
 
         let mut file = tempfile::NamedTempFile::new().unwrap();
-        file.write_all(b"ssh = \"127.0.0.1:1\"\ntunnel = \"127.0.0.1:2\"\ndrain_grace = \"1m\"\npublic = \"relay:99\"\n")
+        file.write_all(b"ssh = \"127.0.0.1:1\"\ntunnel = \"127.0.0.1:2\"\ndrain_grace = \"1m\"\nlogin_grace = \"2s\"\npublic = \"relay:99\"\n")
             .unwrap();
         let config = Config::load(Flags {
             config: Some(file.path().to_owned()),
@@ -271,6 +277,7 @@ mod tests {
         assert_eq!(config.ssh.to_string(), "[::1]:0");
         assert_eq!(config.tunnel.to_string(), "127.0.0.1:2");
         assert_eq!(config.drain_grace, Duration::from_secs(60));
+        assert_eq!(config.login_grace, Duration::from_secs(2));
         assert_eq!(config.public, "relay:99".parse().ok());
     }
 

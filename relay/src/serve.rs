@@ -54,6 +54,8 @@ pub struct Relay {
     pub connections: Connections,
     /// The certificates of the jump way.
     pub host_certificates: HostCertificates,
+    /// How long an SSH connection may take to authenticate.
+    pub login_grace: Duration,
     roster: Mutex<SignedRoster>,
     stopping: AtomicBool,
 }
@@ -143,6 +145,7 @@ async fn start(
         live: Arc::default(),
         connections: Connections::default(),
         host_certificates: HostCertificates::default(),
+        login_grace: config.login_grace,
         roster: Mutex::new(roster),
         stopping: AtomicBool::new(false),
     }))
@@ -293,7 +296,7 @@ impl Relay {
             client: ask.client,
             server: ask.server,
         };
-        let live = self.live.enter(id, &authorized);
+        let live = self.live.enter(id, &authorized, ask.client);
         let (tunnel, input, outlet) = (ask.tunnel, ask.input, ask.outlet);
         bridge::run(Session {
             authorized,

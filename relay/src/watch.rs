@@ -80,7 +80,11 @@ async fn cut_removed(relay: &Arc<Relay>) {
             let user = principal.user.name.clone();
             info!(%user, client = %connection.client, "access changed: connection ended");
             let why = "your access to this relay was changed";
-            relay.live.end_where(|session| session.user == user, why);
+            // Those of this connection: another of the same user may stand on a key that is still good.
+            let client = connection.client;
+            relay
+                .live
+                .end_where(|session| session.client == client, why);
             let connection = connection.clone();
             tokio::spawn(async move { connection.end(why).await });
         }

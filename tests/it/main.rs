@@ -8,8 +8,16 @@
     reason = "what fails in a test fails the test; clippy knows this only of functions marked as tests"
 )]
 
+mod answers;
+mod console;
+mod copies;
 mod enrolment;
+mod front;
 mod harness;
+mod jump;
 mod nat;
+mod pressure;
+mod sessions;
 mod smoke;
 mod state;
+mod tunnel;

@@ -68,6 +68,9 @@ fn with_a_shell(what: &str, fault: impl FnOnce(&mut Network, &Device)) {
     for _ in 0..20 {
         shell.type_and_see();
     }
+    // A person pauses now and then. What is still on its way here (the device's acknowledgement of the last
+    // line, say) would open a new mapping by chance.
+    std::thread::sleep(Duration::from_millis(300));
     fault(&mut network, &device);
     let stall = shell.type_until_seen();
     eprintln!("{what}: the shell stalls for {} ms", stall.as_millis());

@@ -4,9 +4,7 @@ mod world;
 
 use std::time::Duration;
 
-use holdfast_protocol::limits::{
-    KEEPALIVE, MAX_REBIND_INTERVAL, PARALLEL_DIAL_AFTER, PROBE_TIMEOUT,
-};
+use holdfast_protocol::limits::{KEEPALIVE, MAX_REBIND_INTERVAL, PARALLEL_DIAL_AFTER};
 
 use crate::random::{Random, for_seeds};
 use world::{Fault, World};
@@ -36,8 +34,7 @@ fn whatever_happened_it_is_heard_soon_after_the_path_is_whole() {
         let bound = if world.socket_is_dead() {
             MAX_REBIND_INTERVAL.max(KEEPALIVE) + PATIENT_PROBE
         } else {
-            // A mere acknowledgement is noticed at the next timeout, and the pause counts from there.
-            KEEPALIVE + PROBE_TIMEOUT
+            KEEPALIVE
         } + SLACK;
         world.run_until(healed + bound);
         let heard = world.heard_since(healed);

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use futures_lite::FutureExt as _;
 use holdfast_protocol::ids::PublicKey;
-use holdfast_protocol::limits::{DIAL_TIMEOUT, INITIAL_RTT, TUNNEL_IDLE_TIMEOUT};
+use holdfast_protocol::limits::{ACK_EVERY, DIAL_TIMEOUT, INITIAL_RTT, TUNNEL_IDLE_TIMEOUT};
 use quinn::congestion::BbrConfig;
-use quinn::{ClientConfig, Connection, Endpoint, EndpointConfig, TransportConfig, VarInt};
+use quinn::{
+    AckFrequencyConfig, ClientConfig, Connection, Endpoint, EndpointConfig, TransportConfig, VarInt,
+};
 use rustls::pki_types::CertificateDer;
 use smol::Timer;
 use thiserror::Error;
@@ -152,6 +154,8 @@ fn endpoint_config() -> EndpointConfig {
 }
 
 fn transport() -> TransportConfig {
+    let mut acknowledgements = AckFrequencyConfig::default();
+    acknowledgements.ack_eliciting_threshold(VarInt::from_u32(ACK_EVERY));
     let mut transport = TransportConfig::default();
     transport
         .max_idle_timeout(idle_timeout())
@@ -164,6 +168,7 @@ fn transport() -> TransportConfig {
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .datagram_receive_buffer_size(None)
         .initial_rtt(INITIAL_RTT)
+        .ack_frequency_config(Some(acknowledgements))
         .congestion_controller_factory(Arc::new(BbrConfig::default()));
     transport
 }

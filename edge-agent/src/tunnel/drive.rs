@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use futures_lite::FutureExt as _;
 use holdfast_protocol::link::{Action, Link};
 use holdfast_protocol::wire::{AgentMessage, RelayMessage};
+use quinn::VarInt;
 use smol::channel::{self, Receiver, Sender};
 use smol::{Task, Timer};
 
@@ -14,7 +15,7 @@ use super::address;
 use super::control::ControlError;
 use super::dial::{bind_for, source_address};
 use super::establish::{Standing, establish};
-use crate::limits::TUNNEL_EVENTS;
+use crate::limits::{CONNECTION_WINDOW, STREAM_WINDOW, TUNNEL_EVENTS};
 use crate::{info, runtime, warn};
 
 /// How a tunnel ended.
@@ -28,10 +29,13 @@ pub enum End {
     Replaced(Box<Standing>),
 }
 
-enum Event {
+/// What the driver reacts to.
+pub enum Event {
     Message(Result<RelayMessage, ControlError>),
     SessionsChanged,
     RoutesChanged,
+    /// A relay has answered a second dial: a new tunnel could be had.
+    Reached,
     Dialled(Box<Standing>),
     Closed(String),
     Timeout,
@@ -71,7 +75,7 @@ pub async fn drive(agent: &Arc<Agent>, standing: &mut Standing) -> End {
         events,
         dialling: None,
     };
-    driver.link.handle_sessions(agent.sessions.live());
+    driver.count_sessions(standing);
     loop {
         let event = driver.next_event(standing, &inbox).await;
         driver.notice_heard(standing);
@@ -105,12 +109,21 @@ impl Driver<'_> {
         message.or(other).or(timeout).await
     }
 
+    fn count_sessions(&mut self, standing: &Standing) {
+        let sessions = self.agent.sessions.live();
+        self.link.handle_sessions(sessions);
+        standing
+            .dialled
+            .connection
+            .set_receive_window(connection_window(sessions));
+    }
+
     /// Asks quinn whether anything came, acknowledgements included.
     fn notice_heard(&mut self, standing: &Standing) {
         let datagrams = standing.dialled.connection.stats().udp_rx.datagrams;
         if datagrams > self.datagrams {
             self.datagrams = datagrams;
-            self.link.handle_heard(self.now());
+            self.link.handle_heard();
         }
     }
 
@@ -118,7 +131,7 @@ impl Driver<'_> {
         let now = self.now();
         match event {
             Event::Timeout => self.link.handle_timeout(now),
-            Event::SessionsChanged => self.link.handle_sessions(self.agent.sessions.live()),
+            Event::SessionsChanged => self.count_sessions(standing),
             Event::RoutesChanged => {
                 let to = standing.dialled.connection.remote_address();
                 let source = source_address(to).map(|address| address.ip());
@@ -129,6 +142,7 @@ impl Driver<'_> {
                     self.link.handle_route_change(now);
                 }
             }
+            Event::Reached => self.link.handle_address_change(now),
             Event::Dialled(newer) => return Some(End::Replaced(newer)),
             Event::Closed(why) => return Some(End::Lost(why)),
             Event::Message(Ok(message)) => return self.handle_message(message),
@@ -207,10 +221,16 @@ impl Driver<'_> {
         info!("the path stays silent: dialling a second tunnel");
         let (agent, events) = (self.agent.clone(), self.events.clone());
         self.dialling = Some(runtime::spawn(async move {
-            let standing = establish(&agent, Duration::ZERO).await;
+            let standing = establish(&agent, Duration::ZERO, Some(events.clone())).await;
             let _ = events.send(Event::Dialled(Box::new(standing))).await;
         }));
     }
+}
+
+fn connection_window(sessions: u32) -> VarInt {
+    let window = u64::from(sessions) * STREAM_WINDOW.into_inner() + CONNECTION_WINDOW.into_inner();
+    // So many sessions that it is no varint are far beyond any device.
+    VarInt::from_u64(window).unwrap_or(VarInt::MAX)
 }
 
 /// Serves each stream that the relay opens. Sessions are tasks of their own: they outlive this one.

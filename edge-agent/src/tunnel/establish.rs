@@ -8,12 +8,15 @@ use holdfast_protocol::backoff::Backoff;
 use holdfast_protocol::limits::DIAL_TIMEOUT;
 use holdfast_protocol::wire::{AgentMessage, Intent, RelayMessage, Welcome};
 use smol::Timer;
+use smol::channel::Sender;
 use thiserror::Error;
 
 use super::control::{self, ControlError, ControlReceiver, ControlSender};
 use super::dial::{DialError, Dialled, dial};
+use super::drive::Event;
 use super::{Agent, random};
 use crate::enroll::hello;
+use crate::limits::OLD_TUNNEL_GRACE;
 use crate::refusal::Refused;
 use crate::tls::Trust;
 use crate::{info, warn};
@@ -44,7 +47,15 @@ enum AttemptError {
 }
 
 /// Waits for `delay`, then tries each relay of the roster, again and again, with growing pauses.
-pub async fn establish(agent: &Arc<Agent>, delay: Duration) -> Standing {
+///
+/// `older` is the driver of a tunnel that is silent. Between the handshake with a relay and the `Hello` with
+/// which the new tunnel takes the older one's place, it is told, and gets a last chance: a relay that answers
+/// shows that there is a way to it again, and with the older tunnel its sessions would live on.
+pub async fn establish(
+    agent: &Arc<Agent>,
+    delay: Duration,
+    older: Option<Sender<Event>>,
+) -> Standing {
     let mut backoff = Backoff::default();
     Timer::after(delay).await;
     loop {
@@ -53,7 +64,7 @@ pub async fn establish(agent: &Arc<Agent>, delay: Duration) -> Standing {
         let offset = usize::try_from(random() % relays.len().max(1) as u64).unwrap_or(0);
         for relay in relays.iter().cycle().skip(offset).take(relays.len()) {
             agent.board.connecting(&relay.address);
-            match attempt(agent, &relay.address).await {
+            match attempt(agent, &relay.address, older.as_ref()).await {
                 Ok(standing) => {
                     welcome(agent, &standing);
                     return standing;
@@ -65,15 +76,23 @@ pub async fn establish(agent: &Arc<Agent>, delay: Duration) -> Standing {
     }
 }
 
-async fn attempt(agent: &Agent, address: &str) -> Result<Standing, AttemptError> {
+async fn attempt(
+    agent: &Agent,
+    address: &str,
+    older: Option<&Sender<Event>>,
+) -> Result<Standing, AttemptError> {
     let late = async {
         Timer::after(DIAL_TIMEOUT).await;
         Err(AttemptError::Timeout(address.to_owned()))
     };
-    attempt_once(agent, address).or(late).await
+    attempt_once(agent, address, older).or(late).await
 }
 
-async fn attempt_once(agent: &Agent, address: &str) -> Result<Standing, AttemptError> {
+async fn attempt_once(
+    agent: &Agent,
+    address: &str,
+    older: Option<&Sender<Event>>,
+) -> Result<Standing, AttemptError> {
     let pinned = agent
         .membership()
         .roster()
@@ -82,6 +101,10 @@ async fn attempt_once(agent: &Agent, address: &str) -> Result<Standing, AttemptE
         .map(|relay| relay.key)
         .collect();
     let dialled = dial(&agent.identity, Trust::Pinned(pinned), address).await?;
+    if let Some(older) = older {
+        let _ = older.send(Event::Reached).await;
+        Timer::after(OLD_TUNNEL_GRACE).await;
+    }
     let (mut send, mut receive) = control::open(&dialled.connection).await?;
     let keepalive = u16::try_from(agent.keepalive.as_secs()).unwrap_or(u16::MAX);
     send.send(&AgentMessage::Hello(hello(

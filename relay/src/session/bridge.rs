@@ -5,6 +5,7 @@
 //! the stream's flow control. Nothing is buffered here but what is being handed on.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use holdfast_protocol::codec::CodecError;
@@ -15,7 +16,8 @@ use holdfast_protocol::session::{RelayEvent, RelaySession, SessionViolation};
 use holdfast_protocol::wire::{Exit, Open};
 use quinn::{ReadError, RecvStream, SendStream, VarInt, WriteError};
 use thiserror::Error;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::live::LiveGuard;
@@ -59,6 +61,8 @@ enum End {
     Exited(Exit),
     #[error("{0}")]
     Refused(String),
+    #[error("{0}")]
+    NoAnswer(String),
     #[error("the client went away")]
     ClientGone,
     #[error("{0}")]
@@ -86,14 +90,18 @@ pub async fn run(session: Session) {
         client = %open.client, "session start");
     let end = match begin(&tunnel, open).await {
         Ok((mut send, mut receive)) => {
-            let mut down = Down::new(&outlet, &authorized);
+            let started = AtomicBool::new(false);
+            let mut down = Down::new(&outlet, &authorized, &started);
+            let gone = input.gone();
             let end = tokio::select! {
                 // Whoever was told to end says why, even if the tunnel was closed in the same moment.
                 biased;
                 why = live.told_to_end() => End::Told(why),
                 end = down.run(&mut receive) => end,
                 end = up(&mut input, &mut send) => end,
+                end = linger(&gone) => end,
                 never = watch_silence(&tunnel, &outlet, &device, terminal) => never,
+                late = wait_start(&started, &tunnel, &device) => late,
             };
             finish(&end, &mut send, &mut receive);
             end
@@ -163,6 +171,14 @@ async fn up(input: &mut InputReceiver, send: &mut SendStream) -> End {
     End::ClientGone
 }
 
+/// A client that has gone leaves what it sent last, and a device that takes none of it must not keep its
+/// process: it is waited for a moment, and no longer.
+async fn linger(gone: &CancellationToken) -> End {
+    gone.cancelled().await;
+    sleep(FAREWELL_TIMEOUT).await;
+    End::ClientGone
+}
+
 async fn write(send: &mut SendStream, message: &SessionMessage) -> Result<(), WriteError> {
     // These messages have a fixed size, far below their bound.
     let Ok(frame) = message.encode() else {
@@ -175,6 +191,8 @@ async fn write(send: &mut SendStream, message: &SessionMessage) -> Result<(), Wr
 struct Down<'a> {
     outlet: &'a Outlet,
     authorized: &'a Authorized,
+    /// Whether the device has accepted the session.
+    started: &'a AtomicBool,
     reader: FrameReader,
     state: RelaySession,
     /// Output that is gathered into one SSH packet, and which stream it is of.
@@ -183,10 +201,11 @@ struct Down<'a> {
 }
 
 impl<'a> Down<'a> {
-    fn new(outlet: &'a Outlet, authorized: &'a Authorized) -> Self {
+    fn new(outlet: &'a Outlet, authorized: &'a Authorized, started: &'a AtomicBool) -> Self {
         Self {
             outlet,
             authorized,
+            started,
             reader: FrameReader::default(),
             state: RelaySession::default(),
             buffer: BytesMut::new(),
@@ -242,8 +261,14 @@ impl<'a> Down<'a> {
 
     async fn follow(&mut self, event: RelayEvent) -> Result<(), End> {
         match event {
-            RelayEvent::Accepted => Ok(()),
-            RelayEvent::OutputEnded => self.outlet.eof().await.map_err(|Gone| End::ClientGone),
+            RelayEvent::Accepted => {
+                self.started.store(true, Ordering::Relaxed);
+                Ok(())
+            }
+            // The operator's EOF comes behind the exit status. OpenSSH closes a channel as soon as both
+            // sides have sent EOF, and russh forgets a channel that is closed: a status sent after that
+            // would be lost, and `ssh` would exit with 255.
+            RelayEvent::OutputEnded => Ok(()),
             RelayEvent::Exited(exit) => Err(End::Exited(exit)),
             RelayEvent::Refused(why) => {
                 let (device, login) = (&self.authorized.device().name, self.authorized.login());
@@ -277,6 +302,23 @@ impl From<SessionViolation> for End {
     fn from(violation: SessionViolation) -> Self {
         Self::Protocol(violation.to_string())
     }
+}
+
+/// Gives up a device that neither accepts nor refuses: its tunnel stands for minutes after it lost its
+/// power. Never ends once the session has started.
+async fn wait_start(
+    started: &AtomicBool,
+    tunnel: &Tunnel,
+    device: &holdfast_protocol::ids::DeviceName,
+) -> End {
+    sleep(START_TIMEOUT).await;
+    if started.load(Ordering::Relaxed) {
+        return std::future::pending().await;
+    }
+    let seconds = tunnel.silence().as_secs();
+    End::NoAnswer(format!(
+        "{device} does not answer (silent for {seconds} s): try again when it is back"
+    ))
 }
 
 /// Tells a terminal when its device falls silent, and when it is back. Never ends.
@@ -329,7 +371,7 @@ async fn farewell(
     let exit = match end {
         End::ClientGone => return Ok(()),
         End::Exited(exit) => *exit,
-        End::Refused(sentence) => {
+        End::Refused(sentence) | End::NoAnswer(sentence) => {
             outlet.stderr(format!("{sentence}\r\n").into()).await?;
             FAILED
         }

@@ -1,6 +1,7 @@
 //! The board of live sessions: who is where, and how to end it.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use holdfast_protocol::ids::{DeviceId, Login, SessionId, UserName};
@@ -20,6 +21,8 @@ pub struct LiveSession {
     pub device: DeviceId,
     /// Under which account.
     pub login: Login,
+    /// The operator's address, which is that of one SSH connection.
+    pub client: SocketAddr,
     /// Since when.
     pub started: Timestamp,
     end: watch::Sender<Option<String>>,
@@ -43,13 +46,19 @@ pub struct LiveGuard {
 impl Live {
     /// Puts a session on the board.
     #[must_use]
-    pub fn enter(self: &Arc<Self>, id: SessionId, authorized: &Authorized) -> LiveGuard {
+    pub fn enter(
+        self: &Arc<Self>,
+        id: SessionId,
+        authorized: &Authorized,
+        client: SocketAddr,
+    ) -> LiveGuard {
         let (end, ended) = watch::channel(None);
         let session = Arc::new(LiveSession {
             id,
             user: authorized.user().name.clone(),
             device: authorized.device().id,
             login: authorized.login().clone(),
+            client,
             started: Timestamp::now(),
             end,
         });

@@ -2,7 +2,7 @@
 
 use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::ids::{DeviceName, Login};
-use holdfast_protocol::wire::SessionRefusal;
+use holdfast_protocol::wire::{SFTP, SessionRefusal};
 
 /// One sentence that names the device, the account and, where there is one, the remedy.
 #[must_use]
@@ -26,8 +26,11 @@ pub fn sentence(device: &DeviceName, login: &Login, why: &SessionRefusal) -> Str
         SessionRefusal::OnlyServes(account) => {
             format!("agent on {device} is not root: it serves account \"{account}\" only")
         }
+        SessionRefusal::NoSubsystem(name) if name == SFTP => format!(
+            "no sftp-server on {device}: install it there (openssh-sftp-server), or use `scp -O`"
+        ),
         SessionRefusal::NoSubsystem(name) => format!(
-            "{device} has nothing for the subsystem \"{}\": install an sftp-server there (openssh-sftp-server)",
+            "no subsystem \"{}\" on {device}: sftp is the only one",
             Escaped(name)
         ),
         SessionRefusal::TooManySessions(most) => {

@@ -82,7 +82,8 @@ pub fn config(
             mac: Cow::Borrowed(MACS),
             compression: Cow::Borrowed(&[compression::NONE]),
         },
-        max_auth_attempts: MAX_AUTH_FAILURES,
+        // russh counts the "none" that every client begins with, too.
+        max_auth_attempts: MAX_AUTH_FAILURES + 1,
         // Both count any packet; what is idle is judged by what a user sends.
         inactivity_timeout: None,
         keepalive_interval: Some(crate::limits::SSH_KEEPALIVE),

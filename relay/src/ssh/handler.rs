@@ -23,7 +23,7 @@ use super::queue::{self, Input, PushError};
 use super::target::{self, Target};
 use super::throttle::Source;
 use super::{console, jump, server};
-use crate::limits::MAX_CHANNELS;
+use crate::limits::{MAX_AUTH_FAILURES, MAX_CHANNELS};
 use crate::serve::Relay;
 
 /// Ends a connection.
@@ -48,6 +48,8 @@ pub struct Handler {
     connection: Arc<Connection>,
     proof: Proof,
     attempts: Arc<AtomicU32>,
+    /// Keys that were refused. After [`MAX_AUTH_FAILURES`] of them no key is good enough.
+    failures: usize,
     channels: HashMap<ChannelId, ChannelState>,
 }
 
@@ -82,6 +84,7 @@ impl Handler {
             connection,
             proof,
             attempts,
+            failures: 0,
             channels,
         }
     }
@@ -228,10 +231,12 @@ impl russh::server::Handler for Handler {
     ) -> Result<Auth, Self::Error> {
         // A mere offer changes nothing and proves nothing.
         self.attempts.fetch_add(1, Ordering::Relaxed);
-        let known = auth::principal(&self.relay.store, offer.public_key)
-            .await
-            .is_some();
-        Ok(if known { Auth::Accept } else { only_keys() })
+        let known = auth::principal(&self.relay.store, offer.public_key).await;
+        if known.is_some() && self.failures < MAX_AUTH_FAILURES {
+            return Ok(Auth::Accept);
+        }
+        self.failures += 1;
+        Ok(only_keys())
     }
 
     async fn auth_publickey(
@@ -240,14 +245,17 @@ impl russh::server::Handler for Handler {
         key: VerifiedPublicKey<'_>,
     ) -> Result<Auth, Self::Error> {
         match auth::principal(&self.relay.store, key.public_key).await {
-            Some(principal) => {
+            Some(principal) if self.failures < MAX_AUTH_FAILURES => {
                 let target = match self.remember_bad_target(user) {
                     Ok(target) => target,
                     Err(sentence) => Target::Unusable(sentence),
                 };
                 Ok(self.accept(principal, target))
             }
-            None => Ok(only_keys()),
+            _ => {
+                self.failures += 1;
+                Ok(only_keys())
+            }
         }
     }
 

@@ -21,7 +21,7 @@ use super::outlet::Outlet;
 use super::queue::InputReceiver;
 use super::stream::{Guard, GuardedStream};
 use super::target::FLEET_DOMAIN;
-use crate::limits::{HOST_CERTIFICATE_LIFETIME, LOGIN_GRACE, MAX_HOST_CERTIFICATES};
+use crate::limits::{HOST_CERTIFICATE_LIFETIME, MAX_HOST_CERTIFICATES};
 use crate::serve::Relay;
 use crate::state::{State, random_bytes};
 
@@ -87,15 +87,16 @@ pub async fn run(
     outlet: Outlet,
 ) {
     let config = relay.host_certificates.config(&relay.state, &device);
+    let grace = relay.login_grace;
     let guard = Guard::default();
     let connection = Connection::new(outer.client, outer.server, guard.clone());
     let inside = tokio::io::join(input, outlet.writer());
     let handler = Handler::inner(relay, connection.clone(), principal, device);
     let guarded = GuardedStream::new(inside, guard.clone());
-    let began = timeout(LOGIN_GRACE, run_stream(config, guarded, handler)).await;
+    let began = timeout(grace, run_stream(config, guarded, handler)).await;
     if let Ok(Ok(mut session)) = began {
         connection.set_handle(session.handle());
-        let grace = tokio::time::sleep(LOGIN_GRACE);
+        let grace = tokio::time::sleep(grace);
         let ended = tokio::select! {
             ended = &mut session => ended,
             () = grace => {

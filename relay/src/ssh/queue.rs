@@ -16,6 +16,7 @@ use thiserror::Error;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::timeout;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::limits::{CHANNEL_QUEUE, MESSAGE_OVERHEAD, STALLED_CHANNEL};
 
@@ -48,6 +49,8 @@ pub enum PushError {
 pub struct InputSender {
     queue: mpsc::Sender<(Input, OwnedSemaphorePermit)>,
     budget: Arc<Semaphore>,
+    /// Says that the client is gone when the last clone is dropped.
+    _alive: Arc<DropGuard>,
 }
 
 /// The session's end. `None` from [`Self::next`] means that the client is gone.
@@ -57,6 +60,7 @@ pub struct InputReceiver {
     /// What a reader as a stream has begun to take.
     partial: Option<(Bytes, OwnedSemaphorePermit)>,
     ended: bool,
+    gone: CancellationToken,
 }
 
 /// A new queue.
@@ -65,15 +69,18 @@ pub fn queue() -> (InputSender, InputReceiver) {
     // The budget fills before the number of places does, so `send` below never waits.
     let (sender, receiver) = mpsc::channel(CHANNEL_QUEUE / MESSAGE_OVERHEAD);
     let budget = Arc::new(Semaphore::new(CHANNEL_QUEUE));
+    let gone = CancellationToken::new();
     (
         InputSender {
             queue: sender,
             budget,
+            _alive: Arc::new(gone.clone().drop_guard()),
         },
         InputReceiver {
             queue: receiver,
             partial: None,
             ended: false,
+            gone,
         },
     )
 }
@@ -111,6 +118,12 @@ impl InputReceiver {
     pub async fn next(&mut self) -> Option<Input> {
         // The permit goes here: what was taken is the session's to hold, one message at a time.
         self.queue.recv().await.map(|(input, _permit)| input)
+    }
+
+    /// Cancelled as soon as the client is gone, whatever still waits in the queue.
+    #[must_use]
+    pub fn gone(&self) -> CancellationToken {
+        self.gone.clone()
     }
 }
 

@@ -16,7 +16,7 @@ use super::connection::Connection;
 use super::handler::Handler;
 use super::stream::{Guard, GuardedStream};
 use super::throttle::{Source, Throttle};
-use crate::limits::{LOGIN_GRACE, PENALTY_FAILED, PENALTY_NO_ATTEMPT};
+use crate::limits::{PENALTY_FAILED, PENALTY_NO_ATTEMPT};
 use crate::serve::Relay;
 
 /// The live SSH connections of this relay.
@@ -156,7 +156,7 @@ async fn converse(
     if config.nodelay {
         let _ = stream.set_nodelay(true);
     }
-    let deadline = Instant::now() + LOGIN_GRACE;
+    let deadline = Instant::now() + relay.login_grace;
     let guarded = GuardedStream::new(stream, connection.guard.clone());
     let handler = Handler::outer(relay.clone(), connection.clone(), source);
     let attempts = handler.attempts();
@@ -167,7 +167,7 @@ async fn converse(
             Outcome::NoAttempt
         }
     };
-    let began = timeout(LOGIN_GRACE, run_stream(config, guarded, handler)).await;
+    let began = timeout(relay.login_grace, run_stream(config, guarded, handler)).await;
     let Ok(Ok(mut session)) = began else {
         return failed();
     };
@@ -178,7 +178,7 @@ async fn converse(
         () = grace => {}
     }
     if !connection.guard.is_authenticated() {
-        info!(client = %connection.client, "no login within {} s", LOGIN_GRACE.as_secs());
+        info!(client = %connection.client, "no login within {} s", relay.login_grace.as_secs());
         connection.guard.cut();
     }
     finish(session.await, connection, failed())

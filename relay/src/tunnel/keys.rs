@@ -23,6 +23,16 @@ impl ResetKey {
     pub fn new(key: &Secret<[u8; 64]>) -> Self {
         Self(hmac::Key::new(hmac::HMAC_SHA256, key.expose()))
     }
+
+    /// The key by which the relay knows its own connection ids again.
+    #[must_use]
+    pub fn connection_id_key(&self) -> u64 {
+        let tag = hmac::sign(&self.0, b"holdfast quic connection ids v1");
+        tag.as_ref()
+            .iter()
+            .take(8)
+            .fold(0, |key, byte| key << 8 | u64::from(*byte))
+    }
 }
 
 impl TokenKey {

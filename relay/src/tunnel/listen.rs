@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use holdfast_protocol::ids::PublicKey;
-use holdfast_protocol::limits::{INITIAL_RTT, MAX_VERSION_TEXT, TUNNEL_IDLE_TIMEOUT};
+use holdfast_protocol::limits::{ACK_EVERY, INITIAL_RTT, MAX_VERSION_TEXT, TUNNEL_IDLE_TIMEOUT};
 use holdfast_protocol::wire::{AgentMessage, CloseCode, Hello, Intent, Refusal, RelayMessage};
 use quinn::congestion::BbrConfig;
 use quinn::{
-    Connection, Endpoint, EndpointConfig, IdleTimeout, Incoming, ServerConfig, TokioRuntime,
-    TransportConfig, VarInt,
+    AckFrequencyConfig, Connection, Endpoint, EndpointConfig, IdleTimeout, Incoming, ServerConfig,
+    TokioRuntime, TransportConfig, VarInt,
 };
+use quinn_proto::HashedConnectionIdGenerator;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
@@ -19,8 +20,8 @@ use super::control::{self, ControlError, ControlReceiver, ControlSender};
 use super::keys::{ResetKey, TokenKey};
 use super::{enroll, member, tls};
 use crate::limits::{
-    CONNECTION_WINDOW, HELLO_TIMEOUT, MAX_DEVICE_STREAMS, MAX_HANDSHAKES, RETRY_ABOVE_HANDSHAKES,
-    SEND_WINDOW, STREAM_WINDOW,
+    CONNECTION_WINDOW, HELLO_TIMEOUT, MAX_DEVICE_STREAMS, MAX_HANDSHAKES, RESET_INTERVAL,
+    RETRY_ABOVE_HANDSHAKES, SEND_WINDOW, STREAM_WINDOW,
 };
 use crate::serve::Relay;
 use crate::state::State;
@@ -48,8 +49,14 @@ pub fn bind(address: SocketAddr, state: &State) -> anyhow::Result<Endpoint> {
     server.transport_config(Arc::new(transport()));
     server.migration(true);
     server.token_key(Arc::new(TokenKey::new(&state.quic_token_key)));
-    // With a lasting key, a device notices at its next packet that the relay was restarted.
-    let config = EndpointConfig::new(Arc::new(ResetKey::new(&state.quic_reset_key)));
+    // With lasting keys, a device notices at its next packet that the relay was restarted: the reset is
+    // signed by the one, and only packets whose connection id fits the other are answered at all.
+    let reset = ResetKey::new(&state.quic_reset_key);
+    let id_key = reset.connection_id_key();
+    let mut config = EndpointConfig::new(Arc::new(reset));
+    config
+        .cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(id_key)))
+        .min_reset_interval(RESET_INTERVAL);
     let socket = UdpSocket::bind(address)?;
     Ok(Endpoint::new(
         config,
@@ -148,6 +155,8 @@ pub async fn refuse(caller: Caller, why: Refusal) {
 }
 
 fn transport() -> TransportConfig {
+    let mut acknowledgements = AckFrequencyConfig::default();
+    acknowledgements.ack_eliciting_threshold(VarInt::from_u32(ACK_EVERY));
     let mut transport = TransportConfig::default();
     let idle = u32::try_from(TUNNEL_IDLE_TIMEOUT.as_millis()).unwrap_or(u32::MAX);
     transport
@@ -160,6 +169,7 @@ fn transport() -> TransportConfig {
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .datagram_receive_buffer_size(None)
         .initial_rtt(INITIAL_RTT)
+        .ack_frequency_config(Some(acknowledgements))
         .congestion_controller_factory(Arc::new(BbrConfig::default()));
     transport
 }

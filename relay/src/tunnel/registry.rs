@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use holdfast_protocol::ids::{DeviceId, Generation};
 use holdfast_protocol::wire::{CloseCode, RelayMessage};
-use quinn::Connection;
+use quinn::{Connection, VarInt};
 use tokio::sync::mpsc;
 
 use crate::clock::Timestamp;
+use crate::limits::{CONNECTION_WINDOW, STREAM_WINDOW};
 
 /// A tunnel that stands.
 pub struct Tunnel {
@@ -79,8 +80,17 @@ impl Tunnel {
     /// Counts one more session, until the value is dropped.
     #[must_use]
     pub fn count_session(self: &Arc<Self>) -> SessionCount {
-        self.sessions.fetch_add(1, Ordering::Relaxed);
+        let sessions = self.sessions.fetch_add(1, Ordering::Relaxed) + 1;
+        self.set_window(sessions);
         SessionCount(self.clone())
+    }
+
+    /// Gives every session the room of a whole stream beside the tunnel's own: what is full of sessions
+    /// whose clients do not read must not hold up the others, nor the control stream.
+    fn set_window(&self, sessions: u32) {
+        let window = sessions.saturating_mul(STREAM_WINDOW);
+        let window = window.saturating_add(CONNECTION_WINDOW);
+        self.connection.set_receive_window(VarInt::from_u32(window));
     }
 
     /// Live sessions on this tunnel.
@@ -103,7 +113,8 @@ impl Tunnel {
 
 impl Drop for SessionCount {
     fn drop(&mut self) {
-        self.0.sessions.fetch_sub(1, Ordering::Relaxed);
+        let sessions = self.0.sessions.fetch_sub(1, Ordering::Relaxed) - 1;
+        self.0.set_window(sessions);
     }
 }
 

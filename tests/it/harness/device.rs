@@ -19,6 +19,7 @@ pub(crate) struct Device {
     wrapper: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
     flags: Vec<String>,
+    program: PathBuf,
 }
 
 impl Device {
@@ -34,6 +35,7 @@ impl Device {
             wrapper: vec![],
             env: vec![],
             flags: vec![],
+            program: agent_program(),
         }
     }
 
@@ -65,6 +67,12 @@ impl Device {
         self
     }
 
+    /// Runs this copy of the agent.
+    pub(crate) fn program(mut self, program: PathBuf) -> Self {
+        self.program = program;
+        self
+    }
+
     /// Adds flags of `edge-agent run`.
     pub(crate) fn flags(mut self, flags: &[&str]) -> Self {
         self.flags.extend(flags.iter().map(ToString::to_string));
@@ -80,8 +88,8 @@ impl Device {
 
     /// An agent's command on this state folder.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let agent = agent_program();
-        let mut agent = self.wrap(&[agent.to_str().expect("a path in UTF-8")]);
+        let program = self.program.to_str().expect("a path in UTF-8");
+        let mut agent = self.wrap(&[program]);
         agent.args(args).arg("--state").arg(self.state());
         agent
     }

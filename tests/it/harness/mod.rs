@@ -3,23 +3,29 @@
 //! Nothing here sleeps to get an order of events: whoever waits, waits for a condition and up to a
 //! deadline. Every child is ended by its id when its owner is dropped.
 
+mod accounts;
 mod capture;
+mod client;
 mod command;
 mod daemon;
 mod device;
 mod operator;
 mod programs;
 mod relay;
+mod site;
 mod terminal;
 
 use std::time::{Duration, Instant};
 
+pub(crate) use accounts::Accounts;
+pub(crate) use client::{Client, block_on};
 pub(crate) use command::{Output, Running, command, run, run_with_input};
 pub(crate) use daemon::Daemon;
 pub(crate) use device::Device;
-pub(crate) use operator::{KeyKind, User, Way};
+pub(crate) use operator::{KeyKind, User, Way, make_key};
 pub(crate) use programs::{agent_program, relay_program};
 pub(crate) use relay::Relay;
+pub(crate) use site::Site;
 pub(crate) use terminal::Terminal;
 
 /// How long anything may take that takes well under a second on an idle machine: CI's are loaded.

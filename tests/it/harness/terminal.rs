@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::Write as _;
-use std::os::fd::OwnedFd;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -50,7 +49,7 @@ impl Terminal {
             .stderr(Stdio::from(slave))
             .spawn()
             .unwrap();
-        let master = File::from(OwnedFd::from(master));
+        let master = File::from(master);
         Self {
             child,
             screen: Capture::of(master.try_clone().unwrap()),

@@ -83,7 +83,8 @@ impl<'a> World<'a> {
             loss: 0,
             latency,
             sessions: 0,
-            received: 0,
+            // Something of the handshake came that the driver has not noticed yet.
+            received: 1,
             noticed: 0,
             heard_at: None,
             dialling: false,
@@ -256,7 +257,7 @@ impl<'a> World<'a> {
     fn notice(&mut self) {
         if self.received > self.noticed {
             self.noticed = self.received;
-            self.link.handle_heard(self.now);
+            self.link.handle_heard();
         }
     }
 

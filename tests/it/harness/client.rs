@@ -1,0 +1,137 @@
+//! A client for what OpenSSH's can't do: send signals, and tell by which one a command ended.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use russh::client::{self, AuthResult, Config, Handle, Handler, Msg};
+use russh::keys::{PrivateKeyWithHashAlg, PublicKeyOrCertificate, load_secret_key};
+use russh::{Channel, ChannelMsg, Sig};
+use tokio::time::timeout;
+
+use super::{Relay, SOON, User, Way, own_login};
+
+/// Runs a future of a test, bounded.
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async { timeout(Duration::from_secs(120), future).await.unwrap() })
+}
+
+/// An authenticated connection whose sessions are a device's.
+pub(crate) struct Client {
+    inner: Handle<AnyKey>,
+    /// What carries `inner` on the jump way.
+    _outer: Option<Handle<AnyKey>>,
+}
+
+impl Client {
+    pub(crate) async fn connect(relay: &Relay, user: &User, way: Way, device: &str) -> Self {
+        let login = own_login();
+        let name = match way {
+            Way::Direct => format!("{login}+{device}"),
+            Way::Jump => "operator".to_owned(),
+        };
+        let config = Arc::new(Config::default());
+        let mut outer = client::connect(config.clone(), relay.ssh(), AnyKey)
+            .await
+            .unwrap();
+        let key = Arc::new(load_secret_key(user.key(), None).unwrap());
+        let key = PrivateKeyWithHashAlg::new(key, None);
+        let proved = outer.authenticate_publickey(name, key).await.unwrap();
+        assert!(proved.success(), "{proved:?}");
+        if way == Way::Direct {
+            return Self {
+                inner: outer,
+                _outer: None,
+            };
+        }
+        let channel = outer
+            .channel_open_direct_tcpip(device, 22, "127.0.0.1", 1)
+            .await;
+        let stream = channel.unwrap().into_stream();
+        let mut inner = client::connect_stream(config, stream, AnyKey)
+            .await
+            .unwrap();
+        let proved = inner.authenticate_none(login).await.unwrap();
+        assert!(matches!(proved, AuthResult::Success), "{proved:?}");
+        Self {
+            inner,
+            _outer: Some(outer),
+        }
+    }
+
+    /// Starts a command, without a terminal.
+    pub(crate) async fn exec(&self, line: &str) -> Session {
+        let channel = self.inner.channel_open_session().await.unwrap();
+        channel.exec(true, line).await.unwrap();
+        Session {
+            channel,
+            end: End::default(),
+        }
+    }
+}
+
+/// A command that runs.
+pub(crate) struct Session {
+    channel: Channel<Msg>,
+    end: End,
+}
+
+/// How a command ended, and all it wrote.
+#[derive(Debug, Default)]
+pub(crate) struct End {
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    pub(crate) status: Option<u32>,
+    pub(crate) signal: Option<Sig>,
+}
+
+impl Session {
+    pub(crate) async fn signal(&self, signal: Sig) {
+        self.channel.signal(signal).await.unwrap();
+    }
+
+    /// Waits until `text` stands on its stdout.
+    pub(crate) async fn wait_out(&mut self, text: &str) {
+        while !self.end.stdout.contains(text) {
+            assert!(self.step().await, "no {text:?} in {:?}", self.end);
+        }
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn wait(mut self) -> End {
+        while self.step().await {}
+        self.end
+    }
+
+    /// Takes the next message; says whether there was one.
+    async fn step(&mut self) -> bool {
+        let message = timeout(SOON, self.channel.wait()).await;
+        let end = &mut self.end;
+        match message.unwrap_or_else(|_| panic!("nothing more comes after {end:?}")) {
+            Some(ChannelMsg::Data { data }) => end.stdout += &String::from_utf8_lossy(&data),
+            Some(ChannelMsg::ExtendedData { data, .. }) => {
+                end.stderr += &String::from_utf8_lossy(&data);
+            }
+            Some(ChannelMsg::ExitStatus { exit_status }) => end.status = Some(exit_status),
+            Some(ChannelMsg::ExitSignal { signal_name, .. }) => end.signal = Some(signal_name),
+            Some(_) => {}
+            None => return false,
+        }
+        true
+    }
+}
+
+/// Whom it talks to is checked by OpenSSH's client in other tests.
+struct AnyKey;
+
+impl Handler for AnyKey {
+    type Error = russh::Error;
+
+    async fn check_server_key(&mut self, _: &PublicKeyOrCertificate) -> Result<bool, russh::Error> {
+        Ok(true)
+    }
+}

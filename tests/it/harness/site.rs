@@ -1,0 +1,59 @@
+//! What most tests need: a relay, an administrator, and a device that is online.
+
+use super::{Client, Device, Output, Relay, Running, Terminal, Way, own_login, run};
+
+pub(crate) struct Site {
+    pub(crate) alice: super::User,
+    pub(crate) device: Device,
+    // Last, so that it ends last.
+    pub(crate) relay: Relay,
+}
+
+impl Site {
+    #[track_caller]
+    pub(crate) fn new() -> Self {
+        Self::with(Device::new("kitchen-cam"))
+    }
+
+    /// The same with a device that has not joined yet.
+    #[track_caller]
+    pub(crate) fn with(mut device: Device) -> Self {
+        let relay = Relay::start();
+        let alice = relay.admin_user();
+        device.join(&relay.token(&[]), &[]).ok();
+        device.run_online(&relay);
+        Self {
+            alice,
+            device,
+            relay,
+        }
+    }
+
+    /// `ssh` to the device, as the account that runs the tests. Options and a command may follow.
+    pub(crate) fn ssh(&self, way: Way) -> std::process::Command {
+        self.alice.ssh(way, &own_login(), self.device.name())
+    }
+
+    /// Runs a command on the device.
+    #[track_caller]
+    pub(crate) fn exec(&self, way: Way, line: &str) -> Output {
+        run(self.ssh(way).arg(line))
+    }
+
+    /// Starts a command on the device.
+    #[track_caller]
+    pub(crate) fn start(&self, way: Way, line: &str) -> Running {
+        Running::start(self.ssh(way).arg(line))
+    }
+
+    /// Opens a shell on a terminal of 80 by 24.
+    #[track_caller]
+    pub(crate) fn shell(&self, way: Way) -> Terminal {
+        Terminal::start(&self.ssh(way), 80, 24)
+    }
+
+    /// A client that can do what OpenSSH's can't.
+    pub(crate) async fn client(&self, way: Way) -> Client {
+        Client::connect(&self.relay, &self.alice, way, self.device.name()).await
+    }
+}

@@ -1,0 +1,323 @@
+//! Back-pressure: who does not read slows nobody but himself, and nothing grows.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::harness::{
+    Device, Relay, Running, SOON, User, Way, own_login, run, wait_for, wait_until,
+};
+
+/// What one stalled session may cost.
+const RELAY_BYTES: u64 = 4 << 20;
+const AGENT_BYTES: u64 = 1 << 20;
+
+/// How long a full queue is waited for (`STALLED_CHANNEL` of the relay).
+const STALLED_CHANNEL: Duration = Duration::from_secs(60);
+
+/// How long the stalled sessions are watched; `cargo xtask soak` makes it ten minutes.
+fn soak() -> Duration {
+    let seconds = std::env::var("HOLDFAST_SOAK_SECONDS").ok();
+    Duration::from_secs(seconds.and_then(|text| text.parse().ok()).unwrap_or(20))
+}
+
+#[test]
+fn a_client_that_stops_reading_stops_the_process_and_nothing_else() {
+    let relay = Relay::start();
+    let alice = relay.admin_user();
+    let bob = relay.user("bob", &["admin"]);
+    let device = Device::online(&relay, "kitchen-cam");
+    let master = Master::open(&alice, device.name());
+    let mut beside = Echo::start(master.session(&alice, "cat"));
+    let mut other = Echo::start(exec(&bob, Way::Direct, &device, "cat"));
+    warm_up(&alice, &device);
+    let calm = (p99(&mut beside), p99(&mut other));
+    let before = (memory(relay.id()), memory(device.id()));
+
+    let mut stalled: Vec<Stalled> = ["a", "b", "c", "d"]
+        .iter()
+        .map(|name| device.folder().join(name))
+        .zip([Some(&master), None, None, None])
+        .zip([Way::Direct, Way::Direct, Way::Jump, Way::Jump])
+        .map(|((file, master), way)| {
+            let line = format!("echo $$ > {}; exec yes", file.display());
+            let ssh = match master {
+                Some(master) => master.session(&alice, &line),
+                None => exec(&alice, way, &device, &line),
+            };
+            Stalled::start(ssh, &file)
+        })
+        .collect();
+    let written: Vec<u64> = stalled.iter().map(Stalled::wait_blocked).collect();
+
+    let (began, mut busy) = (Instant::now(), (Duration::ZERO, Duration::ZERO));
+    let mut most = (0, 0);
+    while began.elapsed() < soak() {
+        busy = (busy.0.max(p99(&mut beside)), busy.1.max(p99(&mut other)));
+        most = (
+            most.0.max(memory(relay.id())),
+            most.1.max(memory(device.id())),
+        );
+    }
+    let sessions = stalled.len() as u64;
+    let grown = (
+        most.0.saturating_sub(before.0) / sessions,
+        most.1.saturating_sub(before.1) / sessions,
+    );
+    eprintln!(
+        "{sessions} stalled sessions, {:?}: relay +{} KiB, agent +{} KiB a session; \
+         p99 echo on the same connection {:?} (calm {:?}), of another user {:?} (calm {:?}); \
+         {} KiB were written before each stopped",
+        soak(),
+        grown.0 / 1024,
+        grown.1 / 1024,
+        busy.0,
+        calm.0,
+        busy.1,
+        calm.1,
+        written.iter().sum::<u64>() / sessions / 1024,
+    );
+    for (session, written) in stalled.iter_mut().zip(written) {
+        assert_eq!(session.written(), written, "the process goes on");
+        assert!(session.is_alive(), "the session waits, it does not end");
+    }
+    assert!(grown.0 <= RELAY_BYTES, "relay: {} bytes a session", grown.0);
+    assert!(grown.1 <= AGENT_BYTES, "agent: {} bytes a session", grown.1);
+    let bearable = |calm: Duration| (calm * 5).max(Duration::from_millis(250));
+    assert!(busy.0 <= bearable(calm.0), "same connection: {:?}", busy.0);
+    assert!(busy.1 <= bearable(calm.1), "another user: {:?}", busy.1);
+
+    // Who reads again gets all of it, and the process goes on.
+    let session = stalled.pop().unwrap();
+    session.reads_again();
+}
+
+#[test]
+fn a_process_that_reads_nothing_costs_its_own_channel_only() {
+    let relay = Relay::start();
+    let alice = relay.admin_user();
+    let bob = relay.user("bob", &["admin"]);
+    let device = Device::online(&relay, "kitchen-cam");
+    let master = Master::open(&alice, device.name());
+    let mut beside = Echo::start(master.session(&alice, "cat"));
+    let mut other = Echo::start(exec(&bob, Way::Direct, &device, "cat"));
+    warm_up(&alice, &device);
+    let calm = p99(&mut other);
+    let before = (memory(relay.id()), memory(device.id()));
+
+    let file = device.folder().join("sleeper");
+    let line = format!("echo $$ > {}; exec sleep 1000", file.display());
+    let mut upload = master.session(&alice, &line);
+    upload.stdin(fs::File::open("/dev/zero").unwrap());
+    upload.stdout(Stdio::null()).stderr(Stdio::piped());
+    let began = Instant::now();
+    let upload = upload.spawn().unwrap();
+    let sleeper = pid_in(&file);
+    // The stall is waited for with another user's session going on: to the end of it and no longer.
+    let (mut busy, mut most) = (Duration::ZERO, (0, 0));
+    while relay.log().matches("channel closed").count() == 0 {
+        assert!(
+            began.elapsed() < STALLED_CHANNEL + SOON,
+            "it is never closed"
+        );
+        busy = busy.max(p99(&mut other));
+        most = (
+            most.0.max(memory(relay.id())),
+            most.1.max(memory(device.id())),
+        );
+    }
+    let took = began.elapsed();
+    let ended = upload.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert!(
+        said.contains("[holdfast] closed: the device took nothing for 60 s"),
+        "{said:?}"
+    );
+    let grown = (
+        most.0.saturating_sub(before.0),
+        most.1.saturating_sub(before.1),
+    );
+    eprintln!(
+        "closed after {took:?}; relay +{} KiB, agent +{} KiB; p99 echo of another user {busy:?} (calm {calm:?})",
+        grown.0 / 1024,
+        grown.1 / 1024
+    );
+    assert!(took >= STALLED_CHANNEL, "{took:?}");
+    assert!(grown.0 <= RELAY_BYTES, "relay: {} bytes", grown.0);
+    assert!(grown.1 <= AGENT_BYTES, "agent: {} bytes", grown.1);
+    assert!(
+        busy <= (calm * 5).max(Duration::from_millis(250)),
+        "{busy:?}"
+    );
+    // The rest of the connection was held up, and goes on.
+    beside.round_trip();
+    wait_until(SOON, "the process is hung up", || {
+        !Path::new(&format!("/proc/{sleeper}")).exists()
+    });
+}
+
+/// A session whose client does not read.
+struct Stalled {
+    client: Child,
+    stdout: ChildStdout,
+    process: u32,
+}
+
+impl Stalled {
+    #[track_caller]
+    fn start(mut ssh: Command, file: &Path) -> Self {
+        ssh.stdin(Stdio::null()).stderr(Stdio::null());
+        let mut client = ssh.stdout(Stdio::piped()).spawn().unwrap();
+        let stdout = client.stdout.take().unwrap();
+        Self {
+            client,
+            stdout,
+            process: pid_in(file),
+        }
+    }
+
+    /// Waits until the process writes no more; says how much it has written.
+    #[track_caller]
+    fn wait_blocked(&self) -> u64 {
+        let mut last = (self.written(), Instant::now());
+        wait_for(SOON, "the process is blocked", || {
+            let now = self.written();
+            if now != last.0 {
+                last = (now, Instant::now());
+            }
+            (now > 0 && last.1.elapsed() > Duration::from_secs(2)).then_some(now)
+        })
+    }
+
+    /// Bytes that the process has written.
+    fn written(&self) -> u64 {
+        field(&format!("/proc/{}/io", self.process), "wchar:")
+    }
+
+    fn is_alive(&mut self) -> bool {
+        self.client.try_wait().unwrap().is_none()
+    }
+
+    #[track_caller]
+    fn reads_again(mut self) {
+        use std::io::Read as _;
+        let before = self.written();
+        let mut bytes = vec![0; 32 << 20];
+        self.stdout.read_exact(&mut bytes).unwrap();
+        assert!(
+            bytes.chunks(2).all(|line| line == b"y\n"),
+            "nothing is lost"
+        );
+        assert!(self.written() > before, "the process goes on");
+    }
+}
+
+impl Drop for Stalled {
+    fn drop(&mut self) {
+        let _ = self.client.kill();
+        let _ = self.client.wait();
+    }
+}
+
+/// A session that repeats each line.
+struct Echo {
+    session: Running,
+    lines: u32,
+}
+
+impl Echo {
+    #[track_caller]
+    fn start(mut ssh: Command) -> Self {
+        let mut echo = Self {
+            session: Running::start(&mut ssh),
+            lines: 0,
+        };
+        echo.round_trip();
+        echo
+    }
+
+    #[track_caller]
+    fn round_trip(&mut self) -> Duration {
+        self.lines += 1;
+        let line = format!("<{}>\n", self.lines);
+        let began = Instant::now();
+        self.session.write(&line);
+        self.session.wait_out(&line);
+        began.elapsed()
+    }
+}
+
+/// The 99th percentile of a hundred round trips.
+#[track_caller]
+fn p99(echo: &mut Echo) -> Duration {
+    let mut times: Vec<Duration> = (0..100).map(|_| echo.round_trip()).collect();
+    times.sort_unstable();
+    times[98]
+}
+
+/// An `ssh` that holds a connection for others.
+struct Master {
+    _process: Running,
+    socket: PathBuf,
+    destination: String,
+}
+
+impl Master {
+    #[track_caller]
+    fn open(user: &User, device: &str) -> Self {
+        let socket = user.folder().join("master");
+        let destination = Way::Direct.destination(&own_login(), device);
+        let mut ssh = user.tool("ssh");
+        ssh.arg("-MN").arg("-S").arg(&socket).arg(&destination);
+        let process = Running::start(&mut ssh);
+        wait_until(SOON, "the master's socket", || socket.exists());
+        Self {
+            _process: process,
+            socket,
+            destination,
+        }
+    }
+
+    /// A session on the master's connection, and on no other.
+    fn session(&self, user: &User, line: &str) -> Command {
+        let mut ssh = user.tool("ssh");
+        ssh.arg("-S").arg(&self.socket);
+        ssh.args(["-oProxyCommand=false", &self.destination, line]);
+        ssh
+    }
+}
+
+fn exec(user: &User, way: Way, device: &Device, line: &str) -> Command {
+    let mut ssh = user.ssh(way, &own_login(), device.name());
+    ssh.arg(line);
+    ssh
+}
+
+/// Some megabytes both ways: what the programs keep after that is not the stall's.
+#[track_caller]
+fn warm_up(user: &User, device: &Device) {
+    for way in Way::BOTH {
+        run(&mut exec(user, way, device, "head -c 8M /dev/zero")).ok();
+    }
+}
+
+/// Waits for a process id in a file.
+#[track_caller]
+fn pid_in(file: &Path) -> u32 {
+    wait_for(SOON, "the process has begun", || {
+        fs::read_to_string(file).ok()?.trim().parse().ok()
+    })
+}
+
+/// Resident bytes of a process.
+fn memory(process: u32) -> u64 {
+    field(&format!("/proc/{process}/status"), "VmRSS:") * 1024
+}
+
+fn field(file: &str, name: &str) -> u64 {
+    let text = fs::read_to_string(file).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    let number = line.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+    number.unwrap_or_else(|| panic!("no {name} in {file}"))
+}

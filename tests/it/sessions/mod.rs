@@ -1,0 +1,8 @@
+//! Issue 2, point 6: what a session on a device is, on both ways.
+
+mod accounts;
+mod environment;
+mod hangup;
+mod signals;
+mod streams;
+mod terminals;
