@@ -96,8 +96,19 @@ pub const PENALTY_MAXIMUM: Duration = Duration::from_secs(600);
 pub const MAX_CHANNELS: usize = 64;
 
 /// Bytes from the operator that wait for one channel's device. russh returns window on receipt, so this,
-/// not the SSH window, is the bound; it holds all that sftp and scp keep in flight.
-pub const CHANNEL_QUEUE: usize = 2 * 1024 * 1024;
+/// not the SSH window, is the bound: what makes a queue loaded, a whole window that was under way then, and
+/// a trickle of some minutes.
+pub const CHANNEL_QUEUE: usize = 4 * 1024 * 1024;
+
+/// Above so many waiting bytes, a channel's client gets [`TRICKLE_WINDOW`] instead of [`SSH_WINDOW`]. It
+/// keeps the device busy for the two round trips that it takes to open the window again.
+pub const CHANNEL_LOADED: usize = 1024 * 1024;
+
+/// The window of a loaded channel: the least that makes russh ask again (it does so below half of it).
+pub const TRICKLE_WINDOW: u32 = 2;
+
+/// How long each packet of a trickle is held, if the queue does not empty before.
+pub const TRICKLE_PAUSE: Duration = Duration::from_millis(20);
 
 /// What one queued message costs beside its bytes: a flood of empty messages fills the queue too.
 pub const MESSAGE_OVERHEAD: usize = 64;

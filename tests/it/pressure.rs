@@ -13,9 +13,6 @@ use crate::harness::{
 const RELAY_BYTES: u64 = 4 << 20;
 const AGENT_BYTES: u64 = 1 << 20;
 
-/// How long a full queue is waited for (`STALLED_CHANNEL` of the relay).
-const STALLED_CHANNEL: Duration = Duration::from_secs(60);
-
 /// How long the stalled sessions are watched; `cargo xtask soak` makes it ten minutes.
 fn soak() -> Duration {
     let seconds = std::env::var("HOLDFAST_SOAK_SECONDS").ok();
@@ -112,45 +109,36 @@ fn a_process_that_reads_nothing_costs_its_own_channel_only() {
     upload.stdin(fs::File::open("/dev/zero").unwrap());
     upload.stdout(Stdio::null()).stderr(Stdio::piped());
     let began = Instant::now();
-    let upload = upload.spawn().unwrap();
+    let mut upload = upload.spawn().unwrap();
     let sleeper = pid_in(&file);
-    // The stall is waited for with another user's session going on: to the end of it and no longer.
-    let (mut busy, mut most) = (Duration::ZERO, (0, 0));
-    while relay.log().matches("channel closed").count() == 0 {
-        assert!(
-            began.elapsed() < STALLED_CHANNEL + SOON,
-            "it is never closed"
-        );
+    let (mut busy, mut held_up, mut most) = (Duration::ZERO, Duration::ZERO, (0, 0));
+    while began.elapsed() < soak() {
         busy = busy.max(p99(&mut other));
+        held_up = held_up.max(p99(&mut beside));
         most = (
             most.0.max(memory(relay.id())),
             most.1.max(memory(device.id())),
         );
     }
-    let took = began.elapsed();
-    let ended = upload.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
-    assert!(
-        said.contains("[holdfast] closed: the device took nothing for 60 s"),
-        "{said:?}"
-    );
     let grown = (
         most.0.saturating_sub(before.0),
         most.1.saturating_sub(before.1),
     );
     eprintln!(
-        "closed after {took:?}; relay +{} KiB, agent +{} KiB; p99 echo of another user {busy:?} (calm {calm:?})",
+        "relay +{} KiB, agent +{} KiB; p99 echo on the same connection {held_up:?}, of another user \
+         {busy:?} (calm {calm:?})",
         grown.0 / 1024,
         grown.1 / 1024
     );
-    assert!(took >= STALLED_CHANNEL, "{took:?}");
     assert!(grown.0 <= RELAY_BYTES, "relay: {} bytes", grown.0);
     assert!(grown.1 <= AGENT_BYTES, "agent: {} bytes", grown.1);
-    assert!(
-        busy <= (calm * 5).max(Duration::from_millis(250)),
-        "{busy:?}"
-    );
-    // The rest of the connection was held up, and goes on.
+    let bearable = (calm * 5).max(Duration::from_millis(250));
+    assert!(busy <= bearable, "another user: {busy:?}");
+    assert!(held_up <= bearable, "the same connection: {held_up:?}");
+    // A process that takes its time costs nobody the session; a client that leaves ends it.
+    assert!(upload.try_wait().unwrap().is_none(), "it was closed");
+    upload.kill().unwrap();
+    upload.wait().unwrap();
     beside.round_trip();
     wait_until(SOON, "the process is hung up", || {
         !Path::new(&format!("/proc/{sleeper}")).exists()

@@ -1,5 +1,6 @@
 //! `cargo xtask`: the developer's commands. One file per command; this one only picks it.
 
+mod bench;
 mod build;
 mod demo;
 mod fuzz;
@@ -34,6 +35,7 @@ enum Command {
     Test(test::Args),
     Build(build::Args),
     Fuzz(fuzz::Args),
+    Bench(bench::Args),
 }
 
 fn main() -> ExitCode {
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         Command::Test(args) => test::run(&args),
         Command::Build(args) => build::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
+        Command::Bench(args) => bench::run(&args),
     };
     done.unwrap_or_else(|error| {
         eprintln!("xtask: {error:#}");

@@ -54,6 +54,9 @@ pub(crate) const SFTP_SERVER: Tool = file(
         "/usr/libexec/sftp-server",
     ],
 );
+/// For `bench` alone: its package starts a daemon where there is an init that lets it.
+pub(crate) const SSHD: Tool = file("openssh-server", &["/usr/sbin/sshd"]);
+pub(crate) const PYTHON: Tool = program("python3", "python3");
 pub(crate) const RSYNC: Tool = program("rsync", "rsync");
 pub(crate) const NFT: Tool = program("nftables", "nft");
 pub(crate) const CONNTRACK: Tool = program("conntrack", "conntrack");

@@ -23,7 +23,7 @@ use super::queue::{self, Input, PushError};
 use super::target::{self, Target};
 use super::throttle::Source;
 use super::{console, jump, server};
-use crate::limits::{MAX_AUTH_FAILURES, MAX_CHANNELS};
+use crate::limits::{MAX_AUTH_FAILURES, MAX_CHANNELS, SSH_WINDOW};
 use crate::serve::Relay;
 
 /// Ends a connection.
@@ -379,6 +379,11 @@ impl russh::server::Handler for Handler {
         session: &mut Session,
     ) -> Result<(), Self::Error> {
         self.hand_on(channel, Input::Eof, session).await
+    }
+
+    fn adjust_window(&mut self, channel: ChannelId, _current: u32) -> u32 {
+        let state = self.channels.get(&channel);
+        state.map_or(SSH_WINDOW, |state| state.sender.window())
     }
 
     async fn data(

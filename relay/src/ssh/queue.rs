@@ -1,9 +1,14 @@
 //! What an operator's channel sends, on its way to the device: a queue with a budget of bytes.
 //!
-//! russh gives window back as soon as data arrives, and then calls the handler. So the handler puts data
-//! here, and waits only when the budget is used up: that wait is what slows the client down. A channel
-//! whose device takes nothing for a minute is given up, so that it does not freeze the other channels of
-//! its connection for good.
+//! russh gives window back as soon as data arrives, not when it is taken, and has no call to give it later.
+//! But each time it gives window back, it asks up to how much. So while a queue is loaded the answer is
+//! [`TRICKLE_WINDOW`]: its client may send two bytes, and two more a round trip later, and each time the
+//! question comes again, until the answer is the whole window. So one slow channel holds up neither the
+//! others of its connection nor its own output, whose window messages come by the same way.
+//!
+//! What was under way before fits into the budget, and so does a long trickle. Should the budget be used up
+//! all the same, the handler waits, and with it the connection; a channel whose device takes nothing for a
+//! minute of that is given up.
 
 use std::io;
 use std::pin::Pin;
@@ -18,7 +23,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::limits::{CHANNEL_QUEUE, MESSAGE_OVERHEAD, STALLED_CHANNEL};
+use crate::limits::{
+    CHANNEL_LOADED, CHANNEL_QUEUE, MESSAGE_OVERHEAD, SSH_WINDOW, STALLED_CHANNEL, TRICKLE_PAUSE,
+    TRICKLE_WINDOW,
+};
+
+/// What is free of the budget when a queue is no longer loaded.
+#[expect(clippy::cast_possible_truncation, reason = "both are a few MiB")]
+const ROOM_WHEN_RELIEVED: u32 = (CHANNEL_QUEUE - CHANNEL_LOADED) as u32;
 
 /// What an operator sends on a channel.
 #[derive(Debug)]
@@ -109,7 +121,27 @@ impl InputSender {
         self.queue
             .send((input, permit))
             .await
-            .map_err(|_| PushError::Ended)
+            .map_err(|_| PushError::Ended)?;
+        if self.is_loaded() && (1..=TRICKLE_WINDOW as usize).contains(&bytes) {
+            // On a fast network a round trip is nothing: a trickle must not become a stream of packets.
+            let relieved = self.budget.acquire_many(ROOM_WHEN_RELIEVED);
+            let _ = timeout(TRICKLE_PAUSE, relieved).await;
+        }
+        Ok(())
+    }
+
+    /// Up to how much window the channel's client may have now.
+    #[must_use]
+    pub fn window(&self) -> u32 {
+        if self.is_loaded() {
+            TRICKLE_WINDOW
+        } else {
+            SSH_WINDOW
+        }
+    }
+
+    fn is_loaded(&self) -> bool {
+        CHANNEL_QUEUE - self.budget.available_permits() > CHANNEL_LOADED
     }
 }
 
@@ -187,6 +219,27 @@ mod tests {
             sender.push(Input::Data(packet)).await,
             Err(PushError::Stalled)
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_loaded_queue_gives_its_client_a_trickle_and_then_the_whole_window_again() {
+        let (sender, mut receiver) = queue();
+        let packet = || Input::Data(Bytes::from(vec![0; 32 * 1024]));
+        let mut queued = 0;
+        while sender.window() == SSH_WINDOW {
+            sender.push(packet()).await.unwrap();
+            queued += 32 * 1024;
+        }
+        assert!((CHANNEL_LOADED - 64 * 1024..=CHANNEL_LOADED + 64 * 1024).contains(&queued));
+        assert_eq!(sender.window(), TRICKLE_WINDOW);
+        for _ in 0..SSH_WINDOW / (32 * 1024) {
+            let taken = timeout(TRICKLE_PAUSE, sender.push(packet())).await;
+            assert_eq!(taken, Ok(Ok(())), "what was under way fits");
+        }
+        while sender.window() == TRICKLE_WINDOW {
+            assert!(receiver.next().await.is_some());
+        }
+        assert_eq!(sender.window(), SSH_WINDOW);
     }
 
     #[tokio::test]

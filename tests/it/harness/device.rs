@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -108,7 +109,11 @@ impl Device {
     #[track_caller]
     pub(crate) fn run(&mut self) {
         assert!(self.daemon.is_none(), "it runs");
-        let mut run = self.command(&["run"]);
+        let mut run = if self.wrapper.is_empty() {
+            in_bare_home(self.command(&["run"]), self.folder.path())
+        } else {
+            self.command(&["run"])
+        };
         let name = format!("agent-{}", self.name);
         self.daemon = Some(Daemon::start(
             &name,
@@ -189,4 +194,33 @@ impl Device {
     pub(crate) fn state(&self) -> PathBuf {
         self.folder().join("state")
     }
+}
+
+/// The command in a mount namespace in which root's home is empty: what stands in the real one (a slow
+/// `.bashrc`, one that takes locks) is not what is tested here. Not as root, it stays as it is.
+fn in_bare_home(agent: Command, folder: &Path) -> Command {
+    static MAY_MOUNT: OnceLock<bool> = OnceLock::new();
+    let may_mount = || {
+        run(command("unshare").args(["--mount", "true"]))
+            .status
+            .success()
+    };
+    if !rustix::process::getuid().is_root() || !*MAY_MOUNT.get_or_init(may_mount) {
+        return agent;
+    }
+    let home = folder.join("home");
+    std::fs::create_dir_all(&home).unwrap();
+    let mut wrapped = command("unshare");
+    wrapped.args(["--mount", "--propagation", "private", "sh", "-c"]);
+    wrapped
+        .arg("mount --bind \"$0\" /root && exec \"$@\"")
+        .arg(&home);
+    wrapped.arg(agent.get_program()).args(agent.get_args());
+    for (name, value) in agent.get_envs() {
+        match value {
+            Some(value) => wrapped.env(name, value),
+            None => wrapped.env_remove(name),
+        };
+    }
+    wrapped
 }

@@ -86,10 +86,13 @@ fn a_terminals_jobs_go_with_it() {
         let ids = numbers(&text);
         assert_eq!(ids.len(), 2, "{text:?}");
         let shell = ids[0];
-        wait_until(SOON, "the job in the foreground", || {
-            !children(shell).is_empty()
-        });
-        let mut all = children(shell);
+        let jobs = || -> Vec<u32> {
+            let line = |id: &u32| read(Path::new(&format!("/proc/{id}/cmdline")));
+            let is_job = |id: &u32| line(id) == "sleep\x00601\x00";
+            children(shell).into_iter().filter(is_job).collect()
+        };
+        wait_until(SOON, "the job in the foreground", || !jobs().is_empty());
+        let mut all = jobs();
         all.push(shell);
         terminal.signal(Signal::KILL);
         wait_until(GONE, "the end of the shell and its job", || !any_runs(&all));

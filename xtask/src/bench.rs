@@ -1,0 +1,59 @@
+//! `cargo xtask bench`: ours beside its peers, in one run, in the network of `tests/bench`.
+
+use std::ffi::OsString;
+use std::process::{Command, ExitCode};
+
+use anyhow::Result;
+
+use crate::process;
+use crate::tools;
+use crate::workspace::Workspace;
+
+/// Compare with OpenSSH's chain, rathole and dropbear, in network namespaces
+#[derive(clap::Args)]
+#[command(
+    after_help = "Needs root. Prints a table and leaves JSON and Markdown in target/bench. A peer that is not installed is
+left out; tests/bench/README.md tells how to install them. Quote medians and ratios of one run: machines
+are noisy, and the table marks what was measured beside other load.
+
+Examples:
+  cargo xtask bench -- --quick               a few minutes
+  cargo xtask bench                          everything, more than an hour
+  cargo xtask bench -- --phases echo,echonet --drivers holdfast,openssh"
+)]
+pub(crate) struct Args {
+    /// What tests/bench/run.py takes
+    #[arg(last = true)]
+    options: Vec<OsString>,
+}
+
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    let workspace = Workspace::load()?;
+    tools::ensure(&[
+        tools::SSH,
+        tools::SSHD,
+        tools::IP,
+        tools::NFT,
+        tools::CONNTRACK,
+        tools::DBCLIENT,
+        tools::PYTHON,
+    ])?;
+    // One invocation each: together they would share features, and link both crypto providers.
+    for package in ["relay", "edge-agent"] {
+        let mut build = workspace.cargo();
+        process::run_aside(build.args(["build", "--release", "-p", package]))?;
+    }
+    let folder = workspace.target.join("bench");
+    std::fs::create_dir_all(&folder)?;
+    let release = workspace.target.join("release");
+    let mut bench = Command::new(workspace.root.join("tests/bench/run.py"));
+    bench
+        .env("HOLDFAST_RELAY", release.join("relay"))
+        .env("HOLDFAST_AGENT", release.join("edge-agent"))
+        .arg("--out")
+        .arg(folder.join("figures.json"))
+        .args(&args.options);
+    process::run(&mut bench)?;
+    print!("{}", std::fs::read_to_string(folder.join("figures.md"))?);
+    Ok(ExitCode::SUCCESS)
+}
