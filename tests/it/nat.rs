@@ -3,6 +3,7 @@
 
 mod network;
 
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::harness::{Device, Relay, SOON, Terminal, Way, command, own_login, wait_until};
@@ -31,6 +32,12 @@ fn the_nat_silently_drops_what_comes_from_a_socket() {
 }
 
 #[test]
+fn bulk_copies_beside_the_shell_do_not_keep_the_path_from_being_mended() {
+    let fault = |network: &mut Network, device: &Device| network.drop_sockets(device.id());
+    with_a_shell_and("socket blackholed beside bulk copies", 4, fault);
+}
+
+#[test]
 fn the_device_gets_another_address() {
     with_a_shell("another own address", |network, _| {
         network.change_device_address();
@@ -49,6 +56,12 @@ fn the_link_is_down_for_a_while() {
 /// Opens a shell, has `fault` happen while somebody types, and sees that the shell goes on.
 #[track_caller]
 fn with_a_shell(what: &str, fault: impl FnOnce(&mut Network, &Device)) {
+    with_a_shell_and(what, 0, fault);
+}
+
+/// The same with so many bulk copies beside it.
+#[track_caller]
+fn with_a_shell_and(what: &str, copies: usize, fault: impl FnOnce(&mut Network, &Device)) {
     let Some(mut network) = Network::new() else {
         return;
     };
@@ -61,6 +74,12 @@ fn with_a_shell(what: &str, fault: impl FnOnce(&mut Network, &Device)) {
     let address = relay.device("kitchen-cam").unwrap()["address"].to_string();
     assert!(address.contains("10.77.0."), "{address} is not the NAT's");
 
+    let copies: Vec<Beside> = (0..copies)
+        .map(|_| {
+            let mut ssh = alice.ssh(Way::Direct, &own_login(), device.name());
+            Beside::start(&network, ssh.arg("cat /dev/zero"))
+        })
+        .collect();
     let mut shell = Shell::open(
         &network,
         &alice.ssh(Way::Direct, &own_login(), device.name()),
@@ -79,7 +98,29 @@ fn with_a_shell(what: &str, fault: impl FnOnce(&mut Network, &Device)) {
         shell.type_and_see();
     }
     shell.leave();
+    drop(copies);
     assert!(!device.log().contains("tunnel lost"), "it was one tunnel");
+}
+
+/// A session beside the shell, until it is dropped.
+struct Beside(Child);
+
+impl Beside {
+    fn start(network: &Network, ssh: &Command) -> Self {
+        let words = network.outside();
+        let mut wrapped = command(words[0]);
+        wrapped.args(&words[1..]).arg(ssh.get_program());
+        wrapped.args(ssh.get_args()).stdin(Stdio::null());
+        let child = wrapped.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        Self(child.unwrap())
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// An interactive shell in which a program repeats each line.
@@ -89,7 +130,7 @@ struct Shell {
 }
 
 impl Shell {
-    fn open(network: &Network, ssh: &std::process::Command) -> Self {
+    fn open(network: &Network, ssh: &Command) -> Self {
         let [program, args @ ..] = &network.outside()[..] else {
             panic!("a wrapper has words")
         };

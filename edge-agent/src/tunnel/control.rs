@@ -1,5 +1,6 @@
 //! The control stream: whole messages in, whole messages out.
 
+use futures_lite::future::poll_once;
 use holdfast_protocol::codec::CodecError;
 use holdfast_protocol::codec::control::{self, ControlReader};
 use holdfast_protocol::wire::{AgentMessage, RelayMessage};
@@ -27,7 +28,11 @@ pub enum ControlError {
 
 /// The sending half.
 #[derive(Debug)]
-pub struct ControlSender(SendStream);
+pub struct ControlSender {
+    stream: SendStream,
+    /// What the stream has not taken yet: at most one message.
+    unsent: Vec<u8>,
+}
 
 /// The receiving half.
 #[derive(Debug)]
@@ -53,7 +58,11 @@ pub async fn open(
         reader: ControlReader::default(),
         rest: Vec::new(),
     };
-    Ok((ControlSender(send), receiver))
+    let sender = ControlSender {
+        stream: send,
+        unsent: Vec::new(),
+    };
+    Ok((sender, receiver))
 }
 
 impl ControlSender {
@@ -62,11 +71,36 @@ impl ControlSender {
     /// # Errors
     /// [`ControlError`].
     pub async fn send(&mut self, message: &AgentMessage) -> Result<(), ControlError> {
-        let bytes = control::encode(message)?;
-        self.0.write_all(&bytes).await.map_err(|error| match error {
-            WriteError::ConnectionLost(error) => error.into(),
-            _ => ControlError::Closed,
-        })
+        self.unsent.extend(control::encode(message)?);
+        self.flush().await
+    }
+
+    /// Sends a message as far as the stream takes it now, and the rest with the next one. If it still has
+    /// to take the one before, this one is left out.
+    ///
+    /// All streams share one window of what is not acknowledged. When a path dies under a bulk copy, that
+    /// window is full, and who waited for it here would never come to mend the path.
+    ///
+    /// # Errors
+    /// [`ControlError`].
+    pub async fn offer(&mut self, message: &AgentMessage) -> Result<(), ControlError> {
+        if self.unsent.is_empty() {
+            self.unsent = control::encode(message)?;
+        }
+        poll_once(self.flush()).await.unwrap_or(Ok(()))
+    }
+
+    /// May be dropped while it waits: what was not taken is kept.
+    async fn flush(&mut self) -> Result<(), ControlError> {
+        while !self.unsent.is_empty() {
+            let written = self.stream.write(&self.unsent).await;
+            let taken = written.map_err(|error| match error {
+                WriteError::ConnectionLost(error) => error.into(),
+                _ => ControlError::Closed,
+            })?;
+            self.unsent.drain(..taken);
+        }
+        Ok(())
     }
 }
 

@@ -197,7 +197,7 @@ impl Driver<'_> {
     async fn act(&mut self, standing: &mut Standing) -> Result<(), ControlError> {
         while let Some(action) = self.link.poll_action() {
             match action {
-                Action::Beat(beat) => standing.send.send(&AgentMessage::Beat(beat)).await?,
+                Action::Beat(beat) => standing.send.offer(&AgentMessage::Beat(beat)).await?,
                 Action::Rebind => self.rebind(standing),
                 Action::Dial => self.dial(),
                 Action::StopDialling => self.dialling = None,
