@@ -1,6 +1,8 @@
 //! What the tests of rules are made of.
 
-use holdfast_protocol::ids::{DeviceId, DeviceName, LabelKey, LabelValue, Login, PublicKey, UserName};
+use holdfast_protocol::ids::{
+    DeviceId, DeviceName, LabelKey, LabelValue, Login, PublicKey, UserName,
+};
 
 use super::form::RoleForm;
 use super::policy::Subject;

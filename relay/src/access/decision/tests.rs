@@ -13,7 +13,9 @@ fn facts<'a>(subject: &'a Subject, device: Option<&'a Device>) -> Facts<'a> {
 }
 
 fn said(subject: &Subject, device: Option<&Device>) -> Result<(), String> {
-    reach(facts(subject, device)).map(drop).map_err(|denied| denied.to_string())
+    reach(facts(subject, device))
+        .map(drop)
+        .map_err(|denied| denied.to_string())
 }
 
 fn technician() -> Subject {
@@ -31,7 +33,10 @@ fn an_admin_reaches_what_there_is() {
     assert_eq!(said(&admin, None), unknown);
     let revoked = device(labels(&[]), Some(Timestamp(0)));
     let revoked = said(&admin, Some(&revoked)).unwrap_err();
-    assert!(revoked.starts_with("kitchen-cam was revoked on 1970-01-01"), "{revoked}");
+    assert!(
+        revoked.starts_with("kitchen-cam was revoked on 1970-01-01"),
+        "{revoked}"
+    );
 }
 
 #[test]
@@ -53,7 +58,11 @@ fn what_one_may_not_see_looks_the_same_as_nothing() {
     }
     // Who may see it hears what is the matter.
     let cam = device(labels(&[("role", "camera")]), Some(Timestamp(0)));
-    assert!(said(&technician(), Some(&cam)).unwrap_err().contains("was revoked"));
+    assert!(
+        said(&technician(), Some(&cam))
+            .unwrap_err()
+            .contains("was revoked")
+    );
 }
 
 #[test]
@@ -63,7 +72,12 @@ fn an_auditor_sees_every_device_and_does_nothing_there() {
     let reach = reach(facts(&auditor, Some(&cam))).unwrap();
     for ability in Ability::ALL {
         let denied = reach.authorize(&login("pi"), ability).unwrap_err();
-        assert!(denied.to_string().starts_with("user \"alice\" may not use "), "{denied}");
+        assert!(
+            denied
+                .to_string()
+                .starts_with("user \"alice\" may not use "),
+            "{denied}"
+        );
     }
 }
 
@@ -92,23 +106,34 @@ fn a_live_session_stands_while_the_same_would_be_allowed() {
     let reach = reach(facts(&tech, Some(&cam))).unwrap();
     let authorized = reach.authorize(&login("pi"), Ability::Shell).unwrap();
     assert_eq!(authorized.still(facts(&tech, Some(&cam))), Ok(()));
-    assert_eq!(authorized.still(facts(&with_preset("admin"), Some(&cam))), Ok(()));
+    assert_eq!(
+        authorized.still(facts(&with_preset("admin"), Some(&cam))),
+        Ok(())
+    );
 
     let mut disabled = tech.clone();
     disabled.user.disabled = true;
     let mut renamed = tech.clone();
     renamed.user.name = holdfast_protocol::ids::UserName::new("mallory").unwrap();
     let mut denied = tech.clone();
-    denied.roles.push(role("no-shell", r#"deny = { abilities = ["shell"] }"#));
+    denied
+        .roles
+        .push(role("no-shell", r#"deny = { abilities = ["shell"] }"#));
     for subject in [disabled, renamed, denied, subject(vec![])] {
-        assert!(authorized.still(facts(&subject, Some(&cam))).is_err(), "{subject:?}");
+        assert!(
+            authorized.still(facts(&subject, Some(&cam))).is_err(),
+            "{subject:?}"
+        );
     }
     let mut other = cam.clone();
     other.id = holdfast_protocol::ids::DeviceId([2; 16]);
     let door = device(labels(&[("role", "door")]), None);
     let revoked = device(cam.labels.clone(), Some(Timestamp(0)));
     for device in [Some(&other), Some(&door), Some(&revoked), None] {
-        assert!(authorized.still(facts(&tech, device)).is_err(), "{device:?}");
+        assert!(
+            authorized.still(facts(&tech, device)).is_err(),
+            "{device:?}"
+        );
     }
     let mut from_afar = technician();
     from_afar.roles[0].source = vec!["198.51.100.0/24".parse().unwrap()];

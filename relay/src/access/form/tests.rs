@@ -60,11 +60,22 @@ fn a_role_is_given_back_as_it_was_written() {
 fn rules_may_be_one_table_or_a_list_of_them() {
     let one = "allow = { labels = { '*' = '*' }, logins = ['*'], abilities = ['shell'] }";
     let two = format!("allow = [{0}, {0}]", &one["allow = ".len()..]);
-    let read = |text: &str| ::toml::from_str::<RoleForm>(text).unwrap().role(name("a.b")).unwrap();
+    let read = |text: &str| {
+        ::toml::from_str::<RoleForm>(text)
+            .unwrap()
+            .role(name("a.b"))
+            .unwrap()
+    };
     assert_eq!(read(one).allow.len(), 1);
     assert_eq!(read(&two).allow.len(), 2);
     let shown = written(&read(&two));
-    assert_eq!(shown.matches("[[roles.\"a.b\".allow]]\nlabels = { \"*\" = \"*\" }\n").count(), 2, "{shown}");
+    assert_eq!(
+        shown
+            .matches("[[roles.\"a.b\".allow]]\nlabels = { \"*\" = \"*\" }\n")
+            .count(),
+        2,
+        "{shown}"
+    );
     for preset in presets::presets() {
         let text = written(&preset);
         let mut doc: Doc = ::toml::from_str(&text).unwrap();
@@ -76,32 +87,92 @@ fn rules_may_be_one_table_or_a_list_of_them() {
 #[test]
 fn each_mistake_is_named_with_what_was_expected() {
     let table = [
-        ("idle_timeuot = \"15m\"", "unknown field `idle_timeuot`, expected one of `idle_timeout`, `recording`"),
-        ("limits = { max_session = 1 }", "unknown field `max_session`, expected one of `max_connections`, `max_sessions`"),
-        ("allow = { label = {} }", "unknown field `label`, expected one of `labels`, `logins`, `abilities`"),
+        (
+            "idle_timeuot = \"15m\"",
+            "unknown field `idle_timeuot`, expected one of `idle_timeout`, `recording`",
+        ),
+        (
+            "limits = { max_session = 1 }",
+            "unknown field `max_session`, expected one of `max_connections`, `max_sessions`",
+        ),
+        (
+            "allow = { label = {} }",
+            "unknown field `label`, expected one of `labels`, `logins`, `abilities`",
+        ),
         ("idle_timeout = 15", "expected a string"),
-        ("idle_timeout = \"soon\"", "\"soon\": expected a span like \"15m\", or \"never\""),
+        (
+            "idle_timeout = \"soon\"",
+            "\"soon\": expected a span like \"15m\", or \"never\"",
+        ),
         ("idle_timeout = \"0s\"", "from 1s to 366d"),
-        ("recording = \"on\"", "\"on\": expected strict, best-effort, off"),
-        ("record_stdin = \"none\"", "\"none\": expected redact, full, off"),
-        ("source = [\"berlin\"]", "\"berlin\": expected a network like 203.0.113.0/24"),
-        ("source = [\"203.0.113.7/24\"]", "has bits beyond its prefix: write 203.0.113.0/24"),
+        (
+            "recording = \"on\"",
+            "\"on\": expected strict, best-effort, off",
+        ),
+        (
+            "record_stdin = \"none\"",
+            "\"none\": expected redact, full, off",
+        ),
+        (
+            "source = [\"berlin\"]",
+            "\"berlin\": expected a network like 203.0.113.0/24",
+        ),
+        (
+            "source = [\"203.0.113.7/24\"]",
+            "has bits beyond its prefix: write 203.0.113.0/24",
+        ),
         ("limits = { max_sessions = -1 }", "expected u32"),
-        ("allow = { abilities = [\"shel\"] }", "\"shel\": expected shell, exec, sftp, forward, agent-forward, join"),
-        ("deny = { logins = [\"a b\"] }", "\"a b\": expected a login, \"{user}\" or \"*\""),
-        ("deny = { logins = [\"{host}\"] }", "expected a login, \"{user}\" or \"*\""),
-        ("deny = { labels = { role = \"a b\" } }", "\"a b\": expected a label's value"),
-        ("deny = { labels = { \"a b\" = \"c\" } }", "a label key may hold only"),
-        ("deny = { labels = { \"*\" = \"camera\" } }", "takes the value \"*\" alone"),
-        ("deny = { labels = {} }", "for any device write { \"*\" = \"*\" }"),
+        (
+            "allow = { abilities = [\"shel\"] }",
+            "\"shel\": expected shell, exec, sftp, forward, agent-forward, join",
+        ),
+        (
+            "deny = { logins = [\"a b\"] }",
+            "\"a b\": expected a login, \"{user}\" or \"*\"",
+        ),
+        (
+            "deny = { logins = [\"{host}\"] }",
+            "expected a login, \"{user}\" or \"*\"",
+        ),
+        (
+            "deny = { labels = { role = \"a b\" } }",
+            "\"a b\": expected a label's value",
+        ),
+        (
+            "deny = { labels = { \"a b\" = \"c\" } }",
+            "a label key may hold only",
+        ),
+        (
+            "deny = { labels = { \"*\" = \"camera\" } }",
+            "takes the value \"*\" alone",
+        ),
+        (
+            "deny = { labels = {} }",
+            "for any device write { \"*\" = \"*\" }",
+        ),
         ("deny = {}", "roles.tech.deny names nothing"),
         ("deny = { logins = [] }", "roles.tech.deny.logins is empty"),
-        ("deny = [{ logins = [\"a\"] }, { abilities = [] }]", "roles.tech.deny[1].abilities is empty"),
+        (
+            "deny = [{ logins = [\"a\"] }, { abilities = [] }]",
+            "roles.tech.deny[1].abilities is empty",
+        ),
         ("allow = { logins = [\"pi\"] }", "names no abilities"),
-        ("allow = { logins = [\"pi\"], abilities = [\"shell\"] }", "names no labels, so it would allow nothing of shell"),
-        ("allow = { labels = { a = \"b\" }, abilities = [\"exec\"] }", "names no logins, so it would allow nothing of exec"),
-        ("allow = { labels = { a = \"b\" }, logins = [\"*\"], abilities = [\"review\"] }", "review is about the whole fleet"),
-        ("deny = { logins = [\"root\"], abilities = [\"admin\"] }", "admin is about the whole fleet"),
+        (
+            "allow = { logins = [\"pi\"], abilities = [\"shell\"] }",
+            "names no labels, so it would allow nothing of shell",
+        ),
+        (
+            "allow = { labels = { a = \"b\" }, abilities = [\"exec\"] }",
+            "names no logins, so it would allow nothing of exec",
+        ),
+        (
+            "allow = { labels = { a = \"b\" }, logins = [\"*\"], abilities = [\"review\"] }",
+            "review is about the whole fleet",
+        ),
+        (
+            "deny = { logins = [\"root\"], abilities = [\"admin\"] }",
+            "admin is about the whole fleet",
+        ),
     ];
     for (body, expected) in table {
         let said = wrong(body);
@@ -114,13 +185,39 @@ fn each_mistake_is_named_with_what_was_expected() {
 fn a_role_has_bounds() {
     let rule = "{ logins = ['a'] }";
     let rules = |count| format!("deny = [{}]", vec![rule; count].join(","));
-    assert!(::toml::from_str::<RoleForm>(&rules(64)).unwrap().role(name("r")).is_ok());
+    assert!(
+        ::toml::from_str::<RoleForm>(&rules(64))
+            .unwrap()
+            .role(name("r"))
+            .is_ok()
+    );
     assert!(wrong(&rules(65)).contains("roles.tech.deny has 65 rules, and 64 is the most"));
     let labels: Vec<String> = (0..17).map(|n| format!("k{n} = 'v'")).collect();
-    assert!(wrong(&format!("deny = {{ labels = {{ {} }} }}", labels.join(","))).contains("16 is the most"));
-    assert!(wrong(&format!("deny = {{ logins = [{}] }}", vec!["'a'"; 257].join(","))).contains("257 logins"));
-    assert!(wrong(&format!("deny = {{ labels = {{ a = [{}] }} }}", vec!["'a'"; 65].join(","))).contains("1 to 64 values"));
-    assert!(wrong(&format!("source = [{}]", vec!["'192.0.2.1'"; 257].join(","))).contains("257 source networks"));
+    assert!(
+        wrong(&format!("deny = {{ labels = {{ {} }} }}", labels.join(",")))
+            .contains("16 is the most")
+    );
+    assert!(
+        wrong(&format!(
+            "deny = {{ logins = [{}] }}",
+            vec!["'a'"; 257].join(",")
+        ))
+        .contains("257 logins")
+    );
+    assert!(
+        wrong(&format!(
+            "deny = {{ labels = {{ a = [{}] }} }}",
+            vec!["'a'"; 65].join(",")
+        ))
+        .contains("1 to 64 values")
+    );
+    assert!(
+        wrong(&format!(
+            "source = [{}]",
+            vec!["'192.0.2.1'"; 257].join(",")
+        ))
+        .contains("257 source networks")
+    );
     assert!(RoleName::new(&"r".repeat(64)).is_ok() && RoleName::new(&"r".repeat(65)).is_err());
     for bad in ["", "-a", "a b", "a/b", "ä", "*"] {
         assert!(RoleName::new(bad).is_err(), "{bad}");

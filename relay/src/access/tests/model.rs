@@ -34,13 +34,17 @@ struct RoleWords {
 }
 
 fn words(allow: bool) -> impl Strategy<Value = Words> {
-    let value = prop::sample::select(vec!["a", "b", "c", "*", "!=a", "!=b"]).prop_map(str::to_owned);
+    let value =
+        prop::sample::select(vec!["a", "b", "c", "*", "!=a", "!=b"]).prop_map(str::to_owned);
     let labels = btree_map(prop::sample::select(KEYS.to_vec()), vec(value, 1..3), 0..3);
     let labels = labels.prop_map(|labels| {
         if labels.is_empty() {
             return vec![("*".to_owned(), vec!["*".to_owned()])];
         }
-        labels.into_iter().map(|(key, values)| (key.to_owned(), values)).collect()
+        labels
+            .into_iter()
+            .map(|(key, values)| (key.to_owned(), values))
+            .collect()
     });
     let login = prop::sample::select(vec!["alice", "pi", "root", "*", "{user}"]);
     let ability = prop::sample::select(vec!["shell", "exec", "join"]);
@@ -64,7 +68,11 @@ fn words(allow: bool) -> impl Strategy<Value = Words> {
 }
 
 fn role_words() -> impl Strategy<Value = RoleWords> {
-    let rules = (vec(words(true), 0..3), vec(words(false), 0..2), any::<bool>());
+    let rules = (
+        vec(words(true), 0..3),
+        vec(words(false), 0..2),
+        any::<bool>(),
+    );
     rules.prop_map(|(allow, deny, near)| RoleWords { allow, deny, near })
 }
 
@@ -90,12 +98,17 @@ fn role_of(index: usize, words: &RoleWords) -> Role {
         serde_json::from_value(form.into()).unwrap()
     };
     let form = RoleForm {
-        source: if words.near { vec!["203.0.113.0/24".parse().unwrap()] } else { vec![] },
+        source: if words.near {
+            vec!["203.0.113.0/24".parse().unwrap()]
+        } else {
+            vec![]
+        },
         allow: words.allow.iter().map(rule).collect(),
         deny: words.deny.iter().map(rule).collect(),
         ..RoleForm::default()
     };
-    form.role(RoleName::new(&format!("r{index}")).unwrap()).unwrap()
+    form.role(RoleName::new(&format!("r{index}")).unwrap())
+        .unwrap()
 }
 
 /// The model: whether a rule is about a request, where `absent` is what it says of what it does not name.
@@ -118,18 +131,31 @@ fn about(rule: &Words, device: &Labels, who: &str, ability: &str, absent: bool) 
         };
         !unwanted && (any.is_empty() || any.iter().any(fits))
     };
-    let by_labels = rule.labels.as_ref().map_or(absent, |all| all.iter().all(label_holds));
+    let by_labels = rule
+        .labels
+        .as_ref()
+        .map_or(absent, |all| all.iter().all(label_holds));
     let by_login = rule.logins.as_ref().map_or(absent, |all| {
-        all.iter().any(|one| one == "*" || one == who || (one == "{user}" && who == "alice"))
+        all.iter()
+            .any(|one| one == "*" || one == who || (one == "{user}" && who == "alice"))
     });
-    let by_ability = rule.abilities.as_ref().map_or(absent, |all| all.iter().any(|one| one == ability));
+    let by_ability = rule
+        .abilities
+        .as_ref()
+        .map_or(absent, |all| all.iter().any(|one| one == ability));
     by_labels && by_login && by_ability
 }
 
 fn model(roles: &[RoleWords], device: &Labels, who: &str, ability: &str, near: bool) -> bool {
     let count: Vec<_> = roles.iter().filter(|role| near || !role.near).collect();
-    let allowed = count.iter().flat_map(|role| &role.allow).any(|rule| about(rule, device, who, ability, false));
-    let denied = count.iter().flat_map(|role| &role.deny).any(|rule| about(rule, device, who, ability, true));
+    let allowed = count
+        .iter()
+        .flat_map(|role| &role.allow)
+        .any(|rule| about(rule, device, who, ability, false));
+    let denied = count
+        .iter()
+        .flat_map(|role| &role.deny)
+        .any(|rule| about(rule, device, who, ability, true));
     allowed && !denied
 }
 

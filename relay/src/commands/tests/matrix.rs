@@ -36,7 +36,11 @@ const ROWS: &[(&str, &str, [bool; 5])] = &[
     ("user key add", "user key add spare --key -", ADMIN),
     ("user key rm", "user key rm spare SHA256:x", ADMIN),
     ("user ls", "user ls", REVIEW),
-    ("user principal add", "user principal add spare spare", ADMIN),
+    (
+        "user principal add",
+        "user principal add spare spare",
+        ADMIN,
+    ),
     ("user principal rm", "user principal rm spare spare", ADMIN),
     ("user rm", "user rm spare", ADMIN),
     ("user role add", "user role add spare operator", ADMIN),
@@ -51,7 +55,10 @@ const ALL: [bool; 5] = [true, true, true, true, false];
 
 /// The paths of all commands that do something.
 fn paths(command: &clap::Command, path: &str, found: &mut BTreeSet<String>) {
-    let mut subcommands = command.get_subcommands().filter(|sub| sub.get_name() != "help").peekable();
+    let mut subcommands = command
+        .get_subcommands()
+        .filter(|sub| sub.get_name() != "help")
+        .peekable();
     if !path.is_empty() && (subcommands.peek().is_none() || !command.is_subcommand_required_set()) {
         found.insert(path.to_owned());
     }
@@ -85,7 +92,10 @@ async fn every_command_asks_who_may() {
     let mut found = BTreeSet::new();
     paths(&Console::command(), "", &mut found);
     let rows: BTreeSet<String> = ROWS.iter().map(|row| row.0.to_owned()).collect();
-    assert_eq!(found, rows, "each command has one row, and each row a command");
+    assert_eq!(
+        found, rows,
+        "each command has one row, and each row a command"
+    );
 
     for (column, who) in CALLERS.into_iter().enumerate() {
         for (path, line, expected) in ROWS {
@@ -95,7 +105,8 @@ async fn every_command_asks_who_may() {
             let said = bed.by(&caller, line, "").await;
             let refused = said.code == FAILED
                 && said.out.is_empty()
-                && (said.err.contains("may not run this command") || said.err.contains("is disabled"));
+                && (said.err.contains("may not run this command")
+                    || said.err.contains("is disabled"));
             assert_eq!(!refused, expected[column], "{path} as {who}: {}", said.err);
             assert_ne!(said.code, USAGE, "{path}: {}", said.err);
             if refused {
@@ -111,14 +122,22 @@ async fn every_command_asks_who_may() {
     let removed = caller(&bed, "removed").await.unwrap_err();
     assert_eq!(removed, "user \"removed\" was removed: ask an admin");
     for (_, line, _) in ROWS {
-        assert!(permit(&Caller::Local, &parse_console(line).unwrap()).is_ok(), "{line}");
+        assert!(
+            permit(&Caller::Local, &parse_console(line).unwrap()).is_ok(),
+            "{line}"
+        );
     }
 }
 
 /// All that the commands can change.
 async fn everything(bed: &Bed) -> String {
     let mut all = String::new();
-    for line in ["get roles -o toml", "get users -o toml", "devices ls --all --json", "token ls"] {
+    for line in [
+        "get roles -o toml",
+        "get users -o toml",
+        "devices ls --all --json",
+        "token ls",
+    ] {
         all += &bed.ok(line).await;
     }
     all
@@ -128,7 +147,8 @@ async fn everything(bed: &Bed) -> String {
 async fn a_listing_shows_what_its_reader_may_see() {
     let bed = Bed::serving().await;
     let args::Label(key, value) = "site=berlin".parse().unwrap();
-    bed.device(1, "berlin-cam", Labels::from([(key, value)])).await;
+    bed.device(1, "berlin-cam", Labels::from([(key, value)]))
+        .await;
     bed.device(2, "paris-cam", Labels::new()).await;
     let tech = bed::role(
         "tech",
@@ -136,10 +156,17 @@ async fn a_listing_shows_what_its_reader_may_see() {
     );
     let alice = Caller::User(bed::subject(vec![tech]));
     let listing = bed.by(&alice, "devices", "").await.out;
-    assert!(listing.contains("berlin-cam") && !listing.contains("paris-cam"), "{listing}");
-    let rows: Value = serde_json::from_str(&bed.by(&alice, "devices --json", "").await.out).unwrap();
+    assert!(
+        listing.contains("berlin-cam") && !listing.contains("paris-cam"),
+        "{listing}"
+    );
+    let rows: Value =
+        serde_json::from_str(&bed.by(&alice, "devices --json", "").await.out).unwrap();
     assert_eq!(rows.as_array().unwrap().len(), 1);
-    assert_eq!(bed.by(&alice, "devices show berlin-cam", "").await.code, DONE);
+    assert_eq!(
+        bed.by(&alice, "devices show berlin-cam", "").await.code,
+        DONE
+    );
     let hidden = bed.by(&alice, "devices show paris-cam", "").await;
     let absent = bed.by(&alice, "devices show rome-cam", "").await;
     assert_eq!((hidden.code, absent.code), (FAILED, FAILED));

@@ -101,9 +101,15 @@ async fn everybody_learns_who_they_are() {
     let nobody = operator(&[], false);
     assert_eq!(whoami(&nobody).await, "bob: no role: may do nothing yet\n");
     let admin = whoami(&operator(&["admin"], false)).await;
-    assert!(admin.starts_with("bob: roles admin\nidle timeout  15 minutes (the default)\n"), "{admin}");
+    assert!(
+        admin.starts_with("bob: roles admin\nidle timeout  15 minutes (the default)\n"),
+        "{admin}"
+    );
     let local = whoami(&Caller::Local).await;
-    assert!(local.starts_with("the relay's own administrator"), "{local}");
+    assert!(
+        local.starts_with("the relay's own administrator"),
+        "{local}"
+    );
     let said = bed.by(&nobody, "whoami --json", "").await.out;
     let said: Value = serde_json::from_str(&said).unwrap();
     assert_eq!(

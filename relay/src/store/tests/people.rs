@@ -66,7 +66,10 @@ async fn a_user_is_found_by_any_of_the_keys_until_it_is_removed() {
     assert!(!store.remove_user(&alice).await.unwrap());
     assert_eq!(store.user_by_key("SHA256:b").await.unwrap(), None);
     // Nothing of the old user waits for a new one of that name.
-    store.add_user(&alice, &new(&[key("z")], &[]), T0).await.unwrap();
+    store
+        .add_user(&alice, &new(&[key("z")], &[]), T0)
+        .await
+        .unwrap();
     let rows = store.users().await.unwrap();
     assert_eq!((rows[0].keys.len(), rows[0].user.roles.len()), (1, 0));
 }
@@ -75,8 +78,14 @@ async fn a_user_is_found_by_any_of_the_keys_until_it_is_removed() {
 async fn adding_a_user_twice_changes_nothing_and_never_gives_an_old_user_a_new_key() {
     let bed = Bed::new().await;
     let (store, alice) = (&bed.store, user("alice"));
-    store.add_user(&alice, &new(&[key("a")], &[]), T0).await.unwrap();
-    let again = store.add_user(&alice, &new(&[key("a")], &[]), T0).await.unwrap();
+    store
+        .add_user(&alice, &new(&[key("a")], &[]), T0)
+        .await
+        .unwrap();
+    let again = store
+        .add_user(&alice, &new(&[key("a")], &[]), T0)
+        .await
+        .unwrap();
     assert_eq!(
         again,
         AddedUser {
@@ -116,7 +125,10 @@ async fn adding_a_user_twice_changes_nothing_and_never_gives_an_old_user_a_new_k
 async fn a_key_belongs_to_one_user_and_a_clash_changes_nothing() {
     let bed = Bed::new().await;
     let (store, alice, bob) = (&bed.store, user("alice"), user("bob"));
-    store.add_user(&alice, &new(&[key("a")], &[]), T0).await.unwrap();
+    store
+        .add_user(&alice, &new(&[key("a")], &[]), T0)
+        .await
+        .unwrap();
     let error = store
         .add_user(&bob, &new(&[key("b"), key("a")], &[]), T0)
         .await
@@ -130,7 +142,10 @@ async fn a_key_belongs_to_one_user_and_a_clash_changes_nothing() {
     assert_eq!(store.user(&bob).await.unwrap(), None);
     assert_eq!(store.user_by_key("SHA256:b").await.unwrap(), None);
 
-    store.add_user(&bob, &new(&[key("b")], &[]), T0).await.unwrap();
+    store
+        .add_user(&bob, &new(&[key("b")], &[]), T0)
+        .await
+        .unwrap();
     assert!(matches!(
         store.add_keys(&bob, &[key("a")], T0).await,
         Err(KeyError::Taken { .. })
