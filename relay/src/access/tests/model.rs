@@ -50,12 +50,10 @@ fn words(allow: bool) -> impl Strategy<Value = Words> {
     let ability = prop::sample::select(vec!["shell", "exec", "join"]);
     let logins = vec(login.prop_map(str::to_owned), 1..3);
     let abilities = vec(ability.prop_map(str::to_owned), 1..3);
-    // An allow rule names all three, or it is refused before it can be a rule.
-    let given = if allow { 1.0 } else { 0.6 };
     (
-        option::weighted(given, labels),
-        option::weighted(given, logins),
-        option::weighted(given, abilities),
+        sometimes(allow, labels),
+        sometimes(allow, logins),
+        sometimes(allow, abilities),
     )
         .prop_map(|(labels, logins, abilities)| Words {
             labels,
@@ -65,6 +63,17 @@ fn words(allow: bool) -> impl Strategy<Value = Words> {
         .prop_filter("names something", |words| {
             words.labels.is_some() || words.logins.is_some() || words.abilities.is_some()
         })
+}
+
+/// An allow rule names all three, or it is refused before it can be a rule.
+fn sometimes<T: Clone + std::fmt::Debug + 'static>(
+    always: bool,
+    what: impl Strategy<Value = T> + 'static,
+) -> BoxedStrategy<Option<T>> {
+    match always {
+        true => what.prop_map(Some).boxed(),
+        false => option::weighted(0.6, what).boxed(),
+    }
 }
 
 fn role_words() -> impl Strategy<Value = RoleWords> {

@@ -375,7 +375,7 @@ async fn doctor_finds_what_is_wrong_and_what_is_careless() {
     apply(&bed, "", "[roles.night]\nidle_timeout = 'never'\n[roles.god.allow]\nlabels = { '*' = '*' }\nlogins = ['*']\nabilities = ['exec']\n[users.bob]\n").await;
     let found = bed.ok("doctor").await;
     for line in [
-        "role night has idle_timeout \"never\"",
+        "role night has idle_timeout never",
         "role god allows every login on every device",
         "user bob has neither key nor principal",
         "user bob has no role",
