@@ -16,6 +16,7 @@ mod front;
 mod harness;
 mod jump;
 mod nat;
+mod policy;
 mod pressure;
 mod sessions;
 mod smoke;
