@@ -2,3 +2,6 @@
 
 pub mod decision;
 pub mod policy;
+pub mod presets;
+pub mod role;
+pub mod rule;

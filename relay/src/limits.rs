@@ -166,3 +166,52 @@ pub const MAX_DESCRIPTION: usize = 1_024;
 
 /// Milliseconds after which a device dials again when the relay stops, before its own jitter.
 pub const DRAIN_REDIAL: u32 = 500;
+
+/// When an idle session ends where no role of its user says anything.
+pub const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+
+/// Shortest idle timeout of a role: below it a pause for thought would end a session.
+pub const MIN_IDLE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Longest idle timeout of a role that is no `never`.
+pub const MAX_IDLE_TIMEOUT: Duration = Duration::from_secs(366 * 86_400);
+
+/// Longest name of a role, in bytes: as a user's.
+pub const MAX_ROLE_NAME: usize = 64;
+
+/// Most roles that a relay knows, the presets aside. A decision looks at one user's roles only; this bounds
+/// the listing.
+pub const MAX_ROLES: usize = 1_024;
+
+/// Most roles of one user: a decision looks through all of them.
+pub const MAX_ROLES_OF_USER: usize = 32;
+
+/// Most allow rules of one role, and most deny rules.
+pub const MAX_RULES: usize = 64;
+
+/// Most labels that one rule names: as many as a device has.
+pub const MAX_RULE_LABELS: usize = holdfast_protocol::limits::MAX_LABELS;
+
+/// Most values of one label in a rule.
+pub const MAX_RULE_VALUES: usize = 64;
+
+/// Most logins that one rule names.
+pub const MAX_RULE_LOGINS: usize = 256;
+
+/// Most source networks of one role.
+pub const MAX_ROLE_NETWORKS: usize = 256;
+
+/// Most users that a policy document names.
+pub const MAX_POLICY_USERS: usize = 10_000;
+
+/// Most keys of one user in a policy document.
+pub const MAX_KEYS_OF_USER: usize = 64;
+
+/// Most principals of one user.
+pub const MAX_PRINCIPALS_OF_USER: usize = 32;
+
+/// Longest principal of a certificate that a user may have, in bytes.
+pub const MAX_PRINCIPAL: usize = 256;
+
+/// Longest e-mail address, in bytes: what RFC 5321 section 4.5.3.1.3 leaves of a path.
+pub const MAX_EMAIL: usize = 254;
