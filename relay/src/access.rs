@@ -1,5 +1,6 @@
 //! Who may do what. Pure functions of facts and the time: nothing here reads a store or a clock.
 
+pub mod certificate;
 pub mod decision;
 pub mod policy;
 pub mod presets;

@@ -151,7 +151,7 @@ fn read_stdin() -> anyhow::Result<Vec<u8>> {
         .context("cannot read stdin")?;
     anyhow::ensure!(
         text.len() <= MAX_INPUT,
-        "stdin is longer than {MAX_INPUT} bytes: that is no public key"
+        "stdin is longer than {MAX_INPUT} bytes: nothing that the relay takes is"
     );
     Ok(text)
 }

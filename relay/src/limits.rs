@@ -215,3 +215,22 @@ pub const MAX_PRINCIPAL: usize = 256;
 
 /// Longest e-mail address, in bytes: what RFC 5321 section 4.5.3.1.3 leaves of a path.
 pub const MAX_EMAIL: usize = 254;
+
+/// Shorter RSA keys are within reach of a patient attacker (NIST SP 800-131A).
+pub const MIN_RSA_BITS: usize = 2048;
+
+/// Principals of one certificate: each is looked up at a login. OpenSSH takes 256; nobody has 64 names.
+pub const MAX_CERTIFICATE_PRINCIPALS: usize = 64;
+
+/// Certificate authorities that are trusted: a company has a few.
+pub const MAX_AUTHORITIES: usize = 64;
+
+/// Longest name of an authority, in bytes.
+pub const MAX_AUTHORITY_NAME: usize = 64;
+
+/// Most revoked keys, key ids and ranges of serial numbers. Each login looks one up by an index; this
+/// bounds the table and its listing.
+pub const MAX_REVOCATIONS: usize = 65_536;
+
+/// Longest revoked key id, in bytes: a certificate with a longer one does not pass before authentication.
+pub const MAX_KEY_ID: usize = 4_096;

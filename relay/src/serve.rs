@@ -72,6 +72,8 @@ pub struct Ask {
     pub work: Work,
     /// The terminal.
     pub pty: Option<Pty>,
+    /// What was asked for, if `work` is forced instead.
+    pub original_command: Option<Vec<u8>>,
     /// The environment.
     pub env: Vec<(String, String)>,
     /// The operator's address.
@@ -295,6 +297,7 @@ impl Relay {
             env: ask.env,
             client: ask.client,
             server: ask.server,
+            original_command: ask.original_command,
         };
         let live = self.live.enter(id, &authorized, ask.client);
         let (tunnel, input, outlet) = (ask.tunnel, ask.input, ask.outlet);

@@ -2,11 +2,13 @@
 
 pub mod algorithms;
 pub mod auth;
+pub mod certificate;
 pub mod channel;
 pub mod connection;
 pub mod console;
 pub mod handler;
 pub mod jump;
+pub mod krl;
 pub mod outlet;
 pub mod queue;
 pub mod server;

@@ -69,13 +69,13 @@ async fn cut_revoked(relay: &Relay) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Ends the connections whose key no longer proves an enabled user with the same roles.
+/// Ends the connections whose key or certificate no longer proves an enabled user with the same roles.
 async fn cut_removed(relay: &Arc<Relay>) {
     for connection in relay.connections.all() {
         let Some((principal, _)) = connection.principal() else {
             continue;
         };
-        let now = auth::by_fingerprint(&relay.store, principal.fingerprint.clone()).await;
+        let now = auth::again(&relay.store, principal).await;
         if now.as_ref().map(|now| &now.user) != Some(&principal.user) {
             let user = principal.user.name.clone();
             info!(%user, client = %connection.client, "access changed: connection ended");

@@ -4,6 +4,7 @@
 
 mod access;
 mod args;
+mod ca;
 mod devices;
 mod keys;
 mod ssh_config;
@@ -31,8 +32,8 @@ pub const FAILED: u8 = 1;
 /// Exit status of a command that could not be understood.
 pub const USAGE: u8 = 2;
 
-/// The most that a command reads from stdin or a file: some hundred public keys.
-pub const MAX_INPUT: usize = 64 * 1024;
+/// The most that a command reads from stdin or a file: a revocation list of some ten thousand entries.
+pub const MAX_INPUT: usize = 1024 * 1024;
 
 /// The longest line that the console parses: no command needs more, keys come by stdin.
 pub const MAX_CONSOLE_LINE: usize = 8 * 1024;
@@ -42,6 +43,8 @@ pub const MAX_CONSOLE_LINE: usize = 8 * 1024;
 pub enum Command {
     /// Operators: who they are, by which keys they are known, what roles they have
     User(user::Args),
+    /// Certificate authorities for users, and revoked keys and certificates
+    Ca(ca::Args),
     /// Tokens that let devices join
     Token(token::Args),
     /// The fleet: list, show, rename, label, revoke
@@ -101,6 +104,7 @@ impl Command {
     pub fn wants_stdin(&self) -> bool {
         match self {
             Self::User(args) => args.wants_stdin(),
+            Self::Ca(args) => args.wants_stdin(),
             _ => false,
         }
     }
@@ -120,6 +124,7 @@ pub async fn run(
         Err(refused) => Err(Failure(refused)),
         Ok(()) => match command {
             Command::User(args) => user::run(args, caller, context, stdin).await,
+            Command::Ca(args) => ca::run(args, caller, context, stdin).await,
             Command::Token(args) => token::run(args, context).await,
             Command::Devices(args) => devices::run(args, context).await,
             Command::SshConfig(args) => ssh_config::run(&args, context).await,
@@ -209,6 +214,9 @@ macro_rules! failure_from {
 failure_from!(
     StoreError,
     store::KeyError,
+    store::AuthorityError,
+    store::RevocationError,
+    ca::ListError,
     store::RenameError,
     store::LabelError,
     store::RevokeError,

@@ -197,7 +197,7 @@ fn read_keys(arg: &KeyArg, caller: &Caller, stdin: Option<&[u8]>) -> Result<Vec<
     Ok(all)
 }
 
-fn read_file(path: &str) -> Result<Vec<u8>, Failure> {
+pub(super) fn read_file(path: &str) -> Result<Vec<u8>, Failure> {
     let mut text = Vec::new();
     // One byte more than is allowed tells a file that is too long.
     let limit = MAX_INPUT as u64 + 1;
@@ -205,7 +205,7 @@ fn read_file(path: &str) -> Result<Vec<u8>, Failure> {
     read.map_err(|error| Failure(format!("cannot read {path}: {error}")))?;
     if text.len() > MAX_INPUT {
         return Err(Failure(format!(
-            "{path} is larger than {MAX_INPUT} bytes: that is no public key"
+            "{path} is larger than {MAX_INPUT} bytes: that is no key or list that the relay takes"
         )));
     }
     Ok(text)

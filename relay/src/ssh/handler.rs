@@ -10,6 +10,7 @@ use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::ids::DeviceName;
 use holdfast_protocol::limits::{MAX_COMMAND, MAX_SUBSYSTEM};
 use holdfast_protocol::wire::{WindowSize, Work};
+use russh::keys::Certificate;
 use russh::server::{Auth, ChannelOpenHandle, Msg, PublicKeyOffer, Session, VerifiedPublicKey};
 use russh::{Channel, ChannelId, ChannelOpenFailure, MethodKind, MethodSet, Sig};
 use thiserror::Error;
@@ -23,6 +24,7 @@ use super::queue::{self, Input, PushError};
 use super::target::{self, Target};
 use super::throttle::Source;
 use super::{console, jump, server};
+use crate::clock::Timestamp;
 use crate::limits::{MAX_AUTH_FAILURES, MAX_CHANNELS, SSH_WINDOW};
 use crate::serve::Relay;
 
@@ -89,9 +91,29 @@ impl Handler {
         }
     }
 
+    /// Lets in whom a key or certificate proved, if it proved anybody.
+    fn admit(&mut self, user: &str, proved: Option<Principal>) -> Auth {
+        match proved {
+            // Inside a jump the outer proof stands alone.
+            Some(principal)
+                if self.failures < MAX_AUTH_FAILURES && matches!(self.proof, Proof::Key(_)) =>
+            {
+                let target = match self.remember_bad_target(user) {
+                    Ok(target) => target,
+                    Err(sentence) => Target::Unusable(sentence),
+                };
+                self.accept(principal, target)
+            }
+            _ => {
+                self.failures += 1;
+                only_keys()
+            }
+        }
+    }
+
     /// Notes who the other end is and what it asked for.
     fn accept(&self, principal: Principal, target: Target) -> Auth {
-        info!(user = %principal.user.name, key = %principal.fingerprint,
+        info!(user = %principal.user.name, proof = %principal.proof,
             client = %self.connection.client, "login");
         self.connection.set_principal(principal, target);
         Auth::Accept
@@ -147,6 +169,13 @@ impl Handler {
         work: Work,
         session: &mut Session,
     ) -> Result<(), HandlerError> {
+        let Some((principal, _)) = self.connection.principal().cloned() else {
+            return Ok(());
+        };
+        let Some((work, original_command)) = principal.proof.enforce(work) else {
+            session.channel_failure(channel)?;
+            return Ok(());
+        };
         let waiting = self
             .channels
             .get_mut(&channel)
@@ -159,9 +188,6 @@ impl Handler {
         session.channel_success(channel)?;
         let outlet = Outlet::new(waiting.write, session.handle());
         let relay = self.relay.clone();
-        let Some((principal, _)) = self.connection.principal().cloned() else {
-            return Ok(());
-        };
         match (waiting.opening.get(), waiting.target) {
             (Some(Opened::Device(reach, tunnel)), Target::Device(login, _)) => {
                 let ask = crate::serve::Ask {
@@ -169,6 +195,7 @@ impl Handler {
                     tunnel: tunnel.clone(),
                     login,
                     work,
+                    original_command,
                     pty: waiting.pty,
                     env: waiting.env,
                     client: self.connection.client,
@@ -231,8 +258,8 @@ impl russh::server::Handler for Handler {
     ) -> Result<Auth, Self::Error> {
         // A mere offer changes nothing and proves nothing.
         self.attempts.fetch_add(1, Ordering::Relaxed);
-        let known = auth::principal(&self.relay.store, offer.public_key).await;
-        if known.is_some() && self.failures < MAX_AUTH_FAILURES {
+        let worth = auth::is_worth_a_try(&self.relay.store, offer.public_key).await;
+        if worth && self.failures < MAX_AUTH_FAILURES {
             return Ok(Auth::Accept);
         }
         self.failures += 1;
@@ -244,19 +271,18 @@ impl russh::server::Handler for Handler {
         user: &str,
         key: VerifiedPublicKey<'_>,
     ) -> Result<Auth, Self::Error> {
-        match auth::principal(&self.relay.store, key.public_key).await {
-            Some(principal) if self.failures < MAX_AUTH_FAILURES => {
-                let target = match self.remember_bad_target(user) {
-                    Ok(target) => target,
-                    Err(sentence) => Target::Unusable(sentence),
-                };
-                Ok(self.accept(principal, target))
-            }
-            _ => {
-                self.failures += 1;
-                Ok(only_keys())
-            }
-        }
+        let proved = auth::principal(&self.relay.store, key.public_key).await;
+        Ok(self.admit(user, proved))
+    }
+
+    async fn auth_openssh_certificate(
+        &mut self,
+        user: &str,
+        certificate: &Certificate,
+    ) -> Result<Auth, Self::Error> {
+        let (store, client) = (&self.relay.store, self.connection.client.ip());
+        let proved = auth::by_certificate(store, certificate, client, Timestamp::now()).await;
+        Ok(self.admit(user, proved))
     }
 
     async fn auth_succeeded(&mut self, _session: &mut Session) -> Result<(), Self::Error> {
@@ -408,11 +434,15 @@ impl russh::server::Handler for Handler {
         session: &mut Session,
     ) -> Result<(), Self::Error> {
         let size = WindowSize::clamped(columns, rows, width, height);
+        let permitted = self
+            .connection
+            .principal()
+            .is_some_and(|(principal, _)| principal.proof.grant().pty);
         let waiting = self
             .channels
             .get_mut(&channel)
             .and_then(|state| state.waiting.as_mut());
-        if waiting.is_some_and(|waiting| waiting.set_pty(term, size, modes)) {
+        if permitted && waiting.is_some_and(|waiting| waiting.set_pty(term, size, modes)) {
             session.channel_success(channel)?;
         } else {
             session.channel_failure(channel)?;

@@ -3,12 +3,14 @@
 //! All writers of a process queue for one turn, in order, and only processes contend for the file (an
 //! admin command beside a serving relay), which SQLite's busy timeout settles. Readers never wait.
 
+mod authorities;
 mod devices;
 mod enrol;
 mod error;
 mod labels;
 pub mod meta;
 mod relays;
+mod revocations;
 mod tokens;
 mod tunnels;
 mod users;
@@ -27,11 +29,13 @@ use sqlx::sqlite::{
 use sqlx::{Sqlite, Transaction};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
+pub use authorities::{Authority, AuthorityError};
 pub use devices::{Device, LabelError, Presence, PresenceState, RenameError, RevokeError};
 pub use enrol::{EnrolError, Enrolment};
 pub use error::StoreError;
 pub use labels::Labels;
 pub use relays::{RELAY_HEARTBEAT_STALE, RelayId};
+pub use revocations::{Prints, Revocation, RevocationError, RevokedThing, RevocationChange};
 pub use tokens::{NewToken, TokenRow};
 pub use tunnels::TunnelFacts;
 pub use users::{AddedUser, KeyError, User, UserKey, UserRow};
