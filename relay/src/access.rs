@@ -2,6 +2,7 @@
 
 pub mod certificate;
 pub mod decision;
+pub mod form;
 pub mod policy;
 pub mod presets;
 pub mod role;

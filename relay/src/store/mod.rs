@@ -9,10 +9,13 @@ mod enrol;
 mod error;
 mod labels;
 pub mod meta;
+mod policy;
 mod relays;
 mod revocations;
+mod roles;
 mod tokens;
 mod tunnels;
+mod user_changes;
 mod users;
 
 use std::fmt;
@@ -34,11 +37,14 @@ pub use devices::{Device, LabelError, Presence, PresenceState, RenameError, Revo
 pub use enrol::{EnrolError, Enrolment};
 pub use error::StoreError;
 pub use labels::Labels;
+pub use policy::{Apply, ApplyError, Change, Kind, Policy, Sign, UserPolicy};
 pub use relays::{RELAY_HEARTBEAT_STALE, RelayId};
 pub use revocations::{Prints, Revocation, RevocationError, RevokedThing, RevocationChange};
+pub use roles::RoleError;
 pub use tokens::{NewToken, TokenRow};
 pub use tunnels::TunnelFacts;
-pub use users::{AddedUser, KeyError, User, UserKey, UserRow};
+pub use user_changes::{AddedUser, KeyError, NewUser};
+pub use users::{User, UserKey, UserRow};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations");
 
