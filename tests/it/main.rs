@@ -9,6 +9,7 @@
 )]
 
 mod answers;
+mod certificates;
 mod console;
 mod copies;
 mod enrolment;

@@ -9,6 +9,7 @@ use super::*;
 use crate::store::meta::{PUBLIC_SSH, PUBLIC_TUNNEL};
 use crate::store::{Device, Enrolment, Labels, NewToken, RelayId, TunnelFacts};
 
+mod authorities;
 mod console;
 mod fleet;
 mod people;

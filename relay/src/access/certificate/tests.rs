@@ -13,6 +13,7 @@ fn at(seconds: u64) -> Timestamp {
 fn user(name: &str, disabled: bool) -> User {
     User {
         name: UserName::new(name).unwrap(),
+        email: None,
         roles: vec!["admin".to_owned()],
         disabled,
     }
