@@ -186,7 +186,6 @@ fn what_ssh_keygen_writes_is_read() {
     assert_eq!(rest, expected.iter().collect::<Vec<_>>());
 
     // By SHA-1, and of any authority.
-    std::fs::write(path.join("spec"), "sha1: ssh-ed25519\n").unwrap();
     let line = std::fs::read_to_string(path.join("one.pub")).unwrap();
     std::fs::write(path.join("spec"), format!("sha1: {line}serial: 9\n")).unwrap();
     keygen(path, &["-k", "-f", "krl1", "-s", "none", "spec"]);
