@@ -1,7 +1,7 @@
 //! The composition root: takes the relay's parts, runs them until it is told to stop, and stops them in
 //! order.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -225,12 +225,17 @@ impl Relay {
     ///
     /// # Errors
     /// Why it leads nowhere.
-    pub async fn open(&self, principal: &Principal, target: &Target) -> Result<Opened, String> {
+    pub async fn open(
+        &self,
+        principal: &Principal,
+        client: IpAddr,
+        target: &Target,
+    ) -> Result<Opened, String> {
         match target {
             Target::Relay => Ok(Opened::Console),
             Target::Unusable(sentence) => Err(sentence.clone()),
             Target::Device(_, name) => {
-                let (reach, tunnel) = self.reach(principal, name).await?;
+                let (reach, tunnel) = self.reach(principal, client, name).await?;
                 Ok(Opened::Device(Box::new(reach), tunnel))
             }
         }
@@ -244,16 +249,18 @@ impl Relay {
     pub async fn reach(
         &self,
         principal: &Principal,
+        client: IpAddr,
         name: &DeviceName,
     ) -> Result<(Reach, Arc<Tunnel>), String> {
         let unavailable =
             || String::from("the relay's store does not answer: try again in a minute");
         let looked_up = timeout(STORE_TIMEOUT, async {
-            let user = self.store.user(&principal.user.name).await?;
+            // Both, whatever the first says: the time must not tell which names there are.
+            let subject = self.store.subject(&principal.user.name).await?;
             let device = self.store.device_by_name(name).await?;
-            Ok::<_, crate::store::StoreError>((user, device))
+            Ok::<_, crate::store::StoreError>((subject, device))
         });
-        let (user, device) = match looked_up.await {
+        let (subject, device) = match looked_up.await {
             Ok(Ok(found)) => found,
             Ok(Err(error)) => {
                 error!(%error, "the store cannot look up a device");
@@ -261,9 +268,11 @@ impl Relay {
             }
             Err(_) => return Err(unavailable()),
         };
-        let user = user.ok_or_else(|| format!("user \"{}\" was removed", principal.user.name))?;
+        let removed = || format!("user \"{}\" was removed", principal.user.name);
+        let subject = subject.ok_or_else(removed)?;
         let facts = Facts {
-            user: &user,
+            subject: &subject,
+            client,
             name: name.as_str(),
             device: device.as_ref(),
         };

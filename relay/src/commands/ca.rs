@@ -9,7 +9,7 @@ use holdfast_protocol::escape::Escaped;
 use serde::Serialize;
 
 use super::table::{count, or_dash, table};
-use super::{Caller, Context, Failure, json, keys, user};
+use super::{Caller, Context, Failure, MAX_REVOCATION_INPUT, input, json, keys};
 use crate::clock::Timestamp;
 use crate::limits::MAX_AUTHORITY_NAME;
 use crate::store::{Authority, Prints, Revocation, RevocationChange, RevokedThing};
@@ -110,6 +110,11 @@ struct ChangeJson {
 }
 
 impl Args {
+    /// Whether it changes nothing.
+    pub(super) fn only_reads(&self) -> bool {
+        matches!(self.command, CaCommand::Ls | CaCommand::Revoked)
+    }
+
     pub(super) fn wants_stdin(&self) -> bool {
         match &self.command {
             CaCommand::Trust { file, .. } | CaCommand::Revoke { file, .. } => file == "-",
@@ -128,7 +133,8 @@ pub(super) async fn run(
     let as_json = args.json;
     match args.command {
         CaCommand::Trust { file, name } => {
-            let text = read(&file, "trust", caller, stdin)?;
+            let remedy = "over ssh, the key comes by stdin: `ssh RELAY ca trust - < corp_ca.pub`";
+            let text = input::read(&file, caller, stdin, MAX_REVOCATION_INPUT, remedy)?;
             let authority = authority(context, &file, &text, name)?;
             let new = store.trust(&authority).await?;
             if as_json {
@@ -153,8 +159,9 @@ pub(super) async fn run(
             ))
         }
         CaCommand::Revoke { file, replace } => {
-            let text = read(&file, "revoke", caller, stdin)?;
-            let things = list::parse(shown_name(&file), &text)?;
+            let remedy = "over ssh, the list comes by stdin: `ssh RELAY ca revoke - < revoked.krl`";
+            let text = input::read(&file, caller, stdin, MAX_REVOCATION_INPUT, remedy)?;
+            let things = list::parse(input::name(&file), &text)?;
             let change = store.revoke(&things, replace, context.now).await?;
             changed(change, as_json)
         }
@@ -170,9 +177,9 @@ fn authority(
     text: &[u8],
     name: Option<String>,
 ) -> Result<Authority, Failure> {
-    let mut found = keys::parse(shown_name(file), text)?;
+    let mut found = keys::parse(input::name(file), text)?;
     let (Some(key), true) = (found.pop(), found.is_empty()) else {
-        let shown = Escaped(shown_name(file)).to_string();
+        let shown = Escaped(input::name(file)).to_string();
         return Err(Failure(format!(
             "{shown} holds several keys: trust one authority at a time, each by a name of its own"
         )));
@@ -294,27 +301,6 @@ fn changed(change: RevocationChange, as_json: bool) -> Result<String, Failure> {
     }
     let new = count(added, "new revocation");
     Ok(format!("{new}, {removed} taken back, {total} in all\n"))
-}
-
-/// What is in a file, or on stdin.
-fn read(
-    file: &str,
-    verb: &str,
-    caller: &Caller,
-    stdin: Option<&[u8]>,
-) -> Result<Vec<u8>, Failure> {
-    match (file, caller) {
-        ("-", _) => Ok(stdin.unwrap_or_default().to_vec()),
-        // An operator's path means nothing on the relay, and must not open its files.
-        (_, Caller::User(_)) => Err(Failure(format!(
-            "over ssh, files come by stdin: `ssh RELAY ca {verb} - < FILE`"
-        ))),
-        (path, Caller::Local) => user::read_file(path),
-    }
-}
-
-fn shown_name(file: &str) -> &str {
-    if file == "-" { "stdin" } else { file }
 }
 
 impl RevocationJson {

@@ -207,7 +207,10 @@ impl Handler {
             }
             (Some(Opened::Console), _) => {
                 let terminal = waiting.pty.is_some();
-                let answer = console::run(relay, principal, work, waiting.input, outlet, terminal);
+                let client = self.connection.client.ip();
+                let input = waiting.input;
+                let answer =
+                    console::run(relay, principal, client, work, input, outlet, terminal);
                 tokio::spawn(answer);
             }
             // A channel is confirmed only after its opening is set.
@@ -320,9 +323,9 @@ impl russh::server::Handler for Handler {
                 ended: false,
             },
         );
-        let relay = self.relay.clone();
+        let (relay, client) = (self.relay.clone(), self.connection.client.ip());
         tokio::spawn(async move {
-            match relay.open(&principal, &target).await {
+            match relay.open(&principal, client, &target).await {
                 Ok(opened) => {
                     let _ = opening.set(opened);
                     reply.accept().await;
@@ -378,7 +381,7 @@ impl russh::server::Handler for Handler {
         let outlet = Outlet::new(write, session.handle());
         let (relay, connection) = (self.relay.clone(), self.connection.clone());
         tokio::spawn(async move {
-            match relay.reach(&principal, &device).await {
+            match relay.reach(&principal, connection.client.ip(), &device).await {
                 Ok(_) => {
                     reply.accept().await;
                     jump::run(relay, &connection, principal, device, input, outlet).await;

@@ -4,6 +4,7 @@
 //! admin command beside a serving relay), which SQLite's busy timeout settles. Readers never wait.
 
 mod authorities;
+mod check;
 mod devices;
 mod enrol;
 mod error;
