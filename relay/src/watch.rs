@@ -75,8 +75,11 @@ async fn cut_removed(relay: &Arc<Relay>) {
         let Some((principal, _)) = connection.principal() else {
             continue;
         };
-        let now = auth::again(&relay.store, principal).await;
-        if now.as_ref().map(|now| &now.user) != Some(&principal.user) {
+        // When the store fails, nobody is anybody.
+        let proves = auth::still_proves(&relay.store, principal).await;
+        let now = relay.store.user(&principal.user.name).await;
+        let same = matches!(now, Ok(Some(now)) if now == principal.user);
+        if !(proves.unwrap_or(false) && same) {
             let user = principal.user.name.clone();
             info!(%user, client = %connection.client, "access changed: connection ended");
             let why = "your access to this relay was changed";

@@ -161,19 +161,22 @@ pub async fn by_certificate(
     }
 }
 
-/// Whom the same proof proves now: `None`, nobody any more. A certificate that has expired since then still
-/// does, as with OpenSSH; one that is revoked does not, nor one whose authority is not trusted any more.
-pub async fn again(store: &Store, principal: &Principal) -> Option<Principal> {
-    match &principal.proof {
-        Proof::Key(prints) => ask(by_key(store, prints.clone())).await.flatten(),
+/// Whether what a principal proved still proves the same user, and one who is not disabled. What roles that
+/// user has is not asked. A certificate that has expired since then still does, as with OpenSSH; one that is
+/// revoked does not, nor one whose authority is not trusted any more.
+///
+/// # Errors
+/// The store cannot say.
+pub async fn still_proves(store: &Store, principal: &Principal) -> Result<bool, StoreError> {
+    let user = match &principal.proof {
+        Proof::Key(prints) => by_key(store, prints.clone()).await?.map(|now| now.user),
         Proof::Certificate(certified) => {
-            let found = ask(look_up(store, &certified.claims, &certified.key)).await?;
+            let found = look_up(store, &certified.claims, &certified.key).await?;
             let facts = found.facts(&certified.claims, certified.client);
-            let user = rules::still(facts).ok()?.user;
-            let proof = principal.proof.clone();
-            Some(Principal { user, proof })
+            rules::still(facts).ok().map(|now| now.user)
         }
-    }
+    };
+    Ok(user.is_some_and(|user| user.name == principal.user.name))
 }
 
 /// So much of a key id is logged of somebody who is nobody yet.
