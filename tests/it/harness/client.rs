@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use russh::client::{self, AuthResult, Config, Handle, Handler, Msg};
-use russh::keys::{PrivateKeyWithHashAlg, PublicKeyOrCertificate, load_secret_key};
+use russh::keys::{Certificate, PrivateKeyWithHashAlg, PublicKeyOrCertificate, load_secret_key};
 use russh::{Channel, ChannelMsg, Sig};
 use tokio::time::timeout;
 
@@ -61,6 +61,17 @@ impl Client {
             inner,
             _outer: Some(outer),
         }
+    }
+
+    /// Whether the user's certificate, `key-cert.pub`, is taken for proof.
+    pub(crate) async fn proves_by_certificate(relay: &Relay, user: &User) -> bool {
+        let config = Arc::new(Config::default());
+        let mut outer = client::connect(config, relay.ssh(), AnyKey).await.unwrap();
+        let key = Arc::new(load_secret_key(user.key(), None).unwrap());
+        let path = user.folder().join("key-cert.pub");
+        let certificate = Certificate::read_file(&path).unwrap();
+        let proved = outer.authenticate_openssh_cert(user.name(), key, certificate);
+        proved.await.unwrap().success()
     }
 
     /// Starts a command, without a terminal.

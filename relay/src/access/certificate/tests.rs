@@ -79,7 +79,7 @@ fn a_good_certificate_is_its_user_with_all_that_it_permits() {
 fn trust_comes_before_all_else_and_anything_revoked_ends_it() {
     let claims = Claims { valid_before: 1, ..good() };
     let users = [("alice@example.com".to_owned(), user("alice", false))];
-    let said = |claims, trusted, revoked| {
+    let said = |claims: &Claims, trusted, revoked| {
         let client = "203.0.113.9".parse().unwrap();
         let facts = Facts { claims, trusted, revoked, users: &users, client };
         (judge(facts, at(NOW)).map(drop), still(facts).map(drop))
