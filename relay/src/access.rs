@@ -1,5 +1,7 @@
 //! Who may do what. Pure functions of facts and the time: nothing here reads a store or a clock.
 
+#[cfg(test)]
+pub(crate) mod bed;
 pub mod certificate;
 pub mod decision;
 pub mod form;
@@ -7,3 +9,6 @@ pub mod policy;
 pub mod presets;
 pub mod role;
 pub mod rule;
+
+#[cfg(test)]
+mod tests;

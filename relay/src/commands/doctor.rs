@@ -6,7 +6,6 @@ mod folder;
 
 use std::time::Duration;
 
-use holdfast_protocol::escape::Escaped;
 use serde::Serialize;
 
 use super::table::table;
@@ -102,7 +101,9 @@ fn report(args: &Args, findings: &[Finding]) -> Result<Done, Failure> {
 
 async fn database(store: &Store) -> Vec<Finding> {
     const CHECK: &str = "database";
-    let looked = async { Ok::<_, crate::store::StoreError>((store.faults().await?, store.version().await?)) };
+    let looked = async {
+        Ok::<_, crate::store::StoreError>((store.faults().await?, store.version().await?))
+    };
     match looked.await {
         Err(error) => vec![Finding::new(Level::Problem, CHECK, error.to_string())],
         Ok((faults, version)) if faults.is_empty() => {
@@ -111,7 +112,7 @@ async fn database(store: &Store) -> Vec<Finding> {
         }
         Ok((faults, _)) => {
             let found = |fault: &String| {
-                let message = format!("{}: restore it from a backup", Escaped(fault));
+                let message = format!("{fault}: restore it from a backup");
                 Finding::new(Level::Problem, CHECK, message)
             };
             faults.iter().map(found).collect()

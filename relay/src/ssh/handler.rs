@@ -41,7 +41,7 @@ enum Proof {
     /// By a key, on a TCP connection from this source.
     Key(Source),
     /// It is the inside of a jump: the outer connection's proof stands, and the device is fixed.
-    Jump(Principal, DeviceName),
+    Jump(Box<Principal>, DeviceName),
 }
 
 /// The handler of one SSH connection.
@@ -70,7 +70,7 @@ impl Handler {
         principal: Principal,
         device: DeviceName,
     ) -> Self {
-        Self::new(relay, connection, Proof::Jump(principal, device))
+        Self::new(relay, connection, Proof::Jump(Box::new(principal), device))
     }
 
     /// Counts what the other end offered as proof.
@@ -209,8 +209,7 @@ impl Handler {
                 let terminal = waiting.pty.is_some();
                 let client = self.connection.client.ip();
                 let input = waiting.input;
-                let answer =
-                    console::run(relay, principal, client, work, input, outlet, terminal);
+                let answer = console::run(relay, principal, client, work, input, outlet, terminal);
                 tokio::spawn(answer);
             }
             // A channel is confirmed only after its opening is set.
@@ -246,7 +245,7 @@ impl russh::server::Handler for Handler {
         // The outer connection has proved who this is; the name is the login on the device.
         let target = format!("{user}+{device}").parse::<Target>();
         match target {
-            Ok(target) => Ok(self.accept(principal.clone(), target)),
+            Ok(target) => Ok(self.accept((**principal).clone(), target)),
             Err(error) => {
                 info!(client = %self.connection.client, %error, "jump refused");
                 Ok(Auth::reject())
@@ -381,7 +380,10 @@ impl russh::server::Handler for Handler {
         let outlet = Outlet::new(write, session.handle());
         let (relay, connection) = (self.relay.clone(), self.connection.clone());
         tokio::spawn(async move {
-            match relay.reach(&principal, connection.client.ip(), &device).await {
+            match relay
+                .reach(&principal, connection.client.ip(), &device)
+                .await
+            {
                 Ok(_) => {
                     reply.accept().await;
                     jump::run(relay, &connection, principal, device, input, outlet).await;

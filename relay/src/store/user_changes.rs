@@ -1,6 +1,7 @@
 //! How operators are added, changed and removed. Each change is one transaction, and grows the number
 //! that tells relays to look again.
 
+use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::ids::UserName;
 use thiserror::Error;
 
@@ -65,7 +66,7 @@ pub enum KeyError {
     #[error("no user \"{0}\": see `relay user ls`")]
     UnknownUser(UserName),
     /// The user has no such key.
-    #[error("user \"{user}\" has no key {fingerprint}: see `relay user show {user}`")]
+    #[error("user \"{user}\" has no key {}: see `relay user show {user}`", Escaped(.fingerprint))]
     UnknownKey {
         /// Who.
         user: UserName,
@@ -83,7 +84,7 @@ pub enum KeyError {
         name: String,
     },
     /// There is no such role.
-    #[error("no role \"{0}\": see `relay get roles`; without a role a user may do nothing yet")]
+    #[error("no role \"{}\": see `relay get roles`; without a role a user may do nothing yet", Escaped(.0))]
     UnknownRole(String),
     /// There would be too many.
     #[error("user \"{user}\" would have {found} {what}, and {most} is the most")]
@@ -234,11 +235,7 @@ impl Store {
     ///
     /// # Errors
     /// [`KeyError`] if there is no such user, or the principal is not this user's.
-    pub async fn remove_principal(
-        &self,
-        name: &UserName,
-        principal: &str,
-    ) -> Result<(), KeyError> {
+    pub async fn remove_principal(&self, name: &UserName, principal: &str) -> Result<(), KeyError> {
         let mut write = self.change(name).await?;
         if !delete(&mut write, REMOVE_PRINCIPAL, name, principal).await? {
             return Err(has_not(name, "principal", principal));
@@ -250,11 +247,7 @@ impl Store {
     ///
     /// # Errors
     /// [`KeyError`] if there is no such user.
-    pub async fn set_email(
-        &self,
-        name: &UserName,
-        email: Option<&str>,
-    ) -> Result<bool, KeyError> {
+    pub async fn set_email(&self, name: &UserName, email: Option<&str>) -> Result<bool, KeyError> {
         let mut write = self.change(name).await?;
         let changed = set_email(&mut write, name, email).await?;
         write.commit().await?;
@@ -359,7 +352,9 @@ async fn insert_principals(
             }
             None => {}
         }
-        let add = sqlx::query(ADD_PRINCIPAL).bind(name.as_str()).bind(principal);
+        let add = sqlx::query(ADD_PRINCIPAL)
+            .bind(name.as_str())
+            .bind(principal);
         add.execute(&mut **write).await?;
         added += 1;
     }

@@ -15,7 +15,7 @@ use crate::store::{UserKey, UserPolicy};
 pub(in super::super) enum UserError {
     #[error("users.{user}.{what}: {found} are given, and {most} is the most")]
     TooMany {
-        user: UserName,
+        user: String,
         what: &'static str,
         found: usize,
         most: usize,
@@ -23,9 +23,9 @@ pub(in super::super) enum UserError {
     #[error("{0}")]
     Key(KeyFileError),
     #[error("users.{user}.keys: one key stands in each text, and this one holds {found}")]
-    NotOneKey { user: UserName, found: usize },
+    NotOneKey { user: String, found: usize },
     #[error("users.{user}: {problem}")]
-    Text { user: UserName, problem: TextError },
+    Text { user: String, problem: TextError },
 }
 
 /// Why a text is no e-mail address, or no principal.
@@ -41,7 +41,11 @@ pub(in super::super) enum TextError {
 
 pub(super) fn check_user(user: UserName, form: UserForm) -> Result<UserPolicy, UserError> {
     let lists = [
-        ("roles", form.roles.as_ref().map(Vec::len), MAX_ROLES_OF_USER),
+        (
+            "roles",
+            form.roles.as_ref().map(Vec::len),
+            MAX_ROLES_OF_USER,
+        ),
         ("keys", form.keys.as_ref().map(Vec::len), MAX_KEYS_OF_USER),
         (
             "principals",
@@ -52,7 +56,7 @@ pub(super) fn check_user(user: UserName, form: UserForm) -> Result<UserPolicy, U
     for (what, found, most) in lists {
         if let Some(found) = found.filter(|found| *found > most) {
             return Err(UserError::TooMany {
-                user,
+                user: user.to_string(),
                 what,
                 found,
                 most,
@@ -60,7 +64,7 @@ pub(super) fn check_user(user: UserName, form: UserForm) -> Result<UserPolicy, U
         }
     }
     let text = |problem| UserError::Text {
-        user: user.clone(),
+        user: user.to_string(),
         problem,
     };
     // An empty text takes the address away.
@@ -76,7 +80,10 @@ pub(super) fn check_user(user: UserName, form: UserForm) -> Result<UserPolicy, U
     let principals = principals.transpose().map_err(text)?;
     let keys = form.keys.map(|all| {
         let one = |(index, text): (usize, &String)| one_key(&user, index, text);
-        all.iter().enumerate().map(one).collect::<Result<Vec<_>, _>>()
+        all.iter()
+            .enumerate()
+            .map(one)
+            .collect::<Result<Vec<_>, _>>()
     });
     Ok(UserPolicy {
         email,
@@ -113,7 +120,7 @@ fn one_key(user: &UserName, index: usize, text: &str) -> Result<UserKey, UserErr
     match (keys.pop(), keys.len()) {
         (Some(key), 0) => Ok(key),
         (_, more) => Err(UserError::NotOneKey {
-            user: user.clone(),
+            user: user.to_string(),
             found: more + 1,
         }),
     }
