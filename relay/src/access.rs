@@ -1,7 +1,10 @@
 //! Who may do what. Pure functions of facts and the time: nothing here reads a store or a clock.
 
 pub mod decision;
+pub mod idle;
+pub mod lock;
 pub mod policy;
 pub mod presets;
+pub mod quota;
 pub mod role;
 pub mod rule;
