@@ -1,6 +1,7 @@
 //! Who may do what. Pure functions of facts and the time: nothing here reads a store or a clock.
 
 pub mod decision;
+pub mod form;
 pub mod idle;
 pub mod lock;
 pub mod policy;

@@ -1,7 +1,5 @@
 //! The roles that every relay has. They cannot be changed: who wants another one gives it another name.
 
-use std::collections::BTreeSet;
-
 use super::role::{Ability, Role, RoleName};
 use super::rule::{LabelRule, LoginRule, Rule};
 
@@ -32,13 +30,13 @@ pub fn preset(name: &str) -> Option<Role> {
     let allow = match name.as_str() {
         ADMIN => vec![
             on_any_device(DEVICE.into_iter().chain([Join, Recover]).collect()),
-            over_the_fleet([Admin, Review, ReviewOwn].into()),
+            over_the_fleet(vec![Admin, Review, ReviewOwn]),
         ],
         OPERATOR => vec![
             on_any_device(DEVICE.into()),
-            over_the_fleet([ReviewOwn].into()),
+            over_the_fleet(vec![ReviewOwn]),
         ],
-        AUDITOR => vec![over_the_fleet([Review, ReviewOwn].into())],
+        AUDITOR => vec![over_the_fleet(vec![Review, ReviewOwn])],
         _ => return None,
     };
     Some(Role {
@@ -53,15 +51,15 @@ pub fn presets() -> Vec<Role> {
     NAMES.into_iter().filter_map(preset).collect()
 }
 
-fn on_any_device(abilities: BTreeSet<Ability>) -> Rule {
+fn on_any_device(abilities: Vec<Ability>) -> Rule {
     Rule {
         labels: Some(LabelRule::any()),
-        logins: Some([LoginRule::Any].into()),
+        logins: Some(vec![LoginRule::Any]),
         abilities: Some(abilities),
     }
 }
 
-fn over_the_fleet(abilities: BTreeSet<Ability>) -> Rule {
+fn over_the_fleet(abilities: Vec<Ability>) -> Rule {
     Rule {
         abilities: Some(abilities),
         ..Rule::default()

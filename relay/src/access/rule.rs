@@ -3,7 +3,7 @@
 //! What a rule does not name: an allow rule allows nothing of it, a deny rule denies all of it. A gap in a
 //! policy therefore never opens anything.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use holdfast_protocol::ids::{LabelKey, LabelValue, Login, UserName};
 
@@ -16,9 +16,9 @@ pub struct Rule {
     /// Which devices.
     pub labels: Option<LabelRule>,
     /// Which logins.
-    pub logins: Option<BTreeSet<LoginRule>>,
+    pub logins: Option<Vec<LoginRule>>,
     /// What may (not) be done.
-    pub abilities: Option<BTreeSet<Ability>>,
+    pub abilities: Option<Vec<Ability>>,
 }
 
 /// Which devices a rule is about: each key's condition must hold. Without one it is about every device:
@@ -26,27 +26,24 @@ pub struct Rule {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LabelRule(pub BTreeMap<LabelKey, ValueRule>);
 
-/// What one label must be: one of `any_of`, where there are any, and none of `none_of`. A device without
-/// the label has none of any values.
+/// What one label must be: one of the values that stand without `!=`, if there are any, and none of those
+/// that stand with it. A device without the label has none of any values.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ValueRule {
-    /// The values; empty: this says nothing.
-    pub any_of: BTreeSet<ValuePattern>,
-    /// The values after a `!=`.
-    pub none_of: BTreeSet<LabelValue>,
-}
+pub struct ValueRule(pub Vec<ValuePattern>);
 
 /// A label's value in a rule.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ValuePattern {
     /// `*`: the label is there, with whatever value.
     Any,
     /// This one.
     Exact(LabelValue),
+    /// `!=`: not this one.
+    Not(LabelValue),
 }
 
 /// A login in a rule.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LoginRule {
     /// `*`: any.
     Any,
@@ -86,11 +83,12 @@ impl Rule {
             && self.abilities.as_ref().is_none_or(|all| all.contains(&request.ability))
     }
 
-    /// Whether this, as an allow rule, allows an ability that is not about a device. Such a rule names
-    /// neither devices nor logins, or any.
+    /// Whether this, as an allow rule, allows an ability that is not about a device: a rule over some
+    /// devices allows none of them but the one over what is one's own.
     #[must_use]
     pub fn allows_everywhere(&self, ability: Ability) -> bool {
-        self.names_ability(ability) && self.labels.as_ref().is_none_or(LabelRule::is_any)
+        let any_device = self.labels.as_ref().is_none_or(LabelRule::is_any);
+        self.names_ability(ability) && (any_device || ability == Ability::ReviewOwn)
     }
 
     /// Whether this, as a deny rule, denies an ability that is not about a device: a rule over some devices
@@ -142,13 +140,18 @@ impl ValueRule {
     /// Whether a label with this value, or no such label, is meant.
     #[must_use]
     pub fn matches(&self, value: Option<&LabelValue>) -> bool {
-        let is = |pattern: &ValuePattern| match (pattern, value) {
-            (_, None) => false,
-            (ValuePattern::Any, Some(_)) => true,
-            (ValuePattern::Exact(wanted), Some(value)) => wanted == value,
-        };
-        let excluded = value.is_some_and(|value| self.none_of.contains(value));
-        !excluded && (self.any_of.is_empty() || self.any_of.iter().any(is))
+        let (mut wanted, mut found) = (false, false);
+        for pattern in &self.0 {
+            match pattern {
+                ValuePattern::Not(unwanted) if value == Some(unwanted) => return false,
+                ValuePattern::Not(_) => {}
+                ValuePattern::Any => (wanted, found) = (true, found || value.is_some()),
+                ValuePattern::Exact(exact) => {
+                    (wanted, found) = (true, found || value == Some(exact));
+                }
+            }
+        }
+        found || !wanted
     }
 }
 
@@ -164,7 +167,7 @@ impl LoginRule {
     }
 }
 
-fn names(rules: &BTreeSet<LoginRule>, request: &Request<'_>) -> bool {
+fn names(rules: &[LoginRule], request: &Request<'_>) -> bool {
     rules
         .iter()
         .any(|rule| rule.matches(request.user, request.login))

@@ -1,0 +1,111 @@
+//! What shall be, from what is and what a document says. Pure.
+
+use std::collections::BTreeMap;
+
+use holdfast_protocol::ids::UserName;
+
+use super::{ApplyError, Policy, Snapshot, UserPolicy, UserState};
+use crate::access::presets;
+use crate::limits::MAX_ROLES;
+
+pub(super) fn plan(
+    before: &Snapshot,
+    policy: &Policy,
+    prune: bool,
+) -> Result<Snapshot, ApplyError> {
+    let mut after = before.clone();
+    // A file with roles alone says nothing of users, and the other way round.
+    if prune && !policy.roles.is_empty() {
+        after.roles.clear();
+    }
+    if prune && !policy.users.is_empty() {
+        let named = |name: &UserName| policy.users.iter().any(|user| &user.name == name);
+        after.users.retain(|name, _| named(name));
+    }
+    for role in &policy.roles {
+        after.roles.insert(role.name.clone(), role.clone());
+    }
+    for user in &policy.users {
+        let state = after.users.entry(user.name.clone()).or_default();
+        say(state, user);
+    }
+    check(before, &after)?;
+    Ok(after)
+}
+
+fn say(state: &mut UserState, user: &UserPolicy) {
+    if let Some(email) = &user.email {
+        state.email.clone_from(email);
+    }
+    if let Some(disabled) = user.disabled {
+        state.disabled = disabled;
+    }
+    if let Some(roles) = &user.roles {
+        state.roles = roles.iter().map(ToString::to_string).collect();
+        state.roles.sort();
+    }
+    if let Some(keys) = &user.keys {
+        state.keys.clone_from(keys);
+    }
+    if let Some(principals) = &user.principals {
+        state.principals.clone_from(principals);
+        state.principals.sort();
+    }
+}
+
+fn check(before: &Snapshot, after: &Snapshot) -> Result<(), ApplyError> {
+    if after.roles.len() > MAX_ROLES {
+        let (found, most) = (after.roles.len(), MAX_ROLES);
+        return Err(ApplyError::TooManyRoles { found, most });
+    }
+    let mut holders: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for (name, state) in &after.users {
+        for role in &state.roles {
+            holders.entry(role).or_default().push(name.to_string());
+        }
+    }
+    for (role, holders) in holders {
+        let known = after.roles.keys().any(|name| name.as_str() == role);
+        if !known && !presets::is_preset(role) {
+            let role = role.to_owned();
+            return Err(ApplyError::UnknownRole { role, holders });
+        }
+    }
+    one_owner(after, |state| state.keys.iter().map(|key| &key.fingerprint)).map_err(
+        |(fingerprint, owner, other)| ApplyError::KeyTaken {
+            fingerprint,
+            owner,
+            other,
+        },
+    )?;
+    one_owner(after, |state| state.principals.iter()).map_err(|(principal, owner, other)| {
+        ApplyError::PrincipalTaken {
+            principal,
+            owner,
+            other,
+        }
+    })?;
+    match before.has_admin() && !after.has_admin() {
+        true => Err(ApplyError::LastAdmin),
+        false => Ok(()),
+    }
+}
+
+/// Whether each thing is one user's; if not: what, whose, and whose too.
+fn one_owner<'a, I: Iterator<Item = &'a String>>(
+    snapshot: &'a Snapshot,
+    things: impl Fn(&'a UserState) -> I,
+) -> Result<(), (String, UserName, UserName)> {
+    let mut owners: BTreeMap<&str, &UserName> = BTreeMap::new();
+    for (name, state) in &snapshot.users {
+        for thing in things(state) {
+            match owners.insert(thing, name) {
+                Some(owner) if owner != name => {
+                    return Err((thing.clone(), owner.clone(), name.clone()));
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
