@@ -3,14 +3,26 @@
 //! is asked in one place, [`permit`].
 
 mod access;
+mod apply;
 mod args;
+mod caller;
+mod confirm;
 mod devices;
+mod doctor;
+mod get;
+mod input;
 mod keys;
+mod lock;
+mod policy;
+mod role;
+mod sessions;
 mod ssh_config;
 mod table;
 mod token;
 mod user;
 mod whoami;
+
+use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 use holdfast_protocol::escape::Escaped;
@@ -20,9 +32,11 @@ use thiserror::Error;
 
 use crate::clock::Timestamp;
 use crate::state::State;
-use crate::store::{self, Store, StoreError, User};
+use crate::store::{self, Store, StoreError};
 
 pub use access::permit;
+pub use caller::Caller;
+pub(crate) use doctor::unopened;
 
 /// Exit status of a command that was done.
 pub const DONE: u8 = 0;
@@ -33,6 +47,9 @@ pub const USAGE: u8 = 2;
 
 /// The most that a command reads from stdin or a file: some hundred public keys.
 pub const MAX_INPUT: usize = 64 * 1024;
+
+/// The same of `apply`: some ten thousand users with their keys.
+pub const MAX_POLICY_INPUT: usize = 4 * 1024 * 1024;
 
 /// The longest line that the console parses: no command needs more, keys come by stdin.
 pub const MAX_CONSOLE_LINE: usize = 8 * 1024;
@@ -46,19 +63,24 @@ pub enum Command {
     Token(token::Args),
     /// The fleet: list, show, rename, label, revoke
     Devices(devices::Args),
+    /// Put roles and users from a file into force
+    Apply(apply::Args),
+    /// Give roles or users back, in the form that `apply` takes
+    Get(get::Args),
+    /// Roles: list, remove
+    Role(role::Args),
+    /// Look for what is wrong or careless with this relay
+    Doctor(doctor::Args),
+    /// Shut out a user, role, login, device or address: nothing new, and live sessions end
+    Lock(lock::Args),
+    /// Remove a lock
+    Unlock(lock::UnlockArgs),
+    /// Live sessions: list, kill
+    Sessions(sessions::Args),
     /// What to put into ~/.ssh/config and known_hosts to reach devices by name
     SshConfig(ssh_config::Args),
     /// Who the relay takes you for
     Whoami(whoami::Args),
-}
-
-/// Who asks.
-#[derive(Clone, Debug)]
-pub enum Caller {
-    /// Somebody who can read the state folder, which holds the keys to everything.
-    Local,
-    /// An operator over ssh, by a key that was proved.
-    User(User),
 }
 
 /// What commands work on.
@@ -81,6 +103,8 @@ pub struct Facts {
     pub ssh_ca: String,
     /// The relay's own SSH host key, as in a `.pub` file.
     pub ssh_host: String,
+    /// Where the state is.
+    pub folder: PathBuf,
 }
 
 impl Facts {
@@ -91,23 +115,35 @@ impl Facts {
             cluster: state.cluster_fingerprint(),
             ssh_ca: keys::line_of(state.ssh_ca.public_key()),
             ssh_host: keys::line_of(state.ssh_host.public_key()),
+            folder: state.dir.clone(),
         }
     }
 }
 
 impl Command {
-    /// Whether [`run`] wants the whole of stdin: for `--key -`.
+    /// Whether [`run`] wants the whole of stdin: for `--key -` and `-f -`.
     #[must_use]
     pub fn wants_stdin(&self) -> bool {
         match self {
             Self::User(args) => args.wants_stdin(),
+            Self::Apply(args) => args.wants_stdin(),
             _ => false,
+        }
+    }
+
+    /// The most bytes that it takes from stdin. Hand it one more to have a longer input refused.
+    #[must_use]
+    pub fn max_input(&self) -> usize {
+        match self {
+            Self::Apply(_) => MAX_POLICY_INPUT,
+            _ => MAX_INPUT,
         }
     }
 }
 
 /// Runs a command for somebody: checks whether they may, does it, and appends what it says to `out` or,
-/// if it fails, one sentence to `err`. Gives the exit status. `stdin` is at most [`MAX_INPUT`] bytes.
+/// if it fails, one sentence to `err`. Gives the exit status. Of `stdin`, a byte more than
+/// [`Command::max_input`] is enough.
 pub async fn run(
     command: Command,
     caller: &Caller,
@@ -116,27 +152,55 @@ pub async fn run(
     out: &mut Vec<u8>,
     err: &mut Vec<u8>,
 ) -> u8 {
-    let done = match permit(caller, &command) {
-        Err(refused) => Err(Failure(refused)),
-        Ok(()) => match command {
-            Command::User(args) => user::run(args, caller, context, stdin).await,
-            Command::Token(args) => token::run(args, context).await,
-            Command::Devices(args) => devices::run(args, context).await,
-            Command::SshConfig(args) => ssh_config::run(&args, context).await,
-            Command::Whoami(args) => whoami::run(&args, caller),
-        },
+    let done = async {
+        permit(caller, &command).map_err(Failure)?;
+        let before = context.store.access_version().await?;
+        let Done { text, code } = dispatch(command, caller, context, stdin).await?;
+        out.extend_from_slice(text.as_bytes());
+        // What was taken away is in force before the command returns.
+        match confirm::wait(&context.store, before).await? {
+            None => Ok(code),
+            Some(sentence) => Err(Failure(sentence)),
+        }
     };
-    match done {
-        Ok(text) => {
-            out.extend_from_slice(text.as_bytes());
-            DONE
-        }
-        Err(Failure(sentence)) => {
-            err.extend_from_slice(sentence.as_bytes());
-            err.push(b'\n');
-            FAILED
-        }
+    done.await.unwrap_or_else(|Failure(sentence)| {
+        err.extend_from_slice(sentence.as_bytes());
+        err.push(b'\n');
+        FAILED
+    })
+}
+
+async fn dispatch(
+    command: Command,
+    caller: &Caller,
+    context: &Context,
+    stdin: Option<&[u8]>,
+) -> Result<Done, Failure> {
+    let most = command.max_input();
+    if stdin.is_some_and(|stdin| stdin.len() > most) {
+        return Err(Failure(format!("stdin is longer than {most} bytes")));
     }
+    let text = match command {
+        Command::User(args) => user::run(args, caller, context, stdin).await?,
+        Command::Token(args) => token::run(args, context).await?,
+        Command::Devices(args) => devices::run(args, caller, context).await?,
+        Command::Apply(args) => apply::run(&args, caller, context, stdin).await?,
+        Command::Get(args) => get::run(&args, context).await?,
+        Command::Role(args) => role::run(args, context).await?,
+        Command::Doctor(args) => return doctor::run(&args, context).await,
+        Command::Lock(args) => lock::run(args, caller, context).await?,
+        Command::Unlock(args) => lock::unlock(&args, context).await?,
+        Command::Sessions(args) => sessions::run(args, caller, context).await?,
+        Command::SshConfig(args) => ssh_config::run(&args, context).await?,
+        Command::Whoami(args) => whoami::run(&args, caller, context).await?,
+    };
+    Ok(Done { text, code: DONE })
+}
+
+/// What a command that was done says on stdout, and its exit status.
+struct Done {
+    text: String,
+    code: u8,
 }
 
 /// The console's grammar: the command tree alone. `serve` and `--state` do not exist there.
@@ -212,7 +276,11 @@ failure_from!(
     store::RenameError,
     store::LabelError,
     store::RevokeError,
-    keys::KeyFileError
+    store::LockError,
+    store::ApplyError,
+    store::RoleError,
+    keys::KeyFileError,
+    policy::DocumentError
 );
 
 /// JSON as all commands print it: indented, with a final newline.

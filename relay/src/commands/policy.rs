@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use crate::access::form::{RoleForm, Text};
 use crate::access::role::RoleName;
 
-pub(super) use read::read;
+pub(super) use read::{DocumentError, read};
+pub(super) use users::{check_email, check_principal};
 pub(super) use write::{roles_toml, users_toml};
 
 /// A document as it is written.

@@ -134,8 +134,9 @@ impl Channels {
                 let Some((principal, _)) = connection.principal().cloned() else {
                     return Ok(());
                 };
-                let terminal = waiting.pty.is_some();
-                let answer = console::run(relay, principal, work, waiting.input, outlet, terminal);
+                let (client, terminal) = (connection.client.ip(), waiting.pty.is_some());
+                let input = waiting.input;
+                let answer = console::run(relay, principal, client, work, input, outlet, terminal);
                 tokio::spawn(async move {
                     answer.await;
                     drop(busy);

@@ -1,6 +1,7 @@
 //! The console: `ssh -p 2222 relay COMMAND`. The commands, and who may run them, are the command tree's;
 //! here a channel's bytes become a line and a standard input, and back.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use holdfast_protocol::escape::EscapedBytes;
@@ -24,13 +25,14 @@ const GREETING: &str =
 pub async fn run(
     relay: Arc<Relay>,
     principal: Principal,
+    client: IpAddr,
     work: Work,
     mut input: InputReceiver,
     outlet: Outlet,
     terminal: bool,
 ) {
     let answered = async {
-        let answer = answer(&relay, principal, &work, &mut input).await;
+        let answer = answer(&relay, principal, client, &work, &mut input).await;
         say(&outlet, answer, terminal).await
     };
     // A client that sends no end of its input, or reads no answer, does not keep the task.
@@ -48,6 +50,7 @@ struct Answer {
 async fn answer(
     relay: &Relay,
     principal: Principal,
+    client: IpAddr,
     work: &Work,
     input: &mut InputReceiver,
 ) -> Answer {
@@ -91,22 +94,25 @@ async fn answer(
             };
         }
     };
-    let stdin = if command.wants_stdin() {
-        Some(read_all(input).await)
-    } else {
-        None
-    };
     // The roles may have changed since the login: the decision is made on what holds now.
-    let caller = match relay.store.user(&principal.user.name).await {
-        Ok(Some(user)) => Caller::User(user),
-        Ok(None) | Err(_) => {
-            let err = b"the relay cannot look you up now: try again in a minute\n".to_vec();
+    let name = &principal.user.name;
+    let caller = Caller::over_ssh(&relay.store, name, client).await;
+    // Who may not give the command does not fill the relay's memory with its input either.
+    let allowed = caller.and_then(|caller| commands::permit(&caller, &command).map(|()| caller));
+    let caller = match allowed {
+        Ok(caller) => caller,
+        Err(sentence) => {
             return Answer {
-                err,
+                err: format!("{sentence}\n").into_bytes(),
                 status: commands::FAILED,
                 out: vec![],
             };
         }
+    };
+    let stdin = if command.wants_stdin() {
+        Some(read_all(input, command.max_input()).await)
+    } else {
+        None
     };
     let context = Context {
         store: relay.store.clone(),
@@ -127,7 +133,7 @@ async fn answer(
 }
 
 /// The standard input up to its end, or a byte more than a command takes, which it then refuses.
-async fn read_all(input: &mut InputReceiver) -> Vec<u8> {
+async fn read_all(input: &mut InputReceiver, most: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     while let Some(input) = input.next().await {
         match input {
@@ -135,7 +141,7 @@ async fn read_all(input: &mut InputReceiver) -> Vec<u8> {
             Input::Eof => break,
             Input::Resize(_) | Input::Signal(_) => {}
         }
-        if bytes.len() > commands::MAX_INPUT {
+        if bytes.len() > most {
             break;
         }
     }

@@ -3,6 +3,7 @@
 //! All writers of a process queue for one turn, in order, and only processes contend for the file (an
 //! admin command beside a serving relay), which SQLite's busy timeout settles. Readers never wait.
 
+mod check;
 mod devices;
 mod enrol;
 mod error;
