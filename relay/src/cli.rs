@@ -117,7 +117,11 @@ fn run_admin(dir: &Path, command: Command) -> anyhow::Result<u8> {
         // What keeps everything else from working is what this one is asked for.
         (Err(error), Command::Doctor(args)) => {
             let (text, code) = commands::unopened(args, &error.to_string());
-            return Ok(if print(io::stdout(), text.as_bytes()) { code } else { FAILED });
+            return Ok(if print(io::stdout(), text.as_bytes()) {
+                code
+            } else {
+                FAILED
+            });
         }
         (state, _) => state?,
     };

@@ -10,6 +10,7 @@
 
 mod answers;
 mod console;
+mod control;
 mod copies;
 mod enrolment;
 mod front;

@@ -56,7 +56,9 @@ pub enum Denied {
     #[error("user \"{0}\" has no role yet, so nothing is allowed: ask an admin for one")]
     NoRole(String),
     /// The user has roles, and none counts from where the client is.
-    #[error("no role of user \"{user}\" may be used from {client}: connect from a network that one names")]
+    #[error(
+        "no role of user \"{user}\" may be used from {client}: connect from a network that one names"
+    )]
     Elsewhere {
         /// Who.
         user: String,

@@ -147,7 +147,12 @@ impl RoleForm {
     /// [`FormError`].
     pub fn role(self, name: RoleName) -> Result<Role, FormError> {
         let place = format!("roles.{name}");
-        at_most(&place, "source networks", self.source.len(), MAX_ROLE_NETWORKS)?;
+        at_most(
+            &place,
+            "source networks",
+            self.source.len(),
+            MAX_ROLE_NETWORKS,
+        )?;
         Ok(Role {
             idle_timeout: self.idle_timeout,
             recording: self.recording,
@@ -217,7 +222,12 @@ impl RuleForm {
             }
         }
         at_most(place, "logins", logins.unwrap_or(0), MAX_RULE_LOGINS)?;
-        at_most(place, "abilities", abilities.unwrap_or(0), Ability::ALL.len())?;
+        at_most(
+            place,
+            "abilities",
+            abilities.unwrap_or(0),
+            Ability::ALL.len(),
+        )?;
         self.check_scope(place, allow)
     }
 

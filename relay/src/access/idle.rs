@@ -166,10 +166,25 @@ mod tests {
 
     #[test]
     fn the_lead_is_half_a_short_timeout() {
-        for (after, warned) in [(4, 2), (60, 30), (119, 59), (120, 60), (121, 61), (3_600, 3_540)] {
+        for (after, warned) in [
+            (4, 2),
+            (60, 30),
+            (119, 59),
+            (120, 60),
+            (121, 61),
+            (3_600, 3_540),
+        ] {
             let mut timer = timer(Some(after), None);
-            assert_ne!(timer.poll(at(warned) - Duration::from_millis(1)), Step::Warn, "{after}");
-            assert_eq!(timer.poll(at(warned) + Duration::from_millis(500)), Step::Warn, "{after}");
+            assert_ne!(
+                timer.poll(at(warned) - Duration::from_millis(1)),
+                Step::Warn,
+                "{after}"
+            );
+            assert_eq!(
+                timer.poll(at(warned) + Duration::from_millis(500)),
+                Step::Warn,
+                "{after}"
+            );
         }
     }
 
@@ -188,10 +203,21 @@ mod tests {
         );
         assert_eq!(fifteen.reason(), "idle for 15 minutes (role operator)");
         let four = timer(Some(4), None);
-        assert_eq!(four.warning(false), "no input for 2 seconds: this session closes in 2 s.");
+        assert_eq!(
+            four.warning(false),
+            "no input for 2 seconds: this session closes in 2 s."
+        );
         assert_eq!(four.reason(), "idle for 4 seconds (the default)");
-        assert_eq!(timer(Some(1), None).warning(false), "no input for 0.5 seconds: this session closes in 0.5 s.");
-        for (seconds, text) in [(90, "90 seconds"), (3_600, "1 hour"), (86_400, "1 day"), (60, "1 minute")] {
+        assert_eq!(
+            timer(Some(1), None).warning(false),
+            "no input for 0.5 seconds: this session closes in 0.5 s."
+        );
+        for (seconds, text) in [
+            (90, "90 seconds"),
+            (3_600, "1 hour"),
+            (86_400, "1 day"),
+            (60, "1 minute"),
+        ] {
             assert!(timer(Some(seconds), None).reason().contains(text), "{text}");
         }
     }

@@ -232,8 +232,16 @@ mod tests {
         ];
         for (target, hits_session, hits_connection) in table {
             let locks = [lock(target)];
-            assert_eq!(hit(&locks, &session, NOW).is_some(), hits_session, "{locks:?}");
-            assert_eq!(hit(&locks, &connection, NOW).is_some(), hits_connection, "{locks:?}");
+            assert_eq!(
+                hit(&locks, &session, NOW).is_some(),
+                hits_session,
+                "{locks:?}"
+            );
+            assert_eq!(
+                hit(&locks, &connection, NOW).is_some(),
+                hits_connection,
+                "{locks:?}"
+            );
         }
         let mapped = Suspect {
             client: "::ffff:203.0.113.7".parse().unwrap(),
@@ -260,7 +268,10 @@ mod tests {
         );
         assert_eq!(lock.reason(), "locked by bob: laptop reported stolen");
         (lock.message, lock.by, lock.expires) = (String::new(), None, None);
-        assert_eq!(lock.refusal(), "locked (lock 41, by the relay's administrator)");
+        assert_eq!(
+            lock.refusal(),
+            "locked (lock 41, by the relay's administrator)"
+        );
         assert_eq!(lock.reason(), "locked by the relay's administrator");
         lock.message = "a\u{1b}[2J\r\n".into();
         assert!(!lock.refusal().contains(['\u{1b}', '\r', '\n']));
@@ -272,9 +283,8 @@ mod tests {
             "[rs]".prop_map(|name| LockTarget::Role(RoleName::new(&name).unwrap())),
             "[xy]".prop_map(|name| LockTarget::Login(Login::new(&name).unwrap())),
             (0u8..2).prop_map(|id| LockTarget::Device(DeviceId([id; 16]))),
-            (0u8..4, 30u8..=32).prop_map(|(last, length)| {
-                address(&format!("192.0.2.{last}/{length}"))
-            }),
+            (0u8..4, 30u8..=32)
+                .prop_map(|(last, length)| { address(&format!("192.0.2.{last}/{length}")) }),
         ]
     }
 

@@ -56,7 +56,10 @@ impl Subject {
     #[must_use]
     pub fn terms(&self) -> Terms {
         let lowest = |limit: fn(&Limits) -> Option<NonZeroU32>| {
-            self.roles.iter().filter_map(|role| limit(&role.limits)).min()
+            self.roles
+                .iter()
+                .filter_map(|role| limit(&role.limits))
+                .min()
         };
         let recording = self.roles.iter().filter_map(|role| role.recording).max();
         let stdin = self.roles.iter().filter_map(|role| role.record_stdin).max();
@@ -154,7 +157,10 @@ impl Subject {
                 let denies = |rule: &Rule| {
                     rule.any_login()
                         && rule.labels.as_ref().is_none_or(|rule| rule.matches(labels))
-                        && rule.abilities.as_ref().is_none_or(|all| all.contains(&ability))
+                        && rule
+                            .abilities
+                            .as_ref()
+                            .is_none_or(|all| all.contains(&ability))
                 };
                 ability.needs_device() && !self.deny().any(denies)
             }

@@ -68,7 +68,10 @@ impl RoleName {
     /// [`RoleNameError`].
     pub fn new(text: &str) -> Result<Self, RoleNameError> {
         let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
-        let begins = text.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric);
+        let begins = text
+            .as_bytes()
+            .first()
+            .is_some_and(u8::is_ascii_alphanumeric);
         let good = begins && text.len() <= MAX_ROLE_NAME && text.bytes().all(inner);
         good.then(|| Self(text.to_owned())).ok_or(RoleNameError)
     }

@@ -70,17 +70,30 @@ impl Rule {
     /// Whether this, as an allow rule, allows the request.
     #[must_use]
     pub fn allows(&self, request: &Request<'_>) -> bool {
-        self.labels.as_ref().is_some_and(|rule| rule.matches(request.labels))
-            && self.logins.as_ref().is_some_and(|rules| names(rules, request))
+        self.labels
+            .as_ref()
+            .is_some_and(|rule| rule.matches(request.labels))
+            && self
+                .logins
+                .as_ref()
+                .is_some_and(|rules| names(rules, request))
             && self.names_ability(request.ability)
     }
 
     /// Whether this, as a deny rule, denies the request.
     #[must_use]
     pub fn denies(&self, request: &Request<'_>) -> bool {
-        self.labels.as_ref().is_none_or(|rule| rule.matches(request.labels))
-            && self.logins.as_ref().is_none_or(|rules| names(rules, request))
-            && self.abilities.as_ref().is_none_or(|all| all.contains(&request.ability))
+        self.labels
+            .as_ref()
+            .is_none_or(|rule| rule.matches(request.labels))
+            && self
+                .logins
+                .as_ref()
+                .is_none_or(|rules| names(rules, request))
+            && self
+                .abilities
+                .as_ref()
+                .is_none_or(|all| all.contains(&request.ability))
     }
 
     /// Whether this, as an allow rule, allows an ability that is not about a device: a rule over some
@@ -97,7 +110,10 @@ impl Rule {
     pub fn denies_everywhere(&self, ability: Ability) -> bool {
         self.labels.as_ref().is_none_or(LabelRule::is_any)
             && self.any_login()
-            && self.abilities.as_ref().is_none_or(|all| all.contains(&ability))
+            && self
+                .abilities
+                .as_ref()
+                .is_none_or(|all| all.contains(&ability))
     }
 
     /// Whether a rule that is about some logins is about all of them.

@@ -25,9 +25,7 @@ impl Caller {
         match store.subject(name).await {
             Ok(Some(subject)) => Ok(Self::User(subject.is_from(client))),
             Ok(None) => Err(format!("user \"{name}\" was removed: ask an admin")),
-            Err(_) => {
-                Err("the relay cannot look you up now: try again in a minute".to_owned())
-            }
+            Err(_) => Err("the relay cannot look you up now: try again in a minute".to_owned()),
         }
     }
 

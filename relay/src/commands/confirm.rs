@@ -25,7 +25,10 @@ pub(super) async fn wait(store: &Store, before: i64) -> Result<Option<String>, S
             return Ok(None);
         }
         if Instant::now() >= deadline {
-            let (count, seconds) = (super::table::count(behind as usize, "relay"), CONFIRM_TIMEOUT.as_secs());
+            let (count, seconds) = (
+                super::table::count(behind as usize, "relay"),
+                CONFIRM_TIMEOUT.as_secs(),
+            );
             return Ok(Some(format!(
                 "this is noted, but {count} did not confirm within {seconds} s: what runs there may go on; see `relay sessions`"
             )));

@@ -84,11 +84,7 @@ impl Args {
     }
 }
 
-pub(super) async fn run(
-    args: Args,
-    caller: &Caller,
-    context: &Context,
-) -> Result<String, Failure> {
+pub(super) async fn run(args: Args, caller: &Caller, context: &Context) -> Result<String, Failure> {
     let store = &context.store;
     let (name, text) = match args.command {
         None => return list(caller, context, false, args.json).await,

@@ -102,7 +102,9 @@ fn report(args: &Args, findings: &[Finding]) -> Result<Done, Failure> {
 
 async fn database(store: &Store) -> Vec<Finding> {
     const CHECK: &str = "database";
-    let looked = async { Ok::<_, crate::store::StoreError>((store.faults().await?, store.version().await?)) };
+    let looked = async {
+        Ok::<_, crate::store::StoreError>((store.faults().await?, store.version().await?))
+    };
     match looked.await {
         Err(error) => vec![Finding::new(Level::Problem, CHECK, error.to_string())],
         Ok((faults, version)) if faults.is_empty() => {

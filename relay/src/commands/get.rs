@@ -62,7 +62,10 @@ async fn roles(names: &[RoleName], form: Form, context: &Context) -> Result<Stri
         all.extend(presets::presets());
         all.sort_by(|a, b| a.name.cmp(&b.name));
     }
-    if let Some(unknown) = names.iter().find(|name| !all.iter().any(|role| &role.name == *name)) {
+    if let Some(unknown) = names
+        .iter()
+        .find(|name| !all.iter().any(|role| &role.name == *name))
+    {
         return Err(Failure(format!(
             "no role \"{unknown}\": see `relay get roles`"
         )));

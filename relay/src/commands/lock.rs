@@ -95,14 +95,22 @@ pub(super) async fn run(args: Args, caller: &Caller, context: &Context) -> Resul
     let as_json = args.json;
     let (target, message, ttl) = match args.command {
         LockCommand::Ls => return list(as_json, context).await,
-        LockCommand::User(target) => (user(target.value, context).await?, target.message, target.ttl),
-        LockCommand::Role(target) => (role(target.value, context).await?, target.message, target.ttl),
-        LockCommand::Login(target) => {
-            (LockTarget::Login(target.value), target.message, target.ttl)
-        }
-        LockCommand::Device(target) => {
-            (device(&target.value, context).await?, target.message, target.ttl)
-        }
+        LockCommand::User(target) => (
+            user(target.value, context).await?,
+            target.message,
+            target.ttl,
+        ),
+        LockCommand::Role(target) => (
+            role(target.value, context).await?,
+            target.message,
+            target.ttl,
+        ),
+        LockCommand::Login(target) => (LockTarget::Login(target.value), target.message, target.ttl),
+        LockCommand::Device(target) => (
+            device(&target.value, context).await?,
+            target.message,
+            target.ttl,
+        ),
         LockCommand::Address(target) => (address(&target.value)?, target.message, target.ttl),
     };
     let new = NewLock {
@@ -125,7 +133,10 @@ pub(super) async fn run(args: Args, caller: &Caller, context: &Context) -> Resul
         return json(&row(&lock, &context.store.devices(context.now).await?));
     }
     let until = expires.map_or(String::new(), |time| format!(" until {time}"));
-    let (kind, value) = (target.kind(), named(&target, &context.store.devices(context.now).await?));
+    let (kind, value) = (
+        target.kind(),
+        named(&target, &context.store.devices(context.now).await?),
+    );
     Ok(format!("lock {id}: {kind} {value} is shut out{until}\n"))
 }
 
@@ -145,7 +156,9 @@ async fn list(as_json: bool, context: &Context) -> Result<String, Failure> {
         return json(&rows);
     }
     let row = |lock: &Lock| {
-        let expires = lock.expires.map(|time| format!("in {}", Coarse(time.since(context.now))));
+        let expires = lock
+            .expires
+            .map(|time| format!("in {}", Coarse(time.since(context.now))));
         [
             lock.id.to_string(),
             lock.target.kind().to_owned(),
@@ -156,7 +169,10 @@ async fn list(as_json: bool, context: &Context) -> Result<String, Failure> {
         ]
     };
     let rows: Vec<_> = locks.iter().map(row).collect();
-    Ok(table(["ID", "TARGET", "VALUE", "EXPIRES", "BY", "MESSAGE"], &rows))
+    Ok(table(
+        ["ID", "TARGET", "VALUE", "EXPIRES", "BY", "MESSAGE"],
+        &rows,
+    ))
 }
 
 fn row(lock: &Lock, devices: &[Device]) -> Row {
@@ -206,7 +222,9 @@ async fn device(text: &str, context: &Context) -> Result<LockTarget, Failure> {
         Some(device) => Ok(LockTarget::Device(device.id)),
         None => {
             let text = holdfast_protocol::escape::Escaped(text);
-            Err(Failure(format!("no device \"{text}\": see `relay devices`")))
+            Err(Failure(format!(
+                "no device \"{text}\": see `relay devices`"
+            )))
         }
     }
 }

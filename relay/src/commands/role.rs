@@ -89,7 +89,11 @@ pub(super) fn roles_table(roles: &[Role]) -> String {
 fn abilities(role: &Role) -> String {
     let allowed = |ability: &Ability| {
         let mut rules = role.allow.iter();
-        rules.any(|rule| rule.abilities.as_ref().is_some_and(|all| all.contains(ability)))
+        rules.any(|rule| {
+            rule.abilities
+                .as_ref()
+                .is_some_and(|all| all.contains(ability))
+        })
     };
     let words: Vec<&str> = Ability::ALL
         .iter()

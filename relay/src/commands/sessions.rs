@@ -85,7 +85,9 @@ pub(super) async fn run(args: Args, caller: &Caller, context: &Context) -> Resul
                 device_name,
                 ..
             } = session;
-            Ok(format!("session {id} of {user} ({login} on {device_name}) ended\n"))
+            Ok(format!(
+                "session {id} of {user} ({login} on {device_name}) ended\n"
+            ))
         }
         None if args.json => json(&sessions.iter().map(row).collect::<Vec<_>>()),
         None => Ok(list(&sessions)),

@@ -181,9 +181,11 @@ struct KeyArg {
 impl Args {
     pub(super) fn wants_stdin(&self) -> bool {
         match &self.command {
-            UserCommand::Add { key, .. } | UserCommand::Key(KeyCommand::Add { key: KeyArg { key }, .. }) => {
-                key.iter().any(|file| file == "-")
-            }
+            UserCommand::Add { key, .. }
+            | UserCommand::Key(KeyCommand::Add {
+                key: KeyArg { key },
+                ..
+            }) => key.iter().any(|file| file == "-"),
             _ => false,
         }
     }

@@ -96,7 +96,10 @@ pub(super) async fn run(
             ("idle timeout", idle(&terms)),
             ("connections", shown(row.max_connections)),
             ("sessions", shown(row.max_sessions)),
-            ("channels", format!("{} per connection", shown(row.max_channels))),
+            (
+                "channels",
+                format!("{} per connection", shown(row.max_channels)),
+            ),
             ("recording", recording(&terms)),
         ]));
     }

@@ -237,9 +237,7 @@ impl Relay {
         channels: u32,
     ) -> Result<(Known, Reach, Arc<Tunnel>), String> {
         let (principal, _) = connection.principal().ok_or_else(nobody)?;
-        let known = self
-            .know(&principal.user.name, Which::Named(name))
-            .await?;
+        let known = self.know(&principal.user.name, Which::Named(name)).await?;
         // What a lock on a device says, only those hear who may know of the device.
         known.check_locks(connection, None, None)?;
         self.check_channels(&known, connection, channels)?;

@@ -15,8 +15,8 @@ use tracing::warn;
 use crate::access::quota::{Full, Quota};
 use crate::clock::Timestamp;
 use crate::limits::{
-    LEASE_BATCH, LEASE_PATIENCE, LEASE_POLL, LEASE_RELEASE_TIMEOUT, LEASE_RETRY, MAX_LEASES,
-    MAX_LEASE_WAITERS, STORE_TIMEOUT,
+    LEASE_BATCH, LEASE_PATIENCE, LEASE_POLL, LEASE_RELEASE_TIMEOUT, LEASE_RETRY, MAX_LEASE_WAITERS,
+    MAX_LEASES, STORE_TIMEOUT,
 };
 use crate::store::{LeaseRow, RelayId, Store, StoreError};
 
@@ -62,7 +62,9 @@ pub enum LeaseError {
     #[error(transparent)]
     Full(#[from] Full),
     /// This relay holds as many as it bears.
-    #[error("the relay holds as many connections and sessions as it bears ({MAX_LEASES}): try again in a minute")]
+    #[error(
+        "the relay holds as many connections and sessions as it bears ({MAX_LEASES}): try again in a minute"
+    )]
     Busy,
     /// The store fails.
     #[error("the relay's store does not answer: try again in a minute")]

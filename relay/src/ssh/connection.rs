@@ -143,7 +143,11 @@ impl Connection {
     /// Resolves when nothing has run on it for as long as its user's idle timeout.
     async fn idled(&self) -> Ending {
         let mut known = self.idle.subscribe();
-        let idle = match known.wait_for(Option::is_some).await.map(|idle| idle.clone()) {
+        let idle = match known
+            .wait_for(Option::is_some)
+            .await
+            .map(|idle| idle.clone())
+        {
             Ok(Some(idle)) => idle,
             // The sender lives in `self`.
             Ok(None) | Err(_) => return std::future::pending().await,
@@ -180,7 +184,9 @@ async fn rest(timer: &mut IdleTimer, began: Instant) {
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.busy.send_modify(|count| *count = count.saturating_sub(1));
+        self.0
+            .busy
+            .send_modify(|count| *count = count.saturating_sub(1));
     }
 }
 

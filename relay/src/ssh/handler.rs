@@ -9,9 +9,7 @@ use holdfast_protocol::ids::DeviceName;
 use holdfast_protocol::limits::{MAX_COMMAND, MAX_SUBSYSTEM};
 use holdfast_protocol::wire::{WindowSize, Work};
 use russh::server::{Auth, ChannelOpenHandle, Msg, PublicKeyOffer, Session, VerifiedPublicKey};
-use russh::{
-    Channel, ChannelId, ChannelOpenFailure, Disconnect, MethodKind, MethodSet, Sig,
-};
+use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect, MethodKind, MethodSet, Sig};
 use thiserror::Error;
 use tracing::info;
 
@@ -410,7 +408,9 @@ impl russh::server::Handler for Handler {
         session: &mut Session,
     ) -> Result<(), Self::Error> {
         let size = WindowSize::clamped(columns, rows, width, height);
-        self.channels.hand_on(channel, Input::Resize(size), session).await
+        self.channels
+            .hand_on(channel, Input::Resize(size), session)
+            .await
     }
 
     async fn signal(
@@ -420,7 +420,11 @@ impl russh::server::Handler for Handler {
         session: &mut Session,
     ) -> Result<(), Self::Error> {
         match outlet::signal(&signal) {
-            Some(signal) => self.channels.hand_on(channel, Input::Signal(signal), session).await,
+            Some(signal) => {
+                self.channels
+                    .hand_on(channel, Input::Signal(signal), session)
+                    .await
+            }
             None => Ok(()),
         }
     }

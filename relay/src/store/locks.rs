@@ -26,7 +26,9 @@ pub struct NewLock {
 #[derive(Debug, Error)]
 pub enum LockError {
     /// There are too many.
-    #[error("there are {MAX_LOCKS} locks, and no more can be had: remove some (`relay lock ls`), or lock a role or a network")]
+    #[error(
+        "there are {MAX_LOCKS} locks, and no more can be had: remove some (`relay lock ls`), or lock a role or a network"
+    )]
     TooMany,
     /// The store failed.
     #[error(transparent)]

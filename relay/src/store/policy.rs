@@ -100,7 +100,9 @@ pub enum ApplyError {
     )]
     LastAdmin,
     /// There would be too many roles.
-    #[error("there would be {found} roles, and {most} is the most: remove some with --prune or `relay role rm`")]
+    #[error(
+        "there would be {found} roles, and {most} is the most: remove some with --prune or `relay role rm`"
+    )]
     TooManyRoles {
         /// How many.
         found: usize,
@@ -190,7 +192,10 @@ async fn snapshot(write: &mut Write) -> Result<Snapshot, StoreError> {
         (row.user.name, state)
     };
     Ok(Snapshot {
-        roles: roles.into_iter().map(|role| (role.name.clone(), role)).collect(),
+        roles: roles
+            .into_iter()
+            .map(|role| (role.name.clone(), role))
+            .collect(),
         users: users::all(write).await?.into_iter().map(state).collect(),
     })
 }
@@ -213,7 +218,10 @@ async fn put_roles(
         }
         // A form of texts, numbers and lists always encodes.
         let body = serde_json::to_string(&RoleForm::of(role)).unwrap_or_default();
-        let put = sqlx::query(PUT_ROLE).bind(name.as_str()).bind(body).bind(now.0);
+        let put = sqlx::query(PUT_ROLE)
+            .bind(name.as_str())
+            .bind(body)
+            .bind(now.0);
         put.execute(&mut *to).await?;
     }
     Ok(())
@@ -239,7 +247,10 @@ async fn put_users(
     // First everything goes, then everything comes: a key may move from one user to another.
     for (name, _) in &changed {
         for sql in CLEAR {
-            sqlx::query(sql).bind(name.as_str()).execute(&mut *to).await?;
+            sqlx::query(sql)
+                .bind(name.as_str())
+                .execute(&mut *to)
+                .await?;
         }
     }
     for (name, state) in changed {

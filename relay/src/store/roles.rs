@@ -45,7 +45,11 @@ pub(super) fn holders_text(holders: &[String]) -> String {
         .map(|name| format!("\"{name}\""))
         .collect();
     let more = holders.len().saturating_sub(NAMED_USERS);
-    let users = if holders.len() == 1 { "user" } else { "each of users" };
+    let users = if holders.len() == 1 {
+        "user"
+    } else {
+        "each of users"
+    };
     match more {
         0 => format!("{users} {}", shown.join(", ")),
         _ => format!("{users} {} and {more} more", shown.join(", ")),
@@ -104,7 +108,9 @@ impl Store {
     /// [`StoreError`].
     pub async fn roles(&self) -> Result<Vec<Role>, StoreError> {
         let rows: Vec<(String, String)> = sqlx::query_as(ALL).fetch_all(&self.readers).await?;
-        rows.iter().map(|(name, body)| role_of(name, body)).collect()
+        rows.iter()
+            .map(|(name, body)| role_of(name, body))
+            .collect()
     }
 
     /// Removes a role that nobody has.
@@ -145,7 +151,9 @@ pub(super) async fn exists(write: &mut Write, name: &str) -> Result<bool, StoreE
 /// All roles, inside a transaction.
 pub(super) async fn all(write: &mut Write) -> Result<Vec<Role>, StoreError> {
     let rows: Vec<(String, String)> = sqlx::query_as(ALL).fetch_all(&mut **write).await?;
-    rows.iter().map(|(name, body)| role_of(name, body)).collect()
+    rows.iter()
+        .map(|(name, body)| role_of(name, body))
+        .collect()
 }
 
 fn role_of(name: &str, body: &str) -> Result<Role, StoreError> {

@@ -114,10 +114,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn sessions(
-        &self,
-        now: Timestamp,
-    ) -> Result<Vec<(RelayId, SessionRow)>, StoreError> {
+    pub async fn sessions(&self, now: Timestamp) -> Result<Vec<(RelayId, SessionRow)>, StoreError> {
         let rows: Vec<Row> = sqlx::query_as(LIVE)
             .bind(now.before(RELAY_HEARTBEAT_STALE).0)
             .fetch_all(&self.readers)

@@ -234,11 +234,7 @@ impl Store {
     ///
     /// # Errors
     /// [`KeyError`] if there is no such user, or the principal is not this user's.
-    pub async fn remove_principal(
-        &self,
-        name: &UserName,
-        principal: &str,
-    ) -> Result<(), KeyError> {
+    pub async fn remove_principal(&self, name: &UserName, principal: &str) -> Result<(), KeyError> {
         let mut write = self.change(name).await?;
         if !delete(&mut write, REMOVE_PRINCIPAL, name, principal).await? {
             return Err(has_not(name, "principal", principal));
@@ -250,11 +246,7 @@ impl Store {
     ///
     /// # Errors
     /// [`KeyError`] if there is no such user.
-    pub async fn set_email(
-        &self,
-        name: &UserName,
-        email: Option<&str>,
-    ) -> Result<bool, KeyError> {
+    pub async fn set_email(&self, name: &UserName, email: Option<&str>) -> Result<bool, KeyError> {
         let mut write = self.change(name).await?;
         let changed = set_email(&mut write, name, email).await?;
         write.commit().await?;
@@ -359,7 +351,9 @@ async fn insert_principals(
             }
             None => {}
         }
-        let add = sqlx::query(ADD_PRINCIPAL).bind(name.as_str()).bind(principal);
+        let add = sqlx::query(ADD_PRINCIPAL)
+            .bind(name.as_str())
+            .bind(principal);
         add.execute(&mut **write).await?;
         added += 1;
     }

@@ -74,6 +74,13 @@ impl Client {
     }
 }
 
+impl Client {
+    /// Opens a session channel on which nothing is started; `None` if it is refused.
+    pub(crate) async fn try_open(&self) -> Option<Channel<Msg>> {
+        self.inner.channel_open_session().await.ok()
+    }
+}
+
 /// A command that runs.
 pub(crate) struct Session {
     channel: Channel<Msg>,
@@ -99,6 +106,12 @@ impl Session {
         while !self.end.stdout.contains(text) {
             assert!(self.step().await, "no {text:?} in {:?}", self.end);
         }
+    }
+
+    /// Closes the channel, and waits until the other end has closed it too.
+    pub(crate) async fn hang_up(mut self) {
+        self.channel.close().await.unwrap();
+        while self.step().await {}
     }
 
     /// Waits for its end.

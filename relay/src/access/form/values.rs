@@ -17,9 +17,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::access::role::{Ability, IdleTimeout, RecordingMode, RoleName, StdinMode};
 use crate::access::rule::{LabelRule, LoginRule, ValuePattern, ValueRule};
-use crate::limits::{
-    MAX_IDLE_TIMEOUT, MAX_RULE_LABELS, MAX_RULE_VALUES, MIN_IDLE_TIMEOUT,
-};
+use crate::limits::{MAX_IDLE_TIMEOUT, MAX_RULE_LABELS, MAX_RULE_VALUES, MIN_IDLE_TIMEOUT};
 
 /// Any key, or any value.
 const ANY: &str = "*";
@@ -97,7 +95,12 @@ fn idle(text: &str) -> Result<IdleTimeout, String> {
     if text == NEVER {
         return Ok(IdleTimeout::Never);
     }
-    let wrong = || format!("\"{}\": expected a span like \"15m\", or \"{NEVER}\"", Escaped(text));
+    let wrong = || {
+        format!(
+            "\"{}\": expected a span like \"15m\", or \"{NEVER}\"",
+            Escaped(text)
+        )
+    };
     let span = humantime::parse_duration(text).map_err(|_| wrong())?;
     if span < MIN_IDLE_TIMEOUT || span > MAX_IDLE_TIMEOUT {
         return Err(format!(
@@ -224,7 +227,10 @@ impl<'de> Deserialize<'de> for LabelRule {
             return Err(D::Error::custom(wrong));
         }
         if named.len() > MAX_RULE_LABELS {
-            let wrong = format!("labels names {}, and {MAX_RULE_LABELS} is the most", named.len());
+            let wrong = format!(
+                "labels names {}, and {MAX_RULE_LABELS} is the most",
+                named.len()
+            );
             return Err(D::Error::custom(wrong));
         }
         let mut rule = Self::any();

@@ -3,8 +3,8 @@
 use holdfast_protocol::escape::Escaped;
 use thiserror::Error;
 
-use super::users::{UserError, check_user};
 use super::Document;
+use super::users::{UserError, check_user};
 use crate::access::form::FormError;
 use crate::access::presets::is_preset;
 use crate::config::one_line;
@@ -43,7 +43,9 @@ pub(in super::super) fn read(file: &str, text: &[u8]) -> Result<Policy, Document
     };
     let document: Document = toml::from_str(text).map_err(|error| DocumentError::Parse {
         file: file.clone(),
-        problem: Escaped(&one_line(text, &error)).to_string().replace("\\\"", "\""),
+        problem: Escaped(&one_line(text, &error))
+            .to_string()
+            .replace("\\\"", "\""),
     })?;
     for (found, what, most) in [
         (document.roles.len(), "roles", MAX_ROLES),
@@ -65,17 +67,21 @@ pub(in super::super) fn read(file: &str, text: &[u8]) -> Result<Policy, Document
             return Err(DocumentError::Preset { file, role });
         }
         let role = form.role(name.0);
-        policy.roles.push(role.map_err(|problem| DocumentError::Form {
-            file: file.clone(),
-            problem,
-        })?);
+        policy
+            .roles
+            .push(role.map_err(|problem| DocumentError::Form {
+                file: file.clone(),
+                problem,
+            })?);
     }
     for (name, form) in document.users {
         let user = check_user(name.0, form);
-        policy.users.push(user.map_err(|problem| DocumentError::User {
-            file: file.clone(),
-            problem,
-        })?);
+        policy
+            .users
+            .push(user.map_err(|problem| DocumentError::User {
+                file: file.clone(),
+                problem,
+            })?);
     }
     Ok(policy)
 }

@@ -41,7 +41,11 @@ pub(in super::super) enum TextError {
 
 pub(super) fn check_user(user: UserName, form: UserForm) -> Result<UserPolicy, UserError> {
     let lists = [
-        ("roles", form.roles.as_ref().map(Vec::len), MAX_ROLES_OF_USER),
+        (
+            "roles",
+            form.roles.as_ref().map(Vec::len),
+            MAX_ROLES_OF_USER,
+        ),
         ("keys", form.keys.as_ref().map(Vec::len), MAX_KEYS_OF_USER),
         (
             "principals",
@@ -76,7 +80,10 @@ pub(super) fn check_user(user: UserName, form: UserForm) -> Result<UserPolicy, U
     let principals = principals.transpose().map_err(text)?;
     let keys = form.keys.map(|all| {
         let one = |(index, text): (usize, &String)| one_key(&user, index, text);
-        all.iter().enumerate().map(one).collect::<Result<Vec<_>, _>>()
+        all.iter()
+            .enumerate()
+            .map(one)
+            .collect::<Result<Vec<_>, _>>()
     });
     Ok(UserPolicy {
         email,

@@ -31,7 +31,11 @@ impl UserForm {
     /// Lists are written even when they are empty: applied again, they then take away what came since.
     fn of(row: &UserRow) -> Self {
         let role = |name: &String| RoleName::new(name).ok();
-        let key = |key: &UserKey| format!("{} {}", key.public_key, key.comment).trim_end().to_owned();
+        let key = |key: &UserKey| {
+            format!("{} {}", key.public_key, key.comment)
+                .trim_end()
+                .to_owned()
+        };
         Self {
             email: row.user.email.clone(),
             disabled: row.user.disabled.then_some(true),

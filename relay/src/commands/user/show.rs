@@ -30,7 +30,11 @@ pub(in super::super) fn list(users: &[UserRow], as_json: bool) -> Result<String,
         return json(&users.iter().map(Row::of).collect::<Vec<_>>());
     }
     let row = |row: &UserRow| {
-        let state = if row.user.disabled { "disabled" } else { "enabled" };
+        let state = if row.user.disabled {
+            "disabled"
+        } else {
+            "enabled"
+        };
         [
             row.user.name.to_string(),
             or_dash(&row.user.roles.join(",")),

@@ -154,7 +154,10 @@ async fn slots_end_with_the_run_that_took_them() {
     assert_eq!(in_use, InUse::default());
     // The next run begins with nothing.
     let next = RelayId::random().unwrap();
-    bed.store.relay_started(next, Timestamp::now()).await.unwrap();
+    bed.store
+        .relay_started(next, Timestamp::now())
+        .await
+        .unwrap();
     assert_eq!(bed.in_use().await, 0);
     drop((held, bed.dir));
 }

@@ -110,9 +110,17 @@ fn role_details(before: &Role, after: &Role) -> Vec<String> {
             details.push(format!("{what} {before} -> {after}"));
         }
     };
-    part("idle_timeout", shown(before.idle_timeout), shown(after.idle_timeout));
+    part(
+        "idle_timeout",
+        shown(before.idle_timeout),
+        shown(after.idle_timeout),
+    );
     part("recording", shown(before.recording), shown(after.recording));
-    part("record_stdin", shown(before.record_stdin), shown(after.record_stdin));
+    part(
+        "record_stdin",
+        shown(before.record_stdin),
+        shown(after.record_stdin),
+    );
     part("source", list(&before.source), list(&after.source));
     let limits = before.limits.named().into_iter().zip(after.limits.named());
     for ((name, before), (_, after)) in limits {
@@ -134,18 +142,27 @@ fn user_details(before: &UserState, after: &UserState) -> Vec<String> {
         [] => "-".to_owned(),
         words => words.join(","),
     };
-    part("email", shown_text(before.email.as_ref()), shown_text(after.email.as_ref()));
+    part(
+        "email",
+        shown_text(before.email.as_ref()),
+        shown_text(after.email.as_ref()),
+    );
     let state = |disabled| if disabled { "disabled" } else { "enabled" }.to_owned();
     part("is", state(before.disabled), state(after.disabled));
     part("roles", words(&before.roles), words(&after.roles));
-    part("principals", words(&before.principals), words(&after.principals));
+    part(
+        "principals",
+        words(&before.principals),
+        words(&after.principals),
+    );
     details.extend(key_details(&before.keys, &after.keys));
     details
 }
 
 fn key_details(before: &[UserKey], after: &[UserKey]) -> Vec<String> {
     let has = |keys: &[UserKey], key: &UserKey| {
-        keys.iter().any(|other| other.fingerprint == key.fingerprint)
+        keys.iter()
+            .any(|other| other.fingerprint == key.fingerprint)
     };
     let gone = before.iter().filter(|key| !has(after, key));
     let new = after.iter().filter(|key| !has(before, key));
