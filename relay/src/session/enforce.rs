@@ -194,7 +194,8 @@ fn end_connection(
     let hit = relay.live.end_where(on_it, &ending);
     let (relay, sessions) = (relay.clone(), hit.clone());
     tokio::spawn(async move {
-        if let Some((principal, _)) = connection.principal() {
+        // The sessions tell of themselves.
+        if let (true, Some((principal, _))) = (sessions.is_empty(), connection.principal()) {
             let about = About {
                 user: &principal.user.name,
                 client: connection.client,
@@ -202,10 +203,8 @@ fn end_connection(
             };
             relay.report.client_disconnect(about, &ending).await;
         }
-        let deadline = Instant::now() + FAREWELL_TIMEOUT;
-        for session in &sessions {
-            session.wait_gone(deadline).await;
-        }
+        // Their last words have their way to go, those inside a jump through another connection.
+        connection.wait_unused(FAREWELL_TIMEOUT).await;
         connection.end(&ending.why).await;
     });
     hit

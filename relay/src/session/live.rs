@@ -33,18 +33,8 @@ pub struct LiveSession {
     /// The last activity, in microseconds since `began`.
     active: AtomicU64,
     end: watch::Sender<Option<Ending>>,
-    stage: watch::Sender<Stage>,
-}
-
-/// How far a session has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Stage {
-    /// Bytes may move between operator and device.
-    Moving,
-    /// None do any more.
-    Apart,
-    /// Its operator was told, and it is off the board.
-    Gone,
+    /// Whether nothing moves between operator and device any more.
+    apart: watch::Sender<bool>,
 }
 
 /// Why a session was told to end.
@@ -124,7 +114,7 @@ impl Live {
             bytes_out: AtomicU64::new(0),
             active: AtomicU64::new(0),
             end,
-            stage: watch::Sender::new(Stage::Moving),
+            apart: watch::Sender::new(false),
         });
         let mut sessions = self.lock();
         sessions.insert(id, session.clone());
@@ -188,18 +178,9 @@ impl LiveSession {
 
     /// Waits until nothing moves between operator and device any more; false if that takes too long.
     pub async fn wait_apart(&self, deadline: Instant) -> bool {
-        self.wait_stage(Stage::Apart, deadline).await
-    }
-
-    /// Waits until the session has said its last words; false if that takes too long.
-    pub async fn wait_gone(&self, deadline: Instant) -> bool {
-        self.wait_stage(Stage::Gone, deadline).await
-    }
-
-    async fn wait_stage(&self, wanted: Stage, deadline: Instant) -> bool {
-        let mut stage = self.stage.subscribe();
+        let mut apart = self.apart.subscribe();
         // The sender lives in `self`.
-        let reached = stage.wait_for(|stage| *stage >= wanted);
+        let reached = apart.wait_for(|apart| *apart);
         timeout_at(deadline, reached).await.is_ok()
     }
 
@@ -261,13 +242,13 @@ impl LiveGuard {
 
     /// Nothing moves between operator and device from now on.
     pub fn set_apart(&self) {
-        self.session.stage.send_replace(Stage::Apart);
+        self.session.apart.send_replace(true);
     }
 }
 
 impl Drop for LiveGuard {
     fn drop(&mut self) {
-        self.session.stage.send_replace(Stage::Gone);
+        self.set_apart();
         let mut sessions = self.board.lock();
         sessions.remove(&self.session.id);
         self.board.count.send_replace(sessions.len());

@@ -8,7 +8,7 @@ use std::time::Duration;
 use russh::Disconnect;
 use russh::server::{Handle, RunningSession};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, info};
 
 use super::auth::Principal;
@@ -128,13 +128,19 @@ impl Connection {
         self.fate.get()
     }
 
+    /// Waits until nothing runs on it, but no longer than `within`.
+    pub async fn wait_unused(&self, within: Duration) {
+        let mut busy = self.busy.subscribe();
+        let _ = timeout(within, busy.wait_for(|count| *count == 0)).await;
+    }
+
     /// Ends the connection with a sentence, and cuts it if that takes too long.
     pub async fn end(&self, why: &str) {
         if let Some(handle) = self.handle.get() {
             let mut text = why.to_owned();
             text.truncate(text.floor_char_boundary(MAX_DESCRIPTION));
             let said = handle.disconnect(Disconnect::ByApplication, text, String::new());
-            let _ = tokio::time::timeout(DISCONNECT_GRACE, said).await;
+            let _ = timeout(DISCONNECT_GRACE, said).await;
             sleep(DISCONNECT_GRACE).await;
         }
         self.guard.cut();

@@ -39,7 +39,7 @@ enum Proof {
     /// By a key, on a TCP connection from this source.
     Key(Source),
     /// It is the inside of a jump: the outer connection's proof stands, and the device is fixed.
-    Jump(Principal, DeviceName),
+    Jump(Box<Principal>, DeviceName),
 }
 
 /// The handler of one SSH connection.
@@ -68,7 +68,7 @@ impl Handler {
         principal: Principal,
         device: DeviceName,
     ) -> Self {
-        Self::new(relay, connection, Proof::Jump(principal, device))
+        Self::new(relay, connection, Proof::Jump(Box::new(principal), device))
     }
 
     /// Counts what the other end offered as proof.
@@ -163,7 +163,7 @@ impl russh::server::Handler for Handler {
         // The outer connection has proved who this is; the name is the login on the device.
         let target = format!("{user}+{device}").parse::<Target>();
         match target {
-            Ok(target) => Ok(self.accept(principal.clone(), target)),
+            Ok(target) => Ok(self.accept((**principal).clone(), target)),
             Err(error) => {
                 info!(client = %self.connection.client, %error, "jump refused");
                 Ok(Auth::reject())

@@ -14,18 +14,17 @@ const CLOSED: &str =
 fn a_lock_ends_what_lives_and_admits_nothing_new() {
     let site = Site::new();
     let bob = site.relay.user("bob", &["operator"]);
-    let client = site.relay.ssh().ip().to_string();
     let login = own_login();
     let targets = [
         ("user", "bob"),
         ("role", "operator"),
         ("login", &login),
         ("device", "kitchen-cam"),
-        ("address", &client),
+        ("address", "127.0.0.1"),
         ("address", "127.0.0.0/8"),
     ];
     for ((kind, value), way) in targets.into_iter().zip(Way::BOTH.into_iter().cycle()) {
-        let session = started(&bob, way, "yes | head -c 1000000000 >/dev/null; exec yes");
+        let session = started(&bob, way, "exec yes");
         let began = Instant::now();
         let locked = site
             .relay
@@ -184,7 +183,8 @@ fn a_lock_ends_a_transfer() {
         .admin(&["lock", "role", "tech", "--message", WHY])
         .ok();
     let at_lock = size();
-    let ended = scp.wait(SOON).exits(255).says(CLOSED);
+    let ended = scp.wait(SOON).says(CLOSED);
+    assert_ne!(ended.code(), 0, "{ended}");
     // What the device had already, it may still write down.
     let more = size() - at_lock;
     assert!(

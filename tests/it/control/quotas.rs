@@ -78,7 +78,7 @@ fn a_channel_too_many_is_refused() {
                 assert!(client.try_open().await.is_none());
             }
             for session in sessions {
-                session.hang_up().await;
+                session.close().await;
             }
         }
     });
@@ -124,7 +124,7 @@ fn five_hundred_commands_by_twenty_at_a_limit_of_twenty_are_never_refused() {
     );
     let bob = site.relay.user("bob", &["tech"]);
     let line = format!(
-        "seq 500 | xargs -P20 -I@ ssh -F {} {} echo @",
+        "seq 500 | xargs -P20 -I% ssh -F {} {} echo %",
         bob.config().display(),
         Way::Direct.destination(&own_login(), "kitchen-cam")
     );

@@ -108,10 +108,9 @@ impl Session {
         }
     }
 
-    /// Closes the channel, and waits until the other end has closed it too.
-    pub(crate) async fn hang_up(mut self) {
+    /// Closes the channel.
+    pub(crate) async fn close(self) {
         self.channel.close().await.unwrap();
-        while self.step().await {}
     }
 
     /// Waits for its end.
