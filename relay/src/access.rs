@@ -1,5 +1,7 @@
 //! Who may do what. Pure functions of facts and the time: nothing here reads a store or a clock.
 
+#[cfg(test)]
+pub(crate) mod bed;
 pub mod decision;
 pub mod form;
 pub mod idle;
@@ -9,3 +11,6 @@ pub mod presets;
 pub mod quota;
 pub mod role;
 pub mod rule;
+
+#[cfg(test)]
+mod tests;

@@ -17,6 +17,7 @@ mod front;
 mod harness;
 mod jump;
 mod nat;
+mod policy;
 mod pressure;
 mod sessions;
 mod smoke;

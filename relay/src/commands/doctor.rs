@@ -6,7 +6,6 @@ mod folder;
 
 use std::time::Duration;
 
-use holdfast_protocol::escape::Escaped;
 use serde::Serialize;
 
 use super::table::table;
@@ -113,7 +112,7 @@ async fn database(store: &Store) -> Vec<Finding> {
         }
         Ok((faults, _)) => {
             let found = |fault: &String| {
-                let message = format!("{}: restore it from a backup", Escaped(fault));
+                let message = format!("{fault}: restore it from a backup");
                 Finding::new(Level::Problem, CHECK, message)
             };
             faults.iter().map(found).collect()

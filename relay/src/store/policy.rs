@@ -78,9 +78,9 @@ pub enum ApplyError {
         /// The key.
         fingerprint: String,
         /// Whose it is.
-        owner: UserName,
+        owner: String,
         /// Who would have it too.
-        other: UserName,
+        other: String,
     },
     /// A principal would be two users'.
     #[error(
@@ -90,9 +90,9 @@ pub enum ApplyError {
         /// The principal.
         principal: String,
         /// Whose it is.
-        owner: UserName,
+        owner: String,
         /// Who would have it too.
-        other: UserName,
+        other: String,
     },
     /// There is an admin, and there would be none.
     #[error(

@@ -1,6 +1,7 @@
 //! How operators are added, changed and removed. Each change is one transaction, and grows the number
 //! that tells relays to look again.
 
+use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::ids::UserName;
 use thiserror::Error;
 
@@ -65,7 +66,7 @@ pub enum KeyError {
     #[error("no user \"{0}\": see `relay user ls`")]
     UnknownUser(UserName),
     /// The user has no such key.
-    #[error("user \"{user}\" has no key {fingerprint}: see `relay user show {user}`")]
+    #[error("user \"{user}\" has no key {}: see `relay user show {user}`", Escaped(.fingerprint))]
     UnknownKey {
         /// Who.
         user: UserName,
@@ -83,7 +84,7 @@ pub enum KeyError {
         name: String,
     },
     /// There is no such role.
-    #[error("no role \"{0}\": see `relay get roles`; without a role a user may do nothing yet")]
+    #[error("no role \"{}\": see `relay get roles`; without a role a user may do nothing yet", Escaped(.0))]
     UnknownRole(String),
     /// There would be too many.
     #[error("user \"{user}\" would have {found} {what}, and {most} is the most")]

@@ -55,7 +55,7 @@ fn of_role(role: &Role) -> Vec<Finding> {
     let mut warn = |message: String| found.push(Finding::new(Level::Warning, "roles", message));
     if role.idle_timeout == Some(IdleTimeout::Never) {
         warn(format!(
-            "role {} has idle_timeout \"never\": a forgotten session stays open",
+            "role {} has idle_timeout never: a forgotten session stays open",
             role.name
         ));
     }

@@ -15,7 +15,7 @@ use crate::store::{UserKey, UserPolicy};
 pub(in super::super) enum UserError {
     #[error("users.{user}.{what}: {found} are given, and {most} is the most")]
     TooMany {
-        user: UserName,
+        user: String,
         what: &'static str,
         found: usize,
         most: usize,
@@ -23,9 +23,9 @@ pub(in super::super) enum UserError {
     #[error("{0}")]
     Key(KeyFileError),
     #[error("users.{user}.keys: one key stands in each text, and this one holds {found}")]
-    NotOneKey { user: UserName, found: usize },
+    NotOneKey { user: String, found: usize },
     #[error("users.{user}: {problem}")]
-    Text { user: UserName, problem: TextError },
+    Text { user: String, problem: TextError },
 }
 
 /// Why a text is no e-mail address, or no principal.
@@ -56,7 +56,7 @@ pub(super) fn check_user(user: UserName, form: UserForm) -> Result<UserPolicy, U
     for (what, found, most) in lists {
         if let Some(found) = found.filter(|found| *found > most) {
             return Err(UserError::TooMany {
-                user,
+                user: user.to_string(),
                 what,
                 found,
                 most,
@@ -64,7 +64,7 @@ pub(super) fn check_user(user: UserName, form: UserForm) -> Result<UserPolicy, U
         }
     }
     let text = |problem| UserError::Text {
-        user: user.clone(),
+        user: user.to_string(),
         problem,
     };
     // An empty text takes the address away.
@@ -120,7 +120,7 @@ fn one_key(user: &UserName, index: usize, text: &str) -> Result<UserKey, UserErr
     match (keys.pop(), keys.len()) {
         (Some(key), 0) => Ok(key),
         (_, more) => Err(UserError::NotOneKey {
-            user: user.clone(),
+            user: user.to_string(),
             found: more + 1,
         }),
     }

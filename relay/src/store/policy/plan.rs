@@ -95,13 +95,13 @@ fn check(before: &Snapshot, after: &Snapshot) -> Result<(), ApplyError> {
 fn one_owner<'a, I: Iterator<Item = &'a String>>(
     snapshot: &'a Snapshot,
     things: impl Fn(&'a UserState) -> I,
-) -> Result<(), (String, UserName, UserName)> {
+) -> Result<(), (String, String, String)> {
     let mut owners: BTreeMap<&str, &UserName> = BTreeMap::new();
     for (name, state) in &snapshot.users {
         for thing in things(state) {
             match owners.insert(thing, name) {
                 Some(owner) if owner != name => {
-                    return Err((thing.clone(), owner.clone(), name.clone()));
+                    return Err((thing.clone(), owner.to_string(), name.to_string()));
                 }
                 _ => {}
             }
