@@ -5,8 +5,11 @@ pub(crate) mod bed;
 pub mod certificate;
 pub mod decision;
 pub mod form;
+pub mod idle;
+pub mod lock;
 pub mod policy;
 pub mod presets;
+pub mod quota;
 pub mod role;
 pub mod rule;
 

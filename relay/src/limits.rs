@@ -234,3 +234,51 @@ pub const MAX_REVOCATIONS: usize = 65_536;
 
 /// Longest revoked key id, in bytes: a certificate with a longer one does not pass before authentication.
 pub const MAX_KEY_ID: usize = 4_096;
+
+/// Connections and sessions that hold a slot of a quota on one relay: each is a row in the store and a place
+/// in the queue that gives it back.
+pub const MAX_LEASES: usize = 65_536;
+
+/// Slots that are given back in one transaction.
+pub const LEASE_BATCH: usize = 256;
+
+/// How long somebody at a limit waits for a slot that is just being given back: the client of a session
+/// that has ended may be here again before the relay has heard that its connection is closed.
+pub const LEASE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How often a slot is looked for that another relay may have given back.
+pub const LEASE_POLL: Duration = Duration::from_millis(100);
+
+/// Those who wait so at a time; above it the answer is given at once.
+pub const MAX_LEASE_WAITERS: usize = 256;
+
+/// How long the end of a session waits until the store has its slot back.
+pub const LEASE_RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Between two attempts to give slots back to a store that fails.
+pub const LEASE_RETRY: Duration = Duration::from_secs(1);
+
+/// Locks that stand at a time: each session that begins is held against all of them.
+pub const MAX_LOCKS: u32 = 4_096;
+
+/// Longest message of a lock or a kill, in bytes: it is to fit on a line or two of a terminal.
+pub const MAX_LOCK_MESSAGE: usize = 256;
+
+/// How soon the store learns that a session began or ended, at the earliest after the last time.
+pub const BOARD_FLUSH: Duration = Duration::from_millis(100);
+
+/// How often the store learns what moved through the live sessions, all of them in one transaction.
+pub const TRAFFIC_FLUSH: Duration = Duration::from_secs(1);
+
+/// Bytes of a session's command that listings show.
+pub const MAX_SHOWN_COMMAND: usize = 1_024;
+
+/// How long the sessions that a lock hits may take to let go of their device, before the relay looks again.
+/// It takes no more than a turn of their tasks.
+pub const ENFORCE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a command that takes something away waits for the relays to confirm it.
+pub const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often it looks.
+pub const CONFIRM_POLL: Duration = Duration::from_millis(20);

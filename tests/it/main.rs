@@ -11,6 +11,7 @@
 mod answers;
 mod certificates;
 mod console;
+mod control;
 mod copies;
 mod enrolment;
 mod front;

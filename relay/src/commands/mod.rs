@@ -7,13 +7,16 @@ mod apply;
 mod args;
 mod ca;
 mod caller;
+mod confirm;
 mod devices;
 mod doctor;
 mod get;
 mod input;
 mod keys;
+mod lock;
 mod policy;
 mod role;
+mod sessions;
 mod ssh_config;
 mod table;
 mod token;
@@ -74,6 +77,12 @@ pub enum Command {
     Role(role::Args),
     /// Look for what is wrong or careless with this relay
     Doctor(doctor::Args),
+    /// Shut out a user, role, login, device or address: nothing new, and live sessions end
+    Lock(lock::Args),
+    /// Remove a lock
+    Unlock(lock::UnlockArgs),
+    /// Live sessions: list, kill
+    Sessions(sessions::Args),
     /// What to put into ~/.ssh/config and known_hosts to reach devices by name
     SshConfig(ssh_config::Args),
     /// Who the relay takes you for
@@ -151,20 +160,22 @@ pub async fn run(
     out: &mut Vec<u8>,
     err: &mut Vec<u8>,
 ) -> u8 {
-    let done = match permit(caller, &command) {
-        Err(refused) => Err(Failure(refused)),
-        Ok(()) => dispatch(command, caller, context, stdin).await,
-    };
-    let (text, code) = match done {
-        Ok(Done { text, code }) => (text, code),
-        Err(Failure(sentence)) => {
-            err.extend_from_slice(sentence.as_bytes());
-            err.push(b'\n');
-            return FAILED;
+    let done = async {
+        permit(caller, &command).map_err(Failure)?;
+        let before = context.store.access_version().await?;
+        let Done { text, code } = dispatch(command, caller, context, stdin).await?;
+        out.extend_from_slice(text.as_bytes());
+        // What was taken away is in force before the command returns.
+        match confirm::wait(&context.store, before).await? {
+            None => Ok(code),
+            Some(sentence) => Err(Failure(sentence)),
         }
     };
-    out.extend_from_slice(text.as_bytes());
-    code
+    done.await.unwrap_or_else(|Failure(sentence)| {
+        err.extend_from_slice(sentence.as_bytes());
+        err.push(b'\n');
+        FAILED
+    })
 }
 
 async fn dispatch(
@@ -186,6 +197,9 @@ async fn dispatch(
         Command::Get(args) => get::run(&args, context).await?,
         Command::Role(args) => role::run(args, context).await?,
         Command::Doctor(args) => return doctor::run(&args, context).await,
+        Command::Lock(args) => lock::run(args, caller, context).await?,
+        Command::Unlock(args) => lock::unlock(&args, context).await?,
+        Command::Sessions(args) => sessions::run(args, caller, context).await?,
         Command::SshConfig(args) => ssh_config::run(&args, context).await?,
         Command::Whoami(args) => whoami::run(&args, caller, context).await?,
     };
@@ -274,6 +288,7 @@ failure_from!(
     store::RenameError,
     store::LabelError,
     store::RevokeError,
+    store::LockError,
     store::ApplyError,
     store::RoleError,
     keys::KeyFileError,

@@ -10,14 +10,15 @@ use russh::server::{Config, run_stream};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
-use super::connection::Connection;
+use super::connection::{Connection, supervise};
 use super::handler::Handler;
 use super::stream::{Guard, GuardedStream};
 use super::throttle::{Source, Throttle};
 use crate::limits::{PENALTY_FAILED, PENALTY_NO_ATTEMPT};
 use crate::serve::Relay;
+use crate::session::report::About;
 
 /// The live SSH connections of this relay.
 #[derive(Debug)]
@@ -127,15 +128,19 @@ async fn serve(
 
     connections.leave(id);
     let authenticated = guard.is_authenticated();
-    let mut throttle = connections.throttle();
-    throttle.ended(source, authenticated);
-    match outcome {
-        _ if authenticated => {}
-        Outcome::Failed => throttle.penalise(source, PENALTY_FAILED, connections.now()),
-        Outcome::NoAttempt => throttle.penalise(source, PENALTY_NO_ATTEMPT, connections.now()),
+    {
+        let mut throttle = connections.throttle();
+        throttle.ended(source, authenticated);
+        match outcome {
+            _ if authenticated => {}
+            Outcome::Failed => throttle.penalise(source, PENALTY_FAILED, connections.now()),
+            Outcome::NoAttempt => throttle.penalise(source, PENALTY_NO_ATTEMPT, connections.now()),
+        }
     }
-    drop(throttle);
     debug!(%client, authenticated, "SSH connection closed");
+    if let Some(lease) = connection.take_lease() {
+        lease.release().await;
+    }
 }
 
 /// What an unauthenticated connection came to.
@@ -156,43 +161,28 @@ async fn converse(
     if config.nodelay {
         let _ = stream.set_nodelay(true);
     }
-    let deadline = Instant::now() + relay.login_grace;
+    let grace = relay.login_grace;
+    let deadline = tokio::time::Instant::now() + grace;
     let guarded = GuardedStream::new(stream, connection.guard.clone());
     let handler = Handler::outer(relay.clone(), connection.clone(), source);
     let attempts = handler.attempts();
-    let failed = || {
-        if attempts.load(Ordering::Relaxed) > 0 {
-            Outcome::Failed
-        } else {
-            Outcome::NoAttempt
+    let began = timeout(grace, run_stream(config, guarded, handler)).await;
+    if let Ok(Ok(session)) = began {
+        let ending = supervise(connection, session, deadline, grace).await;
+        if let (Some(ending), Some((principal, _))) = (ending, connection.principal()) {
+            let about = About {
+                user: &principal.user.name,
+                client: connection.client,
+                target: None,
+            };
+            relay.report.client_disconnect(about, &ending).await;
         }
-    };
-    let began = timeout(relay.login_grace, run_stream(config, guarded, handler)).await;
-    let Ok(Ok(mut session)) = began else {
-        return failed();
-    };
-    connection.set_handle(session.handle());
-    let grace = sleep(deadline.saturating_duration_since(Instant::now()));
-    tokio::select! {
-        ended = &mut session => return finish(ended, connection, failed()),
-        () = grace => {}
     }
-    if !connection.guard.is_authenticated() {
-        info!(client = %connection.client, "no login within {} s", relay.login_grace.as_secs());
-        connection.guard.cut();
+    if attempts.load(Ordering::Relaxed) > 0 {
+        Outcome::Failed
+    } else {
+        Outcome::NoAttempt
     }
-    finish(session.await, connection, failed())
-}
-
-fn finish(
-    ended: Result<(), super::handler::HandlerError>,
-    connection: &Connection,
-    outcome: Outcome,
-) -> Outcome {
-    if let Err(error) = ended {
-        debug!(client = %connection.client, %error, "SSH connection ended with an error");
-    }
-    outcome
 }
 
 /// A source has authenticated.
