@@ -25,6 +25,7 @@ use crate::clock::Timestamp;
 use crate::limits::{MAX_SHOWN_COMMAND, STORE_TIMEOUT};
 use crate::serve::Relay;
 use crate::ssh::channel::Opened;
+use crate::ssh::auth;
 use crate::ssh::connection::Connection;
 use crate::ssh::outlet::Outlet;
 use crate::ssh::queue::InputReceiver;
@@ -97,6 +98,11 @@ impl Relay {
         };
         let user = &principal.user.name;
         let admitted = async {
+            // The proof was looked up before the connection stood where whoever takes it away finds it.
+            let proof = auth::still_proves(&self.store, principal);
+            if !self.in_time(proof).await? {
+                return Err("your access to this relay was changed".into());
+            }
             let known = self.know(user, Which::None).await?;
             known.check_locks(connection, None, None)?;
             let terms = known.terms(connection);
