@@ -69,8 +69,7 @@ pub const MAX_ENV_BYTES: usize = 16 * 1024;
 
 /// Largest body of an `Open` frame: a command, the one in whose place it stands, an environment and some
 /// room for the rest.
-pub const MAX_OPEN_MESSAGE: usize =
-    MAX_COMMAND + MAX_ORIGINAL_COMMAND + MAX_ENV_BYTES + 8 * 1024;
+pub const MAX_OPEN_MESSAGE: usize = MAX_COMMAND + MAX_ORIGINAL_COMMAND + MAX_ENV_BYTES + 8 * 1024;
 
 /// Largest body of any other message on a session stream.
 pub const MAX_SESSION_MESSAGE: usize = 4 * 1024;

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::harness::{
-    Client, Device, KeyKind, Output, Relay, Running, SOON, Site, Terminal, User, Way, block_on, command, make_key,
-    own_login, run, run_with_input, wait_until,
+    Client, Device, KeyKind, Output, Relay, Running, SOON, Site, Terminal, User, Way, block_on,
+    command, make_key, own_login, run, run_with_input, wait_until,
 };
 
 /// A certificate authority of ours.
@@ -60,7 +60,9 @@ impl Bed {
     fn with(authority: KeyKind, key: KeyKind) -> Self {
         let site = Site::new();
         let ca = Authority::new(site.relay.folder(), "corp_ca", authority);
-        site.relay.admin(&["ca", "trust", &ca.public(), "--name", "corp"]).ok();
+        site.relay
+            .admin(&["ca", "trust", &ca.public(), "--name", "corp"])
+            .ok();
         let carol = User::stranger(&site.relay, "carol", key);
         principals(&site.relay, "carol", &["carol@example.com"]);
         Self { site, ca, carol }
@@ -118,7 +120,9 @@ fn principals(relay: &Relay, name: &str, principals: &[&str]) {
 #[test]
 fn a_certificate_opens_both_ways_and_the_log_names_it() {
     let bed = Bed::new();
-    bed.exec(Way::Direct, "true").exits(255).says("Permission denied");
+    bed.exec(Way::Direct, "true")
+        .exits(255)
+        .says("Permission denied");
     bed.sign(&["-z", "42", "-V", "-1m:+1h"]);
     for way in Way::BOTH {
         assert_eq!(bed.exec(way, "echo in").ok().out(), "in\n", "{way:?}");
@@ -126,7 +130,10 @@ fn a_certificate_opens_both_ways_and_the_log_names_it() {
     let whoami = run(bed.carol.console().arg("whoami")).ok();
     assert!(whoami.out().starts_with("carol"), "{whoami}");
     let log = bed.site.relay.log();
-    let named = format!("(certificate \"carol laptop\", serial 42, by {})", bed.ca.fingerprint());
+    let named = format!(
+        "(certificate \"carol laptop\", serial 42, by {})",
+        bed.ca.fingerprint()
+    );
     assert!(log.contains(&named), "no {named} in {log}");
 }
 
@@ -139,16 +146,26 @@ fn every_kind_of_authority_and_key_will_do() {
     ] {
         let bed = Bed::with(authority, key);
         bed.sign(&[]);
-        assert_eq!(bed.exec(Way::Direct, "echo in").ok().out(), "in\n", "{authority:?} {key:?}");
+        assert_eq!(
+            bed.exec(Way::Direct, "echo in").ok().out(),
+            "in\n",
+            "{authority:?} {key:?}"
+        );
     }
     let bed = Bed::with(KeyKind::Rsa3072, KeyKind::Ed25519);
     for algorithm in ["rsa-sha2-256", "rsa-sha2-512"] {
         bed.sign(&["-t", algorithm]);
-        assert_eq!(bed.exec(Way::Direct, "echo in").ok().out(), "in\n", "{algorithm}");
+        assert_eq!(
+            bed.exec(Way::Direct, "echo in").ok().out(),
+            "in\n",
+            "{algorithm}"
+        );
     }
     // SHA-1 is within an attacker's reach.
     bed.sign(&["-t", "ssh-rsa"]);
-    bed.exec(Way::Direct, "true").exits(255).says("Permission denied");
+    bed.exec(Way::Direct, "true")
+        .exits(255)
+        .says("Permission denied");
 }
 
 #[test]
@@ -161,36 +178,83 @@ fn what_is_wrong_with_a_certificate_keeps_it_out() {
         (&other, &named, "its authority is not trusted"),
         // Its own client does not even show this one; another does below.
         (&bed.ca, &["-h", "-I", "id", "-n", "carol@example.com"], ""),
-        (&bed.ca, &["-V", "-2h:-1h", "-I", "id", "-n", "carol@example.com"], ""),
-        (&bed.ca, &["-V", "+1h:+2h", "-I", "id", "-n", "carol@example.com"], ""),
-        (&bed.ca, &["-I", "id", "-n", "mallory"], "none of its principals is a user's"),
-        (&bed.ca, &["-I", "id", "-n", "carol"], "none of its principals is a user's"),
+        (
+            &bed.ca,
+            &["-V", "-2h:-1h", "-I", "id", "-n", "carol@example.com"],
+            "",
+        ),
+        (
+            &bed.ca,
+            &["-V", "+1h:+2h", "-I", "id", "-n", "carol@example.com"],
+            "",
+        ),
+        (
+            &bed.ca,
+            &["-I", "id", "-n", "mallory"],
+            "none of its principals is a user's",
+        ),
+        (
+            &bed.ca,
+            &["-I", "id", "-n", "carol"],
+            "none of its principals is a user's",
+        ),
         (&bed.ca, &["-I", "id"], "it names no principal"),
         (
             &bed.ca,
-            &["-O", "source-address=192.0.2.0/24", "-I", "id", "-n", "carol@example.com"],
+            &[
+                "-O",
+                "source-address=192.0.2.0/24",
+                "-I",
+                "id",
+                "-n",
+                "carol@example.com",
+            ],
             "it is not for clients at 127.0.0.1",
         ),
         (
             &bed.ca,
-            &["-O", "critical:foo@x=1", "-I", "id", "-n", "carol@example.com"],
+            &[
+                "-O",
+                "critical:foo@x=1",
+                "-I",
+                "id",
+                "-n",
+                "carol@example.com",
+            ],
             r#"its critical option "foo@x" is not known"#,
         ),
         (
             &bed.ca,
-            &["-O", "verify-required", "-I", "id", "-n", "carol@example.com"],
+            &[
+                "-O",
+                "verify-required",
+                "-I",
+                "id",
+                "-n",
+                "carol@example.com",
+            ],
             "it asks for verification of the user",
         ),
         (
             &bed.ca,
-            &["-O", "force-command=internal-sftp -R", "-I", "id", "-n", "carol@example.com"],
+            &[
+                "-O",
+                "force-command=internal-sftp -R",
+                "-I",
+                "id",
+                "-n",
+                "carol@example.com",
+            ],
             r#"its option "force-command" has a value that is not understood"#,
         ),
     ];
     for (authority, args, reason) in table {
         authority.sign(&bed.carol, args);
         for way in Way::BOTH {
-            let refused = bed.exec(way, "echo in").exits(255).says("Permission denied");
+            let refused = bed
+                .exec(way, "echo in")
+                .exits(255)
+                .says("Permission denied");
             assert_eq!(refused.out(), "", "{args:?}");
         }
         let log = bed.site.relay.log();
@@ -207,12 +271,22 @@ fn what_is_wrong_with_a_certificate_keeps_it_out() {
 #[test]
 fn a_hosts_certificate_is_no_users() {
     let bed = Bed::new();
-    bed.ca.sign(&bed.carol, &["-h", "-I", "id", "-n", "carol@example.com"]);
-    assert!(!block_on(Client::proves_by_certificate(&bed.site.relay, &bed.carol)));
+    bed.ca
+        .sign(&bed.carol, &["-h", "-I", "id", "-n", "carol@example.com"]);
+    assert!(!block_on(Client::proves_by_certificate(
+        &bed.site.relay,
+        &bed.carol
+    )));
     let log = bed.site.relay.log();
-    assert!(log.contains("certificate refused: it is a host's certificate"), "{log}");
+    assert!(
+        log.contains("certificate refused: it is a host's certificate"),
+        "{log}"
+    );
     bed.sign(&[]);
-    assert!(block_on(Client::proves_by_certificate(&bed.site.relay, &bed.carol)));
+    assert!(block_on(Client::proves_by_certificate(
+        &bed.site.relay,
+        &bed.carol
+    )));
 }
 
 #[test]
@@ -228,7 +302,8 @@ fn a_source_address_lets_in_from_there() {
 fn two_users_of_one_certificate_are_nobody() {
     let bed = Bed::new();
     principals(&bed.site.relay, "dave", &["dave"]);
-    bed.ca.sign(&bed.carol, &["-I", "id", "-n", "carol@example.com,dave"]);
+    bed.ca
+        .sign(&bed.carol, &["-I", "id", "-n", "carol@example.com,dave"]);
     assert!(!bed.is_let_in());
     let log = bed.site.relay.log();
     assert!(log.contains("several users, carol and dave"), "{log}");
@@ -237,7 +312,10 @@ fn two_users_of_one_certificate_are_nobody() {
 #[test]
 fn a_forced_command_runs_whatever_is_asked_for() {
     let bed = Bed::new();
-    bed.sign(&["-O", "force-command=echo \"forced [$SSH_ORIGINAL_COMMAND]\""]);
+    bed.sign(&[
+        "-O",
+        "force-command=echo \"forced [$SSH_ORIGINAL_COMMAND]\"",
+    ]);
     for way in Way::BOTH {
         let output = bed.exec(way, "echo \"free\" $(id)").ok();
         assert_eq!(output.out(), "forced [echo \"free\" $(id)]\n", "{way:?}");
@@ -274,7 +352,9 @@ fn internal_sftp_is_all_that_is_left() {
         let target = folder.path().join(format!("copy-{way:?}"));
         let host = way.destination(&own_login(), bed.site.device.name());
         let mut scp = bed.carol.tool("scp");
-        scp.arg("-s").arg(&source).arg(format!("{host}:{}", target.display()));
+        scp.arg("-s")
+            .arg(&source)
+            .arg(format!("{host}:{}", target.display()));
         run(&mut scp).ok();
         assert_eq!(fs::read_to_string(&target).unwrap(), "text\n", "{way:?}");
         let mut sftp = bed.carol.tool("sftp");
@@ -285,7 +365,10 @@ fn internal_sftp_is_all_that_is_left() {
         assert!(listed.ok().out().contains("copy-"), "{way:?}");
         let marker = folder.path().join("marker");
         let output = bed.exec(way, &format!("echo free; touch {}", marker.display()));
-        assert!(!output.out().contains("free") && !marker.exists(), "{output}");
+        assert!(
+            !output.out().contains("free") && !marker.exists(),
+            "{output}"
+        );
     }
 }
 
@@ -342,7 +425,13 @@ fn what_is_revoked_is_out_and_its_live_sessions_end() {
         assert!(!bed.is_let_in(), "{specification}");
         let revoked = bed.site.relay.json(&["ca", "revoked", "--json"]);
         let mut unrevoke = vec!["ca".to_owned(), "unrevoke".to_owned()];
-        unrevoke.extend(revoked.as_array().unwrap().iter().map(|row| row["id"].to_string()));
+        unrevoke.extend(
+            revoked
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|row| row["id"].to_string()),
+        );
         bed.admin(&unrevoke.iter().map(String::as_str).collect::<Vec<_>>());
     }
     // Another number, another id: not concerned.
@@ -359,8 +448,13 @@ fn a_users_plain_key_can_be_revoked_too() {
     let print = fingerprint(&alice.key());
     let mut revoke = relay.command(&["ca", "revoke", "-"]);
     run_with_input(&mut revoke, format!("{print}\n").as_bytes()).ok();
-    session.wait(SOON).exits(255).says("your access to this relay was changed");
-    run(alice.console().arg("whoami")).exits(255).says("Permission denied");
+    session
+        .wait(SOON)
+        .exits(255)
+        .says("your access to this relay was changed");
+    run(alice.console().arg("whoami"))
+        .exits(255)
+        .says("Permission denied");
     bed.admin(&["ca", "unrevoke", &print]);
     run(alice.console().arg("whoami")).ok();
 }
@@ -388,7 +482,10 @@ fn taking_the_principal_away_ends_the_session() {
     bed.sign(&[]);
     let session = live(&bed, Way::Direct);
     principals(&bed.site.relay, "carol", &["someone@example.com"]);
-    session.wait(SOON).exits(255).says("your access to this relay was changed");
+    session
+        .wait(SOON)
+        .exits(255)
+        .says("your access to this relay was changed");
     assert!(!bed.is_let_in());
 }
 
@@ -399,7 +496,13 @@ fn a_session_outlives_its_certificate() {
     let mut session = live(&bed, Way::Direct);
     wait_until(SOON, "the certificate has expired", || !bed.is_let_in());
     // What makes the relay look at all that live.
-    bed.admin(&["user", "add", "frank", "--key", &format!("{}.pub", bed.ca.key.display())]);
+    bed.admin(&[
+        "user",
+        "add",
+        "frank",
+        "--key",
+        &format!("{}.pub", bed.ca.key.display()),
+    ]);
     let other = Device::joined(&bed.site.relay, "attic-node");
     assert_eq!(other.name(), "attic-node");
     session.write("still here\n");
@@ -412,7 +515,10 @@ fn a_session_outlives_its_certificate() {
 fn authorities_are_managed_at_both_doors() {
     let bed = Bed::new();
     let ask = |line: &str, input: &str| {
-        run_with_input(bed.site.alice.console().args(["--", line]), input.as_bytes())
+        run_with_input(
+            bed.site.alice.console().args(["--", line]),
+            input.as_bytes(),
+        )
     };
     let other = Authority::new(bed.site.relay.folder(), "other_ca", KeyKind::Ed25519);
     let key = fs::read_to_string(other.public()).unwrap();
@@ -427,14 +533,23 @@ fn authorities_are_managed_at_both_doors() {
     assert_eq!(rows[1]["fingerprint"], other.fingerprint());
     ask("ca trust /etc/hostname", "").exits(1).says("over ssh");
     let own = bed.admin(&["ssh-config", "--known-hosts"]).out();
-    let own = own.lines().find_map(|line| line.strip_prefix("@cert-authority *.fleet ")).unwrap();
-    ask("ca trust - --name own", own).exits(1).says("a key of the relay's own");
+    let own = own
+        .lines()
+        .find_map(|line| line.strip_prefix("@cert-authority *.fleet "))
+        .unwrap();
+    ask("ca trust - --name own", own)
+        .exits(1)
+        .says("a key of the relay's own");
 
     // A list over ssh, as it is: bytes.
     fs::write(bed.site.relay.folder().join("spec"), "serial: 7-9\n").unwrap();
     let krl = bed.site.relay.folder().join("krl");
     let mut keygen = command("ssh-keygen");
-    keygen.args(["-q", "-k", "-f"]).arg(&krl).arg("-s").arg(other.public());
+    keygen
+        .args(["-q", "-k", "-f"])
+        .arg(&krl)
+        .arg("-s")
+        .arg(other.public());
     run(keygen.arg(bed.site.relay.folder().join("spec"))).ok();
     let mut revoke = bed.site.alice.console();
     let list = fs::read(&krl).unwrap();
@@ -444,5 +559,7 @@ fn authorities_are_managed_at_both_doors() {
     assert!(table.contains("serials 7-9  other"), "{table}");
     let removed = ask("ca rm other", "").ok().out();
     assert!(removed.starts_with("authority other (SHA256:"), "{removed}");
-    ask("ca rm other", "").exits(1).says("no authority \"other\"");
+    ask("ca rm other", "")
+        .exits(1)
+        .says("no authority \"other\"");
 }

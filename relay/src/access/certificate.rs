@@ -164,7 +164,9 @@ pub enum Denied {
     #[error("none of its principals is a user's")]
     NoUser,
     /// Who would it be?
-    #[error("its principals are those of several users, {0} and {1}: who it stands for is not clear")]
+    #[error(
+        "its principals are those of several users, {0} and {1}: who it stands for is not clear"
+    )]
     SeveralUsers(String, String),
     /// The user is disabled.
     #[error("user \"{0}\" is disabled")]
@@ -261,7 +263,9 @@ fn user(claims: &Claims, users: &[(String, User)]) -> Result<(String, User), Den
         many if many > MAX_CERTIFICATE_PRINCIPALS => return Err(Denied::TooManyPrincipals(many)),
         _ => {}
     }
-    let mut named = users.iter().filter(|(name, _)| claims.principals.contains(name));
+    let mut named = users
+        .iter()
+        .filter(|(name, _)| claims.principals.contains(name));
     let (principal, user) = named.next().ok_or(Denied::NoUser)?;
     if let Some((_, other)) = named.find(|(_, other)| other.name != user.name) {
         let (one, other) = (user.name.to_string(), other.name.to_string());
@@ -327,7 +331,10 @@ fn forced(value: &str) -> Result<Forced, Denied> {
 fn networks(list: &str) -> Option<Vec<IpNet>> {
     let network = |text: &str| match text.parse::<IpAddr>() {
         Ok(address) => Some(IpNet::from(address)),
-        Err(_) => text.parse::<IpNet>().ok().filter(|network| *network == network.trunc()),
+        Err(_) => text
+            .parse::<IpNet>()
+            .ok()
+            .filter(|network| *network == network.trunc()),
     };
     list.split(',').map(network).collect()
 }

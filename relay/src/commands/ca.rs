@@ -216,7 +216,10 @@ fn authority(
 /// Never a number or a fingerprint, so that one argument can be either.
 fn is_name(text: &str) -> bool {
     let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'@');
-    let begins = text.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric);
+    let begins = text
+        .as_bytes()
+        .first()
+        .is_some_and(u8::is_ascii_alphanumeric);
     begins && text.len() <= MAX_AUTHORITY_NAME && text.bytes().all(inner)
 }
 
@@ -235,10 +238,16 @@ async fn authorities(context: &Context, as_json: bool) -> Result<String, Failure
         [&row.name, state, kind, &row.fingerprint, added].map(str::to_owned)
     };
     let rows: Vec<_> = rows.iter().map(row).collect();
-    Ok(table(["NAME", "STATE", "TYPE", "FINGERPRINT", "ADDED"], &rows))
+    Ok(table(
+        ["NAME", "STATE", "TYPE", "FINGERPRINT", "ADDED"],
+        &rows,
+    ))
 }
 
-async fn authority_json(context: &Context, authority: &Authority) -> Result<AuthorityJson, Failure> {
+async fn authority_json(
+    context: &Context,
+    authority: &Authority,
+) -> Result<AuthorityJson, Failure> {
     let key = Prints {
         sha256: authority.fingerprint.clone(),
         sha1: list::sha1_of_line(&authority.public_key),
@@ -256,7 +265,12 @@ async fn authority_json(context: &Context, authority: &Authority) -> Result<Auth
 async fn revoked(context: &Context, as_json: bool) -> Result<String, Failure> {
     let revocations = context.store.revocations().await?;
     if as_json {
-        return json(&revocations.iter().map(RevocationJson::of).collect::<Vec<_>>());
+        return json(
+            &revocations
+                .iter()
+                .map(RevocationJson::of)
+                .collect::<Vec<_>>(),
+        );
     }
     let authorities = context.store.authorities().await?;
     let called = |fingerprint: &Option<String>| match fingerprint {
@@ -280,7 +294,12 @@ async fn revoked(context: &Context, as_json: bool) -> Result<String, Failure> {
             }
             RevokedThing::KeyId { authority, id } => (format!("key id {id}"), called(authority)),
         };
-        [revocation.id.to_string(), what, of, revocation.added.to_string()]
+        [
+            revocation.id.to_string(),
+            what,
+            of,
+            revocation.added.to_string(),
+        ]
     };
     let rows: Vec<_> = revocations.iter().map(row).collect();
     Ok(table(["ID", "REVOKED", "AUTHORITY", "SINCE"], &rows))

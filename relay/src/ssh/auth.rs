@@ -13,7 +13,9 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::certificate;
-use crate::access::certificate::{self as rules, Admission, CertGrant, Claims, Facts, Forced, Revoked};
+use crate::access::certificate::{
+    self as rules, Admission, CertGrant, Claims, Facts, Forced, Revoked,
+};
 use crate::clock::Timestamp;
 use crate::limits::{MAX_CERTIFICATE_PRINCIPALS, STORE_TIMEOUT};
 use crate::store::{Prints, Store, StoreError, User};
@@ -81,7 +83,9 @@ impl Proof {
             Work::Subsystem(name) if name == SFTP => Some(b"internal-sftp".to_vec()),
             Work::Subsystem(name) => Some(name.into_bytes()),
         };
-        let fits = original.as_ref().is_none_or(|line| line.len() <= MAX_ORIGINAL_COMMAND);
+        let fits = original
+            .as_ref()
+            .is_none_or(|line| line.len() <= MAX_ORIGINAL_COMMAND);
         fits.then_some((forced, original))
     }
 
@@ -106,7 +110,11 @@ impl fmt::Display for Proof {
                     ..
                 } = &certified.claims;
                 let (id, key) = (Escaped(key_id), &certified.key.sha256);
-                write!(f, "{key} (certificate \"{id}\", serial {serial}, by {})", authority.sha256)
+                write!(
+                    f,
+                    "{key} (certificate \"{id}\", serial {serial}, by {})",
+                    authority.sha256
+                )
             }
         }
     }
@@ -126,7 +134,8 @@ pub async fn is_worth_a_try(store: &Store, key: &PublicKey) -> bool {
         return true;
     }
     let prints = certificate::prints(key.key_data());
-    let asked = async { Ok(store.has_authorities().await? && !store.is_key_revoked(&prints).await?) };
+    let asked =
+        async { Ok(store.has_authorities().await? && !store.is_key_revoked(&prints).await?) };
     ask(asked).await.unwrap_or(false)
 }
 

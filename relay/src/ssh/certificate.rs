@@ -73,7 +73,9 @@ fn rsa_bits(key: &KeyData) -> Option<usize> {
         return None;
     };
     let modulus = rsa.n().as_positive_bytes().unwrap_or_default();
-    let zeros = modulus.first().map_or(0, |byte| byte.leading_zeros() as usize);
+    let zeros = modulus
+        .first()
+        .map_or(0, |byte| byte.leading_zeros() as usize);
     Some((modulus.len() * 8).saturating_sub(zeros))
 }
 
@@ -85,7 +87,8 @@ mod tests {
     /// What `ssh-keygen -l -E sha256` and `-E sha1` say of this key.
     #[test]
     fn fingerprints_are_those_that_openssh_prints() {
-        let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti";
+        let key =
+            "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti";
         let key = PublicKey::from_openssh(key).unwrap();
         let sha256 = "SHA256:UCUiLr7Pjs9wFFJMDByLgc3NrtdU344OgUM45wZPcIQ";
         let prints = prints(key.key_data());

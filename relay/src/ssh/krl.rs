@@ -67,7 +67,9 @@ pub enum KrlError {
     #[error("something stands behind its signature")]
     AfterSignature,
     /// More entries than are taken.
-    #[error("it has more than {0} entries: revoke ranges of serial numbers, or the authority itself")]
+    #[error(
+        "it has more than {0} entries: revoke ranges of serial numbers, or the authority itself"
+    )]
     TooMany(usize),
 }
 

@@ -25,7 +25,9 @@ pub struct Authority {
 #[derive(Debug, Error)]
 pub enum AuthorityError {
     /// The key is trusted under another name.
-    #[error("{fingerprint} is trusted already, as \"{name}\": take that away first (`relay ca rm {name}`)")]
+    #[error(
+        "{fingerprint} is trusted already, as \"{name}\": take that away first (`relay ca rm {name}`)"
+    )]
     Known {
         /// The key.
         fingerprint: String,
@@ -49,7 +51,8 @@ impl From<sqlx::Error> for AuthorityError {
     }
 }
 
-const ALL: &str = "SELECT fingerprint, name, public_key, comment, added FROM authorities ORDER BY name";
+const ALL: &str =
+    "SELECT fingerprint, name, public_key, comment, added FROM authorities ORDER BY name";
 const COUNT: &str = "SELECT COUNT(*) FROM authorities";
 const BY_FINGERPRINT: &str = "SELECT name FROM authorities WHERE fingerprint = $1";
 const BY_NAME: &str = "SELECT fingerprint FROM authorities WHERE name = $1";
@@ -131,8 +134,10 @@ impl Store {
     /// [`StoreError`].
     pub async fn distrust(&self, which: &str) -> Result<Option<Authority>, StoreError> {
         let mut write = self.write(Survive::PowerCut).await?;
-        let removed: Option<Row> =
-            sqlx::query_as(REMOVE).bind(which).fetch_optional(&mut *write).await?;
+        let removed: Option<Row> = sqlx::query_as(REMOVE)
+            .bind(which)
+            .fetch_optional(&mut *write)
+            .await?;
         meta::access_changed(&mut write).await?;
         write.commit().await?;
         Ok(removed.map(Authority::of))

@@ -45,7 +45,7 @@ pub use leases::{InUse, LeaseRow};
 pub use locks::{Kill, LockError, NewLock};
 pub use policy::{Apply, ApplyError, Change, Kind, Policy, Sign, UserPolicy};
 pub use relays::{RELAY_HEARTBEAT_STALE, RelayId};
-pub use revocations::{Prints, Revocation, RevocationError, RevokedThing, RevocationChange};
+pub use revocations::{Prints, Revocation, RevocationChange, RevocationError, RevokedThing};
 pub use roles::RoleError;
 pub use sessions::{BoardChange, SessionRow, Traffic};
 pub use tokens::{NewToken, TokenRow};

@@ -66,7 +66,9 @@ pub struct RevocationChange {
 #[derive(Debug, Error)]
 pub enum RevocationError {
     /// Too many.
-    #[error("more than {MAX_REVOCATIONS} revocations are not kept: revoke ranges of serial numbers, or an authority")]
+    #[error(
+        "more than {MAX_REVOCATIONS} revocations are not kept: revoke ranges of serial numbers, or an authority"
+    )]
     TooMany,
     /// There is nothing of that id or fingerprint.
     #[error("nothing revoked is called \"{}\": see `relay ca revoked`", holdfast_protocol::escape::Escaped(.0))]
@@ -141,7 +143,9 @@ impl Store {
             return Ok(false);
         }
         let serial = serial.to_be_bytes();
-        let by_serial = sqlx::query(FIND_SERIAL).bind(authority).bind(serial.as_slice());
+        let by_serial = sqlx::query(FIND_SERIAL)
+            .bind(authority)
+            .bind(serial.as_slice());
         Ok(by_serial.fetch_optional(&self.readers).await?.is_some())
     }
 
@@ -220,7 +224,10 @@ async fn retain(write: &mut Write, things: &[RevokedThing]) -> Result<usize, Sto
     for row in rows {
         let revocation = Revocation::of(row)?;
         if !kept.contains(&revocation.thing) {
-            sqlx::query(REMOVE).bind(revocation.id).execute(&mut **write).await?;
+            sqlx::query(REMOVE)
+                .bind(revocation.id)
+                .execute(&mut **write)
+                .await?;
             removed += 1;
         }
     }
@@ -241,7 +248,9 @@ async fn insert(
             let range = (bytes(serials.start()), bytes(serials.end()));
             (SERIALS, authority.as_deref(), "", range)
         }
-        RevokedThing::KeyId { authority, id } => (KEY_ID, authority.as_deref(), id.as_str(), none()),
+        RevokedThing::KeyId { authority, id } => {
+            (KEY_ID, authority.as_deref(), id.as_str(), none())
+        }
     };
     let add = sqlx::query(ADD)
         .bind(id)
@@ -259,7 +268,10 @@ impl Revocation {
         let corrupt = || StoreError::Corrupt("a revocation");
         let authority = (!authority.is_empty()).then_some(authority);
         let serial = |bytes: Vec<u8>| {
-            bytes.try_into().map(u64::from_be_bytes).map_err(|_| corrupt())
+            bytes
+                .try_into()
+                .map(u64::from_be_bytes)
+                .map_err(|_| corrupt())
         };
         let thing = match kind.as_str() {
             KEY => RevokedThing::Key(value),

@@ -20,12 +20,21 @@ fn user(name: &str, disabled: bool) -> User {
 }
 
 fn options(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    pairs
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect()
 }
 
 /// What `ssh-keygen -s ca -I id -z 7 -n alice -V …` makes: all permitted.
 fn good() -> Claims {
-    let permits = ["X11-forwarding", "agent-forwarding", "port-forwarding", "pty", "user-rc"];
+    let permits = [
+        "X11-forwarding",
+        "agent-forwarding",
+        "port-forwarding",
+        "pty",
+        "user-rc",
+    ];
     Claims {
         kind: Kind::User,
         authority: Prints {
@@ -40,7 +49,10 @@ fn good() -> Claims {
         valid_after: NOW - 60,
         valid_before: NOW + 60,
         critical: BTreeMap::new(),
-        extensions: permits.iter().map(|name| (format!("permit-{name}"), String::new())).collect(),
+        extensions: permits
+            .iter()
+            .map(|name| (format!("permit-{name}"), String::new()))
+            .collect(),
     }
 }
 
@@ -51,8 +63,10 @@ fn judged(claims: &Claims, client: &str, now: u64) -> Result<Admission, Denied> 
         ("bob".to_owned(), user("bob", false)),
         ("eve".to_owned(), user("eve", true)),
     ];
-    let named: Vec<_> =
-        users.into_iter().filter(|(name, _)| claims.principals.contains(name)).collect();
+    let named: Vec<_> = users
+        .into_iter()
+        .filter(|(name, _)| claims.principals.contains(name))
+        .collect();
     let facts = Facts {
         claims,
         trusted: true,
@@ -77,16 +91,28 @@ fn a_good_certificate_is_its_user_with_all_that_it_permits() {
 
 #[test]
 fn trust_comes_before_all_else_and_anything_revoked_ends_it() {
-    let claims = Claims { valid_before: 1, ..good() };
+    let claims = Claims {
+        valid_before: 1,
+        ..good()
+    };
     let users = [("alice@example.com".to_owned(), user("alice", false))];
     let said = |claims: &Claims, trusted, revoked| {
         let client = "203.0.113.9".parse().unwrap();
-        let facts = Facts { claims, trusted, revoked, users: &users, client };
+        let facts = Facts {
+            claims,
+            trusted,
+            revoked,
+            users: &users,
+            client,
+        };
         (judge(facts, at(NOW)).map(drop), still(facts).map(drop))
     };
     let both = |denied: Denied| (Err(denied.clone()), Err(denied));
     assert_eq!(said(&claims, false, None), both(Denied::Untrusted));
-    assert_eq!(said(&claims, false, Some(Revoked::Key)), both(Denied::Untrusted));
+    assert_eq!(
+        said(&claims, false, Some(Revoked::Key)),
+        both(Denied::Untrusted)
+    );
     for (revoked, denied) in [
         (Revoked::Authority, Denied::AuthorityRevoked),
         (Revoked::Key, Denied::KeyRevoked),
@@ -100,7 +126,11 @@ fn trust_comes_before_all_else_and_anything_revoked_ends_it() {
 
 #[test]
 fn the_dates_hold_to_the_second() {
-    let with = |valid_after, valid_before| Claims { valid_after, valid_before, ..good() };
+    let with = |valid_after, valid_before| Claims {
+        valid_after,
+        valid_before,
+        ..good()
+    };
     let table = [
         (with(NOW, NOW + 1), Ok(())),
         (with(NOW + 1, NOW + 2), Err(Denied::NotYet)),
@@ -130,34 +160,72 @@ fn the_dates_hold_to_the_second() {
 
 #[test]
 fn it_must_be_a_users_and_signed_with_something_that_holds() {
-    assert_eq!(now(&Claims { kind: Kind::Host, ..good() }), Err(Denied::Host));
+    assert_eq!(
+        now(&Claims {
+            kind: Kind::Host,
+            ..good()
+        }),
+        Err(Denied::Host)
+    );
     for signature in SIGNATURES {
-        let claims = Claims { signature: signature.to_owned(), ..good() };
+        let claims = Claims {
+            signature: signature.to_owned(),
+            ..good()
+        };
         assert!(now(&claims).is_ok(), "{signature}");
     }
-    for signature in ["ssh-rsa", "ssh-dss", "", "rsa-sha2-512-cert-v01@openssh.com", "new@x"] {
-        let claims = Claims { signature: signature.to_owned(), ..good() };
+    for signature in [
+        "ssh-rsa",
+        "ssh-dss",
+        "",
+        "rsa-sha2-512-cert-v01@openssh.com",
+        "new@x",
+    ] {
+        let claims = Claims {
+            signature: signature.to_owned(),
+            ..good()
+        };
         assert_eq!(now(&claims), Err(Denied::Signature(signature.to_owned())));
     }
-    let rsa = |bits| now(&Claims { rsa_bits: Some(bits), ..good() }).map(drop);
+    let rsa = |bits| {
+        now(&Claims {
+            rsa_bits: Some(bits),
+            ..good()
+        })
+        .map(drop)
+    };
     assert_eq!(rsa(MIN_RSA_BITS), Ok(()));
-    assert_eq!(rsa(MIN_RSA_BITS - 1), Err(Denied::WeakRsa(MIN_RSA_BITS - 1)));
+    assert_eq!(
+        rsa(MIN_RSA_BITS - 1),
+        Err(Denied::WeakRsa(MIN_RSA_BITS - 1))
+    );
 }
 
 #[test]
 fn principals_name_one_user() {
     let named = |principals: &[&str]| {
         let principals = principals.iter().map(ToString::to_string).collect();
-        now(&Claims { principals, ..good() }).map(|admission| admission.principal)
+        now(&Claims {
+            principals,
+            ..good()
+        })
+        .map(|admission| admission.principal)
     };
     let several = Denied::SeveralUsers("alice".to_owned(), "bob".to_owned());
     assert_eq!(named(&["alice@example.com"]).unwrap(), "alice@example.com");
     assert_eq!(named(&["nobody", "ops"]).unwrap(), "ops");
     // Two names of one user are no question.
-    assert_eq!(named(&["ops", "alice@example.com"]).unwrap(), "alice@example.com");
+    assert_eq!(
+        named(&["ops", "alice@example.com"]).unwrap(),
+        "alice@example.com"
+    );
     assert_eq!(named(&[]), Err(Denied::NoPrincipal));
     assert_eq!(named(&["nobody"]), Err(Denied::NoUser));
-    assert_eq!(named(&["alice"]), Err(Denied::NoUser), "a name is no principal by itself");
+    assert_eq!(
+        named(&["alice"]),
+        Err(Denied::NoUser),
+        "a name is no principal by itself"
+    );
     assert_eq!(named(&["OPS"]), Err(Denied::NoUser));
     assert_eq!(named(&["ops", "bob"]), Err(several));
     assert_eq!(named(&["eve"]), Err(Denied::Disabled("eve".to_owned())));
@@ -195,7 +263,11 @@ fn the_source_must_be_among_the_networks() {
         ("0.0.0.0/0", "203.0.113.9", Ok(())),
         ("203.0.113.0/24", "203.0.114.9", elsewhere("203.0.114.9")),
         ("203.0.113.0/24", "::ffff:203.0.113.9", Ok(())),
-        ("203.0.113.0/24", "::ffff:203.0.114.9", elsewhere("203.0.114.9")),
+        (
+            "203.0.113.0/24",
+            "::ffff:203.0.114.9",
+            elsewhere("203.0.114.9"),
+        ),
         ("203.0.113.0/24", "2001:db8::9", elsewhere("2001:db8::9")),
         ("2001:db8::/32", "2001:db8::9", Ok(())),
         ("2001:db8::9", "2001:db8::9", Ok(())),
@@ -237,10 +309,20 @@ fn a_forced_command_is_a_command_or_sftp() {
 #[test]
 fn an_option_that_is_not_enforced_is_refused() {
     let with = |name: &str, value: &str| {
-        now(&Claims { critical: options(&[(name, value)]), ..good() }).map(drop)
+        now(&Claims {
+            critical: options(&[(name, value)]),
+            ..good()
+        })
+        .map(drop)
     };
     assert_eq!(with("verify-required", ""), Err(Denied::VerifyRequired));
-    for name in ["foo@x", "permit-pty", "Force-Command", "", "no-touch-required"] {
+    for name in [
+        "foo@x",
+        "permit-pty",
+        "Force-Command",
+        "",
+        "no-touch-required",
+    ] {
         assert_eq!(with(name, "1"), Err(Denied::UnknownOption(name.to_owned())));
     }
 }
@@ -248,7 +330,11 @@ fn an_option_that_is_not_enforced_is_refused() {
 #[test]
 fn what_is_not_permitted_is_not() {
     let with = |pairs: &[(&str, &str)]| {
-        now(&Claims { extensions: options(pairs), ..good() }).map(|admission| admission.grant)
+        now(&Claims {
+            extensions: options(pairs),
+            ..good()
+        })
+        .map(|admission| admission.grant)
     };
     let nothing = CertGrant {
         force: None,
@@ -259,13 +345,46 @@ fn what_is_not_permitted_is_not() {
         user_rc: false,
     };
     assert_eq!(with(&[]), Ok(nothing.clone()));
-    assert_eq!(with(&[("login@github.com", "alice"), ("no-touch-required", "")]), Ok(nothing.clone()));
+    assert_eq!(
+        with(&[("login@github.com", "alice"), ("no-touch-required", "")]),
+        Ok(nothing.clone())
+    );
     let table = [
-        ("permit-pty", CertGrant { pty: true, ..nothing.clone() }),
-        ("permit-agent-forwarding", CertGrant { agent_forwarding: true, ..nothing.clone() }),
-        ("permit-port-forwarding", CertGrant { port_forwarding: true, ..nothing.clone() }),
-        ("permit-X11-forwarding", CertGrant { x11_forwarding: true, ..nothing.clone() }),
-        ("permit-user-rc", CertGrant { user_rc: true, ..nothing.clone() }),
+        (
+            "permit-pty",
+            CertGrant {
+                pty: true,
+                ..nothing.clone()
+            },
+        ),
+        (
+            "permit-agent-forwarding",
+            CertGrant {
+                agent_forwarding: true,
+                ..nothing.clone()
+            },
+        ),
+        (
+            "permit-port-forwarding",
+            CertGrant {
+                port_forwarding: true,
+                ..nothing.clone()
+            },
+        ),
+        (
+            "permit-X11-forwarding",
+            CertGrant {
+                x11_forwarding: true,
+                ..nothing.clone()
+            },
+        ),
+        (
+            "permit-user-rc",
+            CertGrant {
+                user_rc: true,
+                ..nothing.clone()
+            },
+        ),
         ("permit-x11-forwarding", nothing),
     ];
     for (name, grant) in table {
@@ -282,7 +401,10 @@ fn a_reason_cannot_drive_a_terminal() {
         Denied::Signature("a\u{1b}[2J\r\n".to_owned()),
         Denied::OptionValue("a\u{1b}[2J\r\n".to_owned()),
     ] {
-        assert!(!denied.to_string().chars().any(char::is_control), "{denied:?}");
+        assert!(
+            !denied.to_string().chars().any(char::is_control),
+            "{denied:?}"
+        );
     }
 }
 
@@ -301,8 +423,14 @@ fn model(claims: &Claims, trusted: bool, revoked: bool, client: IpAddr) -> bool 
         && claims.valid_after <= NOW
         && NOW < claims.valid_before
         && claims.principals.iter().any(|name| name == "ops")
-        && claims.critical.keys().all(|name| known.contains(&name.as_str()))
-        && claims.critical.get("force-command").is_none_or(|command| !command.is_empty())
+        && claims
+            .critical
+            .keys()
+            .all(|name| known.contains(&name.as_str()))
+        && claims
+            .critical
+            .get("force-command")
+            .is_none_or(|command| !command.is_empty())
         && from
 }
 

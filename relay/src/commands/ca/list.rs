@@ -23,7 +23,9 @@ pub(in crate::commands) enum ListError {
     Empty(String),
     #[error("{0} has more than {MAX_REVOCATIONS} lines: make a list with `ssh-keygen -k`")]
     TooMany(String),
-    #[error("{file} revokes a key id of {length} bytes: no certificate may have one over {MAX_KEY_ID}")]
+    #[error(
+        "{file} revokes a key id of {length} bytes: no certificate may have one over {MAX_KEY_ID}"
+    )]
     KeyId { file: String, length: usize },
     #[error(
         "{file} line {line}: expected a public key, SHA256:… or SHA1:…; for certificates, make a list with `ssh-keygen -k`"
@@ -37,7 +39,11 @@ pub(super) fn parse(file: &str, bytes: &[u8]) -> Result<Vec<RevokedThing>, ListE
     if krl::looks_like_one(bytes) {
         return match krl::parse(bytes, MAX_REVOCATIONS) {
             // An empty list says that nothing is revoked, which is something to say with --replace.
-            Ok(list) => list.entries.into_iter().map(|entry| thing(&file, entry)).collect(),
+            Ok(list) => list
+                .entries
+                .into_iter()
+                .map(|entry| thing(&file, entry))
+                .collect(),
             Err(problem) => Err(ListError::Krl { file, problem }),
         };
     }
@@ -69,7 +75,8 @@ pub(super) fn parse(file: &str, bytes: &[u8]) -> Result<Vec<RevokedThing>, ListE
 /// `SHA1:…` of a key in a line as the store has it.
 pub(super) fn sha1_of_line(line: &str) -> String {
     let key = PublicKey::from_openssh(line);
-    key.map(|key| prints(key.key_data()).sha1).unwrap_or_default()
+    key.map(|key| prints(key.key_data()).sha1)
+        .unwrap_or_default()
 }
 
 fn thing(file: &str, entry: Entry) -> Result<RevokedThing, ListError> {
@@ -98,7 +105,9 @@ fn thing(file: &str, entry: Entry) -> Result<RevokedThing, ListError> {
 fn print_of_line(line: &str) -> Option<String> {
     if let Some(hash) = line.strip_prefix("SHA1:") {
         let long = hash.len() == SHA1_LENGTH;
-        let plain = hash.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/'));
+        let plain = hash
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/'));
         return (long && plain).then(|| line.to_owned());
     }
     if line.starts_with("SHA256:") {

@@ -35,7 +35,12 @@ impl Bytes {
 
 fn header() -> Bytes {
     let header = Bytes::default().raw(MAGIC).raw(&1_u32.to_be_bytes());
-    header.u64(7).u64(1_700_000_000).u64(0).string(b"").string(b"a comment")
+    header
+        .u64(7)
+        .u64(1_700_000_000)
+        .u64(0)
+        .string(b"")
+        .string(b"a comment")
 }
 
 fn of_any(kind: u8, inner: &Bytes) -> Bytes {
@@ -87,14 +92,24 @@ fn a_bitmap_is_the_ranges_of_its_bits() {
         let inner = Bytes::default().u64(offset).string(bits);
         parse(&of_any(SERIAL_BITMAP, &inner).0, MANY).map(|krl| krl.entries)
     };
-    assert_eq!(bitmap(10, &[0b0000_0101]), Ok(vec![serials(10..=10), serials(12..=12)]));
+    assert_eq!(
+        bitmap(10, &[0b0000_0101]),
+        Ok(vec![serials(10..=10), serials(12..=12)])
+    );
     assert_eq!(bitmap(10, &[0, 0xff]), Ok(vec![serials(10..=17)]));
     assert_eq!(bitmap(1, &[0x01, 0x80]), Ok(vec![serials(8..=9)]));
     assert_eq!(bitmap(1, &[]), Ok(vec![]));
-    assert_eq!(bitmap(u64::MAX, &[0x01]), Ok(vec![serials(u64::MAX..=u64::MAX)]));
+    assert_eq!(
+        bitmap(u64::MAX, &[0x01]),
+        Ok(vec![serials(u64::MAX..=u64::MAX)])
+    );
     assert_eq!(bitmap(u64::MAX, &[0x02]), Err(KrlError::Serials));
     assert_eq!(bitmap(0, &[0x01]), Err(KrlError::Serials));
-    assert_eq!(bitmap(1, &[0x80]), Err(KrlError::Damaged), "a negative number");
+    assert_eq!(
+        bitmap(1, &[0x80]),
+        Err(KrlError::Damaged),
+        "a negative number"
+    );
 }
 
 #[test]
@@ -102,33 +117,60 @@ fn what_is_not_understood_is_refused_as_a_whole() {
     let extension = |critical: u8| Bytes::default().string(b"x").raw(&[critical]).string(b"y");
     let range = |first, last| of_any(SERIAL_RANGE, &Bytes::default().u64(first).u64(last));
     let signed = |after: Bytes| {
-        let krl = header().raw(&[SIGNATURE]).string(b"key").string(b"signature");
+        let krl = header()
+            .raw(&[SIGNATURE])
+            .string(b"key")
+            .string(b"signature");
         krl.raw(&after.0)
     };
     let keys = Bytes::default().section(EXPLICIT_KEYS, &Bytes::default().string(b"k"));
     let future = Bytes::default().raw(MAGIC).raw(&2_u32.to_be_bytes());
     let table = [
         (Bytes::default(), Err(KrlError::NotOne)),
-        (Bytes::default().raw(b"ssh-ed25519 AAAA"), Err(KrlError::NotOne)),
+        (
+            Bytes::default().raw(b"ssh-ed25519 AAAA"),
+            Err(KrlError::NotOne),
+        ),
         (future, Err(KrlError::Format(2))),
         (Bytes::default().raw(MAGIC), Err(KrlError::Damaged)),
         (header(), Ok(0)),
         (header().raw(&[EXPLICIT_KEYS]), Err(KrlError::Damaged)),
-        (header().raw(&[EXPLICIT_KEYS, 0xff, 0xff, 0xff, 0xff]), Err(KrlError::Damaged)),
-        (header().section(9, &Bytes::default()), Err(KrlError::Section(9))),
-        (of_any(0x24, &Bytes::default()), Err(KrlError::Section(0x24))),
+        (
+            header().raw(&[EXPLICIT_KEYS, 0xff, 0xff, 0xff, 0xff]),
+            Err(KrlError::Damaged),
+        ),
+        (
+            header().section(9, &Bytes::default()),
+            Err(KrlError::Section(9)),
+        ),
+        (
+            of_any(0x24, &Bytes::default()),
+            Err(KrlError::Section(0x24)),
+        ),
         (header().section(EXTENSION, &extension(0)), Ok(0)),
-        (header().section(EXTENSION, &extension(1)), Err(KrlError::Extension)),
+        (
+            header().section(EXTENSION, &extension(1)),
+            Err(KrlError::Extension),
+        ),
         (of_any(CERTIFICATE_EXTENSION, &extension(0)), Ok(0)),
-        (of_any(CERTIFICATE_EXTENSION, &extension(1)), Err(KrlError::Extension)),
+        (
+            of_any(CERTIFICATE_EXTENSION, &extension(1)),
+            Err(KrlError::Extension),
+        ),
         (range(1, 1), Ok(1)),
         (range(1, u64::MAX), Ok(1)),
         (range(0, 1), Err(KrlError::Serials)),
         (range(2, 1), Err(KrlError::Serials)),
-        (header().section(SHA256_FINGERPRINTS, &Bytes::default().string(&[0; 20])), Err(KrlError::Damaged)),
+        (
+            header().section(SHA256_FINGERPRINTS, &Bytes::default().string(&[0; 20])),
+            Err(KrlError::Damaged),
+        ),
         (signed(Bytes::default()), Ok(0)),
         (signed(keys), Err(KrlError::AfterSignature)),
-        (signed(Bytes::default().raw(&[SIGNATURE]).string(b"").string(b"")), Ok(0)),
+        (
+            signed(Bytes::default().raw(&[SIGNATURE]).string(b"").string(b"")),
+            Ok(0),
+        ),
     ];
     for (krl, expected) in table {
         let parsed = parse(&krl.0, MANY).map(|krl| krl.entries.len());
@@ -139,8 +181,16 @@ fn what_is_not_understood_is_refused_as_a_whole() {
 /// Runs the real `ssh-keygen` in a folder.
 #[track_caller]
 fn keygen(folder: &Path, args: &[&str]) {
-    let output = Command::new("ssh-keygen").args(args).current_dir(folder).output().unwrap();
-    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let output = Command::new("ssh-keygen")
+        .args(args)
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{args:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 fn public(folder: &Path, name: &str) -> PublicKey {
@@ -153,7 +203,10 @@ fn what_ssh_keygen_writes_is_read() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
     for name in ["ca", "one", "two"] {
-        keygen(path, &["-q", "-t", "ed25519", "-N", "", "-C", name, "-f", name]);
+        keygen(
+            path,
+            &["-q", "-t", "ed25519", "-N", "", "-C", name, "-f", name],
+        );
     }
     let (one, two) = (public(path, "one.pub"), public(path, "two.pub"));
     let sha256 = two.fingerprint(HashAlg::Sha256);
@@ -162,7 +215,12 @@ fn what_ssh_keygen_writes_is_read() {
          id: alice laptop\nhash: {sha256}\n"
     );
     std::fs::write(path.join("spec"), spec).unwrap();
-    keygen(path, &["-k", "-z", "42", "-f", "krl", "-s", "ca.pub", "spec", "one.pub"]);
+    keygen(
+        path,
+        &[
+            "-k", "-z", "42", "-f", "krl", "-s", "ca.pub", "spec", "one.pub",
+        ],
+    );
     let krl = parse(&std::fs::read(path.join("krl")).unwrap(), MANY).unwrap();
     assert_eq!(krl.version, 42);
     let ca: Authority = Some(public(path, "ca.pub").to_bytes().unwrap().as_slice().into());
@@ -176,8 +234,11 @@ fn what_ssh_keygen_writes_is_read() {
     let others = [1, 3, 5, 99, 201, 1000, 1002, 1004, 1007];
     assert!(wanted.into_iter().all(revoked), "{krl:?}");
     assert!(!others.into_iter().any(revoked), "{krl:?}");
-    let rest: Vec<&Entry> =
-        krl.entries.iter().filter(|entry| !matches!(entry, Entry::Serials(..))).collect();
+    let rest: Vec<&Entry> = krl
+        .entries
+        .iter()
+        .filter(|entry| !matches!(entry, Entry::Serials(..)))
+        .collect();
     let expected = [
         Entry::KeyId(ca.clone(), b"alice laptop".to_vec()),
         Entry::Key(one.to_bytes().unwrap()),

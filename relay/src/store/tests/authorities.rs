@@ -47,17 +47,32 @@ async fn an_authority_is_trusted_until_it_is_removed() {
     assert!(store.has_authorities().await.unwrap());
     assert!(store.is_trusted("SHA256:corp").await.unwrap());
     assert!(!store.is_trusted("corp").await.unwrap(), "a name is no key");
-    assert_eq!(store.authorities().await.unwrap(), [corp.clone()]);
+    assert_eq!(
+        store.authorities().await.unwrap(),
+        std::slice::from_ref(&corp)
+    );
 
-    let renamed = Authority { name: "other".to_owned(), ..corp.clone() };
+    let renamed = Authority {
+        name: "other".to_owned(),
+        ..corp.clone()
+    };
     let known = store.trust(&renamed).await;
     assert!(matches!(known, Err(AuthorityError::Known { name, .. }) if name == "corp"));
-    let clash = Authority { fingerprint: "SHA256:x".to_owned(), ..corp.clone() };
-    assert!(matches!(store.trust(&clash).await, Err(AuthorityError::NameTaken(_))));
+    let clash = Authority {
+        fingerprint: "SHA256:x".to_owned(),
+        ..corp.clone()
+    };
+    assert!(matches!(
+        store.trust(&clash).await,
+        Err(AuthorityError::NameTaken(_))
+    ));
 
     let before = store.access_version().await.unwrap();
     assert_eq!(store.distrust("SHA256:nobody").await.unwrap(), None);
-    assert_eq!(store.distrust("SHA256:corp").await.unwrap(), Some(corp.clone()));
+    assert_eq!(
+        store.distrust("SHA256:corp").await.unwrap(),
+        Some(corp.clone())
+    );
     assert!(store.access_version().await.unwrap() > before);
     assert!(!store.is_trusted("SHA256:corp").await.unwrap());
     store.trust(&corp).await.unwrap();
@@ -68,7 +83,10 @@ async fn an_authority_is_trusted_until_it_is_removed() {
 async fn there_are_so_many_authorities_and_no_more() {
     let bed = Bed::new().await;
     for n in 0..MAX_AUTHORITIES {
-        bed.store.trust(&authority(&format!("ca{n}"))).await.unwrap();
+        bed.store
+            .trust(&authority(&format!("ca{n}")))
+            .await
+            .unwrap();
     }
     let more = bed.store.trust(&authority("more")).await;
     assert!(matches!(more, Err(AuthorityError::TooMany)));
@@ -90,7 +108,11 @@ async fn what_is_revoked_is_found_and_nothing_else() {
     let change = store.revoke(&things, false, T0).await.unwrap();
     assert_eq!((change.added, change.removed, change.total), (7, 0, 7));
     for (name, revoked) in [("a", true), ("b", true), ("c", false)] {
-        assert_eq!(store.is_key_revoked(&prints(name)).await.unwrap(), revoked, "{name}");
+        assert_eq!(
+            store.is_key_revoked(&prints(name)).await.unwrap(),
+            revoked,
+            "{name}"
+        );
     }
     // A serial number is no signed one: the highest bit sorts above all others.
     let table = [
@@ -109,18 +131,27 @@ async fn what_is_revoked_is_found_and_nothing_else() {
         ("SHA256:other", 0, "", true),
     ];
     for (authority, serial, id, revoked) in table {
-        let found = store.is_certificate_revoked(authority, serial, id).await.unwrap();
+        let found = store
+            .is_certificate_revoked(authority, serial, id)
+            .await
+            .unwrap();
         assert_eq!(found, revoked, "{authority} {serial} {id:?}");
     }
     let listed: Vec<_> = store.revocations().await.unwrap();
-    let listed: Vec<_> = listed.into_iter().map(|revocation| revocation.thing).collect();
+    let listed: Vec<_> = listed
+        .into_iter()
+        .map(|revocation| revocation.thing)
+        .collect();
     assert_eq!(listed, things);
 }
 
 #[tokio::test]
 async fn serial_zero_is_no_serial_number() {
     let bed = Bed::new().await;
-    bed.store.revoke(&[serials(None, 0..=u64::MAX)], false, T0).await.unwrap();
+    bed.store
+        .revoke(&[serials(None, 0..=u64::MAX)], false, T0)
+        .await
+        .unwrap();
     let revoked = |serial| bed.store.is_certificate_revoked("SHA256:ca", serial, "x");
     assert!(!revoked(0).await.unwrap());
     assert!(revoked(1).await.unwrap());
@@ -141,7 +172,11 @@ async fn a_list_adds_unless_it_is_to_replace() {
     assert_eq!((change.added, change.removed, change.total), (0, 2, 2));
     assert!(!store.is_key_revoked(&prints("a")).await.unwrap());
     let rows = store.revocations().await.unwrap();
-    assert_eq!(rows.iter().map(|row| row.added).collect::<Vec<_>>(), [T0, at(1)], "kept");
+    assert_eq!(
+        rows.iter().map(|row| row.added).collect::<Vec<_>>(),
+        [T0, at(1)],
+        "kept"
+    );
 
     let before = store.access_version().await.unwrap();
     let all_or_nothing = ["SHA256:b".to_owned(), "SHA256:nobody".to_owned()];
@@ -160,7 +195,9 @@ async fn a_list_adds_unless_it_is_to_replace() {
 #[tokio::test]
 async fn too_many_revocations_are_none() {
     let bed = Bed::new().await;
-    let many: Vec<_> = (0..=MAX_REVOCATIONS as u64).map(|n| serials(None, n..=n)).collect();
+    let many: Vec<_> = (0..=MAX_REVOCATIONS as u64)
+        .map(|n| serials(None, n..=n))
+        .collect();
     let more = bed.store.revoke(&many, false, T0).await;
     assert!(matches!(more, Err(RevocationError::TooMany)));
     assert_eq!(bed.store.revocations().await.unwrap(), []);

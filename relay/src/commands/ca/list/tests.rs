@@ -1,6 +1,7 @@
 use super::*;
 
-const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti";
+const KEY: &str =
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti";
 const SHA256: &str = "SHA256:UCUiLr7Pjs9wFFJMDByLgc3NrtdU344OgUM45wZPcIQ";
 const SHA1: &str = "SHA1:Z1PfE2457ue6HfxSfpVRLrGieO8";
 
@@ -34,13 +35,20 @@ fn what_is_not_understood_revokes_nothing() {
     for (text, expected) in table {
         assert_eq!(parsed(&text), expected, "{text:?}");
     }
-    assert!(parsed("# nothing\n").unwrap_err().starts_with("stdin revokes nothing"));
+    assert!(
+        parsed("# nothing\n")
+            .unwrap_err()
+            .starts_with("stdin revokes nothing")
+    );
     let private = parsed("-----BEGIN OPENSSH PRIVATE KEY-----\nsecret\n").unwrap_err();
     assert!(private.starts_with("stdin is a private key") && !private.contains("secret"));
     let many = format!("{SHA1}\n").repeat(MAX_REVOCATIONS + 1);
     assert!(parsed(&many).unwrap_err().contains("has more than"));
     let krl = parse("a\u{1b}b", b"SSHKRL\n\0").unwrap_err().to_string();
-    assert_eq!(krl, "a\\u{1b}b cannot be used: it is damaged or cut off: copy the whole file");
+    assert_eq!(
+        krl,
+        "a\\u{1b}b cannot be used: it is damaged or cut off: copy the whole file"
+    );
 }
 
 #[test]
@@ -52,15 +60,24 @@ fn a_list_names_its_authority_by_fingerprint() {
         (Entry::Key(blob), RevokedThing::Key(SHA256.to_owned())),
         (
             Entry::Serials(of.clone(), 3..=4),
-            RevokedThing::Serials { authority: authority.clone(), serials: 3..=4 },
+            RevokedThing::Serials {
+                authority: authority.clone(),
+                serials: 3..=4,
+            },
         ),
         (
             Entry::KeyId(of, b"laptop".to_vec()),
-            RevokedThing::KeyId { authority, id: "laptop".to_owned() },
+            RevokedThing::KeyId {
+                authority,
+                id: "laptop".to_owned(),
+            },
         ),
         (
             Entry::KeyId(None, b"laptop".to_vec()),
-            RevokedThing::KeyId { authority: None, id: "laptop".to_owned() },
+            RevokedThing::KeyId {
+                authority: None,
+                id: "laptop".to_owned(),
+            },
         ),
     ];
     for (entry, expected) in table {
