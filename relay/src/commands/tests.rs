@@ -12,6 +12,7 @@ use crate::store::meta::{PUBLIC_SSH, PUBLIC_TUNNEL};
 use crate::store::{Device, Enrolment, Labels, NewToken, RelayId, TunnelFacts, User};
 
 mod console;
+mod control;
 mod fleet;
 mod matrix;
 mod people;
