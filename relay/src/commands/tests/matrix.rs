@@ -146,6 +146,7 @@ async fn everything(bed: &Bed) -> String {
         "get users -o toml",
         "devices ls --all --json",
         "token ls",
+        "lock ls",
     ] {
         all += &bed.ok(line).await;
     }
