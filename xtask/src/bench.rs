@@ -19,16 +19,32 @@ are noisy, and the table marks what was measured beside other load.
 Examples:
   cargo xtask bench -- --quick               a few minutes
   cargo xtask bench                          everything, more than an hour
-  cargo xtask bench -- --phases echo,echonet --drivers holdfast,openssh"
+  cargo xtask bench -- --phases echo,echonet --drivers holdfast,openssh
+  cargo xtask bench control                  session control alone: no root, a minute"
 )]
 pub(crate) struct Args {
+    /// One part alone
+    #[arg(value_enum)]
+    part: Option<Part>,
     /// What tests/bench/run.py takes
     #[arg(last = true)]
     options: Vec<OsString>,
 }
 
+/// A part that needs no network of its own.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Part {
+    /// Decisions a second; how long a slot of a quota takes
+    Control,
+}
+
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let workspace = Workspace::load()?;
+    if let Some(Part::Control) = args.part {
+        let mut bench = workspace.cargo();
+        process::run(bench.args(["bench", "-p", "relay", "--bench", "control"]))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     tools::ensure(&[
         tools::SSH,
         tools::SSHD,

@@ -13,6 +13,7 @@ use crate::store::{Device, Enrolment, Labels, NewToken, RelayId, TunnelFacts, Us
 
 mod authorities;
 mod console;
+mod control;
 mod fleet;
 mod matrix;
 mod people;
