@@ -1,11 +1,14 @@
 //! Issue 3: OpenSSH user certificates, made by the real `ssh-keygen`, on both ways.
 
+mod endings;
+mod options;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::harness::{
-    Client, Device, KeyKind, Output, Relay, Running, SOON, Site, Terminal, User, Way, block_on,
-    command, make_key, own_login, run, run_with_input, wait_until,
+    Client, KeyKind, Output, Relay, Site, User, Way, block_on, command, make_key, own_login, run,
+    run_with_input,
 };
 
 /// A certificate authority of ours.
@@ -290,15 +293,6 @@ fn a_hosts_certificate_is_no_users() {
 }
 
 #[test]
-fn a_source_address_lets_in_from_there() {
-    let bed = Bed::new();
-    bed.sign(&["-O", "source-address=192.0.2.0/24,127.0.0.0/8,::1"]);
-    for way in Way::BOTH {
-        bed.exec(way, "true").ok();
-    }
-}
-
-#[test]
 fn two_users_of_one_certificate_are_nobody() {
     let bed = Bed::new();
     principals(&bed.site.relay, "dave", &["dave"]);
@@ -307,208 +301,6 @@ fn two_users_of_one_certificate_are_nobody() {
     assert!(!bed.is_let_in());
     let log = bed.site.relay.log();
     assert!(log.contains("several users, carol and dave"), "{log}");
-}
-
-#[test]
-fn a_forced_command_runs_whatever_is_asked_for() {
-    let bed = Bed::new();
-    bed.sign(&[
-        "-O",
-        "force-command=echo \"forced [$SSH_ORIGINAL_COMMAND]\"",
-    ]);
-    for way in Way::BOTH {
-        let output = bed.exec(way, "echo \"free\" $(id)").ok();
-        assert_eq!(output.out(), "forced [echo \"free\" $(id)]\n", "{way:?}");
-        let shell = run(bed.ssh(way).arg("-T")).ok();
-        assert_eq!(shell.out(), "forced []\n", "{way:?}");
-        let sftp = run(bed.ssh(way).args(["-s", "sftp"])).ok();
-        assert_eq!(sftp.out(), "forced [internal-sftp]\n", "{way:?}");
-        // A client cannot say what it asked for by other means.
-        let mut ssh = bed.ssh(way);
-        ssh.args(["-T", "-o", "SetEnv=SSH_ORIGINAL_COMMAND=forged"]);
-        assert_eq!(run(&mut ssh).ok().out(), "forced []\n", "{way:?}");
-        let mut terminal = Terminal::start(bed.ssh(way).arg("-t"), 80, 24);
-        terminal.expect("forced []");
-        terminal.wait(SOON);
-    }
-    // On the relay itself it is a command like any other.
-    bed.sign(&["-O", "force-command=whoami"]);
-    let console = run(bed.carol.console().arg("user rm alice")).ok();
-    assert!(console.out().starts_with("carol"), "{console}");
-    // Without one there is nothing to tell.
-    bed.sign(&[]);
-    let output = bed.exec(Way::Direct, "env").ok();
-    assert!(!output.out().contains("SSH_ORIGINAL_COMMAND"), "{output}");
-}
-
-#[test]
-fn internal_sftp_is_all_that_is_left() {
-    let bed = Bed::new();
-    bed.sign(&["-O", "force-command=internal-sftp", "-O", "no-pty"]);
-    let folder = tempfile::tempdir().unwrap();
-    let source = folder.path().join("source");
-    fs::write(&source, "text\n").unwrap();
-    for way in Way::BOTH {
-        let target = folder.path().join(format!("copy-{way:?}"));
-        let host = way.destination(&own_login(), bed.site.device.name());
-        let mut scp = bed.carol.tool("scp");
-        scp.arg("-s")
-            .arg(&source)
-            .arg(format!("{host}:{}", target.display()));
-        run(&mut scp).ok();
-        assert_eq!(fs::read_to_string(&target).unwrap(), "text\n", "{way:?}");
-        let mut sftp = bed.carol.tool("sftp");
-        let listed = run_with_input(
-            sftp.args(["-b", "-", &host]),
-            format!("ls {}\n", folder.path().display()).as_bytes(),
-        );
-        assert!(listed.ok().out().contains("copy-"), "{way:?}");
-        let marker = folder.path().join("marker");
-        let output = bed.exec(way, &format!("echo free; touch {}", marker.display()));
-        assert!(
-            !output.out().contains("free") && !marker.exists(),
-            "{output}"
-        );
-    }
-}
-
-#[test]
-fn without_permit_pty_there_is_no_terminal() {
-    let bed = Bed::new();
-    bed.sign(&["-O", "no-pty"]);
-    for way in Way::BOTH {
-        let output = bed.exec(way, "tty; echo after").ok();
-        assert_eq!(output.out(), "not a tty\nafter\n", "{way:?}");
-        // OpenSSH's client gives up when its terminal is refused.
-        let refused = run(bed.ssh(way).args(["-tt", "tty"])).exits(255);
-        refused.says("PTY allocation request failed");
-    }
-    // With no extension at all, both ways stay open: the jump forwards no port of anybody's.
-    bed.sign(&["-O", "clear"]);
-    for way in Way::BOTH {
-        assert_eq!(bed.exec(way, "echo in").ok().out(), "in\n", "{way:?}");
-    }
-}
-
-/// A command of carol's on the device that goes on until it is ended.
-#[track_caller]
-fn live(bed: &Bed, way: Way) -> Running {
-    let running = Running::start(bed.ssh(way).arg("echo up; cat"));
-    running.wait_out("up\n");
-    running
-}
-
-#[test]
-fn what_is_revoked_is_out_and_its_live_sessions_end() {
-    let bed = Bed::new();
-    let key = fs::read_to_string(bed.carol.key().with_extension("pub")).unwrap();
-    let ca = fs::read_to_string(bed.ca.public()).unwrap();
-    let hash = fingerprint(&bed.carol.key());
-    let table = [
-        "serial: 42\n".to_owned(),
-        "serial: 40-50\n".to_owned(),
-        "serial: 40\nserial: 42\nserial: 44\nserial: 46\n".to_owned(),
-        "id: carol laptop\n".to_owned(),
-        format!("key: {key}"),
-        format!("sha1: {key}"),
-        format!("hash: {hash}\n"),
-        format!("key: {ca}"),
-    ];
-    bed.sign(&["-z", "42"]);
-    for (number, specification) in table.iter().enumerate() {
-        assert!(bed.is_let_in(), "before {specification}");
-        let way = Way::BOTH[number % 2];
-        let session = live(&bed, way);
-        bed.revoke(specification);
-        let ended = session.wait(SOON).exits(255);
-        ended.says("your access to this relay was changed");
-        assert!(!bed.is_let_in(), "{specification}");
-        let revoked = bed.site.relay.json(&["ca", "revoked", "--json"]);
-        let mut unrevoke = vec!["ca".to_owned(), "unrevoke".to_owned()];
-        unrevoke.extend(
-            revoked
-                .as_array()
-                .unwrap()
-                .iter()
-                .map(|row| row["id"].to_string()),
-        );
-        bed.admin(&unrevoke.iter().map(String::as_str).collect::<Vec<_>>());
-    }
-    // Another number, another id: not concerned.
-    bed.revoke("serial: 41\nserial: 43-50\nid: carol\n");
-    assert!(bed.is_let_in());
-}
-
-#[test]
-fn a_users_plain_key_can_be_revoked_too() {
-    let bed = Bed::new();
-    let (alice, relay) = (&bed.site.alice, &bed.site.relay);
-    let session = bed.site.start(Way::Jump, "echo up; cat");
-    session.wait_out("up\n");
-    let print = fingerprint(&alice.key());
-    let mut revoke = relay.command(&["ca", "revoke", "-"]);
-    run_with_input(&mut revoke, format!("{print}\n").as_bytes()).ok();
-    session
-        .wait(SOON)
-        .exits(255)
-        .says("your access to this relay was changed");
-    run(alice.console().arg("whoami"))
-        .exits(255)
-        .says("Permission denied");
-    bed.admin(&["ca", "unrevoke", &print]);
-    run(alice.console().arg("whoami")).ok();
-}
-
-#[test]
-fn removing_the_authority_ends_what_stands_on_it_and_nothing_else() {
-    let bed = Bed::new();
-    bed.sign(&[]);
-    let sessions = Way::BOTH.map(|way| live(&bed, way));
-    let mut other = bed.site.start(Way::Direct, "echo up; cat");
-    other.wait_out("up\n");
-    bed.admin(&["ca", "rm", "corp"]);
-    for session in sessions {
-        let ended = session.wait(SOON).exits(255);
-        ended.says("your access to this relay was changed");
-    }
-    assert!(!bed.is_let_in());
-    other.write("still here\n");
-    other.wait_out("still here\n");
-}
-
-#[test]
-fn taking_the_principal_away_ends_the_session() {
-    let bed = Bed::new();
-    bed.sign(&[]);
-    let session = live(&bed, Way::Direct);
-    principals(&bed.site.relay, "carol", &["someone@example.com"]);
-    session
-        .wait(SOON)
-        .exits(255)
-        .says("your access to this relay was changed");
-    assert!(!bed.is_let_in());
-}
-
-#[test]
-fn a_session_outlives_its_certificate() {
-    let bed = Bed::new();
-    bed.sign(&["-V", "-1m:+4s"]);
-    let mut session = live(&bed, Way::Direct);
-    wait_until(SOON, "the certificate has expired", || !bed.is_let_in());
-    // What makes the relay look at all that live.
-    bed.admin(&[
-        "user",
-        "add",
-        "frank",
-        "--key",
-        &format!("{}.pub", bed.ca.key.display()),
-    ]);
-    let other = Device::joined(&bed.site.relay, "attic-node");
-    assert_eq!(other.name(), "attic-node");
-    session.write("still here\n");
-    session.wait_out("still here\n");
-    session.end_input();
-    session.wait(SOON).ok();
 }
 
 #[test]

@@ -14,6 +14,12 @@ const CALLERS: [&str; 5] = ["admin", "operator", "auditor", "no role", "disabled
 /// Path in the grammar, a line that means something there, and whether each of [`CALLERS`] may give it.
 const ROWS: &[(&str, &str, [bool; 5])] = &[
     ("apply", "apply -f -", ADMIN),
+    ("ca ls", "ca ls", REVIEW),
+    ("ca revoke", "ca revoke -", ADMIN),
+    ("ca revoked", "ca revoked", REVIEW),
+    ("ca rm", "ca rm corp", ADMIN),
+    ("ca trust", "ca trust - --name corp", ADMIN),
+    ("ca unrevoke", "ca unrevoke 1", ADMIN),
     ("devices", "devices", ROLE),
     ("devices ls", "devices ls --all", ROLE),
     ("devices show", "devices show cam", ROLE),
