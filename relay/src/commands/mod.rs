@@ -4,6 +4,7 @@
 
 mod access;
 mod args;
+mod audit;
 mod devices;
 mod keys;
 mod ssh_config;
@@ -12,12 +13,17 @@ mod token;
 mod user;
 mod whoami;
 
+use std::io;
+use std::net::SocketAddr;
+
 use clap::{Parser, Subcommand};
 use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::ids::ClusterFingerprint;
 use serde::Serialize;
 use thiserror::Error;
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
+use crate::audit::{Actor, Audit, Event};
 use crate::clock::Timestamp;
 use crate::state::State;
 use crate::store::{self, Store, StoreError, User};
@@ -48,6 +54,8 @@ pub enum Command {
     Devices(devices::Args),
     /// What to put into ~/.ssh/config and known_hosts to reach devices by name
     SshConfig(ssh_config::Args),
+    /// Who did what, where, and how it went
+    Audit(audit::Args),
     /// Who the relay takes you for
     Whoami(whoami::Args),
 }
@@ -70,7 +78,16 @@ pub struct Context {
     pub facts: Facts,
     /// The time that the command is run at.
     pub now: Timestamp,
+    /// Where it is told what was done.
+    pub audit: Audit,
+    /// As whom the log knows the caller.
+    pub actor: Actor,
+    /// Where the caller is; `None` for the relay's own shell.
+    pub client: Option<SocketAddr>,
 }
+
+/// What a command writes to: it waits until whoever reads it takes it.
+pub type Out<'a> = dyn AsyncWrite + Send + Unpin + 'a;
 
 /// The public side of the relay's state.
 #[derive(Clone, Debug)]
@@ -104,39 +121,120 @@ impl Command {
             _ => false,
         }
     }
+
+    /// Whether the answer may go on for as long as somebody reads it.
+    #[must_use]
+    pub fn streams(&self) -> bool {
+        match self {
+            Self::Audit(args) => args.streams(),
+            _ => false,
+        }
+    }
+
+    /// What the audit log says when this is done, or refused, or goes wrong; `None` for a command that
+    /// changes nothing. A change writes it in its own transaction, which adds what only it knows.
+    fn event(&self) -> Option<Event> {
+        match self {
+            Self::User(args) => args.event(),
+            Self::Token(args) => args.event(),
+            Self::Devices(args) => args.event(),
+            Self::Audit(args) => Some(args.event()),
+            Self::SshConfig(_) | Self::Whoami(_) => None,
+        }
+    }
 }
 
-/// Runs a command for somebody: checks whether they may, does it, and appends what it says to `out` or,
+impl Context {
+    /// The event with who is asking and from where.
+    fn event(&self, event: Event) -> Event {
+        let event = event.user(self.actor.clone());
+        match self.client {
+            Some(client) => event.client(client),
+            None => event,
+        }
+    }
+}
+
+/// Runs a command for somebody: checks whether they may, does it, and writes what it says to `out` or,
 /// if it fails, one sentence to `err`. Gives the exit status. `stdin` is at most [`MAX_INPUT`] bytes.
 pub async fn run(
     command: Command,
     caller: &Caller,
     context: &Context,
     stdin: Option<&[u8]>,
-    out: &mut Vec<u8>,
-    err: &mut Vec<u8>,
+    out: &mut Out<'_>,
+    err: &mut Out<'_>,
 ) -> u8 {
-    let done = match permit(caller, &command) {
-        Err(refused) => Err(Failure(refused)),
-        Ok(()) => match command {
-            Command::User(args) => user::run(args, caller, context, stdin).await,
-            Command::Token(args) => token::run(args, context).await,
-            Command::Devices(args) => devices::run(args, context).await,
-            Command::SshConfig(args) => ssh_config::run(&args, context).await,
-            Command::Whoami(args) => whoami::run(&args, caller),
-        },
+    let done = run_told(command, caller, context, stdin, out).await;
+    let (said, code) = match done {
+        Ok(text) => (say(out, &text).await, DONE),
+        Err(Failure(sentence)) => (say(err, &(sentence + "\n")).await, FAILED),
     };
-    match done {
-        Ok(text) => {
-            out.extend_from_slice(text.as_bytes());
-            DONE
-        }
-        Err(Failure(sentence)) => {
-            err.extend_from_slice(sentence.as_bytes());
-            err.push(b'\n');
+    match said {
+        // A reader that has seen enough (`| head`) is none of our business; a full disk is.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            // If stderr is gone as well, the exit status is all that is left to say it with.
+            let _ = say(err, &format!("cannot write the answer: {error}\n")).await;
             FAILED
         }
+        _ => code,
     }
+}
+
+/// Runs a command, and sees that the audit log tells of it, whatever comes of it.
+async fn run_told(
+    command: Command,
+    caller: &Caller,
+    context: &Context,
+    stdin: Option<&[u8]>,
+    out: &mut Out<'_>,
+) -> Result<String, Failure> {
+    let event = command.event().map(|event| context.event(event));
+    if let Err(refused) = permit(caller, &command) {
+        if let Some(event) = event {
+            context.audit.note(event.refused(&refused)).await;
+        }
+        return Err(Failure(refused));
+    }
+    let Some(event) = event else {
+        return dispatch(command, caller, context, stdin, out).await;
+    };
+    let (store, told) = context
+        .store
+        .attributed(vec![context.audit.entry(event.clone())]);
+    let context = Context {
+        store,
+        ..context.clone()
+    };
+    let done = dispatch(command, caller, &context, stdin, out).await;
+    if let Err(Failure(why)) = &done
+        && !told.is_written()
+    {
+        context.audit.note(event.failed(why)).await;
+    }
+    done
+}
+
+async fn dispatch(
+    command: Command,
+    caller: &Caller,
+    context: &Context,
+    stdin: Option<&[u8]>,
+    out: &mut Out<'_>,
+) -> Result<String, Failure> {
+    match command {
+        Command::User(args) => user::run(args, caller, context, stdin).await,
+        Command::Token(args) => token::run(args, context).await,
+        Command::Devices(args) => devices::run(args, context).await,
+        Command::SshConfig(args) => ssh_config::run(&args, context).await,
+        Command::Audit(args) => audit::run(args, context, out).await,
+        Command::Whoami(args) => whoami::run(&args, caller),
+    }
+}
+
+async fn say(to: &mut Out<'_>, text: &str) -> io::Result<()> {
+    to.write_all(text.as_bytes()).await?;
+    to.flush().await
 }
 
 /// The console's grammar: the command tree alone. `serve` and `--state` do not exist there.

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::table::{card, count, or_dash, table};
 use super::{Caller, Context, Failure, MAX_INPUT, json, keys};
 use crate::access::policy::ROLES;
+use crate::audit::{Event, EventKind};
 use crate::store::{UserKey, UserRow};
 
 #[derive(Clone, Debug, clap::Args)]
@@ -111,6 +112,26 @@ impl Args {
                 key.key.iter().any(|file| file == "-")
             }
             _ => false,
+        }
+    }
+
+    /// What a change is recorded as; the store adds the keys.
+    pub(super) fn event(&self) -> Option<Event> {
+        let changed = |what: &str, name: &UserName| {
+            let event = Event::new(EventKind::AccessChanged).with("change", what);
+            event.with("target", name.as_str())
+        };
+        match &self.command {
+            UserCommand::Add { name, role, .. } => {
+                Some(changed("user.add", name).with("roles", role.as_slice()))
+            }
+            UserCommand::Rm { name } => Some(changed("user.rm", name)),
+            UserCommand::Key(KeyCommand::Add { name, .. }) => Some(changed("user.key.add", name)),
+            UserCommand::Key(KeyCommand::Rm { name, fingerprint }) => {
+                let removed = vec![fingerprint.as_str()];
+                Some(changed("user.key.rm", name).with("keys", removed))
+            }
+            UserCommand::Ls | UserCommand::Show { .. } => None,
         }
     }
 }

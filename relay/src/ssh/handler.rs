@@ -3,18 +3,19 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
 use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::ids::DeviceName;
 use holdfast_protocol::limits::{MAX_COMMAND, MAX_SUBSYSTEM};
 use holdfast_protocol::wire::{WindowSize, Work};
+use russh::keys::HashAlg;
 use russh::server::{Auth, ChannelOpenHandle, Msg, PublicKeyOffer, Session, VerifiedPublicKey};
 use russh::{Channel, ChannelId, ChannelOpenFailure, MethodKind, MethodSet, Sig};
 use thiserror::Error;
 use tracing::{debug, info};
 
+use super::attempts::Attempts;
 use super::auth::{self, Principal};
 use super::channel::{ChannelState, Opened, Waiting};
 use super::connection::Connection;
@@ -23,6 +24,7 @@ use super::queue::{self, Input, PushError};
 use super::target::{self, Target};
 use super::throttle::Source;
 use super::{console, jump, server};
+use crate::audit::{Event, EventKind};
 use crate::limits::{MAX_AUTH_FAILURES, MAX_CHANNELS, SSH_WINDOW};
 use crate::serve::Relay;
 
@@ -47,7 +49,7 @@ pub struct Handler {
     relay: Arc<Relay>,
     connection: Arc<Connection>,
     proof: Proof,
-    attempts: Arc<AtomicU32>,
+    attempts: Arc<Attempts>,
     /// Keys that were refused. After [`MAX_AUTH_FAILURES`] of them no key is good enough.
     failures: usize,
     channels: HashMap<ChannelId, ChannelState>,
@@ -73,7 +75,7 @@ impl Handler {
 
     /// Counts what the other end offered as proof.
     #[must_use]
-    pub fn attempts(&self) -> Arc<AtomicU32> {
+    pub fn attempts(&self) -> Arc<Attempts> {
         self.attempts.clone()
     }
 
@@ -180,8 +182,11 @@ impl Handler {
             }
             (Some(Opened::Console), _) => {
                 let terminal = waiting.pty.is_some();
-                let answer = console::run(relay, principal, work, waiting.input, outlet, terminal);
-                tokio::spawn(answer);
+                let (connection, input) = (self.connection.clone(), waiting.input);
+                tokio::spawn(async move {
+                    console::run(relay, &connection, principal, work, input, outlet, terminal)
+                        .await;
+                });
             }
             // A channel is confirmed only after its opening is set.
             _ => debug!("a request on a channel that leads nowhere"),
@@ -197,6 +202,21 @@ impl Handler {
 fn prohibited(reason: String) -> ChannelOpenFailure {
     // RFC 4254 section 5.1: SSH_OPEN_ADMINISTRATIVELY_PROHIBITED, with our sentence as description.
     ChannelOpenFailure::Other { code: 1, reason }
+}
+
+/// A login, with how it was proved and by which way it came.
+fn login(proof: &Proof, principal: &Principal, target: &Target) -> Event {
+    let event = Event::new(EventKind::UserLogin).user(principal);
+    let (way, how) = match (proof, target) {
+        (Proof::Jump(..), _) => ("jump", "outer connection"),
+        (Proof::Key(_), Target::Relay) => ("console", "key"),
+        (Proof::Key(_), _) => ("direct", "key"),
+    };
+    let event = event.with("way", way).with("how", how);
+    match target {
+        Target::Device(login, device) => event.login(login).with("target", device.as_str()),
+        Target::Relay | Target::Unusable(_) => event,
+    }
 }
 
 fn only_keys() -> Auth {
@@ -219,6 +239,14 @@ impl russh::server::Handler for Handler {
             Ok(target) => Ok(self.accept(principal.clone(), target)),
             Err(error) => {
                 info!(client = %self.connection.client, %error, "jump refused");
+                let client = self.connection.client;
+                let event = Event::new(EventKind::UserLoginFailed).user(principal);
+                let event = event.client(client).with("way", "jump");
+                let event = event.with("names", vec![user]).refused(error.to_string());
+                self.relay
+                    .audit
+                    .note_failure(Source::of(client.ip()), event)
+                    .await;
                 Ok(Auth::reject())
             }
         }
@@ -226,11 +254,12 @@ impl russh::server::Handler for Handler {
 
     async fn auth_publickey_offered(
         &mut self,
-        _user: &str,
+        user: &str,
         offer: PublicKeyOffer<'_>,
     ) -> Result<Auth, Self::Error> {
         // A mere offer changes nothing and proves nothing.
-        self.attempts.fetch_add(1, Ordering::Relaxed);
+        let fingerprint = offer.public_key.fingerprint(HashAlg::Sha256).to_string();
+        self.attempts.note(user, Some(fingerprint));
         let known = auth::principal(&self.relay.store, offer.public_key).await;
         if known.is_some() && self.failures < MAX_AUTH_FAILURES {
             return Ok(Auth::Accept);
@@ -262,6 +291,11 @@ impl russh::server::Handler for Handler {
     async fn auth_succeeded(&mut self, _session: &mut Session) -> Result<(), Self::Error> {
         if let Proof::Key(source) = self.proof {
             server::authenticated(&self.relay, source);
+        }
+        if let Some((principal, target)) = self.connection.principal() {
+            // In the log before all that is recorded of this connection later: nothing waits for it here.
+            let event = login(&self.proof, principal, target).client(self.connection.client);
+            self.relay.audit.note(event).await;
         }
         Ok(())
     }

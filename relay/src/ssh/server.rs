@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
+use super::attempts::Attempts;
 use super::connection::Connection;
 use super::handler::Handler;
 use super::stream::{Guard, GuardedStream};
@@ -127,21 +128,28 @@ async fn serve(
 
     connections.leave(id);
     let authenticated = guard.is_authenticated();
-    let mut throttle = connections.throttle();
-    throttle.ended(source, authenticated);
-    match outcome {
-        _ if authenticated => {}
-        Outcome::Failed => throttle.penalise(source, PENALTY_FAILED, connections.now()),
-        Outcome::NoAttempt => throttle.penalise(source, PENALTY_NO_ATTEMPT, connections.now()),
+    {
+        let mut throttle = connections.throttle();
+        throttle.ended(source, authenticated);
+        match &outcome {
+            _ if authenticated => {}
+            Outcome::Failed(_) => throttle.penalise(source, PENALTY_FAILED, connections.now()),
+            Outcome::NoAttempt => throttle.penalise(source, PENALTY_NO_ATTEMPT, connections.now()),
+        }
     }
-    drop(throttle);
     debug!(%client, authenticated, "SSH connection closed");
+    if let (Outcome::Failed(attempts), false) = (outcome, authenticated) {
+        relay
+            .audit
+            .note_failure(source, attempts.failed(client))
+            .await;
+    }
 }
 
 /// What an unauthenticated connection came to.
 enum Outcome {
     /// It offered something and it was not accepted.
-    Failed,
+    Failed(Arc<Attempts>),
     /// It did not even try.
     NoAttempt,
 }
@@ -161,8 +169,8 @@ async fn converse(
     let handler = Handler::outer(relay.clone(), connection.clone(), source);
     let attempts = handler.attempts();
     let failed = || {
-        if attempts.load(Ordering::Relaxed) > 0 {
-            Outcome::Failed
+        if attempts.were_made() {
+            Outcome::Failed(attempts.clone())
         } else {
             Outcome::NoAttempt
         }

@@ -169,6 +169,9 @@ impl Store {
         if !new_user && new_keys > 0 {
             return Err(KeyError::Exists(name.clone()));
         }
+        if !new_user && new_roles == 0 {
+            write.unchanged();
+        }
         meta::access_changed(&mut write).await?;
         write.commit().await?;
         Ok(AddedUser {
@@ -192,6 +195,9 @@ impl Store {
             return Err(KeyError::UnknownUser(name.clone()));
         }
         let added = insert_keys(&mut write, name, keys, now).await?;
+        if added == 0 {
+            write.unchanged();
+        }
         meta::access_changed(&mut write).await?;
         write.commit().await?;
         Ok(added)
@@ -227,6 +233,9 @@ impl Store {
         let mut write = self.write(Survive::PowerCut).await?;
         let remove = sqlx::query(REMOVE_USER).bind(name.as_str());
         let removed = remove.execute(&mut *write).await?.rows_affected() > 0;
+        if !removed {
+            write.unchanged();
+        }
         meta::access_changed(&mut write).await?;
         write.commit().await?;
         Ok(removed)
@@ -267,6 +276,8 @@ async fn insert_keys(
     keys: &[UserKey],
     now: Timestamp,
 ) -> Result<usize, KeyError> {
+    let fingerprints: Vec<&str> = keys.iter().map(|key| key.fingerprint.as_str()).collect();
+    write.fact("keys", fingerprints);
     let mut added = 0;
     for key in keys {
         let owner = sqlx::query_scalar(OWNER).bind(&key.fingerprint);

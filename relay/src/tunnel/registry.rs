@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -23,6 +24,8 @@ pub struct Tunnel {
     pub generation: Generation,
     /// The QUIC connection.
     pub connection: Connection,
+    /// The address that the device sends from, before any NAT, as it says.
+    pub local_address: Option<SocketAddr>,
     control: mpsc::Sender<RelayMessage>,
     heard: AtomicI64,
     /// Datagrams received when the device was last heard.
@@ -47,12 +50,14 @@ impl Tunnel {
         device: DeviceId,
         generation: Generation,
         connection: Connection,
+        local_address: Option<SocketAddr>,
         control: mpsc::Sender<RelayMessage>,
     ) -> Arc<Self> {
         Arc::new(Self {
             device,
             generation,
             connection,
+            local_address,
             control,
             heard: AtomicI64::new(Timestamp::now().0),
             datagrams: AtomicU64::new(0),
@@ -129,15 +134,16 @@ impl Registry {
         }
     }
 
-    /// Removes a tunnel, if it is still the one that stands.
-    pub fn remove(&self, tunnel: &Tunnel) {
+    /// Removes a tunnel, if it is still the one that stands; says whether it was.
+    pub fn remove(&self, tunnel: &Tunnel) -> bool {
         let mut tunnels = self.lock();
-        if tunnels
+        let stands = tunnels
             .get(&tunnel.device)
-            .is_some_and(|present| present.generation == tunnel.generation)
-        {
+            .is_some_and(|present| present.generation == tunnel.generation);
+        if stands {
             tunnels.remove(&tunnel.device);
         }
+        stands
     }
 
     /// The tunnel of a device.
