@@ -176,7 +176,7 @@ mod tests {
         }
         let due = sums.due(None);
         let counted: u64 = due.iter().filter_map(|e| e.more["count"].as_u64()).sum();
-        assert_eq!(counted as usize + rows, 100_000);
+        assert_eq!(counted + rows as u64, 100_000);
         assert!(rows + due.len() <= 2 * 101, "{rows} + {}", due.len());
         let names = |event: &Event| event.more["names"].as_array().unwrap().len();
         assert!(due.iter().all(|event| names(event) <= MAX_SUMMED_USERS));

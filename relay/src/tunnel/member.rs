@@ -67,7 +67,9 @@ pub async fn run(relay: &Arc<Relay>, mut caller: Caller) -> Result<(), ControlEr
         Ok(()) => converse(&tunnel, caller.send, caller.receive, queue).await,
         Err(error) => error,
     };
-    if relay.registry.remove(&tunnel) {
+    relay.registry.remove(&tunnel);
+    // One that was replaced leaves its device online.
+    if relay.registry.get(device.id).is_none() {
         let gone = Event::new(EventKind::DeviceOffline).because(ended.to_string());
         relay.audit.note_device(device.id, told(gone)).await;
     }

@@ -134,16 +134,15 @@ impl Registry {
         }
     }
 
-    /// Removes a tunnel, if it is still the one that stands; says whether it was.
-    pub fn remove(&self, tunnel: &Tunnel) -> bool {
+    /// Removes a tunnel, if it is still the one that stands.
+    pub fn remove(&self, tunnel: &Tunnel) {
         let mut tunnels = self.lock();
-        let stands = tunnels
+        if tunnels
             .get(&tunnel.device)
-            .is_some_and(|present| present.generation == tunnel.generation);
-        if stands {
+            .is_some_and(|present| present.generation == tunnel.generation)
+        {
             tunnels.remove(&tunnel.device);
         }
-        stands
     }
 
     /// The tunnel of a device.
