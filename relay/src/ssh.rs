@@ -1,6 +1,7 @@
 //! The operators' face: it translates between russh's callbacks and the relay, and holds no rule.
 
 pub mod algorithms;
+pub mod attempts;
 pub mod auth;
 pub mod channel;
 pub mod channels;
@@ -8,6 +9,7 @@ pub mod connection;
 pub mod console;
 pub mod handler;
 pub mod jump;
+mod lines;
 pub mod outlet;
 pub mod queue;
 pub mod server;

@@ -9,6 +9,7 @@
 )]
 
 mod answers;
+mod audit;
 mod console;
 mod control;
 mod copies;

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::clock::Timestamp;
 
+mod audit;
 mod control;
 mod fleet;
 mod people;

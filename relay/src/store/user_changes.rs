@@ -153,12 +153,16 @@ impl Store {
             Some(email) => set_email(&mut write, name, Some(email)).await?,
             None => false,
         };
+        let new_facts = new_email || new_principals > 0;
+        if !new_user && new_roles == 0 && !new_facts {
+            write.unchanged();
+        }
         meta::access_changed(&mut write).await?;
         write.commit().await?;
         Ok(AddedUser {
             new_user,
             new_roles,
-            new_facts: new_email || new_principals > 0,
+            new_facts,
         })
     }
 
@@ -174,6 +178,9 @@ impl Store {
     ) -> Result<usize, KeyError> {
         let mut write = self.change(name).await?;
         let added = insert_keys(&mut write, name, keys, now).await?;
+        if added == 0 {
+            write.unchanged();
+        }
         write.commit().await?;
         Ok(added)
     }
@@ -200,6 +207,9 @@ impl Store {
     pub async fn add_roles(&self, name: &UserName, roles: &[String]) -> Result<usize, KeyError> {
         let mut write = self.change(name).await?;
         let added = insert_roles(&mut write, name, roles).await?;
+        if added == 0 {
+            write.unchanged();
+        }
         write.commit().await?;
         Ok(added)
     }
@@ -227,6 +237,9 @@ impl Store {
     ) -> Result<usize, KeyError> {
         let mut write = self.change(name).await?;
         let added = insert_principals(&mut write, name, principals).await?;
+        if added == 0 {
+            write.unchanged();
+        }
         write.commit().await?;
         Ok(added)
     }
@@ -250,6 +263,9 @@ impl Store {
     pub async fn set_email(&self, name: &UserName, email: Option<&str>) -> Result<bool, KeyError> {
         let mut write = self.change(name).await?;
         let changed = set_email(&mut write, name, email).await?;
+        if !changed {
+            write.unchanged();
+        }
         write.commit().await?;
         Ok(changed)
     }
@@ -262,6 +278,9 @@ impl Store {
         let mut write = self.change(name).await?;
         let set = sqlx::query(SET_DISABLED).bind(name.as_str()).bind(disabled);
         let changed = set.execute(&mut *write).await?.rows_affected() > 0;
+        if !changed {
+            write.unchanged();
+        }
         write.commit().await?;
         Ok(changed)
     }
@@ -274,6 +293,9 @@ impl Store {
         let mut write = self.write(Survive::PowerCut).await?;
         let remove = sqlx::query(REMOVE_USER).bind(name.as_str());
         let removed = remove.execute(&mut *write).await?.rows_affected() > 0;
+        if !removed {
+            write.unchanged();
+        }
         meta::access_changed(&mut write).await?;
         write.commit().await?;
         Ok(removed)
@@ -389,6 +411,8 @@ async fn insert_keys(
     keys: &[UserKey],
     now: Timestamp,
 ) -> Result<usize, KeyError> {
+    let fingerprints: Vec<&str> = keys.iter().map(|key| key.fingerprint.as_str()).collect();
+    write.fact("keys", fingerprints);
     let mut added = 0;
     for key in keys {
         let owner = sqlx::query_scalar(OWNER).bind(&key.fingerprint);
