@@ -58,11 +58,11 @@ fn entry(n: u64) -> AuditEntry {
         EventKind::UserLogin,
     ];
     let kind = match n {
-        n if n % 100_000 == 0 => EventKind::DeviceRevoked,
+        n if n.is_multiple_of(100_000) => EventKind::DeviceRevoked,
         n => kinds[usize::try_from(n % 4).unwrap()],
     };
     let spread = |n: u64, of: u64| {
-        if n % 2 == 0 {
+        if n.is_multiple_of(2) {
             0
         } else {
             n.wrapping_mul(2_654_435_761) % of
