@@ -235,7 +235,7 @@ fn a_changed_role_holds_for_the_next_session_of_an_open_connection() {
         .ok();
     let ended = master.wait(SOON);
     assert_ne!(ended.code(), 0, "{ended}");
-    ended.says("[holdfast] closed: ");
+    assert!(ended.err().contains("access"), "{ended}");
     bob.exec(Way::Direct, "kitchen-cam", "true").exits(255);
 }
 
@@ -305,10 +305,13 @@ fn the_console_asks_of_everybody_who_may() {
     ];
     // The admin last: what the others may not do is not done yet.
     for (who, user) in users.iter().rev() {
-        for (line, allowed) in table {
+        let outside = matches!(*who, "disabled" | "removed");
+        // Who does not log in does not try so often that their whole network is kept out.
+        let lines = if outside { &table[..1] } else { &table[..] };
+        for (line, allowed) in lines {
             let output = run(user.console().arg(line));
             let expected = match *who {
-                "disabled" | "removed" => 255,
+                _ if outside => 255,
                 who if allowed.contains(&who) => 0,
                 _ => 1,
             };

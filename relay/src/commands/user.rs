@@ -282,16 +282,7 @@ pub(super) async fn run(
         UserCommand::Principal(command) => change_principals(command, context).await?,
         UserCommand::Key(KeyCommand::Add { name, key }) => {
             let keys = keys(&key.key)?;
-            let added = context.store.add_keys(&name, &keys, context.now).await?;
-            let text = match added {
-                0 => format!("user {name} unchanged: {}\n", fingerprints(&keys)),
-                _ => format!(
-                    "user {name}: {} added ({})\n",
-                    count(added, "key"),
-                    fingerprints(&keys)
-                ),
-            };
-            (name, text)
+            add_keys(name, &keys, context).await?
         }
         UserCommand::Key(KeyCommand::Rm { name, fingerprint }) => {
             context.store.remove_key(&name, &fingerprint).await?;
@@ -313,6 +304,20 @@ async fn add(name: &UserName, user: &NewUser, context: &Context) -> Result<Strin
         (false, true) => "changed",
     };
     Ok(summary(&find(context, name).await?, verb))
+}
+
+async fn add_keys(
+    name: UserName,
+    keys: &[UserKey],
+    context: &Context,
+) -> Result<(UserName, String), Failure> {
+    let added = context.store.add_keys(&name, keys, context.now).await?;
+    let shown = fingerprints(keys);
+    let text = match added {
+        0 => format!("user {name} unchanged: {shown}\n"),
+        _ => format!("user {name}: {} added ({shown})\n", count(added, "key")),
+    };
+    Ok((name, text))
 }
 
 async fn disable(
