@@ -282,3 +282,61 @@ pub const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How often it looks.
 pub const CONFIRM_POLL: Duration = Duration::from_millis(20);
+
+/// Events that wait for the audit log's writer; above it, whoever has one waits.
+pub const AUDIT_QUEUE: usize = 512;
+
+/// Rows of the audit log in one commit: it costs one fsync, however many they are.
+pub const AUDIT_BATCH: usize = 256;
+
+/// Events that are kept in memory while the log cannot be written; those beyond are only counted.
+pub const AUDIT_HELD: usize = 4_096;
+
+/// How often it is tried whether the log can be written again.
+pub const AUDIT_PROBE: Duration = Duration::from_millis(500);
+
+/// A place that takes the log's rows for longer counts as broken until it has.
+pub const AUDIT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Bytes of one text of an event; a longer one is cut, and its length noted.
+pub const MAX_AUDIT_TEXT: usize = 32 * 1024;
+
+/// Facts that one event adds to what all have.
+pub const MAX_AUDIT_FACTS: usize = 32;
+
+/// Bytes of one line of the log's file: some texts of the greatest length, each byte of them escaped.
+pub const MAX_AUDIT_LINE: u64 = 2 * 1024 * 1024;
+
+/// Rows that are read from the log at once.
+pub const AUDIT_PAGE: u32 = 256;
+
+/// Failed logins of one source, and one device's coming and going, are summed over so long.
+pub const AUDIT_SUM_WINDOW: Duration = Duration::from_secs(60);
+
+/// How often it is looked whether a sum is due.
+pub const AUDIT_SUM_POLL: Duration = Duration::from_secs(5);
+
+/// Sources whose failures are summed apart; all others share one sum. So a flood from everywhere is at
+/// most twice as many rows a minute, and two.
+pub const MAX_SUMMED_SOURCES: usize = 256;
+
+/// Devices whose coming and going is summed apart: as many as a large fleet has.
+pub const MAX_SUMMED_DEVICES: usize = 131_072;
+
+/// Rows that one device's coming and going may write at once in a minute: offline and back, twice.
+pub const AUDIT_DEVICE_ROWS: u32 = 4;
+
+/// Names that one sum lists.
+pub const MAX_SUMMED_USERS: usize = 8;
+
+/// Names and keys that are kept of one connection that does not log in: as many as it may try.
+pub const MAX_TRIED: usize = MAX_AUTH_FAILURES;
+
+/// How often old rows of the audit log are looked for.
+pub const AUDIT_REMOVAL: Duration = Duration::from_secs(3600);
+
+/// Old rows that are removed in one commit, which holds up other writers for some ten milliseconds.
+pub const AUDIT_REMOVAL_ROWS: u32 = 2_000;
+
+/// Between two such commits.
+pub const AUDIT_REMOVAL_PAUSE: Duration = Duration::from_millis(200);

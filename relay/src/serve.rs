@@ -13,8 +13,10 @@ use russh::MethodKind;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::audit::{self, Audit, Event, EventKind};
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::limits::{DRAIN_REDIAL, FAREWELL_TIMEOUT};
@@ -40,6 +42,8 @@ pub struct Relay {
     pub state: State,
     /// What it remembers.
     pub store: Store,
+    /// Where it tells what happens.
+    pub audit: Audit,
     /// The tunnels that stand.
     pub registry: Registry,
     /// The sessions that live.
@@ -65,6 +69,7 @@ pub struct Relay {
 pub async fn run(config: Config, state: State, store: Store) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     let listener = TcpListener::bind(config.ssh)
         .await
         .with_context(|| format!("cannot listen for SSH on {}", config.ssh))?;
@@ -80,10 +85,25 @@ pub async fn run(config: Config, state: State, store: Store) -> anyhow::Result<(
     let publishing = tokio::spawn(publish::run(relay.clone()));
     let releasing = tokio::spawn(releaser.run(Arc::downgrade(&relay.leases)));
     println!("ready ssh={ssh} tunnel={tunnel}");
+    let feeding = CancellationToken::new();
+    let auditing = tokio::spawn(audit::serve(
+        relay.audit.clone(),
+        relay.store.clone(),
+        config.audit.clone(),
+        feeding.clone(),
+    ));
 
-    tokio::select! {
-        _ = terminate.recv() => info!("SIGTERM: stopping"),
-        _ = interrupt.recv() => info!("SIGINT: stopping"),
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => info!("SIGTERM: stopping"),
+            _ = interrupt.recv() => info!("SIGINT: stopping"),
+            _ = hangup.recv() => {
+                info!("SIGHUP: the audit log's file is opened anew");
+                relay.audit.reopen();
+                continue;
+            }
+        }
+        break;
     }
     accepting.abort();
     stop(&relay, config.drain_grace).await;
@@ -93,6 +113,10 @@ pub async fn run(config: Config, state: State, store: Store) -> anyhow::Result<(
     endpoint.close((CloseCode::Stopping as u32).into(), b"the relay stops");
     let _ = timeout(FAREWELL_TIMEOUT, endpoint.wait_idle()).await;
     tunnels.abort();
+    relay.audit.note(Event::new(EventKind::RelayStopped)).await;
+    relay.audit.close().await;
+    feeding.cancel();
+    let _ = timeout(FAREWELL_TIMEOUT, auditing).await;
     if let Err(error) = relay.store.relay_stopped(relay.id, Timestamp::now()).await {
         warn!(%error, "the store did not learn that the relay stops");
     }
@@ -114,16 +138,24 @@ async fn start(
     store
         .meta_set(meta::PUBLIC_SSH, &config.public_ssh(ssh)?)
         .await?;
+    let audit = Audit::open(
+        store.clone(),
+        Some(public.clone()),
+        config.audit.when_unwritable,
+    );
+    audit.note(Event::new(EventKind::RelayStarted)).await;
     let roster = make_roster(&state, &store, public).await?;
     let (leases, releaser) = Leases::new(store.clone(), id);
+    let report = Report::new(audit.clone());
     let relay = Arc::new(Relay {
         id,
         state,
         store,
+        audit,
         registry: Registry::default(),
         live: Arc::default(),
         leases,
-        report: Report::default(),
+        report,
         connections: Connections::default(),
         host_certificates: HostCertificates::default(),
         login_grace: config.login_grace,

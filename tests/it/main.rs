@@ -9,6 +9,7 @@
 )]
 
 mod answers;
+mod audit;
 mod certificates;
 mod console;
 mod control;

@@ -26,7 +26,7 @@ fn need(command: &Command) -> Need {
         Command::User(args) if args.only_reads() => REVIEW,
         Command::Ca(args) if args.only_reads() => REVIEW,
         Command::Role(args) if args.only_reads() => REVIEW,
-        Command::Get(_) | Command::Doctor(_) => REVIEW,
+        Command::Get(_) | Command::Doctor(_) | Command::Audit(_) => REVIEW,
         Command::Lock(args) if args.only_reads() => REVIEW,
         Command::Lock(_)
         | Command::Unlock(_)

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::table::{count, or_dash, table};
 use super::{Caller, Context, Failure, MAX_REVOCATION_INPUT, input, json, keys};
+use crate::audit::{Event, EventKind};
 use crate::clock::Timestamp;
 use crate::limits::MAX_AUTHORITY_NAME;
 use crate::store::{Authority, Prints, Revocation, RevocationChange, RevokedThing};
@@ -113,6 +114,21 @@ impl Args {
     /// Whether it changes nothing.
     pub(super) fn only_reads(&self) -> bool {
         matches!(self.command, CaCommand::Ls | CaCommand::Revoked)
+    }
+
+    /// What a change is recorded as.
+    pub(super) fn event(&self) -> Option<Event> {
+        let changed = |what: &str, target: &str| {
+            let event = Event::new(EventKind::AccessChanged).with("change", what);
+            Some(event.with("target", target))
+        };
+        match &self.command {
+            CaCommand::Trust { file, name } => changed("ca.trust", name.as_ref().unwrap_or(file)),
+            CaCommand::Rm { authority } => changed("ca.rm", authority),
+            CaCommand::Revoke { file, .. } => changed("ca.revoke", file),
+            CaCommand::Unrevoke { which } => changed("ca.unrevoke", &which.join(" ")),
+            CaCommand::Ls | CaCommand::Revoked => None,
+        }
     }
 
     pub(super) fn wants_stdin(&self) -> bool {

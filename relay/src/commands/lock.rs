@@ -12,6 +12,7 @@ use super::{Caller, Context, Failure, json};
 use crate::access::lock::{By, Lock, LockTarget, network};
 use crate::access::presets;
 use crate::access::role::RoleName;
+use crate::audit::{Event, EventKind};
 use crate::clock::Coarse;
 use crate::limits::MAX_LOCK_MESSAGE;
 use crate::store::{Device, NewLock};
@@ -74,6 +75,27 @@ impl Args {
     /// Whether it changes nothing.
     pub(super) fn only_reads(&self) -> bool {
         matches!(self.command, LockCommand::Ls)
+    }
+
+    /// What a new lock is recorded as; the store adds its number.
+    pub(super) fn event(&self) -> Option<Event> {
+        let (kind, value, message) = match &self.command {
+            LockCommand::User(new) => ("user", new.value.to_string(), &new.message),
+            LockCommand::Role(new) => ("role", new.value.to_string(), &new.message),
+            LockCommand::Login(new) => ("login", new.value.to_string(), &new.message),
+            LockCommand::Device(new) => ("device", new.value.clone(), &new.message),
+            LockCommand::Address(new) => ("address", new.value.clone(), &new.message),
+            LockCommand::Ls => return None,
+        };
+        let event = Event::new(EventKind::LockCreated).with("target", kind);
+        Some(event.with("value", value).with("message", message.as_str()))
+    }
+}
+
+impl UnlockArgs {
+    /// What it is recorded as.
+    pub(super) fn event(&self) -> Event {
+        Event::new(EventKind::LockRemoved).with("lock", self.id)
     }
 }
 

@@ -5,6 +5,7 @@
 mod access;
 mod apply;
 mod args;
+mod audit;
 mod ca;
 mod caller;
 mod confirm;
@@ -23,6 +24,8 @@ mod token;
 mod user;
 mod whoami;
 
+use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
@@ -30,7 +33,9 @@ use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::ids::ClusterFingerprint;
 use serde::Serialize;
 use thiserror::Error;
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
+use crate::audit::{Actor, Audit, Event};
 use crate::clock::Timestamp;
 use crate::state::State;
 use crate::store::{self, Store, StoreError};
@@ -85,6 +90,8 @@ pub enum Command {
     Sessions(sessions::Args),
     /// What to put into ~/.ssh/config and known_hosts to reach devices by name
     SshConfig(ssh_config::Args),
+    /// Who did what, where, and how it went
+    Audit(audit::Args),
     /// Who the relay takes you for
     Whoami(whoami::Args),
 }
@@ -98,7 +105,16 @@ pub struct Context {
     pub facts: Facts,
     /// The time that the command is run at.
     pub now: Timestamp,
+    /// Where it is told what was done.
+    pub audit: Audit,
+    /// As whom the log knows the caller.
+    pub actor: Actor,
+    /// Where the caller is; `None` for the relay's own shell.
+    pub client: Option<SocketAddr>,
 }
+
+/// What a command writes to: it waits until whoever reads it takes it.
+pub type Out<'a> = dyn AsyncWrite + Send + Unpin + 'a;
 
 /// The public side of the relay's state.
 #[derive(Clone, Debug)]
@@ -147,35 +163,125 @@ impl Command {
             _ => MAX_INPUT,
         }
     }
+
+    /// Whether the answer may go on for as long as somebody reads it.
+    #[must_use]
+    pub fn streams(&self) -> bool {
+        match self {
+            Self::Audit(args) => args.streams(),
+            _ => false,
+        }
+    }
+
+    /// What the audit log says when this is done, or refused, or goes wrong; `None` for a command that
+    /// changes nothing. A change writes it in its own transaction, which adds what only it knows.
+    fn event(&self) -> Option<Event> {
+        match self {
+            Self::User(args) => args.event(),
+            Self::Ca(args) => args.event(),
+            Self::Token(args) => args.event(),
+            Self::Devices(args) => args.event(),
+            Self::Apply(args) => args.event(),
+            Self::Role(args) => args.event(),
+            Self::Lock(args) => args.event(),
+            Self::Unlock(args) => Some(args.event()),
+            Self::Audit(args) => Some(args.event()),
+            // Who ended a session stands in its own `client.disconnect`.
+            Self::Sessions(_)
+            | Self::Get(_)
+            | Self::Doctor(_)
+            | Self::SshConfig(_)
+            | Self::Whoami(_) => None,
+        }
+    }
 }
 
-/// Runs a command for somebody: checks whether they may, does it, and appends what it says to `out` or,
-/// if it fails, one sentence to `err`. Gives the exit status. Of `stdin`, a byte more than
+impl Context {
+    /// The event with who is asking and from where.
+    fn event(&self, event: Event) -> Event {
+        let event = event.user(self.actor.clone());
+        match self.client {
+            Some(client) => event.client(client),
+            None => event,
+        }
+    }
+}
+
+/// Runs a command for somebody: checks whether they may, does it, and writes what it says to `out` or,
+/// if it fails, one sentence to `err`. Gives the exit status. `Of `stdin`, a byte more than
 /// [`Command::max_input`] is enough.
 pub async fn run(
     command: Command,
     caller: &Caller,
     context: &Context,
     stdin: Option<&[u8]>,
-    out: &mut Vec<u8>,
-    err: &mut Vec<u8>,
+    out: &mut Out<'_>,
+    err: &mut Out<'_>,
 ) -> u8 {
     let done = async {
-        permit(caller, &command).map_err(Failure)?;
         let before = context.store.access_version().await?;
-        let Done { text, code } = dispatch(command, caller, context, stdin).await?;
-        out.extend_from_slice(text.as_bytes());
+        let Done { text, code } = run_told(command, caller, context, stdin, out).await?;
+        // A reader that has seen enough (`| head`) is none of our business; a full disk is.
+        match say(out, &text).await {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                return Err(Failure(format!("cannot write the answer: {error}")));
+            }
+            _ => {}
+        }
         // What was taken away is in force before the command returns.
         match confirm::wait(&context.store, before).await? {
             None => Ok(code),
             Some(sentence) => Err(Failure(sentence)),
         }
     };
-    done.await.unwrap_or_else(|Failure(sentence)| {
-        err.extend_from_slice(sentence.as_bytes());
-        err.push(b'\n');
-        FAILED
-    })
+    match done.await {
+        Ok(code) => code,
+        Err(Failure(sentence)) => {
+            // If stderr is gone as well, the exit status is all that is left to say it with.
+            let _ = say(err, &(sentence + "\n")).await;
+            FAILED
+        }
+    }
+}
+
+/// What a command that was done says on stdout, and its exit status.
+struct Done {
+    text: String,
+    code: u8,
+}
+
+/// Runs a command, and sees that the audit log tells of it, whatever comes of it.
+async fn run_told(
+    command: Command,
+    caller: &Caller,
+    context: &Context,
+    stdin: Option<&[u8]>,
+    out: &mut Out<'_>,
+) -> Result<Done, Failure> {
+    let event = command.event().map(|event| context.event(event));
+    if let Err(refused) = permit(caller, &command) {
+        if let Some(event) = event {
+            context.audit.note(event.refused(&refused)).await;
+        }
+        return Err(Failure(refused));
+    }
+    let Some(event) = event else {
+        return dispatch(command, caller, context, stdin, out).await;
+    };
+    let (store, told) = context
+        .store
+        .attributed(vec![context.audit.entry(event.clone())]);
+    let context = Context {
+        store,
+        ..context.clone()
+    };
+    let done = dispatch(command, caller, &context, stdin, out).await;
+    if let Err(Failure(why)) = &done
+        && !told.is_written()
+    {
+        context.audit.note(event.failed(why)).await;
+    }
+    done
 }
 
 async fn dispatch(
@@ -183,6 +289,7 @@ async fn dispatch(
     caller: &Caller,
     context: &Context,
     stdin: Option<&[u8]>,
+    out: &mut Out<'_>,
 ) -> Result<Done, Failure> {
     let most = command.max_input();
     if stdin.is_some_and(|stdin| stdin.len() > most) {
@@ -201,15 +308,15 @@ async fn dispatch(
         Command::Unlock(args) => lock::unlock(&args, context).await?,
         Command::Sessions(args) => sessions::run(args, caller, context).await?,
         Command::SshConfig(args) => ssh_config::run(&args, context).await?,
+        Command::Audit(args) => audit::run(args, context, out).await?,
         Command::Whoami(args) => whoami::run(&args, caller, context).await?,
     };
     Ok(Done { text, code: DONE })
 }
 
-/// What a command that was done says on stdout, and its exit status.
-struct Done {
-    text: String,
-    code: u8,
+async fn say(to: &mut Out<'_>, text: &str) -> io::Result<()> {
+    to.write_all(text.as_bytes()).await?;
+    to.flush().await
 }
 
 /// The console's grammar: the command tree alone. `serve` and `--state` do not exist there.

@@ -14,13 +14,13 @@ use tracing::error;
 use super::bridge::{self, Session};
 use super::ending;
 use super::lease::{Lease, LeaseError};
-use super::live::LiveSession;
+use super::live::{About, LiveSession};
 use super::refusal;
-use super::report::About;
 use crate::access::decision::{self, Facts, Reach};
 use crate::access::lock::{self, Lock, Suspect};
 use crate::access::policy::{Ability, Subject, Terms};
 use crate::access::quota::Quota;
+use crate::audit::DeviceFacts;
 use crate::clock::Timestamp;
 use crate::limits::{MAX_SHOWN_COMMAND, STORE_TIMEOUT};
 use crate::serve::Relay;
@@ -165,7 +165,13 @@ impl Relay {
             let authorized = authorized.map_err(|denied| denied.to_string())?;
             let id = random_bytes().map(SessionId);
             let id = id.map_err(|_| "the relay has no random numbers")?;
-            let (client, command) = (connection.client, shown(&ask.work));
+            let (principal, _) = connection.principal().ok_or_else(nobody)?;
+            let about = About {
+                actor: principal.into(),
+                device: DeviceFacts::on(authorized.device(), &way.tunnel),
+                command: shown(&ask.work),
+            };
+            let client = connection.client;
             let open = Open {
                 session: id,
                 user: authorized.user().name.clone(),
@@ -178,7 +184,7 @@ impl Relay {
                 original_command: ask.original_command,
             };
             // First onto the board, then the check.
-            let live = self.live.enter(id, authorized, command, client);
+            let live = self.live.enter(id, authorized, about, client);
             self.check(&connection, live.session(), way.version).await?;
             self.report.session_start(live.session(), &open).await?;
             Ok((live, open))
@@ -225,6 +231,7 @@ impl Relay {
         name: &DeviceName,
         channels: u32,
     ) -> Result<Opened, String> {
+        self.report.admits()?;
         let (known, reach, tunnel) = self.find(connection, login, name, channels).await?;
         let limit = Quota::Sessions.limit(&known.terms(connection).limits);
         let user = &known.subject.user.name;
@@ -345,13 +352,9 @@ impl Relay {
 
     /// Reports a refusal.
     async fn tell<T>(&self, connection: &Connection, target: &Target, said: &Result<T, String>) {
-        if let (Err(sentence), Some((principal, _))) = (said, connection.principal()) {
-            let about = About {
-                user: &principal.user.name,
-                client: connection.client,
-                target: Some(target),
-            };
-            self.report.session_rejected(about, sentence).await;
+        if let Err(sentence) = said {
+            let told = self.report.session_rejected(connection, target, sentence);
+            told.await;
         }
     }
 }

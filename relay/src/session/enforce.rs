@@ -10,7 +10,6 @@ use tokio::time::Instant;
 use tracing::info;
 
 use super::live::{Cause, Ending, LiveSession};
-use super::report::About;
 use crate::access::decision::Facts;
 use crate::access::lock::{self, By, Colon, Lock, Suspect};
 use crate::access::policy::Subject;
@@ -195,13 +194,8 @@ fn end_connection(
     let (relay, sessions) = (relay.clone(), hit.clone());
     tokio::spawn(async move {
         // The sessions tell of themselves.
-        if let (true, Some((principal, _))) = (sessions.is_empty(), connection.principal()) {
-            let about = About {
-                user: &principal.user.name,
-                client: connection.client,
-                target: None,
-            };
-            relay.report.client_disconnect(about, &ending).await;
+        if sessions.is_empty() {
+            relay.report.connection_ended(&connection, &ending).await;
         }
         // Their last words have their way to go, those inside a jump through another connection.
         connection.wait_unused(FAREWELL_TIMEOUT).await;

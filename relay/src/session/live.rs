@@ -11,6 +11,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout_at};
 
 use crate::access::decision::Authorized;
+use crate::audit::{Actor, DeviceFacts};
 use crate::clock::Timestamp;
 use crate::store::Traffic;
 
@@ -21,6 +22,10 @@ pub struct LiveSession {
     pub id: SessionId,
     /// Who, where, under which account, what, and on which terms.
     pub authorized: Authorized,
+    /// As whom the audit log knows the operator.
+    pub actor: Actor,
+    /// As what it knows the device.
+    pub device: DeviceFacts,
     /// The beginning of the command, if it is one: from outside, so escape it.
     pub command: Option<String>,
     /// The operator's address, which is that of one SSH connection.
@@ -35,6 +40,17 @@ pub struct LiveSession {
     end: watch::Sender<Option<Ending>>,
     /// Whether nothing moves between operator and device any more.
     apart: watch::Sender<bool>,
+}
+
+/// What the board does not need to know of a session, but its readers do.
+#[derive(Clone, Debug)]
+pub struct About {
+    /// As whom the audit log knows the operator.
+    pub actor: Actor,
+    /// As what it knows the device.
+    pub device: DeviceFacts,
+    /// The beginning of the command, if it is one.
+    pub command: Option<String>,
 }
 
 /// Why a session was told to end.
@@ -99,13 +115,20 @@ impl Live {
         self: &Arc<Self>,
         id: SessionId,
         authorized: Authorized,
-        command: Option<String>,
+        about: About,
         client: SocketAddr,
     ) -> LiveGuard {
+        let About {
+            actor,
+            device,
+            command,
+        } = about;
         let (end, ended) = watch::channel(None);
         let session = Arc::new(LiveSession {
             id,
             authorized,
+            actor,
+            device,
             command,
             client,
             started: Timestamp::now(),

@@ -139,11 +139,11 @@ impl Channels {
                 });
             }
             (Some(Opened::Console), _) => {
-                let (client, terminal) = (connection.client.ip(), waiting.pty.is_some());
-                let input = waiting.input;
-                let answer = console::run(relay, principal, client, work, input, outlet, terminal);
+                let (terminal, input) = (waiting.pty.is_some(), waiting.input);
+                let connection = connection.clone();
                 tokio::spawn(async move {
-                    answer.await;
+                    console::run(relay, &connection, principal, work, input, outlet, terminal)
+                        .await;
                     drop(busy);
                 });
             }

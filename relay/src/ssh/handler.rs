@@ -2,18 +2,18 @@
 //! "wants a reply" a channel and OpenSSH sends several requests at once.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
 use holdfast_protocol::ids::DeviceName;
 use holdfast_protocol::limits::{MAX_COMMAND, MAX_SUBSYSTEM};
 use holdfast_protocol::wire::{WindowSize, Work};
-use russh::keys::Certificate;
+use russh::keys::{Certificate, HashAlg};
 use russh::server::{Auth, ChannelOpenHandle, Msg, PublicKeyOffer, Session, VerifiedPublicKey};
 use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect, MethodKind, MethodSet, Sig};
 use thiserror::Error;
 use tracing::info;
 
+use super::attempts::Attempts;
 use super::auth::{self, Principal};
 use super::channel::Waiting;
 use super::channels::Channels;
@@ -23,10 +23,10 @@ use super::queue::{self, Input};
 use super::target::{self, Target};
 use super::throttle::Source;
 use super::{jump, server};
+use crate::audit::{Event, EventKind};
 use crate::clock::Timestamp;
 use crate::limits::MAX_AUTH_FAILURES;
 use crate::serve::Relay;
-use crate::session::report::About;
 
 /// Ends a connection.
 #[derive(Debug, Error)]
@@ -49,7 +49,7 @@ pub struct Handler {
     relay: Arc<Relay>,
     connection: Arc<Connection>,
     proof: Proof,
-    attempts: Arc<AtomicU32>,
+    attempts: Arc<Attempts>,
     /// Keys that were refused. After [`MAX_AUTH_FAILURES`] of them no key is good enough.
     failures: usize,
     channels: Channels,
@@ -75,7 +75,7 @@ impl Handler {
 
     /// Counts what the other end offered as proof.
     #[must_use]
-    pub fn attempts(&self) -> Arc<AtomicU32> {
+    pub fn attempts(&self) -> Arc<Attempts> {
         self.attempts.clone()
     }
 
@@ -150,22 +150,26 @@ impl Handler {
         let device = target::forward(host, port).map_err(|error| error.to_string())?;
         Ok((count, device))
     }
-
-    async fn report_env(&self, name: &str) {
-        if let Some((principal, target)) = self.connection.principal() {
-            let about = About {
-                user: &principal.user.name,
-                client: self.connection.client,
-                target: Some(target),
-            };
-            self.relay.report.env_rejected(about, name).await;
-        }
-    }
 }
 
 fn prohibited(reason: String) -> ChannelOpenFailure {
     // RFC 4254 section 5.1: SSH_OPEN_ADMINISTRATIVELY_PROHIBITED, with our sentence as description.
     ChannelOpenFailure::Other { code: 1, reason }
+}
+
+/// A login, with how it was proved and by which way it came.
+fn login(proof: &Proof, principal: &Principal, target: &Target) -> Event {
+    let event = Event::new(EventKind::UserLogin).user(principal);
+    let (way, how) = match (proof, target) {
+        (Proof::Jump(..), _) => ("jump", "outer connection"),
+        (Proof::Key(_), Target::Relay) => ("console", "key"),
+        (Proof::Key(_), _) => ("direct", "key"),
+    };
+    let event = event.with("way", way).with("how", how);
+    match target {
+        Target::Device(login, device) => event.login(login).with("target", device.as_str()),
+        Target::Relay | Target::Unusable(_) => event,
+    }
 }
 
 fn only_keys() -> Auth {
@@ -188,6 +192,14 @@ impl russh::server::Handler for Handler {
             Ok(target) => Ok(self.accept((**principal).clone(), target)),
             Err(error) => {
                 info!(client = %self.connection.client, %error, "jump refused");
+                let client = self.connection.client;
+                let event = Event::new(EventKind::UserLoginFailed).user(&**principal);
+                let event = event.client(client).with("way", "jump");
+                let event = event.with("names", vec![user]).refused(error.to_string());
+                self.relay
+                    .audit
+                    .note_failure(Source::of(client.ip()), event)
+                    .await;
                 Ok(Auth::reject())
             }
         }
@@ -195,11 +207,12 @@ impl russh::server::Handler for Handler {
 
     async fn auth_publickey_offered(
         &mut self,
-        _user: &str,
+        user: &str,
         offer: PublicKeyOffer<'_>,
     ) -> Result<Auth, Self::Error> {
         // A mere offer changes nothing and proves nothing.
-        self.attempts.fetch_add(1, Ordering::Relaxed);
+        let fingerprint = offer.public_key.fingerprint(HashAlg::Sha256).to_string();
+        self.attempts.note(user, Some(fingerprint));
         let worth = auth::is_worth_a_try(&self.relay.store, offer.public_key).await;
         if worth && self.failures < MAX_AUTH_FAILURES {
             return Ok(Auth::Accept);
@@ -235,6 +248,11 @@ impl russh::server::Handler for Handler {
         server::authenticated(&self.relay, source);
         if let Err(sentence) = self.relay.admit(&self.connection).await {
             session.disconnect(Disconnect::TooManyConnections, &sentence, "")?;
+        }
+        if let Some((principal, target)) = self.connection.principal() {
+            // In the log before all that is recorded of this connection later: nothing waits for it here.
+            let event = login(&self.proof, principal, target).client(self.connection.client);
+            self.relay.audit.note(event).await;
         }
         Ok(())
     }
@@ -383,7 +401,7 @@ impl russh::server::Handler for Handler {
         if waiting.is_some_and(|waiting| waiting.set_env(name, value)) {
             session.channel_success(channel)?;
         } else {
-            self.report_env(name).await;
+            self.relay.report.env_rejected(&self.connection, name).await;
             session.channel_failure(channel)?;
         }
         Ok(())

@@ -12,13 +12,13 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
+use super::attempts::Attempts;
 use super::connection::{Connection, supervise};
 use super::handler::Handler;
 use super::stream::{Guard, GuardedStream};
 use super::throttle::{Source, Throttle};
 use crate::limits::{PENALTY_FAILED, PENALTY_NO_ATTEMPT};
 use crate::serve::Relay;
-use crate::session::report::About;
 
 /// The live SSH connections of this relay.
 #[derive(Debug)]
@@ -131,9 +131,9 @@ async fn serve(
     {
         let mut throttle = connections.throttle();
         throttle.ended(source, authenticated);
-        match outcome {
+        match &outcome {
             _ if authenticated => {}
-            Outcome::Failed => throttle.penalise(source, PENALTY_FAILED, connections.now()),
+            Outcome::Failed(_) => throttle.penalise(source, PENALTY_FAILED, connections.now()),
             Outcome::NoAttempt => throttle.penalise(source, PENALTY_NO_ATTEMPT, connections.now()),
         }
     }
@@ -141,12 +141,18 @@ async fn serve(
     if let Some(lease) = connection.take_lease() {
         lease.release().await;
     }
+    if let (Outcome::Failed(attempts), false) = (outcome, authenticated) {
+        relay
+            .audit
+            .note_failure(source, attempts.failed(client))
+            .await;
+    }
 }
 
 /// What an unauthenticated connection came to.
 enum Outcome {
     /// It offered something and it was not accepted.
-    Failed,
+    Failed(Arc<Attempts>),
     /// It did not even try.
     NoAttempt,
 }
@@ -169,17 +175,12 @@ async fn converse(
     let began = timeout(grace, run_stream(config, guarded, handler)).await;
     if let Ok(Ok(session)) = began {
         let ending = supervise(connection, session, deadline, grace).await;
-        if let (Some(ending), Some((principal, _))) = (ending, connection.principal()) {
-            let about = About {
-                user: &principal.user.name,
-                client: connection.client,
-                target: None,
-            };
-            relay.report.client_disconnect(about, &ending).await;
+        if let Some(ending) = ending {
+            relay.report.connection_ended(connection, &ending).await;
         }
     }
-    if attempts.load(Ordering::Relaxed) > 0 {
-        Outcome::Failed
+    if attempts.were_made() {
+        Outcome::Failed(attempts)
     } else {
         Outcome::NoAttempt
     }

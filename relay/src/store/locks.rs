@@ -78,7 +78,7 @@ impl Store {
         if count >= i64::from(MAX_LOCKS) {
             return Err(LockError::TooMany);
         }
-        let id = sqlx::query_scalar(ADD)
+        let id: i64 = sqlx::query_scalar(ADD)
             .bind(new.target.kind())
             .bind(new.target.value())
             .bind(new.message)
@@ -87,6 +87,8 @@ impl Store {
             .bind(new.expires.map(|time| time.0))
             .fetch_one(&mut *write)
             .await?;
+        write.fact("lock", id);
+        write.fact("expires", new.expires.map(Timestamp::rfc3339));
         meta::access_changed(&mut write).await?;
         write.commit().await?;
         Ok(id)
@@ -112,6 +114,9 @@ impl Store {
         let mut write = self.write(Survive::PowerCut).await?;
         let remove = sqlx::query(REMOVE).bind(id);
         let removed = remove.execute(&mut *write).await?.rows_affected() > 0;
+        if !removed {
+            write.unchanged();
+        }
         meta::access_changed(&mut write).await?;
         write.commit().await?;
         Ok(removed)

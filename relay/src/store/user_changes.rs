@@ -1,14 +1,16 @@
 //! How operators are added, changed and removed. Each change is one transaction, and grows the number
 //! that tells relays to look again.
 
+mod lists;
+
 use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::ids::UserName;
 use thiserror::Error;
 
-use super::{Store, StoreError, Survive, UserKey, Write, meta, roles};
+use super::{Store, StoreError, Survive, UserKey, Write, meta};
 use crate::access::role::RoleName;
 use crate::clock::Timestamp;
-use crate::limits::{MAX_PRINCIPALS_OF_USER, MAX_ROLES_OF_USER};
+use lists::{insert_keys, insert_principals, insert_roles};
 
 /// What a user is to have, beside what is there: for adding one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -111,19 +113,10 @@ impl From<sqlx::Error> for KeyError {
 
 const BY_NAME: &str = "SELECT name FROM users WHERE name = $1";
 const ADD_USER: &str = "INSERT INTO users (name, created) VALUES ($1, $2) ON CONFLICT DO NOTHING";
-const ADD_ROLE: &str =
-    "INSERT INTO user_roles (user_name, role) VALUES ($1, $2) ON CONFLICT DO NOTHING";
 const REMOVE_ROLE: &str = "DELETE FROM user_roles WHERE user_name = $1 AND role = $2";
-const COUNT_ROLES: &str = "SELECT COUNT(*) FROM user_roles WHERE user_name = $1";
-const OWNER: &str = "SELECT user_name FROM user_keys WHERE fingerprint = $1";
-const ADD_KEY: &str = "INSERT INTO user_keys (fingerprint, user_name, public_key, comment, added)
-    VALUES ($1, $2, $3, $4, $5)";
 const REMOVE_KEY: &str = "DELETE FROM user_keys WHERE user_name = $1 AND fingerprint = $2";
-const PRINCIPAL_OWNER: &str = "SELECT user_name FROM user_principals WHERE principal = $1";
-const ADD_PRINCIPAL: &str = "INSERT INTO user_principals (user_name, principal) VALUES ($1, $2)";
 const REMOVE_PRINCIPAL: &str =
     "DELETE FROM user_principals WHERE user_name = $1 AND principal = $2";
-const COUNT_PRINCIPALS: &str = "SELECT COUNT(*) FROM user_principals WHERE user_name = $1";
 const SET_EMAIL: &str = "UPDATE users SET email = $2 WHERE name = $1 AND email IS NOT $2";
 const SET_DISABLED: &str = "UPDATE users SET disabled = $2 WHERE name = $1 AND disabled <> $2";
 const REMOVE_USER: &str = "DELETE FROM users WHERE name = $1";
@@ -153,12 +146,16 @@ impl Store {
             Some(email) => set_email(&mut write, name, Some(email)).await?,
             None => false,
         };
+        let new_facts = new_email || new_principals > 0;
+        if !new_user && new_roles == 0 && !new_facts {
+            write.unchanged();
+        }
         meta::access_changed(&mut write).await?;
         write.commit().await?;
         Ok(AddedUser {
             new_user,
             new_roles,
-            new_facts: new_email || new_principals > 0,
+            new_facts,
         })
     }
 
@@ -174,6 +171,9 @@ impl Store {
     ) -> Result<usize, KeyError> {
         let mut write = self.change(name).await?;
         let added = insert_keys(&mut write, name, keys, now).await?;
+        if added == 0 {
+            write.unchanged();
+        }
         write.commit().await?;
         Ok(added)
     }
@@ -200,6 +200,9 @@ impl Store {
     pub async fn add_roles(&self, name: &UserName, roles: &[String]) -> Result<usize, KeyError> {
         let mut write = self.change(name).await?;
         let added = insert_roles(&mut write, name, roles).await?;
+        if added == 0 {
+            write.unchanged();
+        }
         write.commit().await?;
         Ok(added)
     }
@@ -227,6 +230,9 @@ impl Store {
     ) -> Result<usize, KeyError> {
         let mut write = self.change(name).await?;
         let added = insert_principals(&mut write, name, principals).await?;
+        if added == 0 {
+            write.unchanged();
+        }
         write.commit().await?;
         Ok(added)
     }
@@ -250,6 +256,9 @@ impl Store {
     pub async fn set_email(&self, name: &UserName, email: Option<&str>) -> Result<bool, KeyError> {
         let mut write = self.change(name).await?;
         let changed = set_email(&mut write, name, email).await?;
+        if !changed {
+            write.unchanged();
+        }
         write.commit().await?;
         Ok(changed)
     }
@@ -262,6 +271,9 @@ impl Store {
         let mut write = self.change(name).await?;
         let set = sqlx::query(SET_DISABLED).bind(name.as_str()).bind(disabled);
         let changed = set.execute(&mut *write).await?.rows_affected() > 0;
+        if !changed {
+            write.unchanged();
+        }
         write.commit().await?;
         Ok(changed)
     }
@@ -274,6 +286,9 @@ impl Store {
         let mut write = self.write(Survive::PowerCut).await?;
         let remove = sqlx::query(REMOVE_USER).bind(name.as_str());
         let removed = remove.execute(&mut *write).await?.rows_affected() > 0;
+        if !removed {
+            write.unchanged();
+        }
         meta::access_changed(&mut write).await?;
         write.commit().await?;
         Ok(removed)
@@ -316,100 +331,4 @@ async fn set_email(
 ) -> Result<bool, KeyError> {
     let set = sqlx::query(SET_EMAIL).bind(name.as_str()).bind(email);
     Ok(set.execute(&mut **write).await?.rows_affected() > 0)
-}
-
-async fn insert_roles(
-    write: &mut Write,
-    name: &UserName,
-    names: &[String],
-) -> Result<usize, KeyError> {
-    let mut added = 0;
-    for role in names {
-        if !roles::exists(write, role).await? {
-            return Err(KeyError::UnknownRole(role.clone()));
-        }
-        let add = sqlx::query(ADD_ROLE).bind(name.as_str()).bind(role);
-        added += usize::from(add.execute(&mut **write).await?.rows_affected() > 0);
-    }
-    at_most(write, COUNT_ROLES, name, "roles", MAX_ROLES_OF_USER).await?;
-    Ok(added)
-}
-
-async fn insert_principals(
-    write: &mut Write,
-    name: &UserName,
-    principals: &[String],
-) -> Result<usize, KeyError> {
-    let mut added = 0;
-    for principal in principals {
-        let owner = sqlx::query_scalar(PRINCIPAL_OWNER).bind(principal);
-        let owner: Option<String> = owner.fetch_optional(&mut **write).await?;
-        match owner {
-            Some(owner) if owner == name.as_str() => continue,
-            Some(owner) => {
-                let principal = principal.clone();
-                return Err(KeyError::PrincipalTaken { principal, owner });
-            }
-            None => {}
-        }
-        let add = sqlx::query(ADD_PRINCIPAL)
-            .bind(name.as_str())
-            .bind(principal);
-        add.execute(&mut **write).await?;
-        added += 1;
-    }
-    let most = MAX_PRINCIPALS_OF_USER;
-    at_most(write, COUNT_PRINCIPALS, name, "principals", most).await?;
-    Ok(added)
-}
-
-async fn at_most(
-    write: &mut Write,
-    count: &'static str,
-    name: &UserName,
-    what: &'static str,
-    most: usize,
-) -> Result<(), KeyError> {
-    let found = sqlx::query_scalar(count).bind(name.as_str());
-    let found: i64 = found.fetch_one(&mut **write).await?;
-    match usize::try_from(found).is_ok_and(|found| found <= most) {
-        true => Ok(()),
-        false => Err(KeyError::TooMany {
-            user: name.clone(),
-            what,
-            found,
-            most,
-        }),
-    }
-}
-
-async fn insert_keys(
-    write: &mut Write,
-    name: &UserName,
-    keys: &[UserKey],
-    now: Timestamp,
-) -> Result<usize, KeyError> {
-    let mut added = 0;
-    for key in keys {
-        let owner = sqlx::query_scalar(OWNER).bind(&key.fingerprint);
-        let owner: Option<String> = owner.fetch_optional(&mut **write).await?;
-        match owner {
-            Some(owner) if owner == name.as_str() => continue,
-            Some(owner) => {
-                let fingerprint = key.fingerprint.clone();
-                return Err(KeyError::Taken { fingerprint, owner });
-            }
-            None => {}
-        }
-        sqlx::query(ADD_KEY)
-            .bind(&key.fingerprint)
-            .bind(name.as_str())
-            .bind(&key.public_key)
-            .bind(&key.comment)
-            .bind(now.0)
-            .execute(&mut **write)
-            .await?;
-        added += 1;
-    }
-    Ok(added)
 }

@@ -1,6 +1,8 @@
 //! Random roles and random requests against a model that is too simple to be wrong: it writes out every
 //! request that there can be and asks each rule about it in plain words.
 
+use std::collections::BTreeMap;
+
 use holdfast_protocol::ids::UserName;
 use proptest::collection::{btree_map, vec};
 use proptest::option;
@@ -8,7 +10,7 @@ use proptest::prelude::*;
 
 use crate::access::bed::{device, labels, login};
 use crate::access::decision::{Facts, reach};
-use crate::access::form::{RoleForm, RuleForm};
+use crate::access::form::{RoleForm, RuleForm, TomlText};
 use crate::access::policy::{Ability, Subject};
 use crate::access::role::{Role, RoleName};
 use crate::store::{Labels, User};
@@ -210,6 +212,19 @@ proptest! {
         let absent = reach(Facts { device: None, ..facts }).unwrap_err();
         if let Err(denied) = reached {
             prop_assert_eq!(denied, absent);
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_back(roles in vec(role_words(), 1..3)) {
+        for (index, words) in roles.iter().enumerate() {
+            let role = role_of(index, words);
+            let mut text = TomlText::default();
+            text.role(&role.name, &RoleForm::of(&role));
+            let text = text.finish();
+            let mut document: BTreeMap<String, BTreeMap<String, RoleForm>> = toml::from_str(&text).unwrap();
+            let form = document.get_mut("roles").and_then(|roles| roles.remove(role.name.as_str()));
+            prop_assert_eq!(form.unwrap().role(role.name.clone()), Ok(role), "{}", text);
         }
     }
 }

@@ -109,3 +109,75 @@ fn one_owner<'a, I: Iterator<Item = &'a String>>(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::role::{Role, RoleName};
+    use crate::store::UserKey;
+    use crate::store::policy::diff::diff;
+    use proptest::collection::{btree_map, vec};
+    use proptest::prelude::*;
+
+    /// Few names, so that documents meet each other.
+    fn document() -> impl Strategy<Value = Policy> {
+        let role = prop::sample::select(vec!["a", "b", "admin"])
+            .prop_map(|name| RoleName::new(name).unwrap());
+        let roles = btree_map(prop::sample::select(vec!["a", "b"]), any::<bool>(), 0..3);
+        let key = prop::sample::select(vec!["k", "l"]).prop_map(|key| UserKey {
+            fingerprint: format!("SHA256:{key}"),
+            public_key: key.to_owned(),
+            comment: String::new(),
+        });
+        let principal = prop::sample::select(vec!["p", "q"]).prop_map(str::to_owned);
+        let user = (
+            proptest::option::of(vec(role, 0..2)),
+            proptest::option::of(vec(key, 0..2)),
+            proptest::option::of(vec(principal, 0..2)),
+            proptest::option::of(any::<bool>()),
+        );
+        let users = btree_map(
+            prop::sample::select(vec!["alice", "bob", "carol"]),
+            user,
+            0..3,
+        );
+        (roles, users).prop_map(|(roles, users)| {
+            let role = |(name, never)| Role {
+                idle_timeout: Some(crate::access::role::IdleTimeout::Never).filter(|_| never),
+                ..Role::empty(RoleName::new(name).unwrap())
+            };
+            let user = |(name, (roles, keys, principals, disabled))| UserPolicy {
+                name: UserName::new(name).unwrap(),
+                email: None,
+                disabled,
+                roles,
+                keys,
+                principals,
+            };
+            Policy {
+                roles: roles.into_iter().map(role).collect(),
+                users: users.into_iter().map(user).collect(),
+            }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_document_applied_twice_changes_nothing_more(documents in vec((document(), any::<bool>()), 1..6)) {
+            let mut now = Snapshot::default();
+            for (document, prune) in documents {
+                let Ok(after) = plan(&now, &document, prune) else { continue };
+                prop_assert_eq!(diff(&now, &after).is_empty(), now == after);
+                // Nobody has what there is not, or what is another's, and an admin stays where one was.
+                prop_assert!(check(&after, &after).is_ok());
+                prop_assert!(!now.has_admin() || after.has_admin());
+                let again = plan(&after, &document, prune).unwrap();
+                prop_assert_eq!(&again, &after);
+                if prune && !document.users.is_empty() {
+                    prop_assert_eq!(after.users.len(), document.users.len());
+                }
+                now = after;
+            }
+        }
+    }
+}

@@ -24,7 +24,9 @@ const LIVE: i64 = 10_000;
 const DECISIONS: u32 = 200_000;
 const LEASES: i64 = 2_000;
 
-fn main() {
+#[test]
+#[ignore = "a measurement: `cargo xtask bench control`"]
+fn session_control() {
     decisions();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(leases());
