@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::Path;
 
-use holdfast_protocol::limits::{MAX_ENV, MAX_ENV_BYTES, MAX_ENV_NAME, MAX_ENV_VALUE, MAX_TERM};
+use holdfast_protocol::limits::{
+    MAX_ENV, MAX_ENV_BYTES, MAX_ENV_NAME, MAX_ENV_VALUE, MAX_ORIGINAL_COMMAND, MAX_TERM,
+};
 use holdfast_protocol::wire::Open;
 
 use crate::accounts::Account;
@@ -121,6 +124,14 @@ pub(crate) fn build(
         server.port()
     );
     set("SSH_CONNECTION", connection.into());
+    // Over the filter, which keeps clients from it: the relay says it where a certificate forces a command.
+    if let Some(command) = &open.original_command
+        && command.len() <= MAX_ORIGINAL_COMMAND
+        && !command.contains(&0)
+    {
+        let command = OsString::from_vec(command.clone());
+        set("SSH_ORIGINAL_COMMAND", command);
+    }
     if let (Some(tty), Some(pty)) = (tty, &open.pty) {
         set("SSH_TTY", tty.into());
         if !pty.term.is_empty() && pty.term.len() <= MAX_TERM && !pty.term.contains('\0') {
@@ -272,6 +283,7 @@ mod tests {
             env: vec![("LANG".to_owned(), "de_DE.UTF-8".to_owned())],
             client: "[::ffff:203.0.113.9]:50000".parse().unwrap(),
             server: "[2001:db8::1]:2222".parse().unwrap(),
+            original_command: Some(b"rsync --server \xff".to_vec()),
         };
         let env = build(&account, &open, Some(Path::new("/dev/pts/7")), Some("UTC"));
         let shown: Vec<_> = env
@@ -289,6 +301,7 @@ mod tests {
                 "SHELL=/bin/bash",
                 "SSH_CLIENT=203.0.113.9 50000 2222",
                 "SSH_CONNECTION=203.0.113.9 50000 2001:db8::1 2222",
+                "SSH_ORIGINAL_COMMAND=rsync --server \u{fffd}",
                 "SSH_TTY=/dev/pts/7",
                 "TERM=xterm",
                 "TZ=UTC",

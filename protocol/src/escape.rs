@@ -36,9 +36,16 @@ fn write_escaped(f: &mut fmt::Formatter<'_>, c: char) -> fmt::Result {
         '\n' => f.write_str("\\n"),
         '\r' => f.write_str("\\r"),
         '\t' => f.write_str("\\t"),
-        c if c.is_control() || is_invisible(c) => write!(f, "\\u{{{:x}}}", u32::from(c)),
+        c if is_treacherous(c) => write!(f, "\\u{{{:x}}}", u32::from(c)),
         c => f.write_char(c),
     }
+}
+
+/// Whether a character drives a terminal, breaks a line, hides, or changes how its neighbours look: no
+/// output may hold it as it is.
+#[must_use]
+pub fn is_treacherous(c: char) -> bool {
+    c.is_control() || is_invisible(c)
 }
 
 /// Characters that change how their neighbours look, or look like nothing: bidirectional controls,

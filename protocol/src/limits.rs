@@ -42,6 +42,10 @@ pub const MAX_CONTROL_MESSAGE: usize = 8 * 1024;
 /// Longest command line: Linux's `MAX_ARG_STRLEN`, the most that one argument of `execve` can hold.
 pub const MAX_COMMAND: usize = 128 * 1024;
 
+/// Longest command that a client asked for where another one is forced: it travels in the environment, and
+/// Linux takes 128 KiB in one variable.
+pub const MAX_ORIGINAL_COMMAND: usize = 96 * 1024;
+
 /// Longest subsystem name.
 pub const MAX_SUBSYSTEM: usize = 64;
 
@@ -63,8 +67,9 @@ pub const MAX_ENV_VALUE: usize = 4 * 1024;
 /// Most bytes of environment in one session, names and values together.
 pub const MAX_ENV_BYTES: usize = 16 * 1024;
 
-/// Largest body of an `Open` frame: a command, an environment and some room for the rest.
-pub const MAX_OPEN_MESSAGE: usize = MAX_COMMAND + MAX_ENV_BYTES + 8 * 1024;
+/// Largest body of an `Open` frame: a command, the one in whose place it stands, an environment and some
+/// room for the rest.
+pub const MAX_OPEN_MESSAGE: usize = MAX_COMMAND + MAX_ORIGINAL_COMMAND + MAX_ENV_BYTES + 8 * 1024;
 
 /// Largest body of any other message on a session stream.
 pub const MAX_SESSION_MESSAGE: usize = 4 * 1024;

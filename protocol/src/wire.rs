@@ -188,6 +188,9 @@ pub struct Open {
     pub client: SocketAddr,
     /// The relay's address that the operator connected to.
     pub server: SocketAddr,
+    /// What the operator asked for where `work` is forced on them: for `SSH_ORIGINAL_COMMAND`, at most
+    /// `MAX_ORIGINAL_COMMAND` bytes.
+    pub original_command: Option<Vec<u8>>,
 }
 
 /// The subsystem of file transfer, by the name that SSH clients ask for.

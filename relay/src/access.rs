@@ -2,10 +2,14 @@
 
 #[cfg(test)]
 pub(crate) mod bed;
+pub mod certificate;
 pub mod decision;
 pub mod form;
+pub mod idle;
+pub mod lock;
 pub mod policy;
 pub mod presets;
+pub mod quota;
 pub mod role;
 pub mod rule;
 

@@ -8,12 +8,14 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
+use crate::audit::{Actor, Audit, WhenUnwritable};
 use crate::clock::Timestamp;
 use crate::commands::{self, Caller, Command, Context, DONE, FAILED, Facts};
 use crate::config::{Config, DEFAULT_STATE, Flags, PublicHost};
+use crate::limits::FAREWELL_TIMEOUT;
 use crate::serve;
 use crate::state::State;
-use crate::store::Store;
+use crate::store::{Store, meta};
 
 #[derive(Parser)]
 #[command(
@@ -52,7 +54,7 @@ enum TopCommand {
 Prints one line on stdout when it serves:  ready ssh=IP:PORT tunnel=IP:PORT
 Each flag beats the key of the same name in the configuration file (TOML).")]
 struct ServeArgs {
-    /// Configuration in TOML: state, ssh, tunnel, public, drain_grace, login_grace
+    /// Configuration in TOML: state, ssh, tunnel, public, drain_grace, login_grace, [audit]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Where operators connect, TCP [default: 0.0.0.0:2222]
@@ -104,12 +106,15 @@ fn run_serve(state: Option<PathBuf>, args: ServeArgs) -> anyhow::Result<()> {
     })?;
     log_to_stderr();
     let runtime = tokio::runtime::Runtime::new().context("cannot start threads")?;
-    runtime.block_on(async {
+    let served = runtime.block_on(async {
         let state = State::create_or_open(&config.state)?;
         let store = Store::open(&state.database()).await?;
         store.bind_cluster(&state.cluster.public()).await?;
         serve::run(config, state, store).await
-    })
+    });
+    // A stdout that nobody reads may hold up the audit log's thread for ever.
+    runtime.shutdown_timeout(FAREWELL_TIMEOUT);
+    served
 }
 
 fn run_admin(dir: &Path, command: Command) -> anyhow::Result<u8> {
@@ -134,22 +139,36 @@ fn run_admin(dir: &Path, command: Command) -> anyhow::Result<u8> {
         .enable_all()
         .build()
         .context("cannot start")?;
-    let (mut out, mut err) = (Vec::new(), Vec::new());
-    let code = runtime.block_on(async {
+    runtime.block_on(async {
         let store = Store::open_existing(&state.database()).await?;
+        let relay = store.meta_get(meta::PUBLIC_TUNNEL).await?;
         let context = Context {
-            store,
             facts: Facts::of(&state),
             now: Timestamp::now(),
+            audit: Audit::open(store.clone(), relay, WhenUnwritable::Refuse),
+            actor: Actor::local(os_user()),
+            client: None,
+            store,
         };
-        let stdin = stdin.as_deref();
-        let code =
-            commands::run(command, &Caller::Local, &context, stdin, &mut out, &mut err).await;
+        let (stdin, caller) = (stdin.as_deref(), Caller::Local);
+        let (mut out, mut err) = (tokio::io::stdout(), tokio::io::stderr());
+        let code = commands::run(command, &caller, &context, stdin, &mut out, &mut err).await;
+        context.audit.close().await;
         context.store.close().await;
-        anyhow::Ok(code)
-    })?;
-    let printed = print(io::stdout(), &out) && print(io::stderr(), &err);
-    Ok(if printed { code } else { FAILED })
+        Ok(code)
+    })
+}
+
+/// The account that runs this program: by its name, where /etc/passwd has one.
+fn os_user() -> String {
+    let id = rustix::process::getuid().as_raw();
+    let accounts = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let name = accounts.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(id)).then(|| name.to_owned())
+    });
+    name.unwrap_or_else(|| format!("uid {id}"))
 }
 
 /// The whole of stdin, or a byte more than `most`, which the command then refuses.

@@ -10,6 +10,7 @@ use holdfast_protocol::token::is_address;
 use serde::Deserialize;
 use thiserror::Error;
 
+use crate::audit::{Output, Settings as AuditSettings, WhenUnwritable};
 use crate::limits::LOGIN_GRACE;
 
 /// Where the state is unless said otherwise.
@@ -19,6 +20,8 @@ const DEFAULT_SSH: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED
 const DEFAULT_TUNNEL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 4433);
 /// Long enough for a prompt and a copy of a small file to end, short enough for a service manager.
 const DEFAULT_DRAIN_GRACE: Duration = Duration::from_secs(5);
+/// More than a year: what happened in the same month a year ago can be looked up.
+const DEFAULT_AUDIT_KEEP: Duration = Duration::from_secs(400 * 86_400);
 
 /// The checked configuration of a relay that serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +38,8 @@ pub struct Config {
     pub drain_grace: Duration,
     /// From accepting an SSH connection to its authentication, however chatty the peer.
     pub login_grace: Duration,
+    /// The audit log.
+    pub audit: AuditSettings,
 }
 
 /// What the flags of `relay serve` said; each beats the file.
@@ -98,6 +103,7 @@ impl Config {
             public: flags.public.or(file.public),
             drain_grace: file.drain_grace.map_or(DEFAULT_DRAIN_GRACE, |text| text.0),
             login_grace: file.login_grace.map_or(LOGIN_GRACE, |text| text.0),
+            audit: file.audit.settings(),
         })
     }
 
@@ -200,6 +206,58 @@ struct ConfigFile {
     public: Option<PublicHost>,
     drain_grace: Option<HumanDuration>,
     login_grace: Option<HumanDuration>,
+    #[serde(default)]
+    audit: AuditFile,
+}
+
+/// `[audit]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AuditFile {
+    file: Option<String>,
+    #[serde(default, deserialize_with = "parsed")]
+    when_unwritable: WhenUnwritable,
+    #[serde(default)]
+    keep: Keep,
+}
+
+impl AuditFile {
+    fn settings(self) -> AuditSettings {
+        let output = self.file.map(|file| match file.as_str() {
+            "stdout" => Output::Stdout,
+            _ => Output::File(file.into()),
+        });
+        AuditSettings {
+            output,
+            when_unwritable: self.when_unwritable,
+            keep: self.keep.0,
+        }
+    }
+}
+
+/// How long: a duration, or `"forever"`.
+#[derive(Debug)]
+struct Keep(Option<Duration>);
+
+impl Default for Keep {
+    fn default() -> Self {
+        Self(Some(DEFAULT_AUDIT_KEEP))
+    }
+}
+
+impl<'de> Deserialize<'de> for Keep {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        if text == "forever" {
+            return Ok(Self(None));
+        }
+        let span = humantime::parse_duration(&text)
+            .ok()
+            .filter(|span| !span.is_zero());
+        let wanted = "expected a duration like \"400d\", or \"forever\"";
+        span.map(|span| Self(Some(span)))
+            .ok_or_else(|| serde::de::Error::custom(wanted))
+    }
 }
 
 #[derive(Debug)]
@@ -216,6 +274,15 @@ impl<'de> Deserialize<'de> for HumanDuration {
 fn public_host<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<PublicHost>, D::Error> {
     let text = String::deserialize(from)?;
     text.parse().map(Some).map_err(serde::de::Error::custom)
+}
+
+/// A text with one of a few meanings.
+fn parsed<'de, D: serde::Deserializer<'de>, T>(from: D) -> Result<T, D::Error>
+where
+    T: FromStr<Err = &'static str>,
+{
+    let text = String::deserialize(from)?;
+    text.parse().map_err(serde::de::Error::custom)
 }
 
 fn read_file(path: &Path) -> Result<ConfigFile, ConfigError> {
@@ -279,6 +346,34 @@ mod tests {
         assert_eq!(config.drain_grace, Duration::from_secs(60));
         assert_eq!(config.login_grace, Duration::from_secs(2));
         assert_eq!(config.public, "relay:99".parse().ok());
+    }
+
+    #[test]
+    fn the_audit_log_has_a_section_of_its_own() {
+        let config = load("").unwrap();
+        assert_eq!(config.audit.output, None);
+        assert_eq!(config.audit.when_unwritable, WhenUnwritable::Refuse);
+        assert_eq!(config.audit.keep, Some(DEFAULT_AUDIT_KEEP));
+        let text = "[audit]\nfile = \"/var/log/holdfast.jsonl\"\nwhen_unwritable = \"continue\"\nkeep = \"30d\"\n";
+        let config = load(text).unwrap();
+        assert_eq!(
+            config.audit.output,
+            Some(Output::File("/var/log/holdfast.jsonl".into()))
+        );
+        assert_eq!(config.audit.when_unwritable, WhenUnwritable::Continue);
+        assert_eq!(config.audit.keep, Some(Duration::from_secs(30 * 86_400)));
+        let config = load("[audit]\nfile = \"stdout\"\nkeep = \"forever\"\n").unwrap();
+        assert_eq!(config.audit.output, Some(Output::Stdout));
+        assert_eq!(config.audit.keep, None);
+        for bad in [
+            "when_unwritable = \"maybe\"",
+            "keep = \"0s\"",
+            "keep = \"long\"",
+            "files = \"x\"",
+        ] {
+            let error = load(&format!("[audit]\n{bad}\n")).unwrap_err();
+            assert!(error.starts_with("FILE: line 2: "), "{error}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! and the console over ssh. Rules live in `access`, facts in `store`, keys in `state`.
 
 pub mod access;
+pub mod audit;
 pub mod cli;
 pub mod clock;
 pub mod commands;

@@ -219,3 +219,128 @@ pub const MAX_PRINCIPAL: usize = 256;
 
 /// Longest e-mail address, in bytes: what RFC 5321 section 4.5.3.1.3 leaves of a path.
 pub const MAX_EMAIL: usize = 254;
+
+/// Shorter RSA keys are within reach of a patient attacker (NIST SP 800-131A).
+pub const MIN_RSA_BITS: usize = 2048;
+
+/// Principals of one certificate: each is looked up at a login. OpenSSH takes 256; nobody has 64 names.
+pub const MAX_CERTIFICATE_PRINCIPALS: usize = 64;
+
+/// Certificate authorities that are trusted: a company has a few.
+pub const MAX_AUTHORITIES: usize = 64;
+
+/// Longest name of an authority, in bytes.
+pub const MAX_AUTHORITY_NAME: usize = 64;
+
+/// Most revoked keys, key ids and ranges of serial numbers. Each login looks one up by an index; this
+/// bounds the table and its listing.
+pub const MAX_REVOCATIONS: usize = 65_536;
+
+/// Longest revoked key id, in bytes: a certificate with a longer one does not pass before authentication.
+pub const MAX_KEY_ID: usize = 4_096;
+
+/// Connections and sessions that hold a slot of a quota on one relay: each is a row in the store and a place
+/// in the queue that gives it back.
+pub const MAX_LEASES: usize = 65_536;
+
+/// Slots that are given back in one transaction.
+pub const LEASE_BATCH: usize = 256;
+
+/// How long somebody at a limit waits for a slot that is just being given back: the client of a session
+/// that has ended may be here again before the relay has heard that its connection is closed.
+pub const LEASE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How often a slot is looked for that another relay may have given back.
+pub const LEASE_POLL: Duration = Duration::from_millis(100);
+
+/// Those who wait so at a time; above it the answer is given at once.
+pub const MAX_LEASE_WAITERS: usize = 256;
+
+/// How long the end of a session waits until the store has its slot back.
+pub const LEASE_RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Between two attempts to give slots back to a store that fails.
+pub const LEASE_RETRY: Duration = Duration::from_secs(1);
+
+/// Locks that stand at a time: each session that begins is held against all of them.
+pub const MAX_LOCKS: u32 = 4_096;
+
+/// Longest message of a lock or a kill, in bytes: it is to fit on a line or two of a terminal.
+pub const MAX_LOCK_MESSAGE: usize = 256;
+
+/// How soon the store learns that a session began or ended, at the earliest after the last time.
+pub const BOARD_FLUSH: Duration = Duration::from_millis(100);
+
+/// How often the store learns what moved through the live sessions, all of them in one transaction.
+pub const TRAFFIC_FLUSH: Duration = Duration::from_secs(1);
+
+/// Bytes of a session's command that listings show.
+pub const MAX_SHOWN_COMMAND: usize = 1_024;
+
+/// How long the sessions that a lock hits may take to let go of their device, before the relay looks again.
+/// It takes no more than a turn of their tasks.
+pub const ENFORCE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a command that takes something away waits for the relays to confirm it.
+pub const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often it looks.
+pub const CONFIRM_POLL: Duration = Duration::from_millis(20);
+
+/// Events that wait for the audit log's writer; above it, whoever has one waits.
+pub const AUDIT_QUEUE: usize = 512;
+
+/// Rows of the audit log in one commit: it costs one fsync, however many they are.
+pub const AUDIT_BATCH: usize = 256;
+
+/// Events that are kept in memory while the log cannot be written; those beyond are only counted.
+pub const AUDIT_HELD: usize = 4_096;
+
+/// How often it is tried whether the log can be written again.
+pub const AUDIT_PROBE: Duration = Duration::from_millis(500);
+
+/// A place that takes the log's rows for longer counts as broken until it has.
+pub const AUDIT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Bytes of one text of an event; a longer one is cut, and its length noted.
+pub const MAX_AUDIT_TEXT: usize = 32 * 1024;
+
+/// Facts that one event adds to what all have.
+pub const MAX_AUDIT_FACTS: usize = 32;
+
+/// Bytes of one line of the log's file: some texts of the greatest length, each byte of them escaped.
+pub const MAX_AUDIT_LINE: u64 = 2 * 1024 * 1024;
+
+/// Rows that are read from the log at once.
+pub const AUDIT_PAGE: u32 = 256;
+
+/// Failed logins of one source, and one device's coming and going, are summed over so long.
+pub const AUDIT_SUM_WINDOW: Duration = Duration::from_secs(60);
+
+/// How often it is looked whether a sum is due.
+pub const AUDIT_SUM_POLL: Duration = Duration::from_secs(5);
+
+/// Sources whose failures are summed apart; all others share one sum. So a flood from everywhere is at
+/// most twice as many rows a minute, and two.
+pub const MAX_SUMMED_SOURCES: usize = 256;
+
+/// Devices whose coming and going is summed apart: as many as a large fleet has.
+pub const MAX_SUMMED_DEVICES: usize = 131_072;
+
+/// Rows that one device's coming and going may write at once in a minute: offline and back, twice.
+pub const AUDIT_DEVICE_ROWS: u32 = 4;
+
+/// Names that one sum lists.
+pub const MAX_SUMMED_USERS: usize = 8;
+
+/// Names and keys that are kept of one connection that does not log in: as many as it may try.
+pub const MAX_TRIED: usize = MAX_AUTH_FAILURES;
+
+/// How often old rows of the audit log are looked for.
+pub const AUDIT_REMOVAL: Duration = Duration::from_secs(3600);
+
+/// Old rows that are removed in one commit, which holds up other writers for some ten milliseconds.
+pub const AUDIT_REMOVAL_ROWS: u32 = 2_000;
+
+/// Between two such commits.
+pub const AUDIT_REMOVAL_PAUSE: Duration = Duration::from_millis(200);

@@ -9,7 +9,10 @@
 )]
 
 mod answers;
+mod audit;
+mod certificates;
 mod console;
+mod control;
 mod copies;
 mod enrolment;
 mod front;

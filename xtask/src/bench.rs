@@ -9,7 +9,7 @@ use crate::process;
 use crate::tools;
 use crate::workspace::Workspace;
 
-/// Compare with OpenSSH's chain, rathole and dropbear, in network namespaces
+/// Compare with OpenSSH's chain, rathole and dropbear, in network namespaces; or measure one part alone
 #[derive(clap::Args)]
 #[command(
     after_help = "Needs root. Prints a table and leaves JSON and Markdown in target/bench. A peer that is not installed is
@@ -19,16 +19,40 @@ are noisy, and the table marks what was measured beside other load.
 Examples:
   cargo xtask bench -- --quick               a few minutes
   cargo xtask bench                          everything, more than an hour
-  cargo xtask bench -- --phases echo,echonet --drivers holdfast,openssh"
+  cargo xtask bench -- --phases echo,echonet --drivers holdfast,openssh
+  cargo xtask bench audit                    the audit log with a million events; needs no root
+  cargo xtask bench control                  decisions and quotas; needs no root"
 )]
 pub(crate) struct Args {
+    /// Measure this part of the relay alone
+    #[arg(value_enum)]
+    part: Option<Part>,
     /// What tests/bench/run.py takes
     #[arg(last = true)]
     options: Vec<OsString>,
 }
 
+/// A part with figures of its own: a test that is ignored, because it takes minutes.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Part {
+    /// Pages of a million events, and how fast events are recorded
+    Audit,
+    /// Decisions a second, and how long a slot of a quota takes beside 10,000 in use
+    Control,
+}
+
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let workspace = Workspace::load()?;
+    if let Some(part) = args.part {
+        let test = match part {
+            Part::Audit => "audit_figures",
+            Part::Control => "control_figures",
+        };
+        let mut figures = workspace.cargo();
+        figures.args(["test", "--release", "-p", "relay", "--test", test]);
+        process::run(figures.args(["--", "--ignored", "--nocapture"]))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     tools::ensure(&[
         tools::SSH,
         tools::SSHD,

@@ -142,6 +142,7 @@ fn what_opens_a_session() {
         env: vec![("LANG".to_string(), "C".to_string())],
         client: v4(),
         server: v6(),
+        original_command: None,
     };
     let exec = Open {
         work: Work::Exec(vec![b'l', b's', 0xff]),
@@ -153,17 +154,25 @@ fn what_opens_a_session() {
         work: Work::Subsystem("sftp".to_string()),
         ..exec.clone()
     };
+    let forced = Open {
+        original_command: Some(vec![b'i', b'd']),
+        ..exec.clone()
+    };
     frame(
         SessionMessage::Open(shell),
-        "00 000050 5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a 05 616c696365 02 7069 00 01 05 787465726d 50 18 8005 e003 02 01 03 80 80ac02 01 04 4c414e47 01 43 00 c0000207 dec602 01 20010db8000000000000000000000001 16",
+        "00 000051 5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a 05 616c696365 02 7069 00 01 05 787465726d 50 18 8005 e003 02 01 03 80 80ac02 01 04 4c414e47 01 43 00 c0000207 dec602 01 20010db8000000000000000000000001 16 00",
     );
     frame(
         SessionMessage::Open(exec),
-        "00 00003a 5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a 05 616c696365 02 7069 01 03 6c73ff 00 00 00 c0000207 dec602 01 20010db8000000000000000000000001 16",
+        "00 00003b 5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a 05 616c696365 02 7069 01 03 6c73ff 00 00 00 c0000207 dec602 01 20010db8000000000000000000000001 16 00",
     );
     frame(
         SessionMessage::Open(sftp),
-        "00 00003b 5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a 05 616c696365 02 7069 02 04 73667470 00 00 00 c0000207 dec602 01 20010db8000000000000000000000001 16",
+        "00 00003c 5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a 05 616c696365 02 7069 02 04 73667470 00 00 00 c0000207 dec602 01 20010db8000000000000000000000001 16 00",
+    );
+    frame(
+        SessionMessage::Open(forced),
+        "00 00003e 5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a 05 616c696365 02 7069 01 03 6c73ff 00 00 00 c0000207 dec602 01 20010db8000000000000000000000001 16 01 02 6964",
     );
 }
 

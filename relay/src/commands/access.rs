@@ -19,14 +19,20 @@ fn need(command: &Command) -> Need {
     const ADMIN: Need = Need::Ability(Ability::Admin);
     match command {
         Command::Whoami(_) => Need::Nothing,
-        Command::SshConfig(_) => Need::AnyRole,
+        // Everybody sees and ends their own sessions: who is at a limit must be able to.
+        Command::SshConfig(_) | Command::Sessions(_) => Need::AnyRole,
         // Everybody sees the devices that they may know of.
         Command::Devices(args) if args.only_reads() => Need::AnyRole,
         Command::User(args) if args.only_reads() => REVIEW,
+        Command::Ca(args) if args.only_reads() => REVIEW,
         Command::Role(args) if args.only_reads() => REVIEW,
-        Command::Get(_) | Command::Doctor(_) => REVIEW,
-        Command::Devices(_)
+        Command::Get(_) | Command::Doctor(_) | Command::Audit(_) => REVIEW,
+        Command::Lock(args) if args.only_reads() => REVIEW,
+        Command::Lock(_)
+        | Command::Unlock(_)
+        | Command::Devices(_)
         | Command::User(_)
+        | Command::Ca(_)
         | Command::Role(_)
         | Command::Token(_)
         | Command::Apply(_) => ADMIN,

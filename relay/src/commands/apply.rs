@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::{Caller, Context, Failure, MAX_POLICY_INPUT, input, json, policy};
+use crate::audit::{Event, EventKind};
 use crate::store::{Apply, Change};
 
 #[derive(Clone, Debug, clap::Args)]
@@ -55,6 +56,12 @@ struct Row {
 impl Args {
     pub(super) fn wants_stdin(&self) -> bool {
         self.file == "-"
+    }
+
+    /// What a change is recorded as.
+    pub(super) fn event(&self) -> Option<Event> {
+        let event = Event::new(EventKind::AccessChanged).with("change", "apply");
+        (!self.dry_run).then(|| event.with("prune", self.prune))
     }
 }
 

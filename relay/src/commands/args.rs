@@ -1,9 +1,12 @@
-//! What arguments have in common: labels and spans of time.
+//! What arguments have in common: labels, spans of time and times.
 
+use std::fmt;
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use holdfast_protocol::ids::{LabelKey, LabelValue};
+
+use crate::clock::Timestamp;
 
 /// Longest life of a token: longer ones are forgotten, not used.
 const MAX_TTL: Duration = Duration::from_secs(366 * 86_400);
@@ -51,4 +54,85 @@ pub(super) fn ttl(text: &str) -> Result<Duration, String> {
         return Err("must be from 1s to 366d".to_owned());
     }
     Ok(span)
+}
+
+/// A time: as it is, or as a span back from now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Moment {
+    At(Timestamp),
+    Ago(Duration),
+}
+
+impl Moment {
+    /// Which time that is, if it is `now`.
+    pub(super) fn at(&self, now: Timestamp) -> Timestamp {
+        match self {
+            Self::At(time) => *time,
+            Self::Ago(span) => now.before(*span),
+        }
+    }
+}
+
+impl FromStr for Moment {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Ok(span) = humantime::parse_duration(text) {
+            return Ok(Self::Ago(span));
+        }
+        // As `relay` prints times, with as much of them as was typed.
+        let text = text.trim_end_matches(" UTC");
+        let whole = match text.len() {
+            10 => format!("{text} 00:00:00"),
+            16 => format!("{text}:00"),
+            _ => text.to_owned(),
+        };
+        let time = humantime::parse_rfc3339_weak(&whole).map_err(
+            |_| "expected a span back from now (30m, 1d) or a time in UTC (2026-11-22 05:06)",
+        )?;
+        let since = time
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
+        Ok(Self::At(Timestamp(0).after(since)))
+    }
+}
+
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::At(time) => f.write_str(&time.rfc3339()),
+            Self::Ago(span) => write!(f, "{} ago", humantime::format_duration(*span)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_is_a_time_or_a_span() {
+        let now = Timestamp(1_795_323_960_000_000);
+        let at = |text: &str| text.parse::<Moment>().unwrap().at(now);
+        assert_eq!(at("1d"), now.before(Duration::from_secs(86_400)));
+        for same in [
+            "2026-11-22 05:06 UTC",
+            "2026-11-22 05:06",
+            "2026-11-22T05:06:00Z",
+            "2026-11-22 05:06:00",
+        ] {
+            assert_eq!(at(same), now, "{same}");
+        }
+        assert_eq!(at("2026-11-22").rfc3339(), "2026-11-22T00:00:00.000000Z");
+        for bad in [
+            "",
+            "soon",
+            "-1d",
+            "2026-13-01",
+            "05:06",
+            "2026-11-22 05:06 CET",
+        ] {
+            assert!(bad.parse::<Moment>().is_err(), "{bad}");
+        }
+    }
 }

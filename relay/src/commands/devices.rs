@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::args::LabelChange;
 use super::table::{card, labels, or_dash, table};
 use super::{Caller, Context, Failure, json};
+use crate::audit::{Event, EventKind};
 use crate::clock::{Coarse, Timestamp};
 use crate::store::{Device, Labels, PresenceState};
 
@@ -81,6 +82,31 @@ impl Args {
     pub(super) fn only_reads(&self) -> bool {
         use DevicesCommand::{Ls, Show};
         matches!(self.command, None | Some(Ls { .. } | Show { .. }))
+    }
+
+    /// What a change is recorded as; the store adds which device it is.
+    pub(super) fn event(&self) -> Option<Event> {
+        let changed = |what: &str, name: &DeviceName| {
+            let event = Event::new(EventKind::AccessChanged).with("change", what);
+            event.with("target", name.as_str())
+        };
+        match self.command.as_ref()? {
+            DevicesCommand::Rename { old, new } => {
+                Some(changed("device.rename", old).with("name", new.as_str()))
+            }
+            DevicesCommand::Label { name, labels } => {
+                let change = |LabelChange(key, value): &LabelChange| match value {
+                    Some(value) => format!("{key}={value}"),
+                    None => format!("{key}="),
+                };
+                let labels: Vec<String> = labels.iter().map(change).collect();
+                Some(changed("device.label", name).with("labels", labels))
+            }
+            DevicesCommand::Revoke { name } => {
+                Some(Event::new(EventKind::DeviceRevoked).with("target", name.as_str()))
+            }
+            DevicesCommand::Ls { .. } | DevicesCommand::Show { .. } => None,
+        }
     }
 }
 

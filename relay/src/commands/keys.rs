@@ -5,10 +5,9 @@ use russh::keys::ssh_key::public::{KeyData, PublicKey};
 use russh::keys::{Algorithm, HashAlg};
 use thiserror::Error;
 
+use crate::limits::MIN_RSA_BITS;
 use crate::store::UserKey;
 
-/// Shorter RSA keys are within reach of a patient attacker (NIST SP 800-131A).
-const MIN_RSA_BITS: usize = 2048;
 /// As OpenSSH: longer ones cost the relay too much at each login.
 const MAX_RSA_BITS: usize = 16_384;
 /// Most keys in one file: one operator's, not a whole company's.

@@ -5,20 +5,27 @@
 mod access;
 mod apply;
 mod args;
+mod audit;
+mod ca;
 mod caller;
+mod confirm;
 mod devices;
 mod doctor;
 mod get;
 mod input;
 mod keys;
+mod lock;
 mod policy;
 mod role;
+mod sessions;
 mod ssh_config;
 mod table;
 mod token;
 mod user;
 mod whoami;
 
+use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
@@ -26,7 +33,9 @@ use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::ids::ClusterFingerprint;
 use serde::Serialize;
 use thiserror::Error;
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
+use crate::audit::{Actor, Audit, Event};
 use crate::clock::Timestamp;
 use crate::state::State;
 use crate::store::{self, Store, StoreError};
@@ -45,6 +54,9 @@ pub const USAGE: u8 = 2;
 /// The most that a command reads from stdin or a file: some hundred public keys.
 pub const MAX_INPUT: usize = 64 * 1024;
 
+/// The same of `ca revoke`: a revocation list of some ten thousand entries.
+pub const MAX_REVOCATION_INPUT: usize = 1024 * 1024;
+
 /// The same of `apply`: some ten thousand users with their keys.
 pub const MAX_POLICY_INPUT: usize = 4 * 1024 * 1024;
 
@@ -56,6 +68,8 @@ pub const MAX_CONSOLE_LINE: usize = 8 * 1024;
 pub enum Command {
     /// Operators: who they are, by which keys they are known, what roles they have
     User(user::Args),
+    /// Certificate authorities for users, and revoked keys and certificates
+    Ca(ca::Args),
     /// Tokens that let devices join
     Token(token::Args),
     /// The fleet: list, show, rename, label, revoke
@@ -68,8 +82,16 @@ pub enum Command {
     Role(role::Args),
     /// Look for what is wrong or careless with this relay
     Doctor(doctor::Args),
+    /// Shut out a user, role, login, device or address: nothing new, and live sessions end
+    Lock(lock::Args),
+    /// Remove a lock
+    Unlock(lock::UnlockArgs),
+    /// Live sessions: list, kill
+    Sessions(sessions::Args),
     /// What to put into ~/.ssh/config and known_hosts to reach devices by name
     SshConfig(ssh_config::Args),
+    /// Who did what, where, and how it went
+    Audit(audit::Args),
     /// Who the relay takes you for
     Whoami(whoami::Args),
 }
@@ -83,7 +105,16 @@ pub struct Context {
     pub facts: Facts,
     /// The time that the command is run at.
     pub now: Timestamp,
+    /// Where it is told what was done.
+    pub audit: Audit,
+    /// As whom the log knows the caller.
+    pub actor: Actor,
+    /// Where the caller is; `None` for the relay's own shell.
+    pub client: Option<SocketAddr>,
 }
+
+/// What a command writes to: it waits until whoever reads it takes it.
+pub type Out<'a> = dyn AsyncWrite + Send + Unpin + 'a;
 
 /// The public side of the relay's state.
 #[derive(Clone, Debug)]
@@ -117,6 +148,7 @@ impl Command {
     pub fn wants_stdin(&self) -> bool {
         match self {
             Self::User(args) => args.wants_stdin(),
+            Self::Ca(args) => args.wants_stdin(),
             Self::Apply(args) => args.wants_stdin(),
             _ => false,
         }
@@ -126,37 +158,130 @@ impl Command {
     #[must_use]
     pub fn max_input(&self) -> usize {
         match self {
+            Self::Ca(_) => MAX_REVOCATION_INPUT,
             Self::Apply(_) => MAX_POLICY_INPUT,
             _ => MAX_INPUT,
         }
     }
+
+    /// Whether the answer may go on for as long as somebody reads it.
+    #[must_use]
+    pub fn streams(&self) -> bool {
+        match self {
+            Self::Audit(args) => args.streams(),
+            _ => false,
+        }
+    }
+
+    /// What the audit log says when this is done, or refused, or goes wrong; `None` for a command that
+    /// changes nothing. A change writes it in its own transaction, which adds what only it knows.
+    fn event(&self) -> Option<Event> {
+        match self {
+            Self::User(args) => args.event(),
+            Self::Ca(args) => args.event(),
+            Self::Token(args) => args.event(),
+            Self::Devices(args) => args.event(),
+            Self::Apply(args) => args.event(),
+            Self::Role(args) => args.event(),
+            Self::Lock(args) => args.event(),
+            Self::Unlock(args) => Some(args.event()),
+            Self::Audit(args) => Some(args.event()),
+            // Who ended a session stands in its own `client.disconnect`.
+            Self::Sessions(_)
+            | Self::Get(_)
+            | Self::Doctor(_)
+            | Self::SshConfig(_)
+            | Self::Whoami(_) => None,
+        }
+    }
 }
 
-/// Runs a command for somebody: checks whether they may, does it, and appends what it says to `out` or,
-/// if it fails, one sentence to `err`. Gives the exit status. Of `stdin`, a byte more than
+impl Context {
+    /// The event with who is asking and from where.
+    fn event(&self, event: Event) -> Event {
+        let event = event.user(self.actor.clone());
+        match self.client {
+            Some(client) => event.client(client),
+            None => event,
+        }
+    }
+}
+
+/// Runs a command for somebody: checks whether they may, does it, and writes what it says to `out` or,
+/// if it fails, one sentence to `err`. Gives the exit status. `Of `stdin`, a byte more than
 /// [`Command::max_input`] is enough.
 pub async fn run(
     command: Command,
     caller: &Caller,
     context: &Context,
     stdin: Option<&[u8]>,
-    out: &mut Vec<u8>,
-    err: &mut Vec<u8>,
+    out: &mut Out<'_>,
+    err: &mut Out<'_>,
 ) -> u8 {
-    let done = match permit(caller, &command) {
-        Err(refused) => Err(Failure(refused)),
-        Ok(()) => dispatch(command, caller, context, stdin).await,
-    };
-    let (text, code) = match done {
-        Ok(Done { text, code }) => (text, code),
-        Err(Failure(sentence)) => {
-            err.extend_from_slice(sentence.as_bytes());
-            err.push(b'\n');
-            return FAILED;
+    let done = async {
+        let before = context.store.access_version().await?;
+        let Done { text, code } = run_told(command, caller, context, stdin, out).await?;
+        // A reader that has seen enough (`| head`) is none of our business; a full disk is.
+        match say(out, &text).await {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                return Err(Failure(format!("cannot write the answer: {error}")));
+            }
+            _ => {}
+        }
+        // What was taken away is in force before the command returns.
+        match confirm::wait(&context.store, before).await? {
+            None => Ok(code),
+            Some(sentence) => Err(Failure(sentence)),
         }
     };
-    out.extend_from_slice(text.as_bytes());
-    code
+    match done.await {
+        Ok(code) => code,
+        Err(Failure(sentence)) => {
+            // If stderr is gone as well, the exit status is all that is left to say it with.
+            let _ = say(err, &(sentence + "\n")).await;
+            FAILED
+        }
+    }
+}
+
+/// What a command that was done says on stdout, and its exit status.
+struct Done {
+    text: String,
+    code: u8,
+}
+
+/// Runs a command, and sees that the audit log tells of it, whatever comes of it.
+async fn run_told(
+    command: Command,
+    caller: &Caller,
+    context: &Context,
+    stdin: Option<&[u8]>,
+    out: &mut Out<'_>,
+) -> Result<Done, Failure> {
+    let event = command.event().map(|event| context.event(event));
+    if let Err(refused) = permit(caller, &command) {
+        if let Some(event) = event {
+            context.audit.note(event.refused(&refused)).await;
+        }
+        return Err(Failure(refused));
+    }
+    let Some(event) = event else {
+        return dispatch(command, caller, context, stdin, out).await;
+    };
+    let (store, told) = context
+        .store
+        .attributed(vec![context.audit.entry(event.clone())]);
+    let context = Context {
+        store,
+        ..context.clone()
+    };
+    let done = dispatch(command, caller, &context, stdin, out).await;
+    if let Err(Failure(why)) = &done
+        && !told.is_written()
+    {
+        context.audit.note(event.failed(why)).await;
+    }
+    done
 }
 
 async fn dispatch(
@@ -164,6 +289,7 @@ async fn dispatch(
     caller: &Caller,
     context: &Context,
     stdin: Option<&[u8]>,
+    out: &mut Out<'_>,
 ) -> Result<Done, Failure> {
     let most = command.max_input();
     if stdin.is_some_and(|stdin| stdin.len() > most) {
@@ -171,22 +297,26 @@ async fn dispatch(
     }
     let text = match command {
         Command::User(args) => user::run(args, caller, context, stdin).await?,
+        Command::Ca(args) => ca::run(args, caller, context, stdin).await?,
         Command::Token(args) => token::run(args, context).await?,
         Command::Devices(args) => devices::run(args, caller, context).await?,
         Command::Apply(args) => apply::run(&args, caller, context, stdin).await?,
         Command::Get(args) => get::run(&args, context).await?,
         Command::Role(args) => role::run(args, context).await?,
         Command::Doctor(args) => return doctor::run(&args, context).await,
+        Command::Lock(args) => lock::run(args, caller, context).await?,
+        Command::Unlock(args) => lock::unlock(&args, context).await?,
+        Command::Sessions(args) => sessions::run(args, caller, context).await?,
         Command::SshConfig(args) => ssh_config::run(&args, context).await?,
+        Command::Audit(args) => audit::run(args, context, out).await?,
         Command::Whoami(args) => whoami::run(&args, caller, context).await?,
     };
     Ok(Done { text, code: DONE })
 }
 
-/// What a command that was done says on stdout, and its exit status.
-struct Done {
-    text: String,
-    code: u8,
+async fn say(to: &mut Out<'_>, text: &str) -> io::Result<()> {
+    to.write_all(text.as_bytes()).await?;
+    to.flush().await
 }
 
 /// The console's grammar: the command tree alone. `serve` and `--state` do not exist there.
@@ -259,9 +389,13 @@ macro_rules! failure_from {
 failure_from!(
     StoreError,
     store::KeyError,
+    store::AuthorityError,
+    store::RevocationError,
+    ca::ListError,
     store::RenameError,
     store::LabelError,
     store::RevokeError,
+    store::LockError,
     store::ApplyError,
     store::RoleError,
     keys::KeyFileError,

@@ -7,6 +7,7 @@ use super::{Context, Failure};
 use crate::access::form::{RoleForm, inline};
 use crate::access::presets::{self, is_preset};
 use crate::access::role::{Ability, Role, RoleName};
+use crate::audit::{Event, EventKind};
 
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -34,6 +35,15 @@ enum RoleCommand {
 impl Args {
     pub(super) fn only_reads(&self) -> bool {
         matches!(self.command, RoleCommand::Ls)
+    }
+
+    /// What a change is recorded as.
+    pub(super) fn event(&self) -> Option<Event> {
+        let RoleCommand::Rm { name } = &self.command else {
+            return None;
+        };
+        let event = Event::new(EventKind::AccessChanged).with("change", "role.rm");
+        Some(event.with("target", name.as_str()))
     }
 }
 

@@ -8,10 +8,13 @@ use tempfile::TempDir;
 use super::*;
 use crate::access::policy::Subject;
 use crate::access::presets;
+use crate::audit::WhenUnwritable;
 use crate::store::meta::{PUBLIC_SSH, PUBLIC_TUNNEL};
 use crate::store::{Device, Enrolment, Labels, NewToken, RelayId, TunnelFacts, User};
 
+mod authorities;
 mod console;
+mod control;
 mod fleet;
 mod matrix;
 mod people;
@@ -41,6 +44,9 @@ impl Bed {
         let state = State::create_or_open(&dir.path().join("state")).unwrap();
         let store = Store::open(&state.database()).await.unwrap();
         let context = Context {
+            audit: Audit::open(store.clone(), None, WhenUnwritable::Refuse),
+            actor: Actor::local("root".to_owned()),
+            client: None,
             store,
             facts: Facts::of(&state),
             now: T0,

@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::args::{Label, ttl};
 use super::table::{labels, table};
 use super::{Context, Failure, json};
+use crate::audit::{Event, EventKind};
 use crate::clock::Coarse;
 use crate::store::meta::PUBLIC_TUNNEL;
 use crate::store::{Labels, NewToken, TokenRow};
@@ -71,6 +72,26 @@ struct NewRow {
     id: String,
     token: String,
     expires: String,
+}
+
+impl Args {
+    /// What a change is recorded as; the store adds which token it is.
+    pub(super) fn event(&self) -> Option<Event> {
+        match &self.command {
+            TokenCommand::Create { uses, ttl, label } => {
+                let labels: Vec<String> = label
+                    .iter()
+                    .map(|Label(key, value)| format!("{key}={value}"))
+                    .collect();
+                let event = Event::new(EventKind::TokenCreated).with("uses", *uses);
+                Some(event.with("ttl", ttl.as_secs()).with("labels", labels))
+            }
+            TokenCommand::Rm { id } => {
+                Some(Event::new(EventKind::TokenRemoved).with("token", id.as_str()))
+            }
+            TokenCommand::Ls => None,
+        }
+    }
 }
 
 pub(super) async fn run(args: Args, context: &Context) -> Result<String, Failure> {

@@ -9,6 +9,7 @@ use super::policy::{check_email, check_principal};
 use super::table::count;
 use super::{Caller, Context, Failure, MAX_INPUT, input, json, keys};
 use crate::access::role::RoleName;
+use crate::audit::{Event, EventKind};
 use crate::store::{NewUser, UserKey, UserRow};
 
 pub(super) use show::list;
@@ -192,6 +193,44 @@ impl Args {
 
     pub(super) fn only_reads(&self) -> bool {
         matches!(self.command, UserCommand::Ls | UserCommand::Show { .. })
+    }
+
+    /// What a change is recorded as; the store adds the keys.
+    pub(super) fn event(&self) -> Option<Event> {
+        let changed = |what: &str, name: &UserName| {
+            let event = Event::new(EventKind::AccessChanged).with("change", what);
+            event.with("target", name.as_str())
+        };
+        match &self.command {
+            UserCommand::Add { name, role, .. } => {
+                Some(changed("user.add", name).with("roles", role.as_slice()))
+            }
+            UserCommand::Rm { name } => Some(changed("user.rm", name)),
+            UserCommand::Disable { name } => Some(changed("user.disable", name)),
+            UserCommand::Enable { name } => Some(changed("user.enable", name)),
+            UserCommand::Email { name, address } => {
+                Some(changed("user.email", name).with("email", address.as_deref()))
+            }
+            UserCommand::Role(RoleCommand::Add { name, roles }) => {
+                Some(changed("user.role.add", name).with("roles", roles.as_slice()))
+            }
+            UserCommand::Role(RoleCommand::Rm { name, role }) => {
+                Some(changed("user.role.rm", name).with("roles", vec![role.as_str()]))
+            }
+            UserCommand::Principal(PrincipalCommand::Add { name, principals }) => {
+                Some(changed("user.principal.add", name).with("principals", principals.as_slice()))
+            }
+            UserCommand::Principal(PrincipalCommand::Rm { name, principal }) => {
+                let removed = vec![principal.as_str()];
+                Some(changed("user.principal.rm", name).with("principals", removed))
+            }
+            UserCommand::Key(KeyCommand::Add { name, .. }) => Some(changed("user.key.add", name)),
+            UserCommand::Key(KeyCommand::Rm { name, fingerprint }) => {
+                let removed = vec![fingerprint.as_str()];
+                Some(changed("user.key.rm", name).with("keys", removed))
+            }
+            UserCommand::Ls | UserCommand::Show { .. } => None,
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use super::table::card;
 use super::{Caller, Context, Failure, json};
 use crate::access::policy::{Subject, Terms};
 use crate::access::role::{RecordingMode, StdinMode};
-use crate::clock::Coarse;
+use crate::clock::{Coarse, Timestamp};
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
@@ -60,9 +60,13 @@ struct InUse {
 }
 
 /// What the leases in the store say that the user has.
-async fn in_use(_context: &Context, _subject: &Subject) -> Result<InUse, Failure> {
-    // Nobody takes leases yet.
-    Ok(InUse::default())
+async fn in_use(context: &Context, subject: &Subject) -> Result<InUse, Failure> {
+    let user = &subject.user.name;
+    let in_use = context.store.leases_in_use(user, Timestamp::now()).await?;
+    Ok(InUse {
+        connections: Some(in_use.connections),
+        sessions: Some(in_use.sessions),
+    })
 }
 
 pub(super) async fn run(

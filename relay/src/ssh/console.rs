@@ -1,21 +1,26 @@
 //! The console: `ssh -p 2222 relay COMMAND`. The commands, and who may run them, are the command tree's;
 //! here a channel's bytes become a line and a standard input, and back.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use holdfast_protocol::escape::EscapedBytes;
-use holdfast_protocol::wire::{Exit, Work};
+use holdfast_protocol::wire::{Exit, Signal, Work};
+use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 use tracing::info;
 
 use super::auth::Principal;
+use super::connection::Connection;
+use super::lines::TerminalLines;
 use super::outlet::{Gone, Outlet};
 use super::queue::{Input, InputReceiver};
 use crate::clock::Timestamp;
-use crate::commands::{self, Caller, Context, Facts};
-use crate::limits::CONSOLE_TIMEOUT;
+use crate::commands::{self, Caller, Command, Context, Facts, Out};
+use crate::limits::{CONSOLE_TIMEOUT, FAREWELL_TIMEOUT};
 use crate::serve::Relay;
+
+/// What a terminal in raw mode sends for the key that interrupts.
+const CTRL_C: u8 = 3;
 
 /// What a shell on the relay itself would be: there is none, so the help is shown.
 const GREETING: &str =
@@ -24,36 +29,102 @@ const GREETING: &str =
 /// Runs one command, and closes the channel with its exit status.
 pub async fn run(
     relay: Arc<Relay>,
+    connection: &Connection,
     principal: Principal,
-    client: IpAddr,
     work: Work,
     mut input: InputReceiver,
     outlet: Outlet,
     terminal: bool,
 ) {
-    let answered = async {
-        let answer = answer(&relay, principal, client, &work, &mut input).await;
-        say(&outlet, answer, terminal).await
+    let (mut out, mut err) = (outlet.writer(), outlet.error_writer());
+    if terminal {
+        out = Box::pin(TerminalLines::new(out));
+        err = Box::pin(TerminalLines::new(err));
+    }
+    let status = match ask(&relay, connection, &principal, &work, &mut input).await {
+        Ok(asked) => {
+            let streams = asked.command.streams();
+            let answer = answer(&relay, connection, &principal, asked, &mut out, &mut err);
+            tokio::select! {
+                status = answer => Some(status),
+                () = over(&mut input, streams, terminal) => None,
+            }
+        }
+        Err(said) => timeout(CONSOLE_TIMEOUT, said.say(&mut out, &mut err))
+            .await
+            .ok(),
     };
-    // A client that sends no end of its input, or reads no answer, does not keep the task.
-    let _ = timeout(CONSOLE_TIMEOUT, answered).await;
+    if let Some(status) = status {
+        let last = async {
+            outlet.exit(Exit::Status(status.into())).await?;
+            outlet.eof().await
+        };
+        let _: Result<Result<(), Gone>, _> = timeout(FAREWELL_TIMEOUT, last).await;
+    }
     outlet.close().await;
 }
 
-#[derive(Default)]
-struct Answer {
-    out: Vec<u8>,
-    err: Vec<u8>,
+/// A command, and the standard input that it wants.
+struct Asked {
+    command: Command,
+    caller: Caller,
+    stdin: Option<Vec<u8>>,
+}
+
+/// An answer that needs no command.
+struct Said {
+    out: String,
+    err: String,
     status: u8,
 }
 
-async fn answer(
+impl Said {
+    async fn say(self, out: &mut Out<'_>, err: &mut Out<'_>) -> u8 {
+        // A client that is gone is told nothing.
+        let _ = out.write_all(self.out.as_bytes()).await;
+        let _ = out.flush().await;
+        let _ = err.write_all(self.err.as_bytes()).await;
+        let _ = err.flush().await;
+        self.status
+    }
+}
+
+/// What is asked for and by whom, with the standard input that it wants.
+async fn ask(
     relay: &Relay,
-    principal: Principal,
-    client: IpAddr,
+    connection: &Connection,
+    principal: &Principal,
     work: &Work,
     input: &mut InputReceiver,
-) -> Answer {
+) -> Result<Asked, Said> {
+    let command = parse(principal, work)?;
+    // The roles may have changed since the login: the decision is made on what holds now.
+    let (name, client) = (&principal.user.name, connection.client.ip());
+    let caller = Caller::over_ssh(&relay.store, name, client).await;
+    let caller = caller.map_err(|sentence| Said {
+        out: String::new(),
+        err: sentence + "\n",
+        status: commands::FAILED,
+    })?;
+    // Who may not give the command does not fill the relay's memory with its input either; that it was
+    // refused is said, and told to the audit log, where it is run.
+    let may = commands::permit(&caller, &command).is_ok();
+    // A client that sends no end of its input does not keep the task.
+    let stdin = match command.wants_stdin() && may {
+        true => timeout(CONSOLE_TIMEOUT, read_all(input, command.max_input()))
+            .await
+            .ok(),
+        false => None,
+    };
+    Ok(Asked {
+        command,
+        caller,
+        stdin,
+    })
+}
+
+fn parse(principal: &Principal, work: &Work) -> Result<Command, Said> {
+    let said = |out: String, err: String, status| Said { out, err, status };
     let line = match work {
         Work::Exec(line) => line.as_slice(),
         Work::Shell => {
@@ -61,75 +132,60 @@ async fn answer(
                 Ok(_) => (String::new(), commands::DONE),
                 Err(help) => help,
             };
-            return Answer {
-                out: [GREETING, &help].concat().into_bytes(),
-                err: vec![],
-                status,
-            };
+            return Err(said([GREETING, &help].concat(), String::new(), status));
         }
         Work::Subsystem(_) => {
-            let err =
-                b"the relay itself has no subsystems: name a device, as in LOGIN+DEVICE@relay\n";
-            return Answer {
-                err: err.to_vec(),
-                status: commands::FAILED,
-                ..Answer::default()
-            };
+            let why =
+                "the relay itself has no subsystems: name a device, as in LOGIN+DEVICE@relay\n";
+            return Err(said(String::new(), why.to_owned(), commands::FAILED));
         }
     };
     info!(user = %principal.user.name, command = %EscapedBytes(line), "console");
-    let command = match commands::parse_console(&String::from_utf8_lossy(line)) {
-        Ok(command) => command,
-        Err((text, commands::DONE)) => {
-            return Answer {
-                out: text.into_bytes(),
-                ..Answer::default()
-            };
-        }
-        Err((text, status)) => {
-            return Answer {
-                err: text.into_bytes(),
-                status,
-                out: vec![],
-            };
-        }
-    };
-    // The roles may have changed since the login: the decision is made on what holds now.
-    let name = &principal.user.name;
-    let caller = Caller::over_ssh(&relay.store, name, client).await;
-    // Who may not give the command does not fill the relay's memory with its input either.
-    let allowed = caller.and_then(|caller| commands::permit(&caller, &command).map(|()| caller));
-    let caller = match allowed {
-        Ok(caller) => caller,
-        Err(sentence) => {
-            return Answer {
-                err: format!("{sentence}\n").into_bytes(),
-                status: commands::FAILED,
-                out: vec![],
-            };
-        }
-    };
-    let stdin = if command.wants_stdin() {
-        Some(read_all(input, command.max_input()).await)
-    } else {
-        None
-    };
+    let parsed = commands::parse_console(&String::from_utf8_lossy(line));
+    parsed.map_err(|(text, status)| match status {
+        commands::DONE => said(text, String::new(), status),
+        _ => said(String::new(), text, status),
+    })
+}
+
+async fn answer(
+    relay: &Relay,
+    connection: &Connection,
+    principal: &Principal,
+    asked: Asked,
+    out: &mut Out<'_>,
+    err: &mut Out<'_>,
+) -> u8 {
+    let stdin = asked.stdin.as_deref();
     let context = Context {
         store: relay.store.clone(),
         facts: Facts::of(&relay.state),
         now: Timestamp::now(),
+        audit: relay.audit.clone(),
+        actor: principal.into(),
+        client: Some(connection.client),
     };
-    let mut answer = Answer::default();
-    answer.status = commands::run(
-        command,
-        &caller,
-        &context,
-        stdin.as_deref(),
-        &mut answer.out,
-        &mut answer.err,
-    )
-    .await;
-    answer
+    commands::run(asked.command, &asked.caller, &context, stdin, out, err).await
+}
+
+/// Resolves when a command is to be given up: its client is gone or, at a terminal, has typed Ctrl-C; or
+/// it takes too long, unless its answer has no end by itself.
+async fn over(input: &mut InputReceiver, streams: bool, terminal: bool) {
+    let asked_to_end = async {
+        while let Some(input) = input.next().await {
+            match input {
+                Input::Data(data) if terminal && data.contains(&CTRL_C) => return,
+                Input::Signal(Signal::Int | Signal::Term | Signal::Hup) => return,
+                Input::Data(_) | Input::Eof | Input::Resize(_) | Input::Signal(_) => {}
+            }
+        }
+    };
+    if streams {
+        asked_to_end.await;
+    } else {
+        // A client that reads no answer does not keep the task.
+        let _ = timeout(CONSOLE_TIMEOUT, asked_to_end).await;
+    }
 }
 
 /// The standard input up to its end, or a byte more than a command takes, which it then refuses.
@@ -146,18 +202,4 @@ async fn read_all(input: &mut InputReceiver, most: usize) -> Vec<u8> {
         }
     }
     bytes
-}
-
-async fn say(outlet: &Outlet, answer: Answer, terminal: bool) -> Result<(), Gone> {
-    // A terminal is in raw mode on the client's side, so that a line feed alone would make stairs.
-    let shape = |text: Vec<u8>| match terminal {
-        true => String::from_utf8_lossy(&text)
-            .replace('\n', "\r\n")
-            .into_bytes(),
-        false => text,
-    };
-    outlet.stdout(shape(answer.out).into()).await?;
-    outlet.stderr(shape(answer.err).into()).await?;
-    outlet.exit(Exit::Status(answer.status.into())).await?;
-    outlet.eof().await
 }

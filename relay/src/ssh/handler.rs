@@ -1,29 +1,31 @@
 //! russh's callbacks, translated. Each request is answered here and nowhere else, because russh keeps one
 //! "wants a reply" a channel and OpenSSH sends several requests at once.
 
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
-use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::ids::DeviceName;
 use holdfast_protocol::limits::{MAX_COMMAND, MAX_SUBSYSTEM};
 use holdfast_protocol::wire::{WindowSize, Work};
+use russh::keys::{Certificate, HashAlg};
 use russh::server::{Auth, ChannelOpenHandle, Msg, PublicKeyOffer, Session, VerifiedPublicKey};
-use russh::{Channel, ChannelId, ChannelOpenFailure, MethodKind, MethodSet, Sig};
+use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect, MethodKind, MethodSet, Sig};
 use thiserror::Error;
-use tracing::{debug, info};
+use tracing::info;
 
+use super::attempts::Attempts;
 use super::auth::{self, Principal};
-use super::channel::{ChannelState, Opened, Waiting};
+use super::channel::Waiting;
+use super::channels::Channels;
 use super::connection::Connection;
 use super::outlet::{self, Outlet};
-use super::queue::{self, Input, PushError};
+use super::queue::{self, Input};
 use super::target::{self, Target};
 use super::throttle::Source;
-use super::{console, jump, server};
-use crate::limits::{MAX_AUTH_FAILURES, MAX_CHANNELS, SSH_WINDOW};
+use super::{jump, server};
+use crate::audit::{Event, EventKind};
+use crate::clock::Timestamp;
+use crate::limits::MAX_AUTH_FAILURES;
 use crate::serve::Relay;
 
 /// Ends a connection.
@@ -47,10 +49,10 @@ pub struct Handler {
     relay: Arc<Relay>,
     connection: Arc<Connection>,
     proof: Proof,
-    attempts: Arc<AtomicU32>,
+    attempts: Arc<Attempts>,
     /// Keys that were refused. After [`MAX_AUTH_FAILURES`] of them no key is good enough.
     failures: usize,
-    channels: HashMap<ChannelId, ChannelState>,
+    channels: Channels,
 }
 
 impl Handler {
@@ -73,12 +75,12 @@ impl Handler {
 
     /// Counts what the other end offered as proof.
     #[must_use]
-    pub fn attempts(&self) -> Arc<AtomicU32> {
+    pub fn attempts(&self) -> Arc<Attempts> {
         self.attempts.clone()
     }
 
     fn new(relay: Arc<Relay>, connection: Arc<Connection>, proof: Proof) -> Self {
-        let (attempts, channels) = (Arc::default(), HashMap::new());
+        let (attempts, channels) = (Arc::default(), Channels::default());
         Self {
             relay,
             connection,
@@ -89,9 +91,29 @@ impl Handler {
         }
     }
 
+    /// Lets in whom a key or certificate proved, if it proved anybody.
+    fn admit(&mut self, user: &str, proved: Option<Principal>) -> Auth {
+        match proved {
+            // Inside a jump the outer proof stands alone.
+            Some(principal)
+                if self.failures < MAX_AUTH_FAILURES && matches!(self.proof, Proof::Key(_)) =>
+            {
+                let target = match self.remember_bad_target(user) {
+                    Ok(target) => target,
+                    Err(sentence) => Target::Unusable(sentence),
+                };
+                self.accept(principal, target)
+            }
+            _ => {
+                self.failures += 1;
+                only_keys()
+            }
+        }
+    }
+
     /// Notes who the other end is and what it asked for.
     fn accept(&self, principal: Principal, target: Target) -> Auth {
-        info!(user = %principal.user.name, key = %principal.fingerprint,
+        info!(user = %principal.user.name, proof = %principal.proof,
             client = %self.connection.client, "login");
         self.connection.set_principal(principal, target);
         Auth::Accept
@@ -102,103 +124,52 @@ impl Handler {
     fn remember_bad_target(&self, user: &str) -> Result<Target, String> {
         user.parse::<Target>().map_err(|error| error.to_string())
     }
+}
 
-    fn push(&mut self, channel: ChannelId, input: Input) -> Option<(queue::InputSender, Input)> {
-        let state = self.channels.get_mut(&channel)?;
-        // After its EOF a client has no more to say on a channel (RFC 4254 section 5.3); data of one that
-        // says it all the same is dropped.
-        if state.ended && matches!(input, Input::Data(_) | Input::Eof) {
-            return None;
-        }
-        if matches!(input, Input::Eof) {
-            state.ended = true;
-        }
-        Some((state.sender.clone(), input))
-    }
-
-    /// Hands input on; when the session has ended or stalled, the channel is closed.
-    async fn hand_on(
-        &mut self,
-        channel: ChannelId,
-        input: Input,
-        session: &mut Session,
-    ) -> Result<(), HandlerError> {
-        let Some((sender, input)) = self.push(channel, input) else {
-            return Ok(());
-        };
-        match sender.push(input).await {
-            // The session says its last words and closes the channel by itself.
-            Ok(()) | Err(PushError::Ended) => {}
-            Err(stalled @ PushError::Stalled) => {
-                info!(client = %self.connection.client, "channel closed: {stalled}");
-                let text = format!("[holdfast] closed: {stalled}\r\n");
-                session.extended_data(channel, 1, text.into_bytes())?;
-                session.close(channel)?;
-                self.channels.remove(&channel);
-            }
-        }
-        Ok(())
-    }
-
-    /// Starts `work` on a channel, or says why not.
+impl Handler {
     fn start(
         &mut self,
         channel: ChannelId,
         work: Work,
         session: &mut Session,
     ) -> Result<(), HandlerError> {
-        let waiting = self
-            .channels
-            .get_mut(&channel)
-            .and_then(|state| state.waiting.take());
-        let Some(waiting) = waiting else {
-            // Something runs on this channel already: one request for it is allowed (RFC 4254, 6.5).
-            session.channel_failure(channel)?;
-            return Ok(());
-        };
-        session.channel_success(channel)?;
-        let outlet = Outlet::new(waiting.write, session.handle());
-        let relay = self.relay.clone();
-        let Some((principal, _)) = self.connection.principal().cloned() else {
-            return Ok(());
-        };
-        match (waiting.opening.get(), waiting.target) {
-            (Some(Opened::Device(reach, tunnel)), Target::Device(login, _)) => {
-                let ask = crate::serve::Ask {
-                    reach: (**reach).clone(),
-                    tunnel: tunnel.clone(),
-                    login,
-                    work,
-                    pty: waiting.pty,
-                    env: waiting.env,
-                    client: self.connection.client,
-                    server: self.connection.server,
-                    input: waiting.input,
-                    outlet,
-                };
-                tokio::spawn(async move { relay.start(ask).await });
-            }
-            (Some(Opened::Console), _) => {
-                let terminal = waiting.pty.is_some();
-                let client = self.connection.client.ip();
-                let input = waiting.input;
-                let answer = console::run(relay, principal, client, work, input, outlet, terminal);
-                tokio::spawn(answer);
-            }
-            // A channel is confirmed only after its opening is set.
-            _ => debug!("a request on a channel that leads nowhere"),
-        }
-        Ok(())
+        self.channels
+            .start(&self.relay, &self.connection, channel, work, session)
     }
 
-    fn full(&self) -> bool {
-        self.channels.len() >= MAX_CHANNELS
+    /// Whether a forward is a jump to a device, which is the only kind there is; gives the other channels
+    /// and the device.
+    fn may_jump(&mut self, host: &str, port: u32) -> Result<(u32, DeviceName), String> {
+        let count = self.channels.count()?;
+        if matches!(self.proof, Proof::Jump(..)) {
+            return Err(
+                "forwarding through a device is not offered yet: the relay never dials for you"
+                    .into(),
+            );
+        }
+        let device = target::forward(host, port).map_err(|error| error.to_string())?;
+        Ok((count, device))
     }
 }
 
 fn prohibited(reason: String) -> ChannelOpenFailure {
     // RFC 4254 section 5.1: SSH_OPEN_ADMINISTRATIVELY_PROHIBITED, with our sentence as description.
     ChannelOpenFailure::Other { code: 1, reason }
+}
+
+/// A login, with how it was proved and by which way it came.
+fn login(proof: &Proof, principal: &Principal, target: &Target) -> Event {
+    let event = Event::new(EventKind::UserLogin).user(principal);
+    let (way, how) = match (proof, target) {
+        (Proof::Jump(..), _) => ("jump", "outer connection"),
+        (Proof::Key(_), Target::Relay) => ("console", "key"),
+        (Proof::Key(_), _) => ("direct", "key"),
+    };
+    let event = event.with("way", way).with("how", how);
+    match target {
+        Target::Device(login, device) => event.login(login).with("target", device.as_str()),
+        Target::Relay | Target::Unusable(_) => event,
+    }
 }
 
 fn only_keys() -> Auth {
@@ -221,6 +192,14 @@ impl russh::server::Handler for Handler {
             Ok(target) => Ok(self.accept((**principal).clone(), target)),
             Err(error) => {
                 info!(client = %self.connection.client, %error, "jump refused");
+                let client = self.connection.client;
+                let event = Event::new(EventKind::UserLoginFailed).user(&**principal);
+                let event = event.client(client).with("way", "jump");
+                let event = event.with("names", vec![user]).refused(error.to_string());
+                self.relay
+                    .audit
+                    .note_failure(Source::of(client.ip()), event)
+                    .await;
                 Ok(Auth::reject())
             }
         }
@@ -228,13 +207,14 @@ impl russh::server::Handler for Handler {
 
     async fn auth_publickey_offered(
         &mut self,
-        _user: &str,
+        user: &str,
         offer: PublicKeyOffer<'_>,
     ) -> Result<Auth, Self::Error> {
         // A mere offer changes nothing and proves nothing.
-        self.attempts.fetch_add(1, Ordering::Relaxed);
-        let known = auth::principal(&self.relay.store, offer.public_key).await;
-        if known.is_some() && self.failures < MAX_AUTH_FAILURES {
+        let fingerprint = offer.public_key.fingerprint(HashAlg::Sha256).to_string();
+        self.attempts.note(user, Some(fingerprint));
+        let worth = auth::is_worth_a_try(&self.relay.store, offer.public_key).await;
+        if worth && self.failures < MAX_AUTH_FAILURES {
             return Ok(Auth::Accept);
         }
         self.failures += 1;
@@ -246,24 +226,33 @@ impl russh::server::Handler for Handler {
         user: &str,
         key: VerifiedPublicKey<'_>,
     ) -> Result<Auth, Self::Error> {
-        match auth::principal(&self.relay.store, key.public_key).await {
-            Some(principal) if self.failures < MAX_AUTH_FAILURES => {
-                let target = match self.remember_bad_target(user) {
-                    Ok(target) => target,
-                    Err(sentence) => Target::Unusable(sentence),
-                };
-                Ok(self.accept(principal, target))
-            }
-            _ => {
-                self.failures += 1;
-                Ok(only_keys())
-            }
-        }
+        let proved = auth::principal(&self.relay.store, key.public_key).await;
+        Ok(self.admit(user, proved))
     }
 
-    async fn auth_succeeded(&mut self, _session: &mut Session) -> Result<(), Self::Error> {
-        if let Proof::Key(source) = self.proof {
-            server::authenticated(&self.relay, source);
+    async fn auth_openssh_certificate(
+        &mut self,
+        user: &str,
+        certificate: &Certificate,
+    ) -> Result<Auth, Self::Error> {
+        let (store, client) = (&self.relay.store, self.connection.client.ip());
+        let proved = auth::by_certificate(store, certificate, client, Timestamp::now()).await;
+        Ok(self.admit(user, proved))
+    }
+
+    async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), Self::Error> {
+        // What is inside a jump was admitted with the connection around it.
+        let Proof::Key(source) = self.proof else {
+            return Ok(());
+        };
+        server::authenticated(&self.relay, source);
+        if let Err(sentence) = self.relay.admit(&self.connection).await {
+            session.disconnect(Disconnect::TooManyConnections, &sentence, "")?;
+        }
+        if let Some((principal, target)) = self.connection.principal() {
+            // In the log before all that is recorded of this connection later: nothing waits for it here.
+            let event = login(&self.proof, principal, target).client(self.connection.client);
+            self.relay.audit.note(event).await;
         }
         Ok(())
     }
@@ -274,36 +263,34 @@ impl russh::server::Handler for Handler {
         reply: ChannelOpenHandle,
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
-        let Some((principal, target)) = self.connection.principal().cloned() else {
+        let Some((_, target)) = self.connection.principal().cloned() else {
             return Ok(());
         };
-        if self.full() {
-            let text = format!("too many channels on one connection (max {MAX_CHANNELS})");
-            reply.reject(prohibited(text)).await;
-            return Ok(());
-        }
+        let count = match self.channels.count() {
+            Ok(count) => count,
+            Err(full) => {
+                reply.reject(prohibited(full)).await;
+                return Ok(());
+            }
+        };
         let id = channel.id();
         // russh's own queue of the channel is not used: its reader is dropped, and data comes by `data`.
         let (_, write) = channel.split();
         let (sender, input) = queue::queue();
         let waiting = Waiting::new(target.clone(), write, input);
         let opening = waiting.opening.clone();
-        self.channels.insert(
-            id,
-            ChannelState {
-                sender,
-                waiting: Some(waiting),
-                ended: false,
-            },
-        );
-        let (relay, client) = (self.relay.clone(), self.connection.client.ip());
+        self.channels.insert(id, sender, Some(waiting));
+        let (relay, connection) = (self.relay.clone(), self.connection.clone());
         tokio::spawn(async move {
-            match relay.open(&principal, client, &target).await {
+            match relay.open(&connection, &target, count).await {
                 Ok(opened) => {
-                    let _ = opening.set(opened);
+                    opening.set(opened);
                     reply.accept().await;
                 }
-                Err(sentence) => reply.reject(prohibited(sentence)).await,
+                Err(sentence) => {
+                    opening.refuse();
+                    reply.reject(prohibited(sentence)).await;
+                }
             }
         });
         Ok(())
@@ -322,45 +309,24 @@ impl russh::server::Handler for Handler {
         let Some((principal, _)) = self.connection.principal().cloned() else {
             return Ok(());
         };
-        if self.full() {
-            let text = format!("too many channels on one connection (max {MAX_CHANNELS})");
-            reply.reject(prohibited(text)).await;
-            return Ok(());
-        }
-        if matches!(self.proof, Proof::Jump(..)) {
-            let text =
-                "forwarding through a device is not offered yet: the relay never dials for you";
-            reply.reject(prohibited(text.into())).await;
-            return Ok(());
-        }
-        let device = match target::forward(host_to_connect, port_to_connect) {
-            Ok(device) => device,
-            Err(error) => {
-                reply.reject(prohibited(error.to_string())).await;
+        let (count, device) = match self.may_jump(host_to_connect, port_to_connect) {
+            Ok(may) => may,
+            Err(sentence) => {
+                reply.reject(prohibited(sentence)).await;
                 return Ok(());
             }
         };
         let id = channel.id();
         let (_, write) = channel.split();
         let (sender, input) = queue::queue();
-        self.channels.insert(
-            id,
-            ChannelState {
-                sender,
-                waiting: None,
-                ended: false,
-            },
-        );
+        self.channels.insert(id, sender, None);
         let outlet = Outlet::new(write, session.handle());
         let (relay, connection) = (self.relay.clone(), self.connection.clone());
         tokio::spawn(async move {
-            match relay
-                .reach(&principal, connection.client.ip(), &device)
-                .await
-            {
-                Ok(_) => {
+            match relay.open_jump(&connection, &device, count).await {
+                Ok(()) => {
                     reply.accept().await;
-                    jump::run(relay, &connection, principal, device, input, outlet).await;
+                    jump::run(relay, connection, principal, device, input, outlet).await;
                 }
                 Err(sentence) => reply.reject(prohibited(sentence)).await,
             }
@@ -373,8 +339,7 @@ impl russh::server::Handler for Handler {
         channel: ChannelId,
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
-        // With its sender the queue ends, and the session sees that the client is gone.
-        self.channels.remove(&channel);
+        self.channels.close(channel);
         Ok(())
     }
 
@@ -383,12 +348,11 @@ impl russh::server::Handler for Handler {
         channel: ChannelId,
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        self.hand_on(channel, Input::Eof, session).await
+        self.channels.hand_on(channel, Input::Eof, session).await
     }
 
     fn adjust_window(&mut self, channel: ChannelId, _current: u32) -> u32 {
-        let state = self.channels.get(&channel);
-        state.map_or(SSH_WINDOW, |state| state.sender.window())
+        self.channels.window(channel)
     }
 
     async fn data(
@@ -397,8 +361,8 @@ impl russh::server::Handler for Handler {
         data: &[u8],
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        self.hand_on(channel, Input::Data(Bytes::copy_from_slice(data)), session)
-            .await
+        let data = Input::Data(Bytes::copy_from_slice(data));
+        self.channels.hand_on(channel, data, session).await
     }
 
     async fn pty_request(
@@ -413,11 +377,12 @@ impl russh::server::Handler for Handler {
         session: &mut Session,
     ) -> Result<(), Self::Error> {
         let size = WindowSize::clamped(columns, rows, width, height);
-        let waiting = self
-            .channels
-            .get_mut(&channel)
-            .and_then(|state| state.waiting.as_mut());
-        if waiting.is_some_and(|waiting| waiting.set_pty(term, size, modes)) {
+        let permitted = self
+            .connection
+            .principal()
+            .is_some_and(|(principal, _)| principal.proof.grant().pty);
+        let waiting = self.channels.waiting(channel);
+        if permitted && waiting.is_some_and(|waiting| waiting.set_pty(term, size, modes)) {
             session.channel_success(channel)?;
         } else {
             session.channel_failure(channel)?;
@@ -432,14 +397,11 @@ impl russh::server::Handler for Handler {
         value: &str,
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        let waiting = self
-            .channels
-            .get_mut(&channel)
-            .and_then(|state| state.waiting.as_mut());
+        let waiting = self.channels.waiting(channel);
         if waiting.is_some_and(|waiting| waiting.set_env(name, value)) {
             session.channel_success(channel)?;
         } else {
-            debug!(name = %Escaped(name), "environment variable refused");
+            self.relay.report.env_rejected(&self.connection, name).await;
             session.channel_failure(channel)?;
         }
         Ok(())
@@ -489,7 +451,9 @@ impl russh::server::Handler for Handler {
         session: &mut Session,
     ) -> Result<(), Self::Error> {
         let size = WindowSize::clamped(columns, rows, width, height);
-        self.hand_on(channel, Input::Resize(size), session).await
+        self.channels
+            .hand_on(channel, Input::Resize(size), session)
+            .await
     }
 
     async fn signal(
@@ -499,7 +463,11 @@ impl russh::server::Handler for Handler {
         session: &mut Session,
     ) -> Result<(), Self::Error> {
         match outlet::signal(&signal) {
-            Some(signal) => self.hand_on(channel, Input::Signal(signal), session).await,
+            Some(signal) => {
+                self.channels
+                    .hand_on(channel, Input::Signal(signal), session)
+                    .await
+            }
             None => Ok(()),
         }
     }

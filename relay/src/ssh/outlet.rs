@@ -87,10 +87,16 @@ impl Outlet {
         let _ = self.channel.close().await;
     }
 
-    /// As a writer, for an SSH connection inside the channel.
+    /// As a writer, which waits for the channel's window.
     #[must_use]
     pub fn writer(&self) -> Pin<Box<dyn AsyncWrite + Send>> {
         Box::pin(self.channel.make_writer())
+    }
+
+    /// The same for error output.
+    #[must_use]
+    pub fn error_writer(&self) -> Pin<Box<dyn AsyncWrite + Send>> {
+        Box::pin(self.channel.make_writer_ext(Some(STDERR)))
     }
 }
 

@@ -3,6 +3,7 @@
 //! full. Pure: the caller gives the time.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
@@ -45,6 +46,16 @@ pub struct Throttle {
 struct Penalty {
     until: Duration,
     enforced: bool,
+}
+
+/// The address, or the network.
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            IpAddr::V4(address) => write!(f, "{address}"),
+            IpAddr::V6(network) => write!(f, "{network}/64"),
+        }
+    }
 }
 
 impl Source {

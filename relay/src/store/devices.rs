@@ -213,6 +213,7 @@ impl Store {
             }
             None => {}
         }
+        write.about(id, old);
         let rename = sqlx::query(RENAME).bind(id.0.as_slice()).bind(new.as_str());
         rename
             .execute(&mut *write)
@@ -251,6 +252,7 @@ impl Store {
             return Err(LabelError::TooMany(name.clone(), labels.len()));
         }
         let column = labels::to_column(&labels);
+        write.about(id, name);
         let set = sqlx::query(LABEL).bind(id.0.as_slice()).bind(column);
         set.execute(&mut *write).await.map_err(StoreError::from)?;
         meta::access_changed(&mut write).await?;
@@ -271,6 +273,7 @@ impl Store {
         let Some(id) = holder(&mut write, name).await? else {
             return Err(RevokeError::Unknown(name.clone()));
         };
+        write.about(id, name);
         for sql in [REVOKE, CLOSE] {
             let query = sqlx::query(sql).bind(id.0.as_slice()).bind(now.0);
             query.execute(&mut *write).await.map_err(StoreError::from)?;

@@ -128,6 +128,7 @@ impl Store {
             .execute(&mut *write)
             .await
             .map_err(StoreError::from)?;
+        write.about(id, &name);
         meta::access_changed(&mut write).await?;
         let device = devices::by_key(&mut write, &enrolment.key, now).await?;
         write.commit().await?;
@@ -155,6 +156,7 @@ async fn use_token(
     if uses_left <= 0 {
         return Err(EnrolError::TokenUsedUp);
     }
+    write.fact("token", id.as_str());
     let used = sqlx::query(USE).bind(id).execute(&mut **write);
     used.await.map_err(StoreError::from)?;
     Ok(labels::from_column(&labels)?)

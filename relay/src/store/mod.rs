@@ -3,15 +3,22 @@
 //! All writers of a process queue for one turn, in order, and only processes contend for the file (an
 //! admin command beside a serving relay), which SQLite's busy timeout settles. Readers never wait.
 
+mod attributed;
+mod audit;
+mod authorities;
 mod check;
 mod devices;
 mod enrol;
 mod error;
 mod labels;
+mod leases;
+mod locks;
 pub mod meta;
 mod policy;
 mod relays;
+mod revocations;
 mod roles;
+mod sessions;
 mod tokens;
 mod tunnels;
 mod user_changes;
@@ -31,13 +38,20 @@ use sqlx::sqlite::{
 use sqlx::{Sqlite, Transaction};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
+pub use attributed::Attributed;
+pub use audit::{AuditEntry, AuditFilter, AuditKey, AuditRemoved};
+pub use authorities::{Authority, AuthorityError};
 pub use devices::{Device, LabelError, Presence, PresenceState, RenameError, RevokeError};
 pub use enrol::{EnrolError, Enrolment};
 pub use error::StoreError;
 pub use labels::Labels;
+pub use leases::{InUse, LeaseRow};
+pub use locks::{Kill, LockError, NewLock};
 pub use policy::{Apply, ApplyError, Change, Kind, Policy, Sign, UserPolicy};
 pub use relays::{RELAY_HEARTBEAT_STALE, RelayId};
+pub use revocations::{Prints, Revocation, RevocationChange, RevocationError, RevokedThing};
 pub use roles::RoleError;
+pub use sessions::{BoardChange, SessionRow, Traffic};
 pub use tokens::{NewToken, TokenRow};
 pub use tunnels::TunnelFacts;
 pub use user_changes::{AddedUser, KeyError, NewUser};
@@ -68,6 +82,8 @@ pub struct Store {
     /// One connection that writes nothing, so that every commit is another's to it.
     watch: SqlitePool,
     turn: Arc<Mutex<()>>,
+    /// The rows of the audit log that the next durable change takes with it.
+    attributed: Option<Attributed>,
 }
 
 /// What a commit must survive.
@@ -81,6 +97,8 @@ enum Survive {
 struct Write {
     tx: Transaction<'static, Sqlite>,
     turn: OwnedMutexGuard<()>,
+    /// What is written to the audit log with it, and who is told that it was.
+    rows: Option<(Vec<AuditEntry>, Attributed)>,
 }
 
 impl Store {
@@ -160,6 +178,7 @@ impl Store {
             presence: pool(1).connect_lazy_with(relaxed),
             watch: pool(1).connect_lazy_with(options),
             turn: Arc::default(),
+            attributed: None,
         })
     }
 
@@ -182,15 +201,27 @@ impl Store {
             Survive::Crash => &self.presence,
         };
         let tx = pool.begin_with("BEGIN IMMEDIATE").await?;
-        Ok(Write { tx, turn })
+        let rows = match (survive, &self.attributed) {
+            (Survive::PowerCut, Some(attributed)) => attributed.take(),
+            _ => None,
+        };
+        Ok(Write { tx, turn, rows })
     }
 }
 
 impl Write {
-    async fn commit(self) -> Result<(), StoreError> {
+    async fn commit(mut self) -> Result<(), StoreError> {
+        let rows = self.rows.take();
+        if let Some((entries, _)) = &rows {
+            audit::append(&mut self.tx, entries).await?;
+        }
         let committed = self.tx.commit().await;
         drop(self.turn);
-        Ok(committed?)
+        committed?;
+        if let Some((_, attributed)) = rows {
+            attributed.set_written();
+        }
+        Ok(())
     }
 }
 

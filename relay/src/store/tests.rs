@@ -10,6 +10,9 @@ use tempfile::TempDir;
 use super::*;
 use crate::clock::Timestamp;
 
+mod audit;
+mod authorities;
+mod control;
 mod fleet;
 mod people;
 

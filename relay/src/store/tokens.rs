@@ -74,6 +74,7 @@ impl Store {
             .bind(labels::to_column(&token.labels))
             .execute(&mut *write)
             .await?;
+        write.fact("token", id.as_str());
         write.commit().await?;
         Ok((id, secret))
     }
@@ -104,7 +105,11 @@ impl Store {
     pub async fn remove_token(&self, id: &str) -> Result<bool, StoreError> {
         let mut write = self.write(Survive::PowerCut).await?;
         let removed = sqlx::query(REMOVE).bind(id).execute(&mut *write).await?;
+        let removed = removed.rows_affected() > 0;
+        if !removed {
+            write.unchanged();
+        }
         write.commit().await?;
-        Ok(removed.rows_affected() > 0)
+        Ok(removed)
     }
 }

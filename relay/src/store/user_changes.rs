@@ -146,12 +146,16 @@ impl Store {
             Some(email) => set_email(&mut write, name, Some(email)).await?,
             None => false,
         };
+        let new_facts = new_email || new_principals > 0;
+        if !new_user && new_roles == 0 && !new_facts {
+            write.unchanged();
+        }
         meta::access_changed(&mut write).await?;
         write.commit().await?;
         Ok(AddedUser {
             new_user,
             new_roles,
-            new_facts: new_email || new_principals > 0,
+            new_facts,
         })
     }
 
@@ -167,6 +171,9 @@ impl Store {
     ) -> Result<usize, KeyError> {
         let mut write = self.change(name).await?;
         let added = insert_keys(&mut write, name, keys, now).await?;
+        if added == 0 {
+            write.unchanged();
+        }
         write.commit().await?;
         Ok(added)
     }
@@ -193,6 +200,9 @@ impl Store {
     pub async fn add_roles(&self, name: &UserName, roles: &[String]) -> Result<usize, KeyError> {
         let mut write = self.change(name).await?;
         let added = insert_roles(&mut write, name, roles).await?;
+        if added == 0 {
+            write.unchanged();
+        }
         write.commit().await?;
         Ok(added)
     }
@@ -220,6 +230,9 @@ impl Store {
     ) -> Result<usize, KeyError> {
         let mut write = self.change(name).await?;
         let added = insert_principals(&mut write, name, principals).await?;
+        if added == 0 {
+            write.unchanged();
+        }
         write.commit().await?;
         Ok(added)
     }
@@ -243,6 +256,9 @@ impl Store {
     pub async fn set_email(&self, name: &UserName, email: Option<&str>) -> Result<bool, KeyError> {
         let mut write = self.change(name).await?;
         let changed = set_email(&mut write, name, email).await?;
+        if !changed {
+            write.unchanged();
+        }
         write.commit().await?;
         Ok(changed)
     }
@@ -255,6 +271,9 @@ impl Store {
         let mut write = self.change(name).await?;
         let set = sqlx::query(SET_DISABLED).bind(name.as_str()).bind(disabled);
         let changed = set.execute(&mut *write).await?.rows_affected() > 0;
+        if !changed {
+            write.unchanged();
+        }
         write.commit().await?;
         Ok(changed)
     }
@@ -267,6 +286,9 @@ impl Store {
         let mut write = self.write(Survive::PowerCut).await?;
         let remove = sqlx::query(REMOVE_USER).bind(name.as_str());
         let removed = remove.execute(&mut *write).await?.rows_affected() > 0;
+        if !removed {
+            write.unchanged();
+        }
         meta::access_changed(&mut write).await?;
         write.commit().await?;
         Ok(removed)

@@ -9,9 +9,11 @@ use tracing::{info, warn};
 
 use super::control::ControlError;
 use super::listen::{Caller, refuse};
+use crate::audit::{Event, EventKind};
 use crate::clock::Timestamp;
 use crate::limits::ENROL_TIMEOUT;
 use crate::serve::Relay;
+use crate::ssh::throttle::Source;
 use crate::store::{Device, EnrolError, Enrolment};
 
 /// Serves a connection that wants to join. It may speak of nothing else.
@@ -52,6 +54,12 @@ pub async fn join(relay: &Arc<Relay>, mut caller: Caller) -> Result<(), ControlE
         }
         Err(why) => {
             info!(%address, ?why, "a device was not enrolled");
+            let event = Event::new(EventKind::TokenUsed).client(address);
+            let event = event.refused(format!("{why:?}"));
+            relay
+                .audit
+                .note_failure(Source::of(address.ip()), event)
+                .await;
             refuse(caller, why).await;
         }
     }
@@ -68,7 +76,17 @@ async fn enter(relay: &Relay, caller: &Caller, enrol: Enrol) -> Result<Device, R
         target: caller.hello.target.clone(),
         now: Timestamp::now(),
     };
-    relay.store.enrol(enrolment).await.map_err(|error| {
+    let told = [EventKind::TokenUsed, EventKind::DeviceEnrolled].map(|kind| {
+        let event = Event::new(kind).client(caller.connection.remote_address());
+        let mut entry = relay.audit.entry(event);
+        entry.device_address = caller
+            .hello
+            .local_address
+            .map(|address| address.to_string());
+        entry
+    });
+    let (store, _) = relay.store.attributed(told.into());
+    store.enrol(enrolment).await.map_err(|error| {
         if let EnrolError::Store(error) = &error {
             warn!(%error, "the store cannot enrol a device");
         }

@@ -14,6 +14,7 @@ use tracing::{info, warn};
 use super::control::{ControlError, ControlReceiver, ControlSender};
 use super::listen::{Caller, refuse};
 use super::registry::Tunnel;
+use crate::audit::{DeviceFacts, Event, EventKind};
 use crate::clock::Timestamp;
 use crate::limits::{CONTROL_QUEUE, STORE_TIMEOUT};
 use crate::serve::Relay;
@@ -47,15 +48,31 @@ pub async fn run(relay: &Arc<Relay>, mut caller: Caller) -> Result<(), ControlEr
         observed_address: address,
     });
     // Registered before it is welcomed: a device that was told "you are online" is online.
-    if let Some(older) = relay.registry.insert(tunnel.clone()) {
+    let older = relay.registry.insert(tunnel.clone());
+    let came = match &older {
+        None => Event::new(EventKind::DeviceOnline),
+        Some(older) => Event::new(EventKind::DeviceReplaced)
+            .with("older", older.connection.remote_address().to_string()),
+    };
+    if let Some(older) = older {
         older.close(CloseCode::Replaced, "a newer tunnel of this device stands");
     }
     info!(device = %device.name, %address, generation = tunnel.generation.0, "tunnel up");
+    let told = |event: Event| {
+        let event = event.device(DeviceFacts::on(&device, &tunnel));
+        event.client(tunnel.connection.remote_address())
+    };
+    relay.audit.note_device(device.id, told(came)).await;
     let ended = match caller.send.send(&welcome).await {
         Ok(()) => converse(&tunnel, caller.send, caller.receive, queue).await,
         Err(error) => error,
     };
     relay.registry.remove(&tunnel);
+    // One that was replaced leaves its device online.
+    if relay.registry.get(device.id).is_none() {
+        let gone = Event::new(EventKind::DeviceOffline).because(ended.to_string());
+        relay.audit.note_device(device.id, told(gone)).await;
+    }
     info!(device = %device.name, generation = tunnel.generation.0, reason = %ended, "tunnel down");
     let closed = relay
         .store
@@ -107,7 +124,13 @@ async fn open(
         Ok(Ok(generation)) => {
             let (tell, queue) = mpsc::channel(CONTROL_QUEUE);
             Some((
-                Tunnel::new(device.id, generation, caller.connection.clone(), tell),
+                Tunnel::new(
+                    device.id,
+                    generation,
+                    caller.connection.clone(),
+                    caller.hello.local_address,
+                    tell,
+                ),
                 queue,
             ))
         }

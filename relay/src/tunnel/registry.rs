@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -23,6 +24,8 @@ pub struct Tunnel {
     pub generation: Generation,
     /// The QUIC connection.
     pub connection: Connection,
+    /// The address that the device sends from, before any NAT, as it says.
+    pub local_address: Option<SocketAddr>,
     control: mpsc::Sender<RelayMessage>,
     heard: AtomicI64,
     /// Datagrams received when the device was last heard.
@@ -47,12 +50,14 @@ impl Tunnel {
         device: DeviceId,
         generation: Generation,
         connection: Connection,
+        local_address: Option<SocketAddr>,
         control: mpsc::Sender<RelayMessage>,
     ) -> Arc<Self> {
         Arc::new(Self {
             device,
             generation,
             connection,
+            local_address,
             control,
             heard: AtomicI64::new(Timestamp::now().0),
             datagrams: AtomicU64::new(0),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use russh::client::{self, AuthResult, Config, Handle, Handler, Msg};
-use russh::keys::{PrivateKeyWithHashAlg, PublicKeyOrCertificate, load_secret_key};
+use russh::keys::{Certificate, PrivateKeyWithHashAlg, PublicKeyOrCertificate, load_secret_key};
 use russh::{Channel, ChannelMsg, Sig};
 use tokio::time::timeout;
 
@@ -63,6 +63,17 @@ impl Client {
         }
     }
 
+    /// Whether the user's certificate, `key-cert.pub`, is taken for proof.
+    pub(crate) async fn proves_by_certificate(relay: &Relay, user: &User) -> bool {
+        let config = Arc::new(Config::default());
+        let mut outer = client::connect(config, relay.ssh(), AnyKey).await.unwrap();
+        let key = Arc::new(load_secret_key(user.key(), None).unwrap());
+        let path = user.folder().join("key-cert.pub");
+        let certificate = Certificate::read_file(&path).unwrap();
+        let proved = outer.authenticate_openssh_cert(user.name(), key, certificate);
+        proved.await.unwrap().success()
+    }
+
     /// Starts a command, without a terminal.
     pub(crate) async fn exec(&self, line: &str) -> Session {
         let channel = self.inner.channel_open_session().await.unwrap();
@@ -71,6 +82,13 @@ impl Client {
             channel,
             end: End::default(),
         }
+    }
+}
+
+impl Client {
+    /// Opens a session channel on which nothing is started; `None` if it is refused.
+    pub(crate) async fn try_open(&self) -> Option<Channel<Msg>> {
+        self.inner.channel_open_session().await.ok()
     }
 }
 
@@ -99,6 +117,11 @@ impl Session {
         while !self.end.stdout.contains(text) {
             assert!(self.step().await, "no {text:?} in {:?}", self.end);
         }
+    }
+
+    /// Closes the channel.
+    pub(crate) async fn close(self) {
+        self.channel.close().await.unwrap();
     }
 
     /// Waits for its end.

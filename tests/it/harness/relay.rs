@@ -230,6 +230,11 @@ impl Relay {
         String::from_utf8_lossy(&log).into_owned()
     }
 
+    /// What it wrote to stdout since its last start.
+    pub(crate) fn out(&self) -> String {
+        self.daemon.as_ref().expect("it runs").out()
+    }
+
     /// A folder for whatever belongs to this relay; it goes with it.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()

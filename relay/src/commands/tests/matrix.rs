@@ -14,6 +14,12 @@ const CALLERS: [&str; 5] = ["admin", "operator", "auditor", "no role", "disabled
 /// Path in the grammar, a line that means something there, and whether each of [`CALLERS`] may give it.
 const ROWS: &[(&str, &str, [bool; 5])] = &[
     ("apply", "apply -f -", ADMIN),
+    ("ca ls", "ca ls", REVIEW),
+    ("ca revoke", "ca revoke -", ADMIN),
+    ("ca revoked", "ca revoked", REVIEW),
+    ("ca rm", "ca rm corp", ADMIN),
+    ("ca trust", "ca trust - --name corp", ADMIN),
+    ("ca unrevoke", "ca unrevoke 1", ADMIN),
     ("devices", "devices", ROLE),
     ("devices ls", "devices ls --all", ROLE),
     ("devices show", "devices show cam", ROLE),
@@ -23,12 +29,21 @@ const ROWS: &[(&str, &str, [bool; 5])] = &[
     ("doctor", "doctor", REVIEW),
     ("get roles", "get roles -o toml", REVIEW),
     ("get users", "get users", REVIEW),
+    ("lock address", "lock address 203.0.113.7", ADMIN),
+    ("lock device", "lock device cam", ADMIN),
+    ("lock login", "lock login root", ADMIN),
+    ("lock ls", "lock ls", REVIEW),
+    ("lock role", "lock role spare", ADMIN),
+    ("lock user", "lock user spare", ADMIN),
     ("role ls", "role ls", REVIEW),
     ("role rm", "role rm spare", ADMIN),
+    ("sessions", "sessions", ROLE),
+    ("sessions kill", "sessions kill x", ROLE),
     ("ssh-config", "ssh-config", ROLE),
     ("token create", "token create", ADMIN),
     ("token ls", "token ls", ADMIN),
     ("token rm", "token rm x", ADMIN),
+    ("unlock", "unlock 1", ADMIN),
     ("user add", "user add eve --principal eve", ADMIN),
     ("user disable", "user disable spare", ADMIN),
     ("user email", "user email spare a@b", ADMIN),
@@ -137,6 +152,7 @@ async fn everything(bed: &Bed) -> String {
         "get users -o toml",
         "devices ls --all --json",
         "token ls",
+        "lock ls",
     ] {
         all += &bed.ok(line).await;
     }

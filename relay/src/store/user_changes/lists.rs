@@ -88,6 +88,8 @@ pub(super) async fn insert_keys(
     keys: &[UserKey],
     now: Timestamp,
 ) -> Result<usize, KeyError> {
+    let fingerprints: Vec<&str> = keys.iter().map(|key| key.fingerprint.as_str()).collect();
+    write.fact("keys", fingerprints);
     let mut added = 0;
     for key in keys {
         let owner = sqlx::query_scalar(OWNER).bind(&key.fingerprint);

@@ -1,0 +1,343 @@
+//! What follows from an OpenSSH user certificate (PROTOCOL.certkeys): who it stands for, and what it permits.
+//! The rules are those of OpenSSH's server for authorities that it trusts (`TrustedUserCAKeys`).
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use holdfast_protocol::escape::Escaped;
+use holdfast_protocol::limits::MAX_COMMAND;
+use ipnet::IpNet;
+use thiserror::Error;
+
+use crate::clock::Timestamp;
+use crate::limits::{MAX_CERTIFICATE_PRINCIPALS, MIN_RSA_BITS};
+use crate::store::{Prints, User};
+
+/// What a certificate says. Its signature is good, by the key that it names; nothing else is known of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claims {
+    /// For users or for hosts.
+    pub kind: Kind,
+    /// The key that signed it.
+    pub authority: Prints,
+    /// The algorithm of that signature, by its SSH name.
+    pub signature: String,
+    /// The length of the shorter of its RSA keys, the certified one and the authority's, if it has any.
+    pub rsa_bits: Option<usize>,
+    /// Zero: not numbered.
+    pub serial: u64,
+    /// What the authority calls it: from outside, so escape it.
+    pub key_id: String,
+    /// Whom it is for: from outside.
+    pub principals: Vec<String>,
+    /// Valid from this time on, in seconds since 1970.
+    pub valid_after: u64,
+    /// Valid before this time, in seconds since 1970; [`u64::MAX`]: for ever.
+    pub valid_before: u64,
+    /// What must be understood, by name.
+    pub critical: BTreeMap<String, String>,
+    /// What may be ignored, by name.
+    pub extensions: BTreeMap<String, String>,
+}
+
+/// Whom a certificate is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A user.
+    User,
+    /// A host: it proves no user.
+    Host,
+}
+
+/// What the relay knows of a certificate.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// What it says.
+    pub claims: &'a Claims,
+    /// Whether its authority is trusted.
+    pub trusted: bool,
+    /// What of it is revoked, if anything is.
+    pub revoked: Option<Revoked>,
+    /// Those of its principals that are users here, in its order.
+    pub users: &'a [(String, User)],
+    /// Where the client is.
+    pub client: IpAddr,
+}
+
+/// What is revoked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Revoked {
+    /// The authority's key.
+    Authority,
+    /// The certified key.
+    Key,
+    /// The certificate, by its serial number or its key id.
+    Certificate,
+}
+
+/// A certificate that holds: who it stands for, and what it permits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admission {
+    /// Who.
+    pub user: User,
+    /// By which of the certificate's principals.
+    pub principal: String,
+    /// What is permitted.
+    pub grant: CertGrant,
+}
+
+/// What a proof permits, before any role is asked. A plain key permits everything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertGrant {
+    /// What runs, whatever is asked for.
+    pub force: Option<Forced>,
+    /// A terminal.
+    pub pty: bool,
+    /// Forwarding of the operator's agent.
+    pub agent_forwarding: bool,
+    /// Forwarding of ports through a device. The way to a device through the relay is none.
+    pub port_forwarding: bool,
+    /// Forwarding of a display.
+    pub x11_forwarding: bool,
+    /// `~/.ssh/rc` on the device.
+    pub user_rc: bool,
+}
+
+/// What a certificate's `force-command` runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Forced {
+    /// A command line, by the account's shell.
+    Command(String),
+    /// The subsystem of file transfer: `internal-sftp`.
+    Sftp,
+}
+
+impl CertGrant {
+    /// What a plain key permits.
+    pub const EVERYTHING: Self = Self {
+        force: None,
+        pty: true,
+        agent_forwarding: true,
+        port_forwarding: true,
+        x11_forwarding: true,
+        user_rc: true,
+    };
+}
+
+/// Why a certificate proves nothing. It is for the log: the client hears of no reason.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Denied {
+    /// It is signed by somebody.
+    #[error("its authority is not trusted: `relay ca trust` would")]
+    Untrusted,
+    /// Revoked.
+    #[error("its authority's key is revoked")]
+    AuthorityRevoked,
+    /// Revoked.
+    #[error("its key is revoked")]
+    KeyRevoked,
+    /// Revoked.
+    #[error("it is revoked")]
+    CertificateRevoked,
+    /// A certificate of a host.
+    #[error("it is a host's certificate")]
+    Host,
+    /// A signature that is within an attacker's reach, or unknown.
+    #[error("it is signed with {}: sign with Ed25519, ECDSA, or RSA with SHA-2 (`ssh-keygen -t rsa-sha2-512 -s`)", Escaped(.0))]
+    Signature(String),
+    /// An RSA key within an attacker's reach.
+    #[error("an RSA key in it has {0} bits, and {MIN_RSA_BITS} are the least")]
+    WeakRsa(usize),
+    /// Too early.
+    #[error("it is not valid yet")]
+    NotYet,
+    /// Too late.
+    #[error("it has expired")]
+    Expired,
+    /// A certificate for anybody.
+    #[error("it names no principal, which would make it anybody's: sign with -n")]
+    NoPrincipal,
+    /// More principals than are looked up.
+    #[error("it names {0} principals, and {MAX_CERTIFICATE_PRINCIPALS} are allowed")]
+    TooManyPrincipals(usize),
+    /// None of its principals is a user's.
+    #[error("none of its principals is a user's")]
+    NoUser,
+    /// Who would it be?
+    #[error(
+        "its principals are those of several users, {0} and {1}: who it stands for is not clear"
+    )]
+    SeveralUsers(String, String),
+    /// The user is disabled.
+    #[error("user \"{0}\" is disabled")]
+    Disabled(String),
+    /// From elsewhere.
+    #[error("it is not for clients at {0}")]
+    Source(IpAddr),
+    /// An option that cannot be enforced, because it is not known.
+    #[error("its critical option \"{}\" is not known", Escaped(.0))]
+    UnknownOption(String),
+    /// An option that is known, with a value that is not.
+    #[error("its option \"{}\" has a value that is not understood", Escaped(.0))]
+    OptionValue(String),
+    /// An option that the SSH library gives no means to enforce.
+    #[error("it asks for verification of the user at the security key, which cannot be seen here")]
+    VerifyRequired,
+}
+
+/// What a CA may sign with. RSA with SHA-1 (`ssh-rsa`) and DSA are not among them.
+const SIGNATURES: [&str; 8] = [
+    "ssh-ed25519",
+    "sk-ssh-ed25519@openssh.com",
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+    "sk-ecdsa-sha2-nistp256@openssh.com",
+    "rsa-sha2-256",
+    "rsa-sha2-512",
+];
+
+/// The command that stands for the subsystem of file transfer.
+const INTERNAL_SFTP: &str = "internal-sftp";
+
+/// Whether a certificate proves a user now, and what it permits then.
+///
+/// # Errors
+/// [`Denied`].
+pub fn judge(facts: Facts<'_>, now: Timestamp) -> Result<Admission, Denied> {
+    // Trust first: what somebody's own authority says is not worth a more precise reason.
+    trusted(&facts)?;
+    // PROTOCOL.certkeys: valid after <= now < valid before.
+    let seconds = u64::try_from(now.0 / 1_000_000).unwrap_or(0);
+    if seconds < facts.claims.valid_after {
+        return Err(Denied::NotYet);
+    }
+    if seconds >= facts.claims.valid_before && facts.claims.valid_before != u64::MAX {
+        return Err(Denied::Expired);
+    }
+    still(facts)
+}
+
+/// Whether a certificate that proved a user once still does: all but its dates, because a session outlives
+/// the certificate that opened it, as it does with OpenSSH.
+///
+/// # Errors
+/// [`Denied`].
+pub fn still(facts: Facts<'_>) -> Result<Admission, Denied> {
+    trusted(&facts)?;
+    let claims = facts.claims;
+    if claims.kind != Kind::User {
+        return Err(Denied::Host);
+    }
+    if !SIGNATURES.contains(&claims.signature.as_str()) {
+        return Err(Denied::Signature(claims.signature.clone()));
+    }
+    if let Some(bits) = claims.rsa_bits.filter(|bits| *bits < MIN_RSA_BITS) {
+        return Err(Denied::WeakRsa(bits));
+    }
+    let grant = grant(claims, facts.client)?;
+    let (principal, user) = user(claims, facts.users)?;
+    Ok(Admission {
+        user,
+        principal,
+        grant,
+    })
+}
+
+fn trusted(facts: &Facts<'_>) -> Result<(), Denied> {
+    if !facts.trusted {
+        return Err(Denied::Untrusted);
+    }
+    match facts.revoked {
+        None => Ok(()),
+        Some(Revoked::Authority) => Err(Denied::AuthorityRevoked),
+        Some(Revoked::Key) => Err(Denied::KeyRevoked),
+        Some(Revoked::Certificate) => Err(Denied::CertificateRevoked),
+    }
+}
+
+/// The one user that the principals name.
+fn user(claims: &Claims, users: &[(String, User)]) -> Result<(String, User), Denied> {
+    match claims.principals.len() {
+        0 => return Err(Denied::NoPrincipal),
+        many if many > MAX_CERTIFICATE_PRINCIPALS => return Err(Denied::TooManyPrincipals(many)),
+        _ => {}
+    }
+    let mut named = users
+        .iter()
+        .filter(|(name, _)| claims.principals.contains(name));
+    let (principal, user) = named.next().ok_or(Denied::NoUser)?;
+    if let Some((_, other)) = named.find(|(_, other)| other.name != user.name) {
+        let (one, other) = (user.name.to_string(), other.name.to_string());
+        return Err(Denied::SeveralUsers(one, other));
+    }
+    if user.disabled {
+        return Err(Denied::Disabled(user.name.to_string()));
+    }
+    Ok((principal.clone(), user.clone()))
+}
+
+/// What the options permit. Names are those of PROTOCOL.certkeys; an extension that is absent permits
+/// nothing, one that is unknown is ignored.
+fn grant(claims: &Claims, client: IpAddr) -> Result<CertGrant, Denied> {
+    let mut force = None;
+    for (name, value) in &claims.critical {
+        match name.as_str() {
+            "force-command" => force = Some(forced(value)?),
+            "source-address" => match networks(value) {
+                None => return Err(Denied::OptionValue(name.clone())),
+                Some(networks) => {
+                    // A client that comes over an IPv6 socket by IPv4 is what it is.
+                    let client = client.to_canonical();
+                    if !networks.iter().any(|network| network.contains(&client)) {
+                        return Err(Denied::Source(client));
+                    }
+                }
+            },
+            "verify-required" => return Err(Denied::VerifyRequired),
+            _ => return Err(Denied::UnknownOption(name.clone())),
+        }
+    }
+    let permits = |name: &str| match claims.extensions.get(name) {
+        None => Ok(false),
+        Some(value) if value.is_empty() => Ok(true),
+        // A flag has no value (OpenSSH: "certificate option corrupt").
+        Some(_) => Err(Denied::OptionValue(name.to_owned())),
+    };
+    Ok(CertGrant {
+        force,
+        pty: permits("permit-pty")?,
+        agent_forwarding: permits("permit-agent-forwarding")?,
+        port_forwarding: permits("permit-port-forwarding")?,
+        x11_forwarding: permits("permit-X11-forwarding")?,
+        user_rc: permits("permit-user-rc")?,
+    })
+}
+
+fn forced(value: &str) -> Result<Forced, Denied> {
+    let unclear = || Denied::OptionValue("force-command".to_owned());
+    if value.is_empty() || value.contains('\0') || value.len() > MAX_COMMAND {
+        return Err(unclear());
+    }
+    match value.strip_prefix(INTERNAL_SFTP) {
+        Some("") => Ok(Forced::Sftp),
+        // Its arguments (`-R`, read-only) would narrow what can be done, and the device knows none.
+        Some(arguments) if arguments.starts_with([' ', '\t']) => Err(unclear()),
+        _ => Ok(Forced::Command(value.to_owned())),
+    }
+}
+
+/// The networks of a list: addresses, or addresses with a prefix length and no bits behind it.
+fn networks(list: &str) -> Option<Vec<IpNet>> {
+    let network = |text: &str| match text.parse::<IpAddr>() {
+        Ok(address) => Some(IpNet::from(address)),
+        Err(_) => text
+            .parse::<IpNet>()
+            .ok()
+            .filter(|network| *network == network.trunc()),
+    };
+    list.split(',').map(network).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,477 @@
+use holdfast_protocol::ids::UserName;
+use proptest::prelude::*;
+
+use super::*;
+
+/// 2026-11-22 05:06:00 UTC.
+const NOW: u64 = 1_795_323_960;
+
+fn at(seconds: u64) -> Timestamp {
+    Timestamp(i64::try_from(seconds).unwrap() * 1_000_000)
+}
+
+fn user(name: &str, disabled: bool) -> User {
+    User {
+        name: UserName::new(name).unwrap(),
+        email: None,
+        roles: vec!["admin".to_owned()],
+        disabled,
+    }
+}
+
+fn options(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect()
+}
+
+/// What `ssh-keygen -s ca -I id -z 7 -n alice -V …` makes: all permitted.
+fn good() -> Claims {
+    let permits = [
+        "X11-forwarding",
+        "agent-forwarding",
+        "port-forwarding",
+        "pty",
+        "user-rc",
+    ];
+    Claims {
+        kind: Kind::User,
+        authority: Prints {
+            sha256: "SHA256:ca".to_owned(),
+            sha1: "SHA1:ca".to_owned(),
+        },
+        signature: "ssh-ed25519".to_owned(),
+        rsa_bits: None,
+        serial: 7,
+        key_id: "laptop".to_owned(),
+        principals: vec!["alice@example.com".to_owned()],
+        valid_after: NOW - 60,
+        valid_before: NOW + 60,
+        critical: BTreeMap::new(),
+        extensions: permits
+            .iter()
+            .map(|name| (format!("permit-{name}"), String::new()))
+            .collect(),
+    }
+}
+
+fn judged(claims: &Claims, client: &str, now: u64) -> Result<Admission, Denied> {
+    let users = [
+        ("alice@example.com".to_owned(), user("alice", false)),
+        ("ops".to_owned(), user("alice", false)),
+        ("bob".to_owned(), user("bob", false)),
+        ("eve".to_owned(), user("eve", true)),
+    ];
+    let named: Vec<_> = users
+        .into_iter()
+        .filter(|(name, _)| claims.principals.contains(name))
+        .collect();
+    let facts = Facts {
+        claims,
+        trusted: true,
+        revoked: None,
+        users: &named,
+        client: client.parse().unwrap(),
+    };
+    judge(facts, at(now))
+}
+
+fn now(claims: &Claims) -> Result<Admission, Denied> {
+    judged(claims, "203.0.113.9", NOW)
+}
+
+#[test]
+fn a_good_certificate_is_its_user_with_all_that_it_permits() {
+    let admission = now(&good()).unwrap();
+    assert_eq!(admission.user, user("alice", false));
+    assert_eq!(admission.principal, "alice@example.com");
+    assert_eq!(admission.grant, CertGrant::EVERYTHING);
+}
+
+#[test]
+fn trust_comes_before_all_else_and_anything_revoked_ends_it() {
+    let claims = Claims {
+        valid_before: 1,
+        ..good()
+    };
+    let users = [("alice@example.com".to_owned(), user("alice", false))];
+    let said = |claims: &Claims, trusted, revoked| {
+        let client = "203.0.113.9".parse().unwrap();
+        let facts = Facts {
+            claims,
+            trusted,
+            revoked,
+            users: &users,
+            client,
+        };
+        (judge(facts, at(NOW)).map(drop), still(facts).map(drop))
+    };
+    let both = |denied: Denied| (Err(denied.clone()), Err(denied));
+    assert_eq!(said(&claims, false, None), both(Denied::Untrusted));
+    assert_eq!(
+        said(&claims, false, Some(Revoked::Key)),
+        both(Denied::Untrusted)
+    );
+    for (revoked, denied) in [
+        (Revoked::Authority, Denied::AuthorityRevoked),
+        (Revoked::Key, Denied::KeyRevoked),
+        (Revoked::Certificate, Denied::CertificateRevoked),
+    ] {
+        assert_eq!(said(&good(), true, Some(revoked)), both(denied));
+    }
+    // A session outlives its certificate's dates.
+    assert_eq!(said(&claims, true, None), (Err(Denied::Expired), Ok(())));
+}
+
+#[test]
+fn the_dates_hold_to_the_second() {
+    let with = |valid_after, valid_before| Claims {
+        valid_after,
+        valid_before,
+        ..good()
+    };
+    let table = [
+        (with(NOW, NOW + 1), Ok(())),
+        (with(NOW + 1, NOW + 2), Err(Denied::NotYet)),
+        (with(NOW - 1, NOW), Err(Denied::Expired)),
+        (with(0, u64::MAX), Ok(())),
+        (with(0, u64::MAX - 1), Ok(())),
+        (with(u64::MAX, u64::MAX), Err(Denied::NotYet)),
+        (with(0, 0), Err(Denied::Expired)),
+        // Whoever made this one meant nothing by it.
+        (with(NOW + 60, NOW - 60), Err(Denied::NotYet)),
+    ];
+    for (claims, expected) in table {
+        assert_eq!(now(&claims).map(drop), expected, "{claims:?}");
+    }
+    // A clock before 1970 is the beginning of time, not its end.
+    let users = [];
+    let claims = good();
+    let facts = Facts {
+        claims: &claims,
+        trusted: true,
+        revoked: None,
+        users: &users,
+        client: "::1".parse().unwrap(),
+    };
+    assert_eq!(judge(facts, Timestamp(-1)), Err(Denied::NotYet));
+}
+
+#[test]
+fn it_must_be_a_users_and_signed_with_something_that_holds() {
+    assert_eq!(
+        now(&Claims {
+            kind: Kind::Host,
+            ..good()
+        }),
+        Err(Denied::Host)
+    );
+    for signature in SIGNATURES {
+        let claims = Claims {
+            signature: signature.to_owned(),
+            ..good()
+        };
+        assert!(now(&claims).is_ok(), "{signature}");
+    }
+    for signature in [
+        "ssh-rsa",
+        "ssh-dss",
+        "",
+        "rsa-sha2-512-cert-v01@openssh.com",
+        "new@x",
+    ] {
+        let claims = Claims {
+            signature: signature.to_owned(),
+            ..good()
+        };
+        assert_eq!(now(&claims), Err(Denied::Signature(signature.to_owned())));
+    }
+    let rsa = |bits| {
+        now(&Claims {
+            rsa_bits: Some(bits),
+            ..good()
+        })
+        .map(drop)
+    };
+    assert_eq!(rsa(MIN_RSA_BITS), Ok(()));
+    assert_eq!(
+        rsa(MIN_RSA_BITS - 1),
+        Err(Denied::WeakRsa(MIN_RSA_BITS - 1))
+    );
+}
+
+#[test]
+fn principals_name_one_user() {
+    let named = |principals: &[&str]| {
+        let principals = principals.iter().map(ToString::to_string).collect();
+        now(&Claims {
+            principals,
+            ..good()
+        })
+        .map(|admission| admission.principal)
+    };
+    let several = Denied::SeveralUsers("alice".to_owned(), "bob".to_owned());
+    assert_eq!(named(&["alice@example.com"]).unwrap(), "alice@example.com");
+    assert_eq!(named(&["nobody", "ops"]).unwrap(), "ops");
+    // Two names of one user are no question.
+    assert_eq!(
+        named(&["ops", "alice@example.com"]).unwrap(),
+        "alice@example.com"
+    );
+    assert_eq!(named(&[]), Err(Denied::NoPrincipal));
+    assert_eq!(named(&["nobody"]), Err(Denied::NoUser));
+    assert_eq!(
+        named(&["alice"]),
+        Err(Denied::NoUser),
+        "a name is no principal by itself"
+    );
+    assert_eq!(named(&["OPS"]), Err(Denied::NoUser));
+    assert_eq!(named(&["ops", "bob"]), Err(several));
+    assert_eq!(named(&["eve"]), Err(Denied::Disabled("eve".to_owned())));
+    let many = vec!["ops"; MAX_CERTIFICATE_PRINCIPALS + 1];
+    assert_eq!(named(&many), Err(Denied::TooManyPrincipals(many.len())));
+    assert!(named(&many[1..]).is_ok());
+}
+
+#[test]
+fn principals_of_others_in_the_facts_prove_nothing() {
+    let claims = good();
+    let users = [("bob".to_owned(), user("bob", false))];
+    let facts = Facts {
+        claims: &claims,
+        trusted: true,
+        revoked: None,
+        users: &users,
+        client: "203.0.113.9".parse().unwrap(),
+    };
+    assert_eq!(judge(facts, at(NOW)), Err(Denied::NoUser));
+}
+
+#[test]
+fn the_source_must_be_among_the_networks() {
+    let from = |list: &str, client: &str| {
+        let critical = options(&[("source-address", list)]);
+        judged(&Claims { critical, ..good() }, client, NOW).map(drop)
+    };
+    let elsewhere = |client: &str| Err(Denied::Source(client.parse().unwrap()));
+    let unclear = || Err(Denied::OptionValue("source-address".to_owned()));
+    let table = [
+        ("203.0.113.0/24", "203.0.113.9", Ok(())),
+        ("203.0.113.9", "203.0.113.9", Ok(())),
+        ("10.0.0.0/8,203.0.113.8/29", "203.0.113.9", Ok(())),
+        ("0.0.0.0/0", "203.0.113.9", Ok(())),
+        ("203.0.113.0/24", "203.0.114.9", elsewhere("203.0.114.9")),
+        ("203.0.113.0/24", "::ffff:203.0.113.9", Ok(())),
+        (
+            "203.0.113.0/24",
+            "::ffff:203.0.114.9",
+            elsewhere("203.0.114.9"),
+        ),
+        ("203.0.113.0/24", "2001:db8::9", elsewhere("2001:db8::9")),
+        ("2001:db8::/32", "2001:db8::9", Ok(())),
+        ("2001:db8::9", "2001:db8::9", Ok(())),
+        ("2001:db8::/32", "2001:db9::9", elsewhere("2001:db9::9")),
+        ("::/0", "203.0.113.9", elsewhere("203.0.113.9")),
+        // What OpenSSH takes for no list is none here.
+        ("203.0.113.9/24", "203.0.113.9", unclear()),
+        ("", "203.0.113.9", unclear()),
+        ("203.0.113.0/24,", "203.0.113.9", unclear()),
+        ("203.0.113.0/24, 10.0.0.0/8", "203.0.113.9", unclear()),
+        ("203.0.113.0/33", "203.0.113.9", unclear()),
+        ("!203.0.113.0/24", "203.0.113.9", unclear()),
+        ("203.0.113.*", "203.0.113.9", unclear()),
+        ("example.com", "203.0.113.9", unclear()),
+    ];
+    for (list, client, expected) in table {
+        assert_eq!(from(list, client), expected, "{list} {client}");
+    }
+}
+
+#[test]
+fn a_forced_command_is_a_command_or_sftp() {
+    let forced = |value: &str| {
+        let critical = options(&[("force-command", value)]);
+        now(&Claims { critical, ..good() }).map(|admission| admission.grant.force)
+    };
+    let command = |text: &str| Ok(Some(Forced::Command(text.to_owned())));
+    let unclear = || Err(Denied::OptionValue("force-command".to_owned()));
+    assert_eq!(forced("uptime -p"), command("uptime -p"));
+    assert_eq!(forced("internal-sftp"), Ok(Some(Forced::Sftp)));
+    assert_eq!(forced("internal-sftp-x"), command("internal-sftp-x"));
+    assert_eq!(forced("internal-sftp -R"), unclear());
+    assert_eq!(forced("internal-sftp\t-R"), unclear());
+    assert_eq!(forced(""), unclear());
+    assert_eq!(forced("a\0b"), unclear());
+    assert_eq!(forced(&"x".repeat(MAX_COMMAND + 1)), unclear());
+}
+
+#[test]
+fn an_option_that_is_not_enforced_is_refused() {
+    let with = |name: &str, value: &str| {
+        now(&Claims {
+            critical: options(&[(name, value)]),
+            ..good()
+        })
+        .map(drop)
+    };
+    assert_eq!(with("verify-required", ""), Err(Denied::VerifyRequired));
+    for name in [
+        "foo@x",
+        "permit-pty",
+        "Force-Command",
+        "",
+        "no-touch-required",
+    ] {
+        assert_eq!(with(name, "1"), Err(Denied::UnknownOption(name.to_owned())));
+    }
+}
+
+#[test]
+fn what_is_not_permitted_is_not() {
+    let with = |pairs: &[(&str, &str)]| {
+        now(&Claims {
+            extensions: options(pairs),
+            ..good()
+        })
+        .map(|admission| admission.grant)
+    };
+    let nothing = CertGrant {
+        force: None,
+        pty: false,
+        agent_forwarding: false,
+        port_forwarding: false,
+        x11_forwarding: false,
+        user_rc: false,
+    };
+    assert_eq!(with(&[]), Ok(nothing.clone()));
+    assert_eq!(
+        with(&[("login@github.com", "alice"), ("no-touch-required", "")]),
+        Ok(nothing.clone())
+    );
+    let table = [
+        (
+            "permit-pty",
+            CertGrant {
+                pty: true,
+                ..nothing.clone()
+            },
+        ),
+        (
+            "permit-agent-forwarding",
+            CertGrant {
+                agent_forwarding: true,
+                ..nothing.clone()
+            },
+        ),
+        (
+            "permit-port-forwarding",
+            CertGrant {
+                port_forwarding: true,
+                ..nothing.clone()
+            },
+        ),
+        (
+            "permit-X11-forwarding",
+            CertGrant {
+                x11_forwarding: true,
+                ..nothing.clone()
+            },
+        ),
+        (
+            "permit-user-rc",
+            CertGrant {
+                user_rc: true,
+                ..nothing.clone()
+            },
+        ),
+        ("permit-x11-forwarding", nothing),
+    ];
+    for (name, grant) in table {
+        assert_eq!(with(&[(name, "")]), Ok(grant), "{name}");
+    }
+    let odd = Denied::OptionValue("permit-pty".to_owned());
+    assert_eq!(with(&[("permit-pty", "no")]), Err(odd));
+}
+
+#[test]
+fn a_reason_cannot_drive_a_terminal() {
+    for denied in [
+        Denied::UnknownOption("a\u{1b}[2J\r\n".to_owned()),
+        Denied::Signature("a\u{1b}[2J\r\n".to_owned()),
+        Denied::OptionValue("a\u{1b}[2J\r\n".to_owned()),
+    ] {
+        assert!(
+            !denied.to_string().chars().any(char::is_control),
+            "{denied:?}"
+        );
+    }
+}
+
+/// The same rules, said one by one: whatever is wrong, nobody is admitted.
+fn model(claims: &Claims, trusted: bool, revoked: bool, client: IpAddr) -> bool {
+    let known = ["force-command", "source-address"];
+    let from = match claims.critical.get("source-address").map(String::as_str) {
+        None => true,
+        Some("10.0.0.0/8") => matches!(client, IpAddr::V4(ip) if ip.octets()[0] == 10),
+        Some(_) => false,
+    };
+    trusted
+        && !revoked
+        && claims.kind == Kind::User
+        && claims.signature != "ssh-rsa"
+        && claims.valid_after <= NOW
+        && NOW < claims.valid_before
+        && claims.principals.iter().any(|name| name == "ops")
+        && claims
+            .critical
+            .keys()
+            .all(|name| known.contains(&name.as_str()))
+        && claims
+            .critical
+            .get("force-command")
+            .is_none_or(|command| !command.is_empty())
+        && from
+}
+
+proptest! {
+    #[test]
+    fn the_rules_are_those_of_the_model(
+        host: bool,
+        weak: bool,
+        trusted in prop::bool::weighted(0.8),
+        revoked in prop::bool::weighted(0.2),
+        after in NOW - 2..NOW + 2,
+        before in NOW - 1..NOW + 5,
+        principals in prop::collection::vec("ops|root", 0..3),
+        critical in prop::collection::btree_map(
+            "force-command|source-address|verify-required|x@y", "|10.0.0.0/8|ls", 0..2),
+        ten: bool,
+    ) {
+        let claims = Claims {
+            kind: if host { Kind::Host } else { Kind::User },
+            signature: if weak { "ssh-rsa" } else { "rsa-sha2-256" }.to_owned(),
+            valid_after: after,
+            valid_before: before,
+            principals,
+            critical,
+            ..good()
+        };
+        let client: IpAddr = if ten { "10.1.2.3" } else { "11.1.2.3" }.parse().unwrap();
+        let users = [("ops".to_owned(), user("alice", false))];
+        let revocation = revoked.then_some(Revoked::Key);
+        let facts = Facts { claims: &claims, trusted, revoked: revocation, users: &users, client };
+        let admitted = judge(facts, at(NOW)).is_ok();
+        prop_assert_eq!(admitted, model(&claims, trusted, revoked, client));
+    }
+
+    #[test]
+    fn no_source_list_panics(list in "\\PC{0,40}", client: std::net::Ipv6Addr) {
+        let critical = options(&[("source-address", &list)]);
+        let claims = Claims { critical, ..good() };
+        let users = [("alice@example.com".to_owned(), user("alice", false))];
+        let client = IpAddr::V6(client);
+        let facts = Facts { claims: &claims, trusted: true, revoked: None, users: &users, client };
+        let _ = judge(facts, at(NOW));
+    }
+}

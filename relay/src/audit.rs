@@ -1,0 +1,205 @@
+//! The audit log: who did what, where, and how it went.
+//!
+//! The store's table is the log. [`Audit::record`] returns when the row is on the disk; many callers that
+//! wait share one commit. In front stands a bounded queue: when it is full its callers wait, and nothing is
+//! dropped. A file or stdout is fed from the table, in its order, by the relay that serves (`sink`), so that
+//! rows of admin commands beside it come there too.
+//!
+//! Changes by commands have their row in the same transaction as the change itself: see
+//! [`Store::attributed`](crate::store::Store::attributed).
+
+mod event;
+mod health;
+pub mod line;
+mod log;
+mod regular;
+mod sink;
+mod sums;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use holdfast_protocol::ids::DeviceId;
+use thiserror::Error;
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use crate::clock::Timestamp;
+use crate::limits::{
+    AUDIT_DEVICE_ROWS, AUDIT_QUEUE, AUDIT_SUM_WINDOW, MAX_SUMMED_DEVICES, MAX_SUMMED_SOURCES,
+};
+use crate::ssh::throttle::Source;
+use crate::store::{AuditEntry, Store};
+
+pub use event::{Actor, DeviceFacts, Event, EventKind, Outcome};
+pub use health::WhenUnwritable;
+pub use regular::{Settings, serve};
+pub use sink::Output;
+
+use health::Health;
+use log::{Message, Writer};
+use sums::Sums;
+
+/// Writes the audit log. Cloning it is cheap, and all clones share one queue.
+#[derive(Clone)]
+pub struct Audit(Arc<Inner>);
+
+/// Why an event is not in the log. The text is for the operator who is refused; the relay's own log says
+/// more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum AuditError {
+    /// The database or the file takes nothing.
+    #[error("the relay's audit log cannot be written, so no new session may start: tell an admin")]
+    Unwritable,
+    /// The relay has stopped writing it.
+    #[error("the relay is stopping")]
+    Stopped,
+}
+
+struct Inner {
+    queue: mpsc::Sender<Message>,
+    health: Arc<Health>,
+    relay: Option<String>,
+    /// Said to the file's writer: there are new rows.
+    written: Arc<Notify>,
+    /// Said to the file's writer: open it anew.
+    reopen: Notify,
+    /// Failed logins and refused enrolments, by where they came from.
+    failures: Mutex<Sums<(EventKind, Source)>>,
+    /// Devices that come and go.
+    devices: Mutex<Sums<DeviceId>>,
+}
+
+impl Audit {
+    /// Begins to write into `store`. `relay` is what rows call this relay: the address in the roster. It
+    /// needs a tokio runtime, and [`Audit::close`] before that ends.
+    #[must_use]
+    pub fn open(store: Store, relay: Option<String>, when_unwritable: WhenUnwritable) -> Self {
+        let (queue, messages) = mpsc::channel(AUDIT_QUEUE);
+        let health = Arc::new(Health::new(when_unwritable));
+        let written = Arc::new(Notify::new());
+        let writer = Writer {
+            store,
+            queue: messages,
+            health: health.clone(),
+            written: written.clone(),
+            relay: relay.clone(),
+            held: VecDeque::new(),
+            lost: None,
+        };
+        tokio::spawn(writer.run());
+        Self(Arc::new(Inner {
+            queue,
+            health,
+            relay,
+            written,
+            reopen: Notify::new(),
+            failures: Mutex::new(Sums::new(AUDIT_SUM_WINDOW, 1, MAX_SUMMED_SOURCES)),
+            devices: Mutex::new(Sums::new(
+                AUDIT_SUM_WINDOW,
+                AUDIT_DEVICE_ROWS,
+                MAX_SUMMED_DEVICES,
+            )),
+        }))
+    }
+
+    /// Writes an event down, and returns when it would survive a power cut. What is recorded before must
+    /// not begin if this fails: a session's start. While the log cannot be written and
+    /// `when_unwritable = "continue"`, this succeeds all the same, and the event is written later or counted
+    /// in an `audit.lost`.
+    ///
+    /// # Errors
+    /// [`AuditError`]; the event is not in the log, and will not be.
+    pub async fn record(&self, event: Event) -> Result<(), AuditError> {
+        let (done, written) = oneshot::channel();
+        let entry = self.entry(event);
+        self.send(Message::Record(entry, done)).await?;
+        written.await.unwrap_or(Err(AuditError::Stopped))
+    }
+
+    /// Queues an event that has happened already, such as a session's end: it stands in the log before
+    /// everything that is recorded after this returns. While the log cannot be written it is kept in memory,
+    /// and if that fills too, it is counted in an `audit.lost`.
+    pub async fn note(&self, event: Event) {
+        let entry = self.entry(event);
+        // Fails only after `close`, when nothing more can be written.
+        let _ = self.send(Message::Note(entry)).await;
+    }
+
+    /// Whether new sessions may start now.
+    ///
+    /// # Errors
+    /// [`AuditError::Unwritable`] while the log cannot be written and `when_unwritable = "refuse"`.
+    pub fn admits(&self) -> Result<(), AuditError> {
+        self.0.health.admits()
+    }
+
+    /// Notes a failure that anybody on the network can cause: the first of a source in each minute is
+    /// written at once, the others of that minute are summed in one row.
+    pub async fn note_failure(&self, source: Source, event: Event) {
+        let key = (event.kind, source);
+        let now = Timestamp::now();
+        let event = event.with("source", source.to_string()).at(now);
+        let event = lock(&self.0.failures).take(key, event, now);
+        self.note_all(event).await;
+    }
+
+    /// Notes that a device came or went: the first few times in each minute are written at once, the others
+    /// of that minute are summed in one row, which tells the last of them.
+    pub async fn note_device(&self, device: DeviceId, event: Event) {
+        let now = Timestamp::now();
+        let event = lock(&self.0.devices).take(device, event.at(now), now);
+        self.note_all(event).await;
+    }
+
+    /// Opens the log's file anew: after it was rotated.
+    pub fn reopen(&self) {
+        self.0.reopen.notify_one();
+    }
+
+    /// Writes what is queued and summed. Nothing is written after it.
+    pub async fn close(&self) {
+        self.note_sums(None).await;
+        let (done, written) = oneshot::channel();
+        if self.send(Message::Close(done)).await.is_ok() {
+            let _ = written.await;
+        }
+    }
+
+    /// The row that an event becomes, for a transaction of the store.
+    #[must_use]
+    pub fn entry(&self, event: Event) -> AuditEntry {
+        event.entry(self.0.relay.as_deref(), Timestamp::now())
+    }
+
+    /// Notes the sums of the windows that are over at `now`; of all of them, if that is `None`.
+    async fn note_sums(&self, now: Option<Timestamp>) {
+        let failures = lock(&self.0.failures).due(now);
+        let devices = lock(&self.0.devices).due(now);
+        self.note_all(failures.into_iter().chain(devices)).await;
+    }
+
+    async fn note_all(&self, events: impl IntoIterator<Item = Event>) {
+        for event in events {
+            self.note(event).await;
+        }
+    }
+
+    async fn send(&self, message: Message) -> Result<(), AuditError> {
+        let sent = self.0.queue.send(message).await;
+        sent.map_err(|_| AuditError::Stopped)
+    }
+}
+
+impl fmt::Debug for Audit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Audit").finish_non_exhaustive()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,469 @@
+//! What an event is: one value for each thing that the audit log tells.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::str::FromStr;
+
+use holdfast_protocol::escape::EscapedBytes;
+use holdfast_protocol::ids::{DeviceId, DeviceName, Login, SessionId};
+use serde_json::{Map, Value};
+
+use crate::clock::Timestamp;
+use crate::limits::{MAX_AUDIT_FACTS, MAX_AUDIT_TEXT};
+use crate::ssh::auth::{Principal, Proof};
+use crate::store::{AuditEntry, Device};
+use crate::tunnel::registry::Tunnel;
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $kind:ident = $name:literal,)+) => {
+        /// What happened. The names are relied upon: they may be added to, never changed.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum EventKind {
+            $($(#[$doc])* $kind,)+
+        }
+
+        impl EventKind {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$kind,)+];
+
+            /// Its name in the log.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $name,)+
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// Somebody proved who they are.
+    UserLogin = "user.login",
+    /// A connection tried to, and ended without.
+    UserLoginFailed = "user.login.failed",
+    /// A session runs.
+    SessionStart = "session.start",
+    /// It is over: exit, bytes each way, duration.
+    SessionEnd = "session.end",
+    /// A session was asked for and not had.
+    SessionRejected = "session.rejected",
+    /// The relay ended a session or a connection: idle, locked, killed, access changed.
+    ClientDisconnect = "client.disconnect",
+    /// A command was run.
+    Exec = "exec",
+    /// A subsystem was started.
+    Subsystem = "subsystem",
+    /// A file operation.
+    Sftp = "sftp",
+    /// A port was forwarded.
+    PortForward = "port.forward",
+    /// An environment variable was asked for and not passed on.
+    EnvRejected = "env.rejected",
+    /// A device became a member.
+    DeviceEnrolled = "device.enrolled",
+    /// A device's tunnel stands.
+    DeviceOnline = "device.online",
+    /// A device has no tunnel any more.
+    DeviceOffline = "device.offline",
+    /// A newer tunnel of a device took the place of one that stood.
+    DeviceReplaced = "device.replaced",
+    /// Trust in a device was ended.
+    DeviceRevoked = "device.revoked",
+    /// A token was made.
+    TokenCreated = "token.created",
+    /// A device joined with a token, or tried to.
+    TokenUsed = "token.used",
+    /// A token was removed.
+    TokenRemoved = "token.removed",
+    /// A lock was put on.
+    LockCreated = "lock.created",
+    /// A lock was taken off.
+    LockRemoved = "lock.removed",
+    /// Users, keys, roles, names or labels were changed.
+    AccessChanged = "access.changed",
+    /// The log was read.
+    AuditRead = "audit.read",
+    /// Old rows of the log were removed.
+    AuditRemoved = "audit.removed",
+    /// The log could not be written for a while: what it does not tell.
+    AuditLost = "audit.lost",
+    /// A relay began to serve.
+    RelayStarted = "relay.started",
+    /// A relay stopped in good order.
+    RelayStopped = "relay.stopped",
+    /// A recording is whole on the relay, with its verdict.
+    RecordingStored = "recording.stored",
+    /// A recording is not what the relay saw.
+    RecordingTampered = "recording.tampered",
+    /// A recording will not come, or not wholly.
+    RecordingLost = "recording.lost",
+    /// Somebody looked at a recording.
+    RecordingPlayed = "recording.played",
+    /// A recording was removed.
+    RecordingRemoved = "recording.removed",
+}
+
+impl fmt::Display for EventKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for EventKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let kind = Self::ALL.iter().find(|kind| kind.as_str() == text);
+        kind.copied().ok_or_else(|| {
+            let names: Vec<&str> = Self::ALL.iter().map(|kind| kind.as_str()).collect();
+            format!("the events are {}", names.join(", "))
+        })
+    }
+}
+
+/// How it went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was done.
+    Success,
+    /// A rule forbade it.
+    Refused,
+    /// It was allowed and went wrong.
+    Failed,
+}
+
+impl Outcome {
+    /// Its name in the log.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// Who did it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Actor {
+    /// The user's name; `local` for somebody at the relay's own shell; `None` for the relay and devices.
+    pub user: Option<String>,
+    /// What proved it: see [`Actor::by_key`] and [`Actor::by_certificate`].
+    pub key: Option<String>,
+    /// Where known.
+    pub email: Option<String>,
+    /// At the relay's own shell: the account there.
+    pub os_user: Option<String>,
+}
+
+impl Actor {
+    /// A user who proved a key, by its fingerprint (`SHA256:…`).
+    #[must_use]
+    pub fn by_key(user: &str, fingerprint: &str) -> Self {
+        Self {
+            user: Some(user.to_owned()),
+            key: Some(fingerprint.to_owned()),
+            ..Self::default()
+        }
+    }
+
+    /// A user who proved a certificate, by its key id and serial, and the fingerprint of what it certifies.
+    #[must_use]
+    pub fn by_certificate(user: &str, id: &str, serial: u64, fingerprint: &str) -> Self {
+        let key = format!("certificate {id} serial {serial} {fingerprint}");
+        Self::by_key(user, &key)
+    }
+
+    /// Somebody at the relay's own shell.
+    #[must_use]
+    pub fn local(os_user: String) -> Self {
+        Self {
+            user: Some("local".to_owned()),
+            os_user: Some(os_user),
+            ..Self::default()
+        }
+    }
+
+    /// The same with an address for people.
+    #[must_use]
+    pub fn email(mut self, email: Option<&str>) -> Self {
+        self.email = email.map(str::to_owned);
+        self
+    }
+}
+
+impl From<&Principal> for Actor {
+    fn from(principal: &Principal) -> Self {
+        let user = principal.user.name.as_str();
+        match &principal.proof {
+            Proof::Key(key) => Self::by_key(user, &key.sha256),
+            Proof::Certificate(certified) => {
+                let claims = &certified.claims;
+                Self::by_certificate(user, &claims.key_id, claims.serial, &certified.key.sha256)
+            }
+        }
+    }
+}
+
+/// A device, as the log names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceFacts {
+    /// Its name at that time.
+    pub name: DeviceName,
+    /// For as long as it keeps its key.
+    pub id: DeviceId,
+    /// Its own address, before any NAT, as its agent said.
+    pub address: Option<SocketAddr>,
+}
+
+impl DeviceFacts {
+    /// A device and the tunnel that it is reached by.
+    #[must_use]
+    pub fn on(device: &Device, tunnel: &Tunnel) -> Self {
+        Self {
+            address: tunnel.local_address,
+            ..Self::from(device)
+        }
+    }
+}
+
+impl From<&Device> for DeviceFacts {
+    fn from(device: &Device) -> Self {
+        Self {
+            name: device.name.clone(),
+            id: device.id,
+            address: None,
+        }
+    }
+}
+
+/// One thing that happened.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// What.
+    pub kind: EventKind,
+    /// Who.
+    pub actor: Actor,
+    /// How it went.
+    pub outcome: Outcome,
+    /// Why, if it did not go well, or why it ended.
+    pub reason: Option<String>,
+    /// The operator's address; of a device's event, where the relay sees the device.
+    pub client: Option<SocketAddr>,
+    /// Where.
+    pub device: Option<DeviceFacts>,
+    /// The account there.
+    pub login: Option<String>,
+    /// In which session.
+    pub session: Option<SessionId>,
+    /// What this kind of event adds.
+    pub more: Map<String, Value>,
+    /// When; `None`: when it is recorded.
+    pub time: Option<Timestamp>,
+}
+
+impl Event {
+    /// Something that went well, by nobody yet.
+    #[must_use]
+    pub fn new(kind: EventKind) -> Self {
+        Self {
+            kind,
+            actor: Actor::default(),
+            outcome: Outcome::Success,
+            reason: None,
+            client: None,
+            device: None,
+            login: None,
+            session: None,
+            more: Map::new(),
+            time: None,
+        }
+    }
+
+    /// A command, which need not be text: then `command` shows it escaped, and `command_hex` has its bytes.
+    #[must_use]
+    pub fn exec(command: &[u8]) -> Self {
+        Self::new(EventKind::Exec).with_bytes("command", command)
+    }
+
+    /// A subsystem.
+    #[must_use]
+    pub fn subsystem(name: &str) -> Self {
+        Self::new(EventKind::Subsystem).with("subsystem", name)
+    }
+
+    /// A file operation and its result, on a path as the client gave it.
+    #[must_use]
+    pub fn sftp(operation: &str, path: &[u8], result: &str) -> Self {
+        let event = Self::new(EventKind::Sftp).with("operation", operation);
+        event.with_bytes("path", path).with("result", result)
+    }
+
+    /// A forwarding to `host` and `port`, as the client named them.
+    #[must_use]
+    pub fn port_forward(host: &str, port: u16) -> Self {
+        let event = Self::new(EventKind::PortForward).with("host", host);
+        event.with("port", port)
+    }
+
+    /// An environment variable that was not passed on. Its value may be a secret and is not kept.
+    #[must_use]
+    pub fn env_rejected(name: &str) -> Self {
+        Self::new(EventKind::EnvRejected)
+            .with("name", name)
+            .refused("not on the list of variables that are passed on")
+    }
+
+    /// Something that happened to a recording.
+    #[must_use]
+    pub fn recording(kind: EventKind, recording: &str) -> Self {
+        Self::new(kind).with("recording", recording)
+    }
+
+    /// By whom: a `&Principal`, or an [`Actor`].
+    #[must_use]
+    pub fn user(mut self, actor: impl Into<Actor>) -> Self {
+        self.actor = actor.into();
+        self
+    }
+
+    /// From where.
+    #[must_use]
+    pub fn client(mut self, client: SocketAddr) -> Self {
+        self.client = Some(client);
+        self
+    }
+
+    /// On which device: a `&Device`, or [`DeviceFacts`].
+    #[must_use]
+    pub fn device(mut self, device: impl Into<DeviceFacts>) -> Self {
+        self.device = Some(device.into());
+        self
+    }
+
+    /// Under which account.
+    #[must_use]
+    pub fn login(mut self, login: &Login) -> Self {
+        self.login = Some(login.to_string());
+        self
+    }
+
+    /// In which session.
+    #[must_use]
+    pub fn session(mut self, session: SessionId) -> Self {
+        self.session = Some(session);
+        self
+    }
+
+    /// It was not allowed.
+    #[must_use]
+    pub fn refused(mut self, reason: impl Into<String>) -> Self {
+        self.outcome = Outcome::Refused;
+        self.because(reason)
+    }
+
+    /// It went wrong.
+    #[must_use]
+    pub fn failed(mut self, reason: impl Into<String>) -> Self {
+        self.outcome = Outcome::Failed;
+        self.because(reason)
+    }
+
+    /// The reason, of whatever outcome.
+    #[must_use]
+    pub fn because(mut self, reason: impl Into<String>) -> Self {
+        self.reason = Some(reason.into());
+        self
+    }
+
+    /// When it happened, if not now.
+    #[must_use]
+    pub fn at(mut self, time: Timestamp) -> Self {
+        self.time = Some(time);
+        self
+    }
+
+    /// Adds a fact. Its name must not be that of a field that all events have.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.more.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Adds a fact that need not be text: then `NAME` shows it escaped, and `NAME_hex` has its bytes.
+    #[must_use]
+    pub fn with_bytes(self, name: &str, bytes: &[u8]) -> Self {
+        if let Ok(text) = std::str::from_utf8(bytes) {
+            return self.with(name, text);
+        }
+        // Twice as long as the bytes: cut here, so that what is left can be read back.
+        let kept = bytes.get(..MAX_AUDIT_TEXT / 2).unwrap_or(bytes);
+        let hex: String = kept.iter().map(|byte| format!("{byte:02x}")).collect();
+        self.with(name, EscapedBytes(bytes).to_string())
+            .with(&format!("{name}_hex"), hex)
+    }
+
+    /// The row that this event becomes. Texts are cut at their bound, and the row says so.
+    #[must_use]
+    pub fn entry(mut self, relay: Option<&str>, now: Timestamp) -> AuditEntry {
+        if let Some(os_user) = self.actor.os_user.take() {
+            self.more.insert("os_user".to_owned(), os_user.into());
+        }
+        let mut more = bounded_facts(self.more);
+        let mut field = |name: &str, text: Option<String>| {
+            text.map(|text| match cut(&text) {
+                None => text,
+                Some(kept) => {
+                    more.insert(format!("{name}_length"), text.len().into());
+                    kept
+                }
+            })
+        };
+        let device = self.device.as_ref();
+        let entry = AuditEntry {
+            id: 0,
+            time: self.time.unwrap_or(now),
+            event: self.kind.as_str().to_owned(),
+            user: field("user", self.actor.user),
+            key: field("key", self.actor.key),
+            email: field("email", self.actor.email),
+            client: self.client.map(|client| client.to_string()),
+            relay: relay.map(str::to_owned),
+            device: device.map(|device| device.name.to_string()),
+            device_id: device.map(|device| device.id.to_string()),
+            device_address: device
+                .and_then(|device| device.address)
+                .map(|address| address.to_string()),
+            login: self.login,
+            session: self.session.map(|session| session.to_string()),
+            outcome: self.outcome.as_str().to_owned(),
+            reason: field("reason", self.reason),
+            more: Map::new(),
+        };
+        AuditEntry { more, ..entry }
+    }
+}
+
+/// The facts with their texts cut at the bound; each that was cut has its length beside it.
+fn bounded_facts(facts: Map<String, Value>) -> Map<String, Value> {
+    let mut bounded = Map::new();
+    for (name, value) in facts.into_iter().take(MAX_AUDIT_FACTS) {
+        if let Value::String(text) = &value
+            && let Some(kept) = cut(text)
+        {
+            bounded.insert(format!("{name}_length"), text.len().into());
+            bounded.insert(name, kept.into());
+            continue;
+        }
+        bounded.insert(name, value);
+    }
+    bounded
+}
+
+/// What is kept of a text that is too long.
+fn cut(text: &str) -> Option<String> {
+    (text.len() > MAX_AUDIT_TEXT)
+        .then(|| text[..text.floor_char_boundary(MAX_AUDIT_TEXT)].to_owned())
+}

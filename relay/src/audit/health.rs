@@ -1,0 +1,94 @@
+//! Whether the log can be written, and what follows if not.
+
+use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
+
+use tracing::{error, info};
+
+use super::AuditError;
+
+/// What happens to new sessions while the log cannot be written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenUnwritable {
+    /// They are refused.
+    #[default]
+    Refuse,
+    /// They start.
+    Continue,
+}
+
+impl FromStr for WhenUnwritable {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "refuse" => Ok(Self::Refuse),
+            "continue" => Ok(Self::Continue),
+            _ => Err("expected \"refuse\" or \"continue\""),
+        }
+    }
+}
+
+/// A place that the log is written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// The table.
+    Store,
+    /// The file, or stdout.
+    File,
+}
+
+/// What is known of both places.
+#[derive(Debug)]
+pub(super) struct Health {
+    policy: WhenUnwritable,
+    /// Why they cannot be written, if they can't.
+    broken: Mutex<[Option<String>; 2]>,
+}
+
+impl Health {
+    pub(super) fn new(policy: WhenUnwritable) -> Self {
+        Self {
+            policy,
+            broken: Mutex::default(),
+        }
+    }
+
+    pub(super) fn policy(&self) -> WhenUnwritable {
+        self.policy
+    }
+
+    /// See [`super::Audit::admits`].
+    pub(super) fn admits(&self) -> Result<(), AuditError> {
+        let broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.policy {
+            WhenUnwritable::Refuse if broken.iter().any(Option::is_some) => {
+                Err(AuditError::Unwritable)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn is_broken(&self, place: Place) -> bool {
+        let broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
+        broken[place as usize].is_some()
+    }
+
+    /// Notes how the last attempt went, and says a change, and only a change, in the relay's own log.
+    pub(super) fn note(&self, place: Place, outcome: Result<(), String>) {
+        let mut broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = &mut broken[place as usize];
+        let follows = match self.policy {
+            WhenUnwritable::Refuse => "new sessions are refused until it can",
+            WhenUnwritable::Continue => "sessions go on, as `audit.when_unwritable` says",
+        };
+        match (&outcome, &before) {
+            (Err(reason), None) => {
+                error!(?place, %reason, "the audit log cannot be written: {follows}");
+            }
+            (Ok(()), Some(_)) => info!(?place, "the audit log can be written again"),
+            _ => {}
+        }
+        *before = outcome.err();
+    }
+}

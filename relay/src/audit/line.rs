@@ -1,0 +1,264 @@
+//! An entry as one line: JSON for machines, a table's row for people. Whatever stands in it, it stays one.
+
+use std::fmt::Write as _;
+use std::io;
+
+use holdfast_protocol::escape::{Escaped, is_treacherous};
+use serde::Serialize;
+use serde::ser::SerializeMap as _;
+use serde_json::Value;
+use serde_json::ser::{Formatter, Serializer};
+
+use crate::store::AuditEntry;
+
+/// The names of the fields that every event has, in their order. They are relied upon.
+pub const FIELDS: [&str; 15] = [
+    "time",
+    "id",
+    "event",
+    "user",
+    "key",
+    "email",
+    "client",
+    "relay",
+    "device",
+    "device_id",
+    "device_address",
+    "login",
+    "session",
+    "outcome",
+    "reason",
+];
+
+/// The table's head; its columns are as wide as those of [`text`].
+#[must_use]
+pub fn head() -> String {
+    let [event, user, device, outcome] = WIDTHS;
+    let (time, width) = ("TIME (UTC)", TIME_WIDTH);
+    format!(
+        "{time:<width$}  {:<event$}  {:<user$}  {:<device$}  {:<outcome$}  DETAILS\n",
+        "EVENT", "USER", "DEVICE", "OUTCOME"
+    )
+}
+
+/// `2026-11-22 05:06:07.000000`.
+const TIME_WIDTH: usize = 26;
+/// Of event, user, device and outcome. A longer value moves the rest of its line, so that lines can be
+/// written as they come.
+const WIDTHS: [usize; 4] = [17, 10, 14, 7];
+
+/// The entry as a row of a table, with its line feed. Every value from outside is escaped.
+#[must_use]
+pub fn text(entry: &AuditEntry) -> String {
+    let time = entry.time.rfc3339().replace('T', " ").replace('Z', "");
+    let shown = |text: &Option<String>| match text {
+        Some(text) if !text.is_empty() => Escaped(text).to_string(),
+        _ => "-".to_owned(),
+    };
+    let (user, device) = (shown(&entry.user), shown(&entry.device));
+    let [e, u, d, o] = WIDTHS;
+    let mut line = format!(
+        "{time:<TIME_WIDTH$}  {:<e$}  {user:<u$}  {device:<d$}  {:<o$} ",
+        Escaped(&entry.event).to_string(),
+        Escaped(&entry.outcome).to_string(),
+    );
+    let details = [
+        ("reason", &entry.reason),
+        ("login", &entry.login),
+        ("client", &entry.client),
+        ("session", &entry.session),
+        ("key", &entry.key),
+    ];
+    for (name, value) in details {
+        if let Some(value) = value {
+            detail(&mut line, name, value);
+        }
+    }
+    for (name, value) in &entry.more {
+        match value {
+            Value::String(text) => detail(&mut line, name, text),
+            other => detail(&mut line, name, &other.to_string()),
+        }
+    }
+    let mut line = line.trim_end().to_owned();
+    line.push('\n');
+    line
+}
+
+/// ` name=value`, in quotes where it would not be one word.
+fn detail(line: &mut String, name: &str, value: &str) {
+    let (name, shown) = (Escaped(name), Escaped(value).to_string());
+    let one_word = shown == value && !value.is_empty() && !value.contains([' ', '=']);
+    // Writing into a String cannot fail.
+    let _ = if one_word {
+        write!(line, " {name}={shown}")
+    } else {
+        write!(line, " {name}=\"{shown}\"")
+    };
+}
+
+/// The entry as one line of JSON, with its line feed: the fields that all events have, and then what this
+/// one adds.
+#[must_use]
+pub fn json(entry: &AuditEntry) -> Vec<u8> {
+    let mut line = Vec::with_capacity(512);
+    // Only strings, numbers and maps of them are written, into memory: nothing there can fail.
+    let _ = entry.serialize(&mut Serializer::with_formatter(&mut line, OneLine));
+    line.push(b'\n');
+    line
+}
+
+impl Serialize for AuditEntry {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut map = to.serialize_map(None)?;
+        map.serialize_entry("time", &self.time.rfc3339())?;
+        map.serialize_entry("id", &self.id)?;
+        map.serialize_entry("event", &self.event)?;
+        map.serialize_entry("user", &self.user)?;
+        map.serialize_entry("key", &self.key)?;
+        map.serialize_entry("email", &self.email)?;
+        map.serialize_entry("client", &self.client)?;
+        map.serialize_entry("relay", &self.relay)?;
+        map.serialize_entry("device", &self.device)?;
+        map.serialize_entry("device_id", &self.device_id)?;
+        map.serialize_entry("device_address", &self.device_address)?;
+        map.serialize_entry("login", &self.login)?;
+        map.serialize_entry("session", &self.session)?;
+        map.serialize_entry("outcome", &self.outcome)?;
+        map.serialize_entry("reason", &self.reason)?;
+        for (name, value) in &self.more {
+            if !FIELDS.contains(&name.as_str()) {
+                map.serialize_entry(name, value)?;
+            }
+        }
+        map.end()
+    }
+}
+
+/// Compact JSON without a character that breaks a line or hides. JSON itself asks that only of control
+/// characters below U+0020; readers of lines also break at U+0085 and U+2028, and a terminal obeys U+009B.
+struct OneLine;
+
+impl Formatter for OneLine {
+    fn write_string_fragment<W: ?Sized + io::Write>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        let mut rest = fragment;
+        while let Some(at) = rest.find(is_treacherous) {
+            let (plain, tail) = rest.split_at(at);
+            writer.write_all(plain.as_bytes())?;
+            let mut units = [0; 2];
+            let mut chars = tail.chars();
+            for unit in chars.next().unwrap_or_default().encode_utf16(&mut units) {
+                write!(writer, "\\u{unit:04x}")?;
+            }
+            rest = chars.as_str();
+        }
+        writer.write_all(rest.as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::{Actor, Event, EventKind};
+    use crate::clock::Timestamp;
+    use holdfast_protocol::ids::Login;
+    use proptest::prelude::*;
+
+    const T0: Timestamp = Timestamp(1_795_323_960_000_000 + 7_000_001);
+
+    fn parse(line: &[u8]) -> Value {
+        serde_json::from_slice(line).unwrap()
+    }
+
+    #[test]
+    fn a_line_of_json_has_every_field_and_what_the_event_adds() {
+        let event = Event::exec(b"uptime \"now\"")
+            .user(Actor::by_key("alice", "SHA256:x").email(Some("alice@example.com")))
+            .client("203.0.113.9:4711".parse().unwrap())
+            .login(&Login::new("pi").unwrap())
+            .with("kind", "exec");
+        let line = json(&event.entry(Some("relay.example.com:4433"), T0));
+        assert_eq!(
+            String::from_utf8(line).unwrap(),
+            "{\"time\":\"2026-11-22T05:06:07.000001Z\",\"id\":0,\"event\":\"exec\",\"user\":\"alice\",\
+             \"key\":\"SHA256:x\",\"email\":\"alice@example.com\",\"client\":\"203.0.113.9:4711\",\
+             \"relay\":\"relay.example.com:4433\",\"device\":null,\"device_id\":null,\
+             \"device_address\":null,\"login\":\"pi\",\"session\":null,\"outcome\":\"success\",\
+             \"reason\":null,\"command\":\"uptime \\\"now\\\"\",\"kind\":\"exec\"}\n"
+        );
+    }
+
+    #[test]
+    fn a_row_of_the_table_is_one_line() {
+        let event = Event::exec(b"echo a\r\nb\x1b[2J \"c\"")
+            .user(Actor::by_key("alice", "SHA256:x"))
+            .because("two words");
+        assert_eq!(
+            text(&event.entry(None, T0)),
+            "2026-11-22 05:06:07.000001  exec               alice       -               success  \
+             reason=\"two words\" key=SHA256:x command=\"echo a\\r\\nb\\u{1b}[2J \\\"c\\\"\"\n"
+        );
+        assert!(
+            head().starts_with("TIME (UTC)                  EVENT              USER        DEVICE")
+        );
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_shown_escaped_and_kept_as_they_are() {
+        let value = parse(&json(&Event::exec(b"a\xff\0b").entry(None, T0)));
+        assert_eq!(value["command"], "a\\xff\\u{0}b");
+        assert_eq!(value["command_hex"], "61ff0062");
+    }
+
+    #[test]
+    fn an_event_cannot_overwrite_a_field_of_all_events() {
+        let event = Event::new(EventKind::Exec).with("user", "mallory");
+        let line = String::from_utf8(json(&event.entry(None, T0))).unwrap();
+        assert!(!line.contains("mallory") && line.matches("\"user\"").count() == 1);
+    }
+
+    #[test]
+    fn a_text_that_is_too_long_is_cut_and_says_so() {
+        let long = "ä".repeat(crate::limits::MAX_AUDIT_TEXT);
+        let event = Event::exec(long.as_bytes()).because(long.clone());
+        let value = parse(&json(&event.entry(None, T0)));
+        assert_eq!(value["command_length"], long.len());
+        assert_eq!(value["reason_length"], long.len());
+        let kept = value["command"].as_str().unwrap();
+        assert!(kept.len() <= crate::limits::MAX_AUDIT_TEXT && long.starts_with(kept));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_stays_one_line_and_reads_back(command: String, user: String, reason in "(\r|\n|\u{1b}|\"|\\\\|\u{85}|\u{2028}|\u{9b}|\u{e0041}|a){0,20}") {
+            let event = Event::exec(command.as_bytes())
+                .user(Actor::by_key(&user, "SHA256:x"))
+                .because(reason.clone());
+            let entry = event.entry(None, T0);
+            let line = String::from_utf8(json(&entry)).unwrap();
+            let body = line.strip_suffix('\n').unwrap();
+            prop_assert!(!body.contains(is_treacherous), "{body:?}");
+            let value: Value = serde_json::from_str(body).unwrap();
+            prop_assert_eq!(value["command"].as_str(), Some(command.as_str()));
+            prop_assert_eq!(value["user"].as_str(), Some(user.as_str()));
+            prop_assert_eq!(value["reason"].as_str(), Some(reason.as_str()));
+            let row = text(&entry);
+            prop_assert!(!row.strip_suffix('\n').unwrap().contains(is_treacherous), "{row:?}");
+        }
+
+        #[test]
+        fn any_bytes_stay_one_line(bytes: Vec<u8>) {
+            let line = json(&Event::exec(&bytes).entry(None, T0));
+            prop_assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);
+            let value: Value = serde_json::from_slice(&line).unwrap();
+            if let Some(hex) = value["command_hex"].as_str() {
+                let shown: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+                prop_assert_eq!(hex, shown);
+            }
+        }
+    }
+}

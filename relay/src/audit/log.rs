@@ -1,0 +1,184 @@
+//! The one writer of this process: it takes all that waits, and gives it to the store in one commit.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+use super::health::{Health, Place, WhenUnwritable};
+use super::{AuditError, Event, EventKind};
+use crate::clock::Timestamp;
+use crate::limits::{AUDIT_BATCH, AUDIT_HELD, AUDIT_PATIENCE, AUDIT_PROBE};
+use crate::store::{AuditEntry, Store, StoreError};
+
+/// What the queue carries.
+pub(super) enum Message {
+    /// Somebody waits for this row.
+    Record(AuditEntry, Done),
+    /// Nobody does.
+    Note(AuditEntry),
+    /// Write all that came before, and end.
+    Close(Done),
+}
+
+pub(super) type Done = oneshot::Sender<Result<(), AuditError>>;
+
+/// The writer.
+pub(super) struct Writer {
+    pub(super) store: Store,
+    pub(super) queue: mpsc::Receiver<Message>,
+    pub(super) health: Arc<Health>,
+    /// Told after each commit.
+    pub(super) written: Arc<Notify>,
+    /// What rows call this relay.
+    pub(super) relay: Option<String>,
+    /// What could not be written yet: at most [`AUDIT_HELD`].
+    pub(super) held: VecDeque<AuditEntry>,
+    /// What never will be.
+    pub(super) lost: Option<Lost>,
+}
+
+/// What will never be written.
+pub(super) struct Lost {
+    count: u64,
+    first: Timestamp,
+    last: Timestamp,
+    /// How many of which event: as many names as there are kinds.
+    events: BTreeMap<String, u64>,
+}
+
+impl Writer {
+    /// Runs until it is closed, or nobody can send any more.
+    pub(super) async fn run(mut self) {
+        let mut probe = interval(AUDIT_PROBE);
+        probe.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut batch = Vec::with_capacity(AUDIT_BATCH);
+        loop {
+            tokio::select! {
+                taken = self.queue.recv_many(&mut batch, AUDIT_BATCH) => if taken == 0 {
+                    return;
+                },
+                _ = probe.tick(), if self.health.is_broken(Place::Store) => {}
+            }
+            if let Some(closed) = self.write(batch.drain(..)).await {
+                let _ = closed.send(Ok(()));
+                return;
+            }
+        }
+    }
+
+    /// Writes what is held and what came. Gives who asked for the end, if somebody did.
+    async fn write(&mut self, batch: impl Iterator<Item = Message>) -> Option<Done> {
+        let mut entries: Vec<AuditEntry> = self.held.drain(..).collect();
+        let mut waiting = Vec::new();
+        let mut closed = None;
+        for message in batch {
+            match message {
+                Message::Record(entry, done) => {
+                    waiting.push((entries.len(), done));
+                    entries.push(entry);
+                }
+                Message::Note(entry) => entries.push(entry),
+                Message::Close(done) => closed = Some(done),
+            }
+        }
+        let lost = self.lost.as_ref().map(|lost| lost.entry(&self.relay));
+        let with_lost = entries.len();
+        entries.extend(lost);
+        let outcome = self.attempt(&entries).await;
+        self.health.note(
+            Place::Store,
+            outcome
+                .as_ref()
+                .map_or_else(|error| Err(error.to_string()), |()| Ok(())),
+        );
+        match outcome {
+            Ok(()) => {
+                self.lost = None;
+                self.written.notify_one();
+                for (_, done) in waiting {
+                    let _ = done.send(Ok(()));
+                }
+            }
+            Err(_) => {
+                entries.truncate(with_lost);
+                self.hold(entries, waiting);
+            }
+        }
+        closed
+    }
+
+    /// One commit. One that takes too long counts as broken while it lasts: its callers wait for it, and
+    /// new sessions need not.
+    async fn attempt(&self, entries: &[AuditEntry]) -> Result<(), StoreError> {
+        if entries.is_empty() {
+            return match self.health.is_broken(Place::Store) {
+                true => self.store.probe_audit(Timestamp::now()).await,
+                false => Ok(()),
+            };
+        }
+        let append = self.store.append_audit(entries);
+        tokio::pin!(append);
+        tokio::select! {
+            done = &mut append => return done,
+            () = sleep(AUDIT_PATIENCE) => {}
+        }
+        let slow = format!(
+            "the database takes longer than {} s",
+            AUDIT_PATIENCE.as_secs()
+        );
+        self.health.note(Place::Store, Err(slow));
+        append.await
+    }
+
+    /// Keeps what nobody waits for, and under `continue` the rest as well.
+    fn hold(&mut self, entries: Vec<AuditEntry>, waiting: Vec<(usize, Done)>) {
+        let mut waiting = waiting.into_iter().peekable();
+        for (place, entry) in entries.into_iter().enumerate() {
+            let done = waiting.next_if(|(waits, _)| *waits == place);
+            if let Some((_, done)) = done {
+                if self.health.policy() == WhenUnwritable::Refuse {
+                    let _ = done.send(Err(AuditError::Unwritable));
+                    continue;
+                }
+                let _ = done.send(Ok(()));
+            }
+            if self.held.len() < AUDIT_HELD {
+                self.held.push_back(entry);
+            } else {
+                Lost::add(&mut self.lost, &entry);
+            }
+        }
+    }
+}
+
+impl Lost {
+    fn add(lost: &mut Option<Self>, entry: &AuditEntry) {
+        let lost = lost.get_or_insert_with(|| Self {
+            count: 0,
+            first: entry.time,
+            last: entry.time,
+            events: BTreeMap::new(),
+        });
+        lost.count += 1;
+        lost.first = lost.first.min(entry.time);
+        lost.last = lost.last.max(entry.time);
+        *lost.events.entry(entry.event.clone()).or_default() += 1;
+    }
+
+    fn entry(&self, relay: &Option<String>) -> AuditEntry {
+        let events: serde_json::Map<_, _> = self
+            .events
+            .iter()
+            .map(|(event, count)| (event.clone(), (*count).into()))
+            .collect();
+        Event::new(EventKind::AuditLost)
+            .failed("the database could not be written, and there was no more room to keep events")
+            .with("count", self.count)
+            .with("first", self.first.rfc3339())
+            .with("last", self.last.rfc3339())
+            .with("events", events)
+            .entry(relay.as_deref(), Timestamp::now())
+    }
+}

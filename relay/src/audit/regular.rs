@@ -1,0 +1,204 @@
+//! The log's regular work in the relay that serves: lines for the file, sums, and the end of old rows.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::health::Place;
+use super::sink::{Output, Sink};
+use super::{Audit, Event, EventKind, WhenUnwritable, line};
+use crate::clock::Timestamp;
+use crate::limits::{
+    AUDIT_PAGE, AUDIT_PATIENCE, AUDIT_PROBE, AUDIT_REMOVAL, AUDIT_REMOVAL_PAUSE,
+    AUDIT_REMOVAL_ROWS, AUDIT_SUM_POLL, STORE_POLL,
+};
+use crate::store::{AuditEntry, AuditFilter, AuditRemoved, Store, StoreError};
+
+/// What the configuration says about the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Where lines go beside the table.
+    pub output: Option<Output>,
+    /// What happens to new sessions while it cannot be written.
+    pub when_unwritable: WhenUnwritable,
+    /// How long rows are kept; `None`: for ever.
+    pub keep: Option<Duration>,
+}
+
+/// Runs until `stop` is cancelled, and then until the output has all that is in the table.
+pub async fn serve(audit: Audit, store: Store, settings: Settings, stop: CancellationToken) {
+    let feeding = async {
+        match settings.output.clone() {
+            Some(output) => feed(&audit, &store, output, &stop).await,
+            None => stop.cancelled().await,
+        }
+    };
+    tokio::select! {
+        () = feeding => {}
+        () = tell_sums(&audit) => {}
+        () = remove_old(&audit, &store, &settings) => {}
+    }
+}
+
+async fn tell_sums(audit: &Audit) {
+    let mut poll = interval(AUDIT_SUM_POLL);
+    poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        poll.tick().await;
+        audit.note_sums(Some(Timestamp::now())).await;
+    }
+}
+
+/// Why lines did not come where they should.
+#[derive(Debug, thiserror::Error)]
+enum FeedError {
+    #[error("{0}")]
+    Output(#[from] std::io::Error),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Brings every row of the table to the output, in order, whoever wrote it.
+async fn feed(audit: &Audit, store: &Store, output: Output, stop: &CancellationToken) {
+    let sink = Arc::new(Mutex::new(Sink::new(output)));
+    let mut poll = interval(STORE_POLL);
+    poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut written = None;
+    loop {
+        let last = tokio::select! {
+            _ = poll.tick() => false,
+            () = audit.0.written.notified() => false,
+            () = audit.0.reopen.notified() => {
+                sink.clone().lock_owned().await.close();
+                // A collector that waits for the new file finds it, though nothing is written yet.
+                let _ = on_thread(audit, &sink, |sink| sink.open()).await;
+                false
+            }
+            () = stop.cancelled() => true,
+        };
+        let caught_up = catch_up(audit, store, &sink, &mut written).await;
+        if let Err(error) = caught_up {
+            audit.0.health.note(Place::File, Err(error.to_string()));
+            if !last {
+                tokio::time::sleep(AUDIT_PROBE).await;
+            }
+        }
+        if last {
+            return;
+        }
+    }
+}
+
+/// Writes what is missing. `written` is the last row that the output has, once that is known.
+async fn catch_up(
+    audit: &Audit,
+    store: &Store,
+    sink: &Arc<Mutex<Sink>>,
+    written: &mut Option<i64>,
+) -> Result<(), FeedError> {
+    let head = store.audit_head().await?;
+    if *written == Some(head) && !audit.0.health.is_broken(Place::File) {
+        return Ok(());
+    }
+    loop {
+        let last_line = on_thread(audit, sink, |sink| sink.open()).await?;
+        let known = match *written {
+            Some(known) => known,
+            None => store.audit_written().await?.unwrap_or(0),
+        };
+        // A line that we do not have is of another relay's file, or our database is an older copy.
+        let position = last_line.filter(|id| *id <= head).unwrap_or(0).max(known);
+        *written = Some(position);
+        let page = store
+            .audit_after(&AuditFilter::default(), position, AUDIT_PAGE)
+            .await?;
+        let Some(last) = page.last().map(|entry| entry.id) else {
+            audit.0.health.note(Place::File, Ok(()));
+            return Ok(());
+        };
+        let lines: Vec<u8> = page.iter().flat_map(line::json).collect();
+        on_thread(audit, sink, move |sink| sink.write(&lines)).await?;
+        *written = Some(last);
+        store.set_audit_written(last).await?;
+    }
+}
+
+/// Does something with the sink that may block. While it blocks for too long, it counts as broken.
+async fn on_thread<T: Send + 'static>(
+    audit: &Audit,
+    sink: &Arc<Mutex<Sink>>,
+    work: impl FnOnce(&mut OwnedMutexGuard<Sink>) -> std::io::Result<T> + Send + 'static,
+) -> std::io::Result<T> {
+    let mut sink = sink.clone().lock_owned().await;
+    let mut done = tokio::task::spawn_blocking(move || work(&mut sink));
+    let patience = Instant::now() + AUDIT_PATIENCE;
+    let done = tokio::select! {
+        done = &mut done => done,
+        () = sleep_until(patience) => {
+            let slow = format!("it takes nothing for {} s", AUDIT_PATIENCE.as_secs());
+            audit.0.health.note(Place::File, Err(slow));
+            done.await
+        }
+    };
+    done.unwrap_or_else(|error| Err(std::io::Error::other(error)))
+}
+
+/// Removes rows that are older than they are kept, some at a time, and those only that the output has.
+async fn remove_old(audit: &Audit, store: &Store, settings: &Settings) {
+    let Some(keep) = settings.keep else {
+        return std::future::pending().await;
+    };
+    let mut poll = interval(AUDIT_REMOVAL);
+    poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        poll.tick().await;
+        let before = Timestamp::now().before(keep);
+        loop {
+            match remove_some(audit, store, settings, before).await {
+                Ok(Some(removed)) if removed.count == i64::from(AUDIT_REMOVAL_ROWS) => {
+                    tokio::time::sleep(AUDIT_REMOVAL_PAUSE).await;
+                }
+                Ok(_) => break,
+                Err(error) => {
+                    warn!(%error, "old rows of the audit log were not removed");
+                    break;
+                }
+            }
+        }
+    }
+}
+
+async fn remove_some(
+    audit: &Audit,
+    store: &Store,
+    settings: &Settings,
+    before: Timestamp,
+) -> Result<Option<AuditRemoved>, StoreError> {
+    let up_to = match settings.output {
+        Some(_) => store.audit_written().await?.unwrap_or(0),
+        None => i64::MAX,
+    };
+    let tell = |removed: AuditRemoved| -> AuditEntry {
+        let (ids, times) = (removed.ids, removed.times);
+        audit.entry(
+            Event::new(EventKind::AuditRemoved)
+                .because("older than the log is kept")
+                .with("count", removed.count)
+                .with("ids", vec![ids.0, ids.1])
+                .with("first", times.0.rfc3339())
+                .with("last", times.1.rfc3339())
+                .with("before", before.rfc3339()),
+        )
+    };
+    let removed = store
+        .remove_old_audit(before, up_to, AUDIT_REMOVAL_ROWS, tell)
+        .await?;
+    if let Some(removed) = removed {
+        info!(count = removed.count, %before, "old rows of the audit log were removed");
+    }
+    Ok(removed)
+}

@@ -1,0 +1,215 @@
+use std::path::PathBuf;
+use std::time::Duration;
+
+use sqlx::{Connection as _, SqliteConnection};
+use tempfile::TempDir;
+use tokio::time::timeout;
+
+use super::*;
+use crate::limits::AUDIT_HELD;
+use crate::store::AuditFilter;
+
+/// A store with a log, in a folder of its own.
+struct Bed {
+    dir: TempDir,
+    store: Store,
+    audit: Audit,
+}
+
+impl Bed {
+    async fn new(when_unwritable: WhenUnwritable) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("relay.db");
+        std::fs::write(&path, "").unwrap();
+        let store = Store::open(&path).await.unwrap();
+        let audit = Audit::open(store.clone(), Some("relay:1".to_owned()), when_unwritable);
+        Self { dir, store, audit }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.path().join("relay.db")
+    }
+
+    async fn entries(&self) -> Vec<AuditEntry> {
+        let all = AuditFilter::default();
+        self.store.audit_after(&all, 0, 1_000_000).await.unwrap()
+    }
+
+    async fn sql(&self, statements: &[&'static str]) {
+        let url = format!("sqlite:{}", self.path().display());
+        let mut connection = SqliteConnection::connect(&url).await.unwrap();
+        for statement in statements {
+            sqlx::query(*statement)
+                .execute(&mut connection)
+                .await
+                .unwrap();
+        }
+        connection.close().await.unwrap();
+    }
+
+    /// Makes every write of the log fail, as a full disk would.
+    async fn break_store(&self) {
+        self.sql(&[
+            "CREATE TRIGGER full_1 BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'disk full'); END",
+            "CREATE TRIGGER full_2 BEFORE INSERT ON meta BEGIN SELECT RAISE(ABORT, 'disk full'); END",
+        ])
+        .await;
+    }
+
+    async fn mend_store(&self) {
+        self.sql(&["DROP TRIGGER full_1", "DROP TRIGGER full_2"])
+            .await;
+    }
+
+    async fn wait_admits(&self, admits: bool) {
+        let waited = timeout(Duration::from_secs(20), async {
+            while self.audit.admits().is_ok() != admits {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        });
+        waited.await.unwrap();
+    }
+}
+
+fn numbered(n: u64) -> Event {
+    Event::new(EventKind::SessionStart).with("n", n)
+}
+
+#[tokio::test]
+async fn what_was_recorded_is_in_the_store_and_in_order() {
+    let bed = Bed::new(WhenUnwritable::Refuse).await;
+    for n in 0..5 {
+        bed.audit.note(numbered(n)).await;
+    }
+    bed.audit.record(numbered(5)).await.unwrap();
+    let entries = bed.entries().await;
+    let numbers: Vec<_> = entries
+        .iter()
+        .map(|entry| entry.more["n"].as_u64())
+        .collect();
+    assert_eq!(numbers, (0..6).map(Some).collect::<Vec<_>>());
+    assert_eq!(entries[0].relay.as_deref(), Some("relay:1"));
+    assert_eq!(entries[0].event, "session.start");
+}
+
+#[tokio::test]
+async fn many_that_wait_are_all_written_and_none_twice() {
+    let bed = Bed::new(WhenUnwritable::Refuse).await;
+    let mut waiting = tokio::task::JoinSet::new();
+    for n in 0..2_000 {
+        let audit = bed.audit.clone();
+        waiting.spawn(async move { audit.record(numbered(n)).await });
+    }
+    while let Some(done) = waiting.join_next().await {
+        done.unwrap().unwrap();
+    }
+    let entries = bed.entries().await;
+    let mut numbers: Vec<_> = entries
+        .iter()
+        .map(|entry| entry.more["n"].as_u64().unwrap())
+        .collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..2_000).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn closing_writes_what_is_queued_and_summed_and_nothing_comes_after() {
+    let bed = Bed::new(WhenUnwritable::Refuse).await;
+    let source = Source::of("203.0.113.7".parse().unwrap());
+    for n in 0..10 {
+        let event = Event::new(EventKind::UserLoginFailed).with("n", n);
+        bed.audit.note_failure(source, event).await;
+    }
+    bed.audit.close().await;
+    let entries = bed.entries().await;
+    assert_eq!(entries.len(), 2);
+    assert_eq!(entries[1].more["count"], 9);
+    assert_eq!(entries[1].more["source"], "203.0.113.7");
+    assert_eq!(
+        bed.audit.record(numbered(1)).await,
+        Err(AuditError::Stopped)
+    );
+}
+
+#[tokio::test]
+async fn without_a_log_nothing_begins_and_what_ended_is_told_afterwards() {
+    let bed = Bed::new(WhenUnwritable::Refuse).await;
+    bed.audit.admits().unwrap();
+    bed.break_store().await;
+    assert_eq!(
+        bed.audit.record(numbered(1)).await,
+        Err(AuditError::Unwritable)
+    );
+    assert_eq!(bed.audit.admits(), Err(AuditError::Unwritable));
+    bed.audit.note(numbered(2)).await;
+    assert_eq!(
+        bed.audit.record(numbered(3)).await,
+        Err(AuditError::Unwritable)
+    );
+    assert!(bed.entries().await.is_empty());
+    bed.mend_store().await;
+    bed.wait_admits(true).await;
+    bed.audit.record(numbered(4)).await.unwrap();
+    let numbers: Vec<_> = bed
+        .entries()
+        .await
+        .iter()
+        .map(|e| e.more["n"].as_u64())
+        .collect();
+    assert_eq!(numbers, [Some(2), Some(4)]);
+}
+
+#[tokio::test]
+async fn with_continue_sessions_go_on_and_what_does_not_fit_is_counted() {
+    let bed = Bed::new(WhenUnwritable::Continue).await;
+    bed.break_store().await;
+    let all = AUDIT_HELD as u64 + 100;
+    for n in 0..all {
+        bed.audit.note(numbered(n)).await;
+    }
+    bed.audit.record(numbered(all)).await.unwrap();
+    bed.audit.admits().unwrap();
+    bed.mend_store().await;
+    let waited = timeout(Duration::from_secs(20), async {
+        while bed.entries().await.is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    waited.await.unwrap();
+    let entries = bed.entries().await;
+    assert_eq!(entries.len(), AUDIT_HELD + 1);
+    let last = entries.last().unwrap();
+    assert_eq!(last.event, "audit.lost");
+    assert_eq!(last.more["count"], 101);
+    assert_eq!(last.more["events"]["session.start"], 101);
+    bed.audit.record(numbered(0)).await.unwrap();
+    assert_eq!(bed.entries().await.len(), AUDIT_HELD + 2, "told once");
+}
+
+#[tokio::test]
+async fn a_full_queue_makes_its_callers_wait() {
+    let bed = Bed::new(WhenUnwritable::Refuse).await;
+    // Somebody else writes to the database, for longer than anybody here waits.
+    let url = format!("sqlite:{}", bed.path().display());
+    let mut other = SqliteConnection::connect(&url).await.unwrap();
+    sqlx::query("BEGIN IMMEDIATE")
+        .execute(&mut other)
+        .await
+        .unwrap();
+    let mut queued = 0;
+    while timeout(Duration::from_millis(500), bed.audit.note(numbered(queued)))
+        .await
+        .is_ok()
+    {
+        queued += 1;
+        assert!(queued < 100_000, "the queue has no bound");
+    }
+    sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
+    bed.audit.record(numbered(queued)).await.unwrap();
+    let entries = bed.entries().await;
+    assert_eq!(
+        entries.len() as u64,
+        queued + 1,
+        "nothing that was taken is lost"
+    );
+}

@@ -1,0 +1,147 @@
+//! `ca`.
+
+use super::*;
+
+/// The same key under another comment.
+fn named(comment: &str) -> String {
+    let key = ED25519.split(' ').take(2).collect::<Vec<_>>().join(" ");
+    format!("{key} {comment}\n")
+}
+
+#[tokio::test]
+async fn an_authority_is_trusted_by_name() {
+    let bed = Bed::new().await;
+    let local = Caller::Local;
+    let trust = async |line: &str, key: &str| bed.by(&local, line, key).await;
+    let nameless = trust("ca trust -", ED25519).await;
+    assert_eq!(nameless.code, FAILED);
+    assert!(nameless.err.contains("--name"), "{}", nameless.err);
+    for bad in ["''", "-x", "'a b'", "a:b"] {
+        let said = trust(&format!("ca trust - --name={bad}"), ED25519).await;
+        assert_eq!((said.code, said.out.as_str()), (FAILED, ""), "{bad}");
+    }
+    let said = trust("ca trust -", &named("corp")).await;
+    assert_eq!(said.out, format!("authority corp trusted: {FINGERPRINT}\n"));
+    let said = trust("ca trust - --name corp", ED25519).await;
+    assert_eq!(
+        said.out,
+        format!("authority corp is trusted already: {FINGERPRINT}\n")
+    );
+    let said = trust("ca trust - --name other", ED25519).await;
+    assert!(
+        said.err.contains("is trusted already, as \"corp\""),
+        "{}",
+        said.err
+    );
+
+    let row = &bed.json("ca ls --json").await[0];
+    assert_eq!(row["name"], "corp");
+    assert_eq!(row["fingerprint"], FINGERPRINT);
+    assert_eq!(row["revoked"], false);
+    let table = bed.ok("ca ls").await;
+    assert!(
+        table.contains("corp  trusted  ssh-ed25519  SHA256:UCU"),
+        "{table}"
+    );
+
+    bed.by(&local, "ca revoke -", FINGERPRINT).await;
+    assert_eq!(bed.json("ca ls --json").await[0]["revoked"], true);
+    bed.ok(&format!("ca unrevoke {FINGERPRINT}")).await;
+    assert_eq!(bed.json("ca ls --json").await[0]["revoked"], false);
+    let removed = bed.ok("ca rm corp").await;
+    assert!(
+        removed.starts_with(&format!("authority corp ({FINGERPRINT})")),
+        "{removed}"
+    );
+    assert_eq!(
+        bed.fails("ca rm 'co\u{1b}rp'").await,
+        "no authority \"co\\u{1b}rp\": see `relay ca ls`\n"
+    );
+}
+
+#[tokio::test]
+async fn several_keys_and_the_relays_own_are_no_authority() {
+    let bed = Bed::new().await;
+    let own = bed.context.facts.ssh_ca.clone();
+    let two = format!("{}{own} x\n", named("corp"));
+    let said = bed.by(&Caller::Local, "ca trust - --name corp", &two).await;
+    assert!(
+        said.err.starts_with("stdin holds several keys"),
+        "{}",
+        said.err
+    );
+    let said = bed.by(&Caller::Local, "ca trust - --name corp", &own).await;
+    assert!(
+        said.err.contains("a key of the relay's own"),
+        "{}",
+        said.err
+    );
+    assert_eq!(bed.ok("ca ls --json").await, "[]\n");
+}
+
+#[tokio::test]
+async fn revocations_are_listed_for_people_and_machines() {
+    let bed = Bed::new().await;
+    let text = format!("{FINGERPRINT}\nSHA1:Z1PfE2457ue6HfxSfpVRLrGieO8\n");
+    let said = bed.by(&Caller::Local, "ca revoke -", &text).await;
+    assert_eq!(said.out, "2 new revocations, 0 taken back, 2 in all\n");
+    let said = bed
+        .by(&Caller::Local, "ca revoke - --replace --json", FINGERPRINT)
+        .await;
+    let change: Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!(
+        change,
+        serde_json::json!({"added": 0, "removed": 1, "total": 1})
+    );
+    let things = [
+        store::RevokedThing::Serials {
+            authority: None,
+            serials: 7..=u64::MAX,
+        },
+        store::RevokedThing::KeyId {
+            authority: Some("SHA256:x".into()),
+            id: "a\u{1b}[2J".into(),
+        },
+    ];
+    bed.context.store.revoke(&things, false, T0).await.unwrap();
+    let table = bed.ok("ca revoked").await;
+    assert!(!table.contains('\u{1b}'), "{table}");
+    assert!(table.contains("serials 7-18446744073709551615"), "{table}");
+    let rows = bed.json("ca revoked --json").await;
+    assert_eq!(rows[0]["kind"], "key");
+    assert_eq!(rows[0]["fingerprint"], FINGERPRINT);
+    assert_eq!(
+        (&rows[1]["kind"], &rows[1]["last"]),
+        (&"serial".into(), &u64::MAX.into())
+    );
+    assert_eq!(rows[2]["key_id"], "a\u{1b}[2J");
+    assert_eq!(rows[2]["authority"], "SHA256:x");
+    let unknown = bed.fails("ca unrevoke 99").await;
+    assert_eq!(
+        unknown,
+        "nothing revoked is called \"99\": see `relay ca revoked`\n"
+    );
+}
+
+#[tokio::test]
+async fn only_who_administers_may_and_no_file_of_the_relays_is_read() {
+    let bed = Bed::new().await;
+    let nobody = operator(&[], false);
+    for line in [
+        "ca ls",
+        "ca revoked",
+        "ca trust -",
+        "ca revoke -",
+        "ca rm x",
+        "ca unrevoke 1",
+    ] {
+        let said = bed.by(&nobody, line, &named("corp")).await;
+        assert_eq!((said.code, said.out.as_str()), (FAILED, ""), "{line}");
+        assert!(said.err.contains("bob"), "{line}: {}", said.err);
+    }
+    let admin = operator(&["admin"], false);
+    for line in ["ca trust /etc/hostname", "ca revoke /etc/hostname"] {
+        let said = bed.by(&admin, line, "").await;
+        assert!(said.err.starts_with("over ssh, "), "{line}: {}", said.err);
+    }
+}

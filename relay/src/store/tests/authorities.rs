@@ -1,0 +1,204 @@
+//! Certificate authorities and revocations.
+
+use super::*;
+use crate::limits::{MAX_AUTHORITIES, MAX_REVOCATIONS};
+
+fn authority(name: &str) -> Authority {
+    Authority {
+        fingerprint: format!("SHA256:{name}"),
+        name: name.to_owned(),
+        public_key: format!("ssh-ed25519 {name}"),
+        comment: String::new(),
+        added: T0,
+    }
+}
+
+fn prints(name: &str) -> Prints {
+    Prints {
+        sha256: format!("SHA256:{name}"),
+        sha1: format!("SHA1:{name}"),
+    }
+}
+
+fn key(print: &str) -> RevokedThing {
+    RevokedThing::Key(print.to_owned())
+}
+
+fn serials(of: Option<&str>, serials: std::ops::RangeInclusive<u64>) -> RevokedThing {
+    let authority = of.map(str::to_owned);
+    RevokedThing::Serials { authority, serials }
+}
+
+fn key_id(of: Option<&str>, id: &str) -> RevokedThing {
+    let authority = of.map(str::to_owned);
+    let id = id.to_owned();
+    RevokedThing::KeyId { authority, id }
+}
+
+#[tokio::test]
+async fn an_authority_is_trusted_until_it_is_removed() {
+    let bed = Bed::new().await;
+    let (store, corp) = (&bed.store, authority("corp"));
+    assert!(!store.has_authorities().await.unwrap());
+    let before = store.access_version().await.unwrap();
+    assert!(store.trust(&corp).await.unwrap());
+    assert!(store.access_version().await.unwrap() > before);
+    assert!(!store.trust(&corp).await.unwrap(), "a second time");
+    assert!(store.has_authorities().await.unwrap());
+    assert!(store.is_trusted("SHA256:corp").await.unwrap());
+    assert!(!store.is_trusted("corp").await.unwrap(), "a name is no key");
+    assert_eq!(
+        store.authorities().await.unwrap(),
+        std::slice::from_ref(&corp)
+    );
+
+    let renamed = Authority {
+        name: "other".to_owned(),
+        ..corp.clone()
+    };
+    let known = store.trust(&renamed).await;
+    assert!(matches!(known, Err(AuthorityError::Known { name, .. }) if name == "corp"));
+    let clash = Authority {
+        fingerprint: "SHA256:x".to_owned(),
+        ..corp.clone()
+    };
+    assert!(matches!(
+        store.trust(&clash).await,
+        Err(AuthorityError::NameTaken(_))
+    ));
+
+    let before = store.access_version().await.unwrap();
+    assert_eq!(store.distrust("SHA256:nobody").await.unwrap(), None);
+    assert_eq!(
+        store.distrust("SHA256:corp").await.unwrap(),
+        Some(corp.clone())
+    );
+    assert!(store.access_version().await.unwrap() > before);
+    assert!(!store.is_trusted("SHA256:corp").await.unwrap());
+    store.trust(&corp).await.unwrap();
+    assert_eq!(store.distrust("corp").await.unwrap(), Some(corp));
+}
+
+#[tokio::test]
+async fn there_are_so_many_authorities_and_no_more() {
+    let bed = Bed::new().await;
+    for n in 0..MAX_AUTHORITIES {
+        bed.store
+            .trust(&authority(&format!("ca{n}")))
+            .await
+            .unwrap();
+    }
+    let more = bed.store.trust(&authority("more")).await;
+    assert!(matches!(more, Err(AuthorityError::TooMany)));
+}
+
+#[tokio::test]
+async fn what_is_revoked_is_found_and_nothing_else() {
+    let bed = Bed::new().await;
+    let store = &bed.store;
+    let things = [
+        key("SHA256:a"),
+        key("SHA1:b"),
+        serials(Some("SHA256:ca"), 100..=200),
+        serials(Some("SHA256:ca"), u64::MAX..=u64::MAX),
+        serials(None, 7..=7),
+        key_id(Some("SHA256:ca"), "laptop"),
+        key_id(None, ""),
+    ];
+    let change = store.revoke(&things, false, T0).await.unwrap();
+    assert_eq!((change.added, change.removed, change.total), (7, 0, 7));
+    for (name, revoked) in [("a", true), ("b", true), ("c", false)] {
+        assert_eq!(
+            store.is_key_revoked(&prints(name)).await.unwrap(),
+            revoked,
+            "{name}"
+        );
+    }
+    // A serial number is no signed one: the highest bit sorts above all others.
+    let table = [
+        ("SHA256:ca", 99, "x", false),
+        ("SHA256:ca", 100, "x", true),
+        ("SHA256:ca", 200, "x", true),
+        ("SHA256:ca", 201, "x", false),
+        ("SHA256:ca", u64::MAX, "x", true),
+        ("SHA256:ca", u64::MAX - 1, "x", false),
+        ("SHA256:ca", 1 << 63, "x", false),
+        ("SHA256:other", 150, "x", false),
+        ("SHA256:other", 7, "x", true),
+        ("SHA256:ca", 0, "laptop", true),
+        ("SHA256:ca", 0, "Laptop", false),
+        ("SHA256:other", 0, "laptop", false),
+        ("SHA256:other", 0, "", true),
+    ];
+    for (authority, serial, id, revoked) in table {
+        let found = store
+            .is_certificate_revoked(authority, serial, id)
+            .await
+            .unwrap();
+        assert_eq!(found, revoked, "{authority} {serial} {id:?}");
+    }
+    let listed: Vec<_> = store.revocations().await.unwrap();
+    let listed: Vec<_> = listed
+        .into_iter()
+        .map(|revocation| revocation.thing)
+        .collect();
+    assert_eq!(listed, things);
+}
+
+#[tokio::test]
+async fn serial_zero_is_no_serial_number() {
+    let bed = Bed::new().await;
+    bed.store
+        .revoke(&[serials(None, 0..=u64::MAX)], false, T0)
+        .await
+        .unwrap();
+    let revoked = |serial| bed.store.is_certificate_revoked("SHA256:ca", serial, "x");
+    assert!(!revoked(0).await.unwrap());
+    assert!(revoked(1).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_list_adds_unless_it_is_to_replace() {
+    let bed = Bed::new().await;
+    let store = &bed.store;
+    let first = [key("SHA256:a"), key("SHA256:b"), serials(None, 5..=5)];
+    store.revoke(&first, false, T0).await.unwrap();
+    let second = [key("SHA256:b"), key("SHA256:c"), key("SHA256:c")];
+    let change = store.revoke(&second, false, at(1)).await.unwrap();
+    assert_eq!((change.added, change.removed, change.total), (1, 0, 4));
+    assert!(store.is_key_revoked(&prints("a")).await.unwrap());
+
+    let change = store.revoke(&second, true, at(2)).await.unwrap();
+    assert_eq!((change.added, change.removed, change.total), (0, 2, 2));
+    assert!(!store.is_key_revoked(&prints("a")).await.unwrap());
+    let rows = store.revocations().await.unwrap();
+    assert_eq!(
+        rows.iter().map(|row| row.added).collect::<Vec<_>>(),
+        [T0, at(1)],
+        "kept"
+    );
+
+    let before = store.access_version().await.unwrap();
+    let all_or_nothing = ["SHA256:b".to_owned(), "SHA256:nobody".to_owned()];
+    assert!(matches!(
+        store.unrevoke(&all_or_nothing).await,
+        Err(RevocationError::Unknown(name)) if name == "SHA256:nobody"
+    ));
+    assert!(store.is_key_revoked(&prints("b")).await.unwrap());
+    assert_eq!(store.access_version().await.unwrap(), before);
+    let which = [rows[0].id.to_string(), "SHA256:c".to_owned()];
+    let change = store.unrevoke(&which).await.unwrap();
+    assert_eq!((change.removed, change.total), (2, 0));
+    assert!(store.access_version().await.unwrap() > before);
+}
+
+#[tokio::test]
+async fn too_many_revocations_are_none() {
+    let bed = Bed::new().await;
+    let many: Vec<_> = (0..=MAX_REVOCATIONS as u64)
+        .map(|n| serials(None, n..=n))
+        .collect();
+    let more = bed.store.revoke(&many, false, T0).await;
+    assert!(matches!(more, Err(RevocationError::TooMany)));
+    assert_eq!(bed.store.revocations().await.unwrap(), []);
+}
