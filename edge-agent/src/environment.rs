@@ -272,6 +272,7 @@ mod tests {
             env: vec![("LANG".to_owned(), "de_DE.UTF-8".to_owned())],
             client: "[::ffff:203.0.113.9]:50000".parse().unwrap(),
             server: "[2001:db8::1]:2222".parse().unwrap(),
+            recording: None,
         };
         let env = build(&account, &open, Some(Path::new("/dev/pts/7")), Some("UTC"));
         let shown: Vec<_> = env

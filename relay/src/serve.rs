@@ -178,6 +178,7 @@ async fn make_roster(
         cluster: state.cluster.public(),
         epoch,
         relays,
+        recording: None,
     };
     Ok(roster.seal(|bytes| state.cluster.sign(bytes)))
 }
@@ -295,6 +296,7 @@ impl Relay {
             env: ask.env,
             client: ask.client,
             server: ask.server,
+            recording: None,
         };
         let live = self.live.enter(id, &authorized, ask.client);
         let (tunnel, input, outlet) = (ask.tunnel, ask.input, ask.outlet);

@@ -290,6 +290,7 @@ pub(crate) fn open(work: Work) -> Open {
         env: vec![],
         client: "203.0.113.9:50000".parse().unwrap(),
         server: "192.0.2.1:2222".parse().unwrap(),
+        recording: None,
     }
 }
 

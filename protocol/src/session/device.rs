@@ -279,6 +279,7 @@ mod tests {
             env: vec![],
             client: address,
             server: address,
+            recording: None,
         }
     }
 

@@ -456,5 +456,6 @@ fn open(pty: bool) -> Open {
         env: vec![],
         client: address,
         server: address,
+        recording: None,
     }
 }
