@@ -203,3 +203,20 @@ pub const WRITE_RETRY: Duration = Duration::from_secs(5);
 
 /// Most files of a spool: what is known of them takes about 2 MiB of a device's memory then.
 pub const MAX_SPOOL_FILES: usize = 16 * 1024;
+
+/// Bytes of recordings that may be under way and not acknowledged: they share the tunnel's send window
+/// with every keystroke.
+pub const UPLOAD_IN_FLIGHT: u64 = 64 * 1024;
+
+/// A relay acknowledges after so many bytes, so that an upload never stands still for want of a word.
+pub const UPLOAD_ACK_EVERY: u64 = UPLOAD_IN_FLIGHT / 4;
+
+/// How long an upload stands back behind interactive data.
+pub const UPLOAD_PAUSE: Duration = Duration::from_secs(1);
+
+/// When a segment that a relay could not take is offered again.
+pub const UPLOAD_RETRY: Duration = Duration::from_secs(60);
+
+/// How long a relay waits for the recording of a session that has ended, where the configuration says
+/// nothing.
+pub const EXPECT_WITHIN: Duration = Duration::from_secs(30 * 24 * 3600);

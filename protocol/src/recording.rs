@@ -5,10 +5,14 @@
 //! digest of a session's streams that both ends compute. `docs/recording.md` has every byte.
 
 pub mod chain;
+pub mod ingest;
+pub mod medium;
 pub mod reader;
 pub mod record;
 pub mod scan;
 pub mod seal;
 pub mod segment;
+pub mod spool;
+pub mod upload;
 
 mod pack;

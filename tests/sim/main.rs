@@ -10,4 +10,5 @@
 
 mod link;
 mod random;
+mod recording;
 mod session;

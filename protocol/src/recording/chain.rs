@@ -135,7 +135,7 @@ impl Chain {
     }
 
     /// How many bytes of an unfinished frame have come.
-    fn begun(&self) -> u64 {
+    pub(super) fn begun(&self) -> u64 {
         self.frame.as_ref().map_or(0, |(_, length)| *length)
     }
 

@@ -265,6 +265,7 @@ fn what_an_agent_says_of_recordings() {
             &format!("0013 01 {id} 02 02"),
         ),
         (gone(SegmentLost::NoRoom), &format!("0013 01 {id} 02 03")),
+        (gone(SegmentLost::PowerLoss), &format!("0013 01 {id} 02 04")),
         (
             UploadMessage::Offer(offer),
             &format!("0035 02 {id} 02 ac02 {hash} 01"),

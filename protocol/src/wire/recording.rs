@@ -108,6 +108,8 @@ pub enum SegmentLost {
     Unreadable,
     /// It was never written: there was no room, under `best-effort` or in a rescue.
     NoRoom,
+    /// The device lost power before anything of it was written.
+    PowerLoss,
 }
 
 /// A segment that may be uploaded.
