@@ -352,6 +352,13 @@ impl Spool {
         self.stored + live
     }
 
+    /// Why the medium does not take what it is given, if it does not.
+    #[must_use]
+    pub fn trouble(&self) -> Option<ErrorKind> {
+        let failing = self.live.values().find_map(|live| live.failing);
+        failing.map(|failing| failing.kind)
+    }
+
     /// What was written so far.
     #[must_use]
     pub fn flash(&self) -> Flash {
@@ -453,8 +460,8 @@ impl Spool {
 
     fn try_begin(&mut self, now: Duration, begin: &Begin<'_>) -> Result<(), Unavailable> {
         let key = begin.key.ok_or(Unavailable::NoKey)?;
-        if let Some(kind) = self.live.values().find_map(|live| live.failing) {
-            return Err(Unavailable::Medium(kind.kind));
+        if let Some(kind) = self.trouble() {
+            return Err(Unavailable::Medium(kind));
         }
         if self.files.len() + self.live.len() >= MAX_SPOOL_FILES {
             return Err(Unavailable::TooManyFiles);

@@ -82,8 +82,6 @@ impl SimRelay {
     }
 
     pub(super) fn handle(&mut self, message: &UploadMessage) -> Vec<UploadAnswer> {
-            eprintln!("-> {message:?}");
-        }
         let session = match message {
             UploadMessage::Finished(finished) => finished.session,
             UploadMessage::Gone(gone) => gone.session,
@@ -125,11 +123,6 @@ impl SimRelay {
             let Some(action) = kept.ingest.poll_action() else {
                 return answers;
             };
-                eprintln!(
-                    "   {}",
-                    format!("{action:?}").chars().take(300).collect::<String>()
-                );
-            }
             match action {
                 IngestAction::Answer(answer) => answers.push(answer),
                 IngestAction::Restart(_) => kept.working.clear(),

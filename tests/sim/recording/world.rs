@@ -208,8 +208,6 @@ impl<'r> World<'r> {
         let mut healthy = true;
         while let Some(work) = self.spool.poll_work(self.now) {
             let outcome = perform(&mut self.medium, &work);
-                eprintln!("{:?} {work:?} {outcome:?}", self.now);
-            }
             healthy &= outcome.is_ok();
             let used = self.medium.used();
             let max = self.config.max_bytes;
@@ -233,7 +231,7 @@ impl<'r> World<'r> {
             }
         }
         assert!(self.spool.used() <= self.config.max_bytes);
-        if healthy && self.medium.failing == 0 {
+        if healthy && self.spool.trouble().is_none() {
             self.note_safe();
         }
     }
@@ -258,8 +256,6 @@ impl<'r> World<'r> {
             sim.crashed |= !written && !self.relay.sessions[&sim.id].state.is_terminal();
         }
         self.medium.crash(self.random);
-            eprintln!("{:?} CRASH {}", self.now, self.medium.used());
-        }
         let (spool, recovered) = Spool::recover(self.config, &mut self.medium).unwrap();
         self.spool = spool;
         self.recovered.push(recovered);

@@ -142,21 +142,29 @@ impl Spool {
             self.set_aside_now(found, medium);
             return;
         }
-        let torn = lost > 0 || scan.whole() == 0;
-        if torn && !self.cut(found, &scan, medium, recovered) {
+        if scan.whole() == 0 {
+            // Nothing of it stands: it is removed as soon as the medium lets.
+            self.keep(found, &scan, found.length, FileState::Stored);
             return;
+        }
+        if lost > 0 {
+            self.cut(found, scan.whole(), medium, recovered);
         }
         state.closed = scan.closed();
         state.last = Some((found.name.index, scan.link()));
+        self.keep(found, &scan, scan.whole(), FileState::Waiting);
+    }
+
+    fn keep(&mut self, found: &Found, scan: &SegmentScan, length: u64, state: FileState) {
         let file = File {
-            length: scan.whole(),
+            length,
             link: scan.link(),
             closed: true,
             modified: Some(found.modified),
-            state: FileState::Waiting,
+            state,
             busy: false,
         };
-        self.stored += file.length;
+        self.stored += length;
         self.files.insert(found.name, file);
     }
 
@@ -165,31 +173,28 @@ impl Spool {
         newest && (self.config.sync != Sync::Block || lost <= MAX_TORN)
     }
 
-    /// Cuts a torn end off; false if nothing is left.
+    /// Cuts a torn end off.
     fn cut<M: Medium>(
-        &self,
+        &mut self,
         found: &Found,
-        scan: &SegmentScan,
+        kept: u64,
         medium: &mut M,
         recovered: &mut Recovered,
-    ) -> bool {
+    ) {
         let name = FileName::Segment(found.name);
-        let kept = scan.whole();
         let lost = found.length - kept.min(found.length);
         recovered.cut.push(Cut {
             segment: found.name,
             kept,
             lost,
         });
-        // If the medium refuses, the scan of the next start finds the same.
-        if kept == 0 {
-            let _ = medium.remove(name);
-            return false;
-        }
-        let _ = medium
+        let outcome = medium
             .append(name, kept, &[])
             .and_then(|()| medium.sync(name));
-        true
+        if outcome.is_err() {
+            // It is read no further than it stands, and takes its room all the same.
+            self.stored += lost;
+        }
     }
 
     fn set_aside_now<M: Medium>(&mut self, found: &Found, medium: &mut M) {
