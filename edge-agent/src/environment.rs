@@ -284,6 +284,7 @@ mod tests {
             client: "[::ffff:203.0.113.9]:50000".parse().unwrap(),
             server: "[2001:db8::1]:2222".parse().unwrap(),
             original_command: Some(b"rsync --server \xff".to_vec()),
+            recording: None,
         };
         let env = build(&account, &open, Some(Path::new("/dev/pts/7")), Some("UTC"));
         let shown: Vec<_> = env

@@ -157,6 +157,7 @@ mod tests {
             cluster,
             epoch,
             relays,
+            recording: None,
         }
         .seal(|bytes| key.sign(bytes).as_ref().try_into().unwrap())
     }

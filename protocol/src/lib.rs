@@ -15,6 +15,7 @@ pub mod escape;
 pub mod ids;
 pub mod limits;
 pub mod link;
+pub mod recording;
 pub mod roster;
 pub mod session;
 pub mod token;

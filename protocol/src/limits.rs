@@ -8,7 +8,9 @@ use core::time::Duration;
 pub const ALPN: &[u8] = b"holdfast/1";
 
 /// The newest minor version of the messages that this code speaks.
-pub const MINOR_VERSION: u16 = 0;
+///
+/// 1: recordings (`Open`'s terms, the roster's recording key, upload streams).
+pub const MINOR_VERSION: u16 = 1;
 
 /// Longest device name: a DNS label, so that a name can stand in a host name.
 pub const MAX_DEVICE_NAME: usize = 63;
@@ -134,3 +136,94 @@ pub const HANGUP_GRACE: Duration = Duration::from_secs(5);
 
 /// After the leader of a PTY session has exited, how long its last output may take to drain.
 pub const DRAIN_GRACE: Duration = Duration::from_secs(2);
+
+/// Most bytes of session data in one record; longer frames are recorded in parts. Small enough that a
+/// record and the largest of its neighbours share a block.
+pub const MAX_RECORD_DATA: usize = 16 * 1024;
+
+/// Largest encoded record: the environment of a session is the longest ([`MAX_ENV_BYTES`]), and the first
+/// [`MAX_RECORD_COMMAND`] bytes of its command stand beside it.
+pub const MAX_RECORD: usize = 28 * 1024;
+
+/// Most bytes of a command line in the record that starts a recording; the rest follows in records of its own.
+pub const MAX_RECORD_COMMAND: usize = 4 * 1024;
+
+/// Most plain bytes of one block. With [`BLOCK_WINDOW`] it stays below 2^16, where the compressor needs a
+/// table of 8 KiB only; a session's buffers have to fit into 256 KiB.
+pub const MAX_BLOCK_PLAIN: usize = 32 * 1024;
+
+/// How much of a segment's text before a block may be referred to by that block. Without it, the small
+/// blocks of a terminal session would hardly be compressed.
+pub const BLOCK_WINDOW: usize = 31 * 1024;
+
+/// Largest sealed block: what does not compress is stored as it is, with 5 bytes before it and a tag of 16
+/// bytes behind it.
+pub const MAX_BLOCK_SEALED: usize = MAX_BLOCK_PLAIN + 32;
+
+/// A segment is closed when it has grown to so many bytes: what one upload carries, and one object is.
+pub const MAX_SEGMENT: usize = 1024 * 1024;
+
+/// A segment with records in it is closed at this age, so that a long quiet session reaches the relay, and
+/// its key leaves the device's memory.
+pub const MAX_SEGMENT_AGE: Duration = Duration::from_secs(300);
+
+/// Most segments of one session: at the largest, 64 GiB. It bounds what a relay keeps for a session.
+pub const MAX_SEGMENTS: u32 = 64 * 1024;
+
+/// Most points of a stream's chain that the relay keeps for one session. They let a recording that was cut
+/// short be checked nearly to its end, at 3 KiB a stream.
+pub const MAX_CHECKPOINTS: usize = 64;
+
+/// Most bytes of a segment in one message of an upload stream: a message is a control message.
+pub const MAX_UPLOAD_CHUNK: usize = MAX_CONTROL_MESSAGE - 64;
+
+/// How much the spool may hold where the configuration says nothing.
+pub const SPOOL_BYTES: u64 = 64 * 1024 * 1024;
+
+/// How much free space of its file system the spool leaves alone where the configuration says nothing.
+pub const SPOOL_RESERVE: u64 = 16 * 1024 * 1024;
+
+/// Least that a spool may be told to hold: two segments, so that one can be uploaded while one is written.
+pub const MIN_SPOOL_BYTES: u64 = 2 * MAX_SEGMENT as u64;
+
+/// What is waiting to be written goes out when it has so many bytes: small writes wear flash out.
+pub const WRITE_BATCH: usize = 64 * 1024;
+
+/// Or when its first byte has waited so long: as much as a power cut may take.
+pub const WRITE_DELAY: Duration = Duration::from_secs(2);
+
+/// How much of a session may wait for a slow medium before its process is slowed down.
+pub const MAX_UNWRITTEN: usize = 2 * WRITE_BATCH;
+
+/// Room that is kept for each live session, so that it can always be ended: a gap, the exit, the end, two
+/// footers and a header.
+pub const SESSION_RESERVE: u64 = 4 * 1024;
+
+/// Room of the budget that only an admin's rescue of a full device may use.
+pub const RECOVER_RESERVE: u64 = 128 * 1024;
+
+/// Room that has to be free again before a gap ends, so that a full spool does not write gap after gap.
+pub const GAP_HYSTERESIS: u64 = 64 * 1024;
+
+/// How long after a failed write it is tried again.
+pub const WRITE_RETRY: Duration = Duration::from_secs(5);
+
+/// Most files of a spool: what is known of them takes about 2 MiB of a device's memory then.
+pub const MAX_SPOOL_FILES: usize = 16 * 1024;
+
+/// Bytes of recordings that may be under way and not acknowledged: they share the tunnel's send window
+/// with every keystroke.
+pub const UPLOAD_IN_FLIGHT: u64 = 64 * 1024;
+
+/// A relay acknowledges after so many bytes, so that an upload never stands still for want of a word.
+pub const UPLOAD_ACK_EVERY: u64 = UPLOAD_IN_FLIGHT / 4;
+
+/// How long an upload stands back behind interactive data.
+pub const UPLOAD_PAUSE: Duration = Duration::from_secs(1);
+
+/// When a segment that a relay could not take is offered again.
+pub const UPLOAD_RETRY: Duration = Duration::from_secs(60);
+
+/// How long a relay waits for the recording of a session that has ended, where the configuration says
+/// nothing.
+pub const EXPECT_WITHIN: Duration = Duration::from_secs(30 * 24 * 3600);

@@ -9,6 +9,7 @@ use thiserror::Error;
 
 use crate::ids::PublicKey;
 use crate::limits::{MAX_ADDRESS, MAX_CONTROL_MESSAGE, MAX_RELAYS};
+use crate::recording::seal::RecordingKey;
 
 /// Stands before the signed bytes, so that a signature over a roster can never be taken for a
 /// signature over anything else that the cluster key signs.
@@ -32,6 +33,10 @@ pub struct Roster {
     pub epoch: u64,
     /// At most [`MAX_RELAYS`].
     pub relays: Vec<RelayEntry>,
+    /// To which recordings are sealed; `None` of a cluster that records nothing. It stands behind the other
+    /// fields, in a part of its own: rosters from before it end there.
+    #[serde(skip)]
+    pub recording: Option<RecordingKey>,
 }
 
 /// A roster as it travels and as it is stored: the exact bytes that were signed, and the signature.
@@ -63,7 +68,10 @@ impl Roster {
     pub fn seal(&self, sign: impl FnOnce(&[u8]) -> [u8; 64]) -> SignedRoster {
         // Encoding into a growing vector fails only for types without a known length, of which a
         // roster has none.
-        let body = postcard::to_allocvec(self).unwrap_or_default();
+        let mut body = postcard::to_allocvec(self).unwrap_or_default();
+        if let Some(RecordingKey(key)) = &self.recording {
+            body.extend_from_slice(key);
+        }
         let signature = sign(&signed_bytes(&body)).to_vec();
         SignedRoster { body, signature }
     }
@@ -83,8 +91,13 @@ impl SignedRoster {
         if self.body.len() > MAX_CONTROL_MESSAGE {
             return Err(RosterError::Malformed);
         }
-        let roster: Roster =
-            postcard::from_bytes(&self.body).map_err(|_| RosterError::Malformed)?;
+        let (mut roster, rest) =
+            postcard::take_from_bytes::<Roster>(&self.body).map_err(|_| RosterError::Malformed)?;
+        roster.recording = match rest.first_chunk() {
+            Some(key) => Some(RecordingKey(*key)),
+            None if rest.is_empty() => None,
+            None => return Err(RosterError::Malformed),
+        };
         let fits = |relay: &RelayEntry| (1..=MAX_ADDRESS).contains(&relay.address.len());
         if !(1..=MAX_RELAYS).contains(&roster.relays.len()) || !roster.relays.iter().all(fits) {
             return Err(RosterError::BadRelays);
@@ -116,6 +129,7 @@ mod tests {
             cluster: PublicKey([1; 32]),
             epoch: 3,
             relays: vec![relay; relays],
+            recording: Some(RecordingKey([3; 32])),
         }
     }
 
@@ -147,8 +161,13 @@ mod tests {
         );
         let cut = SignedRoster {
             body: sealed.body[..5].to_vec(),
+            ..sealed.clone()
+        };
+        let in_the_key = SignedRoster {
+            body: sealed.body[..sealed.body.len() - 1].to_vec(),
             ..sealed
         };
+        assert_eq!(in_the_key.open(|_, _, _| true), Err(RosterError::Malformed));
         assert_eq!(cut.open(|_, _, _| true), Err(RosterError::Malformed));
     }
 

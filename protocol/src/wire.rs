@@ -16,6 +16,13 @@ use crate::ids::{
 use crate::roster::SignedRoster;
 use crate::token::Secret;
 
+mod recording;
+
+pub use recording::{
+    OfferedSegment, RecordingMode, RecordingTerms, Refused, SegmentBytes, SegmentGone, SegmentHeld,
+    SegmentLost, SegmentRefusal, SessionFinished, StdinMode, UploadAnswer, UploadMessage,
+};
+
 /// What an agent says on its control stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AgentMessage {
@@ -191,6 +198,10 @@ pub struct Open {
     /// What the operator asked for where `work` is forced on them: for `SSH_ORIGINAL_COMMAND`, at most
     /// `MAX_ORIGINAL_COMMAND` bytes.
     pub original_command: Option<Vec<u8>>,
+    /// How the session is recorded; `None` from a relay that knows of no recordings. It stands behind the
+    /// other fields, in a part of its own (`codec/frame.rs`): an old relay ends before it.
+    #[serde(skip)]
+    pub recording: Option<RecordingTerms>,
 }
 
 /// The subsystem of file transfer, by the name that SSH clients ask for.
@@ -306,6 +317,8 @@ pub enum SessionRefusal {
     TooManySessions(u32),
     /// The kernel refused: no terminal, no memory, no process.
     Failed(String),
+    /// The session has to be recorded and can't be; this is why.
+    RecordingUnavailable(String),
 }
 
 impl fmt::Debug for Open {
@@ -319,6 +332,7 @@ impl fmt::Debug for Open {
             .field("pty", &self.pty.is_some())
             .field("env", &self.env.len())
             .field("client", &self.client)
+            .field("recording", &self.recording)
             .finish_non_exhaustive()
     }
 }

@@ -192,6 +192,7 @@ async fn make_roster(
         cluster: state.cluster.public(),
         epoch,
         relays,
+        recording: None,
     };
     Ok(roster.seal(|bytes| state.cluster.sign(bytes)))
 }

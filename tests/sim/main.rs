@@ -11,4 +11,5 @@
 mod congestion;
 mod link;
 mod random;
+mod recording;
 mod session;

@@ -27,6 +27,7 @@ impl Drop for ShownOnFailure {
 }
 
 /// SplitMix64 (Steele, Lea and Flood, 2014): small, and good enough to choose by.
+#[derive(Debug)]
 pub(crate) struct Random(u64);
 
 impl Random {
@@ -55,6 +56,11 @@ impl Random {
     /// Whether something of this probability happens.
     pub(crate) fn chance(&mut self, percent: u64) -> bool {
         self.pick(0..100) < percent
+    }
+
+    /// Another generator, whose numbers do not depend on how many this one gives.
+    pub(crate) fn split(&mut self) -> Self {
+        Self(self.next())
     }
 
     /// So many milliseconds.

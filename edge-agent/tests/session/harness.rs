@@ -291,6 +291,7 @@ pub(crate) fn open(work: Work) -> Open {
         client: "203.0.113.9:50000".parse().unwrap(),
         server: "192.0.2.1:2222".parse().unwrap(),
         original_command: None,
+        recording: None,
     }
 }
 

@@ -1,4 +1,4 @@
-//! Messages of the control stream.
+//! Messages of the control stream and of upload streams, which are framed alike.
 
 use alloc::vec::Vec;
 use core::marker::PhantomData;
@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::{CodecError, decode_body, encode_body};
 use crate::limits::MAX_CONTROL_MESSAGE;
-use crate::wire::{AgentMessage, RelayMessage};
+use crate::wire::{AgentMessage, RelayMessage, UploadAnswer, UploadMessage};
 
 /// A set of control messages: an enum whose variants are only ever appended.
 pub trait ControlMessage: Serialize + DeserializeOwned {
@@ -22,6 +22,14 @@ impl ControlMessage for AgentMessage {
 
 impl ControlMessage for RelayMessage {
     const KNOWN: u32 = 7;
+}
+
+impl ControlMessage for UploadMessage {
+    const KNOWN: u32 = 4;
+}
+
+impl ControlMessage for UploadAnswer {
+    const KNOWN: u32 = 4;
 }
 
 /// Encodes a message with its length in front.
@@ -158,6 +166,12 @@ mod tests {
             while let Ok(Some(_)) = agent.read(&mut input) {}
             let mut input = bytes.as_slice();
             while let Ok(Some(_)) = relay.read(&mut input) {}
+            let mut upload = ControlReader::<UploadMessage>::default();
+            let mut input = bytes.as_slice();
+            while let Ok(Some(_)) = upload.read(&mut input) {}
+            let mut answers = ControlReader::<UploadAnswer>::default();
+            let mut input = bytes.as_slice();
+            while let Ok(Some(_)) = answers.read(&mut input) {}
         }
     }
 }

@@ -61,7 +61,7 @@ impl SessionMessage {
     /// [`CodecError::Unsendable`] if it is over the bound of its kind.
     pub fn encode(&self) -> Result<Vec<u8>, CodecError> {
         let (kind, body) = match self {
-            Self::Open(open) => (OPEN, encode_body(open, MAX_OPEN_MESSAGE)?),
+            Self::Open(open) => (OPEN, encode_open(open)?),
             Self::Accepted => (ACCEPTED, Vec::new()),
             Self::Refused(why) => (REFUSED, encode_body(why, MAX_SESSION_MESSAGE)?),
             Self::Eof => (EOF, Vec::new()),
@@ -147,6 +147,13 @@ impl FrameReader {
         }
     }
 
+    /// How many bytes of the present frame are still to come. Behind a piece of data it is 0 if that ended
+    /// its frame: a chain over frames has to know.
+    #[must_use]
+    pub fn remaining(&self) -> usize {
+        self.remaining
+    }
+
     /// Whether the stream may end here without cutting a frame.
     #[must_use]
     pub fn is_between_frames(&self) -> bool {
@@ -179,7 +186,7 @@ impl FrameReader {
         let body = core::mem::take(&mut self.body);
         let kind = self.header[0];
         Ok(Some(match kind {
-            OPEN => SessionMessage::Open(decode_body(&body, kind.into())?),
+            OPEN => SessionMessage::Open(decode_open(&body)?),
             ACCEPTED => SessionMessage::Accepted,
             REFUSED => SessionMessage::Refused(decode_body(&body, kind.into())?),
             EOF => SessionMessage::Eof,
@@ -189,6 +196,24 @@ impl FrameReader {
             _ => return Ok(None),
         }))
     }
+}
+
+/// `Open` and, behind it, what the first minor version did not have.
+fn encode_open(open: &Open) -> Result<Vec<u8>, CodecError> {
+    let mut body = encode_body(open, MAX_OPEN_MESSAGE)?;
+    if let Some(terms) = &open.recording {
+        body.extend(encode_body(terms, MAX_OPEN_MESSAGE - body.len())?);
+    }
+    Ok(body)
+}
+
+fn decode_open(body: &[u8]) -> Result<Open, CodecError> {
+    let malformed = |_| CodecError::Malformed { kind: OPEN.into() };
+    let (mut open, rest) = postcard::take_from_bytes::<Open>(body).map_err(malformed)?;
+    if !rest.is_empty() {
+        open.recording = Some(decode_body(rest, OPEN.into())?);
+    }
+    Ok(open)
 }
 
 fn data_stream(kind: u8) -> Option<DataStream> {

@@ -280,6 +280,7 @@ mod tests {
             client: address,
             server: address,
             original_command: None,
+            recording: None,
         }
     }
 

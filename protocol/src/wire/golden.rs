@@ -12,6 +12,10 @@ use super::*;
 use crate::codec::control::{self, ControlMessage, ControlReader};
 use crate::codec::frame::{DataStream, FrameReader, Piece, SessionMessage, data_header};
 use crate::ids::{ClusterFingerprint, PublicKey};
+use crate::recording::chain::ChainKey;
+use crate::recording::record::EndReason;
+use crate::recording::seal::RecordingKey;
+use crate::recording::segment::Link;
 use crate::roster::{RelayEntry, Roster};
 use crate::token::Token;
 
@@ -143,6 +147,7 @@ fn what_opens_a_session() {
         client: v4(),
         server: v6(),
         original_command: None,
+        recording: None,
     };
     let exec = Open {
         work: Work::Exec(vec![b'l', b's', 0xff]),
@@ -177,6 +182,149 @@ fn what_opens_a_session() {
 }
 
 #[test]
+fn what_opens_a_session_that_is_recorded() {
+    let session = |recording| Open {
+        session: SessionId([0x5a; 16]),
+        user: UserName::new("alice").unwrap(),
+        login: Login::new("pi").unwrap(),
+        work: Work::Shell,
+        pty: None,
+        env: vec![],
+        client: v4(),
+        server: v4(),
+        original_command: None,
+        recording,
+    };
+    let terms = |mode, stdin, recover| {
+        Some(RecordingTerms {
+            mode,
+            stdin,
+            key: ChainKey([0xcc; 32]),
+            recover,
+        })
+    };
+    let key = "cc".repeat(32);
+    let base = "5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a 05 616c696365 02 7069 00 00 00 00 c0000207 dec602 00 c0000207 dec602 00";
+    frame(
+        SessionMessage::Open(session(None)),
+        &format!("00 00002d {base}"),
+    );
+    for (recording, tail) in [
+        (
+            terms(RecordingMode::Strict, StdinMode::Redact, false),
+            format!("00 00 {key} 00"),
+        ),
+        (
+            terms(RecordingMode::BestEffort, StdinMode::Full, true),
+            format!("01 01 {key} 01"),
+        ),
+        (
+            terms(RecordingMode::Off, StdinMode::Off, false),
+            format!("02 02 {key} 00"),
+        ),
+    ] {
+        frame(
+            SessionMessage::Open(session(recording)),
+            &format!("00 000050 {base} {tail}"),
+        );
+    }
+}
+
+#[test]
+fn what_an_agent_says_of_recordings() {
+    let session = SessionId([0x5a; 16]);
+    let finished = |why| SessionFinished {
+        session,
+        why,
+        segments: 300,
+        hash: Link([0x11; 32]),
+    };
+    let gone = |why| {
+        UploadMessage::Gone(SegmentGone {
+            session,
+            segment: 2,
+            why,
+        })
+    };
+    let id = "5a".repeat(16);
+    let hash = "11".repeat(32);
+    let offer = OfferedSegment {
+        session,
+        segment: 2,
+        length: 300,
+        hash: Link([0x11; 32]),
+        closed: true,
+    };
+    let bytes = SegmentBytes {
+        offset: 300,
+        bytes: vec![1, 2, 3],
+    };
+    control(vec![
+        (
+            UploadMessage::Finished(finished(Some(EndReason::PowerLoss))),
+            &format!("0035 00 {id} 01 06 ac02 {hash}"),
+        ),
+        (
+            UploadMessage::Finished(finished(None)),
+            &format!("0034 00 {id} 00 ac02 {hash}"),
+        ),
+        (gone(SegmentLost::Missing), &format!("0013 01 {id} 02 00")),
+        (gone(SegmentLost::Corrupt), &format!("0013 01 {id} 02 01")),
+        (
+            gone(SegmentLost::Unreadable),
+            &format!("0013 01 {id} 02 02"),
+        ),
+        (gone(SegmentLost::NoRoom), &format!("0013 01 {id} 02 03")),
+        (gone(SegmentLost::PowerLoss), &format!("0013 01 {id} 02 04")),
+        (
+            UploadMessage::Offer(offer),
+            &format!("0035 02 {id} 02 ac02 {hash} 01"),
+        ),
+        (UploadMessage::Bytes(bytes), "0007 03 ac02 03 010203"),
+    ]);
+}
+
+#[test]
+fn what_a_relay_says_of_recordings() {
+    let session = SessionId([0x5a; 16]);
+    let held = SegmentHeld {
+        session,
+        segment: 2,
+        offset: 300,
+        hash: Link([0x11; 32]),
+    };
+    let refused = |why| {
+        UploadAnswer::Refused(SegmentRefusal {
+            session,
+            segment: 2,
+            why,
+        })
+    };
+    let id = "5a".repeat(16);
+    let hash = "11".repeat(32);
+    control(vec![
+        (UploadAnswer::Noted(session), &format!("0011 00 {id}")),
+        (
+            UploadAnswer::Have(held.clone()),
+            &format!("0034 01 {id} 02 ac02 {hash}"),
+        ),
+        (
+            UploadAnswer::Stored(held),
+            &format!("0034 02 {id} 02 ac02 {hash}"),
+        ),
+        (
+            refused(Refused::Unavailable),
+            &format!("0013 03 {id} 02 00"),
+        ),
+        (refused(Refused::Tampered), &format!("0013 03 {id} 02 01")),
+        (
+            refused(Refused::UnknownSession),
+            &format!("0013 03 {id} 02 02"),
+        ),
+    ]);
+}
+
+#[test]
 fn what_a_session_says_beside_its_data() {
     let refused = |why: SessionRefusal| SessionMessage::Refused(why);
     let size = WindowSize::clamped(300, 100, 0, 0);
@@ -201,6 +349,10 @@ fn what_a_session_says_beside_its_data() {
     frame(
         refused(SessionRefusal::Failed("no".to_string())),
         "02 000004 07 02 6e6f",
+    );
+    frame(
+        refused(SessionRefusal::RecordingUnavailable("no".to_string())),
+        "02 000004 08 02 6e6f",
     );
     frame(SessionMessage::Eof, "06 000000");
     frame(SessionMessage::Resize(size), "07 000005 ac02 64 00 00");
@@ -263,6 +415,7 @@ fn a_roster() {
             address: "relay:4433".to_string(),
             key: PublicKey([0x4e; 32]),
         }],
+        recording: None,
     };
     let sealed = roster.seal(|bytes| {
         let context = "686f6c6466617374 20 726f73746572 20 7631 00";
@@ -275,7 +428,15 @@ fn a_roster() {
             "c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1 ac02 01 0a 72656c61793a34343333 4e4e4e4e4e4e4e4e4e4e4e4e4e4e4e4e4e4e4e4e4e4e4e4e4e4e4e4e4e4e4e4e"
         )
     );
-    assert_eq!(sealed.open(|_, _, _| true), Ok(roster));
+    assert_eq!(sealed.open(|_, _, _| true), Ok(roster.clone()));
+
+    let recording = Roster {
+        recording: Some(RecordingKey([0xec; 32])),
+        ..roster
+    };
+    let with_key = recording.seal(|_| [0x51; 64]);
+    assert_eq!(hex(&with_key.body), hex(&sealed.body) + &"ec".repeat(32));
+    assert_eq!(with_key.open(|_, _, _| true), Ok(recording));
 }
 
 #[test]

@@ -182,6 +182,7 @@ impl Relay {
                 client,
                 server: connection.server,
                 original_command: ask.original_command,
+                recording: None,
             };
             // First onto the board, then the check.
             let live = self.live.enter(id, authorized, about, client);

@@ -42,6 +42,9 @@ pub fn sentence(device: &DeviceName, login: &Login, why: &SessionRefusal) -> Str
         SessionRefusal::Failed(why) => {
             format!("{device} could not start the session: {}", Escaped(why))
         }
+        SessionRefusal::RecordingUnavailable(why) => {
+            format!("recording unavailable on {device}: {}", Escaped(why))
+        }
     }
 }
 

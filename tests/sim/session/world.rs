@@ -457,5 +457,6 @@ fn open(pty: bool) -> Open {
         client: address,
         server: address,
         original_command: None,
+        recording: None,
     }
 }

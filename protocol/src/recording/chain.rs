@@ -1,0 +1,241 @@
+//! The keyed digest of a session's streams, which the device and the relay both compute over the frames
+//! as they pass on the wire.
+//!
+//! For each frame `tag = HMAC-SHA-256(k, 0 || stream || frame)`, and for each stream
+//! `value = HMAC-SHA-256(k, 1 || stream || value || length || tag)`. What a redacted frame leaves in the
+//! recording is its length and tag: the chain can be followed past it, and what stands before it is still
+//! bound. Frames without data do not count.
+
+mod check;
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use hmac::{Hmac, KeyInit, Mac};
+use serde::{Deserialize, Serialize};
+use sha2::Sha256;
+
+use super::record::Stream;
+use crate::limits::MAX_CHECKPOINTS;
+
+pub use check::{Checker, Proof, Unproved};
+
+/// The key of a session's chains: made by the relay for the session, told to the device in `Open`, erased
+/// when the recording was checked.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChainKey(pub [u8; 32]);
+
+impl fmt::Debug for ChainKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ChainKey(..)")
+    }
+}
+
+/// The tag of one frame.
+pub type Tag = [u8; 32];
+
+/// A place on a stream's chain, between two frames.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Point {
+    /// Frames before it.
+    pub frames: u64,
+    /// Bytes before it.
+    pub bytes: u64,
+    /// The chain's value.
+    pub value: [u8; 32],
+}
+
+/// One stream's chain, as it grows.
+#[derive(Clone)]
+pub struct Chain {
+    keyed: Hmac<Sha256>,
+    stream: Stream,
+    at: Point,
+    /// The frame that has begun, and how many of its bytes have come.
+    frame: Option<(Hmac<Sha256>, u64)>,
+}
+
+impl Chain {
+    /// A chain with nothing on it.
+    #[must_use]
+    pub fn new(key: &ChainKey, stream: Stream) -> Self {
+        let keyed = keyed(key);
+        let mut first = keyed.clone();
+        first.update(&[2, stream as u8]);
+        Self {
+            keyed,
+            stream,
+            at: Point {
+                value: first.finalize().into_bytes().into(),
+                ..Point::default()
+            },
+            frame: None,
+        }
+    }
+
+    /// Takes a piece of a frame, of which `remaining` more bytes are still to come. At 0 the frame is
+    /// whole, and its tag is given.
+    pub fn update(&mut self, piece: &[u8], remaining: usize) -> Option<Tag> {
+        let (mut mac, before) = self.frame.take().unwrap_or_else(|| (self.begin(), 0));
+        mac.update(piece);
+        let length = before + piece.len() as u64;
+        if remaining > 0 {
+            self.frame = Some((mac, length));
+            return None;
+        }
+        if length == 0 {
+            return None;
+        }
+        let tag = mac.finalize().into_bytes().into();
+        self.append(length, &tag);
+        Some(tag)
+    }
+
+    /// Takes a frame of which only length and tag are known.
+    pub fn append(&mut self, length: u64, tag: &Tag) {
+        self.frame = None;
+        let mut mac = self.keyed.clone();
+        mac.update(&[1, self.stream as u8]);
+        mac.update(&self.at.value);
+        mac.update(&length.to_be_bytes());
+        mac.update(tag);
+        self.at = Point {
+            frames: self.at.frames.saturating_add(1),
+            bytes: self.at.bytes.saturating_add(length),
+            value: mac.finalize().into_bytes().into(),
+        };
+    }
+
+    /// Where the chain stands, behind the last whole frame.
+    #[must_use]
+    pub fn point(&self) -> Point {
+        self.at
+    }
+
+    /// Whether no frame has begun that is not whole.
+    #[must_use]
+    pub fn is_between_frames(&self) -> bool {
+        self.frame.is_none()
+    }
+
+    /// The tag that a frame would have that ends behind `more` bytes of what is still to come.
+    fn tag_at(&self, more: &[u8]) -> Tag {
+        let mut mac = match &self.frame {
+            Some((mac, _)) => mac.clone(),
+            None => self.begin(),
+        };
+        mac.update(more);
+        mac.finalize().into_bytes().into()
+    }
+
+    /// Goes on from a point that was stated elsewhere: behind a gap.
+    fn resume(&mut self, at: Point) {
+        self.at = at;
+        self.frame = None;
+    }
+
+    /// How many bytes of an unfinished frame have come.
+    pub(super) fn begun(&self) -> u64 {
+        self.frame.as_ref().map_or(0, |(_, length)| *length)
+    }
+
+    fn begin(&self) -> Hmac<Sha256> {
+        let mut mac = self.keyed.clone();
+        mac.update(&[0, self.stream as u8]);
+        mac
+    }
+}
+
+impl fmt::Debug for Chain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Chain")
+            .field("stream", &self.stream)
+            .field("frames", &self.at.frames)
+            .field("bytes", &self.at.bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the relay notes of one stream that it splices: the chain, and points on the way, evenly spread, so
+/// that a recording which ends early can be checked as far as it goes.
+#[derive(Clone, Debug)]
+pub struct Witness {
+    chain: Chain,
+    points: Vec<Point>,
+    /// A point is kept after each so many frames.
+    every: u64,
+}
+
+impl Witness {
+    /// For a stream on which nothing has passed yet.
+    #[must_use]
+    pub fn new(key: &ChainKey, stream: Stream) -> Self {
+        Self {
+            chain: Chain::new(key, stream),
+            points: Vec::new(),
+            every: 1,
+        }
+    }
+
+    /// Takes a piece of a frame that was passed on, of which `remaining` bytes are still to come.
+    pub fn update(&mut self, piece: &[u8], remaining: usize) {
+        if self.chain.update(piece, remaining).is_none() {
+            return;
+        }
+        if self.chain.at.frames.is_multiple_of(self.every) {
+            self.points.push(self.chain.at);
+        }
+        if self.points.len() >= MAX_CHECKPOINTS {
+            self.every = self.every.saturating_mul(2);
+            let every = self.every;
+            self.points
+                .retain(|point| point.frames.is_multiple_of(every));
+        }
+    }
+
+    /// What was seen, to be kept until the recording arrives.
+    #[must_use]
+    pub fn seen(&self) -> Seen {
+        let partial = (self.chain.begun() > 0).then(|| Partial {
+            bytes: self.chain.begun(),
+            tag: self.chain.tag_at(&[]),
+        });
+        Seen {
+            end: self.chain.at,
+            points: self.points.clone(),
+            partial,
+        }
+    }
+}
+
+/// What the relay has seen of one stream. Not secret; of no use without the key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// The end of the chain.
+    pub end: Point,
+    /// Points on the way, at most [`MAX_CHECKPOINTS`], growing.
+    pub points: Vec<Point>,
+    /// A frame of which only a part passed: the session was cut off in it.
+    pub partial: Option<Partial>,
+}
+
+/// The part of a frame that passed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Partial {
+    /// How many bytes.
+    pub bytes: u64,
+    /// The tag that a frame of just these bytes would have.
+    pub tag: Tag,
+}
+
+fn keyed(key: &ChainKey) -> Hmac<Sha256> {
+    // HMAC fills a short key up with zeros to the hash's block (RFC 2104 section 2).
+    let mut block = [0_u8; 64];
+    for (to, from) in block.iter_mut().zip(key.0) {
+        *to = from;
+    }
+    Hmac::new(&block.into())
+}
+
+#[cfg(test)]
+mod tests;

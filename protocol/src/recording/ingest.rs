@@ -1,0 +1,520 @@
+//! The relay's side of an upload: one session's recording, from its first block to its verdict.
+//!
+//! It opens nothing: it checks the chain, and says what is to be stored and answered. A recording comes
+//! to exactly one terminal state and stays in it.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::record::EndReason;
+use super::scan::{Expected, Fault, SegmentScan};
+use super::segment::Link;
+use crate::ids::SessionId;
+use crate::limits::{MAX_SEGMENT, MAX_SEGMENTS, UPLOAD_ACK_EVERY};
+use crate::wire::{
+    OfferedSegment, Refused, SegmentBytes, SegmentGone, SegmentHeld, SegmentLost, SegmentRefusal,
+    SessionFinished, UploadAnswer,
+};
+
+/// Where a recording stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// The session runs.
+    Recording,
+    /// It has ended; not everything has come.
+    Uploading,
+    /// Everything has come, and is what the relay saw pass.
+    Complete,
+    /// It ends early.
+    Truncated(Truncated),
+    /// It is not what was recorded.
+    Tampered {
+        /// In which segment.
+        segment: u32,
+        /// In which block of it.
+        block: u32,
+        /// How.
+        fault: IngestFault,
+    },
+    /// Nothing of it came.
+    Lost(Lost),
+}
+
+/// Why a recording ends early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Truncated {
+    /// The device lost power, or its agent was killed.
+    PowerLoss,
+    /// The device has lost the rest.
+    Gone(SegmentLost),
+    /// The rest was not delivered in time.
+    Expired,
+    /// It stops without an end.
+    NoEnd,
+}
+
+/// Why nothing came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lost {
+    /// The device says that it is gone.
+    Gone(SegmentLost),
+    /// It was not delivered in time.
+    Expired,
+}
+
+/// Why a recording is tampered with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IngestFault {
+    /// Its bytes.
+    Bytes(Fault),
+    /// The segment is missing, and later ones are offered.
+    Missing,
+    /// The segment is damaged on the device.
+    Damaged,
+    /// What came is not what the device said that there is.
+    OtherHash,
+    /// What it says was shown or typed is not what the relay saw pass.
+    Contradicted,
+}
+
+impl State {
+    /// Whether it stays so for good.
+    #[must_use]
+    pub fn is_terminal(self) -> bool {
+        !matches!(self, Self::Recording | Self::Uploading)
+    }
+}
+
+/// What the driver shall do, in this order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IngestAction {
+    /// Send this on the upload stream that the message came on.
+    Answer(UploadAnswer),
+    /// Begin the segment's working file anew.
+    Restart(u32),
+    /// Append to it.
+    Append(u32, Vec<u8>),
+    /// Make the working file the object of this segment for good, then report with
+    /// [`Ingest::handle_stored`].
+    Store(SegmentHeld),
+    /// Keep this report for good, then report with [`Ingest::handle_kept`].
+    Keep(SessionFinished),
+    /// Everything is here: open it, compare, and report with [`Ingest::handle_checked`].
+    Check,
+    /// The state has changed: keep it, and tell the audit log.
+    Settled(State),
+}
+
+/// One session's recording on the relay.
+#[derive(Debug)]
+pub struct Ingest {
+    session: SessionId,
+    state: State,
+    /// The stored segments: length and chain behind each.
+    stored: Vec<(u64, Link)>,
+    incoming: Option<Incoming>,
+    finished: Option<SessionFinished>,
+    checking: bool,
+    deadline: Option<Duration>,
+    actions: VecDeque<IngestAction>,
+}
+
+/// The segment that is coming.
+#[derive(Debug)]
+struct Incoming {
+    offer: OfferedSegment,
+    scan: SegmentScan,
+    received: u64,
+    acknowledged: u64,
+    /// It is whole, and being stored.
+    storing: bool,
+}
+
+impl Ingest {
+    /// For a session that begins.
+    #[must_use]
+    pub fn new(session: SessionId) -> Self {
+        Self::restore(session, State::Recording, Vec::new(), None)
+    }
+
+    /// As the store remembers it: its state, the segments that are stored, and the device's report.
+    #[must_use]
+    pub fn restore(
+        session: SessionId,
+        state: State,
+        stored: Vec<(u64, Link)>,
+        finished: Option<SessionFinished>,
+    ) -> Self {
+        let mut ingest = Self {
+            session,
+            state,
+            stored,
+            incoming: None,
+            finished,
+            checking: false,
+            deadline: None,
+            actions: VecDeque::new(),
+        };
+        ingest.check_if_whole();
+        ingest
+    }
+
+    /// The session is over, as far as the relay can see; its recording is expected by `deadline`.
+    pub fn handle_session_over(&mut self, deadline: Duration) {
+        if self.state == State::Recording {
+            self.settle(State::Uploading);
+        }
+        if !self.state.is_terminal() {
+            self.deadline.get_or_insert(deadline);
+        }
+    }
+
+    /// A segment is offered.
+    pub fn handle_offer(&mut self, offer: &OfferedSegment) {
+        if let Some(stored) = usize::try_from(offer.segment)
+            .ok()
+            .and_then(|index| self.stored.get(index))
+        {
+            return self.answer_stored(offer, *stored);
+        }
+        if self.state.is_terminal() {
+            return self.refuse(offer.segment, Refused::Tampered);
+        }
+        if offer.length > MAX_SEGMENT as u64 || offer.segment >= MAX_SEGMENTS {
+            return self.tampered(offer.segment, 0, IngestFault::Bytes(Fault::Length));
+        }
+        let next = self.next_segment();
+        if offer.segment > next {
+            // A device offers its segments in their order.
+            return self.tampered(next, 0, IngestFault::Missing);
+        }
+        let resumes = self.incoming.as_ref().is_some_and(|incoming| {
+            let at_end = incoming.received == offer.length;
+            incoming.offer.segment == offer.segment
+                && incoming.received <= offer.length
+                && (!at_end || incoming.scan.link() == offer.hash)
+        });
+        if resumes {
+            if let Some(incoming) = &mut self.incoming {
+                incoming.offer = offer.clone();
+            }
+        } else {
+            self.actions.push_back(IngestAction::Restart(offer.segment));
+            self.incoming = Some(self.begin(offer));
+        }
+        self.acknowledge();
+        self.finish_segment();
+    }
+
+    /// Bytes of the segment that was offered last.
+    pub fn handle_bytes(&mut self, bytes: &SegmentBytes) {
+        let Some(incoming) = self.incoming.as_mut().filter(|incoming| !incoming.storing) else {
+            return;
+        };
+        // What came before, or leaves a hole, is not taken; the answer says where to go on.
+        let known = incoming.received.checked_sub(bytes.offset);
+        let new = known.and_then(|known| bytes.bytes.get(usize::try_from(known).ok()?..));
+        let Some(new) = new.filter(|new| !new.is_empty()) else {
+            return self.acknowledge();
+        };
+        let segment = incoming.offer.segment;
+        incoming.received += new.len() as u64;
+        if incoming.received > incoming.offer.length {
+            return self.tampered(segment, 0, IngestFault::OtherHash);
+        }
+        let mut input = new;
+        // Evidence is kept, too: what is wrong is appended before it is judged.
+        self.actions
+            .push_back(IngestAction::Append(segment, new.to_vec()));
+        loop {
+            match incoming.scan.read(&mut input) {
+                Ok(Some(_)) => {}
+                Ok(None) => break,
+                Err(fault) => {
+                    let block = incoming.scan.blocks();
+                    return self.tampered(segment, block, IngestFault::Bytes(fault));
+                }
+            }
+        }
+        let unsaid = incoming.received - incoming.acknowledged;
+        if unsaid >= UPLOAD_ACK_EVERY || incoming.received == incoming.offer.length {
+            self.acknowledge();
+        }
+        self.finish_segment();
+    }
+
+    /// The segment that came is stored for good.
+    pub fn handle_stored(&mut self, held: &SegmentHeld) {
+        let ours = self
+            .incoming
+            .as_ref()
+            .is_some_and(|incoming| incoming.storing && incoming.offer.segment == held.segment);
+        if ours && held.segment == self.next_segment() {
+            self.incoming = None;
+            self.stored.push((held.offset, held.hash));
+            self.answer(UploadAnswer::Stored(held.clone()));
+            self.check_if_whole();
+        }
+    }
+
+    /// It could not be stored: the device keeps it and offers it again.
+    pub fn handle_store_failed(&mut self, segment: u32) {
+        if self
+            .incoming
+            .take_if(|incoming| incoming.offer.segment == segment)
+            .is_some()
+        {
+            self.refuse(segment, Refused::Unavailable);
+        }
+    }
+
+    /// The device says that the session has ended.
+    pub fn handle_finished(&mut self, finished: &SessionFinished) {
+        if self.finished.is_some() || self.state.is_terminal() {
+            return self.answer(UploadAnswer::Noted(self.session));
+        }
+        self.actions.push_back(IngestAction::Keep(finished.clone()));
+    }
+
+    /// The report is kept.
+    pub fn handle_kept(&mut self, finished: SessionFinished) {
+        self.answer(UploadAnswer::Noted(self.session));
+        if self.finished.is_none() {
+            self.finished = Some(finished);
+            if self.state == State::Recording {
+                self.settle(State::Uploading);
+            }
+            self.check_if_whole();
+        }
+    }
+
+    /// The device says that segments will never come.
+    pub fn handle_gone(&mut self, gone: &SegmentGone) {
+        // What was stored before is here all the same.
+        if gone.segment >= self.next_segment() && !self.state.is_terminal() {
+            let state = match gone.why {
+                SegmentLost::Corrupt => State::Tampered {
+                    segment: gone.segment,
+                    block: 0,
+                    fault: IngestFault::Damaged,
+                },
+                why if self.stored.is_empty() => State::Lost(Lost::Gone(why)),
+                why => State::Truncated(Truncated::Gone(why)),
+            };
+            self.settle(state);
+        }
+        self.answer(UploadAnswer::Noted(self.session));
+    }
+
+    /// What was stored has been opened and compared.
+    pub fn handle_checked(&mut self, outcome: Checked) {
+        if !self.checking || self.state.is_terminal() {
+            return;
+        }
+        let power_loss = self
+            .finished
+            .as_ref()
+            .is_some_and(|finished| finished.why == Some(EndReason::PowerLoss));
+        self.settle(match outcome {
+            Checked::Whole => State::Complete,
+            Checked::Short if power_loss => State::Truncated(Truncated::PowerLoss),
+            Checked::Short => State::Truncated(Truncated::NoEnd),
+            Checked::Tampered {
+                segment,
+                block,
+                fault,
+            } => State::Tampered {
+                segment,
+                block,
+                fault: IngestFault::Bytes(fault),
+            },
+            Checked::Contradicted => State::Tampered {
+                segment: 0,
+                block: 0,
+                fault: IngestFault::Contradicted,
+            },
+        });
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Duration) {
+        if self.state.is_terminal() || self.deadline.is_none_or(|deadline| now < deadline) {
+            return;
+        }
+        if self.checking {
+            return;
+        }
+        self.settle(if self.stored.is_empty() {
+            State::Lost(Lost::Expired)
+        } else {
+            State::Truncated(Truncated::Expired)
+        });
+    }
+
+    /// When [`Self::handle_timeout`] wants to be called.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        self.deadline.filter(|_| !self.state.is_terminal())
+    }
+
+    /// The next thing to do.
+    pub fn poll_action(&mut self) -> Option<IngestAction> {
+        self.actions.pop_front()
+    }
+
+    /// Where it stands.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// The stored segments: length, and the chain behind each.
+    #[must_use]
+    pub fn stored(&self) -> &[(u64, Link)] {
+        &self.stored
+    }
+
+    fn begin(&self, offer: &OfferedSegment) -> Incoming {
+        let before = match self.stored.last() {
+            Some((_, link)) => *link,
+            None => Link::first(&self.session),
+        };
+        Incoming {
+            offer: offer.clone(),
+            scan: SegmentScan::new(Expected {
+                place: Some((self.session, offer.segment)),
+                before: Some(before),
+            }),
+            received: 0,
+            acknowledged: 0,
+            storing: false,
+        }
+    }
+
+    /// A segment that has come as a whole is stored, if it is what was offered.
+    fn finish_segment(&mut self) {
+        let Some(incoming) = self.incoming.as_mut() else {
+            return;
+        };
+        let offer = &incoming.offer;
+        if incoming.received != offer.length {
+            return;
+        }
+        let segment = offer.segment;
+        if incoming.scan.torn() > 0 || incoming.scan.link() != offer.hash {
+            let block = incoming.scan.blocks();
+            return self.tampered(segment, block, IngestFault::OtherHash);
+        }
+        if offer.closed && !incoming.storing {
+            incoming.storing = true;
+            self.actions.push_back(IngestAction::Store(SegmentHeld {
+                session: self.session,
+                segment,
+                offset: offer.length,
+                hash: offer.hash,
+            }));
+        }
+    }
+
+    fn check_if_whole(&mut self) {
+        let Some(finished) = &self.finished else {
+            return;
+        };
+        if self.state.is_terminal() || self.checking || self.next_segment() < finished.segments {
+            return;
+        }
+        let at = usize::try_from(finished.segments).ok();
+        let last = at.and_then(|count| self.stored.get(count.checked_sub(1)?));
+        if last.is_some_and(|(_, link)| *link != finished.hash) {
+            let segment = finished.segments.saturating_sub(1);
+            return self.tampered(segment, 0, IngestFault::OtherHash);
+        }
+        self.checking = true;
+        self.actions.push_back(IngestAction::Check);
+    }
+
+    fn answer_stored(&mut self, offer: &OfferedSegment, (length, link): (u64, Link)) {
+        if (length, link) == (offer.length, offer.hash) {
+            self.answer(UploadAnswer::Stored(SegmentHeld {
+                session: self.session,
+                segment: offer.segment,
+                offset: length,
+                hash: link,
+            }));
+        } else {
+            self.refuse(offer.segment, Refused::Tampered);
+        }
+    }
+
+    fn acknowledge(&mut self) {
+        if let Some(incoming) = &mut self.incoming {
+            incoming.acknowledged = incoming.received;
+            let held = SegmentHeld {
+                session: self.session,
+                segment: incoming.offer.segment,
+                offset: incoming.received,
+                hash: incoming.scan.link(),
+            };
+            self.answer(UploadAnswer::Have(held));
+        }
+    }
+
+    fn tampered(&mut self, segment: u32, block: u32, fault: IngestFault) {
+        self.settle(State::Tampered {
+            segment,
+            block,
+            fault,
+        });
+        if let Some(incoming) = self.incoming.take() {
+            self.refuse(incoming.offer.segment, Refused::Tampered);
+        } else {
+            self.refuse(segment, Refused::Tampered);
+        }
+    }
+
+    fn refuse(&mut self, segment: u32, why: Refused) {
+        self.answer(UploadAnswer::Refused(SegmentRefusal {
+            session: self.session,
+            segment,
+            why,
+        }));
+    }
+
+    fn settle(&mut self, state: State) {
+        if self.state.is_terminal() || self.state == state {
+            return;
+        }
+        self.state = state;
+        self.actions.push_back(IngestAction::Settled(state));
+    }
+
+    fn answer(&mut self, answer: UploadAnswer) {
+        self.actions.push_back(IngestAction::Answer(answer));
+    }
+
+    fn next_segment(&self) -> u32 {
+        // At most `MAX_SEGMENTS`.
+        u32::try_from(self.stored.len()).unwrap_or(u32::MAX)
+    }
+}
+
+/// What a check of everything has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checked {
+    /// Complete, and nothing contradicts it.
+    Whole,
+    /// It stands, and stops early.
+    Short,
+    /// The reader has found a fault.
+    Tampered {
+        /// In which segment.
+        segment: u32,
+        /// In which block of it.
+        block: u32,
+        /// How.
+        fault: Fault,
+    },
+    /// The streams are not what the relay saw pass.
+    Contradicted,
+}

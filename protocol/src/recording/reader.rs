@@ -1,0 +1,268 @@
+//! Reading a recording with the private key: its records, and what can be said of it as a whole.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use super::pack;
+use super::record::{self, End, EndReason, Event, Record};
+use super::scan::{Expected, Fault, Scanned, SegmentScan};
+use super::seal::{Opener, RecordingSecret};
+use super::segment::{BlockKind, Footer, Link, SegmentHeader, bound};
+use crate::ids::SessionId;
+
+/// What a recording is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Whole: from the start to the end, nothing missing, nothing altered.
+    Complete {
+        /// Why the session ended.
+        why: EndReason,
+    },
+    /// It stands up to here, and then stops.
+    Truncated {
+        /// Where.
+        at: Position,
+    },
+    /// It is not what the device wrote. What was read before this place stands.
+    Tampered {
+        /// Where.
+        at: Position,
+        /// How.
+        fault: Fault,
+    },
+}
+
+/// A place in a recording.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Position {
+    /// The segment.
+    pub segment: u32,
+    /// The block in it. Behind the last whole block it is the one that is missing or wrong.
+    pub block: u32,
+    /// Bytes from the segment's beginning to that block.
+    pub offset: u64,
+    /// Microseconds from the recording's start to the last record before it.
+    pub micros: u64,
+}
+
+/// Opens a session's segments, one after the other.
+pub struct Reader<'k> {
+    session: SessionId,
+    secrets: &'k [RecordingSecret],
+    at: Position,
+    /// The chain behind the last segment.
+    link: Link,
+    closed: Option<BlockKind>,
+    started: bool,
+    end: Option<End>,
+    fault: Option<Fault>,
+}
+
+impl<'k> Reader<'k> {
+    /// For the recording of `session`, with the private keys that may open it.
+    #[must_use]
+    pub fn new(session: SessionId, secrets: &'k [RecordingSecret]) -> Self {
+        Self {
+            session,
+            secrets,
+            at: Position::default(),
+            link: Link::first(&session),
+            closed: None,
+            started: false,
+            end: None,
+            fault: None,
+        }
+    }
+
+    /// Reads the next segment. `each` is given every record and its time, in microseconds from the
+    /// recording's start.
+    ///
+    /// # Errors
+    /// [`Fault`]: the recording was tampered with, and no further segment is read.
+    pub fn read_segment(
+        &mut self,
+        bytes: &[u8],
+        each: &mut dyn FnMut(u64, &Record<'_>),
+    ) -> Result<(), Fault> {
+        if let Some(fault) = self.fault {
+            return Err(fault);
+        }
+        let outcome = self.try_segment(bytes, each);
+        self.fault = outcome.err();
+        outcome
+    }
+
+    /// What the recording is, by all that was read.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        let at = self.at;
+        if let Some(fault) = self.fault {
+            return Verdict::Tampered { at, fault };
+        }
+        match (&self.closed, &self.end) {
+            (Some(BlockKind::FinalFooter), Some(end)) => Verdict::Complete { why: end.why },
+            _ => Verdict::Truncated { at },
+        }
+    }
+
+    /// Its end, if that was read.
+    #[must_use]
+    pub fn end(&self) -> Option<&End> {
+        self.end.as_ref()
+    }
+
+    /// The chain over all that was read: it names the recording.
+    #[must_use]
+    pub fn link(&self) -> Link {
+        self.link
+    }
+
+    fn try_segment(
+        &mut self,
+        bytes: &[u8],
+        each: &mut dyn FnMut(u64, &Record<'_>),
+    ) -> Result<(), Fault> {
+        let index = self.begin_segment()?;
+        let mut scan = SegmentScan::new(Expected {
+            place: Some((self.session, index)),
+            before: Some(self.link),
+        });
+        let mut open = None;
+        let mut input = bytes;
+        while let Some(scanned) = scan.read(&mut input)? {
+            match scanned {
+                Scanned::Header(header) => open = Some(OpenSegment::new(header, self.secrets)?),
+                Scanned::Block { index, kind } => {
+                    let segment = open.as_mut().ok_or(Fault::Header)?;
+                    self.read_block(segment, index, kind, scan.sealed(), each)?;
+                    self.at.block = index + 1;
+                    self.closed = scan.closed();
+                }
+            }
+            self.at.offset = scan.whole();
+            self.link = scan.link();
+        }
+        Ok(())
+    }
+
+    /// The number of the segment that is read next.
+    fn begin_segment(&mut self) -> Result<u32, Fault> {
+        if self.at == Position::default() {
+            return Ok(0);
+        }
+        match self.closed.take() {
+            Some(BlockKind::Footer) => {}
+            Some(BlockKind::FinalFooter) => return Err(Fault::BehindEnd),
+            Some(BlockKind::Records) | None => return Err(Fault::CutBefore),
+        }
+        self.at.segment += 1;
+        (self.at.block, self.at.offset) = (0, 0);
+        Ok(self.at.segment)
+    }
+
+    fn read_block(
+        &mut self,
+        segment: &mut OpenSegment,
+        index: u32,
+        kind: BlockKind,
+        sealed: &[u8],
+        each: &mut dyn FnMut(u64, &Record<'_>),
+    ) -> Result<(), Fault> {
+        let text = segment.open(index, kind, sealed)?;
+        if kind != BlockKind::Records {
+            let final_footer = kind == BlockKind::FinalFooter;
+            segment.check_footer(&text)?;
+            return (final_footer == self.end.is_some())
+                .then_some(())
+                .ok_or(Fault::End);
+        }
+        let length = pack::unpack(&mut segment.window, &text).ok_or(Fault::Packed)?;
+        let from = segment.window.len() - length;
+        let mut records = segment.window.get(from..).unwrap_or_default();
+        segment.found.blocks += 1;
+        segment.found.bytes = segment.found.bytes.saturating_add(length as u64);
+        while !records.is_empty() {
+            let (delta, event) = record::decode(&mut records).map_err(|_| Fault::Record)?;
+            self.handle_record(delta, event.as_ref())?;
+            if let Some(event) = event {
+                each(self.at.micros, &Record { delta, event });
+            }
+            if segment.found.records == 0 {
+                segment.found.from = self.at.micros;
+            }
+            segment.found.records += 1;
+            segment.found.to = self.at.micros;
+        }
+        Ok(())
+    }
+
+    fn handle_record(&mut self, delta: u64, event: Option<&Event<'_>>) -> Result<(), Fault> {
+        if self.end.is_some() {
+            return Err(Fault::End);
+        }
+        let starts = match event {
+            Some(Event::Start(start)) if start.session == self.session => true,
+            Some(Event::Start(_)) => return Err(Fault::Start),
+            _ => false,
+        };
+        if starts == self.started {
+            return Err(Fault::Start);
+        }
+        self.started = true;
+        self.at.micros = self.at.micros.checked_add(delta).ok_or(Fault::Record)?;
+        if let Some(Event::End(end)) = event {
+            self.end = Some(end.clone());
+        }
+        Ok(())
+    }
+}
+
+/// A segment whose blocks are being opened.
+struct OpenSegment {
+    header: SegmentHeader,
+    opener: Opener,
+    window: Vec<u8>,
+    found: Footer,
+}
+
+impl OpenSegment {
+    fn new(header: SegmentHeader, secrets: &[RecordingSecret]) -> Result<Self, Fault> {
+        let secret = secrets
+            .iter()
+            .find(|secret| secret.public().id() == header.key)
+            .ok_or(Fault::UnknownKey(header.key))?;
+        let opener = Opener::new(secret, &header.info(), &header.encapsulated);
+        Ok(Self {
+            header,
+            opener: opener.map_err(|_| Fault::Seal)?,
+            window: Vec::new(),
+            found: Footer::default(),
+        })
+    }
+
+    fn open(&mut self, index: u32, kind: BlockKind, sealed: &[u8]) -> Result<Vec<u8>, Fault> {
+        let bound = bound(&self.header.session, self.header.index, index, kind);
+        self.opener.open(sealed, &bound).map_err(|_| Fault::Seal)
+    }
+
+    fn check_footer(&self, text: &[u8]) -> Result<(), Fault> {
+        let (footer, _newer_fields) =
+            postcard::take_from_bytes::<Footer>(text).map_err(|_| Fault::Footer)?;
+        (footer == self.found).then_some(()).ok_or(Fault::Footer)
+    }
+}
+
+impl fmt::Debug for Reader<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reader")
+            .field("session", &self.session)
+            .field("at", &self.at)
+            .field("verdict", &self.verdict())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod golden;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,509 @@
+//! Records: what a recording says, in the order in which it happened.
+//!
+//! postcard, as on the wire: variants are only appended, new fields go to the end of a variant's struct.
+//! Each record stands behind its length, so that a reader skips the kinds that it does not know. Records
+//! borrow what they hold, from the session when they are written and from the block when they are read.
+
+use alloc::vec::Vec;
+use core::fmt;
+use core::net::SocketAddr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use thiserror::Error;
+
+use super::chain::{Point, Tag};
+use crate::codec::frame::DataStream;
+use crate::ids::{DeviceId, DeviceName, Login, SessionId, UserName};
+use crate::limits::{MAX_RECORD, MAX_RECORD_COMMAND};
+use crate::wire::{Exit, RecordingMode, Signal, StdinMode, WindowSize, Work};
+
+/// One record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record<'a> {
+    /// Microseconds since the record before it, of a clock that never goes back. The first has 0.
+    pub delta: u64,
+    /// What happened.
+    #[serde(borrow)]
+    pub event: Event<'a>,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Event<'a> {
+    /// First, once.
+    #[serde(borrow)]
+    Start(Start<'a>),
+    /// More bytes of the command line that [`Start`] began.
+    CommandLine(Bytes<'a>),
+    /// A whole frame, or the last part of one.
+    Data(Stream, Bytes<'a>),
+    /// A part of a frame; another of the same stream follows.
+    Part(Stream, Bytes<'a>),
+    /// A frame of stdin that was typed while the terminal's echo was off.
+    Redacted(Redacted),
+    /// No more data comes on this stream.
+    Eof(Stream),
+    /// The terminal's new size.
+    Resize(WindowSize),
+    /// A signal that the operator sent.
+    Signal(Signal),
+    /// How the process ended.
+    Exit(Exit),
+    /// One operation of file transfer.
+    File(FileOperation<'a>),
+    /// A forwarded connection began.
+    ForwardOpened(ForwardOpened<'a>),
+    /// A forwarded connection ended.
+    ForwardClosed(ForwardClosed),
+    /// Here data is missing.
+    Gap(Gap),
+    /// A process of the session ran a program.
+    Command(Command<'a>),
+    /// A process of the session ended.
+    CommandExit(CommandExit),
+    /// Why there are no [`Event::Command`] records, in a word or two.
+    CommandsUnavailable(&'a str),
+    /// Last, once.
+    End(End),
+}
+
+/// How many kinds of events this version knows.
+pub(super) const KNOWN_EVENTS: u8 = 17;
+
+/// Who, where, what and when.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Start<'a> {
+    /// The session.
+    pub session: SessionId,
+    /// The device that records.
+    pub device: DeviceId,
+    /// Its name, as far as it knew.
+    pub name: DeviceName,
+    /// Its version.
+    pub agent: &'a str,
+    /// The operator.
+    pub user: UserName,
+    /// The account on the device.
+    pub login: Login,
+    /// What was asked for.
+    #[serde(borrow)]
+    pub work: StartedWork<'a>,
+    /// The pseudo-terminal, if there is one.
+    #[serde(borrow)]
+    pub terminal: Option<Terminal<'a>>,
+    /// The environment that was asked for, names and values.
+    #[serde(borrow)]
+    pub env: Vec<(&'a str, &'a str)>,
+    /// The operator's address as the relay saw it.
+    pub client: SocketAddr,
+    /// The device's clock at the start, in microseconds since 1970. An estimate: it may be years off.
+    pub wall: i64,
+    /// Its monotonic clock at the start, in microseconds since it booted.
+    pub monotonic: u64,
+    /// What was to happen when no room is left.
+    pub mode: RecordingMode,
+    /// What of stdin is recorded.
+    pub stdin: StdinMode,
+    /// Whether the data of the streams is recorded, or only counted: not for file transfer and forwarding.
+    pub streams: bool,
+    /// Whether the spool lies in memory: a power cut loses it.
+    pub volatile: bool,
+}
+
+/// [`crate::wire::Work`], of which a long command line goes on in [`Event::CommandLine`].
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StartedWork<'a> {
+    /// The login shell.
+    Shell,
+    /// A command line.
+    Exec {
+        /// How long it is.
+        length: u32,
+        /// Its first `MAX_RECORD_COMMAND` bytes.
+        #[serde(borrow)]
+        head: Bytes<'a>,
+    },
+    /// A subsystem.
+    Subsystem(&'a str),
+}
+
+impl<'a> StartedWork<'a> {
+    /// Of what was asked for; and what of its command line [`Event::CommandLine`] has to carry.
+    #[must_use]
+    pub fn of(work: &'a Work) -> (Self, &'a [u8]) {
+        match work {
+            Work::Shell => (Self::Shell, &[]),
+            Work::Subsystem(name) => (Self::Subsystem(name), &[]),
+            Work::Exec(command) => {
+                let (head, rest) = command.split_at(command.len().min(MAX_RECORD_COMMAND));
+                // A command has at most `MAX_COMMAND` bytes.
+                let length = u32::try_from(command.len()).unwrap_or(u32::MAX);
+                let head = Bytes(head);
+                (Self::Exec { length, head }, rest)
+            }
+        }
+    }
+}
+
+/// The pseudo-terminal at the start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terminal<'a> {
+    /// `TERM`.
+    pub term: &'a str,
+    /// Its size.
+    pub size: WindowSize,
+}
+
+/// One of the three streams. The numbers are those of the file descriptors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Stream {
+    /// What the operator typed or sent.
+    Stdin,
+    /// What the process wrote; a terminal has only this one.
+    Stdout,
+    /// What it wrote to stderr.
+    Stderr,
+}
+
+impl Stream {
+    /// All three, in the order of their numbers.
+    pub const ALL: [Self; 3] = [Self::Stdin, Self::Stdout, Self::Stderr];
+
+    /// Its number, to index a table of three.
+    #[must_use]
+    pub fn index(self) -> usize {
+        self as usize
+    }
+}
+
+impl From<DataStream> for Stream {
+    fn from(stream: DataStream) -> Self {
+        match stream {
+            DataStream::Stdin => Self::Stdin,
+            DataStream::Stdout => Self::Stdout,
+            DataStream::Stderr => Self::Stderr,
+        }
+    }
+}
+
+/// Bytes of a session. `Debug` shows only how many: they may be anything.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Bytes<'a>(pub &'a [u8]);
+
+/// What is known of a frame whose bytes are not recorded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Redacted {
+    /// How many bytes it had.
+    pub length: u32,
+    /// Its tag in the stream's chain, which lets the chain be followed past it. It is keyed with the
+    /// session's chain key, which the relay erases: nothing can be guessed from it afterwards.
+    pub tag: Tag,
+}
+
+/// One operation of file transfer.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileOperation<'a> {
+    /// Which.
+    pub kind: FileKind,
+    /// Its path, as the client gave it. Bytes: a path need not be text.
+    #[serde(borrow)]
+    pub path: Bytes<'a>,
+    /// The second path, of a rename or link.
+    #[serde(borrow)]
+    pub other: Option<Bytes<'a>>,
+    /// How many bytes were read or written, or the size that was set.
+    pub size: u64,
+    /// SFTP's status code (draft-ietf-secsh-filexfer-02 section 7): 0 is well.
+    pub result: u32,
+}
+
+/// What was done with a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FileKind {
+    /// Opened and read; recorded when it is closed, with the bytes read.
+    Read,
+    /// Opened and written; recorded when it is closed, with the bytes written.
+    Write,
+    /// A folder's entries were listed.
+    List,
+    /// Attributes were asked for.
+    Stat,
+    /// Attributes were set.
+    SetAttributes,
+    /// A file was removed.
+    Remove,
+    /// A file or folder was renamed.
+    Rename,
+    /// A folder was made.
+    MakeFolder,
+    /// A folder was removed.
+    RemoveFolder,
+    /// A symbolic link was made.
+    Symlink,
+    /// A hard link was made.
+    Link,
+    /// A link was read, or a path resolved.
+    Resolve,
+    /// An extension that has no name here.
+    Other,
+}
+
+/// A forwarded connection began.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForwardOpened<'a> {
+    /// Its number within the recording.
+    pub id: u32,
+    /// `host:port` or the path of a socket that was connected to.
+    pub to: &'a str,
+    /// Where it came from, as the client or the kernel said.
+    pub from: &'a str,
+}
+
+/// A forwarded connection ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForwardClosed {
+    /// The number that [`ForwardOpened`] gave.
+    pub id: u32,
+    /// Bytes to the place that was connected to.
+    pub sent: u64,
+    /// Bytes that came from it.
+    pub received: u64,
+}
+
+/// Data that the spool could not take, under `best-effort`. Its record stands where the data would.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    /// When it began: microseconds before this record.
+    pub micros: u64,
+    /// Bytes that are missing, of each stream.
+    pub bytes: [u64; 3],
+    /// Where the streams' chains stand behind it.
+    pub after: [Point; 3],
+    /// Records of other kinds that are missing.
+    pub records: u64,
+    /// Why.
+    pub why: GapReason,
+}
+
+/// Why data is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum GapReason {
+    /// The spool's byte budget was used up.
+    SpoolFull,
+    /// The file system had no more room than the reserve.
+    DiskFull,
+    /// The medium failed.
+    Medium,
+}
+
+/// A program that was run.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Command<'a> {
+    /// Its process.
+    pub pid: u32,
+    /// The process that started it.
+    pub parent: u32,
+    /// Its arguments, as far as they fit.
+    #[serde(borrow)]
+    pub argv: Vec<Bytes<'a>>,
+    /// Whether arguments were left out or cut short.
+    pub cut: bool,
+    /// Its working directory, where it could be read.
+    #[serde(borrow)]
+    pub cwd: Option<Bytes<'a>>,
+}
+
+/// A process that ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommandExit {
+    /// Which.
+    pub pid: u32,
+    /// How.
+    pub exit: Exit,
+}
+
+/// The end of a recording.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct End {
+    /// Why it ended.
+    pub why: EndReason,
+    /// Where the streams' chains stand: stdin, stdout, stderr.
+    pub streams: [Point; 3],
+}
+
+/// Why a session ended, as the device saw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EndReason {
+    /// The process ended.
+    Exited,
+    /// The process could not be started.
+    NotStarted,
+    /// The relay ended the session, or its client went away.
+    ClientGone,
+    /// The tunnel was lost.
+    TunnelLost,
+    /// The spool could take no more, under `strict`.
+    SpoolFull,
+    /// The agent was stopped.
+    AgentStopped,
+    /// Nothing ended it: the device lost power, or the agent was killed. No record says so; the device
+    /// reports it when it finds the recording unfinished.
+    PowerLoss,
+}
+
+/// Why bytes are no records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum RecordError {
+    /// A record of our own that is over [`MAX_RECORD`].
+    #[error("a record is longer than {MAX_RECORD} bytes")]
+    TooLong,
+    /// The bytes end within a record, or are none.
+    #[error("a record cannot be decoded")]
+    Malformed,
+}
+
+impl Record<'_> {
+    /// Appends the record to `out`, behind its length.
+    ///
+    /// # Errors
+    /// [`RecordError::TooLong`]; `out` is then as it was.
+    pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), RecordError> {
+        let start = out.len();
+        // Most records are short: one byte for the length, and room is made where it takes more.
+        out.push(0);
+        let encoded = postcard::to_extend(self, core::mem::take(out));
+        // Extending a vector fails only for types without a known length, of which a record has none.
+        *out = encoded.map_err(|_| RecordError::TooLong)?;
+        let length = out.len() - start - 1;
+        if length > MAX_RECORD {
+            out.truncate(start);
+            return Err(RecordError::TooLong);
+        }
+        let mut digits = [0_u8; 3];
+        let used = encode_length(length, &mut digits);
+        out.splice(start..=start, digits.iter().take(used).copied());
+        Ok(())
+    }
+}
+
+/// Takes the next record from the front of `input`: its time after the record before it, and what happened;
+/// `None` for what only a newer version knows.
+///
+/// # Errors
+/// [`RecordError::Malformed`].
+pub fn decode<'a>(input: &mut &'a [u8]) -> Result<(u64, Option<Event<'a>>), RecordError> {
+    let length = decode_length(input)?;
+    if length > MAX_RECORD || length > input.len() {
+        return Err(RecordError::Malformed);
+    }
+    let (body, rest) = input.split_at(length);
+    *input = rest;
+    let (delta, event) = postcard::take_from_bytes(body).map_err(|_| RecordError::Malformed)?;
+    if event.first().is_some_and(|kind| *kind >= KNOWN_EVENTS) {
+        return Ok((delta, None));
+    }
+    postcard::take_from_bytes(event)
+        .map(|(event, _newer_fields)| (delta, Some(event)))
+        .map_err(|_| RecordError::Malformed)
+}
+
+/// LEB128, as postcard's own integers: at most three digits for what is at most [`MAX_RECORD`].
+fn encode_length(length: usize, digits: &mut [u8; 3]) -> usize {
+    let mut rest = length;
+    let mut used = 0;
+    for digit in digits.iter_mut() {
+        let low = u8::try_from(rest & 0x7f).unwrap_or(0);
+        rest >>= 7;
+        used += 1;
+        if rest == 0 {
+            *digit = low;
+            break;
+        }
+        *digit = low | 0x80;
+    }
+    used
+}
+
+fn decode_length(input: &mut &[u8]) -> Result<usize, RecordError> {
+    let mut length = 0_usize;
+    for shift in [0, 7, 14] {
+        let (digit, rest) = input.split_first().ok_or(RecordError::Malformed)?;
+        *input = rest;
+        length |= usize::from(digit & 0x7f) << shift;
+        if digit & 0x80 == 0 {
+            return Ok(length);
+        }
+    }
+    Err(RecordError::Malformed)
+}
+
+impl Serialize for Bytes<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        // At one go: a slice would go byte by byte.
+        to.serialize_bytes(self.0)
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Bytes<'a> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        <&'a [u8]>::deserialize(from).map(Self)
+    }
+}
+
+impl fmt::Debug for Bytes<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
+}
+
+impl fmt::Debug for Start<'_> {
+    /// Leaves out what may hold a secret: the values of the environment and the command's words.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Start")
+            .field("session", &self.session)
+            .field("user", &self.user)
+            .field("login", &self.login)
+            .field("work", &self.work)
+            .field("terminal", &self.terminal)
+            .field("env", &self.env.len())
+            .field("mode", &self.mode)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for StartedWork<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Shell => f.write_str("Shell"),
+            Self::Exec { length, .. } => write!(f, "Exec({length} bytes)"),
+            Self::Subsystem(name) => write!(f, "Subsystem({name:?})"),
+        }
+    }
+}
+
+impl fmt::Debug for FileOperation<'_> {
+    /// Leaves out the paths.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileOperation")
+            .field("kind", &self.kind)
+            .field("size", &self.size)
+            .field("result", &self.result)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Command<'_> {
+    /// Leaves out the arguments: people type passwords there.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Command")
+            .field("pid", &self.pid)
+            .field("parent", &self.parent)
+            .field("argv", &self.argv.len())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod golden;
+#[cfg(test)]
+mod tests;

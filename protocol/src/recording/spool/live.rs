@@ -1,0 +1,433 @@
+//! One session that is being recorded: from records to the bytes of its segments.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use embedded_io::ErrorKind;
+
+use super::{Begin, Piece, Unavailable, Write};
+use crate::ids::SessionId;
+use crate::limits::{
+    MAX_BLOCK_PLAIN, MAX_RECORD_DATA, MAX_SEGMENT_AGE, SESSION_RESERVE, WRITE_BATCH, WRITE_DELAY,
+    WRITE_RETRY,
+};
+use crate::recording::chain::{Chain, Tag};
+use crate::recording::medium::SegmentName;
+use crate::recording::record::{
+    Bytes, End, EndReason, Event, Gap, GapReason, Record, Redacted, Stream,
+};
+use crate::recording::seal::{RecordingKey, SealSeed};
+use crate::recording::segment::{
+    BLOCK_OVERHEAD, Link, SEGMENT_OVERHEAD, SegmentWriter, WriteError,
+};
+use crate::wire::{RecordingMode, StdinMode};
+
+/// What a record of data takes beside its bytes: length, time, kind, stream and the length of the bytes.
+const RECORD_OVERHEAD: usize = 20;
+
+/// A session that is being recorded.
+#[derive(Debug)]
+pub(super) struct Live {
+    session: SessionId,
+    pub(super) strict: bool,
+    stdin: StdinMode,
+    /// Whether the streams' data is recorded, or only digested.
+    pub(super) holds_data: bool,
+    pub(super) recovers: bool,
+    key: RecordingKey,
+    seed: SealSeed,
+    /// The segment that is being written; none before its first record.
+    writer: Option<(SegmentWriter, Duration)>,
+    /// The next segment's number and the chain before it.
+    index: u32,
+    before: Link,
+    /// Sealed bytes of the present segment, and where in it they stand.
+    sealed: Vec<u8>,
+    at: u64,
+    /// Since when the oldest byte waits that is not in `ready`.
+    waiting_since: Option<Duration>,
+    /// Whole pieces of segments, in order.
+    ready: VecDeque<Write>,
+    /// The bytes of the piece that is being written.
+    in_flight: u64,
+    busy: bool,
+    chains: [Chain; 3],
+    /// Whether the frame of stdin that has begun is redacted.
+    hides: bool,
+    /// Bytes of it that have come.
+    hidden: usize,
+    begun: Duration,
+    last: u64,
+    gap: Option<OpenGap>,
+    pub(super) failing: Option<Failing>,
+    /// The last chain value and the number of segments, once nothing more comes.
+    pub(super) ended: Option<(EndReason, Link, u32)>,
+}
+
+#[derive(Debug)]
+struct OpenGap {
+    since: u64,
+    /// Where the streams stood: bytes before it that are in the recording, or redacted.
+    from: [u64; 3],
+    records: u64,
+    why: GapReason,
+}
+
+/// The medium does not take what it is given.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Failing {
+    pub(super) kind: ErrorKind,
+    retry_at: Duration,
+}
+
+impl Live {
+    pub(super) fn begin(
+        now: Duration,
+        begin: &Begin<'_>,
+        key: RecordingKey,
+    ) -> Result<Self, Unavailable> {
+        let terms = begin.terms;
+        let session = begin.start.session;
+        let mut live = Self {
+            session,
+            strict: terms.mode == RecordingMode::Strict && !terms.recover,
+            stdin: terms.stdin,
+            holds_data: begin.start.streams,
+            recovers: terms.recover,
+            key,
+            seed: SealSeed::new(begin.seed),
+            writer: None,
+            index: 0,
+            before: Link::first(&session),
+            sealed: Vec::new(),
+            at: 0,
+            waiting_since: None,
+            ready: VecDeque::new(),
+            in_flight: 0,
+            busy: false,
+            chains: Stream::ALL.map(|stream| Chain::new(&terms.key, stream)),
+            hides: false,
+            hidden: 0,
+            begun: now,
+            last: 0,
+            gap: None,
+            failing: None,
+            ended: None,
+        };
+        live.push(now, Event::Start(begin.start.clone()))?;
+        for part in begin.rest_of_command.chunks(MAX_RECORD_DATA) {
+            live.push(now, Event::CommandLine(Bytes(part)))?;
+        }
+        Ok(live)
+    }
+
+    /// The most that the spool may grow by what this session holds already, and by its end.
+    pub(super) fn committed(&self) -> u64 {
+        let pending = self
+            .writer
+            .as_ref()
+            .map_or(0, |(writer, _)| writer.pending());
+        let open = if self.ended.is_some() {
+            0
+        } else {
+            SESSION_RESERVE + (pending + 2 * BLOCK_OVERHEAD) as u64
+        };
+        self.unwritten() + open
+    }
+
+    /// Sealed bytes that are not written.
+    pub(super) fn unwritten(&self) -> u64 {
+        let ready: usize = self.ready.iter().map(|write| write.bytes.len()).sum();
+        (self.sealed.len() + ready) as u64 + self.in_flight
+    }
+
+    /// The most that so many bytes of data can take.
+    pub(super) fn cost(length: usize) -> u64 {
+        let records = length / MAX_RECORD_DATA + 1;
+        let blocks = length / MAX_BLOCK_PLAIN + 2;
+        (length + records * RECORD_OVERHEAD + blocks * BLOCK_OVERHEAD + SEGMENT_OVERHEAD) as u64
+    }
+
+    pub(super) fn is_gap(&self) -> bool {
+        self.gap.is_some()
+    }
+
+    /// Takes a piece of data, as a record and on its chain.
+    pub(super) fn record_data(
+        &mut self,
+        now: Duration,
+        piece: &Piece<'_>,
+    ) -> Result<(), Unavailable> {
+        let stream = piece.stream;
+        if stream == Stream::Stdin && self.chains[0].is_between_frames() {
+            self.hides = match self.stdin {
+                StdinMode::Full => false,
+                StdinMode::Redact => piece.hidden,
+                StdinMode::Off => true,
+            };
+        }
+        let whole = self.chains[stream.index()].update(piece.bytes, piece.remaining);
+        if !self.holds_data {
+            return Ok(());
+        }
+        if stream == Stream::Stdin && self.hides {
+            return self.redact(now, piece, whole);
+        }
+        let mut rest = piece.bytes;
+        while !rest.is_empty() {
+            let (part, more) = rest.split_at(rest.len().min(MAX_RECORD_DATA));
+            rest = more;
+            let last = rest.is_empty() && piece.remaining == 0;
+            let event = if last { Event::Data } else { Event::Part };
+            self.push(now, event(stream, Bytes(part)))?;
+        }
+        Ok(())
+    }
+
+    fn redact(
+        &mut self,
+        now: Duration,
+        piece: &Piece<'_>,
+        whole: Option<Tag>,
+    ) -> Result<(), Unavailable> {
+        let Some(tag) = whole else {
+            self.hidden = self.hidden.saturating_add(piece.bytes.len());
+            return Ok(());
+        };
+        let length = core::mem::take(&mut self.hidden).saturating_add(piece.bytes.len());
+        // A frame has at most `MAX_DATA_FRAME` bytes.
+        let length = u32::try_from(length).unwrap_or(u32::MAX);
+        self.push(now, Event::Redacted(Redacted { length, tag }))
+    }
+
+    /// Takes a record of another kind.
+    pub(super) fn record(&mut self, now: Duration, event: Event<'_>) -> Result<(), Unavailable> {
+        self.push(now, event)
+    }
+
+    /// Leaves a piece of data out, which a gap will tell of.
+    pub(super) fn skip_data(&mut self, now: Duration, piece: &Piece<'_>, why: GapReason) {
+        self.open_gap(now, why);
+        self.chains[piece.stream.index()].update(piece.bytes, piece.remaining);
+    }
+
+    /// Leaves another record out.
+    pub(super) fn skip_record(&mut self, now: Duration, why: GapReason) {
+        let gap = self.open_gap(now, why);
+        gap.records = gap.records.saturating_add(1);
+    }
+
+    /// Whether a gap may end here: only between frames can the chains be taken up again.
+    pub(super) fn may_close_gap(&self) -> bool {
+        self.chains.iter().all(Chain::is_between_frames)
+    }
+
+    pub(super) fn close_gap(&mut self, now: Duration) -> Result<(), Unavailable> {
+        let Some(gap) = self.gap.take() else {
+            return Ok(());
+        };
+        let after = self.points();
+        let micros = self.micros(now).saturating_sub(gap.since);
+        self.push(
+            now,
+            Event::Gap(Gap {
+                micros,
+                bytes: [0, 1, 2].map(|index| after[index].bytes.saturating_sub(gap.from[index])),
+                after,
+                records: gap.records,
+                why: gap.why,
+            }),
+        )
+    }
+
+    /// Writes the end and closes the last segment. What a gap left out is told first.
+    pub(super) fn end(&mut self, now: Duration, why: EndReason) -> Result<(), Unavailable> {
+        if self.ended.is_some() {
+            return Ok(());
+        }
+        self.close_gap(now)?;
+        let streams = self.points();
+        self.push(now, Event::End(End { why, streams }))?;
+        self.close_segment(true)?;
+        self.ended = Some((why, self.before, self.index));
+        Ok(())
+    }
+
+    /// The next piece that is to be written, if it is time.
+    pub(super) fn take_write(&mut self, now: Duration) -> Result<Option<Write>, Unavailable> {
+        if self.busy || self.failing.is_some_and(|failing| now < failing.retry_at) {
+            return Ok(None);
+        }
+        let old = |(writer, since): &(SegmentWriter, Duration)| {
+            !writer.is_empty() && now >= *since + MAX_SEGMENT_AGE
+        };
+        if self.writer.as_ref().is_some_and(old) {
+            self.close_segment(false)?;
+        } else if self.ready.is_empty() && self.is_due(now) {
+            self.flush()?;
+        }
+        let write = self.ready.pop_front();
+        if let Some(write) = &write {
+            self.busy = true;
+            self.in_flight = write.bytes.len() as u64;
+        }
+        Ok(write)
+    }
+
+    /// A write was done, or not: then it is tried again later.
+    pub(super) fn handle_written(
+        &mut self,
+        now: Duration,
+        write: Write,
+        outcome: Result<(), ErrorKind>,
+    ) {
+        self.busy = false;
+        self.in_flight = 0;
+        match outcome {
+            Ok(()) => self.failing = None,
+            Err(kind) => {
+                self.ready.push_front(write);
+                let retry_at = now + WRITE_RETRY;
+                self.failing = Some(Failing { kind, retry_at });
+            }
+        }
+    }
+
+    /// Whether everything is written.
+    pub(super) fn is_written(&self) -> bool {
+        self.ended.is_some() && !self.busy && self.ready.is_empty()
+    }
+
+    pub(super) fn timeout(&self) -> Option<Duration> {
+        if self.busy {
+            return None;
+        }
+        if let Some(failing) = &self.failing {
+            return Some(failing.retry_at);
+        }
+        if !self.ready.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let waits = self.waiting_since.map(|since| since + WRITE_DELAY);
+        let ages = self
+            .writer
+            .as_ref()
+            .filter(|(writer, _)| !writer.is_empty())
+            .map(|(_, since)| *since + MAX_SEGMENT_AGE);
+        [waits, ages].into_iter().flatten().min()
+    }
+
+    fn is_due(&self, now: Duration) -> bool {
+        self.sealed.len() >= WRITE_BATCH
+            || self
+                .waiting_since
+                .is_some_and(|since| now >= since + WRITE_DELAY)
+    }
+
+    fn flush(&mut self) -> Result<(), Unavailable> {
+        if let Some((writer, _)) = &mut self.writer {
+            writer.flush(&mut self.sealed)?;
+            let link = writer.link();
+            self.hand_out(link, false);
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, now: Duration, event: Event<'_>) -> Result<(), Unavailable> {
+        let full = |(writer, _): &(SegmentWriter, Duration)| writer.is_full();
+        if self.writer.as_ref().is_some_and(full) {
+            self.close_segment(false)?;
+        }
+        let at = self.micros(now);
+        let delta = at - self.last;
+        if self.writer.is_none() {
+            let writer = SegmentWriter::begin(
+                self.session,
+                self.index,
+                self.before,
+                &self.key,
+                &mut self.seed,
+                &mut self.sealed,
+            )?;
+            self.writer = Some((writer, now));
+        }
+        if let Some((writer, _)) = &mut self.writer {
+            writer.push(&Record { delta, event }, at, &mut self.sealed)?;
+        }
+        self.last = at;
+        self.waiting_since.get_or_insert(now);
+        if self.sealed.len() >= WRITE_BATCH
+            && let Some((writer, _)) = &self.writer
+        {
+            let link = writer.link();
+            self.hand_out(link, false);
+            // The last record may not be sealed yet.
+            self.waiting_since = Some(now);
+        }
+        Ok(())
+    }
+
+    fn close_segment(&mut self, last: bool) -> Result<(), WriteError> {
+        if let Some((writer, _)) = self.writer.take() {
+            self.before = writer.close(last, &mut self.sealed)?;
+            self.hand_out(self.before, true);
+            self.index += 1;
+            self.at = 0;
+        }
+        Ok(())
+    }
+
+    /// Makes what is sealed a piece to be written.
+    fn hand_out(&mut self, link: Link, closes: bool) {
+        self.waiting_since = None;
+        if self.sealed.is_empty() {
+            return;
+        }
+        let bytes = core::mem::take(&mut self.sealed);
+        let at = self.at;
+        self.at += bytes.len() as u64;
+        self.ready.push_back(Write {
+            segment: SegmentName {
+                session: self.session,
+                index: self.index,
+            },
+            at,
+            bytes,
+            sync: false,
+            closes,
+            link,
+        });
+    }
+
+    fn open_gap(&mut self, now: Duration, why: GapReason) -> &mut OpenGap {
+        let since = self.micros(now);
+        // What was hidden of a frame that is cut by the gap leaves no record.
+        let hidden = if self.gap.is_none() {
+            core::mem::take(&mut self.hidden) as u64
+        } else {
+            0
+        };
+        let mut from = Stream::ALL.map(|stream| {
+            let chain = &self.chains[stream.index()];
+            chain.point().bytes + chain.begun()
+        });
+        from[0] -= hidden.min(from[0]);
+        self.gap.get_or_insert(OpenGap {
+            since,
+            from,
+            records: 0,
+            why,
+        })
+    }
+
+    fn points(&self) -> [crate::recording::chain::Point; 3] {
+        [0, 1, 2].map(|index: usize| self.chains[index].point())
+    }
+
+    fn micros(&self, now: Duration) -> u64 {
+        let passed = now.saturating_sub(self.begun).as_micros();
+        // Half a million years fit.
+        u64::try_from(passed).unwrap_or(u64::MAX).max(self.last)
+    }
+}

@@ -1,0 +1,246 @@
+//! After a crash: what stands, and what is cut off.
+
+use alloc::collections::BTreeMap;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use embedded_io::Error as _;
+use embedded_io::ErrorKind;
+
+use super::{Ended, File, FileState, Flash, Spool, SpoolConfig, Sync};
+use crate::ids::SessionId;
+use crate::limits::{MAX_BLOCK_SEALED, WRITE_BATCH};
+use crate::recording::medium::{FileName, Medium, SegmentName};
+use crate::recording::record::EndReason;
+use crate::recording::scan::{Expected, Fault, SegmentScan};
+use crate::recording::segment::{BlockKind, Link};
+use crate::wire::SegmentLost;
+
+/// What was found on the medium at the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Sessions that had not ended: they end as power loss.
+    pub unfinished: Vec<SessionId>,
+    /// Segments whose torn end was cut off.
+    pub cut: Vec<Cut>,
+    /// Segments that are corrupt and were set aside, and why.
+    pub corrupt: Vec<(SegmentName, Fault)>,
+}
+
+/// A torn end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// Of which segment.
+    pub segment: SegmentName,
+    /// Bytes that stand.
+    pub kept: u64,
+    /// Bytes that were no whole block.
+    pub lost: u64,
+}
+
+/// The most that one torn write leaves behind: a batch, and the block that filled it.
+const MAX_TORN: u64 = (WRITE_BATCH + 2 * MAX_BLOCK_SEALED) as u64;
+
+impl Spool {
+    /// Takes over what is on the medium. Run it before anything is recorded.
+    ///
+    /// # Errors
+    /// The kind of the medium's error: without its list there is no spool.
+    pub fn recover<M: Medium>(
+        config: SpoolConfig,
+        medium: &mut M,
+    ) -> Result<(Self, Recovered), ErrorKind> {
+        let free = medium.free().map_err(|error| error.kind())?;
+        let mut spool = Self {
+            config,
+            live: BTreeMap::new(),
+            files: BTreeMap::new(),
+            ended: BTreeMap::new(),
+            gone: BTreeMap::new(),
+            stored: 0,
+            free,
+            flash: Flash::default(),
+            turn: SessionId([0; 16]),
+        };
+        let mut sessions: BTreeMap<SessionId, Vec<Found>> = BTreeMap::new();
+        for entry in medium.list().map_err(|error| error.kind())? {
+            match entry.name {
+                FileName::Bad(_) => spool.stored += entry.length,
+                FileName::Segment(name) => sessions.entry(name.session).or_default().push(Found {
+                    name,
+                    length: entry.length,
+                    modified: entry.modified,
+                }),
+            }
+        }
+        let mut recovered = Recovered::default();
+        for (session, mut found) in sessions {
+            found.sort_by_key(|found| found.name.index);
+            spool.recover_session(session, &found, medium, &mut recovered);
+        }
+        Ok((spool, recovered))
+    }
+
+    fn recover_session<M: Medium>(
+        &mut self,
+        session: SessionId,
+        found: &[Found],
+        medium: &mut M,
+        recovered: &mut Recovered,
+    ) {
+        let mut state = Walk::default();
+        for (at, file) in found.iter().enumerate() {
+            let newest = at + 1 == found.len();
+            self.recover_file(file, newest, &mut state, medium, recovered);
+        }
+        let Some((last, link)) = state.last else {
+            // Of the first segment, nothing had been written.
+            if let Some(file) = found.first().filter(|_| !state.broken) {
+                recovered.unfinished.push(session);
+                self.report_gone(file.name, SegmentLost::PowerLoss);
+            }
+            return;
+        };
+        let ended = state.closed == Some(BlockKind::FinalFooter);
+        if !ended {
+            recovered.unfinished.push(session);
+        }
+        let why = (!ended).then_some(EndReason::PowerLoss);
+        let report = Ended {
+            report: (why, last + 1, link),
+            noted: false,
+        };
+        self.ended.insert(session, report);
+    }
+
+    fn recover_file<M: Medium>(
+        &mut self,
+        found: &Found,
+        newest: bool,
+        state: &mut Walk,
+        medium: &mut M,
+        recovered: &mut Recovered,
+    ) {
+        let follows = state.last.filter(|(last, _)| last + 1 == found.name.index);
+        let expected = Expected {
+            place: Some((found.name.session, found.name.index)),
+            before: follows.map(|(_, link)| link),
+        };
+        let (scan, fault) = scan(medium, found, expected);
+        let lost = found.length - scan.whole().min(found.length);
+        let fault = match fault {
+            None if !newest && (lost > 0 || scan.whole() == 0) => Some(Fault::CutBefore),
+            Some(fault) if !self.may_be_torn(newest, lost) => Some(fault),
+            _ => None,
+        };
+        if state.broken || fault.is_some() {
+            // Nothing behind a break belongs to what the relay can check.
+            state.broken = true;
+            let fault = fault.unwrap_or(Fault::CutBefore);
+            recovered.corrupt.push((found.name, fault));
+            self.report_gone(found.name, SegmentLost::Corrupt);
+            self.set_aside_now(found, medium);
+            return;
+        }
+        if scan.whole() == 0 {
+            // Nothing of it stands: it is removed as soon as the medium lets.
+            self.keep(found, &scan, found.length, FileState::Stored);
+            return;
+        }
+        if lost > 0 {
+            self.cut(found, scan.whole(), medium, recovered);
+        }
+        state.closed = scan.closed();
+        state.last = Some((found.name.index, scan.link()));
+        self.keep(found, &scan, scan.whole(), FileState::Waiting);
+    }
+
+    fn keep(&mut self, found: &Found, scan: &SegmentScan, length: u64, state: FileState) {
+        let file = File {
+            length,
+            link: scan.link(),
+            closed: true,
+            modified: Some(found.modified),
+            state,
+            busy: false,
+        };
+        self.stored += length;
+        self.files.insert(found.name, file);
+    }
+
+    /// Whether a fault is what a crash leaves behind, and not damage.
+    fn may_be_torn(&self, newest: bool, lost: u64) -> bool {
+        newest && (self.config.sync != Sync::Block || lost <= MAX_TORN)
+    }
+
+    /// Cuts a torn end off.
+    fn cut<M: Medium>(
+        &mut self,
+        found: &Found,
+        kept: u64,
+        medium: &mut M,
+        recovered: &mut Recovered,
+    ) {
+        let name = FileName::Segment(found.name);
+        let lost = found.length - kept.min(found.length);
+        recovered.cut.push(Cut {
+            segment: found.name,
+            kept,
+            lost,
+        });
+        let outcome = medium
+            .append(name, kept, &[])
+            .and_then(|()| medium.sync(name));
+        if outcome.is_err() {
+            // It is read no further than it stands, and takes its room all the same.
+            self.stored += lost;
+        }
+    }
+
+    fn set_aside_now<M: Medium>(&mut self, found: &Found, medium: &mut M) {
+        let (from, to) = (FileName::Segment(found.name), FileName::Bad(found.name));
+        // If it can't be renamed, it is found and reported again at the next start.
+        let _ = medium.rename(from, to);
+        self.stored += found.length;
+    }
+}
+
+struct Found {
+    name: SegmentName,
+    length: u64,
+    modified: i64,
+}
+
+/// What was seen of a session's segments so far.
+#[derive(Default)]
+struct Walk {
+    last: Option<(u32, Link)>,
+    closed: Option<BlockKind>,
+    broken: bool,
+}
+
+fn scan<M: Medium>(
+    medium: &mut M,
+    found: &Found,
+    expected: Expected,
+) -> (SegmentScan, Option<Fault>) {
+    let mut scan = SegmentScan::new(expected);
+    let mut buffer = vec![0; 16 * 1024];
+    let mut at = 0;
+    loop {
+        let read = medium.read(FileName::Segment(found.name), at, &mut buffer);
+        let Ok(length @ 1..) = read else {
+            // What can't be read is as good as cut off.
+            return (scan, None);
+        };
+        at += length as u64;
+        let mut input = buffer.get(..length).unwrap_or_default();
+        loop {
+            match scan.read(&mut input) {
+                Ok(Some(_)) => {}
+                Ok(None) => break,
+                Err(fault) => return (scan, Some(fault)),
+            }
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! The agent's side of an upload: what is sent next, and when not.
+//!
+//! One segment is under way at a time, and of it no more bytes than the relay has room for in front of a
+//! keystroke. A lost tunnel costs nothing: the relay says how far it has come.
+
+mod pace;
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::medium::SegmentName;
+use super::spool::Spool;
+use crate::ids::SessionId;
+use crate::limits::{MAX_UPLOAD_CHUNK, UPLOAD_IN_FLIGHT, UPLOAD_RETRY};
+use crate::wire::{
+    OfferedSegment, Refused, SegmentBytes, SegmentHeld, SegmentLost, UploadAnswer, UploadMessage,
+};
+use pace::Pace;
+pub use pace::{UploadConfig, UploadPolicy};
+
+/// What the driver shall do now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UploadAction {
+    /// Send this on the upload stream.
+    Send(UploadMessage),
+    /// Read so many bytes of a segment, and report with [`Uploader::handle_read`].
+    Read {
+        /// Which.
+        segment: SegmentName,
+        /// From where.
+        at: u64,
+        /// How many.
+        length: usize,
+    },
+}
+
+/// The state machine of a tunnel's uploads; it outlives tunnels.
+#[derive(Debug)]
+pub struct Uploader {
+    pace: Pace,
+    connected: bool,
+    present: Option<Present>,
+    /// The report that was sent and not noted yet.
+    reported: Option<SessionId>,
+    /// How far the relay has the segments that are still being written.
+    has: BTreeMap<SegmentName, u64>,
+    /// Sessions whose next segment was refused for now, and when to offer it again.
+    later: BTreeMap<SessionId, Duration>,
+}
+
+/// The segment that is under way.
+#[derive(Debug)]
+struct Present {
+    offer: OfferedSegment,
+    /// How far the relay has it; unknown until it answers.
+    held: Option<u64>,
+    sent: u64,
+    reading: bool,
+}
+
+impl Uploader {
+    /// With nothing under way and no tunnel.
+    #[must_use]
+    pub fn new(config: UploadConfig) -> Self {
+        Self {
+            pace: Pace::new(config),
+            connected: false,
+            present: None,
+            reported: None,
+            has: BTreeMap::new(),
+            later: BTreeMap::new(),
+        }
+    }
+
+    /// An upload stream stands.
+    pub fn handle_connected(&mut self) {
+        self.connected = true;
+        self.forget();
+    }
+
+    /// It is lost.
+    pub fn handle_lost(&mut self) {
+        self.connected = false;
+        self.forget();
+    }
+
+    /// Data of an interactive session has passed.
+    pub fn handle_interactive(&mut self, now: Duration) {
+        self.pace.handle_interactive(now);
+    }
+
+    /// Somebody asks for an upload, whatever the policy: `manual` waits for it.
+    pub fn handle_request(&mut self) {
+        self.pace.handle_request();
+    }
+
+    /// The relay has answered.
+    pub fn handle_answer(&mut self, now: Duration, answer: &UploadAnswer, spool: &mut Spool) {
+        match answer {
+            UploadAnswer::Noted(session) => {
+                if self.reported == Some(*session) {
+                    self.reported = None;
+                }
+                spool.handle_noted(*session);
+            }
+            UploadAnswer::Have(held) => self.handle_have(held),
+            UploadAnswer::Stored(held) => self.handle_stored(held, spool),
+            UploadAnswer::Refused(refusal) => {
+                let name = SegmentName {
+                    session: refusal.session,
+                    index: refusal.segment,
+                };
+                if refusal.why == Refused::Unavailable {
+                    self.later.insert(refusal.session, now + UPLOAD_RETRY);
+                }
+                spool.handle_refused(name, refusal.why);
+                self.finish(name);
+            }
+        }
+    }
+
+    /// Bytes were read, or could not be.
+    pub fn handle_read(
+        &mut self,
+        now: Duration,
+        outcome: Result<Vec<u8>, SegmentLost>,
+        spool: &mut Spool,
+    ) -> Option<UploadMessage> {
+        let present = self.present.as_mut().filter(|present| present.reading)?;
+        present.reading = false;
+        let lost = match outcome {
+            // A file that is shorter than it was is damaged.
+            Ok(bytes) if bytes.is_empty() => SegmentLost::Corrupt,
+            Ok(bytes) => {
+                let offset = present.sent;
+                present.sent += bytes.len() as u64;
+                self.pace.handle_sent(now, bytes.len() as u64);
+                return Some(UploadMessage::Bytes(SegmentBytes { offset, bytes }));
+            }
+            Err(lost) => lost,
+        };
+        let name = present.name();
+        spool.handle_unreadable(name, lost);
+        self.finish(name);
+        None
+    }
+
+    /// The next thing to do. `minute` is that of the day by the device's clock, if it can be trusted.
+    pub fn poll_action(
+        &mut self,
+        now: Duration,
+        minute: Option<u16>,
+        spool: &Spool,
+    ) -> Option<UploadAction> {
+        if !self.connected {
+            return None;
+        }
+        if self.reported.is_none()
+            && let Some(report) = spool.reports().next()
+        {
+            self.reported = report_session(&report);
+            return Some(UploadAction::Send(report));
+        }
+        if !self.pace.allows(now, minute) {
+            return None;
+        }
+        match &mut self.present {
+            Some(present) => present.next_read(),
+            None => self.next_offer(now, spool).map(UploadAction::Send),
+        }
+    }
+
+    /// When [`Self::poll_action`] may have something although nothing happened.
+    #[must_use]
+    pub fn poll_timeout(&self, now: Duration) -> Option<Duration> {
+        let later = self.later.values().min().copied();
+        let pace = self.pace.timeout(now);
+        [later, pace].into_iter().flatten().min()
+    }
+
+    fn next_offer(&mut self, now: Duration, spool: &Spool) -> Option<UploadMessage> {
+        self.later.retain(|_, at| now < *at);
+        self.has.retain(|name, _| spool.is_recording(&name.session));
+        let new = |offer: &OfferedSegment| {
+            let name = SegmentName {
+                session: offer.session,
+                index: offer.segment,
+            };
+            let more = offer.closed || self.has.get(&name).is_none_or(|has| *has < offer.length);
+            more && !self.later.contains_key(&offer.session)
+        };
+        let offer = spool.offers().find(new)?;
+        self.present = Some(Present {
+            offer: offer.clone(),
+            held: None,
+            sent: 0,
+            reading: false,
+        });
+        Some(UploadMessage::Offer(offer))
+    }
+
+    fn handle_have(&mut self, held: &SegmentHeld) {
+        let Some(present) = self.present_of(held) else {
+            return;
+        };
+        let offset = held.offset.min(present.offer.length);
+        if present.held.is_none_or(|before| offset < before) {
+            // The answer to the offer, or the relay lost something: it goes on from there.
+            present.sent = offset;
+        }
+        present.held = Some(offset);
+        let whole = offset == present.offer.length && !present.offer.closed;
+        let name = present.name();
+        if whole {
+            self.has.insert(name, offset);
+            self.finish(name);
+        }
+    }
+
+    fn handle_stored(&mut self, held: &SegmentHeld, spool: &mut Spool) {
+        let name = SegmentName {
+            session: held.session,
+            index: held.segment,
+        };
+        if !spool.handle_stored(held) && self.present_of(held).is_some() {
+            // The relay stores what is not what is here: offering it again would change nothing.
+            spool.handle_refused(name, Refused::Tampered);
+        }
+        self.finish(name);
+    }
+
+    fn present_of(&mut self, held: &SegmentHeld) -> Option<&mut Present> {
+        let same = |present: &&mut Present| {
+            present.offer.session == held.session && present.offer.segment == held.segment
+        };
+        self.present.as_mut().filter(same)
+    }
+
+    fn finish(&mut self, name: SegmentName) {
+        if self
+            .present
+            .as_ref()
+            .is_some_and(|present| present.name() == name)
+        {
+            self.present = None;
+        }
+    }
+
+    /// What was said on a stream that is gone counts for nothing.
+    fn forget(&mut self) {
+        self.present = None;
+        self.reported = None;
+        self.has.clear();
+        self.later.clear();
+    }
+}
+
+impl Present {
+    fn name(&self) -> SegmentName {
+        SegmentName {
+            session: self.offer.session,
+            index: self.offer.segment,
+        }
+    }
+
+    fn next_read(&mut self) -> Option<UploadAction> {
+        let held = self.held?;
+        let room = UPLOAD_IN_FLIGHT.saturating_sub(self.sent - held.min(self.sent));
+        let rest = self.offer.length - self.sent.min(self.offer.length);
+        let length = rest.min(room).min(MAX_UPLOAD_CHUNK as u64);
+        if self.reading || length == 0 {
+            return None;
+        }
+        self.reading = true;
+        Some(UploadAction::Read {
+            segment: self.name(),
+            at: self.sent,
+            // At most `MAX_UPLOAD_CHUNK`.
+            length: usize::try_from(length).unwrap_or(MAX_UPLOAD_CHUNK),
+        })
+    }
+}
+
+fn report_session(report: &UploadMessage) -> Option<SessionId> {
+    match report {
+        UploadMessage::Finished(finished) => Some(finished.session),
+        UploadMessage::Gone(gone) => Some(gone.session),
+        UploadMessage::Offer(_) | UploadMessage::Bytes(_) => None,
+    }
+}

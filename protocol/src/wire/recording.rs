@@ -1,0 +1,202 @@
+//! What is said about recordings: how a session is recorded, and how its recording is uploaded.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::ids::SessionId;
+use crate::recording::chain::ChainKey;
+use crate::recording::record::EndReason;
+use crate::recording::segment::Link;
+
+/// How one session is recorded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordingTerms {
+    /// What happens when no room is left.
+    pub mode: RecordingMode,
+    /// What of stdin is recorded.
+    pub stdin: StdinMode,
+    /// The key of the streams' chains.
+    pub key: ChainKey,
+    /// Whether the session may begin although it can't be recorded: an admin saves a device that is full.
+    /// It then goes on as under `best-effort`.
+    pub recover: bool,
+}
+
+/// What happens when a session can't be recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RecordingMode {
+    /// It does not begin, or ends: nothing is shown that was not recorded.
+    Strict,
+    /// It goes on, and the recording has a gap.
+    BestEffort,
+    /// It never is recorded.
+    Off,
+}
+
+/// What of stdin is recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StdinMode {
+    /// Everything but what is typed while the terminal's echo is off.
+    Redact,
+    /// Everything.
+    Full,
+    /// Only how much it was.
+    Off,
+}
+
+/// What an agent says on an upload stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum UploadMessage {
+    /// A session's recording has ended: what there is of it.
+    Finished(SessionFinished),
+    /// A segment will never come.
+    Gone(SegmentGone),
+    /// A segment, as far as it goes by now. Answered by [`UploadAnswer::Have`].
+    Offer(OfferedSegment),
+    /// Bytes of the segment that was offered last.
+    Bytes(SegmentBytes),
+}
+
+/// What a relay answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum UploadAnswer {
+    /// To [`UploadMessage::Finished`] and [`UploadMessage::Gone`]: it is known for good.
+    Noted(SessionId),
+    /// How far the segment has come. Sent on an offer and now and then on its bytes: what may be under way
+    /// is bounded by it.
+    Have(SegmentHeld),
+    /// The whole segment is stored for good, under this hash: the device may delete it.
+    Stored(SegmentHeld),
+    /// The segment is not taken.
+    Refused(SegmentRefusal),
+}
+
+/// The end of a recording, as the device reports it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionFinished {
+    /// Which session.
+    pub session: SessionId,
+    /// Why it ended; `None` if its end says so, which the device can't read any more.
+    pub why: Option<EndReason>,
+    /// How many segments there are.
+    pub segments: u32,
+    /// The chain over all of them.
+    pub hash: Link,
+}
+
+/// A segment that will never come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SegmentGone {
+    /// Whose.
+    pub session: SessionId,
+    /// Which; with all that follow it.
+    pub segment: u32,
+    /// Why.
+    pub why: SegmentLost,
+}
+
+/// Why a device has lost a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SegmentLost {
+    /// Its file is no longer there.
+    Missing,
+    /// Its bytes are no longer what was written.
+    Corrupt,
+    /// The medium can't read it.
+    Unreadable,
+    /// It was never written: there was no room, under `best-effort` or in a rescue.
+    NoRoom,
+    /// The device lost power before anything of it was written.
+    PowerLoss,
+}
+
+/// A segment that may be uploaded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OfferedSegment {
+    /// Whose.
+    pub session: SessionId,
+    /// Which.
+    pub segment: u32,
+    /// Its length: whole blocks only.
+    pub length: u64,
+    /// The chain there.
+    pub hash: Link,
+    /// Whether nothing will follow in it: it has its footer, or the device lost power.
+    pub closed: bool,
+}
+
+/// Some bytes of a segment.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SegmentBytes {
+    /// Where they stand in it.
+    pub offset: u64,
+    /// At most `MAX_UPLOAD_CHUNK`. They need not end where a block does.
+    #[serde(serialize_with = "as_bytes", deserialize_with = "from_bytes")]
+    pub bytes: Vec<u8>,
+}
+
+/// How far a relay has a segment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SegmentHeld {
+    /// Whose.
+    pub session: SessionId,
+    /// Which.
+    pub segment: u32,
+    /// How many bytes, from its beginning.
+    pub offset: u64,
+    /// The chain behind the last whole block among them.
+    pub hash: Link,
+}
+
+/// A segment that a relay does not take.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SegmentRefusal {
+    /// Whose.
+    pub session: SessionId,
+    /// Which.
+    pub segment: u32,
+    /// Why.
+    pub why: Refused,
+}
+
+/// Why a segment is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Refused {
+    /// The relay can't store it now: offer it again later.
+    Unavailable,
+    /// It is no part of this session's recording: set it aside.
+    Tampered,
+    /// The relay knows of no such session on this device: set it aside.
+    UnknownSession,
+}
+
+fn as_bytes<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_bytes(bytes)
+}
+
+fn from_bytes<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+    struct Take;
+
+    impl serde::de::Visitor<'_> for Take {
+        type Value = Vec<u8>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("bytes")
+        }
+
+        fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
+            Ok(bytes.to_vec())
+        }
+    }
+
+    // At one go: a vector would be taken byte by byte.
+    from.deserialize_bytes(Take)
+}
+
+impl fmt::Debug for SegmentBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SegmentBytes({} at {})", self.bytes.len(), self.offset)
+    }
+}

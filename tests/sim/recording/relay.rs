@@ -1,0 +1,206 @@
+//! The relay's half of the simulated world: an ingest a session, and a store of objects.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use holdfast_protocol::ids::SessionId;
+use holdfast_protocol::recording::chain::{ChainKey, Checker, Unproved, Witness};
+use holdfast_protocol::recording::ingest::{Checked, Ingest, IngestAction, State};
+use holdfast_protocol::recording::reader::{Reader, Verdict};
+use holdfast_protocol::recording::record::{Event, Stream};
+use holdfast_protocol::recording::seal::RecordingSecret;
+use holdfast_protocol::recording::segment::Link;
+use holdfast_protocol::wire::{SessionFinished, UploadAnswer, UploadMessage};
+
+pub(super) struct SimRelay {
+    pub(super) secrets: [RecordingSecret; 1],
+    pub(super) sessions: BTreeMap<SessionId, Kept>,
+    /// The session whose segment was offered last on the present stream.
+    offered: Option<SessionId>,
+}
+
+/// What a relay knows of one session: `ingest` and `working` die with its process.
+pub(super) struct Kept {
+    ingest: Ingest,
+    working: Vec<u8>,
+    pub(super) objects: BTreeMap<u32, Vec<u8>>,
+    stored: Vec<(u64, Link)>,
+    finished: Option<SessionFinished>,
+    pub(super) state: State,
+    pub(super) settled: u32,
+    deadline: Option<Duration>,
+    pub(super) witness: Witness,
+    pub(super) key: ChainKey,
+}
+
+impl SimRelay {
+    pub(super) fn new() -> Self {
+        Self {
+            secrets: [RecordingSecret::from_seed(&[1; 32])],
+            sessions: BTreeMap::new(),
+            offered: None,
+        }
+    }
+
+    pub(super) fn begin(&mut self, session: SessionId, key: ChainKey) {
+        let kept = Kept {
+            ingest: Ingest::new(session),
+            working: vec![],
+            objects: BTreeMap::new(),
+            stored: vec![],
+            finished: None,
+            state: State::Recording,
+            settled: 0,
+            deadline: None,
+            witness: Witness::new(&key, Stream::Stdout),
+            key,
+        };
+        self.sessions.insert(session, kept);
+    }
+
+    pub(super) fn session_over(&mut self, session: SessionId, deadline: Duration) {
+        let kept = self.sessions.get_mut(&session).unwrap();
+        kept.deadline.get_or_insert(deadline);
+        kept.ingest.handle_session_over(deadline);
+        self.act(session);
+    }
+
+    /// The process dies and starts anew: what is not in the store is gone.
+    pub(super) fn crash(&mut self) {
+        self.offered = None;
+        let sessions: Vec<SessionId> = self.sessions.keys().copied().collect();
+        for session in sessions {
+            let kept = self.sessions.get_mut(&session).unwrap();
+            let (stored, finished) = (kept.stored.clone(), kept.finished.clone());
+            kept.ingest = Ingest::restore(session, kept.state, stored, finished);
+            kept.working.clear();
+            if let Some(deadline) = kept.deadline {
+                kept.ingest.handle_session_over(deadline);
+            }
+            self.act(session);
+        }
+    }
+
+    pub(super) fn handle(&mut self, message: &UploadMessage) -> Vec<UploadAnswer> {
+        let session = match message {
+            UploadMessage::Finished(finished) => finished.session,
+            UploadMessage::Gone(gone) => gone.session,
+            UploadMessage::Offer(offer) => {
+                self.offered = Some(offer.session);
+                offer.session
+            }
+            UploadMessage::Bytes(_) => match self.offered {
+                Some(session) => session,
+                None => return vec![],
+            },
+        };
+        let ingest = &mut self.sessions.get_mut(&session).unwrap().ingest;
+        match message {
+            UploadMessage::Finished(finished) => ingest.handle_finished(finished),
+            UploadMessage::Gone(gone) => ingest.handle_gone(gone),
+            UploadMessage::Offer(offer) => ingest.handle_offer(offer),
+            UploadMessage::Bytes(bytes) => ingest.handle_bytes(bytes),
+        }
+        self.act(session)
+    }
+
+    pub(super) fn pass_time(&mut self, now: Duration) {
+        let sessions: Vec<SessionId> = self.sessions.keys().copied().collect();
+        for session in sessions {
+            self.sessions
+                .get_mut(&session)
+                .unwrap()
+                .ingest
+                .handle_timeout(now);
+            self.act(session);
+        }
+    }
+
+    fn act(&mut self, session: SessionId) -> Vec<UploadAnswer> {
+        let mut answers = vec![];
+        loop {
+            let kept = self.sessions.get_mut(&session).unwrap();
+            let Some(action) = kept.ingest.poll_action() else {
+                return answers;
+            };
+            match action {
+                IngestAction::Answer(answer) => answers.push(answer),
+                IngestAction::Restart(_) => kept.working.clear(),
+                IngestAction::Append(_, bytes) => kept.working.extend(bytes),
+                IngestAction::Store(held) => {
+                    let object = core::mem::take(&mut kept.working);
+                    assert_eq!(object.len() as u64, held.offset);
+                    let twice = kept.objects.insert(held.segment, object);
+                    assert!(twice.is_none(), "an object was stored twice");
+                    kept.stored.push((held.offset, held.hash));
+                    kept.ingest.handle_stored(&held);
+                }
+                IngestAction::Keep(finished) => {
+                    kept.finished = Some(finished.clone());
+                    kept.ingest.handle_kept(finished);
+                }
+                IngestAction::Check => {
+                    let checked = self.check(session);
+                    let kept = self.sessions.get_mut(&session).unwrap();
+                    kept.ingest.handle_checked(checked);
+                }
+                IngestAction::Settled(state) => {
+                    assert!(
+                        !kept.state.is_terminal(),
+                        "{:?} became {state:?}",
+                        kept.state
+                    );
+                    kept.state = state;
+                    kept.settled += u32::from(state.is_terminal());
+                }
+            }
+        }
+    }
+
+    /// Opens what is stored, and compares it with what passed.
+    fn check(&self, session: SessionId) -> Checked {
+        let kept = &self.sessions[&session];
+        let mut seen: [_; 3] = Default::default();
+        seen[Stream::Stdout.index()] = kept.witness.seen();
+        let mut checker = Checker::new(&kept.key, &seen);
+        let mut reader = Reader::new(session, &self.secrets);
+        for object in kept.objects.values() {
+            let _ = reader.read_segment(object, &mut |_, record| checker.handle(record));
+        }
+        let whole = matches!(reader.verdict(), Verdict::Complete { .. });
+        let proof = &checker.finish(whole, false)[Stream::Stdout.index()];
+        if proof.lack.is_some_and(Unproved::is_contradiction) {
+            return Checked::Contradicted;
+        }
+        match reader.verdict() {
+            Verdict::Complete { .. } => Checked::Whole,
+            Verdict::Truncated { .. } => Checked::Short,
+            Verdict::Tampered { at, fault } => Checked::Tampered {
+                segment: at.segment,
+                block: at.block,
+                fault,
+            },
+        }
+    }
+
+    /// The output in the stored recording, with how much each gap says is missing.
+    pub(super) fn output(&self, session: SessionId) -> Vec<Output> {
+        let mut output = vec![];
+        let mut reader = Reader::new(session, &self.secrets);
+        for object in self.sessions[&session].objects.values() {
+            let _ = reader.read_segment(object, &mut |_, record| match &record.event {
+                Event::Data(Stream::Stdout, bytes) | Event::Part(Stream::Stdout, bytes) => {
+                    output.push(Output::Bytes(bytes.0.to_vec()));
+                }
+                Event::Gap(gap) => output.push(Output::Missing(gap.bytes[1])),
+                _ => {}
+            });
+        }
+        output
+    }
+}
+
+pub(super) enum Output {
+    Bytes(Vec<u8>),
+    Missing(u64),
+}

@@ -1,0 +1,429 @@
+//! A device that records, a link that breaks, and a relay that stores.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use holdfast_protocol::ids::{DeviceId, DeviceName, Login, SessionId, UserName};
+use holdfast_protocol::limits::{EXPECT_WITHIN, WRITE_DELAY};
+use holdfast_protocol::recording::chain::ChainKey;
+use holdfast_protocol::recording::medium::{FileName, Medium, SegmentName, perform};
+use holdfast_protocol::recording::record::{EndReason, Event, Start, StartedWork, Stream};
+use holdfast_protocol::recording::spool::{
+    Accept, Begin, Piece, Recovered, Spool, SpoolConfig, Sync, Unavailable, Work,
+};
+use holdfast_protocol::recording::upload::{UploadAction, UploadConfig, UploadPolicy, Uploader};
+use holdfast_protocol::wire::{
+    Exit, RecordingMode, RecordingTerms, SegmentLost, StdinMode, UploadAnswer, UploadMessage,
+    WindowSize,
+};
+
+use super::medium::SimMedium;
+use super::relay::{Output, SimRelay};
+use crate::random::Random;
+
+pub(super) struct World<'r> {
+    pub(super) random: &'r mut Random,
+    now: Duration,
+    pub(super) config: SpoolConfig,
+    pub(super) medium: SimMedium,
+    pub(super) spool: Spool,
+    uploader: Uploader,
+    pub(super) relay: SimRelay,
+    connected: bool,
+    up: VecDeque<UploadMessage>,
+    down: VecDeque<UploadAnswer>,
+    /// What was under way when a tunnel was lost: it may still arrive.
+    stale: Vec<UploadMessage>,
+    pub(super) sessions: Vec<SimSession>,
+    /// What the medium has said to be safe.
+    pub(super) acknowledged: BTreeMap<SegmentName, u64>,
+    pub(super) recovered: Vec<Recovered>,
+}
+
+pub(super) struct SimSession {
+    pub(super) id: SessionId,
+    pub(super) strict: bool,
+    pub(super) live: bool,
+    pub(super) crashed: bool,
+    pub(super) shown: Vec<u8>,
+    shown_at: Vec<(Duration, usize)>,
+    /// So much of what was shown has to survive a power cut.
+    safe: usize,
+}
+
+impl<'r> World<'r> {
+    pub(super) fn new(random: &'r mut Random, max_bytes: u64, sync: Sync) -> Self {
+        let config = SpoolConfig {
+            max_bytes,
+            reserve: 64 * 1024,
+            sync,
+        };
+        let mut medium = SimMedium::new(random.split());
+        let (spool, recovered) = Spool::recover(config, &mut medium).unwrap();
+        assert_eq!(recovered, Recovered::default());
+        let upload = UploadConfig {
+            policy: UploadPolicy::Always,
+            rate: None,
+            daily: None,
+        };
+        Self {
+            random,
+            now: Duration::from_secs(100),
+            config,
+            medium,
+            spool,
+            uploader: Uploader::new(upload),
+            relay: SimRelay::new(),
+            connected: false,
+            up: VecDeque::new(),
+            down: VecDeque::new(),
+            stale: vec![],
+            sessions: vec![],
+            acknowledged: BTreeMap::new(),
+            recovered: vec![],
+        }
+    }
+
+    pub(super) fn begin(&mut self, mode: RecordingMode) -> Result<usize, Unavailable> {
+        let number = u8::try_from(self.sessions.len()).unwrap();
+        let id = SessionId([number; 16]);
+        let terms = RecordingTerms {
+            mode,
+            stdin: StdinMode::Redact,
+            key: ChainKey([number ^ 0x55; 32]),
+            recover: false,
+        };
+        let begin = Begin {
+            terms: &terms,
+            key: Some(self.relay.secrets[0].public()),
+            seed: [number; 32],
+            start: start(id, mode),
+            rest_of_command: &[],
+        };
+        let begun = self.spool.begin(self.now, &begin);
+        if begun.is_err() && mode == RecordingMode::Strict {
+            begun?;
+        }
+        self.relay.begin(id, terms.key);
+        self.sessions.push(SimSession {
+            id,
+            strict: mode == RecordingMode::Strict,
+            live: begun.is_ok(),
+            crashed: begun.is_err(),
+            shown: vec![],
+            shown_at: vec![],
+            safe: 0,
+        });
+        if begun.is_err() {
+            // It goes on unrecorded; that it did, the relay is told.
+            self.relay.session_over(id, self.now + EXPECT_WITHIN);
+        }
+        begun.map(|()| self.sessions.len() - 1)
+    }
+
+    /// A process writes a frame of output; what is accepted is shown.
+    pub(super) fn output(&mut self, session: usize, length: usize) {
+        let byte = self.random.pick(0..256);
+        let spread = [1, 7, 256][self.random.index(3)];
+        let mut left = length;
+        let frame: Vec<u8> = (0..length)
+            .map(|_| (byte + self.random.pick(0..spread)).to_le_bytes()[0])
+            .collect();
+        for part in frame.chunks(1 + self.random.index(length)) {
+            left -= part.len();
+            if !self.show(session, part, left) {
+                return;
+            }
+        }
+    }
+
+    fn show(&mut self, session: usize, bytes: &[u8], remaining: usize) -> bool {
+        let id = self.sessions[session].id;
+        let piece = Piece {
+            stream: Stream::Stdout,
+            bytes,
+            remaining,
+            hidden: false,
+        };
+        let mut accept = self.spool.accept_data(self.now, id, piece);
+        while accept == Accept::Wait {
+            // Back-pressure: the process stands still until the medium is done, for good or not.
+            self.work();
+            self.now += Duration::from_millis(10);
+            accept = self.spool.accept_data(self.now, id, piece);
+        }
+        match accept {
+            Accept::Accepted | Accept::Gap => {
+                let sim = &mut self.sessions[session];
+                assert!(
+                    !sim.strict || accept == Accept::Accepted,
+                    "a gap under strict"
+                );
+                sim.shown.extend_from_slice(bytes);
+                sim.shown_at.push((self.now, sim.shown.len()));
+                let kept = self.relay.sessions.get_mut(&id).unwrap();
+                kept.witness.update(bytes, remaining);
+                true
+            }
+            Accept::Refused(why) => {
+                assert!(self.sessions[session].strict, "{why}");
+                self.end(session, EndReason::SpoolFull);
+                false
+            }
+            Accept::Wait => unreachable!(),
+        }
+    }
+
+    pub(super) fn resize(&mut self, session: usize) {
+        let size = Event::Resize(WindowSize::clamped(80, 24, 0, 0));
+        let id = self.sessions[session].id;
+        if let Accept::Refused(_) = self.spool.accept(self.now, id, size) {
+            self.end(session, EndReason::SpoolFull);
+        }
+    }
+
+    pub(super) fn end(&mut self, session: usize, why: EndReason) {
+        let sim = &mut self.sessions[session];
+        sim.live = false;
+        let exit = Event::Exit(Exit::Status(0));
+        self.spool.end(self.now, sim.id, Some(exit), why);
+        self.relay.session_over(sim.id, self.now + EXPECT_WITHIN);
+    }
+
+    /// Time passes, and the medium is given what is due.
+    pub(super) fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        self.work();
+        while let Some(at) = self.spool.poll_timeout().filter(|at| *at <= end) {
+            self.now = at.max(self.now + Duration::from_millis(1));
+            self.work();
+        }
+        self.now = self.now.max(end);
+        self.work();
+        self.exchange();
+    }
+
+    fn work(&mut self) {
+        let mut healthy = true;
+        while let Some(work) = self.spool.poll_work(self.now) {
+            let outcome = perform(&mut self.medium, &work);
+            healthy &= outcome.is_ok();
+            let used = self.medium.used();
+            let max = self.config.max_bytes;
+            assert!(used <= max, "{used} bytes on the medium, {max} allowed");
+            if outcome.is_ok() {
+                match &work {
+                    Work::Write(write) if write.sync => {
+                        let end = write.at + write.bytes.len() as u64;
+                        self.acknowledged.insert(write.segment, end);
+                    }
+                    Work::Write(_) => {}
+                    Work::Remove(name) | Work::SetAside(name) => {
+                        self.acknowledged.remove(name);
+                    }
+                }
+            }
+            let stuck = matches!(work, Work::Remove(_)) && outcome.is_err();
+            self.spool.handle_done(self.now, work, outcome);
+            if stuck {
+                break;
+            }
+        }
+        assert!(self.spool.used() <= self.config.max_bytes);
+        if healthy && self.spool.trouble().is_none() {
+            self.note_safe();
+        }
+    }
+
+    /// With a medium that is well, nothing waits longer than the delay.
+    fn note_safe(&mut self) {
+        if self.config.sync != Sync::Block || self.spool.poll_timeout() == Some(Duration::ZERO) {
+            return;
+        }
+        let before = self.now.saturating_sub(WRITE_DELAY);
+        for sim in self.sessions.iter_mut().filter(|sim| !sim.crashed) {
+            let old = sim.shown_at.iter().rev().find(|(at, _)| *at <= before);
+            sim.safe = sim.safe.max(old.map_or(0, |(_, length)| *length));
+        }
+    }
+
+    /// Power is cut and comes back.
+    pub(super) fn crash(&mut self) {
+        self.disconnect();
+        for sim in &mut self.sessions {
+            let written = !self.spool.is_unwritten(&sim.id) && self.config.sync != Sync::Off;
+            sim.crashed |= !written && !self.relay.sessions[&sim.id].state.is_terminal();
+        }
+        self.medium.crash(self.random);
+        let (spool, recovered) = Spool::recover(self.config, &mut self.medium).unwrap();
+        self.spool = spool;
+        self.recovered.push(recovered);
+        for (name, length) in &self.acknowledged {
+            let stands = self.medium.length(FileName::Segment(*name));
+            assert!(
+                stands >= *length,
+                "{name}: {stands} of {length} acknowledged bytes"
+            );
+        }
+        for sim in self.sessions.iter_mut().filter(|sim| sim.live) {
+            sim.live = false;
+            self.relay.session_over(sim.id, self.now + EXPECT_WITHIN);
+        }
+    }
+
+    pub(super) fn connect(&mut self) {
+        self.disconnect();
+        self.connected = true;
+        self.uploader.handle_connected();
+    }
+
+    pub(super) fn disconnect(&mut self) {
+        if self.connected {
+            self.stale.extend(self.up.drain(..));
+            self.down.clear();
+            self.connected = false;
+            self.uploader.handle_lost();
+        }
+    }
+
+    pub(super) fn relay_crash(&mut self) {
+        self.disconnect();
+        self.relay.crash();
+    }
+
+    /// A message of a lost tunnel comes late, or twice, and in no order.
+    pub(super) fn deliver_stale(&mut self) {
+        if !self.stale.is_empty() {
+            let at = self.random.index(self.stale.len());
+            let message = self.stale[at].clone();
+            self.relay.handle(&message);
+        }
+    }
+
+    /// Some messages go to and fro.
+    pub(super) fn exchange(&mut self) {
+        for _ in 0..self.random.pick(1..200) {
+            if !self.connected {
+                return;
+            }
+            if self.random.chance(60) {
+                self.upload_step();
+            } else if let Some(message) = self.up.pop_front() {
+                self.down.extend(self.relay.handle(&message));
+            } else if let Some(answer) = self.down.pop_front() {
+                self.uploader
+                    .handle_answer(self.now, &answer, &mut self.spool);
+            }
+        }
+    }
+
+    fn upload_step(&mut self) {
+        match self.uploader.poll_action(self.now, None, &self.spool) {
+            Some(UploadAction::Send(message)) => self.up.push_back(message),
+            Some(UploadAction::Read {
+                segment,
+                at,
+                length,
+            }) => {
+                let mut bytes = vec![0; length];
+                let read = self.medium.read(FileName::Segment(segment), at, &mut bytes);
+                let read = read.map_err(|_| SegmentLost::Missing).map(|read| {
+                    bytes.truncate(read);
+                    bytes
+                });
+                let sent = self.uploader.handle_read(self.now, read, &mut self.spool);
+                self.up.extend(sent);
+            }
+            None => {}
+        }
+    }
+
+    /// Everything is well again, and there is time: what can be delivered is.
+    pub(super) fn heal_and_deliver(&mut self) {
+        self.medium.failing = 0;
+        self.medium.capacity = 1 << 40;
+        for session in 0..self.sessions.len() {
+            if self.sessions[session].live {
+                self.end(session, EndReason::Exited);
+            }
+        }
+        if !self.connected {
+            self.connect();
+        }
+        for _ in 0..3_000 {
+            self.pass(Duration::from_secs(10));
+            let idle = self.up.is_empty() && self.down.is_empty();
+            let empty =
+                self.spool.offers().next().is_none() && self.spool.reports().next().is_none();
+            if idle && empty && self.spool.is_written() {
+                break;
+            }
+        }
+        assert!(
+            self.spool.offers().next().is_none(),
+            "not everything was delivered"
+        );
+        assert!(
+            self.spool.reports().next().is_none(),
+            "not everything was noted"
+        );
+        self.pass(Duration::from_secs(10));
+        let left = self.medium.names();
+        let left = left
+            .iter()
+            .filter(|name| matches!(name, FileName::Segment(_)));
+        assert_eq!(left.count(), 0, "what was stored is removed");
+        self.relay.pass_time(self.now + EXPECT_WITHIN * 2);
+    }
+
+    /// How much of what was shown is in the stored recording, from the beginning; with gaps where the
+    /// recording admits them.
+    pub(super) fn recorded(&self, session: usize) -> usize {
+        let sim = &self.sessions[session];
+        let mut at = 0;
+        for output in self.relay.output(sim.id) {
+            match output {
+                Output::Bytes(bytes) => {
+                    let shown = sim.shown.get(at..at + bytes.len());
+                    assert_eq!(
+                        shown,
+                        Some(bytes.as_slice()),
+                        "recorded, and never shown, at {at}"
+                    );
+                    at += bytes.len();
+                }
+                Output::Missing(bytes) => {
+                    assert!(!sim.strict, "a gap under strict");
+                    at += usize::try_from(bytes).unwrap();
+                }
+            }
+        }
+        at
+    }
+
+    pub(super) fn is_safe(&self, session: usize) -> usize {
+        self.sessions[session].safe
+    }
+}
+
+fn start(session: SessionId, mode: RecordingMode) -> Start<'static> {
+    Start {
+        session,
+        device: DeviceId([1; 16]),
+        name: DeviceName::new("cam").unwrap(),
+        agent: "0.1.0",
+        user: UserName::new("alice").unwrap(),
+        login: Login::new("pi").unwrap(),
+        work: StartedWork::Shell,
+        terminal: None,
+        env: vec![],
+        client: SocketAddr::from((Ipv4Addr::LOCALHOST, 4022)),
+        wall: 0,
+        monotonic: 0,
+        mode,
+        stdin: StdinMode::Redact,
+        streams: true,
+        volatile: false,
+    }
+}
