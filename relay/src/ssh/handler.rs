@@ -15,7 +15,7 @@ use russh::{Channel, ChannelId, ChannelOpenFailure, MethodKind, MethodSet, Sig};
 use thiserror::Error;
 use tracing::{debug, info};
 
-use super::attempts::Attempts;
+use super::attempts::{Attempts, shortened};
 use super::auth::{self, Principal};
 use super::channel::{ChannelState, Opened, Waiting};
 use super::connection::Connection;
@@ -242,7 +242,9 @@ impl russh::server::Handler for Handler {
                 let client = self.connection.client;
                 let event = Event::new(EventKind::UserLoginFailed).user(principal);
                 let event = event.client(client).with("way", "jump");
-                let event = event.with("names", vec![user]).refused(error.to_string());
+                let event = event
+                    .with("names", vec![shortened(user)])
+                    .refused(error.to_string());
                 self.relay
                     .audit
                     .note_failure(Source::of(client.ip()), event)
