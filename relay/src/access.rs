@@ -1,4 +1,16 @@
 //! Who may do what. Pure functions of facts and the time: nothing here reads a store or a clock.
 
+#[cfg(test)]
+pub(crate) mod bed;
 pub mod decision;
+pub mod form;
+pub mod idle;
+pub mod lock;
 pub mod policy;
+pub mod presets;
+pub mod quota;
+pub mod role;
+pub mod rule;
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand};
 
 use crate::audit::{Actor, Audit, WhenUnwritable};
 use crate::clock::Timestamp;
-use crate::commands::{self, Caller, Command, Context, DONE, FAILED, Facts, MAX_INPUT};
+use crate::commands::{self, Caller, Command, Context, DONE, FAILED, Facts};
 use crate::config::{Config, DEFAULT_STATE, Flags, PublicHost};
 use crate::limits::FAREWELL_TIMEOUT;
 use crate::serve;
@@ -118,9 +118,20 @@ fn run_serve(state: Option<PathBuf>, args: ServeArgs) -> anyhow::Result<()> {
 }
 
 fn run_admin(dir: &Path, command: Command) -> anyhow::Result<u8> {
-    let state = State::open(dir)?;
+    let state = match (State::open(dir), &command) {
+        // What keeps everything else from working is what this one is asked for.
+        (Err(error), Command::Doctor(args)) => {
+            let (text, code) = commands::unopened(args, &error.to_string());
+            return Ok(if print(io::stdout(), text.as_bytes()) {
+                code
+            } else {
+                FAILED
+            });
+        }
+        (state, _) => state?,
+    };
     let stdin = if command.wants_stdin() {
-        Some(read_stdin()?)
+        Some(read_stdin(command.max_input())?)
     } else {
         None
     };
@@ -160,18 +171,14 @@ fn os_user() -> String {
     name.unwrap_or_else(|| format!("uid {id}"))
 }
 
-fn read_stdin() -> anyhow::Result<Vec<u8>> {
+/// The whole of stdin, or a byte more than `most`, which the command then refuses.
+fn read_stdin(most: usize) -> anyhow::Result<Vec<u8>> {
     let mut text = Vec::new();
-    // One byte more than is allowed tells input that is too long.
-    let limit = MAX_INPUT as u64 + 1;
+    let limit = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
     io::stdin()
         .take(limit)
         .read_to_end(&mut text)
         .context("cannot read stdin")?;
-    anyhow::ensure!(
-        text.len() <= MAX_INPUT,
-        "stdin is longer than {MAX_INPUT} bytes: that is no public key"
-    );
     Ok(text)
 }
 

@@ -297,7 +297,7 @@ fn read_file(path: &Path) -> Result<ConfigFile, ConfigError> {
 }
 
 /// A TOML error without its drawing: the line's number and what is wrong there.
-fn one_line(text: &str, error: &toml::de::Error) -> String {
+pub(crate) fn one_line(text: &str, error: &toml::de::Error) -> String {
     let start = error.span().map_or(0, |span| span.start);
     let line = text
         .get(..start)

@@ -167,6 +167,103 @@ pub const MAX_DESCRIPTION: usize = 1_024;
 /// Milliseconds after which a device dials again when the relay stops, before its own jitter.
 pub const DRAIN_REDIAL: u32 = 500;
 
+/// When an idle session ends where no role of its user says anything.
+pub const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+
+/// Shortest idle timeout of a role: below it a pause for thought would end a session.
+pub const MIN_IDLE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Longest idle timeout of a role that is no `never`.
+pub const MAX_IDLE_TIMEOUT: Duration = Duration::from_secs(366 * 86_400);
+
+/// Longest name of a role, in bytes: as a user's.
+pub const MAX_ROLE_NAME: usize = 64;
+
+/// Most roles that a relay knows, the presets aside. A decision looks at one user's roles only; this bounds
+/// the listing.
+pub const MAX_ROLES: usize = 1_024;
+
+/// Most roles of one user: a decision looks through all of them.
+pub const MAX_ROLES_OF_USER: usize = 32;
+
+/// Most allow rules of one role, and most deny rules.
+pub const MAX_RULES: usize = 64;
+
+/// Most labels that one rule names: as many as a device has.
+pub const MAX_RULE_LABELS: usize = holdfast_protocol::limits::MAX_LABELS;
+
+/// Most values of one label in a rule.
+pub const MAX_RULE_VALUES: usize = 64;
+
+/// Most logins that one rule names.
+pub const MAX_RULE_LOGINS: usize = 256;
+
+/// Most source networks of one role.
+pub const MAX_ROLE_NETWORKS: usize = 256;
+
+/// Most users that a policy document names.
+pub const MAX_POLICY_USERS: usize = 10_000;
+
+/// Most keys of one user in a policy document.
+pub const MAX_KEYS_OF_USER: usize = 64;
+
+/// Most principals of one user.
+pub const MAX_PRINCIPALS_OF_USER: usize = 32;
+
+/// Longest principal of a certificate that a user may have, in bytes.
+pub const MAX_PRINCIPAL: usize = 256;
+
+/// Longest e-mail address, in bytes: what RFC 5321 section 4.5.3.1.3 leaves of a path.
+pub const MAX_EMAIL: usize = 254;
+
+/// Connections and sessions that hold a slot of a quota on one relay: each is a row in the store and a place
+/// in the queue that gives it back.
+pub const MAX_LEASES: usize = 65_536;
+
+/// Slots that are given back in one transaction.
+pub const LEASE_BATCH: usize = 256;
+
+/// How long somebody at a limit waits for a slot that is just being given back: the client of a session
+/// that has ended may be here again before the relay has heard that its connection is closed.
+pub const LEASE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How often a slot is looked for that another relay may have given back.
+pub const LEASE_POLL: Duration = Duration::from_millis(100);
+
+/// Those who wait so at a time; above it the answer is given at once.
+pub const MAX_LEASE_WAITERS: usize = 256;
+
+/// How long the end of a session waits until the store has its slot back.
+pub const LEASE_RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Between two attempts to give slots back to a store that fails.
+pub const LEASE_RETRY: Duration = Duration::from_secs(1);
+
+/// Locks that stand at a time: each session that begins is held against all of them.
+pub const MAX_LOCKS: u32 = 4_096;
+
+/// Longest message of a lock or a kill, in bytes: it is to fit on a line or two of a terminal.
+pub const MAX_LOCK_MESSAGE: usize = 256;
+
+/// How soon the store learns that a session began or ended, at the earliest after the last time.
+pub const BOARD_FLUSH: Duration = Duration::from_millis(100);
+
+/// How often the store learns what moved through the live sessions, all of them in one transaction.
+pub const TRAFFIC_FLUSH: Duration = Duration::from_secs(1);
+
+/// Bytes of a session's command that listings show.
+pub const MAX_SHOWN_COMMAND: usize = 1_024;
+
+/// How long the sessions that a lock hits may take to let go of their device, before the relay looks again.
+/// It takes no more than a turn of their tasks.
+pub const ENFORCE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a command that takes something away waits for the relays to confirm it.
+pub const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often it looks.
+pub const CONFIRM_POLL: Duration = Duration::from_millis(20);
+
 /// Events that wait for the audit log's writer; above it, whoever has one waits.
 pub const AUDIT_QUEUE: usize = 512;
 

@@ -1,5 +1,13 @@
-//! Live sessions: one task a channel, and the board that knows of them.
+//! Sessions: how one is admitted, what it is while it lives, and how it ends.
 
+pub mod admission;
 pub mod bridge;
+pub mod down;
+pub mod ending;
+pub mod enforce;
+pub mod lease;
 pub mod live;
+pub mod patience;
+pub mod publish;
 pub mod refusal;
+pub mod report;

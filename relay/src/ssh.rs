@@ -4,6 +4,7 @@ pub mod algorithms;
 pub mod attempts;
 pub mod auth;
 pub mod channel;
+pub mod channels;
 pub mod connection;
 pub mod console;
 pub mod handler;

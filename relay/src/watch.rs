@@ -5,14 +5,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use holdfast_protocol::ids::DeviceId;
-use holdfast_protocol::wire::CloseCode;
 use tokio::time::{MissedTickBehavior, interval};
-use tracing::{info, warn};
+use tracing::warn;
 
 use crate::clock::Timestamp;
 use crate::limits::{PRESENCE_FLUSH, STORE_POLL};
 use crate::serve::Relay;
-use crate::ssh::auth;
+use crate::session::enforce;
 use crate::store::StoreError;
 
 /// Runs until it is aborted.
@@ -46,49 +45,17 @@ async fn look(relay: &Arc<Relay>, seen: &mut Seen) -> Result<(), StoreError> {
     if data == seen.data {
         return Ok(());
     }
+    // Read before the facts: what is read after it is at least as new.
     let access = relay.store.access_version().await?;
     if access != seen.access {
-        cut_revoked(relay).await?;
-        cut_removed(relay).await;
+        if !enforce::enforce(relay).await? {
+            warn!("a session that was told to end has not let go of its device: looking again");
+            return Ok(());
+        }
+        relay.store.relay_confirms(relay.id, access).await?;
     }
     *seen = Seen { data, access };
     Ok(())
-}
-
-async fn cut_revoked(relay: &Relay) -> Result<(), StoreError> {
-    for device in relay.store.revoked_devices().await? {
-        if let Some(tunnel) = relay.registry.get(device) {
-            info!(%device, "a revoked device is cut off");
-            relay
-                .live
-                .end_where(|session| session.device == device, "the device was revoked");
-            relay.registry.remove(&tunnel);
-            tunnel.close(CloseCode::Revoked, "this device was revoked");
-        }
-    }
-    Ok(())
-}
-
-/// Ends the connections whose key no longer proves an enabled user with the same roles.
-async fn cut_removed(relay: &Arc<Relay>) {
-    for connection in relay.connections.all() {
-        let Some((principal, _)) = connection.principal() else {
-            continue;
-        };
-        let now = auth::by_fingerprint(&relay.store, principal.fingerprint.clone()).await;
-        if now.as_ref().map(|now| &now.user) != Some(&principal.user) {
-            let user = principal.user.name.clone();
-            info!(%user, client = %connection.client, "access changed: connection ended");
-            let why = "your access to this relay was changed";
-            // Those of this connection: another of the same user may stand on a key that is still good.
-            let client = connection.client;
-            relay
-                .live
-                .end_where(|session| session.client == client, why);
-            let connection = connection.clone();
-            tokio::spawn(async move { connection.end(why).await });
-        }
-    }
 }
 
 /// Gives the store the heartbeat, and the devices that were heard since the last time.

@@ -322,3 +322,21 @@ fn openssh_takes_the_ssh_config() {
         assert!(found.status.success(), "{name}");
     }
 }
+
+#[test]
+fn doctor_says_it_when_the_state_cannot_even_be_opened() {
+    let bed = Bed::new();
+    let well = bed.relay(&["doctor", "--json"]);
+    assert_eq!(well.status.code(), Some(0), "{}", out(&well));
+    let open = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(&bed.state, open).unwrap();
+    let found = bed.relay(&["doctor", "--json"]);
+    assert_eq!((found.status.code(), err(&found)), (Some(1), ""));
+    let rows: Value = serde_json::from_str(out(&found)).unwrap();
+    assert_eq!(rows[0]["level"], "problem");
+    let message = rows[0]["message"].as_str().unwrap();
+    assert!(
+        message.contains("0755") && message.contains("chmod"),
+        "{message}"
+    );
+}

@@ -11,12 +11,14 @@
 mod answers;
 mod audit;
 mod console;
+mod control;
 mod copies;
 mod enrolment;
 mod front;
 mod harness;
 mod jump;
 mod nat;
+mod policy;
 mod pressure;
 mod sessions;
 mod smoke;

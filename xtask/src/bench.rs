@@ -20,7 +20,8 @@ Examples:
   cargo xtask bench -- --quick               a few minutes
   cargo xtask bench                          everything, more than an hour
   cargo xtask bench -- --phases echo,echonet --drivers holdfast,openssh
-  cargo xtask bench audit                    the audit log with a million events; needs no root"
+  cargo xtask bench audit                    the audit log with a million events; needs no root
+  cargo xtask bench control                  decisions and quotas; needs no root"
 )]
 pub(crate) struct Args {
     /// Measure this part of the relay alone
@@ -36,6 +37,8 @@ pub(crate) struct Args {
 enum Part {
     /// Pages of a million events, and how fast events are recorded
     Audit,
+    /// Decisions a second, and how long a slot of a quota takes beside 10,000 in use
+    Control,
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
@@ -43,6 +46,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     if let Some(part) = args.part {
         let test = match part {
             Part::Audit => "audit_figures",
+            Part::Control => "control_figures",
         };
         let mut figures = workspace.cargo();
         figures.args(["test", "--release", "-p", "relay", "--test", test]);

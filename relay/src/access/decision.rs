@@ -1,28 +1,35 @@
 //! The decision that stands before every session, whichever way it came.
 
+use std::net::IpAddr;
+use std::sync::Arc;
+
 use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::ids::Login;
 use thiserror::Error;
 
-use super::policy::{self, Ability};
+use super::policy::{Ability, Subject, Terms};
+use super::role::RoleName;
 use crate::clock::Timestamp;
-use crate::store::{Device, User};
+use crate::store::{Device, Labels, User};
 
 /// What is known when somebody asks for a device.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
-    /// Who, as their key proved.
-    pub user: &'a User,
+    /// Who, as their key proved, with their roles as they are now.
+    pub subject: &'a Subject,
+    /// Where they connect from.
+    pub client: IpAddr,
     /// The name they typed: from outside.
     pub name: &'a str,
-    /// The device of that name, if there is one.
+    /// The device of that name, if there is one. Look it up whoever asks, so that the time tells nothing.
     pub device: Option<&'a Device>,
 }
 
-/// Proof that a user may reach a device. Only [`reach`] makes one.
+/// Proof that a user may know of a device. Only [`reach`] makes one.
 #[derive(Clone, Debug)]
 pub struct Reach {
-    user: User,
+    /// With the roles that count from where the client is.
+    subject: Arc<Subject>,
     device: Device,
 }
 
@@ -31,6 +38,9 @@ pub struct Reach {
 pub struct Authorized {
     reach: Reach,
     login: Login,
+    ability: Ability,
+    terms: Terms,
+    roles: Vec<RoleName>,
 }
 
 /// Why not, in a sentence for the operator. It tells nothing to who may not know it.
@@ -39,9 +49,22 @@ pub enum Denied {
     /// There is no such device, or the user may not know that there is.
     #[error("no device \"{}\" that you may reach", Escaped(.0))]
     NoDevice(String),
+    /// The user was disabled.
+    #[error("user \"{0}\" is disabled: ask an admin")]
+    Disabled(String),
     /// The user has no role.
     #[error("user \"{0}\" has no role yet, so nothing is allowed: ask an admin for one")]
     NoRole(String),
+    /// The user has roles, and none counts from where the client is.
+    #[error(
+        "no role of user \"{user}\" may be used from {client}: connect from a network that one names"
+    )]
+    Elsewhere {
+        /// Who.
+        user: String,
+        /// From where.
+        client: IpAddr,
+    },
     /// The device was revoked.
     #[error("{device} was revoked on {when}: it must join again under a new key")]
     Revoked {
@@ -51,39 +74,55 @@ pub enum Denied {
         when: Timestamp,
     },
     /// The roles do not allow this.
-    #[error("user \"{user}\" may not use {what} on {device}")]
+    #[error("user \"{user}\" may not use {what} as {login} on {device}")]
     NotAllowed {
         /// Who.
         user: String,
         /// What.
         what: &'static str,
+        /// Under which account.
+        login: Login,
         /// Where.
         device: String,
     },
 }
 
-/// Whether the user may reach the device at all.
+/// Whether the user may know of the device at all: only to who may is it told that it is revoked, or, by the
+/// caller, that it is offline.
 ///
 /// # Errors
 /// [`Denied`].
 pub fn reach(facts: Facts<'_>) -> Result<Reach, Denied> {
-    let unknown = || Denied::NoDevice(facts.name.to_owned());
-    if facts.user.disabled || facts.user.roles.is_empty() {
-        return Err(Denied::NoRole(facts.user.name.to_string()));
+    let user = &facts.subject.user;
+    if user.disabled {
+        return Err(Denied::Disabled(user.name.to_string()));
     }
-    if !policy::may_see(facts.user) {
-        return Err(unknown());
+    let subject = facts.subject.is_from(facts.client);
+    if subject.roles.is_empty() {
+        let user = user.name.to_string();
+        return Err(match facts.subject.roles.is_empty() {
+            true => Denied::NoRole(user),
+            false => Denied::Elsewhere {
+                user,
+                client: facts.client.to_canonical(),
+            },
+        });
     }
-    let device = facts.device.ok_or_else(unknown)?;
-    match device.revoked {
-        Some(when) => Err(Denied::Revoked {
-            device: device.name.to_string(),
-            when,
-        }),
-        None => Ok(Reach {
-            user: facts.user.clone(),
-            device: device.clone(),
-        }),
+    // The rules are looked through for a device that there is not as for one that there is.
+    let nothing = Labels::new();
+    let may_see = subject.may_see(facts.device.map_or(&nothing, |device| &device.labels));
+    match facts.device.filter(|_| may_see) {
+        None => Err(Denied::NoDevice(facts.name.to_owned())),
+        Some(device) => match device.revoked {
+            Some(when) => Err(Denied::Revoked {
+                device: device.name.to_string(),
+                when,
+            }),
+            None => Ok(Reach {
+                subject: Arc::new(subject),
+                device: device.clone(),
+            }),
+        },
     }
 }
 
@@ -91,7 +130,7 @@ impl Reach {
     /// Who.
     #[must_use]
     pub fn user(&self) -> &User {
-        &self.user
+        &self.subject.user
     }
 
     /// Where.
@@ -105,20 +144,19 @@ impl Reach {
     /// # Errors
     /// [`Denied::NotAllowed`].
     pub fn authorize(&self, login: &Login, ability: Ability) -> Result<Authorized, Denied> {
-        if policy::may_do(&self.user, ability) {
+        if self.subject.may_on(&self.device.labels, login, ability) {
             return Ok(Authorized {
                 reach: self.clone(),
                 login: login.clone(),
+                ability,
+                terms: self.subject.terms(),
+                roles: self.subject.role_names(),
             });
         }
-        let what = match ability {
-            Ability::Shell => "a shell",
-            Ability::Exec => "commands",
-            Ability::Sftp => "sftp",
-        };
         Err(Denied::NotAllowed {
-            user: self.user.name.to_string(),
-            what,
+            user: self.subject.user.name.to_string(),
+            what: ability.noun(),
+            login: login.clone(),
             device: self.device.name.to_string(),
         })
     }
@@ -128,13 +166,13 @@ impl Authorized {
     /// Who.
     #[must_use]
     pub fn user(&self) -> &User {
-        &self.reach.user
+        self.reach.user()
     }
 
     /// Where.
     #[must_use]
     pub fn device(&self) -> &Device {
-        &self.reach.device
+        self.reach.device()
     }
 
     /// Under which account.
@@ -142,85 +180,47 @@ impl Authorized {
     pub fn login(&self) -> &Login {
         &self.login
     }
+
+    /// What.
+    #[must_use]
+    pub fn ability(&self) -> Ability {
+        self.ability
+    }
+
+    /// Under which terms.
+    #[must_use]
+    pub fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// The roles that counted.
+    #[must_use]
+    pub fn roles(&self) -> &[RoleName] {
+        &self.roles
+    }
+
+    /// Whether another ability is allowed to the same user, device and login: what a live session asks
+    /// when more is asked of it, such as agent forwarding.
+    ///
+    /// # Errors
+    /// [`Denied::NotAllowed`].
+    pub fn also(&self, ability: Ability) -> Result<(), Denied> {
+        self.reach.authorize(&self.login, ability).map(drop)
+    }
+
+    /// Whether the same would be allowed now, under changed facts: for live sessions after a change of
+    /// access. `facts.device` is the device of the session, looked up by its identifier.
+    ///
+    /// # Errors
+    /// [`Denied`].
+    pub fn still(&self, facts: Facts<'_>) -> Result<(), Denied> {
+        let reach = reach(facts)?;
+        if reach.device.id != self.device().id || reach.user().name != self.user().name {
+            return Err(Denied::NoDevice(facts.name.to_owned()));
+        }
+        reach.authorize(&self.login, self.ability).map(drop)
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::{Labels, Presence, PresenceState};
-    use holdfast_protocol::ids::{DeviceId, DeviceName, PublicKey, UserName};
-
-    fn user(roles: &[&str], disabled: bool) -> User {
-        User {
-            name: UserName::new("alice").unwrap(),
-            roles: roles.iter().map(ToString::to_string).collect(),
-            disabled,
-        }
-    }
-
-    fn device(revoked: Option<Timestamp>) -> Device {
-        Device {
-            id: DeviceId([1; 16]),
-            name: DeviceName::new("kitchen-cam").unwrap(),
-            key: PublicKey([1; 32]),
-            labels: Labels::default(),
-            enrolled: Timestamp(0),
-            presence: Presence {
-                state: PresenceState::Offline,
-                since: None,
-                last_seen: None,
-                address: None,
-            },
-            agent_version: String::new(),
-            target: String::new(),
-            revoked,
-        }
-    }
-
-    fn said(user: &User, device: Option<&Device>) -> Result<(), String> {
-        let facts = Facts {
-            user,
-            name: "kitchen-cam",
-            device,
-        };
-        reach(facts).map(drop).map_err(|denied| denied.to_string())
-    }
-
-    #[test]
-    fn an_admin_reaches_what_there_is() {
-        let admin = user(&["admin"], false);
-        assert_eq!(said(&admin, Some(&device(None))), Ok(()));
-        let unknown = Err("no device \"kitchen-cam\" that you may reach".to_owned());
-        assert_eq!(said(&admin, None), unknown);
-        let revoked = said(&admin, Some(&device(Some(Timestamp(0))))).unwrap_err();
-        assert!(
-            revoked.starts_with("kitchen-cam was revoked on 1970-01-01"),
-            "{revoked}"
-        );
-    }
-
-    #[test]
-    fn without_a_role_a_device_looks_the_same_as_none() {
-        for nobody in [
-            user(&[], false),
-            user(&["admin"], true),
-            user(&["bird-watcher"], false),
-        ] {
-            let existing = said(&nobody, Some(&device(None)));
-            assert!(existing.is_err());
-            assert_eq!(existing, said(&nobody, None));
-        }
-    }
-
-    #[test]
-    fn a_name_from_outside_cannot_drive_a_terminal() {
-        let admin = user(&["admin"], false);
-        let denied = reach(Facts {
-            user: &admin,
-            name: "a\u{1b}[2J\r\n",
-            device: None,
-        });
-        let said = denied.unwrap_err().to_string();
-        assert!(!said.contains(['\u{1b}', '\r', '\n']), "{said}");
-    }
-}
+mod tests;

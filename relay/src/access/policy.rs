@@ -1,38 +1,195 @@
-//! What a role allows.
+//! What all roles of a user say together: deny beats allow, the lowest limit and the shortest timeout win,
+//! and so does the strictest recording.
 
-use crate::store::User;
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::time::Duration;
 
-/// The role that allows everything.
-pub const ADMIN: &str = "admin";
+use holdfast_protocol::ids::Login;
 
-/// The roles that there are.
-pub const ROLES: &[&str] = &[ADMIN];
+use super::role::{IdleTimeout, Limits, RecordingMode, Role, RoleName, StdinMode};
+use super::rule::{LabelRule, LoginRule, Request, Rule};
+use crate::limits::DEFAULT_IDLE_TIMEOUT;
+use crate::store::{Labels, User};
 
-/// What one does on a device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ability {
-    /// An interactive shell.
-    Shell,
-    /// One command.
-    Exec,
-    /// Copying files: the sftp subsystem.
-    Sftp,
+pub use super::role::Ability;
+
+/// Recording where no role says anything: what can be recorded is, and a gap is no outage.
+pub const DEFAULT_RECORDING: RecordingMode = RecordingMode::BestEffort;
+
+/// What is recorded of what is typed where no role says anything: no passwords.
+pub const DEFAULT_STDIN: StdinMode = StdinMode::Redact;
+
+/// A user, and their roles as they are now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subject {
+    /// Who. Names of roles that there are not mean nothing.
+    pub user: User,
+    /// The roles that count, by name.
+    pub roles: Vec<Role>,
 }
 
-/// Whether any of the user's roles lets them see a device and hear of its state.
-#[must_use]
-pub fn may_see(user: &User) -> bool {
-    is_admin(user)
+/// Under which terms a user's sessions run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// How much at a time.
+    pub limits: Limits,
+    /// When an idle session ends.
+    pub idle: Idle,
+    /// Whether a session may go on that cannot be recorded.
+    pub recording: RecordingMode,
+    /// What is recorded of what is typed.
+    pub record_stdin: StdinMode,
 }
 
-/// Whether any of the user's roles allows an ability on a device.
-#[must_use]
-pub fn may_do(user: &User, _ability: Ability) -> bool {
-    is_admin(user)
+/// When an idle session ends, and who says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Idle {
+    /// After so long without activity; `None`: never.
+    pub after: Option<Duration>,
+    /// Whose timeout it is; `None`: the default of [`DEFAULT_IDLE_TIMEOUT`], because no role says anything.
+    pub role: Option<RoleName>,
 }
 
-/// Whether the user may run the console's administrative commands.
-#[must_use]
-pub fn is_admin(user: &User) -> bool {
-    !user.disabled && user.roles.iter().any(|role| role == ADMIN)
+impl Subject {
+    /// The terms that all roles together set. Roles that say nothing of something do not count for it.
+    #[must_use]
+    pub fn terms(&self) -> Terms {
+        let lowest = |limit: fn(&Limits) -> Option<NonZeroU32>| {
+            self.roles
+                .iter()
+                .filter_map(|role| limit(&role.limits))
+                .min()
+        };
+        let recording = self.roles.iter().filter_map(|role| role.recording).max();
+        let stdin = self.roles.iter().filter_map(|role| role.record_stdin).max();
+        Terms {
+            limits: Limits {
+                max_connections: lowest(|limits| limits.max_connections),
+                max_sessions: lowest(|limits| limits.max_sessions),
+                max_channels: lowest(|limits| limits.max_channels),
+            },
+            idle: self.idle(),
+            recording: recording.unwrap_or(DEFAULT_RECORDING),
+            record_stdin: stdin.unwrap_or(DEFAULT_STDIN),
+        }
+    }
+
+    /// Whether the user may do something that is not about a device: review and administer. For what is
+    /// about a device, ask [`super::decision::reach`]; here the answer is no.
+    #[must_use]
+    pub fn may(&self, ability: Ability) -> bool {
+        let allows = |rule: &Rule| rule.allows_everywhere(ability);
+        let denies = |rule: &Rule| rule.denies_everywhere(ability);
+        !self.user.disabled
+            && !ability.needs_device()
+            && self.allow().any(allows)
+            && !self.deny().any(denies)
+    }
+
+    /// Whether the user may do something on a device with these labels, under this login.
+    #[must_use]
+    pub fn may_on(&self, labels: &Labels, login: &Login, ability: Ability) -> bool {
+        let request = Request {
+            user: &self.user.name,
+            labels,
+            login,
+            ability,
+        };
+        !self.user.disabled
+            && ability.needs_device()
+            && self.allow().any(|rule| rule.allows(&request))
+            && !self.deny().any(|rule| rule.denies(&request))
+    }
+
+    /// Whether the user may know of a device with these labels: who may do anything there under any login,
+    /// review or administer.
+    #[must_use]
+    pub fn may_see(&self, labels: &Labels) -> bool {
+        // All parts are looked at whatever the first says, so that the time does not depend on the device.
+        let fleet = self.may(Ability::Review) | self.may(Ability::Admin);
+        fleet | self.may_use(labels)
+    }
+
+    /// The subject as it is for a client at this address: only the roles that count from there, with
+    /// neither what they allow nor what they deny or limit.
+    #[must_use]
+    pub fn is_from(&self, client: IpAddr) -> Self {
+        let client = client.to_canonical();
+        let counts = |role: &&Role| {
+            role.source.is_empty() || role.source.iter().any(|network| network.contains(&client))
+        };
+        Self {
+            user: self.user.clone(),
+            roles: self.roles.iter().filter(counts).cloned().collect(),
+        }
+    }
+
+    /// The names of the roles that count.
+    #[must_use]
+    pub fn role_names(&self) -> Vec<RoleName> {
+        self.roles.iter().map(|role| role.name.clone()).collect()
+    }
+
+    /// Whether there is anything at all that the user may do on such a device.
+    fn may_use(&self, labels: &Labels) -> bool {
+        let about = |rule: &LabelRule| rule.matches(labels);
+        let allowed = self
+            .allow()
+            .filter(|rule| rule.labels.as_ref().is_some_and(about));
+        allowed.into_iter().fold(false, |found, rule| {
+            let logins = rule.logins.iter().flatten();
+            let abilities = || rule.abilities.iter().flatten();
+            let mut pairs =
+                logins.flat_map(|login| abilities().map(move |ability| (login, *ability)));
+            found | pairs.any(|(login, ability)| self.some_login_may(labels, login, ability))
+        }) && !self.user.disabled
+    }
+
+    /// Whether some login that an allow rule names is not denied.
+    fn some_login_may(&self, labels: &Labels, login: &LoginRule, ability: Ability) -> bool {
+        let exact = |login: &Login| self.may_on(labels, login, ability);
+        match login {
+            LoginRule::Exact(login) => exact(login),
+            LoginRule::User => Login::new(self.user.name.as_str()).is_ok_and(|login| exact(&login)),
+            // However many logins the deny rules name, there is another one.
+            LoginRule::Any => {
+                let denies = |rule: &Rule| {
+                    rule.any_login()
+                        && rule.labels.as_ref().is_none_or(|rule| rule.matches(labels))
+                        && rule
+                            .abilities
+                            .as_ref()
+                            .is_none_or(|all| all.contains(&ability))
+                };
+                ability.needs_device() && !self.deny().any(denies)
+            }
+        }
+    }
+
+    fn idle(&self) -> Idle {
+        let said = |role: &Role| Some((role.idle_timeout?, role.name.clone()));
+        match self.roles.iter().filter_map(said).min() {
+            Some((IdleTimeout::After(after), role)) => Idle {
+                after: Some(after),
+                role: Some(role),
+            },
+            Some((IdleTimeout::Never, role)) => Idle {
+                after: None,
+                role: Some(role),
+            },
+            None => Idle {
+                after: Some(DEFAULT_IDLE_TIMEOUT),
+                role: None,
+            },
+        }
+    }
+
+    fn allow(&self) -> impl Iterator<Item = &Rule> {
+        self.roles.iter().flat_map(|role| &role.allow)
+    }
+
+    fn deny(&self) -> impl Iterator<Item = &Rule> {
+        self.roles.iter().flat_map(|role| &role.deny)
+    }
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::args::LabelChange;
 use super::table::{card, labels, or_dash, table};
-use super::{Context, Failure, json};
+use super::{Caller, Context, Failure, json};
 use crate::audit::{Event, EventKind};
 use crate::clock::{Coarse, Timestamp};
 use crate::store::{Device, Labels, PresenceState};
@@ -79,6 +79,11 @@ struct Row {
 }
 
 impl Args {
+    pub(super) fn only_reads(&self) -> bool {
+        use DevicesCommand::{Ls, Show};
+        matches!(self.command, None | Some(Ls { .. } | Show { .. }))
+    }
+
     /// What a change is recorded as; the store adds which device it is.
     pub(super) fn event(&self) -> Option<Event> {
         let changed = |what: &str, name: &DeviceName| {
@@ -105,13 +110,13 @@ impl Args {
     }
 }
 
-pub(super) async fn run(args: Args, context: &Context) -> Result<String, Failure> {
+pub(super) async fn run(args: Args, caller: &Caller, context: &Context) -> Result<String, Failure> {
     let store = &context.store;
     let (name, text) = match args.command {
-        None => return list(context, false, args.json).await,
-        Some(DevicesCommand::Ls { all }) => return list(context, all, args.json).await,
+        None => return list(caller, context, false, args.json).await,
+        Some(DevicesCommand::Ls { all }) => return list(caller, context, all, args.json).await,
         Some(DevicesCommand::Show { name }) => {
-            let device = find(context, &name).await?;
+            let device = find(caller, context, &name).await?;
             let text = show(&device, context.now);
             (name, text)
         }
@@ -138,14 +143,19 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<String, Failure
         }
     };
     if args.json {
-        return json(&Row::of(&find(context, &name).await?));
+        return json(&Row::of(&find(caller, context, &name).await?));
     }
     Ok(text)
 }
 
-async fn list(context: &Context, all: bool, as_json: bool) -> Result<String, Failure> {
+async fn list(
+    caller: &Caller,
+    context: &Context,
+    all: bool,
+    as_json: bool,
+) -> Result<String, Failure> {
     let mut devices = context.store.devices(context.now).await?;
-    devices.retain(|device| all || device.revoked.is_none());
+    devices.retain(|device| caller.may_see(&device.labels) && (all || device.revoked.is_none()));
     if as_json {
         return json(&devices.iter().map(Row::of).collect::<Vec<_>>());
     }
@@ -182,8 +192,10 @@ async fn revoke(context: &Context, name: &DeviceName) -> Result<String, Failure>
     ))
 }
 
-async fn find(context: &Context, name: &DeviceName) -> Result<Device, Failure> {
+/// The device of that name, if the caller may know of it: one sentence for both that are not found.
+async fn find(caller: &Caller, context: &Context, name: &DeviceName) -> Result<Device, Failure> {
     let device = context.store.device_by_name(name).await?;
+    let device = device.filter(|device| caller.may_see(&device.labels));
     device.ok_or_else(|| Failure(format!("no device \"{name}\": see `devices`")))
 }
 

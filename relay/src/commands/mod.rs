@@ -3,10 +3,20 @@
 //! is asked in one place, [`permit`].
 
 mod access;
+mod apply;
 mod args;
 mod audit;
+mod caller;
+mod confirm;
 mod devices;
+mod doctor;
+mod get;
+mod input;
 mod keys;
+mod lock;
+mod policy;
+mod role;
+mod sessions;
 mod ssh_config;
 mod table;
 mod token;
@@ -15,6 +25,7 @@ mod whoami;
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 use holdfast_protocol::escape::Escaped;
@@ -26,9 +37,11 @@ use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use crate::audit::{Actor, Audit, Event};
 use crate::clock::Timestamp;
 use crate::state::State;
-use crate::store::{self, Store, StoreError, User};
+use crate::store::{self, Store, StoreError};
 
 pub use access::permit;
+pub use caller::Caller;
+pub(crate) use doctor::unopened;
 
 /// Exit status of a command that was done.
 pub const DONE: u8 = 0;
@@ -39,6 +52,9 @@ pub const USAGE: u8 = 2;
 
 /// The most that a command reads from stdin or a file: some hundred public keys.
 pub const MAX_INPUT: usize = 64 * 1024;
+
+/// The same of `apply`: some ten thousand users with their keys.
+pub const MAX_POLICY_INPUT: usize = 4 * 1024 * 1024;
 
 /// The longest line that the console parses: no command needs more, keys come by stdin.
 pub const MAX_CONSOLE_LINE: usize = 8 * 1024;
@@ -52,21 +68,26 @@ pub enum Command {
     Token(token::Args),
     /// The fleet: list, show, rename, label, revoke
     Devices(devices::Args),
+    /// Put roles and users from a file into force
+    Apply(apply::Args),
+    /// Give roles or users back, in the form that `apply` takes
+    Get(get::Args),
+    /// Roles: list, remove
+    Role(role::Args),
+    /// Look for what is wrong or careless with this relay
+    Doctor(doctor::Args),
+    /// Shut out a user, role, login, device or address: nothing new, and live sessions end
+    Lock(lock::Args),
+    /// Remove a lock
+    Unlock(lock::UnlockArgs),
+    /// Live sessions: list, kill
+    Sessions(sessions::Args),
     /// What to put into ~/.ssh/config and known_hosts to reach devices by name
     SshConfig(ssh_config::Args),
     /// Who did what, where, and how it went
     Audit(audit::Args),
     /// Who the relay takes you for
     Whoami(whoami::Args),
-}
-
-/// Who asks.
-#[derive(Clone, Debug)]
-pub enum Caller {
-    /// Somebody who can read the state folder, which holds the keys to everything.
-    Local,
-    /// An operator over ssh, by a key that was proved.
-    User(User),
 }
 
 /// What commands work on.
@@ -98,6 +119,8 @@ pub struct Facts {
     pub ssh_ca: String,
     /// The relay's own SSH host key, as in a `.pub` file.
     pub ssh_host: String,
+    /// Where the state is.
+    pub folder: PathBuf,
 }
 
 impl Facts {
@@ -108,17 +131,28 @@ impl Facts {
             cluster: state.cluster_fingerprint(),
             ssh_ca: keys::line_of(state.ssh_ca.public_key()),
             ssh_host: keys::line_of(state.ssh_host.public_key()),
+            folder: state.dir.clone(),
         }
     }
 }
 
 impl Command {
-    /// Whether [`run`] wants the whole of stdin: for `--key -`.
+    /// Whether [`run`] wants the whole of stdin: for `--key -` and `-f -`.
     #[must_use]
     pub fn wants_stdin(&self) -> bool {
         match self {
             Self::User(args) => args.wants_stdin(),
+            Self::Apply(args) => args.wants_stdin(),
             _ => false,
+        }
+    }
+
+    /// The most bytes that it takes from stdin. Hand it one more to have a longer input refused.
+    #[must_use]
+    pub fn max_input(&self) -> usize {
+        match self {
+            Self::Apply(_) => MAX_POLICY_INPUT,
+            _ => MAX_INPUT,
         }
     }
 
@@ -138,8 +172,17 @@ impl Command {
             Self::User(args) => args.event(),
             Self::Token(args) => args.event(),
             Self::Devices(args) => args.event(),
+            Self::Apply(args) => args.event(),
+            Self::Role(args) => args.event(),
+            Self::Lock(args) => args.event(),
+            Self::Unlock(args) => Some(args.event()),
             Self::Audit(args) => Some(args.event()),
-            Self::SshConfig(_) | Self::Whoami(_) => None,
+            // Who ended a session stands in its own `client.disconnect`.
+            Self::Sessions(_)
+            | Self::Get(_)
+            | Self::Doctor(_)
+            | Self::SshConfig(_)
+            | Self::Whoami(_) => None,
         }
     }
 }
@@ -156,7 +199,8 @@ impl Context {
 }
 
 /// Runs a command for somebody: checks whether they may, does it, and writes what it says to `out` or,
-/// if it fails, one sentence to `err`. Gives the exit status. `stdin` is at most [`MAX_INPUT`] bytes.
+/// if it fails, one sentence to `err`. Gives the exit status. `Of `stdin`, a byte more than
+/// [`Command::max_input`] is enough.
 pub async fn run(
     command: Command,
     caller: &Caller,
@@ -165,20 +209,36 @@ pub async fn run(
     out: &mut Out<'_>,
     err: &mut Out<'_>,
 ) -> u8 {
-    let done = run_told(command, caller, context, stdin, out).await;
-    let (said, code) = match done {
-        Ok(text) => (say(out, &text).await, DONE),
-        Err(Failure(sentence)) => (say(err, &(sentence + "\n")).await, FAILED),
-    };
-    match said {
+    let done = async {
+        let before = context.store.access_version().await?;
+        let Done { text, code } = run_told(command, caller, context, stdin, out).await?;
         // A reader that has seen enough (`| head`) is none of our business; a full disk is.
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+        match say(out, &text).await {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                return Err(Failure(format!("cannot write the answer: {error}")));
+            }
+            _ => {}
+        }
+        // What was taken away is in force before the command returns.
+        match confirm::wait(&context.store, before).await? {
+            None => Ok(code),
+            Some(sentence) => Err(Failure(sentence)),
+        }
+    };
+    match done.await {
+        Ok(code) => code,
+        Err(Failure(sentence)) => {
             // If stderr is gone as well, the exit status is all that is left to say it with.
-            let _ = say(err, &format!("cannot write the answer: {error}\n")).await;
+            let _ = say(err, &(sentence + "\n")).await;
             FAILED
         }
-        _ => code,
     }
+}
+
+/// What a command that was done says on stdout, and its exit status.
+struct Done {
+    text: String,
+    code: u8,
 }
 
 /// Runs a command, and sees that the audit log tells of it, whatever comes of it.
@@ -188,7 +248,7 @@ async fn run_told(
     context: &Context,
     stdin: Option<&[u8]>,
     out: &mut Out<'_>,
-) -> Result<String, Failure> {
+) -> Result<Done, Failure> {
     let event = command.event().map(|event| context.event(event));
     if let Err(refused) = permit(caller, &command) {
         if let Some(event) = event {
@@ -221,15 +281,27 @@ async fn dispatch(
     context: &Context,
     stdin: Option<&[u8]>,
     out: &mut Out<'_>,
-) -> Result<String, Failure> {
-    match command {
-        Command::User(args) => user::run(args, caller, context, stdin).await,
-        Command::Token(args) => token::run(args, context).await,
-        Command::Devices(args) => devices::run(args, context).await,
-        Command::SshConfig(args) => ssh_config::run(&args, context).await,
-        Command::Audit(args) => audit::run(args, context, out).await,
-        Command::Whoami(args) => whoami::run(&args, caller),
+) -> Result<Done, Failure> {
+    let most = command.max_input();
+    if stdin.is_some_and(|stdin| stdin.len() > most) {
+        return Err(Failure(format!("stdin is longer than {most} bytes")));
     }
+    let text = match command {
+        Command::User(args) => user::run(args, caller, context, stdin).await?,
+        Command::Token(args) => token::run(args, context).await?,
+        Command::Devices(args) => devices::run(args, caller, context).await?,
+        Command::Apply(args) => apply::run(&args, caller, context, stdin).await?,
+        Command::Get(args) => get::run(&args, context).await?,
+        Command::Role(args) => role::run(args, context).await?,
+        Command::Doctor(args) => return doctor::run(&args, context).await,
+        Command::Lock(args) => lock::run(args, caller, context).await?,
+        Command::Unlock(args) => lock::unlock(&args, context).await?,
+        Command::Sessions(args) => sessions::run(args, caller, context).await?,
+        Command::SshConfig(args) => ssh_config::run(&args, context).await?,
+        Command::Audit(args) => audit::run(args, context, out).await?,
+        Command::Whoami(args) => whoami::run(&args, caller, context).await?,
+    };
+    Ok(Done { text, code: DONE })
 }
 
 async fn say(to: &mut Out<'_>, text: &str) -> io::Result<()> {
@@ -310,7 +382,11 @@ failure_from!(
     store::RenameError,
     store::LabelError,
     store::RevokeError,
-    keys::KeyFileError
+    store::LockError,
+    store::ApplyError,
+    store::RoleError,
+    keys::KeyFileError,
+    policy::DocumentError
 );
 
 /// JSON as all commands print it: indented, with a final newline.

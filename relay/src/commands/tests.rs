@@ -6,13 +6,18 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::*;
+use crate::access::policy::Subject;
+use crate::access::presets;
 use crate::audit::WhenUnwritable;
 use crate::store::meta::{PUBLIC_SSH, PUBLIC_TUNNEL};
-use crate::store::{Device, Enrolment, Labels, NewToken, RelayId, TunnelFacts};
+use crate::store::{Device, Enrolment, Labels, NewToken, RelayId, TunnelFacts, User};
 
 mod console;
+mod control;
 mod fleet;
+mod matrix;
 mod people;
+mod policy;
 
 const ED25519: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti a\u{1b}[2Jb";
@@ -145,10 +150,16 @@ impl Bed {
     }
 }
 
+/// `bob` with these presets.
 fn operator(roles: &[&str], disabled: bool) -> Caller {
-    Caller::User(User {
-        name: UserName::new("bob").unwrap(),
-        roles: roles.iter().map(|role| (*role).to_owned()).collect(),
-        disabled,
+    let presets = roles.iter().filter_map(|name| presets::preset(name));
+    Caller::User(Subject {
+        user: User {
+            name: UserName::new("bob").unwrap(),
+            email: None,
+            roles: roles.iter().map(|role| (*role).to_owned()).collect(),
+            disabled,
+        },
+        roles: presets.collect(),
     })
 }

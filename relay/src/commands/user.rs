@@ -1,16 +1,19 @@
 //! `user`: operators, their keys and roles.
 
-use std::io::Read as _;
+mod show;
 
 use clap::Subcommand;
 use holdfast_protocol::ids::UserName;
-use serde::Serialize;
 
-use super::table::{card, count, or_dash, table};
-use super::{Caller, Context, Failure, MAX_INPUT, json, keys};
-use crate::access::policy::ROLES;
+use super::policy::{check_email, check_principal};
+use super::table::count;
+use super::{Caller, Context, Failure, MAX_INPUT, input, json, keys};
+use crate::access::role::RoleName;
 use crate::audit::{Event, EventKind};
-use crate::store::{UserKey, UserRow};
+use crate::store::{NewUser, UserKey, UserRow};
+
+pub(super) use show::list;
+use show::{Row, card_of, fingerprints, summary};
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
@@ -28,16 +31,24 @@ enum UserCommand {
   relay user add alice --key alice.pub --role admin
   ssh-add -L | relay user add alice --key -
   curl -s https://github.com/alice.keys | relay user add alice --key -
+  relay user add alice --principal alice --role operator      by certificates alone
 
 The same command a second time changes nothing. A user without a role may do nothing yet.")]
     Add {
         /// How logs and refusals call the user
         name: UserName,
-        #[command(flatten)]
-        key: KeyArg,
+        /// File with one or more public keys; - reads stdin
+        #[arg(long, value_name = "FILE|-", required_unless_present = "principal")]
+        key: Vec<String>,
         /// What the user may do; can be given more than once
         #[arg(long, value_name = "ROLE")]
         role: Vec<String>,
+        /// For records
+        #[arg(long, value_name = "ADDRESS", value_parser = email)]
+        email: Option<String>,
+        /// What a certificate may name the user by; can be given more than once
+        #[arg(long, value_name = "PRINCIPAL", value_parser = principal)]
+        principal: Vec<String>,
     },
     /// List the users
     #[command(visible_alias = "list")]
@@ -52,9 +63,89 @@ The same command a second time changes nothing. A user without a role may do not
         /// Whom
         name: UserName,
     },
+    /// Allow nothing to a user, and end what runs; keys and roles are kept
+    Disable {
+        /// Whom
+        name: UserName,
+    },
+    /// Allow a user again what the roles say
+    Enable {
+        /// Whom
+        name: UserName,
+    },
+    /// Note a user's e-mail address; an empty one takes it away
+    Email {
+        /// Whose
+        name: UserName,
+        /// Where to
+        #[arg(value_parser = email_or_none)]
+        address: Option<String>,
+    },
+    /// Give or take a role
+    #[command(subcommand)]
+    Role(RoleCommand),
     /// Add or remove a key of a user
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Add or remove what a certificate may name a user by
+    #[command(subcommand)]
+    Principal(PrincipalCommand),
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum RoleCommand {
+    /// Give a user roles
+    #[command(after_help = "Example:
+  relay user role add alice operator")]
+    Add {
+        /// Whom
+        name: UserName,
+        /// Which
+        #[arg(required = true)]
+        roles: Vec<String>,
+    },
+    /// Take a role from a user
+    Rm {
+        /// From whom
+        name: UserName,
+        /// Which
+        role: RoleName,
+    },
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum PrincipalCommand {
+    /// Add principals to a user
+    Add {
+        /// To whom
+        name: UserName,
+        /// Which
+        #[arg(required = true, value_parser = principal)]
+        principals: Vec<String>,
+    },
+    /// Take a principal from a user
+    Rm {
+        /// From whom
+        name: UserName,
+        /// Which
+        #[arg(value_parser = principal)]
+        principal: String,
+    },
+}
+
+fn email(text: &str) -> Result<String, String> {
+    check_email(text).map_err(|error| error.to_string())
+}
+
+fn email_or_none(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        return Ok(String::new());
+    }
+    email(text)
+}
+
+fn principal(text: &str) -> Result<String, String> {
+    check_principal(text).map_err(|error| error.to_string())
 }
 
 #[derive(Clone, Debug, Subcommand)]
@@ -88,31 +179,20 @@ struct KeyArg {
     key: Vec<String>,
 }
 
-/// A user, for machines.
-#[derive(Serialize)]
-struct Row {
-    name: String,
-    roles: Vec<String>,
-    disabled: bool,
-    created: String,
-    keys: Vec<KeyRow>,
-}
-
-#[derive(Serialize)]
-struct KeyRow {
-    fingerprint: String,
-    public_key: String,
-    comment: String,
-}
-
 impl Args {
     pub(super) fn wants_stdin(&self) -> bool {
         match &self.command {
-            UserCommand::Add { key, .. } | UserCommand::Key(KeyCommand::Add { key, .. }) => {
-                key.key.iter().any(|file| file == "-")
-            }
+            UserCommand::Add { key, .. }
+            | UserCommand::Key(KeyCommand::Add {
+                key: KeyArg { key },
+                ..
+            }) => key.iter().any(|file| file == "-"),
             _ => false,
         }
+    }
+
+    pub(super) fn only_reads(&self) -> bool {
+        matches!(self.command, UserCommand::Ls | UserCommand::Show { .. })
     }
 
     /// What a change is recorded as; the store adds the keys.
@@ -126,6 +206,24 @@ impl Args {
                 Some(changed("user.add", name).with("roles", role.as_slice()))
             }
             UserCommand::Rm { name } => Some(changed("user.rm", name)),
+            UserCommand::Disable { name } => Some(changed("user.disable", name)),
+            UserCommand::Enable { name } => Some(changed("user.enable", name)),
+            UserCommand::Email { name, address } => {
+                Some(changed("user.email", name).with("email", address.as_deref()))
+            }
+            UserCommand::Role(RoleCommand::Add { name, roles }) => {
+                Some(changed("user.role.add", name).with("roles", roles.as_slice()))
+            }
+            UserCommand::Role(RoleCommand::Rm { name, role }) => {
+                Some(changed("user.role.rm", name).with("roles", vec![role.as_str()]))
+            }
+            UserCommand::Principal(PrincipalCommand::Add { name, principals }) => {
+                Some(changed("user.principal.add", name).with("principals", principals.as_slice()))
+            }
+            UserCommand::Principal(PrincipalCommand::Rm { name, principal }) => {
+                let removed = vec![principal.as_str()];
+                Some(changed("user.principal.rm", name).with("principals", removed))
+            }
             UserCommand::Key(KeyCommand::Add { name, .. }) => Some(changed("user.key.add", name)),
             UserCommand::Key(KeyCommand::Rm { name, fingerprint }) => {
                 let removed = vec![fingerprint.as_str()];
@@ -142,105 +240,159 @@ pub(super) async fn run(
     context: &Context,
     stdin: Option<&[u8]>,
 ) -> Result<String, Failure> {
-    let store = &context.store;
-    let row_or = |user: Option<UserRow>, text: String| match user {
-        Some(user) if args.json => json(&Row::of(&user)),
-        _ => Ok(text),
-    };
-    match args.command {
-        UserCommand::Add { name, key, role } => {
-            check_roles(&role)?;
-            let keys = read_keys(&key, caller, stdin)?;
-            let did = store.add_user(&name, &keys, &role, context.now).await?;
-            let user = find(context, &name).await?;
-            let verb = match (did.new_user, did.new_roles) {
-                (true, _) => "added",
-                (false, 0) => "unchanged",
-                (false, _) => "changed",
-            };
-            let text = summary(&user, verb);
-            row_or(Some(user), text)
-        }
-        UserCommand::Ls => list(&store.users().await?, args.json),
-        UserCommand::Show { name } => {
-            let user = find(context, &name).await?;
-            let text = show(&user);
-            row_or(Some(user), text)
-        }
+    let keys = |files: &[String]| read_keys(files, caller, stdin);
+    let (name, text) = match args.command {
+        UserCommand::Ls => return list(&context.store.users().await?, args.json),
         UserCommand::Rm { name } => {
-            if !store.remove_user(&name).await? {
+            if !context.store.remove_user(&name).await? {
                 return Err(unknown(&name));
             }
-            row_or(None, format!("user {name} removed\n"))
+            return Ok(format!("user {name} removed\n"));
         }
-        UserCommand::Key(KeyCommand::Add { name, key }) => {
-            let keys = read_keys(&key, caller, stdin)?;
-            let added = store.add_keys(&name, &keys, context.now).await?;
-            let text = match added {
-                0 => format!("user {name} unchanged: {}\n", fingerprints(&keys)),
-                _ => format!(
-                    "user {name}: {} added ({})\n",
-                    count(added, "key"),
-                    fingerprints(&keys)
-                ),
+        UserCommand::Add {
+            name,
+            key,
+            role,
+            email,
+            principal,
+        } => {
+            let user = NewUser {
+                keys: keys(&key)?,
+                roles: role,
+                email,
+                principals: principal,
             };
-            row_or(Some(find(context, &name).await?), text)
+            let text = add(&name, &user, context).await?;
+            (name, text)
+        }
+        UserCommand::Show { name } => {
+            let text = card_of(&find(context, &name).await?);
+            (name, text)
+        }
+        UserCommand::Disable { name } => disable(name, true, context).await?,
+        UserCommand::Enable { name } => disable(name, false, context).await?,
+        UserCommand::Email { name, address } => {
+            let address = address.filter(|address| !address.is_empty());
+            context.store.set_email(&name, address.as_deref()).await?;
+            let shown = address.unwrap_or_else(|| "none".to_owned());
+            let text = format!("user {name}: e-mail address {shown}\n");
+            (name, text)
+        }
+        UserCommand::Role(command) => change_roles(command, context).await?,
+        UserCommand::Principal(command) => change_principals(command, context).await?,
+        UserCommand::Key(KeyCommand::Add { name, key }) => {
+            let keys = keys(&key.key)?;
+            add_keys(name, &keys, context).await?
         }
         UserCommand::Key(KeyCommand::Rm { name, fingerprint }) => {
-            store.remove_key(&name, &fingerprint).await?;
+            context.store.remove_key(&name, &fingerprint).await?;
             let text = format!("user {name}: key {fingerprint} removed\n");
-            row_or(Some(find(context, &name).await?), text)
+            (name, text)
         }
+    };
+    if args.json {
+        return json(&Row::of(&find(context, &name).await?));
     }
+    Ok(text)
+}
+
+async fn add(name: &UserName, user: &NewUser, context: &Context) -> Result<String, Failure> {
+    let did = context.store.add_user(name, user, context.now).await?;
+    let verb = match (did.new_user, did.new_roles > 0 || did.new_facts) {
+        (true, _) => "added",
+        (false, false) => "unchanged",
+        (false, true) => "changed",
+    };
+    Ok(summary(&find(context, name).await?, verb))
+}
+
+async fn add_keys(
+    name: UserName,
+    keys: &[UserKey],
+    context: &Context,
+) -> Result<(UserName, String), Failure> {
+    let added = context.store.add_keys(&name, keys, context.now).await?;
+    let shown = fingerprints(keys);
+    let text = match added {
+        0 => format!("user {name} unchanged: {shown}\n"),
+        _ => format!("user {name}: {} added ({shown})\n", count(added, "key")),
+    };
+    Ok((name, text))
+}
+
+async fn disable(
+    name: UserName,
+    disabled: bool,
+    context: &Context,
+) -> Result<(UserName, String), Failure> {
+    let changed = context.store.set_disabled(&name, disabled).await?;
+    let text = match (disabled, changed) {
+        (true, true) => format!("user {name} disabled: nothing is allowed from now on\n"),
+        (true, false) => format!("user {name} unchanged: disabled already\n"),
+        (false, true) => format!("user {name} enabled\n"),
+        (false, false) => format!("user {name} unchanged: enabled already\n"),
+    };
+    Ok((name, text))
+}
+
+async fn change_roles(
+    command: RoleCommand,
+    context: &Context,
+) -> Result<(UserName, String), Failure> {
+    let (name, changed) = match command {
+        RoleCommand::Add { name, roles } => {
+            let added = context.store.add_roles(&name, &roles).await?;
+            (name, added > 0)
+        }
+        RoleCommand::Rm { name, role } => {
+            context.store.take_role(&name, &role).await?;
+            (name, true)
+        }
+    };
+    let row = find(context, &name).await?;
+    let verb = if changed { "changed" } else { "unchanged" };
+    Ok((name, summary(&row, verb)))
+}
+
+async fn change_principals(
+    command: PrincipalCommand,
+    context: &Context,
+) -> Result<(UserName, String), Failure> {
+    let (name, text) = match command {
+        PrincipalCommand::Add { name, principals } => {
+            let added = context.store.add_principals(&name, &principals).await?;
+            let text = match added {
+                0 => format!("user {name} unchanged: {}\n", principals.join(", ")),
+                _ => format!("user {name}: {} added\n", count(added, "principal")),
+            };
+            (name, text)
+        }
+        PrincipalCommand::Rm { name, principal } => {
+            context.store.remove_principal(&name, &principal).await?;
+            let text = format!("user {name}: principal {principal} removed\n");
+            (name, text)
+        }
+    };
+    Ok((name, text))
 }
 
 /// Reads all keys that the arguments name.
-fn read_keys(arg: &KeyArg, caller: &Caller, stdin: Option<&[u8]>) -> Result<Vec<UserKey>, Failure> {
+fn read_keys(
+    files: &[String],
+    caller: &Caller,
+    stdin: Option<&[u8]>,
+) -> Result<Vec<UserKey>, Failure> {
+    let remedy = "over ssh, keys come by stdin: `ssh RELAY user add NAME --key - < alice.pub`";
     let mut all: Vec<UserKey> = Vec::new();
-    for file in &arg.key {
-        let text = match (file.as_str(), caller) {
-            ("-", _) => stdin.unwrap_or_default().to_vec(),
-            // An operator's path means nothing on the relay, and must not open its files.
-            (_, Caller::User(_)) => {
-                return Err(Failure::new(
-                    "over ssh, keys come by stdin: `ssh RELAY user add NAME --key - < alice.pub`",
-                ));
-            }
-            (path, Caller::Local) => read_file(path)?,
-        };
-        let name = if file == "-" { "stdin" } else { file };
-        for key in keys::parse(name, &text)? {
+    for file in files {
+        let text = input::read(file, caller, stdin, MAX_INPUT, remedy)?;
+        for key in keys::parse(input::name(file), &text)? {
             if all.iter().all(|other| other.fingerprint != key.fingerprint) {
                 all.push(key);
             }
         }
     }
     Ok(all)
-}
-
-fn read_file(path: &str) -> Result<Vec<u8>, Failure> {
-    let mut text = Vec::new();
-    // One byte more than is allowed tells a file that is too long.
-    let limit = MAX_INPUT as u64 + 1;
-    let read = std::fs::File::open(path).and_then(|file| file.take(limit).read_to_end(&mut text));
-    read.map_err(|error| Failure(format!("cannot read {path}: {error}")))?;
-    if text.len() > MAX_INPUT {
-        return Err(Failure(format!(
-            "{path} is larger than {MAX_INPUT} bytes: that is no public key"
-        )));
-    }
-    Ok(text)
-}
-
-fn check_roles(roles: &[String]) -> Result<(), Failure> {
-    let Some(unknown) = roles.iter().find(|role| !ROLES.contains(&role.as_str())) else {
-        return Ok(());
-    };
-    Err(Failure(format!(
-        "no role \"{}\": the roles are {}; without --role a user may do nothing yet",
-        holdfast_protocol::escape::Escaped(unknown),
-        ROLES.join(", ")
-    )))
 }
 
 async fn find(context: &Context, name: &UserName) -> Result<UserRow, Failure> {
@@ -251,68 +403,4 @@ async fn find(context: &Context, name: &UserName) -> Result<UserRow, Failure> {
 
 fn unknown(name: &UserName) -> Failure {
     Failure(format!("no user \"{name}\": see `relay user ls`"))
-}
-
-fn list(users: &[UserRow], as_json: bool) -> Result<String, Failure> {
-    if as_json {
-        return json(&users.iter().map(Row::of).collect::<Vec<_>>());
-    }
-    let row = |row: &UserRow| {
-        [
-            row.user.name.to_string(),
-            or_dash(&row.user.roles.join(",")),
-            row.keys.len().to_string(),
-            row.created.to_string(),
-        ]
-    };
-    let rows: Vec<_> = users.iter().map(row).collect();
-    Ok(table(["NAME", "ROLES", "KEYS", "ADDED"], &rows))
-}
-
-fn show(row: &UserRow) -> String {
-    let mut lines = vec![
-        ("name", row.user.name.to_string()),
-        ("roles", or_dash(&row.user.roles.join(", "))),
-        ("added", row.created.to_string()),
-    ];
-    for key in &row.keys {
-        let kind = key.public_key.split(' ').next().unwrap_or_default();
-        let text = format!("{} {kind} {}", key.fingerprint, key.comment);
-        lines.push(("key", text.trim_end().to_owned()));
-    }
-    card(&lines)
-}
-
-fn summary(row: &UserRow, verb: &str) -> String {
-    let roles = match row.user.roles.as_slice() {
-        [] => "no role: may do nothing yet".to_owned(),
-        roles => format!("roles {}", roles.join(", ")),
-    };
-    let (name, keys) = (&row.user.name, count(row.keys.len(), "key"));
-    format!(
-        "user {name} {verb}: {keys} ({}), {roles}\n",
-        fingerprints(&row.keys)
-    )
-}
-
-fn fingerprints(keys: &[UserKey]) -> String {
-    let all: Vec<&str> = keys.iter().map(|key| key.fingerprint.as_str()).collect();
-    all.join(", ")
-}
-
-impl Row {
-    fn of(row: &UserRow) -> Self {
-        let key = |key: &UserKey| KeyRow {
-            fingerprint: key.fingerprint.clone(),
-            public_key: key.public_key.clone(),
-            comment: key.comment.clone(),
-        };
-        Self {
-            name: row.user.name.to_string(),
-            roles: row.user.roles.clone(),
-            disabled: row.user.disabled,
-            created: row.created.rfc3339(),
-            keys: row.keys.iter().map(key).collect(),
-        }
-    }
 }

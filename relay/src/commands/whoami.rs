@@ -1,8 +1,14 @@
-//! `whoami`: the one command that everybody may run.
+//! `whoami`: the one command that every user may run. Who they are, what they have, under which terms.
+
+use std::num::NonZeroU32;
 
 use serde::Serialize;
 
-use super::{Caller, Failure, json};
+use super::table::card;
+use super::{Caller, Context, Failure, json};
+use crate::access::policy::{Subject, Terms};
+use crate::access::role::{RecordingMode, StdinMode};
+use crate::clock::{Coarse, Timestamp};
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
@@ -11,41 +17,184 @@ pub struct Args {
     json: bool,
 }
 
+/// For machines. These names are relied upon: they may be added to, never changed.
 #[derive(Serialize)]
 struct Row<'a> {
     /// `null` for who is at the relay's own shell.
     user: Option<&'a str>,
+    email: Option<&'a str>,
     roles: &'a [String],
+    /// Those of them that do not count from where the caller is, or are none of the relay's.
+    roles_without_effect: Vec<&'a str>,
     disabled: bool,
+    /// `null` for who is at the relay's own shell.
+    terms: Option<TermsRow>,
 }
 
-pub(super) fn run(args: &Args, caller: &Caller) -> Result<String, Failure> {
-    let row = match caller {
-        Caller::Local => Row {
-            user: None,
-            roles: &[],
-            disabled: false,
-        },
-        Caller::User(user) => Row {
-            user: Some(user.name.as_str()),
-            roles: &user.roles,
-            disabled: user.disabled,
-        },
+#[derive(Serialize)]
+struct TermsRow {
+    max_connections: LimitRow,
+    max_sessions: LimitRow,
+    max_channels: LimitRow,
+    /// `null`: never.
+    idle_timeout_seconds: Option<u64>,
+    /// Whose timeout it is; `null`: the default.
+    idle_timeout_role: Option<String>,
+    recording: &'static str,
+    record_stdin: &'static str,
+}
+
+/// A limit; `null`: there is none, or nobody counts.
+#[derive(Clone, Copy, Serialize)]
+struct LimitRow {
+    max: Option<NonZeroU32>,
+    in_use: Option<u32>,
+    left: Option<u32>,
+}
+
+/// What a user has at the moment, over all relays.
+#[derive(Clone, Copy, Debug, Default)]
+struct InUse {
+    connections: Option<u32>,
+    sessions: Option<u32>,
+}
+
+/// What the leases in the store say that the user has.
+async fn in_use(context: &Context, subject: &Subject) -> Result<InUse, Failure> {
+    let user = &subject.user.name;
+    let in_use = context.store.leases_in_use(user, Timestamp::now()).await?;
+    Ok(InUse {
+        connections: Some(in_use.connections),
+        sessions: Some(in_use.sessions),
+    })
+}
+
+pub(super) async fn run(
+    args: &Args,
+    caller: &Caller,
+    context: &Context,
+) -> Result<String, Failure> {
+    let Caller::User(subject) = caller else {
+        return local(args);
     };
+    let (terms, in_use) = (subject.terms(), in_use(context, subject).await?);
+    let row = TermsRow::of(&terms, in_use);
     if args.json {
-        return json(&row);
+        let user = &subject.user;
+        return json(&Row {
+            user: Some(user.name.as_str()),
+            email: user.email.as_deref(),
+            roles: &user.roles,
+            roles_without_effect: without_effect(subject),
+            disabled: user.disabled,
+            terms: Some(row),
+        });
     }
-    let Some(name) = row.user else {
-        return Ok(
-            "the relay's own administrator: who can read its state may do everything\n".to_owned(),
-        );
+    let mut text = format!("{}: {}\n", subject.user.name, roles(subject));
+    if !subject.roles.is_empty() {
+        text.push_str(&card(&[
+            ("idle timeout", idle(&terms)),
+            ("connections", shown(row.max_connections)),
+            ("sessions", shown(row.max_sessions)),
+            (
+                "channels",
+                format!("{} per connection", shown(row.max_channels)),
+            ),
+            ("recording", recording(&terms)),
+        ]));
+    }
+    Ok(text)
+}
+
+fn local(args: &Args) -> Result<String, Failure> {
+    if args.json {
+        return json(&Row {
+            user: None,
+            email: None,
+            roles: &[],
+            roles_without_effect: vec![],
+            disabled: false,
+            terms: None,
+        });
+    }
+    let text = "the relay's own administrator: who can read its state may do everything\n";
+    Ok(text.to_owned())
+}
+
+fn roles(subject: &Subject) -> String {
+    if subject.user.roles.is_empty() {
+        return "no role: may do nothing yet".to_owned();
+    }
+    let idle = without_effect(subject);
+    let shown = |name: &String| match idle.contains(&name.as_str()) {
+        true => format!("{name} (without effect from here)"),
+        false => name.clone(),
     };
-    let roles = if row.disabled {
-        "disabled: may do nothing".to_owned()
-    } else if row.roles.is_empty() {
-        "no role: may do nothing yet".to_owned()
-    } else {
-        format!("roles {}", row.roles.join(", "))
+    let roles: Vec<String> = subject.user.roles.iter().map(shown).collect();
+    format!("roles {}", roles.join(", "))
+}
+
+fn without_effect(subject: &Subject) -> Vec<&str> {
+    let counts = |name: &&String| subject.roles.iter().any(|role| role.name.as_str() == *name);
+    let names = subject.user.roles.iter();
+    names
+        .filter(|name| !counts(name))
+        .map(String::as_str)
+        .collect()
+}
+
+fn idle(terms: &Terms) -> String {
+    let whose = match &terms.idle.role {
+        Some(role) => format!("role {role}"),
+        None => "the default".to_owned(),
     };
-    Ok(format!("{name}: {roles}\n"))
+    match terms.idle.after {
+        Some(after) => format!("{} ({whose})", Coarse(after).words()),
+        None => format!("never ({whose})"),
+    }
+}
+
+fn recording(terms: &Terms) -> String {
+    let stdin = match terms.record_stdin {
+        StdinMode::Redact => "what is typed without an echo is redacted",
+        StdinMode::Full => "all that is typed is recorded",
+        StdinMode::Off => "what is typed is not recorded",
+    };
+    match terms.recording {
+        RecordingMode::Off => "off".to_owned(),
+        mode => format!("{}, {stdin}", mode.as_str()),
+    }
+}
+
+fn shown(limit: LimitRow) -> String {
+    match (limit.max, limit.in_use, limit.left) {
+        (Some(max), Some(in_use), Some(left)) => {
+            format!("at most {max}: {in_use} in use, {left} left")
+        }
+        (Some(max), ..) => format!("at most {max}"),
+        (None, Some(in_use), _) => format!("no limit: {in_use} in use"),
+        (None, ..) => "no limit".to_owned(),
+    }
+}
+
+impl TermsRow {
+    fn of(terms: &Terms, in_use: InUse) -> Self {
+        let limit = |max: Option<NonZeroU32>, in_use: Option<u32>| LimitRow {
+            max,
+            in_use,
+            // A limit that was lowered below what is in use leaves nothing.
+            left: max
+                .zip(in_use)
+                .map(|(max, in_use)| max.get().saturating_sub(in_use)),
+        };
+        Self {
+            max_connections: limit(terms.limits.max_connections, in_use.connections),
+            max_sessions: limit(terms.limits.max_sessions, in_use.sessions),
+            max_channels: limit(terms.limits.max_channels, None),
+            idle_timeout_seconds: terms.idle.after.map(|after| after.as_secs()),
+            idle_timeout_role: terms.idle.role.as_ref().map(ToString::to_string),
+            recording: terms.recording.as_str(),
+            record_stdin: terms.record_stdin.as_str(),
+        }
+    }
 }

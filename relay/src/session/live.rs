@@ -1,31 +1,94 @@
-//! The board of live sessions: who is where, and how to end it.
+//! The board of live sessions: who is where, what moved, and how to end it.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use holdfast_protocol::ids::{DeviceId, Login, SessionId, UserName};
-use tokio::sync::watch;
+use holdfast_protocol::ids::SessionId;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, timeout_at};
 
 use crate::access::decision::Authorized;
+use crate::audit::{Actor, DeviceFacts};
 use crate::clock::Timestamp;
+use crate::store::Traffic;
 
 /// One live session.
 #[derive(Debug)]
 pub struct LiveSession {
     /// Its identifier.
     pub id: SessionId,
-    /// Who.
-    pub user: UserName,
-    /// Where.
-    pub device: DeviceId,
-    /// Under which account.
-    pub login: Login,
+    /// Who, where, under which account, what, and on which terms.
+    pub authorized: Authorized,
+    /// As whom the audit log knows the operator.
+    pub actor: Actor,
+    /// As what it knows the device.
+    pub device: DeviceFacts,
+    /// The beginning of the command, if it is one: from outside, so escape it.
+    pub command: Option<String>,
     /// The operator's address, which is that of one SSH connection.
     pub client: SocketAddr,
     /// Since when.
     pub started: Timestamp,
-    end: watch::Sender<Option<String>>,
+    began: Instant,
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
+    /// The last activity, in microseconds since `began`.
+    active: AtomicU64,
+    end: watch::Sender<Option<Ending>>,
+    /// Whether nothing moves between operator and device any more.
+    apart: watch::Sender<bool>,
+}
+
+/// What the board does not need to know of a session, but its readers do.
+#[derive(Clone, Debug)]
+pub struct About {
+    /// As whom the audit log knows the operator.
+    pub actor: Actor,
+    /// As what it knows the device.
+    pub device: DeviceFacts,
+    /// The beginning of the command, if it is one.
+    pub command: Option<String>,
+}
+
+/// Why a session was told to end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ending {
+    /// What it is, for reports.
+    pub cause: Cause,
+    /// What the operator reads behind `[holdfast] closed: `.
+    pub why: String,
+}
+
+/// What ends a session or a connection that would go on by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Its idle timeout.
+    Idle,
+    /// A lock.
+    Locked,
+    /// Somebody ended this one session.
+    Killed,
+    /// The user, their key, the roles or the device changed so that it is not allowed any more.
+    Access,
+    /// The relay stops.
+    Stopping,
+}
+
+impl Cause {
+    /// Its word in the log.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Locked => "locked",
+            Self::Killed => "killed",
+            Self::Access => "access-changed",
+            Self::Stopping => "relay-stopping",
+        }
+    }
 }
 
 /// All live sessions of this relay.
@@ -33,6 +96,7 @@ pub struct LiveSession {
 pub struct Live {
     sessions: Mutex<HashMap<SessionId, Arc<LiveSession>>>,
     count: watch::Sender<usize>,
+    changed: Notify,
 }
 
 /// A session's place on the board, for as long as it lives.
@@ -40,32 +104,46 @@ pub struct Live {
 pub struct LiveGuard {
     board: Arc<Live>,
     session: Arc<LiveSession>,
-    ended: watch::Receiver<Option<String>>,
+    ended: watch::Receiver<Option<Ending>>,
 }
 
 impl Live {
-    /// Puts a session on the board.
+    /// Puts a session on the board. From here on it can be told to end: only what was decided on facts that
+    /// are read after this, or that did not change, may start.
     #[must_use]
     pub fn enter(
         self: &Arc<Self>,
         id: SessionId,
-        authorized: &Authorized,
+        authorized: Authorized,
+        about: About,
         client: SocketAddr,
     ) -> LiveGuard {
+        let About {
+            actor,
+            device,
+            command,
+        } = about;
         let (end, ended) = watch::channel(None);
         let session = Arc::new(LiveSession {
             id,
-            user: authorized.user().name.clone(),
-            device: authorized.device().id,
-            login: authorized.login().clone(),
+            authorized,
+            actor,
+            device,
+            command,
             client,
             started: Timestamp::now(),
+            began: Instant::now(),
+            bytes_in: AtomicU64::new(0),
+            bytes_out: AtomicU64::new(0),
+            active: AtomicU64::new(0),
             end,
+            apart: watch::Sender::new(false),
         });
         let mut sessions = self.lock();
         sessions.insert(id, session.clone());
         self.count.send_replace(sessions.len());
         drop(sessions);
+        self.changed.notify_one();
         LiveGuard {
             board: self.clone(),
             session,
@@ -73,11 +151,24 @@ impl Live {
         }
     }
 
-    /// Ends every session that `which` picks; its operator reads `why` behind `[holdfast] closed: `.
-    pub fn end_where(&self, which: impl Fn(&LiveSession) -> bool, why: &str) {
-        for session in self.lock().values().filter(|session| which(session)) {
-            session.end.send_replace(Some(why.to_owned()));
+    /// Every live session.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<LiveSession>> {
+        self.lock().values().cloned().collect()
+    }
+
+    /// Ends every session that `which` picks, and gives them.
+    pub fn end_where(
+        &self,
+        which: impl Fn(&LiveSession) -> bool,
+        ending: &Ending,
+    ) -> Vec<Arc<LiveSession>> {
+        let all = self.all();
+        let hit: Vec<_> = all.into_iter().filter(|session| which(session)).collect();
+        for session in &hit {
+            session.end(ending.clone());
         }
+        hit
     }
 
     /// Waits until no session lives.
@@ -86,33 +177,105 @@ impl Live {
         let _ = self.count.subscribe().wait_for(|count| *count == 0).await;
     }
 
+    /// Waits until a session began or ended since this was called last. One at a time may wait.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<LiveSession>>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl LiveSession {
+    /// Tells the session to end. Who told first is who ended it.
+    pub fn end(&self, ending: Ending) {
+        self.end.send_if_modified(|told| {
+            let first = told.is_none();
+            if first {
+                *told = Some(ending);
+            }
+            first
+        });
+    }
+
+    /// Waits until nothing moves between operator and device any more; false if that takes too long.
+    pub async fn wait_apart(&self, deadline: Instant) -> bool {
+        let mut apart = self.apart.subscribe();
+        // The sender lives in `self`.
+        let reached = apart.wait_for(|apart| *apart);
+        timeout_at(deadline, reached).await.is_ok()
+    }
+
+    /// What has moved so far.
+    #[must_use]
+    pub fn traffic(&self) -> Traffic {
+        Traffic {
+            bytes_in: self.bytes_in.load(Ordering::Relaxed),
+            bytes_out: self.bytes_out.load(Ordering::Relaxed),
+            active: self.started.after(self.active()),
+        }
+    }
+
+    /// How long it has lived.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// The last activity, as an age.
+    #[must_use]
+    pub fn active(&self) -> Duration {
+        Duration::from_micros(self.active.load(Ordering::Relaxed))
+    }
+
+    /// So many bytes came from the operator.
+    pub fn count_in(&self, bytes: usize) {
+        self.bytes_in.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// So many bytes went to the operator.
+    pub fn count_out(&self, bytes: usize) {
+        self.bytes_out.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// What counts as activity happened now.
+    pub fn touch(&self) {
+        let age = u64::try_from(self.age().as_micros()).unwrap_or(u64::MAX);
+        self.active.fetch_max(age, Ordering::Relaxed);
     }
 }
 
 impl LiveGuard {
     /// The session.
     #[must_use]
-    pub fn session(&self) -> &LiveSession {
+    pub fn session(&self) -> &Arc<LiveSession> {
         &self.session
     }
 
     /// Resolves when the session is to end, with the reason.
-    pub async fn told_to_end(&mut self) -> String {
+    pub async fn told_to_end(&mut self) -> Ending {
         let told = self.ended.wait_for(Option::is_some).await;
-        match told.map(|why| why.clone().unwrap_or_default()) {
-            Ok(why) => why,
+        match told.map(|ending| ending.clone()) {
+            Ok(Some(ending)) => ending,
             // The sender lives as long as the guard.
-            Err(_) => std::future::pending().await,
+            Ok(None) | Err(_) => std::future::pending().await,
         }
+    }
+
+    /// Nothing moves between operator and device from now on.
+    pub fn set_apart(&self) {
+        self.session.apart.send_replace(true);
     }
 }
 
 impl Drop for LiveGuard {
     fn drop(&mut self) {
+        self.set_apart();
         let mut sessions = self.board.lock();
         sessions.remove(&self.session.id);
         self.board.count.send_replace(sessions.len());
+        drop(sessions);
+        self.board.changed.notify_one();
     }
 }

@@ -1,8 +1,11 @@
-//! A device's refusal of a session, in words for the operator.
+//! Why there is no session on a device, in words for the operator: it refused, or it is not there.
 
 use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::ids::{DeviceName, Login};
 use holdfast_protocol::wire::{SFTP, SessionRefusal};
+
+use crate::clock::{Coarse, Timestamp};
+use crate::store::{Device, PresenceState};
 
 /// One sentence that names the device, the account and, where there is one, the remedy.
 #[must_use]
@@ -38,6 +41,27 @@ pub fn sentence(device: &DeviceName, login: &Login, why: &SessionRefusal) -> Str
         }
         SessionRefusal::Failed(why) => {
             format!("{device} could not start the session: {}", Escaped(why))
+        }
+    }
+}
+
+/// One sentence for a device without a tunnel.
+#[must_use]
+pub fn offline(device: &Device, now: Timestamp) -> String {
+    let presence = device.presence;
+    match (presence.state, presence.since.or(presence.last_seen)) {
+        (PresenceState::Online | PresenceState::Stale, _) => {
+            format!("{} is reconnecting: try again in a moment", device.name)
+        }
+        (PresenceState::Offline, Some(since)) => {
+            let ago = Coarse(now.since(since)).words();
+            format!("{} is offline since {since} ({ago} ago)", device.name)
+        }
+        (PresenceState::Offline, None) => {
+            format!(
+                "{} has not been online yet: is `edge-agent run` running there?",
+                device.name
+            )
         }
     }
 }

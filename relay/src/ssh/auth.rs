@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use tracing::warn;
 
 use crate::limits::STORE_TIMEOUT;
-use crate::store::{Store, User};
+use crate::store::{Store, StoreError, User};
 
 /// A user, and the key that proved it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,4 +40,14 @@ pub async fn by_fingerprint(store: &Store, fingerprint: String) -> Option<Princi
             None
         }
     }
+}
+
+/// Whether what a principal proved still proves the same user, and one who is not disabled. What roles
+/// that user has is not asked.
+///
+/// # Errors
+/// The store cannot say.
+pub async fn still_proves(store: &Store, principal: &Principal) -> Result<bool, StoreError> {
+    let user = store.user_by_key(&principal.fingerprint).await?;
+    Ok(user.is_some_and(|user| !user.disabled && user.name == principal.user.name))
 }

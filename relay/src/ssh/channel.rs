@@ -1,6 +1,6 @@
 //! One session channel, between its opening and the request that starts something on it.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use holdfast_protocol::limits::{
     MAX_ENV, MAX_ENV_BYTES, MAX_ENV_NAME, MAX_ENV_VALUE, MAX_TERM, MAX_TERMINAL_MODES,
@@ -11,18 +11,26 @@ use russh::server::Msg;
 
 use super::queue::{InputReceiver, InputSender};
 use super::target::Target;
-use crate::access::decision::Reach;
 use crate::limits::MAX_ENV_REQUESTS;
-use crate::tunnel::registry::Tunnel;
+use crate::session::admission::Way;
 
-/// What the decision at a channel's opening found. It is set before the channel is confirmed.
-pub type Opening = Arc<OnceLock<Opened>>;
+/// What the decision at a channel's opening found. It is set before the channel is confirmed, and taken once.
+#[derive(Debug, Default)]
+pub struct Opening(Mutex<Found>);
+
+#[derive(Debug, Default)]
+enum Found {
+    #[default]
+    Nothing,
+    Way(Opened),
+    Refused,
+}
 
 /// Where an opened channel leads.
 #[derive(Debug)]
 pub enum Opened {
-    /// To a device that may be reached, on the tunnel that stood then.
-    Device(Box<Reach>, Arc<Tunnel>),
+    /// To a device that may be reached.
+    Device(Box<Way>),
     /// To the relay's own console.
     Console,
 }
@@ -33,7 +41,7 @@ pub struct Waiting {
     /// What was asked for.
     pub target: Target,
     /// What was found.
-    pub opening: Opening,
+    pub opening: Arc<Opening>,
     /// To the operator.
     pub write: ChannelWriteHalf<Msg>,
     /// The session's end of the queue.
@@ -56,11 +64,50 @@ pub struct ChannelState {
     pub ended: bool,
 }
 
+impl Opening {
+    /// The channel leads there.
+    pub fn set(&self, opened: Opened) {
+        *self.lock() = Found::Way(opened);
+    }
+
+    /// The channel leads nowhere.
+    pub fn refuse(&self) {
+        *self.lock() = Found::Refused;
+    }
+
+    /// Where the channel leads, once.
+    #[must_use]
+    pub fn take(&self) -> Option<Opened> {
+        match std::mem::take(&mut *self.lock()) {
+            Found::Way(opened) => Some(opened),
+            Found::Nothing | Found::Refused => None,
+        }
+    }
+
+    fn is_refused(&self) -> bool {
+        matches!(*self.lock(), Found::Refused)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Found> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ChannelState {
+    /// Whether it was refused, or what it was opened for has ended: then it counts no more, even if its
+    /// client has not closed it yet.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        let waiting = self.waiting.as_ref();
+        self.sender.is_closed() || waiting.is_some_and(|waiting| waiting.opening.is_refused())
+    }
+}
+
 impl Waiting {
     /// A channel that was just asked for.
     #[must_use]
     pub fn new(target: Target, write: ChannelWriteHalf<Msg>, input: InputReceiver) -> Self {
-        let (opening, pty, env) = (Opening::default(), None, Vec::new());
+        let (opening, pty, env) = (Arc::default(), None, Vec::new());
         Self {
             target,
             opening,

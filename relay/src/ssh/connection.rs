@@ -1,16 +1,25 @@
-//! What one SSH connection is, apart from the channels on it: its ends, its principal, and how to end it.
+//! What one SSH connection is, apart from the channels on it: its ends, its principal, its slot, and how
+//! it ends.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use russh::Disconnect;
-use russh::server::Handle;
-use tokio::time::sleep;
+use russh::server::{Handle, RunningSession};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tracing::{debug, info};
 
 use super::auth::Principal;
+use super::handler::{Handler, HandlerError};
 use super::stream::Guard;
 use super::target::Target;
+use crate::access::idle::{IdleTimer, Step};
+use crate::access::policy;
 use crate::limits::{DISCONNECT_GRACE, MAX_DESCRIPTION};
+use crate::session::lease::Lease;
+use crate::session::live::{Cause, Ending};
 
 /// An SSH connection. It is shared by its handler, the sessions on it, and the list of connections.
 #[derive(Debug)]
@@ -23,7 +32,19 @@ pub struct Connection {
     pub guard: Guard,
     principal: OnceLock<(Principal, Target)>,
     handle: OnceLock<Handle>,
+    /// Its slot of the user's quota; what runs inside a jump has none of its own.
+    lease: Mutex<Option<Lease>>,
+    /// When it ends that has nothing to do; set when it is admitted.
+    idle: watch::Sender<Option<policy::Idle>>,
+    /// How much runs on it.
+    busy: watch::Sender<usize>,
+    /// Why it is about to end, if it is. A connection shares it with what runs inside its jumps.
+    fate: Arc<OnceLock<Ending>>,
 }
+
+/// Something runs on a connection, for as long as this lives.
+#[derive(Debug)]
+pub struct Busy(Arc<Connection>);
 
 impl Connection {
     /// A connection that was just accepted.
@@ -35,6 +56,26 @@ impl Connection {
             guard,
             principal: OnceLock::new(),
             handle: OnceLock::new(),
+            lease: Mutex::default(),
+            idle: watch::Sender::default(),
+            busy: watch::Sender::default(),
+            fate: Arc::default(),
+        })
+    }
+
+    /// A connection inside a channel of another one: it was admitted with that one, and ends with it.
+    #[must_use]
+    pub fn inside(outer: &Self, guard: Guard) -> Arc<Self> {
+        Arc::new(Self {
+            client: outer.client,
+            server: outer.server,
+            guard,
+            principal: OnceLock::new(),
+            handle: OnceLock::new(),
+            lease: Mutex::default(),
+            idle: watch::Sender::new(outer.idle.borrow().clone()),
+            busy: watch::Sender::default(),
+            fate: outer.fate.clone(),
         })
     }
 
@@ -55,15 +96,145 @@ impl Connection {
         let _ = self.handle.set(handle);
     }
 
+    /// It may stand: with this slot, and as long as it is not idle.
+    pub fn admitted(&self, lease: Lease, idle: policy::Idle) {
+        *self.lease.lock().unwrap_or_else(PoisonError::into_inner) = Some(lease);
+        self.idle.send_replace(Some(idle));
+    }
+
+    /// Takes its slot, to give it back.
+    #[must_use]
+    pub fn take_lease(&self) -> Option<Lease> {
+        let mut lease = self.lease.lock().unwrap_or_else(PoisonError::into_inner);
+        lease.take()
+    }
+
+    /// Notes that something runs on it, until the value is dropped.
+    #[must_use]
+    pub fn busy(self: &Arc<Self>) -> Busy {
+        self.busy.send_modify(|count| *count += 1);
+        Busy(self.clone())
+    }
+
+    /// It is about to end, for this reason: nothing more begins on it. False if that was known.
+    #[must_use]
+    pub fn condemn(&self, ending: Ending) -> bool {
+        self.fate.set(ending).is_ok()
+    }
+
+    /// Why it is about to end, if it is.
+    #[must_use]
+    pub fn fate(&self) -> Option<&Ending> {
+        self.fate.get()
+    }
+
+    /// Waits until nothing runs on it, but no longer than `within`.
+    pub async fn wait_unused(&self, within: Duration) {
+        let mut busy = self.busy.subscribe();
+        let _ = timeout(within, busy.wait_for(|count| *count == 0)).await;
+    }
+
     /// Ends the connection with a sentence, and cuts it if that takes too long.
     pub async fn end(&self, why: &str) {
         if let Some(handle) = self.handle.get() {
             let mut text = why.to_owned();
             text.truncate(text.floor_char_boundary(MAX_DESCRIPTION));
             let said = handle.disconnect(Disconnect::ByApplication, text, String::new());
-            let _ = tokio::time::timeout(DISCONNECT_GRACE, said).await;
+            let _ = timeout(DISCONNECT_GRACE, said).await;
             sleep(DISCONNECT_GRACE).await;
         }
         self.guard.cut();
+    }
+
+    /// Resolves when nothing has run on it for as long as its user's idle timeout.
+    async fn idled(&self) -> Ending {
+        let mut known = self.idle.subscribe();
+        let idle = match known
+            .wait_for(Option::is_some)
+            .await
+            .map(|idle| idle.clone())
+        {
+            Ok(Some(idle)) => idle,
+            // The sender lives in `self`.
+            Ok(None) | Err(_) => return std::future::pending().await,
+        };
+        let mut timer = IdleTimer::new(&idle);
+        let began = Instant::now();
+        let mut busy = self.busy.subscribe();
+        loop {
+            if busy.wait_for(|count| *count == 0).await.is_err() {
+                return std::future::pending().await;
+            }
+            timer.activity(began.elapsed());
+            tokio::select! {
+                () = rest(&mut timer, began) => {
+                    return Ending { cause: Cause::Idle, why: timer.reason() };
+                }
+                _ = busy.changed() => {}
+            }
+        }
+    }
+}
+
+/// Resolves at the timer's end. Nobody is there to be warned.
+async fn rest(timer: &mut IdleTimer, began: Instant) {
+    loop {
+        match timer.poll(began.elapsed()) {
+            Step::Never => std::future::pending().await,
+            Step::Wait(until) => sleep(until.saturating_sub(began.elapsed())).await,
+            Step::Warn => {}
+            Step::Close => return,
+        }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0
+            .busy
+            .send_modify(|count| *count = count.saturating_sub(1));
+    }
+}
+
+/// Serves a connection whose handshake has begun to its end: with a deadline for the login, and an end for
+/// one that has nothing to do.
+pub async fn supervise(
+    connection: &Connection,
+    mut session: RunningSession<Handler>,
+    login_deadline: Instant,
+    login_grace: Duration,
+) -> Option<Ending> {
+    connection.set_handle(session.handle());
+    let mut ending = None;
+    let ended = tokio::select! {
+        ended = &mut session => Some(ended),
+        () = late(connection, login_deadline) => {
+            info!(client = %connection.client, "no login within {} s", login_grace.as_secs());
+            connection.guard.cut();
+            None
+        }
+        idle = connection.idled() => {
+            if connection.condemn(idle.clone()) {
+                connection.end(&idle.why).await;
+                ending = Some(idle);
+            }
+            None
+        }
+    };
+    let ended: Result<(), HandlerError> = match ended {
+        Some(ended) => ended,
+        None => session.await,
+    };
+    if let Err(error) = ended {
+        debug!(client = %connection.client, %error, "SSH connection ended with an error");
+    }
+    ending
+}
+
+/// Resolves at the deadline, if nobody has logged in by then.
+async fn late(connection: &Connection, deadline: Instant) {
+    sleep_until(deadline).await;
+    if connection.guard.is_authenticated() {
+        std::future::pending::<()>().await;
     }
 }

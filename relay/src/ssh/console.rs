@@ -44,7 +44,7 @@ pub async fn run(
         out = Box::pin(TerminalLines::new(out));
         err = Box::pin(TerminalLines::new(err));
     }
-    let status = match ask(&principal, &work, &mut input).await {
+    let status = match ask(&relay, connection, &principal, &work, &mut input).await {
         Ok(asked) => {
             let streams = asked.command.streams();
             let answer = answer(&relay, connection, &principal, asked, &mut out, &mut err);
@@ -72,6 +72,7 @@ pub async fn run(
 /// A command, and the standard input that it wants.
 struct Asked {
     command: Command,
+    caller: Caller,
     stdin: Option<Vec<u8>>,
 }
 
@@ -93,15 +94,38 @@ impl Said {
     }
 }
 
-/// What is asked for, with the standard input that it wants.
-async fn ask(principal: &Principal, work: &Work, input: &mut InputReceiver) -> Result<Asked, Said> {
+/// What is asked for and by whom, with the standard input that it wants.
+async fn ask(
+    relay: &Relay,
+    connection: &Connection,
+    principal: &Principal,
+    work: &Work,
+    input: &mut InputReceiver,
+) -> Result<Asked, Said> {
     let command = parse(principal, work)?;
+    // The roles may have changed since the login: the decision is made on what holds now.
+    let (name, client) = (&principal.user.name, connection.client.ip());
+    let caller = Caller::over_ssh(&relay.store, name, client).await;
+    let caller = caller.map_err(|sentence| Said {
+        out: String::new(),
+        err: sentence + "\n",
+        status: commands::FAILED,
+    })?;
+    // Who may not give the command does not fill the relay's memory with its input either; that it was
+    // refused is said, and told to the audit log, where it is run.
+    let may = commands::permit(&caller, &command).is_ok();
     // A client that sends no end of its input does not keep the task.
-    let stdin = match command.wants_stdin() {
-        true => timeout(CONSOLE_TIMEOUT, read_all(input)).await.ok(),
+    let stdin = match command.wants_stdin() && may {
+        true => timeout(CONSOLE_TIMEOUT, read_all(input, command.max_input()))
+            .await
+            .ok(),
         false => None,
     };
-    Ok(Asked { command, stdin })
+    Ok(Asked {
+        command,
+        caller,
+        stdin,
+    })
 }
 
 fn parse(principal: &Principal, work: &Work) -> Result<Command, Said> {
@@ -137,19 +161,7 @@ async fn answer(
     out: &mut Out<'_>,
     err: &mut Out<'_>,
 ) -> u8 {
-    // The roles may have changed since the login: the decision is made on what holds now.
-    let caller = match relay.store.user(&principal.user.name).await {
-        Ok(Some(user)) => Caller::User(user),
-        Ok(None) | Err(_) => {
-            let why = "the relay cannot look you up now: try again in a minute\n";
-            let said = Said {
-                out: String::new(),
-                err: why.to_owned(),
-                status: commands::FAILED,
-            };
-            return said.say(out, err).await;
-        }
-    };
+    let stdin = asked.stdin.as_deref();
     let context = Context {
         store: relay.store.clone(),
         facts: Facts::of(&relay.state),
@@ -158,8 +170,7 @@ async fn answer(
         actor: principal.into(),
         client: Some(connection.client),
     };
-    let stdin = asked.stdin.as_deref();
-    commands::run(asked.command, &caller, &context, stdin, out, err).await
+    commands::run(asked.command, &asked.caller, &context, stdin, out, err).await
 }
 
 /// Resolves when a command is to be given up: its client is gone or, at a terminal, has typed Ctrl-C; or
@@ -184,7 +195,7 @@ async fn over(input: &mut InputReceiver, streams: bool, terminal: bool) -> bool 
 }
 
 /// The standard input up to its end, or a byte more than a command takes, which it then refuses.
-async fn read_all(input: &mut InputReceiver) -> Vec<u8> {
+async fn read_all(input: &mut InputReceiver, most: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     while let Some(input) = input.next().await {
         match input {
@@ -192,7 +203,7 @@ async fn read_all(input: &mut InputReceiver) -> Vec<u8> {
             Input::Eof => break,
             Input::Resize(_) | Input::Signal(_) => {}
         }
-        if bytes.len() > commands::MAX_INPUT {
+        if bytes.len() > most {
             break;
         }
     }

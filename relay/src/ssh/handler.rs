@@ -1,31 +1,30 @@
 //! russh's callbacks, translated. Each request is answered here and nowhere else, because russh keeps one
 //! "wants a reply" a channel and OpenSSH sends several requests at once.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::ids::DeviceName;
 use holdfast_protocol::limits::{MAX_COMMAND, MAX_SUBSYSTEM};
 use holdfast_protocol::wire::{WindowSize, Work};
 use russh::keys::HashAlg;
 use russh::server::{Auth, ChannelOpenHandle, Msg, PublicKeyOffer, Session, VerifiedPublicKey};
-use russh::{Channel, ChannelId, ChannelOpenFailure, MethodKind, MethodSet, Sig};
+use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect, MethodKind, MethodSet, Sig};
 use thiserror::Error;
-use tracing::{debug, info};
+use tracing::info;
 
 use super::attempts::{Attempts, shortened};
 use super::auth::{self, Principal};
-use super::channel::{ChannelState, Opened, Waiting};
+use super::channel::Waiting;
+use super::channels::Channels;
 use super::connection::Connection;
 use super::outlet::{self, Outlet};
-use super::queue::{self, Input, PushError};
+use super::queue::{self, Input};
 use super::target::{self, Target};
 use super::throttle::Source;
-use super::{console, jump, server};
+use super::{jump, server};
 use crate::audit::{Event, EventKind};
-use crate::limits::{MAX_AUTH_FAILURES, MAX_CHANNELS, SSH_WINDOW};
+use crate::limits::MAX_AUTH_FAILURES;
 use crate::serve::Relay;
 
 /// Ends a connection.
@@ -41,7 +40,7 @@ enum Proof {
     /// By a key, on a TCP connection from this source.
     Key(Source),
     /// It is the inside of a jump: the outer connection's proof stands, and the device is fixed.
-    Jump(Principal, DeviceName),
+    Jump(Box<Principal>, DeviceName),
 }
 
 /// The handler of one SSH connection.
@@ -52,7 +51,7 @@ pub struct Handler {
     attempts: Arc<Attempts>,
     /// Keys that were refused. After [`MAX_AUTH_FAILURES`] of them no key is good enough.
     failures: usize,
-    channels: HashMap<ChannelId, ChannelState>,
+    channels: Channels,
 }
 
 impl Handler {
@@ -70,7 +69,7 @@ impl Handler {
         principal: Principal,
         device: DeviceName,
     ) -> Self {
-        Self::new(relay, connection, Proof::Jump(principal, device))
+        Self::new(relay, connection, Proof::Jump(Box::new(principal), device))
     }
 
     /// Counts what the other end offered as proof.
@@ -80,7 +79,7 @@ impl Handler {
     }
 
     fn new(relay: Arc<Relay>, connection: Arc<Connection>, proof: Proof) -> Self {
-        let (attempts, channels) = (Arc::default(), HashMap::new());
+        let (attempts, channels) = (Arc::default(), Channels::default());
         Self {
             relay,
             connection,
@@ -104,98 +103,31 @@ impl Handler {
     fn remember_bad_target(&self, user: &str) -> Result<Target, String> {
         user.parse::<Target>().map_err(|error| error.to_string())
     }
+}
 
-    fn push(&mut self, channel: ChannelId, input: Input) -> Option<(queue::InputSender, Input)> {
-        let state = self.channels.get_mut(&channel)?;
-        // After its EOF a client has no more to say on a channel (RFC 4254 section 5.3); data of one that
-        // says it all the same is dropped.
-        if state.ended && matches!(input, Input::Data(_) | Input::Eof) {
-            return None;
-        }
-        if matches!(input, Input::Eof) {
-            state.ended = true;
-        }
-        Some((state.sender.clone(), input))
-    }
-
-    /// Hands input on; when the session has ended or stalled, the channel is closed.
-    async fn hand_on(
-        &mut self,
-        channel: ChannelId,
-        input: Input,
-        session: &mut Session,
-    ) -> Result<(), HandlerError> {
-        let Some((sender, input)) = self.push(channel, input) else {
-            return Ok(());
-        };
-        match sender.push(input).await {
-            // The session says its last words and closes the channel by itself.
-            Ok(()) | Err(PushError::Ended) => {}
-            Err(stalled @ PushError::Stalled) => {
-                info!(client = %self.connection.client, "channel closed: {stalled}");
-                let text = format!("[holdfast] closed: {stalled}\r\n");
-                session.extended_data(channel, 1, text.into_bytes())?;
-                session.close(channel)?;
-                self.channels.remove(&channel);
-            }
-        }
-        Ok(())
-    }
-
-    /// Starts `work` on a channel, or says why not.
+impl Handler {
     fn start(
         &mut self,
         channel: ChannelId,
         work: Work,
         session: &mut Session,
     ) -> Result<(), HandlerError> {
-        let waiting = self
-            .channels
-            .get_mut(&channel)
-            .and_then(|state| state.waiting.take());
-        let Some(waiting) = waiting else {
-            // Something runs on this channel already: one request for it is allowed (RFC 4254, 6.5).
-            session.channel_failure(channel)?;
-            return Ok(());
-        };
-        session.channel_success(channel)?;
-        let outlet = Outlet::new(waiting.write, session.handle());
-        let relay = self.relay.clone();
-        let Some((principal, _)) = self.connection.principal().cloned() else {
-            return Ok(());
-        };
-        match (waiting.opening.get(), waiting.target) {
-            (Some(Opened::Device(reach, tunnel)), Target::Device(login, _)) => {
-                let ask = crate::serve::Ask {
-                    reach: (**reach).clone(),
-                    tunnel: tunnel.clone(),
-                    login,
-                    work,
-                    pty: waiting.pty,
-                    env: waiting.env,
-                    client: self.connection.client,
-                    server: self.connection.server,
-                    input: waiting.input,
-                    outlet,
-                };
-                tokio::spawn(async move { relay.start(ask).await });
-            }
-            (Some(Opened::Console), _) => {
-                let terminal = waiting.pty.is_some();
-                let (connection, input) = (self.connection.clone(), waiting.input);
-                tokio::spawn(async move {
-                    console::run(relay, &connection, principal, work, input, outlet, terminal)
-                        .await;
-                });
-            }
-            // A channel is confirmed only after its opening is set.
-            _ => debug!("a request on a channel that leads nowhere"),
-        }
-        Ok(())
+        self.channels
+            .start(&self.relay, &self.connection, channel, work, session)
     }
 
-    fn full(&self) -> bool {
-        self.channels.len() >= MAX_CHANNELS
+    /// Whether a forward is a jump to a device, which is the only kind there is; gives the other channels
+    /// and the device.
+    fn may_jump(&mut self, host: &str, port: u32) -> Result<(u32, DeviceName), String> {
+        let count = self.channels.count()?;
+        if matches!(self.proof, Proof::Jump(..)) {
+            return Err(
+                "forwarding through a device is not offered yet: the relay never dials for you"
+                    .into(),
+            );
+        }
+        let device = target::forward(host, port).map_err(|error| error.to_string())?;
+        Ok((count, device))
     }
 }
 
@@ -236,11 +168,11 @@ impl russh::server::Handler for Handler {
         // The outer connection has proved who this is; the name is the login on the device.
         let target = format!("{user}+{device}").parse::<Target>();
         match target {
-            Ok(target) => Ok(self.accept(principal.clone(), target)),
+            Ok(target) => Ok(self.accept((**principal).clone(), target)),
             Err(error) => {
                 info!(client = %self.connection.client, %error, "jump refused");
                 let client = self.connection.client;
-                let event = Event::new(EventKind::UserLoginFailed).user(principal);
+                let event = Event::new(EventKind::UserLoginFailed).user(&**principal);
                 let event = event.client(client).with("way", "jump");
                 let event = event
                     .with("names", vec![shortened(user)])
@@ -290,9 +222,14 @@ impl russh::server::Handler for Handler {
         }
     }
 
-    async fn auth_succeeded(&mut self, _session: &mut Session) -> Result<(), Self::Error> {
-        if let Proof::Key(source) = self.proof {
-            server::authenticated(&self.relay, source);
+    async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), Self::Error> {
+        // What is inside a jump was admitted with the connection around it.
+        let Proof::Key(source) = self.proof else {
+            return Ok(());
+        };
+        server::authenticated(&self.relay, source);
+        if let Err(sentence) = self.relay.admit(&self.connection).await {
+            session.disconnect(Disconnect::TooManyConnections, &sentence, "")?;
         }
         if let Some((principal, target)) = self.connection.principal() {
             // In the log before all that is recorded of this connection later: nothing waits for it here.
@@ -308,36 +245,34 @@ impl russh::server::Handler for Handler {
         reply: ChannelOpenHandle,
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
-        let Some((principal, target)) = self.connection.principal().cloned() else {
+        let Some((_, target)) = self.connection.principal().cloned() else {
             return Ok(());
         };
-        if self.full() {
-            let text = format!("too many channels on one connection (max {MAX_CHANNELS})");
-            reply.reject(prohibited(text)).await;
-            return Ok(());
-        }
+        let count = match self.channels.count() {
+            Ok(count) => count,
+            Err(full) => {
+                reply.reject(prohibited(full)).await;
+                return Ok(());
+            }
+        };
         let id = channel.id();
         // russh's own queue of the channel is not used: its reader is dropped, and data comes by `data`.
         let (_, write) = channel.split();
         let (sender, input) = queue::queue();
         let waiting = Waiting::new(target.clone(), write, input);
         let opening = waiting.opening.clone();
-        self.channels.insert(
-            id,
-            ChannelState {
-                sender,
-                waiting: Some(waiting),
-                ended: false,
-            },
-        );
-        let relay = self.relay.clone();
+        self.channels.insert(id, sender, Some(waiting));
+        let (relay, connection) = (self.relay.clone(), self.connection.clone());
         tokio::spawn(async move {
-            match relay.open(&principal, &target).await {
+            match relay.open(&connection, &target, count).await {
                 Ok(opened) => {
-                    let _ = opening.set(opened);
+                    opening.set(opened);
                     reply.accept().await;
                 }
-                Err(sentence) => reply.reject(prohibited(sentence)).await,
+                Err(sentence) => {
+                    opening.refuse();
+                    reply.reject(prohibited(sentence)).await;
+                }
             }
         });
         Ok(())
@@ -356,42 +291,24 @@ impl russh::server::Handler for Handler {
         let Some((principal, _)) = self.connection.principal().cloned() else {
             return Ok(());
         };
-        if self.full() {
-            let text = format!("too many channels on one connection (max {MAX_CHANNELS})");
-            reply.reject(prohibited(text)).await;
-            return Ok(());
-        }
-        if matches!(self.proof, Proof::Jump(..)) {
-            let text =
-                "forwarding through a device is not offered yet: the relay never dials for you";
-            reply.reject(prohibited(text.into())).await;
-            return Ok(());
-        }
-        let device = match target::forward(host_to_connect, port_to_connect) {
-            Ok(device) => device,
-            Err(error) => {
-                reply.reject(prohibited(error.to_string())).await;
+        let (count, device) = match self.may_jump(host_to_connect, port_to_connect) {
+            Ok(may) => may,
+            Err(sentence) => {
+                reply.reject(prohibited(sentence)).await;
                 return Ok(());
             }
         };
         let id = channel.id();
         let (_, write) = channel.split();
         let (sender, input) = queue::queue();
-        self.channels.insert(
-            id,
-            ChannelState {
-                sender,
-                waiting: None,
-                ended: false,
-            },
-        );
+        self.channels.insert(id, sender, None);
         let outlet = Outlet::new(write, session.handle());
         let (relay, connection) = (self.relay.clone(), self.connection.clone());
         tokio::spawn(async move {
-            match relay.reach(&principal, &device).await {
-                Ok(_) => {
+            match relay.open_jump(&connection, &device, count).await {
+                Ok(()) => {
                     reply.accept().await;
-                    jump::run(relay, &connection, principal, device, input, outlet).await;
+                    jump::run(relay, connection, principal, device, input, outlet).await;
                 }
                 Err(sentence) => reply.reject(prohibited(sentence)).await,
             }
@@ -404,8 +321,7 @@ impl russh::server::Handler for Handler {
         channel: ChannelId,
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
-        // With its sender the queue ends, and the session sees that the client is gone.
-        self.channels.remove(&channel);
+        self.channels.close(channel);
         Ok(())
     }
 
@@ -414,12 +330,11 @@ impl russh::server::Handler for Handler {
         channel: ChannelId,
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        self.hand_on(channel, Input::Eof, session).await
+        self.channels.hand_on(channel, Input::Eof, session).await
     }
 
     fn adjust_window(&mut self, channel: ChannelId, _current: u32) -> u32 {
-        let state = self.channels.get(&channel);
-        state.map_or(SSH_WINDOW, |state| state.sender.window())
+        self.channels.window(channel)
     }
 
     async fn data(
@@ -428,8 +343,8 @@ impl russh::server::Handler for Handler {
         data: &[u8],
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        self.hand_on(channel, Input::Data(Bytes::copy_from_slice(data)), session)
-            .await
+        let data = Input::Data(Bytes::copy_from_slice(data));
+        self.channels.hand_on(channel, data, session).await
     }
 
     async fn pty_request(
@@ -444,10 +359,7 @@ impl russh::server::Handler for Handler {
         session: &mut Session,
     ) -> Result<(), Self::Error> {
         let size = WindowSize::clamped(columns, rows, width, height);
-        let waiting = self
-            .channels
-            .get_mut(&channel)
-            .and_then(|state| state.waiting.as_mut());
+        let waiting = self.channels.waiting(channel);
         if waiting.is_some_and(|waiting| waiting.set_pty(term, size, modes)) {
             session.channel_success(channel)?;
         } else {
@@ -463,14 +375,11 @@ impl russh::server::Handler for Handler {
         value: &str,
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        let waiting = self
-            .channels
-            .get_mut(&channel)
-            .and_then(|state| state.waiting.as_mut());
+        let waiting = self.channels.waiting(channel);
         if waiting.is_some_and(|waiting| waiting.set_env(name, value)) {
             session.channel_success(channel)?;
         } else {
-            debug!(name = %Escaped(name), "environment variable refused");
+            self.relay.report.env_rejected(&self.connection, name).await;
             session.channel_failure(channel)?;
         }
         Ok(())
@@ -520,7 +429,9 @@ impl russh::server::Handler for Handler {
         session: &mut Session,
     ) -> Result<(), Self::Error> {
         let size = WindowSize::clamped(columns, rows, width, height);
-        self.hand_on(channel, Input::Resize(size), session).await
+        self.channels
+            .hand_on(channel, Input::Resize(size), session)
+            .await
     }
 
     async fn signal(
@@ -530,7 +441,11 @@ impl russh::server::Handler for Handler {
         session: &mut Session,
     ) -> Result<(), Self::Error> {
         match outlet::signal(&signal) {
-            Some(signal) => self.hand_on(channel, Input::Signal(signal), session).await,
+            Some(signal) => {
+                self.channels
+                    .hand_on(channel, Input::Signal(signal), session)
+                    .await
+            }
             None => Ok(()),
         }
     }

@@ -10,12 +10,12 @@ use russh::MethodKind;
 use russh::keys::ssh_key::certificate::{Builder, CertType};
 use russh::keys::ssh_key::{Certificate, Error};
 use russh::server::{Config, run_stream};
-use tokio::time::timeout;
-use tracing::{debug, warn};
+use tokio::time::{Instant, timeout};
+use tracing::warn;
 
 use super::algorithms;
 use super::auth::Principal;
-use super::connection::Connection;
+use super::connection::{Connection, supervise};
 use super::handler::Handler;
 use super::outlet::Outlet;
 use super::queue::InputReceiver;
@@ -80,7 +80,7 @@ fn certify(state: &State, device: &DeviceName) -> Result<Certificate, Error> {
 /// Serves the connection inside a channel to its end.
 pub async fn run(
     relay: Arc<Relay>,
-    outer: &Connection,
+    outer: Arc<Connection>,
     principal: Principal,
     device: DeviceName,
     input: InputReceiver,
@@ -88,27 +88,17 @@ pub async fn run(
 ) {
     let config = relay.host_certificates.config(&relay.state, &device);
     let grace = relay.login_grace;
+    let deadline = Instant::now() + grace;
     let guard = Guard::default();
-    let connection = Connection::new(outer.client, outer.server, guard.clone());
+    let connection = Connection::inside(&outer, guard.clone());
+    let _busy = outer.busy();
     let inside = tokio::io::join(input, outlet.writer());
     let handler = Handler::inner(relay, connection.clone(), principal, device);
-    let guarded = GuardedStream::new(inside, guard.clone());
+    let guarded = GuardedStream::new(inside, guard);
     let began = timeout(grace, run_stream(config, guarded, handler)).await;
-    if let Ok(Ok(mut session)) = began {
-        connection.set_handle(session.handle());
-        let grace = tokio::time::sleep(grace);
-        let ended = tokio::select! {
-            ended = &mut session => ended,
-            () = grace => {
-                if !guard.is_authenticated() {
-                    guard.cut();
-                }
-                session.await
-            }
-        };
-        if let Err(error) = ended {
-            debug!(client = %outer.client, %error, "the connection inside a jump ended");
-        }
+    if let Ok(Ok(session)) = began {
+        // Why it ended is reported by the connection around it, which ends with it.
+        let _ = supervise(&connection, session, deadline, grace).await;
     }
     let _ = outlet.eof().await;
     outlet.close().await;

@@ -130,6 +130,12 @@ impl InputSender {
         Ok(())
     }
 
+    /// Whether nobody takes anything any more: the session has ended.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.queue.is_closed()
+    }
+
     /// Up to how much window the channel's client may have now.
     #[must_use]
     pub fn window(&self) -> u32 {

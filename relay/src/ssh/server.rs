@@ -10,10 +10,10 @@ use russh::server::{Config, run_stream};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use super::attempts::Attempts;
-use super::connection::Connection;
+use super::connection::{Connection, supervise};
 use super::handler::Handler;
 use super::stream::{Guard, GuardedStream};
 use super::throttle::{Source, Throttle};
@@ -138,6 +138,9 @@ async fn serve(
         }
     }
     debug!(%client, authenticated, "SSH connection closed");
+    if let Some(lease) = connection.take_lease() {
+        lease.release().await;
+    }
     if let (Outcome::Failed(attempts), false) = (outcome, authenticated) {
         relay
             .audit
@@ -164,43 +167,23 @@ async fn converse(
     if config.nodelay {
         let _ = stream.set_nodelay(true);
     }
-    let deadline = Instant::now() + relay.login_grace;
+    let grace = relay.login_grace;
+    let deadline = tokio::time::Instant::now() + grace;
     let guarded = GuardedStream::new(stream, connection.guard.clone());
     let handler = Handler::outer(relay.clone(), connection.clone(), source);
     let attempts = handler.attempts();
-    let failed = || {
-        if attempts.were_made() {
-            Outcome::Failed(attempts.clone())
-        } else {
-            Outcome::NoAttempt
+    let began = timeout(grace, run_stream(config, guarded, handler)).await;
+    if let Ok(Ok(session)) = began {
+        let ending = supervise(connection, session, deadline, grace).await;
+        if let Some(ending) = ending {
+            relay.report.connection_ended(connection, &ending).await;
         }
-    };
-    let began = timeout(relay.login_grace, run_stream(config, guarded, handler)).await;
-    let Ok(Ok(mut session)) = began else {
-        return failed();
-    };
-    connection.set_handle(session.handle());
-    let grace = sleep(deadline.saturating_duration_since(Instant::now()));
-    tokio::select! {
-        ended = &mut session => return finish(ended, connection, failed()),
-        () = grace => {}
     }
-    if !connection.guard.is_authenticated() {
-        info!(client = %connection.client, "no login within {} s", relay.login_grace.as_secs());
-        connection.guard.cut();
+    if attempts.were_made() {
+        Outcome::Failed(attempts)
+    } else {
+        Outcome::NoAttempt
     }
-    finish(session.await, connection, failed())
-}
-
-fn finish(
-    ended: Result<(), super::handler::HandlerError>,
-    connection: &Connection,
-    outcome: Outcome,
-) -> Outcome {
-    if let Err(error) = ended {
-        debug!(client = %connection.client, %error, "SSH connection ended with an error");
-    }
-    outcome
 }
 
 /// A source has authenticated.

@@ -5,14 +5,21 @@
 
 mod attributed;
 mod audit;
+mod check;
 mod devices;
 mod enrol;
 mod error;
 mod labels;
+mod leases;
+mod locks;
 pub mod meta;
+mod policy;
 mod relays;
+mod roles;
+mod sessions;
 mod tokens;
 mod tunnels;
+mod user_changes;
 mod users;
 
 use std::fmt;
@@ -35,10 +42,16 @@ pub use devices::{Device, LabelError, Presence, PresenceState, RenameError, Revo
 pub use enrol::{EnrolError, Enrolment};
 pub use error::StoreError;
 pub use labels::Labels;
+pub use leases::{InUse, LeaseRow};
+pub use locks::{Kill, LockError, NewLock};
+pub use policy::{Apply, ApplyError, Change, Kind, Policy, Sign, UserPolicy};
 pub use relays::{RELAY_HEARTBEAT_STALE, RelayId};
+pub use roles::RoleError;
+pub use sessions::{BoardChange, SessionRow, Traffic};
 pub use tokens::{NewToken, TokenRow};
 pub use tunnels::TunnelFacts;
-pub use users::{AddedUser, KeyError, User, UserKey, UserRow};
+pub use user_changes::{AddedUser, KeyError, NewUser};
+pub use users::{User, UserKey, UserRow};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations");
 

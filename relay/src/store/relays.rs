@@ -24,7 +24,14 @@ const CLOSE_OTHERS: &str = "UPDATE tunnels SET closed = COALESCE(
         (SELECT r.heartbeat FROM relays r WHERE r.id = tunnels.relay AND r.heartbeat > last_heard),
         last_heard)
     WHERE relay <> $1 AND closed IS NULL";
+// Their leases and live sessions go with them.
 const FORGET_OTHERS: &str = "DELETE FROM relays WHERE id <> $1";
+const END_LEASES: &str = "DELETE FROM leases WHERE relay = $1";
+const END_SESSIONS: &str = "DELETE FROM sessions WHERE relay = $1";
+const SEEN: &str = "UPDATE relays SET seen = $2 WHERE id = $1 AND seen < $2";
+// A heartbeat from the future is a clock that was set back, and no sign of life.
+const BEHIND: &str = "SELECT COUNT(*) FROM relays
+    WHERE stopped IS NULL AND heartbeat BETWEEN $2 AND $3 AND seen < $1";
 
 impl RelayId {
     /// A new one, for a process that starts.
@@ -74,6 +81,36 @@ impl Store {
             let query = sqlx::query(sql).bind(relay.0.as_slice()).bind(now.0);
             query.execute(&mut *write).await?;
         }
+        for sql in [END_LEASES, END_SESSIONS] {
+            let query = sqlx::query(sql).bind(relay.0.as_slice());
+            query.execute(&mut *write).await?;
+        }
         write.commit().await
+    }
+
+    /// This run has acted on everything up to this version of access: what was taken away reaches nothing
+    /// through it any more.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn relay_confirms(&self, relay: RelayId, version: i64) -> Result<(), StoreError> {
+        let mut write = self.write(Survive::Crash).await?;
+        let seen = sqlx::query(SEEN).bind(relay.0.as_slice()).bind(version);
+        seen.execute(&mut *write).await?;
+        write.commit().await
+    }
+
+    /// How many living relays have not acted on this version of access yet.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn relays_behind(&self, version: i64, now: Timestamp) -> Result<u32, StoreError> {
+        let behind: i64 = sqlx::query_scalar(BEHIND)
+            .bind(version)
+            .bind(now.before(RELAY_HEARTBEAT_STALE).0)
+            .bind(now.after(RELAY_HEARTBEAT_STALE).0)
+            .fetch_one(&self.readers)
+            .await?;
+        Ok(u32::try_from(behind).unwrap_or(u32::MAX))
     }
 }

@@ -11,6 +11,7 @@ use super::*;
 use crate::clock::Timestamp;
 
 mod audit;
+mod control;
 mod fleet;
 mod people;
 

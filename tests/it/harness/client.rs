@@ -74,6 +74,13 @@ impl Client {
     }
 }
 
+impl Client {
+    /// Opens a session channel on which nothing is started; `None` if it is refused.
+    pub(crate) async fn try_open(&self) -> Option<Channel<Msg>> {
+        self.inner.channel_open_session().await.ok()
+    }
+}
+
 /// A command that runs.
 pub(crate) struct Session {
     channel: Channel<Msg>,
@@ -99,6 +106,11 @@ impl Session {
         while !self.end.stdout.contains(text) {
             assert!(self.step().await, "no {text:?} in {:?}", self.end);
         }
+    }
+
+    /// Closes the channel.
+    pub(crate) async fn close(self) {
+        self.channel.close().await.unwrap();
     }
 
     /// Waits for its end.

@@ -144,6 +144,13 @@ impl Running {
         stdin.write_all(text.as_bytes()).unwrap();
     }
 
+    /// Writes to its stdin, which may be closed by now.
+    pub(crate) fn write_if_open(&mut self, text: &str) {
+        if let Some(stdin) = self.stdin.as_mut() {
+            let _ = stdin.write_all(text.as_bytes());
+        }
+    }
+
     /// Ends its stdin.
     pub(crate) fn end_input(&mut self) {
         self.stdin = None;

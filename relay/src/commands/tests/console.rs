@@ -52,9 +52,10 @@ fn what_was_typed_cannot_drive_the_terminal_that_shows_the_mistake() {
 }
 
 #[test]
-fn only_a_key_from_stdin_waits_for_stdin() {
+fn only_a_key_or_a_policy_from_stdin_waits_for_stdin() {
     let wants = |line| parse_console(line).unwrap().wants_stdin();
     assert!(wants("user add a --key -") && wants("user key add a --key x --key -"));
+    assert!(wants("apply -f -") && !wants("apply -f x"));
     assert!(!wants("user add a --key x") && !wants("user ls") && !wants("devices"));
 }
 

@@ -170,7 +170,11 @@ async fn a_change_and_its_row_are_one_transaction() {
     };
     let keys = [key];
     let (store, told) = bed.store.attributed(vec![event()]);
-    store.add_user(&alice, &keys, &[], T0).await.unwrap();
+    let added = NewUser {
+        keys: keys.to_vec(),
+        ..NewUser::default()
+    };
+    store.add_user(&alice, &added, T0).await.unwrap();
     assert!(told.is_written());
     let all = AuditFilter::default();
     let rows = bed.store.audit_after(&all, 0, 10).await.unwrap();
@@ -179,7 +183,7 @@ async fn a_change_and_its_row_are_one_transaction() {
 
     // The same again changes nothing, and tells nothing.
     let (store, told) = bed.store.attributed(vec![event()]);
-    store.add_user(&alice, &keys, &[], T0).await.unwrap();
+    store.add_user(&alice, &added, T0).await.unwrap();
     assert!(!told.is_written());
 
     // Where the row cannot be written, nothing is changed.

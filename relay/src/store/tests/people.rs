@@ -20,24 +20,34 @@ fn roles(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
+fn new(keys: &[UserKey], names: &[&str]) -> NewUser {
+    NewUser {
+        keys: keys.to_vec(),
+        roles: roles(names),
+        ..NewUser::default()
+    }
+}
+
 #[tokio::test]
 async fn a_user_is_found_by_any_of_the_keys_until_it_is_removed() {
     let bed = Bed::new().await;
     let store = &bed.store;
     let alice = user("alice");
     let did = store
-        .add_user(&alice, &[key("a"), key("b")], &roles(&["admin"]), T0)
+        .add_user(&alice, &new(&[key("a"), key("b")], &["admin"]), T0)
         .await
         .unwrap();
     assert_eq!(
         did,
         AddedUser {
             new_user: true,
-            new_roles: 1
+            new_roles: 1,
+            new_facts: false
         }
     );
     let expected = User {
         name: alice.clone(),
+        email: None,
         roles: roles(&["admin"]),
         disabled: false,
     };
@@ -56,7 +66,10 @@ async fn a_user_is_found_by_any_of_the_keys_until_it_is_removed() {
     assert!(!store.remove_user(&alice).await.unwrap());
     assert_eq!(store.user_by_key("SHA256:b").await.unwrap(), None);
     // Nothing of the old user waits for a new one of that name.
-    store.add_user(&alice, &[key("z")], &[], T0).await.unwrap();
+    store
+        .add_user(&alice, &new(&[key("z")], &[]), T0)
+        .await
+        .unwrap();
     let rows = store.users().await.unwrap();
     assert_eq!((rows[0].keys.len(), rows[0].user.roles.len()), (1, 0));
 }
@@ -65,29 +78,37 @@ async fn a_user_is_found_by_any_of_the_keys_until_it_is_removed() {
 async fn adding_a_user_twice_changes_nothing_and_never_gives_an_old_user_a_new_key() {
     let bed = Bed::new().await;
     let (store, alice) = (&bed.store, user("alice"));
-    store.add_user(&alice, &[key("a")], &[], T0).await.unwrap();
-    let again = store.add_user(&alice, &[key("a")], &[], T0).await.unwrap();
+    store
+        .add_user(&alice, &new(&[key("a")], &[]), T0)
+        .await
+        .unwrap();
+    let again = store
+        .add_user(&alice, &new(&[key("a")], &[]), T0)
+        .await
+        .unwrap();
     assert_eq!(
         again,
         AddedUser {
             new_user: false,
-            new_roles: 0
+            new_roles: 0,
+            new_facts: false
         }
     );
     let promoted = store
-        .add_user(&alice, &[key("a")], &roles(&["admin"]), T0)
+        .add_user(&alice, &new(&[key("a")], &["admin"]), T0)
         .await
         .unwrap();
     assert_eq!(
         promoted,
         AddedUser {
             new_user: false,
-            new_roles: 1
+            new_roles: 1,
+            new_facts: false
         }
     );
 
     let clash = store
-        .add_user(&alice, &[key("mallory")], &roles(&["admin"]), T0)
+        .add_user(&alice, &new(&[key("mallory")], &["admin"]), T0)
         .await;
     assert!(matches!(clash, Err(KeyError::Exists(_))), "{clash:?}");
     assert_eq!(store.user_by_key("SHA256:mallory").await.unwrap(), None);
@@ -104,9 +125,12 @@ async fn adding_a_user_twice_changes_nothing_and_never_gives_an_old_user_a_new_k
 async fn a_key_belongs_to_one_user_and_a_clash_changes_nothing() {
     let bed = Bed::new().await;
     let (store, alice, bob) = (&bed.store, user("alice"), user("bob"));
-    store.add_user(&alice, &[key("a")], &[], T0).await.unwrap();
+    store
+        .add_user(&alice, &new(&[key("a")], &[]), T0)
+        .await
+        .unwrap();
     let error = store
-        .add_user(&bob, &[key("b"), key("a")], &[], T0)
+        .add_user(&bob, &new(&[key("b"), key("a")], &[]), T0)
         .await
         .unwrap_err();
     assert!(
@@ -118,7 +142,10 @@ async fn a_key_belongs_to_one_user_and_a_clash_changes_nothing() {
     assert_eq!(store.user(&bob).await.unwrap(), None);
     assert_eq!(store.user_by_key("SHA256:b").await.unwrap(), None);
 
-    store.add_user(&bob, &[key("b")], &[], T0).await.unwrap();
+    store
+        .add_user(&bob, &new(&[key("b")], &[]), T0)
+        .await
+        .unwrap();
     assert!(matches!(
         store.add_keys(&bob, &[key("a")], T0).await,
         Err(KeyError::Taken { .. })

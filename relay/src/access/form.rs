@@ -1,0 +1,333 @@
+//! A role as it is written in a policy document, and as the store keeps it: the same words, in TOML and in
+//! JSON. What is read here is checked here; a [`Role`] that comes out of it means something.
+
+mod text;
+mod values;
+
+use std::num::NonZeroU32;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::role::{IdleTimeout, Limits, RecordingMode, Role, RoleName, StdinMode};
+use super::rule::{LabelRule, LoginRule, Rule};
+use crate::access::role::Ability;
+use crate::limits::{MAX_ROLE_NETWORKS, MAX_RULE_LOGINS, MAX_RULES};
+
+pub use text::{TomlText, inline};
+pub use values::Text;
+
+/// The body of `[roles.NAME]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RoleForm {
+    /// `"15m"` or `"never"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_timeout: Option<IdleTimeout>,
+    /// `strict`, `best-effort` or `off`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recording: Option<RecordingMode>,
+    /// `redact`, `full` or `off`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record_stdin: Option<StdinMode>,
+    /// Networks, or single addresses.
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "values::networks"
+    )]
+    pub source: Vec<IpNet>,
+    /// How much at a time.
+    #[serde(default, skip_serializing_if = "LimitsForm::is_empty")]
+    pub limits: LimitsForm,
+    /// One rule, or a list of them.
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "values::one_or_many"
+    )]
+    pub allow: Vec<RuleForm>,
+    /// The same.
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "values::one_or_many"
+    )]
+    pub deny: Vec<RuleForm>,
+}
+
+/// `[roles.NAME.limits]`: 0 is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LimitsForm {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    max_connections: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    max_sessions: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    max_channels: Option<u32>,
+}
+
+/// `[roles.NAME.allow]` or `deny`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RuleForm {
+    /// Which devices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<LabelRule>,
+    /// Which logins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logins: Option<Vec<LoginRule>>,
+    /// What may (not) be done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub abilities: Option<Vec<Ability>>,
+}
+
+/// Why a role that can be read means nothing: a sentence that names the place.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum FormError {
+    /// There are more of something than a role may have.
+    #[error("{place} has {found} {what}, and {most} is the most")]
+    TooMany {
+        /// Where.
+        place: String,
+        /// How many.
+        found: usize,
+        /// Of what.
+        what: &'static str,
+        /// How many there may be.
+        most: usize,
+    },
+    /// A rule without anything.
+    #[error(
+        "{0} names nothing: expected labels, logins or abilities; for any device write labels = {{ \"*\" = \"*\" }}"
+    )]
+    EmptyRule(String),
+    /// A list in a rule without anything.
+    #[error("{place}.{list} is empty: name something, or leave it out ({meaning})")]
+    EmptyList {
+        /// Where.
+        place: String,
+        /// Which.
+        list: &'static str,
+        /// What leaving it out means.
+        meaning: &'static str,
+    },
+    /// An allow rule that can allow nothing.
+    #[error(
+        "{place} names no {missing}, so it would allow nothing of {ability}: add {missing}{example}"
+    )]
+    AllowsNothing {
+        /// Where.
+        place: String,
+        /// What it lacks.
+        missing: &'static str,
+        /// The first ability that it names.
+        ability: &'static str,
+        /// What to add.
+        example: &'static str,
+    },
+    /// An ability of the whole fleet in a rule about some of it.
+    #[error(
+        "{place}: {ability} is about the whole fleet, not about some devices or logins: put it into a rule of its own, with abilities alone"
+    )]
+    FleetWide {
+        /// Where.
+        place: String,
+        /// Which.
+        ability: &'static str,
+    },
+}
+
+impl RoleForm {
+    /// The role that this is, under a name.
+    ///
+    /// # Errors
+    /// [`FormError`].
+    pub fn role(self, name: RoleName) -> Result<Role, FormError> {
+        let place = format!("roles.{name}");
+        at_most(
+            &place,
+            "source networks",
+            self.source.len(),
+            MAX_ROLE_NETWORKS,
+        )?;
+        Ok(Role {
+            idle_timeout: self.idle_timeout,
+            recording: self.recording,
+            record_stdin: self.record_stdin,
+            source: self.source,
+            limits: self.limits.limits(),
+            allow: rules(&place, "allow", self.allow)?,
+            deny: rules(&place, "deny", self.deny)?,
+            name,
+        })
+    }
+
+    /// How a role is written.
+    #[must_use]
+    pub fn of(role: &Role) -> Self {
+        let rules = |rules: &[Rule]| rules.iter().cloned().map(RuleForm::from).collect();
+        Self {
+            idle_timeout: role.idle_timeout,
+            recording: role.recording,
+            record_stdin: role.record_stdin,
+            source: role.source.clone(),
+            limits: LimitsForm::of(&role.limits),
+            allow: rules(&role.allow),
+            deny: rules(&role.deny),
+        }
+    }
+}
+
+fn rules(place: &str, kind: &'static str, forms: Vec<RuleForm>) -> Result<Vec<Rule>, FormError> {
+    at_most(&format!("{place}.{kind}"), "rules", forms.len(), MAX_RULES)?;
+    let single = forms.len() == 1;
+    let mut rules = Vec::with_capacity(forms.len());
+    for (index, form) in forms.into_iter().enumerate() {
+        let place = match single {
+            true => format!("{place}.{kind}"),
+            false => format!("{place}.{kind}[{index}]"),
+        };
+        form.check(&place, kind == "allow")?;
+        rules.push(Rule {
+            labels: form.labels,
+            logins: form.logins,
+            abilities: form.abilities,
+        });
+    }
+    Ok(rules)
+}
+
+impl RuleForm {
+    fn check(&self, place: &str, allow: bool) -> Result<(), FormError> {
+        if self == &Self::default() {
+            return Err(FormError::EmptyRule(place.to_owned()));
+        }
+        let meaning = match allow {
+            true => "then nothing is allowed",
+            false => "then all are denied",
+        };
+        let logins = self.logins.as_ref().map(Vec::len);
+        let abilities = self.abilities.as_ref().map(Vec::len);
+        for (list, length) in [("logins", logins), ("abilities", abilities)] {
+            if length == Some(0) {
+                let place = place.to_owned();
+                return Err(FormError::EmptyList {
+                    place,
+                    list,
+                    meaning,
+                });
+            }
+        }
+        at_most(place, "logins", logins.unwrap_or(0), MAX_RULE_LOGINS)?;
+        at_most(
+            place,
+            "abilities",
+            abilities.unwrap_or(0),
+            Ability::ALL.len(),
+        )?;
+        self.check_scope(place, allow)
+    }
+
+    /// A rule that reads as if it did something must do it: abilities over devices want labels and logins,
+    /// abilities over the fleet cannot be had for a part of it.
+    fn check_scope(&self, place: &str, allow: bool) -> Result<(), FormError> {
+        let named = self.abilities.as_deref().unwrap_or_default();
+        let some_devices = self.labels.as_ref().is_some_and(|labels| !labels.is_any());
+        let logins = self.logins.as_deref();
+        let some_logins = logins.is_some_and(|logins| !logins.contains(&LoginRule::Any));
+        // One's own recordings are few enough to be allowed beside anything; what is denied must hold.
+        let too_narrow = |ability: &&Ability| match allow {
+            true => matches!(ability, Ability::Review | Ability::Admin) && some_devices,
+            false => !ability.needs_device() && (some_devices || some_logins),
+        };
+        if let Some(ability) = named.iter().find(too_narrow) {
+            return Err(FormError::FleetWide {
+                place: place.to_owned(),
+                ability: ability.as_str(),
+            });
+        }
+        if !allow {
+            return Ok(());
+        }
+        let of_devices = named.iter().find(|ability| ability.needs_device());
+        let missing = if self.abilities.is_none() {
+            Some(("abilities", ", as in abilities = [\"shell\", \"exec\"]"))
+        } else if of_devices.is_some() && self.labels.is_none() {
+            Some(("labels", "; any device is { \"*\" = \"*\" }"))
+        } else if of_devices.is_some() && self.logins.is_none() {
+            Some(("logins", "; any login is [\"*\"]"))
+        } else {
+            None
+        };
+        match missing {
+            None => Ok(()),
+            Some((missing, example)) => Err(FormError::AllowsNothing {
+                place: place.to_owned(),
+                missing,
+                ability: of_devices.map_or("anything", |ability| ability.as_str()),
+                example,
+            }),
+        }
+    }
+}
+
+impl From<Rule> for RuleForm {
+    fn from(rule: Rule) -> Self {
+        Self {
+            labels: rule.labels,
+            logins: rule.logins,
+            abilities: rule.abilities,
+        }
+    }
+}
+
+impl LimitsForm {
+    /// The limits under their names.
+    #[must_use]
+    pub fn named(&self) -> [(&'static str, Option<u32>); 3] {
+        [
+            ("max_connections", self.max_connections),
+            ("max_sessions", self.max_sessions),
+            ("max_channels", self.max_channels),
+        ]
+    }
+
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    fn limits(self) -> Limits {
+        let limit = |number: Option<u32>| number.and_then(NonZeroU32::new);
+        Limits {
+            max_connections: limit(self.max_connections),
+            max_sessions: limit(self.max_sessions),
+            max_channels: limit(self.max_channels),
+        }
+    }
+
+    fn of(limits: &Limits) -> Self {
+        Self {
+            max_connections: limits.max_connections.map(NonZeroU32::get),
+            max_sessions: limits.max_sessions.map(NonZeroU32::get),
+            max_channels: limits.max_channels.map(NonZeroU32::get),
+        }
+    }
+}
+
+fn at_most(place: &str, what: &'static str, found: usize, most: usize) -> Result<(), FormError> {
+    if found <= most {
+        return Ok(());
+    }
+    Err(FormError::TooMany {
+        place: place.to_owned(),
+        found,
+        what,
+        most,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,236 @@
+use super::*;
+use crate::access::presets;
+
+fn name(text: &str) -> RoleName {
+    RoleName::new(text).unwrap()
+}
+
+/// What is wrong with a role of this body.
+#[track_caller]
+fn wrong(body: &str) -> String {
+    match ::toml::from_str::<RoleForm>(body) {
+        Err(error) => error.message().to_owned(),
+        Ok(form) => form.role(name("tech")).unwrap_err().to_string(),
+    }
+}
+
+fn written(role: &Role) -> String {
+    let mut text = TomlText::default();
+    text.role(&role.name, &RoleForm::of(role));
+    text.finish()
+}
+
+const WHOLE: &str = r#"[roles.field-tech]
+idle_timeout = "15m"
+recording = "strict"
+record_stdin = "redact"
+source = ["203.0.113.0/24"]
+
+[roles.field-tech.limits]
+max_connections = 3
+max_sessions = 5
+max_channels = 10
+
+[roles.field-tech.allow]
+labels = { env = "!=lab", role = "camera", site = ["berlin", "paris"] }
+logins = ["pi", "{user}"]
+abilities = ["shell", "exec", "sftp"]
+
+[roles.field-tech.deny]
+logins = ["root"]
+"#;
+
+#[derive(serde::Deserialize)]
+struct Doc {
+    roles: std::collections::BTreeMap<String, RoleForm>,
+}
+
+#[test]
+fn a_role_is_given_back_as_it_was_written() {
+    let mut doc: Doc = ::toml::from_str(WHOLE).unwrap();
+    let form = doc.roles.remove("field-tech").unwrap();
+    let role = form.role(name("field-tech")).unwrap();
+    assert_eq!(written(&role), WHOLE);
+    let json = serde_json::to_string(&RoleForm::of(&role)).unwrap();
+    let again: RoleForm = serde_json::from_str(&json).unwrap();
+    assert_eq!(again.role(name("field-tech")).unwrap(), role);
+}
+
+#[test]
+fn rules_may_be_one_table_or_a_list_of_them() {
+    let one = "allow = { labels = { '*' = '*' }, logins = ['*'], abilities = ['shell'] }";
+    let two = format!("allow = [{0}, {0}]", &one["allow = ".len()..]);
+    let read = |text: &str| {
+        ::toml::from_str::<RoleForm>(text)
+            .unwrap()
+            .role(name("a.b"))
+            .unwrap()
+    };
+    assert_eq!(read(one).allow.len(), 1);
+    assert_eq!(read(&two).allow.len(), 2);
+    let shown = written(&read(&two));
+    assert_eq!(
+        shown
+            .matches("[[roles.\"a.b\".allow]]\nlabels = { \"*\" = \"*\" }\n")
+            .count(),
+        2,
+        "{shown}"
+    );
+    for preset in presets::presets() {
+        let text = written(&preset);
+        let mut doc: Doc = ::toml::from_str(&text).unwrap();
+        let form = doc.roles.remove(preset.name.as_str()).unwrap();
+        assert_eq!(form.role(preset.name.clone()).unwrap(), preset);
+    }
+}
+
+#[test]
+fn each_mistake_is_named_with_what_was_expected() {
+    let table = [
+        (
+            "idle_timeuot = \"15m\"",
+            "unknown field `idle_timeuot`, expected one of `idle_timeout`, `recording`",
+        ),
+        (
+            "limits = { max_session = 1 }",
+            "unknown field `max_session`, expected one of `max_connections`, `max_sessions`",
+        ),
+        (
+            "allow = { label = {} }",
+            "unknown field `label`, expected one of `labels`, `logins`, `abilities`",
+        ),
+        ("idle_timeout = 15", "expected a string"),
+        (
+            "idle_timeout = \"soon\"",
+            "\"soon\": expected a span like \"15m\", or \"never\"",
+        ),
+        ("idle_timeout = \"0s\"", "from 1s to 366d"),
+        (
+            "recording = \"on\"",
+            "\"on\": expected strict, best-effort, off",
+        ),
+        (
+            "record_stdin = \"none\"",
+            "\"none\": expected redact, full, off",
+        ),
+        (
+            "source = [\"berlin\"]",
+            "\"berlin\": expected a network like 203.0.113.0/24",
+        ),
+        (
+            "source = [\"203.0.113.7/24\"]",
+            "has bits beyond its prefix: write 203.0.113.0/24",
+        ),
+        ("limits = { max_sessions = -1 }", "expected u32"),
+        (
+            "allow = { abilities = [\"shel\"] }",
+            "\"shel\": expected shell, exec, sftp, forward, agent-forward, join",
+        ),
+        (
+            "deny = { logins = [\"a b\"] }",
+            "\"a b\": expected a login, \"{user}\" or \"*\"",
+        ),
+        (
+            "deny = { logins = [\"{host}\"] }",
+            "expected a login, \"{user}\" or \"*\"",
+        ),
+        (
+            "deny = { labels = { role = \"a b\" } }",
+            "\"a b\": expected a label's value",
+        ),
+        (
+            "deny = { labels = { \"a b\" = \"c\" } }",
+            "a label key may hold only",
+        ),
+        (
+            "deny = { labels = { \"*\" = \"camera\" } }",
+            "takes the value \"*\" alone",
+        ),
+        (
+            "deny = { labels = {} }",
+            "for any device write { \"*\" = \"*\" }",
+        ),
+        ("deny = {}", "roles.tech.deny names nothing"),
+        ("deny = { logins = [] }", "roles.tech.deny.logins is empty"),
+        (
+            "deny = [{ logins = [\"a\"] }, { abilities = [] }]",
+            "roles.tech.deny[1].abilities is empty",
+        ),
+        ("allow = { logins = [\"pi\"] }", "names no abilities"),
+        (
+            "allow = { logins = [\"pi\"], abilities = [\"shell\"] }",
+            "names no labels, so it would allow nothing of shell",
+        ),
+        (
+            "allow = { labels = { a = \"b\" }, abilities = [\"exec\"] }",
+            "names no logins, so it would allow nothing of exec",
+        ),
+        (
+            "allow = { labels = { a = \"b\" }, logins = [\"*\"], abilities = [\"review\"] }",
+            "review is about the whole fleet",
+        ),
+        (
+            "deny = { logins = [\"root\"], abilities = [\"admin\"] }",
+            "admin is about the whole fleet",
+        ),
+    ];
+    for (body, expected) in table {
+        let said = wrong(body);
+        assert!(said.contains(expected), "{body}: {said}");
+        assert!(!said.contains('\n'), "{said}");
+    }
+}
+
+#[test]
+fn a_role_has_bounds() {
+    let rule = "{ logins = ['a'] }";
+    let rules = |count| format!("deny = [{}]", vec![rule; count].join(","));
+    assert!(
+        ::toml::from_str::<RoleForm>(&rules(64))
+            .unwrap()
+            .role(name("r"))
+            .is_ok()
+    );
+    assert!(wrong(&rules(65)).contains("roles.tech.deny has 65 rules, and 64 is the most"));
+    let labels: Vec<String> = (0..17).map(|n| format!("k{n} = 'v'")).collect();
+    assert!(
+        wrong(&format!("deny = {{ labels = {{ {} }} }}", labels.join(",")))
+            .contains("16 is the most")
+    );
+    assert!(
+        wrong(&format!(
+            "deny = {{ logins = [{}] }}",
+            vec!["'a'"; 257].join(",")
+        ))
+        .contains("257 logins")
+    );
+    assert!(
+        wrong(&format!(
+            "deny = {{ labels = {{ a = [{}] }} }}",
+            vec!["'a'"; 65].join(",")
+        ))
+        .contains("1 to 64 values")
+    );
+    assert!(
+        wrong(&format!(
+            "source = [{}]",
+            vec!["'192.0.2.1'"; 257].join(",")
+        ))
+        .contains("257 source networks")
+    );
+    assert!(RoleName::new(&"r".repeat(64)).is_ok() && RoleName::new(&"r".repeat(65)).is_err());
+    for bad in ["", "-a", "a b", "a/b", "ä", "*"] {
+        assert!(RoleName::new(bad).is_err(), "{bad}");
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_panics_the_reader(text: String, word in "(allow|deny|labels|logins|limits|source|=|\\{|\\}|\\[|\\]|,|'|\\*|!=|a| |\n){0,24}") {
+        for text in [text, word] {
+            if let Ok(form) = ::toml::from_str::<RoleForm>(&text) {
+                let _ = form.role(name("r"));
+            }
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Roles as TOML, in the shape in which people write them: a table for each rule, labels on one line.
+
+use std::fmt::Write as _;
+
+use super::{RoleForm, RuleForm};
+use crate::access::role::RoleName;
+
+/// TOML that is being written.
+#[derive(Debug, Default)]
+pub struct TomlText {
+    text: String,
+}
+
+impl TomlText {
+    /// Begins a table: `[PATH]`, or `[[PATH]]` for one of a list. The path's parts are quoted where needed.
+    pub fn table(&mut self, path: &[&str], listed: bool) {
+        if !self.text.is_empty() {
+            self.text.push('\n');
+        }
+        let path: Vec<String> = path.iter().map(|part| bare_key(part)).collect();
+        let (open, close) = if listed { ("[[", "]]") } else { ("[", "]") };
+        // Writing into a String cannot fail.
+        let _ = writeln!(self.text, "{open}{}{close}", path.join("."));
+    }
+
+    /// Adds `key = value`.
+    pub fn value<T: serde::Serialize>(&mut self, key: &str, value: &T) {
+        let _ = writeln!(self.text, "{} = {}", bare_key(key), inline(value));
+    }
+
+    /// Adds `[roles.NAME]` with all its tables.
+    pub fn role(&mut self, name: &RoleName, role: &RoleForm) {
+        let name = name.as_str();
+        self.table(&["roles", name], false);
+        if let Some(idle) = &role.idle_timeout {
+            self.value("idle_timeout", idle);
+        }
+        if let Some(mode) = &role.recording {
+            self.value("recording", mode);
+        }
+        if let Some(mode) = &role.record_stdin {
+            self.value("record_stdin", mode);
+        }
+        if !role.source.is_empty() {
+            let source: Vec<String> = role.source.iter().map(ToString::to_string).collect();
+            self.value("source", &source);
+        }
+        if !role.limits.is_empty() {
+            self.table(&["roles", name, "limits"], false);
+            for (key, limit) in role.limits.named() {
+                if let Some(limit) = limit {
+                    self.value(key, &limit);
+                }
+            }
+        }
+        for (kind, rules) in [("allow", &role.allow), ("deny", &role.deny)] {
+            for rule in rules {
+                self.table(&["roles", name, kind], rules.len() > 1);
+                self.rule(rule);
+            }
+        }
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn finish(self) -> String {
+        self.text
+    }
+
+    fn rule(&mut self, rule: &RuleForm) {
+        if let Some(labels) = &rule.labels {
+            self.value("labels", labels);
+        }
+        if let Some(logins) = &rule.logins {
+            self.value("logins", logins);
+        }
+        if let Some(abilities) = &rule.abilities {
+            self.value("abilities", abilities);
+        }
+    }
+}
+
+/// A value on one line.
+#[must_use]
+pub fn inline<T: serde::Serialize>(value: &T) -> String {
+    // Texts, numbers, lists and maps of them always encode; there is no null in a form.
+    let value = toml::Value::try_from(value);
+    value.map_or_else(|_| String::new(), |value| one_line(&value))
+}
+
+fn one_line(value: &toml::Value) -> String {
+    match value {
+        toml::Value::Array(items) => {
+            let items: Vec<String> = items.iter().map(one_line).collect();
+            format!("[{}]", items.join(", "))
+        }
+        toml::Value::Table(table) => {
+            let entry = |(key, value): (&String, &toml::Value)| {
+                format!("{} = {}", bare_key(key), one_line(value))
+            };
+            let entries: Vec<String> = table.iter().map(entry).collect();
+            format!("{{ {} }}", entries.join(", "))
+        }
+        toml::Value::String(text) => quoted(text),
+        other => other.to_string(),
+    }
+}
+
+/// A key, quoted where it cannot stand bare.
+#[must_use]
+fn bare_key(key: &str) -> String {
+    let bare = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
+    match !key.is_empty() && key.bytes().all(bare) {
+        true => key.to_owned(),
+        false => quoted(key),
+    }
+}
+
+/// A basic string (TOML 1.0): on one line, whatever it holds.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            c if c.is_control() => {
+                let _ = write!(quoted, "\\u{:04X}", u32::from(c));
+            }
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
+}

@@ -1,0 +1,250 @@
+//! When an idle session is warned, and when it ends. No clock in here: all times are counted from the
+//! session's beginning, and come from the caller.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::policy;
+use super::role::RoleName;
+
+/// How long before its end an idle session is warned, or half the timeout if that is shorter.
+pub const WARNING: Duration = Duration::from_secs(60);
+
+/// What is to be done now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Say [`IdleTimer::warning`]; then ask again.
+    Warn,
+    /// End it, and say [`IdleTimer::reason`].
+    Close,
+    /// Nothing before this time.
+    Wait(Duration),
+    /// Nothing, ever: it has no timeout.
+    Never,
+}
+
+/// The idle clock of one session, or of one connection.
+#[derive(Clone, Debug)]
+pub struct IdleTimer {
+    after: Option<Duration>,
+    role: Option<RoleName>,
+    /// When there was activity last.
+    active: Duration,
+    warned: bool,
+}
+
+impl IdleTimer {
+    /// A timer that starts now, at time zero.
+    #[must_use]
+    pub fn new(terms: &policy::Idle) -> Self {
+        Self {
+            after: terms.after,
+            role: terms.role.clone(),
+            active: Duration::ZERO,
+            warned: false,
+        }
+    }
+
+    /// There was activity at that time. A time before the last one changes nothing.
+    pub fn activity(&mut self, at: Duration) {
+        if at > self.active {
+            self.active = at;
+            self.warned = false;
+        }
+    }
+
+    /// What is to be done at `now`. Each warning is given once.
+    pub fn poll(&mut self, now: Duration) -> Step {
+        let Some(after) = self.after else {
+            return Step::Never;
+        };
+        let end = self.active.saturating_add(after);
+        let warning = end.saturating_sub(self.lead());
+        if now >= end {
+            Step::Close
+        } else if self.warned {
+            Step::Wait(end)
+        } else if now >= warning {
+            self.warned = true;
+            Step::Warn
+        } else {
+            Step::Wait(warning)
+        }
+    }
+
+    /// The warning's sentence. `keys`: whether any key will do, as on a terminal.
+    #[must_use]
+    pub fn warning(&self, keys: bool) -> String {
+        let (after, lead) = (self.after.unwrap_or_default(), self.lead());
+        let silent = Exact(after.saturating_sub(lead));
+        let stay = if keys { " Press any key to stay." } else { "" };
+        let seconds = Exact(lead).short();
+        format!("no input for {silent}: this session closes in {seconds}.{stay}")
+    }
+
+    /// Why it ended: `idle for 15 minutes (role operator)`.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        let after = Exact(self.after.unwrap_or_default());
+        match &self.role {
+            Some(role) => format!("idle for {after} (role {role})"),
+            None => format!("idle for {after} (the default)"),
+        }
+    }
+
+    fn lead(&self) -> Duration {
+        WARNING.min(self.after.unwrap_or_default() / 2)
+    }
+}
+
+/// A span of time in words, with nothing rounded away but parts of a second: `15 minutes`, `90 seconds`.
+struct Exact(Duration);
+
+impl Exact {
+    /// `60 s`.
+    fn short(&self) -> String {
+        match self.0.subsec_millis() {
+            0 => format!("{} s", self.0.as_secs()),
+            _ => format!("{:.1} s", self.0.as_secs_f64()),
+        }
+    }
+}
+
+impl fmt::Display for Exact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.as_secs();
+        let (count, unit) = match seconds {
+            0 => return write!(f, "{:.1} seconds", self.0.as_secs_f64()),
+            s if s % 86_400 == 0 => (s / 86_400, "day"),
+            s if s % 3_600 == 0 => (s / 3_600, "hour"),
+            s if s % 60 == 0 => (s / 60, "minute"),
+            s => (s, "second"),
+        };
+        let plural = if count == 1 { "" } else { "s" };
+        write!(f, "{count} {unit}{plural}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn timer(after: Option<u64>, role: Option<&str>) -> IdleTimer {
+        IdleTimer::new(&policy::Idle {
+            after: after.map(Duration::from_secs),
+            role: role.map(|role| RoleName::new(role).unwrap()),
+        })
+    }
+
+    fn at(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_quiet_session_is_warned_once_and_then_ends() {
+        let mut timer = timer(Some(900), Some("operator"));
+        assert_eq!(timer.poll(at(0)), Step::Wait(at(840)));
+        assert_eq!(timer.poll(at(839)), Step::Wait(at(840)));
+        assert_eq!(timer.poll(at(840)), Step::Warn);
+        assert_eq!(timer.poll(at(840)), Step::Wait(at(900)));
+        assert_eq!(timer.poll(at(899)), Step::Wait(at(900)));
+        assert_eq!(timer.poll(at(900)), Step::Close);
+    }
+
+    #[test]
+    fn activity_after_a_warning_begins_anew() {
+        let mut timer = timer(Some(900), None);
+        assert_eq!(timer.poll(at(850)), Step::Warn);
+        timer.activity(at(860));
+        assert_eq!(timer.poll(at(860)), Step::Wait(at(860 + 840)));
+        assert_eq!(timer.poll(at(860 + 840)), Step::Warn);
+        // What was seen earlier, told later.
+        timer.activity(at(100));
+        assert_eq!(timer.poll(at(860 + 900)), Step::Close);
+    }
+
+    #[test]
+    fn the_lead_is_half_a_short_timeout() {
+        for (after, warned) in [
+            (4, 2),
+            (60, 30),
+            (119, 59),
+            (120, 60),
+            (121, 61),
+            (3_600, 3_540),
+        ] {
+            let mut timer = timer(Some(after), None);
+            assert_ne!(
+                timer.poll(at(warned) - Duration::from_millis(1)),
+                Step::Warn,
+                "{after}"
+            );
+            assert_eq!(
+                timer.poll(at(warned) + Duration::from_millis(500)),
+                Step::Warn,
+                "{after}"
+            );
+        }
+    }
+
+    #[test]
+    fn never_is_never() {
+        let mut timer = timer(None, Some("kiosk"));
+        assert_eq!(timer.poll(Duration::MAX), Step::Never);
+    }
+
+    #[test]
+    fn the_sentences_are_exact() {
+        let fifteen = timer(Some(900), Some("operator"));
+        assert_eq!(
+            fifteen.warning(true),
+            "no input for 14 minutes: this session closes in 60 s. Press any key to stay."
+        );
+        assert_eq!(fifteen.reason(), "idle for 15 minutes (role operator)");
+        let four = timer(Some(4), None);
+        assert_eq!(
+            four.warning(false),
+            "no input for 2 seconds: this session closes in 2 s."
+        );
+        assert_eq!(four.reason(), "idle for 4 seconds (the default)");
+        assert_eq!(
+            timer(Some(1), None).warning(false),
+            "no input for 0.5 seconds: this session closes in 0.5 s."
+        );
+        for (seconds, text) in [
+            (90, "90 seconds"),
+            (3_600, "1 hour"),
+            (86_400, "1 day"),
+            (60, "1 minute"),
+        ] {
+            assert!(timer(Some(seconds), None).reason().contains(text), "{text}");
+        }
+    }
+
+    proptest! {
+        /// However activity and polls come: never closed early, never late, and warned before.
+        #[test]
+        fn it_ends_exactly_a_timeout_after_the_last_activity(
+            after in 1u64..2_000,
+            steps in proptest::collection::vec((0u64..700, any::<bool>()), 1..100),
+        ) {
+            let mut timer = timer(Some(after), None);
+            let (mut now, mut last, mut warned) = (0, 0, false);
+            for (delta, active) in steps {
+                now += delta;
+                let idle = now - last;
+                match timer.poll(at(now)) {
+                    Step::Close => { prop_assert!(idle >= after); break }
+                    Step::Warn => { prop_assert!(!warned && idle < after); warned = true }
+                    Step::Wait(until) => { prop_assert!(idle < after && until > at(now) && until <= at(last + after)) }
+                    Step::Never => prop_assert!(false),
+                }
+                if active {
+                    timer.activity(at(now));
+                    if now > last { (last, warned) = (now, false) }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! Locks: who or what is shut out, and which lock hits whom.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use holdfast_protocol::escape::Escaped;
+use holdfast_protocol::ids::{DeviceId, Login, UserName};
+use ipnet::IpNet;
+
+use super::role::RoleName;
+use crate::clock::Timestamp;
+
+/// What a lock shuts out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LockTarget {
+    /// One user.
+    User(UserName),
+    /// Every user who has this role, from wherever they come.
+    Role(RoleName),
+    /// Every session under this account, on any device.
+    Login(Login),
+    /// Every session on this device, under whatever name it goes.
+    Device(DeviceId),
+    /// Everybody who connects from these addresses.
+    Address(IpNet),
+}
+
+/// A lock that stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lock {
+    /// Its number.
+    pub id: i64,
+    /// What it shuts out.
+    pub target: LockTarget,
+    /// Why, in the words of who made it; may be empty.
+    pub message: String,
+    /// Who made it; `None`: somebody at the relay itself.
+    pub by: Option<UserName>,
+    /// When.
+    pub created: Timestamp,
+    /// Until when; `None`: until it is removed.
+    pub expires: Option<Timestamp>,
+}
+
+/// What a lock may hit: a connection, or a session on one.
+#[derive(Clone, Copy, Debug)]
+pub struct Suspect<'a> {
+    /// Who.
+    pub user: &'a UserName,
+    /// The names of the user's roles.
+    pub roles: &'a [String],
+    /// From where.
+    pub client: IpAddr,
+    /// On which device, if it is about one.
+    pub device: Option<DeviceId>,
+    /// Under which account, if that is known.
+    pub login: Option<&'a Login>,
+}
+
+/// The first of the locks that hits, at this time.
+#[must_use]
+pub fn hit<'l>(locks: &'l [Lock], suspect: &Suspect<'_>, now: Timestamp) -> Option<&'l Lock> {
+    locks
+        .iter()
+        .find(|lock| lock.is_valid(now) && lock.target.is_about(suspect))
+}
+
+impl Lock {
+    /// Whether it holds at this time.
+    #[must_use]
+    pub fn is_valid(&self, now: Timestamp) -> bool {
+        self.expires.is_none_or(|expires| now < expires)
+    }
+
+    /// What a new session is refused with.
+    #[must_use]
+    pub fn refusal(&self) -> String {
+        let by = By(self.by.as_ref());
+        let colon = Colon(&self.message);
+        let until = match self.expires {
+            Some(expires) => format!(", until {expires}"),
+            None => String::new(),
+        };
+        format!("locked{colon} (lock {}, by {by}{until})", self.id)
+    }
+
+    /// Why a live session ends.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        format!("locked by {}{}", By(self.by.as_ref()), Colon(&self.message))
+    }
+}
+
+impl LockTarget {
+    /// The word for its kind, as in `relay lock KIND VALUE`.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::User(_) => "user",
+            Self::Role(_) => "role",
+            Self::Login(_) => "login",
+            Self::Device(_) => "device",
+            Self::Address(_) => "address",
+        }
+    }
+
+    /// Its value as text; a device's is its identifier.
+    #[must_use]
+    pub fn value(&self) -> String {
+        match self {
+            Self::User(user) => user.to_string(),
+            Self::Role(role) => role.to_string(),
+            Self::Login(login) => login.to_string(),
+            Self::Device(device) => device.to_string(),
+            Self::Address(net) if net.prefix_len() == net.max_prefix_len() => {
+                net.addr().to_string()
+            }
+            Self::Address(net) => net.to_string(),
+        }
+    }
+
+    fn is_about(&self, suspect: &Suspect<'_>) -> bool {
+        match self {
+            Self::User(user) => user == suspect.user,
+            Self::Role(role) => suspect.roles.iter().any(|name| name == role.as_str()),
+            Self::Login(login) => suspect.login == Some(login),
+            Self::Device(device) => suspect.device == Some(*device),
+            Self::Address(net) => net.contains(&suspect.client.to_canonical()),
+        }
+    }
+}
+
+/// The network that a text names: one address is a network of itself. An IPv4 address in IPv6's clothes is
+/// an IPv4 address.
+#[must_use]
+pub fn network(text: &str) -> Option<IpNet> {
+    let address = |text: &str| text.parse::<IpAddr>().ok().map(|ip| ip.to_canonical());
+    match text.parse::<IpNet>() {
+        Ok(net) => Some(net.trunc()),
+        Err(_) => address(text).map(IpNet::from),
+    }
+}
+
+/// Who did it, for a sentence.
+#[derive(Clone, Copy, Debug)]
+pub struct By<'a>(pub Option<&'a UserName>);
+
+impl fmt::Display for By<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(user) => user.fmt(f),
+            None => f.write_str("the relay's administrator"),
+        }
+    }
+}
+
+/// `: MESSAGE`, or nothing if there is none.
+#[derive(Clone, Copy, Debug)]
+pub struct Colon<'a>(pub &'a str);
+
+impl fmt::Display for Colon<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            "" => Ok(()),
+            message => write!(f, ": {}", Escaped(message)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const NOW: Timestamp = Timestamp(1_795_323_960_000_000);
+
+    fn user(name: &str) -> UserName {
+        UserName::new(name).unwrap()
+    }
+
+    fn lock(target: LockTarget) -> Lock {
+        Lock {
+            id: 41,
+            target,
+            message: "laptop reported stolen".into(),
+            by: Some(user("bob")),
+            created: NOW,
+            expires: Some(Timestamp(NOW.0 + 86_400_000_000)),
+        }
+    }
+
+    fn address(text: &str) -> LockTarget {
+        LockTarget::Address(network(text).unwrap())
+    }
+
+    #[test]
+    fn a_lock_hits_what_it_names_and_nothing_else() {
+        let (alice, pi) = (user("alice"), Login::new("pi").unwrap());
+        let roles = ["operator".to_owned(), "gone".to_owned()];
+        let session = Suspect {
+            user: &alice,
+            roles: &roles,
+            client: "203.0.113.7".parse().unwrap(),
+            device: Some(DeviceId([1; 16])),
+            login: Some(&pi),
+        };
+        let connection = Suspect {
+            device: None,
+            login: None,
+            ..session
+        };
+        let role = |name: &str| LockTarget::Role(RoleName::new(name).unwrap());
+        let login = |name: &str| LockTarget::Login(Login::new(name).unwrap());
+        // target, hits the session, hits the mere connection
+        let table = [
+            (LockTarget::User(user("alice")), true, true),
+            (LockTarget::User(user("alic")), false, false),
+            (role("operator"), true, true),
+            // A role that there is not any more still names who had it.
+            (role("gone"), true, true),
+            (role("admin"), false, false),
+            (login("pi"), true, false),
+            (login("root"), false, false),
+            (LockTarget::Device(DeviceId([1; 16])), true, false),
+            (LockTarget::Device(DeviceId([2; 16])), false, false),
+            (address("203.0.113.7"), true, true),
+            (address("203.0.113.0/24"), true, true),
+            (address("203.0.113.99/24"), true, true),
+            (address("::ffff:203.0.113.7"), true, true),
+            (address("203.0.113.8"), false, false),
+            (address("::/0"), false, false),
+        ];
+        for (target, hits_session, hits_connection) in table {
+            let locks = [lock(target)];
+            assert_eq!(
+                hit(&locks, &session, NOW).is_some(),
+                hits_session,
+                "{locks:?}"
+            );
+            assert_eq!(
+                hit(&locks, &connection, NOW).is_some(),
+                hits_connection,
+                "{locks:?}"
+            );
+        }
+        let mapped = Suspect {
+            client: "::ffff:203.0.113.7".parse().unwrap(),
+            ..session
+        };
+        assert!(hit(&[lock(address("203.0.113.0/24"))], &mapped, NOW).is_some());
+    }
+
+    #[test]
+    fn a_lock_ends_when_it_says_so() {
+        let mut lock = lock(LockTarget::User(user("alice")));
+        let expires = lock.expires.unwrap();
+        assert!(lock.is_valid(Timestamp(expires.0 - 1)) && !lock.is_valid(expires));
+        lock.expires = None;
+        assert!(lock.is_valid(Timestamp(i64::MAX)));
+    }
+
+    #[test]
+    fn the_sentences_say_who_and_why() {
+        let mut lock = lock(LockTarget::User(user("alice")));
+        assert_eq!(
+            lock.refusal(),
+            "locked: laptop reported stolen (lock 41, by bob, until 2026-11-23 05:06 UTC)"
+        );
+        assert_eq!(lock.reason(), "locked by bob: laptop reported stolen");
+        (lock.message, lock.by, lock.expires) = (String::new(), None, None);
+        assert_eq!(
+            lock.refusal(),
+            "locked (lock 41, by the relay's administrator)"
+        );
+        assert_eq!(lock.reason(), "locked by the relay's administrator");
+        lock.message = "a\u{1b}[2J\r\n".into();
+        assert!(!lock.refusal().contains(['\u{1b}', '\r', '\n']));
+    }
+
+    fn arbitrary_target() -> impl Strategy<Value = LockTarget> {
+        prop_oneof![
+            "[ab]".prop_map(|name| LockTarget::User(user(&name))),
+            "[rs]".prop_map(|name| LockTarget::Role(RoleName::new(&name).unwrap())),
+            "[xy]".prop_map(|name| LockTarget::Login(Login::new(&name).unwrap())),
+            (0u8..2).prop_map(|id| LockTarget::Device(DeviceId([id; 16]))),
+            (0u8..4, 30u8..=32)
+                .prop_map(|(last, length)| { address(&format!("192.0.2.{last}/{length}")) }),
+        ]
+    }
+
+    proptest! {
+        /// Against a naive model over a small world.
+        #[test]
+        fn a_hit_is_what_the_model_says(
+            targets in proptest::collection::vec((arbitrary_target(), -2i64..3), 0..6),
+            name in "[ab]", has_r: bool, login in "[xy]", device in 0u8..2, last in 0u8..4,
+        ) {
+            let locks: Vec<Lock> = targets.iter().map(|(target, ttl)| Lock {
+                expires: Some(Timestamp(NOW.0 + ttl)), ..lock(target.clone())
+            }).collect();
+            let (user, login) = (user(&name), Login::new(&login).unwrap());
+            let roles = if has_r { vec!["r".to_owned()] } else { vec![] };
+            let suspect = Suspect {
+                user: &user, roles: &roles, client: IpAddr::from([192, 0, 2, last]),
+                device: Some(DeviceId([device; 16])), login: Some(&login),
+            };
+            let expected = targets.iter().any(|(target, ttl)| *ttl > 0 && match target {
+                LockTarget::User(locked) => *locked == user,
+                LockTarget::Role(role) => has_r && role.as_str() == "r",
+                LockTarget::Login(locked) => *locked == login,
+                LockTarget::Device(locked) => locked.0[0] == device,
+                LockTarget::Address(net) => {
+                    let shift = 32 - net.prefix_len();
+                    let IpAddr::V4(base) = net.addr() else { unreachable!() };
+                    base.octets()[3] >> shift == last >> shift
+                }
+            });
+            prop_assert_eq!(hit(&locks, &suspect, NOW).is_some(), expected);
+        }
+    }
+}

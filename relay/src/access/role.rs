@@ -1,0 +1,250 @@
+//! What a role says: rules, limits and how its sessions are kept. Roles are data; the few that come with
+//! the relay stand in [`super::presets`].
+
+use std::fmt;
+use std::num::NonZeroU32;
+use std::str::FromStr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use thiserror::Error;
+
+use super::rule::Rule;
+use crate::limits::MAX_ROLE_NAME;
+
+/// A role: who has it may do what an allow rule names and no deny rule does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Role {
+    /// What users name.
+    pub name: RoleName,
+    /// When an idle session ends; `None`: this role says nothing of it.
+    pub idle_timeout: Option<IdleTimeout>,
+    /// Whether a session may go on that cannot be recorded; `None`: this role says nothing of it.
+    pub recording: Option<RecordingMode>,
+    /// What is recorded of what is typed; `None`: this role says nothing of it.
+    pub record_stdin: Option<StdinMode>,
+    /// The networks that the role counts from. Empty: anywhere.
+    pub source: Vec<IpNet>,
+    /// How much at a time.
+    pub limits: Limits,
+    /// What it allows.
+    pub allow: Vec<Rule>,
+    /// What it denies, to its users, whatever another of their roles allows.
+    pub deny: Vec<Rule>,
+}
+
+impl Role {
+    /// A role that allows nothing and limits nothing.
+    #[must_use]
+    pub fn empty(name: RoleName) -> Self {
+        Self {
+            name,
+            idle_timeout: None,
+            recording: None,
+            record_stdin: None,
+            source: Vec::new(),
+            limits: Limits::default(),
+            allow: Vec::new(),
+            deny: Vec::new(),
+        }
+    }
+}
+
+/// The name of a role: letters, digits, `.`, `_` and `-`, beginning with a letter or digit.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RoleName(String);
+
+/// Why a text is no [`RoleName`]. It does not repeat the text, which may come from anybody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error(
+    "a role's name has 1 to {MAX_ROLE_NAME} letters, digits, '.', '_' and '-', and begins with a letter or digit"
+)]
+pub struct RoleNameError;
+
+impl RoleName {
+    /// Checks a name.
+    ///
+    /// # Errors
+    /// [`RoleNameError`].
+    pub fn new(text: &str) -> Result<Self, RoleNameError> {
+        let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+        let begins = text
+            .as_bytes()
+            .first()
+            .is_some_and(u8::is_ascii_alphanumeric);
+        let good = begins && text.len() <= MAX_ROLE_NAME && text.bytes().all(inner);
+        good.then(|| Self(text.to_owned())).ok_or(RoleNameError)
+    }
+
+    /// The text itself.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for RoleName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for RoleName {
+    type Err = RoleNameError;
+
+    fn from_str(text: &str) -> Result<Self, RoleNameError> {
+        Self::new(text)
+    }
+}
+
+/// When a session without activity ends. The order is by strictness: the least wins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum IdleTimeout {
+    /// After so long.
+    After(Duration),
+    /// Never.
+    Never,
+}
+
+/// How much one user may have at a time; `None`: no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// SSH connections of a user, over all relays.
+    pub max_connections: Option<NonZeroU32>,
+    /// Session channels of a user, over all connections.
+    pub max_sessions: Option<NonZeroU32>,
+    /// Channels of one connection.
+    pub max_channels: Option<NonZeroU32>,
+}
+
+/// Whether a session may go on that cannot be recorded. The order is by strictness: the greatest wins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RecordingMode {
+    /// Nothing is recorded.
+    Off,
+    /// It goes on, and a gap is recorded.
+    BestEffort,
+    /// It does not.
+    Strict,
+}
+
+/// What is recorded of what is typed. The order is by what is recorded: the greatest wins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum StdinMode {
+    /// Nothing.
+    Off,
+    /// All but what is typed while the terminal does not echo it.
+    Redact,
+    /// All, passwords too.
+    Full,
+}
+
+/// What somebody may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Ability {
+    /// An interactive shell on a device.
+    Shell,
+    /// One command on a device.
+    Exec,
+    /// Copying files: the sftp subsystem.
+    Sftp,
+    /// Port forwarding through a device.
+    Forward,
+    /// Taking one's SSH agent along to a device.
+    AgentForward,
+    /// Joining a live session of somebody else.
+    Join,
+    /// Into a device that cannot record, in an emergency.
+    Recover,
+    /// Seeing all recordings, sessions, devices and the audit log.
+    Review,
+    /// Seeing the recordings of one's own sessions.
+    ReviewOwn,
+    /// Every command of the console.
+    Admin,
+}
+
+impl Ability {
+    /// All of them, in the order in which they are listed.
+    pub const ALL: [Self; 10] = [
+        Self::Shell,
+        Self::Exec,
+        Self::Sftp,
+        Self::Forward,
+        Self::AgentForward,
+        Self::Join,
+        Self::Recover,
+        Self::Review,
+        Self::ReviewOwn,
+        Self::Admin,
+    ];
+
+    /// Whether it is about a device and a login. The others are about the whole fleet.
+    #[must_use]
+    pub const fn needs_device(self) -> bool {
+        !matches!(self, Self::Review | Self::ReviewOwn | Self::Admin)
+    }
+
+    /// Its word in a policy document.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Shell => "shell",
+            Self::Exec => "exec",
+            Self::Sftp => "sftp",
+            Self::Forward => "forward",
+            Self::AgentForward => "agent-forward",
+            Self::Join => "join",
+            Self::Recover => "recover",
+            Self::Review => "review",
+            Self::ReviewOwn => "review-own",
+            Self::Admin => "admin",
+        }
+    }
+
+    /// What it is called in a refusal: "may not use …".
+    #[must_use]
+    pub const fn noun(self) -> &'static str {
+        match self {
+            Self::Shell => "a shell",
+            Self::Exec => "commands",
+            Self::Sftp => "sftp",
+            Self::Forward => "port forwarding",
+            Self::AgentForward => "agent forwarding",
+            Self::Join => "sessions of others",
+            Self::Recover => "recovery",
+            Self::Review => "recordings and the audit log",
+            Self::ReviewOwn => "recordings of own sessions",
+            Self::Admin => "administration",
+        }
+    }
+}
+
+/// Words of a policy document, each with its value: one table for reading and writing.
+macro_rules! words {
+    ($type:ty, $($value:path => $word:literal),+) => {
+        impl $type {
+            /// All its words, for a refusal.
+            pub const WORDS: &'static [&'static str] = &[$($word),+];
+
+            /// Its word in a policy document.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $($value => $word),+
+                }
+            }
+
+            /// Reads such a word.
+            #[must_use]
+            pub fn from_word(word: &str) -> Option<Self> {
+                match word {
+                    $($word => Some($value),)+
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+words!(RecordingMode, Self::Strict => "strict", Self::BestEffort => "best-effort", Self::Off => "off");
+words!(StdinMode, Self::Redact => "redact", Self::Full => "full", Self::Off => "off");

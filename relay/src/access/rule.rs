@@ -1,0 +1,190 @@
+//! One allow or deny rule: over a device's labels, the login and what is to be done. All three must hold.
+//!
+//! What a rule does not name: an allow rule allows nothing of it, a deny rule denies all of it. A gap in a
+//! policy therefore never opens anything.
+
+use std::collections::BTreeMap;
+
+use holdfast_protocol::ids::{LabelKey, LabelValue, Login, UserName};
+
+use super::role::Ability;
+use crate::store::Labels;
+
+/// A rule, as allow or as deny.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rule {
+    /// Which devices.
+    pub labels: Option<LabelRule>,
+    /// Which logins.
+    pub logins: Option<Vec<LoginRule>>,
+    /// What may (not) be done.
+    pub abilities: Option<Vec<Ability>>,
+}
+
+/// Which devices a rule is about: each key's condition must hold. Without one it is about every device:
+/// `{ "*" = "*" }`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LabelRule(pub BTreeMap<LabelKey, ValueRule>);
+
+/// What one label must be: one of the values that stand without `!=`, if there are any, and none of those
+/// that stand with it. A device without the label has none of any values.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ValueRule(pub Vec<ValuePattern>);
+
+/// A label's value in a rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ValuePattern {
+    /// `*`: the label is there, with whatever value.
+    Any,
+    /// This one.
+    Exact(LabelValue),
+    /// `!=`: not this one.
+    Not(LabelValue),
+}
+
+/// A login in a rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LoginRule {
+    /// `*`: any.
+    Any,
+    /// `{user}`: the one that is called as the user is.
+    User,
+    /// This one.
+    Exact(Login),
+}
+
+/// What somebody asks for on a device.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// Who.
+    pub user: &'a UserName,
+    /// The device's labels.
+    pub labels: &'a Labels,
+    /// Under which account.
+    pub login: &'a Login,
+    /// What.
+    pub ability: Ability,
+}
+
+impl Rule {
+    /// Whether this, as an allow rule, allows the request.
+    #[must_use]
+    pub fn allows(&self, request: &Request<'_>) -> bool {
+        self.labels
+            .as_ref()
+            .is_some_and(|rule| rule.matches(request.labels))
+            && self
+                .logins
+                .as_ref()
+                .is_some_and(|rules| names(rules, request))
+            && self.names_ability(request.ability)
+    }
+
+    /// Whether this, as a deny rule, denies the request.
+    #[must_use]
+    pub fn denies(&self, request: &Request<'_>) -> bool {
+        self.labels
+            .as_ref()
+            .is_none_or(|rule| rule.matches(request.labels))
+            && self
+                .logins
+                .as_ref()
+                .is_none_or(|rules| names(rules, request))
+            && self
+                .abilities
+                .as_ref()
+                .is_none_or(|all| all.contains(&request.ability))
+    }
+
+    /// Whether this, as an allow rule, allows an ability that is not about a device: a rule over some
+    /// devices allows none of them but the one over what is one's own.
+    #[must_use]
+    pub fn allows_everywhere(&self, ability: Ability) -> bool {
+        let any_device = self.labels.as_ref().is_none_or(LabelRule::is_any);
+        self.names_ability(ability) && (any_device || ability == Ability::ReviewOwn)
+    }
+
+    /// Whether this, as a deny rule, denies an ability that is not about a device: a rule over some devices
+    /// or logins does not.
+    #[must_use]
+    pub fn denies_everywhere(&self, ability: Ability) -> bool {
+        self.labels.as_ref().is_none_or(LabelRule::is_any)
+            && self.any_login()
+            && self
+                .abilities
+                .as_ref()
+                .is_none_or(|all| all.contains(&ability))
+    }
+
+    /// Whether a rule that is about some logins is about all of them.
+    #[must_use]
+    pub fn any_login(&self) -> bool {
+        self.logins
+            .as_ref()
+            .is_none_or(|logins| logins.contains(&LoginRule::Any))
+    }
+
+    fn names_ability(&self, ability: Ability) -> bool {
+        self.abilities
+            .as_ref()
+            .is_some_and(|abilities| abilities.contains(&ability))
+    }
+}
+
+impl LabelRule {
+    /// The rule for any device.
+    #[must_use]
+    pub fn any() -> Self {
+        Self::default()
+    }
+
+    /// Whether it is about every device.
+    #[must_use]
+    pub fn is_any(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether it is about a device with these labels.
+    #[must_use]
+    pub fn matches(&self, labels: &Labels) -> bool {
+        let holds = |(key, rule): (&LabelKey, &ValueRule)| rule.matches(labels.get(key));
+        self.0.iter().all(holds)
+    }
+}
+
+impl ValueRule {
+    /// Whether a label with this value, or no such label, is meant.
+    #[must_use]
+    pub fn matches(&self, value: Option<&LabelValue>) -> bool {
+        let (mut wanted, mut found) = (false, false);
+        for pattern in &self.0 {
+            match pattern {
+                ValuePattern::Not(unwanted) if value == Some(unwanted) => return false,
+                ValuePattern::Not(_) => {}
+                ValuePattern::Any => (wanted, found) = (true, found || value.is_some()),
+                ValuePattern::Exact(exact) => {
+                    (wanted, found) = (true, found || value == Some(exact));
+                }
+            }
+        }
+        found || !wanted
+    }
+}
+
+impl LoginRule {
+    /// Whether this login is meant, for this user.
+    #[must_use]
+    pub fn matches(&self, user: &UserName, login: &Login) -> bool {
+        match self {
+            Self::Any => true,
+            Self::User => login.as_str() == user.as_str(),
+            Self::Exact(wanted) => wanted == login,
+        }
+    }
+}
+
+fn names(rules: &[LoginRule], request: &Request<'_>) -> bool {
+    rules
+        .iter()
+        .any(|rule| rule.matches(request.user, request.login))
+}

@@ -1,0 +1,320 @@
+//! Tables of the rules, and a naive model of them.
+
+mod model;
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::bed::{labels, login, role, subject, with_preset};
+use super::policy::{Ability, Subject};
+use super::role::{RecordingMode, StdinMode};
+
+/// The labels of a device.
+type Device = &'static [(&'static str, &'static str)];
+
+/// What `alice` with one role of this body may do, as `LOGIN ABILITY` on a device with these labels.
+#[track_caller]
+fn may(body: &str, device: &[(&str, &str)], who: &str, ability: Ability) -> bool {
+    subject(vec![role("r", body)]).may_on(&labels(device), &login(who), ability)
+}
+
+#[test]
+fn labels_are_matched_by_value_list_star_and_not() {
+    let table: [(&str, Device, bool); 24] = [
+        (r#"{ role = "camera" }"#, &[("role", "camera")], true),
+        (r#"{ role = "camera" }"#, &[("role", "door")], false),
+        (r#"{ role = "camera" }"#, &[("site", "camera")], false),
+        (r#"{ role = "camera" }"#, &[], false),
+        (r#"{ role = "Camera" }"#, &[("role", "camera")], false),
+        (
+            r#"{ site = ["berlin", "paris"] }"#,
+            &[("site", "paris")],
+            true,
+        ),
+        (
+            r#"{ site = ["berlin", "paris"] }"#,
+            &[("site", "rome")],
+            false,
+        ),
+        (r#"{ site = ["berlin", "paris"] }"#, &[], false),
+        (r#"{ site = "*" }"#, &[("site", "rome")], true),
+        (r#"{ site = "*" }"#, &[("role", "rome")], false),
+        (r#"{ env = "!=lab" }"#, &[("env", "prod")], true),
+        (r#"{ env = "!=lab" }"#, &[("env", "lab")], false),
+        // As in Kubernetes: a device without the label is not in the lab.
+        (r#"{ env = "!=lab" }"#, &[], true),
+        (r#"{ env = ["!=lab", "!=test"] }"#, &[("env", "prod")], true),
+        (
+            r#"{ env = ["!=lab", "!=test"] }"#,
+            &[("env", "test")],
+            false,
+        ),
+        (r#"{ env = ["*", "!=lab"] }"#, &[("env", "prod")], true),
+        (r#"{ env = ["*", "!=lab"] }"#, &[("env", "lab")], false),
+        (r#"{ env = ["*", "!=lab"] }"#, &[], false),
+        (
+            r#"{ role = "camera", env = "!=lab" }"#,
+            &[("role", "camera")],
+            true,
+        ),
+        (
+            r#"{ role = "camera", env = "!=lab" }"#,
+            &[("env", "prod")],
+            false,
+        ),
+        (r#"{ "*" = "*" }"#, &[], true),
+        (r#"{ "*" = "*" }"#, &[("a", "b")], true),
+        (
+            r#"{ "*" = "*", role = "camera" }"#,
+            &[("role", "door")],
+            false,
+        ),
+        (
+            r#"{ "*" = "*", role = "camera" }"#,
+            &[("role", "camera")],
+            true,
+        ),
+    ];
+    for (rule, device, expected) in table {
+        let allow =
+            format!(r#"allow = {{ labels = {rule}, logins = ["pi"], abilities = ["shell"] }}"#);
+        let found = may(&allow, device, "pi", Ability::Shell);
+        assert_eq!(found, expected, "allow {rule} on {device:?}");
+        let deny = format!(
+            r#"allow = {{ labels = {{ "*" = "*" }}, logins = ["*"], abilities = ["shell"] }}
+            deny = {{ labels = {rule} }}"#
+        );
+        let found = may(&deny, device, "pi", Ability::Shell);
+        assert_eq!(found, !expected, "deny {rule} on {device:?}");
+    }
+}
+
+#[test]
+fn logins_are_matched_by_name_star_and_user() {
+    let table = [
+        (r#"["pi"]"#, "pi", true),
+        (r#"["pi"]"#, "root", false),
+        (r#"["pi", "root"]"#, "root", true),
+        (r#"["*"]"#, "root", true),
+        (r#"["{user}"]"#, "alice", true),
+        (r#"["{user}"]"#, "bob", false),
+        (r#"["pi", "{user}"]"#, "alice", true),
+    ];
+    for (logins, who, expected) in table {
+        let allow = format!(
+            r#"allow = {{ labels = {{ "*" = "*" }}, logins = {logins}, abilities = ["exec"] }}"#
+        );
+        assert_eq!(
+            may(&allow, &[], who, Ability::Exec),
+            expected,
+            "{logins} {who}"
+        );
+        let deny = format!(
+            r#"allow = {{ labels = {{ "*" = "*" }}, logins = ["*"], abilities = ["exec"] }}
+            deny = {{ logins = {logins} }}"#
+        );
+        assert_eq!(
+            may(&deny, &[], who, Ability::Exec),
+            !expected,
+            "deny {logins} {who}"
+        );
+    }
+}
+
+#[test]
+fn a_deny_rule_denies_all_of_what_it_does_not_name() {
+    let any =
+        r#"allow = { labels = { "*" = "*" }, logins = ["*"], abilities = ["shell", "exec"] }"#;
+    let table = [
+        (r#"logins = ["root"]"#, "root", Ability::Shell, false),
+        (r#"logins = ["root"]"#, "pi", Ability::Shell, true),
+        (r#"abilities = ["exec"]"#, "pi", Ability::Exec, false),
+        (r#"abilities = ["exec"]"#, "pi", Ability::Shell, true),
+        (
+            r#"logins = ["root"], abilities = ["exec"]"#,
+            "root",
+            Ability::Shell,
+            true,
+        ),
+        (
+            r#"logins = ["root"], abilities = ["exec"]"#,
+            "root",
+            Ability::Exec,
+            false,
+        ),
+        (r#"labels = { "*" = "*" }"#, "pi", Ability::Shell, false),
+    ];
+    for (deny, who, ability, expected) in table {
+        let body = format!("{any}\ndeny = {{ {deny} }}");
+        assert_eq!(
+            may(&body, &[], who, ability),
+            expected,
+            "{deny} {who} {ability:?}"
+        );
+    }
+}
+
+#[test]
+fn deny_beats_allow_over_all_roles() {
+    let allow = || {
+        role(
+            "a",
+            r#"allow = { labels = { "*" = "*" }, logins = ["*"], abilities = ["shell"] }"#,
+        )
+    };
+    let deny = || role("d", r#"deny = { logins = ["root"] }"#);
+    for roles in [vec![allow(), deny()], vec![deny(), allow()]] {
+        let both = subject(roles);
+        assert!(!both.may_on(&labels(&[]), &login("root"), Ability::Shell));
+        assert!(both.may_on(&labels(&[]), &login("pi"), Ability::Shell));
+    }
+    let mut admin = with_preset("admin");
+    admin
+        .roles
+        .push(role("d", r#"deny = { abilities = ["admin"] }"#));
+    assert!(!admin.may(Ability::Admin) && admin.may(Ability::Review));
+}
+
+#[test]
+fn the_lowest_limit_the_shortest_timeout_and_the_strictest_recording_win() {
+    let nothing = subject(vec![role("n", "")]).terms();
+    assert_eq!(nothing.idle.after, Some(Duration::from_secs(15 * 60)));
+    assert_eq!(nothing.idle.role, None);
+    assert_eq!(nothing.limits, super::role::Limits::default());
+    assert_eq!(nothing.recording, RecordingMode::BestEffort);
+    assert_eq!(nothing.record_stdin, StdinMode::Redact);
+
+    let a = || {
+        role(
+            "a",
+            "idle_timeout = \"1h\"\nrecording = \"off\"\nrecord_stdin = \"full\"\nlimits = { max_sessions = 5, max_channels = 0 }",
+        )
+    };
+    let b = || {
+        role(
+            "b",
+            "idle_timeout = \"never\"\nrecording = \"strict\"\nrecord_stdin = \"off\"\nlimits = { max_sessions = 3, max_connections = 9 }",
+        )
+    };
+    for roles in [
+        vec![a(), b()],
+        vec![b(), a()],
+        vec![b(), role("n", ""), a()],
+    ] {
+        let terms = subject(roles).terms();
+        // A role that says nothing does not bring the default back.
+        assert_eq!(terms.idle.after, Some(Duration::from_secs(3600)));
+        assert_eq!(terms.idle.role.unwrap().as_str(), "a");
+        assert_eq!(terms.limits.max_sessions.unwrap().get(), 3);
+        assert_eq!(terms.limits.max_connections.unwrap().get(), 9);
+        assert_eq!(terms.limits.max_channels, None);
+        assert_eq!(terms.recording, RecordingMode::Strict);
+        assert_eq!(terms.record_stdin, StdinMode::Full);
+    }
+    let never = subject(vec![b()]).terms().idle;
+    assert_eq!((never.after, never.role.unwrap().as_str()), (None, "b"));
+}
+
+#[test]
+fn a_role_counts_from_its_networks_alone() {
+    let home = || {
+        role(
+            "home",
+            r#"source = ["203.0.113.0/24", "2001:db8::/32", "192.0.2.7"]
+        idle_timeout = "1m"
+        allow = { labels = { "*" = "*" }, logins = ["*"], abilities = ["shell"] }"#,
+        )
+    };
+    let table = [
+        ("203.0.113.9", true),
+        ("203.0.114.9", false),
+        ("2001:db8::1", true),
+        ("2001:db9::1", false),
+        ("192.0.2.7", true),
+        ("192.0.2.8", false),
+        // How a socket for both families shows an IPv4 client.
+        ("::ffff:203.0.113.9", true),
+        ("::ffff:203.0.114.9", false),
+    ];
+    for (address, expected) in table {
+        let address: IpAddr = address.parse().unwrap();
+        let here = subject(vec![home()]).is_from(address);
+        let found = here.may_on(&labels(&[]), &login("pi"), Ability::Shell);
+        assert_eq!(found, expected, "{address}");
+        assert_eq!(here.terms().idle.role.is_some(), expected, "{address}");
+        assert_eq!(here.may_see(&labels(&[])), expected, "{address}");
+    }
+}
+
+#[test]
+fn one_sees_the_devices_on_which_one_may_do_anything() {
+    let sees = |body: &str, device: &[(&str, &str)]| {
+        subject(vec![role("r", body)]).may_see(&labels(device))
+    };
+    let camera = [("role", "camera")];
+    let allow = |logins: &str| {
+        format!(
+            r#"allow = {{ labels = {{ role = "camera" }}, logins = {logins}, abilities = ["exec"] }}"#
+        )
+    };
+    assert!(sees(&allow(r#"["pi"]"#), &camera));
+    assert!(!sees(&allow(r#"["pi"]"#), &[]));
+    assert!(!sees(r#"allow = { abilities = ["review-own"] }"#, &camera));
+    assert!(sees(r#"allow = { abilities = ["review"] }"#, &camera));
+    assert!(sees(r#"allow = { abilities = ["admin"] }"#, &[]));
+    let table = [
+        (r#"["pi"]"#, r#"logins = ["pi"]"#, false),
+        (r#"["pi"]"#, r#"logins = ["root"]"#, true),
+        (r#"["pi"]"#, r#"logins = ["*"]"#, false),
+        (r#"["*"]"#, r#"logins = ["pi", "root"]"#, true),
+        (r#"["*"]"#, r#"logins = ["*"]"#, false),
+        (r#"["{user}"]"#, r#"logins = ["alice"]"#, false),
+        (r#"["alice"]"#, r#"logins = ["{user}"]"#, false),
+        (r#"["pi"]"#, r#"labels = { role = "camera" }"#, false),
+        (r#"["pi"]"#, r#"labels = { role = "door" }"#, true),
+        (r#"["*"]"#, r#"abilities = ["exec"]"#, false),
+        (r#"["*"]"#, r#"abilities = ["shell"]"#, true),
+    ];
+    for (logins, deny, expected) in table {
+        let body = format!("{}\ndeny = {{ {deny} }}", allow(logins));
+        assert_eq!(sees(&body, &camera), expected, "{logins} but {deny}");
+    }
+}
+
+#[test]
+fn a_disabled_user_may_nothing() {
+    let mut admin = with_preset("admin");
+    admin.user.disabled = true;
+    let all = labels(&[]);
+    assert!(!admin.may_see(&all));
+    for ability in Ability::ALL {
+        assert!(!admin.may(ability) && !admin.may_on(&all, &login("root"), ability));
+    }
+}
+
+#[test]
+fn presets_are_what_their_names_say() {
+    let can = |subject: &Subject, ability: Ability| match ability.needs_device() {
+        true => subject.may_on(&labels(&[("a", "b")]), &login("root"), ability),
+        false => subject.may(ability),
+    };
+    use Ability::{AgentForward, Exec, Forward, Review, ReviewOwn, Sftp, Shell};
+    let table: [(&str, &[Ability]); 3] = [
+        ("admin", &Ability::ALL),
+        (
+            "operator",
+            &[Shell, Exec, Sftp, Forward, AgentForward, ReviewOwn],
+        ),
+        ("auditor", &[Review, ReviewOwn]),
+    ];
+    for (name, allowed) in table {
+        let subject = with_preset(name);
+        for ability in Ability::ALL {
+            assert_eq!(
+                can(&subject, ability),
+                allowed.contains(&ability),
+                "{name} {ability:?}"
+            );
+        }
+    }
+}

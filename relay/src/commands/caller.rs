@@ -1,0 +1,58 @@
+//! Who gives a command, and what they may see.
+
+use std::net::IpAddr;
+
+use holdfast_protocol::ids::UserName;
+
+use crate::access::policy::{Ability, Subject};
+use crate::store::{Labels, Store, User};
+
+/// Who asks.
+#[derive(Clone, Debug)]
+pub enum Caller {
+    /// Somebody who can read the state folder, which holds the keys to everything.
+    Local,
+    /// An operator over ssh, by a key that was proved, with the roles that count from where they are.
+    User(Subject),
+}
+
+impl Caller {
+    /// The operator of that name, as they are now: what the login found may have changed since.
+    ///
+    /// # Errors
+    /// The sentence to refuse with, if the user was removed or the store does not answer.
+    pub async fn over_ssh(store: &Store, name: &UserName, client: IpAddr) -> Result<Self, String> {
+        match store.subject(name).await {
+            Ok(Some(subject)) => Ok(Self::User(subject.is_from(client))),
+            Ok(None) => Err(format!("user \"{name}\" was removed: ask an admin")),
+            Err(_) => Err("the relay cannot look you up now: try again in a minute".to_owned()),
+        }
+    }
+
+    /// Which operator; `None` for who is at the relay's own shell.
+    #[must_use]
+    pub fn user(&self) -> Option<&User> {
+        match self {
+            Self::Local => None,
+            Self::User(subject) => Some(&subject.user),
+        }
+    }
+
+    /// Whether they may do something that is not about a device.
+    #[must_use]
+    pub fn may(&self, ability: Ability) -> bool {
+        match self {
+            Self::Local => true,
+            Self::User(subject) => subject.may(ability),
+        }
+    }
+
+    /// Whether they may know of a device with these labels.
+    #[must_use]
+    pub fn may_see(&self, labels: &Labels) -> bool {
+        match self {
+            Self::Local => true,
+            Self::User(subject) => subject.may_see(labels),
+        }
+    }
+}

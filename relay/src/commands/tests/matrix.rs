@@ -1,0 +1,184 @@
+//! Every command as everybody who may give one. The commands are taken from the grammar: a new one
+//! without a row here fails the test.
+
+use std::collections::BTreeSet;
+
+use clap::CommandFactory as _;
+
+use super::*;
+use crate::access::bed;
+
+/// Who gives it: in the order of the columns.
+const CALLERS: [&str; 5] = ["admin", "operator", "auditor", "no role", "disabled"];
+
+/// Path in the grammar, a line that means something there, and whether each of [`CALLERS`] may give it.
+const ROWS: &[(&str, &str, [bool; 5])] = &[
+    ("apply", "apply -f -", ADMIN),
+    ("devices", "devices", ROLE),
+    ("devices ls", "devices ls --all", ROLE),
+    ("devices show", "devices show cam", ROLE),
+    ("devices rename", "devices rename cam cam", ADMIN),
+    ("devices label", "devices label cam a=b", ADMIN),
+    ("devices revoke", "devices revoke spare", ADMIN),
+    ("doctor", "doctor", REVIEW),
+    ("get roles", "get roles -o toml", REVIEW),
+    ("get users", "get users", REVIEW),
+    ("lock address", "lock address 203.0.113.7", ADMIN),
+    ("lock device", "lock device cam", ADMIN),
+    ("lock login", "lock login root", ADMIN),
+    ("lock ls", "lock ls", REVIEW),
+    ("lock role", "lock role spare", ADMIN),
+    ("lock user", "lock user spare", ADMIN),
+    ("role ls", "role ls", REVIEW),
+    ("role rm", "role rm spare", ADMIN),
+    ("sessions", "sessions", ROLE),
+    ("sessions kill", "sessions kill x", ROLE),
+    ("ssh-config", "ssh-config", ROLE),
+    ("token create", "token create", ADMIN),
+    ("token ls", "token ls", ADMIN),
+    ("token rm", "token rm x", ADMIN),
+    ("unlock", "unlock 1", ADMIN),
+    ("user add", "user add eve --principal eve", ADMIN),
+    ("user disable", "user disable spare", ADMIN),
+    ("user email", "user email spare a@b", ADMIN),
+    ("user enable", "user enable spare", ADMIN),
+    ("user key add", "user key add spare --key -", ADMIN),
+    ("user key rm", "user key rm spare SHA256:x", ADMIN),
+    ("user ls", "user ls", REVIEW),
+    (
+        "user principal add",
+        "user principal add spare spare",
+        ADMIN,
+    ),
+    ("user principal rm", "user principal rm spare spare", ADMIN),
+    ("user rm", "user rm spare", ADMIN),
+    ("user role add", "user role add spare operator", ADMIN),
+    ("user role rm", "user role rm spare operator", ADMIN),
+    ("user show", "user show spare", REVIEW),
+    ("whoami", "whoami", ALL),
+];
+const ADMIN: [bool; 5] = [true, false, false, false, false];
+const REVIEW: [bool; 5] = [true, false, true, false, false];
+const ROLE: [bool; 5] = [true, true, true, false, false];
+const ALL: [bool; 5] = [true, true, true, true, false];
+
+/// The paths of all commands that do something.
+fn paths(command: &clap::Command, path: &str, found: &mut BTreeSet<String>) {
+    let mut subcommands = command
+        .get_subcommands()
+        .filter(|sub| sub.get_name() != "help")
+        .peekable();
+    if !path.is_empty() && (subcommands.peek().is_none() || !command.is_subcommand_required_set()) {
+        found.insert(path.to_owned());
+    }
+    for sub in subcommands {
+        let path = format!("{path} {}", sub.get_name());
+        paths(sub, path.trim_start(), found);
+    }
+}
+
+/// The users of the columns, one that was removed, and things to be changed.
+async fn bed() -> Bed {
+    let bed = Bed::serving().await;
+    bed.device(1, "cam", Labels::new()).await;
+    bed.device(2, "spare", Labels::new()).await;
+    let policy = "[roles.spare]\n[users.admin]\nroles = ['admin']\n[users.operator]\nroles = ['operator']\n\
+        [users.auditor]\nroles = ['auditor']\n[users.'no.role']\n[users.disabled]\nroles = ['admin']\ndisabled = true\n\
+        [users.spare]\nroles = []\n[users.removed]\nroles = ['admin']\n";
+    let said = bed.by(&Caller::Local, "apply -f -", policy).await;
+    assert_eq!(said.code, DONE, "{}", said.err);
+    bed.ok("user rm removed").await;
+    bed
+}
+
+async fn caller(bed: &Bed, name: &str) -> Result<Caller, String> {
+    let name = name.replace(' ', ".").parse().unwrap();
+    Caller::over_ssh(&bed.context.store, &name, [203, 0, 113, 9].into()).await
+}
+
+#[tokio::test]
+async fn every_command_asks_who_may() {
+    let mut found = BTreeSet::new();
+    paths(&Console::command(), "", &mut found);
+    let rows: BTreeSet<String> = ROWS.iter().map(|row| row.0.to_owned()).collect();
+    assert_eq!(
+        found, rows,
+        "each command has one row, and each row a command"
+    );
+
+    for (column, who) in CALLERS.into_iter().enumerate() {
+        for (path, line, expected) in ROWS {
+            let bed = bed().await;
+            let caller = caller(&bed, who).await.unwrap();
+            let before = everything(&bed).await;
+            let said = bed.by(&caller, line, "").await;
+            let refused = said.code == FAILED
+                && said.out.is_empty()
+                && (said.err.contains("may not run this command")
+                    || said.err.contains("is disabled"));
+            assert_eq!(!refused, expected[column], "{path} as {who}: {}", said.err);
+            assert_ne!(said.code, USAGE, "{path}: {}", said.err);
+            if refused {
+                assert_eq!(said.err.lines().count(), 1, "{path} as {who}: {}", said.err);
+            }
+            // Only an admin changes anything.
+            if who != "admin" {
+                assert_eq!(everything(&bed).await, before, "{path} as {who}");
+            }
+        }
+    }
+    let bed = bed().await;
+    let removed = caller(&bed, "removed").await.unwrap_err();
+    assert_eq!(removed, "user \"removed\" was removed: ask an admin");
+    for (_, line, _) in ROWS {
+        assert!(
+            permit(&Caller::Local, &parse_console(line).unwrap()).is_ok(),
+            "{line}"
+        );
+    }
+}
+
+/// All that the commands can change.
+async fn everything(bed: &Bed) -> String {
+    let mut all = String::new();
+    for line in [
+        "get roles -o toml",
+        "get users -o toml",
+        "devices ls --all --json",
+        "token ls",
+        "lock ls",
+    ] {
+        all += &bed.ok(line).await;
+    }
+    all
+}
+
+#[tokio::test]
+async fn a_listing_shows_what_its_reader_may_see() {
+    let bed = Bed::serving().await;
+    let args::Label(key, value) = "site=berlin".parse().unwrap();
+    bed.device(1, "berlin-cam", Labels::from([(key, value)]))
+        .await;
+    bed.device(2, "paris-cam", Labels::new()).await;
+    let tech = bed::role(
+        "tech",
+        "allow = { labels = { site = 'berlin' }, logins = ['pi'], abilities = ['exec'] }",
+    );
+    let alice = Caller::User(bed::subject(vec![tech]));
+    let listing = bed.by(&alice, "devices", "").await.out;
+    assert!(
+        listing.contains("berlin-cam") && !listing.contains("paris-cam"),
+        "{listing}"
+    );
+    let rows: Value =
+        serde_json::from_str(&bed.by(&alice, "devices --json", "").await.out).unwrap();
+    assert_eq!(rows.as_array().unwrap().len(), 1);
+    assert_eq!(
+        bed.by(&alice, "devices show berlin-cam", "").await.code,
+        DONE
+    );
+    let hidden = bed.by(&alice, "devices show paris-cam", "").await;
+    let absent = bed.by(&alice, "devices show rome-cam", "").await;
+    assert_eq!((hidden.code, absent.code), (FAILED, FAILED));
+    assert_eq!(hidden.err.replace("paris", "rome"), absent.err);
+}

@@ -1,0 +1,422 @@
+//! `apply`, `get`, `role`, `doctor`, and what `user` and `whoami` say of roles.
+
+use super::*;
+
+const DOCUMENT: &str = r#"[roles.field-tech]
+idle_timeout = "15m"
+recording = "strict"
+record_stdin = "redact"
+source = ["203.0.113.0/24"]
+
+[roles.field-tech.limits]
+max_connections = 3
+max_sessions = 5
+max_channels = 10
+
+[roles.field-tech.allow]
+labels = { env = "!=lab", role = "camera", site = ["berlin", "paris"] }
+logins = ["pi", "{user}"]
+abilities = ["shell", "exec", "sftp"]
+
+[roles.field-tech.deny]
+logins = ["root"]
+"#;
+
+const USERS: &str = r#"[users.alice]
+email = "alice@example.com"
+roles = ["field-tech"]
+keys = ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti alice@laptop"]
+principals = ["alice"]
+"#;
+
+async fn apply(bed: &Bed, flags: &str, text: &str) -> Said {
+    bed.by(&Caller::Local, &format!("apply -f - {flags}"), text)
+        .await
+}
+
+#[track_caller]
+fn says(said: &Said, out: &str) {
+    assert_eq!(
+        (said.code, said.out.as_str(), said.err.as_str()),
+        (DONE, out, "")
+    );
+}
+
+#[tokio::test]
+async fn what_was_applied_is_given_back_and_again_changes_nothing() {
+    let bed = Bed::new().await;
+    let both = format!("{DOCUMENT}\n{USERS}");
+    let planned = apply(&bed, "--dry-run", &both).await;
+    says(
+        &planned,
+        "+ role field-tech\n+ user alice\ndry run: nothing was changed\n",
+    );
+    assert_eq!(bed.ok("get roles -o toml").await, "");
+    says(
+        &apply(&bed, "", &both).await,
+        "+ role field-tech\n+ user alice\n",
+    );
+    assert_eq!(bed.ok("get roles -o toml").await, DOCUMENT);
+    assert_eq!(bed.ok("get users -o toml").await, USERS);
+    let version = bed.context.store.access_version().await.unwrap();
+    for _ in 0..2 {
+        says(&apply(&bed, "", &both).await, "unchanged\n");
+    }
+    assert_eq!(bed.context.store.access_version().await.unwrap(), version);
+    let roles = bed.json("get roles -o json").await;
+    assert_eq!(roles["roles"]["field-tech"]["limits"]["max_sessions"], 5);
+    let table = bed.ok("get roles").await;
+    assert!(
+        table.contains("auditor     preset") && table.contains("field-tech  own"),
+        "{table}"
+    );
+}
+
+#[tokio::test]
+async fn a_difference_is_one_line_for_each_thing_that_changes() {
+    let bed = Bed::new().await;
+    apply(&bed, "", &format!("{DOCUMENT}\n{USERS}")).await;
+    let version = bed.context.store.access_version().await.unwrap();
+    let changed = "[roles.field-tech]\nidle_timeout = \"never\"\n[roles.field-tech.limits]\nmax_sessions = 2\n\
+        [users.alice]\nroles = [\"operator\"]\n[users.bob]\n";
+    let said = apply(&bed, "", changed).await;
+    let lines: Vec<&str> = said.out.lines().collect();
+    let expected = [
+        "~ role field-tech: idle_timeout 15m -> never",
+        "~ role field-tech: recording strict -> -",
+        "~ role field-tech: record_stdin redact -> -",
+        "~ role field-tech: source [\"203.0.113.0/24\"] -> -",
+        "~ role field-tech: max_connections 3 -> -",
+        "~ role field-tech: max_sessions 5 -> 2",
+        "~ role field-tech: max_channels 10 -> -",
+        "~ role field-tech: allow [{ abilities = [\"shell\", \"exec\", \"sftp\"], labels = { env = \"!=lab\", role = \"camera\", site = [\"berlin\", \"paris\"] }, logins = [\"pi\", \"{user}\"] }] -> -",
+        "~ role field-tech: deny [{ logins = [\"root\"] }] -> -",
+        "~ user alice: roles field-tech -> operator",
+        "+ user bob",
+    ];
+    assert_eq!(lines, expected);
+    assert!(bed.context.store.access_version().await.unwrap() > version);
+    // What the file does not name stays: alice's key, address and principal.
+    let alice = bed.json("user show alice --json").await;
+    assert_eq!(alice["email"], "alice@example.com");
+    assert_eq!(
+        (
+            alice["keys"].as_array().unwrap().len(),
+            &alice["principals"][0]
+        ),
+        (1, &"alice".into())
+    );
+}
+
+#[tokio::test]
+async fn a_bad_file_changes_nothing() {
+    let bed = Bed::new().await;
+    let whole = format!("{DOCUMENT}\n{USERS}");
+    let table = [
+        (
+            whole.replace("\"!=lab\"", "\"!=l b\""),
+            "\"!=l b\": expected a label's value",
+        ),
+        (
+            whole.replace("idle_timeout", "idle"),
+            "stdin: line 2: unknown field `idle`",
+        ),
+        (
+            whole.replace("roles = [\"field-tech\"]", "roles = [\"field-teck\"]"),
+            "no role \"field-teck\", and user \"alice\" would have it",
+        ),
+        (
+            whole.replace("[users.alice]", "[users.alice]\nshoe = 1"),
+            "unknown field `shoe`",
+        ),
+        (
+            format!("{whole}\n[users.bob]\nprincipals = [\"alice\"]"),
+            "principal \"alice\" belongs to user \"alice\"",
+        ),
+        (
+            format!(
+                "{whole}\n{}",
+                USERS
+                    .replace("users.alice", "users.bob")
+                    .replace("[\"alice\"]", "[\"bob\"]")
+            ),
+            "belongs to user \"alice\", and user \"bob\" would have it too",
+        ),
+        (
+            format!("{whole}\n[roles.operator]"),
+            "role \"operator\" is a preset",
+        ),
+    ];
+    for (text, expected) in table {
+        let said = apply(&bed, "", &text).await;
+        assert_eq!((said.code, said.out.as_str()), (FAILED, ""), "{}", said.err);
+        assert!(said.err.contains(expected), "{expected}: {}", said.err);
+        assert_eq!(said.err.lines().count(), 1);
+        assert_eq!(bed.ok("get roles -o toml").await, "");
+        assert_eq!(bed.ok("get users -o toml").await, "");
+    }
+    let long = "#".repeat(MAX_POLICY_INPUT + 1);
+    assert!(
+        apply(&bed, "", &long)
+            .await
+            .err
+            .starts_with("stdin is longer than")
+    );
+}
+
+#[tokio::test]
+async fn prune_removes_what_the_file_does_not_name_and_never_the_last_admin() {
+    let bed = Bed::new().await;
+    let admin = "[users.root]\nroles = ['admin']\nprincipals = ['root']\n";
+    apply(&bed, "", &format!("{DOCUMENT}\n{USERS}\n{admin}")).await;
+    // Of roles it says nothing, so they stay.
+    let last = apply(&bed, "--prune", USERS).await;
+    assert!(
+        last.err
+            .starts_with("nobody could administer the relay over ssh any more"),
+        "{}",
+        last.err
+    );
+    for away in ["roles = []", "disabled = true", "principals = []"] {
+        let said = apply(&bed, "", &format!("[users.root]\n{away}")).await;
+        assert!(
+            said.err.starts_with("nobody could administer"),
+            "{away}: {}",
+            said.err
+        );
+    }
+    let held = apply(&bed, "--prune", "[roles.other]\n").await;
+    assert!(
+        held.err
+            .starts_with("no role \"field-tech\", and user \"alice\" would have it"),
+        "{}",
+        held.err
+    );
+    says(
+        &apply(&bed, "--prune --dry-run", admin).await,
+        "- user alice\ndry run: nothing was changed\n",
+    );
+    says(&apply(&bed, "--prune", admin).await, "- user alice\n");
+    says(
+        &apply(&bed, "--prune", "[roles.other]\n").await,
+        "- role field-tech\n+ role other\n",
+    );
+    says(&apply(&bed, "--prune", "").await, "unchanged\n");
+}
+
+#[tokio::test]
+async fn a_key_moves_from_one_user_to_another_in_one_file() {
+    let bed = Bed::new().await;
+    apply(&bed, "", &format!("{DOCUMENT}\n{USERS}")).await;
+    let moved = format!(
+        "{}\n[users.alice]\nkeys = []\n",
+        USERS
+            .replace("users.alice", "users.bob")
+            .replace("principals = [\"alice\"]", "")
+    );
+    let said = apply(&bed, "", &moved).await;
+    assert_eq!(
+        said.out,
+        format!("~ user alice: key {FINGERPRINT} removed\n+ user bob\n")
+    );
+    assert_eq!(
+        bed.json("user show bob --json").await["keys"][0]["fingerprint"],
+        FINGERPRINT
+    );
+}
+
+#[tokio::test]
+async fn a_role_that_somebody_has_is_not_removed() {
+    let bed = Bed::new().await;
+    apply(&bed, "", &format!("{DOCUMENT}\n{USERS}")).await;
+    let held = bed.fails("role rm field-tech").await;
+    assert!(
+        held.starts_with("role \"field-tech\" is what user \"alice\" has"),
+        "{held}"
+    );
+    bed.ok("user role rm alice field-tech").await;
+    assert_eq!(
+        bed.ok("role rm field-tech").await,
+        "role field-tech removed\n"
+    );
+    assert_eq!(
+        bed.fails("role rm field-tech").await,
+        "no role \"field-tech\": see `relay get roles`\n"
+    );
+    assert!(bed.fails("role rm admin").await.contains("is a preset"));
+    assert!(
+        bed.fails("get roles nothing")
+            .await
+            .contains("no role \"nothing\"")
+    );
+    assert!(
+        bed.ok("get roles auditor -o toml")
+            .await
+            .starts_with("[roles.auditor]\n")
+    );
+}
+
+#[tokio::test]
+async fn a_user_is_changed_one_thing_at_a_time() {
+    let bed = Bed::new().await;
+    let version = async || bed.context.store.access_version().await.unwrap();
+    let mut seen = version().await;
+    let table = [
+        (
+            "user add bob --principal bob --email bob@example.com",
+            "user bob added: no key, no role: may do nothing yet\n",
+        ),
+        (
+            "user role add bob operator auditor",
+            "user bob changed: no key, roles auditor, operator\n",
+        ),
+        (
+            "user role add bob operator",
+            "user bob unchanged: no key, roles auditor, operator\n",
+        ),
+        (
+            "user role rm bob auditor",
+            "user bob changed: no key, roles operator\n",
+        ),
+        (
+            "user principal add bob robert",
+            "user bob: 1 principal added\n",
+        ),
+        (
+            "user principal rm bob bob",
+            "user bob: principal bob removed\n",
+        ),
+        ("user email bob ''", "user bob: e-mail address none\n"),
+        (
+            "user disable bob",
+            "user bob disabled: nothing is allowed from now on\n",
+        ),
+        ("user disable bob", "user bob unchanged: disabled already\n"),
+        ("user enable bob", "user bob enabled\n"),
+    ];
+    for (line, expected) in table {
+        assert_eq!(bed.ok(line).await, expected, "{line}");
+        let now = version().await;
+        assert!(now > seen, "{line}");
+        seen = now;
+    }
+    let bob = bed.json("user show bob --json").await;
+    assert_eq!(
+        (&bob["email"], &bob["principals"][0], &bob["disabled"]),
+        (&Value::Null, &"robert".into(), &false.into())
+    );
+    for (line, expected) in [
+        ("user role add bob nothing", "no role \"nothing\""),
+        ("user role add nobody admin", "no user \"nobody\""),
+        (
+            "user role rm bob admin",
+            "user \"bob\" has no role \"admin\"",
+        ),
+        (
+            "user principal rm bob x",
+            "user \"bob\" has no principal \"x\"",
+        ),
+        (
+            "user add eve --principal robert",
+            "principal \"robert\" belongs to user \"bob\"",
+        ),
+    ] {
+        let said = bed.fails(line).await;
+        assert!(said.starts_with(expected), "{line}: {said}");
+    }
+    for bad in [
+        "user add eve",
+        "user add eve --principal 'a b'",
+        "user email bob x",
+        "user role add bob",
+    ] {
+        assert_eq!(bed.run(bad).await.code, USAGE, "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn whoami_tells_roles_and_terms() {
+    let bed = Bed::new().await;
+    apply(&bed, "", &format!("{DOCUMENT}\n{USERS}")).await;
+    let from = |address: &str| {
+        let (store, address) = (bed.context.store.clone(), address.parse().unwrap());
+        async move {
+            Caller::over_ssh(&store, &"alice".parse().unwrap(), address)
+                .await
+                .unwrap()
+        }
+    };
+    let here = from("203.0.113.9").await;
+    let said = bed.by(&here, "whoami", "").await.out;
+    for line in [
+        "alice: roles field-tech\n",
+        "idle timeout  15 minutes (role field-tech)\n",
+        "sessions      at most 5",
+        "channels      at most 10 per connection\n",
+        "recording     strict, what is typed without an echo is redacted\n",
+    ] {
+        assert!(said.contains(line), "{line}: {said}");
+    }
+    let json: Value = serde_json::from_str(&bed.by(&here, "whoami --json", "").await.out).unwrap();
+    assert_eq!(
+        (&json["user"], &json["email"]),
+        (&"alice".into(), &"alice@example.com".into())
+    );
+    assert_eq!(json["terms"]["max_sessions"]["max"], 5);
+    assert_eq!(json["terms"]["idle_timeout_seconds"], 900);
+    let away = bed.by(&from("198.51.100.9").await, "whoami", "").await.out;
+    assert_eq!(away, "alice: roles field-tech (without effect from here)\n");
+}
+
+#[tokio::test]
+async fn doctor_finds_what_is_wrong_and_what_is_careless() {
+    let mut bed = Bed::new().await;
+    assert!(bed.ok("doctor").await.contains("ok     database  whole"));
+    apply(&bed, "", "[roles.night]\nidle_timeout = 'never'\n[roles.god.allow]\nlabels = { '*' = '*' }\nlogins = ['*']\nabilities = ['exec']\n[users.bob]\n").await;
+    let found = bed.ok("doctor").await;
+    for line in [
+        "role night has idle_timeout never",
+        "role god allows every login on every device",
+        "user bob has neither key nor principal",
+        "user bob has no role",
+    ] {
+        assert!(found.contains(line), "{line}: {found}");
+    }
+    let levels = bed.json("doctor --json").await;
+    assert!(
+        levels
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|row| row["level"] != "problem")
+    );
+
+    let stray = bed.context.facts.folder.join("stray");
+    std::fs::write(&stray, "").unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    std::fs::set_permissions(&stray, mode).unwrap();
+    let said = bed.run("doctor").await;
+    assert_eq!(said.code, FAILED);
+    assert!(
+        said.out.contains("stray is open to others (mode 0644)"),
+        "{}",
+        said.out
+    );
+    std::fs::remove_file(stray).unwrap();
+
+    for (now, expected) in [
+        (Timestamp(0), "which cannot be"),
+        (
+            T0.before(Duration::from_secs(86_400)),
+            "written 24 hours later",
+        ),
+    ] {
+        bed.context.now = now;
+        let said = bed.run("doctor").await;
+        assert!(
+            said.code == FAILED && said.out.contains(expected),
+            "{}",
+            said.out
+        );
+    }
+}

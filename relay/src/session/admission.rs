@@ -1,0 +1,398 @@
+//! From "somebody asks" to a session that runs: facts, locks, the decision, a slot, and the board.
+//!
+//! No change of access gets past it. Each decision notes the version of access that it was made on; a
+//! session enters the board, where it can be told to end, and only then looks whether that version still
+//! stands. So a change is either seen here, or whoever makes it sees the session.
+
+use std::sync::Arc;
+
+use holdfast_protocol::ids::{DeviceId, DeviceName, Login, SessionId, UserName};
+use holdfast_protocol::wire::{Open, Pty, Work};
+use tokio::time::timeout;
+use tracing::error;
+
+use super::bridge::{self, Session};
+use super::ending;
+use super::lease::{Lease, LeaseError};
+use super::live::{About, LiveSession};
+use super::refusal;
+use crate::access::decision::{self, Facts, Reach};
+use crate::access::lock::{self, Lock, Suspect};
+use crate::access::policy::{Ability, Subject, Terms};
+use crate::access::quota::Quota;
+use crate::audit::DeviceFacts;
+use crate::clock::Timestamp;
+use crate::limits::{MAX_SHOWN_COMMAND, STORE_TIMEOUT};
+use crate::serve::Relay;
+use crate::ssh::channel::Opened;
+use crate::ssh::connection::Connection;
+use crate::ssh::outlet::Outlet;
+use crate::ssh::queue::InputReceiver;
+use crate::ssh::target::Target;
+use crate::state::random_bytes;
+use crate::store::{Device, StoreError};
+use crate::tunnel::registry::Tunnel;
+
+/// The way to a device that a channel was opened for.
+#[derive(Debug)]
+pub struct Way {
+    /// The decision at the channel's opening.
+    pub reach: Reach,
+    /// The tunnel that stood then.
+    pub tunnel: Arc<Tunnel>,
+    /// The slot of the user's quota.
+    pub lease: Lease,
+    /// The version of access that the decision was made on.
+    pub version: i64,
+}
+
+/// What an operator asks to start.
+pub struct Ask {
+    /// On which connection.
+    pub connection: Arc<Connection>,
+    /// Where to.
+    pub way: Way,
+    /// The account.
+    pub login: Login,
+    /// What to run.
+    pub work: Work,
+    /// The terminal.
+    pub pty: Option<Pty>,
+    /// The environment.
+    pub env: Vec<(String, String)>,
+    /// From the operator.
+    pub input: InputReceiver,
+    /// To the operator.
+    pub outlet: Outlet,
+}
+
+/// What the store says, all of it read after `version` was.
+struct Known {
+    version: i64,
+    subject: Subject,
+    locks: Vec<Lock>,
+    device: Option<Device>,
+    now: Timestamp,
+}
+
+/// Which device is looked up.
+#[derive(Clone, Copy)]
+enum Which<'a> {
+    None,
+    Named(&'a DeviceName),
+    Known(DeviceId),
+}
+
+impl Relay {
+    /// Admits a connection whose client has just proved who it is: locks, and a slot. The slot stays with
+    /// the connection. The error is a sentence to disconnect with.
+    ///
+    /// # Errors
+    /// Why it may not stand.
+    pub async fn admit(&self, connection: &Connection) -> Result<(), String> {
+        let Some((principal, target)) = connection.principal() else {
+            return Err("nobody has logged in".into());
+        };
+        let user = &principal.user.name;
+        let admitted = async {
+            let known = self.know(user, Which::None).await?;
+            known.check_locks(connection, None, None)?;
+            let terms = known.terms(connection);
+            let limit = Quota::Connections.limit(&terms.limits);
+            let lease = self.leases.take(Quota::Connections, user, limit).await;
+            connection.admitted(lease.map_err(|error| error.to_string())?, terms.idle);
+            Ok(())
+        };
+        let admitted: Result<(), String> = admitted.await;
+        self.tell(connection, target, &admitted).await;
+        admitted
+    }
+
+    /// Decides what opening a session channel leads to; `channels` are those that the connection has besides.
+    /// The error is a sentence for the operator.
+    ///
+    /// # Errors
+    /// Why it leads nowhere.
+    pub async fn open(
+        &self,
+        connection: &Connection,
+        target: &Target,
+        channels: u32,
+    ) -> Result<Opened, String> {
+        let opened = match target {
+            Target::Unusable(sentence) => Err(sentence.clone()),
+            Target::Relay => self.open_console(connection, channels).await,
+            Target::Device(login, name) => {
+                self.open_device(connection, Some(login), name, channels)
+                    .await
+            }
+        };
+        self.tell(connection, target, &opened).await;
+        opened
+    }
+
+    /// Decides whether somebody may jump to a device. Inside the jump each session is decided on again.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn open_jump(
+        &self,
+        connection: &Connection,
+        name: &DeviceName,
+        channels: u32,
+    ) -> Result<(), String> {
+        let found = self.find(connection, None, name, channels).await;
+        let found = found.map(drop);
+        self.tell(connection, &Target::Relay, &found).await;
+        found
+    }
+
+    /// Starts what was asked for, if it is allowed, and serves it to its end.
+    pub async fn start(&self, ask: Ask) {
+        let (connection, way) = (ask.connection, ask.way);
+        let target = Target::Device(ask.login.clone(), way.reach.device().name.clone());
+        let begun = async {
+            let ability = ability(&ask.work);
+            let authorized = way.reach.authorize(&ask.login, ability);
+            let authorized = authorized.map_err(|denied| denied.to_string())?;
+            let id = random_bytes().map(SessionId);
+            let id = id.map_err(|_| "the relay has no random numbers")?;
+            let (principal, _) = connection.principal().ok_or_else(nobody)?;
+            let about = About {
+                actor: principal.into(),
+                device: DeviceFacts::on(authorized.device(), &way.tunnel),
+                command: shown(&ask.work),
+            };
+            let client = connection.client;
+            let open = Open {
+                session: id,
+                user: authorized.user().name.clone(),
+                login: ask.login,
+                work: ask.work,
+                pty: ask.pty,
+                env: ask.env,
+                client,
+                server: connection.server,
+            };
+            // First onto the board, then the check.
+            let live = self.live.enter(id, authorized, about, client);
+            self.check(&connection, live.session(), way.version).await?;
+            self.report.session_start(live.session(), &open).await?;
+            Ok((live, open))
+        };
+        let begun: Result<_, String> = begun.await;
+        self.tell(&connection, &target, &begun).await;
+        let (live, open) = match begun {
+            Ok(begun) => begun,
+            Err(sentence) => {
+                way.lease.release().await;
+                return ending::refuse(&ask.outlet, &sentence).await;
+            }
+        };
+        let outlet = Arc::new(ask.outlet);
+        let session = Session {
+            tunnel: way.tunnel,
+            open,
+            input: ask.input,
+            outlet: outlet.clone(),
+            live,
+            lease: way.lease,
+            report: self.report.clone(),
+        };
+        // A task of its own: should it panic, its slot and its place go with it, and its client is not
+        // left with a channel that nobody serves.
+        if let Err(error) = tokio::spawn(bridge::run(session)).await {
+            error!(%error, "a session's task failed");
+            outlet.close().await;
+        }
+    }
+
+    async fn open_console(&self, connection: &Connection, channels: u32) -> Result<Opened, String> {
+        let (principal, _) = connection.principal().ok_or_else(nobody)?;
+        let known = self.know(&principal.user.name, Which::None).await?;
+        known.check_locks(connection, None, None)?;
+        self.check_channels(&known, connection, channels)?;
+        Ok(Opened::Console)
+    }
+
+    async fn open_device(
+        &self,
+        connection: &Connection,
+        login: Option<&Login>,
+        name: &DeviceName,
+        channels: u32,
+    ) -> Result<Opened, String> {
+        self.report.admits()?;
+        let (known, reach, tunnel) = self.find(connection, login, name, channels).await?;
+        let limit = Quota::Sessions.limit(&known.terms(connection).limits);
+        let user = &known.subject.user.name;
+        let lease = self.leases.take(Quota::Sessions, user, limit).await;
+        let lease = lease.map_err(|error: LeaseError| error.to_string())?;
+        Ok(Opened::Device(Box::new(Way {
+            reach,
+            tunnel,
+            lease,
+            version: known.version,
+        })))
+    }
+
+    async fn find(
+        &self,
+        connection: &Connection,
+        login: Option<&Login>,
+        name: &DeviceName,
+        channels: u32,
+    ) -> Result<(Known, Reach, Arc<Tunnel>), String> {
+        let (principal, _) = connection.principal().ok_or_else(nobody)?;
+        let known = self.know(&principal.user.name, Which::Named(name)).await?;
+        // What a lock on a device says, only those hear who may know of the device.
+        known.check_locks(connection, None, None)?;
+        self.check_channels(&known, connection, channels)?;
+        let facts = Facts {
+            subject: &known.subject,
+            client: connection.client.ip(),
+            name: name.as_str(),
+            device: known.device.as_ref(),
+        };
+        let reach = decision::reach(facts).map_err(|denied| denied.to_string())?;
+        known.check_locks(connection, Some(reach.device().id), login)?;
+        match self.registry.get(reach.device().id) {
+            Some(tunnel) => Ok((known, reach, tunnel)),
+            None => Err(refusal::offline(reach.device(), known.now)),
+        }
+    }
+
+    /// Whether a session that is on the board, and was decided on `version` of access, may start.
+    async fn check(
+        &self,
+        connection: &Connection,
+        session: &LiveSession,
+        version: i64,
+    ) -> Result<(), String> {
+        if let Some(ending) = connection.fate() {
+            return Err(ending.why.clone());
+        }
+        let authorized = &session.authorized;
+        let present = self.in_time(self.store.access_version()).await?;
+        if present == version {
+            return Ok(());
+        }
+        let (device, login) = (authorized.device().id, authorized.login());
+        let user = &authorized.user().name;
+        let known = self.know(user, Which::Known(device)).await?;
+        known.check_locks(connection, Some(device), Some(login))?;
+        let facts = Facts {
+            subject: &known.subject,
+            client: connection.client.ip(),
+            name: authorized.device().name.as_str(),
+            device: known.device.as_ref(),
+        };
+        authorized.still(facts).map_err(|denied| denied.to_string())
+    }
+
+    fn check_channels(
+        &self,
+        known: &Known,
+        connection: &Connection,
+        channels: u32,
+    ) -> Result<(), String> {
+        let limit = Quota::Channels.limit(&known.terms(connection).limits);
+        let admitted = Quota::Channels.admit(limit, channels, &known.subject.user.name);
+        admitted.map_err(|full| {
+            self.leases.count_refusal(full.quota);
+            full.to_string()
+        })
+    }
+
+    /// Reads the version first: what is read after it is at least as new.
+    async fn know(&self, user: &UserName, which: Which<'_>) -> Result<Known, String> {
+        let now = Timestamp::now();
+        let (version, subject, locks, device) = self
+            .in_time(async {
+                let version = self.store.access_version().await?;
+                let subject = self.store.subject(user).await?;
+                let locks = self.store.locks(now).await?;
+                let device = match which {
+                    Which::None => None,
+                    Which::Named(name) => self.store.device_by_name(name).await?,
+                    Which::Known(id) => self.store.device(id).await?,
+                };
+                Ok((version, subject, locks, device))
+            })
+            .await?;
+        Ok(Known {
+            version,
+            subject: subject.ok_or_else(|| format!("user \"{user}\" was removed"))?,
+            locks,
+            device,
+            now,
+        })
+    }
+
+    async fn in_time<T>(
+        &self,
+        look: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, String> {
+        match timeout(STORE_TIMEOUT, look).await {
+            Ok(Ok(found)) => return Ok(found),
+            Ok(Err(error)) => error!(%error, "the store cannot look up what a decision needs"),
+            Err(_) => error!("the store does not answer"),
+        }
+        Err("the relay's store does not answer: try again in a minute".into())
+    }
+
+    /// Reports a refusal.
+    async fn tell<T>(&self, connection: &Connection, target: &Target, said: &Result<T, String>) {
+        if let Err(sentence) = said {
+            let told = self.report.session_rejected(connection, target, sentence);
+            told.await;
+        }
+    }
+}
+
+impl Known {
+    /// Those that hold where the client is.
+    fn terms(&self, connection: &Connection) -> Terms {
+        self.subject.is_from(connection.client.ip()).terms()
+    }
+
+    fn check_locks(
+        &self,
+        connection: &Connection,
+        device: Option<DeviceId>,
+        login: Option<&Login>,
+    ) -> Result<(), String> {
+        let suspect = Suspect {
+            user: &self.subject.user.name,
+            roles: &self.subject.user.roles,
+            client: connection.client.ip(),
+            device,
+            login,
+        };
+        match lock::hit(&self.locks, &suspect, self.now) {
+            Some(lock) => Err(lock.refusal()),
+            None => Ok(()),
+        }
+    }
+}
+
+fn nobody() -> String {
+    "nobody has logged in".into()
+}
+
+fn ability(work: &Work) -> Ability {
+    match work {
+        Work::Shell => Ability::Shell,
+        Work::Exec(_) => Ability::Exec,
+        Work::Subsystem(_) => Ability::Sftp,
+    }
+}
+
+/// The beginning of a command, for listings.
+fn shown(work: &Work) -> Option<String> {
+    let Work::Exec(command) = work else {
+        return None;
+    };
+    let begin = command.get(..MAX_SHOWN_COMMAND).unwrap_or(command);
+    Some(String::from_utf8_lossy(begin).into_owned())
+}

@@ -1,0 +1,137 @@
+//! How a session ends, and what its operator is told: lines of our own, never in the data of a command.
+
+use bytes::Bytes;
+use holdfast_protocol::ids::DeviceName;
+use holdfast_protocol::session::SessionViolation;
+use holdfast_protocol::wire::Exit;
+use thiserror::Error;
+use tokio::time::timeout;
+
+use super::live::Ending;
+use crate::limits::FAREWELL_TIMEOUT;
+use crate::ssh::outlet::{Gone, Outlet};
+
+/// What OpenSSH's client gives for any failure of its own, and we for a session that did not happen or
+/// was cut.
+pub const FAILED: Exit = Exit::Status(255);
+
+/// How a session ended.
+#[derive(Debug, Error)]
+pub enum End {
+    /// Its process did.
+    #[error("exited: {0:?}")]
+    Exited(Exit),
+    /// The device or the relay started nothing, for the reason in this sentence.
+    #[error("{0}")]
+    Refused(String),
+    /// The device said nothing at all.
+    #[error("{0}")]
+    NoAnswer(String),
+    /// Nobody is there to see more.
+    #[error("the client went away")]
+    ClientGone,
+    /// The relay ended it.
+    #[error("{}", .0.why)]
+    Told(Ending),
+    /// The tunnel is gone.
+    #[error("the device was lost: {0}")]
+    DeviceLost(String),
+    /// The device said what it may not.
+    #[error("the device broke the protocol: {0}")]
+    Protocol(String),
+}
+
+impl From<SessionViolation> for End {
+    fn from(violation: SessionViolation) -> Self {
+        Self::Protocol(violation.to_string())
+    }
+}
+
+impl End {
+    /// Whether the stream to the device came to its end in good order.
+    #[must_use]
+    pub fn is_orderly(&self) -> bool {
+        matches!(self, Self::Exited(_) | Self::Refused(_))
+    }
+
+    /// The exit status that the operator gets; `None`: there is nobody to get one.
+    #[must_use]
+    pub fn exit(&self) -> Option<Exit> {
+        match self {
+            Self::ClientGone => None,
+            Self::Exited(exit) => Some(*exit),
+            _ => Some(FAILED),
+        }
+    }
+}
+
+/// Says lines of our own on one channel.
+#[derive(Clone, Copy, Debug)]
+pub struct Notices<'a> {
+    /// To the operator.
+    pub outlet: &'a Outlet,
+    /// Whether the channel has a terminal.
+    pub terminal: bool,
+}
+
+impl Notices<'_> {
+    /// A line on the terminal, or on stderr where there is none. A client that does not read is told nothing,
+    /// and must not hold up the rest.
+    pub async fn say(&self, text: &str) {
+        let _ = timeout(FAREWELL_TIMEOUT, self.try_say(text)).await;
+    }
+
+    /// The last words of a session: why it ended, and the exit status. The channel stays open. Says whether
+    /// the client took them.
+    pub async fn farewell(&self, end: &End, device: &DeviceName) -> bool {
+        let Some(exit) = end.exit() else {
+            return true;
+        };
+        let words = async {
+            match end {
+                End::ClientGone | End::Exited(_) => {}
+                End::Refused(sentence) | End::NoAnswer(sentence) => {
+                    self.outlet.stderr(line(sentence)).await?;
+                }
+                End::Told(Ending { why, .. }) => self.try_say(&format!("closed: {why}")).await?,
+                End::DeviceLost(_) => {
+                    let text = format!("closed: the tunnel to {device} was lost");
+                    self.try_say(&text).await?;
+                }
+                End::Protocol(_) => {
+                    let text =
+                        format!("closed: {device} broke the protocol (is its agent too new?)");
+                    self.try_say(&text).await?;
+                }
+            }
+            self.outlet.exit(exit).await?;
+            self.outlet.eof().await
+        };
+        timeout(FAREWELL_TIMEOUT, words).await.is_ok()
+    }
+
+    async fn try_say(&self, text: &str) -> Result<(), Gone> {
+        if self.terminal {
+            let text = format!("\r\n[holdfast] {text}\r\n");
+            self.outlet.stdout(text.into()).await
+        } else {
+            let text = format!("[holdfast] {text}\n");
+            self.outlet.stderr(text.into()).await
+        }
+    }
+}
+
+/// Says why nothing starts on a channel, and closes it.
+pub async fn refuse(outlet: &Outlet, sentence: &str) {
+    let words = async {
+        outlet.stderr(line(sentence)).await?;
+        outlet.exit(FAILED).await?;
+        outlet.eof().await
+    };
+    let _ = timeout(FAREWELL_TIMEOUT, words).await;
+    outlet.close().await;
+}
+
+fn line(sentence: &str) -> Bytes {
+    format!("{sentence}\r\n").into()
+}

@@ -1,0 +1,222 @@
+//! What a change of access does to what is alive: it is held against the new facts, and ended if it may not
+//! be any more.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use holdfast_protocol::ids::{DeviceId, UserName};
+use holdfast_protocol::wire::CloseCode;
+use tokio::time::Instant;
+use tracing::info;
+
+use super::live::{Cause, Ending, LiveSession};
+use crate::access::decision::Facts;
+use crate::access::lock::{self, By, Colon, Lock, Suspect};
+use crate::access::policy::Subject;
+use crate::clock::Timestamp;
+use crate::limits::{ENFORCE_TIMEOUT, FAREWELL_TIMEOUT};
+use crate::serve::Relay;
+use crate::ssh::auth;
+use crate::ssh::connection::Connection;
+use crate::store::{Device, Store, StoreError};
+
+/// Ends what may not be any more. True if nothing of it moves any more: then the relay may confirm.
+///
+/// # Errors
+/// The store cannot say what may be.
+pub async fn enforce(relay: &Arc<Relay>) -> Result<bool, StoreError> {
+    let mut hit = cut_revoked(relay).await?;
+    hit.extend(end_killed(relay).await?);
+    let mut facts = Present::new(&relay.store).await?;
+    // Connections first: a session that begins on one that is about to end finds that out by itself.
+    for connection in relay.connections.all() {
+        if let Some(ending) = judge_connection(relay, &connection, &mut facts).await? {
+            hit.extend(end_connection(relay, connection, ending));
+        }
+    }
+    for session in relay.live.all() {
+        if let Some(ending) = judge_session(&session, &mut facts).await? {
+            session.end(ending);
+            hit.push(session);
+        }
+    }
+    Ok(all_apart(&hit).await)
+}
+
+/// The facts as they are now, each read once.
+struct Present<'a> {
+    store: &'a Store,
+    locks: Vec<Lock>,
+    now: Timestamp,
+    subjects: HashMap<UserName, Option<Subject>>,
+    devices: HashMap<DeviceId, Option<Device>>,
+}
+
+impl<'a> Present<'a> {
+    async fn new(store: &'a Store) -> Result<Self, StoreError> {
+        let now = Timestamp::now();
+        Ok(Self {
+            store,
+            locks: store.locks(now).await?,
+            now,
+            subjects: HashMap::new(),
+            devices: HashMap::new(),
+        })
+    }
+
+    async fn read_subject(&mut self, user: &UserName) -> Result<(), StoreError> {
+        if !self.subjects.contains_key(user) {
+            let subject = self.store.subject(user).await?;
+            self.subjects.insert(user.clone(), subject);
+        }
+        Ok(())
+    }
+
+    async fn read_device(&mut self, id: DeviceId) -> Result<(), StoreError> {
+        if let std::collections::hash_map::Entry::Vacant(entry) = self.devices.entry(id) {
+            entry.insert(self.store.device(id).await?);
+        }
+        Ok(())
+    }
+
+    fn subject(&self, user: &UserName) -> Option<&Subject> {
+        self.subjects.get(user)?.as_ref()
+    }
+
+    fn locked(&self, suspect: &Suspect<'_>) -> Option<Ending> {
+        let lock = lock::hit(&self.locks, suspect, self.now)?;
+        Some(Ending {
+            cause: Cause::Locked,
+            why: lock.reason(),
+        })
+    }
+}
+
+/// Whether a connection must end: its key proves nobody any more, or a lock hits it.
+async fn judge_connection(
+    relay: &Relay,
+    connection: &Connection,
+    facts: &mut Present<'_>,
+) -> Result<Option<Ending>, StoreError> {
+    let Some((principal, _)) = connection.principal() else {
+        return Ok(None);
+    };
+    let user = &principal.user.name;
+    facts.read_subject(user).await?;
+    let proved = auth::still_proves(&relay.store, principal).await?;
+    let Some(subject) = facts.subject(user).filter(|_| proved) else {
+        return Ok(Some(access_changed()));
+    };
+    Ok(facts.locked(&Suspect {
+        user,
+        roles: &subject.user.roles,
+        client: connection.client.ip(),
+        device: None,
+        login: None,
+    }))
+}
+
+/// Whether a session must end: a lock hits it, or the same would not be allowed now.
+async fn judge_session(
+    session: &LiveSession,
+    facts: &mut Present<'_>,
+) -> Result<Option<Ending>, StoreError> {
+    let authorized = &session.authorized;
+    let (user, device) = (&authorized.user().name, authorized.device());
+    facts.read_subject(user).await?;
+    facts.read_device(device.id).await?;
+    let Some(subject) = facts.subject(user) else {
+        return Ok(Some(access_changed()));
+    };
+    let suspect = Suspect {
+        user,
+        roles: &subject.user.roles,
+        client: session.client.ip(),
+        device: Some(device.id),
+        login: Some(authorized.login()),
+    };
+    if let Some(locked) = facts.locked(&suspect) {
+        return Ok(Some(locked));
+    }
+    let still = authorized.still(Facts {
+        subject,
+        client: session.client.ip(),
+        name: device.name.as_str(),
+        device: facts.devices.get(&device.id).and_then(Option::as_ref),
+    });
+    Ok(still.err().map(|_| access_changed()))
+}
+
+async fn cut_revoked(relay: &Relay) -> Result<Vec<Arc<LiveSession>>, StoreError> {
+    let mut hit = Vec::new();
+    for device in relay.store.revoked_devices().await? {
+        let Some(tunnel) = relay.registry.get(device) else {
+            continue;
+        };
+        info!(%device, "a revoked device is cut off");
+        let ending = Ending {
+            cause: Cause::Access,
+            why: "the device was revoked".into(),
+        };
+        let on_it = |session: &LiveSession| session.authorized.device().id == device;
+        hit.extend(relay.live.end_where(on_it, &ending));
+        relay.registry.remove(&tunnel);
+        tunnel.close(CloseCode::Revoked, "this device was revoked");
+    }
+    Ok(hit)
+}
+
+async fn end_killed(relay: &Relay) -> Result<Vec<Arc<LiveSession>>, StoreError> {
+    let mut hit = Vec::new();
+    for kill in relay.store.kills(relay.id).await? {
+        let why = format!("ended by {}{}", By(kill.by.as_ref()), Colon(&kill.message));
+        let ending = Ending {
+            cause: Cause::Killed,
+            why,
+        };
+        let is_it = |session: &LiveSession| session.id == kill.session;
+        hit.extend(relay.live.end_where(is_it, &ending));
+    }
+    Ok(hit)
+}
+
+/// Ends a connection and the sessions on it, which it gives. They have their last words first.
+fn end_connection(
+    relay: &Arc<Relay>,
+    connection: Arc<Connection>,
+    ending: Ending,
+) -> Vec<Arc<LiveSession>> {
+    if !connection.condemn(ending.clone()) {
+        return vec![];
+    }
+    let on_it = |session: &LiveSession| session.client == connection.client;
+    let hit = relay.live.end_where(on_it, &ending);
+    let (relay, sessions) = (relay.clone(), hit.clone());
+    tokio::spawn(async move {
+        // The sessions tell of themselves.
+        if sessions.is_empty() {
+            relay.report.connection_ended(&connection, &ending).await;
+        }
+        // Their last words have their way to go, those inside a jump through another connection.
+        connection.wait_unused(FAREWELL_TIMEOUT).await;
+        connection.end(&ending.why).await;
+    });
+    hit
+}
+
+async fn all_apart(sessions: &[Arc<LiveSession>]) -> bool {
+    let deadline = Instant::now() + ENFORCE_TIMEOUT;
+    for session in sessions {
+        if !session.wait_apart(deadline).await {
+            return false;
+        }
+    }
+    true
+}
+
+fn access_changed() -> Ending {
+    Ending {
+        cause: Cause::Access,
+        why: "your access to this relay was changed".into(),
+    }
+}

@@ -1,0 +1,266 @@
+//! Slots of quotas, held as long as a value lives. Taking one waits for the store; giving it back is a
+//! signal to one task, so that it also happens where nothing can be waited for: in a drop, in a panic.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use holdfast_protocol::ids::UserName;
+use tokio::sync::mpsc::{self, OwnedPermit};
+use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tracing::warn;
+
+use crate::access::quota::{Full, Quota};
+use crate::clock::Timestamp;
+use crate::limits::{
+    LEASE_BATCH, LEASE_PATIENCE, LEASE_POLL, LEASE_RELEASE_TIMEOUT, LEASE_RETRY, MAX_LEASE_WAITERS,
+    MAX_LEASES, STORE_TIMEOUT,
+};
+use crate::store::{LeaseRow, RelayId, Store, StoreError};
+
+/// So many groups of users share a wake-up: one that was meant for a neighbour costs a look.
+const WAKES: usize = 64;
+
+/// The slots of this relay.
+#[derive(Debug)]
+pub struct Leases {
+    store: Store,
+    relay: RelayId,
+    next: AtomicI64,
+    freed: mpsc::Sender<Freed>,
+    wakes: [Notify; WAKES],
+    waiters: Semaphore,
+    refused: Refused,
+}
+
+/// How often a quota refused since the relay began.
+#[derive(Debug, Default)]
+pub struct Refused {
+    connections: AtomicU64,
+    sessions: AtomicU64,
+    channels: AtomicU64,
+}
+
+/// Gives slots back to the store.
+#[derive(Debug)]
+pub struct Releaser(mpsc::Receiver<Freed>);
+
+/// One slot. It is given back once: by [`Self::release`], or else by its drop.
+#[derive(Debug)]
+pub struct Lease {
+    row: LeaseRow,
+    /// A place in the releaser's queue that was reserved beforehand: giving back never waits and never fails.
+    place: Option<OwnedPermit<Freed>>,
+}
+
+/// Why no slot was had.
+#[derive(Debug, thiserror::Error)]
+pub enum LeaseError {
+    /// The quota says no.
+    #[error(transparent)]
+    Full(#[from] Full),
+    /// This relay holds as many as it bears.
+    #[error(
+        "the relay holds as many connections and sessions as it bears ({MAX_LEASES}): try again in a minute"
+    )]
+    Busy,
+    /// The store fails.
+    #[error("the relay's store does not answer: try again in a minute")]
+    Unavailable,
+}
+
+#[derive(Debug)]
+struct Freed {
+    row: LeaseRow,
+    done: Option<oneshot::Sender<()>>,
+}
+
+impl Leases {
+    /// The slots of a relay that starts, and what gives them back: [`Releaser::run`] must run.
+    #[must_use]
+    pub fn new(store: Store, relay: RelayId) -> (Arc<Self>, Releaser) {
+        let (freed, queue) = mpsc::channel(MAX_LEASES);
+        let leases = Self {
+            store,
+            relay,
+            next: AtomicI64::new(0),
+            freed,
+            wakes: [const { Notify::const_new() }; WAKES],
+            waiters: Semaphore::new(MAX_LEASE_WAITERS),
+            refused: Refused::default(),
+        };
+        (Arc::new(leases), Releaser(queue))
+    }
+
+    /// Takes a slot, and waits a moment for one that is just being given back.
+    ///
+    /// # Errors
+    /// [`LeaseError`].
+    pub async fn take(
+        &self,
+        quota: Quota,
+        user: &UserName,
+        limit: Option<NonZeroU32>,
+    ) -> Result<Lease, LeaseError> {
+        let place = self.freed.clone().try_reserve_owned();
+        let mut lease = Lease {
+            row: LeaseRow {
+                relay: self.relay,
+                number: self.next.fetch_add(1, Ordering::Relaxed),
+                quota,
+                user: user.clone(),
+            },
+            // From here on: should we be dropped half-way, what may have been taken is given back.
+            place: Some(place.map_err(|_| LeaseError::Busy)?),
+        };
+        let taken = self.take_patiently(&lease.row, limit).await;
+        if let Err(LeaseError::Full(full)) = &taken {
+            self.refused.count(full.quota);
+            lease.place = None;
+        }
+        taken.map(|()| lease)
+    }
+
+    /// Says no for a connection whose channels are counted by itself.
+    pub fn count_refusal(&self, quota: Quota) {
+        self.refused.count(quota);
+    }
+
+    /// How often each quota refused since the relay began: connections, sessions, channels.
+    #[must_use]
+    pub fn refusals(&self) -> [u64; 3] {
+        let Refused {
+            connections,
+            sessions,
+            channels,
+        } = &self.refused;
+        [connections, sessions, channels].map(|count| count.load(Ordering::Relaxed))
+    }
+
+    async fn take_patiently(
+        &self,
+        row: &LeaseRow,
+        limit: Option<NonZeroU32>,
+    ) -> Result<(), LeaseError> {
+        let Err(full) = self.try_take(row, limit).await? else {
+            return Ok(());
+        };
+        // Too many wait already: who floods a quota gets its answer at once.
+        let Ok(_waiter) = self.waiters.try_acquire() else {
+            return Err(full.into());
+        };
+        let deadline = Instant::now() + LEASE_PATIENCE;
+        let wake = &self.wakes[bucket(&row.user)];
+        loop {
+            // Slots that another relay gives back are not told here: they are looked for.
+            let patience = deadline.min(Instant::now() + LEASE_POLL);
+            let _ = timeout_at(patience, wake.notified()).await;
+            let Err(full) = self.try_take(row, limit).await? else {
+                return Ok(());
+            };
+            if Instant::now() >= deadline {
+                return Err(full.into());
+            }
+        }
+    }
+
+    async fn try_take(
+        &self,
+        row: &LeaseRow,
+        limit: Option<NonZeroU32>,
+    ) -> Result<Result<(), Full>, LeaseError> {
+        let taken = self.store.take_lease(row, limit, Timestamp::now());
+        match timeout(STORE_TIMEOUT, taken).await {
+            Ok(Ok(said)) => Ok(said),
+            Ok(Err(error)) => {
+                warn!(%error, "no slot can be taken in the store");
+                Err(LeaseError::Unavailable)
+            }
+            Err(_) => Err(LeaseError::Unavailable),
+        }
+    }
+
+    fn wake(&self, user: &UserName) {
+        self.wakes[bucket(user)].notify_one();
+    }
+}
+
+impl Lease {
+    /// Gives the slot back, and waits until the store knows: who asks next finds it free.
+    pub async fn release(mut self) {
+        let Some(place) = self.place.take() else {
+            return;
+        };
+        let (done, wait) = oneshot::channel();
+        place.send(Freed {
+            row: self.row.clone(),
+            done: Some(done),
+        });
+        // A slow disk must not hold up the end of a session: the slot is given back later, then.
+        let _ = timeout(LEASE_RELEASE_TIMEOUT, wait).await;
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(place) = self.place.take() {
+            place.send(Freed {
+                row: self.row.clone(),
+                done: None,
+            });
+        }
+    }
+}
+
+impl Releaser {
+    /// Runs until it is aborted, or every slot and their keeper are gone.
+    pub async fn run(mut self, leases: std::sync::Weak<Leases>) {
+        let mut batch: Vec<Freed> = Vec::with_capacity(LEASE_BATCH);
+        while self.0.recv_many(&mut batch, LEASE_BATCH).await > 0 {
+            let Some(leases) = leases.upgrade() else {
+                return;
+            };
+            while let Err(error) = leases.give_back(&batch).await {
+                warn!(%error, "the store does not take slots back");
+                sleep(LEASE_RETRY).await;
+            }
+            for freed in batch.drain(..) {
+                leases.wake(&freed.row.user);
+                if let Some(done) = freed.done {
+                    // Who waited may have stopped waiting.
+                    let _ = done.send(());
+                }
+            }
+        }
+    }
+}
+
+impl Leases {
+    async fn give_back(&self, batch: &[Freed]) -> Result<(), StoreError> {
+        let numbers = batch.iter().map(|freed| freed.row.number);
+        self.store.release_leases(self.relay, numbers).await
+    }
+}
+
+impl Refused {
+    fn count(&self, quota: Quota) {
+        let count = match quota {
+            Quota::Connections => &self.connections,
+            Quota::Sessions => &self.sessions,
+            Quota::Channels => &self.channels,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn bucket(user: &UserName) -> usize {
+    let mut hasher = DefaultHasher::new();
+    user.hash(&mut hasher);
+    let wakes = WAKES as u64;
+    usize::try_from(hasher.finish() % wakes).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests;

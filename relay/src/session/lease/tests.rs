@@ -1,0 +1,163 @@
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::store::InUse;
+
+/// A store with a relay that lives, and its slots.
+struct Bed {
+    leases: Arc<Leases>,
+    store: Store,
+    alice: UserName,
+    dir: TempDir,
+}
+
+impl Bed {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("relay.db");
+        std::fs::File::create(&path).unwrap();
+        let store = Store::open(&path).await.unwrap();
+        let relay = RelayId::random().unwrap();
+        store.relay_started(relay, Timestamp::now()).await.unwrap();
+        let (leases, releaser) = Leases::new(store.clone(), relay);
+        tokio::spawn(releaser.run(Arc::downgrade(&leases)));
+        let alice = UserName::new("alice").unwrap();
+        Self {
+            leases,
+            store,
+            alice,
+            dir,
+        }
+    }
+
+    async fn take(&self, max: u32) -> Result<Lease, LeaseError> {
+        let limit = NonZeroU32::new(max);
+        self.leases.take(Quota::Sessions, &self.alice, limit).await
+    }
+
+    async fn in_use(&self) -> u32 {
+        let in_use = self.store.leases_in_use(&self.alice, Timestamp::now());
+        in_use.await.unwrap().sessions
+    }
+
+    /// Waits until so many are in use: a drop only signals.
+    async fn settle(&self, wanted: u32) {
+        let settled = async {
+            while self.in_use().await != wanted {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(Duration::from_secs(10), settled).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fifty_at_once_at_a_limit_of_three_give_three() {
+    let bed = Arc::new(Bed::new().await);
+    let takes: Vec<_> = (0..50)
+        .map(|_| {
+            let bed = bed.clone();
+            tokio::spawn(async move { bed.take(3).await })
+        })
+        .collect();
+    let mut taken = Vec::new();
+    for take in takes {
+        match take.await.unwrap() {
+            Ok(lease) => taken.push(lease),
+            Err(LeaseError::Full(full)) => assert_eq!(full.max.get(), 3),
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert_eq!((taken.len(), bed.in_use().await), (3, 3));
+    assert_eq!(bed.leases.refusals(), [0, 47, 0]);
+    drop(taken);
+    bed.settle(0).await;
+}
+
+#[tokio::test]
+async fn a_slot_is_free_when_its_release_returns() {
+    let bed = Bed::new().await;
+    for _ in 0..20 {
+        let lease = bed.take(1).await.unwrap();
+        lease.release().await;
+        assert_eq!(bed.in_use().await, 0);
+    }
+}
+
+#[tokio::test]
+async fn who_is_at_the_limit_waits_for_a_slot_that_is_being_given_back() {
+    let bed = Bed::new().await;
+    let lease = bed.take(1).await.unwrap();
+    let began = Instant::now();
+    let (second, ()) = tokio::join!(bed.take(1), async {
+        sleep(Duration::from_millis(200)).await;
+        drop(lease);
+    });
+    let (second, waited) = (second.unwrap(), began.elapsed());
+    assert!(waited < LEASE_PATIENCE, "{waited:?}");
+    // And no longer than it must.
+    let refused = bed.take(1).await;
+    assert!(matches!(refused, Err(LeaseError::Full(_))));
+    assert!(began.elapsed() >= LEASE_PATIENCE);
+    drop(second);
+    bed.settle(0).await;
+}
+
+#[tokio::test]
+async fn a_panic_gives_the_slot_back() {
+    let bed = Bed::new().await;
+    let lease = bed.take(1).await.unwrap();
+    let task = tokio::spawn(async move {
+        let _held = lease;
+        panic!("on purpose");
+    });
+    assert!(task.await.is_err());
+    bed.settle(0).await;
+}
+
+#[tokio::test]
+async fn who_is_dropped_while_taking_holds_nothing() {
+    let bed = Bed::new().await;
+    for micros in [0, 50, 100, 200, 400, 800, 1_600, 3_200] {
+        let _ = timeout(Duration::from_micros(micros), bed.take(0)).await;
+    }
+    bed.settle(0).await;
+}
+
+#[tokio::test]
+async fn a_lowered_limit_ends_nothing_and_admits_nothing_more() {
+    let bed = Bed::new().await;
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        held.push(bed.take(4).await.unwrap());
+    }
+    assert!(bed.take(2).await.is_err());
+    assert_eq!(bed.in_use().await, 4);
+    held.truncate(2);
+    bed.settle(2).await;
+    assert!(bed.take(2).await.is_err());
+    held.truncate(1);
+    bed.settle(1).await;
+    held.push(bed.take(2).await.unwrap());
+}
+
+#[tokio::test]
+async fn slots_end_with_the_run_that_took_them() {
+    let bed = Bed::new().await;
+    let held = bed.take(0).await.unwrap();
+    assert_eq!(bed.in_use().await, 1);
+    // A run whose heart stopped counts no more, for others.
+    let later = Timestamp::now().after(Duration::from_secs(60));
+    let in_use = bed.store.leases_in_use(&bed.alice, later).await.unwrap();
+    assert_eq!(in_use, InUse::default());
+    // The next run begins with nothing.
+    let next = RelayId::random().unwrap();
+    bed.store
+        .relay_started(next, Timestamp::now())
+        .await
+        .unwrap();
+    assert_eq!(bed.in_use().await, 0);
+    drop((held, bed.dir));
+}

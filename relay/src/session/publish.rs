@@ -1,0 +1,89 @@
+//! The board of live sessions, copied into the store: what began and ended at once, what moved each second.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use holdfast_protocol::ids::SessionId;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+use tracing::warn;
+
+use super::live::{Live, LiveSession};
+use crate::limits::{BOARD_FLUSH, LEASE_RETRY, TRAFFIC_FLUSH};
+use crate::serve::Relay;
+use crate::store::{BoardChange, SessionRow, Traffic};
+
+/// Runs until it is aborted.
+pub async fn run(relay: Arc<Relay>) {
+    let mut ticks = interval(TRAFFIC_FLUSH);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut published = Published::default();
+    loop {
+        tokio::select! {
+            () = relay.live.changed() => {}
+            _ = ticks.tick() => {}
+        }
+        let change = published.change(&relay.live);
+        if change.begun.is_empty() && change.moved.is_empty() && change.ended.is_empty() {
+            continue;
+        }
+        match relay.store.publish_sessions(relay.id, &change).await {
+            Ok(()) => {
+                published.note(&change);
+                // Whatever begins in the meantime goes into one transaction.
+                sleep(BOARD_FLUSH).await;
+            }
+            Err(error) => {
+                warn!(%error, "the store does not take the list of live sessions");
+                sleep(LEASE_RETRY).await;
+            }
+        }
+    }
+}
+
+/// What the store knows.
+#[derive(Debug, Default)]
+struct Published(HashMap<SessionId, Traffic>);
+
+impl Published {
+    fn change(&self, live: &Live) -> BoardChange {
+        let sessions = live.all();
+        let mut change = BoardChange::default();
+        let mut gone = self.0.clone();
+        for session in &sessions {
+            match gone.remove(&session.id) {
+                None => change.begun.push(row(session)),
+                Some(known) if known != session.traffic() => {
+                    change.moved.push((session.id, session.traffic()));
+                }
+                Some(_) => {}
+            }
+        }
+        change.ended = gone.into_keys().collect();
+        change
+    }
+
+    fn note(&mut self, change: &BoardChange) {
+        let begun = change.begun.iter().map(|row| (row.id, row.traffic));
+        self.0.extend(begun);
+        self.0.extend(change.moved.iter().copied());
+        for id in &change.ended {
+            self.0.remove(id);
+        }
+    }
+}
+
+fn row(session: &LiveSession) -> SessionRow {
+    let authorized = &session.authorized;
+    SessionRow {
+        id: session.id,
+        user: authorized.user().name.clone(),
+        device: authorized.device().id,
+        device_name: authorized.device().name.clone(),
+        login: authorized.login().clone(),
+        kind: authorized.ability(),
+        command: session.command.clone(),
+        client: session.client,
+        started: session.started,
+        traffic: session.traffic(),
+    }
+}

@@ -1,0 +1,138 @@
+//! What happens in sessions, told to the audit log: one function an event.
+
+use holdfast_protocol::escape::Escaped;
+use holdfast_protocol::wire::{Exit, Open, Work};
+use tracing::info;
+
+use super::ending::End;
+use super::live::{Ending, LiveSession};
+use crate::audit::{Audit, Event, EventKind};
+use crate::ssh::connection::Connection;
+use crate::ssh::target::Target;
+
+/// Tells of sessions. Cloning it is cheap.
+#[derive(Clone, Debug)]
+pub struct Report {
+    audit: Audit,
+}
+
+impl Report {
+    /// Tells this log.
+    #[must_use]
+    pub fn new(audit: Audit) -> Self {
+        Self { audit }
+    }
+
+    /// A session begins; with an error, which is a sentence for the operator, it must not: then it cannot
+    /// be recorded, and none may go unrecorded.
+    ///
+    /// # Errors
+    /// The log's.
+    pub async fn session_start(&self, session: &LiveSession, open: &Open) -> Result<(), String> {
+        info!(session = %session.id, user = %open.user, device = %session.device.name,
+            login = %open.login, work = ?open.work, client = %open.client, "session start");
+        let kind = session.authorized.ability().as_str();
+        let event = of(session, Event::new(EventKind::SessionStart)).with("kind", kind);
+        let event = event.with("terminal", open.pty.is_some());
+        let work = match &open.work {
+            Work::Shell => None,
+            Work::Exec(command) => Some(Event::exec(command)),
+            Work::Subsystem(name) => Some(Event::subsystem(name)),
+        };
+        if let Some(work) = work {
+            // Before the start is acknowledged, which takes this one with it.
+            self.audit.note(of(session, work)).await;
+        }
+        let recorded = self.audit.record(event).await;
+        recorded.map_err(|error| error.to_string())
+    }
+
+    /// It is over.
+    pub async fn session_end(&self, session: &LiveSession, end: &End) {
+        let (traffic, age) = (session.traffic(), session.age());
+        info!(session = %session.id, %end, bytes_in = traffic.bytes_in, bytes_out = traffic.bytes_out,
+            seconds = age.as_secs(), "session end");
+        if let End::Told(ending) = end {
+            let event = Event::new(EventKind::ClientDisconnect);
+            self.audit.note(told(of(session, event), ending)).await;
+        }
+        let event = of(session, Event::new(EventKind::SessionEnd))
+            .with("bytes_in", traffic.bytes_in)
+            .with("bytes_out", traffic.bytes_out)
+            .with("duration_seconds", age.as_secs_f64());
+        let event = match end {
+            End::Exited(Exit::Status(status)) => event.with("exit", *status),
+            End::Exited(Exit::Signal { signal, .. }) => {
+                event.with("signal", format!("{signal:?}").to_uppercase())
+            }
+            // The relay's own doing went as it should.
+            End::Told(ending) => event.because(ending.cause.as_str()),
+            End::ClientGone => event.because("the client went away"),
+            End::Refused(_) | End::NoAnswer(_) | End::DeviceLost(_) | End::Protocol(_) => {
+                event.failed(end.to_string())
+            }
+        };
+        self.audit.note(event).await;
+    }
+
+    /// A connection, a channel or a session is refused.
+    pub async fn session_rejected(&self, connection: &Connection, target: &Target, reason: &str) {
+        info!(client = %connection.client, ?target, reason = %Escaped(reason), "session rejected");
+        let event = Event::new(EventKind::SessionRejected).refused(reason);
+        self.audit.note(on(connection, target, event)).await;
+    }
+
+    /// The relay ends a connection that would have gone on.
+    pub async fn connection_ended(&self, connection: &Connection, ending: &Ending) {
+        let Some((_, target)) = connection.principal() else {
+            return;
+        };
+        info!(client = %connection.client, reason = ending.cause.as_str(), "connection ended");
+        let event = told(Event::new(EventKind::ClientDisconnect), ending);
+        self.audit.note(on(connection, target, event)).await;
+    }
+
+    /// An environment variable is not passed on. Its value may be a secret.
+    pub async fn env_rejected(&self, connection: &Connection, name: &str) {
+        if let Some((_, target)) = connection.principal() {
+            let event = Event::env_rejected(name);
+            self.audit.note(on(connection, target, event)).await;
+        }
+    }
+
+    /// Whether a session may begin at all, as far as the log is concerned.
+    ///
+    /// # Errors
+    /// A sentence for the operator.
+    pub fn admits(&self) -> Result<(), String> {
+        self.audit.admits().map_err(|error| error.to_string())
+    }
+}
+
+/// The event with whose session it is about.
+fn of(session: &LiveSession, event: Event) -> Event {
+    event
+        .user(session.actor.clone())
+        .client(session.client)
+        .device(session.device.clone())
+        .login(session.authorized.login())
+        .session(session.id)
+}
+
+/// The event with whose connection it is about, and what was asked for on it.
+fn on(connection: &Connection, target: &Target, event: Event) -> Event {
+    let event = event.client(connection.client);
+    let event = match connection.principal() {
+        Some((principal, _)) => event.user(principal),
+        None => event,
+    };
+    match target {
+        Target::Device(login, device) => event.login(login).with("target", device.as_str()),
+        Target::Relay | Target::Unusable(_) => event,
+    }
+}
+
+fn told(event: Event, ending: &Ending) -> Event {
+    let event = event.because(ending.cause.as_str());
+    event.with("text", ending.why.as_str())
+}

@@ -1,0 +1,172 @@
+//! Live sessions, as their relays publish them: for listings, and to find the relay that can end one.
+
+use std::net::SocketAddr;
+
+use holdfast_protocol::ids::{DeviceId, DeviceName, Login, SessionId, UserName};
+
+use super::{RELAY_HEARTBEAT_STALE, RelayId, Store, StoreError, Survive};
+use crate::access::role::Ability;
+use crate::clock::Timestamp;
+
+/// A live session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionRow {
+    /// Its identifier.
+    pub id: SessionId,
+    /// Who.
+    pub user: UserName,
+    /// Where.
+    pub device: DeviceId,
+    /// The device's name when it began.
+    pub device_name: DeviceName,
+    /// Under which account.
+    pub login: Login,
+    /// What: `Shell`, `Exec`, `Sftp` or `Forward`.
+    pub kind: Ability,
+    /// The beginning of the command, if it is one: from outside, so escape it.
+    pub command: Option<String>,
+    /// The operator's address.
+    pub client: SocketAddr,
+    /// Since when.
+    pub started: Timestamp,
+    /// What has happened since.
+    pub traffic: Traffic,
+}
+
+/// What moved through a session, and when its operator last did something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Traffic {
+    /// Bytes from the operator.
+    pub bytes_in: u64,
+    /// Bytes to the operator.
+    pub bytes_out: u64,
+    /// The last activity that counts against the idle timeout.
+    pub active: Timestamp,
+}
+
+/// What changed on a relay's board since it was published last.
+#[derive(Clone, Debug, Default)]
+pub struct BoardChange {
+    /// Sessions that began.
+    pub begun: Vec<SessionRow>,
+    /// Sessions whose traffic grew.
+    pub moved: Vec<(SessionId, Traffic)>,
+    /// Sessions that ended.
+    pub ended: Vec<SessionId>,
+}
+
+const BEGIN: &str = "INSERT INTO sessions (id, relay, user_name, device, device_name, login, kind,
+        command, client, started, active, bytes_in, bytes_out)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
+const MOVE: &str = "UPDATE sessions SET active = $2, bytes_in = $3, bytes_out = $4 WHERE id = $1";
+const END: &str = "DELETE FROM sessions WHERE id = $1";
+const LIVE: &str = "SELECT s.id, s.relay, s.user_name, s.device, s.device_name, s.login, s.kind,
+        s.command, s.client, s.started, s.active, s.bytes_in, s.bytes_out
+    FROM sessions s JOIN relays r ON r.id = s.relay
+    WHERE r.stopped IS NULL AND r.heartbeat > $1 ORDER BY s.started, s.id";
+
+impl Store {
+    /// Publishes what changed on this run's board, in one transaction.
+    ///
+    /// # Errors
+    /// [`StoreError`]; then nothing was published.
+    pub async fn publish_sessions(
+        &self,
+        relay: RelayId,
+        change: &BoardChange,
+    ) -> Result<(), StoreError> {
+        let mut write = self.write(Survive::Crash).await?;
+        for row in &change.begun {
+            sqlx::query(BEGIN)
+                .bind(row.id.0.as_slice())
+                .bind(relay.0.as_slice())
+                .bind(row.user.as_str())
+                .bind(row.device.0.as_slice())
+                .bind(row.device_name.as_str())
+                .bind(row.login.as_str())
+                .bind(row.kind.as_str())
+                .bind(row.command.as_deref())
+                .bind(row.client.to_string())
+                .bind(row.started.0)
+                .bind(row.traffic.active.0)
+                .bind(column(row.traffic.bytes_in))
+                .bind(column(row.traffic.bytes_out))
+                .execute(&mut *write)
+                .await?;
+        }
+        for (id, traffic) in &change.moved {
+            sqlx::query(MOVE)
+                .bind(id.0.as_slice())
+                .bind(traffic.active.0)
+                .bind(column(traffic.bytes_in))
+                .bind(column(traffic.bytes_out))
+                .execute(&mut *write)
+                .await?;
+        }
+        for id in &change.ended {
+            let end = sqlx::query(END).bind(id.0.as_slice());
+            end.execute(&mut *write).await?;
+        }
+        write.commit().await
+    }
+
+    /// The live sessions of all living relays, oldest first, each with the run that has it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn sessions(&self, now: Timestamp) -> Result<Vec<(RelayId, SessionRow)>, StoreError> {
+        let rows: Vec<Row> = sqlx::query_as(LIVE)
+            .bind(now.before(RELAY_HEARTBEAT_STALE).0)
+            .fetch_all(&self.readers)
+            .await?;
+        let corrupt = || StoreError::Corrupt("a session");
+        rows.into_iter()
+            .map(|row| row.read().ok_or_else(corrupt))
+            .collect()
+    }
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: Vec<u8>,
+    relay: Vec<u8>,
+    user_name: String,
+    device: Vec<u8>,
+    device_name: String,
+    login: String,
+    kind: String,
+    command: Option<String>,
+    client: String,
+    started: i64,
+    active: i64,
+    bytes_in: i64,
+    bytes_out: i64,
+}
+
+impl Row {
+    fn read(self) -> Option<(RelayId, SessionRow)> {
+        let row = SessionRow {
+            id: SessionId(self.id.try_into().ok()?),
+            user: UserName::new(&self.user_name).ok()?,
+            device: DeviceId(self.device.try_into().ok()?),
+            device_name: DeviceName::new(&self.device_name).ok()?,
+            login: Login::new(&self.login).ok()?,
+            kind: Ability::ALL
+                .into_iter()
+                .find(|kind| kind.as_str() == self.kind)?,
+            command: self.command,
+            client: self.client.parse().ok()?,
+            started: Timestamp(self.started),
+            traffic: Traffic {
+                bytes_in: u64::try_from(self.bytes_in).ok()?,
+                bytes_out: u64::try_from(self.bytes_out).ok()?,
+                active: Timestamp(self.active),
+            },
+        };
+        Some((RelayId(self.relay.try_into().ok()?), row))
+    }
+}
+
+fn column(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}

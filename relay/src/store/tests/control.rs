@@ -1,0 +1,177 @@
+//! Locks, kills, live sessions and confirmations.
+
+use holdfast_protocol::ids::{Login, SessionId, UserName};
+
+use super::*;
+use crate::access::lock::LockTarget;
+use crate::access::role::Ability;
+use crate::limits::MAX_LOCKS;
+
+fn user(name: &str) -> UserName {
+    UserName::new(name).unwrap()
+}
+
+fn new_lock(target: LockTarget, expires: Option<Timestamp>) -> NewLock {
+    NewLock {
+        target,
+        message: "stolen \"laptop\"".into(),
+        by: Some(user("bob")),
+        expires,
+    }
+}
+
+fn session(id: u8) -> SessionRow {
+    SessionRow {
+        id: SessionId([id; 16]),
+        user: user("alice"),
+        device: DeviceId([7; 16]),
+        device_name: name("cam"),
+        login: Login::new("pi").unwrap(),
+        kind: Ability::Exec,
+        command: Some("ls \u{1b}[2J".into()),
+        client: "[2001:db8::1]:50022".parse().unwrap(),
+        started: at(u64::from(id)),
+        traffic: Traffic {
+            bytes_in: 1,
+            bytes_out: u64::from(id),
+            active: at(5),
+        },
+    }
+}
+
+async fn relay(bed: &Bed, now: Timestamp) -> RelayId {
+    let relay = RelayId::random().unwrap();
+    bed.store.heartbeat(relay, now).await.unwrap();
+    relay
+}
+
+#[tokio::test]
+async fn a_lock_comes_back_as_it_was_made_and_its_number_never_again() {
+    let bed = Bed::new().await;
+    let store = &bed.store;
+    let network = crate::access::lock::network;
+    let targets = [
+        LockTarget::User(user("alice")),
+        LockTarget::Role("operator".parse().unwrap()),
+        LockTarget::Login(Login::new("root").unwrap()),
+        LockTarget::Device(DeviceId([9; 16])),
+        LockTarget::Address(network("203.0.113.0/24").unwrap()),
+        LockTarget::Address(network("2001:db8::1").unwrap()),
+    ];
+    let before = store.access_version().await.unwrap();
+    for target in &targets {
+        let lock = new_lock(target.clone(), None);
+        store.add_lock(lock, T0).await.unwrap();
+    }
+    assert!(store.access_version().await.unwrap() > before);
+    let locks = store.locks(at(1)).await.unwrap();
+    let made: Vec<_> = locks.iter().map(|lock| lock.target.clone()).collect();
+    assert_eq!(made, targets);
+    let last = locks.last().unwrap().clone();
+    assert_eq!(
+        (last.message.as_str(), last.by),
+        ("stolen \"laptop\"", Some(user("bob")))
+    );
+    assert!(store.remove_lock(last.id).await.unwrap());
+    assert!(!store.remove_lock(last.id).await.unwrap());
+    let again = new_lock(targets[0].clone(), None);
+    assert!(store.add_lock(again, T0).await.unwrap() > last.id);
+}
+
+#[tokio::test]
+async fn expired_locks_are_forgotten_and_the_others_are_bounded() {
+    let bed = Bed::new().await;
+    let store = &bed.store;
+    let soon = new_lock(LockTarget::User(user("alice")), Some(at(10)));
+    store.add_lock(soon.clone(), T0).await.unwrap();
+    assert_eq!(store.locks(at(9)).await.unwrap().len(), 1);
+    assert_eq!(store.locks(at(10)).await.unwrap(), []);
+    for _ in 1..MAX_LOCKS {
+        store.add_lock(soon.clone(), T0).await.unwrap();
+    }
+    let full = store.add_lock(soon.clone(), T0).await;
+    assert!(matches!(full, Err(LockError::TooMany)));
+    // Those that are over make room.
+    store.add_lock(soon, at(10)).await.unwrap();
+}
+
+#[tokio::test]
+async fn live_sessions_are_those_of_living_relays() {
+    let bed = Bed::new().await;
+    let store = &bed.store;
+    let (living, silent) = (relay(&bed, at(100)).await, relay(&bed, at(50)).await);
+    let begun = |rows: &[u8]| BoardChange {
+        begun: rows.iter().map(|id| session(*id)).collect(),
+        ..BoardChange::default()
+    };
+    store
+        .publish_sessions(living, &begun(&[2, 1]))
+        .await
+        .unwrap();
+    store.publish_sessions(silent, &begun(&[3])).await.unwrap();
+    let live = store.sessions(at(101)).await.unwrap();
+    assert_eq!(live, [(living, session(1)), (living, session(2))]);
+    let traffic = Traffic {
+        bytes_in: 10,
+        bytes_out: u64::MAX,
+        active: at(60),
+    };
+    let change = BoardChange {
+        moved: vec![(session(1).id, traffic)],
+        ended: vec![session(2).id],
+        ..BoardChange::default()
+    };
+    store.publish_sessions(living, &change).await.unwrap();
+    let live = store.sessions(at(101)).await.unwrap();
+    assert_eq!((live.len(), live[0].1.traffic.bytes_in), (1, 10));
+    // They go with their run.
+    store.relay_stopped(living, at(102)).await.unwrap();
+    assert_eq!(store.sessions(at(101)).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_kill_goes_to_the_run_that_has_the_session_and_with_it() {
+    let bed = Bed::new().await;
+    let store = &bed.store;
+    let (one, other) = (relay(&bed, T0).await, relay(&bed, T0).await);
+    let begun = BoardChange {
+        begun: vec![session(1)],
+        ..BoardChange::default()
+    };
+    store.publish_sessions(one, &begun).await.unwrap();
+    let kill = Kill {
+        session: session(1).id,
+        message: "enough".into(),
+        by: None,
+    };
+    assert!(store.kill_session(&kill).await.unwrap());
+    assert_eq!(store.kills(one).await.unwrap(), std::slice::from_ref(&kill));
+    assert_eq!(store.kills(other).await.unwrap(), []);
+    let ended = BoardChange {
+        ended: vec![session(1).id],
+        ..BoardChange::default()
+    };
+    store.publish_sessions(one, &ended).await.unwrap();
+    assert_eq!(store.kills(one).await.unwrap(), []);
+    assert!(!store.kill_session(&kill).await.unwrap());
+}
+
+#[tokio::test]
+async fn only_living_relays_are_waited_for() {
+    let bed = Bed::new().await;
+    let store = &bed.store;
+    let (one, two) = (relay(&bed, at(100)).await, relay(&bed, at(100)).await);
+    // Dead, stopped, and from a clock that was set back since.
+    relay(&bed, at(80)).await;
+    relay(&bed, at(200)).await;
+    let stopped = relay(&bed, at(100)).await;
+    store.relay_stopped(stopped, at(100)).await.unwrap();
+    let behind = async |version| store.relays_behind(version, at(101)).await.unwrap();
+    assert_eq!(behind(5).await, 2);
+    store.relay_confirms(one, 5).await.unwrap();
+    assert_eq!(behind(5).await, 1);
+    store.relay_confirms(two, 6).await.unwrap();
+    // What was confirmed later is not taken back by an earlier one.
+    store.relay_confirms(two, 5).await.unwrap();
+    assert_eq!((behind(5).await, behind(6).await), (0, 1));
+}
