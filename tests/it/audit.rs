@@ -14,6 +14,7 @@ use crate::harness::{
 };
 
 mod hostile;
+mod sessions;
 mod unwritable;
 
 /// A relay whose log goes to a file as well; `more` stands in `[audit]`.

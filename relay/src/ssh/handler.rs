@@ -223,6 +223,11 @@ impl russh::server::Handler for Handler {
     }
 
     async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), Self::Error> {
+        if let Some((principal, target)) = self.connection.principal() {
+            // In the log before all that is recorded of this connection later: nothing waits for it here.
+            let event = login(&self.proof, principal, target).client(self.connection.client);
+            self.relay.audit.note(event).await;
+        }
         // What is inside a jump was admitted with the connection around it.
         let Proof::Key(source) = self.proof else {
             return Ok(());
@@ -230,11 +235,6 @@ impl russh::server::Handler for Handler {
         server::authenticated(&self.relay, source);
         if let Err(sentence) = self.relay.admit(&self.connection).await {
             session.disconnect(Disconnect::TooManyConnections, &sentence, "")?;
-        }
-        if let Some((principal, target)) = self.connection.principal() {
-            // In the log before all that is recorded of this connection later: nothing waits for it here.
-            let event = login(&self.proof, principal, target).client(self.connection.client);
-            self.relay.audit.note(event).await;
         }
         Ok(())
     }
