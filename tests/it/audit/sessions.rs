@@ -96,7 +96,7 @@ fn a_lock_and_what_it_ends_are_told() {
         (&"local".into(), &"alice".into())
     );
     let cut = wait_row(&site.relay, "client.disconnect", |row| {
-        row["reason"] == "lock"
+        row["reason"] == "locked"
     });
     assert_eq!(cut["user"], "alice");
     let id = created["lock"].to_string();
