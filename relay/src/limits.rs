@@ -13,6 +13,10 @@ pub const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
 /// Most bytes of one tunnel that wait for the device's acknowledgement.
 pub const SEND_WINDOW: u64 = 1024 * 1024;
 
+/// Bytes of datagrams that may wait in the tunnel socket's queue in the kernel, for all devices together: some
+/// that send a whole window at once. The kernel's default of 208 KiB loses every eighth packet of a bulk copy.
+pub const TUNNEL_RECEIVE_QUEUE: usize = 4 * 1024 * 1024;
+
 /// Streams that a device may open: the control stream and, later, a few for recordings.
 pub const MAX_DEVICE_STREAMS: u32 = 8;
 

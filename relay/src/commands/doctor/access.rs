@@ -1,5 +1,6 @@
 //! Users and roles that look careless.
 
+use super::super::table::count;
 use super::{Finding, Level};
 use crate::access::policy::Ability;
 use crate::access::presets::is_preset;
@@ -16,11 +17,8 @@ pub(super) async fn check(store: &Store) -> Result<Vec<Finding>, StoreError> {
     found.extend(roles.iter().flat_map(of_role));
     let quiet = found.is_empty();
     if quiet {
-        let message = format!(
-            "{} users and {} own roles, nothing careless",
-            users.len(),
-            roles.len()
-        );
+        let (users, roles) = (count(users.len(), "user"), count(roles.len(), "role"));
+        let message = format!("{users}, {roles} beside the presets, nothing careless");
         found.push(Finding::new(Level::Ok, "access", message));
     }
     Ok(found)
