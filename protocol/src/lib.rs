@@ -10,6 +10,7 @@ extern crate alloc;
 
 pub mod backoff;
 pub mod codec;
+pub mod congestion;
 pub mod escape;
 pub mod ids;
 pub mod limits;

@@ -13,6 +13,10 @@ pub const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
 /// Most bytes of one tunnel that wait for the device's acknowledgement.
 pub const SEND_WINDOW: u64 = 1024 * 1024;
 
+/// Bytes of datagrams that may wait in the tunnel socket's queue in the kernel, for all devices together: some
+/// that send a whole window at once. The kernel's default of 208 KiB loses every eighth packet of a bulk copy.
+pub const TUNNEL_RECEIVE_QUEUE: usize = 4 * 1024 * 1024;
+
 /// Streams that a device may open: the control stream and, later, a few for recordings.
 pub const MAX_DEVICE_STREAMS: u32 = 8;
 
@@ -312,6 +316,9 @@ pub const MAX_SUMMED_USERS: usize = 8;
 
 /// Names and keys that are kept of one connection that does not log in: as many as it may try.
 pub const MAX_TRIED: usize = MAX_AUTH_FAILURES;
+
+/// Bytes that are kept of a name that was tried: longer ones are nobody's.
+pub const MAX_TRIED_NAME: usize = 256;
 
 /// How often old rows of the audit log are looked for.
 pub const AUDIT_REMOVAL: Duration = Duration::from_secs(3600);

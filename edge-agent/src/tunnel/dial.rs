@@ -5,19 +5,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_lite::FutureExt as _;
+use holdfast_protocol::congestion::quinn::Factory;
 use holdfast_protocol::ids::PublicKey;
 use holdfast_protocol::limits::{ACK_EVERY, DIAL_TIMEOUT, INITIAL_RTT, TUNNEL_IDLE_TIMEOUT};
-use quinn::congestion::BbrConfig;
 use quinn::{
     AckFrequencyConfig, ClientConfig, Connection, Endpoint, EndpointConfig, TransportConfig, VarInt,
 };
+use rustix::net::sockopt;
 use rustls::pki_types::CertificateDer;
 use smol::Timer;
 use thiserror::Error;
 
 use crate::identity::Identity;
 use crate::limits::{
-    CONNECTION_WINDOW, HANDSHAKE_TIMEOUT, MAX_ADDRESSES, SEND_WINDOW, STREAM_WINDOW,
+    CONNECTION_WINDOW, HANDSHAKE_TIMEOUT, MAX_ADDRESSES, RECEIVE_QUEUE, SEND_WINDOW, STREAM_WINDOW,
 };
 use crate::socket::AgentRuntime;
 use crate::tls::{self, Trust};
@@ -129,10 +130,15 @@ async fn dial_one(config: &ClientConfig, to: SocketAddr) -> Result<Dialled, Dial
 /// # Errors
 /// What the system says.
 pub fn bind_for(to: SocketAddr) -> std::io::Result<UdpSocket> {
-    match to {
+    let socket = match to {
         SocketAddr::V4(_) => UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)),
         SocketAddr::V6(_) => UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)),
+    }?;
+    // Beyond what the system gives to all, if we are root. A refusal costs speed only.
+    if sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_QUEUE).is_err() {
+        let _ = sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_QUEUE);
     }
+    Ok(socket)
 }
 
 /// The source address that the system would use towards `to` now; `None` without a route.
@@ -169,7 +175,7 @@ fn transport() -> TransportConfig {
         .datagram_receive_buffer_size(None)
         .initial_rtt(INITIAL_RTT)
         .ack_frequency_config(Some(acknowledgements))
-        .congestion_controller_factory(Arc::new(BbrConfig::default()));
+        .congestion_controller_factory(Arc::new(Factory));
     transport
 }
 

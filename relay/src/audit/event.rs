@@ -197,6 +197,7 @@ impl Actor {
 impl From<&Principal> for Actor {
     fn from(principal: &Principal) -> Self {
         Self::by_key(principal.user.name.as_str(), &principal.fingerprint)
+            .email(principal.user.email.as_deref())
     }
 }
 

@@ -13,7 +13,7 @@ use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect, MethodKind, Meth
 use thiserror::Error;
 use tracing::info;
 
-use super::attempts::Attempts;
+use super::attempts::{Attempts, shortened};
 use super::auth::{self, Principal};
 use super::channel::Waiting;
 use super::channels::Channels;
@@ -174,7 +174,9 @@ impl russh::server::Handler for Handler {
                 let client = self.connection.client;
                 let event = Event::new(EventKind::UserLoginFailed).user(&**principal);
                 let event = event.client(client).with("way", "jump");
-                let event = event.with("names", vec![user]).refused(error.to_string());
+                let event = event
+                    .with("names", vec![shortened(user)])
+                    .refused(error.to_string());
                 self.relay
                     .audit
                     .note_failure(Source::of(client.ip()), event)

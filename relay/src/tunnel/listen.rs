@@ -4,15 +4,16 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use holdfast_protocol::congestion::quinn::Factory;
 use holdfast_protocol::ids::PublicKey;
 use holdfast_protocol::limits::{ACK_EVERY, INITIAL_RTT, MAX_VERSION_TEXT, TUNNEL_IDLE_TIMEOUT};
 use holdfast_protocol::wire::{AgentMessage, CloseCode, Hello, Intent, Refusal, RelayMessage};
-use quinn::congestion::BbrConfig;
 use quinn::{
     AckFrequencyConfig, Connection, Endpoint, EndpointConfig, IdleTimeout, Incoming, ServerConfig,
     TokioRuntime, TransportConfig, VarInt,
 };
 use quinn_proto::HashedConnectionIdGenerator;
+use rustix::net::sockopt;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
@@ -21,7 +22,7 @@ use super::keys::{ResetKey, TokenKey};
 use super::{enroll, member, tls};
 use crate::limits::{
     CONNECTION_WINDOW, HELLO_TIMEOUT, MAX_DEVICE_STREAMS, MAX_HANDSHAKES, RESET_INTERVAL,
-    RETRY_ABOVE_HANDSHAKES, SEND_WINDOW, STREAM_WINDOW,
+    RETRY_ABOVE_HANDSHAKES, SEND_WINDOW, STREAM_WINDOW, TUNNEL_RECEIVE_QUEUE,
 };
 use crate::serve::Relay;
 use crate::state::State;
@@ -58,12 +59,21 @@ pub fn bind(address: SocketAddr, state: &State) -> anyhow::Result<Endpoint> {
         .cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(id_key)))
         .min_reset_interval(RESET_INTERVAL);
     let socket = UdpSocket::bind(address)?;
+    widen(&socket);
     Ok(Endpoint::new(
         config,
         Some(server),
         socket,
         Arc::new(TokioRuntime),
     )?)
+}
+
+/// Asks for a receive queue that holds [`TUNNEL_RECEIVE_QUEUE`], beyond what the system gives to all if we
+/// are root. What is refused costs speed only: packets that find no room count as lost.
+fn widen(socket: &UdpSocket) {
+    if sockopt::set_socket_recv_buffer_size_force(socket, TUNNEL_RECEIVE_QUEUE).is_err() {
+        let _ = sockopt::set_socket_recv_buffer_size(socket, TUNNEL_RECEIVE_QUEUE);
+    }
 }
 
 /// Accepts connections until the endpoint is closed.
@@ -170,6 +180,6 @@ fn transport() -> TransportConfig {
         .datagram_receive_buffer_size(None)
         .initial_rtt(INITIAL_RTT)
         .ack_frequency_config(Some(acknowledgements))
-        .congestion_controller_factory(Arc::new(BbrConfig::default()));
+        .congestion_controller_factory(Arc::new(Factory));
     transport
 }
