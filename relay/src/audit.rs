@@ -111,9 +111,17 @@ impl Audit {
     /// # Errors
     /// [`AuditError`]; the event is not in the log, and will not be.
     pub async fn record(&self, event: Event) -> Result<(), AuditError> {
+        self.record_all(vec![event]).await
+    }
+
+    /// The same with several events that belong together: all of them are written, or none.
+    ///
+    /// # Errors
+    /// [`AuditError`]; none of them is in the log, and none will be.
+    pub async fn record_all(&self, events: Vec<Event>) -> Result<(), AuditError> {
         let (done, written) = oneshot::channel();
-        let entry = self.entry(event);
-        self.send(Message::Record(entry, done)).await?;
+        let entries = events.into_iter().map(|event| self.entry(event)).collect();
+        self.send(Message::Record(entries, done)).await?;
         written.await.unwrap_or(Err(AuditError::Stopped))
     }
 
@@ -121,7 +129,7 @@ impl Audit {
     /// everything that is recorded after this returns. While the log cannot be written it is kept in memory,
     /// and if that fills too, it is counted in an `audit.lost`.
     pub async fn note(&self, event: Event) {
-        let entry = self.entry(event);
+        let entry = Box::new(self.entry(event));
         // Fails only after `close`, when nothing more can be written.
         let _ = self.send(Message::Note(entry)).await;
     }

@@ -336,6 +336,9 @@ pub const MAX_SUMMED_USERS: usize = 8;
 /// Names and keys that are kept of one connection that does not log in: as many as it may try.
 pub const MAX_TRIED: usize = MAX_AUTH_FAILURES;
 
+/// Bytes that are kept of a name that was tried: longer ones are nobody's.
+pub const MAX_TRIED_NAME: usize = 256;
+
 /// How often old rows of the audit log are looked for.
 pub const AUDIT_REMOVAL: Duration = Duration::from_secs(3600);
 

@@ -114,7 +114,7 @@ pub async fn run(config: Config, state: State, store: Store) -> anyhow::Result<(
     let _ = timeout(FAREWELL_TIMEOUT, endpoint.wait_idle()).await;
     tunnels.abort();
     relay.audit.note(Event::new(EventKind::RelayStopped)).await;
-    relay.audit.close().await;
+    let _ = timeout(FAREWELL_TIMEOUT, relay.audit.close()).await;
     feeding.cancel();
     let _ = timeout(FAREWELL_TIMEOUT, auditing).await;
     if let Err(error) = relay.store.relay_stopped(relay.id, Timestamp::now()).await {

@@ -9,11 +9,12 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::harness::{
-    Device, KeyKind, Output, Relay, Running, SOON, Site, User, Way, is_root, own_login, run,
-    run_with_input, wait_for, wait_until,
+    Device, KeyKind, Output, Relay, Running, SOON, Site, Terminal, User, Way, is_root, own_login,
+    run, run_with_input, wait_for, wait_until,
 };
 
 mod hostile;
+mod sessions;
 mod unwritable;
 
 /// A relay whose log goes to a file as well; `more` stands in `[audit]`.
@@ -312,6 +313,11 @@ fn a_follower_sees_what_comes_at_either_door() {
         assert_eq!(uses[1..], [41, 42, 43]);
     }
     table.wait_out("uses=43");
+    let mut ssh = site.alice.console();
+    let mut terminal = Terminal::start(ssh.args(["-t", "audit --follow --limit 1"]), 200, 24);
+    terminal.expect("TIME (UTC)");
+    terminal.send("\u{3}");
+    assert_eq!(terminal.wait(SOON).code(), Some(130));
     assert!(there.is_alive(), "it goes on until it is stopped");
     there.signal(Signal::INT);
     there.wait(SOON);

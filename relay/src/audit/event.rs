@@ -197,13 +197,14 @@ impl Actor {
 impl From<&Principal> for Actor {
     fn from(principal: &Principal) -> Self {
         let user = principal.user.name.as_str();
-        match &principal.proof {
+        let actor = match &principal.proof {
             Proof::Key(key) => Self::by_key(user, &key.sha256),
             Proof::Certificate(certified) => {
                 let claims = &certified.claims;
                 Self::by_certificate(user, &claims.key_id, claims.serial, &certified.key.sha256)
             }
-        }
+        };
+        actor.email(principal.user.email.as_deref())
     }
 }
 

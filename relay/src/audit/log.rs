@@ -1,6 +1,7 @@
 //! The one writer of this process: it takes all that waits, and gives it to the store in one commit.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -14,10 +15,10 @@ use crate::store::{AuditEntry, Store, StoreError};
 
 /// What the queue carries.
 pub(super) enum Message {
-    /// Somebody waits for this row.
-    Record(AuditEntry, Done),
+    /// Somebody waits for these rows.
+    Record(Vec<AuditEntry>, Done),
     /// Nobody does.
-    Note(AuditEntry),
+    Note(Box<AuditEntry>),
     /// Write all that came before, and end.
     Close(Done),
 }
@@ -75,11 +76,12 @@ impl Writer {
         let mut closed = None;
         for message in batch {
             match message {
-                Message::Record(entry, done) => {
-                    waiting.push((entries.len(), done));
-                    entries.push(entry);
+                Message::Record(rows, done) => {
+                    let from = entries.len();
+                    entries.extend(rows);
+                    waiting.push((from..entries.len(), done));
                 }
-                Message::Note(entry) => entries.push(entry),
+                Message::Note(entry) => entries.push(*entry),
                 Message::Close(done) => closed = Some(done),
             }
         }
@@ -133,22 +135,24 @@ impl Writer {
     }
 
     /// Keeps what nobody waits for, and under `continue` the rest as well.
-    fn hold(&mut self, entries: Vec<AuditEntry>, waiting: Vec<(usize, Done)>) {
-        let mut waiting = waiting.into_iter().peekable();
+    fn hold(&mut self, entries: Vec<AuditEntry>, waiting: Vec<(Range<usize>, Done)>) {
+        let refuses = self.health.policy() == WhenUnwritable::Refuse;
+        let refused = |place| refuses && waiting.iter().any(|(rows, _)| rows.contains(&place));
         for (place, entry) in entries.into_iter().enumerate() {
-            let done = waiting.next_if(|(waits, _)| *waits == place);
-            if let Some((_, done)) = done {
-                if self.health.policy() == WhenUnwritable::Refuse {
-                    let _ = done.send(Err(AuditError::Unwritable));
-                    continue;
-                }
-                let _ = done.send(Ok(()));
+            if refused(place) {
+                continue;
             }
             if self.held.len() < AUDIT_HELD {
                 self.held.push_back(entry);
             } else {
                 Lost::add(&mut self.lost, &entry);
             }
+        }
+        for (_, done) in waiting {
+            let _ = done.send(match refuses {
+                true => Err(AuditError::Unwritable),
+                false => Ok(()),
+            });
         }
     }
 }

@@ -160,6 +160,22 @@ async fn without_a_log_nothing_begins_and_what_ended_is_told_afterwards() {
 }
 
 #[tokio::test]
+async fn events_that_belong_together_are_all_written_or_none() {
+    let bed = Bed::new(WhenUnwritable::Refuse).await;
+    bed.break_store().await;
+    let both = || vec![numbered(1), numbered(2)];
+    let refused = bed.audit.record_all(both()).await;
+    assert_eq!(refused, Err(AuditError::Unwritable));
+    bed.audit.note(numbered(3)).await;
+    bed.mend_store().await;
+    bed.wait_admits(true).await;
+    bed.audit.record_all(both()).await.unwrap();
+    let entries = bed.entries().await;
+    let numbers: Vec<_> = entries.iter().map(|e| e.more["n"].as_u64()).collect();
+    assert_eq!(numbers, [Some(3), Some(1), Some(2)]);
+}
+
+#[tokio::test]
 async fn with_continue_sessions_go_on_and_what_does_not_fit_is_counted() {
     let bed = Bed::new(WhenUnwritable::Continue).await;
     bed.break_store().await;

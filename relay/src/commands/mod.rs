@@ -208,7 +208,7 @@ impl Context {
 }
 
 /// Runs a command for somebody: checks whether they may, does it, and writes what it says to `out` or,
-/// if it fails, one sentence to `err`. Gives the exit status. `Of `stdin`, a byte more than
+/// if it fails, one sentence to `err`. Gives the exit status. Of `stdin`, a byte more than
 /// [`Command::max_input`] is enough.
 pub async fn run(
     command: Command,

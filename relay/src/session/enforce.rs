@@ -186,21 +186,22 @@ fn end_connection(
     connection: Arc<Connection>,
     ending: Ending,
 ) -> Vec<Arc<LiveSession>> {
-    if !connection.condemn(ending.clone()) {
-        return vec![];
-    }
+    // First this: a session that is not on the board yet looks at it when it is.
+    let first = connection.condemn(ending.clone());
     let on_it = |session: &LiveSession| session.client == connection.client;
     let hit = relay.live.end_where(on_it, &ending);
-    let (relay, sessions) = (relay.clone(), hit.clone());
-    tokio::spawn(async move {
-        // The sessions tell of themselves.
-        if sessions.is_empty() {
-            relay.report.connection_ended(&connection, &ending).await;
-        }
-        // Their last words have their way to go, those inside a jump through another connection.
-        connection.wait_unused(FAREWELL_TIMEOUT).await;
-        connection.end(&ending.why).await;
-    });
+    if first {
+        let (relay, has_sessions) = (relay.clone(), !hit.is_empty());
+        tokio::spawn(async move {
+            if has_sessions {
+                // They tell of themselves, and have their last words first.
+                connection.wait_over(FAREWELL_TIMEOUT).await;
+            } else {
+                relay.report.connection_ended(&connection, &ending).await;
+            }
+            connection.end(&ending.why).await;
+        });
+    }
     hit
 }
 

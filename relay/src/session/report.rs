@@ -39,11 +39,9 @@ impl Report {
             Work::Exec(command) => Some(Event::exec(command)),
             Work::Subsystem(name) => Some(Event::subsystem(name)),
         };
-        if let Some(work) = work {
-            // Before the start is acknowledged, which takes this one with it.
-            self.audit.note(of(session, work)).await;
-        }
-        let recorded = self.audit.record(event).await;
+        let mut events = vec![event];
+        events.extend(work.map(|work| of(session, work)));
+        let recorded = self.audit.record_all(events).await;
         recorded.map_err(|error| error.to_string())
     }
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::audit::{Event, EventKind};
-use crate::limits::MAX_TRIED;
+use crate::limits::{MAX_TRIED, MAX_TRIED_NAME};
 
 /// The offers of one connection.
 #[derive(Debug, Default)]
@@ -20,7 +20,7 @@ struct Tried {
 impl Attempts {
     /// Notes an offer: the name that was typed, and the key's fingerprint if it was one.
     pub fn note(&self, name: &str, key: Option<String>) {
-        let mut tried = self.lock();
+        let (name, mut tried) = (shortened(name), self.lock());
         tried.count += 1;
         if tried.names.len() < MAX_TRIED && tried.names.iter().all(|other| other != name) {
             tried.names.push(name.to_owned());
@@ -53,5 +53,33 @@ impl Attempts {
 
     fn lock(&self) -> MutexGuard<'_, Tried> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A name as somebody typed it, cut where it is longer than any name of ours.
+#[must_use]
+pub fn shortened(name: &str) -> &str {
+    &name[..name.floor_char_boundary(MAX_TRIED_NAME)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn however_much_is_tried_little_is_kept_and_all_is_counted() {
+        let attempts = Attempts::default();
+        assert!(!attempts.were_made());
+        for n in 0..100 {
+            let name = format!("{n:03}{}", "\u{e4}".repeat(10_000));
+            attempts.note(&name, Some(format!("SHA256:{n}")));
+        }
+        let event = attempts.failed("203.0.113.9:1".parse().unwrap());
+        assert_eq!(event.more["attempts"], 100);
+        let names = event.more["names"].as_array().unwrap();
+        assert_eq!(names.len(), MAX_TRIED);
+        let length = |name: &serde_json::Value| name.as_str().unwrap().len();
+        assert!(names.iter().all(|name| length(name) <= MAX_TRIED_NAME));
+        assert_eq!(event.more["keys"].as_array().unwrap().len(), MAX_TRIED);
     }
 }

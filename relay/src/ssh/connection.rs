@@ -38,6 +38,8 @@ pub struct Connection {
     idle: watch::Sender<Option<policy::Idle>>,
     /// How much runs on it.
     busy: watch::Sender<usize>,
+    /// Whether it is over.
+    over: watch::Sender<bool>,
     /// Why it is about to end, if it is. A connection shares it with what runs inside its jumps.
     fate: Arc<OnceLock<Ending>>,
 }
@@ -59,6 +61,7 @@ impl Connection {
             lease: Mutex::default(),
             idle: watch::Sender::default(),
             busy: watch::Sender::default(),
+            over: watch::Sender::default(),
             fate: Arc::default(),
         })
     }
@@ -75,6 +78,7 @@ impl Connection {
             lease: Mutex::default(),
             idle: watch::Sender::new(outer.idle.borrow().clone()),
             busy: watch::Sender::default(),
+            over: watch::Sender::default(),
             fate: outer.fate.clone(),
         })
     }
@@ -128,10 +132,11 @@ impl Connection {
         self.fate.get()
     }
 
-    /// Waits until nothing runs on it, but no longer than `within`.
-    pub async fn wait_unused(&self, within: Duration) {
-        let mut busy = self.busy.subscribe();
-        let _ = timeout(within, busy.wait_for(|count| *count == 0)).await;
+    /// Waits until its client has gone by itself, but no longer than `within`. OpenSSH's shows what its
+    /// sessions said last only if it may: a disconnect throws away what it has not shown yet.
+    pub async fn wait_over(&self, within: Duration) {
+        let mut over = self.over.subscribe();
+        let _ = timeout(within, over.wait_for(|over| *over)).await;
     }
 
     /// Ends the connection with a sentence, and cuts it if that takes too long.
@@ -225,6 +230,7 @@ pub async fn supervise(
         Some(ended) => ended,
         None => session.await,
     };
+    connection.over.send_replace(true);
     if let Err(error) = ended {
         debug!(client = %connection.client, %error, "SSH connection ended with an error");
     }

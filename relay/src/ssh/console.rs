@@ -22,6 +22,9 @@ use crate::serve::Relay;
 /// What a terminal in raw mode sends for the key that interrupts.
 const CTRL_C: u8 = 3;
 
+/// The exit status of what was interrupted, as a shell has it: 128 and SIGINT.
+const INTERRUPTED: u8 = 130;
+
 /// What a shell on the relay itself would be: there is none, so the help is shown.
 const GREETING: &str =
     "This is a Holdfast relay. It has no shell: give a command, or name a device.\n\n";
@@ -47,7 +50,9 @@ pub async fn run(
             let answer = answer(&relay, connection, &principal, asked, &mut out, &mut err);
             tokio::select! {
                 status = answer => Some(status),
-                () = over(&mut input, streams, terminal) => None,
+                interrupted = over(&mut input, streams, terminal) => {
+                    interrupted.then_some(INTERRUPTED)
+                }
             }
         }
         Err(said) => timeout(CONSOLE_TIMEOUT, said.say(&mut out, &mut err))
@@ -169,23 +174,24 @@ async fn answer(
 }
 
 /// Resolves when a command is to be given up: its client is gone or, at a terminal, has typed Ctrl-C; or
-/// it takes too long, unless its answer has no end by itself.
-async fn over(input: &mut InputReceiver, streams: bool, terminal: bool) {
+/// it takes too long, unless its answer has no end by itself. Says whether the client wished it so.
+async fn over(input: &mut InputReceiver, streams: bool, terminal: bool) -> bool {
     let asked_to_end = async {
         while let Some(input) = input.next().await {
             match input {
-                Input::Data(data) if terminal && data.contains(&CTRL_C) => return,
-                Input::Signal(Signal::Int | Signal::Term | Signal::Hup) => return,
+                Input::Data(data) if terminal && data.contains(&CTRL_C) => return true,
+                Input::Signal(Signal::Int | Signal::Term | Signal::Hup) => return true,
                 Input::Data(_) | Input::Eof | Input::Resize(_) | Input::Signal(_) => {}
             }
         }
+        false
     };
     if streams {
-        asked_to_end.await;
-    } else {
-        // A client that reads no answer does not keep the task.
-        let _ = timeout(CONSOLE_TIMEOUT, asked_to_end).await;
+        return asked_to_end.await;
     }
+    // A client that reads no answer does not keep the task.
+    let ended = timeout(CONSOLE_TIMEOUT, asked_to_end).await;
+    ended.unwrap_or(false)
 }
 
 /// The standard input up to its end, or a byte more than a command takes, which it then refuses.

@@ -13,7 +13,7 @@ use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect, MethodKind, Meth
 use thiserror::Error;
 use tracing::info;
 
-use super::attempts::Attempts;
+use super::attempts::{Attempts, shortened};
 use super::auth::{self, Principal};
 use super::channel::Waiting;
 use super::channels::Channels;
@@ -195,7 +195,9 @@ impl russh::server::Handler for Handler {
                 let client = self.connection.client;
                 let event = Event::new(EventKind::UserLoginFailed).user(&**principal);
                 let event = event.client(client).with("way", "jump");
-                let event = event.with("names", vec![user]).refused(error.to_string());
+                let event = event
+                    .with("names", vec![shortened(user)])
+                    .refused(error.to_string());
                 self.relay
                     .audit
                     .note_failure(Source::of(client.ip()), event)
@@ -241,6 +243,11 @@ impl russh::server::Handler for Handler {
     }
 
     async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), Self::Error> {
+        if let Some((principal, target)) = self.connection.principal() {
+            // In the log before all that is recorded of this connection later: nothing waits for it here.
+            let event = login(&self.proof, principal, target).client(self.connection.client);
+            self.relay.audit.note(event).await;
+        }
         // What is inside a jump was admitted with the connection around it.
         let Proof::Key(source) = self.proof else {
             return Ok(());
@@ -248,11 +255,6 @@ impl russh::server::Handler for Handler {
         server::authenticated(&self.relay, source);
         if let Err(sentence) = self.relay.admit(&self.connection).await {
             session.disconnect(Disconnect::TooManyConnections, &sentence, "")?;
-        }
-        if let Some((principal, target)) = self.connection.principal() {
-            // In the log before all that is recorded of this connection later: nothing waits for it here.
-            let event = login(&self.proof, principal, target).client(self.connection.client);
-            self.relay.audit.note(event).await;
         }
         Ok(())
     }

@@ -17,6 +17,7 @@ use crate::access::policy::{Ability, Subject};
 use crate::access::presets;
 use crate::access::role::{Role, RoleName};
 use crate::clock::Timestamp;
+use crate::limits::MAX_AUDIT_TEXT;
 use crate::store::User;
 
 pub use diff::{Change, Kind, Sign};
@@ -174,9 +175,25 @@ impl Store {
         };
         written.await.map_err(StoreError::from)?;
         meta::access_changed(&mut write).await?;
+        tell(&mut write, &changes);
         write.commit().await?;
         Ok(changes)
     }
+}
+
+/// Tells the audit log what is changed: as much of it as a row may hold, and how much it is.
+fn tell(write: &mut Write, changes: &[Change]) {
+    let mut room = MAX_AUDIT_TEXT;
+    let lines = changes.iter().map(Change::to_string);
+    let told = lines.take_while(|line| match room.checked_sub(line.len()) {
+        Some(left) => {
+            room = left;
+            true
+        }
+        None => false,
+    });
+    write.fact("changes", told.collect::<Vec<_>>());
+    write.fact("count", changes.len());
 }
 
 async fn snapshot(write: &mut Write) -> Result<Snapshot, StoreError> {

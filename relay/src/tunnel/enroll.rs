@@ -52,21 +52,22 @@ pub async fn join(relay: &Arc<Relay>, mut caller: Caller) -> Result<(), ControlE
             let granted = RelayMessage::Enrolled(granted);
             let _ = timeout(ENROL_TIMEOUT, caller.send.send_last(&granted)).await;
         }
-        Err(why) => {
-            info!(%address, ?why, "a device was not enrolled");
+        Err(error) => {
+            if let EnrolError::Store(error) = &error {
+                warn!(%error, "the store cannot enrol a device");
+            }
+            info!(%address, %error, "a device was not enrolled");
             let event = Event::new(EventKind::TokenUsed).client(address);
-            let event = event.refused(format!("{why:?}"));
-            relay
-                .audit
-                .note_failure(Source::of(address.ip()), event)
-                .await;
-            refuse(caller, why).await;
+            let source = Source::of(address.ip());
+            let event = event.refused(error.to_string());
+            relay.audit.note_failure(source, event).await;
+            refuse(caller, error.refusal()).await;
         }
     }
     Ok(())
 }
 
-async fn enter(relay: &Relay, caller: &Caller, enrol: Enrol) -> Result<Device, Refusal> {
+async fn enter(relay: &Relay, caller: &Caller, enrol: Enrol) -> Result<Device, EnrolError> {
     let enrolment = Enrolment {
         secret: &enrol.secret,
         key: caller.key,
@@ -86,10 +87,5 @@ async fn enter(relay: &Relay, caller: &Caller, enrol: Enrol) -> Result<Device, R
         entry
     });
     let (store, _) = relay.store.attributed(told.into());
-    store.enrol(enrolment).await.map_err(|error| {
-        if let EnrolError::Store(error) = &error {
-            warn!(%error, "the store cannot enrol a device");
-        }
-        error.refusal()
-    })
+    store.enrol(enrolment).await
 }

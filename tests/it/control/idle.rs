@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use super::{role, started};
+use super::{audited, role, started};
 use crate::harness::{Running, SOON, Site, Terminal, User, Way, own_login};
 
 const CLOSED: &str = "[holdfast] closed: idle for 4 seconds (role tech)";
@@ -40,11 +40,15 @@ fn a_quiet_command_is_warned_and_ended() {
         );
     }
     took(began, 4);
-    let log = site.relay.log();
-    assert!(
-        log.contains("client disconnect user=bob") && log.contains("reason=\"idle\""),
-        "{log}"
-    );
+    for event in ["client.disconnect", "session.end"] {
+        let rows = audited(&site.relay, event, "bob");
+        assert_eq!(rows.len(), 2, "{event}");
+        assert!(rows.iter().all(|row| row["reason"] == "idle"), "{rows:?}");
+        assert!(
+            rows.iter().all(|row| row["device"] == "kitchen-cam"),
+            "{rows:?}"
+        );
+    }
 }
 
 #[test]

@@ -4,7 +4,9 @@ use std::fs;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::{role, started, started_on};
-use crate::harness::{Device, Running, SOON, Site, Way, own_login, run, wait_until};
+use crate::harness::{
+    Client, Device, Running, SOON, Session, Site, Way, block_on, own_login, run, wait_until,
+};
 
 const WHY: &str = "laptop reported stolen";
 const CLOSED: &str =
@@ -160,6 +162,35 @@ fn no_login_gets_past_a_lock() {
         }
         let id = locked.out().split([' ', ':']).nth(1).unwrap().to_owned();
         site.relay.admin(&["unlock", &id]).ok();
+    }
+}
+
+#[test]
+fn a_channel_that_was_opened_before_the_lock_starts_nothing() {
+    let site = Site::new();
+    let bob = site.relay.user("bob", &["operator"]);
+    for way in Way::BOTH {
+        block_on(async {
+            let client = Client::connect(&site.relay, &bob, way, "kitchen-cam").await;
+            let early = client.try_open().await.unwrap();
+            let late = client.try_open().await.unwrap();
+            let lock = ["lock", "login", &own_login(), "--message", WHY];
+            let locked = site.relay.admin(&lock).ok();
+            let ended = Session::exec_on(early, "echo inside").await.wait().await;
+            assert_eq!(
+                (ended.stdout.as_str(), ended.status),
+                ("", Some(255)),
+                "{ended:?}"
+            );
+            assert!(
+                ended.stderr.starts_with(&format!("locked: {WHY} (lock ")),
+                "{ended:?}"
+            );
+            let id = locked.out().split([' ', ':']).nth(1).unwrap().to_owned();
+            site.relay.admin(&["unlock", &id]).ok();
+            let ended = Session::exec_on(late, "echo inside").await.wait().await;
+            assert_eq!(ended.stdout, "inside\n");
+        });
     }
 }
 

@@ -35,3 +35,12 @@ fn started_on(user: &User, way: Way, device: &str, line: &str) -> Running {
     session.wait_out("started");
     session
 }
+
+/// The rows of the audit log of one kind of event and user.
+#[track_caller]
+fn audited(relay: &Relay, event: &str, user: &str) -> Vec<serde_json::Value> {
+    let output = relay.admin(&["audit", "--json", "--event", event, "--user", user]);
+    let lines = output.ok().out();
+    let row = |line: &str| serde_json::from_str(line).unwrap();
+    lines.lines().map(row).collect()
+}

@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 
-use super::{role, started};
+use super::{audited, role, started};
 use crate::harness::{
     Client, Running, SOON, Site, Way, block_on, command, own_login, run, wait_until,
 };
@@ -29,7 +29,12 @@ fn a_connection_too_many_is_told_the_limit() {
         client.signal(Signal::KILL);
         bob.exec(Way::Direct, "kitchen-cam", "true").ok();
     }
-    assert!(site.relay.log().contains("session rejected user=bob"));
+    let rows = audited(&site.relay, "session.rejected", "bob");
+    assert_eq!(rows.len(), 2);
+    assert_eq!(
+        (&rows[0]["reason"], &rows[0]["outcome"]),
+        (&CONNECTIONS.into(), &"refused".into())
+    );
 }
 
 #[test]
@@ -82,8 +87,9 @@ fn a_channel_too_many_is_refused() {
             }
         }
     });
-    let text = "too many channels on one connection of user \\\"bob\\\" (max 2)";
-    assert!(site.relay.log().contains(text), "{}", site.relay.log());
+    let rows = audited(&site.relay, "session.rejected", "bob");
+    let text = "too many channels on one connection of user \"bob\" (max 2)";
+    assert!(rows.iter().all(|row| row["reason"] == text) && !rows.is_empty());
 }
 
 #[test]

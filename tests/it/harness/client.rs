@@ -119,6 +119,15 @@ impl Session {
         }
     }
 
+    /// Starts a command on a channel that was opened before.
+    pub(crate) async fn exec_on(channel: Channel<Msg>, line: &str) -> Self {
+        channel.exec(true, line).await.unwrap();
+        Self {
+            channel,
+            end: End::default(),
+        }
+    }
+
     /// Closes the channel.
     pub(crate) async fn close(self) {
         self.channel.close().await.unwrap();

@@ -14,6 +14,7 @@ const CALLERS: [&str; 5] = ["admin", "operator", "auditor", "no role", "disabled
 /// Path in the grammar, a line that means something there, and whether each of [`CALLERS`] may give it.
 const ROWS: &[(&str, &str, [bool; 5])] = &[
     ("apply", "apply -f -", ADMIN),
+    ("audit", "audit", REVIEW),
     ("ca ls", "ca ls", REVIEW),
     ("ca revoke", "ca revoke -", ADMIN),
     ("ca revoked", "ca revoked", REVIEW),

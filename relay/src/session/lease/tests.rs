@@ -49,7 +49,8 @@ impl Bed {
                 sleep(Duration::from_millis(5)).await;
             }
         };
-        timeout(Duration::from_secs(10), settled).await.unwrap();
+        // Well before the bed's relay, which has no heartbeat, counts as dead and its slots with it.
+        timeout(Duration::from_secs(5), settled).await.unwrap();
     }
 }
 

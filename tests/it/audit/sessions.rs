@@ -1,0 +1,152 @@
+//! What happens in sessions.
+
+use super::*;
+
+/// The rows of the session that ran this command.
+#[track_caller]
+fn session_of(relay: &Relay, command: &str) -> Vec<Value> {
+    let exec = wait_row(relay, "exec", |row| row["command"] == command);
+    let id = exec["session"].as_str().unwrap().to_owned();
+    wait_for(SOON, "the session's end", || {
+        let rows = log(relay, &["--session", &id]);
+        let ended = rows.last().is_some_and(|row| row["event"] == "session.end");
+        ended.then_some(rows)
+    })
+}
+
+#[test]
+fn a_session_is_told_from_its_start_to_its_end_at_both_ways() {
+    let site = Site::new();
+    site.relay
+        .admin(&["user", "email", "alice", "alice@example.com"])
+        .ok();
+    for way in Way::BOTH {
+        let command = format!("printf out; exit 7 # {way:?} \"\r\n\u{1b}[2J");
+        site.exec(way, &command).exits(7);
+        let rows = session_of(&site.relay, &command);
+        let events: Vec<_> = rows
+            .iter()
+            .map(|row| row["event"].as_str().unwrap())
+            .collect();
+        assert_eq!(events, ["session.start", "exec", "session.end"], "{way:?}");
+        let device = site.relay.device("kitchen-cam").unwrap();
+        for row in &rows {
+            assert_eq!(
+                (&row["user"], &row["email"]),
+                (&"alice".into(), &"alice@example.com".into())
+            );
+            assert!(row["key"].as_str().unwrap().starts_with("SHA256:"));
+            assert!(row["client"].as_str().unwrap().starts_with("127."));
+            assert_eq!(
+                (&row["device"], &row["device_id"]),
+                (&"kitchen-cam".into(), &device["id"])
+            );
+            let own = row["device_address"].as_str().unwrap();
+            assert!(own.parse::<std::net::SocketAddr>().is_ok(), "{own}");
+            assert_eq!(row["login"], own_login());
+        }
+        assert_eq!(rows[0]["kind"], "exec");
+        assert_eq!(
+            (&rows[2]["exit"], &rows[2]["bytes_out"]),
+            (&7.into(), &3.into())
+        );
+        assert!(rows[2]["duration_seconds"].as_f64().unwrap() >= 0.0);
+    }
+}
+
+#[test]
+fn a_session_that_may_not_be_is_told_with_the_reason() {
+    let site = Site::new();
+    let carol = site.relay.user("carol", &[]);
+    carol.exec(Way::Direct, "kitchen-cam", "true").exits(255);
+    let row = wait_row(&site.relay, "session.rejected", |row| {
+        row["user"] == "carol"
+    });
+    assert_eq!(
+        (&row["outcome"], &row["target"]),
+        (&"refused".into(), &"kitchen-cam".into())
+    );
+    assert!(
+        row["reason"]
+            .as_str()
+            .is_some_and(|reason| !reason.is_empty()),
+        "{row}"
+    );
+    let mut ssh = site.ssh(Way::Direct);
+    run(ssh.args(["-o", "SetEnv LD_PRELOAD=secret", "true"])).ok();
+    let row = wait_row(&site.relay, "env.rejected", |row| {
+        row["name"] == "LD_PRELOAD"
+    });
+    assert!(!row.to_string().contains("secret"), "{row}");
+}
+
+#[test]
+fn a_lock_and_what_it_ends_are_told() {
+    let site = Site::new();
+    let mut session = site.start(Way::Direct, "echo started; cat");
+    session.wait_out("started");
+    site.relay
+        .admin(&["lock", "user", "alice", "--message", "laptop \"stolen\""])
+        .ok();
+    session.end_input();
+    session.wait(SOON).exits(255);
+    let created = wait_row(&site.relay, "lock.created", |_| true);
+    assert_eq!(
+        (&created["user"], &created["value"]),
+        (&"local".into(), &"alice".into())
+    );
+    let cut = wait_row(&site.relay, "client.disconnect", |row| {
+        row["reason"] == "locked"
+    });
+    assert_eq!(cut["user"], "alice");
+    let id = created["lock"].to_string();
+    site.relay.admin(&["unlock", &id]).ok();
+    let removed = wait_row(&site.relay, "lock.removed", |_| true);
+    assert_eq!(removed["lock"], created["lock"]);
+    is_one_line_each(&site.relay);
+}
+
+#[test]
+fn a_policy_is_told_with_what_it_changed() {
+    let site = Site::new();
+    let policy = "[roles.viewer]\n[roles.viewer.allow]\nlabels = { \"*\" = \"*\" }\nlogins = [\"*\"]\nabilities = [\"exec\"]\n";
+    let apply = |args: &str| {
+        run_with_input(
+            site.alice.console().arg(format!("apply -f - {args}")),
+            policy.as_bytes(),
+        )
+        .ok()
+    };
+    apply("--dry-run");
+    apply("");
+    apply("");
+    let told: Vec<Value> = log(&site.relay, &["--event", "access.changed"])
+        .into_iter()
+        .filter(|row| row["change"] == "apply")
+        .collect();
+    assert_eq!(told.len(), 1, "what changes nothing is not told: {told:#?}");
+    assert_eq!(
+        (&told[0]["user"], &told[0]["count"]),
+        (&"alice".into(), &1.into())
+    );
+    assert!(
+        told[0]["changes"][0]
+            .as_str()
+            .unwrap()
+            .contains("role viewer"),
+        "{}",
+        told[0]
+    );
+}
+
+#[track_caller]
+fn is_one_line_each(relay: &Relay) {
+    let table = relay.admin(&["audit", "--limit", "0"]).ok().out();
+    let rows = log(relay, &[]).len();
+    // The head, the rows, and what these two readings added in between.
+    assert!(
+        (rows - 1..=rows + 1).contains(&table.lines().count()),
+        "{table}"
+    );
+    assert!(!table.contains(['\r', '\u{1b}']));
+}
