@@ -160,10 +160,14 @@ fn prohibited(reason: String) -> ChannelOpenFailure {
 /// A login, with how it was proved and by which way it came.
 fn login(proof: &Proof, principal: &Principal, target: &Target) -> Event {
     let event = Event::new(EventKind::UserLogin).user(principal);
+    let proved = match principal.proof {
+        auth::Proof::Key(_) => "key",
+        auth::Proof::Certificate(_) => "certificate",
+    };
     let (way, how) = match (proof, target) {
         (Proof::Jump(..), _) => ("jump", "outer connection"),
-        (Proof::Key(_), Target::Relay) => ("console", "key"),
-        (Proof::Key(_), _) => ("direct", "key"),
+        (Proof::Key(_), Target::Relay) => ("console", proved),
+        (Proof::Key(_), _) => ("direct", proved),
     };
     let event = event.with("way", way).with("how", how);
     match target {
