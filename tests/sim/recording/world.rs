@@ -236,13 +236,18 @@ impl<'r> World<'r> {
         }
     }
 
-    /// With a medium that is well, nothing waits longer than the delay.
+    /// With a medium that is well, nothing waits longer than the delay. (A gap that is open when power is
+    /// cut leaves no trace.)
     fn note_safe(&mut self) {
         if self.config.sync != Sync::Block || self.spool.poll_timeout() == Some(Duration::ZERO) {
             return;
         }
         let before = self.now.saturating_sub(WRITE_DELAY);
-        for sim in self.sessions.iter_mut().filter(|sim| !sim.crashed) {
+        for sim in self
+            .sessions
+            .iter_mut()
+            .filter(|sim| sim.strict && !sim.crashed)
+        {
             let old = sim.shown_at.iter().rev().find(|(at, _)| *at <= before);
             sim.safe = sim.safe.max(old.map_or(0, |(_, length)| *length));
         }
