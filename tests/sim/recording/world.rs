@@ -260,6 +260,13 @@ impl<'r> World<'r> {
             let written = !self.spool.is_unwritten(&sim.id) && self.config.sync != Sync::Off;
             sim.crashed |= !written && !self.relay.sessions[&sim.id].state.is_terminal();
         }
+        if self.random.chance(50)
+            && let Some(Work::Write(mut write)) = self.spool.poll_work(self.now + WRITE_DELAY)
+        {
+            // In the middle of a write.
+            write.sync = false;
+            let _ = perform(&mut self.medium, &Work::Write(write));
+        }
         self.medium.crash(self.random);
         let (spool, recovered) = Spool::recover(self.config, &mut self.medium).unwrap();
         self.spool = spool;
@@ -315,6 +322,9 @@ impl<'r> World<'r> {
             if self.random.chance(60) {
                 self.upload_step();
             } else if let Some(message) = self.up.pop_front() {
+                if self.random.chance(10) {
+                    self.stale.push(message.clone());
+                }
                 self.down.extend(self.relay.handle(&message));
             } else if let Some(answer) = self.down.pop_front() {
                 self.uploader
