@@ -33,7 +33,7 @@ pub(super) struct World<'r> {
     connected: bool,
     up: VecDeque<UploadMessage>,
     down: VecDeque<UploadAnswer>,
-    /// What was under way when a tunnel was lost: it may still arrive.
+    /// Reports that were under way when a tunnel was lost.
     stale: Vec<UploadMessage>,
     pub(super) sessions: Vec<SimSession>,
     /// What the medium has said to be safe.
@@ -292,7 +292,15 @@ impl<'r> World<'r> {
 
     pub(super) fn disconnect(&mut self) {
         if self.connected {
-            self.stale.extend(self.up.drain(..));
+            // What was under way may arrive for a while; what is answered to it is lost.
+            let arriving = self.random.index(self.up.len() + 1);
+            for message in self.up.drain(..).take(arriving) {
+                self.relay.handle(&message);
+                if matches!(message, UploadMessage::Finished(_) | UploadMessage::Gone(_)) {
+                    self.stale.push(message);
+                }
+            }
+            self.up.clear();
             self.down.clear();
             self.connected = false;
             self.uploader.handle_lost();
@@ -304,7 +312,7 @@ impl<'r> World<'r> {
         self.relay.crash();
     }
 
-    /// A message of a lost tunnel comes late, or twice, and in no order.
+    /// A report comes twice, and in no order.
     pub(super) fn deliver_stale(&mut self) {
         if !self.stale.is_empty() {
             let at = self.random.index(self.stale.len());
@@ -322,9 +330,6 @@ impl<'r> World<'r> {
             if self.random.chance(60) {
                 self.upload_step();
             } else if let Some(message) = self.up.pop_front() {
-                if self.random.chance(10) {
-                    self.stale.push(message.clone());
-                }
                 self.down.extend(self.relay.handle(&message));
             } else if let Some(answer) = self.down.pop_front() {
                 self.uploader
