@@ -70,7 +70,7 @@ fn read(bytes: &[u8]) -> Verdict {
     let mut reader = Reader::new(SESSION, &secrets);
     let _ = reader.read_segment(bytes, &mut |_, record| checker.handle(record));
     let whole = matches!(reader.verdict(), Verdict::Complete { .. });
-    checker.finish(whole, true);
+    let _ = checker.finish(whole, true);
     reader.verdict()
 }
 
