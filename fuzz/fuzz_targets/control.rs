@@ -4,13 +4,15 @@
 
 use holdfast_protocol::codec::CodecError;
 use holdfast_protocol::codec::control::{ControlMessage, ControlReader, encode};
-use holdfast_protocol::wire::{AgentMessage, RelayMessage};
+use holdfast_protocol::wire::{AgentMessage, RelayMessage, UploadAnswer, UploadMessage};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: (u8, &[u8])| {
     let (cut, bytes) = input;
     check::<AgentMessage>(usize::from(cut) + 1, bytes);
     check::<RelayMessage>(usize::from(cut) + 1, bytes);
+    check::<UploadMessage>(usize::from(cut) + 1, bytes);
+    check::<UploadAnswer>(usize::from(cut) + 1, bytes);
 });
 
 fn check<T: ControlMessage + PartialEq + std::fmt::Debug>(cut: usize, bytes: &[u8]) {

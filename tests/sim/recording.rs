@@ -81,7 +81,8 @@ fn check(world: &World<'_>) {
             let safe = world.is_safe(number);
             assert!(
                 recorded >= safe,
-                "{recorded} of {safe} bytes that had time to be written"
+                "{recorded} of {safe} bytes that had time to be written: {:?}",
+                kept.state
             );
         } else {
             assert_eq!(recorded, shown, "session {number}: {:?}", kept.state);

@@ -207,9 +207,12 @@ impl Ingest {
         self.finish_segment();
     }
 
-    /// Bytes of the segment that was offered last.
-    pub fn handle_bytes(&mut self, bytes: &SegmentBytes) {
-        let Some(incoming) = self.incoming.as_mut().filter(|incoming| !incoming.storing) else {
+    /// Bytes of `segment`, which was the last to be offered on the stream that they came on. The driver
+    /// hands on only what comes on the newest tunnel of the device.
+    pub fn handle_bytes(&mut self, segment: u32, bytes: &SegmentBytes) {
+        let ours =
+            |incoming: &&mut Incoming| !incoming.storing && incoming.offer.segment == segment;
+        let Some(incoming) = self.incoming.as_mut().filter(ours) else {
             return;
         };
         // What came before, or leaves a hole, is not taken; the answer says where to go on.
@@ -218,7 +221,6 @@ impl Ingest {
         let Some(new) = new.filter(|new| !new.is_empty()) else {
             return self.acknowledge();
         };
-        let segment = incoming.offer.segment;
         incoming.received += new.len() as u64;
         if incoming.received > incoming.offer.length {
             return self.tampered(segment, 0, IngestFault::OtherHash);

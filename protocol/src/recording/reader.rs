@@ -265,4 +265,4 @@ impl fmt::Debug for Reader<'_> {
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

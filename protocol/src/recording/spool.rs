@@ -685,3 +685,6 @@ impl core::fmt::Debug for Write {
         )
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,7 +16,7 @@ pub(super) struct SimRelay {
     pub(super) secrets: [RecordingSecret; 1],
     pub(super) sessions: BTreeMap<SessionId, Kept>,
     /// The session whose segment was offered last on the present stream.
-    offered: Option<SessionId>,
+    offered: Option<(SessionId, u32)>,
 }
 
 /// What a relay knows of one session: `ingest` and `working` die with its process.
@@ -86,11 +86,11 @@ impl SimRelay {
             UploadMessage::Finished(finished) => finished.session,
             UploadMessage::Gone(gone) => gone.session,
             UploadMessage::Offer(offer) => {
-                self.offered = Some(offer.session);
+                self.offered = Some((offer.session, offer.segment));
                 offer.session
             }
             UploadMessage::Bytes(_) => match self.offered {
-                Some(session) => session,
+                Some((session, _)) => session,
                 None => return vec![],
             },
         };
@@ -99,7 +99,10 @@ impl SimRelay {
             UploadMessage::Finished(finished) => ingest.handle_finished(finished),
             UploadMessage::Gone(gone) => ingest.handle_gone(gone),
             UploadMessage::Offer(offer) => ingest.handle_offer(offer),
-            UploadMessage::Bytes(bytes) => ingest.handle_bytes(bytes),
+            UploadMessage::Bytes(bytes) => {
+                let (_, segment) = self.offered.unwrap();
+                ingest.handle_bytes(segment, bytes);
+            }
         }
         self.act(session)
     }

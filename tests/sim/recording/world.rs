@@ -33,7 +33,7 @@ pub(super) struct World<'r> {
     connected: bool,
     up: VecDeque<UploadMessage>,
     down: VecDeque<UploadAnswer>,
-    /// What was under way when a tunnel was lost: it may still arrive.
+    /// Reports that were under way when a tunnel was lost.
     stale: Vec<UploadMessage>,
     pub(super) sessions: Vec<SimSession>,
     /// What the medium has said to be safe.
@@ -236,13 +236,18 @@ impl<'r> World<'r> {
         }
     }
 
-    /// With a medium that is well, nothing waits longer than the delay.
+    /// With a medium that is well, nothing waits longer than the delay. (A gap that is open when power is
+    /// cut leaves no trace.)
     fn note_safe(&mut self) {
         if self.config.sync != Sync::Block || self.spool.poll_timeout() == Some(Duration::ZERO) {
             return;
         }
         let before = self.now.saturating_sub(WRITE_DELAY);
-        for sim in self.sessions.iter_mut().filter(|sim| !sim.crashed) {
+        for sim in self
+            .sessions
+            .iter_mut()
+            .filter(|sim| sim.strict && !sim.crashed)
+        {
             let old = sim.shown_at.iter().rev().find(|(at, _)| *at <= before);
             sim.safe = sim.safe.max(old.map_or(0, |(_, length)| *length));
         }
@@ -254,6 +259,13 @@ impl<'r> World<'r> {
         for sim in &mut self.sessions {
             let written = !self.spool.is_unwritten(&sim.id) && self.config.sync != Sync::Off;
             sim.crashed |= !written && !self.relay.sessions[&sim.id].state.is_terminal();
+        }
+        if self.random.chance(50)
+            && let Some(Work::Write(mut write)) = self.spool.poll_work(self.now + WRITE_DELAY)
+        {
+            // In the middle of a write.
+            write.sync = false;
+            let _ = perform(&mut self.medium, &Work::Write(write));
         }
         self.medium.crash(self.random);
         let (spool, recovered) = Spool::recover(self.config, &mut self.medium).unwrap();
@@ -280,7 +292,15 @@ impl<'r> World<'r> {
 
     pub(super) fn disconnect(&mut self) {
         if self.connected {
-            self.stale.extend(self.up.drain(..));
+            // What was under way may arrive for a while; what is answered to it is lost.
+            let arriving = self.random.index(self.up.len() + 1);
+            for message in self.up.drain(..).take(arriving) {
+                self.relay.handle(&message);
+                if matches!(message, UploadMessage::Finished(_) | UploadMessage::Gone(_)) {
+                    self.stale.push(message);
+                }
+            }
+            self.up.clear();
             self.down.clear();
             self.connected = false;
             self.uploader.handle_lost();
@@ -292,7 +312,7 @@ impl<'r> World<'r> {
         self.relay.crash();
     }
 
-    /// A message of a lost tunnel comes late, or twice, and in no order.
+    /// A report comes twice, and in no order.
     pub(super) fn deliver_stale(&mut self) {
         if !self.stale.is_empty() {
             let at = self.random.index(self.stale.len());

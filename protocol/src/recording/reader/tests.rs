@@ -20,7 +20,7 @@ pub(super) fn secret() -> RecordingSecret {
     RecordingSecret::from_seed(&[1; 32])
 }
 
-pub(super) fn start(session: SessionId) -> Event<'static> {
+pub(in crate::recording) fn start(session: SessionId) -> Event<'static> {
     Event::Start(Start {
         session,
         device: DeviceId([0xd1; 16]),

@@ -41,8 +41,9 @@ pub(super) struct Pace {
     config: UploadConfig,
     interactive: Option<Duration>,
     requested: bool,
-    /// Bytes that may be sent at once, by the rate, and when that was counted.
-    credit: u64,
+    /// Bytes that may be sent at once, by the rate, and when that was counted. Below zero a message was
+    /// larger than what was left, and is waited for.
+    credit: i64,
     counted: Duration,
     /// Bytes sent since the present day began.
     today: u64,
@@ -72,7 +73,9 @@ impl Pace {
 
     pub(super) fn handle_sent(&mut self, now: Duration, bytes: u64) {
         self.refill(now);
-        self.credit = self.credit.saturating_sub(bytes);
+        self.credit = self
+            .credit
+            .saturating_sub(i64::try_from(bytes).unwrap_or(i64::MAX));
         self.today = self.today.saturating_add(bytes);
     }
 
@@ -95,7 +98,7 @@ impl Pace {
     /// The next moment at which it may be allowed again.
     pub(super) fn timeout(&self, now: Duration) -> Option<Duration> {
         let quiet = self.quiet_at();
-        let rate = (self.config.rate.is_some() && self.credit == 0)
+        let rate = (self.config.rate.is_some() && self.credit <= 0)
             .then(|| self.counted + Duration::from_millis(100));
         let day = self
             .config
@@ -123,9 +126,9 @@ impl Pace {
         let passed = now.saturating_sub(self.counted).as_millis();
         let earned = u128::from(rate).saturating_mul(passed) / 1_000;
         if earned > 0 {
-            let earned = u64::try_from(earned).unwrap_or(u64::MAX);
+            let earned = i64::try_from(earned).unwrap_or(i64::MAX);
             // What was not used in a quiet hour is not made up for in one burst.
-            let most = rate.min(UPLOAD_IN_FLIGHT).max(1);
+            let most = i64::try_from(rate.clamp(1, UPLOAD_IN_FLIGHT)).unwrap_or(i64::MAX);
             self.credit = self.credit.saturating_add(earned).min(most);
             self.counted = now;
         }

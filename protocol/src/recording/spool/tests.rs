@@ -1,0 +1,337 @@
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
+
+use super::*;
+use crate::limits::{MAX_SEGMENT_AGE, SESSION_RESERVE, WRITE_DELAY};
+use crate::recording::chain::{ChainKey, Checker, Proof, Witness};
+use crate::recording::reader::{Reader, Verdict};
+use crate::recording::record::{Bytes, StartedWork};
+use crate::recording::seal::RecordingSecret;
+use crate::wire::{RecordingMode, StdinMode, Work as SessionWork};
+
+const SESSION: SessionId = SessionId([0x5a; 16]);
+const KEY: ChainKey = ChainKey([3; 32]);
+const T: Duration = Duration::from_secs(50);
+
+fn secret() -> RecordingSecret {
+    RecordingSecret::from_seed(&[1; 32])
+}
+
+fn spool(max_bytes: u64) -> Spool {
+    let config = SpoolConfig {
+        max_bytes,
+        reserve: 1_000,
+        sync: Sync::Block,
+    };
+    Spool {
+        config,
+        live: BTreeMap::new(),
+        files: BTreeMap::new(),
+        ended: BTreeMap::new(),
+        gone: BTreeMap::new(),
+        stored: 0,
+        free: 1 << 40,
+        flash: Flash::default(),
+        turn: SessionId([0; 16]),
+    }
+}
+
+fn terms(mode: RecordingMode, stdin: StdinMode) -> RecordingTerms {
+    RecordingTerms {
+        mode,
+        stdin,
+        key: KEY,
+        recover: false,
+    }
+}
+
+fn begin(
+    spool: &mut Spool,
+    terms: &RecordingTerms,
+    work: &SessionWork,
+    holds_data: bool,
+) -> Result<(), Unavailable> {
+    use crate::recording::reader::tests::start;
+    let (work, rest_of_command) = StartedWork::of(work);
+    let Event::Start(start) = start(SESSION) else {
+        panic!("no start");
+    };
+    let start = Start {
+        work,
+        streams: holds_data,
+        ..start
+    };
+    let key = Some(secret().public());
+    let seed = [7; 32];
+    spool.begin(
+        T,
+        &Begin {
+            terms,
+            key,
+            seed,
+            start,
+            rest_of_command,
+        },
+    )
+}
+
+/// Does all work on a medium that keeps everything.
+fn work(spool: &mut Spool, now: Duration, files: &mut BTreeMap<u32, Vec<u8>>) {
+    while let Some(work) = spool.poll_work(now) {
+        if let Work::Write(write) = &work {
+            let file = files.entry(write.segment.index).or_default();
+            assert_eq!(file.len() as u64, write.at);
+            file.extend_from_slice(&write.bytes);
+        }
+        spool.handle_done(now, work, Ok(1 << 40));
+    }
+}
+
+/// Everything that was said on the streams, as the records tell it, and what the relay can prove.
+fn read(
+    files: &BTreeMap<u32, Vec<u8>>,
+    seen: &[crate::recording::chain::Seen; 3],
+) -> (Vec<String>, [Proof; 3]) {
+    let secrets = [secret()];
+    let mut reader = Reader::new(SESSION, &secrets);
+    let mut checker = Checker::new(&KEY, seen);
+    let mut said = vec![];
+    for file in files.values() {
+        let outcome = reader.read_segment(file, &mut |_, record| {
+            checker.handle(record);
+            match &record.event {
+                Event::Data(stream, bytes) | Event::Part(stream, bytes) => {
+                    let text = core::str::from_utf8(bytes.0).unwrap();
+                    said.push(format!("{stream:?} {text}"));
+                }
+                Event::Redacted(redacted) => said.push(format!("{} hidden", redacted.length)),
+                _ => {}
+            }
+        });
+        assert_eq!(outcome, Ok(()));
+    }
+    let complete = Verdict::Complete {
+        why: EndReason::Exited,
+    };
+    assert_eq!(reader.verdict(), complete);
+    (said, checker.finish(true, true))
+}
+
+#[test]
+fn what_is_typed_without_echo_is_hidden_and_the_rest_is_proved() {
+    for (mode, expected) in [
+        (
+            StdinMode::Redact,
+            vec!["Stdin su\r", "6 hidden", "Stdout ok\n", "Stdin id\r"],
+        ),
+        (
+            StdinMode::Full,
+            vec![
+                "Stdin su\r",
+                "Stdin sec",
+                "Stdin ret",
+                "Stdout ok\n",
+                "Stdin id\r",
+            ],
+        ),
+        (
+            StdinMode::Off,
+            vec!["3 hidden", "6 hidden", "Stdout ok\n", "3 hidden"],
+        ),
+    ] {
+        let mut spool = spool(SPOOL_BYTES);
+        begin(
+            &mut spool,
+            &terms(RecordingMode::Strict, mode),
+            &SessionWork::Shell,
+            true,
+        )
+        .unwrap();
+        let mut witness = Stream::ALL.map(|stream| Witness::new(&KEY, stream));
+        let mut pass = |stream: Stream, bytes: &[u8], remaining, hidden| {
+            let piece = Piece {
+                stream,
+                bytes,
+                remaining,
+                hidden,
+            };
+            assert_eq!(spool.accept_data(T, SESSION, piece), Accept::Accepted);
+            witness[stream.index()].update(bytes, remaining);
+        };
+        pass(Stream::Stdin, b"su\r", 0, false);
+        // Echo comes back between the two pieces of this frame.
+        pass(Stream::Stdin, b"sec", 3, true);
+        pass(Stream::Stdin, b"ret", 0, false);
+        pass(Stream::Stdout, b"ok\n", 0, false);
+        pass(Stream::Stdin, b"id\r", 0, false);
+        spool.end(T, SESSION, None, EndReason::Exited);
+        let mut files = BTreeMap::new();
+        work(&mut spool, T, &mut files);
+        let seen = witness.each_ref().map(Witness::seen);
+        let (said, proofs) = read(&files, &seen);
+        assert_eq!(said, expected, "{mode:?}");
+        assert!(
+            proofs.iter().all(|proof| proof.lack.is_none()),
+            "{proofs:?}"
+        );
+    }
+}
+
+#[test]
+fn a_long_command_is_recorded_whole_and_file_transfer_only_counted() {
+    let command = "x".repeat(100_000);
+    let mut spool = spool(SPOOL_BYTES);
+    let exec = SessionWork::Exec(command.clone().into_bytes());
+    let terms = terms(RecordingMode::Strict, StdinMode::Redact);
+    begin(&mut spool, &terms, &exec, false).unwrap();
+    let mut witness = Stream::ALL.map(|stream| Witness::new(&KEY, stream));
+    let data = vec![b'd'; 50_000];
+    for _ in 0..100 {
+        let piece = Piece {
+            stream: Stream::Stdin,
+            bytes: &data,
+            remaining: 0,
+            hidden: false,
+        };
+        assert_eq!(spool.accept_data(T, SESSION, piece), Accept::Accepted);
+        witness[0].update(&data, 0);
+    }
+    spool.end(T, SESSION, None, EndReason::Exited);
+    let mut files = BTreeMap::new();
+    work(&mut spool, T, &mut files);
+    assert!(files[&0].len() < 5_000, "only counted");
+    let secrets = [secret()];
+    let mut reader = Reader::new(SESSION, &secrets);
+    let mut found = 0;
+    reader
+        .read_segment(&files[&0], &mut |_, record| match &record.event {
+            Event::Start(start) => match &start.work {
+                StartedWork::Exec {
+                    length: 100_000,
+                    head,
+                } => found += head.0.len(),
+                other => panic!("{other:?}"),
+            },
+            Event::CommandLine(Bytes(rest)) => found += rest.len(),
+            _ => {}
+        })
+        .unwrap();
+    assert_eq!(found, command.len());
+    let seen = witness.each_ref().map(Witness::seen);
+    let (_, proofs) = read(&files, &seen);
+    assert_eq!(
+        proofs[0].lack,
+        Some(crate::recording::chain::Unproved::CountedOnly)
+    );
+}
+
+#[test]
+fn what_waits_is_written_in_batches_and_a_segment_is_closed_when_it_is_old() {
+    let mut spool = spool(SPOOL_BYTES);
+    begin(
+        &mut spool,
+        &terms(RecordingMode::Strict, StdinMode::Full),
+        &SessionWork::Shell,
+        true,
+    )
+    .unwrap();
+    assert_eq!(spool.poll_work(T), None, "not at once");
+    assert_eq!(spool.poll_timeout(), Some(T + WRITE_DELAY));
+    let mut files = BTreeMap::new();
+    work(&mut spool, T + WRITE_DELAY, &mut files);
+    assert_eq!(
+        spool.offers().map(|offer| offer.closed).collect::<Vec<_>>(),
+        [false]
+    );
+    assert_eq!(spool.poll_timeout(), Some(T + MAX_SEGMENT_AGE));
+    work(&mut spool, T + MAX_SEGMENT_AGE, &mut files);
+    assert_eq!(
+        spool.offers().map(|offer| offer.closed).collect::<Vec<_>>(),
+        [true]
+    );
+    assert_eq!(spool.poll_timeout(), None, "a quiet session writes nothing");
+    let flash = spool.flash();
+    assert_eq!((flash.syncs, flash.written), (2, files[&0].len() as u64));
+}
+
+#[test]
+fn who_may_begin_when_there_is_no_room() {
+    let strict = terms(RecordingMode::Strict, StdinMode::Full);
+    let recover = RecordingTerms {
+        recover: true,
+        ..strict.clone()
+    };
+    let mut full = spool(RECOVER_RESERVE + SESSION_RESERVE / 2);
+    let refused = begin(&mut full, &strict, &SessionWork::Shell, true).unwrap_err();
+    assert!(refused.to_string().starts_with("spool full ("), "{refused}");
+    assert_eq!(full.reports().count(), 0);
+    assert_eq!(
+        begin(&mut full, &recover, &SessionWork::Shell, true),
+        Ok(()),
+        "an admin's rescue"
+    );
+
+    let loose = terms(RecordingMode::BestEffort, StdinMode::Full);
+    let mut full = spool(1_000);
+    assert!(begin(&mut full, &loose, &SessionWork::Shell, true).is_err());
+    let reports: Vec<UploadMessage> = full.reports().collect();
+    assert!(matches!(&reports[..], [UploadMessage::Gone(gone)] if gone.why == SegmentLost::NoRoom));
+    full.handle_noted(SESSION);
+    assert_eq!(full.reports().count(), 0);
+
+    let mut small_disk = spool(SPOOL_BYTES);
+    small_disk.free = 2_000;
+    let refused = begin(&mut small_disk, &strict, &SessionWork::Shell, true).unwrap_err();
+    assert!(refused.to_string().starts_with("disk full ("), "{refused}");
+}
+
+#[test]
+fn a_terminals_text_takes_at_most_half_of_its_bytes() {
+    let mut spool = spool(SPOOL_BYTES);
+    begin(
+        &mut spool,
+        &terms(RecordingMode::Strict, StdinMode::Full),
+        &SessionWork::Shell,
+        true,
+    )
+    .unwrap();
+    let mut files = BTreeMap::new();
+    let (mut now, mut noise, mut shown) = (T, 1_u64, 0);
+    for _ in 0..300 {
+        let lines = (0..12).map(|_| {
+            noise = noise
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            let size = noise >> 44;
+            format!(
+                "-rw-r--r-- 1 root root {size:>8} Nov {:>2} 10:{:02} lib{:06x}.so\r\n",
+                size % 30 + 1,
+                size % 60,
+                noise >> 40 & 0xff_ffff
+            )
+        });
+        let text: String = lines.collect();
+        let piece = Piece {
+            stream: Stream::Stdout,
+            bytes: text.as_bytes(),
+            remaining: 0,
+            hidden: false,
+        };
+        assert_eq!(spool.accept_data(now, SESSION, piece), Accept::Accepted);
+        shown += text.len() as u64;
+        now += WRITE_DELAY;
+        work(&mut spool, now, &mut files);
+    }
+    spool.end(now, SESSION, None, EndReason::Exited);
+    work(&mut spool, now, &mut files);
+    let flash = spool.flash();
+    assert_eq!(flash.recorded, shown);
+    assert!(
+        flash.written * 2 <= shown,
+        "{} bytes for {shown}",
+        flash.written
+    );
+}
