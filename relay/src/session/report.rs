@@ -6,6 +6,7 @@ use tracing::info;
 
 use super::ending::End;
 use super::live::{Ending, LiveSession};
+use super::sftp::Operation;
 use crate::audit::{Audit, Event, EventKind};
 use crate::ssh::connection::Connection;
 use crate::ssh::target::Target;
@@ -69,6 +70,30 @@ impl Report {
             End::Refused(_) | End::NoAnswer(_) | End::DeviceLost(_) | End::Protocol(_) => {
                 event.failed(end.to_string())
             }
+        };
+        self.audit.note(event).await;
+    }
+
+    /// A file operation of an sftp session was answered.
+    pub async fn sftp(&self, session: &LiveSession, operation: Operation) {
+        let Operation {
+            name,
+            path,
+            to,
+            result,
+            bytes_read,
+            bytes_written,
+        } = operation;
+        let event = of(session, Event::sftp(name, &path, &result))
+            .with("bytes_read", bytes_read)
+            .with("bytes_written", bytes_written);
+        let event = match to {
+            Some(to) => event.with_bytes("to", &to),
+            None => event,
+        };
+        let event = match &*result {
+            "ok" => event,
+            _ => event.failed(result),
         };
         self.audit.note(event).await;
     }
