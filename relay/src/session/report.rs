@@ -105,6 +105,22 @@ impl Report {
         self.audit.note(on(connection, target, event)).await;
     }
 
+    /// A forwarding is asked for, and refused.
+    pub async fn forward_refused(
+        &self,
+        connection: &Connection,
+        host: &str,
+        port: u32,
+        reason: &str,
+    ) {
+        if let Some((_, target)) = connection.principal() {
+            // A port above 65535 is what the client sent, and no port.
+            let port = u16::try_from(port).unwrap_or(0);
+            let event = Event::port_forward(host, port).refused(reason);
+            self.audit.note(on(connection, target, event)).await;
+        }
+    }
+
     /// The relay ends a connection that would have gone on.
     pub async fn connection_ended(&self, connection: &Connection, ending: &Ending) {
         let Some((_, target)) = connection.principal() else {
