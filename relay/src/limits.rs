@@ -359,3 +359,6 @@ pub const MAX_SFTP_PENDING: usize = 1024;
 
 /// Open files of one SFTP session that are followed: an sftp-server has no more descriptors.
 pub const MAX_SFTP_OPEN: usize = 1024;
+
+/// How long a packet may be under way before it is taken for lost: a lock is to be acknowledged within a second.
+pub const MAX_ARRIVAL: Duration = Duration::from_millis(500);

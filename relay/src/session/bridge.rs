@@ -24,7 +24,7 @@ use super::patience;
 use super::report::Report;
 use super::sftp::{Follower, Operation};
 use crate::access::role::Ability;
-use crate::limits::{FAREWELL_TIMEOUT, INTERACTIVE_PRIORITY, START_TIMEOUT};
+use crate::limits::{FAREWELL_TIMEOUT, INTERACTIVE_PRIORITY, MAX_ARRIVAL, START_TIMEOUT};
 use crate::ssh::outlet::Outlet;
 use crate::ssh::queue::{Input, InputReceiver};
 use crate::tunnel::registry::Tunnel;
@@ -79,6 +79,9 @@ pub async fn run(session: Session) {
     };
     if let Some(wire) = wire {
         finish(&end, wire);
+        if matches!(end, End::Told(_)) {
+            arrived(&tunnel).await;
+        }
     }
     live.set_apart();
     files.end().await;
@@ -90,6 +93,12 @@ pub async fn run(session: Session) {
     lease.release().await;
     drop(live);
     outlet.close().await;
+}
+
+/// Waits as long as a packet takes: what was under way when the stream was reset has reached the device by then,
+/// or never will, and whoever asked for the end may be told that nothing more comes.
+async fn arrived(tunnel: &Tunnel) {
+    sleep(tunnel.connection.rtt().min(MAX_ARRIVAL)).await;
 }
 
 /// What an sftp session does with files, for the audit log; nothing of any other session.
