@@ -79,6 +79,43 @@ fn a_device_that_does_not_answer_is_not_waited_for_for_ever() {
 }
 
 #[test]
+fn a_terminal_is_told_of_a_device_that_falls_silent_in_its_session() {
+    // An idle device is silent for longer than a session bears in silence.
+    let site = Site::with(Device::new("kitchen-cam").flags(&["--keepalive", "60s"]));
+    let seen = || {
+        let row = site.relay.device("kitchen-cam").unwrap();
+        row["last_seen"].as_str().unwrap().to_owned()
+    };
+    let (mut last, mut since) = (seen(), Instant::now());
+    wait_until(
+        SOON * 2,
+        "a device that is quiet for longer than the notice takes",
+        || {
+            std::thread::sleep(Duration::from_millis(500));
+            let now = seen();
+            if now != last {
+                (last, since) = (now, Instant::now());
+            }
+            since.elapsed() > Duration::from_secs(14)
+        },
+    );
+
+    let mut shell = site.shell(Way::Direct);
+    shell.send("sleep 2; echo here-$((6*7))\n");
+    let beginning = shell.expect("here-42");
+    assert!(!beginning.contains("[holdfast]"), "{beginning}");
+
+    site.device.signal(Signal::STOP);
+    shell.expect("[holdfast] kitchen-cam is not answering (1");
+    shell.expect(" s). Waiting; ~. gives up.");
+    site.device.signal(Signal::CONT);
+    shell.expect("[holdfast] kitchen-cam is back");
+    shell.send("exit 3\n");
+    assert_eq!(shell.wait(SOON).code(), Some(3));
+    assert_eq!(shell.shown().matches("[holdfast]").count(), 2);
+}
+
+#[test]
 fn an_unknown_login_is_named() {
     let site = Site::new();
     for way in Way::BOTH {
