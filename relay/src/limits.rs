@@ -141,6 +141,9 @@ pub const SILENCE_NOTICE: Duration = Duration::from_secs(12);
 /// How often a session looks whether its device is silent.
 pub const SILENCE_POLL: Duration = Duration::from_secs(1);
 
+/// How often `wait` looks whether its device is there: a person waits for it, and many may.
+pub const WAIT_POLL: Duration = Duration::from_secs(1);
+
 /// How long a device may take to accept or refuse a session.
 pub const START_TIMEOUT: Duration = Duration::from_secs(30);
 

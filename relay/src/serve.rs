@@ -25,6 +25,7 @@ use crate::session::live::{Cause, Ending, Live};
 use crate::session::publish;
 use crate::session::report::Report;
 use crate::ssh::algorithms;
+use crate::ssh::console;
 use crate::ssh::jump::HostCertificates;
 use crate::ssh::server::{self, Connections};
 use crate::state::State;
@@ -58,6 +59,8 @@ pub struct Relay {
     pub host_certificates: HostCertificates,
     /// How long an SSH connection may take to authenticate.
     pub login_grace: Duration,
+    /// How a console command begins, for those who are told of one.
+    pub console: String,
     roster: Mutex<SignedRoster>,
     stopping: AtomicBool,
 }
@@ -135,9 +138,8 @@ async fn start(
     store.relay_started(id, Timestamp::now()).await?;
     let public = config.public_tunnel(tunnel)?;
     store.meta_set(meta::PUBLIC_TUNNEL, &public).await?;
-    store
-        .meta_set(meta::PUBLIC_SSH, &config.public_ssh(ssh)?)
-        .await?;
+    let public_ssh = config.public_ssh(ssh)?;
+    store.meta_set(meta::PUBLIC_SSH, &public_ssh).await?;
     let audit = Audit::open(
         store.clone(),
         Some(public.clone()),
@@ -159,6 +161,7 @@ async fn start(
         connections: Connections::default(),
         host_certificates: HostCertificates::default(),
         login_grace: config.login_grace,
+        console: console::prefix(&public_ssh),
         roster: Mutex::new(roster),
         stopping: AtomicBool::new(false),
     });

@@ -31,15 +31,52 @@ fn an_offline_device_says_since_when() {
     let row = site.relay.device("kitchen-cam").unwrap();
     // `2026-11-22T05:06:07.5Z` is shown as `2026-11-22 05:06 UTC`.
     let since = row["offline_since"].as_str().unwrap()[..16].replace('T', " ");
+    let ssh = site.relay.ssh();
+    let wait = format!("ssh -p {} {} wait kitchen-cam", ssh.port(), ssh.ip());
     for way in Way::BOTH {
         let refused = site.exec(way, "true").exits(255);
         let refused = refused.says(&format!("kitchen-cam is offline since {since} UTC ("));
-        refused.says(" ago)");
+        refused.says(&format!(" ago). `{wait}` waits for it."));
         let refused = site.alice.exec(way, "attic-node", "true").exits(255);
         refused.says("attic-node has not been online yet: is `edge-agent run` running there?");
     }
     site.device.run_online(&site.relay);
     site.exec(Way::Direct, "true").ok();
+}
+
+#[test]
+fn who_waits_for_a_device_is_told_when_it_is_there() {
+    let mut site = Site::new();
+    let there = site.relay.admin(&["wait", "kitchen-cam"]).ok();
+    assert_eq!(there.out(), "kitchen-cam is online\n");
+    site.device.stop();
+    site.relay.wait_state("kitchen-cam", "offline", SOON);
+    // As the refusal has it: by address and port.
+    let mut console = site.alice.tool("ssh");
+    let ssh = site.relay.ssh();
+    console.args(["-p", &ssh.port().to_string(), &ssh.ip().to_string()]);
+    let mut console = Running::start(console.args(["wait", "kitchen-cam"]));
+    let mut local = Running::start(&mut site.relay.command(&["wait", "kitchen-cam"]));
+    let late = site
+        .relay
+        .admin(&["wait", "kitchen-cam", "--timeout", "2s"])
+        .exits(1);
+    let late = late.says("kitchen-cam is still offline after 2s (last seen ");
+    assert!(late.took >= Duration::from_secs(2), "{late}");
+    assert!(console.is_alive() && local.is_alive());
+
+    site.device.run_online(&site.relay);
+    for waiting in [console, local] {
+        let output = waiting.wait(SOON).ok();
+        assert_eq!(output.out(), "kitchen-cam is online\n");
+    }
+    site.exec(Way::Direct, "true").ok();
+    let bob = site.relay.user("bob", &[]);
+    run(bob.console().args(["wait", "kitchen-cam"]))
+        .exits(1)
+        .says("it needs a role");
+    let unknown = run(site.alice.console().args(["wait", "kitchen-cqm"])).exits(1);
+    unknown.says("no device \"kitchen-cqm\": see `devices`");
 }
 
 #[test]
@@ -76,6 +113,43 @@ fn a_device_that_does_not_answer_is_not_waited_for_for_ever() {
     site.device.signal(Signal::CONT);
     site.exec(Way::Direct, "true").ok();
     site.device.stop();
+}
+
+#[test]
+fn a_terminal_is_told_of_a_device_that_falls_silent_in_its_session() {
+    // An idle device is silent for longer than a session bears in silence.
+    let site = Site::with(Device::new("kitchen-cam").flags(&["--keepalive", "60s"]));
+    let seen = || {
+        let row = site.relay.device("kitchen-cam").unwrap();
+        row["last_seen"].as_str().unwrap().to_owned()
+    };
+    let (mut last, mut since) = (seen(), Instant::now());
+    wait_until(
+        SOON * 2,
+        "a device that is quiet for longer than the notice takes",
+        || {
+            std::thread::sleep(Duration::from_millis(500));
+            let now = seen();
+            if now != last {
+                (last, since) = (now, Instant::now());
+            }
+            since.elapsed() > Duration::from_secs(14)
+        },
+    );
+
+    let mut shell = site.shell(Way::Direct);
+    shell.send("sleep 2; echo here-$((6*7))\n");
+    let beginning = shell.expect("here-42");
+    assert!(!beginning.contains("[holdfast]"), "{beginning}");
+
+    site.device.signal(Signal::STOP);
+    shell.expect("[holdfast] kitchen-cam is not answering (1");
+    shell.expect(" s). Waiting; ~. gives up.");
+    site.device.signal(Signal::CONT);
+    shell.expect("[holdfast] kitchen-cam is back");
+    shell.send("exit 3\n");
+    assert_eq!(shell.wait(SOON).code(), Some(3));
+    assert_eq!(shell.shown().matches("[holdfast]").count(), 2);
 }
 
 #[test]

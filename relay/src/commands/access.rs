@@ -23,6 +23,7 @@ fn need(command: &Command) -> Need {
         Command::SshConfig(_) | Command::Sessions(_) => Need::AnyRole,
         // Everybody sees the devices that they may know of.
         Command::Devices(args) if args.only_reads() => Need::AnyRole,
+        Command::Wait(_) => Need::AnyRole,
         Command::User(args) if args.only_reads() => REVIEW,
         Command::Ca(args) if args.only_reads() => REVIEW,
         Command::Role(args) if args.only_reads() => REVIEW,

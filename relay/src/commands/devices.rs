@@ -193,10 +193,19 @@ async fn revoke(context: &Context, name: &DeviceName) -> Result<String, Failure>
 }
 
 /// The device of that name, if the caller may know of it: one sentence for both that are not found.
-async fn find(caller: &Caller, context: &Context, name: &DeviceName) -> Result<Device, Failure> {
+pub(super) async fn find(
+    caller: &Caller,
+    context: &Context,
+    name: &DeviceName,
+) -> Result<Device, Failure> {
     let device = context.store.device_by_name(name).await?;
     let device = device.filter(|device| caller.may_see(&device.labels));
-    device.ok_or_else(|| Failure(format!("no device \"{name}\": see `devices`")))
+    device.ok_or_else(|| unknown(name))
+}
+
+/// That there is no such device, or that the caller may not know of it.
+pub(super) fn unknown(name: &DeviceName) -> Failure {
+    Failure(format!("no device \"{name}\": see `devices`"))
 }
 
 fn show(device: &Device, now: Timestamp) -> String {

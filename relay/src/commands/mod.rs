@@ -22,6 +22,7 @@ mod ssh_config;
 mod table;
 mod token;
 mod user;
+mod wait;
 mod whoami;
 
 use std::io;
@@ -74,6 +75,8 @@ pub enum Command {
     Token(token::Args),
     /// The fleet: list, show, rename, label, revoke
     Devices(devices::Args),
+    /// Wait until a device is online
+    Wait(wait::Args),
     /// Put roles and users from a file into force
     Apply(apply::Args),
     /// Give roles or users back, in the form that `apply` takes
@@ -169,6 +172,7 @@ impl Command {
     pub fn streams(&self) -> bool {
         match self {
             Self::Audit(args) => args.streams(),
+            Self::Wait(_) => true,
             _ => false,
         }
     }
@@ -188,6 +192,7 @@ impl Command {
             Self::Audit(args) => Some(args.event()),
             // Who ended a session stands in its own `client.disconnect`.
             Self::Sessions(_)
+            | Self::Wait(_)
             | Self::Get(_)
             | Self::Doctor(_)
             | Self::SshConfig(_)
@@ -218,6 +223,8 @@ pub async fn run(
     out: &mut Out<'_>,
     err: &mut Out<'_>,
 ) -> u8 {
+    // What goes on for long changes nothing: what others changed meanwhile is theirs to wait for.
+    let changes_nothing = command.streams();
     let done = async {
         let before = context.store.access_version().await?;
         let Done { text, code } = run_told(command, caller, context, stdin, out).await?;
@@ -227,6 +234,9 @@ pub async fn run(
                 return Err(Failure(format!("cannot write the answer: {error}")));
             }
             _ => {}
+        }
+        if changes_nothing {
+            return Ok(code);
         }
         // What was taken away is in force before the command returns.
         match confirm::wait(&context.store, before).await? {
@@ -300,6 +310,7 @@ async fn dispatch(
         Command::Ca(args) => ca::run(args, caller, context, stdin).await?,
         Command::Token(args) => token::run(args, context).await?,
         Command::Devices(args) => devices::run(args, caller, context).await?,
+        Command::Wait(args) => wait::run(&args, caller, context).await?,
         Command::Apply(args) => apply::run(&args, caller, context, stdin).await?,
         Command::Get(args) => get::run(&args, context).await?,
         Command::Role(args) => role::run(args, context).await?,

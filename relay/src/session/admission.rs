@@ -268,7 +268,7 @@ impl Relay {
         known.check_locks(connection, Some(reach.device().id), login)?;
         match self.registry.get(reach.device().id) {
             Some(tunnel) => Ok((known, reach, tunnel)),
-            None => Err(refusal::offline(reach.device(), known.now)),
+            None => Err(refusal::offline(reach.device(), known.now, &self.console)),
         }
     }
 

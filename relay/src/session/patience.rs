@@ -1,9 +1,10 @@
 //! What waits beside a splice: for a device that does not answer, and for an operator who does nothing.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use holdfast_protocol::ids::DeviceName;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::ending::{End, Notices};
 use super::live::{Cause, Ending, LiveSession};
@@ -44,25 +45,89 @@ pub async fn start(started: &AtomicBool, tunnel: &Tunnel, device: &DeviceName) -
     ))
 }
 
-/// Tells a terminal when its device falls silent, and when it is back. Never ends.
+/// Tells a terminal when its device falls silent, and when it is back; to be called when the session's first
+/// byte is on its way. Never ends.
 pub async fn silence(tunnel: &Tunnel, device: &DeviceName, notices: Notices<'_>) -> End {
     if !notices.terminal {
         return std::future::pending().await;
     }
+    let began = Instant::now();
     let mut ticks = interval(SILENCE_POLL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut told = false;
+    let mut watch = Watch::default();
     loop {
         ticks.tick().await;
-        let silence = tunnel.silence();
-        if !told && silence >= SILENCE_NOTICE {
-            told = true;
-            let seconds = silence.as_secs();
-            let text = format!("{device} is not answering ({seconds} s). Waiting; ~. gives up.");
-            notices.say(&text).await;
-        } else if told && silence < SILENCE_NOTICE {
-            told = false;
-            notices.say(&format!("{device} is back")).await;
+        match watch.look(tunnel.silence(), began.elapsed()) {
+            None => {}
+            Some(Silence::Began(silence)) => {
+                let seconds = silence.as_secs();
+                let text =
+                    format!("{device} is not answering ({seconds} s). Waiting; ~. gives up.");
+                notices.say(&text).await;
+            }
+            Some(Silence::Over) => notices.say(&format!("{device} is back")).await,
         }
+    }
+}
+
+/// What a terminal has been told of its device.
+#[derive(Debug, Default)]
+struct Watch {
+    told: bool,
+}
+
+/// What it is to be told.
+#[derive(Debug, PartialEq, Eq)]
+enum Silence {
+    /// The device leaves the session without an answer, for so long.
+    Began(Duration),
+    /// It was heard again.
+    Over,
+}
+
+impl Watch {
+    /// Looks at a tunnel that is silent for so long, `age` after the session asked its first thing of the
+    /// device: an idle device is silent up to a keepalive, and owes nobody an answer for that time.
+    fn look(&mut self, silence: Duration, age: Duration) -> Option<Silence> {
+        let unanswered = silence.min(age);
+        let is_silent = unanswered >= SILENCE_NOTICE;
+        if is_silent == self.told {
+            return None;
+        }
+        self.told = is_silent;
+        Some(match is_silent {
+            true => Silence::Began(unanswered),
+            false => Silence::Over,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_counts_from_the_beginning_of_the_session() {
+        let seconds = Duration::from_secs;
+        // Seconds since anything was heard, age of the session, what the terminal is told.
+        let table = [
+            (24, 0, None),
+            (25, 1, None),
+            (0, 2, None),
+            (11, 13, None),
+            (12, 14, Some(Silence::Began(seconds(12)))),
+            (13, 15, None),
+            (1, 16, Some(Silence::Over)),
+            (2, 17, None),
+        ];
+        let mut watch = Watch::default();
+        for (silence, age, told) in table {
+            assert_eq!(watch.look(seconds(silence), seconds(age)), told, "at {age}");
+        }
+        // A device that was gone before the session began.
+        let mut watch = Watch::default();
+        assert_eq!(watch.look(seconds(36), seconds(11)), None);
+        let began = Some(Silence::Began(seconds(12)));
+        assert_eq!(watch.look(seconds(37), seconds(12)), began);
     }
 }

@@ -48,9 +48,9 @@ pub fn sentence(device: &DeviceName, login: &Login, why: &SessionRefusal) -> Str
     }
 }
 
-/// One sentence for a device without a tunnel.
+/// One sentence for a device without a tunnel. `console` is how a console command begins.
 #[must_use]
-pub fn offline(device: &Device, now: Timestamp) -> String {
+pub fn offline(device: &Device, now: Timestamp, console: &str) -> String {
     let presence = device.presence;
     match (presence.state, presence.since.or(presence.last_seen)) {
         (PresenceState::Online | PresenceState::Stale, _) => {
@@ -58,7 +58,10 @@ pub fn offline(device: &Device, now: Timestamp) -> String {
         }
         (PresenceState::Offline, Some(since)) => {
             let ago = Coarse(now.since(since)).words();
-            format!("{} is offline since {since} ({ago} ago)", device.name)
+            format!(
+                "{0} is offline since {since} ({ago} ago). `{console} wait {0}` waits for it.",
+                device.name
+            )
         }
         (PresenceState::Offline, None) => {
             format!(

@@ -29,6 +29,18 @@ const INTERRUPTED: u8 = 130;
 const GREETING: &str =
     "This is a Holdfast relay. It has no shell: give a command, or name a device.\n\n";
 
+/// What an operator types before a console command, where `address` is the `HOST:PORT` that they dial:
+/// `ssh -p 2222 relay.example.com`.
+#[must_use]
+pub fn prefix(address: &str) -> String {
+    let (host, port) = address.rsplit_once(':').unwrap_or((address, "22"));
+    let host = host.trim_matches(['[', ']']);
+    match port {
+        "22" => format!("ssh {host}"),
+        _ => format!("ssh -p {port} {host}"),
+    }
+}
+
 /// Runs one command, and closes the channel with its exit status.
 pub async fn run(
     relay: Arc<Relay>,
@@ -208,4 +220,22 @@ async fn read_all(input: &mut InputReceiver, most: usize) -> Vec<u8> {
         }
     }
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_console_command_begins_as_ssh_takes_it() {
+        let table = [
+            ("relay.example.com:2222", "ssh -p 2222 relay.example.com"),
+            ("relay.example.com:22", "ssh relay.example.com"),
+            ("[2001:db8::1]:2222", "ssh -p 2222 2001:db8::1"),
+            ("[2001:db8::1]:22", "ssh 2001:db8::1"),
+        ];
+        for (address, begins) in table {
+            assert_eq!(prefix(address), begins);
+        }
+    }
 }

@@ -62,6 +62,7 @@ const ROWS: &[(&str, &str, [bool; 5])] = &[
     ("user role add", "user role add spare operator", ADMIN),
     ("user role rm", "user role rm spare operator", ADMIN),
     ("user show", "user show spare", REVIEW),
+    ("wait", "wait cam --timeout 1s", ROLE),
     ("whoami", "whoami", ALL),
 ];
 const ADMIN: [bool; 5] = [true, false, false, false, false];
@@ -188,4 +189,14 @@ async fn a_listing_shows_what_its_reader_may_see() {
     let absent = bed.by(&alice, "devices show rome-cam", "").await;
     assert_eq!((hidden.code, absent.code), (FAILED, FAILED));
     assert_eq!(hidden.err.replace("paris", "rome"), absent.err);
+    // Whoever waits for it is told the same, and at once.
+    let hidden = bed.by(&alice, "wait paris-cam --timeout 7d", "").await;
+    assert_eq!(hidden.code, FAILED);
+    assert_eq!(hidden.err.replace("paris", "rome"), absent.err);
+    let waited = bed.by(&alice, "wait berlin-cam --timeout 1s", "").await;
+    let late = "berlin-cam is still offline after 1s (never seen yet)\n";
+    assert_eq!((waited.code, waited.err.as_str()), (FAILED, late));
+    bed.ok("devices revoke paris-cam").await;
+    let revoked = bed.fails("wait paris-cam").await;
+    assert!(revoked.starts_with("paris-cam was revoked "), "{revoked}");
 }
