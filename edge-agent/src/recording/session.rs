@@ -51,6 +51,9 @@ impl Recording {
     /// [`Unrecordable`]: the session must not begin.
     pub(crate) fn begin(&mut self, open: &Open) -> Result<(), Unrecordable> {
         self.interactive = open.pty.is_some();
+        if self.interactive {
+            self.recorder.notice_interactive();
+        }
         let Some(terms) = &open.recording else {
             return Ok(());
         };
@@ -254,5 +257,7 @@ fn monotonic_clock() -> u64 {
     let time = clock_gettime(ClockId::Monotonic);
     let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
     let nanos = u64::try_from(time.tv_nsec).unwrap_or_default();
-    seconds.saturating_mul(1_000_000).saturating_add(nanos / 1_000)
+    seconds
+        .saturating_mul(1_000_000)
+        .saturating_add(nanos / 1_000)
 }

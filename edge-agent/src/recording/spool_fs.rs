@@ -226,7 +226,7 @@ mod tests {
         let mut folder = Folder::open(&temporary.path().join("a/b")).unwrap();
         folder.create(name(0)).unwrap();
         folder.append(name(0), 0, b"whole torn").unwrap();
-        folder.append(name(0), 5, b"again").unwrap();
+        folder.append(name(0), 6, b"again").unwrap();
         folder.sync(name(0)).unwrap();
         let mut buffer = [0; 64];
         let length = folder.read(name(0), 0, &mut buffer).unwrap();
