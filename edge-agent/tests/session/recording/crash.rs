@@ -103,12 +103,11 @@ fn a_session_that_writes() {
         let open = recorded(1, RecordingMode::Strict, exec("seq 1 100000000"));
         let mut client = pair.open(open).await;
         loop {
-            let heard = client.hear().await;
-            if let Heard::Stdout(data) = heard {
-                if data.starts_with(b"1\n2\n") {
-                    print!("under way");
-                    std::io::stdout().flush().unwrap();
-                }
+            if let Heard::Stdout(data) = client.hear().await
+                && data.starts_with(b"1\n2\n")
+            {
+                print!("under way");
+                std::io::stdout().flush().unwrap();
             }
         }
     });
