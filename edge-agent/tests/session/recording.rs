@@ -13,11 +13,11 @@ use holdfast_protocol::recording::chain::{Chain, ChainKey};
 use holdfast_protocol::recording::reader::{Reader, Verdict};
 use holdfast_protocol::recording::record::{EndReason, Event, Gap, Stream};
 use holdfast_protocol::wire::{
-    Exit, Open, RecordingMode, RecordingTerms, SessionRefusal, Signal, StdinMode, WindowSize,
+    Exit, Open, RecordingMode, RecordingTerms, SessionRefusal, Signal, StdinMode, WindowSize, Work,
 };
 
 use crate::harness::device::Device;
-use crate::harness::{Pair, exec, run, secret, with_pty};
+use crate::harness::{Heard, Pair, exec, open, run, secret, with_pty};
 
 const KEY: ChainKey = ChainKey([9; 32]);
 
@@ -44,6 +44,7 @@ struct Played {
     /// Lengths of what was redacted.
     redacted: Vec<u32>,
     gaps: Vec<Gap>,
+    files: Vec<String>,
     /// Everything else, by its `Debug`.
     others: Vec<String>,
     command: Vec<u8>,
@@ -74,6 +75,14 @@ impl Played {
                 self.data[stream.index()].extend_from_slice(bytes.0);
             }
             Event::Redacted(redacted) => self.redacted.push(redacted.length),
+            Event::File(file) => self.files.push(format!(
+                "{:?} {} {} {} {}",
+                file.kind,
+                String::from_utf8_lossy(file.path.0),
+                String::from_utf8_lossy(file.other.map_or(&[][..], |other| other.0)),
+                file.size,
+                file.result,
+            )),
             Event::Gap(gap) => self.gaps.push(gap.clone()),
             Event::Start(start) => {
                 let terminal = start.terminal.as_ref();
@@ -228,6 +237,75 @@ fn a_terminal_is_recorded_and_what_is_typed_unseen_is_not() {
             let found = played.others.iter().any(|other| other.contains(wanted));
             assert!(found, "{wanted}: {played:?}");
         }
+    });
+}
+
+/// A packet of SFTP.
+fn packet(kind: u8, id: u8, fields: &[&[u8]]) -> Vec<u8> {
+    let body = [&[kind, 0, 0, 0, id][..], &fields.concat()].concat();
+    string(&body)
+}
+
+fn string(bytes: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(bytes.len()).unwrap().to_be_bytes();
+    [&length[..], bytes].concat()
+}
+
+fn count_packets(mut bytes: &[u8]) -> usize {
+    let mut count = 0;
+    while let Some((length, rest)) = bytes.split_first_chunk::<4>()
+        && let Some(rest) = rest.get(u32::from_be_bytes(*length) as usize..)
+    {
+        (bytes, count) = (rest, count + 1);
+    }
+    count
+}
+
+#[test]
+fn of_a_file_transfer_each_operation_is_recorded_and_no_data() {
+    if !Path::new("/usr/lib/openssh/sftp-server").exists() {
+        println!("no sftp-server here: skipped");
+        return;
+    }
+    run(async {
+        let pair = Pair::new().await;
+        let sftp = open(Work::Subsystem("sftp".to_owned()));
+        let mut client = pair.open(recorded(1, RecordingMode::Strict, sftp)).await;
+        let path = string(b"the-file");
+        // OpenSSH's server counts its handles from 0.
+        let handle = string(&[0; 4]);
+        let secret = string(b"TOP SECRET");
+        for bytes in [
+            string(&[1, 0, 0, 0, 3]),
+            packet(3, 1, &[&path, &0x1a_u32.to_be_bytes(), &[0; 4]]),
+            packet(6, 2, &[&handle, &[0; 8], &secret]),
+            packet(4, 3, &[&handle]),
+            packet(18, 4, &[&path, &string(b"renamed")]),
+            packet(13, 5, &[&path]),
+        ] {
+            client.write(&bytes).await;
+        }
+        let mut answers = Vec::new();
+        while count_packets(&answers) < 6 {
+            if let Heard::Stdout(data) = client.hear().await {
+                answers.extend(data);
+            }
+        }
+        client.say(SessionMessage::Eof).await;
+        client.outcome().await;
+        pair.sessions.recorder().stop().await;
+        let played = Played::of(&pair.device.path("spool"), 1);
+        let why = EndReason::Exited;
+        assert_eq!(played.verdict, Some(Verdict::Complete { why }));
+        assert!(played.data.iter().all(Vec::is_empty));
+        assert_eq!(
+            played.files,
+            [
+                "Write the-file  10 0",
+                "Rename the-file renamed 0 0",
+                "Remove the-file  0 2"
+            ]
+        );
     });
 }
 
