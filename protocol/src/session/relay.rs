@@ -9,7 +9,8 @@ use crate::wire::{Exit, SessionRefusal};
 pub enum RelayEvent {
     /// The process runs.
     Accepted,
-    /// There is no process; the session is over.
+    /// There is no process; the session is over. That it can't be recorded any more may also end a session
+    /// that was accepted.
     Refused(SessionRefusal),
     /// No more output comes.
     OutputEnded,
@@ -38,6 +39,12 @@ impl RelaySession {
             return Err(SessionViolation::AfterExit);
         }
         match message {
+            // What a strict recording can't take any more ends a session that runs, in the same words.
+            SessionMessage::Refused(why @ SessionRefusal::RecordingUnavailable(_)) => {
+                self.answered = true;
+                self.over = true;
+                Ok(RelayEvent::Refused(why))
+            }
             SessionMessage::Accepted | SessionMessage::Refused(_) if self.answered => {
                 Err(SessionViolation::Answer)
             }
@@ -92,6 +99,19 @@ impl RelaySession {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_session_that_cannot_be_recorded_any_more_ends_with_the_reason() {
+        let why = SessionRefusal::RecordingUnavailable(alloc::string::String::from("spool full"));
+        let mut session = RelaySession::default();
+        let accepted = session.handle_message(SessionMessage::Accepted);
+        assert_eq!(accepted, Ok(RelayEvent::Accepted));
+        let other = session.handle_message(SessionMessage::Refused(SessionRefusal::NoShell));
+        assert_eq!(other, Err(SessionViolation::Answer));
+        let refused = session.handle_message(SessionMessage::Refused(why.clone()));
+        assert_eq!(refused, Ok(RelayEvent::Refused(why)));
+        assert!(session.is_over());
+    }
 
     #[test]
     fn a_device_that_keeps_the_order_is_understood() {
