@@ -22,7 +22,9 @@ use super::lease::Lease;
 use super::live::{LiveGuard, LiveSession};
 use super::patience;
 use super::report::Report;
-use crate::limits::{FAREWELL_TIMEOUT, INTERACTIVE_PRIORITY, START_TIMEOUT};
+use crate::limits::{FAREWELL_TIMEOUT, INTERACTIVE_PRIORITY, RECORDING_NOTE, START_TIMEOUT};
+use crate::recording::Recordings;
+use crate::recording::watched::Watched;
 use crate::ssh::outlet::Outlet;
 use crate::ssh::queue::{Input, InputReceiver};
 use crate::tunnel::registry::Tunnel;
@@ -43,6 +45,16 @@ pub struct Session {
     pub lease: Lease,
     /// Where it is reported.
     pub report: Report,
+    /// What is seen of it, if it is recorded.
+    pub recorded: Option<Recorded>,
+}
+
+/// A session that is recorded.
+pub struct Recorded {
+    /// What it is told to.
+    pub recordings: Recordings,
+    /// The digests of what passes.
+    pub watched: Watched,
 }
 
 /// The two halves of a stream to a device, from the moment that there is one.
@@ -58,6 +70,7 @@ pub async fn run(session: Session) {
         mut live,
         lease,
         report,
+        recorded,
     } = session;
     let _count = tunnel.count_session();
     let this = live.session().clone();
@@ -65,19 +78,28 @@ pub async fn run(session: Session) {
         outlet: &outlet,
         terminal: open.pty.is_some(),
     };
+    let watched = recorded.as_ref().map(|recorded| &recorded.watched);
     let mut wire = None;
     let end = tokio::select! {
         // Whoever was told to end says why, even if the tunnel was closed in the same moment; and who was
         // told before the beginning asks nothing of the device.
         biased;
         ending = live.told_to_end() => End::Told(ending),
-        end = splice(&mut wire, open, &tunnel, &mut input, &this, notices) => end,
+        end = splice(&mut wire, open, &tunnel, &mut input, &this, notices, watched) => end,
+        never = note(recorded.as_ref()) => never,
         ending = patience::idle(&this, notices) => End::Told(ending),
     };
+    let refused = wire.is_none() || matches!(end, End::Refused(_));
     if let Some(wire) = wire {
         finish(&end, wire);
     }
     live.set_apart();
+    if let Some(Recorded { recordings, watched }) = &recorded {
+        let exited = matches!(end, End::Exited(_));
+        if let Err(error) = recordings.over(watched, exited, refused).await {
+            warn!(session = %this.id, %error, "what was seen of a session is not kept");
+        }
+    }
     report.session_end(&this, &end).await;
     if !notices.farewell(&end, &this.authorized.device().name).await {
         warn!(session = %this.id, "the client did not take the session's last words");
@@ -96,6 +118,7 @@ async fn splice(
     input: &mut InputReceiver,
     session: &LiveSession,
     notices: Notices<'_>,
+    watched: Option<&Watched>,
 ) -> End {
     let (send, receive) = match begin(wire, tunnel, open).await {
         Ok(halves) => halves,
@@ -103,12 +126,12 @@ async fn splice(
     };
     let device = &session.authorized.device().name;
     let started = AtomicBool::new(false);
-    let mut down = Down::new(notices.outlet, session, &started);
+    let mut down = Down::new(notices.outlet, session, &started, watched);
     let gone = input.gone();
     tokio::select! {
         biased;
         end = down.run(receive) => end,
-        end = up(input, send, session) => end,
+        end = up(input, send, session, watched) => end,
         end = linger(&gone) => end,
         never = patience::silence(tunnel, device, notices) => never,
         late = patience::start(&started, tunnel, device) => late,
@@ -154,12 +177,21 @@ async fn begin<'w>(
 
 /// From the operator to the device. Ends only when the client is gone; after its EOF it goes on, for
 /// signals and sizes.
-async fn up(input: &mut InputReceiver, send: &mut SendStream, session: &LiveSession) -> End {
+async fn up(
+    input: &mut InputReceiver,
+    send: &mut SendStream,
+    session: &LiveSession,
+    watched: Option<&Watched>,
+) -> End {
     while let Some(input) = input.next().await {
         let sent = match input {
             Input::Data(data) => {
                 session.count_in(data.len());
                 session.touch();
+                // Before it is sent: of a frame that is cut off the device may have had a part.
+                if let Some(watched) = watched {
+                    watched.pass(DataStream::Stdin, &data, 0);
+                }
                 let header = data_header(DataStream::Stdin, data.len());
                 let mut chunks = [Bytes::copy_from_slice(&header), data];
                 send.write_all_chunks(&mut chunks).await
@@ -193,6 +225,25 @@ async fn write(send: &mut SendStream, message: &SessionMessage) -> Result<(), Wr
         return Ok(());
     };
     send.write_chunk(frame.into()).await
+}
+
+/// Writes down now and then what was seen of a session that is recorded.
+async fn note(recorded: Option<&Recorded>) -> End {
+    let Some(Recorded { recordings, watched }) = recorded else {
+        return std::future::pending().await;
+    };
+    let mut noted = watched.seen();
+    loop {
+        sleep(RECORDING_NOTE).await;
+        let seen = watched.seen();
+        if seen == noted {
+            continue;
+        }
+        match recordings.note(watched).await {
+            Ok(()) => noted = seen,
+            Err(error) => warn!(session = %watched.id, %error, "what is seen of a session is not kept"),
+        }
+    }
 }
 
 /// Leaves the stream so that the device knows: finished after an exit, reset in every other case, which

@@ -12,6 +12,7 @@ use super::live::LiveSession;
 use super::refusal;
 use crate::access::role::Ability;
 use crate::limits::SPLICE_BUFFER;
+use crate::recording::watched::Watched;
 use crate::ssh::outlet::{Gone, Outlet};
 
 /// Chunks that are taken from a stream at once: of about 1.2 KiB each, they fill a splice buffer.
@@ -23,6 +24,8 @@ pub struct Down<'a> {
     session: &'a LiveSession,
     /// Whether the device has accepted the session.
     started: &'a AtomicBool,
+    /// Takes the digests of what passes, if the session is recorded.
+    watched: Option<&'a Watched>,
     reader: FrameReader,
     state: RelaySession,
     /// Output that is gathered into one SSH packet, and which stream it is of.
@@ -33,11 +36,17 @@ pub struct Down<'a> {
 impl<'a> Down<'a> {
     /// The half of a session; `started` is set when the device accepts it.
     #[must_use]
-    pub fn new(outlet: &'a Outlet, session: &'a LiveSession, started: &'a AtomicBool) -> Self {
+    pub fn new(
+        outlet: &'a Outlet,
+        session: &'a LiveSession,
+        started: &'a AtomicBool,
+        watched: Option<&'a Watched>,
+    ) -> Self {
         Self {
             outlet,
             session,
             started,
+            watched,
             reader: FrameReader::default(),
             state: RelaySession::default(),
             buffer: BytesMut::new(),
@@ -79,6 +88,9 @@ impl<'a> Down<'a> {
                 None => return Ok(()),
                 Some(Piece::Data(stream, data)) => {
                     self.state.handle_data(stream)?;
+                    if let Some(watched) = self.watched {
+                        watched.pass(stream, data, self.reader.remaining());
+                    }
                     self.gather(stream, data)
                         .await
                         .map_err(|Gone| End::ClientGone)?;
