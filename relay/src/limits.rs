@@ -65,6 +65,17 @@ pub const RECORDING_TICK: Duration = Duration::from_secs(60);
 /// Recordings that are looked at in one go of that.
 pub const RECORDING_PAGE: u32 = 256;
 
+/// What is read of a recording before somebody takes it: records of at most 28 KiB.
+pub const READ_AHEAD: usize = 64;
+
+/// The largest terminal that a recording is shown or read on: what a device says of its size is bounded here.
+pub const MAX_SCREEN_COLUMNS: usize = 500;
+/// See [`MAX_SCREEN_COLUMNS`].
+pub const MAX_SCREEN_ROWS: usize = 300;
+
+/// Where a line of recorded output that has no end is cut.
+pub const MAX_TEXT_LINE: usize = 16 * 1024;
+
 /// How long recordings are waited for, unless the configuration says otherwise.
 pub const EXPECT_WITHIN: Duration = Duration::from_secs(30 * 86_400);
 

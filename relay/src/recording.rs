@@ -5,7 +5,10 @@
 //! segments come on the device's tunnel (`upload`), the protocol's state machine judges each step
 //! (`ingest`), and when all that will come has come it is opened, compared and signed ([`verify`]).
 
+pub mod archive;
+pub mod export;
 pub mod objects;
+pub mod screen;
 pub mod verify;
 pub mod watched;
 
