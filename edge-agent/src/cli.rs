@@ -1,12 +1,16 @@
 //! What was typed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use holdfast_protocol::ids::{DeviceName, LabelKey, LabelValue};
-use holdfast_protocol::limits::{MAX_KEEPALIVE, MIN_KEEPALIVE};
+use holdfast_protocol::limits::{MAX_KEEPALIVE, MIN_KEEPALIVE, MIN_SPOOL_BYTES};
+use holdfast_protocol::recording::spool::Sync;
+use holdfast_protocol::recording::upload::{UploadConfig, UploadPolicy};
 use holdfast_protocol::token::Token;
+
+use crate::recording::RecorderConfig;
 
 /// Keeps a tunnel to a Holdfast relay open, so that operators reach this device with a stock ssh.
 #[derive(Debug, Parser)]
@@ -38,7 +42,8 @@ Examples:
     #[command(after_help = "Examples:
   edge-agent run
   edge-agent run --state /mnt/data/edge-agent --keepalive 45s
-  edge-agent run --accept-env 'GIT_*'")]
+  edge-agent run --accept-env 'GIT_*'
+  edge-agent run --spool /mnt/data/spool --spool-max 256MiB --upload 'window 02:00-05:00'")]
     Run(Run),
     /// Show whether the tunnel stands
     #[command(after_help = "Exits 0 when the tunnel is up, 1 otherwise.
@@ -86,6 +91,76 @@ pub struct Run {
     /// An environment variable that operators may set, beside LANG and LC_*; `*` stands for anything
     #[arg(long = "accept-env", value_name = "PATTERN")]
     pub accept_env: Vec<String>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "documented at its type")]
+    pub recording: RecordingArgs,
+}
+
+/// How sessions are recorded.
+#[derive(Debug, Args)]
+pub struct RecordingArgs {
+    /// Where recordings wait for the relay [default: the folder `spool` in the state folder]
+    #[arg(long, value_name = "DIR")]
+    pub spool: Option<PathBuf>,
+    /// The most that may wait there
+    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = parse_spool_size)]
+    pub spool_max: u64,
+    /// Free space of the file system that recordings leave alone [default: 16MiB, or a fourth of a small
+    /// file system]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub spool_reserve: Option<u64>,
+    /// When recordings are made safe from a power cut: with each write, when a segment is full, or never
+    /// [default: block, and off in memory]
+    #[arg(long, value_name = "WHEN")]
+    pub sync: Option<SyncArg>,
+    /// When recordings are uploaded: idle, always, manual, or 'window HH:MM-HH:MM' in UTC
+    #[arg(long, value_name = "POLICY", default_value = "idle", value_parser = parse_policy)]
+    pub upload: UploadPolicy,
+    /// Most bytes of recordings a second
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub upload_rate: Option<u64>,
+    /// Most bytes of recordings a day
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub upload_daily: Option<u64>,
+}
+
+impl RecordingArgs {
+    /// For an agent whose state is in `state`.
+    #[must_use]
+    pub fn config(&self, state: &Path) -> RecorderConfig {
+        RecorderConfig {
+            folder: self.spool.clone().unwrap_or_else(|| state.join("spool")),
+            max_bytes: self.spool_max,
+            reserve: self.spool_reserve,
+            sync: self.sync.map(Sync::from),
+            upload: UploadConfig {
+                policy: self.upload,
+                rate: self.upload_rate,
+                daily: self.upload_daily,
+            },
+        }
+    }
+}
+
+/// [`Sync`], as it is typed.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum SyncArg {
+    /// With each write
+    Block,
+    /// When a segment is full
+    Close,
+    /// Never
+    Off,
+}
+
+impl From<SyncArg> for Sync {
+    fn from(arg: SyncArg) -> Self {
+        match arg {
+            SyncArg::Block => Self::Block,
+            SyncArg::Close => Self::Close,
+            SyncArg::Off => Self::Off,
+        }
+    }
 }
 
 /// `edge-agent status`.
@@ -128,6 +203,57 @@ fn parse_keepalive(text: &str) -> Result<Duration, String> {
     }
 }
 
+fn parse_size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match text.get(digits.len()..) {
+        Some("" | "B") => 0,
+        Some("KiB") => 10,
+        Some("MiB") => 20,
+        Some("GiB") => 30,
+        _ => return Err("a size is a number and B, KiB, MiB or GiB, such as 64MiB".to_owned()),
+    };
+    let number = digits.parse::<u64>().ok();
+    number
+        .and_then(|number| number.checked_mul(1 << shift))
+        .ok_or_else(|| "a size is a number and B, KiB, MiB or GiB, such as 64MiB".to_owned())
+}
+
+fn parse_spool_size(text: &str) -> Result<u64, String> {
+    match parse_size(text)? {
+        size if size >= MIN_SPOOL_BYTES => Ok(size),
+        _ => Err(format!("a spool holds at least {}MiB", MIN_SPOOL_BYTES >> 20)),
+    }
+}
+
+fn parse_policy(text: &str) -> Result<UploadPolicy, String> {
+    let wrong = || {
+        "an upload policy is idle, always, manual or a window such as 'window 02:00-05:00'".to_owned()
+    };
+    match text {
+        "idle" => Ok(UploadPolicy::Idle),
+        "always" => Ok(UploadPolicy::Always),
+        "manual" => Ok(UploadPolicy::Manual),
+        _ => {
+            let window = text.strip_prefix("window ").ok_or_else(wrong)?;
+            let (from, to) = window.trim().split_once('-').ok_or_else(wrong)?;
+            let from = minute(from).ok_or_else(wrong)?;
+            let to = minute(to).ok_or_else(wrong)?;
+            Ok(UploadPolicy::Window { from, to })
+        }
+    }
+}
+
+/// The minute of the day of `HH:MM`.
+fn minute(text: &str) -> Option<u16> {
+    let (hour, minute) = text.split_once(':')?;
+    let two = |text: &str| {
+        let digits = text.len() == 2 && text.bytes().all(|digit| digit.is_ascii_digit());
+        text.parse::<u16>().ok().filter(|_| digits)
+    };
+    let (hour, minute) = (two(hour)?, two(minute)?);
+    (hour < 24 && minute < 60).then_some(hour * 60 + minute)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -144,6 +270,25 @@ mod tests {
         assert_eq!(parse_keepalive("5"), Ok(Duration::from_secs(5)));
         for bad in ["", "4s", "121s", "1m", "-1"] {
             assert!(parse_keepalive(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn sizes_and_windows_are_read_as_they_are_meant() {
+        for (text, size) in [("0", 0), ("512B", 512), ("3KiB", 3072), ("64MiB", 64 << 20)] {
+            assert_eq!(parse_size(text), Ok(size), "{text}");
+        }
+        for bad in ["", "MiB", "-1", "64 MiB", "64MB", "1.5GiB", "99999999999999GiB"] {
+            assert!(parse_size(bad).is_err(), "{bad}");
+        }
+        assert!(parse_spool_size("1MiB").is_err());
+        let night = UploadPolicy::Window {
+            from: 23 * 60 + 5,
+            to: 5 * 60,
+        };
+        assert_eq!(parse_policy("window 23:05-05:00"), Ok(night));
+        for bad in ["", "window", "window 24:00-05:00", "window 2:00-05:00", "window 02:60-05:00"] {
+            assert!(parse_policy(bad).is_err(), "{bad}");
         }
     }
 }

@@ -14,6 +14,7 @@ pub mod log;
 pub mod membership;
 mod process;
 mod pty;
+pub mod recording;
 mod refusal;
 pub mod runtime;
 pub mod session;

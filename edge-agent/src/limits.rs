@@ -96,6 +96,23 @@ pub const CONTROL_READ: usize = 4 * 1024;
 /// The control stream's priority: above every session's.
 pub const CONTROL_PRIORITY: i32 = 100;
 
+/// QUIC priority of recordings that are uploaded: below every session's.
+pub const UPLOAD_PRIORITY: i32 = -10;
+
+/// Stack of the thread that writes into the spool. It is memory only as far as it is used.
+pub const WRITER_STACK: usize = 256 * 1024;
+
+/// How long a stopping agent waits until the ends of its recordings are written. What is not written then
+/// ends as after a power cut.
+pub const RECORDING_STOP_GRACE: Duration = Duration::from_secs(3);
+
+/// On a small file system the spool leaves this part of it alone (one in so many), where the config says
+/// nothing.
+pub const SPOOL_SHARE: u64 = 4;
+
+/// A clock that shows an earlier time (2025-01-01, in seconds since 1970) was never set.
+pub const EARLIEST_CLOCK: i64 = 1_735_689_600;
+
 /// Events that may wait for the tunnel's driver.
 pub const TUNNEL_EVENTS: usize = 32;
 

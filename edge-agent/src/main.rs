@@ -12,6 +12,7 @@ use edge_agent::cli::{Cli, Command, Join, Run, StatusArgs};
 use edge_agent::enroll::{self, Joined};
 use edge_agent::identity::Identity;
 use edge_agent::membership::Membership;
+use edge_agent::recording::{Recorder, RecordingDevice};
 use edge_agent::session::{SessionConfig, Sessions};
 use edge_agent::state::StateDir;
 use edge_agent::status::{self, Board, Status};
@@ -59,10 +60,13 @@ fn run(run: Run) -> anyhow::Result<ExitCode> {
     let identity = Identity::load(&state)?.context(
         "the device's key is missing: restore identity.key, or remove the state folder and join again",
     )?;
-    let sessions = Sessions::new(SessionConfig {
+    let recording = run.recording.config(&run.state.state);
+    let recorder = Recorder::open(&recording, RecordingDevice::from(&membership));
+    let config = SessionConfig {
         accept_env: run.accept_env,
         ..SessionConfig::default()
-    });
+    };
+    let sessions = Sessions::new(config, recorder.clone());
     let board = Board::new(&membership);
     runtime::run(async {
         status::serve(&state, board.clone(), sessions.clone());
@@ -76,6 +80,7 @@ fn run(run: Run) -> anyhow::Result<ExitCode> {
             keepalive: run.keepalive,
         });
         tunnel::run(&agent, async { drop(signals.next().await) }).await;
+        recorder.stop().await;
         Ok(ExitCode::SUCCESS)
     })
 }

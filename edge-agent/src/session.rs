@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use event_listener::Event;
 
 use crate::limits::MAX_SESSIONS;
+use crate::recording::Recorder;
 
 /// What the config says about sessions.
 #[derive(Clone, Debug)]
@@ -44,6 +45,7 @@ impl Default for SessionConfig {
 #[derive(Debug)]
 pub struct Sessions {
     config: SessionConfig,
+    recorder: Arc<Recorder>,
     live: AtomicU32,
     changed: Event,
 }
@@ -51,12 +53,19 @@ pub struct Sessions {
 impl Sessions {
     /// None yet.
     #[must_use]
-    pub fn new(config: SessionConfig) -> Arc<Self> {
+    pub fn new(config: SessionConfig, recorder: Arc<Recorder>) -> Arc<Self> {
         Arc::new(Self {
             config,
+            recorder,
             live: AtomicU32::new(0),
             changed: Event::new(),
         })
+    }
+
+    /// What records them.
+    #[must_use]
+    pub fn recorder(&self) -> &Arc<Recorder> {
+        &self.recorder
     }
 
     /// How many sessions have a process, or are starting or ending one.
@@ -87,6 +96,15 @@ impl Sessions {
         self.changed.notify(usize::MAX);
         Some(Slot(Arc::clone(self)))
     }
+}
+
+/// Who is not there any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Gone {
+    /// The relay broke off or ended the stream, because its client went away or the protocol was broken.
+    Client,
+    /// The whole tunnel.
+    Tunnel,
 }
 
 /// Counts one session for as long as it stands.

@@ -17,6 +17,7 @@ use smol::net::unix::UnixListener;
 
 use crate::limits::{MAX_STATUS, STATUS_TIMEOUT};
 use crate::membership::Membership;
+use crate::recording::SpoolStatus;
 use crate::session::Sessions;
 use crate::state::{StateDir, StateError};
 use crate::{runtime, warn};
@@ -46,6 +47,9 @@ pub struct Status {
     pub last_error: Option<String>,
     /// The agent's version.
     pub agent_version: String,
+    /// The recordings that wait; `None` where no agent runs.
+    #[serde(default)]
+    pub spool: Option<SpoolStatus>,
 }
 
 /// Where the tunnel's driver writes and `status` reads.
@@ -73,6 +77,7 @@ impl Status {
             sessions: 0,
             last_error: None,
             agent_version: env!("CARGO_PKG_VERSION").into(),
+            spool: None,
         }
     }
 }
@@ -94,6 +99,9 @@ impl fmt::Display for Status {
         }
         if let Some(error) = &self.last_error {
             write!(f, "\nlast error: {}", Escaped(error))?;
+        }
+        if let Some(spool) = &self.spool {
+            write!(f, "\n{spool}")?;
         }
         Ok(())
     }
@@ -162,6 +170,7 @@ impl Board {
         Status {
             for_seconds: Some(since.elapsed().as_secs()),
             sessions: sessions.live(),
+            spool: Some(sessions.recorder().status()),
             ..status.clone()
         }
     }

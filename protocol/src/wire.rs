@@ -317,7 +317,8 @@ pub enum SessionRefusal {
     TooManySessions(u32),
     /// The kernel refused: no terminal, no memory, no process.
     Failed(String),
-    /// The session has to be recorded and can't be; this is why.
+    /// The session has to be recorded and can't be; this is why. It may also come later than at the start,
+    /// in place of the exit.
     RecordingUnavailable(String),
 }
 

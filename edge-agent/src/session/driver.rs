@@ -9,18 +9,20 @@ use std::time::{Duration, Instant};
 
 use futures_lite::{Future as _, FutureExt as _};
 use holdfast_protocol::codec::frame::SessionMessage;
+use holdfast_protocol::recording::record::EndReason;
 use holdfast_protocol::session::{DeviceAction, DeviceSession};
 use holdfast_protocol::wire::{Exit, Open, SessionRefusal, Signal};
 use smol::{Async, Timer};
 
 use super::inbound::{Inbound, Input};
 use super::outbound::{Outbound, Output};
-use super::{Sessions, Slot};
+use super::{Gone, Sessions, Slot};
 use crate::launch::{Ends, launch};
 use crate::limits::{
     BULK_PRIORITY, FINISH_TIMEOUT, INTERACTIVE_PRIORITY, OPEN_TIMEOUT, TURN_BYTES,
 };
 use crate::process::Process;
+use crate::recording::{Recording, Unrecordable};
 use crate::{environment, pty};
 
 /// One session.
@@ -32,8 +34,9 @@ pub(super) struct Driver {
     /// Since the `Open`, unless it was refused.
     slot: Option<Slot>,
     process: Option<Process>,
-    /// Whether `process` has ended; it is reaped only when the session is over.
-    exited: bool,
+    /// How `process` has ended, if it has; it is reaped only when the session is over.
+    exited: Option<Exit>,
+    recording: Recording,
     terminal: Option<Arc<Async<OwnedFd>>>,
     /// The state machine's time begins here.
     epoch: Instant,
@@ -42,14 +45,17 @@ pub(super) struct Driver {
     /// What `timer` is set to.
     timer_at: Option<Duration>,
     /// The relay is not there any more: nothing need be sent.
-    gone: bool,
+    gone: Option<Gone>,
+    /// The recording takes no more: nothing more may be shown or typed.
+    cut_off: bool,
 }
 
 /// What can happen to a session.
 #[expect(clippy::large_enum_variant, reason = "one at a time, on the stack")]
 enum Event {
     Message(SessionMessage),
-    PeerGone,
+    PeerGone(Gone),
+    Unrecordable(Unrecordable),
     OutputEnded,
     Exited(Exit),
     Timeout,
@@ -64,19 +70,21 @@ impl Driver {
         recv: quinn::RecvStream,
     ) -> Self {
         Self {
+            recording: Recording::none(Arc::clone(&sessions.recorder)),
             sessions,
             core: DeviceSession::default(),
             inbound: Inbound::new(recv),
             outbound: Outbound::new(send),
             slot: None,
             process: None,
-            exited: false,
+            exited: None,
             terminal: None,
             epoch: Instant::now(),
             opened: false,
             timer: Timer::never(),
             timer_at: None,
-            gone: false,
+            gone: None,
+            cut_off: false,
         }
     }
 
@@ -86,7 +94,8 @@ impl Driver {
             while let Some(action) = self.core.poll_action() {
                 self.act(action).await;
             }
-            if self.core.is_done() && self.gone {
+            if self.core.is_done() && self.gone.is_some() {
+                self.end_recording();
                 break self.outbound.reset();
             }
             match poll_fn(|cx| self.poll(cx)).await {
@@ -105,25 +114,50 @@ impl Driver {
         match event {
             Event::Message(message) => {
                 if self.core.handle_message(message).is_err() {
-                    self.peer_gone(now);
+                    self.peer_gone(now, Gone::Client);
                 }
             }
-            Event::PeerGone => self.peer_gone(now),
+            Event::PeerGone(gone) => self.peer_gone(now, gone),
+            Event::Unrecordable(why) => self.cut_off(now, why),
             Event::OutputEnded => self.core.handle_output_ended(),
             Event::Exited(exit) => {
-                self.exited = true;
+                self.exited = Some(exit);
                 self.inbound.stdin.close();
                 self.core.handle_exited(now, exit);
             }
             Event::Timeout if self.opened => self.core.handle_timeout(now),
-            Event::Timeout => self.peer_gone(now),
+            Event::Timeout => self.peer_gone(now, Gone::Client),
             Event::Flushed => {}
         }
     }
 
-    fn peer_gone(&mut self, now: Duration) {
-        self.gone = true;
+    fn peer_gone(&mut self, now: Duration, gone: Gone) {
+        self.gone.get_or_insert(gone);
         self.core.handle_peer_gone(now);
+    }
+
+    /// Ends a session that can't be recorded any more: the operator is told, and the process hung up.
+    fn cut_off(&mut self, now: Duration, Unrecordable(why): Unrecordable) {
+        let refusal = SessionMessage::Refused(SessionRefusal::RecordingUnavailable(why));
+        let Ok(frame) = refusal.encode() else {
+            return self.peer_gone(now, Gone::Client);
+        };
+        self.cut_off = true;
+        self.inbound.stop();
+        self.inbound.stdin.close();
+        self.outbound.cut_off(frame.into());
+        self.core.handle_peer_gone(now);
+    }
+
+    fn end_recording(&mut self) {
+        let why = match (self.cut_off, self.gone) {
+            (true, _) => EndReason::SpoolFull,
+            (false, Some(Gone::Tunnel)) => EndReason::TunnelLost,
+            (false, Some(Gone::Client)) => EndReason::ClientGone,
+            (false, None) if self.process.is_some() => EndReason::Exited,
+            (false, None) => EndReason::NotStarted,
+        };
+        self.recording.end(self.exited, why);
     }
 
     async fn act(&mut self, action: DeviceAction) {
@@ -132,7 +166,7 @@ impl Driver {
             DeviceAction::Send(message) => match message.encode() {
                 Ok(frame) => self.outbound.push(frame.into()),
                 // Every text of ours is cut to its bound; if one was not, the stream can't go on.
-                Err(_) => self.peer_gone(self.epoch.elapsed()),
+                Err(_) => self.peer_gone(self.epoch.elapsed(), Gone::Client),
             },
             // As with sshd, the end of the client's input does not end a terminal's: a pipe into
             // `ssh -tt` leaves the shell waiting. So `close_after_queue` knows pipes only.
@@ -167,6 +201,10 @@ impl Driver {
             BULK_PRIORITY
         };
         self.outbound.set_priority(priority);
+        if let Err(Unrecordable(why)) = self.recording.begin(&open) {
+            let why = SessionRefusal::RecordingUnavailable(why);
+            return self.core.handle_refused(why);
+        }
         let config = &self.sessions.config;
         open.env = environment::filter(open.env, &config.accept_env);
         // Boxed: what a start needs would otherwise be held for the session's whole life.
@@ -184,7 +222,7 @@ impl Driver {
         match ends {
             Ends::Terminal(master) => {
                 let master = Arc::new(master);
-                self.inbound.stdin.open(Arc::clone(&master));
+                self.inbound.stdin.open(Arc::clone(&master), true);
                 self.outbound.open(Some(Arc::clone(&master)), None);
                 self.terminal = Some(master);
             }
@@ -193,7 +231,7 @@ impl Driver {
                 stdout,
                 stderr,
             } => {
-                self.inbound.stdin.open(Arc::new(stdin));
+                self.inbound.stdin.open(Arc::new(stdin), false);
                 self.outbound
                     .open(Some(Arc::new(stdout)), Some(Arc::new(stderr)));
             }
@@ -211,36 +249,25 @@ impl Driver {
     fn hang_up(&mut self) {
         self.signal(Signal::Hup);
         self.inbound.stdin.close();
-        if self.terminal.take().is_some() {
+        if self.terminal.take().is_none() {
+            return;
+        }
+        if self.cut_off {
+            self.outbound.close_sources();
+        } else {
             self.outbound.close();
         }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         let (mut turn_in, mut turn_out) = (TURN_BYTES, TURN_BYTES);
-        if let Some(process) = self.process.as_mut().filter(|_| !self.exited)
+        if let Some(process) = self.process.as_mut().filter(|_| self.exited.is_none())
             && let Poll::Ready(exit) = process.poll_exit(cx)
         {
             return Poll::Ready(Event::Exited(exit));
         }
-        if self.gone {
-            self.outbound.poll_discard(cx, &mut turn_out);
-        } else {
-            match self.inbound.poll(cx, &self.core, &mut turn_in) {
-                Poll::Ready(Input::Message(message)) => {
-                    return Poll::Ready(Event::Message(message));
-                }
-                Poll::Ready(Input::Gone) => return Poll::Ready(Event::PeerGone),
-                Poll::Pending => {}
-            }
-            match self.outbound.poll(cx, &mut turn_out) {
-                Poll::Ready(Output::Ended) => return Poll::Ready(Event::OutputEnded),
-                Poll::Ready(Output::Flushed) if self.core.is_done() => {
-                    return Poll::Ready(Event::Flushed);
-                }
-                Poll::Ready(Output::Gone) => return Poll::Ready(Event::PeerGone),
-                Poll::Ready(Output::Flushed) | Poll::Pending => {}
-            }
+        if let Poll::Ready(event) = self.poll_streams(cx, &mut turn_in, &mut turn_out) {
+            return Poll::Ready(event);
         }
         if self.poll_timer(cx).is_ready() {
             return Poll::Ready(Event::Timeout);
@@ -250,6 +277,43 @@ impl Driver {
             cx.waker().wake_by_ref();
         }
         Poll::Pending
+    }
+
+    fn poll_streams(
+        &mut self,
+        cx: &mut Context<'_>,
+        turn_in: &mut usize,
+        turn_out: &mut usize,
+    ) -> Poll<Event> {
+        if self.gone.is_some() {
+            self.outbound.clear();
+            self.outbound.poll_discard(cx, turn_out);
+            return Poll::Pending;
+        }
+        let output = if self.cut_off {
+            self.outbound.poll_discard(cx, turn_out);
+            self.outbound.poll_last(cx)
+        } else {
+            let recording = &mut self.recording;
+            match self.inbound.poll(cx, &self.core, recording, turn_in) {
+                Poll::Ready(Input::Message(message)) => {
+                    return Poll::Ready(Event::Message(message));
+                }
+                Poll::Ready(Input::Gone(gone)) => return Poll::Ready(Event::PeerGone(gone)),
+                Poll::Ready(Input::Unrecordable(why)) => {
+                    return Poll::Ready(Event::Unrecordable(why));
+                }
+                Poll::Pending => {}
+            }
+            self.outbound.poll(cx, recording, turn_out)
+        };
+        match output {
+            Poll::Ready(Output::Ended) => Poll::Ready(Event::OutputEnded),
+            Poll::Ready(Output::Flushed) if self.core.is_done() => Poll::Ready(Event::Flushed),
+            Poll::Ready(Output::Gone(gone)) => Poll::Ready(Event::PeerGone(gone)),
+            Poll::Ready(Output::Unrecordable(why)) => Poll::Ready(Event::Unrecordable(why)),
+            Poll::Ready(Output::Flushed) | Poll::Pending => Poll::Pending,
+        }
     }
 
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -275,10 +339,12 @@ impl Driver {
 
     /// Says that nothing more comes, and waits until the relay has it all, but not for ever.
     async fn finish(&mut self) {
+        self.end_recording();
         self.inbound.stop();
         let acknowledged = self.outbound.finish();
         let too_long = async {
             Timer::after(FINISH_TIMEOUT).await;
+            Gone::Client
         };
         acknowledged.or(too_long).await;
     }

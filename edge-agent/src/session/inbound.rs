@@ -5,24 +5,46 @@ use std::io::IoSlice;
 use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
 use futures_lite::Future as _;
 use holdfast_protocol::codec::frame::{FrameReader, Piece, SessionMessage};
+use holdfast_protocol::recording::record::{Event, Stream};
+use holdfast_protocol::recording::spool;
 use holdfast_protocol::session::DeviceSession;
+use quinn::{ReadError, ResetError};
 use rustix::io::{Errno, writev};
 use smol::Async;
 
+use super::Gone;
 use crate::limits::{INPUT_QUEUE_BYTES, INPUT_QUEUE_PIECES, STREAM_READ_PIECES};
+use crate::pty;
+use crate::recording::{Recording, Unrecordable};
 
 /// What came, besides data.
 #[expect(clippy::large_enum_variant, reason = "one at a time, on the stack")]
 pub(super) enum Input {
     /// A message.
     Message(SessionMessage),
-    /// The relay reset or ended the stream, broke the protocol, or is lost.
-    Gone,
+    /// Nobody speaks any more.
+    Gone(Gone),
+    /// What came can't be recorded, and so must not be heeded.
+    Unrecordable(Unrecordable),
+}
+
+/// What came, and is not recorded yet.
+#[expect(clippy::large_enum_variant, reason = "one at a time, and seldom")]
+enum Cut {
+    Data {
+        bytes: Bytes,
+        /// How many more bytes of its frame are to come.
+        remaining: usize,
+        hidden: bool,
+        /// The process may have it.
+        wanted: bool,
+    },
+    Message(SessionMessage),
 }
 
 /// The receiving half of a session.
@@ -31,6 +53,8 @@ pub(super) struct Inbound {
     reader: FrameReader,
     /// Read, but not yet cut into pieces. Holds at most [`STREAM_READ_PIECES`].
     raw: VecDeque<Bytes>,
+    /// What was cut, and still has to be recorded before it counts.
+    cut: Option<Cut>,
     /// Where data goes.
     pub(super) stdin: Stdin,
 }
@@ -41,6 +65,7 @@ impl Inbound {
             recv,
             reader: FrameReader::default(),
             raw: VecDeque::new(),
+            cut: None,
             stdin: Stdin::default(),
         }
     }
@@ -51,14 +76,15 @@ impl Inbound {
         &mut self,
         cx: &mut Context<'_>,
         core: &DeviceSession,
+        recording: &mut Recording,
         turn: &mut usize,
     ) -> Poll<Input> {
         loop {
-            if let Some(input) = self.cut(core, turn) {
+            if let Some(input) = self.cut(cx, core, recording, turn) {
                 return Poll::Ready(input);
             }
             self.stdin.poll_flush(cx);
-            if !self.stdin.has_room() {
+            if self.cut.is_some() || !self.stdin.has_room() {
                 return self.poll_gone(cx);
             }
             if !self.raw.is_empty() {
@@ -69,11 +95,16 @@ impl Inbound {
             }
             let mut pieces = [const { Bytes::new() }; STREAM_READ_PIECES];
             let read = pin!(self.recv.read_chunks(&mut pieces)).poll(cx);
-            match read {
-                Poll::Ready(Ok(Some(count))) => self.raw.extend(pieces.into_iter().take(count)),
-                Poll::Ready(Ok(None) | Err(_)) => return Poll::Ready(Input::Gone),
+            let gone = match read {
+                Poll::Ready(Ok(Some(count))) => {
+                    self.raw.extend(pieces.into_iter().take(count));
+                    continue;
+                }
+                Poll::Ready(Err(ReadError::ConnectionLost(_))) => Gone::Tunnel,
+                Poll::Ready(Ok(None) | Err(_)) => Gone::Client,
                 Poll::Pending => return Poll::Pending,
-            }
+            };
+            return Poll::Ready(Input::Gone(gone));
         }
     }
 
@@ -83,27 +114,41 @@ impl Inbound {
         let _ = self.recv.stop(0_u32.into());
     }
 
-    /// Cuts what was read into pieces, as far as the queue has room for data.
-    fn cut(&mut self, core: &DeviceSession, turn: &mut usize) -> Option<Input> {
-        while self.stdin.has_room() {
+    /// Cuts what was read into pieces, as far as the queue has room for data and the recording takes it.
+    fn cut(
+        &mut self,
+        cx: &mut Context<'_>,
+        core: &DeviceSession,
+        recording: &mut Recording,
+        turn: &mut usize,
+    ) -> Option<Input> {
+        loop {
+            match self.pass(cx, recording) {
+                Poll::Ready(None) => {}
+                Poll::Ready(Some(input)) => return Some(input),
+                Poll::Pending => return None,
+            }
+            if !self.stdin.has_room() {
+                return None;
+            }
             let bytes = self.raw.front_mut()?;
             let mut rest: &[u8] = bytes;
             match self.reader.read(&mut rest) {
                 Ok(Some(Piece::Data(stream, data))) => match core.handle_data(stream) {
                     Ok(wanted) => {
                         *turn = turn.saturating_sub(data.len());
-                        if wanted {
-                            self.stdin.push(bytes.slice_ref(data));
-                        }
+                        self.cut = Some(Cut::Data {
+                            bytes: bytes.slice_ref(data),
+                            remaining: self.reader.remaining(),
+                            hidden: recording.is_on() && self.stdin.is_hidden(),
+                            wanted,
+                        });
                     }
-                    Err(_) => return Some(Input::Gone),
+                    Err(_) => return Some(Input::Gone(Gone::Client)),
                 },
-                Ok(Some(Piece::Message(message))) => {
-                    bytes.advance(bytes.len() - rest.len());
-                    return Some(Input::Message(message));
-                }
+                Ok(Some(Piece::Message(message))) => self.cut = Some(Cut::Message(message)),
                 Ok(None) => {}
-                Err(_) => return Some(Input::Gone),
+                Err(_) => return Some(Input::Gone(Gone::Client)),
             }
             let used = bytes.len() - rest.len();
             bytes.advance(used);
@@ -111,7 +156,44 @@ impl Inbound {
                 self.raw.pop_front();
             }
         }
-        None
+    }
+
+    /// Records what was cut, and lets it through.
+    fn pass(&mut self, cx: &mut Context<'_>, recording: &mut Recording) -> Poll<Option<Input>> {
+        let recorded = match &self.cut {
+            None => return Poll::Ready(None),
+            Some(Cut::Data {
+                bytes,
+                remaining,
+                hidden,
+                ..
+            }) => recording.poll_data(
+                cx,
+                spool::Piece {
+                    stream: Stream::Stdin,
+                    bytes,
+                    remaining: *remaining,
+                    hidden: *hidden,
+                },
+            ),
+            Some(Cut::Message(message)) => match event_of(message) {
+                Some(event) => recording.poll_event(cx, &event),
+                None => Poll::Ready(Ok(())),
+            },
+        };
+        if let Err(why) = ready!(recorded) {
+            return Poll::Ready(Some(Input::Unrecordable(why)));
+        }
+        Poll::Ready(match self.cut.take() {
+            Some(Cut::Data { bytes, wanted, .. }) => {
+                if wanted {
+                    self.stdin.push(bytes);
+                }
+                None
+            }
+            Some(Cut::Message(message)) => Some(Input::Message(message)),
+            None => None,
+        })
     }
 
     /// While nothing is read, a reset must be noticed all the same.
@@ -119,8 +201,24 @@ impl Inbound {
         match pin!(self.recv.received_reset()).poll(cx) {
             // The stream has ended in good order, and its last bytes wait here.
             Poll::Ready(Ok(None)) | Poll::Pending => Poll::Pending,
-            Poll::Ready(Ok(Some(_)) | Err(_)) => Poll::Ready(Input::Gone),
+            Poll::Ready(Err(ResetError::ConnectionLost(_))) => {
+                Poll::Ready(Input::Gone(Gone::Tunnel))
+            }
+            Poll::Ready(Ok(Some(_)) | Err(_)) => Poll::Ready(Input::Gone(Gone::Client)),
         }
+    }
+}
+
+/// What a recording says of a message; an `Open` is its start.
+fn event_of(message: &SessionMessage) -> Option<Event<'static>> {
+    match message {
+        SessionMessage::Eof => Some(Event::Eof(Stream::Stdin)),
+        SessionMessage::Resize(size) => Some(Event::Resize(*size)),
+        SessionMessage::Signal(signal) => Some(Event::Signal(*signal)),
+        SessionMessage::Open(_)
+        | SessionMessage::Accepted
+        | SessionMessage::Refused(_)
+        | SessionMessage::Exit(_) => None,
     }
 }
 
@@ -135,11 +233,18 @@ pub(super) struct Stdin {
     closing: bool,
     /// The last write was refused, and since then the kernel did not say that it would take more.
     blocked: bool,
+    is_terminal: bool,
 }
 
 impl Stdin {
-    pub(super) fn open(&mut self, end: Arc<Async<OwnedFd>>) {
+    pub(super) fn open(&mut self, end: Arc<Async<OwnedFd>>, is_terminal: bool) {
         self.end = Some(end);
+        self.is_terminal = is_terminal;
+    }
+
+    /// Whether the terminal does not show what is typed.
+    fn is_hidden(&self) -> bool {
+        self.is_terminal && self.end.as_ref().is_none_or(|end| pty::hides_input(end))
     }
 
     /// Closes behind what is queued.

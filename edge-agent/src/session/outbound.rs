@@ -9,11 +9,16 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use futures_lite::Future;
 use holdfast_protocol::codec::frame::{DataStream, HEADER_LEN, data_header};
+use holdfast_protocol::recording::record::Stream;
+use holdfast_protocol::recording::spool::Piece;
+use quinn::{StoppedError, WriteError};
 use rustix::buffer::spare_capacity;
 use rustix::io::{Errno, ioctl_fionread, read};
 use smol::Async;
 
+use super::Gone;
 use crate::limits::{LAST_OUTPUT, MIN_OUTPUT_READ, OUTPUT_READ};
+use crate::recording::{Recording, Unrecordable};
 
 /// What there is to say about the output, besides data.
 pub(super) enum Output {
@@ -21,15 +26,29 @@ pub(super) enum Output {
     Ended,
     /// Nothing waits in the queue.
     Flushed,
-    /// The relay takes no more.
-    Gone,
+    /// Nobody takes more.
+    Gone(Gone),
+    /// What was read can't be recorded, and so must not be shown.
+    Unrecordable(Unrecordable),
+}
+
+/// What stands in the order of the output, and is not recorded yet.
+enum Unrecorded {
+    /// A frame of data.
+    Data(DataStream, Bytes),
+    /// An output has come to its end.
+    Eof(DataStream),
+    /// A frame that says something else: it is not recorded, but waits for what is.
+    Message(Bytes),
 }
 
 /// The sending half of a session.
 pub(super) struct Outbound {
     send: quinn::SendStream,
     /// Resolves when the relay wants no more, or has everything.
-    stopped: Pin<Box<dyn Future<Output = ()> + Send>>,
+    stopped: Pin<Box<dyn Future<Output = Gone> + Send>>,
+    /// What was read, and waits for the recording. Output is read only when it is empty.
+    unrecorded: VecDeque<Unrecorded>,
     /// Frames for the stream. Output is read only when it is empty.
     queue: VecDeque<Bytes>,
     /// Stdout and stderr, in the order of their turns: who was served goes to the back.
@@ -42,12 +61,16 @@ impl Outbound {
     pub(super) fn new(send: quinn::SendStream) -> Self {
         let stopped = send.stopped();
         let stopped = Box::pin(async move {
-            let _ = stopped.await;
+            match stopped.await {
+                Err(StoppedError::ConnectionLost(_)) => Gone::Tunnel,
+                _ => Gone::Client,
+            }
         });
         let (queue, sources) = (VecDeque::new(), Vec::new());
         Self {
             send,
             stopped,
+            unrecorded: VecDeque::new(),
             queue,
             sources,
             opened: false,
@@ -83,7 +106,7 @@ impl Outbound {
 
     /// Queues a frame behind all that was read before.
     pub(super) fn push(&mut self, frame: Bytes) {
-        self.queue.push_back(frame);
+        self.unrecorded.push_back(Unrecorded::Message(frame));
     }
 
     /// Reads no more, except what the kernel still holds, up to [`LAST_OUTPUT`].
@@ -94,39 +117,77 @@ impl Outbound {
                 && let Ok(Some(frame)) = source.read()
             {
                 total += frame.len();
-                self.queue.push_back(frame);
+                let data = Unrecorded::Data(source.stream, frame);
+                self.unrecorded.push_back(data);
             }
+            self.unrecorded.push_back(Unrecorded::Eof(source.stream));
         }
         self.ended = true;
     }
 
     /// Lets go of the outputs, and of what was read: nobody wants them.
     pub(super) fn close(&mut self) {
+        self.close_sources();
+        (self.unrecorded, self.queue) = (VecDeque::new(), VecDeque::new());
+    }
+
+    /// Lets go of the outputs.
+    pub(super) fn close_sources(&mut self) {
         self.sources = Vec::new();
-        self.queue = VecDeque::new();
         self.ended = true;
+    }
+
+    /// Says `frame` behind what was recorded, and nothing behind it.
+    pub(super) fn cut_off(&mut self, frame: Bytes) {
+        self.unrecorded = VecDeque::new();
+        self.queue.push_back(frame);
     }
 
     /// Reads and forgets, at most about `turn` bytes: a process that tidies up after its client has gone
     /// must neither block on its last words nor die of them.
     pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>, turn: &mut usize) {
-        self.queue.clear();
+        self.unrecorded.clear();
         while *turn > 0
             && !self.sources.is_empty()
-            && let Poll::Ready(frame) = self.poll_sources(cx)
+            && let Poll::Ready((_, frame)) = self.poll_sources(cx)
         {
             *turn = turn.saturating_sub(frame.map_or(0, |frame| frame.len()));
         }
     }
 
-    /// Moves output, at most about `turn` bytes. A frame that was read is given to QUIC at once; the
-    /// next one is read only when QUIC has taken it.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, turn: &mut usize) -> Poll<Output> {
+    /// Forgets what was to be sent.
+    pub(super) fn clear(&mut self) {
+        self.queue.clear();
+    }
+
+    /// Sends what is left, and reads no more.
+    pub(super) fn poll_last(&mut self, cx: &mut Context<'_>) -> Poll<Output> {
+        Poll::Ready(match ready!(self.poll_flush(cx)) {
+            Ok(()) => Output::Flushed,
+            Err(error) => Output::Gone(gone(&error)),
+        })
+    }
+
+    /// Moves output, at most about `turn` bytes. A frame that was read is recorded and given to QUIC at
+    /// once; the next one is read only when both have taken it.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        recording: &mut Recording,
+        turn: &mut usize,
+    ) -> Poll<Output> {
         loop {
+            let recorded = self.poll_record(cx, recording);
+            if let Poll::Ready(Err(why)) = recorded {
+                return Poll::Ready(Output::Unrecordable(why));
+            }
             match self.poll_flush(cx) {
                 Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(_)) => return Poll::Ready(Output::Gone),
+                Poll::Ready(Err(error)) => return Poll::Ready(Output::Gone(gone(&error))),
                 Poll::Pending => return Poll::Pending,
+            }
+            if recorded.is_pending() {
+                return self.stopped.as_mut().poll(cx).map(Output::Gone);
             }
             if self.opened && !self.ended && self.sources.is_empty() {
                 self.ended = true;
@@ -135,19 +196,57 @@ impl Outbound {
             if *turn == 0 {
                 return Poll::Pending;
             }
-            let Poll::Ready(frame) = self.poll_sources(cx) else {
-                let gone = self.stopped.as_mut().poll(cx).is_ready();
-                return Poll::Ready(if gone { Output::Gone } else { Output::Flushed });
+            let Poll::Ready((stream, frame)) = self.poll_sources(cx) else {
+                let stopped = self.stopped.as_mut().poll(cx);
+                return Poll::Ready(match stopped {
+                    Poll::Ready(gone) => Output::Gone(gone),
+                    Poll::Pending => Output::Flushed,
+                });
             };
-            if let Some(frame) = frame {
-                *turn = turn.saturating_sub(frame.len());
-                self.queue.push_back(frame);
-            }
+            self.unrecorded.push_back(match frame {
+                Some(frame) => {
+                    *turn = turn.saturating_sub(frame.len());
+                    Unrecorded::Data(stream, frame)
+                }
+                None => Unrecorded::Eof(stream),
+            });
         }
     }
 
+    /// Records what was read, and queues it for the relay.
+    fn poll_record(
+        &mut self,
+        cx: &mut Context<'_>,
+        recording: &mut Recording,
+    ) -> Poll<Result<(), Unrecordable>> {
+        while let Some(next) = self.unrecorded.front() {
+            let recorded = match next {
+                Unrecorded::Data(stream, frame) => recording.poll_data(
+                    cx,
+                    Piece {
+                        stream: Stream::from(*stream),
+                        bytes: frame.get(HEADER_LEN..).unwrap_or_default(),
+                        remaining: 0,
+                        hidden: false,
+                    },
+                ),
+                Unrecorded::Eof(stream) => recording.poll_eof(cx, Stream::from(*stream)),
+                Unrecorded::Message(_) => Poll::Ready(Ok(())),
+            };
+            if let Err(why) = ready!(recorded) {
+                return Poll::Ready(Err(why));
+            }
+            if let Some(Unrecorded::Data(_, frame) | Unrecorded::Message(frame)) =
+                self.unrecorded.pop_front()
+            {
+                self.queue.push_back(frame);
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
     /// Ends the stream. Resolves when the relay has all of it, or is gone.
-    pub(super) fn finish(&mut self) -> impl Future<Output = ()> + '_ {
+    pub(super) fn finish(&mut self) -> impl Future<Output = Gone> + '_ {
         // It has been stopped already, then.
         let _ = self.send.finish();
         self.stopped.as_mut()
@@ -159,7 +258,7 @@ impl Outbound {
         let _ = self.send.reset(0_u32.into());
     }
 
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), quinn::WriteError>> {
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WriteError>> {
         while !self.queue.is_empty() {
             let frames = self.queue.make_contiguous();
             let written = ready!(pin!(self.send.write_chunks(frames)).poll(cx))?;
@@ -169,17 +268,25 @@ impl Outbound {
     }
 
     /// A frame of the first source that has one; `None` when a source has ended.
-    fn poll_sources(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+    fn poll_sources(&mut self, cx: &mut Context<'_>) -> Poll<(DataStream, Option<Bytes>)> {
         for at in 0..self.sources.len() {
             if let Poll::Ready(frame) = self.sources[at].poll_read(cx) {
                 let source = self.sources.remove(at);
+                let stream = source.stream;
                 if frame.is_some() {
                     self.sources.push(source);
                 }
-                return Poll::Ready(frame);
+                return Poll::Ready((stream, frame));
             }
         }
         Poll::Pending
+    }
+}
+
+fn gone(error: &WriteError) -> Gone {
+    match error {
+        WriteError::ConnectionLost(_) => Gone::Tunnel,
+        _ => Gone::Client,
     }
 }
 

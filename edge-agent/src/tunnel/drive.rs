@@ -16,6 +16,8 @@ use super::control::ControlError;
 use super::dial::{bind_for, source_address};
 use super::establish::{Standing, establish};
 use crate::limits::{CONNECTION_WINDOW, STREAM_WINDOW, TUNNEL_EVENTS};
+use crate::recording::RecordingDevice;
+use crate::recording::upload::{self, UPLOAD_MINOR};
 use crate::{info, runtime, warn};
 
 /// How a tunnel ended.
@@ -65,6 +67,9 @@ pub async fn drive(agent: &Arc<Agent>, standing: &mut Standing) -> End {
         runtime::spawn(watch_routes(events.clone())),
         runtime::spawn(watch_close(connection.clone(), events.clone())),
     ];
+    let recorder = Arc::clone(agent.sessions.recorder());
+    let _upload = (standing.welcome.minor >= UPLOAD_MINOR)
+        .then(|| runtime::spawn(upload::run(recorder, connection.clone())));
     let mut driver = Driver {
         agent,
         link: Link::new(Duration::ZERO, agent.keepalive),
@@ -170,10 +175,12 @@ impl Driver<'_> {
                     .membership
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner);
-                if membership.update_roster(&roster)
-                    && let Err(error) = membership.save(&self.agent.state)
-                {
-                    warn!("{error}");
+                if membership.update_roster(&roster) {
+                    let device = RecordingDevice::from(&*membership);
+                    self.agent.sessions.recorder().update(device);
+                    if let Err(error) = membership.save(&self.agent.state) {
+                        warn!("{error}");
+                    }
                 }
                 None
             }

@@ -17,6 +17,7 @@ use super::drive::Event;
 use super::{Agent, random};
 use crate::enroll::hello;
 use crate::limits::OLD_TUNNEL_GRACE;
+use crate::recording::RecordingDevice;
 use crate::refusal::Refused;
 use crate::tls::Trust;
 use crate::{info, warn};
@@ -144,6 +145,10 @@ fn welcome(agent: &Agent, standing: &Standing) {
             warn!("{error}");
         }
     }
+    agent
+        .sessions
+        .recorder()
+        .update(RecordingDevice::from(&*membership));
     info!(
         "tunnel up as {} to {} (generation {})",
         membership.name(),

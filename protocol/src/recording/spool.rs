@@ -146,6 +146,8 @@ pub struct Spool {
     /// Free bytes when the medium was last asked.
     free: u64,
     flash: Flash,
+    /// The device's clock in seconds since 1970, as it was last told; `None` while it can't be trusted.
+    clock: Option<i64>,
     /// The session that was served last.
     turn: SessionId,
 }
@@ -365,6 +367,19 @@ impl Spool {
         self.flash
     }
 
+    /// Tells what the device's clock says, for what operators are told of the age of things. `None` if it
+    /// can't be trusted.
+    pub fn handle_clock(&mut self, seconds: Option<i64>) {
+        self.clock = seconds;
+    }
+
+    /// When the oldest segment that waits was begun, or last written before the agent's start: in seconds
+    /// since 1970, where that is known.
+    #[must_use]
+    pub fn oldest(&self) -> Option<i64> {
+        self.files.values().filter_map(|file| file.modified).min()
+    }
+
     /// How it behaves.
     #[must_use]
     pub fn config(&self) -> &SpoolConfig {
@@ -538,11 +553,10 @@ impl Spool {
         let used = self.used();
         let reserve = if recovers { 0 } else { RECOVER_RESERVE };
         if used + cost + reserve > self.config.max_bytes {
-            let oldest = self.files.values().filter_map(|file| file.modified).min();
             return Err(Unavailable::Full {
                 used,
                 max: self.config.max_bytes,
-                oldest,
+                oldest: self.oldest(),
             });
         }
         let promised: u64 = self.live.values().map(Live::committed).sum();
@@ -599,7 +613,7 @@ impl Spool {
                 length: write.at + write.bytes.len() as u64,
                 link: write.link,
                 closed: write.closes,
-                modified: known.and_then(|file| file.modified),
+                modified: known.map_or(self.clock, |file| file.modified),
                 state: known.map_or(FileState::Waiting, |file| file.state),
                 busy: false,
             };

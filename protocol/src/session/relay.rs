@@ -9,7 +9,8 @@ use crate::wire::{Exit, SessionRefusal};
 pub enum RelayEvent {
     /// The process runs.
     Accepted,
-    /// There is no process; the session is over.
+    /// There is no process; the session is over. That it can't be recorded any more may also end a session
+    /// that was accepted.
     Refused(SessionRefusal),
     /// No more output comes.
     OutputEnded,
@@ -38,6 +39,12 @@ impl RelaySession {
             return Err(SessionViolation::AfterExit);
         }
         match message {
+            // What a strict recording can't take any more ends a session that runs, in the same words.
+            SessionMessage::Refused(why @ SessionRefusal::RecordingUnavailable(_)) => {
+                self.answered = true;
+                self.over = true;
+                Ok(RelayEvent::Refused(why))
+            }
             SessionMessage::Accepted | SessionMessage::Refused(_) if self.answered => {
                 Err(SessionViolation::Answer)
             }

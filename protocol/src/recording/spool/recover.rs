@@ -60,6 +60,7 @@ impl Spool {
             stored: 0,
             free,
             flash: Flash::default(),
+            clock: None,
             turn: SessionId([0; 16]),
         };
         let mut sessions: BTreeMap<SessionId, Vec<Found>> = BTreeMap::new();

@@ -1,0 +1,15 @@
+//! Recordings: what happens in a session is written into the spool before anybody sees it, and goes to the
+//! relay when the link has room.
+//!
+//! The rules stand in [`holdfast_protocol::recording`]. Here are the folder ([`spool_fs`]), the thread that
+//! writes into it ([`recorder`]), a session's way into it (`session`), and the stream to the relay
+//! ([`upload`]).
+
+pub mod recorder;
+mod session;
+pub mod spool_fs;
+pub mod upload;
+mod writer;
+
+pub use recorder::{Recorder, RecorderConfig, RecordingDevice, SpoolStatus};
+pub(crate) use session::{Recording, Unrecordable};

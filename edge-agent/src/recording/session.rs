@@ -1,0 +1,258 @@
+//! One session's way into the spool.
+
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::SystemTime;
+
+use event_listener::EventListener;
+use futures_lite::FutureExt as _;
+use holdfast_protocol::ids::SessionId;
+use holdfast_protocol::recording::record::{
+    EndReason, Event, Start, StartedWork, Stream, Terminal,
+};
+use holdfast_protocol::recording::spool::{Accept, Begin, Piece};
+use holdfast_protocol::wire::{Exit, Open, RecordingMode, RecordingTerms, SFTP, Work};
+use ring::rand::{SecureRandom as _, SystemRandom};
+use rustix::time::{ClockId, clock_gettime};
+
+use super::Recorder;
+use super::recorder::State;
+
+/// The recording of a session, or the absence of one: then everything is let through.
+#[derive(Debug)]
+pub(crate) struct Recording {
+    recorder: Arc<Recorder>,
+    /// The session that is being recorded, if it is.
+    session: Option<SessionId>,
+    /// Whether uploads stand back behind what passes here.
+    interactive: bool,
+    /// The spool is asked again when this resolves.
+    waits: Option<EventListener>,
+}
+
+/// Why something must not be shown, in words for the operator.
+#[derive(Debug)]
+pub(crate) struct Unrecordable(pub(crate) String);
+
+impl Recording {
+    /// Of a session that has not begun.
+    pub(crate) fn none(recorder: Arc<Recorder>) -> Self {
+        Self {
+            recorder,
+            session: None,
+            interactive: false,
+            waits: None,
+        }
+    }
+
+    /// Begins what the relay asks for.
+    ///
+    /// # Errors
+    /// [`Unrecordable`]: the session must not begin.
+    pub(crate) fn begin(&mut self, open: &Open) -> Result<(), Unrecordable> {
+        self.interactive = open.pty.is_some();
+        let Some(terms) = &open.recording else {
+            return Ok(());
+        };
+        if terms.mode == RecordingMode::Off {
+            return Ok(());
+        }
+        let mut state = self.recorder.lock();
+        let begun = begin(&self.recorder, &mut state, open, terms);
+        self.recorder.wake(&state);
+        match begun {
+            Ok(()) => {
+                state.live.insert(open.session);
+                self.session = Some(open.session);
+                drop(state);
+                self.note_missing_commands();
+                Ok(())
+            }
+            Err(why) if terms.mode == RecordingMode::Strict && !terms.recover => {
+                Err(Unrecordable(why))
+            }
+            Err(why) => {
+                state.note_unrecorded(open.session, &why);
+                // The relay is to be told.
+                self.recorder.changed.notify(usize::MAX);
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether anything is recorded.
+    pub(crate) fn is_on(&self) -> bool {
+        self.session.is_some()
+    }
+
+    /// Takes a piece of a frame of data, before it is shown or given to the process. Pending: it has to be
+    /// offered again.
+    pub(crate) fn poll_data(
+        &mut self,
+        cx: &mut Context<'_>,
+        piece: Piece<'_>,
+    ) -> Poll<Result<(), Unrecordable>> {
+        if self.interactive && !piece.bytes.is_empty() {
+            self.recorder.notice_interactive();
+        }
+        self.poll_accept(cx, &|recorder, state, session| {
+            let now = recorder.now();
+            match &mut state.spool {
+                Ok(spool) => spool.accept_data(now, session, piece),
+                Err(_) => Accept::Accepted,
+            }
+        })
+    }
+
+    /// Takes something else than data. Pending: it has to be offered again.
+    pub(crate) fn poll_event(
+        &mut self,
+        cx: &mut Context<'_>,
+        event: &Event<'_>,
+    ) -> Poll<Result<(), Unrecordable>> {
+        self.poll_accept(cx, &|recorder, state, session| {
+            let now = recorder.now();
+            match &mut state.spool {
+                Ok(spool) => spool.accept(now, session, event.clone()),
+                Err(_) => Accept::Accepted,
+            }
+        })
+    }
+
+    /// The end of a stream.
+    pub(crate) fn poll_eof(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: Stream,
+    ) -> Poll<Result<(), Unrecordable>> {
+        self.poll_event(cx, &Event::Eof(stream))
+    }
+
+    /// Ends the recording. What comes later is let through.
+    pub(crate) fn end(&mut self, exit: Option<Exit>, why: EndReason) {
+        let Some(session) = self.session.take() else {
+            return;
+        };
+        let now = self.recorder.now();
+        let mut state = self.recorder.lock();
+        state.live.remove(&session);
+        if let Ok(spool) = &mut state.spool {
+            spool.end(now, session, exit.map(Event::Exit), why);
+        }
+        self.recorder.wake(&state);
+    }
+
+    fn poll_accept(
+        &mut self,
+        cx: &mut Context<'_>,
+        offer: &dyn Fn(&Recorder, &mut State, SessionId) -> Accept,
+    ) -> Poll<Result<(), Unrecordable>> {
+        let Some(session) = self.session else {
+            return Poll::Ready(Ok(()));
+        };
+        loop {
+            let accept = {
+                let mut state = self.recorder.lock();
+                let accept = offer(&self.recorder, &mut state, session);
+                self.recorder.wake(&state);
+                accept
+            };
+            match accept {
+                Accept::Accepted | Accept::Gap => return Poll::Ready(Ok(())),
+                Accept::Refused(why) => return Poll::Ready(Err(Unrecordable(why.to_string()))),
+                Accept::Wait => {}
+            }
+            match &mut self.waits {
+                // The spool is asked once more: what happened before this call was not heard.
+                None => self.waits = Some(self.recorder.changed.listen()),
+                Some(waits) => {
+                    ready!(waits.poll(cx));
+                    self.waits = None;
+                }
+            }
+        }
+    }
+
+    /// The commands of a session are not watched yet, and the recording says so.
+    fn note_missing_commands(&self) {
+        let Some(session) = self.session.filter(|_| self.interactive) else {
+            return;
+        };
+        let now = self.recorder.now();
+        let mut state = self.recorder.lock();
+        if let Ok(spool) = &mut state.spool {
+            let event = Event::CommandsUnavailable("not supported yet");
+            // A spool that is full says so with the first byte of data.
+            let _ = spool.accept(now, session, event);
+        }
+    }
+}
+
+fn begin(
+    recorder: &Recorder,
+    state: &mut State,
+    open: &Open,
+    terms: &RecordingTerms,
+) -> Result<(), String> {
+    let spool = match &mut state.spool {
+        Ok(spool) => spool,
+        Err(why) => return Err(why.clone()),
+    };
+    let mut seed = [0; 32];
+    SystemRandom::new()
+        .fill(&mut seed)
+        .map_err(|_| "the system gives no random numbers".to_owned())?;
+    let (work, rest_of_command) = StartedWork::of(&open.work);
+    let is_sftp = matches!(&open.work, Work::Subsystem(name) if name == SFTP);
+    let env = open.env.iter();
+    let start = Start {
+        session: open.session,
+        device: state.device.id,
+        name: state.device.name.clone(),
+        agent: env!("CARGO_PKG_VERSION"),
+        user: open.user.clone(),
+        login: open.login.clone(),
+        work,
+        terminal: open.pty.as_ref().map(|pty| Terminal {
+            term: &pty.term,
+            size: pty.size,
+        }),
+        env: env.map(|(name, value)| (&**name, &**value)).collect(),
+        client: open.client,
+        wall: wall_clock(),
+        monotonic: monotonic_clock(),
+        mode: terms.mode,
+        stdin: terms.stdin,
+        // What a copy carries is only counted: it would fill any spool.
+        streams: !is_sftp,
+        volatile: recorder.is_volatile(),
+    };
+    let begin = Begin {
+        terms,
+        key: state.device.key,
+        seed,
+        start,
+        rest_of_command,
+    };
+    spool
+        .begin(recorder.now(), &begin)
+        .map_err(|unavailable| unavailable.to_string())
+}
+
+/// Microseconds since 1970 by the device's clock, which may be years off.
+fn wall_clock() -> i64 {
+    let epoch = SystemTime::UNIX_EPOCH;
+    let micros = |passed: std::time::Duration| i64::try_from(passed.as_micros());
+    match SystemTime::now().duration_since(epoch) {
+        Ok(passed) => micros(passed).unwrap_or(i64::MAX),
+        Err(before) => micros(before.duration()).map_or(i64::MIN, |micros| -micros),
+    }
+}
+
+/// Microseconds since the device booted.
+fn monotonic_clock() -> u64 {
+    let time = clock_gettime(ClockId::Monotonic);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+    let nanos = u64::try_from(time.tv_nsec).unwrap_or_default();
+    seconds.saturating_mul(1_000_000).saturating_add(nanos / 1_000)
+}
