@@ -221,13 +221,17 @@ fn parse_size(text: &str) -> Result<u64, String> {
 fn parse_spool_size(text: &str) -> Result<u64, String> {
     match parse_size(text)? {
         size if size >= MIN_SPOOL_BYTES => Ok(size),
-        _ => Err(format!("a spool holds at least {}MiB", MIN_SPOOL_BYTES >> 20)),
+        _ => Err(format!(
+            "a spool holds at least {}MiB",
+            MIN_SPOOL_BYTES >> 20
+        )),
     }
 }
 
 fn parse_policy(text: &str) -> Result<UploadPolicy, String> {
     let wrong = || {
-        "an upload policy is idle, always, manual or a window such as 'window 02:00-05:00'".to_owned()
+        "an upload policy is idle, always, manual or a window such as 'window 02:00-05:00'"
+            .to_owned()
     };
     match text {
         "idle" => Ok(UploadPolicy::Idle),
@@ -278,7 +282,15 @@ mod tests {
         for (text, size) in [("0", 0), ("512B", 512), ("3KiB", 3072), ("64MiB", 64 << 20)] {
             assert_eq!(parse_size(text), Ok(size), "{text}");
         }
-        for bad in ["", "MiB", "-1", "64 MiB", "64MB", "1.5GiB", "99999999999999GiB"] {
+        for bad in [
+            "",
+            "MiB",
+            "-1",
+            "64 MiB",
+            "64MB",
+            "1.5GiB",
+            "99999999999999GiB",
+        ] {
             assert!(parse_size(bad).is_err(), "{bad}");
         }
         assert!(parse_spool_size("1MiB").is_err());
@@ -287,7 +299,13 @@ mod tests {
             to: 5 * 60,
         };
         assert_eq!(parse_policy("window 23:05-05:00"), Ok(night));
-        for bad in ["", "window", "window 24:00-05:00", "window 2:00-05:00", "window 02:60-05:00"] {
+        for bad in [
+            "",
+            "window",
+            "window 24:00-05:00",
+            "window 2:00-05:00",
+            "window 02:60-05:00",
+        ] {
             assert!(parse_policy(bad).is_err(), "{bad}");
         }
     }

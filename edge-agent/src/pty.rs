@@ -10,9 +10,7 @@ use std::path::PathBuf;
 use holdfast_protocol::wire::{Pty, WindowSize};
 use rustix::fs::{Mode, OFlags};
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, ptsname, unlockpt};
-use rustix::termios::{
-    LocalModes, OptionalActions, Winsize, tcgetattr, tcsetattr, tcsetwinsize,
-};
+use rustix::termios::{LocalModes, OptionalActions, Winsize, tcgetattr, tcsetattr, tcsetwinsize};
 use smol::Async;
 
 /// A terminal that was just made.
@@ -73,5 +71,7 @@ pub(crate) fn resize(master: &Async<OwnedFd>, size: WindowSize) {
 
 /// Whether what is typed is not shown: a password, say. A terminal that is gone shows nothing.
 pub(crate) fn hides_input(master: &Async<OwnedFd>) -> bool {
-    tcgetattr(master).map_or(true, |termios| !termios.local_modes.contains(LocalModes::ECHO))
+    tcgetattr(master).map_or(true, |termios| {
+        !termios.local_modes.contains(LocalModes::ECHO)
+    })
 }

@@ -106,7 +106,9 @@ impl Recordings {
     ) -> Result<Self, RecordingError> {
         let now = Timestamp::now();
         let expected = now.after(settings.expect_within);
-        store.recordings_of_others_over(relay, now, expected).await?;
+        store
+            .recordings_of_others_over(relay, now, expected)
+            .await?;
         let cluster = SigningKey::from_pkcs8(state.cluster.pkcs8());
         Ok(Self(Arc::new(Inner {
             relay,
@@ -128,7 +130,10 @@ impl Recordings {
     ///
     /// # Errors
     /// [`RecordingError`]: then it must not begin.
-    pub async fn begin(&self, session: &LiveSession) -> Result<(ChainKey, Watched), RecordingError> {
+    pub async fn begin(
+        &self,
+        session: &LiveSession,
+    ) -> Result<(ChainKey, Watched), RecordingError> {
         let key = ChainKey(random_bytes().map_err(|_| RecordingError::Random)?);
         let watched = Watched::new(session.id, &key);
         let authorized = &session.authorized;
@@ -195,7 +200,9 @@ impl Recordings {
     /// An event about a recording, with whose session it was.
     fn event(row: &RecordingRow, kind: EventKind) -> Event {
         let id = row.id.to_string();
-        let mut event = Event::recording(kind, &id).session(row.id).login(&row.login);
+        let mut event = Event::recording(kind, &id)
+            .session(row.id)
+            .login(&row.login);
         event.device = Some(crate::audit::DeviceFacts {
             name: row.device_name.clone(),
             id: row.device,
@@ -214,3 +221,6 @@ impl fmt::Debug for Recordings {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,12 +15,8 @@ use holdfast_protocol::limits::{SPOOL_BYTES, SPOOL_RESERVE};
 use holdfast_protocol::recording::medium::SegmentName;
 use holdfast_protocol::recording::record::EndReason;
 use holdfast_protocol::recording::seal::RecordingKey;
-use holdfast_protocol::recording::spool::{
-    Recovered, Spool, SpoolConfig, Sync, Unavailable, Work,
-};
-use holdfast_protocol::recording::upload::{
-    UploadAction, UploadConfig, UploadPolicy, Uploader,
-};
+use holdfast_protocol::recording::spool::{Recovered, Spool, SpoolConfig, Sync, Unavailable, Work};
+use holdfast_protocol::recording::upload::{UploadAction, UploadConfig, UploadPolicy, Uploader};
 use holdfast_protocol::wire::{SegmentLost, UploadAnswer, UploadMessage};
 use serde::{Deserialize, Serialize};
 use smol::Timer;
@@ -170,7 +166,9 @@ impl Recorder {
     #[must_use]
     pub fn open(config: &RecorderConfig, device: RecordingDevice) -> Arc<Self> {
         let opened = open_spool(config);
-        let volatile = opened.as_ref().is_ok_and(|(_, folder)| folder.is_volatile());
+        let volatile = opened
+            .as_ref()
+            .is_ok_and(|(_, folder)| folder.is_volatile());
         let (spool, folder) = match opened {
             Ok((spool, folder)) => (Ok(spool), Some(folder)),
             Err(why) => (Err(why), None),
@@ -449,7 +447,9 @@ impl State {
 
 fn open_spool(config: &RecorderConfig) -> Result<(Spool, Folder), String> {
     let mut folder = Folder::open(&config.folder).map_err(|error| error.to_string())?;
-    let small = folder.size().map_or(SPOOL_RESERVE, |size| size / SPOOL_SHARE);
+    let small = folder
+        .size()
+        .map_or(SPOOL_RESERVE, |size| size / SPOOL_SHARE);
     let sync = match config.sync {
         Some(sync) => sync,
         None if folder.is_volatile() => Sync::Off,
@@ -460,8 +460,12 @@ fn open_spool(config: &RecorderConfig) -> Result<(Spool, Folder), String> {
         reserve: config.reserve.unwrap_or(small.min(SPOOL_RESERVE)),
         sync,
     };
-    let (spool, recovered) = Spool::recover(spool, &mut folder)
-        .map_err(|kind| format!("the spool {} cannot be read: {kind:?}", config.folder.display()))?;
+    let (spool, recovered) = Spool::recover(spool, &mut folder).map_err(|kind| {
+        format!(
+            "the spool {} cannot be read: {kind:?}",
+            config.folder.display()
+        )
+    })?;
     report(&config.folder, &recovered);
     Ok((spool, folder))
 }
@@ -479,7 +483,9 @@ fn report(folder: &Path, recovered: &Recovered) {
 
 /// Seconds since 1970, unless the clock has plainly never been set.
 fn trusted_clock() -> Option<i64> {
-    let passed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    let passed = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .ok()?;
     let seconds = i64::try_from(passed.as_secs()).ok()?;
     (seconds >= EARLIEST_CLOCK).then_some(seconds)
 }
@@ -493,14 +499,22 @@ fn minute_of_day() -> Option<u16> {
 impl fmt::Display for SpoolStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-        write!(f, "spool: {:.1} of {:.1} MiB", mib(self.used), mib(self.max))?;
+        write!(
+            f,
+            "spool: {:.1} of {:.1} MiB",
+            mib(self.used),
+            mib(self.max)
+        )?;
         match (self.waiting, self.waiting_since) {
             (0, _) => {}
             (count, None) => write!(f, ", {count} segments wait for the relay")?,
             (count, Some(since)) => {
                 let now = trusted_clock().unwrap_or(since);
                 let ago = now.saturating_sub(since).max(0);
-                write!(f, ", {count} segments wait for the relay, the oldest for {ago} s")?;
+                write!(
+                    f,
+                    ", {count} segments wait for the relay, the oldest for {ago} s"
+                )?;
             }
         }
         if self.volatile {

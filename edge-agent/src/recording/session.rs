@@ -254,5 +254,7 @@ fn monotonic_clock() -> u64 {
     let time = clock_gettime(ClockId::Monotonic);
     let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
     let nanos = u64::try_from(time.tv_nsec).unwrap_or_default();
-    seconds.saturating_mul(1_000_000).saturating_add(nanos / 1_000)
+    seconds
+        .saturating_mul(1_000_000)
+        .saturating_add(nanos / 1_000)
 }

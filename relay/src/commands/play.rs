@@ -58,7 +58,9 @@ fn from(text: &str) -> Result<Duration, &'static str> {
     let (Ok(minutes), Ok(seconds @ 0..60)) = parsed else {
         return Err("expected a time such as 1:30 or 90s");
     };
-    Ok(Duration::from_secs(u64::from(minutes) * 60 + u64::from(seconds)))
+    Ok(Duration::from_secs(
+        u64::from(minutes) * 60 + u64::from(seconds),
+    ))
 }
 
 impl Args {
@@ -191,10 +193,9 @@ impl Show {
 
     fn begin(&mut self, start: &Start<'_>) {
         self.terminal = start.terminal.is_some();
-        let (columns, rows) = start
-            .terminal
-            .as_ref()
-            .map_or(NO_SIZE, |terminal| (terminal.size.columns, terminal.size.rows));
+        let (columns, rows) = start.terminal.as_ref().map_or(NO_SIZE, |terminal| {
+            (terminal.size.columns, terminal.size.rows)
+        });
         self.screen = Screen::new(columns, rows);
     }
 }

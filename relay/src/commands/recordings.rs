@@ -88,7 +88,9 @@ struct Filter {
 }
 
 fn state(text: &str) -> Result<RecordingState, String> {
-    let found = RecordingState::ALL.into_iter().find(|state| state.as_str() == text);
+    let found = RecordingState::ALL
+        .into_iter()
+        .find(|state| state.as_str() == text);
     found.ok_or_else(|| {
         let words = RecordingState::ALL.map(RecordingState::as_str);
         format!("the states are {}", words.join(", "))
@@ -134,9 +136,7 @@ impl Args {
 
     pub(super) fn event(&self) -> Option<Event> {
         match self.command.as_ref()? {
-            RecordingsCommand::Rm { id } => {
-                Some(Event::recording(EventKind::RecordingRemoved, id))
-            }
+            RecordingsCommand::Rm { id } => Some(Event::recording(EventKind::RecordingRemoved, id)),
             RecordingsCommand::Show { id, .. } => Some(looked(id, "show")),
             RecordingsCommand::Verify { id } => Some(looked(id, "verify")),
             RecordingsCommand::Grep { pattern, .. } => {
@@ -230,7 +230,8 @@ pub(super) async fn find(
 ) -> Result<RecordingFacts, Failure> {
     let wanted = id.to_ascii_lowercase();
     let rows = rows(&Filter::default(), caller, context).await?;
-    let begins = |row: &&RecordingRow| !wanted.is_empty() && row.id.to_string().starts_with(&wanted);
+    let begins =
+        |row: &&RecordingRow| !wanted.is_empty() && row.id.to_string().starts_with(&wanted);
     let mut found = rows.iter().filter(begins);
     let none = || {
         let id = Escaped(id);

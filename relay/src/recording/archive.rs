@@ -64,11 +64,16 @@ impl Archive {
         let this = self.clone();
         spawn_blocking(move || {
             let mut gone = false;
-            let read = verify::read_all(&facts, &this.objects, &this.secrets, &mut |micros, record| {
-                if !gone && let Some(item) = map(micros, record) {
-                    gone = give.blocking_send(Read::Item(item)).is_err();
-                }
-            });
+            let read = verify::read_all(
+                &facts,
+                &this.objects,
+                &this.secrets,
+                &mut |micros, record| {
+                    if !gone && let Some(item) = map(micros, record) {
+                        gone = give.blocking_send(Read::Item(item)).is_err();
+                    }
+                },
+            );
             // Whoever has seen enough does not wait for the end.
             let _ = give.blocking_send(Read::End(read));
         });

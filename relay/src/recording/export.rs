@@ -44,7 +44,9 @@ impl Text {
 fn cut(bytes: &[u8]) -> usize {
     (1..=3)
         .find(|back| {
-            let tail = bytes.get(bytes.len().saturating_sub(*back)..).unwrap_or_default();
+            let tail = bytes
+                .get(bytes.len().saturating_sub(*back)..)
+                .unwrap_or_default();
             let begins = tail.first().is_some_and(|byte| *byte >= 0xc0);
             begins && std::str::from_utf8(tail).is_err_and(|error| error.error_len().is_none())
         })
@@ -74,7 +76,10 @@ pub fn json_line(micros: u64, record: &Record<'_>) -> Vec<u8> {
 fn facts(event: &Event<'_>) -> (&'static str, Value) {
     match event {
         Event::Start(start) => ("start", start_facts(start)),
-        Event::CommandLine(bytes) => ("command_line", json!({ "data": BASE64_STANDARD.encode(bytes.0) })),
+        Event::CommandLine(bytes) => (
+            "command_line",
+            json!({ "data": BASE64_STANDARD.encode(bytes.0) }),
+        ),
         Event::Data(stream, bytes) | Event::Part(stream, bytes) => (
             "data",
             json!({ "stream": name(*stream), "data": BASE64_STANDARD.encode(bytes.0) }),
@@ -84,8 +89,14 @@ fn facts(event: &Event<'_>) -> (&'static str, Value) {
             json!({ "stream": "stdin", "bytes": redacted.length }),
         ),
         Event::Eof(stream) => ("eof", json!({ "stream": name(*stream) })),
-        Event::Resize(size) => ("resize", json!({ "columns": size.columns, "rows": size.rows })),
-        Event::Signal(signal) => ("signal", json!({ "signal": format!("{signal:?}").to_uppercase() })),
+        Event::Resize(size) => (
+            "resize",
+            json!({ "columns": size.columns, "rows": size.rows }),
+        ),
+        Event::Signal(signal) => (
+            "signal",
+            json!({ "signal": format!("{signal:?}").to_uppercase() }),
+        ),
         Event::Exit(exit) => ("exit", exit_facts(exit)),
         Event::File(file) => ("file", file_facts(file)),
         Event::ForwardOpened(forward) => (
@@ -184,7 +195,10 @@ fn gap_facts(gap: &Gap) -> Value {
 }
 
 fn command_facts(command: &Command<'_>) -> Value {
-    let argv = command.argv.iter().map(|word| EscapedOrText(word.0).to_string());
+    let argv = command
+        .argv
+        .iter()
+        .map(|word| EscapedOrText(word.0).to_string());
     json!({
         "pid": command.pid, "parent": command.parent, "argv": argv.collect::<Vec<_>>(),
         "cut": command.cut, "cwd": command.cwd.map(|cwd| EscapedOrText(cwd.0).to_string()),
@@ -236,7 +250,10 @@ impl Asciicast {
                 self.event(micros, "m", &format!("redacted, {} bytes", redacted.length))
             }
             Event::Gap(gap) => {
-                let missing = gap.bytes.iter().fold(0, |sum: u64, n| sum.saturating_add(*n));
+                let missing = gap
+                    .bytes
+                    .iter()
+                    .fold(0, |sum: u64, n| sum.saturating_add(*n));
                 self.event(micros, "m", &format!("gap, {missing} bytes"))
             }
             Event::Exit(Exit::Status(status)) => self.event(micros, "x", &status.to_string()),
@@ -302,7 +319,12 @@ impl Plain {
             }
             Event::Data(stream, bytes) | Event::Part(stream, bytes) if *stream != Stream::Stdin => {
                 let [_, stdout, stderr] = &mut self.texts;
-                let text = if *stream == Stream::Stderr { stderr } else { stdout }.take(bytes.0);
+                let text = if *stream == Stream::Stderr {
+                    stderr
+                } else {
+                    stdout
+                }
+                .take(bytes.0);
                 match &mut self.terminal {
                     Some((terminal, transcript)) => {
                         escaped(terminal.feed_with(text.as_str(), transcript))
@@ -312,10 +334,18 @@ impl Plain {
             }
             Event::File(file) => {
                 let path = EscapedBytes(file.path.0);
-                vec![format!("{} {path}: {} bytes, result {}", snake(&format!("{:?}", file.kind)), file.size, file.result)]
+                vec![format!(
+                    "{} {path}: {} bytes, result {}",
+                    snake(&format!("{:?}", file.kind)),
+                    file.size,
+                    file.result
+                )]
             }
             Event::Gap(gap) => {
-                let missing = gap.bytes.iter().fold(0, |sum: u64, n| sum.saturating_add(*n));
+                let missing = gap
+                    .bytes
+                    .iter()
+                    .fold(0, |sum: u64, n| sum.saturating_add(*n));
                 vec![format!("[gap: {missing} bytes are missing]")]
             }
             _ => Vec::new(),

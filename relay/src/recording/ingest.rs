@@ -115,7 +115,10 @@ impl Recordings {
     pub(super) fn forget(&self, id: SessionId) {
         let mut slots = lock(&self.0.slots);
         // Others get theirs under the same lock: with one reference, which is the table's, nobody has it.
-        if slots.get(&id).is_some_and(|slot| Arc::strong_count(slot) == 1) {
+        if slots
+            .get(&id)
+            .is_some_and(|slot| Arc::strong_count(slot) == 1)
+        {
             slots.remove(&id);
         }
     }
@@ -144,7 +147,8 @@ impl Recordings {
             return Ok(());
         };
         let (objects, secrets) = (self.0.objects.clone(), self.0.secrets.clone());
-        let examine = move || verify::examine(&facts, &objects, &secrets).map(|found| (facts, found));
+        let examine =
+            move || verify::examine(&facts, &objects, &secrets).map(|found| (facts, found));
         let (facts, findings) = blocking(examine).await?;
         let slot = self.slot(id);
         let mut guard = slot.lock().await;
@@ -168,7 +172,8 @@ impl Recordings {
             _ => (facts.row.state, facts.row.reason.clone()),
         };
         let verdict = findings.sign(&facts, state, &self.0.cluster);
-        let changed = (state != facts.row.state).then(|| event_of(&facts, state, reason.as_deref()));
+        let changed =
+            (state != facts.row.state).then(|| event_of(&facts, state, reason.as_deref()));
         self.settle(&facts, state, reason.as_deref(), Some(&verdict), changed)
             .await
     }
@@ -271,9 +276,14 @@ impl Recordings {
             return Ok(Vec::new());
         };
         let (id, segment) = (entry.id, offer.segment);
-        let mut bytes = on(&self.0.objects, move |objects| objects.received(id, segment)).await?;
+        let mut bytes = on(&self.0.objects, move |objects| {
+            objects.received(id, segment)
+        })
+        .await?;
         let stored = entry.ingest.stored();
-        let before = stored.last().map_or_else(|| Link::first(&id), |(_, link)| *link);
+        let before = stored
+            .last()
+            .map_or_else(|| Link::first(&id), |(_, link)| *link);
         let mut scan = SegmentScan::new(Expected {
             place: Some((id, segment)),
             before: Some(before),
@@ -295,7 +305,10 @@ impl Recordings {
     async fn store_segment(&self, held: &SegmentHeld) -> Result<(), RecordingError> {
         let (id, segment) = (held.session, held.segment);
         on(&self.0.objects, move |objects| objects.store(id, segment)).await?;
-        let stored = self.0.store.recording_segment(id, segment, held.offset, &held.hash);
+        let stored = self
+            .0
+            .store
+            .recording_segment(id, segment, held.offset, &held.hash);
         Ok(stored.await?)
     }
 
@@ -306,7 +319,8 @@ impl Recordings {
         entry: &Entry,
         offer: &OfferedSegment,
     ) -> Result<(), RecordingError> {
-        let stored = entry.ingest.stored().iter();
+        let before = usize::try_from(offer.segment).unwrap_or(usize::MAX);
+        let stored = entry.ingest.stored().iter().take(before);
         let bytes = stored.fold(offer.length, |sum, (length, _)| sum.saturating_add(*length));
         Ok(self.0.store.recording_offered(id, bytes).await?)
     }
@@ -319,7 +333,9 @@ impl Recordings {
         let (word, reason) = words(state, findings.as_ref());
         info!(recording = %entry.id, state = word.as_str(), reason, "recording");
         let cluster = &self.0.cluster;
-        let verdict = findings.as_ref().map(|found| found.sign(&facts, word, cluster));
+        let verdict = findings
+            .as_ref()
+            .map(|found| found.sign(&facts, word, cluster));
         let event = word
             .is_terminal()
             .then(|| event_of(&facts, word, reason.as_deref()));
@@ -327,7 +343,9 @@ impl Recordings {
             .await?;
         if let Some(findings) = findings.filter(|findings| findings.gaps.0 > 0) {
             let event = Self::event(&facts.row, EventKind::RecordingGap);
-            let event = event.with("gaps", findings.gaps.0).with("bytes", findings.gaps.1);
+            let event = event
+                .with("gaps", findings.gaps.0)
+                .with("bytes", findings.gaps.1);
             self.0.audit.note(event).await;
         }
         if word.is_terminal() && verdict.is_none() {
@@ -357,7 +375,10 @@ impl Recordings {
 fn resume(ingest: &mut Ingest, segment: u32, known: Vec<u8>) {
     // The answer to the offer is still in the queue.
     let answers: Vec<IngestAction> = std::iter::from_fn(|| ingest.poll_action()).collect();
-    debug_assert!(answers.len() <= 1, "nothing follows a new segment but its answer");
+    debug_assert!(
+        answers.len() <= 1,
+        "nothing follows a new segment but its answer"
+    );
     let bytes = SegmentBytes {
         offset: 0,
         bytes: known,
@@ -393,7 +414,9 @@ fn words(state: State, findings: Option<&Findings>) -> (RecordingState, Option<S
         State::Complete => (RecordingState::Complete, None),
         State::Truncated(how) => {
             let reason = match how {
-                Truncated::PowerLoss => why("power_loss: the device lost power, or its agent was killed"),
+                Truncated::PowerLoss => {
+                    why("power_loss: the device lost power, or its agent was killed")
+                }
                 Truncated::Gone(lost) => Some(format!("the rest is gone: {}", lost_text(lost))),
                 Truncated::Expired => why("the rest was not delivered in time"),
                 Truncated::NoEnd => why("it stops without an end"),
@@ -401,9 +424,7 @@ fn words(state: State, findings: Option<&Findings>) -> (RecordingState, Option<S
             (RecordingState::Truncated, reason)
         }
         State::Lost(Lost::Gone(lost)) => (RecordingState::Lost, why(lost_text(lost))),
-        State::Lost(Lost::Expired) => {
-            (RecordingState::Lost, why("it was not delivered in time"))
-        }
+        State::Lost(Lost::Expired) => (RecordingState::Lost, why("it was not delivered in time")),
         State::Tampered {
             segment,
             block,
@@ -411,10 +432,14 @@ fn words(state: State, findings: Option<&Findings>) -> (RecordingState, Option<S
         } => {
             let reason = match fault {
                 IngestFault::Bytes(fault) => format!("segment {segment}, block {block}: {fault}"),
-                IngestFault::Missing => format!("segment {segment} is missing, and later ones are there"),
+                IngestFault::Missing => {
+                    format!("segment {segment} is missing, and later ones are there")
+                }
                 IngestFault::Damaged => format!("segment {segment} was damaged on the device"),
                 IngestFault::OtherHash => {
-                    format!("segment {segment}, block {block}: it is not what the device said that there is")
+                    format!(
+                        "segment {segment}, block {block}: it is not what the device said that there is"
+                    )
                 }
                 IngestFault::Contradicted => findings
                     .and_then(Findings::contradiction)

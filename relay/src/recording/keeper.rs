@@ -22,9 +22,15 @@ pub async fn run(recordings: Recordings) {
 }
 
 impl Recordings {
-    async fn look(&self) -> Result<(), RecordingError> {
+    pub(super) async fn look(&self) -> Result<(), RecordingError> {
         let now = Timestamp::now();
         for id in self.0.store.recordings_due(now, RECORDING_PAGE).await? {
+            let facts = self.0.store.recording(id).await?;
+            // A session that its device refused leaves nothing, and nothing is missed.
+            if facts.is_some_and(|facts| facts.refused && facts.segments.is_empty()) {
+                self.0.store.recording_removed(id).await?;
+                continue;
+            }
             // Reading it from the store asks for the check that is due, and time does the rest.
             self.expire(id, now).await?;
             let facts = self.0.store.recording(id).await?;
@@ -35,14 +41,20 @@ impl Recordings {
         let Some(keep) = self.0.settings.keep else {
             return Ok(());
         };
-        let old = self.0.store.recordings_before(now.before(keep), RECORDING_PAGE);
+        let old = self
+            .0
+            .store
+            .recordings_before(now.before(keep), RECORDING_PAGE);
         for id in old.await? {
             self.remove_old(id).await?;
         }
         Ok(())
     }
 
-    async fn remove_old(&self, id: holdfast_protocol::ids::SessionId) -> Result<(), RecordingError> {
+    async fn remove_old(
+        &self,
+        id: holdfast_protocol::ids::SessionId,
+    ) -> Result<(), RecordingError> {
         let Some(facts) = self.0.store.recording(id).await? else {
             return Ok(());
         };

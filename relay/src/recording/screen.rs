@@ -66,7 +66,11 @@ impl Screen {
             self.paint_row(&mut out, row);
         }
         let cursor = self.terminal.cursor();
-        let shape = if cursor.visible { "\x1b[?25h" } else { "\x1b[?25l" };
+        let shape = if cursor.visible {
+            "\x1b[?25h"
+        } else {
+            "\x1b[?25l"
+        };
         // Writing into a String cannot fail.
         let _ = write!(out, "\x1b[{};{}H{shape}", cursor.row + 1, cursor.col + 1);
         out
@@ -163,7 +167,10 @@ mod tests {
         let mut screen = Screen::new(10, 2).unwrap();
         screen.skip("first\r\n");
         let drawn = screen.draw("\x1b[1;31mred\x1b[0m");
-        assert!(drawn.contains("first") && drawn.contains("\x1b[0;1;38;5;1mred"), "{drawn:?}");
+        assert!(
+            drawn.contains("first") && drawn.contains("\x1b[0;1;38;5;1mred"),
+            "{drawn:?}"
+        );
         assert!(drawn.ends_with("\x1b[2;4H\x1b[?25h"), "{drawn:?}");
         assert!(screen.resize(5, 1).contains("\x1b[2J"));
     }

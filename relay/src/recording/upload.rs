@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use holdfast_protocol::codec::control::{self, ControlReader};
 use holdfast_protocol::ids::SessionId;
-use holdfast_protocol::wire::{
-    Refused, SegmentRefusal, UploadAnswer, UploadMessage,
-};
+use holdfast_protocol::wire::{Refused, SegmentRefusal, UploadAnswer, UploadMessage};
 use quinn::{RecvStream, SendStream, VarInt};
 use tokio::sync::Semaphore;
 use tracing::{debug, warn};
@@ -48,7 +46,11 @@ struct Upload {
 }
 
 impl Upload {
-    async fn run(&mut self, mut send: SendStream, mut receive: RecvStream) -> Result<(), &'static str> {
+    async fn run(
+        &mut self,
+        mut send: SendStream,
+        mut receive: RecvStream,
+    ) -> Result<(), &'static str> {
         let mut reader = ControlReader::<UploadMessage>::default();
         loop {
             let chunk = receive.read_chunk(CONTROL_READ, true).await;
@@ -56,7 +58,10 @@ impl Upload {
                 return Ok(());
             };
             let mut input = &chunk.bytes[..];
-            while let Some(message) = reader.read(&mut input).map_err(|_| "it broke the protocol")? {
+            while let Some(message) = reader
+                .read(&mut input)
+                .map_err(|_| "it broke the protocol")?
+            {
                 // A tunnel that was replaced has nothing to say: the newer one's offers count.
                 let newest = self.relay.registry.get(self.tunnel.device);
                 if newest.is_none_or(|newest| newest.generation != self.tunnel.generation) {
@@ -77,7 +82,10 @@ impl Upload {
             UploadMessage::Gone(gone) => gone.session,
             UploadMessage::Offer(offer) => {
                 let offered = Some((offer.session, offer.segment));
-                if self.offered.is_some_and(|(before, _)| before != offer.session) {
+                if self
+                    .offered
+                    .is_some_and(|(before, _)| before != offer.session)
+                {
                     self.let_go();
                 }
                 self.offered = offered;
@@ -87,7 +95,10 @@ impl Upload {
         };
         let is_report = matches!(message, UploadMessage::Finished(_) | UploadMessage::Gone(_));
         let segment = self.offered.map(|(_, segment)| segment);
-        let taken = self.relay.recordings.take(self.tunnel.device, id, message, segment);
+        let taken = self
+            .relay
+            .recordings
+            .take(self.tunnel.device, id, message, segment);
         let refused = |why| {
             let segment = segment.unwrap_or(0);
             UploadAnswer::Refused(SegmentRefusal {

@@ -85,7 +85,10 @@ pub fn examine(
     let mut checker = facts.key.as_ref().map(|key| Checker::new(key, &facts.seen));
     let (verdict, link) = read_all(facts, objects, secrets, &mut |_, record| {
         if let Event::Gap(gap) = &record.event {
-            let missing = gap.bytes.iter().fold(0, |sum: u64, n| sum.saturating_add(*n));
+            let missing = gap
+                .bytes
+                .iter()
+                .fold(0, |sum: u64, n| sum.saturating_add(*n));
             gaps = (gaps.0 + 1, gaps.1.saturating_add(missing));
         }
         if let Some(checker) = &mut checker {
@@ -154,7 +157,9 @@ fn time_of(
     let (mut passed, mut found) = (0_u64, None);
     read_all(facts, objects, secrets, &mut |micros, record| {
         let length = match &record.event {
-            Event::Data(of, bytes) | Event::Part(of, bytes) if *of == stream => bytes.0.len() as u64,
+            Event::Data(of, bytes) | Event::Part(of, bytes) if *of == stream => {
+                bytes.0.len() as u64
+            }
             Event::Redacted(redacted) if stream == Stream::Stdin => u64::from(redacted.length),
             _ => return,
         };
@@ -210,7 +215,12 @@ impl Findings {
 
     /// The verdict, signed.
     #[must_use]
-    pub fn sign(&self, facts: &RecordingFacts, state: RecordingState, key: &SigningKey) -> SignedVerdict {
+    pub fn sign(
+        &self,
+        facts: &RecordingFacts,
+        state: RecordingState,
+        key: &SigningKey,
+    ) -> SignedVerdict {
         let stream = |proof: &Proof| StreamText {
             stream: name(proof.stream).to_owned(),
             relayed: proof.relayed,

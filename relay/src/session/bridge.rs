@@ -5,7 +5,7 @@
 //! the stream's flow control. Nothing is buffered here but what is being handed on.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use holdfast_protocol::codec::CodecError;
@@ -57,6 +57,15 @@ pub struct Recorded {
     pub watched: Watched,
 }
 
+/// What both ways of a splice note.
+#[derive(Clone, Copy)]
+struct Ways<'a> {
+    /// Whether the device has accepted the session.
+    started: &'a AtomicBool,
+    /// What passes, if it is recorded.
+    watched: Option<&'a Watched>,
+}
+
 /// The two halves of a stream to a device, from the moment that there is one.
 type Wire = Option<(SendStream, RecvStream)>;
 
@@ -80,21 +89,31 @@ pub async fn run(session: Session) {
     };
     let watched = recorded.as_ref().map(|recorded| &recorded.watched);
     let mut wire = None;
+    let started = AtomicBool::new(false);
+    let ways = Ways {
+        started: &started,
+        watched,
+    };
     let end = tokio::select! {
         // Whoever was told to end says why, even if the tunnel was closed in the same moment; and who was
         // told before the beginning asks nothing of the device.
         biased;
         ending = live.told_to_end() => End::Told(ending),
-        end = splice(&mut wire, open, &tunnel, &mut input, &this, notices, watched) => end,
+        end = splice(&mut wire, open, &tunnel, &mut input, &this, notices, ways) => end,
         never = note(recorded.as_ref()) => never,
         ending = patience::idle(&this, notices) => End::Told(ending),
     };
-    let refused = wire.is_none() || matches!(end, End::Refused(_));
+    let refused =
+        wire.is_none() || (matches!(end, End::Refused(_)) && !started.load(Ordering::Relaxed));
     if let Some(wire) = wire {
         finish(&end, wire);
     }
     live.set_apart();
-    if let Some(Recorded { recordings, watched }) = &recorded {
+    if let Some(Recorded {
+        recordings,
+        watched,
+    }) = &recorded
+    {
         let exited = matches!(end, End::Exited(_));
         if let Err(error) = recordings.over(watched, exited, refused).await {
             warn!(session = %this.id, %error, "what was seen of a session is not kept");
@@ -118,15 +137,14 @@ async fn splice(
     input: &mut InputReceiver,
     session: &LiveSession,
     notices: Notices<'_>,
-    watched: Option<&Watched>,
+    Ways { started, watched }: Ways<'_>,
 ) -> End {
     let (send, receive) = match begin(wire, tunnel, open).await {
         Ok(halves) => halves,
         Err(end) => return end,
     };
     let device = &session.authorized.device().name;
-    let started = AtomicBool::new(false);
-    let mut down = Down::new(notices.outlet, session, &started, watched);
+    let mut down = Down::new(notices.outlet, session, started, watched);
     let gone = input.gone();
     tokio::select! {
         biased;
@@ -134,7 +152,7 @@ async fn splice(
         end = up(input, send, session, watched) => end,
         end = linger(&gone) => end,
         never = patience::silence(tunnel, device, notices) => never,
-        late = patience::start(&started, tunnel, device) => late,
+        late = patience::start(started, tunnel, device) => late,
     }
 }
 
@@ -229,7 +247,11 @@ async fn write(send: &mut SendStream, message: &SessionMessage) -> Result<(), Wr
 
 /// Writes down now and then what was seen of a session that is recorded.
 async fn note(recorded: Option<&Recorded>) -> End {
-    let Some(Recorded { recordings, watched }) = recorded else {
+    let Some(Recorded {
+        recordings,
+        watched,
+    }) = recorded
+    else {
         return std::future::pending().await;
     };
     let mut noted = watched.seen();
@@ -241,7 +263,9 @@ async fn note(recorded: Option<&Recorded>) -> End {
         }
         match recordings.note(watched).await {
             Ok(()) => noted = seen,
-            Err(error) => warn!(session = %watched.id, %error, "what is seen of a session is not kept"),
+            Err(error) => {
+                warn!(session = %watched.id, %error, "what is seen of a session is not kept")
+            }
         }
     }
 }

@@ -143,6 +143,8 @@ pub struct RecordingFacts {
     pub seen: [Seen; 3],
     /// Whether the relay saw the session's exit status.
     pub exited: bool,
+    /// Whether the device started nothing.
+    pub refused: bool,
     /// By when it is expected.
     pub expected: Option<Timestamp>,
 }
@@ -171,7 +173,8 @@ pub struct SignedVerdict {
     pub verified: bool,
 }
 
-const BEGIN: &str = "INSERT INTO recordings (id, relay, user_name, device, device_name, login, kind,
+const BEGIN: &str =
+    "INSERT INTO recordings (id, relay, user_name, device, device_name, login, kind,
         command, client, started, state, chain_key, seen)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'recording', $11, $12)";
 const SEEN: &str = "UPDATE recordings SET seen = $2 WHERE id = $1";
@@ -193,7 +196,8 @@ const COLUMNS: &str = "SELECT r.id, r.user_name, r.device, r.device_name, r.logi
         r.client, r.started, r.ended, r.state, r.reason, r.offered, r.verified, r.verdict, r.signature,
         (SELECT COALESCE(SUM(s.length), 0) FROM recording_segments s WHERE s.recording = r.id) AS bytes
     FROM recordings r WHERE ";
-const REST: &str = "SELECT exited, expected, chain_key, seen, report FROM recordings WHERE id = $1";
+const REST: &str =
+    "SELECT exited, refused, expected, chain_key, seen, report FROM recordings WHERE id = $1";
 const SEGMENTS: &str = "SELECT length, hash FROM recording_segments WHERE recording = $1
     ORDER BY segment";
 // A session that the device refused has left nothing, as a rule; what has left something is shown.
@@ -386,7 +390,9 @@ impl Store {
             query.push(" AND r.user_name = ").push_bind(user.clone());
         }
         if let Some(device) = &filter.device {
-            query.push(" AND r.device_name = ").push_bind(device.clone());
+            query
+                .push(" AND r.device_name = ")
+                .push_bind(device.clone());
         }
         if let Some(since) = filter.since {
             query.push(" AND r.started >= ").push_bind(since.0);
@@ -429,6 +435,7 @@ impl Store {
             key: key.transpose().map_err(|_| corrupt())?,
             seen: unpacked(&rest.seen)?,
             exited: rest.exited,
+            refused: rest.refused,
             expected: rest.expected.map(Timestamp),
         }))
     }
@@ -507,6 +514,7 @@ struct Row {
 #[derive(sqlx::FromRow)]
 struct Rest {
     exited: bool,
+    refused: bool,
     expected: Option<i64>,
     chain_key: Option<Vec<u8>>,
     seen: Vec<u8>,

@@ -42,7 +42,10 @@ pub(super) async fn run(
             let mut plain = plain.lock().unwrap_or_else(PoisonError::into_inner);
             (std::mem::take(&mut plain.0).finish(), plain.1)
         };
-        let rest: Vec<String> = rest.into_iter().filter(|line| line.contains(pattern)).collect();
+        let rest: Vec<String> = rest
+            .into_iter()
+            .filter(|line| line.contains(pattern))
+            .collect();
         say(out, &id, micros, &rest).await?;
     }
     Ok(String::new())

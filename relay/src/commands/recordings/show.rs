@@ -42,14 +42,24 @@ pub(super) fn show(
         ("started", row.started.rfc3339()),
         ("ended", ended),
         ("state", row.state.as_str().to_owned()),
-        ("reason", row.reason.clone().unwrap_or_else(|| "-".to_owned())),
-        ("stored", format!("{} bytes in {} segments", row.bytes, facts.segments.len())),
+        (
+            "reason",
+            row.reason.clone().unwrap_or_else(|| "-".to_owned()),
+        ),
+        (
+            "stored",
+            format!("{} bytes in {} segments", row.bytes, facts.segments.len()),
+        ),
         ("chain", chain.unwrap_or_else(|| "-".to_owned())),
     ];
     match &verdict {
         None => lines.push(("verdict", "none yet".to_owned())),
         Some(verdict) => {
-            let said = if row.verified == Some(true) { "verified" } else { "not verified" };
+            let said = if row.verified == Some(true) {
+                "verified"
+            } else {
+                "not verified"
+            };
             lines.push(("verdict", format!("{said}, signed by the cluster key")));
             lines.extend(verdict.streams.iter().map(|stream| {
                 let lack = stream.lack.as_deref();
@@ -83,7 +93,9 @@ pub(super) async fn verify(facts: &RecordingFacts, context: &Context) -> Result<
     }
     let (found, link) = match end {
         Some(Ok(end)) => end,
-        Some(Err(error)) => return fails(format!("cannot be read from where it is stored: {error}")),
+        Some(Err(error)) => {
+            return fails(format!("cannot be read from where it is stored: {error}"));
+        }
         None => return fails("cannot be read".to_owned()),
     };
     let state = facts.row.state;
@@ -114,14 +126,19 @@ pub(super) async fn verify(facts: &RecordingFacts, context: &Context) -> Result<
     let segments = facts.segments.len();
     let said = match (state, facts.row.verified) {
         (RecordingState::Complete, Some(true)) => "complete and verified".to_owned(),
-        (RecordingState::Complete, _) => format!("complete, not all of it proved: {}", lacks(&verdict)),
+        (RecordingState::Complete, _) => {
+            format!("complete, not all of it proved: {}", lacks(&verdict))
+        }
         (state, _) => format!(
             "{}: {}",
             state.as_str(),
             facts.row.reason.as_deref().unwrap_or("no reason known")
         ),
     };
-    Ok(format!("recording {id}: {said} ({segments} segments, chain {})\n", hex(&link.0)))
+    Ok(format!(
+        "recording {id}: {said} ({segments} segments, chain {})\n",
+        hex(&link.0)
+    ))
 }
 
 fn lacks(verdict: &VerdictText) -> String {
@@ -134,6 +151,9 @@ fn lacks(verdict: &VerdictText) -> String {
 }
 
 fn verdict(facts: &RecordingFacts, context: &Context) -> Option<VerdictText> {
-    let (text, signature) = (facts.row.verdict.as_deref()?, facts.row.signature.as_deref()?);
+    let (text, signature) = (
+        facts.row.verdict.as_deref()?,
+        facts.row.signature.as_deref()?,
+    );
     signed_verdict(text, signature, context.facts.archive.cluster())
 }
