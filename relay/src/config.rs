@@ -11,7 +11,8 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use crate::audit::{Output, Settings as AuditSettings, WhenUnwritable};
-use crate::limits::LOGIN_GRACE;
+use crate::limits::{EXPECT_WITHIN, LOGIN_GRACE};
+use crate::recording::Settings as RecordingSettings;
 
 /// Where the state is unless said otherwise.
 pub const DEFAULT_STATE: &str = "/var/lib/holdfast";
@@ -40,6 +41,8 @@ pub struct Config {
     pub login_grace: Duration,
     /// The audit log.
     pub audit: AuditSettings,
+    /// Recordings.
+    pub recordings: RecordingSettings,
 }
 
 /// What the flags of `relay serve` said; each beats the file.
@@ -104,6 +107,7 @@ impl Config {
             drain_grace: file.drain_grace.map_or(DEFAULT_DRAIN_GRACE, |text| text.0),
             login_grace: file.login_grace.map_or(LOGIN_GRACE, |text| text.0),
             audit: file.audit.settings(),
+            recordings: file.recordings.settings(),
         })
     }
 
@@ -208,6 +212,25 @@ struct ConfigFile {
     login_grace: Option<HumanDuration>,
     #[serde(default)]
     audit: AuditFile,
+    #[serde(default)]
+    recordings: RecordingsFile,
+}
+
+/// `[recordings]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RecordingsFile {
+    expect_within: Option<HumanDuration>,
+    keep: Option<Keep>,
+}
+
+impl RecordingsFile {
+    fn settings(self) -> RecordingSettings {
+        RecordingSettings {
+            expect_within: self.expect_within.map_or(EXPECT_WITHIN, |text| text.0),
+            keep: self.keep.and_then(|keep| keep.0),
+        }
+    }
 }
 
 /// `[audit]`.

@@ -11,6 +11,7 @@ pub mod clock;
 pub mod commands;
 pub mod config;
 pub mod limits;
+pub mod recording;
 pub mod serve;
 pub mod session;
 pub mod ssh;

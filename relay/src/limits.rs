@@ -49,6 +49,36 @@ pub const CONTROL_PRIORITY: i32 = 100;
 /// Priority of streams with a terminal over those without.
 pub const INTERACTIVE_PRIORITY: i32 = 10;
 
+/// Upload streams of one device at a time. It uses one; another may begin before the relay knows that one is over.
+pub const MAX_UPLOAD_STREAMS: usize = 2;
+
+/// Recordings that are opened and compared at once: each takes a processor and some megabytes.
+pub const RECORDING_CHECKS: usize = 2;
+
+/// How often a session that goes on has written down what was seen of it: what passed after that is not
+/// vouched for if the relay is killed.
+pub const RECORDING_NOTE: Duration = Duration::from_secs(10);
+
+/// How often checks that failed are tried again, and what is late or old is looked for.
+pub const RECORDING_TICK: Duration = Duration::from_secs(60);
+
+/// Recordings that are looked at in one go of that.
+pub const RECORDING_PAGE: u32 = 256;
+
+/// What is read of a recording before somebody takes it: records of at most 28 KiB.
+pub const READ_AHEAD: usize = 64;
+
+/// The largest terminal that a recording is shown or read on: what a device says of its size is bounded here.
+pub const MAX_SCREEN_COLUMNS: usize = 500;
+/// See [`MAX_SCREEN_COLUMNS`].
+pub const MAX_SCREEN_ROWS: usize = 300;
+
+/// Where a line of recorded output that has no end is cut.
+pub const MAX_TEXT_LINE: usize = 16 * 1024;
+
+/// How long recordings are waited for, unless the configuration says otherwise.
+pub const EXPECT_WITHIN: Duration = Duration::from_secs(30 * 86_400);
+
 /// How often the store learns when devices were last heard, all of them in one transaction.
 pub const PRESENCE_FLUSH: Duration = Duration::from_secs(5);
 

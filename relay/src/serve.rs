@@ -20,6 +20,7 @@ use crate::audit::{self, Audit, Event, EventKind};
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::limits::{DRAIN_REDIAL, FAREWELL_TIMEOUT};
+use crate::recording::{self, Recordings};
 use crate::session::lease::{Leases, Releaser};
 use crate::session::live::{Cause, Ending, Live};
 use crate::session::publish;
@@ -53,6 +54,8 @@ pub struct Relay {
     pub leases: Arc<Leases>,
     /// Where sessions are reported.
     pub report: Report,
+    /// What is recorded.
+    pub recordings: Recordings,
     /// The SSH connections that live.
     pub connections: Connections,
     /// The certificates of the jump way.
@@ -86,6 +89,7 @@ pub async fn run(config: Config, state: State, store: Store) -> anyhow::Result<(
     let tunnels = tokio::spawn(listen::run(relay.clone(), endpoint.clone()));
     let watching = tokio::spawn(watch::run(relay.clone()));
     let publishing = tokio::spawn(publish::run(relay.clone()));
+    let keeping = tokio::spawn(recording::keep(relay.recordings.clone()));
     let releasing = tokio::spawn(releaser.run(Arc::downgrade(&relay.leases)));
     println!("ready ssh={ssh} tunnel={tunnel}");
     let feeding = CancellationToken::new();
@@ -113,6 +117,7 @@ pub async fn run(config: Config, state: State, store: Store) -> anyhow::Result<(
     watching.abort();
     publishing.abort();
     releasing.abort();
+    keeping.abort();
     endpoint.close((CloseCode::Stopping as u32).into(), b"the relay stops");
     let _ = timeout(FAREWELL_TIMEOUT, endpoint.wait_idle()).await;
     tunnels.abort();
@@ -149,6 +154,8 @@ async fn start(
     let roster = make_roster(&state, &store, public).await?;
     let (leases, releaser) = Leases::new(store.clone(), id);
     let report = Report::new(audit.clone());
+    let settings = config.recordings.clone();
+    let recordings = Recordings::start(id, &state, store.clone(), audit.clone(), settings).await?;
     let relay = Arc::new(Relay {
         id,
         state,
@@ -158,6 +165,7 @@ async fn start(
         live: Arc::default(),
         leases,
         report,
+        recordings,
         connections: Connections::default(),
         host_certificates: HostCertificates::default(),
         login_grace: config.login_grace,
@@ -168,24 +176,27 @@ async fn start(
     Ok((relay, releaser))
 }
 
-/// The present roster: the stored epoch, grown by one when the relay's address changed.
+/// The present roster: the stored epoch, grown by one when the relay's address or the recordings' key
+/// changed.
 async fn make_roster(
     state: &State,
     store: &Store,
     address: String,
 ) -> anyhow::Result<SignedRoster> {
     let known = store.meta_get(meta::ROSTER).await?.unwrap_or_default();
-    let (epoch, known_address) = known.split_once(' ').unwrap_or(("0", ""));
+    let recording = state.recording.public();
+    let facts = format!("{address} {}", recording.id());
+    let (epoch, known_facts) = known.split_once(' ').unwrap_or(("0", ""));
     let epoch: u64 = epoch
         .parse()
         .context("the roster's epoch in the database is damaged")?;
-    let epoch = if known_address == address {
+    let epoch = if known_facts == facts {
         epoch
     } else {
         epoch + 1
     };
     store
-        .meta_set(meta::ROSTER, &format!("{epoch} {address}"))
+        .meta_set(meta::ROSTER, &format!("{epoch} {facts}"))
         .await?;
     let relays = vec![RelayEntry {
         address,
@@ -195,7 +206,7 @@ async fn make_roster(
         cluster: state.cluster.public(),
         epoch,
         relays,
-        recording: None,
+        recording: Some(recording),
     };
     Ok(roster.seal(|bytes| state.cluster.sign(bytes)))
 }

@@ -5,6 +5,7 @@ pub mod bridge;
 pub mod down;
 pub mod ending;
 pub mod enforce;
+pub mod files;
 pub mod lease;
 pub mod live;
 pub mod patience;

@@ -14,6 +14,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use holdfast_protocol::ids::ClusterFingerprint;
+use holdfast_protocol::recording::seal::RecordingSecret;
 use russh::keys::PrivateKey;
 
 pub use error::StateError;
@@ -28,6 +29,11 @@ const SSH_HOST_KEY: &str = "ssh_host_ed25519_key";
 const SSH_CA_KEY: &str = "ssh_ca_ed25519_key";
 const QUIC_RESET_KEY: &str = "quic_reset.key";
 const QUIC_TOKEN_KEY: &str = "quic_token.key";
+/// The seed of the key that recordings are sealed to.
+const RECORDING_KEY: &str = "recording.key";
+/// Where recordings are. It stands only beside their key, and tells a key that was lost from one that a
+/// state folder of an earlier version never had.
+const RECORDINGS: &str = "recordings";
 const LOCK: &str = "lock";
 
 /// Stands while the first start is at work, so that a first start that was cut short is finished by
@@ -61,6 +67,8 @@ pub struct State {
     pub quic_reset_key: Secret<[u8; 64]>,
     /// Seals QUIC's retry and address tokens.
     pub quic_token_key: Secret<[u8; 64]>,
+    /// Opens recordings. Devices seal to its public half.
+    pub recording: RecordingSecret,
     /// Held by the relay that serves; `None` beside it.
     _lock: Option<File>,
 }
@@ -90,6 +98,7 @@ impl State {
             make_missing(dir)?;
             files::remove(&first_start)?;
         }
+        make_recording_key(dir)?;
         Self::read(dir, Some(lock))
     }
 
@@ -119,11 +128,24 @@ impl State {
         self.cluster.fingerprint()
     }
 
+    /// Where recordings are.
+    #[must_use]
+    pub fn recordings(&self) -> PathBuf {
+        self.dir.join(RECORDINGS)
+    }
+
     fn read(dir: &Path, lock: Option<File>) -> Result<Self, StateError> {
         for name in FILES {
             if !dir.join(name).exists() {
                 return Err(StateError::Missing(dir.join(name)));
             }
+        }
+        let recording = dir.join(RECORDING_KEY);
+        if !recording.exists() {
+            return Err(match dir.join(RECORDINGS).exists() {
+                true => StateError::Missing(recording),
+                false => StateError::Older(dir.to_owned()),
+            });
         }
         Ok(Self {
             cluster: keys::read_signing(&dir.join(CLUSTER_KEY))?,
@@ -132,6 +154,7 @@ impl State {
             ssh_ca: keys::read_ssh(&dir.join(SSH_CA_KEY))?,
             quic_reset_key: keys::read_random(&dir.join(QUIC_RESET_KEY))?,
             quic_token_key: keys::read_random(&dir.join(QUIC_TOKEN_KEY))?,
+            recording: RecordingSecret::from_seed(keys::read_seed(&recording)?.expose()),
             dir: dir.to_owned(),
             _lock: lock,
         })
@@ -177,6 +200,19 @@ fn make_missing(dir: &Path) -> Result<(), StateError> {
         }
     }
     Ok(())
+}
+
+/// Makes the recordings' key for a folder that never had one: at the first start, and for folders of
+/// versions without recordings. First the key, then the folder beside it.
+fn make_recording_key(dir: &Path) -> Result<(), StateError> {
+    let (key, recordings) = (dir.join(RECORDING_KEY), dir.join(RECORDINGS));
+    if recordings.exists() {
+        return Ok(());
+    }
+    if !key.exists() {
+        files::write(&key, &keys::random_bytes::<32>()?)?;
+    }
+    files::make_folder(&recordings)
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ mod jump;
 mod nat;
 mod policy;
 mod pressure;
+mod recordings;
 mod sessions;
 mod smoke;
 mod state;

@@ -93,10 +93,14 @@ kinds! {
     /// A relay stopped in good order.
     RelayStopped = "relay.stopped",
     /// A recording is whole on the relay, with its verdict.
-    RecordingStored = "recording.stored",
+    RecordingComplete = "recording.complete",
+    /// A recording has gaps, which it admits.
+    RecordingGap = "recording.gap",
+    /// A recording ends early.
+    RecordingTruncated = "recording.truncated",
     /// A recording is not what the relay saw.
     RecordingTampered = "recording.tampered",
-    /// A recording will not come, or not wholly.
+    /// A recording will not come.
     RecordingLost = "recording.lost",
     /// Somebody looked at a recording.
     RecordingPlayed = "recording.played",

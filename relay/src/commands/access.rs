@@ -12,6 +12,8 @@ enum Need {
     AnyRole,
     /// An ability over the fleet.
     Ability(Ability),
+    /// To see all recordings, or one's own: which, the command looks at.
+    Recordings,
 }
 
 fn need(command: &Command) -> Need {
@@ -29,6 +31,8 @@ fn need(command: &Command) -> Need {
         Command::Role(args) if args.only_reads() => REVIEW,
         Command::Get(_) | Command::Doctor(_) | Command::Audit(_) => REVIEW,
         Command::Lock(args) if args.only_reads() => REVIEW,
+        Command::Recordings(args) if args.only_reads() => Need::Recordings,
+        Command::Play(_) | Command::Export(_) => Need::Recordings,
         Command::Lock(_)
         | Command::Unlock(_)
         | Command::Devices(_)
@@ -36,6 +40,7 @@ fn need(command: &Command) -> Need {
         | Command::Ca(_)
         | Command::Role(_)
         | Command::Token(_)
+        | Command::Recordings(_)
         | Command::Apply(_) => ADMIN,
     }
 }
@@ -60,6 +65,14 @@ pub fn permit(caller: &Caller, command: &Command) -> Result<(), String> {
         Need::AnyRole if !subject.roles.is_empty() => Ok(()),
         Need::AnyRole => Err(format!(
             "user \"{name}\" may not run this command: it needs a role; ask an admin, and see `whoami`"
+        )),
+        Need::Recordings
+            if admin || subject.may(Ability::Review) || subject.may(Ability::ReviewOwn) =>
+        {
+            Ok(())
+        }
+        Need::Recordings => Err(format!(
+            "user \"{name}\" may not run this command: it needs the ability review or review-own; ask an admin, and see `whoami`"
         )),
         Need::Ability(ability) if admin || subject.may(ability) => Ok(()),
         Need::Ability(ability) => Err(format!(

@@ -11,11 +11,14 @@ mod caller;
 mod confirm;
 mod devices;
 mod doctor;
+mod export;
 mod get;
 mod input;
 mod keys;
 mod lock;
+mod play;
 mod policy;
+mod recordings;
 mod role;
 mod sessions;
 mod ssh_config;
@@ -38,6 +41,8 @@ use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
 use crate::audit::{Actor, Audit, Event};
 use crate::clock::Timestamp;
+use crate::recording::archive::Archive;
+use crate::recording::screen;
 use crate::state::State;
 use crate::store::{self, Store, StoreError};
 
@@ -91,6 +96,12 @@ pub enum Command {
     Unlock(lock::UnlockArgs),
     /// Live sessions: list, kill
     Sessions(sessions::Args),
+    /// Recorded sessions: list, show, verify, search, remove
+    Recordings(recordings::Args),
+    /// Watch a recorded session
+    Play(play::Args),
+    /// A recorded session for other programs
+    Export(export::Args),
     /// What to put into ~/.ssh/config and known_hosts to reach devices by name
     SshConfig(ssh_config::Args),
     /// Who did what, where, and how it went
@@ -130,6 +141,8 @@ pub struct Facts {
     pub ssh_host: String,
     /// Where the state is.
     pub folder: PathBuf,
+    /// Where recordings are, and what opens them.
+    pub archive: Archive,
 }
 
 impl Facts {
@@ -141,6 +154,7 @@ impl Facts {
             ssh_ca: keys::line_of(state.ssh_ca.public_key()),
             ssh_host: keys::line_of(state.ssh_host.public_key()),
             folder: state.dir.clone(),
+            archive: Archive::of(state),
         }
     }
 }
@@ -172,8 +186,18 @@ impl Command {
     pub fn streams(&self) -> bool {
         match self {
             Self::Audit(args) => args.streams(),
-            Self::Wait(_) => true,
+            Self::Recordings(args) => args.streams(),
+            Self::Wait(_) | Self::Play(_) | Self::Export(_) => true,
             _ => false,
+        }
+    }
+
+    /// What has to be written to a terminal when the answer is given up in the middle.
+    #[must_use]
+    pub fn parting(&self) -> &'static str {
+        match self {
+            Self::Play(_) => screen::CLOSE,
+            _ => "",
         }
     }
 
@@ -190,6 +214,9 @@ impl Command {
             Self::Lock(args) => args.event(),
             Self::Unlock(args) => Some(args.event()),
             Self::Audit(args) => Some(args.event()),
+            Self::Recordings(args) => args.event(),
+            Self::Play(args) => Some(args.event()),
+            Self::Export(args) => Some(args.event()),
             // Who ended a session stands in its own `client.disconnect`.
             Self::Sessions(_)
             | Self::Wait(_)
@@ -318,6 +345,9 @@ async fn dispatch(
         Command::Lock(args) => lock::run(args, caller, context).await?,
         Command::Unlock(args) => lock::unlock(&args, context).await?,
         Command::Sessions(args) => sessions::run(args, caller, context).await?,
+        Command::Recordings(args) => recordings::run(args, caller, context, out).await?,
+        Command::Play(args) => play::run(&args, caller, context, out).await?,
+        Command::Export(args) => export::run(&args, caller, context, out).await?,
         Command::SshConfig(args) => ssh_config::run(&args, context).await?,
         Command::Audit(args) => audit::run(args, context, out).await?,
         Command::Whoami(args) => whoami::run(&args, caller, context).await?,

@@ -7,11 +7,11 @@
 use std::sync::Arc;
 
 use holdfast_protocol::ids::{DeviceId, DeviceName, Login, SessionId, UserName};
-use holdfast_protocol::wire::{Open, Pty, Work};
+use holdfast_protocol::wire::{Open, Pty, RecordingMode, RecordingTerms, StdinMode, Work};
 use tokio::time::timeout;
 use tracing::error;
 
-use super::bridge::{self, Session};
+use super::bridge::{self, Recorded, Session};
 use super::ending;
 use super::lease::{Lease, LeaseError};
 use super::live::{About, LiveSession};
@@ -20,6 +20,7 @@ use crate::access::decision::{self, Facts, Reach};
 use crate::access::lock::{self, Lock, Suspect};
 use crate::access::policy::{Ability, Subject, Terms};
 use crate::access::quota::Quota;
+use crate::access::role;
 use crate::audit::DeviceFacts;
 use crate::clock::Timestamp;
 use crate::limits::{MAX_SHOWN_COMMAND, STORE_TIMEOUT};
@@ -33,6 +34,11 @@ use crate::ssh::target::Target;
 use crate::state::random_bytes;
 use crate::store::{Device, StoreError};
 use crate::tunnel::registry::Tunnel;
+
+/// The minor version from which on devices record.
+const RECORDING_MINOR: u16 = 1;
+
+const NO_STORE: &str = "the relay's store does not answer: try again in a minute";
 
 /// The way to a device that a channel was opened for.
 #[derive(Debug)]
@@ -187,12 +193,20 @@ impl Relay {
             // First onto the board, then the check.
             let live = self.live.enter(id, authorized, about, client);
             self.check(&connection, live.session(), way.version).await?;
-            self.report.session_start(live.session(), &open).await?;
-            Ok((live, open))
+            let (terms, recorded) = self.record(live.session(), way.tunnel.minor).await?;
+            let open = Open {
+                recording: terms,
+                ..open
+            };
+            if let Err(sentence) = self.report.session_start(live.session(), &open).await {
+                forget(recorded).await;
+                return Err(sentence);
+            }
+            Ok((live, open, recorded))
         };
         let begun: Result<_, String> = begun.await;
         self.tell(&connection, &target, &begun).await;
-        let (live, open) = match begun {
+        let (live, open, recorded) = match begun {
             Ok(begun) => begun,
             Err(sentence) => {
                 way.lease.release().await;
@@ -208,6 +222,7 @@ impl Relay {
             live,
             lease: way.lease,
             report: self.report.clone(),
+            recorded,
         };
         // A task of its own: should it panic, its slot and its place go with it, and its client is not
         // left with a channel that nobody serves.
@@ -215,6 +230,58 @@ impl Relay {
             error!(%error, "a session's task failed");
             outlet.close().await;
         }
+    }
+
+    /// How a session is recorded: what its device is told, and what notes what passes.
+    async fn record(
+        &self,
+        session: &LiveSession,
+        minor: u16,
+    ) -> Result<(Option<RecordingTerms>, Option<Recorded>), String> {
+        let authorized = &session.authorized;
+        let mode = match authorized.terms().recording {
+            role::RecordingMode::Off => return Ok((None, None)),
+            role::RecordingMode::BestEffort => RecordingMode::BestEffort,
+            role::RecordingMode::Strict => RecordingMode::Strict,
+        };
+        let recover = authorized.also(Ability::Recover).is_ok();
+        let device = &authorized.device().name;
+        if minor < RECORDING_MINOR {
+            return match recover || mode != RecordingMode::Strict {
+                true => Ok((None, None)),
+                false => Err(format!(
+                    "recording unavailable on {device}: its agent is too old to record; update it"
+                )),
+            };
+        }
+        let begun = timeout(STORE_TIMEOUT, self.recordings.begin(session)).await;
+        let (key, watched) = match begun {
+            Ok(Ok(begun)) => begun,
+            Ok(Err(error)) => {
+                error!(%error, "no recording can begin");
+                return Err(NO_STORE.into());
+            }
+            Err(_) => return Err(NO_STORE.into()),
+        };
+        let stdin = match authorized.terms().record_stdin {
+            role::StdinMode::Redact => StdinMode::Redact,
+            role::StdinMode::Full => StdinMode::Full,
+            role::StdinMode::Off => StdinMode::Off,
+        };
+        let terms = RecordingTerms {
+            mode,
+            stdin,
+            key,
+            recover,
+        };
+        let recordings = self.recordings.clone();
+        Ok((
+            Some(terms),
+            Some(Recorded {
+                recordings,
+                watched,
+            }),
+        ))
     }
 
     async fn open_console(&self, connection: &Connection, channels: u32) -> Result<Opened, String> {
@@ -348,7 +415,7 @@ impl Relay {
             Ok(Err(error)) => error!(%error, "the store cannot look up what a decision needs"),
             Err(_) => error!("the store does not answer"),
         }
-        Err("the relay's store does not answer: try again in a minute".into())
+        Err(NO_STORE.into())
     }
 
     /// Reports a refusal.
@@ -383,6 +450,18 @@ impl Known {
             Some(lock) => Err(lock.refusal()),
             None => Ok(()),
         }
+    }
+}
+
+/// A session that does not begin after all leaves no recording.
+async fn forget(recorded: Option<Recorded>) {
+    if let Some(Recorded {
+        recordings,
+        watched,
+    }) = recorded
+        && let Err(error) = recordings.over(&watched, false, true).await
+    {
+        error!(%error, "a recording that did not begin is not forgotten");
     }
 }
 

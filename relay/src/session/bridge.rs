@@ -4,8 +4,8 @@
 //! for the channel's window; towards the device a read from the channel's queue is followed by a wait for
 //! the stream's flow control. Nothing is buffered here but what is being handed on.
 
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use holdfast_protocol::codec::CodecError;
@@ -18,13 +18,16 @@ use tracing::warn;
 
 use super::down::Down;
 use super::ending::{End, Notices};
+use super::files::Files;
 use super::lease::Lease;
 use super::live::{LiveGuard, LiveSession};
 use super::patience;
 use super::report::Report;
-use super::sftp::{Follower, Operation};
-use crate::access::role::Ability;
-use crate::limits::{FAREWELL_TIMEOUT, INTERACTIVE_PRIORITY, MAX_ARRIVAL, START_TIMEOUT};
+use crate::limits::{
+    FAREWELL_TIMEOUT, INTERACTIVE_PRIORITY, MAX_ARRIVAL, RECORDING_NOTE, START_TIMEOUT,
+};
+use crate::recording::Recordings;
+use crate::recording::watched::Watched;
 use crate::ssh::outlet::Outlet;
 use crate::ssh::queue::{Input, InputReceiver};
 use crate::tunnel::registry::Tunnel;
@@ -45,6 +48,27 @@ pub struct Session {
     pub lease: Lease,
     /// Where it is reported.
     pub report: Report,
+    /// What is seen of it, if it is recorded.
+    pub recorded: Option<Recorded>,
+}
+
+/// A session that is recorded.
+pub struct Recorded {
+    /// What it is told to.
+    pub recordings: Recordings,
+    /// The digests of what passes.
+    pub watched: Watched,
+}
+
+/// What both ways of a splice note.
+#[derive(Clone, Copy)]
+pub struct Ways<'a> {
+    /// Whether the device has accepted the session.
+    pub started: &'a AtomicBool,
+    /// What passes, if it is recorded.
+    pub watched: Option<&'a Watched>,
+    /// What is done with files.
+    pub files: &'a Files<'a>,
 }
 
 /// The two halves of a stream to a device, from the moment that there is one.
@@ -60,6 +84,7 @@ pub async fn run(session: Session) {
         mut live,
         lease,
         report,
+        recorded,
     } = session;
     let _count = tunnel.count_session();
     let this = live.session().clone();
@@ -68,15 +93,25 @@ pub async fn run(session: Session) {
         terminal: open.pty.is_some(),
     };
     let files = Files::of(&this, &report);
+    let watched = recorded.as_ref().map(|recorded| &recorded.watched);
     let mut wire = None;
+    let started = AtomicBool::new(false);
+    let ways = Ways {
+        started: &started,
+        watched,
+        files: &files,
+    };
     let end = tokio::select! {
         // Whoever was told to end says why, even if the tunnel was closed in the same moment; and who was
         // told before the beginning asks nothing of the device.
         biased;
         ending = live.told_to_end() => End::Told(ending),
-        end = splice(&mut wire, open, &tunnel, &mut input, &this, notices, &files) => end,
+        end = splice(&mut wire, open, &tunnel, &mut input, &this, notices, ways) => end,
+        never = note(recorded.as_ref()) => never,
         ending = patience::idle(&this, notices) => End::Told(ending),
     };
+    let refused =
+        wire.is_none() || (matches!(end, End::Refused(_)) && !started.load(Ordering::Relaxed));
     if let Some(wire) = wire {
         finish(&end, wire);
         if matches!(end, End::Told(_)) {
@@ -85,6 +120,16 @@ pub async fn run(session: Session) {
     }
     live.set_apart();
     files.end().await;
+    if let Some(Recorded {
+        recordings,
+        watched,
+    }) = &recorded
+    {
+        let exited = matches!(end, End::Exited(_));
+        if let Err(error) = recordings.over(watched, exited, refused).await {
+            warn!(session = %this.id, %error, "what was seen of a session is not kept");
+        }
+    }
     report.session_end(&this, &end).await;
     if !notices.farewell(&end, &this.authorized.device().name).await {
         warn!(session = %this.id, "the client did not take the session's last words");
@@ -101,49 +146,6 @@ async fn arrived(tunnel: &Tunnel) {
     sleep(tunnel.connection.rtt().min(MAX_ARRIVAL)).await;
 }
 
-/// What an sftp session does with files, for the audit log; nothing of any other session.
-pub struct Files<'a> {
-    session: &'a LiveSession,
-    report: &'a Report,
-    follower: Option<Mutex<Follower>>,
-}
-
-impl<'a> Files<'a> {
-    fn of(session: &'a LiveSession, report: &'a Report) -> Self {
-        let sftp = session.authorized.ability() == Ability::Sftp;
-        Self {
-            session,
-            report,
-            follower: sftp.then(Mutex::default),
-        }
-    }
-
-    /// The client sent this.
-    async fn sent(&self, data: &[u8]) {
-        self.tell(|follower| follower.request(data).into_iter().collect())
-            .await;
-    }
-
-    /// The device answered this.
-    pub async fn answered(&self, data: &[u8]) {
-        self.tell(|follower| follower.answer(data)).await;
-    }
-
-    async fn end(&self) {
-        self.tell(Follower::end).await;
-    }
-
-    async fn tell(&self, follow: impl FnOnce(&mut Follower) -> Vec<Operation>) {
-        let Some(follower) = &self.follower else {
-            return;
-        };
-        let done = follow(&mut follower.lock().unwrap_or_else(PoisonError::into_inner));
-        for operation in done {
-            self.report.sftp(self.session, operation).await;
-        }
-    }
-}
-
 /// Opens the stream and moves bytes both ways until one side is done. The stream stays in `wire`.
 async fn splice(
     wire: &mut Wire,
@@ -152,23 +154,22 @@ async fn splice(
     input: &mut InputReceiver,
     session: &LiveSession,
     notices: Notices<'_>,
-    files: &Files<'_>,
+    ways: Ways<'_>,
 ) -> End {
     let (send, receive) = match begin(wire, tunnel, open).await {
         Ok(halves) => halves,
         Err(end) => return end,
     };
     let device = &session.authorized.device().name;
-    let started = AtomicBool::new(false);
-    let mut down = Down::new(notices.outlet, session, &started, files);
+    let mut down = Down::new(notices.outlet, session, ways);
     let gone = input.gone();
     tokio::select! {
         biased;
         end = down.run(receive) => end,
-        end = up(input, send, session, files) => end,
+        end = up(input, send, session, ways) => end,
         end = linger(&gone) => end,
         never = patience::silence(tunnel, device, notices) => never,
-        late = patience::start(&started, tunnel, device) => late,
+        late = patience::start(ways.started, tunnel, device) => late,
     }
 }
 
@@ -215,7 +216,7 @@ async fn up(
     input: &mut InputReceiver,
     send: &mut SendStream,
     session: &LiveSession,
-    files: &Files<'_>,
+    Ways { watched, files, .. }: Ways<'_>,
 ) -> End {
     while let Some(input) = input.next().await {
         let sent = match input {
@@ -223,6 +224,10 @@ async fn up(
                 session.count_in(data.len());
                 session.touch();
                 files.sent(&data).await;
+                // Before it is sent: of a frame that is cut off the device may have had a part.
+                if let Some(watched) = watched {
+                    watched.pass(DataStream::Stdin, &data, 0);
+                }
                 let header = data_header(DataStream::Stdin, data.len());
                 let mut chunks = [Bytes::copy_from_slice(&header), data];
                 send.write_all_chunks(&mut chunks).await
@@ -256,6 +261,31 @@ async fn write(send: &mut SendStream, message: &SessionMessage) -> Result<(), Wr
         return Ok(());
     };
     send.write_chunk(frame.into()).await
+}
+
+/// Writes down now and then what was seen of a session that is recorded.
+async fn note(recorded: Option<&Recorded>) -> End {
+    let Some(Recorded {
+        recordings,
+        watched,
+    }) = recorded
+    else {
+        return std::future::pending().await;
+    };
+    let mut noted = watched.seen();
+    loop {
+        sleep(RECORDING_NOTE).await;
+        let seen = watched.seen();
+        if seen == noted {
+            continue;
+        }
+        match recordings.note(watched).await {
+            Ok(()) => noted = seen,
+            Err(error) => {
+                warn!(session = %watched.id, %error, "what is seen of a session is not kept")
+            }
+        }
+    }
 }
 
 /// Leaves the stream so that the device knows: finished after an exit, reset in every other case, which

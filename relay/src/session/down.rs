@@ -7,12 +7,14 @@ use holdfast_protocol::codec::frame::{DataStream, FrameReader, Piece};
 use holdfast_protocol::session::{RelayEvent, RelaySession};
 use quinn::{ReadError, RecvStream};
 
-use super::bridge::Files;
+use super::bridge::Ways;
 use super::ending::End;
+use super::files::Files;
 use super::live::LiveSession;
 use super::refusal;
 use crate::access::role::Ability;
 use crate::limits::SPLICE_BUFFER;
+use crate::recording::watched::Watched;
 use crate::ssh::outlet::{Gone, Outlet};
 
 /// Chunks that are taken from a stream at once: of about 1.2 KiB each, they fill a splice buffer.
@@ -25,6 +27,8 @@ pub struct Down<'a> {
     /// Whether the device has accepted the session.
     started: &'a AtomicBool,
     files: &'a Files<'a>,
+    /// Takes the digests of what passes, if the session is recorded.
+    watched: Option<&'a Watched>,
     reader: FrameReader,
     state: RelaySession,
     /// Output that is gathered into one SSH packet, and which stream it is of.
@@ -35,17 +39,18 @@ pub struct Down<'a> {
 impl<'a> Down<'a> {
     /// The half of a session; `started` is set when the device accepts it.
     #[must_use]
-    pub fn new(
-        outlet: &'a Outlet,
-        session: &'a LiveSession,
-        started: &'a AtomicBool,
-        files: &'a Files<'a>,
-    ) -> Self {
+    pub fn new(outlet: &'a Outlet, session: &'a LiveSession, ways: Ways<'a>) -> Self {
+        let Ways {
+            started,
+            watched,
+            files,
+        } = ways;
         Self {
             outlet,
             session,
             started,
             files,
+            watched,
             reader: FrameReader::default(),
             state: RelaySession::default(),
             buffer: BytesMut::new(),
@@ -89,6 +94,9 @@ impl<'a> Down<'a> {
                     self.state.handle_data(stream)?;
                     if stream == DataStream::Stdout {
                         self.files.answered(data).await;
+                    }
+                    if let Some(watched) = self.watched {
+                        watched.pass(stream, data, self.reader.remaining());
                     }
                     self.gather(stream, data)
                         .await

@@ -7,6 +7,7 @@ use tracing::info;
 use super::ending::End;
 use super::live::{Ending, LiveSession};
 use super::sftp::Operation;
+use crate::access::role::RecordingMode;
 use crate::audit::{Audit, Event, EventKind};
 use crate::ssh::connection::Connection;
 use crate::ssh::target::Target;
@@ -35,6 +36,18 @@ impl Report {
         let kind = session.authorized.ability().as_str();
         let event = of(session, Event::new(EventKind::SessionStart)).with("kind", kind);
         let event = event.with("terminal", open.pty.is_some());
+        let terms = session.authorized.terms();
+        let mode = match &open.recording {
+            Some(_) => terms.recording.as_str(),
+            None if terms.recording == RecordingMode::Off => "off",
+            None => "unavailable",
+        };
+        let event = event.with("recording", mode);
+        // Loudly: whoever may get into a device that cannot record is seen to.
+        let event = match &open.recording {
+            Some(terms) if terms.recover => event.with("recover", true),
+            _ => event,
+        };
         let work = match &open.work {
             Work::Shell => None,
             Work::Exec(command) => Some(Event::exec(command)),

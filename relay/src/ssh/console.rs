@@ -58,11 +58,16 @@ pub async fn run(
     }
     let status = match ask(&relay, connection, &principal, &work, &mut input).await {
         Ok(asked) => {
-            let streams = asked.command.streams();
+            let (streams, parting) = (asked.command.streams(), asked.command.parting());
             let answer = answer(&relay, connection, &principal, asked, &mut out, &mut err);
-            tokio::select! {
-                status = answer => Some(status),
-                interrupted = over(&mut input, streams, terminal) => {
+            let given_up = tokio::select! {
+                status = answer => Ok(status),
+                interrupted = over(&mut input, streams, terminal) => Err(interrupted),
+            };
+            match given_up {
+                Ok(status) => Some(status),
+                Err(interrupted) => {
+                    let _ = timeout(FAREWELL_TIMEOUT, part(&mut out, parting)).await;
                     interrupted.then_some(INTERRUPTED)
                 }
             }
@@ -183,6 +188,12 @@ async fn answer(
         client: Some(connection.client),
     };
     commands::run(asked.command, &asked.caller, &context, stdin, out, err).await
+}
+
+/// Leaves the client's terminal as it was before the command.
+async fn part(out: &mut Out<'_>, parting: &str) -> std::io::Result<()> {
+    out.write_all(parting.as_bytes()).await?;
+    out.flush().await
 }
 
 /// Resolves when a command is to be given up: its client is gone or, at a terminal, has typed Ctrl-C; or

@@ -28,6 +28,9 @@ pub enum StateError {
         "{0} is missing: restore it from a backup; the relay makes no new one, because devices and operators trust the old one"
     )]
     Missing(PathBuf),
+    /// The folder is of a version that made no recordings.
+    #[error("{0} is of an earlier version: start `relay serve` of this version once")]
+    Older(PathBuf),
     /// A file does not hold what it must.
     #[error("{file} is damaged (expected {expected}, found {found}): restore it from a backup")]
     Damaged {

@@ -135,6 +135,15 @@ pub(super) fn read_random(path: &Path) -> Result<Secret<[u8; 64]>, StateError> {
         .map_err(|_| damaged(path, "64 random bytes", bytes.len()))
 }
 
+/// The seed of a key that is derived from it.
+pub(super) fn read_seed(path: &Path) -> Result<Secret<[u8; 32]>, StateError> {
+    let bytes = files::read(path)?;
+    let exact = bytes.as_slice().try_into();
+    exact
+        .map(Secret::new)
+        .map_err(|_| damaged(path, "32 random bytes", bytes.len()))
+}
+
 fn damaged(path: &Path, expected: &'static str, found: usize) -> StateError {
     StateError::Damaged {
         file: path.to_owned(),

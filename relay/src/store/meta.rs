@@ -7,7 +7,7 @@ use super::{Store, StoreError, Survive};
 
 /// The `host:port` that devices dial; written by a relay when it starts to serve.
 pub const PUBLIC_TUNNEL: &str = "public_tunnel";
-/// The roster's epoch and the address in it, apart by a space; written by a relay when it starts.
+/// The roster's epoch, the address in it and the name of the recordings' key, apart by spaces; written by a relay when it starts.
 pub const ROSTER: &str = "roster";
 /// The `host:port` that operators dial.
 pub const PUBLIC_SSH: &str = "public_ssh";

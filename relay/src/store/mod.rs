@@ -15,6 +15,7 @@ mod leases;
 mod locks;
 pub mod meta;
 mod policy;
+mod recordings;
 mod relays;
 mod revocations;
 mod roles;
@@ -48,6 +49,10 @@ pub use labels::Labels;
 pub use leases::{InUse, LeaseRow};
 pub use locks::{Kill, LockError, NewLock};
 pub use policy::{Apply, ApplyError, Change, Kind, Policy, Sign, UserPolicy};
+pub use recordings::{
+    NewRecording, Over, RecordingFacts, RecordingFilter, RecordingRow, RecordingState,
+    SignedVerdict,
+};
 pub use relays::{RELAY_HEARTBEAT_STALE, RelayId};
 pub use revocations::{Prints, Revocation, RevocationChange, RevocationError, RevokedThing};
 pub use roles::RoleError;
@@ -161,6 +166,8 @@ impl Store {
             .foreign_keys(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
+            // What is erased is gone: the keys of recordings' digests.
+            .pragma("secure_delete", "ON")
             .busy_timeout(BUSY_TIMEOUT);
         let pool = |size| {
             SqlitePoolOptions::new()

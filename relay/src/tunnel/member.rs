@@ -17,6 +17,7 @@ use super::registry::Tunnel;
 use crate::audit::{DeviceFacts, Event, EventKind};
 use crate::clock::Timestamp;
 use crate::limits::{CONTROL_QUEUE, STORE_TIMEOUT};
+use crate::recording;
 use crate::serve::Relay;
 use crate::store::{Device, TunnelFacts};
 
@@ -64,7 +65,12 @@ pub async fn run(relay: &Arc<Relay>, mut caller: Caller) -> Result<(), ControlEr
     };
     relay.audit.note_device(device.id, told(came)).await;
     let ended = match caller.send.send(&welcome).await {
-        Ok(()) => converse(&tunnel, caller.send, caller.receive, queue).await,
+        Ok(()) => tokio::select! {
+            ended = converse(&tunnel, caller.send, caller.receive, queue) => ended,
+            () = recording::serve(relay.clone(), tunnel.clone()) => {
+                tunnel.connection.closed().await.into()
+            }
+        },
         Err(error) => error,
     };
     relay.registry.remove(&tunnel);
@@ -123,6 +129,7 @@ async fn open(
                 Tunnel::new(
                     device.id,
                     generation,
+                    agreed_minor(caller.hello.minor),
                     caller.connection.clone(),
                     caller.hello.local_address,
                     tell,

@@ -22,6 +22,8 @@ pub struct Tunnel {
     pub device: DeviceId,
     /// Orders the tunnels of this device.
     pub generation: Generation,
+    /// The minor version that both ends speak.
+    pub minor: u16,
     /// The QUIC connection.
     pub connection: Connection,
     /// The address that the device sends from, before any NAT, as it says.
@@ -49,6 +51,7 @@ impl Tunnel {
     pub fn new(
         device: DeviceId,
         generation: Generation,
+        minor: u16,
         connection: Connection,
         local_address: Option<SocketAddr>,
         control: mpsc::Sender<RelayMessage>,
@@ -56,6 +59,7 @@ impl Tunnel {
         Arc::new(Self {
             device,
             generation,
+            minor,
             connection,
             local_address,
             control,

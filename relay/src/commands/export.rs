@@ -1,0 +1,148 @@
+//! `export`: a recording in a format that other programs read.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use holdfast_protocol::recording::reader::Verdict;
+use holdfast_protocol::recording::record::{Event as Recorded, Record, Stream};
+use tokio::io::AsyncWriteExt as _;
+
+use super::recordings::{find, look, looked};
+use super::{Caller, Context, Failure, Out};
+use crate::audit::Event;
+use crate::recording::archive::Read;
+use crate::recording::export::{Asciicast, Plain, json_line};
+use crate::recording::verify::clock;
+use crate::store::RecordingFacts;
+
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:
+  relay export 3f9a --format asciicast > session.cast
+  relay export 3f9a --format json | jq -r 'select(.event == \"command\") | .argv | join(\" \")'
+  relay export 3f9a --format raw --stream stderr")]
+pub struct Args {
+    /// The recording's id, or the beginning of it
+    id: String,
+    /// asciicast (version 3), json (one record a line), txt (what stood on the screen) or raw (the output's bytes)
+    #[arg(long, value_parser = format)]
+    format: Format,
+    /// Of which stream, for `raw`: stdin, stdout or stderr
+    #[arg(long, value_parser = stream, default_value = "stdout")]
+    stream: Stream,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Format {
+    Asciicast,
+    Json,
+    Txt,
+    Raw,
+}
+
+fn format(text: &str) -> Result<Format, &'static str> {
+    match text {
+        "asciicast" => Ok(Format::Asciicast),
+        "json" => Ok(Format::Json),
+        "txt" => Ok(Format::Txt),
+        "raw" => Ok(Format::Raw),
+        _ => Err("the formats are asciicast, json, txt and raw"),
+    }
+}
+
+fn stream(text: &str) -> Result<Stream, &'static str> {
+    match text {
+        "stdin" => Ok(Stream::Stdin),
+        "stdout" => Ok(Stream::Stdout),
+        "stderr" => Ok(Stream::Stderr),
+        _ => Err("the streams are stdin, stdout and stderr"),
+    }
+}
+
+impl Args {
+    pub(super) fn event(&self) -> Event {
+        looked(&self.id, "export")
+    }
+}
+
+pub(super) async fn run(
+    args: &Args,
+    caller: &Caller,
+    context: &Context,
+    out: &mut Out<'_>,
+) -> Result<String, Failure> {
+    let facts = find(&args.id, caller, context).await?;
+    look(context, &facts, args.event()).await?;
+    let id = facts.row.id;
+    let plain = Arc::new(Mutex::new(Plain::default()));
+    let end = pass(facts, args, context, plain.clone(), out).await?;
+    if args.format == Format::Txt {
+        let rest = {
+            let mut plain = plain.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *plain).finish()
+        };
+        write(out, joined(&rest).as_bytes()).await?;
+    }
+    out.flush().await.map_err(|error| gone(&error))?;
+    match end {
+        // What was written stands; who reads it must know that it is not all.
+        Verdict::Tampered { at, fault } => Err(Failure(format!(
+            "recording {id} was altered behind {}: {fault}",
+            clock(at.micros)
+        ))),
+        _ => Ok(String::new()),
+    }
+}
+
+/// Writes what the recording becomes, and gives what it is.
+async fn pass(
+    facts: RecordingFacts,
+    args: &Args,
+    context: &Context,
+    plain: Arc<Mutex<Plain>>,
+    out: &mut Out<'_>,
+) -> Result<Verdict, Failure> {
+    let (form, wanted) = (args.format, args.stream);
+    let mut cast = Asciicast::default();
+    let mut become_bytes = move |micros: u64, record: &Record<'_>| -> Vec<u8> {
+        match form {
+            Format::Asciicast => cast.lines(micros, record).into_bytes(),
+            Format::Json => json_line(micros, record),
+            Format::Txt => {
+                let mut plain = plain.lock().unwrap_or_else(PoisonError::into_inner);
+                joined(&plain.lines(record)).into_bytes()
+            }
+            Format::Raw => match &record.event {
+                Recorded::Data(of, bytes) | Recorded::Part(of, bytes) if *of == wanted => {
+                    bytes.0.to_vec()
+                }
+                _ => Vec::new(),
+            },
+        }
+    };
+    let mut items = context.facts.archive.read(facts, move |micros, record| {
+        Some(become_bytes(micros, record)).filter(|bytes| !bytes.is_empty())
+    });
+    while let Some(item) = items.recv().await {
+        match item {
+            Read::Item(bytes) => write(out, &bytes).await?,
+            Read::End(Ok((verdict, _))) => return Ok(verdict),
+            Read::End(Err(error)) => {
+                let text = format!("the recording cannot be read from where it is stored: {error}");
+                return Err(Failure(text));
+            }
+        }
+    }
+    Err(Failure::new("the recording cannot be shown to its end"))
+}
+
+fn joined(lines: &[String]) -> String {
+    lines.iter().map(|line| format!("{line}\n")).collect()
+}
+
+async fn write(out: &mut Out<'_>, bytes: &[u8]) -> Result<(), Failure> {
+    out.write_all(bytes).await.map_err(|error| gone(&error))
+}
+
+fn gone(error: &io::Error) -> Failure {
+    Failure(format!("cannot write the answer: {error}"))
+}

@@ -1,0 +1,337 @@
+//! `recordings`: what was recorded, where it stands, and whether it can be believed.
+
+mod grep;
+mod show;
+
+use std::time::Duration;
+
+use clap::Subcommand;
+use holdfast_protocol::escape::Escaped;
+use serde::Serialize;
+
+use super::args::Moment;
+use super::table::table;
+use super::{Caller, Context, Failure, Out, json};
+use crate::access::policy::Ability;
+use crate::audit::{Event, EventKind};
+use crate::clock::Timestamp;
+use crate::store::{RecordingFacts, RecordingFilter, RecordingRow, RecordingState};
+
+/// As many digits of an id as the table shows: of a million recordings, hardly two share them.
+const SHORT_ID: usize = 10;
+
+#[derive(Clone, Debug, clap::Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:
+  relay recordings --device kitchen-cam --since 1d
+  relay recordings show 3f9a
+  relay recordings verify 3f9a
+  relay recordings grep 'sudo ' --since 7d
+
+Who may `review` sees all, who may `review-own` sees their own. Each look into a recording is an audit event."
+)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Option<RecordingsCommand>,
+    #[command(flatten)]
+    filter: Filter,
+    /// Print JSON for machines
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum RecordingsCommand {
+    /// One recording: who, when, streams, digests, state
+    Show {
+        /// Its id, or the beginning of it
+        id: String,
+        /// Print JSON for machines
+        #[arg(long)]
+        json: bool,
+    },
+    /// Read a recording again, and compare it with what the relay signed
+    Verify {
+        /// Its id, or the beginning of it
+        id: String,
+    },
+    /// Remove a recording for good
+    Rm {
+        /// Its id, or the beginning of it
+        id: String,
+    },
+    /// Look for a text in what was shown
+    Grep {
+        /// The text, as it stands
+        pattern: String,
+        #[command(flatten)]
+        filter: Filter,
+    },
+}
+
+/// Which recordings.
+#[derive(Clone, Debug, Default, clap::Args)]
+struct Filter {
+    /// By this user
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    /// On the device that had this name then
+    #[arg(long, value_name = "NAME")]
+    device: Option<String>,
+    /// Begun not before: a span back from now (30m, 1d) or a time (2026-11-22, '2026-11-22 05:06')
+    #[arg(long, value_name = "SPAN|TIME")]
+    since: Option<Moment>,
+    /// In this state: recording, uploading, complete, truncated, tampered or lost
+    #[arg(long, value_parser = state)]
+    state: Option<RecordingState>,
+}
+
+fn state(text: &str) -> Result<RecordingState, String> {
+    let found = RecordingState::ALL
+        .into_iter()
+        .find(|state| state.as_str() == text);
+    found.ok_or_else(|| {
+        let words = RecordingState::ALL.map(RecordingState::as_str);
+        format!("the states are {}", words.join(", "))
+    })
+}
+
+/// A recording, for machines. These names are relied upon: they may be added to, never changed.
+#[derive(Serialize)]
+struct Row {
+    id: String,
+    session: String,
+    user: String,
+    device: String,
+    device_id: String,
+    login: String,
+    kind: &'static str,
+    /// `null` if it is no command.
+    command: Option<String>,
+    started: String,
+    /// `null` while the session runs.
+    ended: Option<String>,
+    state: &'static str,
+    /// `null` where the state says all.
+    reason: Option<String>,
+    /// Bytes that are stored.
+    bytes: u64,
+    /// `null` before there is a verdict.
+    verified: Option<bool>,
+}
+
+impl Args {
+    pub(super) fn only_reads(&self) -> bool {
+        !matches!(self.command, Some(RecordingsCommand::Rm { .. }))
+    }
+
+    /// Whether the answer is as long as what was recorded.
+    pub(super) fn streams(&self) -> bool {
+        matches!(
+            self.command,
+            Some(RecordingsCommand::Grep { .. } | RecordingsCommand::Verify { .. })
+        )
+    }
+
+    pub(super) fn event(&self) -> Option<Event> {
+        match self.command.as_ref()? {
+            RecordingsCommand::Rm { id } => Some(Event::recording(EventKind::RecordingRemoved, id)),
+            RecordingsCommand::Show { id, .. } => Some(looked(id, "show")),
+            RecordingsCommand::Verify { id } => Some(looked(id, "verify")),
+            RecordingsCommand::Grep { pattern, .. } => {
+                let event = Event::new(EventKind::RecordingPlayed).with("how", "grep");
+                Some(event.with("pattern", pattern.as_str()))
+            }
+        }
+    }
+}
+
+/// Somebody looks into a recording.
+pub(super) fn looked(id: &str, how: &str) -> Event {
+    Event::recording(EventKind::RecordingPlayed, id).with("how", how)
+}
+
+/// Writes down that somebody looks into a recording. Nothing of it is shown before that.
+pub(super) async fn look(
+    context: &Context,
+    facts: &RecordingFacts,
+    event: Event,
+) -> Result<(), Failure> {
+    let event = event
+        .with("recording", facts.row.id.to_string())
+        .with("recorded_user", facts.row.user.as_str())
+        .session(facts.row.id);
+    let recorded = context.audit.record(context.event(event)).await;
+    recorded.map_err(|error| Failure(error.to_string()))
+}
+
+pub(super) async fn run(
+    args: Args,
+    caller: &Caller,
+    context: &Context,
+    out: &mut Out<'_>,
+) -> Result<String, Failure> {
+    let event = args.event();
+    match args.command {
+        None => {
+            let rows = rows(&args.filter, caller, context).await?;
+            match args.json {
+                true => json(&rows.iter().map(row).collect::<Vec<_>>()),
+                false => Ok(list(&rows)),
+            }
+        }
+        Some(RecordingsCommand::Show { id, json }) => {
+            let facts = find(&id, caller, context).await?;
+            look(context, &facts, looked(&id, "show")).await?;
+            show::show(&facts, context, json)
+        }
+        Some(RecordingsCommand::Verify { id }) => {
+            let facts = find(&id, caller, context).await?;
+            look(context, &facts, looked(&id, "verify")).await?;
+            show::verify(&facts, context).await
+        }
+        Some(RecordingsCommand::Rm { id }) => remove(&id, caller, context).await,
+        Some(RecordingsCommand::Grep { pattern, filter }) => {
+            if let Some(event) = event {
+                let recorded = context.audit.record(context.event(event)).await;
+                recorded.map_err(|error| Failure(error.to_string()))?;
+            }
+            let rows = rows(&filter, caller, context).await?;
+            grep::run(&pattern, &rows, context, out).await
+        }
+    }
+}
+
+/// The recordings that the caller may see.
+async fn rows(
+    filter: &Filter,
+    caller: &Caller,
+    context: &Context,
+) -> Result<Vec<RecordingRow>, Failure> {
+    let filter = RecordingFilter {
+        user: filter.user.clone(),
+        device: filter.device.clone(),
+        since: filter.since.as_ref().map(|since| since.at(context.now)),
+        state: filter.state,
+    };
+    let mut rows = context.store.recordings(&filter).await?;
+    let all = caller.may(Ability::Admin) || caller.may(Ability::Review);
+    let own = caller.user().map(|user| &user.name);
+    rows.retain(|row| all || Some(&row.user) == own);
+    Ok(rows)
+}
+
+/// The one recording whose id begins so, if the caller may see it.
+pub(super) async fn find(
+    id: &str,
+    caller: &Caller,
+    context: &Context,
+) -> Result<RecordingFacts, Failure> {
+    let wanted = id.to_ascii_lowercase();
+    let rows = rows(&Filter::default(), caller, context).await?;
+    let begins =
+        |row: &&RecordingRow| !wanted.is_empty() && row.id.to_string().starts_with(&wanted);
+    let mut found = rows.iter().filter(begins);
+    let none = || {
+        let id = Escaped(id);
+        Failure(format!("no recording \"{id}\": see `relay recordings`"))
+    };
+    match (found.next(), found.next()) {
+        (Some(row), None) => context.store.recording(row.id).await?.ok_or_else(none),
+        (None, _) => Err(none()),
+        (Some(_), Some(_)) => Err(Failure(format!(
+            "more than one recording begins with \"{}\": give more of the id, as `relay recordings --json` prints it",
+            Escaped(id)
+        ))),
+    }
+}
+
+async fn remove(id: &str, caller: &Caller, context: &Context) -> Result<String, Failure> {
+    let facts = find(id, caller, context).await?;
+    let id = facts.row.id;
+    if facts.row.ended.is_none() {
+        return Err(Failure(format!(
+            "recording {id} is being made: end its session first, with `relay sessions kill {id}`"
+        )));
+    }
+    let event = Event::recording(EventKind::RecordingRemoved, &id.to_string()).session(id);
+    let event = context.event(event.with("recorded_user", facts.row.user.as_str()));
+    let (store, _) = context.store.attributed(vec![context.audit.entry(event)]);
+    store.recording_removed(id).await?;
+    let removed = context.facts.archive.remove(&facts).await;
+    removed.map_err(|error| {
+        Failure(format!(
+            "recording {id} is forgotten, but its files cannot be removed: {error}"
+        ))
+    })?;
+    Ok(format!("recording {id} removed\n"))
+}
+
+fn row(row: &RecordingRow) -> Row {
+    let id = row.id.to_string();
+    Row {
+        session: id.clone(),
+        id,
+        user: row.user.to_string(),
+        device: row.device_name.to_string(),
+        device_id: row.device.to_string(),
+        login: row.login.to_string(),
+        kind: row.kind.as_str(),
+        command: row.command.clone(),
+        started: row.started.rfc3339(),
+        ended: row.ended.map(Timestamp::rfc3339),
+        state: row.state.as_str(),
+        reason: row.reason.clone(),
+        bytes: row.bytes,
+        verified: row.verified,
+    }
+}
+
+fn list(rows: &[RecordingRow]) -> String {
+    let line = |row: &RecordingRow| {
+        let id = row.id.to_string();
+        [
+            id.get(..SHORT_ID).unwrap_or(&id).to_owned(),
+            row.started.to_string(),
+            length(row),
+            row.user.to_string(),
+            row.device_name.to_string(),
+            row.login.to_string(),
+            what(row),
+            row.state.as_str().to_owned(),
+            detail(row),
+        ]
+    };
+    let head = [
+        "ID", "STARTED", "LENGTH", "USER", "DEVICE", "LOGIN", "WHAT", "STATE", "",
+    ];
+    table(head, &rows.iter().map(line).collect::<Vec<_>>())
+}
+
+/// How long the session took, or has taken.
+fn length(row: &RecordingRow) -> String {
+    let span: Duration = row.ended.unwrap_or_else(Timestamp::now).since(row.started);
+    let seconds = span.as_secs();
+    format!("{}:{:02}", seconds / 60, seconds % 60)
+}
+
+/// `shell`, or `exec: uptime`.
+pub(super) fn what(row: &RecordingRow) -> String {
+    match &row.command {
+        Some(command) => format!("{}: {command}", row.kind.as_str()),
+        None => row.kind.as_str().to_owned(),
+    }
+}
+
+fn detail(row: &RecordingRow) -> String {
+    match (row.state, &row.reason, row.verified) {
+        (_, Some(reason), _) => reason.clone(),
+        (RecordingState::Uploading, None, _) if row.offered > 0 => {
+            format!("{} %", row.bytes.saturating_mul(100) / row.offered)
+        }
+        (RecordingState::Complete, None, Some(true)) => "verified".to_owned(),
+        (RecordingState::Complete, None, _) => "not verified".to_owned(),
+        _ => String::new(),
+    }
+}

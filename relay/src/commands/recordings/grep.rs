@@ -1,0 +1,62 @@
+//! Looking for a text in what was shown.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::io::AsyncWriteExt as _;
+
+use super::super::{Context, Failure, Out};
+use super::SHORT_ID;
+use crate::recording::archive::Read;
+use crate::recording::export::Plain;
+use crate::recording::verify::clock;
+use crate::store::RecordingRow;
+
+/// Writes each line that has the pattern in it, with its recording and the time at which it was whole.
+pub(super) async fn run(
+    pattern: &str,
+    rows: &[RecordingRow],
+    context: &Context,
+    out: &mut Out<'_>,
+) -> Result<String, Failure> {
+    for row in rows {
+        let Some(facts) = context.store.recording(row.id).await? else {
+            continue;
+        };
+        let id = row.id.to_string();
+        let id = id.get(..SHORT_ID).unwrap_or(&id).to_owned();
+        let plain = Arc::new(Mutex::new((Plain::default(), 0)));
+        let (reading, wanted) = (plain.clone(), pattern.to_owned());
+        let mut hits = context.facts.archive.read(facts, move |micros, record| {
+            let mut plain = reading.lock().unwrap_or_else(PoisonError::into_inner);
+            plain.1 = micros;
+            let mut lines = plain.0.lines(record);
+            lines.retain(|line| line.contains(&wanted));
+            (!lines.is_empty()).then_some((micros, lines))
+        });
+        while let Some(item) = hits.recv().await {
+            if let Read::Item((micros, lines)) = item {
+                say(out, &id, micros, &lines).await?;
+            }
+        }
+        let (rest, micros) = {
+            let mut plain = plain.lock().unwrap_or_else(PoisonError::into_inner);
+            (std::mem::take(&mut plain.0).finish(), plain.1)
+        };
+        let rest: Vec<String> = rest
+            .into_iter()
+            .filter(|line| line.contains(pattern))
+            .collect();
+        say(out, &id, micros, &rest).await?;
+    }
+    Ok(String::new())
+}
+
+async fn say(out: &mut Out<'_>, id: &str, micros: u64, lines: &[String]) -> Result<(), Failure> {
+    for line in lines {
+        let line = format!("{id}  {}  {line}\n", clock(micros));
+        out.write_all(line.as_bytes())
+            .await
+            .map_err(|error| Failure(format!("cannot write the answer: {error}")))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,226 @@
+//! Recordings on the relay: what it notes of a session that is recorded, what comes from devices, and what
+//! is said of it at last.
+//!
+//! [`Recordings`] is the composition: a recording begins with its session ([`Recordings::begin`]), its
+//! segments come on the device's tunnel (`upload`), the protocol's state machine judges each step
+//! (`ingest`), and when all that will come has come it is opened, compared and signed ([`verify`]).
+
+pub mod archive;
+pub mod export;
+pub mod objects;
+pub mod screen;
+pub mod verify;
+pub mod watched;
+
+mod ingest;
+mod keeper;
+mod upload;
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use holdfast_protocol::ids::SessionId;
+use holdfast_protocol::recording::chain::ChainKey;
+use holdfast_protocol::recording::seal::RecordingSecret;
+use thiserror::Error;
+use tokio::sync::Semaphore;
+
+use crate::audit::{Audit, Event, EventKind};
+use crate::clock::Timestamp;
+use crate::limits::RECORDING_CHECKS;
+use crate::session::live::LiveSession;
+use crate::state::{SigningKey, State, random_bytes};
+use crate::store::{NewRecording, Over, RecordingRow, RelayId, Store, StoreError};
+
+pub use keeper::run as keep;
+pub use upload::serve;
+
+use ingest::Slot;
+use objects::Objects;
+use watched::Watched;
+
+/// How long recordings are waited for and kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// What a device does not deliver within this is lost.
+    pub expect_within: Duration,
+    /// How long they are kept; `None`: for ever.
+    pub keep: Option<Duration>,
+}
+
+/// The recordings of this relay. Cloning it is cheap.
+#[derive(Clone)]
+pub struct Recordings(Arc<Inner>);
+
+struct Inner {
+    relay: RelayId,
+    store: Store,
+    audit: Audit,
+    objects: Objects,
+    secrets: Vec<RecordingSecret>,
+    cluster: SigningKey,
+    settings: Settings,
+    /// Sessions that run here.
+    live: Mutex<HashSet<SessionId>>,
+    /// Recordings that something is done for now.
+    slots: Mutex<HashMap<SessionId, Arc<Slot>>>,
+    /// Those whose verdict is being made.
+    judged: Mutex<HashSet<SessionId>>,
+    checks: Semaphore,
+}
+
+/// Why something could not be done for a recording. The device keeps what is not stored, and comes again.
+#[derive(Debug, Error)]
+pub enum RecordingError {
+    /// The store.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    /// Where the objects are.
+    #[error("the recordings' folder failed: {0}")]
+    Objects(#[from] io::Error),
+    /// A thread for it.
+    #[error("a check was given up")]
+    Cancelled,
+    /// No random numbers.
+    #[error("the relay has no random numbers")]
+    Random,
+    /// The state's cluster key.
+    #[error("the cluster key cannot be read again")]
+    ClusterKey,
+}
+
+impl Recordings {
+    /// Those of a relay that starts: every session of earlier runs is over.
+    ///
+    /// # Errors
+    /// [`RecordingError`].
+    pub async fn start(
+        relay: RelayId,
+        state: &State,
+        store: Store,
+        audit: Audit,
+        settings: Settings,
+    ) -> Result<Self, RecordingError> {
+        let now = Timestamp::now();
+        let expected = now.after(settings.expect_within);
+        store
+            .recordings_of_others_over(relay, now, expected)
+            .await?;
+        let cluster = SigningKey::from_pkcs8(state.cluster.pkcs8());
+        Ok(Self(Arc::new(Inner {
+            relay,
+            store,
+            audit,
+            objects: Objects::new(state.recordings()),
+            secrets: vec![state.recording.clone()],
+            cluster: cluster.ok_or(RecordingError::ClusterKey)?,
+            settings,
+            live: Mutex::default(),
+            slots: Mutex::default(),
+            judged: Mutex::default(),
+            checks: Semaphore::new(RECORDING_CHECKS),
+        })))
+    }
+
+    /// A session is to be recorded: it is in the store before the device hears of it. Gives the key of its
+    /// streams' digests, and what takes them.
+    ///
+    /// # Errors
+    /// [`RecordingError`]: then it must not begin.
+    pub async fn begin(
+        &self,
+        session: &LiveSession,
+    ) -> Result<(ChainKey, Watched), RecordingError> {
+        let key = ChainKey(random_bytes().map_err(|_| RecordingError::Random)?);
+        let watched = Watched::new(session.id, &key);
+        let authorized = &session.authorized;
+        let new = NewRecording {
+            id: session.id,
+            user: authorized.user().name.clone(),
+            device: authorized.device().id,
+            device_name: authorized.device().name.clone(),
+            login: authorized.login().clone(),
+            kind: authorized.ability(),
+            command: session.command.clone(),
+            client: session.client,
+            started: session.started,
+            key: key.clone(),
+            seen: watched.seen(),
+        };
+        lock(&self.0.live).insert(session.id);
+        let begun = self.0.store.recording_begun(self.0.relay, &new).await;
+        if begun.is_err() {
+            lock(&self.0.live).remove(&session.id);
+        }
+        begun?;
+        Ok((key, watched))
+    }
+
+    /// Writes down what has passed so far of a session that goes on.
+    ///
+    /// # Errors
+    /// [`RecordingError`].
+    pub async fn note(&self, watched: &Watched) -> Result<(), RecordingError> {
+        let seen = watched.seen();
+        Ok(self.0.store.recording_seen(watched.id, &seen).await?)
+    }
+
+    /// A recorded session is over; `exited` says that the device sent its exit status, `refused` that it
+    /// started nothing. From here on its recording can be judged.
+    ///
+    /// # Errors
+    /// [`RecordingError`]: it is judged by what was noted before.
+    pub async fn over(
+        &self,
+        watched: &Watched,
+        exited: bool,
+        refused: bool,
+    ) -> Result<(), RecordingError> {
+        let ended = Timestamp::now();
+        let how = Over {
+            ended,
+            exited,
+            refused,
+            expected: ended.after(self.0.settings.expect_within),
+        };
+        let seen = watched.seen();
+        let noted = self.0.store.recording_over(watched.id, &seen, how).await;
+        lock(&self.0.live).remove(&watched.id);
+        noted?;
+        self.session_over(watched.id, how.expected).await
+    }
+
+    fn is_live(&self, id: SessionId) -> bool {
+        lock(&self.0.live).contains(&id)
+    }
+
+    /// An event about a recording, with whose session it was.
+    fn event(row: &RecordingRow, kind: EventKind) -> Event {
+        let id = row.id.to_string();
+        let mut event = Event::recording(kind, &id)
+            .session(row.id)
+            .login(&row.login);
+        event.device = Some(crate::audit::DeviceFacts {
+            name: row.device_name.clone(),
+            id: row.device,
+            address: None,
+        });
+        event.with("recorded_user", row.user.as_str())
+    }
+}
+
+impl fmt::Debug for Recordings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recordings").finish_non_exhaustive()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,92 @@
+//! Stored recordings, for who may look into them: opened, and read record by record.
+
+use std::io;
+use std::sync::Arc;
+
+use holdfast_protocol::ids::PublicKey;
+use holdfast_protocol::recording::reader::Verdict;
+use holdfast_protocol::recording::record::Record;
+use holdfast_protocol::recording::seal::RecordingSecret;
+use holdfast_protocol::recording::segment::Link;
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+
+use super::objects::Objects;
+use super::verify;
+use crate::limits::READ_AHEAD;
+use crate::state::State;
+use crate::store::RecordingFacts;
+
+/// Where recordings lie and what opens them. Cloning it is cheap.
+#[derive(Clone, Debug)]
+pub struct Archive {
+    objects: Objects,
+    secrets: Arc<[RecordingSecret]>,
+    cluster: PublicKey,
+}
+
+/// Something that was read.
+#[derive(Debug)]
+pub enum Read<T> {
+    /// What was made of a record.
+    Item(T),
+    /// Nothing more follows. What the recording is as far as it could be read, and the chain over it.
+    End(io::Result<(Verdict, Link)>),
+}
+
+impl Archive {
+    /// That of a relay's state.
+    #[must_use]
+    pub fn of(state: &State) -> Self {
+        Self {
+            objects: Objects::new(state.recordings()),
+            secrets: Arc::new([state.recording.clone()]),
+            cluster: state.cluster.public(),
+        }
+    }
+
+    /// What signs verdicts.
+    #[must_use]
+    pub fn cluster(&self) -> &PublicKey {
+        &self.cluster
+    }
+
+    /// Reads a recording in a thread of its own, no further ahead than is taken from what it gives. `map` makes
+    /// of each record and its time what is given. A recording that cannot be read on ends without
+    /// [`Read::End`].
+    #[must_use]
+    pub fn read<T: Send + 'static>(
+        &self,
+        facts: RecordingFacts,
+        mut map: impl FnMut(u64, &Record<'_>) -> Option<T> + Send + 'static,
+    ) -> mpsc::Receiver<Read<T>> {
+        let (give, items) = mpsc::channel(READ_AHEAD);
+        let this = self.clone();
+        spawn_blocking(move || {
+            let mut gone = false;
+            let read = verify::read_all(
+                &facts,
+                &this.objects,
+                &this.secrets,
+                &mut |micros, record| {
+                    if !gone && let Some(item) = map(micros, record) {
+                        gone = give.blocking_send(Read::Item(item)).is_err();
+                    }
+                },
+            );
+            // Whoever has seen enough does not wait for the end.
+            let _ = give.blocking_send(Read::End(read));
+        });
+        items
+    }
+
+    /// Removes what is stored of a recording.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub async fn remove(&self, facts: &RecordingFacts) -> io::Result<()> {
+        let (objects, id) = (self.objects.clone(), facts.row.id);
+        let removed = spawn_blocking(move || objects.remove(id)).await;
+        removed.map_err(io::Error::other)?
+    }
+}

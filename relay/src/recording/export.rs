@@ -1,0 +1,420 @@
+//! Recordings in the formats of others: asciicast v3, JSON lines, text, bytes.
+
+use std::fmt::Write as _;
+
+use avt::Terminal;
+use avt::observer::Transcript;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use holdfast_protocol::escape::{Escaped, EscapedBytes};
+use holdfast_protocol::recording::record::{
+    Command, Event, FileOperation, Gap, Record, Start, StartedWork, Stream,
+};
+use holdfast_protocol::wire::Exit;
+use serde_json::{Map, Value, json};
+
+use super::verify::name;
+use crate::limits::{MAX_SCREEN_COLUMNS, MAX_SCREEN_ROWS, MAX_TEXT_LINE};
+
+/// The size of a terminal that nobody has said.
+const NO_SIZE: (u16, u16) = (80, 24);
+
+/// Bytes that become text, of which a character may be cut in two.
+#[derive(Debug, Default)]
+pub struct Text(Vec<u8>);
+
+impl Text {
+    /// What is whole by now. What is no UTF-8 is shown as replacement characters.
+    pub fn take(&mut self, bytes: &[u8]) -> String {
+        self.0.extend_from_slice(bytes);
+        let whole = match std::str::from_utf8(&self.0) {
+            // A character that goes on: at most three bytes.
+            Err(error) if error.error_len().is_none() => error.valid_up_to(),
+            Err(_) => self.0.len() - cut(&self.0),
+            Ok(_) => self.0.len(),
+        };
+        let rest = self.0.split_off(whole);
+        let text = String::from_utf8_lossy(&self.0).into_owned();
+        self.0 = rest;
+        text
+    }
+}
+
+/// How many of the last bytes are the beginning of a character.
+fn cut(bytes: &[u8]) -> usize {
+    (1..=3)
+        .find(|back| {
+            let tail = bytes
+                .get(bytes.len().saturating_sub(*back)..)
+                .unwrap_or_default();
+            let begins = tail.first().is_some_and(|byte| *byte >= 0xc0);
+            begins && std::str::from_utf8(tail).is_err_and(|error| error.error_len().is_none())
+        })
+        .unwrap_or(0)
+}
+
+/// One record as a line of JSON. These names are relied upon: they may be added to, never changed.
+#[must_use]
+pub fn json_line(micros: u64, record: &Record<'_>) -> Vec<u8> {
+    let (event, facts) = facts(&record.event);
+    let mut line = Map::new();
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "microseconds are exact for 285 years"
+    )]
+    line.insert("time".to_owned(), json!(micros as f64 / 1e6));
+    line.insert("event".to_owned(), json!(event));
+    if let Value::Object(facts) = facts {
+        line.extend(facts);
+    }
+    let mut text = Value::Object(line).to_string().into_bytes();
+    text.push(b'\n');
+    text
+}
+
+/// What a record says: its name and its fields.
+fn facts(event: &Event<'_>) -> (&'static str, Value) {
+    match event {
+        Event::Start(start) => ("start", start_facts(start)),
+        Event::CommandLine(bytes) => (
+            "command_line",
+            json!({ "data": BASE64_STANDARD.encode(bytes.0) }),
+        ),
+        Event::Data(stream, bytes) | Event::Part(stream, bytes) => (
+            "data",
+            json!({ "stream": name(*stream), "data": BASE64_STANDARD.encode(bytes.0) }),
+        ),
+        Event::Redacted(redacted) => (
+            "redacted",
+            json!({ "stream": "stdin", "bytes": redacted.length }),
+        ),
+        Event::Eof(stream) => ("eof", json!({ "stream": name(*stream) })),
+        Event::Resize(size) => (
+            "resize",
+            json!({ "columns": size.columns, "rows": size.rows }),
+        ),
+        Event::Signal(signal) => (
+            "signal",
+            json!({ "signal": format!("{signal:?}").to_uppercase() }),
+        ),
+        Event::Exit(exit) => ("exit", exit_facts(exit)),
+        Event::File(file) => ("file", file_facts(file)),
+        Event::ForwardOpened(forward) => (
+            "forward_opened",
+            json!({ "id": forward.id, "to": forward.to, "from": forward.from }),
+        ),
+        Event::ForwardClosed(forward) => (
+            "forward_closed",
+            json!({ "id": forward.id, "sent": forward.sent, "received": forward.received }),
+        ),
+        Event::Gap(gap) => ("gap", gap_facts(gap)),
+        Event::Command(command) => ("command", command_facts(command)),
+        Event::CommandExit(exit) => {
+            let mut facts = exit_facts(&exit.exit);
+            if let Value::Object(facts) = &mut facts {
+                facts.insert("pid".to_owned(), json!(exit.pid));
+            }
+            ("command_exit", facts)
+        }
+        Event::CommandsUnavailable(why) => ("commands_unavailable", json!({ "reason": why })),
+        Event::End(end) => ("end", json!({ "reason": snake(&format!("{:?}", end.why)) })),
+    }
+}
+
+fn start_facts(start: &Start<'_>) -> Value {
+    let mut facts = json!({
+        "session": start.session.to_string(),
+        "device": start.name.as_str(),
+        "device_id": start.device.to_string(),
+        "agent": start.agent,
+        "user": start.user.as_str(),
+        "login": start.login.as_str(),
+        "client": start.client.to_string(),
+        "wall_micros": start.wall,
+        "monotonic_micros": start.monotonic,
+        "mode": snake(&format!("{:?}", start.mode)).replace('_', "-"),
+        "stdin": snake(&format!("{:?}", start.stdin)),
+        "streams": start.streams,
+        "volatile": start.volatile,
+        "env": start.env.iter().map(|(name, value)| json!([name, value])).collect::<Vec<_>>(),
+    });
+    let more = match &start.work {
+        StartedWork::Shell => json!({ "kind": "shell" }),
+        StartedWork::Exec { length, head } => json!({
+            "kind": "exec", "command": EscapedOrText(head.0).to_string(), "command_bytes": length,
+            "command_data": BASE64_STANDARD.encode(head.0),
+        }),
+        StartedWork::Subsystem(name) => json!({ "kind": "subsystem", "subsystem": name }),
+    };
+    let terminal = start.terminal.as_ref().map(|terminal| {
+        json!({ "term": terminal.term, "columns": terminal.size.columns, "rows": terminal.size.rows })
+    });
+    if let (Value::Object(facts), Value::Object(more)) = (&mut facts, more) {
+        facts.extend(more);
+        facts.insert("terminal".to_owned(), terminal.unwrap_or(Value::Null));
+    }
+    facts
+}
+
+/// Bytes that are mostly text: as that, or escaped.
+struct EscapedOrText<'a>(&'a [u8]);
+
+impl std::fmt::Display for EscapedOrText<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match std::str::from_utf8(self.0) {
+            Ok(text) => f.write_str(text),
+            Err(_) => write!(f, "{}", EscapedBytes(self.0)),
+        }
+    }
+}
+
+fn exit_facts(exit: &Exit) -> Value {
+    match exit {
+        Exit::Status(status) => json!({ "status": status }),
+        Exit::Signal { signal, .. } => json!({ "signal": format!("{signal:?}").to_uppercase() }),
+    }
+}
+
+fn file_facts(file: &FileOperation<'_>) -> Value {
+    json!({
+        "operation": snake(&format!("{:?}", file.kind)),
+        "path": EscapedOrText(file.path.0).to_string(),
+        "path_data": BASE64_STANDARD.encode(file.path.0),
+        "other": file.other.map(|path| EscapedOrText(path.0).to_string()),
+        "bytes": file.size,
+        "result": file.result,
+    })
+}
+
+fn gap_facts(gap: &Gap) -> Value {
+    let [stdin, stdout, stderr] = gap.bytes;
+    json!({
+        "micros": gap.micros, "stdin": stdin, "stdout": stdout, "stderr": stderr,
+        "records": gap.records, "reason": snake(&format!("{:?}", gap.why)),
+    })
+}
+
+fn command_facts(command: &Command<'_>) -> Value {
+    let argv = command
+        .argv
+        .iter()
+        .map(|word| EscapedOrText(word.0).to_string());
+    json!({
+        "pid": command.pid, "parent": command.parent, "argv": argv.collect::<Vec<_>>(),
+        "cut": command.cut, "cwd": command.cwd.map(|cwd| EscapedOrText(cwd.0).to_string()),
+    })
+}
+
+/// `PowerLoss` as `power_loss`.
+fn snake(name: &str) -> String {
+    let mut out = String::new();
+    for letter in name.chars() {
+        if letter.is_uppercase() && !out.is_empty() {
+            out.push('_');
+        }
+        out.extend(letter.to_lowercase());
+    }
+    out
+}
+
+/// Makes an asciicast v3: a header, then an event a line, each timed from the one before.
+#[derive(Debug, Default)]
+pub struct Asciicast {
+    last: u64,
+    terminal: bool,
+    texts: [Text; 3],
+}
+
+impl Asciicast {
+    /// The lines that a record becomes.
+    pub fn lines(&mut self, micros: u64, record: &Record<'_>) -> String {
+        match &record.event {
+            Event::Start(start) => self.header(start),
+            Event::Data(stream, bytes) | Event::Part(stream, bytes) => {
+                let [stdin, stdout, stderr] = &mut self.texts;
+                let (text, code) = match stream {
+                    Stream::Stdin => (stdin, "i"),
+                    Stream::Stdout => (stdout, "o"),
+                    Stream::Stderr => (stderr, "o"),
+                };
+                let text = text.take(bytes.0);
+                match self.terminal || code == "i" {
+                    true => self.event(micros, code, &text),
+                    false => self.event(micros, code, &text.replace('\n', "\r\n")),
+                }
+            }
+            Event::Resize(size) => {
+                self.event(micros, "r", &format!("{}x{}", size.columns, size.rows))
+            }
+            Event::Redacted(redacted) => {
+                self.event(micros, "m", &format!("redacted, {} bytes", redacted.length))
+            }
+            Event::Gap(gap) => {
+                let missing = gap
+                    .bytes
+                    .iter()
+                    .fold(0, |sum: u64, n| sum.saturating_add(*n));
+                self.event(micros, "m", &format!("gap, {missing} bytes"))
+            }
+            Event::Exit(Exit::Status(status)) => self.event(micros, "x", &status.to_string()),
+            Event::Exit(Exit::Signal { .. }) => self.event(micros, "x", "255"),
+            _ => String::new(),
+        }
+    }
+
+    fn header(&mut self, start: &Start<'_>) -> String {
+        self.terminal = start.terminal.is_some();
+        let size = start.terminal.as_ref().map_or(NO_SIZE, |terminal| {
+            (terminal.size.columns, terminal.size.rows)
+        });
+        let mut term = json!({ "cols": size.0.max(1), "rows": size.1.max(1) });
+        if let (Some(terminal), Value::Object(term)) = (&start.terminal, &mut term) {
+            term.insert("type".to_owned(), json!(terminal.term));
+        }
+        let title = format!("{} as {} on {}", start.user, start.login, start.name);
+        let header = json!({
+            "version": 3, "term": term, "timestamp": start.wall.max(0) / 1_000_000, "title": title,
+        });
+        format!("{header}\n")
+    }
+
+    fn event(&mut self, micros: u64, code: &str, data: &str) -> String {
+        if data.is_empty() {
+            return String::new();
+        }
+        let interval = micros.saturating_sub(self.last);
+        self.last = micros;
+        let (seconds, rest) = (interval / 1_000_000, interval % 1_000_000);
+        format!("[{seconds}.{rest:06}, {}, {}]\n", json!(code), json!(data))
+    }
+}
+
+/// Makes text of what was shown: of a terminal what stood in its lines when they left it, of a command its output.
+#[derive(Default)]
+pub struct Plain {
+    terminal: Option<(Terminal, Transcript)>,
+    texts: [Text; 3],
+    line: String,
+}
+
+impl Plain {
+    /// The lines that are whole after a record, without control characters.
+    pub fn lines(&mut self, record: &Record<'_>) -> Vec<String> {
+        match &record.event {
+            Event::Start(Start {
+                terminal: Some(terminal),
+                ..
+            }) => {
+                let (columns, rows) = size(terminal.size.columns, terminal.size.rows);
+                let terminal = Terminal::new(columns, rows).ok();
+                self.terminal = terminal.map(|terminal| (terminal, Transcript::new()));
+                Vec::new()
+            }
+            Event::Resize(size_now) => {
+                let Some((terminal, transcript)) = &mut self.terminal else {
+                    return Vec::new();
+                };
+                let (columns, rows) = size(size_now.columns, size_now.rows);
+                escaped(terminal.resize_with(columns, rows, transcript))
+            }
+            Event::Data(stream, bytes) | Event::Part(stream, bytes) if *stream != Stream::Stdin => {
+                let [_, stdout, stderr] = &mut self.texts;
+                let text = if *stream == Stream::Stderr {
+                    stderr
+                } else {
+                    stdout
+                }
+                .take(bytes.0);
+                match &mut self.terminal {
+                    Some((terminal, transcript)) => {
+                        escaped(terminal.feed_with(text.as_str(), transcript))
+                    }
+                    None => self.cut(&text),
+                }
+            }
+            Event::File(file) => {
+                let path = EscapedBytes(file.path.0);
+                vec![format!(
+                    "{} {path}: {} bytes, result {}",
+                    snake(&format!("{:?}", file.kind)),
+                    file.size,
+                    file.result
+                )]
+            }
+            Event::Gap(gap) => {
+                let missing = gap
+                    .bytes
+                    .iter()
+                    .fold(0, |sum: u64, n| sum.saturating_add(*n));
+                vec![format!("[gap: {missing} bytes are missing]")]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// What is left at the end.
+    #[must_use]
+    pub fn finish(self) -> Vec<String> {
+        let mut lines = match self.terminal {
+            Some((terminal, transcript)) => escaped(transcript.finish(&terminal)),
+            None => Vec::new(),
+        };
+        if !self.line.is_empty() {
+            lines.push(Escaped(&self.line).to_string());
+        }
+        lines
+    }
+
+    fn cut(&mut self, text: &str) -> Vec<String> {
+        let mut lines = Vec::new();
+        for piece in text.split_inclusive('\n') {
+            self.line.push_str(piece.trim_end_matches('\n'));
+            if piece.ends_with('\n') || self.line.len() > MAX_TEXT_LINE {
+                let line = std::mem::take(&mut self.line);
+                lines.push(shown(line.trim_end_matches('\r')));
+            }
+        }
+        lines
+    }
+}
+
+fn escaped(lines: Vec<String>) -> Vec<String> {
+    lines.iter().map(|line| shown(line)).collect()
+}
+
+/// A line as it was, but for what could drive a terminal.
+fn shown(line: &str) -> String {
+    let mut out = String::new();
+    for letter in line.chars() {
+        let _ = match letter {
+            '\t' => write!(out, "\t"),
+            letter if letter.is_control() => write!(out, "{}", letter.escape_default()),
+            letter => write!(out, "{letter}"),
+        };
+    }
+    out
+}
+
+fn size(columns: u16, rows: u16) -> (usize, usize) {
+    let within = |size: u16, most: usize| usize::from(size).clamp(1, most);
+    (
+        within(columns, MAX_SCREEN_COLUMNS),
+        within(rows, MAX_SCREEN_ROWS),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_character_that_is_cut_in_two_is_held_back() {
+        let mut text = Text::default();
+        assert_eq!(text.take(b"a\xe2\x82"), "a");
+        assert_eq!(text.take(b"\xac!"), "\u{20ac}!");
+        assert_eq!(text.take(b"\xff\xe2\x82"), "\u{fffd}");
+        assert_eq!(text.take(b"\xac"), "\u{20ac}");
+        assert_eq!(text.take(b"\xf0\x9f"), "");
+        assert_eq!(text.take(b"x"), "\u{fffd}x");
+    }
+}

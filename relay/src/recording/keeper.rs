@@ -1,0 +1,71 @@
+//! Regular work on recordings: checks that could not be made, what comes too late, what is old.
+
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::{info, warn};
+
+use super::{RecordingError, Recordings};
+use crate::audit::EventKind;
+use crate::clock::Timestamp;
+use crate::limits::{RECORDING_PAGE, RECORDING_TICK};
+use tokio::task::spawn_blocking;
+
+/// Runs until it is aborted.
+pub async fn run(recordings: Recordings) {
+    let mut ticks = interval(RECORDING_TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = recordings.look().await {
+            warn!(%error, "the recordings' regular work fails");
+        }
+    }
+}
+
+impl Recordings {
+    pub(super) async fn look(&self) -> Result<(), RecordingError> {
+        let now = Timestamp::now();
+        for id in self.0.store.recordings_due(now, RECORDING_PAGE).await? {
+            let facts = self.0.store.recording(id).await?;
+            // A session that its device refused leaves nothing, and nothing is missed.
+            if facts.is_some_and(|facts| facts.refused && facts.segments.is_empty()) {
+                self.0.store.recording_removed(id).await?;
+                continue;
+            }
+            // Reading it from the store asks for the check that is due, and time does the rest.
+            self.expire(id, now).await?;
+            let facts = self.0.store.recording(id).await?;
+            if facts.is_some_and(|facts| facts.row.state.is_terminal() && facts.key.is_some()) {
+                self.judge_later(id);
+            }
+        }
+        let Some(keep) = self.0.settings.keep else {
+            return Ok(());
+        };
+        let old = self
+            .0
+            .store
+            .recordings_before(now.before(keep), RECORDING_PAGE);
+        for id in old.await? {
+            self.remove_old(id).await?;
+        }
+        Ok(())
+    }
+
+    async fn remove_old(
+        &self,
+        id: holdfast_protocol::ids::SessionId,
+    ) -> Result<(), RecordingError> {
+        let Some(facts) = self.0.store.recording(id).await? else {
+            return Ok(());
+        };
+        let event = Self::event(&facts.row, EventKind::RecordingRemoved);
+        let event = event.because("it is older than `keep`");
+        let (store, _) = self.0.store.attributed(vec![self.0.audit.entry(event)]);
+        store.recording_removed(id).await?;
+        let objects = self.0.objects.clone();
+        let removed = spawn_blocking(move || objects.remove(id)).await;
+        removed.map_err(|_| RecordingError::Cancelled)??;
+        info!(recording = %id, "removed: older than `keep`");
+        Ok(())
+    }
+}

@@ -1,0 +1,604 @@
+//! Recordings that the device's own code makes, taken in as they come from a tunnel: whole, cut, twice, and
+//! changed by whoever is root there.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use embedded_io::ErrorKind;
+use holdfast_protocol::ids::{DeviceId, DeviceName, Login, UserName};
+use holdfast_protocol::limits::MAX_UPLOAD_CHUNK;
+use holdfast_protocol::recording::medium::{self, FileName, Medium, SegmentName};
+use holdfast_protocol::recording::record::{self, EndReason, Start, StartedWork, Stream};
+use holdfast_protocol::recording::spool::{Accept, Begin, Piece, Spool, SpoolConfig};
+use holdfast_protocol::wire::{
+    Exit, OfferedSegment, RecordingMode, RecordingTerms, SegmentBytes, StdinMode, UploadAnswer,
+    UploadMessage,
+};
+use tempfile::TempDir;
+
+use super::verify::signed_verdict;
+use super::*;
+use crate::access::bed;
+use crate::access::decision::{self, Facts};
+use crate::access::policy::Ability;
+use crate::audit::{Actor, DeviceFacts, WhenUnwritable};
+use crate::session::live::{About, Live, LiveGuard};
+use crate::store::{AuditFilter, AuditKey, RecordingFacts, RecordingState};
+
+const DEVICE: DeviceId = DeviceId([1; 16]);
+const SESSION: SessionId = SessionId([0x5a; 16]);
+const NOW: Duration = Duration::from_secs(50);
+
+struct Bed {
+    state: State,
+    store: Store,
+    recordings: Recordings,
+    live: Arc<Live>,
+    _dir: TempDir,
+}
+
+impl Bed {
+    async fn new() -> Self {
+        Self::within(Duration::from_secs(3_600)).await
+    }
+
+    async fn within(expect_within: Duration) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let state = State::create_or_open(&dir.path().join("state")).unwrap();
+        let store = Store::open(&state.database()).await.unwrap();
+        let recordings = start(&state, &store, expect_within).await;
+        Self {
+            state,
+            store,
+            recordings,
+            live: Arc::default(),
+            _dir: dir,
+        }
+    }
+
+    /// Another run of the relay on the same state.
+    async fn restart(&mut self) {
+        self.recordings = start(&self.state, &self.store, Duration::from_secs(3_600)).await;
+    }
+
+    async fn begin(&self) -> (LiveGuard, ChainKey, Watched) {
+        self.begin_as(SESSION).await
+    }
+
+    async fn begin_as(&self, id: SessionId) -> (LiveGuard, ChainKey, Watched) {
+        let device = bed::device(crate::store::Labels::new(), None);
+        let subject = bed::with_preset("operator");
+        let client = "203.0.113.9:50000".parse().unwrap();
+        let facts = Facts {
+            subject: &subject,
+            client: [203, 0, 113, 9].into(),
+            name: "kitchen-cam",
+            device: Some(&device),
+        };
+        let reach = decision::reach(facts).unwrap();
+        let authorized = reach.authorize(&bed::login("pi"), Ability::Exec).unwrap();
+        let about = About {
+            actor: Actor::default(),
+            device: DeviceFacts::from(&device),
+            command: Some("uptime".to_owned()),
+        };
+        let guard = self.live.enter(id, authorized, about, client);
+        let (key, watched) = self.recordings.begin(guard.session()).await.unwrap();
+        (guard, key, watched)
+    }
+
+    async fn facts(&self) -> RecordingFacts {
+        self.store.recording(SESSION).await.unwrap().unwrap()
+    }
+
+    /// The recording when its verdict is signed.
+    async fn judged(&self) -> RecordingFacts {
+        let wait = async {
+            loop {
+                let facts = self.facts().await;
+                if facts.row.state.is_terminal() && facts.key.is_none() {
+                    return facts;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), wait)
+            .await
+            .expect("a verdict")
+    }
+
+    async fn say(&self, message: UploadMessage, offered: u32) -> Vec<UploadAnswer> {
+        let taken = self
+            .recordings
+            .take(DEVICE, SESSION, message, Some(offered));
+        taken.await.unwrap().expect("a recording of this device")
+    }
+
+    /// Uploads a segment from where the relay has it, but no more than so many bytes; gives the last answer.
+    async fn upload(&self, offer: &OfferedSegment, file: &[u8], most: usize) -> UploadAnswer {
+        let segment = offer.segment;
+        let mut answers = self.say(UploadMessage::Offer(offer.clone()), segment).await;
+        let mut at = match answers.last() {
+            Some(UploadAnswer::Have(held)) => usize::try_from(held.offset).unwrap(),
+            _ => return answers.pop().unwrap(),
+        };
+        let (end, mut last) = (
+            file.len().min(at.saturating_add(most)),
+            answers.pop().unwrap(),
+        );
+        while at < end {
+            let bytes = file[at..end.min(at + MAX_UPLOAD_CHUNK)].to_vec();
+            let offset = at as u64;
+            at += bytes.len();
+            let bytes = UploadMessage::Bytes(SegmentBytes { offset, bytes });
+            if let Some(answer) = self.say(bytes, segment).await.pop() {
+                last = answer;
+            }
+            if matches!(last, UploadAnswer::Refused(_)) {
+                break;
+            }
+        }
+        last
+    }
+
+    /// Uploads all that the device has, and its report.
+    async fn upload_all(&self, device: &Device) {
+        for offer in device.spool.offers() {
+            self.upload(&offer, device.file(offer.segment), usize::MAX)
+                .await;
+        }
+        for report in device.spool.reports() {
+            self.say(report, 0).await;
+        }
+    }
+
+    async fn events(&self) -> Vec<String> {
+        let head = self.store.audit_head().await.unwrap();
+        let filter = AuditFilter::default();
+        let page = self.store.audit_page(&filter, AuditKey::START, head, 100);
+        page.await
+            .unwrap()
+            .into_iter()
+            .map(|entry| entry.event)
+            .collect()
+    }
+}
+
+async fn start(state: &State, store: &Store, expect_within: Duration) -> Recordings {
+    let audit = Audit::open(store.clone(), None, WhenUnwritable::Refuse);
+    let settings = Settings {
+        expect_within,
+        keep: None,
+    };
+    let relay = RelayId::random().unwrap();
+    Recordings::start(relay, state, store.clone(), audit, settings)
+        .await
+        .unwrap()
+}
+
+/// The device's side, on a medium that keeps everything.
+struct Device {
+    spool: Spool,
+    files: Memory,
+}
+
+#[derive(Default)]
+struct Memory(BTreeMap<SegmentName, Vec<u8>>);
+
+impl Device {
+    fn recording(bed: &Bed, id: SessionId, key: &ChainKey) -> Self {
+        let mut files = Memory::default();
+        let (spool, _) = Spool::recover(SpoolConfig::default(), &mut files).unwrap();
+        let mut device = Self { spool, files };
+        let terms = RecordingTerms {
+            mode: RecordingMode::Strict,
+            stdin: StdinMode::Full,
+            key: key.clone(),
+            recover: false,
+        };
+        let start = Start {
+            session: id,
+            device: DEVICE,
+            name: DeviceName::new("kitchen-cam").unwrap(),
+            agent: "0.1.0",
+            user: UserName::new("alice").unwrap(),
+            login: Login::new("pi").unwrap(),
+            work: StartedWork::Shell,
+            terminal: None,
+            env: vec![],
+            client: "203.0.113.9:50000".parse().unwrap(),
+            wall: 0,
+            monotonic: 0,
+            mode: RecordingMode::Strict,
+            stdin: StdinMode::Full,
+            streams: true,
+            volatile: false,
+        };
+        let begin = Begin {
+            terms: &terms,
+            key: Some(bed.state.recording.public()),
+            seed: [7; 32],
+            start,
+            rest_of_command: &[],
+        };
+        device.spool.begin(NOW, &begin).unwrap();
+        device
+    }
+
+    fn show(&mut self, id: SessionId, bytes: &[u8]) {
+        for bytes in bytes.chunks(8 * 1024) {
+            let piece = Piece {
+                stream: Stream::Stdout,
+                bytes,
+                remaining: 0,
+                hidden: false,
+            };
+            assert_eq!(self.spool.accept_data(NOW, id, piece), Accept::Accepted);
+            self.work();
+        }
+    }
+
+    fn end(&mut self, id: SessionId) {
+        let exit = record::Event::Exit(Exit::Status(0));
+        self.spool.end(NOW, id, Some(exit), EndReason::Exited);
+        self.work();
+    }
+
+    fn work(&mut self) {
+        while let Some(work) = self.spool.poll_work(NOW) {
+            let done = medium::perform(&mut self.files, &work);
+            self.spool.handle_done(NOW, work, done);
+        }
+    }
+
+    fn file(&self, segment: u32) -> &[u8] {
+        let mut files = self.files.0.iter();
+        files.find(|(name, _)| name.index == segment).unwrap().1
+    }
+}
+
+/// A session that shows these bytes and ends, seen so by the relay and recorded so by the device.
+async fn recorded(bed: &Bed, shown: &[u8]) -> Device {
+    let (_guard, key, watched) = bed.begin().await;
+    let mut device = Device::recording(bed, SESSION, &key);
+    device.show(SESSION, shown);
+    for frame in shown.chunks(8 * 1024) {
+        watched.pass(Stream::Stdout, frame, 0);
+    }
+    device.end(SESSION);
+    bed.recordings.over(&watched, true, false).await.unwrap();
+    device
+}
+
+/// Bytes that do not compress: a megabyte of them is a segment.
+fn noise(length: usize) -> Vec<u8> {
+    let mut seed = 0x2545_f491_4f6c_dd1d_u64;
+    let byte = || {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed.to_le_bytes()[3]
+    };
+    std::iter::repeat_with(byte).take(length).collect()
+}
+
+#[tokio::test]
+async fn what_comes_whole_is_complete_signed_and_its_key_erased() {
+    let bed = Bed::new().await;
+    let device = recorded(&bed, b"hello").await;
+    assert_eq!(bed.facts().await.row.state, RecordingState::Uploading);
+    bed.upload_all(&device).await;
+    let facts = bed.judged().await;
+    assert_eq!(
+        (facts.row.state, facts.row.verified, facts.row.reason),
+        (RecordingState::Complete, Some(true), None)
+    );
+    let (text, signature) = (facts.row.verdict.unwrap(), facts.row.signature.unwrap());
+    let verdict = signed_verdict(&text, &signature, &bed.state.cluster.public()).unwrap();
+    assert_eq!(
+        (verdict.streams[1].relayed, verdict.streams[1].proved),
+        (5, 5)
+    );
+    let forged = text.replace("complete", "tampered");
+    assert!(signed_verdict(&forged, &signature, &bed.state.cluster.public()).is_none());
+    assert_eq!(bed.events().await, ["recording.complete"]);
+}
+
+#[tokio::test]
+async fn an_upload_goes_on_where_it_was_cut_even_by_a_restart() {
+    let mut bed = Bed::new().await;
+    let device = recorded(&bed, &noise(400_000)).await;
+    let offer = device.spool.offers().next().unwrap();
+    let half = bed.upload(&offer, device.file(0), 200_000).await;
+    assert!(matches!(half, UploadAnswer::Have(_)), "{half:?}");
+    bed.restart().await;
+    let answers = bed.say(UploadMessage::Offer(offer), 0).await;
+    let goes_on =
+        |answer: &UploadAnswer| matches!(answer, UploadAnswer::Have(held) if held.offset > 150_000);
+    assert!(
+        !answers.is_empty() && answers.iter().all(goes_on),
+        "{answers:?}"
+    );
+    bed.upload_all(&device).await;
+    let facts = bed.judged().await;
+    assert_eq!(
+        (facts.row.state, facts.row.verified),
+        (RecordingState::Complete, Some(true))
+    );
+}
+
+#[tokio::test]
+async fn a_torn_working_file_is_no_tampering() {
+    let mut bed = Bed::new().await;
+    let device = recorded(&bed, &noise(400_000)).await;
+    let offer = device.spool.offers().next().unwrap();
+    bed.upload(&offer, device.file(0), 200_000).await;
+    bed.restart().await;
+    // What a power cut of the relay may leave: zeros where data was not written yet.
+    let part = bed
+        .state
+        .recordings()
+        .join(SESSION.to_string())
+        .join("00000000.part");
+    let mut bytes = std::fs::read(&part).unwrap();
+    let end = bytes.len();
+    bytes[end / 2..].fill(0);
+    std::fs::write(&part, bytes).unwrap();
+    bed.upload_all(&device).await;
+    assert_eq!(bed.judged().await.row.state, RecordingState::Complete);
+}
+
+#[tokio::test]
+async fn the_same_upload_twice_is_one_object() {
+    let bed = Bed::new().await;
+    let device = recorded(&bed, &noise(100_000)).await;
+    bed.upload_all(&device).await;
+    let first = bed.judged().await;
+    for offer in device.spool.offers() {
+        let again = bed
+            .upload(&offer, device.file(offer.segment), usize::MAX)
+            .await;
+        assert!(matches!(again, UploadAnswer::Stored(_)), "{again:?}");
+    }
+    bed.upload_all(&device).await;
+    let second = bed.judged().await;
+    assert_eq!((first.row, first.segments), (second.row, second.segments));
+    assert_eq!(bed.events().await, ["recording.complete"]);
+}
+
+#[tokio::test]
+async fn what_is_changed_on_the_device_is_named() {
+    type Change = fn(&mut Vec<(OfferedSegment, Vec<u8>)>);
+    let changes: [(&str, Change, &str); 5] = [
+        (
+            "flipped",
+            |files| files[1].1[5_000] ^= 1,
+            "segment 1, block",
+        ),
+        (
+            "cut",
+            |files| {
+                let file = &mut files[1].1;
+                file.truncate(file.len() - 1_000);
+                files[1].0.length -= 1_000;
+            },
+            "segment 1, block",
+        ),
+        (
+            "swapped",
+            |files| {
+                let [_, one, two] = files.as_mut_slice() else {
+                    panic!("not three segments")
+                };
+                std::mem::swap(&mut one.1, &mut two.1);
+                (one.0.length, two.0.length) = (two.0.length, one.0.length);
+                std::mem::swap(&mut one.0.hash, &mut two.0.hash);
+            },
+            "segment 1, block 0",
+        ),
+        (
+            "dropped",
+            |files| drop(files.remove(1)),
+            "segment 1 is missing",
+        ),
+        (
+            "cut behind a whole block, with the report of the rest",
+            |files| drop(files.pop()),
+            "",
+        ),
+    ];
+    for (what, change, named) in changes {
+        let bed = Bed::new().await;
+        let device = recorded(&bed, &noise(2_500_000)).await;
+        let offers = device.spool.offers();
+        let mut files: Vec<_> = offers
+            .map(|offer| {
+                let file = device.file(offer.segment).to_vec();
+                (offer, file)
+            })
+            .collect();
+        assert_eq!(files.len(), 3);
+        change(&mut files);
+        for (offer, file) in &files {
+            bed.upload(offer, file, usize::MAX).await;
+        }
+        for report in device.spool.reports() {
+            bed.say(report, 0).await;
+        }
+        if named.is_empty() {
+            // Nobody says that it is gone: it is waited for.
+            assert_eq!(
+                bed.facts().await.row.state,
+                RecordingState::Uploading,
+                "{what}"
+            );
+            continue;
+        }
+        let facts = bed.judged().await;
+        let reason = facts.row.reason.unwrap();
+        assert_eq!(
+            facts.row.state,
+            RecordingState::Tampered,
+            "{what}: {reason}"
+        );
+        assert!(reason.contains(named), "{what}: {reason}");
+        assert_eq!(bed.events().await, ["recording.tampered"], "{what}");
+    }
+}
+
+#[tokio::test]
+async fn a_segment_of_another_session_is_named() {
+    let bed = Bed::new().await;
+    let device = recorded(&bed, b"mine").await;
+    let other = SessionId([0x77; 16]);
+    let mut theirs = Device::recording(&bed, other, &ChainKey([9; 32]));
+    theirs.show(other, b"theirs");
+    theirs.end(other);
+    let file = theirs.file(0).to_vec();
+    let mut offer = theirs.spool.offers().next().unwrap();
+    offer.session = SESSION;
+    let answer = bed.upload(&offer, &file, usize::MAX).await;
+    assert!(matches!(answer, UploadAnswer::Refused(_)), "{answer:?}");
+    let facts = bed.judged().await;
+    let reason = facts.row.reason.unwrap();
+    assert!(
+        reason.contains(&format!("it belongs to session {other}")),
+        "{reason}"
+    );
+    drop(device);
+}
+
+#[tokio::test]
+async fn a_recording_that_was_made_anew_contradicts_what_the_relay_saw() {
+    let bed = Bed::new().await;
+    let (_guard, key, watched) = bed.begin().await;
+    watched.pass(Stream::Stdout, b"before ", 0);
+    watched.pass(Stream::Stdout, b"rm -rf /", 0);
+    // Whoever is root on the device has the session's key, and seals what they like.
+    let mut device = Device::recording(&bed, SESSION, &key);
+    device.show(SESSION, b"before ");
+    device.show(SESSION, b"ls -la /");
+    device.end(SESSION);
+    bed.recordings.over(&watched, true, false).await.unwrap();
+    bed.upload_all(&device).await;
+    let facts = bed.judged().await;
+    assert_eq!(facts.row.state, RecordingState::Tampered);
+    assert_eq!(facts.row.reason.unwrap(), "stdout differs from 00:00");
+}
+
+#[tokio::test]
+async fn nothing_is_judged_before_the_relay_has_seen_the_end() {
+    let bed = Bed::new().await;
+    let (_guard, key, watched) = bed.begin().await;
+    let mut device = Device::recording(&bed, SESSION, &key);
+    device.show(SESSION, b"slow client");
+    device.end(SESSION);
+    // The device is done, and its output still waits for the operator.
+    bed.upload_all(&device).await;
+    assert_eq!(bed.facts().await.row.state, RecordingState::Uploading);
+    watched.pass(Stream::Stdout, b"slow client", 0);
+    bed.recordings.over(&watched, true, false).await.unwrap();
+    let facts = bed.judged().await;
+    assert_eq!(
+        (facts.row.state, facts.row.verified),
+        (RecordingState::Complete, Some(true))
+    );
+}
+
+#[tokio::test]
+async fn input_that_was_on_its_way_when_the_command_ended_is_no_tampering() {
+    let bed = Bed::new().await;
+    let (_guard, key, watched) = bed.begin().await;
+    let mut device = Device::recording(&bed, SESSION, &key);
+    device.show(SESSION, b"head");
+    watched.pass(Stream::Stdout, b"head", 0);
+    watched.pass(Stream::Stdin, b"more than `head -1` reads", 0);
+    device.end(SESSION);
+    bed.recordings.over(&watched, true, false).await.unwrap();
+    bed.upload_all(&device).await;
+    let facts = bed.judged().await;
+    assert_eq!(
+        (facts.row.state, facts.row.verified),
+        (RecordingState::Complete, Some(true))
+    );
+}
+
+#[tokio::test]
+async fn what_is_never_delivered_is_lost() {
+    let bed = Bed::within(Duration::ZERO).await;
+    let _device = recorded(&bed, b"never seen").await;
+    bed.recordings.look().await.unwrap();
+    let facts = bed.judged().await;
+    assert_eq!(facts.row.state, RecordingState::Lost);
+    assert_eq!(bed.events().await, ["recording.lost"]);
+}
+
+#[tokio::test]
+async fn a_session_that_was_refused_leaves_nothing() {
+    let bed = Bed::within(Duration::ZERO).await;
+    let (_guard, _, watched) = bed.begin().await;
+    bed.recordings.over(&watched, false, true).await.unwrap();
+    let filter = crate::store::RecordingFilter::default();
+    assert!(bed.store.recordings(&filter).await.unwrap().is_empty());
+    bed.recordings.look().await.unwrap();
+    assert!(bed.store.recording(SESSION).await.unwrap().is_none());
+    assert!(bed.events().await.is_empty());
+}
+
+#[tokio::test]
+async fn another_device_knows_of_no_such_recording() {
+    let bed = Bed::new().await;
+    let device = recorded(&bed, b"mine").await;
+    let offer = device.spool.offers().next().unwrap();
+    let taken = bed.recordings.take(
+        DeviceId([2; 16]),
+        SESSION,
+        UploadMessage::Offer(offer),
+        Some(0),
+    );
+    assert!(taken.await.unwrap().is_none());
+}
+
+impl Medium for Memory {
+    type Error = ErrorKind;
+
+    fn create(&mut self, name: FileName) -> Result<(), ErrorKind> {
+        if let FileName::Segment(name) = name {
+            self.0.insert(name, Vec::new());
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, name: FileName, at: u64, bytes: &[u8]) -> Result<(), ErrorKind> {
+        if let FileName::Segment(name) = name {
+            let file = self.0.entry(name).or_default();
+            file.truncate(usize::try_from(at).unwrap());
+            file.extend_from_slice(bytes);
+        }
+        Ok(())
+    }
+
+    fn sync(&mut self, _: FileName) -> Result<(), ErrorKind> {
+        Ok(())
+    }
+
+    fn rename(&mut self, _: FileName, _: FileName) -> Result<(), ErrorKind> {
+        Ok(())
+    }
+
+    fn read(&mut self, _: FileName, _: u64, _: &mut [u8]) -> Result<usize, ErrorKind> {
+        Ok(0)
+    }
+
+    fn remove(&mut self, _: FileName) -> Result<(), ErrorKind> {
+        Ok(())
+    }
+
+    fn list(&mut self) -> Result<Vec<medium::Entry>, ErrorKind> {
+        Ok(vec![])
+    }
+
+    fn free(&mut self) -> Result<u64, ErrorKind> {
+        Ok(1 << 40)
+    }
+}

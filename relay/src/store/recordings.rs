@@ -1,0 +1,566 @@
+//! Recordings: whose, of what, where they stand, and which of their segments are stored.
+
+use std::net::SocketAddr;
+
+use holdfast_protocol::ids::{DeviceId, DeviceName, Login, SessionId, UserName};
+use holdfast_protocol::recording::chain::{ChainKey, Seen};
+use holdfast_protocol::recording::segment::Link;
+use holdfast_protocol::wire::SessionFinished;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sqlx::QueryBuilder;
+
+use super::{RelayId, Store, StoreError, Survive};
+use crate::access::role::Ability;
+use crate::clock::Timestamp;
+
+/// Where a recording stands, in a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordingState {
+    /// The session runs.
+    Recording,
+    /// It has ended; not everything has come.
+    Uploading,
+    /// Everything has come, and nothing contradicts it.
+    Complete,
+    /// It ends early.
+    Truncated,
+    /// It is not what was recorded, or not what the relay saw.
+    Tampered,
+    /// Nothing of it came, and nothing will.
+    Lost,
+}
+
+impl RecordingState {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Recording,
+        Self::Uploading,
+        Self::Complete,
+        Self::Truncated,
+        Self::Tampered,
+        Self::Lost,
+    ];
+
+    /// Its word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Recording => "recording",
+            Self::Uploading => "uploading",
+            Self::Complete => "complete",
+            Self::Truncated => "truncated",
+            Self::Tampered => "tampered",
+            Self::Lost => "lost",
+        }
+    }
+
+    /// Whether it stays so for good.
+    #[must_use]
+    pub const fn is_terminal(self) -> bool {
+        !matches!(self, Self::Recording | Self::Uploading)
+    }
+}
+
+/// A recording that begins.
+#[derive(Clone, Debug)]
+pub struct NewRecording {
+    /// The session, and so the recording.
+    pub id: SessionId,
+    /// Who.
+    pub user: UserName,
+    /// Where.
+    pub device: DeviceId,
+    /// The device's name then.
+    pub device_name: DeviceName,
+    /// Under which account.
+    pub login: Login,
+    /// What.
+    pub kind: Ability,
+    /// The beginning of the command, if it is one: from outside, so escape it.
+    pub command: Option<String>,
+    /// The operator's address.
+    pub client: SocketAddr,
+    /// Since when.
+    pub started: Timestamp,
+    /// The key of its streams' digests.
+    pub key: ChainKey,
+    /// Where the digests stand before anything has passed.
+    pub seen: [Seen; 3],
+}
+
+/// A recording, as far as listings need it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordingRow {
+    /// The session, and so the recording.
+    pub id: SessionId,
+    /// Who.
+    pub user: UserName,
+    /// Where.
+    pub device: DeviceId,
+    /// The device's name then.
+    pub device_name: DeviceName,
+    /// Under which account.
+    pub login: Login,
+    /// What.
+    pub kind: Ability,
+    /// The beginning of the command, if it is one: from outside, so escape it.
+    pub command: Option<String>,
+    /// The operator's address.
+    pub client: SocketAddr,
+    /// Since when.
+    pub started: Timestamp,
+    /// When the session ended.
+    pub ended: Option<Timestamp>,
+    /// Where it stands.
+    pub state: RecordingState,
+    /// Why it stands there, in a sentence; `None` for what needs none.
+    pub reason: Option<String>,
+    /// Bytes that are stored.
+    pub bytes: u64,
+    /// Bytes that the device has offered, as far as it has.
+    pub offered: u64,
+    /// Whether everything in it is proved; `None` before the verdict.
+    pub verified: Option<bool>,
+    /// The verdict, as it was signed.
+    pub verdict: Option<String>,
+    /// The cluster key's signature on it.
+    pub signature: Option<Vec<u8>>,
+}
+
+/// What the relay needs to go on with a recording.
+#[derive(Clone, Debug)]
+pub struct RecordingFacts {
+    /// What is listed of it.
+    pub row: RecordingRow,
+    /// The stored segments, from the first.
+    pub segments: Vec<(u64, Link)>,
+    /// The device's report.
+    pub report: Option<SessionFinished>,
+    /// The key of the streams' digests, until the verdict.
+    pub key: Option<ChainKey>,
+    /// What the relay saw pass, as far as it was written down.
+    pub seen: [Seen; 3],
+    /// Whether the relay saw the session's exit status.
+    pub exited: bool,
+    /// Whether the device started nothing.
+    pub refused: bool,
+    /// By when it is expected.
+    pub expected: Option<Timestamp>,
+}
+
+/// What listings ask for.
+#[derive(Clone, Debug, Default)]
+pub struct RecordingFilter {
+    /// By this user.
+    pub user: Option<String>,
+    /// On the device that had this name then.
+    pub device: Option<String>,
+    /// Begun at or after.
+    pub since: Option<Timestamp>,
+    /// In this state.
+    pub state: Option<RecordingState>,
+}
+
+/// A verdict, and what signs it.
+#[derive(Clone, Debug)]
+pub struct SignedVerdict {
+    /// The text.
+    pub text: String,
+    /// The cluster key's signature on it.
+    pub signature: [u8; 64],
+    /// Whether everything is proved.
+    pub verified: bool,
+}
+
+const BEGIN: &str =
+    "INSERT INTO recordings (id, relay, user_name, device, device_name, login, kind,
+        command, client, started, state, chain_key, seen)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'recording', $11, $12)";
+const SEEN: &str = "UPDATE recordings SET seen = $2 WHERE id = $1";
+const OVER: &str = "UPDATE recordings SET seen = $2, ended = $3, exited = $4, refused = $5,
+        expected = $6 WHERE id = $1";
+// Sessions of runs that were killed ended with them. What they had seen was written down now and then.
+const OVER_OTHERS: &str = "UPDATE recordings SET ended = $2, expected = $3,
+        state = CASE state WHEN 'recording' THEN 'uploading' ELSE state END
+    WHERE ended IS NULL AND relay <> $1";
+const STATE: &str = "UPDATE recordings SET state = $2, reason = $3 WHERE id = $1";
+const SEGMENT: &str = "INSERT INTO recording_segments (recording, segment, length, hash)
+    VALUES ($1, $2, $3, $4) ON CONFLICT (recording, segment) DO NOTHING";
+const REPORT: &str = "UPDATE recordings SET report = $2 WHERE id = $1 AND report IS NULL";
+const OFFERED: &str = "UPDATE recordings SET offered = $2 WHERE id = $1 AND offered < $2";
+const VERDICT: &str = "UPDATE recordings SET verdict = $2, signature = $3, verified = $4,
+        chain_key = NULL WHERE id = $1";
+const REMOVE: &str = "DELETE FROM recordings WHERE id = $1";
+const COLUMNS: &str = "SELECT r.id, r.user_name, r.device, r.device_name, r.login, r.kind, r.command,
+        r.client, r.started, r.ended, r.state, r.reason, r.offered, r.verified, r.verdict, r.signature,
+        (SELECT COALESCE(SUM(s.length), 0) FROM recording_segments s WHERE s.recording = r.id) AS bytes
+    FROM recordings r WHERE ";
+const REST: &str =
+    "SELECT exited, refused, expected, chain_key, seen, report FROM recordings WHERE id = $1";
+const SEGMENTS: &str = "SELECT length, hash FROM recording_segments WHERE recording = $1
+    ORDER BY segment";
+// A session that the device refused has left nothing, as a rule; what has left something is shown.
+const SHOWN: &str = "(NOT r.refused OR EXISTS
+        (SELECT 1 FROM recording_segments s WHERE s.recording = r.id))";
+const DUE: &str = "SELECT id FROM recordings WHERE chain_key IS NOT NULL AND ended IS NOT NULL
+        AND (expected <= $1 OR state NOT IN ('recording', 'uploading') OR report IS NOT NULL)
+    ORDER BY expected LIMIT $2";
+const OLD: &str = "SELECT id FROM recordings WHERE started < $1 AND ended IS NOT NULL
+    ORDER BY started LIMIT $2";
+
+impl Store {
+    /// A recording begins.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn recording_begun(
+        &self,
+        relay: RelayId,
+        new: &NewRecording,
+    ) -> Result<(), StoreError> {
+        let mut write = self.write(Survive::PowerCut).await?;
+        sqlx::query(BEGIN)
+            .bind(new.id.0.as_slice())
+            .bind(relay.0.as_slice())
+            .bind(new.user.as_str())
+            .bind(new.device.0.as_slice())
+            .bind(new.device_name.as_str())
+            .bind(new.login.as_str())
+            .bind(new.kind.as_str())
+            .bind(new.command.as_deref())
+            .bind(new.client.to_string())
+            .bind(new.started.0)
+            .bind(new.key.0.as_slice())
+            .bind(packed(&new.seen)?)
+            .execute(&mut *write)
+            .await?;
+        write.commit().await
+    }
+
+    /// What the relay has seen of a session that goes on.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn recording_seen(&self, id: SessionId, seen: &[Seen; 3]) -> Result<(), StoreError> {
+        let mut write = self.write(Survive::Crash).await?;
+        let query = sqlx::query(SEEN).bind(id.0.as_slice()).bind(packed(seen)?);
+        query.execute(&mut *write).await?;
+        write.commit().await
+    }
+
+    /// The session of a recording is over: what the relay has seen of it, whether up to its exit status, and by
+    /// when the recording is expected. `refused` says that the device started nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn recording_over(
+        &self,
+        id: SessionId,
+        seen: &[Seen; 3],
+        how: Over,
+    ) -> Result<(), StoreError> {
+        let mut write = self.write(Survive::PowerCut).await?;
+        sqlx::query(OVER)
+            .bind(id.0.as_slice())
+            .bind(packed(seen)?)
+            .bind(how.ended.0)
+            .bind(how.exited)
+            .bind(how.refused)
+            .bind(how.expected.0)
+            .execute(&mut *write)
+            .await?;
+        write.commit().await
+    }
+
+    /// All sessions of earlier runs are over.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn recordings_of_others_over(
+        &self,
+        relay: RelayId,
+        now: Timestamp,
+        expected: Timestamp,
+    ) -> Result<(), StoreError> {
+        let mut write = self.write(Survive::PowerCut).await?;
+        let query = sqlx::query(OVER_OTHERS).bind(relay.0.as_slice());
+        let query = query.bind(now.0).bind(expected.0);
+        query.execute(&mut *write).await?;
+        write.commit().await
+    }
+
+    /// Notes a new state.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn recording_settled(
+        &self,
+        id: SessionId,
+        state: RecordingState,
+        reason: Option<&str>,
+        verdict: Option<&SignedVerdict>,
+    ) -> Result<(), StoreError> {
+        let mut write = self.write(Survive::PowerCut).await?;
+        let query = sqlx::query(STATE).bind(id.0.as_slice());
+        let query = query.bind(state.as_str()).bind(reason);
+        query.execute(&mut *write).await?;
+        if let Some(verdict) = verdict {
+            sqlx::query(VERDICT)
+                .bind(id.0.as_slice())
+                .bind(verdict.text.as_str())
+                .bind(verdict.signature.as_slice())
+                .bind(verdict.verified)
+                .execute(&mut *write)
+                .await?;
+        }
+        write.commit().await
+    }
+
+    /// A segment is stored for good.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn recording_segment(
+        &self,
+        id: SessionId,
+        segment: u32,
+        length: u64,
+        hash: &Link,
+    ) -> Result<(), StoreError> {
+        let mut write = self.write(Survive::PowerCut).await?;
+        sqlx::query(SEGMENT)
+            .bind(id.0.as_slice())
+            .bind(i64::from(segment))
+            .bind(i64::try_from(length).unwrap_or(i64::MAX))
+            .bind(packed(hash)?)
+            .execute(&mut *write)
+            .await?;
+        write.commit().await
+    }
+
+    /// The device's report is kept.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn recording_report(&self, report: &SessionFinished) -> Result<(), StoreError> {
+        let mut write = self.write(Survive::PowerCut).await?;
+        let id = report.session.0;
+        let query = sqlx::query(REPORT)
+            .bind(id.as_slice())
+            .bind(packed(report)?);
+        query.execute(&mut *write).await?;
+        write.commit().await
+    }
+
+    /// How many bytes the device has offered, for who asks how far it is.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn recording_offered(&self, id: SessionId, bytes: u64) -> Result<(), StoreError> {
+        let mut write = self.write(Survive::Crash).await?;
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        let query = sqlx::query(OFFERED).bind(id.0.as_slice()).bind(bytes);
+        query.execute(&mut *write).await?;
+        write.commit().await
+    }
+
+    /// Removes a recording. Its objects are the caller's to remove, afterwards.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn recording_removed(&self, id: SessionId) -> Result<(), StoreError> {
+        let mut write = self.write(Survive::PowerCut).await?;
+        let query = sqlx::query(REMOVE).bind(id.0.as_slice());
+        query.execute(&mut *write).await?;
+        write.commit().await
+    }
+
+    /// The recordings that `filter` picks, newest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn recordings(
+        &self,
+        filter: &RecordingFilter,
+    ) -> Result<Vec<RecordingRow>, StoreError> {
+        let mut query = QueryBuilder::new(COLUMNS);
+        query.push(SHOWN);
+        if let Some(user) = &filter.user {
+            query.push(" AND r.user_name = ").push_bind(user.clone());
+        }
+        if let Some(device) = &filter.device {
+            query
+                .push(" AND r.device_name = ")
+                .push_bind(device.clone());
+        }
+        if let Some(since) = filter.since {
+            query.push(" AND r.started >= ").push_bind(since.0);
+        }
+        if let Some(state) = filter.state {
+            query.push(" AND r.state = ").push_bind(state.as_str());
+        }
+        query.push(" ORDER BY r.started DESC, r.id");
+        let rows: Vec<Row> = query.build_query_as().fetch_all(&self.readers).await?;
+        rows.into_iter().map(Row::read).collect()
+    }
+
+    /// One recording, with all that the relay needs to go on with it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn recording(&self, id: SessionId) -> Result<Option<RecordingFacts>, StoreError> {
+        let mut query = QueryBuilder::new(COLUMNS);
+        query.push("r.id = ").push_bind(id.0.to_vec());
+        let row: Option<Row> = query.build_query_as().fetch_optional(&self.readers).await?;
+        let Some(row) = row else {
+            return Ok(None);
+        };
+        let rest = sqlx::query_as(REST).bind(id.0.as_slice());
+        let rest: Option<Rest> = rest.fetch_optional(&self.readers).await?;
+        let Some(rest) = rest else {
+            return Ok(None);
+        };
+        let segments = sqlx::query_as(SEGMENTS).bind(id.0.as_slice());
+        let segments: Vec<(i64, Vec<u8>)> = segments.fetch_all(&self.readers).await?;
+        let segments = segments.into_iter().map(|(length, hash)| {
+            let length = u64::try_from(length).map_err(|_| corrupt())?;
+            Ok((length, unpacked(&hash)?))
+        });
+        let key = rest.chain_key.map(|key| key.try_into().map(ChainKey));
+        Ok(Some(RecordingFacts {
+            row: row.read()?,
+            segments: segments.collect::<Result<_, StoreError>>()?,
+            report: rest.report.as_deref().map(unpacked).transpose()?,
+            key: key.transpose().map_err(|_| corrupt())?,
+            seen: unpacked(&rest.seen)?,
+            exited: rest.exited,
+            refused: rest.refused,
+            expected: rest.expected.map(Timestamp),
+        }))
+    }
+
+    /// Some recordings that wait for their check, their verdict or, at `now`, in vain.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn recordings_due(
+        &self,
+        now: Timestamp,
+        most: u32,
+    ) -> Result<Vec<SessionId>, StoreError> {
+        self.ids(DUE, now, most).await
+    }
+
+    /// Some recordings that began before `then`, oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn recordings_before(
+        &self,
+        then: Timestamp,
+        most: u32,
+    ) -> Result<Vec<SessionId>, StoreError> {
+        self.ids(OLD, then, most).await
+    }
+
+    async fn ids(
+        &self,
+        sql: &'static str,
+        time: Timestamp,
+        most: u32,
+    ) -> Result<Vec<SessionId>, StoreError> {
+        let query = sqlx::query_scalar(sql).bind(time.0).bind(i64::from(most));
+        let ids: Vec<Vec<u8>> = query.fetch_all(&self.readers).await?;
+        let id = |id: Vec<u8>| id.try_into().map(SessionId).map_err(|_| corrupt());
+        ids.into_iter().map(id).collect()
+    }
+}
+
+/// How a recorded session ended, as the relay saw it.
+#[derive(Clone, Copy, Debug)]
+pub struct Over {
+    /// When.
+    pub ended: Timestamp,
+    /// Whether with an exit status.
+    pub exited: bool,
+    /// Whether the device started nothing.
+    pub refused: bool,
+    /// By when its recording is expected.
+    pub expected: Timestamp,
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: Vec<u8>,
+    user_name: String,
+    device: Vec<u8>,
+    device_name: String,
+    login: String,
+    kind: String,
+    command: Option<String>,
+    client: String,
+    started: i64,
+    ended: Option<i64>,
+    state: String,
+    reason: Option<String>,
+    offered: i64,
+    verified: Option<bool>,
+    verdict: Option<String>,
+    signature: Option<Vec<u8>>,
+    bytes: i64,
+}
+
+#[derive(sqlx::FromRow)]
+struct Rest {
+    exited: bool,
+    refused: bool,
+    expected: Option<i64>,
+    chain_key: Option<Vec<u8>>,
+    seen: Vec<u8>,
+    report: Option<Vec<u8>>,
+}
+
+impl Row {
+    fn read(self) -> Result<RecordingRow, StoreError> {
+        self.try_read().ok_or_else(corrupt)
+    }
+
+    fn try_read(self) -> Option<RecordingRow> {
+        Some(RecordingRow {
+            id: SessionId(self.id.try_into().ok()?),
+            user: UserName::new(&self.user_name).ok()?,
+            device: DeviceId(self.device.try_into().ok()?),
+            device_name: DeviceName::new(&self.device_name).ok()?,
+            login: Login::new(&self.login).ok()?,
+            kind: Ability::ALL
+                .into_iter()
+                .find(|kind| kind.as_str() == self.kind)?,
+            command: self.command,
+            client: self.client.parse().ok()?,
+            started: Timestamp(self.started),
+            ended: self.ended.map(Timestamp),
+            state: RecordingState::ALL
+                .into_iter()
+                .find(|state| state.as_str() == self.state)?,
+            reason: self.reason,
+            bytes: u64::try_from(self.bytes).ok()?,
+            offered: u64::try_from(self.offered).ok()?,
+            verified: self.verified,
+            verdict: self.verdict,
+            signature: self.signature,
+        })
+    }
+}
+
+fn packed<T: Serialize>(value: &T) -> Result<Vec<u8>, StoreError> {
+    postcard::to_allocvec(value).map_err(|_| corrupt())
+}
+
+fn unpacked<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, StoreError> {
+    postcard::from_bytes(bytes).map_err(|_| corrupt())
+}
+
+fn corrupt() -> StoreError {
+    StoreError::Corrupt("a recording")
+}
