@@ -5,12 +5,17 @@
 //! writes into it ([`recorder`]), a session's way into it (`session`), and the stream to the relay
 //! ([`upload`]).
 
+mod clock;
+mod open;
 pub mod recorder;
 mod session;
 mod sftp;
 pub mod spool_fs;
+mod status;
 pub mod upload;
 mod writer;
 
-pub use recorder::{Recorder, RecorderConfig, RecordingDevice, SpoolStatus};
+pub use recorder::{Recorder, RecorderConfig, RecordingDevice};
+pub use status::SpoolStatus;
+
 pub(crate) use session::{Recording, Unrecordable};

@@ -1,31 +1,30 @@
 //! The recorder of an agent: one spool, one thread that writes, and what `status` says of it.
 
 use std::collections::BTreeSet;
-use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use embedded_io::ErrorKind;
 use futures_lite::FutureExt as _;
-use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::ids::{DeviceId, DeviceName, SessionId};
-use holdfast_protocol::limits::{SPOOL_BYTES, SPOOL_RESERVE};
+use holdfast_protocol::limits::SPOOL_BYTES;
 use holdfast_protocol::recording::medium::SegmentName;
 use holdfast_protocol::recording::record::EndReason;
 use holdfast_protocol::recording::seal::RecordingKey;
-use holdfast_protocol::recording::spool::{Recovered, Spool, SpoolConfig, Sync, Unavailable, Work};
+use holdfast_protocol::recording::spool::{Spool, Sync, Unavailable, Work};
 use holdfast_protocol::recording::upload::{UploadAction, UploadConfig, UploadPolicy, Uploader};
-use holdfast_protocol::wire::{SegmentLost, UploadAnswer, UploadMessage};
-use serde::{Deserialize, Serialize};
+use holdfast_protocol::wire::{Refused, SegmentLost, UploadAnswer, UploadMessage};
 use smol::Timer;
 
+use super::clock::{minute_of_day, trusted_clock};
+use super::open::open_spool;
 use super::spool_fs::Folder;
 use super::writer;
-use crate::limits::{EARLIEST_CLOCK, RECORDING_STOP_GRACE, SPOOL_SHARE, WRITER_STACK};
+use crate::limits::{RECORDING_STOP_GRACE, WRITER_STACK};
 use crate::membership::Membership;
-use crate::{info, warn};
+use crate::warn;
 
 /// Where recordings wait, and when they are uploaded.
 #[derive(Clone, Debug)]
@@ -90,7 +89,7 @@ pub struct Recorder {
     pub(super) work: Condvar,
     /// Notified when work was done, or something waits for the relay.
     pub(super) changed: event_listener::Event,
-    folder: PathBuf,
+    pub(super) folder: PathBuf,
     volatile: bool,
     /// The spool's time begins here.
     epoch: Instant,
@@ -118,8 +117,8 @@ pub(super) struct State {
     pub(super) stopping: bool,
     pub(super) stopped: bool,
     /// Sessions that went on without a recording, since the agent's start.
-    unrecorded: u64,
-    trouble: Option<String>,
+    pub(super) unrecorded: u64,
+    pub(super) trouble: Option<String>,
 }
 
 /// A part of a segment that is to be read.
@@ -129,35 +128,6 @@ pub(super) struct SegmentRead {
     pub(super) at: u64,
     pub(super) length: usize,
     stream: u64,
-}
-
-/// What `status` shows of the spool.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct SpoolStatus {
-    /// Its folder.
-    pub folder: String,
-    /// Bytes that it holds or has promised to hold.
-    pub used: u64,
-    /// The most that it may hold.
-    pub max: u64,
-    /// Segments that wait for the relay.
-    pub waiting: u64,
-    /// When the oldest of them was begun, in seconds since 1970 by the device's clock.
-    pub waiting_since: Option<i64>,
-    /// Whether it lies in memory: a power cut takes what waits there.
-    pub volatile: bool,
-    /// Sessions that are being recorded now.
-    pub recording: u32,
-    /// Sessions that went on without a recording since the agent's start.
-    pub unrecorded: u64,
-    /// Bytes of data that were recorded since then, and bytes that were written to the folder for it.
-    pub recorded: u64,
-    /// See [`Self::recorded`].
-    pub written: u64,
-    /// Bytes written for each recorded one.
-    pub flash_per_byte: Option<f64>,
-    /// The last thing that went wrong.
-    pub last_trouble: Option<String>,
 }
 
 impl Recorder {
@@ -254,33 +224,6 @@ impl Recorder {
         written.or(late).await;
     }
 
-    /// What `status` shows.
-    #[must_use]
-    pub fn status(&self) -> SpoolStatus {
-        let state = self.lock();
-        let spool = state.spool.as_ref().ok();
-        let flash = spool.map(Spool::flash).unwrap_or_default();
-        let failing = spool.and_then(Spool::trouble).map(Unavailable::Medium);
-        SpoolStatus {
-            folder: self.folder.display().to_string(),
-            used: spool.map_or(0, Spool::used),
-            max: spool.map_or(0, |spool| spool.config().max_bytes),
-            waiting: spool.map_or(0, |spool| spool.offers().count() as u64),
-            waiting_since: spool.and_then(Spool::oldest),
-            volatile: self.volatile,
-            recording: u32::try_from(state.live.len()).unwrap_or(u32::MAX),
-            unrecorded: state.unrecorded,
-            recorded: flash.recorded,
-            written: flash.written,
-            // Bytes on flash are far below 2^52.
-            flash_per_byte: (flash.recorded > 0)
-                .then(|| flash.written as f64 / flash.recorded as f64),
-            last_trouble: failing
-                .map(|failing| failing.to_string())
-                .or_else(|| state.trouble.clone()),
-        }
-    }
-
     /// Asks for an upload, whatever the policy.
     pub fn request_upload(&self) {
         self.lock().uploader.handle_request();
@@ -333,10 +276,23 @@ impl Recorder {
             state.uploader.handle_answer(now, answer, spool);
         }
         if let UploadAnswer::Refused(refusal) = answer {
-            state.trouble = Some(format!(
-                "the relay does not take segment {} of session {} ({:?})",
-                refusal.segment, refusal.session, refusal.why
-            ));
+            let why = match refusal.why {
+                Refused::Unavailable => "cannot be stored by the relay now: it is offered again",
+                Refused::Tampered => {
+                    "is no part of its recording, says the relay: it was set aside"
+                }
+                Refused::UnknownSession => {
+                    "is of a session that the relay does not know: it was set aside"
+                }
+            };
+            let text = format!(
+                "segment {} of session {} {why}",
+                refusal.segment, refusal.session
+            );
+            if state.trouble.as_ref() != Some(&text) {
+                warn!("{text}");
+            }
+            state.trouble = Some(text);
         }
         // There may be something to remove.
         self.work.notify_one();
@@ -442,96 +398,5 @@ impl State {
         warn!("{text}");
         self.unrecorded += 1;
         self.trouble = Some(text);
-    }
-}
-
-fn open_spool(config: &RecorderConfig) -> Result<(Spool, Folder), String> {
-    let mut folder = Folder::open(&config.folder).map_err(|error| error.to_string())?;
-    let small = folder
-        .size()
-        .map_or(SPOOL_RESERVE, |size| size / SPOOL_SHARE);
-    let sync = match config.sync {
-        Some(sync) => sync,
-        None if folder.is_volatile() => Sync::Off,
-        None => Sync::Block,
-    };
-    let spool = SpoolConfig {
-        max_bytes: config.max_bytes,
-        reserve: config.reserve.unwrap_or(small.min(SPOOL_RESERVE)),
-        sync,
-    };
-    let (spool, recovered) = Spool::recover(spool, &mut folder).map_err(|kind| {
-        format!(
-            "the spool {} cannot be read: {kind:?}",
-            config.folder.display()
-        )
-    })?;
-    report(&config.folder, &recovered);
-    Ok((spool, folder))
-}
-
-fn report(folder: &Path, recovered: &Recovered) {
-    for session in &recovered.unfinished {
-        info!("the recording of session {session} ends where the agent stopped without a word");
-    }
-    for (segment, fault) in &recovered.corrupt {
-        let folder = folder.to_string_lossy();
-        let folder = Escaped(&folder);
-        warn!("segment {segment} in {folder} is corrupt and was set aside: {fault}");
-    }
-}
-
-/// Seconds since 1970, unless the clock has plainly never been set.
-fn trusted_clock() -> Option<i64> {
-    let passed = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .ok()?;
-    let seconds = i64::try_from(passed.as_secs()).ok()?;
-    (seconds >= EARLIEST_CLOCK).then_some(seconds)
-}
-
-/// The minute of the day in UTC, if the clock can be trusted.
-fn minute_of_day() -> Option<u16> {
-    let seconds = trusted_clock()?;
-    u16::try_from(seconds.rem_euclid(86_400) / 60).ok()
-}
-
-impl fmt::Display for SpoolStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-        write!(
-            f,
-            "spool: {:.1} of {:.1} MiB",
-            mib(self.used),
-            mib(self.max)
-        )?;
-        match (self.waiting, self.waiting_since) {
-            (0, _) => {}
-            (count, None) => write!(f, ", {count} segments wait for the relay")?,
-            (count, Some(since)) => {
-                let now = trusted_clock().unwrap_or(since);
-                let ago = now.saturating_sub(since).max(0);
-                write!(
-                    f,
-                    ", {count} segments wait for the relay, the oldest for {ago} s"
-                )?;
-            }
-        }
-        if self.volatile {
-            f.write_str(", in memory: lost with the power")?;
-        }
-        if let Some(ratio) = self.flash_per_byte {
-            write!(f, ", {ratio:.2} bytes written for each recorded one")?;
-        }
-        if self.recording > 0 {
-            write!(f, ", {} sessions being recorded", self.recording)?;
-        }
-        if self.unrecorded > 0 {
-            write!(f, ", {} sessions not recorded", self.unrecorded)?;
-        }
-        if let Some(trouble) = &self.last_trouble {
-            write!(f, "\nlast trouble of the spool: {}", Escaped(trouble))?;
-        }
-        Ok(())
     }
 }

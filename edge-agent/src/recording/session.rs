@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::SystemTime;
 
 use event_listener::EventListener;
 use futures_lite::FutureExt as _;
@@ -13,9 +12,9 @@ use holdfast_protocol::recording::record::{
 use holdfast_protocol::recording::spool::{Accept, Begin, Piece};
 use holdfast_protocol::wire::{Exit, Open, RecordingMode, RecordingTerms, SFTP, Work};
 use ring::rand::{SecureRandom as _, SystemRandom};
-use rustix::time::{ClockId, clock_gettime};
 
 use super::Recorder;
+use super::clock::{monotonic_clock, wall_clock};
 use super::recorder::State;
 use super::sftp::Files;
 
@@ -289,24 +288,4 @@ fn begin(
 
 fn is_sftp(open: &Open) -> bool {
     matches!(&open.work, Work::Subsystem(name) if name == SFTP)
-}
-
-/// Microseconds since 1970 by the device's clock, which may be years off.
-fn wall_clock() -> i64 {
-    let epoch = SystemTime::UNIX_EPOCH;
-    let micros = |passed: std::time::Duration| i64::try_from(passed.as_micros());
-    match SystemTime::now().duration_since(epoch) {
-        Ok(passed) => micros(passed).unwrap_or(i64::MAX),
-        Err(before) => micros(before.duration()).map_or(i64::MIN, |micros| -micros),
-    }
-}
-
-/// Microseconds since the device booted.
-fn monotonic_clock() -> u64 {
-    let time = clock_gettime(ClockId::Monotonic);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
-    let nanos = u64::try_from(time.tv_nsec).unwrap_or_default();
-    seconds
-        .saturating_mul(1_000_000)
-        .saturating_add(nanos / 1_000)
 }

@@ -1,5 +1,6 @@
 //! Recorded sessions: what the reader finds is what was sent, and what happens where nothing can be written.
 
+mod cost;
 mod crash;
 mod full;
 mod upload;

@@ -5,16 +5,24 @@ use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use edge_agent::membership::Membership;
 use edge_agent::recording::upload;
 use edge_agent::runtime;
+use edge_agent::state::StateDir;
+use edge_agent::status::{self, Board, Question};
 use holdfast_protocol::codec::control::{self, ControlReader};
+use holdfast_protocol::ids::{DeviceId, DeviceName, PublicKey};
 use holdfast_protocol::recording::reader::Verdict;
 use holdfast_protocol::recording::record::EndReason;
 use holdfast_protocol::recording::scan::{Expected, SegmentScan};
 use holdfast_protocol::recording::segment::Link;
+use holdfast_protocol::recording::upload::UploadPolicy;
+use holdfast_protocol::roster::{RelayEntry, Roster};
 use holdfast_protocol::wire::{
     OfferedSegment, RecordingMode, SegmentHeld, UploadAnswer, UploadMessage,
 };
+
+use ring::signature::{Ed25519KeyPair, KeyPair as _};
 
 use super::{Played, recorded, segments};
 use crate::harness::device::Device;
@@ -263,5 +271,70 @@ fn an_upload_stands_back_behind_a_terminal() {
         while store.stored < 3 {
             store.serve().await;
         }
+    });
+}
+
+/// A membership of a cluster whose key is known to this test alone.
+fn membership() -> Membership {
+    let key = Ed25519KeyPair::from_seed_unchecked(&[3; 32]).unwrap();
+    let public = PublicKey(key.public_key().as_ref().try_into().unwrap());
+    let roster = Roster {
+        cluster: public,
+        epoch: 1,
+        relays: vec![RelayEntry {
+            address: "relay.example.com:4433".to_owned(),
+            key: public,
+        }],
+        recording: None,
+    };
+    let signed = roster.seal(|bytes| key.sign(bytes).as_ref().try_into().unwrap());
+    let name = DeviceName::new("kitchen-cam").unwrap();
+    Membership::new(DeviceId([4; 16]), name, signed).unwrap()
+}
+
+#[test]
+fn what_waits_for_somebody_to_ask_goes_up_when_he_does() {
+    run(async {
+        let pair = Pair::recorded(Device::new(), |config| {
+            config.upload.policy = UploadPolicy::Manual;
+        })
+        .await;
+        let state = StateDir::create_or_open(&pair.device.path("state")).unwrap();
+        let board = Board::new(&membership());
+        status::serve(&state, board, Arc::clone(&pair.sessions));
+        pair.to_end(recorded(1, RecordingMode::Strict, exec("echo x")))
+            .await;
+        pair.live(0).await;
+        let recorder = Arc::clone(pair.sessions.recorder());
+        let _upload = runtime::spawn(upload::run(recorder, pair.tunnel.clone()));
+        let mut store = Store::new(&pair).await;
+        // That the session has ended is told at once.
+        let UploadMessage::Finished(finished) = store.next().await else {
+            panic!("an upload before anybody asked");
+        };
+        store.answer(UploadAnswer::Noted(finished.session)).await;
+        let too_soon = async {
+            let message = store.next().await;
+            panic!("{message:?} before anybody asked");
+        };
+        let a_while = async {
+            smol::Timer::after(Duration::from_millis(300)).await;
+        };
+        futures_lite::future::or(too_soon, a_while).await;
+
+        let state = Arc::new(state);
+        let ask = |question| {
+            let state = Arc::clone(&state);
+            smol::unblock(move || status::ask(&state, question).unwrap().unwrap())
+        };
+        let spool = ask(Question::Status).await.spool.unwrap();
+        assert_eq!((spool.waiting, spool.recorded), (1, 2));
+        ask(Question::Upload).await;
+        while store.stored == 0 {
+            store.serve().await;
+        }
+        until_empty(&pair.device.path("spool"), 1).await;
+        let shown = ask(Question::Status).await.to_string();
+        assert!(shown.contains("spool: 0.0 of 64.0 MiB"), "{shown}");
     });
 }

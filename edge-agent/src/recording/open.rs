@@ -1,0 +1,52 @@
+//! The spool at the agent's start.
+
+use std::path::Path;
+
+use holdfast_protocol::escape::Escaped;
+use holdfast_protocol::limits::SPOOL_RESERVE;
+use holdfast_protocol::recording::spool::{Recovered, Spool, SpoolConfig, Sync};
+
+use super::RecorderConfig;
+use super::spool_fs::Folder;
+use crate::limits::SPOOL_SHARE;
+use crate::{info, warn};
+
+/// Opens the folder and takes over what is in it.
+///
+/// # Errors
+/// Why there can't be a spool, in words.
+pub(super) fn open_spool(config: &RecorderConfig) -> Result<(Spool, Folder), String> {
+    let mut folder = Folder::open(&config.folder).map_err(|error| error.to_string())?;
+    let small = folder
+        .size()
+        .map_or(SPOOL_RESERVE, |size| size / SPOOL_SHARE);
+    let sync = match config.sync {
+        Some(sync) => sync,
+        None if folder.is_volatile() => Sync::Off,
+        None => Sync::Block,
+    };
+    let spool = SpoolConfig {
+        max_bytes: config.max_bytes,
+        reserve: config.reserve.unwrap_or(small.min(SPOOL_RESERVE)),
+        sync,
+    };
+    let (spool, recovered) = Spool::recover(spool, &mut folder).map_err(|kind| {
+        format!(
+            "the spool {} cannot be read: {kind:?}",
+            config.folder.display()
+        )
+    })?;
+    report(&config.folder, &recovered);
+    Ok((spool, folder))
+}
+
+fn report(folder: &Path, recovered: &Recovered) {
+    for session in &recovered.unfinished {
+        info!("the recording of session {session} ends where the agent stopped without a word");
+    }
+    for (segment, fault) in &recovered.corrupt {
+        let folder = folder.to_string_lossy();
+        let folder = Escaped(&folder);
+        warn!("segment {segment} in {folder} is corrupt and was set aside: {fault}");
+    }
+}
