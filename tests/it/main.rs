@@ -24,4 +24,5 @@ mod pressure;
 mod sessions;
 mod smoke;
 mod state;
+mod strangers;
 mod tunnel;
