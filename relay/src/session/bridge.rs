@@ -4,8 +4,8 @@
 //! for the channel's window; towards the device a read from the channel's queue is followed by a wait for
 //! the stream's flow control. Nothing is buffered here but what is being handed on.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use holdfast_protocol::codec::CodecError;
@@ -22,6 +22,8 @@ use super::lease::Lease;
 use super::live::{LiveGuard, LiveSession};
 use super::patience;
 use super::report::Report;
+use super::sftp::{Follower, Operation};
+use crate::access::role::Ability;
 use crate::limits::{FAREWELL_TIMEOUT, INTERACTIVE_PRIORITY, START_TIMEOUT};
 use crate::ssh::outlet::Outlet;
 use crate::ssh::queue::{Input, InputReceiver};
@@ -65,19 +67,21 @@ pub async fn run(session: Session) {
         outlet: &outlet,
         terminal: open.pty.is_some(),
     };
+    let files = Files::of(&this, &report);
     let mut wire = None;
     let end = tokio::select! {
         // Whoever was told to end says why, even if the tunnel was closed in the same moment; and who was
         // told before the beginning asks nothing of the device.
         biased;
         ending = live.told_to_end() => End::Told(ending),
-        end = splice(&mut wire, open, &tunnel, &mut input, &this, notices) => end,
+        end = splice(&mut wire, open, &tunnel, &mut input, &this, notices, &files) => end,
         ending = patience::idle(&this, notices) => End::Told(ending),
     };
     if let Some(wire) = wire {
         finish(&end, wire);
     }
     live.set_apart();
+    files.end().await;
     report.session_end(&this, &end).await;
     if !notices.farewell(&end, &this.authorized.device().name).await {
         warn!(session = %this.id, "the client did not take the session's last words");
@@ -88,6 +92,49 @@ pub async fn run(session: Session) {
     outlet.close().await;
 }
 
+/// What an sftp session does with files, for the audit log; nothing of any other session.
+pub struct Files<'a> {
+    session: &'a LiveSession,
+    report: &'a Report,
+    follower: Option<Mutex<Follower>>,
+}
+
+impl<'a> Files<'a> {
+    fn of(session: &'a LiveSession, report: &'a Report) -> Self {
+        let sftp = session.authorized.ability() == Ability::Sftp;
+        Self {
+            session,
+            report,
+            follower: sftp.then(Mutex::default),
+        }
+    }
+
+    /// The client sent this.
+    async fn sent(&self, data: &[u8]) {
+        self.tell(|follower| follower.request(data).into_iter().collect())
+            .await;
+    }
+
+    /// The device answered this.
+    pub async fn answered(&self, data: &[u8]) {
+        self.tell(|follower| follower.answer(data)).await;
+    }
+
+    async fn end(&self) {
+        self.tell(Follower::end).await;
+    }
+
+    async fn tell(&self, follow: impl FnOnce(&mut Follower) -> Vec<Operation>) {
+        let Some(follower) = &self.follower else {
+            return;
+        };
+        let done = follow(&mut follower.lock().unwrap_or_else(PoisonError::into_inner));
+        for operation in done {
+            self.report.sftp(self.session, operation).await;
+        }
+    }
+}
+
 /// Opens the stream and moves bytes both ways until one side is done. The stream stays in `wire`.
 async fn splice(
     wire: &mut Wire,
@@ -96,6 +143,7 @@ async fn splice(
     input: &mut InputReceiver,
     session: &LiveSession,
     notices: Notices<'_>,
+    files: &Files<'_>,
 ) -> End {
     let (send, receive) = match begin(wire, tunnel, open).await {
         Ok(halves) => halves,
@@ -103,12 +151,12 @@ async fn splice(
     };
     let device = &session.authorized.device().name;
     let started = AtomicBool::new(false);
-    let mut down = Down::new(notices.outlet, session, &started);
+    let mut down = Down::new(notices.outlet, session, &started, files);
     let gone = input.gone();
     tokio::select! {
         biased;
         end = down.run(receive) => end,
-        end = up(input, send, session) => end,
+        end = up(input, send, session, files) => end,
         end = linger(&gone) => end,
         never = patience::silence(tunnel, device, notices) => never,
         late = patience::start(&started, tunnel, device) => late,
@@ -154,12 +202,18 @@ async fn begin<'w>(
 
 /// From the operator to the device. Ends only when the client is gone; after its EOF it goes on, for
 /// signals and sizes.
-async fn up(input: &mut InputReceiver, send: &mut SendStream, session: &LiveSession) -> End {
+async fn up(
+    input: &mut InputReceiver,
+    send: &mut SendStream,
+    session: &LiveSession,
+    files: &Files<'_>,
+) -> End {
     while let Some(input) = input.next().await {
         let sent = match input {
             Input::Data(data) => {
                 session.count_in(data.len());
                 session.touch();
+                files.sent(&data).await;
                 let header = data_header(DataStream::Stdin, data.len());
                 let mut chunks = [Bytes::copy_from_slice(&header), data];
                 send.write_all_chunks(&mut chunks).await

@@ -7,6 +7,7 @@ use holdfast_protocol::codec::frame::{DataStream, FrameReader, Piece};
 use holdfast_protocol::session::{RelayEvent, RelaySession};
 use quinn::{ReadError, RecvStream};
 
+use super::bridge::Files;
 use super::ending::End;
 use super::live::LiveSession;
 use super::refusal;
@@ -23,6 +24,7 @@ pub struct Down<'a> {
     session: &'a LiveSession,
     /// Whether the device has accepted the session.
     started: &'a AtomicBool,
+    files: &'a Files<'a>,
     reader: FrameReader,
     state: RelaySession,
     /// Output that is gathered into one SSH packet, and which stream it is of.
@@ -33,11 +35,17 @@ pub struct Down<'a> {
 impl<'a> Down<'a> {
     /// The half of a session; `started` is set when the device accepts it.
     #[must_use]
-    pub fn new(outlet: &'a Outlet, session: &'a LiveSession, started: &'a AtomicBool) -> Self {
+    pub fn new(
+        outlet: &'a Outlet,
+        session: &'a LiveSession,
+        started: &'a AtomicBool,
+        files: &'a Files<'a>,
+    ) -> Self {
         Self {
             outlet,
             session,
             started,
+            files,
             reader: FrameReader::default(),
             state: RelaySession::default(),
             buffer: BytesMut::new(),
@@ -79,6 +87,9 @@ impl<'a> Down<'a> {
                 None => return Ok(()),
                 Some(Piece::Data(stream, data)) => {
                     self.state.handle_data(stream)?;
+                    if stream == DataStream::Stdout {
+                        self.files.answered(data).await;
+                    }
                     self.gather(stream, data)
                         .await
                         .map_err(|Gone| End::ClientGone)?;

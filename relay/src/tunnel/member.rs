@@ -84,10 +84,6 @@ pub async fn run(relay: &Arc<Relay>, mut caller: Caller) -> Result<(), ControlEr
 }
 
 /// The lower of the two newest minor versions.
-#[expect(
-    clippy::unnecessary_min_or_max,
-    reason = "necessary from minor version 1 on"
-)]
 fn agreed_minor(theirs: u16) -> u16 {
     MINOR_VERSION.min(theirs)
 }
