@@ -25,4 +25,5 @@ mod recordings;
 mod sessions;
 mod smoke;
 mod state;
+mod strangers;
 mod tunnel;

@@ -8,7 +8,10 @@ pub(crate) fn for_seeds(usual: u64, test: impl Fn(&mut Random)) {
     let variable = |name: &str| -> Option<u64> { std::env::var(name).ok()?.parse().ok() };
     let seeds = match variable("HOLDFAST_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..variable("HOLDFAST_SEEDS").unwrap_or(usual),
+        None => {
+            let times = variable("HOLDFAST_SEEDS_TIMES").unwrap_or(1);
+            0..variable("HOLDFAST_SEEDS").unwrap_or(usual * times)
+        }
     };
     for seed in seeds {
         let _shown = ShownOnFailure(seed);

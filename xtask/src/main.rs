@@ -5,6 +5,7 @@ mod build;
 mod demo;
 mod fuzz;
 mod process;
+mod soak;
 mod target;
 mod test;
 mod tools;
@@ -35,6 +36,7 @@ enum Command {
     Test(test::Args),
     Build(build::Args),
     Fuzz(fuzz::Args),
+    Soak(soak::Args),
     Bench(bench::Args),
 }
 
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         Command::Test(args) => test::run(&args),
         Command::Build(args) => build::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
+        Command::Soak(args) => soak::run(&args),
         Command::Bench(args) => bench::run(&args),
     };
     done.unwrap_or_else(|error| {

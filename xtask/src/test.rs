@@ -2,7 +2,7 @@
 
 mod cross;
 mod deps;
-mod suites;
+pub(crate) mod suites;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};

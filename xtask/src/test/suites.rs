@@ -10,7 +10,7 @@ use crate::tools::{self, PythonTool};
 use crate::workspace::Workspace;
 
 /// The test binary that starts real processes; all others need nothing but themselves.
-const INTEGRATION: &str = "it";
+pub(crate) const INTEGRATION: &str = "it";
 
 /// Unit tests, the simulation, and the examples in documentation.
 pub(crate) fn unit(workspace: &Workspace, notes: &mut Vec<String>) -> Result<()> {
@@ -40,18 +40,22 @@ pub(crate) fn integration(workspace: &Workspace, notes: &mut Vec<String>) -> Res
     }
     let bin = tools::python_env(workspace, &[PythonTool::SshAudit])?;
     let path = tools::path_with(&[&bin])?;
-    // The programs under test, with the features that the test build gives their dependencies, so
-    // that nothing is compiled twice.
+    let mut environment = vec![("PATH", path)];
+    environment.extend(build_programs(workspace)?);
+    run(workspace, &["--test", INTEGRATION], &environment, notes)
+}
+
+/// Builds the programs under test, and gives what tells the tests where they are, so that they need not ask
+/// cargo once more.
+pub(crate) fn build_programs(workspace: &Workspace) -> Result<[(&'static str, OsString); 2]> {
+    // With the features that the test build gives their dependencies, so that nothing is compiled twice.
     let mut programs = workspace.cargo();
     programs.args(["build", "--workspace", "--bins", "--tests", "--locked"]);
     process::run(&mut programs)?;
-    let environment = [
-        ("PATH", path),
-        // So that the tests need not ask cargo once more.
+    Ok([
         ("HOLDFAST_RELAY", workspace.dev_binary("relay").into()),
         ("HOLDFAST_AGENT", workspace.dev_binary("edge-agent").into()),
-    ];
-    run(workspace, &["--test", INTEGRATION], &environment, notes)
+    ])
 }
 
 fn run(

@@ -1,0 +1,125 @@
+//! `cargo xtask soak`: what is too slow for every change, in the sizes that the product promises.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::Result;
+
+use crate::process;
+use crate::test::suites;
+use crate::tools;
+use crate::workspace::Workspace;
+
+/// Run the slow tests: a gigabyte each way, ten minutes of a client that does not read, many seeds
+#[derive(clap::Args)]
+#[command(
+    after_help = "Takes most of an hour. Nothing else should run on the machine: how late keystrokes are is judged.
+
+Examples:
+  cargo xtask soak             all of it
+  cargo xtask soak --quick     a tenth of everything"
+)]
+pub(crate) struct Args {
+    /// A tenth of each
+    #[arg(long)]
+    quick: bool,
+}
+
+/// A test, or a binary full of them, and how much of it.
+struct Part {
+    /// What it is, and in which unit.
+    what: &'static str,
+    /// The whole; a tenth of it is the quick one.
+    amount: u64,
+    /// What tells the test.
+    variable: &'static str,
+    binary: &'static str,
+    /// The one test; `None`: all of the binary.
+    test: Option<&'static str>,
+}
+
+const PARTS: [Part; 4] = [
+    Part {
+        what: "MiB each way, on both ways in, byte for byte",
+        amount: 1024,
+        variable: "HOLDFAST_SOAK_MIB",
+        binary: suites::INTEGRATION,
+        test: Some("sessions::streams::every_byte_arrives_both_ways"),
+    },
+    Part {
+        what: "seconds of `yes` into clients that do not read",
+        amount: 600,
+        variable: SECONDS,
+        binary: suites::INTEGRATION,
+        test: Some("pressure::a_client_that_stops_reading_stops_the_process_and_nothing_else"),
+    },
+    Part {
+        what: "seconds of an upload into a process that does not read",
+        amount: 600,
+        variable: SECONDS,
+        binary: suites::INTEGRATION,
+        test: Some("pressure::a_process_that_reads_nothing_costs_its_own_channel_only"),
+    },
+    Part {
+        what: "times the usual number of seeds in every simulation",
+        amount: 20,
+        variable: "HOLDFAST_SEEDS_TIMES",
+        binary: "sim",
+        test: None,
+    },
+];
+const SECONDS: &str = "HOLDFAST_SOAK_SECONDS";
+
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    let workspace = Workspace::load()?;
+    tools::ensure(&[tools::SSH, tools::PS])?;
+    let programs = suites::build_programs(&workspace)?;
+    let mut failed = vec![];
+    for part in &PARTS {
+        let name = part.test.unwrap_or(part.binary);
+        let amount = if args.quick {
+            part.amount / 10
+        } else {
+            part.amount
+        };
+        println!("\n== {name}: {amount} {}", part.what);
+        let start = Instant::now();
+        let ended = part.run(&workspace, amount, &programs);
+        let seconds = start.elapsed().as_secs_f64();
+        match ended {
+            Ok(()) => println!("== passed in {seconds:.0} s"),
+            Err(error) => {
+                println!("== failed after {seconds:.0} s: {error:#}");
+                failed.push(name);
+            }
+        }
+    }
+    if failed.is_empty() {
+        println!("\nall {} parts passed", PARTS.len());
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("\nfailed: {}", failed.join(", "));
+    Ok(ExitCode::FAILURE)
+}
+
+impl Part {
+    /// By `cargo test`: nextest would end what takes long, and keep back what it measures.
+    fn run(&self, workspace: &Workspace, amount: u64, programs: &[(&str, OsString)]) -> Result<()> {
+        let mut cargo = workspace.cargo();
+        cargo.args([
+            "test",
+            "--workspace",
+            "--locked",
+            "--test",
+            self.binary,
+            "--",
+        ]);
+        cargo.arg("--nocapture");
+        if let Some(test) = self.test {
+            cargo.args(["--exact", test]);
+        }
+        cargo.envs(programs.iter().map(|(name, value)| (name, value)));
+        process::run(cargo.env(self.variable, amount.to_string()))
+    }
+}
