@@ -52,6 +52,14 @@ Examples:
   edge-agent status
   edge-agent status --json")]
     Status(StatusArgs),
+    /// Upload the recordings that wait, whatever the upload policy says
+    #[command(
+        after_help = "Exits 0 when the running agent was asked; `edge-agent status` shows how far it is.
+
+Examples:
+  edge-agent upload"
+    )]
+    Upload(StateArg),
 }
 
 /// Where the agent keeps its key and membership.

@@ -99,6 +99,16 @@ pub const CONTROL_PRIORITY: i32 = 100;
 /// QUIC priority of recordings that are uploaded: below every session's.
 pub const UPLOAD_PRIORITY: i32 = -10;
 
+/// Most requests of one file transfer whose answers are waited for: OpenSSH's client has 64 under way.
+pub const MAX_FILE_REQUESTS: usize = 512;
+
+/// Most files that are followed while one transfer has them open: more than OpenSSH's server allows at once
+/// by default.
+pub const MAX_FILE_HANDLES: usize = 512;
+
+/// Most bytes of a path that are recorded: `PATH_MAX` of Linux.
+pub const MAX_FILE_PATH: usize = 4096;
+
 /// Stack of the thread that writes into the spool. It is memory only as far as it is used.
 pub const WRITER_STACK: usize = 256 * 1024;
 

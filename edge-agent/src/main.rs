@@ -8,14 +8,14 @@ use async_signal::{Signal, Signals};
 use clap::Parser as _;
 use futures_lite::StreamExt as _;
 
-use edge_agent::cli::{Cli, Command, Join, Run, StatusArgs};
+use edge_agent::cli::{Cli, Command, Join, Run, StateArg, StatusArgs};
 use edge_agent::enroll::{self, Joined};
 use edge_agent::identity::Identity;
 use edge_agent::membership::Membership;
 use edge_agent::recording::{Recorder, RecordingDevice};
 use edge_agent::session::{SessionConfig, Sessions};
 use edge_agent::state::StateDir;
-use edge_agent::status::{self, Board, Status};
+use edge_agent::status::{self, Board, Question, Status};
 use edge_agent::tunnel::{self, Agent};
 use edge_agent::{launch, runtime};
 
@@ -30,6 +30,7 @@ fn main() -> ExitCode {
         Command::Join(join) => runtime::run(self::join(join)),
         Command::Run(run) => self::run(run),
         Command::Status(args) => show_status(&args),
+        Command::Upload(args) => upload(&args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("edge-agent: {error:#}");
@@ -88,7 +89,8 @@ fn run(run: Run) -> anyhow::Result<ExitCode> {
 fn show_status(args: &StatusArgs) -> anyhow::Result<ExitCode> {
     let state = StateDir::create_or_open(&args.state.state)?;
     let membership = member_of(&state)?;
-    let status = status::ask(&state)?.unwrap_or_else(|| Status::stopped(&membership));
+    let status =
+        status::ask(&state, Question::Status)?.unwrap_or_else(|| Status::stopped(&membership));
     if args.json {
         println!("{}", serde_json::to_string(&status)?);
     } else {
@@ -99,6 +101,14 @@ fn show_status(args: &StatusArgs) -> anyhow::Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+fn upload(args: &StateArg) -> anyhow::Result<ExitCode> {
+    let state = StateDir::create_or_open(&args.state)?;
+    let status = status::ask(&state, Question::Upload)?
+        .context("no agent runs on this state folder: start it with `edge-agent run`")?;
+    println!("{status}");
+    Ok(ExitCode::SUCCESS)
 }
 
 fn member_of(state: &StateDir) -> anyhow::Result<Membership> {

@@ -7,6 +7,7 @@
 
 pub mod recorder;
 mod session;
+mod sftp;
 pub mod spool_fs;
 pub mod upload;
 mod writer;

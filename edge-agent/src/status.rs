@@ -2,12 +2,13 @@
 //! state folder, so that nothing is written to flash for it.
 
 use std::fmt;
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Write as _};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use futures_lite::{AsyncWriteExt as _, FutureExt as _};
+use futures_lite::{AsyncReadExt as _, AsyncWriteExt as _, FutureExt as _};
 use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::ids::DeviceName;
 use holdfast_protocol::wire::Welcome;
@@ -23,6 +24,18 @@ use crate::state::{StateDir, StateError};
 use crate::{runtime, warn};
 
 const SOCKET: &str = "agent.sock";
+
+/// What is said on the socket for [`Question::Upload`]; for a status, nothing.
+const UPLOAD: &[u8] = b"upload";
+
+/// What a running agent is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// For its status.
+    Status,
+    /// To upload recordings now; it answers with its status.
+    Upload,
+}
 
 /// One answer of `status --json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -188,13 +201,21 @@ pub fn serve(state: &StateDir, board: Arc<Board>, sessions: Arc<Sessions>) {
                 Timer::after(Duration::from_secs(1)).await;
                 continue;
             };
-            let answer = serde_json::to_vec(&board.read(&sessions)).unwrap_or_default();
-            let send = async { stream.write_all(&answer).await };
+            let answer = async {
+                let mut asked = Vec::new();
+                let most = UPLOAD.len() as u64 + 1;
+                (&mut stream).take(most).read_to_end(&mut asked).await?;
+                if asked == UPLOAD {
+                    sessions.recorder().request_upload();
+                }
+                let answer = serde_json::to_vec(&board.read(&sessions)).unwrap_or_default();
+                stream.write_all(&answer).await
+            };
             let late = async {
                 Timer::after(STATUS_TIMEOUT).await;
                 Ok(())
             };
-            let _ = send.or(late).await;
+            let _ = answer.or(late).await;
         }
     };
     runtime::spawn(answer_all).detach();
@@ -214,11 +235,15 @@ fn bind(state: &StateDir) -> Result<UnixListener, Box<dyn std::error::Error>> {
 ///
 /// # Errors
 /// [`StateError`] if the folder cannot be opened.
-pub fn ask(state: &StateDir) -> Result<Option<Status>, StateError> {
+pub fn ask(state: &StateDir, question: Question) -> Result<Option<Status>, StateError> {
     let (_dir, path) = state.short_path(SOCKET)?;
     let answer = || -> io::Result<Status> {
-        let stream = UnixStream::connect(&path)?;
+        let mut stream = UnixStream::connect(&path)?;
         stream.set_read_timeout(Some(STATUS_TIMEOUT))?;
+        if question == Question::Upload {
+            stream.write_all(UPLOAD)?;
+        }
+        stream.shutdown(Shutdown::Write)?;
         let mut bytes = Vec::new();
         stream.take(MAX_STATUS).read_to_end(&mut bytes)?;
         Ok(serde_json::from_slice(&bytes)?)

@@ -17,7 +17,7 @@ use holdfast_protocol::recording::record::EndReason;
 use holdfast_protocol::recording::seal::RecordingKey;
 use holdfast_protocol::recording::spool::{Recovered, Spool, SpoolConfig, Sync, Unavailable, Work};
 use holdfast_protocol::recording::upload::{UploadAction, UploadConfig, UploadPolicy, Uploader};
-use holdfast_protocol::wire::{SegmentLost, UploadAnswer, UploadMessage};
+use holdfast_protocol::wire::{Refused, SegmentLost, UploadAnswer, UploadMessage};
 use serde::{Deserialize, Serialize};
 use smol::Timer;
 
@@ -333,10 +333,23 @@ impl Recorder {
             state.uploader.handle_answer(now, answer, spool);
         }
         if let UploadAnswer::Refused(refusal) = answer {
-            state.trouble = Some(format!(
-                "the relay does not take segment {} of session {} ({:?})",
-                refusal.segment, refusal.session, refusal.why
-            ));
+            let why = match refusal.why {
+                Refused::Unavailable => "cannot be stored by the relay now: it is offered again",
+                Refused::Tampered => {
+                    "is no part of its recording, says the relay: it was set aside"
+                }
+                Refused::UnknownSession => {
+                    "is of a session that the relay does not know: it was set aside"
+                }
+            };
+            let text = format!(
+                "segment {} of session {} {why}",
+                refusal.segment, refusal.session
+            );
+            if state.trouble.as_ref() != Some(&text) {
+                warn!("{text}");
+            }
+            state.trouble = Some(text);
         }
         // There may be something to remove.
         self.work.notify_one();

@@ -17,6 +17,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::Recorder;
 use super::recorder::State;
+use super::sftp::Files;
 
 /// The recording of a session, or the absence of one: then everything is let through.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub(crate) struct Recording {
     session: Option<SessionId>,
     /// Whether uploads stand back behind what passes here.
     interactive: bool,
+    /// What a file transfer does; its data is not recorded.
+    files: Option<Box<Files>>,
     /// The spool is asked again when this resolves.
     waits: Option<EventListener>,
 }
@@ -41,6 +44,7 @@ impl Recording {
             recorder,
             session: None,
             interactive: false,
+            files: None,
             waits: None,
         }
     }
@@ -51,6 +55,9 @@ impl Recording {
     /// [`Unrecordable`]: the session must not begin.
     pub(crate) fn begin(&mut self, open: &Open) -> Result<(), Unrecordable> {
         self.interactive = open.pty.is_some();
+        if self.interactive {
+            self.recorder.notice_interactive();
+        }
         let Some(terms) = &open.recording else {
             return Ok(());
         };
@@ -64,6 +71,7 @@ impl Recording {
             Ok(()) => {
                 state.live.insert(open.session);
                 self.session = Some(open.session);
+                self.files = is_sftp(open).then(Box::default);
                 drop(state);
                 self.note_missing_commands();
                 Ok(())
@@ -95,13 +103,46 @@ impl Recording {
         if self.interactive && !piece.bytes.is_empty() {
             self.recorder.notice_interactive();
         }
-        self.poll_accept(cx, &|recorder, state, session| {
+        if let Err(why) = ready!(self.poll_files(cx)) {
+            return Poll::Ready(Err(why));
+        }
+        let recorded = self.poll_accept(cx, &|recorder, state, session| {
             let now = recorder.now();
             match &mut state.spool {
                 Ok(spool) => spool.accept_data(now, session, piece),
                 Err(_) => Accept::Accepted,
             }
-        })
+        });
+        if let Err(why) = ready!(recorded) {
+            return Poll::Ready(Err(why));
+        }
+        match (&mut self.files, piece.stream) {
+            (Some(files), Stream::Stdin) => files.handle_requests(piece.bytes),
+            (Some(files), Stream::Stdout) => files.handle_answers(piece.bytes),
+            _ => return Poll::Ready(Ok(())),
+        }
+        // The piece is taken. What can't be recorded of it yet is, before the next one is.
+        match self.poll_files(cx) {
+            Poll::Ready(recorded) => Poll::Ready(recorded),
+            Poll::Pending => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Records the operations that have ended.
+    fn poll_files(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Unrecordable>> {
+        let Some(mut files) = self.files.take() else {
+            return Poll::Ready(Ok(()));
+        };
+        let mut recorded = Poll::Ready(Ok(()));
+        while let Some(operation) = files.front() {
+            recorded = self.poll_event(cx, &Event::File(operation));
+            if !matches!(recorded, Poll::Ready(Ok(()))) {
+                break;
+            }
+            files.pop();
+        }
+        self.files = Some(files);
+        recorded
     }
 
     /// Takes something else than data. Pending: it has to be offered again.
@@ -137,6 +178,14 @@ impl Recording {
         let mut state = self.recorder.lock();
         state.live.remove(&session);
         if let Ok(spool) = &mut state.spool {
+            if let Some(mut files) = self.files.take() {
+                files.finish();
+                while let Some(operation) = files.front() {
+                    // Under `strict`, nothing was shown of what finds no room here.
+                    let _ = spool.accept(now, session, Event::File(operation));
+                    files.pop();
+                }
+            }
             spool.end(now, session, exit.map(Event::Exit), why);
         }
         self.recorder.wake(&state);
@@ -203,7 +252,6 @@ fn begin(
         .fill(&mut seed)
         .map_err(|_| "the system gives no random numbers".to_owned())?;
     let (work, rest_of_command) = StartedWork::of(&open.work);
-    let is_sftp = matches!(&open.work, Work::Subsystem(name) if name == SFTP);
     let env = open.env.iter();
     let start = Start {
         session: open.session,
@@ -224,7 +272,7 @@ fn begin(
         mode: terms.mode,
         stdin: terms.stdin,
         // What a copy carries is only counted: it would fill any spool.
-        streams: !is_sftp,
+        streams: !is_sftp(open),
         volatile: recorder.is_volatile(),
     };
     let begin = Begin {
@@ -237,6 +285,10 @@ fn begin(
     spool
         .begin(recorder.now(), &begin)
         .map_err(|unavailable| unavailable.to_string())
+}
+
+fn is_sftp(open: &Open) -> bool {
+    matches!(&open.work, Work::Subsystem(name) if name == SFTP)
 }
 
 /// Microseconds since 1970 by the device's clock, which may be years off.

@@ -6,14 +6,16 @@ mod quic;
 use std::sync::Arc;
 use std::time::Duration;
 
+use edge_agent::recording::{Recorder, RecorderConfig, RecordingDevice};
 use edge_agent::runtime;
 use edge_agent::session::{SessionConfig, Sessions};
 use futures_lite::FutureExt as _;
 use holdfast_protocol::codec::frame::{
     DataStream, FrameReader, Piece, SessionMessage, data_header,
 };
-use holdfast_protocol::ids::{SessionId, UserName};
+use holdfast_protocol::ids::{DeviceId, DeviceName, SessionId, UserName};
 use holdfast_protocol::limits::MAX_DATA_FRAME;
+use holdfast_protocol::recording::seal::RecordingSecret;
 use holdfast_protocol::session::{RelayEvent, RelaySession};
 use holdfast_protocol::wire::{Exit, Open, Pty, SessionRefusal, WindowSize, Work};
 
@@ -36,6 +38,8 @@ pub(crate) struct Pair {
     pub(crate) device: Device,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) relay: quinn::Connection,
+    /// The agent's end of the same connection.
+    pub(crate) tunnel: quinn::Connection,
     _endpoints: [quinn::Endpoint; 2],
 }
 
@@ -48,10 +52,27 @@ impl Pair {
         Self::over(device, change, quinn::TransportConfig::default()).await
     }
 
+    /// With recordings in a folder of the device, and as `config` says.
+    pub(crate) async fn recorded(device: Device, config: impl Fn(&mut RecorderConfig)) -> Self {
+        let recorder = recorder(&device, config);
+        let transport = quinn::TransportConfig::default();
+        Self::connect(device, |_| {}, transport, recorder).await
+    }
+
     pub(crate) async fn over(
         device: Device,
         change: impl Fn(&mut SessionConfig),
         transport: quinn::TransportConfig,
+    ) -> Self {
+        let recorder = recorder(&device, |_| {});
+        Self::connect(device, change, transport, recorder).await
+    }
+
+    async fn connect(
+        device: Device,
+        change: impl Fn(&mut SessionConfig),
+        transport: quinn::TransportConfig,
+        recorder: Arc<Recorder>,
     ) -> Self {
         let [server, client] = quic::endpoints(transport);
         let address = server.local_addr().unwrap();
@@ -61,10 +82,11 @@ impl Pair {
         let tunnel = tunnel.unwrap();
         let mut config = device.config();
         change(&mut config);
-        let sessions = Sessions::new(config);
+        let sessions = Sessions::new(config, recorder);
         let serving = Arc::clone(&sessions);
+        let accepting = tunnel.clone();
         runtime::spawn(async move {
-            while let Ok((send, recv)) = tunnel.accept_bi().await {
+            while let Ok((send, recv)) = accepting.accept_bi().await {
                 runtime::spawn(Arc::clone(&serving).serve(send, recv)).detach();
             }
         })
@@ -73,6 +95,7 @@ impl Pair {
             device,
             sessions,
             relay,
+            tunnel,
             _endpoints: [server, client],
         }
     }
@@ -278,6 +301,22 @@ impl Ear {
             }
         }
     }
+}
+
+/// What opens the recordings of a test.
+pub(crate) fn secret() -> RecordingSecret {
+    RecordingSecret::from_seed(&[6; 32])
+}
+
+fn recorder(device: &Device, change: impl Fn(&mut RecorderConfig)) -> Arc<Recorder> {
+    let mut config = RecorderConfig::new(device.path("spool"));
+    change(&mut config);
+    let device = RecordingDevice {
+        id: DeviceId([4; 16]),
+        name: DeviceName::new("kitchen-cam").unwrap(),
+        key: Some(secret().public()),
+    };
+    Recorder::open(&config, device)
 }
 
 pub(crate) fn open(work: Work) -> Open {

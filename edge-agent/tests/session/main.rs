@@ -10,5 +10,6 @@ mod ending;
 mod exec;
 mod harness;
 mod pressure;
+mod recording;
 mod terminal;
 mod transfer;

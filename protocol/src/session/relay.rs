@@ -101,6 +101,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_session_that_cannot_be_recorded_any_more_ends_with_the_reason() {
+        let why = SessionRefusal::RecordingUnavailable(alloc::string::String::from("spool full"));
+        let mut session = RelaySession::default();
+        let accepted = session.handle_message(SessionMessage::Accepted);
+        assert_eq!(accepted, Ok(RelayEvent::Accepted));
+        let other = session.handle_message(SessionMessage::Refused(SessionRefusal::NoShell));
+        assert_eq!(other, Err(SessionViolation::Answer));
+        let refused = session.handle_message(SessionMessage::Refused(why.clone()));
+        assert_eq!(refused, Ok(RelayEvent::Refused(why)));
+        assert!(session.is_over());
+    }
+
+    #[test]
     fn a_device_that_keeps_the_order_is_understood() {
         let mut session = RelaySession::default();
         assert_eq!(

@@ -34,6 +34,7 @@ fn spool(max_bytes: u64) -> Spool {
         gone: BTreeMap::new(),
         stored: 0,
         free: 1 << 40,
+        clock: None,
         flash: Flash::default(),
         turn: SessionId([0; 16]),
     }
