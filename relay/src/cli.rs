@@ -71,7 +71,7 @@ struct ServeArgs {
 
 /// Parses, builds, runs; gives the exit status.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
-    let cli = match Cli::try_parse_from(args) {
+    let cli = match Cli::try_parse_from(commands::own_state(args)) {
         Ok(cli) => cli,
         Err(error) => {
             let (text, code) = commands::usage(&error);

@@ -49,6 +49,7 @@ use crate::store::{self, Store, StoreError};
 pub use access::permit;
 pub use caller::Caller;
 pub(crate) use doctor::unopened;
+pub(crate) use recordings::own_state;
 
 /// Exit status of a command that was done.
 pub const DONE: u8 = 0;
@@ -386,6 +387,7 @@ pub fn parse_console(line: &str) -> Result<Command, (String, u8)> {
     }
     let words = shell_words::split(line)
         .map_err(|_| ("a quote in the command is not closed\n".to_owned(), USAGE))?;
+    let words = own_state(words.into_iter().map(Into::into));
     match Console::try_parse_from(words) {
         Ok(console) => Ok(console.command),
         Err(error) => Err(usage(&error)),

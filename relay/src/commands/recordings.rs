@@ -3,6 +3,7 @@
 mod grep;
 mod show;
 
+use std::ffi::OsString;
 use std::time::Duration;
 
 use clap::Subcommand;
@@ -83,8 +84,25 @@ struct Filter {
     #[arg(long, value_name = "SPAN|TIME")]
     since: Option<Moment>,
     /// In this state: recording, uploading, complete, truncated, tampered or lost
-    #[arg(long, value_parser = state)]
-    state: Option<RecordingState>,
+    /// (`--state`, behind `recordings`, is the same)
+    #[arg(long, value_name = "STATE", value_parser = state)]
+    in_state: Option<RecordingState>,
+}
+
+/// `--state` is everywhere the relay's folder, and behind `recordings` the recordings' state: there it is
+/// called by its other name, before clap looks for either.
+pub(crate) fn own_state(words: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut words: Vec<OsString> = words.into_iter().collect();
+    let at = words.iter().position(|word| word == "recordings");
+    for word in words.iter_mut().skip(at.map_or(usize::MAX, |at| at + 1)) {
+        let text = word
+            .to_str()
+            .filter(|text| *text == "--state" || text.starts_with("--state="));
+        if let Some(rest) = text.and_then(|text| text.strip_prefix("--state")) {
+            *word = format!("--in-state{rest}").into();
+        }
+    }
+    words
 }
 
 fn state(text: &str) -> Result<RecordingState, String> {
@@ -213,7 +231,7 @@ async fn rows(
         user: filter.user.clone(),
         device: filter.device.clone(),
         since: filter.since.as_ref().map(|since| since.at(context.now)),
-        state: filter.state,
+        state: filter.in_state,
     };
     let mut rows = context.store.recordings(&filter).await?;
     let all = caller.may(Ability::Admin) || caller.may(Ability::Review);
