@@ -11,3 +11,4 @@ pub mod patience;
 pub mod publish;
 pub mod refusal;
 pub mod report;
+pub mod sftp;

@@ -22,10 +22,11 @@ pub async fn run(relay: Arc<Relay>) {
     flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut seen = Seen::default();
     let mut told = HashMap::new();
+    let mut refused = [0; 3];
     loop {
         let done = tokio::select! {
             _ = poll.tick() => look(&relay, &mut seen).await,
-            _ = flush.tick() => tell(&relay, &mut told).await,
+            _ = flush.tick() => tell(&relay, &mut told, &mut refused).await,
         };
         if let Err(error) = done {
             warn!(%error, "the store does not do its regular work");
@@ -59,9 +60,18 @@ async fn look(relay: &Arc<Relay>, seen: &mut Seen) -> Result<(), StoreError> {
 }
 
 /// Gives the store the heartbeat, and the devices that were heard since the last time.
-async fn tell(relay: &Relay, told: &mut HashMap<DeviceId, Timestamp>) -> Result<(), StoreError> {
+async fn tell(
+    relay: &Relay,
+    told: &mut HashMap<DeviceId, Timestamp>,
+    refused: &mut [u64; 3],
+) -> Result<(), StoreError> {
     let now = Timestamp::now();
     relay.store.heartbeat(relay.id, now).await?;
+    let refusals = relay.leases.refusals();
+    if *refused != refusals {
+        relay.store.note_refusals(relay.id, refusals).await?;
+        *refused = refusals;
+    }
     let tunnels = relay.registry.all();
     let heard: Vec<_> = tunnels
         .iter()

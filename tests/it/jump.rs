@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::TcpListener;
 
-use crate::harness::{Device, Relay, Site, User, Way, command, own_login, run};
+use crate::harness::{Device, Relay, SOON, Site, User, Way, command, own_login, run, wait_until};
 
 /// What `relay ssh-config` prints of its certificate authority: the type and the key.
 #[track_caller]
@@ -181,5 +181,12 @@ fn other_forwards_are_refused_on_both_ways() {
         assert!(output.out().starts_with("still\n"), "{output}");
         assert!(!output.out().contains("SSH_AUTH_SOCK="), "{output}");
     }
+    // Both ways, to an address and from a port: each stands in the audit log as what it was.
+    wait_until(SOON, "four refused forwards in the audit log", || {
+        let filter = ["audit", "--event", "port.forward", "--json"];
+        let rows = site.relay.admin(&filter).ok().out();
+        let refused = rows.matches("\"outcome\":\"refused\"").count();
+        refused == 4 && rows.matches("\"user\":\"alice\"").count() == 4
+    });
     assert!(listener.accept().is_err(), "somebody was dialled");
 }

@@ -63,6 +63,11 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Done, Failure>
     findings.extend(database(&context.store).await);
     findings.extend(clock(context).await);
     findings.extend(access::check(&context.store).await?);
+    let [connections, sessions, channels] = context.store.refusals().await?;
+    let message = format!(
+        "refused {connections} connections, {sessions} sessions, {channels} channels since the relay began"
+    );
+    findings.push(Finding::new(Level::Ok, "quotas", message));
     report(args, &findings)
 }
 

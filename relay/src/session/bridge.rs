@@ -4,8 +4,8 @@
 //! for the channel's window; towards the device a read from the channel's queue is followed by a wait for
 //! the stream's flow control. Nothing is buffered here but what is being handed on.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use holdfast_protocol::codec::CodecError;
@@ -22,6 +22,8 @@ use super::lease::Lease;
 use super::live::{LiveGuard, LiveSession};
 use super::patience;
 use super::report::Report;
+use super::sftp::{Follower, Operation};
+use crate::access::role::Ability;
 use crate::limits::{FAREWELL_TIMEOUT, INTERACTIVE_PRIORITY, RECORDING_NOTE, START_TIMEOUT};
 use crate::recording::Recordings;
 use crate::recording::watched::Watched;
@@ -59,11 +61,13 @@ pub struct Recorded {
 
 /// What both ways of a splice note.
 #[derive(Clone, Copy)]
-struct Ways<'a> {
+pub struct Ways<'a> {
     /// Whether the device has accepted the session.
-    started: &'a AtomicBool,
+    pub started: &'a AtomicBool,
     /// What passes, if it is recorded.
-    watched: Option<&'a Watched>,
+    pub watched: Option<&'a Watched>,
+    /// What an sftp session does with files.
+    pub files: &'a Files<'a>,
 }
 
 /// The two halves of a stream to a device, from the moment that there is one.
@@ -88,11 +92,13 @@ pub async fn run(session: Session) {
         terminal: open.pty.is_some(),
     };
     let watched = recorded.as_ref().map(|recorded| &recorded.watched);
+    let files = Files::of(&this, &report);
     let mut wire = None;
     let started = AtomicBool::new(false);
     let ways = Ways {
         started: &started,
         watched,
+        files: &files,
     };
     let end = tokio::select! {
         // Whoever was told to end says why, even if the tunnel was closed in the same moment; and who was
@@ -119,6 +125,7 @@ pub async fn run(session: Session) {
             warn!(session = %this.id, %error, "what was seen of a session is not kept");
         }
     }
+    files.end().await;
     report.session_end(&this, &end).await;
     if !notices.farewell(&end, &this.authorized.device().name).await {
         warn!(session = %this.id, "the client did not take the session's last words");
@@ -129,6 +136,49 @@ pub async fn run(session: Session) {
     outlet.close().await;
 }
 
+/// What an sftp session does with files, for the audit log; nothing of any other session.
+pub struct Files<'a> {
+    session: &'a LiveSession,
+    report: &'a Report,
+    follower: Option<Mutex<Follower>>,
+}
+
+impl<'a> Files<'a> {
+    fn of(session: &'a LiveSession, report: &'a Report) -> Self {
+        let sftp = session.authorized.ability() == Ability::Sftp;
+        Self {
+            session,
+            report,
+            follower: sftp.then(Mutex::default),
+        }
+    }
+
+    /// The client sent this.
+    async fn sent(&self, data: &[u8]) {
+        self.tell(|follower| follower.request(data).into_iter().collect())
+            .await;
+    }
+
+    /// The device answered this.
+    pub async fn answered(&self, data: &[u8]) {
+        self.tell(|follower| follower.answer(data)).await;
+    }
+
+    async fn end(&self) {
+        self.tell(Follower::end).await;
+    }
+
+    async fn tell(&self, follow: impl FnOnce(&mut Follower) -> Vec<Operation>) {
+        let Some(follower) = &self.follower else {
+            return;
+        };
+        let done = follow(&mut follower.lock().unwrap_or_else(PoisonError::into_inner));
+        for operation in done {
+            self.report.sftp(self.session, operation).await;
+        }
+    }
+}
+
 /// Opens the stream and moves bytes both ways until one side is done. The stream stays in `wire`.
 async fn splice(
     wire: &mut Wire,
@@ -137,22 +187,22 @@ async fn splice(
     input: &mut InputReceiver,
     session: &LiveSession,
     notices: Notices<'_>,
-    Ways { started, watched }: Ways<'_>,
+    ways: Ways<'_>,
 ) -> End {
     let (send, receive) = match begin(wire, tunnel, open).await {
         Ok(halves) => halves,
         Err(end) => return end,
     };
     let device = &session.authorized.device().name;
-    let mut down = Down::new(notices.outlet, session, started, watched);
+    let mut down = Down::new(notices.outlet, session, ways);
     let gone = input.gone();
     tokio::select! {
         biased;
         end = down.run(receive) => end,
-        end = up(input, send, session, watched) => end,
+        end = up(input, send, session, ways) => end,
         end = linger(&gone) => end,
         never = patience::silence(tunnel, device, notices) => never,
-        late = patience::start(started, tunnel, device) => late,
+        late = patience::start(ways.started, tunnel, device) => late,
     }
 }
 
@@ -199,7 +249,7 @@ async fn up(
     input: &mut InputReceiver,
     send: &mut SendStream,
     session: &LiveSession,
-    watched: Option<&Watched>,
+    ways: Ways<'_>,
 ) -> End {
     while let Some(input) = input.next().await {
         let sent = match input {
@@ -207,9 +257,10 @@ async fn up(
                 session.count_in(data.len());
                 session.touch();
                 // Before it is sent: of a frame that is cut off the device may have had a part.
-                if let Some(watched) = watched {
+                if let Some(watched) = ways.watched {
                     watched.pass(DataStream::Stdin, &data, 0);
                 }
+                ways.files.sent(&data).await;
                 let header = data_header(DataStream::Stdin, data.len());
                 let mut chunks = [Bytes::copy_from_slice(&header), data];
                 send.write_all_chunks(&mut chunks).await

@@ -1,18 +1,18 @@
 //! From the device to the operator.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use bytes::{Bytes, BytesMut};
 use holdfast_protocol::codec::frame::{DataStream, FrameReader, Piece};
 use holdfast_protocol::session::{RelayEvent, RelaySession};
 use quinn::{ReadError, RecvStream};
 
+use super::bridge::Ways;
 use super::ending::End;
 use super::live::LiveSession;
 use super::refusal;
 use crate::access::role::Ability;
 use crate::limits::SPLICE_BUFFER;
-use crate::recording::watched::Watched;
 use crate::ssh::outlet::{Gone, Outlet};
 
 /// Chunks that are taken from a stream at once: of about 1.2 KiB each, they fill a splice buffer.
@@ -22,10 +22,8 @@ const CHUNKS: usize = 32;
 pub struct Down<'a> {
     outlet: &'a Outlet,
     session: &'a LiveSession,
-    /// Whether the device has accepted the session.
-    started: &'a AtomicBool,
-    /// Takes the digests of what passes, if the session is recorded.
-    watched: Option<&'a Watched>,
+    /// What is noted on the way.
+    ways: Ways<'a>,
     reader: FrameReader,
     state: RelaySession,
     /// Output that is gathered into one SSH packet, and which stream it is of.
@@ -36,17 +34,11 @@ pub struct Down<'a> {
 impl<'a> Down<'a> {
     /// The half of a session; `started` is set when the device accepts it.
     #[must_use]
-    pub fn new(
-        outlet: &'a Outlet,
-        session: &'a LiveSession,
-        started: &'a AtomicBool,
-        watched: Option<&'a Watched>,
-    ) -> Self {
+    pub fn new(outlet: &'a Outlet, session: &'a LiveSession, ways: Ways<'a>) -> Self {
         Self {
             outlet,
             session,
-            started,
-            watched,
+            ways,
             reader: FrameReader::default(),
             state: RelaySession::default(),
             buffer: BytesMut::new(),
@@ -88,8 +80,11 @@ impl<'a> Down<'a> {
                 None => return Ok(()),
                 Some(Piece::Data(stream, data)) => {
                     self.state.handle_data(stream)?;
-                    if let Some(watched) = self.watched {
+                    if let Some(watched) = self.ways.watched {
                         watched.pass(stream, data, self.reader.remaining());
+                    }
+                    if stream == DataStream::Stdout {
+                        self.ways.files.answered(data).await;
                     }
                     self.gather(stream, data)
                         .await
@@ -107,7 +102,7 @@ impl<'a> Down<'a> {
     fn follow(&mut self, event: RelayEvent) -> Result<(), End> {
         match event {
             RelayEvent::Accepted => {
-                self.started.store(true, Ordering::Relaxed);
+                self.ways.started.store(true, Ordering::Relaxed);
                 Ok(())
             }
             // The operator's EOF comes behind the exit status. OpenSSH closes a channel as soon as both

@@ -6,6 +6,7 @@ use tracing::info;
 
 use super::ending::End;
 use super::live::{Ending, LiveSession};
+use super::sftp::Operation;
 use crate::access::role::RecordingMode;
 use crate::audit::{Audit, Event, EventKind};
 use crate::ssh::connection::Connection;
@@ -86,11 +87,51 @@ impl Report {
         self.audit.note(event).await;
     }
 
+    /// A file operation of an sftp session was answered.
+    pub async fn sftp(&self, session: &LiveSession, operation: Operation) {
+        let Operation {
+            name,
+            path,
+            to,
+            result,
+            bytes_read,
+            bytes_written,
+        } = operation;
+        let event = of(session, Event::sftp(name, &path, &result))
+            .with("bytes_read", bytes_read)
+            .with("bytes_written", bytes_written);
+        let event = match to {
+            Some(to) => event.with_bytes("to", &to),
+            None => event,
+        };
+        let event = match &*result {
+            "ok" => event,
+            _ => event.failed(result),
+        };
+        self.audit.note(event).await;
+    }
+
     /// A connection, a channel or a session is refused.
     pub async fn session_rejected(&self, connection: &Connection, target: &Target, reason: &str) {
         info!(client = %connection.client, ?target, reason = %Escaped(reason), "session rejected");
         let event = Event::new(EventKind::SessionRejected).refused(reason);
         self.audit.note(on(connection, target, event)).await;
+    }
+
+    /// A forwarding is asked for, and refused.
+    pub async fn forward_refused(
+        &self,
+        connection: &Connection,
+        host: &str,
+        port: u32,
+        reason: &str,
+    ) {
+        if let Some((_, target)) = connection.principal() {
+            // A port above 65535 is what the client sent, and no port.
+            let port = u16::try_from(port).unwrap_or(0);
+            let event = Event::port_forward(host, port).refused(reason);
+            self.audit.note(on(connection, target, event)).await;
+        }
     }
 
     /// The relay ends a connection that would have gone on.

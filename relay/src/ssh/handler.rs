@@ -318,6 +318,10 @@ impl russh::server::Handler for Handler {
         let (count, device) = match self.may_jump(host_to_connect, port_to_connect) {
             Ok(may) => may,
             Err(sentence) => {
+                let (report, connection) = (&self.relay.report, &self.connection);
+                report
+                    .forward_refused(connection, host_to_connect, port_to_connect, &sentence)
+                    .await;
                 reply.reject(prohibited(sentence)).await;
                 return Ok(());
             }
@@ -338,6 +342,20 @@ impl russh::server::Handler for Handler {
             }
         });
         Ok(())
+    }
+
+    async fn tcpip_forward(
+        &mut self,
+        address: &str,
+        port: &mut u32,
+        _session: &mut Session,
+    ) -> Result<bool, Self::Error> {
+        let (report, connection) = (&self.relay.report, &self.connection);
+        let why = "nothing is forwarded from a device yet";
+        report
+            .forward_refused(connection, address, *port, why)
+            .await;
+        Ok(false)
     }
 
     async fn channel_close(

@@ -33,6 +33,12 @@ const SEEN: &str = "UPDATE relays SET seen = $2 WHERE id = $1 AND seen < $2";
 const BEHIND: &str = "SELECT COUNT(*) FROM relays
     WHERE stopped IS NULL AND heartbeat BETWEEN $2 AND $3 AND seen < $1";
 
+const NOTE_REFUSALS: &str = "UPDATE relays
+    SET refused_connections = $2, refused_sessions = $3, refused_channels = $4 WHERE id = $1";
+const REFUSALS: &str =
+    "SELECT COALESCE(SUM(refused_connections), 0), COALESCE(SUM(refused_sessions), 0),
+    COALESCE(SUM(refused_channels), 0) FROM relays WHERE stopped IS NULL";
+
 impl RelayId {
     /// A new one, for a process that starts.
     ///
@@ -69,6 +75,30 @@ impl Store {
         let beat = sqlx::query(BEAT).bind(relay.0.as_slice()).bind(now.0);
         beat.execute(&mut *write).await?;
         write.commit().await
+    }
+
+    /// How often this run's quotas have refused so far: connections, sessions, channels.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn note_refusals(&self, relay: RelayId, counts: [u64; 3]) -> Result<(), StoreError> {
+        let mut write = self.write(Survive::Crash).await?;
+        let mut note = sqlx::query(NOTE_REFUSALS).bind(relay.0.as_slice());
+        for count in counts {
+            note = note.bind(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        note.execute(&mut *write).await?;
+        write.commit().await
+    }
+
+    /// How often quotas have refused since the relays that run now began: connections, sessions, channels.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn refusals(&self) -> Result<[i64; 3], StoreError> {
+        let counts = sqlx::query_as(REFUSALS).fetch_one(&self.readers).await?;
+        let (connections, sessions, channels) = counts;
+        Ok([connections, sessions, channels])
     }
 
     /// The run ends: all its tunnels are closed from `now` on.

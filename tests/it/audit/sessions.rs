@@ -150,3 +150,64 @@ fn is_one_line_each(relay: &Relay) {
     );
     assert!(!table.contains(['\r', '\u{1b}']));
 }
+
+#[test]
+fn file_operations_are_told_with_path_and_result() {
+    let site = Site::new();
+    let folder = site.relay.folder().join("files");
+    fs::create_dir(&folder).unwrap();
+    let at = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+    fs::write(at("there"), vec![b'x'; 100_000]).unwrap();
+    for way in Way::BOTH {
+        let odd = format!("'{}'", at("put \"\u{1b}[2J\""));
+        let lines = [
+            format!("get {} {}", at("there"), at("got")),
+            format!("put {} {odd}", at("got")),
+            format!("rename {odd} {}", at("renamed")),
+            format!("mkdir {}", at("folder")),
+            format!("-rmdir {}", at("missing")),
+            format!("rm {}", at("renamed")),
+            format!("rmdir {}", at("folder")),
+        ];
+        let mut sftp = site.alice.tool("sftp");
+        sftp.args(["-b", "-"])
+            .arg(way.destination(&own_login(), "kitchen-cam"));
+        run_with_input(&mut sftp, lines.join("\n").as_bytes()).ok();
+    }
+    let rows = wait_for(SOON, "the rows of both ways", || {
+        let rows = log(&site.relay, &["--event", "sftp"]);
+        let ends = rows
+            .iter()
+            .filter(|row| row["operation"] == "rmdir")
+            .count();
+        (ends == 4).then_some(rows)
+    });
+    let told: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            let text = |field: &str| row[field].as_str().unwrap_or_default().to_owned();
+            let path = text("path").replace(folder.to_str().unwrap(), "");
+            (text("operation"), path, text("outcome"))
+        })
+        .collect();
+    let fits = |operation: &str, path: &str, outcome: &str| {
+        let wanted = (operation.to_owned(), path.to_owned(), outcome.to_owned());
+        let count = told.iter().filter(|row| **row == wanted).count();
+        assert_eq!(count, 2, "{wanted:?} in {told:#?}");
+    };
+    fits("read", "/there", "success");
+    fits("write", "/put \"\u{1b}[2J\"", "success");
+    fits("rename", "/put \"\u{1b}[2J\"", "success");
+    fits("mkdir", "/folder", "success");
+    fits("rmdir", "/missing", "failed");
+    fits("remove", "/renamed", "success");
+    fits("rmdir", "/folder", "success");
+    let read = rows.iter().find(|row| row["operation"] == "read").unwrap();
+    assert_eq!(read["bytes_read"], 100_000);
+    assert!(
+        read["session"].is_string() && read["user"] == "alice",
+        "{read}"
+    );
+    let written = rows.iter().find(|row| row["operation"] == "write").unwrap();
+    assert_eq!(written["bytes_written"], 100_000);
+}

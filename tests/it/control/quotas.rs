@@ -59,6 +59,10 @@ fn a_session_too_many_is_told_the_limit() {
     });
     let whoami = run(bob.console().arg("whoami")).ok().out();
     assert!(whoami.contains("at most 2: 2 in use, 0 left"), "{whoami}");
+    wait_until(SOON, "the count of refusals", || {
+        let found = site.relay.admin(&["doctor"]).ok().out();
+        found.contains("refused 0 connections, 3 sessions, 0 channels")
+    });
     first.signal(Signal::KILL);
     bob.exec(Way::Jump, "kitchen-cam", "true").ok();
     drop(second);
