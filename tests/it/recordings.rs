@@ -242,7 +242,10 @@ fn a_shell_is_recorded_and_played_and_its_passwords_are_not() {
     viewer.expect("done");
     assert!(viewer.wait(SOON).success());
     let seen = viewer.shown();
-    assert!(seen.contains("shown") && !seen.contains("\u{1b}]"), "{seen:?}");
+    assert!(
+        seen.contains("shown") && !seen.contains("\u{1b}]"),
+        "{seen:?}"
+    );
     assert!(seen.contains("\u{1b}[?1049l"), "{seen:?}");
     let looks = events(&site.relay, "recording.played");
     assert!(

@@ -196,7 +196,8 @@ impl Recordings {
         pumped.map(|_| Some(said))
     }
 
-    fn slot(&self, id: SessionId) -> Arc<Slot> {
+    /// The place of a recording in memory. Whoever holds it keeps it there.
+    pub(super) fn slot(&self, id: SessionId) -> Arc<Slot> {
         lock(&self.0.slots).entry(id).or_default().clone()
     }
 

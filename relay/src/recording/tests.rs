@@ -496,6 +496,10 @@ async fn nothing_is_judged_before_the_relay_has_seen_the_end() {
     // The device is done, and its output still waits for the operator.
     bed.upload_all(&device).await;
     assert_eq!(bed.facts().await.row.state, RecordingState::Uploading);
+    assert!(
+        lock(&bed.recordings.0.judged).is_empty(),
+        "it is judged early"
+    );
     watched.pass(Stream::Stdout, b"slow client", 0);
     bed.recordings.over(&watched, true, false).await.unwrap();
     let facts = bed.judged().await;

@@ -9,6 +9,7 @@ use quinn::{RecvStream, SendStream, VarInt};
 use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
+use super::ingest::Slot;
 use crate::limits::{CONTROL_READ, MAX_UPLOAD_STREAMS};
 use crate::serve::Relay;
 use crate::tunnel::registry::Tunnel;
@@ -28,6 +29,7 @@ pub async fn serve(relay: Arc<Relay>, tunnel: Arc<Tunnel>) {
                 relay,
                 tunnel,
                 offered: None,
+                pin: None,
             };
             let done = upload.run(send, receive).await;
             upload.let_go();
@@ -43,6 +45,8 @@ struct Upload {
     relay: Arc<Relay>,
     tunnel: Arc<Tunnel>,
     offered: Option<(SessionId, u32)>,
+    /// Keeps what is known of that segment in memory while its bytes come, whoever else is done with it.
+    pin: Option<Arc<Slot>>,
 }
 
 impl Upload {
@@ -89,6 +93,7 @@ impl Upload {
                     self.let_go();
                 }
                 self.offered = offered;
+                self.pin = Some(self.relay.recordings.slot(offer.session));
                 offer.session
             }
             UploadMessage::Bytes(_) => self.offered.ok_or("bytes of nothing")?.0,
@@ -122,7 +127,8 @@ impl Upload {
         }
     }
 
-    fn let_go(&self) {
+    fn let_go(&mut self) {
+        self.pin = None;
         if let Some((id, _)) = self.offered {
             self.relay.recordings.forget(id);
         }

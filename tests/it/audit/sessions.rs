@@ -8,9 +8,11 @@ fn session_of(relay: &Relay, command: &str) -> Vec<Value> {
     let exec = wait_row(relay, "exec", |row| row["command"] == command);
     let id = exec["session"].as_str().unwrap().to_owned();
     wait_for(SOON, "the session's end", || {
-        let rows = log(relay, &["--session", &id]);
-        let ended = rows.last().is_some_and(|row| row["event"] == "session.end");
-        ended.then_some(rows)
+        let mut rows = log(relay, &["--session", &id]);
+        // What becomes of its recording is told behind it.
+        let end = rows.iter().position(|row| row["event"] == "session.end")?;
+        rows.truncate(end + 1);
+        Some(rows)
     })
 }
 
