@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 use crate::harness::{Device, Relay, Running, SOON, Terminal, Way, own_login, run, wait_until};
 
 /// Every secret of a relay: what may never be made a second time.
-const KEYS: [&str; 6] = [
+const KEYS: [&str; 7] = [
     "cluster.key",
     "tunnel.key",
     "ssh_host_ed25519_key",
     "ssh_ca_ed25519_key",
     "quic_reset.key",
     "quic_token.key",
+    "recording.key",
 ];
 
 /// The relay's `drain_grace` where nobody says otherwise.
