@@ -9,9 +9,20 @@ use holdfast_protocol::limits::ALPN;
 use quinn::crypto::rustls::QuicClientConfig;
 use rustls::client::AlwaysResolvesClientRawPublicKeys;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls13_signature_with_raw_key};
-use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
-use rustls::{CipherSuite, ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+use rustls::crypto::ring::cipher_suite::{
+    TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384, TLS13_CHACHA20_POLY1305_SHA256,
+};
+use rustls::crypto::ring::kx_group::X25519;
+use rustls::crypto::ring::sign::any_eddsa_type;
+use rustls::crypto::{
+    CryptoProvider, GetRandomFailed, KeyProvider, SecureRandom, WebPkiSupportedAlgorithms,
+    verify_tls13_signature_with_raw_key,
+};
+use rustls::pki_types::{
+    CertificateDer, PrivateKeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime,
+};
+use rustls::sign::SigningKey;
+use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 
 use crate::identity::Identity;
 
@@ -50,21 +61,60 @@ pub fn client_config(
         .map_err(|_| Error::General("the provider lacks AES-128-GCM, which QUIC needs".into()))
 }
 
-/// ring, with ChaCha20-Poly1305 first on processors without AES instructions (Pi 3 and 4, all ARMv6 and
+/// ring's part of rustls, and of that only what a tunnel can use: TLS 1.3, X25519, Ed25519. What
+/// rustls' own default names besides (the NIST curves with their tables, RSA) is a tenth of the program.
+///
+/// ChaCha20-Poly1305 is first on processors without AES instructions (Pi 3 and 4, all ARMv6 and
 /// ARMv7), where it is several times as fast. AES-128-GCM always stays: QUIC's Initial packets need it.
 fn provider() -> Arc<CryptoProvider> {
     static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
     PROVIDER
         .get_or_init(|| {
-            let mut provider = rustls::crypto::ring::default_provider();
+            let mut cipher_suites = vec![
+                TLS13_AES_256_GCM_SHA384,
+                TLS13_AES_128_GCM_SHA256,
+                TLS13_CHACHA20_POLY1305_SHA256,
+            ];
             if !has_aes() {
-                provider.cipher_suites.sort_by_key(|suite| {
-                    suite.suite() != CipherSuite::TLS13_CHACHA20_POLY1305_SHA256
-                });
+                cipher_suites.rotate_right(1);
             }
-            Arc::new(provider)
+            Arc::new(CryptoProvider {
+                cipher_suites,
+                kx_groups: vec![X25519],
+                signature_verification_algorithms: ED25519_ONLY,
+                secure_random: &Ring,
+                key_provider: &Ring,
+            })
         })
         .clone()
+}
+
+/// The signatures that relays prove themselves with.
+static ED25519_ONLY: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorithms {
+    all: &[webpki::ring::ED25519],
+    mapping: &[(SignatureScheme::ED25519, &[webpki::ring::ED25519])],
+};
+
+/// What rustls asks of a provider besides algorithms.
+#[derive(Debug)]
+struct Ring;
+
+impl SecureRandom for Ring {
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), GetRandomFailed> {
+        use ring::rand::SecureRandom as _;
+        ring::rand::SystemRandom::new()
+            .fill(bytes)
+            .map_err(|_| GetRandomFailed)
+    }
+}
+
+impl KeyProvider for Ring {
+    fn load_private_key(&self, key: PrivateKeyDer<'static>) -> Result<Arc<dyn SigningKey>, Error> {
+        match key {
+            PrivateKeyDer::Pkcs8(key) => any_eddsa_type(&key),
+            _ => Err(Error::General("a device's key is in PKCS #8".into())),
+        }
+    }
 }
 
 /// Whether the kernel says that the processor has AES instructions.

@@ -76,7 +76,10 @@ fn read(bytes: &[u8]) -> Verdict {
 
 /// A segment whose text is the input's: as records where it is some, or as output.
 fn write(parts: &[&[u8]]) -> Vec<u8> {
-    let (key, mut seed) = (RecordingSecret::from_seed(&[1; 32]).public(), SealSeed::new([2; 32]));
+    let (key, mut seed) = (
+        RecordingSecret::from_seed(&[1; 32]).public(),
+        SealSeed::new([2; 32]),
+    );
     let mut out = Vec::new();
     let first = Link::first(&SESSION);
     let mut writer = SegmentWriter::begin(SESSION, 0, first, &key, &mut seed, &mut out).unwrap();

@@ -11,6 +11,9 @@ use crate::target::Target;
 use crate::tools::{self, PythonTool};
 use crate::workspace::{self, Workspace};
 
+/// The cargo profile of what is shipped: no unwinding, smallest code.
+pub(crate) const DEVICE: &str = "device";
+
 /// Build edge-agent for a device
 #[derive(clap::Args)]
 #[command(
@@ -27,7 +30,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TRIPLE")]
     target: String,
     /// The cargo profile: `device` is the small one to ship
-    #[arg(long, value_name = "NAME", default_value = "device")]
+    #[arg(long, value_name = "NAME", default_value = DEVICE)]
     profile: String,
 }
 
@@ -89,7 +92,7 @@ pub(crate) fn agents(
                     .iter()
                     .flat_map(|target| ["--target", target.triple.as_str()]),
             );
-        route.add_flags(&mut command);
+        route.add_flags(&mut command, profile);
         process::run_aside(&mut command)?;
     }
     let folder = if profile == "dev" { "debug" } else { profile };
@@ -164,7 +167,23 @@ impl Route {
         Ok(command)
     }
 
-    fn add_flags(self, command: &mut Command) {
+    fn add_flags(self, command: &mut Command, profile: &str) {
+        let mut rustflags = Vec::new();
+        if profile == DEVICE {
+            // Nothing unwinds there: the tables for it would be a seventh of the program.
+            rustflags.push("-C force-unwind-tables=no");
+            command.env(
+                "CFLAGS",
+                "-fno-unwind-tables -fno-asynchronous-unwind-tables",
+            );
+        }
+        if self != Self::ToolchainStd {
+            // A standard library from source has no start files beside it: zig brings them.
+            rustflags.push("-C link-self-contained=no");
+        }
+        command
+            .env("RUSTFLAGS", rustflags.join(" "))
+            .env_remove("CARGO_ENCODED_RUSTFLAGS");
         if self == Self::ToolchainStd {
             return;
         }
@@ -178,10 +197,7 @@ impl Route {
                 "build-std-features=",
             ])
             // `-Z` on a stable compiler: building the standard library is not stable yet.
-            .env("RUSTC_BOOTSTRAP", "1")
-            // A standard library from source has no start files beside it: zig brings them.
-            .env("RUSTFLAGS", "-C link-self-contained=no")
-            .env_remove("CARGO_ENCODED_RUSTFLAGS");
+            .env("RUSTC_BOOTSTRAP", "1");
     }
 }
 

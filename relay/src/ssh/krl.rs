@@ -315,5 +315,7 @@ impl fmt::Debug for Entry {
     }
 }
 
+// Said in full, because the fuzz target reads this file from another place.
 #[cfg(test)]
+#[path = "krl/tests.rs"]
 mod tests;

@@ -13,7 +13,7 @@ use crate::workspace::Workspace;
 pub(crate) fn run(workspace: &Workspace, notes: &mut Vec<String>) -> Result<()> {
     let targets = Target::all(workspace)?;
     let members: Vec<&Target> = targets.iter().collect();
-    let binaries = build::agents(workspace, &members, "device")?;
+    let binaries = build::agents(workspace, &members, build::DEVICE)?;
     for (target, binary) in targets.iter().zip(&binaries) {
         notes.push(check(target, binary)?);
     }
