@@ -10,11 +10,13 @@
 
 mod event;
 mod health;
+mod kind;
 pub mod line;
 mod log;
 mod regular;
 mod sink;
 mod sums;
+mod who;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -31,10 +33,12 @@ use crate::limits::{
 use crate::ssh::throttle::Source;
 use crate::store::{AuditEntry, Store};
 
-pub use event::{Actor, DeviceFacts, Event, EventKind, Outcome};
+pub use event::Event;
 pub use health::WhenUnwritable;
+pub use kind::{EventKind, Outcome};
 pub use regular::{Settings, serve};
 pub use sink::Output;
+pub use who::{Actor, DeviceFacts};
 
 use health::Health;
 use log::{Message, Writer};
