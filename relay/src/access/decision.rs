@@ -209,16 +209,18 @@ impl Authorized {
     }
 
     /// Whether the same would be allowed now, under changed facts: for live sessions after a change of
-    /// access. `facts.device` is the device of the session, looked up by its identifier.
+    /// access. `facts.device` is the device of the session, looked up by its identifier. Gives the terms that
+    /// it would have now.
     ///
     /// # Errors
     /// [`Denied`].
-    pub fn still(&self, facts: Facts<'_>) -> Result<(), Denied> {
+    pub fn still(&self, facts: Facts<'_>) -> Result<Terms, Denied> {
         let reach = reach(facts)?;
         if reach.device.id != self.device().id || reach.user().name != self.user().name {
             return Err(Denied::NoDevice(facts.name.to_owned()));
         }
-        reach.authorize(&self.login, self.ability).map(drop)
+        let now = reach.authorize(&self.login, self.ability)?;
+        Ok(now.terms)
     }
 }
 

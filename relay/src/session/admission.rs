@@ -285,7 +285,9 @@ impl Relay {
             name: authorized.device().name.as_str(),
             device: known.device.as_ref(),
         };
-        authorized.still(facts).map_err(|denied| denied.to_string())
+        let terms = authorized.still(facts);
+        session.set_idle(terms.map_err(|denied| denied.to_string())?.idle);
+        Ok(())
     }
 
     fn check_channels(

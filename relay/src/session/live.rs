@@ -11,6 +11,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout_at};
 
 use crate::access::decision::Authorized;
+use crate::access::policy;
 use crate::audit::{Actor, DeviceFacts};
 use crate::clock::Timestamp;
 use crate::store::Traffic;
@@ -20,7 +21,7 @@ use crate::store::Traffic;
 pub struct LiveSession {
     /// Its identifier.
     pub id: SessionId,
-    /// Who, where, under which account, what, and on which terms.
+    /// Who, where, under which account, what, and on which terms; when it ends that is idle is [`Self::idle`]'s.
     pub authorized: Authorized,
     /// As whom the audit log knows the operator.
     pub actor: Actor,
@@ -37,6 +38,8 @@ pub struct LiveSession {
     bytes_out: AtomicU64,
     /// The last activity, in microseconds since `began`.
     active: AtomicU64,
+    /// When it ends if it is idle, as the roles say now.
+    idle: watch::Sender<policy::Idle>,
     end: watch::Sender<Option<Ending>>,
     /// Whether nothing moves between operator and device any more.
     apart: watch::Sender<bool>,
@@ -124,6 +127,7 @@ impl Live {
             command,
         } = about;
         let (end, ended) = watch::channel(None);
+        let idle = watch::Sender::new(authorized.terms().idle.clone());
         let session = Arc::new(LiveSession {
             id,
             authorized,
@@ -136,6 +140,7 @@ impl Live {
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
             active: AtomicU64::new(0),
+            idle,
             end,
             apart: watch::Sender::new(false),
         });
@@ -239,6 +244,17 @@ impl LiveSession {
         self.bytes_out.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
+    /// When it ends if it is idle: as it is now, and as it changes.
+    #[must_use]
+    pub fn idle(&self) -> watch::Receiver<policy::Idle> {
+        self.idle.subscribe()
+    }
+
+    /// It ends so from now on, if it is idle.
+    pub fn set_idle(&self, idle: policy::Idle) {
+        change(&self.idle, idle);
+    }
+
     /// What counts as activity happened now.
     pub fn touch(&self) {
         let age = u64::try_from(self.age().as_micros()).unwrap_or(u64::MAX);
@@ -267,6 +283,15 @@ impl LiveGuard {
     pub fn set_apart(&self) {
         self.session.apart.send_replace(true);
     }
+}
+
+/// Tells a value to those who wait for another than it was.
+pub(crate) fn change<T: PartialEq>(told: &watch::Sender<T>, value: T) {
+    told.send_if_modified(|old| {
+        let changed = *old != value;
+        *old = value;
+        changed
+    });
 }
 
 impl Drop for LiveGuard {

@@ -14,21 +14,40 @@ use crate::tunnel::registry::Tunnel;
 
 /// Warns an operator who does nothing, and resolves when the session's idle timeout is over.
 pub async fn idle(session: &LiveSession, notices: Notices<'_>) -> Ending {
-    let mut timer = IdleTimer::new(&session.authorized.terms().idle);
+    let mut terms = session.idle();
+    let mut timer = IdleTimer::new(&terms.borrow_and_update());
     loop {
         timer.activity(session.active());
         let now = session.age();
-        match timer.poll(now) {
-            Step::Never => return std::future::pending().await,
-            Step::Wait(until) => sleep(until.saturating_sub(now)).await,
-            Step::Warn => notices.say(&timer.warning(notices.terminal)).await,
+        let until = match timer.poll(now) {
+            Step::Never => None,
+            Step::Wait(until) => Some(until.saturating_sub(now)),
+            Step::Warn => {
+                notices.say(&timer.warning(notices.terminal)).await;
+                continue;
+            }
             Step::Close => {
                 return Ending {
                     cause: Cause::Idle,
                     why: timer.reason(),
                 };
             }
+        };
+        tokio::select! {
+            () = rest(until) => {}
+            Ok(()) = terms.changed() => {
+                timer.activity(session.active());
+                timer.change(&terms.borrow_and_update(), session.age());
+            }
         }
+    }
+}
+
+/// Sleeps; for ever, if that is `None`.
+pub async fn rest(span: Option<Duration>) {
+    match span {
+        Some(span) => sleep(span).await,
+        None => std::future::pending().await,
     }
 }
 
