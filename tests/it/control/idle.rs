@@ -68,7 +68,8 @@ fn a_key_keeps_a_shell_and_a_new_size_does_not() {
         terminal.resize(100, 30);
         terminal.expect(WARNED);
         terminal.resize(81, 25);
-        terminal.expect(CLOSED);
+        let between = terminal.expect(CLOSED);
+        assert!(!between.contains(WARNED), "{between:?}");
         took(began, 4);
         assert_eq!(terminal.wait(SOON).code(), Some(255));
     }
@@ -164,12 +165,9 @@ fn a_changed_timeout_reaches_what_is_live() {
     let mut bare = Running::start(ssh.arg("-N"));
     let began = Instant::now();
     idle_timeout("6s");
-    for session in &sessions {
-        session.wait_err("no input for 3 seconds: this session closes in 3 s.");
-    }
+    sessions[0].wait_err("no input for 3 seconds: this session closes in 3 s.");
     // Lifted, after the warning.
     idle_timeout("never");
-    assert!(began.elapsed() < Duration::from_secs(6), "too slow to tell");
     std::thread::sleep(Duration::from_secs(7).saturating_sub(began.elapsed()));
     assert!(sessions.iter_mut().all(Running::is_alive) && bare.is_alive());
     // Shorter than they have been idle: they are warned, and not ended at once.
