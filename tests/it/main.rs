@@ -22,6 +22,7 @@ mod nat;
 mod policy;
 mod pressure;
 mod recordings;
+mod service;
 mod sessions;
 mod smoke;
 mod state;
