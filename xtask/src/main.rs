@@ -4,6 +4,7 @@ mod bench;
 mod build;
 mod demo;
 mod fuzz;
+mod hardening;
 mod process;
 mod soak;
 mod target;

@@ -114,7 +114,13 @@ impl Stage {
                 tools::FAKETIME,
                 tools::PYTHON_VENV,
             ],
-            Self::Cross => &[tools::QEMU_ARM, tools::QEMU_AARCH64, tools::PYTHON_VENV],
+            Self::Cross => &[
+                tools::QEMU_ARM,
+                tools::QEMU_AARCH64,
+                tools::QEMU_RISCV64,
+                tools::READELF,
+                tools::PYTHON_VENV,
+            ],
             Self::Fuzz => &[tools::CXX],
         }
     }

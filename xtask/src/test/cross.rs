@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 
 use crate::build;
+use crate::hardening::Hardening;
 use crate::process;
 use crate::target::Target;
 use crate::workspace::Workspace;
@@ -29,6 +30,14 @@ fn check(target: &Target, binary: &PathBuf) -> Result<String> {
         bail!(
             "{} is {size} bytes, over its size-max of {max}",
             binary.display()
+        );
+    }
+    let found = Hardening::of(binary)?;
+    if let Some(difference) = target.hardening.difference(&found) {
+        bail!(
+            "{}: {difference}, as targets/{}/hardening.json has it",
+            binary.display(),
+            target.triple
         );
     }
     let version = process::capture(target.command(binary).arg("--version"))?;
