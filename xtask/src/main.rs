@@ -6,6 +6,7 @@ mod demo;
 mod fuzz;
 mod hardening;
 mod process;
+mod reproduce;
 mod soak;
 mod target;
 mod test;
@@ -36,6 +37,7 @@ enum Command {
     Demo(demo::Args),
     Test(test::Args),
     Build(build::Args),
+    Reproduce(reproduce::Args),
     Fuzz(fuzz::Args),
     Soak(soak::Args),
     Bench(bench::Args),
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Build(args) => build::run(&args),
+        Command::Reproduce(args) => reproduce::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Soak(args) => soak::run(&args),
         Command::Bench(args) => bench::run(&args),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 
-use crate::build;
+use crate::build::{self, Place};
 use crate::hardening::Hardening;
 use crate::process;
 use crate::target::Target;
@@ -14,7 +14,7 @@ use crate::workspace::Workspace;
 pub(crate) fn run(workspace: &Workspace, notes: &mut Vec<String>) -> Result<()> {
     let targets = Target::all(workspace)?;
     let members: Vec<&Target> = targets.iter().collect();
-    let binaries = build::agents(workspace, &members, build::DEVICE)?;
+    let binaries = build::agents(workspace, &Place::of(workspace), &members, build::DEVICE)?;
     for (target, binary) in targets.iter().zip(&binaries) {
         notes.push(check(target, binary)?);
     }
