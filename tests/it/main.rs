@@ -14,6 +14,7 @@ mod certificates;
 mod console;
 mod control;
 mod copies;
+mod emulated;
 mod enrolment;
 mod front;
 mod harness;

@@ -25,6 +25,8 @@ pub(crate) struct Settings {
     pub(crate) runner: Vec<String>,
     /// The largest binary that may be shipped, in bytes.
     pub(crate) size_max: u64,
+    /// Whether each run of CI builds and tries it: it has three minutes for a target, and not for all.
+    pub(crate) ci: bool,
 }
 
 impl Target {
@@ -46,12 +48,14 @@ impl Target {
         })
     }
 
-    /// All targets that have a folder, by name.
-    pub(crate) fn all(workspace: &Workspace) -> Result<Vec<Self>> {
-        triples(workspace)?
-            .iter()
-            .map(|triple| Self::load(workspace, triple))
-            .collect()
+    /// The targets of CI, by name.
+    pub(crate) fn of_ci(workspace: &Workspace) -> Result<Vec<Self>> {
+        let mut targets = Vec::new();
+        for triple in triples(workspace)? {
+            targets.push(Self::load(workspace, &triple)?);
+        }
+        targets.retain(|target| target.settings.ci);
+        Ok(targets)
     }
 
     /// `binary` as a command of this machine, under an emulator where it needs one.

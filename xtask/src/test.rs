@@ -119,6 +119,8 @@ impl Stage {
                 tools::QEMU_AARCH64,
                 tools::QEMU_RISCV64,
                 tools::READELF,
+                tools::SSH,
+                tools::SFTP_SERVER,
                 tools::PYTHON_VENV,
             ],
             Self::Fuzz => &[tools::CXX],

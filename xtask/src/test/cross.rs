@@ -1,9 +1,11 @@
-//! The agent for each triple: it builds, it fits its size, it starts.
+//! The agent for each triple: it builds, it fits its size, it is hardened as it should be, and it does its
+//! work under an emulator.
 
 use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
 
 use crate::build::{self, Place};
 use crate::hardening::Hardening;
@@ -11,14 +13,36 @@ use crate::process;
 use crate::target::Target;
 use crate::workspace::Workspace;
 
+use super::suites;
+
 pub(crate) fn run(workspace: &Workspace, notes: &mut Vec<String>) -> Result<()> {
-    let targets = Target::all(workspace)?;
+    let targets = Target::of_ci(workspace)?;
     let members: Vec<&Target> = targets.iter().collect();
     let binaries = build::agents(workspace, &Place::of(workspace), &members, build::DEVICE)?;
     for (target, binary) in targets.iter().zip(&binaries) {
         notes.push(check(target, binary)?);
     }
-    Ok(())
+    if !rustix::process::geteuid().is_root() {
+        let note = "not run under qemu: registering an emulator in a namespace takes root";
+        println!("{note}");
+        notes.push(note.into());
+        return Ok(());
+    }
+    let list = workspace.tool_dir("emulated.json");
+    fs::write(&list, emulated(&targets, &binaries))
+        .with_context(|| format!("cannot write {}", list.display()))?;
+    let mut environment = vec![("HOLDFAST_EMULATED", list.into())];
+    environment.extend(suites::build_programs(workspace)?);
+    suites::emulated(workspace, &environment, notes)
+}
+
+/// What the tests of emulated agents read: where each program is, and what runs it.
+fn emulated(targets: &[Target], binaries: &[PathBuf]) -> String {
+    let entries = targets.iter().zip(binaries).map(|(target, binary)| {
+        let entry = json!({"program": binary, "runner": target.settings.runner});
+        (target.triple.clone(), entry)
+    });
+    Value::Object(entries.collect()).to_string()
 }
 
 fn check(target: &Target, binary: &PathBuf) -> Result<String> {
