@@ -5,6 +5,7 @@ mod build;
 mod demo;
 mod fuzz;
 mod hardening;
+mod package;
 mod process;
 mod reproduce;
 mod soak;
@@ -38,6 +39,7 @@ enum Command {
     Test(test::Args),
     Build(build::Args),
     Reproduce(reproduce::Args),
+    Package(package::Args),
     Fuzz(fuzz::Args),
     Soak(soak::Args),
     Bench(bench::Args),
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         Command::Test(args) => test::run(&args),
         Command::Build(args) => build::run(&args),
         Command::Reproduce(args) => reproduce::run(&args),
+        Command::Package(args) => package::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Soak(args) => soak::run(&args),
         Command::Bench(args) => bench::run(&args),

@@ -48,14 +48,12 @@ impl Target {
         })
     }
 
-    /// The targets of CI, by name.
-    pub(crate) fn of_ci(workspace: &Workspace) -> Result<Vec<Self>> {
-        let mut targets = Vec::new();
-        for triple in triples(workspace)? {
-            targets.push(Self::load(workspace, &triple)?);
-        }
-        targets.retain(|target| target.settings.ci);
-        Ok(targets)
+    /// All targets that have a folder, by name.
+    pub(crate) fn all(workspace: &Workspace) -> Result<Vec<Self>> {
+        triples(workspace)?
+            .iter()
+            .map(|triple| Self::load(workspace, triple))
+            .collect()
     }
 
     /// `binary` as a command of this machine, under an emulator where it needs one.

@@ -158,41 +158,12 @@ impl Service {
             .chain(&self.args)
             .map(|word| systemd_word(word))
             .collect();
-        format!(
-            "\
-# Written by `edge-agent install`, which writes it anew; what differs on this device goes into
-# `systemctl edit edge-agent`.
-[Unit]
-Description=Holdfast agent: reach this device with ssh through its relay
-After=network.target
-# Nothing to do before `edge-agent join`.
-ConditionPathExists={membership}
-# It is never given up.
-StartLimitIntervalSec=0
-
-[Service]
-Type=notify
-NotifyAccess=main
-ExecStart={exec}
-Restart=always
-RestartSec=1
-WatchdogSec=90
-TimeoutStopSec=15
-# What people left running in their sessions outlives a restart.
-KillMode=process
-# The state folder, its owner's alone, is made by the agent itself.
-UMask=0077
-KeyringMode=private
-LimitNOFILE=4096
-# Sessions are children of the agent, so that whatever is forbidden here is forbidden to the people who
-# log in: no NoNewPrivileges (sudo), no ProtectSystem (upgrades), no ProtectHome, no PrivateTmp.
-
-[Install]
-WantedBy=multi-user.target
-",
-            membership = systemd_path(&self.state.join("membership").display().to_string()),
-            exec = words.join(" "),
-        )
+        UNIT_TEXT
+            .replace(
+                "@MEMBERSHIP@",
+                &systemd_path(&self.state.join("membership").display().to_string()),
+            )
+            .replace("@COMMAND@", &words.join(" "))
     }
 
     fn openrc(&self) -> String {
@@ -236,7 +207,7 @@ start_service() {{
     procd_set_param command {program} {args}
     # Started again one second after each end, and never given up.
     procd_set_param respawn 3600 1 0
-    procd_set_param limits nofile=\"4096 4096\"
+    procd_set_param limits nofile=\"4096 524288\"
     procd_set_param stdout 1
     procd_set_param stderr 1
     procd_close_instance
@@ -253,6 +224,8 @@ start_service() {{
     }
 }
 
+/// The unit, without the command line and without where the membership is.
+const UNIT_TEXT: &str = include_str!("edge-agent.service");
 const UNIT: &str = "/etc/systemd/system/edge-agent.service";
 const SCRIPT: &str = "/etc/init.d/edge-agent";
 const KEEP: &str = "/lib/upgrade/keep.d/edge-agent";

@@ -16,7 +16,8 @@ use crate::workspace::Workspace;
 use super::suites;
 
 pub(crate) fn run(workspace: &Workspace, notes: &mut Vec<String>) -> Result<()> {
-    let targets = Target::of_ci(workspace)?;
+    let mut targets = Target::all(workspace)?;
+    targets.retain(|target| target.settings.ci);
     let members: Vec<&Target> = targets.iter().collect();
     let binaries = build::agents(workspace, &Place::of(workspace), &members, build::DEVICE)?;
     for (target, binary) in targets.iter().zip(&binaries) {
