@@ -103,6 +103,9 @@ pub struct InstallArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "documented at its type")]
     pub at: InstallArg,
+    /// The program to install [default: this one]
+    #[arg(long, value_name = "FILE")]
+    pub program: Option<PathBuf>,
     /// Flags for `edge-agent run`
     #[arg(last = true, value_name = "RUN-FLAG")]
     pub run: Vec<String>,
@@ -120,10 +123,12 @@ pub struct UninstallArgs {
 }
 
 impl InstallArg {
-    /// The installation that is asked for; `run` is what the service's `edge-agent run` gets.
+    /// The installation that is asked for, of this program if no other is named; `run` is what the service's
+    /// `edge-agent run` gets.
     #[must_use]
-    pub fn with(self, run: Vec<String>) -> Install {
+    pub fn with(self, program: Option<PathBuf>, run: Vec<String>) -> Install {
         Install {
+            program,
             root: self.root,
             init: self.init,
             state: self.state.state,

@@ -27,6 +27,8 @@ pub struct Install {
     pub root: PathBuf,
     /// The init to serve; `None` to look for it.
     pub init: Option<Init>,
+    /// The program to install, if it is not the one that runs.
+    pub program: Option<PathBuf>,
     /// The agent's state folder, as the device sees it.
     pub state: PathBuf,
     /// What `edge-agent run` gets besides the state folder.
@@ -89,7 +91,7 @@ enum Step {
 #[derive(Debug)]
 enum Content {
     Text(String),
-    /// This very program.
+    /// The agent.
     Program(Vec<u8>),
 }
 
@@ -104,7 +106,7 @@ impl Install {
         self.refuse_volatile()?;
         let mut steps = vec![Step::File {
             path: self.at(&service.program),
-            content: Content::Program(this_program()?),
+            content: Content::Program(self.program()?),
             mode: 0o755,
         }];
         steps.extend(service.files()?.into_iter().map(|file| Step::File {
@@ -185,6 +187,13 @@ impl Install {
             return Err(InstallError::NotRoot);
         }
         Ok(Service::new(init, &self.state, &self.run))
+    }
+
+    fn program(&self) -> Result<Vec<u8>, InstallError> {
+        // By this name it is found also when the file that it came from was replaced since.
+        let this = Path::new("/proc/self/exe");
+        let path = self.program.as_deref().unwrap_or(this);
+        fs::read(path).map_err(|source| io_error("read", path, source))
     }
 
     fn find_init(&self) -> Result<Init, InstallError> {
@@ -308,12 +317,6 @@ impl Content {
             Self::Program(bytes) => bytes,
         }
     }
-}
-
-/// The bytes of the program that runs, also when the file it came from was replaced since.
-fn this_program() -> Result<Vec<u8>, InstallError> {
-    let path = Path::new("/proc/self/exe");
-    fs::read(path).map_err(|source| io_error("read", path, source))
 }
 
 fn make_parent(path: &Path) -> io::Result<()> {

@@ -125,14 +125,14 @@ fn install(args: InstallArgs) -> anyhow::Result<ExitCode> {
         error.exit();
     }
     let dry_run = args.at.dry_run;
-    let install = args.at.with(args.run);
+    let install = args.at.with(args.program, args.run);
     install.install(dry_run, &mut std::io::stdout().lock())?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn uninstall(args: UninstallArgs) -> anyhow::Result<ExitCode> {
     let dry_run = args.at.dry_run;
-    let install = args.at.with(Vec::new());
+    let install = args.at.with(None, Vec::new());
     install.uninstall(args.purge, dry_run, &mut std::io::stdout().lock())?;
     Ok(ExitCode::SUCCESS)
 }

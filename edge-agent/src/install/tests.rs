@@ -5,6 +5,7 @@ fn into(root: &Path, init: Option<Init>) -> Install {
     Install {
         root: root.to_owned(),
         init,
+        program: None,
         state: "/var/lib/edge-agent".into(),
         run: vec!["--keepalive".into(), "45s".into()],
     }
@@ -139,4 +140,18 @@ fn the_init_of_an_image_is_found() {
         install(&asked, false);
         assert!(tree(root.path()).contains_key(Path::new(init)), "{file}");
     }
+}
+
+#[test]
+fn another_program_can_be_installed_than_the_one_that_runs() {
+    let root = tempfile::tempdir().unwrap();
+    let built = root.path().join("built");
+    fs::write(&built, "for another processor").unwrap();
+    let asked = Install {
+        program: Some(built),
+        ..into(root.path(), Some(Init::Procd))
+    };
+    install(&asked, false);
+    let installed = fs::read_to_string(root.path().join("usr/bin/edge-agent"));
+    assert_eq!(installed.unwrap(), "for another processor");
 }
