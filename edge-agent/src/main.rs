@@ -8,7 +8,7 @@ use async_signal::{Signal, Signals};
 use clap::Parser as _;
 use futures_lite::StreamExt as _;
 
-use edge_agent::cli::{Cli, Command, Join, Run, StateArg, StatusArgs};
+use edge_agent::cli::{Cli, Command, Join, Run, Sftp, StateArg, StatusArgs};
 use edge_agent::enroll::{self, Joined};
 use edge_agent::identity::Identity;
 use edge_agent::membership::Membership;
@@ -17,7 +17,7 @@ use edge_agent::session::{SessionConfig, Sessions};
 use edge_agent::state::StateDir;
 use edge_agent::status::{self, Board, Question, Status};
 use edge_agent::tunnel::{self, Agent};
-use edge_agent::{launch, runtime};
+use edge_agent::{launch, runtime, sftp};
 
 fn main() -> ExitCode {
     if std::env::args_os()
@@ -31,6 +31,7 @@ fn main() -> ExitCode {
         Command::Run(run) => self::run(run),
         Command::Status(args) => show_status(&args),
         Command::Upload(args) => upload(&args),
+        Command::InternalSftp(args) => serve_files(&args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("edge-agent: {error:#}");
@@ -65,6 +66,7 @@ fn run(run: Run) -> anyhow::Result<ExitCode> {
     let recorder = Recorder::open(&recording, RecordingDevice::from(&membership));
     let config = SessionConfig {
         accept_env: run.accept_env,
+        sftp_server: run.sftp_server,
         ..SessionConfig::default()
     };
     let sessions = Sessions::new(config, recorder.clone());
@@ -108,6 +110,11 @@ fn upload(args: &StateArg) -> anyhow::Result<ExitCode> {
     let status = status::ask(&state, Question::Upload)?
         .context("no agent runs on this state folder: start it with `edge-agent run`")?;
     println!("{status}");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn serve_files(args: &Sftp) -> anyhow::Result<ExitCode> {
+    sftp::run(args.root.as_deref(), args.read_only)?;
     Ok(ExitCode::SUCCESS)
 }
 
