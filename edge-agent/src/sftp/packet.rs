@@ -600,4 +600,6 @@ impl Names<'_> {
 }
 
 #[cfg(test)]
+// By its path, because the fuzz target takes this file by its own.
+#[path = "packet/tests.rs"]
 mod tests;

@@ -38,7 +38,7 @@ fn fixture(folder: &Path) {
 }
 
 /// A listing, sorted: each name with its line and attributes.
-fn listing(server: &mut Server, path: &str) -> Vec<Vec<u8>> {
+pub(crate) fn listing(server: &mut Server, path: &str) -> Vec<Vec<u8>> {
     let opened = server.ask(&Packet::new(11, 1).string(path.as_bytes()));
     let handle = opened.string().to_vec();
     let mut entries = Vec::new();
@@ -110,7 +110,7 @@ fn answers(server: &mut Server) -> Vec<(String, Answer)> {
                 path,
                 "sub" | "sub/" | "missing" | "missing/x" | "file/x" | "" | "."
             );
-            if kind < 13 || kind > 15 || fails {
+            if !(13..=15).contains(&kind) || fails {
                 ask(
                     format!("{kind} {path}"),
                     Packet::new(kind, 9).string(string),

@@ -1,7 +1,6 @@
 //! `edge-agent internal-sftp` as its clients see it: OpenSSH's `sftp`, and packets made by hand.
 #![expect(
     clippy::unwrap_used,
-    clippy::panic,
     reason = "what fails in a test fails the test; clippy knows this only of functions marked as tests"
 )]
 

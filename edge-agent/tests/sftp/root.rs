@@ -9,6 +9,7 @@ use rustix::fs::{RenameFlags, renameat_with};
 
 use crate::AGENT;
 use crate::client::{ok, sftp};
+use crate::compare::listing;
 use crate::peer::{Packet, Server};
 
 /// A root beside a folder that nobody may reach.
@@ -21,6 +22,8 @@ impl Bed {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir_all(folder.path().join("root/sub")).unwrap();
         fs::create_dir(folder.path().join("outside")).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o711);
+        fs::set_permissions(folder.path(), mode).unwrap();
         fs::write(folder.path().join("outside/secret"), "outside").unwrap();
         fs::write(folder.path().join("root/file"), "inside").unwrap();
         Self { folder }
@@ -151,6 +154,13 @@ fn no_request_leads_out() {
     let above = server.ask(&Packet::new(7, 1).string(b"/.."));
     let top = server.ask(&Packet::new(7, 1).string(b"/"));
     assert_eq!(above.fields, top.fields);
+    let listed = listing(&mut server, "/");
+    let attributes = |name: &[u8]| {
+        let name = [&[0, 0, 0, u8::try_from(name.len()).unwrap()], name].concat();
+        let entry = listed.iter().find(|entry| entry.starts_with(&name));
+        entry.unwrap()[entry.unwrap().len() - 32..].to_vec()
+    };
+    assert_eq!(attributes(b".."), attributes(b"."));
     server.end();
     bed.assert_untouched();
     assert!(!bed.root().join("stolen").exists());
