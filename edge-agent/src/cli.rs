@@ -12,6 +12,8 @@ use holdfast_protocol::token::Token;
 
 use crate::install::{Init, Install};
 use crate::recording::RecorderConfig;
+use crate::sftp::ARGUMENT;
+use crate::subsystem::SftpServer;
 
 /// Keeps a tunnel to a Holdfast relay open, so that operators reach this device with a stock ssh.
 #[derive(Debug, Parser)]
@@ -44,6 +46,7 @@ Examples:
   edge-agent run
   edge-agent run --state /mnt/data/edge-agent --keepalive 45s
   edge-agent run --accept-env 'GIT_*'
+  edge-agent run --sftp-server /usr/lib/openssh/sftp-server
   edge-agent run --spool /mnt/data/spool --spool-max 256MiB --upload 'window 02:00-05:00'")]
     Run(Run),
     /// Show whether the tunnel stands
@@ -78,6 +81,18 @@ Examples:
   edge-agent uninstall
   edge-agent uninstall --purge        also the device's key and the recordings that wait")]
     Uninstall(UninstallArgs),
+    /// Serve SFTP on stdin and stdout, as the account that runs this: what `edge-agent run` starts for sftp
+    /// and scp
+    #[command(
+        name = ARGUMENT,
+        after_help = "Exits 0 when the client has ended. Paths are the account's, links are followed; within --root no
+path leads out of the folder, whatever links and `..` it holds.
+
+Examples:
+  sftp -D 'edge-agent internal-sftp'
+  sftp -D 'edge-agent internal-sftp --read-only --root /srv/media'"
+    )]
+    InternalSftp(Sftp),
 }
 
 /// Which init, and where.
@@ -186,9 +201,23 @@ pub struct Run {
     /// An environment variable that operators may set, beside LANG and LC_*; `*` stands for anything
     #[arg(long = "accept-env", value_name = "PATTERN")]
     pub accept_env: Vec<String>,
+    /// What serves sftp and scp: `internal`, or the absolute path of another sftp-server
+    #[arg(long, value_name = "PATH", default_value = "internal", value_parser = parse_sftp_server)]
+    pub sftp_server: SftpServer,
     #[command(flatten)]
     #[expect(missing_docs, reason = "documented at its type")]
     pub recording: RecordingArgs,
+}
+
+/// `edge-agent internal-sftp`.
+#[derive(Debug, Args)]
+pub struct Sftp {
+    /// Refuse whatever would change a file, a folder or an attribute
+    #[arg(long)]
+    pub read_only: bool,
+    /// The folder that stands for the whole file system (needs Linux 5.6)
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
 }
 
 /// How sessions are recorded.
@@ -280,6 +309,14 @@ fn parse_label(text: &str) -> Result<(LabelKey, LabelValue), String> {
     let key = LabelKey::new(key).map_err(|error| error.to_string())?;
     let value = LabelValue::new(value).map_err(|error| error.to_string())?;
     Ok((key, value))
+}
+
+fn parse_sftp_server(text: &str) -> Result<SftpServer, String> {
+    match text {
+        "internal" => Ok(SftpServer::Internal),
+        _ if text.starts_with('/') => Ok(SftpServer::Device(text.to_owned())),
+        _ => Err("it is internal, or an absolute path".to_owned()),
+    }
 }
 
 fn parse_keepalive(text: &str) -> Result<Duration, String> {

@@ -8,7 +8,9 @@ use async_signal::{Signal, Signals};
 use clap::Parser as _;
 use futures_lite::{FutureExt as _, StreamExt as _};
 
-use edge_agent::cli::{Cli, Command, InstallArgs, Join, Run, StateArg, StatusArgs, UninstallArgs};
+use edge_agent::cli::{
+    Cli, Command, InstallArgs, Join, Run, Sftp, StateArg, StatusArgs, UninstallArgs,
+};
 use edge_agent::enroll::{self, Joined};
 use edge_agent::identity::Identity;
 use edge_agent::membership::Membership;
@@ -18,7 +20,7 @@ use edge_agent::session::{SessionConfig, Sessions};
 use edge_agent::state::StateDir;
 use edge_agent::status::{self, Board, Question, Status};
 use edge_agent::tunnel::{self, Agent};
-use edge_agent::{launch, runtime};
+use edge_agent::{launch, runtime, sftp};
 
 fn main() -> ExitCode {
     if std::env::args_os()
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
         Command::Upload(args) => upload(&args),
         Command::Install(args) => install(args),
         Command::Uninstall(args) => uninstall(args),
+        Command::InternalSftp(args) => serve_files(&args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("edge-agent: {error:#}");
@@ -68,6 +71,7 @@ fn run(run: Run) -> anyhow::Result<ExitCode> {
     let recorder = Recorder::open(&recording, RecordingDevice::from(&membership));
     let config = SessionConfig {
         accept_env: run.accept_env,
+        sftp_server: run.sftp_server,
         ..SessionConfig::default()
     };
     let sessions = Sessions::new(config, recorder.clone());
@@ -134,6 +138,11 @@ fn uninstall(args: UninstallArgs) -> anyhow::Result<ExitCode> {
     let dry_run = args.at.dry_run;
     let install = args.at.with(None, Vec::new());
     install.uninstall(args.purge, dry_run, &mut std::io::stdout().lock())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn serve_files(args: &Sftp) -> anyhow::Result<ExitCode> {
+    sftp::run(args.root.as_deref(), args.read_only)?;
     Ok(ExitCode::SUCCESS)
 }
 
