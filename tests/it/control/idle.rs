@@ -1,6 +1,8 @@
 //! The idle cutoff, with the real clock.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use super::{audited, role, started};
@@ -140,6 +142,58 @@ fn sftp_at_work_goes_on_and_sftp_at_rest_ends() {
         "it was too fast to tell anything"
     );
     assert_eq!(fs::read(copy).unwrap().len(), 1_500_000);
+}
+
+/// A client that has asked for everything, and then only reads: slower than the device sends, so that its window
+/// is what the file comes through.
+#[test]
+fn a_download_is_activity_though_its_client_says_nothing() {
+    const READS: u32 = 256;
+    const LENGTH: u32 = 32 * 1024;
+    let site = Site::new();
+    role(&site.relay, "tech", "idle_timeout = \"2s\"");
+    let bob = site.relay.user("bob", &["tech"]);
+    let big = site.device.folder().join("big");
+    fs::write(&big, vec![7; (READS * LENGTH) as usize]).unwrap();
+    let mut ssh = bob.ssh(Way::Direct, &own_login(), "kitchen-cam");
+    ssh.args(["-s", "sftp"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    let mut ssh = ssh.stderr(Stdio::null()).spawn().unwrap();
+    let (mut to, mut from) = (ssh.stdin.take().unwrap(), ssh.stdout.take().unwrap());
+    let string = |bytes: &[u8]| [&(bytes.len() as u32).to_be_bytes()[..], bytes].concat();
+    // SSH_FXP_INIT, _OPEN to read, and then _READ.
+    to.write_all(&string(&[1, 0, 0, 0, 3])).unwrap();
+    let name = string(big.to_str().unwrap().as_bytes());
+    let open = [&[3, 0, 0, 0, 0][..], &name, &[0, 0, 0, 1, 0, 0, 0, 0]].concat();
+    to.write_all(&string(&open)).unwrap();
+    let mut packet = || {
+        let mut length = [0; 4];
+        from.read_exact(&mut length).unwrap();
+        let mut packet = vec![0; u32::from_be_bytes(length) as usize];
+        from.read_exact(&mut packet).unwrap();
+        packet
+    };
+    assert_eq!(packet()[0], 2, "SSH_FXP_VERSION");
+    let handle = packet();
+    assert_eq!(handle[0], 102, "SSH_FXP_HANDLE: {handle:?}");
+    let reads = (0..READS).flat_map(|number| {
+        let offset = u64::from(number * LENGTH).to_be_bytes();
+        let (id, length) = (number.to_be_bytes(), LENGTH.to_be_bytes());
+        string(&[&[5][..], &id, &handle[5..], &offset, &length].concat())
+    });
+    to.write_all(&reads.collect::<Vec<u8>>()).unwrap();
+    for number in 0..READS {
+        let data = packet();
+        assert_eq!(
+            (data[0], data.len()),
+            (103, 9 + LENGTH as usize),
+            "SSH_FXP_DATA {number}"
+        );
+        std::thread::sleep(Duration::from_millis(25));
+    }
+    drop(to);
+    ssh.wait().unwrap();
 }
 
 #[test]
