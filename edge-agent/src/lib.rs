@@ -7,6 +7,7 @@ mod accounts;
 pub mod cli;
 pub mod enroll;
 mod environment;
+mod forward;
 pub mod identity;
 pub mod launch;
 pub mod limits;

@@ -6,6 +6,7 @@ pub mod down;
 pub mod ending;
 pub mod enforce;
 pub mod files;
+pub mod forward;
 pub mod lease;
 pub mod live;
 pub mod patience;

@@ -15,6 +15,7 @@ mod console;
 mod control;
 mod copies;
 mod enrolment;
+mod forward;
 mod front;
 mod harness;
 mod jump;

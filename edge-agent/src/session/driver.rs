@@ -1,6 +1,7 @@
 //! Drives one session: reads, feeds the state machine, does what it says.
 
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,14 +10,17 @@ use std::time::{Duration, Instant};
 
 use futures_lite::{Future as _, FutureExt as _};
 use holdfast_protocol::codec::frame::SessionMessage;
+use holdfast_protocol::ids::Login;
 use holdfast_protocol::recording::record::EndReason;
 use holdfast_protocol::session::{DeviceAction, DeviceSession};
-use holdfast_protocol::wire::{Exit, Open, SessionRefusal, Signal};
+use holdfast_protocol::wire::{Connect, Exit, Open, SessionRefusal, Signal, Work};
+use rustix::net::sockopt::set_socket_linger;
 use smol::{Async, Timer};
 
-use super::inbound::{Inbound, Input};
+use super::inbound::{Inbound, Input, Sink};
 use super::outbound::{Outbound, Output};
-use super::{Gone, Sessions, Slot};
+use super::{Gone, Kind, Sessions, Slot};
+use crate::forward::{self, Dialled};
 use crate::launch::{Ends, launch};
 use crate::limits::{
     BULK_PRIORITY, FINISH_TIMEOUT, INTERACTIVE_PRIORITY, OPEN_TIMEOUT, TURN_BYTES,
@@ -38,6 +42,10 @@ pub(super) struct Driver {
     exited: Option<Exit>,
     recording: Recording,
     terminal: Option<Arc<Async<OwnedFd>>>,
+    /// The connection that a forward has dialled, in the place of a process.
+    socket: Option<Arc<Async<OwnedFd>>>,
+    /// Where it leads, until the relay was told.
+    address: Option<SocketAddr>,
     /// The state machine's time begins here.
     epoch: Instant,
     opened: bool,
@@ -49,6 +57,9 @@ pub(super) struct Driver {
     /// The recording takes no more: nothing more may be shown or typed.
     cut_off: bool,
 }
+
+/// How a forward's connection ended that its other end broke off.
+const BROKEN_OFF: Exit = Exit::Status(1);
 
 /// What can happen to a session.
 #[expect(clippy::large_enum_variant, reason = "one at a time, on the stack")]
@@ -79,6 +90,8 @@ impl Driver {
             process: None,
             exited: None,
             terminal: None,
+            socket: None,
+            address: None,
             epoch: Instant::now(),
             opened: false,
             timer: Timer::never(),
@@ -163,11 +176,14 @@ impl Driver {
     async fn act(&mut self, action: DeviceAction) {
         match action {
             DeviceAction::Start(open) => self.start(open).await,
-            DeviceAction::Send(message) => match message.encode() {
-                Ok(frame) => self.outbound.push(frame.into()),
-                // Every text of ours is cut to its bound; if one was not, the stream can't go on.
-                Err(_) => self.peer_gone(self.epoch.elapsed(), Gone::Client),
-            },
+            DeviceAction::Send(message) => {
+                self.send(&message);
+                if message == SessionMessage::Accepted
+                    && let Some(address) = self.address.take()
+                {
+                    self.send(&SessionMessage::Address(address));
+                }
+            }
             // As with sshd, the end of the client's input does not end a terminal's: a pipe into
             // `ssh -tt` leaves the shell waiting. So `close_after_queue` knows pipes only.
             DeviceAction::CloseStdin if self.terminal.is_some() => {}
@@ -185,14 +201,25 @@ impl Driver {
         }
     }
 
+    fn send(&mut self, message: &SessionMessage) {
+        match message.encode() {
+            Ok(frame) => self.outbound.push(frame.into()),
+            // Every text of ours is cut to its bound; if one was not, the stream can't go on.
+            Err(_) => self.peer_gone(self.epoch.elapsed(), Gone::Client),
+        }
+    }
+
     async fn start(&mut self, mut open: Open) {
         self.opened = true;
-        self.slot = self.sessions.slot();
-        if self.slot.is_none() {
-            let max = self.sessions.config.max_sessions;
-            return self
-                .core
-                .handle_refused(SessionRefusal::TooManySessions(max));
+        if let Work::Connect(to) = open.work {
+            return self.dial(open.login, to).await;
+        }
+        match self.sessions.slot(Kind::Session) {
+            Ok(slot) => self.slot = Some(slot),
+            Err(max) => {
+                let full = SessionRefusal::TooManySessions(max);
+                return self.core.handle_refused(full);
+            }
         }
         let is_interactive = open.pty.is_some();
         let priority = if is_interactive {
@@ -218,11 +245,42 @@ impl Driver {
         }
     }
 
+    /// Starts a forward: the connection stands where a session has its process.
+    async fn dial(&mut self, login: Login, to: Connect) {
+        match self.sessions.slot(Kind::Forward) {
+            Ok(slot) => self.slot = Some(slot),
+            Err(max) => {
+                let full = SessionRefusal::TooManyForwards(max);
+                return self.core.handle_refused(full);
+            }
+        }
+        self.outbound.set_priority(BULK_PRIORITY);
+        // An operator who gives up does not leave a dial behind.
+        let dialled = async { Ok(Box::pin(forward::dial(login, to)).await) };
+        let gone = async { Err(self.inbound.broken_off().await) };
+        match dialled.or(gone).await {
+            Ok(Ok(Dialled { socket, address })) => {
+                let socket = Arc::new(socket);
+                self.inbound.stdin.open(Arc::clone(&socket), Sink::Socket);
+                self.outbound.open_socket(Arc::clone(&socket));
+                (self.socket, self.address) = (Some(socket), Some(address));
+                self.core.handle_started(self.epoch.elapsed());
+            }
+            Ok(Err(why)) => self.core.handle_refused(why),
+            Err(gone) => {
+                self.peer_gone(self.epoch.elapsed(), gone);
+                let why = SessionRefusal::Unreachable("nobody waits for it".to_owned());
+                self.core.handle_refused(why);
+            }
+        }
+    }
+
     fn connect(&mut self, ends: Ends) {
         match ends {
             Ends::Terminal(master) => {
                 let master = Arc::new(master);
-                self.inbound.stdin.open(Arc::clone(&master), true);
+                let stdin = &mut self.inbound.stdin;
+                stdin.open(Arc::clone(&master), Sink::Terminal);
                 self.outbound.open(Some(Arc::clone(&master)), None);
                 self.terminal = Some(master);
             }
@@ -231,7 +289,7 @@ impl Driver {
                 stdout,
                 stderr,
             } => {
-                self.inbound.stdin.open(Arc::new(stdin), false);
+                self.inbound.stdin.open(Arc::new(stdin), Sink::Pipe);
                 self.outbound
                     .open(Some(Arc::new(stdout)), Some(Arc::new(stderr)));
             }
@@ -247,6 +305,9 @@ impl Driver {
     /// Says HUP and ends the input. A terminal hangs up by itself when the last holder of our end lets go
     /// of it: its foreground group gets HUP too, and nobody stays blocked on it.
     fn hang_up(&mut self) {
+        if let Some(socket) = self.socket.take() {
+            return self.break_off(&socket);
+        }
         self.signal(Signal::Hup);
         self.inbound.stdin.close();
         if self.terminal.take().is_none() {
@@ -259,6 +320,33 @@ impl Driver {
         }
     }
 
+    /// Lets go of a connection whose operator is gone: its other end sees that it did not end in good order.
+    fn break_off(&mut self, socket: &Async<OwnedFd>) {
+        let _ = set_socket_linger(socket.get_ref(), Some(Duration::ZERO));
+        self.inbound.stdin.close();
+        self.outbound.close();
+        self.ended(BROKEN_OFF);
+    }
+
+    /// Whether a connection has come to its end both ways, and how.
+    fn connection_end(&mut self) -> Option<Exit> {
+        self.socket.as_ref()?;
+        if self.outbound.is_broken() {
+            // What is still to go in goes nowhere.
+            self.inbound.stdin.close();
+        }
+        let over = self.inbound.stdin.is_closed() && self.outbound.has_ended();
+        over.then(|| match self.outbound.is_broken() {
+            true => BROKEN_OFF,
+            false => Exit::Status(0),
+        })
+    }
+
+    fn ended(&mut self, exit: Exit) {
+        self.exited = Some(exit);
+        self.core.handle_exited(self.epoch.elapsed(), exit);
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         let (mut turn_in, mut turn_out) = (TURN_BYTES, TURN_BYTES);
         if let Some(process) = self.process.as_mut().filter(|_| self.exited.is_none())
@@ -268,6 +356,11 @@ impl Driver {
         }
         if let Poll::Ready(event) = self.poll_streams(cx, &mut turn_in, &mut turn_out) {
             return Poll::Ready(event);
+        }
+        if self.exited.is_none()
+            && let Some(exit) = self.connection_end()
+        {
+            return Poll::Ready(Event::Exited(exit));
         }
         if self.poll_timer(cx).is_ready() {
             return Poll::Ready(Event::Timeout);

@@ -138,13 +138,14 @@ async fn judge_session(
     if let Some(locked) = facts.locked(&suspect) {
         return Ok(Some(locked));
     }
-    let still = authorized.still(Facts {
+    let now = authorized.now(Facts {
         subject,
         client: session.client.ip(),
         name: device.name.as_str(),
         device: facts.devices.get(&device.id).and_then(Option::as_ref),
     });
-    Ok(still.err().map(|_| access_changed()))
+    let still = now.is_ok_and(|now| session.may_still_lead(&now));
+    Ok((!still).then(access_changed))
 }
 
 async fn cut_revoked(relay: &Relay) -> Result<Vec<Arc<LiveSession>>, StoreError> {

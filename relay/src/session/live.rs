@@ -10,6 +10,7 @@ use holdfast_protocol::ids::SessionId;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout_at};
 
+use super::forward::Destination;
 use crate::access::decision::Authorized;
 use crate::audit::{Actor, DeviceFacts};
 use crate::clock::Timestamp;
@@ -28,6 +29,8 @@ pub struct LiveSession {
     pub device: DeviceFacts,
     /// The beginning of the command, if it is one: from outside, so escape it.
     pub command: Option<String>,
+    /// Where it leads, if it is a forward.
+    pub destination: Option<Destination>,
     /// The operator's address, which is that of one SSH connection.
     pub client: SocketAddr,
     /// Since when.
@@ -51,6 +54,8 @@ pub struct About {
     pub device: DeviceFacts,
     /// The beginning of the command, if it is one.
     pub command: Option<String>,
+    /// Where it leads, if it is a forward.
+    pub destination: Option<Destination>,
 }
 
 /// Why a session was told to end.
@@ -122,6 +127,7 @@ impl Live {
             actor,
             device,
             command,
+            destination,
         } = about;
         let (end, ended) = watch::channel(None);
         let session = Arc::new(LiveSession {
@@ -130,6 +136,7 @@ impl Live {
             actor,
             device,
             command,
+            destination,
             client,
             started: Timestamp::now(),
             began: Instant::now(),

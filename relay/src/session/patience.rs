@@ -12,8 +12,9 @@ use crate::access::idle::{IdleTimer, Step};
 use crate::limits::{SILENCE_NOTICE, SILENCE_POLL, START_TIMEOUT};
 use crate::tunnel::registry::Tunnel;
 
-/// Warns an operator who does nothing, and resolves when the session's idle timeout is over.
-pub async fn idle(session: &LiveSession, notices: Notices<'_>) -> Ending {
+/// Warns an operator who does nothing, where there is a place for words, and resolves when the session's idle
+/// timeout is over.
+pub async fn idle(session: &LiveSession, notices: Option<Notices<'_>>) -> Ending {
     let mut timer = IdleTimer::new(&session.authorized.terms().idle);
     loop {
         timer.activity(session.active());
@@ -21,7 +22,11 @@ pub async fn idle(session: &LiveSession, notices: Notices<'_>) -> Ending {
         match timer.poll(now) {
             Step::Never => return std::future::pending().await,
             Step::Wait(until) => sleep(until.saturating_sub(now)).await,
-            Step::Warn => notices.say(&timer.warning(notices.terminal)).await,
+            Step::Warn => {
+                if let Some(notices) = notices {
+                    notices.say(&timer.warning(notices.terminal)).await;
+                }
+            }
             Step::Close => {
                 return Ending {
                     cause: Cause::Idle,

@@ -82,6 +82,8 @@ impl Proof {
             // sshd passes on the program that it runs for the subsystem; this is its own for sftp.
             Work::Subsystem(name) if name == SFTP => Some(b"internal-sftp".to_vec()),
             Work::Subsystem(name) => Some(name.into_bytes()),
+            // A forward runs nothing, and comes by no request.
+            Work::Connect(_) => None,
         };
         let fits = original
             .as_ref()

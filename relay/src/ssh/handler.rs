@@ -4,22 +4,22 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use holdfast_protocol::ids::DeviceName;
+use holdfast_protocol::ids::{DeviceName, Login};
 use holdfast_protocol::limits::{MAX_COMMAND, MAX_SUBSYSTEM};
 use holdfast_protocol::wire::{WindowSize, Work};
 use russh::keys::{Certificate, HashAlg};
 use russh::server::{Auth, ChannelOpenHandle, Msg, PublicKeyOffer, Session, VerifiedPublicKey};
-use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect, MethodKind, MethodSet, Sig};
+use russh::{Channel, ChannelId, Disconnect, MethodKind, MethodSet, Sig};
 use thiserror::Error;
 use tracing::info;
 
 use super::attempts::{Attempts, shortened};
 use super::auth::{self, Principal};
 use super::channel::Waiting;
-use super::channels::Channels;
+use super::channels::{Channels, Purpose};
 use super::connection::Connection;
 use super::outlet::{self, Outlet};
-use super::queue::{self, Input};
+use super::queue::Input;
 use super::target::{self, Target};
 use super::throttle::Source;
 use super::{jump, server};
@@ -27,6 +27,7 @@ use crate::audit::{Event, EventKind};
 use crate::clock::Timestamp;
 use crate::limits::MAX_AUTH_FAILURES;
 use crate::serve::Relay;
+use crate::session::forward::{Ask, Destination, prohibited};
 
 /// Ends a connection.
 #[derive(Debug, Error)]
@@ -137,24 +138,41 @@ impl Handler {
             .start(&self.relay, &self.connection, channel, work, session)
     }
 
-    /// Whether a forward is a jump to a device, which is the only kind there is; gives the other channels
-    /// and the device.
-    fn may_jump(&mut self, host: &str, port: u32) -> Result<(u32, DeviceName), String> {
-        let count = self.channels.count()?;
-        if matches!(self.proof, Proof::Jump(..)) {
-            return Err(
-                "forwarding through a device is not offered yet: the relay never dials for you"
-                    .into(),
-            );
-        }
-        let device = target::forward(host, port).map_err(|error| error.to_string())?;
-        Ok((count, device))
+    /// Where a forward leads: through the device that the connection is for, or, where it is for the relay, to a
+    /// device as a jump. Gives the other channels, too.
+    fn leads(&mut self, host: &str, port: u32) -> Result<(u32, Leads), String> {
+        let target = self.connection.principal().map(|(_, target)| target);
+        let leads = match target {
+            Some(Target::Device(login, device)) => {
+                let to = Destination::new(host, port)?;
+                Leads::Through(login.clone(), device.clone(), to)
+            }
+            Some(Target::Unusable(sentence)) => return Err(sentence.clone()),
+            Some(Target::Relay) | None => {
+                let device = target::forward(host, port).map_err(|error| error.to_string())?;
+                Leads::Jump(device)
+            }
+        };
+        let count = self.channels.count(leads.purpose())?;
+        Ok((count, leads))
     }
 }
 
-fn prohibited(reason: String) -> ChannelOpenFailure {
-    // RFC 4254 section 5.1: SSH_OPEN_ADMINISTRATIVELY_PROHIBITED, with our sentence as description.
-    ChannelOpenFailure::Other { code: 1, reason }
+/// Where a `direct-tcpip` channel leads.
+enum Leads {
+    /// To the inside of a device's own connection.
+    Jump(DeviceName),
+    /// To somebody whom a device dials, for this login.
+    Through(Login, DeviceName, Destination),
+}
+
+impl Leads {
+    fn purpose(&self) -> Purpose {
+        match self {
+            Self::Jump(_) => Purpose::Session,
+            Self::Through(..) => Purpose::Forward,
+        }
+    }
 }
 
 /// A login, with how it was proved and by which way it came.
@@ -272,7 +290,7 @@ impl russh::server::Handler for Handler {
         let Some((_, target)) = self.connection.principal().cloned() else {
             return Ok(());
         };
-        let count = match self.channels.count() {
+        let count = match self.channels.count(Purpose::Session) {
             Ok(count) => count,
             Err(full) => {
                 reply.reject(prohibited(full)).await;
@@ -282,10 +300,11 @@ impl russh::server::Handler for Handler {
         let id = channel.id();
         // russh's own queue of the channel is not used: its reader is dropped, and data comes by `data`.
         let (_, write) = channel.split();
-        let (sender, input) = queue::queue();
+        let (sender, input) = self.channels.queue();
         let waiting = Waiting::new(target.clone(), write, input);
         let opening = waiting.opening.clone();
-        self.channels.insert(id, sender, Some(waiting));
+        self.channels
+            .insert(id, Purpose::Session, sender, Some(waiting));
         let (relay, connection) = (self.relay.clone(), self.connection.clone());
         tokio::spawn(async move {
             match relay.open(&connection, &target, count).await {
@@ -315,7 +334,7 @@ impl russh::server::Handler for Handler {
         let Some((principal, _)) = self.connection.principal().cloned() else {
             return Ok(());
         };
-        let (count, device) = match self.may_jump(host_to_connect, port_to_connect) {
+        let (count, leads) = match self.leads(host_to_connect, port_to_connect) {
             Ok(may) => may,
             Err(sentence) => {
                 let (report, connection) = (&self.relay.report, &self.connection);
@@ -328,10 +347,31 @@ impl russh::server::Handler for Handler {
         };
         let id = channel.id();
         let (_, write) = channel.split();
-        let (sender, input) = queue::queue();
-        self.channels.insert(id, sender, None);
+        let (sender, input) = self.channels.queue();
+        self.channels.insert(id, leads.purpose(), sender, None);
         let outlet = Outlet::new(write, session.handle());
         let (relay, connection) = (self.relay.clone(), self.connection.clone());
+        let device = match leads {
+            Leads::Jump(device) => device,
+            Leads::Through(login, device, to) => {
+                let busy = connection.busy();
+                let ask = Ask {
+                    connection,
+                    login,
+                    device,
+                    to,
+                    channels: count,
+                    reply,
+                    input,
+                    outlet,
+                };
+                tokio::spawn(async move {
+                    relay.forward(ask).await;
+                    drop(busy);
+                });
+                return Ok(());
+            }
+        };
         tokio::spawn(async move {
             match relay.open_jump(&connection, &device, count).await {
                 Ok(()) => {

@@ -1,0 +1,308 @@
+//! A forward: a connection that the device dials, spliced with an operator's channel.
+//!
+//! It is decided on as a session is, stands on the board and in the audit log, and has no words of its own: what
+//! there is to say is said when the channel is refused, never in the data.
+
+use std::sync::{Arc, OnceLock};
+
+use holdfast_protocol::codec::frame::SessionMessage;
+use holdfast_protocol::escape::Escaped;
+use holdfast_protocol::ids::{DeviceName, Login};
+use holdfast_protocol::limits::{FORWARD_MINOR, MAX_FORWARD_HOST};
+use holdfast_protocol::wire::{Connect, Open, Work};
+use quinn::{RecvStream, SendStream, VarInt};
+use russh::ChannelOpenFailure;
+use russh::server::ChannelOpenHandle;
+use thiserror::Error;
+use tokio::time::timeout;
+
+use super::live::{Ending, LiveGuard, LiveSession};
+use super::patience;
+use crate::limits::START_TIMEOUT;
+use crate::serve::Relay;
+use crate::ssh::connection::Connection;
+use crate::ssh::outlet::Outlet;
+use crate::ssh::queue::InputReceiver;
+use crate::tunnel::registry::Tunnel;
+
+mod splice;
+
+use splice::Splice;
+
+/// What an operator asks for.
+pub struct Ask {
+    /// On which connection.
+    pub connection: Arc<Connection>,
+    /// Under which account.
+    pub login: Login,
+    /// Through which device.
+    pub device: DeviceName,
+    /// Where to.
+    pub to: Destination,
+    /// The channels that the connection has besides.
+    pub channels: u32,
+    /// Opens the channel, or refuses it.
+    pub reply: ChannelOpenHandle,
+    /// From the operator.
+    pub input: InputReceiver,
+    /// To the operator.
+    pub outlet: Outlet,
+}
+
+/// Where a forward leads.
+#[derive(Clone, Debug)]
+pub struct Destination {
+    /// As the operator wrote it.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// What the device has dialled, as soon as it says so.
+    pub address: Arc<OnceLock<std::net::SocketAddr>>,
+}
+
+/// How a forward ended.
+#[derive(Debug, Error)]
+pub enum ForwardEnd {
+    /// Both ends have said all.
+    #[error("closed")]
+    Closed,
+    /// Its target broke it off.
+    #[error("the target broke the connection off")]
+    BrokenOff,
+    /// The operator's client broke it off.
+    #[error("the client broke the connection off")]
+    ClientGone,
+    /// The relay ended it.
+    #[error("{}", .0.why)]
+    Told(Ending),
+    /// A rule forbids it.
+    #[error("{0}")]
+    Prohibited(String),
+    /// The device could not make it.
+    #[error("{0}")]
+    Failed(String),
+    /// The tunnel is gone.
+    #[error("the device was lost: {0}")]
+    DeviceLost(String),
+    /// The device said what it may not.
+    #[error("the device broke the protocol: {0}")]
+    Protocol(String),
+}
+
+impl Destination {
+    /// From what a client asks for; an error is a sentence for it.
+    ///
+    /// # Errors
+    /// It is no address of a TCP port.
+    pub fn new(host: &str, port: u32) -> Result<Self, String> {
+        let number = u16::try_from(port).ok().filter(|port| *port != 0);
+        let port = number.ok_or_else(|| format!("there is no port {port}"))?;
+        if host.len() > MAX_FORWARD_HOST {
+            return Err(format!("a host has at most {MAX_FORWARD_HOST} bytes"));
+        }
+        Ok(Self {
+            host: host.to_owned(),
+            port,
+            address: Arc::default(),
+        })
+    }
+}
+
+impl std::fmt::Display for Destination {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let host = Escaped(&self.host);
+        match self.host.contains(':') {
+            true => write!(f, "[{host}]:{}", self.port),
+            false => write!(f, "{host}:{}", self.port),
+        }
+    }
+}
+
+/// A forward that was admitted.
+struct Begun {
+    live: LiveGuard,
+    open: Open,
+    tunnel: Arc<Tunnel>,
+    /// The version of access that it was decided on.
+    version: i64,
+}
+
+/// The two halves of a stream to a device, from the moment that there is one.
+type Wire = Option<(SendStream, RecvStream)>;
+
+impl Relay {
+    /// Serves a forward to its end, or says why there is none.
+    pub async fn forward(self: Arc<Self>, ask: Ask) {
+        let Begun {
+            mut live,
+            open,
+            tunnel,
+            version,
+        } = match self.admit_forward(&ask).await {
+            Ok(begun) => begun,
+            Err(sentence) => {
+                let Destination { host, port, .. } = &ask.to;
+                let told =
+                    self.report
+                        .forward_refused(&ask.connection, host, u32::from(*port), &sentence);
+                told.await;
+                return ask.reply.reject(prohibited(sentence)).await;
+            }
+        };
+        let _count = tunnel.count_forward();
+        let session = live.session().clone();
+        let mut wire = None;
+        let mut splice = Splice {
+            relay: &self,
+            connection: &ask.connection,
+            session: &session,
+            to: &ask.to,
+            version,
+            reply: Some(ask.reply),
+            outlet: &ask.outlet,
+        };
+        let mut input = ask.input;
+        let end = tokio::select! {
+            // As with a session: who was told to end before the beginning asks nothing of the device.
+            biased;
+            ending = live.told_to_end() => ForwardEnd::Told(ending),
+            end = carry(&mut wire, open, &tunnel, &mut input, &mut splice) => end,
+            ending = patience::idle(&session, None) => ForwardEnd::Told(ending),
+        };
+        let unopened = splice.reply.take();
+        if let Some((send, receive)) = wire {
+            leave(&end, send, receive);
+        }
+        live.set_apart();
+        self.report
+            .forward_end(&session, &ask.to, unopened.is_none(), &end)
+            .await;
+        drop(live);
+        match unopened {
+            Some(reply) => reply.reject(failure(&end)).await,
+            None => ask.outlet.close().await,
+        }
+    }
+
+    /// Decides whether a forward may be, and puts it onto the board.
+    async fn admit_forward(&self, ask: &Ask) -> Result<Begun, String> {
+        let connection = &ask.connection;
+        self.report.admits()?;
+        let (principal, _) = connection.principal().ok_or("nobody has logged in")?;
+        if !principal.proof.grant().port_forwarding {
+            return Err("your certificate does not permit port forwarding".into());
+        }
+        let way = self
+            .find_way(connection, &ask.login, &ask.device, ask.channels)
+            .await?;
+        let authorized = way.authorize_forward(&ask.login)?;
+        let policy = authorized.may_connect();
+        if !policy.is_bounded() {
+            return Err(format!(
+                "the roles of user \"{}\" name more addresses between them than a forward can carry: tell an admin",
+                authorized.user().name
+            ));
+        }
+        if way.tunnel.minor < FORWARD_MINOR {
+            return Err(format!(
+                "the agent on {} is too old to forward: update it",
+                authorized.device().name
+            ));
+        }
+        let open = Open {
+            session: Self::new_session_id()?,
+            user: authorized.user().name.clone(),
+            login: ask.login.clone(),
+            work: Work::Connect(Connect {
+                host: ask.to.host.clone(),
+                port: ask.to.port,
+                policy,
+            }),
+            pty: None,
+            env: Vec::new(),
+            client: connection.client,
+            server: connection.server,
+            original_command: None,
+            recording: None,
+        };
+        // First onto the board, then the check.
+        let live = self.enter_forward(&open, authorized, &way.tunnel, principal, &ask.to);
+        self.check(connection, live.session(), way.version).await?;
+        Ok(Begun {
+            live,
+            open,
+            tunnel: way.tunnel,
+            version: way.version,
+        })
+    }
+}
+
+/// Opens the stream and moves bytes both ways until it is over. The stream stays in `wire`.
+async fn carry(
+    wire: &mut Wire,
+    open: Open,
+    tunnel: &Tunnel,
+    input: &mut InputReceiver,
+    splice: &mut Splice<'_>,
+) -> ForwardEnd {
+    let Ok(frame) = SessionMessage::Open(open).encode() else {
+        return ForwardEnd::Prohibited("the request is longer than the device takes".into());
+    };
+    let streams = match timeout(START_TIMEOUT, tunnel.connection.open_bi()).await {
+        Ok(Ok(streams)) => streams,
+        Ok(Err(error)) => return ForwardEnd::DeviceLost(error.to_string()),
+        Err(_) => {
+            return ForwardEnd::Failed("the device bears no more forwards on this tunnel".into());
+        }
+    };
+    let (send, receive) = wire.insert(streams);
+    if let Err(error) = send.write_chunk(frame.into()).await {
+        return ForwardEnd::DeviceLost(error.to_string());
+    }
+    splice.run(send, receive, input, tunnel).await
+}
+
+/// Leaves the stream so that the device knows: finished after an exit, reset in every other case, which makes
+/// the device break its connection off.
+fn leave(end: &ForwardEnd, mut send: SendStream, mut receive: RecvStream) {
+    match end {
+        ForwardEnd::Closed | ForwardEnd::BrokenOff | ForwardEnd::Failed(_) => {
+            let _ = send.finish();
+        }
+        _ => {
+            let _ = send.reset(VarInt::from_u32(0));
+            let _ = receive.stop(VarInt::from_u32(0));
+        }
+    }
+}
+
+/// What a client hears whose channel is not opened.
+fn failure(end: &ForwardEnd) -> ChannelOpenFailure {
+    match end {
+        ForwardEnd::Prohibited(sentence) => prohibited(sentence.clone()),
+        ForwardEnd::Told(ending) => prohibited(ending.why.clone()),
+        // RFC 4254 section 5.1: SSH_OPEN_CONNECT_FAILED.
+        other => ChannelOpenFailure::Other {
+            code: 2,
+            reason: other.to_string(),
+        },
+    }
+}
+
+/// RFC 4254 section 5.1: `SSH_OPEN_ADMINISTRATIVELY_PROHIBITED`, with a sentence of ours as description.
+#[must_use]
+pub fn prohibited(reason: String) -> ChannelOpenFailure {
+    ChannelOpenFailure::Other { code: 1, reason }
+}
+
+impl LiveSession {
+    /// Whether where a forward leads is still where it may lead, by what is allowed now.
+    #[must_use]
+    pub fn may_still_lead(&self, now: &crate::access::decision::Authorized) -> bool {
+        let Some(to) = &self.destination else {
+            return true;
+        };
+        let dialled = to.address.get();
+        dialled.is_none_or(|address| now.may_connect().permits(&to.host, *address))
+    }
+}
