@@ -11,6 +11,7 @@ mod forward;
 pub mod identity;
 pub mod launch;
 pub mod limits;
+mod listen;
 pub mod log;
 pub mod membership;
 mod process;

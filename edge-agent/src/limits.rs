@@ -25,6 +25,18 @@ pub const FORWARD_PIECE: usize = 16 * 1024;
 /// their targets read nothing, other streams may wait for them; a device of 64 MiB bears no more.
 pub const FORWARD_WINDOWS: u32 = 32;
 
+/// Connections that wait in the kernel for one port on which the device listens.
+pub const LISTEN_BACKLOG: i32 = 64;
+
+/// Connections of one such port that were accepted, and that the relay has not taken yet. More wait in the kernel.
+pub const MAX_ARRIVALS: usize = 16;
+
+/// How long one of them is kept.
+pub const ARRIVAL_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often it is looked whether there is room for another.
+pub const ARRIVAL_POLL: Duration = Duration::from_millis(500);
+
 /// Names that are looked up at once, each in a thread.
 pub const MAX_LOOKUPS: usize = 8;
 

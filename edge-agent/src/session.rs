@@ -5,6 +5,7 @@
 
 mod driver;
 mod inbound;
+mod listening;
 mod outbound;
 
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use event_listener::Event;
 
 use crate::limits::{MAX_FORWARDS, MAX_SESSIONS};
 use crate::recording::Recorder;
+use listening::Arrivals;
 
 /// What the config says about sessions.
 #[derive(Clone, Debug)]
@@ -48,6 +50,7 @@ pub struct Sessions {
     recorder: Arc<Recorder>,
     live: AtomicU32,
     forwards: AtomicU32,
+    arrivals: Arrivals,
     changed: Event,
 }
 
@@ -60,6 +63,7 @@ impl Sessions {
             recorder,
             live: AtomicU32::new(0),
             forwards: AtomicU32::new(0),
+            arrivals: Arrivals::default(),
             changed: Event::new(),
         })
     }

@@ -76,6 +76,24 @@ impl AddressPolicy {
         allowed && !self.deny.iter().any(hits)
     }
 
+    /// Whether an address may be listened on that was asked for by `name`. Hand in what [`canonical_to_listen`]
+    /// gave. The unspecified address is all of the device's: what is about some of them allows it not, and denies it.
+    #[must_use]
+    pub fn permits_listening(&self, name: &str, address: SocketAddr) -> bool {
+        if !address.ip().is_unspecified() {
+            return self.permits(name, address);
+        }
+        let all = |rule: &AddressRule| {
+            rule.ports.contains(address.port()) && matches!(rule.host, HostRule::Any)
+        };
+        let some = |rule: &AddressRule| rule.ports.contains(address.port());
+        let allowed = self
+            .allow
+            .as_ref()
+            .is_none_or(|rules| rules.iter().any(all));
+        allowed && !self.deny.iter().any(some)
+    }
+
     /// Whether the bounds of the wire hold.
     #[must_use]
     pub fn is_bounded(&self) -> bool {
@@ -122,6 +140,13 @@ impl Ports {
     pub const fn contains(self, port: u16) -> bool {
         self.first <= port && port <= self.last
     }
+}
+
+/// The one spelling of an address that is judged and listened on: an IPv4 address in IPv6 clothes is IPv4.
+#[must_use]
+pub fn canonical_to_listen(mut address: SocketAddr) -> SocketAddr {
+    address.set_ip(address.ip().to_canonical());
+    address
 }
 
 /// The one spelling of an address that is judged and connected to: an IPv4 address in IPv6 clothes is IPv4, and

@@ -219,6 +219,10 @@ pub enum Work {
     Subsystem(String),
     /// No process: a TCP connection, which the device dials.
     Connect(Connect),
+    /// No process: a TCP port, on which the device listens.
+    Listen(Listen),
+    /// No process: a connection that has come on such a port.
+    Take(Take),
 }
 
 /// A TCP connection from a device (RFC 4254 section 7.2).
@@ -231,6 +235,36 @@ pub struct Connect {
     pub port: u16,
     /// Which addresses may be dialled.
     pub policy: AddressPolicy,
+}
+
+/// A TCP port on a device (RFC 4254 section 7.1).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listen {
+    /// The address to listen on, as the operator wrote it: empty or `*` for all, `localhost` for loopback of both
+    /// families. At most `MAX_FORWARD_HOST` bytes.
+    pub host: String,
+    /// The port; 0: any that is free.
+    pub port: u16,
+    /// Which addresses may be listened on.
+    pub policy: AddressPolicy,
+}
+
+/// A connection that has come to a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Take {
+    /// The session of the port.
+    pub listener: SessionId,
+    /// Which of its connections.
+    pub number: u32,
+}
+
+/// A connection has come to a port on which the device listens, and waits there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Incoming {
+    /// Names it to [`Take`], once.
+    pub number: u32,
+    /// Who has connected.
+    pub peer: SocketAddr,
 }
 
 /// A pseudo-terminal (RFC 4254 section 6.2).
@@ -366,6 +400,8 @@ impl fmt::Debug for Work {
             Self::Exec(command) => write!(f, "Exec({} bytes)", command.len()),
             Self::Subsystem(name) => write!(f, "Subsystem({name:?})"),
             Self::Connect(to) => write!(f, "Connect({:?}, {})", to.host, to.port),
+            Self::Listen(at) => write!(f, "Listen({:?}, {})", at.host, at.port),
+            Self::Take(take) => write!(f, "Take({}, {})", take.listener, take.number),
         }
     }
 }

@@ -136,6 +136,16 @@ pub const MAX_CHANNELS: usize = 64;
 /// Forwards of one SSH connection at a time: a browser behind `-D` opens some hundred.
 pub const MAX_FORWARDS: usize = 512;
 
+/// Ports that devices listen on for one SSH connection.
+pub const MAX_LISTENERS: usize = 32;
+
+/// How long a device may take to listen. The connection that asks for it is not read meanwhile: russh wants the answer
+/// at once.
+pub const LISTEN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a client may take to open a channel for a connection that has come to a device.
+pub const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// Bytes from the operator that wait on all channels of one connection together. When it is used up, nothing more
 /// is read of that connection until a device takes something.
 pub const CONNECTION_QUEUE: usize = 64 * 1024 * 1024;

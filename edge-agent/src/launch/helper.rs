@@ -134,7 +134,9 @@ fn program_of(
         )),
         Work::Exec(command) => Ok((name, Some(OsString::from_vec(command.clone())))),
         Work::Subsystem(subsystem) => Ok((name, Some(subsystem::find(subsystem)?.into()))),
-        Work::Connect(_) => Err(SessionRefusal::Failed("a forward is no program".to_owned())),
+        Work::Connect(_) | Work::Listen(_) | Work::Take(_) => {
+            Err(SessionRefusal::Failed("a forward is no program".to_owned()))
+        }
     }
 }
 

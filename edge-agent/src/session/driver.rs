@@ -1,6 +1,7 @@
 //! Drives one session: reads, feeds the state machine, does what it says.
 
 use std::future::poll_fn;
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
@@ -13,7 +14,7 @@ use holdfast_protocol::codec::frame::SessionMessage;
 use holdfast_protocol::ids::Login;
 use holdfast_protocol::recording::record::EndReason;
 use holdfast_protocol::session::{DeviceAction, DeviceSession};
-use holdfast_protocol::wire::{Connect, Exit, Open, SessionRefusal, Signal, Work};
+use holdfast_protocol::wire::{Connect, Exit, Open, SessionRefusal, Signal, Take, Work};
 use rustix::net::sockopt::set_socket_linger;
 use smol::{Async, Timer};
 
@@ -31,23 +32,23 @@ use crate::{environment, pty};
 
 /// One session.
 pub(super) struct Driver {
-    sessions: Arc<Sessions>,
-    core: DeviceSession,
-    inbound: Inbound,
-    outbound: Outbound,
+    pub(super) sessions: Arc<Sessions>,
+    pub(super) core: DeviceSession,
+    pub(super) inbound: Inbound,
+    pub(super) outbound: Outbound,
     /// Since the `Open`, unless it was refused.
-    slot: Option<Slot>,
+    pub(super) slot: Option<Slot>,
     process: Option<Process>,
     /// How `process` has ended, if it has; it is reaped only when the session is over.
     exited: Option<Exit>,
-    recording: Recording,
+    pub(super) recording: Recording,
     terminal: Option<Arc<Async<OwnedFd>>>,
     /// The connection that a forward has dialled, in the place of a process.
     socket: Option<Arc<Async<OwnedFd>>>,
     /// Where it leads, until the relay was told.
     address: Option<SocketAddr>,
     /// The state machine's time begins here.
-    epoch: Instant,
+    pub(super) epoch: Instant,
     opened: bool,
     timer: Timer,
     /// What `timer` is set to.
@@ -144,7 +145,7 @@ impl Driver {
         }
     }
 
-    fn peer_gone(&mut self, now: Duration, gone: Gone) {
+    pub(super) fn peer_gone(&mut self, now: Duration, gone: Gone) {
         self.gone.get_or_insert(gone);
         self.core.handle_peer_gone(now);
     }
@@ -201,7 +202,7 @@ impl Driver {
         }
     }
 
-    fn send(&mut self, message: &SessionMessage) {
+    pub(super) fn send(&mut self, message: &SessionMessage) {
         match message.encode() {
             Ok(frame) => self.outbound.push(frame.into()),
             // Every text of ours is cut to its bound; if one was not, the stream can't go on.
@@ -211,8 +212,14 @@ impl Driver {
 
     async fn start(&mut self, mut open: Open) {
         self.opened = true;
-        if let Work::Connect(to) = open.work {
-            return self.dial(open.login, to).await;
+        match open.work {
+            Work::Connect(to) => return self.dial(open.login, to).await,
+            // Boxed: a session with a process would hold the room for all that a port needs.
+            Work::Listen(at) => {
+                return Box::pin(self.listen(open.session, open.login, at)).await;
+            }
+            Work::Take(take) => return self.take(take),
+            Work::Shell | Work::Exec(_) | Work::Subsystem(_) => {}
         }
         match self.sessions.slot(Kind::Session) {
             Ok(slot) => self.slot = Some(slot),
@@ -259,18 +266,58 @@ impl Driver {
         let dialled = async { Ok(Box::pin(forward::dial(login, to)).await) };
         let gone = async { Err(self.inbound.broken_off().await) };
         match dialled.or(gone).await {
-            Ok(Ok(Dialled { socket, address })) => {
-                let socket = Arc::new(socket);
-                self.inbound.stdin.open(Arc::clone(&socket), Sink::Socket);
-                self.outbound.open_socket(Arc::clone(&socket));
-                (self.socket, self.address) = (Some(socket), Some(address));
-                self.core.handle_started(self.epoch.elapsed());
-            }
+            Ok(Ok(Dialled { socket, address })) => self.carry(socket, address),
             Ok(Err(why)) => self.core.handle_refused(why),
-            Err(gone) => {
-                self.peer_gone(self.epoch.elapsed(), gone);
-                let why = SessionRefusal::Unreachable("nobody waits for it".to_owned());
+            Err(gone) => self.nobody_waits(gone),
+        }
+    }
+
+    /// Starts a forward on a connection that has come to a port.
+    fn take(&mut self, Take { listener, number }: Take) {
+        match self.sessions.slot(Kind::Forward) {
+            Ok(slot) => self.slot = Some(slot),
+            Err(max) => {
+                let full = SessionRefusal::TooManyForwards(max);
+                return self.core.handle_refused(full);
+            }
+        }
+        self.outbound.set_priority(BULK_PRIORITY);
+        let taken = self.sessions.arrivals.take(listener, number);
+        let carried = taken.map(|stream| {
+            let _ = stream.set_nodelay(true);
+            let peer = stream.peer_addr()?;
+            Ok::<_, io::Error>((Async::new(OwnedFd::from(stream))?, peer))
+        });
+        match carried {
+            Some(Ok((socket, peer))) => self.carry(socket, peer),
+            Some(Err(_)) | None => {
+                let why = SessionRefusal::Unreachable("it is gone already".to_owned());
                 self.core.handle_refused(why);
+            }
+        }
+    }
+
+    /// The connection of a forward stands.
+    fn carry(&mut self, socket: Async<OwnedFd>, address: SocketAddr) {
+        let socket = Arc::new(socket);
+        self.inbound.stdin.open(Arc::clone(&socket), Sink::Socket);
+        self.outbound.open_socket(Arc::clone(&socket));
+        (self.socket, self.address) = (Some(socket), Some(address));
+        self.core.handle_started(self.epoch.elapsed());
+    }
+
+    /// Nobody wants what was about to begin.
+    pub(super) fn nobody_waits(&mut self, gone: Gone) {
+        self.peer_gone(self.epoch.elapsed(), gone);
+        let why = SessionRefusal::Unreachable("nobody waits for it".to_owned());
+        self.core.handle_refused(why);
+    }
+
+    /// Says that what was asked for has begun, where the state machine's actions are not taken as ever.
+    pub(super) fn send_answer(&mut self) {
+        while let Some(action) = self.core.poll_action() {
+            if let DeviceAction::Send(message) = action {
+                self.send(&message);
             }
         }
     }
@@ -342,7 +389,7 @@ impl Driver {
         })
     }
 
-    fn ended(&mut self, exit: Exit) {
+    pub(super) fn ended(&mut self, exit: Exit) {
         self.exited = Some(exit);
         self.core.handle_exited(self.epoch.elapsed(), exit);
     }

@@ -230,7 +230,8 @@ fn event_of(message: &SessionMessage) -> Option<Event<'static>> {
         | SessionMessage::Accepted
         | SessionMessage::Refused(_)
         | SessionMessage::Exit(_)
-        | SessionMessage::Address(_) => None,
+        | SessionMessage::Address(_)
+        | SessionMessage::Incoming(_) => None,
     }
 }
 

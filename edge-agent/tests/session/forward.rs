@@ -9,7 +9,7 @@ use std::time::Duration;
 use holdfast_protocol::codec::frame::SessionMessage;
 use holdfast_protocol::forward::AddressPolicy;
 use holdfast_protocol::ids::Login;
-use holdfast_protocol::wire::{Connect, Exit, Open, SessionRefusal, Work};
+use holdfast_protocol::wire::{Connect, Exit, Listen, Open, SessionRefusal, Take, Work};
 use rustix::net::sockopt::set_socket_linger;
 
 use crate::harness::device::resident;
@@ -192,6 +192,146 @@ fn what_the_rules_do_not_name_is_not_dialled() {
             .await
             .refused;
         let why = "connection refused".to_owned();
+        assert_eq!(refused, Some(SessionRefusal::Unreachable(why)));
+        pair.no_forwards().await;
+    });
+}
+
+fn listen(host: &str, port: u16, allow: &[&str]) -> Open {
+    let listen = Listen {
+        host: host.to_owned(),
+        port,
+        policy: AddressPolicy {
+            allow: Some(allow.iter().map(|text| text.parse().unwrap()).collect()),
+            deny: vec![],
+        },
+    };
+    Open {
+        login: own_login(),
+        ..open(Work::Listen(listen))
+    }
+}
+
+async fn bound(client: &mut Client) -> SocketAddr {
+    assert_eq!(client.hear().await, Heard::Accepted);
+    match client.hear().await {
+        Heard::Address(address) => address,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn incoming(client: &mut Client) -> u32 {
+    match client.hear().await {
+        Heard::Incoming(incoming) => incoming.number,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn take(number: u32) -> Open {
+    let listener = open(Work::Shell).session;
+    open(Work::Take(Take { listener, number }))
+}
+
+#[test]
+fn what_comes_to_a_port_waits_until_it_is_taken_once() {
+    run(async {
+        let pair = Pair::new().await;
+        let mut port = pair.open(listen("localhost", 0, &["localhost:*"])).await;
+        let at = bound(&mut port).await;
+        let mut first = TcpStream::connect(at).unwrap();
+        first.write_all(b"first").unwrap();
+        let mut second = TcpStream::connect(at).unwrap();
+        let (one, two) = (incoming(&mut port).await, incoming(&mut port).await);
+        // In whichever order they are taken.
+        let mut taken = pair.open(take(two)).await;
+        assert_eq!(taken.hear().await, Heard::Accepted);
+        assert_eq!(
+            taken.hear().await,
+            Heard::Address(second.local_addr().unwrap())
+        );
+        taken.write(b"hello").await;
+        taken.say(SessionMessage::Eof).await;
+        let reply = smol::unblock(move || {
+            let mut text = String::new();
+            second.read_to_string(&mut text).map(|_| text)
+        });
+        assert_eq!(reply.await.unwrap(), "hello");
+        let again = pair.to_end(take(two)).await.refused;
+        assert!(
+            matches!(again, Some(SessionRefusal::Unreachable(_))),
+            "{again:?}"
+        );
+        let mut other = pair.open(take(one)).await;
+        other.until("first").await;
+        other.vanish();
+        assert_eq!(
+            smol::unblock(move || first.read(&mut [0; 1]).map_err(|error| error.kind())).await,
+            Err(ErrorKind::ConnectionReset)
+        );
+        // With the port goes what nobody has taken.
+        let mut third = TcpStream::connect(at).unwrap();
+        let three = incoming(&mut port).await;
+        port.vanish();
+        let end = smol::unblock(move || third.read(&mut [0; 1]).unwrap_or(0));
+        assert_eq!(end.await, 0);
+        let late = pair.to_end(take(three)).await.refused;
+        assert!(
+            matches!(late, Some(SessionRefusal::Unreachable(_))),
+            "{late:?}"
+        );
+        assert!(TcpStream::connect(at).is_err());
+    });
+}
+
+#[test]
+fn only_so_many_connections_wait_for_the_relay() {
+    run(async {
+        let pair = Pair::new().await;
+        let mut port = pair.open(listen("127.0.0.1", 0, &["localhost:*"])).await;
+        let at = bound(&mut port).await;
+        let _all: Vec<TcpStream> = (0..40).map(|_| TcpStream::connect(at).unwrap()).collect();
+        for expected in 0..16 {
+            assert_eq!(incoming(&mut port).await, expected);
+        }
+        let more = async { Some(incoming(&mut port).await) };
+        let nothing = async {
+            smol::Timer::after(Duration::from_millis(700)).await;
+            None
+        };
+        assert_eq!(futures_lite::FutureExt::or(more, nothing).await, None);
+        let taken = pair.open(take(3)).await;
+        assert_eq!(incoming(&mut port).await, 16);
+        taken.vanish();
+        port.vanish();
+    });
+}
+
+#[test]
+fn a_port_that_the_rules_do_not_name_is_not_opened() {
+    run(async {
+        let pair = Pair::new().await;
+        for (host, allow) in [
+            ("0.0.0.0", "localhost:*"),
+            ("", "localhost:*"),
+            ("*", "0.0.0.0/0:*"),
+            ("::", "[::1]:*"),
+            ("127.0.0.1", "10.0.0.0/8:*"),
+            ("::ffff:127.0.0.1", "[::1]:*"),
+            ("localhost", "*:1-1023"),
+        ] {
+            let refused = pair.to_end(listen(host, 0, &[allow])).await.refused;
+            assert!(
+                matches!(refused, Some(SessionRefusal::NotPermitted(_))),
+                "{host} {allow}: {refused:?}"
+            );
+        }
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let refused = pair
+            .to_end(listen("127.0.0.1", port, &["*:*"]))
+            .await
+            .refused;
+        let why = "something listens there already".to_owned();
         assert_eq!(refused, Some(SessionRefusal::Unreachable(why)));
         pair.no_forwards().await;
     });

@@ -18,7 +18,7 @@ use holdfast_protocol::ids::{DeviceId, DeviceName, SessionId, UserName};
 use holdfast_protocol::limits::MAX_DATA_FRAME;
 use holdfast_protocol::recording::seal::RecordingSecret;
 use holdfast_protocol::session::{RelayEvent, RelaySession};
-use holdfast_protocol::wire::{Exit, Open, Pty, SessionRefusal, WindowSize, Work};
+use holdfast_protocol::wire::{Exit, Incoming, Open, Pty, SessionRefusal, WindowSize, Work};
 
 use device::Device;
 
@@ -183,6 +183,7 @@ pub(crate) enum Heard {
     OutputEnded,
     Exited(Exit),
     Address(SocketAddr),
+    Incoming(Incoming),
     /// The stream ended in good order.
     Finished,
 }
@@ -284,6 +285,7 @@ impl Ear {
                     RelayEvent::OutputEnded => Heard::OutputEnded,
                     RelayEvent::Exited(exit) => Heard::Exited(exit),
                     RelayEvent::Address(address) => Heard::Address(address),
+                    RelayEvent::Incoming(incoming) => Heard::Incoming(incoming),
                 },
             });
             let used = self.unread.len() - input.len();
@@ -306,7 +308,7 @@ impl Ear {
         let mut outcome = Outcome::default();
         loop {
             match self.hear().await {
-                Heard::Accepted | Heard::OutputEnded | Heard::Address(_) => {}
+                Heard::Accepted | Heard::OutputEnded | Heard::Address(_) | Heard::Incoming(_) => {}
                 Heard::Refused(why) => outcome.refused = Some(why),
                 Heard::Stdout(data) => outcome.stdout.extend(data),
                 Heard::Stderr(data) => outcome.stderr.extend(data),

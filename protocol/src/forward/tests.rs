@@ -119,6 +119,32 @@ fn deny_beats_allow_and_nothing_said_is_anywhere() {
 }
 
 #[test]
+fn all_addresses_are_listened_on_where_all_are_named() {
+    let may = |allow: &[&str], deny: &[&str], at: &str| {
+        let rules = |texts: &[&str]| texts.iter().map(|text| rule(text)).collect::<Vec<_>>();
+        let policy = AddressPolicy {
+            allow: Some(rules(allow)),
+            deny: rules(deny),
+        };
+        policy.permits_listening("", canonical_to_listen(at.parse().unwrap()))
+    };
+    for all in ["0.0.0.0:80", "[::]:80", "[::ffff:0.0.0.0]:80"] {
+        assert!(may(&["*:80"], &[], all), "{all}");
+        assert!(!may(&["*:81"], &[], all), "{all}");
+        assert!(
+            !may(&["localhost:*", "10.0.0.0/8:*", "0.0.0.0/0:*"], &[], all),
+            "{all}"
+        );
+        assert!(!may(&["*:*"], &["10.0.0.0/8:80"], all), "{all}");
+        assert!(may(&["*:*"], &["10.0.0.0/8:81"], all), "{all}");
+    }
+    assert!(may(&["localhost:*"], &[], "127.0.0.1:80"));
+    assert!(may(&["localhost:*"], &[], "[::ffff:127.0.0.1]:80"));
+    assert!(!may(&["localhost:*"], &[], "10.0.0.1:80"));
+    assert!(may(&["10.0.0.1:80"], &[], "10.0.0.1:80"));
+}
+
+#[test]
 fn what_means_nothing_is_no_rule() {
     let table = [
         ("", RuleError::NoPort),

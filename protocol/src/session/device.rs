@@ -95,7 +95,8 @@ impl DeviceSession {
                 SessionMessage::Accepted
                 | SessionMessage::Refused(_)
                 | SessionMessage::Exit(_)
-                | SessionMessage::Address(_),
+                | SessionMessage::Address(_)
+                | SessionMessage::Incoming(_),
             ) => return Err(SessionViolation::Direction),
         }
         Ok(())

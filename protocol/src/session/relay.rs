@@ -4,7 +4,7 @@ use core::net::SocketAddr;
 
 use super::SessionViolation;
 use crate::codec::frame::{DataStream, SessionMessage};
-use crate::wire::{Exit, SessionRefusal};
+use crate::wire::{Exit, Incoming, SessionRefusal};
 
 /// What a message of the device means.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub enum RelayEvent {
     Exited(Exit),
     /// Where a forward has come to.
     Address(SocketAddr),
+    /// A connection waits on a port.
+    Incoming(Incoming),
 }
 
 /// Checks the order of what the device sends.
@@ -61,12 +63,16 @@ impl RelaySession {
                 self.over = true;
                 Ok(RelayEvent::Refused(why))
             }
-            SessionMessage::Eof | SessionMessage::Exit(_) | SessionMessage::Address(_)
+            SessionMessage::Eof
+            | SessionMessage::Exit(_)
+            | SessionMessage::Address(_)
+            | SessionMessage::Incoming(_)
                 if !self.answered =>
             {
                 Err(SessionViolation::Answer)
             }
             SessionMessage::Address(address) => Ok(RelayEvent::Address(address)),
+            SessionMessage::Incoming(incoming) => Ok(RelayEvent::Incoming(incoming)),
             SessionMessage::Eof if self.output_ended => Err(SessionViolation::AfterEof),
             SessionMessage::Eof => {
                 self.output_ended = true;

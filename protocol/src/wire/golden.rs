@@ -422,6 +422,32 @@ fn what_opens_a_forward() {
         SessionMessage::Open(forward(to(policy))),
         &format!("00 000066 {head} 03 02 6462 b82a 01 {allow} {deny} {tail}"),
     );
+    let at = Work::Listen(Listen {
+        host: String::new(),
+        port: 0,
+        policy: AddressPolicy::default(),
+    });
+    frame(
+        SessionMessage::Open(forward(at)),
+        &format!("00 000031 {head} 04 00 00 00 00 {tail}"),
+    );
+    let take = Work::Take(Take {
+        listener: SessionId([0x1a; 16]),
+        number: 300,
+    });
+    let listener = "1a".repeat(16);
+    frame(
+        SessionMessage::Open(forward(take)),
+        &format!("00 00003f {head} 05 {listener} ac02 {tail}"),
+    );
+    let incoming = Incoming {
+        number: 300,
+        peer: v4(),
+    };
+    frame(
+        SessionMessage::Incoming(incoming),
+        "0b 00000a ac02 00 c0000207 dec602",
+    );
     frame(
         SessionMessage::Address(v4()),
         "0a 000008 00 c0000207 dec602",

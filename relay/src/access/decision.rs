@@ -201,6 +201,13 @@ impl Authorized {
         reach.subject.may_connect(&reach.device.labels, &self.login)
     }
 
+    /// Where the device may listen.
+    #[must_use]
+    pub fn may_listen(&self) -> AddressPolicy {
+        let reach = &self.reach;
+        reach.subject.may_listen(&reach.device.labels, &self.login)
+    }
+
     /// The roles that counted.
     #[must_use]
     pub fn roles(&self) -> &[RoleName] {

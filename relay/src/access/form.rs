@@ -81,6 +81,9 @@ pub struct ForwardForm {
     /// Absent: anywhere. Empty: nowhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connect: Option<Vec<Text<AddressRule>>>,
+    /// Absent: loopback.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listen: Option<Vec<Text<AddressRule>>>,
     /// Never these.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub deny: Vec<Text<AddressRule>>,
@@ -155,11 +158,16 @@ pub enum FormError {
         /// Which.
         ability: &'static str,
     },
-    /// A list that narrows an ability which the role does not give.
+    /// A list about an ability which the role does not give.
     #[error(
-        "{0}.forward.connect narrows nothing: no allow rule of the role names the ability forward"
+        "{place}.forward.{list} changes nothing: no allow rule of the role names the ability forward"
     )]
-    NarrowsNothing(String),
+    ForNobody {
+        /// Where.
+        place: String,
+        /// Which.
+        list: &'static str,
+    },
     /// A name among what is denied.
     #[error(
         "{place}.forward.deny: {rule} is a name, and who may not use it can use its address: deny an address or network"
@@ -194,8 +202,10 @@ impl RoleForm {
             let abilities = rule.abilities.as_ref();
             abilities.is_some_and(|abilities| abilities.contains(&Ability::Forward))
         };
-        if forward.connect.is_some() && !allow.iter().any(forwards) {
-            return Err(FormError::NarrowsNothing(place));
+        let lists = [("connect", &forward.connect), ("listen", &forward.listen)];
+        let named = lists.into_iter().find(|(_, rules)| rules.is_some());
+        if let Some((list, _)) = named.filter(|_| !allow.iter().any(forwards)) {
+            return Err(FormError::ForNobody { place, list });
         }
         Ok(Role {
             idle_timeout: self.idle_timeout,
@@ -331,7 +341,9 @@ impl From<Rule> for RuleForm {
 }
 
 impl ForwardForm {
-    fn is_empty(&self) -> bool {
+    /// Whether it says nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
@@ -339,6 +351,8 @@ impl ForwardForm {
         let connect = self.connect.as_ref().map_or(0, Vec::len);
         let place_of = |list: &str| format!("{place}.forward.{list}");
         at_most(&place_of("connect"), "rules", connect, MAX_FORWARD_RULES)?;
+        let listen = self.listen.as_ref().map_or(0, Vec::len);
+        at_most(&place_of("listen"), "rules", listen, MAX_FORWARD_RULES)?;
         let deny = self.deny.len();
         at_most(&place_of("deny"), "rules", deny, MAX_FORWARD_RULES)?;
         let named = |rule: &&Text<AddressRule>| {
@@ -351,6 +365,7 @@ impl ForwardForm {
         let plain = |rules: Vec<Text<AddressRule>>| rules.into_iter().map(|rule| rule.0).collect();
         Ok(Forwarding {
             connect: self.connect.map(plain),
+            listen: self.listen.map(plain),
             deny: plain(self.deny),
         })
     }
@@ -359,6 +374,7 @@ impl ForwardForm {
         let texts = |rules: &Vec<AddressRule>| rules.iter().cloned().map(Text).collect();
         Self {
             connect: forward.connect.as_ref().map(texts),
+            listen: forward.listen.as_ref().map(texts),
             deny: texts(&forward.deny),
         }
     }

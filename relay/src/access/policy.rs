@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use holdfast_protocol::forward::AddressPolicy;
+use holdfast_protocol::forward::{AddressPolicy, AddressRule, HostRule, Ports};
 use holdfast_protocol::ids::Login;
 
 use super::role::{IdleTimeout, Limits, RecordingMode, Role, RoleName, StdinMode};
@@ -107,6 +107,28 @@ impl Subject {
     /// if one role that allows them there says nothing, else where one of them says. No role's denial is lost.
     #[must_use]
     pub fn may_connect(&self, labels: &Labels, login: &Login) -> AddressPolicy {
+        self.addresses(labels, login, |role| role.forward.connect.clone())
+    }
+
+    /// Where a device with these labels may listen for the user under this login: a role that allows forwards there
+    /// and says nothing allows loopback.
+    #[must_use]
+    pub fn may_listen(&self, labels: &Labels, login: &Login) -> AddressPolicy {
+        let loopback = || {
+            let (host, ports) = (HostRule::Loopback, Ports::ANY);
+            vec![AddressRule { host, ports }]
+        };
+        self.addresses(labels, login, |role| {
+            Some(role.forward.listen.clone().unwrap_or_else(loopback))
+        })
+    }
+
+    fn addresses(
+        &self,
+        labels: &Labels,
+        login: &Login,
+        list: impl Fn(&Role) -> Option<Vec<AddressRule>>,
+    ) -> AddressPolicy {
         let request = Request {
             user: &self.user.name,
             labels,
@@ -116,8 +138,8 @@ impl Subject {
         let allows = |role: &&Role| role.allow.iter().any(|rule| rule.allows(&request));
         let mut allow = Some(Vec::new());
         for role in self.roles.iter().filter(allows) {
-            match (&mut allow, &role.forward.connect) {
-                (Some(all), Some(more)) => all.extend_from_slice(more),
+            match (&mut allow, list(role)) {
+                (Some(all), Some(more)) => all.extend(more),
                 (all, None) => *all = None,
                 (None, Some(_)) => {}
             }

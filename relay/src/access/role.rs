@@ -126,7 +126,9 @@ pub struct Limits {
 pub struct Forwarding {
     /// Where the role's ability to forward leads; `None`: anywhere.
     pub connect: Option<Vec<AddressRule>>,
-    /// Where no forward of its users leads, whatever another of their roles allows.
+    /// Where it lets the device listen; `None`: on the device's loopback.
+    pub listen: Option<Vec<AddressRule>>,
+    /// Where no forward of its users leads or listens, whatever another of their roles allows.
     pub deny: Vec<AddressRule>,
 }
 

@@ -366,3 +366,34 @@ fn forwards_lead_where_a_role_that_allows_them_says_and_where_none_denies() {
     assert!(!permits(vec![careful(), anywhere()], "10.9.0.1:80"));
     assert!(!permits(vec![], "10.9.0.1:80"), "no role, no forward");
 }
+
+#[test]
+fn a_device_listens_on_loopback_where_no_role_says_more() {
+    let permits = |roles: Vec<Role>, at: &str| {
+        let camera = labels(&[("role", "camera")]);
+        let policy = subject(roles).may_listen(&camera, &login("pi"));
+        policy.permits_listening("", at.parse().unwrap())
+    };
+    let plain = || forwards("plain", "");
+    assert!(permits(vec![plain()], "127.0.0.1:80"));
+    assert!(permits(vec![plain()], "[::1]:80"));
+    for wide in ["0.0.0.0:80", "[::]:80", "192.0.2.1:80"] {
+        assert!(!permits(vec![plain()], wide), "{wide}");
+        assert!(
+            permits(vec![plain(), forwards("w", "listen = ['*:*']")], wide),
+            "{wide}"
+        );
+    }
+    let narrow = || forwards("narrow", "listen = ['127.0.0.1:8000-8100']");
+    assert!(permits(vec![narrow()], "127.0.0.1:8000"));
+    assert!(!permits(vec![narrow()], "127.0.0.1:80"));
+    assert!(!permits(
+        vec![forwards("none", "listen = []")],
+        "127.0.0.1:80"
+    ));
+    assert!(!permits(
+        vec![plain(), forwards("d", "deny = ['localhost:80']")],
+        "127.0.0.1:80"
+    ));
+    assert!(!permits(vec![], "127.0.0.1:80"), "no role, no port");
+}

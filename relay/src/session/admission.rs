@@ -538,7 +538,7 @@ fn ability(work: &Work) -> Ability {
         Work::Shell => Ability::Shell,
         Work::Exec(_) => Ability::Exec,
         Work::Subsystem(_) => Ability::Sftp,
-        Work::Connect(_) => Ability::Forward,
+        Work::Connect(_) | Work::Listen(_) | Work::Take(_) => Ability::Forward,
     }
 }
 

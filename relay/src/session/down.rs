@@ -122,7 +122,9 @@ impl<'a> Down<'a> {
             // would be lost, and `ssh` would exit with 255.
             RelayEvent::OutputEnded => Ok(()),
             RelayEvent::Exited(exit) => Err(End::Exited(exit)),
-            RelayEvent::Address(_) => Err(SessionViolation::Direction.into()),
+            RelayEvent::Address(_) | RelayEvent::Incoming(_) => {
+                Err(SessionViolation::Direction.into())
+            }
             RelayEvent::Refused(why) => {
                 let authorized = &self.session.authorized;
                 let (device, login) = (&authorized.device().name, authorized.login());

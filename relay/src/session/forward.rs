@@ -3,21 +3,24 @@
 //! It is decided on as a session is, stands on the board and in the audit log, and has no words of its own: what
 //! there is to say is said when the channel is refused, never in the data.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
 use holdfast_protocol::codec::frame::SessionMessage;
 use holdfast_protocol::escape::Escaped;
-use holdfast_protocol::ids::{DeviceName, Login};
+use holdfast_protocol::ids::{DeviceName, Login, SessionId};
 use holdfast_protocol::limits::{FORWARD_MINOR, MAX_FORWARD_HOST};
-use holdfast_protocol::wire::{Connect, Open, Work};
+use holdfast_protocol::wire::{Connect, Incoming, Listen, Open, Take, Work};
 use quinn::{RecvStream, SendStream, VarInt};
 use russh::ChannelOpenFailure;
 use russh::server::ChannelOpenHandle;
 use thiserror::Error;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::live::{Ending, LiveGuard, LiveSession};
 use super::patience;
+use crate::access::decision::Authorized;
 use crate::limits::START_TIMEOUT;
 use crate::serve::Relay;
 use crate::ssh::connection::Connection;
@@ -25,22 +28,17 @@ use crate::ssh::outlet::Outlet;
 use crate::ssh::queue::InputReceiver;
 use crate::tunnel::registry::Tunnel;
 
+pub mod reverse;
 mod splice;
 
 use splice::Splice;
 
 /// What an operator asks for.
 pub struct Ask {
-    /// On which connection.
-    pub connection: Arc<Connection>,
-    /// Under which account.
-    pub login: Login,
-    /// Through which device.
-    pub device: DeviceName,
+    /// The way there.
+    pub through: Through,
     /// Where to.
     pub to: Destination,
-    /// The channels that the connection has besides.
-    pub channels: u32,
     /// Opens the channel, or refuses it.
     pub reply: ChannelOpenHandle,
     /// From the operator.
@@ -49,15 +47,59 @@ pub struct Ask {
     pub outlet: Outlet,
 }
 
-/// Where a forward leads.
+/// The way that a forward goes.
+pub struct Through {
+    /// On which connection.
+    pub connection: Arc<Connection>,
+    /// Under which account.
+    pub login: Login,
+    /// Through which device.
+    pub device: DeviceName,
+    /// The channels that the connection has besides.
+    pub channels: u32,
+}
+
+/// Where a forward leads, or comes from.
 #[derive(Clone, Debug)]
 pub struct Destination {
+    /// Which of the two.
+    pub direction: Direction,
     /// As the operator wrote it.
     pub host: String,
     /// Its port.
     pub port: u16,
-    /// What the device has dialled, as soon as it says so.
-    pub address: Arc<OnceLock<std::net::SocketAddr>>,
+    /// What the device has dialled or listens on, or who has come to it, as soon as it says so.
+    pub address: Arc<OnceLock<SocketAddr>>,
+}
+
+/// Which way a forward is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// The device dials.
+    Out,
+    /// The device listens.
+    Listen,
+    /// Somebody has come to where it listens.
+    In {
+        /// The session of the port.
+        listener: SessionId,
+        /// Which of its connections.
+        number: u32,
+        /// What the port is bound to.
+        bound: SocketAddr,
+    },
+}
+
+impl Direction {
+    /// Its word in the log.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Out => "out",
+            Self::Listen => "listen",
+            Self::In { .. } => "in",
+        }
+    }
 }
 
 /// How a forward ended.
@@ -97,14 +139,63 @@ impl Destination {
     pub fn new(host: &str, port: u32) -> Result<Self, String> {
         let number = u16::try_from(port).ok().filter(|port| *port != 0);
         let port = number.ok_or_else(|| format!("there is no port {port}"))?;
+        Self::with(Direction::Out, host, port)
+    }
+
+    /// A port of the device; 0 is any that is free.
+    ///
+    /// # Errors
+    /// The host is longer than any.
+    pub fn listening(host: &str, port: u16) -> Result<Self, String> {
+        Self::with(Direction::Listen, host, port)
+    }
+
+    /// A connection that has come to this port, which `listener` has.
+    fn coming(&self, listener: SessionId, Incoming { number, peer }: Incoming) -> Option<Self> {
+        let bound = *self.address.get()?;
+        let direction = Direction::In {
+            listener,
+            number,
+            bound,
+        };
+        Some(Self {
+            direction,
+            host: self.host.clone(),
+            port: bound.port(),
+            address: Arc::new(OnceLock::from(peer)),
+        })
+    }
+
+    fn with(direction: Direction, host: &str, port: u16) -> Result<Self, String> {
         if host.len() > MAX_FORWARD_HOST {
             return Err(format!("a host has at most {MAX_FORWARD_HOST} bytes"));
         }
         Ok(Self {
+            direction,
             host: host.to_owned(),
             port,
             address: Arc::default(),
         })
+    }
+
+    /// What the device is asked for.
+    fn work(&self, authorized: &Authorized) -> Work {
+        let (host, port) = (self.host.clone(), self.port);
+        match self.direction {
+            Direction::Out => Work::Connect(Connect {
+                host,
+                port,
+                policy: authorized.may_connect(),
+            }),
+            Direction::Listen => Work::Listen(Listen {
+                host,
+                port,
+                policy: authorized.may_listen(),
+            }),
+            Direction::In {
+                listener, number, ..
+            } => Work::Take(Take { listener, number }),
+        }
     }
 }
 
@@ -132,36 +223,61 @@ type Wire = Option<(SendStream, RecvStream)>;
 
 impl Relay {
     /// Serves a forward to its end, or says why there is none.
-    pub async fn forward(self: Arc<Self>, ask: Ask) {
+    pub async fn forward(&self, ask: Ask) {
+        let Ask {
+            through,
+            to,
+            reply,
+            input,
+            outlet,
+        } = ask;
+        match self.admit_forward(&through, &to).await {
+            Ok(begun) => {
+                let connection = &through.connection;
+                self.carry_on(begun, connection, &to, Some(reply), input, outlet)
+                    .await;
+            }
+            Err(sentence) => {
+                let (connection, port) = (&through.connection, u32::from(to.port));
+                let report = &self.report;
+                report
+                    .forward_refused(connection, &to.host, port, &sentence)
+                    .await;
+                reply.reject(prohibited(sentence)).await;
+            }
+        }
+    }
+
+    /// Serves a forward that was admitted. With a `reply` its channel is opened when the device has dialled; without,
+    /// it stands.
+    async fn carry_on(
+        &self,
+        begun: Begun,
+        connection: &Connection,
+        to: &Destination,
+        reply: Option<ChannelOpenHandle>,
+        mut input: InputReceiver,
+        outlet: Outlet,
+    ) {
         let Begun {
             mut live,
             open,
             tunnel,
             version,
-        } = match self.admit_forward(&ask).await {
-            Ok(begun) => begun,
-            Err(sentence) => {
-                let Destination { host, port, .. } = &ask.to;
-                let told =
-                    self.report
-                        .forward_refused(&ask.connection, host, u32::from(*port), &sentence);
-                told.await;
-                return ask.reply.reject(prohibited(sentence)).await;
-            }
-        };
+        } = begun;
         let _count = tunnel.count_forward();
         let session = live.session().clone();
         let mut wire = None;
         let mut splice = Splice {
-            relay: &self,
-            connection: &ask.connection,
+            relay: self,
+            connection,
             session: &session,
-            to: &ask.to,
+            to,
             version,
-            reply: Some(ask.reply),
-            outlet: &ask.outlet,
+            reply,
+            opened: CancellationToken::new(),
+            outlet: &outlet,
         };
-        let mut input = ask.input;
         let end = tokio::select! {
             // As with a session: who was told to end before the beginning asks nothing of the device.
             biased;
@@ -169,35 +285,36 @@ impl Relay {
             end = carry(&mut wire, open, &tunnel, &mut input, &mut splice) => end,
             ending = patience::idle(&session, None) => ForwardEnd::Told(ending),
         };
-        let unopened = splice.reply.take();
+        let (opened, reply) = (splice.opened.is_cancelled(), splice.reply.take());
         if let Some((send, receive)) = wire {
             leave(&end, send, receive);
         }
         live.set_apart();
-        self.report
-            .forward_end(&session, &ask.to, unopened.is_none(), &end)
-            .await;
+        self.report.forward_end(&session, to, opened, &end).await;
         drop(live);
-        match unopened {
+        match reply {
             Some(reply) => reply.reject(failure(&end)).await,
-            None => ask.outlet.close().await,
+            None => outlet.close().await,
         }
     }
 
     /// Decides whether a forward may be, and puts it onto the board.
-    async fn admit_forward(&self, ask: &Ask) -> Result<Begun, String> {
-        let connection = &ask.connection;
+    async fn admit_forward(&self, through: &Through, to: &Destination) -> Result<Begun, String> {
+        let Through {
+            connection,
+            login,
+            device,
+            channels,
+        } = through;
         self.report.admits()?;
         let (principal, _) = connection.principal().ok_or("nobody has logged in")?;
         if !principal.proof.grant().port_forwarding {
             return Err("your certificate does not permit port forwarding".into());
         }
-        let way = self
-            .find_way(connection, &ask.login, &ask.device, ask.channels)
-            .await?;
-        let authorized = way.authorize_forward(&ask.login)?;
-        let policy = authorized.may_connect();
-        if !policy.is_bounded() {
+        let way = self.find_way(connection, login, device, *channels).await?;
+        let authorized = way.authorize_forward(login)?;
+        let bounded = authorized.may_connect().is_bounded() && authorized.may_listen().is_bounded();
+        if !bounded {
             return Err(format!(
                 "the roles of user \"{}\" name more addresses between them than a forward can carry: tell an admin",
                 authorized.user().name
@@ -212,12 +329,8 @@ impl Relay {
         let open = Open {
             session: Self::new_session_id()?,
             user: authorized.user().name.clone(),
-            login: ask.login.clone(),
-            work: Work::Connect(Connect {
-                host: ask.to.host.clone(),
-                port: ask.to.port,
-                policy,
-            }),
+            login: login.clone(),
+            work: to.work(&authorized),
             pty: None,
             env: Vec::new(),
             client: connection.client,
@@ -226,7 +339,7 @@ impl Relay {
             recording: None,
         };
         // First onto the board, then the check.
-        let live = self.enter_forward(&open, authorized, &way.tunnel, principal, &ask.to);
+        let live = self.enter_forward(&open, authorized, &way.tunnel, principal, to);
         self.check(connection, live.session(), way.version).await?;
         Ok(Begun {
             live,
@@ -298,11 +411,19 @@ pub fn prohibited(reason: String) -> ChannelOpenFailure {
 impl LiveSession {
     /// Whether where a forward leads is still where it may lead, by what is allowed now.
     #[must_use]
-    pub fn may_still_lead(&self, now: &crate::access::decision::Authorized) -> bool {
+    pub fn may_still_lead(&self, now: &Authorized) -> bool {
         let Some(to) = &self.destination else {
             return true;
         };
-        let dialled = to.address.get();
-        dialled.is_none_or(|address| now.may_connect().permits(&to.host, *address))
+        let known = to.address.get();
+        match to.direction {
+            Direction::Out => {
+                known.is_none_or(|address| now.may_connect().permits(&to.host, *address))
+            }
+            Direction::Listen => {
+                known.is_none_or(|bound| now.may_listen().permits_listening(&to.host, *bound))
+            }
+            Direction::In { bound, .. } => now.may_listen().permits_listening(&to.host, bound),
+        }
     }
 }

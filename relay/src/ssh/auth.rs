@@ -83,7 +83,7 @@ impl Proof {
             Work::Subsystem(name) if name == SFTP => Some(b"internal-sftp".to_vec()),
             Work::Subsystem(name) => Some(name.into_bytes()),
             // A forward runs nothing, and comes by no request.
-            Work::Connect(_) => None,
+            Work::Connect(_) | Work::Listen(_) | Work::Take(_) => None,
         };
         let fits = original
             .as_ref()

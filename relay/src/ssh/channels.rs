@@ -53,6 +53,12 @@ impl Channels {
         }
     }
 
+    /// How many there are, those that are over and not closed yet included.
+    #[must_use]
+    pub fn present(&self) -> u32 {
+        u32::try_from(self.all.len()).unwrap_or(u32::MAX)
+    }
+
     /// A queue for a channel that is asked for.
     #[must_use]
     pub fn queue(&self) -> (InputSender, InputReceiver) {

@@ -2,13 +2,16 @@
 //! "wants a reply" a channel and OpenSSH sends several requests at once.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use holdfast_protocol::ids::{DeviceName, Login};
 use holdfast_protocol::limits::{MAX_COMMAND, MAX_SUBSYSTEM};
 use holdfast_protocol::wire::{WindowSize, Work};
 use russh::keys::{Certificate, HashAlg};
-use russh::server::{Auth, ChannelOpenHandle, Msg, PublicKeyOffer, Session, VerifiedPublicKey};
+use russh::server::{
+    Auth, ChannelOpenHandle, Handle, Msg, PublicKeyOffer, Session, VerifiedPublicKey,
+};
 use russh::{Channel, ChannelId, Disconnect, MethodKind, MethodSet, Sig};
 use thiserror::Error;
 use tracing::info;
@@ -27,7 +30,8 @@ use crate::audit::{Event, EventKind};
 use crate::clock::Timestamp;
 use crate::limits::MAX_AUTH_FAILURES;
 use crate::serve::Relay;
-use crate::session::forward::{Ask, Destination, prohibited};
+use crate::session::forward::reverse::{Asked, Listeners};
+use crate::session::forward::{Ask, Destination, Through, prohibited};
 
 /// Ends a connection.
 #[derive(Debug, Error)]
@@ -54,6 +58,8 @@ pub struct Handler {
     /// Keys that were refused. After [`MAX_AUTH_FAILURES`] of them no key is good enough.
     failures: usize,
     channels: Channels,
+    /// Ports that the device listens on for this connection.
+    listeners: Listeners,
 }
 
 impl Handler {
@@ -89,6 +95,7 @@ impl Handler {
             attempts,
             failures: 0,
             channels,
+            listeners: Listeners::default(),
         }
     }
 
@@ -136,6 +143,48 @@ impl Handler {
     ) -> Result<(), HandlerError> {
         self.channels
             .start(&self.relay, &self.connection, channel, work, session)
+    }
+
+    /// Has the device of this connection listen; gives the port.
+    async fn listen(&mut self, host: &str, port: u32, handle: Handle) -> Result<u16, String> {
+        let asked = match self.asked(host, port, handle) {
+            Ok(asked) => asked,
+            Err(sentence) => {
+                let (report, connection) = (&self.relay.report, &self.connection);
+                report
+                    .forward_refused(connection, host, port, &sentence)
+                    .await;
+                return Err(sentence);
+            }
+        };
+        let channels = self.channels.present();
+        let relay = self.relay.clone();
+        relay.listen(asked, channels, &mut self.listeners).await
+    }
+
+    fn asked(&self, host: &str, port: u32, handle: Handle) -> Result<Asked, String> {
+        let target = self.connection.principal().map(|(_, target)| target);
+        let (login, device) = match target {
+            Some(Target::Device(login, device)) => (login.clone(), device.clone()),
+            Some(Target::Unusable(sentence)) => return Err(sentence.clone()),
+            Some(Target::Relay) | None => {
+                return Err("the relay listens for nobody: name a device".into());
+            }
+        };
+        Ok(Asked {
+            connection: self.connection.clone(),
+            handle,
+            login,
+            device,
+            host: host.to_owned(),
+            port: u16::try_from(port).map_err(|_| format!("there is no port {port}"))?,
+        })
+    }
+
+    /// Tells whoever opens channels to the client how many it has.
+    fn count_channels(&self) {
+        let count = &self.listeners.channels.count;
+        count.store(self.channels.present(), Ordering::Relaxed);
     }
 
     /// Where a forward leads: through the device that the connection is for, or, where it is for the relay, to a
@@ -356,11 +405,13 @@ impl russh::server::Handler for Handler {
             Leads::Through(login, device, to) => {
                 let busy = connection.busy();
                 let ask = Ask {
-                    connection,
-                    login,
-                    device,
+                    through: Through {
+                        connection,
+                        login,
+                        device,
+                        channels: count,
+                    },
                     to,
-                    channels: count,
                     reply,
                     input,
                     outlet,
@@ -388,14 +439,44 @@ impl russh::server::Handler for Handler {
         &mut self,
         address: &str,
         port: &mut u32,
+        session: &mut Session,
+    ) -> Result<bool, Self::Error> {
+        match self.listen(address, *port, session.handle()).await {
+            Ok(bound) => {
+                *port = u32::from(bound);
+                Ok(true)
+            }
+            Err(sentence) => {
+                // The answer has no place for words (RFC 4254 section 7.1); `ssh -v` shows these.
+                session.debug(true, &sentence, "")?;
+                Ok(false)
+            }
+        }
+    }
+
+    async fn cancel_tcpip_forward(
+        &mut self,
+        address: &str,
+        port: u32,
         _session: &mut Session,
     ) -> Result<bool, Self::Error> {
-        let (report, connection) = (&self.relay.report, &self.connection);
-        let why = "nothing is forwarded from a device yet";
-        report
-            .forward_refused(connection, address, *port, why)
-            .await;
-        Ok(false)
+        Ok(self.listeners.cancel(address, port))
+    }
+
+    async fn channel_open_confirmation(
+        &mut self,
+        channel: ChannelId,
+        _max_packet_size: u32,
+        _window_size: u32,
+        _session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        // The only channels that we open are of connections that have come to a device.
+        let (sender, input) = self.channels.queue();
+        self.channels
+            .insert(channel, Purpose::Forward, sender, None);
+        self.listeners.channels.put(channel, input);
+        self.count_channels();
+        Ok(())
     }
 
     async fn channel_close(
@@ -404,6 +485,8 @@ impl russh::server::Handler for Handler {
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
         self.channels.close(channel);
+        self.listeners.channels.forget(channel);
+        self.count_channels();
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use crate::harness::{Relay, SOON, Site, User, Way, own_login, run_with_input, wa
 
 /// Puts the role `tech`, which may forward everywhere, into force with these lists.
 #[track_caller]
-fn role(relay: &Relay, lists: &str, more: &str) {
+pub(super) fn role(relay: &Relay, lists: &str, more: &str) {
     let text = format!(
         "[roles.tech]\n{more}\nforward = {{ {lists} }}\n\
          [roles.tech.allow]\nlabels = {{ '*' = '*' }}\nlogins = ['*']\nabilities = ['forward']\n"

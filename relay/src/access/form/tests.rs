@@ -33,6 +33,7 @@ max_channels = 10
 
 [roles.field-tech.forward]
 connect = ["10.0.0.0/8:80", "localhost:5432", "[::1]:*", "*.local:8000-8100"]
+listen = ["127.0.0.1:8000-8100"]
 deny = ["10.9.0.0/16:*"]
 
 [roles.field-tech.allow]
@@ -132,7 +133,7 @@ fn each_mistake_is_named_with_what_was_expected() {
         ),
         (
             "forward = { conect = [] }",
-            "unknown field `conect`, expected `connect` or `deny`",
+            "unknown field `conect`, expected one of `connect`, `listen`, `deny`",
         ),
         (
             "forward = { connect = [\"10.0.0.1\"] }",
@@ -148,7 +149,7 @@ fn each_mistake_is_named_with_what_was_expected() {
         ),
         (
             "forward = { connect = [\"*:*\"] }",
-            "roles.tech.forward.connect narrows nothing: no allow rule of the role names the ability forward",
+            "roles.tech.forward.connect changes nothing: no allow rule of the role names the ability forward",
         ),
         (
             "forward = { deny = [\"db.local:*\"] }",

@@ -53,10 +53,13 @@ impl TomlText {
                 }
             }
         }
-        if role.forward.connect.is_some() || !role.forward.deny.is_empty() {
+        if !role.forward.is_empty() {
             self.table(&["roles", name, "forward"], false);
             if let Some(connect) = &role.forward.connect {
                 self.value("connect", connect);
+            }
+            if let Some(listen) = &role.forward.listen {
+                self.value("listen", listen);
             }
             if !role.forward.deny.is_empty() {
                 self.value("deny", &role.forward.deny);

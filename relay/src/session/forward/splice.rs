@@ -35,6 +35,8 @@ pub(super) struct Splice<'a> {
     pub(super) version: i64,
     /// Until the channel is opened.
     pub(super) reply: Option<ChannelOpenHandle>,
+    /// Cancelled when bytes may pass.
+    pub(super) opened: CancellationToken,
     pub(super) outlet: &'a Outlet,
 }
 
@@ -45,8 +47,6 @@ struct Down<'a, 's> {
     state: RelaySession,
     /// What is gathered into one SSH packet.
     buffer: BytesMut,
-    /// Set when the channel is opened.
-    opened: &'a CancellationToken,
 }
 
 impl From<SessionViolation> for ForwardEnd {
@@ -70,14 +70,13 @@ impl Splice<'_> {
         input: &mut InputReceiver,
         tunnel: &Tunnel,
     ) -> ForwardEnd {
-        let (session, opened) = (self.session, CancellationToken::new());
+        let (session, opened) = (self.session, self.opened.clone());
         let gone = input.gone();
         let mut down = Down {
             splice: self,
             reader: FrameReader::default(),
             state: RelaySession::default(),
             buffer: BytesMut::new(),
-            opened: &opened,
         };
         tokio::select! {
             biased;
@@ -118,7 +117,7 @@ impl Down<'_, '_> {
                 None => return Ok(()),
                 Some(Piece::Data(stream, data)) => {
                     self.state.handle_data(stream)?;
-                    if stream != DataStream::Stdout || !self.opened.is_cancelled() {
+                    if stream != DataStream::Stdout || !self.splice.opened.is_cancelled() {
                         return Err(SessionViolation::Direction.into());
                     }
                     if self.buffer.len() + data.len() > SPLICE_BUFFER {
@@ -147,6 +146,7 @@ impl Down<'_, '_> {
             RelayEvent::Exited(Exit::Status(0)) => Err(ForwardEnd::Closed),
             RelayEvent::Exited(_) => Err(ForwardEnd::BrokenOff),
             RelayEvent::Refused(why) => Err(refused(self.splice, &why)),
+            RelayEvent::Incoming(_) => Err(SessionViolation::Direction.into()),
         }
     }
 
@@ -159,6 +159,7 @@ impl Down<'_, '_> {
             to,
             version,
             reply,
+            opened,
             outlet: _,
         } = &mut *self.splice;
         let checked = relay.check(connection, session, *version).await;
@@ -168,7 +169,7 @@ impl Down<'_, '_> {
         if let Some(reply) = reply.take() {
             reply.accept().await;
         }
-        self.opened.cancel();
+        opened.cancel();
         Ok(())
     }
 

@@ -132,6 +132,11 @@ fn role_details(before: &Role, after: &Role) -> Vec<String> {
         shown(after.forward.connect),
     );
     part(
+        "forward.listen",
+        shown(before.forward.listen),
+        shown(after.forward.listen),
+    );
+    part(
         "forward.deny",
         list(&before.forward.deny),
         list(&after.forward.deny),
