@@ -132,12 +132,42 @@ pub const UPLOAD_PRIORITY: i32 = -10;
 /// Most requests of one file transfer whose answers are waited for: OpenSSH's client has 64 under way.
 pub const MAX_FILE_REQUESTS: usize = 512;
 
-/// Most files that are followed while one transfer has them open: more than OpenSSH's server allows at once
-/// by default.
-pub const MAX_FILE_HANDLES: usize = 512;
+/// Most files that are followed while one transfer has them open: all that our own server allows.
+pub const MAX_FILE_HANDLES: usize = MAX_SFTP_HANDLES;
 
 /// Most bytes of a path that are recorded: `PATH_MAX` of Linux.
 pub const MAX_FILE_PATH: usize = 4096;
+
+/// Most files and folders that one SFTP client may have open: what OpenSSH's server allows where the system
+/// sets its usual limit.
+pub const MAX_SFTP_HANDLES: usize = 1024;
+
+/// Most bytes of a path in SFTP: `PATH_MAX` of Linux.
+pub const MAX_SFTP_PATH: usize = 4096;
+
+/// Room for requests that have come: a packet of the largest size, and as much as a pipe of [`PIPE_BYTES`]
+/// holds.
+pub const SFTP_INPUT: usize = 512 * 1024;
+
+/// Answers of SFTP are sent when there is so much of them, or nothing else to answer: enough that system
+/// calls don't count, little enough that the client has work soon.
+pub const SFTP_ANSWERS: usize = 64 * 1024;
+
+/// Bytes of a folder's names that the kernel gives at once: 128 short names, whose answer stays under the
+/// 34,000 bytes that every client takes.
+pub const SFTP_LISTING: usize = 4 * 1024;
+
+/// Most numbers of users and groups that one request of SFTP names: the answer fits in a packet.
+pub const MAX_SFTP_IDS: usize = 512;
+
+/// Most names of users, and of groups, that are kept for listings.
+pub const MAX_SFTP_NAMES: usize = 1024;
+
+/// Bytes that one system call copies within the device.
+pub const SFTP_COPY: usize = 8 * 1024 * 1024;
+
+/// How often a path within a root is tried while somebody moves folders under it.
+pub const SFTP_ROOT_ATTEMPTS: u32 = 64;
 
 /// Stack of the thread that writes into the spool. It is memory only as far as it is used.
 pub const WRITER_STACK: usize = 256 * 1024;

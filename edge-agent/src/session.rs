@@ -16,6 +16,7 @@ use event_listener::Event;
 
 use crate::limits::{MAX_FORWARDS, MAX_SESSIONS};
 use crate::recording::Recorder;
+use crate::subsystem::SftpServer;
 use listening::Arrivals;
 
 /// What the config says about sessions.
@@ -25,6 +26,8 @@ pub struct SessionConfig {
     /// `COLORTERM` and `NO_COLOR`. What would choose the code that runs (`LD_*`, `PATH`, `BASH_ENV`, …)
     /// stays forbidden whatever stands here.
     pub accept_env: Vec<String>,
+    /// What serves the subsystem sftp.
+    pub sftp_server: SftpServer,
     /// Most sessions at once.
     pub max_sessions: u32,
     /// What runs as the helper of [`crate::launch`]: this very program.
@@ -37,6 +40,7 @@ impl Default for SessionConfig {
         let program = PathBuf::from("/proc/self/exe");
         Self {
             accept_env: Vec::new(),
+            sftp_server: SftpServer::Internal,
             max_sessions: MAX_SESSIONS,
             program,
         }

@@ -375,7 +375,8 @@ pub const MAX_AUDIT_LINE: u64 = 2 * 1024 * 1024;
 /// Rows that are read from the log at once.
 pub const AUDIT_PAGE: u32 = 256;
 
-/// Failed logins of one source, and one device's coming and going, are summed over so long.
+/// Failed logins of one source, what one user is refused, and one device's coming and going are summed over so
+/// long.
 pub const AUDIT_SUM_WINDOW: Duration = Duration::from_secs(60);
 
 /// How often it is looked whether a sum is due.
@@ -390,6 +391,13 @@ pub const MAX_SUMMED_DEVICES: usize = 131_072;
 
 /// Rows that one device's coming and going may write at once in a minute: offline and back, twice.
 pub const AUDIT_DEVICE_ROWS: u32 = 4;
+
+/// Refusals of one user and kind that may be written at once in a minute: more than a script that runs into a limit
+/// causes by itself, and few enough for one user never to fill the log.
+pub const AUDIT_REFUSAL_ROWS: u32 = 100;
+
+/// Users whose refusals are summed apart, each kind by itself.
+pub const MAX_SUMMED_ACTORS: usize = 1_024;
 
 /// Names that one sum lists.
 pub const MAX_SUMMED_USERS: usize = 8;

@@ -242,7 +242,7 @@ impl Driver {
         let config = &self.sessions.config;
         open.env = environment::filter(open.env, &config.accept_env);
         // Boxed: what a start needs would otherwise be held for the session's whole life.
-        match Box::pin(launch(&config.program, open)).await {
+        match Box::pin(launch(&config.program, open, &config.sftp_server)).await {
             Ok(launched) => {
                 self.process = Some(launched.process);
                 self.connect(launched.ends);

@@ -236,13 +236,12 @@ impl Authorized {
         reach.authorize(&self.login, self.ability)
     }
 
-    /// Whether it is allowed now.
+    /// Whether it is allowed now. Gives the terms that it would have now.
     ///
     /// # Errors
     /// [`Denied`].
-    #[cfg(test)]
-    pub fn still(&self, facts: Facts<'_>) -> Result<(), Denied> {
-        self.now(facts).map(drop)
+    pub fn still(&self, facts: Facts<'_>) -> Result<Terms, Denied> {
+        self.now(facts).map(|now| now.terms)
     }
 }
 

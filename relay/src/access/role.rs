@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use holdfast_protocol::forward::AddressRule;
+use holdfast_protocol::wire;
 use ipnet::IpNet;
 use thiserror::Error;
 
@@ -152,6 +153,26 @@ pub enum StdinMode {
     Redact,
     /// All, passwords too.
     Full,
+}
+
+impl From<RecordingMode> for wire::RecordingMode {
+    fn from(mode: RecordingMode) -> Self {
+        match mode {
+            RecordingMode::Off => Self::Off,
+            RecordingMode::BestEffort => Self::BestEffort,
+            RecordingMode::Strict => Self::Strict,
+        }
+    }
+}
+
+impl From<StdinMode> for wire::StdinMode {
+    fn from(mode: StdinMode) -> Self {
+        match mode {
+            StdinMode::Off => Self::Off,
+            StdinMode::Redact => Self::Redact,
+            StdinMode::Full => Self::Full,
+        }
+    }
 }
 
 /// What somebody may do.

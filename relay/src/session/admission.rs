@@ -6,25 +6,23 @@
 
 use std::sync::Arc;
 
-use holdfast_protocol::ids::{DeviceId, DeviceName, Login, SessionId, UserName};
-use holdfast_protocol::wire::{Open, Pty, RecordingMode, RecordingTerms, StdinMode, Work};
-use tokio::time::timeout;
+use holdfast_protocol::ids::{DeviceName, Login, SessionId};
+use holdfast_protocol::wire::{Open, Pty, Work};
 use tracing::error;
 
-use super::bridge::{self, Recorded, Session};
+use super::bridge::{self, Session};
 use super::ending;
 use super::forward::Destination;
+use super::known::{Known, Which};
 use super::lease::{Lease, LeaseError};
 use super::live::{About, LiveGuard, LiveSession};
+use super::recorded;
 use super::refusal;
 use crate::access::decision::{self, Authorized, Facts, Reach};
-use crate::access::lock::{self, Lock, Suspect};
-use crate::access::policy::{Ability, Subject, Terms};
+use crate::access::policy::Ability;
 use crate::access::quota::Quota;
-use crate::access::role;
 use crate::audit::DeviceFacts;
-use crate::clock::Timestamp;
-use crate::limits::{MAX_SHOWN_COMMAND, STORE_TIMEOUT};
+use crate::limits::MAX_SHOWN_COMMAND;
 use crate::serve::Relay;
 use crate::ssh::auth::{self, Principal};
 use crate::ssh::channel::Opened;
@@ -33,13 +31,7 @@ use crate::ssh::outlet::Outlet;
 use crate::ssh::queue::InputReceiver;
 use crate::ssh::target::Target;
 use crate::state::random_bytes;
-use crate::store::{Device, StoreError};
 use crate::tunnel::registry::Tunnel;
-
-/// The minor version from which on devices record.
-const RECORDING_MINOR: u16 = 1;
-
-const NO_STORE: &str = "the relay's store does not answer: try again in a minute";
 
 /// The way to a device that a channel was opened for.
 #[derive(Debug)]
@@ -91,23 +83,6 @@ pub struct Ask {
     pub input: InputReceiver,
     /// To the operator.
     pub outlet: Outlet,
-}
-
-/// What the store says, all of it read after `version` was.
-struct Known {
-    version: i64,
-    subject: Subject,
-    locks: Vec<Lock>,
-    device: Option<Device>,
-    now: Timestamp,
-}
-
-/// Which device is looked up.
-#[derive(Clone, Copy)]
-enum Which<'a> {
-    None,
-    Named(&'a DeviceName),
-    Known(DeviceId),
 }
 
 impl Relay {
@@ -211,13 +186,11 @@ impl Relay {
             // First onto the board, then the check.
             let live = self.live.enter(id, authorized, about, client);
             self.check(&connection, live.session(), way.version).await?;
-            let (terms, recorded) = self.record(live.session(), way.tunnel.minor).await?;
-            let open = Open {
-                recording: terms,
-                ..open
-            };
+            let recorded = recorded::begin(self, live.session(), &way.tunnel).await?;
+            let (recording, recorded) = recorded.unzip();
+            let open = Open { recording, ..open };
             if let Err(sentence) = self.report.session_start(live.session(), &open).await {
-                forget(recorded).await;
+                recorded::forget(recorded).await;
                 return Err(sentence);
             }
             Ok((live, open, recorded))
@@ -289,58 +262,6 @@ impl Relay {
     pub(super) fn new_session_id() -> Result<SessionId, String> {
         let id = random_bytes().map(SessionId);
         id.map_err(|_| "the relay has no random numbers".into())
-    }
-
-    /// How a session is recorded: what its device is told, and what notes what passes.
-    async fn record(
-        &self,
-        session: &LiveSession,
-        minor: u16,
-    ) -> Result<(Option<RecordingTerms>, Option<Recorded>), String> {
-        let authorized = &session.authorized;
-        let mode = match authorized.terms().recording {
-            role::RecordingMode::Off => return Ok((None, None)),
-            role::RecordingMode::BestEffort => RecordingMode::BestEffort,
-            role::RecordingMode::Strict => RecordingMode::Strict,
-        };
-        let recover = authorized.also(Ability::Recover).is_ok();
-        let device = &authorized.device().name;
-        if minor < RECORDING_MINOR {
-            return match recover || mode != RecordingMode::Strict {
-                true => Ok((None, None)),
-                false => Err(format!(
-                    "recording unavailable on {device}: its agent is too old to record; update it"
-                )),
-            };
-        }
-        let begun = timeout(STORE_TIMEOUT, self.recordings.begin(session)).await;
-        let (key, watched) = match begun {
-            Ok(Ok(begun)) => begun,
-            Ok(Err(error)) => {
-                error!(%error, "no recording can begin");
-                return Err(NO_STORE.into());
-            }
-            Err(_) => return Err(NO_STORE.into()),
-        };
-        let stdin = match authorized.terms().record_stdin {
-            role::StdinMode::Redact => StdinMode::Redact,
-            role::StdinMode::Full => StdinMode::Full,
-            role::StdinMode::Off => StdinMode::Off,
-        };
-        let terms = RecordingTerms {
-            mode,
-            stdin,
-            key,
-            recover,
-        };
-        let recordings = self.recordings.clone();
-        Ok((
-            Some(terms),
-            Some(Recorded {
-                recordings,
-                watched,
-            }),
-        ))
     }
 
     async fn open_console(&self, connection: &Connection, channels: u32) -> Result<Opened, String> {
@@ -425,10 +346,11 @@ impl Relay {
         };
         let now = authorized.now(facts);
         let now = now.map_err(|denied| denied.to_string())?;
-        match session.may_still_lead(&now) {
-            true => Ok(()),
-            false => Err("your access to this relay was changed".into()),
+        if !session.may_still_lead(&now) {
+            return Err("your access to this relay was changed".into());
         }
+        session.set_idle(now.terms().idle.clone());
+        Ok(())
     }
 
     fn check_channels(
@@ -445,87 +367,12 @@ impl Relay {
         })
     }
 
-    /// Reads the version first: what is read after it is at least as new.
-    async fn know(&self, user: &UserName, which: Which<'_>) -> Result<Known, String> {
-        let now = Timestamp::now();
-        let (version, subject, locks, device) = self
-            .in_time(async {
-                let version = self.store.access_version().await?;
-                let subject = self.store.subject(user).await?;
-                let locks = self.store.locks(now).await?;
-                let device = match which {
-                    Which::None => None,
-                    Which::Named(name) => self.store.device_by_name(name).await?,
-                    Which::Known(id) => self.store.device(id).await?,
-                };
-                Ok((version, subject, locks, device))
-            })
-            .await?;
-        Ok(Known {
-            version,
-            subject: subject.ok_or_else(|| format!("user \"{user}\" was removed"))?,
-            locks,
-            device,
-            now,
-        })
-    }
-
-    async fn in_time<T>(
-        &self,
-        look: impl Future<Output = Result<T, StoreError>>,
-    ) -> Result<T, String> {
-        match timeout(STORE_TIMEOUT, look).await {
-            Ok(Ok(found)) => return Ok(found),
-            Ok(Err(error)) => error!(%error, "the store cannot look up what a decision needs"),
-            Err(_) => error!("the store does not answer"),
-        }
-        Err(NO_STORE.into())
-    }
-
     /// Reports a refusal.
     async fn tell<T>(&self, connection: &Connection, target: &Target, said: &Result<T, String>) {
         if let Err(sentence) = said {
             let told = self.report.session_rejected(connection, target, sentence);
             told.await;
         }
-    }
-}
-
-impl Known {
-    /// Those that hold where the client is.
-    fn terms(&self, connection: &Connection) -> Terms {
-        self.subject.is_from(connection.client.ip()).terms()
-    }
-
-    fn check_locks(
-        &self,
-        connection: &Connection,
-        device: Option<DeviceId>,
-        login: Option<&Login>,
-    ) -> Result<(), String> {
-        let suspect = Suspect {
-            user: &self.subject.user.name,
-            roles: &self.subject.user.roles,
-            client: connection.client.ip(),
-            device,
-            login,
-        };
-        match lock::hit(&self.locks, &suspect, self.now) {
-            Some(lock) => Err(lock.refusal()),
-            None => Ok(()),
-        }
-    }
-}
-
-/// A session that does not begin after all leaves no recording.
-async fn forget(recorded: Option<Recorded>) {
-    if let Some(Recorded {
-        recordings,
-        watched,
-    }) = recorded
-        && let Err(error) = recordings.over(&watched, false, true).await
-    {
-        error!(%error, "a recording that did not begin is not forgotten");
     }
 }
 

@@ -15,17 +15,19 @@ use crate::tunnel::registry::Tunnel;
 /// Warns an operator who does nothing, where there is a place for words, and resolves when the session's idle
 /// timeout is over.
 pub async fn idle(session: &LiveSession, notices: Option<Notices<'_>>) -> Ending {
-    let mut timer = IdleTimer::new(&session.authorized.terms().idle);
+    let mut terms = session.idle();
+    let mut timer = IdleTimer::new(&terms.borrow_and_update());
     loop {
         timer.activity(session.active());
         let now = session.age();
-        match timer.poll(now) {
-            Step::Never => return std::future::pending().await,
-            Step::Wait(until) => sleep(until.saturating_sub(now)).await,
+        let until = match timer.poll(now) {
+            Step::Never => None,
+            Step::Wait(until) => Some(until.saturating_sub(now)),
             Step::Warn => {
                 if let Some(notices) = notices {
                     notices.say(&timer.warning(notices.terminal)).await;
                 }
+                continue;
             }
             Step::Close => {
                 return Ending {
@@ -33,7 +35,22 @@ pub async fn idle(session: &LiveSession, notices: Option<Notices<'_>>) -> Ending
                     why: timer.reason(),
                 };
             }
+        };
+        tokio::select! {
+            () = rest(until) => {}
+            Ok(()) = terms.changed() => {
+                timer.activity(session.active());
+                timer.change(&terms.borrow_and_update(), session.age());
+            }
         }
+    }
+}
+
+/// Sleeps; for ever, if that is `None`.
+pub async fn rest(span: Option<Duration>) {
+    match span {
+        Some(span) => sleep(span).await,
+        None => std::future::pending().await,
     }
 }
 

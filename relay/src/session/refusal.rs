@@ -30,7 +30,7 @@ pub fn sentence(device: &DeviceName, login: &Login, why: &SessionRefusal) -> Str
             format!("agent on {device} is not root: it serves account \"{account}\" only")
         }
         SessionRefusal::NoSubsystem(name) if name == SFTP => format!(
-            "no sftp-server on {device}: install it there (openssh-sftp-server), or use `scp -O`"
+            "no sftp-server on {device}: run its agent without --sftp-server, or install one there, or use `scp -O`"
         ),
         SessionRefusal::NoSubsystem(name) => format!(
             "no subsystem \"{}\" on {device}: sftp is the only one",

@@ -118,7 +118,7 @@ impl Report {
     pub async fn session_rejected(&self, connection: &Connection, target: &Target, reason: &str) {
         info!(client = %connection.client, ?target, reason = %Escaped(reason), "session rejected");
         let event = Event::new(EventKind::SessionRejected).refused(reason);
-        self.audit.note(on(connection, target, event)).await;
+        self.audit.note_refusal(on(connection, target, event)).await;
     }
 
     /// A forwarding is asked for, and refused.
@@ -133,7 +133,7 @@ impl Report {
             // A port above 65535 is what the client sent, and no port.
             let port = u16::try_from(port).unwrap_or(0);
             let event = Event::port_forward(host, port).refused(reason);
-            self.audit.note(on(connection, target, event)).await;
+            self.audit.note_refusal(on(connection, target, event)).await;
         }
     }
 
@@ -200,7 +200,7 @@ impl Report {
     pub async fn env_rejected(&self, connection: &Connection, name: &str) {
         if let Some((_, target)) = connection.principal() {
             let event = Event::env_rejected(name);
-            self.audit.note(on(connection, target, event)).await;
+            self.audit.note_refusal(on(connection, target, event)).await;
         }
     }
 

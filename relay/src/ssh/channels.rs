@@ -145,7 +145,7 @@ impl Channels {
         let Some((principal, _)) = connection.principal().cloned() else {
             return Ok(());
         };
-        let Some((work, original_command)) = principal.proof.enforce(work) else {
+        let Some((work, original_command)) = principal.proof.grant().enforce(work) else {
             session.channel_failure(id)?;
             return Ok(());
         };

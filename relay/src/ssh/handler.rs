@@ -5,30 +5,27 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use holdfast_protocol::ids::{DeviceName, Login};
+use holdfast_protocol::ids::{DeviceName, Login as Account};
 use holdfast_protocol::limits::{MAX_COMMAND, MAX_SUBSYSTEM};
 use holdfast_protocol::wire::{WindowSize, Work};
-use russh::keys::{Certificate, HashAlg};
+use russh::keys::Certificate;
 use russh::server::{
     Auth, ChannelOpenHandle, Handle, Msg, PublicKeyOffer, Session, VerifiedPublicKey,
 };
-use russh::{Channel, ChannelId, Disconnect, MethodKind, MethodSet, Sig};
+use russh::{Channel, ChannelId, Disconnect, Sig};
 use thiserror::Error;
-use tracing::info;
 
-use super::attempts::{Attempts, shortened};
-use super::auth::{self, Principal};
+use super::attempts::Attempts;
+use super::auth::Principal;
 use super::channel::Waiting;
 use super::channels::{Channels, Purpose};
 use super::connection::Connection;
+use super::jump;
+use super::login::{Login, Proof};
 use super::outlet::{self, Outlet};
 use super::queue::Input;
 use super::target::{self, Target};
 use super::throttle::Source;
-use super::{jump, server};
-use crate::audit::{Event, EventKind};
-use crate::clock::Timestamp;
-use crate::limits::MAX_AUTH_FAILURES;
 use crate::serve::Relay;
 use crate::session::forward::reverse::{Asked, Listeners};
 use crate::session::forward::{Ask, Destination, Through, prohibited};
@@ -41,22 +38,11 @@ pub enum HandlerError {
     Ssh(#[from] russh::Error),
 }
 
-/// How the other end proves who it is.
-enum Proof {
-    /// By a key, on a TCP connection from this source.
-    Key(Source),
-    /// It is the inside of a jump: the outer connection's proof stands, and the device is fixed.
-    Jump(Box<Principal>, DeviceName),
-}
-
 /// The handler of one SSH connection.
 pub struct Handler {
     relay: Arc<Relay>,
     connection: Arc<Connection>,
-    proof: Proof,
-    attempts: Arc<Attempts>,
-    /// Keys that were refused. After [`MAX_AUTH_FAILURES`] of them no key is good enough.
-    failures: usize,
+    login: Login,
     channels: Channels,
     /// Ports that the device listens on for this connection.
     listeners: Listeners,
@@ -83,54 +69,18 @@ impl Handler {
     /// Counts what the other end offered as proof.
     #[must_use]
     pub fn attempts(&self) -> Arc<Attempts> {
-        self.attempts.clone()
+        self.login.attempts()
     }
 
     fn new(relay: Arc<Relay>, connection: Arc<Connection>, proof: Proof) -> Self {
-        let (attempts, channels) = (Arc::default(), Channels::default());
+        let login = Login::new(relay.clone(), connection.clone(), proof);
         Self {
             relay,
             connection,
-            proof,
-            attempts,
-            failures: 0,
-            channels,
+            login,
+            channels: Channels::default(),
             listeners: Listeners::default(),
         }
-    }
-
-    /// Lets in whom a key or certificate proved, if it proved anybody.
-    fn admit(&mut self, user: &str, proved: Option<Principal>) -> Auth {
-        match proved {
-            // Inside a jump the outer proof stands alone.
-            Some(principal)
-                if self.failures < MAX_AUTH_FAILURES && matches!(self.proof, Proof::Key(_)) =>
-            {
-                let target = match self.remember_bad_target(user) {
-                    Ok(target) => target,
-                    Err(sentence) => Target::Unusable(sentence),
-                };
-                self.accept(principal, target)
-            }
-            _ => {
-                self.failures += 1;
-                only_keys()
-            }
-        }
-    }
-
-    /// Notes who the other end is and what it asked for.
-    fn accept(&self, principal: Principal, target: Target) -> Auth {
-        info!(user = %principal.user.name, proof = %principal.proof,
-            client = %self.connection.client, "login");
-        self.connection.set_principal(principal, target);
-        Auth::Accept
-    }
-
-    /// The target of a verified login. A name that names nothing is refused when something is opened,
-    /// with a sentence; a failed login would only say "permission denied".
-    fn remember_bad_target(&self, user: &str) -> Result<Target, String> {
-        user.parse::<Target>().map_err(|error| error.to_string())
     }
 }
 
@@ -212,7 +162,7 @@ enum Leads {
     /// To the inside of a device's own connection.
     Jump(DeviceName),
     /// To somebody whom a device dials, for this login.
-    Through(Login, DeviceName, Destination),
+    Through(Account, DeviceName, Destination),
 }
 
 impl Leads {
@@ -224,58 +174,11 @@ impl Leads {
     }
 }
 
-/// A login, with how it was proved and by which way it came.
-fn login(proof: &Proof, principal: &Principal, target: &Target) -> Event {
-    let event = Event::new(EventKind::UserLogin).user(principal);
-    let proved = match principal.proof {
-        auth::Proof::Key(_) => "key",
-        auth::Proof::Certificate(_) => "certificate",
-    };
-    let (way, how) = match (proof, target) {
-        (Proof::Jump(..), _) => ("jump", "outer connection"),
-        (Proof::Key(_), Target::Relay) => ("console", proved),
-        (Proof::Key(_), _) => ("direct", proved),
-    };
-    let event = event.with("way", way).with("how", how);
-    match target {
-        Target::Device(login, device) => event.login(login).with("target", device.as_str()),
-        Target::Relay | Target::Unusable(_) => event,
-    }
-}
-
-fn only_keys() -> Auth {
-    Auth::Reject {
-        proceed_with_methods: Some(MethodSet::from(&[MethodKind::PublicKey][..])),
-        partial_success: false,
-    }
-}
-
 impl russh::server::Handler for Handler {
     type Error = HandlerError;
 
     async fn auth_none(&mut self, user: &str) -> Result<Auth, Self::Error> {
-        let Proof::Jump(principal, device) = &self.proof else {
-            return Ok(only_keys());
-        };
-        // The outer connection has proved who this is; the name is the login on the device.
-        let target = format!("{user}+{device}").parse::<Target>();
-        match target {
-            Ok(target) => Ok(self.accept((**principal).clone(), target)),
-            Err(error) => {
-                info!(client = %self.connection.client, %error, "jump refused");
-                let client = self.connection.client;
-                let event = Event::new(EventKind::UserLoginFailed).user(&**principal);
-                let event = event.client(client).with("way", "jump");
-                let event = event
-                    .with("names", vec![shortened(user)])
-                    .refused(error.to_string());
-                self.relay
-                    .audit
-                    .note_failure(Source::of(client.ip()), event)
-                    .await;
-                Ok(Auth::reject())
-            }
-        }
+        Ok(self.login.by_nothing(user).await)
     }
 
     async fn auth_publickey_offered(
@@ -283,15 +186,7 @@ impl russh::server::Handler for Handler {
         user: &str,
         offer: PublicKeyOffer<'_>,
     ) -> Result<Auth, Self::Error> {
-        // A mere offer changes nothing and proves nothing.
-        let fingerprint = offer.public_key.fingerprint(HashAlg::Sha256).to_string();
-        self.attempts.note(user, Some(fingerprint));
-        let worth = auth::is_worth_a_try(&self.relay.store, offer.public_key).await;
-        if worth && self.failures < MAX_AUTH_FAILURES {
-            return Ok(Auth::Accept);
-        }
-        self.failures += 1;
-        Ok(only_keys())
+        Ok(self.login.offered(user, offer.public_key).await)
     }
 
     async fn auth_publickey(
@@ -299,8 +194,7 @@ impl russh::server::Handler for Handler {
         user: &str,
         key: VerifiedPublicKey<'_>,
     ) -> Result<Auth, Self::Error> {
-        let proved = auth::principal(&self.relay.store, key.public_key).await;
-        Ok(self.admit(user, proved))
+        Ok(self.login.by_key(user, key.public_key).await)
     }
 
     async fn auth_openssh_certificate(
@@ -308,23 +202,11 @@ impl russh::server::Handler for Handler {
         user: &str,
         certificate: &Certificate,
     ) -> Result<Auth, Self::Error> {
-        let (store, client) = (&self.relay.store, self.connection.client.ip());
-        let proved = auth::by_certificate(store, certificate, client, Timestamp::now()).await;
-        Ok(self.admit(user, proved))
+        Ok(self.login.by_certificate(user, certificate).await)
     }
 
     async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), Self::Error> {
-        if let Some((principal, target)) = self.connection.principal() {
-            // In the log before all that is recorded of this connection later: nothing waits for it here.
-            let event = login(&self.proof, principal, target).client(self.connection.client);
-            self.relay.audit.note(event).await;
-        }
-        // What is inside a jump was admitted with the connection around it.
-        let Proof::Key(source) = self.proof else {
-            return Ok(());
-        };
-        server::authenticated(&self.relay, source);
-        if let Err(sentence) = self.relay.admit(&self.connection).await {
+        if let Err(sentence) = self.login.succeeded().await {
             session.disconnect(Disconnect::TooManyConnections, &sentence, "")?;
         }
         Ok(())

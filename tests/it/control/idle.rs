@@ -68,7 +68,8 @@ fn a_key_keeps_a_shell_and_a_new_size_does_not() {
         terminal.resize(100, 30);
         terminal.expect(WARNED);
         terminal.resize(81, 25);
-        terminal.expect(CLOSED);
+        let between = terminal.expect(CLOSED);
+        assert!(!between.contains(WARNED), "{between:?}");
         took(began, 4);
         assert_eq!(terminal.wait(SOON).code(), Some(255));
     }
@@ -151,4 +152,34 @@ fn a_connection_without_sessions_ends_too() {
         .exits(255)
         .says("idle for 4 seconds (role tech)");
     took(began, 4);
+}
+
+#[test]
+fn a_changed_timeout_reaches_what_is_live() {
+    let site = Site::new();
+    let idle_timeout = |text: &str| role(&site.relay, "tech", &format!("idle_timeout = {text:?}"));
+    idle_timeout("1h");
+    let bob = site.relay.user("bob", &["tech"]);
+    let mut sessions = Way::BOTH.map(|way| started(&bob, way, "cat"));
+    let mut ssh = bob.ssh(Way::Direct, &own_login(), "kitchen-cam");
+    let mut bare = Running::start(ssh.arg("-N"));
+    let began = Instant::now();
+    idle_timeout("6s");
+    sessions[0].wait_err("no input for 3 seconds: this session closes in 3 s.");
+    // Lifted, after the warning.
+    idle_timeout("never");
+    std::thread::sleep(Duration::from_secs(7).saturating_sub(began.elapsed()));
+    assert!(sessions.iter_mut().all(Running::is_alive) && bare.is_alive());
+    // Shorter than they have been idle: they are warned, and not ended at once.
+    let began = Instant::now();
+    idle_timeout("2s");
+    for session in sessions {
+        let ended = session.wait(SOON).exits(255);
+        let ended = ended.says("seconds: this session closes in 1 s.");
+        ended.says("[holdfast] closed: idle for 2 seconds (role tech)");
+    }
+    took(began, 1);
+    bare.wait(SOON)
+        .exits(255)
+        .says("idle for 2 seconds (role tech)");
 }
