@@ -6,6 +6,7 @@ pub mod down;
 pub mod ending;
 pub mod enforce;
 pub mod files;
+pub mod forward;
 mod known;
 pub mod lease;
 pub mod live;

@@ -139,6 +139,8 @@ impl CertGrant {
             // sshd passes on the program that it runs for the subsystem; this is its own for sftp.
             Work::Subsystem(name) if name == SFTP => Some(INTERNAL_SFTP.into()),
             Work::Subsystem(name) => Some(name.into_bytes()),
+            // A forward runs nothing, and comes by no request.
+            Work::Connect(_) | Work::Listen(_) | Work::Take(_) => None,
         };
         let fits = original
             .as_ref()

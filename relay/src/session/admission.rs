@@ -12,18 +12,19 @@ use tracing::error;
 
 use super::bridge::{self, Session};
 use super::ending;
+use super::forward::Destination;
 use super::known::{Known, Which};
 use super::lease::{Lease, LeaseError};
-use super::live::{About, LiveSession};
+use super::live::{About, LiveGuard, LiveSession};
 use super::recorded;
 use super::refusal;
-use crate::access::decision::{self, Facts, Reach};
+use crate::access::decision::{self, Authorized, Facts, Reach};
 use crate::access::policy::Ability;
 use crate::access::quota::Quota;
 use crate::audit::DeviceFacts;
 use crate::limits::MAX_SHOWN_COMMAND;
 use crate::serve::Relay;
-use crate::ssh::auth;
+use crate::ssh::auth::{self, Principal};
 use crate::ssh::channel::Opened;
 use crate::ssh::connection::Connection;
 use crate::ssh::outlet::Outlet;
@@ -43,6 +44,23 @@ pub struct Way {
     pub lease: Lease,
     /// The version of access that the decision was made on.
     pub version: i64,
+}
+
+/// The way to a device that a forward goes.
+pub(super) struct ForwardWay {
+    reach: Reach,
+    /// The tunnel that stood then.
+    pub(super) tunnel: Arc<Tunnel>,
+    /// The version of access that the decision was made on.
+    pub(super) version: i64,
+}
+
+impl ForwardWay {
+    /// Whether the user may forward under this login; an error is a sentence for them.
+    pub(super) fn authorize_forward(&self, login: &Login) -> Result<Authorized, String> {
+        let authorized = self.reach.authorize(login, Ability::Forward);
+        authorized.map_err(|denied| denied.to_string())
+    }
 }
 
 /// What an operator asks to start.
@@ -144,13 +162,13 @@ impl Relay {
             let ability = ability(&ask.work);
             let authorized = way.reach.authorize(&ask.login, ability);
             let authorized = authorized.map_err(|denied| denied.to_string())?;
-            let id = random_bytes().map(SessionId);
-            let id = id.map_err(|_| "the relay has no random numbers")?;
+            let id = Self::new_session_id()?;
             let (principal, _) = connection.principal().ok_or_else(nobody)?;
             let about = About {
                 actor: principal.into(),
                 device: DeviceFacts::on(authorized.device(), &way.tunnel),
                 command: shown(&ask.work),
+                destination: None,
             };
             let client = connection.client;
             let open = Open {
@@ -203,6 +221,47 @@ impl Relay {
             error!(%error, "a session's task failed");
             outlet.close().await;
         }
+    }
+
+    /// The way to a device for a forward: it takes no slot.
+    pub(super) async fn find_way(
+        &self,
+        connection: &Connection,
+        login: &Login,
+        name: &DeviceName,
+        channels: u32,
+    ) -> Result<ForwardWay, String> {
+        let found = self.find(connection, Some(login), name, channels).await?;
+        let (known, reach, tunnel) = found;
+        Ok(ForwardWay {
+            reach,
+            tunnel,
+            version: known.version,
+        })
+    }
+
+    /// Puts a forward onto the board.
+    pub(super) fn enter_forward(
+        &self,
+        open: &Open,
+        authorized: Authorized,
+        tunnel: &Tunnel,
+        principal: &Principal,
+        to: &Destination,
+    ) -> LiveGuard {
+        let about = About {
+            actor: principal.into(),
+            device: DeviceFacts::on(authorized.device(), tunnel),
+            command: Some(to.to_string()),
+            destination: Some(to.clone()),
+        };
+        self.live
+            .enter(open.session, authorized, about, open.client)
+    }
+
+    pub(super) fn new_session_id() -> Result<SessionId, String> {
+        let id = random_bytes().map(SessionId);
+        id.map_err(|_| "the relay has no random numbers".into())
     }
 
     async fn open_console(&self, connection: &Connection, channels: u32) -> Result<Opened, String> {
@@ -260,8 +319,8 @@ impl Relay {
         }
     }
 
-    /// Whether a session that is on the board, and was decided on `version` of access, may start.
-    async fn check(
+    /// Whether a session or forward that is on the board, and was decided on `version` of access, may start.
+    pub(super) async fn check(
         &self,
         connection: &Connection,
         session: &LiveSession,
@@ -285,8 +344,12 @@ impl Relay {
             name: authorized.device().name.as_str(),
             device: known.device.as_ref(),
         };
-        let terms = authorized.still(facts);
-        session.set_idle(terms.map_err(|denied| denied.to_string())?.idle);
+        let now = authorized.now(facts);
+        let now = now.map_err(|denied| denied.to_string())?;
+        if !session.may_still_lead(&now) {
+            return Err("your access to this relay was changed".into());
+        }
+        session.set_idle(now.terms().idle.clone());
         Ok(())
     }
 
@@ -322,6 +385,7 @@ fn ability(work: &Work) -> Ability {
         Work::Shell => Ability::Shell,
         Work::Exec(_) => Ability::Exec,
         Work::Subsystem(_) => Ability::Sftp,
+        Work::Connect(_) | Work::Listen(_) | Work::Take(_) => Ability::Forward,
     }
 }
 

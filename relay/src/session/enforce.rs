@@ -141,18 +141,18 @@ async fn judge_session(
     if let Some(locked) = facts.locked(&suspect) {
         return Ok(Some(locked));
     }
-    let still = authorized.still(Facts {
+    let now = authorized.now(Facts {
         subject,
         client: session.client.ip(),
         name: device.name.as_str(),
         device: facts.devices.get(&device.id).and_then(Option::as_ref),
     });
-    Ok(match still {
-        Ok(terms) => {
-            session.set_idle(terms.idle);
+    Ok(match now {
+        Ok(now) if session.may_still_lead(&now) => {
+            session.set_idle(now.terms().idle.clone());
             None
         }
-        Err(_) => Some(access_changed()),
+        Ok(_) | Err(_) => Some(access_changed()),
     })
 }
 

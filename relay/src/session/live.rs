@@ -10,6 +10,7 @@ use holdfast_protocol::ids::SessionId;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout_at};
 
+use super::forward::Destination;
 use crate::access::decision::Authorized;
 use crate::access::policy;
 use crate::audit::{Actor, DeviceFacts};
@@ -29,6 +30,8 @@ pub struct LiveSession {
     pub device: DeviceFacts,
     /// The beginning of the command, if it is one: from outside, so escape it.
     pub command: Option<String>,
+    /// Where it leads, if it is a forward.
+    pub destination: Option<Destination>,
     /// The operator's address, which is that of one SSH connection.
     pub client: SocketAddr,
     /// Since when.
@@ -54,6 +57,8 @@ pub struct About {
     pub device: DeviceFacts,
     /// The beginning of the command, if it is one.
     pub command: Option<String>,
+    /// Where it leads, if it is a forward.
+    pub destination: Option<Destination>,
 }
 
 /// Why a session was told to end.
@@ -125,6 +130,7 @@ impl Live {
             actor,
             device,
             command,
+            destination,
         } = about;
         let (end, ended) = watch::channel(None);
         let idle = watch::Sender::new(authorized.terms().idle.clone());
@@ -134,6 +140,7 @@ impl Live {
             actor,
             device,
             command,
+            destination,
             client,
             started: Timestamp::now(),
             began: Instant::now(),

@@ -12,8 +12,9 @@ use crate::access::idle::{IdleTimer, Step};
 use crate::limits::{SILENCE_NOTICE, SILENCE_POLL, START_TIMEOUT};
 use crate::tunnel::registry::Tunnel;
 
-/// Warns an operator who does nothing, and resolves when the session's idle timeout is over.
-pub async fn idle(session: &LiveSession, notices: Notices<'_>) -> Ending {
+/// Warns an operator who does nothing, where there is a place for words, and resolves when the session's idle
+/// timeout is over.
+pub async fn idle(session: &LiveSession, notices: Option<Notices<'_>>) -> Ending {
     let mut terms = session.idle();
     let mut timer = IdleTimer::new(&terms.borrow_and_update());
     loop {
@@ -23,7 +24,9 @@ pub async fn idle(session: &LiveSession, notices: Notices<'_>) -> Ending {
             Step::Never => None,
             Step::Wait(until) => Some(until.saturating_sub(now)),
             Step::Warn => {
-                notices.say(&timer.warning(notices.terminal)).await;
+                if let Some(notices) = notices {
+                    notices.say(&timer.warning(notices.terminal)).await;
+                }
                 continue;
             }
             Step::Close => {

@@ -2,28 +2,33 @@
 //! "wants a reply" a channel and OpenSSH sends several requests at once.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use holdfast_protocol::ids::DeviceName;
+use holdfast_protocol::ids::{DeviceName, Login as Account};
 use holdfast_protocol::limits::{MAX_COMMAND, MAX_SUBSYSTEM};
 use holdfast_protocol::wire::{WindowSize, Work};
 use russh::keys::Certificate;
-use russh::server::{Auth, ChannelOpenHandle, Msg, PublicKeyOffer, Session, VerifiedPublicKey};
-use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect, Sig};
+use russh::server::{
+    Auth, ChannelOpenHandle, Handle, Msg, PublicKeyOffer, Session, VerifiedPublicKey,
+};
+use russh::{Channel, ChannelId, Disconnect, Sig};
 use thiserror::Error;
 
 use super::attempts::Attempts;
 use super::auth::Principal;
 use super::channel::Waiting;
-use super::channels::Channels;
+use super::channels::{Channels, Purpose};
 use super::connection::Connection;
 use super::jump;
 use super::login::{Login, Proof};
 use super::outlet::{self, Outlet};
-use super::queue::{self, Input};
-use super::target;
+use super::queue::Input;
+use super::target::{self, Target};
 use super::throttle::Source;
 use crate::serve::Relay;
+use crate::session::forward::reverse::{Asked, Listeners};
+use crate::session::forward::{Ask, Destination, Through, prohibited};
 
 /// Ends a connection.
 #[derive(Debug, Error)]
@@ -39,6 +44,8 @@ pub struct Handler {
     connection: Arc<Connection>,
     login: Login,
     channels: Channels,
+    /// Ports that the device listens on for this connection.
+    listeners: Listeners,
 }
 
 impl Handler {
@@ -72,6 +79,7 @@ impl Handler {
             connection,
             login,
             channels: Channels::default(),
+            listeners: Listeners::default(),
         }
     }
 }
@@ -87,24 +95,83 @@ impl Handler {
             .start(&self.relay, &self.connection, channel, work, session)
     }
 
-    /// Whether a forward is a jump to a device, which is the only kind there is; gives the other channels
-    /// and the device.
-    fn may_jump(&mut self, host: &str, port: u32) -> Result<(u32, DeviceName), String> {
-        let count = self.channels.count()?;
-        if self.login.is_inner() {
-            return Err(
-                "forwarding through a device is not offered yet: the relay never dials for you"
-                    .into(),
-            );
-        }
-        let device = target::forward(host, port).map_err(|error| error.to_string())?;
-        Ok((count, device))
+    /// Has the device of this connection listen; gives the port.
+    async fn listen(&mut self, host: &str, port: u32, handle: Handle) -> Result<u16, String> {
+        let asked = match self.asked(host, port, handle) {
+            Ok(asked) => asked,
+            Err(sentence) => {
+                let (report, connection) = (&self.relay.report, &self.connection);
+                report
+                    .forward_refused(connection, host, port, &sentence)
+                    .await;
+                return Err(sentence);
+            }
+        };
+        let channels = self.channels.present();
+        let relay = self.relay.clone();
+        relay.listen(asked, channels, &mut self.listeners).await
+    }
+
+    fn asked(&self, host: &str, port: u32, handle: Handle) -> Result<Asked, String> {
+        let target = self.connection.principal().map(|(_, target)| target);
+        let (login, device) = match target {
+            Some(Target::Device(login, device)) => (login.clone(), device.clone()),
+            Some(Target::Unusable(sentence)) => return Err(sentence.clone()),
+            Some(Target::Relay) | None => {
+                return Err("the relay listens for nobody: name a device".into());
+            }
+        };
+        Ok(Asked {
+            connection: self.connection.clone(),
+            handle,
+            login,
+            device,
+            host: host.to_owned(),
+            port: u16::try_from(port).map_err(|_| format!("there is no port {port}"))?,
+        })
+    }
+
+    /// Tells whoever opens channels to the client how many it has.
+    fn count_channels(&self) {
+        let count = &self.listeners.channels.count;
+        count.store(self.channels.present(), Ordering::Relaxed);
+    }
+
+    /// Where a forward leads: through the device that the connection is for, or, where it is for the relay, to a
+    /// device as a jump. Gives the other channels, too.
+    fn leads(&mut self, host: &str, port: u32) -> Result<(u32, Leads), String> {
+        let target = self.connection.principal().map(|(_, target)| target);
+        let leads = match target {
+            Some(Target::Device(login, device)) => {
+                let to = Destination::new(host, port)?;
+                Leads::Through(login.clone(), device.clone(), to)
+            }
+            Some(Target::Unusable(sentence)) => return Err(sentence.clone()),
+            Some(Target::Relay) | None => {
+                let device = target::forward(host, port).map_err(|error| error.to_string())?;
+                Leads::Jump(device)
+            }
+        };
+        let count = self.channels.count(leads.purpose())?;
+        Ok((count, leads))
     }
 }
 
-fn prohibited(reason: String) -> ChannelOpenFailure {
-    // RFC 4254 section 5.1: SSH_OPEN_ADMINISTRATIVELY_PROHIBITED, with our sentence as description.
-    ChannelOpenFailure::Other { code: 1, reason }
+/// Where a `direct-tcpip` channel leads.
+enum Leads {
+    /// To the inside of a device's own connection.
+    Jump(DeviceName),
+    /// To somebody whom a device dials, for this login.
+    Through(Account, DeviceName, Destination),
+}
+
+impl Leads {
+    fn purpose(&self) -> Purpose {
+        match self {
+            Self::Jump(_) => Purpose::Session,
+            Self::Through(..) => Purpose::Forward,
+        }
+    }
 }
 
 impl russh::server::Handler for Handler {
@@ -154,7 +221,7 @@ impl russh::server::Handler for Handler {
         let Some((_, target)) = self.connection.principal().cloned() else {
             return Ok(());
         };
-        let count = match self.channels.count() {
+        let count = match self.channels.count(Purpose::Session) {
             Ok(count) => count,
             Err(full) => {
                 reply.reject(prohibited(full)).await;
@@ -164,10 +231,11 @@ impl russh::server::Handler for Handler {
         let id = channel.id();
         // russh's own queue of the channel is not used: its reader is dropped, and data comes by `data`.
         let (_, write) = channel.split();
-        let (sender, input) = queue::queue();
+        let (sender, input) = self.channels.queue();
         let waiting = Waiting::new(target.clone(), write, input);
         let opening = waiting.opening.clone();
-        self.channels.insert(id, sender, Some(waiting));
+        self.channels
+            .insert(id, Purpose::Session, sender, Some(waiting));
         let (relay, connection) = (self.relay.clone(), self.connection.clone());
         tokio::spawn(async move {
             match relay.open(&connection, &target, count).await {
@@ -197,7 +265,7 @@ impl russh::server::Handler for Handler {
         let Some((principal, _)) = self.connection.principal().cloned() else {
             return Ok(());
         };
-        let (count, device) = match self.may_jump(host_to_connect, port_to_connect) {
+        let (count, leads) = match self.leads(host_to_connect, port_to_connect) {
             Ok(may) => may,
             Err(sentence) => {
                 let (report, connection) = (&self.relay.report, &self.connection);
@@ -210,10 +278,33 @@ impl russh::server::Handler for Handler {
         };
         let id = channel.id();
         let (_, write) = channel.split();
-        let (sender, input) = queue::queue();
-        self.channels.insert(id, sender, None);
+        let (sender, input) = self.channels.queue();
+        self.channels.insert(id, leads.purpose(), sender, None);
         let outlet = Outlet::new(write, session.handle());
         let (relay, connection) = (self.relay.clone(), self.connection.clone());
+        let device = match leads {
+            Leads::Jump(device) => device,
+            Leads::Through(login, device, to) => {
+                let busy = connection.busy();
+                let ask = Ask {
+                    through: Through {
+                        connection,
+                        login,
+                        device,
+                        channels: count,
+                    },
+                    to,
+                    reply,
+                    input,
+                    outlet,
+                };
+                tokio::spawn(async move {
+                    relay.forward(ask).await;
+                    drop(busy);
+                });
+                return Ok(());
+            }
+        };
         tokio::spawn(async move {
             match relay.open_jump(&connection, &device, count).await {
                 Ok(()) => {
@@ -230,14 +321,44 @@ impl russh::server::Handler for Handler {
         &mut self,
         address: &str,
         port: &mut u32,
+        session: &mut Session,
+    ) -> Result<bool, Self::Error> {
+        match self.listen(address, *port, session.handle()).await {
+            Ok(bound) => {
+                *port = u32::from(bound);
+                Ok(true)
+            }
+            Err(sentence) => {
+                // The answer has no place for words (RFC 4254 section 7.1); `ssh -v` shows these.
+                session.debug(true, &sentence, "")?;
+                Ok(false)
+            }
+        }
+    }
+
+    async fn cancel_tcpip_forward(
+        &mut self,
+        address: &str,
+        port: u32,
         _session: &mut Session,
     ) -> Result<bool, Self::Error> {
-        let (report, connection) = (&self.relay.report, &self.connection);
-        let why = "nothing is forwarded from a device yet";
-        report
-            .forward_refused(connection, address, *port, why)
-            .await;
-        Ok(false)
+        Ok(self.listeners.cancel(address, port))
+    }
+
+    async fn channel_open_confirmation(
+        &mut self,
+        channel: ChannelId,
+        _max_packet_size: u32,
+        _window_size: u32,
+        _session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        // The only channels that we open are of connections that have come to a device.
+        let (sender, input) = self.channels.queue();
+        self.channels
+            .insert(channel, Purpose::Forward, sender, None);
+        self.listeners.channels.put(channel, input);
+        self.count_channels();
+        Ok(())
     }
 
     async fn channel_close(
@@ -246,6 +367,8 @@ impl russh::server::Handler for Handler {
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
         self.channels.close(channel);
+        self.listeners.channels.forget(channel);
+        self.count_channels();
         Ok(())
     }
 
