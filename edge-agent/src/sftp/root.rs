@@ -150,7 +150,11 @@ impl Tree {
         }
         match open_in(&root, b"/", flags, Mode::empty()) {
             Ok(_) => Ok(Self::Under(root)),
-            Err(_) => Err(RootError::NoGuard),
+            Err(Errno::NOSYS | Errno::PERM | Errno::INVAL) => Err(RootError::NoGuard),
+            Err(error) => Err(RootError::Unreadable {
+                path: path.to_owned(),
+                error,
+            }),
         }
     }
 

@@ -13,7 +13,7 @@ use crate::limits::{MAX_SFTP_OPEN, MAX_SFTP_PENDING};
 /// An operation that was answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Operation {
-    /// `read`, `write`, `list`, `remove`, `mkdir`, `rmdir`, `rename`, `symlink`, `link`, `setstat`; or
+    /// `read`, `write`, `copy`, `list`, `remove`, `mkdir`, `rmdir`, `rename`, `symlink`, `link`, `setstat`; or
     /// `unfollowed`, which says that there may be more.
     pub name: &'static str,
     /// On what, as the client gave it.
@@ -271,6 +271,13 @@ fn request(
             b"posix-rename@openssh.com" => other("rename", fields.string()?, fields.string()),
             b"hardlink@openssh.com" => other("link", fields.string()?, fields.string()),
             b"lsetstat@openssh.com" => other("setstat", fields.string()?, None),
+            b"copy-data" => {
+                let from = open.get(fields.string()?)?;
+                // Where from, and how much.
+                fields.skip(16)?;
+                let to = open.get(fields.string()?)?;
+                other("copy", &from.path, Some(&to.path))
+            }
             _ => return None,
         },
         _ => return None,

@@ -233,3 +233,28 @@ proptest! {
         follower.end();
     }
 }
+
+#[test]
+fn a_copy_within_the_device_names_both_files() {
+    let mut follower = Follower::default();
+    let requests = [init(), open(1, "/from", 1), open(2, "/to", 0x1a)].concat();
+    assert_eq!(follower.request(&requests), None);
+    let answers = [version(), handle(1, "a"), handle(2, "b")].concat();
+    assert_eq!(follower.answer(&answers), []);
+    let copy = |id: u32, from: &[u8], to: &[u8]| {
+        let name = string(b"copy-data");
+        let (from, to) = (string(from), string(to));
+        packet(
+            EXTENDED,
+            &[&number(id), &name, &from, &[0; 16], &to, &[0; 8]],
+        )
+    };
+    let requests = [copy(3, b"a", b"b"), copy(4, b"a", b"?")].concat();
+    assert_eq!(follower.request(&requests), None);
+    let answers = [status(3, 0, "Success"), status(4, 4, "no such handle")].concat();
+    let copied = Operation {
+        to: Some(b"/to".to_vec()),
+        ..operation("copy", b"/from".to_vec(), ok())
+    };
+    assert_eq!(follower.answer(&answers), [copied]);
+}
