@@ -13,6 +13,7 @@ use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect, MethodKind, Meth
 use thiserror::Error;
 use tracing::info;
 
+use super::algorithms;
 use super::attempts::{Attempts, shortened};
 use super::auth::{self, Principal};
 use super::channel::Waiting;
@@ -219,7 +220,8 @@ impl russh::server::Handler for Handler {
         // A mere offer changes nothing and proves nothing.
         let fingerprint = offer.public_key.fingerprint(HashAlg::Sha256).to_string();
         self.attempts.note(user, Some(fingerprint));
-        let worth = auth::is_worth_a_try(&self.relay.store, offer.public_key).await;
+        let worth = algorithms::may_sign_with(offer.algorithm)
+            && auth::is_worth_a_try(&self.relay.store, offer.public_key).await;
         if worth && self.failures < MAX_AUTH_FAILURES {
             return Ok(Auth::Accept);
         }
