@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use futures_lite::future::yield_now;
 use futures_lite::{Future as _, FutureExt as _};
 use holdfast_protocol::codec::frame::SessionMessage;
 use holdfast_protocol::recording::record::EndReason;
@@ -19,7 +20,7 @@ use super::outbound::{Outbound, Output};
 use super::{Gone, Sessions, Slot};
 use crate::launch::{Ends, launch};
 use crate::limits::{
-    BULK_PRIORITY, FINISH_TIMEOUT, INTERACTIVE_PRIORITY, OPEN_TIMEOUT, TURN_BYTES,
+    BULK_PRIORITY, FINISH_TIMEOUT, INTERACTIVE_PRIORITY, OPEN_TIMEOUT, TURN_BYTES, WITHDRAWAL_TURNS,
 };
 use crate::process::Process;
 use crate::recording::{Recording, Unrecordable};
@@ -187,6 +188,12 @@ impl Driver {
 
     async fn start(&mut self, mut open: Open) {
         self.opened = true;
+        if let Some(gone) = self.withdrawn().await {
+            self.peer_gone(self.epoch.elapsed(), gone);
+            // Nobody hears it.
+            let why = SessionRefusal::Failed("it was withdrawn".to_owned());
+            return self.core.handle_refused(why);
+        }
         self.slot = self.sessions.slot();
         if self.slot.is_none() {
             let max = self.sessions.config.max_sessions;
@@ -216,6 +223,19 @@ impl Driver {
             }
             Err(why) => self.core.handle_refused(why),
         }
+    }
+
+    /// Whether what was asked for is not wanted any more. A device that slept finds the request in its socket
+    /// and the withdrawal behind it: what waits there is read before anything is started.
+    async fn withdrawn(&mut self) -> Option<Gone> {
+        for _ in 0..WITHDRAWAL_TURNS {
+            yield_now().await;
+            let gone = poll_fn(|cx| Poll::Ready(self.inbound.poll_gone(cx))).await;
+            if let Poll::Ready(gone) = gone {
+                return Some(gone);
+            }
+        }
+        None
     }
 
     fn connect(&mut self, ends: Ends) {
