@@ -75,6 +75,11 @@ pub const PIPE_BYTES: usize = 256 * 1024;
 /// How long a stream that the relay opened may stay without its `Open`.
 pub const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Turns that the tunnel has between a request and its start, so that a withdrawal which came with it is seen.
+/// A turn reads a datagram or a few, another hands them to the connection: enough for what a relay says in half
+/// a minute to a device that does not answer. With nothing else to do they take microseconds.
+pub const WITHDRAWAL_TURNS: u32 = 64;
+
 /// How long the way from the helper's start to the account's shell may take: a home on a slow network
 /// file system is waited for, one on a dead server is not.
 pub const LAUNCH_TIMEOUT: Duration = Duration::from_secs(30);

@@ -170,6 +170,10 @@ pub const MAX_BLOCK_PLAIN: usize = 32 * 1024;
 /// blocks of a terminal session would hardly be compressed.
 pub const BLOCK_WINDOW: usize = 31 * 1024;
 
+/// Full blocks that follow one which did not compress, and are stored without an attempt: each attempt reads
+/// the window anew for nothing, and a copy that becomes text again is noticed within a quarter of a segment.
+pub const STORED_BLOCKS: u32 = 7;
+
 /// Largest sealed block: what does not compress is stored as it is, with 5 bytes before it and a tag of 16
 /// bytes behind it.
 pub const MAX_BLOCK_SEALED: usize = MAX_BLOCK_PLAIN + 32;

@@ -5,6 +5,7 @@
 //! digest of a session's streams that both ends compute. `docs/recording.md` has every byte.
 
 pub mod chain;
+mod digest;
 pub mod ingest;
 pub mod medium;
 pub mod reader;

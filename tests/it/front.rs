@@ -1,18 +1,21 @@
 //! The SSH front: which keys and algorithms it takes, and what it bears from whoever has not logged in.
 
 mod peer;
+mod security_key;
 
 use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use russh::keys::HashAlg;
 use serde_json::Value;
 
 use crate::harness::{
-    Device, KeyKind, Relay, Running, SOON, User, Way, make_key, needs_program, run, wait_for,
-    wait_until,
+    Client, Device, KeyKind, Relay, Running, SOON, User, Way, block_on, make_key, needs_program,
+    run, wait_for, wait_until,
 };
 use peer::Peer;
+use security_key::{Fault, SecurityKey};
 
 /// The relay's bounds (`relay/src/limits.rs`).
 const MAX_AUTH_FAILURES: usize = 6;
@@ -36,6 +39,45 @@ fn every_kind_of_key_logs_in() {
 }
 
 #[test]
+fn a_security_key_proves_its_user_and_only_by_what_it_signed() {
+    let relay = Relay::start();
+    let kinds: [(&str, fn() -> SecurityKey); 2] = [
+        ("sk-ed25519", SecurityKey::ed25519),
+        ("sk-ecdsa", SecurityKey::ecdsa),
+    ];
+    for (name, make) in kinds {
+        for (fault, key) in [
+            Fault::None,
+            Fault::OtherMessage,
+            Fault::OtherApplication,
+            Fault::OtherCounter,
+        ]
+        .map(|fault| (fault, make().with(fault)))
+        {
+            let name = format!("{name}-{}", fault as u8);
+            // Made with a key of its own, which the relay does not know.
+            let user = User::stranger(&relay, &name, KeyKind::Ed25519);
+            let public = user.folder().join("security.pub");
+            fs::write(&public, key.line()).unwrap();
+            relay
+                .admin(&["user", "add", &name, "--key", public.to_str().unwrap()])
+                .ok();
+            let socket = key.serve(&user.folder().join("agent"));
+            let mut ssh = user.tool("ssh");
+            ssh.arg(format!("-oIdentityAgent={}", socket.display()));
+            ssh.arg(format!("-oIdentityFile={}", public.display()));
+            let output = run(ssh.args(["relay", "whoami"]));
+            if fault == Fault::None {
+                assert!(output.ok().out().contains(&name));
+            } else {
+                output.exits(255).says("Permission denied (publickey)");
+            }
+            relay.admin(&["user", "rm", &name]).ok();
+        }
+    }
+}
+
+#[test]
 fn rsa_signs_with_sha2_only() {
     let relay = Relay::start();
     let user = relay.user_with("alice", KeyKind::Rsa3072, &["admin"]);
@@ -49,6 +91,10 @@ fn rsa_signs_with_sha2_only() {
     with("ssh-rsa")
         .exits(255)
         .says("Permission denied (publickey)");
+    // OpenSSH's client asks for what the relay says that it takes. This one signs all the same.
+    let proves = |hash| block_on(Client::proves_by_rsa(&relay, &user, hash));
+    assert!(proves(Some(HashAlg::Sha512)));
+    assert!(!proves(None), "a SHA-1 signature was taken for proof");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use futures_lite::future::yield_now;
 use futures_lite::{Future as _, FutureExt as _};
 use holdfast_protocol::codec::frame::SessionMessage;
 use holdfast_protocol::ids::Login;
@@ -24,7 +25,7 @@ use super::{Gone, Kind, Sessions, Slot};
 use crate::forward::{self, Dialled};
 use crate::launch::{Ends, launch};
 use crate::limits::{
-    BULK_PRIORITY, FINISH_TIMEOUT, INTERACTIVE_PRIORITY, OPEN_TIMEOUT, TURN_BYTES,
+    BULK_PRIORITY, FINISH_TIMEOUT, INTERACTIVE_PRIORITY, OPEN_TIMEOUT, TURN_BYTES, WITHDRAWAL_TURNS,
 };
 use crate::process::Process;
 use crate::recording::{Recording, Unrecordable};
@@ -212,6 +213,9 @@ impl Driver {
 
     async fn start(&mut self, mut open: Open) {
         self.opened = true;
+        if let Some(gone) = self.withdrawn().await {
+            return self.nobody_waits(gone);
+        }
         match open.work {
             Work::Connect(to) => return self.dial(open.login, to).await,
             // Boxed: a session with a process would hold the room for all that a port needs.
@@ -320,6 +324,19 @@ impl Driver {
                 self.send(&message);
             }
         }
+    }
+
+    /// Whether what was asked for is not wanted any more. A device that slept finds the request in its socket
+    /// and the withdrawal behind it: what waits there is read before anything is started.
+    async fn withdrawn(&mut self) -> Option<Gone> {
+        for _ in 0..WITHDRAWAL_TURNS {
+            yield_now().await;
+            let gone = poll_fn(|cx| Poll::Ready(self.inbound.poll_gone(cx))).await;
+            if let Poll::Ready(gone) = gone {
+                return Some(gone);
+            }
+        }
+        None
     }
 
     fn connect(&mut self, ends: Ends) {

@@ -86,7 +86,7 @@ impl Inbound {
             }
             self.stdin.poll_flush(cx);
             if self.cut.is_some() || !self.stdin.has_room() {
-                return self.poll_gone(cx);
+                return self.poll_gone(cx).map(Input::Gone);
             }
             if !self.raw.is_empty() {
                 continue;
@@ -208,14 +208,12 @@ impl Inbound {
     }
 
     /// While nothing is read, a reset must be noticed all the same.
-    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Input> {
+    pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Gone> {
         match pin!(self.recv.received_reset()).poll(cx) {
             // The stream has ended in good order, and its last bytes wait here.
             Poll::Ready(Ok(None)) | Poll::Pending => Poll::Pending,
-            Poll::Ready(Err(ResetError::ConnectionLost(_))) => {
-                Poll::Ready(Input::Gone(Gone::Tunnel))
-            }
-            Poll::Ready(Ok(Some(_)) | Err(_)) => Poll::Ready(Input::Gone(Gone::Client)),
+            Poll::Ready(Err(ResetError::ConnectionLost(_))) => Poll::Ready(Gone::Tunnel),
+            Poll::Ready(Ok(Some(_)) | Err(_)) => Poll::Ready(Gone::Client),
         }
     }
 }

@@ -11,10 +11,9 @@ mod check;
 use alloc::vec::Vec;
 use core::fmt;
 
-use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
-use sha2::Sha256;
 
+use super::digest::Mac;
 use super::record::Stream;
 use crate::limits::MAX_CHECKPOINTS;
 
@@ -48,25 +47,25 @@ pub struct Point {
 /// One stream's chain, as it grows.
 #[derive(Clone)]
 pub struct Chain {
-    keyed: Hmac<Sha256>,
+    keyed: Mac,
     stream: Stream,
     at: Point,
     /// The frame that has begun, and how many of its bytes have come.
-    frame: Option<(Hmac<Sha256>, u64)>,
+    frame: Option<(Mac, u64)>,
 }
 
 impl Chain {
     /// A chain with nothing on it.
     #[must_use]
     pub fn new(key: &ChainKey, stream: Stream) -> Self {
-        let keyed = keyed(key);
+        let keyed = Mac::new(&key.0);
         let mut first = keyed.clone();
         first.update(&[2, stream as u8]);
         Self {
             keyed,
             stream,
             at: Point {
-                value: first.finalize().into_bytes().into(),
+                value: first.finalize(),
                 ..Point::default()
             },
             frame: None,
@@ -86,7 +85,7 @@ impl Chain {
         if length == 0 {
             return None;
         }
-        let tag = mac.finalize().into_bytes().into();
+        let tag = mac.finalize();
         self.append(length, &tag);
         Some(tag)
     }
@@ -102,7 +101,7 @@ impl Chain {
         self.at = Point {
             frames: self.at.frames.saturating_add(1),
             bytes: self.at.bytes.saturating_add(length),
-            value: mac.finalize().into_bytes().into(),
+            value: mac.finalize(),
         };
     }
 
@@ -125,7 +124,7 @@ impl Chain {
             None => self.begin(),
         };
         mac.update(more);
-        mac.finalize().into_bytes().into()
+        mac.finalize()
     }
 
     /// Goes on from a point that was stated elsewhere: behind a gap.
@@ -139,7 +138,7 @@ impl Chain {
         self.frame.as_ref().map_or(0, |(_, length)| *length)
     }
 
-    fn begin(&self) -> Hmac<Sha256> {
+    fn begin(&self) -> Mac {
         let mut mac = self.keyed.clone();
         mac.update(&[0, self.stream as u8]);
         mac
@@ -226,15 +225,6 @@ pub struct Partial {
     pub bytes: u64,
     /// The tag that a frame of just these bytes would have.
     pub tag: Tag,
-}
-
-fn keyed(key: &ChainKey) -> Hmac<Sha256> {
-    // HMAC fills a short key up with zeros to the hash's block (RFC 2104 section 2).
-    let mut block = [0_u8; 64];
-    for (to, from) in block.iter_mut().zip(key.0) {
-        *to = from;
-    }
-    Hmac::new(&block.into())
 }
 
 #[cfg(test)]

@@ -23,13 +23,19 @@ pub(super) fn pack(window: &[u8], plain: &[u8]) -> Vec<u8> {
             head.copy_from_slice(&[LZ4, a, b, c, d]);
             packed.truncate(LZ4_HEAD + used);
         }
-        _ => {
-            packed.clear();
-            packed.push(STORED);
-            packed.extend_from_slice(plain);
-        }
+        _ => packed = store(plain),
     }
     packed
+}
+
+/// The plain text as it is.
+pub(super) fn store(plain: &[u8]) -> Vec<u8> {
+    [&[STORED], plain].concat()
+}
+
+/// Whether [`pack`] found nothing to save.
+pub(super) fn is_stored(packed: &[u8]) -> bool {
+    packed.first() == Some(&STORED)
 }
 
 /// Appends the plain text to `window`, which holds the text of the segment before it; `None` if the bytes

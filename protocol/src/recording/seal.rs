@@ -10,8 +10,9 @@ use hpke::kem::X25519HkdfSha256;
 use hpke::rand_core::{Infallible, TryCryptoRng, TryRng};
 use hpke::{Deserializable, Kem, OpModeR, OpModeS, Serializable};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use thiserror::Error;
+
+use super::digest::sha256;
 
 /// Length of what sealing adds to a text: Poly1305's tag.
 pub const TAG_LEN: usize = 16;
@@ -46,7 +47,7 @@ impl RecordingKey {
     /// Its name.
     #[must_use]
     pub fn id(&self) -> KeyId {
-        KeyId(first_bytes(&Sha256::digest(self.0).into()))
+        KeyId(first_bytes(&sha256(&[&self.0])))
     }
 
     /// Whether anything can be sealed to it.
@@ -85,9 +86,9 @@ impl SealSeed {
     }
 
     fn draw(&mut self) -> [u8; 32] {
-        let step = |name: &[u8]| Sha256::new().chain_update(name).chain_update(self.0);
-        let drawn = step(b"holdfast seal draw").finalize().into();
-        self.0 = step(b"holdfast seal next").finalize().into();
+        let step = |name: &[u8]| sha256(&[name, &self.0]);
+        let (drawn, next) = (step(b"holdfast seal draw"), step(b"holdfast seal next"));
+        self.0 = next;
         drawn
     }
 }

@@ -8,16 +8,16 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use thiserror::Error;
 
+use super::digest::sha256;
 use super::pack;
 use super::record::{Record, RecordError};
 use super::seal::{
     ENCAPSULATED_LEN, KeyId, RecordingKey, SealError, SealSeed, Sealer, TAG_LEN, first_bytes,
 };
 use crate::ids::SessionId;
-use crate::limits::{MAX_BLOCK_PLAIN, MAX_SEGMENT, MAX_SEGMENTS};
+use crate::limits::{MAX_BLOCK_PLAIN, MAX_SEGMENT, MAX_SEGMENTS, STORED_BLOCKS};
 
 /// What every segment begins with.
 pub const MAGIC: [u8; 4] = *b"HFRS";
@@ -112,6 +112,8 @@ pub struct SegmentWriter {
     /// not sealed yet.
     text: Vec<u8>,
     window: usize,
+    /// Full blocks that are stored without an attempt to compress them, because the last attempt was vain.
+    vain: u32,
     footer: Footer,
     /// Bytes given out.
     length: usize,
@@ -151,6 +153,7 @@ impl SegmentWriter {
             link,
             text: Vec::new(),
             window: 0,
+            vain: 0,
             footer: Footer::default(),
             length: HEADER_LEN,
         })
@@ -242,7 +245,18 @@ impl SegmentWriter {
     fn seal_records(&mut self, end: usize, out: &mut Vec<u8>) -> Result<(), WriteError> {
         let (window, rest) = self.text.split_at(self.window);
         let plain = rest.get(..end - self.window).unwrap_or(rest);
-        let packed = pack::pack(window, plain);
+        let full = plain.len() >= MAX_BLOCK_PLAIN / 2;
+        let packed = if full && self.vain > 0 {
+            self.vain -= 1;
+            pack::store(plain)
+        } else {
+            let packed = pack::pack(window, plain);
+            // What was said of a few keystrokes says nothing of a copy.
+            if full && pack::is_stored(&packed) {
+                self.vain = STORED_BLOCKS;
+            }
+            packed
+        };
         self.footer.bytes = self.footer.bytes.saturating_add(plain.len() as u64);
         self.seal(BlockKind::Records, &packed, out)?;
         self.footer.blocks += 1;
@@ -276,10 +290,7 @@ impl Link {
     /// Where the chain of a session begins.
     #[must_use]
     pub fn first(session: &SessionId) -> Self {
-        let hash = Sha256::new()
-            .chain_update(b"holdfast recording v1\0")
-            .chain_update(session.0);
-        Self(hash.finalize().into())
+        Self(sha256(&[b"holdfast recording v1\0", &session.0]))
     }
 
     /// The check that is stored of it.
@@ -289,12 +300,7 @@ impl Link {
     }
 
     pub(super) fn behind_block(&self, head: [u8; 4], sealed: &[u8]) -> Self {
-        let hash = Sha256::new()
-            .chain_update([1])
-            .chain_update(self.0)
-            .chain_update(head)
-            .chain_update(sealed);
-        Self(hash.finalize().into())
+        Self(sha256(&[&[1], &self.0, &head, sealed]))
     }
 }
 
@@ -331,11 +337,7 @@ impl SegmentHeader {
 
     /// The chain behind a header of these bytes.
     pub(super) fn behind(&self, head: &[u8]) -> Link {
-        let hash = Sha256::new()
-            .chain_update([0])
-            .chain_update(self.before.0)
-            .chain_update(head);
-        Link(hash.finalize().into())
+        Link(sha256(&[&[0], &self.before.0, head]))
     }
 }
 

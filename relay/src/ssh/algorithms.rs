@@ -51,6 +51,13 @@ const USER_KEYS: &[Algorithm] = &[
     },
 ];
 
+/// Whether a user may prove themselves by a signature of this kind. What is advertised binds nobody: a client
+/// that offers something else is refused here.
+#[must_use]
+pub fn may_sign_with(algorithm: &Algorithm) -> bool {
+    USER_KEYS.contains(algorithm)
+}
+
 /// The configuration of a connection that shows `key`, and `certificates` for it.
 #[must_use]
 pub fn config(
@@ -90,4 +97,24 @@ pub fn config(
         keepalive_max: crate::limits::SSH_KEEPALIVE_MAX,
         nodelay: true,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_signs_with_sha1_or_dsa() {
+        for (name, may) in [
+            ("ssh-ed25519", true),
+            ("sk-ssh-ed25519@openssh.com", true),
+            ("rsa-sha2-512", true),
+            ("rsa-sha2-256", true),
+            ("ssh-rsa", false),
+            ("ssh-dss", false),
+        ] {
+            let algorithm = Algorithm::new(name).unwrap();
+            assert_eq!(may_sign_with(&algorithm), may, "{name}");
+        }
+    }
 }

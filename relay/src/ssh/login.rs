@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use holdfast_protocol::ids::DeviceName;
 use russh::keys::{Certificate, HashAlg, PublicKey};
-use russh::server::Auth;
+use russh::server::{Auth, PublicKeyOffer};
 use russh::{MethodKind, MethodSet};
 use tracing::info;
 
+use super::algorithms;
 use super::attempts::{Attempts, shortened};
 use super::auth::{self, Principal};
 use super::connection::Connection;
@@ -87,10 +88,12 @@ impl Login {
 
     /// The other end asks whether it is worth proving that it has this key. That changes nothing and proves
     /// nothing.
-    pub async fn offered(&mut self, user: &str, key: &PublicKey) -> Auth {
+    pub async fn offered(&mut self, user: &str, offer: &PublicKeyOffer<'_>) -> Auth {
+        let key = offer.public_key;
         let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
         self.attempts.note(user, Some(fingerprint));
-        let worth = auth::is_worth_a_try(&self.relay.store, key).await;
+        let worth = algorithms::may_sign_with(offer.algorithm)
+            && auth::is_worth_a_try(&self.relay.store, key).await;
         if worth && self.failures < MAX_AUTH_FAILURES {
             return Auth::Accept;
         }

@@ -1,6 +1,7 @@
 //! What can go wrong with the store itself, apart from what a rule refuses.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::migrate::MigrateError;
@@ -12,6 +13,12 @@ pub enum StoreError {
     /// The database refused or failed.
     #[error("the database failed: {0}")]
     Database(#[from] sqlx::Error),
+    /// The commit failed that this write shared with others.
+    #[error("the database failed: {0}")]
+    Commit(Arc<sqlx::Error>),
+    /// A write was given up, because the relay ends or has a fault.
+    #[error("the database failed: a write was given up half-way")]
+    Interrupted,
     /// Other writers held the store for too long.
     #[error("the database was busy for {} s: see what else writes to it, or whether the disk is slow", .0.as_secs())]
     Slow(Duration),

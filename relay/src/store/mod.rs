@@ -1,7 +1,8 @@
 //! What the relay remembers, in SQLite: one file per table, one set of queries.
 //!
-//! All writers of a process queue for one turn, in order, and only processes contend for the file (an
-//! admin command beside a serving relay), which SQLite's busy timeout settles. Readers never wait.
+//! All writers of a process queue for one turn, in order, and share commits ([`turn`]); only processes
+//! contend for the file (an admin command beside a serving relay), which SQLite's busy timeout settles.
+//! Readers never wait.
 
 mod attributed;
 mod audit;
@@ -22,13 +23,13 @@ mod roles;
 mod sessions;
 mod tokens;
 mod tunnels;
+mod turn;
 mod user_changes;
 mod users;
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::migrate::Migrator;
@@ -36,8 +37,6 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
     SqliteSynchronous,
 };
-use sqlx::{Sqlite, Transaction};
-use tokio::sync::{Mutex, OwnedMutexGuard};
 
 pub use attributed::Attributed;
 pub use audit::{AuditEntry, AuditFilter, AuditKey, AuditRemoved};
@@ -61,6 +60,8 @@ pub use tokens::{NewToken, TokenRow};
 pub use tunnels::TunnelFacts;
 pub use user_changes::{AddedUser, KeyError, NewUser};
 pub use users::{User, UserKey, UserRow};
+
+use turn::{Member, Turns};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations");
 
@@ -86,22 +87,21 @@ pub struct Store {
     presence: SqlitePool,
     /// One connection that writes nothing, so that every commit is another's to it.
     watch: SqlitePool,
-    turn: Arc<Mutex<()>>,
+    turns: Turns,
     /// The rows of the audit log that the next durable change takes with it.
     attributed: Option<Attributed>,
 }
 
-/// What a commit must survive.
-#[derive(Clone, Copy)]
+/// What a commit must survive: what survives a power cut survives a crash.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Survive {
-    PowerCut,
     Crash,
+    PowerCut,
 }
 
 /// A write transaction. It began IMMEDIATE, so it never fails half-way for a lock.
 struct Write {
-    tx: Transaction<'static, Sqlite>,
-    turn: OwnedMutexGuard<()>,
+    member: Member,
     /// What is written to the audit log with it, and who is told that it was.
     rows: Option<(Vec<AuditEntry>, Attributed)>,
 }
@@ -184,7 +184,7 @@ impl Store {
             durable: pool(1).connect_lazy_with(options.clone()),
             presence: pool(1).connect_lazy_with(relaxed),
             watch: pool(1).connect_lazy_with(options),
-            turn: Arc::default(),
+            turns: Turns::default(),
             attributed: None,
         })
     }
@@ -200,19 +200,16 @@ impl Store {
     }
 
     async fn write(&self, survive: Survive) -> Result<Write, StoreError> {
-        let turn = self.turn.clone().lock_owned();
-        let turn = tokio::time::timeout(TURN_TIMEOUT, turn).await;
-        let turn = turn.map_err(|_| StoreError::Slow(TURN_TIMEOUT))?;
         let pool = match survive {
             Survive::PowerCut => &self.durable,
             Survive::Crash => &self.presence,
         };
-        let tx = pool.begin_with("BEGIN IMMEDIATE").await?;
+        let member = self.turns.take(survive, pool).await?;
         let rows = match (survive, &self.attributed) {
             (Survive::PowerCut, Some(attributed)) => attributed.take(),
             _ => None,
         };
-        Ok(Write { tx, turn, rows })
+        Ok(Write { member, rows })
     }
 }
 
@@ -220,11 +217,9 @@ impl Write {
     async fn commit(mut self) -> Result<(), StoreError> {
         let rows = self.rows.take();
         if let Some((entries, _)) = &rows {
-            audit::append(&mut self.tx, entries).await?;
+            audit::append(&mut self.member, entries).await?;
         }
-        let committed = self.tx.commit().await;
-        drop(self.turn);
-        committed?;
+        self.member.commit().await?;
         if let Some((_, attributed)) = rows {
             attributed.set_written();
         }
@@ -235,13 +230,13 @@ impl Write {
 impl Deref for Write {
     type Target = SqliteConnection;
     fn deref(&self) -> &SqliteConnection {
-        &self.tx
+        &self.member
     }
 }
 
 impl DerefMut for Write {
     fn deref_mut(&mut self) -> &mut SqliteConnection {
-        &mut self.tx
+        &mut self.member
     }
 }
 

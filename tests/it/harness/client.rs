@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use russh::client::{self, AuthResult, Config, Handle, Handler, Msg};
-use russh::keys::{Certificate, PrivateKeyWithHashAlg, PublicKeyOrCertificate, load_secret_key};
+use russh::keys::{
+    Certificate, HashAlg, PrivateKeyWithHashAlg, PublicKeyOrCertificate, load_secret_key,
+};
 use russh::{Channel, ChannelMsg, Sig};
 use tokio::time::timeout;
 
@@ -71,6 +73,17 @@ impl Client {
         let path = user.folder().join("key-cert.pub");
         let certificate = Certificate::read_file(&path).unwrap();
         let proved = outer.authenticate_openssh_cert(user.name(), key, certificate);
+        proved.await.unwrap().success()
+    }
+
+    /// Whether the user's RSA key is taken for proof with a signature of this kind; `None` is SHA-1, whatever
+    /// the relay says that it takes.
+    pub(crate) async fn proves_by_rsa(relay: &Relay, user: &User, hash: Option<HashAlg>) -> bool {
+        let config = Arc::new(Config::default());
+        let mut outer = client::connect(config, relay.ssh(), AnyKey).await.unwrap();
+        let key = Arc::new(load_secret_key(user.key(), None).unwrap());
+        let key = PrivateKeyWithHashAlg::new(key, hash);
+        let proved = outer.authenticate_publickey(user.name(), key);
         proved.await.unwrap().success()
     }
 

@@ -1,0 +1,162 @@
+//! Writers that share commits.
+
+use std::path::Path;
+
+use super::*;
+use crate::store::Store;
+
+async fn store(folder: &Path) -> Store {
+    let file = folder.join("relay.db");
+    std::fs::File::create(&file).unwrap();
+    Store::open(&file).await.unwrap()
+}
+
+async fn set(member: &mut Member, key: &str) -> Result<(), sqlx::Error> {
+    let set = sqlx::query("INSERT INTO meta (key, value) VALUES ($1, 'x')").bind(key);
+    set.execute(&mut **member).await.map(drop)
+}
+
+/// Lets others queue for the turn while we have it.
+async fn until_waiting(store: &Store, count: usize) {
+    while store.turns.0.waiting.load(Ordering::Relaxed) < count {
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn keys(store: &Store) -> Vec<String> {
+    let keys = sqlx::query_scalar("SELECT key FROM meta WHERE value = 'x' ORDER BY key");
+    keys.fetch_all(&store.readers).await.unwrap()
+}
+
+#[tokio::test]
+async fn who_waits_shares_one_commit_and_who_gives_up_takes_back_its_own_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path()).await;
+    let mut first = store
+        .turns
+        .take(Survive::PowerCut, &store.durable)
+        .await
+        .unwrap();
+    let before = store.turns.0.commits.load(Ordering::Relaxed);
+    set(&mut first, "first").await.unwrap();
+    let writer = |key: &'static str, survive, gives_up: bool| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            let mut member = store.turns.take(survive, &store.durable).await.unwrap();
+            set(&mut member, key).await.unwrap();
+            if gives_up {
+                return drop(member);
+            }
+            member.commit().await.unwrap();
+            assert!(keys(&store).await.iter().any(|known| known == key), "{key}");
+        })
+    };
+    let mut writers = Vec::new();
+    for (key, survive, gives_up) in [
+        ("second", Survive::PowerCut, false),
+        ("gone", Survive::PowerCut, true),
+        ("third", Survive::Crash, false),
+        ("gone-last", Survive::Crash, true),
+    ] {
+        writers.push(writer(key, survive, gives_up));
+        until_waiting(&store, writers.len()).await;
+    }
+    first.commit().await.unwrap();
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    assert_eq!(keys(&store).await, ["first", "second", "third"]);
+    let commits = store.turns.0.commits.load(Ordering::Relaxed) - before;
+    assert_eq!(commits, 1);
+}
+
+#[tokio::test]
+async fn nobody_joins_a_commit_that_a_power_cut_may_take() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path()).await;
+    let mut first = store
+        .turns
+        .take(Survive::Crash, &store.presence)
+        .await
+        .unwrap();
+    set(&mut first, "first").await.unwrap();
+    let second = tokio::spawn({
+        let store = store.clone();
+        async move {
+            let taken = store.turns.take(Survive::PowerCut, &store.durable).await;
+            let mut member = taken.unwrap();
+            // What stood open was committed: it can be seen from outside.
+            assert_eq!(keys(&store).await, ["first"]);
+            set(&mut member, "second").await.unwrap();
+            member.commit().await.unwrap();
+        }
+    });
+    until_waiting(&store, 1).await;
+    first.commit().await.unwrap();
+    second.await.unwrap();
+    assert_eq!(keys(&store).await, ["first", "second"]);
+}
+
+#[tokio::test]
+async fn all_are_told_when_their_commit_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path()).await;
+    let mut first = store
+        .turns
+        .take(Survive::PowerCut, &store.durable)
+        .await
+        .unwrap();
+    set(&mut first, "first").await.unwrap();
+    let second = tokio::spawn({
+        let store = store.clone();
+        async move {
+            let taken = store.turns.take(Survive::PowerCut, &store.durable).await;
+            let mut member = taken.unwrap();
+            // What only the commit finds: there is no such relay.
+            let orphan = "PRAGMA defer_foreign_keys = ON;
+                INSERT INTO leases (relay, number, kind, user_name, taken)
+                VALUES (x'00', 1, 'session', 'nobody', 0)";
+            sqlx::raw_sql(orphan).execute(&mut *member).await.unwrap();
+            let told = member.commit().await;
+            assert!(matches!(told, Err(StoreError::Commit(_))), "{told:?}");
+        }
+    });
+    until_waiting(&store, 1).await;
+    let told = first.commit().await;
+    assert!(matches!(told, Err(StoreError::Commit(_))), "{told:?}");
+    second.await.unwrap();
+    assert_eq!(keys(&store).await, <[&str; 0]>::default());
+    let mut next = store
+        .turns
+        .take(Survive::PowerCut, &store.durable)
+        .await
+        .unwrap();
+    set(&mut next, "next").await.unwrap();
+    next.commit().await.unwrap();
+    assert_eq!(keys(&store).await, ["next"]);
+}
+
+#[tokio::test]
+async fn a_first_writer_that_gives_up_leaves_nothing_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path()).await;
+    let mut first = store
+        .turns
+        .take(Survive::PowerCut, &store.durable)
+        .await
+        .unwrap();
+    set(&mut first, "first").await.unwrap();
+    drop(first);
+    // Another process's writer gets the file.
+    let other = Store::open_existing(&folder.path().join("relay.db"))
+        .await
+        .unwrap();
+    let mut next = other
+        .turns
+        .take(Survive::PowerCut, &other.durable)
+        .await
+        .unwrap();
+    set(&mut next, "next").await.unwrap();
+    next.commit().await.unwrap();
+    assert_eq!(keys(&store).await, ["next"]);
+}
