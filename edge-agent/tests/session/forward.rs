@@ -262,6 +262,8 @@ fn what_comes_to_a_port_waits_until_it_is_taken_once() {
             "{again:?}"
         );
         let mut other = pair.open(take(one)).await;
+        assert_eq!(other.hear().await, Heard::Accepted);
+        assert!(matches!(other.hear().await, Heard::Address(_)));
         other.until("first").await;
         other.vanish();
         assert_eq!(
