@@ -10,6 +10,7 @@ use holdfast_protocol::recording::spool::Sync;
 use holdfast_protocol::recording::upload::{UploadConfig, UploadPolicy};
 use holdfast_protocol::token::Token;
 
+use crate::install::{Init, Install};
 use crate::recording::RecorderConfig;
 use crate::sftp::ARGUMENT;
 use crate::subsystem::SftpServer;
@@ -63,6 +64,23 @@ Examples:
   edge-agent upload"
     )]
     Upload(StateArg),
+    /// Make this program a service of the device's init, and start it
+    #[command(
+        after_help = "Run again, it changes nothing that is as it should be. `join` comes first: without it the service waits.
+
+Examples:
+  edge-agent install
+  edge-agent install --dry-run                                what it would write and run
+  edge-agent install -- --keepalive 45s --spool /mnt/data/spool
+  edge-agent install --state /etc/edge-agent                  OpenWrt, whose /var is in memory
+  edge-agent install --root /mnt/card                         into a mounted image; nothing is started"
+    )]
+    Install(InstallArgs),
+    /// Stop and remove the service that `install` made
+    #[command(after_help = "Examples:
+  edge-agent uninstall
+  edge-agent uninstall --purge        also the device's key and the recordings that wait")]
+    Uninstall(UninstallArgs),
     /// Serve SFTP on stdin and stdout, as the account that runs this: what `edge-agent run` starts for sftp
     /// and scp
     #[command(
@@ -75,6 +93,75 @@ Examples:
   sftp -D 'edge-agent internal-sftp --read-only --root /srv/media'"
     )]
     InternalSftp(Sftp),
+}
+
+/// Which init, and where.
+#[derive(Debug, Args)]
+pub struct InstallArg {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "documented at its type")]
+    pub state: StateArg,
+    /// Where the device's root file system is mounted
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub root: PathBuf,
+    /// The init to serve [default: the one that is found]
+    #[arg(long, value_name = "INIT")]
+    pub init: Option<Init>,
+    /// Only show what would be done
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// `edge-agent install`.
+#[derive(Debug, Args)]
+pub struct InstallArgs {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "documented at its type")]
+    pub at: InstallArg,
+    /// The program to install [default: this one]
+    #[arg(long, value_name = "FILE")]
+    pub program: Option<PathBuf>,
+    /// Flags for `edge-agent run`
+    #[arg(last = true, value_name = "RUN-FLAG")]
+    pub run: Vec<String>,
+}
+
+/// `edge-agent uninstall`.
+#[derive(Debug, Args)]
+pub struct UninstallArgs {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "documented at its type")]
+    pub at: InstallArg,
+    /// Remove the state folder as well: the device must join again
+    #[arg(long)]
+    pub purge: bool,
+}
+
+impl InstallArg {
+    /// The installation that is asked for, of this program if no other is named; `run` is what the service's
+    /// `edge-agent run` gets.
+    #[must_use]
+    pub fn with(self, program: Option<PathBuf>, run: Vec<String>) -> Install {
+        Install {
+            program,
+            root: self.root,
+            init: self.init,
+            state: self.state.state,
+            run,
+        }
+    }
+}
+
+impl InstallArgs {
+    /// Whether the service could start with these flags: a mistake is better seen now than in the log of a
+    /// device that does not come back.
+    ///
+    /// # Errors
+    /// What clap has against them.
+    pub fn check_run(&self) -> Result<(), clap::Error> {
+        let words = ["edge-agent", "run"].map(str::to_owned).into_iter();
+        Cli::try_parse_from(words.chain(self.run.iter().cloned())).map(drop)
+    }
 }
 
 /// Where the agent keeps its key and membership.

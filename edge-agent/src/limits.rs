@@ -13,6 +13,36 @@ pub const RECEIVE_QUEUE: usize = 1024 * 1024;
 /// windows each, and yet no more than 64 MiB of buffers when every one of them is stalled.
 pub const MAX_SESSIONS: u32 = 64;
 
+/// Most forwarded connections at once: what one operator's browser opens through a device, for a few of them. Each
+/// holds at most twice [`FORWARD_PIECE`] here, and what [`FORWARD_WINDOWS`] says.
+pub const MAX_FORWARDS: u32 = 512;
+
+/// Most bytes of a forward that are read at once, and that wait for a target that takes none. With sessions it is
+/// more, because there are fewer of them.
+pub const FORWARD_PIECE: usize = 16 * 1024;
+
+/// Forwards that have the room of a whole stream of their own. When more than so many stand still at once, because
+/// their targets read nothing, other streams may wait for them; a device of 64 MiB bears no more.
+pub const FORWARD_WINDOWS: u32 = 32;
+
+/// Connections that wait in the kernel for one port on which the device listens.
+pub const LISTEN_BACKLOG: i32 = 64;
+
+/// Connections of one such port that were accepted, and that the relay has not taken yet. More wait in the kernel.
+pub const MAX_ARRIVALS: usize = 16;
+
+/// How long one of them is kept.
+pub const ARRIVAL_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often it is looked whether there is room for another.
+pub const ARRIVAL_POLL: Duration = Duration::from_millis(500);
+
+/// Names that are looked up at once, each in a thread.
+pub const MAX_LOOKUPS: usize = 8;
+
+/// Addresses of one name that are tried.
+pub const MAX_FORWARD_ADDRESSES: usize = 8;
+
 /// Most bytes that one read of a process's output takes: large enough that system calls don't count
 /// beside the copying, small enough that a session has its keystrokes' turn soon.
 pub const OUTPUT_READ: usize = 64 * 1024;
@@ -81,8 +111,8 @@ pub const CONNECTION_WINDOW: VarInt = VarInt::from_u32(2 * 1024 * 1024);
 /// Most bytes of all streams that wait for the relay's acknowledgement.
 pub const SEND_WINDOW: u64 = 1024 * 1024;
 
-/// Most streams that the relay may have open: one a session, and some that are just ending.
-pub const MAX_STREAMS: VarInt = VarInt::from_u32(256);
+/// Most streams that the relay may have open: one a session or forward, and some that are just ending.
+pub const MAX_STREAMS: VarInt = VarInt::from_u32(768);
 
 /// IP addresses of one relay that are tried.
 pub const MAX_ADDRESSES: usize = 4;

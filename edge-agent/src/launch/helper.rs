@@ -153,6 +153,9 @@ fn work_of(
             ));
         }
         Work::Exec(command) => runs(OsString::from_vec(command)),
+        Work::Connect(_) | Work::Listen(_) | Work::Take(_) => {
+            return Err(SessionRefusal::Failed("a forward is no program".to_owned()));
+        }
         Work::Subsystem(subsystem) => match subsystem::find(&subsystem, sftp_server)? {
             Server::Program(path) => runs(path.into()),
             Server::Internal => {

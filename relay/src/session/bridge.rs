@@ -109,7 +109,7 @@ pub async fn run(session: Session) {
         ending = live.told_to_end() => End::Told(ending),
         end = splice(&mut wire, open, &tunnel, &mut input, &this, notices, ways) => end,
         never = note(recorded.as_ref()) => never,
-        ending = patience::idle(&this, notices) => End::Told(ending),
+        ending = patience::idle(&this, Some(notices)) => End::Told(ending),
     };
     let refused =
         wire.is_none() || (matches!(end, End::Refused(_)) && !started.load(Ordering::Relaxed));

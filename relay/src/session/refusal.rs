@@ -42,6 +42,15 @@ pub fn sentence(device: &DeviceName, login: &Login, why: &SessionRefusal) -> Str
         SessionRefusal::Failed(why) => {
             format!("{device} could not start the session: {}", Escaped(why))
         }
+        SessionRefusal::NotPermitted(address) => {
+            format!("your roles do not allow a forward to {address} on {device}")
+        }
+        SessionRefusal::Unreachable(why) => {
+            format!("{device} cannot reach it: {}", Escaped(why))
+        }
+        SessionRefusal::TooManyForwards(most) => {
+            format!("{device} holds as many forwards as it bears ({most}): close one")
+        }
         SessionRefusal::RecordingUnavailable(why) => {
             format!("recording unavailable on {device}: {}", Escaped(why))
         }
