@@ -166,6 +166,15 @@ fn no_request_leads_out() {
     assert!(!bed.root().join("stolen").exists());
 }
 
+/// Tells a thread to stop, also where an assertion fails.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Somebody swaps a folder and a link to the outside while the client works below it.
 #[test]
 fn no_race_leads_out() {
@@ -183,6 +192,7 @@ fn no_race_leads_out() {
                 renameat_with(&folder, "swap", &folder, "link", flags).unwrap();
             }
         });
+        let _stop = Stop(&stop);
         let mut server = bed.server();
         let (mut well, mut refused) = (0, 0);
         for round in 0..20_000 {
@@ -211,7 +221,6 @@ fn no_race_leads_out() {
             }
             server.ask(&Packet::new(13, 7).string(b"link/secret"));
         }
-        stop.store(true, Ordering::Relaxed);
         assert!(well > 200 && refused > 200, "{well} and {refused}");
         server.end();
     });

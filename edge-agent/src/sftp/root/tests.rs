@@ -146,6 +146,15 @@ fn a_real_path_is_one_of_the_root() {
     }
 }
 
+/// Tells a thread to stop, also where an assertion fails.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Somebody else exchanges a folder and a link to the outside, over and over, while paths are opened.
 #[test]
 fn a_race_leads_nowhere_else() {
@@ -164,6 +173,7 @@ fn a_race_leads_nowhere_else() {
                 renameat_with(&folder, "swap", &folder, "link", flags).unwrap();
             }
         });
+        let _stop = Stop(&stop);
         for round in 0..200_000 {
             if inside > 100 && refused > 100 && round > 5_000 {
                 break;
@@ -184,7 +194,6 @@ fn a_race_leads_nowhere_else() {
                 assert_eq!(stat.st_size, 6);
             }
         }
-        stop.store(true, Ordering::Relaxed);
     });
     assert!(inside > 100 && refused > 100, "{inside} and {refused}");
 }

@@ -85,21 +85,18 @@ fn copy<'a>(from: (&'a [u8], u64), length: u64, to: (&'a [u8], u64)) -> Request<
 fn one_handle_too_many_is_refused_and_makes_no_file() {
     let mut fixture = Fixture::new(false);
     allow_descriptors_for_the_test();
-    let first = fixture.open(b"/a/b", READ);
+    let first = fixture.open(b"a/b", READ);
     for _ in 1..MAX_SFTP_HANDLES {
-        fixture.open(b"/a/b", READ);
+        fixture.open(b"a/b", READ);
     }
     let attributes = Attributes::default();
     let create = Request::Open {
-        path: b"/new",
+        path: b"new",
         flags: 0x0a,
         attributes,
     };
     assert_eq!(fixture.status(create.clone()), Code::Failure as u32);
-    assert_eq!(
-        fixture.status(Request::Opendir(b"/a")),
-        Code::Failure as u32
-    );
+    assert_eq!(fixture.status(Request::Opendir(b"a")), Code::Failure as u32);
     assert!(!fixture.folder.path().join("new").exists());
     assert_eq!(fixture.status(Request::Close(&first)), 0);
     fixture.handle(create);
@@ -119,8 +116,8 @@ fn a_session_that_may_only_read_changes_nothing() {
         times: Some((1, 1)),
         ..Attributes::default()
     };
-    let handle = fixture.open(b"/a/b", READ);
-    let (path, from, to) = (&b"/a/b"[..], &b"/a/b"[..], &b"/c"[..]);
+    let handle = fixture.open(b"a/b", READ);
+    let (path, from, to) = (&b"a/b"[..], &b"a/b"[..], &b"c"[..]);
     let mut changes = vec![
         write(&handle, 0, b"x"),
         Request::Setstat(path, attributes),
@@ -128,7 +125,7 @@ fn a_session_that_may_only_read_changes_nothing() {
         Request::Lsetstat(path, attributes),
         Request::Remove(path),
         Request::Mkdir(to, attributes),
-        Request::Rmdir(b"/a"),
+        Request::Rmdir(b"a"),
         Request::Rename { from, to },
         Request::PosixRename { from, to },
         Request::Hardlink { from, to },
@@ -167,7 +164,7 @@ fn a_session_that_may_only_read_changes_nothing() {
 #[test]
 fn data_is_copied_within_the_device() {
     let mut fixture = Fixture::new(false);
-    let (from, to) = (fixture.open(b"/a/b", READ), fixture.open(b"/to", 0x1b));
+    let (from, to) = (fixture.open(b"a/b", READ), fixture.open(b"to", 0x1b));
     assert_eq!(fixture.status(copy((&from, 1), 2, (&to, 3))), 0);
     let copied = || fs::read(fixture.folder.path().join("to")).unwrap();
     assert_eq!(copied(), b"\0\0\0ex");
@@ -181,19 +178,19 @@ fn data_is_copied_within_the_device() {
         assert_eq!(status, Code::Failure as u32, "{length} {offset}");
     }
     assert_eq!(fixture.status(copy((&to, 0), 2, (&to, 3))), 0);
-    let folder = fixture.handle(Request::Opendir(b"/a"));
+    let folder = fixture.handle(Request::Opendir(b"a"));
     assert_eq!(fixture.status(copy((&from, 0), 0, (&folder, 0))), 4);
 }
 
 #[test]
 fn a_rename_of_version_3_replaces_nothing() {
     let mut fixture = Fixture::new(false);
-    let (from, to) = (&b"/a/b"[..], &b"/l"[..]);
+    let (from, to) = (&b"a/b"[..], &b"l"[..]);
     assert_eq!(fixture.status(Request::Rename { from, to }), 4);
     assert!(fixture.folder.path().join("l").is_symlink());
-    let new = Request::Rename { from, to: b"/new" };
+    let new = Request::Rename { from, to: b"new" };
     assert_eq!(fixture.status(new), 0);
-    let replace = Request::PosixRename { from: b"/new", to };
+    let replace = Request::PosixRename { from: b"new", to };
     assert_eq!(fixture.status(replace), 0);
     assert_eq!(fs::read(fixture.folder.path().join("l")).unwrap(), b"text");
 }
@@ -203,7 +200,7 @@ fn a_fifo_holds_nobody_up() {
     let mut fixture = Fixture::new(false);
     let path = fixture.folder.path().join("fifo");
     rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RWXU).unwrap();
-    fixture.open(b"/fifo", READ);
+    fixture.open(b"fifo", READ);
 }
 
 #[test]
@@ -269,15 +266,20 @@ fn what_is_no_sftp_ends_the_server() {
     }
 }
 
-/// A request with names that mean something in the fixture, more often than not.
+/// Bytes that mean something in the fixture, more often than not. No path among them leads up or begins at the
+/// top: if the root did not hold, this test would wreck the machine that shows it.
 fn some_bytes() -> impl Strategy<Value = Vec<u8>> {
     let names = prop::sample::select(vec![
-        "/", "", ".", "..", "/a", "/a/b", "/l", "/c", "/a/c", "~", "~/a", "/a/../c",
+        "", ".", "a", "a/b", "l", "c", "a/c", "~", "~/a", "a/./c", "a/b/c",
     ]);
+    let odd = prop::collection::vec(any::<u8>(), 0..20).prop_map(|mut bytes| {
+        bytes.retain(|byte| !b"/.".contains(byte));
+        bytes
+    });
     prop_oneof![
         6 => names.prop_map(|name| name.as_bytes().to_vec()),
         3 => (0..8_u64).prop_map(|handle| handle.to_be_bytes().to_vec()),
-        1 => prop::collection::vec(any::<u8>(), 0..20),
+        1 => odd,
     ]
 }
 
