@@ -1,5 +1,7 @@
 //! Recordings, from the keystroke to the verdict: real agents, the real `ssh`.
 
+mod bucket;
+
 use std::fs;
 use std::path::PathBuf;
 

@@ -7,10 +7,12 @@ use super::{RecordingError, Recordings};
 use crate::audit::EventKind;
 use crate::clock::Timestamp;
 use crate::limits::{RECORDING_PAGE, RECORDING_TICK};
-use tokio::task::spawn_blocking;
 
 /// Runs until it is aborted.
 pub async fn run(recordings: Recordings) {
+    if let Err(error) = recordings.0.objects.probe().await {
+        warn!(%error, "the recordings' bucket does not answer: devices keep what they recorded until it does");
+    }
     let mut ticks = interval(RECORDING_TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -62,9 +64,7 @@ impl Recordings {
         let event = event.because("it is older than `keep`");
         let (store, _) = self.0.store.attributed(vec![self.0.audit.entry(event)]);
         store.recording_removed(id).await?;
-        let objects = self.0.objects.clone();
-        let removed = spawn_blocking(move || objects.remove(id)).await;
-        removed.map_err(|_| RecordingError::Cancelled)??;
+        self.0.objects.remove(id).await?;
         info!(recording = %id, "removed: older than `keep`");
         Ok(())
     }

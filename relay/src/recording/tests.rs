@@ -169,6 +169,7 @@ async fn start(state: &State, store: &Store, expect_within: Duration) -> Recordi
     let settings = Settings {
         expect_within,
         keep: None,
+        place: Place::Folder,
     };
     let relay = RelayId::random().unwrap();
     Recordings::start(relay, state, store.clone(), audit, settings)
