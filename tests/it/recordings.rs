@@ -1,6 +1,8 @@
 //! Recordings, from the keystroke to the verdict: real agents, the real `ssh`.
 
 mod bucket;
+mod full;
+mod keeping;
 
 use std::fs;
 use std::path::PathBuf;

@@ -1,6 +1,7 @@
 //! `recordings`: what was recorded, where it stands, and whether it can be believed.
 
 mod grep;
+mod hold;
 mod show;
 
 use std::ffi::OsString;
@@ -29,6 +30,7 @@ const SHORT_ID: usize = 10;
   relay recordings show 3f9a
   relay recordings verify 3f9a
   relay recordings grep 'sudo ' --since 7d
+  relay recordings hold 3f9a --reason 'case 17'
 
 Who may `review` sees all, who may `review-own` sees their own. Each look into a recording is an audit event."
 )]
@@ -59,6 +61,22 @@ enum RecordingsCommand {
     },
     /// Remove a recording for good
     Rm {
+        /// Its id, or the beginning of it
+        id: String,
+    },
+    /// Keep a recording until it is released: neither `rm` nor `keep` in the configuration removes it
+    #[command(after_help = "Examples:
+  relay recordings hold 3f9a --reason 'case 17'
+  relay recordings release 3f9a")]
+    Hold {
+        /// Its id, or the beginning of it
+        id: String,
+        /// Why: shown to who looks at it
+        #[arg(long, value_name = "TEXT", value_parser = super::lock::message, default_value = "")]
+        reason: String,
+    },
+    /// Let go of a recording that is held
+    Release {
         /// Its id, or the beginning of it
         id: String,
     },
@@ -137,11 +155,24 @@ struct Row {
     bytes: u64,
     /// `null` before there is a verdict.
     verified: Option<bool>,
+    /// `null` unless it is held.
+    hold: Option<HoldRow>,
+}
+
+#[derive(Serialize)]
+struct HoldRow {
+    since: String,
+    /// `null` for somebody at the relay itself.
+    by: Option<String>,
+    /// `null` if none was given.
+    reason: Option<String>,
 }
 
 impl Args {
     pub(super) fn only_reads(&self) -> bool {
-        !matches!(self.command, Some(RecordingsCommand::Rm { .. }))
+        use RecordingsCommand::{Hold, Release, Rm};
+        let command = self.command.as_ref();
+        command.is_none_or(|command| !matches!(command, Rm { .. } | Hold { .. } | Release { .. }))
     }
 
     /// Whether the answer is as long as what was recorded.
@@ -155,6 +186,13 @@ impl Args {
     pub(super) fn event(&self) -> Option<Event> {
         match self.command.as_ref()? {
             RecordingsCommand::Rm { id } => Some(Event::recording(EventKind::RecordingRemoved, id)),
+            RecordingsCommand::Hold { id, reason } => {
+                let event = Event::recording(EventKind::RecordingHeld, id);
+                Some(event.with("why", reason.as_str()))
+            }
+            RecordingsCommand::Release { id } => {
+                Some(Event::recording(EventKind::RecordingReleased, id))
+            }
             RecordingsCommand::Show { id, .. } => Some(looked(id, "show")),
             RecordingsCommand::Verify { id } => Some(looked(id, "verify")),
             RecordingsCommand::Grep { pattern, .. } => {
@@ -210,6 +248,10 @@ pub(super) async fn run(
             show::verify(&facts, context).await
         }
         Some(RecordingsCommand::Rm { id }) => remove(&id, caller, context).await,
+        Some(RecordingsCommand::Hold { id, reason }) => {
+            hold::hold(&id, reason, caller, context).await
+        }
+        Some(RecordingsCommand::Release { id }) => hold::release(&id, caller, context).await,
         Some(RecordingsCommand::Grep { pattern, filter }) => {
             if let Some(event) = event {
                 let recorded = context.audit.record(context.event(event)).await;
@@ -276,7 +318,10 @@ async fn remove(id: &str, caller: &Caller, context: &Context) -> Result<String, 
     let event = Event::recording(EventKind::RecordingRemoved, &id.to_string()).session(id);
     let event = context.event(event.with("recorded_user", facts.row.user.as_str()));
     let (store, _) = context.store.attributed(vec![context.audit.entry(event)]);
-    store.recording_removed(id).await?;
+    if !store.recording_removed(id).await? {
+        let facts = find(&id.to_string(), caller, context).await?;
+        return Err(hold::keeps(&facts));
+    }
     let removed = context.facts.archive.remove(&facts).await;
     removed.map_err(|error| {
         Failure(format!(
@@ -303,6 +348,11 @@ fn row(row: &RecordingRow) -> Row {
         reason: row.reason.clone(),
         bytes: row.bytes,
         verified: row.verified,
+        hold: row.hold.as_ref().map(|hold| HoldRow {
+            since: hold.since.rfc3339(),
+            by: hold.by.as_ref().map(ToString::to_string),
+            reason: Some(hold.reason.clone()).filter(|reason| !reason.is_empty()),
+        }),
     }
 }
 
@@ -343,6 +393,13 @@ pub(super) fn what(row: &RecordingRow) -> String {
 }
 
 fn detail(row: &RecordingRow) -> String {
+    let held = row.hold.as_ref().map(|_| "held".to_owned());
+    let said = Some(standing(row)).filter(|said| !said.is_empty());
+    let both: Vec<String> = [said, held].into_iter().flatten().collect();
+    both.join(", ")
+}
+
+fn standing(row: &RecordingRow) -> String {
     match (row.state, &row.reason, row.verified) {
         (_, Some(reason), _) => reason.clone(),
         (RecordingState::Uploading, None, _) if row.offered > 0 => {

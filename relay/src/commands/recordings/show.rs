@@ -50,6 +50,13 @@ pub(super) fn show(
             "stored",
             format!("{} bytes in {} segments", row.bytes, facts.segments.len()),
         ),
+        (
+            "hold",
+            match &row.hold {
+                Some(_) => super::hold::of(facts),
+                None => "-".to_owned(),
+            },
+        ),
         ("chain", chain.unwrap_or_else(|| "-".to_owned())),
     ];
     match &verdict {
