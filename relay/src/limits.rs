@@ -74,6 +74,9 @@ pub const BUCKET_RETRIES: usize = 3;
 /// As above.
 pub const BUCKET_PATIENCE: Duration = Duration::from_secs(40);
 
+/// Most commands of a recording that are shown; all of them are in its export.
+pub const MAX_SHOWN_COMMANDS: usize = 1000;
+
 /// What is read of a recording before somebody takes it: records of at most 28 KiB.
 pub const READ_AHEAD: usize = 64;
 

@@ -9,6 +9,7 @@ pub mod archive;
 pub mod export;
 pub mod objects;
 pub mod place;
+pub mod ran;
 pub mod screen;
 pub mod verify;
 pub mod watched;

@@ -1,6 +1,7 @@
 //! Recordings, from the keystroke to the verdict: real agents, the real `ssh`.
 
 mod bucket;
+mod commands;
 mod full;
 mod keeping;
 

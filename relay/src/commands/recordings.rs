@@ -46,7 +46,7 @@ pub struct Args {
 
 #[derive(Clone, Debug, Subcommand)]
 enum RecordingsCommand {
-    /// One recording: who, when, streams, digests, state
+    /// One recording: who, when, streams, digests, state, commands
     Show {
         /// Its id, or the beginning of it
         id: String,
@@ -179,7 +179,11 @@ impl Args {
     pub(super) fn streams(&self) -> bool {
         matches!(
             self.command,
-            Some(RecordingsCommand::Grep { .. } | RecordingsCommand::Verify { .. })
+            Some(
+                RecordingsCommand::Grep { .. }
+                    | RecordingsCommand::Show { .. }
+                    | RecordingsCommand::Verify { .. }
+            )
         )
     }
 
@@ -240,7 +244,7 @@ pub(super) async fn run(
         Some(RecordingsCommand::Show { id, json }) => {
             let facts = find(&id, caller, context).await?;
             look(context, &facts, looked(&id, "show")).await?;
-            show::show(&facts, context, json)
+            show::show(&facts, context, json).await
         }
         Some(RecordingsCommand::Verify { id }) => {
             let facts = find(&id, caller, context).await?;
