@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use holdfast_protocol::escape::Escaped;
+use holdfast_protocol::ids::UserName;
 use serde::Serialize;
 
 use super::args::Moment;
@@ -235,7 +236,8 @@ pub(super) async fn run(
     let event = args.event();
     match args.command {
         None => {
-            let rows = rows(&args.filter, caller, context).await?;
+            let filter = args.filter.picks(caller, context);
+            let rows = context.store.recordings(&filter).await?;
             match args.json {
                 true => json(&rows.iter().map(row).collect::<Vec<_>>()),
                 false => Ok(list(&rows)),
@@ -261,29 +263,29 @@ pub(super) async fn run(
                 let recorded = context.audit.record(context.event(event)).await;
                 recorded.map_err(|error| Failure(error.to_string()))?;
             }
-            let rows = rows(&filter, caller, context).await?;
-            grep::run(&pattern, &rows, context, out).await
+            grep::run(&pattern, &filter.picks(caller, context), context, out).await
         }
     }
 }
 
-/// The recordings that the caller may see.
-async fn rows(
-    filter: &Filter,
-    caller: &Caller,
-    context: &Context,
-) -> Result<Vec<RecordingRow>, Failure> {
-    let filter = RecordingFilter {
-        user: filter.user.clone(),
-        device: filter.device.clone(),
-        since: filter.since.as_ref().map(|since| since.at(context.now)),
-        state: filter.in_state,
-    };
-    let mut rows = context.store.recordings(&filter).await?;
+impl Filter {
+    /// What is asked for, as far as the caller may see it.
+    fn picks(&self, caller: &Caller, context: &Context) -> RecordingFilter {
+        RecordingFilter {
+            user: self.user.clone(),
+            own: own(caller).cloned(),
+            device: self.device.clone(),
+            since: self.since.as_ref().map(|since| since.at(context.now)),
+            state: self.in_state,
+        }
+    }
+}
+
+/// Whose recordings are all that the caller may see; `None`: everybody's.
+fn own(caller: &Caller) -> Option<&UserName> {
     let all = caller.may(Ability::Admin) || caller.may(Ability::Review);
-    let own = caller.user().map(|user| &user.name);
-    rows.retain(|row| all || Some(&row.user) == own);
-    Ok(rows)
+    let user = caller.user().filter(|_| !all)?;
+    Some(&user.name)
 }
 
 /// The one recording whose id begins so, if the caller may see it.
@@ -293,10 +295,8 @@ pub(super) async fn find(
     context: &Context,
 ) -> Result<RecordingFacts, Failure> {
     let wanted = id.to_ascii_lowercase();
-    let rows = rows(&Filter::default(), caller, context).await?;
-    let begins =
-        |row: &&RecordingRow| !wanted.is_empty() && row.id.to_string().starts_with(&wanted);
-    let mut found = rows.iter().filter(begins);
+    let rows = context.store.recordings_named(&wanted, own(caller)).await?;
+    let mut found = rows.iter();
     let none = || {
         let id = Escaped(id);
         Failure(format!("no recording \"{id}\": see `relay recordings`"))

@@ -585,6 +585,60 @@ async fn what_is_older_than_keep_is_removed_unless_it_is_held() {
 }
 
 #[tokio::test]
+async fn a_recording_is_found_by_the_beginning_of_its_id_and_lists_come_in_pages() {
+    let bed = Bed::new().await;
+    let ids: Vec<SessionId> = (0_u8..)
+        .zip([0x10, 0x12, 0x12, 0xff])
+        .map(|(n, first)| {
+            let mut id = [first; 16];
+            id[15] = n;
+            SessionId(id)
+        })
+        .collect();
+    let mut guards = vec![];
+    for id in &ids {
+        guards.push(bed.begin_as(*id).await);
+    }
+    let found = async |digits: &str| {
+        let rows = bed.store.recordings_named(digits, None).await.unwrap();
+        rows.len()
+    };
+    assert_eq!(found("1").await, 2);
+    assert_eq!(found("10").await, 1);
+    assert_eq!(found("101").await, 1);
+    assert_eq!(found("12").await, 2);
+    assert_eq!(found(&ids[1].to_string()).await, 1);
+    assert_eq!(found("f").await, 1);
+    for none in ["", "2", "1%", "x", "é", &"1".repeat(33)] {
+        assert_eq!(found(none).await, 0, "{none}");
+    }
+    let alice = UserName::new("alice").unwrap();
+    let bob = UserName::new("bob").unwrap();
+    let by = async |own: &UserName| {
+        let rows = bed.store.recordings_named("10", Some(own)).await.unwrap();
+        rows.len()
+    };
+    assert_eq!(by(&alice).await + by(&bob).await, 1);
+
+    let filter = crate::store::RecordingFilter::default();
+    let whole = bed.store.recordings(&filter).await.unwrap();
+    let mut paged: Vec<crate::store::RecordingRow> = vec![];
+    loop {
+        let page = bed
+            .store
+            .recordings_page(&filter, paged.last(), 2)
+            .await
+            .unwrap();
+        if page.is_empty() {
+            break;
+        }
+        paged.extend(page);
+    }
+    assert_eq!(paged, whole);
+    assert_eq!(paged.len(), 4);
+}
+
+#[tokio::test]
 async fn a_session_that_was_refused_leaves_nothing() {
     let bed = Bed::within(Duration::ZERO).await;
     let (_guard, _, watched) = bed.begin().await;

@@ -167,6 +167,8 @@ pub struct RecordingFacts {
 pub struct RecordingFilter {
     /// By this user.
     pub user: Option<String>,
+    /// By this user, who may see no others.
+    pub own: Option<UserName>,
     /// On the device that had this name then.
     pub device: Option<String>,
     /// Begun at or after.
@@ -441,8 +443,64 @@ impl Store {
         &self,
         filter: &RecordingFilter,
     ) -> Result<Vec<RecordingRow>, StoreError> {
+        self.picked(filter, None, None).await
+    }
+
+    /// The same, but only the next so many behind `last`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn recordings_page(
+        &self,
+        filter: &RecordingFilter,
+        last: Option<&RecordingRow>,
+        most: u32,
+    ) -> Result<Vec<RecordingRow>, StoreError> {
+        self.picked(filter, last, Some(most)).await
+    }
+
+    /// The recordings whose id begins with these hexadecimal digits: no more than two, which is too many.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn recordings_named(
+        &self,
+        digits: &str,
+        own: Option<&UserName>,
+    ) -> Result<Vec<RecordingRow>, StoreError> {
+        let bound = |rest: &str| {
+            let digits = format!(
+                "{digits}{}",
+                rest.repeat(32_usize.checked_sub(digits.len())?)
+            );
+            SessionId::from_hex(&digits)
+        };
+        let (Some(first), Some(last), false) = (bound("0"), bound("f"), digits.is_empty()) else {
+            return Ok(Vec::new());
+        };
         let mut query = QueryBuilder::new(COLUMNS);
         query.push(SHOWN);
+        query.push(" AND r.id BETWEEN ").push_bind(first.0.to_vec());
+        query.push(" AND ").push_bind(last.0.to_vec());
+        if let Some(own) = own {
+            query.push(" AND r.user_name = ").push_bind(own.to_string());
+        }
+        query.push(" LIMIT 2");
+        let rows: Vec<Row> = query.build_query_as().fetch_all(&self.readers).await?;
+        rows.into_iter().map(Row::read).collect()
+    }
+
+    async fn picked(
+        &self,
+        filter: &RecordingFilter,
+        last: Option<&RecordingRow>,
+        most: Option<u32>,
+    ) -> Result<Vec<RecordingRow>, StoreError> {
+        let mut query = QueryBuilder::new(COLUMNS);
+        query.push(SHOWN);
+        if let Some(own) = &filter.own {
+            query.push(" AND r.user_name = ").push_bind(own.to_string());
+        }
         if let Some(user) = &filter.user {
             query.push(" AND r.user_name = ").push_bind(user.clone());
         }
@@ -457,7 +515,16 @@ impl Store {
         if let Some(state) = filter.state {
             query.push(" AND r.state = ").push_bind(state.as_str());
         }
+        if let Some(last) = last {
+            query.push(" AND (r.started < ").push_bind(last.started.0);
+            query.push(" OR (r.started = ").push_bind(last.started.0);
+            query.push(" AND r.id > ").push_bind(last.id.0.to_vec());
+            query.push("))");
+        }
         query.push(" ORDER BY r.started DESC, r.id");
+        if let Some(most) = most {
+            query.push(" LIMIT ").push_bind(i64::from(most));
+        }
         let rows: Vec<Row> = query.build_query_as().fetch_all(&self.readers).await?;
         rows.into_iter().map(Row::read).collect()
     }
