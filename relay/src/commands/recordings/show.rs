@@ -9,9 +9,10 @@ use super::super::table::{card, table};
 use super::super::{Context, Failure, json};
 use super::{row, what};
 use crate::clock::Timestamp;
+use crate::hex::hex;
 use crate::recording::archive::Read;
 use crate::recording::ran::Ran;
-use crate::recording::verify::{VerdictText, hex, signed_verdict};
+use crate::recording::verify::{VerdictText, signed_verdict};
 use crate::store::{RecordingFacts, RecordingState};
 
 pub(super) async fn show(
