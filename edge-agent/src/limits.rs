@@ -143,6 +143,27 @@ pub const MAX_FILE_HANDLES: usize = MAX_SFTP_HANDLES;
 /// Most bytes of a path that are recorded: `PATH_MAX` of Linux.
 pub const MAX_FILE_PATH: usize = 4096;
 
+/// Most processes of all sessions that are followed at once: a build has some hundreds.
+pub const MAX_WATCHED_PROCESSES: usize = 4096;
+
+/// What is kept of commands before it is known whose they are: a login shell's own first ones.
+pub const MAX_WAITING_COMMANDS: usize = 64;
+
+/// Most bytes of a command's arguments that are recorded.
+pub const MAX_COMMAND_ARGUMENTS: u64 = 4096;
+
+/// What the kernel keeps of process events while the agent is busy: some hundreds.
+pub const COMMAND_EVENTS_BUFFER: usize = 512 * 1024;
+
+/// How long the kernel may take to answer; also how often the listening thread sees that nobody needs it.
+pub const COMMAND_EVENTS_PATIENCE: Duration = Duration::from_millis(500);
+
+/// How long a command waits for room in the spool before it is left out.
+pub const COMMAND_RECORD_PATIENCE: Duration = Duration::from_millis(250);
+
+/// Stack of the thread that listens for process events.
+pub const COMMAND_STACK: usize = 128 * 1024;
+
 /// Most files and folders that one SFTP client may have open: what OpenSSH's server allows where the system
 /// sets its usual limit.
 pub const MAX_SFTP_HANDLES: usize = 1024;

@@ -52,6 +52,11 @@ impl Process {
         }
     }
 
+    /// Its number.
+    pub(crate) fn id(&self) -> u32 {
+        self.pid.as_raw_pid().cast_unsigned()
+    }
+
     /// Ready when the process has ended, with how it did.
     pub(crate) fn poll_exit(&mut self, cx: &mut Context<'_>) -> Poll<Exit> {
         loop {
@@ -120,6 +125,17 @@ fn exit_of(status: &WaitIdStatus) -> Exit {
             core_dumped: status.dumped(),
         },
         None => Exit::Status(status.exit_status().map_or(255, i32::cast_unsigned)),
+    }
+}
+
+/// How a process has ended, from what `wait` gives.
+pub(crate) fn exit_of_wait(status: u32) -> Exit {
+    match status & 0x7f {
+        0 => Exit::Status(status >> 8 & 0xff),
+        number => Exit::Signal {
+            signal: signal_of(number.cast_signed()),
+            core_dumped: status & 0x80 != 0,
+        },
     }
 }
 

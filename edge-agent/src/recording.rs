@@ -6,6 +6,7 @@
 //! ([`upload`]).
 
 mod clock;
+mod commands;
 mod open;
 pub mod recorder;
 mod session;

@@ -13,6 +13,9 @@ use crate::clock::Timestamp;
 use crate::commands::{self, Caller, Command, Context, DONE, FAILED, Facts};
 use crate::config::{Config, DEFAULT_STATE, Flags, PublicHost};
 use crate::limits::FAREWELL_TIMEOUT;
+use crate::recording::archive::Archive;
+use crate::recording::objects::Objects;
+use crate::recording::place::Place;
 use crate::serve;
 use crate::state::State;
 use crate::store::{Store, meta};
@@ -145,8 +148,10 @@ fn run_admin(dir: &Path, command: Command) -> anyhow::Result<u8> {
     runtime.block_on(async {
         let store = Store::open_existing(&state.database()).await?;
         let relay = store.meta_get(meta::PUBLIC_TUNNEL).await?;
+        let place = Place::remembered(&store).await;
+        let objects = Objects::perhaps(state.recordings(), place);
         let context = Context {
-            facts: Facts::of(&state),
+            facts: Facts::of(&state, Archive::of(&state, objects)),
             now: Timestamp::now(),
             audit: Audit::open(store.clone(), relay, WhenUnwritable::Refuse),
             actor: Actor::local(os_user()),

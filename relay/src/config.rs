@@ -13,6 +13,7 @@ use thiserror::Error;
 use crate::audit::{Output, Settings as AuditSettings, WhenUnwritable};
 use crate::limits::{EXPECT_WITHIN, LOGIN_GRACE};
 use crate::recording::Settings as RecordingSettings;
+use crate::recording::place::{Bucket, Place};
 
 /// Where the state is unless said otherwise.
 pub const DEFAULT_STATE: &str = "/var/lib/holdfast";
@@ -96,6 +97,11 @@ impl Config {
             Some(path) => read_file(path)?,
             None => ConfigFile::default(),
         };
+        let recordings = file.recordings.settings();
+        let recordings = recordings.map_err(|problem| ConfigError::Parse {
+            file: flags.config.clone().unwrap_or_default(),
+            problem: problem.to_owned(),
+        })?;
         Ok(Self {
             state: flags
                 .state
@@ -107,7 +113,7 @@ impl Config {
             drain_grace: file.drain_grace.map_or(DEFAULT_DRAIN_GRACE, |text| text.0),
             login_grace: file.login_grace.map_or(LOGIN_GRACE, |text| text.0),
             audit: file.audit.settings(),
-            recordings: file.recordings.settings(),
+            recordings,
         })
     }
 
@@ -222,14 +228,56 @@ struct ConfigFile {
 struct RecordingsFile {
     expect_within: Option<HumanDuration>,
     keep: Option<Keep>,
+    #[serde(default)]
+    store: StoreKind,
+    bucket: Option<String>,
+    prefix: Option<String>,
+    endpoint: Option<String>,
+    region: Option<String>,
+    credentials: Option<PathBuf>,
+}
+
+/// Where recordings are kept.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum StoreKind {
+    #[default]
+    Folder,
+    S3,
 }
 
 impl RecordingsFile {
-    fn settings(self) -> RecordingSettings {
-        RecordingSettings {
+    fn settings(self) -> Result<RecordingSettings, &'static str> {
+        let words = [&self.bucket, &self.prefix, &self.endpoint, &self.region];
+        let is_s3 = words.iter().any(|word| word.is_some()) || self.credentials.is_some();
+        let place = match (self.store, self.bucket) {
+            (StoreKind::Folder, _) if is_s3 => {
+                return Err(
+                    "[recordings]: bucket, prefix, endpoint, region and credentials need `store = \"s3\"`",
+                );
+            }
+            (StoreKind::Folder, _) => Place::Folder,
+            (StoreKind::S3, None) => {
+                return Err("[recordings]: `store = \"s3\"` needs `bucket = \"NAME\"`");
+            }
+            (StoreKind::S3, Some(bucket)) => {
+                let credentials = self.credentials.map(std::path::absolute).transpose();
+                let wrong = "[recordings]: `credentials` is no path";
+                Place::S3(Bucket {
+                    bucket,
+                    prefix: self.prefix,
+                    endpoint: self.endpoint,
+                    region: self.region,
+                    // Commands beside the relay may be run in any folder.
+                    credentials: credentials.map_err(|_| wrong)?,
+                })
+            }
+        };
+        Ok(RecordingSettings {
             expect_within: self.expect_within.map_or(EXPECT_WITHIN, |text| text.0),
             keep: self.keep.and_then(|keep| keep.0),
-        }
+            place,
+        })
     }
 }
 
@@ -396,6 +444,27 @@ mod tests {
         ] {
             let error = load(&format!("[audit]\n{bad}\n")).unwrap_err();
             assert!(error.starts_with("FILE: line 2: "), "{error}");
+        }
+    }
+
+    #[test]
+    fn recordings_lie_in_the_folder_or_in_a_bucket() {
+        assert_eq!(load("").unwrap().recordings.place, Place::Folder);
+        let text = "[recordings]\nstore = \"s3\"\nbucket = \"tapes\"\nendpoint = \"https://s3.example.com\"\ncredentials = \"/etc/keys\"\n";
+        let Place::S3(bucket) = load(text).unwrap().recordings.place else {
+            panic!("no bucket")
+        };
+        assert_eq!(bucket.bucket, "tapes");
+        assert_eq!(bucket.credentials, Some("/etc/keys".into()));
+        for (bad, why) in [
+            ("store = \"s3\"", "needs `bucket"),
+            ("bucket = \"tapes\"", "need `store"),
+            ("store = \"tape\"", "line 2: unknown variant `tape`"),
+            // Nothing secret belongs into a file that is shown to people.
+            ("secret_access_key = \"x\"", "line 2: unknown field"),
+        ] {
+            let error = load(&format!("[recordings]\n{bad}\n")).unwrap_err();
+            assert!(error.contains(why) && !error.contains('\n'), "{error}");
         }
     }
 

@@ -69,6 +69,18 @@ pub const RECORDING_TICK: Duration = Duration::from_secs(60);
 /// Recordings that are looked at in one go of that.
 pub const RECORDING_PAGE: u32 = 256;
 
+/// A request to the recordings' bucket: a segment is at most 1 MiB.
+pub const BUCKET_REQUEST: Duration = Duration::from_secs(20);
+
+/// How often such a request is tried again, and for how long in all: the device waits for the answer, keeps what
+/// it has, and offers it anew.
+pub const BUCKET_RETRIES: usize = 3;
+/// As above.
+pub const BUCKET_PATIENCE: Duration = Duration::from_secs(40);
+
+/// Most commands of a recording that are shown; all of them are in its export.
+pub const MAX_SHOWN_COMMANDS: usize = 1000;
+
 /// What is read of a recording before somebody takes it: records of at most 28 KiB.
 pub const READ_AHEAD: usize = 64;
 

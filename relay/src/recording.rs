@@ -8,6 +8,8 @@
 pub mod archive;
 pub mod export;
 pub mod objects;
+pub mod place;
+pub mod ran;
 pub mod screen;
 pub mod verify;
 pub mod watched;
@@ -38,8 +40,10 @@ use crate::store::{NewRecording, Over, RecordingRow, RelayId, Store, StoreError}
 pub use keeper::run as keep;
 pub use upload::serve;
 
+use archive::Archive;
 use ingest::Slot;
 use objects::Objects;
+use place::{Place, PlaceError};
 use watched::Watched;
 
 /// How long recordings are waited for and kept.
@@ -49,6 +53,8 @@ pub struct Settings {
     pub expect_within: Duration,
     /// How long they are kept; `None`: for ever.
     pub keep: Option<Duration>,
+    /// Where.
+    pub place: Place,
 }
 
 /// The recordings of this relay. Cloning it is cheap.
@@ -79,8 +85,11 @@ pub enum RecordingError {
     #[error("{0}")]
     Store(#[from] StoreError),
     /// Where the objects are.
-    #[error("the recordings' folder failed: {0}")]
+    #[error("the recordings' store failed: {0}")]
     Objects(#[from] io::Error),
+    /// There is no such place.
+    #[error("{0}")]
+    Place(#[from] PlaceError),
     /// A thread for it.
     #[error("a check was given up")]
     Cancelled,
@@ -109,12 +118,14 @@ impl Recordings {
         store
             .recordings_of_others_over(relay, now, expected)
             .await?;
+        let objects = Objects::new(state.recordings(), &settings.place)?;
+        settings.place.remember(&store).await?;
         let cluster = SigningKey::from_pkcs8(state.cluster.pkcs8());
         Ok(Self(Arc::new(Inner {
             relay,
             store,
             audit,
-            objects: Objects::new(state.recordings()),
+            objects,
             secrets: vec![state.recording.clone()],
             cluster: cluster.ok_or(RecordingError::ClusterKey)?,
             settings,
@@ -123,6 +134,12 @@ impl Recordings {
             judged: Mutex::default(),
             checks: Semaphore::new(RECORDING_CHECKS),
         })))
+    }
+
+    /// What is stored, for who may look into it.
+    #[must_use]
+    pub fn archive(&self, state: &State) -> Archive {
+        Archive::of(state, self.0.objects.clone())
     }
 
     /// A session is to be recorded: it is in the store before the device hears of it. Gives the key of its

@@ -1,5 +1,10 @@
 //! Recordings, from the keystroke to the verdict: real agents, the real `ssh`.
 
+mod bucket;
+mod commands;
+mod full;
+mod keeping;
+
 use std::fs;
 use std::path::PathBuf;
 

@@ -18,16 +18,26 @@ use crate::workspace::Workspace;
 
 Examples:
   cargo xtask soak             all of it
-  cargo xtask soak --quick     a tenth of everything"
+  cargo xtask soak --quick     a tenth of everything
+  cargo xtask soak --only kills --kills 1000"
 )]
 pub(crate) struct Args {
     /// A tenth of each
     #[arg(long)]
     quick: bool,
+    /// How often an agent is killed that records
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    kills: u64,
+    /// This part only
+    #[arg(long, value_name = "PART", value_parser = PARTS.map(|part| part.name))]
+    only: Option<String>,
 }
 
 /// A test, or a binary full of them, and how much of it.
+#[derive(Clone, Copy)]
 struct Part {
+    /// Its name on the command line.
+    name: &'static str,
     /// What it is, and in which unit.
     what: &'static str,
     /// The whole; a tenth of it is the quick one.
@@ -39,8 +49,9 @@ struct Part {
     test: Option<&'static str>,
 }
 
-const PARTS: [Part; 4] = [
+const PARTS: [Part; 5] = [
     Part {
+        name: "bytes",
         what: "MiB each way, on both ways in, byte for byte",
         amount: 1024,
         variable: "HOLDFAST_SOAK_MIB",
@@ -48,6 +59,7 @@ const PARTS: [Part; 4] = [
         test: Some("sessions::streams::every_byte_arrives_both_ways"),
     },
     Part {
+        name: "reader",
         what: "seconds of `yes` into clients that do not read",
         amount: 600,
         variable: SECONDS,
@@ -55,6 +67,7 @@ const PARTS: [Part; 4] = [
         test: Some("pressure::a_client_that_stops_reading_stops_the_process_and_nothing_else"),
     },
     Part {
+        name: "upload",
         what: "seconds of an upload into a process that does not read",
         amount: 600,
         variable: SECONDS,
@@ -62,6 +75,17 @@ const PARTS: [Part; 4] = [
         test: Some("pressure::a_process_that_reads_nothing_costs_its_own_channel_only"),
     },
     Part {
+        name: KILLS,
+        what: "agents that are killed while they record",
+        amount: 200,
+        variable: "HOLDFAST_SOAK_KILLS",
+        binary: "session",
+        test: Some(
+            "recording::crash::what_was_written_before_a_kill_stands_and_the_tail_is_cut_clean",
+        ),
+    },
+    Part {
+        name: "seeds",
         what: "times the usual number of seeds in every simulation",
         amount: 20,
         variable: "HOLDFAST_SEEDS_TIMES",
@@ -69,6 +93,7 @@ const PARTS: [Part; 4] = [
         test: None,
     },
 ];
+const KILLS: &str = "kills";
 const SECONDS: &str = "HOLDFAST_SOAK_SECONDS";
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
@@ -76,13 +101,16 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     tools::ensure(&[tools::SSH, tools::PS])?;
     let programs = suites::build_programs(&workspace)?;
     let mut failed = vec![];
-    for part in &PARTS {
+    let wanted = |part: &&Part| args.only.as_deref().is_none_or(|only| only == part.name);
+    let parts: Vec<&Part> = PARTS.iter().filter(wanted).collect();
+    for part in &parts {
         let name = part.test.unwrap_or(part.binary);
-        let amount = if args.quick {
-            part.amount / 10
+        let amount = if part.name == KILLS {
+            args.kills
         } else {
             part.amount
         };
+        let amount = if args.quick { amount / 10 } else { amount };
         println!("\n== {name}: {amount} {}", part.what);
         let start = Instant::now();
         let ended = part.run(&workspace, amount, &programs);
@@ -96,7 +124,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         }
     }
     if failed.is_empty() {
-        println!("\nall {} parts passed", PARTS.len());
+        println!("\nall {} parts passed", parts.len());
         return Ok(ExitCode::SUCCESS);
     }
     println!("\nfailed: {}", failed.join(", "));

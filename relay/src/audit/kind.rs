@@ -93,6 +93,10 @@ kinds! {
     RecordingLost = "recording.lost",
     /// Somebody looked at a recording.
     RecordingPlayed = "recording.played",
+    /// A recording is to stay until it is released.
+    RecordingHeld = "recording.held",
+    /// A recording need not stay any more.
+    RecordingReleased = "recording.released",
     /// A recording was removed.
     RecordingRemoved = "recording.removed",
 }

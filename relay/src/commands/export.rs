@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::recording::reader::Verdict;
 use holdfast_protocol::recording::record::{Event as Recorded, Record, Stream};
 use tokio::io::AsyncWriteExt as _;
@@ -12,6 +13,7 @@ use super::{Caller, Context, Failure, Out};
 use crate::audit::Event;
 use crate::recording::archive::Read;
 use crate::recording::export::{Asciicast, Plain, json_line};
+use crate::recording::ran::Ran;
 use crate::recording::verify::clock;
 use crate::store::RecordingFacts;
 
@@ -73,13 +75,15 @@ pub(super) async fn run(
     let facts = find(&args.id, caller, context).await?;
     look(context, &facts, args.event()).await?;
     let id = facts.row.id;
-    let plain = Arc::new(Mutex::new(Plain::default()));
+    let plain = Arc::new(Mutex::new((Plain::default(), Ran::default())));
     let end = pass(facts, args, context, plain.clone(), out).await?;
     if args.format == Format::Txt {
-        let rest = {
+        let (mut rest, ran) = {
             let mut plain = plain.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::take(&mut *plain).finish()
+            let (plain, ran) = std::mem::take(&mut *plain);
+            (plain.finish(), ran)
         };
+        rest.extend(told(&ran));
         write(out, joined(&rest).as_bytes()).await?;
     }
     out.flush().await.map_err(|error| gone(&error))?;
@@ -98,7 +102,7 @@ async fn pass(
     facts: RecordingFacts,
     args: &Args,
     context: &Context,
-    plain: Arc<Mutex<Plain>>,
+    plain: Arc<Mutex<(Plain, Ran)>>,
     out: &mut Out<'_>,
 ) -> Result<Verdict, Failure> {
     let (form, wanted) = (args.format, args.stream);
@@ -109,7 +113,8 @@ async fn pass(
             Format::Json => json_line(micros, record),
             Format::Txt => {
                 let mut plain = plain.lock().unwrap_or_else(PoisonError::into_inner);
-                joined(&plain.lines(record)).into_bytes()
+                plain.1.handle(micros, record);
+                joined(&plain.0.lines(record)).into_bytes()
             }
             Format::Raw => match &record.event {
                 Recorded::Data(of, bytes) | Recorded::Part(of, bytes) if *of == wanted => {
@@ -133,6 +138,24 @@ async fn pass(
         }
     }
     Err(Failure::new("the recording cannot be shown to its end"))
+}
+
+/// Behind the text: what stood on a screen has no times.
+fn told(ran: &Ran) -> Vec<String> {
+    let mut lines: Vec<String> = ran
+        .lack()
+        .map(|lack| format!("commands {lack}"))
+        .into_iter()
+        .collect();
+    let rows = ran.rows();
+    lines.extend(rows.iter().map(|[time, pid, _, end, line, folder]| {
+        let (line, folder, end) = (Escaped(line), Escaped(folder), Escaped(end));
+        format!("{time}  {line}  (process {pid} in {folder}, exit {end})")
+    }));
+    if !lines.is_empty() {
+        lines.insert(0, "-- commands".to_owned());
+    }
+    lines
 }
 
 fn joined(lines: &[String]) -> String {

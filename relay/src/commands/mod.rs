@@ -149,13 +149,13 @@ pub struct Facts {
 impl Facts {
     /// Takes them from the state.
     #[must_use]
-    pub fn of(state: &State) -> Self {
+    pub fn of(state: &State, archive: Archive) -> Self {
         Self {
             cluster: state.cluster_fingerprint(),
             ssh_ca: keys::line_of(state.ssh_ca.public_key()),
             ssh_host: keys::line_of(state.ssh_host.public_key()),
             folder: state.dir.clone(),
-            archive: Archive::of(state),
+            archive,
         }
     }
 }

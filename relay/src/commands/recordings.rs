@@ -1,6 +1,7 @@
 //! `recordings`: what was recorded, where it stands, and whether it can be believed.
 
 mod grep;
+mod hold;
 mod show;
 mod words;
 
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use holdfast_protocol::escape::Escaped;
+use holdfast_protocol::ids::UserName;
 use serde::Serialize;
 
 use super::args::Moment;
@@ -31,6 +33,7 @@ const SHORT_ID: usize = 10;
   relay recordings show 3f9a
   relay recordings verify 3f9a
   relay recordings grep 'sudo ' --since 7d
+  relay recordings hold 3f9a --reason 'case 17'
 
 Who may `review` sees all, who may `review-own` sees their own. Each look into a recording is an audit event."
 )]
@@ -46,7 +49,7 @@ pub struct Args {
 
 #[derive(Clone, Debug, Subcommand)]
 enum RecordingsCommand {
-    /// One recording: who, when, streams, digests, state
+    /// One recording: who, when, streams, digests, state, commands
     Show {
         /// Its id, or the beginning of it
         id: String,
@@ -61,6 +64,22 @@ enum RecordingsCommand {
     },
     /// Remove a recording for good
     Rm {
+        /// Its id, or the beginning of it
+        id: String,
+    },
+    /// Keep a recording until it is released: neither `rm` nor `keep` in the configuration removes it
+    #[command(after_help = "Examples:
+  relay recordings hold 3f9a --reason 'case 17'
+  relay recordings release 3f9a")]
+    Hold {
+        /// Its id, or the beginning of it
+        id: String,
+        /// Why: shown to who looks at it
+        #[arg(long, value_name = "TEXT", value_parser = super::lock::message, default_value = "")]
+        reason: String,
+    },
+    /// Let go of a recording that is held
+    Release {
         /// Its id, or the beginning of it
         id: String,
     },
@@ -123,24 +142,48 @@ struct Row {
     bytes: u64,
     /// `null` before there is a verdict.
     verified: Option<bool>,
+    /// `null` unless it is held.
+    hold: Option<HoldRow>,
+}
+
+#[derive(Serialize)]
+struct HoldRow {
+    since: String,
+    /// `null` for somebody at the relay itself.
+    by: Option<String>,
+    /// `null` if none was given.
+    reason: Option<String>,
 }
 
 impl Args {
     pub(super) fn only_reads(&self) -> bool {
-        !matches!(self.command, Some(RecordingsCommand::Rm { .. }))
+        use RecordingsCommand::{Hold, Release, Rm};
+        let command = self.command.as_ref();
+        command.is_none_or(|command| !matches!(command, Rm { .. } | Hold { .. } | Release { .. }))
     }
 
     /// Whether the answer is as long as what was recorded.
     pub(super) fn streams(&self) -> bool {
         matches!(
             self.command,
-            Some(RecordingsCommand::Grep { .. } | RecordingsCommand::Verify { .. })
+            Some(
+                RecordingsCommand::Grep { .. }
+                    | RecordingsCommand::Show { .. }
+                    | RecordingsCommand::Verify { .. }
+            )
         )
     }
 
     pub(super) fn event(&self) -> Option<Event> {
         match self.command.as_ref()? {
             RecordingsCommand::Rm { id } => Some(Event::recording(EventKind::RecordingRemoved, id)),
+            RecordingsCommand::Hold { id, reason } => {
+                let event = Event::recording(EventKind::RecordingHeld, id);
+                Some(event.with("why", reason.as_str()))
+            }
+            RecordingsCommand::Release { id } => {
+                Some(Event::recording(EventKind::RecordingReleased, id))
+            }
             RecordingsCommand::Show { id, .. } => Some(looked(id, "show")),
             RecordingsCommand::Verify { id } => Some(looked(id, "verify")),
             RecordingsCommand::Grep { pattern, .. } => {
@@ -179,7 +222,8 @@ pub(super) async fn run(
     let event = args.event();
     match args.command {
         None => {
-            let rows = rows(&args.filter, caller, context).await?;
+            let filter = args.filter.picks(caller, context);
+            let rows = context.store.recordings(&filter).await?;
             match args.json {
                 true => json(&rows.iter().map(row).collect::<Vec<_>>()),
                 false => Ok(list(&rows)),
@@ -188,7 +232,7 @@ pub(super) async fn run(
         Some(RecordingsCommand::Show { id, json }) => {
             let facts = find(&id, caller, context).await?;
             look(context, &facts, looked(&id, "show")).await?;
-            show::show(&facts, context, json)
+            show::show(&facts, context, json).await
         }
         Some(RecordingsCommand::Verify { id }) => {
             let facts = find(&id, caller, context).await?;
@@ -196,34 +240,38 @@ pub(super) async fn run(
             show::verify(&facts, context).await
         }
         Some(RecordingsCommand::Rm { id }) => remove(&id, caller, context).await,
+        Some(RecordingsCommand::Hold { id, reason }) => {
+            hold::hold(&id, reason, caller, context).await
+        }
+        Some(RecordingsCommand::Release { id }) => hold::release(&id, caller, context).await,
         Some(RecordingsCommand::Grep { pattern, filter }) => {
             if let Some(event) = event {
                 let recorded = context.audit.record(context.event(event)).await;
                 recorded.map_err(|error| Failure(error.to_string()))?;
             }
-            let rows = rows(&filter, caller, context).await?;
-            grep::run(&pattern, &rows, context, out).await
+            grep::run(&pattern, &filter.picks(caller, context), context, out).await
         }
     }
 }
 
-/// The recordings that the caller may see.
-async fn rows(
-    filter: &Filter,
-    caller: &Caller,
-    context: &Context,
-) -> Result<Vec<RecordingRow>, Failure> {
-    let filter = RecordingFilter {
-        user: filter.user.clone(),
-        device: filter.device.clone(),
-        since: filter.since.as_ref().map(|since| since.at(context.now)),
-        state: filter.in_state,
-    };
-    let mut rows = context.store.recordings(&filter).await?;
+impl Filter {
+    /// What is asked for, as far as the caller may see it.
+    fn picks(&self, caller: &Caller, context: &Context) -> RecordingFilter {
+        RecordingFilter {
+            user: self.user.clone(),
+            own: own(caller).cloned(),
+            device: self.device.clone(),
+            since: self.since.as_ref().map(|since| since.at(context.now)),
+            state: self.in_state,
+        }
+    }
+}
+
+/// Whose recordings are all that the caller may see; `None`: everybody's.
+fn own(caller: &Caller) -> Option<&UserName> {
     let all = caller.may(Ability::Admin) || caller.may(Ability::Review);
-    let own = caller.user().map(|user| &user.name);
-    rows.retain(|row| all || Some(&row.user) == own);
-    Ok(rows)
+    let user = caller.user().filter(|_| !all)?;
+    Some(&user.name)
 }
 
 /// The one recording whose id begins so, if the caller may see it.
@@ -233,10 +281,8 @@ pub(super) async fn find(
     context: &Context,
 ) -> Result<RecordingFacts, Failure> {
     let wanted = id.to_ascii_lowercase();
-    let rows = rows(&Filter::default(), caller, context).await?;
-    let begins =
-        |row: &&RecordingRow| !wanted.is_empty() && row.id.to_string().starts_with(&wanted);
-    let mut found = rows.iter().filter(begins);
+    let rows = context.store.recordings_named(&wanted, own(caller)).await?;
+    let mut found = rows.iter();
     let none = || {
         let id = Escaped(id);
         Failure(format!("no recording \"{id}\": see `relay recordings`"))
@@ -262,7 +308,10 @@ async fn remove(id: &str, caller: &Caller, context: &Context) -> Result<String, 
     let event = Event::recording(EventKind::RecordingRemoved, &id.to_string()).session(id);
     let event = context.event(event.with("recorded_user", facts.row.user.as_str()));
     let (store, _) = context.store.attributed(vec![context.audit.entry(event)]);
-    store.recording_removed(id).await?;
+    if !store.recording_removed(id).await? {
+        let facts = find(&id.to_string(), caller, context).await?;
+        return Err(hold::keeps(&facts));
+    }
     let removed = context.facts.archive.remove(&facts).await;
     removed.map_err(|error| {
         Failure(format!(
@@ -289,6 +338,11 @@ fn row(row: &RecordingRow) -> Row {
         reason: row.reason.clone(),
         bytes: row.bytes,
         verified: row.verified,
+        hold: row.hold.as_ref().map(|hold| HoldRow {
+            since: hold.since.rfc3339(),
+            by: hold.by.as_ref().map(ToString::to_string),
+            reason: Some(hold.reason.clone()).filter(|reason| !reason.is_empty()),
+        }),
     }
 }
 
@@ -329,6 +383,13 @@ pub(super) fn what(row: &RecordingRow) -> String {
 }
 
 fn detail(row: &RecordingRow) -> String {
+    let held = row.hold.as_ref().map(|_| "held".to_owned());
+    let said = Some(standing(row)).filter(|said| !said.is_empty());
+    let both: Vec<String> = [said, held].into_iter().flatten().collect();
+    both.join(", ")
+}
+
+fn standing(row: &RecordingRow) -> String {
     match (row.state, &row.reason, row.verified) {
         (_, Some(reason), _) => reason.clone(),
         (RecordingState::Uploading, None, _) if row.offered > 0 => {

@@ -9,6 +9,8 @@ use super::*;
 use crate::access::policy::Subject;
 use crate::access::presets;
 use crate::audit::WhenUnwritable;
+use crate::recording::objects::Objects;
+use crate::recording::place::Place;
 use crate::store::meta::{PUBLIC_SSH, PUBLIC_TUNNEL};
 use crate::store::{Device, Enrolment, Labels, NewToken, RelayId, TunnelFacts, User};
 
@@ -43,12 +45,13 @@ impl Bed {
         let dir = tempfile::tempdir().unwrap();
         let state = State::create_or_open(&dir.path().join("state")).unwrap();
         let store = Store::open(&state.database()).await.unwrap();
+        let objects = Objects::perhaps(state.recordings(), Ok(Place::Folder));
         let context = Context {
             audit: Audit::open(store.clone(), None, WhenUnwritable::Refuse),
             actor: Actor::local("root".to_owned()),
             client: None,
             store,
-            facts: Facts::of(&state),
+            facts: Facts::of(&state, Archive::of(&state, objects)),
             now: T0,
         };
         Self { context, _dir: dir }

@@ -37,9 +37,9 @@ pub enum Read<T> {
 impl Archive {
     /// That of a relay's state.
     #[must_use]
-    pub fn of(state: &State) -> Self {
+    pub fn of(state: &State, objects: Objects) -> Self {
         Self {
-            objects: Objects::new(state.recordings()),
+            objects,
             secrets: Arc::new([state.recording.clone()]),
             cluster: state.cluster.public(),
         }
@@ -83,10 +83,8 @@ impl Archive {
     /// Removes what is stored of a recording.
     ///
     /// # Errors
-    /// The operating system's.
+    /// What the place of the objects says.
     pub async fn remove(&self, facts: &RecordingFacts) -> io::Result<()> {
-        let (objects, id) = (self.objects.clone(), facts.row.id);
-        let removed = spawn_blocking(move || objects.remove(id)).await;
-        removed.map_err(io::Error::other)?
+        self.objects.remove(facts.row.id).await
     }
 }

@@ -157,7 +157,7 @@ fn start_facts(start: &Start<'_>) -> Value {
 }
 
 /// Bytes that are mostly text: as that, or escaped.
-struct EscapedOrText<'a>(&'a [u8]);
+pub(super) struct EscapedOrText<'a>(pub(super) &'a [u8]);
 
 impl std::fmt::Display for EscapedOrText<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -171,7 +171,15 @@ impl std::fmt::Display for EscapedOrText<'_> {
 fn exit_facts(exit: &Exit) -> Value {
     match exit {
         Exit::Status(status) => json!({ "status": status }),
-        Exit::Signal { signal, .. } => json!({ "signal": format!("{signal:?}").to_uppercase() }),
+        Exit::Signal { .. } => json!({ "signal": exit_word(exit) }),
+    }
+}
+
+/// A status, or a signal's name.
+pub(super) fn exit_word(exit: &Exit) -> String {
+    match exit {
+        Exit::Status(status) => status.to_string(),
+        Exit::Signal { signal, .. } => format!("{signal:?}").to_uppercase(),
     }
 }
 

@@ -305,7 +305,7 @@ impl Recordings {
 
     async fn store_segment(&self, held: &SegmentHeld) -> Result<(), RecordingError> {
         let (id, segment) = (held.session, held.segment);
-        on(&self.0.objects, move |objects| objects.store(id, segment)).await?;
+        self.0.objects.store(id, segment).await?;
         let stored = self
             .0
             .store

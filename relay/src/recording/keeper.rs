@@ -7,23 +7,24 @@ use super::{RecordingError, Recordings};
 use crate::audit::EventKind;
 use crate::clock::Timestamp;
 use crate::limits::{RECORDING_PAGE, RECORDING_TICK};
-use tokio::task::spawn_blocking;
 
 /// Runs until it is aborted.
 pub async fn run(recordings: Recordings) {
+    if let Err(error) = recordings.0.objects.probe().await {
+        warn!(%error, "the recordings' bucket does not answer: devices keep what they recorded until it does");
+    }
     let mut ticks = interval(RECORDING_TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        if let Err(error) = recordings.look().await {
+        if let Err(error) = recordings.look(Timestamp::now()).await {
             warn!(%error, "the recordings' regular work fails");
         }
     }
 }
 
 impl Recordings {
-    pub(super) async fn look(&self) -> Result<(), RecordingError> {
-        let now = Timestamp::now();
+    pub(super) async fn look(&self, now: Timestamp) -> Result<(), RecordingError> {
         for id in self.0.store.recordings_due(now, RECORDING_PAGE).await? {
             let facts = self.0.store.recording(id).await?;
             // A session that its device refused leaves nothing, and nothing is missed.
@@ -61,10 +62,10 @@ impl Recordings {
         let event = Self::event(&facts.row, EventKind::RecordingRemoved);
         let event = event.because("it is older than `keep`");
         let (store, _) = self.0.store.attributed(vec![self.0.audit.entry(event)]);
-        store.recording_removed(id).await?;
-        let objects = self.0.objects.clone();
-        let removed = spawn_blocking(move || objects.remove(id)).await;
-        removed.map_err(|_| RecordingError::Cancelled)??;
+        if !store.recording_removed(id).await? {
+            return Ok(());
+        }
+        self.0.objects.remove(id).await?;
         info!(recording = %id, "removed: older than `keep`");
         Ok(())
     }

@@ -23,7 +23,7 @@ use crate::access::decision::{self, Facts};
 use crate::access::policy::Ability;
 use crate::audit::{Actor, DeviceFacts, WhenUnwritable};
 use crate::session::live::{About, Live, LiveGuard};
-use crate::store::{AuditFilter, AuditKey, RecordingFacts, RecordingState};
+use crate::store::{AuditFilter, AuditKey, Hold, RecordingFacts, RecordingState};
 
 const DEVICE: DeviceId = DeviceId([1; 16]);
 const SESSION: SessionId = SessionId([0x5a; 16]);
@@ -46,7 +46,7 @@ impl Bed {
         let dir = tempfile::tempdir().unwrap();
         let state = State::create_or_open(&dir.path().join("state")).unwrap();
         let store = Store::open(&state.database()).await.unwrap();
-        let recordings = start(&state, &store, expect_within).await;
+        let recordings = start(&state, &store, expect_within, None).await;
         Self {
             state,
             store,
@@ -58,7 +58,13 @@ impl Bed {
 
     /// Another run of the relay on the same state.
     async fn restart(&mut self) {
-        self.recordings = start(&self.state, &self.store, Duration::from_secs(3_600)).await;
+        self.recordings = start(&self.state, &self.store, Duration::from_secs(3_600), None).await;
+    }
+
+    /// The same that keeps recordings for so long.
+    async fn keep(&mut self, keep: Duration) {
+        let within = Duration::from_secs(3_600);
+        self.recordings = start(&self.state, &self.store, within, Some(keep)).await;
     }
 
     async fn begin(&self) -> (LiveGuard, ChainKey, Watched) {
@@ -165,11 +171,17 @@ impl Bed {
     }
 }
 
-async fn start(state: &State, store: &Store, expect_within: Duration) -> Recordings {
+async fn start(
+    state: &State,
+    store: &Store,
+    expect_within: Duration,
+    keep: Option<Duration>,
+) -> Recordings {
     let audit = Audit::open(store.clone(), None, WhenUnwritable::Refuse);
     let settings = Settings {
         expect_within,
-        keep: None,
+        keep,
+        place: Place::Folder,
     };
     let relay = RelayId::random().unwrap();
     Recordings::start(relay, state, store.clone(), audit, settings)
@@ -532,10 +544,99 @@ async fn input_that_was_on_its_way_when_the_command_ended_is_no_tampering() {
 async fn what_is_never_delivered_is_lost() {
     let bed = Bed::within(Duration::ZERO).await;
     let _device = recorded(&bed, b"never seen").await;
-    bed.recordings.look().await.unwrap();
+    bed.recordings.look(Timestamp::now()).await.unwrap();
     let facts = bed.judged().await;
     assert_eq!(facts.row.state, RecordingState::Lost);
     assert_eq!(bed.events().await, ["recording.lost"]);
+}
+
+#[tokio::test]
+async fn what_is_older_than_keep_is_removed_unless_it_is_held() {
+    const DAY: Duration = Duration::from_secs(86_400);
+    let mut bed = Bed::new().await;
+    bed.keep(90 * DAY).await;
+    let device = recorded(&bed, b"once upon a time").await;
+    bed.upload_all(&device).await;
+    let began = bed.judged().await.row.started;
+    let folder = bed.state.recordings().join(SESSION.to_string());
+    bed.recordings.look(began.after(89 * DAY)).await.unwrap();
+    assert!(bed.store.recording(SESSION).await.unwrap().is_some());
+
+    let hold = Hold {
+        since: began,
+        by: None,
+        reason: "case 17".to_owned(),
+    };
+    assert!(bed.store.recording_held(SESSION, &hold).await.unwrap());
+    assert!(!bed.store.recording_held(SESSION, &hold).await.unwrap());
+    bed.recordings.look(began.after(400 * DAY)).await.unwrap();
+    assert_eq!(bed.facts().await.row.hold, Some(hold));
+    assert!(!bed.store.recording_removed(SESSION).await.unwrap());
+    assert!(folder.exists());
+
+    assert!(bed.store.recording_released(SESSION).await.unwrap());
+    assert!(!bed.store.recording_released(SESSION).await.unwrap());
+    bed.recordings.look(began.after(91 * DAY)).await.unwrap();
+    assert!(bed.store.recording(SESSION).await.unwrap().is_none());
+    assert!(!folder.exists());
+    assert_eq!(
+        bed.events().await,
+        ["recording.complete", "recording.removed"]
+    );
+}
+
+#[tokio::test]
+async fn a_recording_is_found_by_the_beginning_of_its_id_and_lists_come_in_pages() {
+    let bed = Bed::new().await;
+    let ids: Vec<SessionId> = (0_u8..)
+        .zip([0x10, 0x12, 0x12, 0xff])
+        .map(|(n, first)| {
+            let mut id = [first; 16];
+            id[15] = n;
+            SessionId(id)
+        })
+        .collect();
+    let mut guards = vec![];
+    for id in &ids {
+        guards.push(bed.begin_as(*id).await);
+    }
+    let found = async |digits: &str| {
+        let rows = bed.store.recordings_named(digits, None).await.unwrap();
+        rows.len()
+    };
+    assert_eq!(found("1").await, 2);
+    assert_eq!(found("10").await, 1);
+    assert_eq!(found("101").await, 1);
+    assert_eq!(found("12").await, 2);
+    assert_eq!(found(&ids[1].to_string()).await, 1);
+    assert_eq!(found("f").await, 1);
+    for none in ["", "2", "1%", "x", "é", &"1".repeat(33)] {
+        assert_eq!(found(none).await, 0, "{none}");
+    }
+    let alice = UserName::new("alice").unwrap();
+    let bob = UserName::new("bob").unwrap();
+    let by = async |own: &UserName| {
+        let rows = bed.store.recordings_named("10", Some(own)).await.unwrap();
+        rows.len()
+    };
+    assert_eq!(by(&alice).await + by(&bob).await, 1);
+
+    let filter = crate::store::RecordingFilter::default();
+    let whole = bed.store.recordings(&filter).await.unwrap();
+    let mut paged: Vec<crate::store::RecordingRow> = vec![];
+    loop {
+        let page = bed
+            .store
+            .recordings_page(&filter, paged.last(), 2)
+            .await
+            .unwrap();
+        if page.is_empty() {
+            break;
+        }
+        paged.extend(page);
+    }
+    assert_eq!(paged, whole);
+    assert_eq!(paged.len(), 4);
 }
 
 #[tokio::test]
@@ -545,7 +646,7 @@ async fn a_session_that_was_refused_leaves_nothing() {
     bed.recordings.over(&watched, false, true).await.unwrap();
     let filter = crate::store::RecordingFilter::default();
     assert!(bed.store.recordings(&filter).await.unwrap().is_empty());
-    bed.recordings.look().await.unwrap();
+    bed.recordings.look(Timestamp::now()).await.unwrap();
     assert!(bed.store.recording(SESSION).await.unwrap().is_none());
     assert!(bed.events().await.is_empty());
 }

@@ -126,9 +126,9 @@ pub fn read_all(
     each: &mut dyn FnMut(u64, &Record<'_>),
 ) -> io::Result<(Verdict, Link)> {
     let mut reader = Reader::new(facts.row.id, secrets);
-    for (segment, _) in (0..).zip(&facts.segments) {
-        let bytes = objects.read(facts.row.id, segment)?;
-        if reader.read_segment(&bytes, each).is_err() {
+    let count = u32::try_from(facts.segments.len()).unwrap_or(u32::MAX);
+    for bytes in objects.fetch(facts.row.id, count) {
+        if reader.read_segment(&bytes?, each).is_err() {
             break;
         }
     }

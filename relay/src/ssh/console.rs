@@ -181,7 +181,7 @@ async fn answer(
     let stdin = asked.stdin.as_deref();
     let context = Context {
         store: relay.store.clone(),
-        facts: Facts::of(&relay.state),
+        facts: Facts::of(&relay.state, relay.recordings.archive(&relay.state)),
         now: Timestamp::now(),
         audit: relay.audit.clone(),
         actor: principal.into(),

@@ -11,6 +11,8 @@ pub const PUBLIC_TUNNEL: &str = "public_tunnel";
 pub const ROSTER: &str = "roster";
 /// The `host:port` that operators dial.
 pub const PUBLIC_SSH: &str = "public_ssh";
+/// Where whole recordings are, as JSON without anything secret; written by a relay when it starts.
+pub const RECORDINGS: &str = "recordings";
 /// The cluster's public key, in hexadecimal.
 const CLUSTER: &str = "cluster";
 

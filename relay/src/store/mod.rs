@@ -49,7 +49,7 @@ pub use leases::{InUse, LeaseRow};
 pub use locks::{Kill, LockError, NewLock};
 pub use policy::{Apply, ApplyError, Change, Kind, Policy, Sign, UserPolicy};
 pub use recordings::{
-    NewRecording, Over, RecordingFacts, RecordingFilter, RecordingRow, RecordingState,
+    Hold, NewRecording, Over, RecordingFacts, RecordingFilter, RecordingRow, RecordingState,
     SignedVerdict,
 };
 pub use relays::{RELAY_HEARTBEAT_STALE, RelayId};

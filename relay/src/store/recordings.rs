@@ -126,6 +126,19 @@ pub struct RecordingRow {
     pub verdict: Option<String>,
     /// The cluster key's signature on it.
     pub signature: Option<Vec<u8>>,
+    /// Who wants it to stay.
+    pub hold: Option<Hold>,
+}
+
+/// A legal hold: the recording stays until it is released.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// Since when.
+    pub since: Timestamp,
+    /// By whom; `None`: somebody at the relay itself.
+    pub by: Option<UserName>,
+    /// Why; may be empty. Escape it.
+    pub reason: String,
 }
 
 /// What the relay needs to go on with a recording.
@@ -154,6 +167,8 @@ pub struct RecordingFacts {
 pub struct RecordingFilter {
     /// By this user.
     pub user: Option<String>,
+    /// By this user, who may see no others.
+    pub own: Option<UserName>,
     /// On the device that had this name then.
     pub device: Option<String>,
     /// Begun at or after.
@@ -191,9 +206,15 @@ const REPORT: &str = "UPDATE recordings SET report = $2 WHERE id = $1 AND report
 const OFFERED: &str = "UPDATE recordings SET offered = $2 WHERE id = $1 AND offered < $2";
 const VERDICT: &str = "UPDATE recordings SET verdict = $2, signature = $3, verified = $4,
         chain_key = NULL WHERE id = $1";
-const REMOVE: &str = "DELETE FROM recordings WHERE id = $1";
+// A hold that comes in the last moment holds.
+const REMOVE: &str = "DELETE FROM recordings WHERE id = $1 AND hold_since IS NULL";
+const HOLD: &str = "UPDATE recordings SET hold_since = $2, hold_by = $3, hold_reason = $4
+    WHERE id = $1 AND hold_since IS NULL";
+const RELEASE: &str = "UPDATE recordings SET hold_since = NULL, hold_by = NULL, hold_reason = NULL
+    WHERE id = $1 AND hold_since IS NOT NULL";
 const COLUMNS: &str = "SELECT r.id, r.user_name, r.device, r.device_name, r.login, r.kind, r.command,
         r.client, r.started, r.ended, r.state, r.reason, r.offered, r.verified, r.verdict, r.signature,
+        r.hold_since, r.hold_by, r.hold_reason,
         (SELECT COALESCE(SUM(s.length), 0) FROM recording_segments s WHERE s.recording = r.id) AS bytes
     FROM recordings r WHERE ";
 const REST: &str =
@@ -207,6 +228,7 @@ const DUE: &str = "SELECT id FROM recordings WHERE chain_key IS NOT NULL AND end
         AND (expected <= $1 OR state NOT IN ('recording', 'uploading') OR report IS NOT NULL)
     ORDER BY expected LIMIT $2";
 const OLD: &str = "SELECT id FROM recordings WHERE started < $1 AND ended IS NOT NULL
+        AND hold_since IS NULL
     ORDER BY started LIMIT $2";
 
 impl Store {
@@ -365,15 +387,52 @@ impl Store {
         write.commit().await
     }
 
-    /// Removes a recording. Its objects are the caller's to remove, afterwards.
+    /// Removes a recording, unless it is held; says whether. Its objects are the caller's to remove, afterwards.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn recording_removed(&self, id: SessionId) -> Result<(), StoreError> {
+    pub async fn recording_removed(&self, id: SessionId) -> Result<bool, StoreError> {
         let mut write = self.write(Survive::PowerCut).await?;
         let query = sqlx::query(REMOVE).bind(id.0.as_slice());
-        query.execute(&mut *write).await?;
-        write.commit().await
+        let removed = query.execute(&mut *write).await?.rows_affected() > 0;
+        if !removed {
+            write.unchanged();
+        }
+        write.commit().await?;
+        Ok(removed)
+    }
+
+    /// Holds a recording, unless it is held already; says whether.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn recording_held(&self, id: SessionId, hold: &Hold) -> Result<bool, StoreError> {
+        let mut write = self.write(Survive::PowerCut).await?;
+        let query = sqlx::query(HOLD).bind(id.0.as_slice());
+        let query = query.bind(hold.since.0);
+        let query = query.bind(hold.by.as_ref().map(UserName::as_str));
+        let query = query.bind(hold.reason.as_str());
+        let held = query.execute(&mut *write).await?.rows_affected() > 0;
+        if !held {
+            write.unchanged();
+        }
+        write.commit().await?;
+        Ok(held)
+    }
+
+    /// Lets go of a recording that is held; says whether it was.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn recording_released(&self, id: SessionId) -> Result<bool, StoreError> {
+        let mut write = self.write(Survive::PowerCut).await?;
+        let query = sqlx::query(RELEASE).bind(id.0.as_slice());
+        let released = query.execute(&mut *write).await?.rows_affected() > 0;
+        if !released {
+            write.unchanged();
+        }
+        write.commit().await?;
+        Ok(released)
     }
 
     /// The recordings that `filter` picks, newest first.
@@ -384,8 +443,64 @@ impl Store {
         &self,
         filter: &RecordingFilter,
     ) -> Result<Vec<RecordingRow>, StoreError> {
+        self.picked(filter, None, None).await
+    }
+
+    /// The same, but only the next so many behind `last`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn recordings_page(
+        &self,
+        filter: &RecordingFilter,
+        last: Option<&RecordingRow>,
+        most: u32,
+    ) -> Result<Vec<RecordingRow>, StoreError> {
+        self.picked(filter, last, Some(most)).await
+    }
+
+    /// The recordings whose id begins with these hexadecimal digits: no more than two, which is too many.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn recordings_named(
+        &self,
+        digits: &str,
+        own: Option<&UserName>,
+    ) -> Result<Vec<RecordingRow>, StoreError> {
+        let bound = |rest: &str| {
+            let digits = format!(
+                "{digits}{}",
+                rest.repeat(32_usize.checked_sub(digits.len())?)
+            );
+            SessionId::from_hex(&digits)
+        };
+        let (Some(first), Some(last), false) = (bound("0"), bound("f"), digits.is_empty()) else {
+            return Ok(Vec::new());
+        };
         let mut query = QueryBuilder::new(COLUMNS);
         query.push(SHOWN);
+        query.push(" AND r.id BETWEEN ").push_bind(first.0.to_vec());
+        query.push(" AND ").push_bind(last.0.to_vec());
+        if let Some(own) = own {
+            query.push(" AND r.user_name = ").push_bind(own.to_string());
+        }
+        query.push(" LIMIT 2");
+        let rows: Vec<Row> = query.build_query_as().fetch_all(&self.readers).await?;
+        rows.into_iter().map(Row::read).collect()
+    }
+
+    async fn picked(
+        &self,
+        filter: &RecordingFilter,
+        last: Option<&RecordingRow>,
+        most: Option<u32>,
+    ) -> Result<Vec<RecordingRow>, StoreError> {
+        let mut query = QueryBuilder::new(COLUMNS);
+        query.push(SHOWN);
+        if let Some(own) = &filter.own {
+            query.push(" AND r.user_name = ").push_bind(own.to_string());
+        }
         if let Some(user) = &filter.user {
             query.push(" AND r.user_name = ").push_bind(user.clone());
         }
@@ -400,7 +515,16 @@ impl Store {
         if let Some(state) = filter.state {
             query.push(" AND r.state = ").push_bind(state.as_str());
         }
+        if let Some(last) = last {
+            query.push(" AND (r.started < ").push_bind(last.started.0);
+            query.push(" OR (r.started = ").push_bind(last.started.0);
+            query.push(" AND r.id > ").push_bind(last.id.0.to_vec());
+            query.push("))");
+        }
         query.push(" ORDER BY r.started DESC, r.id");
+        if let Some(most) = most {
+            query.push(" LIMIT ").push_bind(i64::from(most));
+        }
         let rows: Vec<Row> = query.build_query_as().fetch_all(&self.readers).await?;
         rows.into_iter().map(Row::read).collect()
     }
@@ -508,6 +632,9 @@ struct Row {
     verified: Option<bool>,
     verdict: Option<String>,
     signature: Option<Vec<u8>>,
+    hold_since: Option<i64>,
+    hold_by: Option<String>,
+    hold_reason: Option<String>,
     bytes: i64,
 }
 
@@ -527,6 +654,17 @@ impl Row {
     }
 
     fn try_read(self) -> Option<RecordingRow> {
+        let hold = match self.hold_since {
+            None => None,
+            Some(since) => Some(Hold {
+                since: Timestamp(since),
+                by: match self.hold_by {
+                    None => None,
+                    Some(name) => Some(UserName::new(&name).ok()?),
+                },
+                reason: self.hold_reason.unwrap_or_default(),
+            }),
+        };
         Some(RecordingRow {
             id: SessionId(self.id.try_into().ok()?),
             user: UserName::new(&self.user_name).ok()?,
@@ -549,6 +687,7 @@ impl Row {
             verified: self.verified,
             verdict: self.verdict,
             signature: self.signature,
+            hold,
         })
     }
 }

@@ -17,8 +17,13 @@ impl Site {
 
     /// The same with a device that has not joined yet.
     #[track_caller]
-    pub(crate) fn with(mut device: Device) -> Self {
-        let relay = Relay::start();
+    pub(crate) fn with(device: Device) -> Self {
+        Self::on(Relay::start(), device)
+    }
+
+    /// The same on a relay that serves already.
+    #[track_caller]
+    pub(crate) fn on(relay: Relay, mut device: Device) -> Self {
         let alice = relay.admin_user();
         device.join(&relay.token(&[]), &[]).ok();
         device.run_online(&relay);

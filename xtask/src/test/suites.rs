@@ -38,7 +38,7 @@ pub(crate) fn integration(workspace: &Workspace, notes: &mut Vec<String>) -> Res
         notes.push("there are no integration tests yet".into());
         return Ok(());
     }
-    let bin = tools::python_env(workspace, &[PythonTool::SshAudit])?;
+    let bin = tools::python_env(workspace, &[PythonTool::SshAudit, PythonTool::Moto])?;
     let path = tools::path_with(&[&bin])?;
     let mut environment = vec![("PATH", path)];
     environment.extend(build_programs(workspace)?);

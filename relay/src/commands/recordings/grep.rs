@@ -6,49 +6,69 @@ use tokio::io::AsyncWriteExt as _;
 
 use super::super::{Context, Failure, Out};
 use super::SHORT_ID;
+use crate::limits::RECORDING_PAGE;
 use crate::recording::archive::Read;
 use crate::recording::export::Plain;
 use crate::recording::verify::clock;
-use crate::store::RecordingRow;
+use crate::store::{RecordingFilter, RecordingRow};
 
 /// Writes each line that has the pattern in it, with its recording and the time at which it was whole.
 pub(super) async fn run(
     pattern: &str,
-    rows: &[RecordingRow],
+    filter: &RecordingFilter,
     context: &Context,
     out: &mut Out<'_>,
 ) -> Result<String, Failure> {
-    for row in rows {
-        let Some(facts) = context.store.recording(row.id).await? else {
-            continue;
-        };
-        let id = row.id.to_string();
-        let id = id.get(..SHORT_ID).unwrap_or(&id).to_owned();
-        let plain = Arc::new(Mutex::new((Plain::default(), 0)));
-        let (reading, wanted) = (plain.clone(), pattern.to_owned());
-        let mut hits = context.facts.archive.read(facts, move |micros, record| {
-            let mut plain = reading.lock().unwrap_or_else(PoisonError::into_inner);
-            plain.1 = micros;
-            let mut lines = plain.0.lines(record);
-            lines.retain(|line| line.contains(&wanted));
-            (!lines.is_empty()).then_some((micros, lines))
-        });
-        while let Some(item) = hits.recv().await {
-            if let Read::Item((micros, lines)) = item {
-                say(out, &id, micros, &lines).await?;
-            }
+    let mut last: Option<RecordingRow> = None;
+    loop {
+        let page = context
+            .store
+            .recordings_page(filter, last.as_ref(), RECORDING_PAGE);
+        let rows = page.await?;
+        for row in &rows {
+            search(pattern, row, context, out).await?;
         }
-        let (rest, micros) = {
-            let mut plain = plain.lock().unwrap_or_else(PoisonError::into_inner);
-            (std::mem::take(&mut plain.0).finish(), plain.1)
-        };
-        let rest: Vec<String> = rest
-            .into_iter()
-            .filter(|line| line.contains(pattern))
-            .collect();
-        say(out, &id, micros, &rest).await?;
+        last = rows.into_iter().next_back();
+        if last.is_none() {
+            return Ok(String::new());
+        }
     }
-    Ok(String::new())
+}
+
+async fn search(
+    pattern: &str,
+    row: &RecordingRow,
+    context: &Context,
+    out: &mut Out<'_>,
+) -> Result<(), Failure> {
+    let Some(facts) = context.store.recording(row.id).await? else {
+        return Ok(());
+    };
+    let id = row.id.to_string();
+    let id = id.get(..SHORT_ID).unwrap_or(&id).to_owned();
+    let plain = Arc::new(Mutex::new((Plain::default(), 0)));
+    let (reading, wanted) = (plain.clone(), pattern.to_owned());
+    let mut hits = context.facts.archive.read(facts, move |micros, record| {
+        let mut plain = reading.lock().unwrap_or_else(PoisonError::into_inner);
+        plain.1 = micros;
+        let mut lines = plain.0.lines(record);
+        lines.retain(|line| line.contains(&wanted));
+        (!lines.is_empty()).then_some((micros, lines))
+    });
+    while let Some(item) = hits.recv().await {
+        if let Read::Item((micros, lines)) = item {
+            say(out, &id, micros, &lines).await?;
+        }
+    }
+    let (rest, micros) = {
+        let mut plain = plain.lock().unwrap_or_else(PoisonError::into_inner);
+        (std::mem::take(&mut plain.0).finish(), plain.1)
+    };
+    let rest: Vec<String> = rest
+        .into_iter()
+        .filter(|line| line.contains(pattern))
+        .collect();
+    say(out, &id, micros, &rest).await
 }
 
 async fn say(out: &mut Out<'_>, id: &str, micros: u64, lines: &[String]) -> Result<(), Failure> {

@@ -1,23 +1,27 @@
 //! One recording in full, and its verification.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use holdfast_protocol::recording::reader::Verdict;
 use serde_json::{Value, json as value};
 
-use super::super::table::card;
+use super::super::table::{card, table};
 use super::super::{Context, Failure, json};
 use super::{row, what};
 use crate::clock::Timestamp;
 use crate::hex::hex;
 use crate::recording::archive::Read;
+use crate::recording::ran::Ran;
 use crate::recording::verify::{VerdictText, signed_verdict};
 use crate::store::{RecordingFacts, RecordingState};
 
-pub(super) fn show(
+pub(super) async fn show(
     facts: &RecordingFacts,
     context: &Context,
     as_json: bool,
 ) -> Result<String, Failure> {
     let verdict = verdict(facts, context);
+    let ran = ran(facts, context).await;
     let chain = facts.segments.last().map(|(_, link)| hex(&link.0));
     if as_json {
         let mut text = serde_json::to_value(row(&facts.row)).unwrap_or(Value::Null);
@@ -28,6 +32,9 @@ pub(super) fn show(
             text.insert("verdict".to_owned(), value!(verdict));
             let signature = facts.row.signature.as_deref().map(hex);
             text.insert("signature".to_owned(), value!(signature));
+            if let Ok(Value::Object(ran)) = serde_json::to_value(&ran) {
+                text.extend(ran);
+            }
         }
         return json(&text);
     }
@@ -50,6 +57,13 @@ pub(super) fn show(
         (
             "stored",
             format!("{} bytes in {} segments", row.bytes, facts.segments.len()),
+        ),
+        (
+            "hold",
+            match &row.hold {
+                Some(_) => super::hold::of(facts),
+                None => "-".to_owned(),
+            },
         ),
         ("chain", chain.unwrap_or_else(|| "-".to_owned())),
     ];
@@ -78,7 +92,42 @@ pub(super) fn show(
             }));
         }
     }
-    Ok(card(&lines))
+    if let Some(lack) = ran.lack() {
+        lines.push(("commands", lack));
+    }
+    let mut text = card(&lines);
+    if !ran.commands.is_empty() {
+        let head = ["TIME", "PID", "PARENT", "EXIT", "COMMAND", "FOLDER"];
+        text.push('\n');
+        text.push_str(&table(head, &ran.rows()));
+    }
+    Ok(text)
+}
+
+/// What it tells of commands, as far as it can be read.
+async fn ran(facts: &RecordingFacts, context: &Context) -> Ran {
+    let told = Arc::new(Mutex::new(Ran::default()));
+    let reading = told.clone();
+    let read = context
+        .facts
+        .archive
+        .read(facts.clone(), move |micros, record| {
+            let mut ran = reading.lock().unwrap_or_else(PoisonError::into_inner);
+            ran.handle(micros, record);
+            None::<()>
+        });
+    let mut read = read;
+    let mut whole = false;
+    while let Some(item) = read.recv().await {
+        if let Read::End(end) = item {
+            whole = end.is_ok();
+        }
+    }
+    let mut ran = told.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    if !whole && ran.commands_unavailable.is_none() {
+        ran.commands_unavailable = Some("the recording cannot be read to its end".to_owned());
+    }
+    ran
 }
 
 /// Reads it again from where it is stored: the seals hold, and the chain is the one that was signed.

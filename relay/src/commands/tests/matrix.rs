@@ -40,6 +40,8 @@ const ROWS: &[(&str, &str, [bool; 5])] = &[
     ("play", "play x", ROLE),
     ("recordings", "recordings", ROLE),
     ("recordings grep", "recordings grep x", ROLE),
+    ("recordings hold", "recordings hold x", ADMIN),
+    ("recordings release", "recordings release x", ADMIN),
     ("recordings rm", "recordings rm x", ADMIN),
     ("recordings show", "recordings show x", ROLE),
     ("recordings verify", "recordings verify x", ROLE),

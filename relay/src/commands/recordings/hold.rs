@@ -1,0 +1,77 @@
+//! Recordings that have to stay.
+
+use holdfast_protocol::escape::Escaped;
+
+use super::super::{Caller, Context, Failure};
+use super::find;
+use crate::audit::{Event, EventKind};
+use crate::store::{Attributed, Hold, RecordingFacts, Store};
+
+pub(super) async fn hold(
+    id: &str,
+    reason: String,
+    caller: &Caller,
+    context: &Context,
+) -> Result<String, Failure> {
+    let facts = find(id, caller, context).await?;
+    let id = facts.row.id;
+    let event = Event::recording(EventKind::RecordingHeld, &id.to_string());
+    let (store, _) = told(event.with("why", reason.as_str()), &facts, context);
+    let hold = Hold {
+        since: context.now,
+        by: caller.user().map(|user| user.name.clone()),
+        reason,
+    };
+    if store.recording_held(id, &hold).await? {
+        return Ok(format!("recording {id} stays until it is released\n"));
+    }
+    // What was found first is as old as the question.
+    let facts = find(&id.to_string(), caller, context).await?;
+    Err(Failure(format!("recording {id} {}", of(&facts))))
+}
+
+pub(super) async fn release(
+    id: &str,
+    caller: &Caller,
+    context: &Context,
+) -> Result<String, Failure> {
+    let facts = find(id, caller, context).await?;
+    let id = facts.row.id;
+    let event = Event::recording(EventKind::RecordingReleased, &id.to_string());
+    let (store, _) = told(event, &facts, context);
+    match store.recording_released(id).await? {
+        true => Ok(format!("recording {id} released\n")),
+        false => Err(Failure(format!("recording {id} is not held"))),
+    }
+}
+
+/// Why a recording is not removed.
+pub(super) fn keeps(facts: &RecordingFacts) -> Failure {
+    let id = facts.row.id;
+    Failure(format!(
+        "recording {id} {}: release it first, with `relay recordings release {id}`",
+        of(facts)
+    ))
+}
+
+/// `is held since … by alice (case 17)`.
+pub(super) fn of(facts: &RecordingFacts) -> String {
+    let Some(hold) = &facts.row.hold else {
+        return "is not held any more".to_owned();
+    };
+    let by = hold.by.as_ref();
+    let by = by.map_or_else(|| "at the relay".to_owned(), |by| format!("by {by}"));
+    let why = match hold.reason.as_str() {
+        "" => String::new(),
+        reason => format!(" ({})", Escaped(reason)),
+    };
+    format!("is held since {} {by}{why}", hold.since.rfc3339())
+}
+
+/// The store whose next change the log tells of so.
+fn told(event: Event, facts: &RecordingFacts, context: &Context) -> (Store, Attributed) {
+    let event = event.session(facts.row.id);
+    let event = event.with("recorded_user", facts.row.user.as_str());
+    let entry = context.audit.entry(context.event(event));
+    context.store.attributed(vec![entry])
+}

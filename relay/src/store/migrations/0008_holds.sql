@@ -1,0 +1,4 @@
+-- A recording that is held is neither removed nor outlived by `keep`, until it is released.
+ALTER TABLE recordings ADD COLUMN hold_since BIGINT;
+ALTER TABLE recordings ADD COLUMN hold_by TEXT;
+ALTER TABLE recordings ADD COLUMN hold_reason TEXT;
