@@ -10,7 +10,10 @@ use holdfast_protocol::recording::spool::Sync;
 use holdfast_protocol::recording::upload::{UploadConfig, UploadPolicy};
 use holdfast_protocol::token::Token;
 
+use crate::install::{Init, Install};
 use crate::recording::RecorderConfig;
+use crate::sftp::ARGUMENT;
+use crate::subsystem::SftpServer;
 
 /// Keeps a tunnel to a Holdfast relay open, so that operators reach this device with a stock ssh.
 #[derive(Debug, Parser)]
@@ -43,6 +46,7 @@ Examples:
   edge-agent run
   edge-agent run --state /mnt/data/edge-agent --keepalive 45s
   edge-agent run --accept-env 'GIT_*'
+  edge-agent run --sftp-server /usr/lib/openssh/sftp-server
   edge-agent run --spool /mnt/data/spool --spool-max 256MiB --upload 'window 02:00-05:00'")]
     Run(Run),
     /// Show whether the tunnel stands
@@ -60,6 +64,104 @@ Examples:
   edge-agent upload"
     )]
     Upload(StateArg),
+    /// Make this program a service of the device's init, and start it
+    #[command(
+        after_help = "Run again, it changes nothing that is as it should be. `join` comes first: without it the service waits.
+
+Examples:
+  edge-agent install
+  edge-agent install --dry-run                                what it would write and run
+  edge-agent install -- --keepalive 45s --spool /mnt/data/spool
+  edge-agent install --state /etc/edge-agent                  OpenWrt, whose /var is in memory
+  edge-agent install --root /mnt/card                         into a mounted image; nothing is started"
+    )]
+    Install(InstallArgs),
+    /// Stop and remove the service that `install` made
+    #[command(after_help = "Examples:
+  edge-agent uninstall
+  edge-agent uninstall --purge        also the device's key and the recordings that wait")]
+    Uninstall(UninstallArgs),
+    /// Serve SFTP on stdin and stdout, as the account that runs this: what `edge-agent run` starts for sftp
+    /// and scp
+    #[command(
+        name = ARGUMENT,
+        after_help = "Exits 0 when the client has ended. Paths are the account's, links are followed; within --root no
+path leads out of the folder, whatever links and `..` it holds.
+
+Examples:
+  sftp -D 'edge-agent internal-sftp'
+  sftp -D 'edge-agent internal-sftp --read-only --root /srv/media'"
+    )]
+    InternalSftp(Sftp),
+}
+
+/// Which init, and where.
+#[derive(Debug, Args)]
+pub struct InstallArg {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "documented at its type")]
+    pub state: StateArg,
+    /// Where the device's root file system is mounted
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub root: PathBuf,
+    /// The init to serve [default: the one that is found]
+    #[arg(long, value_name = "INIT")]
+    pub init: Option<Init>,
+    /// Only show what would be done
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// `edge-agent install`.
+#[derive(Debug, Args)]
+pub struct InstallArgs {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "documented at its type")]
+    pub at: InstallArg,
+    /// The program to install [default: this one]
+    #[arg(long, value_name = "FILE")]
+    pub program: Option<PathBuf>,
+    /// Flags for `edge-agent run`
+    #[arg(last = true, value_name = "RUN-FLAG")]
+    pub run: Vec<String>,
+}
+
+/// `edge-agent uninstall`.
+#[derive(Debug, Args)]
+pub struct UninstallArgs {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "documented at its type")]
+    pub at: InstallArg,
+    /// Remove the state folder as well: the device must join again
+    #[arg(long)]
+    pub purge: bool,
+}
+
+impl InstallArg {
+    /// The installation that is asked for, of this program if no other is named; `run` is what the service's
+    /// `edge-agent run` gets.
+    #[must_use]
+    pub fn with(self, program: Option<PathBuf>, run: Vec<String>) -> Install {
+        Install {
+            program,
+            root: self.root,
+            init: self.init,
+            state: self.state.state,
+            run,
+        }
+    }
+}
+
+impl InstallArgs {
+    /// Whether the service could start with these flags: a mistake is better seen now than in the log of a
+    /// device that does not come back.
+    ///
+    /// # Errors
+    /// What clap has against them.
+    pub fn check_run(&self) -> Result<(), clap::Error> {
+        let words = ["edge-agent", "run"].map(str::to_owned).into_iter();
+        Cli::try_parse_from(words.chain(self.run.iter().cloned())).map(drop)
+    }
 }
 
 /// Where the agent keeps its key and membership.
@@ -99,9 +201,23 @@ pub struct Run {
     /// An environment variable that operators may set, beside LANG and LC_*; `*` stands for anything
     #[arg(long = "accept-env", value_name = "PATTERN")]
     pub accept_env: Vec<String>,
+    /// What serves sftp and scp: `internal`, or the absolute path of another sftp-server
+    #[arg(long, value_name = "PATH", default_value = "internal", value_parser = parse_sftp_server)]
+    pub sftp_server: SftpServer,
     #[command(flatten)]
     #[expect(missing_docs, reason = "documented at its type")]
     pub recording: RecordingArgs,
+}
+
+/// `edge-agent internal-sftp`.
+#[derive(Debug, Args)]
+pub struct Sftp {
+    /// Refuse whatever would change a file, a folder or an attribute
+    #[arg(long)]
+    pub read_only: bool,
+    /// The folder that stands for the whole file system (needs Linux 5.6)
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
 }
 
 /// How sessions are recorded.
@@ -193,6 +309,14 @@ fn parse_label(text: &str) -> Result<(LabelKey, LabelValue), String> {
     let key = LabelKey::new(key).map_err(|error| error.to_string())?;
     let value = LabelValue::new(value).map_err(|error| error.to_string())?;
     Ok((key, value))
+}
+
+fn parse_sftp_server(text: &str) -> Result<SftpServer, String> {
+    match text {
+        "internal" => Ok(SftpServer::Internal),
+        _ if text.starts_with('/') => Ok(SftpServer::Device(text.to_owned())),
+        _ => Err("it is internal, or an absolute path".to_owned()),
+    }
 }
 
 fn parse_keepalive(text: &str) -> Result<Duration, String> {

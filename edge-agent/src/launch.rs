@@ -28,13 +28,14 @@ use crate::limits::LAUNCH_TIMEOUT;
 use crate::process::{Pipes, Process};
 use crate::pty::Terminal;
 use crate::runtime;
+use crate::subsystem::SftpServer;
 
 pub use helper::main;
 
 /// The first argument of the agent when it is to be the helper.
 pub const ARGUMENT: &str = "internal-launch";
 
-/// Largest instructions: an `Open`, a path and a time zone.
+/// Largest instructions: an `Open`, two paths and a time zone.
 const MAX_INSTRUCTIONS: u64 = MAX_OPEN_MESSAGE as u64 + 8 * 1024;
 
 /// Largest answer: the byte [`READY`], the byte [`REFUSED`] and a refusal.
@@ -55,6 +56,8 @@ struct Instructions {
     tty: Option<String>,
     /// The agent's own `TZ`.
     time_zone: Option<String>,
+    /// What serves sftp.
+    sftp_server: SftpServer,
 }
 
 /// A process that runs, and our ends of what it reads and writes.
@@ -82,11 +85,16 @@ pub(crate) enum Ends {
     },
 }
 
-/// Starts what `open` asks for, as the account that it names. `program` is the agent itself.
+/// Starts what `open` asks for, as the account that it names. `program` is the agent itself, and sftp is
+/// served by `sftp_server`.
 ///
 /// # Errors
 /// Why there is no process, for the operator.
-pub(crate) async fn launch(program: &Path, open: Open) -> Result<Launched, SessionRefusal> {
+pub(crate) async fn launch(
+    program: &Path,
+    open: Open,
+    sftp_server: &SftpServer,
+) -> Result<Launched, SessionRefusal> {
     let failed = |what: &str, error: io::Error| SessionRefusal::Failed(format!("{what}: {error}"));
     let (tty, theirs, ends) = match &open.pty {
         Some(asked) => {
@@ -120,6 +128,7 @@ pub(crate) async fn launch(program: &Path, open: Open) -> Result<Launched, Sessi
         open,
         tty,
         time_zone: std::env::var("TZ").ok(),
+        sftp_server: sftp_server.clone(),
     };
     let instructions = postcard::to_allocvec(&instructions)
         .map_err(|_| SessionRefusal::Failed("the request can't be passed on".to_owned()))?;

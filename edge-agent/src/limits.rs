@@ -13,6 +13,36 @@ pub const RECEIVE_QUEUE: usize = 1024 * 1024;
 /// windows each, and yet no more than 64 MiB of buffers when every one of them is stalled.
 pub const MAX_SESSIONS: u32 = 64;
 
+/// Most forwarded connections at once: what one operator's browser opens through a device, for a few of them. Each
+/// holds at most twice [`FORWARD_PIECE`] here, and what [`FORWARD_WINDOWS`] says.
+pub const MAX_FORWARDS: u32 = 512;
+
+/// Most bytes of a forward that are read at once, and that wait for a target that takes none. With sessions it is
+/// more, because there are fewer of them.
+pub const FORWARD_PIECE: usize = 16 * 1024;
+
+/// Forwards that have the room of a whole stream of their own. When more than so many stand still at once, because
+/// their targets read nothing, other streams may wait for them; a device of 64 MiB bears no more.
+pub const FORWARD_WINDOWS: u32 = 32;
+
+/// Connections that wait in the kernel for one port on which the device listens.
+pub const LISTEN_BACKLOG: i32 = 64;
+
+/// Connections of one such port that were accepted, and that the relay has not taken yet. More wait in the kernel.
+pub const MAX_ARRIVALS: usize = 16;
+
+/// How long one of them is kept.
+pub const ARRIVAL_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often it is looked whether there is room for another.
+pub const ARRIVAL_POLL: Duration = Duration::from_millis(500);
+
+/// Names that are looked up at once, each in a thread.
+pub const MAX_LOOKUPS: usize = 8;
+
+/// Addresses of one name that are tried.
+pub const MAX_FORWARD_ADDRESSES: usize = 8;
+
 /// Most bytes that one read of a process's output takes: large enough that system calls don't count
 /// beside the copying, small enough that a session has its keystrokes' turn soon.
 pub const OUTPUT_READ: usize = 64 * 1024;
@@ -86,8 +116,8 @@ pub const CONNECTION_WINDOW: VarInt = VarInt::from_u32(2 * 1024 * 1024);
 /// Most bytes of all streams that wait for the relay's acknowledgement.
 pub const SEND_WINDOW: u64 = 1024 * 1024;
 
-/// Most streams that the relay may have open: one a session, and some that are just ending.
-pub const MAX_STREAMS: VarInt = VarInt::from_u32(256);
+/// Most streams that the relay may have open: one a session or forward, and some that are just ending.
+pub const MAX_STREAMS: VarInt = VarInt::from_u32(768);
 
 /// IP addresses of one relay that are tried.
 pub const MAX_ADDRESSES: usize = 4;
@@ -107,12 +137,42 @@ pub const UPLOAD_PRIORITY: i32 = -10;
 /// Most requests of one file transfer whose answers are waited for: OpenSSH's client has 64 under way.
 pub const MAX_FILE_REQUESTS: usize = 512;
 
-/// Most files that are followed while one transfer has them open: more than OpenSSH's server allows at once
-/// by default.
-pub const MAX_FILE_HANDLES: usize = 512;
+/// Most files that are followed while one transfer has them open: all that our own server allows.
+pub const MAX_FILE_HANDLES: usize = MAX_SFTP_HANDLES;
 
 /// Most bytes of a path that are recorded: `PATH_MAX` of Linux.
 pub const MAX_FILE_PATH: usize = 4096;
+
+/// Most files and folders that one SFTP client may have open: what OpenSSH's server allows where the system
+/// sets its usual limit.
+pub const MAX_SFTP_HANDLES: usize = 1024;
+
+/// Most bytes of a path in SFTP: `PATH_MAX` of Linux.
+pub const MAX_SFTP_PATH: usize = 4096;
+
+/// Room for requests that have come: a packet of the largest size, and as much as a pipe of [`PIPE_BYTES`]
+/// holds.
+pub const SFTP_INPUT: usize = 512 * 1024;
+
+/// Answers of SFTP are sent when there is so much of them, or nothing else to answer: enough that system
+/// calls don't count, little enough that the client has work soon.
+pub const SFTP_ANSWERS: usize = 64 * 1024;
+
+/// Bytes of a folder's names that the kernel gives at once: 128 short names, whose answer stays under the
+/// 34,000 bytes that every client takes.
+pub const SFTP_LISTING: usize = 4 * 1024;
+
+/// Most numbers of users and groups that one request of SFTP names: the answer fits in a packet.
+pub const MAX_SFTP_IDS: usize = 512;
+
+/// Most names of users, and of groups, that are kept for listings.
+pub const MAX_SFTP_NAMES: usize = 1024;
+
+/// Bytes that one system call copies within the device.
+pub const SFTP_COPY: usize = 8 * 1024 * 1024;
+
+/// How often a path within a root is tried while somebody moves folders under it.
+pub const SFTP_ROOT_ATTEMPTS: u32 = 64;
 
 /// Stack of the thread that writes into the spool. It is memory only as far as it is used.
 pub const WRITER_STACK: usize = 256 * 1024;

@@ -6,18 +6,21 @@ use std::sync::{Arc, Mutex};
 use anyhow::Context as _;
 use async_signal::{Signal, Signals};
 use clap::Parser as _;
-use futures_lite::StreamExt as _;
+use futures_lite::{FutureExt as _, StreamExt as _};
 
-use edge_agent::cli::{Cli, Command, Join, Run, StateArg, StatusArgs};
+use edge_agent::cli::{
+    Cli, Command, InstallArgs, Join, Run, Sftp, StateArg, StatusArgs, UninstallArgs,
+};
 use edge_agent::enroll::{self, Joined};
 use edge_agent::identity::Identity;
 use edge_agent::membership::Membership;
+use edge_agent::notify::ServiceManager;
 use edge_agent::recording::{Recorder, RecordingDevice};
 use edge_agent::session::{SessionConfig, Sessions};
 use edge_agent::state::StateDir;
 use edge_agent::status::{self, Board, Question, Status};
 use edge_agent::tunnel::{self, Agent};
-use edge_agent::{launch, runtime};
+use edge_agent::{launch, runtime, sftp};
 
 fn main() -> ExitCode {
     if std::env::args_os()
@@ -31,6 +34,9 @@ fn main() -> ExitCode {
         Command::Run(run) => self::run(run),
         Command::Status(args) => show_status(&args),
         Command::Upload(args) => upload(&args),
+        Command::Install(args) => install(args),
+        Command::Uninstall(args) => uninstall(args),
+        Command::InternalSftp(args) => serve_files(&args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("edge-agent: {error:#}");
@@ -65,6 +71,7 @@ fn run(run: Run) -> anyhow::Result<ExitCode> {
     let recorder = Recorder::open(&recording, RecordingDevice::from(&membership));
     let config = SessionConfig {
         accept_env: run.accept_env,
+        sftp_server: run.sftp_server,
         ..SessionConfig::default()
     };
     let sessions = Sessions::new(config, recorder.clone());
@@ -80,7 +87,13 @@ fn run(run: Run) -> anyhow::Result<ExitCode> {
             board,
             keepalive: run.keepalive,
         });
-        tunnel::run(&agent, async { drop(signals.next().await) }).await;
+        let manager = ServiceManager::from_env();
+        manager.ready();
+        let stop = async { drop(signals.next().await) };
+        tunnel::run(&agent, stop)
+            .or(manager.keep_alive(|| agent.board.summary()))
+            .await;
+        manager.stopping();
         recorder.stop().await;
         Ok(ExitCode::SUCCESS)
     })
@@ -108,6 +121,28 @@ fn upload(args: &StateArg) -> anyhow::Result<ExitCode> {
     let status = status::ask(&state, Question::Upload)?
         .context("no agent runs on this state folder: start it with `edge-agent run`")?;
     println!("{status}");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn install(args: InstallArgs) -> anyhow::Result<ExitCode> {
+    if let Err(error) = args.check_run() {
+        error.exit();
+    }
+    let dry_run = args.at.dry_run;
+    let install = args.at.with(args.program, args.run);
+    install.install(dry_run, &mut std::io::stdout().lock())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn uninstall(args: UninstallArgs) -> anyhow::Result<ExitCode> {
+    let dry_run = args.at.dry_run;
+    let install = args.at.with(None, Vec::new());
+    install.uninstall(args.purge, dry_run, &mut std::io::stdout().lock())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn serve_files(args: &Sftp) -> anyhow::Result<ExitCode> {
+    sftp::run(args.root.as_deref(), args.read_only)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -5,6 +5,7 @@
 
 mod driver;
 mod inbound;
+mod listening;
 mod outbound;
 
 use std::path::PathBuf;
@@ -13,8 +14,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use event_listener::Event;
 
-use crate::limits::MAX_SESSIONS;
+use crate::limits::{MAX_FORWARDS, MAX_SESSIONS};
 use crate::recording::Recorder;
+use crate::subsystem::SftpServer;
+use listening::Arrivals;
 
 /// What the config says about sessions.
 #[derive(Clone, Debug)]
@@ -23,6 +26,8 @@ pub struct SessionConfig {
     /// `COLORTERM` and `NO_COLOR`. What would choose the code that runs (`LD_*`, `PATH`, `BASH_ENV`, …)
     /// stays forbidden whatever stands here.
     pub accept_env: Vec<String>,
+    /// What serves the subsystem sftp.
+    pub sftp_server: SftpServer,
     /// Most sessions at once.
     pub max_sessions: u32,
     /// What runs as the helper of [`crate::launch`]: this very program.
@@ -35,6 +40,7 @@ impl Default for SessionConfig {
         let program = PathBuf::from("/proc/self/exe");
         Self {
             accept_env: Vec::new(),
+            sftp_server: SftpServer::Internal,
             max_sessions: MAX_SESSIONS,
             program,
         }
@@ -47,6 +53,8 @@ pub struct Sessions {
     config: SessionConfig,
     recorder: Arc<Recorder>,
     live: AtomicU32,
+    forwards: AtomicU32,
+    arrivals: Arrivals,
     changed: Event,
 }
 
@@ -58,6 +66,8 @@ impl Sessions {
             config,
             recorder,
             live: AtomicU32::new(0),
+            forwards: AtomicU32::new(0),
+            arrivals: Arrivals::default(),
             changed: Event::new(),
         })
     }
@@ -74,7 +84,13 @@ impl Sessions {
         self.live.load(Ordering::Acquire)
     }
 
-    /// Resolves when the count has changed since this call. Call it before [`Self::live`], and no change
+    /// How many forwarded connections stand, or are being dialled or ended.
+    #[must_use]
+    pub fn forwards(&self) -> u32 {
+        self.forwards.load(Ordering::Acquire)
+    }
+
+    /// Resolves when one of the counts has changed since this call. Call it before [`Self::live`], and no change
     /// is missed.
     pub fn changed(&self) -> impl Future<Output = ()> + Send + Unpin + use<> {
         self.changed.listen()
@@ -86,15 +102,29 @@ impl Sessions {
         driver::Driver::new(self, send, recv).run().await;
     }
 
-    /// A place for one more session.
-    fn slot(self: &Arc<Self>) -> Option<Slot> {
-        let max = self.config.max_sessions;
+    /// A place for one more of a kind; the error is as many as there may be.
+    fn slot(self: &Arc<Self>, kind: Kind) -> Result<Slot, u32> {
+        let max = match kind {
+            Kind::Session => self.config.max_sessions,
+            Kind::Forward => MAX_FORWARDS,
+        };
         let more = |live| (live < max).then_some(live + 1);
-        self.live
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, more)
-            .ok()?;
+        let taken = self
+            .count(kind)
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, more);
+        taken.map_err(|_| max)?;
         self.changed.notify(usize::MAX);
-        Some(Slot(Arc::clone(self)))
+        Ok(Slot {
+            sessions: Arc::clone(self),
+            kind,
+        })
+    }
+
+    fn count(&self, kind: Kind) -> &AtomicU32 {
+        match kind {
+            Kind::Session => &self.live,
+            Kind::Forward => &self.forwards,
+        }
     }
 }
 
@@ -107,12 +137,26 @@ enum Gone {
     Tunnel,
 }
 
-/// Counts one session for as long as it stands.
-struct Slot(Arc<Sessions>);
+/// What a place is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// A process.
+    Session,
+    /// A forwarded connection.
+    Forward,
+}
+
+/// Counts one session or forward for as long as it stands.
+struct Slot {
+    sessions: Arc<Sessions>,
+    kind: Kind,
+}
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.0.live.fetch_sub(1, Ordering::AcqRel);
-        self.0.changed.notify(usize::MAX);
+        self.sessions
+            .count(self.kind)
+            .fetch_sub(1, Ordering::AcqRel);
+        self.sessions.changed.notify(usize::MAX);
     }
 }

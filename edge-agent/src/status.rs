@@ -171,6 +171,17 @@ impl Board {
         self.change(|status, _| status.last_error = Some(why.to_owned()));
     }
 
+    /// The state in a few words, on one line.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let (status, _) = &*inner;
+        match &status.relay {
+            Some(relay) => format!("{}, relay {}", status.state, Escaped(relay)),
+            None => status.state.clone(),
+        }
+    }
+
     fn change(&self, change: impl FnOnce(&mut Status, &mut Instant)) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let (status, since) = &mut *inner;

@@ -4,33 +4,42 @@ use std::path::{Path, PathBuf};
 
 use holdfast_protocol::wire::{SFTP, SessionRefusal};
 use rustix::fs::{Access, access};
+use serde::{Deserialize, Serialize};
 
-/// Where distributions put OpenSSH's `sftp-server`: Debian, Fedora and Arch, Alpine and BSD, SUSE and
-/// older Arch, Buildroot.
-const SFTP_SERVERS: [&str; 5] = [
-    "/usr/lib/openssh/sftp-server",
-    "/usr/libexec/openssh/sftp-server",
-    "/usr/lib/ssh/sftp-server",
-    "/usr/libexec/sftp-server",
-    "/usr/lib/sftp-server",
-];
+/// What serves the subsystem sftp, as the config says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SftpServer {
+    /// The agent itself: [`crate::sftp`].
+    Internal,
+    /// A program of the device, by its absolute path.
+    Device(String),
+}
 
-/// The program for the subsystem `name`.
+/// What is to be run for a subsystem.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Server {
+    /// The agent itself.
+    Internal,
+    /// This program.
+    Program(PathBuf),
+}
+
+/// What serves the subsystem `name`.
 ///
 /// # Errors
 /// [`SessionRefusal::NoSubsystem`] with its name: the relay says what is missing and what to do.
-pub(crate) fn find(name: &str) -> Result<PathBuf, SessionRefusal> {
-    let found = if name == SFTP {
-        find_among(&SFTP_SERVERS.map(Path::new))
-    } else {
-        None
-    };
-    found.ok_or_else(|| SessionRefusal::NoSubsystem(name.to_owned()))
+pub(crate) fn find(name: &str, sftp: &SftpServer) -> Result<Server, SessionRefusal> {
+    match sftp {
+        SftpServer::Internal if name == SFTP => Ok(Server::Internal),
+        SftpServer::Device(path) if name == SFTP && runs(Path::new(path)) => {
+            Ok(Server::Program(path.into()))
+        }
+        _ => Err(SessionRefusal::NoSubsystem(name.to_owned())),
+    }
 }
 
-fn find_among(places: &[&Path]) -> Option<PathBuf> {
-    let runs = |path: &&&Path| path.is_file() && access(**path, Access::EXEC_OK).is_ok();
-    places.iter().find(runs).map(|path| path.to_path_buf())
+fn runs(path: &Path) -> bool {
+    path.is_file() && access(path, Access::EXEC_OK).is_ok()
 }
 
 #[cfg(test)]
@@ -38,29 +47,27 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
 
+    fn refused(name: &str) -> Result<Server, SessionRefusal> {
+        Err(SessionRefusal::NoSubsystem(name.to_owned()))
+    }
+
     #[test]
-    fn the_first_place_that_holds_a_program_is_taken() {
+    fn another_program_is_taken_only_if_it_runs() {
         let folder = tempfile::tempdir().unwrap();
-        let (missing, second, third) = (
-            folder.path().join("a"),
-            folder.path().join("b"),
-            folder.path().join("c"),
-        );
-        for path in [&second, &third] {
-            std::fs::write(path, "").unwrap();
-            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
-        }
-        let places = [missing.as_path(), folder.path(), &second, &third];
-        assert_eq!(find_among(&places).as_ref(), Some(&second));
-        assert_eq!(find_among(&places[..2]), None);
+        let path = folder.path().join("sftp-server");
+        let device = |path: &Path| SftpServer::Device(path.to_str().unwrap().to_owned());
+        assert_eq!(find(SFTP, &device(&path)), refused(SFTP));
+        assert_eq!(find(SFTP, &device(folder.path())), refused(SFTP));
+        std::fs::write(&path, "").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(find(SFTP, &device(&path)), Ok(Server::Program(path)));
     }
 
     #[test]
     fn another_subsystem_is_refused_by_its_name() {
-        let refused = find("netconf");
-        assert_eq!(
-            refused,
-            Err(SessionRefusal::NoSubsystem("netconf".to_owned()))
-        );
+        assert_eq!(find(SFTP, &SftpServer::Internal), Ok(Server::Internal));
+        for server in [SftpServer::Internal, SftpServer::Device("/bin/sh".into())] {
+            assert_eq!(find("netconf", &server), refused("netconf"));
+        }
     }
 }

@@ -12,6 +12,7 @@ pub mod backoff;
 pub mod codec;
 pub mod congestion;
 pub mod escape;
+pub mod forward;
 pub mod ids;
 pub mod limits;
 pub mod link;

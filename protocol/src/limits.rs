@@ -10,7 +10,11 @@ pub const ALPN: &[u8] = b"holdfast/1";
 /// The newest minor version of the messages that this code speaks.
 ///
 /// 1: recordings (`Open`'s terms, the roster's recording key, upload streams).
-pub const MINOR_VERSION: u16 = 1;
+/// 2: forwards ([`crate::wire::Work::Connect`] and what is said of them).
+pub const MINOR_VERSION: u16 = 2;
+
+/// The minor version from which on devices forward.
+pub const FORWARD_MINOR: u16 = 2;
 
 /// Longest device name: a DNS label, so that a name can stand in a host name.
 pub const MAX_DEVICE_NAME: usize = 63;
@@ -79,6 +83,16 @@ pub const MAX_SESSION_MESSAGE: usize = 4 * 1024;
 /// Largest payload of one data frame. Data is handed on as it comes, so this bounds no buffer; it
 /// bounds how long one frame of output can keep an exit status waiting behind it.
 pub const MAX_DATA_FRAME: usize = 256 * 1024;
+
+/// Longest host that a forward names: a DNS name has at most 253 bytes.
+pub const MAX_FORWARD_HOST: usize = 253;
+
+/// Most rules that travel with one forward: of some hundred bytes each, they stay well within
+/// [`MAX_OPEN_MESSAGE`].
+pub const MAX_FORWARD_RULES: usize = 256;
+
+/// How long a device may look for a name and dial before it says that it could not.
+pub const FORWARD_DIAL_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Longest free text in a refusal.
 pub const MAX_REASON: usize = 512;

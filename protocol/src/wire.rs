@@ -10,6 +10,7 @@ use core::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::forward::AddressPolicy;
 use crate::ids::{
     DeviceId, DeviceName, Generation, LabelKey, LabelValue, Login, SessionId, UserName,
 };
@@ -216,6 +217,54 @@ pub enum Work {
     Exec(Vec<u8>),
     /// A subsystem, such as `sftp`.
     Subsystem(String),
+    /// No process: a TCP connection, which the device dials.
+    Connect(Connect),
+    /// No process: a TCP port, on which the device listens.
+    Listen(Listen),
+    /// No process: a connection that has come on such a port.
+    Take(Take),
+}
+
+/// A TCP connection from a device (RFC 4254 section 7.2).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connect {
+    /// An address or a name, as the operator wrote it: it is resolved on the device. At most
+    /// `MAX_FORWARD_HOST` bytes.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// Which addresses may be dialled.
+    pub policy: AddressPolicy,
+}
+
+/// A TCP port on a device (RFC 4254 section 7.1).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listen {
+    /// The address to listen on, as the operator wrote it: empty or `*` for all, `localhost` for loopback of both
+    /// families. At most `MAX_FORWARD_HOST` bytes.
+    pub host: String,
+    /// The port; 0: any that is free.
+    pub port: u16,
+    /// Which addresses may be listened on.
+    pub policy: AddressPolicy,
+}
+
+/// A connection that has come to a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Take {
+    /// The session of the port.
+    pub listener: SessionId,
+    /// Which of its connections.
+    pub number: u32,
+}
+
+/// A connection has come to a port on which the device listens, and waits there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Incoming {
+    /// Names it to [`Take`], once.
+    pub number: u32,
+    /// Who has connected.
+    pub peer: SocketAddr,
 }
 
 /// A pseudo-terminal (RFC 4254 section 6.2).
@@ -320,6 +369,12 @@ pub enum SessionRefusal {
     /// The session has to be recorded and can't be; this is why. It may also come later than at the start,
     /// in place of the exit.
     RecordingUnavailable(String),
+    /// The rules that came with a forward do not allow this address, which is what the host means here.
+    NotPermitted(SocketAddr),
+    /// The forward could not be made: nobody listens, the name is unknown, the way is closed.
+    Unreachable(String),
+    /// As many forwards as the agent bears are open.
+    TooManyForwards(u32),
 }
 
 impl fmt::Debug for Open {
@@ -344,6 +399,9 @@ impl fmt::Debug for Work {
             Self::Shell => f.write_str("Shell"),
             Self::Exec(command) => write!(f, "Exec({} bytes)", command.len()),
             Self::Subsystem(name) => write!(f, "Subsystem({name:?})"),
+            Self::Connect(to) => write!(f, "Connect({:?}, {})", to.host, to.port),
+            Self::Listen(at) => write!(f, "Listen({:?}, {})", at.host, at.port),
+            Self::Take(take) => write!(f, "Take({}, {})", take.listener, take.number),
         }
     }
 }

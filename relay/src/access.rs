@@ -10,6 +10,7 @@ pub mod lock;
 pub mod policy;
 pub mod presets;
 pub mod quota;
+pub mod recording;
 pub mod role;
 pub mod rule;
 

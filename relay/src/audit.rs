@@ -10,11 +10,13 @@
 
 mod event;
 mod health;
+mod kind;
 pub mod line;
 mod log;
 mod regular;
 mod sink;
 mod sums;
+mod who;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -26,15 +28,18 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::clock::Timestamp;
 use crate::limits::{
-    AUDIT_DEVICE_ROWS, AUDIT_QUEUE, AUDIT_SUM_WINDOW, MAX_SUMMED_DEVICES, MAX_SUMMED_SOURCES,
+    AUDIT_DEVICE_ROWS, AUDIT_QUEUE, AUDIT_REFUSAL_ROWS, AUDIT_SUM_WINDOW, MAX_SUMMED_ACTORS,
+    MAX_SUMMED_DEVICES, MAX_SUMMED_SOURCES,
 };
 use crate::ssh::throttle::Source;
 use crate::store::{AuditEntry, Store};
 
-pub use event::{Actor, DeviceFacts, Event, EventKind, Outcome};
+pub use event::Event;
 pub use health::WhenUnwritable;
+pub use kind::{EventKind, Outcome};
 pub use regular::{Settings, serve};
 pub use sink::Output;
+pub use who::{Actor, DeviceFacts};
 
 use health::Health;
 use log::{Message, Writer};
@@ -66,6 +71,8 @@ struct Inner {
     reopen: Notify,
     /// Failed logins and refused enrolments, by where they came from.
     failures: Mutex<Sums<(EventKind, Source)>>,
+    /// What users are refused, by whom.
+    refusals: Mutex<Sums<(EventKind, Option<String>)>>,
     /// Devices that come and go.
     devices: Mutex<Sums<DeviceId>>,
 }
@@ -95,6 +102,11 @@ impl Audit {
             written,
             reopen: Notify::new(),
             failures: Mutex::new(Sums::new(AUDIT_SUM_WINDOW, 1, MAX_SUMMED_SOURCES)),
+            refusals: Mutex::new(Sums::new(
+                AUDIT_SUM_WINDOW,
+                AUDIT_REFUSAL_ROWS,
+                MAX_SUMMED_ACTORS,
+            )),
             devices: Mutex::new(Sums::new(
                 AUDIT_SUM_WINDOW,
                 AUDIT_DEVICE_ROWS,
@@ -152,6 +164,16 @@ impl Audit {
         self.note_all(event).await;
     }
 
+    /// Notes that somebody who has logged in was refused something, which they can ask for as often as they like:
+    /// of one user and kind of event, so many a minute are written at once, the others of that minute are summed
+    /// in one row, which tells the last of them.
+    pub async fn note_refusal(&self, event: Event) {
+        let key = (event.kind, event.actor.user.clone());
+        let now = Timestamp::now();
+        let event = lock(&self.0.refusals).take(key, event.at(now), now);
+        self.note_all(event).await;
+    }
+
     /// Notes that a device came or went: the first few times in each minute are written at once, the others
     /// of that minute are summed in one row, which tells the last of them.
     pub async fn note_device(&self, device: DeviceId, event: Event) {
@@ -183,8 +205,10 @@ impl Audit {
     /// Notes the sums of the windows that are over at `now`; of all of them, if that is `None`.
     async fn note_sums(&self, now: Option<Timestamp>) {
         let failures = lock(&self.0.failures).due(now);
+        let refusals = lock(&self.0.refusals).due(now);
         let devices = lock(&self.0.devices).due(now);
-        self.note_all(failures.into_iter().chain(devices)).await;
+        let due = failures.into_iter().chain(refusals).chain(devices);
+        self.note_all(due).await;
     }
 
     async fn note_all(&self, events: impl IntoIterator<Item = Event>) {

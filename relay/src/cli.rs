@@ -71,7 +71,10 @@ struct ServeArgs {
 
 /// Parses, builds, runs; gives the exit status.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
-    let cli = match Cli::try_parse_from(commands::own_state(args)) {
+    let mut args = args.into_iter();
+    let program = args.next();
+    let words = program.into_iter().chain(commands::own_state(args));
+    let cli = match Cli::try_parse_from(words) {
         Ok(cli) => cli,
         Err(error) => {
             let (text, code) = commands::usage(&error);

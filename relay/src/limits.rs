@@ -10,6 +10,10 @@ pub const STREAM_WINDOW: u32 = 512 * 1024;
 /// session: with quinn's default it is unlimited.
 pub const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
 
+/// Forwards of one tunnel that have the room of a whole stream each: when more than so many clients read nothing,
+/// others of the same device may wait for them.
+pub const FORWARD_WINDOWS: u32 = 64;
+
 /// Most bytes of one tunnel that wait for the device's acknowledgement.
 pub const SEND_WINDOW: u64 = 1024 * 1024;
 
@@ -126,8 +130,32 @@ pub const PENALTY_MINIMUM: Duration = Duration::from_secs(60);
 /// No source is kept out longer.
 pub const PENALTY_MAXIMUM: Duration = Duration::from_secs(600);
 
-/// Channels of one SSH connection at a time.
+/// Channels of one SSH connection at a time, forwards aside.
 pub const MAX_CHANNELS: usize = 64;
+
+/// Forwards of one SSH connection at a time: a browser behind `-D` opens some hundred.
+pub const MAX_FORWARDS: usize = 512;
+
+/// Ports that devices listen on for one SSH connection.
+pub const MAX_LISTENERS: usize = 32;
+
+/// How long a device may take to listen. The connection that asks for it is not read meanwhile: russh wants the answer
+/// at once.
+pub const LISTEN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a client may take to open a channel for a connection that has come to a device.
+pub const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Bytes from the operator that wait on all channels of one connection together. When it is used up, nothing more
+/// is read of that connection until a device takes something.
+pub const CONNECTION_QUEUE: usize = 64 * 1024 * 1024;
+
+/// Above so many waiting bytes on all channels of a connection together, each of them counts as loaded that has more
+/// than [`CHANNEL_SHARE`].
+pub const CONNECTION_LOADED: usize = 16 * 1024 * 1024;
+
+/// See [`CONNECTION_LOADED`].
+pub const CHANNEL_SHARE: usize = 64 * 1024;
 
 /// Bytes from the operator that wait for one channel's device. russh returns window on receipt, so this,
 /// not the SSH window, is the bound: what makes a queue loaded, a whole window that was under way then, and
@@ -347,7 +375,8 @@ pub const MAX_AUDIT_LINE: u64 = 2 * 1024 * 1024;
 /// Rows that are read from the log at once.
 pub const AUDIT_PAGE: u32 = 256;
 
-/// Failed logins of one source, and one device's coming and going, are summed over so long.
+/// Failed logins of one source, what one user is refused, and one device's coming and going are summed over so
+/// long.
 pub const AUDIT_SUM_WINDOW: Duration = Duration::from_secs(60);
 
 /// How often it is looked whether a sum is due.
@@ -362,6 +391,13 @@ pub const MAX_SUMMED_DEVICES: usize = 131_072;
 
 /// Rows that one device's coming and going may write at once in a minute: offline and back, twice.
 pub const AUDIT_DEVICE_ROWS: u32 = 4;
+
+/// Refusals of one user and kind that may be written at once in a minute: more than a script that runs into a limit
+/// causes by itself, and few enough for one user never to fill the log.
+pub const AUDIT_REFUSAL_ROWS: u32 = 100;
+
+/// Users whose refusals are summed apart, each kind by itself.
+pub const MAX_SUMMED_ACTORS: usize = 1_024;
 
 /// Names that one sum lists.
 pub const MAX_SUMMED_USERS: usize = 8;

@@ -129,7 +129,7 @@ impl Recordings {
     /// streams' digests, and what takes them.
     ///
     /// # Errors
-    /// [`RecordingError`]: then it must not begin.
+    /// [`RecordingError`]: nothing of it is taken, then.
     pub async fn begin(
         &self,
         session: &LiveSession,
@@ -157,6 +157,11 @@ impl Recordings {
         }
         begun?;
         Ok((key, watched))
+    }
+
+    /// A recording was given up before [`Self::begin`] was done.
+    pub fn not_begun(&self, id: SessionId) {
+        lock(&self.0.live).remove(&id);
     }
 
     /// Writes down what has passed so far of a session that goes on.

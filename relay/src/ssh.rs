@@ -12,6 +12,7 @@ pub mod handler;
 pub mod jump;
 pub mod krl;
 mod lines;
+pub mod login;
 pub mod outlet;
 pub mod queue;
 pub mod server;

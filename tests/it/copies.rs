@@ -227,53 +227,118 @@ fn many_sessions_share_one_connection() {
     }
 }
 
+/// Runs the agent where no `sftp-server` and no `scp` can be found. `HIDDEN` is an empty folder.
+const BARE: &str = "for folder in /usr/lib/openssh /usr/libexec /usr/lib/ssh; do \
+     if [ -d $folder ]; then mount -t tmpfs none $folder || exit 99; fi; done; \
+     mount --bind /usr/bin $HIDDEN && mount -t tmpfs none /usr/bin || exit 99; \
+     $HIDDEN/ln -s $HIDDEN/* /usr/bin/ && $HIDDEN/rm /usr/bin/scp || exit 99; \
+     exec \"$@\"";
+
 #[test]
-fn without_an_sftp_server_the_answer_is_plain() {
+fn a_bare_device_needs_neither_sftp_server_nor_scp() {
     if !Accounts::are_possible() {
         return;
     }
-    // Every place where an sftp-server may be is empty for this device.
-    let hide = "for folder in /usr/lib/openssh /usr/libexec /usr/lib/ssh; do \
-         if [ -d $folder ]; then mount -t tmpfs none $folder || exit 99; fi; done; \
-         if [ -e /usr/lib/sftp-server ]; then mount --bind /dev/null /usr/lib/sftp-server; fi; \
-         exec \"$@\"";
-    let device = Device::new("kitchen-cam").wrapped(&[
-        "unshare",
-        "--mount",
-        "--propagation",
-        "private",
-        "sh",
-        "-c",
-        hide,
-        "sh",
-    ]);
+    let hidden = tempfile::tempdir().unwrap();
+    let private = ["unshare", "--mount", "--propagation", "private"];
+    let device = Device::new("kitchen-cam")
+        .wrapped(&[&private[..], &["sh", "-c", BARE, "sh"]].concat())
+        .env("HIDDEN", hidden.path());
     let (site, tree) = (Site::with(device), Tree::new());
     for way in Way::BOTH {
-        let mut sftp = site.alice.tool("sftp");
-        sftp.args(["-b", "-"])
-            .arg(way.destination(&own_login(), "kitchen-cam"));
-        let refused = run_with_input(&mut sftp, b"pwd\n").exits(255);
-        let sentence = "no sftp-server on kitchen-cam: install it there (openssh-sftp-server), or use `scp -O`\n";
-        assert!(
-            refused.err().replace('\r', "").contains(sentence),
-            "{refused}"
-        );
         let place = tree.place(&format!("{way:?}"));
+        let (up, down) = (place.join("up"), place.join("down"));
+        run(scp(&site, &[]).arg(tree.root()).arg(remote(way, &up))).ok();
+        run(scp(&site, &[]).arg(remote(way, &up)).arg(&down)).ok();
+        assert_same(&tree.root(), &down, true);
         let file = tree.root().join("empty");
-        let refused = run(scp(&site, &[]).arg(&file).arg(remote(way, &place)));
-        assert!(
-            refused
-                .exits(255)
-                .err()
-                .replace('\r', "")
-                .contains(sentence)
-        );
-        // What the sentence offers helps.
-        run(scp(&site, &["-O"]).arg(&file).arg(remote(way, &place))).ok();
-        assert!(place.join("empty").exists());
+        let refused = run(scp(&site, &["-O"]).arg(&file).arg(remote(way, &place)));
+        let err = refused.err().replace('\r', "");
+        let advice = "[holdfast] no scp on kitchen-cam: without -O, scp needs none there\n";
+        assert!(err.contains(advice), "{refused}");
+        assert!(!place.join("empty").exists());
         // Nor is there anything else.
         let mut other = site.ssh(way);
         let refused = run(other.args(["-s", "netconf"])).exits(255);
         refused.says("no subsystem \"netconf\" on kitchen-cam: sftp is the only one");
+    }
+}
+
+#[test]
+fn a_server_of_the_devices_own_is_run_if_it_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = folder.path().join("sftp-server");
+    let path = server.to_str().unwrap();
+    let device = Device::new("kitchen-cam").flags(&["--sftp-server", path]);
+    let site = Site::with(device);
+    let way = Way::Direct;
+    let sftp = || {
+        let mut sftp = site.alice.tool("sftp");
+        sftp.args(["-b", "-"])
+            .arg(way.destination(&own_login(), "kitchen-cam"));
+        run_with_input(&mut sftp, b"pwd\n")
+    };
+    let refused = sftp().exits(255);
+    let sentence = "no sftp-server on kitchen-cam: run its agent without --sftp-server, or install one there, or use `scp -O`\n";
+    assert!(
+        refused.err().replace('\r', "").contains(sentence),
+        "{refused}"
+    );
+    fs::write(&server, "#!/bin/sh\necho mine >&2\nexit 7\n").unwrap();
+    fs::set_permissions(&server, Permissions::from_mode(0o755)).unwrap();
+    assert!(sftp().err().contains("mine"));
+}
+
+/// Programs that are open while an agent is replaced live on, and so does sftp: it needs no file of the agent.
+#[test]
+fn sftp_goes_on_when_the_agent_was_replaced_on_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("edge-agent");
+    fs::copy(crate::harness::agent_program(), &program).unwrap();
+    let device = Device::new("kitchen-cam").program(program.clone());
+    let (site, tree) = (Site::with(device), Tree::new());
+    fs::remove_file(&program).unwrap();
+    fs::write(&program, "#!/bin/sh\necho the new one\n").unwrap();
+    let place = tree.place("copy");
+    let up = remote(Way::Direct, &place.join("up"));
+    run(scp(&site, &[]).arg(tree.root()).arg(up)).ok();
+    assert_same(&tree.root(), &place.join("up"), true);
+}
+
+#[test]
+fn a_folder_of_the_device_can_be_mounted() {
+    let has = |name: &str| {
+        run(command("sh").args(["-c", "command -v \"$0\"", name]))
+            .status
+            .success()
+    };
+    if !has("sshfs") || !has("fusermount3") || fs::File::open("/dev/fuse").is_err() {
+        println!("no sshfs and /dev/fuse here: nothing is mounted");
+        return;
+    }
+    let (site, tree) = (Site::new(), Tree::new());
+    let (mount, seen) = (tree.place("mount"), tree.root());
+    let mut sshfs = site.alice.tool("sshfs");
+    sshfs.arg("-f").arg(remote(Way::Direct, &seen)).arg(&mount);
+    let sshfs = Running::start(&mut sshfs);
+    wait_until(SOON, "the mount", || mount.join("sub").exists());
+    let unmount = || run(command("fusermount3").arg("-u").arg(&mount)).ok();
+    let checked = std::panic::catch_unwind(|| {
+        assert_same(&seen, &mount, false);
+        fs::write(mount.join("sub/new"), "through the mount").unwrap();
+        fs::rename(mount.join("sub/new"), mount.join("newer")).unwrap();
+        assert_eq!(fs::read(seen.join("newer")).unwrap(), b"through the mount");
+        fs::set_permissions(mount.join("newer"), Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(
+            fs::metadata(seen.join("newer")).unwrap().mode() & 0o777,
+            0o600
+        );
+        fs::remove_file(mount.join("newer")).unwrap();
+        assert!(!seen.join("newer").exists());
+    });
+    unmount();
+    sshfs.wait(SOON).exits(0);
+    if let Err(failed) = checked {
+        std::panic::resume_unwind(failed);
     }
 }

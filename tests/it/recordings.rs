@@ -7,6 +7,8 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
 
+mod unrecorded;
+
 use crate::harness::{Device, Relay, SOON, Site, Terminal, Way, run, wait_for, wait_until};
 
 /// A site whose device uploads at once.

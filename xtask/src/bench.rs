@@ -21,10 +21,11 @@ Examples:
   cargo xtask bench                          everything, more than an hour
   cargo xtask bench -- --phases echo,echonet --drivers holdfast,openssh
   cargo xtask bench audit                    the audit log with a million events; needs no root
-  cargo xtask bench control                  decisions and quotas; needs no root"
+  cargo xtask bench control                  decisions and quotas; needs no root
+  cargo xtask bench sftp                     our sftp server beside OpenSSH's; needs no root"
 )]
 pub(crate) struct Args {
-    /// Measure this part of the relay alone
+    /// Measure this part alone
     #[arg(value_enum)]
     part: Option<Part>,
     /// What tests/bench/run.py takes
@@ -39,17 +40,20 @@ enum Part {
     Audit,
     /// Decisions a second, and how long a slot of a quota takes beside 10,000 in use
     Control,
+    /// One large file and 2,000 small ones, from and to our sftp server and OpenSSH's
+    Sftp,
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let workspace = Workspace::load()?;
     if let Some(part) = args.part {
-        let test = match part {
-            Part::Audit => "audit_figures",
-            Part::Control => "control_figures",
+        let (package, test) = match part {
+            Part::Audit => ("relay", "audit_figures"),
+            Part::Control => ("relay", "control_figures"),
+            Part::Sftp => ("edge-agent", "sftp_figures"),
         };
         let mut figures = workspace.cargo();
-        figures.args(["test", "--release", "-p", "relay", "--test", test]);
+        figures.args(["test", "--release", "-p", package, "--test", test]);
         process::run(figures.args(["--", "--ignored", "--nocapture"]))?;
         return Ok(ExitCode::SUCCESS);
     }

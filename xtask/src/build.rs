@@ -37,17 +37,42 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let workspace = Workspace::load()?;
     let target = Target::load(&workspace, &args.target)?;
-    let binaries = agents(&workspace, &[&target], &args.profile)?;
+    let binaries = agents(
+        &workspace,
+        &Place::of(&workspace),
+        &[&target],
+        &args.profile,
+    )?;
     for binary in binaries {
         println!("{}", binary.display());
     }
     Ok(ExitCode::SUCCESS)
 }
 
+/// Where it is built.
+pub(crate) struct Place {
+    /// The sources.
+    pub(crate) root: PathBuf,
+    /// What is compiled. A folder of its own: another compiler's leftovers would make both build
+    /// everything anew.
+    pub(crate) cross: PathBuf,
+}
+
+impl Place {
+    /// The checkout itself.
+    pub(crate) fn of(workspace: &Workspace) -> Self {
+        Self {
+            root: workspace.root.clone(),
+            cross: workspace.tool_dir("cross"),
+        }
+    }
+}
+
 /// Builds the agent for each target and gives the binaries' paths in the same order. Targets that go
 /// by the same route share one cargo run, which keeps all cores busy.
 pub(crate) fn agents(
     workspace: &Workspace,
+    place: &Place,
     targets: &[&Target],
     profile: &str,
 ) -> Result<Vec<PathBuf>> {
@@ -56,8 +81,6 @@ pub(crate) fn agents(
         .map(|target| Route::best(workspace, target))
         .collect::<Result<Vec<_>>>()?;
     let bin = tools::python_env(workspace, &[PythonTool::Zig, PythonTool::Zigbuild])?;
-    // A folder of its own: another compiler's leftovers would make both build everything anew.
-    let cross = workspace.tool_dir("cross");
     for route in [
         Route::ToolchainStd,
         Route::ToolchainSource,
@@ -75,7 +98,7 @@ pub(crate) fn agents(
         for target in &members {
             eprintln!("{}: {}", target.triple, route.sentence());
         }
-        let mut command = route.command(workspace, &bin)?;
+        let mut command = route.command(place, &bin)?;
         command
             .args([
                 "zigbuild",
@@ -86,19 +109,25 @@ pub(crate) fn agents(
                 "--locked",
             ])
             .args(["--profile", profile])
-            .env("CARGO_TARGET_DIR", &cross)
+            .env("CARGO_TARGET_DIR", &place.cross)
             .args(
                 members
                     .iter()
                     .flat_map(|target| ["--target", target.triple.as_str()]),
             );
-        route.add_flags(&mut command, profile);
+        route.add_flags(&mut command, place, profile)?;
         process::run_aside(&mut command)?;
     }
     let folder = if profile == "dev" { "debug" } else { profile };
     Ok(targets
         .iter()
-        .map(|target| cross.join(&target.triple).join(folder).join("edge-agent"))
+        .map(|target| {
+            place
+                .cross
+                .join(&target.triple)
+                .join(folder)
+                .join("edge-agent")
+        })
         .collect())
 }
 
@@ -146,9 +175,9 @@ impl Route {
         }
     }
 
-    fn command(self, workspace: &Workspace, bin: &Path) -> Result<Command> {
+    fn command(self, place: &Place, bin: &Path) -> Result<Command> {
         let mut command = Command::new(bin.join("cargo-zigbuild"));
-        command.current_dir(&workspace.root);
+        command.current_dir(&place.root);
         workspace::forget_package(&mut command);
         match self {
             Self::ToolchainStd | Self::ToolchainSource => {
@@ -167,38 +196,53 @@ impl Route {
         Ok(command)
     }
 
-    fn add_flags(self, command: &mut Command, profile: &str) {
+    fn add_flags(self, command: &mut Command, place: &Place, profile: &str) -> Result<()> {
         let mut rustflags = Vec::new();
+        let mut cflags = Vec::new();
+        // The same program comes out wherever it is built.
+        for (from, to) in [(cargo_home()?, "/cargo"), (place.root.clone(), "/holdfast")] {
+            let from = from.display();
+            rustflags.push(format!("--remap-path-prefix={from}={to}"));
+            cflags.push(format!("-ffile-prefix-map={from}={to}"));
+        }
         if profile == DEVICE {
             // Nothing unwinds there: the tables for it would be a seventh of the program.
-            rustflags.push("-C force-unwind-tables=no");
-            command.env(
-                "CFLAGS",
-                "-fno-unwind-tables -fno-asynchronous-unwind-tables",
-            );
+            rustflags.push("-Cforce-unwind-tables=no".to_owned());
+            cflags.push("-fno-unwind-tables".to_owned());
+            cflags.push("-fno-asynchronous-unwind-tables".to_owned());
         }
         if self != Self::ToolchainStd {
             // A standard library from source has no start files beside it: zig brings them.
-            rustflags.push("-C link-self-contained=no");
+            rustflags.push("-Clink-self-contained=no".to_owned());
+            command
+                // Without std's backtrace support: the agent ships stripped, so a trace would hold no
+                // names, and its reader costs a third of the binary.
+                .args([
+                    "-Z",
+                    "build-std=std,panic_abort",
+                    "-Z",
+                    "build-std-features=",
+                ])
+                // `-Z` on a stable compiler: building the standard library is not stable yet.
+                .env("RUSTC_BOOTSTRAP", "1");
         }
         command
-            .env("RUSTFLAGS", rustflags.join(" "))
-            .env_remove("CARGO_ENCODED_RUSTFLAGS");
-        if self == Self::ToolchainStd {
-            return;
-        }
-        command
-            // Without std's backtrace support: the agent ships stripped, so a trace would hold no
-            // names, and its reader costs a third of the binary.
-            .args([
-                "-Z",
-                "build-std=std,panic_abort",
-                "-Z",
-                "build-std-features=",
-            ])
-            // `-Z` on a stable compiler: building the standard library is not stable yet.
-            .env("RUSTC_BOOTSTRAP", "1");
+            // The one form in which a path with a space is one flag.
+            .env("CARGO_ENCODED_RUSTFLAGS", rustflags.join("\x1f"))
+            .env("CFLAGS", shell_words::join(&cflags))
+            .env("CC_SHELL_ESCAPED_FLAGS", "1")
+            .env("SOURCE_DATE_EPOCH", "0")
+            .env_remove("RUSTFLAGS");
+        Ok(())
     }
+}
+
+fn cargo_home() -> Result<PathBuf> {
+    if let Some(home) = std::env::var_os("CARGO_HOME") {
+        return Ok(home.into());
+    }
+    let home = std::env::home_dir().context("no home folder to find cargo's in")?;
+    Ok(home.join(".cargo"))
 }
 
 fn sysroot(workspace: &Workspace) -> Result<PathBuf> {

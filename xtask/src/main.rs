@@ -4,7 +4,10 @@ mod bench;
 mod build;
 mod demo;
 mod fuzz;
+mod hardening;
+mod package;
 mod process;
+mod reproduce;
 mod soak;
 mod target;
 mod test;
@@ -35,6 +38,8 @@ enum Command {
     Demo(demo::Args),
     Test(test::Args),
     Build(build::Args),
+    Reproduce(reproduce::Args),
+    Package(package::Args),
     Fuzz(fuzz::Args),
     Soak(soak::Args),
     Bench(bench::Args),
@@ -45,6 +50,8 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Build(args) => build::run(&args),
+        Command::Reproduce(args) => reproduce::run(&args),
+        Command::Package(args) => package::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Soak(args) => soak::run(&args),
         Command::Bench(args) => bench::run(&args),

@@ -1,18 +1,20 @@
 //! The triples the agent is built for. What is special about each stands in `targets/TRIPLE`.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
+use crate::hardening::Hardening;
 use crate::workspace::Workspace;
 
 /// One triple with its settings.
 pub(crate) struct Target {
     pub(crate) triple: String,
     pub(crate) settings: Settings,
+    pub(crate) hardening: Hardening,
 }
 
 /// `targets/TRIPLE/target.toml`.
@@ -23,6 +25,8 @@ pub(crate) struct Settings {
     pub(crate) runner: Vec<String>,
     /// The largest binary that may be shipped, in bytes.
     pub(crate) size_max: u64,
+    /// Whether each run of CI builds and tries it: it has three minutes for a target, and not for all.
+    pub(crate) ci: bool,
 }
 
 impl Target {
@@ -32,14 +36,15 @@ impl Target {
         if !known.iter().any(|known| known == triple) {
             bail!("no target \"{triple}\": there is {}", known.join(", "));
         }
-        let file = folder(workspace).join(triple).join("target.toml");
-        let text =
-            fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-        let settings =
-            toml::from_str(&text).with_context(|| format!("cannot use {}", file.display()))?;
+        let folder = folder(workspace).join(triple);
+        let settings = folder.join("target.toml");
+        let hardening = folder.join("hardening.json");
         Ok(Self {
             triple: triple.to_owned(),
-            settings,
+            settings: toml::from_str(&read(&settings)?)
+                .with_context(|| format!("cannot use {}", settings.display()))?,
+            hardening: serde_json::from_str(&read(&hardening)?)
+                .with_context(|| format!("cannot use {}", hardening.display()))?,
         })
     }
 
@@ -62,6 +67,10 @@ impl Target {
             }
         }
     }
+}
+
+fn read(file: &Path) -> Result<String> {
+    fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
 }
 
 fn folder(workspace: &Workspace) -> PathBuf {

@@ -114,7 +114,15 @@ impl Stage {
                 tools::FAKETIME,
                 tools::PYTHON_VENV,
             ],
-            Self::Cross => &[tools::QEMU_ARM, tools::QEMU_AARCH64, tools::PYTHON_VENV],
+            Self::Cross => &[
+                tools::QEMU_ARM,
+                tools::QEMU_AARCH64,
+                tools::QEMU_RISCV64,
+                tools::READELF,
+                tools::SSH,
+                tools::SFTP_SERVER,
+                tools::PYTHON_VENV,
+            ],
             Self::Fuzz => &[tools::CXX],
         }
     }

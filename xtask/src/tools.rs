@@ -64,10 +64,13 @@ pub(crate) const IP: Tool = program("iproute2", "ip");
 pub(crate) const PS: Tool = program("procps", "ps");
 pub(crate) const DBCLIENT: Tool = program("dropbear-bin", "dbclient");
 pub(crate) const FAKETIME: Tool = program("faketime", "faketime");
+pub(crate) const DPKG_DEB: Tool = program("dpkg", "dpkg-deb");
+pub(crate) const READELF: Tool = program("binutils", "readelf");
 /// libFuzzer itself is C++.
 pub(crate) const CXX: Tool = program("g++", "c++");
 pub(crate) const QEMU_ARM: Tool = program("qemu-user-static", "qemu-arm-static");
 pub(crate) const QEMU_AARCH64: Tool = program("qemu-user-static", "qemu-aarch64-static");
+pub(crate) const QEMU_RISCV64: Tool = program("qemu-user-static", "qemu-riscv64-static");
 pub(crate) const PYTHON_VENV: Tool = Tool {
     package: "python3-venv",
     probe: Probe::PythonVenv,

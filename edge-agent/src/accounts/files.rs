@@ -76,6 +76,13 @@ impl Files {
             .map(|group| group.gid)
     }
 
+    /// The name of the first group with this number.
+    pub(crate) fn group_name_of(&self, gid: u32) -> Option<String> {
+        let mut groups = lines(&self.group).filter_map(group_line);
+        let group = groups.find(|group| group.gid == gid)?;
+        Some(String::from_utf8_lossy(group.name).into_owned())
+    }
+
     /// Whether the account's password says that nobody may come in, by key neither.
     pub(crate) fn is_locked(&self, name: &str) -> bool {
         let shadow = self

@@ -17,8 +17,8 @@ use std::sync::atomic::AtomicBool;
 
 use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::wire::{SessionRefusal, Work};
-use rustix::fs::{Mode, fchmod, fchown};
-use rustix::io::fcntl_dupfd_cloexec;
+use rustix::fs::{CWD, Mode, OFlags, fchmod, fchown, open, readlinkat};
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::process::{Gid, Uid, chdir, geteuid, ioctl_tiocsctty, setsid, umask};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout, stderr, stdin, stdout};
@@ -26,7 +26,8 @@ use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 use super::{Instructions, MAX_INSTRUCTIONS, READY, REFUSED};
 use crate::accounts::{self, Account, Files};
-use crate::{environment, subsystem};
+use crate::subsystem::{self, Server, SftpServer};
+use crate::{environment, sftp};
 
 /// What new files may not have by default: sshd's.
 const UMASK: u32 = 0o022;
@@ -50,7 +51,7 @@ fn run(control: &mut UnixStream) -> Result<Infallible, SessionRefusal> {
         receive(control).map_err(|e| failed("no instructions", &e))?;
     let open = &instructions.open;
     let account = accounts::admit(&open.login)?;
-    let (name, argument) = program_of(&account, &open.work)?;
+    let (name, work) = work_of(&account, open.work.clone(), &instructions.sftp_server)?;
     let tty = instructions.tty.as_deref().map(Path::new);
     let env = environment::build(&account, open, tty, instructions.time_zone.as_deref());
     take_standard_streams(descriptors).map_err(|e| failed("no standard streams", &e))?;
@@ -65,7 +66,7 @@ fn run(control: &mut UnixStream) -> Result<Infallible, SessionRefusal> {
     control
         .write_all(&[READY])
         .map_err(|e| failed("the agent is gone", &e))?;
-    let error = exec(&account.shell, &name, argument.as_deref(), &env);
+    let error = exec(&account.shell, &name, &work, &env);
     let shell = account.shell.to_string_lossy();
     let text = format!(
         "the account's shell {} can't be run: {error}",
@@ -113,28 +114,78 @@ fn receive(control: &mut UnixStream) -> io::Result<(Instructions, Vec<OwnedFd>)>
     Ok((instructions, descriptors))
 }
 
-/// The zeroth argument, and what follows `-c`: a login shell has a `-` before its name and no command.
-fn program_of(
+/// What the account's shell is to do.
+struct ShellWork {
+    /// What follows `-c`; none: a login shell.
+    command: Option<OsString>,
+    /// What the command names by its number, and so inherits.
+    _inherited: Option<OwnedFd>,
+}
+
+/// The zeroth argument of the shell, and its work: a login shell has a `-` before its name and no command.
+fn work_of(
     account: &Account,
-    work: &Work,
-) -> Result<(OsString, Option<OsString>), SessionRefusal> {
+    work: Work,
+    sftp_server: &SftpServer,
+) -> Result<(OsString, ShellWork), SessionRefusal> {
     let name = account
         .shell
         .file_name()
         .unwrap_or(OsStr::new("sh"))
         .to_owned();
-    match work {
+    let runs = |command: OsString| ShellWork {
+        command: Some(command),
+        _inherited: None,
+    };
+    let work = match work {
         Work::Shell => {
             let mut login = OsString::from("-");
             login.push(name);
-            Ok((login, None))
+            let work = ShellWork {
+                command: None,
+                _inherited: None,
+            };
+            return Ok((login, work));
         }
-        Work::Exec(command) if command.contains(&0) => Err(SessionRefusal::Failed(
-            "the command holds a NUL byte".to_owned(),
-        )),
-        Work::Exec(command) => Ok((name, Some(OsString::from_vec(command.clone())))),
-        Work::Subsystem(subsystem) => Ok((name, Some(subsystem::find(subsystem)?.into()))),
-    }
+        Work::Exec(command) if command.contains(&0) => {
+            return Err(SessionRefusal::Failed(
+                "the command holds a NUL byte".to_owned(),
+            ));
+        }
+        Work::Exec(command) => runs(OsString::from_vec(command)),
+        Work::Connect(_) | Work::Listen(_) | Work::Take(_) => {
+            return Err(SessionRefusal::Failed("a forward is no program".to_owned()));
+        }
+        Work::Subsystem(subsystem) => match subsystem::find(&subsystem, sftp_server)? {
+            Server::Program(path) => runs(path.into()),
+            Server::Internal => {
+                internal_sftp(&name).map_err(|e| failed("no sftp-server", &e.into()))?
+            }
+        },
+    };
+    Ok((name, work))
+}
+
+/// The agent itself as the account's SFTP server. Through the account's shell, as sshd starts a server, so
+/// that a shell that forbids commands forbids this one too. The program is named by a descriptor: its file may
+/// have been replaced by an update, or lie where the account can't go.
+fn internal_sftp(shell: &OsStr) -> Result<ShellWork, Errno> {
+    let program = open("/proc/self/exe", OFlags::PATH, Mode::empty())?;
+    // Shells of this family close what they inherit.
+    let path = if shell.as_bytes().ends_with(b"csh") {
+        let path = readlinkat(CWD, "/proc/self/exe", Vec::new())?;
+        OsString::from_vec(path.into_bytes())
+    } else {
+        format!("/proc/self/fd/{}", program.as_raw_fd()).into()
+    };
+    let mut command = OsString::from("exec '");
+    command.push(path);
+    command.push("' ");
+    command.push(sftp::ARGUMENT);
+    Ok(ShellWork {
+        command: Some(command),
+        _inherited: Some(program),
+    })
 }
 
 /// One descriptor is a terminal for all three streams; three are a stream each.
@@ -242,13 +293,13 @@ fn ignored_signals(status: &str) -> impl Iterator<Item = i32> {
 fn exec(
     shell: &Path,
     name: &OsStr,
-    command: Option<&OsStr>,
+    work: &ShellWork,
     env: &BTreeMap<OsString, OsString>,
 ) -> io::Error {
     debug_assert!(!shell.as_os_str().as_bytes().contains(&0));
     let mut shell = Command::new(shell);
     shell.arg0(name).env_clear().envs(env);
-    if let Some(command) = command {
+    if let Some(command) = &work.command {
         shell.arg("-c").arg(command);
     }
     shell.exec()

@@ -8,11 +8,10 @@ use std::path::{Path, PathBuf};
 
 use embedded_io::ErrorKind;
 use holdfast_protocol::recording::medium::{Entry, FileName, Medium, NO_SPACE, READ_ONLY};
-use rustix::fs::{FlockOperation, fstatfs, fstatvfs};
+use rustix::fs::{FlockOperation, fstatvfs};
 use thiserror::Error;
 
-/// `f_type` of the file systems that lie in memory (statfs(2)): tmpfs and ramfs.
-const IN_MEMORY: [u64; 2] = [0x0102_1994, 0x8584_58f6];
+use crate::state;
 
 /// Why a folder can't be the spool.
 #[derive(Debug, Error)]
@@ -70,11 +69,7 @@ impl Folder {
     /// Whether it lies in memory, so that a power cut takes all of it.
     #[must_use]
     pub fn is_volatile(&self) -> bool {
-        // The kernel's type of `f_type` has another width and sign on each architecture.
-        fstatfs(&self.dir).is_ok_and(|stat| {
-            let kind = i128::from(stat.f_type) & 0xffff_ffff;
-            IN_MEMORY.iter().any(|known| i128::from(*known) == kind)
-        })
+        state::is_in_memory(&self.dir)
     }
 
     /// Size of its file system in bytes; `None` if the kernel can't tell.

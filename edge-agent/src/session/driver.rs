@@ -1,6 +1,8 @@
 //! Drives one session: reads, feeds the state machine, does what it says.
 
 use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,14 +12,17 @@ use std::time::{Duration, Instant};
 use futures_lite::future::yield_now;
 use futures_lite::{Future as _, FutureExt as _};
 use holdfast_protocol::codec::frame::SessionMessage;
+use holdfast_protocol::ids::Login;
 use holdfast_protocol::recording::record::EndReason;
 use holdfast_protocol::session::{DeviceAction, DeviceSession};
-use holdfast_protocol::wire::{Exit, Open, SessionRefusal, Signal};
+use holdfast_protocol::wire::{Connect, Exit, Open, SessionRefusal, Signal, Take, Work};
+use rustix::net::sockopt::set_socket_linger;
 use smol::{Async, Timer};
 
-use super::inbound::{Inbound, Input};
+use super::inbound::{Inbound, Input, Sink};
 use super::outbound::{Outbound, Output};
-use super::{Gone, Sessions, Slot};
+use super::{Gone, Kind, Sessions, Slot};
+use crate::forward::{self, Dialled};
 use crate::launch::{Ends, launch};
 use crate::limits::{
     BULK_PRIORITY, FINISH_TIMEOUT, INTERACTIVE_PRIORITY, OPEN_TIMEOUT, TURN_BYTES, WITHDRAWAL_TURNS,
@@ -28,19 +33,23 @@ use crate::{environment, pty};
 
 /// One session.
 pub(super) struct Driver {
-    sessions: Arc<Sessions>,
-    core: DeviceSession,
-    inbound: Inbound,
-    outbound: Outbound,
+    pub(super) sessions: Arc<Sessions>,
+    pub(super) core: DeviceSession,
+    pub(super) inbound: Inbound,
+    pub(super) outbound: Outbound,
     /// Since the `Open`, unless it was refused.
-    slot: Option<Slot>,
+    pub(super) slot: Option<Slot>,
     process: Option<Process>,
     /// How `process` has ended, if it has; it is reaped only when the session is over.
     exited: Option<Exit>,
-    recording: Recording,
+    pub(super) recording: Recording,
     terminal: Option<Arc<Async<OwnedFd>>>,
+    /// The connection that a forward has dialled, in the place of a process.
+    socket: Option<Arc<Async<OwnedFd>>>,
+    /// Where it leads, until the relay was told.
+    address: Option<SocketAddr>,
     /// The state machine's time begins here.
-    epoch: Instant,
+    pub(super) epoch: Instant,
     opened: bool,
     timer: Timer,
     /// What `timer` is set to.
@@ -50,6 +59,9 @@ pub(super) struct Driver {
     /// The recording takes no more: nothing more may be shown or typed.
     cut_off: bool,
 }
+
+/// How a forward's connection ended that its other end broke off.
+const BROKEN_OFF: Exit = Exit::Status(1);
 
 /// What can happen to a session.
 #[expect(clippy::large_enum_variant, reason = "one at a time, on the stack")]
@@ -80,6 +92,8 @@ impl Driver {
             process: None,
             exited: None,
             terminal: None,
+            socket: None,
+            address: None,
             epoch: Instant::now(),
             opened: false,
             timer: Timer::never(),
@@ -132,7 +146,7 @@ impl Driver {
         }
     }
 
-    fn peer_gone(&mut self, now: Duration, gone: Gone) {
+    pub(super) fn peer_gone(&mut self, now: Duration, gone: Gone) {
         self.gone.get_or_insert(gone);
         self.core.handle_peer_gone(now);
     }
@@ -164,11 +178,14 @@ impl Driver {
     async fn act(&mut self, action: DeviceAction) {
         match action {
             DeviceAction::Start(open) => self.start(open).await,
-            DeviceAction::Send(message) => match message.encode() {
-                Ok(frame) => self.outbound.push(frame.into()),
-                // Every text of ours is cut to its bound; if one was not, the stream can't go on.
-                Err(_) => self.peer_gone(self.epoch.elapsed(), Gone::Client),
-            },
+            DeviceAction::Send(message) => {
+                self.send(&message);
+                if message == SessionMessage::Accepted
+                    && let Some(address) = self.address.take()
+                {
+                    self.send(&SessionMessage::Address(address));
+                }
+            }
             // As with sshd, the end of the client's input does not end a terminal's: a pipe into
             // `ssh -tt` leaves the shell waiting. So `close_after_queue` knows pipes only.
             DeviceAction::CloseStdin if self.terminal.is_some() => {}
@@ -186,20 +203,34 @@ impl Driver {
         }
     }
 
+    pub(super) fn send(&mut self, message: &SessionMessage) {
+        match message.encode() {
+            Ok(frame) => self.outbound.push(frame.into()),
+            // Every text of ours is cut to its bound; if one was not, the stream can't go on.
+            Err(_) => self.peer_gone(self.epoch.elapsed(), Gone::Client),
+        }
+    }
+
     async fn start(&mut self, mut open: Open) {
         self.opened = true;
         if let Some(gone) = self.withdrawn().await {
-            self.peer_gone(self.epoch.elapsed(), gone);
-            // Nobody hears it.
-            let why = SessionRefusal::Failed("it was withdrawn".to_owned());
-            return self.core.handle_refused(why);
+            return self.nobody_waits(gone);
         }
-        self.slot = self.sessions.slot();
-        if self.slot.is_none() {
-            let max = self.sessions.config.max_sessions;
-            return self
-                .core
-                .handle_refused(SessionRefusal::TooManySessions(max));
+        match open.work {
+            Work::Connect(to) => return self.dial(open.login, to).await,
+            // Boxed: a session with a process would hold the room for all that a port needs.
+            Work::Listen(at) => {
+                return Box::pin(self.listen(open.session, open.login, at)).await;
+            }
+            Work::Take(take) => return self.take(take),
+            Work::Shell | Work::Exec(_) | Work::Subsystem(_) => {}
+        }
+        match self.sessions.slot(Kind::Session) {
+            Ok(slot) => self.slot = Some(slot),
+            Err(max) => {
+                let full = SessionRefusal::TooManySessions(max);
+                return self.core.handle_refused(full);
+            }
         }
         let is_interactive = open.pty.is_some();
         let priority = if is_interactive {
@@ -215,7 +246,7 @@ impl Driver {
         let config = &self.sessions.config;
         open.env = environment::filter(open.env, &config.accept_env);
         // Boxed: what a start needs would otherwise be held for the session's whole life.
-        match Box::pin(launch(&config.program, open)).await {
+        match Box::pin(launch(&config.program, open, &config.sftp_server)).await {
             Ok(launched) => {
                 self.process = Some(launched.process);
                 self.connect(launched.ends);
@@ -238,11 +269,82 @@ impl Driver {
         None
     }
 
+    /// Starts a forward: the connection stands where a session has its process.
+    async fn dial(&mut self, login: Login, to: Connect) {
+        match self.sessions.slot(Kind::Forward) {
+            Ok(slot) => self.slot = Some(slot),
+            Err(max) => {
+                let full = SessionRefusal::TooManyForwards(max);
+                return self.core.handle_refused(full);
+            }
+        }
+        self.outbound.set_priority(BULK_PRIORITY);
+        // An operator who gives up does not leave a dial behind.
+        let dialled = async { Ok(Box::pin(forward::dial(login, to)).await) };
+        let gone = async { Err(self.inbound.broken_off().await) };
+        match dialled.or(gone).await {
+            Ok(Ok(Dialled { socket, address })) => self.carry(socket, address),
+            Ok(Err(why)) => self.core.handle_refused(why),
+            Err(gone) => self.nobody_waits(gone),
+        }
+    }
+
+    /// Starts a forward on a connection that has come to a port.
+    fn take(&mut self, Take { listener, number }: Take) {
+        match self.sessions.slot(Kind::Forward) {
+            Ok(slot) => self.slot = Some(slot),
+            Err(max) => {
+                let full = SessionRefusal::TooManyForwards(max);
+                return self.core.handle_refused(full);
+            }
+        }
+        self.outbound.set_priority(BULK_PRIORITY);
+        let taken = self.sessions.arrivals.take(listener, number);
+        let carried = taken.map(|stream| {
+            let _ = stream.set_nodelay(true);
+            let peer = stream.peer_addr()?;
+            Ok::<_, io::Error>((Async::new(OwnedFd::from(stream))?, peer))
+        });
+        match carried {
+            Some(Ok((socket, peer))) => self.carry(socket, peer),
+            Some(Err(_)) | None => {
+                let why = SessionRefusal::Unreachable("it is gone already".to_owned());
+                self.core.handle_refused(why);
+            }
+        }
+    }
+
+    /// The connection of a forward stands.
+    fn carry(&mut self, socket: Async<OwnedFd>, address: SocketAddr) {
+        let socket = Arc::new(socket);
+        self.inbound.stdin.open(Arc::clone(&socket), Sink::Socket);
+        self.outbound.open_socket(Arc::clone(&socket));
+        (self.socket, self.address) = (Some(socket), Some(address));
+        self.core.handle_started(self.epoch.elapsed());
+    }
+
+    /// Nobody wants what was about to begin.
+    pub(super) fn nobody_waits(&mut self, gone: Gone) {
+        self.peer_gone(self.epoch.elapsed(), gone);
+        let why = SessionRefusal::Unreachable("nobody waits for it".to_owned());
+        self.core.handle_refused(why);
+    }
+
+    /// Says that what was asked for has begun, where the state machine's actions are not taken as ever.
+    pub(super) fn send_answer(&mut self) {
+        while let Some(action) = self.core.poll_action() {
+            if let DeviceAction::Send(message) = action {
+                self.send(&message);
+            }
+        }
+    }
+
     fn connect(&mut self, ends: Ends) {
         match ends {
             Ends::Terminal(master) => {
                 let master = Arc::new(master);
-                self.inbound.stdin.open(Arc::clone(&master), true);
+                let stdin = &mut self.inbound.stdin;
+                stdin.open(Arc::clone(&master), Sink::Terminal);
                 self.outbound.open(Some(Arc::clone(&master)), None);
                 self.terminal = Some(master);
             }
@@ -251,7 +353,7 @@ impl Driver {
                 stdout,
                 stderr,
             } => {
-                self.inbound.stdin.open(Arc::new(stdin), false);
+                self.inbound.stdin.open(Arc::new(stdin), Sink::Pipe);
                 self.outbound
                     .open(Some(Arc::new(stdout)), Some(Arc::new(stderr)));
             }
@@ -267,6 +369,9 @@ impl Driver {
     /// Says HUP and ends the input. A terminal hangs up by itself when the last holder of our end lets go
     /// of it: its foreground group gets HUP too, and nobody stays blocked on it.
     fn hang_up(&mut self) {
+        if let Some(socket) = self.socket.take() {
+            return self.break_off(&socket);
+        }
         self.signal(Signal::Hup);
         self.inbound.stdin.close();
         if self.terminal.take().is_none() {
@@ -279,6 +384,33 @@ impl Driver {
         }
     }
 
+    /// Lets go of a connection whose operator is gone: its other end sees that it did not end in good order.
+    fn break_off(&mut self, socket: &Async<OwnedFd>) {
+        let _ = set_socket_linger(socket.get_ref(), Some(Duration::ZERO));
+        self.inbound.stdin.close();
+        self.outbound.close();
+        self.ended(BROKEN_OFF);
+    }
+
+    /// Whether a connection has come to its end both ways, and how.
+    fn connection_end(&mut self) -> Option<Exit> {
+        self.socket.as_ref()?;
+        if self.outbound.is_broken() {
+            // What is still to go in goes nowhere.
+            self.inbound.stdin.close();
+        }
+        let over = self.inbound.stdin.is_closed() && self.outbound.has_ended();
+        over.then(|| match self.outbound.is_broken() {
+            true => BROKEN_OFF,
+            false => Exit::Status(0),
+        })
+    }
+
+    pub(super) fn ended(&mut self, exit: Exit) {
+        self.exited = Some(exit);
+        self.core.handle_exited(self.epoch.elapsed(), exit);
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         let (mut turn_in, mut turn_out) = (TURN_BYTES, TURN_BYTES);
         if let Some(process) = self.process.as_mut().filter(|_| self.exited.is_none())
@@ -288,6 +420,11 @@ impl Driver {
         }
         if let Poll::Ready(event) = self.poll_streams(cx, &mut turn_in, &mut turn_out) {
             return Poll::Ready(event);
+        }
+        if self.exited.is_none()
+            && let Some(exit) = self.connection_end()
+        {
+            return Poll::Ready(Event::Exited(exit));
         }
         if self.poll_timer(cx).is_ready() {
             return Poll::Ready(Event::Timeout);

@@ -15,10 +15,11 @@ use holdfast_protocol::recording::spool;
 use holdfast_protocol::session::DeviceSession;
 use quinn::{ReadError, ResetError};
 use rustix::io::{Errno, writev};
+use rustix::net::{Shutdown, shutdown};
 use smol::Async;
 
 use super::Gone;
-use crate::limits::{INPUT_QUEUE_BYTES, INPUT_QUEUE_PIECES, STREAM_READ_PIECES};
+use crate::limits::{FORWARD_PIECE, INPUT_QUEUE_BYTES, INPUT_QUEUE_PIECES, STREAM_READ_PIECES};
 use crate::pty;
 use crate::recording::{Recording, Unrecordable};
 
@@ -105,6 +106,16 @@ impl Inbound {
                 Poll::Pending => return Poll::Pending,
             };
             return Poll::Ready(Input::Gone(gone));
+        }
+    }
+
+    /// Resolves when the relay has broken off its half, or the tunnel is lost.
+    pub(super) async fn broken_off(&mut self) -> Gone {
+        match self.recv.received_reset().await {
+            Ok(Some(_)) => Gone::Client,
+            Err(ResetError::ConnectionLost(_)) => Gone::Tunnel,
+            // It ended in good order: what it said is still to be read.
+            Ok(None) | Err(_) => std::future::pending().await,
         }
     }
 
@@ -216,11 +227,25 @@ fn event_of(message: &SessionMessage) -> Option<Event<'static>> {
         SessionMessage::Open(_)
         | SessionMessage::Accepted
         | SessionMessage::Refused(_)
-        | SessionMessage::Exit(_) => None,
+        | SessionMessage::Exit(_)
+        | SessionMessage::Address(_)
+        | SessionMessage::Incoming(_) => None,
     }
 }
 
-/// The process's input: a queue before a pipe or a terminal.
+/// What input goes into.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Sink {
+    /// A process's pipe.
+    #[default]
+    Pipe,
+    /// Its terminal.
+    Terminal,
+    /// A connection: its sending half is shut down behind the last byte.
+    Socket,
+}
+
+/// The input of a process or a connection: a queue before it.
 #[derive(Default)]
 pub(super) struct Stdin {
     /// `None` before the start, and when nobody reads any more: what comes then is dropped.
@@ -231,18 +256,23 @@ pub(super) struct Stdin {
     closing: bool,
     /// The last write was refused, and since then the kernel did not say that it would take more.
     blocked: bool,
-    is_terminal: bool,
+    into: Sink,
 }
 
 impl Stdin {
-    pub(super) fn open(&mut self, end: Arc<Async<OwnedFd>>, is_terminal: bool) {
+    pub(super) fn open(&mut self, end: Arc<Async<OwnedFd>>, into: Sink) {
         self.end = Some(end);
-        self.is_terminal = is_terminal;
+        self.into = into;
+    }
+
+    /// Whether nothing goes in any more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.end.is_none()
     }
 
     /// Whether the terminal does not show what is typed.
     fn is_hidden(&self) -> bool {
-        self.is_terminal && self.end.as_ref().is_none_or(|end| pty::hides_input(end))
+        self.into == Sink::Terminal && self.end.as_ref().is_none_or(|end| pty::hides_input(end))
     }
 
     /// Closes behind what is queued.
@@ -258,7 +288,11 @@ impl Stdin {
     }
 
     fn has_room(&self) -> bool {
-        self.queued < INPUT_QUEUE_BYTES && self.queue.len() < INPUT_QUEUE_PIECES
+        let most = match self.into {
+            Sink::Pipe | Sink::Terminal => INPUT_QUEUE_BYTES,
+            Sink::Socket => FORWARD_PIECE,
+        };
+        self.queued < most && self.queue.len() < INPUT_QUEUE_PIECES
     }
 
     fn push(&mut self, data: Bytes) {
@@ -273,6 +307,10 @@ impl Stdin {
         while let Some(end) = &self.end {
             if self.queue.is_empty() {
                 if self.closing {
+                    if self.into == Sink::Socket {
+                        // One that is gone has no half to shut.
+                        let _ = shutdown(end.get_ref(), Shutdown::Write);
+                    }
                     self.close();
                 }
                 return;

@@ -17,7 +17,7 @@ use rustix::io::{Errno, ioctl_fionread, read};
 use smol::Async;
 
 use super::Gone;
-use crate::limits::{LAST_OUTPUT, MIN_OUTPUT_READ, OUTPUT_READ};
+use crate::limits::{FORWARD_PIECE, LAST_OUTPUT, MIN_OUTPUT_READ, OUTPUT_READ};
 use crate::recording::{Recording, Unrecordable};
 
 /// What there is to say about the output, besides data.
@@ -55,6 +55,8 @@ pub(super) struct Outbound {
     sources: Vec<Source>,
     opened: bool,
     ended: bool,
+    /// A connection did not end in good order: its other end broke it off.
+    broken: bool,
 }
 
 impl Outbound {
@@ -75,6 +77,7 @@ impl Outbound {
             sources,
             opened: false,
             ended: false,
+            broken: false,
         }
     }
 
@@ -93,6 +96,7 @@ impl Outbound {
             move |end| Source {
                 end,
                 stream,
+                most: OUTPUT_READ,
                 blocked: false,
             }
         };
@@ -102,6 +106,27 @@ impl Outbound {
             .chain(err.map(source(DataStream::Stderr)))
             .collect();
         self.opened = true;
+    }
+
+    /// Takes what a connection brings.
+    pub(super) fn open_socket(&mut self, socket: Arc<Async<OwnedFd>>) {
+        self.sources = vec![Source {
+            end: socket,
+            stream: DataStream::Stdout,
+            most: FORWARD_PIECE,
+            blocked: false,
+        }];
+        self.opened = true;
+    }
+
+    /// Whether no source will bring more.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Whether a connection was broken off by its other end.
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken
     }
 
     /// Queues a frame behind all that was read before.
@@ -270,9 +295,12 @@ impl Outbound {
     /// A frame of the first source that has one; `None` when a source has ended.
     fn poll_sources(&mut self, cx: &mut Context<'_>) -> Poll<(DataStream, Option<Bytes>)> {
         for at in 0..self.sources.len() {
-            if let Poll::Ready(frame) = self.sources[at].poll_read(cx) {
+            if let Poll::Ready(read) = self.sources[at].poll_read(cx) {
                 let source = self.sources.remove(at);
                 let stream = source.stream;
+                // EIO is a terminal's end of file: nobody holds its other end any more.
+                self.broken |= read.as_ref().is_err_and(|error| *error != Errno::IO);
+                let frame = read.unwrap_or(None);
                 if frame.is_some() {
                     self.sources.push(source);
                 }
@@ -294,26 +322,27 @@ fn gone(error: &WriteError) -> Gone {
 struct Source {
     end: Arc<Async<OwnedFd>>,
     stream: DataStream,
+    /// Most bytes of one read.
+    most: usize,
     /// The last read found nothing, and since then the kernel did not say that there is more.
     blocked: bool,
 }
 
 impl Source {
     /// The next frame; `None` at the end.
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Errno>> {
         loop {
             if self.blocked && ready!(self.end.poll_readable(cx)).is_err() {
-                return Poll::Ready(None);
+                return Poll::Ready(Ok(None));
             }
             match self.read() {
                 Ok(frame) => {
                     self.blocked = false;
-                    return Poll::Ready(frame);
+                    return Poll::Ready(Ok(frame));
                 }
                 Err(Errno::WOULDBLOCK) => self.blocked = true,
                 Err(Errno::INTR) => {}
-                // EIO is a terminal's end of file: nobody holds its other end any more.
-                Err(_) => return Poll::Ready(None),
+                Err(error) => return Poll::Ready(Err(error)),
             }
         }
     }
@@ -323,8 +352,8 @@ impl Source {
     fn read(&mut self) -> Result<Option<Bytes>, Errno> {
         let waiting = ioctl_fionread(&*self.end).unwrap_or(0);
         let room = usize::try_from(waiting)
-            .unwrap_or(OUTPUT_READ)
-            .clamp(MIN_OUTPUT_READ, OUTPUT_READ);
+            .unwrap_or(self.most)
+            .clamp(MIN_OUTPUT_READ, self.most);
         let mut frame = Vec::with_capacity(HEADER_LEN + room);
         frame.extend_from_slice(&[0; HEADER_LEN]);
         let length = read(&*self.end, spare_capacity(&mut frame))?;

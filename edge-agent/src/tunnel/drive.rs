@@ -15,7 +15,7 @@ use super::address;
 use super::control::ControlError;
 use super::dial::{bind_for, source_address};
 use super::establish::{Standing, establish};
-use crate::limits::{CONNECTION_WINDOW, STREAM_WINDOW, TUNNEL_EVENTS};
+use crate::limits::{CONNECTION_WINDOW, FORWARD_WINDOWS, STREAM_WINDOW, TUNNEL_EVENTS};
 use crate::recording::RecordingDevice;
 use crate::recording::upload::{self, UPLOAD_MINOR};
 use crate::{info, runtime, warn};
@@ -115,12 +115,13 @@ impl Driver<'_> {
     }
 
     fn count_sessions(&mut self, standing: &Standing) {
-        let sessions = self.agent.sessions.live();
-        self.link.handle_sessions(sessions);
+        let (sessions, forwards) = (self.agent.sessions.live(), self.agent.sessions.forwards());
+        self.link.handle_sessions(sessions.saturating_add(forwards));
+        let roomy = sessions.saturating_add(forwards.min(FORWARD_WINDOWS));
         standing
             .dialled
             .connection
-            .set_receive_window(connection_window(sessions));
+            .set_receive_window(connection_window(roomy));
     }
 
     /// Asks quinn whether anything came, acknowledgements included.
@@ -234,8 +235,9 @@ impl Driver<'_> {
     }
 }
 
-fn connection_window(sessions: u32) -> VarInt {
-    let window = u64::from(sessions) * STREAM_WINDOW.into_inner() + CONNECTION_WINDOW.into_inner();
+/// `roomy` streams have the room of a whole stream each.
+fn connection_window(roomy: u32) -> VarInt {
+    let window = u64::from(roomy) * STREAM_WINDOW.into_inner() + CONNECTION_WINDOW.into_inner();
     // So many sessions that it is no varint are far beyond any device.
     VarInt::from_u64(window).unwrap_or(VarInt::MAX)
 }

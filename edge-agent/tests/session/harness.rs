@@ -3,6 +3,7 @@
 pub(crate) mod device;
 mod quic;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use holdfast_protocol::ids::{DeviceId, DeviceName, SessionId, UserName};
 use holdfast_protocol::limits::MAX_DATA_FRAME;
 use holdfast_protocol::recording::seal::RecordingSecret;
 use holdfast_protocol::session::{RelayEvent, RelaySession};
-use holdfast_protocol::wire::{Exit, Open, Pty, SessionRefusal, WindowSize, Work};
+use holdfast_protocol::wire::{Exit, Incoming, Open, Pty, SessionRefusal, WindowSize, Work};
 
 use device::Device;
 
@@ -130,6 +131,17 @@ impl Pair {
         client.outcome().await
     }
 
+    /// Resolves when no forward stands.
+    pub(crate) async fn no_forwards(&self) {
+        loop {
+            let changed = self.sessions.changed();
+            if self.sessions.forwards() == 0 {
+                return;
+            }
+            changed.await;
+        }
+    }
+
     /// Resolves when `count` sessions live.
     pub(crate) async fn live(&self, count: u32) {
         loop {
@@ -170,6 +182,8 @@ pub(crate) enum Heard {
     Stderr(Vec<u8>),
     OutputEnded,
     Exited(Exit),
+    Address(SocketAddr),
+    Incoming(Incoming),
     /// The stream ended in good order.
     Finished,
 }
@@ -270,6 +284,8 @@ impl Ear {
                     RelayEvent::Refused(why) => Heard::Refused(why),
                     RelayEvent::OutputEnded => Heard::OutputEnded,
                     RelayEvent::Exited(exit) => Heard::Exited(exit),
+                    RelayEvent::Address(address) => Heard::Address(address),
+                    RelayEvent::Incoming(incoming) => Heard::Incoming(incoming),
                 },
             });
             let used = self.unread.len() - input.len();
@@ -292,7 +308,7 @@ impl Ear {
         let mut outcome = Outcome::default();
         loop {
             match self.hear().await {
-                Heard::Accepted | Heard::OutputEnded => {}
+                Heard::Accepted | Heard::OutputEnded | Heard::Address(_) | Heard::Incoming(_) => {}
                 Heard::Refused(why) => outcome.refused = Some(why),
                 Heard::Stdout(data) => outcome.stdout.extend(data),
                 Heard::Stderr(data) => outcome.stderr.extend(data),

@@ -8,6 +8,7 @@
 mod accounts;
 mod ending;
 mod exec;
+mod forward;
 mod harness;
 mod pressure;
 mod recording;

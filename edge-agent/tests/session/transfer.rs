@@ -4,9 +4,11 @@ use std::time::Instant;
 
 use futures_lite::future::zip;
 use holdfast_protocol::codec::frame::SessionMessage;
-use holdfast_protocol::wire::{Exit, SessionRefusal, Work};
+use holdfast_protocol::wire::{Exit, Open, SessionRefusal, Work};
 
-use crate::harness::device::{Device, IS_ROOT};
+use edge_agent::subsystem::SftpServer;
+
+use crate::harness::device::{Device, IS_ROOT, TESTER};
 use crate::harness::{Client, Heard, Outcome, Pair, exec, open, run};
 
 /// Bytes without a pattern that a transfer could hide behind (xorshift).
@@ -72,8 +74,36 @@ fn both_outputs_have_their_turn() {
     });
 }
 
+fn sftp() -> Open {
+    open(Work::Subsystem("sftp".to_owned()))
+}
+
 #[test]
-fn sftp_is_the_devices_own_server_or_a_clear_answer() {
+fn sftp_is_served_by_the_agent_as_the_account() {
+    run(async {
+        let pair = Pair::new().await;
+        // A version, then a file that is made anew: its name is one of the working directory.
+        let requests = b"\0\0\0\x05\x01\0\0\0\x03\
+            \0\0\0\x19\x03\0\0\0\x01\0\0\0\x08hf-local\0\0\0\x0a\0\0\0\0\
+            \0\0\0\x11\x04\0\0\0\x02\0\0\0\x08\0\0\0\0\0\0\0\0";
+        let outcome = exchange(&mut pair.open(sftp()).await, requests).await;
+        assert_eq!(outcome.stderr(), "");
+        assert_eq!(outcome.exit, Some(Exit::Status(0)));
+        assert!(outcome.stdout.starts_with(&[0, 0]), "{:?}", outcome.stdout);
+        let closed = b"\x65\0\0\0\x02\0\0\0\0\0\0\0\x07Success\0\0\0\x02en";
+        assert!(outcome.stdout.ends_with(closed), "{:?}", outcome.stdout);
+        if *IS_ROOT {
+            let made = std::fs::metadata(pair.device.path("tester/hf-local")).unwrap();
+            assert_eq!(std::os::unix::fs::MetadataExt::uid(&made), TESTER);
+        } else {
+            let home = std::env::var_os("HOME").unwrap();
+            std::fs::remove_file(std::path::Path::new(&home).join("hf-local")).unwrap();
+        }
+    });
+}
+
+#[test]
+fn sftp_may_be_a_server_of_the_devices_own() {
     run(async {
         if !*IS_ROOT {
             return;
@@ -86,8 +116,11 @@ fn sftp_is_the_devices_own_server_or_a_clear_answer() {
         let server = device.path("usr/lib/openssh/sftp-server");
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(&server, mode).unwrap();
-        let pair = Pair::with(device, |_| {}).await;
-        let sftp = || open(Work::Subsystem("sftp".to_owned()));
+        let path = "/usr/lib/openssh/sftp-server".to_owned();
+        let pair = Pair::with(device, |config| {
+            config.sftp_server = SftpServer::Device(path.clone());
+        })
+        .await;
         let outcome = exchange(&mut pair.open(sftp()).await, b"packet").await;
         assert_eq!(
             outcome.stdout(),

@@ -1,10 +1,11 @@
 //! Frames of a session stream.
 
 use alloc::vec::Vec;
+use core::net::SocketAddr;
 
 use super::{CodecError, decode_body, encode_body};
 use crate::limits::{MAX_DATA_FRAME, MAX_OPEN_MESSAGE, MAX_SESSION_MESSAGE};
-use crate::wire::{Exit, Open, SessionRefusal, Signal, WindowSize};
+use crate::wire::{Exit, Incoming, Open, SessionRefusal, Signal, WindowSize};
 
 /// Length of what stands before each frame's body.
 pub const HEADER_LEN: usize = 4;
@@ -19,6 +20,8 @@ const EOF: u8 = 6;
 const RESIZE: u8 = 7;
 const SIGNAL: u8 = 8;
 const EXIT: u8 = 9;
+const ADDRESS: u8 = 10;
+const INCOMING: u8 = 11;
 
 /// One of the byte streams of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +55,10 @@ pub enum SessionMessage {
     Signal(Signal),
     /// Device to relay, last.
     Exit(Exit),
+    /// Device to relay, behind `Accepted` of a forward: the address that it has come to.
+    Address(SocketAddr),
+    /// Device to relay: a connection waits on a port.
+    Incoming(Incoming),
 }
 
 impl SessionMessage {
@@ -68,6 +75,8 @@ impl SessionMessage {
             Self::Resize(size) => (RESIZE, encode_body(size, MAX_SESSION_MESSAGE)?),
             Self::Signal(signal) => (SIGNAL, encode_body(signal, MAX_SESSION_MESSAGE)?),
             Self::Exit(exit) => (EXIT, encode_body(exit, MAX_SESSION_MESSAGE)?),
+            Self::Address(address) => (ADDRESS, encode_body(address, MAX_SESSION_MESSAGE)?),
+            Self::Incoming(incoming) => (INCOMING, encode_body(incoming, MAX_SESSION_MESSAGE)?),
         };
         Ok([header(kind, body.len()).as_slice(), &body].concat())
     }
@@ -193,6 +202,8 @@ impl FrameReader {
             RESIZE => SessionMessage::Resize(decode_body(&body, kind.into())?),
             SIGNAL => SessionMessage::Signal(decode_body(&body, kind.into())?),
             EXIT => SessionMessage::Exit(decode_body(&body, kind.into())?),
+            ADDRESS => SessionMessage::Address(decode_body(&body, kind.into())?),
+            INCOMING => SessionMessage::Incoming(decode_body(&body, kind.into())?),
             _ => return Ok(None),
         }))
     }
@@ -226,7 +237,7 @@ fn data_stream(kind: u8) -> Option<DataStream> {
 }
 
 fn is_known(kind: u8) -> bool {
-    kind <= EXIT
+    kind <= INCOMING
 }
 
 fn bound(kind: u8) -> usize {

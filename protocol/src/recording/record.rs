@@ -134,6 +134,8 @@ impl<'a> StartedWork<'a> {
         match work {
             Work::Shell => (Self::Shell, &[]),
             Work::Subsystem(name) => (Self::Subsystem(name), &[]),
+            // Forwards stand in the relay's audit log; no relay asks for a recording of one.
+            Work::Connect(_) | Work::Listen(_) | Work::Take(_) => (Self::Subsystem("forward"), &[]),
             Work::Exec(command) => {
                 let (head, rest) = command.split_at(command.len().min(MAX_RECORD_COMMAND));
                 // A command has at most `MAX_COMMAND` bytes.

@@ -92,7 +92,11 @@ impl DeviceSession {
             (_, SessionMessage::Signal(signal)) => self.push_live(DeviceAction::Signal(signal)),
             (
                 _,
-                SessionMessage::Accepted | SessionMessage::Refused(_) | SessionMessage::Exit(_),
+                SessionMessage::Accepted
+                | SessionMessage::Refused(_)
+                | SessionMessage::Exit(_)
+                | SessionMessage::Address(_)
+                | SessionMessage::Incoming(_),
             ) => return Err(SessionViolation::Direction),
         }
         Ok(())

@@ -1,8 +1,10 @@
 //! A session on the relay: what the device may say, and what it means for the operator's channel.
 
+use core::net::SocketAddr;
+
 use super::SessionViolation;
 use crate::codec::frame::{DataStream, SessionMessage};
-use crate::wire::{Exit, SessionRefusal};
+use crate::wire::{Exit, Incoming, SessionRefusal};
 
 /// What a message of the device means.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +18,10 @@ pub enum RelayEvent {
     OutputEnded,
     /// The process has ended; the session is over.
     Exited(Exit),
+    /// Where a forward has come to.
+    Address(SocketAddr),
+    /// A connection waits on a port.
+    Incoming(Incoming),
 }
 
 /// Checks the order of what the device sends.
@@ -57,9 +63,16 @@ impl RelaySession {
                 self.over = true;
                 Ok(RelayEvent::Refused(why))
             }
-            SessionMessage::Eof | SessionMessage::Exit(_) if !self.answered => {
+            SessionMessage::Eof
+            | SessionMessage::Exit(_)
+            | SessionMessage::Address(_)
+            | SessionMessage::Incoming(_)
+                if !self.answered =>
+            {
                 Err(SessionViolation::Answer)
             }
+            SessionMessage::Address(address) => Ok(RelayEvent::Address(address)),
+            SessionMessage::Incoming(incoming) => Ok(RelayEvent::Incoming(incoming)),
             SessionMessage::Eof if self.output_ended => Err(SessionViolation::AfterEof),
             SessionMessage::Eof => {
                 self.output_ended = true;

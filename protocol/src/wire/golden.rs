@@ -354,6 +354,18 @@ fn what_a_session_says_beside_its_data() {
         refused(SessionRefusal::RecordingUnavailable("no".to_string())),
         "02 000004 08 02 6e6f",
     );
+    frame(
+        refused(SessionRefusal::NotPermitted(v4())),
+        "02 000009 09 00 c0000207 dec602",
+    );
+    frame(
+        refused(SessionRefusal::Unreachable("no".to_string())),
+        "02 000004 0a 02 6e6f",
+    );
+    frame(
+        refused(SessionRefusal::TooManyForwards(512)),
+        "02 000003 0b 8004",
+    );
     frame(SessionMessage::Eof, "06 000000");
     frame(SessionMessage::Resize(size), "07 000005 ac02 64 00 00");
     frame(SessionMessage::Exit(Exit::Status(0)), "09 000002 00 00");
@@ -363,6 +375,83 @@ fn what_a_session_says_beside_its_data() {
         core_dumped: false,
     };
     frame(SessionMessage::Exit(killed), "09 000003 01 06 00");
+}
+
+#[test]
+fn what_opens_a_forward() {
+    let forward = |work| Open {
+        session: SessionId([0x5a; 16]),
+        user: UserName::new("alice").unwrap(),
+        login: Login::new("pi").unwrap(),
+        work,
+        pty: None,
+        env: vec![],
+        client: v4(),
+        server: v4(),
+        original_command: None,
+        recording: None,
+    };
+    let rules = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+    let to = |policy| {
+        Work::Connect(Connect {
+            host: "db".to_string(),
+            port: 5432,
+            policy,
+        })
+    };
+    let (head, tail) = (
+        "5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a 05 616c696365 02 7069",
+        "00 00 00 c0000207 dec602 00 c0000207 dec602 00",
+    );
+    frame(
+        SessionMessage::Open(forward(to(AddressPolicy::default()))),
+        &format!("00 000034 {head} 03 02 6462 b82a 00 00 {tail}"),
+    );
+    let policy = AddressPolicy {
+        allow: Some(rules(&[
+            "*:*",
+            "localhost:80",
+            "10.0.0.0/8:1-2",
+            "[fd00::/8]:3",
+        ])),
+        deny: rules(&["db:4", "*.x:5"]),
+    };
+    let allow = "04 00 00ffff03 01 5050 02 00 0a000000 08 0102 02 01 fd000000000000000000000000000000 08 0303";
+    let deny = "02 03 02 6462 0404 04 01 78 0505";
+    frame(
+        SessionMessage::Open(forward(to(policy))),
+        &format!("00 000066 {head} 03 02 6462 b82a 01 {allow} {deny} {tail}"),
+    );
+    let at = Work::Listen(Listen {
+        host: String::new(),
+        port: 0,
+        policy: AddressPolicy::default(),
+    });
+    frame(
+        SessionMessage::Open(forward(at)),
+        &format!("00 000031 {head} 04 00 00 00 00 {tail}"),
+    );
+    let take = Work::Take(Take {
+        listener: SessionId([0x1a; 16]),
+        number: 300,
+    });
+    let listener = "1a".repeat(16);
+    frame(
+        SessionMessage::Open(forward(take)),
+        &format!("00 00003f {head} 05 {listener} ac02 {tail}"),
+    );
+    let incoming = Incoming {
+        number: 300,
+        peer: v4(),
+    };
+    frame(
+        SessionMessage::Incoming(incoming),
+        "0b 00000a ac02 00 c0000207 dec602",
+    );
+    frame(
+        SessionMessage::Address(v4()),
+        "0a 000008 00 c0000207 dec602",
+    );
 }
 
 #[test]

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use holdfast_protocol::escape::Escaped;
-use holdfast_protocol::limits::MAX_COMMAND;
+use holdfast_protocol::limits::{MAX_COMMAND, MAX_ORIGINAL_COMMAND};
+use holdfast_protocol::wire::{SFTP, Work};
 use ipnet::IpNet;
 use thiserror::Error;
 
@@ -122,6 +123,30 @@ impl CertGrant {
         x11_forwarding: true,
         user_rc: true,
     };
+
+    /// What runs where `work` is asked for, and what was asked for if that is something else: bytes for
+    /// `SSH_ORIGINAL_COMMAND`, as OpenSSH's server sets it. `None`: the two are too long to be passed on.
+    #[must_use]
+    pub fn enforce(&self, work: Work) -> Option<(Work, Option<Vec<u8>>)> {
+        let forced = match &self.force {
+            None => return Some((work, None)),
+            Some(Forced::Sftp) => Work::Subsystem(SFTP.to_owned()),
+            Some(Forced::Command(line)) => Work::Exec(line.clone().into_bytes()),
+        };
+        let original = match work {
+            Work::Shell => None,
+            Work::Exec(line) => Some(line),
+            // sshd passes on the program that it runs for the subsystem; this is its own for sftp.
+            Work::Subsystem(name) if name == SFTP => Some(INTERNAL_SFTP.into()),
+            Work::Subsystem(name) => Some(name.into_bytes()),
+            // A forward runs nothing, and comes by no request.
+            Work::Connect(_) | Work::Listen(_) | Work::Take(_) => None,
+        };
+        let fits = original
+            .as_ref()
+            .is_none_or(|line| line.len() <= MAX_ORIGINAL_COMMAND);
+        fits.then_some((forced, original))
+    }
 }
 
 /// Why a certificate proves nothing. It is for the log: the client hears of no reason.

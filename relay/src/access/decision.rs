@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use holdfast_protocol::escape::Escaped;
+use holdfast_protocol::forward::AddressPolicy;
 use holdfast_protocol::ids::Login;
 use thiserror::Error;
 
@@ -193,6 +194,20 @@ impl Authorized {
         &self.terms
     }
 
+    /// Where forwards may lead.
+    #[must_use]
+    pub fn may_connect(&self) -> AddressPolicy {
+        let reach = &self.reach;
+        reach.subject.may_connect(&reach.device.labels, &self.login)
+    }
+
+    /// Where the device may listen.
+    #[must_use]
+    pub fn may_listen(&self) -> AddressPolicy {
+        let reach = &self.reach;
+        reach.subject.may_listen(&reach.device.labels, &self.login)
+    }
+
     /// The roles that counted.
     #[must_use]
     pub fn roles(&self) -> &[RoleName] {
@@ -208,17 +223,25 @@ impl Authorized {
         self.reach.authorize(&self.login, ability).map(drop)
     }
 
-    /// Whether the same would be allowed now, under changed facts: for live sessions after a change of
+    /// The same as it is allowed now, under changed facts: for live sessions after a change of
     /// access. `facts.device` is the device of the session, looked up by its identifier.
     ///
     /// # Errors
     /// [`Denied`].
-    pub fn still(&self, facts: Facts<'_>) -> Result<(), Denied> {
+    pub fn now(&self, facts: Facts<'_>) -> Result<Self, Denied> {
         let reach = reach(facts)?;
         if reach.device.id != self.device().id || reach.user().name != self.user().name {
             return Err(Denied::NoDevice(facts.name.to_owned()));
         }
-        reach.authorize(&self.login, self.ability).map(drop)
+        reach.authorize(&self.login, self.ability)
+    }
+
+    /// Whether it is allowed now. Gives the terms that it would have now.
+    ///
+    /// # Errors
+    /// [`Denied`].
+    pub fn still(&self, facts: Facts<'_>) -> Result<Terms, Denied> {
+        self.now(facts).map(|now| now.terms)
     }
 }
 

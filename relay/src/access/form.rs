@@ -6,11 +6,13 @@ mod values;
 
 use std::num::NonZeroU32;
 
+use holdfast_protocol::forward::{AddressRule, HostRule};
+use holdfast_protocol::limits::MAX_FORWARD_RULES;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::role::{IdleTimeout, Limits, RecordingMode, Role, RoleName, StdinMode};
+use super::role::{Forwarding, IdleTimeout, Limits, RecordingMode, Role, RoleName, StdinMode};
 use super::rule::{LabelRule, LoginRule, Rule};
 use crate::access::role::Ability;
 use crate::limits::{MAX_ROLE_NETWORKS, MAX_RULE_LOGINS, MAX_RULES};
@@ -41,6 +43,9 @@ pub struct RoleForm {
     /// How much at a time.
     #[serde(default, skip_serializing_if = "LimitsForm::is_empty")]
     pub limits: LimitsForm,
+    /// What forwards may reach.
+    #[serde(default, skip_serializing_if = "ForwardForm::is_empty")]
+    pub forward: ForwardForm,
     /// One rule, or a list of them.
     #[serde(
         default,
@@ -67,6 +72,21 @@ pub struct LimitsForm {
     max_sessions: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     max_channels: Option<u32>,
+}
+
+/// `[roles.NAME.forward]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ForwardForm {
+    /// Absent: anywhere. Empty: nowhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connect: Option<Vec<Text<AddressRule>>>,
+    /// Absent: loopback.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listen: Option<Vec<Text<AddressRule>>>,
+    /// Never these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deny: Vec<Text<AddressRule>>,
 }
 
 /// `[roles.NAME.allow]` or `deny`.
@@ -138,6 +158,26 @@ pub enum FormError {
         /// Which.
         ability: &'static str,
     },
+    /// A list about an ability which the role does not give.
+    #[error(
+        "{place}.forward.{list} changes nothing: no allow rule of the role names the ability forward"
+    )]
+    ForNobody {
+        /// Where.
+        place: String,
+        /// Which.
+        list: &'static str,
+    },
+    /// A name among what is denied.
+    #[error(
+        "{place}.forward.deny: {rule} is a name, and who may not use it can use its address: deny an address or network"
+    )]
+    DeniedName {
+        /// Where.
+        place: String,
+        /// Which.
+        rule: String,
+    },
 }
 
 impl RoleForm {
@@ -153,14 +193,29 @@ impl RoleForm {
             self.source.len(),
             MAX_ROLE_NETWORKS,
         )?;
+        let forward = self.forward.checked(&place)?;
+        let (allow, deny) = (
+            rules(&place, "allow", self.allow)?,
+            rules(&place, "deny", self.deny)?,
+        );
+        let forwards = |rule: &Rule| {
+            let abilities = rule.abilities.as_ref();
+            abilities.is_some_and(|abilities| abilities.contains(&Ability::Forward))
+        };
+        let lists = [("connect", &forward.connect), ("listen", &forward.listen)];
+        let named = lists.into_iter().find(|(_, rules)| rules.is_some());
+        if let Some((list, _)) = named.filter(|_| !allow.iter().any(forwards)) {
+            return Err(FormError::ForNobody { place, list });
+        }
         Ok(Role {
             idle_timeout: self.idle_timeout,
             recording: self.recording,
             record_stdin: self.record_stdin,
             source: self.source,
             limits: self.limits.limits(),
-            allow: rules(&place, "allow", self.allow)?,
-            deny: rules(&place, "deny", self.deny)?,
+            forward,
+            allow,
+            deny,
             name,
         })
     }
@@ -175,6 +230,7 @@ impl RoleForm {
             record_stdin: role.record_stdin,
             source: role.source.clone(),
             limits: LimitsForm::of(&role.limits),
+            forward: ForwardForm::of(&role.forward),
             allow: rules(&role.allow),
             deny: rules(&role.deny),
         }
@@ -280,6 +336,46 @@ impl From<Rule> for RuleForm {
             labels: rule.labels,
             logins: rule.logins,
             abilities: rule.abilities,
+        }
+    }
+}
+
+impl ForwardForm {
+    /// Whether it says nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    fn checked(self, place: &str) -> Result<Forwarding, FormError> {
+        let connect = self.connect.as_ref().map_or(0, Vec::len);
+        let place_of = |list: &str| format!("{place}.forward.{list}");
+        at_most(&place_of("connect"), "rules", connect, MAX_FORWARD_RULES)?;
+        let listen = self.listen.as_ref().map_or(0, Vec::len);
+        at_most(&place_of("listen"), "rules", listen, MAX_FORWARD_RULES)?;
+        let deny = self.deny.len();
+        at_most(&place_of("deny"), "rules", deny, MAX_FORWARD_RULES)?;
+        let named = |rule: &&Text<AddressRule>| {
+            matches!(rule.0.host, HostRule::Name(_) | HostRule::Under(_))
+        };
+        if let Some(rule) = self.deny.iter().find(named) {
+            let (place, rule) = (place.to_owned(), rule.0.to_string());
+            return Err(FormError::DeniedName { place, rule });
+        }
+        let plain = |rules: Vec<Text<AddressRule>>| rules.into_iter().map(|rule| rule.0).collect();
+        Ok(Forwarding {
+            connect: self.connect.map(plain),
+            listen: self.listen.map(plain),
+            deny: plain(self.deny),
+        })
+    }
+
+    fn of(forward: &Forwarding) -> Self {
+        let texts = |rules: &Vec<AddressRule>| rules.iter().cloned().map(Text).collect();
+        Self {
+            connect: forward.connect.as_ref().map(texts),
+            listen: forward.listen.as_ref().map(texts),
+            deny: texts(&forward.deny),
         }
     }
 }

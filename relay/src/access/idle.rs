@@ -30,6 +30,8 @@ pub struct IdleTimer {
     role: Option<RoleName>,
     /// When there was activity last.
     active: Duration,
+    /// It does not end before this: a warning under new terms has its full time.
+    not_before: Duration,
     warned: bool,
 }
 
@@ -41,8 +43,22 @@ impl IdleTimer {
             after: terms.after,
             role: terms.role.clone(),
             active: Duration::ZERO,
+            not_before: Duration::ZERO,
             warned: false,
         }
+    }
+
+    /// From `now` on these terms hold. What was idle for longer than they allow is warned first, and has the
+    /// whole time of the warning. A longer timeout, or none, lifts a warning that was given.
+    pub fn change(&mut self, terms: &policy::Idle, now: Duration) {
+        let same = self.after == terms.after;
+        self.role.clone_from(&terms.role);
+        if same {
+            return;
+        }
+        self.after = terms.after;
+        self.not_before = now.saturating_add(self.lead());
+        self.warned = false;
     }
 
     /// There was activity at that time. A time before the last one changes nothing.
@@ -58,7 +74,7 @@ impl IdleTimer {
         let Some(after) = self.after else {
             return Step::Never;
         };
-        let end = self.active.saturating_add(after);
+        let end = self.end(after);
         let warning = end.saturating_sub(self.lead());
         if now >= end {
             Step::Close
@@ -75,8 +91,9 @@ impl IdleTimer {
     /// The warning's sentence. `keys`: whether any key will do, as on a terminal.
     #[must_use]
     pub fn warning(&self, keys: bool) -> String {
-        let (after, lead) = (self.after.unwrap_or_default(), self.lead());
-        let silent = Exact(after.saturating_sub(lead));
+        let lead = self.lead();
+        let end = self.end(self.after.unwrap_or_default());
+        let silent = Exact(end.saturating_sub(lead).saturating_sub(self.active));
         let stay = if keys { " Press any key to stay." } else { "" };
         let seconds = Exact(lead).short();
         format!("no input for {silent}: this session closes in {seconds}.{stay}")
@@ -90,6 +107,10 @@ impl IdleTimer {
             Some(role) => format!("idle for {after} (role {role})"),
             None => format!("idle for {after} (the default)"),
         }
+    }
+
+    fn end(&self, after: Duration) -> Duration {
+        self.active.saturating_add(after).max(self.not_before)
     }
 
     fn lead(&self) -> Duration {
@@ -222,7 +243,123 @@ mod tests {
         }
     }
 
+    #[test]
+    fn new_terms_hold_at_once_and_never_without_a_warning() {
+        let terms = |after: Option<u64>| policy::Idle {
+            after: after.map(Duration::from_secs),
+            role: Some(RoleName::new("tech").unwrap()),
+        };
+        // Timeout before, idle for so long, timeout after, and what follows: a warning, and the end.
+        let table = [
+            // Shorter, with time left.
+            (Some(900), 100, Some(300), Some((240, 300))),
+            // Shorter than it has been idle already: the whole time of the warning is left.
+            (Some(900), 500, Some(300), Some((500, 560))),
+            (Some(900), 299, Some(300), Some((299, 359))),
+            (Some(900), 500, Some(10), Some((500, 505))),
+            (None, 5_000, Some(900), Some((5_000, 5_060))),
+            (None, 10, Some(900), Some((840, 900))),
+            // Longer.
+            (Some(300), 100, Some(900), Some((840, 900))),
+            // Longer or none, when a warning was given already.
+            (Some(300), 250, Some(900), Some((840, 900))),
+            (Some(300), 250, None, None),
+            (Some(300), 10, None, None),
+            // The same, as after a change of something else: as if nothing had been.
+            (Some(300), 250, Some(300), Some((u64::MAX, 300))),
+            (None, 250, None, None),
+        ];
+        for (before, idle, after, expected) in table {
+            let shown = format!("{before:?} -> {after:?} at {idle}");
+            let mut timer = timer(before, None);
+            let warned = before.is_some_and(|before| idle >= before - 60);
+            assert_eq!(timer.poll(at(idle)) == Step::Warn, warned, "{shown}");
+            timer.change(&terms(after), at(idle));
+            let Some((warning, end)) = expected else {
+                assert_eq!(timer.poll(Duration::MAX), Step::Never, "{shown}");
+                continue;
+            };
+            if warning != u64::MAX {
+                if warning > idle {
+                    assert_eq!(timer.poll(at(idle)), Step::Wait(at(warning)), "{shown}");
+                }
+                assert_eq!(timer.poll(at(warning)), Step::Warn, "{shown}");
+            }
+            assert_eq!(timer.poll(at(end - 1)), Step::Wait(at(end)), "{shown}");
+            assert_eq!(timer.poll(at(end)), Step::Close, "{shown}");
+        }
+    }
+
+    #[test]
+    fn a_warning_under_new_terms_tells_how_long_it_was_quiet() {
+        let mut timer = timer(Some(900), None);
+        timer.activity(at(100));
+        let terms = policy::Idle {
+            after: Some(at(240)),
+            role: Some(RoleName::new("tech").unwrap()),
+        };
+        timer.change(&terms, at(700));
+        assert_eq!(timer.poll(at(700)), Step::Warn);
+        assert_eq!(
+            timer.warning(false),
+            "no input for 10 minutes: this session closes in 60 s."
+        );
+        assert_eq!(timer.reason(), "idle for 4 minutes (role tech)");
+        // Whoever says something in time goes on under the new terms.
+        timer.activity(at(720));
+        assert_eq!(timer.poll(at(720)), Step::Wait(at(720 + 180)));
+        assert_eq!(timer.poll(at(720 + 180)), Step::Warn);
+        assert_eq!(
+            timer.warning(false),
+            "no input for 3 minutes: this session closes in 60 s."
+        );
+    }
+
     proptest! {
+        /// Whenever the terms change: nothing ends unless it was idle for as long as those that hold say, and not
+        /// without a warning, which has its full time.
+        #[test]
+        fn no_change_of_terms_ends_a_session_unwarned(
+            steps in proptest::collection::vec((0u64..100, 0u8..4, 1u64..400), 1..200),
+        ) {
+            let mut timer = timer(Some(100), None);
+            let (mut now, mut active, mut after) = (at(0), at(0), at(100));
+            let mut warned = None;
+            for (delta, what, value) in steps {
+                // It is asked exactly when it wants to be.
+                let then = now + at(delta);
+                while now <= then {
+                    match timer.poll(now) {
+                        Step::Close => {
+                            prop_assert!(now - active >= after);
+                            prop_assert_eq!(warned, Some(now - WARNING.min(after / 2)));
+                            return Ok(());
+                        }
+                        Step::Warn => {
+                            prop_assert_eq!(warned, None);
+                            warned = Some(now);
+                        }
+                        Step::Wait(until) if until <= then => {
+                            prop_assert!(until > now);
+                            now = until;
+                        }
+                        Step::Wait(_) => break,
+                        Step::Never => prop_assert!(false),
+                    }
+                }
+                now = then;
+                if what == 0 && now > active {
+                    timer.activity(now);
+                    (active, warned) = (now, None);
+                }
+                if what == 1 && at(value) != after {
+                    let terms = policy::Idle { after: Some(at(value)), role: None };
+                    timer.change(&terms, now);
+                    (after, warned) = (at(value), None);
+                }
+            }
+        }
+
         /// However activity and polls come: never closed early, never late, and warned before.
         #[test]
         fn it_ends_exactly_a_timeout_after_the_last_activity(

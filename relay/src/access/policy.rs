@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use holdfast_protocol::forward::{AddressPolicy, AddressRule, HostRule, Ports};
 use holdfast_protocol::ids::Login;
 
 use super::role::{IdleTimeout, Limits, RecordingMode, Role, RoleName, StdinMode};
@@ -100,6 +101,54 @@ impl Subject {
             && ability.needs_device()
             && self.allow().any(|rule| rule.allows(&request))
             && !self.deny().any(|rule| rule.denies(&request))
+    }
+
+    /// Where the user's forwards may lead that go through a device with these labels, under this login: anywhere
+    /// if one role that allows them there says nothing, else where one of them says. No role's denial is lost.
+    #[must_use]
+    pub fn may_connect(&self, labels: &Labels, login: &Login) -> AddressPolicy {
+        self.addresses(labels, login, |role| role.forward.connect.clone())
+    }
+
+    /// Where a device with these labels may listen for the user under this login: a role that allows forwards there
+    /// and says nothing allows loopback.
+    #[must_use]
+    pub fn may_listen(&self, labels: &Labels, login: &Login) -> AddressPolicy {
+        let loopback = || {
+            let (host, ports) = (HostRule::Loopback, Ports::ANY);
+            vec![AddressRule { host, ports }]
+        };
+        self.addresses(labels, login, |role| {
+            Some(role.forward.listen.clone().unwrap_or_else(loopback))
+        })
+    }
+
+    fn addresses(
+        &self,
+        labels: &Labels,
+        login: &Login,
+        list: impl Fn(&Role) -> Option<Vec<AddressRule>>,
+    ) -> AddressPolicy {
+        let request = Request {
+            user: &self.user.name,
+            labels,
+            login,
+            ability: Ability::Forward,
+        };
+        let allows = |role: &&Role| role.allow.iter().any(|rule| rule.allows(&request));
+        let mut allow = Some(Vec::new());
+        for role in self.roles.iter().filter(allows) {
+            match (&mut allow, list(role)) {
+                (Some(all), Some(more)) => all.extend(more),
+                (all, None) => *all = None,
+                (None, Some(_)) => {}
+            }
+        }
+        let denied = self.roles.iter().flat_map(|role| &role.forward.deny);
+        AddressPolicy {
+            allow,
+            deny: denied.cloned().collect(),
+        }
     }
 
     /// Whether the user may know of a device with these labels: who may do anything there under any login,

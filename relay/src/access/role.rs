@@ -6,6 +6,8 @@ use std::num::NonZeroU32;
 use std::str::FromStr;
 use std::time::Duration;
 
+use holdfast_protocol::forward::AddressRule;
+use holdfast_protocol::wire;
 use ipnet::IpNet;
 use thiserror::Error;
 
@@ -27,6 +29,8 @@ pub struct Role {
     pub source: Vec<IpNet>,
     /// How much at a time.
     pub limits: Limits,
+    /// What its forwards may reach.
+    pub forward: Forwarding,
     /// What it allows.
     pub allow: Vec<Rule>,
     /// What it denies, to its users, whatever another of their roles allows.
@@ -44,6 +48,7 @@ impl Role {
             record_stdin: None,
             source: Vec::new(),
             limits: Limits::default(),
+            forward: Forwarding::default(),
             allow: Vec::new(),
             deny: Vec::new(),
         }
@@ -117,6 +122,17 @@ pub struct Limits {
     pub max_channels: Option<NonZeroU32>,
 }
 
+/// What forwards may reach.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Forwarding {
+    /// Where the role's ability to forward leads; `None`: anywhere.
+    pub connect: Option<Vec<AddressRule>>,
+    /// Where it lets the device listen; `None`: on the device's loopback.
+    pub listen: Option<Vec<AddressRule>>,
+    /// Where no forward of its users leads or listens, whatever another of their roles allows.
+    pub deny: Vec<AddressRule>,
+}
+
 /// Whether a session may go on that cannot be recorded. The order is by strictness: the greatest wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RecordingMode {
@@ -137,6 +153,26 @@ pub enum StdinMode {
     Redact,
     /// All, passwords too.
     Full,
+}
+
+impl From<RecordingMode> for wire::RecordingMode {
+    fn from(mode: RecordingMode) -> Self {
+        match mode {
+            RecordingMode::Off => Self::Off,
+            RecordingMode::BestEffort => Self::BestEffort,
+            RecordingMode::Strict => Self::Strict,
+        }
+    }
+}
+
+impl From<StdinMode> for wire::StdinMode {
+    fn from(mode: StdinMode) -> Self {
+        match mode {
+            StdinMode::Off => Self::Off,
+            StdinMode::Redact => Self::Redact,
+            StdinMode::Full => Self::Full,
+        }
+    }
 }
 
 /// What somebody may do.

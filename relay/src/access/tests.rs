@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::bed::{labels, login, role, subject, with_preset};
 use super::policy::{Ability, Subject};
-use super::role::{RecordingMode, StdinMode};
+use super::role::{RecordingMode, Role, StdinMode};
 
 /// The labels of a device.
 type Device = &'static [(&'static str, &'static str)];
@@ -317,4 +317,83 @@ fn presets_are_what_their_names_say() {
             );
         }
     }
+}
+
+/// A role that may forward on cameras, with these lists.
+fn forwards(name: &str, lists: &str) -> Role {
+    role(
+        name,
+        &format!(
+            "forward = {{ {lists} }}\n[allow]\nlabels = {{ role = 'camera' }}\nlogins = ['pi']\nabilities = ['forward']"
+        ),
+    )
+}
+
+#[test]
+fn forwards_lead_where_a_role_that_allows_them_says_and_where_none_denies() {
+    let permits = |roles: Vec<Role>, to: &str| {
+        let camera = labels(&[("role", "camera")]);
+        let policy = subject(roles).may_connect(&camera, &login("pi"));
+        policy.permits("", to.parse().unwrap())
+    };
+    let (web, db) = (
+        || forwards("web", "connect = ['10.0.0.0/8:80']"),
+        || forwards("db", "connect = ['localhost:5432']"),
+    );
+    assert!(permits(vec![web()], "10.0.0.1:80"));
+    assert!(!permits(vec![web()], "127.0.0.1:5432"));
+    assert!(permits(vec![web(), db()], "127.0.0.1:5432"));
+    assert!(permits(vec![web(), db()], "10.0.0.1:80"));
+    assert!(!permits(vec![web(), db()], "10.0.0.1:5432"));
+    // One that says nothing of addresses allows all of them, in whichever order.
+    let anywhere = || forwards("anywhere", "");
+    assert!(permits(vec![web(), anywhere()], "192.0.2.1:1"));
+    assert!(permits(vec![anywhere(), web()], "192.0.2.1:1"));
+    // One that does not allow forwards there lends its list to nobody.
+    let elsewhere = || {
+        role(
+            "elsewhere",
+            "forward = { connect = ['*:*'] }\n[allow]\nlabels = { role = 'sensor' }\nlogins = ['pi']\nabilities = ['forward']",
+        )
+    };
+    assert!(!permits(vec![web(), elsewhere()], "192.0.2.1:1"));
+    let nowhere = || forwards("nowhere", "connect = []");
+    assert!(!permits(vec![nowhere()], "192.0.2.1:1"));
+    // But what any role denies is denied.
+    let careful = || role("careful", "forward = { deny = ['10.9.0.0/16:*'] }");
+    assert!(permits(vec![web(), careful()], "10.8.0.1:80"));
+    assert!(!permits(vec![web(), careful()], "10.9.0.1:80"));
+    assert!(!permits(vec![careful(), anywhere()], "10.9.0.1:80"));
+    assert!(!permits(vec![], "10.9.0.1:80"), "no role, no forward");
+}
+
+#[test]
+fn a_device_listens_on_loopback_where_no_role_says_more() {
+    let permits = |roles: Vec<Role>, at: &str| {
+        let camera = labels(&[("role", "camera")]);
+        let policy = subject(roles).may_listen(&camera, &login("pi"));
+        policy.permits_listening("", at.parse().unwrap())
+    };
+    let plain = || forwards("plain", "");
+    assert!(permits(vec![plain()], "127.0.0.1:80"));
+    assert!(permits(vec![plain()], "[::1]:80"));
+    for wide in ["0.0.0.0:80", "[::]:80", "192.0.2.1:80"] {
+        assert!(!permits(vec![plain()], wide), "{wide}");
+        assert!(
+            permits(vec![plain(), forwards("w", "listen = ['*:*']")], wide),
+            "{wide}"
+        );
+    }
+    let narrow = || forwards("narrow", "listen = ['127.0.0.1:8000-8100']");
+    assert!(permits(vec![narrow()], "127.0.0.1:8000"));
+    assert!(!permits(vec![narrow()], "127.0.0.1:80"));
+    assert!(!permits(
+        vec![forwards("none", "listen = []")],
+        "127.0.0.1:80"
+    ));
+    assert!(!permits(
+        vec![plain(), forwards("d", "deny = ['localhost:80']")],
+        "127.0.0.1:80"
+    ));
+    assert!(!permits(vec![], "127.0.0.1:80"), "no role, no port");
 }

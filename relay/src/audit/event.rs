@@ -1,248 +1,17 @@
 //! What an event is: one value for each thing that the audit log tells.
 
-use std::fmt;
 use std::net::SocketAddr;
-use std::str::FromStr;
 
 use holdfast_protocol::escape::EscapedBytes;
-use holdfast_protocol::ids::{DeviceId, DeviceName, Login, SessionId};
+use holdfast_protocol::ids::{Login, SessionId};
 use serde_json::{Map, Value};
 
+use super::kind::{EventKind, Outcome};
+use super::who::{Actor, DeviceFacts};
 use crate::clock::Timestamp;
+use crate::hex::hex;
 use crate::limits::{MAX_AUDIT_FACTS, MAX_AUDIT_TEXT};
-use crate::ssh::auth::{Principal, Proof};
-use crate::store::{AuditEntry, Device};
-use crate::tunnel::registry::Tunnel;
-
-macro_rules! kinds {
-    ($($(#[$doc:meta])* $kind:ident = $name:literal,)+) => {
-        /// What happened. The names are relied upon: they may be added to, never changed.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum EventKind {
-            $($(#[$doc])* $kind,)+
-        }
-
-        impl EventKind {
-            /// All of them.
-            pub const ALL: &'static [Self] = &[$(Self::$kind,)+];
-
-            /// Its name in the log.
-            #[must_use]
-            pub const fn as_str(self) -> &'static str {
-                match self {
-                    $(Self::$kind => $name,)+
-                }
-            }
-        }
-    };
-}
-
-kinds! {
-    /// Somebody proved who they are.
-    UserLogin = "user.login",
-    /// A connection tried to, and ended without.
-    UserLoginFailed = "user.login.failed",
-    /// A session runs.
-    SessionStart = "session.start",
-    /// It is over: exit, bytes each way, duration.
-    SessionEnd = "session.end",
-    /// A session was asked for and not had.
-    SessionRejected = "session.rejected",
-    /// The relay ended a session or a connection: idle, locked, killed, access changed.
-    ClientDisconnect = "client.disconnect",
-    /// A command was run.
-    Exec = "exec",
-    /// A subsystem was started.
-    Subsystem = "subsystem",
-    /// A file operation.
-    Sftp = "sftp",
-    /// A port was forwarded.
-    PortForward = "port.forward",
-    /// An environment variable was asked for and not passed on.
-    EnvRejected = "env.rejected",
-    /// A device became a member.
-    DeviceEnrolled = "device.enrolled",
-    /// A device's tunnel stands.
-    DeviceOnline = "device.online",
-    /// A device has no tunnel any more.
-    DeviceOffline = "device.offline",
-    /// A newer tunnel of a device took the place of one that stood.
-    DeviceReplaced = "device.replaced",
-    /// Trust in a device was ended.
-    DeviceRevoked = "device.revoked",
-    /// A token was made.
-    TokenCreated = "token.created",
-    /// A device joined with a token, or tried to.
-    TokenUsed = "token.used",
-    /// A token was removed.
-    TokenRemoved = "token.removed",
-    /// A lock was put on.
-    LockCreated = "lock.created",
-    /// A lock was taken off.
-    LockRemoved = "lock.removed",
-    /// Users, keys, roles, names or labels were changed.
-    AccessChanged = "access.changed",
-    /// The log was read.
-    AuditRead = "audit.read",
-    /// Old rows of the log were removed.
-    AuditRemoved = "audit.removed",
-    /// The log could not be written for a while: what it does not tell.
-    AuditLost = "audit.lost",
-    /// A relay began to serve.
-    RelayStarted = "relay.started",
-    /// A relay stopped in good order.
-    RelayStopped = "relay.stopped",
-    /// A recording is whole on the relay, with its verdict.
-    RecordingComplete = "recording.complete",
-    /// A recording has gaps, which it admits.
-    RecordingGap = "recording.gap",
-    /// A recording ends early.
-    RecordingTruncated = "recording.truncated",
-    /// A recording is not what the relay saw.
-    RecordingTampered = "recording.tampered",
-    /// A recording will not come.
-    RecordingLost = "recording.lost",
-    /// Somebody looked at a recording.
-    RecordingPlayed = "recording.played",
-    /// A recording was removed.
-    RecordingRemoved = "recording.removed",
-}
-
-impl fmt::Display for EventKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for EventKind {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let kind = Self::ALL.iter().find(|kind| kind.as_str() == text);
-        kind.copied().ok_or_else(|| {
-            let names: Vec<&str> = Self::ALL.iter().map(|kind| kind.as_str()).collect();
-            format!("the events are {}", names.join(", "))
-        })
-    }
-}
-
-/// How it went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// It was done.
-    Success,
-    /// A rule forbade it.
-    Refused,
-    /// It was allowed and went wrong.
-    Failed,
-}
-
-impl Outcome {
-    /// Its name in the log.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Success => "success",
-            Self::Refused => "refused",
-            Self::Failed => "failed",
-        }
-    }
-}
-
-/// Who did it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Actor {
-    /// The user's name; `local` for somebody at the relay's own shell; `None` for the relay and devices.
-    pub user: Option<String>,
-    /// What proved it: see [`Actor::by_key`] and [`Actor::by_certificate`].
-    pub key: Option<String>,
-    /// Where known.
-    pub email: Option<String>,
-    /// At the relay's own shell: the account there.
-    pub os_user: Option<String>,
-}
-
-impl Actor {
-    /// A user who proved a key, by its fingerprint (`SHA256:…`).
-    #[must_use]
-    pub fn by_key(user: &str, fingerprint: &str) -> Self {
-        Self {
-            user: Some(user.to_owned()),
-            key: Some(fingerprint.to_owned()),
-            ..Self::default()
-        }
-    }
-
-    /// A user who proved a certificate, by its key id and serial, and the fingerprint of what it certifies.
-    #[must_use]
-    pub fn by_certificate(user: &str, id: &str, serial: u64, fingerprint: &str) -> Self {
-        let key = format!("certificate {id} serial {serial} {fingerprint}");
-        Self::by_key(user, &key)
-    }
-
-    /// Somebody at the relay's own shell.
-    #[must_use]
-    pub fn local(os_user: String) -> Self {
-        Self {
-            user: Some("local".to_owned()),
-            os_user: Some(os_user),
-            ..Self::default()
-        }
-    }
-
-    /// The same with an address for people.
-    #[must_use]
-    pub fn email(mut self, email: Option<&str>) -> Self {
-        self.email = email.map(str::to_owned);
-        self
-    }
-}
-
-impl From<&Principal> for Actor {
-    fn from(principal: &Principal) -> Self {
-        let user = principal.user.name.as_str();
-        let actor = match &principal.proof {
-            Proof::Key(key) => Self::by_key(user, &key.sha256),
-            Proof::Certificate(certified) => {
-                let claims = &certified.claims;
-                Self::by_certificate(user, &claims.key_id, claims.serial, &certified.key.sha256)
-            }
-        };
-        actor.email(principal.user.email.as_deref())
-    }
-}
-
-/// A device, as the log names it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeviceFacts {
-    /// Its name at that time.
-    pub name: DeviceName,
-    /// For as long as it keeps its key.
-    pub id: DeviceId,
-    /// Its own address, before any NAT, as its agent said.
-    pub address: Option<SocketAddr>,
-}
-
-impl DeviceFacts {
-    /// A device and the tunnel that it is reached by.
-    #[must_use]
-    pub fn on(device: &Device, tunnel: &Tunnel) -> Self {
-        Self {
-            address: tunnel.local_address,
-            ..Self::from(device)
-        }
-    }
-}
-
-impl From<&Device> for DeviceFacts {
-    fn from(device: &Device) -> Self {
-        Self {
-            name: device.name.clone(),
-            id: device.id,
-            address: None,
-        }
-    }
-}
+use crate::store::AuditEntry;
 
 /// One thing that happened.
 #[derive(Clone, Debug)]
@@ -405,9 +174,8 @@ impl Event {
         }
         // Twice as long as the bytes: cut here, so that what is left can be read back.
         let kept = bytes.get(..MAX_AUDIT_TEXT / 2).unwrap_or(bytes);
-        let hex: String = kept.iter().map(|byte| format!("{byte:02x}")).collect();
         self.with(name, EscapedBytes(bytes).to_string())
-            .with(&format!("{name}_hex"), hex)
+            .with(&format!("{name}_hex"), hex(kept))
     }
 
     /// The row that this event becomes. Texts are cut at their bound, and the row says so.

@@ -256,8 +256,7 @@ mod tests {
             prop_assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);
             let value: Value = serde_json::from_slice(&line).unwrap();
             if let Some(hex) = value["command_hex"].as_str() {
-                let shown: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-                prop_assert_eq!(hex, shown);
+                prop_assert_eq!(hex, crate::hex::hex(&bytes));
             }
         }
     }

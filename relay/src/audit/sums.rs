@@ -131,7 +131,8 @@ impl Sum {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audit::EventKind;
+    use crate::audit::{Actor, EventKind};
+    use crate::limits::AUDIT_REFUSAL_ROWS;
 
     const T0: Timestamp = Timestamp(1_795_323_960_000_000);
     const MINUTE: Duration = Duration::from_secs(60);
@@ -189,5 +190,33 @@ mod tests {
         assert!(sums.take("a", failure("x"), at(0)).is_none());
         assert!(sums.due(Some(at(10))).is_empty());
         assert_eq!(sums.due(Some(at(160))).len(), 1);
+    }
+
+    #[test]
+    fn what_one_user_is_refused_is_a_hundred_rows_a_minute_and_a_sum() {
+        let mut sums = Sums::new(MINUTE, AUDIT_REFUSAL_ROWS, 8);
+        let rejected = |n: u32| {
+            let event = Event::new(EventKind::SessionRejected).user(Actor::by_key("bob", "k"));
+            event.refused(format!("too many, the {n}th time"))
+        };
+        let mut take = |user: &'static str, n, seconds| {
+            sums.take((EventKind::SessionRejected, user), rejected(n), at(seconds))
+        };
+        // Some a second, as a script in a loop: what comes first stands there as it was.
+        let taken = (0..250).filter(|n| take("bob", *n, u64::from(n / 10)).is_some());
+        assert_eq!(taken.collect::<Vec<_>>(), (0..100).collect::<Vec<_>>());
+        // Another user's are not among them.
+        assert!(take("eve", 0, 30).is_some());
+        assert!(sums.due(Some(at(59))).is_empty());
+        let due = sums.due(Some(at(60)));
+        assert_eq!(due.len(), 1);
+        assert_eq!(due[0].more["count"], 150);
+        assert_eq!(due[0].more["names"], serde_json::json!(["bob"]));
+        assert_eq!(due[0].more["first"], at(10).rfc3339());
+        assert_eq!(due[0].more["last"], at(24).rfc3339());
+        assert_eq!(due[0].reason.as_deref(), Some("too many, the 249th time"));
+        // In the next minute there is room for them again.
+        let key = (EventKind::SessionRejected, "bob");
+        assert!(sums.take(key, rejected(250), at(61)).is_some());
     }
 }

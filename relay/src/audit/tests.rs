@@ -6,7 +6,7 @@ use tempfile::TempDir;
 use tokio::time::timeout;
 
 use super::*;
-use crate::limits::AUDIT_HELD;
+use crate::limits::{AUDIT_HELD, AUDIT_REFUSAL_ROWS};
 use crate::store::AuditFilter;
 
 /// A store with a log, in a folder of its own.
@@ -228,4 +228,36 @@ async fn a_full_queue_makes_its_callers_wait() {
         queued + 1,
         "nothing that was taken is lost"
     );
+}
+
+#[tokio::test]
+async fn refusals_of_one_user_are_summed_by_kind() {
+    let bed = Bed::new(WhenUnwritable::Refuse).await;
+    let kinds = [EventKind::SessionRejected, EventKind::EnvRejected];
+    for n in 0..u64::from(AUDIT_REFUSAL_ROWS) + 5 {
+        for kind in kinds {
+            let event = Event::new(kind)
+                .user(Actor::by_key("bob", "k"))
+                .with("n", n);
+            bed.audit.note_refusal(event).await;
+        }
+    }
+    let eve = Event::new(EventKind::SessionRejected).user(Actor::by_key("eve", "k"));
+    bed.audit.note_refusal(eve).await;
+    bed.audit.close().await;
+    let entries = bed.entries().await;
+    for kind in kinds {
+        let of_bob = |entry: &&AuditEntry| {
+            entry.event == kind.as_str() && entry.user.as_deref() == Some("bob")
+        };
+        let rows: Vec<_> = entries.iter().filter(of_bob).collect();
+        let (sum, single) = rows.split_last().unwrap();
+        assert_eq!(single.len(), AUDIT_REFUSAL_ROWS as usize, "{kind}");
+        assert!(single.iter().all(|row| !row.more.contains_key("count")));
+        assert_eq!(sum.more["count"], 5, "{kind}");
+    }
+    let of_eve = entries
+        .iter()
+        .filter(|entry| entry.user.as_deref() == Some("eve"));
+    assert_eq!(of_eve.count(), 1);
 }

@@ -299,7 +299,7 @@ async fn run_told(
     let event = command.event().map(|event| context.event(event));
     if let Err(refused) = permit(caller, &command) {
         if let Some(event) = event {
-            context.audit.note(event.refused(&refused)).await;
+            context.audit.note_refusal(event.refused(&refused)).await;
         }
         return Err(Failure(refused));
     }

@@ -2,8 +2,8 @@
 
 mod grep;
 mod show;
+mod words;
 
-use std::ffi::OsString;
 use std::time::Duration;
 
 use clap::Subcommand;
@@ -18,6 +18,8 @@ use crate::audit::{Event, EventKind};
 use crate::clock::Timestamp;
 use crate::store::{RecordingFacts, RecordingFilter, RecordingRow, RecordingState};
 
+pub(crate) use words::own_state;
+
 /// As many digits of an id as the table shows: of a million recordings, hardly two share them.
 const SHORT_ID: usize = 10;
 
@@ -25,7 +27,7 @@ const SHORT_ID: usize = 10;
 #[command(
     args_conflicts_with_subcommands = true,
     after_help = "Examples:
-  relay recordings --device kitchen-cam --since 1d
+  relay recordings --device kitchen-cam --since 1d --state tampered
   relay recordings show 3f9a
   relay recordings verify 3f9a
   relay recordings grep 'sudo ' --since 7d
@@ -84,25 +86,9 @@ struct Filter {
     #[arg(long, value_name = "SPAN|TIME")]
     since: Option<Moment>,
     /// In this state: recording, uploading, complete, truncated, tampered or lost
-    /// (`--state`, behind `recordings`, is the same)
+    /// (`--state` with such a word is the same; with any other it is the folder)
     #[arg(long, value_name = "STATE", value_parser = state)]
     in_state: Option<RecordingState>,
-}
-
-/// `--state` is everywhere the relay's folder, and behind `recordings` the recordings' state: there it is
-/// called by its other name, before clap looks for either.
-pub(crate) fn own_state(words: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
-    let mut words: Vec<OsString> = words.into_iter().collect();
-    let at = words.iter().position(|word| word == "recordings");
-    for word in words.iter_mut().skip(at.map_or(usize::MAX, |at| at + 1)) {
-        let text = word
-            .to_str()
-            .filter(|text| *text == "--state" || text.starts_with("--state="));
-        if let Some(rest) = text.and_then(|text| text.strip_prefix("--state")) {
-            *word = format!("--in-state{rest}").into();
-        }
-    }
-    words
 }
 
 fn state(text: &str) -> Result<RecordingState, String> {

@@ -81,6 +81,7 @@ impl Bed {
             actor: Actor::default(),
             device: DeviceFacts::from(&device),
             command: Some("uptime".to_owned()),
+            destination: None,
         };
         let guard = self.live.enter(id, authorized, about, client);
         let (key, watched) = self.recordings.begin(guard.session()).await.unwrap();

@@ -13,6 +13,7 @@ use holdfast_protocol::recording::segment::Link;
 use serde::{Deserialize, Serialize};
 
 use super::objects::Objects;
+use crate::hex::hex;
 use crate::state::SigningKey;
 use crate::store::{RecordingFacts, RecordingState, SignedVerdict};
 
@@ -281,12 +282,6 @@ pub fn name(stream: Stream) -> &'static str {
         Stream::Stdout => "stdout",
         Stream::Stderr => "stderr",
     }
-}
-
-/// Lower-case hexadecimal.
-#[must_use]
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What was under way when a session ended is no flaw of its recording, and nor is a kind of recording that

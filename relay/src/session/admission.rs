@@ -6,39 +6,32 @@
 
 use std::sync::Arc;
 
-use holdfast_protocol::ids::{DeviceId, DeviceName, Login, SessionId, UserName};
-use holdfast_protocol::wire::{Open, Pty, RecordingMode, RecordingTerms, StdinMode, Work};
-use tokio::time::timeout;
+use holdfast_protocol::ids::{DeviceName, Login, SessionId};
+use holdfast_protocol::wire::{Open, Pty, Work};
 use tracing::error;
 
-use super::bridge::{self, Recorded, Session};
+use super::bridge::{self, Session};
 use super::ending;
+use super::forward::Destination;
+use super::known::{Known, Which};
 use super::lease::{Lease, LeaseError};
-use super::live::{About, LiveSession};
+use super::live::{About, LiveGuard, LiveSession};
+use super::recorded;
 use super::refusal;
-use crate::access::decision::{self, Facts, Reach};
-use crate::access::lock::{self, Lock, Suspect};
-use crate::access::policy::{Ability, Subject, Terms};
+use crate::access::decision::{self, Authorized, Facts, Reach};
+use crate::access::policy::Ability;
 use crate::access::quota::Quota;
-use crate::access::role;
 use crate::audit::DeviceFacts;
-use crate::clock::Timestamp;
-use crate::limits::{MAX_SHOWN_COMMAND, STORE_TIMEOUT};
+use crate::limits::MAX_SHOWN_COMMAND;
 use crate::serve::Relay;
-use crate::ssh::auth;
+use crate::ssh::auth::{self, Principal};
 use crate::ssh::channel::Opened;
 use crate::ssh::connection::Connection;
 use crate::ssh::outlet::Outlet;
 use crate::ssh::queue::InputReceiver;
 use crate::ssh::target::Target;
 use crate::state::random_bytes;
-use crate::store::{Device, StoreError};
 use crate::tunnel::registry::Tunnel;
-
-/// The minor version from which on devices record.
-const RECORDING_MINOR: u16 = 1;
-
-const NO_STORE: &str = "the relay's store does not answer: try again in a minute";
 
 /// The way to a device that a channel was opened for.
 #[derive(Debug)]
@@ -51,6 +44,23 @@ pub struct Way {
     pub lease: Lease,
     /// The version of access that the decision was made on.
     pub version: i64,
+}
+
+/// The way to a device that a forward goes.
+pub(super) struct ForwardWay {
+    reach: Reach,
+    /// The tunnel that stood then.
+    pub(super) tunnel: Arc<Tunnel>,
+    /// The version of access that the decision was made on.
+    pub(super) version: i64,
+}
+
+impl ForwardWay {
+    /// Whether the user may forward under this login; an error is a sentence for them.
+    pub(super) fn authorize_forward(&self, login: &Login) -> Result<Authorized, String> {
+        let authorized = self.reach.authorize(login, Ability::Forward);
+        authorized.map_err(|denied| denied.to_string())
+    }
 }
 
 /// What an operator asks to start.
@@ -73,23 +83,6 @@ pub struct Ask {
     pub input: InputReceiver,
     /// To the operator.
     pub outlet: Outlet,
-}
-
-/// What the store says, all of it read after `version` was.
-struct Known {
-    version: i64,
-    subject: Subject,
-    locks: Vec<Lock>,
-    device: Option<Device>,
-    now: Timestamp,
-}
-
-/// Which device is looked up.
-#[derive(Clone, Copy)]
-enum Which<'a> {
-    None,
-    Named(&'a DeviceName),
-    Known(DeviceId),
 }
 
 impl Relay {
@@ -169,13 +162,13 @@ impl Relay {
             let ability = ability(&ask.work);
             let authorized = way.reach.authorize(&ask.login, ability);
             let authorized = authorized.map_err(|denied| denied.to_string())?;
-            let id = random_bytes().map(SessionId);
-            let id = id.map_err(|_| "the relay has no random numbers")?;
+            let id = Self::new_session_id()?;
             let (principal, _) = connection.principal().ok_or_else(nobody)?;
             let about = About {
                 actor: principal.into(),
                 device: DeviceFacts::on(authorized.device(), &way.tunnel),
                 command: shown(&ask.work),
+                destination: None,
             };
             let client = connection.client;
             let open = Open {
@@ -193,13 +186,11 @@ impl Relay {
             // First onto the board, then the check.
             let live = self.live.enter(id, authorized, about, client);
             self.check(&connection, live.session(), way.version).await?;
-            let (terms, recorded) = self.record(live.session(), way.tunnel.minor).await?;
-            let open = Open {
-                recording: terms,
-                ..open
-            };
+            let recorded = recorded::begin(self, live.session(), &way.tunnel).await?;
+            let (recording, recorded) = recorded.unzip();
+            let open = Open { recording, ..open };
             if let Err(sentence) = self.report.session_start(live.session(), &open).await {
-                forget(recorded).await;
+                recorded::forget(recorded).await;
                 return Err(sentence);
             }
             Ok((live, open, recorded))
@@ -232,56 +223,45 @@ impl Relay {
         }
     }
 
-    /// How a session is recorded: what its device is told, and what notes what passes.
-    async fn record(
+    /// The way to a device for a forward: it takes no slot.
+    pub(super) async fn find_way(
         &self,
-        session: &LiveSession,
-        minor: u16,
-    ) -> Result<(Option<RecordingTerms>, Option<Recorded>), String> {
-        let authorized = &session.authorized;
-        let mode = match authorized.terms().recording {
-            role::RecordingMode::Off => return Ok((None, None)),
-            role::RecordingMode::BestEffort => RecordingMode::BestEffort,
-            role::RecordingMode::Strict => RecordingMode::Strict,
+        connection: &Connection,
+        login: &Login,
+        name: &DeviceName,
+        channels: u32,
+    ) -> Result<ForwardWay, String> {
+        let found = self.find(connection, Some(login), name, channels).await?;
+        let (known, reach, tunnel) = found;
+        Ok(ForwardWay {
+            reach,
+            tunnel,
+            version: known.version,
+        })
+    }
+
+    /// Puts a forward onto the board.
+    pub(super) fn enter_forward(
+        &self,
+        open: &Open,
+        authorized: Authorized,
+        tunnel: &Tunnel,
+        principal: &Principal,
+        to: &Destination,
+    ) -> LiveGuard {
+        let about = About {
+            actor: principal.into(),
+            device: DeviceFacts::on(authorized.device(), tunnel),
+            command: Some(to.to_string()),
+            destination: Some(to.clone()),
         };
-        let recover = authorized.also(Ability::Recover).is_ok();
-        let device = &authorized.device().name;
-        if minor < RECORDING_MINOR {
-            return match recover || mode != RecordingMode::Strict {
-                true => Ok((None, None)),
-                false => Err(format!(
-                    "recording unavailable on {device}: its agent is too old to record; update it"
-                )),
-            };
-        }
-        let begun = timeout(STORE_TIMEOUT, self.recordings.begin(session)).await;
-        let (key, watched) = match begun {
-            Ok(Ok(begun)) => begun,
-            Ok(Err(error)) => {
-                error!(%error, "no recording can begin");
-                return Err(NO_STORE.into());
-            }
-            Err(_) => return Err(NO_STORE.into()),
-        };
-        let stdin = match authorized.terms().record_stdin {
-            role::StdinMode::Redact => StdinMode::Redact,
-            role::StdinMode::Full => StdinMode::Full,
-            role::StdinMode::Off => StdinMode::Off,
-        };
-        let terms = RecordingTerms {
-            mode,
-            stdin,
-            key,
-            recover,
-        };
-        let recordings = self.recordings.clone();
-        Ok((
-            Some(terms),
-            Some(Recorded {
-                recordings,
-                watched,
-            }),
-        ))
+        self.live
+            .enter(open.session, authorized, about, open.client)
+    }
+
+    pub(super) fn new_session_id() -> Result<SessionId, String> {
+        let id = random_bytes().map(SessionId);
+        id.map_err(|_| "the relay has no random numbers".into())
     }
 
     async fn open_console(&self, connection: &Connection, channels: u32) -> Result<Opened, String> {
@@ -339,8 +319,8 @@ impl Relay {
         }
     }
 
-    /// Whether a session that is on the board, and was decided on `version` of access, may start.
-    async fn check(
+    /// Whether a session or forward that is on the board, and was decided on `version` of access, may start.
+    pub(super) async fn check(
         &self,
         connection: &Connection,
         session: &LiveSession,
@@ -364,7 +344,13 @@ impl Relay {
             name: authorized.device().name.as_str(),
             device: known.device.as_ref(),
         };
-        authorized.still(facts).map_err(|denied| denied.to_string())
+        let now = authorized.now(facts);
+        let now = now.map_err(|denied| denied.to_string())?;
+        if !session.may_still_lead(&now) {
+            return Err("your access to this relay was changed".into());
+        }
+        session.set_idle(now.terms().idle.clone());
+        Ok(())
     }
 
     fn check_channels(
@@ -381,87 +367,12 @@ impl Relay {
         })
     }
 
-    /// Reads the version first: what is read after it is at least as new.
-    async fn know(&self, user: &UserName, which: Which<'_>) -> Result<Known, String> {
-        let now = Timestamp::now();
-        let (version, subject, locks, device) = self
-            .in_time(async {
-                let version = self.store.access_version().await?;
-                let subject = self.store.subject(user).await?;
-                let locks = self.store.locks(now).await?;
-                let device = match which {
-                    Which::None => None,
-                    Which::Named(name) => self.store.device_by_name(name).await?,
-                    Which::Known(id) => self.store.device(id).await?,
-                };
-                Ok((version, subject, locks, device))
-            })
-            .await?;
-        Ok(Known {
-            version,
-            subject: subject.ok_or_else(|| format!("user \"{user}\" was removed"))?,
-            locks,
-            device,
-            now,
-        })
-    }
-
-    async fn in_time<T>(
-        &self,
-        look: impl Future<Output = Result<T, StoreError>>,
-    ) -> Result<T, String> {
-        match timeout(STORE_TIMEOUT, look).await {
-            Ok(Ok(found)) => return Ok(found),
-            Ok(Err(error)) => error!(%error, "the store cannot look up what a decision needs"),
-            Err(_) => error!("the store does not answer"),
-        }
-        Err(NO_STORE.into())
-    }
-
     /// Reports a refusal.
     async fn tell<T>(&self, connection: &Connection, target: &Target, said: &Result<T, String>) {
         if let Err(sentence) = said {
             let told = self.report.session_rejected(connection, target, sentence);
             told.await;
         }
-    }
-}
-
-impl Known {
-    /// Those that hold where the client is.
-    fn terms(&self, connection: &Connection) -> Terms {
-        self.subject.is_from(connection.client.ip()).terms()
-    }
-
-    fn check_locks(
-        &self,
-        connection: &Connection,
-        device: Option<DeviceId>,
-        login: Option<&Login>,
-    ) -> Result<(), String> {
-        let suspect = Suspect {
-            user: &self.subject.user.name,
-            roles: &self.subject.user.roles,
-            client: connection.client.ip(),
-            device,
-            login,
-        };
-        match lock::hit(&self.locks, &suspect, self.now) {
-            Some(lock) => Err(lock.refusal()),
-            None => Ok(()),
-        }
-    }
-}
-
-/// A session that does not begin after all leaves no recording.
-async fn forget(recorded: Option<Recorded>) {
-    if let Some(Recorded {
-        recordings,
-        watched,
-    }) = recorded
-        && let Err(error) = recordings.over(&watched, false, true).await
-    {
-        error!(%error, "a recording that did not begin is not forgotten");
     }
 }
 
@@ -474,6 +385,7 @@ fn ability(work: &Work) -> Ability {
         Work::Shell => Ability::Shell,
         Work::Exec(_) => Ability::Exec,
         Work::Subsystem(_) => Ability::Sftp,
+        Work::Connect(_) | Work::Listen(_) | Work::Take(_) => Ability::Forward,
     }
 }
 

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::down::Down;
-use super::ending::{End, Notices};
+use super::ending::{self, End, NOT_FOUND, Notices};
 use super::files::Files;
 use super::lease::Lease;
 use super::live::{LiveGuard, LiveSession};
@@ -92,6 +92,7 @@ pub async fn run(session: Session) {
         outlet: &outlet,
         terminal: open.pty.is_some(),
     };
+    let runs_scp = ending::runs_scp(&open.work);
     let files = Files::of(&this, &report);
     let watched = recorded.as_ref().map(|recorded| &recorded.watched);
     let mut wire = None;
@@ -108,7 +109,7 @@ pub async fn run(session: Session) {
         ending = live.told_to_end() => End::Told(ending),
         end = splice(&mut wire, open, &tunnel, &mut input, &this, notices, ways) => end,
         never = note(recorded.as_ref()) => never,
-        ending = patience::idle(&this, notices) => End::Told(ending),
+        ending = patience::idle(&this, Some(notices)) => End::Told(ending),
     };
     let refused =
         wire.is_none() || (matches!(end, End::Refused(_)) && !started.load(Ordering::Relaxed));
@@ -131,6 +132,11 @@ pub async fn run(session: Session) {
         }
     }
     report.session_end(&this, &end).await;
+    if runs_scp && matches!(end, End::Exited(NOT_FOUND)) {
+        let device = &this.authorized.device().name;
+        let advice = format!("no scp on {device}: without -O, scp needs none there");
+        notices.say(&advice).await;
+    }
     if !notices.farewell(&end, &this.authorized.device().name).await {
         warn!(session = %this.id, "the client did not take the session's last words");
     }

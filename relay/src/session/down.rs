@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use holdfast_protocol::codec::frame::{DataStream, FrameReader, Piece};
-use holdfast_protocol::session::{RelayEvent, RelaySession};
+use holdfast_protocol::session::{RelayEvent, RelaySession, SessionViolation};
 use quinn::{ReadError, RecvStream};
 
 use super::bridge::Ways;
@@ -122,6 +122,9 @@ impl<'a> Down<'a> {
             // would be lost, and `ssh` would exit with 255.
             RelayEvent::OutputEnded => Ok(()),
             RelayEvent::Exited(exit) => Err(End::Exited(exit)),
+            RelayEvent::Address(_) | RelayEvent::Incoming(_) => {
+                Err(SessionViolation::Direction.into())
+            }
             RelayEvent::Refused(why) => {
                 let authorized = &self.session.authorized;
                 let (device, login) = (&authorized.device().name, authorized.login());

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use holdfast_protocol::ids::DeviceName;
 use holdfast_protocol::session::SessionViolation;
-use holdfast_protocol::wire::Exit;
+use holdfast_protocol::wire::{Exit, Work};
 use thiserror::Error;
 use tokio::time::timeout;
 
@@ -14,6 +14,19 @@ use crate::ssh::outlet::{Gone, Outlet};
 /// What OpenSSH's client gives for any failure of its own, and we for a session that did not happen or
 /// was cut.
 pub const FAILED: Exit = Exit::Status(255);
+
+/// What a shell gives for a command that is not there.
+pub const NOT_FOUND: Exit = Exit::Status(127);
+
+/// Whether this is what `scp -O` asks for, whose other half is a program of the device.
+#[must_use]
+pub fn runs_scp(work: &Work) -> bool {
+    let Work::Exec(command) = work else {
+        return false;
+    };
+    let mut words = command.split(|byte| *byte == b' ');
+    words.next() == Some(b"scp") && words.any(|word| matches!(word, b"-t" | b"-f"))
+}
 
 /// How a session ended.
 #[derive(Debug, Error)]
@@ -134,4 +147,29 @@ pub async fn refuse(outlet: &Outlet, sentence: &str) {
 
 fn line(sentence: &str) -> Bytes {
     format!("{sentence}\r\n").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_scp_runs_is_taken_for_scp() {
+        let runs = |line: &str| runs_scp(&Work::Exec(line.into()));
+        for yes in ["scp -t /tmp/x", "scp -r -p -d -t -- a b", "scp -v -f ~/x"] {
+            assert!(runs(yes), "{yes}");
+        }
+        for no in [
+            "scp a b",
+            "scpx -t a",
+            "scp",
+            "",
+            "echo scp -t a",
+            "scp-t a",
+        ] {
+            assert!(!runs(no), "{no}");
+        }
+        assert!(!runs_scp(&Work::Shell));
+        assert!(!runs_scp(&Work::Subsystem("scp -t".into())));
+    }
 }

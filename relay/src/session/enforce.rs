@@ -107,16 +107,19 @@ async fn judge_connection(
     let Some(subject) = facts.subject(user).filter(|_| proved) else {
         return Ok(Some(access_changed()));
     };
+    let client = connection.client.ip();
+    connection.set_idle(subject.is_from(client).terms().idle);
     Ok(facts.locked(&Suspect {
         user,
         roles: &subject.user.roles,
-        client: connection.client.ip(),
+        client,
         device: None,
         login: None,
     }))
 }
 
-/// Whether a session must end: a lock hits it, or the same would not be allowed now.
+/// Whether a session must end: a lock hits it, or the same would not be allowed now. One that may go on hears when
+/// it ends if it is idle.
 async fn judge_session(
     session: &LiveSession,
     facts: &mut Present<'_>,
@@ -138,13 +141,19 @@ async fn judge_session(
     if let Some(locked) = facts.locked(&suspect) {
         return Ok(Some(locked));
     }
-    let still = authorized.still(Facts {
+    let now = authorized.now(Facts {
         subject,
         client: session.client.ip(),
         name: device.name.as_str(),
         device: facts.devices.get(&device.id).and_then(Option::as_ref),
     });
-    Ok(still.err().map(|_| access_changed()))
+    Ok(match now {
+        Ok(now) if session.may_still_lead(&now) => {
+            session.set_idle(now.terms().idle.clone());
+            None
+        }
+        Ok(_) | Err(_) => Some(access_changed()),
+    })
 }
 
 async fn cut_revoked(relay: &Relay) -> Result<Vec<Arc<LiveSession>>, StoreError> {

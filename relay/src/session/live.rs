@@ -10,7 +10,9 @@ use holdfast_protocol::ids::SessionId;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout_at};
 
+use super::forward::Destination;
 use crate::access::decision::Authorized;
+use crate::access::policy;
 use crate::audit::{Actor, DeviceFacts};
 use crate::clock::Timestamp;
 use crate::store::Traffic;
@@ -20,7 +22,7 @@ use crate::store::Traffic;
 pub struct LiveSession {
     /// Its identifier.
     pub id: SessionId,
-    /// Who, where, under which account, what, and on which terms.
+    /// Who, where, under which account, what, and on which terms; when it ends that is idle is [`Self::idle`]'s.
     pub authorized: Authorized,
     /// As whom the audit log knows the operator.
     pub actor: Actor,
@@ -28,6 +30,8 @@ pub struct LiveSession {
     pub device: DeviceFacts,
     /// The beginning of the command, if it is one: from outside, so escape it.
     pub command: Option<String>,
+    /// Where it leads, if it is a forward.
+    pub destination: Option<Destination>,
     /// The operator's address, which is that of one SSH connection.
     pub client: SocketAddr,
     /// Since when.
@@ -37,6 +41,8 @@ pub struct LiveSession {
     bytes_out: AtomicU64,
     /// The last activity, in microseconds since `began`.
     active: AtomicU64,
+    /// When it ends if it is idle, as the roles say now.
+    idle: watch::Sender<policy::Idle>,
     end: watch::Sender<Option<Ending>>,
     /// Whether nothing moves between operator and device any more.
     apart: watch::Sender<bool>,
@@ -51,6 +57,8 @@ pub struct About {
     pub device: DeviceFacts,
     /// The beginning of the command, if it is one.
     pub command: Option<String>,
+    /// Where it leads, if it is a forward.
+    pub destination: Option<Destination>,
 }
 
 /// Why a session was told to end.
@@ -122,20 +130,24 @@ impl Live {
             actor,
             device,
             command,
+            destination,
         } = about;
         let (end, ended) = watch::channel(None);
+        let idle = watch::Sender::new(authorized.terms().idle.clone());
         let session = Arc::new(LiveSession {
             id,
             authorized,
             actor,
             device,
             command,
+            destination,
             client,
             started: Timestamp::now(),
             began: Instant::now(),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
             active: AtomicU64::new(0),
+            idle,
             end,
             apart: watch::Sender::new(false),
         });
@@ -239,6 +251,17 @@ impl LiveSession {
         self.bytes_out.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
+    /// When it ends if it is idle: as it is now, and as it changes.
+    #[must_use]
+    pub fn idle(&self) -> watch::Receiver<policy::Idle> {
+        self.idle.subscribe()
+    }
+
+    /// It ends so from now on, if it is idle.
+    pub fn set_idle(&self, idle: policy::Idle) {
+        change(&self.idle, idle);
+    }
+
     /// What counts as activity happened now.
     pub fn touch(&self) {
         let age = u64::try_from(self.age().as_micros()).unwrap_or(u64::MAX);
@@ -267,6 +290,15 @@ impl LiveGuard {
     pub fn set_apart(&self) {
         self.session.apart.send_replace(true);
     }
+}
+
+/// Tells a value to those who wait for another than it was.
+pub(crate) fn change<T: PartialEq>(told: &watch::Sender<T>, value: T) {
+    told.send_if_modified(|old| {
+        let changed = *old != value;
+        *old = value;
+        changed
+    });
 }
 
 impl Drop for LiveGuard {

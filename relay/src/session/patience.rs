@@ -12,23 +12,45 @@ use crate::access::idle::{IdleTimer, Step};
 use crate::limits::{SILENCE_NOTICE, SILENCE_POLL, START_TIMEOUT};
 use crate::tunnel::registry::Tunnel;
 
-/// Warns an operator who does nothing, and resolves when the session's idle timeout is over.
-pub async fn idle(session: &LiveSession, notices: Notices<'_>) -> Ending {
-    let mut timer = IdleTimer::new(&session.authorized.terms().idle);
+/// Warns an operator who does nothing, where there is a place for words, and resolves when the session's idle
+/// timeout is over.
+pub async fn idle(session: &LiveSession, notices: Option<Notices<'_>>) -> Ending {
+    let mut terms = session.idle();
+    let mut timer = IdleTimer::new(&terms.borrow_and_update());
     loop {
         timer.activity(session.active());
         let now = session.age();
-        match timer.poll(now) {
-            Step::Never => return std::future::pending().await,
-            Step::Wait(until) => sleep(until.saturating_sub(now)).await,
-            Step::Warn => notices.say(&timer.warning(notices.terminal)).await,
+        let until = match timer.poll(now) {
+            Step::Never => None,
+            Step::Wait(until) => Some(until.saturating_sub(now)),
+            Step::Warn => {
+                if let Some(notices) = notices {
+                    notices.say(&timer.warning(notices.terminal)).await;
+                }
+                continue;
+            }
             Step::Close => {
                 return Ending {
                     cause: Cause::Idle,
                     why: timer.reason(),
                 };
             }
+        };
+        tokio::select! {
+            () = rest(until) => {}
+            Ok(()) = terms.changed() => {
+                timer.activity(session.active());
+                timer.change(&terms.borrow_and_update(), session.age());
+            }
         }
+    }
+}
+
+/// Sleeps; for ever, if that is `None`.
+pub async fn rest(span: Option<Duration>) {
+    match span {
+        Some(span) => sleep(span).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -30,7 +30,7 @@ pub fn sentence(device: &DeviceName, login: &Login, why: &SessionRefusal) -> Str
             format!("agent on {device} is not root: it serves account \"{account}\" only")
         }
         SessionRefusal::NoSubsystem(name) if name == SFTP => format!(
-            "no sftp-server on {device}: install it there (openssh-sftp-server), or use `scp -O`"
+            "no sftp-server on {device}: run its agent without --sftp-server, or install one there, or use `scp -O`"
         ),
         SessionRefusal::NoSubsystem(name) => format!(
             "no subsystem \"{}\" on {device}: sftp is the only one",
@@ -41,6 +41,15 @@ pub fn sentence(device: &DeviceName, login: &Login, why: &SessionRefusal) -> Str
         }
         SessionRefusal::Failed(why) => {
             format!("{device} could not start the session: {}", Escaped(why))
+        }
+        SessionRefusal::NotPermitted(address) => {
+            format!("your roles do not allow a forward to {address} on {device}")
+        }
+        SessionRefusal::Unreachable(why) => {
+            format!("{device} cannot reach it: {}", Escaped(why))
+        }
+        SessionRefusal::TooManyForwards(most) => {
+            format!("{device} holds as many forwards as it bears ({most}): close one")
         }
         SessionRefusal::RecordingUnavailable(why) => {
             format!("recording unavailable on {device}: {}", Escaped(why))

@@ -5,6 +5,7 @@ use holdfast_protocol::wire::{Exit, Open, Work};
 use tracing::info;
 
 use super::ending::End;
+use super::forward::{Destination, ForwardEnd};
 use super::live::{Ending, LiveSession};
 use super::sftp::Operation;
 use crate::access::role::RecordingMode;
@@ -52,6 +53,8 @@ impl Report {
             Work::Shell => None,
             Work::Exec(command) => Some(Event::exec(command)),
             Work::Subsystem(name) => Some(Event::subsystem(name)),
+            // A forward has rows of its own.
+            Work::Connect(_) | Work::Listen(_) | Work::Take(_) => None,
         };
         let mut events = vec![event];
         events.extend(work.map(|work| of(session, work)));
@@ -115,7 +118,7 @@ impl Report {
     pub async fn session_rejected(&self, connection: &Connection, target: &Target, reason: &str) {
         info!(client = %connection.client, ?target, reason = %Escaped(reason), "session rejected");
         let event = Event::new(EventKind::SessionRejected).refused(reason);
-        self.audit.note(on(connection, target, event)).await;
+        self.audit.note_refusal(on(connection, target, event)).await;
     }
 
     /// A forwarding is asked for, and refused.
@@ -130,8 +133,57 @@ impl Report {
             // A port above 65535 is what the client sent, and no port.
             let port = u16::try_from(port).unwrap_or(0);
             let event = Event::port_forward(host, port).refused(reason);
-            self.audit.note(on(connection, target, event)).await;
+            self.audit.note_refusal(on(connection, target, event)).await;
         }
+    }
+
+    /// A forward's target answers; with an error, which is a sentence for the operator, nothing may pass.
+    ///
+    /// # Errors
+    /// The log's.
+    pub async fn forward_open(
+        &self,
+        session: &LiveSession,
+        to: &Destination,
+    ) -> Result<(), String> {
+        info!(session = %session.id, device = %session.device.name, %to, client = %session.client,
+            "forward open");
+        let event = leading(session, to).with("state", "open");
+        let recorded = self.audit.record_all(vec![event]).await;
+        recorded.map_err(|error| error.to_string())
+    }
+
+    /// A forward is over; or it never came to be, if it was not `opened`.
+    pub async fn forward_end(
+        &self,
+        session: &LiveSession,
+        to: &Destination,
+        opened: bool,
+        end: &ForwardEnd,
+    ) {
+        let (traffic, age) = (session.traffic(), session.age());
+        info!(session = %session.id, %to, %end, bytes_in = traffic.bytes_in,
+            bytes_out = traffic.bytes_out, seconds = age.as_secs(), "forward end");
+        let event = leading(session, to);
+        let event = match opened {
+            false => event,
+            true => event
+                .with("state", "closed")
+                .with("bytes_in", traffic.bytes_in)
+                .with("bytes_out", traffic.bytes_out)
+                .with("duration_seconds", age.as_secs_f64()),
+        };
+        let event = match end {
+            ForwardEnd::Closed => event,
+            ForwardEnd::Prohibited(why) => event.refused(why.as_str()),
+            ForwardEnd::Told(ending) if opened => event.because(ending.cause.as_str()),
+            ForwardEnd::Told(ending) => event.refused(ending.why.as_str()),
+            ForwardEnd::ClientGone | ForwardEnd::BrokenOff if opened => {
+                event.because(end.to_string())
+            }
+            other => event.failed(other.to_string()),
+        };
+        self.audit.note(event).await;
     }
 
     /// The relay ends a connection that would have gone on.
@@ -148,7 +200,7 @@ impl Report {
     pub async fn env_rejected(&self, connection: &Connection, name: &str) {
         if let Some((_, target)) = connection.principal() {
             let event = Event::env_rejected(name);
-            self.audit.note(on(connection, target, event)).await;
+            self.audit.note_refusal(on(connection, target, event)).await;
         }
     }
 
@@ -158,6 +210,16 @@ impl Report {
     /// A sentence for the operator.
     pub fn admits(&self) -> Result<(), String> {
         self.audit.admits().map_err(|error| error.to_string())
+    }
+}
+
+/// A row about a forward.
+fn leading(session: &LiveSession, to: &Destination) -> Event {
+    let event = of(session, Event::port_forward(&to.host, to.port));
+    let event = event.with("direction", to.direction.as_str());
+    match to.address.get() {
+        Some(address) => event.with("address", address.to_string()),
+        None => event,
     }
 }
 

@@ -6,16 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast_protocol::escape::Escaped;
-use holdfast_protocol::limits::MAX_ORIGINAL_COMMAND;
-use holdfast_protocol::wire::{SFTP, Work};
 use russh::keys::{Certificate, PublicKey};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::certificate;
-use crate::access::certificate::{
-    self as rules, Admission, CertGrant, Claims, Facts, Forced, Revoked,
-};
+use crate::access::certificate::{self as rules, Admission, CertGrant, Claims, Facts, Revoked};
 use crate::clock::Timestamp;
 use crate::limits::{MAX_CERTIFICATE_PRINCIPALS, STORE_TIMEOUT};
 use crate::store::{Prints, Store, StoreError, User};
@@ -65,28 +61,6 @@ impl Proof {
             Self::Key(_) => &CertGrant::EVERYTHING,
             Self::Certificate(certified) => &certified.grant,
         }
-    }
-
-    /// What runs where `work` is asked for, and what was asked for if that is something else: bytes for
-    /// `SSH_ORIGINAL_COMMAND`, as OpenSSH's server sets it. `None`: the two are too long to be passed on.
-    #[must_use]
-    pub fn enforce(&self, work: Work) -> Option<(Work, Option<Vec<u8>>)> {
-        let forced = match &self.grant().force {
-            None => return Some((work, None)),
-            Some(Forced::Sftp) => Work::Subsystem(SFTP.to_owned()),
-            Some(Forced::Command(line)) => Work::Exec(line.clone().into_bytes()),
-        };
-        let original = match work {
-            Work::Shell => None,
-            Work::Exec(line) => Some(line),
-            // sshd passes on the program that it runs for the subsystem; this is its own for sftp.
-            Work::Subsystem(name) if name == SFTP => Some(b"internal-sftp".to_vec()),
-            Work::Subsystem(name) => Some(name.into_bytes()),
-        };
-        let fits = original
-            .as_ref()
-            .is_none_or(|line| line.len() <= MAX_ORIGINAL_COMMAND);
-        fits.then_some((forced, original))
     }
 
     fn key(&self) -> &Prints {

@@ -62,6 +62,8 @@ pub struct ChannelState {
     pub waiting: Option<Waiting>,
     /// Whether its client has ended its input.
     pub ended: bool,
+    /// Whether it is a forward through a device.
+    pub forward: bool,
 }
 
 impl Opening {

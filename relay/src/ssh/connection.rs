@@ -19,7 +19,8 @@ use crate::access::idle::{IdleTimer, Step};
 use crate::access::policy;
 use crate::limits::{DISCONNECT_GRACE, MAX_DESCRIPTION};
 use crate::session::lease::Lease;
-use crate::session::live::{Cause, Ending};
+use crate::session::live::{Cause, Ending, change};
+use crate::session::patience::rest;
 
 /// An SSH connection. It is shared by its handler, the sessions on it, and the list of connections.
 #[derive(Debug)]
@@ -34,8 +35,9 @@ pub struct Connection {
     handle: OnceLock<Handle>,
     /// Its slot of the user's quota; what runs inside a jump has none of its own.
     lease: Mutex<Option<Lease>>,
-    /// When it ends that has nothing to do; set when it is admitted.
-    idle: watch::Sender<Option<policy::Idle>>,
+    /// When it ends that has nothing to do, once that is known. A connection shares it with what runs inside its
+    /// jumps.
+    idle: Arc<watch::Sender<Option<policy::Idle>>>,
     /// How much runs on it.
     busy: watch::Sender<usize>,
     /// Whether it is over.
@@ -59,7 +61,7 @@ impl Connection {
             principal: OnceLock::new(),
             handle: OnceLock::new(),
             lease: Mutex::default(),
-            idle: watch::Sender::default(),
+            idle: Arc::default(),
             busy: watch::Sender::default(),
             over: watch::Sender::default(),
             fate: Arc::default(),
@@ -76,7 +78,7 @@ impl Connection {
             principal: OnceLock::new(),
             handle: OnceLock::new(),
             lease: Mutex::default(),
-            idle: watch::Sender::new(outer.idle.borrow().clone()),
+            idle: outer.idle.clone(),
             busy: watch::Sender::default(),
             over: watch::Sender::default(),
             fate: outer.fate.clone(),
@@ -103,7 +105,17 @@ impl Connection {
     /// It may stand: with this slot, and as long as it is not idle.
     pub fn admitted(&self, lease: Lease, idle: policy::Idle) {
         *self.lease.lock().unwrap_or_else(PoisonError::into_inner) = Some(lease);
-        self.idle.send_replace(Some(idle));
+        // What a change of access has told it in the meantime is newer.
+        self.idle.send_if_modified(|known| {
+            let first = known.is_none();
+            known.get_or_insert(idle);
+            first
+        });
+    }
+
+    /// It ends so from now on, if nothing runs on it.
+    pub fn set_idle(&self, idle: policy::Idle) {
+        change(&self.idle, Some(idle));
     }
 
     /// Takes its slot, to give it back.
@@ -153,42 +165,41 @@ impl Connection {
 
     /// Resolves when nothing has run on it for as long as its user's idle timeout.
     async fn idled(&self) -> Ending {
-        let mut known = self.idle.subscribe();
-        let idle = match known
-            .wait_for(Option::is_some)
-            .await
-            .map(|idle| idle.clone())
-        {
-            Ok(Some(idle)) => idle,
+        let mut terms = self.idle.subscribe();
+        let known = terms.wait_for(Option::is_some).await;
+        let Some(idle) = known.ok().and_then(|idle| idle.clone()) else {
             // The sender lives in `self`.
-            Ok(None) | Err(_) => return std::future::pending().await,
+            return std::future::pending().await;
         };
         let mut timer = IdleTimer::new(&idle);
         let began = Instant::now();
         let mut busy = self.busy.subscribe();
         loop {
-            if busy.wait_for(|count| *count == 0).await.is_err() {
-                return std::future::pending().await;
+            let is_busy = *busy.borrow_and_update() > 0;
+            let now = began.elapsed();
+            if is_busy {
+                timer.activity(now);
             }
-            timer.activity(began.elapsed());
-            tokio::select! {
-                () = rest(&mut timer, began) => {
-                    return Ending { cause: Cause::Idle, why: timer.reason() };
+            let until = match timer.poll(now) {
+                _ if is_busy => None,
+                Step::Never => None,
+                Step::Wait(until) => Some(until.saturating_sub(now)),
+                // Nobody is there to be warned.
+                Step::Warn => continue,
+                Step::Close => {
+                    let (cause, why) = (Cause::Idle, timer.reason());
+                    return Ending { cause, why };
                 }
-                _ = busy.changed() => {}
+            };
+            tokio::select! {
+                () = rest(until) => {}
+                Ok(()) = busy.changed() => timer.activity(began.elapsed()),
+                Ok(()) = terms.changed() => {
+                    if let Some(idle) = &*terms.borrow_and_update() {
+                        timer.change(idle, began.elapsed());
+                    }
+                }
             }
-        }
-    }
-}
-
-/// Resolves at the timer's end. Nobody is there to be warned.
-async fn rest(timer: &mut IdleTimer, began: Instant) {
-    loop {
-        match timer.poll(began.elapsed()) {
-            Step::Never => std::future::pending().await,
-            Step::Wait(until) => sleep(until.saturating_sub(began.elapsed())).await,
-            Step::Warn => {}
-            Step::Close => return,
         }
     }
 }

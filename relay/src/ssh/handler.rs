@@ -2,32 +2,33 @@
 //! "wants a reply" a channel and OpenSSH sends several requests at once.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use holdfast_protocol::ids::DeviceName;
+use holdfast_protocol::ids::{DeviceName, Login as Account};
 use holdfast_protocol::limits::{MAX_COMMAND, MAX_SUBSYSTEM};
 use holdfast_protocol::wire::{WindowSize, Work};
-use russh::keys::{Certificate, HashAlg};
-use russh::server::{Auth, ChannelOpenHandle, Msg, PublicKeyOffer, Session, VerifiedPublicKey};
-use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect, MethodKind, MethodSet, Sig};
+use russh::keys::Certificate;
+use russh::server::{
+    Auth, ChannelOpenHandle, Handle, Msg, PublicKeyOffer, Session, VerifiedPublicKey,
+};
+use russh::{Channel, ChannelId, Disconnect, Sig};
 use thiserror::Error;
-use tracing::info;
 
-use super::algorithms;
-use super::attempts::{Attempts, shortened};
-use super::auth::{self, Principal};
+use super::attempts::Attempts;
+use super::auth::Principal;
 use super::channel::Waiting;
-use super::channels::Channels;
+use super::channels::{Channels, Purpose};
 use super::connection::Connection;
+use super::jump;
+use super::login::{Login, Proof};
 use super::outlet::{self, Outlet};
-use super::queue::{self, Input};
+use super::queue::Input;
 use super::target::{self, Target};
 use super::throttle::Source;
-use super::{jump, server};
-use crate::audit::{Event, EventKind};
-use crate::clock::Timestamp;
-use crate::limits::MAX_AUTH_FAILURES;
 use crate::serve::Relay;
+use crate::session::forward::reverse::{Asked, Listeners};
+use crate::session::forward::{Ask, Destination, Through, prohibited};
 
 /// Ends a connection.
 #[derive(Debug, Error)]
@@ -37,23 +38,14 @@ pub enum HandlerError {
     Ssh(#[from] russh::Error),
 }
 
-/// How the other end proves who it is.
-enum Proof {
-    /// By a key, on a TCP connection from this source.
-    Key(Source),
-    /// It is the inside of a jump: the outer connection's proof stands, and the device is fixed.
-    Jump(Box<Principal>, DeviceName),
-}
-
 /// The handler of one SSH connection.
 pub struct Handler {
     relay: Arc<Relay>,
     connection: Arc<Connection>,
-    proof: Proof,
-    attempts: Arc<Attempts>,
-    /// Keys that were refused. After [`MAX_AUTH_FAILURES`] of them no key is good enough.
-    failures: usize,
+    login: Login,
     channels: Channels,
+    /// Ports that the device listens on for this connection.
+    listeners: Listeners,
 }
 
 impl Handler {
@@ -77,53 +69,18 @@ impl Handler {
     /// Counts what the other end offered as proof.
     #[must_use]
     pub fn attempts(&self) -> Arc<Attempts> {
-        self.attempts.clone()
+        self.login.attempts()
     }
 
     fn new(relay: Arc<Relay>, connection: Arc<Connection>, proof: Proof) -> Self {
-        let (attempts, channels) = (Arc::default(), Channels::default());
+        let login = Login::new(relay.clone(), connection.clone(), proof);
         Self {
             relay,
             connection,
-            proof,
-            attempts,
-            failures: 0,
-            channels,
+            login,
+            channels: Channels::default(),
+            listeners: Listeners::default(),
         }
-    }
-
-    /// Lets in whom a key or certificate proved, if it proved anybody.
-    fn admit(&mut self, user: &str, proved: Option<Principal>) -> Auth {
-        match proved {
-            // Inside a jump the outer proof stands alone.
-            Some(principal)
-                if self.failures < MAX_AUTH_FAILURES && matches!(self.proof, Proof::Key(_)) =>
-            {
-                let target = match self.remember_bad_target(user) {
-                    Ok(target) => target,
-                    Err(sentence) => Target::Unusable(sentence),
-                };
-                self.accept(principal, target)
-            }
-            _ => {
-                self.failures += 1;
-                only_keys()
-            }
-        }
-    }
-
-    /// Notes who the other end is and what it asked for.
-    fn accept(&self, principal: Principal, target: Target) -> Auth {
-        info!(user = %principal.user.name, proof = %principal.proof,
-            client = %self.connection.client, "login");
-        self.connection.set_principal(principal, target);
-        Auth::Accept
-    }
-
-    /// The target of a verified login. A name that names nothing is refused when something is opened,
-    /// with a sentence; a failed login would only say "permission denied".
-    fn remember_bad_target(&self, user: &str) -> Result<Target, String> {
-        user.parse::<Target>().map_err(|error| error.to_string())
     }
 }
 
@@ -138,49 +95,82 @@ impl Handler {
             .start(&self.relay, &self.connection, channel, work, session)
     }
 
-    /// Whether a forward is a jump to a device, which is the only kind there is; gives the other channels
-    /// and the device.
-    fn may_jump(&mut self, host: &str, port: u32) -> Result<(u32, DeviceName), String> {
-        let count = self.channels.count()?;
-        if matches!(self.proof, Proof::Jump(..)) {
-            return Err(
-                "forwarding through a device is not offered yet: the relay never dials for you"
-                    .into(),
-            );
+    /// Has the device of this connection listen; gives the port.
+    async fn listen(&mut self, host: &str, port: u32, handle: Handle) -> Result<u16, String> {
+        let asked = match self.asked(host, port, handle) {
+            Ok(asked) => asked,
+            Err(sentence) => {
+                let (report, connection) = (&self.relay.report, &self.connection);
+                report
+                    .forward_refused(connection, host, port, &sentence)
+                    .await;
+                return Err(sentence);
+            }
+        };
+        let channels = self.channels.present();
+        let relay = self.relay.clone();
+        relay.listen(asked, channels, &mut self.listeners).await
+    }
+
+    fn asked(&self, host: &str, port: u32, handle: Handle) -> Result<Asked, String> {
+        let target = self.connection.principal().map(|(_, target)| target);
+        let (login, device) = match target {
+            Some(Target::Device(login, device)) => (login.clone(), device.clone()),
+            Some(Target::Unusable(sentence)) => return Err(sentence.clone()),
+            Some(Target::Relay) | None => {
+                return Err("the relay listens for nobody: name a device".into());
+            }
+        };
+        Ok(Asked {
+            connection: self.connection.clone(),
+            handle,
+            login,
+            device,
+            host: host.to_owned(),
+            port: u16::try_from(port).map_err(|_| format!("there is no port {port}"))?,
+        })
+    }
+
+    /// Tells whoever opens channels to the client how many it has.
+    fn count_channels(&self) {
+        let count = &self.listeners.channels.count;
+        count.store(self.channels.present(), Ordering::Relaxed);
+    }
+
+    /// Where a forward leads: through the device that the connection is for, or, where it is for the relay, to a
+    /// device as a jump. Gives the other channels, too.
+    fn leads(&mut self, host: &str, port: u32) -> Result<(u32, Leads), String> {
+        let target = self.connection.principal().map(|(_, target)| target);
+        let leads = match target {
+            Some(Target::Device(login, device)) => {
+                let to = Destination::new(host, port)?;
+                Leads::Through(login.clone(), device.clone(), to)
+            }
+            Some(Target::Unusable(sentence)) => return Err(sentence.clone()),
+            Some(Target::Relay) | None => {
+                let device = target::forward(host, port).map_err(|error| error.to_string())?;
+                Leads::Jump(device)
+            }
+        };
+        let count = self.channels.count(leads.purpose())?;
+        Ok((count, leads))
+    }
+}
+
+/// Where a `direct-tcpip` channel leads.
+enum Leads {
+    /// To the inside of a device's own connection.
+    Jump(DeviceName),
+    /// To somebody whom a device dials, for this login.
+    Through(Account, DeviceName, Destination),
+}
+
+impl Leads {
+    fn purpose(&self) -> Purpose {
+        match self {
+            Self::Jump(_) => Purpose::Session,
+            Self::Through(..) => Purpose::Forward,
         }
-        let device = target::forward(host, port).map_err(|error| error.to_string())?;
-        Ok((count, device))
-    }
-}
-
-fn prohibited(reason: String) -> ChannelOpenFailure {
-    // RFC 4254 section 5.1: SSH_OPEN_ADMINISTRATIVELY_PROHIBITED, with our sentence as description.
-    ChannelOpenFailure::Other { code: 1, reason }
-}
-
-/// A login, with how it was proved and by which way it came.
-fn login(proof: &Proof, principal: &Principal, target: &Target) -> Event {
-    let event = Event::new(EventKind::UserLogin).user(principal);
-    let proved = match principal.proof {
-        auth::Proof::Key(_) => "key",
-        auth::Proof::Certificate(_) => "certificate",
-    };
-    let (way, how) = match (proof, target) {
-        (Proof::Jump(..), _) => ("jump", "outer connection"),
-        (Proof::Key(_), Target::Relay) => ("console", proved),
-        (Proof::Key(_), _) => ("direct", proved),
-    };
-    let event = event.with("way", way).with("how", how);
-    match target {
-        Target::Device(login, device) => event.login(login).with("target", device.as_str()),
-        Target::Relay | Target::Unusable(_) => event,
-    }
-}
-
-fn only_keys() -> Auth {
-    Auth::Reject {
-        proceed_with_methods: Some(MethodSet::from(&[MethodKind::PublicKey][..])),
-        partial_success: false,
     }
 }
 
@@ -188,28 +178,7 @@ impl russh::server::Handler for Handler {
     type Error = HandlerError;
 
     async fn auth_none(&mut self, user: &str) -> Result<Auth, Self::Error> {
-        let Proof::Jump(principal, device) = &self.proof else {
-            return Ok(only_keys());
-        };
-        // The outer connection has proved who this is; the name is the login on the device.
-        let target = format!("{user}+{device}").parse::<Target>();
-        match target {
-            Ok(target) => Ok(self.accept((**principal).clone(), target)),
-            Err(error) => {
-                info!(client = %self.connection.client, %error, "jump refused");
-                let client = self.connection.client;
-                let event = Event::new(EventKind::UserLoginFailed).user(&**principal);
-                let event = event.client(client).with("way", "jump");
-                let event = event
-                    .with("names", vec![shortened(user)])
-                    .refused(error.to_string());
-                self.relay
-                    .audit
-                    .note_failure(Source::of(client.ip()), event)
-                    .await;
-                Ok(Auth::reject())
-            }
-        }
+        Ok(self.login.by_nothing(user).await)
     }
 
     async fn auth_publickey_offered(
@@ -217,16 +186,7 @@ impl russh::server::Handler for Handler {
         user: &str,
         offer: PublicKeyOffer<'_>,
     ) -> Result<Auth, Self::Error> {
-        // A mere offer changes nothing and proves nothing.
-        let fingerprint = offer.public_key.fingerprint(HashAlg::Sha256).to_string();
-        self.attempts.note(user, Some(fingerprint));
-        let worth = algorithms::may_sign_with(offer.algorithm)
-            && auth::is_worth_a_try(&self.relay.store, offer.public_key).await;
-        if worth && self.failures < MAX_AUTH_FAILURES {
-            return Ok(Auth::Accept);
-        }
-        self.failures += 1;
-        Ok(only_keys())
+        Ok(self.login.offered(user, offer).await)
     }
 
     async fn auth_publickey(
@@ -234,8 +194,7 @@ impl russh::server::Handler for Handler {
         user: &str,
         key: VerifiedPublicKey<'_>,
     ) -> Result<Auth, Self::Error> {
-        let proved = auth::principal(&self.relay.store, key.public_key).await;
-        Ok(self.admit(user, proved))
+        Ok(self.login.by_key(user, key.public_key).await)
     }
 
     async fn auth_openssh_certificate(
@@ -243,23 +202,11 @@ impl russh::server::Handler for Handler {
         user: &str,
         certificate: &Certificate,
     ) -> Result<Auth, Self::Error> {
-        let (store, client) = (&self.relay.store, self.connection.client.ip());
-        let proved = auth::by_certificate(store, certificate, client, Timestamp::now()).await;
-        Ok(self.admit(user, proved))
+        Ok(self.login.by_certificate(user, certificate).await)
     }
 
     async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), Self::Error> {
-        if let Some((principal, target)) = self.connection.principal() {
-            // In the log before all that is recorded of this connection later: nothing waits for it here.
-            let event = login(&self.proof, principal, target).client(self.connection.client);
-            self.relay.audit.note(event).await;
-        }
-        // What is inside a jump was admitted with the connection around it.
-        let Proof::Key(source) = self.proof else {
-            return Ok(());
-        };
-        server::authenticated(&self.relay, source);
-        if let Err(sentence) = self.relay.admit(&self.connection).await {
+        if let Err(sentence) = self.login.succeeded().await {
             session.disconnect(Disconnect::TooManyConnections, &sentence, "")?;
         }
         Ok(())
@@ -274,7 +221,7 @@ impl russh::server::Handler for Handler {
         let Some((_, target)) = self.connection.principal().cloned() else {
             return Ok(());
         };
-        let count = match self.channels.count() {
+        let count = match self.channels.count(Purpose::Session) {
             Ok(count) => count,
             Err(full) => {
                 reply.reject(prohibited(full)).await;
@@ -284,10 +231,11 @@ impl russh::server::Handler for Handler {
         let id = channel.id();
         // russh's own queue of the channel is not used: its reader is dropped, and data comes by `data`.
         let (_, write) = channel.split();
-        let (sender, input) = queue::queue();
+        let (sender, input) = self.channels.queue();
         let waiting = Waiting::new(target.clone(), write, input);
         let opening = waiting.opening.clone();
-        self.channels.insert(id, sender, Some(waiting));
+        self.channels
+            .insert(id, Purpose::Session, sender, Some(waiting));
         let (relay, connection) = (self.relay.clone(), self.connection.clone());
         tokio::spawn(async move {
             match relay.open(&connection, &target, count).await {
@@ -317,7 +265,7 @@ impl russh::server::Handler for Handler {
         let Some((principal, _)) = self.connection.principal().cloned() else {
             return Ok(());
         };
-        let (count, device) = match self.may_jump(host_to_connect, port_to_connect) {
+        let (count, leads) = match self.leads(host_to_connect, port_to_connect) {
             Ok(may) => may,
             Err(sentence) => {
                 let (report, connection) = (&self.relay.report, &self.connection);
@@ -330,10 +278,33 @@ impl russh::server::Handler for Handler {
         };
         let id = channel.id();
         let (_, write) = channel.split();
-        let (sender, input) = queue::queue();
-        self.channels.insert(id, sender, None);
+        let (sender, input) = self.channels.queue();
+        self.channels.insert(id, leads.purpose(), sender, None);
         let outlet = Outlet::new(write, session.handle());
         let (relay, connection) = (self.relay.clone(), self.connection.clone());
+        let device = match leads {
+            Leads::Jump(device) => device,
+            Leads::Through(login, device, to) => {
+                let busy = connection.busy();
+                let ask = Ask {
+                    through: Through {
+                        connection,
+                        login,
+                        device,
+                        channels: count,
+                    },
+                    to,
+                    reply,
+                    input,
+                    outlet,
+                };
+                tokio::spawn(async move {
+                    relay.forward(ask).await;
+                    drop(busy);
+                });
+                return Ok(());
+            }
+        };
         tokio::spawn(async move {
             match relay.open_jump(&connection, &device, count).await {
                 Ok(()) => {
@@ -350,14 +321,44 @@ impl russh::server::Handler for Handler {
         &mut self,
         address: &str,
         port: &mut u32,
+        session: &mut Session,
+    ) -> Result<bool, Self::Error> {
+        match self.listen(address, *port, session.handle()).await {
+            Ok(bound) => {
+                *port = u32::from(bound);
+                Ok(true)
+            }
+            Err(sentence) => {
+                // The answer has no place for words (RFC 4254 section 7.1); `ssh -v` shows these.
+                session.debug(true, &sentence, "")?;
+                Ok(false)
+            }
+        }
+    }
+
+    async fn cancel_tcpip_forward(
+        &mut self,
+        address: &str,
+        port: u32,
         _session: &mut Session,
     ) -> Result<bool, Self::Error> {
-        let (report, connection) = (&self.relay.report, &self.connection);
-        let why = "nothing is forwarded from a device yet";
-        report
-            .forward_refused(connection, address, *port, why)
-            .await;
-        Ok(false)
+        Ok(self.listeners.cancel(address, port))
+    }
+
+    async fn channel_open_confirmation(
+        &mut self,
+        channel: ChannelId,
+        _max_packet_size: u32,
+        _window_size: u32,
+        _session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        // The only channels that we open are of connections that have come to a device.
+        let (sender, input) = self.channels.queue();
+        self.channels
+            .insert(channel, Purpose::Forward, sender, None);
+        self.listeners.channels.put(channel, input);
+        self.count_channels();
+        Ok(())
     }
 
     async fn channel_close(
@@ -366,6 +367,8 @@ impl russh::server::Handler for Handler {
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
         self.channels.close(channel);
+        self.listeners.channels.forget(channel);
+        self.count_channels();
         Ok(())
     }
 

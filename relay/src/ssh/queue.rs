@@ -19,13 +19,13 @@ use bytes::{Buf as _, Bytes};
 use holdfast_protocol::wire::{Signal, WindowSize};
 use thiserror::Error;
 use tokio::io::{AsyncRead, ReadBuf};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::limits::{
-    CHANNEL_LOADED, CHANNEL_QUEUE, MESSAGE_OVERHEAD, SSH_WINDOW, STALLED_CHANNEL, TRICKLE_PAUSE,
-    TRICKLE_WINDOW,
+    CHANNEL_LOADED, CHANNEL_QUEUE, CHANNEL_SHARE, CONNECTION_LOADED, CONNECTION_QUEUE,
+    MESSAGE_OVERHEAD, SSH_WINDOW, STALLED_CHANNEL, TRICKLE_PAUSE, TRICKLE_WINDOW,
 };
 
 /// What is free of the budget when a queue is no longer loaded.
@@ -56,11 +56,29 @@ pub enum PushError {
     Stalled,
 }
 
+/// What the channels of one connection may hold together.
+#[derive(Clone, Debug)]
+pub struct Budget(Arc<Semaphore>);
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(CONNECTION_QUEUE)))
+    }
+}
+
+/// What a queued message takes of its channel's budget and of its connection's.
+#[derive(Debug)]
+struct Place {
+    _own: OwnedSemaphorePermit,
+    _shared: OwnedSemaphorePermit,
+}
+
 /// The handler's end.
 #[derive(Clone, Debug)]
 pub struct InputSender {
-    queue: mpsc::Sender<(Input, OwnedSemaphorePermit)>,
+    queue: mpsc::Sender<(Input, Place)>,
     budget: Arc<Semaphore>,
+    shared: Budget,
     /// Says that the client is gone when the last clone is dropped.
     _alive: Arc<DropGuard>,
 }
@@ -68,16 +86,16 @@ pub struct InputSender {
 /// The session's end. `None` from [`Self::next`] means that the client is gone.
 #[derive(Debug)]
 pub struct InputReceiver {
-    queue: mpsc::Receiver<(Input, OwnedSemaphorePermit)>,
+    queue: mpsc::Receiver<(Input, Place)>,
     /// What a reader as a stream has begun to take.
-    partial: Option<(Bytes, OwnedSemaphorePermit)>,
+    partial: Option<(Bytes, Place)>,
     ended: bool,
     gone: CancellationToken,
 }
 
-/// A new queue.
+/// A new queue of a connection's channel.
 #[must_use]
-pub fn queue() -> (InputSender, InputReceiver) {
+pub fn queue(shared: &Budget) -> (InputSender, InputReceiver) {
     // The budget fills before the number of places does, so `send` below never waits.
     let (sender, receiver) = mpsc::channel(CHANNEL_QUEUE / MESSAGE_OVERHEAD);
     let budget = Arc::new(Semaphore::new(CHANNEL_QUEUE));
@@ -86,6 +104,7 @@ pub fn queue() -> (InputSender, InputReceiver) {
         InputSender {
             queue: sender,
             budget,
+            shared: shared.clone(),
             _alive: Arc::new(gone.clone().drop_guard()),
         },
         InputReceiver {
@@ -109,17 +128,22 @@ impl InputSender {
             0
         };
         let cost = u32::try_from((bytes + MESSAGE_OVERHEAD).min(CHANNEL_QUEUE)).unwrap_or(u32::MAX);
-        let room = self.budget.clone().acquire_many_owned(cost);
-        let permit = tokio::select! {
+        let room = async {
+            Ok::<_, AcquireError>(Place {
+                _own: self.budget.clone().acquire_many_owned(cost).await?,
+                _shared: self.shared.0.clone().acquire_many_owned(cost).await?,
+            })
+        };
+        let place = tokio::select! {
             room = timeout(STALLED_CHANNEL, room) => match room {
-                Ok(Ok(permit)) => permit,
+                Ok(Ok(place)) => place,
                 Ok(Err(_)) => return Err(PushError::Ended),
                 Err(_) => return Err(PushError::Stalled),
             },
             () = self.queue.closed() => return Err(PushError::Ended),
         };
         self.queue
-            .send((input, permit))
+            .send((input, place))
             .await
             .map_err(|_| PushError::Ended)?;
         if self.is_loaded() && (1..=TRICKLE_WINDOW as usize).contains(&bytes) {
@@ -147,7 +171,9 @@ impl InputSender {
     }
 
     fn is_loaded(&self) -> bool {
-        CHANNEL_QUEUE - self.budget.available_permits() > CHANNEL_LOADED
+        let own = CHANNEL_QUEUE - self.budget.available_permits();
+        let all = CONNECTION_QUEUE - self.shared.0.available_permits();
+        own > CHANNEL_LOADED || (all > CONNECTION_LOADED && own > CHANNEL_SHARE)
     }
 }
 
@@ -155,7 +181,7 @@ impl InputReceiver {
     /// The next input; `None` when the client is gone.
     pub async fn next(&mut self) -> Option<Input> {
         // The permit goes here: what was taken is the session's to hold, one message at a time.
-        self.queue.recv().await.map(|(input, _permit)| input)
+        self.queue.recv().await.map(|(input, _place)| input)
     }
 
     /// Cancelled as soon as the client is gone, whatever still waits in the queue.
@@ -186,8 +212,8 @@ impl AsyncRead for InputReceiver {
                 return Poll::Ready(Ok(()));
             }
             match ready!(self.queue.poll_recv(cx)) {
-                Some((Input::Data(data), permit)) if !data.is_empty() => {
-                    self.partial = Some((data, permit));
+                Some((Input::Data(data), place)) if !data.is_empty() => {
+                    self.partial = Some((data, place));
                 }
                 Some((Input::Data(_) | Input::Resize(_) | Input::Signal(_), _)) => {}
                 Some((Input::Eof, _)) | None => self.ended = true,
@@ -203,7 +229,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_full_queue_makes_the_sender_wait_and_then_gives_up() {
-        let (sender, mut receiver) = queue();
+        let (sender, mut receiver) = queue(&Budget::default());
         let packet = Bytes::from(vec![0; 32 * 1024]);
         let mut taken = 0;
         while let Ok(pushed) = timeout(
@@ -229,7 +255,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_loaded_queue_gives_its_client_a_trickle_and_then_the_whole_window_again() {
-        let (sender, mut receiver) = queue();
+        let (sender, mut receiver) = queue(&Budget::default());
         let packet = || Input::Data(Bytes::from(vec![0; 32 * 1024]));
         let mut queued = 0;
         while sender.window() == SSH_WINDOW {
@@ -250,7 +276,7 @@ mod tests {
 
     #[tokio::test]
     async fn empty_messages_fill_the_queue_too() {
-        let (sender, receiver) = queue();
+        let (sender, receiver) = queue(&Budget::default());
         let mut pushed = 0;
         while tokio::time::timeout(std::time::Duration::ZERO, sender.push(Input::Eof))
             .await
@@ -265,7 +291,7 @@ mod tests {
 
     #[tokio::test]
     async fn as_a_stream_only_data_is_seen() {
-        let (sender, mut receiver) = queue();
+        let (sender, mut receiver) = queue(&Budget::default());
         sender
             .push(Input::Data(Bytes::from_static(b"he")))
             .await

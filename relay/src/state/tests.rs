@@ -249,9 +249,8 @@ fn debug_shows_public_halves_only() {
     assert!(shown.contains(&state.cluster.public().to_string()));
     assert!(shown.contains("Secret(masked)"));
     let secret = |bytes: &[u8]| {
-        let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
         let list = format!("{bytes:?}");
-        shown.contains(&hex) || shown.contains(list.trim_matches(['[', ']']))
+        shown.contains(&crate::hex::hex(bytes)) || shown.contains(list.trim_matches(['[', ']']))
     };
     assert!(!secret(&state.quic_reset_key.expose()[..8]));
     assert!(!secret(&state.cluster.pkcs8()[16..48]));

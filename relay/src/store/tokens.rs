@@ -6,6 +6,7 @@ use holdfast_protocol::token::Secret;
 
 use super::{Labels, Store, StoreError, Survive, labels};
 use crate::clock::Timestamp;
+use crate::hex::hex;
 use crate::state::{random_bytes, sha256};
 
 /// A token that is over is kept for so long, so that a late device is told "expired", not "unknown".
@@ -61,7 +62,7 @@ impl Store {
     ) -> Result<(String, Secret), StoreError> {
         let secret = Secret(random_bytes().map_err(|_| StoreError::Random)?);
         let id: [u8; 4] = random_bytes().map_err(|_| StoreError::Random)?;
-        let id: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
+        let id = hex(&id);
         let mut write = self.write(Survive::PowerCut).await?;
         let prune = sqlx::query(PRUNE).bind(now.before(KEEP_EXPIRED).0);
         prune.execute(&mut *write).await?;

@@ -14,7 +14,7 @@ use quinn::{Connection, VarInt};
 use tokio::sync::mpsc;
 
 use crate::clock::Timestamp;
-use crate::limits::{CONNECTION_WINDOW, STREAM_WINDOW};
+use crate::limits::{CONNECTION_WINDOW, FORWARD_WINDOWS, STREAM_WINDOW};
 
 /// A tunnel that stands.
 pub struct Tunnel {
@@ -33,6 +33,7 @@ pub struct Tunnel {
     /// Datagrams received when the device was last heard.
     datagrams: AtomicU64,
     sessions: AtomicU32,
+    forwards: AtomicU32,
 }
 
 /// All tunnels of this relay, by device.
@@ -44,6 +45,10 @@ pub struct Registry {
 /// Counts a session on its tunnel for as long as it lives.
 #[derive(Debug)]
 pub struct SessionCount(Arc<Tunnel>);
+
+/// Counts a forward in the same way.
+#[derive(Debug)]
+pub struct ForwardCount(Arc<Tunnel>);
 
 impl Tunnel {
     /// A tunnel that was just welcomed, and the queue of messages for its control stream.
@@ -66,6 +71,7 @@ impl Tunnel {
             heard: AtomicI64::new(Timestamp::now().0),
             datagrams: AtomicU64::new(0),
             sessions: AtomicU32::new(0),
+            forwards: AtomicU32::new(0),
         })
     }
 
@@ -89,15 +95,26 @@ impl Tunnel {
     /// Counts one more session, until the value is dropped.
     #[must_use]
     pub fn count_session(self: &Arc<Self>) -> SessionCount {
-        let sessions = self.sessions.fetch_add(1, Ordering::Relaxed) + 1;
-        self.set_window(sessions);
+        self.sessions.fetch_add(1, Ordering::Relaxed);
+        self.set_window();
         SessionCount(self.clone())
     }
 
+    /// Counts one more forward, until the value is dropped.
+    #[must_use]
+    pub fn count_forward(self: &Arc<Self>) -> ForwardCount {
+        self.forwards.fetch_add(1, Ordering::Relaxed);
+        self.set_window();
+        ForwardCount(self.clone())
+    }
+
     /// Gives every session the room of a whole stream beside the tunnel's own: what is full of sessions
-    /// whose clients do not read must not hold up the others, nor the control stream.
-    fn set_window(&self, sessions: u32) {
-        let window = sessions.saturating_mul(STREAM_WINDOW);
+    /// whose clients do not read must not hold up the others, nor the control stream. Of forwards, which are many,
+    /// only some have that room.
+    fn set_window(&self) {
+        let forwards = self.forwards.load(Ordering::Relaxed).min(FORWARD_WINDOWS);
+        let roomy = self.sessions().saturating_add(forwards);
+        let window = roomy.saturating_mul(STREAM_WINDOW);
         let window = window.saturating_add(CONNECTION_WINDOW);
         self.connection.set_receive_window(VarInt::from_u32(window));
     }
@@ -122,8 +139,15 @@ impl Tunnel {
 
 impl Drop for SessionCount {
     fn drop(&mut self) {
-        let sessions = self.0.sessions.fetch_sub(1, Ordering::Relaxed) - 1;
-        self.0.set_window(sessions);
+        self.0.sessions.fetch_sub(1, Ordering::Relaxed);
+        self.0.set_window();
+    }
+}
+
+impl Drop for ForwardCount {
+    fn drop(&mut self) {
+        self.0.forwards.fetch_sub(1, Ordering::Relaxed);
+        self.0.set_window();
     }
 }
 

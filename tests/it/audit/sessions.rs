@@ -23,8 +23,8 @@ fn a_session_is_told_from_its_start_to_its_end_at_both_ways() {
         .admin(&["user", "email", "alice", "alice@example.com"])
         .ok();
     for way in Way::BOTH {
-        let command = format!("printf out; exit 7 # {way:?} \"\r\n\u{1b}[2J");
-        site.exec(way, &command).exits(7);
+        let command = format!("cat >&2; printf out; exit 7 # {way:?} \"\r\n\u{1b}[2J");
+        run_with_input(site.ssh(way).arg(&command), b"input").exits(7);
         let rows = session_of(&site.relay, &command);
         let events: Vec<_> = rows
             .iter()
@@ -48,10 +48,9 @@ fn a_session_is_told_from_its_start_to_its_end_at_both_ways() {
             assert_eq!(row["login"], own_login());
         }
         assert_eq!(rows[0]["kind"], "exec");
-        assert_eq!(
-            (&rows[2]["exit"], &rows[2]["bytes_out"]),
-            (&7.into(), &3.into())
-        );
+        let [exit, came, went] = ["exit", "bytes_in", "bytes_out"].map(|name| &rows[2][name]);
+        // Both streams towards the client are counted.
+        assert_eq!([exit, came, went], [7, 5, 8], "{way:?}");
         assert!(rows[2]["duration_seconds"].as_f64().unwrap() >= 0.0);
     }
 }

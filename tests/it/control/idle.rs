@@ -1,6 +1,8 @@
 //! The idle cutoff, with the real clock.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use super::{audited, role, started};
@@ -68,7 +70,8 @@ fn a_key_keeps_a_shell_and_a_new_size_does_not() {
         terminal.resize(100, 30);
         terminal.expect(WARNED);
         terminal.resize(81, 25);
-        terminal.expect(CLOSED);
+        let between = terminal.expect(CLOSED);
+        assert!(!between.contains(WARNED), "{between:?}");
         took(began, 4);
         assert_eq!(terminal.wait(SOON).code(), Some(255));
     }
@@ -141,6 +144,58 @@ fn sftp_at_work_goes_on_and_sftp_at_rest_ends() {
     assert_eq!(fs::read(copy).unwrap().len(), 1_500_000);
 }
 
+/// A client that has asked for everything, and then only reads: slower than the device sends, so that its window
+/// is what the file comes through.
+#[test]
+fn a_download_is_activity_though_its_client_says_nothing() {
+    const READS: u32 = 256;
+    const LENGTH: u32 = 32 * 1024;
+    let site = Site::new();
+    role(&site.relay, "tech", "idle_timeout = \"2s\"");
+    let bob = site.relay.user("bob", &["tech"]);
+    let big = site.device.folder().join("big");
+    fs::write(&big, vec![7; (READS * LENGTH) as usize]).unwrap();
+    let mut ssh = bob.ssh(Way::Direct, &own_login(), "kitchen-cam");
+    ssh.args(["-s", "sftp"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    let mut ssh = ssh.stderr(Stdio::null()).spawn().unwrap();
+    let (mut to, mut from) = (ssh.stdin.take().unwrap(), ssh.stdout.take().unwrap());
+    let string = |bytes: &[u8]| [&(bytes.len() as u32).to_be_bytes()[..], bytes].concat();
+    // SSH_FXP_INIT, _OPEN to read, and then _READ.
+    to.write_all(&string(&[1, 0, 0, 0, 3])).unwrap();
+    let name = string(big.to_str().unwrap().as_bytes());
+    let open = [&[3, 0, 0, 0, 0][..], &name, &[0, 0, 0, 1, 0, 0, 0, 0]].concat();
+    to.write_all(&string(&open)).unwrap();
+    let mut packet = || {
+        let mut length = [0; 4];
+        from.read_exact(&mut length).unwrap();
+        let mut packet = vec![0; u32::from_be_bytes(length) as usize];
+        from.read_exact(&mut packet).unwrap();
+        packet
+    };
+    assert_eq!(packet()[0], 2, "SSH_FXP_VERSION");
+    let handle = packet();
+    assert_eq!(handle[0], 102, "SSH_FXP_HANDLE: {handle:?}");
+    let reads = (0..READS).flat_map(|number| {
+        let offset = u64::from(number * LENGTH).to_be_bytes();
+        let (id, length) = (number.to_be_bytes(), LENGTH.to_be_bytes());
+        string(&[&[5][..], &id, &handle[5..], &offset, &length].concat())
+    });
+    to.write_all(&reads.collect::<Vec<u8>>()).unwrap();
+    for number in 0..READS {
+        let data = packet();
+        assert_eq!(
+            (data[0], data.len()),
+            (103, 9 + LENGTH as usize),
+            "SSH_FXP_DATA {number}"
+        );
+        std::thread::sleep(Duration::from_millis(25));
+    }
+    drop(to);
+    ssh.wait().unwrap();
+}
+
 #[test]
 fn a_connection_without_sessions_ends_too() {
     let (_site, bob) = site();
@@ -151,4 +206,34 @@ fn a_connection_without_sessions_ends_too() {
         .exits(255)
         .says("idle for 4 seconds (role tech)");
     took(began, 4);
+}
+
+#[test]
+fn a_changed_timeout_reaches_what_is_live() {
+    let site = Site::new();
+    let idle_timeout = |text: &str| role(&site.relay, "tech", &format!("idle_timeout = {text:?}"));
+    idle_timeout("1h");
+    let bob = site.relay.user("bob", &["tech"]);
+    let mut sessions = Way::BOTH.map(|way| started(&bob, way, "cat"));
+    let mut ssh = bob.ssh(Way::Direct, &own_login(), "kitchen-cam");
+    let mut bare = Running::start(ssh.arg("-N"));
+    let began = Instant::now();
+    idle_timeout("6s");
+    sessions[0].wait_err("no input for 3 seconds: this session closes in 3 s.");
+    // Lifted, after the warning.
+    idle_timeout("never");
+    std::thread::sleep(Duration::from_secs(7).saturating_sub(began.elapsed()));
+    assert!(sessions.iter_mut().all(Running::is_alive) && bare.is_alive());
+    // Shorter than they have been idle: they are warned, and not ended at once.
+    let began = Instant::now();
+    idle_timeout("2s");
+    for session in sessions {
+        let ended = session.wait(SOON).exits(255);
+        let ended = ended.says("seconds: this session closes in 1 s.");
+        ended.says("[holdfast] closed: idle for 2 seconds (role tech)");
+    }
+    took(began, 1);
+    bare.wait(SOON)
+        .exits(255)
+        .says("idle for 2 seconds (role tech)");
 }

@@ -185,6 +185,11 @@ impl Running {
         String::from_utf8_lossy(&self.stdout.bytes()).into_owned()
     }
 
+    /// What stands on its stderr so far.
+    pub(crate) fn err(&self) -> String {
+        String::from_utf8_lossy(&self.stderr.bytes()).into_owned()
+    }
+
     /// Whether it still runs.
     pub(crate) fn is_alive(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()

@@ -1,23 +1,49 @@
-//! The agent for each triple: it builds, it fits its size, it starts.
+//! The agent for each triple: it builds, it fits its size, it is hardened as it should be, and it does its
+//! work under an emulator.
 
 use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
 
-use crate::build;
+use crate::build::{self, Place};
+use crate::hardening::Hardening;
 use crate::process;
 use crate::target::Target;
 use crate::workspace::Workspace;
 
+use super::suites;
+
 pub(crate) fn run(workspace: &Workspace, notes: &mut Vec<String>) -> Result<()> {
-    let targets = Target::all(workspace)?;
+    let mut targets = Target::all(workspace)?;
+    targets.retain(|target| target.settings.ci);
     let members: Vec<&Target> = targets.iter().collect();
-    let binaries = build::agents(workspace, &members, build::DEVICE)?;
+    let binaries = build::agents(workspace, &Place::of(workspace), &members, build::DEVICE)?;
     for (target, binary) in targets.iter().zip(&binaries) {
         notes.push(check(target, binary)?);
     }
-    Ok(())
+    if !rustix::process::geteuid().is_root() {
+        let note = "not run under qemu: registering an emulator in a namespace takes root";
+        println!("{note}");
+        notes.push(note.into());
+        return Ok(());
+    }
+    let list = workspace.tool_dir("emulated.json");
+    fs::write(&list, emulated(&targets, &binaries))
+        .with_context(|| format!("cannot write {}", list.display()))?;
+    let mut environment = vec![("HOLDFAST_EMULATED", list.into())];
+    environment.extend(suites::build_programs(workspace)?);
+    suites::emulated(workspace, &environment, notes)
+}
+
+/// What the tests of emulated agents read: where each program is, and what runs it.
+fn emulated(targets: &[Target], binaries: &[PathBuf]) -> String {
+    let entries = targets.iter().zip(binaries).map(|(target, binary)| {
+        let entry = json!({"program": binary, "runner": target.settings.runner});
+        (target.triple.clone(), entry)
+    });
+    Value::Object(entries.collect()).to_string()
 }
 
 fn check(target: &Target, binary: &PathBuf) -> Result<String> {
@@ -29,6 +55,14 @@ fn check(target: &Target, binary: &PathBuf) -> Result<String> {
         bail!(
             "{} is {size} bytes, over its size-max of {max}",
             binary.display()
+        );
+    }
+    let found = Hardening::of(binary)?;
+    if let Some(difference) = target.hardening.difference(&found) {
+        bail!(
+            "{}: {difference}, as targets/{}/hardening.json has it",
+            binary.display(),
+            target.triple
         );
     }
     let version = process::capture(target.command(binary).arg("--version"))?;

@@ -45,6 +45,20 @@ pub(crate) fn integration(workspace: &Workspace, notes: &mut Vec<String>) -> Res
     run(workspace, &["--test", INTEGRATION], &environment, notes)
 }
 
+/// The tests of agents for other processors, which the environment names.
+pub(crate) fn emulated(
+    workspace: &Workspace,
+    environment: &[(&str, OsString)],
+    notes: &mut Vec<String>,
+) -> Result<()> {
+    // Not by nextest, whose way to name ignored tests is another: there are few of them.
+    let mut command = workspace.cargo();
+    command.args(["test", "--workspace", "--locked", "--test", INTEGRATION]);
+    command.args(["--", "--ignored", "emulated::"]);
+    command.envs(environment.iter().map(|(name, value)| (name, value)));
+    count(&mut command, notes)
+}
+
 /// Builds the programs under test, and gives what tells the tests where they are, so that they need not ask
 /// cargo once more.
 pub(crate) fn build_programs(workspace: &Workspace) -> Result<[(&'static str, OsString); 2]> {

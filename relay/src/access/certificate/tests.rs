@@ -475,3 +475,61 @@ proptest! {
         let _ = judge(facts, at(NOW));
     }
 }
+
+#[test]
+fn what_is_forced_runs_and_what_was_asked_for_is_told() {
+    let force = |force| CertGrant {
+        force,
+        ..CertGrant::EVERYTHING
+    };
+    let (none, sftp) = (force(None), force(Some(Forced::Sftp)));
+    let command = force(Some(Forced::Command("backup --all".to_owned())));
+    let exec = |line: &str| Work::Exec(line.into());
+    let subsystem = |name: &str| Work::Subsystem(name.to_owned());
+    let longest = "x".repeat(MAX_ORIGINAL_COMMAND);
+    let longer = longest.clone() + "x";
+    // What the certificate forces, what is asked for, what runs, and what was asked for instead.
+    let table = [
+        (&none, Work::Shell, Work::Shell, None),
+        (&none, exec("id"), exec("id"), None),
+        (&none, exec(&longer), exec(&longer), None),
+        (&none, subsystem("sftp"), subsystem("sftp"), None),
+        (&command, Work::Shell, exec("backup --all"), None),
+        (&command, exec("id"), exec("backup --all"), Some("id")),
+        (&command, exec(""), exec("backup --all"), Some("")),
+        (
+            &command,
+            exec(&longest),
+            exec("backup --all"),
+            Some(&longest),
+        ),
+        (
+            &command,
+            subsystem("sftp"),
+            exec("backup --all"),
+            Some("internal-sftp"),
+        ),
+        (
+            &command,
+            subsystem("netconf"),
+            exec("backup --all"),
+            Some("netconf"),
+        ),
+        (&sftp, Work::Shell, subsystem("sftp"), None),
+        (&sftp, exec("id"), subsystem("sftp"), Some("id")),
+        (
+            &sftp,
+            subsystem("sftp"),
+            subsystem("sftp"),
+            Some("internal-sftp"),
+        ),
+    ];
+    for (grant, asked, runs, original) in table {
+        let original = original.map(|line: &str| line.as_bytes().to_vec());
+        let shown = format!("{:?} {asked:?}", grant.force);
+        assert_eq!(grant.enforce(asked), Some((runs, original)), "{shown}");
+    }
+    for grant in [&command, &sftp] {
+        assert_eq!(grant.enforce(exec(&longer)), None);
+    }
+}

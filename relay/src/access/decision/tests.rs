@@ -1,4 +1,5 @@
 use super::super::bed::{device, labels, login, role, subject, with_preset};
+use super::super::role::IdleTimeout;
 use super::*;
 
 const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 9));
@@ -105,11 +106,15 @@ fn a_live_session_stands_while_the_same_would_be_allowed() {
     let (tech, cam) = (technician(), device(labels(&[("role", "camera")]), None));
     let reach = reach(facts(&tech, Some(&cam))).unwrap();
     let authorized = reach.authorize(&login("pi"), Ability::Shell).unwrap();
-    assert_eq!(authorized.still(facts(&tech, Some(&cam))), Ok(()));
-    assert_eq!(
-        authorized.still(facts(&with_preset("admin"), Some(&cam))),
-        Ok(())
-    );
+    assert_eq!(authorized.still(facts(&tech, Some(&cam))), Ok(tech.terms()));
+    // On other terms, which it hears of.
+    let mut patient = technician();
+    patient.roles[0].idle_timeout = Some(IdleTimeout::Never);
+    assert_ne!(patient.terms(), tech.terms());
+    for subject in [patient, with_preset("admin")] {
+        let now = authorized.still(facts(&subject, Some(&cam)));
+        assert_eq!(now, Ok(subject.terms()));
+    }
 
     let mut disabled = tech.clone();
     disabled.user.disabled = true;

@@ -31,10 +31,15 @@ max_connections = 3
 max_sessions = 5
 max_channels = 10
 
+[roles.field-tech.forward]
+connect = ["10.0.0.0/8:80", "localhost:5432", "[::1]:*", "*.local:8000-8100"]
+listen = ["127.0.0.1:8000-8100"]
+deny = ["10.9.0.0/16:*"]
+
 [roles.field-tech.allow]
 labels = { env = "!=lab", role = "camera", site = ["berlin", "paris"] }
 logins = ["pi", "{user}"]
-abilities = ["shell", "exec", "sftp"]
+abilities = ["shell", "exec", "sftp", "forward"]
 
 [roles.field-tech.deny]
 logins = ["root"]
@@ -125,6 +130,30 @@ fn each_mistake_is_named_with_what_was_expected() {
         (
             "allow = { abilities = [\"shel\"] }",
             "\"shel\": expected shell, exec, sftp, forward, agent-forward, join",
+        ),
+        (
+            "forward = { conect = [] }",
+            "unknown field `conect`, expected one of `connect`, `listen`, `deny`",
+        ),
+        (
+            "forward = { connect = [\"10.0.0.1\"] }",
+            "\"10.0.0.1\": expected HOST:PORT, as in 10.0.0.0/8:80",
+        ),
+        (
+            "forward = { connect = [\"10.1:80\"] }",
+            "\"10.1:80\": expected an address, a network, a name",
+        ),
+        (
+            "forward = { connect = [\"10.0.0.1/8:80\"] }",
+            "the network has bits beyond its prefix",
+        ),
+        (
+            "forward = { connect = [\"*:*\"] }",
+            "roles.tech.forward.connect changes nothing: no allow rule of the role names the ability forward",
+        ),
+        (
+            "forward = { deny = [\"db.local:*\"] }",
+            "roles.tech.forward.deny: db.local:* is a name, and who may not use it can use its address",
         ),
         (
             "deny = { logins = [\"a b\"] }",

@@ -53,6 +53,18 @@ impl TomlText {
                 }
             }
         }
+        if !role.forward.is_empty() {
+            self.table(&["roles", name, "forward"], false);
+            if let Some(connect) = &role.forward.connect {
+                self.value("connect", connect);
+            }
+            if let Some(listen) = &role.forward.listen {
+                self.value("listen", listen);
+            }
+            if !role.forward.deny.is_empty() {
+                self.value("deny", &role.forward.deny);
+            }
+        }
         for (kind, rules) in [("allow", &role.allow), ("deny", &role.deny)] {
             for rule in rules {
                 self.table(&["roles", name, kind], rules.len() > 1);

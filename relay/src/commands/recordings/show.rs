@@ -7,8 +7,9 @@ use super::super::table::card;
 use super::super::{Context, Failure, json};
 use super::{row, what};
 use crate::clock::Timestamp;
+use crate::hex::hex;
 use crate::recording::archive::Read;
-use crate::recording::verify::{VerdictText, hex, signed_verdict};
+use crate::recording::verify::{VerdictText, signed_verdict};
 use crate::store::{RecordingFacts, RecordingState};
 
 pub(super) fn show(

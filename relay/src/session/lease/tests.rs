@@ -144,6 +144,29 @@ async fn a_lowered_limit_ends_nothing_and_admits_nothing_more() {
     held.push(bed.take(2).await.unwrap());
 }
 
+/// As with two relays on one store: a slot counts for the other as long as the heart beats of who has it.
+#[tokio::test]
+async fn a_slot_of_another_run_counts_while_its_heart_beats() {
+    let bed = Bed::new().await;
+    let held = bed.take(1).await.unwrap();
+    let (other, now) = (RelayId::random().unwrap(), Timestamp::now());
+    bed.store.heartbeat(other, now).await.unwrap();
+    let row = LeaseRow {
+        relay: other,
+        number: 0,
+        quota: Quota::Sessions,
+        user: bed.alice.clone(),
+    };
+    let one = NonZeroU32::new(1);
+    // Seconds since the heartbeat, and whether there is room.
+    for (seconds, free) in [(0, false), (9, false), (11, true)] {
+        let then = now.after(Duration::from_secs(seconds));
+        let taken = bed.store.take_lease(&row, one, then).await.unwrap();
+        assert_eq!(taken.is_ok(), free, "after {seconds} s");
+    }
+    drop(held);
+}
+
 #[tokio::test]
 async fn slots_end_with_the_run_that_took_them() {
     let bed = Bed::new().await;

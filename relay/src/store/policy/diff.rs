@@ -126,6 +126,21 @@ fn role_details(before: &Role, after: &Role) -> Vec<String> {
     for ((name, before), (_, after)) in limits {
         part(name, shown(before), shown(after));
     }
+    part(
+        "forward.connect",
+        shown(before.forward.connect),
+        shown(after.forward.connect),
+    );
+    part(
+        "forward.listen",
+        shown(before.forward.listen),
+        shown(after.forward.listen),
+    );
+    part(
+        "forward.deny",
+        list(&before.forward.deny),
+        list(&after.forward.deny),
+    );
     part("allow", list(&before.allow), list(&after.allow));
     part("deny", list(&before.deny), list(&after.deny));
     details

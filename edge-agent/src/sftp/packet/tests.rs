@@ -1,0 +1,346 @@
+use proptest::prelude::*;
+
+use super::*;
+
+/// One field of a request.
+#[derive(Clone, Debug)]
+enum Field {
+    String(Vec<u8>),
+    Number(u32),
+    Long(u64),
+    Attributes(Attributes),
+}
+
+impl Field {
+    fn push(&self, bytes: &mut Vec<u8>) {
+        match self {
+            Self::String(string) => {
+                bytes.extend(u32::try_from(string.len()).unwrap().to_be_bytes());
+                bytes.extend(string);
+            }
+            Self::Number(number) => bytes.extend(number.to_be_bytes()),
+            Self::Long(number) => bytes.extend(number.to_be_bytes()),
+            Self::Attributes(attributes) => {
+                let mut answers = Answers::default();
+                answers.fields_of(attributes);
+                bytes.extend(answers.bytes());
+            }
+        }
+    }
+}
+
+fn packet(kind: u8, id: u32, fields: &[Field]) -> Vec<u8> {
+    let mut bytes = vec![kind];
+    bytes.extend(id.to_be_bytes());
+    for field in fields {
+        field.push(&mut bytes);
+    }
+    bytes
+}
+
+/// The fields of a request as it was understood, and its kind: the decoder's reverse.
+fn fields(request: &Request<'_>) -> (u8, Vec<Field>) {
+    let string = |bytes: &[u8]| Field::String(bytes.to_vec());
+    let attrs = |attributes: &Attributes| Field::Attributes(*attributes);
+    let extended = |name: &str, fields: Vec<Field>| {
+        let name = Field::String(name.into());
+        (200, [vec![name], fields].concat())
+    };
+    match request {
+        Request::Open {
+            path,
+            flags,
+            attributes,
+        } => (
+            3,
+            vec![string(path), Field::Number(*flags), attrs(attributes)],
+        ),
+        Request::Close(handle) => (4, vec![string(handle)]),
+        Request::Read {
+            handle,
+            offset,
+            length,
+        } => (
+            5,
+            vec![string(handle), Field::Long(*offset), Field::Number(*length)],
+        ),
+        Request::Write {
+            handle,
+            offset,
+            data,
+        } => (6, vec![string(handle), Field::Long(*offset), string(data)]),
+        Request::Lstat(path) => (7, vec![string(path)]),
+        Request::Fstat(handle) => (8, vec![string(handle)]),
+        Request::Setstat(path, attributes) => (9, vec![string(path), attrs(attributes)]),
+        Request::Fsetstat(handle, attributes) => (10, vec![string(handle), attrs(attributes)]),
+        Request::Opendir(path) => (11, vec![string(path)]),
+        Request::Readdir(handle) => (12, vec![string(handle)]),
+        Request::Remove(path) => (13, vec![string(path)]),
+        Request::Mkdir(path, attributes) => (14, vec![string(path), attrs(attributes)]),
+        Request::Rmdir(path) => (15, vec![string(path)]),
+        Request::Realpath(path) => (16, vec![string(path)]),
+        Request::Stat(path) => (17, vec![string(path)]),
+        Request::Rename { from, to } => (18, vec![string(from), string(to)]),
+        Request::Readlink(path) => (19, vec![string(path)]),
+        Request::Symlink { target, link } => (20, vec![string(target), string(link)]),
+        Request::Limits => extended("limits@openssh.com", vec![]),
+        Request::PosixRename { from, to } => {
+            extended("posix-rename@openssh.com", vec![string(from), string(to)])
+        }
+        Request::Hardlink { from, to } => {
+            extended("hardlink@openssh.com", vec![string(from), string(to)])
+        }
+        Request::Fsync(handle) => extended("fsync@openssh.com", vec![string(handle)]),
+        Request::Statvfs(path) => extended("statvfs@openssh.com", vec![string(path)]),
+        Request::Fstatvfs(handle) => extended("fstatvfs@openssh.com", vec![string(handle)]),
+        Request::Lsetstat(path, attributes) => extended(
+            "lsetstat@openssh.com",
+            vec![string(path), attrs(attributes)],
+        ),
+        Request::ExpandPath(path) => extended("expand-path@openssh.com", vec![string(path)]),
+        Request::HomeDirectory(user) => extended("home-directory", vec![string(user)]),
+        Request::CopyData {
+            from,
+            offset,
+            length,
+            to,
+            to_offset,
+        } => extended(
+            "copy-data",
+            vec![
+                string(from),
+                Field::Long(*offset),
+                Field::Long(*length),
+                string(to),
+                Field::Long(*to_offset),
+            ],
+        ),
+        Request::UsersGroupsById { users, groups } => extended(
+            "users-groups-by-id@openssh.com",
+            vec![string(users), string(groups)],
+        ),
+    }
+}
+
+fn some_string() -> impl Strategy<Value = Vec<u8>> {
+    prop::collection::vec(any::<u8>(), 0..40)
+}
+
+fn some_attributes() -> impl Strategy<Value = Attributes> {
+    let parts = (
+        any::<Option<u64>>(),
+        any::<Option<(u32, u32)>>(),
+        any::<Option<u32>>(),
+        any::<Option<(u32, u32)>>(),
+    );
+    parts.prop_map(|(size, owner, permissions, times)| Attributes {
+        size,
+        owner,
+        permissions,
+        times,
+    })
+}
+
+/// Any request, as the kind of its packet and its fields.
+fn some_request() -> impl Strategy<Value = (u8, Vec<Field>)> {
+    let strings = (some_string(), some_string());
+    let numbers = (any::<u64>(), any::<u64>(), any::<u64>(), any::<u32>());
+    (0..31_usize, strings, numbers, some_attributes()).prop_map(
+        |(which, (a, b), (x, y, z, n), attributes)| {
+            let every = [
+                Request::Open {
+                    path: &a,
+                    flags: n,
+                    attributes,
+                },
+                Request::Close(&a),
+                Request::Read {
+                    handle: &a,
+                    offset: x,
+                    length: n,
+                },
+                Request::Write {
+                    handle: &a,
+                    offset: x,
+                    data: &b,
+                },
+                Request::Lstat(&a),
+                Request::Fstat(&a),
+                Request::Setstat(&a, attributes),
+                Request::Fsetstat(&a, attributes),
+                Request::Opendir(&a),
+                Request::Readdir(&a),
+                Request::Remove(&a),
+                Request::Mkdir(&a, attributes),
+                Request::Rmdir(&a),
+                Request::Realpath(&a),
+                Request::Stat(&a),
+                Request::Rename { from: &a, to: &b },
+                Request::Readlink(&a),
+                Request::Symlink {
+                    target: &a,
+                    link: &b,
+                },
+                Request::Limits,
+                Request::PosixRename { from: &a, to: &b },
+                Request::Hardlink { from: &a, to: &b },
+                Request::Fsync(&a),
+                Request::Statvfs(&a),
+                Request::Fstatvfs(&a),
+                Request::Lsetstat(&a, attributes),
+                Request::ExpandPath(&a),
+                Request::HomeDirectory(&a),
+                Request::CopyData {
+                    from: &a,
+                    offset: x,
+                    length: y,
+                    to: &b,
+                    to_offset: z,
+                },
+                Request::UsersGroupsById {
+                    users: &a,
+                    groups: &b,
+                },
+            ];
+            fields(&every[which % every.len()])
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn every_request_is_understood_as_it_was_meant((kind, sent) in some_request(), id: u32) {
+        let bytes = packet(kind, id, &sent);
+        let Ok(Packet::Request { id: read, request: Ok(request) }) = decode(&bytes) else {
+            panic!("{:?}", decode(&bytes));
+        };
+        prop_assert_eq!(read, id);
+        let (kind, fields) = fields(&request);
+        prop_assert_eq!(packet(kind, id, &fields), bytes);
+    }
+
+    #[test]
+    fn a_request_that_is_cut_is_malformed((kind, sent) in some_request(), cut: prop::sample::Index) {
+        let bytes = packet(kind, 7, &sent);
+        let cut = cut.index(bytes.len());
+        match decode(&bytes[..cut]) {
+            Err(Broken::TooShort(length)) => prop_assert!(length == cut && cut < 5),
+            Ok(Packet::Request { id: 7, request }) => {
+                // A cut name of an extension is another extension's.
+                prop_assert!(matches!(request, Err(Unclear::Malformed | Unclear::Unknown)));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn no_bytes_are_too_odd_for_the_decoder(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let mut input = bytes.as_slice();
+        while let Ok(Some(packet)) = next_packet(&mut input) {
+            prop_assert!(packet.len() <= MAX_PACKET);
+            let _ = decode(packet);
+        }
+        let _ = decode(&bytes);
+    }
+
+    #[test]
+    fn packets_are_found_however_they_come(
+        packets in prop::collection::vec(some_string(), 0..10),
+        cut: prop::sample::Index,
+    ) {
+        let mut bytes = Vec::new();
+        for packet in &packets {
+            Field::String(packet.clone()).push(&mut bytes);
+        }
+        let (first, _) = bytes.split_at(cut.index(bytes.len() + 1));
+        let mut found = Vec::new();
+        let mut input = first;
+        while let Some(packet) = next_packet(&mut input).unwrap() {
+            found.push(packet.to_vec());
+        }
+        let taken = first.len() - input.len();
+        let mut input = &bytes[taken..];
+        while let Some(packet) = next_packet(&mut input).unwrap() {
+            found.push(packet.to_vec());
+        }
+        prop_assert_eq!(found, packets);
+        prop_assert!(input.is_empty());
+    }
+}
+
+#[test]
+fn a_length_over_the_bound_is_refused_before_its_packet_comes() {
+    let longest = u32::try_from(MAX_PACKET).unwrap();
+    assert_eq!(next_packet(&mut &longest.to_be_bytes()[..]), Ok(None));
+    let mut input = &(longest + 1).to_be_bytes()[..];
+    assert_eq!(next_packet(&mut input), Err(Broken::TooLong(longest + 1)));
+    let mut input = &[255; 8][..];
+    assert_eq!(next_packet(&mut input), Err(Broken::TooLong(u32::MAX)));
+}
+
+#[test]
+fn extended_attributes_are_passed_over() {
+    let one = [Field::String(b"acl@x".to_vec()), Field::String(vec![1; 9])];
+    let head = [
+        Field::String(b"/a".to_vec()),
+        Field::Number(HAS_EXTENDED | HAS_PERMISSIONS),
+        Field::Number(0o644),
+        Field::Number(2),
+    ];
+    let bytes = packet(9, 1, &[&head[..], &one, &one].concat());
+    let attributes = Attributes {
+        permissions: Some(0o644),
+        ..Attributes::default()
+    };
+    let request = Ok(Request::Setstat(b"/a", attributes));
+    assert_eq!(decode(&bytes), Ok(Packet::Request { id: 1, request }));
+    let lying = packet(9, 1, &[&head[..], &one].concat());
+    let request = Err(Unclear::Malformed);
+    assert_eq!(decode(&lying), Ok(Packet::Request { id: 1, request }));
+}
+
+#[test]
+fn answers_are_these_bytes() {
+    let mut answers = Answers::default();
+    answers.status(
+        7,
+        &Status {
+            code: Code::NoSuchFile,
+            text: "No".into(),
+        },
+    );
+    answers.handle(8, b"h");
+    let read: Result<usize, ()> = answers.data(9, |bytes| {
+        bytes.extend(b"abc");
+        Ok(3)
+    });
+    assert_eq!(read, Ok(3));
+    assert_eq!(answers.data(10, |_| Err(())), Err(()));
+    let none: Result<u32, ()> = answers.names(11, |_| Ok(()));
+    assert_eq!(none, Ok(0));
+    let one: Result<u32, ()> = answers.names(12, |names| {
+        names.push(b"n", b"line", &Attributes::default());
+        Ok(())
+    });
+    assert_eq!(one, Ok(1));
+    let full = Attributes {
+        size: Some(1),
+        owner: Some((2, 3)),
+        permissions: Some(4),
+        times: Some((5, 6)),
+    };
+    answers.attributes(13, &full);
+    answers.numbers(14, &[1]);
+    answers.lists(15, [&["r".to_owned(), String::new()], &[]]);
+    let expected: [&[u8]; 8] = [
+        b"\0\0\0\x15\x65\0\0\0\x07\0\0\0\x02\0\0\0\x02No\0\0\0\x02en",
+        b"\0\0\0\x0a\x66\0\0\0\x08\0\0\0\x01h",
+        b"\0\0\0\x0c\x67\0\0\0\x09\0\0\0\x03abc",
+        b"\0\0\0\x1a\x68\0\0\0\x0c\0\0\0\x01\0\0\0\x01n\0\0\0\x04line\0\0\0\0",
+        b"\0\0\0\x25\x69\0\0\0\x0d\0\0\0\x0f\0\0\0\0\0\0\0\x01\0\0\0\x02\0\0\0\x03\0\0\0\x04",
+        b"\0\0\0\x05\0\0\0\x06",
+        b"\0\0\0\x0d\xc9\0\0\0\x0e\0\0\0\0\0\0\0\x01",
+        b"\0\0\0\x16\xc9\0\0\0\x0f\0\0\0\x09\0\0\0\x01r\0\0\0\0\0\0\0\0",
+    ];
+    assert_eq!(answers.bytes(), expected.concat());
+}

@@ -1,0 +1,339 @@
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::limits::MAX_SFTP_HANDLES;
+use crate::sftp::packet::{Attributes, Code};
+
+struct Fixture {
+    folder: tempfile::TempDir,
+    server: Server,
+}
+
+impl Fixture {
+    fn new(read_only: bool) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("a")).unwrap();
+        fs::write(folder.path().join("a/b"), "text").unwrap();
+        std::os::unix::fs::symlink("a/b", folder.path().join("l")).unwrap();
+        // Whatever a test makes up stays in here.
+        let tree = Tree::under(folder.path()).unwrap();
+        let server = Server::new(tree, read_only);
+        Self { folder, server }
+    }
+
+    /// The one answer to a request: its kind and what follows its number.
+    fn ask(&mut self, request: Request<'_>) -> (u8, Vec<u8>) {
+        self.server.answers.clear();
+        let request = Ok(request);
+        self.server.answer(Packet::Request { id: 77, request });
+        let mut bytes = self.server.answers.bytes();
+        let packet = next_packet(&mut bytes).unwrap().unwrap();
+        assert!(bytes.is_empty());
+        assert_eq!(packet[1..5], 77_u32.to_be_bytes());
+        (packet[0], packet[5..].to_vec())
+    }
+
+    fn status(&mut self, request: Request<'_>) -> u32 {
+        match self.ask(request) {
+            (101, fields) => u32::from_be_bytes(fields[..4].try_into().unwrap()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn handle(&mut self, request: Request<'_>) -> Vec<u8> {
+        match self.ask(request) {
+            (102, fields) => fields[4..].to_vec(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn open(&mut self, path: &[u8], flags: u32) -> Vec<u8> {
+        let attributes = Attributes::default();
+        self.handle(Request::Open {
+            path,
+            flags,
+            attributes,
+        })
+    }
+}
+
+const READ: u32 = 1;
+
+fn write<'a>(handle: &'a [u8], offset: u64, data: &'a [u8]) -> Request<'a> {
+    Request::Write {
+        handle,
+        offset,
+        data,
+    }
+}
+
+fn copy<'a>(from: (&'a [u8], u64), length: u64, to: (&'a [u8], u64)) -> Request<'a> {
+    Request::CopyData {
+        from: from.0,
+        offset: from.1,
+        length,
+        to: to.0,
+        to_offset: to.1,
+    }
+}
+
+#[test]
+fn one_handle_too_many_is_refused_and_makes_no_file() {
+    let mut fixture = Fixture::new(false);
+    allow_descriptors_for_the_test();
+    let first = fixture.open(b"/a/b", READ);
+    for _ in 1..MAX_SFTP_HANDLES {
+        fixture.open(b"/a/b", READ);
+    }
+    let attributes = Attributes::default();
+    let create = Request::Open {
+        path: b"/new",
+        flags: 0x0a,
+        attributes,
+    };
+    assert_eq!(fixture.status(create.clone()), Code::Failure as u32);
+    assert_eq!(
+        fixture.status(Request::Opendir(b"/a")),
+        Code::Failure as u32
+    );
+    assert!(!fixture.folder.path().join("new").exists());
+    assert_eq!(fixture.status(Request::Close(&first)), 0);
+    fixture.handle(create);
+    assert!(fixture.folder.path().join("new").exists());
+}
+
+fn allow_descriptors_for_the_test() {
+    crate::sftp::allow_descriptors();
+}
+
+#[test]
+fn a_session_that_may_only_read_changes_nothing() {
+    let mut fixture = Fixture::new(true);
+    let attributes = Attributes {
+        size: Some(0),
+        permissions: Some(0),
+        times: Some((1, 1)),
+        ..Attributes::default()
+    };
+    let handle = fixture.open(b"/a/b", READ);
+    let (path, from, to) = (&b"/a/b"[..], &b"/a/b"[..], &b"/c"[..]);
+    let mut changes = vec![
+        write(&handle, 0, b"x"),
+        Request::Setstat(path, attributes),
+        Request::Fsetstat(&handle, attributes),
+        Request::Lsetstat(path, attributes),
+        Request::Remove(path),
+        Request::Mkdir(to, attributes),
+        Request::Rmdir(b"/a"),
+        Request::Rename { from, to },
+        Request::PosixRename { from, to },
+        Request::Hardlink { from, to },
+        Request::Symlink {
+            target: from,
+            link: to,
+        },
+        Request::Fsync(&handle),
+        copy((&handle, 0), 0, (&handle, 9)),
+    ];
+    for flags in [2, 3, 4, 8, 0x10, 0x11, 0x1a, 0x3b] {
+        changes.push(Request::Open {
+            path: to,
+            flags,
+            attributes,
+        });
+    }
+    for change in changes {
+        let status = fixture.status(change.clone());
+        assert_eq!(status, Code::PermissionDenied as u32, "{change:?}");
+    }
+    let names: Vec<_> = fs::read_dir(fixture.folder.path()).unwrap().collect();
+    assert_eq!(names.len(), 2);
+    assert_eq!(
+        fs::read(fixture.folder.path().join("a/b")).unwrap(),
+        b"text"
+    );
+    let read = Request::Read {
+        handle: &handle,
+        offset: 1,
+        length: 2,
+    };
+    assert_eq!(fixture.ask(read), (103, b"\0\0\0\x02ex".to_vec()));
+}
+
+#[test]
+fn data_is_copied_within_the_device() {
+    let mut fixture = Fixture::new(false);
+    let (from, to) = (fixture.open(b"/a/b", READ), fixture.open(b"/to", 0x1b));
+    assert_eq!(fixture.status(copy((&from, 1), 2, (&to, 3))), 0);
+    let copied = || fs::read(fixture.folder.path().join("to")).unwrap();
+    assert_eq!(copied(), b"\0\0\0ex");
+    assert_eq!(fixture.status(copy((&from, 0), 0, (&to, 0))), 0);
+    let copied = || fs::read(fixture.folder.path().join("to")).unwrap();
+    assert_eq!(copied(), b"textx");
+    // More than there is; onto itself; into a folder.
+    assert_eq!(fixture.status(copy((&from, 0), 9, (&to, 0))), 1);
+    for (length, offset) in [(0, 4), (4, 3), (5, 0)] {
+        let status = fixture.status(copy((&to, 0), length, (&to, offset)));
+        assert_eq!(status, Code::Failure as u32, "{length} {offset}");
+    }
+    assert_eq!(fixture.status(copy((&to, 0), 2, (&to, 3))), 0);
+    let folder = fixture.handle(Request::Opendir(b"/a"));
+    assert_eq!(fixture.status(copy((&from, 0), 0, (&folder, 0))), 4);
+}
+
+#[test]
+fn a_rename_of_version_3_replaces_nothing() {
+    let mut fixture = Fixture::new(false);
+    let (from, to) = (&b"/a/b"[..], &b"/l"[..]);
+    assert_eq!(fixture.status(Request::Rename { from, to }), 4);
+    assert!(fixture.folder.path().join("l").is_symlink());
+    let new = Request::Rename { from, to: b"/new" };
+    assert_eq!(fixture.status(new), 0);
+    let replace = Request::PosixRename { from: b"/new", to };
+    assert_eq!(fixture.status(replace), 0);
+    assert_eq!(fs::read(fixture.folder.path().join("l")).unwrap(), b"text");
+}
+
+#[test]
+fn a_fifo_holds_nobody_up() {
+    let mut fixture = Fixture::new(false);
+    let path = fixture.folder.path().join("fifo");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RWXU).unwrap();
+    fixture.open(b"/fifo", READ);
+}
+
+#[test]
+fn requests_that_came_together_are_answered_together() {
+    let fixture = Fixture::new(false);
+    let mut server = fixture.server;
+    let (mut client, theirs) = UnixStream::pair().unwrap();
+    let mut bytes = b"\0\0\0\x05\x01\0\0\0\x03".to_vec();
+    for id in 1..=200_u32 {
+        // Malformed, unknown, and a good one.
+        let body = match id % 3 {
+            0 => b"\x10\0\0\0\0\0\0\0\x01.".to_vec(),
+            1 => b"\x10\0\0\0\0\0\0\0\x09.".to_vec(),
+            _ => b"\x63\0\0\0\0".to_vec(),
+        };
+        let mut body = body;
+        body[1..5].copy_from_slice(&id.to_be_bytes());
+        bytes.extend(u32::try_from(body.len()).unwrap().to_be_bytes());
+        bytes.extend(body);
+    }
+    client.write_all(&bytes).unwrap();
+    client.shutdown(std::net::Shutdown::Write).unwrap();
+    let reader = std::thread::spawn(move || {
+        let mut answers = Vec::new();
+        client.read_to_end(&mut answers).unwrap();
+        answers
+    });
+    server.serve(&theirs, &theirs).unwrap();
+    drop(theirs);
+    let answers = reader.join().unwrap();
+    let mut rest = answers.as_slice();
+    let version = next_packet(&mut rest).unwrap().unwrap();
+    assert_eq!(version[..5], [2, 0, 0, 0, 3]);
+    for id in 1..=200_u32 {
+        let answer = next_packet(&mut rest).unwrap().unwrap();
+        assert_eq!(answer[1..5], id.to_be_bytes());
+        let (kind, code) = (answer[0], answer.get(8).copied());
+        match id % 3 {
+            0 => assert_eq!(kind, 104),
+            1 => assert_eq!((kind, code), (101, Some(5))),
+            _ => assert_eq!((kind, code), (101, Some(8))),
+        }
+    }
+    assert!(rest.is_empty());
+}
+
+#[test]
+fn what_is_no_sftp_ends_the_server() {
+    for (bytes, expected) in [
+        (
+            &b"SSH-2.0-x\r\n"[..],
+            "the client does not speak SFTP: a packet of",
+        ),
+        (b"\0\0\0\x05\x04\0\0\0\x03", "began without a version"),
+        (b"\0\0\0\0", "a packet of 0 bytes is too short"),
+    ] {
+        let (mut client, theirs) = UnixStream::pair().unwrap();
+        client.write_all(bytes).unwrap();
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        let error = Fixture::new(false).server.serve(&theirs, &theirs);
+        let text = error.unwrap_err().to_string();
+        assert!(text.contains(expected), "{text}");
+    }
+}
+
+/// A request with names that mean something in the fixture, more often than not.
+fn some_bytes() -> impl Strategy<Value = Vec<u8>> {
+    let names = prop::sample::select(vec![
+        "/", "", ".", "..", "/a", "/a/b", "/l", "/c", "/a/c", "~", "~/a", "/a/../c",
+    ]);
+    prop_oneof![
+        6 => names.prop_map(|name| name.as_bytes().to_vec()),
+        3 => (0..8_u64).prop_map(|handle| handle.to_be_bytes().to_vec()),
+        1 => prop::collection::vec(any::<u8>(), 0..20),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    /// Whatever is asked in whatever order, each request gets one answer with its number.
+    #[test]
+    fn every_request_has_one_answer(
+        requests in prop::collection::vec(
+            (0..31_u8, some_bytes(), some_bytes(), 0..70_000_u64, any::<u32>(), any::<u8>()),
+            1..40,
+        ),
+        read_only: bool,
+    ) {
+        let mut fixture = Fixture::new(read_only);
+        for (which, a, b, x, n, bits) in requests {
+            let has = |bit| bits & bit != 0;
+            let attributes = Attributes {
+                size: has(1).then_some(x),
+                owner: has(2).then_some((u32::MAX, u32::MAX)),
+                permissions: has(4).then_some(n | 0o700),
+                times: has(8).then_some((n, n)),
+            };
+            let (path, handle) = (a.as_slice(), a.as_slice());
+            let (from, to) = (a.as_slice(), b.as_slice());
+            let request = match which {
+                0..=3 => Request::Open { path, flags: n & 0x3f, attributes },
+                4 => Request::Close(handle),
+                5 => Request::Read { handle, offset: x, length: n % 100_000 },
+                6 => write(handle, x, &b),
+                7 => Request::Lstat(path),
+                8 => Request::Fstat(handle),
+                9 => Request::Setstat(path, attributes),
+                10 => Request::Fsetstat(handle, attributes),
+                11 | 12 => Request::Opendir(path),
+                13 => Request::Readdir(handle),
+                14 => Request::Remove(path),
+                15 => Request::Mkdir(path, attributes),
+                16 => Request::Rmdir(path),
+                17 => Request::Realpath(path),
+                18 => Request::Stat(path),
+                19 => Request::Rename { from, to },
+                20 => Request::Readlink(path),
+                21 => Request::Symlink { target: from, link: to },
+                22 => Request::Limits,
+                23 => Request::PosixRename { from, to },
+                24 => Request::Hardlink { from, to },
+                25 => Request::Fstatvfs(handle),
+                26 => Request::Statvfs(path),
+                27 => Request::Lsetstat(path, attributes),
+                28 => Request::ExpandPath(path),
+                29 => copy((from, x), u64::from(n % 1000), (to, x)),
+                _ => Request::UsersGroupsById { users: &a, groups: &b },
+            };
+            fixture.ask(request);
+        }
+    }
+}

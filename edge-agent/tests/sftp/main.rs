@@ -1,0 +1,17 @@
+//! `edge-agent internal-sftp` as its clients see it: OpenSSH's `sftp`, and packets made by hand.
+#![expect(
+    clippy::unwrap_used,
+    reason = "what fails in a test fails the test; clippy knows this only of functions marked as tests"
+)]
+
+mod client;
+mod compare;
+mod flood;
+mod peer;
+mod root;
+
+/// The agent that was built with this test.
+const AGENT: &str = env!("CARGO_BIN_EXE_edge-agent");
+
+/// Where Debian has OpenSSH's server, for comparisons.
+const OPENSSH: &str = "/usr/lib/openssh/sftp-server";

@@ -1,0 +1,54 @@
+//! What an SFTP client sends. A stream is cut into packets of bounded length, and each of them is understood,
+//! answered as unclear, or the end of the stream; nothing that it names is larger than the packet.
+#![no_main]
+
+// The file alone: with the whole agent behind it a smoke run would compile for minutes.
+#[expect(dead_code, reason = "the fuzzer reads, and writes only names")]
+#[path = "../../edge-agent/src/sftp/packet.rs"]
+mod packet;
+
+use libfuzzer_sys::fuzz_target;
+use packet::{Answers, Attributes, MAX_PACKET, Packet, Request, decode, next_packet};
+
+fuzz_target!(|bytes: &[u8]| {
+    let mut input = bytes;
+    while let Ok(Some(packet)) = next_packet(&mut input) {
+        assert!(packet.len() <= MAX_PACKET);
+        read(packet);
+    }
+    // The fuzzer need not find a length first.
+    read(bytes);
+});
+
+fn read(packet: &[u8]) {
+    let Ok(Packet::Request { id, request }) = decode(packet) else {
+        return;
+    };
+    let within = |fields: &[&[u8]]| {
+        let length: usize = fields.iter().map(|field| field.len()).sum();
+        assert!(length < packet.len());
+    };
+    match request {
+        Ok(Request::Write { handle, data, .. }) => within(&[handle, data]),
+        Ok(Request::Symlink { target, link }) => within(&[target, link]),
+        Ok(Request::CopyData { from, to, .. }) => within(&[from, to]),
+        Ok(Request::Realpath(path)) => {
+            within(&[path]);
+            echo(id, path);
+        }
+        _ => {}
+    }
+}
+
+/// Whatever a name holds, the answer that tells it is one packet.
+fn echo(id: u32, path: &[u8]) {
+    let mut answers = Answers::default();
+    let told = answers.names(id, |names| {
+        names.push(path, path, &Attributes::default());
+        Ok::<_, ()>(())
+    });
+    assert_eq!(told, Ok(1));
+    let bytes = answers.bytes();
+    let length = u32::try_from(bytes.len() - 4).expect("a packet is short");
+    assert_eq!(bytes[..4], length.to_be_bytes());
+}

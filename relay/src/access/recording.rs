@@ -1,0 +1,158 @@
+//! How a session is recorded, and whether it may run where it cannot be. What a device does that runs out of
+//! room is decided there, on what it is told here.
+
+use holdfast_protocol::ids::DeviceName;
+use holdfast_protocol::recording::chain::ChainKey;
+use holdfast_protocol::wire::RecordingTerms;
+use thiserror::Error;
+
+use super::policy::Terms;
+use super::role::{RecordingMode, StdinMode};
+
+/// How a session is to be recorded. Only [`wanted`] makes one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// [`RecordingMode::Strict`] or [`RecordingMode::BestEffort`].
+    mode: RecordingMode,
+    stdin: StdinMode,
+    /// Whether its user may also use a device that cannot record.
+    recover: bool,
+}
+
+/// Why a session cannot be recorded at all: the sentence for its operator.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Unrecordable {
+    /// Its device knows nothing of recordings.
+    #[error("recording unavailable on {0}: its agent is too old to record; update it")]
+    OldAgent(DeviceName),
+    /// The relay cannot note that there is one, so that it would take nothing of it.
+    #[error("recording unavailable: the relay's store does not answer; try again in a minute")]
+    Store,
+}
+
+/// How a session on these terms is to be recorded; `None`: not at all. `recover` is whether its user has that
+/// ability there.
+#[must_use]
+pub fn wanted(terms: &Terms, recover: bool) -> Option<Wanted> {
+    let (mode, stdin) = (terms.recording, terms.record_stdin);
+    (mode != RecordingMode::Off).then_some(Wanted {
+        mode,
+        stdin,
+        recover,
+    })
+}
+
+impl Wanted {
+    /// What its device is told: that, and the key of the streams' digests.
+    #[must_use]
+    pub fn terms(self, key: ChainKey) -> RecordingTerms {
+        RecordingTerms {
+            mode: self.mode.into(),
+            stdin: self.stdin.into(),
+            key,
+            recover: self.recover,
+        }
+    }
+
+    /// Whether the session may run unrecorded, because of this. A gap is no outage where recording is as good
+    /// as it gets. Where it is strict, only a device that records nothing may be recovered so; what is wrong with
+    /// the relay is mended on the relay.
+    ///
+    /// # Errors
+    /// The reason again: it may not.
+    pub fn without(self, why: Unrecordable) -> Result<(), Unrecordable> {
+        let recovers = self.recover && matches!(why, Unrecordable::OldAgent(_));
+        match self.mode == RecordingMode::Strict && !recovers {
+            true => Err(why),
+            false => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use holdfast_protocol::wire;
+
+    use super::*;
+    use crate::access::policy::Idle;
+    use crate::access::role::Limits;
+
+    fn terms(recording: RecordingMode, record_stdin: StdinMode) -> Terms {
+        let (limits, idle) = (
+            Limits::default(),
+            Idle {
+                after: None,
+                role: None,
+            },
+        );
+        Terms {
+            limits,
+            idle,
+            recording,
+            record_stdin,
+        }
+    }
+
+    #[test]
+    fn a_role_says_what_the_device_is_told() {
+        use RecordingMode::{BestEffort, Off, Strict};
+        use StdinMode::{Full, Redact};
+        let told = |mode, stdin, recover| {
+            let key = ChainKey([7; 32]);
+            Some(RecordingTerms {
+                mode,
+                stdin,
+                key,
+                recover,
+            })
+        };
+        let (best, strict) = (wire::RecordingMode::BestEffort, wire::RecordingMode::Strict);
+        let table = [
+            (Off, Full, true, None),
+            (
+                BestEffort,
+                Redact,
+                false,
+                told(best, wire::StdinMode::Redact, false),
+            ),
+            (
+                Strict,
+                Full,
+                true,
+                told(strict, wire::StdinMode::Full, true),
+            ),
+            (
+                Strict,
+                StdinMode::Off,
+                false,
+                told(strict, wire::StdinMode::Off, false),
+            ),
+        ];
+        for (mode, stdin, recover, expected) in table {
+            let wanted = wanted(&terms(mode, stdin), recover);
+            let told = wanted.map(|wanted| wanted.terms(ChainKey([7; 32])));
+            assert_eq!(told, expected, "{mode:?}");
+        }
+    }
+
+    #[test]
+    fn strict_means_strict_except_for_who_may_recover_a_device() {
+        use RecordingMode::{BestEffort, Strict};
+        let old = || Unrecordable::OldAgent(DeviceName::new("kitchen-cam").unwrap());
+        let table = [
+            (BestEffort, false, old(), true),
+            (BestEffort, true, old(), true),
+            (Strict, false, old(), false),
+            (Strict, true, old(), true),
+            (BestEffort, false, Unrecordable::Store, true),
+            (BestEffort, true, Unrecordable::Store, true),
+            (Strict, false, Unrecordable::Store, false),
+            (Strict, true, Unrecordable::Store, false),
+        ];
+        for (mode, recover, why, may) in table {
+            let wanted = wanted(&terms(mode, StdinMode::Redact), recover).unwrap();
+            let expected = if may { Ok(()) } else { Err(why.clone()) };
+            assert_eq!(wanted.without(why.clone()), expected, "{wanted:?} {why:?}");
+        }
+    }
+}

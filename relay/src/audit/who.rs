@@ -1,0 +1,104 @@
+//! Whom and what an event names.
+
+use std::net::SocketAddr;
+
+use holdfast_protocol::ids::{DeviceId, DeviceName};
+
+use crate::ssh::auth::{Principal, Proof};
+use crate::store::Device;
+use crate::tunnel::registry::Tunnel;
+
+/// Who did it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Actor {
+    /// The user's name; `local` for somebody at the relay's own shell; `None` for the relay and devices.
+    pub user: Option<String>,
+    /// What proved it: see [`Actor::by_key`] and [`Actor::by_certificate`].
+    pub key: Option<String>,
+    /// Where known.
+    pub email: Option<String>,
+    /// At the relay's own shell: the account there.
+    pub os_user: Option<String>,
+}
+
+impl Actor {
+    /// A user who proved a key, by its fingerprint (`SHA256:…`).
+    #[must_use]
+    pub fn by_key(user: &str, fingerprint: &str) -> Self {
+        Self {
+            user: Some(user.to_owned()),
+            key: Some(fingerprint.to_owned()),
+            ..Self::default()
+        }
+    }
+
+    /// A user who proved a certificate, by its key id and serial, and the fingerprint of what it certifies.
+    #[must_use]
+    pub fn by_certificate(user: &str, id: &str, serial: u64, fingerprint: &str) -> Self {
+        let key = format!("certificate {id} serial {serial} {fingerprint}");
+        Self::by_key(user, &key)
+    }
+
+    /// Somebody at the relay's own shell.
+    #[must_use]
+    pub fn local(os_user: String) -> Self {
+        Self {
+            user: Some("local".to_owned()),
+            os_user: Some(os_user),
+            ..Self::default()
+        }
+    }
+
+    /// The same with an address for people.
+    #[must_use]
+    pub fn email(mut self, email: Option<&str>) -> Self {
+        self.email = email.map(str::to_owned);
+        self
+    }
+}
+
+impl From<&Principal> for Actor {
+    fn from(principal: &Principal) -> Self {
+        let user = principal.user.name.as_str();
+        let actor = match &principal.proof {
+            Proof::Key(key) => Self::by_key(user, &key.sha256),
+            Proof::Certificate(certified) => {
+                let claims = &certified.claims;
+                Self::by_certificate(user, &claims.key_id, claims.serial, &certified.key.sha256)
+            }
+        };
+        actor.email(principal.user.email.as_deref())
+    }
+}
+
+/// A device, as the log names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceFacts {
+    /// Its name at that time.
+    pub name: DeviceName,
+    /// For as long as it keeps its key.
+    pub id: DeviceId,
+    /// Its own address, before any NAT, as its agent said.
+    pub address: Option<SocketAddr>,
+}
+
+impl DeviceFacts {
+    /// A device and the tunnel that it is reached by.
+    #[must_use]
+    pub fn on(device: &Device, tunnel: &Tunnel) -> Self {
+        Self {
+            address: tunnel.local_address,
+            ..Self::from(device)
+        }
+    }
+}
+
+impl From<&Device> for DeviceFacts {
+    fn from(device: &Device) -> Self {
+        Self {
+            name: device.name.clone(),
+            id: device.id,
+            address: None,
+        }
+    }
+}

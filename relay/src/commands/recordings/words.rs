@@ -1,0 +1,122 @@
+//! `--state` has two meanings behind `recordings`: the relay's folder, as everywhere, and the recordings'
+//! state. Which of the two it is, its value says.
+
+use std::ffi::{OsStr, OsString};
+
+use crate::store::RecordingState;
+
+/// The flag whose value decides.
+const STATE: &str = "--state";
+/// The other name of the recordings' state, which clap knows.
+const IN_STATE: &str = "--in-state";
+
+/// The words of a command line, without the program's name: behind the command `recordings`, `--state` with one
+/// of the recordings' states is called by its other name, so that clap takes it for a filter and not for the
+/// folder. A folder of such a name is `--state ./complete`.
+pub(crate) fn own_state(words: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut words = words.into_iter();
+    let mut told = Vec::new();
+    let mut command: Option<bool> = None;
+    while let Some(word) = words.next() {
+        let text = word.to_str().unwrap_or_default();
+        if text == "--" {
+            told.push(word);
+            told.extend(words);
+            break;
+        }
+        let ours = command == Some(true);
+        if text == STATE {
+            let value = words.next();
+            let filters = ours && value.as_deref().is_some_and(is_state);
+            told.push(if filters { IN_STATE } else { STATE }.into());
+            told.extend(value);
+            continue;
+        }
+        let value = text
+            .strip_prefix(STATE)
+            .and_then(|rest| rest.strip_prefix('='));
+        match value {
+            Some(value) if ours && is_state(OsStr::new(value)) => {
+                told.push(format!("{IN_STATE}={value}").into());
+                continue;
+            }
+            // The first word that is neither a flag nor its value is the command; only `--state` may stand
+            // before it with a value.
+            None if command.is_none() && !text.starts_with('-') => {
+                command = Some(text == "recordings");
+            }
+            _ => {}
+        }
+        told.push(word);
+    }
+    told
+}
+
+fn is_state(value: &OsStr) -> bool {
+    RecordingState::ALL
+        .iter()
+        .any(|state| value == state.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_value_says_which_state_is_meant() {
+        // What is typed, and what clap reads; `None`: the same.
+        let table = [
+            (
+                "recordings --state complete",
+                Some("recordings --in-state complete"),
+            ),
+            (
+                "recordings --state=lost --json",
+                Some("recordings --in-state=lost --json"),
+            ),
+            ("recordings --json --state /srv/hf", None),
+            ("recordings --state=/srv/hf", None),
+            ("recordings show 3f9a --state /srv/hf", None),
+            (
+                "recordings --state complete --state /srv/hf",
+                Some("recordings --in-state complete --state /srv/hf"),
+            ),
+            (
+                "--state /srv/hf recordings grep sudo --state tampered",
+                Some("--state /srv/hf recordings grep sudo --in-state tampered"),
+            ),
+            // Before the command it is the folder, whatever it is called.
+            ("--state complete recordings", None),
+            ("--state=complete recordings", None),
+            ("recordings --state ./complete", None),
+            ("recordings --state completed", None),
+            // The word elsewhere is not the command.
+            ("--state recordings devices --state complete", None),
+            ("serve --config recordings --state complete", None),
+            ("user show recordings --state complete", None),
+            ("lock user recordings --state=lost", None),
+            // What is no flag stays, and so does one without its value.
+            ("recordings grep -- --state lost", None),
+            ("recordings --state", None),
+            ("--json", None),
+            ("", None),
+        ];
+        for (typed, read) in table {
+            let words = |line: &str| line.split_whitespace().map(OsString::from).collect();
+            let typed_words: Vec<OsString> = words(typed);
+            let read: Vec<OsString> = words(read.unwrap_or(typed));
+            assert_eq!(own_state(typed_words), read, "{typed}");
+        }
+    }
+
+    #[test]
+    fn a_folder_need_not_be_text() {
+        use std::os::unix::ffi::OsStringExt as _;
+        let words = vec![
+            "recordings".into(),
+            "--state".into(),
+            OsString::from_vec(vec![b'/', 0xff]),
+        ];
+        assert_eq!(own_state(words.clone()), words);
+    }
+}

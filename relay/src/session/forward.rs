@@ -1,0 +1,429 @@
+//! A forward: a connection that the device dials, spliced with an operator's channel.
+//!
+//! It is decided on as a session is, stands on the board and in the audit log, and has no words of its own: what
+//! there is to say is said when the channel is refused, never in the data.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+
+use holdfast_protocol::codec::frame::SessionMessage;
+use holdfast_protocol::escape::Escaped;
+use holdfast_protocol::ids::{DeviceName, Login, SessionId};
+use holdfast_protocol::limits::{FORWARD_MINOR, MAX_FORWARD_HOST};
+use holdfast_protocol::wire::{Connect, Incoming, Listen, Open, Take, Work};
+use quinn::{RecvStream, SendStream, VarInt};
+use russh::ChannelOpenFailure;
+use russh::server::ChannelOpenHandle;
+use thiserror::Error;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::live::{Ending, LiveGuard, LiveSession};
+use super::patience;
+use crate::access::decision::Authorized;
+use crate::limits::START_TIMEOUT;
+use crate::serve::Relay;
+use crate::ssh::connection::Connection;
+use crate::ssh::outlet::Outlet;
+use crate::ssh::queue::InputReceiver;
+use crate::tunnel::registry::Tunnel;
+
+pub mod reverse;
+mod splice;
+
+use splice::Splice;
+
+/// What an operator asks for.
+pub struct Ask {
+    /// The way there.
+    pub through: Through,
+    /// Where to.
+    pub to: Destination,
+    /// Opens the channel, or refuses it.
+    pub reply: ChannelOpenHandle,
+    /// From the operator.
+    pub input: InputReceiver,
+    /// To the operator.
+    pub outlet: Outlet,
+}
+
+/// The way that a forward goes.
+pub struct Through {
+    /// On which connection.
+    pub connection: Arc<Connection>,
+    /// Under which account.
+    pub login: Login,
+    /// Through which device.
+    pub device: DeviceName,
+    /// The channels that the connection has besides.
+    pub channels: u32,
+}
+
+/// Where a forward leads, or comes from.
+#[derive(Clone, Debug)]
+pub struct Destination {
+    /// Which of the two.
+    pub direction: Direction,
+    /// As the operator wrote it.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// What the device has dialled or listens on, or who has come to it, as soon as it says so.
+    pub address: Arc<OnceLock<SocketAddr>>,
+}
+
+/// Which way a forward is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// The device dials.
+    Out,
+    /// The device listens.
+    Listen,
+    /// Somebody has come to where it listens.
+    In {
+        /// The session of the port.
+        listener: SessionId,
+        /// Which of its connections.
+        number: u32,
+        /// What the port is bound to.
+        bound: SocketAddr,
+    },
+}
+
+impl Direction {
+    /// Its word in the log.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Out => "out",
+            Self::Listen => "listen",
+            Self::In { .. } => "in",
+        }
+    }
+}
+
+/// How a forward ended.
+#[derive(Debug, Error)]
+pub enum ForwardEnd {
+    /// Both ends have said all.
+    #[error("closed")]
+    Closed,
+    /// Its target broke it off.
+    #[error("the target broke the connection off")]
+    BrokenOff,
+    /// The operator's client broke it off.
+    #[error("the client broke the connection off")]
+    ClientGone,
+    /// The relay ended it.
+    #[error("{}", .0.why)]
+    Told(Ending),
+    /// A rule forbids it.
+    #[error("{0}")]
+    Prohibited(String),
+    /// The device could not make it.
+    #[error("{0}")]
+    Failed(String),
+    /// The tunnel is gone.
+    #[error("the device was lost: {0}")]
+    DeviceLost(String),
+    /// The device said what it may not.
+    #[error("the device broke the protocol: {0}")]
+    Protocol(String),
+}
+
+impl Destination {
+    /// From what a client asks for; an error is a sentence for it.
+    ///
+    /// # Errors
+    /// It is no address of a TCP port.
+    pub fn new(host: &str, port: u32) -> Result<Self, String> {
+        let number = u16::try_from(port).ok().filter(|port| *port != 0);
+        let port = number.ok_or_else(|| format!("there is no port {port}"))?;
+        Self::with(Direction::Out, host, port)
+    }
+
+    /// A port of the device; 0 is any that is free.
+    ///
+    /// # Errors
+    /// The host is longer than any.
+    pub fn listening(host: &str, port: u16) -> Result<Self, String> {
+        Self::with(Direction::Listen, host, port)
+    }
+
+    /// A connection that has come to this port, which `listener` has.
+    fn coming(&self, listener: SessionId, Incoming { number, peer }: Incoming) -> Option<Self> {
+        let bound = *self.address.get()?;
+        let direction = Direction::In {
+            listener,
+            number,
+            bound,
+        };
+        Some(Self {
+            direction,
+            host: self.host.clone(),
+            port: bound.port(),
+            address: Arc::new(OnceLock::from(peer)),
+        })
+    }
+
+    fn with(direction: Direction, host: &str, port: u16) -> Result<Self, String> {
+        if host.len() > MAX_FORWARD_HOST {
+            return Err(format!("a host has at most {MAX_FORWARD_HOST} bytes"));
+        }
+        Ok(Self {
+            direction,
+            host: host.to_owned(),
+            port,
+            address: Arc::default(),
+        })
+    }
+
+    /// What the device is asked for.
+    fn work(&self, authorized: &Authorized) -> Work {
+        let (host, port) = (self.host.clone(), self.port);
+        match self.direction {
+            Direction::Out => Work::Connect(Connect {
+                host,
+                port,
+                policy: authorized.may_connect(),
+            }),
+            Direction::Listen => Work::Listen(Listen {
+                host,
+                port,
+                policy: authorized.may_listen(),
+            }),
+            Direction::In {
+                listener, number, ..
+            } => Work::Take(Take { listener, number }),
+        }
+    }
+}
+
+impl std::fmt::Display for Destination {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let host = Escaped(&self.host);
+        match self.host.contains(':') {
+            true => write!(f, "[{host}]:{}", self.port),
+            false => write!(f, "{host}:{}", self.port),
+        }
+    }
+}
+
+/// A forward that was admitted.
+struct Begun {
+    live: LiveGuard,
+    open: Open,
+    tunnel: Arc<Tunnel>,
+    /// The version of access that it was decided on.
+    version: i64,
+}
+
+/// The two halves of a stream to a device, from the moment that there is one.
+type Wire = Option<(SendStream, RecvStream)>;
+
+impl Relay {
+    /// Serves a forward to its end, or says why there is none.
+    pub async fn forward(&self, ask: Ask) {
+        let Ask {
+            through,
+            to,
+            reply,
+            input,
+            outlet,
+        } = ask;
+        match self.admit_forward(&through, &to).await {
+            Ok(begun) => {
+                let connection = &through.connection;
+                self.carry_on(begun, connection, &to, Some(reply), input, outlet)
+                    .await;
+            }
+            Err(sentence) => {
+                let (connection, port) = (&through.connection, u32::from(to.port));
+                let report = &self.report;
+                report
+                    .forward_refused(connection, &to.host, port, &sentence)
+                    .await;
+                reply.reject(prohibited(sentence)).await;
+            }
+        }
+    }
+
+    /// Serves a forward that was admitted. With a `reply` its channel is opened when the device has dialled; without,
+    /// it stands.
+    async fn carry_on(
+        &self,
+        begun: Begun,
+        connection: &Connection,
+        to: &Destination,
+        reply: Option<ChannelOpenHandle>,
+        mut input: InputReceiver,
+        outlet: Outlet,
+    ) {
+        let Begun {
+            mut live,
+            open,
+            tunnel,
+            version,
+        } = begun;
+        let _count = tunnel.count_forward();
+        let session = live.session().clone();
+        let mut wire = None;
+        let mut splice = Splice {
+            relay: self,
+            connection,
+            session: &session,
+            to,
+            version,
+            reply,
+            opened: CancellationToken::new(),
+            outlet: &outlet,
+        };
+        let end = tokio::select! {
+            // As with a session: who was told to end before the beginning asks nothing of the device.
+            biased;
+            ending = live.told_to_end() => ForwardEnd::Told(ending),
+            end = carry(&mut wire, open, &tunnel, &mut input, &mut splice) => end,
+            ending = patience::idle(&session, None) => ForwardEnd::Told(ending),
+        };
+        let (opened, reply) = (splice.opened.is_cancelled(), splice.reply.take());
+        if let Some((send, receive)) = wire {
+            leave(&end, send, receive);
+        }
+        live.set_apart();
+        self.report.forward_end(&session, to, opened, &end).await;
+        drop(live);
+        match reply {
+            Some(reply) => reply.reject(failure(&end)).await,
+            None => outlet.close().await,
+        }
+    }
+
+    /// Decides whether a forward may be, and puts it onto the board.
+    async fn admit_forward(&self, through: &Through, to: &Destination) -> Result<Begun, String> {
+        let Through {
+            connection,
+            login,
+            device,
+            channels,
+        } = through;
+        self.report.admits()?;
+        let (principal, _) = connection.principal().ok_or("nobody has logged in")?;
+        if !principal.proof.grant().port_forwarding {
+            return Err("your certificate does not permit port forwarding".into());
+        }
+        let way = self.find_way(connection, login, device, *channels).await?;
+        let authorized = way.authorize_forward(login)?;
+        let bounded = authorized.may_connect().is_bounded() && authorized.may_listen().is_bounded();
+        if !bounded {
+            return Err(format!(
+                "the roles of user \"{}\" name more addresses between them than a forward can carry: tell an admin",
+                authorized.user().name
+            ));
+        }
+        if way.tunnel.minor < FORWARD_MINOR {
+            return Err(format!(
+                "the agent on {} is too old to forward: update it",
+                authorized.device().name
+            ));
+        }
+        let open = Open {
+            session: Self::new_session_id()?,
+            user: authorized.user().name.clone(),
+            login: login.clone(),
+            work: to.work(&authorized),
+            pty: None,
+            env: Vec::new(),
+            client: connection.client,
+            server: connection.server,
+            original_command: None,
+            recording: None,
+        };
+        // First onto the board, then the check.
+        let live = self.enter_forward(&open, authorized, &way.tunnel, principal, to);
+        self.check(connection, live.session(), way.version).await?;
+        Ok(Begun {
+            live,
+            open,
+            tunnel: way.tunnel,
+            version: way.version,
+        })
+    }
+}
+
+/// Opens the stream and moves bytes both ways until it is over. The stream stays in `wire`.
+async fn carry(
+    wire: &mut Wire,
+    open: Open,
+    tunnel: &Tunnel,
+    input: &mut InputReceiver,
+    splice: &mut Splice<'_>,
+) -> ForwardEnd {
+    let Ok(frame) = SessionMessage::Open(open).encode() else {
+        return ForwardEnd::Prohibited("the request is longer than the device takes".into());
+    };
+    let streams = match timeout(START_TIMEOUT, tunnel.connection.open_bi()).await {
+        Ok(Ok(streams)) => streams,
+        Ok(Err(error)) => return ForwardEnd::DeviceLost(error.to_string()),
+        Err(_) => {
+            return ForwardEnd::Failed("the device bears no more forwards on this tunnel".into());
+        }
+    };
+    let (send, receive) = wire.insert(streams);
+    if let Err(error) = send.write_chunk(frame.into()).await {
+        return ForwardEnd::DeviceLost(error.to_string());
+    }
+    splice.run(send, receive, input, tunnel).await
+}
+
+/// Leaves the stream so that the device knows: finished after an exit, reset in every other case, which makes
+/// the device break its connection off.
+fn leave(end: &ForwardEnd, mut send: SendStream, mut receive: RecvStream) {
+    match end {
+        ForwardEnd::Closed | ForwardEnd::BrokenOff | ForwardEnd::Failed(_) => {
+            let _ = send.finish();
+        }
+        _ => {
+            let _ = send.reset(VarInt::from_u32(0));
+            let _ = receive.stop(VarInt::from_u32(0));
+        }
+    }
+}
+
+/// What a client hears whose channel is not opened.
+fn failure(end: &ForwardEnd) -> ChannelOpenFailure {
+    match end {
+        ForwardEnd::Prohibited(sentence) => prohibited(sentence.clone()),
+        ForwardEnd::Told(ending) => prohibited(ending.why.clone()),
+        // RFC 4254 section 5.1: SSH_OPEN_CONNECT_FAILED.
+        other => ChannelOpenFailure::Other {
+            code: 2,
+            reason: other.to_string(),
+        },
+    }
+}
+
+/// RFC 4254 section 5.1: `SSH_OPEN_ADMINISTRATIVELY_PROHIBITED`, with a sentence of ours as description.
+#[must_use]
+pub fn prohibited(reason: String) -> ChannelOpenFailure {
+    ChannelOpenFailure::Other { code: 1, reason }
+}
+
+impl LiveSession {
+    /// Whether where a forward leads is still where it may lead, by what is allowed now.
+    #[must_use]
+    pub fn may_still_lead(&self, now: &Authorized) -> bool {
+        let Some(to) = &self.destination else {
+            return true;
+        };
+        let known = to.address.get();
+        match to.direction {
+            Direction::Out => {
+                known.is_none_or(|address| now.may_connect().permits(&to.host, *address))
+            }
+            Direction::Listen => {
+                known.is_none_or(|bound| now.may_listen().permits_listening(&to.host, *bound))
+            }
+            Direction::In { bound, .. } => now.may_listen().permits_listening(&to.host, bound),
+        }
+    }
+}

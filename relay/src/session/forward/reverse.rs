@@ -1,0 +1,397 @@
+//! `ssh -R`: a device listens for an operator, and each connection that comes there becomes a channel to them.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use holdfast_protocol::codec::frame::{FrameReader, Piece, SessionMessage};
+use holdfast_protocol::escape::Escaped;
+use holdfast_protocol::ids::{DeviceName, Login, SessionId};
+use holdfast_protocol::session::{RelayEvent, RelaySession};
+use holdfast_protocol::wire::{Incoming, Open, SessionRefusal};
+use quinn::{RecvStream, SendStream, VarInt};
+use russh::ChannelId;
+use russh::server::Handle;
+use tokio::sync::Notify;
+use tokio::time::timeout;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::{Begun, Destination, ForwardEnd, Through};
+use crate::limits::{
+    ARRIVAL_TIMEOUT, CONTROL_READ, LISTEN_TIMEOUT, MAX_CHANNELS, MAX_FORWARDS, MAX_LISTENERS,
+};
+use crate::serve::Relay;
+use crate::session::live::LiveGuard;
+use crate::session::refusal;
+use crate::ssh::connection::Connection;
+use crate::ssh::outlet::Outlet;
+use crate::ssh::queue::InputReceiver;
+use crate::tunnel::registry::Tunnel;
+
+/// The ports of one SSH connection that devices listen on, and the channels to it that are being opened.
+#[derive(Debug, Default)]
+pub struct Listeners {
+    all: HashMap<(String, u32), DropGuard>,
+    /// Shared with what serves them.
+    pub channels: Arc<Confirmed>,
+}
+
+/// Channels that we have opened: their input, until whoever opened them takes it.
+#[derive(Debug, Default)]
+pub struct Confirmed {
+    inputs: Mutex<HashMap<ChannelId, InputReceiver>>,
+    changed: Notify,
+    /// How many channels the connection has, as its handler last counted.
+    pub count: AtomicU32,
+}
+
+/// What an operator asks for.
+pub struct Asked {
+    /// On which connection.
+    pub connection: Arc<Connection>,
+    /// How its channels are opened.
+    pub handle: Handle,
+    /// Under which account.
+    pub login: Login,
+    /// On which device.
+    pub device: DeviceName,
+    /// Where.
+    pub host: String,
+    /// On which port; 0: on any.
+    pub port: u16,
+}
+
+impl Listeners {
+    /// Whether there is room for one more.
+    ///
+    /// # Errors
+    /// A sentence.
+    fn admit(&self) -> Result<(), String> {
+        match self.all.len() < MAX_LISTENERS {
+            true => Ok(()),
+            false => Err(format!(
+                "too many forwarded ports on one connection (max {MAX_LISTENERS})"
+            )),
+        }
+    }
+
+    /// A port is taken back; false if there is none such.
+    pub fn cancel(&mut self, host: &str, port: u32) -> bool {
+        self.all.remove(&(host.to_owned(), port)).is_some()
+    }
+}
+
+impl Confirmed {
+    /// A channel that we opened was confirmed.
+    pub fn put(&self, id: ChannelId, input: InputReceiver) {
+        self.lock().insert(id, input);
+        self.changed.notify_waiters();
+    }
+
+    /// It was closed: nobody will ask for its input, or somebody has it.
+    pub fn forget(&self, id: ChannelId) {
+        self.lock().remove(&id);
+    }
+
+    /// Its input. It may take a moment after the channel stands.
+    async fn take(&self, id: ChannelId) -> InputReceiver {
+        loop {
+            let changed = self.changed.notified();
+            if let Some(input) = self.lock().remove(&id) {
+                return input;
+            }
+            changed.await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<ChannelId, InputReceiver>> {
+        self.inputs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a device says on the stream of a port.
+struct Ear {
+    receive: RecvStream,
+    reader: FrameReader,
+    state: RelaySession,
+    /// What was received and not looked at yet: at most [`CONTROL_READ`] bytes.
+    rest: Vec<u8>,
+}
+
+impl Ear {
+    /// The next thing. May be dropped while it waits: nothing is lost.
+    async fn next(&mut self) -> Result<RelayEvent, ForwardEnd> {
+        loop {
+            let mut input = self.rest.as_slice();
+            let piece = self.reader.read(&mut input);
+            let event = match piece.map_err(|error| ForwardEnd::Protocol(error.to_string()))? {
+                None => None,
+                Some(Piece::Data(..)) => {
+                    return Err(ForwardEnd::Protocol("data where there is none".into()));
+                }
+                Some(Piece::Message(message)) => Some(self.state.handle_message(message)?),
+            };
+            let used = self.rest.len() - input.len();
+            self.rest.drain(..used);
+            if let Some(event) = event {
+                return Ok(event);
+            }
+            match self.receive.read_chunk(CONTROL_READ, true).await {
+                Ok(Some(chunk)) => self.rest.extend_from_slice(&chunk.bytes),
+                Ok(None) => return Err(ForwardEnd::Protocol("its stream ended too early".into())),
+                Err(error) => return Err(ForwardEnd::DeviceLost(error.to_string())),
+            }
+        }
+    }
+}
+
+/// A port that a device listens on.
+struct Listening {
+    through: Through,
+    handle: Handle,
+    channels: Arc<Confirmed>,
+    to: Destination,
+    session: SessionId,
+    live: LiveGuard,
+    send: SendStream,
+    ear: Ear,
+    cancelled: CancellationToken,
+}
+
+impl Relay {
+    /// Has a device listen; gives the port. It listens until that is cancelled or the connection ends.
+    ///
+    /// # Errors
+    /// A sentence for the operator.
+    pub async fn listen(
+        self: &Arc<Self>,
+        asked: Asked,
+        channels: u32,
+        listeners: &mut Listeners,
+    ) -> Result<u16, String> {
+        let through = Through {
+            connection: asked.connection,
+            login: asked.login,
+            device: asked.device,
+            channels,
+        };
+        let admitted = async {
+            listeners.admit()?;
+            let to = Destination::listening(&asked.host, asked.port)?;
+            Ok((self.admit_forward(&through, &to).await?, to))
+        };
+        let admitted: Result<_, String> = admitted.await;
+        let (begun, to) = match admitted {
+            Ok(admitted) => admitted,
+            Err(sentence) => {
+                let (host, port) = (&asked.host, u32::from(asked.port));
+                let report = &self.report;
+                report
+                    .forward_refused(&through.connection, host, port, &sentence)
+                    .await;
+                return Err(sentence);
+            }
+        };
+        let session = begun.open.session;
+        let Begun {
+            live,
+            open,
+            tunnel,
+            version,
+        } = begun;
+        let started = timeout(
+            LISTEN_TIMEOUT,
+            self.start_listening(open, &tunnel, &live, &to),
+        );
+        let started = match started.await {
+            Ok(Ok(started)) => Ok(started),
+            Ok(Err(end)) => Err(end),
+            Err(_) => Err(ForwardEnd::Failed("the device does not answer".into())),
+        };
+        let (send, ear) = match started {
+            Ok(halves) => halves,
+            Err(end) => {
+                self.report
+                    .forward_end(live.session(), &to, false, &end)
+                    .await;
+                return Err(end.to_string());
+            }
+        };
+        let stands = async {
+            let session = live.session();
+            self.check(&through.connection, session, version).await?;
+            self.report.forward_open(session, &to).await
+        };
+        if let Err(sentence) = stands.await {
+            let end = ForwardEnd::Prohibited(sentence.clone());
+            let session = live.session();
+            self.report.forward_end(session, &to, false, &end).await;
+            return Err(sentence);
+        }
+        let port = to
+            .address
+            .get()
+            .map_or(asked.port, |address| address.port());
+        let cancelled = CancellationToken::new();
+        let key = (asked.host, u32::from(port));
+        listeners.all.insert(key, cancelled.clone().drop_guard());
+        let listening = Listening {
+            through,
+            handle: asked.handle,
+            channels: listeners.channels.clone(),
+            to,
+            session,
+            live,
+            send,
+            ear,
+            cancelled,
+        };
+        tokio::spawn(self.clone().serve_port(listening));
+        Ok(port)
+    }
+
+    async fn start_listening(
+        &self,
+        open: Open,
+        tunnel: &Tunnel,
+        live: &LiveGuard,
+        to: &Destination,
+    ) -> Result<(SendStream, Ear), ForwardEnd> {
+        let lost = |error: &dyn std::fmt::Display| ForwardEnd::DeviceLost(error.to_string());
+        let frame = SessionMessage::Open(open).encode();
+        let frame = frame.map_err(|error| ForwardEnd::Prohibited(error.to_string()))?;
+        let streams = tunnel.connection.open_bi().await;
+        let (mut send, receive) = streams.map_err(|error| lost(&error))?;
+        let sent = send.write_chunk(frame.into()).await;
+        sent.map_err(|error| lost(&error))?;
+        let mut ear = Ear {
+            receive,
+            reader: FrameReader::default(),
+            state: RelaySession::default(),
+            rest: Vec::new(),
+        };
+        loop {
+            match ear.next().await? {
+                RelayEvent::Accepted => {}
+                RelayEvent::Address(address) => {
+                    let _ = to.address.set(address);
+                    return Ok((send, ear));
+                }
+                RelayEvent::Refused(why) => {
+                    return Err(refused(live, to, &why));
+                }
+                _ => return Err(ForwardEnd::Protocol("no answer".into())),
+            }
+        }
+    }
+
+    async fn serve_port(self: Arc<Self>, mut listening: Listening) {
+        let mut live = listening.live;
+        let end = tokio::select! {
+            biased;
+            ending = live.told_to_end() => ForwardEnd::Told(ending),
+            () = listening.cancelled.cancelled() => ForwardEnd::Closed,
+            end = self.take_arrivals(
+                &listening.through, &listening.handle, &listening.channels, &listening.to,
+                listening.session, &mut listening.ear,
+            ) => end,
+        };
+        let _ = listening.send.reset(VarInt::from_u32(0));
+        let _ = listening.ear.receive.stop(VarInt::from_u32(0));
+        live.set_apart();
+        self.report
+            .forward_end(live.session(), &listening.to, true, &end)
+            .await;
+    }
+
+    /// Serves each connection that comes, until the device or the port is gone.
+    async fn take_arrivals(
+        self: &Arc<Self>,
+        through: &Through,
+        handle: &Handle,
+        channels: &Arc<Confirmed>,
+        port: &Destination,
+        listener: SessionId,
+        ear: &mut Ear,
+    ) -> ForwardEnd {
+        loop {
+            let incoming = match ear.next().await {
+                Ok(RelayEvent::Incoming(incoming)) => incoming,
+                Ok(RelayEvent::OutputEnded) => continue,
+                Ok(_) => return ForwardEnd::BrokenOff,
+                Err(end) => return end,
+            };
+            let Some(to) = port.coming(listener, incoming) else {
+                return ForwardEnd::Protocol("a connection to no port".into());
+            };
+            let through = Through {
+                channels: channels.count.load(Ordering::Relaxed),
+                connection: through.connection.clone(),
+                login: through.login.clone(),
+                device: through.device.clone(),
+            };
+            let (relay, handle, channels) = (self.clone(), handle.clone(), channels.clone());
+            tokio::spawn(relay.take_one(through, handle, channels, to, incoming));
+        }
+    }
+
+    /// One connection that has come: it waits on the device until its channel stands.
+    async fn take_one(
+        self: Arc<Self>,
+        through: Through,
+        handle: Handle,
+        channels: Arc<Confirmed>,
+        to: Destination,
+        Incoming { peer, .. }: Incoming,
+    ) {
+        let _busy = through.connection.busy();
+        let most = MAX_CHANNELS + MAX_FORWARDS;
+        let admitted = match usize::try_from(through.channels) {
+            Ok(channels) if channels < most => self.admit_forward(&through, &to).await,
+            _ => Err(format!("too many channels on one connection (max {most})")),
+        };
+        let begun = match admitted {
+            Ok(begun) => begun,
+            Err(sentence) => {
+                let (host, port) = (&to.host, u32::from(to.port));
+                let report = &self.report;
+                return report
+                    .forward_refused(&through.connection, host, port, &sentence)
+                    .await;
+            }
+        };
+        let opening = handle.channel_open_forwarded_tcpip(
+            to.host.clone(),
+            u32::from(to.port),
+            peer.ip().to_string(),
+            u32::from(peer.port()),
+        );
+        let opened = timeout(ARRIVAL_TIMEOUT, async {
+            let (_, write) = opening.await.ok()?.split();
+            let input = channels.take(write.id()).await;
+            Some((write, input))
+        });
+        let Ok(Some((write, input))) = opened.await else {
+            let end = ForwardEnd::Failed("the client does not take the connection".into());
+            let session = begun.live.session();
+            return self.report.forward_end(session, &to, false, &end).await;
+        };
+        let outlet = Outlet::new(write, handle);
+        self.carry_on(begun, &through.connection, &to, None, input, outlet)
+            .await;
+    }
+}
+
+fn refused(live: &LiveGuard, to: &Destination, why: &SessionRefusal) -> ForwardEnd {
+    let authorized = &live.session().authorized;
+    let (device, user) = (&authorized.device().name, &authorized.user().name);
+    match why {
+        SessionRefusal::NotPermitted(address) => ForwardEnd::Prohibited(format!(
+            "user \"{user}\" may not have {device} listen on {address}"
+        )),
+        SessionRefusal::Unreachable(why) => {
+            ForwardEnd::Failed(format!("{device} cannot listen on {to}: {}", Escaped(why)))
+        }
+        other => ForwardEnd::Prohibited(refusal::sentence(device, authorized.login(), other)),
+    }
+}

@@ -1,0 +1,99 @@
+//! What the store says when something is decided, and what of it holds for one connection.
+
+use holdfast_protocol::ids::{DeviceId, DeviceName, Login, UserName};
+use tokio::time::timeout;
+use tracing::error;
+
+use crate::access::lock::{self, Lock, Suspect};
+use crate::access::policy::{Subject, Terms};
+use crate::clock::Timestamp;
+use crate::limits::STORE_TIMEOUT;
+use crate::serve::Relay;
+use crate::ssh::connection::Connection;
+use crate::store::{Device, StoreError};
+
+const NO_STORE: &str = "the relay's store does not answer: try again in a minute";
+
+/// What the store says, all of it read after `version` was.
+pub(super) struct Known {
+    pub(super) version: i64,
+    pub(super) subject: Subject,
+    pub(super) locks: Vec<Lock>,
+    pub(super) device: Option<Device>,
+    pub(super) now: Timestamp,
+}
+
+/// Which device is looked up.
+#[derive(Clone, Copy)]
+pub(super) enum Which<'a> {
+    None,
+    Named(&'a DeviceName),
+    Known(DeviceId),
+}
+
+impl Relay {
+    /// Reads the version first: what is read after it is at least as new.
+    pub(super) async fn know(&self, user: &UserName, which: Which<'_>) -> Result<Known, String> {
+        let now = Timestamp::now();
+        let (version, subject, locks, device) = self
+            .in_time(async {
+                let version = self.store.access_version().await?;
+                let subject = self.store.subject(user).await?;
+                let locks = self.store.locks(now).await?;
+                let device = match which {
+                    Which::None => None,
+                    Which::Named(name) => self.store.device_by_name(name).await?,
+                    Which::Known(id) => self.store.device(id).await?,
+                };
+                Ok((version, subject, locks, device))
+            })
+            .await?;
+        Ok(Known {
+            version,
+            subject: subject.ok_or_else(|| format!("user \"{user}\" was removed"))?,
+            locks,
+            device,
+            now,
+        })
+    }
+
+    /// What the store answers, if it does so in time; if not, a sentence for the operator.
+    pub(super) async fn in_time<T>(
+        &self,
+        look: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, String> {
+        match timeout(STORE_TIMEOUT, look).await {
+            Ok(Ok(found)) => return Ok(found),
+            Ok(Err(error)) => error!(%error, "the store cannot look up what a decision needs"),
+            Err(_) => error!("the store does not answer"),
+        }
+        Err(NO_STORE.into())
+    }
+}
+
+impl Known {
+    /// Those that hold where the client is.
+    pub(super) fn terms(&self, connection: &Connection) -> Terms {
+        self.subject.is_from(connection.client.ip()).terms()
+    }
+
+    /// Whether a lock is in the way, as far as it is asked for.
+    pub(super) fn check_locks(
+        &self,
+        connection: &Connection,
+        device: Option<DeviceId>,
+        login: Option<&Login>,
+    ) -> Result<(), String> {
+        let suspect = Suspect {
+            user: &self.subject.user.name,
+            roles: &self.subject.user.roles,
+            client: connection.client.ip(),
+            device,
+            login,
+        };
+        match lock::hit(&self.locks, &suspect, self.now) {
+            Some(lock) => Err(lock.refusal()),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Somebody on the device's network.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+
+/// Listens on a port of 127.0.0.1, and does the same with each connection. Its threads end with the test.
+pub(super) struct Target {
+    port: u16,
+    seen: Arc<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    connections: AtomicU64,
+    sent: AtomicU64,
+    over: AtomicBool,
+}
+
+impl Target {
+    /// Reads to the end, and says how much it was.
+    pub(super) fn counting() -> Self {
+        Self::start(|mut stream, _| {
+            let mut all = Vec::new();
+            if stream.read_to_end(&mut all).is_ok() {
+                let _ = stream.write_all(format!("{} bytes", all.len()).as_bytes());
+            }
+        })
+    }
+
+    /// Gives back what it gets.
+    pub(super) fn echo() -> Self {
+        Self::start(|mut stream, _| {
+            let mut writer = stream.try_clone().unwrap();
+            let _ = std::io::copy(&mut stream, &mut writer);
+        })
+    }
+
+    /// Sends until nobody takes it.
+    pub(super) fn endless() -> Self {
+        Self::start(|mut stream, seen| {
+            let data = vec![0; 64 * 1024];
+            while stream.write_all(&data).is_ok() {
+                seen.sent.fetch_add(data.len() as u64, Ordering::Relaxed);
+            }
+            seen.over.store(true, Ordering::Relaxed);
+        })
+    }
+
+    fn start(serve: fn(TcpStream, &Seen)) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let seen = Arc::new(Seen::default());
+        let all = seen.clone();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let seen = all.clone();
+                seen.connections.fetch_add(1, Ordering::Relaxed);
+                thread::spawn(move || serve(stream.unwrap(), &seen));
+            }
+        });
+        Self { port, seen }
+    }
+
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// How many have come.
+    pub(super) fn connections(&self) -> u64 {
+        self.seen.connections.load(Ordering::Relaxed)
+    }
+
+    /// How much an endless one has sent.
+    pub(super) fn sent(&self) -> u64 {
+        self.seen.sent.load(Ordering::Relaxed)
+    }
+
+    /// Whether an endless one has heard that nobody takes it.
+    pub(super) fn is_over(&self) -> bool {
+        self.seen.over.load(Ordering::Relaxed)
+    }
+}
+
+/// A port of 127.0.0.1 on which nobody listened a moment ago.
+pub(super) fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}

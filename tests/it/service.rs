@@ -1,0 +1,41 @@
+//! The agent as a service: what it tells the manager that started it.
+
+use std::os::unix::net::UnixDatagram;
+
+use crate::harness::{Device, Relay, SOON};
+
+#[test]
+fn systemd_hears_that_the_agent_is_up_and_alive_and_stops() {
+    let relay = Relay::start();
+    let mut device = Device::joined(&relay, "kitchen-cam");
+    let path = device.folder().join("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(SOON)).unwrap();
+    let heard = || {
+        let mut bytes = [0; 1024];
+        let length = manager.recv(&mut bytes).expect("a message of the agent");
+        String::from_utf8(bytes[..length].to_vec()).unwrap()
+    };
+
+    device = device
+        .env("NOTIFY_SOCKET", &path)
+        .env("WATCHDOG_USEC", "400000");
+    device.run();
+    assert_eq!(heard(), "READY=1");
+    // A sign of life each time, whether the tunnel stands yet or not.
+    let online = std::iter::repeat_with(&heard)
+        .inspect(|message| assert!(message.starts_with("WATCHDOG=1\nSTATUS="), "{message}"))
+        .any(|message| message.contains("STATUS=online, relay "));
+    assert!(online);
+
+    // What the manager was told of must not reach the people who log in.
+    let alice = relay.admin_user();
+    let env = alice
+        .exec(crate::harness::Way::Direct, device.name(), "env")
+        .ok();
+    assert!(!env.out().contains("NOTIFY_SOCKET"), "{env}");
+
+    device.stop();
+    let last = std::iter::repeat_with(&heard).find(|message| !message.starts_with("WATCHDOG=1"));
+    assert_eq!(last.as_deref(), Some("STOPPING=1"));
+}

@@ -1,0 +1,118 @@
+//! A Debian package with one program and its service, by `dpkg-deb`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use super::{fresh_folder, place, read, write};
+use crate::process;
+use crate::workspace::Workspace;
+
+/// What differs between our packages.
+pub(super) struct Deb {
+    pub(super) name: &'static str,
+    pub(super) architecture: String,
+    pub(super) depends: &'static str,
+    pub(super) summary: &'static str,
+    /// Further lines begin with a space, as in a control file.
+    pub(super) description: &'static str,
+    pub(super) binary: PathBuf,
+    pub(super) unit_name: &'static str,
+    pub(super) unit: String,
+    /// What goes when the package is purged.
+    pub(super) state: &'static str,
+}
+
+impl Deb {
+    /// Puts it together, and gives its path.
+    pub(super) fn build(&self, workspace: &Workspace, out: &Path) -> Result<PathBuf> {
+        let file = format!(
+            "{}_{}_{}",
+            self.name,
+            env!("CARGO_PKG_VERSION"),
+            self.architecture
+        );
+        let root = fresh_folder(workspace, &file)?;
+        let program = match self.name {
+            "holdfast-relay" => "relay",
+            name => name,
+        };
+        place(&self.binary, &root.join("usr/bin").join(program), 0o755)?;
+        let unit = root.join("usr/lib/systemd/system").join(self.unit_name);
+        write(&unit, &self.unit, 0o644)?;
+        self.documents(workspace, &root)?;
+        self.control(workspace, &root)?;
+
+        let path = out.join(format!("{file}.deb"));
+        let mut build = Command::new("dpkg-deb");
+        build
+            .args(["--root-owner-group", "-Zxz", "--build"])
+            .arg(&root)
+            .arg(&path)
+            .env("SOURCE_DATE_EPOCH", "0");
+        process::run_aside(&mut build)?;
+        Ok(path)
+    }
+
+    fn documents(&self, workspace: &Workspace, root: &Path) -> Result<()> {
+        let folder = root.join("usr/share/doc").join(self.name);
+        let changes = folder.join("changelog");
+        write(
+            &changes,
+            &read(&workspace.root.join("CHANGELOG.md"))?,
+            0o644,
+        )?;
+        process::run_aside(Command::new("gzip").args(["-9n"]).arg(&changes))?;
+        write(
+            &folder.join("copyright"),
+            "Holdfast, by its authors. All rights reserved.\n",
+            0o644,
+        )
+    }
+
+    fn control(&self, workspace: &Workspace, root: &Path) -> Result<()> {
+        let folder = root.join("DEBIAN");
+        let size = installed_size(&root.join("usr"))?;
+        let control = format!(
+            "Package: {name}\nVersion: {version}\nArchitecture: {architecture}\nSection: net\n\
+             Priority: optional\nMaintainer: Holdfast <packages@holdfast.invalid>\n\
+             Installed-Size: {kib}\nDepends: {depends}\nDescription: {summary}\n {description}\n",
+            name = self.name,
+            version = env!("CARGO_PKG_VERSION"),
+            architecture = self.architecture,
+            kib = size.div_ceil(1024),
+            depends = self.depends,
+            summary = self.summary,
+            description = self.description,
+        );
+        write(&folder.join("control"), &control, 0o644)?;
+        for script in ["postinst", "prerm", "postrm"] {
+            let text = read(&workspace.root.join("packaging/deb").join(script))?
+                .replace("@UNIT@", self.unit_name)
+                .replace("@STATE@", self.state);
+            write(&folder.join(script), &text, 0o755)?;
+        }
+        Ok(())
+    }
+}
+
+/// Bytes of all files below.
+fn installed_size(folder: &Path) -> Result<u64> {
+    let mut size = 0;
+    let entries =
+        fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
+    for entry in entries {
+        let entry = entry.with_context(|| format!("cannot list {}", folder.display()))?;
+        let meta = entry
+            .metadata()
+            .with_context(|| format!("cannot look at {}", entry.path().display()))?;
+        size += if meta.is_dir() {
+            installed_size(&entry.path())?
+        } else {
+            meta.len()
+        };
+    }
+    Ok(size)
+}
