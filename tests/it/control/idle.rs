@@ -161,7 +161,13 @@ fn a_download_is_activity_though_its_client_says_nothing() {
         .stdout(Stdio::piped());
     let mut ssh = ssh.stderr(Stdio::null()).spawn().unwrap();
     let (mut to, mut from) = (ssh.stdin.take().unwrap(), ssh.stdout.take().unwrap());
-    let string = |bytes: &[u8]| [&(bytes.len() as u32).to_be_bytes()[..], bytes].concat();
+    let string = |bytes: &[u8]| {
+        [
+            &u32::try_from(bytes.len()).unwrap().to_be_bytes()[..],
+            bytes,
+        ]
+        .concat()
+    };
     // SSH_FXP_INIT, _OPEN to read, and then _READ.
     to.write_all(&string(&[1, 0, 0, 0, 3])).unwrap();
     let name = string(big.to_str().unwrap().as_bytes());
