@@ -248,25 +248,13 @@ impl Driver {
         // Boxed: what a start needs would otherwise be held for the session's whole life.
         match Box::pin(launch(&config.program, open, &config.sftp_server)).await {
             Ok(launched) => {
+                self.recording.started(launched.process.id());
                 self.process = Some(launched.process);
                 self.connect(launched.ends);
                 self.core.handle_started(self.epoch.elapsed());
             }
             Err(why) => self.core.handle_refused(why),
         }
-    }
-
-    /// Whether what was asked for is not wanted any more. A device that slept finds the request in its socket
-    /// and the withdrawal behind it: what waits there is read before anything is started.
-    async fn withdrawn(&mut self) -> Option<Gone> {
-        for _ in 0..WITHDRAWAL_TURNS {
-            yield_now().await;
-            let gone = poll_fn(|cx| Poll::Ready(self.inbound.poll_gone(cx))).await;
-            if let Poll::Ready(gone) = gone {
-                return Some(gone);
-            }
-        }
-        None
     }
 
     /// Starts a forward: the connection stands where a session has its process.
@@ -337,6 +325,19 @@ impl Driver {
                 self.send(&message);
             }
         }
+    }
+
+    /// Whether what was asked for is not wanted any more. A device that slept finds the request in its socket
+    /// and the withdrawal behind it: what waits there is read before anything is started.
+    async fn withdrawn(&mut self) -> Option<Gone> {
+        for _ in 0..WITHDRAWAL_TURNS {
+            yield_now().await;
+            let gone = poll_fn(|cx| Poll::Ready(self.inbound.poll_gone(cx))).await;
+            if let Poll::Ready(gone) = gone {
+                return Some(gone);
+            }
+        }
+        None
     }
 
     fn connect(&mut self, ends: Ends) {

@@ -186,7 +186,7 @@ impl russh::server::Handler for Handler {
         user: &str,
         offer: PublicKeyOffer<'_>,
     ) -> Result<Auth, Self::Error> {
-        Ok(self.login.offered(user, offer).await)
+        Ok(self.login.offered(user, &offer).await)
     }
 
     async fn auth_publickey(

@@ -88,11 +88,12 @@ impl Login {
 
     /// The other end asks whether it is worth proving that it has this key. That changes nothing and proves
     /// nothing.
-    pub async fn offered(&mut self, user: &str, offer: PublicKeyOffer<'_>) -> Auth {
-        let fingerprint = offer.public_key.fingerprint(HashAlg::Sha256).to_string();
+    pub async fn offered(&mut self, user: &str, offer: &PublicKeyOffer<'_>) -> Auth {
+        let key = offer.public_key;
+        let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
         self.attempts.note(user, Some(fingerprint));
         let worth = algorithms::may_sign_with(offer.algorithm)
-            && auth::is_worth_a_try(&self.relay.store, offer.public_key).await;
+            && auth::is_worth_a_try(&self.relay.store, key).await;
         if worth && self.failures < MAX_AUTH_FAILURES {
             return Auth::Accept;
         }
