@@ -112,7 +112,7 @@ fn a_session_that_power_was_cut_under_ends_as_power_loss() {
 
 #[test]
 fn what_root_does_to_a_spool_is_named() {
-    for_seeds(400, |random| {
+    for_seeds(200, |random| {
         let mut world = World::new(random, SPOOL_BYTES, Sync::Block);
         let session = world.begin(RecordingMode::Strict).unwrap();
         let id = world.sessions[session].id;

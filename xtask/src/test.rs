@@ -53,7 +53,7 @@ enum Stage {
 type Notes = Vec<String>;
 
 /// Long enough to run through the corpus of the small targets; `cargo xtask fuzz` goes on from there.
-const FUZZ_SECONDS: u32 = 10;
+const FUZZ_SECONDS: u32 = 6;
 
 struct Report {
     stage: Stage,

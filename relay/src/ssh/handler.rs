@@ -30,6 +30,9 @@ use crate::serve::Relay;
 use crate::session::forward::reverse::{Asked, Listeners};
 use crate::session::forward::{Ask, Destination, Through, prohibited};
 
+/// To who wants to forward to or from a path.
+const NO_SOCKETS: &str = "Unix sockets are not forwarded: forward a TCP port instead";
+
 /// Ends a connection.
 #[derive(Debug, Error)]
 pub enum HandlerError {
@@ -110,6 +113,14 @@ impl Handler {
         let channels = self.channels.present();
         let relay = self.relay.clone();
         relay.listen(asked, channels, &mut self.listeners).await
+    }
+
+    /// Tells the log of a Unix socket that somebody wanted to reach. It has no port.
+    async fn refuse_socket(&self, path: &str) {
+        let (report, connection) = (&self.relay.report, &self.connection);
+        report
+            .forward_refused(connection, path, 0, NO_SOCKETS)
+            .await;
     }
 
     fn asked(&self, host: &str, port: u32, handle: Handle) -> Result<Asked, String> {
@@ -315,6 +326,28 @@ impl russh::server::Handler for Handler {
             }
         });
         Ok(())
+    }
+
+    async fn channel_open_direct_streamlocal(
+        &mut self,
+        _channel: Channel<Msg>,
+        socket_path: &str,
+        reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        self.refuse_socket(socket_path).await;
+        reply.reject(prohibited(NO_SOCKETS.to_owned())).await;
+        Ok(())
+    }
+
+    async fn streamlocal_forward(
+        &mut self,
+        socket_path: &str,
+        session: &mut Session,
+    ) -> Result<bool, Self::Error> {
+        self.refuse_socket(socket_path).await;
+        session.debug(true, NO_SOCKETS, "")?;
+        Ok(false)
     }
 
     async fn tcpip_forward(
