@@ -1,5 +1,5 @@
 //! The agents for other processors do what the one for this machine does. `cargo xtask test --only cross`
-//! builds them and runs these.
+//! builds them and runs these, of which each has its triple's name.
 
 use std::fs;
 
@@ -7,26 +7,26 @@ use crate::harness::{Emulated, SOON, Site, Terminal, Way, own_login, run, wait_f
 
 #[test]
 #[ignore = "the stage `cross` builds the program"]
-fn an_aarch64_agent_does_its_work() {
+fn aarch64_unknown_linux_musl() {
     does_its_work("aarch64-unknown-linux-musl");
 }
 
 #[test]
 #[ignore = "the stage `cross` builds the program"]
-fn an_armv7_agent_does_its_work() {
+fn armv7_unknown_linux_musleabihf() {
     does_its_work("armv7-unknown-linux-musleabihf");
 }
 
 /// On an emulated ARM1176, which stops at any instruction of ARMv7.
 #[test]
 #[ignore = "the stage `cross` builds the program"]
-fn an_armv6_agent_does_its_work() {
+fn arm_unknown_linux_musleabihf() {
     does_its_work("arm-unknown-linux-musleabihf");
 }
 
 #[test]
 #[ignore = "the stage `cross` builds the program"]
-fn a_riscv64_agent_does_its_work() {
+fn riscv64gc_unknown_linux_musl() {
     does_its_work("riscv64gc-unknown-linux-musl");
 }
 

@@ -30,15 +30,19 @@ pub(crate) fn run(workspace: &Workspace, notes: &mut Vec<String>) -> Result<()> 
         return Ok(());
     }
     let list = workspace.tool_dir("emulated.json");
-    fs::write(&list, emulated(&targets, &binaries))
+    fs::write(&list, programs(&targets, &binaries))
         .with_context(|| format!("cannot write {}", list.display()))?;
     let mut environment = vec![("HOLDFAST_EMULATED", list.into())];
     environment.extend(suites::build_programs(workspace)?);
-    suites::emulated(workspace, &environment, notes)
+    let emulated = targets
+        .iter()
+        .filter(|target| !target.settings.runner.is_empty());
+    let triples: Vec<&str> = emulated.map(|target| target.triple.as_str()).collect();
+    suites::emulated(workspace, &triples, &environment, notes)
 }
 
 /// What the tests of emulated agents read: where each program is, and what runs it.
-fn emulated(targets: &[Target], binaries: &[PathBuf]) -> String {
+fn programs(targets: &[Target], binaries: &[PathBuf]) -> String {
     let entries = targets.iter().zip(binaries).map(|(target, binary)| {
         let entry = json!({"program": binary, "runner": target.settings.runner});
         (target.triple.clone(), entry)

@@ -51,16 +51,22 @@ pub(crate) fn integration(workspace: &Workspace, notes: &mut Vec<String>) -> Res
     run(workspace, &["--test", INTEGRATION], &environment, notes)
 }
 
-/// The tests of agents for other processors, which the environment names.
+/// The tests of the agents for these triples, whose programs the environment names.
 pub(crate) fn emulated(
     workspace: &Workspace,
+    triples: &[&str],
     environment: &[(&str, OsString)],
     notes: &mut Vec<String>,
 ) -> Result<()> {
     // Not by nextest, whose way to name ignored tests is another: there are few of them.
     let mut command = workspace.cargo();
     command.args(["test", "--workspace", "--locked", "--test", INTEGRATION]);
-    command.args(["--", "--ignored", "emulated::"]);
+    command.args(["--", "--ignored"]);
+    command.args(
+        triples
+            .iter()
+            .map(|triple| format!("emulated::{}", triple.replace('-', "_"))),
+    );
     command.envs(environment.iter().map(|(name, value)| (name, value)));
     count(&mut command, notes)
 }
