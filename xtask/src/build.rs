@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::process;
 use crate::target::Target;
@@ -119,16 +119,31 @@ pub(crate) fn agents(
         process::run_aside(&mut command)?;
     }
     let folder = if profile == "dev" { "debug" } else { profile };
-    Ok(targets
-        .iter()
-        .map(|target| {
-            place
-                .cross
-                .join(&target.triple)
-                .join(folder)
-                .join("edge-agent")
-        })
-        .collect())
+    let mut binaries = Vec::new();
+    for target in targets {
+        let triple = place.cross.join(&target.triple);
+        let binary = triple.join(folder).join("edge-agent");
+        if profile == DEVICE {
+            check_size(&binary, target)?;
+        }
+        binaries.push(binary);
+    }
+    Ok(binaries)
+}
+
+/// Nothing is shipped that does not fit.
+fn check_size(binary: &Path, target: &Target) -> Result<()> {
+    let size = fs::metadata(binary)
+        .with_context(|| format!("cannot find {}", binary.display()))?
+        .len();
+    let max = target.settings.size_max;
+    if size > max {
+        bail!(
+            "{} is {size} bytes, over its size-max of {max}",
+            binary.display()
+        );
+    }
+    Ok(())
 }
 
 /// Where the target's standard library comes from. Zig is linker and C compiler on all routes.

@@ -54,13 +54,6 @@ fn check(target: &Target, binary: &PathBuf) -> Result<String> {
     let size = fs::metadata(binary)
         .with_context(|| format!("cannot find {}", binary.display()))?
         .len();
-    let max = target.settings.size_max;
-    if size > max {
-        bail!(
-            "{} is {size} bytes, over its size-max of {max}",
-            binary.display()
-        );
-    }
     let found = Hardening::of(binary)?;
     if let Some(difference) = target.hardening.difference(&found) {
         bail!(
