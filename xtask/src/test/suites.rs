@@ -40,13 +40,7 @@ pub(crate) fn integration(workspace: &Workspace, notes: &mut Vec<String>) -> Res
     }
     let bin = tools::python_env(workspace, &[PythonTool::SshAudit, PythonTool::Moto])?;
     let path = tools::path_with(&[&bin])?;
-    // A third of the tests' time is waiting for something to be given up: more of them than cores.
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
-    let threads = cores.div_ceil(2) + cores;
-    let mut environment = vec![
-        ("PATH", path),
-        ("NEXTEST_TEST_THREADS", threads.to_string().into()),
-    ];
+    let mut environment = vec![("PATH", path)];
     environment.extend(build_programs(workspace)?);
     run(workspace, &["--test", INTEGRATION], &environment, notes)
 }
