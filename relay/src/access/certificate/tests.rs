@@ -430,7 +430,7 @@ fn model(claims: &Claims, trusted: bool, revoked: bool, client: IpAddr) -> bool 
         && claims
             .critical
             .get("force-command")
-            .is_none_or(|command| !command.is_empty())
+            .is_none_or(|command| !command.is_empty() && !command.contains('\0'))
         && from
 }
 
@@ -445,7 +445,9 @@ proptest! {
         before in NOW - 1..NOW + 5,
         principals in prop::collection::vec("ops|root", 0..3),
         critical in prop::collection::btree_map(
-            "force-command|source-address|verify-required|x@y", "|10.0.0.0/8|ls", 0..2),
+            "force-command|source-address|verify-required|x@y",
+            prop::sample::select(vec!["", "10.0.0.0/8", "ls", "l\0s"]).prop_map(str::to_owned),
+            0..2),
         ten: bool,
     ) {
         let claims = Claims {
