@@ -24,7 +24,7 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketAddrAny, SocketFlags, SocketType, bind, recvfrom,
     send, socket_with,
 };
-use rustix::process::{Pid, getpid, getsid};
+use rustix::process::getpid;
 
 use super::Recorder;
 use crate::limits::{
@@ -32,7 +32,7 @@ use crate::limits::{
 };
 use crate::process::exit_of_wait;
 use proc_event::{PROC, ProcessEvent};
-use proc_file::Look;
+use proc_file::{Look, leader};
 use tracker::{Step, Tracker};
 
 /// More than the kernel puts into one datagram.
@@ -224,11 +224,6 @@ fn is_kernel(from: Option<&SocketAddrAny>) -> bool {
 }
 
 fn handle(recorder: &Recorder, event: ProcessEvent) {
-    let leader = |pid: u32| {
-        let pid = Pid::from_raw(i32::try_from(pid).ok()?)?;
-        let leader = getsid(Some(pid)).ok()?;
-        Some(leader.as_raw_pid().cast_unsigned())
-    };
     let step = recorder.commands.lock().tracker.handle(event, leader);
     let (family, told) = match step {
         Step::Nothing => return,

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStringExt as _;
 
 use crate::limits::{MAX_COMMAND_ARGUMENTS, MAX_FILE_PATH};
 
-/// The most of `/proc/PID/stat` that is of use: number, name, state, parent.
+/// The most of `/proc/PID/stat` that is of use: number, name, state, parent, group, session.
 const STAT: u64 = 128;
 
 /// A process as it was when it was looked at.
@@ -26,7 +26,7 @@ impl Look {
     /// Of one that may be gone: then nothing is known of it, or its name alone.
     pub(super) fn at(pid: u32) -> Self {
         let stat = read(&format!("/proc/{pid}/stat"), STAT).unwrap_or_default();
-        let (name, parent) = parse(&stat);
+        let (name, parent, _) = parse(&stat);
         let most = MAX_COMMAND_ARGUMENTS + 1;
         let line = read(&format!("/proc/{pid}/cmdline"), most).unwrap_or_default();
         let folder = fs::read_link(format!("/proc/{pid}/cwd")).ok();
@@ -65,18 +65,27 @@ impl Look {
     }
 }
 
-/// The name and the parent in `NUMBER (NAME) STATE PARENT …`: the name may have anything in it.
-fn parse(stat: &[u8]) -> (Option<&[u8]>, Option<u32>) {
+/// The leader of the process' session. The kernel's own helpers have none, and neither has who
+/// entered this PID namespace from outside: `getsid` says 0 of them, which `rustix` takes for a
+/// process' number.
+pub(super) fn leader(pid: u32) -> Option<u32> {
+    parse(&read(&format!("/proc/{pid}/stat"), STAT)?).2
+}
+
+/// The name, the parent and the leader of the session in
+/// `NUMBER (NAME) STATE PARENT GROUP SESSION …`: the name may have anything in it.
+fn parse(stat: &[u8]) -> (Option<&[u8]>, Option<u32>, Option<u32>) {
     let from = stat.iter().position(|byte| *byte == b'(');
     let to = stat.iter().rposition(|byte| *byte == b')');
     let (Some(from), Some(to)) = (from, to) else {
-        return (None, None);
+        return (None, None, None);
     };
     let name = stat.get(from + 1..to);
-    let rest = stat.get(to + 1..).unwrap_or_default();
-    let parent = std::str::from_utf8(rest).ok();
-    let parent = parent.and_then(|rest| rest.split_ascii_whitespace().nth(1)?.parse().ok());
-    (name, parent)
+    let rest = std::str::from_utf8(stat.get(to + 1..).unwrap_or_default()).unwrap_or_default();
+    let mut words = rest.split_ascii_whitespace().skip(1);
+    let parent = words.next().and_then(|word| word.parse().ok());
+    let leader = words.nth(1).and_then(|word| word.parse().ok());
+    (name, parent, leader.filter(|leader| *leader != 0))
 }
 
 fn read(path: &str, most: u64) -> Option<Vec<u8>> {
@@ -88,6 +97,9 @@ fn read(path: &str, most: u64) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+    use std::process::{Command, Stdio};
+
     use super::*;
 
     #[test]
@@ -106,12 +118,34 @@ mod tests {
     fn one_that_is_gone_is_nothing_or_a_name() {
         assert_eq!(Look::at(u32::MAX).arguments().count(), 0);
         assert!(Look::at(u32::MAX).cut);
-        let (name, parent) = parse(b"7 (a) b) ) Z 3 7");
-        assert_eq!((name, parent), (Some(&b"a) b) "[..]), Some(3)));
+        let (name, parent, leader) = parse(b"7 (a) b) ) Z 3 7 5 0");
+        assert_eq!(name, Some(&b"a) b) "[..]));
+        assert_eq!((parent, leader), (Some(3), Some(5)));
         let gone = Look::of(vec![], name);
         assert_eq!(gone.arguments().collect::<Vec<_>>(), [b"a) b) "]);
-        assert_eq!(parse(b"("), (None, None));
-        assert_eq!(parse(b")("), (None, None));
+        assert_eq!(parse(b"("), (None, None, None));
+        assert_eq!(parse(b")("), (None, None, None));
+    }
+
+    #[test]
+    fn a_process_may_have_no_session() {
+        let mut child = Command::new("setsid")
+            .arg("cat")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // What comes back says that it has its session.
+        child.stdin.as_mut().unwrap().write_all(b"x").unwrap();
+        child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+        assert_eq!(leader(child.id()), Some(child.id()));
+        drop(child.stdin.take());
+        child.wait().unwrap();
+        assert_eq!(leader(u32::MAX), None);
+        // So the kernel's threads and helpers are listed, whoever looks.
+        let (name, parent, leader) = parse(b"2 (kthreadd) S 0 0 0 0 -1 2129984");
+        assert_eq!((name, parent), (Some(&b"kthreadd"[..]), Some(0)));
+        assert_eq!(leader, None);
     }
 
     #[test]
