@@ -13,7 +13,7 @@ use thiserror::Error;
 
 use crate::state::{StateDir, StateError};
 
-const FILE: &str = "identity.key";
+pub(crate) const FILE: &str = "identity.key";
 
 /// The device's key pair.
 pub struct Identity {

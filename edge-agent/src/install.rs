@@ -7,9 +7,9 @@
 mod service;
 
 use std::fmt::Write as _;
-use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _, symlink};
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -17,7 +17,7 @@ use thiserror::Error;
 
 pub use service::Init;
 
-use crate::state;
+use crate::{identity, membership, state};
 use service::{BadArgument, Service};
 
 /// What to install, and where.
@@ -53,6 +53,15 @@ pub enum InstallError {
         .0.display()
     )]
     Volatile(PathBuf),
+    /// A service starts in another folder than who installs it.
+    #[error("the state folder is {:?}: give the whole path, which begins with /", .0)]
+    Relative(PathBuf),
+    /// It may be anything.
+    #[error(
+        "{} is no agent's state ({} and {} are missing): nothing was removed; name the folder with --state, or leave out --purge",
+        .0.display(), identity::FILE, membership::FILE
+    )]
+    NotState(PathBuf),
     /// The init could not read it.
     #[error(transparent)]
     Argument(#[from] BadArgument),
@@ -144,6 +153,9 @@ impl Install {
     ) -> Result<(), InstallError> {
         let service = self.service(dry_run)?;
         let files = service.files()?;
+        if purge {
+            self.refuse_to_purge_others()?;
+        }
         let installed = files.iter().any(|file| self.at(&file.path).exists());
         if self.is_live() && installed {
             for command in service.stop() {
@@ -179,6 +191,9 @@ impl Install {
     }
 
     fn service(&self, dry_run: bool) -> Result<Service, InstallError> {
+        if !self.state.is_absolute() {
+            return Err(InstallError::Relative(self.state.clone()));
+        }
         let init = match self.init {
             Some(init) => init,
             None => self.find_init()?,
@@ -221,6 +236,16 @@ impl Install {
         let folder = existing.and_then(|path| fs::File::open(path).ok());
         if self.is_live() && folder.is_some_and(|folder| state::is_in_memory(&folder)) {
             return Err(InstallError::Volatile(self.state.clone()));
+        }
+        Ok(())
+    }
+
+    /// What is removed with all that is in it must be ours.
+    fn refuse_to_purge_others(&self) -> Result<(), InstallError> {
+        let state = self.at(&self.state);
+        let ours = [identity::FILE, membership::FILE];
+        if state.exists() && !ours.iter().any(|file| state.join(file).exists()) {
+            return Err(InstallError::NotState(state));
         }
         Ok(())
     }
@@ -291,7 +316,7 @@ impl Step {
                 content,
                 mode,
             } => make_parent(path)
-                .and_then(|()| replace(path, content.bytes(), *mode))
+                .and_then(|()| state::replace(path, content.bytes(), *mode))
                 .map_err(|source| io_error("write", path, source)),
             Self::Link { path, to } => make_parent(path)
                 .and_then(|()| match fs::remove_file(path) {
@@ -322,29 +347,6 @@ impl Content {
 fn make_parent(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(parent) => DirBuilder::new().recursive(true).mode(0o755).create(parent),
-        None => Ok(()),
-    }
-}
-
-/// Puts a file in the place of another so that after a power cut one of the two is there, whole. A running
-/// program cannot be written to, but it can be replaced.
-fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let temporary = path.with_file_name(name);
-    let mut file = OpenOptions::new()
-        .create(true)
-        .truncate(true)
-        .write(true)
-        .mode(mode)
-        .open(&temporary)?;
-    file.write_all(bytes)?;
-    // The umask, and a file that was left there, have had their say by now.
-    file.set_permissions(fs::Permissions::from_mode(mode))?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    match path.parent() {
-        Some(parent) => fs::File::open(parent)?.sync_all(),
         None => Ok(()),
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::state::{StateDir, StateError};
 
-const FILE: &str = "membership";
+pub(crate) const FILE: &str = "membership";
 
 /// Stored as postcard; new fields go to the end.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -1,9 +1,10 @@
 //! The agent's state folder: who the device is and what it belongs to.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
@@ -126,28 +127,41 @@ impl StateDir {
     }
 
     /// Writes a file, for its owner alone, so that after a power cut either the old or the new content
-    /// is there: a temporary file, synced, then renamed, then the folder synced.
+    /// is there.
     ///
     /// # Errors
     /// [`StateError::Io`].
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), StateError> {
         let path = self.file(name);
-        let temporary = self.file(&format!(".{name}.new"));
-        self.write_synced(&temporary, bytes)
-            .and_then(|()| fs::rename(&temporary, &path))
-            .and_then(|()| File::open(&self.path)?.sync_all())
-            .map_err(|source| io_error("write", &path, source))
+        replace(&path, bytes, 0o600).map_err(|source| io_error("write", &path, source))
     }
+}
 
-    fn write_synced(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        let mut file = OpenOptions::new()
-            .create(true)
-            .truncate(true)
-            .write(true)
-            .mode(0o600)
-            .open(path)?;
-        file.write_all(bytes)?;
-        file.sync_all()
+/// Puts a file in the place of another, so that after a power cut one of the two is there, whole: a temporary
+/// file beside it, synced, then renamed, then the folder synced. A program that runs can be replaced so, where
+/// it could not be written to.
+///
+/// # Errors
+/// The operating system's.
+pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(".new");
+    let temporary = path.with_file_name(name);
+    let mut file = OpenOptions::new()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(mode)
+        .open(&temporary)?;
+    // The umask, and a file that was left there, have had their say by now.
+    file.set_permissions(Permissions::from_mode(mode))?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)?;
+    match path.parent() {
+        Some(folder) => File::open(folder)?.sync_all(),
+        None => Ok(()),
     }
 }
 

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 use thiserror::Error;
 
+use crate::membership;
+
 /// The inits that can keep the agent running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Init {
@@ -161,7 +163,7 @@ impl Service {
         UNIT_TEXT
             .replace(
                 "@MEMBERSHIP@",
-                &systemd_path(&self.state.join("membership").display().to_string()),
+                &systemd_path(&self.state.join(membership::FILE).display().to_string()),
             )
             .replace("@COMMAND@", &words.join(" "))
     }

@@ -155,3 +155,31 @@ fn another_program_can_be_installed_than_the_one_that_runs() {
     let installed = fs::read_to_string(root.path().join("usr/bin/edge-agent"));
     assert_eq!(installed.unwrap(), "for another processor");
 }
+
+#[test]
+fn only_an_agents_state_is_purged() {
+    let root = tempfile::tempdir().unwrap();
+    let home = root.path().join("home/pi");
+    fs::create_dir_all(&home).unwrap();
+    fs::write(home.join("diary"), "dear").unwrap();
+    for state in ["/home/pi", "/home", "/"] {
+        let asked = Install {
+            state: state.into(),
+            ..into(root.path(), Some(Init::Systemd))
+        };
+        let error = asked.uninstall(true, false, &mut Vec::new()).unwrap_err();
+        assert!(error.to_string().contains("no agent's state"), "{error}");
+        assert!(home.join("diary").exists(), "{state}");
+    }
+}
+
+#[test]
+fn a_state_folder_has_one_meaning_wherever_the_service_starts() {
+    let root = tempfile::tempdir().unwrap();
+    let asked = Install {
+        state: "state".into(),
+        ..into(root.path(), Some(Init::Systemd))
+    };
+    let error = asked.install(true, &mut Vec::new()).unwrap_err();
+    assert!(error.to_string().contains("begins with /"), "{error}");
+}
