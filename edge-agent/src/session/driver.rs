@@ -225,12 +225,8 @@ impl Driver {
             Work::Take(take) => return self.take(take),
             Work::Shell | Work::Exec(_) | Work::Subsystem(_) => {}
         }
-        match self.sessions.slot(Kind::Session) {
-            Ok(slot) => self.slot = Some(slot),
-            Err(max) => {
-                let full = SessionRefusal::TooManySessions(max);
-                return self.core.handle_refused(full);
-            }
+        if let Err(full) = self.occupy(Kind::Session) {
+            return self.core.handle_refused(full);
         }
         let is_interactive = open.pty.is_some();
         let priority = if is_interactive {
@@ -257,14 +253,20 @@ impl Driver {
         }
     }
 
+    /// Takes a place of this kind, if there is one.
+    pub(super) fn occupy(&mut self, kind: Kind) -> Result<(), SessionRefusal> {
+        let slot = self.sessions.slot(kind).map_err(|max| match kind {
+            Kind::Session => SessionRefusal::TooManySessions(max),
+            Kind::Forward => SessionRefusal::TooManyForwards(max),
+        })?;
+        self.slot = Some(slot);
+        Ok(())
+    }
+
     /// Starts a forward: the connection stands where a session has its process.
     async fn dial(&mut self, login: Login, to: Connect) {
-        match self.sessions.slot(Kind::Forward) {
-            Ok(slot) => self.slot = Some(slot),
-            Err(max) => {
-                let full = SessionRefusal::TooManyForwards(max);
-                return self.core.handle_refused(full);
-            }
+        if let Err(full) = self.occupy(Kind::Forward) {
+            return self.core.handle_refused(full);
         }
         self.outbound.set_priority(BULK_PRIORITY);
         // An operator who gives up does not leave a dial behind.
@@ -279,12 +281,8 @@ impl Driver {
 
     /// Starts a forward on a connection that has come to a port.
     fn take(&mut self, Take { listener, number }: Take) {
-        match self.sessions.slot(Kind::Forward) {
-            Ok(slot) => self.slot = Some(slot),
-            Err(max) => {
-                let full = SessionRefusal::TooManyForwards(max);
-                return self.core.handle_refused(full);
-            }
+        if let Err(full) = self.occupy(Kind::Forward) {
+            return self.core.handle_refused(full);
         }
         self.outbound.set_priority(BULK_PRIORITY);
         let taken = self.sessions.arrivals.take(listener, number);

@@ -11,7 +11,7 @@ use std::time::Instant;
 use futures_lite::{FutureExt as _, Stream as _};
 use holdfast_protocol::codec::frame::SessionMessage;
 use holdfast_protocol::ids::{Login, SessionId};
-use holdfast_protocol::wire::{Exit, Incoming, Listen, SessionRefusal};
+use holdfast_protocol::wire::{Exit, Incoming, Listen};
 use smol::Timer;
 
 use super::driver::Driver;
@@ -71,12 +71,8 @@ impl Arrivals {
 impl Driver {
     /// Listens until the relay breaks off.
     pub(super) async fn listen(&mut self, session: SessionId, login: Login, at: Listen) {
-        match self.sessions.slot(Kind::Forward) {
-            Ok(slot) => self.slot = Some(slot),
-            Err(max) => {
-                let full = SessionRefusal::TooManyForwards(max);
-                return self.core.handle_refused(full);
-            }
+        if let Err(full) = self.occupy(Kind::Forward) {
+            return self.core.handle_refused(full);
         }
         let opened = async { Ok(listen::open(login, at).await) };
         let gone = async { Err(self.inbound.broken_off().await) };
