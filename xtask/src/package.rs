@@ -90,19 +90,21 @@ fn agents(workspace: &Workspace, triples: &[String], out: &Path) -> Result<Vec<P
     Ok(made)
 }
 
+/// What the packaged unit runs: flags go into a file of the administrator's.
+const AGENT_COMMAND: &str = "/usr/bin/edge-agent run $AGENT_FLAGS
+# AGENT_FLAGS=\"--keepalive 45s\"
+EnvironmentFile=-/etc/default/edge-agent";
+
 fn agent_package(workspace: &Workspace, architecture: &str, binary: &Path) -> Result<Deb> {
     let template = workspace
         .root
         .join("edge-agent/src/install/edge-agent.service");
     let unit = read(&template)?
         .replace("@MEMBERSHIP@", "/var/lib/edge-agent/membership")
-        .replace("@COMMAND@", "/usr/bin/edge-agent run $AGENT_FLAGS")
-        .replace(
-            "Restart=always",
-            "# AGENT_FLAGS=\"--keepalive 45s\"\nEnvironmentFile=-/etc/default/edge-agent\nRestart=always",
-        );
+        .replace("@COMMAND@", AGENT_COMMAND);
     Ok(Deb {
         name: "edge-agent",
+        program: "edge-agent",
         architecture: architecture.to_owned(),
         depends: "init-system-helpers",
         summary: "reach this device behind NAT with a stock ssh",
@@ -132,6 +134,7 @@ fn relay(workspace: &Workspace, out: &Path) -> Result<PathBuf> {
     let architecture = process::capture(dpkg.arg("--print-architecture"))?;
     Deb {
         name: "holdfast-relay",
+        program: "relay",
         architecture: architecture.trim().to_owned(),
         depends: "libc6, libgcc-s1, init-system-helpers",
         summary: "the relay between operators' ssh and devices behind NAT",

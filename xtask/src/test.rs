@@ -43,7 +43,7 @@ enum Stage {
     Unit,
     /// end to end: real processes, real ssh
     It,
-    /// the agent for each triple in targets/, started under qemu
+    /// the agent for the triples of CI: size, hardening, and at work under qemu
     Cross,
     /// every fuzz target for a short while
     Fuzz,

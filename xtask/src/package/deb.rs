@@ -13,6 +13,8 @@ use crate::workspace::Workspace;
 /// What differs between our packages.
 pub(super) struct Deb {
     pub(super) name: &'static str,
+    /// What the program is called in `/usr/bin`.
+    pub(super) program: &'static str,
     pub(super) architecture: String,
     pub(super) depends: &'static str,
     pub(super) summary: &'static str,
@@ -35,11 +37,11 @@ impl Deb {
             self.architecture
         );
         let root = fresh_folder(workspace, &file)?;
-        let program = match self.name {
-            "holdfast-relay" => "relay",
-            name => name,
-        };
-        place(&self.binary, &root.join("usr/bin").join(program), 0o755)?;
+        place(
+            &self.binary,
+            &root.join("usr/bin").join(self.program),
+            0o755,
+        )?;
         let unit = root.join("usr/lib/systemd/system").join(self.unit_name);
         write(&unit, &self.unit, 0o644)?;
         self.documents(workspace, &root)?;
