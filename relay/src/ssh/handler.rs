@@ -1,17 +1,17 @@
 //! russh's callbacks, translated. Each request is answered here and nowhere else, because russh keeps one
 //! "wants a reply" a channel and OpenSSH sends several requests at once.
 
+mod forwards;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use holdfast_protocol::ids::{DeviceName, Login as Account};
+use holdfast_protocol::ids::DeviceName;
 use holdfast_protocol::limits::{MAX_COMMAND, MAX_SUBSYSTEM};
 use holdfast_protocol::wire::{WindowSize, Work};
 use russh::keys::Certificate;
-use russh::server::{
-    Auth, ChannelOpenHandle, Handle, Msg, PublicKeyOffer, Session, VerifiedPublicKey,
-};
+use russh::server::{Auth, ChannelOpenHandle, Msg, PublicKeyOffer, Session, VerifiedPublicKey};
 use russh::{Channel, ChannelId, Disconnect, Sig};
 use thiserror::Error;
 
@@ -24,14 +24,11 @@ use super::jump;
 use super::login::{Login, Proof};
 use super::outlet::{self, Outlet};
 use super::queue::Input;
-use super::target::{self, Target};
 use super::throttle::Source;
 use crate::serve::Relay;
-use crate::session::forward::reverse::{Asked, Listeners};
-use crate::session::forward::{Ask, Destination, Through, prohibited};
-
-/// To who wants to forward to or from a path.
-const NO_SOCKETS: &str = "Unix sockets are not forwarded: forward a TCP port instead";
+use crate::session::forward::reverse::Listeners;
+use crate::session::forward::{Ask, Through, prohibited};
+use forwards::{Leads, NO_SOCKETS};
 
 /// Ends a connection.
 #[derive(Debug, Error)]
@@ -98,90 +95,10 @@ impl Handler {
             .start(&self.relay, &self.connection, channel, work, session)
     }
 
-    /// Has the device of this connection listen; gives the port.
-    async fn listen(&mut self, host: &str, port: u32, handle: Handle) -> Result<u16, String> {
-        let asked = match self.asked(host, port, handle) {
-            Ok(asked) => asked,
-            Err(sentence) => {
-                let (report, connection) = (&self.relay.report, &self.connection);
-                report
-                    .forward_refused(connection, host, port, &sentence)
-                    .await;
-                return Err(sentence);
-            }
-        };
-        let channels = self.channels.present();
-        let relay = self.relay.clone();
-        relay.listen(asked, channels, &mut self.listeners).await
-    }
-
-    /// Tells the log of a Unix socket that somebody wanted to reach. It has no port.
-    async fn refuse_socket(&self, path: &str) {
-        let (report, connection) = (&self.relay.report, &self.connection);
-        report
-            .forward_refused(connection, path, 0, NO_SOCKETS)
-            .await;
-    }
-
-    fn asked(&self, host: &str, port: u32, handle: Handle) -> Result<Asked, String> {
-        let target = self.connection.principal().map(|(_, target)| target);
-        let (login, device) = match target {
-            Some(Target::Device(login, device)) => (login.clone(), device.clone()),
-            Some(Target::Unusable(sentence)) => return Err(sentence.clone()),
-            Some(Target::Relay) | None => {
-                return Err("the relay listens for nobody: name a device".into());
-            }
-        };
-        Ok(Asked {
-            connection: self.connection.clone(),
-            handle,
-            login,
-            device,
-            host: host.to_owned(),
-            port: u16::try_from(port).map_err(|_| format!("there is no port {port}"))?,
-        })
-    }
-
     /// Tells whoever opens channels to the client how many it has.
     fn count_channels(&self) {
         let count = &self.listeners.channels.count;
         count.store(self.channels.present(), Ordering::Relaxed);
-    }
-
-    /// Where a forward leads: through the device that the connection is for, or, where it is for the relay, to a
-    /// device as a jump. Gives the other channels, too.
-    fn leads(&mut self, host: &str, port: u32) -> Result<(u32, Leads), String> {
-        let target = self.connection.principal().map(|(_, target)| target);
-        let leads = match target {
-            Some(Target::Device(login, device)) => {
-                let to = Destination::new(host, port)?;
-                Leads::Through(login.clone(), device.clone(), to)
-            }
-            Some(Target::Unusable(sentence)) => return Err(sentence.clone()),
-            Some(Target::Relay) | None => {
-                let device = target::forward(host, port).map_err(|error| error.to_string())?;
-                Leads::Jump(device)
-            }
-        };
-        let count = self.channels.count(leads.purpose())?;
-        Ok((count, leads))
-    }
-}
-
-/// Where a `direct-tcpip` channel leads.
-enum Leads {
-    /// To the inside of a device's own connection.
-    Jump(DeviceName),
-    /// To somebody whom a device dials, for this login.
-    Through(Account, DeviceName, Destination),
-}
-
-impl Leads {
-    fn purpose(&self) -> Purpose {
-        match self {
-            Self::Jump(_) => Purpose::Session,
-            Self::Through(..) => Purpose::Forward,
-        }
     }
 }
 
@@ -279,9 +196,7 @@ impl russh::server::Handler for Handler {
         let (count, leads) = match self.leads(host_to_connect, port_to_connect) {
             Ok(may) => may,
             Err(sentence) => {
-                let (report, connection) = (&self.relay.report, &self.connection);
-                report
-                    .forward_refused(connection, host_to_connect, port_to_connect, &sentence)
+                self.refused(host_to_connect, port_to_connect, &sentence)
                     .await;
                 reply.reject(prohibited(sentence)).await;
                 return Ok(());
@@ -335,7 +250,7 @@ impl russh::server::Handler for Handler {
         reply: ChannelOpenHandle,
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
-        self.refuse_socket(socket_path).await;
+        self.refused(socket_path, 0, NO_SOCKETS).await;
         reply.reject(prohibited(NO_SOCKETS.to_owned())).await;
         Ok(())
     }
@@ -345,7 +260,7 @@ impl russh::server::Handler for Handler {
         socket_path: &str,
         session: &mut Session,
     ) -> Result<bool, Self::Error> {
-        self.refuse_socket(socket_path).await;
+        self.refused(socket_path, 0, NO_SOCKETS).await;
         session.debug(true, NO_SOCKETS, "")?;
         Ok(false)
     }
