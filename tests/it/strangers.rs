@@ -90,16 +90,12 @@ fn a_stranger_that_would_serve_is_refused() {
     block_on(async {
         let mut peer = door.knock().await;
         peer.say(&hello(Intent::Run)).await;
-        let refused = RelayMessage::Refused(Refusal::UnknownDevice);
-        assert_eq!(peer.next().await, Some(refused));
-        assert_eq!(peer.ended().await, Ended::Closed(CloseCode::Done as u32));
+        peer.is_refused(Refusal::UnknownDevice).await;
         // Not even with a good secret behind it, all in one breath.
         let mut peer = door.knock().await;
         peer.say(&hello(Intent::Run)).await;
         peer.say(&enrol(door.secret())).await;
-        let refused = RelayMessage::Refused(Refusal::UnknownDevice);
-        assert_eq!(peer.next().await, Some(refused));
-        assert_eq!(peer.ended().await, Ended::Closed(CloseCode::Done as u32));
+        peer.is_refused(Refusal::UnknownDevice).await;
     });
     door.stays_untouched();
 }
@@ -114,9 +110,7 @@ fn a_wrong_secret_is_refused_and_the_connection_is_over() {
         // The second comes in the same breath: one connection is one guess.
         peer.say(&enrol(Secret(random()))).await;
         peer.say(&enrol(door.secret())).await;
-        let refused = RelayMessage::Refused(Refusal::TokenUnknown);
-        assert_eq!(peer.next().await, Some(refused));
-        assert_eq!(peer.ended().await, Ended::Closed(CloseCode::Done as u32));
+        peer.is_refused(Refusal::TokenUnknown).await;
     });
     door.stays_untouched();
 }

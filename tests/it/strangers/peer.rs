@@ -1,12 +1,13 @@
 //! A QUIC client with a raw public key (RFC 7250) that says whatever it likes.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast_protocol::codec::control::{self, ControlReader};
 use holdfast_protocol::limits::ALPN;
-use holdfast_protocol::wire::{AgentMessage, RelayMessage};
+use holdfast_protocol::wire::{AgentMessage, CloseCode, Refusal, RelayMessage};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, RecvStream, SendStream};
 use rustls::client::AlwaysResolvesClientRawPublicKeys;
@@ -54,6 +55,18 @@ impl Peer {
             first: None,
             _endpoint: endpoint,
         })
+    }
+
+    /// The relay refuses with this, and closes.
+    #[track_caller]
+    pub(crate) fn is_refused(&mut self, refusal: Refusal) -> impl Future<Output = ()> {
+        let caller = Location::caller();
+        async move {
+            let refused = RelayMessage::Refused(refusal);
+            assert_eq!(self.next().await, Some(refused), "at {caller}");
+            let closed = Ended::Closed(CloseCode::Done as u32);
+            assert_eq!(self.ended().await, closed, "at {caller}");
+        }
     }
 
     /// Sends a message on the first stream.
