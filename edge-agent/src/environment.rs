@@ -184,7 +184,7 @@ fn matches(pattern: &str, name: &str) -> bool {
 mod tests {
     use super::*;
     use holdfast_protocol::ids::{Login, SessionId, UserName};
-    use holdfast_protocol::wire::{Pty, WindowSize, Work};
+    use holdfast_protocol::wire::{Pty, SessionTerms, WindowSize, Work};
     use proptest::prelude::*;
 
     fn kept(names: &[&str], configured: &[&str]) -> Vec<String> {
@@ -285,6 +285,7 @@ mod tests {
             server: "[2001:db8::1]:2222".parse().unwrap(),
             original_command: Some(b"rsync --server \xff".to_vec()),
             recording: None,
+            terms: SessionTerms::default(),
         };
         let env = build(&account, &open, Some(Path::new("/dev/pts/7")), Some("UTC"));
         let shown: Vec<_> = env

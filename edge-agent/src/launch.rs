@@ -19,7 +19,7 @@ use std::process::{Command, Stdio};
 
 use futures_lite::{AsyncReadExt as _, AsyncWriteExt as _, FutureExt as _};
 use holdfast_protocol::limits::{MAX_OPEN_MESSAGE, MAX_SESSION_MESSAGE};
-use holdfast_protocol::wire::{Open, SessionRefusal};
+use holdfast_protocol::wire::{Open, SessionRefusal, SessionTerms};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use serde::{Deserialize, Serialize};
 use smol::{Async, Timer};
@@ -58,6 +58,8 @@ struct Instructions {
     time_zone: Option<String>,
     /// What serves sftp.
     sftp_server: SftpServer,
+    /// The terms of `open`, which do not travel within it.
+    terms: SessionTerms,
 }
 
 /// A process that runs, and our ends of what it reads and writes.
@@ -125,6 +127,7 @@ pub(crate) async fn launch(
         }
     };
     let instructions = Instructions {
+        terms: open.terms.clone(),
         open,
         tty,
         time_zone: std::env::var("TZ").ok(),

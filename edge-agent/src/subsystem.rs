@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use holdfast_protocol::wire::{SFTP, SessionRefusal};
+use holdfast_protocol::wire::{SFTP, SessionRefusal, SftpTerms};
 use rustix::fs::{Access, access};
 use serde::{Deserialize, Serialize};
 
@@ -20,15 +20,25 @@ pub enum SftpServer {
 pub(crate) enum Server {
     /// The agent itself.
     Internal,
+    /// The agent itself, held to this.
+    Held(SftpTerms),
     /// This program.
     Program(PathBuf),
 }
 
-/// What serves the subsystem `name`.
+/// What serves the subsystem `name`. Another program knows nothing of terms: under them the agent serves
+/// sftp, whatever the config says.
 ///
 /// # Errors
 /// [`SessionRefusal::NoSubsystem`] with its name: the relay says what is missing and what to do.
-pub(crate) fn find(name: &str, sftp: &SftpServer) -> Result<Server, SessionRefusal> {
+pub(crate) fn find(
+    name: &str,
+    sftp: &SftpServer,
+    terms: Option<SftpTerms>,
+) -> Result<Server, SessionRefusal> {
+    if let Some(terms) = terms.filter(|_| name == SFTP) {
+        return Ok(Server::Held(terms));
+    }
     match sftp {
         SftpServer::Internal if name == SFTP => Ok(Server::Internal),
         SftpServer::Device(path) if name == SFTP && runs(Path::new(path)) => {
@@ -56,18 +66,37 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("sftp-server");
         let device = |path: &Path| SftpServer::Device(path.to_str().unwrap().to_owned());
-        assert_eq!(find(SFTP, &device(&path)), refused(SFTP));
-        assert_eq!(find(SFTP, &device(folder.path())), refused(SFTP));
+        assert_eq!(find(SFTP, &device(&path), None), refused(SFTP));
+        assert_eq!(find(SFTP, &device(folder.path()), None), refused(SFTP));
         std::fs::write(&path, "").unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-        assert_eq!(find(SFTP, &device(&path)), Ok(Server::Program(path)));
+        assert_eq!(find(SFTP, &device(&path), None), Ok(Server::Program(path)));
     }
 
     #[test]
     fn another_subsystem_is_refused_by_its_name() {
-        assert_eq!(find(SFTP, &SftpServer::Internal), Ok(Server::Internal));
+        assert_eq!(
+            find(SFTP, &SftpServer::Internal, None),
+            Ok(Server::Internal)
+        );
         for server in [SftpServer::Internal, SftpServer::Device("/bin/sh".into())] {
-            assert_eq!(find("netconf", &server), refused("netconf"));
+            assert_eq!(find("netconf", &server, None), refused("netconf"));
+        }
+    }
+
+    #[test]
+    fn under_terms_the_agent_serves_itself() {
+        let terms = SftpTerms {
+            read_only: true,
+            root: None,
+        };
+        for server in [SftpServer::Internal, SftpServer::Device("/bin/sh".into())] {
+            let held = find(SFTP, &server, Some(terms.clone()));
+            assert_eq!(held, Ok(Server::Held(terms.clone())));
+            assert_eq!(
+                find("netconf", &server, Some(terms.clone())),
+                refused("netconf")
+            );
         }
     }
 }

@@ -8,7 +8,9 @@ use std::time::Duration;
 use holdfast_protocol::codec::frame::{DataStream, FrameReader, Piece, SessionMessage};
 use holdfast_protocol::ids::{Login, SessionId, UserName};
 use holdfast_protocol::session::{DeviceAction, DeviceSession, RelaySession};
-use holdfast_protocol::wire::{Exit, Open, Pty, SessionRefusal, Signal, WindowSize, Work};
+use holdfast_protocol::wire::{
+    Exit, Open, Pty, SessionRefusal, SessionTerms, Signal, WindowSize, Work,
+};
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 
@@ -177,5 +179,6 @@ fn open(pty: bool) -> Open {
         server: address,
         original_command: None,
         recording: None,
+        terms: SessionTerms::default(),
     }
 }

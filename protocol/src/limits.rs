@@ -11,10 +11,14 @@ pub const ALPN: &[u8] = b"holdfast/1";
 ///
 /// 1: recordings (`Open`'s terms, the roster's recording key, upload streams).
 /// 2: forwards ([`crate::wire::Work::Connect`] and what is said of them).
-pub const MINOR_VERSION: u16 = 2;
+/// 3: what else a session is held to ([`crate::wire::SessionTerms`]).
+pub const MINOR_VERSION: u16 = 3;
 
 /// The minor version from which on devices forward.
 pub const FORWARD_MINOR: u16 = 2;
+
+/// The minor version from which on devices hold a session to its terms.
+pub const TERMS_MINOR: u16 = 3;
 
 /// Longest device name: a DNS label, so that a name can stand in a host name.
 pub const MAX_DEVICE_NAME: usize = 63;
@@ -76,6 +80,10 @@ pub const MAX_ENV_BYTES: usize = 16 * 1024;
 /// Largest body of an `Open` frame: a command, the one in whose place it stands, an environment and some
 /// room for the rest.
 pub const MAX_OPEN_MESSAGE: usize = MAX_COMMAND + MAX_ORIGINAL_COMMAND + MAX_ENV_BYTES + 8 * 1024;
+
+/// Longest root of an sftp session: well within Linux's `PATH_MAX`, and within the room for the rest of an
+/// `Open`.
+pub const MAX_SFTP_ROOT: usize = 1024;
 
 /// Largest body of any other message on a session stream.
 pub const MAX_SESSION_MESSAGE: usize = 4 * 1024;

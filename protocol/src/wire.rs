@@ -18,11 +18,13 @@ use crate::roster::SignedRoster;
 use crate::token::Secret;
 
 mod recording;
+mod terms;
 
 pub use recording::{
     OfferedSegment, RecordingMode, RecordingTerms, Refused, SegmentBytes, SegmentGone, SegmentHeld,
     SegmentLost, SegmentRefusal, SessionFinished, StdinMode, UploadAnswer, UploadMessage,
 };
+pub use terms::{SessionTerms, SftpTerms};
 
 /// What an agent says on its control stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -203,6 +205,9 @@ pub struct Open {
     /// other fields, in a part of its own (`codec/frame.rs`): an old relay ends before it.
     #[serde(skip)]
     pub recording: Option<RecordingTerms>,
+    /// What else the session is held to. It stands behind `recording`, in a part of its own, too.
+    #[serde(skip)]
+    pub terms: SessionTerms,
 }
 
 /// The subsystem of file transfer, by the name that SSH clients ask for.
@@ -389,6 +394,7 @@ impl fmt::Debug for Open {
             .field("env", &self.env.len())
             .field("client", &self.client)
             .field("recording", &self.recording)
+            .field("terms", &self.terms)
             .finish_non_exhaustive()
     }
 }

@@ -19,6 +19,7 @@ mod enrolment;
 mod forward;
 mod front;
 mod harness;
+mod held;
 mod jump;
 mod nat;
 mod policy;

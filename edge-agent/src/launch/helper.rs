@@ -10,13 +10,13 @@ use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use holdfast_protocol::escape::Escaped;
-use holdfast_protocol::wire::{SessionRefusal, Work};
+use holdfast_protocol::wire::{SessionRefusal, SftpTerms, Work};
 use rustix::fs::{CWD, Mode, OFlags, fchmod, fchown, open, readlinkat};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
@@ -26,7 +26,7 @@ use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 use super::{Instructions, MAX_INSTRUCTIONS, READY, REFUSED};
 use crate::accounts::{self, Account, Files};
-use crate::subsystem::{self, Server, SftpServer};
+use crate::subsystem::{self, Server};
 use crate::{environment, sftp};
 
 /// What new files may not have by default: sshd's.
@@ -51,7 +51,7 @@ fn run(control: &mut UnixStream) -> Result<Infallible, SessionRefusal> {
         receive(control).map_err(|e| failed("no instructions", &e))?;
     let open = &instructions.open;
     let account = accounts::admit(&open.login)?;
-    let (name, work) = work_of(&account, open.work.clone(), &instructions.sftp_server)?;
+    let program = program_of(&account, &instructions)?;
     let tty = instructions.tty.as_deref().map(Path::new);
     let env = environment::build(&account, open, tty, instructions.time_zone.as_deref());
     take_standard_streams(descriptors).map_err(|e| failed("no standard streams", &e))?;
@@ -66,12 +66,9 @@ fn run(control: &mut UnixStream) -> Result<Infallible, SessionRefusal> {
     control
         .write_all(&[READY])
         .map_err(|e| failed("the agent is gone", &e))?;
-    let error = exec(&account.shell, &name, &work, &env);
-    let shell = account.shell.to_string_lossy();
-    let text = format!(
-        "the account's shell {} can't be run: {error}",
-        Escaped(&shell)
-    );
+    let error = exec(&program, &env);
+    let path = program.path.to_string_lossy();
+    let text = format!("{} {} can't be run: {error}", program.what, Escaped(&path));
     Err(SessionRefusal::Failed(accounts::bounded(text)))
 }
 
@@ -114,62 +111,72 @@ fn receive(control: &mut UnixStream) -> io::Result<(Instructions, Vec<OwnedFd>)>
     Ok((instructions, descriptors))
 }
 
-/// What the account's shell is to do.
-struct ShellWork {
-    /// What follows `-c`; none: a login shell.
-    command: Option<OsString>,
-    /// What the command names by its number, and so inherits.
-    _inherited: Option<OwnedFd>,
+/// What the helper turns into.
+struct Program {
+    /// What it is, for who hears that it can't be run.
+    what: &'static str,
+    /// Where it is.
+    path: PathBuf,
+    /// Its zeroth argument, and the others.
+    arguments: (OsString, Vec<OsString>),
+    /// What `path` or an argument names by its number.
+    _held: Option<OwnedFd>,
 }
 
-/// The zeroth argument of the shell, and its work: a login shell has a `-` before its name and no command.
-fn work_of(
-    account: &Account,
-    work: Work,
-    sftp_server: &SftpServer,
-) -> Result<(OsString, ShellWork), SessionRefusal> {
+/// The account's shell with the session's work; a login shell has a `-` before its name and no command. Only an
+/// sftp server that is held to something has no shell about it.
+fn program_of(account: &Account, instructions: &Instructions) -> Result<Program, SessionRefusal> {
     let name = account
         .shell
         .file_name()
         .unwrap_or(OsStr::new("sh"))
         .to_owned();
-    let runs = |command: OsString| ShellWork {
-        command: Some(command),
-        _inherited: None,
-    };
-    let work = match work {
+    let no_server = |error: Errno| failed("no sftp-server", &error.into());
+    let (command, held) = match &instructions.open.work {
         Work::Shell => {
             let mut login = OsString::from("-");
             login.push(name);
-            let work = ShellWork {
-                command: None,
-                _inherited: None,
-            };
-            return Ok((login, work));
+            return Ok(shell(account, login, Vec::new(), None));
         }
         Work::Exec(command) if command.contains(&0) => {
             return Err(SessionRefusal::Failed(
                 "the command holds a NUL byte".to_owned(),
             ));
         }
-        Work::Exec(command) => runs(OsString::from_vec(command)),
+        Work::Exec(command) => (OsString::from_vec(command.clone()), None),
         Work::Connect(_) | Work::Listen(_) | Work::Take(_) => {
             return Err(SessionRefusal::Failed("a forward is no program".to_owned()));
         }
-        Work::Subsystem(subsystem) => match subsystem::find(&subsystem, sftp_server)? {
-            Server::Program(path) => runs(path.into()),
-            Server::Internal => {
-                internal_sftp(&name).map_err(|e| failed("no sftp-server", &e.into()))?
+        Work::Subsystem(subsystem) => {
+            let (server, terms) = (&instructions.sftp_server, instructions.terms.sftp.clone());
+            match subsystem::find(subsystem, server, terms)? {
+                Server::Program(path) => (path.into(), None),
+                Server::Internal => internal_sftp(&name).map_err(no_server)?,
+                Server::Held(terms) => return held_sftp(&terms).map_err(no_server),
             }
-        },
+        }
     };
-    Ok((name, work))
+    Ok(shell(account, name, vec!["-c".into(), command], held))
 }
 
-/// The agent itself as the account's SFTP server. Through the account's shell, as sshd starts a server, so
-/// that a shell that forbids commands forbids this one too. The program is named by a descriptor: its file may
-/// have been replaced by an update, or lie where the account can't go.
-fn internal_sftp(shell: &OsStr) -> Result<ShellWork, Errno> {
+fn shell(
+    account: &Account,
+    name: OsString,
+    arguments: Vec<OsString>,
+    held: Option<OwnedFd>,
+) -> Program {
+    Program {
+        what: "the account's shell",
+        path: account.shell.clone(),
+        arguments: (name, arguments),
+        _held: held,
+    }
+}
+
+/// The command that runs the agent itself as the account's SFTP server. Through the account's shell, as sshd starts
+/// a server, so that a shell that forbids commands forbids this one too. The program is named by a descriptor: its
+/// file may have been replaced by an update, or lie where the account can't go.
+fn internal_sftp(shell: &OsStr) -> Result<(OsString, Option<OwnedFd>), Errno> {
     let program = open("/proc/self/exe", OFlags::PATH, Mode::empty())?;
     // Shells of this family close what they inherit.
     let path = if shell.as_bytes().ends_with(b"csh") {
@@ -182,9 +189,29 @@ fn internal_sftp(shell: &OsStr) -> Result<ShellWork, Errno> {
     command.push(path);
     command.push("' ");
     command.push(sftp::ARGUMENT);
-    Ok(ShellWork {
-        command: Some(command),
-        _inherited: Some(program),
+    Ok((command, Some(program)))
+}
+
+/// The server under terms. Without a shell: its start-up files are the account's, and who may change them by sftp
+/// would choose what runs in the server's place.
+fn held_sftp(terms: &SftpTerms) -> Result<Program, Errno> {
+    let program = open(
+        "/proc/self/exe",
+        OFlags::PATH | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    let mut arguments = vec![sftp::ARGUMENT.into()];
+    if terms.read_only {
+        arguments.push("--read-only".into());
+    }
+    if let Some(root) = &terms.root {
+        arguments.extend(["--root".into(), root.into()]);
+    }
+    Ok(Program {
+        what: "the sftp-server",
+        path: format!("/proc/self/fd/{}", program.as_raw_fd()).into(),
+        arguments: ("edge-agent".into(), arguments),
+        _held: Some(program),
     })
 }
 
@@ -289,20 +316,13 @@ fn ignored_signals(status: &str) -> impl Iterator<Item = i32> {
     bits.filter(|number| !signal_hook::consts::FORBIDDEN.contains(number))
 }
 
-/// Becomes the shell; returns only with an error.
-fn exec(
-    shell: &Path,
-    name: &OsStr,
-    work: &ShellWork,
-    env: &BTreeMap<OsString, OsString>,
-) -> io::Error {
-    debug_assert!(!shell.as_os_str().as_bytes().contains(&0));
-    let mut shell = Command::new(shell);
-    shell.arg0(name).env_clear().envs(env);
-    if let Some(command) = &work.command {
-        shell.arg("-c").arg(command);
-    }
-    shell.exec()
+/// Becomes the program; returns only with an error.
+fn exec(program: &Program, env: &BTreeMap<OsString, OsString>) -> io::Error {
+    debug_assert!(!program.path.as_os_str().as_bytes().contains(&0));
+    let (name, arguments) = &program.arguments;
+    let mut command = Command::new(&program.path);
+    command.arg0(name).args(arguments).env_clear().envs(env);
+    command.exec()
 }
 
 #[cfg(test)]

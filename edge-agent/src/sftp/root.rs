@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use holdfast_protocol::escape::Escaped;
 use rustix::fs::{
-    AtFlags, CWD, Mode, OFlags, ResolveFlags, Stat, open, openat, openat2, readlinkat, statat,
+    AtFlags, CWD, Mode, OFlags, ResolveFlags, Stat, openat, openat2, readlinkat, statat,
 };
 use rustix::io::Errno;
 use thiserror::Error;
@@ -28,6 +28,15 @@ pub enum RootError {
         path: PathBuf,
         /// The kernel's reason.
         error: Errno,
+    },
+    /// Something on the way to it is a link.
+    #[error(
+        "the root {} is not served: a name in it is a symbolic link, which may come to lead elsewhere; give the folder's own path",
+        Escaped(&path.to_string_lossy())
+    )]
+    Linked {
+        /// As it was given.
+        path: PathBuf,
     },
     /// The kernel is too old, or a filter forbids the call.
     #[error(
@@ -135,15 +144,23 @@ impl Place<'_> {
 }
 
 impl Tree {
-    /// The folder `path` stands for everything.
+    /// The folder `path` stands for everything. No name in it may be a link: who can change one could give
+    /// the root another place.
     ///
     /// # Errors
     /// [`RootError`]: without a guard there is no service.
     pub(super) fn under(path: &Path) -> Result<Self, RootError> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = open(path, flags, Mode::empty()).map_err(|error| RootError::Unreadable {
-            path: path.to_owned(),
-            error,
+        let guard = ResolveFlags::NO_SYMLINKS;
+        let root = openat2(CWD, path, flags, Mode::empty(), guard);
+        let path = || path.to_owned();
+        let root = root.map_err(|error| match error {
+            Errno::NOSYS | Errno::PERM | Errno::INVAL => RootError::NoGuard,
+            Errno::LOOP => RootError::Linked { path: path() },
+            error => RootError::Unreadable {
+                path: path(),
+                error,
+            },
         })?;
         if readlinkat(CWD, name_of(&root), Vec::new()).is_err() {
             return Err(RootError::NoProc);
@@ -152,7 +169,7 @@ impl Tree {
             Ok(_) => Ok(Self::Under(root)),
             Err(Errno::NOSYS | Errno::PERM | Errno::INVAL) => Err(RootError::NoGuard),
             Err(error) => Err(RootError::Unreadable {
-                path: path.to_owned(),
+                path: path(),
                 error,
             }),
         }

@@ -18,7 +18,9 @@ use holdfast_protocol::ids::{DeviceId, DeviceName, SessionId, UserName};
 use holdfast_protocol::limits::MAX_DATA_FRAME;
 use holdfast_protocol::recording::seal::RecordingSecret;
 use holdfast_protocol::session::{RelayEvent, RelaySession};
-use holdfast_protocol::wire::{Exit, Incoming, Open, Pty, SessionRefusal, WindowSize, Work};
+use holdfast_protocol::wire::{
+    Exit, Incoming, Open, Pty, SessionRefusal, SessionTerms, WindowSize, Work,
+};
 
 use device::Device;
 
@@ -347,6 +349,7 @@ pub(crate) fn open(work: Work) -> Open {
         server: "192.0.2.1:2222".parse().unwrap(),
         original_command: None,
         recording: None,
+        terms: SessionTerms::default(),
     }
 }
 

@@ -5,7 +5,11 @@ use core::net::SocketAddr;
 
 use super::{CodecError, decode_body, encode_body};
 use crate::limits::{MAX_DATA_FRAME, MAX_OPEN_MESSAGE, MAX_SESSION_MESSAGE};
-use crate::wire::{Exit, Incoming, Open, SessionRefusal, Signal, WindowSize};
+use crate::recording::chain::ChainKey;
+use crate::wire::{
+    Exit, Incoming, Open, RecordingMode, RecordingTerms, SessionRefusal, SessionTerms, Signal,
+    StdinMode, WindowSize,
+};
 
 /// Length of what stands before each frame's body.
 pub const HEADER_LEN: usize = 4;
@@ -209,11 +213,24 @@ impl FrameReader {
     }
 }
 
+/// What stands for the terms of a recording where there is none, and something stands behind them.
+const UNRECORDED: RecordingTerms = RecordingTerms {
+    mode: RecordingMode::Off,
+    stdin: StdinMode::Off,
+    key: ChainKey([0; 32]),
+    recover: false,
+};
+
 /// `Open` and, behind it, what the first minor version did not have.
 fn encode_open(open: &Open) -> Result<Vec<u8>, CodecError> {
     let mut body = encode_body(open, MAX_OPEN_MESSAGE)?;
-    if let Some(terms) = &open.recording {
+    let has_terms = open.terms != SessionTerms::default();
+    let recording = open.recording.as_ref();
+    if let Some(terms) = recording.or(has_terms.then_some(&UNRECORDED)) {
         body.extend(encode_body(terms, MAX_OPEN_MESSAGE - body.len())?);
+    }
+    if has_terms {
+        body.extend(encode_body(&open.terms, MAX_OPEN_MESSAGE - body.len())?);
     }
     Ok(body)
 }
@@ -221,8 +238,13 @@ fn encode_open(open: &Open) -> Result<Vec<u8>, CodecError> {
 fn decode_open(body: &[u8]) -> Result<Open, CodecError> {
     let malformed = |_| CodecError::Malformed { kind: OPEN.into() };
     let (mut open, rest) = postcard::take_from_bytes::<Open>(body).map_err(malformed)?;
+    if rest.is_empty() {
+        return Ok(open);
+    }
+    let (recording, rest) = postcard::take_from_bytes(rest).map_err(malformed)?;
+    open.recording = Some(recording).filter(|terms| *terms != UNRECORDED);
     if !rest.is_empty() {
-        open.recording = Some(decode_body(rest, OPEN.into())?);
+        open.terms = decode_body(rest, OPEN.into())?;
     }
     Ok(open)
 }

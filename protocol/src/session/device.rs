@@ -260,7 +260,7 @@ impl DeviceSession {
 mod tests {
     use super::*;
     use crate::ids::{Login, SessionId, UserName};
-    use crate::wire::{Pty, Work};
+    use crate::wire::{Pty, SessionTerms, Work};
     use alloc::string::String;
     use alloc::vec;
     use alloc::vec::Vec;
@@ -285,6 +285,7 @@ mod tests {
             server: address,
             original_command: None,
             recording: None,
+            terms: SessionTerms::default(),
         }
     }
 

@@ -148,6 +148,7 @@ fn what_opens_a_session() {
         server: v6(),
         original_command: None,
         recording: None,
+        terms: SessionTerms::default(),
     };
     let exec = Open {
         work: Work::Exec(vec![b'l', b's', 0xff]),
@@ -194,6 +195,7 @@ fn what_opens_a_session_that_is_recorded() {
         server: v4(),
         original_command: None,
         recording,
+        terms: SessionTerms::default(),
     };
     let terms = |mode, stdin, recover| {
         Some(RecordingTerms {
@@ -228,6 +230,49 @@ fn what_opens_a_session_that_is_recorded() {
             &format!("00 000050 {base} {tail}"),
         );
     }
+}
+
+#[test]
+fn what_opens_a_session_that_is_held_to_something() {
+    let session = |recording, sftp| Open {
+        session: SessionId([0x5a; 16]),
+        user: UserName::new("alice").unwrap(),
+        login: Login::new("pi").unwrap(),
+        work: Work::Shell,
+        pty: None,
+        env: vec![],
+        client: v4(),
+        server: v4(),
+        original_command: None,
+        recording,
+        terms: SessionTerms { sftp: Some(sftp) },
+    };
+    let base = "5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a 05 616c696365 02 7069 00 00 00 00 c0000207 dec602 00 c0000207 dec602 00";
+    let within = SftpTerms {
+        read_only: false,
+        root: Some("/srv".to_string()),
+    };
+    let recording = RecordingTerms {
+        mode: RecordingMode::Strict,
+        stdin: StdinMode::Redact,
+        key: ChainKey([0xcc; 32]),
+        recover: false,
+    };
+    let key = "cc".repeat(32);
+    frame(
+        SessionMessage::Open(session(Some(recording), within)),
+        &format!("00 000058 {base} 00 00 {key} 00 01 00 01 04 2f737276"),
+    );
+    // Where nothing is recorded, something stands for that.
+    let read_only = SftpTerms {
+        read_only: true,
+        root: None,
+    };
+    let nothing = "00".repeat(32);
+    frame(
+        SessionMessage::Open(session(None, read_only)),
+        &format!("00 000053 {base} 02 02 {nothing} 00 01 01 00"),
+    );
 }
 
 #[test]
@@ -390,6 +435,7 @@ fn what_opens_a_forward() {
         server: v4(),
         original_command: None,
         recording: None,
+        terms: SessionTerms::default(),
     };
     let rules = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
     let to = |policy| {

@@ -14,6 +14,7 @@ use thiserror::Error;
 
 use super::role::{Forwarding, IdleTimeout, Limits, RecordingMode, Role, RoleName, StdinMode};
 use super::rule::{LabelRule, LoginRule, Rule};
+use super::sftp::{SftpOptions, SftpRoot};
 use crate::access::role::Ability;
 use crate::limits::{MAX_ROLE_NETWORKS, MAX_RULE_LOGINS, MAX_RULES};
 
@@ -46,6 +47,9 @@ pub struct RoleForm {
     /// What forwards may reach.
     #[serde(default, skip_serializing_if = "ForwardForm::is_empty")]
     pub forward: ForwardForm,
+    /// What sftp is held to.
+    #[serde(default, skip_serializing_if = "SftpForm::is_empty")]
+    pub sftp: SftpForm,
     /// One rule, or a list of them.
     #[serde(
         default,
@@ -87,6 +91,18 @@ pub struct ForwardForm {
     /// Never these.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub deny: Vec<Text<AddressRule>>,
+}
+
+/// `[roles.NAME.sftp]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SftpForm {
+    /// Absent: false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub read_only: bool,
+    /// Absent: all of the file system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<Text<SftpRoot>>,
 }
 
 /// `[roles.NAME.allow]` or `deny`.
@@ -214,6 +230,7 @@ impl RoleForm {
             source: self.source,
             limits: self.limits.limits(),
             forward,
+            sftp: self.sftp.options(),
             allow,
             deny,
             name,
@@ -231,6 +248,7 @@ impl RoleForm {
             source: role.source.clone(),
             limits: LimitsForm::of(&role.limits),
             forward: ForwardForm::of(&role.forward),
+            sftp: SftpForm::of(&role.sftp),
             allow: rules(&role.allow),
             deny: rules(&role.deny),
         }
@@ -376,6 +394,28 @@ impl ForwardForm {
             connect: forward.connect.as_ref().map(texts),
             listen: forward.listen.as_ref().map(texts),
             deny: texts(&forward.deny),
+        }
+    }
+}
+
+impl SftpForm {
+    /// Whether it says nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    fn options(self) -> SftpOptions {
+        SftpOptions {
+            read_only: self.read_only,
+            root: self.root.map(|root| root.0),
+        }
+    }
+
+    fn of(options: &SftpOptions) -> Self {
+        Self {
+            read_only: options.read_only,
+            root: options.root.clone().map(Text),
         }
     }
 }

@@ -10,6 +10,7 @@ use holdfast_protocol::ids::Login;
 
 use super::role::{IdleTimeout, Limits, RecordingMode, Role, RoleName, StdinMode};
 use super::rule::{LabelRule, LoginRule, Request, Rule};
+use super::sftp::SftpHeld;
 use crate::limits::DEFAULT_IDLE_TIMEOUT;
 use crate::store::{Labels, User};
 
@@ -41,6 +42,8 @@ pub struct Terms {
     pub recording: RecordingMode,
     /// What is recorded of what is typed.
     pub record_stdin: StdinMode,
+    /// What sftp is held to.
+    pub sftp: SftpHeld,
 }
 
 /// When an idle session ends, and who says so.
@@ -73,6 +76,7 @@ impl Subject {
             idle: self.idle(),
             recording: recording.unwrap_or(DEFAULT_RECORDING),
             record_stdin: stdin.unwrap_or(DEFAULT_STDIN),
+            sftp: SftpHeld::of(self.roles.iter().map(|role| &role.sftp)),
         }
     }
 

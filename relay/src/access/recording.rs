@@ -76,6 +76,7 @@ mod tests {
     use super::*;
     use crate::access::policy::Idle;
     use crate::access::role::Limits;
+    use crate::access::sftp::SftpHeld;
 
     fn terms(recording: RecordingMode, record_stdin: StdinMode) -> Terms {
         let (limits, idle) = (
@@ -90,6 +91,7 @@ mod tests {
             idle,
             recording,
             record_stdin,
+            sftp: SftpHeld::default(),
         }
     }
 

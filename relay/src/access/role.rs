@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use thiserror::Error;
 
 use super::rule::Rule;
+use super::sftp::SftpOptions;
 use crate::limits::MAX_ROLE_NAME;
 
 /// A role: who has it may do what an allow rule names and no deny rule does.
@@ -31,6 +32,8 @@ pub struct Role {
     pub limits: Limits,
     /// What its forwards may reach.
     pub forward: Forwarding,
+    /// What sftp is held to.
+    pub sftp: SftpOptions,
     /// What it allows.
     pub allow: Vec<Rule>,
     /// What it denies, to its users, whatever another of their roles allows.
@@ -49,6 +52,7 @@ impl Role {
             source: Vec::new(),
             limits: Limits::default(),
             forward: Forwarding::default(),
+            sftp: SftpOptions::default(),
             allow: Vec::new(),
             deny: Vec::new(),
         }

@@ -8,6 +8,7 @@ use super::table::card;
 use super::{Caller, Context, Failure, json};
 use crate::access::policy::{Subject, Terms};
 use crate::access::role::{RecordingMode, StdinMode};
+use crate::access::sftp::HeldRoot;
 use crate::clock::{Coarse, Timestamp};
 
 #[derive(Clone, Debug, clap::Args)]
@@ -42,6 +43,10 @@ struct TermsRow {
     idle_timeout_role: Option<String>,
     recording: &'static str,
     record_stdin: &'static str,
+    /// Whether sftp may change nothing.
+    sftp_read_only: bool,
+    /// The folder that sftp is held to; `null`: none, or several that lie apart.
+    sftp_root: Option<String>,
 }
 
 /// A limit; `null`: there is none, or nobody counts.
@@ -101,6 +106,7 @@ pub(super) async fn run(
                 format!("{} per connection", shown(row.max_channels)),
             ),
             ("recording", recording(&terms)),
+            ("sftp", terms.sftp.to_string()),
         ]));
     }
     Ok(text)
@@ -195,6 +201,11 @@ impl TermsRow {
             idle_timeout_role: terms.idle.role.as_ref().map(ToString::to_string),
             recording: terms.recording.as_str(),
             record_stdin: terms.record_stdin.as_str(),
+            sftp_read_only: terms.sftp.read_only,
+            sftp_root: match &terms.sftp.root {
+                HeldRoot::Within(root) => Some(root.to_string()),
+                HeldRoot::Whole | HeldRoot::Apart(..) => None,
+            },
         }
     }
 }

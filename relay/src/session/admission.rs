@@ -7,7 +7,8 @@
 use std::sync::Arc;
 
 use holdfast_protocol::ids::{DeviceName, Login, SessionId};
-use holdfast_protocol::wire::{Open, Pty, Work};
+use holdfast_protocol::limits::TERMS_MINOR;
+use holdfast_protocol::wire::{Open, Pty, SessionTerms, Work};
 use tracing::error;
 
 use super::bridge::{self, Session};
@@ -162,6 +163,7 @@ impl Relay {
             let ability = ability(&ask.work);
             let authorized = way.reach.authorize(&ask.login, ability);
             let authorized = authorized.map_err(|denied| denied.to_string())?;
+            let terms = terms(&authorized, way.tunnel.minor)?;
             let id = Self::new_session_id()?;
             let (principal, _) = connection.principal().ok_or_else(nobody)?;
             let about = About {
@@ -182,6 +184,7 @@ impl Relay {
                 server: connection.server,
                 original_command: ask.original_command,
                 recording: None,
+                terms,
             };
             // First onto the board, then the check.
             let live = self.live.enter(id, authorized, about, client);
@@ -346,7 +349,7 @@ impl Relay {
         };
         let now = authorized.now(facts);
         let now = now.map_err(|denied| denied.to_string())?;
-        if !session.may_still_lead(&now) {
+        if !session.may_go_on(&now) {
             return Err("your access to this relay was changed".into());
         }
         session.set_idle(now.terms().idle.clone());
@@ -380,6 +383,22 @@ fn nobody() -> String {
     "nobody has logged in".into()
 }
 
+/// What a session's device holds it to; an error is a sentence for its operator.
+fn terms(authorized: &Authorized, minor: u16) -> Result<SessionTerms, String> {
+    let held = &authorized.terms().sftp;
+    let sftp = match authorized.ability() {
+        Ability::Sftp => held.terms().map_err(|apart| apart.to_string())?,
+        _ => None,
+    };
+    if sftp.is_some() && minor < TERMS_MINOR {
+        return Err(format!(
+            "the agent on {} is too old to hold sftp to what your roles say ({held}): update it",
+            authorized.device().name
+        ));
+    }
+    Ok(SessionTerms { sftp })
+}
+
 fn ability(work: &Work) -> Ability {
     match work {
         Work::Shell => Ability::Shell,
@@ -396,4 +415,42 @@ fn shown(work: &Work) -> Option<String> {
     };
     let begin = command.get(..MAX_SHOWN_COMMAND).unwrap_or(command);
     Some(String::from_utf8_lossy(begin).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::bed::{device, labels, login, role, subject};
+
+    #[test]
+    fn an_agent_that_knows_no_terms_serves_nothing_under_them() {
+        let role = |options: &str| {
+            let allow =
+                "allow = { labels = { '*' = '*' }, logins = ['*'], abilities = ['sftp', 'exec'] }";
+            subject(vec![role("tech", &format!("{options}\n{allow}"))])
+        };
+        let authorized = |options, ability| {
+            let facts = Facts {
+                subject: &role(options),
+                client: "203.0.113.9".parse().unwrap(),
+                name: "kitchen-cam",
+                device: Some(&device(labels(&[]), None)),
+            };
+            let reach = decision::reach(facts).unwrap();
+            reach.authorize(&login("pi"), ability).unwrap()
+        };
+        let held = authorized("sftp = { read_only = true, root = '/srv' }", Ability::Sftp);
+        assert_eq!(
+            terms(&held, TERMS_MINOR - 1).unwrap_err(),
+            "the agent on kitchen-cam is too old to hold sftp to what your roles say (read-only, within /srv): update it"
+        );
+        let told = terms(&held, TERMS_MINOR).unwrap().sftp.unwrap();
+        assert_eq!((told.read_only, told.root.as_deref()), (true, Some("/srv")));
+        // Commands are held to nothing, and neither is who has no such role.
+        let free = authorized("", Ability::Sftp);
+        let command = authorized("sftp = { read_only = true }", Ability::Exec);
+        for authorized in [free, command] {
+            assert_eq!(terms(&authorized, 0), Ok(SessionTerms::default()));
+        }
+    }
 }

@@ -148,7 +148,7 @@ async fn judge_session(
         device: facts.devices.get(&device.id).and_then(Option::as_ref),
     });
     Ok(match now {
-        Ok(now) if session.may_still_lead(&now) => {
+        Ok(now) if session.may_go_on(&now) => {
             session.set_idle(now.terms().idle.clone());
             None
         }

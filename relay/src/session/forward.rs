@@ -10,7 +10,7 @@ use holdfast_protocol::codec::frame::SessionMessage;
 use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::ids::{DeviceName, Login, SessionId};
 use holdfast_protocol::limits::{FORWARD_MINOR, MAX_FORWARD_HOST};
-use holdfast_protocol::wire::{Connect, Incoming, Listen, Open, Take, Work};
+use holdfast_protocol::wire::{Connect, Incoming, Listen, Open, SessionTerms, Take, Work};
 use quinn::{RecvStream, SendStream, VarInt};
 use russh::ChannelOpenFailure;
 use russh::server::ChannelOpenHandle;
@@ -337,6 +337,7 @@ impl Relay {
             server: connection.server,
             original_command: None,
             recording: None,
+            terms: SessionTerms::default(),
         };
         // First onto the board, then the check.
         let live = self.enter_forward(&open, authorized, &way.tunnel, principal, to);

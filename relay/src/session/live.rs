@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use super::forward::Destination;
 use crate::access::decision::Authorized;
 use crate::access::policy;
+use crate::access::role::Ability;
 use crate::audit::{Actor, DeviceFacts};
 use crate::clock::Timestamp;
 use crate::store::Traffic;
@@ -217,6 +218,15 @@ impl LiveSession {
         // The sender lives in `self`.
         let reached = apart.wait_for(|apart| *apart);
         timeout_at(deadline, reached).await.is_ok()
+    }
+
+    /// Whether it may go on as it was begun, by what is allowed now.
+    #[must_use]
+    pub fn may_go_on(&self, now: &Authorized) -> bool {
+        // The device holds a session to what it was told at the start.
+        let is_held = self.authorized.ability() == Ability::Sftp;
+        let as_told = !is_held || self.authorized.terms().sftp == now.terms().sftp;
+        as_told && self.may_still_lead(now)
     }
 
     /// What has moved so far.

@@ -44,6 +44,15 @@ impl Report {
             None => "unavailable",
         };
         let event = event.with("recording", mode);
+        let held = open.terms.sftp.as_ref();
+        let event = match held.filter(|held| held.read_only) {
+            Some(_) => event.with("read_only", true),
+            None => event,
+        };
+        let event = match held.and_then(|held| held.root.as_deref()) {
+            Some(root) => event.with("root", root),
+            None => event,
+        };
         // Loudly: whoever may get into a device that cannot record is seen to.
         let event = match &open.recording {
             Some(terms) if terms.recover => event.with("recover", true),

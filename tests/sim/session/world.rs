@@ -14,7 +14,9 @@ use holdfast_protocol::codec::frame::{
 use holdfast_protocol::ids::{Login, SessionId, UserName};
 use holdfast_protocol::limits::{DRAIN_GRACE, HANGUP_GRACE};
 use holdfast_protocol::session::{DeviceAction, DeviceSession, RelayEvent, RelaySession};
-use holdfast_protocol::wire::{Exit, Open, Pty, SessionRefusal, Signal, WindowSize, Work};
+use holdfast_protocol::wire::{
+    Exit, Open, Pty, SessionRefusal, SessionTerms, Signal, WindowSize, Work,
+};
 
 use crate::random::Random;
 
@@ -458,5 +460,6 @@ fn open(pty: bool) -> Open {
         server: address,
         original_command: None,
         recording: None,
+        terms: SessionTerms::default(),
     }
 }

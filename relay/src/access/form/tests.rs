@@ -36,6 +36,10 @@ connect = ["10.0.0.0/8:80", "localhost:5432", "[::1]:*", "*.local:8000-8100"]
 listen = ["127.0.0.1:8000-8100"]
 deny = ["10.9.0.0/16:*"]
 
+[roles.field-tech.sftp]
+read_only = true
+root = "/srv/data"
+
 [roles.field-tech.allow]
 labels = { env = "!=lab", role = "camera", site = ["berlin", "paris"] }
 logins = ["pi", "{user}"]
@@ -113,6 +117,10 @@ fn each_mistake_is_named_with_what_was_expected() {
         (
             "recording = \"on\"",
             "\"on\": expected strict, best-effort, off",
+        ),
+        (
+            "sftp = { root = \"srv\" }",
+            "\"srv\": a root is an absolute path",
         ),
         (
             "record_stdin = \"none\"",

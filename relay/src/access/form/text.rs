@@ -65,6 +65,15 @@ impl TomlText {
                 self.value("deny", &role.forward.deny);
             }
         }
+        if !role.sftp.is_empty() {
+            self.table(&["roles", name, "sftp"], false);
+            if role.sftp.read_only {
+                self.value("read_only", &true);
+            }
+            if let Some(root) = &role.sftp.root {
+                self.value("root", root);
+            }
+        }
         for (kind, rules) in [("allow", &role.allow), ("deny", &role.deny)] {
             for rule in rules {
                 self.table(&["roles", name, kind], rules.len() > 1);

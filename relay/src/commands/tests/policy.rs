@@ -13,6 +13,10 @@ max_connections = 3
 max_sessions = 5
 max_channels = 10
 
+[roles.field-tech.sftp]
+read_only = true
+root = "/srv/data"
+
 [roles.field-tech.allow]
 labels = { env = "!=lab", role = "camera", site = ["berlin", "paris"] }
 logins = ["pi", "{user}"]
@@ -89,6 +93,8 @@ async fn a_difference_is_one_line_for_each_thing_that_changes() {
         "~ role field-tech: max_connections 3 -> -",
         "~ role field-tech: max_sessions 5 -> 2",
         "~ role field-tech: max_channels 10 -> -",
+        "~ role field-tech: sftp.read_only true -> false",
+        "~ role field-tech: sftp.root /srv/data -> -",
         "~ role field-tech: allow [{ abilities = [\"shell\", \"exec\", \"sftp\"], labels = { env = \"!=lab\", role = \"camera\", site = [\"berlin\", \"paris\"] }, logins = [\"pi\", \"{user}\"] }] -> -",
         "~ role field-tech: deny [{ logins = [\"root\"] }] -> -",
         "~ user alice: roles field-tech -> operator",
@@ -354,6 +360,7 @@ async fn whoami_tells_roles_and_terms() {
         "sessions      at most 5",
         "channels      at most 10 per connection\n",
         "recording     strict, what is typed without an echo is redacted\n",
+        "sftp          read-only, within /srv/data\n",
     ] {
         assert!(said.contains(line), "{line}: {said}");
     }
@@ -364,6 +371,8 @@ async fn whoami_tells_roles_and_terms() {
     );
     assert_eq!(json["terms"]["max_sessions"]["max"], 5);
     assert_eq!(json["terms"]["idle_timeout_seconds"], 900);
+    assert_eq!(json["terms"]["sftp_read_only"], true);
+    assert_eq!(json["terms"]["sftp_root"], "/srv/data");
     let away = bed.by(&from("198.51.100.9").await, "whoami", "").await.out;
     assert_eq!(away, "alice: roles field-tech (without effect from here)\n");
 }

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::{Snapshot, UserState};
-use crate::access::form::{RoleForm, inline};
+use crate::access::form::{RoleForm, SftpForm, inline};
 use crate::access::role::Role;
 use crate::store::UserKey;
 
@@ -141,6 +141,13 @@ fn role_details(before: &Role, after: &Role) -> Vec<String> {
         list(&before.forward.deny),
         list(&after.forward.deny),
     );
+    let read_only = |sftp: &SftpForm| shown(Some(sftp.read_only));
+    part(
+        "sftp.read_only",
+        read_only(&before.sftp),
+        read_only(&after.sftp),
+    );
+    part("sftp.root", shown(before.sftp.root), shown(after.sftp.root));
     part("allow", list(&before.allow), list(&after.allow));
     part("deny", list(&before.deny), list(&after.deny));
     details
