@@ -31,6 +31,7 @@ use crate::runtime;
 use crate::subsystem::SftpServer;
 
 pub use helper::main;
+pub(crate) use helper::{become_account, close_inherited};
 
 /// The first argument of the agent when it is to be the helper.
 pub const ARGUMENT: &str = "internal-launch";
@@ -135,7 +136,8 @@ pub(crate) async fn launch(
     };
     let instructions = postcard::to_allocvec(&instructions)
         .map_err(|_| SessionRefusal::Failed("the request can't be passed on".to_owned()))?;
-    let (control, mut process) = start_helper(program).map_err(|e| failed("no process", e))?;
+    let (control, mut process) =
+        start_helper(program, ARGUMENT).map_err(|e| failed("no process", e))?;
     let answer = async { converse(&control, instructions, theirs).await }
         .or(async {
             Timer::after(LAUNCH_TIMEOUT).await;
@@ -159,11 +161,15 @@ pub(crate) async fn launch(
     Err(refusal)
 }
 
-fn start_helper(program: &Path) -> io::Result<(Async<UnixStream>, Process)> {
+/// Starts the agent as a helper of the kind that `argument` names, with the way to it as its standard input.
+pub(crate) fn start_helper(
+    program: &Path,
+    argument: &str,
+) -> io::Result<(Async<UnixStream>, Process)> {
     let (control, theirs) = UnixStream::pair()?;
     let child = Command::new(program)
         .arg0("edge-agent")
-        .arg(ARGUMENT)
+        .arg(argument)
         .env_clear()
         .stdin(OwnedFd::from(theirs))
         .stdout(Stdio::null())

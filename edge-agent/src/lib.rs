@@ -29,3 +29,4 @@ pub mod status;
 pub mod subsystem;
 mod tls;
 pub mod tunnel;
+pub mod unix;

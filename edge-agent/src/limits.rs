@@ -80,6 +80,19 @@ pub const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
 /// a minute to a device that does not answer. With nothing else to do they take microseconds.
 pub const WITHDRAWAL_TURNS: u32 = 64;
 
+/// Most helpers at once that dial Unix sockets: each is a process for some milliseconds, and more wait.
+pub const MAX_DIAL_HELPERS: usize = 8;
+
+/// Most Unix sockets at once that are listened on: each has a process of some hundred KiB beside it, which
+/// removes it.
+pub const MAX_KEEPERS: usize = 64;
+
+/// How often a socket is made anew where something stands in its place.
+pub const BIND_ATTEMPTS: u32 = 5;
+
+/// Between two of these: a process ends in less.
+pub const BIND_PAUSE: Duration = Duration::from_millis(50);
+
 /// How long the way from the helper's start to the account's shell may take: a home on a slow network
 /// file system is waited for, one on a dead server is not.
 pub const LAUNCH_TIMEOUT: Duration = Duration::from_secs(30);

@@ -20,14 +20,13 @@ use edge_agent::session::{SessionConfig, Sessions};
 use edge_agent::state::StateDir;
 use edge_agent::status::{self, Board, Question, Status};
 use edge_agent::tunnel::{self, Agent};
-use edge_agent::{launch, runtime, sftp};
+use edge_agent::{launch, runtime, sftp, unix};
 
 fn main() -> ExitCode {
-    if std::env::args_os()
-        .nth(1)
-        .is_some_and(|first| first == launch::ARGUMENT)
-    {
-        launch::main();
+    match std::env::args_os().nth(1) {
+        Some(first) if first == launch::ARGUMENT => launch::main(),
+        Some(first) if first == unix::ARGUMENT => unix::main(),
+        _ => {}
     }
     let result = match Cli::parse().command {
         Command::Join(join) => runtime::run(self::join(join)),

@@ -13,8 +13,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits::MAX_FORWARD_RULES;
 
+mod path;
 mod text;
 
+pub use path::{PathPolicy, PathRule, PathRuleError};
 pub use text::RuleError;
 
 /// What a forward may reach, or listen on.

@@ -11,11 +11,14 @@ pub const ALPN: &[u8] = b"holdfast/1";
 ///
 /// 1: recordings (`Open`'s terms, the roster's recording key, upload streams).
 /// 2: forwards ([`crate::wire::Work::Connect`] and what is said of them).
-/// 3: what else a session is held to ([`crate::wire::SessionTerms`]).
+/// 3: what else a session is held to ([`crate::wire::SessionTerms`]), and forwards of Unix sockets.
 pub const MINOR_VERSION: u16 = 3;
 
 /// The minor version from which on devices forward.
 pub const FORWARD_MINOR: u16 = 2;
+
+/// The minor version from which on devices forward Unix sockets.
+pub const PATH_MINOR: u16 = 3;
 
 /// The minor version from which on devices hold a session to its terms.
 pub const TERMS_MINOR: u16 = 3;
@@ -98,6 +101,13 @@ pub const MAX_FORWARD_HOST: usize = 253;
 /// Most rules that travel with one forward: of some hundred bytes each, they stay well within
 /// [`MAX_OPEN_MESSAGE`].
 pub const MAX_FORWARD_RULES: usize = 256;
+
+/// Longest path of a Unix socket: what Linux's `sockaddr_un` holds, without its final NUL.
+pub const MAX_SOCKET_PATH: usize = 107;
+
+/// Longest path in a rule: a socket's path may lead through links, and what it really is may be longer. As many as
+/// there may be in one forward stay within [`MAX_OPEN_MESSAGE`].
+pub const MAX_PATH_RULE: usize = 255;
 
 /// How long a device may look for a name and dial before it says that it could not.
 pub const FORWARD_DIAL_TIMEOUT: Duration = Duration::from_secs(20);

@@ -10,7 +10,7 @@ use core::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::forward::AddressPolicy;
+use crate::forward::{AddressPolicy, PathPolicy};
 use crate::ids::{
     DeviceId, DeviceName, Generation, LabelKey, LabelValue, Login, SessionId, UserName,
 };
@@ -228,6 +228,11 @@ pub enum Work {
     Listen(Listen),
     /// No process: a connection that has come on such a port.
     Take(Take),
+    /// No process: a connection to a Unix socket of the device.
+    ConnectPath(SocketPath),
+    /// No process: a Unix socket, which the device makes and listens on. What comes there is taken as what
+    /// comes to a port.
+    ListenPath(SocketPath),
 }
 
 /// A TCP connection from a device (RFC 4254 section 7.2).
@@ -254,6 +259,15 @@ pub struct Listen {
     pub policy: AddressPolicy,
 }
 
+/// A Unix socket of a device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SocketPath {
+    /// Its path, as the operator wrote it: at most `MAX_SOCKET_PATH` bytes.
+    pub path: String,
+    /// Which paths may be used.
+    pub policy: PathPolicy,
+}
+
 /// A connection that has come to a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Take {
@@ -268,7 +282,7 @@ pub struct Take {
 pub struct Incoming {
     /// Names it to [`Take`], once.
     pub number: u32,
-    /// Who has connected.
+    /// Who has connected; 0.0.0.0 and port 0 where it came to a Unix socket.
     pub peer: SocketAddr,
 }
 
@@ -380,6 +394,9 @@ pub enum SessionRefusal {
     Unreachable(String),
     /// As many forwards as the agent bears are open.
     TooManyForwards(u32),
+    /// The rules that came with a forward do not allow this path, which is what was asked for without links. It
+    /// is cut to `MAX_REASON` bytes.
+    NotPermittedPath(String),
 }
 
 impl fmt::Debug for Open {
@@ -408,6 +425,8 @@ impl fmt::Debug for Work {
             Self::Connect(to) => write!(f, "Connect({:?}, {})", to.host, to.port),
             Self::Listen(at) => write!(f, "Listen({:?}, {})", at.host, at.port),
             Self::Take(take) => write!(f, "Take({}, {})", take.listener, take.number),
+            Self::ConnectPath(at) => write!(f, "ConnectPath({:?})", at.path),
+            Self::ListenPath(at) => write!(f, "ListenPath({:?})", at.path),
         }
     }
 }

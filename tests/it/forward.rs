@@ -2,6 +2,7 @@
 
 mod policy;
 mod reverse;
+mod sockets;
 mod target;
 
 use std::io::{Read as _, Write as _};
@@ -38,7 +39,10 @@ impl Tunnel {
     }
 
     fn connect(&self) -> UnixStream {
-        let stream = UnixStream::connect(&self.socket).unwrap();
+        // The file stands a moment before it is listened on.
+        let stream = wait_for(SOON, "the local end", || {
+            UnixStream::connect(&self.socket).ok()
+        });
         stream.set_read_timeout(Some(SOON)).unwrap();
         stream
     }
@@ -264,35 +268,4 @@ fn a_hundred_connections_at_once_cost_little() {
     echo(&mut first, "still here");
     drop(tunnel.ssh);
     wait_until(SOON, "none on the board", || listed(&site.relay).is_empty());
-}
-
-#[test]
-fn a_socket_in_a_file_is_refused_with_a_sentence() {
-    const WHY: &str = "Unix sockets are not forwarded: forward a TCP port instead";
-    let site = Site::new();
-    for way in Way::BOTH {
-        let tunnel = Tunnel::start(site.ssh(way), site.alice.folder(), "/run/some.sock");
-        assert_eq!(tunnel.connect().read(&mut [0; 1]).unwrap_or(0), 0);
-        let mut ssh = site.ssh(way);
-        ssh.args(["-v", "-N", "-o", "ExitOnForwardFailure=yes"]);
-        let refused = run(ssh.args(["-R", "/run/other.sock:localhost:1"])).exits(255);
-        refused.says(WHY);
-    }
-    let refused = wait_for(SOON, "four refusals in the log", || {
-        Some(forwards(&site.relay)).filter(|rows| rows.len() == 4)
-    });
-    let hosts: Vec<&Value> = refused.iter().map(|row| &row["host"]).collect();
-    for row in &refused {
-        assert_eq!(
-            (&row["outcome"], &row["reason"]),
-            (&"refused".into(), &WHY.into())
-        );
-    }
-    for path in ["/run/some.sock", "/run/other.sock"] {
-        assert_eq!(
-            hosts.iter().filter(|host| **host == path).count(),
-            2,
-            "{hosts:?}"
-        );
-    }
 }

@@ -78,7 +78,7 @@ fn failed(what: &str, error: &io::Error) -> SessionRefusal {
 
 /// Closes what whoever started the agent left open in it: the account has no business with that. rustix
 /// has no safe way to close a number; nix has, and here nothing else owns one.
-fn close_inherited(control: RawFd) {
+pub(crate) fn close_inherited(control: RawFd) {
     let open = fs::read_dir("/proc/self/fd")
         .into_iter()
         .flatten()
@@ -144,7 +144,11 @@ fn program_of(account: &Account, instructions: &Instructions) -> Result<Program,
             ));
         }
         Work::Exec(command) => (OsString::from_vec(command.clone()), None),
-        Work::Connect(_) | Work::Listen(_) | Work::Take(_) => {
+        Work::Connect(_)
+        | Work::Listen(_)
+        | Work::Take(_)
+        | Work::ConnectPath(_)
+        | Work::ListenPath(_) => {
             return Err(SessionRefusal::Failed("a forward is no program".to_owned()));
         }
         Work::Subsystem(subsystem) => {
@@ -259,7 +263,7 @@ fn start_session(is_terminal: bool, account: &Account) -> io::Result<()> {
 }
 
 /// Groups before user: whoever is the user already may not choose groups.
-fn become_account(account: &Account) -> io::Result<()> {
+pub(crate) fn become_account(account: &Account) -> io::Result<()> {
     umask(Mode::from_raw_mode(UMASK));
     chdir("/")?;
     if !geteuid().is_root() {

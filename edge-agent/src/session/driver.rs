@@ -15,11 +15,14 @@ use holdfast_protocol::codec::frame::SessionMessage;
 use holdfast_protocol::ids::Login;
 use holdfast_protocol::recording::record::EndReason;
 use holdfast_protocol::session::{DeviceAction, DeviceSession};
-use holdfast_protocol::wire::{Connect, Exit, Open, SessionRefusal, Signal, Take, Work};
+use holdfast_protocol::wire::{
+    Connect, Exit, Open, SessionRefusal, Signal, SocketPath, Take, Work,
+};
 use rustix::net::sockopt::set_socket_linger;
 use smol::{Async, Timer};
 
 use super::inbound::{Inbound, Input, Sink};
+use super::listening::Place;
 use super::outbound::{Outbound, Output};
 use super::{Gone, Kind, Sessions, Slot};
 use crate::forward::{self, Dialled};
@@ -29,7 +32,7 @@ use crate::limits::{
 };
 use crate::process::Process;
 use crate::recording::{Recording, Unrecordable};
-use crate::{environment, pty};
+use crate::{environment, pty, unix};
 
 /// One session.
 pub(super) struct Driver {
@@ -220,8 +223,14 @@ impl Driver {
             Work::Connect(to) => return self.dial(open.login, to).await,
             // Boxed: a session with a process would hold the room for all that a port needs.
             Work::Listen(at) => {
-                return Box::pin(self.listen(open.session, open.login, at)).await;
+                let place = Place::Port(at);
+                return Box::pin(self.listen(open.session, open.login, place)).await;
             }
+            Work::ListenPath(at) => {
+                let place = Place::Path(at);
+                return Box::pin(self.listen(open.session, open.login, place)).await;
+            }
+            Work::ConnectPath(at) => return Box::pin(self.dial_path(open.login, at)).await,
             Work::Take(take) => return self.take(take),
             Work::Shell | Work::Exec(_) | Work::Subsystem(_) => {}
         }
@@ -273,7 +282,23 @@ impl Driver {
         let dialled = async { Ok(Box::pin(forward::dial(login, to)).await) };
         let gone = async { Err(self.inbound.broken_off().await) };
         match dialled.or(gone).await {
-            Ok(Ok(Dialled { socket, address })) => self.carry(socket, address),
+            Ok(Ok(Dialled { socket, address })) => self.carry(socket, Some(address)),
+            Ok(Err(why)) => self.core.handle_refused(why),
+            Err(gone) => self.nobody_waits(gone),
+        }
+    }
+
+    /// Starts a forward to a Unix socket.
+    async fn dial_path(&mut self, login: Login, to: SocketPath) {
+        if let Err(full) = self.occupy(Kind::Forward) {
+            return self.core.handle_refused(full);
+        }
+        self.outbound.set_priority(BULK_PRIORITY);
+        let program = self.sessions.config.program.clone();
+        let dialled = async { Ok(unix::dial(&program, login, to).await) };
+        let gone = async { Err(self.inbound.broken_off().await) };
+        match dialled.or(gone).await {
+            Ok(Ok(socket)) => self.carry(socket, None),
             Ok(Err(why)) => self.core.handle_refused(why),
             Err(gone) => self.nobody_waits(gone),
         }
@@ -286,11 +311,7 @@ impl Driver {
         }
         self.outbound.set_priority(BULK_PRIORITY);
         let taken = self.sessions.arrivals.take(listener, number);
-        let carried = taken.map(|stream| {
-            let _ = stream.set_nodelay(true);
-            let peer = stream.peer_addr()?;
-            Ok::<_, io::Error>((Async::new(OwnedFd::from(stream))?, peer))
-        });
+        let carried = taken.map(|come| Ok::<_, io::Error>((Async::new(come.socket)?, come.peer)));
         match carried {
             Some(Ok((socket, peer))) => self.carry(socket, peer),
             Some(Err(_)) | None => {
@@ -300,12 +321,12 @@ impl Driver {
         }
     }
 
-    /// The connection of a forward stands.
-    fn carry(&mut self, socket: Async<OwnedFd>, address: SocketAddr) {
+    /// The connection of a forward stands. One to a Unix socket has no address.
+    fn carry(&mut self, socket: Async<OwnedFd>, address: Option<SocketAddr>) {
         let socket = Arc::new(socket);
         self.inbound.stdin.open(Arc::clone(&socket), Sink::Socket);
         self.outbound.open_socket(Arc::clone(&socket));
-        (self.socket, self.address) = (Some(socket), Some(address));
+        (self.socket, self.address) = (Some(socket), address);
         self.core.handle_started(self.epoch.elapsed());
     }
 

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 use std::future::poll_fn;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -11,7 +12,7 @@ use std::time::Instant;
 use futures_lite::{FutureExt as _, Stream as _};
 use holdfast_protocol::codec::frame::SessionMessage;
 use holdfast_protocol::ids::{Login, SessionId};
-use holdfast_protocol::wire::{Exit, Incoming, Listen};
+use holdfast_protocol::wire::{Exit, Incoming, Listen, SessionRefusal, SocketPath};
 use smol::Timer;
 
 use super::driver::Driver;
@@ -20,6 +21,7 @@ use super::outbound::Output;
 use super::{Gone, Kind};
 use crate::limits::{ARRIVAL_PATIENCE, ARRIVAL_POLL, MAX_ARRIVALS, TURN_BYTES};
 use crate::listen::{self, Bound};
+use crate::unix::{self, Listener};
 
 /// Connections that have come and that the relay has not taken yet.
 #[derive(Debug, Default)]
@@ -29,23 +31,66 @@ pub(super) struct Arrivals(Mutex<HashMap<SessionId, Vec<Arrival>>>);
 struct Arrival {
     number: u32,
     at: Instant,
-    stream: TcpStream,
+    come: Come,
+}
+
+/// A connection that has come.
+#[derive(Debug)]
+pub(super) struct Come {
+    pub(super) socket: OwnedFd,
+    /// From where; `None` on a Unix socket.
+    pub(super) peer: Option<SocketAddr>,
+}
+
+/// What stands for the peer of a Unix socket.
+const NO_ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+
+/// Where a session listens.
+#[derive(Debug)]
+pub(super) enum Place {
+    Port(Listen),
+    Path(SocketPath),
+}
+
+/// Where it does.
+pub(super) enum Ear {
+    Ports(Bound),
+    Path(Listener),
+}
+
+impl Ear {
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<Come> {
+        match self {
+            Self::Ports(bound) => bound.poll_accept(cx).map(|(stream, peer)| {
+                // As sshd has it: what is forwarded was cut into packets already.
+                let _ = stream.set_nodelay(true);
+                Come {
+                    socket: stream.into(),
+                    peer: Some(peer),
+                }
+            }),
+            Self::Path(listener) => listener.poll_accept(cx).map(|stream| Come {
+                socket: stream.into(),
+                peer: None,
+            }),
+        }
+    }
 }
 
 impl Arrivals {
     /// Takes a connection, which its number names once.
-    pub(super) fn take(&self, listener: SessionId, number: u32) -> Option<TcpStream> {
+    pub(super) fn take(&self, listener: SessionId, number: u32) -> Option<Come> {
         let mut all = self.lock();
         let waiting = all.get_mut(&listener)?;
         let at = waiting
             .iter()
             .position(|arrival| arrival.number == number)?;
-        Some(waiting.swap_remove(at).stream)
+        Some(waiting.swap_remove(at).come)
     }
 
-    fn keep(&self, listener: SessionId, number: u32, stream: TcpStream) {
+    fn keep(&self, listener: SessionId, number: u32, come: Come) {
         let at = Instant::now();
-        let arrival = Arrival { number, at, stream };
+        let arrival = Arrival { number, at, come };
         self.lock().entry(listener).or_default().push(arrival);
     }
 
@@ -70,25 +115,35 @@ impl Arrivals {
 
 impl Driver {
     /// Listens until the relay breaks off.
-    pub(super) async fn listen(&mut self, session: SessionId, login: Login, at: Listen) {
+    pub(super) async fn listen(&mut self, session: SessionId, login: Login, at: Place) {
         if let Err(full) = self.occupy(Kind::Forward) {
             return self.core.handle_refused(full);
         }
-        let opened = async { Ok(listen::open(login, at).await) };
+        let program = self.sessions.config.program.clone();
+        let opened = async {
+            let opened: Result<_, SessionRefusal> = match at {
+                Place::Port(at) => listen::open(login, at).await.map(Ear::Ports),
+                Place::Path(at) => unix::listen(&program, login, at).await.map(Ear::Path),
+            };
+            Ok(opened)
+        };
         let gone = async { Err(self.inbound.broken_off().await) };
-        let bound = match opened.or(gone).await {
-            Ok(Ok(bound)) => bound,
+        let ear = match opened.or(gone).await {
+            Ok(Ok(ear)) => ear,
             Ok(Err(why)) => return self.core.handle_refused(why),
             Err(gone) => return self.nobody_waits(gone),
         };
         self.core.handle_started(self.epoch.elapsed());
         self.send_answer();
-        self.send(&SessionMessage::Address(bound.address));
+        if let Ear::Ports(bound) = &ear {
+            self.send(&SessionMessage::Address(bound.address));
+        }
         let mut number = 0;
         let gone = loop {
-            match self.arrival(session, &bound).await {
-                Ok((stream, peer)) => {
-                    self.sessions.arrivals.keep(session, number, stream);
+            match self.arrival(session, &ear).await {
+                Ok(come) => {
+                    let peer = come.peer.unwrap_or(NO_ADDRESS);
+                    self.sessions.arrivals.keep(session, number, come);
                     self.send(&SessionMessage::Incoming(Incoming { number, peer }));
                     number = number.wrapping_add(1);
                 }
@@ -100,11 +155,7 @@ impl Driver {
         self.ended(Exit::Status(0));
     }
 
-    async fn arrival(
-        &mut self,
-        session: SessionId,
-        bound: &Bound,
-    ) -> Result<(TcpStream, SocketAddr), Gone> {
+    async fn arrival(&mut self, session: SessionId, ear: &Ear) -> Result<Come, Gone> {
         // Room comes with time, or when the relay takes one: both are looked for by the clock.
         let mut ticks = Timer::interval(ARRIVAL_POLL);
         poll_fn(|cx| {
@@ -113,7 +164,7 @@ impl Driver {
             }
             while Pin::new(&mut ticks).poll_next(cx).is_ready() {}
             match self.sessions.arrivals.has_room(session) {
-                true => bound.poll_accept(cx).map(Ok),
+                true => ear.poll_accept(cx).map(Ok),
                 false => Poll::Pending,
             }
         })

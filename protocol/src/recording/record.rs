@@ -135,7 +135,11 @@ impl<'a> StartedWork<'a> {
             Work::Shell => (Self::Shell, &[]),
             Work::Subsystem(name) => (Self::Subsystem(name), &[]),
             // Forwards stand in the relay's audit log; no relay asks for a recording of one.
-            Work::Connect(_) | Work::Listen(_) | Work::Take(_) => (Self::Subsystem("forward"), &[]),
+            Work::Connect(_)
+            | Work::Listen(_)
+            | Work::Take(_)
+            | Work::ConnectPath(_)
+            | Work::ListenPath(_) => (Self::Subsystem("forward"), &[]),
             Work::Exec(command) => {
                 let (head, rest) = command.split_at(command.len().min(MAX_RECORD_COMMAND));
                 // A command has at most `MAX_COMMAND` bytes.

@@ -411,6 +411,10 @@ fn what_a_session_says_beside_its_data() {
         refused(SessionRefusal::TooManyForwards(512)),
         "02 000003 0b 8004",
     );
+    frame(
+        refused(SessionRefusal::NotPermittedPath("/a".to_string())),
+        "02 000004 0c 02 2f61",
+    );
     frame(SessionMessage::Eof, "06 000000");
     frame(SessionMessage::Resize(size), "07 000005 ac02 64 00 00");
     frame(SessionMessage::Exit(Exit::Status(0)), "09 000002 00 00");
@@ -485,6 +489,19 @@ fn what_opens_a_forward() {
     frame(
         SessionMessage::Open(forward(take)),
         &format!("00 00003f {head} 05 {listener} ac02 {tail}"),
+    );
+    let socket = |allow| SocketPath {
+        path: "/run/a".to_string(),
+        policy: PathPolicy { allow },
+    };
+    frame(
+        SessionMessage::Open(forward(Work::ConnectPath(socket(None)))),
+        &format!("00 000035 {head} 06 06 2f72756e2f61 00 {tail}"),
+    );
+    let rules = ["*", "/b", "/c/*"].map(|rule| rule.parse().unwrap());
+    frame(
+        SessionMessage::Open(forward(Work::ListenPath(socket(Some(rules.into()))))),
+        &format!("00 00003f {head} 07 06 2f72756e2f61 01 03 00 01 02 2f62 02 02 2f63 {tail}"),
     );
     let incoming = Incoming {
         number: 300,

@@ -140,7 +140,11 @@ impl CertGrant {
             Work::Subsystem(name) if name == SFTP => Some(INTERNAL_SFTP.into()),
             Work::Subsystem(name) => Some(name.into_bytes()),
             // A forward runs nothing, and comes by no request.
-            Work::Connect(_) | Work::Listen(_) | Work::Take(_) => None,
+            Work::Connect(_)
+            | Work::Listen(_)
+            | Work::Take(_)
+            | Work::ConnectPath(_)
+            | Work::ListenPath(_) => None,
         };
         let fits = original
             .as_ref()

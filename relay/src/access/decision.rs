@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use holdfast_protocol::escape::Escaped;
-use holdfast_protocol::forward::AddressPolicy;
+use holdfast_protocol::forward::{AddressPolicy, PathPolicy};
 use holdfast_protocol::ids::Login;
 use thiserror::Error;
 
@@ -206,6 +206,22 @@ impl Authorized {
     pub fn may_listen(&self) -> AddressPolicy {
         let reach = &self.reach;
         reach.subject.may_listen(&reach.device.labels, &self.login)
+    }
+
+    /// To which Unix sockets forwards may lead.
+    #[must_use]
+    pub fn may_connect_paths(&self) -> PathPolicy {
+        let reach = &self.reach;
+        let labels = &reach.device.labels;
+        reach.subject.may_connect_paths(labels, &self.login)
+    }
+
+    /// As which Unix sockets the device may listen.
+    #[must_use]
+    pub fn may_listen_paths(&self) -> PathPolicy {
+        let reach = &self.reach;
+        let labels = &reach.device.labels;
+        reach.subject.may_listen_paths(labels, &self.login)
     }
 
     /// The roles that counted.

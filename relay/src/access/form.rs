@@ -6,7 +6,7 @@ mod values;
 
 use std::num::NonZeroU32;
 
-use holdfast_protocol::forward::{AddressRule, HostRule};
+use holdfast_protocol::forward::{AddressRule, HostRule, PathRule};
 use holdfast_protocol::limits::MAX_FORWARD_RULES;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -91,6 +91,12 @@ pub struct ForwardForm {
     /// Never these.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub deny: Vec<Text<AddressRule>>,
+    /// Absent: any path if nothing else stands here, else none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connect_paths: Option<Vec<Text<PathRule>>>,
+    /// The same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listen_paths: Option<Vec<Text<PathRule>>>,
 }
 
 /// `[roles.NAME.sftp]`.
@@ -218,8 +224,13 @@ impl RoleForm {
             let abilities = rule.abilities.as_ref();
             abilities.is_some_and(|abilities| abilities.contains(&Ability::Forward))
         };
-        let lists = [("connect", &forward.connect), ("listen", &forward.listen)];
-        let named = lists.into_iter().find(|(_, rules)| rules.is_some());
+        let lists = [
+            ("connect", forward.connect.is_some()),
+            ("listen", forward.listen.is_some()),
+            ("connect_paths", forward.connect_paths.is_some()),
+            ("listen_paths", forward.listen_paths.is_some()),
+        ];
+        let named = lists.into_iter().find(|(_, stands)| *stands);
         if let Some((list, _)) = named.filter(|_| !allow.iter().any(forwards)) {
             return Err(FormError::ForNobody { place, list });
         }
@@ -366,13 +377,19 @@ impl ForwardForm {
     }
 
     fn checked(self, place: &str) -> Result<Forwarding, FormError> {
-        let connect = self.connect.as_ref().map_or(0, Vec::len);
-        let place_of = |list: &str| format!("{place}.forward.{list}");
-        at_most(&place_of("connect"), "rules", connect, MAX_FORWARD_RULES)?;
-        let listen = self.listen.as_ref().map_or(0, Vec::len);
-        at_most(&place_of("listen"), "rules", listen, MAX_FORWARD_RULES)?;
-        let deny = self.deny.len();
-        at_most(&place_of("deny"), "rules", deny, MAX_FORWARD_RULES)?;
+        fn length<T>(list: &Option<Vec<T>>) -> usize {
+            list.as_ref().map_or(0, Vec::len)
+        }
+        for (list, found) in [
+            ("connect", length(&self.connect)),
+            ("listen", length(&self.listen)),
+            ("deny", self.deny.len()),
+            ("connect_paths", length(&self.connect_paths)),
+            ("listen_paths", length(&self.listen_paths)),
+        ] {
+            let place = format!("{place}.forward.{list}");
+            at_most(&place, "rules", found, MAX_FORWARD_RULES)?;
+        }
         let named = |rule: &&Text<AddressRule>| {
             matches!(rule.0.host, HostRule::Name(_) | HostRule::Under(_))
         };
@@ -380,20 +397,28 @@ impl ForwardForm {
             let (place, rule) = (place.to_owned(), rule.0.to_string());
             return Err(FormError::DeniedName { place, rule });
         }
-        let plain = |rules: Vec<Text<AddressRule>>| rules.into_iter().map(|rule| rule.0).collect();
+        fn plain<T>(rules: Vec<Text<T>>) -> Vec<T> {
+            rules.into_iter().map(|rule| rule.0).collect()
+        }
         Ok(Forwarding {
             connect: self.connect.map(plain),
             listen: self.listen.map(plain),
             deny: plain(self.deny),
+            connect_paths: self.connect_paths.map(plain),
+            listen_paths: self.listen_paths.map(plain),
         })
     }
 
     fn of(forward: &Forwarding) -> Self {
-        let texts = |rules: &Vec<AddressRule>| rules.iter().cloned().map(Text).collect();
+        fn texts<T: Clone>(rules: &Vec<T>) -> Vec<Text<T>> {
+            rules.iter().cloned().map(Text).collect()
+        }
         Self {
             connect: forward.connect.as_ref().map(texts),
             listen: forward.listen.as_ref().map(texts),
             deny: texts(&forward.deny),
+            connect_paths: forward.connect_paths.as_ref().map(texts),
+            listen_paths: forward.listen_paths.as_ref().map(texts),
         }
     }
 }

@@ -5,10 +5,12 @@ use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use holdfast_protocol::forward::{AddressPolicy, AddressRule, HostRule, Ports};
+use holdfast_protocol::forward::{
+    AddressPolicy, AddressRule, HostRule, PathPolicy, PathRule, Ports,
+};
 use holdfast_protocol::ids::Login;
 
-use super::role::{IdleTimeout, Limits, RecordingMode, Role, RoleName, StdinMode};
+use super::role::{Forwarding, IdleTimeout, Limits, RecordingMode, Role, RoleName, StdinMode};
 use super::rule::{LabelRule, LoginRule, Request, Rule};
 use super::sftp::SftpHeld;
 use crate::limits::DEFAULT_IDLE_TIMEOUT;
@@ -127,12 +129,62 @@ impl Subject {
         })
     }
 
+    /// To which Unix sockets of such a device the user's forwards may lead.
+    #[must_use]
+    pub fn may_connect_paths(&self, labels: &Labels, login: &Login) -> PathPolicy {
+        self.paths(labels, login, |forward| &forward.connect_paths)
+    }
+
+    /// As which Unix sockets such a device may listen for the user.
+    #[must_use]
+    pub fn may_listen_paths(&self, labels: &Labels, login: &Login) -> PathPolicy {
+        self.paths(labels, login, |forward| &forward.listen_paths)
+    }
+
     fn addresses(
         &self,
         labels: &Labels,
         login: &Login,
         list: impl Fn(&Role) -> Option<Vec<AddressRule>>,
     ) -> AddressPolicy {
+        let denied = self.roles.iter().flat_map(|role| &role.forward.deny);
+        AddressPolicy {
+            allow: self.lists(labels, login, list),
+            deny: denied.cloned().collect(),
+        }
+    }
+
+    /// A role that says something of forwards means the paths that it names alone, and one that denies all
+    /// addresses denies all paths.
+    fn paths(
+        &self,
+        labels: &Labels,
+        login: &Login,
+        list: impl Fn(&Forwarding) -> &Option<Vec<PathRule>>,
+    ) -> PathPolicy {
+        let all = |rule: &AddressRule| rule.host == HostRule::Any && rule.ports == Ports::ANY;
+        if self
+            .roles
+            .iter()
+            .any(|role| role.forward.deny.iter().any(all))
+        {
+            let allow = Some(Vec::new());
+            return PathPolicy { allow };
+        }
+        let allow = self.lists(labels, login, |role| {
+            let silent = role.forward == Forwarding::default();
+            (!silent).then(|| list(&role.forward).clone().unwrap_or_default())
+        });
+        PathPolicy { allow }
+    }
+
+    /// The lists together of those roles that allow forwards here; `None` if one of them has none.
+    fn lists<T>(
+        &self,
+        labels: &Labels,
+        login: &Login,
+        list: impl Fn(&Role) -> Option<Vec<T>>,
+    ) -> Option<Vec<T>> {
         let request = Request {
             user: &self.user.name,
             labels,
@@ -140,19 +192,8 @@ impl Subject {
             ability: Ability::Forward,
         };
         let allows = |role: &&Role| role.allow.iter().any(|rule| rule.allows(&request));
-        let mut allow = Some(Vec::new());
-        for role in self.roles.iter().filter(allows) {
-            match (&mut allow, list(role)) {
-                (Some(all), Some(more)) => all.extend(more),
-                (all, None) => *all = None,
-                (None, Some(_)) => {}
-            }
-        }
-        let denied = self.roles.iter().flat_map(|role| &role.forward.deny);
-        AddressPolicy {
-            allow,
-            deny: denied.cloned().collect(),
-        }
+        let lists: Option<Vec<Vec<T>>> = self.roles.iter().filter(allows).map(list).collect();
+        Some(lists?.into_iter().flatten().collect())
     }
 
     /// Whether the user may know of a device with these labels: who may do anything there under any login,

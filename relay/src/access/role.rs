@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use std::str::FromStr;
 use std::time::Duration;
 
-use holdfast_protocol::forward::AddressRule;
+use holdfast_protocol::forward::{AddressRule, PathRule};
 use holdfast_protocol::wire;
 use ipnet::IpNet;
 use thiserror::Error;
@@ -135,6 +135,11 @@ pub struct Forwarding {
     pub listen: Option<Vec<AddressRule>>,
     /// Where no forward of its users leads or listens, whatever another of their roles allows.
     pub deny: Vec<AddressRule>,
+    /// To which Unix sockets it leads.
+    pub connect_paths: Option<Vec<PathRule>>,
+    /// Which ones it lets the device make. `None`, of either: any if the role says nothing at all of forwards,
+    /// none if it says something.
+    pub listen_paths: Option<Vec<PathRule>>,
 }
 
 /// Whether a session may go on that cannot be recorded. The order is by strictness: the greatest wins.

@@ -404,7 +404,11 @@ fn ability(work: &Work) -> Ability {
         Work::Shell => Ability::Shell,
         Work::Exec(_) => Ability::Exec,
         Work::Subsystem(_) => Ability::Sftp,
-        Work::Connect(_) | Work::Listen(_) | Work::Take(_) => Ability::Forward,
+        Work::Connect(_)
+        | Work::Listen(_)
+        | Work::Take(_)
+        | Work::ConnectPath(_)
+        | Work::ListenPath(_) => Ability::Forward,
     }
 }
 

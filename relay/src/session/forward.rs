@@ -9,8 +9,10 @@ use std::sync::{Arc, OnceLock};
 use holdfast_protocol::codec::frame::SessionMessage;
 use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::ids::{DeviceName, Login, SessionId};
-use holdfast_protocol::limits::{FORWARD_MINOR, MAX_FORWARD_HOST};
-use holdfast_protocol::wire::{Connect, Incoming, Listen, Open, SessionTerms, Take, Work};
+use holdfast_protocol::limits::{FORWARD_MINOR, MAX_FORWARD_HOST, MAX_SOCKET_PATH, PATH_MINOR};
+use holdfast_protocol::wire::{
+    Connect, Incoming, Listen, Open, SessionTerms, SocketPath, Take, Work,
+};
 use quinn::{RecvStream, SendStream, VarInt};
 use russh::ChannelOpenFailure;
 use russh::server::ChannelOpenHandle;
@@ -65,11 +67,38 @@ pub struct Destination {
     /// Which of the two.
     pub direction: Direction,
     /// As the operator wrote it.
-    pub host: String,
-    /// Its port.
-    pub port: u16,
+    pub place: Place,
     /// What the device has dialled or listens on, or who has come to it, as soon as it says so.
     pub address: Arc<OnceLock<SocketAddr>>,
+}
+
+/// A place on a device or beyond it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// A TCP port of a host.
+    Port(String, u16),
+    /// A Unix socket.
+    Path(String),
+}
+
+impl Place {
+    /// What stands for its host in the log.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        match self {
+            Self::Port(host, _) => host,
+            Self::Path(path) => path,
+        }
+    }
+
+    /// Its port; a Unix socket has none, and 0 stands for that.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        match self {
+            Self::Port(_, port) => *port,
+            Self::Path(_) => 0,
+        }
+    }
 }
 
 /// Which way a forward is made.
@@ -85,8 +114,8 @@ pub enum Direction {
         listener: SessionId,
         /// Which of its connections.
         number: u32,
-        /// What the port is bound to.
-        bound: SocketAddr,
+        /// What the port is bound to; `None` of a Unix socket.
+        bound: Option<SocketAddr>,
     },
 }
 
@@ -152,7 +181,14 @@ impl Destination {
 
     /// A connection that has come to this port, which `listener` has.
     fn coming(&self, listener: SessionId, Incoming { number, peer }: Incoming) -> Option<Self> {
-        let bound = *self.address.get()?;
+        let (place, bound, address) = match &self.place {
+            Place::Port(host, _) => {
+                let bound = *self.address.get()?;
+                let place = Place::Port(host.clone(), bound.port());
+                (place, Some(bound), OnceLock::from(peer))
+            }
+            Place::Path(_) => (self.place.clone(), None, OnceLock::new()),
+        };
         let direction = Direction::In {
             listener,
             number,
@@ -160,9 +196,25 @@ impl Destination {
         };
         Some(Self {
             direction,
-            host: self.host.clone(),
-            port: bound.port(),
-            address: Arc::new(OnceLock::from(peer)),
+            place,
+            address: Arc::new(address),
+        })
+    }
+
+    /// A Unix socket of the device: one that is there, or one to listen on.
+    ///
+    /// # Errors
+    /// It is no path that a socket can have.
+    pub fn path(direction: Direction, path: &str) -> Result<Self, String> {
+        if !path.starts_with('/') || path.contains('\0') || path.len() > MAX_SOCKET_PATH {
+            return Err(format!(
+                "a Unix socket is named by an absolute path of at most {MAX_SOCKET_PATH} bytes"
+            ));
+        }
+        Ok(Self {
+            direction,
+            place: Place::Path(path.to_owned()),
+            address: Arc::default(),
         })
     }
 
@@ -172,39 +224,50 @@ impl Destination {
         }
         Ok(Self {
             direction,
-            host: host.to_owned(),
-            port,
+            place: Place::Port(host.to_owned(), port),
             address: Arc::default(),
         })
     }
 
     /// What the device is asked for.
     fn work(&self, authorized: &Authorized) -> Work {
-        let (host, port) = (self.host.clone(), self.port);
-        match self.direction {
-            Direction::Out => Work::Connect(Connect {
+        match (self.direction, self.place.clone()) {
+            (Direction::Out, Place::Port(host, port)) => Work::Connect(Connect {
                 host,
                 port,
                 policy: authorized.may_connect(),
             }),
-            Direction::Listen => Work::Listen(Listen {
+            (Direction::Listen, Place::Port(host, port)) => Work::Listen(Listen {
                 host,
                 port,
                 policy: authorized.may_listen(),
             }),
-            Direction::In {
-                listener, number, ..
-            } => Work::Take(Take { listener, number }),
+            (Direction::Out, Place::Path(path)) => Work::ConnectPath(SocketPath {
+                path,
+                policy: authorized.may_connect_paths(),
+            }),
+            (Direction::Listen, Place::Path(path)) => Work::ListenPath(SocketPath {
+                path,
+                policy: authorized.may_listen_paths(),
+            }),
+            (
+                Direction::In {
+                    listener, number, ..
+                },
+                _,
+            ) => Work::Take(Take { listener, number }),
         }
     }
 }
 
 impl std::fmt::Display for Destination {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let host = Escaped(&self.host);
-        match self.host.contains(':') {
-            true => write!(f, "[{host}]:{}", self.port),
-            false => write!(f, "{host}:{}", self.port),
+        match &self.place {
+            Place::Port(host, port) if host.contains(':') => {
+                write!(f, "[{}]:{port}", Escaped(host))
+            }
+            Place::Port(host, port) => write!(f, "{}:{port}", Escaped(host)),
+            Place::Path(path) => write!(f, "{}", Escaped(path)),
         }
     }
 }
@@ -238,10 +301,10 @@ impl Relay {
                     .await;
             }
             Err(sentence) => {
-                let (connection, port) = (&through.connection, u32::from(to.port));
-                let report = &self.report;
+                let (connection, place) = (&through.connection, &to.place);
+                let (report, port) = (&self.report, u32::from(place.port()));
                 report
-                    .forward_refused(connection, &to.host, port, &sentence)
+                    .forward_refused(connection, place.host(), port, &sentence)
                     .await;
                 reply.reject(prohibited(sentence)).await;
             }
@@ -313,16 +376,23 @@ impl Relay {
         }
         let way = self.find_way(connection, login, device, *channels).await?;
         let authorized = way.authorize_forward(login)?;
-        let bounded = authorized.may_connect().is_bounded() && authorized.may_listen().is_bounded();
+        let bounded = authorized.may_connect().is_bounded()
+            && authorized.may_listen().is_bounded()
+            && authorized.may_connect_paths().is_bounded()
+            && authorized.may_listen_paths().is_bounded();
         if !bounded {
             return Err(format!(
-                "the roles of user \"{}\" name more addresses between them than a forward can carry: tell an admin",
+                "the roles of user \"{}\" name more addresses or paths between them than a forward can carry: tell an admin",
                 authorized.user().name
             ));
         }
-        if way.tunnel.minor < FORWARD_MINOR {
+        let (needs, what) = match to.place {
+            Place::Port(..) => (FORWARD_MINOR, "forward"),
+            Place::Path(_) => (PATH_MINOR, "forward Unix sockets"),
+        };
+        if way.tunnel.minor < needs {
             return Err(format!(
-                "the agent on {} is too old to forward: update it",
+                "the agent on {} is too old to {what}: update it",
                 authorized.device().name
             ));
         }
@@ -416,15 +486,24 @@ impl LiveSession {
         let Some(to) = &self.destination else {
             return true;
         };
-        let known = to.address.get();
-        match to.direction {
-            Direction::Out => {
-                known.is_none_or(|address| now.may_connect().permits(&to.host, *address))
+        let (known, began) = (to.address.get(), &self.authorized);
+        match (to.direction, &to.place) {
+            (Direction::Out, Place::Port(host, _)) => {
+                known.is_none_or(|address| now.may_connect().permits(host, *address))
             }
-            Direction::Listen => {
-                known.is_none_or(|bound| now.may_listen().permits_listening(&to.host, *bound))
+            (Direction::Listen, Place::Port(host, _)) => {
+                known.is_none_or(|bound| now.may_listen().permits_listening(host, *bound))
             }
-            Direction::In { bound, .. } => now.may_listen().permits_listening(&to.host, bound),
+            (Direction::In { bound, .. }, Place::Port(host, _)) => {
+                bound.is_none_or(|bound| now.may_listen().permits_listening(host, bound))
+            }
+            // What a path really is, the device alone knows: it goes on under the same rules.
+            (Direction::Out, Place::Path(_)) => {
+                now.may_connect_paths() == began.may_connect_paths()
+            }
+            (Direction::Listen | Direction::In { .. }, Place::Path(_)) => {
+                now.may_listen_paths() == began.may_listen_paths()
+            }
         }
     }
 }

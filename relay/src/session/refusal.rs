@@ -45,6 +45,10 @@ pub fn sentence(device: &DeviceName, login: &Login, why: &SessionRefusal) -> Str
         SessionRefusal::NotPermitted(address) => {
             format!("your roles do not allow a forward to {address} on {device}")
         }
+        SessionRefusal::NotPermittedPath(path) => format!(
+            "your roles do not allow a forward to {} on {device}",
+            Escaped(path)
+        ),
         SessionRefusal::Unreachable(why) => {
             format!("{device} cannot reach it: {}", Escaped(why))
         }

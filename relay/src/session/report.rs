@@ -63,7 +63,11 @@ impl Report {
             Work::Exec(command) => Some(Event::exec(command)),
             Work::Subsystem(name) => Some(Event::subsystem(name)),
             // A forward has rows of its own.
-            Work::Connect(_) | Work::Listen(_) | Work::Take(_) => None,
+            Work::Connect(_)
+            | Work::Listen(_)
+            | Work::Take(_)
+            | Work::ConnectPath(_)
+            | Work::ListenPath(_) => None,
         };
         let mut events = vec![event];
         events.extend(work.map(|work| of(session, work)));
@@ -224,7 +228,10 @@ impl Report {
 
 /// A row about a forward.
 fn leading(session: &LiveSession, to: &Destination) -> Event {
-    let event = of(session, Event::port_forward(&to.host, to.port));
+    let event = of(
+        session,
+        Event::port_forward(to.place.host(), to.place.port()),
+    );
     let event = event.with("direction", to.direction.as_str());
     match to.address.get() {
         Some(address) => event.with("address", address.to_string()),

@@ -156,7 +156,12 @@ fn parse(principal: &Principal, work: &Work) -> Result<Command, Said> {
             };
             return Err(said([GREETING, &help].concat(), String::new(), status));
         }
-        Work::Subsystem(_) | Work::Connect(_) | Work::Listen(_) | Work::Take(_) => {
+        Work::Subsystem(_)
+        | Work::Connect(_)
+        | Work::Listen(_)
+        | Work::Take(_)
+        | Work::ConnectPath(_)
+        | Work::ListenPath(_) => {
             let why =
                 "the relay itself has no subsystems: name a device, as in LOGIN+DEVICE@relay\n";
             return Err(said(String::new(), why.to_owned(), commands::FAILED));

@@ -27,8 +27,8 @@ use super::queue::Input;
 use super::throttle::Source;
 use crate::serve::Relay;
 use crate::session::forward::reverse::Listeners;
-use crate::session::forward::{Ask, Through, prohibited};
-use forwards::{Leads, NO_SOCKETS};
+use crate::session::forward::{Ask, Place, Through, prohibited};
+use forwards::Leads;
 
 /// Ends a connection.
 #[derive(Debug, Error)]
@@ -93,6 +93,56 @@ impl Handler {
     ) -> Result<(), HandlerError> {
         self.channels
             .start(&self.relay, &self.connection, channel, work, session)
+    }
+
+    /// Leads a channel where it is to lead, or refuses it.
+    fn lead(
+        &mut self,
+        channel: Channel<Msg>,
+        principal: Principal,
+        count: u32,
+        leads: Leads,
+        reply: ChannelOpenHandle,
+        session: &Session,
+    ) {
+        let id = channel.id();
+        let (_, write) = channel.split();
+        let (sender, input) = self.channels.queue();
+        self.channels.insert(id, leads.purpose(), sender, None);
+        let outlet = Outlet::new(write, session.handle());
+        let (relay, connection) = (self.relay.clone(), self.connection.clone());
+        let device = match leads {
+            Leads::Jump(device) => device,
+            Leads::Through(login, device, to) => {
+                let busy = connection.busy();
+                let ask = Ask {
+                    through: Through {
+                        connection,
+                        login,
+                        device,
+                        channels: count,
+                    },
+                    to,
+                    reply,
+                    input,
+                    outlet,
+                };
+                tokio::spawn(async move {
+                    relay.forward(ask).await;
+                    drop(busy);
+                });
+                return;
+            }
+        };
+        tokio::spawn(async move {
+            match relay.open_jump(&connection, &device, count).await {
+                Ok(()) => {
+                    reply.accept().await;
+                    jump::run(relay, connection, principal, device, input, outlet).await;
+                }
+                Err(sentence) => reply.reject(prohibited(sentence)).await,
+            }
+        });
     }
 
     /// Tells whoever opens channels to the client how many it has.
@@ -202,56 +252,27 @@ impl russh::server::Handler for Handler {
                 return Ok(());
             }
         };
-        let id = channel.id();
-        let (_, write) = channel.split();
-        let (sender, input) = self.channels.queue();
-        self.channels.insert(id, leads.purpose(), sender, None);
-        let outlet = Outlet::new(write, session.handle());
-        let (relay, connection) = (self.relay.clone(), self.connection.clone());
-        let device = match leads {
-            Leads::Jump(device) => device,
-            Leads::Through(login, device, to) => {
-                let busy = connection.busy();
-                let ask = Ask {
-                    through: Through {
-                        connection,
-                        login,
-                        device,
-                        channels: count,
-                    },
-                    to,
-                    reply,
-                    input,
-                    outlet,
-                };
-                tokio::spawn(async move {
-                    relay.forward(ask).await;
-                    drop(busy);
-                });
-                return Ok(());
-            }
-        };
-        tokio::spawn(async move {
-            match relay.open_jump(&connection, &device, count).await {
-                Ok(()) => {
-                    reply.accept().await;
-                    jump::run(relay, connection, principal, device, input, outlet).await;
-                }
-                Err(sentence) => reply.reject(prohibited(sentence)).await,
-            }
-        });
+        self.lead(channel, principal, count, leads, reply, session);
         Ok(())
     }
 
     async fn channel_open_direct_streamlocal(
         &mut self,
-        _channel: Channel<Msg>,
+        channel: Channel<Msg>,
         socket_path: &str,
         reply: ChannelOpenHandle,
-        _session: &mut Session,
+        session: &mut Session,
     ) -> Result<(), Self::Error> {
-        self.refused(socket_path, 0, NO_SOCKETS).await;
-        reply.reject(prohibited(NO_SOCKETS.to_owned())).await;
+        let Some((principal, _)) = self.connection.principal().cloned() else {
+            return Ok(());
+        };
+        match self.leads_to_path(socket_path) {
+            Ok((count, leads)) => self.lead(channel, principal, count, leads, reply, session),
+            Err(sentence) => {
+                self.refused(socket_path, 0, &sentence).await;
+                reply.reject(prohibited(sentence)).await;
+            }
+        }
         Ok(())
     }
 
@@ -260,9 +281,24 @@ impl russh::server::Handler for Handler {
         socket_path: &str,
         session: &mut Session,
     ) -> Result<bool, Self::Error> {
-        self.refused(socket_path, 0, NO_SOCKETS).await;
-        session.debug(true, NO_SOCKETS, "")?;
-        Ok(false)
+        let place = Place::Path(socket_path.to_owned());
+        match self.listen_at(place, session.handle()).await {
+            Ok(_) => Ok(true),
+            Err(sentence) => {
+                // As for a port.
+                session.debug(true, &sentence, "")?;
+                Ok(false)
+            }
+        }
+    }
+
+    async fn cancel_streamlocal_forward(
+        &mut self,
+        socket_path: &str,
+        _session: &mut Session,
+    ) -> Result<bool, Self::Error> {
+        let place = Place::Path(socket_path.to_owned());
+        Ok(self.listeners.cancel(&place))
     }
 
     async fn tcpip_forward(
@@ -290,7 +326,9 @@ impl russh::server::Handler for Handler {
         port: u32,
         _session: &mut Session,
     ) -> Result<bool, Self::Error> {
-        Ok(self.listeners.cancel(address, port))
+        let port = u16::try_from(port).ok();
+        let place = port.map(|port| Place::Port(address.to_owned(), port));
+        Ok(place.is_some_and(|place| self.listeners.cancel(&place)))
     }
 
     async fn channel_open_confirmation(

@@ -35,6 +35,8 @@ max_channels = 10
 connect = ["10.0.0.0/8:80", "localhost:5432", "[::1]:*", "*.local:8000-8100"]
 listen = ["127.0.0.1:8000-8100"]
 deny = ["10.9.0.0/16:*"]
+connect_paths = ["/run/app.sock", "/srv/app/*"]
+listen_paths = []
 
 [roles.field-tech.sftp]
 read_only = true
@@ -117,6 +119,14 @@ fn each_mistake_is_named_with_what_was_expected() {
         (
             "recording = \"on\"",
             "\"on\": expected strict, best-effort, off",
+        ),
+        (
+            "forward = { connect_paths = [\"/run/../x\"] }",
+            "\"/run/../x\": expected an absolute path",
+        ),
+        (
+            "forward = { listen_paths = [\"*\"] }",
+            "roles.tech.forward.listen_paths changes nothing",
         ),
         (
             "sftp = { root = \"srv\" }",

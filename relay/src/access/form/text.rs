@@ -64,6 +64,12 @@ impl TomlText {
             if !role.forward.deny.is_empty() {
                 self.value("deny", &role.forward.deny);
             }
+            if let Some(paths) = &role.forward.connect_paths {
+                self.value("connect_paths", paths);
+            }
+            if let Some(paths) = &role.forward.listen_paths {
+                self.value("listen_paths", paths);
+            }
         }
         if !role.sftp.is_empty() {
             self.table(&["roles", name, "sftp"], false);

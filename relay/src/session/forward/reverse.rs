@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Begun, Destination, ForwardEnd, Through};
+use super::{Begun, Destination, Direction, ForwardEnd, Place, Through};
 use crate::limits::{
     ARRIVAL_TIMEOUT, CONTROL_READ, LISTEN_TIMEOUT, MAX_CHANNELS, MAX_FORWARDS, MAX_LISTENERS,
 };
@@ -28,10 +28,10 @@ use crate::ssh::outlet::Outlet;
 use crate::ssh::queue::InputReceiver;
 use crate::tunnel::registry::Tunnel;
 
-/// The ports of one SSH connection that devices listen on, and the channels to it that are being opened.
+/// The ports and Unix sockets of one SSH connection that devices listen on, and the channels to it that are being opened.
 #[derive(Debug, Default)]
 pub struct Listeners {
-    all: HashMap<(String, u32), DropGuard>,
+    all: HashMap<Place, DropGuard>,
     /// Shared with what serves them.
     pub channels: Arc<Confirmed>,
 }
@@ -55,10 +55,8 @@ pub struct Asked {
     pub login: Login,
     /// On which device.
     pub device: DeviceName,
-    /// Where.
-    pub host: String,
-    /// On which port; 0: on any.
-    pub port: u16,
+    /// Where. On port 0: on any.
+    pub place: Place,
 }
 
 impl Listeners {
@@ -75,9 +73,9 @@ impl Listeners {
         }
     }
 
-    /// A port is taken back; false if there is none such.
-    pub fn cancel(&mut self, host: &str, port: u32) -> bool {
-        self.all.remove(&(host.to_owned(), port)).is_some()
+    /// A port or socket is taken back; false if there is none such.
+    pub fn cancel(&mut self, place: &Place) -> bool {
+        self.all.remove(place).is_some()
     }
 }
 
@@ -177,15 +175,18 @@ impl Relay {
         };
         let admitted = async {
             listeners.admit()?;
-            let to = Destination::listening(&asked.host, asked.port)?;
+            let to = match &asked.place {
+                Place::Port(host, port) => Destination::listening(host, *port)?,
+                Place::Path(path) => Destination::path(Direction::Listen, path)?,
+            };
             Ok((self.admit_forward(&through, &to).await?, to))
         };
         let admitted: Result<_, String> = admitted.await;
         let (begun, to) = match admitted {
             Ok(admitted) => admitted,
             Err(sentence) => {
-                let (host, port) = (&asked.host, u32::from(asked.port));
-                let report = &self.report;
+                let (report, place) = (&self.report, &asked.place);
+                let (host, port) = (place.host(), u32::from(place.port()));
                 report
                     .forward_refused(&through.connection, host, port, &sentence)
                     .await;
@@ -228,12 +229,12 @@ impl Relay {
             self.report.forward_end(session, &to, false, &end).await;
             return Err(sentence);
         }
-        let port = to
-            .address
-            .get()
-            .map_or(asked.port, |address| address.port());
+        let key = match (asked.place, to.address.get()) {
+            (Place::Port(host, _), Some(bound)) => Place::Port(host, bound.port()),
+            (place, _) => place,
+        };
+        let port = key.port();
         let cancelled = CancellationToken::new();
-        let key = (asked.host, u32::from(port));
         listeners.all.insert(key, cancelled.clone().drop_guard());
         let listening = Listening {
             through,
@@ -272,7 +273,11 @@ impl Relay {
         };
         loop {
             match ear.next().await? {
-                RelayEvent::Accepted => {}
+                RelayEvent::Accepted => {
+                    if matches!(to.place, Place::Path(_)) {
+                        return Ok((send, ear));
+                    }
+                }
                 RelayEvent::Address(address) => {
                     let _ = to.address.set(address);
                     return Ok((send, ear));
@@ -353,21 +358,29 @@ impl Relay {
         let begun = match admitted {
             Ok(begun) => begun,
             Err(sentence) => {
-                let (host, port) = (&to.host, u32::from(to.port));
-                let report = &self.report;
+                let (report, place) = (&self.report, &to.place);
+                let (host, port) = (place.host(), u32::from(place.port()));
                 return report
                     .forward_refused(&through.connection, host, port, &sentence)
                     .await;
             }
         };
-        let opening = handle.channel_open_forwarded_tcpip(
-            to.host.clone(),
-            u32::from(to.port),
-            peer.ip().to_string(),
-            u32::from(peer.port()),
-        );
         let opened = timeout(ARRIVAL_TIMEOUT, async {
-            let (_, write) = opening.await.ok()?.split();
+            let opened = match &to.place {
+                Place::Port(host, port) => {
+                    let (ip, from) = (peer.ip().to_string(), u32::from(peer.port()));
+                    let (host, port) = (host.clone(), u32::from(*port));
+                    handle
+                        .channel_open_forwarded_tcpip(host, port, ip, from)
+                        .await
+                }
+                Place::Path(path) => {
+                    handle
+                        .channel_open_forwarded_streamlocal(path.clone())
+                        .await
+                }
+            };
+            let (_, write) = opened.ok()?.split();
             let input = channels.take(write.id()).await;
             Some((write, input))
         });
@@ -388,6 +401,10 @@ fn refused(live: &LiveGuard, to: &Destination, why: &SessionRefusal) -> ForwardE
     match why {
         SessionRefusal::NotPermitted(address) => ForwardEnd::Prohibited(format!(
             "user \"{user}\" may not have {device} listen on {address}"
+        )),
+        SessionRefusal::NotPermittedPath(real) => ForwardEnd::Prohibited(format!(
+            "user \"{user}\" may not have {device} listen on {to}, which is {} there",
+            Escaped(real)
         )),
         SessionRefusal::Unreachable(why) => {
             ForwardEnd::Failed(format!("{device} cannot listen on {to}: {}", Escaped(why)))

@@ -12,7 +12,7 @@ use russh::server::ChannelOpenHandle;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::{Destination, ForwardEnd};
+use super::{Destination, ForwardEnd, Place};
 use crate::limits::{FAREWELL_TIMEOUT, SPLICE_BUFFER, START_TIMEOUT};
 use crate::serve::Relay;
 use crate::session::live::LiveSession;
@@ -136,11 +136,18 @@ impl Down<'_, '_> {
 
     async fn follow(&mut self, event: RelayEvent) -> Result<(), ForwardEnd> {
         match event {
-            RelayEvent::Accepted => Ok(()),
+            // Behind it comes the address, if there is one.
+            RelayEvent::Accepted => match self.splice.to.place {
+                Place::Port(..) => Ok(()),
+                Place::Path(_) => self.open().await,
+            },
             RelayEvent::Address(address) => {
                 // The first stands.
                 let _ = self.splice.to.address.set(address);
-                self.open().await
+                match self.splice.to.place {
+                    Place::Port(..) => self.open().await,
+                    Place::Path(_) => Err(SessionViolation::Direction.into()),
+                }
             }
             RelayEvent::OutputEnded => Ok(self.splice.outlet.eof().await?),
             RelayEvent::Exited(Exit::Status(0)) => Err(ForwardEnd::Closed),
@@ -256,6 +263,11 @@ fn refused(splice: &Splice<'_>, why: &SessionRefusal) -> ForwardEnd {
                 authorized.user().name
             ))
         }
+        SessionRefusal::NotPermittedPath(real) => ForwardEnd::Prohibited(format!(
+            "user \"{}\" may not forward to {to} on {device}, which is {} there",
+            authorized.user().name,
+            Escaped(real)
+        )),
         SessionRefusal::Unreachable(why) => {
             ForwardEnd::Failed(format!("{device} cannot reach {to}: {}", Escaped(why)))
         }

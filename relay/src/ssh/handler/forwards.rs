@@ -4,28 +4,46 @@ use holdfast_protocol::ids::{DeviceName, Login as Account};
 use russh::server::Handle;
 
 use super::Handler;
-use crate::session::forward::Destination;
 use crate::session::forward::reverse::Asked;
+use crate::session::forward::{Destination, Direction, Place};
 use crate::ssh::channels::Purpose;
 use crate::ssh::target::{self, Target};
 
-/// To who wants to forward to or from a path.
-pub(super) const NO_SOCKETS: &str = "Unix sockets are not forwarded: forward a TCP port instead";
-
 impl Handler {
-    /// Has the device of this connection listen; gives the port.
+    /// Has the device of this connection listen on a port; gives which.
     pub(super) async fn listen(
         &mut self,
         host: &str,
         port: u32,
         handle: Handle,
     ) -> Result<u16, String> {
-        let asked = match self.asked(host, port, handle) {
-            Ok(asked) => asked,
-            Err(sentence) => {
+        let place = match u16::try_from(port) {
+            Ok(port) => Place::Port(host.to_owned(), port),
+            Err(_) => {
+                let sentence = format!("there is no port {port}");
                 self.refused(host, port, &sentence).await;
                 return Err(sentence);
             }
+        };
+        self.listen_at(place, handle).await
+    }
+
+    /// Has the device of this connection listen; gives the port, or 0 where there is none.
+    pub(super) async fn listen_at(&mut self, place: Place, handle: Handle) -> Result<u16, String> {
+        let (login, device) = match self.through("listens for nobody") {
+            Ok(through) => through,
+            Err(sentence) => {
+                let (host, port) = (place.host(), u32::from(place.port()));
+                self.refused(host, port, &sentence).await;
+                return Err(sentence);
+            }
+        };
+        let asked = Asked {
+            connection: self.connection.clone(),
+            handle,
+            login,
+            device,
+            place,
         };
         let channels = self.channels.present();
         let relay = self.relay.clone();
@@ -40,23 +58,21 @@ impl Handler {
             .await;
     }
 
-    fn asked(&self, host: &str, port: u32, handle: Handle) -> Result<Asked, String> {
-        let target = self.connection.principal().map(|(_, target)| target);
-        let (login, device) = match target {
-            Some(Target::Device(login, device)) => (login.clone(), device.clone()),
-            Some(Target::Unusable(sentence)) => return Err(sentence.clone()),
-            Some(Target::Relay) | None => {
-                return Err("the relay listens for nobody: name a device".into());
-            }
-        };
-        Ok(Asked {
-            connection: self.connection.clone(),
-            handle,
-            login,
-            device,
-            host: host.to_owned(),
-            port: u16::try_from(port).map_err(|_| format!("there is no port {port}"))?,
-        })
+    /// The login and device of this connection; where it is for the relay, that one does not do it.
+    fn through(&self, does_not: &str) -> Result<(Account, DeviceName), String> {
+        match self.connection.principal().map(|(_, target)| target) {
+            Some(Target::Device(login, device)) => Ok((login.clone(), device.clone())),
+            Some(Target::Unusable(sentence)) => Err(sentence.clone()),
+            Some(Target::Relay) | None => Err(format!("the relay {does_not}: name a device")),
+        }
+    }
+
+    /// Where a forward to a Unix socket leads. Gives the other channels, too.
+    pub(super) fn leads_to_path(&mut self, path: &str) -> Result<(u32, Leads), String> {
+        let (login, device) = self.through("has no sockets for anybody")?;
+        let to = Destination::path(Direction::Out, path)?;
+        let count = self.channels.count(Purpose::Forward)?;
+        Ok((count, Leads::Through(login, device, to)))
     }
 
     /// Where a forward leads: through the device that the connection is for, or, where it is for the relay, to a

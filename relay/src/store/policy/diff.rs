@@ -141,6 +141,16 @@ fn role_details(before: &Role, after: &Role) -> Vec<String> {
         list(&before.forward.deny),
         list(&after.forward.deny),
     );
+    part(
+        "forward.connect_paths",
+        shown(before.forward.connect_paths),
+        shown(after.forward.connect_paths),
+    );
+    part(
+        "forward.listen_paths",
+        shown(before.forward.listen_paths),
+        shown(after.forward.listen_paths),
+    );
     let read_only = |sftp: &SftpForm| shown(Some(sftp.read_only));
     part(
         "sftp.read_only",
