@@ -61,6 +61,8 @@ struct Instructions {
     sftp_server: SftpServer,
     /// The terms of `open`, which do not travel within it.
     terms: SessionTerms,
+    /// The socket of the operator's SSH agent.
+    agent_socket: Option<String>,
 }
 
 /// A process that runs, and our ends of what it reads and writes.
@@ -89,7 +91,7 @@ pub(crate) enum Ends {
 }
 
 /// Starts what `open` asks for, as the account that it names. `program` is the agent itself, and sftp is
-/// served by `sftp_server`.
+/// served by `sftp_server`. At `agent_socket` the operator's SSH agent is reached.
 ///
 /// # Errors
 /// Why there is no process, for the operator.
@@ -97,6 +99,7 @@ pub(crate) async fn launch(
     program: &Path,
     open: Open,
     sftp_server: &SftpServer,
+    agent_socket: Option<String>,
 ) -> Result<Launched, SessionRefusal> {
     let failed = |what: &str, error: io::Error| SessionRefusal::Failed(format!("{what}: {error}"));
     let (tty, theirs, ends) = match &open.pty {
@@ -129,6 +132,7 @@ pub(crate) async fn launch(
     };
     let instructions = Instructions {
         terms: open.terms.clone(),
+        agent_socket,
         open,
         tty,
         time_zone: std::env::var("TZ").ok(),

@@ -87,6 +87,9 @@ pub const MAX_DIAL_HELPERS: usize = 8;
 /// removes it.
 pub const MAX_KEEPERS: usize = 64;
 
+/// Most folders that are looked at for one that a killed helper left behind: each start looks again.
+pub const MAX_STALE_SOCKETS: usize = 64;
+
 /// How often a socket is made anew where something stands in its place.
 pub const BIND_ATTEMPTS: u32 = 5;
 

@@ -3,6 +3,7 @@
 //! The rules stand in [`holdfast_protocol::session`]; here is the thin skin between them, a QUIC stream
 //! and a process. Nothing here decides who may do what: the relay has, and [`crate::accounts`] does.
 
+mod agent;
 mod driver;
 mod inbound;
 mod listening;

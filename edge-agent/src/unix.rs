@@ -49,24 +49,37 @@ static KEEPERS: Semaphore = Semaphore::new(MAX_KEEPERS);
 struct Task {
     login: Login,
     action: Action,
-    at: SocketPath,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 enum Action {
-    Dial,
-    Listen,
+    Dial(SocketPath),
+    Listen(SocketPath),
+    /// A socket of its own choice, in a folder that is the account's alone.
+    Agent,
 }
 
 /// What it answers. Where there is no refusal, the socket comes beside.
 #[derive(Debug, Serialize, Deserialize)]
 struct Answer {
     refusal: Option<SessionRefusal>,
+    /// The socket's path, where the helper chose it.
+    path: Option<String>,
+}
+
+/// What a helper made.
+struct Made {
+    socket: OwnedFd,
+    control: Async<UnixStream>,
+    path: Option<String>,
 }
 
 /// A socket in a file that is listened on. It is removed when this is dropped.
+#[derive(Debug)]
 pub(crate) struct Listener {
     socket: Async<UnixListener>,
+    /// Where it is, if that was not the operator's choice.
+    pub(crate) path: Option<String>,
     /// The keeper lives until this is closed.
     _control: Async<UnixStream>,
     _place: SemaphoreGuard<'static>,
@@ -83,8 +96,8 @@ pub(crate) async fn dial(
 ) -> Result<Async<OwnedFd>, SessionRefusal> {
     let dialled = async {
         let _place = DIALS.acquire().await;
-        let (socket, _) = ask(program, login, Action::Dial, at).await?;
-        Async::new(socket).map_err(|error| failed(&error))
+        let made = ask(program, login, Action::Dial(at)).await?;
+        Async::new(made.socket).map_err(|error| failed(&error))
     };
     within(dialled).await
 }
@@ -98,16 +111,29 @@ pub(crate) async fn listen(
     login: Login,
     at: SocketPath,
 ) -> Result<Listener, SessionRefusal> {
+    keep(program, login, Action::Listen(at)).await
+}
+
+/// Makes a socket for an operator's SSH agent, in a folder of the account's.
+///
+/// # Errors
+/// Why not.
+pub(crate) async fn agent(program: &Path, login: Login) -> Result<Listener, SessionRefusal> {
+    keep(program, login, Action::Agent).await
+}
+
+async fn keep(program: &Path, login: Login, action: Action) -> Result<Listener, SessionRefusal> {
     let Some(place) = KEEPERS.try_acquire() else {
         let most = u32::try_from(MAX_KEEPERS).unwrap_or(u32::MAX);
         return Err(SessionRefusal::TooManyForwards(most));
     };
     let listening = async {
-        let (socket, control) = ask(program, login, Action::Listen, at).await?;
-        let socket = Async::new(UnixListener::from(socket)).map_err(|error| failed(&error))?;
+        let made = ask(program, login, action).await?;
+        let socket = Async::new(UnixListener::from(made.socket)).map_err(|error| failed(&error))?;
         Ok(Listener {
             socket,
-            _control: control,
+            path: made.path,
+            _control: made.control,
             _place: place,
         })
     };
@@ -144,17 +170,14 @@ async fn within<T>(
     done.or(late).await
 }
 
-/// Has a helper do something; gives the socket, and the way to the helper.
-async fn ask(
-    program: &Path,
-    login: Login,
-    action: Action,
-    at: SocketPath,
-) -> Result<(OwnedFd, Async<UnixStream>), SessionRefusal> {
-    if at.path.len() > MAX_SOCKET_PATH || !at.policy.is_bounded() {
+/// Has a helper do something.
+async fn ask(program: &Path, login: Login, action: Action) -> Result<Made, SessionRefusal> {
+    if let Action::Dial(at) | Action::Listen(at) = &action
+        && (at.path.len() > MAX_SOCKET_PATH || !at.policy.is_bounded())
+    {
         return Err(unreachable("the request is over a bound of the protocol"));
     }
-    let task = Task { login, action, at };
+    let task = Task { login, action };
     let task = postcard::to_allocvec(&task).map_err(|_| unreachable("it can't be passed on"))?;
     let (control, mut process) =
         launch::start_helper(program, ARGUMENT).map_err(|error| failed(&error))?;
@@ -169,7 +192,11 @@ async fn ask(
         .map_err(|error| failed(&error))?;
     match (answer.refusal, socket) {
         (Some(refusal), _) => Err(refusal),
-        (None, Some(socket)) => Ok((socket, control)),
+        (None, Some(socket)) => Ok(Made {
+            socket,
+            control,
+            path: answer.path,
+        }),
         (None, None) => Err(unreachable("its helper ended without a word")),
     }
 }

@@ -148,6 +148,9 @@ pub const MAX_CHANNELS: usize = 64;
 /// Forwards of one SSH connection at a time: a browser behind `-D` opens some hundred.
 pub const MAX_FORWARDS: usize = 512;
 
+/// Channels to an operator's SSH agent that one session has at once: programs ask one question and go.
+pub const MAX_AGENT_CHANNELS: usize = 16;
+
 /// Ports that devices listen on for one SSH connection.
 pub const MAX_LISTENERS: usize = 32;
 

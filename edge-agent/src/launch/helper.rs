@@ -53,7 +53,10 @@ fn run(control: &mut UnixStream) -> Result<Infallible, SessionRefusal> {
     let account = accounts::admit(&open.login)?;
     let program = program_of(&account, &instructions)?;
     let tty = instructions.tty.as_deref().map(Path::new);
-    let env = environment::build(&account, open, tty, instructions.time_zone.as_deref());
+    let mut env = environment::build(&account, open, tty, instructions.time_zone.as_deref());
+    if let Some(socket) = &instructions.agent_socket {
+        env.insert("SSH_AUTH_SOCK".into(), socket.into());
+    }
     take_standard_streams(descriptors).map_err(|e| failed("no standard streams", &e))?;
     let is_terminal = tty.is_some();
     start_session(is_terminal, &account).map_err(|e| failed("no terminal session", &e))?;

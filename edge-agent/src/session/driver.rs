@@ -21,6 +21,7 @@ use holdfast_protocol::wire::{
 use rustix::net::sockopt::set_socket_linger;
 use smol::{Async, Timer};
 
+use super::agent::AgentSocket;
 use super::inbound::{Inbound, Input, Sink};
 use super::listening::Place;
 use super::outbound::{Outbound, Output};
@@ -32,7 +33,7 @@ use crate::limits::{
 };
 use crate::process::Process;
 use crate::recording::{Recording, Unrecordable};
-use crate::{environment, pty, unix};
+use crate::{environment, pty, unix, warn};
 
 /// One session.
 pub(super) struct Driver {
@@ -51,6 +52,8 @@ pub(super) struct Driver {
     socket: Option<Arc<Async<OwnedFd>>>,
     /// Where it leads, until the relay was told.
     address: Option<SocketAddr>,
+    /// Where the session's processes reach the operator's SSH agent.
+    agent: Option<AgentSocket>,
     /// The state machine's time begins here.
     pub(super) epoch: Instant,
     opened: bool,
@@ -67,13 +70,14 @@ pub(super) struct Driver {
 const BROKEN_OFF: Exit = Exit::Status(1);
 
 /// What can happen to a session.
-#[expect(clippy::large_enum_variant, reason = "one at a time, on the stack")]
 enum Event {
     Message(SessionMessage),
     PeerGone(Gone),
     Unrecordable(Unrecordable),
     OutputEnded,
     Exited(Exit),
+    /// Something for the relay that is none of the state machine's business.
+    Tell(SessionMessage),
     Timeout,
     /// The session is over, and its last word is on its way.
     Flushed,
@@ -97,6 +101,7 @@ impl Driver {
             terminal: None,
             socket: None,
             address: None,
+            agent: None,
             epoch: Instant::now(),
             opened: false,
             timer: Timer::never(),
@@ -124,6 +129,9 @@ impl Driver {
         if let Some(process) = &mut self.process {
             process.reap();
         }
+        if let Some(agent) = self.agent.take() {
+            agent.close();
+        }
         drop(self.slot.take());
     }
 
@@ -137,6 +145,7 @@ impl Driver {
             }
             Event::PeerGone(gone) => self.peer_gone(now, gone),
             Event::Unrecordable(why) => self.cut_off(now, why),
+            Event::Tell(message) => self.send(&message),
             Event::OutputEnded => self.core.handle_output_ended(),
             Event::Exited(exit) => {
                 self.exited = Some(exit);
@@ -248,10 +257,30 @@ impl Driver {
             let why = SessionRefusal::RecordingUnavailable(why);
             return self.core.handle_refused(why);
         }
+        if open.terms.agent {
+            let sessions = Arc::clone(&self.sessions);
+            let made = AgentSocket::make(sessions, open.session, open.login.clone());
+            match Box::pin(made).await {
+                Ok(agent) => self.agent = Some(agent),
+                // As with sshd, the session does without.
+                Err(why) => warn!(
+                    "session {}: no socket for its SSH agent: {why:?}",
+                    open.session
+                ),
+            }
+        }
+        let agent_socket = self.agent.as_ref().and_then(AgentSocket::path);
         let config = &self.sessions.config;
         open.env = environment::filter(open.env, &config.accept_env);
         // Boxed: what a start needs would otherwise be held for the session's whole life.
-        match Box::pin(launch(&config.program, open, &config.sftp_server)).await {
+        match Box::pin(launch(
+            &config.program,
+            open,
+            &config.sftp_server,
+            agent_socket,
+        ))
+        .await
+        {
             Ok(launched) => {
                 self.recording.started(launched.process.id());
                 self.process = Some(launched.process);
@@ -440,6 +469,12 @@ impl Driver {
         }
         if let Poll::Ready(event) = self.poll_streams(cx, &mut turn_in, &mut turn_out) {
             return Poll::Ready(event);
+        }
+        let lives = self.process.is_some() && self.exited.is_none() && self.gone.is_none();
+        if let Some(agent) = self.agent.as_mut().filter(|_| lives && !self.cut_off)
+            && let Poll::Ready(message) = agent.poll_arrival(cx)
+        {
+            return Poll::Ready(Event::Tell(message));
         }
         if self.exited.is_none()
             && let Some(exit) = self.connection_end()

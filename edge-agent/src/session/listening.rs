@@ -43,7 +43,8 @@ pub(super) struct Come {
 }
 
 /// What stands for the peer of a Unix socket.
-const NO_ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+pub(super) const NO_ADDRESS: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// Where a session listens.
 #[derive(Debug)]
@@ -88,14 +89,14 @@ impl Arrivals {
         Some(waiting.swap_remove(at).come)
     }
 
-    fn keep(&self, listener: SessionId, number: u32, come: Come) {
+    pub(super) fn keep(&self, listener: SessionId, number: u32, come: Come) {
         let at = Instant::now();
         let arrival = Arrival { number, at, come };
         self.lock().entry(listener).or_default().push(arrival);
     }
 
     /// Whether there is room for one more; what nobody took in time goes.
-    fn has_room(&self, listener: SessionId) -> bool {
+    pub(super) fn has_room(&self, listener: SessionId) -> bool {
         let mut all = self.lock();
         let Some(waiting) = all.get_mut(&listener) else {
             return true;
@@ -104,7 +105,7 @@ impl Arrivals {
         waiting.len() < MAX_ARRIVALS
     }
 
-    fn forget(&self, listener: SessionId) {
+    pub(super) fn forget(&self, listener: SessionId) {
         self.lock().remove(&listener);
     }
 

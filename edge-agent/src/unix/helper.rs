@@ -1,5 +1,7 @@
 //! The helper: one thread that becomes the account, and opens or makes a socket in its name.
 
+mod private;
+
 use std::ffi::OsStr;
 use std::io::{self, IoSlice, Read as _};
 use std::mem::MaybeUninit;
@@ -48,13 +50,13 @@ fn serve(control: &mut UnixStream) {
         .and_then(|task| make(&task));
     match made {
         Err(refusal) => {
-            let _ = answer(control, Some(refusal), None);
+            let _ = answer(control, Some(refusal), None, None);
         }
         Ok(Made::Dialled(socket)) => {
-            let _ = answer(control, None, Some(socket));
+            let _ = answer(control, None, None, Some(socket));
         }
         Ok(Made::Listening(socket, file)) => {
-            if answer(control, None, Some(socket)).is_ok() {
+            if answer(control, None, file.shown.clone(), Some(socket)).is_ok() {
                 // Nothing is ever said: the agent is gone, or wants the socket no more.
                 let _ = control.read(&mut [0; 1]);
             }
@@ -73,6 +75,8 @@ struct File {
     folder: OwnedFd,
     name: Vec<u8>,
     made: Stat,
+    /// Its path, where it was chosen here: then its folder goes with it.
+    shown: Option<String>,
 }
 
 impl File {
@@ -83,23 +87,31 @@ impl File {
         if present.is_ok_and(same) {
             let _ = unlinkat(&self.folder, &*self.name, AtFlags::empty());
         }
+        if let Some(shown) = &self.shown {
+            private::remove(shown);
+        }
     }
 }
 
 fn make(task: &Task) -> Result<Made, SessionRefusal> {
     let account = accounts::admit(&task.login)?;
     launch::become_account(&account).map_err(|error| unreachable(&error.to_string()))?;
-    let path = task.at.path.as_bytes();
-    if !path.starts_with(b"/") || path.contains(&0) {
-        return Err(unreachable("a socket is named by an absolute path"));
-    }
-    match task.action {
-        Action::Dial => dial(&task.at).map(Made::Dialled),
-        Action::Listen => {
-            let (socket, file) = make_socket(&task.at)?;
-            Ok(Made::Listening(socket, file))
+    if let Action::Dial(at) | Action::Listen(at) = &task.action {
+        let path = at.path.as_bytes();
+        if !path.starts_with(b"/") || path.contains(&0) {
+            return Err(unreachable("a socket is named by an absolute path"));
         }
     }
+    let (socket, file) = match &task.action {
+        Action::Dial(at) => return dial(at).map(Made::Dialled),
+        Action::Listen(at) => make_socket(at)?,
+        Action::Agent => {
+            let (folder, path) = private::make()?;
+            let socket = listen_in(folder, private::NAME, Some(path.clone()));
+            socket.inspect_err(|_| private::remove(&path))?
+        }
+    };
+    Ok(Made::Listening(socket, file))
 }
 
 /// What is judged is what is then used: a descriptor, whatever becomes of the path meanwhile.
@@ -154,6 +166,15 @@ fn make_socket(at: &SocketPath) -> Result<(OwnedFd, File), SessionRefusal> {
     if !at.policy.permits(&real) {
         return Err(not_permitted(&real));
     }
+    listen_in(folder, name, None)
+}
+
+/// Makes a socket by this name, in a folder.
+fn listen_in(
+    folder: OwnedFd,
+    name: &[u8],
+    shown: Option<String>,
+) -> Result<(OwnedFd, File), SessionRefusal> {
     let refused = |error: io::Error| unreachable(&reason_of_bind(&error));
     fchdir(&folder).map_err(|error| refused(error.into()))?;
     umask(Mode::from_raw_mode(SOCKET_UMASK));
@@ -161,8 +182,12 @@ fn make_socket(at: &SocketPath) -> Result<(OwnedFd, File), SessionRefusal> {
     let socket = OwnedFd::from(socket);
     let made = statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW);
     let made = made.map_err(|error| refused(error.into()))?;
-    let name = name.to_owned();
-    let file = File { folder, name, made };
+    let file = File {
+        folder,
+        name: name.to_owned(),
+        made,
+        shown,
+    };
     if let Err(error) = listen(&socket, LISTEN_BACKLOG) {
         file.remove();
         return Err(refused(error.into()));
@@ -197,9 +222,10 @@ fn name_of(descriptor: &OwnedFd) -> String {
 fn answer(
     control: &UnixStream,
     refusal: Option<SessionRefusal>,
+    path: Option<String>,
     socket: Option<OwnedFd>,
 ) -> io::Result<()> {
-    let answer = postcard::to_allocvec(&Answer { refusal }).unwrap_or_default();
+    let answer = postcard::to_allocvec(&Answer { refusal, path }).unwrap_or_default();
     let length = u32::try_from(answer.len()).unwrap_or(u32::MAX);
     let message = [&length.to_be_bytes(), answer.as_slice()].concat();
     let descriptors: Vec<_> = socket.iter().map(OwnedFd::as_fd).collect();

@@ -245,7 +245,10 @@ fn what_opens_a_session_that_is_held_to_something() {
         server: v4(),
         original_command: None,
         recording,
-        terms: SessionTerms { sftp: Some(sftp) },
+        terms: SessionTerms {
+            sftp: Some(sftp),
+            agent: true,
+        },
     };
     let base = "5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a 05 616c696365 02 7069 00 00 00 00 c0000207 dec602 00 c0000207 dec602 00";
     let within = SftpTerms {
@@ -261,7 +264,7 @@ fn what_opens_a_session_that_is_held_to_something() {
     let key = "cc".repeat(32);
     frame(
         SessionMessage::Open(session(Some(recording), within)),
-        &format!("00 000058 {base} 00 00 {key} 00 01 00 01 04 2f737276"),
+        &format!("00 000059 {base} 00 00 {key} 00 01 00 01 04 2f737276 01"),
     );
     // Where nothing is recorded, something stands for that.
     let read_only = SftpTerms {
@@ -271,7 +274,7 @@ fn what_opens_a_session_that_is_held_to_something() {
     let nothing = "00".repeat(32);
     frame(
         SessionMessage::Open(session(None, read_only)),
-        &format!("00 000053 {base} 02 02 {nothing} 00 01 01 00"),
+        &format!("00 000054 {base} 02 02 {nothing} 00 01 01 00 01"),
     );
 }
 

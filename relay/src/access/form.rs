@@ -410,15 +410,15 @@ impl ForwardForm {
     }
 
     fn of(forward: &Forwarding) -> Self {
-        fn texts<T: Clone>(rules: &Vec<T>) -> Vec<Text<T>> {
+        fn texts<T: Clone>(rules: &[T]) -> Vec<Text<T>> {
             rules.iter().cloned().map(Text).collect()
         }
         Self {
-            connect: forward.connect.as_ref().map(texts),
-            listen: forward.listen.as_ref().map(texts),
+            connect: forward.connect.as_deref().map(texts),
+            listen: forward.listen.as_deref().map(texts),
             deny: texts(&forward.deny),
-            connect_paths: forward.connect_paths.as_ref().map(texts),
-            listen_paths: forward.listen_paths.as_ref().map(texts),
+            connect_paths: forward.connect_paths.as_deref().map(texts),
+            listen_paths: forward.listen_paths.as_deref().map(texts),
         }
     }
 }

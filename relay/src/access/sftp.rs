@@ -193,7 +193,7 @@ mod tests {
         let (wide, narrow) = (options(false, "/srv"), options(false, "/srv/data"));
         let (plain, read_only) = (options(false, ""), options(true, ""));
         assert_eq!(terms(&[]), Ok(None));
-        assert_eq!(terms(&[plain.clone()]), Ok(None));
+        assert_eq!(terms(std::slice::from_ref(&plain)), Ok(None));
         assert_eq!(
             terms(&[read_only.clone(), plain.clone()]),
             Ok(Some((true, None)))

@@ -397,3 +397,50 @@ fn a_device_listens_on_loopback_where_no_role_says_more() {
     ));
     assert!(!permits(vec![], "127.0.0.1:80"), "no role, no port");
 }
+
+#[test]
+fn a_role_that_speaks_of_forwards_means_the_paths_that_it_names() {
+    let camera = labels(&[("role", "camera")]);
+    let allow =
+        "allow = { labels = { '*' = '*' }, logins = ['pi'], abilities = ['forward', 'exec'] }";
+    let named = |name: &str, lists: &str| role(name, &format!("forward = {{ {lists} }}\n{allow}"));
+    let reaches = |roles: &[Role]| {
+        let policy = subject(roles.to_vec()).may_connect_paths(&camera, &login("pi"));
+        ["/run/a", "/srv/b"].map(|path| policy.permits(path.as_bytes()))
+    };
+    let silent = || role("silent", allow);
+    let one = || named("one", "connect_paths = ['/run/a']");
+    for (roles, expected) in [
+        (vec![silent()], [true, true]),
+        (vec![one()], [true, false]),
+        (vec![one(), silent()], [true, true]),
+        (
+            vec![one(), named("more", "connect_paths = ['/srv/*']")],
+            [true, true],
+        ),
+        (vec![named("ports", "connect = ['*:*']")], [false, false]),
+        (
+            vec![named("ports", "listen = ['*:*']"), one()],
+            [true, false],
+        ),
+        (
+            vec![named("ports", "deny = ['10.0.0.0/8:*']")],
+            [false, false],
+        ),
+        (
+            vec![silent(), role("none", "forward = { deny = ['*:*'] }")],
+            [false, false],
+        ),
+        (
+            vec![silent(), role("some", "forward = { deny = ['*:80'] }")],
+            [true, true],
+        ),
+    ] {
+        let names: Vec<String> = roles.iter().map(|role| role.name.to_string()).collect();
+        assert_eq!(reaches(&roles), expected, "{names:?}");
+    }
+    // Lists of what may be dialled are not of what may be made, and another login has neither.
+    let listen = subject(vec![one()]).may_listen_paths(&camera, &login("pi"));
+    let other = subject(vec![silent()]).may_connect_paths(&camera, &login("root"));
+    assert!(!listen.permits(b"/run/a") && !other.permits(b"/run/a"));
+}

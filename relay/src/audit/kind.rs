@@ -47,6 +47,8 @@ kinds! {
     Sftp = "sftp",
     /// A port was forwarded.
     PortForward = "port.forward",
+    /// An operator's SSH agent was asked from a device.
+    AgentForward = "agent.forward",
     /// An environment variable was asked for and not passed on.
     EnvRejected = "env.rejected",
     /// A device became a member.

@@ -14,6 +14,7 @@ use tracing::error;
 use super::bridge::{self, Session};
 use super::ending;
 use super::forward::Destination;
+use super::forward::agent::{AgentWay, Opener};
 use super::known::{Known, Which};
 use super::lease::{Lease, LeaseError};
 use super::live::{About, LiveGuard, LiveSession};
@@ -57,9 +58,9 @@ pub(super) struct ForwardWay {
 }
 
 impl ForwardWay {
-    /// Whether the user may forward under this login; an error is a sentence for them.
-    pub(super) fn authorize_forward(&self, login: &Login) -> Result<Authorized, String> {
-        let authorized = self.reach.authorize(login, Ability::Forward);
+    /// Whether the user may do this under this login; an error is a sentence for them.
+    pub(super) fn authorize(&self, login: &Login, ability: Ability) -> Result<Authorized, String> {
+        let authorized = self.reach.authorize(login, ability);
         authorized.map_err(|denied| denied.to_string())
     }
 }
@@ -80,6 +81,8 @@ pub struct Ask {
     pub pty: Option<Pty>,
     /// The environment.
     pub env: Vec<(String, String)>,
+    /// The way to the operator's SSH agent, if it was asked for and granted.
+    pub agent: Option<Opener>,
     /// From the operator.
     pub input: InputReceiver,
     /// To the operator.
@@ -156,14 +159,18 @@ impl Relay {
     }
 
     /// Starts what was asked for, if it is allowed, and serves it to its end.
-    pub async fn start(&self, ask: Ask) {
+    pub async fn start(self: &Arc<Self>, ask: Ask) {
         let (connection, way) = (ask.connection, ask.way);
         let target = Target::Device(ask.login.clone(), way.reach.device().name.clone());
         let begun = async {
             let ability = ability(&ask.work);
             let authorized = way.reach.authorize(&ask.login, ability);
             let authorized = authorized.map_err(|denied| denied.to_string())?;
-            let terms = terms(&authorized, way.tunnel.minor)?;
+            let mut terms = terms(&authorized, way.tunnel.minor)?;
+            // The right to it was looked at when it was asked for, and again for whatever comes by it.
+            terms.agent = ask.agent.is_some()
+                && matches!(ability, Ability::Shell | Ability::Exec)
+                && way.tunnel.minor >= TERMS_MINOR;
             let id = Self::new_session_id()?;
             let (principal, _) = connection.principal().ok_or_else(nobody)?;
             let about = About {
@@ -208,7 +215,17 @@ impl Relay {
             }
         };
         let outlet = Arc::new(ask.outlet);
+        let agent = ask.agent.filter(|_| open.terms.agent);
+        let agent = agent.map(|opener| AgentWay {
+            relay: self.clone(),
+            connection: connection.clone(),
+            login: open.login.clone(),
+            device: way.reach.device().name.clone(),
+            opener,
+            places: AgentWay::places(),
+        });
         let session = Session {
+            agent,
             tunnel: way.tunnel,
             open,
             input: ask.input,
@@ -396,7 +413,7 @@ fn terms(authorized: &Authorized, minor: u16) -> Result<SessionTerms, String> {
             authorized.device().name
         ));
     }
-    Ok(SessionTerms { sftp })
+    Ok(SessionTerms { sftp, agent: false })
 }
 
 fn ability(work: &Work) -> Ability {

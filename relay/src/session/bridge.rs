@@ -19,6 +19,7 @@ use tracing::warn;
 use super::down::Down;
 use super::ending::{self, End, NOT_FOUND, Notices};
 use super::files::Files;
+use super::forward::agent::AgentWay;
 use super::lease::Lease;
 use super::live::{LiveGuard, LiveSession};
 use super::patience;
@@ -46,6 +47,8 @@ pub struct Session {
     pub live: LiveGuard,
     /// Its slot of the user's quota.
     pub lease: Lease,
+    /// The way to its operator's SSH agent.
+    pub agent: Option<AgentWay>,
     /// Where it is reported.
     pub report: Report,
     /// What is seen of it, if it is recorded.
@@ -69,6 +72,8 @@ pub struct Ways<'a> {
     pub watched: Option<&'a Watched>,
     /// What is done with files.
     pub files: &'a Files<'a>,
+    /// Where who comes to its agent's socket is led.
+    pub agent: Option<&'a AgentWay>,
 }
 
 /// The two halves of a stream to a device, from the moment that there is one.
@@ -83,6 +88,7 @@ pub async fn run(session: Session) {
         outlet,
         mut live,
         lease,
+        agent,
         report,
         recorded,
     } = session;
@@ -101,6 +107,7 @@ pub async fn run(session: Session) {
         started: &started,
         watched,
         files: &files,
+        agent: agent.as_ref(),
     };
     let end = tokio::select! {
         // Whoever was told to end says why, even if the tunnel was closed in the same moment; and who was
@@ -118,6 +125,9 @@ pub async fn run(session: Session) {
         if matches!(end, End::Told(_)) {
             arrived(&tunnel).await;
         }
+    }
+    if let Some(agent) = &agent {
+        agent.end(this.id);
     }
     live.set_apart();
     files.end().await;

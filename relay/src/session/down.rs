@@ -10,6 +10,7 @@ use quinn::{ReadError, RecvStream};
 use super::bridge::Ways;
 use super::ending::End;
 use super::files::Files;
+use super::forward::agent::AgentWay;
 use super::live::LiveSession;
 use super::refusal;
 use crate::access::role::Ability;
@@ -27,6 +28,7 @@ pub struct Down<'a> {
     /// Whether the device has accepted the session.
     started: &'a AtomicBool,
     files: &'a Files<'a>,
+    agent: Option<&'a AgentWay>,
     /// Takes the digests of what passes, if the session is recorded.
     watched: Option<&'a Watched>,
     reader: FrameReader,
@@ -44,12 +46,14 @@ impl<'a> Down<'a> {
             started,
             watched,
             files,
+            agent,
         } = ways;
         Self {
             outlet,
             session,
             started,
             files,
+            agent,
             watched,
             reader: FrameReader::default(),
             state: RelaySession::default(),
@@ -105,13 +109,13 @@ impl<'a> Down<'a> {
                 Some(Piece::Message(message)) => {
                     self.flush().await.map_err(|Gone| End::ClientGone)?;
                     let event = self.state.handle_message(message)?;
-                    self.follow(event)?;
+                    self.follow(event).await?;
                 }
             }
         }
     }
 
-    fn follow(&mut self, event: RelayEvent) -> Result<(), End> {
+    async fn follow(&mut self, event: RelayEvent) -> Result<(), End> {
         match event {
             RelayEvent::Accepted => {
                 self.started.store(true, Ordering::Relaxed);
@@ -122,9 +126,14 @@ impl<'a> Down<'a> {
             // would be lost, and `ssh` would exit with 255.
             RelayEvent::OutputEnded => Ok(()),
             RelayEvent::Exited(exit) => Err(End::Exited(exit)),
-            RelayEvent::Address(_) | RelayEvent::Incoming(_) => {
-                Err(SessionViolation::Direction.into())
-            }
+            RelayEvent::Incoming(incoming) => match self.agent {
+                Some(agent) => {
+                    agent.come(self.session.id, incoming).await;
+                    Ok(())
+                }
+                None => Err(SessionViolation::Direction.into()),
+            },
+            RelayEvent::Address(_) => Err(SessionViolation::Direction.into()),
             RelayEvent::Refused(why) => {
                 let authorized = &self.session.authorized;
                 let (device, login) = (&authorized.device().name, authorized.login());

@@ -8,8 +8,11 @@ use std::sync::{Arc, OnceLock};
 
 use holdfast_protocol::codec::frame::SessionMessage;
 use holdfast_protocol::escape::Escaped;
+use holdfast_protocol::forward::PathPolicy;
 use holdfast_protocol::ids::{DeviceName, Login, SessionId};
-use holdfast_protocol::limits::{FORWARD_MINOR, MAX_FORWARD_HOST, MAX_SOCKET_PATH, PATH_MINOR};
+use holdfast_protocol::limits::{
+    FORWARD_MINOR, MAX_FORWARD_HOST, MAX_SOCKET_PATH, PATH_MINOR, TERMS_MINOR,
+};
 use holdfast_protocol::wire::{
     Connect, Incoming, Listen, Open, SessionTerms, SocketPath, Take, Work,
 };
@@ -23,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use super::live::{Ending, LiveGuard, LiveSession};
 use super::patience;
 use crate::access::decision::Authorized;
+use crate::access::policy::Ability;
 use crate::limits::START_TIMEOUT;
 use crate::serve::Relay;
 use crate::ssh::connection::Connection;
@@ -30,6 +34,7 @@ use crate::ssh::outlet::Outlet;
 use crate::ssh::queue::InputReceiver;
 use crate::tunnel::registry::Tunnel;
 
+pub mod agent;
 pub mod reverse;
 mod splice;
 
@@ -79,15 +84,26 @@ pub enum Place {
     Port(String, u16),
     /// A Unix socket.
     Path(String),
+    /// The operator's SSH agent.
+    Agent,
 }
 
 impl Place {
+    /// What its use needs.
+    const fn ability(&self) -> Ability {
+        match self {
+            Self::Port(..) | Self::Path(_) => Ability::Forward,
+            Self::Agent => Ability::AgentForward,
+        }
+    }
+
     /// What stands for its host in the log.
     #[must_use]
     pub fn host(&self) -> &str {
         match self {
             Self::Port(host, _) => host,
             Self::Path(path) => path,
+            Self::Agent => "ssh-agent",
         }
     }
 
@@ -96,7 +112,7 @@ impl Place {
     pub const fn port(&self) -> u16 {
         match self {
             Self::Port(_, port) => *port,
-            Self::Path(_) => 0,
+            Self::Path(_) | Self::Agent => 0,
         }
     }
 }
@@ -187,7 +203,7 @@ impl Destination {
                 let place = Place::Port(host.clone(), bound.port());
                 (place, Some(bound), OnceLock::from(peer))
             }
-            Place::Path(_) => (self.place.clone(), None, OnceLock::new()),
+            Place::Path(_) | Place::Agent => (self.place.clone(), None, OnceLock::new()),
         };
         let direction = Direction::In {
             listener,
@@ -232,6 +248,13 @@ impl Destination {
     /// What the device is asked for.
     fn work(&self, authorized: &Authorized) -> Work {
         match (self.direction, self.place.clone()) {
+            // Whoever made it gave no such direction.
+            (Direction::Out | Direction::Listen, Place::Agent) => Work::ConnectPath(SocketPath {
+                path: String::new(),
+                policy: PathPolicy {
+                    allow: Some(Vec::new()),
+                },
+            }),
             (Direction::Out, Place::Port(host, port)) => Work::Connect(Connect {
                 host,
                 port,
@@ -267,7 +290,7 @@ impl std::fmt::Display for Destination {
                 write!(f, "[{}]:{port}", Escaped(host))
             }
             Place::Port(host, port) => write!(f, "{}:{port}", Escaped(host)),
-            Place::Path(path) => write!(f, "{}", Escaped(path)),
+            place @ (Place::Path(_) | Place::Agent) => write!(f, "{}", Escaped(place.host())),
         }
     }
 }
@@ -302,10 +325,8 @@ impl Relay {
             }
             Err(sentence) => {
                 let (connection, place) = (&through.connection, &to.place);
-                let (report, port) = (&self.report, u32::from(place.port()));
-                report
-                    .forward_refused(connection, place.host(), port, &sentence)
-                    .await;
+                let report = &self.report;
+                report.forward_refused(connection, place, &sentence).await;
                 reply.reject(prohibited(sentence)).await;
             }
         }
@@ -371,11 +392,17 @@ impl Relay {
         } = through;
         self.report.admits()?;
         let (principal, _) = connection.principal().ok_or("nobody has logged in")?;
-        if !principal.proof.grant().port_forwarding {
-            return Err("your certificate does not permit port forwarding".into());
+        let (grant, ability) = (principal.proof.grant(), to.place.ability());
+        let permitted = match to.place {
+            Place::Agent => grant.agent_forwarding,
+            Place::Port(..) | Place::Path(_) => grant.port_forwarding,
+        };
+        if !permitted {
+            let what = ability.noun();
+            return Err(format!("your certificate does not permit {what}"));
         }
         let way = self.find_way(connection, login, device, *channels).await?;
-        let authorized = way.authorize_forward(login)?;
+        let authorized = way.authorize(login, ability)?;
         let bounded = authorized.may_connect().is_bounded()
             && authorized.may_listen().is_bounded()
             && authorized.may_connect_paths().is_bounded()
@@ -389,6 +416,7 @@ impl Relay {
         let (needs, what) = match to.place {
             Place::Port(..) => (FORWARD_MINOR, "forward"),
             Place::Path(_) => (PATH_MINOR, "forward Unix sockets"),
+            Place::Agent => (TERMS_MINOR, "forward SSH agents"),
         };
         if way.tunnel.minor < needs {
             return Err(format!(
@@ -504,6 +532,7 @@ impl LiveSession {
             (Direction::Listen | Direction::In { .. }, Place::Path(_)) => {
                 now.may_listen_paths() == began.may_listen_paths()
             }
+            (_, Place::Agent) => true,
         }
     }
 }

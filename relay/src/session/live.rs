@@ -84,6 +84,8 @@ pub enum Cause {
     Access,
     /// The relay stops.
     Stopping,
+    /// What it belonged to is over.
+    Over,
 }
 
 impl Cause {
@@ -96,6 +98,7 @@ impl Cause {
             Self::Killed => "killed",
             Self::Access => "access-changed",
             Self::Stopping => "relay-stopping",
+            Self::Over => "session-over",
         }
     }
 }

@@ -5,7 +5,7 @@ use holdfast_protocol::wire::{Exit, Open, Work};
 use tracing::info;
 
 use super::ending::End;
-use super::forward::{Destination, ForwardEnd};
+use super::forward::{Destination, ForwardEnd, Place};
 use super::live::{Ending, LiveSession};
 use super::sftp::Operation;
 use crate::access::role::RecordingMode;
@@ -52,6 +52,10 @@ impl Report {
         let event = match held.and_then(|held| held.root.as_deref()) {
             Some(root) => event.with("root", root),
             None => event,
+        };
+        let event = match open.terms.agent {
+            true => event.with("agent_forward", true),
+            false => event,
         };
         // Loudly: whoever may get into a device that cannot record is seen to.
         let event = match &open.recording {
@@ -135,17 +139,9 @@ impl Report {
     }
 
     /// A forwarding is asked for, and refused.
-    pub async fn forward_refused(
-        &self,
-        connection: &Connection,
-        host: &str,
-        port: u32,
-        reason: &str,
-    ) {
+    pub async fn forward_refused(&self, connection: &Connection, place: &Place, reason: &str) {
         if let Some((_, target)) = connection.principal() {
-            // A port above 65535 is what the client sent, and no port.
-            let port = u16::try_from(port).unwrap_or(0);
-            let event = Event::port_forward(host, port).refused(reason);
+            let event = about(place).refused(reason);
             self.audit.note_refusal(on(connection, target, event)).await;
         }
     }
@@ -226,13 +222,20 @@ impl Report {
     }
 }
 
+fn about(place: &Place) -> Event {
+    match place {
+        Place::Agent => Event::new(EventKind::AgentForward),
+        place => Event::port_forward(place.host(), place.port()),
+    }
+}
+
 /// A row about a forward.
 fn leading(session: &LiveSession, to: &Destination) -> Event {
-    let event = of(
-        session,
-        Event::port_forward(to.place.host(), to.place.port()),
-    );
-    let event = event.with("direction", to.direction.as_str());
+    let event = of(session, about(&to.place));
+    let event = match to.place {
+        Place::Agent => event,
+        _ => event.with("direction", to.direction.as_str()),
+    };
     match to.address.get() {
         Some(address) => event.with("address", address.to_string()),
         None => event,

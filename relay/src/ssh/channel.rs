@@ -13,6 +13,7 @@ use super::queue::{InputReceiver, InputSender};
 use super::target::Target;
 use crate::limits::MAX_ENV_REQUESTS;
 use crate::session::admission::Way;
+use crate::session::forward::agent::Opener;
 
 /// What the decision at a channel's opening found. It is set before the channel is confirmed, and taken once.
 #[derive(Debug, Default)]
@@ -50,6 +51,8 @@ pub struct Waiting {
     pub pty: Option<Pty>,
     /// The environment that was asked for and is allowed.
     pub env: Vec<(String, String)>,
+    /// The way to the client's SSH agent, if it was asked for and granted.
+    pub agent: Option<Opener>,
     env_requests: usize,
 }
 
@@ -117,6 +120,7 @@ impl Waiting {
             input,
             pty,
             env,
+            agent: None,
             env_requests: 0,
         }
     }

@@ -168,6 +168,7 @@ impl Channels {
                     original_command,
                     pty: waiting.pty,
                     env: waiting.env,
+                    agent: waiting.agent,
                     input: waiting.input,
                     outlet,
                 };

@@ -269,7 +269,8 @@ impl russh::server::Handler for Handler {
         match self.leads_to_path(socket_path) {
             Ok((count, leads)) => self.lead(channel, principal, count, leads, reply, session),
             Err(sentence) => {
-                self.refused(socket_path, 0, &sentence).await;
+                let place = Place::Path(socket_path.to_owned());
+                self.refused_at(&place, &sentence).await;
                 reply.reject(prohibited(sentence)).await;
             }
         }
@@ -505,7 +506,14 @@ impl russh::server::Handler for Handler {
         channel: ChannelId,
         session: &mut Session,
     ) -> Result<bool, Self::Error> {
-        session.channel_failure(channel)?;
-        Ok(false)
+        match self.forward_agent(channel, session.handle()).await {
+            Ok(()) => Ok(true),
+            Err(sentence) => {
+                self.refused_at(&Place::Agent, &sentence).await;
+                // OpenSSH says nothing of a refusal; `ssh -v` shows this.
+                session.debug(true, &sentence, "")?;
+                Ok(false)
+            }
+        }
     }
 }

@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::agent::Opener;
 use super::{Begun, Destination, Direction, ForwardEnd, Place, Through};
 use crate::limits::{
     ARRIVAL_TIMEOUT, CONTROL_READ, LISTEN_TIMEOUT, MAX_CHANNELS, MAX_FORWARDS, MAX_LISTENERS,
@@ -146,8 +147,7 @@ impl Ear {
 /// A port that a device listens on.
 struct Listening {
     through: Through,
-    handle: Handle,
-    channels: Arc<Confirmed>,
+    opener: Opener,
     to: Destination,
     session: SessionId,
     live: LiveGuard,
@@ -178,6 +178,7 @@ impl Relay {
             let to = match &asked.place {
                 Place::Port(host, port) => Destination::listening(host, *port)?,
                 Place::Path(path) => Destination::path(Direction::Listen, path)?,
+                Place::Agent => return Err("an SSH agent is no port".to_owned()),
             };
             Ok((self.admit_forward(&through, &to).await?, to))
         };
@@ -185,11 +186,9 @@ impl Relay {
         let (begun, to) = match admitted {
             Ok(admitted) => admitted,
             Err(sentence) => {
-                let (report, place) = (&self.report, &asked.place);
-                let (host, port) = (place.host(), u32::from(place.port()));
-                report
-                    .forward_refused(&through.connection, host, port, &sentence)
-                    .await;
+                let (connection, place) = (&through.connection, &asked.place);
+                let report = &self.report;
+                report.forward_refused(connection, place, &sentence).await;
                 return Err(sentence);
             }
         };
@@ -238,8 +237,10 @@ impl Relay {
         listeners.all.insert(key, cancelled.clone().drop_guard());
         let listening = Listening {
             through,
-            handle: asked.handle,
-            channels: listeners.channels.clone(),
+            opener: Opener {
+                handle: asked.handle,
+                channels: listeners.channels.clone(),
+            },
             to,
             session,
             live,
@@ -274,7 +275,7 @@ impl Relay {
         loop {
             match ear.next().await? {
                 RelayEvent::Accepted => {
-                    if matches!(to.place, Place::Path(_)) {
+                    if !matches!(to.place, Place::Port(..)) {
                         return Ok((send, ear));
                     }
                 }
@@ -297,7 +298,7 @@ impl Relay {
             ending = live.told_to_end() => ForwardEnd::Told(ending),
             () = listening.cancelled.cancelled() => ForwardEnd::Closed,
             end = self.take_arrivals(
-                &listening.through, &listening.handle, &listening.channels, &listening.to,
+                &listening.through, &listening.opener, &listening.to,
                 listening.session, &mut listening.ear,
             ) => end,
         };
@@ -313,8 +314,7 @@ impl Relay {
     async fn take_arrivals(
         self: &Arc<Self>,
         through: &Through,
-        handle: &Handle,
-        channels: &Arc<Confirmed>,
+        opener: &Opener,
         port: &Destination,
         listener: SessionId,
         ear: &mut Ear,
@@ -330,22 +330,21 @@ impl Relay {
                 return ForwardEnd::Protocol("a connection to no port".into());
             };
             let through = Through {
-                channels: channels.count.load(Ordering::Relaxed),
+                channels: opener.channels.count.load(Ordering::Relaxed),
                 connection: through.connection.clone(),
                 login: through.login.clone(),
                 device: through.device.clone(),
             };
-            let (relay, handle, channels) = (self.clone(), handle.clone(), channels.clone());
-            tokio::spawn(relay.take_one(through, handle, channels, to, incoming));
+            let relay = self.clone();
+            tokio::spawn(relay.take_one(through, opener.clone(), to, incoming));
         }
     }
 
     /// One connection that has come: it waits on the device until its channel stands.
-    async fn take_one(
+    pub(super) async fn take_one(
         self: Arc<Self>,
         through: Through,
-        handle: Handle,
-        channels: Arc<Confirmed>,
+        Opener { handle, channels }: Opener,
         to: Destination,
         Incoming { peer, .. }: Incoming,
     ) {
@@ -358,11 +357,9 @@ impl Relay {
         let begun = match admitted {
             Ok(begun) => begun,
             Err(sentence) => {
-                let (report, place) = (&self.report, &to.place);
-                let (host, port) = (place.host(), u32::from(place.port()));
-                return report
-                    .forward_refused(&through.connection, host, port, &sentence)
-                    .await;
+                let (connection, place) = (&through.connection, &to.place);
+                let report = &self.report;
+                return report.forward_refused(connection, place, &sentence).await;
             }
         };
         let opened = timeout(ARRIVAL_TIMEOUT, async {
@@ -379,6 +376,7 @@ impl Relay {
                         .channel_open_forwarded_streamlocal(path.clone())
                         .await
                 }
+                Place::Agent => handle.channel_open_agent().await,
             };
             let (_, write) = opened.ok()?.split();
             let input = channels.take(write.id()).await;

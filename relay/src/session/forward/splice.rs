@@ -139,14 +139,14 @@ impl Down<'_, '_> {
             // Behind it comes the address, if there is one.
             RelayEvent::Accepted => match self.splice.to.place {
                 Place::Port(..) => Ok(()),
-                Place::Path(_) => self.open().await,
+                Place::Path(_) | Place::Agent => self.open().await,
             },
             RelayEvent::Address(address) => {
                 // The first stands.
                 let _ = self.splice.to.address.set(address);
                 match self.splice.to.place {
                     Place::Port(..) => self.open().await,
-                    Place::Path(_) => Err(SessionViolation::Direction.into()),
+                    Place::Path(_) | Place::Agent => Err(SessionViolation::Direction.into()),
                 }
             }
             RelayEvent::OutputEnded => Ok(self.splice.outlet.eof().await?),

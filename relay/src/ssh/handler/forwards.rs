@@ -1,9 +1,11 @@
 //! Forwards, as a client asks for them: what its words mean on this connection, and who is told of a refusal.
 
 use holdfast_protocol::ids::{DeviceName, Login as Account};
+use russh::ChannelId;
 use russh::server::Handle;
 
 use super::Handler;
+use crate::session::forward::agent::Opener;
 use crate::session::forward::reverse::Asked;
 use crate::session::forward::{Destination, Direction, Place};
 use crate::ssh::channels::Purpose;
@@ -33,8 +35,7 @@ impl Handler {
         let (login, device) = match self.through("listens for nobody") {
             Ok(through) => through,
             Err(sentence) => {
-                let (host, port) = (place.host(), u32::from(place.port()));
-                self.refused(host, port, &sentence).await;
+                self.refused_at(&place, &sentence).await;
                 return Err(sentence);
             }
         };
@@ -50,12 +51,33 @@ impl Handler {
         relay.listen(asked, channels, &mut self.listeners).await
     }
 
-    /// Tells the log of a forward that is refused. A Unix socket has no port.
+    /// Lets a session's processes use the client's SSH agent.
+    pub(super) async fn forward_agent(
+        &mut self,
+        channel: ChannelId,
+        handle: Handle,
+    ) -> Result<(), String> {
+        let (login, device) = self.through("asks no agent")?;
+        let admitted = self.relay.admit_agent(&self.connection, &login, &device);
+        admitted.await?;
+        let waiting = self.channels.waiting(channel);
+        let waiting = waiting.ok_or("the session has begun without it")?;
+        let channels = self.listeners.channels.clone();
+        waiting.agent = Some(Opener { handle, channels });
+        Ok(())
+    }
+
+    /// Tells the log of a forward that is refused. What is no port is what the client sent.
     pub(super) async fn refused(&self, host: &str, port: u32, sentence: &str) {
+        let port = u16::try_from(port).unwrap_or(0);
+        let place = Place::Port(host.to_owned(), port);
+        self.refused_at(&place, sentence).await;
+    }
+
+    /// The same of any place.
+    pub(super) async fn refused_at(&self, place: &Place, sentence: &str) {
         let (report, connection) = (&self.relay.report, &self.connection);
-        report
-            .forward_refused(connection, host, port, sentence)
-            .await;
+        report.forward_refused(connection, place, sentence).await;
     }
 
     /// The login and device of this connection; where it is for the relay, that one does not do it.

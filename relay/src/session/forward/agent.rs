@@ -1,0 +1,125 @@
+//! `ssh -A`: what connects to a session's socket on its device becomes a channel to the operator's SSH agent.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use holdfast_protocol::ids::{DeviceName, Login, SessionId};
+use holdfast_protocol::limits::TERMS_MINOR;
+use holdfast_protocol::wire::Incoming;
+use russh::server::Handle;
+use tokio::sync::Semaphore;
+
+use super::reverse::Confirmed;
+use super::{Destination, Direction, Place, Through};
+use crate::access::policy::Ability;
+use crate::limits::MAX_AGENT_CHANNELS;
+use crate::serve::Relay;
+use crate::session::live::{Cause, Ending};
+use crate::ssh::connection::Connection;
+
+/// How channels to a client are opened.
+#[derive(Clone, Debug)]
+pub struct Opener {
+    /// Of its connection.
+    pub handle: Handle,
+    /// Where their input is.
+    pub channels: Arc<Confirmed>,
+}
+
+/// The way from one session to its operator's SSH agent.
+pub struct AgentWay {
+    /// Which relay's.
+    pub relay: Arc<Relay>,
+    /// On which connection.
+    pub connection: Arc<Connection>,
+    /// Under which account.
+    pub login: Login,
+    /// From which device.
+    pub device: DeviceName,
+    /// How its channels are opened.
+    pub opener: Opener,
+    /// Places for channels.
+    pub places: Arc<Semaphore>,
+}
+
+impl Relay {
+    /// Whether an operator may take their SSH agent along to a device; an error is a sentence for them.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn admit_agent(
+        &self,
+        connection: &Connection,
+        login: &Login,
+        device: &DeviceName,
+    ) -> Result<(), String> {
+        let (principal, _) = connection.principal().ok_or("nobody has logged in")?;
+        if !principal.proof.grant().agent_forwarding {
+            return Err("your certificate does not permit agent forwarding".into());
+        }
+        // It is a request on a channel that was counted.
+        let way = self.find_way(connection, login, device, 0).await?;
+        let authorized = way.authorize(login, Ability::AgentForward)?;
+        match way.tunnel.minor < TERMS_MINOR {
+            true => Err(format!(
+                "the agent on {} is too old to forward SSH agents: update it",
+                authorized.device().name
+            )),
+            false => Ok(()),
+        }
+    }
+}
+
+impl AgentWay {
+    /// As many channels at once as one session may have.
+    #[must_use]
+    pub fn places() -> Arc<Semaphore> {
+        Arc::new(Semaphore::new(MAX_AGENT_CHANNELS))
+    }
+
+    /// Somebody has come to the socket of `session`.
+    pub async fn come(&self, session: SessionId, incoming: Incoming) {
+        let to = Destination {
+            direction: Direction::In {
+                listener: session,
+                number: incoming.number,
+                bound: None,
+            },
+            place: Place::Agent,
+            address: Arc::default(),
+        };
+        let Ok(place) = self.places.clone().try_acquire_owned() else {
+            let full = format!("a session has at most {MAX_AGENT_CHANNELS} of them at once");
+            let report = &self.relay.report;
+            return report
+                .forward_refused(&self.connection, &to.place, &full)
+                .await;
+        };
+        let through = Through {
+            connection: self.connection.clone(),
+            login: self.login.clone(),
+            device: self.device.clone(),
+            channels: self.opener.channels.count.load(Ordering::Relaxed),
+        };
+        let (relay, opener) = (self.relay.clone(), self.opener.clone());
+        tokio::spawn(async move {
+            relay.take_one(through, opener, to, incoming).await;
+            drop(place);
+        });
+    }
+
+    /// The session is over: nobody uses the operator's agent for it any more.
+    pub fn end(&self, session: SessionId) {
+        let of_session = |live: &crate::session::live::LiveSession| {
+            let to = live.destination.as_ref();
+            to.is_some_and(
+                |to| matches!(to.direction, Direction::In { listener, .. } if listener == session),
+            )
+        };
+        let ending = Ending {
+            cause: Cause::Over,
+            why: "its session is over".into(),
+        };
+        self.relay.live.end_where(of_session, &ending);
+    }
+}
