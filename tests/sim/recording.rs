@@ -35,7 +35,7 @@ fn anything(world: &mut World<'_>) {
         .filter(|session| world.sessions[*session].live)
         .collect();
     let chosen = (!live.is_empty()).then(|| live[world.random.index(live.len())]);
-    match (world.random.pick(0..20), chosen) {
+    match (world.random.pick(0..21), chosen) {
         (0..=2, _) if world.sessions.len() < 8 => {
             let strict = world.random.chance(60);
             let mode = if strict {
@@ -67,6 +67,7 @@ fn anything(world: &mut World<'_>) {
         (18, _) if world.random.chance(40) => world.crash(),
         (18, _) => world.relay_crash(),
         (19, _) => world.deliver_stale(),
+        (20, _) => world.break_stream(),
         _ => {}
     }
 }
