@@ -115,7 +115,7 @@ pub struct UploadStream(pub u64);
 #[derive(Debug)]
 pub struct Ingest {
     session: SessionId,
-    /// The newest stream that something came on: what comes on an older one counts no more.
+    /// The newest stream that something was offered on: what an older one offers counts no more.
     stream: UploadStream,
     state: State,
     /// The stored segments: length and chain behind each.
@@ -219,13 +219,12 @@ impl Ingest {
         self.finish_segment();
     }
 
-    /// Bytes of `segment`, which was the last to be offered on `stream`. The driver hands on only what comes
-    /// on the newest tunnel of the device.
-    pub fn handle_bytes(&mut self, stream: UploadStream, segment: u32, bytes: &SegmentBytes) {
-        let newest = stream == self.stream;
-        let ours = |incoming: &&mut Incoming| {
-            newest && !incoming.storing && incoming.offer.segment == segment
-        };
+    /// Bytes of `segment`, which was the last to be offered on the stream that they came on. The driver
+    /// hands on only what comes on the newest tunnel of the device. An older stream's bytes are the same
+    /// file's, and as good.
+    pub fn handle_bytes(&mut self, segment: u32, bytes: &SegmentBytes) {
+        let ours =
+            |incoming: &&mut Incoming| !incoming.storing && incoming.offer.segment == segment;
         let Some(incoming) = self.incoming.as_mut().filter(ours) else {
             return;
         };
@@ -258,12 +257,6 @@ impl Ingest {
             self.acknowledge();
         }
         self.finish_segment();
-    }
-
-    /// The newest stream that something was offered on.
-    #[must_use]
-    pub fn stream(&self) -> UploadStream {
-        self.stream
     }
 
     /// The segment that came is stored for good.

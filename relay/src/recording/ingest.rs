@@ -72,7 +72,7 @@ impl Recordings {
                 }
                 UploadMessage::Bytes(bytes) => {
                     if let Some(segment) = offered {
-                        entry.ingest.handle_bytes(stream, segment, &bytes);
+                        entry.ingest.handle_bytes(segment, &bytes);
                     }
                 }
                 UploadMessage::Finished(finished) => entry.ingest.handle_finished(&finished),
@@ -386,13 +386,12 @@ fn resume(ingest: &mut Ingest, segment: u32, known: Vec<u8>) {
         offset: 0,
         bytes: known,
     };
-    let stream = ingest.stream();
-    ingest.handle_bytes(stream, segment, &bytes);
+    ingest.handle_bytes(segment, &bytes);
     let nothing = SegmentBytes {
         offset: 0,
         bytes: Vec::new(),
     };
-    ingest.handle_bytes(stream, segment, &nothing);
+    ingest.handle_bytes(segment, &nothing);
 }
 
 fn event_of(facts: &RecordingFacts, state: RecordingState, reason: Option<&str>) -> Event {

@@ -129,7 +129,7 @@ impl SimRelay {
             UploadMessage::Offer(offer) => ingest.handle_offer(stream, offer),
             UploadMessage::Bytes(bytes) => {
                 let (_, segment) = offered.unwrap();
-                ingest.handle_bytes(stream, segment, bytes);
+                ingest.handle_bytes(segment, bytes);
             }
         }
         self.act(session)
