@@ -228,8 +228,13 @@ fn a_slow_reader_holds_up_nobody_else() {
     wait_until(SOON, "the target hears of the end", || endless.is_over());
 }
 
+/// How many at once; `HOLDFAST_SOAK_FORWARDS=500` is what the issue asks for.
+const CONNECTIONS: usize = 100;
+
 #[test]
 fn a_hundred_connections_at_once_cost_little() {
+    let many = std::env::var("HOLDFAST_SOAK_FORWARDS");
+    let many = many.map_or(CONNECTIONS, |many| many.parse().unwrap());
     let site = Site::new();
     let target = Target::echo();
     let to = format!("127.0.0.1:{}", target.port());
@@ -250,19 +255,25 @@ fn a_hundred_connections_at_once_cost_little() {
     echo(&mut first, "hello");
     let (relay, agent) = (site.relay.id(), site.device.id());
     let before = (resident(relay), resident(agent));
-    let mut all: Vec<UnixStream> = (0..99).map(|_| tunnel.connect()).collect();
+    let mut all: Vec<UnixStream> = (1..many).map(|_| tunnel.connect()).collect();
     for (index, stream) in all.iter_mut().enumerate() {
         echo(stream, &format!("word {index}"));
     }
-    wait_until(SOON, "a hundred on the board", || {
-        listed(&site.relay).len() == 100
+    wait_until(SOON, "all of them on the board", || {
+        listed(&site.relay).len() == many
     });
     let grown = (
         resident(relay).saturating_sub(before.0),
         resident(agent).saturating_sub(before.1),
     );
-    // Of a debug build; each of them takes less than 100 KiB in the agent.
-    assert!(grown.0 < 48 << 20 && grown.1 < 12 << 20, "{grown:?}");
+    // Of a debug build, which takes some 26 KiB for each in the relay and 12 KiB in the agent.
+    let many = many as u64;
+    let bounds = (
+        (16 << 20) + many * (64 << 10),
+        (6 << 20) + many * (32 << 10),
+    );
+    println!("{many} connections: relay and agent grew by {grown:?} bytes");
+    assert!(grown.0 < bounds.0 && grown.1 < bounds.1, "{grown:?}");
     drop(all);
     wait_until(SOON, "one on the board", || listed(&site.relay).len() == 1);
     echo(&mut first, "still here");

@@ -49,7 +49,7 @@ struct Part {
     test: Option<&'static str>,
 }
 
-const PARTS: [Part; 5] = [
+const PARTS: [Part; 6] = [
     Part {
         name: "bytes",
         what: "MiB each way, on both ways in, byte for byte",
@@ -73,6 +73,14 @@ const PARTS: [Part; 5] = [
         variable: SECONDS,
         binary: suites::INTEGRATION,
         test: Some("pressure::a_process_that_reads_nothing_costs_its_own_channel_only"),
+    },
+    Part {
+        name: "forwards",
+        what: "forwarded connections at once through one session",
+        amount: 500,
+        variable: "HOLDFAST_SOAK_FORWARDS",
+        binary: suites::INTEGRATION,
+        test: Some("forward::a_hundred_connections_at_once_cost_little"),
     },
     Part {
         name: KILLS,
