@@ -16,6 +16,7 @@ mod control;
 mod copies;
 mod emulated;
 mod enrolment;
+mod fleet;
 mod forward;
 mod front;
 mod harness;

@@ -9,8 +9,10 @@ mod audit;
 mod ca;
 mod caller;
 mod confirm;
+pub(crate) mod cp;
 mod devices;
 mod doctor;
+pub(crate) mod exec;
 mod export;
 mod get;
 mod input;
@@ -50,6 +52,7 @@ pub use access::permit;
 pub use caller::Caller;
 pub(crate) use doctor::unopened;
 pub(crate) use recordings::own_state;
+pub(crate) use table::columns;
 
 /// Exit status of a command that was done.
 pub const DONE: u8 = 0;
@@ -83,6 +86,10 @@ pub enum Command {
     Devices(devices::Args),
     /// Wait until a device is online
     Wait(wait::Args),
+    /// Run a command on many devices
+    Exec(exec::Args),
+    /// Put a file onto many devices
+    Cp(cp::Args),
     /// Put roles and users from a file into force
     Apply(apply::Args),
     /// Give roles or users back, in the form that `apply` takes
@@ -189,6 +196,7 @@ impl Command {
             Self::Audit(args) => args.streams(),
             Self::Recordings(args) => args.streams(),
             Self::Wait(_) | Self::Play(_) | Self::Export(_) => true,
+            Self::Exec(_) | Self::Cp(_) => true,
             _ => false,
         }
     }
@@ -218,6 +226,8 @@ impl Command {
             Self::Recordings(args) => args.event(),
             Self::Play(args) => Some(args.event()),
             Self::Export(args) => Some(args.event()),
+            // What is done on each device is a session there, with rows of its own.
+            Self::Exec(_) | Self::Cp(_) => None,
             // Who ended a session stands in its own `client.disconnect`.
             Self::Sessions(_)
             | Self::Wait(_)
@@ -339,6 +349,8 @@ async fn dispatch(
         Command::Token(args) => token::run(args, context).await?,
         Command::Devices(args) => devices::run(args, caller, context).await?,
         Command::Wait(args) => wait::run(&args, caller, context).await?,
+        Command::Exec(args) => exec::elsewhere(&args, context).await?,
+        Command::Cp(args) => cp::elsewhere(&args, context).await?,
         Command::Apply(args) => apply::run(&args, caller, context, stdin).await?,
         Command::Get(args) => get::run(&args, context).await?,
         Command::Role(args) => role::run(args, context).await?,
@@ -385,13 +397,51 @@ pub fn parse_console(line: &str) -> Result<Command, (String, u8)> {
         let text = format!("the command is longer than {MAX_CONSOLE_LINE} bytes\n");
         return Err((text, USAGE));
     }
-    let words = shell_words::split(line)
+    let (line, command) = match behind_dashes(line) {
+        Some((line, command)) => (line, Some(command)),
+        None => (line, None),
+    };
+    let mut words = shell_words::split(line)
         .map_err(|_| ("a quote in the command is not closed\n".to_owned(), USAGE))?;
+    words.extend(
+        command
+            .filter(|command| !command.is_empty())
+            .map(str::to_owned),
+    );
     let words = own_state(words.into_iter().map(Into::into));
     match Console::try_parse_from(words) {
         Ok(console) => Ok(console.command),
         Err(error) => Err(usage(&error)),
     }
+}
+
+/// The line of an `exec` up to its `--` and what is behind it, which is not ours to take apart: the shell of each
+/// device does that, as with `ssh DEVICE COMMAND`.
+fn behind_dashes(line: &str) -> Option<(&str, &str)> {
+    line.trim_start().strip_prefix("exec")?.strip_prefix(' ')?;
+    let (mut quote, mut escaped, mut begins) = (None, false, true);
+    for (at, c) in line.char_indices() {
+        let rest = &line[at..];
+        if begins
+            && rest
+                .strip_prefix("--")
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+        {
+            let (ours, command) = line.split_at(at + 2);
+            return Some((ours, command.trim_ascii()));
+        }
+        begins = false;
+        match (quote, c) {
+            _ if escaped => escaped = false,
+            (Some('\''), '\'') | (Some('"'), '"') => quote = None,
+            (Some('\''), _) => {}
+            (_, '\\') => escaped = true,
+            (None, '\'' | '"') => quote = Some(c),
+            (None, ' ') => begins = true,
+            _ => {}
+        }
+    }
+    None
 }
 
 /// What clap has to say, made safe for a terminal, and the exit status.

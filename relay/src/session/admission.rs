@@ -18,6 +18,7 @@ use super::lease::{Lease, LeaseError};
 use super::live::{About, LiveGuard, LiveSession};
 use super::recorded;
 use super::refusal;
+use super::sink::Sink;
 use crate::access::decision::{self, Authorized, Facts, Reach};
 use crate::access::policy::Ability;
 use crate::access::quota::Quota;
@@ -27,7 +28,6 @@ use crate::serve::Relay;
 use crate::ssh::auth::{self, Principal};
 use crate::ssh::channel::Opened;
 use crate::ssh::connection::Connection;
-use crate::ssh::outlet::Outlet;
 use crate::ssh::queue::InputReceiver;
 use crate::ssh::target::Target;
 use crate::state::random_bytes;
@@ -82,7 +82,7 @@ pub struct Ask {
     /// From the operator.
     pub input: InputReceiver,
     /// To the operator.
-    pub outlet: Outlet,
+    pub outlet: Sink,
 }
 
 impl Relay {

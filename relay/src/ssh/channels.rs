@@ -18,6 +18,7 @@ use super::target::Target;
 use crate::limits::{MAX_CHANNELS, MAX_FORWARDS, SSH_WINDOW};
 use crate::serve::Relay;
 use crate::session::admission::Ask;
+use crate::session::sink::Sink;
 
 /// The channels of one connection.
 #[derive(Debug, Default)]
@@ -169,7 +170,7 @@ impl Channels {
                     pty: waiting.pty,
                     env: waiting.env,
                     input: waiting.input,
-                    outlet,
+                    outlet: Sink::Channel(outlet),
                 };
                 tokio::spawn(async move {
                     relay.start(ask).await;
