@@ -11,6 +11,7 @@
 mod answers;
 mod audit;
 mod certificates;
+mod clients;
 mod console;
 mod control;
 mod copies;

@@ -162,6 +162,9 @@ impl Relay {
             let ability = ability(&ask.work);
             let authorized = way.reach.authorize(&ask.login, ability);
             let authorized = authorized.map_err(|denied| denied.to_string())?;
+            if ending::runs_mosh(&ask.work) {
+                return Err(refusal::mosh(&authorized.device().name));
+            }
             let id = Self::new_session_id()?;
             let (principal, _) = connection.principal().ok_or_else(nobody)?;
             let about = About {

@@ -28,6 +28,19 @@ pub fn runs_scp(work: &Work) -> bool {
     words.next() == Some(b"scp") && words.any(|word| matches!(word, b"-t" | b"-f"))
 }
 
+/// Whether this starts the other half of `mosh`, which would wait for packets that no NAT lets through.
+#[must_use]
+pub fn runs_mosh(work: &Work) -> bool {
+    let Work::Exec(command) = work else {
+        return false;
+    };
+    let mut words = command.split(|byte| *byte == b' ');
+    let program = words
+        .next()
+        .and_then(|path| path.rsplit(|byte| *byte == b'/').next());
+    program == Some(b"mosh-server") && matches!(words.next(), Some(b"new" | b"'new'"))
+}
+
 /// How a session ended.
 #[derive(Debug, Error)]
 pub enum End {
@@ -151,6 +164,21 @@ fn line(sentence: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_mosh_runs_is_taken_for_mosh() {
+        let runs = |line: &str| runs_mosh(&Work::Exec(line.into()));
+        assert!(runs("mosh-server new -s") && runs("/opt/bin/mosh-server 'new' '-c' '8'"));
+        for no in [
+            "mosh-server",
+            "mosh-server --version",
+            "echo mosh-server new",
+            "mosh new",
+            "",
+        ] {
+            assert!(!runs(no), "{no}");
+        }
+    }
 
     #[test]
     fn only_what_scp_runs_is_taken_for_scp() {
