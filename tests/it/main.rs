@@ -8,6 +8,7 @@
     reason = "what fails in a test fails the test; clippy knows this only of functions marked as tests"
 )]
 
+mod abuse;
 mod answers;
 mod audit;
 mod certificates;
