@@ -17,6 +17,7 @@ mod export;
 mod get;
 mod input;
 mod keys;
+mod line;
 mod lock;
 mod play;
 mod policy;
@@ -397,51 +398,13 @@ pub fn parse_console(line: &str) -> Result<Command, (String, u8)> {
         let text = format!("the command is longer than {MAX_CONSOLE_LINE} bytes\n");
         return Err((text, USAGE));
     }
-    let (line, command) = match behind_dashes(line) {
-        Some((line, command)) => (line, Some(command)),
-        None => (line, None),
-    };
-    let mut words = shell_words::split(line)
+    let words = line::words(line)
         .map_err(|_| ("a quote in the command is not closed\n".to_owned(), USAGE))?;
-    words.extend(
-        command
-            .filter(|command| !command.is_empty())
-            .map(str::to_owned),
-    );
     let words = own_state(words.into_iter().map(Into::into));
     match Console::try_parse_from(words) {
         Ok(console) => Ok(console.command),
         Err(error) => Err(usage(&error)),
     }
-}
-
-/// The line of an `exec` up to its `--` and what is behind it, which is not ours to take apart: the shell of each
-/// device does that, as with `ssh DEVICE COMMAND`.
-fn behind_dashes(line: &str) -> Option<(&str, &str)> {
-    line.trim_start().strip_prefix("exec")?.strip_prefix(' ')?;
-    let (mut quote, mut escaped, mut begins) = (None, false, true);
-    for (at, c) in line.char_indices() {
-        let rest = &line[at..];
-        if begins
-            && rest
-                .strip_prefix("--")
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
-        {
-            let (ours, command) = line.split_at(at + 2);
-            return Some((ours, command.trim_ascii()));
-        }
-        begins = false;
-        match (quote, c) {
-            _ if escaped => escaped = false,
-            (Some('\''), '\'') | (Some('"'), '"') => quote = None,
-            (Some('\''), _) => {}
-            (_, '\\') => escaped = true,
-            (None, '\'' | '"') => quote = Some(c),
-            (None, ' ') => begins = true,
-            _ => {}
-        }
-    }
-    None
 }
 
 /// What clap has to say, made safe for a terminal, and the exit status.

@@ -95,6 +95,17 @@ fn a_file_comes_whole_to_every_device_that_is_meant() {
         table(&output)[0].2,
         "cannot write beside it: there is no such folder"
     );
+    // Not even when all of it is there but the name: nobody looked before, because nobody asked for its mode.
+    let output = cp(
+        &fleet.alice,
+        &["--mode", "644", "--on", "site=lab:dir"],
+        b"x",
+    )
+    .exits(1);
+    assert!(
+        table(&output)[0].2.starts_with("cannot give it its name: "),
+        "{output}"
+    );
     assert_eq!(files(&fleet.lab), ["dir", "tool"]);
     // Nothing of it lies on the relay.
     let state = fs::read_dir(fleet.relay.state()).unwrap();
