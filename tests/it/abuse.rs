@@ -6,23 +6,12 @@ mod raw;
 mod sessions;
 mod sftp;
 
-use std::fs;
-
-use crate::harness::{Site, Way, own_login};
+use crate::harness::{Site, Way, memory, own_login};
 use raw::{CHANNEL_OPEN, CHANNEL_REQUEST, Message, Raw};
 
 /// What one of them may cost, in bytes of the relay's memory: some queues and their packets, and what an allocator
 /// keeps of it.
 const BEARABLE: u64 = 48 << 20;
-
-/// Bytes of a process that are in memory.
-#[track_caller]
-fn memory(process: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
-    let kib = line.and_then(|line| line.split_whitespace().nth(1));
-    kib.unwrap().parse::<u64>().unwrap() * 1024
-}
 
 /// A site, and the memory that its relay had before.
 struct Bed {

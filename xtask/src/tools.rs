@@ -69,6 +69,9 @@ pub(crate) const MOSH: Tool = program("mosh", "mosh");
 pub(crate) const GIT: Tool = program("git", "git");
 pub(crate) const FAKETIME: Tool = program("faketime", "faketime");
 pub(crate) const DPKG_DEB: Tool = program("dpkg", "dpkg-deb");
+pub(crate) const DEBOOTSTRAP: Tool = program("debootstrap", "debootstrap");
+pub(crate) const NSPAWN: Tool = program("systemd-container", "systemd-nspawn");
+pub(crate) const LINTIAN: Tool = program("lintian", "lintian");
 pub(crate) const READELF: Tool = program("binutils", "readelf");
 /// libFuzzer itself is C++.
 pub(crate) const CXX: Tool = program("g++", "c++");

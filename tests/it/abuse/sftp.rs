@@ -1,7 +1,8 @@
 //! Files: paths that are none, and handles without end.
 
 use super::raw::{CHANNEL_DATA, CHANNEL_OPEN_CONFIRMATION, CHANNEL_SUCCESS, Fields, Message, Raw};
-use super::{Bed, memory, open, request};
+use super::{Bed, open, request};
+use crate::harness::memory;
 
 const OPENDIR: u8 = 11;
 const STAT: u8 = 17;
