@@ -13,6 +13,7 @@ pub mod quota;
 pub mod recording;
 pub mod role;
 pub mod rule;
+pub mod selector;
 pub mod sftp;
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ pub mod cli;
 pub mod clock;
 pub mod commands;
 pub mod config;
+pub mod fleet;
 pub mod hex;
 pub mod limits;
 pub mod recording;

@@ -446,3 +446,43 @@ pub const MAX_SFTP_OPEN: usize = 1024;
 
 /// How long a packet may be under way before it is taken for lost: a lock is to be acknowledged within a second.
 pub const MAX_ARRIVAL: Duration = Duration::from_millis(500);
+
+/// Devices that `exec` and `cp` work on at a time, where nobody says otherwise.
+pub const FLEET_PARALLEL: usize = 20;
+
+/// The most of them that somebody may ask for: each is a session, with a copy of what is under way to and from it.
+pub const MAX_FLEET_PARALLEL: usize = 64;
+
+/// Pieces of one session's output that wait to be shown, of at most [`SPLICE_BUFFER`] each: above it, the device waits.
+pub const FLEET_PIECES: usize = 4;
+
+/// Lines of all sessions of one command that wait for its client to read.
+pub const FLEET_LINES: usize = 64;
+
+/// Longest line of output that stands behind a device's name, in bytes; a longer one goes on in the next.
+pub const MAX_FLEET_LINE: usize = 4 * 1024;
+
+/// Bytes of each of a device's two streams that `exec --json` keeps until the device's line is written.
+pub const MAX_FLEET_KEPT: usize = 32 * 1024;
+
+/// How often the progress of a command on a fleet is drawn, and devices that are waited for are looked at.
+pub const FLEET_POLL: Duration = Duration::from_millis(250);
+
+/// Largest file that `cp` takes: it lies on the relay's disk until all devices have it.
+pub const MAX_COPY: u64 = 1024 * 1024 * 1024;
+
+/// Files that lie there at a time, of all users.
+pub const MAX_COPIES: usize = 4;
+
+/// How long a client of `cp` may pause before its file is complete.
+pub const COPY_PATIENCE: Duration = Duration::from_secs(300);
+
+/// Bytes of a file in one SFTP packet: the least that every server must take.
+pub const COPY_PACKET: usize = 32 * 1024;
+
+/// Packets of a file that are under way to one device without an answer. With 100 ms to the device and back this makes
+/// 5 MB/s, and of [`MAX_FLEET_PARALLEL`] devices 32 MiB on the relay.
+pub const COPY_PACKETS: usize = 16;
+
+/// Longest path that `cp` takes, in bytes: Linux's, without the zero.
+pub const MAX_COPY_PATH: usize = 4095;

@@ -19,6 +19,7 @@ use tracing::{info, warn};
 use crate::audit::{self, Audit, Event, EventKind};
 use crate::clock::Timestamp;
 use crate::config::Config;
+use crate::fleet::Places;
 use crate::limits::{DRAIN_REDIAL, FAREWELL_TIMEOUT};
 use crate::recording::{self, Recordings};
 use crate::session::lease::{Leases, Releaser};
@@ -58,6 +59,8 @@ pub struct Relay {
     pub recordings: Recordings,
     /// The SSH connections that live.
     pub connections: Connections,
+    /// Room for the files that are copied to many devices.
+    pub copies: Places,
     /// The certificates of the jump way.
     pub host_certificates: HostCertificates,
     /// How long an SSH connection may take to authenticate.
@@ -167,6 +170,7 @@ async fn start(
         report,
         recordings,
         connections: Connections::default(),
+        copies: Places::default(),
         host_certificates: HostCertificates::default(),
         login_grace: config.login_grace,
         console: console::prefix(&public_ssh),

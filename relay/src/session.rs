@@ -16,3 +16,4 @@ mod recorded;
 pub mod refusal;
 pub mod report;
 pub mod sftp;
+pub mod sink;

@@ -14,7 +14,7 @@ use crate::harness::{
     Client, Device, KeyKind, Relay, Running, SOON, User, Way, block_on, make_key, needs_program,
     run, wait_until,
 };
-use peer::Peer;
+pub(crate) use peer::Peer;
 use security_key::{Fault, SecurityKey};
 
 /// The relay's bounds (`relay/src/limits.rs`).

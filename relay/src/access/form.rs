@@ -20,6 +20,7 @@ use crate::limits::{MAX_ROLE_NETWORKS, MAX_RULE_LOGINS, MAX_RULES};
 
 pub use text::{TomlText, inline};
 pub use values::Text;
+pub(super) use values::value as pattern;
 
 /// The body of `[roles.NAME]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

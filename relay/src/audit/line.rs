@@ -101,9 +101,16 @@ fn detail(line: &mut String, name: &str, value: &str) {
 /// one adds.
 #[must_use]
 pub fn json(entry: &AuditEntry) -> Vec<u8> {
+    json_line(entry)
+}
+
+/// Strings, numbers and maps of them as one line of JSON, with its line feed: nothing in it breaks the line, hides, or
+/// drives a terminal.
+#[must_use]
+pub fn json_line(value: &impl Serialize) -> Vec<u8> {
     let mut line = Vec::with_capacity(512);
-    // Only strings, numbers and maps of them are written, into memory: nothing there can fail.
-    let _ = entry.serialize(&mut Serializer::with_formatter(&mut line, OneLine));
+    // Such values are written into memory: nothing there can fail.
+    let _ = value.serialize(&mut Serializer::with_formatter(&mut line, OneLine));
     line.push(b'\n');
     line
 }

@@ -25,7 +25,8 @@ fn need(command: &Command) -> Need {
         Command::SshConfig(_) | Command::Sessions(_) => Need::AnyRole,
         // Everybody sees the devices that they may know of.
         Command::Devices(args) if args.only_reads() => Need::AnyRole,
-        Command::Wait(_) => Need::AnyRole,
+        // Each device is decided on by itself.
+        Command::Wait(_) | Command::Exec(_) | Command::Cp(_) => Need::AnyRole,
         Command::User(args) if args.only_reads() => REVIEW,
         Command::Ca(args) if args.only_reads() => REVIEW,
         Command::Role(args) if args.only_reads() => REVIEW,

@@ -9,12 +9,15 @@ mod audit;
 mod ca;
 mod caller;
 mod confirm;
+pub(crate) mod cp;
 mod devices;
 mod doctor;
+pub(crate) mod exec;
 mod export;
 mod get;
 mod input;
 mod keys;
+mod line;
 mod lock;
 mod play;
 mod policy;
@@ -50,6 +53,7 @@ pub use access::permit;
 pub use caller::Caller;
 pub(crate) use doctor::unopened;
 pub(crate) use recordings::own_state;
+pub(crate) use table::columns;
 
 /// Exit status of a command that was done.
 pub const DONE: u8 = 0;
@@ -83,6 +87,10 @@ pub enum Command {
     Devices(devices::Args),
     /// Wait until a device is online
     Wait(wait::Args),
+    /// Run a command on many devices
+    Exec(exec::Args),
+    /// Put a file onto many devices
+    Cp(cp::Args),
     /// Put roles and users from a file into force
     Apply(apply::Args),
     /// Give roles or users back, in the form that `apply` takes
@@ -189,6 +197,7 @@ impl Command {
             Self::Audit(args) => args.streams(),
             Self::Recordings(args) => args.streams(),
             Self::Wait(_) | Self::Play(_) | Self::Export(_) => true,
+            Self::Exec(_) | Self::Cp(_) => true,
             _ => false,
         }
     }
@@ -218,6 +227,8 @@ impl Command {
             Self::Recordings(args) => args.event(),
             Self::Play(args) => Some(args.event()),
             Self::Export(args) => Some(args.event()),
+            // What is done on each device is a session there, with rows of its own.
+            Self::Exec(_) | Self::Cp(_) => None,
             // Who ended a session stands in its own `client.disconnect`.
             Self::Sessions(_)
             | Self::Wait(_)
@@ -339,6 +350,8 @@ async fn dispatch(
         Command::Token(args) => token::run(args, context).await?,
         Command::Devices(args) => devices::run(args, caller, context).await?,
         Command::Wait(args) => wait::run(&args, caller, context).await?,
+        Command::Exec(args) => exec::elsewhere(&args, context).await?,
+        Command::Cp(args) => cp::elsewhere(&args, context).await?,
         Command::Apply(args) => apply::run(&args, caller, context, stdin).await?,
         Command::Get(args) => get::run(&args, context).await?,
         Command::Role(args) => role::run(args, context).await?,
@@ -385,7 +398,7 @@ pub fn parse_console(line: &str) -> Result<Command, (String, u8)> {
         let text = format!("the command is longer than {MAX_CONSOLE_LINE} bytes\n");
         return Err((text, USAGE));
     }
-    let words = shell_words::split(line)
+    let words = line::words(line)
         .map_err(|_| ("a quote in the command is not closed\n".to_owned(), USAGE))?;
     let words = own_state(words.into_iter().map(Into::into));
     match Console::try_parse_from(words) {

@@ -8,12 +8,17 @@ use crate::store::Labels;
 
 /// Rows under a head, columns two spaces apart. Every cell is escaped here, wherever it is from.
 pub(super) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
-    let shown: Vec<[String; N]> = std::iter::once(head.map(str::to_owned))
-        .chain(
-            rows.iter()
-                .map(|row| row.clone().map(|cell| Escaped(&cell).to_string())),
-        )
-        .collect();
+    let escaped = |row: &[String; N]| row.clone().map(|cell| Escaped(&cell).to_string());
+    columns(head, rows.iter().map(escaped))
+}
+
+/// The same of rows that are harmless already.
+pub(crate) fn columns<const N: usize>(
+    head: [&str; N],
+    rows: impl Iterator<Item = [String; N]>,
+) -> String {
+    let head = std::iter::once(head.map(str::to_owned));
+    let shown: Vec<[String; N]> = head.chain(rows).collect();
     let width = |column: usize| {
         let cells = shown.iter().filter_map(|row| row.get(column));
         cells.map(|cell| cell.chars().count()).max().unwrap_or(0)

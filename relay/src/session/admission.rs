@@ -20,6 +20,7 @@ use super::lease::{Lease, LeaseError};
 use super::live::{About, LiveGuard, LiveSession};
 use super::recorded;
 use super::refusal;
+use super::sink::Sink;
 use crate::access::decision::{self, Authorized, Facts, Reach};
 use crate::access::policy::Ability;
 use crate::access::quota::Quota;
@@ -29,7 +30,6 @@ use crate::serve::Relay;
 use crate::ssh::auth::{self, Principal};
 use crate::ssh::channel::Opened;
 use crate::ssh::connection::Connection;
-use crate::ssh::outlet::Outlet;
 use crate::ssh::queue::InputReceiver;
 use crate::ssh::target::Target;
 use crate::state::random_bytes;
@@ -86,7 +86,7 @@ pub struct Ask {
     /// From the operator.
     pub input: InputReceiver,
     /// To the operator.
-    pub outlet: Outlet,
+    pub outlet: Sink,
 }
 
 impl Relay {
@@ -166,6 +166,9 @@ impl Relay {
             let ability = ability(&ask.work);
             let authorized = way.reach.authorize(&ask.login, ability);
             let authorized = authorized.map_err(|denied| denied.to_string())?;
+            if ending::runs_mosh(&ask.work) {
+                return Err(refusal::mosh(&authorized.device().name));
+            }
             let mut terms = terms(&authorized, way.tunnel.minor)?;
             // The right to it was looked at when it was asked for, and again for whatever comes by it.
             terms.agent = ask.agent.is_some()

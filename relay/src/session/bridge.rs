@@ -24,12 +24,12 @@ use super::lease::Lease;
 use super::live::{LiveGuard, LiveSession};
 use super::patience;
 use super::report::Report;
+use super::sink::Sink;
 use crate::limits::{
     FAREWELL_TIMEOUT, INTERACTIVE_PRIORITY, MAX_ARRIVAL, RECORDING_NOTE, START_TIMEOUT,
 };
 use crate::recording::Recordings;
 use crate::recording::watched::Watched;
-use crate::ssh::outlet::Outlet;
 use crate::ssh::queue::{Input, InputReceiver};
 use crate::tunnel::registry::Tunnel;
 
@@ -42,7 +42,7 @@ pub struct Session {
     /// From the operator.
     pub input: InputReceiver,
     /// To the operator.
-    pub outlet: Arc<Outlet>,
+    pub outlet: Arc<Sink>,
     /// Its place on the board.
     pub live: LiveGuard,
     /// Its slot of the user's quota.

@@ -13,17 +13,18 @@ use super::files::Files;
 use super::forward::agent::AgentWay;
 use super::live::LiveSession;
 use super::refusal;
+use super::sink::Sink;
 use crate::access::role::Ability;
 use crate::limits::SPLICE_BUFFER;
 use crate::recording::watched::Watched;
-use crate::ssh::outlet::{Gone, Outlet};
+use crate::ssh::outlet::Gone;
 
 /// Chunks that are taken from a stream at once: of about 1.2 KiB each, they fill a splice buffer.
 const CHUNKS: usize = 32;
 
 /// The downward half of a splice.
 pub struct Down<'a> {
-    outlet: &'a Outlet,
+    outlet: &'a Sink,
     session: &'a LiveSession,
     /// Whether the device has accepted the session.
     started: &'a AtomicBool,
@@ -41,7 +42,7 @@ pub struct Down<'a> {
 impl<'a> Down<'a> {
     /// The half of a session; `started` is set when the device accepts it.
     #[must_use]
-    pub fn new(outlet: &'a Outlet, session: &'a LiveSession, ways: Ways<'a>) -> Self {
+    pub fn new(outlet: &'a Sink, session: &'a LiveSession, ways: Ways<'a>) -> Self {
         let Ways {
             started,
             watched,

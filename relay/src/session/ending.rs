@@ -1,6 +1,5 @@
 //! How a session ends, and what its operator is told: lines of our own, never in the data of a command.
 
-use bytes::Bytes;
 use holdfast_protocol::ids::DeviceName;
 use holdfast_protocol::session::SessionViolation;
 use holdfast_protocol::wire::{Exit, Work};
@@ -8,8 +7,9 @@ use thiserror::Error;
 use tokio::time::timeout;
 
 use super::live::Ending;
+use super::sink::Sink;
 use crate::limits::FAREWELL_TIMEOUT;
-use crate::ssh::outlet::{Gone, Outlet};
+use crate::ssh::outlet::Gone;
 
 /// What OpenSSH's client gives for any failure of its own, and we for a session that did not happen or
 /// was cut.
@@ -26,6 +26,19 @@ pub fn runs_scp(work: &Work) -> bool {
     };
     let mut words = command.split(|byte| *byte == b' ');
     words.next() == Some(b"scp") && words.any(|word| matches!(word, b"-t" | b"-f"))
+}
+
+/// Whether this starts the other half of `mosh`, which would wait for packets that no NAT lets through.
+#[must_use]
+pub fn runs_mosh(work: &Work) -> bool {
+    let Work::Exec(command) = work else {
+        return false;
+    };
+    let mut words = command.split(|byte| *byte == b' ');
+    let program = words
+        .next()
+        .and_then(|path| path.rsplit(|byte| *byte == b'/').next());
+    program == Some(b"mosh-server") && matches!(words.next(), Some(b"new" | b"'new'"))
 }
 
 /// How a session ended.
@@ -67,13 +80,12 @@ impl End {
         matches!(self, Self::Exited(_) | Self::Refused(_))
     }
 
-    /// The exit status that the operator gets; `None`: there is nobody to get one.
+    /// How the process ended; `None` if it did not by itself, or there was none.
     #[must_use]
     pub fn exit(&self) -> Option<Exit> {
         match self {
-            Self::ClientGone => None,
             Self::Exited(exit) => Some(*exit),
-            _ => Some(FAILED),
+            _ => None,
         }
     }
 }
@@ -82,7 +94,7 @@ impl End {
 #[derive(Clone, Copy, Debug)]
 pub struct Notices<'a> {
     /// To the operator.
-    pub outlet: &'a Outlet,
+    pub outlet: &'a Sink,
     /// Whether the channel has a terminal.
     pub terminal: bool,
 }
@@ -97,14 +109,14 @@ impl Notices<'_> {
     /// The last words of a session: why it ended, and the exit status. The channel stays open. Says whether
     /// the client took them.
     pub async fn farewell(&self, end: &End, device: &DeviceName) -> bool {
-        let Some(exit) = end.exit() else {
+        if matches!(end, End::ClientGone) {
             return true;
-        };
+        }
         let words = async {
             match end {
                 End::ClientGone | End::Exited(_) => {}
                 End::Refused(sentence) | End::NoAnswer(sentence) => {
-                    self.outlet.stderr(line(sentence)).await?;
+                    self.outlet.notice(line(sentence)).await?;
                 }
                 End::Told(Ending { why, .. }) => self.try_say(&format!("closed: {why}")).await?,
                 End::DeviceLost(_) => {
@@ -117,7 +129,7 @@ impl Notices<'_> {
                     self.try_say(&text).await?;
                 }
             }
-            self.outlet.exit(exit).await?;
+            self.outlet.exit(end.exit()).await?;
             self.outlet.eof().await
         };
         timeout(FAREWELL_TIMEOUT, words).await.is_ok()
@@ -129,29 +141,44 @@ impl Notices<'_> {
             self.outlet.stdout(text.into()).await
         } else {
             let text = format!("[holdfast] {text}\n");
-            self.outlet.stderr(text.into()).await
+            self.outlet.notice(text).await
         }
     }
 }
 
 /// Says why nothing starts on a channel, and closes it.
-pub async fn refuse(outlet: &Outlet, sentence: &str) {
+pub async fn refuse(outlet: &Sink, sentence: &str) {
     let words = async {
-        outlet.stderr(line(sentence)).await?;
-        outlet.exit(FAILED).await?;
+        outlet.notice(line(sentence)).await?;
+        outlet.exit(None).await?;
         outlet.eof().await
     };
     let _ = timeout(FAREWELL_TIMEOUT, words).await;
     outlet.close().await;
 }
 
-fn line(sentence: &str) -> Bytes {
-    format!("{sentence}\r\n").into()
+fn line(sentence: &str) -> String {
+    format!("{sentence}\r\n")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_mosh_runs_is_taken_for_mosh() {
+        let runs = |line: &str| runs_mosh(&Work::Exec(line.into()));
+        assert!(runs("mosh-server new -s") && runs("/opt/bin/mosh-server 'new' '-c' '8'"));
+        for no in [
+            "mosh-server",
+            "mosh-server --version",
+            "echo mosh-server new",
+            "mosh new",
+            "",
+        ] {
+            assert!(!runs(no), "{no}");
+        }
+    }
 
     #[test]
     fn only_what_scp_runs_is_taken_for_scp() {

@@ -61,6 +61,14 @@ pub fn sentence(device: &DeviceName, login: &Login, why: &SessionRefusal) -> Str
     }
 }
 
+/// One sentence for `mosh`.
+#[must_use]
+pub fn mosh(device: &DeviceName) -> String {
+    format!(
+        "mosh needs UDP straight to {device}, which is behind NAT: use `ssh`, whose sessions outlive a device's change of network"
+    )
+}
+
 /// One sentence for a device without a tunnel. `console` is how a console command begins.
 #[must_use]
 pub fn offline(device: &Device, now: Timestamp, console: &str) -> String {

@@ -3,7 +3,7 @@
 //!
 //! Version 3 of the protocol (draft-ietf-secsh-filexfer-02), which is what OpenSSH speaks.
 
-mod packet;
+pub(crate) mod packet;
 
 use std::collections::HashMap;
 

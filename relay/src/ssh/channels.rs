@@ -18,6 +18,7 @@ use super::target::Target;
 use crate::limits::{MAX_CHANNELS, MAX_FORWARDS, SSH_WINDOW};
 use crate::serve::Relay;
 use crate::session::admission::Ask;
+use crate::session::sink::Sink;
 
 /// The channels of one connection.
 #[derive(Debug, Default)]
@@ -170,7 +171,7 @@ impl Channels {
                     env: waiting.env,
                     agent: waiting.agent,
                     input: waiting.input,
-                    outlet,
+                    outlet: Sink::Channel(outlet),
                 };
                 tokio::spawn(async move {
                     relay.start(ask).await;

@@ -1,6 +1,8 @@
 //! The console: `ssh -p 2222 relay COMMAND`. The commands, and who may run them, are the command tree's;
 //! here a channel's bytes become a line and a standard input, and back.
 
+mod bulk;
+
 use std::sync::Arc;
 
 use holdfast_protocol::escape::EscapedBytes;
@@ -16,6 +18,7 @@ use super::outlet::{Gone, Outlet};
 use super::queue::{Input, InputReceiver};
 use crate::clock::Timestamp;
 use crate::commands::{self, Caller, Command, Context, Facts, Out};
+use crate::fleet::Client;
 use crate::limits::{CONSOLE_TIMEOUT, FAREWELL_TIMEOUT};
 use crate::serve::Relay;
 
@@ -44,7 +47,7 @@ pub fn prefix(address: &str) -> String {
 /// Runs one command, and closes the channel with its exit status.
 pub async fn run(
     relay: Arc<Relay>,
-    connection: &Connection,
+    connection: &Arc<Connection>,
     principal: Principal,
     work: Work,
     mut input: InputReceiver,
@@ -57,6 +60,22 @@ pub async fn run(
         err = Box::pin(TerminalLines::new(err));
     }
     let status = match ask(&relay, connection, &principal, &work, &mut input).await {
+        Ok(Asked {
+            command: command @ (Command::Exec(_) | Command::Cp(_)),
+            caller,
+            ..
+        }) => {
+            let client = Client {
+                relay: relay.clone(),
+                connection: connection.clone(),
+                terminal,
+            };
+            let asked = (&command, &caller);
+            match bulk::run(&client, &principal, asked, &mut input, &mut out, &mut err).await {
+                Ok(status) => Some(status),
+                Err(interrupted) => interrupted.then_some(INTERRUPTED),
+            }
+        }
         Ok(asked) => {
             let (streams, parting) = (asked.command.streams(), asked.command.parting());
             let answer = answer(&relay, connection, &principal, asked, &mut out, &mut err);
@@ -168,7 +187,12 @@ fn parse(principal: &Principal, work: &Work) -> Result<Command, Said> {
         }
     };
     info!(user = %principal.user.name, command = %EscapedBytes(line), "console");
-    let parsed = commands::parse_console(&String::from_utf8_lossy(line));
+    let Ok(line) = str::from_utf8(line) else {
+        // Nothing that is not what was typed is run on a fleet.
+        let why = "the command is not UTF-8\n".to_owned();
+        return Err(said(String::new(), why, commands::USAGE));
+    };
+    let parsed = commands::parse_console(line);
     parsed.map_err(|(text, status)| match status {
         commands::DONE => said(text, String::new(), status),
         _ => said(String::new(), text, status),

@@ -12,6 +12,17 @@ use crate::workspace::Workspace;
 /// The test binary that starts real processes; all others need nothing but themselves.
 pub(crate) const INTEGRATION: &str = "it";
 
+/// What the integration tests use of PyPI.
+const OF_INTEGRATION: [PythonTool; 7] = [
+    PythonTool::SshAudit,
+    PythonTool::Moto,
+    PythonTool::Paramiko,
+    PythonTool::AsyncSsh,
+    PythonTool::Ssh2Python,
+    PythonTool::Ansible,
+    PythonTool::Node,
+];
+
 /// Unit tests, the simulation, and the examples in documentation.
 pub(crate) fn unit(workspace: &Workspace, notes: &mut Vec<String>) -> Result<()> {
     let mut selection = vec!["--lib", "--bins"];
@@ -38,9 +49,10 @@ pub(crate) fn integration(workspace: &Workspace, notes: &mut Vec<String>) -> Res
         notes.push("there are no integration tests yet".into());
         return Ok(());
     }
-    let bin = tools::python_env(workspace, &[PythonTool::SshAudit, PythonTool::Moto])?;
+    let bin = tools::python_env(workspace, &OF_INTEGRATION)?;
+    let modules = tools::node_modules(workspace, &bin)?;
     let path = tools::path_with(&[&bin])?;
-    let mut environment = vec![("PATH", path)];
+    let mut environment = vec![("PATH", path), ("HOLDFAST_NODE_MODULES", modules.into())];
     environment.extend(build_programs(workspace)?);
     run(workspace, &["--test", INTEGRATION], &environment, notes)
 }

@@ -131,7 +131,7 @@ fn login(text: &str) -> Result<LoginRule, String> {
     }
 }
 
-fn value(text: &str) -> Result<ValuePattern, String> {
+pub(in crate::access) fn value(text: &str) -> Result<ValuePattern, String> {
     let exact = |value: &str| {
         LabelValue::new(value).map_err(|error| {
             format!(

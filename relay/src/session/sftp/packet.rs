@@ -11,7 +11,7 @@ const DATA_PREFIX: usize = 4 + 4 + 256 + 8 + 4;
 
 /// Finds the packets of one direction.
 #[derive(Debug, Default)]
-pub(super) struct Packets {
+pub(crate) struct Packets {
     /// The length and the type, as far as they have come.
     head: Vec<u8>,
     /// The rest of the packet that has not come.
@@ -21,20 +21,20 @@ pub(super) struct Packets {
 }
 
 /// A packet, or the beginning of a large one.
-pub(super) struct Packet<'a> {
-    pub(super) kind: u8,
+pub(crate) struct Packet<'a> {
+    pub(crate) kind: u8,
     body: &'a [u8],
 }
 
 /// A packet's fields, one after the other; `None` when they are over.
-pub(super) struct Fields<'a>(&'a [u8]);
+pub(crate) struct Fields<'a>(&'a [u8]);
 
 impl Packets {
     /// The next packet that is complete in `bytes`, which is shortened.
     ///
     /// # Errors
     /// Why this is no SFTP.
-    pub(super) fn take(&mut self, bytes: &mut &[u8]) -> Result<Option<Packet<'_>>, &'static str> {
+    pub(crate) fn take(&mut self, bytes: &mut &[u8]) -> Result<Option<Packet<'_>>, &'static str> {
         if std::mem::take(&mut self.done) {
             self.head.clear();
             self.body.clear();
@@ -75,24 +75,24 @@ impl Packets {
 }
 
 impl<'a> Packet<'a> {
-    pub(super) fn fields(&self) -> Fields<'a> {
+    pub(crate) fn fields(&self) -> Fields<'a> {
         Fields(self.body)
     }
 }
 
 impl<'a> Fields<'a> {
-    pub(super) fn number(&mut self) -> Option<u32> {
+    pub(crate) fn number(&mut self) -> Option<u32> {
         let (bytes, rest) = self.0.split_first_chunk()?;
         self.0 = rest;
         Some(u32::from_be_bytes(*bytes))
     }
 
-    pub(super) fn skip(&mut self, bytes: usize) -> Option<()> {
+    pub(crate) fn skip(&mut self, bytes: usize) -> Option<()> {
         self.0 = self.0.get(bytes..)?;
         Some(())
     }
 
-    pub(super) fn string(&mut self) -> Option<&'a [u8]> {
+    pub(crate) fn string(&mut self) -> Option<&'a [u8]> {
         let length = self.number()? as usize;
         let (string, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;

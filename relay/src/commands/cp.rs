@@ -1,0 +1,111 @@
+//! `cp`: one file onto many devices. What it does is in [`crate::fleet`]; here is how it is asked for.
+
+use std::str::FromStr;
+
+use super::exec::{Order, over_ssh};
+use super::{Context, Failure};
+use crate::access::selector::Selector;
+use crate::limits::MAX_COPY_PATH;
+
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:
+  ssh -p 2222 relay.example.com cp - --on role=camera:/etc/motd --login root <motd
+  ssh -p 2222 relay.example.com cp - --on 'role=camera,site!=lab:bin/tool' --mode 755 --wait 1h <tool
+
+The file comes on stdin, once, and goes to each device by sftp, as you: your roles must allow `sftp` there.
+On a device there is the old file or the new one, never half of it. A file that is replaced keeps its mode; a
+link is replaced, not followed. PATH begins behind the first colon; without a slash in front it is in the home
+of the login.
+Exit status 0: all devices have it. 1: some have not. 2: usage.")]
+pub struct Args {
+    /// `-`: the file comes on stdin
+    #[arg(value_name = "FILE")]
+    pub(crate) file: String,
+    /// On which devices, by their labels as in a role, and under which path there
+    #[arg(long, value_name = "SELECTOR:PATH")]
+    pub(crate) on: Place,
+    /// The file's mode, in octal [default: that of the file it replaces, or what the account gives new ones]
+    #[arg(long, value_name = "MODE", value_parser = mode)]
+    pub(crate) mode: Option<u32>,
+    /// Print a line of JSON for each device
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The rest
+    #[command(flatten)]
+    pub(crate) order: Order,
+}
+
+/// Where a file goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub(crate) on: Selector,
+    pub(crate) path: String,
+}
+
+impl FromStr for Place {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let expected = "expected SELECTOR:PATH, as in role=camera:/etc/motd";
+        let (on, path) = text.split_once(':').ok_or(expected)?;
+        if path.is_empty() || path.ends_with('/') {
+            return Err("the path must name a file, not a folder".into());
+        }
+        if path.contains('\0') || path.len() > MAX_COPY_PATH {
+            return Err(format!(
+                "a path has at most {MAX_COPY_PATH} bytes, and none of them is 0"
+            ));
+        }
+        Ok(Self {
+            on: on.parse()?,
+            path: path.to_owned(),
+        })
+    }
+}
+
+/// At the relay's own shell: how to do it instead.
+pub(super) async fn elsewhere(args: &Args, context: &Context) -> Result<String, Failure> {
+    let Place { on, path } = &args.on;
+    let mut words = vec![
+        "cp".into(),
+        "-".into(),
+        "--on".into(),
+        format!("{on}:{path}"),
+    ];
+    if let Some(mode) = args.mode {
+        words.extend(["--mode".into(), format!("{mode:o}")]);
+    }
+    words.extend(args.json.then(|| "--json".into()));
+    words.extend(args.order.words());
+    let input = match args.file.as_str() {
+        "-" => " <FILE".to_owned(),
+        file => format!(" <{}", shell_words::quote(file)),
+    };
+    Err(over_ssh(context, &words, &input).await)
+}
+
+fn mode(text: &str) -> Result<u32, String> {
+    let mode = u32::from_str_radix(text, 8).ok();
+    let mode = mode.filter(|mode| *mode <= 0o777 && !text.starts_with('+'));
+    mode.ok_or_else(|| "expected a mode in octal, from 0 to 777".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_a_selector_and_a_path() {
+        let place: Place = "role=camera,site!=lab:a:b/c".parse().unwrap();
+        assert_eq!(place.path, "a:b/c");
+        assert_eq!(place.on, "role=camera,site!=lab".parse().unwrap());
+        let long = format!("*:{}", "x".repeat(MAX_COPY_PATH + 1));
+        for bad in ["", "*", "*:", "*:a/", ":/x", "role:/x", "*:a\0b", &long] {
+            assert!(bad.parse::<Place>().is_err(), "{bad}");
+        }
+        assert_eq!(mode("0755"), Ok(0o755));
+        for bad in ["", "8", "1000", "4755", "+644", "-1", "u+x"] {
+            assert!(mode(bad).is_err(), "{bad}");
+        }
+    }
+}

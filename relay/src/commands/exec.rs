@@ -1,0 +1,134 @@
+//! `exec`: one command on many devices. What it does is in [`crate::fleet`]; here is how it is asked for.
+
+use std::time::Duration;
+
+use holdfast_protocol::ids::{Login, UserName};
+
+use super::args::ttl;
+use super::{Context, Failure};
+use crate::access::selector::Selector;
+use crate::fleet::Pace;
+use crate::limits::{FLEET_PARALLEL, MAX_FLEET_PARALLEL};
+use crate::ssh::console::prefix;
+use crate::store::meta::PUBLIC_SSH;
+
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:
+  ssh -p 2222 relay.example.com exec --on role=camera -- uptime
+  ssh -p 2222 relay.example.com exec --on 'role=camera,site!=lab' --login root --timeout 30s -- 'df -h / | tail -1'
+  ssh -t -p 2222 relay.example.com exec --on '*' --wait 1h -- sudo reboot       shows how far it is
+
+It runs as you, over ssh only: at the relay's own shell there is no user whose roles would count. The command gets
+no input and no terminal. Each line stands behind its device's name; in the end there is a table.
+Exit status 0: all commands exited with 0. 1: some did not, or were refused. 2: usage.")]
+pub struct Args {
+    /// By their labels, as in a role: role=camera,site!=lab; * is every device
+    #[arg(long, value_name = "SELECTOR")]
+    pub(crate) on: Selector,
+    /// The rest
+    #[command(flatten)]
+    pub(crate) order: Order,
+    /// Print a line of JSON for each device, with what it wrote
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// What to run: everything behind `--`, for the account's shell, as with `ssh DEVICE COMMAND`
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+/// What all work on a fleet has.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Order {
+    /// Under which account [default: your name]
+    #[arg(long, value_name = "LOGIN")]
+    login: Option<Login>,
+    /// On how many at a time
+    #[arg(long, value_name = "N", default_value_t = FLEET_PARALLEL, value_parser = parallel)]
+    parallel: usize,
+    /// How long each may take: 30s, 10m, 1h
+    #[arg(long, value_name = "SPAN", value_parser = ttl)]
+    timeout: Option<Duration>,
+    /// For how long to wait for devices that are offline: 30s, 10m, 1h
+    #[arg(long, value_name = "SPAN", value_parser = ttl)]
+    wait: Option<Duration>,
+}
+
+impl Args {
+    /// The line that the account's shell gets.
+    #[must_use]
+    pub fn line(&self) -> String {
+        self.command.join(" ")
+    }
+}
+
+impl Order {
+    /// How many at a time, and how long.
+    #[must_use]
+    pub fn pace(&self) -> Pace {
+        Pace {
+            parallel: self.parallel,
+            timeout: self.timeout,
+            wait: self.wait,
+        }
+    }
+
+    /// Under which account: that of the user's own name, as `ssh` has it, where nobody says otherwise.
+    ///
+    /// # Errors
+    /// A sentence: no account can have that name.
+    pub fn login(&self, user: &UserName) -> Result<Login, String> {
+        let own = || {
+            Login::new(user.as_str()).map_err(|_| {
+                format!("\"{user}\" is the name of no account: say which one with --login")
+            })
+        };
+        self.login.clone().map_or_else(own, Ok)
+    }
+
+    /// As it was typed, but for what is the default.
+    pub(super) fn words(&self) -> Vec<String> {
+        let span = |span: Duration| {
+            humantime::format_duration(span)
+                .to_string()
+                .replace(' ', "")
+        };
+        let parallel = (self.parallel != FLEET_PARALLEL).then(|| self.parallel.to_string());
+        let given = [
+            ("--login", self.login.as_ref().map(ToString::to_string)),
+            ("--parallel", parallel),
+            ("--timeout", self.timeout.map(span)),
+            ("--wait", self.wait.map(span)),
+        ];
+        let given = given
+            .into_iter()
+            .filter_map(|(flag, value)| Some([flag.to_owned(), value?]));
+        given.flatten().collect()
+    }
+}
+
+/// At the relay's own shell: how to do it instead.
+pub(super) async fn elsewhere(args: &Args, context: &Context) -> Result<String, Failure> {
+    let mut words = vec!["exec".into(), "--on".into(), args.on.to_string()];
+    words.extend(args.order.words());
+    words.extend(args.json.then(|| "--json".into()));
+    words.extend(["--".into(), args.line()]);
+    Err(over_ssh(context, &words, "").await)
+}
+
+/// The sentence with the command to type; `input` stands behind it.
+pub(super) async fn over_ssh(context: &Context, words: &[String], input: &str) -> Failure {
+    let address = match context.store.meta_get(PUBLIC_SSH).await {
+        Ok(address) => address.unwrap_or_else(|| "RELAY:2222".into()),
+        Err(error) => return error.into(),
+    };
+    let (ssh, line) = (prefix(&address), shell_words::join(words));
+    Failure(format!(
+        "this runs as a user, with the user's roles, and here is none: `{ssh} {line}{input}`"
+    ))
+}
+
+fn parallel(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok();
+    let number = number.filter(|number| (1..=MAX_FLEET_PARALLEL).contains(number));
+    number.ok_or_else(|| format!("expected a number from 1 to {MAX_FLEET_PARALLEL}"))
+}

@@ -1,0 +1,118 @@
+//! Work on many devices, asked for at the console.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::io::AsyncWriteExt as _;
+use tokio::time::timeout;
+
+use super::over;
+use crate::access::policy::Subject;
+use crate::commands::{self, Caller, Command, Out, cp, exec};
+use crate::fleet::{self, Client, Copy, Errand, Order, Payload, PayloadError};
+use crate::limits::FAREWELL_TIMEOUT;
+use crate::ssh::auth::Principal;
+use crate::ssh::queue::InputReceiver;
+
+/// Does it, and gives the exit status; an error says whether the client wished its end, rather than being gone.
+pub(super) async fn run(
+    client: &Client,
+    principal: &Principal,
+    (command, caller): (&Command, &Caller),
+    input: &mut InputReceiver,
+    out: &mut Out<'_>,
+    err: &mut Out<'_>,
+) -> Result<u8, bool> {
+    let asked = may(principal, caller, command);
+    let asked = match (asked, command) {
+        (Ok(subject), Command::Exec(args)) => exec(subject, args).map(|order| (subject, order)),
+        (Ok(subject), Command::Cp(args)) => match cp(client, subject, args, input).await {
+            Ok(order) => order.map(|order| (subject, order)),
+            Err(Gone) => return Err(false),
+        },
+        (Ok(_), _) => Err("this is no work for a fleet".into()),
+        (Err(sentence), _) => Err(sentence),
+    };
+    let answer = async {
+        let done = match asked {
+            Ok((subject, order)) => fleet::work(client, subject, order, out, err).await,
+            Err(sentence) => Err(sentence),
+        };
+        match done {
+            Ok(status) => status,
+            Err(sentence) => {
+                let said = async {
+                    err.write_all((sentence + "\n").as_bytes()).await?;
+                    err.flush().await
+                };
+                let _ = timeout(FAREWELL_TIMEOUT, said).await;
+                commands::FAILED
+            }
+        }
+    };
+    tokio::select! {
+        status = answer => Ok(status),
+        interrupted = over(input, true, client.terminal) => Err(interrupted),
+    }
+}
+
+fn may<'c>(
+    principal: &Principal,
+    caller: &'c Caller,
+    command: &Command,
+) -> Result<&'c Subject, String> {
+    commands::permit(caller, command)?;
+    // What is forced runs in place of any command, and so of each that would be run here.
+    if principal.proof.grant().force.is_some() {
+        return Err(
+            "your certificate forces a command, so you may not give others to a fleet".into(),
+        );
+    }
+    match caller {
+        Caller::User(subject) => Ok(subject),
+        Caller::Local => Err("nobody has logged in".into()),
+    }
+}
+
+fn exec(subject: &Subject, args: &exec::Args) -> Result<Order, String> {
+    Ok(Order {
+        on: args.on.clone(),
+        login: args.order.login(&subject.user.name)?,
+        errand: Errand::Exec(Bytes::from(args.line())),
+        pace: args.order.pace(),
+        json: args.json,
+    })
+}
+
+/// The client went away.
+struct Gone;
+
+async fn cp(
+    client: &Client,
+    subject: &Subject,
+    args: &cp::Args,
+    input: &mut InputReceiver,
+) -> Result<Result<Order, String>, Gone> {
+    if args.file != "-" {
+        let why = "the file comes on stdin: `cp - --on SELECTOR:PATH <FILE`";
+        return Ok(Err(why.into()));
+    }
+    let login = match args.order.login(&subject.user.name) {
+        Ok(login) => login,
+        Err(sentence) => return Ok(Err(sentence)),
+    };
+    let relay = &client.relay;
+    let file = match Payload::receive(input, &relay.copies, &relay.state.dir).await {
+        Ok(file) => Arc::new(file),
+        Err(PayloadError::Gone) => return Err(Gone),
+        Err(error) => return Ok(Err(error.to_string())),
+    };
+    let (path, mode) = (args.on.path.clone(), args.mode);
+    Ok(Ok(Order {
+        on: args.on.on.clone(),
+        login,
+        errand: Errand::Copy(Copy { file, path, mode }),
+        pace: args.order.pace(),
+        json: args.json,
+    }))
+}

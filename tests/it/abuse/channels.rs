@@ -1,0 +1,178 @@
+//! Channels: too many, unknown, closed, without a window, with too much in it.
+
+use std::io::Write as _;
+use std::time::{Duration, Instant};
+
+use super::raw::{
+    CHANNEL_CLOSE, CHANNEL_DATA, CHANNEL_EOF, CHANNEL_EXTENDED_DATA, CHANNEL_FAILURE,
+    CHANNEL_OPEN_CONFIRMATION, CHANNEL_OPEN_FAILURE, CHANNEL_SUCCESS, CHANNEL_WINDOW_ADJUST,
+    DISCONNECT, Fields, Message, Raw, UNIMPLEMENTED,
+};
+use super::{Bed, open, request};
+
+/// Opens a channel as number 0, and gives the relay's number of it.
+#[track_caller]
+fn opened(raw: &mut Raw, window: u32, packet: u32) -> u32 {
+    raw.say(open(0, window, packet));
+    let opened = raw.wait(CHANNEL_OPEN_CONFIRMATION);
+    let mut fields = Fields::of(&opened);
+    fields.number();
+    fields.number()
+}
+
+#[test]
+fn five_thousand_channels_are_asked_for_and_some_are_had() {
+    let bed = Bed::new();
+    for mut raw in [bed.at_console(), bed.on_device()] {
+        let mut all = Vec::new();
+        for number in 0..5_000 {
+            let open = open(number, 1 << 20, 1 << 15);
+            all.extend(raw.packet(open.payload()));
+        }
+        let mut had = 0;
+        std::thread::scope(|scope| {
+            let mut writer = raw.writer();
+            scope.spawn(move || writer.write_all(&all));
+            for _ in 0..5_000 {
+                let answer = raw.next().expect("an answer to each");
+                match answer[0] {
+                    CHANNEL_OPEN_CONFIRMATION => had += 1,
+                    other => assert_eq!(other, CHANNEL_OPEN_FAILURE),
+                }
+            }
+        });
+        assert_eq!(had, 64);
+        bed.is_undisturbed();
+    }
+}
+
+#[test]
+fn what_is_said_on_no_channel_harms_none() {
+    let bed = Bed::new();
+    let mut raw = bed.on_device();
+    let theirs = opened(&mut raw, 1 << 20, 1 << 15);
+    let closed = {
+        raw.say(open(1, 1 << 20, 1 << 15));
+        let opened = raw.wait(CHANNEL_OPEN_CONFIRMATION);
+        let mut fields = Fields::of(&opened);
+        fields.number();
+        let closed = fields.number();
+        raw.say(Message::new(CHANNEL_CLOSE).number(closed));
+        raw.wait(CHANNEL_CLOSE);
+        closed
+    };
+    let about = |kind: u8, channel: u32| Message::new(kind).number(channel);
+    let said = |channel: u32| {
+        [
+            about(CHANNEL_DATA, channel).string("x"),
+            about(CHANNEL_EXTENDED_DATA, channel).number(1).string("x"),
+            about(CHANNEL_WINDOW_ADJUST, channel).number(u32::MAX),
+            about(CHANNEL_EOF, channel),
+            about(CHANNEL_CLOSE, channel),
+            about(CHANNEL_SUCCESS, channel),
+            about(CHANNEL_FAILURE, channel),
+            request(channel, "exec", true).string("touch /never"),
+            request(channel, "shell", false),
+            request(channel, "no-such-request@example.com", true),
+        ]
+    };
+    for channel in [closed, 77, u32::MAX] {
+        for message in said(channel) {
+            // Each on a connection of its own: it may be ended for this, and nothing else may happen.
+            let mut other = bed.on_device();
+            let _ = other.try_say(&message);
+            let _ = other.try_say(&open(0, 1 << 20, 1 << 15));
+            while let Some(answer) = other.next() {
+                if answer[0] == CHANNEL_OPEN_CONFIRMATION {
+                    break;
+                }
+                let bland = [CHANNEL_FAILURE, CHANNEL_CLOSE, UNIMPLEMENTED, DISCONNECT];
+                assert!(bland.contains(&answer[0]), "{message:?}: {answer:?}");
+            }
+        }
+    }
+    // What is unknown altogether opens nothing.
+    let mut other = bed.on_device();
+    other.say(Message::new(191).string("x"));
+    let _ = other.try_say(&open(0, 1 << 20, 1 << 15));
+    let fair = [UNIMPLEMENTED, DISCONNECT, CHANNEL_OPEN_CONFIRMATION];
+    assert!(other.next().is_none_or(|answer| fair.contains(&answer[0])));
+    // The one beside it works as before.
+    raw.say(request(theirs, "exec", true).string("echo fine"));
+    raw.wait(CHANNEL_SUCCESS);
+    let data = raw.wait(CHANNEL_DATA);
+    assert!(data.ends_with(b"fine\n"));
+    bed.is_undisturbed();
+}
+
+#[test]
+fn without_a_window_nothing_comes_and_nothing_grows() {
+    let bed = Bed::new();
+    let mut raw = bed.on_device();
+    let theirs = opened(&mut raw, 0, 1 << 15);
+    raw.say(request(theirs, "exec", true).string("exec yes"));
+    raw.wait(CHANNEL_SUCCESS);
+    assert!(!raw.ends(Duration::from_millis(500)));
+    for give in [1, 10, 1_000] {
+        raw.say(
+            Message::new(CHANNEL_WINDOW_ADJUST)
+                .number(theirs)
+                .number(give),
+        );
+        let mut came = 0;
+        while came < give {
+            let data = raw.wait(CHANNEL_DATA);
+            let mut fields = Fields::of(&data);
+            fields.number();
+            came += u32::try_from(fields.string().len()).unwrap();
+        }
+        assert_eq!(came, give, "more than the window");
+    }
+    // A window beyond all numbers is one.
+    let mut other = bed.on_device();
+    let theirs = opened(&mut other, u32::MAX, 1);
+    let more = Message::new(CHANNEL_WINDOW_ADJUST)
+        .number(theirs)
+        .number(u32::MAX);
+    other.say(more);
+    other.say(request(theirs, "exec", false).string("echo ab"));
+    let came: Vec<_> = (0..3)
+        .map(|_| other.wait(CHANNEL_DATA)[9..].to_vec())
+        .collect();
+    assert_eq!(came, [b"a", b"b", b"\n"], "packets of one byte");
+    // Packets of no bytes carry none: the connection ends, or nothing comes.
+    for mut other in [bed.on_device(), bed.at_console()] {
+        let _ = other.try_say(&open(0, 1 << 20, 0));
+        while let Some(answer) = other.next() {
+            assert_ne!(answer[0], CHANNEL_DATA);
+            if answer[0] == CHANNEL_OPEN_CONFIRMATION {
+                let theirs = Fields::of(&answer[4..]).number();
+                let _ = other.try_say(&request(theirs, "exec", false).string("whoami"));
+            }
+            if answer[0] == CHANNEL_CLOSE {
+                break;
+            }
+        }
+    }
+    bed.is_undisturbed();
+}
+
+#[test]
+fn more_than_the_window_goes_nowhere() {
+    let bed = Bed::new();
+    let mut raw = bed.on_device();
+    let theirs = opened(&mut raw, 1 << 20, 1 << 15);
+    raw.say(request(theirs, "exec", true).string("exec sleep 600"));
+    raw.wait(CHANNEL_SUCCESS);
+    let data = Message::new(CHANNEL_DATA)
+        .number(theirs)
+        .string([0; 32_000]);
+    raw.patience(Duration::from_secs(1));
+    let (began, mut sent) = (Instant::now(), 0);
+    while sent < 128 << 20 && raw.try_say(&data).is_ok() {
+        sent += 32_000;
+    }
+    eprintln!("{} KiB went in, in {:?}", sent >> 10, began.elapsed());
+    assert!(sent < 64 << 20, "{sent} bytes went in");
+    bed.is_undisturbed();
+}

@@ -1,0 +1,175 @@
+//! Before and while somebody logs in.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use super::raw::{
+    CHANNEL_DATA, CHANNEL_OPEN_CONFIRMATION, CHANNEL_OPEN_FAILURE, DISCONNECT, Fields,
+    GLOBAL_REQUEST, IGNORE, Message, Raw, SERVICE_ACCEPT, SERVICE_REQUEST, UNIMPLEMENTED,
+    USERAUTH_FAILURE, USERAUTH_PK_OK, USERAUTH_REQUEST, USERAUTH_SUCCESS,
+};
+use super::{open, request};
+use crate::harness::{KeyKind, Relay, SOON, User, own_login, run};
+
+/// A request to log in by nothing.
+fn nothing() -> Message {
+    let request = Message::new(USERAUTH_REQUEST).string("alice");
+    request.string("ssh-connection").string("none")
+}
+
+/// What a console command on a raw connection answers.
+#[track_caller]
+fn ask(raw: &mut Raw, line: &str) -> String {
+    raw.say(open(0, 1 << 20, 1 << 15));
+    let opened = raw.wait(CHANNEL_OPEN_CONFIRMATION);
+    let mut fields = Fields::of(&opened);
+    assert_eq!(fields.number(), 0);
+    let theirs = fields.number();
+    raw.say(request(theirs, "exec", false).string(line));
+    let data = raw.wait(CHANNEL_DATA);
+    let mut fields = Fields::of(&data);
+    fields.number();
+    String::from_utf8(fields.string().to_vec()).unwrap()
+}
+
+#[test]
+fn nothing_is_had_before_the_login() {
+    let relay = Relay::start();
+    let alice = relay.admin_user();
+    let early = [
+        open(0, 1 << 20, 1 << 15),
+        request(0, "exec", true).string("whoami"),
+        Message::new(CHANNEL_DATA).number(0).string("x"),
+        Message::new(GLOBAL_REQUEST)
+            .string("tcpip-forward")
+            .byte(1)
+            .string("")
+            .number(0),
+        Message::new(USERAUTH_SUCCESS),
+    ];
+    for begun in [false, true] {
+        for message in &early {
+            let mut raw = Raw::connect(relay.ssh());
+            if begun {
+                raw.begin_login();
+                raw.say(raw.proof(&alice, "alice", false));
+                assert_eq!(raw.next().unwrap()[0], USERAUTH_PK_OK);
+            }
+            raw.say(message.clone());
+            // Something that has an answer comes behind it. Until then there is none, or it is over.
+            let (last, answer) = match begun {
+                false => (
+                    Message::new(SERVICE_REQUEST).string("ssh-userauth"),
+                    SERVICE_ACCEPT,
+                ),
+                true => (nothing(), USERAUTH_FAILURE),
+            };
+            let _ = raw.try_say(&last);
+            while let Some(heard) = raw.next().filter(|heard| heard[0] != answer) {
+                let refused = [DISCONNECT, UNIMPLEMENTED, CHANNEL_OPEN_FAILURE];
+                assert!(refused.contains(&heard[0]), "{message:?}: {heard:?}");
+            }
+        }
+    }
+    run(alice.console().arg("whoami")).ok();
+}
+
+#[test]
+fn who_one_is_follows_what_was_signed_and_not_what_was_asked() {
+    let relay = Relay::start();
+    let alice = relay.admin_user();
+    let bob = relay.user("bob", &[]);
+    let mallory = User::stranger(&relay, "mallory", KeyKind::Ed25519);
+    // One key is asked for, another signs.
+    for (signer, expected) in [
+        (&mallory, None),
+        (&bob, Some("bob")),
+        (&alice, Some("alice")),
+    ] {
+        let mut raw = Raw::connect(relay.ssh());
+        raw.begin_login();
+        raw.say(raw.proof(&alice, "alice", false));
+        assert_eq!(raw.next().unwrap()[0], USERAUTH_PK_OK);
+        raw.say(raw.proof(signer, "alice", true));
+        let answer = raw.next().unwrap()[0];
+        match expected {
+            None => assert_eq!(answer, USERAUTH_FAILURE),
+            Some(name) => {
+                assert_eq!(answer, USERAUTH_SUCCESS);
+                let said = ask(&mut raw, "whoami");
+                assert!(said.contains(name), "{said}");
+            }
+        }
+    }
+    // A signature for another session proves nothing.
+    let mut other = Raw::connect(relay.ssh());
+    other.begin_login();
+    let stolen = other.proof(&alice, "alice", true);
+    let mut raw = Raw::connect(relay.ssh());
+    raw.begin_login();
+    raw.say(stolen);
+    assert_eq!(raw.next().unwrap()[0], USERAUTH_FAILURE);
+    // The name of the proof is what counts: asked for on a device, proved for the console.
+    let mut raw = Raw::connect(relay.ssh());
+    raw.begin_login();
+    raw.say(raw.proof(&alice, &format!("{}+kitchen-cam", own_login()), false));
+    assert_eq!(raw.next().unwrap()[0], USERAUTH_PK_OK);
+    raw.say(raw.proof(&alice, "alice", true));
+    if raw
+        .next()
+        .is_some_and(|answer| answer[0] == USERAUTH_SUCCESS)
+    {
+        assert!(ask(&mut raw, "whoami").contains("alice"));
+    }
+}
+
+#[test]
+fn what_is_no_ssh_ends_soon() {
+    let relay = Relay::start();
+    let alice = relay.admin_user();
+    // Packets of no length, and of the greatest, in the clear and when keys are agreed on.
+    for length in [0, 1, 4, u32::MAX, u32::MAX - 3, 1 << 20] {
+        let packet = [&length.to_be_bytes()[..], &[0; 64]].concat();
+        let mut clear = Raw::greet(relay.ssh());
+        let mut sealed = Raw::connect(relay.ssh());
+        let mut logged_in = Raw::login(relay.ssh(), &alice, "alice");
+        for raw in [&mut clear, &mut sealed, &mut logged_in] {
+            let _ = raw.write(&packet);
+            assert!(raw.ends(Duration::from_secs(5)), "{length}");
+        }
+    }
+    // Lines before the version are for servers alone (RFC 4253 section 4.2): they are not read for ever.
+    let mut peer = crate::front::Peer::connect(relay.ssh(), None);
+    let (began, mut sent) = (Instant::now(), 0);
+    while peer.try_send(&b"this is no version\r\n".repeat(1_000)) && sent < 64 << 20 {
+        sent += 20_000;
+    }
+    assert!(
+        sent < 32 << 20 && began.elapsed() < SOON,
+        "{sent} bytes went in"
+    );
+    run(alice.console().arg("whoami")).ok();
+}
+
+#[test]
+fn small_talk_is_no_way_to_stay() {
+    let mut relay = Relay::new(&[]);
+    let file = relay.folder().join("relay.toml");
+    fs::write(&file, "login_grace = \"2s\"\n").unwrap();
+    relay.add_flags(&["--config", file.to_str().unwrap()]);
+    relay.start_again();
+    let mut raw = Raw::connect(relay.ssh());
+    let began = Instant::now();
+    // A message that means nothing now and then, and new keys in between.
+    while raw
+        .try_say(&Message::new(IGNORE).string("still here"))
+        .is_ok()
+        && began.elapsed() < SOON
+    {
+        if raw.ends(Duration::from_millis(50)) {
+            break;
+        }
+    }
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(5), "it stayed for {took:?}");
+}

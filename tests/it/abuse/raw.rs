@@ -1,0 +1,398 @@
+//! An SSH client (RFC 4253, 4252) that says whatever it is told, one packet after the other, and keeps no rule by itself.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use ring::agreement::{EphemeralPrivateKey, UnparsedPublicKey, X25519, agree_ephemeral};
+use ring::digest::{SHA256, digest};
+use ring::rand::SystemRandom;
+use ring::signature::Ed25519KeyPair;
+use russh::keys::load_secret_key;
+
+use crate::harness::{SOON, User};
+
+pub(crate) const DISCONNECT: u8 = 1;
+pub(crate) const IGNORE: u8 = 2;
+pub(crate) const UNIMPLEMENTED: u8 = 3;
+const DEBUG: u8 = 4;
+pub(crate) const SERVICE_REQUEST: u8 = 5;
+pub(crate) const SERVICE_ACCEPT: u8 = 6;
+pub(crate) const KEXINIT: u8 = 20;
+const NEWKEYS: u8 = 21;
+const KEX_ECDH_INIT: u8 = 30;
+const KEX_ECDH_REPLY: u8 = 31;
+pub(crate) const USERAUTH_REQUEST: u8 = 50;
+pub(crate) const USERAUTH_FAILURE: u8 = 51;
+pub(crate) const USERAUTH_SUCCESS: u8 = 52;
+pub(crate) const USERAUTH_PK_OK: u8 = 60;
+pub(crate) const GLOBAL_REQUEST: u8 = 80;
+pub(crate) const CHANNEL_OPEN: u8 = 90;
+pub(crate) const CHANNEL_OPEN_CONFIRMATION: u8 = 91;
+pub(crate) const CHANNEL_OPEN_FAILURE: u8 = 92;
+pub(crate) const CHANNEL_WINDOW_ADJUST: u8 = 93;
+pub(crate) const CHANNEL_DATA: u8 = 94;
+pub(crate) const CHANNEL_EXTENDED_DATA: u8 = 95;
+pub(crate) const CHANNEL_EOF: u8 = 96;
+pub(crate) const CHANNEL_CLOSE: u8 = 97;
+pub(crate) const CHANNEL_REQUEST: u8 = 98;
+pub(crate) const CHANNEL_SUCCESS: u8 = 99;
+pub(crate) const CHANNEL_FAILURE: u8 = 100;
+
+const VERSION: &str = "SSH-2.0-abuse";
+
+/// A message, field by field.
+#[derive(Clone, Debug)]
+pub(crate) struct Message(Vec<u8>);
+
+impl Message {
+    pub(crate) fn new(kind: u8) -> Self {
+        Self(vec![kind])
+    }
+
+    /// Its bytes.
+    pub(crate) fn payload(&self) -> &[u8] {
+        &self.0
+    }
+
+    pub(crate) fn byte(mut self, byte: u8) -> Self {
+        self.0.push(byte);
+        self
+    }
+
+    pub(crate) fn number(mut self, number: u32) -> Self {
+        self.0.extend_from_slice(&number.to_be_bytes());
+        self
+    }
+
+    pub(crate) fn string(self, bytes: impl AsRef<[u8]>) -> Self {
+        let bytes = bytes.as_ref();
+        let mut this = self.number(u32::try_from(bytes.len()).unwrap());
+        this.0.extend_from_slice(bytes);
+        this
+    }
+}
+
+/// A message that came, taken apart.
+pub(crate) struct Fields<'a>(&'a [u8]);
+
+impl<'a> Fields<'a> {
+    pub(crate) fn of(payload: &'a [u8]) -> Self {
+        Self(&payload[1..])
+    }
+
+    pub(crate) fn number(&mut self) -> u32 {
+        let (number, rest) = self.0.split_at(4);
+        self.0 = rest;
+        u32::from_be_bytes(number.try_into().unwrap())
+    }
+
+    pub(crate) fn string(&mut self) -> &'a [u8] {
+        let length = self.number() as usize;
+        let (string, rest) = self.0.split_at(length);
+        self.0 = rest;
+        string
+    }
+}
+
+struct Cipher {
+    key: LessSafeKey,
+    iv: [u8; 12],
+}
+
+impl Cipher {
+    fn nonce(&mut self) -> Nonce {
+        let now = self.iv;
+        let count = u64::from_be_bytes(now[4..].try_into().unwrap());
+        self.iv[4..].copy_from_slice(&count.wrapping_add(1).to_be_bytes());
+        Nonce::assume_unique_for_key(now)
+    }
+}
+
+pub(crate) struct Raw {
+    stream: TcpStream,
+    heard: Vec<u8>,
+    banner: String,
+    sends: Option<Cipher>,
+    receives: Option<Cipher>,
+    session: Vec<u8>,
+}
+
+impl Raw {
+    /// Connects, and agrees on keys.
+    #[track_caller]
+    pub(crate) fn connect(relay: SocketAddr) -> Self {
+        let mut raw = Self::greet(relay);
+        raw.exchange_keys();
+        raw
+    }
+
+    /// Connects, and says its version.
+    #[track_caller]
+    pub(crate) fn greet(relay: SocketAddr) -> Self {
+        let stream = TcpStream::connect(relay).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(SOON)).unwrap();
+        stream.set_write_timeout(Some(SOON)).unwrap();
+        let mut raw = Self {
+            stream,
+            heard: vec![],
+            banner: String::new(),
+            sends: None,
+            receives: None,
+            session: vec![],
+        };
+        raw.write(format!("{VERSION}\r\n").as_bytes()).unwrap();
+        let mut line = Vec::new();
+        while !line.ends_with(b"\r\n") {
+            line.extend(raw.take(1).expect("the relay's version"));
+        }
+        raw.banner = String::from_utf8(line).unwrap().trim_end().to_owned();
+        raw
+    }
+
+    /// Logs in by the user's key, under this name.
+    #[track_caller]
+    pub(crate) fn login(relay: SocketAddr, user: &User, name: &str) -> Self {
+        let mut raw = Self::connect(relay);
+        raw.begin_login();
+        raw.say(raw.proof(user, name, true));
+        assert_eq!(raw.next().unwrap()[0], USERAUTH_SUCCESS);
+        raw
+    }
+
+    /// Asks for the service that logs in.
+    #[track_caller]
+    pub(crate) fn begin_login(&mut self) {
+        self.say(Message::new(SERVICE_REQUEST).string("ssh-userauth"));
+        assert_eq!(self.next().unwrap()[0], SERVICE_ACCEPT);
+    }
+
+    /// A request to log in by the user's key: with a signature, or to know whether one would do.
+    pub(crate) fn proof(&self, user: &User, name: &str, signs: bool) -> Message {
+        let request = self.request(user, name, signs);
+        if !signs {
+            return request;
+        }
+        let signed = Message(vec![]).string(&self.session).0;
+        let signed = [signed, request.0.clone()].concat();
+        let signature = pair(user).sign(&signed);
+        let blob = Message(vec![]).string("ssh-ed25519").string(signature).0;
+        request.string(blob)
+    }
+
+    fn request(&self, user: &User, name: &str, signs: bool) -> Message {
+        let key = load_secret_key(user.key(), None).unwrap();
+        let blob = key.public_key().to_bytes().unwrap();
+        let request = Message::new(USERAUTH_REQUEST).string(name);
+        let request = request.string("ssh-connection").string("publickey");
+        request
+            .byte(signs.into())
+            .string("ssh-ed25519")
+            .string(blob)
+    }
+
+    /// Sends one message.
+    #[track_caller]
+    pub(crate) fn say(&mut self, message: Message) {
+        self.try_say(&message).expect("the relay takes it");
+    }
+
+    /// Sends one message; an error says that the connection is over.
+    pub(crate) fn try_say(&mut self, message: &Message) -> io::Result<()> {
+        let packet = self.packet(&message.0);
+        self.write(&packet)
+    }
+
+    /// The packet of a message, ready to be sent: many can go in one write.
+    pub(crate) fn packet(&mut self, payload: &[u8]) -> Vec<u8> {
+        let block = if self.sends.is_some() { 16 } else { 8 };
+        // The length itself counts among what is padded unless it is outside of the encryption.
+        let outside = if self.sends.is_some() { 0 } else { 4 };
+        let padding = block - (outside + 1 + payload.len()) % block;
+        let padding = if padding < 4 {
+            padding + block
+        } else {
+            padding
+        };
+        let length = u32::try_from(1 + payload.len() + padding).unwrap();
+        let mut body = vec![u8::try_from(padding).unwrap()];
+        body.extend_from_slice(payload);
+        body.resize(length as usize, 0);
+        let head = length.to_be_bytes();
+        if let Some(cipher) = &mut self.sends {
+            let nonce = cipher.nonce();
+            let key = &cipher.key;
+            key.seal_in_place_append_tag(nonce, Aad::from(head), &mut body)
+                .unwrap();
+        }
+        [head.to_vec(), body].concat()
+    }
+
+    /// Another end to write to, for a thread of its own.
+    pub(crate) fn writer(&self) -> TcpStream {
+        self.stream.try_clone().unwrap()
+    }
+
+    /// Waits no longer than this for the relay to take something.
+    pub(crate) fn patience(&self, within: Duration) {
+        self.stream.set_write_timeout(Some(within)).unwrap();
+    }
+
+    /// Sends bytes as they are.
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes)
+    }
+
+    /// The next message, other than those that mean nothing; `None` when the connection is over.
+    #[track_caller]
+    pub(crate) fn next(&mut self) -> Option<Vec<u8>> {
+        loop {
+            let payload = self.receive()?;
+            if !matches!(payload[0], IGNORE | DEBUG | GLOBAL_REQUEST) {
+                return Some(payload);
+            }
+        }
+    }
+
+    /// Waits for a message of this kind, past all others.
+    #[track_caller]
+    pub(crate) fn wait(&mut self, kind: u8) -> Vec<u8> {
+        loop {
+            let payload = self.next();
+            let payload = payload.unwrap_or_else(|| panic!("it ended without message {kind}"));
+            if payload[0] == kind {
+                return payload;
+            }
+        }
+    }
+
+    /// Waits for the end of the connection; says whether it came in time.
+    pub(crate) fn ends(&mut self, within: Duration) -> bool {
+        let mut buffer = [0; 4096];
+        self.stream.set_read_timeout(Some(within)).unwrap();
+        let ended = loop {
+            match self.stream.read(&mut buffer) {
+                Ok(0) => break true,
+                // What comes meanwhile is kept: more may be said after this.
+                Ok(read) => self.heard.extend_from_slice(&buffer[..read]),
+                Err(error) => {
+                    let waits = [io::ErrorKind::WouldBlock, io::ErrorKind::TimedOut];
+                    break !waits.contains(&error.kind());
+                }
+            }
+        };
+        self.stream.set_read_timeout(Some(SOON)).unwrap();
+        ended
+    }
+
+    fn receive(&mut self) -> Option<Vec<u8>> {
+        let head: [u8; 4] = self.take(4)?.try_into().unwrap();
+        let length = u32::from_be_bytes(head) as usize;
+        assert!(length <= 256 * 1024, "the relay sends {length} bytes");
+        let body = match &mut self.receives {
+            None => self.take(length)?,
+            Some(_) => {
+                let mut body = self.take(length + 16)?;
+                let cipher = self.receives.as_mut().unwrap();
+                let nonce = cipher.nonce();
+                let opened = cipher.key.open_in_place(nonce, Aad::from(head), &mut body);
+                opened.expect("the relay's packet opens").to_vec()
+            }
+        };
+        let padding = usize::from(body[0]);
+        Some(body[1..length - padding].to_vec())
+    }
+
+    /// So many bytes; `None` when the connection is over.
+    #[track_caller]
+    fn take(&mut self, count: usize) -> Option<Vec<u8>> {
+        match self.try_take(count) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                let silent = [io::ErrorKind::WouldBlock, io::ErrorKind::TimedOut];
+                assert!(!silent.contains(&error.kind()), "the relay says nothing");
+                None
+            }
+        }
+    }
+
+    fn try_take(&mut self, count: usize) -> io::Result<Option<Vec<u8>>> {
+        let mut buffer = [0; 32 * 1024];
+        while self.heard.len() < count {
+            match self.stream.read(&mut buffer)? {
+                0 => return Ok(None),
+                read => self.heard.extend_from_slice(&buffer[..read]),
+            }
+        }
+        Ok(Some(self.heard.drain(..count).collect()))
+    }
+
+    /// Our proposal: one algorithm of each kind.
+    pub(crate) fn proposal() -> Message {
+        let mut message = Message::new(KEXINIT);
+        message.0.extend_from_slice(&[7; 16]);
+        let cipher = "aes256-gcm@openssh.com";
+        for list in ["curve25519-sha256", "ssh-ed25519", cipher, cipher] {
+            message = message.string(list);
+        }
+        for list in ["hmac-sha2-256", "hmac-sha2-256", "none", "none", "", ""] {
+            message = message.string(list);
+        }
+        message.byte(0).number(0)
+    }
+
+    #[track_caller]
+    pub(crate) fn exchange_keys(&mut self) {
+        let ours = Self::proposal();
+        self.say(ours.clone());
+        let theirs = self.wait(KEXINIT);
+        let secret = EphemeralPrivateKey::generate(&X25519, &SystemRandom::new()).unwrap();
+        let public = secret.compute_public_key().unwrap();
+        self.say(Message::new(KEX_ECDH_INIT).string(&public));
+        let reply = self.wait(KEX_ECDH_REPLY);
+        let mut fields = Fields::of(&reply);
+        let (host_key, point) = (fields.string(), fields.string());
+        let peer = UnparsedPublicKey::new(&X25519, point);
+        let shared = agree_ephemeral(secret, &peer, <[u8]>::to_vec).unwrap();
+        let shared = mpint(&shared);
+        let hashed = Message(vec![]).string(VERSION).string(&self.banner);
+        let hashed = hashed.string(&ours.0).string(&theirs).string(host_key);
+        let hashed = hashed.string(&public).string(point).0;
+        let hash = digest(&SHA256, &[hashed, shared.clone()].concat());
+        let hash = hash.as_ref().to_vec();
+        if self.session.is_empty() {
+            self.session.clone_from(&hash);
+        }
+        self.say(Message::new(NEWKEYS));
+        self.wait(NEWKEYS);
+        let derive = |letter: u8| {
+            let parts = [&shared[..], &hash, &[letter], &self.session].concat();
+            digest(&SHA256, &parts).as_ref().to_vec()
+        };
+        let cipher = |iv: u8, key: u8| Cipher {
+            key: LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &derive(key)).unwrap()),
+            iv: derive(iv)[..12].try_into().unwrap(),
+        };
+        let (sends, receives) = (cipher(b'A', b'C'), cipher(b'B', b'D'));
+        (self.sends, self.receives) = (Some(sends), Some(receives));
+    }
+}
+
+/// A positive number as SSH has it: without zeros in front, and with one where it would seem negative.
+fn mpint(bytes: &[u8]) -> Vec<u8> {
+    let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+    let mut number = bytes[zeros..].to_vec();
+    if number.first().is_some_and(|byte| *byte >= 0x80) {
+        number.insert(0, 0);
+    }
+    Message(vec![]).string(number).0
+}
+
+fn pair(user: &User) -> Ed25519KeyPair {
+    let key = load_secret_key(user.key(), None).unwrap();
+    let pair = key.key_data().ed25519().expect("an Ed25519 key").clone();
+    let seed = pair.private.to_bytes();
+    Ed25519KeyPair::from_seed_unchecked(&seed).unwrap()
+}

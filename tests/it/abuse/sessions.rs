@@ -1,0 +1,135 @@
+//! What is asked for on a session: its environment, its terminal, and new keys.
+
+use super::raw::{
+    CHANNEL_DATA, CHANNEL_FAILURE, CHANNEL_OPEN_CONFIRMATION, CHANNEL_SUCCESS, Fields, KEXINIT,
+    Message, Raw,
+};
+use super::{Bed, open, request};
+
+#[track_caller]
+fn opened(raw: &mut Raw) -> u32 {
+    raw.say(open(0, 1 << 24, 1 << 15));
+    let opened = raw.wait(CHANNEL_OPEN_CONFIRMATION);
+    let mut fields = Fields::of(&opened);
+    fields.number();
+    fields.number()
+}
+
+/// Reads output until it holds `text`.
+#[track_caller]
+fn wait_text(raw: &mut Raw, text: &str) -> String {
+    let mut shown = String::new();
+    while !shown.contains(text) {
+        let data = raw.wait(CHANNEL_DATA);
+        shown += &String::from_utf8_lossy(&data[9..]);
+    }
+    shown
+}
+
+#[test]
+fn an_environment_has_bounds() {
+    let bed = Bed::new();
+    let mut raw = bed.on_device();
+    let theirs = opened(&mut raw);
+    // 64 KiB each for the first thousand; nothing changes after that but the time that it takes.
+    let (large, small) = ("x".repeat(64 * 1024), "x");
+    let mut taken = 0;
+    for number in 0..10_000 {
+        let value = if number < 1_000 { &*large } else { small };
+        let name = format!("LC_{number}");
+        raw.say(request(theirs, "env", true).string(name).string(value));
+        match raw.next().unwrap()[0] {
+            CHANNEL_SUCCESS => taken += 1,
+            answer => assert_eq!(answer, CHANNEL_FAILURE),
+        }
+    }
+    assert!(taken <= 256, "{taken} were taken");
+    raw.say(request(theirs, "exec", true).string("echo fine"));
+    wait_text(&mut raw, "fine");
+    bed.is_undisturbed();
+    // They are told of in the log, without filling it.
+    let rows = bed
+        .site
+        .relay
+        .admin(&["audit", "--event", "env.rejected", "--limit", "0"]);
+    let count = rows.ok().out().lines().count();
+    assert!(count < 200, "{count} rows");
+}
+
+#[test]
+fn a_terminal_of_any_size_is_one() {
+    let bed = Bed::new();
+    for size in [0, 1, 65_535, 65_536, u32::MAX] {
+        let mut raw = bed.on_device();
+        let theirs = opened(&mut raw);
+        let pty = request(theirs, "pty-req", true).string("xterm");
+        raw.say(
+            pty.number(size)
+                .number(size)
+                .number(size)
+                .number(size)
+                .string(""),
+        );
+        raw.wait(CHANNEL_SUCCESS);
+        raw.say(request(theirs, "exec", true).string("stty size; read x; stty size; echo over"));
+        wait_text(&mut raw, "\r\n");
+        let change = request(theirs, "window-change", false);
+        raw.say(change.number(size).number(size).number(0).number(0));
+        raw.say(
+            request(theirs, "window-change", false)
+                .number(90)
+                .number(30)
+                .number(0)
+                .number(0),
+        );
+        raw.say(Message::new(CHANNEL_DATA).number(theirs).string("\r"));
+        wait_text(&mut raw, "30 90\r\nover");
+    }
+    // A storm of them, of which the last counts.
+    let mut raw = bed.on_device();
+    let theirs = opened(&mut raw);
+    let pty = request(theirs, "pty-req", true).string("xterm");
+    raw.say(pty.number(80).number(24).number(0).number(0).string(""));
+    raw.wait(CHANNEL_SUCCESS);
+    raw.say(request(theirs, "exec", true).string("echo begun; read x; stty size; echo over"));
+    wait_text(&mut raw, "begun");
+    let mut storm = Vec::new();
+    for number in 0..20_000 {
+        let change = request(theirs, "window-change", false);
+        let change = change
+            .number(100 + number % 50)
+            .number(40)
+            .number(0)
+            .number(0);
+        storm.extend(raw.packet(change.payload()));
+    }
+    raw.write(&storm).unwrap();
+    bed.is_undisturbed();
+    raw.say(Message::new(CHANNEL_DATA).number(theirs).string("\r"));
+    wait_text(&mut raw, "40 149\r\nover");
+}
+
+#[test]
+fn new_keys_again_and_again_are_had_or_refused() {
+    let bed = Bed::new();
+    let mut raw = bed.on_device();
+    let theirs = opened(&mut raw);
+    for _ in 0..100 {
+        raw.exchange_keys();
+    }
+    raw.say(request(theirs, "exec", true).string("echo fine"));
+    wait_text(&mut raw, "fine");
+    // A second proposal before the first has led to keys is against the rules (RFC 4253 section 9).
+    let mut raw = bed.on_device();
+    let mut flood = Vec::new();
+    for _ in 0..1_000 {
+        flood.extend(raw.packet(Raw::proposal().payload()));
+    }
+    let _ = raw.write(&flood);
+    let mut answers = 0;
+    while let Some(answer) = raw.next() {
+        answers += usize::from(answer[0] == KEXINIT);
+    }
+    assert!(answers <= 2, "{answers} proposals were answered");
+    bed.is_undisturbed();
+}
