@@ -8,12 +8,16 @@ use holdfast_protocol::ids::{DeviceName, LabelKey, LabelValue};
 use holdfast_protocol::limits::{MAX_KEEPALIVE, MIN_KEEPALIVE, MIN_SPOOL_BYTES};
 use holdfast_protocol::recording::spool::Sync;
 use holdfast_protocol::recording::upload::{UploadConfig, UploadPolicy};
+use holdfast_protocol::release::ReleaseKey;
 use holdfast_protocol::token::Token;
 
 use crate::install::{Init, Install};
+use crate::limits::{MAX_TRIAL, MIN_TRIAL};
 use crate::recording::RecorderConfig;
 use crate::sftp::ARGUMENT;
 use crate::subsystem::SftpServer;
+use crate::upgrade::command::Upgrade;
+use crate::upgrade::{self_test, watch};
 
 /// Keeps a tunnel to a Holdfast relay open, so that operators reach this device with a stock ssh.
 #[derive(Debug, Parser)]
@@ -39,7 +43,8 @@ pub enum Command {
 
 Examples:
   edge-agent join hf1.relay.example.com:4433.7k3v…
-  edge-agent join TOKEN --name kitchen-cam --label role=camera --label site=berlin")]
+  edge-agent join TOKEN --name kitchen-cam --label role=camera --label site=berlin
+  edge-agent join --release-key RWQ0ZvBD…     pins the key that new versions are signed with, also on a member")]
     Join(Join),
     /// Keep the tunnel up, for ever
     #[command(after_help = "Examples:
@@ -64,6 +69,18 @@ Examples:
   edge-agent upload"
     )]
     Upload(StateArg),
+    /// Replace the running agent by a newer one that the pinned key signed
+    #[command(
+        after_help = "The new version tests itself against the relay before it takes the place of the old one, and is
+taken back by itself when it gets no tunnel in time. Sessions end and are told. Exits 0 when the new version is kept, or
+runs already. The signature is minisign's: `minisign -S -s minisign.key -m FILE` writes FILE.minisig.
+
+Examples:
+  edge-agent upgrade /tmp/edge-agent
+  edge-agent upgrade /tmp/edge-agent --trial 10m                   a modem that takes its time
+  edge-agent upgrade /tmp/edge-agent-0.1.0 --allow-downgrade"
+    )]
+    Upgrade(UpgradeArgs),
     /// Make this program a service of the device's init, and start it
     #[command(
         after_help = "Run again, it changes nothing that is as it should be. `join` comes first: without it the service waits.
@@ -93,6 +110,15 @@ Examples:
   sftp -D 'edge-agent internal-sftp --read-only --root /srv/media'"
     )]
     InternalSftp(Sftp),
+    /// Try whether this program, on a device where another version runs, would reach the relay
+    #[command(name = self_test::ARGUMENT, hide = true)]
+    SelfTest(SelfTest),
+    /// Count a start of the version on trial, before it is made
+    #[command(name = watch::GUARD, hide = true)]
+    Guard(StateArg),
+    /// Put the version before back when the one on trial does not
+    #[command(name = watch::WATCH, hide = true)]
+    Watch(Watch),
 }
 
 /// Which init, and where.
@@ -176,8 +202,12 @@ pub struct StateArg {
 #[derive(Debug, Args)]
 pub struct Join {
     /// What `relay token create` printed
-    #[arg(value_name = "TOKEN", value_parser = parse_token)]
-    pub token: Token,
+    #[arg(value_name = "TOKEN", value_parser = parse_token, required_unless_present = "release_key")]
+    pub token: Option<Token>,
+    /// The key that new versions are signed with, instead of the relay's word: the line of minisign.pub that begins
+    /// with RW
+    #[arg(long, value_name = "KEY")]
+    pub release_key: Option<ReleaseKey>,
     #[command(flatten)]
     #[expect(missing_docs, reason = "documented at its type")]
     pub state: StateArg,
@@ -207,6 +237,72 @@ pub struct Run {
     #[command(flatten)]
     #[expect(missing_docs, reason = "documented at its type")]
     pub recording: RecordingArgs,
+}
+
+/// `edge-agent upgrade`.
+#[derive(Debug, Args)]
+pub struct UpgradeArgs {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "documented at its type")]
+    pub state: StateArg,
+    /// The new program
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Its signature [default: FILE.minisig]
+    #[arg(long, value_name = "FILE")]
+    pub signature: Option<PathBuf>,
+    /// Take an older version, too
+    #[arg(long)]
+    pub allow_downgrade: bool,
+    /// How long the new version has to get a tunnel, from each of its starts
+    #[arg(long, value_name = "TIME", default_value = "2m", value_parser = parse_trial)]
+    pub trial: Duration,
+}
+
+/// `edge-agent self-test`.
+#[derive(Debug, Args)]
+pub struct SelfTest {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "documented at its type")]
+    pub state: StateArg,
+    /// What the running agent was started with: it will be started with the same
+    #[arg(last = true, value_name = "ARGUMENT")]
+    pub arguments: Vec<String>,
+}
+
+/// `edge-agent internal-watch`.
+#[derive(Debug, Args)]
+pub struct Watch {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "documented at its type")]
+    pub state: StateArg,
+    /// Do it in a process of its own, and end
+    #[arg(long)]
+    pub aside: bool,
+}
+
+impl SelfTest {
+    /// Whether this version would start with them.
+    ///
+    /// # Errors
+    /// What clap has against them.
+    pub fn check_arguments(&self) -> Result<(), clap::Error> {
+        let words = std::iter::once("edge-agent".to_owned());
+        Cli::try_parse_from(words.chain(self.arguments.iter().cloned())).map(drop)
+    }
+}
+
+impl From<UpgradeArgs> for Upgrade {
+    fn from(args: UpgradeArgs) -> Self {
+        let state = args.state.state;
+        Self {
+            state: std::path::absolute(&state).unwrap_or(state),
+            file: args.file,
+            signature: args.signature,
+            allow_downgrade: args.allow_downgrade,
+            trial: args.trial,
+        }
+    }
 }
 
 /// `edge-agent internal-sftp`.
@@ -335,6 +431,19 @@ fn parse_keepalive(text: &str) -> Result<Duration, String> {
     }
 }
 
+fn parse_trial(text: &str) -> Result<Duration, String> {
+    let (digits, unit) = match text.strip_suffix('m') {
+        Some(digits) => (digits, 60),
+        None => (text.strip_suffix('s').unwrap_or(text), 1),
+    };
+    let seconds = digits.parse::<u64>().ok();
+    seconds
+        .and_then(|number| number.checked_mul(unit))
+        .map(Duration::from_secs)
+        .filter(|time| (MIN_TRIAL..=MAX_TRIAL).contains(time))
+        .ok_or_else(|| "a trial takes a second to an hour, such as 90s or 10m".to_owned())
+}
+
 fn parse_size(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let shift = match text.get(digits.len()..) {
@@ -406,6 +515,20 @@ mod tests {
         assert_eq!(parse_keepalive("5"), Ok(Duration::from_secs(5)));
         for bad in ["", "4s", "121s", "1m", "-1"] {
             assert!(parse_keepalive(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_trial_stays_in_its_bounds() {
+        for (text, seconds) in [("1", 1), ("90s", 90), ("2m", 120), ("60m", 3600)] {
+            assert_eq!(
+                parse_trial(text),
+                Ok(Duration::from_secs(seconds)),
+                "{text}"
+            );
+        }
+        for bad in ["", "0s", "61m", "1h", "-1s", "1.5m", "999999999999999999m"] {
+            assert!(parse_trial(bad).is_err(), "{bad}");
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use futures_lite::FutureExt as _;
 use holdfast_protocol::ids::{DeviceName, LabelKey, LabelValue};
 use holdfast_protocol::limits::{DIAL_TIMEOUT, MINOR_VERSION};
+use holdfast_protocol::release::ReleaseKey;
 use holdfast_protocol::roster::SignedRoster;
 use holdfast_protocol::token::Token;
 use holdfast_protocol::wire::{AgentMessage, Enrol, Hello, Intent, RelayMessage};
@@ -14,6 +15,7 @@ use thiserror::Error;
 use crate::identity::{Identity, IdentityError};
 use crate::membership::{self, Membership};
 use crate::refusal::Refused;
+use crate::release;
 use crate::state::{StateDir, StateError};
 use crate::tls::Trust;
 use crate::tunnel::control::{self, ControlError};
@@ -94,7 +96,13 @@ pub async fn join(
         Timer::after(DIAL_TIMEOUT * 2).await;
         Err(JoinError::Timeout(token.address.clone()))
     };
-    let membership = asked.or(late).await?;
+    let (membership, release_key) = asked.or(late).await?;
+    // Before the membership: a device that is a member does not ask again.
+    if let Some(key) = release_key
+        && release::load(state)?.is_none()
+    {
+        release::pin(state, &key)?;
+    }
     membership.save(state)?;
     Ok(Joined::Now(membership))
 }
@@ -104,7 +112,7 @@ async fn ask(
     token: &Token,
     name: Option<DeviceName>,
     labels: Vec<(LabelKey, LabelValue)>,
-) -> Result<Membership, JoinError> {
+) -> Result<(Membership, Option<ReleaseKey>), JoinError> {
     let unexpected = || JoinError::Unexpected(token.address.clone());
     let dialled = dial(identity, Trust::Unproven, &token.address).await?;
     let (mut send, mut receive) = control::open(&dialled.connection).await?;
@@ -121,7 +129,12 @@ async fn ask(
         labels,
     };
     send.send(&AgentMessage::Enrol(enrol)).await?;
-    let granted = match receive.next().await? {
+    let (mut answer, mut release_key) = (receive.next().await?, None);
+    if let RelayMessage::ReleaseKey(key) = answer {
+        release_key = Some(key);
+        answer = receive.next().await?;
+    }
+    let granted = match answer {
         RelayMessage::Enrolled(granted) => granted,
         RelayMessage::Refused(why) => return Err(Refused(why).into()),
         _ => return Err(unexpected()),
@@ -134,7 +147,8 @@ async fn ask(
         Timer::after(crate::limits::CLOSE_GRACE).await;
     };
     said.or(late).await;
-    Membership::new(granted.id, granted.name, granted.roster).map_err(|_| unexpected())
+    let membership = Membership::new(granted.id, granted.name, granted.roster);
+    Ok((membership.map_err(|_| unexpected())?, release_key))
 }
 
 /// The relay is of the token's cluster if the roster is signed by the key that the token names, and the

@@ -30,3 +30,4 @@ mod smoke;
 mod state;
 mod strangers;
 mod tunnel;
+mod upgrade;

@@ -112,6 +112,8 @@ impl Stage {
                 tools::PS,
                 tools::DBCLIENT,
                 tools::FAKETIME,
+                tools::MINISIGN,
+                tools::STRIP,
                 tools::PYTHON_VENV,
             ],
             Self::Cross => &[

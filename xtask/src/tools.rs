@@ -63,8 +63,10 @@ pub(crate) const CONNTRACK: Tool = program("conntrack", "conntrack");
 pub(crate) const IP: Tool = program("iproute2", "ip");
 pub(crate) const PS: Tool = program("procps", "ps");
 pub(crate) const DBCLIENT: Tool = program("dropbear-bin", "dbclient");
+pub(crate) const MINISIGN: Tool = program("minisign", "minisign");
 pub(crate) const FAKETIME: Tool = program("faketime", "faketime");
 pub(crate) const DPKG_DEB: Tool = program("dpkg", "dpkg-deb");
+pub(crate) const STRIP: Tool = program("binutils", "strip");
 pub(crate) const READELF: Tool = program("binutils", "readelf");
 /// libFuzzer itself is C++.
 pub(crate) const CXX: Tool = program("g++", "c++");

@@ -83,6 +83,7 @@ impl Report {
             // The relay's own doing went as it should.
             End::Told(ending) => event.because(ending.cause.as_str()),
             End::ClientGone => event.because("the client went away"),
+            End::Upgrading => event.because(end.to_string()),
             End::Refused(_) | End::NoAnswer(_) | End::DeviceLost(_) | End::Protocol(_) => {
                 event.failed(end.to_string())
             }
