@@ -1,7 +1,5 @@
 //! Joining a fleet: `edge-agent join TOKEN`.
 
-use std::time::SystemTime;
-
 use futures_lite::FutureExt as _;
 use holdfast_protocol::ids::{DeviceName, LabelKey, LabelValue};
 use holdfast_protocol::limits::{DIAL_TIMEOUT, MINOR_VERSION};
@@ -12,6 +10,7 @@ use holdfast_protocol::wire::{AgentMessage, Enrol, Hello, Intent, RelayMessage};
 use smol::Timer;
 use thiserror::Error;
 
+use crate::clock::WallTime;
 use crate::identity::{Identity, IdentityError};
 use crate::membership::{self, Membership};
 use crate::refusal::Refused;
@@ -173,14 +172,13 @@ fn check_relay(token: &Token, dialled: &Dialled, roster: &SignedRoster) -> Resul
 /// The first message of any connection.
 #[must_use]
 pub fn hello(intent: Intent, dialled: &Dialled, keepalive_secs: u16) -> Hello {
-    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     Hello {
         minor: MINOR_VERSION,
         intent,
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         target: env!("TARGET").to_owned(),
         keepalive_secs,
-        clock: since_1970.map_or(0, |time| i64::try_from(time.as_secs()).unwrap_or(i64::MAX)),
+        clock: WallTime::now().secs(),
         local_address: crate::tunnel::dial::source_address(dialled.connection.remote_address())
             .map(|mut address| {
                 // The probe's port means nothing; the tunnel's own does.

@@ -5,6 +5,7 @@
 
 mod accounts;
 pub mod cli;
+mod clock;
 pub mod enroll;
 mod environment;
 mod forward;

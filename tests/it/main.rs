@@ -11,6 +11,7 @@
 mod answers;
 mod audit;
 mod certificates;
+mod clock;
 mod console;
 mod control;
 mod copies;

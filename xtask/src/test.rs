@@ -118,6 +118,8 @@ impl Stage {
             ],
             Self::Cross => &[
                 tools::QEMU_ARM,
+                tools::QEMU_ARM_DYNAMIC,
+                tools::FAKETIME,
                 tools::QEMU_AARCH64,
                 tools::QEMU_RISCV64,
                 tools::READELF,

@@ -71,6 +71,8 @@ pub(crate) const READELF: Tool = program("binutils", "readelf");
 /// libFuzzer itself is C++.
 pub(crate) const CXX: Tool = program("g++", "c++");
 pub(crate) const QEMU_ARM: Tool = program("qemu-user-static", "qemu-arm-static");
+/// The one that is linked dynamically, so that its clock can be faked.
+pub(crate) const QEMU_ARM_DYNAMIC: Tool = program("qemu-user", "qemu-arm");
 pub(crate) const QEMU_AARCH64: Tool = program("qemu-user-static", "qemu-aarch64-static");
 pub(crate) const QEMU_RISCV64: Tool = program("qemu-user-static", "qemu-riscv64-static");
 pub(crate) const PYTHON_VENV: Tool = Tool {

@@ -9,7 +9,7 @@ use super::forward::{Destination, ForwardEnd};
 use super::live::{Ending, LiveSession};
 use super::sftp::Operation;
 use crate::access::role::RecordingMode;
-use crate::audit::{Audit, Event, EventKind};
+use crate::audit::{Audit, CLOCK_SKEW, Event, EventKind};
 use crate::ssh::connection::Connection;
 use crate::ssh::target::Target;
 
@@ -44,6 +44,10 @@ impl Report {
             None => "unavailable",
         };
         let event = event.with("recording", mode);
+        let event = match session.device.clock_skew {
+            Some(skew) => event.with(CLOCK_SKEW, skew),
+            None => event,
+        };
         // Loudly: whoever may get into a device that cannot record is seen to.
         let event = match &open.recording {
             Some(terms) if terms.recover => event.with("recover", true),
