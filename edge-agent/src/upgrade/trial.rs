@@ -81,9 +81,13 @@ pub enum TrialError {
 /// # Errors
 /// Without `/proc`.
 pub fn own_program() -> io::Result<PathBuf> {
-    let path = env::current_exe()?;
+    env::current_exe().map(unmarked)
+}
+
+/// The path of a program as it was before its file was replaced.
+pub(super) fn unmarked(path: PathBuf) -> PathBuf {
     let replaced = path.to_str().and_then(|path| path.strip_suffix(REPLACED));
-    Ok(replaced.map(PathBuf::from).unwrap_or(path))
+    replaced.map(PathBuf::from).unwrap_or(path)
 }
 
 impl Upgrades {

@@ -13,6 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::disk::Real;
 use super::plan::{Counter, Phase, Start};
 use super::swap::{self, Places, SwapError};
+use super::trial;
 use crate::limits::{TAKE_OVER_PATIENCE, WATCH_INTERVAL, WATCH_MARGIN};
 use crate::state::{StateDir, StateError, StateLock};
 use crate::warn;
@@ -169,11 +170,7 @@ fn lock_by_force(places: &Places) -> Option<StateLock> {
 /// Whether the process runs this program: a number alone may have come to mean another process.
 fn runs(pid: Pid, program: &Path) -> bool {
     let link = format!("/proc/{}/exe", pid.as_raw_nonzero());
-    let path = std::fs::read_link(link).unwrap_or_default();
-    path.starts_with(program)
-        || path
-            .to_string_lossy()
-            .starts_with(&*program.to_string_lossy())
+    std::fs::read_link(link).is_ok_and(|path| trial::unmarked(path) == program)
 }
 
 /// Where the program of the last upgrade stands.
