@@ -41,6 +41,12 @@ struct Cli {
     state: Option<PathBuf>,
 }
 
+/// The command tree, for whoever writes manual pages of it.
+#[must_use]
+pub fn command() -> clap::Command {
+    <Cli as clap::CommandFactory>::command()
+}
+
 #[derive(Subcommand)]
 enum TopCommand {
     /// Serve operators and devices until SIGTERM

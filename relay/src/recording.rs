@@ -21,11 +21,13 @@ mod upload;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use holdfast_protocol::ids::SessionId;
 use holdfast_protocol::recording::chain::ChainKey;
+use holdfast_protocol::recording::ingest::UploadStream;
 use holdfast_protocol::recording::seal::RecordingSecret;
 use thiserror::Error;
 use tokio::sync::Semaphore;
@@ -73,6 +75,8 @@ struct Inner {
     live: Mutex<HashSet<SessionId>>,
     /// Recordings that something is done for now.
     slots: Mutex<HashMap<SessionId, Arc<Slot>>>,
+    /// How many upload streams there were.
+    streams: AtomicU64,
     /// Those whose verdict is being made.
     judged: Mutex<HashSet<SessionId>>,
     checks: Semaphore,
@@ -131,9 +135,15 @@ impl Recordings {
             settings,
             live: Mutex::default(),
             slots: Mutex::default(),
+            streams: AtomicU64::default(),
             judged: Mutex::default(),
             checks: Semaphore::new(RECORDING_CHECKS),
         })))
+    }
+
+    /// The number of an upload stream that a device has opened just now.
+    fn next_stream(&self) -> UploadStream {
+        UploadStream(self.0.streams.fetch_add(1, Ordering::Relaxed))
     }
 
     /// What is stored, for who may look into it.

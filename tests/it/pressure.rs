@@ -6,7 +6,8 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::harness::{
-    Device, Relay, Running, SOON, User, Way, own_login, run, wait_for, wait_until,
+    Device, Echo, Relay, Running, SOON, User, Way, field, memory, own_login, p99, run, wait_for,
+    wait_until,
 };
 
 /// What one stalled session may cost.
@@ -208,42 +209,6 @@ impl Drop for Stalled {
     }
 }
 
-/// A session that repeats each line.
-struct Echo {
-    session: Running,
-    lines: u32,
-}
-
-impl Echo {
-    #[track_caller]
-    fn start(mut ssh: Command) -> Self {
-        let mut echo = Self {
-            session: Running::start(&mut ssh),
-            lines: 0,
-        };
-        echo.round_trip();
-        echo
-    }
-
-    #[track_caller]
-    fn round_trip(&mut self) -> Duration {
-        self.lines += 1;
-        let line = format!("<{}>\n", self.lines);
-        let began = Instant::now();
-        self.session.write(&line);
-        self.session.wait_out(&line);
-        began.elapsed()
-    }
-}
-
-/// The 99th percentile of a hundred round trips.
-#[track_caller]
-fn p99(echo: &mut Echo) -> Duration {
-    let mut times: Vec<Duration> = (0..100).map(|_| echo.round_trip()).collect();
-    times.sort_unstable();
-    times[98]
-}
-
 /// An `ssh` that holds a connection for others.
 struct Master {
     _process: Running,
@@ -296,16 +261,4 @@ fn pid_in(file: &Path) -> u32 {
     wait_for(SOON, "the process has begun", || {
         fs::read_to_string(file).ok()?.trim().parse().ok()
     })
-}
-
-/// Resident bytes of a process.
-fn memory(process: u32) -> u64 {
-    field(&format!("/proc/{process}/status"), "VmRSS:") * 1024
-}
-
-fn field(file: &str, name: &str) -> u64 {
-    let text = fs::read_to_string(file).unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix(name));
-    let number = line.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
-    number.unwrap_or_else(|| panic!("no {name} in {file}"))
 }

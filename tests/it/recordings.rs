@@ -2,8 +2,10 @@
 
 mod bucket;
 mod commands;
+mod figures;
 mod full;
 mod keeping;
+mod unrecorded;
 
 use std::fs;
 use std::path::PathBuf;
@@ -11,8 +13,6 @@ use std::path::PathBuf;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
-
-mod unrecorded;
 
 use crate::harness::{Device, Relay, SOON, Site, Terminal, Way, run, wait_for, wait_until};
 

@@ -22,6 +22,7 @@ Examples:
   cargo xtask bench -- --phases echo,echonet --drivers holdfast,openssh
   cargo xtask bench audit                    the audit log with a million events; needs no root
   cargo xtask bench control                  decisions and quotas; needs no root
+  cargo xtask bench recording                what a recording costs, end to end; needs no root
   cargo xtask bench sftp                     our sftp server beside OpenSSH's; needs no root"
 )]
 pub(crate) struct Args {
@@ -40,6 +41,8 @@ enum Part {
     Audit,
     /// Decisions a second, and how long a slot of a quota takes beside 10,000 in use
     Control,
+    /// Recorded sessions beside unrecorded ones, echo beside an upload, flash and memory
+    Recording,
     /// One large file and 2,000 small ones, from and to our sftp server and OpenSSH's
     Sftp,
 }
@@ -47,13 +50,19 @@ enum Part {
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let workspace = Workspace::load()?;
     if let Some(part) = args.part {
-        let (package, test) = match part {
-            Part::Audit => ("relay", "audit_figures"),
-            Part::Control => ("relay", "control_figures"),
-            Part::Sftp => ("edge-agent", "sftp_figures"),
+        let (package, test, filter) = match part {
+            Part::Audit => ("relay", "audit_figures", ""),
+            Part::Control => ("relay", "control_figures", ""),
+            Part::Recording => ("holdfast-tests", "it", "recordings::figures::"),
+            Part::Sftp => ("edge-agent", "sftp_figures", ""),
         };
+        if matches!(part, Part::Recording) {
+            tools::ensure(&[tools::SSH])?;
+            build_programs(&workspace)?;
+        }
         let mut figures = workspace.cargo();
-        figures.args(["test", "--release", "-p", package, "--test", test]);
+        figures.args(["test", "--release", "-p", package, "--test", test, filter]);
+        programs(&workspace, &mut figures);
         process::run(figures.args(["--", "--ignored", "--nocapture"]))?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -66,22 +75,33 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         tools::DBCLIENT,
         tools::PYTHON,
     ])?;
-    // One invocation each: together they would share features, and link both crypto providers.
-    for package in ["relay", "edge-agent"] {
-        let mut build = workspace.cargo();
-        process::run_aside(build.args(["build", "--release", "-p", package]))?;
-    }
+    build_programs(&workspace)?;
     let folder = workspace.target.join("bench");
     std::fs::create_dir_all(&folder)?;
-    let release = workspace.target.join("release");
     let mut bench = Command::new(workspace.root.join("tests/bench/run.py"));
-    bench
-        .env("HOLDFAST_RELAY", release.join("relay"))
-        .env("HOLDFAST_AGENT", release.join("edge-agent"))
+    programs(&workspace, &mut bench)
         .arg("--out")
         .arg(folder.join("figures.json"))
         .args(&args.options);
     process::run(&mut bench)?;
     print!("{}", std::fs::read_to_string(folder.join("figures.md"))?);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Release builds of the programs.
+fn build_programs(workspace: &Workspace) -> Result<()> {
+    // One invocation each: together they would share features, and link both crypto providers.
+    for package in ["relay", "edge-agent"] {
+        let mut build = workspace.cargo();
+        process::run_aside(build.args(["build", "--release", "-p", package]))?;
+    }
+    Ok(())
+}
+
+/// Tells `command` where they are.
+fn programs<'c>(workspace: &Workspace, command: &'c mut Command) -> &'c mut Command {
+    let release = workspace.target.join("release");
+    command
+        .env("HOLDFAST_RELAY", release.join("relay"))
+        .env("HOLDFAST_AGENT", release.join("edge-agent"))
 }

@@ -151,7 +151,7 @@ fn build(workspace: &Workspace) -> Result<Vec<Fuzzer>> {
             "--message-format=json-render-diagnostics",
         ])
         // With a target named, build scripts and macros are spared the counters.
-        .args(["--target", &host(workspace)?])
+        .args(["--target", &workspace.host()?])
         .env("CARGO_TARGET_DIR", workspace.tool_dir("fuzz"))
         .env("RUSTFLAGS", RUSTFLAGS)
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
@@ -181,14 +181,6 @@ fn find<'a>(built: &'a [Fuzzer], name: &str) -> Result<&'a Fuzzer> {
             let names: Vec<&str> = built.iter().map(|fuzzer| fuzzer.name.as_str()).collect();
             format!("no fuzz target \"{name}\": there is {}", names.join(", "))
         })
-}
-
-fn host(workspace: &Workspace) -> Result<String> {
-    let program = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let mut rustc = Command::new(program);
-    let version = process::capture(rustc.arg("-vV").current_dir(&workspace.root))?;
-    let host = version.lines().find_map(|line| line.strip_prefix("host: "));
-    Ok(host.context("`rustc -vV` names no host")?.to_owned())
 }
 
 /// A message of `cargo build --message-format=json`, as far as it names a program.

@@ -1,6 +1,8 @@
 //! `cargo xtask package`: what is handed to people who install it.
 
+mod check;
 mod deb;
+mod sbom;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -16,16 +18,18 @@ use crate::tools;
 use crate::workspace::Workspace;
 use deb::Deb;
 
-/// Make Debian packages and tarballs
+/// Make Debian packages, tarballs and bills of materials
 #[derive(clap::Args)]
 #[command(
     after_help = "The paths of what was made are printed on stdout, SHA256SUMS last. The agent's packages need no
 shared library and fit any Debian, Ubuntu or Raspberry Pi OS; the relay's fits the release it was built on.
+For each program a CycloneDX file says what went into it.
 
 Examples:
   cargo xtask package                                        all of it, into target/package
   cargo xtask package --target aarch64-unknown-linux-musl    the agent for one target
-  cargo xtask package --relay --out /tmp/packages            the relay alone"
+  cargo xtask package --relay --out /tmp/packages            the relay alone
+  cargo xtask package --check                                those for this machine, tried in a Debian of their own"
 )]
 pub(crate) struct Args {
     /// Only the agent for this triple; may be given more than once
@@ -34,6 +38,9 @@ pub(crate) struct Args {
     /// Only the relay, or the relay beside what --target names
     #[arg(long)]
     relay: bool,
+    /// Install, start, upgrade, remove and purge them in a Debian with a systemd of its own; needs root
+    #[arg(long, conflicts_with_all = ["target", "relay"])]
+    check: bool,
     /// Where to put them
     #[arg(long, value_name = "DIR", default_value = "target/package")]
     out: PathBuf,
@@ -52,6 +59,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     tools::ensure(&[tools::DPKG_DEB])?;
     let out = workspace.root.join(&args.out);
     fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;
+    if args.check {
+        return check::run(&workspace, &out);
+    }
     let everything = args.target.is_empty() && !args.relay;
 
     let mut made = Vec::new();
@@ -60,6 +70,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     }
     if everything || args.relay {
         made.push(relay(&workspace, &out)?);
+        let host = workspace.host()?;
+        made.push(sbom::write(&workspace, "relay", &host, &out)?);
     }
     made.push(sums(&out, &made)?);
     for path in made {
@@ -86,6 +98,7 @@ fn agents(workspace: &Workspace, triples: &[String], out: &Path) -> Result<Vec<P
         if let Some((_, architecture)) = debian {
             made.push(agent_package(workspace, architecture, binary)?.build(workspace, out)?);
         }
+        made.push(sbom::write(workspace, "edge-agent", triple, out)?);
     }
     Ok(made)
 }
@@ -116,6 +129,7 @@ fn agent_package(workspace: &Workspace, architecture: &str, binary: &Path) -> Re
                       log in with a stock ssh. Sessions are recorded on the device and uploaded when\n \
                       the link has room.",
         binary: binary.to_owned(),
+        manual: manual(workspace, "edge-agent")?,
         unit_name: "edge-agent.service",
         unit,
         state: "/var/lib/edge-agent",
@@ -146,12 +160,22 @@ fn relay(workspace: &Workspace, out: &Path) -> Result<PathBuf> {
                       QUIC tunnels on the other, and decides who may do what, how much and for how\n \
                       long. It keeps the audit log and the recordings.",
         binary: workspace.target.join("release/relay"),
+        manual: manual(workspace, "relay")?,
         unit_name: "holdfast-relay.service",
         unit: read(&workspace.root.join("packaging/holdfast-relay.service"))?,
         // What DynamicUser= makes of StateDirectory=.
         state: "/var/lib/private/holdfast /var/lib/holdfast",
     }
     .build(workspace, out)
+}
+
+/// The manual pages of a program, out of its own command tree.
+fn manual(workspace: &Workspace, package: &str) -> Result<PathBuf> {
+    let folder = fresh_folder(workspace, &format!("{package}-manual"))?;
+    let mut man = workspace.cargo();
+    man.args(["run", "--locked", "--package", package, "--example", "man"]);
+    process::run_aside(man.arg("--").arg(&folder))?;
+    Ok(folder)
 }
 
 /// The program and how to begin, for devices without Debian's packages.

@@ -67,6 +67,9 @@ pub(crate) const MINISIGN: Tool = program("minisign", "minisign");
 pub(crate) const FAKETIME: Tool = program("faketime", "faketime");
 pub(crate) const DPKG_DEB: Tool = program("dpkg", "dpkg-deb");
 pub(crate) const STRIP: Tool = program("binutils", "strip");
+pub(crate) const DEBOOTSTRAP: Tool = program("debootstrap", "debootstrap");
+pub(crate) const NSPAWN: Tool = program("systemd-container", "systemd-nspawn");
+pub(crate) const LINTIAN: Tool = program("lintian", "lintian");
 pub(crate) const READELF: Tool = program("binutils", "readelf");
 /// libFuzzer itself is C++.
 pub(crate) const CXX: Tool = program("g++", "c++");

@@ -50,6 +50,15 @@ impl Workspace {
         self.target.join("debug").join(name)
     }
 
+    /// The triple of this machine.
+    pub(crate) fn host(&self) -> Result<String> {
+        let program = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+        let mut rustc = Command::new(program);
+        let version = process::capture(rustc.arg("-vV").current_dir(&self.root))?;
+        let host = version.lines().find_map(|line| line.strip_prefix("host: "));
+        Ok(host.context("`rustc -vV` names no host")?.to_owned())
+    }
+
     /// The folder of one of our own tool sets (a Python environment, a second target folder).
     pub(crate) fn tool_dir(&self, name: &str) -> PathBuf {
         self.target.join("xtask").join(name)

@@ -106,10 +106,17 @@ pub enum IngestAction {
     Settled(State),
 }
 
+/// An upload stream, in the order in which the relay came to know of them. A device gives one up before
+/// it opens the next, but what it has sent on the old one may come later than what it says on the new.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UploadStream(pub u64);
+
 /// One session's recording on the relay.
 #[derive(Debug)]
 pub struct Ingest {
     session: SessionId,
+    /// The newest stream that something was offered on: what an older one offers counts no more.
+    stream: UploadStream,
     state: State,
     /// The stored segments: length and chain behind each.
     stored: Vec<(u64, Link)>,
@@ -148,6 +155,7 @@ impl Ingest {
     ) -> Self {
         let mut ingest = Self {
             session,
+            stream: UploadStream::default(),
             state,
             stored,
             incoming: None,
@@ -170,8 +178,12 @@ impl Ingest {
         }
     }
 
-    /// A segment is offered.
-    pub fn handle_offer(&mut self, offer: &OfferedSegment) {
+    /// A segment is offered on `stream`.
+    pub fn handle_offer(&mut self, stream: UploadStream, offer: &OfferedSegment) {
+        if stream < self.stream {
+            return;
+        }
+        self.stream = stream;
         if let Some(stored) = usize::try_from(offer.segment)
             .ok()
             .and_then(|index| self.stored.get(index))
@@ -208,7 +220,8 @@ impl Ingest {
     }
 
     /// Bytes of `segment`, which was the last to be offered on the stream that they came on. The driver
-    /// hands on only what comes on the newest tunnel of the device.
+    /// hands on only what comes on the newest tunnel of the device. An older stream's bytes are the same
+    /// file's, and as good.
     pub fn handle_bytes(&mut self, segment: u32, bytes: &SegmentBytes) {
         let ours =
             |incoming: &&mut Incoming| !incoming.storing && incoming.offer.segment == segment;

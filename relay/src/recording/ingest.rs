@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use holdfast_protocol::ids::{DeviceId, SessionId};
 use holdfast_protocol::recording::ingest::{
-    Ingest, IngestAction, IngestFault, Lost, State, Truncated,
+    Ingest, IngestAction, IngestFault, Lost, State, Truncated, UploadStream,
 };
 use holdfast_protocol::recording::scan::{Expected, SegmentScan};
 use holdfast_protocol::recording::segment::Link;
@@ -41,7 +41,8 @@ pub(super) struct Entry {
 }
 
 impl Recordings {
-    /// Takes what a device says about one of its recordings. The segment that its bytes are of is `offered`.
+    /// Takes what a device says about one of its recordings on `stream`. The segment that its bytes are of is
+    /// `offered`.
     ///
     /// # Errors
     /// [`RecordingError`]: nothing is answered.
@@ -49,6 +50,7 @@ impl Recordings {
         &self,
         device: DeviceId,
         id: SessionId,
+        stream: UploadStream,
         message: UploadMessage,
         offered: Option<u32>,
     ) -> Result<Option<Vec<UploadAnswer>>, RecordingError> {
@@ -64,7 +66,7 @@ impl Recordings {
             let mut offer = None;
             match message {
                 UploadMessage::Offer(offered) => {
-                    entry.ingest.handle_offer(&offered);
+                    entry.ingest.handle_offer(stream, &offered);
                     self.note_offer(id, entry, &offered).await?;
                     offer = Some(offered);
                 }

@@ -115,9 +115,10 @@ impl Bed {
     }
 
     async fn say(&self, message: UploadMessage, offered: u32) -> Vec<UploadAnswer> {
+        let stream = UploadStream::default();
         let taken = self
             .recordings
-            .take(DEVICE, SESSION, message, Some(offered));
+            .take(DEVICE, SESSION, stream, message, Some(offered));
         taken.await.unwrap().expect("a recording of this device")
     }
 
@@ -659,6 +660,7 @@ async fn another_device_knows_of_no_such_recording() {
     let taken = bed.recordings.take(
         DeviceId([2; 16]),
         SESSION,
+        UploadStream::default(),
         UploadMessage::Offer(offer),
         Some(0),
     );

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use holdfast_protocol::codec::control::{self, ControlReader};
 use holdfast_protocol::ids::SessionId;
+use holdfast_protocol::recording::ingest::UploadStream;
 use holdfast_protocol::wire::{Refused, SegmentRefusal, UploadAnswer, UploadMessage};
 use quinn::{RecvStream, SendStream, VarInt};
 use tokio::sync::Semaphore;
@@ -23,11 +24,13 @@ pub async fn serve(relay: Arc<Relay>, tunnel: Arc<Tunnel>) {
             continue;
         };
         let (relay, tunnel) = (relay.clone(), tunnel.clone());
+        let stream = relay.recordings.next_stream();
         tokio::spawn(async move {
             let _turn = turn;
             let mut upload = Upload {
                 relay,
                 tunnel,
+                stream,
                 offered: None,
                 pin: None,
             };
@@ -44,6 +47,7 @@ pub async fn serve(relay: Arc<Relay>, tunnel: Arc<Tunnel>) {
 struct Upload {
     relay: Arc<Relay>,
     tunnel: Arc<Tunnel>,
+    stream: UploadStream,
     offered: Option<(SessionId, u32)>,
     /// Keeps what is known of that segment in memory while its bytes come, whoever else is done with it.
     pin: Option<Arc<Slot>>,
@@ -100,10 +104,10 @@ impl Upload {
         };
         let is_report = matches!(message, UploadMessage::Finished(_) | UploadMessage::Gone(_));
         let segment = self.offered.map(|(_, segment)| segment);
-        let taken = self
-            .relay
-            .recordings
-            .take(self.tunnel.device, id, message, segment);
+        let taken =
+            self.relay
+                .recordings
+                .take(self.tunnel.device, id, self.stream, message, segment);
         let refused = |why| {
             let segment = segment.unwrap_or(0);
             UploadAnswer::Refused(SegmentRefusal {

@@ -1,11 +1,11 @@
 //! The relay's half of the simulated world: an ingest a session, and a store of objects.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use holdfast_protocol::ids::SessionId;
 use holdfast_protocol::recording::chain::{ChainKey, Checker, Unproved, Witness};
-use holdfast_protocol::recording::ingest::{Checked, Ingest, IngestAction, State};
+use holdfast_protocol::recording::ingest::{Checked, Ingest, IngestAction, State, UploadStream};
 use holdfast_protocol::recording::reader::{Reader, Verdict};
 use holdfast_protocol::recording::record::{Event, Stream};
 use holdfast_protocol::recording::seal::RecordingSecret;
@@ -15,7 +15,14 @@ use holdfast_protocol::wire::{SessionFinished, UploadAnswer, UploadMessage};
 pub(super) struct SimRelay {
     pub(super) secrets: [RecordingSecret; 1],
     pub(super) sessions: BTreeMap<SessionId, Kept>,
-    /// The session whose segment was offered last on the present stream.
+}
+
+/// An upload stream on its way: what it carries arrives in its order, and between what others carry.
+#[derive(Default)]
+pub(super) struct SimStream {
+    number: UploadStream,
+    pub(super) messages: VecDeque<UploadMessage>,
+    /// The segment that was offered last on it.
     offered: Option<(SessionId, u32)>,
 }
 
@@ -33,12 +40,20 @@ pub(super) struct Kept {
     pub(super) key: ChainKey,
 }
 
+impl SimStream {
+    pub(super) fn new(number: UploadStream) -> Self {
+        Self {
+            number,
+            ..Self::default()
+        }
+    }
+}
+
 impl SimRelay {
     pub(super) fn new() -> Self {
         Self {
             secrets: [RecordingSecret::from_seed(&[1; 32])],
             sessions: BTreeMap::new(),
-            offered: None,
         }
     }
 
@@ -67,7 +82,6 @@ impl SimRelay {
 
     /// The process dies and starts anew: what is not in the store is gone.
     pub(super) fn crash(&mut self) {
-        self.offered = None;
         let sessions: Vec<SessionId> = self.sessions.keys().copied().collect();
         for session in sessions {
             let kept = self.sessions.get_mut(&session).unwrap();
@@ -81,15 +95,29 @@ impl SimRelay {
         }
     }
 
-    pub(super) fn handle(&mut self, message: &UploadMessage) -> Vec<UploadAnswer> {
+    /// The next message of a stream arrives.
+    pub(super) fn read(&mut self, stream: &mut SimStream) -> Vec<UploadAnswer> {
+        let message = stream.messages.pop_front();
+        message.map_or_else(Vec::new, |message| {
+            self.handle(stream.number, &message, &mut stream.offered)
+        })
+    }
+
+    /// A message arrives on a stream on which `offered` was offered last.
+    pub(super) fn handle(
+        &mut self,
+        stream: UploadStream,
+        message: &UploadMessage,
+        offered: &mut Option<(SessionId, u32)>,
+    ) -> Vec<UploadAnswer> {
         let session = match message {
             UploadMessage::Finished(finished) => finished.session,
             UploadMessage::Gone(gone) => gone.session,
             UploadMessage::Offer(offer) => {
-                self.offered = Some((offer.session, offer.segment));
+                *offered = Some((offer.session, offer.segment));
                 offer.session
             }
-            UploadMessage::Bytes(_) => match self.offered {
+            UploadMessage::Bytes(_) => match *offered {
                 Some((session, _)) => session,
                 None => return vec![],
             },
@@ -98,9 +126,9 @@ impl SimRelay {
         match message {
             UploadMessage::Finished(finished) => ingest.handle_finished(finished),
             UploadMessage::Gone(gone) => ingest.handle_gone(gone),
-            UploadMessage::Offer(offer) => ingest.handle_offer(offer),
+            UploadMessage::Offer(offer) => ingest.handle_offer(stream, offer),
             UploadMessage::Bytes(bytes) => {
-                let (_, segment) = self.offered.unwrap();
+                let (_, segment) = offered.unwrap();
                 ingest.handle_bytes(segment, bytes);
             }
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use holdfast_protocol::ids::{DeviceId, DeviceName, Login, SessionId, UserName};
 use holdfast_protocol::limits::{EXPECT_WITHIN, WRITE_DELAY};
 use holdfast_protocol::recording::chain::ChainKey;
+use holdfast_protocol::recording::ingest::UploadStream;
 use holdfast_protocol::recording::medium::{FileName, Medium, SegmentName, perform};
 use holdfast_protocol::recording::record::{EndReason, Event, Start, StartedWork, Stream};
 use holdfast_protocol::recording::spool::{
@@ -19,7 +20,7 @@ use holdfast_protocol::wire::{
 };
 
 use super::medium::SimMedium;
-use super::relay::{Output, SimRelay};
+use super::relay::{Output, SimRelay, SimStream};
 use crate::random::Random;
 
 pub(super) struct World<'r> {
@@ -31,7 +32,11 @@ pub(super) struct World<'r> {
     uploader: Uploader,
     pub(super) relay: SimRelay,
     connected: bool,
-    up: VecDeque<UploadMessage>,
+    up: SimStream,
+    /// So many were opened.
+    streams: u64,
+    /// Streams that were given up, and what of them arrives all the same.
+    old: Vec<SimStream>,
     down: VecDeque<UploadAnswer>,
     /// Reports that were under way when a tunnel was lost.
     stale: Vec<UploadMessage>,
@@ -76,7 +81,9 @@ impl<'r> World<'r> {
             uploader: Uploader::new(upload),
             relay: SimRelay::new(),
             connected: false,
-            up: VecDeque::new(),
+            up: SimStream::default(),
+            streams: 0,
+            old: vec![],
             down: VecDeque::new(),
             stale: vec![],
             sessions: vec![],
@@ -287,24 +294,44 @@ impl<'r> World<'r> {
     pub(super) fn connect(&mut self) {
         self.disconnect();
         self.connected = true;
+        self.open_stream();
         self.uploader.handle_connected();
     }
 
+    /// Of what was under way nothing arrives from now on, and what is answered to it is lost.
     pub(super) fn disconnect(&mut self) {
         if self.connected {
-            // What was under way may arrive for a while; what is answered to it is lost.
-            let arriving = self.random.index(self.up.len() + 1);
-            for message in self.up.drain(..).take(arriving) {
-                self.relay.handle(&message);
-                if matches!(message, UploadMessage::Finished(_) | UploadMessage::Gone(_)) {
-                    self.stale.push(message);
-                }
+            let arriving = self.random.index(self.up.messages.len() + 1);
+            for _ in 0..arriving {
+                let reports = |message: &&UploadMessage| {
+                    matches!(message, UploadMessage::Finished(_) | UploadMessage::Gone(_))
+                };
+                self.stale
+                    .extend(self.up.messages.front().filter(reports).cloned());
+                self.relay.read(&mut self.up);
             }
-            self.up.clear();
+            self.up = SimStream::default();
+            self.old.clear();
             self.down.clear();
             self.connected = false;
             self.uploader.handle_lost();
         }
+    }
+
+    /// The stream breaks and the tunnel stands: what is under way arrives beside what the next one carries.
+    pub(super) fn break_stream(&mut self) {
+        if self.connected {
+            self.old.push(std::mem::take(&mut self.up));
+            self.down.clear();
+            self.uploader.handle_lost();
+            self.open_stream();
+            self.uploader.handle_connected();
+        }
+    }
+
+    fn open_stream(&mut self) {
+        self.streams += 1;
+        self.up = SimStream::new(UploadStream(self.streams));
     }
 
     pub(super) fn relay_crash(&mut self) {
@@ -317,7 +344,8 @@ impl<'r> World<'r> {
         if !self.stale.is_empty() {
             let at = self.random.index(self.stale.len());
             let message = self.stale[at].clone();
-            self.relay.handle(&message);
+            self.relay
+                .handle(UploadStream::default(), &message, &mut None);
         }
     }
 
@@ -329,8 +357,12 @@ impl<'r> World<'r> {
             }
             if self.random.chance(60) {
                 self.upload_step();
-            } else if let Some(message) = self.up.pop_front() {
-                self.down.extend(self.relay.handle(&message));
+            } else if !self.old.is_empty() && self.random.chance(40) {
+                let stream = self.random.index(self.old.len());
+                self.relay.read(&mut self.old[stream]);
+                self.old.retain(|stream| !stream.messages.is_empty());
+            } else if !self.up.messages.is_empty() {
+                self.down.extend(self.relay.read(&mut self.up));
             } else if let Some(answer) = self.down.pop_front() {
                 self.uploader
                     .handle_answer(self.now, &answer, &mut self.spool);
@@ -340,7 +372,7 @@ impl<'r> World<'r> {
 
     fn upload_step(&mut self) {
         match self.uploader.poll_action(self.now, None, &self.spool) {
-            Some(UploadAction::Send(message)) => self.up.push_back(message),
+            Some(UploadAction::Send(message)) => self.up.messages.push_back(message),
             Some(UploadAction::Read {
                 segment,
                 at,
@@ -353,7 +385,7 @@ impl<'r> World<'r> {
                     bytes
                 });
                 let sent = self.uploader.handle_read(self.now, read, &mut self.spool);
-                self.up.extend(sent);
+                self.up.messages.extend(sent);
             }
             None => {}
         }
@@ -373,7 +405,7 @@ impl<'r> World<'r> {
         }
         for _ in 0..3_000 {
             self.pass(Duration::from_secs(10));
-            let idle = self.up.is_empty() && self.down.is_empty();
+            let idle = self.up.messages.is_empty() && self.down.is_empty();
             let empty =
                 self.spool.offers().next().is_none() && self.spool.reports().next().is_none();
             if idle && empty && self.spool.is_written() {

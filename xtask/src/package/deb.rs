@@ -21,6 +21,8 @@ pub(super) struct Deb {
     /// Further lines begin with a space, as in a control file.
     pub(super) description: &'static str,
     pub(super) binary: PathBuf,
+    /// Its manual pages.
+    pub(super) manual: PathBuf,
     pub(super) unit_name: &'static str,
     pub(super) unit: String,
     /// What goes when the package is purged.
@@ -44,6 +46,7 @@ impl Deb {
         )?;
         let unit = root.join("usr/lib/systemd/system").join(self.unit_name);
         write(&unit, &self.unit, 0o644)?;
+        self.manual(&root)?;
         self.documents(workspace, &root)?;
         self.control(workspace, &root)?;
 
@@ -56,6 +59,17 @@ impl Deb {
             .env("SOURCE_DATE_EPOCH", "0");
         process::run_aside(&mut build)?;
         Ok(path)
+    }
+
+    fn manual(&self, root: &Path) -> Result<()> {
+        let folder = root.join("usr/share/man/man1");
+        for page in files(&self.manual)? {
+            let name = page.file_name().context("a page has a name")?;
+            let page_here = folder.join(name);
+            place(&page, &page_here, 0o644)?;
+            process::run_aside(Command::new("gzip").arg("-9n").arg(&page_here))?;
+        }
+        Ok(())
     }
 
     fn documents(&self, workspace: &Workspace, root: &Path) -> Result<()> {
@@ -104,18 +118,26 @@ impl Deb {
 /// Bytes of all files below.
 fn installed_size(folder: &Path) -> Result<u64> {
     let mut size = 0;
-    let entries =
-        fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
-    for entry in entries {
-        let entry = entry.with_context(|| format!("cannot list {}", folder.display()))?;
-        let meta = entry
-            .metadata()
-            .with_context(|| format!("cannot look at {}", entry.path().display()))?;
+    for path in files(folder)? {
+        let meta =
+            fs::metadata(&path).with_context(|| format!("cannot look at {}", path.display()))?;
         size += if meta.is_dir() {
-            installed_size(&entry.path())?
+            installed_size(&path)?
         } else {
             meta.len()
         };
     }
     Ok(size)
+}
+
+/// What lies in a folder, in the order of its names.
+fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let context = || format!("cannot list {}", folder.display());
+    let entries = fs::read_dir(folder).with_context(context)?;
+    let paths = entries.map(|entry| entry.map(|entry| entry.path()));
+    let mut paths: Vec<PathBuf> = paths
+        .collect::<std::io::Result<_>>()
+        .with_context(context)?;
+    paths.sort_unstable();
+    Ok(paths)
 }

@@ -1,0 +1,13 @@
+//! Writes the manual pages of `edge-agent` into a folder: `cargo run --example man -- DIR`. The program
+//! itself needs not carry what makes them.
+
+use std::path::PathBuf;
+
+use clap::CommandFactory as _;
+
+fn main() -> std::io::Result<()> {
+    let folder = std::env::args_os().nth(1).map(PathBuf::from);
+    let folder = folder.ok_or_else(|| std::io::Error::other("expected a folder"))?;
+    std::fs::create_dir_all(&folder)?;
+    clap_mangen::generate_to(edge_agent::cli::Cli::command(), folder)
+}

@@ -1,0 +1,117 @@
+//! The packages in a Debian of their own: `packaging/check.sh` is run by a systemd that is booted for it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, bail};
+
+use super::{DEBIAN_NAMES, agents, fresh_folder, relay, write};
+use crate::process;
+use crate::tools;
+use crate::workspace::Workspace;
+
+/// What the system in the box starts last. Whatever comes of it, the box goes off.
+const UNIT: &str = "\
+[Unit]
+Description=Try the packages
+Requires=multi-user.target
+After=multi-user.target
+SuccessAction=poweroff-force
+FailureAction=poweroff-force
+
+[Service]
+Type=oneshot
+ExecStart=/packages/check.sh
+StandardOutput=append:/packages/check.log
+StandardError=inherit
+TimeoutStartSec=300
+";
+
+pub(super) fn run(workspace: &Workspace, out: &Path) -> Result<ExitCode> {
+    tools::ensure(&[tools::DEBOOTSTRAP, tools::NSPAWN, tools::LINTIAN])?;
+    let debian = debian(workspace)?;
+    let mut dpkg = Command::new("dpkg");
+    let architecture = process::capture(dpkg.arg("--print-architecture"))?;
+    let known = |(_, name): &&(&str, &str)| *name == architecture.trim();
+    let Some((triple, _)) = DEBIAN_NAMES.iter().find(known) else {
+        bail!(
+            "there is no package of the agent for {}",
+            architecture.trim()
+        );
+    };
+    let mut packages = agents(workspace, &[(*triple).to_owned()], out)?;
+    packages.push(relay(workspace, out)?);
+    packages.retain(|path| path.extension().is_some_and(|extension| extension == "deb"));
+
+    let mut lintian = Command::new("lintian");
+    // Ours are no part of a distribution: there is no bug to close, and nothing to share a library with.
+    lintian.args(["--fail-on", "error", "--suppress-tags"]);
+    lintian.arg("initial-upload-closes-no-bugs,statically-linked-binary,no-copyright-file");
+    process::run_aside(lintian.args(&packages))?;
+
+    let shared = fresh_folder(workspace, "check")?;
+    for package in &packages {
+        let name = package.file_name().context("a package has a name")?;
+        super::place(package, &shared.join(name), 0o644)?;
+    }
+    let script = workspace.root.join("packaging/check.sh");
+    super::place(&script, &shared.join("check.sh"), 0o755)?;
+    let unit = shared.join("check.service");
+    write(&unit, UNIT, 0o644)?;
+
+    let mut boot = Command::new("systemd-nspawn");
+    boot.args([
+        "--quiet",
+        "--register=no",
+        "--keep-unit",
+        "--private-network",
+    ])
+    // What happens in it is forgotten.
+    .arg("--volatile=overlay")
+    .arg("--directory")
+    .arg(&debian)
+    .arg(format!("--bind={}:/packages", shared.display()))
+    .arg(format!(
+        "--bind-ro={}:/etc/systemd/system/check.service",
+        unit.display()
+    ))
+    .args(["--boot", "--", "--unit=check.service"]);
+    let booted = process::run_aside(boot.stdin(std::process::Stdio::null()));
+    let log = fs::read_to_string(shared.join("check.log")).unwrap_or_default();
+    print!("{log}");
+    if !log.ends_with("\npassed\n") {
+        booted?;
+        bail!("the packages did not bear it: the log above says where");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A small Debian, made once.
+fn debian(workspace: &Workspace) -> Result<PathBuf> {
+    let root = workspace.tool_dir("debian");
+    let done = root.join("etc/made-for-checks");
+    if !done.exists() {
+        if root.exists() {
+            fs::remove_dir_all(&root)
+                .with_context(|| format!("cannot remove {}", root.display()))?;
+        }
+        let mut make = Command::new("debootstrap");
+        make.arg("--variant=minbase")
+            .arg("--include=systemd-sysv,init-system-helpers,openssh-client")
+            // The relay's package fits the release that it was built on.
+            .arg(codename()?);
+        process::run_aside(make.arg(&root))?;
+        write(&done, "", 0o644)?;
+    }
+    Ok(root)
+}
+
+/// What this machine's release is called.
+fn codename() -> Result<String> {
+    let release = fs::read_to_string("/etc/os-release").context("cannot read /etc/os-release")?;
+    let name = release
+        .lines()
+        .find_map(|line| line.strip_prefix("VERSION_CODENAME="));
+    Ok(name.context("/etc/os-release names no release")?.to_owned())
+}
