@@ -1,7 +1,6 @@
 //! Issue 2, point 2: tokens, joining, names, labels, identities, revocation.
 
 use std::fs;
-use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -9,7 +8,7 @@ use holdfast_protocol::token::Token;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Device, Output, Relay, Running, SOON, Terminal, Way, needs_program, own_login, run, wait_until,
+    Device, Output, Relay, Running, SOON, Terminal, Way, own_login, run, wait_until,
 };
 
 /// Where an agent keeps what it belongs to.
