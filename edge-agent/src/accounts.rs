@@ -6,12 +6,14 @@
 mod files;
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::ids::Login;
 use holdfast_protocol::limits::MAX_REASON;
 use holdfast_protocol::wire::SessionRefusal;
+
+use crate::clock::WallTime;
 
 pub(crate) use files::Files;
 
@@ -49,9 +51,7 @@ pub(crate) fn admit(login: &Login) -> Result<Account, SessionRefusal> {
     let files = Files::read(Path::new("/etc")).map_err(|error| {
         SessionRefusal::Failed(format!("the device's accounts can't be read: {error}"))
     })?;
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let now = WallTime::now().since_1970();
     let account = decide(&files, login, rustix::process::geteuid().as_raw(), now)?;
     match nologin_notice() {
         Some(text) if account.uid != 0 => Err(SessionRefusal::NoLogin(text)),

@@ -1,5 +1,7 @@
 //! What was typed.
 
+mod upgrade;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,12 +10,16 @@ use holdfast_protocol::ids::{DeviceName, LabelKey, LabelValue};
 use holdfast_protocol::limits::{MAX_KEEPALIVE, MIN_KEEPALIVE, MIN_SPOOL_BYTES};
 use holdfast_protocol::recording::spool::Sync;
 use holdfast_protocol::recording::upload::{UploadConfig, UploadPolicy};
+use holdfast_protocol::release::ReleaseKey;
 use holdfast_protocol::token::Token;
 
 use crate::install::{Init, Install};
 use crate::recording::RecorderConfig;
 use crate::sftp::ARGUMENT;
 use crate::subsystem::SftpServer;
+use crate::upgrade::{self_test, watch};
+
+pub use upgrade::{SelfTest, UpgradeArgs, Watch};
 
 /// Keeps a tunnel to a Holdfast relay open, so that operators reach this device with a stock ssh.
 #[derive(Debug, Parser)]
@@ -39,7 +45,8 @@ pub enum Command {
 
 Examples:
   edge-agent join hf1.relay.example.com:4433.7k3v…
-  edge-agent join TOKEN --name kitchen-cam --label role=camera --label site=berlin")]
+  edge-agent join TOKEN --name kitchen-cam --label role=camera --label site=berlin
+  edge-agent join --release-key RWQ0ZvBD…     pins the key that new versions are signed with, also on a member")]
     Join(Join),
     /// Keep the tunnel up, for ever
     #[command(after_help = "Examples:
@@ -64,6 +71,18 @@ Examples:
   edge-agent upload"
     )]
     Upload(StateArg),
+    /// Replace the running agent by a newer one that the pinned key signed
+    #[command(
+        after_help = "The new version tests itself against the relay before it takes the place of the old one, and is
+taken back by itself when it gets no tunnel in time. Sessions end and are told. Exits 0 when the new version is kept, or
+runs already. The signature is minisign's: `minisign -S -s minisign.key -m FILE` writes FILE.minisig.
+
+Examples:
+  edge-agent upgrade /tmp/edge-agent
+  edge-agent upgrade /tmp/edge-agent --trial 10m                   a modem that takes its time
+  edge-agent upgrade /tmp/edge-agent-0.1.0 --allow-downgrade"
+    )]
+    Upgrade(UpgradeArgs),
     /// Make this program a service of the device's init, and start it
     #[command(
         after_help = "Run again, it changes nothing that is as it should be. `join` comes first: without it the service waits.
@@ -93,6 +112,15 @@ Examples:
   sftp -D 'edge-agent internal-sftp --read-only --root /srv/media'"
     )]
     InternalSftp(Sftp),
+    /// Try whether this program, on a device where another version runs, would reach the relay
+    #[command(name = self_test::ARGUMENT, hide = true)]
+    SelfTest(SelfTest),
+    /// Count a start of the version on trial, before it is made
+    #[command(name = watch::GUARD, hide = true)]
+    Guard(StateArg),
+    /// Put the version before back when the one on trial does not
+    #[command(name = watch::WATCH, hide = true)]
+    Watch(Watch),
 }
 
 /// Which init, and where.
@@ -176,8 +204,12 @@ pub struct StateArg {
 #[derive(Debug, Args)]
 pub struct Join {
     /// What `relay token create` printed
-    #[arg(value_name = "TOKEN", value_parser = parse_token)]
-    pub token: Token,
+    #[arg(value_name = "TOKEN", value_parser = parse_token, required_unless_present = "release_key")]
+    pub token: Option<Token>,
+    /// The key that new versions are signed with, instead of the relay's word: the line of minisign.pub that begins
+    /// with RW
+    #[arg(long, value_name = "KEY")]
+    pub release_key: Option<ReleaseKey>,
     #[command(flatten)]
     #[expect(missing_docs, reason = "documented at its type")]
     pub state: StateArg,

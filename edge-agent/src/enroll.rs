@@ -1,19 +1,20 @@
 //! Joining a fleet: `edge-agent join TOKEN`.
 
-use std::time::SystemTime;
-
 use futures_lite::FutureExt as _;
 use holdfast_protocol::ids::{DeviceName, LabelKey, LabelValue};
 use holdfast_protocol::limits::{DIAL_TIMEOUT, MINOR_VERSION};
+use holdfast_protocol::release::ReleaseKey;
 use holdfast_protocol::roster::SignedRoster;
 use holdfast_protocol::token::Token;
 use holdfast_protocol::wire::{AgentMessage, Enrol, Hello, Intent, RelayMessage};
 use smol::Timer;
 use thiserror::Error;
 
+use crate::clock::WallTime;
 use crate::identity::{Identity, IdentityError};
 use crate::membership::{self, Membership};
 use crate::refusal::Refused;
+use crate::release;
 use crate::state::{StateDir, StateError};
 use crate::tls::Trust;
 use crate::tunnel::control::{self, ControlError};
@@ -94,7 +95,13 @@ pub async fn join(
         Timer::after(DIAL_TIMEOUT * 2).await;
         Err(JoinError::Timeout(token.address.clone()))
     };
-    let membership = asked.or(late).await?;
+    let (membership, release_key) = asked.or(late).await?;
+    // Before the membership: a device that is a member does not ask again.
+    if let Some(key) = release_key
+        && release::load(state)?.is_none()
+    {
+        release::pin(state, &key)?;
+    }
     membership.save(state)?;
     Ok(Joined::Now(membership))
 }
@@ -104,7 +111,7 @@ async fn ask(
     token: &Token,
     name: Option<DeviceName>,
     labels: Vec<(LabelKey, LabelValue)>,
-) -> Result<Membership, JoinError> {
+) -> Result<(Membership, Option<ReleaseKey>), JoinError> {
     let unexpected = || JoinError::Unexpected(token.address.clone());
     let dialled = dial(identity, Trust::Unproven, &token.address).await?;
     let (mut send, mut receive) = control::open(&dialled.connection).await?;
@@ -121,7 +128,12 @@ async fn ask(
         labels,
     };
     send.send(&AgentMessage::Enrol(enrol)).await?;
-    let granted = match receive.next().await? {
+    let (mut answer, mut release_key) = (receive.next().await?, None);
+    if let RelayMessage::ReleaseKey(key) = answer {
+        release_key = Some(key);
+        answer = receive.next().await?;
+    }
+    let granted = match answer {
         RelayMessage::Enrolled(granted) => granted,
         RelayMessage::Refused(why) => return Err(Refused(why).into()),
         _ => return Err(unexpected()),
@@ -134,7 +146,8 @@ async fn ask(
         Timer::after(crate::limits::CLOSE_GRACE).await;
     };
     said.or(late).await;
-    Membership::new(granted.id, granted.name, granted.roster).map_err(|_| unexpected())
+    let membership = Membership::new(granted.id, granted.name, granted.roster);
+    Ok((membership.map_err(|_| unexpected())?, release_key))
 }
 
 /// The relay is of the token's cluster if the roster is signed by the key that the token names, and the
@@ -159,14 +172,13 @@ fn check_relay(token: &Token, dialled: &Dialled, roster: &SignedRoster) -> Resul
 /// The first message of any connection.
 #[must_use]
 pub fn hello(intent: Intent, dialled: &Dialled, keepalive_secs: u16) -> Hello {
-    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     Hello {
         minor: MINOR_VERSION,
         intent,
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         target: env!("TARGET").to_owned(),
         keepalive_secs,
-        clock: since_1970.map_or(0, |time| i64::try_from(time.as_secs()).unwrap_or(i64::MAX)),
+        clock: WallTime::now().secs(),
         local_address: crate::tunnel::dial::source_address(dialled.connection.remote_address())
             .map(|mut address| {
                 // The probe's port means nothing; the tunnel's own does.

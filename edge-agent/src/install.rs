@@ -166,6 +166,7 @@ impl Install {
         let mut gone: Vec<PathBuf> = links.collect();
         gone.extend(files.into_iter().map(|file| file.path));
         gone.push(service.program.clone());
+        gone.push(service.previous());
         if purge {
             gone.push(self.state.clone());
         }

@@ -5,6 +5,7 @@
 
 mod accounts;
 pub mod cli;
+mod clock;
 pub mod enroll;
 mod environment;
 mod forward;
@@ -20,6 +21,7 @@ mod process;
 mod pty;
 pub mod recording;
 mod refusal;
+pub mod release;
 pub mod runtime;
 pub mod session;
 pub mod sftp;
@@ -30,3 +32,4 @@ pub mod subsystem;
 mod tls;
 pub mod tunnel;
 pub mod unix;
+pub mod upgrade;

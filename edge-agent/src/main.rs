@@ -9,10 +9,12 @@ use clap::Parser as _;
 use futures_lite::{FutureExt as _, StreamExt as _};
 
 use edge_agent::cli::{
-    Cli, Command, InstallArgs, Join, Run, Sftp, StateArg, StatusArgs, UninstallArgs,
+    Cli, Command, InstallArgs, Join, Run, SelfTest, Sftp, StateArg, StatusArgs, UninstallArgs,
+    UpgradeArgs, Watch,
 };
 use edge_agent::enroll::{self, Joined};
 use edge_agent::identity::Identity;
+use edge_agent::limits::UPGRADE_GRACE;
 use edge_agent::membership::Membership;
 use edge_agent::notify::ServiceManager;
 use edge_agent::recording::{Recorder, RecordingDevice};
@@ -20,7 +22,11 @@ use edge_agent::session::{SessionConfig, Sessions};
 use edge_agent::state::StateDir;
 use edge_agent::status::{self, Board, Question, Status};
 use edge_agent::tunnel::{self, Agent};
-use edge_agent::{launch, runtime, sftp, unix};
+use edge_agent::upgrade::command::Upgrade;
+use edge_agent::upgrade::trial::{Turn, Upgrades};
+use edge_agent::upgrade::{self_test, watch};
+use edge_agent::{launch, release, runtime, sftp, unix};
+use holdfast_protocol::wire::CloseCode;
 
 fn main() -> ExitCode {
     match std::env::args_os().nth(1) {
@@ -36,6 +42,13 @@ fn main() -> ExitCode {
         Command::Install(args) => install(args),
         Command::Uninstall(args) => uninstall(args),
         Command::InternalSftp(args) => serve_files(&args),
+        Command::Upgrade(args) => upgrade(args),
+        Command::SelfTest(args) => self_test(&args),
+        Command::Guard(args) => {
+            watch::guard(&args.state);
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Watch(args) => watch_trial(&args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("edge-agent: {error:#}");
@@ -45,12 +58,19 @@ fn main() -> ExitCode {
 
 async fn join(join: Join) -> anyhow::Result<ExitCode> {
     let state = StateDir::create_or_open(&join.state.state)?;
-    match enroll::join(&state, &join.token, join.name, join.labels).await? {
+    if let Some(key) = &join.release_key {
+        release::pin(&state, key)?;
+        println!("pinned the release key {key}");
+    }
+    let Some(token) = join.token else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    match enroll::join(&state, &token, join.name, join.labels).await? {
         Joined::Now(member) => println!(
             "joined as {} (id {}), relay {}",
             member.name(),
             member.id(),
-            join.token.address
+            token.address
         ),
         Joined::Before(member) => {
             println!("already joined as {} (id {})", member.name(), member.id());
@@ -62,6 +82,7 @@ async fn join(join: Join) -> anyhow::Result<ExitCode> {
 fn run(run: Run) -> anyhow::Result<ExitCode> {
     let state = StateDir::create_or_open(&run.state.state)?;
     let _lock = state.lock()?;
+    let upgrades = Arc::new(Upgrades::at_start(&run.state.state)?);
     let membership = member_of(&state)?;
     let identity = Identity::load(&state)?.context(
         "the device's key is missing: restore identity.key, or remove the state folder and join again",
@@ -76,7 +97,7 @@ fn run(run: Run) -> anyhow::Result<ExitCode> {
     let sessions = Sessions::new(config, recorder.clone());
     let board = Board::new(&membership);
     runtime::run(async {
-        status::serve(&state, board.clone(), sessions.clone());
+        status::serve(&state, board.clone(), sessions.clone(), upgrades.clone());
         let mut signals = Signals::new([Signal::Term, Signal::Int])?;
         let agent = Arc::new(Agent {
             state,
@@ -88,13 +109,30 @@ fn run(run: Run) -> anyhow::Result<ExitCode> {
         });
         let manager = ServiceManager::from_env();
         manager.ready();
-        let stop = async { drop(signals.next().await) };
-        tunnel::run(&agent, stop)
-            .or(manager.keep_alive(|| agent.board.summary()))
-            .await;
-        manager.stopping();
+        let stop = async {
+            signals.next().await;
+            None
+        };
+        let turn = async { Some(upgrades.turn(&agent.board).await) };
+        let goodbye = |turn: &Option<Turn>| match turn {
+            Some(_) => CloseCode::Upgrading,
+            None => CloseCode::Done,
+        };
+        let alive = async {
+            manager.keep_alive(|| agent.board.summary()).await;
+            None
+        };
+        let turn = tunnel::run(&agent, stop.or(turn), goodbye).or(alive).await;
+        let Some(turn) = turn else {
+            manager.stopping();
+            recorder.stop().await;
+            return Ok(ExitCode::SUCCESS);
+        };
+        // The next program would be the parent of what is left of them, and not know it.
+        agent.sessions.ended(UPGRADE_GRACE).await;
         recorder.stop().await;
-        Ok(ExitCode::SUCCESS)
+        upgrades.turn_into(&turn)?;
+        Ok(ExitCode::FAILURE)
     })
 }
 
@@ -120,6 +158,29 @@ fn upload(args: &StateArg) -> anyhow::Result<ExitCode> {
     let status = status::ask(&state, Question::Upload)?
         .context("no agent runs on this state folder: start it with `edge-agent run`")?;
     println!("{status}");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn upgrade(args: UpgradeArgs) -> anyhow::Result<ExitCode> {
+    Upgrade::from(args).run(&mut std::io::stdout().lock())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn self_test(args: &SelfTest) -> anyhow::Result<ExitCode> {
+    if let Err(error) = args.check_arguments() {
+        error.exit();
+    }
+    let relay = runtime::run(self_test::run(&args.state.state))?;
+    println!("{relay} answers");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn watch_trial(args: &Watch) -> anyhow::Result<ExitCode> {
+    if args.aside {
+        watch::step_aside(&args.state.state)?;
+    } else {
+        watch::watch(&args.state.state);
+    }
     Ok(ExitCode::SUCCESS)
 }
 

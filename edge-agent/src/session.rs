@@ -12,8 +12,11 @@ mod outbound;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use event_listener::Event;
+use futures_lite::FutureExt as _;
+use smol::Timer;
 
 use crate::limits::{MAX_FORWARDS, MAX_SESSIONS};
 use crate::recording::Recorder;
@@ -95,6 +98,23 @@ impl Sessions {
     /// is missed.
     pub fn changed(&self) -> impl Future<Output = ()> + Send + Unpin + use<> {
         self.changed.listen()
+    }
+
+    /// Resolves when all sessions have ended, or after `patience`.
+    pub async fn ended(&self, patience: Duration) {
+        let none = async {
+            loop {
+                let changed = self.changed();
+                if self.live() == 0 {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        let late = async {
+            Timer::after(patience).await;
+        };
+        none.or(late).await;
     }
 
     /// Runs one session to its end, from its `Open` on. A relay that has lost its client resets its half

@@ -8,6 +8,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt 
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
+use rustix::process::Pid;
 use thiserror::Error;
 
 /// `f_type` of the file systems that lie in memory (statfs(2)): tmpfs and ramfs.
@@ -37,6 +38,9 @@ pub enum StateError {
         /// What it should hold.
         expected: &'static str,
     },
+    /// The pinned key cannot be read.
+    #[error("{} holds no release key: pin it anew with `edge-agent join --release-key KEY`", .0.display())]
+    BadReleaseKey(PathBuf),
     /// Another agent runs on this folder.
     #[error("another edge-agent already runs on {}: stop it first", .0.display())]
     Locked(PathBuf),
@@ -84,10 +88,22 @@ impl StateDir {
             .open(&path)
             .map_err(|source| io_error("open", &path, source))?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(StateLock { _file: file }),
+            Ok(()) => {
+                // For `lock_holder`, which does without where it cannot be written.
+                let _ = file.set_len(0);
+                let _ = write!(&file, "{}", std::process::id());
+                Ok(StateLock { _file: file })
+            }
             Err(rustix::io::Errno::WOULDBLOCK) => Err(StateError::Locked(self.path.clone())),
             Err(error) => Err(io_error("lock", &path, error.into())),
         }
+    }
+
+    /// The process that took the lock last.
+    #[must_use]
+    pub fn lock_holder(&self) -> Option<Pid> {
+        let text = fs::read_to_string(self.path.join("lock")).ok()?;
+        Pid::from_raw(text.trim().parse().ok()?)
     }
 
     /// Where a file of the folder stands.

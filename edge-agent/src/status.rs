@@ -5,9 +5,11 @@ use std::fmt;
 use std::io::{self, Read as _, Write as _};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use event_listener::Event;
 use futures_lite::{AsyncReadExt as _, AsyncWriteExt as _, FutureExt as _};
 use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::ids::DeviceName;
@@ -16,25 +18,60 @@ use serde::{Deserialize, Serialize};
 use smol::Timer;
 use smol::net::unix::UnixListener;
 
-use crate::limits::{MAX_STATUS, STATUS_TIMEOUT};
+use crate::limits::{MAX_QUESTION, MAX_STATUS, SELF_TEST_TIMEOUT, STATUS_TIMEOUT};
 use crate::membership::Membership;
 use crate::recording::SpoolStatus;
 use crate::session::Sessions;
 use crate::state::{StateDir, StateError};
+use crate::upgrade::digest::Digest;
+use crate::upgrade::trial::{Successor, Upgrades};
 use crate::{runtime, warn};
 
 const SOCKET: &str = "agent.sock";
 
 /// What is said on the socket for [`Question::Upload`]; for a status, nothing.
-const UPLOAD: &[u8] = b"upload";
+const UPLOAD: &str = "upload";
+
+/// The same for [`Question::Upgrade`]; the digest, the seconds of the trial and the version follow.
+const UPGRADE: &str = "upgrade";
 
 /// What a running agent is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Question {
     /// For its status.
     Status,
     /// To upload recordings now; it answers with its status.
     Upload,
+    /// To let the staged program take its place.
+    Upgrade(Successor),
+}
+
+impl Question {
+    fn text(&self) -> String {
+        match self {
+            Self::Status => String::new(),
+            Self::Upload => UPLOAD.to_owned(),
+            Self::Upgrade(by) => {
+                let secs = by.trial.as_secs();
+                format!("{UPGRADE} {} {secs} {}", by.digest, by.version)
+            }
+        }
+    }
+
+    /// `None` for what this version does not know.
+    fn parse(text: &str) -> Option<Self> {
+        let mut words = text.split(' ');
+        match words.next()? {
+            "" => Some(Self::Status),
+            UPLOAD => Some(Self::Upload),
+            UPGRADE => Some(Self::Upgrade(Successor {
+                digest: Digest::from_hex(words.next()?)?,
+                trial: Duration::from_secs(words.next()?.parse().ok()?),
+                version: words.next()?.to_owned(),
+            })),
+            _ => None,
+        }
+    }
 }
 
 /// One answer of `status --json`.
@@ -63,12 +100,26 @@ pub struct Status {
     /// The recordings that wait; `None` where no agent runs.
     #[serde(default)]
     pub spool: Option<SpoolStatus>,
+    /// Where the running program stands.
+    #[serde(default)]
+    pub program: Option<PathBuf>,
+    /// What it was started with.
+    #[serde(default)]
+    pub arguments: Vec<String>,
+    /// How the last upgrade went, if it did not go well or is not over.
+    #[serde(default)]
+    pub upgrade: Option<String>,
+    /// Why what was asked for was not done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
 }
 
 /// Where the tunnel's driver writes and `status` reads.
 #[derive(Debug)]
 pub struct Board {
     inner: Mutex<(Status, Instant)>,
+    /// Something has changed.
+    changed: Event,
 }
 
 impl Status {
@@ -91,6 +142,10 @@ impl Status {
             last_error: None,
             agent_version: env!("CARGO_PKG_VERSION").into(),
             spool: None,
+            program: None,
+            arguments: Vec::new(),
+            upgrade: None,
+            refused: None,
         }
     }
 }
@@ -116,6 +171,9 @@ impl fmt::Display for Status {
         if let Some(spool) = &self.spool {
             write!(f, "\n{spool}")?;
         }
+        if let Some(upgrade) = &self.upgrade {
+            write!(f, "\nupgrade: {}", Escaped(upgrade))?;
+        }
         Ok(())
     }
 }
@@ -130,6 +188,7 @@ impl Board {
         };
         Arc::new(Self {
             inner: Mutex::new((status, Instant::now())),
+            changed: Event::new(),
         })
     }
 
@@ -174,7 +233,7 @@ impl Board {
     /// The state in a few words, on one line.
     #[must_use]
     pub fn summary(&self) -> String {
-        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let inner = self.lock();
         let (status, _) = &*inner;
         match &status.relay {
             Some(relay) => format!("{}, relay {}", status.state, Escaped(relay)),
@@ -183,25 +242,59 @@ impl Board {
     }
 
     fn change(&self, change: impl FnOnce(&mut Status, &mut Instant)) {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self.lock();
         let (status, since) = &mut *inner;
         change(status, since);
+        drop(inner);
+        self.changed.notify(usize::MAX);
     }
 
-    fn read(&self, sessions: &Sessions) -> Status {
-        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Resolves when a tunnel stands.
+    pub async fn online(&self) {
+        loop {
+            let changed = self.changed.listen();
+            if self.lock().0.state == "online" {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Why the last attempt or tunnel failed.
+    #[must_use]
+    pub fn last_error(&self) -> Option<String> {
+        self.lock().0.last_error.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, (Status, Instant)> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read(&self, sessions: &Sessions, upgrades: &Upgrades) -> Status {
+        let inner = self.lock();
         let (status, since) = &*inner;
         Status {
             for_seconds: Some(since.elapsed().as_secs()),
             sessions: sessions.live(),
             spool: Some(sessions.recorder().status()),
+            program: Some(upgrades.program().to_owned()),
+            arguments: std::env::args_os()
+                .skip(1)
+                .map(|argument| argument.to_string_lossy().into_owned())
+                .collect(),
+            upgrade: upgrades.last().and_then(|journal| journal.trouble()),
             ..status.clone()
         }
     }
 }
 
 /// Answers `status` for as long as the agent runs. An agent without its socket still serves.
-pub fn serve(state: &StateDir, board: Arc<Board>, sessions: Arc<Sessions>) {
+pub fn serve(
+    state: &StateDir,
+    board: Arc<Board>,
+    sessions: Arc<Sessions>,
+    upgrades: Arc<Upgrades>,
+) {
     let listener = match bind(state) {
         Ok(listener) => listener,
         Err(error) => return warn!("`edge-agent status` will not see this agent: {error}"),
@@ -213,13 +306,22 @@ pub fn serve(state: &StateDir, board: Arc<Board>, sessions: Arc<Sessions>) {
                 continue;
             };
             let answer = async {
-                let mut asked = Vec::new();
-                let most = UPLOAD.len() as u64 + 1;
-                (&mut stream).take(most).read_to_end(&mut asked).await?;
-                if asked == UPLOAD {
-                    sessions.recorder().request_upload();
-                }
-                let answer = serde_json::to_vec(&board.read(&sessions)).unwrap_or_default();
+                let mut asked = String::new();
+                let most = MAX_QUESTION;
+                (&mut stream).take(most).read_to_string(&mut asked).await?;
+                let refused = match Question::parse(&asked) {
+                    Some(Question::Upload) => {
+                        sessions.recorder().request_upload();
+                        None
+                    }
+                    Some(Question::Upgrade(by)) => {
+                        upgrades.replace(by).err().map(|why| why.to_string())
+                    }
+                    Some(Question::Status) | None => None,
+                };
+                let status = board.read(&sessions, &upgrades);
+                let answer = Status { refused, ..status };
+                let answer = serde_json::to_vec(&answer).unwrap_or_default();
                 stream.write_all(&answer).await
             };
             let late = async {
@@ -250,10 +352,13 @@ pub fn ask(state: &StateDir, question: Question) -> Result<Option<Status>, State
     let (_dir, path) = state.short_path(SOCKET)?;
     let answer = || -> io::Result<Status> {
         let mut stream = UnixStream::connect(&path)?;
-        stream.set_read_timeout(Some(STATUS_TIMEOUT))?;
-        if question == Question::Upload {
-            stream.write_all(UPLOAD)?;
-        }
+        let patience = match question {
+            // It writes to flash first.
+            Question::Upgrade(_) => SELF_TEST_TIMEOUT,
+            Question::Status | Question::Upload => STATUS_TIMEOUT,
+        };
+        stream.set_read_timeout(Some(patience))?;
+        stream.write_all(question.text().as_bytes())?;
         stream.shutdown(Shutdown::Write)?;
         let mut bytes = Vec::new();
         stream.take(MAX_STATUS).read_to_end(&mut bytes)?;

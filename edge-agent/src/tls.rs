@@ -24,6 +24,7 @@ use rustls::pki_types::{
 use rustls::sign::SigningKey;
 use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 
+use crate::clock::TlsClock;
 use crate::identity::Identity;
 
 /// Which relays a handshake may succeed with.
@@ -50,7 +51,7 @@ pub fn client_config(
         trust,
         provider: provider.clone(),
     });
-    let mut config = ClientConfig::builder_with_provider(provider)
+    let mut config = ClientConfig::builder_with_details(provider, Arc::new(TlsClock))
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()
         .with_custom_certificate_verifier(verifier)

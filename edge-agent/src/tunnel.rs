@@ -54,8 +54,13 @@ impl Agent {
     }
 }
 
-/// Keeps a tunnel up until `stop` resolves; then says goodbye.
-pub async fn run(agent: &Arc<Agent>, stop: impl Future<Output = ()>) {
+/// Keeps a tunnel up until `stop` resolves; then closes it with the code that `goodbye` gives for what came of
+/// `stop`, and returns that.
+pub async fn run<T>(
+    agent: &Arc<Agent>,
+    stop: impl Future<Output = T>,
+    goodbye: impl FnOnce(&T) -> CloseCode,
+) -> T {
     let mut current: Option<Standing> = None;
     let keep = async {
         let mut delay = Duration::ZERO;
@@ -96,10 +101,11 @@ pub async fn run(agent: &Arc<Agent>, stop: impl Future<Output = ()>) {
             }
         }
     };
-    keep.or(stop).await;
+    let stopped = keep.or(stop).await;
     if let Some(standing) = &current {
-        close(standing, CloseCode::Done).await;
+        close(standing, goodbye(&stopped)).await;
     }
+    stopped
 }
 
 async fn close(standing: &Standing, code: CloseCode) {

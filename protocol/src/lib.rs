@@ -17,6 +17,7 @@ pub mod ids;
 pub mod limits;
 pub mod link;
 pub mod recording;
+pub mod release;
 pub mod roster;
 pub mod session;
 pub mod token;

@@ -14,6 +14,7 @@ use crate::forward::{AddressPolicy, PathPolicy};
 use crate::ids::{
     DeviceId, DeviceName, Generation, LabelKey, LabelValue, Login, SessionId, UserName,
 };
+use crate::release::ReleaseKey;
 use crate::roster::SignedRoster;
 use crate::token::Secret;
 
@@ -54,6 +55,9 @@ pub enum RelayMessage {
     Drain(u32),
     /// The answer to a [`Beat`] that asked for one.
     Echo,
+    /// Which key signs new versions of the agent: just before `Enrolled`, once in a device's life. An older agent
+    /// skips it.
+    ReleaseKey(ReleaseKey),
 }
 
 /// Opens the control stream.
@@ -177,6 +181,8 @@ pub enum CloseCode {
     Stopping = 4,
     /// The relay is loaded and takes no more connections now.
     Busy = 5,
+    /// The agent starts again in a moment, as another version of itself.
+    Upgrading = 6,
 }
 
 /// Opens a session: the first frame of each stream that the relay opens.

@@ -39,7 +39,7 @@ pub use health::WhenUnwritable;
 pub use kind::{EventKind, Outcome};
 pub use regular::{Settings, serve};
 pub use sink::Output;
-pub use who::{Actor, DeviceFacts};
+pub use who::{Actor, CLOCK_SKEW, DeviceFacts};
 
 use health::Health;
 use log::{Message, Writer};

@@ -48,6 +48,12 @@ impl Timestamp {
         Duration::from_micros(u64::try_from(micros).unwrap_or(0))
     }
 
+    /// By how many seconds a clock that shows `theirs` (seconds since 1970) is ahead of this time; whatever it shows.
+    #[must_use]
+    pub fn skew_of(self, theirs: i64) -> i64 {
+        theirs.saturating_sub(self.0.div_euclid(1_000_000))
+    }
+
     fn system_time(self) -> SystemTime {
         let since = Duration::from_micros(u64::try_from(self.0).unwrap_or(0));
         UNIX_EPOCH + since.min(Duration::from_secs(LAST_SECOND))
@@ -120,6 +126,23 @@ mod tests {
             );
         }
         assert_eq!(Timestamp(0).since(Timestamp(5)), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_clock_of_any_year_has_a_skew() {
+        let now = Timestamp(1_795_323_960_999_999);
+        let day = 86_400;
+        for (theirs, days) in [
+            (1_795_323_960, 0),
+            (0, -20_779),
+            (2_147_483_648, 4_075),
+            (4_294_967_296, 28_931),
+        ] {
+            assert_eq!(now.skew_of(theirs) / day, days, "{theirs}");
+        }
+        assert_eq!(now.skew_of(i64::MIN), i64::MIN);
+        assert_eq!(Timestamp(i64::MIN).skew_of(i64::MAX), i64::MAX);
+        assert_eq!(Timestamp(-1).skew_of(-1), 0);
     }
 
     #[test]

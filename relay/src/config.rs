@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use holdfast_protocol::release::ReleaseKey;
 use holdfast_protocol::token::is_address;
 use serde::Deserialize;
 use thiserror::Error;
@@ -40,6 +41,8 @@ pub struct Config {
     pub drain_grace: Duration,
     /// From accepting an SSH connection to its authentication, however chatty the peer.
     pub login_grace: Duration,
+    /// What new versions of the agent are signed with: devices pin it when they enrol.
+    pub release_key: Option<ReleaseKey>,
     /// The audit log.
     pub audit: AuditSettings,
     /// Recordings.
@@ -112,6 +115,7 @@ impl Config {
             public: flags.public.or(file.public),
             drain_grace: file.drain_grace.map_or(DEFAULT_DRAIN_GRACE, |text| text.0),
             login_grace: file.login_grace.map_or(LOGIN_GRACE, |text| text.0),
+            release_key: file.release_key,
             audit: file.audit.settings(),
             recordings,
         })
@@ -216,6 +220,8 @@ struct ConfigFile {
     public: Option<PublicHost>,
     drain_grace: Option<HumanDuration>,
     login_grace: Option<HumanDuration>,
+    #[serde(default, deserialize_with = "release_key")]
+    release_key: Option<ReleaseKey>,
     #[serde(default)]
     audit: AuditFile,
     #[serde(default)]
@@ -347,6 +353,11 @@ fn public_host<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Publi
     text.parse().map(Some).map_err(serde::de::Error::custom)
 }
 
+fn release_key<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<ReleaseKey>, D::Error> {
+    let text = String::deserialize(from)?;
+    text.parse().map(Some).map_err(serde::de::Error::custom)
+}
+
 /// A text with one of a few meanings.
 fn parsed<'de, D: serde::Deserializer<'de>, T>(from: D) -> Result<T, D::Error>
 where
@@ -466,6 +477,19 @@ mod tests {
             let error = load(&format!("[recordings]\n{bad}\n")).unwrap_err();
             assert!(error.contains(why) && !error.contains('\n'), "{error}");
         }
+    }
+
+    #[test]
+    fn a_release_key_is_minisigns() {
+        assert_eq!(load("").unwrap().release_key, None);
+        let key = "RWQ0ZvBD3qMc87ItdmGuC7HlCQlW4JOACk7I6L9CtP7QDodLvdtjWmN5";
+        let config = load(&format!("release_key = \"{key}\"\n")).unwrap();
+        assert_eq!(config.release_key.unwrap().to_string(), key);
+        let error = load("release_key = \"RWsecret\"\n").unwrap_err();
+        assert!(
+            error.starts_with("FILE: line 1: a release key begins with RW: "),
+            "{error}"
+        );
     }
 
     #[test]

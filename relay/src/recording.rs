@@ -239,6 +239,7 @@ impl Recordings {
             name: row.device_name.clone(),
             id: row.device,
             address: None,
+            clock_skew: None,
         });
         event.with("recorded_user", row.user.as_str())
     }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use holdfast_protocol::release::ReleaseKey;
 use holdfast_protocol::roster::{RelayEntry, Roster, SignedRoster};
 use holdfast_protocol::wire::{CloseCode, RelayMessage};
 use russh::MethodKind;
@@ -65,6 +66,8 @@ pub struct Relay {
     pub host_certificates: HostCertificates,
     /// How long an SSH connection may take to authenticate.
     pub login_grace: Duration,
+    /// What devices pin when they enrol.
+    pub release_key: Option<ReleaseKey>,
     /// How a console command begins, for those who are told of one.
     pub console: String,
     roster: Mutex<SignedRoster>,
@@ -173,6 +176,7 @@ async fn start(
         copies: Places::default(),
         host_certificates: HostCertificates::default(),
         login_grace: config.login_grace,
+        release_key: config.release_key,
         console: console::prefix(&public_ssh),
         roster: Mutex::new(roster),
         stopping: AtomicBool::new(false),

@@ -74,6 +74,7 @@ fn entry(n: u64) -> AuditEntry {
         name: DeviceName::new(&format!("device-{device}")).unwrap(),
         id,
         address: "192.168.1.7:41822".parse().ok(),
+        clock_skew: None,
     };
     let event = Event::new(kind)
         .user(Actor::by_key(

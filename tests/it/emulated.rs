@@ -3,6 +3,7 @@
 
 use std::fs;
 
+use crate::clock::emulated_device_lives_at_any_date;
 use crate::harness::{Emulated, SOON, Site, Terminal, Way, own_login, run, wait_for};
 
 #[test]
@@ -28,6 +29,19 @@ fn arm_unknown_linux_musleabihf() {
 #[ignore = "the stage `cross` builds the program"]
 fn riscv64gc_unknown_linux_musl() {
     does_its_work("riscv64gc-unknown-linux-musl");
+}
+
+/// With 32 bits, where the time of musl's older interface ends in 2038.
+#[test]
+#[ignore = "the stage `cross` builds the program"]
+fn armv7_unknown_linux_musleabihf_at_any_date() {
+    emulated_device_lives_at_any_date("armv7-unknown-linux-musleabihf");
+}
+
+#[test]
+#[ignore = "the stage `cross` builds the program"]
+fn arm_unknown_linux_musleabihf_at_any_date() {
+    emulated_device_lives_at_any_date("arm-unknown-linux-musleabihf");
 }
 
 #[track_caller]

@@ -1,7 +1,6 @@
 //! Issue 2, point 2: tokens, joining, names, labels, identities, revocation.
 
 use std::fs;
-use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -9,7 +8,7 @@ use holdfast_protocol::token::Token;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Device, Output, Relay, Running, SOON, Terminal, Way, needs_program, own_login, run, wait_until,
+    Device, Output, Relay, Running, SOON, Terminal, Way, own_login, run, wait_until,
 };
 
 /// Where an agent keeps what it belongs to.
@@ -298,49 +297,6 @@ fn a_secret_stands_nowhere_but_in_its_token() {
         let found = holds(&bytes, &secret) || holds(&bytes, &payload.as_bytes()[43..]);
         assert!(!found, "the secret stands in {place}");
     }
-}
-
-#[test]
-fn a_device_lives_at_any_date() {
-    let Some(library) = faketime() else {
-        return;
-    };
-    let relay = Relay::start();
-    let alice = relay.admin_user();
-    for (year, date) in [
-        ("1970", "@1970-01-01 00:01:00"),
-        ("2050", "@2050-06-01 12:00:00"),
-    ] {
-        let name = format!("device-of-{year}");
-        // Only the clock on the wall is wrong; time passes as it does.
-        let mut device = Device::new(&name)
-            .env("LD_PRELOAD", &library)
-            .env("FAKETIME", date)
-            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
-        let clock = run(&mut device.wrap(&["date", "+%Y"])).ok().out();
-        assert_eq!(clock.trim(), year, "the clock is not wrong at all");
-        device.join(&relay.token(&[]), &[]).ok();
-        device.run_online(&relay);
-        for way in Way::BOTH {
-            let output = alice.exec(way, &name, "echo here").ok();
-            assert_eq!(output.out(), "here\n", "{year} {way:?}");
-        }
-        device.restart(&relay);
-    }
-}
-
-/// The library that lies about the clock. The program of that name would not do: it stays between a test
-/// and its agent, and passes no signal on.
-fn faketime() -> Option<PathBuf> {
-    if !needs_program("faketime", "Debian's package faketime") {
-        return None;
-    }
-    let folders = fs::read_dir("/usr/lib")
-        .unwrap()
-        .flatten()
-        .map(|entry| entry.path());
-    let mut places = folders.map(|folder| folder.join("faketime/libfaketime.so.1"));
-    places.find(|place| place.exists())
 }
 
 #[test]

@@ -108,12 +108,16 @@ const AGENT_COMMAND: &str = "/usr/bin/edge-agent run $AGENT_FLAGS
 # AGENT_FLAGS=\"--keepalive 45s\"
 EnvironmentFile=-/etc/default/edge-agent";
 
+/// What the packaged unit runs before each start, if the version before is there.
+const AGENT_GUARD: &str = "/usr/bin/edge-agent.previous internal-guard --state /var/lib/edge-agent";
+
 fn agent_package(workspace: &Workspace, architecture: &str, binary: &Path) -> Result<Deb> {
     let template = workspace
         .root
         .join("edge-agent/src/install/edge-agent.service");
     let unit = read(&template)?
         .replace("@MEMBERSHIP@", "/var/lib/edge-agent/membership")
+        .replace("@GUARD@", AGENT_GUARD)
         .replace("@COMMAND@", AGENT_COMMAND);
     Ok(Deb {
         name: "edge-agent",

@@ -67,8 +67,10 @@ pub(crate) const DBCLIENT: Tool = program("dropbear-bin", "dbclient");
 pub(crate) const PUTTY: Tool = program("putty-tools", "plink");
 pub(crate) const MOSH: Tool = program("mosh", "mosh");
 pub(crate) const GIT: Tool = program("git", "git");
+pub(crate) const MINISIGN: Tool = program("minisign", "minisign");
 pub(crate) const FAKETIME: Tool = program("faketime", "faketime");
 pub(crate) const DPKG_DEB: Tool = program("dpkg", "dpkg-deb");
+pub(crate) const STRIP: Tool = program("binutils", "strip");
 pub(crate) const DEBOOTSTRAP: Tool = program("debootstrap", "debootstrap");
 pub(crate) const NSPAWN: Tool = program("systemd-container", "systemd-nspawn");
 pub(crate) const LINTIAN: Tool = program("lintian", "lintian");
@@ -76,6 +78,8 @@ pub(crate) const READELF: Tool = program("binutils", "readelf");
 /// libFuzzer itself is C++.
 pub(crate) const CXX: Tool = program("g++", "c++");
 pub(crate) const QEMU_ARM: Tool = program("qemu-user-static", "qemu-arm-static");
+/// The one that is linked dynamically, so that its clock can be faked.
+pub(crate) const QEMU_ARM_DYNAMIC: Tool = program("qemu-user", "qemu-arm");
 pub(crate) const QEMU_AARCH64: Tool = program("qemu-user-static", "qemu-aarch64-static");
 pub(crate) const QEMU_RISCV64: Tool = program("qemu-user-static", "qemu-riscv64-static");
 pub(crate) const PYTHON_VENV: Tool = Tool {

@@ -7,6 +7,8 @@ use clap::ValueEnum;
 use thiserror::Error;
 
 use crate::membership;
+use crate::upgrade::swap::Places;
+use crate::upgrade::watch;
 
 /// The inits that can keep the agent running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -155,17 +157,21 @@ impl Service {
 
     fn unit(&self) -> String {
         let program = self.program.display().to_string();
-        let words: Vec<String> = [&program]
-            .into_iter()
-            .chain(&self.args)
-            .map(|word| systemd_word(word))
-            .collect();
+        let words = |words: Vec<&String>| {
+            let words: Vec<String> = words.into_iter().map(|word| systemd_word(word)).collect();
+            words.join(" ")
+        };
+        let guard = self.guard();
         UNIT_TEXT
             .replace(
                 "@MEMBERSHIP@",
                 &systemd_path(&self.state.join(membership::FILE).display().to_string()),
             )
-            .replace("@COMMAND@", &words.join(" "))
+            .replace("@GUARD@", &words(guard.iter().collect()))
+            .replace(
+                "@COMMAND@",
+                &words([&program].into_iter().chain(&self.args).collect()),
+            )
     }
 
     fn openrc(&self) -> String {
@@ -187,8 +193,16 @@ error_logger=\"logger -t edge-agent\"
 depend() {{
     use net logger
 }}
+
+# While a new version is on trial (`edge-agent upgrade`), the one before watches over it.
+start_pre() {{
+    [ ! -x {previous} ] || {guard}
+    return 0
+}}
 ",
             program = shell_word(&self.program.display().to_string()),
+            previous = shell_word(&self.previous().display().to_string()),
+            guard = shell_words(&self.guard()),
             // supervise-daemon's arguments go through `eval`: quoted for it, and then for the script.
             args = in_double_quotes(&self.shell_args()),
         )
@@ -205,6 +219,8 @@ STOP=10
 USE_PROCD=1
 
 start_service() {{
+    # While a new version is on trial (`edge-agent upgrade`), the one before watches over it.
+    [ ! -x {previous} ] || {guard}
     procd_open_instance
     procd_set_param command {program} {args}
     # Started again one second after each end, and never given up.
@@ -216,13 +232,33 @@ start_service() {{
 }}
 ",
             program = shell_word(&self.program.display().to_string()),
+            previous = shell_word(&self.previous().display().to_string()),
+            guard = shell_words(&self.guard()),
             args = self.shell_args(),
         )
     }
 
     fn shell_args(&self) -> String {
-        let words: Vec<String> = self.args.iter().map(|arg| shell_word(arg)).collect();
-        words.join(" ")
+        shell_words(&self.args)
+    }
+
+    /// Where an upgrade keeps the program before.
+    pub(super) fn previous(&self) -> PathBuf {
+        let places = Places {
+            program: self.program.clone(),
+            state: self.state.clone(),
+        };
+        places.previous()
+    }
+
+    /// The command that is run before each start, if the program before is there.
+    fn guard(&self) -> [String; 4] {
+        [
+            self.previous().display().to_string(),
+            watch::GUARD.to_owned(),
+            "--state".to_owned(),
+            self.state.display().to_string(),
+        ]
     }
 }
 
@@ -269,6 +305,11 @@ fn shell_word(word: &str) -> String {
     format!("'{}'", word.replace('\'', "'\\''"))
 }
 
+fn shell_words(words: &[String]) -> String {
+    let words: Vec<String> = words.iter().map(|word| shell_word(word)).collect();
+    words.join(" ")
+}
+
 /// Text between the double quotes of a POSIX shell.
 fn in_double_quotes(text: &str) -> String {
     let mut escaped = String::new();
@@ -284,6 +325,8 @@ fn in_double_quotes(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
 
     const ODD: [&str; 4] = ["window 02:00-05:00", "a\"b\\c", "100%$HOME`id`", "it's"];
 
@@ -304,6 +347,8 @@ mod tests {
             )
         );
         assert!(unit.contains("ConditionPathExists=/mnt/my data/membership\n"));
+        let guard = "/usr/local/bin/edge-agent.previous internal-guard --state \"/mnt/my data\"\n";
+        assert!(unit.contains(guard), "{unit}");
     }
 
     /// The shell itself says what it makes of a script: the function that procd would call prints its words.
@@ -321,6 +366,36 @@ mod tests {
         let openrc = odd(Init::Openrc).openrc();
         let probe = "eval \"set -- $command_args\"; printf '%s\\n' \"$@\"";
         assert_eq!(shell(&format!("{openrc}\n{probe}")), wanted);
+    }
+
+    /// With a program before that only prints what it is run with.
+    #[test]
+    fn the_program_before_is_asked_before_each_start_if_it_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("edge agent");
+        let previous = folder.path().join("edge agent.previous");
+        let asked = ["internal-guard", "--state", "/mnt/my data"];
+        for is_there in [false, true] {
+            if is_there {
+                fs::write(&previous, "#!/bin/sh\nprintf '%s\\n' \"$@\"; exit 1\n").unwrap();
+                fs::set_permissions(&previous, fs::Permissions::from_mode(0o755)).unwrap();
+            }
+            let wanted: Vec<&str> = asked.into_iter().filter(|_| is_there).collect();
+            for init in [Init::Openrc, Init::Procd] {
+                let service = Service {
+                    program: program.clone(),
+                    ..odd(init)
+                };
+                let script = match init {
+                    Init::Openrc => format!("{}\nstart_pre || echo failed", service.openrc()),
+                    _ => format!(
+                        "procd_open_instance() {{ exit 0; }}\n{}\nstart_service",
+                        service.procd()
+                    ),
+                };
+                assert_eq!(shell(&script), wanted, "{init:?}");
+            }
+        }
     }
 
     #[test]

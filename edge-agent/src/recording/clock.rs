@@ -1,17 +1,13 @@
 //! The device's clocks, as far as they can be believed.
 
-use std::time::{Duration, SystemTime};
-
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::clock::WallTime;
 use crate::limits::EARLIEST_CLOCK;
 
 /// Seconds since 1970, unless the clock has plainly never been set.
 pub(super) fn trusted_clock() -> Option<i64> {
-    let passed = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .ok()?;
-    let seconds = i64::try_from(passed.as_secs()).ok()?;
+    let seconds = WallTime::now().secs();
     (seconds >= EARLIEST_CLOCK).then_some(seconds)
 }
 
@@ -23,12 +19,7 @@ pub(super) fn minute_of_day() -> Option<u16> {
 
 /// Microseconds since 1970 by the device's clock, which may be years off.
 pub(super) fn wall_clock() -> i64 {
-    let epoch = SystemTime::UNIX_EPOCH;
-    let micros = |passed: Duration| i64::try_from(passed.as_micros());
-    match SystemTime::now().duration_since(epoch) {
-        Ok(passed) => micros(passed).unwrap_or(i64::MAX),
-        Err(before) => micros(before.duration()).map_or(i64::MIN, |micros| -micros),
-    }
+    WallTime::now().micros()
 }
 
 /// Microseconds since the device booted.

@@ -3,12 +3,12 @@
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use embedded_io::ErrorKind;
 use holdfast_protocol::recording::medium::{Entry, FileName, Medium, NO_SPACE, READ_ONLY};
-use rustix::fs::{FlockOperation, fstatvfs};
+use rustix::fs::{FileType, FlockOperation, fstatvfs, lstat};
 use thiserror::Error;
 
 use crate::state;
@@ -150,14 +150,15 @@ impl Medium for Folder {
         for found in fs::read_dir(&self.path)? {
             let found = found?;
             let name = found.file_name().to_str().and_then(FileName::parse);
-            let (Some(name), Ok(metadata)) = (name, found.metadata()) else {
+            // Not the standard library's: where pointers have 32 bits, its times end in 2038.
+            let (Some(name), Ok(stat)) = (name, lstat(found.path())) else {
                 continue;
             };
-            if metadata.is_file() {
+            if FileType::from_raw_mode(stat.st_mode).is_file() {
                 entries.push(Entry {
                     name,
-                    length: metadata.len(),
-                    modified: metadata.mtime(),
+                    length: u64::try_from(stat.st_size).unwrap_or_default(),
+                    modified: stat.st_mtime,
                 });
             }
         }

@@ -4,7 +4,6 @@ use std::ffi::CStr;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt as _;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{
     AtFlags, CWD, FileType, Gid, Mode, OFlags, RawDir, RenameFlags, Stat, Timespec, Timestamps,
@@ -19,6 +18,7 @@ use super::handles::Handle;
 use super::packet::{Attributes, Code, Status};
 use super::root::{Place, SftpPath, name_of};
 use super::serve::{Done, Server};
+use crate::clock::WallTime;
 use crate::limits::{MAX_SFTP_IDS, SFTP_LISTING};
 
 /// What a new folder's mode is where the client says nothing, before the umask.
@@ -353,6 +353,5 @@ fn all<const N: usize>(parts: [Option<Result<(), Errno>>; N]) -> Result<Done, St
 }
 
 fn now() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(i64::MAX))
+    WallTime::now().secs().max(0)
 }

@@ -190,7 +190,8 @@ impl Driver<'_> {
             RelayMessage::Echo
             | RelayMessage::Identity(_)
             | RelayMessage::Enrolled(_)
-            | RelayMessage::Welcome(_) => None,
+            | RelayMessage::Welcome(_)
+            | RelayMessage::ReleaseKey(_) => None,
         }
     }
 

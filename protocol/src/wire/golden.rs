@@ -16,6 +16,7 @@ use crate::recording::chain::ChainKey;
 use crate::recording::record::EndReason;
 use crate::recording::seal::RecordingKey;
 use crate::recording::segment::Link;
+use crate::release::ReleaseKey;
 use crate::roster::{RelayEntry, Roster};
 use crate::token::Token;
 
@@ -128,6 +129,13 @@ fn what_a_relay_says() {
         (RelayMessage::Roster(roster()), "0006 04 02 b0b1 01 51"),
         (RelayMessage::Drain(500), "0003 05 f403"),
         (RelayMessage::Echo, "0001 06"),
+        (
+            RelayMessage::ReleaseKey(ReleaseKey {
+                id: [0xe1; 8],
+                key: PublicKey([0xe2; 32]),
+            }),
+            "0029 07 e1e1e1e1e1e1e1e1 e2e2e2e2e2e2e2e2e2e2e2e2e2e2e2e2e2e2e2e2e2e2e2e2e2e2e2e2e2e2e2e2",
+        ),
     ]);
 }
 
@@ -616,9 +624,10 @@ fn why_a_connection_is_closed() {
         CloseCode::Protocol,
         CloseCode::Stopping,
         CloseCode::Busy,
+        CloseCode::Upgrading,
     ];
     let numbers = codes.map(|code| code as u32);
-    assert_eq!(numbers, [0, 1, 2, 3, 4, 5]);
+    assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6]);
 }
 
 fn hello(intent: Intent, local_address: Option<SocketAddr>) -> Hello {

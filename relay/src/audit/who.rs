@@ -8,6 +8,9 @@ use crate::ssh::auth::{Principal, Proof};
 use crate::store::Device;
 use crate::tunnel::registry::Tunnel;
 
+/// The fact of an event by how many seconds the device's clock was ahead of ours: `time` is never the device's.
+pub const CLOCK_SKEW: &str = "clock_skew";
+
 /// Who did it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Actor {
@@ -80,6 +83,8 @@ pub struct DeviceFacts {
     pub id: DeviceId,
     /// Its own address, before any NAT, as its agent said.
     pub address: Option<SocketAddr>,
+    /// By how many seconds its clock was ahead of ours when its tunnel came to be.
+    pub clock_skew: Option<i64>,
 }
 
 impl DeviceFacts {
@@ -88,6 +93,7 @@ impl DeviceFacts {
     pub fn on(device: &Device, tunnel: &Tunnel) -> Self {
         Self {
             address: tunnel.local_address,
+            clock_skew: Some(tunnel.clock_skew),
             ..Self::from(device)
         }
     }
@@ -99,6 +105,7 @@ impl From<&Device> for DeviceFacts {
             name: device.name.clone(),
             id: device.id,
             address: None,
+            clock_skew: None,
         }
     }
 }

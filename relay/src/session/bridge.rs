@@ -257,6 +257,7 @@ async fn up(
             // The device takes no more: the process is gone, and the other direction will say how. What
             // the operator still types goes nowhere, as with sshd.
             Err(WriteError::Stopped(_)) => {}
+            Err(WriteError::ConnectionLost(error)) => return End::from(&error),
             Err(error) => return End::DeviceLost(error.to_string()),
         }
     }

@@ -70,7 +70,7 @@ impl<'a> Down<'a> {
             let count = match receive.read_chunks(&mut chunks).await {
                 Ok(Some(count)) => count,
                 Ok(None) => return End::Protocol("its stream ended before the exit status".into()),
-                Err(ReadError::ConnectionLost(error)) => return End::DeviceLost(error.to_string()),
+                Err(ReadError::ConnectionLost(error)) => return End::from(&error),
                 Err(error) => return End::DeviceLost(error.to_string()),
             };
             for chunk in chunks.iter_mut().take(count) {

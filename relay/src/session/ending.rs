@@ -2,7 +2,8 @@
 
 use holdfast_protocol::ids::DeviceName;
 use holdfast_protocol::session::SessionViolation;
-use holdfast_protocol::wire::{Exit, Work};
+use holdfast_protocol::wire::{CloseCode, Exit, Work};
+use quinn::{ConnectionError, VarInt};
 use thiserror::Error;
 use tokio::time::timeout;
 
@@ -14,6 +15,9 @@ use crate::ssh::outlet::Gone;
 /// What OpenSSH's client gives for any failure of its own, and we for a session that did not happen or
 /// was cut.
 pub const FAILED: Exit = Exit::Status(255);
+
+/// The close code of an agent that is replaced.
+const UPGRADING: VarInt = VarInt::from_u32(CloseCode::Upgrading as u32);
 
 /// What a shell gives for a command that is not there.
 pub const NOT_FOUND: Exit = Exit::Status(127);
@@ -59,12 +63,26 @@ pub enum End {
     /// The relay ended it.
     #[error("{}", .0.why)]
     Told(Ending),
+    /// The device's agent closed the tunnel, to be replaced.
+    #[error("the device's agent was upgraded")]
+    Upgrading,
     /// The tunnel is gone.
     #[error("the device was lost: {0}")]
     DeviceLost(String),
     /// The device said what it may not.
     #[error("the device broke the protocol: {0}")]
     Protocol(String),
+}
+
+impl From<&ConnectionError> for End {
+    fn from(error: &ConnectionError) -> Self {
+        match error {
+            ConnectionError::ApplicationClosed(close) if close.error_code == UPGRADING => {
+                Self::Upgrading
+            }
+            _ => Self::DeviceLost(error.to_string()),
+        }
+    }
 }
 
 impl From<SessionViolation> for End {
@@ -119,6 +137,11 @@ impl Notices<'_> {
                     self.outlet.notice(line(sentence)).await?;
                 }
                 End::Told(Ending { why, .. }) => self.try_say(&format!("closed: {why}")).await?,
+                End::Upgrading => {
+                    let text =
+                        format!("closed: the agent on {device} starts again as another version");
+                    self.try_say(&text).await?;
+                }
                 End::DeviceLost(_) => {
                     let text = format!("closed: the tunnel to {device} was lost");
                     self.try_say(&text).await?;

@@ -9,7 +9,7 @@ use super::forward::{Destination, ForwardEnd, Place};
 use super::live::{Ending, LiveSession};
 use super::sftp::Operation;
 use crate::access::role::RecordingMode;
-use crate::audit::{Audit, Event, EventKind};
+use crate::audit::{Audit, CLOCK_SKEW, Event, EventKind};
 use crate::ssh::connection::Connection;
 use crate::ssh::target::Target;
 
@@ -57,6 +57,10 @@ impl Report {
             true => event.with("agent_forward", true),
             false => event,
         };
+        let event = match session.device.clock_skew {
+            Some(skew) => event.with(CLOCK_SKEW, skew),
+            None => event,
+        };
         // Loudly: whoever may get into a device that cannot record is seen to.
         let event = match &open.recording {
             Some(terms) if terms.recover => event.with("recover", true),
@@ -100,6 +104,7 @@ impl Report {
             // The relay's own doing went as it should.
             End::Told(ending) => event.because(ending.cause.as_str()),
             End::ClientGone => event.because("the client went away"),
+            End::Upgrading => event.because(end.to_string()),
             End::Refused(_) | End::NoAnswer(_) | End::DeviceLost(_) | End::Protocol(_) => {
                 event.failed(end.to_string())
             }

@@ -49,6 +49,9 @@ pub async fn join(relay: &Arc<Relay>, mut caller: Caller) -> Result<(), ControlE
                 name: device.name,
                 roster: relay.roster(),
             };
+            if let Some(key) = relay.release_key {
+                caller.send.send(&RelayMessage::ReleaseKey(key)).await?;
+            }
             let granted = RelayMessage::Enrolled(granted);
             let _ = timeout(ENROL_TIMEOUT, caller.send.send_last(&granted)).await;
         }

@@ -14,7 +14,7 @@ use tracing::{info, warn};
 use super::control::{ControlError, ControlReceiver, ControlSender};
 use super::listen::{Caller, refuse};
 use super::registry::Tunnel;
-use crate::audit::{DeviceFacts, Event, EventKind};
+use crate::audit::{CLOCK_SKEW, DeviceFacts, Event, EventKind};
 use crate::clock::Timestamp;
 use crate::limits::{CONTROL_QUEUE, STORE_TIMEOUT};
 use crate::recording;
@@ -58,6 +58,7 @@ pub async fn run(relay: &Arc<Relay>, mut caller: Caller) -> Result<(), ControlEr
     if let Some(older) = older {
         older.close(CloseCode::Replaced, "a newer tunnel of this device stands");
     }
+    let came = came.with(CLOCK_SKEW, tunnel.clock_skew);
     info!(device = %device.name, %address, generation = tunnel.generation.0, "tunnel up");
     let told = |event: Event| {
         let event = event.device(DeviceFacts::on(&device, &tunnel));
@@ -132,6 +133,7 @@ async fn open(
                     agreed_minor(caller.hello.minor),
                     caller.connection.clone(),
                     caller.hello.local_address,
+                    Timestamp::now().skew_of(caller.hello.clock),
                     tell,
                 ),
                 queue,

@@ -28,6 +28,8 @@ pub struct Tunnel {
     pub connection: Connection,
     /// The address that the device sends from, before any NAT, as it says.
     pub local_address: Option<SocketAddr>,
+    /// By how many seconds its clock was ahead of ours when it said `Hello`.
+    pub clock_skew: i64,
     control: mpsc::Sender<RelayMessage>,
     heard: AtomicI64,
     /// Datagrams received when the device was last heard.
@@ -59,6 +61,7 @@ impl Tunnel {
         minor: u16,
         connection: Connection,
         local_address: Option<SocketAddr>,
+        clock_skew: i64,
         control: mpsc::Sender<RelayMessage>,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -67,6 +70,7 @@ impl Tunnel {
             minor,
             connection,
             local_address,
+            clock_skew,
             control,
             heard: AtomicI64::new(Timestamp::now().0),
             datagrams: AtomicU64::new(0),

@@ -54,6 +54,23 @@ pub(crate) struct Emulated {
 impl Emulated {
     /// The one for `triple`.
     pub(crate) fn of(triple: &str) -> Self {
+        Self::run_by(triple, |runner| runner.join(" "))
+    }
+
+    /// The one for `triple`, whose clock shows another time: `env` is what makes a program of this machine see it.
+    /// The emulator must then be one that asks libc for the time.
+    pub(crate) fn with_clock(triple: &str, env: &[(&str, &str)]) -> Self {
+        let env: Vec<String> = env
+            .iter()
+            .map(|(name, value)| format!("{name}='{value}'"))
+            .collect();
+        Self::run_by(triple, |runner| {
+            let emulator = runner[0].trim_end_matches("-static");
+            format!("env {} {emulator} {}", env.join(" "), runner[1..].join(" "))
+        })
+    }
+
+    fn run_by(triple: &str, line: impl FnOnce(&[&str]) -> String) -> Self {
         let list = std::env::var_os(VARIABLE).unwrap_or_else(|| {
             panic!("{VARIABLE} names no programs: run this by `cargo xtask test --only cross`")
         });
@@ -65,7 +82,7 @@ impl Emulated {
         let folder = tempfile::tempdir().unwrap();
         // The kernel takes one file and no arguments.
         let interpreter = folder.path().join("run");
-        let script = format!("#!/bin/sh\nexec {} \"$@\"\n", runner.join(" "));
+        let script = format!("#!/bin/sh\nexec {} \"$@\"\n", line(&runner));
         fs::write(&interpreter, script).unwrap();
         fs::set_permissions(&interpreter, fs::Permissions::from_mode(0o755)).unwrap();
         Self {

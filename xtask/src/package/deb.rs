@@ -107,6 +107,7 @@ impl Deb {
         for script in ["postinst", "prerm", "postrm"] {
             let text = read(&workspace.root.join("packaging/deb").join(script))?
                 .replace("@UNIT@", self.unit_name)
+                .replace("@PROGRAM@", self.program)
                 .replace("@STATE@", self.state);
             write(&folder.join(script), &text, 0o755)?;
         }

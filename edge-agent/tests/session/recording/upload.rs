@@ -10,6 +10,7 @@ use edge_agent::recording::upload;
 use edge_agent::runtime;
 use edge_agent::state::StateDir;
 use edge_agent::status::{self, Board, Question};
+use edge_agent::upgrade::trial::Upgrades;
 use holdfast_protocol::codec::control::{self, ControlReader};
 use holdfast_protocol::ids::{DeviceId, DeviceName, PublicKey};
 use holdfast_protocol::recording::reader::Verdict;
@@ -301,7 +302,8 @@ fn what_waits_for_somebody_to_ask_goes_up_when_he_does() {
         .await;
         let state = StateDir::create_or_open(&pair.device.path("state")).unwrap();
         let board = Board::new(&membership());
-        status::serve(&state, board, Arc::clone(&pair.sessions));
+        let upgrades = Arc::new(Upgrades::at_start(&pair.device.path("state")).unwrap());
+        status::serve(&state, board, Arc::clone(&pair.sessions), upgrades);
         pair.to_end(recorded(1, RecordingMode::Strict, exec("echo x")))
             .await;
         pair.live(0).await;
