@@ -127,6 +127,8 @@ impl Job {
             env: vec![],
             input,
             outlet,
+            // Nobody's SSH agent goes along to a fleet.
+            agent: None,
         };
         let (relay, busy) = (relay.clone(), connection.busy());
         tokio::spawn(async move {
