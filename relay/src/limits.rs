@@ -471,7 +471,7 @@ pub const FLEET_POLL: Duration = Duration::from_millis(250);
 /// Largest file that `cp` takes: it lies on the relay's disk until all devices have it.
 pub const MAX_COPY: u64 = 1024 * 1024 * 1024;
 
-/// Files that lie there at a time, of all users.
+/// Files that lie there at a time, each of another user.
 pub const MAX_COPIES: usize = 4;
 
 /// How long a client of `cp` may pause before its file is complete.

@@ -4,12 +4,12 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
+use holdfast_protocol::ids::UserName;
 use thiserror::Error;
 use tokio::io::AsyncWriteExt as _;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
@@ -18,13 +18,41 @@ use crate::limits::{COPY_PATIENCE, MAX_COPIES, MAX_COPY};
 use crate::ssh::queue::{Input, InputReceiver};
 use crate::state::random_bytes;
 
-/// Room for the files that lie on the relay's disk at a time.
-#[derive(Clone, Debug)]
-pub struct Places(Arc<Semaphore>);
+/// Room for the files that lie on the relay's disk at a time: one of each user, so that nobody takes it all.
+#[derive(Clone, Debug, Default)]
+pub struct Places(Arc<Mutex<Vec<UserName>>>);
 
-impl Default for Places {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(MAX_COPIES)))
+/// A user's place, until it is dropped.
+#[derive(Debug)]
+struct Place {
+    places: Places,
+    user: UserName,
+}
+
+impl Places {
+    fn take(&self, user: &UserName) -> Result<Place, PayloadError> {
+        let mut taken = self.lock();
+        if taken.contains(user) {
+            return Err(PayloadError::Busy);
+        }
+        if taken.len() >= MAX_COPIES {
+            return Err(PayloadError::Full);
+        }
+        taken.push(user.clone());
+        Ok(Place {
+            places: self.clone(),
+            user: user.clone(),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<UserName>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.places.lock().retain(|user| *user != self.user);
     }
 }
 
@@ -33,12 +61,15 @@ impl Default for Places {
 pub struct Payload {
     file: File,
     length: u64,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 /// Why there is none.
 #[derive(Debug, Error)]
 pub enum PayloadError {
+    /// The user copies one already.
+    #[error("you copy a file to a fleet already: wait for it, or end it")]
+    Busy,
     /// Others are being copied.
     #[error("the relay copies {MAX_COPIES} files already: try again when one of them is done")]
     Full,
@@ -64,10 +95,10 @@ impl Payload {
     pub async fn receive(
         input: &mut InputReceiver,
         places: &Places,
+        user: &UserName,
         folder: &Path,
     ) -> Result<Self, PayloadError> {
-        let place = places.0.clone().try_acquire_owned();
-        let place = place.map_err(|_| PayloadError::Full)?;
+        let place = places.take(user)?;
         let path = unused(folder)?;
         let file = spawn_blocking(move || nameless(&path)).await;
         let file = file.map_err(io::Error::from)??;
@@ -134,4 +165,23 @@ fn nameless(path: &Path) -> io::Result<File> {
         .open(path)?;
     std::fs::remove_file(path)?;
     Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_takes_all_the_room() {
+        let places = Places::default();
+        let user = |number: usize| UserName::new(&format!("user-{number}")).unwrap();
+        let mut taken: Vec<Place> = (0..MAX_COPIES)
+            .map(|number| places.take(&user(number)).unwrap())
+            .collect();
+        assert!(matches!(places.take(&user(0)), Err(PayloadError::Busy)));
+        assert!(matches!(places.take(&user(99)), Err(PayloadError::Full)));
+        taken.pop();
+        assert!(places.take(&user(99)).is_ok());
+        assert!(matches!(places.take(&user(0)), Err(PayloadError::Busy)));
+    }
 }

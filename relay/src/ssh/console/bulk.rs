@@ -102,7 +102,8 @@ async fn cp(
         Err(sentence) => return Ok(Err(sentence)),
     };
     let relay = &client.relay;
-    let file = match Payload::receive(input, &relay.copies, &relay.state.dir).await {
+    let (places, user) = (&relay.copies, &subject.user.name);
+    let file = match Payload::receive(input, places, user, &relay.state.dir).await {
         Ok(file) => Arc::new(file),
         Err(PayloadError::Gone) => return Err(Gone),
         Err(error) => return Ok(Err(error.to_string())),
