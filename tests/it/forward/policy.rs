@@ -68,9 +68,12 @@ fn no_spelling_of_an_address_gets_past_the_rules() {
         itself.len() as u64,
         "somebody was dialled"
     );
-    let rows = forwards(&site.relay);
-    let refused = rows.iter().filter(|row| row["outcome"] == "refused");
-    assert_eq!(refused.count(), 13);
+    // Rows reach the log a moment later.
+    wait_until(SOON, "all refusals in the log", || {
+        let rows = forwards(&site.relay);
+        let refused = rows.iter().filter(|row| row["outcome"] == "refused");
+        refused.count() == 13
+    });
 }
 
 #[test]
