@@ -47,10 +47,11 @@ impl WallTime {
         self.secs
     }
 
-    /// Microseconds since 1970.
+    /// Microseconds since 1970; what no number holds is the last that one does.
     pub(crate) fn micros(self) -> i64 {
-        let micros = i64::from(self.nanos / 1_000);
-        self.secs.saturating_mul(1_000_000).saturating_add(micros)
+        let micros = i128::from(self.secs) * 1_000_000 + i128::from(self.nanos / 1_000);
+        let beyond = if self.secs < 0 { i64::MIN } else { i64::MAX };
+        i64::try_from(micros).unwrap_or(beyond)
     }
 
     /// Since 1970; nothing before.
@@ -66,9 +67,15 @@ impl WallTime {
         expect(dead_code, reason = "the kernel gives it in this form there")
     )]
     fn after_1970(passed: Duration) -> Self {
-        Self {
-            secs: i64::try_from(passed.as_secs()).unwrap_or(i64::MAX),
-            nanos: passed.subsec_nanos(),
+        match i64::try_from(passed.as_secs()) {
+            Ok(secs) => Self {
+                secs,
+                nanos: passed.subsec_nanos(),
+            },
+            Err(_) => Self {
+                secs: i64::MAX,
+                nanos: 999_999_999,
+            },
         }
     }
 
@@ -77,12 +84,19 @@ impl WallTime {
         expect(dead_code, reason = "the kernel gives it in this form there")
     )]
     fn before_1970(left: Duration) -> Self {
-        let secs = i64::try_from(left.as_secs()).map_or(i64::MIN, |secs| -secs);
-        match left.subsec_nanos() {
-            0 => Self { secs, nanos: 0 },
-            nanos => Self {
-                secs: secs.saturating_sub(1),
+        let whole = i64::try_from(left.as_secs());
+        match (whole, left.subsec_nanos()) {
+            (Ok(secs), 0) => Self {
+                secs: -secs,
+                nanos: 0,
+            },
+            (Ok(secs), nanos) => Self {
+                secs: -secs - 1,
                 nanos: 1_000_000_000 - nanos,
+            },
+            (Err(_), _) => Self {
+                secs: i64::MIN,
+                nanos: 0,
             },
         }
     }
