@@ -123,11 +123,11 @@ fn agent_package(workspace: &Workspace, architecture: &str, binary: &Path) -> Re
         name: "edge-agent",
         program: "edge-agent",
         architecture: architecture.to_owned(),
-        depends: "init-system-helpers",
+        depends: None,
         summary: "reach this device behind NAT with a stock ssh",
-        description: "The agent of Holdfast keeps a QUIC tunnel open to a relay, through which operators\n \
-                      log in with a stock ssh. Sessions are recorded on the device and uploaded when\n \
-                      the link has room.",
+        description: "The agent of Holdfast keeps a QUIC tunnel open to a relay, through which\n \
+                      operators log in with a stock ssh. Sessions are recorded on the device and\n \
+                      uploaded when the link has room.",
         binary: binary.to_owned(),
         manual: manual(workspace, "edge-agent")?,
         unit_name: "edge-agent.service",
@@ -154,8 +154,8 @@ fn relay(workspace: &Workspace, out: &Path) -> Result<PathBuf> {
         name: "holdfast-relay",
         program: "relay",
         architecture: architecture.trim().to_owned(),
-        depends: "libc6, libgcc-s1, init-system-helpers",
-        summary: "the relay between operators' ssh and devices behind NAT",
+        depends: Some("libc6, libgcc-s1"),
+        summary: "relay between operators' ssh and devices behind NAT",
         description: "The relay of Holdfast takes operators' ssh connections on one side and devices'\n \
                       QUIC tunnels on the other, and decides who may do what, how much and for how\n \
                       long. It keeps the audit log and the recordings.",

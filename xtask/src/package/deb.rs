@@ -10,13 +10,20 @@ use super::{fresh_folder, place, read, write};
 use crate::process;
 use crate::workspace::Workspace;
 
+const MAINTAINER: &str = "Holdfast <packages@holdfast.invalid>";
+
+/// When everything in a package was made, in seconds since 1970: the same bytes from the same program,
+/// whoever packs it and when.
+const EPOCH: &str = "1795305600";
+
 /// What differs between our packages.
 pub(super) struct Deb {
     pub(super) name: &'static str,
     /// What the program is called in `/usr/bin`.
     pub(super) program: &'static str,
     pub(super) architecture: String,
-    pub(super) depends: &'static str,
+    /// What no Debian has without being told, if it needs that.
+    pub(super) depends: Option<&'static str>,
     pub(super) summary: &'static str,
     /// Further lines begin with a space, as in a control file.
     pub(super) description: &'static str,
@@ -56,7 +63,7 @@ impl Deb {
             .args(["--root-owner-group", "-Zxz", "--build"])
             .arg(&root)
             .arg(&path)
-            .env("SOURCE_DATE_EPOCH", "0");
+            .env("SOURCE_DATE_EPOCH", EPOCH);
         process::run_aside(&mut build)?;
         Ok(path)
     }
@@ -74,16 +81,22 @@ impl Deb {
 
     fn documents(&self, workspace: &Workspace, root: &Path) -> Result<()> {
         let folder = root.join("usr/share/doc").join(self.name);
-        let changes = folder.join("changelog");
-        write(
-            &changes,
-            &read(&workspace.root.join("CHANGELOG.md"))?,
-            0o644,
-        )?;
-        process::run_aside(Command::new("gzip").args(["-9n"]).arg(&changes))?;
+        let mut date = Command::new("date");
+        let date = process::capture(date.args(["-u", "-R", "-d", &format!("@{EPOCH}")]))?;
+        let changes = format!(
+            "{} ({}) stable; urgency=medium\n\n  * CHANGELOG.md.gz tells what is new.\n\n -- {MAINTAINER}  {date}",
+            self.name,
+            env!("CARGO_PKG_VERSION"),
+        );
+        let news = read(&workspace.root.join("CHANGELOG.md"))?;
+        for (name, text) in [("changelog", &changes), ("CHANGELOG.md", &news)] {
+            let file = folder.join(name);
+            write(&file, text, 0o644)?;
+            process::run_aside(Command::new("gzip").arg("-9n").arg(&file))?;
+        }
         write(
             &folder.join("copyright"),
-            "Holdfast, by its authors. All rights reserved.\n",
+            "Copyright by the authors of Holdfast. All rights reserved.\n",
             0o644,
         )
     }
@@ -93,13 +106,16 @@ impl Deb {
         let size = installed_size(&root.join("usr"))?;
         let control = format!(
             "Package: {name}\nVersion: {version}\nArchitecture: {architecture}\nSection: net\n\
-             Priority: optional\nMaintainer: Holdfast <packages@holdfast.invalid>\n\
-             Installed-Size: {kib}\nDepends: {depends}\nDescription: {summary}\n {description}\n",
+             Priority: optional\nMaintainer: {MAINTAINER}\n\
+             Installed-Size: {kib}\n{depends}Description: {summary}\n {description}\n",
             name = self.name,
             version = env!("CARGO_PKG_VERSION"),
             architecture = self.architecture,
             kib = size.div_ceil(1024),
-            depends = self.depends,
+            depends = self
+                .depends
+                .map(|depends| format!("Depends: {depends}\n"))
+                .unwrap_or_default(),
             summary = self.summary,
             description = self.description,
         );
