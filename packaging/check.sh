@@ -38,6 +38,14 @@ systemd-analyze security --no-pager holdfast-relay.service | tail -n 1
 man_pages=$(dpkg --listfiles edge-agent holdfast-relay | grep --count '/man1/.*\.gz$')
 [ "$man_pages" -gt 20 ]
 
+step "the relay knows who signs new agents"
+minisign -G -W -p /root/release.pub -s /root/release.key >/dev/null
+mkdir --parents /etc/holdfast
+echo "release_key = \"$(tail -n 1 /root/release.pub)\"" >/etc/holdfast/relay.toml
+echo 'RELAY_FLAGS="--config /etc/holdfast/relay.toml"' >/etc/default/holdfast-relay
+systemctl restart holdfast-relay
+until_ok relay doctor
+
 step "a device joins, and is reached"
 ssh-keygen -q -t ed25519 -N '' -f /root/key
 relay user add root --key /root/key.pub --role admin
@@ -51,6 +59,19 @@ before=$(systemctl show --property MainPID --value edge-agent)
 systemctl kill --signal KILL --kill-whom main edge-agent
 until_ok works
 [ "$(systemctl show --property MainPID --value edge-agent)" != "$before" ]
+
+step "a new version that is signed takes the agent's place, and one that is not does not"
+cp /usr/bin/edge-agent /root/new
+echo new >>/root/new
+if edge-agent upgrade /root/new; then
+    echo "nobody signed it"
+    exit 1
+fi
+minisign -S -s /root/release.key -m /root/new >/dev/null
+edge-agent upgrade /root/new
+until_ok works
+cmp /usr/bin/edge-agent /root/new
+systemctl is-active edge-agent
 
 step "what root does while the relay is stopped is the relay's"
 systemctl stop holdfast-relay

@@ -98,7 +98,7 @@ fn debian(workspace: &Workspace) -> Result<PathBuf> {
         }
         let mut make = Command::new("debootstrap");
         make.arg("--variant=minbase")
-            .arg("--include=systemd-sysv,init-system-helpers,openssh-client")
+            .arg("--include=systemd-sysv,init-system-helpers,openssh-client,minisign")
             // The relay's package fits the release that it was built on.
             .arg(codename()?);
         process::run_aside(make.arg(&root))?;
