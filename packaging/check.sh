@@ -42,9 +42,10 @@ step "the relay knows who signs new agents"
 minisign -G -W -p /root/release.pub -s /root/release.key >/dev/null
 mkdir --parents /etc/holdfast
 echo "release_key = \"$(tail -n 1 /root/release.pub)\"" >/etc/holdfast/relay.toml
-echo 'RELAY_FLAGS="--config /etc/holdfast/relay.toml"' >/etc/default/holdfast-relay
+echo 'RELAY_FLAGS="--public 127.0.0.1 --config /etc/holdfast/relay.toml"' >/etc/default/holdfast-relay
 systemctl restart holdfast-relay
-until_ok relay doctor
+named() { relay ssh-config | grep --quiet '^Host 127\.0\.0\.1'; }
+until_ok named
 
 step "a device joins, and is reached"
 ssh-keygen -q -t ed25519 -N '' -f /root/key
