@@ -46,6 +46,7 @@ fn five_thousand_channels_are_asked_for_and_some_are_had() {
     }
 }
 
+/// russh knows which channels there are and drops what is said on others: no call of ours can be reached by them.
 #[test]
 fn what_is_said_on_no_channel_harms_none() {
     let bed = Bed::new();
@@ -105,6 +106,8 @@ fn what_is_said_on_no_channel_harms_none() {
     bed.is_undisturbed();
 }
 
+/// The window and the size of packets are russh's to keep. Ours is to wait for it, and to read no more from the device
+/// meanwhile.
 #[test]
 fn without_a_window_nothing_comes_and_nothing_grows() {
     let bed = Bed::new();
