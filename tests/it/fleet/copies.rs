@@ -178,8 +178,8 @@ fn a_device_that_loses_its_tunnel_keeps_no_half_of_a_file() {
     let mut copy = begin(&fleet);
     fleet.cam.kill();
     is_as_before(&fleet);
-    copy.wait(SOON).exits(1);
     fleet.cam.run_online(&fleet.relay);
+    copy.wait(SOON).exits(1);
     // The relay does.
     let mut copy = begin(&fleet);
     fleet.relay.kill();
