@@ -237,12 +237,14 @@ async fn up(
 ) -> End {
     loop {
         let input = tokio::select! {
-            input = input.next() => input,
+            // What is asked of a file goes before what closes it.
+            biased;
             asked = guessed(ways.files) => match pass(send, asked, ways).await {
                 Ok(()) | Err(WriteError::Stopped(_)) => continue,
                 Err(WriteError::ConnectionLost(error)) => return End::from(&error),
                 Err(error) => return End::DeviceLost(error.to_string()),
             },
+            input = input.next() => input,
         };
         let Some(input) = input else {
             return End::ClientGone;

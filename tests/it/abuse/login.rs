@@ -127,7 +127,8 @@ fn who_one_is_follows_what_was_signed_and_not_what_was_asked() {
     is_bearable(&relay, before);
 }
 
-/// Lengths that are none are russh's to see; how much it may read before a login is ours to bound.
+/// Lengths that are none, and lines that are no version, are russh's to see. How much it may read before a login is ours
+/// to bound: `front::a_flood_before_the_login_is_cut`.
 #[test]
 fn what_is_no_ssh_ends_soon() {
     let bed = Bed::new();
