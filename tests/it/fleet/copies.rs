@@ -175,13 +175,13 @@ fn a_device_that_loses_its_tunnel_keeps_no_half_of_a_file() {
         assert_eq!(fs::read(home(&fleet.cam).join("tool")).unwrap(), b"old");
     };
     // Its agent dies, and says nothing to anybody.
-    let mut copy = begin(&fleet);
+    let copy = begin(&fleet);
     fleet.cam.kill();
     is_as_before(&fleet);
     fleet.cam.run_online(&fleet.relay);
     copy.wait(SOON).exits(1);
     // The relay does.
-    let mut copy = begin(&fleet);
+    let copy = begin(&fleet);
     fleet.relay.kill();
     copy.wait(SOON);
     fleet.relay.start_again();
