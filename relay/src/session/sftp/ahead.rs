@@ -19,13 +19,22 @@ use tokio::sync::Notify;
 use super::cut::{Cut, Head, Step};
 use super::packet::Fields;
 use super::{CLOSE, DATA, HANDLE, OPEN, READ, STATUS, VERSION, WRITING};
-use crate::limits::{MAX_SFTP_GUESS, MAX_SFTP_GUESSES, MAX_SFTP_OPEN, MAX_SFTP_PREFIX};
+use crate::limits::{
+    MAX_SFTP_GUESS, MAX_SFTP_GUESSES, MAX_SFTP_OPEN, MAX_SFTP_PENDING, MAX_SFTP_PREFIX,
+};
 
 /// The only version that is spoken with OpenSSH.
 const SPOKEN: u32 = 3;
 
 /// Numbers from here on are ours. Clients count from 0; one that gets here is left alone.
 const FIRST_GUESS: u32 = 0xf000_0000;
+
+/// Most bytes of a handle, section 6.3 of the draft.
+const MAX_HANDLE: usize = 256;
+
+/// What stands before the bytes of a file in their packet: its length, kind and number, and theirs. A status
+/// with a long text has as much room as the bytes would have had.
+const DATA_HEAD: usize = 13;
 
 /// The guesses of one session, shared by both ways of its splice.
 #[derive(Debug, Default)]
@@ -209,7 +218,7 @@ impl State {
                         guess.stage = Stage::Wrong;
                     }
                 }
-                if self.answered.insert(id) {
+                if self.answered.len() < MAX_SFTP_PENDING && self.answered.insert(id) {
                     self.for_client.extend_from_slice(&well(id));
                 }
             }
@@ -292,8 +301,10 @@ impl State {
             let offset = guess.offset.saturating_add(got.into());
             (guess.handle.clone(), offset, guess.length - got)
         });
+        // More than was asked for is not kept: the client will ask by itself.
+        let is_too_long = packet.len() > DATA_HEAD + guess.length as usize;
         let heard = match guess.stage {
-            Stage::Asked => {
+            Stage::Asked if !is_too_long => {
                 guess.stage = Stage::Here(packet);
                 None
             }
@@ -301,7 +312,7 @@ impl State {
                 self.guesses.remove(found);
                 Some(numbered(packet, id))
             }
-            Stage::Wrong | Stage::Here(_) => {
+            Stage::Asked | Stage::Wrong | Stage::Here(_) => {
                 self.guesses.remove(found);
                 None
             }
@@ -315,7 +326,7 @@ impl State {
     }
 
     fn opened(&mut self, handle: &[u8]) {
-        if self.reading.len() >= MAX_SFTP_OPEN {
+        if self.reading.len() >= MAX_SFTP_OPEN || handle.len() > MAX_HANDLE {
             return;
         }
         self.reading.insert(handle.to_vec());
@@ -339,7 +350,6 @@ impl State {
         let id = FIRST_GUESS | self.count;
         self.count = (self.count + 1) & !FIRST_GUESS;
         let to = &mut self.for_device;
-        // A handle is at most 256 bytes: it came in a packet that was taken.
         to.put_u32(u32::try_from(21 + handle.len()).unwrap_or(u32::MAX));
         to.put_u8(READ);
         to.put_u32(id);

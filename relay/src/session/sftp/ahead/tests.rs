@@ -254,6 +254,24 @@ fn guesses_are_few_and_none_comes_behind_the_end() {
 }
 
 #[test]
+fn a_device_that_says_too_much_is_not_kept() {
+    let mut talk = Talk::new();
+    talk.ask(&open(10, 1));
+    talk.answer(&handle(10, &[b'h'; MAX_HANDLE + 1]));
+    assert_eq!(talk.asked(), open(10, 1));
+    talk.ask(&open(20, 1));
+    talk.answer(&handle(20, b"h"));
+    talk.asked();
+    talk.told();
+    talk.answer(&data(GUESS, &[7; 1_001]));
+    assert!(talk.ahead.lock().guesses.is_empty());
+    // What the client asks for now goes to the device.
+    talk.ask(&read(21, b"h", 0, 1_000));
+    assert_eq!(talk.asked(), read(21, b"h", 0, 1_000));
+    assert_eq!(talk.told(), b"");
+}
+
+#[test]
 fn what_is_no_sftp_passes_whole() {
     for text in [&b"This account is not available.\n"[..], b"no\n"] {
         let ahead = Ahead::default();
