@@ -13,6 +13,7 @@ Needs: root, bash, iproute2, nftables, conntrack, cgroup v2, OpenSSH, python3 (s
 import argparse, concurrent.futures as cf, ctypes, fcntl, json, os, platform, re, signal
 import statistics, subprocess, sys, tempfile, threading, time
 
+sys.dont_write_bytecode = True  # nothing is left beside the sources
 import files, forward
 
 HERE = os.path.dirname(os.path.abspath(__file__))
