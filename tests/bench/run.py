@@ -839,6 +839,8 @@ def render(d):
     out += [f"Note: {x}\n" for x in d.get("notes", [])]  # added by hand
 
     def num(x):
+        if 0 < abs(x) < 0.01:
+            return f"{x:.2g}"
         return f"{x:.0f}" if abs(x) >= 100 else f"{x:.1f}" if abs(x) >= 10 else f"{x:.2f}".rstrip("0").rstrip(".")
 
     def cell(n, k):

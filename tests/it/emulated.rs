@@ -31,13 +31,6 @@ fn riscv64gc_unknown_linux_musl() {
     does_its_work("riscv64gc-unknown-linux-musl");
 }
 
-/// On an emulated MIPS 24K, as many OpenWrt routers have it.
-#[test]
-#[ignore = "the stage `cross` builds the program"]
-fn mipsel_unknown_linux_musl() {
-    does_its_work("mipsel-unknown-linux-musl");
-}
-
 /// With 32 bits, where the time of musl's older interface ends in 2038.
 #[test]
 #[ignore = "the stage `cross` builds the program"]

@@ -18,12 +18,11 @@ const VARIABLE: &str = "HOLDFAST_EMULATED";
 
 /// The ELF header that qemu's own registrations go by, after its first four bytes: class and byte order,
 /// what may be anything, the type (2: a program at a fixed address), the machine.
-const MACHINES: [(&str, &str, &str); 5] = [
+const MACHINES: [(&str, &str, &str); 4] = [
     ("aarch64", "02", "b7"),
     ("armv7", "01", "28"),
     ("arm", "01", "28"),
     ("riscv64gc", "02", "f3"),
-    ("mipsel", "01", "08"),
 ];
 
 /// Enters the namespaces and becomes the program; `$0` is what to register. Only a process outside may
