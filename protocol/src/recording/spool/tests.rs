@@ -10,7 +10,7 @@ use crate::recording::chain::{ChainKey, Checker, Proof, Witness};
 use crate::recording::reader::{Reader, Verdict};
 use crate::recording::record::{Bytes, StartedWork};
 use crate::recording::seal::RecordingSecret;
-use crate::wire::{RecordingMode, StdinMode, Work as SessionWork};
+use crate::wire::{RecordingMode, StdinMode, UploadMessage, Work as SessionWork};
 
 const SESSION: SessionId = SessionId([0x5a; 16]);
 const KEY: ChainKey = ChainKey([3; 32]);
