@@ -3,26 +3,8 @@
 # and runs this in it, with the packages in /packages. The network is the loopback alone.
 set -eu
 
-step() { echo "== $*"; }
-# Waits up to half a minute for a command to succeed.
-until_ok() {
-    tries=0
-    until "$@" >/dev/null 2>&1; do
-        tries=$((tries + 1))
-        if [ "$tries" -gt 60 ]; then
-            echo "in vain: $*"
-            "$@" || true
-            journalctl --no-pager --lines 40 --unit holdfast-relay --unit edge-agent || true
-            exit 1
-        fi
-        sleep 0.5
-    done
-}
-relay() { command relay --state /var/lib/holdfast "$@"; }
-on_device() {
-    ssh -p 2222 -i /root/key -o BatchMode=yes -o StrictHostKeyChecking=accept-new root+cam@127.0.0.1 "$@"
-}
-works() { [ "$(on_device 'echo inside')" = inside ]; }
+logs() { journalctl --no-pager --lines 40 --unit holdfast-relay --unit edge-agent; }
+. /packages/check-common.sh
 
 step "both are installed, and the relay serves"
 dpkg --install /packages/holdfast-relay_*.deb /packages/edge-agent_*.deb
@@ -39,9 +21,7 @@ man_pages=$(dpkg --listfiles edge-agent holdfast-relay | grep --count '/man1/.*\
 [ "$man_pages" -gt 20 ]
 
 step "the relay knows who signs new agents"
-minisign -G -W -p /root/release.pub -s /root/release.key >/dev/null
-mkdir --parents /etc/holdfast
-echo "release_key = \"$(tail -n 1 /root/release.pub)\"" >/etc/holdfast/relay.toml
+release_key
 echo 'RELAY_FLAGS="--public 127.0.0.1 --config /etc/holdfast/relay.toml"' >/etc/default/holdfast-relay
 systemctl restart holdfast-relay
 named() { relay ssh-config | grep --quiet '^Host 127\.0\.0\.1'; }
@@ -62,13 +42,12 @@ until_ok works
 [ "$(systemctl show --property MainPID --value edge-agent)" != "$before" ]
 
 step "a new version that is signed takes the agent's place, and one that is not does not"
-cp /usr/bin/edge-agent /root/new
-echo new >>/root/new
-if edge-agent upgrade /root/new; then
+new_version /usr/bin/edge-agent
+cp /root/new /root/unsigned
+if edge-agent upgrade /root/unsigned; then
     echo "nobody signed it"
     exit 1
 fi
-minisign -S -s /root/release.key -m /root/new >/dev/null
 edge-agent upgrade /root/new
 until_ok works
 cmp /usr/bin/edge-agent /root/new

@@ -163,7 +163,7 @@ impl Install {
             }
         }
         let links = service.links().into_iter().map(|(path, _)| path);
-        let mut gone: Vec<PathBuf> = links.collect();
+        let mut gone: Vec<PathBuf> = links.chain(self.in_runlevels(&service)).collect();
         gone.extend(files.into_iter().map(|file| file.path));
         gone.push(service.program.clone());
         gone.push(service.previous());
@@ -203,6 +203,18 @@ impl Install {
             return Err(InstallError::NotRoot);
         }
         Ok(Service::new(init, &self.state, &self.run))
+    }
+
+    /// Where the service is in any runlevel, as the device sees it.
+    fn in_runlevels(&self, service: &Service) -> Vec<PathBuf> {
+        let Some(runlevels) = service.runlevels() else {
+            return Vec::new();
+        };
+        let folders = fs::read_dir(self.at(runlevels)).into_iter().flatten();
+        let names = folders.flatten().map(|folder| folder.file_name());
+        names
+            .map(|name| runlevels.join(name).join(service::NAME))
+            .collect()
     }
 
     fn program(&self) -> Result<Vec<u8>, InstallError> {

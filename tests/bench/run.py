@@ -14,10 +14,11 @@ import argparse, concurrent.futures as cf, ctypes, fcntl, json, os, platform, re
 import statistics, subprocess, sys, tempfile, threading, time
 
 sys.dont_write_bytecode = True  # nothing is left beside the sources
-import files, forward
+import device, files, forward
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-PHASES = ["connect", "throughput", "lossy", "echo", "echonet", "sessions", "forward", "files", "footprint", "idle", "recovery"]
+PHASES = ["connect", "throughput", "lossy", "echo", "echonet", "sessions", "forward", "files", "footprint", "idle", "device",
+          "recovery"]
 DRIVERS = ["openssh", "openssh-mux", "rathole", "dropbear", "holdfast", "holdfast-jump"]
 ROLES = ["relay", "tunnel", "devsshd", "target", "client", "link"]
 libc = ctypes.CDLL(None, use_errno=True)
@@ -601,13 +602,100 @@ def phase_idle(a):
             return
         c1, t = list(map(int, p.topo("counters").split())), now() - t0
         d = [y - x for x, y in zip(c0, c1)]
-        a.res.set(p.driver, "idle_MB_per_day", [(d[1] + d[3]) / t * 86400 / 1e6], "MB/day (IP bytes, both ways)",
+        megabytes, packets = per_day(c0, c1, t)
+        a.res.set(p.driver, "idle_MB_per_day", [megabytes], "MB/day (IP bytes, both ways)",
                   packets=d[0] + d[2], bytes_up=d[1], bytes_down=d[3], seconds=round(t, 1))
-        a.res.set(p.driver, "idle_packets_per_min", [(d[0] + d[2]) / t * 60], "packets/min")
+        a.res.set(p.driver, "idle_packets_per_min", [packets], "packets/min")
     with cf.ThreadPoolExecutor(len(peers) or 1) as ex:
         list(ex.map(one, [p for p in peers if not p.driver.endswith("-mux")]))
     for p in peers:
         p.down()
+
+
+# ---------------------------------------------------------------- h. the device's processes
+SETTLE_S = 10   # until the session that tested reachability has gone, and the tunnel has found its MTU
+SESSIONS = 8    # shells that stay open
+
+
+def per_day(before, after, seconds):
+    """IP bytes both ways, in MB a day, and packets a minute, from two readings of the NAT's counters."""
+    packets, total = ((after[i] - before[i]) + (after[i + 2] - before[i + 2]) for i in (0, 1))
+    return total / seconds * 86400 / 1e6, packets / seconds * 60
+
+
+def phase_device(a):
+    """One system at a time: what they share (libraries, the machine's own shells) would lower each other's PSS."""
+    for i, d in enumerate(a.drivers):
+        if d.endswith("-mux") or d.endswith("-jump"):
+            continue  # the same processes as without
+        if STOP.is_set():
+            return
+        p = Peer(d, f"{a.prefix}{i}")
+        try:
+            p.up()
+            if not STOP.wait(SETTLE_S):
+                device_idle(a, p)
+                device_sessions(a, p)
+        except Exception as e:
+            log(f"  {d}: {type(e).__name__}: {e}")
+            a.res.problems.setdefault(d, []).append(str(e)[:300])
+        finally:
+            p.down()
+
+
+def device_cgroups(p):
+    return [f"{CG}/{p.prefix}-{role}" for role in device.ROLES]
+
+
+def device_idle(a, p):
+    own = device.own(device.pids(device_cgroups(p)))
+    with Noise() as noise:
+        woken, cpu = device.switches(own), sum(p.cpu(r) for r in device.ROLES)
+        count, t = list(map(int, p.topo("counters").split())), now()
+        if STOP.wait(a.idle_s):
+            return
+        seconds = now() - t
+        used = sum(p.cpu(r) for r in device.ROLES) - cpu
+        woken = device.woken(woken, device.switches(device.own(device.pids(device_cgroups(p)))))
+        megabytes, packets = per_day(count, list(map(int, p.topo("counters").split())), seconds)
+    noise, seconds = [noise.share], round(seconds, 1)
+    processes = device.pids(device_cgroups(p))
+    kinds = {k: v for k, v in device.memory_by_kind(processes).items() if k != "shell"}
+    a.res.set(p.driver, "dev_idle_pss_KiB", [sum(kinds.values())], "KiB", of=kinds)
+    a.res.set(p.driver, "dev_idle_rss_KiB", [sum(device.memory(x)[0] for x in device.own(processes))], "KiB")
+    a.res.set(p.driver, "dev_wakeups_per_min", [woken / seconds * 60], "a minute", noise, seconds=seconds)
+    a.res.set(p.driver, "dev_idle_cpu_percent", [used / seconds * 100], "% of a core", noise, seconds=seconds)
+    a.res.set(p.driver, "dev_idle_MB_per_day", [megabytes], "MB/day (IP bytes, both ways)", seconds=seconds)
+    a.res.set(p.driver, "dev_idle_packets_per_min", [packets], "packets/min", seconds=seconds)
+
+
+def device_sessions(a, p):
+    """Shells in terminals, each over a connection of its own, that stay open."""
+    before = device.memory_by_kind(device.pids(device_cgroups(p)))
+    shells = []
+    try:
+        for _ in range(SESSIONS):
+            q = p.ssh(opts=("-tt",), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+            shells.append(q)
+            q.stdin.write(b"echo at-'work'\n")
+            q.stdin.flush()
+            seen = b""
+            while b"at-work" not in seen:
+                got = os.read(q.stdout.fileno(), 4096)
+                if not got:
+                    raise RuntimeError("a session ended early")
+                seen += got
+        if STOP.wait(SETTLE_S):
+            return
+        after = device.memory_by_kind(device.pids(device_cgroups(p)))
+    finally:
+        for q in shells:
+            stop(q)
+    grown = {k: (v - before.get(k, 0)) / SESSIONS for k, v in after.items()}
+    shell = grown.pop("shell", 0)
+    a.res.set(p.driver, "dev_session_pss_KiB", [sum(grown.values())], "KiB a session", sessions=SESSIONS,
+              of={k: round(v, 1) for k, v in grown.items()})
+    a.res.set(p.driver, "dev_session_shell_pss_KiB", [shell], "KiB a session", sessions=SESSIONS)
 
 
 # ---------------------------------------------------------------- f. recovery
@@ -743,6 +831,12 @@ ROWS = [
                    ("relay_base_pss_KiB", "relay PSS with one tunnel, KiB"),
                    ("relay_per_tunnel_pss_KiB", "relay PSS per idle tunnel, KiB"),
                    ("relay_per_tunnel_private_KiB", "relay private memory per idle tunnel, KiB")]),
+    ("the device's processes: tunnel and SSH server", [
+        ("dev_idle_pss_KiB", "PSS, idle with a tunnel up, KiB"), ("dev_idle_rss_KiB", "RSS, the same, KiB"),
+        ("dev_session_pss_KiB", "PSS more for an open shell, without the shell, KiB"),
+        ("dev_session_shell_pss_KiB", "the shell itself, KiB"),
+        ("dev_wakeups_per_min", "wake-ups a minute, idle"), ("dev_idle_cpu_percent", "processor, idle, % of a core"),
+        ("dev_idle_MB_per_day", "traffic, idle, MB a day"), ("dev_idle_packets_per_min", "packets a minute, idle")]),
     ("idle traffic", [("idle_MB_per_day", "MB/day"), ("idle_packets_per_min", "packets/min")]),
     ("recovery", [(f"{k}_{s}{u}", f"{n}: {t}") for s, n in (
         ("rebind_rst", "NAT rebinding, far end resets"), ("rebind_blackhole", "NAT rebinding, silent"),
@@ -768,6 +862,8 @@ def render(d):
     out += [f"Note: {x}\n" for x in d.get("notes", [])]  # added by hand
 
     def num(x):
+        if 0 < abs(x) < 0.01:
+            return f"{x:.2g}"
         return f"{x:.0f}" if abs(x) >= 100 else f"{x:.1f}" if abs(x) >= 10 else f"{x:.2f}".rstrip("0").rstrip(".")
 
     def cell(n, k):
@@ -824,6 +920,7 @@ def main():
     ap.add_argument("--cc", default="cubic,bbr", help="TCP congestion controls for phase lossy (the others use cubic)")
     ap.add_argument("--sparse", type=float, default=0, metavar="S",
                     help="phase recovery tries to connect only every S seconds (stored as a metric of its own)")
+    ap.add_argument("--idle", type=float, metavar="S", help="how long phases idle and device look on (120; --quick: 60)")
     ap.add_argument("--scenarios", default=",".join(SCENARIOS), help="of phase recovery")
     ap.add_argument("--render", metavar="JSON")
     a = ap.parse_args()
@@ -844,6 +941,7 @@ def main():
     a.files_large, a.files_small, a.files_far = (32 << 20, 300, 8) if q else (128 << 20, 2000, 20)
     a.tunnels = (10, 20) if q else (50, 100, 200)
     a.idle_s, a.recover_limit, a.quiet = (60, 150, 2) if q else (120, 420, 4)
+    a.idle_s = a.idle or a.idle_s
     a.res = Results(a.out)
     a.res.meta.update(cpus=os.cpu_count(), kernel=platform.release().split("-")[0],
                            date=time.strftime("%Y-%m-%d"), quick=q)

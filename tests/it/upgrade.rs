@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
@@ -249,6 +250,32 @@ fn a_version_that_ends_again_and_again_is_taken_back() {
     let guarded = run(&mut fleet.device.command(&["internal-guard"]));
     guarded.ok();
     fleet.is(&fleet.signer.base);
+}
+
+/// OpenWrt's scripts hold a lock while they start a service, and each later call of them waits for it.
+#[test]
+fn who_watches_over_a_trial_keeps_no_lock_of_the_init() {
+    let Some(mut fleet) = Fleet::new() else {
+        return;
+    };
+    fleet.revoke();
+    let new = fleet.signer.version("new");
+    let _upgrade = Running::start(&mut fleet.upgrade_command(&new, &["--trial", "10m"]));
+    fleet.wait_on_trial(1);
+    fleet.device.kill();
+    let lock = fleet.device.folder().join("lock");
+    let guard = fleet.device.command(&["internal-guard"]);
+    let mut script = command("sh");
+    script
+        .args(["-c", r#"exec 9>"$0" && flock 9 && "$@" 2>/dev/null"#])
+        .arg(&lock)
+        .arg(guard.get_program())
+        .args(guard.get_args());
+    run(&mut script).ok();
+    let lock = File::open(&lock).unwrap();
+    wait_until(SOON, "the lock to be free", || {
+        flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok()
+    });
 }
 
 #[test]

@@ -1,12 +1,15 @@
 //! `cargo xtask bench`: ours beside its peers, in one run, in the network of `tests/bench`.
 
+mod footprint;
+mod size;
+
 use std::ffi::OsString;
 use std::process::{Command, ExitCode};
 
 use anyhow::Result;
 
 use crate::process;
-use crate::tools;
+use crate::tools::{self, Tool};
 use crate::workspace::Workspace;
 
 /// Compare with OpenSSH's chain, rathole and dropbear, in network namespaces; or measure one part alone
@@ -23,7 +26,9 @@ Examples:
   cargo xtask bench audit                    the audit log with a million events; needs no root
   cargo xtask bench control                  decisions and quotas; needs no root
   cargo xtask bench recording                what a recording costs, end to end; needs no root
-  cargo xtask bench sftp                     our sftp server beside OpenSSH's; needs no root"
+  cargo xtask bench sftp                     our sftp server beside OpenSSH's; needs no root
+  cargo xtask bench footprint                the agent's size by crate; its processes beside OpenSSH's and dropbear's
+  cargo xtask bench footprint -- --idle 600  the same, and ten minutes of doing nothing for each"
 )]
 pub(crate) struct Args {
     /// Measure this part alone
@@ -34,7 +39,7 @@ pub(crate) struct Args {
     options: Vec<OsString>,
 }
 
-/// A part with figures of its own: a test that is ignored, because it takes minutes.
+/// A part with figures of its own: most are tests that are ignored, because they take minutes.
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum Part {
     /// Pages of a million events, and how fast events are recorded
@@ -45,6 +50,8 @@ enum Part {
     Recording,
     /// One large file and 2,000 small ones, from and to our sftp server and OpenSSH's
     Sftp,
+    /// The agent's size by section and crate; memory, wake-ups and traffic beside OpenSSH's and dropbear's processes
+    Footprint,
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
@@ -55,6 +62,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
             Part::Control => ("relay", "control_figures", ""),
             Part::Recording => ("holdfast-tests", "it", "recordings::figures::"),
             Part::Sftp => ("edge-agent", "sftp_figures", ""),
+            Part::Footprint => return footprint::run(&workspace, &args.options),
         };
         if matches!(part, Part::Recording) {
             tools::ensure(&[tools::SSH])?;
@@ -66,15 +74,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         process::run(figures.args(["--", "--ignored", "--nocapture"]))?;
         return Ok(ExitCode::SUCCESS);
     }
-    tools::ensure(&[
-        tools::SSH,
-        tools::SSHD,
-        tools::IP,
-        tools::NFT,
-        tools::CONNTRACK,
-        tools::DBCLIENT,
-        tools::PYTHON,
-    ])?;
+    tools::ensure(&TOOLS)?;
     build_programs(&workspace)?;
     let folder = workspace.target.join("bench");
     std::fs::create_dir_all(&folder)?;
@@ -88,14 +88,29 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What `tests/bench` uses.
+const TOOLS: [Tool; 7] = [
+    tools::SSH,
+    tools::SSHD,
+    tools::IP,
+    tools::NFT,
+    tools::CONNTRACK,
+    tools::DBCLIENT,
+    tools::PYTHON,
+];
+
 /// Release builds of the programs.
 fn build_programs(workspace: &Workspace) -> Result<()> {
     // One invocation each: together they would share features, and link both crypto providers.
     for package in ["relay", "edge-agent"] {
-        let mut build = workspace.cargo();
-        process::run_aside(build.args(["build", "--release", "-p", package]))?;
+        build_program(workspace, package)?;
     }
     Ok(())
+}
+
+fn build_program(workspace: &Workspace, package: &str) -> Result<()> {
+    let mut build = workspace.cargo();
+    process::run_aside(build.args(["build", "--release", "-p", package]))
 }
 
 /// Tells `command` where they are.

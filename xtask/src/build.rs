@@ -14,6 +14,9 @@ use crate::workspace::{self, Workspace};
 /// The cargo profile of what is shipped: no unwinding, smallest code.
 pub(crate) const DEVICE: &str = "device";
 
+/// The same program with its symbols.
+pub(crate) const DEVICE_SYMBOLS: &str = "device-symbols";
+
 /// Build edge-agent for a device
 #[derive(clap::Args)]
 #[command(
@@ -37,15 +40,9 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let workspace = Workspace::load()?;
     let target = Target::load(&workspace, &args.target)?;
-    let binaries = agents(
-        &workspace,
-        &Place::of(&workspace),
-        &[&target],
-        &args.profile,
-    )?;
-    for binary in binaries {
-        println!("{}", binary.display());
-    }
+    let place = Place::of(&workspace);
+    let binary = agent(&workspace, &place, &target, &args.profile)?;
+    println!("{}", binary.display());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -66,6 +63,18 @@ impl Place {
             cross: workspace.tool_dir("cross"),
         }
     }
+}
+
+/// Builds the agent for one target, and gives the binary's path.
+pub(crate) fn agent(
+    workspace: &Workspace,
+    place: &Place,
+    target: &Target,
+    profile: &str,
+) -> Result<PathBuf> {
+    let built = agents(workspace, place, &[target], profile)?;
+    let binary = built.into_iter().next();
+    binary.context("one agent was to be built")
 }
 
 /// Builds the agent for each target and gives the binaries' paths in the same order. Targets that go
@@ -215,12 +224,17 @@ impl Route {
         let mut rustflags = Vec::new();
         let mut cflags = Vec::new();
         // The same program comes out wherever it is built.
-        for (from, to) in [(cargo_home()?, "/cargo"), (place.root.clone(), "/holdfast")] {
+        // (What is compiled may lie within the sources: the last that fits counts.)
+        for (from, to) in [
+            (cargo_home()?, "/cargo"),
+            (place.root.clone(), "/holdfast"),
+            (place.cross.clone(), "/target"),
+        ] {
             let from = from.display();
             rustflags.push(format!("--remap-path-prefix={from}={to}"));
             cflags.push(format!("-ffile-prefix-map={from}={to}"));
         }
-        if profile == DEVICE {
+        if [DEVICE, DEVICE_SYMBOLS].contains(&profile) {
             // Nothing unwinds there: the tables for it would be a seventh of the program.
             rustflags.push("-Cforce-unwind-tables=no".to_owned());
             cflags.push("-fno-unwind-tables".to_owned());

@@ -30,13 +30,15 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let workspace = Workspace::load()?;
-    println!("{}", check(&workspace, &args.target)?);
+    let target = Target::load(&workspace, &args.target)?;
+    let here = build::agent(&workspace, &Place::of(&workspace), &target, build::DEVICE)?;
+    println!("{}", check(&workspace, &target, &here)?);
     Ok(ExitCode::SUCCESS)
 }
 
-/// Builds the agent for `triple` here and from a copy of the sources; what was compared, in a sentence.
-pub(crate) fn check(workspace: &Workspace, triple: &str) -> Result<String> {
-    let target = Target::load(workspace, triple)?;
+/// Builds the agent once more, from a copy of the sources and into another folder, and compares it with the one
+/// that was built `here`; what was compared, in a sentence.
+pub(crate) fn check(workspace: &Workspace, target: &Target, here: &Path) -> Result<String> {
     let elsewhere = Place {
         root: workspace
             .tool_dir("reproduce")
@@ -44,23 +46,16 @@ pub(crate) fn check(workspace: &Workspace, triple: &str) -> Result<String> {
         cross: workspace.tool_dir("reproduce").join("cross"),
     };
     copy_sources(&workspace.root, &elsewhere.root)?;
-    let mut built = Vec::new();
-    for place in [&Place::of(workspace), &elsewhere] {
-        let binaries = build::agents(workspace, place, &[&target], build::DEVICE)?;
-        for binary in binaries {
-            let bytes =
-                fs::read(&binary).with_context(|| format!("cannot read {}", binary.display()))?;
-            built.push((binary, bytes));
-        }
-    }
-    let [(here, first), (there, second)] = built.as_slice() else {
-        bail!("two programs were to be built, not {}", built.len());
-    };
-    if first != second {
+    let there = build::agent(workspace, &elsewhere, target, build::DEVICE)?;
+    let [first, second] = [here, &there]
+        .map(|file| fs::read(file).with_context(|| format!("cannot read {}", file.display())));
+    let first = first?;
+    if first != second? {
         bail!("{} and {} differ", here.display(), there.display());
     }
     Ok(format!(
-        "{triple}: {} bytes, the same from two folders",
+        "{}: {} bytes, the same from two folders",
+        target.triple,
         first.len()
     ))
 }

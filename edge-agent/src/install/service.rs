@@ -107,6 +107,11 @@ impl Service {
         }
     }
 
+    /// The folder of OpenRC's runlevels, into each of which an administrator may have put it.
+    pub(super) fn runlevels(&self) -> Option<&'static Path> {
+        (self.init == Init::Openrc).then(|| Path::new("/etc/runlevels"))
+    }
+
     /// The commands that enable and start it; `changed`: it may run as it was before.
     pub(super) fn start(&self, changed: bool) -> Vec<Vec<String>> {
         let start = if changed { "restart" } else { "start" };
@@ -129,7 +134,7 @@ impl Service {
         }
     }
 
-    /// The commands that stop and disable it.
+    /// The commands that stop and disable it, as far as that is more than to remove its links.
     pub(super) fn stop(&self) -> Vec<Vec<String>> {
         match self.init {
             Init::Systemd => commands(&[&[
@@ -139,10 +144,8 @@ impl Service {
                 "--now",
                 "edge-agent.service",
             ]]),
-            Init::Openrc => commands(&[
-                &["rc-service", "--ifstarted", "edge-agent", "stop"],
-                &["rc-update", "--quiet", "--all", "delete", "edge-agent"],
-            ]),
+            // Not `rc-update --all delete`, which fails when it is not in all of the runlevels: see `runlevels`.
+            Init::Openrc => commands(&[&["rc-service", "--ifstarted", "edge-agent", "stop"]]),
             Init::Procd => commands(&[&[SCRIPT, "stop"], &[SCRIPT, "disable"]]),
         }
     }
@@ -261,6 +264,9 @@ start_service() {{
         ]
     }
 }
+
+/// What OpenRC and procd call it.
+pub(super) const NAME: &str = "edge-agent";
 
 /// The unit, without the command line and without where the membership is.
 const UNIT_TEXT: &str = include_str!("edge-agent.service");

@@ -102,6 +102,20 @@ fn each_init_gets_its_files_once_and_loses_them_again() {
 }
 
 #[test]
+fn no_runlevel_keeps_what_is_uninstalled() {
+    let root = tempfile::tempdir().unwrap();
+    let asked = into(root.path(), Some(Init::Openrc));
+    install(&asked, false);
+    let boot = root.path().join("etc/runlevels/boot");
+    fs::create_dir_all(&boot).unwrap();
+    symlink("/etc/init.d/edge-agent", boot.join("edge-agent")).unwrap();
+    symlink("/etc/init.d/other", boot.join("other")).unwrap();
+    uninstall(&asked, false);
+    let left: Vec<PathBuf> = tree(root.path()).into_keys().collect();
+    assert_eq!(left, [Path::new("etc/runlevels/boot/other")]);
+}
+
+#[test]
 fn what_was_changed_by_hand_is_put_right() {
     let root = tempfile::tempdir().unwrap();
     let asked = into(root.path(), Some(Init::Systemd));

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -94,8 +93,9 @@ pub struct Recorder {
     volatile: bool,
     /// The spool's time begins here.
     epoch: Instant,
-    /// When data of an interactive session passed last, in microseconds of that time.
-    interactive: AtomicU64,
+    /// When data of an interactive session passed last, of that time. (A lock of its own, held for an instant:
+    /// not every processor has atomic numbers that are large enough.)
+    interactive: Mutex<Option<Duration>>,
     pub(super) commands: Commands,
 }
 
@@ -169,7 +169,7 @@ impl Recorder {
             folder: config.folder.clone(),
             volatile,
             epoch: Instant::now(),
-            interactive: AtomicU64::new(u64::MAX),
+            interactive: Mutex::new(None),
             commands: Commands::default(),
         });
         if let Some(folder) = folder {
@@ -250,8 +250,13 @@ impl Recorder {
 
     /// Data of an interactive session has passed: uploads stand back.
     pub(super) fn notice_interactive(&self) {
-        let micros = u64::try_from(self.now().as_micros()).unwrap_or(u64::MAX);
-        self.interactive.store(micros, Ordering::Relaxed);
+        *self.last_interactive() = Some(self.now());
+    }
+
+    fn last_interactive(&self) -> MutexGuard<'_, Option<Duration>> {
+        self.interactive
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Wakes the writer if it would sleep for too long.
@@ -307,11 +312,8 @@ impl Recorder {
         let now = self.now();
         let mut guard = self.lock();
         let state = &mut *guard;
-        let interactive = self.interactive.load(Ordering::Relaxed);
-        if interactive != u64::MAX {
-            state
-                .uploader
-                .handle_interactive(Duration::from_micros(interactive));
+        if let Some(interactive) = *self.last_interactive() {
+            state.uploader.handle_interactive(interactive);
         }
         if let Some(message) = state.outgoing.take() {
             return Ok(message);

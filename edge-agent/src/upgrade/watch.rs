@@ -14,6 +14,7 @@ use super::disk::Real;
 use super::plan::{Counter, Phase, Start};
 use super::swap::{self, Places, SwapError};
 use super::trial;
+use crate::launch::close_inherited;
 use crate::limits::{TAKE_OVER_PATIENCE, WATCH_INTERVAL, WATCH_MARGIN};
 use crate::state::{StateDir, StateError, StateLock};
 use crate::warn;
@@ -99,6 +100,9 @@ fn watcher(state: &Path) -> Command {
 
 /// Waits until the trial is over, or should be, and then ends the new program and puts the old one back.
 pub fn watch(state: &Path) {
+    // An init's script may hold a lock while it starts the agent (OpenWrt's do), and every later call of the script
+    // would wait for a process that kept it open.
+    close_inherited(0);
     // Without a terminal and a session, nobody's hangup ends it.
     let _ = rustix::process::setsid();
     let Some(places) = places_of(state) else {

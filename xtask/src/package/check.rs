@@ -1,8 +1,9 @@
-//! The packages in a Debian of their own: `packaging/check.sh` is run by a systemd that is booted for it.
+//! The packages in a Debian of their own: `packaging/check.sh` is run by a systemd that is booted for it, and
+//! `packaging/check-openrc.sh`, where the agent installs itself, by an OpenRC.
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, bail};
 
@@ -55,11 +56,29 @@ pub(super) fn run(workspace: &Workspace, out: &Path) -> Result<ExitCode> {
         let name = package.file_name().context("a package has a name")?;
         super::place(package, &shared.join(name), 0o644)?;
     }
-    let script = workspace.root.join("packaging/check.sh");
-    super::place(&script, &shared.join("check.sh"), 0o755)?;
+    for script in ["check.sh", "check-openrc.sh", "check-common.sh"] {
+        let from = workspace.root.join("packaging").join(script);
+        super::place(&from, &shared.join(script), 0o755)?;
+    }
     let unit = shared.join("check.service");
     write(&unit, UNIT, 0o644)?;
 
+    let mut systemd = in_box(&debian, &shared);
+    systemd
+        .arg(format!(
+            "--bind-ro={}:/etc/systemd/system/check.service",
+            unit.display()
+        ))
+        .args(["--boot", "--", "--unit=check.service"]);
+    bears(systemd, &shared.join("check.log"))?;
+    let mut openrc = in_box(&debian, &shared);
+    openrc.args(["--", "/packages/check-openrc.sh", "boot"]);
+    bears(openrc, &shared.join("check-openrc.log"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A box with `debian` in it and `shared` at `/packages`; what else happens in it is forgotten.
+fn in_box(debian: &Path, shared: &Path) -> Command {
     let mut boot = Command::new("systemd-nspawn");
     boot.args([
         "--quiet",
@@ -67,42 +86,44 @@ pub(super) fn run(workspace: &Workspace, out: &Path) -> Result<ExitCode> {
         "--keep-unit",
         "--private-network",
     ])
-    // What happens in it is forgotten.
     .arg("--volatile=overlay")
     .arg("--directory")
-    .arg(&debian)
-    .arg(format!("--bind={}:/packages", shared.display()))
-    .arg(format!(
-        "--bind-ro={}:/etc/systemd/system/check.service",
-        unit.display()
-    ))
-    .args(["--boot", "--", "--unit=check.service"]);
-    let booted = process::run_aside(boot.stdin(std::process::Stdio::null()));
-    let log = fs::read_to_string(shared.join("check.log")).unwrap_or_default();
+    .arg(debian)
+    .arg(format!("--bind={}:/packages", shared.display()));
+    boot
+}
+
+/// Boots the box and shows what its check wrote; an error unless that ends well.
+fn bears(mut boot: Command, log: &Path) -> Result<()> {
+    let booted = process::run_aside(boot.stdin(Stdio::null()));
+    let log = fs::read_to_string(log).unwrap_or_default();
     print!("{log}");
     if !log.ends_with("\npassed\n") {
         booted?;
         bail!("the packages did not bear it: the log above says where");
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
+
+/// What it takes besides the packages: two inits, of which either can be booted, and what the checks run.
+const INCLUDE: &str = "systemd-sysv,init-system-helpers,openrc,openssh-client,minisign";
 
 /// A small Debian, made once.
 fn debian(workspace: &Workspace) -> Result<PathBuf> {
     let root = workspace.tool_dir("debian");
     let done = root.join("etc/made-for-checks");
-    if !done.exists() {
+    if !fs::read_to_string(&done).is_ok_and(|made| made == INCLUDE) {
         if root.exists() {
             fs::remove_dir_all(&root)
                 .with_context(|| format!("cannot remove {}", root.display()))?;
         }
         let mut make = Command::new("debootstrap");
         make.arg("--variant=minbase")
-            .arg("--include=systemd-sysv,init-system-helpers,openssh-client,minisign")
+            .arg(format!("--include={INCLUDE}"))
             // The relay's package fits the release that it was built on.
             .arg(codename()?);
         process::run_aside(make.arg(&root))?;
-        write(&done, "", 0o644)?;
+        write(&done, INCLUDE, 0o644)?;
     }
     Ok(root)
 }

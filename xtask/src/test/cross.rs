@@ -1,5 +1,5 @@
 //! The agent for each triple: it builds, it fits its size, it is hardened as it should be, and it does its
-//! work under an emulator.
+//! work under an emulator. One is built twice, to the same bytes.
 
 use std::fs;
 use std::path::PathBuf;
@@ -10,18 +10,60 @@ use serde_json::{Value, json};
 use crate::build::{self, Place};
 use crate::hardening::Hardening;
 use crate::process;
+use crate::reproduce;
 use crate::target::Target;
 use crate::workspace::Workspace;
 
 use super::suites;
 
-pub(crate) fn run(workspace: &Workspace, notes: &mut Vec<String>) -> Result<()> {
-    let mut targets = Target::all(workspace)?;
-    targets.retain(|target| target.settings.ci);
+/// The target that is built once more, elsewhere, to the same bytes: any would do.
+const REPRODUCED: &str = "arm-unknown-linux-musleabihf";
+
+/// For CI's targets, or for `triples` if there are any.
+pub(crate) fn run(
+    workspace: &Workspace,
+    triples: &[String],
+    notes: &mut Vec<String>,
+) -> Result<()> {
+    let targets = if triples.is_empty() {
+        let mut targets = Target::all(workspace)?;
+        targets.retain(|target| target.settings.ci);
+        targets
+    } else {
+        let load = |triple: &String| Target::load(workspace, triple);
+        triples.iter().map(load).collect::<Result<_>>()?
+    };
     let members: Vec<&Target> = targets.iter().collect();
     let binaries = build::agents(workspace, &Place::of(workspace), &members, build::DEVICE)?;
     for (target, binary) in targets.iter().zip(&binaries) {
         notes.push(check(target, binary)?);
+    }
+    let at_work = at_work(workspace, &targets, &binaries, notes);
+    let mut built = targets.iter().zip(&binaries);
+    if let Some((target, here)) = built.find(|(target, _)| target.triple == REPRODUCED) {
+        let same = reproduce::check(workspace, target, here);
+        if let Ok(line) = &same {
+            println!("{line}");
+            notes.push(line.clone());
+        }
+        return at_work.and(same.map(drop));
+    }
+    at_work
+}
+
+/// The programs for other processors, each with a relay.
+fn at_work(
+    workspace: &Workspace,
+    targets: &[Target],
+    binaries: &[PathBuf],
+    notes: &mut Vec<String>,
+) -> Result<()> {
+    let emulated = targets
+        .iter()
+        .filter(|target| !target.settings.runner.is_empty());
+    let triples: Vec<&str> = emulated.map(|target| target.triple.as_str()).collect();
+    if triples.is_empty() {
+        return Ok(());
     }
     if !rustix::process::geteuid().is_root() {
         let note = "not run under qemu: registering an emulator in a namespace takes root";
@@ -30,14 +72,10 @@ pub(crate) fn run(workspace: &Workspace, notes: &mut Vec<String>) -> Result<()> 
         return Ok(());
     }
     let list = workspace.tool_dir("emulated.json");
-    fs::write(&list, programs(&targets, &binaries))
+    fs::write(&list, programs(targets, binaries))
         .with_context(|| format!("cannot write {}", list.display()))?;
     let mut environment = vec![("HOLDFAST_EMULATED", list.into())];
     environment.extend(suites::build_programs(workspace)?);
-    let emulated = targets
-        .iter()
-        .filter(|target| !target.settings.runner.is_empty());
-    let triples: Vec<&str> = emulated.map(|target| target.triple.as_str()).collect();
     suites::emulated(workspace, &triples, &environment, notes)
 }
 
