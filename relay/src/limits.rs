@@ -477,6 +477,9 @@ pub const MAX_COPIES: usize = 4;
 /// Most bytes of a read that the relay asks for before the client does: OpenSSH's client reads up to 255 KiB at a time.
 pub const MAX_SFTP_GUESS: u32 = 256 * 1024;
 
+/// How long such a read may stand for what the file holds: a client that wants it asks within a round trip.
+pub const SFTP_GUESS_LIFE: Duration = Duration::from_secs(2);
+
 /// Reads that the relay asks for before the client does, in one session: with the answers that wait for their client
 /// they hold 512 KiB at most. OpenSSH's client needs the beginning of one file, and what is behind it.
 pub const MAX_SFTP_GUESSES: usize = 2;

@@ -7,7 +7,8 @@
 //! the client as soon as it says so. Three of the four ways are then to the relay alone.
 //!
 //! What is told is what the device has answered, never earlier than the file was opened. What was written is
-//! told by the device alone: a write or a close that fails is no guess. A guess that does not come true is forgotten.
+//! told by the device alone: a write or a close that fails is no guess. A guess that does not come true is forgotten;
+//! so is one that has become old, and all of them when the client asks for a change: it reads what it wrote.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
@@ -15,13 +16,18 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::cut::{Cut, Head, Step};
 use super::packet::Fields;
 use super::{CLOSE, DATA, HANDLE, OPEN, READ, STATUS, VERSION, WRITING};
 use crate::limits::{
     MAX_SFTP_GUESS, MAX_SFTP_GUESSES, MAX_SFTP_OPEN, MAX_SFTP_PENDING, MAX_SFTP_PREFIX,
+    SFTP_GUESS_LIFE,
 };
+
+/// Requests that change nothing: `LSTAT`, `FSTAT`, `OPENDIR`, `READDIR`, `REALPATH`, `STAT`, `READLINK`.
+const LOOKS: [u8; 7] = [7, 8, 11, 12, 16, 17, 19];
 
 /// The only version that is spoken with OpenSSH.
 const SPOKEN: u32 = 3;
@@ -83,6 +89,8 @@ struct Guess {
     offset: u64,
     length: u32,
     stage: Stage,
+    /// Since when.
+    asked: Instant,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -169,9 +177,17 @@ impl State {
     fn requests(&mut self, bytes: &[u8]) -> Vec<Part> {
         let (mut parts, mut at) = (Vec::new(), 0);
         loop {
-            let Self { spoken, over, .. } = self;
+            let Self {
+                spoken,
+                over,
+                guesses,
+                ..
+            } = self;
             let takes = |head: &Head| {
                 *over |= head.id >= FIRST_GUESS;
+                if !matches!(head.kind, OPEN | READ | CLOSE) && !LOOKS.contains(&head.kind) {
+                    forget(guesses, |_| true);
+                }
                 let known = matches!(head.kind, OPEN | READ | CLOSE);
                 known && *spoken && !*over && head.bytes <= MAX_SFTP_PREFIX
             };
@@ -210,14 +226,7 @@ impl State {
                 return Some(!self.is_guessed(id, first, offset, length));
             }
             CLOSE if self.reading.remove(first) => {
-                let is_idle = |guess: &Guess| matches!(guess.stage, Stage::Here(_));
-                self.guesses
-                    .retain(|guess| guess.handle != first || !is_idle(guess));
-                for guess in &mut self.guesses {
-                    if guess.handle == first && guess.stage == Stage::Asked {
-                        guess.stage = Stage::Wrong;
-                    }
-                }
+                forget(&mut self.guesses, |guess| guess.handle == first);
                 if self.answered.len() < MAX_SFTP_PENDING && self.answered.insert(id) {
                     self.for_client.extend_from_slice(&well(id));
                 }
@@ -228,6 +237,10 @@ impl State {
     }
 
     fn is_guessed(&mut self, id: u32, handle: &[u8], offset: u64, length: u32) -> bool {
+        let now = Instant::now();
+        forget(&mut self.guesses, |guess| {
+            now.duration_since(guess.asked) > SFTP_GUESS_LIFE
+        });
         let found = self.guesses.iter_mut().position(|guess| {
             (guess.offset, guess.length) == (offset, length)
                 && guess.handle == handle
@@ -363,6 +376,7 @@ impl State {
             offset,
             length,
             stage: Stage::Asked,
+            asked: Instant::now(),
         });
     }
 
@@ -370,6 +384,16 @@ impl State {
     fn told(&mut self) -> Option<BytesMut> {
         let can = self.answers.is_between() && !self.for_client.is_empty();
         can.then(|| self.for_client.split())
+    }
+}
+
+/// Takes back the guesses that nobody has asked for yet, of those that `are`.
+fn forget(guesses: &mut VecDeque<Guess>, are: impl Fn(&Guess) -> bool) {
+    guesses.retain(|guess| !are(guess) || !matches!(guess.stage, Stage::Here(_)));
+    for guess in guesses.iter_mut() {
+        if guess.stage == Stage::Asked && are(guess) {
+            guess.stage = Stage::Wrong;
+        }
     }
 }
 

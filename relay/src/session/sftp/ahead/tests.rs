@@ -4,6 +4,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::session::sftp::WRITE;
 
+const TICK: std::time::Duration = std::time::Duration::from_millis(1);
+
 fn packet(kind: u8, id: u32, rest: &[&[u8]]) -> Vec<u8> {
     let body = [&[kind][..], &id.to_be_bytes(), &rest.concat()].concat();
     [&u32::try_from(body.len()).unwrap().to_be_bytes()[..], &body].concat()
@@ -203,6 +205,66 @@ fn what_is_written_is_answered_by_the_device_alone() {
     // Nor is a handle closed that nobody has.
     talk.ask(&close(30, b"other"));
     assert_eq!(talk.told(), b"");
+}
+
+/// A file that is open, and whose beginning has been asked for.
+fn opened() -> Talk {
+    let mut talk = Talk::new();
+    talk.ask(&open(10, 1));
+    talk.answer(&handle(10, b"h"));
+    assert_eq!(
+        talk.asked(),
+        [open(10, 1), read(GUESS, b"h", 0, 1_000)].concat()
+    );
+    talk.told();
+    talk
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_old_is_asked_for_again() {
+    for (age, is_old) in [(SFTP_GUESS_LIFE, false), (SFTP_GUESS_LIFE + TICK, true)] {
+        let mut talk = opened();
+        talk.answer(&data(GUESS, &[7; 1_000]));
+        tokio::time::advance(age).await;
+        talk.ask(&read(11, b"h", 0, 1_000));
+        if is_old {
+            assert_eq!(talk.asked(), read(11, b"h", 0, 1_000));
+            talk.answer(&data(11, &[8; 1_000]));
+        }
+        let byte = if is_old { 8 } else { 7 };
+        assert_eq!(talk.told(), data(11, &[byte; 1_000]), "{age:?}");
+    }
+}
+
+#[test]
+fn a_client_reads_what_it_wrote() {
+    let change = |kind| packet(kind, 20, &[&string(b"x"), &[0; 8], &string(b"new")]);
+    let changes = (0..=u8::MAX).filter(|kind| !matches!(*kind, OPEN | READ | CLOSE));
+    for kind in changes.filter(|kind| !LOOKS.contains(kind)) {
+        // The answer to the guess comes before the change, or behind it.
+        for is_here in [true, false] {
+            let mut talk = opened();
+            if is_here {
+                talk.answer(&data(GUESS, &[7; 1_000]));
+            }
+            let asked = [change(kind), read(21, b"h", 0, 1_000)].concat();
+            talk.ask(&asked);
+            assert_eq!(talk.asked(), asked, "{kind}");
+            if !is_here {
+                talk.answer(&data(GUESS, &[7; 1_000]));
+            }
+            assert_eq!(talk.told(), b"");
+            talk.answer(&data(21, &[8; 1_000]));
+            assert_eq!(talk.told(), data(21, &[8; 1_000]));
+        }
+    }
+    // Looking at something changes nothing.
+    for kind in LOOKS {
+        let mut talk = opened();
+        talk.answer(&data(GUESS, &[7; 1_000]));
+        talk.ask(&[change(kind), read(21, b"h", 0, 1_000)].concat());
+        assert_eq!(talk.told(), data(21, &[7; 1_000]));
+    }
 }
 
 #[test]
