@@ -16,12 +16,15 @@ use core::time::Duration;
 use embedded_io::ErrorKind;
 
 use super::medium::SegmentName;
-use super::record::{EndReason, Event, GapReason, Record, Start, Stream};
+use super::record::{
+    EndReason, Event, ForwardClosed, ForwardOpened, GapReason, Record, Start, Stream,
+};
 use super::seal::RecordingKey;
 use super::segment::Link;
 use crate::ids::SessionId;
 use crate::limits::{
-    GAP_HYSTERESIS, MAX_SPOOL_FILES, MAX_UNWRITTEN, RECOVER_RESERVE, SPOOL_BYTES, SPOOL_RESERVE,
+    GAP_HYSTERESIS, MAX_CLOSED_RECORD, MAX_SPOOL_FILES, MAX_UNWRITTEN, RECOVER_RESERVE,
+    SPOOL_BYTES, SPOOL_RESERVE,
 };
 use crate::wire::{
     OfferedSegment, RecordingTerms, Refused, SegmentGone, SegmentHeld, SegmentLost,
@@ -239,13 +242,60 @@ impl Spool {
 
     /// Records something else than data.
     pub fn accept(&mut self, now: Duration, session: SessionId, event: Event<'_>) -> Accept {
+        self.accept_beside(now, session, event, 0)
+    }
+
+    /// Records that a forward begins, before anything passes on it. Room for its end is set aside.
+    pub fn accept_opened(
+        &mut self,
+        now: Duration,
+        session: SessionId,
+        opened: ForwardOpened<'_>,
+    ) -> Accept {
+        let end = Live::cost(MAX_CLOSED_RECORD);
+        let accept = self.accept_beside(now, session, Event::ForwardOpened(opened), end);
+        if accept == Accept::Accepted
+            && let Some(live) = self.live.get_mut(&session)
+        {
+            live.promise(end);
+        }
+        accept
+    }
+
+    /// Records the end of a forward. If its beginning was accepted, there is room, whatever else has come since.
+    pub fn accept_closed(
+        &mut self,
+        now: Duration,
+        session: SessionId,
+        closed: ForwardClosed,
+    ) -> Accept {
+        let end = Live::cost(MAX_CLOSED_RECORD);
+        let event = Event::ForwardClosed(closed);
+        let promised = self
+            .live
+            .get_mut(&session)
+            .is_some_and(|live| live.redeem(end));
+        match promised {
+            true => self.record(session, |live| live.record(now, event)),
+            false => self.accept(now, session, event),
+        }
+    }
+
+    /// Records something, if there is room for it and for `more` bytes beside it.
+    fn accept_beside(
+        &mut self,
+        now: Duration,
+        session: SessionId,
+        event: Event<'_>,
+        more: u64,
+    ) -> Accept {
         let mut encoded = Vec::new();
         let delta = u64::MAX;
         let record = Record { delta, event };
         if let Err(error) = record.encode(&mut encoded) {
             return Accept::Refused(Unavailable::from(super::segment::WriteError::from(error)));
         }
-        let cost = Live::cost(encoded.len());
+        let cost = Live::cost(encoded.len()) + more;
         let accept = self.admit(now, session, cost, &|live, why| live.skip_record(now, why));
         let Accept::Accepted = accept else {
             return accept;
