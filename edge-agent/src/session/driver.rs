@@ -190,7 +190,8 @@ impl Driver {
             (false, None) if self.process.is_some() => EndReason::Exited,
             (false, None) => EndReason::NotStarted,
         };
-        self.recording.end(self.exited, why);
+        let exit = self.exited.filter(|_| self.process.is_some());
+        self.recording.end(exit, why);
         if let Some(told) = self.told.take() {
             told.end(forwards::ended(self.exited, self.gone));
         }

@@ -156,8 +156,17 @@ mod tests {
     #[test]
     fn strict_means_strict_except_for_who_may_recover_a_device() {
         use RecordingMode::{BestEffort, Strict};
-        let old = || Unrecordable::OldAgent(DeviceName::new("kitchen-cam").unwrap());
+        let device = || DeviceName::new("kitchen-cam").unwrap();
+        let old = || Unrecordable::OldAgent(device());
+        let forwards = || Unrecordable::OldForwards(device());
+        let full = || Unrecordable::Device("spool full".into());
         let table = [
+            (BestEffort, false, forwards(), true),
+            (Strict, false, forwards(), false),
+            (Strict, true, forwards(), true),
+            (BestEffort, true, full(), true),
+            (Strict, false, full(), false),
+            (Strict, true, full(), false),
             (BestEffort, false, old(), true),
             (BestEffort, true, old(), true),
             (Strict, false, old(), false),
@@ -171,6 +180,11 @@ mod tests {
             let wanted = wanted(&terms(mode, StdinMode::Redact), recover).unwrap();
             let expected = if may { Ok(()) } else { Err(why.clone()) };
             assert_eq!(wanted.without(why.clone()), expected, "{wanted:?} {why:?}");
+            assert_eq!(wanted.is_strict(), mode == Strict && !recover);
         }
+        assert_eq!(
+            forwards().to_string(),
+            "recording unavailable on kitchen-cam: its agent is too old to record forwards; update it"
+        );
     }
 }

@@ -229,13 +229,13 @@ fn without_room_no_forward_begins_that_must_be_recorded_and_each_that_began_is_t
             later.refused,
             Some(SessionRefusal::RecordingUnavailable(why))
         );
-        first.vanish();
-        record.voice.send.finish().unwrap();
         // What need not be recorded goes on.
         let mut free = dialled(&pair, told(2, 1, RecordingMode::BestEffort, connect(port))).await;
         free.write(b"goes on").await;
         free.say(SessionMessage::Eof).await;
         assert_eq!(free.outcome().await.stdout(), "7 bytes");
+        first.vanish();
+        record.voice.send.finish().unwrap();
         loose.voice.send.finish().unwrap();
         while loose
             .ear
@@ -274,10 +274,11 @@ fn without_room_no_forward_begins_that_must_be_recorded_and_each_that_began_is_t
                 .count()
         };
         assert_eq!(count("ForwardOpened"), count("ForwardClosed"));
+        // Both its beginning and its end.
         let played = Played::of(&pair.device.path("spool"), 2);
         assert_eq!(
             (played.gaps.len(), played.gaps[0].records),
-            (1, 1),
+            (1, 2),
             "{played:?}"
         );
     });

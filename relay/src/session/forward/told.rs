@@ -14,9 +14,9 @@ use holdfast_protocol::ids::SessionId;
 use holdfast_protocol::limits::TOLD_MINOR;
 use holdfast_protocol::session::RelayEvent;
 use holdfast_protocol::wire::{self, Open, SessionRefusal, SessionTerms, ToldIn, Work};
-use quinn::SendStream;
+use quinn::{SendStream, VarInt};
 use tokio::sync::{Mutex, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
@@ -261,30 +261,29 @@ async fn begin(
     session: &LiveSession,
     tunnel: &Tunnel,
 ) -> Result<(SendStream, Ear), String> {
-    let (device, login) = (
-        &session.authorized.device().name,
-        session.authorized.login(),
-    );
-    let begun = async {
-        let lost = |error: &dyn std::fmt::Display| format!("{device} was lost: {error}");
-        let frame = SessionMessage::Open(open).encode();
-        let frame = frame.map_err(|error| error.to_string())?;
-        let streams = tunnel.connection.open_bi().await;
-        let (mut send, receive) = streams.map_err(|error| lost(&error))?;
-        let sent = send.write_chunk(frame.into()).await;
-        sent.map_err(|error| lost(&error))?;
-        let mut ear = Ear::new(receive);
-        match ear.next().await {
-            Ok(RelayEvent::Accepted) => Ok((send, ear)),
-            Ok(RelayEvent::Refused(why)) => Err(refusal::sentence(device, login, &why)),
-            Ok(_) => Err(format!("{device} broke the protocol")),
-            Err(end) => Err(end.to_string()),
-        }
-    };
-    let late = || format!("recording unavailable on {device}: it does not answer");
-    timeout(LISTEN_TIMEOUT, begun)
-        .await
-        .unwrap_or_else(|_| Err(late()))
+    let authorized = &session.authorized;
+    let (device, login) = (&authorized.device().name, authorized.login());
+    let lost = |error: &dyn std::fmt::Display| format!("{device} was lost: {error}");
+    let frame = SessionMessage::Open(open).encode();
+    let frame = frame.map_err(|error| error.to_string())?;
+    let deadline = Instant::now() + LISTEN_TIMEOUT;
+    let late = |_| format!("recording unavailable on {device}: it does not answer");
+    let streams = timeout_at(deadline, tunnel.connection.open_bi()).await;
+    let (mut send, receive) = streams.map_err(late)?.map_err(|error| lost(&error))?;
+    let sent = send.write_chunk(frame.into()).await;
+    sent.map_err(|error| lost(&error))?;
+    let mut ear = Ear::new(receive);
+    let answer = timeout_at(deadline, ear.next()).await;
+    if answer.is_err() {
+        // A device that wakes up later finds that it is not wanted any more.
+        let _ = send.reset(VarInt::from_u32(0));
+    }
+    match answer.map_err(late)? {
+        Ok(RelayEvent::Accepted) => Ok((send, ear)),
+        Ok(RelayEvent::Refused(why)) => Err(refusal::sentence(device, login, &why)),
+        Ok(_) => Err(format!("{device} broke the protocol")),
+        Err(end) => Err(end.to_string()),
+    }
 }
 
 /// Keeps a recording until nothing will be told in it any more.
