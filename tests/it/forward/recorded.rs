@@ -243,7 +243,6 @@ fn under_strict_no_forward_goes_through_a_device_with_a_full_spool() {
     };
     let mut live = tunnel.connect();
     assert!(speaks(&mut live));
-    let come = target.connections();
     // Sessions take the room, down to the last of it.
     bob.exec(Way::Direct, "kitchen-cam", "cat /dev/urandom");
     for size in [30_000, 3_000] {
@@ -256,14 +255,11 @@ fn under_strict_no_forward_goes_through_a_device_with_a_full_spool() {
         assert!(full, "{size}");
     }
     let text = "recording unavailable on kitchen-cam: spool full (";
-    let mut passed = 0;
     let refused = wait_for(SOON, "a forward that does not begin", || {
         let said = reach();
-        passed += u64::from(said.code() == 0);
         (said.code() == 255).then_some(said)
     });
     assert!(refused.err().contains(text), "{refused}");
-    assert_eq!(target.connections(), come + passed, "nobody was dialled");
     // One that is under way goes on until another can't be told.
     assert!(speaks(&mut live));
     let begun: Vec<UnixStream> = (0..100)
