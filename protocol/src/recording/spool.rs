@@ -5,9 +5,12 @@
 //! [`Spool::handle_done`] is told the outcome. A byte is *accepted* when room for it is set aside; if the
 //! medium fails afterwards, the spool holds the byte and tries again, and accepts no more.
 
+mod delivery;
+mod forwards;
 mod live;
 mod recover;
 mod unavailable;
+mod work;
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -16,23 +19,18 @@ use core::time::Duration;
 use embedded_io::ErrorKind;
 
 use super::medium::SegmentName;
-use super::record::{
-    EndReason, Event, ForwardClosed, ForwardOpened, GapReason, Record, Start, Stream,
-};
+use super::record::{EndReason, Event, GapReason, Record, Start, Stream};
 use super::seal::RecordingKey;
 use super::segment::Link;
 use crate::ids::SessionId;
 use crate::limits::{
-    GAP_HYSTERESIS, MAX_CLOSED_RECORD, MAX_SPOOL_FILES, MAX_UNWRITTEN, RECOVER_RESERVE,
-    SPOOL_BYTES, SPOOL_RESERVE,
+    GAP_HYSTERESIS, MAX_SPOOL_FILES, MAX_UNWRITTEN, RECOVER_RESERVE, SPOOL_BYTES, SPOOL_RESERVE,
 };
-use crate::wire::{
-    OfferedSegment, RecordingTerms, Refused, SegmentGone, SegmentHeld, SegmentLost,
-    SessionFinished, UploadMessage,
-};
+use crate::wire::{RecordingTerms, SegmentGone, SegmentLost};
 use live::Live;
 pub use recover::{Cut, Recovered};
 pub use unavailable::Unavailable;
+pub use work::{Work, Write};
 
 /// How a spool behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,32 +94,6 @@ pub enum Accept {
     Gap,
     /// It is not recorded and must not be shown: end the session with this text.
     Refused(Unavailable),
-}
-
-/// Something to be done on the medium. Each is given out once, and has to come back in `handle_done`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Work {
-    /// Append to a segment.
-    Write(Write),
-    /// Remove a segment that a relay has stored.
-    Remove(SegmentName),
-    /// Rename a segment that no relay takes.
-    SetAside(SegmentName),
-}
-
-/// Bytes for a segment: whole blocks.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Write {
-    /// Which.
-    pub segment: SegmentName,
-    /// Where they belong; at 0 the file is made first.
-    pub at: u64,
-    /// The bytes.
-    pub bytes: Vec<u8>,
-    /// Whether they have to be safe from a power cut before this is done.
-    pub sync: bool,
-    closes: bool,
-    link: Link,
 }
 
 /// What was written, to judge the wear.
@@ -245,42 +217,6 @@ impl Spool {
         self.accept_beside(now, session, event, 0)
     }
 
-    /// Records that a forward begins, before anything passes on it. Room for its end is set aside.
-    pub fn accept_opened(
-        &mut self,
-        now: Duration,
-        session: SessionId,
-        opened: ForwardOpened<'_>,
-    ) -> Accept {
-        let end = Live::cost(MAX_CLOSED_RECORD);
-        let accept = self.accept_beside(now, session, Event::ForwardOpened(opened), end);
-        if accept == Accept::Accepted
-            && let Some(live) = self.live.get_mut(&session)
-        {
-            live.promise(end);
-        }
-        accept
-    }
-
-    /// Records the end of a forward. If its beginning was accepted, there is room, whatever else has come since.
-    pub fn accept_closed(
-        &mut self,
-        now: Duration,
-        session: SessionId,
-        closed: ForwardClosed,
-    ) -> Accept {
-        let end = Live::cost(MAX_CLOSED_RECORD);
-        let event = Event::ForwardClosed(closed);
-        let promised = self
-            .live
-            .get_mut(&session)
-            .is_some_and(|live| live.redeem(end));
-        match promised {
-            true => self.record(session, |live| live.record(now, event)),
-            false => self.accept(now, session, event),
-        }
-    }
-
     /// Records something, if there is room for it and for `more` bytes beside it.
     fn accept_beside(
         &mut self,
@@ -345,52 +281,6 @@ impl Spool {
         self.live.is_empty()
     }
 
-    /// The next thing to do on the medium.
-    pub fn poll_work(&mut self, now: Duration) -> Option<Work> {
-        if let Some(write) = self.poll_write(now) {
-            return Some(Work::Write(write));
-        }
-        let next = self.files.iter().find_map(|(name, file)| {
-            let work = match file.state {
-                FileState::Stored if self.may_remove(name) => Work::Remove(*name),
-                FileState::Refused => Work::SetAside(*name),
-                _ => return None,
-            };
-            (!file.busy && file.closed).then_some((*name, work))
-        });
-        let (name, work) = next?;
-        if let Some(file) = self.files.get_mut(&name) {
-            file.busy = true;
-        }
-        Some(work)
-    }
-
-    /// Work was done, or failed. `outcome` is what [`perform`](super::medium::perform) gave.
-    pub fn handle_done(&mut self, now: Duration, work: Work, outcome: Result<u64, ErrorKind>) {
-        if let Ok(free) = outcome {
-            self.free = free;
-        }
-        match work {
-            Work::Write(write) => self.handle_written(now, write, outcome.map(|_| ())),
-            Work::Remove(name) => match outcome {
-                // One that is not there needs no removing.
-                Ok(_) | Err(ErrorKind::NotFound) => {
-                    let file = self.files.remove(&name);
-                    self.stored -= file.map_or(0, |file| file.length);
-                    self.forget_if_done(&name.session);
-                }
-                Err(_) => self.unbusy(&name),
-            },
-            Work::SetAside(name) => {
-                let file = self.files.remove(&name);
-                if matches!(outcome, Err(ErrorKind::NotFound)) {
-                    self.stored -= file.map_or(0, |file| file.length);
-                }
-                self.forget_if_done(&name.session);
-            }
-        }
-    }
-
     /// When there will be work, if nothing happens before.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Duration> {
@@ -434,93 +324,6 @@ impl Spool {
     #[must_use]
     pub fn config(&self) -> &SpoolConfig {
         &self.config
-    }
-
-    /// What a relay should be told, again and again until it was noted.
-    pub fn reports(&self) -> impl Iterator<Item = UploadMessage> + '_ {
-        let finished = self.ended.iter().filter(|(_, ended)| !ended.noted);
-        let finished = finished.map(|(session, ended)| {
-            let (why, segments, hash) = ended.report;
-            UploadMessage::Finished(SessionFinished {
-                session: *session,
-                why,
-                segments,
-                hash,
-            })
-        });
-        finished.chain(self.gone.values().cloned().map(UploadMessage::Gone))
-    }
-
-    /// What may be uploaded, a session's segments in their order.
-    pub fn offers(&self) -> impl Iterator<Item = OfferedSegment> + '_ {
-        let waiting = |file: &File| file.state == FileState::Waiting && file.length > 0;
-        let waiting = self.files.iter().filter(move |(_, file)| waiting(file));
-        waiting.map(|(name, file)| OfferedSegment {
-            session: name.session,
-            segment: name.index,
-            length: file.length,
-            hash: file.link,
-            closed: file.closed,
-        })
-    }
-
-    /// A relay knows that the session has ended, or that its recording is gone.
-    pub fn handle_noted(&mut self, session: SessionId) {
-        if let Some(ended) = self.ended.get_mut(&session) {
-            ended.noted = true;
-        }
-        self.gone.remove(&session);
-        self.forget_if_done(&session);
-    }
-
-    /// A relay has stored a segment. It is removed only if it is the one that is here.
-    pub fn handle_stored(&mut self, held: &SegmentHeld) -> bool {
-        let name = SegmentName {
-            session: held.session,
-            index: held.segment,
-        };
-        let Some(file) = self.files.get_mut(&name) else {
-            return false;
-        };
-        let same = file.closed && file.length == held.offset && file.link == held.hash;
-        if same {
-            file.state = FileState::Stored;
-        }
-        same
-    }
-
-    /// A relay does not take a segment, or it can't be read: it is set aside, once.
-    pub fn handle_refused(&mut self, name: SegmentName, why: Refused) {
-        if why == Refused::Unavailable {
-            return;
-        }
-        self.give_up(name);
-    }
-
-    /// A segment can't be read any more: the relay is told, and the file is set aside.
-    pub fn handle_unreadable(&mut self, name: SegmentName, why: SegmentLost) {
-        if self.files.contains_key(&name) {
-            self.give_up(name);
-            self.report_gone(name, why);
-        }
-    }
-
-    fn give_up(&mut self, name: SegmentName) {
-        if let Some(file) = self.files.get_mut(&name) {
-            file.state = FileState::Refused;
-        }
-    }
-
-    fn report_gone(&mut self, name: SegmentName, why: SegmentLost) {
-        let gone = SegmentGone {
-            session: name.session,
-            segment: name.index,
-            why,
-        };
-        let first = self.gone.entry(name.session).or_insert(gone.clone());
-        if gone.segment < first.segment {
-            *first = gone;
-        }
     }
 
     fn try_begin(&mut self, now: Duration, begin: &Begin<'_>) -> Result<(), Unavailable> {
@@ -617,136 +420,6 @@ impl Spool {
             });
         }
         Ok(())
-    }
-
-    /// Sessions take turns, so that a busy one does not starve the others.
-    fn poll_write(&mut self, now: Duration) -> Option<Write> {
-        let after = self
-            .live
-            .range(self.turn..)
-            .skip_while(|(id, _)| **id == self.turn);
-        let order: Vec<SessionId> = after
-            .chain(self.live.range(..=self.turn))
-            .map(|(session, _)| *session)
-            .collect();
-        for session in order {
-            let Some(live) = self.live.get_mut(&session) else {
-                continue;
-            };
-            match live.take_write(now) {
-                Ok(Some(mut write)) => {
-                    self.turn = session;
-                    write.sync = match self.config.sync {
-                        Sync::Block => true,
-                        Sync::Close => write.closes,
-                        Sync::Off => false,
-                    };
-                    return Some(write);
-                }
-                Ok(None) => {}
-                Err(_) => {
-                    self.live.remove(&session);
-                    self.abandon(session);
-                }
-            }
-        }
-        None
-    }
-
-    fn handle_written(&mut self, now: Duration, write: Write, outcome: Result<(), ErrorKind>) {
-        let name = write.segment;
-        self.flash.written += write.bytes.len() as u64;
-        self.flash.syncs += u64::from(write.sync);
-        if outcome.is_ok() {
-            let known = self.files.get(&name);
-            let file = File {
-                length: write.at + write.bytes.len() as u64,
-                link: write.link,
-                closed: write.closes,
-                modified: known.map_or(self.clock, |file| file.modified),
-                state: known.map_or(FileState::Waiting, |file| file.state),
-                busy: false,
-            };
-            self.stored += file.length - known.map_or(0, |known| known.length.min(file.length));
-            self.files.insert(name, file);
-        }
-        let Some(live) = self.live.get_mut(&name.session) else {
-            return;
-        };
-        live.handle_written(now, write, outcome);
-        if live.is_written()
-            && let Some((why, link, segments)) = live.ended
-        {
-            self.live.remove(&name.session);
-            let ended = Ended {
-                report: (Some(why), segments, link),
-                noted: false,
-            };
-            self.ended.insert(name.session, ended);
-        }
-    }
-
-    /// A session whose recording can't be continued: what is on the medium is all there will be.
-    fn abandon(&mut self, session: SessionId) {
-        let name = |index| SegmentName { session, index };
-        let mut files = self.files.range_mut(name(0)..=name(u32::MAX));
-        let Some((last, file)) = files.next_back() else {
-            self.report_gone(name(0), SegmentLost::NoRoom);
-            return;
-        };
-        file.closed = true;
-        let ended = Ended {
-            report: (Some(EndReason::PowerLoss), last.index + 1, file.link),
-            noted: false,
-        };
-        self.ended.insert(session, ended);
-    }
-
-    /// The newest segment of a session stays until the relay knows how the session ended: otherwise a
-    /// crash would leave nothing to tell it by.
-    fn may_remove(&self, name: &SegmentName) -> bool {
-        let session = name.session;
-        let next = SegmentName {
-            session,
-            index: name.index.saturating_add(1),
-        };
-        let last = SegmentName {
-            session,
-            index: u32::MAX,
-        };
-        let newer = self.files.range(next..=last).next().is_some();
-        let settled = !self.live.contains_key(&session)
-            && self.ended.get(&session).is_none_or(|ended| ended.noted);
-        newer || settled
-    }
-
-    fn forget_if_done(&mut self, session: &SessionId) {
-        let name = |index| SegmentName {
-            session: *session,
-            index,
-        };
-        let left = self.files.range(name(0)..=name(u32::MAX)).next().is_some();
-        if !left && self.ended.get(session).is_some_and(|ended| ended.noted) {
-            self.ended.remove(session);
-        }
-    }
-
-    fn unbusy(&mut self, name: &SegmentName) {
-        if let Some(file) = self.files.get_mut(name) {
-            file.busy = false;
-        }
-    }
-}
-
-impl core::fmt::Debug for Write {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(
-            f,
-            "Write({} bytes at {} of {})",
-            self.bytes.len(),
-            self.at,
-            self.segment
-        )
     }
 }
 

@@ -14,9 +14,6 @@ use crate::recording::export::{Plain, Text};
 use crate::recording::screen::{CLOSE, OPEN, Screen};
 use crate::store::RecordingFacts;
 
-/// Without a terminal of its own, a recording is shown on one of this size.
-const NO_SIZE: (u16, u16) = (80, 24);
-
 /// How long the last picture stays.
 const LAST_LOOK: Duration = Duration::from_secs(1);
 
@@ -161,7 +158,7 @@ impl Show {
                 return None;
             }
             Recorded::Resize(size) if self.terminal => {
-                let drawn = self.screen.as_mut()?.resize(size.columns, size.rows);
+                let drawn = self.screen.as_mut()?.resize(*size);
                 return (at >= self.from).then_some((at, drawn));
             }
             Recorded::Data(stream, bytes) | Recorded::Part(stream, bytes) => {
@@ -196,10 +193,8 @@ impl Show {
 
     fn begin(&mut self, start: &Start<'_>) {
         self.terminal = start.terminal.is_some();
-        let (columns, rows) = start.terminal.as_ref().map_or(NO_SIZE, |terminal| {
-            (terminal.size.columns, terminal.size.rows)
-        });
-        self.screen = Screen::new(columns, rows);
+        let size = start.terminal.as_ref().map(|terminal| terminal.size);
+        self.screen = Screen::new(size.unwrap_or_default());
     }
 }
 

@@ -14,11 +14,9 @@ use holdfast_protocol::wire::Exit;
 use serde_json::{Map, Value, json};
 
 use super::forwards;
+use super::screen::shown_size;
 use super::verify::name;
-use crate::limits::{MAX_SCREEN_COLUMNS, MAX_SCREEN_ROWS, MAX_TEXT_LINE};
-
-/// The size of a terminal that nobody has said.
-const NO_SIZE: (u16, u16) = (80, 24);
+use crate::limits::MAX_TEXT_LINE;
 
 /// Bytes that become text, of which a character may be cut in two.
 #[derive(Debug, Default)]
@@ -248,7 +246,8 @@ impl Asciicast {
                 }
             }
             Event::Resize(size) => {
-                self.event(micros, "r", &format!("{}x{}", size.columns, size.rows))
+                let (columns, rows) = shown_size(*size);
+                self.event(micros, "r", &format!("{columns}x{rows}"))
             }
             Event::Redacted(redacted) => {
                 self.event(micros, "m", &format!("redacted, {} bytes", redacted.length))
@@ -268,10 +267,9 @@ impl Asciicast {
 
     fn header(&mut self, start: &Start<'_>) -> String {
         self.terminal = start.terminal.is_some();
-        let size = start.terminal.as_ref().map_or(NO_SIZE, |terminal| {
-            (terminal.size.columns, terminal.size.rows)
-        });
-        let mut term = json!({ "cols": size.0.max(1), "rows": size.1.max(1) });
+        let size = start.terminal.as_ref().map(|terminal| terminal.size);
+        let (columns, rows) = shown_size(size.unwrap_or_default());
+        let mut term = json!({ "cols": columns, "rows": rows });
         if let (Some(terminal), Value::Object(term)) = (&start.terminal, &mut term) {
             term.insert("type".to_owned(), json!(terminal.term));
         }
@@ -309,16 +307,16 @@ impl Plain {
                 terminal: Some(terminal),
                 ..
             }) => {
-                let (columns, rows) = size(terminal.size.columns, terminal.size.rows);
+                let (columns, rows) = shown_size(terminal.size);
                 let terminal = Terminal::new(columns, rows).ok();
                 self.terminal = terminal.map(|terminal| (terminal, Transcript::new()));
                 Vec::new()
             }
-            Event::Resize(size_now) => {
+            Event::Resize(size) => {
                 let Some((terminal, transcript)) = &mut self.terminal else {
                     return Vec::new();
                 };
-                let (columns, rows) = size(size_now.columns, size_now.rows);
+                let (columns, rows) = shown_size(*size);
                 escaped(terminal.resize_with(columns, rows, transcript))
             }
             Event::Data(stream, bytes) | Event::Part(stream, bytes) if *stream != Stream::Stdin => {
@@ -399,14 +397,6 @@ fn shown(line: &str) -> String {
         };
     }
     out
-}
-
-fn size(columns: u16, rows: u16) -> (usize, usize) {
-    let within = |size: u16, most: usize| usize::from(size).clamp(1, most);
-    (
-        within(columns, MAX_SCREEN_COLUMNS),
-        within(rows, MAX_SCREEN_ROWS),
-    )
 }
 
 #[cfg(test)]

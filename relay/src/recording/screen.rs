@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use avt::observer::DirtyRows;
 use avt::{Color, Pen, Terminal};
+use holdfast_protocol::wire::WindowSize;
 
 use crate::limits::{MAX_SCREEN_COLUMNS, MAX_SCREEN_ROWS};
 
@@ -24,8 +25,8 @@ pub struct Screen {
 impl Screen {
     /// An empty one of the size that was recorded, within bounds.
     #[must_use]
-    pub fn new(columns: u16, rows: u16) -> Option<Self> {
-        let (columns, rows) = bounded(columns, rows);
+    pub fn new(size: WindowSize) -> Option<Self> {
+        let (columns, rows) = shown_size(size);
         Some(Self {
             terminal: Terminal::new(columns, rows).ok()?,
             dirty: DirtyRows::new(),
@@ -46,8 +47,8 @@ impl Screen {
     }
 
     /// Takes a new size, and gives what draws it.
-    pub fn resize(&mut self, columns: u16, rows: u16) -> String {
-        let (columns, rows) = bounded(columns, rows);
+    pub fn resize(&mut self, size: WindowSize) -> String {
+        let (columns, rows) = shown_size(size);
         let _ = self.terminal.resize_with(columns, rows, &mut self.dirty);
         self.whole = true;
         self.paint(Vec::new())
@@ -94,11 +95,17 @@ impl Screen {
     }
 }
 
-fn bounded(columns: u16, rows: u16) -> (usize, usize) {
-    let within = |size: u16, most: usize| usize::from(size).clamp(1, most);
+/// The columns and rows that a recording is shown with: within bounds, and the usual ones where its terminal
+/// said none.
+#[must_use]
+pub fn shown_size(size: WindowSize) -> (usize, usize) {
+    let within = |size: u16, usual: usize, most: usize| match usize::from(size) {
+        0 => usual,
+        size => size.min(most),
+    };
     (
-        within(columns, MAX_SCREEN_COLUMNS),
-        within(rows, MAX_SCREEN_ROWS),
+        within(size.columns, 80, MAX_SCREEN_COLUMNS),
+        within(size.rows, 24, MAX_SCREEN_ROWS),
     )
 }
 
@@ -133,6 +140,22 @@ fn colours(pen: &Pen) -> String {
 mod tests {
     use super::*;
 
+    fn size(columns: u16, rows: u16) -> WindowSize {
+        WindowSize::clamped(columns.into(), rows.into(), 0, 0)
+    }
+
+    #[test]
+    fn a_terminal_that_said_no_size_is_shown_as_usual() {
+        let of = |columns, rows| shown_size(size(columns, rows));
+        assert_eq!(of(0, 0), (80, 24));
+        assert_eq!(of(0, 7), (80, 7));
+        assert_eq!(of(1, 0), (1, 24));
+        assert_eq!(
+            of(u16::MAX, u16::MAX),
+            (MAX_SCREEN_COLUMNS, MAX_SCREEN_ROWS)
+        );
+    }
+
     /// What a hostile recording could do to whoever watches it: each of these must leave only characters.
     #[test]
     fn nothing_but_our_own_sequences_comes_out() {
@@ -148,7 +171,7 @@ mod tests {
             "\x1b#8\x1bc",
             "\u{9b}31m\u{85}\u{202e}",
         ];
-        let mut screen = Screen::new(20, 3).unwrap();
+        let mut screen = Screen::new(size(20, 3)).unwrap();
         for text in hostile {
             let drawn = screen.draw(&format!("{text}seen"));
             assert!(drawn.contains("seen"), "{text:?}");
@@ -164,7 +187,7 @@ mod tests {
 
     #[test]
     fn colours_and_places_are_kept() {
-        let mut screen = Screen::new(10, 2).unwrap();
+        let mut screen = Screen::new(size(10, 2)).unwrap();
         screen.skip("first\r\n");
         let drawn = screen.draw("\x1b[1;31mred\x1b[0m");
         assert!(
@@ -172,6 +195,6 @@ mod tests {
             "{drawn:?}"
         );
         assert!(drawn.ends_with("\x1b[2;4H\x1b[?25h"), "{drawn:?}");
-        assert!(screen.resize(5, 1).contains("\x1b[2J"));
+        assert!(screen.resize(size(5, 1)).contains("\x1b[2J"));
     }
 }

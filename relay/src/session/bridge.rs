@@ -131,29 +131,38 @@ pub async fn run(session: Session) {
     }
     live.set_apart();
     files.end().await;
-    if let Some(Recorded {
-        recordings,
-        watched,
-    }) = &recorded
-    {
-        let exited = matches!(end, End::Exited(_));
-        if let Err(error) = recordings.over(watched, exited, refused).await {
-            warn!(session = %this.id, %error, "what was seen of a session is not kept");
-        }
-    }
     report.session_end(&this, &end).await;
-    if runs_scp && matches!(end, End::Exited(NOT_FOUND)) {
-        let device = &this.authorized.device().name;
-        let advice = format!("no scp on {device}: without -O, scp needs none there");
-        notices.say(&advice).await;
-    }
-    if !notices.farewell(&end, &this.authorized.device().name).await {
-        warn!(session = %this.id, "the client did not take the session's last words");
-    }
+    let kept = keep(recorded.as_ref(), &end, refused);
+    let told = async {
+        if runs_scp && matches!(end, End::Exited(NOT_FOUND)) {
+            let device = &this.authorized.device().name;
+            let advice = format!("no scp on {device}: without -O, scp needs none there");
+            notices.say(&advice).await;
+        }
+        if !notices.farewell(&end, &this.authorized.device().name).await {
+            warn!(session = %this.id, "the client did not take the session's last words");
+        }
+    };
+    tokio::join!(kept, told);
     // In this order: who opens the next session because this one is closed finds its slot free.
     lease.release().await;
     drop(live);
     outlet.close().await;
+}
+
+/// Keeps what was seen of a session that was recorded.
+async fn keep(recorded: Option<&Recorded>, end: &End, refused: bool) {
+    let Some(Recorded {
+        recordings,
+        watched,
+    }) = recorded
+    else {
+        return;
+    };
+    let exited = matches!(end, End::Exited(_));
+    if let Err(error) = recordings.over(watched, exited, refused).await {
+        warn!(session = %watched.id, %error, "what was seen of a session is not kept");
+    }
 }
 
 /// Waits as long as a packet takes: what was under way when the stream was reset has reached the device by then,

@@ -8,9 +8,11 @@ use super::*;
 use crate::limits::{MAX_SEGMENT_AGE, SESSION_RESERVE, WRITE_DELAY};
 use crate::recording::chain::{ChainKey, Checker, Proof, Witness};
 use crate::recording::reader::{Reader, Verdict};
-use crate::recording::record::{Bytes, ForwardDirection, ForwardEnd, StartedWork};
+use crate::recording::record::{
+    Bytes, ForwardClosed, ForwardDirection, ForwardEnd, ForwardOpened, StartedWork,
+};
 use crate::recording::seal::RecordingSecret;
-use crate::wire::{RecordingMode, StdinMode, Work as SessionWork};
+use crate::wire::{RecordingMode, StdinMode, UploadMessage, Work as SessionWork};
 
 const SESSION: SessionId = SessionId([0x5a; 16]);
 const KEY: ChainKey = ChainKey([3; 32]);

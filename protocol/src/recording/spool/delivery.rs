@@ -1,0 +1,126 @@
+//! What a relay is told of the spool, and what its answers do to it.
+
+use super::{FileState, Spool};
+use crate::ids::SessionId;
+use crate::recording::medium::SegmentName;
+use crate::wire::{
+    OfferedSegment, Refused, SegmentGone, SegmentHeld, SegmentLost, SessionFinished, UploadMessage,
+};
+
+impl Spool {
+    /// What a relay should be told, again and again until it was noted.
+    pub fn reports(&self) -> impl Iterator<Item = UploadMessage> + '_ {
+        let finished = self.ended.iter().filter(|(_, ended)| !ended.noted);
+        let finished = finished.map(|(session, ended)| {
+            let (why, segments, hash) = ended.report;
+            UploadMessage::Finished(SessionFinished {
+                session: *session,
+                why,
+                segments,
+                hash,
+            })
+        });
+        finished.chain(self.gone.values().cloned().map(UploadMessage::Gone))
+    }
+
+    /// What may be uploaded, a session's segments in their order.
+    pub fn offers(&self) -> impl Iterator<Item = OfferedSegment> + '_ {
+        let waiting = |file: &super::File| file.state == FileState::Waiting && file.length > 0;
+        let waiting = self.files.iter().filter(move |(_, file)| waiting(file));
+        waiting.map(|(name, file)| OfferedSegment {
+            session: name.session,
+            segment: name.index,
+            length: file.length,
+            hash: file.link,
+            closed: file.closed,
+        })
+    }
+
+    /// A relay knows that the session has ended, or that its recording is gone.
+    pub fn handle_noted(&mut self, session: SessionId) {
+        if let Some(ended) = self.ended.get_mut(&session) {
+            ended.noted = true;
+        }
+        self.gone.remove(&session);
+        self.forget_if_done(&session);
+    }
+
+    /// A relay has stored a segment. It is removed only if it is the one that is here.
+    pub fn handle_stored(&mut self, held: &SegmentHeld) -> bool {
+        let name = SegmentName {
+            session: held.session,
+            index: held.segment,
+        };
+        let Some(file) = self.files.get_mut(&name) else {
+            return false;
+        };
+        let same = file.closed && file.length == held.offset && file.link == held.hash;
+        if same {
+            file.state = FileState::Stored;
+        }
+        same
+    }
+
+    /// A relay does not take a segment, or it can't be read: it is set aside, once.
+    pub fn handle_refused(&mut self, name: SegmentName, why: Refused) {
+        if why == Refused::Unavailable {
+            return;
+        }
+        self.give_up(name);
+    }
+
+    /// A segment can't be read any more: the relay is told, and the file is set aside.
+    pub fn handle_unreadable(&mut self, name: SegmentName, why: SegmentLost) {
+        if self.files.contains_key(&name) {
+            self.give_up(name);
+            self.report_gone(name, why);
+        }
+    }
+
+    fn give_up(&mut self, name: SegmentName) {
+        if let Some(file) = self.files.get_mut(&name) {
+            file.state = FileState::Refused;
+        }
+    }
+
+    pub(super) fn report_gone(&mut self, name: SegmentName, why: SegmentLost) {
+        let gone = SegmentGone {
+            session: name.session,
+            segment: name.index,
+            why,
+        };
+        let first = self.gone.entry(name.session).or_insert(gone.clone());
+        if gone.segment < first.segment {
+            *first = gone;
+        }
+    }
+
+    /// The newest segment of a session stays until the relay knows how the session ended: otherwise a
+    /// crash would leave nothing to tell it by.
+    pub(super) fn may_remove(&self, name: &SegmentName) -> bool {
+        let session = name.session;
+        let next = SegmentName {
+            session,
+            index: name.index.saturating_add(1),
+        };
+        let last = SegmentName {
+            session,
+            index: u32::MAX,
+        };
+        let newer = self.files.range(next..=last).next().is_some();
+        let settled = !self.live.contains_key(&session)
+            && self.ended.get(&session).is_none_or(|ended| ended.noted);
+        newer || settled
+    }
+
+    pub(super) fn forget_if_done(&mut self, session: &SessionId) {
+        let name = |index| SegmentName {
+            session: *session,
+            index,
+        };
+        let left = self.files.range(name(0)..=name(u32::MAX)).next().is_some();
+        if !left && self.ended.get(session).is_some_and(|ended| ended.noted) {
+            self.ended.remove(session);
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! What is to be done on the medium, and what follows from its outcome.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use embedded_io::ErrorKind;
+
+use super::{Ended, File, FileState, Spool, Sync};
+use crate::ids::SessionId;
+use crate::recording::medium::SegmentName;
+use crate::recording::record::EndReason;
+use crate::recording::segment::Link;
+use crate::wire::SegmentLost;
+
+/// Something to be done on the medium. Each is given out once, and has to come back in `handle_done`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// Append to a segment.
+    Write(Write),
+    /// Remove a segment that a relay has stored.
+    Remove(SegmentName),
+    /// Rename a segment that no relay takes.
+    SetAside(SegmentName),
+}
+
+/// Bytes for a segment: whole blocks.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Write {
+    /// Which.
+    pub segment: SegmentName,
+    /// Where they belong; at 0 the file is made first.
+    pub at: u64,
+    /// The bytes.
+    pub bytes: Vec<u8>,
+    /// Whether they have to be safe from a power cut before this is done.
+    pub sync: bool,
+    pub(super) closes: bool,
+    pub(super) link: Link,
+}
+
+impl Spool {
+    /// The next thing to do on the medium.
+    pub fn poll_work(&mut self, now: Duration) -> Option<Work> {
+        if let Some(write) = self.poll_write(now) {
+            return Some(Work::Write(write));
+        }
+        let next = self.files.iter().find_map(|(name, file)| {
+            let work = match file.state {
+                FileState::Stored if self.may_remove(name) => Work::Remove(*name),
+                FileState::Refused => Work::SetAside(*name),
+                _ => return None,
+            };
+            (!file.busy && file.closed).then_some((*name, work))
+        });
+        let (name, work) = next?;
+        if let Some(file) = self.files.get_mut(&name) {
+            file.busy = true;
+        }
+        Some(work)
+    }
+
+    /// Work was done, or failed. `outcome` is what [`perform`](crate::recording::medium::perform) gave.
+    pub fn handle_done(&mut self, now: Duration, work: Work, outcome: Result<u64, ErrorKind>) {
+        if let Ok(free) = outcome {
+            self.free = free;
+        }
+        match work {
+            Work::Write(write) => self.handle_written(now, write, outcome.map(|_| ())),
+            Work::Remove(name) => match outcome {
+                // One that is not there needs no removing.
+                Ok(_) | Err(ErrorKind::NotFound) => {
+                    let file = self.files.remove(&name);
+                    self.stored -= file.map_or(0, |file| file.length);
+                    self.forget_if_done(&name.session);
+                }
+                Err(_) => self.unbusy(&name),
+            },
+            Work::SetAside(name) => {
+                let file = self.files.remove(&name);
+                if matches!(outcome, Err(ErrorKind::NotFound)) {
+                    self.stored -= file.map_or(0, |file| file.length);
+                }
+                self.forget_if_done(&name.session);
+            }
+        }
+    }
+
+    /// Sessions take turns, so that a busy one does not starve the others.
+    fn poll_write(&mut self, now: Duration) -> Option<Write> {
+        let after = self
+            .live
+            .range(self.turn..)
+            .skip_while(|(id, _)| **id == self.turn);
+        let order: Vec<SessionId> = after
+            .chain(self.live.range(..=self.turn))
+            .map(|(session, _)| *session)
+            .collect();
+        for session in order {
+            let Some(live) = self.live.get_mut(&session) else {
+                continue;
+            };
+            match live.take_write(now) {
+                Ok(Some(mut write)) => {
+                    self.turn = session;
+                    write.sync = match self.config.sync {
+                        Sync::Block => true,
+                        Sync::Close => write.closes,
+                        Sync::Off => false,
+                    };
+                    return Some(write);
+                }
+                Ok(None) => {}
+                Err(_) => {
+                    self.live.remove(&session);
+                    self.abandon(session);
+                }
+            }
+        }
+        None
+    }
+
+    fn handle_written(&mut self, now: Duration, write: Write, outcome: Result<(), ErrorKind>) {
+        let name = write.segment;
+        self.flash.written += write.bytes.len() as u64;
+        self.flash.syncs += u64::from(write.sync);
+        if outcome.is_ok() {
+            let known = self.files.get(&name);
+            let file = File {
+                length: write.at + write.bytes.len() as u64,
+                link: write.link,
+                closed: write.closes,
+                modified: known.map_or(self.clock, |file| file.modified),
+                state: known.map_or(FileState::Waiting, |file| file.state),
+                busy: false,
+            };
+            self.stored += file.length - known.map_or(0, |known| known.length.min(file.length));
+            self.files.insert(name, file);
+        }
+        let Some(live) = self.live.get_mut(&name.session) else {
+            return;
+        };
+        live.handle_written(now, write, outcome);
+        if live.is_written()
+            && let Some((why, link, segments)) = live.ended
+        {
+            self.live.remove(&name.session);
+            let ended = Ended {
+                report: (Some(why), segments, link),
+                noted: false,
+            };
+            self.ended.insert(name.session, ended);
+        }
+    }
+
+    /// A session whose recording can't be continued: what is on the medium is all there will be.
+    pub(super) fn abandon(&mut self, session: SessionId) {
+        let name = |index| SegmentName { session, index };
+        let mut files = self.files.range_mut(name(0)..=name(u32::MAX));
+        let Some((last, file)) = files.next_back() else {
+            self.report_gone(name(0), SegmentLost::NoRoom);
+            return;
+        };
+        file.closed = true;
+        let ended = Ended {
+            report: (Some(EndReason::PowerLoss), last.index + 1, file.link),
+            noted: false,
+        };
+        self.ended.insert(session, ended);
+    }
+
+    fn unbusy(&mut self, name: &SegmentName) {
+        if let Some(file) = self.files.get_mut(name) {
+            file.busy = false;
+        }
+    }
+}
+
+impl core::fmt::Debug for Write {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(
+            f,
+            "Write({} bytes at {} of {})",
+            self.bytes.len(),
+            self.at,
+            self.segment
+        )
+    }
+}

@@ -1,0 +1,355 @@
+//! What is known of recordings: for listings, for who goes on with one, and for what is to be done.
+
+use std::net::SocketAddr;
+
+use holdfast_protocol::ids::{DeviceId, DeviceName, Login, SessionId, UserName};
+use holdfast_protocol::recording::chain::{ChainKey, Seen};
+use holdfast_protocol::recording::segment::Link;
+use holdfast_protocol::wire::SessionFinished;
+use sqlx::QueryBuilder;
+
+use super::{Hold, RecordingState, corrupt, unpacked};
+use crate::access::role::Ability;
+use crate::clock::Timestamp;
+use crate::store::{Store, StoreError};
+
+/// A recording, as far as listings need it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordingRow {
+    /// The session, and so the recording.
+    pub id: SessionId,
+    /// Who.
+    pub user: UserName,
+    /// Where.
+    pub device: DeviceId,
+    /// The device's name then.
+    pub device_name: DeviceName,
+    /// Under which account.
+    pub login: Login,
+    /// What.
+    pub kind: Ability,
+    /// The beginning of the command, if it is one: from outside, so escape it.
+    pub command: Option<String>,
+    /// The operator's address.
+    pub client: SocketAddr,
+    /// Since when.
+    pub started: Timestamp,
+    /// When the session ended.
+    pub ended: Option<Timestamp>,
+    /// Where it stands.
+    pub state: RecordingState,
+    /// Why it stands there, in a sentence; `None` for what needs none.
+    pub reason: Option<String>,
+    /// Bytes that are stored.
+    pub bytes: u64,
+    /// Bytes that the device has offered, as far as it has.
+    pub offered: u64,
+    /// Whether everything in it is proved; `None` before the verdict.
+    pub verified: Option<bool>,
+    /// The verdict, as it was signed.
+    pub verdict: Option<String>,
+    /// The cluster key's signature on it.
+    pub signature: Option<Vec<u8>>,
+    /// Who wants it to stay.
+    pub hold: Option<Hold>,
+}
+
+/// What the relay needs to go on with a recording.
+#[derive(Clone, Debug)]
+pub struct RecordingFacts {
+    /// What is listed of it.
+    pub row: RecordingRow,
+    /// The stored segments, from the first.
+    pub segments: Vec<(u64, Link)>,
+    /// The device's report.
+    pub report: Option<SessionFinished>,
+    /// The key of the streams' digests, until the verdict.
+    pub key: Option<ChainKey>,
+    /// What the relay saw pass, as far as it was written down.
+    pub seen: [Seen; 3],
+    /// Whether the relay saw the session's exit status.
+    pub exited: bool,
+    /// Whether the device started nothing.
+    pub refused: bool,
+    /// By when it is expected.
+    pub expected: Option<Timestamp>,
+}
+
+/// What listings ask for.
+#[derive(Clone, Debug, Default)]
+pub struct RecordingFilter {
+    /// By this user.
+    pub user: Option<String>,
+    /// By this user, who may see no others.
+    pub own: Option<UserName>,
+    /// On the device that had this name then.
+    pub device: Option<String>,
+    /// Begun at or after.
+    pub since: Option<Timestamp>,
+    /// In this state.
+    pub state: Option<RecordingState>,
+}
+
+const COLUMNS: &str = "SELECT r.id, r.user_name, r.device, r.device_name, r.login, r.kind, r.command,
+        r.client, r.started, r.ended, r.state, r.reason, r.offered, r.verified, r.verdict, r.signature,
+        r.hold_since, r.hold_by, r.hold_reason,
+        (SELECT COALESCE(SUM(s.length), 0) FROM recording_segments s WHERE s.recording = r.id) AS bytes
+    FROM recordings r WHERE ";
+const REST: &str =
+    "SELECT exited, refused, expected, chain_key, seen, report FROM recordings WHERE id = $1";
+const SEGMENTS: &str = "SELECT length, hash FROM recording_segments WHERE recording = $1
+    ORDER BY segment";
+// A session that the device refused has left nothing, as a rule; what has left something is shown.
+const SHOWN: &str = "(NOT r.refused OR EXISTS
+        (SELECT 1 FROM recording_segments s WHERE s.recording = r.id))";
+const DUE: &str = "SELECT id FROM recordings WHERE chain_key IS NOT NULL AND ended IS NOT NULL
+        AND (expected <= $1 OR state NOT IN ('recording', 'uploading') OR report IS NOT NULL)
+    ORDER BY expected LIMIT $2";
+const OLD: &str = "SELECT id FROM recordings WHERE started < $1 AND ended IS NOT NULL
+        AND hold_since IS NULL
+    ORDER BY started LIMIT $2";
+
+impl Store {
+    /// The recordings that `filter` picks, newest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn recordings(
+        &self,
+        filter: &RecordingFilter,
+    ) -> Result<Vec<RecordingRow>, StoreError> {
+        self.picked(filter, None, None).await
+    }
+
+    /// The same, but only the next so many behind `last`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn recordings_page(
+        &self,
+        filter: &RecordingFilter,
+        last: Option<&RecordingRow>,
+        most: u32,
+    ) -> Result<Vec<RecordingRow>, StoreError> {
+        self.picked(filter, last, Some(most)).await
+    }
+
+    /// The recordings whose id begins with these hexadecimal digits: no more than two, which is too many.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn recordings_named(
+        &self,
+        digits: &str,
+        own: Option<&UserName>,
+    ) -> Result<Vec<RecordingRow>, StoreError> {
+        let bound = |rest: &str| {
+            let digits = format!(
+                "{digits}{}",
+                rest.repeat(32_usize.checked_sub(digits.len())?)
+            );
+            SessionId::from_hex(&digits)
+        };
+        let (Some(first), Some(last), false) = (bound("0"), bound("f"), digits.is_empty()) else {
+            return Ok(Vec::new());
+        };
+        let mut query = QueryBuilder::new(COLUMNS);
+        query.push(SHOWN);
+        query.push(" AND r.id BETWEEN ").push_bind(first.0.to_vec());
+        query.push(" AND ").push_bind(last.0.to_vec());
+        if let Some(own) = own {
+            query.push(" AND r.user_name = ").push_bind(own.to_string());
+        }
+        query.push(" LIMIT 2");
+        let rows: Vec<Row> = query.build_query_as().fetch_all(&self.readers).await?;
+        rows.into_iter().map(Row::read).collect()
+    }
+
+    async fn picked(
+        &self,
+        filter: &RecordingFilter,
+        last: Option<&RecordingRow>,
+        most: Option<u32>,
+    ) -> Result<Vec<RecordingRow>, StoreError> {
+        let mut query = QueryBuilder::new(COLUMNS);
+        query.push(SHOWN);
+        if let Some(own) = &filter.own {
+            query.push(" AND r.user_name = ").push_bind(own.to_string());
+        }
+        if let Some(user) = &filter.user {
+            query.push(" AND r.user_name = ").push_bind(user.clone());
+        }
+        if let Some(device) = &filter.device {
+            query
+                .push(" AND r.device_name = ")
+                .push_bind(device.clone());
+        }
+        if let Some(since) = filter.since {
+            query.push(" AND r.started >= ").push_bind(since.0);
+        }
+        if let Some(state) = filter.state {
+            query.push(" AND r.state = ").push_bind(state.as_str());
+        }
+        if let Some(last) = last {
+            query.push(" AND (r.started < ").push_bind(last.started.0);
+            query.push(" OR (r.started = ").push_bind(last.started.0);
+            query.push(" AND r.id > ").push_bind(last.id.0.to_vec());
+            query.push("))");
+        }
+        query.push(" ORDER BY r.started DESC, r.id");
+        if let Some(most) = most {
+            query.push(" LIMIT ").push_bind(i64::from(most));
+        }
+        let rows: Vec<Row> = query.build_query_as().fetch_all(&self.readers).await?;
+        rows.into_iter().map(Row::read).collect()
+    }
+
+    /// One recording, with all that the relay needs to go on with it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn recording(&self, id: SessionId) -> Result<Option<RecordingFacts>, StoreError> {
+        let mut query = QueryBuilder::new(COLUMNS);
+        query.push("r.id = ").push_bind(id.0.to_vec());
+        let row: Option<Row> = query.build_query_as().fetch_optional(&self.readers).await?;
+        let Some(row) = row else {
+            return Ok(None);
+        };
+        let rest = sqlx::query_as(REST).bind(id.0.as_slice());
+        let rest: Option<Rest> = rest.fetch_optional(&self.readers).await?;
+        let Some(rest) = rest else {
+            return Ok(None);
+        };
+        let segments = sqlx::query_as(SEGMENTS).bind(id.0.as_slice());
+        let segments: Vec<(i64, Vec<u8>)> = segments.fetch_all(&self.readers).await?;
+        let segments = segments.into_iter().map(|(length, hash)| {
+            let length = u64::try_from(length).map_err(|_| corrupt())?;
+            Ok((length, unpacked(&hash)?))
+        });
+        let key = rest.chain_key.map(|key| key.try_into().map(ChainKey));
+        Ok(Some(RecordingFacts {
+            row: row.read()?,
+            segments: segments.collect::<Result<_, StoreError>>()?,
+            report: rest.report.as_deref().map(unpacked).transpose()?,
+            key: key.transpose().map_err(|_| corrupt())?,
+            seen: unpacked(&rest.seen)?,
+            exited: rest.exited,
+            refused: rest.refused,
+            expected: rest.expected.map(Timestamp),
+        }))
+    }
+
+    /// Some recordings that wait for their check, their verdict or, at `now`, in vain.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn recordings_due(
+        &self,
+        now: Timestamp,
+        most: u32,
+    ) -> Result<Vec<SessionId>, StoreError> {
+        self.ids(DUE, now, most).await
+    }
+
+    /// Some recordings that began before `then`, oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn recordings_before(
+        &self,
+        then: Timestamp,
+        most: u32,
+    ) -> Result<Vec<SessionId>, StoreError> {
+        self.ids(OLD, then, most).await
+    }
+
+    async fn ids(
+        &self,
+        sql: &'static str,
+        time: Timestamp,
+        most: u32,
+    ) -> Result<Vec<SessionId>, StoreError> {
+        let query = sqlx::query_scalar(sql).bind(time.0).bind(i64::from(most));
+        let ids: Vec<Vec<u8>> = query.fetch_all(&self.readers).await?;
+        let id = |id: Vec<u8>| id.try_into().map(SessionId).map_err(|_| corrupt());
+        ids.into_iter().map(id).collect()
+    }
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: Vec<u8>,
+    user_name: String,
+    device: Vec<u8>,
+    device_name: String,
+    login: String,
+    kind: String,
+    command: Option<String>,
+    client: String,
+    started: i64,
+    ended: Option<i64>,
+    state: String,
+    reason: Option<String>,
+    offered: i64,
+    verified: Option<bool>,
+    verdict: Option<String>,
+    signature: Option<Vec<u8>>,
+    hold_since: Option<i64>,
+    hold_by: Option<String>,
+    hold_reason: Option<String>,
+    bytes: i64,
+}
+
+#[derive(sqlx::FromRow)]
+struct Rest {
+    exited: bool,
+    refused: bool,
+    expected: Option<i64>,
+    chain_key: Option<Vec<u8>>,
+    seen: Vec<u8>,
+    report: Option<Vec<u8>>,
+}
+
+impl Row {
+    fn read(self) -> Result<RecordingRow, StoreError> {
+        self.try_read().ok_or_else(corrupt)
+    }
+
+    fn try_read(self) -> Option<RecordingRow> {
+        let hold = match self.hold_since {
+            None => None,
+            Some(since) => Some(Hold {
+                since: Timestamp(since),
+                by: match self.hold_by {
+                    None => None,
+                    Some(name) => Some(UserName::new(&name).ok()?),
+                },
+                reason: self.hold_reason.unwrap_or_default(),
+            }),
+        };
+        Some(RecordingRow {
+            id: SessionId(self.id.try_into().ok()?),
+            user: UserName::new(&self.user_name).ok()?,
+            device: DeviceId(self.device.try_into().ok()?),
+            device_name: DeviceName::new(&self.device_name).ok()?,
+            login: Login::new(&self.login).ok()?,
+            kind: Ability::ALL
+                .into_iter()
+                .find(|kind| kind.as_str() == self.kind)?,
+            command: self.command,
+            client: self.client.parse().ok()?,
+            started: Timestamp(self.started),
+            ended: self.ended.map(Timestamp),
+            state: RecordingState::ALL
+                .into_iter()
+                .find(|state| state.as_str() == self.state)?,
+            reason: self.reason,
+            bytes: u64::try_from(self.bytes).ok()?,
+            offered: u64::try_from(self.offered).ok()?,
+            verified: self.verified,
+            verdict: self.verdict,
+            signature: self.signature,
+            hold,
+        })
+    }
+}
