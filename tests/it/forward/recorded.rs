@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use serde_json::{Value, json};
 
 use super::sockets::service;
-use super::{Target, Tunnel, forwards, free_port};
+use super::{Target, Tunnel, forwards, free_port, listed};
 use crate::harness::{
     Device, Relay, Running, SOON, Site, User, Way, own_login, run, run_with_input, wait_for,
     wait_until,
@@ -117,17 +117,11 @@ fn the_forwards_of_a_connection_are_one_recording_beside_its_sessions() {
     comes.shutdown(Shutdown::Write).unwrap();
     assert_eq!(answer(comes), "3000 bytes");
     // While it stands, it is no row of its own among the sessions.
-    let live = site.relay.json(&["sessions", "--json"]);
-    let kinds: Vec<&str> = live
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|row| row["kind"].as_str().unwrap())
-        .collect();
-    assert!(
-        kinds.iter().filter(|kind| **kind == "exec").count() == 1 && kinds.len() <= 2,
-        "{live}"
-    );
+    wait_until(SOON, "the session and the port alone", || {
+        let live = listed(&site.relay);
+        let of = |kind: &str| live.iter().filter(|row| row["kind"] == kind).count();
+        (of("exec"), of("forward"), live.len()) == (1, 1, 2)
+    });
     ssh.write("x\n");
     ssh.wait(SOON);
 
