@@ -193,6 +193,9 @@ pub const COMMAND_STACK: usize = 128 * 1024;
 /// sets its usual limit.
 pub const MAX_SFTP_HANDLES: usize = 1024;
 
+/// Most files of one SFTP client that go with its session: who copies a file has one.
+pub const MAX_SFTP_TEMPORARY: usize = 16;
+
 /// Most bytes of a path in SFTP: `PATH_MAX` of Linux.
 pub const MAX_SFTP_PATH: usize = 4096;
 

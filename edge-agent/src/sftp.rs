@@ -13,6 +13,7 @@ mod people;
 mod root;
 mod serve;
 mod status;
+mod temporary;
 
 use std::path::Path;
 

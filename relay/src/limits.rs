@@ -474,6 +474,13 @@ pub const MAX_COPY: u64 = 1024 * 1024 * 1024;
 /// Files that lie there at a time, each of another user.
 pub const MAX_COPIES: usize = 4;
 
+/// Most bytes of a read that the relay asks for before the client does: OpenSSH's client reads up to 255 KiB at a time.
+pub const MAX_SFTP_GUESS: u32 = 256 * 1024;
+
+/// Reads that the relay asks for before the client does, in one session: with the answers that wait for their client
+/// they hold 512 KiB at most. OpenSSH's client needs the beginning of one file, and what is behind it.
+pub const MAX_SFTP_GUESSES: usize = 2;
+
 /// How long a client of `cp` may pause before its file is complete.
 pub const COPY_PATIENCE: Duration = Duration::from_secs(300);
 

@@ -13,10 +13,13 @@ Needs: root, bash, iproute2, nftables, conntrack, cgroup v2, OpenSSH, python3 (s
 import argparse, concurrent.futures as cf, ctypes, fcntl, json, os, platform, re, signal
 import statistics, subprocess, sys, tempfile, threading, time
 
+sys.dont_write_bytecode = True  # nothing is left beside the sources
+import files, forward
+
 HERE = os.path.dirname(os.path.abspath(__file__))
-PHASES = ["connect", "throughput", "lossy", "echo", "echonet", "sessions", "footprint", "idle", "recovery"]
+PHASES = ["connect", "throughput", "lossy", "echo", "echonet", "sessions", "forward", "files", "footprint", "idle", "recovery"]
 DRIVERS = ["openssh", "openssh-mux", "rathole", "dropbear", "holdfast", "holdfast-jump"]
-ROLES = ["relay", "tunnel", "devsshd", "client", "link"]
+ROLES = ["relay", "tunnel", "devsshd", "target", "client", "link"]
 libc = ctypes.CDLL(None, use_errno=True)
 CLONE_NEWNET = 0x40000000
 now = time.monotonic
@@ -62,7 +65,8 @@ class Peer:
         self.topo("up", *self.topo_args)
         self.drv("up")
         self.cmd = self.drv("cmd").splitlines()
-        os.makedirs(f"{CG}/{self.prefix}-client", exist_ok=True)
+        for role in ("client", "target"):
+            os.makedirs(f"{CG}/{self.prefix}-{role}", exist_ok=True)
         return self
 
     def down(self):
@@ -74,10 +78,11 @@ class Peer:
         if self in Peer.live:
             Peer.live.remove(self)
 
-    def popen(self, argv, **kw):
-        """Starts argv in the client's namespace and cgroup."""
-        fd = os.open(f"/run/netns/{self.prefix}-client", os.O_RDONLY)
-        procs = f"{CG}/{self.prefix}-client/cgroup.procs"
+    def popen(self, argv, role="client", **kw):
+        """Starts argv in the client's namespace and cgroup; or, as `target`, in the device's and one of its own."""
+        namespace = {"client": "client", "target": "dev"}[role]
+        fd = os.open(f"/run/netns/{self.prefix}-{namespace}", os.O_RDONLY)
+        procs = f"{CG}/{self.prefix}-{role}/cgroup.procs"
 
         def enter():
             libc.setns(fd, CLONE_NEWNET)
@@ -92,6 +97,10 @@ class Peer:
     def ssh(self, *remote, opts=(), **kw):
         """`ssh [opts] device remote...`; the driver's cmd is ssh + its options + host."""
         return self.popen([self.cmd[0], *opts, *self.cmd[1:], *remote], **kw)
+
+    def copier(self, program, *opts):
+        """`sftp` or `scp` with the options of the driver's ssh, and the host's name."""
+        return [program, *opts, *self.cmd[1:-1]], self.cmd[-1]
 
     def cpu(self, role):
         try:
@@ -219,10 +228,10 @@ class Field(dict):
             res.set(d, m, e["v"], e["u"], e["n"])
 
 
-def up_all(a, topo=()):
+def up_all(a, topo=(), drivers=None):
     """All drivers up on the same kind of network; those that fail are reported and left out."""
     peers = []
-    for i, d in enumerate(a.drivers):
+    for i, d in enumerate(a.drivers if drivers is None else drivers):
         p = Peer(d, f"{a.prefix}{i}", topo)
         try:
             peers.append(p.up())
@@ -497,6 +506,20 @@ def phase_sessions(a):
         p.down()
 
 
+# ---------------------------------------------------------------- h. forward, i. files
+def alone(a):
+    """Drivers without ControlMaster, whose set-up would be left out; and dropbear serves no files."""
+    return [d for d in a.drivers if not d.endswith("-mux") and d != "dropbear"]
+
+
+def phase_forward(a):
+    forward.measure(sys.modules[__name__], a)
+
+
+def phase_files(a):
+    files.measure(sys.modules[__name__], a)
+
+
 # ---------------------------------------------------------------- d. footprint
 def mem(pids):
     """Sum over processes, in KiB: RSS, PSS, private."""
@@ -711,6 +734,8 @@ ROWS = [
         ("rtt80_loss2", "RTT 80 ms, 2 % loss")) for q in (50, 95, 99)]),
     ("sessions", [("sessions_per_s", "exec sessions/s, 10 at a time"), ("sessions_failed", "of which failed"),
                   ("sessions_mux_per_s", "the same over one connection"), ("sessions_mux_failed", "of which failed")]),
+    ("`ssh -N -L`", forward.ROWS),
+    ("files", files.ROWS),
     ("footprint", [("agent_binary_KiB", "device tunnel binary, stripped, KiB"), ("agent_binary_libs_KiB", "its shared libraries, KiB"),
                    ("device_tunnel_rss_KiB", "device tunnel RSS, KiB"), ("device_tunnel_pss_KiB", "device tunnel PSS, KiB"),
                    ("device_tunnel_private_KiB", "device tunnel private memory, KiB"),
@@ -768,7 +793,23 @@ def render(d):
         for k, label in rows:
             if any(k in d["drivers"][n]["metrics"] for n in names):
                 out.append(f"| {label} | " + " | ".join(cell(n, k) for n in names) + " |")
-    return "\n".join(out) + "\n"
+    return "\n".join(out + ratios(d, names)) + "\n"
+
+
+def ratios(d, names):
+    """How much better than OpenSSH's chain: of the medians of one run, where there is an aim for that."""
+    medians = {n: {k: e.get("median") for k, e in d["drivers"][n]["metrics"].items()} for n in names}
+    base, out = medians.get("openssh", {}), []
+    others = [n for n in names if n != "openssh"]
+    for k, label in forward.ROWS + files.ROWS:
+        if not base.get(k) or not any(medians[n].get(k) for n in others):
+            continue
+        more = d["drivers"]["openssh"]["metrics"][k]["unit"].endswith("/s")
+        cells = [f"{v / base[k] if more else base[k] / v:.2f}" if (v := medians[n].get(k)) else "-" for n in others]
+        out.append(f"| {label} | " + " | ".join(cells) + " |")
+    head = ["", "Beside OpenSSH's chain, ratios of the medians; over 1 is better. Aim: none below 1.0, small files over 100 ms clearly above.", "",
+            "| metric | " + " | ".join(others) + " |", "|" + " --- |" * (len(others) + 1)]
+    return head + out if out else []
 
 
 def main():
@@ -799,6 +840,8 @@ def main():
     a.bulk_lossy = (1 if q else 4) << 20
     a.cc = a.cc.split(",")
     a.keys, a.sessions = (60, 30) if q else (120, 100)
+    a.forward_bulk, a.forward_connections = (64 << 20, 200) if q else (256 << 20, 500)
+    a.files_large, a.files_small, a.files_far = (32 << 20, 300, 8) if q else (128 << 20, 2000, 20)
     a.tunnels = (10, 20) if q else (50, 100, 200)
     a.idle_s, a.recover_limit, a.quiet = (60, 150, 2) if q else (120, 420, 4)
     a.res = Results(a.out)

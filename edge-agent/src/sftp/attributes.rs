@@ -17,6 +17,7 @@ const MONTHS: [&str; 12] = [
 impl From<&Stat> for Attributes {
     fn from(stat: &Stat) -> Self {
         Self {
+            temporary: false,
             size: Some(u64::try_from(stat.st_size).unwrap_or(0)),
             owner: Some((stat.st_uid, stat.st_gid)),
             permissions: Some(stat.st_mode),

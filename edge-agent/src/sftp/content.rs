@@ -18,6 +18,8 @@ const APPEND: u32 = 0x04;
 const CREATE: u32 = 0x08;
 const TRUNCATE: u32 = 0x10;
 const EXCLUSIVE: u32 = 0x20;
+/// The file was not there before.
+const NEW: u32 = CREATE | EXCLUSIVE;
 
 /// A FIFO without a peer must not hold up the other requests, nor a terminal become the session's.
 pub(super) const GENTLE: OFlags = OFlags::NONBLOCK.union(OFlags::NOCTTY);
@@ -35,8 +37,15 @@ impl Server {
     ) -> Result<Done, Status> {
         let path = SftpPath::new(path)?;
         self.check_room()?;
+        let temporary = attributes.temporary && flags & NEW == NEW;
+        if temporary {
+            self.temporary.expect_one()?;
+        }
         let mode = mode(attributes.permissions.unwrap_or(FILE_MODE));
         let file = self.tree.open(path, open_flags(flags) | GENTLE, mode)?;
+        if temporary {
+            self.temporary.add(path, &file)?;
+        }
         let handle = self.handles.insert(Handle::File(file));
         self.answers.handle(id, &handle);
         Ok(Done::Answered)

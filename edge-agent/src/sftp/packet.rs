@@ -179,7 +179,7 @@ pub enum Request<'a> {
 }
 
 /// The extensions, and the version of each that the answer to `Init` names.
-const EXTENSIONS: [(&[u8], &[u8]); 11] = [
+const EXTENSIONS: [(&[u8], &[u8]); 12] = [
     (b"posix-rename@openssh.com", b"1"),
     (b"statvfs@openssh.com", b"2"),
     (b"fstatvfs@openssh.com", b"2"),
@@ -191,7 +191,12 @@ const EXTENSIONS: [(&[u8], &[u8]); 11] = [
     (b"copy-data", b"1"),
     (b"home-directory", b"1"),
     (b"users-groups-by-id@openssh.com", b"1"),
+    (TEMPORARY, b"1"),
 ];
+
+/// Our own: an attribute of that name, with nothing in it, of a file that `Open` makes and that was not there. The
+/// file goes with the session, unless it has another name or is gone by then. The relay's `cp` asks for it.
+const TEMPORARY: &[u8] = b"temporary@holdfast";
 
 /// Reads a packet that [`next_packet`] gave.
 ///
@@ -297,6 +302,8 @@ pub struct Attributes {
     pub permissions: Option<u32>,
     /// When it was read and changed last, in seconds since 1970.
     pub times: Option<(u32, u32)>,
+    /// Whether a file that is made goes with the session.
+    pub temporary: bool,
 }
 
 const HAS_SIZE: u32 = 1;
@@ -353,7 +360,7 @@ impl<'a> Fields<'a> {
         if has & HAS_EXTENDED != 0 {
             // Each of them takes eight bytes at least, so that the packet bounds their number.
             for _ in 0..self.number()? {
-                self.string()?;
+                attributes.temporary |= self.string()? == TEMPORARY;
                 self.string()?;
             }
         }
@@ -551,6 +558,8 @@ impl Answers {
             owner,
             permissions,
             times,
+            // Asked for, and never told.
+            temporary: _,
         } = attributes;
         let flag = |is_given, flag| if is_given { flag } else { 0 };
         self.number(

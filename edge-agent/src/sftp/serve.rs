@@ -10,6 +10,7 @@ use super::handles::Handles;
 use super::packet::{Answers, Broken, Packet, Request, Status, Unclear, decode, next_packet};
 use super::people::People;
 use super::root::Tree;
+use super::temporary::Temporary;
 use crate::limits::{SFTP_ANSWERS, SFTP_INPUT};
 
 /// A server, and what its client has open.
@@ -18,6 +19,7 @@ pub(super) struct Server {
     pub(super) read_only: bool,
     pub(super) handles: Handles,
     pub(super) people: People,
+    pub(super) temporary: Temporary,
     pub(super) answers: Answers,
 }
 
@@ -50,15 +52,23 @@ impl Server {
             read_only,
             handles: Handles::default(),
             people: People::default(),
+            temporary: Temporary::default(),
             answers: Answers::default(),
         }
     }
 
-    /// Serves one client to its end. Whatever has come is answered before more is waited for.
+    /// Serves one client to its end, and takes away what was not to outlive it.
     ///
     /// # Errors
     /// [`ServeError`].
     pub(super) fn serve(&mut self, input: impl AsFd, output: impl AsFd) -> Result<(), ServeError> {
+        let served = self.converse(input, output);
+        self.temporary.remove(&self.tree);
+        served
+    }
+
+    /// Whatever has come is answered before more is waited for.
+    fn converse(&mut self, input: impl AsFd, output: impl AsFd) -> Result<(), ServeError> {
         let mut buffer = Vec::with_capacity(SFTP_INPUT);
         let mut has_begun = false;
         loop {
@@ -80,6 +90,7 @@ impl Server {
             // A packet that has not all come leaves room: the buffer is larger than any.
             match read(&input, spare_capacity(&mut buffer)) {
                 Ok(0) => return Ok(()),
+                Err(Errno::INTR) if self.temporary.is_told_to_end() => return Ok(()),
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }

@@ -34,9 +34,12 @@ const NEW_FILE: u32 = 0x02 | 0x08 | 0x20;
 const ATTR_SIZE: u32 = 1;
 const ATTR_OWNER: u32 = 2;
 const ATTR_MODE: u32 = 4;
+const ATTR_EXTENDED: u32 = 1 << 31;
 
 const RENAME: &[u8] = b"posix-rename@openssh.com";
 const FSYNC: &[u8] = b"fsync@openssh.com";
+/// The agent's own: it takes the file away when the session ends before it has its name, whoever is gone by then.
+const TEMPORARY: &[u8] = b"temporary@holdfast";
 
 const FILE_TYPE: u32 = 0o170_000;
 const FOLDER: u32 = 0o040_000;
@@ -101,7 +104,7 @@ impl<'a> Put<'a> {
             Some(mode) => Some(mode),
             None => self.present_mode(path).await?,
         };
-        self.open(path, mode).await?;
+        self.open(path, mode, has(TEMPORARY)).await?;
         self.write().await?;
         let handle = self.handle.clone().unwrap_or_default();
         if let Some(mode) = mode {
@@ -180,18 +183,21 @@ impl<'a> Put<'a> {
         }
     }
 
-    async fn open(&mut self, path: &str, mode: Option<u32>) -> Result<(), String> {
+    async fn open(&mut self, path: &str, mode: Option<u32>, temporary: bool) -> Result<(), String> {
         let beside = beside(path)?;
         let open = request(OPEN, |to| {
             string(to, beside.as_bytes());
             to.put_u32(NEW_FILE);
-            match mode {
-                // What replaces a secret is none for anybody else meanwhile.
-                Some(mode) => {
-                    to.put_u32(ATTR_MODE);
-                    to.put_u32(mode);
-                }
-                None => to.put_u32(0),
+            let flag = |given, flag| if given { flag } else { 0 };
+            to.put_u32(flag(mode.is_some(), ATTR_MODE) | flag(temporary, ATTR_EXTENDED));
+            // What replaces a secret is none for anybody else meanwhile.
+            if let Some(mode) = mode {
+                to.put_u32(mode);
+            }
+            if temporary {
+                to.put_u32(1);
+                string(to, TEMPORARY);
+                string(to, b"");
             }
         });
         // It may be there before its answer is here.

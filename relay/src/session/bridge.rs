@@ -24,6 +24,7 @@ use super::lease::Lease;
 use super::live::{LiveGuard, LiveSession};
 use super::patience;
 use super::report::Report;
+use super::sftp::ahead::Part;
 use super::sink::Sink;
 use crate::limits::{
     FAREWELL_TIMEOUT, INTERACTIVE_PRIORITY, MAX_ARRIVAL, RECORDING_NOTE, START_TIMEOUT,
@@ -241,23 +242,29 @@ async fn up(
     input: &mut InputReceiver,
     send: &mut SendStream,
     session: &LiveSession,
-    Ways { watched, files, .. }: Ways<'_>,
+    ways: Ways<'_>,
 ) -> End {
-    while let Some(input) = input.next().await {
+    loop {
+        let input = tokio::select! {
+            // What is asked of a file goes before what closes it.
+            biased;
+            asked = guessed(ways.files) => match pass(send, asked, ways).await {
+                Ok(()) | Err(WriteError::Stopped(_)) => continue,
+                Err(WriteError::ConnectionLost(error)) => return End::from(&error),
+                Err(error) => return End::DeviceLost(error.to_string()),
+            },
+            input = input.next() => input,
+        };
+        let Some(input) = input else {
+            return End::ClientGone;
+        };
         let sent = match input {
             Input::Data(data) => {
                 session.count_in(data.len());
                 session.touch();
-                files.sent(&data).await;
-                // Before it is sent: of a frame that is cut off the device may have had a part.
-                if let Some(watched) = watched {
-                    watched.pass(DataStream::Stdin, &data, 0);
-                }
-                let header = data_header(DataStream::Stdin, data.len());
-                let mut chunks = [Bytes::copy_from_slice(&header), data];
-                send.write_all_chunks(&mut chunks).await
+                pass_on(send, data, ways).await
             }
-            Input::Eof => write(send, &SessionMessage::Eof).await,
+            Input::Eof => end_input(send, ways).await,
             Input::Resize(size) => write(send, &SessionMessage::Resize(size)).await,
             Input::Signal(signal) => write(send, &SessionMessage::Signal(signal)).await,
         };
@@ -270,7 +277,49 @@ async fn up(
             Err(error) => return End::DeviceLost(error.to_string()),
         }
     }
-    End::ClientGone
+}
+
+/// What the relay asks the device for on its own, when there is something.
+async fn guessed(files: &Files<'_>) -> Bytes {
+    match files.ahead() {
+        Some(ahead) => ahead.for_device().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Passes on what the client sent, but for what the relay answers itself.
+async fn pass_on(send: &mut SendStream, data: Bytes, ways: Ways<'_>) -> Result<(), WriteError> {
+    let Some(ahead) = ways.files.ahead() else {
+        return pass(send, data, ways).await;
+    };
+    for part in ahead.requests(&data) {
+        let part = match part {
+            Part::Same(range) => data.slice(range),
+            Part::Other(bytes) => bytes.into(),
+        };
+        pass(send, part, ways).await?;
+    }
+    Ok(())
+}
+
+async fn end_input(send: &mut SendStream, ways: Ways<'_>) -> Result<(), WriteError> {
+    if let Some(asked) = ways.files.ahead().map(|ahead| ahead.end())
+        && !asked.is_empty()
+    {
+        pass(send, asked, ways).await?;
+    }
+    write(send, &SessionMessage::Eof).await
+}
+
+async fn pass(send: &mut SendStream, data: Bytes, ways: Ways<'_>) -> Result<(), WriteError> {
+    ways.files.sent(&data).await;
+    // Before it is sent: of a frame that is cut off the device may have had a part.
+    if let Some(watched) = ways.watched {
+        watched.pass(DataStream::Stdin, &data, 0);
+    }
+    let header = data_header(DataStream::Stdin, data.len());
+    let mut chunks = [Bytes::copy_from_slice(&header), data];
+    send.write_all_chunks(&mut chunks).await
 }
 
 /// A client that has gone leaves what it sent last, and a device that takes none of it must not keep its

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{Bytes, BytesMut};
-use holdfast_protocol::codec::frame::{DataStream, FrameReader, Piece};
+use holdfast_protocol::codec::frame::{DataStream, FrameReader, Piece, SessionMessage};
 use holdfast_protocol::session::{RelayEvent, RelaySession, SessionViolation};
 use quinn::{ReadError, RecvStream};
 
@@ -13,6 +13,7 @@ use super::files::Files;
 use super::forward::agent::AgentWay;
 use super::live::LiveSession;
 use super::refusal;
+use super::sftp::ahead::Part;
 use super::sink::Sink;
 use crate::access::role::Ability;
 use crate::limits::SPLICE_BUFFER;
@@ -21,6 +22,14 @@ use crate::ssh::outlet::Gone;
 
 /// Chunks that are taken from a stream at once: of about 1.2 KiB each, they fill a splice buffer.
 const CHUNKS: usize = 32;
+
+/// What the relay tells the client on its own, when there is something.
+async fn told(files: &Files<'_>) -> Bytes {
+    match files.ahead() {
+        Some(ahead) => ahead.for_client().await,
+        None => std::future::pending().await,
+    }
+}
 
 /// The downward half of a splice.
 pub struct Down<'a> {
@@ -67,7 +76,17 @@ impl<'a> Down<'a> {
     pub async fn run(&mut self, receive: &mut RecvStream) -> End {
         let mut chunks = [const { Bytes::new() }; CHUNKS];
         loop {
-            let count = match receive.read_chunks(&mut chunks).await {
+            let read = tokio::select! {
+                read = receive.read_chunks(&mut chunks) => read,
+                told = told(self.files) => {
+                    let gathered = self.gather(DataStream::Stdout, &told).await;
+                    if gathered.is_err() || self.flush().await.is_err() {
+                        return End::ClientGone;
+                    }
+                    continue;
+                }
+            };
+            let count = match read {
                 Ok(Some(count)) => count,
                 Ok(None) => return End::Protocol("its stream ended before the exit status".into()),
                 Err(ReadError::ConnectionLost(error)) => return End::from(&error),
@@ -103,11 +122,14 @@ impl<'a> Down<'a> {
                     if let Some(watched) = self.watched {
                         watched.pass(stream, data, self.reader.remaining());
                     }
-                    self.gather(stream, data)
+                    self.pass(stream, data)
                         .await
                         .map_err(|Gone| End::ClientGone)?;
                 }
                 Some(Piece::Message(message)) => {
+                    if let SessionMessage::Eof | SessionMessage::Exit(_) = message {
+                        self.rest().await.map_err(|Gone| End::ClientGone)?;
+                    }
                     self.flush().await.map_err(|Gone| End::ClientGone)?;
                     let event = self.state.handle_message(message)?;
                     self.follow(event).await?;
@@ -140,6 +162,33 @@ impl<'a> Down<'a> {
                 let (device, login) = (&authorized.device().name, authorized.login());
                 Err(End::Refused(refusal::sentence(device, login, &why)))
             }
+        }
+    }
+
+    /// Passes on what the device sent, but for what only the relay asked for.
+    async fn pass(&mut self, stream: DataStream, data: &[u8]) -> Result<(), Gone> {
+        let ahead = self.files.ahead();
+        let Some(ahead) = ahead.filter(|_| stream == DataStream::Stdout) else {
+            return self.gather(stream, data).await;
+        };
+        for part in ahead.answers(data) {
+            match part {
+                Part::Same(range) => {
+                    let data = data.get(range).unwrap_or_default();
+                    self.gather(stream, data).await?;
+                }
+                Part::Other(bytes) => self.gather(stream, &bytes).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// No more output comes: half of a packet is shown as it is.
+    async fn rest(&mut self) -> Result<(), Gone> {
+        let rest = self.files.ahead().map(|ahead| ahead.rest());
+        match rest.filter(|rest| !rest.is_empty()) {
+            Some(rest) => self.gather(DataStream::Stdout, &rest).await,
+            None => Ok(()),
         }
     }
 

@@ -4,6 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::live::LiveSession;
 use super::report::Report;
+use super::sftp::ahead::Ahead;
 use super::sftp::{Follower, Operation};
 use crate::access::role::Ability;
 
@@ -12,6 +13,7 @@ pub struct Files<'a> {
     session: &'a LiveSession,
     report: &'a Report,
     follower: Option<Mutex<Follower>>,
+    ahead: Option<Ahead>,
 }
 
 impl<'a> Files<'a> {
@@ -23,10 +25,17 @@ impl<'a> Files<'a> {
             session,
             report,
             follower: sftp.then(Mutex::default),
+            ahead: sftp.then(Ahead::default),
         }
     }
 
-    /// The client sent this.
+    /// What is guessed of the session; `None` if it is no session of files.
+    #[must_use]
+    pub fn ahead(&self) -> Option<&Ahead> {
+        self.ahead.as_ref()
+    }
+
+    /// The device was sent this.
     pub async fn sent(&self, data: &[u8]) {
         self.tell(|follower| follower.request(data).into_iter().collect())
             .await;

@@ -3,6 +3,8 @@
 //!
 //! Version 3 of the protocol (draft-ietf-secsh-filexfer-02), which is what OpenSSH speaks.
 
+pub mod ahead;
+mod cut;
 pub(crate) mod packet;
 
 use std::collections::HashMap;

@@ -9,6 +9,7 @@ use super::raw::{
     DISCONNECT, Fields, Message, Raw, UNIMPLEMENTED,
 };
 use super::{Bed, open, request};
+use crate::harness::memory;
 
 /// Opens a channel as number 0, and gives the relay's number of it.
 #[track_caller]
@@ -46,6 +47,7 @@ fn five_thousand_channels_are_asked_for_and_some_are_had() {
     }
 }
 
+/// russh knows which channels there are and drops what is said on others: no call of ours can be reached by them.
 #[test]
 fn what_is_said_on_no_channel_harms_none() {
     let bed = Bed::new();
@@ -105,14 +107,21 @@ fn what_is_said_on_no_channel_harms_none() {
     bed.is_undisturbed();
 }
 
+/// The window and the size of packets are russh's to keep. Ours is to wait for it, and to read no more from the device
+/// meanwhile.
 #[test]
 fn without_a_window_nothing_comes_and_nothing_grows() {
     let bed = Bed::new();
     let mut raw = bed.on_device();
     let theirs = opened(&mut raw, 0, 1 << 15);
-    raw.say(request(theirs, "exec", true).string("exec yes"));
+    let before = memory(bed.site.relay.id());
+    raw.say(request(theirs, "exec", true).string("exec cat /dev/zero"));
     raw.wait(CHANNEL_SUCCESS);
-    assert!(!raw.ends(Duration::from_millis(500)));
+    // Time enough for far more than what may wait on the way.
+    assert!(!raw.ends(Duration::from_millis(1_500)));
+    let grown = memory(bed.site.relay.id()).saturating_sub(before);
+    eprintln!("{} KiB wait in the relay", grown / 1024);
+    assert!(grown < 6 << 20, "{} MiB wait in the relay", grown >> 20);
     for give in [1, 10, 1_000] {
         raw.say(
             Message::new(CHANNEL_WINDOW_ADJUST)

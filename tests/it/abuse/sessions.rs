@@ -109,6 +109,7 @@ fn a_terminal_of_any_size_is_one() {
     wait_text(&mut raw, "40 149\r\nover");
 }
 
+/// Both are russh's: an exchange after the other, and no second proposal within one.
 #[test]
 fn new_keys_again_and_again_are_had_or_refused() {
     let bed = Bed::new();

@@ -1,13 +1,20 @@
 //! Files: paths that are none, and handles without end.
 
 use super::raw::{CHANNEL_DATA, CHANNEL_OPEN_CONFIRMATION, CHANNEL_SUCCESS, Fields, Message, Raw};
-use super::{Bed, open, request};
-use crate::harness::memory;
+use rustix::process::Signal;
+use serde_json::Value;
 
+use super::{Bed, open, request};
+use crate::harness::{SOON, memory, wait_for};
+
+const OPEN: u8 = 3;
+const CLOSE: u8 = 4;
+const READ: u8 = 5;
 const OPENDIR: u8 = 11;
 const STAT: u8 = 17;
 const STATUS: u8 = 101;
 const HANDLE: u8 = 102;
+const DATA: u8 = 103;
 
 /// An sftp session, told packet by packet.
 struct Sftp {
@@ -64,8 +71,11 @@ impl Sftp {
 }
 
 fn packet(kind: u8, id: u32, path: &[u8]) -> Vec<u8> {
-    let body = Message::new(kind).number(id).string(path);
-    let body = body.payload();
+    whole(&Message::new(kind).number(id).string(path))
+}
+
+fn whole(message: &Message) -> Vec<u8> {
+    let body = message.payload();
     [&u32::try_from(body.len()).unwrap().to_be_bytes(), body].concat()
 }
 
@@ -95,6 +105,52 @@ fn a_path_that_is_none_leads_nowhere() {
     sftp.send(&packet(STAT, 9, b"/"));
     assert_eq!(sftp.answer()[0], 105);
     bed.is_undisturbed();
+}
+
+/// No abuse, but told packet by packet: the relay asks for what a client reads before it does, and closes what it has read.
+#[test]
+fn a_small_file_is_read_ahead_and_closed_without_its_device() {
+    let bed = Bed::new();
+    let mut sftp = Sftp::begin(&bed);
+    let folder = bed.site.device.folder();
+    let opened = |sftp: &mut Sftp, id: u32, name: &str| {
+        let path = folder.join(name);
+        std::fs::write(&path, "text").unwrap();
+        let path = path.into_os_string().into_encoded_bytes();
+        let open = Message::new(OPEN).number(id).string(path);
+        sftp.send(&whole(&open.number(1).number(0)));
+        let answer = sftp.answer();
+        assert_eq!(answer[0], HANDLE);
+        Fields::of(&answer[4..]).string().to_vec()
+    };
+    // How much this client reads at a time.
+    let one = opened(&mut sftp, 1, "one");
+    let read = Message::new(READ).number(2).string(&one);
+    sftp.send(&whole(&read.number(0).number(0).number(1_000)));
+    assert_eq!(sftp.answer()[0], DATA);
+    bed.site.device.signal(Signal::STOP);
+    sftp.send(&packet(CLOSE, 3, &one));
+    let closed = sftp.answer();
+    bed.site.device.signal(Signal::CONT);
+    assert_eq!(closed[..9], [STATUS, 0, 0, 0, 3, 0, 0, 0, 0]);
+    // The next one is read before anybody asks: the log has what came from the device.
+    let two = opened(&mut sftp, 4, "two");
+    sftp.send(&packet(CLOSE, 5, &two));
+    assert_eq!(sftp.answer()[..5], [STATUS, 0, 0, 0, 5]);
+    let row = wait_for(SOON, "the second file in the log", || {
+        let rows = ["audit", "--event", "sftp", "--json"];
+        let rows = bed.site.relay.admin(&rows).ok().out();
+        let mut rows = rows.lines().map(|row| serde_json::from_str(row).unwrap());
+        rows.find(|row: &Value| {
+            row["path"]
+                .as_str()
+                .is_some_and(|path| path.ends_with("two"))
+        })
+    });
+    assert_eq!(
+        (&row["operation"], &row["bytes_read"]),
+        (&"read".into(), &4.into())
+    );
 }
 
 /// Handles that are asked for, in thousands; `HOLDFAST_HANDLES=100` is the whole of what the issue asks for.

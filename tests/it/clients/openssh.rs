@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use super::{MIB, bytes, is_quiet};
 use crate::harness::{SOON, Site, Terminal, Way, own_login, run, run_with_input, wait_until};
 
-/// How much goes through in all; the issue asks for 200 with `HOLDFAST_REKEY_MIB=200`, which a debug build takes minutes for.
+/// How much goes through in all; the issue asks for 200 with `HOLDFAST_REKEY_MIB=200`, which a debug build takes half a minute for.
 const REKEYED_MIB: usize = 40;
 
 #[test]

@@ -8,7 +8,9 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::{Fleet, table};
-use crate::harness::{Device, Output, SOON, User, is_root, own_login, run_with_input, wait_until};
+use crate::harness::{
+    Device, Output, Running, SOON, User, command, is_root, own_login, run_with_input, wait_until,
+};
 
 /// The home of the account on a device: each has one of its own.
 fn home(device: &Device) -> PathBuf {
@@ -141,6 +143,49 @@ fn a_device_that_is_too_slow_keeps_what_it_had() {
         files(&fleet.lab) == ["tool"]
     });
     assert_eq!(fs::read(home(&fleet.lab).join("tool")).unwrap(), b"old");
+}
+
+/// Nobody is left who could ask for it: the device itself takes the half of a file away.
+#[test]
+fn a_device_that_loses_its_tunnel_keeps_no_half_of_a_file() {
+    if !is_root("homes of their own for the devices") {
+        return;
+    }
+    let mut fleet = Fleet::new();
+    fs::write(home(&fleet.cam).join("tool"), "old").unwrap();
+    // More than goes there before somebody has seen that it is under way.
+    let path = fleet.alice.folder().join("file");
+    let zeros = fs::File::create(&path).unwrap();
+    zeros.set_len(64 << 20).unwrap();
+    let begin = |fleet: &Fleet| {
+        let mut console = fleet.alice.console();
+        let on = "site!=lab,state!=off,role=camera:tool";
+        console.args(["cp", "-", "--login", &own_login(), "--on", on]);
+        let mut fed = command("sh");
+        fed.arg("-c")
+            .arg(format!("exec \"$0\" \"$@\" <{}", path.display()));
+        let copy = Running::start(fed.arg(console.get_program()).args(console.get_args()));
+        wait_until(SOON, "the file beside", || files(&fleet.cam).len() == 2);
+        copy
+    };
+    let is_as_before = |fleet: &Fleet| {
+        wait_until(SOON, "nothing beside the file", || {
+            files(&fleet.cam) == ["tool"]
+        });
+        assert_eq!(fs::read(home(&fleet.cam).join("tool")).unwrap(), b"old");
+    };
+    // Its agent dies, and says nothing to anybody.
+    let copy = begin(&fleet);
+    fleet.cam.kill();
+    is_as_before(&fleet);
+    fleet.cam.run_online(&fleet.relay);
+    copy.wait(SOON).exits(1);
+    // The relay does.
+    let copy = begin(&fleet);
+    fleet.relay.kill();
+    copy.wait(SOON);
+    fleet.relay.start_again();
+    is_as_before(&fleet);
 }
 
 #[track_caller]

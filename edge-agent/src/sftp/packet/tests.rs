@@ -138,6 +138,7 @@ fn some_attributes() -> impl Strategy<Value = Attributes> {
         owner,
         permissions,
         times,
+        temporary: false,
     })
 }
 
@@ -300,6 +301,31 @@ fn extended_attributes_are_passed_over() {
 }
 
 #[test]
+fn what_is_to_go_with_the_session_is_told_among_them() {
+    for (name, temporary) in [(&b"temporary@holdfast"[..], true), (b"temporary@", false)] {
+        let fields = [
+            Field::String(b"/a".to_vec()),
+            Field::Number(0x2a),
+            Field::Number(HAS_EXTENDED),
+            Field::Number(1),
+            Field::String(name.to_vec()),
+            Field::String(vec![]),
+        ];
+        let attributes = Attributes {
+            temporary,
+            ..Attributes::default()
+        };
+        let request = Ok(Request::Open {
+            path: b"/a",
+            flags: 0x2a,
+            attributes,
+        });
+        let bytes = packet(3, 1, &fields);
+        assert_eq!(decode(&bytes), Ok(Packet::Request { id: 1, request }));
+    }
+}
+
+#[test]
 fn answers_are_these_bytes() {
     let mut answers = Answers::default();
     answers.status(
@@ -328,6 +354,8 @@ fn answers_are_these_bytes() {
         owner: Some((2, 3)),
         permissions: Some(4),
         times: Some((5, 6)),
+        // Which is asked for, and never told.
+        temporary: true,
     };
     answers.attributes(13, &full);
     answers.numbers(14, &[1]);

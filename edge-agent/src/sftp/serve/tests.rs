@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use proptest::prelude::*;
 
 use super::*;
-use crate::limits::MAX_SFTP_HANDLES;
+use crate::limits::{MAX_SFTP_HANDLES, MAX_SFTP_TEMPORARY};
 use crate::sftp::packet::{Attributes, Code};
 
 struct Fixture {
@@ -203,6 +203,66 @@ fn a_fifo_holds_nobody_up() {
     fixture.open(b"fifo", READ);
 }
 
+/// `SSH_FXF_WRITE`, `_CREAT` and `_EXCL`.
+const NEW: u32 = 0x2a;
+
+fn open_temporary(path: &[u8], flags: u32) -> Request<'_> {
+    let attributes = Attributes {
+        temporary: true,
+        ..Attributes::default()
+    };
+    Request::Open {
+        path,
+        flags,
+        attributes,
+    }
+}
+
+#[test]
+fn what_was_not_to_outlive_the_session_is_gone_behind_it() {
+    let mut fixture = Fixture::new(false);
+    for path in [&b"gone"[..], b"a/gone", b"renamed", b"replaced", b"removed"] {
+        fixture.handle(open_temporary(path, NEW));
+    }
+    // What was there is not the session's to remove.
+    fixture.handle(open_temporary(b"a/b", 0x0a));
+    fixture.open(b"plain", NEW);
+    let rename = Request::PosixRename {
+        from: b"renamed",
+        to: b"kept",
+    };
+    assert_eq!(fixture.status(rename), 0);
+    assert_eq!(fixture.status(Request::Remove(b"removed")), 0);
+    let path = fixture.folder.path().join("replaced");
+    // Its number must not come again: the handle holds it.
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, "another's").unwrap();
+    let names = |folder: &std::path::Path| {
+        let names = fs::read_dir(folder).unwrap();
+        let mut names: Vec<_> = names.map(|name| name.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    assert!(fixture.folder.path().join("gone").exists());
+    let (client, theirs) = UnixStream::pair().unwrap();
+    client.shutdown(std::net::Shutdown::Write).unwrap();
+    fixture.server.serve(&theirs, &theirs).unwrap();
+    let left = names(fixture.folder.path());
+    assert_eq!(left, ["a", "kept", "l", "plain", "replaced"]);
+    assert_eq!(names(&fixture.folder.path().join("a")), ["b"]);
+}
+
+#[test]
+fn one_temporary_file_too_many_is_refused_and_not_made() {
+    let mut fixture = Fixture::new(false);
+    for number in 0..MAX_SFTP_TEMPORARY {
+        fixture.handle(open_temporary(format!("t{number}").as_bytes(), NEW));
+    }
+    let status = fixture.status(open_temporary(b"more", NEW));
+    assert_eq!(status, Code::Failure as u32);
+    assert!(!fixture.folder.path().join("more").exists());
+}
+
 #[test]
 fn requests_that_came_together_are_answered_together() {
     let fixture = Fixture::new(false);
@@ -303,6 +363,7 @@ proptest! {
                 owner: has(2).then_some((u32::MAX, u32::MAX)),
                 permissions: has(4).then_some(n | 0o700),
                 times: has(8).then_some((n, n)),
+                temporary: has(16),
             };
             let (path, handle) = (a.as_slice(), a.as_slice());
             let (from, to) = (a.as_slice(), b.as_slice());

@@ -81,6 +81,11 @@ impl<'a> Packet<'a> {
 }
 
 impl<'a> Fields<'a> {
+    /// Those in these bytes: a packet without its length and its kind.
+    pub(crate) fn of(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
     pub(crate) fn number(&mut self) -> Option<u32> {
         let (bytes, rest) = self.0.split_first_chunk()?;
         self.0 = rest;

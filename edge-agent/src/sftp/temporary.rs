@@ -1,0 +1,86 @@
+//! Files that go with the session, unless they have got another name by then: who copies a file onto a device writes it
+//! under a name of no use, and may be gone before it has the right one.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs::{AtFlags, Stat, fstat, unlinkat};
+use rustix::io::Errno;
+use signal_hook::consts::{SIGHUP, SIGTERM};
+
+use super::packet::{Code, Status};
+use super::root::{SftpPath, Tree};
+use crate::limits::MAX_SFTP_TEMPORARY;
+
+/// Those of one client.
+#[derive(Debug, Default)]
+pub(super) struct Temporary {
+    files: Vec<File>,
+    /// Set by the signals that end a session; `None` as long as they may end the process as they do.
+    told_to_end: Option<Arc<AtomicBool>>,
+}
+
+/// What is to go: under this name, and only if it is still this.
+#[derive(Debug)]
+struct File {
+    path: Vec<u8>,
+    stat: Stat,
+}
+
+impl Temporary {
+    /// Before a file is made: from here on the process must not just die of what ends its session.
+    ///
+    /// # Errors
+    /// There are [`MAX_SFTP_TEMPORARY`].
+    pub(super) fn expect_one(&mut self) -> Result<(), Status> {
+        if self.files.len() >= MAX_SFTP_TEMPORARY {
+            return Err(Status::new(Code::Failure, "Too many temporary files"));
+        }
+        self.told_to_end.get_or_insert_with(|| {
+            let flag = Arc::new(AtomicBool::new(false));
+            for signal in [SIGHUP, SIGTERM] {
+                // It fails for signals that can't be caught, and these can.
+                let _ = signal_hook::flag::register(signal, Arc::clone(&flag));
+            }
+            flag
+        });
+        Ok(())
+    }
+
+    /// One more, which was made under `path`.
+    ///
+    /// # Errors
+    /// The kernel does not tell what it is.
+    pub(super) fn add(&mut self, path: SftpPath<'_>, file: impl AsFd) -> Result<(), Errno> {
+        let stat = fstat(file)?;
+        let path = path.bytes().to_owned();
+        self.files.push(File { path, stat });
+        Ok(())
+    }
+
+    /// Whether a signal said that the session is over.
+    pub(super) fn is_told_to_end(&self) -> bool {
+        let flag = self.told_to_end.as_ref();
+        flag.is_some_and(|flag| flag.load(Ordering::Relaxed))
+    }
+
+    /// Takes away what is left of them.
+    pub(super) fn remove(&mut self, tree: &Tree) {
+        for file in self.files.drain(..) {
+            // What can't be removed stays: there is nobody left to be told.
+            let _ = file.remove(tree);
+        }
+    }
+}
+
+impl File {
+    fn remove(&self, tree: &Tree) -> Result<(), Status> {
+        let place = tree.entry(SftpPath::new(&self.path)?)?;
+        let stat = place.stat(AtFlags::SYMLINK_NOFOLLOW)?;
+        if (stat.st_dev, stat.st_ino) == (self.stat.st_dev, self.stat.st_ino) {
+            unlinkat(place.folder(), place.name(), AtFlags::empty())?;
+        }
+        Ok(())
+    }
+}

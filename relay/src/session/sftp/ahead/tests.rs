@@ -1,0 +1,313 @@
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::*;
+use crate::session::sftp::WRITE;
+
+fn packet(kind: u8, id: u32, rest: &[&[u8]]) -> Vec<u8> {
+    let body = [&[kind][..], &id.to_be_bytes(), &rest.concat()].concat();
+    [&u32::try_from(body.len()).unwrap().to_be_bytes()[..], &body].concat()
+}
+
+fn string(bytes: &[u8]) -> Vec<u8> {
+    [
+        &u32::try_from(bytes.len()).unwrap().to_be_bytes()[..],
+        bytes,
+    ]
+    .concat()
+}
+
+fn open(id: u32, flags: u32) -> Vec<u8> {
+    packet(
+        OPEN,
+        id,
+        &[&string(b"/file"), &flags.to_be_bytes(), &[0; 4]],
+    )
+}
+
+fn read(id: u32, handle: &[u8], offset: u64, length: u32) -> Vec<u8> {
+    let (offset, length) = (offset.to_be_bytes(), length.to_be_bytes());
+    packet(READ, id, &[&string(handle), &offset, &length])
+}
+
+fn close(id: u32, handle: &[u8]) -> Vec<u8> {
+    packet(CLOSE, id, &[&string(handle)])
+}
+
+fn handle(id: u32, handle: &[u8]) -> Vec<u8> {
+    packet(HANDLE, id, &[&string(handle)])
+}
+
+fn data(id: u32, bytes: &[u8]) -> Vec<u8> {
+    packet(DATA, id, &[&string(bytes)])
+}
+
+fn status(id: u32, code: u32) -> Vec<u8> {
+    packet(
+        STATUS,
+        id,
+        &[&code.to_be_bytes(), &string(b"text"), &[0; 4]],
+    )
+}
+
+/// A session that is under way: what its two ends get.
+struct Talk {
+    ahead: Ahead,
+    device: Vec<u8>,
+    client: Vec<u8>,
+}
+
+impl Talk {
+    /// The client reads 1,000 bytes at a time, and has been seen to.
+    fn new() -> Self {
+        let mut talk = Self {
+            ahead: Ahead::default(),
+            device: vec![],
+            client: vec![],
+        };
+        talk.answer(&packet(VERSION, 3, &[]));
+        talk.ask(&[open(1, 1)].concat());
+        talk.answer(&handle(1, b"a"));
+        talk.ask(&read(2, b"a", 0, 1_000));
+        talk.answer(&data(2, b"text"));
+        talk.ask(&close(3, b"a"));
+        talk.answer(&status(3, 0));
+        (talk.device, talk.client) = (vec![], vec![]);
+        talk
+    }
+
+    fn ask(&mut self, bytes: &[u8]) {
+        let parts = self.ahead.requests(bytes);
+        join(&mut self.device, parts, bytes);
+        self.settle();
+    }
+
+    fn answer(&mut self, bytes: &[u8]) {
+        let parts = self.ahead.answers(bytes);
+        join(&mut self.client, parts, bytes);
+        self.settle();
+    }
+
+    fn settle(&mut self) {
+        let mut state = self.ahead.lock();
+        self.device.extend(state.for_device.split());
+        self.client.extend(state.told().unwrap_or_default());
+    }
+
+    /// What has come to the device since this was asked last.
+    fn asked(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.device)
+    }
+
+    fn told(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.client)
+    }
+}
+
+fn join(to: &mut Vec<u8>, parts: Vec<Part>, bytes: &[u8]) {
+    for part in parts {
+        match part {
+            Part::Same(range) => to.extend(&bytes[range]),
+            Part::Other(bytes) => to.extend(bytes),
+        }
+    }
+}
+
+const GUESS: u32 = FIRST_GUESS;
+
+#[test]
+fn a_small_file_is_read_before_it_is_asked_for() {
+    // Whatever comes first: the device's answers, or the client's questions.
+    for device_is_quick in [true, false] {
+        let mut talk = Talk::new();
+        talk.ask(&open(10, 1));
+        assert_eq!(talk.asked(), open(10, 1));
+        talk.answer(&handle(10, b"h"));
+        assert_eq!(talk.told(), handle(10, b"h"));
+        assert_eq!(talk.asked(), read(GUESS, b"h", 0, 1_000));
+        if device_is_quick {
+            talk.answer(&data(GUESS, b"content"));
+            assert_eq!(talk.asked(), read(GUESS + 1, b"h", 7, 993));
+            talk.answer(&status(GUESS + 1, 1));
+            assert_eq!(talk.told(), b"");
+            talk.ask(&read(11, b"h", 0, 1_000));
+            assert_eq!(talk.told(), data(11, b"content"));
+            talk.ask(&read(12, b"h", 7, 993));
+        } else {
+            talk.ask(&read(11, b"h", 0, 1_000));
+            talk.answer(&data(GUESS, b"content"));
+            assert_eq!(talk.told(), data(11, b"content"));
+            assert_eq!(talk.asked(), read(GUESS + 1, b"h", 7, 993));
+            talk.ask(&read(12, b"h", 7, 993));
+            talk.answer(&status(GUESS + 1, 1));
+        }
+        assert_eq!(talk.told(), status(12, 1));
+        assert_eq!(talk.asked(), b"");
+        // It is closed at once, and the device's answer goes nowhere.
+        talk.ask(&close(13, b"h"));
+        assert_eq!(talk.told(), well(13));
+        assert_eq!(talk.asked(), close(13, b"h"));
+        talk.answer(&status(13, 0));
+        assert_eq!(talk.told(), b"");
+        assert!(talk.ahead.lock().guesses.is_empty());
+    }
+}
+
+#[test]
+fn what_was_guessed_wrong_changes_nothing() {
+    let mut talk = Talk::new();
+    talk.ask(&open(10, 1));
+    talk.answer(&handle(10, b"h"));
+    talk.asked();
+    talk.told();
+    // Another part of it, and another length.
+    for wrong in [read(11, b"h", 5, 1_000), read(12, b"h", 0, 999)] {
+        talk.ask(&wrong);
+        assert_eq!(talk.asked(), wrong);
+    }
+    talk.answer(&[data(11, b"1"), data(GUESS, &[7; 1_000]), data(12, b"2")].concat());
+    assert_eq!(talk.told(), [data(11, b"1"), data(12, b"2")].concat());
+    // Nothing more is guessed of a file that goes on; closed, it is forgotten.
+    assert_eq!(talk.asked(), b"");
+    talk.ask(&close(13, b"h"));
+    talk.answer(&status(13, 0));
+    assert_eq!(talk.told(), well(13));
+    assert!(talk.ahead.lock().guesses.is_empty());
+    // An answer to a guess that comes behind the close goes nowhere.
+    talk.asked();
+    talk.ask(&open(20, 1));
+    talk.answer(&handle(20, b"i"));
+    talk.ask(&close(21, b"i"));
+    talk.told();
+    talk.answer(&[data(GUESS + 1, b"late"), status(21, 0)].concat());
+    assert_eq!(talk.told(), b"");
+    assert!(talk.ahead.lock().guesses.is_empty());
+}
+
+#[test]
+fn what_is_written_is_answered_by_the_device_alone() {
+    let mut talk = Talk::new();
+    // Reading and writing, and writing.
+    for (id, flags) in [(10, 3), (20, 0x1a)] {
+        talk.ask(&open(id, flags));
+        talk.answer(&handle(id, b"h"));
+        let write = packet(WRITE, id + 1, &[&string(b"h"), &[0; 8], &string(b"x")]);
+        talk.ask(&[write.clone(), close(id + 2, b"h")].concat());
+        let asked = [open(id, flags), write, close(id + 2, b"h")].concat();
+        assert_eq!(talk.asked(), asked);
+        assert_eq!(talk.told(), handle(id, b"h"));
+        let failed = [status(id + 1, 4), status(id + 2, 4)].concat();
+        talk.answer(&failed);
+        assert_eq!(talk.told(), failed);
+    }
+    // Nor is a handle closed that nobody has.
+    talk.ask(&close(30, b"other"));
+    assert_eq!(talk.told(), b"");
+}
+
+#[test]
+fn an_answer_never_stands_within_another() {
+    let mut talk = Talk::new();
+    talk.ask(&open(10, 1));
+    talk.answer(&handle(10, b"h"));
+    talk.told();
+    let long = data(9, &[1; 100]);
+    talk.answer(&long[..50]);
+    talk.ask(&close(11, b"h"));
+    assert_eq!(talk.told(), long[..50]);
+    talk.answer(&long[50..]);
+    assert_eq!(talk.told(), [&long[50..], &well(11)].concat());
+}
+
+#[test]
+fn a_client_that_counts_like_us_and_other_versions_are_left_alone() {
+    let mut talk = Talk::new();
+    talk.ask(&read(GUESS + 5, b"x", 0, 1));
+    talk.ask(&open(10, 1));
+    talk.asked();
+    talk.answer(&handle(10, b"h"));
+    assert_eq!(talk.asked(), b"");
+    let other = Ahead::default();
+    let version = packet(VERSION, 6, &[]);
+    assert_eq!(other.answers(&version), [Part::Same(0..version.len())]);
+    assert_eq!(
+        other.requests(&open(1, 1)),
+        [Part::Same(0..open(1, 1).len())]
+    );
+    assert!(other.lock().opening.is_empty());
+}
+
+#[test]
+fn guesses_are_few_and_none_comes_behind_the_end() {
+    let mut talk = Talk::new();
+    for id in 10..20 {
+        talk.ask(&open(id, 1));
+        talk.answer(&handle(id, &id.to_be_bytes()));
+    }
+    let guesses = talk.asked();
+    let length = read(0, &[0; 4], 0, 0).len();
+    let opens = 10 * open(0, 1).len();
+    assert_eq!(guesses.len(), opens + MAX_SFTP_GUESSES * length);
+    assert!(talk.ahead.end().is_empty());
+    talk.answer(&data(GUESS, b"short"));
+    assert_eq!(talk.asked(), b"");
+}
+
+#[test]
+fn a_device_that_says_too_much_is_not_kept() {
+    let mut talk = Talk::new();
+    talk.ask(&open(10, 1));
+    talk.answer(&handle(10, &[b'h'; MAX_HANDLE + 1]));
+    assert_eq!(talk.asked(), open(10, 1));
+    talk.ask(&open(20, 1));
+    talk.answer(&handle(20, b"h"));
+    talk.asked();
+    talk.told();
+    talk.answer(&data(GUESS, &[7; 1_001]));
+    assert!(talk.ahead.lock().guesses.is_empty());
+    // What the client asks for now goes to the device.
+    talk.ask(&read(21, b"h", 0, 1_000));
+    assert_eq!(talk.asked(), read(21, b"h", 0, 1_000));
+    assert_eq!(talk.told(), b"");
+}
+
+#[test]
+fn what_is_no_sftp_passes_whole() {
+    for text in [&b"This account is not available.\n"[..], b"no\n"] {
+        let ahead = Ahead::default();
+        let mut passed = Vec::new();
+        for byte in text.chunks(1) {
+            join(&mut passed, ahead.answers(byte), byte);
+        }
+        passed.extend(ahead.rest());
+        assert_eq!(passed, text);
+    }
+}
+
+proptest! {
+    /// However it is cut, and whatever it is: with nothing to guess, what passes is what came.
+    #[test]
+    fn all_else_passes_as_it_came(
+        packets in vec((any::<u8>(), any::<u32>(), vec(any::<u8>(), 0..40)), 0..20),
+        garbage in vec(any::<u8>(), 0..30),
+        cuts in vec(1..60_usize, 0..40),
+    ) {
+        let packets = packets.iter().map(|(kind, id, body)| packet(*kind, *id, &[body]));
+        let bytes = [packets.collect::<Vec<_>>().concat(), garbage].concat();
+        let ahead = Ahead::default();
+        ahead.answers(&packet(VERSION, 3, &[]));
+        let (mut rest, mut cuts) = (bytes.as_slice(), cuts.into_iter());
+        let (mut there, mut back) = (Vec::new(), Vec::new());
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(cuts.next().unwrap_or(rest.len()).min(rest.len()));
+            join(&mut back, ahead.answers(now), now);
+            join(&mut there, ahead.requests(now), now);
+            rest = later;
+        }
+        back.extend(ahead.rest());
+        there.extend(ahead.end());
+        prop_assert!(ahead.lock().for_client.is_empty());
+        prop_assert_eq!(&back, &bytes);
+        prop_assert_eq!(&there, &bytes);
+    }
+}

@@ -1,0 +1,129 @@
+//! Takes packets of SFTP out of a stream, and leaves all others in it untouched and uncopied.
+
+use std::ops::Range;
+
+use crate::limits::MAX_SFTP_PACKET;
+
+/// A packet's length, its kind and its number.
+const HEAD: usize = 9;
+
+/// The beginning of a packet.
+pub(super) struct Head {
+    pub(super) kind: u8,
+    /// Its number; of the first packets of all their version.
+    pub(super) id: u32,
+    /// Of the whole packet.
+    pub(super) bytes: usize,
+}
+
+/// What comes next in a stream.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Passes on, from here to there.
+    Pass(Range<usize>),
+    /// Passes on as well, from what came before.
+    PassHeld(Vec<u8>),
+    /// A whole packet that was asked for. It is out of the stream.
+    Taken(Vec<u8>),
+}
+
+/// One direction of a stream.
+#[derive(Debug, Default)]
+pub(super) struct Cut {
+    /// The beginning of a packet, as far as it has come.
+    held: Vec<u8>,
+    /// How long the packet that is taken is.
+    taking: Option<usize>,
+    /// What is still to come of a packet that passes.
+    passing: usize,
+    /// This is no SFTP: all of it passes.
+    lost: bool,
+}
+
+impl Cut {
+    /// The next step from `at` on, which moves on; `None`: more is to come. `takes` says which packets are taken.
+    pub(super) fn step(
+        &mut self,
+        bytes: &[u8],
+        at: &mut usize,
+        takes: impl FnOnce(&Head) -> bool,
+    ) -> Option<Step> {
+        let start = *at;
+        let here = bytes.get(start..).filter(|here| !here.is_empty())?;
+        if self.lost {
+            *at = bytes.len();
+            return Some(Step::Pass(start..*at));
+        }
+        if self.passing > 0 {
+            return Some(self.pass(here.len(), at));
+        }
+        if self.taking.is_none() {
+            let missing = HEAD - self.held.len().min(HEAD);
+            let (now, whole) = (here.get(..missing), self.held.is_empty());
+            let Some(now) = now else {
+                self.held.extend_from_slice(here);
+                *at = bytes.len();
+                return None;
+            };
+            self.held.extend_from_slice(now);
+            let Some(head) = head(&self.held) else {
+                self.lost = true;
+                *at += missing;
+                return Some(Step::PassHeld(std::mem::take(&mut self.held)));
+            };
+            if !takes(&head) {
+                if whole {
+                    // Nothing of it is held: it passes where it stands.
+                    self.held.clear();
+                    self.passing = head.bytes;
+                    return Some(self.pass(here.len(), at));
+                }
+                self.passing = head.bytes - HEAD;
+                *at += missing;
+                return Some(Step::PassHeld(std::mem::take(&mut self.held)));
+            }
+            self.taking = Some(head.bytes);
+            *at += missing;
+        }
+        let missing = self.taking? - self.held.len();
+        let here = bytes.get(*at..).unwrap_or_default();
+        let now = &here[..missing.min(here.len())];
+        self.held.extend_from_slice(now);
+        *at += now.len();
+        if now.len() < missing {
+            return None;
+        }
+        self.taking = None;
+        Some(Step::Taken(std::mem::take(&mut self.held)))
+    }
+
+    /// Whether what has passed ends with a whole packet, so that another may go between.
+    pub(super) fn is_between(&self) -> bool {
+        self.passing == 0
+    }
+
+    /// What is held and never came to its end; from here on all passes.
+    pub(super) fn rest(&mut self) -> Vec<u8> {
+        self.lost = true;
+        std::mem::take(&mut self.held)
+    }
+
+    fn pass(&mut self, here: usize, at: &mut usize) -> Step {
+        let (start, count) = (*at, self.passing.min(here));
+        self.passing -= count;
+        *at += count;
+        Step::Pass(start..*at)
+    }
+}
+
+/// `None`: this is no SFTP.
+fn head(bytes: &[u8]) -> Option<Head> {
+    let (length, rest) = bytes.split_first_chunk()?;
+    let (kind, rest) = rest.split_first()?;
+    let length = u32::from_be_bytes(*length) as usize;
+    (5..=MAX_SFTP_PACKET).contains(&length).then(|| Head {
+        kind: *kind,
+        id: rest.first_chunk().map_or(0, |id| u32::from_be_bytes(*id)),
+        bytes: 4 + length,
+    })
+}
