@@ -286,6 +286,7 @@ mod tests {
             original_command: Some(b"rsync --server \xff".to_vec()),
             recording: None,
             terms: SessionTerms::default(),
+            told: None,
         };
         let env = build(&account, &open, Some(Path::new("/dev/pts/7")), Some("UTC"));
         let shown: Vec<_> = env

@@ -26,6 +26,14 @@ pub const FORWARD_PIECE: usize = 16 * 1024;
 /// their targets read nothing, other streams may wait for them; a device of 64 MiB bears no more.
 pub const FORWARD_WINDOWS: u32 = 32;
 
+/// Most recordings of forwards at once, one for each SSH connection that forwards: as many as sessions, whose
+/// buffers they have.
+pub const MAX_FORWARD_RECORDINGS: u32 = MAX_SESSIONS;
+
+/// How long a recording of forwards that is to end waits for the ends of forwards that are under way. What is open
+/// then is recorded as that.
+pub const FORWARDS_GRACE: Duration = Duration::from_secs(2);
+
 /// Connections that wait in the kernel for one port on which the device listens.
 pub const LISTEN_BACKLOG: i32 = 64;
 

@@ -7,6 +7,7 @@
 
 mod clock;
 mod commands;
+mod forwards;
 mod open;
 pub mod recorder;
 mod session;
@@ -19,4 +20,5 @@ mod writer;
 pub use recorder::{Recorder, RecorderConfig, RecordingDevice};
 pub use status::SpoolStatus;
 
+pub(crate) use forwards::{Beginning, Passed, Told};
 pub(crate) use session::{Recording, Unrecordable};

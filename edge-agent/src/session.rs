@@ -5,6 +5,7 @@
 
 mod agent;
 mod driver;
+mod forwards;
 mod inbound;
 mod listening;
 mod outbound;
@@ -18,7 +19,7 @@ use event_listener::Event;
 use futures_lite::FutureExt as _;
 use smol::Timer;
 
-use crate::limits::{MAX_FORWARDS, MAX_SESSIONS};
+use crate::limits::{MAX_FORWARD_RECORDINGS, MAX_FORWARDS, MAX_SESSIONS};
 use crate::recording::Recorder;
 use crate::subsystem::SftpServer;
 use listening::Arrivals;
@@ -58,6 +59,8 @@ pub struct Sessions {
     recorder: Arc<Recorder>,
     live: AtomicU32,
     forwards: AtomicU32,
+    /// Recordings of forwards.
+    recordings: AtomicU32,
     arrivals: Arrivals,
     changed: Event,
 }
@@ -71,6 +74,7 @@ impl Sessions {
             recorder,
             live: AtomicU32::new(0),
             forwards: AtomicU32::new(0),
+            recordings: AtomicU32::new(0),
             arrivals: Arrivals::default(),
             changed: Event::new(),
         })
@@ -128,6 +132,7 @@ impl Sessions {
         let max = match kind {
             Kind::Session => self.config.max_sessions,
             Kind::Forward => MAX_FORWARDS,
+            Kind::Recording => MAX_FORWARD_RECORDINGS,
         };
         let more = |live| (live < max).then_some(live + 1);
         let taken = self
@@ -145,6 +150,7 @@ impl Sessions {
         match kind {
             Kind::Session => &self.live,
             Kind::Forward => &self.forwards,
+            Kind::Recording => &self.recordings,
         }
     }
 }
@@ -165,6 +171,8 @@ enum Kind {
     Session,
     /// A forwarded connection.
     Forward,
+    /// What forwards are told in: nothing waits for it, and nothing is kept up for it.
+    Recording,
 }
 
 /// Counts one session or forward for as long as it stands.

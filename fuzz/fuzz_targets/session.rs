@@ -180,5 +180,6 @@ fn open(pty: bool) -> Open {
         original_command: None,
         recording: None,
         terms: SessionTerms::default(),
+        told: None,
     }
 }

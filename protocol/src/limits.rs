@@ -12,7 +12,8 @@ pub const ALPN: &[u8] = b"holdfast/1";
 /// 1: recordings (`Open`'s terms, the roster's recording key, upload streams).
 /// 2: forwards ([`crate::wire::Work::Connect`] and what is said of them).
 /// 3: what else a session is held to ([`crate::wire::SessionTerms`]), and forwards of Unix sockets.
-pub const MINOR_VERSION: u16 = 3;
+/// 4: forwards are told in a recording ([`crate::wire::Work::Forwards`]).
+pub const MINOR_VERSION: u16 = 4;
 
 /// The minor version from which on devices forward.
 pub const FORWARD_MINOR: u16 = 2;
@@ -22,6 +23,9 @@ pub const PATH_MINOR: u16 = 3;
 
 /// The minor version from which on devices hold a session to its terms.
 pub const TERMS_MINOR: u16 = 3;
+
+/// The minor version from which on devices record forwards.
+pub const TOLD_MINOR: u16 = 4;
 
 /// Longest device name: a DNS label, so that a name can stand in a host name.
 pub const MAX_DEVICE_NAME: usize = 63;
@@ -234,6 +238,10 @@ pub const MAX_UNWRITTEN: usize = 2 * WRITE_BATCH;
 /// Room that is kept for each live session, so that it can always be ended: a gap, the exit, the end, two
 /// footers and a header.
 pub const SESSION_RESERVE: u64 = 4 * 1024;
+
+/// Longest record of a forward's end, which is some numbers of at most ten bytes. Room for it is set aside when the
+/// forward begins, so that what has passed on it can always be told.
+pub const MAX_CLOSED_RECORD: usize = 64;
 
 /// Room of the budget that only an admin's rescue of a full device may use.
 pub const RECOVER_RESERVE: u64 = 128 * 1024;

@@ -25,7 +25,7 @@ pub use recording::{
     OfferedSegment, RecordingMode, RecordingTerms, Refused, SegmentBytes, SegmentGone, SegmentHeld,
     SegmentLost, SegmentRefusal, SessionFinished, StdinMode, UploadAnswer, UploadMessage,
 };
-pub use terms::{SessionTerms, SftpTerms};
+pub use terms::{SessionTerms, SftpTerms, ToldIn};
 
 /// What an agent says on its control stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -214,6 +214,10 @@ pub struct Open {
     /// What else the session is held to. It stands behind `recording`, in a part of its own, too.
     #[serde(skip)]
     pub terms: SessionTerms,
+    /// The recording that a forward is told in; `None` if it is told in none. It stands behind `terms`, in a part of
+    /// its own, too.
+    #[serde(skip)]
+    pub told: Option<ToldIn>,
 }
 
 /// The subsystem of file transfer, by the name that SSH clients ask for.
@@ -239,6 +243,8 @@ pub enum Work {
     /// No process: a Unix socket, which the device makes and listens on. What comes there is taken as what
     /// comes to a port.
     ListenPath(SocketPath),
+    /// No process and no data: the recording that forwards are told in, for as long as the stream stands.
+    Forwards,
 }
 
 /// A TCP connection from a device (RFC 4254 section 7.2).
@@ -418,6 +424,7 @@ impl fmt::Debug for Open {
             .field("client", &self.client)
             .field("recording", &self.recording)
             .field("terms", &self.terms)
+            .field("told", &self.told)
             .finish_non_exhaustive()
     }
 }
@@ -433,6 +440,7 @@ impl fmt::Debug for Work {
             Self::Take(take) => write!(f, "Take({}, {})", take.listener, take.number),
             Self::ConnectPath(at) => write!(f, "ConnectPath({:?})", at.path),
             Self::ListenPath(at) => write!(f, "ListenPath({:?})", at.path),
+            Self::Forwards => f.write_str("Forwards"),
         }
     }
 }

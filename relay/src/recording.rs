@@ -14,6 +14,7 @@ pub mod screen;
 pub mod verify;
 pub mod watched;
 
+mod forwards;
 mod ingest;
 mod keeper;
 mod upload;
@@ -21,6 +22,7 @@ mod upload;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -32,6 +34,8 @@ use holdfast_protocol::recording::seal::RecordingSecret;
 use thiserror::Error;
 use tokio::sync::Semaphore;
 
+use crate::access::decision::Authorized;
+use crate::access::role::Ability;
 use crate::audit::{Audit, Event, EventKind};
 use crate::clock::Timestamp;
 use crate::limits::RECORDING_CHECKS;
@@ -80,6 +84,36 @@ struct Inner {
     /// Those whose verdict is being made.
     judged: Mutex<HashSet<SessionId>>,
     checks: Semaphore,
+}
+
+/// What begins to be recorded.
+#[derive(Debug)]
+pub struct Recorded<'a> {
+    /// The recording's identifier, which is the session's where there is one.
+    pub id: SessionId,
+    /// Who, where and under which account.
+    pub authorized: &'a Authorized,
+    /// What is done.
+    pub kind: Ability,
+    /// The beginning of the command, if it is one.
+    pub command: Option<String>,
+    /// The operator's address.
+    pub client: SocketAddr,
+    /// Since when.
+    pub started: Timestamp,
+}
+
+impl<'a> From<&'a LiveSession> for Recorded<'a> {
+    fn from(session: &'a LiveSession) -> Self {
+        Self {
+            id: session.id,
+            authorized: &session.authorized,
+            kind: session.authorized.ability(),
+            command: session.command.clone(),
+            client: session.client,
+            started: session.started,
+        }
+    }
 }
 
 /// Why something could not be done for a recording. The device keeps what is not stored, and comes again.
@@ -152,35 +186,39 @@ impl Recordings {
         Archive::of(state, self.0.objects.clone())
     }
 
-    /// A session is to be recorded: it is in the store before the device hears of it. Gives the key of its
+    /// A session, or what passes on forwards, is to be recorded: it is in the store before the device hears of it. Gives the key of its
     /// streams' digests, and what takes them.
     ///
     /// # Errors
     /// [`RecordingError`]: nothing of it is taken, then.
-    pub async fn begin(
-        &self,
-        session: &LiveSession,
-    ) -> Result<(ChainKey, Watched), RecordingError> {
+    pub async fn begin(&self, about: Recorded<'_>) -> Result<(ChainKey, Watched), RecordingError> {
+        let Recorded {
+            id,
+            authorized,
+            kind,
+            command,
+            client,
+            started,
+        } = about;
         let key = ChainKey(random_bytes().map_err(|_| RecordingError::Random)?);
-        let watched = Watched::new(session.id, &key);
-        let authorized = &session.authorized;
+        let watched = Watched::new(id, &key);
         let new = NewRecording {
-            id: session.id,
+            id,
             user: authorized.user().name.clone(),
             device: authorized.device().id,
             device_name: authorized.device().name.clone(),
             login: authorized.login().clone(),
-            kind: authorized.ability(),
-            command: session.command.clone(),
-            client: session.client,
-            started: session.started,
+            kind,
+            command,
+            client,
+            started,
             key: key.clone(),
             seen: watched.seen(),
         };
-        lock(&self.0.live).insert(session.id);
+        lock(&self.0.live).insert(id);
         let begun = self.0.store.recording_begun(self.0.relay, &new).await;
         if begun.is_err() {
-            lock(&self.0.live).remove(&session.id);
+            lock(&self.0.live).remove(&id);
         }
         begun?;
         Ok((key, watched))

@@ -1,6 +1,7 @@
 //! Issue 6, point 1: forwarding through a device, with the real `ssh`, on both ways in.
 
 mod policy;
+mod recorded;
 mod reverse;
 mod sockets;
 mod target;

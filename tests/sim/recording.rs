@@ -36,7 +36,7 @@ fn anything(world: &mut World<'_>) {
         .filter(|session| world.sessions[*session].live)
         .collect();
     let chosen = (!live.is_empty()).then(|| live[world.random.index(live.len())]);
-    match (world.random.pick(0..21), chosen) {
+    match (world.random.pick(0..24), chosen) {
         (0..=2, _) if world.sessions.len() < 8 => {
             let strict = world.random.chance(60);
             let mode = if strict {
@@ -69,6 +69,8 @@ fn anything(world: &mut World<'_>) {
         (18, _) => world.relay_crash(),
         (19, _) => world.deliver_stale(),
         (20, _) => world.break_stream(),
+        (21 | 22, Some(session)) => world.open_forward(session),
+        (23, Some(session)) => world.close_forward(session),
         _ => {}
     }
 }

@@ -151,7 +151,8 @@ fn program_of(account: &Account, instructions: &Instructions) -> Result<Program,
         | Work::Listen(_)
         | Work::Take(_)
         | Work::ConnectPath(_)
-        | Work::ListenPath(_) => {
+        | Work::ListenPath(_)
+        | Work::Forwards => {
             return Err(SessionRefusal::Failed("a forward is no program".to_owned()));
         }
         Work::Subsystem(subsystem) => {

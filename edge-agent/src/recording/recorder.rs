@@ -1,6 +1,6 @@
 //! The recorder of an agent: one spool, one thread that writes, and what `status` says of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,6 +19,7 @@ use smol::Timer;
 
 use super::clock::{minute_of_day, trusted_clock};
 use super::commands::Commands;
+use super::forwards::Forwards;
 use super::open::open_spool;
 use super::spool_fs::Folder;
 use super::writer;
@@ -97,6 +98,8 @@ pub struct Recorder {
     /// not every processor has atomic numbers that are large enough.)
     interactive: Mutex<Option<Duration>>,
     pub(super) commands: Commands,
+    /// Notified when a forward that is told in a recording begins or ends, or can't.
+    pub(super) forwards: event_listener::Event,
 }
 
 /// What the lock guards. It is never held during I/O.
@@ -107,6 +110,8 @@ pub(super) struct State {
     pub(super) device: RecordingDevice,
     /// Sessions that are being recorded.
     pub(super) live: BTreeSet<SessionId>,
+    /// What is told in the recordings of forwards that stand.
+    pub(super) forwards: BTreeMap<SessionId, Forwards>,
     uploader: Uploader,
     /// Counts upload streams: what was read for an older one is of no use.
     stream: u64,
@@ -154,6 +159,7 @@ impl Recorder {
                 spool,
                 device,
                 live: BTreeSet::new(),
+                forwards: BTreeMap::new(),
                 uploader: Uploader::new(config.upload),
                 stream: 0,
                 wanted: None,
@@ -171,6 +177,7 @@ impl Recorder {
             epoch: Instant::now(),
             interactive: Mutex::new(None),
             commands: Commands::default(),
+            forwards: event_listener::Event::new(),
         });
         if let Some(folder) = folder {
             recorder.start_writer(folder);
@@ -205,6 +212,9 @@ impl Recorder {
             let mut state = self.lock();
             state.stopping = true;
             let live = std::mem::take(&mut state.live);
+            for session in &live {
+                state.end_forwards(now, *session);
+            }
             if let Ok(spool) = &mut state.spool {
                 for session in live {
                     spool.end(now, session, None, EndReason::AgentStopped);

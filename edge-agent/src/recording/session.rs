@@ -69,6 +69,9 @@ impl Recording {
         match begun {
             Ok(()) => {
                 state.live.insert(open.session);
+                if open.work == Work::Forwards {
+                    state.take_forwards(open.session);
+                }
                 self.session = Some(open.session);
                 self.files = is_sftp(open).then(Box::default);
                 drop(state);
@@ -186,6 +189,7 @@ impl Recording {
         let now = self.recorder.now();
         let mut state = self.recorder.lock();
         state.live.remove(&session);
+        state.end_forwards(now, session);
         if let Ok(spool) = &mut state.spool {
             if let Some(mut files) = self.files.take() {
                 files.finish();
@@ -266,8 +270,8 @@ fn begin(
         monotonic: monotonic_clock(),
         mode: terms.mode,
         stdin: terms.stdin,
-        // What a copy carries is only counted: it would fill any spool.
-        streams: !is_sftp(open),
+        // What a copy or a forward carries is only counted: it would fill any spool.
+        streams: !is_sftp(open) && open.work != Work::Forwards,
         volatile: recorder.is_volatile(),
     };
     let begin = Begin {

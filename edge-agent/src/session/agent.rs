@@ -11,7 +11,7 @@ use holdfast_protocol::wire::{Incoming, SessionRefusal};
 use smol::Timer;
 
 use super::Sessions;
-use super::listening::{Come, NO_ADDRESS};
+use super::listening::{Come, NO_ADDRESS, To};
 use crate::limits::ARRIVAL_POLL;
 use crate::unix::{self, Listener};
 
@@ -66,6 +66,7 @@ impl AgentSocket {
             let come = Come {
                 socket: stream.into(),
                 peer: None,
+                to: To::Agent,
             };
             self.sessions.arrivals.keep(self.session, number, come);
             let peer = NO_ADDRESS;

@@ -16,12 +16,13 @@ use holdfast_protocol::ids::Login;
 use holdfast_protocol::recording::record::EndReason;
 use holdfast_protocol::session::{DeviceAction, DeviceSession};
 use holdfast_protocol::wire::{
-    Connect, Exit, Open, SessionRefusal, Signal, SocketPath, Take, Work,
+    Connect, Exit, Open, SessionRefusal, Signal, SocketPath, Take, ToldIn, Work,
 };
 use rustix::net::sockopt::set_socket_linger;
 use smol::{Async, Timer};
 
 use super::agent::AgentSocket;
+use super::forwards::{self, coming, host_and_port, out};
 use super::inbound::{Inbound, Input, Sink};
 use super::listening::Place;
 use super::outbound::{Outbound, Output};
@@ -32,7 +33,7 @@ use crate::limits::{
     BULK_PRIORITY, FINISH_TIMEOUT, INTERACTIVE_PRIORITY, OPEN_TIMEOUT, TURN_BYTES, WITHDRAWAL_TURNS,
 };
 use crate::process::Process;
-use crate::recording::{Recording, Unrecordable};
+use crate::recording::{Beginning, Recording, Told, Unrecordable};
 use crate::{environment, pty, unix, warn};
 
 /// One session.
@@ -47,6 +48,9 @@ pub(super) struct Driver {
     /// How `process` has ended, if it has; it is reaped only when the session is over.
     exited: Option<Exit>,
     pub(super) recording: Recording,
+    /// Where a forward is to be told, and how it is.
+    pub(super) told_in: Option<ToldIn>,
+    pub(super) told: Option<Told>,
     terminal: Option<Arc<Async<OwnedFd>>>,
     /// The connection that a forward has dialled, in the place of a process.
     socket: Option<Arc<Async<OwnedFd>>>,
@@ -63,11 +67,11 @@ pub(super) struct Driver {
     /// The relay is not there any more: nothing need be sent.
     gone: Option<Gone>,
     /// The recording takes no more: nothing more may be shown or typed.
-    cut_off: bool,
+    pub(super) cut_off: bool,
 }
 
 /// How a forward's connection ended that its other end broke off.
-const BROKEN_OFF: Exit = Exit::Status(1);
+pub(super) const BROKEN_OFF: Exit = Exit::Status(1);
 
 /// What can happen to a session.
 enum Event {
@@ -92,6 +96,8 @@ impl Driver {
         Self {
             recording: Recording::none(Arc::clone(&sessions.recorder)),
             sessions,
+            told_in: None,
+            told: None,
             core: DeviceSession::default(),
             inbound: Inbound::new(recv),
             outbound: Outbound::new(send),
@@ -184,7 +190,11 @@ impl Driver {
             (false, None) if self.process.is_some() => EndReason::Exited,
             (false, None) => EndReason::NotStarted,
         };
-        self.recording.end(self.exited, why);
+        let exit = self.exited.filter(|_| self.process.is_some());
+        self.recording.end(exit, why);
+        if let Some(told) = self.told.take() {
+            told.end(forwards::ended(self.exited, self.gone));
+        }
     }
 
     async fn act(&mut self, action: DeviceAction) {
@@ -225,6 +235,7 @@ impl Driver {
 
     async fn start(&mut self, mut open: Open) {
         self.opened = true;
+        self.told_in = open.told;
         if let Some(gone) = self.withdrawn().await {
             return self.nobody_waits(gone);
         }
@@ -240,7 +251,8 @@ impl Driver {
                 return Box::pin(self.listen(open.session, open.login, place)).await;
             }
             Work::ConnectPath(at) => return Box::pin(self.dial_path(open.login, at)).await,
-            Work::Take(take) => return self.take(take),
+            Work::Take(take) => return self.take(take).await,
+            Work::Forwards => return Box::pin(self.keep_forwards(&open)).await,
             Work::Shell | Work::Exec(_) | Work::Subsystem(_) => {}
         }
         if let Err(full) = self.occupy(Kind::Session) {
@@ -295,7 +307,7 @@ impl Driver {
     pub(super) fn occupy(&mut self, kind: Kind) -> Result<(), SessionRefusal> {
         let slot = self.sessions.slot(kind).map_err(|max| match kind {
             Kind::Session => SessionRefusal::TooManySessions(max),
-            Kind::Forward => SessionRefusal::TooManyForwards(max),
+            Kind::Forward | Kind::Recording => SessionRefusal::TooManyForwards(max),
         })?;
         self.slot = Some(slot);
         Ok(())
@@ -307,11 +319,15 @@ impl Driver {
             return self.core.handle_refused(full);
         }
         self.outbound.set_priority(BULK_PRIORITY);
+        let asked = host_and_port(&to.host, to.port);
         // An operator who gives up does not leave a dial behind.
         let dialled = async { Ok(Box::pin(forward::dial(login, to)).await) };
         let gone = async { Err(self.inbound.broken_off().await) };
         match dialled.or(gone).await {
-            Ok(Ok(Dialled { socket, address })) => self.carry(socket, Some(address)),
+            Ok(Ok(Dialled { socket, address })) => {
+                let beginning = out(asked, Some(address));
+                self.carry(socket, Some(address), beginning).await;
+            }
             Ok(Err(why)) => self.core.handle_refused(why),
             Err(gone) => self.nobody_waits(gone),
         }
@@ -323,26 +339,29 @@ impl Driver {
             return self.core.handle_refused(full);
         }
         self.outbound.set_priority(BULK_PRIORITY);
-        let program = self.sessions.config.program.clone();
+        let (program, asked) = (self.sessions.config.program.clone(), to.path.clone());
         let dialled = async { Ok(unix::dial(&program, login, to).await) };
         let gone = async { Err(self.inbound.broken_off().await) };
         match dialled.or(gone).await {
-            Ok(Ok(socket)) => self.carry(socket, None),
+            Ok(Ok(socket)) => self.carry(socket, None, out(asked, None)).await,
             Ok(Err(why)) => self.core.handle_refused(why),
             Err(gone) => self.nobody_waits(gone),
         }
     }
 
     /// Starts a forward on a connection that has come to a port.
-    fn take(&mut self, Take { listener, number }: Take) {
+    async fn take(&mut self, Take { listener, number }: Take) {
         if let Err(full) = self.occupy(Kind::Forward) {
             return self.core.handle_refused(full);
         }
         self.outbound.set_priority(BULK_PRIORITY);
         let taken = self.sessions.arrivals.take(listener, number);
-        let carried = taken.map(|come| Ok::<_, io::Error>((Async::new(come.socket)?, come.peer)));
+        let carried = taken.map(|come| {
+            let beginning = coming(&come);
+            Ok::<_, io::Error>((Async::new(come.socket)?, come.peer, beginning))
+        });
         match carried {
-            Some(Ok((socket, peer))) => self.carry(socket, peer),
+            Some(Ok((socket, peer, beginning))) => self.carry(socket, peer, beginning).await,
             Some(Err(_)) | None => {
                 let why = SessionRefusal::Unreachable("it is gone already".to_owned());
                 self.core.handle_refused(why);
@@ -351,7 +370,15 @@ impl Driver {
     }
 
     /// The connection of a forward stands. One to a Unix socket has no address.
-    fn carry(&mut self, socket: Async<OwnedFd>, address: Option<SocketAddr>) {
+    async fn carry(
+        &mut self,
+        socket: Async<OwnedFd>,
+        address: Option<SocketAddr>,
+        beginning: Beginning,
+    ) {
+        if let Err(why) = self.tell(&beginning).await {
+            return self.core.handle_refused(why);
+        }
         let socket = Arc::new(socket);
         self.inbound.stdin.open(Arc::clone(&socket), Sink::Socket);
         self.outbound.open_socket(Arc::clone(&socket));

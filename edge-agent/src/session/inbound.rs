@@ -21,7 +21,7 @@ use smol::Async;
 use super::Gone;
 use crate::limits::{FORWARD_PIECE, INPUT_QUEUE_BYTES, INPUT_QUEUE_PIECES, STREAM_READ_PIECES};
 use crate::pty;
-use crate::recording::{Recording, Unrecordable};
+use crate::recording::{Passed, Recording, Unrecordable};
 
 /// What came, besides data.
 #[expect(clippy::large_enum_variant, reason = "one at a time, on the stack")]
@@ -257,6 +257,8 @@ pub(super) struct Stdin {
     /// The last write was refused, and since then the kernel did not say that it would take more.
     blocked: bool,
     into: Sink,
+    /// Counts what goes in, if that is recorded of a forward.
+    pub(super) passed: Option<Arc<Passed>>,
 }
 
 impl Stdin {
@@ -340,6 +342,9 @@ impl Stdin {
 
     fn advance(&mut self, mut written: usize) {
         self.blocked = false;
+        if let Some(passed) = &self.passed {
+            passed.sent(written);
+        }
         self.queued = self.queued.saturating_sub(written);
         while let Some(front) = self.queue.front_mut() {
             if front.len() > written {

@@ -5,22 +5,25 @@ use std::future::poll_fn;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use futures_lite::{FutureExt as _, Stream as _};
 use holdfast_protocol::codec::frame::SessionMessage;
 use holdfast_protocol::ids::{Login, SessionId};
+use holdfast_protocol::recording::record::ForwardDirection;
 use holdfast_protocol::wire::{Exit, Incoming, Listen, SessionRefusal, SocketPath};
 use smol::Timer;
 
 use super::driver::Driver;
+use super::forwards::host_and_port;
 use super::inbound::Input;
 use super::outbound::Output;
 use super::{Gone, Kind};
 use crate::limits::{ARRIVAL_PATIENCE, ARRIVAL_POLL, MAX_ARRIVALS, TURN_BYTES};
 use crate::listen::{self, Bound};
+use crate::recording::Beginning;
 use crate::unix::{self, Listener};
 
 /// Connections that have come and that the relay has not taken yet.
@@ -40,6 +43,19 @@ pub(super) struct Come {
     pub(super) socket: OwnedFd,
     /// From where; `None` on a Unix socket.
     pub(super) peer: Option<SocketAddr>,
+    /// Where to.
+    pub(super) to: To,
+}
+
+/// Where a connection has come to.
+#[derive(Debug)]
+pub(super) enum To {
+    /// An address of the device.
+    Port(SocketAddr),
+    /// A Unix socket.
+    Path(Arc<str>),
+    /// The socket of a session's SSH agent.
+    Agent,
 }
 
 /// What stands for the peer of a Unix socket.
@@ -53,10 +69,26 @@ pub(super) enum Place {
     Path(SocketPath),
 }
 
+impl Place {
+    /// How it is recorded, of which the address comes when there is one.
+    fn beginning(&self) -> Beginning {
+        let to = match self {
+            Self::Port(at) => host_and_port(&at.host, at.port),
+            Self::Path(at) => at.path.clone(),
+        };
+        Beginning {
+            direction: ForwardDirection::Listen,
+            to,
+            from: None,
+            address: None,
+        }
+    }
+}
+
 /// Where it does.
 pub(super) enum Ear {
     Ports(Bound),
-    Path(Listener),
+    Path(Listener, Arc<str>),
 }
 
 impl Ear {
@@ -65,14 +97,18 @@ impl Ear {
             Self::Ports(bound) => bound.poll_accept(cx).map(|(stream, peer)| {
                 // As sshd has it: what is forwarded was cut into packets already.
                 let _ = stream.set_nodelay(true);
+                // Of one that is gone already nobody will ask.
+                let to = stream.local_addr().unwrap_or(bound.address);
                 Come {
                     socket: stream.into(),
                     peer: Some(peer),
+                    to: To::Port(to),
                 }
             }),
-            Self::Path(listener) => listener.poll_accept(cx).map(|stream| Come {
+            Self::Path(listener, path) => listener.poll_accept(cx).map(|stream| Come {
                 socket: stream.into(),
                 peer: None,
+                to: To::Path(Arc::clone(path)),
             }),
         }
     }
@@ -121,10 +157,15 @@ impl Driver {
             return self.core.handle_refused(full);
         }
         let program = self.sessions.config.program.clone();
+        let mut beginning = at.beginning();
         let opened = async {
             let opened: Result<_, SessionRefusal> = match at {
                 Place::Port(at) => listen::open(login, at).await.map(Ear::Ports),
-                Place::Path(at) => unix::listen(&program, login, at).await.map(Ear::Path),
+                Place::Path(at) => {
+                    let path = Arc::from(at.path.as_str());
+                    let listener = unix::listen(&program, login, at).await;
+                    listener.map(|listener| Ear::Path(listener, path))
+                }
             };
             Ok(opened)
         };
@@ -134,6 +175,12 @@ impl Driver {
             Ok(Err(why)) => return self.core.handle_refused(why),
             Err(gone) => return self.nobody_waits(gone),
         };
+        if let Ear::Ports(bound) = &ear {
+            beginning.address = Some(bound.address);
+        }
+        if let Err(why) = self.tell(&beginning).await {
+            return self.core.handle_refused(why);
+        }
         self.core.handle_started(self.epoch.elapsed());
         self.send_answer();
         if let Ear::Ports(bound) = &ear {
@@ -173,7 +220,7 @@ impl Driver {
     }
 
     /// Says what there is to say; ready when nobody listens any more.
-    fn poll_relay(&mut self, cx: &mut Context<'_>) -> Poll<Gone> {
+    pub(super) fn poll_relay(&mut self, cx: &mut Context<'_>) -> Poll<Gone> {
         let (mut turn_in, mut turn_out) = (TURN_BYTES, TURN_BYTES);
         let recording = &mut self.recording;
         loop {

@@ -18,7 +18,7 @@ use smol::Async;
 
 use super::Gone;
 use crate::limits::{FORWARD_PIECE, LAST_OUTPUT, MIN_OUTPUT_READ, OUTPUT_READ};
-use crate::recording::{Recording, Unrecordable};
+use crate::recording::{Passed, Recording, Unrecordable};
 
 /// What there is to say about the output, besides data.
 pub(super) enum Output {
@@ -57,6 +57,8 @@ pub(super) struct Outbound {
     ended: bool,
     /// A connection did not end in good order: its other end broke it off.
     broken: bool,
+    /// Counts what comes, if that is recorded of a forward.
+    pub(super) passed: Option<Arc<Passed>>,
 }
 
 impl Outbound {
@@ -78,6 +80,7 @@ impl Outbound {
             opened: false,
             ended: false,
             broken: false,
+            passed: None,
         }
     }
 
@@ -301,8 +304,11 @@ impl Outbound {
                 // EIO is a terminal's end of file: nobody holds its other end any more.
                 self.broken |= read.as_ref().is_err_and(|error| *error != Errno::IO);
                 let frame = read.unwrap_or(None);
-                if frame.is_some() {
+                if let Some(frame) = &frame {
                     self.sources.push(source);
+                    if let Some(passed) = &self.passed {
+                        passed.received(frame.len().saturating_sub(HEADER_LEN));
+                    }
                 }
                 return Poll::Ready((stream, frame));
             }

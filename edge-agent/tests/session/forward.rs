@@ -31,7 +31,7 @@ async fn joined<T: Send + 'static>(serving: JoinHandle<T>) -> T {
 }
 
 /// The account is looked up by the agent itself, and so where the test runs.
-fn own_login() -> Login {
+pub(crate) fn own_login() -> Login {
     let name = Command::new("id").arg("-un").output().unwrap().stdout;
     Login::new(String::from_utf8(name).unwrap().trim()).unwrap()
 }

@@ -350,6 +350,7 @@ pub(crate) fn open(work: Work) -> Open {
         original_command: None,
         recording: None,
         terms: SessionTerms::default(),
+        told: None,
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod cost;
 mod crash;
+mod forwards;
 mod full;
 mod upload;
 

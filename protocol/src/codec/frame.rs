@@ -224,13 +224,16 @@ const UNRECORDED: RecordingTerms = RecordingTerms {
 /// `Open` and, behind it, what the first minor version did not have.
 fn encode_open(open: &Open) -> Result<Vec<u8>, CodecError> {
     let mut body = encode_body(open, MAX_OPEN_MESSAGE)?;
-    let has_terms = open.terms != SessionTerms::default();
+    let has_terms = open.terms != SessionTerms::default() || open.told.is_some();
     let recording = open.recording.as_ref();
     if let Some(terms) = recording.or(has_terms.then_some(&UNRECORDED)) {
         body.extend(encode_body(terms, MAX_OPEN_MESSAGE - body.len())?);
     }
     if has_terms {
         body.extend(encode_body(&open.terms, MAX_OPEN_MESSAGE - body.len())?);
+    }
+    if let Some(told) = &open.told {
+        body.extend(encode_body(told, MAX_OPEN_MESSAGE - body.len())?);
     }
     Ok(body)
 }
@@ -243,8 +246,13 @@ fn decode_open(body: &[u8]) -> Result<Open, CodecError> {
     }
     let (recording, rest) = postcard::take_from_bytes(rest).map_err(malformed)?;
     open.recording = Some(recording).filter(|terms| *terms != UNRECORDED);
+    if rest.is_empty() {
+        return Ok(open);
+    }
+    let (terms, rest) = postcard::take_from_bytes(rest).map_err(malformed)?;
+    open.terms = terms;
     if !rest.is_empty() {
-        open.terms = decode_body(rest, OPEN.into())?;
+        open.told = Some(decode_body(rest, OPEN.into())?);
     }
     Ok(open)
 }

@@ -125,6 +125,8 @@ pub enum StartedWork<'a> {
     },
     /// A subsystem.
     Subsystem(&'a str),
+    /// Forwards of one connection.
+    Forwards,
 }
 
 impl<'a> StartedWork<'a> {
@@ -134,7 +136,8 @@ impl<'a> StartedWork<'a> {
         match work {
             Work::Shell => (Self::Shell, &[]),
             Work::Subsystem(name) => (Self::Subsystem(name), &[]),
-            // Forwards stand in the relay's audit log; no relay asks for a recording of one.
+            Work::Forwards => (Self::Forwards, &[]),
+            // One forward has no recording of its own: it is told in that of `Forwards`.
             Work::Connect(_)
             | Work::Listen(_)
             | Work::Take(_)
@@ -259,10 +262,28 @@ pub enum FileKind {
 pub struct ForwardOpened<'a> {
     /// Its number within the recording.
     pub id: u32,
-    /// `host:port` or the path of a socket that was connected to.
+    /// `host:port` or the path of a socket, as it was asked for; of a connection that has come, where it has come to.
     pub to: &'a str,
-    /// Where it came from, as the client or the kernel said.
+    /// Who has come, as the kernel says; empty where the device dials or listens.
     pub from: &'a str,
+    /// Which way it goes.
+    #[serde(deserialize_with = "or_default")]
+    pub direction: ForwardDirection,
+    /// What `to` is on the device: what was dialled, or is listened on. A path has none.
+    #[serde(deserialize_with = "or_default")]
+    pub address: Option<SocketAddr>,
+}
+
+/// Which way a forward goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ForwardDirection {
+    /// The device has dialled.
+    #[default]
+    Out,
+    /// The device listens; nothing passes on this one itself.
+    Listen,
+    /// Somebody has come to where it listens.
+    In,
 }
 
 /// A forwarded connection ended.
@@ -274,6 +295,34 @@ pub struct ForwardClosed {
     pub sent: u64,
     /// Bytes that came from it.
     pub received: u64,
+    /// How it ended.
+    #[serde(deserialize_with = "or_default")]
+    pub why: ForwardEnd,
+}
+
+/// How a forward ended, as the device saw it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ForwardEnd {
+    /// Both sides have said all.
+    #[default]
+    Closed,
+    /// Its target broke it off.
+    BrokenOff,
+    /// The relay ended it, or its client went away.
+    ClientGone,
+    /// The tunnel was lost.
+    TunnelLost,
+    /// The recording ended before it did.
+    StillOpen,
+}
+
+/// A field that was appended to the last struct of a record: what was written before it ends there.
+fn or_default<'de, D, T>(from: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    Ok(T::deserialize(from).unwrap_or_default())
 }
 
 /// Data that the spool could not take, under `best-effort`. Its record stands where the data would.
@@ -483,6 +532,7 @@ impl fmt::Debug for StartedWork<'_> {
             Self::Shell => f.write_str("Shell"),
             Self::Exec { length, .. } => write!(f, "Exec({length} bytes)"),
             Self::Subsystem(name) => write!(f, "Subsystem({name:?})"),
+            Self::Forwards => f.write_str("Forwards"),
         }
     }
 }

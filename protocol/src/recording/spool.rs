@@ -6,6 +6,7 @@
 //! medium fails afterwards, the spool holds the byte and tries again, and accepts no more.
 
 mod delivery;
+mod forwards;
 mod live;
 mod recover;
 mod unavailable;
@@ -213,13 +214,24 @@ impl Spool {
 
     /// Records something else than data.
     pub fn accept(&mut self, now: Duration, session: SessionId, event: Event<'_>) -> Accept {
+        self.accept_beside(now, session, event, 0)
+    }
+
+    /// Records something, if there is room for it and for `more` bytes beside it.
+    fn accept_beside(
+        &mut self,
+        now: Duration,
+        session: SessionId,
+        event: Event<'_>,
+        more: u64,
+    ) -> Accept {
         let mut encoded = Vec::new();
         let delta = u64::MAX;
         let record = Record { delta, event };
         if let Err(error) = record.encode(&mut encoded) {
             return Accept::Refused(Unavailable::from(super::segment::WriteError::from(error)));
         }
-        let cost = Live::cost(encoded.len());
+        let cost = Live::cost(encoded.len()) + more;
         let accept = self.admit(now, session, cost, &|live, why| live.skip_record(now, why));
         let Accept::Accepted = accept else {
             return accept;

@@ -286,6 +286,7 @@ mod tests {
             original_command: None,
             recording: None,
             terms: SessionTerms::default(),
+            told: None,
         }
     }
 

@@ -157,6 +157,7 @@ fn what_opens_a_session() {
         original_command: None,
         recording: None,
         terms: SessionTerms::default(),
+        told: None,
     };
     let exec = Open {
         work: Work::Exec(vec![b'l', b's', 0xff]),
@@ -204,6 +205,7 @@ fn what_opens_a_session_that_is_recorded() {
         original_command: None,
         recording,
         terms: SessionTerms::default(),
+        told: None,
     };
     let terms = |mode, stdin, recover| {
         Some(RecordingTerms {
@@ -257,6 +259,7 @@ fn what_opens_a_session_that_is_held_to_something() {
             sftp: Some(sftp),
             agent: true,
         },
+        told: None,
     };
     let base = "5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a 05 616c696365 02 7069 00 00 00 00 c0000207 dec602 00 c0000207 dec602 00";
     let within = SftpTerms {
@@ -451,6 +454,7 @@ fn what_opens_a_forward() {
         original_command: None,
         recording: None,
         terms: SessionTerms::default(),
+        told: None,
     };
     let rules = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
     let to = |policy| {
@@ -514,6 +518,31 @@ fn what_opens_a_forward() {
         SessionMessage::Open(forward(Work::ListenPath(socket(Some(rules.into()))))),
         &format!("00 00003f {head} 07 06 2f72756e2f61 01 03 00 01 02 2f62 02 02 2f63 {tail}"),
     );
+    frame(
+        SessionMessage::Open(forward(Work::Forwards)),
+        &format!("00 00002d {head} 08 {tail}"),
+    );
+    // Where it is told stands behind two parts that say nothing.
+    let told = |mode| Open {
+        told: Some(ToldIn {
+            session: SessionId([0x1a; 16]),
+            number: 300,
+            mode,
+        }),
+        ..forward(Work::ConnectPath(socket(None)))
+    };
+    let nothing = "00".repeat(32);
+    for (mode, byte) in [
+        (RecordingMode::Strict, "00"),
+        (RecordingMode::BestEffort, "01"),
+    ] {
+        frame(
+            SessionMessage::Open(told(mode)),
+            &format!(
+                "00 00006d {head} 06 06 2f72756e2f61 00 {tail} 02 02 {nothing} 00 00 00 {listener} ac02 {byte}"
+            ),
+        );
+    }
     let incoming = Incoming {
         number: 300,
         peer: v4(),

@@ -4,8 +4,10 @@ use alloc::string::String;
 
 use serde::{Deserialize, Serialize};
 
+use super::RecordingMode;
 #[cfg(doc)]
-use super::Incoming;
+use super::{Incoming, Work};
+use crate::ids::SessionId;
 
 /// What a session is held to. The default holds it to nothing, and is not sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,4 +27,15 @@ pub struct SftpTerms {
     pub read_only: bool,
     /// The folder where its paths begin and end: absolute, at most `MAX_SFTP_ROOT` bytes.
     pub root: Option<String>,
+}
+
+/// Where a forward is told: its beginning before the first byte passes, and its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToldIn {
+    /// The session of the recording: one of [`Work::Forwards`] that stands.
+    pub session: SessionId,
+    /// Which of that recording's forwards it is.
+    pub number: u32,
+    /// What happens if it can't be told: under `Strict` there is no forward, otherwise it goes on untold.
+    pub mode: RecordingMode,
 }

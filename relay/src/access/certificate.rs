@@ -144,7 +144,8 @@ impl CertGrant {
             | Work::Listen(_)
             | Work::Take(_)
             | Work::ConnectPath(_)
-            | Work::ListenPath(_) => None,
+            | Work::ListenPath(_)
+            | Work::Forwards => None,
         };
         let fits = original
             .as_ref()

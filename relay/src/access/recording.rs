@@ -25,6 +25,12 @@ pub enum Unrecordable {
     /// Its device knows nothing of recordings.
     #[error("recording unavailable on {0}: its agent is too old to record; update it")]
     OldAgent(DeviceName),
+    /// Its agent records sessions and no forwards.
+    #[error("recording unavailable on {0}: its agent is too old to record forwards; update it")]
+    OldForwards(DeviceName),
+    /// Its device says why, in this sentence.
+    #[error("{0}")]
+    Device(String),
     /// The relay cannot note that there is one, so that it would take nothing of it.
     #[error("recording unavailable: the relay's store does not answer; try again in a minute")]
     Store,
@@ -43,6 +49,12 @@ pub fn wanted(terms: &Terms, recover: bool) -> Option<Wanted> {
 }
 
 impl Wanted {
+    /// Whether nothing may pass unrecorded.
+    #[must_use]
+    pub fn is_strict(self) -> bool {
+        self.mode == RecordingMode::Strict && !self.recover
+    }
+
     /// What its device is told: that, and the key of the streams' digests.
     #[must_use]
     pub fn terms(self, key: ChainKey) -> RecordingTerms {
@@ -61,7 +73,11 @@ impl Wanted {
     /// # Errors
     /// The reason again: it may not.
     pub fn without(self, why: Unrecordable) -> Result<(), Unrecordable> {
-        let recovers = self.recover && matches!(why, Unrecordable::OldAgent(_));
+        let is_old = matches!(
+            why,
+            Unrecordable::OldAgent(_) | Unrecordable::OldForwards(_)
+        );
+        let recovers = self.recover && is_old;
         match self.mode == RecordingMode::Strict && !recovers {
             true => Err(why),
             false => Ok(()),
@@ -140,8 +156,17 @@ mod tests {
     #[test]
     fn strict_means_strict_except_for_who_may_recover_a_device() {
         use RecordingMode::{BestEffort, Strict};
-        let old = || Unrecordable::OldAgent(DeviceName::new("kitchen-cam").unwrap());
+        let device = || DeviceName::new("kitchen-cam").unwrap();
+        let old = || Unrecordable::OldAgent(device());
+        let forwards = || Unrecordable::OldForwards(device());
+        let full = || Unrecordable::Device("spool full".into());
         let table = [
+            (BestEffort, false, forwards(), true),
+            (Strict, false, forwards(), false),
+            (Strict, true, forwards(), true),
+            (BestEffort, true, full(), true),
+            (Strict, false, full(), false),
+            (Strict, true, full(), false),
             (BestEffort, false, old(), true),
             (BestEffort, true, old(), true),
             (Strict, false, old(), false),
@@ -155,6 +180,11 @@ mod tests {
             let wanted = wanted(&terms(mode, StdinMode::Redact), recover).unwrap();
             let expected = if may { Ok(()) } else { Err(why.clone()) };
             assert_eq!(wanted.without(why.clone()), expected, "{wanted:?} {why:?}");
+            assert_eq!(wanted.is_strict(), mode == Strict && !recover);
         }
+        assert_eq!(
+            forwards().to_string(),
+            "recording unavailable on kitchen-cam: its agent is too old to record forwards; update it"
+        );
     }
 }

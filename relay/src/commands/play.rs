@@ -174,7 +174,10 @@ impl Show {
                 }
             }
             // What has no picture is told in a line.
-            Recorded::File(_) | Recorded::Gap(_) => {
+            Recorded::File(_)
+            | Recorded::Gap(_)
+            | Recorded::ForwardOpened(_)
+            | Recorded::ForwardClosed(_) => {
                 let lines = self.plain.lines(record);
                 lines.iter().map(|line| format!("\r\n{line}\r\n")).collect()
             }

@@ -301,9 +301,11 @@ async fn remove(id: &str, caller: &Caller, context: &Context) -> Result<String, 
     let facts = find(id, caller, context).await?;
     let id = facts.row.id;
     if facts.row.ended.is_none() {
-        return Err(Failure(format!(
-            "recording {id} is being made: end its session first, with `relay sessions kill {id}`"
-        )));
+        let how = match facts.row.kind {
+            Ability::Forward => "its SSH connection has to end first".to_owned(),
+            _ => format!("end its session first, with `relay sessions kill {id}`"),
+        };
+        return Err(Failure(format!("recording {id} is being made: {how}")));
     }
     let event = Event::recording(EventKind::RecordingRemoved, &id.to_string()).session(id);
     let event = context.event(event.with("recorded_user", facts.row.user.as_str()));

@@ -13,6 +13,7 @@ use holdfast_protocol::recording::record::{
 use holdfast_protocol::wire::Exit;
 use serde_json::{Map, Value, json};
 
+use super::forwards;
 use super::screen::shown_size;
 use super::verify::name;
 use crate::limits::MAX_TEXT_LINE;
@@ -97,14 +98,8 @@ fn facts(event: &Event<'_>) -> (&'static str, Value) {
         ),
         Event::Exit(exit) => ("exit", exit_facts(exit)),
         Event::File(file) => ("file", file_facts(file)),
-        Event::ForwardOpened(forward) => (
-            "forward_opened",
-            json!({ "id": forward.id, "to": forward.to, "from": forward.from }),
-        ),
-        Event::ForwardClosed(forward) => (
-            "forward_closed",
-            json!({ "id": forward.id, "sent": forward.sent, "received": forward.received }),
-        ),
+        Event::ForwardOpened(forward) => ("forward_opened", forwards::opened_facts(forward)),
+        Event::ForwardClosed(forward) => ("forward_closed", forwards::closed_facts(forward)),
         Event::Gap(gap) => ("gap", gap_facts(gap)),
         Event::Command(command) => ("command", command_facts(command)),
         Event::CommandExit(exit) => {
@@ -143,6 +138,7 @@ fn start_facts(start: &Start<'_>) -> Value {
             "command_data": BASE64_STANDARD.encode(head.0),
         }),
         StartedWork::Subsystem(name) => json!({ "kind": "subsystem", "subsystem": name }),
+        StartedWork::Forwards => json!({ "kind": "forward" }),
     };
     let terminal = start.terminal.as_ref().map(|terminal| {
         json!({ "term": terminal.term, "columns": terminal.size.columns, "rows": terminal.size.rows })
@@ -212,7 +208,7 @@ fn command_facts(command: &Command<'_>) -> Value {
 }
 
 /// `PowerLoss` as `power_loss`.
-fn snake(name: &str) -> String {
+pub(super) fn snake(name: &str) -> String {
     let mut out = String::new();
     for letter in name.chars() {
         if letter.is_uppercase() && !out.is_empty() {
@@ -347,6 +343,8 @@ impl Plain {
                     file.result
                 )]
             }
+            Event::ForwardOpened(forward) => vec![forwards::opened_line(forward)],
+            Event::ForwardClosed(forward) => vec![forwards::closed_line(forward)],
             Event::Gap(gap) => {
                 let missing = gap
                     .bytes

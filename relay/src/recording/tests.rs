@@ -90,7 +90,11 @@ impl Bed {
             destination: None,
         };
         let guard = self.live.enter(id, authorized, about, client);
-        let (key, watched) = self.recordings.begin(guard.session()).await.unwrap();
+        let (key, watched) = self
+            .recordings
+            .begin((&**guard.session()).into())
+            .await
+            .unwrap();
         (guard, key, watched)
     }
 

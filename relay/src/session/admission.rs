@@ -195,6 +195,7 @@ impl Relay {
                 original_command: ask.original_command,
                 recording: None,
                 terms,
+                told: None,
             };
             // First onto the board, then the check.
             let live = self.live.enter(id, authorized, about, client);
@@ -428,7 +429,8 @@ fn ability(work: &Work) -> Ability {
         | Work::Listen(_)
         | Work::Take(_)
         | Work::ConnectPath(_)
-        | Work::ListenPath(_) => Ability::Forward,
+        | Work::ListenPath(_)
+        | Work::Forwards => Ability::Forward,
     }
 }
 

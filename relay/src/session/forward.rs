@@ -37,8 +37,10 @@ use crate::tunnel::registry::Tunnel;
 pub mod agent;
 pub mod reverse;
 mod splice;
+pub mod told;
 
 use splice::Splice;
+use told::Told;
 
 /// What an operator asks for.
 pub struct Ask {
@@ -302,6 +304,8 @@ struct Begun {
     tunnel: Arc<Tunnel>,
     /// The version of access that it was decided on.
     version: i64,
+    /// Where it is recorded.
+    told: Told,
 }
 
 /// The two halves of a stream to a device, from the moment that there is one.
@@ -309,7 +313,7 @@ type Wire = Option<(SendStream, RecvStream)>;
 
 impl Relay {
     /// Serves a forward to its end, or says why there is none.
-    pub async fn forward(&self, ask: Ask) {
+    pub async fn forward(self: &Arc<Self>, ask: Ask) {
         let Ask {
             through,
             to,
@@ -348,6 +352,7 @@ impl Relay {
             open,
             tunnel,
             version,
+            told,
         } = begun;
         let _count = tunnel.count_forward();
         let session = live.session().clone();
@@ -358,6 +363,7 @@ impl Relay {
             session: &session,
             to,
             version,
+            telling: told.telling(),
             reply,
             opened: CancellationToken::new(),
             outlet: &outlet,
@@ -366,6 +372,7 @@ impl Relay {
             // As with a session: who was told to end before the beginning asks nothing of the device.
             biased;
             ending = live.told_to_end() => ForwardEnd::Told(ending),
+            end = told.cut() => end,
             end = carry(&mut wire, open, &tunnel, &mut input, &mut splice) => end,
             ending = patience::idle(&session, None) => ForwardEnd::Told(ending),
         };
@@ -374,6 +381,7 @@ impl Relay {
             leave(&end, send, receive);
         }
         live.set_apart();
+        told.note(&end);
         self.report.forward_end(&session, to, opened, &end).await;
         drop(live);
         match reply {
@@ -383,7 +391,11 @@ impl Relay {
     }
 
     /// Decides whether a forward may be, and puts it onto the board.
-    async fn admit_forward(&self, through: &Through, to: &Destination) -> Result<Begun, String> {
+    async fn admit_forward(
+        self: &Arc<Self>,
+        through: &Through,
+        to: &Destination,
+    ) -> Result<Begun, String> {
         let Through {
             connection,
             login,
@@ -436,12 +448,20 @@ impl Relay {
             original_command: None,
             recording: None,
             terms: SessionTerms::default(),
+            told: None,
         };
         // First onto the board, then the check.
         let live = self.enter_forward(&open, authorized, &way.tunnel, principal, to);
         self.check(connection, live.session(), way.version).await?;
+        let told = self.tell_forward(connection, live.session(), &way.tunnel);
+        let told = told.await?;
+        let open = Open {
+            told: told.told_in(),
+            ..open
+        };
         Ok(Begun {
             live,
+            told,
             open,
             tunnel: way.tunnel,
             version: way.version,

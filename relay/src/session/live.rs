@@ -86,6 +86,8 @@ pub enum Cause {
     Stopping,
     /// What it belonged to is over.
     Over,
+    /// It has to be recorded, and can't be any more.
+    Unrecorded,
 }
 
 impl Cause {
@@ -99,6 +101,7 @@ impl Cause {
             Self::Access => "access-changed",
             Self::Stopping => "relay-stopping",
             Self::Over => "session-over",
+            Self::Unrecorded => "recording-unavailable",
         }
     }
 }

@@ -8,8 +8,9 @@ use tracing::{error, warn};
 use super::bridge::Recorded;
 use super::live::LiveSession;
 use crate::access::policy::Ability;
-use crate::access::recording::{self, Unrecordable};
+use crate::access::recording::{Unrecordable, wanted};
 use crate::limits::STORE_TIMEOUT;
+use crate::recording;
 use crate::serve::Relay;
 use crate::tunnel::registry::Tunnel;
 
@@ -27,14 +28,14 @@ pub async fn begin(
 ) -> Result<Option<(RecordingTerms, Recorded)>, String> {
     let authorized = &session.authorized;
     let recover = authorized.also(Ability::Recover).is_ok();
-    let Some(wanted) = recording::wanted(authorized.terms(), recover) else {
+    let Some(wanted) = wanted(authorized.terms(), recover) else {
         return Ok(None);
     };
     let begun = if tunnel.minor < RECORDING_MINOR {
         let device = authorized.device().name.clone();
         Err(Unrecordable::OldAgent(device))
     } else {
-        note(relay, session).await
+        note(relay, session.into()).await
     };
     match begun {
         Ok((key, recorded)) => Ok(Some((wanted.terms(key), recorded))),
@@ -59,9 +60,17 @@ pub async fn forget(recorded: Option<Recorded>) {
     }
 }
 
-async fn note(relay: &Relay, session: &LiveSession) -> Result<(ChainKey, Recorded), Unrecordable> {
+/// Notes that there is a recording, before its device hears of it.
+///
+/// # Errors
+/// [`Unrecordable::Store`].
+pub async fn note(
+    relay: &Relay,
+    about: recording::Recorded<'_>,
+) -> Result<(ChainKey, Recorded), Unrecordable> {
+    let id = about.id;
     let recordings = relay.recordings.clone();
-    match timeout(STORE_TIMEOUT, recordings.begin(session)).await {
+    match timeout(STORE_TIMEOUT, recordings.begin(about)).await {
         Ok(Ok((key, watched))) => {
             let recorded = Recorded {
                 recordings,
@@ -72,7 +81,7 @@ async fn note(relay: &Relay, session: &LiveSession) -> Result<(ChainKey, Recorde
         Ok(Err(error)) => error!(%error, "no recording can begin"),
         Err(_) => {
             error!("no recording can begin: the store does not answer");
-            recordings.not_begun(session.id);
+            recordings.not_begun(id);
         }
     }
     Err(Unrecordable::Store)

@@ -5,6 +5,7 @@ use holdfast_protocol::wire::{Exit, Open, Work};
 use tracing::info;
 
 use super::ending::End;
+use super::forward::told::Telling;
 use super::forward::{Destination, ForwardEnd, Place};
 use super::live::{Ending, LiveSession};
 use super::sftp::Operation;
@@ -75,7 +76,8 @@ impl Report {
             | Work::Listen(_)
             | Work::Take(_)
             | Work::ConnectPath(_)
-            | Work::ListenPath(_) => None,
+            | Work::ListenPath(_)
+            | Work::Forwards => None,
         };
         let mut events = vec![event];
         events.extend(work.map(|work| of(session, work)));
@@ -159,10 +161,16 @@ impl Report {
         &self,
         session: &LiveSession,
         to: &Destination,
+        Telling { mode, recording }: Telling,
     ) -> Result<(), String> {
         info!(session = %session.id, device = %session.device.name, %to, client = %session.client,
             "forward open");
         let event = leading(session, to).with("state", "open");
+        let event = event.with("recording", mode);
+        let event = match recording {
+            Some(id) => event.with("recorded_in", id.to_string()),
+            None => event,
+        };
         let recorded = self.audit.record_all(vec![event]).await;
         recorded.map_err(|error| error.to_string())
     }

@@ -18,6 +18,7 @@ use super::target::Target;
 use crate::access::idle::{IdleTimer, Step};
 use crate::access::policy;
 use crate::limits::{DISCONNECT_GRACE, MAX_DESCRIPTION};
+use crate::session::forward::told::Forwards;
 use crate::session::lease::Lease;
 use crate::session::live::{Cause, Ending, change};
 use crate::session::patience::rest;
@@ -44,6 +45,8 @@ pub struct Connection {
     over: watch::Sender<bool>,
     /// Why it is about to end, if it is. A connection shares it with what runs inside its jumps.
     fate: Arc<OnceLock<Ending>>,
+    /// What its forwards are recorded in.
+    pub forwards: Forwards,
 }
 
 /// Something runs on a connection, for as long as this lives.
@@ -65,6 +68,7 @@ impl Connection {
             busy: watch::Sender::default(),
             over: watch::Sender::default(),
             fate: Arc::default(),
+            forwards: Forwards::default(),
         })
     }
 
@@ -82,6 +86,7 @@ impl Connection {
             busy: watch::Sender::default(),
             over: watch::Sender::default(),
             fate: outer.fate.clone(),
+            forwards: Forwards::default(),
         })
     }
 
@@ -142,6 +147,12 @@ impl Connection {
     #[must_use]
     pub fn fate(&self) -> Option<&Ending> {
         self.fate.get()
+    }
+
+    /// Resolves when it is over.
+    pub async fn over(&self) {
+        // The sender lives in `self`.
+        let _ = self.over.subscribe().wait_for(|over| *over).await;
     }
 
     /// Waits until its client has gone by itself, but no longer than `within`. OpenSSH's shows what its

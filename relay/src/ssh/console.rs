@@ -180,7 +180,8 @@ fn parse(principal: &Principal, work: &Work) -> Result<Command, Said> {
         | Work::Listen(_)
         | Work::Take(_)
         | Work::ConnectPath(_)
-        | Work::ListenPath(_) => {
+        | Work::ListenPath(_)
+        | Work::Forwards => {
             let why =
                 "the relay itself has no subsystems: name a device, as in LOGIN+DEVICE@relay\n";
             return Err(said(String::new(), why.to_owned(), commands::FAILED));

@@ -15,7 +15,7 @@ use crate::harness::{
 };
 
 /// A service of the device: reads to the end, and says how much it was and who has said it.
-fn service(path: &Path) {
+pub(super) fn service(path: &Path) {
     let listener = UnixListener::bind(path).unwrap();
     thread::spawn(move || {
         for stream in listener.incoming() {

@@ -9,7 +9,10 @@ use holdfast_protocol::limits::{EXPECT_WITHIN, WRITE_DELAY};
 use holdfast_protocol::recording::chain::ChainKey;
 use holdfast_protocol::recording::ingest::UploadStream;
 use holdfast_protocol::recording::medium::{FileName, Medium, SegmentName, perform};
-use holdfast_protocol::recording::record::{EndReason, Event, Start, StartedWork, Stream};
+use holdfast_protocol::recording::record::{
+    EndReason, Event, ForwardClosed, ForwardDirection, ForwardEnd, ForwardOpened, Start,
+    StartedWork, Stream,
+};
 use holdfast_protocol::recording::spool::{
     Accept, Begin, Piece, Recovered, Spool, SpoolConfig, Sync, Unavailable, Work,
 };
@@ -55,6 +58,9 @@ pub(super) struct SimSession {
     shown_at: Vec<(Duration, usize)>,
     /// So much of what was shown has to survive a power cut.
     safe: usize,
+    /// Forwards that were accepted and have not ended, and how many there were.
+    open: Vec<u32>,
+    forwards: u32,
 }
 
 impl<'r> World<'r> {
@@ -121,6 +127,8 @@ impl<'r> World<'r> {
             shown: vec![],
             shown_at: vec![],
             safe: 0,
+            open: vec![],
+            forwards: 0,
         });
         if begun.is_err() {
             // It goes on unrecorded; that it did, the relay is told.
@@ -190,7 +198,48 @@ impl<'r> World<'r> {
         }
     }
 
+    /// A forward that is told in this recording begins.
+    pub(super) fn open_forward(&mut self, session: usize) {
+        let sim = &mut self.sessions[session];
+        let opened = ForwardOpened {
+            id: sim.forwards,
+            to: "localhost:80",
+            from: "",
+            direction: ForwardDirection::Out,
+            address: None,
+        };
+        match self.spool.accept_opened(self.now, sim.id, opened) {
+            Accept::Accepted => {
+                sim.open.push(sim.forwards);
+                sim.forwards += 1;
+            }
+            Accept::Refused(why) => {
+                assert!(sim.strict, "{why}");
+                self.end(session, EndReason::SpoolFull);
+            }
+            Accept::Gap | Accept::Wait => {}
+        }
+    }
+
+    /// One of them ends, however full the spool is.
+    pub(super) fn close_forward(&mut self, session: usize) {
+        let sim = &mut self.sessions[session];
+        if let Some(id) = sim.open.pop() {
+            let closed = ForwardClosed {
+                id,
+                sent: u64::MAX,
+                received: u64::MAX,
+                why: ForwardEnd::Closed,
+            };
+            let accept = self.spool.accept_closed(self.now, sim.id, closed);
+            assert_eq!(accept, Accept::Accepted, "the end of a forward that began");
+        }
+    }
+
     pub(super) fn end(&mut self, session: usize, why: EndReason) {
+        while !self.sessions[session].open.is_empty() {
+            self.close_forward(session);
+        }
         let sim = &mut self.sessions[session];
         sim.live = false;
         let exit = Event::Exit(Exit::Status(0));

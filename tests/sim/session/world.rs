@@ -461,5 +461,6 @@ fn open(pty: bool) -> Open {
         original_command: None,
         recording: None,
         terms: SessionTerms::default(),
+        told: None,
     }
 }

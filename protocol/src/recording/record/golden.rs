@@ -123,16 +123,19 @@ fn every_record_has_its_bytes() {
                 id: 1,
                 to: "a:1",
                 from: "b",
+                direction: ForwardDirection::In,
+                address: Some(client),
             }),
-            "0a ac02 0a 01 03 613a31 01 62",
+            "14 ac02 0a 01 03 613a31 01 62 02 01 00 c0000207 dec602",
         ),
         golden(
             Event::ForwardClosed(ForwardClosed {
                 id: 1,
                 sent: 2,
                 received: 300,
+                why: ForwardEnd::TunnelLost,
             }),
-            "07 ac02 0b 01 02 ac02",
+            "08 ac02 0b 01 02 ac02 03",
         ),
         golden(
             Event::Gap(gap),
@@ -160,4 +163,44 @@ fn every_record_has_its_bytes() {
     ];
     let all: Vec<u8> = (0..KNOWN_EVENTS).collect();
     assert_eq!(kinds.as_slice(), all, "every kind, in its order");
+}
+
+#[test]
+fn what_was_written_before_a_field_was_appended_is_read() {
+    let old: [(&[u8], Event<'_>); 3] = [
+        (
+            b"\x0a\xac\x02\x0a\x01\x03a:1\x01b",
+            Event::ForwardOpened(ForwardOpened {
+                id: 1,
+                to: "a:1",
+                from: "b",
+                direction: ForwardDirection::Out,
+                address: None,
+            }),
+        ),
+        // One of the two that are there.
+        (
+            b"\x0b\xac\x02\x0a\x01\x03a:1\x01b\x01",
+            Event::ForwardOpened(ForwardOpened {
+                id: 1,
+                to: "a:1",
+                from: "b",
+                direction: ForwardDirection::Listen,
+                address: None,
+            }),
+        ),
+        (
+            b"\x07\xac\x02\x0b\x01\x02\xac\x02",
+            Event::ForwardClosed(ForwardClosed {
+                id: 1,
+                sent: 2,
+                received: 300,
+                why: ForwardEnd::Closed,
+            }),
+        ),
+    ];
+    for (mut bytes, event) in old {
+        assert_eq!(decode(&mut bytes), Ok((300, Some(event))));
+        assert!(bytes.is_empty());
+    }
 }

@@ -60,6 +60,8 @@ pub(super) struct Live {
     begun: Duration,
     last: u64,
     gap: Option<OpenGap>,
+    /// Room that was set aside for the ends of forwards.
+    promised: u64,
     pub(super) failing: Option<Failing>,
     /// The last chain value and the number of segments, once nothing more comes.
     pub(super) ended: Option<(EndReason, Link, u32)>,
@@ -112,6 +114,7 @@ impl Live {
             begun: now,
             last: 0,
             gap: None,
+            promised: 0,
             failing: None,
             ended: None,
         };
@@ -131,9 +134,24 @@ impl Live {
         let open = if self.ended.is_some() {
             0
         } else {
-            SESSION_RESERVE + (pending + 2 * BLOCK_OVERHEAD) as u64
+            SESSION_RESERVE + self.promised + (pending + 2 * BLOCK_OVERHEAD) as u64
         };
         self.unwritten() + open
+    }
+
+    /// Sets room aside.
+    pub(super) fn promise(&mut self, cost: u64) {
+        self.promised = self.promised.saturating_add(cost);
+    }
+
+    /// Takes so much of the room that was set aside; false if there is none.
+    pub(super) fn redeem(&mut self, cost: u64) -> bool {
+        let left = self.promised.checked_sub(cost);
+        let redeemed = left.is_some() && self.ended.is_none();
+        if let Some(left) = left.filter(|_| redeemed) {
+            self.promised = left;
+        }
+        redeemed
     }
 
     /// Sealed bytes that are not written.

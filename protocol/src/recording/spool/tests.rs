@@ -8,7 +8,9 @@ use super::*;
 use crate::limits::{MAX_SEGMENT_AGE, SESSION_RESERVE, WRITE_DELAY};
 use crate::recording::chain::{ChainKey, Checker, Proof, Witness};
 use crate::recording::reader::{Reader, Verdict};
-use crate::recording::record::{Bytes, StartedWork};
+use crate::recording::record::{
+    Bytes, ForwardClosed, ForwardDirection, ForwardEnd, ForwardOpened, StartedWork,
+};
 use crate::recording::seal::RecordingSecret;
 use crate::wire::{RecordingMode, StdinMode, UploadMessage, Work as SessionWork};
 
@@ -335,4 +337,83 @@ fn a_terminals_text_takes_at_most_half_of_its_bytes() {
         "{} bytes for {shown}",
         flash.written
     );
+}
+
+fn opened(id: u32) -> ForwardOpened<'static> {
+    ForwardOpened {
+        id,
+        to: "db:5432",
+        from: "",
+        direction: ForwardDirection::Out,
+        address: Some("10.0.0.7:5432".parse().unwrap()),
+    }
+}
+
+fn closed(id: u32) -> ForwardClosed {
+    ForwardClosed {
+        id,
+        sent: u64::MAX,
+        received: u64::MAX - u64::from(id),
+        why: ForwardEnd::Closed,
+    }
+}
+
+#[test]
+fn what_has_passed_on_a_forward_that_began_is_told_however_full_it_is() {
+    for mode in [RecordingMode::Strict, RecordingMode::BestEffort] {
+        let max = RECOVER_RESERVE + 40 * 1024;
+        let (mut spool, mut now) = (spool(max), T);
+        let terms = terms(mode, StdinMode::Redact);
+        begin(&mut spool, &terms, &SessionWork::Forwards, false).unwrap();
+        let mut files = BTreeMap::new();
+        let mut open = 0;
+        let full = loop {
+            match spool.accept_opened(now, SESSION, opened(open)) {
+                Accept::Accepted => open += 1,
+                other => break other,
+            }
+            // Each in a block of its own: there is no dearer way.
+            now += WRITE_DELAY;
+            work(&mut spool, now, &mut files);
+        };
+        match mode {
+            RecordingMode::Strict => {
+                assert!(
+                    matches!(full, Accept::Refused(Unavailable::Full { .. })),
+                    "{full:?}"
+                );
+            }
+            _ => assert_eq!(full, Accept::Gap),
+        }
+        assert!(open > 20, "{open}");
+        for id in 0..open {
+            let told = spool.accept_closed(now, SESSION, closed(id));
+            assert_eq!(told, Accept::Accepted, "{mode:?} {id} of {open}");
+            now += WRITE_DELAY;
+            work(&mut spool, now, &mut files);
+            assert!(spool.used() <= max, "{} bytes", spool.used());
+        }
+        spool.end(now, SESSION, None, EndReason::ClientGone);
+        work(&mut spool, now, &mut files);
+        assert!(spool.used() <= max);
+        let (secrets, mut ends) = ([secret()], vec![]);
+        let mut reader = Reader::new(SESSION, &secrets);
+        for file in files.values() {
+            let read = reader.read_segment(file, &mut |_, record| {
+                if let Event::ForwardClosed(closed) = &record.event {
+                    ends.push(closed.clone());
+                }
+            });
+            assert_eq!(read, Ok(()));
+        }
+        let why = EndReason::ClientGone;
+        assert_eq!(reader.verdict(), Verdict::Complete { why });
+        let all: Vec<ForwardClosed> = (0..open).map(closed).collect();
+        assert_eq!(ends, all, "{mode:?}");
+        // What comes behind the end is nobody's.
+        assert!(matches!(
+            spool.accept_closed(now, SESSION, closed(0)),
+            Accept::Refused(_)
+        ));
+    }
 }

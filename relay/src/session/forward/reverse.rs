@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::agent::Opener;
+use super::told::Told;
 use super::{Begun, Destination, Direction, ForwardEnd, Place, Through};
 use crate::limits::{
     ARRIVAL_TIMEOUT, CONTROL_READ, LISTEN_TIMEOUT, MAX_CHANNELS, MAX_FORWARDS, MAX_LISTENERS,
@@ -108,8 +109,8 @@ impl Confirmed {
     }
 }
 
-/// What a device says on the stream of a port.
-struct Ear {
+/// What a device says on a stream without data.
+pub(super) struct Ear {
     receive: RecvStream,
     reader: FrameReader,
     state: RelaySession,
@@ -118,8 +119,17 @@ struct Ear {
 }
 
 impl Ear {
+    pub(super) fn new(receive: RecvStream) -> Self {
+        Self {
+            receive,
+            reader: FrameReader::default(),
+            state: RelaySession::default(),
+            rest: Vec::new(),
+        }
+    }
+
     /// The next thing. May be dropped while it waits: nothing is lost.
-    async fn next(&mut self) -> Result<RelayEvent, ForwardEnd> {
+    pub(super) async fn next(&mut self) -> Result<RelayEvent, ForwardEnd> {
         loop {
             let mut input = self.rest.as_slice();
             let piece = self.reader.read(&mut input);
@@ -151,6 +161,7 @@ struct Listening {
     to: Destination,
     session: SessionId,
     live: LiveGuard,
+    told: Told,
     send: SendStream,
     ear: Ear,
     cancelled: CancellationToken,
@@ -198,6 +209,7 @@ impl Relay {
             open,
             tunnel,
             version,
+            told,
         } = begun;
         let started = timeout(
             LISTEN_TIMEOUT,
@@ -220,7 +232,7 @@ impl Relay {
         let stands = async {
             let session = live.session();
             self.check(&through.connection, session, version).await?;
-            self.report.forward_open(session, &to).await
+            self.report.forward_open(session, &to, told.telling()).await
         };
         if let Err(sentence) = stands.await {
             let end = ForwardEnd::Prohibited(sentence.clone());
@@ -244,6 +256,7 @@ impl Relay {
             to,
             session,
             live,
+            told,
             send,
             ear,
             cancelled,
@@ -266,12 +279,7 @@ impl Relay {
         let (mut send, receive) = streams.map_err(|error| lost(&error))?;
         let sent = send.write_chunk(frame.into()).await;
         sent.map_err(|error| lost(&error))?;
-        let mut ear = Ear {
-            receive,
-            reader: FrameReader::default(),
-            state: RelaySession::default(),
-            rest: Vec::new(),
-        };
+        let mut ear = Ear::new(receive);
         loop {
             match ear.next().await? {
                 RelayEvent::Accepted => {
@@ -296,6 +304,7 @@ impl Relay {
         let end = tokio::select! {
             biased;
             ending = live.told_to_end() => ForwardEnd::Told(ending),
+            end = listening.told.cut() => end,
             () = listening.cancelled.cancelled() => ForwardEnd::Closed,
             end = self.take_arrivals(
                 &listening.through, &listening.opener, &listening.to,
@@ -305,6 +314,7 @@ impl Relay {
         let _ = listening.send.reset(VarInt::from_u32(0));
         let _ = listening.ear.receive.stop(VarInt::from_u32(0));
         live.set_apart();
+        listening.told.note(&end);
         self.report
             .forward_end(live.session(), &listening.to, true, &end)
             .await;

@@ -12,6 +12,7 @@ use russh::server::ChannelOpenHandle;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use super::told::Telling;
 use super::{Destination, ForwardEnd, Place};
 use crate::limits::{FAREWELL_TIMEOUT, SPLICE_BUFFER, START_TIMEOUT};
 use crate::serve::Relay;
@@ -33,6 +34,8 @@ pub(super) struct Splice<'a> {
     pub(super) to: &'a Destination,
     /// The version of access that it was decided on.
     pub(super) version: i64,
+    /// How it is recorded.
+    pub(super) telling: Telling,
     /// Until the channel is opened.
     pub(super) reply: Option<ChannelOpenHandle>,
     /// Cancelled when bytes may pass.
@@ -165,13 +168,14 @@ impl Down<'_, '_> {
             session,
             to,
             version,
+            telling,
             reply,
             opened,
             outlet: _,
         } = &mut *self.splice;
         let checked = relay.check(connection, session, *version).await;
         checked.map_err(ForwardEnd::Prohibited)?;
-        let told = relay.report.forward_open(session, to).await;
+        let told = relay.report.forward_open(session, to, *telling).await;
         told.map_err(ForwardEnd::Prohibited)?;
         if let Some(reply) = reply.take() {
             reply.accept().await;

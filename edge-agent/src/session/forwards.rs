@@ -1,0 +1,145 @@
+//! How forwards are recorded: the stream that their recording stands on, and what each of them tells there.
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::Poll;
+
+use futures_lite::Future as _;
+use holdfast_protocol::codec::frame::SessionMessage;
+use holdfast_protocol::ids::SessionId;
+use holdfast_protocol::recording::record::{ForwardDirection, ForwardEnd};
+use holdfast_protocol::wire::{Exit, Open, SessionRefusal};
+use smol::Timer;
+
+use super::driver::{BROKEN_OFF, Driver};
+use super::listening::{Come, To};
+use super::{Gone, Kind};
+use crate::limits::FORWARDS_GRACE;
+use crate::recording::{Beginning, Told, Unrecordable};
+
+/// What stands for the socket of a session's SSH agent.
+const AGENT: &str = "ssh-agent";
+
+/// A connection that the device has dialled.
+pub(super) fn out(to: String, address: Option<SocketAddr>) -> Beginning {
+    Beginning {
+        direction: ForwardDirection::Out,
+        to,
+        from: None,
+        address,
+    }
+}
+
+/// One that has come.
+pub(super) fn coming(come: &Come) -> Beginning {
+    let (to, address) = match &come.to {
+        To::Port(address) => (address.to_string(), Some(*address)),
+        To::Path(path) => (path.to_string(), None),
+        To::Agent => (AGENT.to_owned(), None),
+    };
+    Beginning {
+        direction: ForwardDirection::In,
+        to,
+        from: come.peer,
+        address,
+    }
+}
+
+/// `host:port`, of an IPv6 address in brackets.
+pub(super) fn host_and_port(host: &str, port: u16) -> String {
+    match host.contains(':') {
+        true => format!("[{host}]:{port}"),
+        false => format!("{host}:{port}"),
+    }
+}
+
+/// How a forward has ended.
+pub(super) fn ended(exit: Option<Exit>, gone: Option<Gone>) -> ForwardEnd {
+    match (gone, exit) {
+        (Some(Gone::Tunnel), _) => ForwardEnd::TunnelLost,
+        (Some(Gone::Client), _) => ForwardEnd::ClientGone,
+        (None, Some(exit)) if exit == BROKEN_OFF => ForwardEnd::BrokenOff,
+        (None, _) => ForwardEnd::Closed,
+    }
+}
+
+impl Driver {
+    /// Tells that a forward begins, if the relay says where. Nothing may pass before that.
+    pub(super) async fn tell(&mut self, beginning: &Beginning) -> Result<(), SessionRefusal> {
+        let Some(told) = self.told_in.take() else {
+            return Ok(());
+        };
+        let begun = Told::begin(self.sessions.recorder(), told, beginning).await;
+        let begun = begun.map_err(|Unrecordable(why)| SessionRefusal::RecordingUnavailable(why));
+        self.told = begun?;
+        if let Some(told) = &self.told {
+            self.inbound.stdin.passed = Some(told.passed.clone());
+            self.outbound.passed = Some(told.passed.clone());
+        }
+        Ok(())
+    }
+
+    /// Keeps the recording of a connection's forwards until the relay ends it.
+    pub(super) async fn keep_forwards(&mut self, open: &Open) {
+        if let Err(full) = self.occupy(Kind::Recording) {
+            return self.core.handle_refused(full);
+        }
+        if let Err(Unrecordable(why)) = self.recording.begin(open) {
+            let why = SessionRefusal::RecordingUnavailable(why);
+            return self.core.handle_refused(why);
+        }
+        self.core.handle_started(self.epoch.elapsed());
+        self.send_answer();
+        let gone = self.forwards_end(open.session).await;
+        self.peer_gone(self.epoch.elapsed(), gone);
+        self.ended(Exit::Status(0));
+    }
+
+    /// Resolves when the relay wants no more, and what it has ended has told so, or had its time for that. A strict
+    /// recording that can take no more says so; then the relay ends what is under way.
+    async fn forwards_end(&mut self, session: SessionId) -> Gone {
+        let mut gone = None;
+        let mut grace = Timer::never();
+        loop {
+            let changed = self.sessions.recorder().forwards_changed();
+            let (open, full) = self.sessions.recorder().forwards_of(session);
+            if let Some(gone) = gone.filter(|_| open == 0) {
+                return gone;
+            }
+            if let Some(why) = full.filter(|_| !self.cut_off) {
+                self.cut_off = true;
+                let why = SessionRefusal::RecordingUnavailable(why);
+                self.send(&SessionMessage::Refused(why));
+                grace.set_after(FORWARDS_GRACE);
+            }
+            let mut changed = changed;
+            let next = poll_fn(|cx| {
+                if gone.is_none()
+                    && let Poll::Ready(gone) = self.poll_relay(cx)
+                {
+                    return Poll::Ready(Next::Gone(gone));
+                }
+                if Pin::new(&mut changed).poll(cx).is_ready() {
+                    return Poll::Ready(Next::Changed);
+                }
+                Pin::new(&mut grace).poll(cx).map(|_| Next::Late)
+            });
+            match next.await {
+                Next::Changed => {}
+                Next::Late => return gone.unwrap_or(Gone::Client),
+                Next::Gone(now) => {
+                    gone = Some(now);
+                    grace.set_after(FORWARDS_GRACE);
+                }
+            }
+        }
+    }
+}
+
+/// What happens to a recording of forwards.
+enum Next {
+    Changed,
+    Gone(Gone),
+    Late,
+}
