@@ -137,17 +137,17 @@ impl Upgrades {
         let next = match known.at_start(&program, Counter::Agent) {
             Start::Usual => return None,
             Start::PutBack(why) => return Some(why),
-            Start::Trial(next) => {
-                info!(
-                    "version {} is on trial: it has {} s to get a tunnel",
-                    next.version, next.trial_secs
-                );
-                next
-            }
-            Start::Over(next) => next,
+            Start::Trial(next) | Start::Over(next) => next,
         };
         if let Err(error) = swap::write_journal(&Real, &self.places, &next) {
             warn!("{error}");
+        }
+        // Said when it is counted: whoever reads it may cut the power.
+        if next.phase == Phase::Trial {
+            info!(
+                "version {} is on trial: it has {} s to get a tunnel",
+                next.version, next.trial_secs
+            );
         }
         *journal = Some(next);
         None

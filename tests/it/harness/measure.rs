@@ -42,9 +42,10 @@ pub(crate) fn p99(echo: &mut Echo) -> Duration {
     times[98]
 }
 
-/// Resident bytes of a process.
+/// Bytes of memory that are a process' own. Pages of its program and its database, which come as they are touched,
+/// are the system's to take back.
 pub(crate) fn memory(process: u32) -> u64 {
-    field(&format!("/proc/{process}/status"), "VmRSS:") * 1024
+    field(&format!("/proc/{process}/status"), "RssAnon:") * 1024
 }
 
 /// A number in a file of `/proc`.

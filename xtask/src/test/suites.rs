@@ -1,6 +1,7 @@
 //! The test suites, run by cargo-nextest where it is installed and by `cargo test` where it isn't.
 
 use std::ffi::OsString;
+use std::num::NonZeroUsize;
 use std::process::Command;
 
 use anyhow::Result;
@@ -54,6 +55,9 @@ pub(crate) fn integration(workspace: &Workspace, notes: &mut Vec<String>) -> Res
     let path = tools::path_with(&[&bin])?;
     let mut environment = vec![("PATH", path), ("HOLDFAST_NODE_MODULES", modules.into())];
     environment.extend(build_programs(workspace)?);
+    // They use a third of the processors, and wait for the rest of the time.
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    environment.push(("NEXTEST_TEST_THREADS", (2 * cores).to_string().into()));
     run(workspace, &["--test", INTEGRATION], &environment, notes)
 }
 
