@@ -46,11 +46,19 @@ pub(super) struct Done {
 /// What an answer is waited for.
 #[derive(Debug)]
 enum Request {
-    Open { path: Vec<u8>, for_writing: bool },
+    Open {
+        path: Vec<u8>,
+        for_writing: bool,
+    },
+    /// One whose handle has its name already, and is followed by it.
+    OpenAs(Vec<u8>),
     OpenFolder(Vec<u8>),
     Close(Vec<u8>),
     Read(Vec<u8>),
-    Write { handle: Vec<u8>, length: u64 },
+    Write {
+        handle: Vec<u8>,
+        length: u64,
+    },
     Other(Done),
 }
 
@@ -65,7 +73,7 @@ impl Request {
             Self::Open { path, .. } => Done::new(FileKind::Read, path),
             Self::OpenFolder(path) => Done::new(FileKind::List, path),
             Self::Other(done) => done,
-            Self::Close(_) | Self::Read(_) | Self::Write { .. } => return None,
+            Self::OpenAs(_) | Self::Close(_) | Self::Read(_) | Self::Write { .. } => return None,
         };
         Some(Done {
             result: NOT_FOLLOWED,
@@ -130,7 +138,7 @@ impl Files {
         self.done.pop_front();
     }
 
-    fn request(&self, mut fields: Fields<'_>) -> Option<(u32, Request)> {
+    fn request(&mut self, mut fields: Fields<'_>) -> Option<(u32, Request)> {
         let kind = fields.byte()?;
         let id = fields.number()?;
         let request = match kind {
@@ -148,9 +156,28 @@ impl Files {
                 },
             },
             11 => Request::OpenFolder(fields.path()?),
+            200 if fields.is_named(b"open-as@holdfast") => self.open_as(&mut fields)?,
+            // The close behind it is what is recorded.
+            200 if fields.is_named(b"release@holdfast") => return None,
             _ => Request::Other(self.other(kind, &mut fields)?),
         };
         Some((id, request))
+    }
+
+    /// An open that is followed from here on, because its file may be used before the answer.
+    fn open_as(&mut self, fields: &mut Fields<'_>) -> Option<Request> {
+        fields.path()?;
+        let (name, path) = (fields.path()?, fields.path()?);
+        let for_writing = fields.number()? & FOR_WRITING != 0;
+        let has_room =
+            self.handles.len() < MAX_FILE_HANDLES && self.pending.len() < MAX_FILE_REQUESTS;
+        // Nobody opens two files under one name: the server will not.
+        if !has_room || self.handles.contains_key(&name) {
+            return Some(Request::Open { path, for_writing });
+        }
+        let handle = Handle::new(path, for_writing);
+        self.handles.insert(name.clone(), handle);
+        Some(Request::OpenAs(name))
     }
 
     /// An operation that is one request.
@@ -211,6 +238,11 @@ impl Files {
                 };
                 self.open(kind, path, handle, status);
             }
+            Request::OpenAs(_) if status == 0 => {}
+            Request::OpenAs(handle) => {
+                let handle = self.handles.remove(&handle)?;
+                self.close(handle, status);
+            }
             Request::OpenFolder(path) => self.open(FileKind::List, path, handle, status),
             Request::Close(handle) => {
                 let handle = self.handles.remove(&handle)?;
@@ -233,10 +265,8 @@ impl Files {
         match handle {
             Some(handle) if self.handles.len() < MAX_FILE_HANDLES => {
                 let open = Handle {
-                    path,
                     kind,
-                    read: 0,
-                    written: 0,
+                    ..Handle::new(path, false)
                 };
                 self.handles.insert(handle, open);
             }
@@ -266,6 +296,22 @@ impl Files {
             _ => handle.read,
         };
         self.done.push_back(done);
+    }
+}
+
+impl Handle {
+    fn new(path: Vec<u8>, for_writing: bool) -> Self {
+        let kind = if for_writing {
+            FileKind::Write
+        } else {
+            FileKind::Read
+        };
+        Self {
+            path,
+            kind,
+            read: 0,
+            written: 0,
+        }
     }
 }
 
@@ -334,6 +380,11 @@ impl<'a> Fields<'a> {
         let (now, later) = self.0.split_at_checked(length)?;
         self.0 = later;
         Some(now)
+    }
+
+    /// Whether an extended request, whose name is next, is this one.
+    fn is_named(&self, name: &[u8]) -> bool {
+        Fields(self.0).path().is_some_and(|here| here == name)
     }
 
     fn byte(&mut self) -> Option<u8> {
@@ -423,6 +474,51 @@ mod tests {
             ];
             assert_eq!(all(&mut files), expected, "in parts of {cut}");
         }
+    }
+
+    #[test]
+    fn a_file_that_is_opened_under_a_given_name_is_told_of_as_any_other() {
+        let open_as = |id, handle: &[u8], path: &[u8]| {
+            let name = string(b"open-as@holdfast");
+            let flags = 0x1a_u32.to_be_bytes();
+            let (handle, path) = (string(handle), string(path));
+            packet(200, id, &[&name, &handle, &path, &flags, &[0; 4]])
+        };
+        let mut files = Files::default();
+        // All of it before any answer.
+        let release = packet(200, 4, &[&string(b"release@holdfast"), &string(b"1")]);
+        let requests = [
+            open_as(1, b"1", b"/good"),
+            packet(6, 2, &[&string(b"1"), &[0; 8], &string(b"12345")]),
+            packet(10, 3, &[&string(b"1"), &[0; 4]]),
+            release,
+            packet(4, 5, &[&string(b"1")]),
+            open_as(6, b"2", b"/bad"),
+            packet(6, 7, &[&string(b"2"), &[0; 8], &string(b"12345")]),
+            packet(4, 8, &[&string(b"2")]),
+            open_as(9, b"3", b"/late"),
+            // A name that is taken is refused, and the file that has it is none the worse.
+            open_as(10, b"3", b"/twice"),
+        ];
+        files.handle_requests(&requests.concat());
+        let status = |id, code: u32| packet(101, id, &[&code.to_be_bytes()]);
+        files.handle_answers(&packet(102, 1, &[&string(b"1")]));
+        for id in 2..=5 {
+            files.handle_answers(&status(id, 0));
+        }
+        for id in 6..=8 {
+            files.handle_answers(&status(id, 3));
+        }
+        files.handle_answers(&status(10, 4));
+        files.finish();
+        let expected = [
+            done(FileKind::SetAttributes, "/good", 0, 0),
+            done(FileKind::Write, "/good", 5, 0),
+            done(FileKind::Write, "/bad", 0, 3),
+            done(FileKind::Write, "/twice", 0, 4),
+            done(FileKind::Write, "/late", 0, CONNECTION_LOST),
+        ];
+        assert_eq!(all(&mut files), expected);
     }
 
     #[test]
