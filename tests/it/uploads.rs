@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::harness::{
-    Accounts, Output, SOON, Site, User, Way, command, own_login, run, run_with_input, wait_for,
+    Accounts, Device, Output, SOON, Site, User, Way, command, own_login, run, run_with_input,
+    wait_for,
 };
 
 const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
@@ -171,4 +172,51 @@ fn what_cannot_be_opened_is_named_wherever_it_stands() {
         let write = |name: &str| ("write".to_owned(), name.to_owned());
         assert_eq!(rows, [write("d"), write("d"), write("empty")]);
     }
+}
+
+#[test]
+fn a_recording_has_what_the_client_did_and_nothing_of_what_the_relay_asked_for() {
+    let site = Site::with(Device::new("kitchen-cam").flags(&["--upload", "always"]));
+    let (folder, files) = files();
+    let to = folder.path().join("to");
+    let put = format!("put -r -p {} {}\n", files.display(), to.display());
+    sftp(&site.alice, Way::Direct, &own_login(), &put).ok();
+    let row = wait_for(SOON, "the recording", || {
+        let found = site
+            .relay
+            .json(&["recordings", "--state", "complete", "--json"]);
+        found.as_array().unwrap().first().cloned()
+    });
+    let id = row["id"].as_str().unwrap();
+    let out = site.relay.admin(&["export", id, "--format", "json"]).ok();
+    let below = format!("{}/", to.display());
+    let (mut told, mut others) = (vec![], vec![]);
+    for line in out.out().lines() {
+        let record: Value = serde_json::from_str(line).unwrap();
+        if record["event"] != "file" {
+            continue;
+        }
+        let path = record["path"].as_str().unwrap();
+        let operation = record["operation"].as_str().unwrap().to_owned();
+        let bytes = record["bytes"].as_u64().unwrap();
+        assert_eq!(record["result"], 0, "{record}");
+        match path.strip_prefix(&below) {
+            Some("sub") => {}
+            Some(path) => told.push((path.to_owned(), operation, bytes)),
+            None => others.push(path.to_owned()),
+        }
+    }
+    let expected = ["", "sub/"].iter().flat_map(|folder| {
+        NAMES.iter().flat_map(|name| {
+            let path = format!("{folder}{name}");
+            let length = fs::metadata(files.join(&path)).unwrap().len();
+            let set = (path.clone(), "set_attributes".to_owned(), 0);
+            [set, (path, "write".to_owned(), length)]
+        })
+    });
+    let mut expected: Vec<_> = expected.collect();
+    expected.sort();
+    told.sort();
+    assert_eq!(told, expected);
+    assert!(!others.concat().contains("@holdfast"), "{others:?}");
 }
