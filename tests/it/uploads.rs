@@ -19,7 +19,7 @@ fn files() -> (tempfile::TempDir, PathBuf) {
     let files = folder.path().join("files");
     fs::create_dir_all(files.join("sub")).unwrap();
     for (number, name) in NAMES.iter().enumerate() {
-        let length = [3_000, 1, 0, 40_000, 300_000, 32_000][number];
+        let length = [3_000_u32, 1, 0, 40_000, 300_000, 32_000][number];
         let bytes: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
         fs::write(files.join(name), &bytes).unwrap();
         fs::write(files.join("sub").join(name), &bytes).unwrap();

@@ -6,7 +6,7 @@
 //! client read last time; behind an answer that is short it asks for the rest; and a file that was only read is closed for
 //! the client as soon as it says so. Three of the four ways are then to the relay alone.
 //!
-//! Of files that are written, see [`super::puts`].
+//! Files that are written are in `puts.rs`.
 //!
 //! What is told is what the device has answered, never earlier than the file was opened. What was written is
 //! told by the device alone: a write or a close that fails is no guess. A guess that does not come true is forgotten;

@@ -333,12 +333,14 @@ fn files_that_are_never_closed_are_few_and_so_are_opens_without_an_answer() {
     }
 }
 
+/// What a handle stands for: a path, and whether the file is closed but for its name; or why it could not be opened.
+type Opened = Result<(Vec<u8>, bool), u32>;
+
 /// A device with a server of ours, and what is true of it.
 #[derive(Default)]
 struct Device {
     input: Vec<u8>,
-    /// What is open, by handle: its path, or why it is not.
-    handles: HashMap<Vec<u8>, Result<(Vec<u8>, bool), u32>>,
+    handles: HashMap<Vec<u8>, Opened>,
     count: u32,
     /// Bytes that each path has had.
     stored: HashMap<Vec<u8>, usize>,
