@@ -27,12 +27,12 @@ use crate::access::recording::{self, Unrecordable, Wanted};
 use crate::access::role::RecordingMode;
 use crate::clock::Timestamp;
 use crate::limits::{FAREWELL_TIMEOUT, LISTEN_TIMEOUT};
-use crate::recording::Recorded as About;
 use crate::serve::Relay;
 use crate::session::bridge::Recorded;
 use crate::session::live::{Cause, Ending, LiveSession};
 use crate::session::{recorded, refusal};
 use crate::ssh::connection::Connection;
+use crate::store::SessionFacts;
 use crate::tunnel::registry::Tunnel;
 
 mod shared;
@@ -218,13 +218,12 @@ impl Relay {
         need: Need,
     ) -> Result<Arc<Standing>, Unrecordable> {
         let id = Self::new_session_id().map_err(Unrecordable::Device)?;
-        let about = About {
+        let about = SessionFacts {
             id,
-            authorized: &session.authorized,
             kind: Ability::Forward,
             command: None,
-            client: session.client,
             started: Timestamp::now(),
+            ..session.facts()
         };
         let (key, recorded) = recorded::note(self, about).await?;
         let open = Open {
