@@ -191,8 +191,18 @@ fn nothing_but_the_running_relay_of_the_folder_is_asked() {
     for (name, bytes) in [(key, mine), ("ssh_known_hosts", pinned)] {
         fs::write(relay.state().join(name), bytes).unwrap();
     }
-    let refused = run(exec(&relay).args(["-o", "StrictHostKeyChecking=no"])).exits(255);
-    refused.says("Host key verification failed");
+    let loose = [
+        "exec",
+        "-o",
+        "StrictHostKeyChecking=no",
+        "--on",
+        "*",
+        "--",
+        "true",
+    ];
+    run(&mut local(&relay, &alice, &loose))
+        .exits(255)
+        .says("Host key verification failed");
 
     relay.terminate(SOON);
     let said = run(&mut exec(&relay)).exits(1).err();
