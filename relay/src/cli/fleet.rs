@@ -41,7 +41,7 @@ first colon; without a slash in front it is in the home of the login.
 Exit status 0: all devices have it. 1: some have not. 2: usage. 255: `ssh` could not log in.
 From elsewhere: ssh -p 2222 relay.example.com cp - --on role=camera:/etc/motd <motd";
 
-/// How `ssh` logs in.
+// How `ssh` logs in. No doc comment: clap would make it the text about the command that these are added to.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(super) struct SshArgs {
     /// A key of yours, besides those that ssh finds itself: its agent's, and in ~/.ssh
@@ -77,7 +77,7 @@ pub(super) fn run(state: &State, command: &Command, args: &SshArgs) -> anyhow::R
         true => &["-t"],
         false => &["-T"],
     });
-    // The first value of an option counts: neither what was typed nor a file of the user's changes whom ssh trusts.
+    // The first value of an option counts: neither what was typed nor a file of the user's takes these back.
     ssh.args(relay.options()).args(args.options());
     ssh.arg("--").arg(relay.host()).arg(&errand.line);
     let typed = format!(
@@ -276,6 +276,23 @@ impl Serving {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_commands_are_about_is_said_at_this_door_too() {
+        let mut tree = crate::cli::command();
+        for (name, about) in [
+            ("exec", "Run a command on many"),
+            ("cp", "Put a file onto many"),
+        ] {
+            let command = tree.find_subcommand_mut(name).unwrap();
+            let help = command.render_help().to_string();
+            assert!(
+                help.starts_with(about) && help.contains("--identity"),
+                "{help}"
+            );
+            assert!(help.contains("Examples:\n  relay "), "{help}");
+        }
+    }
 
     #[test]
     fn a_listener_is_reached_on_its_own_machine() {
