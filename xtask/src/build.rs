@@ -127,17 +127,21 @@ pub(crate) fn agents(
         route.add_flags(&mut command, place, profile)?;
         process::run_aside(&mut command)?;
     }
-    let folder = if profile == "dev" { "debug" } else { profile };
     let mut binaries = Vec::new();
     for target in targets {
-        let triple = place.cross.join(&target.triple);
-        let binary = triple.join(folder).join("edge-agent");
+        let binary = program(place, &target.triple, profile);
         if profile == DEVICE {
             check_size(&binary, target)?;
         }
         binaries.push(binary);
     }
     Ok(binaries)
+}
+
+/// Where the agent for `triple` is once it is built.
+pub(crate) fn program(place: &Place, triple: &str, profile: &str) -> PathBuf {
+    let folder = if profile == "dev" { "debug" } else { profile };
+    place.cross.join(triple).join(folder).join("edge-agent")
 }
 
 /// Nothing is shipped that does not fit.
