@@ -169,17 +169,31 @@ pub const CONNECTION_QUEUE: usize = 64 * 1024 * 1024;
 /// than [`CHANNEL_SHARE`].
 pub const CONNECTION_LOADED: usize = 16 * 1024 * 1024;
 
+/// Above so many, each of them counts as full.
+pub const CONNECTION_FULL: usize = 48 * 1024 * 1024;
+
 /// See [`CONNECTION_LOADED`].
 pub const CHANNEL_SHARE: usize = 64 * 1024;
 
 /// Bytes from the operator that wait for one channel's device. russh returns window on receipt, so this,
-/// not the SSH window, is the bound: what makes a queue loaded, a whole window that was under way then, and
-/// a trickle of some minutes.
+/// not the SSH window, is the bound: what makes a queue full, and what its neighbours' windows let in besides.
 pub const CHANNEL_QUEUE: usize = 4 * 1024 * 1024;
 
-/// Above so many waiting bytes, a channel's client gets [`TRICKLE_WINDOW`] instead of [`SSH_WINDOW`]. It
-/// keeps the device busy for the two round trips that it takes to open the window again.
-pub const CHANNEL_LOADED: usize = 1024 * 1024;
+/// Above so many waiting bytes, a channel's client gets half of [`SSH_WINDOW`]: together with what is under way when
+/// it comes to [`CHANNEL_LOADED`], that is no more than [`CHANNEL_FULL`].
+pub const CHANNEL_FILLING: usize = 256 * 1024;
+
+/// Above so many waiting bytes, a channel's client gets [`TRICKLE_WINDOW`]. It keeps the device busy for the two
+/// round trips that it takes to open the window again.
+pub const CHANNEL_LOADED: usize = 768 * 1024;
+
+/// What a channel that is loaded may still come to by itself, with what its messages cost. Above it, its neighbours' clients get
+/// [`TRICKLE_WINDOW`] too, because russh gives to one what it was told for another.
+pub const CHANNEL_FULL: usize = 3 * 1024 * 1024 + 480 * 1024;
+
+/// The window of a channel beside one that is loaded: what that one may take of it, twice, fits between
+/// [`CHANNEL_FULL`] and [`CHANNEL_QUEUE`].
+pub const SHARED_WINDOW: u32 = 256 * 1024;
 
 /// The window of a loaded channel: the least that makes russh ask again (it does so below half of it).
 pub const TRICKLE_WINDOW: u32 = 2;
@@ -187,11 +201,20 @@ pub const TRICKLE_WINDOW: u32 = 2;
 /// How long each packet of a trickle is held, if the queue does not empty before.
 pub const TRICKLE_PAUSE: Duration = Duration::from_millis(20);
 
+/// Bytes of a trickle that wait beside [`CHANNEL_QUEUE`]: half a day of it.
+pub const TRICKLE_QUEUE: usize = 4 * 1024 * 1024;
+
+/// Messages of no more bytes than this wait together with those before them, if there are any.
+pub const SMALL_MESSAGE: usize = 1024;
+
+/// Bytes of small messages that wait as one.
+pub const MESSAGE_CHUNK: usize = 4 * 1024;
+
 /// What one queued message costs beside its bytes: a flood of empty messages fills the queue too.
 pub const MESSAGE_OVERHEAD: usize = 64;
 
-/// A channel whose device takes nothing for so long with its queue full is closed, so that it does not
-/// freeze its neighbours on the same connection for good.
+/// A channel whose device has taken nothing for so long is closed when its queue is full and its neighbours on the
+/// same connection want to go on.
 pub const STALLED_CHANNEL: Duration = Duration::from_secs(60);
 
 /// The SSH window and packet size that we offer (OpenSSH: 2 MiB and 32 KiB).

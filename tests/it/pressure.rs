@@ -1,6 +1,7 @@
 //! Back-pressure: who does not read slows nobody but himself, and nothing grows.
 
 use std::fs;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -13,6 +14,9 @@ use crate::harness::{
 /// What one stalled session may cost.
 const RELAY_BYTES: u64 = 4 << 20;
 const AGENT_BYTES: u64 = 1 << 20;
+
+/// After so long with nothing taken a channel in the way of others is closed, and a little more.
+const STALLED_CHANNEL: Duration = Duration::from_secs(70);
 
 /// How long the stalled sessions are watched; `cargo xtask soak` makes it ten minutes.
 fn soak() -> Duration {
@@ -146,6 +150,60 @@ fn a_process_that_reads_nothing_costs_its_own_channel_only() {
     });
 }
 
+/// russh has one window for all channels of a connection: what the flowing one is given, the stalled one must not
+/// take.
+#[test]
+fn an_upload_that_stalls_beside_one_that_flows_leaves_their_connection_alone() {
+    let relay = Relay::start();
+    let alice = relay.admin_user();
+    let device = Device::online(&relay, "kitchen-cam");
+    let master = Master::open(&alice, device.name());
+    let mut beside = Echo::start(master.session(&alice, "cat"));
+    warm_up(&alice, &device);
+    let calm = p99(&mut beside);
+    let before = memory(relay.id());
+
+    let mut flowing = Upload::start(
+        &master,
+        &alice,
+        &device.folder().join("flows"),
+        "cat >/dev/null",
+    );
+    wait_until(SOON, "the upload flows", || flowing.read() > 64 << 20);
+    let mut stalled = Upload::start(
+        &master,
+        &alice,
+        &device.folder().join("stalls"),
+        "sleep 1000",
+    );
+    let (began, mut busy, mut most) = (Instant::now(), Duration::ZERO, 0);
+    while began.elapsed() < soak() / 2 {
+        busy = busy.max(p99(&mut beside));
+        most = most.max(memory(relay.id()));
+    }
+    let grown = most.saturating_sub(before);
+    eprintln!(
+        "relay +{} KiB; p99 echo on the same connection {busy:?} (calm {calm:?})",
+        grown / 1024
+    );
+    let bearable = (calm * 5).max(Duration::from_millis(250));
+    assert!(busy <= bearable, "the same connection: {busy:?}");
+    assert!(grown <= 3 * RELAY_BYTES, "relay: {grown} bytes");
+    assert!(
+        flowing.client.try_wait().unwrap().is_none(),
+        "it was closed"
+    );
+
+    // After a minute who stands in the way of others is closed, if he does; a shorter test ends him itself.
+    if began.elapsed() < STALLED_CHANNEL {
+        stalled.client.kill().unwrap();
+    }
+    let so_far = flowing.read();
+    wait_until(SOON, "the other upload flows on", || {
+        flowing.read() > so_far + (64 << 20)
+    });
+}
+
 /// A session whose client does not read.
 struct Stalled {
     client: Child,
@@ -190,7 +248,6 @@ impl Stalled {
 
     #[track_caller]
     fn reads_again(mut self) {
-        use std::io::Read as _;
         let before = self.written();
         let mut bytes = vec![0; 32 << 20];
         self.stdout.read_exact(&mut bytes).unwrap();
@@ -203,6 +260,38 @@ impl Stalled {
 }
 
 impl Drop for Stalled {
+    fn drop(&mut self) {
+        let _ = self.client.kill();
+        let _ = self.client.wait();
+    }
+}
+
+/// An upload without an end, on a connection that is there.
+struct Upload {
+    client: Child,
+    process: u32,
+}
+
+impl Upload {
+    #[track_caller]
+    fn start(master: &Master, user: &User, file: &Path, line: &str) -> Self {
+        let line = format!("echo $$ > {}; exec {line}", file.display());
+        let mut ssh = master.session(user, &line);
+        ssh.stdin(fs::File::open("/dev/zero").unwrap());
+        let client = ssh.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        Self {
+            client: client.unwrap(),
+            process: pid_in(file),
+        }
+    }
+
+    /// Bytes that the process has read.
+    fn read(&self) -> u64 {
+        field(&format!("/proc/{}/io", self.process), "rchar:")
+    }
+}
+
+impl Drop for Upload {
     fn drop(&mut self) {
         let _ = self.client.kill();
         let _ = self.client.wait();

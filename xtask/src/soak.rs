@@ -49,7 +49,7 @@ struct Part {
     test: Option<&'static str>,
 }
 
-const PARTS: [Part; 6] = [
+const PARTS: [Part; 7] = [
     Part {
         name: "bytes",
         what: "MiB each way, on both ways in, byte for byte",
@@ -73,6 +73,16 @@ const PARTS: [Part; 6] = [
         variable: SECONDS,
         binary: suites::INTEGRATION,
         test: Some("pressure::a_process_that_reads_nothing_costs_its_own_channel_only"),
+    },
+    Part {
+        name: "uploads",
+        what: "seconds, half of them with an upload that stalls beside one that flows",
+        amount: 180,
+        variable: SECONDS,
+        binary: suites::INTEGRATION,
+        test: Some(
+            "pressure::an_upload_that_stalls_beside_one_that_flows_leaves_their_connection_alone",
+        ),
     },
     Part {
         name: "forwards",

@@ -13,9 +13,9 @@ use super::connection::Connection;
 use super::console;
 use super::handler::HandlerError;
 use super::outlet::Outlet;
-use super::queue::{self, Budget, Input, InputReceiver, InputSender, PushError};
+use super::queue::{self, Budget, Input, InputReceiver, InputSender, Level, PushError, allowance};
 use super::target::Target;
-use crate::limits::{MAX_CHANNELS, MAX_FORWARDS, SSH_WINDOW};
+use crate::limits::{MAX_CHANNELS, MAX_FORWARDS, TRICKLE_WINDOW};
 use crate::serve::Relay;
 use crate::session::admission::Ask;
 use crate::session::sink::Sink;
@@ -93,11 +93,14 @@ impl Channels {
         self.all.get_mut(&id)?.waiting.as_mut()
     }
 
-    /// Up to how much window a channel's client may have now.
+    /// Up to how much window a channel's client may have now, and whichever other of its connection needs some next.
     #[must_use]
     pub fn window(&self, id: ChannelId) -> u32 {
-        let state = self.all.get(&id);
-        state.map_or(SSH_WINDOW, |state| state.sender.window())
+        let level = |state: &ChannelState| state.sender.level();
+        let own = self.all.get(&id).map_or(Level::Low, level);
+        let others = self.all.iter().filter(|(other, _)| **other != id);
+        let others = others.map(|(_, state)| level(state)).max();
+        allowance(own, others.unwrap_or(Level::Low))
     }
 
     /// Hands input on; when the session has ended or stalled, the channel is closed.
@@ -113,21 +116,59 @@ impl Channels {
         let Some(sender) = self.sender(id, &input) else {
             return Ok(());
         };
+        let is_data = matches!(input, Input::Data(_));
         match sender.push(input).await {
+            Ok(()) if is_data => self.pace(id, &sender, session).await?,
             // The session says its last words and closes the channel by itself.
             Ok(()) | Err(PushError::Ended) => {}
-            Err(stalled @ PushError::Stalled) => {
-                info!("channel closed: {stalled}");
-                let is_forward = self.all.get(&id).is_some_and(|state| state.forward);
-                // A forward has no place for words.
-                if !is_forward {
-                    let text = format!("[holdfast] closed: {stalled}\r\n");
-                    session.extended_data(id, 1, text.into_bytes())?;
-                }
-                session.close(id)?;
-                self.close(id);
-            }
+            Err(stalled @ PushError::Stalled) => self.give_up(id, stalled, session)?,
         }
+        Ok(())
+    }
+
+    /// What a trickle waits for: its own queue, or a neighbour's that is full. One that has been so for a minute is
+    /// given up, so that its neighbours get their windows again.
+    async fn pace(
+        &mut self,
+        id: ChannelId,
+        sender: &InputSender,
+        session: &mut Session,
+    ) -> Result<(), HandlerError> {
+        if session.sender_window_size(id) > TRICKLE_WINDOW as usize {
+            return Ok(());
+        }
+        if sender.level() >= Level::Loaded {
+            sender.pause().await;
+            return Ok(());
+        }
+        let others = self.all.iter().filter(|(other, _)| **other != id);
+        let full = others.filter(|(_, state)| state.sender.level() == Level::Full);
+        let Some((other, state)) = full.max_by_key(|(_, state)| state.sender.is_stalled()) else {
+            return Ok(());
+        };
+        let (other, sender) = (*other, state.sender.clone());
+        if sender.is_stalled() {
+            return self.give_up(other, PushError::Stalled, session);
+        }
+        sender.pause().await;
+        Ok(())
+    }
+
+    fn give_up(
+        &mut self,
+        id: ChannelId,
+        stalled: PushError,
+        session: &mut Session,
+    ) -> Result<(), HandlerError> {
+        info!("channel closed: {stalled}");
+        let is_forward = self.all.get(&id).is_some_and(|state| state.forward);
+        // A forward has no place for words.
+        if !is_forward {
+            let text = format!("[holdfast] closed: {stalled}\r\n");
+            session.extended_data(id, 1, text.into_bytes())?;
+        }
+        session.close(id)?;
+        self.close(id);
         Ok(())
     }
 

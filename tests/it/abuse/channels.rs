@@ -185,3 +185,72 @@ fn more_than_the_window_goes_nowhere() {
     assert!(sent < 64 << 20, "{sent} bytes went in");
     bed.is_undisturbed();
 }
+
+/// russh gives window to one channel as it was told for another, so one that is full keeps its neighbours on a trickle;
+/// for a minute. Within its window no client comes so far by itself: this one overruns it a little.
+#[test]
+fn who_keeps_its_neighbours_from_their_window_for_a_minute_is_closed() {
+    let bed = Bed::new();
+    let mut raw = bed.on_device();
+    let full = opened(&mut raw, 1 << 20, 1 << 15);
+    raw.say(request(full, "exec", true).string("exec sleep 600"));
+    raw.wait(CHANNEL_SUCCESS);
+    let data = |bytes: usize, channel| {
+        Message::new(CHANNEL_DATA)
+            .number(channel)
+            .string(vec![0; bytes])
+    };
+    // What the device's end takes, and what makes the queue full and does not use it up.
+    for _ in 0..(3_700 + 830) / 30 {
+        raw.say(data(30 * 1024, full));
+    }
+    raw.say(open(1, 1 << 20, 1 << 15));
+    raw.wait(CHANNEL_OPEN_CONFIRMATION);
+    let neighbour = full + 1;
+    raw.say(request(neighbour, "exec", true).string("exec cat >/dev/null"));
+    raw.wait(CHANNEL_SUCCESS);
+    for _ in 0..(2 << 20) / (32 << 10) {
+        raw.say(data(32 << 10, neighbour));
+    }
+
+    raw.patience(Duration::from_secs(5));
+    let (began, mut trickle) = (Instant::now(), 0);
+    let mut said = String::new();
+    loop {
+        let message = raw.next().expect("the trickle goes on");
+        let mut fields = Fields::of(&message);
+        match (message[0], fields.number()) {
+            (CHANNEL_WINDOW_ADJUST, 1) if fields.number() <= 2 => {
+                trickle += 1;
+                raw.say(data(2, neighbour));
+            }
+            (CHANNEL_EXTENDED_DATA, 0) => {
+                fields.number();
+                said.push_str(str::from_utf8(fields.string()).unwrap());
+            }
+            (CHANNEL_CLOSE, 0) => break,
+            _ => {}
+        }
+    }
+    assert!(
+        began.elapsed() > Duration::from_secs(50),
+        "{:?}",
+        began.elapsed()
+    );
+    assert_eq!(
+        said,
+        "[holdfast] closed: the device took nothing for 60 s\r\n"
+    );
+    assert!((100..10_000).contains(&trickle), "{trickle} packets");
+    // Each two bytes ask for more, and now there is more.
+    loop {
+        let adjust = raw.wait(CHANNEL_WINDOW_ADJUST);
+        let mut fields = Fields::of(&adjust);
+        assert_eq!(fields.number(), 1);
+        if fields.number() > 1 << 20 {
+            break;
+        }
+        raw.say(data(2, neighbour));
+    }
+    bed.is_undisturbed();
+}
