@@ -16,7 +16,9 @@ ip link set lo up
 # crun takes one version of cgroups or the other, and not the two beside each other that some machines have.
 umount /sys/fs/cgroup/unified 2>/dev/null || true
 
-podman() { command podman --log-level error --root "$work/images" --runroot "$work/run" "$@"; }
+# What containers leave in /run is theirs alone; podman wants a short path for it.
+mount -t tmpfs tmpfs /run
+podman() { command podman --log-level error --root "$work/images" --runroot /run/containers "$@"; }
 relay() { podman exec -i relay relay "$@"; }
 on_device() {
     ssh -F none -p 2222 -i "$work/key" -o BatchMode=yes -o StrictHostKeyChecking=accept-new \

@@ -86,7 +86,7 @@ fn container(workspace: &Workspace, triple: &str) -> Result<()> {
         println!("the container image was not tried: {error:#}");
         return Ok(());
     }
-    let base = debian(workspace, "debian-slim", "")?;
+    let base = debian(workspace, "debian-slim", RELAY_NEEDS)?;
     let work = fresh_folder(workspace, "container")?;
     let mut check = Command::new("unshare");
     check
@@ -132,6 +132,9 @@ fn bears(mut boot: Command, log: &Path) -> Result<()> {
 
 /// What it takes besides the packages: two inits, of which either can be booted, and what the checks run.
 const INCLUDE: &str = "systemd-sysv,init-system-helpers,openrc,openssh-client,minisign";
+
+/// What the relay's package depends on, which any Debian has.
+const RELAY_NEEDS: &str = "libc6,libgcc-s1";
 
 /// A small Debian with the packages of `include` besides, made once.
 fn debian(workspace: &Workspace, name: &str, include: &str) -> Result<PathBuf> {
