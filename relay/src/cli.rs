@@ -1,13 +1,16 @@
 //! The relay's command line: `serve`, and the command tree that the console has too.
 
+mod fleet;
+
 use std::ffi::OsString;
 use std::io::{self, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use clap::{Parser, Subcommand};
+use clap::{Args as _, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+use self::fleet::SshArgs;
 use crate::audit::{Actor, Audit, WhenUnwritable};
 use crate::clock::Timestamp;
 use crate::commands::{self, Caller, Command, Context, DONE, FAILED, Facts};
@@ -44,7 +47,23 @@ struct Cli {
 /// The command tree, for whoever writes manual pages of it.
 #[must_use]
 pub fn command() -> clap::Command {
-    <Cli as clap::CommandFactory>::command()
+    let fleet = |help| move |command| SshArgs::augment_args(command).after_help(help);
+    Cli::command()
+        .mut_subcommand("exec", fleet(fleet::EXEC_HELP))
+        .mut_subcommand("cp", |command| {
+            let file = |file: clap::Arg| file.help("The file; `-`: what comes on stdin");
+            fleet(fleet::CP_HELP)(command.mut_arg("file", file))
+        })
+}
+
+/// What was typed, with what only this door has.
+fn parse(words: impl IntoIterator<Item = OsString>) -> Result<(Cli, SshArgs), clap::Error> {
+    let matches = command().try_get_matches_from(words)?;
+    let ssh = match matches.subcommand() {
+        Some(("exec" | "cp", matches)) => SshArgs::from_arg_matches(matches)?,
+        _ => SshArgs::default(),
+    };
+    Ok((Cli::from_arg_matches(&matches)?, ssh))
 }
 
 #[derive(Subcommand)]
@@ -83,8 +102,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
     let mut args = args.into_iter();
     let program = args.next();
     let words = program.into_iter().chain(commands::own_state(args));
-    let cli = match Cli::try_parse_from(words) {
-        Ok(cli) => cli,
+    let (cli, ssh) = match parse(words) {
+        Ok(typed) => typed,
         Err(error) => {
             let (text, code) = commands::usage(&error);
             let printed = if code == DONE {
@@ -99,7 +118,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
         TopCommand::Serve(args) => run_serve(cli.state, args).map(|()| DONE),
         TopCommand::Admin(command) => {
             let dir = cli.state.unwrap_or_else(|| PathBuf::from(DEFAULT_STATE));
-            run_admin(&dir, command)
+            run_admin(&dir, command, &ssh)
         }
     };
     done.unwrap_or_else(|error| {
@@ -129,7 +148,7 @@ fn run_serve(state: Option<PathBuf>, args: ServeArgs) -> anyhow::Result<()> {
     served
 }
 
-fn run_admin(dir: &Path, command: Command) -> anyhow::Result<u8> {
+fn run_admin(dir: &Path, command: Command, ssh: &SshArgs) -> anyhow::Result<u8> {
     let state = match (State::open(dir), &command) {
         // What keeps everything else from working is what this one is asked for.
         (Err(error), Command::Doctor(args)) => {
@@ -142,6 +161,9 @@ fn run_admin(dir: &Path, command: Command) -> anyhow::Result<u8> {
         }
         (state, _) => state?,
     };
+    if let Command::Exec(_) | Command::Cp(_) = command {
+        return fleet::run(&state, &command, ssh);
+    }
     let stdin = if command.wants_stdin() {
         Some(read_stdin(command.max_input())?)
     } else {

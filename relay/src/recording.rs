@@ -22,7 +22,6 @@ mod upload;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -34,14 +33,11 @@ use holdfast_protocol::recording::seal::RecordingSecret;
 use thiserror::Error;
 use tokio::sync::Semaphore;
 
-use crate::access::decision::Authorized;
-use crate::access::role::Ability;
 use crate::audit::{Audit, Event, EventKind};
 use crate::clock::Timestamp;
 use crate::limits::RECORDING_CHECKS;
-use crate::session::live::LiveSession;
 use crate::state::{SigningKey, State, random_bytes};
-use crate::store::{NewRecording, Over, RecordingRow, RelayId, Store, StoreError};
+use crate::store::{NewRecording, Over, RecordingRow, RelayId, SessionFacts, Store, StoreError};
 
 pub use keeper::run as keep;
 pub use upload::serve;
@@ -84,36 +80,6 @@ struct Inner {
     /// Those whose verdict is being made.
     judged: Mutex<HashSet<SessionId>>,
     checks: Semaphore,
-}
-
-/// What begins to be recorded.
-#[derive(Debug)]
-pub struct Recorded<'a> {
-    /// The recording's identifier, which is the session's where there is one.
-    pub id: SessionId,
-    /// Who, where and under which account.
-    pub authorized: &'a Authorized,
-    /// What is done.
-    pub kind: Ability,
-    /// The beginning of the command, if it is one.
-    pub command: Option<String>,
-    /// The operator's address.
-    pub client: SocketAddr,
-    /// Since when.
-    pub started: Timestamp,
-}
-
-impl<'a> From<&'a LiveSession> for Recorded<'a> {
-    fn from(session: &'a LiveSession) -> Self {
-        Self {
-            id: session.id,
-            authorized: &session.authorized,
-            kind: session.authorized.ability(),
-            command: session.command.clone(),
-            client: session.client,
-            started: session.started,
-        }
-    }
 }
 
 /// Why something could not be done for a recording. The device keeps what is not stored, and comes again.
@@ -191,27 +157,15 @@ impl Recordings {
     ///
     /// # Errors
     /// [`RecordingError`]: nothing of it is taken, then.
-    pub async fn begin(&self, about: Recorded<'_>) -> Result<(ChainKey, Watched), RecordingError> {
-        let Recorded {
-            id,
-            authorized,
-            kind,
-            command,
-            client,
-            started,
-        } = about;
+    pub async fn begin(
+        &self,
+        session: SessionFacts,
+    ) -> Result<(ChainKey, Watched), RecordingError> {
+        let id = session.id;
         let key = ChainKey(random_bytes().map_err(|_| RecordingError::Random)?);
         let watched = Watched::new(id, &key);
         let new = NewRecording {
-            id,
-            user: authorized.user().name.clone(),
-            device: authorized.device().id,
-            device_name: authorized.device().name.clone(),
-            login: authorized.login().clone(),
-            kind,
-            command,
-            client,
-            started,
+            session,
             key: key.clone(),
             seen: watched.seen(),
         };
@@ -269,17 +223,16 @@ impl Recordings {
 
     /// An event about a recording, with whose session it was.
     fn event(row: &RecordingRow, kind: EventKind) -> Event {
-        let id = row.id.to_string();
-        let mut event = Event::recording(kind, &id)
-            .session(row.id)
-            .login(&row.login);
+        let SessionFacts { id, login, .. } = &row.session;
+        let event = Event::recording(kind, &id.to_string());
+        let mut event = event.session(*id).login(login);
         event.device = Some(crate::audit::DeviceFacts {
-            name: row.device_name.clone(),
-            id: row.device,
+            name: row.session.device_name.clone(),
+            id: row.session.device,
             address: None,
             clock_skew: None,
         });
-        event.with("recorded_user", row.user.as_str())
+        event.with("recorded_user", row.session.user.as_str())
     }
 }
 

@@ -151,6 +151,7 @@ async fn start(
     store.meta_set(meta::PUBLIC_TUNNEL, &public).await?;
     let public_ssh = config.public_ssh(ssh)?;
     store.meta_set(meta::PUBLIC_SSH, &public_ssh).await?;
+    store.meta_set(meta::BOUND_SSH, &ssh.to_string()).await?;
     let audit = Audit::open(
         store.clone(),
         Some(public.clone()),

@@ -17,3 +17,4 @@ pub mod refusal;
 pub mod report;
 pub mod sftp;
 pub mod sink;
+pub mod start;

@@ -36,6 +36,12 @@ const RECORDING_KEY: &str = "recording.key";
 const RECORDINGS: &str = "recordings";
 const LOCK: &str = "lock";
 
+/// The public half of the SSH host key, as `ssh` reads it.
+const KNOWN_HOSTS: &str = "ssh_known_hosts";
+
+/// As whom `ssh_known_hosts` knows the relay, at whatever address it is: what `HostKeyAlias` is set to.
+pub const HOST_KEY_ALIAS: &str = "holdfast-relay";
+
 /// Stands while the first start is at work, so that a first start that was cut short is finished by
 /// the next one, and a file that vanished later is told apart from it.
 const FIRST_START: &str = "first-start";
@@ -99,7 +105,9 @@ impl State {
             files::remove(&first_start)?;
         }
         make_recording_key(dir)?;
-        Self::read(dir, Some(lock))
+        let state = Self::read(dir, Some(lock))?;
+        state.tell_ssh()?;
+        Ok(state)
     }
 
     /// Opens the folder beside a relay that may be serving from it, without the lock.
@@ -132,6 +140,27 @@ impl State {
     #[must_use]
     pub fn recordings(&self) -> PathBuf {
         self.dir.join(RECORDINGS)
+    }
+
+    /// Where the relay's own host key stands for `ssh`, under [`HOST_KEY_ALIAS`]. The relay writes it when it starts to
+    /// serve.
+    #[must_use]
+    pub fn known_hosts(&self) -> PathBuf {
+        self.dir.join(KNOWN_HOSTS)
+    }
+
+    /// Writes that file, unless it says so already.
+    fn tell_ssh(&self) -> Result<(), StateError> {
+        let key = self.ssh_host.public_key().to_openssh();
+        let key =
+            key.map_err(|_| StateError::Crypto("the SSH host key cannot be written as text"))?;
+        let line = format!("{HOST_KEY_ALIAS} {key}\n");
+        let path = self.known_hosts();
+        match files::read(&path) {
+            Ok(found) if found == line.as_bytes() => Ok(()),
+            // Nothing is lost with it: it follows from the key.
+            _ => files::write(&path, line.as_bytes()),
+        }
     }
 
     fn read(dir: &Path, lock: Option<File>) -> Result<Self, StateError> {

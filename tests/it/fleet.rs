@@ -1,6 +1,7 @@
 //! Issue 6, point 4: one command, or one file, for many devices, asked for with the real `ssh`.
 
 mod copies;
+mod local;
 
 use std::process::Command;
 
@@ -334,7 +335,7 @@ fn what_runs_ends_with_its_time_its_client_or_a_key() {
 }
 
 #[test]
-fn slips_are_usage_and_the_relays_own_shell_says_where_to_go() {
+fn slips_are_usage() {
     let fleet = Fleet::new();
     let ask = |line: &str| run(fleet.alice.console().arg(line));
     for line in [
@@ -363,19 +364,4 @@ fn slips_are_usage_and_the_relays_own_shell_says_where_to_go() {
     // Nobody here has an account that is called like this user.
     let output = ask("exec --on site=lab -- true").exits(1);
     assert_eq!(table(&output)[0].2, "lab-cam runs no account \"alice\"");
-
-    let here = ["exec", "--on", "site!=x y", "--", "echo 'a b'"];
-    fleet.relay.admin(&here).exits(2);
-    let here = ["exec", "--on", "*", "--wait", "90s", "--", "echo", "it's"];
-    let said = fleet.relay.admin(&here).exits(1).err();
-    let (ssh, port) = (fleet.relay.ssh().ip(), fleet.relay.ssh().port());
-    assert_eq!(
-        said,
-        format!(
-            "this runs as a user, with the user's roles, and here is none: \
-             `ssh -p {port} {ssh} exec --on '*' --wait 1m30s -- 'echo it'\\''s'`\n"
-        )
-    );
-    let said = fleet.relay.admin(&["cp", "my file", "--on", "a=b:/c d"]);
-    said.exits(1).says("cp - --on 'a=b:/c d' <'my file'`");
 }

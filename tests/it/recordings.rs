@@ -46,7 +46,7 @@ fn wait_state(relay: &Relay, state: &str) -> Value {
 /// What `export --format json` tells.
 #[track_caller]
 fn exported(relay: &Relay, id: &str) -> Vec<Value> {
-    let out = relay.admin(&["export", id, "--format", "json"]).ok().out();
+    let out = relay.export(id, "json");
     out.lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect()
@@ -133,11 +133,7 @@ fn a_command_is_recorded_uploaded_checked_and_shown() {
     };
     assert_eq!(raw(&[]), said.stdout);
     assert_eq!(raw(&["--stream", "stderr"]), b"err");
-    let text = site
-        .relay
-        .admin(&["export", id, "--format", "txt"])
-        .ok()
-        .out();
+    let text = site.relay.export(id, "txt");
     assert!(
         text.contains("out \\u{1}") && text.contains("typed"),
         "{text:?}"
@@ -214,11 +210,7 @@ fn a_shell_is_recorded_and_played_and_its_passwords_are_not() {
         "{shown:?}"
     );
 
-    let cast = site
-        .relay
-        .admin(&["export", id, "--format", "asciicast"])
-        .ok()
-        .out();
+    let cast = site.relay.export(id, "asciicast");
     let mut lines = cast
         .lines()
         .map(|line| serde_json::from_str::<Value>(line).unwrap());

@@ -208,15 +208,22 @@ fn a_version_that_gets_no_tunnel_is_taken_back_by_itself() {
     assert_eq!(fleet.device.id(), id, "another process");
 }
 
-#[test]
-fn a_version_that_stands_still_is_ended_by_the_one_before() {
-    let Some(mut fleet) = Fleet::new() else {
-        return;
-    };
+/// A new version that gets no tunnel, for as long as its trial goes on, and what waits for how it ends.
+#[track_caller]
+fn on_trial(trial: &str) -> Option<(Fleet, PathBuf, Running)> {
+    let fleet = Fleet::new()?;
     fleet.revoke();
     let new = fleet.signer.version("new");
-    let upgrade = Running::start(&mut fleet.upgrade_command(&new, &["--trial", "1s"]));
+    let upgrade = Running::start(&mut fleet.upgrade_command(&new, &["--trial", trial]));
     fleet.wait_on_trial(1);
+    Some((fleet, new, upgrade))
+}
+
+#[test]
+fn a_version_that_stands_still_is_ended_by_the_one_before() {
+    let Some((mut fleet, _, upgrade)) = on_trial("1s") else {
+        return;
+    };
     fleet.device.signal(Signal::STOP);
     fleet.device.wait(SOON);
     let refused = upgrade.wait(SOON).exits(1);
@@ -232,12 +239,9 @@ fn a_version_that_stands_still_is_ended_by_the_one_before() {
 
 #[test]
 fn a_version_that_ends_again_and_again_is_taken_back() {
-    let Some(mut fleet) = Fleet::new() else {
+    let Some((mut fleet, new, upgrade)) = on_trial("50s") else {
         return;
     };
-    fleet.revoke();
-    let new = fleet.signer.version("new");
-    let upgrade = Running::start(&mut fleet.upgrade_command(&new, &["--trial", "50s"]));
     for start in 1..=3 {
         fleet.wait_on_trial(start);
         fleet.is(&new);
@@ -255,13 +259,9 @@ fn a_version_that_ends_again_and_again_is_taken_back() {
 /// OpenWrt's scripts hold a lock while they start a service, and each later call of them waits for it.
 #[test]
 fn who_watches_over_a_trial_keeps_no_lock_of_the_init() {
-    let Some(mut fleet) = Fleet::new() else {
+    let Some((mut fleet, _, _upgrade)) = on_trial("10m") else {
         return;
     };
-    fleet.revoke();
-    let new = fleet.signer.version("new");
-    let _upgrade = Running::start(&mut fleet.upgrade_command(&new, &["--trial", "10m"]));
-    fleet.wait_on_trial(1);
     fleet.device.kill();
     let lock = fleet.device.folder().join("lock");
     let guard = fleet.device.command(&["internal-guard"]);

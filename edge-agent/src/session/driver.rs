@@ -1,40 +1,36 @@
 //! Drives one session: reads, feeds the state machine, does what it says.
 
+mod connection;
+mod turn;
+
 use std::future::poll_fn;
-use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use futures_lite::FutureExt as _;
 use futures_lite::future::yield_now;
-use futures_lite::{Future as _, FutureExt as _};
 use holdfast_protocol::codec::frame::SessionMessage;
-use holdfast_protocol::ids::Login;
 use holdfast_protocol::recording::record::EndReason;
 use holdfast_protocol::session::{DeviceAction, DeviceSession};
-use holdfast_protocol::wire::{
-    Connect, Exit, Open, SessionRefusal, Signal, SocketPath, Take, ToldIn, Work,
-};
-use rustix::net::sockopt::set_socket_linger;
+use holdfast_protocol::wire::{Exit, Open, SessionRefusal, Signal, ToldIn, Work};
 use smol::{Async, Timer};
 
+pub(super) use self::connection::BROKEN_OFF;
+use self::turn::Event;
 use super::agent::AgentSocket;
-use super::forwards::{self, coming, host_and_port, out};
-use super::inbound::{Inbound, Input, Sink};
+use super::forwards;
+use super::inbound::{Inbound, Sink};
 use super::listening::Place;
-use super::outbound::{Outbound, Output};
+use super::outbound::Outbound;
 use super::{Gone, Kind, Sessions, Slot};
-use crate::forward::{self, Dialled};
 use crate::launch::{Ends, launch};
-use crate::limits::{
-    BULK_PRIORITY, FINISH_TIMEOUT, INTERACTIVE_PRIORITY, OPEN_TIMEOUT, TURN_BYTES, WITHDRAWAL_TURNS,
-};
+use crate::limits::{BULK_PRIORITY, FINISH_TIMEOUT, INTERACTIVE_PRIORITY, WITHDRAWAL_TURNS};
 use crate::process::Process;
-use crate::recording::{Beginning, Recording, Told, Unrecordable};
-use crate::{environment, pty, unix, warn};
+use crate::recording::{Recording, Told, Unrecordable};
+use crate::{environment, pty, warn};
 
 /// One session.
 pub(super) struct Driver {
@@ -68,23 +64,6 @@ pub(super) struct Driver {
     gone: Option<Gone>,
     /// The recording takes no more: nothing more may be shown or typed.
     pub(super) cut_off: bool,
-}
-
-/// How a forward's connection ended that its other end broke off.
-pub(super) const BROKEN_OFF: Exit = Exit::Status(1);
-
-/// What can happen to a session.
-enum Event {
-    Message(SessionMessage),
-    PeerGone(Gone),
-    Unrecordable(Unrecordable),
-    OutputEnded,
-    Exited(Exit),
-    /// Something for the relay that is none of the state machine's business.
-    Tell(SessionMessage),
-    Timeout,
-    /// The session is over, and its last word is on its way.
-    Flushed,
 }
 
 impl Driver {
@@ -313,79 +292,6 @@ impl Driver {
         Ok(())
     }
 
-    /// Starts a forward: the connection stands where a session has its process.
-    async fn dial(&mut self, login: Login, to: Connect) {
-        if let Err(full) = self.occupy(Kind::Forward) {
-            return self.core.handle_refused(full);
-        }
-        self.outbound.set_priority(BULK_PRIORITY);
-        let asked = host_and_port(&to.host, to.port);
-        // An operator who gives up does not leave a dial behind.
-        let dialled = async { Ok(Box::pin(forward::dial(login, to)).await) };
-        let gone = async { Err(self.inbound.broken_off().await) };
-        match dialled.or(gone).await {
-            Ok(Ok(Dialled { socket, address })) => {
-                let beginning = out(asked, Some(address));
-                self.carry(socket, Some(address), beginning).await;
-            }
-            Ok(Err(why)) => self.core.handle_refused(why),
-            Err(gone) => self.nobody_waits(gone),
-        }
-    }
-
-    /// Starts a forward to a Unix socket.
-    async fn dial_path(&mut self, login: Login, to: SocketPath) {
-        if let Err(full) = self.occupy(Kind::Forward) {
-            return self.core.handle_refused(full);
-        }
-        self.outbound.set_priority(BULK_PRIORITY);
-        let (program, asked) = (self.sessions.config.program.clone(), to.path.clone());
-        let dialled = async { Ok(unix::dial(&program, login, to).await) };
-        let gone = async { Err(self.inbound.broken_off().await) };
-        match dialled.or(gone).await {
-            Ok(Ok(socket)) => self.carry(socket, None, out(asked, None)).await,
-            Ok(Err(why)) => self.core.handle_refused(why),
-            Err(gone) => self.nobody_waits(gone),
-        }
-    }
-
-    /// Starts a forward on a connection that has come to a port.
-    async fn take(&mut self, Take { listener, number }: Take) {
-        if let Err(full) = self.occupy(Kind::Forward) {
-            return self.core.handle_refused(full);
-        }
-        self.outbound.set_priority(BULK_PRIORITY);
-        let taken = self.sessions.arrivals.take(listener, number);
-        let carried = taken.map(|come| {
-            let beginning = coming(&come);
-            Ok::<_, io::Error>((Async::new(come.socket)?, come.peer, beginning))
-        });
-        match carried {
-            Some(Ok((socket, peer, beginning))) => self.carry(socket, peer, beginning).await,
-            Some(Err(_)) | None => {
-                let why = SessionRefusal::Unreachable("it is gone already".to_owned());
-                self.core.handle_refused(why);
-            }
-        }
-    }
-
-    /// The connection of a forward stands. One to a Unix socket has no address.
-    async fn carry(
-        &mut self,
-        socket: Async<OwnedFd>,
-        address: Option<SocketAddr>,
-        beginning: Beginning,
-    ) {
-        if let Err(why) = self.tell(&beginning).await {
-            return self.core.handle_refused(why);
-        }
-        let socket = Arc::new(socket);
-        self.inbound.stdin.open(Arc::clone(&socket), Sink::Socket);
-        self.outbound.open_socket(Arc::clone(&socket));
-        (self.socket, self.address) = (Some(socket), address);
-        self.core.handle_started(self.epoch.elapsed());
-    }
-
     /// Nobody wants what was about to begin.
     pub(super) fn nobody_waits(&mut self, gone: Gone) {
         self.peer_gone(self.epoch.elapsed(), gone);
@@ -460,120 +366,9 @@ impl Driver {
         }
     }
 
-    /// Lets go of a connection whose operator is gone: its other end sees that it did not end in good order.
-    fn break_off(&mut self, socket: &Async<OwnedFd>) {
-        let _ = set_socket_linger(socket.get_ref(), Some(Duration::ZERO));
-        self.inbound.stdin.close();
-        self.outbound.close();
-        self.ended(BROKEN_OFF);
-    }
-
-    /// Whether a connection has come to its end both ways, and how.
-    fn connection_end(&mut self) -> Option<Exit> {
-        self.socket.as_ref()?;
-        if self.outbound.is_broken() {
-            // What is still to go in goes nowhere.
-            self.inbound.stdin.close();
-        }
-        let over = self.inbound.stdin.is_closed() && self.outbound.has_ended();
-        over.then(|| match self.outbound.is_broken() {
-            true => BROKEN_OFF,
-            false => Exit::Status(0),
-        })
-    }
-
     pub(super) fn ended(&mut self, exit: Exit) {
         self.exited = Some(exit);
         self.core.handle_exited(self.epoch.elapsed(), exit);
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
-        let (mut turn_in, mut turn_out) = (TURN_BYTES, TURN_BYTES);
-        if let Some(process) = self.process.as_mut().filter(|_| self.exited.is_none())
-            && let Poll::Ready(exit) = process.poll_exit(cx)
-        {
-            return Poll::Ready(Event::Exited(exit));
-        }
-        if let Poll::Ready(event) = self.poll_streams(cx, &mut turn_in, &mut turn_out) {
-            return Poll::Ready(event);
-        }
-        let lives = self.process.is_some() && self.exited.is_none() && self.gone.is_none();
-        if let Some(agent) = self.agent.as_mut().filter(|_| lives && !self.cut_off)
-            && let Poll::Ready(message) = agent.poll_arrival(cx)
-        {
-            return Poll::Ready(Event::Tell(message));
-        }
-        if self.exited.is_none()
-            && let Some(exit) = self.connection_end()
-        {
-            return Poll::Ready(Event::Exited(exit));
-        }
-        if self.poll_timer(cx).is_ready() {
-            return Poll::Ready(Event::Timeout);
-        }
-        if turn_in == 0 || turn_out == 0 {
-            // Others first; then on.
-            cx.waker().wake_by_ref();
-        }
-        Poll::Pending
-    }
-
-    fn poll_streams(
-        &mut self,
-        cx: &mut Context<'_>,
-        turn_in: &mut usize,
-        turn_out: &mut usize,
-    ) -> Poll<Event> {
-        if self.gone.is_some() {
-            self.outbound.clear();
-            self.outbound.poll_discard(cx, turn_out);
-            return Poll::Pending;
-        }
-        let output = if self.cut_off {
-            self.outbound.poll_discard(cx, turn_out);
-            self.outbound.poll_last(cx)
-        } else {
-            let recording = &mut self.recording;
-            match self.inbound.poll(cx, &self.core, recording, turn_in) {
-                Poll::Ready(Input::Message(message)) => {
-                    return Poll::Ready(Event::Message(message));
-                }
-                Poll::Ready(Input::Gone(gone)) => return Poll::Ready(Event::PeerGone(gone)),
-                Poll::Ready(Input::Unrecordable(why)) => {
-                    return Poll::Ready(Event::Unrecordable(why));
-                }
-                Poll::Pending => {}
-            }
-            self.outbound.poll(cx, recording, turn_out)
-        };
-        match output {
-            Poll::Ready(Output::Ended) => Poll::Ready(Event::OutputEnded),
-            Poll::Ready(Output::Flushed) if self.core.is_done() => Poll::Ready(Event::Flushed),
-            Poll::Ready(Output::Gone(gone)) => Poll::Ready(Event::PeerGone(gone)),
-            Poll::Ready(Output::Unrecordable(why)) => Poll::Ready(Event::Unrecordable(why)),
-            Poll::Ready(Output::Flushed) | Poll::Pending => Poll::Pending,
-        }
-    }
-
-    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let at = if self.opened {
-            self.core.poll_timeout()
-        } else {
-            Some(OPEN_TIMEOUT)
-        };
-        if at != self.timer_at {
-            self.timer_at = at;
-            match at {
-                Some(at) => self.timer.set_at(self.epoch + at),
-                None => self.timer.clear(),
-            }
-        }
-        if at.is_none() || Pin::new(&mut self.timer).poll(cx).is_pending() {
-            return Poll::Pending;
-        }
-        // A timer fires once: if the state machine asks for the same moment again, it is set again.
-        self.timer_at = None;
-        Poll::Ready(())
     }
 
     /// Says that nothing more comes, and waits until the relay has it all, but not for ever.

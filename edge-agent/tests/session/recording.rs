@@ -9,8 +9,10 @@ mod upload;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use edge_agent::recording::RecorderConfig;
 use holdfast_protocol::codec::frame::SessionMessage;
 use holdfast_protocol::ids::SessionId;
+use holdfast_protocol::limits::MIN_SPOOL_BYTES;
 use holdfast_protocol::recording::chain::{Chain, ChainKey};
 use holdfast_protocol::recording::reader::{Reader, Verdict};
 use holdfast_protocol::recording::record::{EndReason, Event, Gap, Stream};
@@ -37,6 +39,12 @@ fn recorded(number: u8, mode: RecordingMode, open: Open) -> Open {
     }
 }
 
+/// A device that may keep as little as is allowed.
+async fn with_least_spool() -> Pair {
+    let budget = |config: &mut RecorderConfig| config.max_bytes = MIN_SPOOL_BYTES;
+    Pair::recorded(Device::new(), budget).await
+}
+
 /// What a recording says.
 #[derive(Debug, Default)]
 struct Played {
@@ -53,6 +61,14 @@ struct Played {
 }
 
 impl Played {
+    /// The recording of a session, when the agent has stopped, which ends like this and lacks nothing before.
+    async fn complete(pair: &Pair, number: u8, why: EndReason) -> Self {
+        pair.sessions.recorder().stop().await;
+        let played = Self::of(&pair.device.path("spool"), number);
+        assert_eq!(played.verdict, Some(Verdict::Complete { why }));
+        played
+    }
+
     /// The recording of a session, of the segments that are in `folder`.
     fn of(folder: &Path, number: u8) -> Self {
         let segments = segments(folder, number);
@@ -148,10 +164,7 @@ fn a_recorded_command_is_what_was_sent_byte_for_byte() {
         assert_eq!(outcome.exit, Some(Exit::Status(3)));
         assert_eq!(outcome.stdout, sent);
         pair.live(0).await;
-        pair.sessions.recorder().stop().await;
-        let played = Played::of(&pair.device.path("spool"), 1);
-        let why = EndReason::Exited;
-        assert_eq!(played.verdict, Some(Verdict::Complete { why }));
+        let played = Played::complete(&pair, 1, EndReason::Exited).await;
         assert!(played.data[0] == sent, "stdin is another");
         assert!(played.data[1] == sent, "stdout is another");
         assert_eq!(played.shown(Stream::Stderr), "err\n");
@@ -301,10 +314,7 @@ fn of_a_file_transfer_each_operation_is_recorded_and_no_data() {
         }
         client.say(SessionMessage::Eof).await;
         client.outcome().await;
-        pair.sessions.recorder().stop().await;
-        let played = Played::of(&pair.device.path("spool"), 1);
-        let why = EndReason::Exited;
-        assert_eq!(played.verdict, Some(Verdict::Complete { why }));
+        let played = Played::complete(&pair, 1, EndReason::Exited).await;
         assert!(played.data.iter().all(Vec::is_empty));
         assert_eq!(
             played.files,
@@ -361,10 +371,7 @@ fn a_client_that_goes_away_leaves_a_whole_recording() {
         client.until("here").await;
         client.vanish();
         pair.live(0).await;
-        pair.sessions.recorder().stop().await;
-        let played = Played::of(&pair.device.path("spool"), 1);
-        let why = EndReason::ClientGone;
-        assert_eq!(played.verdict, Some(Verdict::Complete { why }));
+        let played = Played::complete(&pair, 1, EndReason::ClientGone).await;
         assert_eq!(played.shown(Stream::Stdout), "here\n");
     });
 }

@@ -4,17 +4,21 @@
 //! Each record stands behind its length, so that a reader skips the kinds that it does not know. Records
 //! borrow what they hold, from the session when they are written and from the block when they are read.
 
+mod codec;
+mod forward;
+
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::SocketAddr;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use thiserror::Error;
+use serde::{Deserialize, Serialize};
 
+pub use self::codec::{RecordError, decode};
+pub use self::forward::{ForwardClosed, ForwardDirection, ForwardEnd, ForwardOpened};
 use super::chain::{Point, Tag};
 use crate::codec::frame::DataStream;
 use crate::ids::{DeviceId, DeviceName, Login, SessionId, UserName};
-use crate::limits::{MAX_RECORD, MAX_RECORD_COMMAND};
+use crate::limits::MAX_RECORD_COMMAND;
 use crate::wire::{Exit, RecordingMode, Signal, StdinMode, WindowSize, Work};
 
 /// One record.
@@ -257,74 +261,6 @@ pub enum FileKind {
     Other,
 }
 
-/// A forwarded connection began.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ForwardOpened<'a> {
-    /// Its number within the recording.
-    pub id: u32,
-    /// `host:port` or the path of a socket, as it was asked for; of a connection that has come, where it has come to.
-    pub to: &'a str,
-    /// Who has come, as the kernel says; empty where the device dials or listens.
-    pub from: &'a str,
-    /// Which way it goes.
-    #[serde(deserialize_with = "or_default")]
-    pub direction: ForwardDirection,
-    /// What `to` is on the device: what was dialled, or is listened on. A path has none.
-    #[serde(deserialize_with = "or_default")]
-    pub address: Option<SocketAddr>,
-}
-
-/// Which way a forward goes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ForwardDirection {
-    /// The device has dialled.
-    #[default]
-    Out,
-    /// The device listens; nothing passes on this one itself.
-    Listen,
-    /// Somebody has come to where it listens.
-    In,
-}
-
-/// A forwarded connection ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ForwardClosed {
-    /// The number that [`ForwardOpened`] gave.
-    pub id: u32,
-    /// Bytes to the place that was connected to.
-    pub sent: u64,
-    /// Bytes that came from it.
-    pub received: u64,
-    /// How it ended.
-    #[serde(deserialize_with = "or_default")]
-    pub why: ForwardEnd,
-}
-
-/// How a forward ended, as the device saw it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ForwardEnd {
-    /// Both sides have said all.
-    #[default]
-    Closed,
-    /// Its target broke it off.
-    BrokenOff,
-    /// The relay ended it, or its client went away.
-    ClientGone,
-    /// The tunnel was lost.
-    TunnelLost,
-    /// The recording ended before it did.
-    StillOpen,
-}
-
-/// A field that was appended to the last struct of a record: what was written before it ends there.
-fn or_default<'de, D, T>(from: D) -> Result<T, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Deserialize<'de> + Default,
-{
-    Ok(T::deserialize(from).unwrap_or_default())
-}
-
 /// Data that the spool could not take, under `best-effort`. Its record stands where the data would.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap {
@@ -404,105 +340,6 @@ pub enum EndReason {
     /// Nothing ended it: the device lost power, or the agent was killed. No record says so; the device
     /// reports it when it finds the recording unfinished.
     PowerLoss,
-}
-
-/// Why bytes are no records.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum RecordError {
-    /// A record of our own that is over [`MAX_RECORD`].
-    #[error("a record is longer than {MAX_RECORD} bytes")]
-    TooLong,
-    /// The bytes end within a record, or are none.
-    #[error("a record cannot be decoded")]
-    Malformed,
-}
-
-impl Record<'_> {
-    /// Appends the record to `out`, behind its length.
-    ///
-    /// # Errors
-    /// [`RecordError::TooLong`]; `out` is then as it was.
-    pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), RecordError> {
-        let start = out.len();
-        // Most records are short: one byte for the length, and room is made where it takes more.
-        out.push(0);
-        let encoded = postcard::to_extend(self, core::mem::take(out));
-        // Extending a vector fails only for types without a known length, of which a record has none.
-        *out = encoded.map_err(|_| RecordError::TooLong)?;
-        let length = out.len() - start - 1;
-        if length > MAX_RECORD {
-            out.truncate(start);
-            return Err(RecordError::TooLong);
-        }
-        let mut digits = [0_u8; 3];
-        let used = encode_length(length, &mut digits);
-        out.splice(start..=start, digits.iter().take(used).copied());
-        Ok(())
-    }
-}
-
-/// Takes the next record from the front of `input`: its time after the record before it, and what happened;
-/// `None` for what only a newer version knows.
-///
-/// # Errors
-/// [`RecordError::Malformed`].
-pub fn decode<'a>(input: &mut &'a [u8]) -> Result<(u64, Option<Event<'a>>), RecordError> {
-    let length = decode_length(input)?;
-    if length > MAX_RECORD || length > input.len() {
-        return Err(RecordError::Malformed);
-    }
-    let (body, rest) = input.split_at(length);
-    *input = rest;
-    let (delta, event) = postcard::take_from_bytes(body).map_err(|_| RecordError::Malformed)?;
-    if event.first().is_some_and(|kind| *kind >= KNOWN_EVENTS) {
-        return Ok((delta, None));
-    }
-    postcard::take_from_bytes(event)
-        .map(|(event, _newer_fields)| (delta, Some(event)))
-        .map_err(|_| RecordError::Malformed)
-}
-
-/// LEB128, as postcard's own integers: at most three digits for what is at most [`MAX_RECORD`].
-fn encode_length(length: usize, digits: &mut [u8; 3]) -> usize {
-    let mut rest = length;
-    let mut used = 0;
-    for digit in digits.iter_mut() {
-        let low = u8::try_from(rest & 0x7f).unwrap_or(0);
-        rest >>= 7;
-        used += 1;
-        if rest == 0 {
-            *digit = low;
-            break;
-        }
-        *digit = low | 0x80;
-    }
-    used
-}
-
-fn decode_length(input: &mut &[u8]) -> Result<usize, RecordError> {
-    let mut length = 0_usize;
-    for shift in [0, 7, 14] {
-        let (digit, rest) = input.split_first().ok_or(RecordError::Malformed)?;
-        *input = rest;
-        length |= usize::from(digit & 0x7f) << shift;
-        if digit & 0x80 == 0 {
-            return Ok(length);
-        }
-    }
-    Err(RecordError::Malformed)
-}
-
-impl Serialize for Bytes<'_> {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        // At one go: a slice would go byte by byte.
-        to.serialize_bytes(self.0)
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Bytes<'a> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        <&'a [u8]>::deserialize(from).map(Self)
-    }
 }
 
 impl fmt::Debug for Bytes<'_> {

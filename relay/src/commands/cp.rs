@@ -2,8 +2,7 @@
 
 use std::str::FromStr;
 
-use super::exec::{Order, over_ssh};
-use super::{Context, Failure};
+use super::exec::Order;
 use crate::access::selector::Selector;
 use crate::limits::MAX_COPY_PATH;
 
@@ -42,6 +41,22 @@ pub struct Place {
     pub(crate) path: String,
 }
 
+impl Args {
+    /// The line that asks the console for this, with the file on stdin.
+    #[must_use]
+    pub fn at_console(&self) -> String {
+        let Place { on, path } = &self.on;
+        let mut words = vec!["cp".into(), "-".into(), "--on".into()];
+        words.push(format!("{on}:{path}"));
+        if let Some(mode) = self.mode {
+            words.extend(["--mode".into(), format!("{mode:o}")]);
+        }
+        words.extend(self.order.words());
+        words.extend(self.json.then(|| "--json".into()));
+        shell_words::join(words)
+    }
+}
+
 impl FromStr for Place {
     type Err = String;
 
@@ -61,27 +76,6 @@ impl FromStr for Place {
             path: path.to_owned(),
         })
     }
-}
-
-/// At the relay's own shell: how to do it instead.
-pub(super) async fn elsewhere(args: &Args, context: &Context) -> Result<String, Failure> {
-    let Place { on, path } = &args.on;
-    let mut words = vec![
-        "cp".into(),
-        "-".into(),
-        "--on".into(),
-        format!("{on}:{path}"),
-    ];
-    if let Some(mode) = args.mode {
-        words.extend(["--mode".into(), format!("{mode:o}")]);
-    }
-    words.extend(args.json.then(|| "--json".into()));
-    words.extend(args.order.words());
-    let input = match args.file.as_str() {
-        "-" => " <FILE".to_owned(),
-        file => format!(" <{}", shell_words::quote(file)),
-    };
-    Err(over_ssh(context, &words, &input).await)
 }
 
 fn mode(text: &str) -> Result<u32, String> {

@@ -5,12 +5,9 @@ use std::time::Duration;
 use holdfast_protocol::ids::{Login, UserName};
 
 use super::args::ttl;
-use super::{Context, Failure};
 use crate::access::selector::Selector;
 use crate::fleet::Pace;
 use crate::limits::{FLEET_PARALLEL, MAX_FLEET_PARALLEL};
-use crate::ssh::console::prefix;
-use crate::store::meta::PUBLIC_SSH;
 
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -18,8 +15,8 @@ use crate::store::meta::PUBLIC_SSH;
   ssh -p 2222 relay.example.com exec --on 'role=camera,site!=lab' --login root --timeout 30s -- 'df -h / | tail -1'
   ssh -t -p 2222 relay.example.com exec --on '*' --wait 1h -- sudo reboot       shows how far it is
 
-It runs as you, over ssh only: at the relay's own shell there is no user whose roles would count. The command gets
-no input and no terminal. Each line stands behind its device's name; in the end there is a table.
+It runs as you, with your roles. The command gets no input and no terminal. Each line stands behind its device's
+name; in the end there is a table.
 Exit status 0: all commands exited with 0. 1: some did not, or were refused. 2: usage.")]
 pub struct Args {
     /// By their labels, as in a role: role=camera,site!=lab; * is every device
@@ -58,6 +55,16 @@ impl Args {
     #[must_use]
     pub fn line(&self) -> String {
         self.command.join(" ")
+    }
+
+    /// The line that asks the console for this.
+    #[must_use]
+    pub fn at_console(&self) -> String {
+        let mut words = vec!["exec".into(), "--on".into(), self.on.to_string()];
+        words.extend(self.order.words());
+        words.extend(self.json.then(|| "--json".into()));
+        // What is behind the dashes is taken as it stands.
+        format!("{} -- {}", shell_words::join(words), self.line())
     }
 }
 
@@ -104,27 +111,6 @@ impl Order {
             .filter_map(|(flag, value)| Some([flag.to_owned(), value?]));
         given.flatten().collect()
     }
-}
-
-/// At the relay's own shell: how to do it instead.
-pub(super) async fn elsewhere(args: &Args, context: &Context) -> Result<String, Failure> {
-    let mut words = vec!["exec".into(), "--on".into(), args.on.to_string()];
-    words.extend(args.order.words());
-    words.extend(args.json.then(|| "--json".into()));
-    words.extend(["--".into(), args.line()]);
-    Err(over_ssh(context, &words, "").await)
-}
-
-/// The sentence with the command to type; `input` stands behind it.
-pub(super) async fn over_ssh(context: &Context, words: &[String], input: &str) -> Failure {
-    let address = match context.store.meta_get(PUBLIC_SSH).await {
-        Ok(address) => address.unwrap_or_else(|| "RELAY:2222".into()),
-        Err(error) => return error.into(),
-    };
-    let (ssh, line) = (prefix(&address), shell_words::join(words));
-    Failure(format!(
-        "this runs as a user, with the user's roles, and here is none: `{ssh} {line}{input}`"
-    ))
 }
 
 fn parallel(text: &str) -> Result<usize, String> {

@@ -74,7 +74,7 @@ pub(super) async fn run(
 ) -> Result<String, Failure> {
     let facts = find(&args.id, caller, context).await?;
     look(context, &facts, args.event()).await?;
-    let id = facts.row.id;
+    let id = facts.row.session.id;
     let plain = Arc::new(Mutex::new((Plain::default(), Ran::default())));
     let end = pass(facts, args, context, plain.clone(), out).await?;
     if args.format == Format::Txt {

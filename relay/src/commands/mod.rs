@@ -350,8 +350,12 @@ async fn dispatch(
         Command::Token(args) => token::run(args, context).await?,
         Command::Devices(args) => devices::run(args, caller, context).await?,
         Command::Wait(args) => wait::run(&args, caller, context).await?,
-        Command::Exec(args) => exec::elsewhere(&args, context).await?,
-        Command::Cp(args) => cp::elsewhere(&args, context).await?,
+        // Both doors take these elsewhere: they are no answer to a question.
+        Command::Exec(_) | Command::Cp(_) => {
+            return Err(Failure::new(
+                "this is work for a fleet, which is done over ssh",
+            ));
+        }
         Command::Apply(args) => apply::run(&args, caller, context, stdin).await?,
         Command::Get(args) => get::run(&args, context).await?,
         Command::Role(args) => role::run(args, context).await?,

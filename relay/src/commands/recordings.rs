@@ -206,9 +206,9 @@ pub(super) async fn look(
     event: Event,
 ) -> Result<(), Failure> {
     let event = event
-        .with("recording", facts.row.id.to_string())
-        .with("recorded_user", facts.row.user.as_str())
-        .session(facts.row.id);
+        .with("recording", facts.row.session.id.to_string())
+        .with("recorded_user", facts.row.session.user.as_str())
+        .session(facts.row.session.id);
     let recorded = context.audit.record(context.event(event)).await;
     recorded.map_err(|error| Failure(error.to_string()))
 }
@@ -288,7 +288,11 @@ pub(super) async fn find(
         Failure(format!("no recording \"{id}\": see `relay recordings`"))
     };
     match (found.next(), found.next()) {
-        (Some(row), None) => context.store.recording(row.id).await?.ok_or_else(none),
+        (Some(row), None) => context
+            .store
+            .recording(row.session.id)
+            .await?
+            .ok_or_else(none),
         (None, _) => Err(none()),
         (Some(_), Some(_)) => Err(Failure(format!(
             "more than one recording begins with \"{}\": give more of the id, as `relay recordings --json` prints it",
@@ -299,16 +303,16 @@ pub(super) async fn find(
 
 async fn remove(id: &str, caller: &Caller, context: &Context) -> Result<String, Failure> {
     let facts = find(id, caller, context).await?;
-    let id = facts.row.id;
+    let id = facts.row.session.id;
     if facts.row.ended.is_none() {
-        let how = match facts.row.kind {
+        let how = match facts.row.session.kind {
             Ability::Forward => "its SSH connection has to end first".to_owned(),
             _ => format!("end its session first, with `relay sessions kill {id}`"),
         };
         return Err(Failure(format!("recording {id} is being made: {how}")));
     }
     let event = Event::recording(EventKind::RecordingRemoved, &id.to_string()).session(id);
-    let event = context.event(event.with("recorded_user", facts.row.user.as_str()));
+    let event = context.event(event.with("recorded_user", facts.row.session.user.as_str()));
     let (store, _) = context.store.attributed(vec![context.audit.entry(event)]);
     if !store.recording_removed(id).await? {
         let facts = find(&id.to_string(), caller, context).await?;
@@ -324,17 +328,17 @@ async fn remove(id: &str, caller: &Caller, context: &Context) -> Result<String, 
 }
 
 fn row(row: &RecordingRow) -> Row {
-    let id = row.id.to_string();
+    let id = row.session.id.to_string();
     Row {
         session: id.clone(),
         id,
-        user: row.user.to_string(),
-        device: row.device_name.to_string(),
-        device_id: row.device.to_string(),
-        login: row.login.to_string(),
-        kind: row.kind.as_str(),
-        command: row.command.clone(),
-        started: row.started.rfc3339(),
+        user: row.session.user.to_string(),
+        device: row.session.device_name.to_string(),
+        device_id: row.session.device.to_string(),
+        login: row.session.login.to_string(),
+        kind: row.session.kind.as_str(),
+        command: row.session.command.clone(),
+        started: row.session.started.rfc3339(),
         ended: row.ended.map(Timestamp::rfc3339),
         state: row.state.as_str(),
         reason: row.reason.clone(),
@@ -350,14 +354,14 @@ fn row(row: &RecordingRow) -> Row {
 
 fn list(rows: &[RecordingRow]) -> String {
     let line = |row: &RecordingRow| {
-        let id = row.id.to_string();
+        let id = row.session.id.to_string();
         [
             id.get(..SHORT_ID).unwrap_or(&id).to_owned(),
-            row.started.to_string(),
+            row.session.started.to_string(),
             length(row),
-            row.user.to_string(),
-            row.device_name.to_string(),
-            row.login.to_string(),
+            row.session.user.to_string(),
+            row.session.device_name.to_string(),
+            row.session.login.to_string(),
             what(row),
             row.state.as_str().to_owned(),
             detail(row),
@@ -371,16 +375,19 @@ fn list(rows: &[RecordingRow]) -> String {
 
 /// How long the session took, or has taken.
 fn length(row: &RecordingRow) -> String {
-    let span: Duration = row.ended.unwrap_or_else(Timestamp::now).since(row.started);
+    let span: Duration = row
+        .ended
+        .unwrap_or_else(Timestamp::now)
+        .since(row.session.started);
     let seconds = span.as_secs();
     format!("{}:{:02}", seconds / 60, seconds % 60)
 }
 
 /// `shell`, or `exec: uptime`.
 pub(super) fn what(row: &RecordingRow) -> String {
-    match &row.command {
-        Some(command) => format!("{}: {command}", row.kind.as_str()),
-        None => row.kind.as_str().to_owned(),
+    match &row.session.command {
+        Some(command) => format!("{}: {command}", row.session.kind.as_str()),
+        None => row.session.kind.as_str().to_owned(),
     }
 }
 

@@ -10,7 +10,7 @@ use super::table::{or_dash, table};
 use super::{Caller, Context, Failure, json};
 use crate::access::policy::Ability;
 use crate::clock::{Coarse, Timestamp};
-use crate::store::{Kill, RelayId, SessionRow};
+use crate::store::{Kill, RelayId, SessionFacts, SessionRow};
 
 /// As many digits of an id as the table shows: of a million sessions, hardly two share them.
 const SHORT_ID: usize = 10;
@@ -66,25 +66,25 @@ pub(super) async fn run(args: Args, caller: &Caller, context: &Context) -> Resul
     let own = caller.user().map(|user| &user.name);
     let kill = args.command.is_some();
     let all = caller.may(Ability::Admin) || (!kill && caller.may(Ability::Review));
-    sessions.retain(|(_, session)| all || Some(&session.user) == own);
+    sessions.retain(|(_, session)| all || Some(&session.session.user) == own);
     match args.command {
         Some(SessionsCommand::Kill { id, message }) => {
             let session = find(&sessions, &id)?;
             let asked = Kill {
-                session: session.id,
+                session: session.session.id,
                 message,
                 by: own.cloned(),
             };
             if !context.store.kill_session(&asked).await? {
                 return Err(none(&id));
             }
-            let SessionRow {
+            let SessionFacts {
                 id,
                 user,
                 login,
                 device_name,
                 ..
-            } = session;
+            } = &session.session;
             Ok(format!(
                 "session {id} of {user} ({login} on {device_name}) ended\n"
             ))
@@ -100,7 +100,9 @@ fn find<'s>(sessions: &'s [(RelayId, SessionRow)], id: &str) -> Result<&'s Sessi
     let mut found = sessions
         .iter()
         .map(|(_, session)| session)
-        .filter(|session| !wanted.is_empty() && session.id.to_string().starts_with(&wanted));
+        .filter(|session| {
+            !wanted.is_empty() && session.session.id.to_string().starts_with(&wanted)
+        });
     match (found.next(), found.next()) {
         (Some(session), None) => Ok(session),
         (None, _) => Err(none(id)),
@@ -118,36 +120,39 @@ fn none(id: &str) -> Failure {
 
 fn row((relay, session): &(RelayId, SessionRow)) -> Row {
     Row {
-        id: session.id.to_string(),
-        user: session.user.to_string(),
-        device: session.device_name.to_string(),
-        device_id: session.device.to_string(),
-        login: session.login.to_string(),
-        kind: session.kind.as_str(),
-        command: session.command.clone(),
-        started: session.started.rfc3339(),
+        id: session.session.id.to_string(),
+        user: session.session.user.to_string(),
+        device: session.session.device_name.to_string(),
+        device_id: session.session.device.to_string(),
+        login: session.session.login.to_string(),
+        kind: session.session.kind.as_str(),
+        command: session.session.command.clone(),
+        started: session.session.started.rfc3339(),
         idle_seconds: idle(session).as_secs(),
         bytes_in: session.traffic.bytes_in,
         bytes_out: session.traffic.bytes_out,
-        client: session.client.to_string(),
+        client: session.session.client.to_string(),
         relay: SessionId(relay.0).to_string(),
     }
 }
 
 fn list(sessions: &[(RelayId, SessionRow)]) -> String {
     let row = |(_, session): &(RelayId, SessionRow)| {
-        let id = session.id.to_string();
+        let id = session.session.id.to_string();
         [
             id.get(..SHORT_ID).unwrap_or(&id).to_owned(),
-            session.user.to_string(),
-            format!("{}@{}", session.login, session.device_name),
-            session.kind.as_str().to_owned(),
-            format!("{} ago", Coarse(Timestamp::now().since(session.started))),
+            session.session.user.to_string(),
+            format!("{}@{}", session.session.login, session.session.device_name),
+            session.session.kind.as_str().to_owned(),
+            format!(
+                "{} ago",
+                Coarse(Timestamp::now().since(session.session.started))
+            ),
             Coarse(idle(session)).to_string(),
             bytes(session.traffic.bytes_in),
             bytes(session.traffic.bytes_out),
-            session.client.to_string(),
-            or_dash(session.command.as_deref().unwrap_or_default()),
+            session.session.client.to_string(),
+            or_dash(session.session.command.as_deref().unwrap_or_default()),
         ]
     };
     let rows: Vec<_> = sessions.iter().map(row).collect();

@@ -85,6 +85,6 @@ impl Archive {
     /// # Errors
     /// What the place of the objects says.
     pub async fn remove(&self, facts: &RecordingFacts) -> io::Result<()> {
-        self.objects.remove(facts.row.id).await
+        self.objects.remove(facts.row.session.id).await
     }
 }

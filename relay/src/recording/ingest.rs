@@ -219,7 +219,7 @@ impl Recordings {
             }
             *entry = Some(Entry {
                 id,
-                device: facts.row.device,
+                device: facts.row.session.device,
                 ingest,
                 check_waits: false,
                 findings: None,
@@ -368,7 +368,7 @@ impl Recordings {
     ) -> Result<(), RecordingError> {
         let rows = event.into_iter().map(|event| self.0.audit.entry(event));
         let (store, _) = self.0.store.attributed(rows.collect());
-        let settled = store.recording_settled(facts.row.id, state, reason, verdict);
+        let settled = store.recording_settled(facts.row.session.id, state, reason, verdict);
         Ok(settled.await?)
     }
 }

@@ -92,7 +92,7 @@ impl Bed {
         let guard = self.live.enter(id, authorized, about, client);
         let (key, watched) = self
             .recordings
-            .begin((&**guard.session()).into())
+            .begin(guard.session().facts())
             .await
             .unwrap();
         (guard, key, watched)
@@ -562,7 +562,7 @@ async fn what_is_older_than_keep_is_removed_unless_it_is_held() {
     bed.keep(90 * DAY).await;
     let device = recorded(&bed, b"once upon a time").await;
     bed.upload_all(&device).await;
-    let began = bed.judged().await.row.started;
+    let began = bed.judged().await.row.session.started;
     let folder = bed.state.recordings().join(SESSION.to_string());
     bed.recordings.look(began.after(89 * DAY)).await.unwrap();
     assert!(bed.store.recording(SESSION).await.unwrap().is_some());

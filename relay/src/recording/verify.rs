@@ -125,9 +125,9 @@ pub fn read_all(
     secrets: &[RecordingSecret],
     each: &mut dyn FnMut(u64, &Record<'_>),
 ) -> io::Result<(Verdict, Link)> {
-    let mut reader = Reader::new(facts.row.id, secrets);
+    let mut reader = Reader::new(facts.row.session.id, secrets);
     let count = u32::try_from(facts.segments.len()).unwrap_or(u32::MAX);
-    for bytes in objects.fetch(facts.row.id, count) {
+    for bytes in objects.fetch(facts.row.session.id, count) {
         if reader.read_segment(&bytes?, each).is_err() {
             break;
         }
@@ -233,7 +233,7 @@ impl Findings {
             lack: proof.lack.map(lack_text),
         };
         let text = VerdictText {
-            recording: facts.row.id.to_string(),
+            recording: facts.row.session.id.to_string(),
             state: state.as_str().to_owned(),
             segments: facts.segments.len() as u64,
             chain: hex(&self.link.0),

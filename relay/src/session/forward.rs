@@ -3,19 +3,12 @@
 //! It is decided on as a session is, stands on the board and in the audit log, and has no words of its own: what
 //! there is to say is said when the channel is refused, never in the data.
 
-use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use holdfast_protocol::codec::frame::SessionMessage;
-use holdfast_protocol::escape::Escaped;
-use holdfast_protocol::forward::PathPolicy;
-use holdfast_protocol::ids::{DeviceName, Login, SessionId};
-use holdfast_protocol::limits::{
-    FORWARD_MINOR, MAX_FORWARD_HOST, MAX_SOCKET_PATH, PATH_MINOR, TERMS_MINOR,
-};
-use holdfast_protocol::wire::{
-    Connect, Incoming, Listen, Open, SessionTerms, SocketPath, Take, Work,
-};
+use holdfast_protocol::ids::{DeviceName, Login};
+use holdfast_protocol::limits::{FORWARD_MINOR, PATH_MINOR, TERMS_MINOR};
+use holdfast_protocol::wire::{Open, SessionTerms};
 use quinn::{RecvStream, SendStream, VarInt};
 use russh::ChannelOpenFailure;
 use russh::server::ChannelOpenHandle;
@@ -23,10 +16,8 @@ use thiserror::Error;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::live::{Ending, LiveGuard, LiveSession};
+use super::live::{Ending, LiveGuard};
 use super::patience;
-use crate::access::decision::Authorized;
-use crate::access::policy::Ability;
 use crate::limits::START_TIMEOUT;
 use crate::serve::Relay;
 use crate::ssh::connection::Connection;
@@ -35,10 +26,12 @@ use crate::ssh::queue::InputReceiver;
 use crate::tunnel::registry::Tunnel;
 
 pub mod agent;
+mod place;
 pub mod reverse;
 mod splice;
 pub mod told;
 
+pub use place::{Destination, Direction, Place};
 use splice::Splice;
 use told::Told;
 
@@ -68,87 +61,6 @@ pub struct Through {
     pub channels: u32,
 }
 
-/// Where a forward leads, or comes from.
-#[derive(Clone, Debug)]
-pub struct Destination {
-    /// Which of the two.
-    pub direction: Direction,
-    /// As the operator wrote it.
-    pub place: Place,
-    /// What the device has dialled or listens on, or who has come to it, as soon as it says so.
-    pub address: Arc<OnceLock<SocketAddr>>,
-}
-
-/// A place on a device or beyond it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Place {
-    /// A TCP port of a host.
-    Port(String, u16),
-    /// A Unix socket.
-    Path(String),
-    /// The operator's SSH agent.
-    Agent,
-}
-
-impl Place {
-    /// What its use needs.
-    const fn ability(&self) -> Ability {
-        match self {
-            Self::Port(..) | Self::Path(_) => Ability::Forward,
-            Self::Agent => Ability::AgentForward,
-        }
-    }
-
-    /// What stands for its host in the log.
-    #[must_use]
-    pub fn host(&self) -> &str {
-        match self {
-            Self::Port(host, _) => host,
-            Self::Path(path) => path,
-            Self::Agent => "ssh-agent",
-        }
-    }
-
-    /// Its port; a Unix socket has none, and 0 stands for that.
-    #[must_use]
-    pub const fn port(&self) -> u16 {
-        match self {
-            Self::Port(_, port) => *port,
-            Self::Path(_) | Self::Agent => 0,
-        }
-    }
-}
-
-/// Which way a forward is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
-    /// The device dials.
-    Out,
-    /// The device listens.
-    Listen,
-    /// Somebody has come to where it listens.
-    In {
-        /// The session of the port.
-        listener: SessionId,
-        /// Which of its connections.
-        number: u32,
-        /// What the port is bound to; `None` of a Unix socket.
-        bound: Option<SocketAddr>,
-    },
-}
-
-impl Direction {
-    /// Its word in the log.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Out => "out",
-            Self::Listen => "listen",
-            Self::In { .. } => "in",
-        }
-    }
-}
-
 /// How a forward ended.
 #[derive(Debug, Error)]
 pub enum ForwardEnd {
@@ -176,125 +88,6 @@ pub enum ForwardEnd {
     /// The device said what it may not.
     #[error("the device broke the protocol: {0}")]
     Protocol(String),
-}
-
-impl Destination {
-    /// From what a client asks for; an error is a sentence for it.
-    ///
-    /// # Errors
-    /// It is no address of a TCP port.
-    pub fn new(host: &str, port: u32) -> Result<Self, String> {
-        let number = u16::try_from(port).ok().filter(|port| *port != 0);
-        let port = number.ok_or_else(|| format!("there is no port {port}"))?;
-        Self::with(Direction::Out, host, port)
-    }
-
-    /// A port of the device; 0 is any that is free.
-    ///
-    /// # Errors
-    /// The host is longer than any.
-    pub fn listening(host: &str, port: u16) -> Result<Self, String> {
-        Self::with(Direction::Listen, host, port)
-    }
-
-    /// A connection that has come to this port, which `listener` has.
-    fn coming(&self, listener: SessionId, Incoming { number, peer }: Incoming) -> Option<Self> {
-        let (place, bound, address) = match &self.place {
-            Place::Port(host, _) => {
-                let bound = *self.address.get()?;
-                let place = Place::Port(host.clone(), bound.port());
-                (place, Some(bound), OnceLock::from(peer))
-            }
-            Place::Path(_) | Place::Agent => (self.place.clone(), None, OnceLock::new()),
-        };
-        let direction = Direction::In {
-            listener,
-            number,
-            bound,
-        };
-        Some(Self {
-            direction,
-            place,
-            address: Arc::new(address),
-        })
-    }
-
-    /// A Unix socket of the device: one that is there, or one to listen on.
-    ///
-    /// # Errors
-    /// It is no path that a socket can have.
-    pub fn path(direction: Direction, path: &str) -> Result<Self, String> {
-        if !path.starts_with('/') || path.contains('\0') || path.len() > MAX_SOCKET_PATH {
-            return Err(format!(
-                "a Unix socket is named by an absolute path of at most {MAX_SOCKET_PATH} bytes"
-            ));
-        }
-        Ok(Self {
-            direction,
-            place: Place::Path(path.to_owned()),
-            address: Arc::default(),
-        })
-    }
-
-    fn with(direction: Direction, host: &str, port: u16) -> Result<Self, String> {
-        if host.len() > MAX_FORWARD_HOST {
-            return Err(format!("a host has at most {MAX_FORWARD_HOST} bytes"));
-        }
-        Ok(Self {
-            direction,
-            place: Place::Port(host.to_owned(), port),
-            address: Arc::default(),
-        })
-    }
-
-    /// What the device is asked for.
-    fn work(&self, authorized: &Authorized) -> Work {
-        match (self.direction, self.place.clone()) {
-            // Whoever made it gave no such direction.
-            (Direction::Out | Direction::Listen, Place::Agent) => Work::ConnectPath(SocketPath {
-                path: String::new(),
-                policy: PathPolicy {
-                    allow: Some(Vec::new()),
-                },
-            }),
-            (Direction::Out, Place::Port(host, port)) => Work::Connect(Connect {
-                host,
-                port,
-                policy: authorized.may_connect(),
-            }),
-            (Direction::Listen, Place::Port(host, port)) => Work::Listen(Listen {
-                host,
-                port,
-                policy: authorized.may_listen(),
-            }),
-            (Direction::Out, Place::Path(path)) => Work::ConnectPath(SocketPath {
-                path,
-                policy: authorized.may_connect_paths(),
-            }),
-            (Direction::Listen, Place::Path(path)) => Work::ListenPath(SocketPath {
-                path,
-                policy: authorized.may_listen_paths(),
-            }),
-            (
-                Direction::In {
-                    listener, number, ..
-                },
-                _,
-            ) => Work::Take(Take { listener, number }),
-        }
-    }
-}
-
-impl std::fmt::Display for Destination {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match &self.place {
-            Place::Port(host, port) if host.contains(':') => {
-                write!(f, "[{}]:{port}", Escaped(host))
-            }
-            Place::Port(host, port) => write!(f, "{}:{port}", Escaped(host)),
-            place @ (Place::Path(_) | Place::Agent) => write!(f, "{}", Escaped(place.host())),
-        }
-    }
 }
 
 /// A forward that was admitted.
@@ -525,34 +318,4 @@ fn failure(end: &ForwardEnd) -> ChannelOpenFailure {
 #[must_use]
 pub fn prohibited(reason: String) -> ChannelOpenFailure {
     ChannelOpenFailure::Other { code: 1, reason }
-}
-
-impl LiveSession {
-    /// Whether where a forward leads is still where it may lead, by what is allowed now.
-    #[must_use]
-    pub fn may_still_lead(&self, now: &Authorized) -> bool {
-        let Some(to) = &self.destination else {
-            return true;
-        };
-        let (known, began) = (to.address.get(), &self.authorized);
-        match (to.direction, &to.place) {
-            (Direction::Out, Place::Port(host, _)) => {
-                known.is_none_or(|address| now.may_connect().permits(host, *address))
-            }
-            (Direction::Listen, Place::Port(host, _)) => {
-                known.is_none_or(|bound| now.may_listen().permits_listening(host, *bound))
-            }
-            (Direction::In { bound, .. }, Place::Port(host, _)) => {
-                bound.is_none_or(|bound| now.may_listen().permits_listening(host, bound))
-            }
-            // What a path really is, the device alone knows: it goes on under the same rules.
-            (Direction::Out, Place::Path(_)) => {
-                now.may_connect_paths() == began.may_connect_paths()
-            }
-            (Direction::Listen | Direction::In { .. }, Place::Path(_)) => {
-                now.may_listen_paths() == began.may_listen_paths()
-            }
-            (_, Place::Agent) => true,
-        }
-    }
 }

@@ -16,7 +16,7 @@ use crate::access::policy;
 use crate::access::role::Ability;
 use crate::audit::{Actor, DeviceFacts};
 use crate::clock::Timestamp;
-use crate::store::Traffic;
+use crate::store::{SessionFacts, Traffic};
 
 /// One live session.
 #[derive(Debug)]
@@ -207,6 +207,23 @@ impl Live {
 }
 
 impl LiveSession {
+    /// What is known of it from its beginning on.
+    #[must_use]
+    pub fn facts(&self) -> SessionFacts {
+        let authorized = &self.authorized;
+        SessionFacts {
+            id: self.id,
+            user: authorized.user().name.clone(),
+            device: authorized.device().id,
+            device_name: authorized.device().name.clone(),
+            login: authorized.login().clone(),
+            kind: authorized.ability(),
+            command: self.command.clone(),
+            client: self.client,
+            started: self.started,
+        }
+    }
+
     /// Tells the session to end. Who told first is who ended it.
     pub fn end(&self, ending: Ending) {
         self.end.send_if_modified(|told| {

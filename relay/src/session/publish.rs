@@ -63,7 +63,7 @@ impl Published {
     }
 
     fn note(&mut self, change: &BoardChange) {
-        let begun = change.begun.iter().map(|row| (row.id, row.traffic));
+        let begun = change.begun.iter().map(|row| (row.session.id, row.traffic));
         self.0.extend(begun);
         self.0.extend(change.moved.iter().copied());
         for id in &change.ended {
@@ -73,17 +73,8 @@ impl Published {
 }
 
 fn row(session: &LiveSession) -> SessionRow {
-    let authorized = &session.authorized;
     SessionRow {
-        id: session.id,
-        user: authorized.user().name.clone(),
-        device: authorized.device().id,
-        device_name: authorized.device().name.clone(),
-        login: authorized.login().clone(),
-        kind: authorized.ability(),
-        command: session.command.clone(),
-        client: session.client,
-        started: session.started,
+        session: session.facts(),
         traffic: session.traffic(),
     }
 }

@@ -10,8 +10,8 @@ use super::live::LiveSession;
 use crate::access::policy::Ability;
 use crate::access::recording::{Unrecordable, wanted};
 use crate::limits::STORE_TIMEOUT;
-use crate::recording;
 use crate::serve::Relay;
+use crate::store::SessionFacts;
 use crate::tunnel::registry::Tunnel;
 
 /// The minor version from which on devices record.
@@ -35,7 +35,7 @@ pub async fn begin(
         let device = authorized.device().name.clone();
         Err(Unrecordable::OldAgent(device))
     } else {
-        note(relay, session.into()).await
+        note(relay, session.facts()).await
     };
     match begun {
         Ok((key, recorded)) => Ok(Some((wanted.terms(key), recorded))),
@@ -66,11 +66,11 @@ pub async fn forget(recorded: Option<Recorded>) {
 /// [`Unrecordable::Store`].
 pub async fn note(
     relay: &Relay,
-    about: recording::Recorded<'_>,
+    session: SessionFacts,
 ) -> Result<(ChainKey, Recorded), Unrecordable> {
-    let id = about.id;
+    let id = session.id;
     let recordings = relay.recordings.clone();
-    match timeout(STORE_TIMEOUT, recordings.begin(about)).await {
+    match timeout(STORE_TIMEOUT, recordings.begin(session)).await {
         Ok(Ok((key, watched))) => {
             let recorded = Recorded {
                 recordings,

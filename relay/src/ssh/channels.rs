@@ -17,8 +17,8 @@ use super::queue::{self, Budget, Input, InputReceiver, InputSender, Level, PushE
 use super::target::Target;
 use crate::limits::{MAX_CHANNELS, MAX_FORWARDS, TRICKLE_WINDOW};
 use crate::serve::Relay;
-use crate::session::admission::Ask;
 use crate::session::sink::Sink;
+use crate::session::start::Ask;
 
 /// The channels of one connection.
 #[derive(Debug, Default)]

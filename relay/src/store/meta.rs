@@ -11,6 +11,8 @@ pub const PUBLIC_TUNNEL: &str = "public_tunnel";
 pub const ROSTER: &str = "roster";
 /// The `host:port` that operators dial.
 pub const PUBLIC_SSH: &str = "public_ssh";
+/// The `ip:port` that the relay listens on for operators, for who is on its machine; written by a relay when it starts to serve.
+pub const BOUND_SSH: &str = "bound_ssh";
 /// Where whole recordings are, as JSON without anything secret; written by a relay when it starts.
 pub const RECORDINGS: &str = "recordings";
 /// The cluster's public key, in hexadecimal.

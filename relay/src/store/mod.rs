@@ -20,6 +20,7 @@ mod recordings;
 mod relays;
 mod revocations;
 mod roles;
+mod session_facts;
 mod sessions;
 mod tokens;
 mod tunnels;
@@ -55,6 +56,7 @@ pub use recordings::{
 pub use relays::{RELAY_HEARTBEAT_STALE, RelayId};
 pub use revocations::{Prints, Revocation, RevocationChange, RevocationError, RevokedThing};
 pub use roles::RoleError;
+pub use session_facts::SessionFacts;
 pub use sessions::{BoardChange, SessionRow, Traffic};
 pub use tokens::{NewToken, TokenRow};
 pub use tunnels::TunnelFacts;

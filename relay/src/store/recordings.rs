@@ -1,16 +1,14 @@
 //! Recordings: whose, of what, where they stand, and which of their segments are stored.
 
-use std::net::SocketAddr;
-
-use holdfast_protocol::ids::{DeviceId, DeviceName, Login, SessionId, UserName};
+use holdfast_protocol::ids::{SessionId, UserName};
 use holdfast_protocol::recording::chain::{ChainKey, Seen};
 use holdfast_protocol::recording::segment::Link;
 use holdfast_protocol::wire::SessionFinished;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::session_facts::SessionFacts;
 use super::{RelayId, Store, StoreError, Survive};
-use crate::access::role::Ability;
 use crate::clock::Timestamp;
 
 mod read;
@@ -68,24 +66,8 @@ impl RecordingState {
 /// A recording that begins.
 #[derive(Clone, Debug)]
 pub struct NewRecording {
-    /// The session, and so the recording.
-    pub id: SessionId,
-    /// Who.
-    pub user: UserName,
-    /// Where.
-    pub device: DeviceId,
-    /// The device's name then.
-    pub device_name: DeviceName,
-    /// Under which account.
-    pub login: Login,
-    /// What.
-    pub kind: Ability,
-    /// The beginning of the command, if it is one: from outside, so escape it.
-    pub command: Option<String>,
-    /// The operator's address.
-    pub client: SocketAddr,
-    /// Since when.
-    pub started: Timestamp,
+    /// Whose session, of what.
+    pub session: SessionFacts,
     /// The key of its streams' digests.
     pub key: ChainKey,
     /// Where the digests stand before anything has passed.
@@ -163,17 +145,8 @@ impl Store {
         new: &NewRecording,
     ) -> Result<(), StoreError> {
         let mut write = self.write(Survive::PowerCut).await?;
-        sqlx::query(BEGIN)
-            .bind(new.id.0.as_slice())
-            .bind(relay.0.as_slice())
-            .bind(new.user.as_str())
-            .bind(new.device.0.as_slice())
-            .bind(new.device_name.as_str())
-            .bind(new.login.as_str())
-            .bind(new.kind.as_str())
-            .bind(new.command.as_deref())
-            .bind(new.client.to_string())
-            .bind(new.started.0)
+        let begin = new.session.bind(sqlx::query(BEGIN), relay);
+        begin
             .bind(new.key.0.as_slice())
             .bind(packed(&new.seen)?)
             .execute(&mut *write)

@@ -33,6 +33,9 @@ const SEEN: &str = "UPDATE relays SET seen = $2 WHERE id = $1 AND seen < $2";
 const BEHIND: &str = "SELECT COUNT(*) FROM relays
     WHERE stopped IS NULL AND heartbeat BETWEEN $2 AND $3 AND seen < $1";
 
+const LIVING: &str = "SELECT EXISTS (SELECT 1 FROM relays
+    WHERE stopped IS NULL AND heartbeat BETWEEN $1 AND $2)";
+
 const NOTE_REFUSALS: &str = "UPDATE relays
     SET refused_connections = $2, refused_sessions = $3, refused_channels = $4 WHERE id = $1";
 const REFUSALS: &str =
@@ -128,6 +131,17 @@ impl Store {
         let seen = sqlx::query(SEEN).bind(relay.0.as_slice()).bind(version);
         seen.execute(&mut *write).await?;
         write.commit().await
+    }
+
+    /// Whether a relay serves on this store, as far as its heartbeats tell.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn relay_serves(&self, now: Timestamp) -> Result<bool, StoreError> {
+        let living = sqlx::query_scalar(LIVING)
+            .bind(now.before(RELAY_HEARTBEAT_STALE).0)
+            .bind(now.after(RELAY_HEARTBEAT_STALE).0);
+        Ok(living.fetch_one(&self.readers).await?)
     }
 
     /// How many living relays have not acted on this version of access yet.

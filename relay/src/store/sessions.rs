@@ -1,34 +1,16 @@
 //! Live sessions, as their relays publish them: for listings, and to find the relay that can end one.
 
-use std::net::SocketAddr;
+use holdfast_protocol::ids::SessionId;
 
-use holdfast_protocol::ids::{DeviceId, DeviceName, Login, SessionId, UserName};
-
+use super::session_facts::{FactsRow, SessionFacts};
 use super::{RELAY_HEARTBEAT_STALE, RelayId, Store, StoreError, Survive};
-use crate::access::role::Ability;
 use crate::clock::Timestamp;
 
 /// A live session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionRow {
-    /// Its identifier.
-    pub id: SessionId,
-    /// Who.
-    pub user: UserName,
-    /// Where.
-    pub device: DeviceId,
-    /// The device's name when it began.
-    pub device_name: DeviceName,
-    /// Under which account.
-    pub login: Login,
-    /// What: `Shell`, `Exec`, `Sftp` or `Forward`.
-    pub kind: Ability,
-    /// The beginning of the command, if it is one: from outside, so escape it.
-    pub command: Option<String>,
-    /// The operator's address.
-    pub client: SocketAddr,
-    /// Since when.
-    pub started: Timestamp,
+    /// Whose session, of what.
+    pub session: SessionFacts,
     /// What has happened since.
     pub traffic: Traffic,
 }
@@ -77,17 +59,8 @@ impl Store {
     ) -> Result<(), StoreError> {
         let mut write = self.write(Survive::Crash).await?;
         for row in &change.begun {
-            sqlx::query(BEGIN)
-                .bind(row.id.0.as_slice())
-                .bind(relay.0.as_slice())
-                .bind(row.user.as_str())
-                .bind(row.device.0.as_slice())
-                .bind(row.device_name.as_str())
-                .bind(row.login.as_str())
-                .bind(row.kind.as_str())
-                .bind(row.command.as_deref())
-                .bind(row.client.to_string())
-                .bind(row.started.0)
+            let begin = row.session.bind(sqlx::query(BEGIN), relay);
+            begin
                 .bind(row.traffic.active.0)
                 .bind(column(row.traffic.bytes_in))
                 .bind(column(row.traffic.bytes_out))
@@ -128,16 +101,9 @@ impl Store {
 
 #[derive(sqlx::FromRow)]
 struct Row {
-    id: Vec<u8>,
+    #[sqlx(flatten)]
+    session: FactsRow,
     relay: Vec<u8>,
-    user_name: String,
-    device: Vec<u8>,
-    device_name: String,
-    login: String,
-    kind: String,
-    command: Option<String>,
-    client: String,
-    started: i64,
     active: i64,
     bytes_in: i64,
     bytes_out: i64,
@@ -146,17 +112,7 @@ struct Row {
 impl Row {
     fn read(self) -> Option<(RelayId, SessionRow)> {
         let row = SessionRow {
-            id: SessionId(self.id.try_into().ok()?),
-            user: UserName::new(&self.user_name).ok()?,
-            device: DeviceId(self.device.try_into().ok()?),
-            device_name: DeviceName::new(&self.device_name).ok()?,
-            login: Login::new(&self.login).ok()?,
-            kind: Ability::ALL
-                .into_iter()
-                .find(|kind| kind.as_str() == self.kind)?,
-            command: self.command,
-            client: self.client.parse().ok()?,
-            started: Timestamp(self.started),
+            session: self.session.read()?,
             traffic: Traffic {
                 bytes_in: u64::try_from(self.bytes_in).ok()?,
                 bytes_out: u64::try_from(self.bytes_out).ok()?,

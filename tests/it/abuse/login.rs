@@ -127,6 +127,28 @@ fn who_one_is_follows_what_was_signed_and_not_what_was_asked() {
     is_bearable(&relay, before);
 }
 
+/// OpenSSH asks by nothing first, and russh counts that: who does without it gets no try more.
+#[test]
+fn after_six_failures_the_right_key_is_no_better() {
+    let relay = Relay::start();
+    let alice = relay.admin_user();
+    let mallory = User::stranger(&relay, "mallory", KeyKind::Ed25519);
+    for signs in [false, true] {
+        for failures in [5, 6] {
+            let mut raw = Raw::connect(relay.ssh());
+            raw.begin_login();
+            for _ in 0..failures {
+                raw.say(raw.proof(&mallory, "alice", false));
+                assert_eq!(raw.next().unwrap()[0], USERAUTH_FAILURE);
+            }
+            raw.say(raw.proof(&alice, "alice", signs));
+            let answer = raw.next().map(|answer| answer[0]);
+            let is_taken = matches!(answer, Some(USERAUTH_PK_OK | USERAUTH_SUCCESS));
+            assert_eq!(is_taken, failures < 6, "{failures} failures: {answer:?}");
+        }
+    }
+}
+
 /// Lengths that are none, and lines that are no version, are russh's to see. How much it may read before a login is ours
 /// to bound: `front::a_flood_before_the_login_is_cut`.
 #[test]

@@ -44,8 +44,7 @@ fn complete(relay: &Relay, count: usize) -> Vec<Value> {
 /// The forwards that a recording tells of, by what they lead to: the beginning, and the end.
 #[track_caller]
 fn told(relay: &Relay, id: &Value) -> Vec<(Value, Value)> {
-    let out = relay.admin(&["export", id.as_str().unwrap(), "--format", "json"]);
-    let lines = out.ok().out();
+    let lines = relay.export(id.as_str().unwrap(), "json");
     let records: Vec<Value> = lines
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
@@ -179,11 +178,7 @@ fn the_forwards_of_a_connection_are_one_recording_beside_its_sessions() {
     let verified = site.relay.admin(&["recordings", "verify", id]).ok().out();
     assert!(verified.contains("complete and verified"), "{verified}");
     site.relay.admin(&["recordings", "show", id]).ok();
-    let text = site
-        .relay
-        .admin(&["export", id, "--format", "txt"])
-        .ok()
-        .out();
+    let text = site.relay.export(id, "txt");
     assert!(
         text.contains(&format!("to {asked}, which is {address} there")),
         "{text}"

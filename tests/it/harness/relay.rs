@@ -134,6 +134,13 @@ impl Relay {
         serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output}"))
     }
 
+    /// A recording in another form, such as `txt`.
+    #[track_caller]
+    pub(crate) fn export(&self, id: &str, format: &str) -> String {
+        let export = ["export", id, "--format", format];
+        self.admin(&export).ok().out()
+    }
+
     /// What `devices --json` says of a device.
     #[track_caller]
     pub(crate) fn device(&self, name: &str) -> Option<Value> {

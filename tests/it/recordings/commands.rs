@@ -19,11 +19,7 @@ fn commands_within_a_terminal_are_listed() {
     let id = row["id"].as_str().unwrap();
     let shown = site.relay.json(&["recordings", "show", id, "--json"]);
     let card = site.relay.admin(&["recordings", "show", id]).ok().out();
-    let text = site
-        .relay
-        .admin(&["export", id, "--format", "txt"])
-        .ok()
-        .out();
+    let text = site.relay.export(id, "txt");
     if let Some(why) = shown["commands_unavailable"].as_str() {
         // In a container, or without the right to it.
         assert!(card.contains(&format!("unavailable: {why}")), "{card}");

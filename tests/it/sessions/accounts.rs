@@ -47,6 +47,12 @@ fn a_session_is_the_accounts_in_every_way() {
         let home = home.display();
         let wanted = format!("{home} /bin/sh hf-pi\n{home}\n0022\nhf-pi:hf-pi\n");
         assert_eq!(output.out(), wanted, "{way:?}");
+        // Its streams are its own: who opens one once more may.
+        let line = "echo out >/dev/stdout; echo err >/dev/stderr; cat /dev/stdin";
+        let mut streams = site.alice.ssh(way, "hf-pi", site.device.name());
+        let output = run_with_input(streams.arg(line), b"in\n").ok();
+        assert_eq!(output.out(), "out\nin\n", "{way:?}");
+        assert_eq!(output.err(), "err\n", "{way:?}");
         // A shell is a login shell: it reads the account's profile.
         let mut shell = site.alice.ssh(way, "hf-pi", site.device.name());
         let output = run_with_input(shell.arg("-T"), b"echo $0\n").ok();

@@ -7,16 +7,13 @@ use std::thread;
 use holdfast_protocol::codec::frame::SessionMessage;
 use holdfast_protocol::forward::AddressPolicy;
 use holdfast_protocol::ids::SessionId;
-use holdfast_protocol::limits::MIN_SPOOL_BYTES;
-use holdfast_protocol::recording::reader::Verdict;
 use holdfast_protocol::recording::record::EndReason;
 use holdfast_protocol::wire::{
     Connect, Exit, Listen, Open, RecordingMode, SessionRefusal, Take, ToldIn, Work,
 };
 
-use super::{Played, recorded};
+use super::{Played, recorded, with_least_spool};
 use crate::forward::own_login;
-use crate::harness::device::Device;
 use crate::harness::{Client, Heard, Pair, exec, open, run};
 
 /// Reads to the end, and says how much it was, to everybody who comes.
@@ -84,6 +81,12 @@ async fn forwards(pair: &Pair, count: u32) {
     }
 }
 
+/// Resolves when the device has ended this recording.
+async fn ended(record: &mut Client) {
+    let mut rest = [0; 64];
+    while let Ok(Some(_)) = record.ear.recv.read(&mut rest).await {}
+}
+
 #[track_caller]
 fn assert_told(played: &Played, wanted: &[&str]) {
     let all = played.others.join("\n");
@@ -146,18 +149,8 @@ fn forwards_of_one_connection_are_told_in_one_recording() {
         record.voice.send.finish().unwrap();
         ear.vanish();
         forwards(&pair, 0).await;
-        while record
-            .ear
-            .recv
-            .read(&mut [0; 64])
-            .await
-            .is_ok_and(|read| read.is_some())
-        {}
-        pair.sessions.recorder().stop().await;
-
-        let played = Played::of(&pair.device.path("spool"), 1);
-        let why = EndReason::ClientGone;
-        assert_eq!(played.verdict, Some(Verdict::Complete { why }));
+        ended(&mut record).await;
+        let played = Played::complete(&pair, 1, EndReason::ClientGone).await;
         let to =
             format!("id: 7, to: \"localhost:{port}\", from: \"\", direction: Out, address: Some(");
         let listens = format!(
@@ -188,10 +181,7 @@ fn forwards_of_one_connection_are_told_in_one_recording() {
 #[test]
 fn without_room_no_forward_begins_that_must_be_recorded_and_each_that_began_is_told() {
     run(async {
-        let budget = |config: &mut edge_agent::recording::RecorderConfig| {
-            config.max_bytes = MIN_SPOOL_BYTES;
-        };
-        let pair = Pair::recorded(Device::new(), budget).await;
+        let pair = with_least_spool().await;
         let strict = RecordingMode::Strict;
         let mut record = standing(&pair, 1, strict).await;
         let mut loose = standing(&pair, 2, RecordingMode::BestEffort).await;
@@ -237,27 +227,11 @@ fn without_room_no_forward_begins_that_must_be_recorded_and_each_that_began_is_t
         first.vanish();
         record.voice.send.finish().unwrap();
         loose.voice.send.finish().unwrap();
-        while loose
-            .ear
-            .recv
-            .read(&mut [0; 64])
-            .await
-            .is_ok_and(|read| read.is_some())
-        {}
-        while record
-            .ear
-            .recv
-            .read(&mut [0; 64])
-            .await
-            .is_ok_and(|read| read.is_some())
-        {}
+        ended(&mut loose).await;
+        ended(&mut record).await;
         let status = pair.sessions.recorder().status();
         assert!(status.used <= status.max, "{status:?}");
-        pair.sessions.recorder().stop().await;
-
-        let played = Played::of(&pair.device.path("spool"), 1);
-        let why = EndReason::SpoolFull;
-        assert_eq!(played.verdict, Some(Verdict::Complete { why }));
+        let played = Played::complete(&pair, 1, EndReason::SpoolFull).await;
         assert_told(
             &played,
             &[
@@ -306,10 +280,7 @@ fn a_forward_is_told_in_a_recording_that_stands_or_nowhere() {
         let _first = dialled(&pair, told(3, 1, strict, connect(port))).await;
         refused(pair.to_end(told(3, 1, strict, connect(port))).await);
         // The agent stops: what is open is told as that.
-        pair.sessions.recorder().stop().await;
-        let played = Played::of(&pair.device.path("spool"), 3);
-        let why = EndReason::AgentStopped;
-        assert_eq!(played.verdict, Some(Verdict::Complete { why }));
+        let played = Played::complete(&pair, 3, EndReason::AgentStopped).await;
         assert_told(
             &played,
             &[

@@ -3,12 +3,10 @@
 use std::env;
 use std::process::Command;
 
-use holdfast_protocol::limits::MIN_SPOOL_BYTES;
-use holdfast_protocol::recording::reader::Verdict;
 use holdfast_protocol::recording::record::{EndReason, Stream};
 use holdfast_protocol::wire::{Exit, RecordingMode, SessionRefusal};
 
-use super::{Played, recorded};
+use super::{Played, recorded, with_least_spool};
 use crate::harness::device::{Device, IS_ROOT};
 use crate::harness::{Outcome, Pair, exec, run};
 
@@ -27,7 +25,6 @@ fn unavailable(outcome: &Outcome) -> &str {
 
 /// Under `strict`, nothing is shown that was not recorded; otherwise a gap tells what is missing.
 async fn fill(pair: &Pair, full: &str) {
-    let folder = pair.device.path("spool");
     let strict = recorded(1, RecordingMode::Strict, exec(NOISE));
     let outcome = pair.to_end(strict).await;
     assert!(unavailable(&outcome).contains(full), "{outcome:?}");
@@ -52,10 +49,7 @@ async fn fill(pair: &Pair, full: &str) {
     assert!(status.used <= status.max, "{status:?}");
     assert!(status.waiting_since.is_some(), "{status:?}");
 
-    pair.sessions.recorder().stop().await;
-    let played = Played::of(&folder, 1);
-    let why = EndReason::SpoolFull;
-    assert_eq!(played.verdict, Some(Verdict::Complete { why }));
+    let played = Played::complete(pair, 1, EndReason::SpoolFull).await;
     let recorded = &played.data[Stream::Stdout.index()];
     assert!(outcome.stdout.len() > 1_000_000, "{}", outcome.stdout.len());
     assert!(
@@ -72,10 +66,7 @@ async fn fill_loosely(pair: &Pair) {
     pair.live(0).await;
     let status = pair.sessions.recorder().status();
     assert!(status.used <= status.max, "{status:?}");
-    pair.sessions.recorder().stop().await;
-    let played = Played::of(&pair.device.path("spool"), 4);
-    let why = EndReason::Exited;
-    assert_eq!(played.verdict, Some(Verdict::Complete { why }));
+    let played = Played::complete(pair, 4, EndReason::Exited).await;
     let [gap] = played.gaps.as_slice() else {
         panic!("{:?}", played.gaps)
     };
@@ -87,12 +78,9 @@ async fn fill_loosely(pair: &Pair) {
 #[test]
 fn a_budget_that_is_used_up_ends_what_must_be_recorded() {
     run(async {
-        let budget = |config: &mut edge_agent::recording::RecorderConfig| {
-            config.max_bytes = MIN_SPOOL_BYTES;
-        };
-        let pair = Pair::recorded(Device::new(), budget).await;
+        let pair = with_least_spool().await;
         fill(&pair, "spool full (").await;
-        let pair = Pair::recorded(Device::new(), budget).await;
+        let pair = with_least_spool().await;
         fill_loosely(&pair).await;
     });
 }

@@ -3,6 +3,7 @@ use alloc::vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::limits::MAX_RECORD;
 
 #[test]
 fn what_a_newer_version_adds_is_skipped() {

@@ -41,10 +41,10 @@ async fn search(
     context: &Context,
     out: &mut Out<'_>,
 ) -> Result<(), Failure> {
-    let Some(facts) = context.store.recording(row.id).await? else {
+    let Some(facts) = context.store.recording(row.session.id).await? else {
         return Ok(());
     };
-    let id = row.id.to_string();
+    let id = row.session.id.to_string();
     let id = id.get(..SHORT_ID).unwrap_or(&id).to_owned();
     let plain = Arc::new(Mutex::new((Plain::default(), 0)));
     let (reading, wanted) = (plain.clone(), pattern.to_owned());

@@ -14,7 +14,7 @@ pub(super) async fn hold(
     context: &Context,
 ) -> Result<String, Failure> {
     let facts = find(id, caller, context).await?;
-    let id = facts.row.id;
+    let id = facts.row.session.id;
     let event = Event::recording(EventKind::RecordingHeld, &id.to_string());
     let (store, _) = told(event.with("why", reason.as_str()), &facts, context);
     let hold = Hold {
@@ -36,7 +36,7 @@ pub(super) async fn release(
     context: &Context,
 ) -> Result<String, Failure> {
     let facts = find(id, caller, context).await?;
-    let id = facts.row.id;
+    let id = facts.row.session.id;
     let event = Event::recording(EventKind::RecordingReleased, &id.to_string());
     let (store, _) = told(event, &facts, context);
     match store.recording_released(id).await? {
@@ -47,7 +47,7 @@ pub(super) async fn release(
 
 /// Why a recording is not removed.
 pub(super) fn keeps(facts: &RecordingFacts) -> Failure {
-    let id = facts.row.id;
+    let id = facts.row.session.id;
     Failure(format!(
         "recording {id} {}: release it first, with `relay recordings release {id}`",
         of(facts)
@@ -70,8 +70,8 @@ pub(super) fn of(facts: &RecordingFacts) -> String {
 
 /// The store whose next change the log tells of so.
 fn told(event: Event, facts: &RecordingFacts, context: &Context) -> (Store, Attributed) {
-    let event = event.session(facts.row.id);
-    let event = event.with("recorded_user", facts.row.user.as_str());
+    let event = event.session(facts.row.session.id);
+    let event = event.with("recorded_user", facts.row.session.user.as_str());
     let entry = context.audit.entry(context.event(event));
     context.store.attributed(vec![entry])
 }

@@ -26,7 +26,10 @@ pub(super) async fn show(
     if as_json {
         let mut text = serde_json::to_value(row(&facts.row)).unwrap_or(Value::Null);
         if let Value::Object(text) = &mut text {
-            text.insert("client".to_owned(), value!(facts.row.client.to_string()));
+            text.insert(
+                "client".to_owned(),
+                value!(facts.row.session.client.to_string()),
+            );
             text.insert("segments".to_owned(), value!(facts.segments.len()));
             text.insert("chain".to_owned(), value!(chain));
             text.insert("verdict".to_owned(), value!(verdict));
@@ -41,13 +44,16 @@ pub(super) async fn show(
     let row = &facts.row;
     let ended = row.ended.map_or_else(|| "-".to_owned(), Timestamp::rfc3339);
     let mut lines = vec![
-        ("id", row.id.to_string()),
-        ("user", row.user.to_string()),
-        ("device", format!("{} ({})", row.device_name, row.device)),
-        ("login", row.login.to_string()),
+        ("id", row.session.id.to_string()),
+        ("user", row.session.user.to_string()),
+        (
+            "device",
+            format!("{} ({})", row.session.device_name, row.session.device),
+        ),
+        ("login", row.session.login.to_string()),
         ("what", what(row)),
-        ("client", row.client.to_string()),
-        ("started", row.started.rfc3339()),
+        ("client", row.session.client.to_string()),
+        ("started", row.session.started.rfc3339()),
         ("ended", ended),
         ("state", row.state.as_str().to_owned()),
         (
@@ -132,7 +138,7 @@ async fn ran(facts: &RecordingFacts, context: &Context) -> Ran {
 
 /// Reads it again from where it is stored: the seals hold, and the chain is the one that was signed.
 pub(super) async fn verify(facts: &RecordingFacts, context: &Context) -> Result<String, Failure> {
-    let id = facts.row.id;
+    let id = facts.row.session.id;
     let fails = |why: String| Err(Failure(format!("recording {id} {why}")));
     let mut read = context.facts.archive.read(facts.clone(), |_, _| None::<()>);
     let mut end = None;

@@ -68,3 +68,37 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn what_the_other_door_asks_is_read_as_it_was_meant() {
+    // As it is typed at the console, and as it is asked there.
+    let table = [
+        ("exec --on 'role=camera' -- uptime", None),
+        (
+            "exec --json --wait 90s --parallel 20 --on 'site=ab' --login root -- echo  'a  b' \"$HOME\" -- x",
+            Some(
+                "exec --on 'site=ab' --login root --wait 1m30s --json -- echo  'a  b' \"$HOME\" -- x",
+            ),
+        ),
+        ("exec --on '*' -- it's", None),
+        ("exec --on '*' -- one\ntwo", None),
+        ("cp - --on '*:c d' --mode 644 --json", None),
+        (
+            "cp - --login root --timeout 5s --on \"a=b:it's\"",
+            Some("cp - --on 'a=b:it'\\''s' --login root --timeout 5s"),
+        ),
+    ];
+    for (typed, asked) in table {
+        let line = |typed: &str| match parse_console(typed).unwrap() {
+            Command::Exec(args) => args.at_console(),
+            Command::Cp(args) => args.at_console(),
+            other => panic!("{other:?}"),
+        };
+        let asked = asked.unwrap_or(typed);
+        assert_eq!(line(typed), asked, "{typed}");
+        assert_eq!(line(asked), asked, "{typed}");
+    }
+    for only_here in ["exec -i x --on '*' -- y", "cp - --on '*:x' -o A=b"] {
+        assert_eq!(parse_console(only_here).unwrap_err().1, USAGE);
+    }
+}

@@ -15,7 +15,7 @@ use holdfast_protocol::limits::TOLD_MINOR;
 use holdfast_protocol::session::RelayEvent;
 use holdfast_protocol::wire::{self, Open, SessionRefusal, SessionTerms, ToldIn, Work};
 use quinn::{SendStream, VarInt};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
@@ -27,24 +27,27 @@ use crate::access::recording::{self, Unrecordable, Wanted};
 use crate::access::role::RecordingMode;
 use crate::clock::Timestamp;
 use crate::limits::{FAREWELL_TIMEOUT, LISTEN_TIMEOUT};
-use crate::recording::Recorded as About;
 use crate::serve::Relay;
 use crate::session::bridge::Recorded;
 use crate::session::live::{Cause, Ending, LiveSession};
 use crate::session::{recorded, refusal};
 use crate::ssh::connection::Connection;
+use crate::store::SessionFacts;
 use crate::tunnel::registry::Tunnel;
+
+mod shared;
+
+use self::shared::{Share, Shared};
 
 /// The recording of a connection's forwards, if there is one.
 #[derive(Debug, Default)]
-pub struct Forwards(Mutex<Option<Arc<Standing>>>);
+pub struct Forwards(Shared<Standing, Unrecordable>);
 
 /// A recording that forwards are told in.
 #[derive(Debug)]
 struct Standing {
     id: SessionId,
-    tunnel: Arc<Tunnel>,
-    wanted: Wanted,
+    need: Need,
     /// The number of the next forward.
     next: AtomicU32,
     /// How many are under way.
@@ -83,7 +86,7 @@ impl Told {
         Some(ToldIn {
             session: standing.id,
             number: *number,
-            mode: match standing.wanted.is_strict() {
+            mode: match standing.need.wanted.is_strict() {
                 true => wire::RecordingMode::Strict,
                 false => wire::RecordingMode::BestEffort,
             },
@@ -132,18 +135,38 @@ impl Drop for Told {
     }
 }
 
-impl Standing {
-    /// Whether a forward on this tunnel that is to be recorded so can be told here.
-    fn takes(&self, tunnel: &Arc<Tunnel>, wanted: Wanted) -> bool {
-        Arc::ptr_eq(&self.tunnel, tunnel) && self.wanted == wanted && !self.closing.is_cancelled()
+/// What a forward needs its recording to be.
+#[derive(Clone, Debug)]
+struct Need {
+    tunnel: Arc<Tunnel>,
+    wanted: Wanted,
+}
+
+impl PartialEq for Need {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.tunnel, &other.tunnel) && self.wanted == other.wanted
+    }
+}
+
+impl Share for Standing {
+    type Need = Need;
+    type Part = (Arc<Self>, u32);
+
+    fn suits(&self, need: &Need) -> bool {
+        self.need == *need && !self.closing.is_cancelled()
     }
 
-    /// A place for one more.
-    fn place(self: &Arc<Self>) -> (Arc<Self>, u32) {
+    fn part(self: &Arc<Self>) -> (Arc<Self>, u32) {
         self.open.send_modify(|open| *open += 1);
         (self.clone(), self.next.fetch_add(1, Ordering::Relaxed))
     }
 
+    fn replaced(&self) {
+        self.closing.cancel();
+    }
+}
+
+impl Standing {
     /// Resolves when none is under way.
     async fn empty(&self) {
         // The sender lives in `self`, so the wait ends only when the count is zero.
@@ -168,7 +191,10 @@ impl Relay {
             let device = authorized.device().name.clone();
             Err(Unrecordable::OldForwards(device))
         } else {
-            self.standing(connection, session, tunnel, wanted).await
+            let tunnel = tunnel.clone();
+            let need = Need { tunnel, wanted };
+            let begun = self.begin_told(connection, session, need.clone());
+            connection.forwards.0.get(need, begun).await
         };
         match standing {
             Ok(place) => Ok(Told {
@@ -184,27 +210,20 @@ impl Relay {
         }
     }
 
-    /// The recording of the connection's forwards, begun if there is none that takes this one.
-    async fn standing(
+    /// Begins a recording of the connection's forwards.
+    async fn begin_told(
         self: &Arc<Self>,
         connection: &Arc<Connection>,
         session: &LiveSession,
-        tunnel: &Arc<Tunnel>,
-        wanted: Wanted,
-    ) -> Result<(Arc<Standing>, u32), Unrecordable> {
-        // Who comes second waits for the first one's.
-        let mut known = connection.forwards.0.lock().await;
-        if let Some(standing) = known.as_ref().filter(|known| known.takes(tunnel, wanted)) {
-            return Ok(standing.place());
-        }
+        need: Need,
+    ) -> Result<Arc<Standing>, Unrecordable> {
         let id = Self::new_session_id().map_err(Unrecordable::Device)?;
-        let about = About {
+        let about = SessionFacts {
             id,
-            authorized: &session.authorized,
             kind: Ability::Forward,
             command: None,
-            client: session.client,
             started: Timestamp::now(),
+            ..session.facts()
         };
         let (key, recorded) = recorded::note(self, about).await?;
         let open = Open {
@@ -217,11 +236,11 @@ impl Relay {
             client: connection.client,
             server: connection.server,
             original_command: None,
-            recording: Some(wanted.terms(key)),
+            recording: Some(need.wanted.terms(key)),
             terms: SessionTerms::default(),
             told: None,
         };
-        let (send, ear) = match begin(open, session, tunnel).await {
+        let (send, ear) = match begin(open, session, &need.tunnel).await {
             Ok(stream) => stream,
             Err(why) => {
                 recorded::forget(Some(recorded)).await;
@@ -230,28 +249,23 @@ impl Relay {
         };
         let standing = Arc::new(Standing {
             id,
-            tunnel: tunnel.clone(),
-            wanted,
+            need,
             next: AtomicU32::new(1),
             open: watch::Sender::new(0),
             closing: CancellationToken::new(),
             cut: CancellationToken::new(),
             ending: OnceLock::new(),
         });
-        let place = standing.place();
-        if let Some(old) = known.replace(standing.clone()) {
-            old.closing.cancel();
-        }
         let device = session.authorized.device().name.to_string();
         tokio::spawn(keep(
             connection.clone(),
-            standing,
+            standing.clone(),
             device,
             send,
             ear,
             recorded,
         ));
-        Ok(place)
+        Ok(standing)
     }
 }
 
@@ -312,7 +326,7 @@ async fn keep(
     };
     standing.closing.cancel();
     if let Some(why) = ended {
-        if standing.wanted.is_strict() {
+        if standing.need.wanted.is_strict() {
             let _ = standing.ending.set(Ending {
                 cause: Cause::Unrecorded,
                 why: format!("recording unavailable on {device}: {why}"),

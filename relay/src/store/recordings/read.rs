@@ -1,39 +1,21 @@
 //! What is known of recordings: for listings, for who goes on with one, and for what is to be done.
 
-use std::net::SocketAddr;
-
-use holdfast_protocol::ids::{DeviceId, DeviceName, Login, SessionId, UserName};
+use holdfast_protocol::ids::{SessionId, UserName};
 use holdfast_protocol::recording::chain::{ChainKey, Seen};
 use holdfast_protocol::recording::segment::Link;
 use holdfast_protocol::wire::SessionFinished;
 use sqlx::QueryBuilder;
 
 use super::{Hold, RecordingState, corrupt, unpacked};
-use crate::access::role::Ability;
 use crate::clock::Timestamp;
+use crate::store::session_facts::{FactsRow, SessionFacts};
 use crate::store::{Store, StoreError};
 
 /// A recording, as far as listings need it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordingRow {
-    /// The session, and so the recording.
-    pub id: SessionId,
-    /// Who.
-    pub user: UserName,
-    /// Where.
-    pub device: DeviceId,
-    /// The device's name then.
-    pub device_name: DeviceName,
-    /// Under which account.
-    pub login: Login,
-    /// What.
-    pub kind: Ability,
-    /// The beginning of the command, if it is one: from outside, so escape it.
-    pub command: Option<String>,
-    /// The operator's address.
-    pub client: SocketAddr,
-    /// Since when.
-    pub started: Timestamp,
+    /// Whose session, of what.
+    pub session: SessionFacts,
     /// When the session ended.
     pub ended: Option<Timestamp>,
     /// Where it stands.
@@ -191,9 +173,15 @@ impl Store {
             query.push(" AND r.state = ").push_bind(state.as_str());
         }
         if let Some(last) = last {
-            query.push(" AND (r.started < ").push_bind(last.started.0);
-            query.push(" OR (r.started = ").push_bind(last.started.0);
-            query.push(" AND r.id > ").push_bind(last.id.0.to_vec());
+            query
+                .push(" AND (r.started < ")
+                .push_bind(last.session.started.0);
+            query
+                .push(" OR (r.started = ")
+                .push_bind(last.session.started.0);
+            query
+                .push(" AND r.id > ")
+                .push_bind(last.session.id.0.to_vec());
             query.push("))");
         }
         query.push(" ORDER BY r.started DESC, r.id");
@@ -278,15 +266,8 @@ impl Store {
 
 #[derive(sqlx::FromRow)]
 struct Row {
-    id: Vec<u8>,
-    user_name: String,
-    device: Vec<u8>,
-    device_name: String,
-    login: String,
-    kind: String,
-    command: Option<String>,
-    client: String,
-    started: i64,
+    #[sqlx(flatten)]
+    session: FactsRow,
     ended: Option<i64>,
     state: String,
     reason: Option<String>,
@@ -328,17 +309,7 @@ impl Row {
             }),
         };
         Some(RecordingRow {
-            id: SessionId(self.id.try_into().ok()?),
-            user: UserName::new(&self.user_name).ok()?,
-            device: DeviceId(self.device.try_into().ok()?),
-            device_name: DeviceName::new(&self.device_name).ok()?,
-            login: Login::new(&self.login).ok()?,
-            kind: Ability::ALL
-                .into_iter()
-                .find(|kind| kind.as_str() == self.kind)?,
-            command: self.command,
-            client: self.client.parse().ok()?,
-            started: Timestamp(self.started),
+            session: self.session.read()?,
             ended: self.ended.map(Timestamp),
             state: RecordingState::ALL
                 .into_iter()

@@ -22,15 +22,17 @@ fn new_lock(target: LockTarget, expires: Option<Timestamp>) -> NewLock {
 
 fn session(id: u8) -> SessionRow {
     SessionRow {
-        id: SessionId([id; 16]),
-        user: user("alice"),
-        device: DeviceId([7; 16]),
-        device_name: name("cam"),
-        login: Login::new("pi").unwrap(),
-        kind: Ability::Exec,
-        command: Some("ls \u{1b}[2J".into()),
-        client: "[2001:db8::1]:50022".parse().unwrap(),
-        started: at(u64::from(id)),
+        session: SessionFacts {
+            id: SessionId([id; 16]),
+            user: user("alice"),
+            device: DeviceId([7; 16]),
+            device_name: name("cam"),
+            login: Login::new("pi").unwrap(),
+            kind: Ability::Exec,
+            command: Some("ls \u{1b}[2J".into()),
+            client: "[2001:db8::1]:50022".parse().unwrap(),
+            started: at(u64::from(id)),
+        },
         traffic: Traffic {
             bytes_in: 1,
             bytes_out: u64::from(id),
@@ -117,8 +119,8 @@ async fn live_sessions_are_those_of_living_relays() {
         active: at(60),
     };
     let change = BoardChange {
-        moved: vec![(session(1).id, traffic)],
-        ended: vec![session(2).id],
+        moved: vec![(session(1).session.id, traffic)],
+        ended: vec![session(2).session.id],
         ..BoardChange::default()
     };
     store.publish_sessions(living, &change).await.unwrap();
@@ -140,7 +142,7 @@ async fn a_kill_goes_to_the_run_that_has_the_session_and_with_it() {
     };
     store.publish_sessions(one, &begun).await.unwrap();
     let kill = Kill {
-        session: session(1).id,
+        session: session(1).session.id,
         message: "enough".into(),
         by: None,
     };
@@ -148,7 +150,7 @@ async fn a_kill_goes_to_the_run_that_has_the_session_and_with_it() {
     assert_eq!(store.kills(one).await.unwrap(), std::slice::from_ref(&kill));
     assert_eq!(store.kills(other).await.unwrap(), []);
     let ended = BoardChange {
-        ended: vec![session(1).id],
+        ended: vec![session(1).session.id],
         ..BoardChange::default()
     };
     store.publish_sessions(one, &ended).await.unwrap();

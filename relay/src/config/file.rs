@@ -1,0 +1,184 @@
+//! The configuration as it is written: TOML, and what its texts mean.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use holdfast_protocol::release::ReleaseKey;
+use serde::Deserialize;
+
+use super::{ConfigError, DEFAULT_AUDIT_KEEP, PublicHost, one_line};
+use crate::audit::{Output, Settings as AuditSettings, WhenUnwritable};
+use crate::limits::EXPECT_WITHIN;
+use crate::recording::Settings as RecordingSettings;
+use crate::recording::place::{Bucket, Place};
+
+/// All of it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ConfigFile {
+    pub(super) state: Option<PathBuf>,
+    pub(super) ssh: Option<SocketAddr>,
+    pub(super) tunnel: Option<SocketAddr>,
+    #[serde(default, deserialize_with = "public_host")]
+    pub(super) public: Option<PublicHost>,
+    pub(super) drain_grace: Option<HumanDuration>,
+    pub(super) login_grace: Option<HumanDuration>,
+    #[serde(default, deserialize_with = "release_key")]
+    pub(super) release_key: Option<ReleaseKey>,
+    #[serde(default)]
+    pub(super) audit: AuditFile,
+    #[serde(default)]
+    pub(super) recordings: RecordingsFile,
+}
+
+/// `[recordings]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RecordingsFile {
+    expect_within: Option<HumanDuration>,
+    keep: Option<Keep>,
+    #[serde(default)]
+    store: StoreKind,
+    bucket: Option<String>,
+    prefix: Option<String>,
+    endpoint: Option<String>,
+    region: Option<String>,
+    credentials: Option<PathBuf>,
+}
+
+/// Where recordings are kept.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum StoreKind {
+    #[default]
+    Folder,
+    S3,
+}
+
+impl RecordingsFile {
+    pub(super) fn settings(self) -> Result<RecordingSettings, &'static str> {
+        let words = [&self.bucket, &self.prefix, &self.endpoint, &self.region];
+        let is_s3 = words.iter().any(|word| word.is_some()) || self.credentials.is_some();
+        let place = match (self.store, self.bucket) {
+            (StoreKind::Folder, _) if is_s3 => {
+                return Err(
+                    "[recordings]: bucket, prefix, endpoint, region and credentials need `store = \"s3\"`",
+                );
+            }
+            (StoreKind::Folder, _) => Place::Folder,
+            (StoreKind::S3, None) => {
+                return Err("[recordings]: `store = \"s3\"` needs `bucket = \"NAME\"`");
+            }
+            (StoreKind::S3, Some(bucket)) => {
+                let credentials = self.credentials.map(std::path::absolute).transpose();
+                let wrong = "[recordings]: `credentials` is no path";
+                Place::S3(Bucket {
+                    bucket,
+                    prefix: self.prefix,
+                    endpoint: self.endpoint,
+                    region: self.region,
+                    // Commands beside the relay may be run in any folder.
+                    credentials: credentials.map_err(|_| wrong)?,
+                })
+            }
+        };
+        Ok(RecordingSettings {
+            expect_within: self.expect_within.map_or(EXPECT_WITHIN, |text| text.0),
+            keep: self.keep.and_then(|keep| keep.0),
+            place,
+        })
+    }
+}
+
+/// `[audit]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AuditFile {
+    file: Option<String>,
+    #[serde(default, deserialize_with = "parsed")]
+    when_unwritable: WhenUnwritable,
+    #[serde(default)]
+    keep: Keep,
+}
+
+impl AuditFile {
+    pub(super) fn settings(self) -> AuditSettings {
+        let output = self.file.map(|file| match file.as_str() {
+            "stdout" => Output::Stdout,
+            _ => Output::File(file.into()),
+        });
+        AuditSettings {
+            output,
+            when_unwritable: self.when_unwritable,
+            keep: self.keep.0,
+        }
+    }
+}
+
+/// How long: a duration, or `"forever"`.
+#[derive(Debug)]
+struct Keep(Option<Duration>);
+
+impl Default for Keep {
+    fn default() -> Self {
+        Self(Some(DEFAULT_AUDIT_KEEP))
+    }
+}
+
+impl<'de> Deserialize<'de> for Keep {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        if text == "forever" {
+            return Ok(Self(None));
+        }
+        let span = humantime::parse_duration(&text)
+            .ok()
+            .filter(|span| !span.is_zero());
+        let wanted = "expected a duration like \"400d\", or \"forever\"";
+        span.map(|span| Self(Some(span)))
+            .ok_or_else(|| serde::de::Error::custom(wanted))
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct HumanDuration(pub(super) Duration);
+
+impl<'de> Deserialize<'de> for HumanDuration {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        let wrong = |_| serde::de::Error::custom("expected a duration like \"5s\" or \"1m\"");
+        humantime::parse_duration(&text).map(Self).map_err(wrong)
+    }
+}
+
+fn public_host<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<PublicHost>, D::Error> {
+    let text = String::deserialize(from)?;
+    text.parse().map(Some).map_err(serde::de::Error::custom)
+}
+
+fn release_key<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<ReleaseKey>, D::Error> {
+    let text = String::deserialize(from)?;
+    text.parse().map(Some).map_err(serde::de::Error::custom)
+}
+
+/// A text with one of a few meanings.
+fn parsed<'de, D: serde::Deserializer<'de>, T>(from: D) -> Result<T, D::Error>
+where
+    T: FromStr<Err = &'static str>,
+{
+    let text = String::deserialize(from)?;
+    text.parse().map_err(serde::de::Error::custom)
+}
+
+pub(super) fn read_file(path: &Path) -> Result<ConfigFile, ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+        file: path.to_owned(),
+        source,
+    })?;
+    toml::from_str(&text).map_err(|error| ConfigError::Parse {
+        file: path.to_owned(),
+        problem: one_line(&text, &error),
+    })
+}

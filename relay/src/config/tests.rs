@@ -1,0 +1,172 @@
+//! What is typed and written, and what comes of it.
+
+use std::io::Write as _;
+use std::path::Path;
+
+use super::*;
+use crate::audit::{Output, WhenUnwritable};
+use crate::recording::place::Place;
+
+fn load(toml: &str) -> Result<Config, String> {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(toml.as_bytes()).unwrap();
+    let flags = Flags {
+        config: Some(file.path().to_owned()),
+        ..Flags::default()
+    };
+    Config::load(flags).map_err(|error| {
+        error
+            .to_string()
+            .replace(&file.path().display().to_string(), "FILE")
+    })
+}
+
+#[test]
+fn flags_beat_the_file_and_the_file_beats_the_defaults() {
+    let config = Config::load(Flags::default()).unwrap();
+    assert_eq!(config.ssh.to_string(), "0.0.0.0:2222");
+    assert_eq!(config.tunnel.to_string(), "0.0.0.0:4433");
+    assert_eq!(config.state, Path::new(DEFAULT_STATE));
+
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(b"ssh = \"127.0.0.1:1\"\ntunnel = \"127.0.0.1:2\"\ndrain_grace = \"1m\"\nlogin_grace = \"2s\"\npublic = \"relay:99\"\n")
+        .unwrap();
+    let config = Config::load(Flags {
+        config: Some(file.path().to_owned()),
+        ssh: Some("[::1]:0".parse().unwrap()),
+        ..Flags::default()
+    })
+    .unwrap();
+    assert_eq!(config.ssh.to_string(), "[::1]:0");
+    assert_eq!(config.tunnel.to_string(), "127.0.0.1:2");
+    assert_eq!(config.drain_grace, Duration::from_secs(60));
+    assert_eq!(config.login_grace, Duration::from_secs(2));
+    assert_eq!(config.public, "relay:99".parse().ok());
+}
+
+#[test]
+fn the_audit_log_has_a_section_of_its_own() {
+    let config = load("").unwrap();
+    assert_eq!(config.audit.output, None);
+    assert_eq!(config.audit.when_unwritable, WhenUnwritable::Refuse);
+    assert_eq!(config.audit.keep, Some(DEFAULT_AUDIT_KEEP));
+    let text = "[audit]\nfile = \"/var/log/holdfast.jsonl\"\nwhen_unwritable = \"continue\"\nkeep = \"30d\"\n";
+    let config = load(text).unwrap();
+    assert_eq!(
+        config.audit.output,
+        Some(Output::File("/var/log/holdfast.jsonl".into()))
+    );
+    assert_eq!(config.audit.when_unwritable, WhenUnwritable::Continue);
+    assert_eq!(config.audit.keep, Some(Duration::from_secs(30 * 86_400)));
+    let config = load("[audit]\nfile = \"stdout\"\nkeep = \"forever\"\n").unwrap();
+    assert_eq!(config.audit.output, Some(Output::Stdout));
+    assert_eq!(config.audit.keep, None);
+    for bad in [
+        "when_unwritable = \"maybe\"",
+        "keep = \"0s\"",
+        "keep = \"long\"",
+        "files = \"x\"",
+    ] {
+        let error = load(&format!("[audit]\n{bad}\n")).unwrap_err();
+        assert!(error.starts_with("FILE: line 2: "), "{error}");
+    }
+}
+
+#[test]
+fn recordings_lie_in_the_folder_or_in_a_bucket() {
+    assert_eq!(load("").unwrap().recordings.place, Place::Folder);
+    let text = "[recordings]\nstore = \"s3\"\nbucket = \"tapes\"\nendpoint = \"https://s3.example.com\"\ncredentials = \"/etc/keys\"\n";
+    let Place::S3(bucket) = load(text).unwrap().recordings.place else {
+        panic!("no bucket")
+    };
+    assert_eq!(bucket.bucket, "tapes");
+    assert_eq!(bucket.credentials, Some("/etc/keys".into()));
+    for (bad, why) in [
+        ("store = \"s3\"", "needs `bucket"),
+        ("bucket = \"tapes\"", "need `store"),
+        ("store = \"tape\"", "line 2: unknown variant `tape`"),
+        // Nothing secret belongs into a file that is shown to people.
+        ("secret_access_key = \"x\"", "line 2: unknown field"),
+    ] {
+        let error = load(&format!("[recordings]\n{bad}\n")).unwrap_err();
+        assert!(error.contains(why) && !error.contains('\n'), "{error}");
+    }
+}
+
+#[test]
+fn a_release_key_is_minisigns() {
+    assert_eq!(load("").unwrap().release_key, None);
+    let key = "RWQ0ZvBD3qMc87ItdmGuC7HlCQlW4JOACk7I6L9CtP7QDodLvdtjWmN5";
+    let config = load(&format!("release_key = \"{key}\"\n")).unwrap();
+    assert_eq!(config.release_key.unwrap().to_string(), key);
+    let error = load("release_key = \"RWsecret\"\n").unwrap_err();
+    assert!(
+        error.starts_with("FILE: line 1: a release key begins with RW: "),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_bad_file_is_one_sentence_with_the_line() {
+    let unknown = load("ssh = \"127.0.0.1:1\"\nssk = 1\n").unwrap_err();
+    assert!(
+        unknown.starts_with("FILE: line 2: unknown field `ssk`"),
+        "{unknown}"
+    );
+    for bad in [
+        "ssh = 22",
+        "ssh = \"nowhere\"",
+        "drain_grace = \"soon\"",
+        "public = \"a b\"",
+        "=",
+    ] {
+        let error = load(bad).unwrap_err();
+        assert!(
+            error.starts_with("FILE: line 1: ") && !error.contains('\n'),
+            "{error}"
+        );
+    }
+    let missing = Config::load(Flags {
+        config: Some("/nonexistent.toml".into()),
+        ..Flags::default()
+    });
+    assert!(
+        missing
+            .unwrap_err()
+            .to_string()
+            .starts_with("cannot read the configuration /nonexistent.toml: ")
+    );
+}
+
+#[test]
+fn the_public_address_follows_the_flag_then_the_bound_address_then_the_host() {
+    let mut config = Config::load(Flags::default()).unwrap();
+    let bound = "127.0.0.1:4500".parse().unwrap();
+    assert_eq!(config.public_tunnel(bound).unwrap(), "127.0.0.1:4500");
+    assert_eq!(
+        config.public_tunnel("[::1]:7".parse().unwrap()).unwrap(),
+        "[::1]:7"
+    );
+    let everywhere = config
+        .public_tunnel("0.0.0.0:4433".parse().unwrap())
+        .unwrap();
+    assert!(everywhere.ends_with(":4433") && !everywhere.starts_with("0.0.0.0"));
+
+    config.public = "relay.example.com".parse().ok();
+    assert_eq!(
+        config.public_tunnel(bound).unwrap(),
+        "relay.example.com:4500"
+    );
+    config.public = "relay.example.com:53".parse().ok();
+    assert_eq!(config.public_tunnel(bound).unwrap(), "relay.example.com:53");
+    assert_eq!(config.public_ssh(bound).unwrap(), "relay.example.com:4500");
+    config.public = "[2001:db8::1]:53".parse().ok();
+    assert_eq!(config.public_tunnel(bound).unwrap(), "[2001:db8::1]:53");
+    for v6 in ["2001:db8::1", "[2001:db8::1]"] {
+        config.public = v6.parse().ok();
+        assert_eq!(config.public_ssh(bound).unwrap(), "[2001:db8::1]:4500");
+    }
+    for bad in ["", ":1", "a b", "a:0", "a:70000", "a:b", "[x]:1"] {
+        assert!(bad.parse::<PublicHost>().is_err(), "{bad}");
+    }
+}
