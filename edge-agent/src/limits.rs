@@ -193,6 +193,10 @@ pub const COMMAND_STACK: usize = 128 * 1024;
 /// sets its usual limit.
 pub const MAX_SFTP_HANDLES: usize = 1024;
 
+/// Most handles of one SFTP client whose files could not be opened, and which it has not closed: as many as the relay names
+/// at a time.
+pub const MAX_SFTP_FAILED: usize = 64;
+
 /// Most files of one SFTP client that go with its session: who copies a file has one.
 pub const MAX_SFTP_TEMPORARY: usize = 16;
 

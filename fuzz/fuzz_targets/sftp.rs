@@ -30,6 +30,8 @@ fn read(packet: &[u8]) {
     };
     match request {
         Ok(Request::Write { handle, data, .. }) => within(&[handle, data]),
+        Ok(Request::OpenAs { handle, path, .. }) => within(&[handle, path]),
+        Ok(Request::Release(handle)) => within(&[handle]),
         Ok(Request::Symlink { target, link }) => within(&[target, link]),
         Ok(Request::CopyData { from, to, .. }) => within(&[from, to]),
         Ok(Request::Realpath(path)) => {

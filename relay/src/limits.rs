@@ -507,6 +507,13 @@ pub const SFTP_GUESS_LIFE: Duration = Duration::from_secs(2);
 /// they hold 512 KiB at most. OpenSSH's client needs the beginning of one file, and what is behind it.
 pub const MAX_SFTP_GUESSES: usize = 2;
 
+/// Files that one session has open under names of the relay's, and opens of them that the device has not answered: OpenSSH's
+/// client has one at a time.
+pub const MAX_SFTP_NAMED: usize = 64;
+
+/// Longest packet of a write that is looked at, for which it is copied: a file of one such write is worth it.
+pub const MAX_SFTP_SMALL: usize = 32 * 1024;
+
 /// How long a client of `cp` may pause before its file is complete.
 pub const COPY_PATIENCE: Duration = Duration::from_secs(300);
 

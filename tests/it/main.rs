@@ -37,3 +37,4 @@ mod state;
 mod strangers;
 mod tunnel;
 mod upgrade;
+mod uploads;

@@ -46,11 +46,19 @@ pub(super) struct Done {
 /// What an answer is waited for.
 #[derive(Debug)]
 enum Request {
-    Open { path: Vec<u8>, for_writing: bool },
+    Open {
+        path: Vec<u8>,
+        for_writing: bool,
+    },
+    /// One whose handle has its name already, and is followed by it.
+    OpenAs(Vec<u8>),
     OpenFolder(Vec<u8>),
     Close(Vec<u8>),
     Read(Vec<u8>),
-    Write { handle: Vec<u8>, length: u64 },
+    Write {
+        handle: Vec<u8>,
+        length: u64,
+    },
     Other(Done),
 }
 
@@ -65,7 +73,7 @@ impl Request {
             Self::Open { path, .. } => Done::new(FileKind::Read, path),
             Self::OpenFolder(path) => Done::new(FileKind::List, path),
             Self::Other(done) => done,
-            Self::Close(_) | Self::Read(_) | Self::Write { .. } => return None,
+            Self::OpenAs(_) | Self::Close(_) | Self::Read(_) | Self::Write { .. } => return None,
         };
         Some(Done {
             result: NOT_FOLLOWED,
@@ -130,7 +138,7 @@ impl Files {
         self.done.pop_front();
     }
 
-    fn request(&self, mut fields: Fields<'_>) -> Option<(u32, Request)> {
+    fn request(&mut self, mut fields: Fields<'_>) -> Option<(u32, Request)> {
         let kind = fields.byte()?;
         let id = fields.number()?;
         let request = match kind {
@@ -148,9 +156,28 @@ impl Files {
                 },
             },
             11 => Request::OpenFolder(fields.path()?),
+            200 if fields.is_named(b"open-as@holdfast") => self.open_as(&mut fields)?,
+            // The close behind it is what is recorded.
+            200 if fields.is_named(b"release@holdfast") => return None,
             _ => Request::Other(self.other(kind, &mut fields)?),
         };
         Some((id, request))
+    }
+
+    /// An open that is followed from here on, because its file may be used before the answer.
+    fn open_as(&mut self, fields: &mut Fields<'_>) -> Option<Request> {
+        fields.path()?;
+        let (name, path) = (fields.path()?, fields.path()?);
+        let for_writing = fields.number()? & FOR_WRITING != 0;
+        let has_room =
+            self.handles.len() < MAX_FILE_HANDLES && self.pending.len() < MAX_FILE_REQUESTS;
+        // Nobody opens two files under one name: the server will not.
+        if !has_room || self.handles.contains_key(&name) {
+            return Some(Request::Open { path, for_writing });
+        }
+        let handle = Handle::new(path, for_writing);
+        self.handles.insert(name.clone(), handle);
+        Some(Request::OpenAs(name))
     }
 
     /// An operation that is one request.
@@ -211,6 +238,11 @@ impl Files {
                 };
                 self.open(kind, path, handle, status);
             }
+            Request::OpenAs(_) if status == 0 => {}
+            Request::OpenAs(handle) => {
+                let handle = self.handles.remove(&handle)?;
+                self.close(handle, status);
+            }
             Request::OpenFolder(path) => self.open(FileKind::List, path, handle, status),
             Request::Close(handle) => {
                 let handle = self.handles.remove(&handle)?;
@@ -233,10 +265,8 @@ impl Files {
         match handle {
             Some(handle) if self.handles.len() < MAX_FILE_HANDLES => {
                 let open = Handle {
-                    path,
                     kind,
-                    read: 0,
-                    written: 0,
+                    ..Handle::new(path, false)
                 };
                 self.handles.insert(handle, open);
             }
@@ -266,6 +296,22 @@ impl Files {
             _ => handle.read,
         };
         self.done.push_back(done);
+    }
+}
+
+impl Handle {
+    fn new(path: Vec<u8>, for_writing: bool) -> Self {
+        let kind = if for_writing {
+            FileKind::Write
+        } else {
+            FileKind::Read
+        };
+        Self {
+            path,
+            kind,
+            read: 0,
+            written: 0,
+        }
     }
 }
 
@@ -336,6 +382,11 @@ impl<'a> Fields<'a> {
         Some(now)
     }
 
+    /// Whether an extended request, whose name is next, is this one.
+    fn is_named(&self, name: &[u8]) -> bool {
+        Fields(self.0).path().is_some_and(|here| here == name)
+    }
+
     fn byte(&mut self) -> Option<u8> {
         self.take(1)?.first().copied()
     }
@@ -355,105 +406,4 @@ impl<'a> Fields<'a> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn packet(kind: u8, id: u32, fields: &[&[u8]]) -> Vec<u8> {
-        let body = [&[kind][..], &id.to_be_bytes(), &fields.concat()].concat();
-        let length = u32::try_from(body.len()).unwrap().to_be_bytes();
-        [&length[..], &body].concat()
-    }
-
-    fn string(text: &[u8]) -> Vec<u8> {
-        let length = u32::try_from(text.len()).unwrap().to_be_bytes();
-        [&length[..], text].concat()
-    }
-
-    fn all(files: &mut Files) -> Vec<Done> {
-        std::mem::take(&mut files.done).into()
-    }
-
-    fn done(kind: FileKind, path: &str, size: u64, result: u32) -> Done {
-        Done {
-            size,
-            result,
-            ..Done::new(kind, path.into())
-        }
-    }
-
-    #[test]
-    fn a_written_file_is_told_of_when_it_is_closed_however_the_bytes_are_cut() {
-        let data = vec![7; 30_000];
-        let requests = [
-            // The version has no number, and is no operation.
-            vec![0, 0, 0, 5, 1, 0, 0, 0, 3],
-            packet(3, 1, &[&string(b"/tmp/a"), &2_u32.to_be_bytes(), &[0; 4]]),
-            packet(6, 2, &[&string(b"h"), &[0; 8], &string(&data)]),
-            packet(4, 3, &[&string(b"h")]),
-            packet(18, 4, &[&string(b"/tmp/a"), &string(b"/tmp/b")]),
-            packet(13, 5, &[&string(b"/no")]),
-        ]
-        .concat();
-        let answers = [
-            vec![0, 0, 0, 5, 2, 0, 0, 0, 3],
-            packet(102, 1, &[&string(b"h")]),
-            packet(101, 2, &[&[0; 4]]),
-            packet(101, 3, &[&[0; 4]]),
-            packet(101, 4, &[&[0; 4]]),
-            packet(101, 5, &[&2_u32.to_be_bytes()]),
-        ]
-        .concat();
-        for cut in [1, 3, 100, 100_000] {
-            let mut files = Files::default();
-            // The open has to be answered before its handle can be used.
-            for part in requests.chunks(cut) {
-                files.handle_requests(part);
-            }
-            for part in answers.chunks(cut) {
-                files.handle_answers(part);
-            }
-            let renamed = Done {
-                other: Some(b"/tmp/b".to_vec()),
-                ..done(FileKind::Rename, "/tmp/a", 0, 0)
-            };
-            let expected = [
-                done(FileKind::Write, "/tmp/a", 30_000, 0),
-                renamed,
-                done(FileKind::Remove, "/no", 0, 2),
-            ];
-            assert_eq!(all(&mut files), expected, "in parts of {cut}");
-        }
-    }
-
-    #[test]
-    fn what_is_still_open_at_the_end_is_told_of_too() {
-        let mut files = Files::default();
-        files.handle_requests(&packet(
-            3,
-            1,
-            &[&string(b"f"), &1_u32.to_be_bytes(), &[0; 4]],
-        ));
-        files.handle_answers(&packet(102, 1, &[&string(b"h")]));
-        files.handle_requests(&packet(5, 2, &[&string(b"h"), &[0; 12]]));
-        files.handle_answers(&packet(103, 2, &[&string(&[1; 500])]));
-        files.finish();
-        assert_eq!(
-            all(&mut files),
-            [done(FileKind::Read, "f", 500, CONNECTION_LOST)]
-        );
-    }
-
-    #[test]
-    fn a_client_that_floods_is_followed_within_bounds() {
-        let mut files = Files::default();
-        for id in 0..100_000 {
-            files.handle_requests(&packet(17, id, &[&string(&[b'x'; 64])]));
-        }
-        files.handle_requests(&[0xff; 1_000_000]);
-        assert_eq!(files.pending.len(), MAX_FILE_REQUESTS);
-        let told = all(&mut files);
-        assert_eq!(told.len(), 100_000 - MAX_FILE_REQUESTS, "none is left out");
-        assert!(told.iter().all(|done| done.result == NOT_FOLLOWED));
-        assert!(files.requests.head.capacity() <= 2 * HEAD);
-    }
-}
+mod tests;

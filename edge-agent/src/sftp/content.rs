@@ -35,6 +35,33 @@ impl Server {
         flags: u32,
         attributes: &Attributes,
     ) -> Result<Done, Status> {
+        let file = self.open_file(path, flags, attributes)?;
+        let handle = self.handles.insert(Handle::File(file));
+        self.answers.handle(id, &handle);
+        Ok(Done::Answered)
+    }
+
+    /// `open-as@holdfast`; its handle is claimed.
+    pub(super) fn open_as(
+        &mut self,
+        id: u32,
+        handle: &[u8],
+        path: &[u8],
+        flags: u32,
+        attributes: &Attributes,
+    ) -> Result<Done, Status> {
+        let file = self.open_file(path, flags, attributes)?;
+        self.handles.insert_as(handle, Handle::File(file));
+        self.answers.handle(id, handle);
+        Ok(Done::Answered)
+    }
+
+    fn open_file(
+        &mut self,
+        path: &[u8],
+        flags: u32,
+        attributes: &Attributes,
+    ) -> Result<OwnedFd, Status> {
         let path = SftpPath::new(path)?;
         self.check_room()?;
         let temporary = attributes.temporary && flags & NEW == NEW;
@@ -46,9 +73,7 @@ impl Server {
         if temporary {
             self.temporary.add(path, &file)?;
         }
-        let handle = self.handles.insert(Handle::File(file));
-        self.answers.handle(id, &handle);
-        Ok(Done::Answered)
+        Ok(file)
     }
 
     pub(super) fn check_room(&self) -> Result<(), Status> {
@@ -104,6 +129,12 @@ impl Server {
     pub(super) fn fsync(&mut self, handle: &[u8]) -> Result<Done, Status> {
         let open = self.handles.get(handle).ok_or(Status::NO_HANDLE)?;
         fsync(open.descriptor())?;
+        Ok(Done::Well)
+    }
+
+    /// `release@holdfast`: the file is closed as `Close` would, but its handle stays good.
+    pub(super) fn release(&mut self, handle: &[u8]) -> Result<Done, Status> {
+        self.handles.release(handle)?;
         Ok(Done::Well)
     }
 

@@ -3,14 +3,31 @@
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 
-use crate::limits::MAX_SFTP_HANDLES;
+use rustix::fs::{
+    Access, AtFlags, CWD, FileType, Mode, OFlags, accessat, fcntl_getfl, fstat, open,
+};
+use rustix::io::Errno;
 
-/// What is open, by number. A number is never given out twice, so that a late request for what was closed
-/// meets nothing else.
+use super::packet::{Code, Status};
+use super::root::name_of;
+use crate::limits::{MAX_SFTP_FAILED, MAX_SFTP_HANDLES};
+
+/// What is open, by name. A name is never used twice, so that a late request for what was closed meets nothing else.
 #[derive(Debug, Default)]
 pub(super) struct Handles {
-    open: BTreeMap<u64, Handle>,
+    open: BTreeMap<Name, Handle>,
     next: u64,
+    /// Why what was to be open under a given name is not, until it is closed.
+    failed: BTreeMap<u32, Status>,
+    /// Names that are given are this at least.
+    next_given: u64,
+}
+
+/// What clients call a handle by: eight bytes if the server named it, four if the relay did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Name {
+    Own(u64),
+    Given(u32),
 }
 
 /// Something that is open.
@@ -20,13 +37,17 @@ pub(super) enum Handle {
     File(OwnedFd),
     /// To be listed.
     Folder(OwnedFd),
+    /// A file that is closed, but for its name: where it is, and how it was open.
+    Released(OwnedFd, OFlags),
 }
 
 impl Handle {
     /// Either.
     pub(super) fn descriptor(&self) -> &OwnedFd {
         match self {
-            Self::File(descriptor) | Self::Folder(descriptor) => descriptor,
+            Self::File(descriptor) | Self::Folder(descriptor) | Self::Released(descriptor, _) => {
+                descriptor
+            }
         }
     }
 }
@@ -41,31 +62,122 @@ impl Handles {
     pub(super) fn insert(&mut self, handle: Handle) -> [u8; 8] {
         let number = self.next;
         self.next += 1;
-        self.open.insert(number, handle);
+        self.open.insert(Name::Own(number), handle);
         number.to_be_bytes()
+    }
+
+    /// Takes a name that somebody else gives to what is opened next. Such names count up.
+    ///
+    /// # Errors
+    /// It is none, or no new one.
+    pub(super) fn claim(&mut self, name: &[u8]) -> Result<u32, Status> {
+        let wrong = Status::new(Code::Failure, "no name for a handle");
+        let Some(Name::Given(number)) = Name::of(name) else {
+            return Err(wrong);
+        };
+        if u64::from(number) < self.next_given {
+            return Err(wrong);
+        }
+        self.next_given = u64::from(number) + 1;
+        Ok(number)
+    }
+
+    /// Keeps it under the name that was claimed for it.
+    pub(super) fn insert_as(&mut self, name: &[u8], handle: Handle) {
+        if let Some(name) = Name::of(name) {
+            self.open.insert(name, handle);
+        }
+    }
+
+    /// What was to be open under this name is not. Of more than [`MAX_SFTP_FAILED`] the oldest are forgotten, and are
+    /// handles that nobody knows.
+    pub(super) fn fail(&mut self, number: u32, why: Status) {
+        if self.failed.len() >= MAX_SFTP_FAILED {
+            self.failed.pop_first();
+        }
+        self.failed.insert(number, why);
+    }
+
+    /// Why there is nothing under this name, if it was to be.
+    pub(super) fn failure(&self, name: &[u8]) -> Option<&Status> {
+        match Name::of(name)? {
+            Name::Given(number) => self.failed.get(&number),
+            Name::Own(_) => None,
+        }
+    }
+
+    /// Nothing more is asked of what could not be opened.
+    pub(super) fn forget(&mut self, name: &[u8]) {
+        if let Some(Name::Given(number)) = Name::of(name) {
+            self.failed.remove(&number);
+        }
     }
 
     /// What the client calls so.
     pub(super) fn get(&self, name: &[u8]) -> Option<&Handle> {
-        self.open.get(&number(name)?)
+        self.open.get(&Name::of(name)?)
     }
 
     /// A file that the client calls so.
     pub(super) fn file(&self, name: &[u8]) -> Option<&OwnedFd> {
         match self.get(name)? {
             Handle::File(file) => Some(file),
-            Handle::Folder(_) => None,
+            Handle::Folder(_) | Handle::Released(..) => None,
         }
+    }
+
+    /// Closes a file that is only written, and keeps its name: whoever runs it or waits for its end finds it closed. It is
+    /// left open if it could not be opened again.
+    ///
+    /// # Errors
+    /// It is left open.
+    pub(super) fn release(&mut self, name: &[u8]) -> Result<(), Status> {
+        let open = Name::of(name).and_then(|name| self.open.get_mut(&name));
+        let Some(handle @ Handle::File(_)) = open else {
+            return Err(Status::NO_HANDLE);
+        };
+        let file = handle.descriptor();
+        let flags = fcntl_getfl(file)?;
+        // What is no file, or may not be opened a second time by its owner either, is left alone.
+        let is_file = FileType::from_raw_mode(fstat(file)?.st_mode).is_file();
+        if !is_file || flags & OFlags::RWMODE != OFlags::WRONLY {
+            return Err(Errno::OPNOTSUPP.into());
+        }
+        let place = self::open(name_of(file), OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        accessat(CWD, name_of(&place), Access::WRITE_OK, AtFlags::EACCESS)?;
+        let keep = OFlags::RWMODE | OFlags::APPEND | OFlags::NONBLOCK;
+        *handle = Handle::Released(place, flags & keep);
+        Ok(())
+    }
+
+    /// Opens again what was released, because something is asked of it.
+    ///
+    /// # Errors
+    /// The kernel's: somebody has changed whose it is in the meantime.
+    pub(super) fn wake(&mut self, name: &[u8]) -> Result<(), Errno> {
+        let open = Name::of(name).and_then(|name| self.open.get_mut(&name));
+        let Some(handle @ Handle::Released(..)) = open else {
+            return Ok(());
+        };
+        if let Handle::Released(place, flags) = handle {
+            let flags = *flags | OFlags::CLOEXEC | OFlags::NOCTTY;
+            *handle = Handle::File(self::open(name_of(place), flags, Mode::empty())?);
+        }
+        Ok(())
     }
 
     /// Lets go of it.
     pub(super) fn remove(&mut self, name: &[u8]) -> Option<Handle> {
-        self.open.remove(&number(name)?)
+        self.open.remove(&Name::of(name)?)
     }
 }
 
-fn number(name: &[u8]) -> Option<u64> {
-    name.try_into().ok().map(u64::from_be_bytes)
+impl Name {
+    fn of(name: &[u8]) -> Option<Self> {
+        let own = || name.try_into().ok().map(u64::from_be_bytes);
+        let given = || name.try_into().ok().map(u32::from_be_bytes);
+        own().map(Self::Own).or_else(|| given().map(Self::Given))
+    }
 }
 
 #[cfg(test)]
@@ -90,5 +202,34 @@ mod tests {
         for wrong in [&b""[..], &[0; 7], &[0; 9], &[255; 8]] {
             assert!(handles.get(wrong).is_none());
         }
+    }
+
+    #[test]
+    fn a_name_that_is_given_is_new_and_none_of_the_servers() {
+        let mut handles = Handles::default();
+        let own = handles.insert(Handle::Folder(folder()));
+        for wrong in [&own[..], b"", b"abc", b"abcde", &[0; 8]] {
+            assert!(handles.claim(wrong).is_err(), "{wrong:?}");
+        }
+        assert_eq!(handles.claim(&[0, 0, 0, 5]).unwrap(), 5);
+        for old in [[0, 0, 0, 5], [0, 0, 0, 4], [0; 4]] {
+            assert!(handles.claim(&old).is_err(), "{old:?}");
+        }
+        assert_eq!(handles.claim(&[255; 4]).unwrap(), u32::MAX);
+        assert!(handles.claim(&[255; 4]).is_err());
+        assert!(handles.get(&own).is_some());
+    }
+
+    #[test]
+    fn failures_are_few() {
+        let mut handles = Handles::default();
+        let most = u32::try_from(MAX_SFTP_FAILED).unwrap();
+        for number in 0..=most {
+            handles.fail(number, Status::READ_ONLY);
+        }
+        assert!(handles.failure(&[0; 4]).is_none());
+        assert!(handles.failure(&1_u32.to_be_bytes()).is_some());
+        assert!(handles.failure(&most.to_be_bytes()).is_some());
+        assert_eq!(handles.failed.len(), MAX_SFTP_FAILED);
     }
 }

@@ -115,6 +115,13 @@ pub enum Request<'a> {
         flags: u32,
         attributes: Attributes,
     },
+    /// `open-as@holdfast`: as `Open`, but who asks names the handle, and uses it without waiting for the answer.
+    OpenAs {
+        handle: &'a [u8],
+        path: &'a [u8],
+        flags: u32,
+        attributes: Attributes,
+    },
     Close(&'a [u8]),
     Read {
         handle: &'a [u8],
@@ -157,6 +164,8 @@ pub enum Request<'a> {
         to: &'a [u8],
     },
     Fsync(&'a [u8]),
+    /// `release@holdfast`: closes the file, and keeps its handle.
+    Release(&'a [u8]),
     Statvfs(&'a [u8]),
     Fstatvfs(&'a [u8]),
     Lsetstat(&'a [u8], Attributes),
@@ -179,7 +188,7 @@ pub enum Request<'a> {
 }
 
 /// The extensions, and the version of each that the answer to `Init` names.
-const EXTENSIONS: [(&[u8], &[u8]); 12] = [
+const EXTENSIONS: [(&[u8], &[u8]); 14] = [
     (b"posix-rename@openssh.com", b"1"),
     (b"statvfs@openssh.com", b"2"),
     (b"fstatvfs@openssh.com", b"2"),
@@ -192,11 +201,21 @@ const EXTENSIONS: [(&[u8], &[u8]); 12] = [
     (b"home-directory", b"1"),
     (b"users-groups-by-id@openssh.com", b"1"),
     (TEMPORARY, b"1"),
+    (OPEN_AS, b"1"),
+    (RELEASE, b"1"),
 ];
 
 /// Our own: an attribute of that name, with nothing in it, of a file that `Open` makes and that was not there. The
 /// file goes with the session, unless it has another name or is gone by then. The relay's `cp` asks for it.
 const TEMPORARY: &[u8] = b"temporary@holdfast";
+
+/// Our own: the relay opens a file by it under a handle that the client has already, so that what the client does with
+/// it follows at once. If it can't be opened, whatever is asked of the handle is answered as the open was.
+const OPEN_AS: &[u8] = b"open-as@holdfast";
+
+/// Our own: the relay has a file closed by it which the client is about to close. If the client goes on instead, it
+/// is opened again.
+const RELEASE: &[u8] = b"release@holdfast";
 
 /// Reads a packet that [`next_packet`] gave.
 ///
@@ -271,6 +290,13 @@ fn extended<'a>(name: &[u8], fields: &mut Fields<'a>) -> Result<Request<'a>, Unc
             to: fields.string()?,
         },
         b"fsync@openssh.com" => Request::Fsync(fields.string()?),
+        OPEN_AS => Request::OpenAs {
+            handle: fields.string()?,
+            path: fields.string()?,
+            flags: fields.number()?,
+            attributes: fields.attributes()?,
+        },
+        RELEASE => Request::Release(fields.string()?),
         b"statvfs@openssh.com" => Request::Statvfs(fields.string()?),
         b"fstatvfs@openssh.com" => Request::Fstatvfs(fields.string()?),
         b"lsetstat@openssh.com" => Request::Lsetstat(fields.string()?, fields.attributes()?),

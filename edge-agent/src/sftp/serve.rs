@@ -105,8 +105,7 @@ impl Server {
             Packet::Request { id, request } => (id, request),
         };
         let done = match request {
-            Ok(request) if self.read_only && changes(&request) => Err(Status::READ_ONLY),
-            Ok(request) => self.act(id, request),
+            Ok(request) => self.attempt(id, request),
             Err(Unclear::Malformed) => Err(Status::MALFORMED),
             Err(Unclear::Unknown) => Err(Status::UNSUPPORTED),
         };
@@ -117,6 +116,35 @@ impl Server {
         }
     }
 
+    /// Does it, unless what it is about was never opened, or nothing may be changed.
+    fn attempt(&mut self, id: u32, request: Request<'_>) -> Result<Done, Status> {
+        for handle in handles_of(&request).into_iter().flatten() {
+            if let Some(failure) = self.handles.failure(handle) {
+                let failure = failure.clone();
+                if matches!(request, Request::Close(_)) {
+                    self.handles.forget(handle);
+                }
+                return Err(failure);
+            }
+            if !matches!(request, Request::Close(_) | Request::Release(_)) {
+                self.handles.wake(handle)?;
+            }
+        }
+        let given = match request {
+            Request::OpenAs { handle, .. } => Some(self.handles.claim(handle)?),
+            _ => None,
+        };
+        let done = if self.read_only && changes(&request) {
+            Err(Status::READ_ONLY)
+        } else {
+            self.act(id, request)
+        };
+        if let (Some(given), Err(failure)) = (given, &done) {
+            self.handles.fail(given, failure.clone());
+        }
+        done
+    }
+
     fn act(&mut self, id: u32, request: Request<'_>) -> Result<Done, Status> {
         match request {
             Request::Open {
@@ -124,6 +152,12 @@ impl Server {
                 flags,
                 attributes,
             } => self.open(id, path, flags, &attributes),
+            Request::OpenAs {
+                handle,
+                path,
+                flags,
+                attributes,
+            } => self.open_as(id, handle, path, flags, &attributes),
             Request::Close(handle) => self.close(handle),
             Request::Read {
                 handle,
@@ -153,6 +187,7 @@ impl Server {
             Request::PosixRename { from, to } => self.posix_rename(from, to),
             Request::Hardlink { from, to } => self.hardlink(from, to),
             Request::Fsync(handle) => self.fsync(handle),
+            Request::Release(handle) => self.release(handle),
             Request::Statvfs(path) => self.statvfs(id, path),
             Request::Fstatvfs(handle) => self.fstatvfs(id, handle),
             Request::Limits => self.limits(id),
@@ -186,11 +221,29 @@ impl Server {
 /// `SSH_FXF_WRITE`, `_APPEND`, `_CREAT` and `_TRUNC`.
 const WRITING: u32 = 0x02 | 0x04 | 0x08 | 0x10;
 
+/// The handles that a request is about, of what is open.
+fn handles_of<'a>(request: &Request<'a>) -> [Option<&'a [u8]>; 2] {
+    match *request {
+        Request::Close(handle)
+        | Request::Read { handle, .. }
+        | Request::Write { handle, .. }
+        | Request::Fstat(handle)
+        | Request::Fsetstat(handle, _)
+        | Request::Readdir(handle)
+        | Request::Fsync(handle)
+        | Request::Release(handle)
+        | Request::Fstatvfs(handle) => [Some(handle), None],
+        Request::CopyData { from, to, .. } => [Some(from), Some(to)],
+        _ => [None, None],
+    }
+}
+
 /// Whether a request would change anything. A kind that is not known to leave all as it is changes it.
 fn changes(request: &Request<'_>) -> bool {
     match request {
-        Request::Open { flags, .. } => flags & WRITING != 0,
+        Request::Open { flags, .. } | Request::OpenAs { flags, .. } => flags & WRITING != 0,
         Request::Close(_)
+        | Request::Release(_)
         | Request::Read { .. }
         | Request::Lstat(_)
         | Request::Fstat(_)

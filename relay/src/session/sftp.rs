@@ -6,6 +6,7 @@
 pub mod ahead;
 mod cut;
 pub(crate) mod packet;
+mod puts;
 
 use std::collections::HashMap;
 
@@ -44,7 +45,12 @@ pub struct Follower {
 
 #[derive(Debug)]
 enum Pending {
-    Open { path: Vec<u8>, write: bool },
+    Open {
+        path: Vec<u8>,
+        write: bool,
+    },
+    /// One whose handle has its name already, and is open by it until the device says otherwise.
+    OpenAs(Vec<u8>),
     List(Vec<u8>),
     Close(Vec<u8>),
     Read(Vec<u8>),
@@ -83,6 +89,10 @@ const DATA: u8 = 103;
 
 /// `SSH_FXF_WRITE`, `_APPEND`, `_CREAT` and `_TRUNC`.
 const WRITING: u32 = 0x02 | 0x04 | 0x08 | 0x10;
+/// Extensions of the agent's own server.
+const OPEN_AS: &[u8] = b"open-as@holdfast";
+const RELEASE: &[u8] = b"release@holdfast";
+
 /// The status of a read at the end of its file: no failure.
 const END_OF_FILE: u32 = 1;
 
@@ -119,6 +129,14 @@ impl Follower {
 
     /// The session is over: what was left open, or unanswered.
     pub fn end(&mut self) -> Vec<Operation> {
+        let unanswered = |pending: &Pending| match pending {
+            Pending::OpenAs(handle) => self.open.remove(handle),
+            _ => None,
+        };
+        let named: Vec<_> = self.pending.values().filter_map(unanswered).collect();
+        let named = named
+            .into_iter()
+            .map(|file| file.done("not answered".to_owned()));
         let open = self.open.drain().map(|(_, file)| {
             let result = file.error.clone().unwrap_or("not closed".into());
             file.done(result)
@@ -134,14 +152,18 @@ impl Follower {
                 _ => None,
             }
         });
-        open.chain(unanswered).collect()
+        named.chain(open).chain(unanswered).collect()
     }
 
     fn note_request(&mut self, packet: &Packet<'_>) {
         let mut fields = packet.fields();
-        let Some((id, pending)) = request(packet.kind, &mut fields, &self.open) else {
+        let Some((id, pending)) = request(packet.kind, &mut fields, &mut self.open) else {
             return;
         };
+        if self.open.len() > MAX_SFTP_OPEN {
+            self.lost = Some("too many open files");
+            return;
+        }
         if self.pending.len() >= MAX_SFTP_PENDING {
             self.lost = Some("too many requests at once");
             return;
@@ -161,13 +183,7 @@ impl Follower {
                     self.lost = Some("too many open files");
                     return None;
                 }
-                let file = File {
-                    path,
-                    write,
-                    read: 0,
-                    written: 0,
-                    error: None,
-                };
+                let file = File::new(path, write);
                 self.open.insert(fields.string()?.to_vec(), file);
                 None
             }
@@ -197,6 +213,10 @@ impl Follower {
                 ..operation
             }),
             Pending::Open { path, write } => Some(operation(opened_as(write), path, result())),
+            Pending::OpenAs(handle) => {
+                let file = self.open.remove(&handle)?;
+                Some(file.done(result()))
+            }
             Pending::List(path) => Some(operation("list", path, result())),
             Pending::Close(handle) => {
                 let file = self.open.remove(&handle)?;
@@ -225,6 +245,16 @@ impl Follower {
 }
 
 impl File {
+    fn new(path: Vec<u8>, write: bool) -> Self {
+        Self {
+            path,
+            write,
+            read: 0,
+            written: 0,
+            error: None,
+        }
+    }
+
     fn done(self, result: String) -> Operation {
         Operation {
             bytes_read: self.read,
@@ -238,7 +268,7 @@ impl File {
 fn request(
     kind: u8,
     fields: &mut Fields<'_>,
-    open: &HashMap<Vec<u8>, File>,
+    open: &mut HashMap<Vec<u8>, File>,
 ) -> Option<(u32, Pending)> {
     let id = fields.number()?;
     let other = |name, path: &[u8], to: Option<&[u8]>| {
@@ -270,6 +300,17 @@ fn request(
         // OpenSSH sends the target first, against the draft, and all follow it.
         SYMLINK => other("symlink", first, fields.string()),
         EXTENDED => match first {
+            OPEN_AS => {
+                let (handle, path) = (fields.string()?.to_vec(), fields.string()?.to_vec());
+                let write = fields.number()? & WRITING != 0;
+                if open.contains_key(&handle) {
+                    // The device refuses it, and the file that has the name stays as it is.
+                    Pending::Open { path, write }
+                } else {
+                    open.insert(handle.clone(), File::new(path, write));
+                    Pending::OpenAs(handle)
+                }
+            }
             b"posix-rename@openssh.com" => other("rename", fields.string()?, fields.string()),
             b"hardlink@openssh.com" => other("link", fields.string()?, fields.string()),
             b"lsetstat@openssh.com" => other("setstat", fields.string()?, None),

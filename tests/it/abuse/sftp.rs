@@ -10,8 +10,10 @@ use crate::harness::{SOON, memory, wait_for};
 const OPEN: u8 = 3;
 const CLOSE: u8 = 4;
 const READ: u8 = 5;
+const WRITE: u8 = 6;
 const OPENDIR: u8 = 11;
 const STAT: u8 = 17;
+const EXTENDED: u8 = 200;
 const STATUS: u8 = 101;
 const HANDLE: u8 = 102;
 const DATA: u8 = 103;
@@ -151,6 +153,54 @@ fn a_small_file_is_read_ahead_and_closed_without_its_device() {
         (&row["operation"], &row["bytes_read"]),
         (&"read".into(), &4.into())
     );
+}
+
+/// Nor is this: of files that are put one after the other, each is open at once, but what is told of it comes from the device.
+#[test]
+fn a_small_file_is_opened_ahead_and_its_failure_is_told_to_the_end() {
+    let bed = Bed::new();
+    let mut sftp = Sftp::begin(&bed);
+    let folder = bed.site.device.folder();
+    std::fs::create_dir(folder.join("taken")).unwrap();
+    sftp.send(&packet(EXTENDED, 1, b"limits@openssh.com"));
+    assert_eq!(sftp.answer()[0], 201);
+    let open = |sftp: &mut Sftp, id: u32, name: &str| {
+        let path = folder.join(name).into_os_string().into_encoded_bytes();
+        let open = Message::new(OPEN).number(id).string(path);
+        sftp.send(&whole(&open.number(0x1a).number(0)));
+        let answer = sftp.answer();
+        assert_eq!(answer[..5], [&[HANDLE][..], &id.to_be_bytes()].concat());
+        Fields::of(&answer[4..]).string().to_vec()
+    };
+    let write = |id: u32, handle: &[u8]| {
+        let write = Message::new(WRITE).number(id).string(handle);
+        whole(&write.number(0).number(0).string("text"))
+    };
+    let status = |sftp: &mut Sftp, id: u32| {
+        let answer = sftp.answer();
+        assert_eq!(answer[..5], [&[STATUS][..], &id.to_be_bytes()].concat());
+        Fields::of(&answer[4..]).number()
+    };
+    let one = open(&mut sftp, 2, "one");
+    sftp.send(&[write(3, &one), packet(CLOSE, 4, &one)].concat());
+    assert_eq!((status(&mut sftp, 3), status(&mut sftp, 4)), (0, 0));
+    // Where the device is silent, the handles come, and nothing is told of what was done with them.
+    bed.site.device.signal(Signal::STOP);
+    let two = open(&mut sftp, 5, "two");
+    sftp.send(&[write(6, &two), packet(CLOSE, 7, &two)].concat());
+    let taken = open(&mut sftp, 8, "taken");
+    sftp.send(&[write(9, &taken), packet(CLOSE, 10, &taken)].concat());
+    assert!(!folder.join("two").exists());
+    bed.site.device.signal(Signal::CONT);
+    let codes: Vec<u32> = [6, 7, 9, 10].map(|id| status(&mut sftp, id)).into();
+    assert_eq!(codes, [0, 0, 4, 4]);
+    assert_eq!(std::fs::read(folder.join("two")).unwrap(), b"text");
+    // Behind a failure the device's answer to an open comes first.
+    let path = folder.join("taken").into_os_string().into_encoded_bytes();
+    let open = Message::new(OPEN).number(11).string(path);
+    sftp.send(&whole(&open.number(0x1a).number(0)));
+    assert_eq!(status(&mut sftp, 11), 4);
+    bed.is_undisturbed();
 }
 
 /// Handles that are asked for, in thousands; `HOLDFAST_HANDLES=100` is the whole of what the issue asks for.

@@ -55,6 +55,20 @@ fn fields(request: &Request<'_>) -> (u8, Vec<Field>) {
             3,
             vec![string(path), Field::Number(*flags), attrs(attributes)],
         ),
+        Request::OpenAs {
+            handle,
+            path,
+            flags,
+            attributes,
+        } => extended(
+            "open-as@holdfast",
+            vec![
+                string(handle),
+                string(path),
+                Field::Number(*flags),
+                attrs(attributes),
+            ],
+        ),
         Request::Close(handle) => (4, vec![string(handle)]),
         Request::Read {
             handle,
@@ -91,6 +105,7 @@ fn fields(request: &Request<'_>) -> (u8, Vec<Field>) {
             extended("hardlink@openssh.com", vec![string(from), string(to)])
         }
         Request::Fsync(handle) => extended("fsync@openssh.com", vec![string(handle)]),
+        Request::Release(handle) => extended("release@holdfast", vec![string(handle)]),
         Request::Statvfs(path) => extended("statvfs@openssh.com", vec![string(path)]),
         Request::Fstatvfs(handle) => extended("fstatvfs@openssh.com", vec![string(handle)]),
         Request::Lsetstat(path, attributes) => extended(
@@ -146,7 +161,7 @@ fn some_attributes() -> impl Strategy<Value = Attributes> {
 fn some_request() -> impl Strategy<Value = (u8, Vec<Field>)> {
     let strings = (some_string(), some_string());
     let numbers = (any::<u64>(), any::<u64>(), any::<u64>(), any::<u32>());
-    (0..31_usize, strings, numbers, some_attributes()).prop_map(
+    (0..33_usize, strings, numbers, some_attributes()).prop_map(
         |(which, (a, b), (x, y, z, n), attributes)| {
             let every = [
                 Request::Open {
@@ -154,6 +169,13 @@ fn some_request() -> impl Strategy<Value = (u8, Vec<Field>)> {
                     flags: n,
                     attributes,
                 },
+                Request::OpenAs {
+                    handle: &b,
+                    path: &a,
+                    flags: n,
+                    attributes,
+                },
+                Request::Release(&a),
                 Request::Close(&a),
                 Request::Read {
                     handle: &a,

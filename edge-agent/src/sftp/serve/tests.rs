@@ -81,6 +81,125 @@ fn copy<'a>(from: (&'a [u8], u64), length: u64, to: (&'a [u8], u64)) -> Request<
     }
 }
 
+/// What OpenSSH's `put` opens with: to write, made if it is not there, cut off if it is.
+const PUT: u32 = 0x1a;
+
+fn open_as<'a>(handle: &'a [u8], path: &'a [u8]) -> Request<'a> {
+    Request::OpenAs {
+        handle,
+        path,
+        flags: PUT,
+        attributes: Attributes::default(),
+    }
+}
+
+#[test]
+fn a_file_is_opened_under_the_name_that_is_given() {
+    let mut fixture = Fixture::new(false);
+    let name = 7_u32.to_be_bytes();
+    assert_eq!(fixture.handle(open_as(&name, b"new")), name);
+    assert_eq!(fixture.status(write(&name, 0, b"text")), 0);
+    // Neither a second one, nor one of the server's own, nor an older one; and none of them makes a file.
+    for wrong in [&name[..], &[0; 8], &[0; 4], b""] {
+        assert_eq!(fixture.status(open_as(wrong, b"other")), 4, "{wrong:?}");
+    }
+    assert!(!fixture.folder.path().join("other").exists());
+    assert_eq!(fixture.status(write(&name, 4, b"!")), 0);
+    assert_eq!(fixture.status(Request::Close(&name)), 0);
+    assert_ne!(fixture.status(Request::Close(&name)), 0);
+    let new = fixture.folder.path().join("new");
+    assert_eq!(fs::read(new).unwrap(), b"text!");
+}
+
+#[test]
+fn what_could_not_be_opened_is_refused_until_it_is_closed() {
+    let mut fixture = Fixture::new(false);
+    let mut held = Fixture::new(true);
+    let (name, to) = (1_u32.to_be_bytes(), fixture.open(b"to", PUT));
+    for (fixture, path, code) in [
+        (&mut fixture, &b"missing/new"[..], Code::NoSuchFile),
+        (&mut held, b"new", Code::PermissionDenied),
+    ] {
+        assert_eq!(fixture.status(open_as(&name, path)), code as u32);
+        for request in [
+            write(&name, 0, b"text"),
+            Request::Fstat(&name),
+            Request::Fsetstat(&name, Attributes::default()),
+            Request::Fsync(&name),
+            Request::Release(&name),
+            copy((&to, 0), 0, (&name, 0)),
+            copy((&name, 0), 0, (&to, 0)),
+            Request::Close(&name),
+        ] {
+            assert_eq!(fixture.status(request.clone()), code as u32, "{request:?}");
+        }
+        // From then on it is a handle that nobody knows.
+        let closed = fixture.ask(Request::Close(&name)).1;
+        assert!(closed.windows(3).any(|text| text == b"Bad"), "{closed:?}");
+        assert!(!fixture.folder.path().join("new").exists());
+    }
+}
+
+/// Whether some process has the file open for writing: then it can't be run.
+fn is_written(path: &std::path::Path) -> bool {
+    let run = std::process::Command::new(path).status();
+    matches!(run, Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy)
+}
+
+#[test]
+fn a_file_that_is_released_is_closed_and_its_handle_is_good() {
+    let mut fixture = Fixture::new(false);
+    let path = fixture.folder.path().join("tool");
+    let name = 1_u32.to_be_bytes();
+    let attributes = Attributes {
+        permissions: Some(0o700),
+        ..Attributes::default()
+    };
+    fixture.handle(Request::OpenAs {
+        handle: &name,
+        path: b"tool",
+        flags: PUT,
+        attributes,
+    });
+    assert_eq!(fixture.status(write(&name, 0, b"#!/bin/sh\nexit 0\n")), 0);
+    assert!(is_written(&path));
+    // Of a handle that is released already there is nothing to release.
+    for code in [0, 4] {
+        assert_eq!(fixture.status(Request::Release(&name)), code);
+        assert!(!is_written(&path));
+    }
+    // Whoever moves it away moves it with its handle: there may be another under its name.
+    let moved = fixture.folder.path().join("moved");
+    fs::rename(&path, &moved).unwrap();
+    fs::write(&path, "other").unwrap();
+    assert_eq!(fixture.status(write(&name, 17, b"# more\n")), 0);
+    assert!(is_written(&moved));
+    assert_eq!(fs::read(&moved).unwrap(), b"#!/bin/sh\nexit 0\n# more\n");
+    assert_eq!(fixture.status(Request::Release(&name)), 0);
+    assert!(!is_written(&moved));
+    assert_eq!(fixture.status(Request::Close(&name)), 0);
+    assert_ne!(fixture.status(write(&name, 0, b"late")), 0);
+    assert_eq!(fs::read(&path).unwrap(), b"other");
+}
+
+#[test]
+fn what_could_not_be_opened_again_is_not_released() {
+    let mut fixture = Fixture::new(false);
+    let fifo = fixture.folder.path().join("fifo");
+    let mode = rustix::fs::Mode::RWXU;
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    let _reader = fs::File::options().read(true).write(true).open(&fifo);
+    let pipe = fixture.open(b"fifo", 2);
+    let (both, read) = (fixture.open(b"a/b", 3), fixture.open(b"a/b", READ));
+    let folder = fixture.handle(Request::Opendir(b"a"));
+    for handle in [&pipe, &both, &read, &folder, &vec![9; 4]] {
+        assert_ne!(fixture.status(Request::Release(handle)), 0, "{handle:?}");
+    }
+    assert_eq!(fixture.status(write(&pipe, 0, b"")), 0);
+    assert_eq!(fixture.status(write(&both, 4, b"!")), 0);
+    assert_eq!(fixture.status(Request::Close(&pipe)), 0);
+}
+
 #[test]
 fn one_handle_too_many_is_refused_and_makes_no_file() {
     let mut fixture = Fixture::new(false);
@@ -339,6 +458,7 @@ fn some_bytes() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         6 => names.prop_map(|name| name.as_bytes().to_vec()),
         3 => (0..8_u64).prop_map(|handle| handle.to_be_bytes().to_vec()),
+        3 => (0..8_u32).prop_map(|handle| handle.to_be_bytes().to_vec()),
         1 => odd,
     ]
 }
@@ -350,7 +470,7 @@ proptest! {
     #[test]
     fn every_request_has_one_answer(
         requests in prop::collection::vec(
-            (0..31_u8, some_bytes(), some_bytes(), 0..70_000_u64, any::<u32>(), any::<u8>()),
+            (0..34_u8, some_bytes(), some_bytes(), 0..70_000_u64, any::<u32>(), any::<u8>()),
             1..40,
         ),
         read_only: bool,
@@ -393,7 +513,9 @@ proptest! {
                 26 => Request::Statvfs(path),
                 27 => Request::Lsetstat(path, attributes),
                 28 => Request::ExpandPath(path),
-                29 => copy((from, x), u64::from(n % 1000), (to, x)),
+                29 => Request::Release(handle),
+                30 | 31 => Request::OpenAs { handle, path: to, flags: n & 0x3f, attributes },
+                32 => copy((from, x), u64::from(n % 1000), (to, x)),
                 _ => Request::UsersGroupsById { users: &a, groups: &b },
             };
             fixture.ask(request);

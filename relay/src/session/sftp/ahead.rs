@@ -6,25 +6,27 @@
 //! client read last time; behind an answer that is short it asks for the rest; and a file that was only read is closed for
 //! the client as soon as it says so. Three of the four ways are then to the relay alone.
 //!
+//! Files that are written are in `puts.rs`.
+//!
 //! What is told is what the device has answered, never earlier than the file was opened. What was written is
 //! told by the device alone: a write or a close that fails is no guess. A guess that does not come true is forgotten;
 //! so is one that has become old, and all of them when the client asks for a change: it reads what it wrote.
+
+mod reads;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use tokio::sync::Notify;
-use tokio::time::Instant;
 
+use self::reads::{Guess, forget};
 use super::cut::{Cut, Head, Step};
 use super::packet::Fields;
-use super::{CLOSE, DATA, HANDLE, OPEN, READ, STATUS, VERSION, WRITING};
-use crate::limits::{
-    MAX_SFTP_GUESS, MAX_SFTP_GUESSES, MAX_SFTP_OPEN, MAX_SFTP_PENDING, MAX_SFTP_PREFIX,
-    SFTP_GUESS_LIFE,
-};
+use super::puts::{Heard, Puts};
+use super::{CLOSE, EXTENDED, FSETSTAT, HANDLE, OPEN, READ, STATUS, VERSION, WRITE, WRITING};
+use crate::limits::{MAX_SFTP_OPEN, MAX_SFTP_PENDING, MAX_SFTP_PREFIX};
 
 /// Requests that change nothing: `LSTAT`, `FSTAT`, `OPENDIR`, `READDIR`, `REALPATH`, `STAT`, `READLINK`.
 const LOOKS: [u8; 7] = [7, 8, 11, 12, 16, 17, 19];
@@ -34,13 +36,6 @@ const SPOKEN: u32 = 3;
 
 /// Numbers from here on are ours. Clients count from 0; one that gets here is left alone.
 const FIRST_GUESS: u32 = 0xf000_0000;
-
-/// Most bytes of a handle, section 6.3 of the draft.
-const MAX_HANDLE: usize = 256;
-
-/// What stands before the bytes of a file in their packet: its length, kind and number, and theirs. A status
-/// with a long text has as much room as the bytes would have had.
-const DATA_HEAD: usize = 13;
 
 /// The guesses of one session, shared by both ways of its splice.
 #[derive(Debug, Default)]
@@ -76,33 +71,10 @@ struct State {
     /// How much the client reads at a time.
     length: Option<u32>,
     guesses: VecDeque<Guess>,
+    puts: Puts,
     count: u32,
     for_client: BytesMut,
     for_device: BytesMut,
-}
-
-/// A read that the client is expected to ask for.
-#[derive(Debug)]
-struct Guess {
-    id: u32,
-    handle: Vec<u8>,
-    offset: u64,
-    length: u32,
-    stage: Stage,
-    /// Since when.
-    asked: Instant,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Stage {
-    /// The device was asked.
-    Asked,
-    /// And so was the relay, by this number.
-    Wanted(u32),
-    /// The device has answered this.
-    Here(Vec<u8>),
-    /// The client wants something else.
-    Wrong,
 }
 
 impl Ahead {
@@ -181,26 +153,68 @@ impl State {
                 spoken,
                 over,
                 guesses,
+                puts,
                 ..
             } = self;
             let takes = |head: &Head| {
                 *over |= head.id >= FIRST_GUESS;
+                let is_put = puts.comes(head);
                 if !matches!(head.kind, OPEN | READ | CLOSE) && !LOOKS.contains(&head.kind) {
                     forget(guesses, |_| true);
                 }
                 let known = matches!(head.kind, OPEN | READ | CLOSE);
-                known && *spoken && !*over && head.bytes <= MAX_SFTP_PREFIX
+                let is_short = known && head.bytes <= MAX_SFTP_PREFIX;
+                (is_short || is_put) && *spoken && !*over
             };
             match self.requests.step(bytes, &mut at, takes) {
                 None => return parts,
                 Some(Step::Pass(range)) => pass(&mut parts, range),
                 Some(Step::PassHeld(held)) => parts.push(Part::Other(held)),
                 Some(Step::Taken(packet)) => {
-                    if self.passes_on(&packet).unwrap_or(true) {
+                    if let Some(put) = self.put(&packet) {
+                        parts.push(Part::Other(put));
+                    } else if self.passes_on(&packet).unwrap_or(true) {
                         parts.push(Part::Other(packet));
                     }
                 }
             }
+        }
+    }
+
+    /// What the device hears instead of a request, if that is one of a file that is written.
+    fn put(&mut self, packet: &[u8]) -> Option<Vec<u8>> {
+        let (kind, mut fields) = fields(packet)?;
+        let id = fields.number()?;
+        let first = fields.string()?;
+        let number = FIRST_GUESS | self.count;
+        match kind {
+            OPEN => {
+                let flags = fields.number().filter(|flags| flags & WRITING != 0)?;
+                // It may be cut off by that, or made.
+                forget(&mut self.guesses, |_| true);
+                let how = (flags, fields.rest());
+                let (asked, told) = self.puts.open(id, first, how, number)?;
+                self.for_client.extend_from_slice(&told);
+                self.next_number();
+                Some(asked)
+            }
+            WRITE | FSETSTAT => {
+                let behind = self.puts.used(kind, first, number)?;
+                self.next_number();
+                Some([packet, &behind].concat())
+            }
+            EXTENDED => {
+                self.puts.extended(first);
+                None
+            }
+            CLOSE => {
+                let answer = self.puts.close(id, first)?;
+                if self.answered.len() < MAX_SFTP_PENDING && self.answered.insert(id) {
+                    self.for_client.extend_from_slice(&numbered(answer, id));
+                }
+                None
+            }
+            _ => None,
         }
     }
 
@@ -236,27 +250,6 @@ impl State {
         Some(true)
     }
 
-    fn is_guessed(&mut self, id: u32, handle: &[u8], offset: u64, length: u32) -> bool {
-        let now = Instant::now();
-        forget(&mut self.guesses, |guess| {
-            now.duration_since(guess.asked) > SFTP_GUESS_LIFE
-        });
-        let found = self.guesses.iter_mut().position(|guess| {
-            (guess.offset, guess.length) == (offset, length)
-                && guess.handle == handle
-                && matches!(guess.stage, Stage::Asked | Stage::Here(_))
-        });
-        let Some(guess) = found.and_then(|found| self.guesses.get_mut(found)) else {
-            return false;
-        };
-        if let Stage::Here(answer) = std::mem::replace(&mut guess.stage, Stage::Wanted(id)) {
-            self.for_client.extend_from_slice(&numbered(answer, id));
-            self.guesses
-                .retain(|guess| guess.stage != Stage::Wanted(id));
-        }
-        true
-    }
-
     fn answers(&mut self, bytes: &[u8]) -> Vec<Part> {
         let (mut parts, mut at) = (Vec::new(), 0);
         loop {
@@ -268,15 +261,17 @@ impl State {
                 opening,
                 answered,
                 guesses,
+                puts,
                 ..
             } = self;
             let takes = |head: &Head| {
                 if head.kind == VERSION {
                     *spoken = head.id == SPOKEN;
-                    return false;
+                    return *spoken && head.bytes <= MAX_SFTP_PREFIX;
                 }
                 let is_guess = guesses.iter().any(|guess| guess.id == head.id);
-                is_guess || opening.contains(&head.id) || answered.contains(&head.id)
+                let is_opened = opening.contains(&head.id);
+                is_guess || is_opened || answered.contains(&head.id) || puts.awaits(head.id)
             };
             match self.answers.step(bytes, &mut at, takes) {
                 None => return parts,
@@ -296,8 +291,22 @@ impl State {
             return Some(packet);
         };
         let id = fields.number()?;
+        if kind == VERSION {
+            self.puts.version(fields);
+            return Some(packet);
+        }
         if self.answered.remove(&id) {
             return None;
+        }
+        match self.puts.answer(id, kind, &packet) {
+            None => {}
+            Some(Heard::AsItIs) => return Some(packet),
+            Some(Heard::Close(id))
+                if self.answered.len() < MAX_SFTP_PENDING && self.answered.insert(id) =>
+            {
+                return Some(numbered(packet, id));
+            }
+            Some(Heard::Nobody | Heard::Close(_)) => return None,
         }
         if self.opening.remove(&id) {
             if let Some(handle) = fields.string().filter(|_| kind == HANDLE) {
@@ -305,95 +314,17 @@ impl State {
             }
             return Some(packet);
         }
-        let found = self.guesses.iter().position(|guess| guess.id == id)?;
-        let rest = fields.number().filter(|_| kind == DATA);
-        let guess = self.guesses.get_mut(found)?;
-        // Behind less than was asked for the client asks for the rest.
-        let next = rest.filter(|got| *got > 0 && *got < guess.length);
-        let next = next.map(|got| {
-            let offset = guess.offset.saturating_add(got.into());
-            (guess.handle.clone(), offset, guess.length - got)
-        });
-        // More than was asked for is not kept: the client will ask by itself.
-        let is_too_long = packet.len() > DATA_HEAD + guess.length as usize;
-        let heard = match guess.stage {
-            Stage::Asked if !is_too_long => {
-                guess.stage = Stage::Here(packet);
-                None
-            }
-            Stage::Wanted(id) => {
-                self.guesses.remove(found);
-                Some(numbered(packet, id))
-            }
-            Stage::Asked | Stage::Wrong | Stage::Here(_) => {
-                self.guesses.remove(found);
-                None
-            }
-        };
-        if let Some((handle, offset, length)) = next
-            && self.reading.contains(&handle)
-        {
-            self.guess(handle, offset, length);
-        }
-        heard
+        self.read(packet)
     }
 
-    fn opened(&mut self, handle: &[u8]) {
-        if self.reading.len() >= MAX_SFTP_OPEN || handle.len() > MAX_HANDLE {
-            return;
-        }
-        self.reading.insert(handle.to_vec());
-        if let Some(length) = self.length {
-            self.guess(handle.to_vec(), 0, length);
-        }
-    }
-
-    fn guess(&mut self, handle: Vec<u8>, offset: u64, length: u32) {
-        // A guess that nobody asked for makes room for one that may be.
-        if self.guesses.len() >= MAX_SFTP_GUESSES {
-            let idle = |guess: &Guess| matches!(guess.stage, Stage::Here(_));
-            let Some(idle) = self.guesses.iter().position(idle) else {
-                return;
-            };
-            self.guesses.remove(idle);
-        }
-        if self.over || length > MAX_SFTP_GUESS {
-            return;
-        }
-        let id = FIRST_GUESS | self.count;
+    fn next_number(&mut self) {
         self.count = (self.count + 1) & !FIRST_GUESS;
-        let to = &mut self.for_device;
-        to.put_u32(u32::try_from(21 + handle.len()).unwrap_or(u32::MAX));
-        to.put_u8(READ);
-        to.put_u32(id);
-        to.put_u32(u32::try_from(handle.len()).unwrap_or(u32::MAX));
-        to.put_slice(&handle);
-        to.put_u64(offset);
-        to.put_u32(length);
-        self.guesses.push_back(Guess {
-            id,
-            handle,
-            offset,
-            length,
-            stage: Stage::Asked,
-            asked: Instant::now(),
-        });
     }
 
     /// Answers that can go to the client now: between two packets of the device's.
     fn told(&mut self) -> Option<BytesMut> {
         let can = self.answers.is_between() && !self.for_client.is_empty();
         can.then(|| self.for_client.split())
-    }
-}
-
-/// Takes back the guesses that nobody has asked for yet, of those that `are`.
-fn forget(guesses: &mut VecDeque<Guess>, are: impl Fn(&Guess) -> bool) {
-    guesses.retain(|guess| !are(guess) || !matches!(guess.stage, Stage::Here(_)));
-    for guess in guesses.iter_mut() {
-        if guess.stage == Stage::Asked && are(guess) {
-            guess.stage = Stage::Wrong;
-        }
     }
 }
 
@@ -425,4 +356,4 @@ fn well(id: u32) -> Vec<u8> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

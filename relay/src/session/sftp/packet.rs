@@ -97,6 +97,11 @@ impl<'a> Fields<'a> {
         Some(())
     }
 
+    /// All that is left.
+    pub(crate) fn rest(self) -> &'a [u8] {
+        self.0
+    }
+
     pub(crate) fn string(&mut self) -> Option<&'a [u8]> {
         let length = self.number()? as usize;
         let (string, rest) = self.0.split_at_checked(length)?;

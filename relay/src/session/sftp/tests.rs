@@ -190,6 +190,13 @@ fn its_memory_has_a_bound() {
 
     let mut follower = Follower::default();
     for id in 0..=u32::try_from(MAX_SFTP_OPEN).unwrap() {
+        let told = follower.request(&open_as(id, &id.to_string(), "f"));
+        assert_eq!(told.is_none(), (id as usize) < MAX_SFTP_OPEN, "{id}");
+        follower.answer(&handle(id, &id.to_string()));
+    }
+
+    let mut follower = Follower::default();
+    for id in 0..=u32::try_from(MAX_SFTP_OPEN).unwrap() {
         assert_eq!(follower.request(&open(id, "f", 1)), None);
         let told = follower.answer(&handle(id, &id.to_string()));
         assert_eq!(told.is_empty(), (id as usize) < MAX_SFTP_OPEN, "{id}");
@@ -232,6 +239,80 @@ proptest! {
         }
         follower.end();
     }
+}
+
+fn open_as(id: u32, handle: &str, path: &str) -> Vec<u8> {
+    packet(
+        EXTENDED,
+        &[
+            &number(id),
+            &string(OPEN_AS),
+            &string(handle.as_bytes()),
+            &string(path.as_bytes()),
+            &number(0x1a),
+            &number(0),
+        ],
+    )
+}
+
+#[test]
+fn a_file_that_the_relay_opens_ahead_is_told_as_any_other() {
+    let mut follower = Follower::default();
+    let release = packet(EXTENDED, &[&number(4), &string(RELEASE), &string(b"1")]);
+    let requests = [
+        init(),
+        open_as(1, "1", "/good"),
+        write(2, "1", b"12345"),
+        packet(FSETSTAT, &[&number(3), &string(b"1"), &number(0)]),
+        release,
+        close(5, "1"),
+        open_as(6, "2", "/bad"),
+        write(7, "2", b"12345"),
+        // A name that is taken is refused, and the file that has it is none the worse.
+        open_as(8, "3", "/left"),
+        open_as(9, "3", "/twice"),
+        write(10, "3", b"123"),
+        open_as(11, "4", "/late"),
+    ];
+    assert_eq!(follower.request(&requests.concat()), None);
+    let answers = [
+        version(),
+        handle(1, "1"),
+        status(2, 0, ""),
+        status(3, 0, ""),
+        status(4, 0, ""),
+        status(5, 0, ""),
+        status(6, 3, "Permission denied"),
+        status(7, 3, "Permission denied"),
+        handle(8, "3"),
+        status(9, 4, "no name for a handle"),
+        status(10, 0, ""),
+    ];
+    let told = |name, path: &str, result: &str, bytes_written| Operation {
+        bytes_written,
+        ..operation(name, path.as_bytes().to_vec(), result.to_owned())
+    };
+    assert_eq!(
+        follower.answer(&answers.concat()),
+        [
+            told("setstat", "/good", "ok", 0),
+            told("write", "/good", "ok", 5),
+            told("write", "/bad", "Permission denied", 0),
+            told("write", "/twice", "no name for a handle", 0),
+        ]
+    );
+    // Behind a failed open nothing more is told of it.
+    follower.request(&packet(FSETSTAT, &[&number(12), &string(b"2"), &number(0)]));
+    follower.request(&close(13, "2"));
+    let late = [status(12, 3, ""), status(13, 3, "")].concat();
+    assert_eq!(follower.answer(&late), []);
+    assert_eq!(
+        follower.end(),
+        [
+            told("write", "/late", "not answered", 0),
+            told("write", "/left", "not closed", 3),
+        ]
+    );
 }
 
 #[test]

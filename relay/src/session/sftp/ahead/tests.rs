@@ -1,17 +1,19 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use super::reads::MAX_HANDLE;
 use super::*;
-use crate::session::sftp::WRITE;
+use crate::limits::{MAX_SFTP_GUESSES, SFTP_GUESS_LIFE};
+use crate::session::sftp::{DATA, WRITE};
 
 const TICK: std::time::Duration = std::time::Duration::from_millis(1);
 
-fn packet(kind: u8, id: u32, rest: &[&[u8]]) -> Vec<u8> {
+pub(in crate::session::sftp) fn packet(kind: u8, id: u32, rest: &[&[u8]]) -> Vec<u8> {
     let body = [&[kind][..], &id.to_be_bytes(), &rest.concat()].concat();
     [&u32::try_from(body.len()).unwrap().to_be_bytes()[..], &body].concat()
 }
 
-fn string(bytes: &[u8]) -> Vec<u8> {
+pub(in crate::session::sftp) fn string(bytes: &[u8]) -> Vec<u8> {
     [
         &u32::try_from(bytes.len()).unwrap().to_be_bytes()[..],
         bytes,
@@ -27,16 +29,16 @@ fn open(id: u32, flags: u32) -> Vec<u8> {
     )
 }
 
-fn read(id: u32, handle: &[u8], offset: u64, length: u32) -> Vec<u8> {
+pub(in crate::session::sftp) fn read(id: u32, handle: &[u8], offset: u64, length: u32) -> Vec<u8> {
     let (offset, length) = (offset.to_be_bytes(), length.to_be_bytes());
     packet(READ, id, &[&string(handle), &offset, &length])
 }
 
-fn close(id: u32, handle: &[u8]) -> Vec<u8> {
+pub(in crate::session::sftp) fn close(id: u32, handle: &[u8]) -> Vec<u8> {
     packet(CLOSE, id, &[&string(handle)])
 }
 
-fn handle(id: u32, handle: &[u8]) -> Vec<u8> {
+pub(in crate::session::sftp) fn handle(id: u32, handle: &[u8]) -> Vec<u8> {
     packet(HANDLE, id, &[&string(handle)])
 }
 
@@ -44,7 +46,7 @@ fn data(id: u32, bytes: &[u8]) -> Vec<u8> {
     packet(DATA, id, &[&string(bytes)])
 }
 
-fn status(id: u32, code: u32) -> Vec<u8> {
+pub(in crate::session::sftp) fn status(id: u32, code: u32) -> Vec<u8> {
     packet(
         STATUS,
         id,
@@ -53,20 +55,25 @@ fn status(id: u32, code: u32) -> Vec<u8> {
 }
 
 /// A session that is under way: what its two ends get.
-struct Talk {
-    ahead: Ahead,
+pub(in crate::session::sftp) struct Talk {
+    pub(in crate::session::sftp) ahead: Ahead,
     device: Vec<u8>,
     client: Vec<u8>,
 }
 
 impl Talk {
-    /// The client reads 1,000 bytes at a time, and has been seen to.
-    fn new() -> Self {
-        let mut talk = Self {
+    /// Nothing has been said yet.
+    pub(in crate::session::sftp) fn fresh() -> Self {
+        Self {
             ahead: Ahead::default(),
             device: vec![],
             client: vec![],
-        };
+        }
+    }
+
+    /// The client reads 1,000 bytes at a time, and has been seen to.
+    pub(in crate::session::sftp) fn new() -> Self {
+        let mut talk = Self::fresh();
         talk.answer(&packet(VERSION, 3, &[]));
         talk.ask(&[open(1, 1)].concat());
         talk.answer(&handle(1, b"a"));
@@ -78,13 +85,13 @@ impl Talk {
         talk
     }
 
-    fn ask(&mut self, bytes: &[u8]) {
+    pub(in crate::session::sftp) fn ask(&mut self, bytes: &[u8]) {
         let parts = self.ahead.requests(bytes);
         join(&mut self.device, parts, bytes);
         self.settle();
     }
 
-    fn answer(&mut self, bytes: &[u8]) {
+    pub(in crate::session::sftp) fn answer(&mut self, bytes: &[u8]) {
         let parts = self.ahead.answers(bytes);
         join(&mut self.client, parts, bytes);
         self.settle();
@@ -97,11 +104,11 @@ impl Talk {
     }
 
     /// What has come to the device since this was asked last.
-    fn asked(&mut self) -> Vec<u8> {
+    pub(in crate::session::sftp) fn asked(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.device)
     }
 
-    fn told(&mut self) -> Vec<u8> {
+    pub(in crate::session::sftp) fn told(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.client)
     }
 }
@@ -115,7 +122,7 @@ fn join(to: &mut Vec<u8>, parts: Vec<Part>, bytes: &[u8]) {
     }
 }
 
-const GUESS: u32 = FIRST_GUESS;
+pub(in crate::session::sftp) const GUESS: u32 = FIRST_GUESS;
 
 #[test]
 fn a_small_file_is_read_before_it_is_asked_for() {
@@ -265,6 +272,16 @@ fn a_client_reads_what_it_wrote() {
         talk.ask(&[change(kind), read(21, b"h", 0, 1_000)].concat());
         assert_eq!(talk.told(), data(21, &[7; 1_000]));
     }
+}
+
+#[test]
+fn a_file_that_is_cut_off_is_read_again() {
+    let mut talk = opened();
+    talk.answer(&data(GUESS, &[7; 1_000]));
+    let asked = [open(20, 0x1a), read(21, b"h", 0, 1_000)].concat();
+    talk.ask(&asked);
+    assert_eq!(talk.asked(), asked);
+    assert_eq!(talk.told(), b"");
 }
 
 #[test]
