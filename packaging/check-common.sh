@@ -1,4 +1,4 @@
-# What check.sh and check-openrc.sh share. The network is the loopback alone; whoever sources this has `logs`.
+# What check.sh, check-openrc.sh and check-container.sh share. The network is the loopback alone; whoever sources this has `logs`.
 
 step() { echo "== $*"; }
 # Waits up to half a minute for a command to succeed.

@@ -118,7 +118,9 @@ impl Install {
             content: Content::Program(self.program()?),
             mode: 0o755,
         }];
-        steps.extend(service.files()?.into_iter().map(|file| Step::File {
+        let files = service.files()?;
+        let known = files.iter().any(|file| self.at(&file.path).exists());
+        steps.extend(files.into_iter().map(|file| Step::File {
             path: self.at(&file.path),
             content: Content::Text(file.text),
             mode: file.mode,
@@ -134,7 +136,7 @@ impl Install {
             changed |= step.make_so(dry_run, out)?;
         }
         if self.is_live() {
-            for command in service.start(changed) {
+            for command in service.start(changed, known) {
                 Step::Run(command).make_so(dry_run, out)?;
             }
         }

@@ -78,7 +78,7 @@ pub(crate) fn agent(
 }
 
 /// Builds the agent for each target and gives the binaries' paths in the same order. Targets that go
-/// by the same route share one cargo run, which keeps all cores busy.
+/// by the same route and have nothing special share one cargo run, which keeps all cores busy.
 pub(crate) fn agents(
     workspace: &Workspace,
     place: &Place,
@@ -90,23 +90,18 @@ pub(crate) fn agents(
         .map(|target| Route::best(workspace, target))
         .collect::<Result<Vec<_>>>()?;
     let bin = tools::python_env(workspace, &[PythonTool::Zig, PythonTool::Zigbuild])?;
-    for route in [
-        Route::ToolchainStd,
-        Route::ToolchainSource,
-        Route::DebianSource,
-    ] {
-        let members: Vec<&Target> = targets
-            .iter()
-            .zip(&routes)
-            .filter(|(_, of_target)| **of_target == route)
-            .map(|(target, _)| *target)
-            .collect();
-        if members.is_empty() {
-            continue;
+    let mut runs: Vec<(Route, Vec<&Target>)> = Vec::new();
+    for (&target, route) in targets.iter().zip(routes) {
+        eprintln!("{}: {}", target.triple, route.sentence());
+        let fits = |(of_run, members): &&mut (Route, Vec<&Target>)| {
+            *of_run == route && members.iter().all(|member| member.goes_with(target))
+        };
+        match runs.iter_mut().find(fits) {
+            Some((_, members)) => members.push(target),
+            None => runs.push((route, vec![target])),
         }
-        for target in &members {
-            eprintln!("{}: {}", target.triple, route.sentence());
-        }
+    }
+    for (route, members) in runs {
         let mut command = route.command(place, &bin)?;
         command
             .args([
@@ -124,20 +119,30 @@ pub(crate) fn agents(
                     .iter()
                     .flat_map(|target| ["--target", target.triple.as_str()]),
             );
-        route.add_flags(&mut command, place, profile)?;
+        let special = members.iter().flat_map(|target| &target.settings.features);
+        command.args(special.flat_map(|feature| ["--features", feature]));
+        let includes: Vec<_> = members
+            .iter()
+            .filter_map(|target| target.include(&place.root))
+            .collect();
+        route.add_flags(&mut command, place, profile, &includes)?;
         process::run_aside(&mut command)?;
     }
-    let folder = if profile == "dev" { "debug" } else { profile };
     let mut binaries = Vec::new();
     for target in targets {
-        let triple = place.cross.join(&target.triple);
-        let binary = triple.join(folder).join("edge-agent");
+        let binary = program(place, &target.triple, profile);
         if profile == DEVICE {
             check_size(&binary, target)?;
         }
         binaries.push(binary);
     }
     Ok(binaries)
+}
+
+/// Where the agent for `triple` is once it is built.
+pub(crate) fn program(place: &Place, triple: &str, profile: &str) -> PathBuf {
+    let folder = if profile == "dev" { "debug" } else { profile };
+    place.cross.join(triple).join(folder).join("edge-agent")
 }
 
 /// Nothing is shipped that does not fit.
@@ -220,9 +225,20 @@ impl Route {
         Ok(command)
     }
 
-    fn add_flags(self, command: &mut Command, place: &Place, profile: &str) -> Result<()> {
+    /// `includes`: what the C compiler reads first.
+    fn add_flags(
+        self,
+        command: &mut Command,
+        place: &Place,
+        profile: &str,
+        includes: &[PathBuf],
+    ) -> Result<()> {
         let mut rustflags = Vec::new();
         let mut cflags = Vec::new();
+        for include in includes {
+            cflags.push("-include".to_owned());
+            cflags.push(include.display().to_string());
+        }
         // The same program comes out wherever it is built.
         // (What is compiled may lie within the sources: the last that fits counts.)
         for (from, to) in [

@@ -97,6 +97,11 @@ impl Hardening {
         }
     }
 
+    /// Whether the program is for ARMv6.
+    pub(crate) fn is_armv6(&self) -> bool {
+        self.arm_architecture.as_deref() == Some("v6")
+    }
+
     /// In what `found` differs from this; `None` if it is as it should be.
     pub(crate) fn difference(&self, found: &Self) -> Option<String> {
         let expected = Self {

@@ -5,6 +5,7 @@ mod build;
 mod demo;
 mod fuzz;
 mod hardening;
+mod instructions;
 mod package;
 mod process;
 mod reproduce;

@@ -29,7 +29,7 @@ Examples:
   cargo xtask package                                        all of it, into target/package
   cargo xtask package --target aarch64-unknown-linux-musl    the agent for one target
   cargo xtask package --relay --out /tmp/packages            the relay alone
-  cargo xtask package --check                                those for this machine, tried in a Debian of their own"
+  cargo xtask package --check                                those for this machine and the relay's container, tried"
 )]
 pub(crate) struct Args {
     /// Only the agent for this triple; may be given more than once
@@ -38,7 +38,8 @@ pub(crate) struct Args {
     /// Only the relay, or the relay beside what --target names
     #[arg(long)]
     relay: bool,
-    /// Install, start, upgrade, remove and purge them in a Debian with a systemd of its own; needs root
+    /// Install, start, upgrade, remove and purge them in a Debian with an init of its own, and run the relay's
+    /// container; needs root
     #[arg(long, conflicts_with_all = ["target", "relay"])]
     check: bool,
     /// Where to put them

@@ -27,6 +27,12 @@ pub(crate) struct Settings {
     pub(crate) size_max: u64,
     /// Whether each run of CI builds and tries it: it has three minutes for a target, and not for all.
     pub(crate) ci: bool,
+    /// Features of the edge-agent's that are for this target alone.
+    #[serde(default)]
+    pub(crate) features: Vec<String>,
+    /// A file beside this one that the compiler reads before each C and assembly file.
+    #[serde(default)]
+    pub(crate) include: Option<String>,
 }
 
 impl Target {
@@ -54,6 +60,22 @@ impl Target {
             .iter()
             .map(|triple| Self::load(workspace, triple))
             .collect()
+    }
+
+    /// The file that the compiler reads first, in a checkout at `root`.
+    pub(crate) fn include(&self, root: &Path) -> Option<PathBuf> {
+        let file = self.settings.include.as_ref()?;
+        Some(root.join("targets").join(&self.triple).join(file))
+    }
+
+    /// Whether it is built as others are, but for its processor.
+    fn is_plain(&self) -> bool {
+        self.settings.features.is_empty() && self.settings.include.is_none()
+    }
+
+    /// Whether one run of cargo can build both: it gives all targets of a run the features of each.
+    pub(crate) fn goes_with(&self, other: &Self) -> bool {
+        self.is_plain() && other.is_plain()
     }
 
     /// `binary` as a command of this machine, under an emulator where it needs one.

@@ -73,6 +73,9 @@ pub(crate) const DPKG_DEB: Tool = program("dpkg", "dpkg-deb");
 pub(crate) const STRIP: Tool = program("binutils", "strip");
 pub(crate) const DEBOOTSTRAP: Tool = program("debootstrap", "debootstrap");
 pub(crate) const NSPAWN: Tool = program("systemd-container", "systemd-nspawn");
+/// It runs containers without a daemon.
+pub(crate) const PODMAN: Tool = program("podman", "podman");
+pub(crate) const CRUN: Tool = program("crun", "crun");
 pub(crate) const LINTIAN: Tool = program("lintian", "lintian");
 pub(crate) const READELF: Tool = program("binutils", "readelf");
 /// libFuzzer itself is C++.

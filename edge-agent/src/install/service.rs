@@ -112,8 +112,9 @@ impl Service {
         (self.init == Init::Openrc).then(|| Path::new("/etc/runlevels"))
     }
 
-    /// The commands that enable and start it; `changed`: it may run as it was before.
-    pub(super) fn start(&self, changed: bool) -> Vec<Vec<String>> {
+    /// The commands that enable and start it; `changed`: it may run as it was before; `known`: the init had a file of
+    /// it before.
+    pub(super) fn start(&self, changed: bool, known: bool) -> Vec<Vec<String>> {
         let start = if changed { "restart" } else { "start" };
         match self.init {
             Init::Systemd => commands(&[
@@ -130,7 +131,11 @@ impl Service {
                     &["rc-service", "--ifstopped", "edge-agent", "start"]
                 },
             ]),
-            Init::Procd => commands(&[&[SCRIPT, "enable"], &[SCRIPT, start]]),
+            // What procd has never heard of it cannot stop, and it says so to whoever installs.
+            Init::Procd => commands(&[
+                &[SCRIPT, "enable"],
+                &[SCRIPT, if known { start } else { "start" }],
+            ]),
         }
     }
 
@@ -402,6 +407,15 @@ mod tests {
                 assert_eq!(shell(&script), wanted, "{init:?}");
             }
         }
+    }
+
+    #[test]
+    fn procd_is_not_asked_to_stop_what_it_does_not_know() {
+        let service = Service::new(Init::Procd, Path::new("/etc/edge-agent"), &[]);
+        let last = |changed, known| service.start(changed, known).pop().unwrap().pop().unwrap();
+        assert_eq!(last(true, false), "start");
+        assert_eq!(last(true, true), "restart");
+        assert_eq!(last(false, true), "start");
     }
 
     #[test]

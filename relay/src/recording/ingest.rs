@@ -329,12 +329,18 @@ impl Recordings {
     }
 
     async fn settled(&self, entry: &mut Entry, state: State) -> Result<(), RecordingError> {
-        let Some(facts) = self.0.store.recording(entry.id).await? else {
-            return Ok(());
-        };
         let findings = entry.findings.take();
         let (word, reason) = words(state, findings.as_ref());
         info!(recording = %entry.id, state = word.as_str(), reason, "recording");
+        if !word.is_terminal() && findings.is_none() {
+            // It is on its way: nothing is told of it, and nothing of what is known is wanted.
+            let store = &self.0.store;
+            let settled = store.recording_settled(entry.id, word, reason.as_deref(), None);
+            return Ok(settled.await?);
+        }
+        let Some(facts) = self.0.store.recording(entry.id).await? else {
+            return Ok(());
+        };
         let cluster = &self.0.cluster;
         let verdict = findings
             .as_ref()

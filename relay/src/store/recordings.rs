@@ -217,7 +217,12 @@ impl Store {
         reason: Option<&str>,
         verdict: Option<&SignedVerdict>,
     ) -> Result<(), StoreError> {
-        let mut write = self.write(Survive::PowerCut).await?;
+        // What is on its way says so again at the device's next offer.
+        let survive = match state.is_terminal() || verdict.is_some() {
+            true => Survive::PowerCut,
+            false => Survive::Crash,
+        };
+        let mut write = self.write(survive).await?;
         let query = sqlx::query(STATE).bind(id.0.as_slice());
         let query = query.bind(state.as_str()).bind(reason);
         query.execute(&mut *write).await?;

@@ -1,5 +1,6 @@
 //! The packages in a Debian of their own: `packaging/check.sh` is run by a systemd that is booted for it, and
-//! `packaging/check-openrc.sh`, where the agent installs itself, by an OpenRC.
+//! `packaging/check-openrc.sh`, where the agent installs itself, by an OpenRC. The relay's container image is made
+//! and run by `packaging/check-container.sh`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,6 +9,7 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context, Result, bail};
 
 use super::{DEBIAN_NAMES, agents, fresh_folder, relay, write};
+use crate::build::{self, Place};
 use crate::process;
 use crate::tools;
 use crate::workspace::Workspace;
@@ -31,7 +33,7 @@ TimeoutStartSec=300
 
 pub(super) fn run(workspace: &Workspace, out: &Path) -> Result<ExitCode> {
     tools::ensure(&[tools::DEBOOTSTRAP, tools::NSPAWN, tools::LINTIAN])?;
-    let debian = debian(workspace)?;
+    let debian = debian(workspace, "debian", INCLUDE)?;
     let mut dpkg = Command::new("dpkg");
     let architecture = process::capture(dpkg.arg("--print-architecture"))?;
     let known = |(_, name): &&(&str, &str)| *name == architecture.trim();
@@ -74,7 +76,30 @@ pub(super) fn run(workspace: &Workspace, out: &Path) -> Result<ExitCode> {
     let mut openrc = in_box(&debian, &shared);
     openrc.args(["--", "/packages/check-openrc.sh", "boot"]);
     bears(openrc, &shared.join("check-openrc.log"))?;
+    container(workspace, triple)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The relay's image, made and run where nothing is but the loopback.
+fn container(workspace: &Workspace, triple: &str) -> Result<()> {
+    if let Err(error) = tools::ensure(&[tools::PODMAN, tools::CRUN, tools::IP]) {
+        println!("the container image was not tried: {error:#}");
+        return Ok(());
+    }
+    let base = debian(workspace, "debian-slim", RELAY_NEEDS)?;
+    let work = fresh_folder(workspace, "container")?;
+    let mut check = Command::new("unshare");
+    check
+        .args(["--mount", "--net", "--pid", "--fork", "--kill-child"])
+        .args(["--mount-proc", "timeout", "300"])
+        .arg(workspace.root.join("packaging/check-container.sh"))
+        .args([&workspace.root, &base])
+        .arg(codename()?)
+        .arg(build::program(&Place::of(workspace), triple, build::DEVICE))
+        .arg(&work);
+    process::run(check.stdin(Stdio::null()))
+        .context("the container image did not bear it: what is above says where")?;
+    fs::remove_dir_all(&work).with_context(|| format!("cannot remove {}", work.display()))
 }
 
 /// A box with `debian` in it and `shared` at `/packages`; what else happens in it is forgotten.
@@ -108,22 +133,25 @@ fn bears(mut boot: Command, log: &Path) -> Result<()> {
 /// What it takes besides the packages: two inits, of which either can be booted, and what the checks run.
 const INCLUDE: &str = "systemd-sysv,init-system-helpers,openrc,openssh-client,minisign";
 
-/// A small Debian, made once.
-fn debian(workspace: &Workspace) -> Result<PathBuf> {
-    let root = workspace.tool_dir("debian");
+/// What the relay's package depends on, which any Debian has.
+const RELAY_NEEDS: &str = "libc6,libgcc-s1";
+
+/// A small Debian with the packages of `include` besides, made once.
+fn debian(workspace: &Workspace, name: &str, include: &str) -> Result<PathBuf> {
+    let root = workspace.tool_dir(name);
     let done = root.join("etc/made-for-checks");
-    if !fs::read_to_string(&done).is_ok_and(|made| made == INCLUDE) {
+    if !fs::read_to_string(&done).is_ok_and(|made| made == include) {
         if root.exists() {
             fs::remove_dir_all(&root)
                 .with_context(|| format!("cannot remove {}", root.display()))?;
         }
         let mut make = Command::new("debootstrap");
         make.arg("--variant=minbase")
-            .arg(format!("--include={INCLUDE}"))
+            .arg(format!("--include={include}"))
             // The relay's package fits the release that it was built on.
             .arg(codename()?);
         process::run_aside(make.arg(&root))?;
-        write(&done, INCLUDE, 0o644)?;
+        write(&done, include, 0o644)?;
     }
     Ok(root)
 }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::build::{self, Place};
 use crate::hardening::Hardening;
+use crate::instructions;
 use crate::process;
 use crate::reproduce;
 use crate::target::Target;
@@ -99,6 +100,9 @@ fn check(target: &Target, binary: &PathBuf) -> Result<String> {
             binary.display(),
             target.triple
         );
+    }
+    if found.is_armv6() {
+        instructions::are_of_armv6(binary)?;
     }
     let version = process::capture(target.command(binary).arg("--version"))?;
     if !version.starts_with("edge-agent ") {

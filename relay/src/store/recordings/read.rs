@@ -75,10 +75,9 @@ pub struct RecordingFilter {
 const COLUMNS: &str = "SELECT r.id, r.user_name, r.device, r.device_name, r.login, r.kind, r.command,
         r.client, r.started, r.ended, r.state, r.reason, r.offered, r.verified, r.verdict, r.signature,
         r.hold_since, r.hold_by, r.hold_reason,
-        (SELECT COALESCE(SUM(s.length), 0) FROM recording_segments s WHERE s.recording = r.id) AS bytes
-    FROM recordings r WHERE ";
-const REST: &str =
-    "SELECT exited, refused, expected, chain_key, seen, report FROM recordings WHERE id = $1";
+        (SELECT COALESCE(SUM(s.length), 0) FROM recording_segments s WHERE s.recording = r.id) AS bytes";
+const REST: &str = ", r.exited, r.refused, r.expected, r.chain_key, r.seen, r.report";
+const FROM: &str = " FROM recordings r WHERE ";
 const SEGMENTS: &str = "SELECT length, hash FROM recording_segments WHERE recording = $1
     ORDER BY segment";
 // A session that the device refused has left nothing, as a rule; what has left something is shown.
@@ -136,7 +135,7 @@ impl Store {
             return Ok(Vec::new());
         };
         let mut query = QueryBuilder::new(COLUMNS);
-        query.push(SHOWN);
+        query.push(FROM).push(SHOWN);
         query.push(" AND r.id BETWEEN ").push_bind(first.0.to_vec());
         query.push(" AND ").push_bind(last.0.to_vec());
         if let Some(own) = own {
@@ -154,7 +153,7 @@ impl Store {
         most: Option<u32>,
     ) -> Result<Vec<RecordingRow>, StoreError> {
         let mut query = QueryBuilder::new(COLUMNS);
-        query.push(SHOWN);
+        query.push(FROM).push(SHOWN);
         if let Some(own) = &filter.own {
             query.push(" AND r.user_name = ").push_bind(own.to_string());
         }
@@ -198,14 +197,9 @@ impl Store {
     /// [`StoreError`].
     pub async fn recording(&self, id: SessionId) -> Result<Option<RecordingFacts>, StoreError> {
         let mut query = QueryBuilder::new(COLUMNS);
-        query.push("r.id = ").push_bind(id.0.to_vec());
-        let row: Option<Row> = query.build_query_as().fetch_optional(&self.readers).await?;
-        let Some(row) = row else {
-            return Ok(None);
-        };
-        let rest = sqlx::query_as(REST).bind(id.0.as_slice());
-        let rest: Option<Rest> = rest.fetch_optional(&self.readers).await?;
-        let Some(rest) = rest else {
+        query.push(REST).push(FROM).push("r.id = ");
+        let query = query.push_bind(id.0.to_vec()).build_query_as();
+        let Some(Whole { row, rest }) = query.fetch_optional(&self.readers).await? else {
             return Ok(None);
         };
         let segments = sqlx::query_as(SEGMENTS).bind(id.0.as_slice());
@@ -279,6 +273,14 @@ struct Row {
     hold_by: Option<String>,
     hold_reason: Option<String>,
     bytes: i64,
+}
+
+#[derive(sqlx::FromRow)]
+struct Whole {
+    #[sqlx(flatten)]
+    row: Row,
+    #[sqlx(flatten)]
+    rest: Rest,
 }
 
 #[derive(sqlx::FromRow)]
