@@ -87,14 +87,14 @@ fn what_goes_into_the_background_works_there() {
         });
         std::fs::remove_file(&flag).unwrap();
     }
+    // What was in the background has ended, and its session may be on its way out still.
+    let sessions = || site.relay.json(&["sessions", "--json"]);
+    wait_until(SOON, "no session", || sessions() == serde_json::json!([]));
     // Without a command it opens no channel at all, and stays.
     let mut idle = crate::harness::Running::start(site.ssh(Way::Direct).args(["-v", "-N"]));
     idle.wait_err("Entering interactive session");
     assert!(idle.is_alive());
-    assert_eq!(
-        site.relay.json(&["sessions", "--json"]),
-        serde_json::json!([])
-    );
+    assert_eq!(sessions(), serde_json::json!([]));
 }
 
 #[test]
