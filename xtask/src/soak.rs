@@ -49,7 +49,7 @@ struct Part {
     test: Option<&'static str>,
 }
 
-const PARTS: [Part; 7] = [
+const PARTS: [Part; 9] = [
     Part {
         name: "bytes",
         what: "MiB each way, on both ways in, byte for byte",
@@ -91,6 +91,22 @@ const PARTS: [Part; 7] = [
         variable: "HOLDFAST_SOAK_FORWARDS",
         binary: suites::INTEGRATION,
         test: Some("forward::a_hundred_connections_at_once_cost_little"),
+    },
+    Part {
+        name: "environment",
+        what: "requests of 64 KiB for a session's environment",
+        amount: 10_000,
+        variable: "HOLDFAST_LARGE_ENV",
+        binary: suites::INTEGRATION,
+        test: Some("abuse::sessions::an_environment_has_bounds"),
+    },
+    Part {
+        name: "handles",
+        what: "thousand handles that are asked for in one sftp session",
+        amount: 100,
+        variable: "HOLDFAST_HANDLES",
+        binary: suites::INTEGRATION,
+        test: Some("abuse::sftp::thousands_of_handles_are_asked_for_and_some_are_had"),
     },
     Part {
         name: KILLS,
