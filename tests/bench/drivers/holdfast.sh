@@ -21,8 +21,27 @@ join() { # NAME STATE TOKEN
   nsenter --net="/run/netns/$NS_DEV" "$AGENT" join "$3" --name "$1" --state "$2" >/dev/null || die "cannot join $1"
 }
 
+# BENCH_RECORDING=off: what is measured is not recorded, as with the peers.
+operator() {
+  if [ "${BENCH_RECORDING:-on}" = on ]; then
+    "$RELAY" user add bench --key "$S/op.pub" --role admin --state "$RS"
+    return
+  fi
+  "$RELAY" apply -f - --state "$RS" <<POLICY
+[roles.bench]
+recording = "$BENCH_RECORDING"
+[roles.bench.allow]
+labels = { "*" = "*" }
+logins = ["root"]
+abilities = ["shell", "exec", "sftp", "forward", "admin"]
+[users.bench]
+roles = ["bench"]
+keys = ["$(cat "$S/op.pub")"]
+POLICY
+}
+
 device_up() {
-  "$RELAY" user add bench --key "$S/op.pub" --role admin --state "$RS" >/dev/null || die "cannot add the operator"
+  operator >/dev/null || die "cannot add the operator"
   [ -d "$S/device" ] || join device "$S/device" "$("$RELAY" token create --state "$RS")"
   bg tunnel tunnel unshare -m sh -c "$(dev_home "$AGENT run --state '$S/device'")"
   local host ca
