@@ -148,9 +148,16 @@ fn the_socket_goes_with_its_session() {
     session.end_input();
     session.wait(SOON).ok();
     gone(&socket);
+    // The listing follows the sessions: by a flush.
+    wait_until(SOON, "an empty list of sessions", || {
+        site.relay.json(&["sessions", "--json"]) == Value::Array(vec![])
+    });
     let (_session, socket) = waiting(&agent, site.ssh(Way::Jump));
-    let id = site.relay.json(&["sessions", "--json"])[0]["id"].clone();
-    let kill = ["sessions", "kill", id.as_str().unwrap()];
+    let id = wait_for(SOON, "it in the list", || {
+        let rows = site.relay.json(&["sessions", "--json"]);
+        rows[0]["id"].as_str().map(str::to_owned)
+    });
+    let kill = ["sessions", "kill", &id];
     site.relay.admin(&kill).ok();
     gone(&socket);
     // One whose keeper was killed is left behind, and the next session finds it.
