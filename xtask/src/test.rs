@@ -2,6 +2,7 @@
 
 mod cross;
 mod deps;
+mod quick;
 pub(crate) mod suites;
 
 use std::process::ExitCode;
@@ -19,7 +20,8 @@ use crate::workspace::Workspace;
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   cargo xtask test                      all stages, as CI runs them
-  cargo xtask test --only fmt,clippy    the quick ones
+  cargo xtask test --quick              format, lints and unit tests of what changed: before each commit
+  cargo xtask test --only fmt,clippy    two stages of all
   cargo xtask test --only it            real relay, agent and ssh
   cargo xtask test --skip cross         without the programs for ARM
   cargo xtask test --only cross --target riscv64gc-unknown-linux-musl
@@ -31,6 +33,9 @@ pub(crate) struct Args {
     /// Leave these stages out
     #[arg(long, value_name = "STAGES", value_delimiter = ',')]
     skip: Vec<Stage>,
+    /// Check the format, and run the lints and unit tests of the packages that changed since the main branch
+    #[arg(long, conflicts_with_all = ["only", "skip", "target"])]
+    quick: bool,
     /// What the stage cross builds and tries, instead of CI's targets; may be given more than once
     #[arg(long, value_name = "TRIPLE")]
     target: Vec<String>,
@@ -69,6 +74,9 @@ struct Report {
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let workspace = Workspace::load()?;
+    if args.quick {
+        return quick::run(&workspace).map(|()| ExitCode::SUCCESS);
+    }
     let stages: Vec<Stage> = Stage::value_variants()
         .iter()
         .copied()

@@ -40,6 +40,18 @@ pub(crate) fn unit(workspace: &Workspace, notes: &mut Vec<String>) -> Result<()>
     suites.and(count(&mut examples, notes))
 }
 
+/// The unit tests and the simulation of the packages that `selection` names as arguments of cargo.
+pub(crate) fn unit_of(workspace: &Workspace, selection: &[&str]) -> Result<()> {
+    let mut command = runner(workspace);
+    command.arg("--locked").args(selection);
+    if tools::find_program("cargo-nextest").is_some() {
+        command.args(["-E", &format!("not binary({INTEGRATION})")]);
+    } else {
+        command.args(["--lib", "--bins"]);
+    }
+    process::run(&mut command)
+}
+
 /// Real relay, agent and OpenSSH, as built by the dev profile.
 pub(crate) fn integration(workspace: &Workspace, notes: &mut Vec<String>) -> Result<()> {
     if !workspace

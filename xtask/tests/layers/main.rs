@@ -1,0 +1,165 @@
+//! Imports run one way. The layers of the relay are a table here, and the folders of each crate form no cycle; what
+//! does not hold yet is an exception with its reason, and an exception that is no longer needed fails the test too.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "what fails in a test fails the test; clippy knows this only of functions marked as tests"
+)]
+
+mod imports;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use imports::{Imports, cycles, imports_of};
+
+/// The relay's top-level modules, from the top down: a module imports only from rows below its own.
+const RELAY: [&[&str]; 13] = [
+    &["main", "cli"],
+    &["serve"],
+    &["watch"],
+    &["ssh"],
+    &["commands"],
+    &["fleet"],
+    &["config"],
+    &["session"],
+    &["recording"],
+    &["tunnel"],
+    &["audit"],
+    &["access"],
+    &["store"],
+];
+
+/// What every layer may import: nouns, bounds, time, and the state folder.
+const FOUNDATION: [&str; 5] = ["clock", "hex", "limits", "output", "state"];
+
+/// An import upwards that is left, with its reason.
+struct Exception {
+    from: &'static str,
+    to: &'static str,
+    reason: &'static str,
+}
+
+const CONTEXT: &str = "`serve::Relay` is still composition root and context object at once";
+const CLIENT: &str =
+    "a session still knows russh's connection and channel instead of a client and an output";
+const NOUNS: &str = "roles, labels and limits are still defined in `access`, and become `model`";
+const SOURCE: &str =
+    "the source of a connection is still `ssh::throttle`'s type, and becomes `model`";
+
+const RELAY_EXCEPTIONS: [Exception; 15] = [
+    exception("audit", "ssh", SOURCE),
+    exception(
+        "audit",
+        "tunnel",
+        "who an event is about is still read from a tunnel",
+    ),
+    exception(
+        "commands",
+        "ssh",
+        "revocation lists are parsed by `ssh::krl`, which becomes `identity`",
+    ),
+    exception(
+        "fleet",
+        "commands",
+        "the table of a bulk job still uses the commands' own",
+    ),
+    exception("fleet", "serve", CONTEXT),
+    exception("fleet", "ssh", CLIENT),
+    exception("recording", "serve", CONTEXT),
+    exception("session", "serve", CONTEXT),
+    exception("session", "ssh", CLIENT),
+    exception("ssh", "serve", CONTEXT),
+    exception("store", "access", NOUNS),
+    exception(
+        "tunnel",
+        "recording",
+        "a tunnel still starts the uploads that come over it",
+    ),
+    exception("tunnel", "serve", CONTEXT),
+    exception("tunnel", "ssh", SOURCE),
+    exception("watch", "serve", CONTEXT),
+];
+
+/// Cycles of folders that are left in the other crates, each with its members in alphabetical order.
+const PROTOCOL_CYCLES: [&[&str]; 1] = [&["codec", "recording", "roster", "wire"]];
+const AGENT_CYCLES: [&[&str]; 1] = [&["enroll", "status", "tunnel", "upgrade"]];
+
+const fn exception(from: &'static str, to: &'static str, reason: &'static str) -> Exception {
+    Exception { from, to, reason }
+}
+
+fn source(of: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("..")
+        .join(of)
+        .join("src")
+}
+
+/// Returns the row of a module of the relay: 0 is the top, and the foundation is below all rows.
+fn row(module: &str) -> usize {
+    if FOUNDATION.contains(&module) {
+        return RELAY.len();
+    }
+    RELAY
+        .iter()
+        .position(|row| row.contains(&module))
+        .unwrap_or_else(|| {
+            panic!(
+                "relay/src/{module} is in no layer: add it to the table in {}",
+                file!()
+            )
+        })
+}
+
+/// Returns each import of the relay that does not lead downwards.
+fn upwards(imports: &Imports) -> BTreeMap<(&str, &str), &BTreeSet<String>> {
+    imports
+        .iter()
+        .filter(|((from, to), _)| row(from) >= row(to))
+        .map(|((from, to), files)| ((from.as_str(), to.as_str()), files))
+        .collect()
+}
+
+#[test]
+fn relay_imports_lead_downwards() {
+    let imports = imports_of(&source("relay"));
+    assert!(
+        imports.len() > 20,
+        "hardly any imports were found: {imports:?}"
+    );
+    let known: BTreeMap<_, _> = RELAY_EXCEPTIONS
+        .iter()
+        .map(|exception| ((exception.from, exception.to), exception.reason))
+        .collect();
+    let found = upwards(&imports);
+    let new: Vec<_> = found
+        .iter()
+        .filter(|(edge, _)| !known.contains_key(*edge))
+        .collect();
+    assert!(
+        new.is_empty(),
+        "imports that lead upwards, with the files that have them: {new:#?}"
+    );
+    let gone: Vec<_> = known
+        .iter()
+        .filter(|(edge, _)| !found.contains_key(*edge))
+        .collect();
+    assert!(
+        gone.is_empty(),
+        "exceptions that are no longer needed, take them out: {gone:#?}"
+    );
+}
+
+#[test]
+fn other_crates_have_no_new_cycles() {
+    for (of, known) in [
+        ("protocol", &PROTOCOL_CYCLES[..]),
+        ("edge-agent", &AGENT_CYCLES[..]),
+        ("xtask", &[]),
+    ] {
+        let imports = imports_of(&source(of));
+        let found = cycles(&imports);
+        assert_eq!(found, known, "cycles of imports in {of}/src");
+    }
+}
