@@ -43,16 +43,17 @@ const CLOCK_IS_SET: Duration = Duration::from_secs(1_577_836_800);
 
 const SECONDS_OF_A_DAY: u64 = 24 * 60 * 60;
 
-/// Decides whether `login` gets a session here, now.
+/// Decides whether `login` gets a session here, now, where the operator's roles deny the logins `denied`.
 ///
 /// # Errors
 /// The refusal, for the operator.
-pub(crate) fn admit(login: &Login) -> Result<Account, SessionRefusal> {
+pub(crate) fn admit(login: &Login, denied: &[Login]) -> Result<Account, SessionRefusal> {
     let files = Files::read(Path::new("/etc")).map_err(|error| {
         SessionRefusal::Failed(format!("the device's accounts can't be read: {error}"))
     })?;
     let now = WallTime::now().since_1970();
-    let account = decide(&files, login, rustix::process::geteuid().as_raw(), now)?;
+    let agent = rustix::process::geteuid().as_raw();
+    let account = decide(&files, login, denied, agent, now)?;
     match nologin_notice() {
         Some(text) if account.uid != 0 => Err(SessionRefusal::NoLogin(text)),
         _ => Ok(account),
@@ -63,6 +64,7 @@ pub(crate) fn admit(login: &Login) -> Result<Account, SessionRefusal> {
 fn decide(
     files: &Files,
     login: &Login,
+    denied: &[Login],
     agent: u32,
     now: Duration,
 ) -> Result<Account, SessionRefusal> {
@@ -71,6 +73,10 @@ fn decide(
         return Err(only_serves(files, agent));
     }
     let account = account.ok_or(SessionRefusal::NoAccount)?;
+    let is_same = |other: &&Login| uid_of(files, other) == Some(account.uid);
+    if let Some(other) = denied.iter().find(is_same) {
+        return Err(SessionRefusal::DeniedAs(other.clone()));
+    }
     if files.is_locked(&account.name) || is_expired(files, &account.name, now) {
         return Err(SessionRefusal::AccountLocked);
     }
@@ -86,6 +92,14 @@ fn decide(
         return Err(SessionRefusal::Failed(bounded(text)));
     }
     Ok(account)
+}
+
+/// The user id that a login means to a policy. `root` is user id 0, whatever the files call it.
+fn uid_of(files: &Files, login: &Login) -> Option<u32> {
+    match login.as_str() {
+        "root" => Some(0),
+        name => files.account(name).map(|account| account.uid),
+    }
 }
 
 fn only_serves(files: &Files, agent: u32) -> SessionRefusal {
@@ -142,14 +156,16 @@ mod tests {
             gone:x:1003:1003::/home/g:/bin/sh\n\
             last-day:x:1004:1004::/home/g:/bin/sh\n\
             false:x:1005:1005::/:/bin/false\n\
-            odd:x:1006:1006::/:sh\n";
+            odd:x:1006:1006::/:sh\n\
+            toor:x:0:0::/root:/bin/sh\n\
+            pi-too:x:1000:1000::/home/pi:/bin/sh\n";
         let shadow = "root:*:1::::::\nlocked:!$y$abc:1::::::\nkey-only:*:1::::::\n\
             gone:$y$abc:1:::::19999:\nlast-day:$y$abc:1:::::20000:\n";
         Files::new(passwd.into(), b"".to_vec(), shadow.into())
     }
 
     fn verdict(login: &str, agent: u32, now: Duration) -> Result<String, SessionRefusal> {
-        let account = decide(&files(), &Login::new(login).unwrap(), agent, now)?;
+        let account = decide(&files(), &Login::new(login).unwrap(), &[], agent, now)?;
         Ok(account.shell.to_string_lossy().into_owned())
     }
 
@@ -204,6 +220,24 @@ mod tests {
             verdict("root", 4242, NOW),
             Err(SessionRefusal::Failed(_))
         ));
+    }
+
+    #[test]
+    fn a_denied_login_is_denied_under_every_name() {
+        let login = |name: &str| Login::new(name).unwrap();
+        let verdict = |name: &str, denied: &[&str]| {
+            let denied: Vec<Login> = denied.iter().map(|name| login(name)).collect();
+            decide(&files(), &login(name), &denied, 0, NOW).map(|account| account.uid)
+        };
+        let refused = |name| Err(SessionRefusal::DeniedAs(login(name)));
+        assert_eq!(verdict("toor", &["pi", "root"]), refused("root"));
+        assert_eq!(verdict("toor", &["pi", "nobody-here"]), Ok(0));
+        assert_eq!(verdict("pi-too", &["root", "pi"]), refused("pi"));
+        assert_eq!(verdict("pi", &["root", "locked"]), Ok(1000));
+        // Without a line for it in the files, root is user id 0 still.
+        let files = Files::new(b"toor:x:0:0::/:/bin/sh\n".to_vec(), vec![], vec![]);
+        let toor = decide(&files, &login("toor"), &[login("root")], 0, NOW);
+        assert_eq!(toor, Err(SessionRefusal::DeniedAs(login("root"))));
     }
 
     #[test]

@@ -28,19 +28,27 @@ pub(crate) struct Dialled {
     pub(crate) address: SocketAddr,
 }
 
-/// Dials `to`, for somebody who may use `login` here.
+/// Dials `to`, for an operator who may use `login` here and whose roles deny the logins `denied`.
 ///
 /// # Errors
 /// Why there is no connection, for the operator.
-pub(crate) async fn dial(login: Login, to: Connect) -> Result<Dialled, SessionRefusal> {
+pub(crate) async fn dial(
+    login: Login,
+    denied: Vec<Login>,
+    to: Connect,
+) -> Result<Dialled, SessionRefusal> {
     let late = async {
         Timer::after(FORWARD_DIAL_TIMEOUT).await;
         Err(unreachable("no answer"))
     };
-    try_dial(login, to).or(late).await
+    try_dial(login, denied, to).or(late).await
 }
 
-async fn try_dial(login: Login, to: Connect) -> Result<Dialled, SessionRefusal> {
+async fn try_dial(
+    login: Login,
+    denied: Vec<Login>,
+    to: Connect,
+) -> Result<Dialled, SessionRefusal> {
     if to.host.len() > MAX_FORWARD_HOST || !to.policy.is_bounded() {
         return Err(unreachable("the request is over a bound of the protocol"));
     }
@@ -49,7 +57,7 @@ async fn try_dial(login: Login, to: Connect) -> Result<Dialled, SessionRefusal> 
     let addresses = smol::unblock(move || {
         // Until the thread is free again, whoever waits for the answer.
         let _permit = permit;
-        accounts::admit(&login)?;
+        accounts::admit(&login, &denied)?;
         look_up(&host, port)
     });
     let mut outcome = None;
@@ -116,7 +124,11 @@ mod tests {
 
     fn dial_to(host: &str, port: u16, policy: AddressPolicy) -> Result<SocketAddr, SessionRefusal> {
         let host = host.to_owned();
-        let dialled = smol::block_on(dial(own_login(), Connect { host, port, policy }));
+        let dialled = smol::block_on(dial(
+            own_login(),
+            Vec::new(),
+            Connect { host, port, policy },
+        ));
         dialled.map(|dialled| dialled.address)
     }
 
@@ -201,7 +213,7 @@ mod tests {
             port: 1,
             policy: AddressPolicy::default(),
         };
-        let refused = smol::block_on(dial(Login::new("nobody-here").unwrap(), to));
+        let refused = smol::block_on(dial(Login::new("nobody-here").unwrap(), Vec::new(), to));
         assert!(matches!(
             refused.map(|dialled| dialled.address),
             Err(SessionRefusal::NoAccount | SessionRefusal::OnlyServes(_))

@@ -27,17 +27,21 @@ pub(crate) struct Bound {
     pub(crate) address: SocketAddr,
 }
 
-/// Listens where `at` says, for somebody who may use `login` here.
+/// Listens where `at` says, for an operator who may use `login` here and whose roles deny the logins `denied`.
 ///
 /// # Errors
 /// Why not, for the operator.
-pub(crate) async fn open(login: Login, at: Listen) -> Result<Bound, SessionRefusal> {
+pub(crate) async fn open(
+    login: Login,
+    denied: Vec<Login>,
+    at: Listen,
+) -> Result<Bound, SessionRefusal> {
     if at.host.len() > MAX_FORWARD_HOST || !at.policy.is_bounded() {
         return Err(unreachable("the request is over a bound of the protocol"));
     }
     // Names and accounts are read from files and servers.
     smol::unblock(move || {
-        let account = accounts::admit(&login)?;
+        let account = accounts::admit(&login, &denied)?;
         let addresses = addresses(&at)?;
         bind_all(&account, &at, &addresses)
     })

@@ -17,7 +17,8 @@ use std::task::{Context, Poll};
 use futures_lite::{AsyncReadExt as _, AsyncWriteExt as _, FutureExt as _};
 use holdfast_protocol::ids::Login;
 use holdfast_protocol::limits::{
-    FORWARD_DIAL_TIMEOUT, MAX_FORWARD_RULES, MAX_PATH_RULE, MAX_SESSION_MESSAGE, MAX_SOCKET_PATH,
+    FORWARD_DIAL_TIMEOUT, MAX_DENIED_LOGINS, MAX_FORWARD_RULES, MAX_LOGIN, MAX_PATH_RULE,
+    MAX_SESSION_MESSAGE, MAX_SOCKET_PATH,
 };
 use holdfast_protocol::wire::{SessionRefusal, SocketPath};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
@@ -35,8 +36,11 @@ pub use helper::main;
 /// The first argument of the agent when it is to be the helper.
 pub const ARGUMENT: &str = "internal-socket";
 
-/// Largest task: as many rules as may be, a path and a login.
-const MAX_TASK: usize = MAX_FORWARD_RULES * (MAX_PATH_RULE + 8) + MAX_SOCKET_PATH + 1024;
+/// Largest task: as many rules and denied logins as may be, a path and a login.
+const MAX_TASK: usize = MAX_FORWARD_RULES * (MAX_PATH_RULE + 8)
+    + MAX_SOCKET_PATH
+    + MAX_DENIED_LOGINS * (MAX_LOGIN + 1)
+    + 1024;
 
 /// Each helper is a process for a moment.
 static DIALS: Semaphore = Semaphore::new(MAX_DIAL_HELPERS);
@@ -48,6 +52,8 @@ static KEEPERS: Semaphore = Semaphore::new(MAX_KEEPERS);
 #[derive(Debug, Serialize, Deserialize)]
 struct Task {
     login: Login,
+    /// Logins that the operator's roles deny.
+    denied: Vec<Login>,
     action: Action,
 }
 
@@ -92,11 +98,12 @@ pub(crate) struct Listener {
 pub(crate) async fn dial(
     program: &Path,
     login: Login,
+    denied: Vec<Login>,
     at: SocketPath,
 ) -> Result<Async<OwnedFd>, SessionRefusal> {
     let dialled = async {
         let _place = DIALS.acquire().await;
-        let made = ask(program, login, Action::Dial(at)).await?;
+        let made = ask(program, login, denied, Action::Dial(at)).await?;
         Async::new(made.socket).map_err(|error| failed(&error))
     };
     within(dialled).await
@@ -109,26 +116,36 @@ pub(crate) async fn dial(
 pub(crate) async fn listen(
     program: &Path,
     login: Login,
+    denied: Vec<Login>,
     at: SocketPath,
 ) -> Result<Listener, SessionRefusal> {
-    keep(program, login, Action::Listen(at)).await
+    keep(program, login, denied, Action::Listen(at)).await
 }
 
 /// Makes a socket for an operator's SSH agent, in a folder of the account's.
 ///
 /// # Errors
 /// Why not.
-pub(crate) async fn agent(program: &Path, login: Login) -> Result<Listener, SessionRefusal> {
-    keep(program, login, Action::Agent).await
+pub(crate) async fn agent(
+    program: &Path,
+    login: Login,
+    denied: Vec<Login>,
+) -> Result<Listener, SessionRefusal> {
+    keep(program, login, denied, Action::Agent).await
 }
 
-async fn keep(program: &Path, login: Login, action: Action) -> Result<Listener, SessionRefusal> {
+async fn keep(
+    program: &Path,
+    login: Login,
+    denied: Vec<Login>,
+    action: Action,
+) -> Result<Listener, SessionRefusal> {
     let Some(place) = KEEPERS.try_acquire() else {
         let most = u32::try_from(MAX_KEEPERS).unwrap_or(u32::MAX);
         return Err(SessionRefusal::TooManyForwards(most));
     };
     let listening = async {
-        let made = ask(program, login, action).await?;
+        let made = ask(program, login, denied, action).await?;
         let socket = Async::new(UnixListener::from(made.socket)).map_err(|error| failed(&error))?;
         Ok(Listener {
             socket,
@@ -171,13 +188,22 @@ async fn within<T>(
 }
 
 /// Has a helper do something.
-async fn ask(program: &Path, login: Login, action: Action) -> Result<Made, SessionRefusal> {
+async fn ask(
+    program: &Path,
+    login: Login,
+    denied: Vec<Login>,
+    action: Action,
+) -> Result<Made, SessionRefusal> {
     if let Action::Dial(at) | Action::Listen(at) = &action
         && (at.path.len() > MAX_SOCKET_PATH || !at.policy.is_bounded())
     {
         return Err(unreachable("the request is over a bound of the protocol"));
     }
-    let task = Task { login, action };
+    let task = Task {
+        login,
+        denied,
+        action,
+    };
     let task = postcard::to_allocvec(&task).map_err(|_| unreachable("it can't be passed on"))?;
     let (control, mut process) =
         launch::start_helper(program, ARGUMENT).map_err(|error| failed(&error))?;

@@ -13,7 +13,8 @@ pub const ALPN: &[u8] = b"holdfast/1";
 /// 2: forwards ([`crate::wire::Work::Connect`] and what is said of them).
 /// 3: what else a session is held to ([`crate::wire::SessionTerms`]), and forwards of Unix sockets.
 /// 4: forwards are told in a recording ([`crate::wire::Work::Forwards`]).
-pub const MINOR_VERSION: u16 = 4;
+/// 5: the later part of a session's terms ([`crate::wire::SessionTerms::denied_logins`]).
+pub const MINOR_VERSION: u16 = 5;
 
 /// The minor version from which on devices forward.
 pub const FORWARD_MINOR: u16 = 2;
@@ -26,6 +27,13 @@ pub const TERMS_MINOR: u16 = 3;
 
 /// The minor version from which on devices record forwards.
 pub const TOLD_MINOR: u16 = 4;
+
+/// The minor version from which on devices refuse an account by its user id.
+pub const DENIED_LOGINS_MINOR: u16 = 5;
+
+/// Most logins that a session's terms deny: more than any policy names, and within the room that an `Open` has for the
+/// rest.
+pub const MAX_DENIED_LOGINS: usize = 64;
 
 /// Longest device name: a DNS label, so that a name can stand in a host name.
 pub const MAX_DEVICE_NAME: usize = 63;

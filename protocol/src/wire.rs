@@ -211,7 +211,7 @@ pub struct Open {
     /// other fields, in a part of its own (`codec/frame.rs`): an old relay ends before it.
     #[serde(skip)]
     pub recording: Option<RecordingTerms>,
-    /// What else the session is held to. It stands behind `recording`, in a part of its own, too.
+    /// What else the session is held to. It stands behind `recording`, in parts of its own, too.
     #[serde(skip)]
     pub terms: SessionTerms,
     /// The recording that a forward is told in; `None` if it is told in none. It stands behind `terms`, in a part of
@@ -409,6 +409,8 @@ pub enum SessionRefusal {
     /// The rules that came with a forward do not allow this path, which is what was asked for without links. It
     /// is cut to `MAX_REASON` bytes.
     NotPermittedPath(String),
+    /// The account has the user id of this login, which the session's terms deny.
+    DeniedAs(Login),
 }
 
 impl fmt::Debug for Open {

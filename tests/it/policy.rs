@@ -329,3 +329,34 @@ fn the_console_asks_of_everybody_who_may() {
         }
     }
 }
+
+/// The device looks at the account's user id: another name for root does not get past a rule that denies root.
+#[test]
+fn another_name_for_root_is_root() {
+    if !Accounts::are_possible() {
+        return;
+    }
+    let relay = Relay::start();
+    let accounts = Accounts::new()
+        .add("toor", 0, "/bin/sh", "*")
+        .add("tester", 4001, "/bin/sh", "*");
+    let mut device = accounts.device("kitchen-cam");
+    device.join(&relay.token(&[]), &[]).ok();
+    device.run_online(&relay);
+    let allow = "labels = { '*' = '*' }\nlogins = ['*']\nabilities = ['exec', 'forward']";
+    let bob = bob_with(&relay, allow, "deny = { logins = ['root'] }");
+    let run_as = |login: &str| {
+        let mut ssh = bob.ssh(Way::Direct, login, "kitchen-cam");
+        run(ssh.args(["--", "id -u"]))
+    };
+    assert_eq!(run_as("tester").ok().out(), "4001\n");
+    run_as("toor")
+        .exits(255)
+        .says("account \"toor\" on kitchen-cam has the user id of \"root\", which your roles deny");
+    // Where nothing denies root, the name is an account as any other.
+    apply(
+        &relay,
+        &format!("[roles.tech]\n[roles.tech.allow]\n{allow}\n"),
+    );
+    assert_eq!(run_as("toor").ok().out(), "0\n");
+}

@@ -50,7 +50,7 @@ fn run(control: &mut UnixStream) -> Result<Infallible, SessionRefusal> {
     let (instructions, descriptors) =
         receive(control).map_err(|e| failed("no instructions", &e))?;
     let open = &instructions.open;
-    let account = accounts::admit(&open.login)?;
+    let account = accounts::admit(&open.login, &instructions.terms.denied_logins)?;
     let program = program_of(&account, &instructions)?;
     let tty = instructions.tty.as_deref().map(Path::new);
     let mut env = environment::build(&account, open, tty, instructions.time_zone.as_deref());

@@ -33,8 +33,9 @@ impl AgentSocket {
         sessions: Arc<Sessions>,
         session: SessionId,
         login: Login,
+        denied: Vec<Login>,
     ) -> Result<Self, SessionRefusal> {
-        let listener = unix::agent(&sessions.config.program, login).await?;
+        let listener = unix::agent(&sessions.config.program, login, denied).await?;
         Ok(Self {
             sessions,
             session,

@@ -218,18 +218,21 @@ impl Driver {
         if let Some(gone) = self.withdrawn().await {
             return self.nobody_waits(gone);
         }
+        let denied = open.terms.denied_logins.clone();
         match open.work {
-            Work::Connect(to) => return self.dial(open.login, to).await,
+            Work::Connect(to) => return self.dial(open.login, denied, to).await,
             // Boxed: a session with a process would hold the room for all that a port needs.
             Work::Listen(at) => {
                 let place = Place::Port(at);
-                return Box::pin(self.listen(open.session, open.login, place)).await;
+                return Box::pin(self.listen(open.session, open.login, denied, place)).await;
             }
             Work::ListenPath(at) => {
                 let place = Place::Path(at);
-                return Box::pin(self.listen(open.session, open.login, place)).await;
+                return Box::pin(self.listen(open.session, open.login, denied, place)).await;
             }
-            Work::ConnectPath(at) => return Box::pin(self.dial_path(open.login, at)).await,
+            Work::ConnectPath(at) => {
+                return Box::pin(self.dial_path(open.login, denied, at)).await;
+            }
             Work::Take(take) => return self.take(take).await,
             Work::Forwards => return Box::pin(self.keep_forwards(&open)).await,
             Work::Shell | Work::Exec(_) | Work::Subsystem(_) => {}
@@ -250,7 +253,7 @@ impl Driver {
         }
         if open.terms.agent {
             let sessions = Arc::clone(&self.sessions);
-            let made = AgentSocket::make(sessions, open.session, open.login.clone());
+            let made = AgentSocket::make(sessions, open.session, open.login.clone(), denied);
             match Box::pin(made).await {
                 Ok(agent) => self.agent = Some(agent),
                 // As with sshd, the session does without.

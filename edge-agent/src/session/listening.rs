@@ -152,7 +152,13 @@ impl Arrivals {
 
 impl Driver {
     /// Listens until the relay breaks off.
-    pub(super) async fn listen(&mut self, session: SessionId, login: Login, at: Place) {
+    pub(super) async fn listen(
+        &mut self,
+        session: SessionId,
+        login: Login,
+        denied: Vec<Login>,
+        at: Place,
+    ) {
         if let Err(full) = self.occupy(Kind::Forward) {
             return self.core.handle_refused(full);
         }
@@ -160,10 +166,10 @@ impl Driver {
         let mut beginning = at.beginning();
         let opened = async {
             let opened: Result<_, SessionRefusal> = match at {
-                Place::Port(at) => listen::open(login, at).await.map(Ear::Ports),
+                Place::Port(at) => listen::open(login, denied, at).await.map(Ear::Ports),
                 Place::Path(at) => {
                     let path = Arc::from(at.path.as_str());
-                    let listener = unix::listen(&program, login, at).await;
+                    let listener = unix::listen(&program, login, denied, at).await;
                     listener.map(|listener| Ear::Path(listener, path))
                 }
             };

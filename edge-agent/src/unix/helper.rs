@@ -94,7 +94,7 @@ impl File {
 }
 
 fn make(task: &Task) -> Result<Made, SessionRefusal> {
-    let account = accounts::admit(&task.login)?;
+    let account = accounts::admit(&task.login, &task.denied)?;
     launch::become_account(&account).map_err(|error| unreachable(&error.to_string()))?;
     if let Action::Dial(at) | Action::Listen(at) = &task.action {
         let path = at.path.as_bytes();

@@ -3,12 +3,15 @@
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
+use serde::Deserialize;
+
 use super::{CodecError, decode_body, encode_body};
-use crate::limits::{MAX_DATA_FRAME, MAX_OPEN_MESSAGE, MAX_SESSION_MESSAGE};
+use crate::ids::SessionId;
+use crate::limits::{MAX_DATA_FRAME, MAX_DENIED_LOGINS, MAX_OPEN_MESSAGE, MAX_SESSION_MESSAGE};
 use crate::recording::chain::ChainKey;
 use crate::wire::{
-    Exit, Incoming, Open, RecordingMode, RecordingTerms, SessionRefusal, SessionTerms, Signal,
-    StdinMode, WindowSize,
+    Exit, Incoming, Open, RecordingMode, RecordingTerms, SessionRefusal, Signal, StdinMode, ToldIn,
+    WindowSize,
 };
 
 /// Length of what stands before each frame's body.
@@ -221,40 +224,78 @@ const UNRECORDED: RecordingTerms = RecordingTerms {
     recover: false,
 };
 
-/// `Open` and, behind it, what the first minor version did not have.
+/// What stands for the recording of a forward where there is none, and something stands behind it.
+const UNTOLD: ToldIn = ToldIn {
+    session: SessionId([0; 16]),
+    number: 0,
+    mode: RecordingMode::Off,
+};
+
+/// `Open` and, behind it, what the first minor version did not have. A part is left out only if all that follow it are.
 fn encode_open(open: &Open) -> Result<Vec<u8>, CodecError> {
-    let mut body = encode_body(open, MAX_OPEN_MESSAGE)?;
-    let has_terms = open.terms != SessionTerms::default() || open.told.is_some();
+    let terms = &open.terms;
+    let has_later_terms = !terms.denied_logins.is_empty();
+    let told = open.told.as_ref();
+    let told = told.or(has_later_terms.then_some(&UNTOLD));
+    let has_terms = terms.sftp.is_some() || terms.agent || told.is_some();
     let recording = open.recording.as_ref();
-    if let Some(terms) = recording.or(has_terms.then_some(&UNRECORDED)) {
-        body.extend(encode_body(terms, MAX_OPEN_MESSAGE - body.len())?);
+    let mut body = encode_body(open, MAX_OPEN_MESSAGE)?;
+    if let Some(recording) = recording.or(has_terms.then_some(&UNRECORDED)) {
+        body.extend(encode_body(recording, MAX_OPEN_MESSAGE - body.len())?);
     }
     if has_terms {
-        body.extend(encode_body(&open.terms, MAX_OPEN_MESSAGE - body.len())?);
+        let terms = (&terms.sftp, terms.agent);
+        body.extend(encode_body(&terms, MAX_OPEN_MESSAGE - body.len())?);
     }
-    if let Some(told) = &open.told {
+    if let Some(told) = told {
         body.extend(encode_body(told, MAX_OPEN_MESSAGE - body.len())?);
+    }
+    if has_later_terms {
+        // More fields are appended to this tuple, in the order in which `decode_open` takes them.
+        let terms = (&terms.denied_logins,);
+        body.extend(encode_body(&terms, MAX_OPEN_MESSAGE - body.len())?);
     }
     Ok(body)
 }
 
 fn decode_open(body: &[u8]) -> Result<Open, CodecError> {
-    let malformed = |_| CodecError::Malformed { kind: OPEN.into() };
-    let (mut open, rest) = postcard::take_from_bytes::<Open>(body).map_err(malformed)?;
+    let mut rest = body;
+    let mut open: Open = take(&mut rest)?;
     if rest.is_empty() {
         return Ok(open);
     }
-    let (recording, rest) = postcard::take_from_bytes(rest).map_err(malformed)?;
-    open.recording = Some(recording).filter(|terms| *terms != UNRECORDED);
+    open.recording = Some(take(&mut rest)?).filter(|terms| *terms != UNRECORDED);
     if rest.is_empty() {
         return Ok(open);
     }
-    let (terms, rest) = postcard::take_from_bytes(rest).map_err(malformed)?;
-    open.terms = terms;
-    if !rest.is_empty() {
-        open.told = Some(decode_body(rest, OPEN.into())?);
+    (open.terms.sftp, open.terms.agent) = take(&mut rest)?;
+    if rest.is_empty() {
+        return Ok(open);
+    }
+    open.told = Some(take(&mut rest)?).filter(|told| *told != UNTOLD);
+    open.terms.denied_logins = take_or_default(&mut rest)?;
+    if open.terms.denied_logins.len() > MAX_DENIED_LOGINS {
+        return Err(CodecError::Malformed { kind: OPEN.into() });
     }
     Ok(open)
+}
+
+/// Takes a value from the front of an `Open`'s bytes.
+fn take<'a, T: Deserialize<'a>>(bytes: &mut &'a [u8]) -> Result<T, CodecError> {
+    let (value, rest) = postcard::take_from_bytes(bytes)
+        .map_err(|_| CodecError::Malformed { kind: OPEN.into() })?;
+    *bytes = rest;
+    Ok(value)
+}
+
+/// The same, of a peer that may be too old to send it.
+fn take_or_default<'a, T: Deserialize<'a> + Default>(
+    bytes: &mut &'a [u8],
+) -> Result<T, CodecError> {
+    if bytes.is_empty() {
+        return Ok(T::default());
+    }
+    take(bytes)
 }
 
 fn data_stream(kind: u8) -> Option<DataStream> {

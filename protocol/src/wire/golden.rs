@@ -258,6 +258,7 @@ fn what_opens_a_session_that_is_held_to_something() {
         terms: SessionTerms {
             sftp: Some(sftp),
             agent: true,
+            denied_logins: vec![],
         },
         told: None,
     };
@@ -286,6 +287,20 @@ fn what_opens_a_session_that_is_held_to_something() {
     frame(
         SessionMessage::Open(session(None, read_only)),
         &format!("00 000054 {base} 02 02 {nothing} 00 01 01 00 01"),
+    );
+    // What minor version 5 brought comes last, behind parts that say nothing.
+    let denied = SessionTerms {
+        denied_logins: vec![Login::new("root").unwrap()],
+        ..SessionTerms::default()
+    };
+    let denied = Open {
+        terms: denied,
+        ..session(None, SftpTerms::default())
+    };
+    let told = format!("{} 00 02", "00".repeat(16));
+    frame(
+        SessionMessage::Open(denied),
+        &format!("00 00006a {base} 02 02 {nothing} 00 00 00 {told} 01 04 726f6f74"),
     );
 }
 
@@ -428,6 +443,10 @@ fn what_a_session_says_beside_its_data() {
     frame(
         refused(SessionRefusal::NotPermittedPath("/a".to_string())),
         "02 000004 0c 02 2f61",
+    );
+    frame(
+        refused(SessionRefusal::DeniedAs(Login::new("root").unwrap())),
+        "02 000006 0d 04 726f6f74",
     );
     frame(SessionMessage::Eof, "06 000000");
     frame(SessionMessage::Resize(size), "07 000005 ac02 64 00 00");

@@ -1,15 +1,20 @@
 //! What a session is held to on the device, besides its recording.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
 use super::RecordingMode;
 #[cfg(doc)]
 use super::{Incoming, Work};
-use crate::ids::SessionId;
+use crate::ids::{Login, SessionId};
 
 /// What a session is held to. The default holds it to nothing, and is not sent.
+///
+/// On the wire these are two parts of an `Open` (`codec/frame.rs`): the fields of minor version 3, which other parts
+/// follow and which therefore never grow, and, behind all other parts, the fields since minor version 5, to which more
+/// are appended.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionTerms {
     /// What an sftp session may do; `None`: what its account may.
@@ -17,11 +22,14 @@ pub struct SessionTerms {
     /// Whether the session gets a socket to the operator's SSH agent. What connects there is told as [`Incoming`]
     /// of the session, and taken as what comes to a port.
     pub agent: bool,
+    /// Logins that the operator's roles deny here: an account with the user id of one of them is refused, whatever its
+    /// name. `root` is user id 0. At most `MAX_DENIED_LOGINS`. (Minor version 5.)
+    pub denied_logins: Vec<Login>,
 }
 
 /// What an sftp session may do. A device that knows of it serves such a session itself, whatever else
 /// serves sftp there.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SftpTerms {
     /// Whether it may change nothing.
     pub read_only: bool,

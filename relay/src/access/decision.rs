@@ -194,6 +194,13 @@ impl Authorized {
         &self.terms
     }
 
+    /// The logins that are denied here, whose user ids the account must not have.
+    #[must_use]
+    pub fn denied_logins(&self) -> Vec<Login> {
+        let Reach { subject, device } = &self.reach;
+        subject.denied_logins(&device.labels, &self.login, self.ability)
+    }
+
     /// Where forwards may lead.
     #[must_use]
     pub fn may_connect(&self) -> AddressPolicy {

@@ -109,6 +109,25 @@ impl Subject {
             && !self.deny().any(|rule| rule.denies(&request))
     }
 
+    /// The logins that deny rules name for this, in order and each once. A device refuses an account that has the user
+    /// id of one of them.
+    #[must_use]
+    pub fn denied_logins(&self, labels: &Labels, login: &Login, ability: Ability) -> Vec<Login> {
+        let request = Request {
+            user: &self.user.name,
+            labels,
+            login,
+            ability,
+        };
+        let mut denied: Vec<Login> = self
+            .deny()
+            .flat_map(|rule| rule.denied_logins(&request))
+            .collect();
+        denied.sort_unstable_by(|one, other| one.as_str().cmp(other.as_str()));
+        denied.dedup();
+        denied
+    }
+
     /// Where the user's forwards may lead that go through a device with these labels, under this login: anywhere
     /// if one role that allows them there says nothing, else where one of them says. No role's denial is lost.
     #[must_use]

@@ -96,6 +96,27 @@ impl Rule {
                 .is_none_or(|all| all.contains(&request.ability))
     }
 
+    /// The logins that this, as a deny rule, names for what a user asks for on a device: those that are denied there
+    /// whatever an account with the same user id is called.
+    #[must_use]
+    pub fn denied_logins(&self, request: &Request<'_>) -> Vec<Login> {
+        let labels = self.labels.as_ref();
+        let abilities = self.abilities.as_ref();
+        if labels.is_some_and(|rule| !rule.matches(request.labels))
+            || abilities.is_some_and(|all| !all.contains(&request.ability))
+        {
+            return Vec::new();
+        }
+        let logins = self.logins.iter().flatten();
+        let named = logins.filter_map(|rule| match rule {
+            LoginRule::Exact(login) => Some(login.clone()),
+            LoginRule::User => Login::new(request.user.as_str()).ok(),
+            // It denies everything, by whatever name.
+            LoginRule::Any => None,
+        });
+        named.collect()
+    }
+
     /// Whether this, as an allow rule, allows an ability that is not about a device: a rule over some
     /// devices allows none of them but the one over what is one's own.
     #[must_use]

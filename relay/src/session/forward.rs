@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::live::{Ending, LiveGuard};
 use super::patience;
+use super::start::denied_logins;
 use crate::limits::START_TIMEOUT;
 use crate::serve::Relay;
 use crate::ssh::connection::Connection;
@@ -240,7 +241,10 @@ impl Relay {
             server: connection.server,
             original_command: None,
             recording: None,
-            terms: SessionTerms::default(),
+            terms: SessionTerms {
+                denied_logins: denied_logins(&authorized, way.tunnel.minor)?,
+                ..SessionTerms::default()
+            },
             told: None,
         };
         // First onto the board, then the check.

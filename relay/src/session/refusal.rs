@@ -29,6 +29,9 @@ pub fn sentence(device: &DeviceName, login: &Login, why: &SessionRefusal) -> Str
         SessionRefusal::OnlyServes(account) => {
             format!("agent on {device} is not root: it serves account \"{account}\" only")
         }
+        SessionRefusal::DeniedAs(other) => format!(
+            "account \"{login}\" on {device} has the user id of \"{other}\", which your roles deny"
+        ),
         SessionRefusal::NoSubsystem(name) if name == SFTP => format!(
             "no sftp-server on {device}: run its agent without --sftp-server, or install one there, or use `scp -O`"
         ),

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use holdfast_protocol::ids::Login;
-use holdfast_protocol::limits::TERMS_MINOR;
+use holdfast_protocol::limits::{DENIED_LOGINS_MINOR, MAX_DENIED_LOGINS, TERMS_MINOR};
 use holdfast_protocol::wire::{Open, Pty, SessionTerms, Work};
 use tracing::error;
 
@@ -153,7 +153,28 @@ fn terms(authorized: &Authorized, minor: u16) -> Result<SessionTerms, String> {
             authorized.device().name
         ));
     }
-    Ok(SessionTerms { sftp, agent: false })
+    Ok(SessionTerms {
+        sftp,
+        agent: false,
+        denied_logins: denied_logins(authorized, minor)?,
+    })
+}
+
+/// The logins whose user ids the account must not have; an error is a sentence for the operator. An older agent knows
+/// names only: refusing its sessions would cut off the way on which it is updated.
+pub(super) fn denied_logins(authorized: &Authorized, minor: u16) -> Result<Vec<Login>, String> {
+    if minor < DENIED_LOGINS_MINOR {
+        return Ok(Vec::new());
+    }
+    let denied = authorized.denied_logins();
+    if denied.len() > MAX_DENIED_LOGINS {
+        return Err(format!(
+            "the roles of user \"{}\" deny {} logins between them; the maximum is {MAX_DENIED_LOGINS}: tell an admin",
+            authorized.user().name,
+            denied.len()
+        ));
+    }
+    Ok(denied)
 }
 
 fn ability(work: &Work) -> Ability {
@@ -215,5 +236,39 @@ mod tests {
         for authorized in [free, command] {
             assert_eq!(terms(&authorized, 0), Ok(SessionTerms::default()));
         }
+    }
+
+    #[test]
+    fn denied_logins_travel_to_agents_that_know_them() {
+        let allow = "allow = { labels = { '*' = '*' }, logins = ['*'], abilities = ['exec'] }";
+        let authorized = |deny: &str| {
+            let facts = Facts {
+                subject: &subject(vec![role("tech", allow), role("d", deny)]),
+                client: "203.0.113.9".parse().unwrap(),
+                name: "kitchen-cam",
+                device: Some(&device(labels(&[("site", "attic")]), None)),
+            };
+            let reach = decision::reach(facts).unwrap();
+            reach.authorize(&login("toor"), Ability::Exec).unwrap()
+        };
+        let told = |deny: &str, minor| {
+            let terms = terms(&authorized(deny), minor).unwrap();
+            let names = terms.denied_logins.iter().map(ToString::to_string);
+            names.collect::<Vec<_>>()
+        };
+        let deny = "deny = [{ logins = ['root', 'pi'] }, { logins = ['root', '{user}'] }]";
+        assert_eq!(told(deny, DENIED_LOGINS_MINOR), ["alice", "pi", "root"]);
+        assert_eq!(told(deny, DENIED_LOGINS_MINOR - 1), [""; 0]);
+        // Rules about other devices or abilities say nothing here.
+        for elsewhere in [
+            "deny = { logins = ['root'], labels = { site = 'cellar' } }",
+            "deny = { logins = ['root'], abilities = ['shell'] }",
+        ] {
+            assert_eq!(told(elsewhere, DENIED_LOGINS_MINOR), [""; 0]);
+        }
+        let many: Vec<String> = (0..=MAX_DENIED_LOGINS).map(|n| format!("'u{n}'")).collect();
+        let many = authorized(&format!("deny = {{ logins = [{}] }}", many.join(", ")));
+        let refused = terms(&many, DENIED_LOGINS_MINOR).unwrap_err();
+        assert!(refused.contains("deny 65 logins"), "{refused}");
     }
 }

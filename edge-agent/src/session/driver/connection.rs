@@ -26,14 +26,14 @@ pub(in crate::session) const BROKEN_OFF: Exit = Exit::Status(1);
 
 impl Driver {
     /// Starts a forward: the connection stands where a session has its process.
-    pub(super) async fn dial(&mut self, login: Login, to: Connect) {
+    pub(super) async fn dial(&mut self, login: Login, denied: Vec<Login>, to: Connect) {
         if let Err(full) = self.occupy(Kind::Forward) {
             return self.core.handle_refused(full);
         }
         self.outbound.set_priority(BULK_PRIORITY);
         let asked = host_and_port(&to.host, to.port);
         // An operator who gives up does not leave a dial behind.
-        let dialled = async { Ok(Box::pin(forward::dial(login, to)).await) };
+        let dialled = async { Ok(Box::pin(forward::dial(login, denied, to)).await) };
         let gone = async { Err(self.inbound.broken_off().await) };
         match dialled.or(gone).await {
             Ok(Ok(Dialled { socket, address })) => {
@@ -46,13 +46,13 @@ impl Driver {
     }
 
     /// Starts a forward to a Unix socket.
-    pub(super) async fn dial_path(&mut self, login: Login, to: SocketPath) {
+    pub(super) async fn dial_path(&mut self, login: Login, denied: Vec<Login>, to: SocketPath) {
         if let Err(full) = self.occupy(Kind::Forward) {
             return self.core.handle_refused(full);
         }
         self.outbound.set_priority(BULK_PRIORITY);
         let (program, asked) = (self.sessions.config.program.clone(), to.path.clone());
-        let dialled = async { Ok(unix::dial(&program, login, to).await) };
+        let dialled = async { Ok(unix::dial(&program, login, denied, to).await) };
         let gone = async { Err(self.inbound.broken_off().await) };
         match dialled.or(gone).await {
             Ok(Ok(socket)) => self.carry(socket, None, out(asked, None)).await,
