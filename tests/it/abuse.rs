@@ -2,12 +2,12 @@
 
 mod channels;
 mod login;
-mod raw;
 mod sessions;
 mod sftp;
 
 use crate::harness::{Relay, Site, Way, memory, own_login};
-use raw::{CHANNEL_OPEN, CHANNEL_REQUEST, Message, Raw};
+use hostile::operator::raw::Raw;
+use hostile::operator::{open, request};
 
 /// What one of them may cost, in bytes of the relay's memory: some queues and their packets, and what an allocator
 /// keeps of it.
@@ -33,13 +33,13 @@ impl Bed {
     #[track_caller]
     fn on_device(&self) -> Raw {
         let name = format!("{}+{}", own_login(), self.site.device.name());
-        Raw::login(self.site.relay.ssh(), &self.site.alice, &name)
+        Raw::login(self.site.relay.ssh(), &self.site.alice.key(), &name)
     }
 
     /// Logged in at the console.
     #[track_caller]
     fn at_console(&self) -> Raw {
-        Raw::login(self.site.relay.ssh(), &self.site.alice, "alice")
+        Raw::login(self.site.relay.ssh(), &self.site.alice.key(), "alice")
     }
 
     /// Nobody else notices, and it costs no more than it may.
@@ -58,16 +58,4 @@ fn is_bearable(relay: &Relay, before: u64) {
     let grown = memory(relay.id()).saturating_sub(before);
     eprintln!("the relay has grown by {} KiB", grown / 1024);
     assert!(grown < BEARABLE, "{} MiB", grown >> 20);
-}
-
-/// A session channel that is opened as number `ours`.
-fn open(ours: u32, window: u32, packet: u32) -> Message {
-    let open = Message::new(CHANNEL_OPEN).string("session");
-    open.number(ours).number(window).number(packet)
-}
-
-/// A request on a channel.
-fn request(theirs: u32, kind: &str, wants_reply: bool) -> Message {
-    let request = Message::new(CHANNEL_REQUEST).number(theirs);
-    request.string(kind).byte(wants_reply.into())
 }

@@ -25,6 +25,7 @@ mod forward;
 mod front;
 mod harness;
 mod held;
+mod hostile;
 mod jump;
 mod nat;
 mod policy;

@@ -3,13 +3,13 @@
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
-use super::raw::{
+use super::{Bed, open, request};
+use crate::harness::memory;
+use hostile::operator::raw::{
     CHANNEL_CLOSE, CHANNEL_DATA, CHANNEL_EOF, CHANNEL_EXTENDED_DATA, CHANNEL_FAILURE,
     CHANNEL_OPEN_CONFIRMATION, CHANNEL_OPEN_FAILURE, CHANNEL_SUCCESS, CHANNEL_WINDOW_ADJUST,
     DISCONNECT, Fields, Message, Raw, UNIMPLEMENTED,
 };
-use super::{Bed, open, request};
-use crate::harness::memory;
 
 /// Opens a channel as number 0, and gives the relay's number of it.
 #[track_caller]

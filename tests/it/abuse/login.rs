@@ -3,13 +3,13 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use super::raw::{
+use super::{Bed, is_bearable, open, request};
+use crate::harness::{KeyKind, Relay, SOON, User, memory, own_login, run};
+use hostile::operator::raw::{
     CHANNEL_DATA, CHANNEL_OPEN_CONFIRMATION, CHANNEL_OPEN_FAILURE, DISCONNECT, Fields,
     GLOBAL_REQUEST, IGNORE, Message, Raw, SERVICE_ACCEPT, SERVICE_REQUEST, UNIMPLEMENTED,
     USERAUTH_FAILURE, USERAUTH_PK_OK, USERAUTH_REQUEST, USERAUTH_SUCCESS,
 };
-use super::{Bed, is_bearable, open, request};
-use crate::harness::{KeyKind, Relay, SOON, User, memory, own_login, run};
 
 /// A request to log in by nothing.
 fn nothing() -> Message {
@@ -54,7 +54,7 @@ fn nothing_is_had_before_the_login() {
             let mut raw = Raw::connect(relay.ssh());
             if begun {
                 raw.begin_login();
-                raw.say(raw.proof(alice, "alice", false));
+                raw.say(raw.proof(&alice.key(), "alice", false));
                 assert_eq!(raw.next().unwrap()[0], USERAUTH_PK_OK);
             }
             raw.say(message.clone());
@@ -91,9 +91,9 @@ fn who_one_is_follows_what_was_signed_and_not_what_was_asked() {
     ] {
         let mut raw = Raw::connect(relay.ssh());
         raw.begin_login();
-        raw.say(raw.proof(&alice, "alice", false));
+        raw.say(raw.proof(&alice.key(), "alice", false));
         assert_eq!(raw.next().unwrap()[0], USERAUTH_PK_OK);
-        raw.say(raw.proof(signer, "alice", true));
+        raw.say(raw.proof(&signer.key(), "alice", true));
         let answer = raw.next().unwrap()[0];
         match expected {
             None => assert_eq!(answer, USERAUTH_FAILURE),
@@ -107,7 +107,7 @@ fn who_one_is_follows_what_was_signed_and_not_what_was_asked() {
     // A signature for another session proves nothing.
     let mut other = Raw::connect(relay.ssh());
     other.begin_login();
-    let stolen = other.proof(&alice, "alice", true);
+    let stolen = other.proof(&alice.key(), "alice", true);
     let mut raw = Raw::connect(relay.ssh());
     raw.begin_login();
     raw.say(stolen);
@@ -115,9 +115,9 @@ fn who_one_is_follows_what_was_signed_and_not_what_was_asked() {
     // The name of the proof is what counts: asked for on a device, proved for the console.
     let mut raw = Raw::connect(relay.ssh());
     raw.begin_login();
-    raw.say(raw.proof(&alice, &format!("{}+kitchen-cam", own_login()), false));
+    raw.say(raw.proof(&alice.key(), &format!("{}+kitchen-cam", own_login()), false));
     assert_eq!(raw.next().unwrap()[0], USERAUTH_PK_OK);
-    raw.say(raw.proof(&alice, "alice", true));
+    raw.say(raw.proof(&alice.key(), "alice", true));
     if raw
         .next()
         .is_some_and(|answer| answer[0] == USERAUTH_SUCCESS)
@@ -138,10 +138,10 @@ fn after_six_failures_the_right_key_is_no_better() {
             let mut raw = Raw::connect(relay.ssh());
             raw.begin_login();
             for _ in 0..failures {
-                raw.say(raw.proof(&mallory, "alice", false));
+                raw.say(raw.proof(&mallory.key(), "alice", false));
                 assert_eq!(raw.next().unwrap()[0], USERAUTH_FAILURE);
             }
-            raw.say(raw.proof(&alice, "alice", signs));
+            raw.say(raw.proof(&alice.key(), "alice", signs));
             let answer = raw.next().map(|answer| answer[0]);
             let is_taken = matches!(answer, Some(USERAUTH_PK_OK | USERAUTH_SUCCESS));
             assert_eq!(is_taken, failures < 6, "{failures} failures: {answer:?}");
@@ -160,7 +160,7 @@ fn what_is_no_ssh_ends_soon() {
         let packet = [&length.to_be_bytes()[..], &[0; 64]].concat();
         let mut clear = Raw::greet(relay.ssh());
         let mut sealed = Raw::connect(relay.ssh());
-        let mut logged_in = Raw::login(relay.ssh(), alice, "alice");
+        let mut logged_in = Raw::login(relay.ssh(), &alice.key(), "alice");
         for raw in [&mut clear, &mut sealed, &mut logged_in] {
             let _ = raw.write(&packet);
             assert!(raw.ends(Duration::from_secs(5)), "{length}");

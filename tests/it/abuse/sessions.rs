@@ -1,10 +1,10 @@
 //! What is asked for on a session: its environment, its terminal, and new keys.
 
-use super::raw::{
+use super::{Bed, open, request};
+use hostile::operator::raw::{
     CHANNEL_DATA, CHANNEL_FAILURE, CHANNEL_OPEN_CONFIRMATION, CHANNEL_SUCCESS, Fields, KEXINIT,
     Message, Raw,
 };
-use super::{Bed, open, request};
 
 #[track_caller]
 fn opened(raw: &mut Raw) -> u32 {

@@ -1,6 +1,8 @@
 //! Files: paths that are none, and handles without end.
 
-use super::raw::{CHANNEL_DATA, CHANNEL_OPEN_CONFIRMATION, CHANNEL_SUCCESS, Fields, Message, Raw};
+use hostile::operator::raw::{
+    CHANNEL_DATA, CHANNEL_OPEN_CONFIRMATION, CHANNEL_SUCCESS, Fields, Message, Raw,
+};
 use rustix::process::Signal;
 use serde_json::Value;
 

@@ -32,12 +32,19 @@ const BANS: [Ban; 4] = [
     },
     Ban {
         package: "edge-agent",
-        crates: &["relay", "russh", "sqlx", "aws-lc-rs", "aws-lc-sys"],
+        crates: &[
+            "relay",
+            "russh",
+            "sqlx",
+            "aws-lc-rs",
+            "aws-lc-sys",
+            "hostile",
+        ],
         reason: "the agent never sees the relay, and ring is its only crypto provider",
     },
     Ban {
         package: "relay",
-        crates: &["edge-agent", "smol"],
+        crates: &["edge-agent", "smol", "hostile"],
         reason: "the relay never sees the agent, and runs on tokio",
     },
     Ban {

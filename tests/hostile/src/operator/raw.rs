@@ -2,71 +2,88 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::time::Duration;
 
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use ring::agreement::{EphemeralPrivateKey, UnparsedPublicKey, X25519, agree_ephemeral};
 use ring::digest::{SHA256, digest};
 use ring::rand::SystemRandom;
-use ring::signature::Ed25519KeyPair;
-use russh::keys::load_secret_key;
 
-use crate::harness::{SOON, User};
+/// How long the relay may take for what it does at once.
+const SOON: Duration = Duration::from_secs(20);
 
-pub(crate) const DISCONNECT: u8 = 1;
-pub(crate) const IGNORE: u8 = 2;
-pub(crate) const UNIMPLEMENTED: u8 = 3;
-const DEBUG: u8 = 4;
-pub(crate) const SERVICE_REQUEST: u8 = 5;
-pub(crate) const SERVICE_ACCEPT: u8 = 6;
-pub(crate) const KEXINIT: u8 = 20;
-const NEWKEYS: u8 = 21;
-const KEX_ECDH_INIT: u8 = 30;
-const KEX_ECDH_REPLY: u8 = 31;
-pub(crate) const USERAUTH_REQUEST: u8 = 50;
-pub(crate) const USERAUTH_FAILURE: u8 = 51;
-pub(crate) const USERAUTH_SUCCESS: u8 = 52;
-pub(crate) const USERAUTH_PK_OK: u8 = 60;
-pub(crate) const GLOBAL_REQUEST: u8 = 80;
-pub(crate) const CHANNEL_OPEN: u8 = 90;
-pub(crate) const CHANNEL_OPEN_CONFIRMATION: u8 = 91;
-pub(crate) const CHANNEL_OPEN_FAILURE: u8 = 92;
-pub(crate) const CHANNEL_WINDOW_ADJUST: u8 = 93;
-pub(crate) const CHANNEL_DATA: u8 = 94;
-pub(crate) const CHANNEL_EXTENDED_DATA: u8 = 95;
-pub(crate) const CHANNEL_EOF: u8 = 96;
-pub(crate) const CHANNEL_CLOSE: u8 = 97;
-pub(crate) const CHANNEL_REQUEST: u8 = 98;
-pub(crate) const CHANNEL_SUCCESS: u8 = 99;
-pub(crate) const CHANNEL_FAILURE: u8 = 100;
+mod proof;
+
+pub use self::numbers::*;
+
+/// The numbers of messages (RFC 4250 section 4.1.2).
+#[expect(missing_docs, reason = "each is the message of its name")]
+mod numbers {
+    pub const DISCONNECT: u8 = 1;
+    pub const IGNORE: u8 = 2;
+    pub const UNIMPLEMENTED: u8 = 3;
+    pub const DEBUG: u8 = 4;
+    pub const SERVICE_REQUEST: u8 = 5;
+    pub const SERVICE_ACCEPT: u8 = 6;
+    pub const KEXINIT: u8 = 20;
+    pub const NEWKEYS: u8 = 21;
+    pub const KEX_ECDH_INIT: u8 = 30;
+    pub const KEX_ECDH_REPLY: u8 = 31;
+    pub const USERAUTH_REQUEST: u8 = 50;
+    pub const USERAUTH_FAILURE: u8 = 51;
+    pub const USERAUTH_SUCCESS: u8 = 52;
+    pub const USERAUTH_PK_OK: u8 = 60;
+    pub const GLOBAL_REQUEST: u8 = 80;
+    pub const CHANNEL_OPEN: u8 = 90;
+    pub const CHANNEL_OPEN_CONFIRMATION: u8 = 91;
+    pub const CHANNEL_OPEN_FAILURE: u8 = 92;
+    pub const CHANNEL_WINDOW_ADJUST: u8 = 93;
+    pub const CHANNEL_DATA: u8 = 94;
+    pub const CHANNEL_EXTENDED_DATA: u8 = 95;
+    pub const CHANNEL_EOF: u8 = 96;
+    pub const CHANNEL_CLOSE: u8 = 97;
+    pub const CHANNEL_REQUEST: u8 = 98;
+    pub const CHANNEL_SUCCESS: u8 = 99;
+    pub const CHANNEL_FAILURE: u8 = 100;
+}
 
 const VERSION: &str = "SSH-2.0-abuse";
 
 /// A message, field by field.
 #[derive(Clone, Debug)]
-pub(crate) struct Message(Vec<u8>);
+pub struct Message(Vec<u8>);
 
 impl Message {
-    pub(crate) fn new(kind: u8) -> Self {
+    /// One of this kind, without fields.
+    #[must_use]
+    pub fn new(kind: u8) -> Self {
         Self(vec![kind])
     }
 
     /// Its bytes.
-    pub(crate) fn payload(&self) -> &[u8] {
+    #[must_use]
+    pub fn payload(&self) -> &[u8] {
         &self.0
     }
 
-    pub(crate) fn byte(mut self, byte: u8) -> Self {
+    /// With one more byte.
+    #[must_use]
+    pub fn byte(mut self, byte: u8) -> Self {
         self.0.push(byte);
         self
     }
 
-    pub(crate) fn number(mut self, number: u32) -> Self {
+    /// With one more number.
+    #[must_use]
+    pub fn number(mut self, number: u32) -> Self {
         self.0.extend_from_slice(&number.to_be_bytes());
         self
     }
 
-    pub(crate) fn string(self, bytes: impl AsRef<[u8]>) -> Self {
+    /// With one more string.
+    #[must_use]
+    pub fn string(self, bytes: impl AsRef<[u8]>) -> Self {
         let bytes = bytes.as_ref();
         let mut this = self.number(u32::try_from(bytes.len()).unwrap());
         this.0.extend_from_slice(bytes);
@@ -75,20 +92,24 @@ impl Message {
 }
 
 /// A message that came, taken apart.
-pub(crate) struct Fields<'a>(&'a [u8]);
+pub struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
-    pub(crate) fn of(payload: &'a [u8]) -> Self {
+    /// Behind the message's kind.
+    #[must_use]
+    pub fn of(payload: &'a [u8]) -> Self {
         Self(&payload[1..])
     }
 
-    pub(crate) fn number(&mut self) -> u32 {
+    /// The next number.
+    pub fn number(&mut self) -> u32 {
         let (number, rest) = self.0.split_at(4);
         self.0 = rest;
         u32::from_be_bytes(number.try_into().unwrap())
     }
 
-    pub(crate) fn string(&mut self) -> &'a [u8] {
+    /// The next string.
+    pub fn string(&mut self) -> &'a [u8] {
         let length = self.number() as usize;
         let (string, rest) = self.0.split_at(length);
         self.0 = rest;
@@ -110,7 +131,8 @@ impl Cipher {
     }
 }
 
-pub(crate) struct Raw {
+/// A connection.
+pub struct Raw {
     stream: TcpStream,
     heard: Vec<u8>,
     banner: String,
@@ -122,7 +144,7 @@ pub(crate) struct Raw {
 impl Raw {
     /// Connects, and agrees on keys.
     #[track_caller]
-    pub(crate) fn connect(relay: SocketAddr) -> Self {
+    pub fn connect(relay: SocketAddr) -> Self {
         let mut raw = Self::greet(relay);
         raw.exchange_keys();
         raw
@@ -130,8 +152,12 @@ impl Raw {
 
     /// Connects, and says its version.
     #[track_caller]
-    pub(crate) fn greet(relay: SocketAddr) -> Self {
-        let stream = TcpStream::connect(relay).unwrap();
+    pub fn greet(relay: SocketAddr) -> Self {
+        Self::greet_on(TcpStream::connect(relay).unwrap())
+    }
+
+    #[track_caller]
+    fn greet_on(stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(SOON)).unwrap();
         stream.set_write_timeout(Some(SOON)).unwrap();
@@ -154,59 +180,71 @@ impl Raw {
 
     /// Logs in by the user's key, under this name.
     #[track_caller]
-    pub(crate) fn login(relay: SocketAddr, user: &User, name: &str) -> Self {
-        let mut raw = Self::connect(relay);
+    pub fn login(relay: SocketAddr, key: &Path, name: &str) -> Self {
+        Self::try_login(relay, key, name).expect("the relay lets it in")
+    }
+
+    /// The same; `None` if the relay does not let it in.
+    #[must_use]
+    pub fn try_login(relay: SocketAddr, key: &Path, name: &str) -> Option<Self> {
+        let mut raw = Self::try_connect(relay)?;
         raw.begin_login();
-        raw.say(raw.proof(user, name, true));
-        assert_eq!(raw.next().unwrap()[0], USERAUTH_SUCCESS);
-        raw
+        raw.say(raw.proof(key, name, true));
+        (raw.next()?[0] == USERAUTH_SUCCESS).then_some(raw)
+    }
+
+    /// Connects and agrees on keys; `None` if the relay takes no connection now.
+    #[must_use]
+    pub fn try_connect(relay: SocketAddr) -> Option<Self> {
+        let stream = TcpStream::connect(relay).ok()?;
+        stream.set_read_timeout(Some(SOON)).ok()?;
+        // A source that is kept out is closed before the relay has said its version.
+        let open = stream.peek(&mut [0]).is_ok_and(|read| read > 0);
+        if !open {
+            return None;
+        }
+        let mut raw = Self::greet_on(stream);
+        raw.exchange_keys();
+        Some(raw)
     }
 
     /// Asks for the service that logs in.
     #[track_caller]
-    pub(crate) fn begin_login(&mut self) {
+    pub fn begin_login(&mut self) {
         self.say(Message::new(SERVICE_REQUEST).string("ssh-userauth"));
         assert_eq!(self.next().unwrap()[0], SERVICE_ACCEPT);
     }
 
-    /// A request to log in by the user's key: with a signature, or to know whether one would do.
-    pub(crate) fn proof(&self, user: &User, name: &str, signs: bool) -> Message {
-        let request = self.request(user, name, signs);
-        if !signs {
-            return request;
+    /// The number of the channel that the relay confirms next; `None` if it refuses it or ends the connection.
+    pub fn opened(&mut self) -> Option<u32> {
+        loop {
+            let message = self.next()?;
+            match message[0] {
+                CHANNEL_OPEN_CONFIRMATION => {
+                    let mut fields = Fields::of(&message);
+                    fields.number();
+                    return Some(fields.number());
+                }
+                CHANNEL_OPEN_FAILURE => return None,
+                _ => {}
+            }
         }
-        let signed = Message(vec![]).string(&self.session).0;
-        let signed = [signed, request.0.clone()].concat();
-        let signature = pair(user).sign(&signed);
-        let blob = Message(vec![]).string("ssh-ed25519").string(signature).0;
-        request.string(blob)
-    }
-
-    fn request(&self, user: &User, name: &str, signs: bool) -> Message {
-        let key = load_secret_key(user.key(), None).unwrap();
-        let blob = key.public_key().to_bytes().unwrap();
-        let request = Message::new(USERAUTH_REQUEST).string(name);
-        let request = request.string("ssh-connection").string("publickey");
-        request
-            .byte(signs.into())
-            .string("ssh-ed25519")
-            .string(blob)
     }
 
     /// Sends one message.
     #[track_caller]
-    pub(crate) fn say(&mut self, message: Message) {
+    pub fn say(&mut self, message: Message) {
         self.try_say(&message).expect("the relay takes it");
     }
 
     /// Sends one message; an error says that the connection is over.
-    pub(crate) fn try_say(&mut self, message: &Message) -> io::Result<()> {
+    pub fn try_say(&mut self, message: &Message) -> io::Result<()> {
         let packet = self.packet(&message.0);
         self.write(&packet)
     }
 
     /// The packet of a message, ready to be sent: many can go in one write.
-    pub(crate) fn packet(&mut self, payload: &[u8]) -> Vec<u8> {
+    pub fn packet(&mut self, payload: &[u8]) -> Vec<u8> {
         let block = if self.sends.is_some() { 16 } else { 8 };
         // The length itself counts among what is padded unless it is outside of the encryption.
         let outside = if self.sends.is_some() { 0 } else { 4 };
@@ -231,23 +269,24 @@ impl Raw {
     }
 
     /// Another end to write to, for a thread of its own.
-    pub(crate) fn writer(&self) -> TcpStream {
+    pub fn writer(&self) -> TcpStream {
         self.stream.try_clone().unwrap()
     }
 
     /// Waits no longer than this for the relay to take something.
-    pub(crate) fn patience(&self, within: Duration) {
+    pub fn patience(&self, within: Duration) {
         self.stream.set_write_timeout(Some(within)).unwrap();
     }
 
     /// Sends bytes as they are.
-    pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes)
     }
 
     /// The next message, other than those that mean nothing; `None` when the connection is over.
+    #[expect(clippy::should_implement_trait, reason = "what waits is no iterator")]
     #[track_caller]
-    pub(crate) fn next(&mut self) -> Option<Vec<u8>> {
+    pub fn next(&mut self) -> Option<Vec<u8>> {
         loop {
             let payload = self.receive()?;
             if !matches!(payload[0], IGNORE | DEBUG | GLOBAL_REQUEST) {
@@ -258,7 +297,7 @@ impl Raw {
 
     /// Waits for a message of this kind, past all others.
     #[track_caller]
-    pub(crate) fn wait(&mut self, kind: u8) -> Vec<u8> {
+    pub fn wait(&mut self, kind: u8) -> Vec<u8> {
         loop {
             let payload = self.next();
             let payload = payload.unwrap_or_else(|| panic!("it ended without message {kind}"));
@@ -269,7 +308,7 @@ impl Raw {
     }
 
     /// Waits for the end of the connection; says whether it came in time.
-    pub(crate) fn ends(&mut self, within: Duration) -> bool {
+    pub fn ends(&mut self, within: Duration) -> bool {
         let mut buffer = [0; 4096];
         self.stream.set_read_timeout(Some(within)).unwrap();
         let ended = loop {
@@ -330,7 +369,7 @@ impl Raw {
     }
 
     /// Our proposal: one algorithm of each kind.
-    pub(crate) fn proposal() -> Message {
+    pub fn proposal() -> Message {
         let mut message = Message::new(KEXINIT);
         message.0.extend_from_slice(&[7; 16]);
         let cipher = "aes256-gcm@openssh.com";
@@ -343,8 +382,9 @@ impl Raw {
         message.byte(0).number(0)
     }
 
+    /// Exchanges keys, the first time or once more.
     #[track_caller]
-    pub(crate) fn exchange_keys(&mut self) {
+    pub fn exchange_keys(&mut self) {
         let ours = Self::proposal();
         self.say(ours.clone());
         let theirs = self.wait(KEXINIT);
@@ -388,11 +428,4 @@ fn mpint(bytes: &[u8]) -> Vec<u8> {
         number.insert(0, 0);
     }
     Message(vec![]).string(number).0
-}
-
-fn pair(user: &User) -> Ed25519KeyPair {
-    let key = load_secret_key(user.key(), None).unwrap();
-    let pair = key.key_data().ed25519().expect("an Ed25519 key").clone();
-    let seed = pair.private.to_bytes();
-    Ed25519KeyPair::from_seed_unchecked(&seed).unwrap()
 }

@@ -1,0 +1,124 @@
+//! What a device does in good order, for all that its case does not lie about.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use anyhow::Result;
+use holdfast_protocol::codec::frame::{DataStream, SessionMessage};
+use holdfast_protocol::recording::record::{EndReason, Event, Stream};
+use holdfast_protocol::wire::{Exit, Work};
+
+use super::Device;
+use super::session::{Heard, Session};
+use super::tape::Tape;
+
+/// What every command prints here.
+pub const GREETING: &[u8] = b"greetings from a hostile device\n";
+
+/// The port that is said where the operator asked for any.
+const SOME_PORT: u16 = 4242;
+
+/// Serves a session to its end, and uploads a true recording of it.
+pub async fn serve(device: Arc<Device>, mut session: Session) {
+    let mut tape = Tape::begin(&device, &session.open);
+    let why = match converse(&mut session, &mut tape).await {
+        Ok(()) => EndReason::Exited,
+        Err(_) => EndReason::ClientGone,
+    };
+    if let Some(tape) = tape {
+        // The relay may take it later, or never.
+        let _ = device.upload(&tape.end(why)).await;
+    }
+}
+
+async fn converse(session: &mut Session, tape: &mut Option<Tape>) -> Result<()> {
+    session.say(&SessionMessage::Accepted).await?;
+    match &session.open.work {
+        Work::Forwards | Work::ListenPath(_) => stay(session).await,
+        Work::Listen(listen) => {
+            let port = if listen.port == 0 {
+                SOME_PORT
+            } else {
+                listen.port
+            };
+            session.say(&address(port)).await?;
+            stay(session).await
+        }
+        Work::Connect(connect) => {
+            let port = connect.port;
+            session.say(&address(port)).await?;
+            echo(session, &mut None).await
+        }
+        Work::Take(_) => {
+            session.say(&address(SOME_PORT)).await?;
+            finish(session, &mut None).await
+        }
+        Work::ConnectPath(_) => echo(session, &mut None).await,
+        Work::Shell => echo(session, tape).await,
+        Work::Exec(command) if command == b"cat" => echo(session, tape).await,
+        Work::Exec(_) | Work::Subsystem(_) => {
+            session.data(DataStream::Stdout, GREETING).await?;
+            if let Some(tape) = tape {
+                tape.frame(Stream::Stdout, GREETING);
+            }
+            finish(session, tape).await
+        }
+    }
+}
+
+/// Sends what comes back until it ends.
+async fn echo(session: &mut Session, tape: &mut Option<Tape>) -> Result<()> {
+    loop {
+        match session.next().await {
+            Some(Heard::Data(_, bytes, remaining)) => {
+                if let Some(tape) = tape {
+                    tape.piece(Stream::Stdin, &bytes, remaining);
+                    tape.frame(Stream::Stdout, &bytes);
+                }
+                session.data(DataStream::Stdout, &bytes).await?;
+            }
+            Some(Heard::Message(SessionMessage::Eof)) => {
+                if let Some(tape) = tape {
+                    tape.event(Event::Eof(Stream::Stdin));
+                }
+                return finish(session, tape).await;
+            }
+            Some(Heard::Message(SessionMessage::Resize(size))) => {
+                if let Some(tape) = tape {
+                    tape.event(Event::Resize(size));
+                }
+            }
+            Some(Heard::Message(SessionMessage::Signal(signal))) => {
+                if let Some(tape) = tape {
+                    tape.event(Event::Signal(signal));
+                }
+            }
+            Some(Heard::Message(_)) => {}
+            None => anyhow::bail!("the relay ended it"),
+        }
+    }
+}
+
+/// The end of all output, and the exit.
+async fn finish(session: &mut Session, tape: &mut Option<Tape>) -> Result<()> {
+    if let Some(tape) = tape {
+        tape.event(Event::Eof(Stream::Stdout));
+        tape.event(Event::Exit(Exit::Status(0)));
+    }
+    session.say(&SessionMessage::Eof).await?;
+    session.say(&SessionMessage::Exit(Exit::Status(0))).await?;
+    let _ = session.send.finish();
+    stay(session).await
+}
+
+/// Waits until the relay ends the stream.
+async fn stay(session: &mut Session) -> Result<()> {
+    while session.next().await.is_some() {}
+    Ok(())
+}
+
+/// An address of this device.
+#[must_use]
+pub fn address(port: u16) -> SessionMessage {
+    SessionMessage::Address(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+}

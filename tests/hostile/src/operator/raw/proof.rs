@@ -1,0 +1,74 @@
+//! Requests to log in.
+
+use std::path::Path;
+
+use ring::rand::{SecureRandom as _, SystemRandom};
+use ring::signature::Ed25519KeyPair;
+use russh::keys::ssh_key::certificate::{Builder, CertType};
+use russh::keys::ssh_key::private::{Ed25519Keypair, KeypairData};
+use russh::keys::{PrivateKey, load_secret_key};
+
+use super::{Message, Raw, USERAUTH_REQUEST};
+
+impl Raw {
+    /// A request to log in by this key: with a signature, or to know whether one would do.
+    #[must_use]
+    pub fn proof(&self, key: &Path, name: &str, signs: bool) -> Message {
+        match signs {
+            true => self.proof_by(key, name, &pair(&load_secret_key(key, None).unwrap())),
+            false => Self::request(&public(key), "ssh-ed25519", name, false),
+        }
+    }
+
+    /// The same for this key, signed by whatever other one.
+    #[must_use]
+    pub fn proof_by(&self, key: &Path, name: &str, signer: &Ed25519KeyPair) -> Message {
+        let request = Self::request(&public(key), "ssh-ed25519", name, true);
+        self.signed(request, signer)
+    }
+
+    /// A request to log in by a certificate for this key, of an authority that was made just now.
+    #[must_use]
+    pub fn certificate_proof(&self, key: &Path, name: &str, serial: u64) -> Message {
+        const KIND: &str = "ssh-ed25519-cert-v01@openssh.com";
+        let key = load_secret_key(key, None).unwrap();
+        let mut seed = [0; 32];
+        SystemRandom::new().fill(&mut seed).unwrap();
+        let authority = KeypairData::from(Ed25519Keypair::from_seed(&seed));
+        let authority = PrivateKey::new(authority, "").unwrap();
+        let subject = key.public_key().key_data().clone();
+        let mut builder = Builder::new(seed, subject, 0, u64::MAX - 1).unwrap();
+        builder.serial(serial).unwrap();
+        builder.cert_type(CertType::User).unwrap();
+        builder.key_id(name).unwrap();
+        builder.valid_principal(name).unwrap();
+        let certificate = builder.sign(&authority).unwrap();
+        let request = Self::request(&certificate.to_bytes().unwrap(), KIND, name, true);
+        self.signed(request, &pair(&key))
+    }
+
+    fn signed(&self, request: Message, signer: &Ed25519KeyPair) -> Message {
+        let signed = Message(vec![]).string(&self.session).0;
+        let signed = [signed, request.0.clone()].concat();
+        let signature = signer.sign(&signed);
+        let blob = Message(vec![]).string("ssh-ed25519").string(signature).0;
+        request.string(blob)
+    }
+
+    fn request(blob: &[u8], kind: &str, name: &str, signs: bool) -> Message {
+        let request = Message::new(USERAUTH_REQUEST).string(name);
+        let request = request.string("ssh-connection").string("publickey");
+        request.byte(signs.into()).string(kind).string(blob)
+    }
+}
+
+fn public(key: &Path) -> Vec<u8> {
+    let key = load_secret_key(key, None).unwrap();
+    key.public_key().to_bytes().unwrap()
+}
+
+fn pair(key: &PrivateKey) -> Ed25519KeyPair {
+    let pair = key.key_data().ed25519().expect("an Ed25519 key").clone();
+    let seed = pair.private.to_bytes();
+    Ed25519KeyPair::from_seed_unchecked(&seed).unwrap()
+}
