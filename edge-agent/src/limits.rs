@@ -159,12 +159,6 @@ pub const CONTROL_PRIORITY: i32 = 100;
 /// QUIC priority of recordings that are uploaded: below every session's.
 pub const UPLOAD_PRIORITY: i32 = -10;
 
-/// Most requests of one file transfer whose answers are waited for: OpenSSH's client has 64 under way.
-pub const MAX_FILE_REQUESTS: usize = 512;
-
-/// Most files that are followed while one transfer has them open: all that our own server allows.
-pub const MAX_FILE_HANDLES: usize = MAX_SFTP_HANDLES;
-
 /// Most bytes of a path that are recorded: `PATH_MAX` of Linux.
 pub const MAX_FILE_PATH: usize = 4096;
 
@@ -190,8 +184,8 @@ pub const COMMAND_RECORD_PATIENCE: Duration = Duration::from_millis(250);
 pub const COMMAND_STACK: usize = 128 * 1024;
 
 /// Most files and folders that one SFTP client may have open: what OpenSSH's server allows where the system
-/// sets its usual limit.
-pub const MAX_SFTP_HANDLES: usize = 1024;
+/// sets its usual limit, and all that are followed for a recording.
+pub const MAX_SFTP_HANDLES: usize = holdfast_protocol::limits::MAX_SFTP_OPEN;
 
 /// Most handles of one SFTP client whose files could not be opened, and which it has not closed: as many as the relay names
 /// at a time.
@@ -199,9 +193,6 @@ pub const MAX_SFTP_FAILED: usize = 64;
 
 /// Most files of one SFTP client that go with its session: who copies a file has one.
 pub const MAX_SFTP_TEMPORARY: usize = 16;
-
-/// Most bytes of a path in SFTP: `PATH_MAX` of Linux.
-pub const MAX_SFTP_PATH: usize = 4096;
 
 /// Room for requests that have come: a packet of the largest size, and as much as a pipe of [`PIPE_BYTES`]
 /// holds.

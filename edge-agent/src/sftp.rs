@@ -2,13 +2,12 @@
 //!
 //! One thread, one client, on stdin and stdout, and no state but what the client has open. Requests are
 //! answered in their order; all that have come are answered before the client is waited for, with few writes.
-//! [`packet`] knows the bytes and no files, [`root`] where paths lead, and the rest is the operations.
+//! [`holdfast_protocol::sftp`] knows the bytes and no files, [`root`] where paths lead, and the rest is the operations.
 
 mod attributes;
 mod content;
 mod handles;
 mod names;
-pub mod packet;
 mod people;
 mod root;
 mod serve;

@@ -2,13 +2,8 @@
 //! answered as unclear, or the end of the stream; nothing that it names is larger than the packet.
 #![no_main]
 
-// The file alone: with the whole agent behind it a smoke run would compile for minutes. Public, as it is there: what of it
-// is not used here, and what it says of its docs, is then no warning.
-#[path = "../../edge-agent/src/sftp/packet.rs"]
-pub mod packet;
-
+use holdfast_protocol::sftp::{Answers, Attributes, MAX_PACKET, Packet, Request, decode, next_packet};
 use libfuzzer_sys::fuzz_target;
-use packet::{Answers, Attributes, MAX_PACKET, Packet, Request, decode, next_packet};
 
 fuzz_target!(|bytes: &[u8]| {
     let mut input = bytes;

@@ -20,5 +20,6 @@ pub mod recording;
 pub mod release;
 pub mod roster;
 pub mod session;
+pub mod sftp;
 pub mod token;
 pub mod wire;

@@ -279,3 +279,28 @@ pub const UPLOAD_RETRY: Duration = Duration::from_secs(60);
 /// How long a relay waits for the recording of a session that has ended, where the configuration says
 /// nothing.
 pub const EXPECT_WITHIN: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Longest SFTP packet that is followed: OpenSSH sends at most 256 KiB.
+pub const MAX_SFTP_PACKET: usize = 1024 * 1024;
+
+/// Bytes of an SFTP packet that are kept: two paths of [`MAX_SFTP_PATH`] bytes, with what stands before them.
+pub const MAX_SFTP_PREFIX: usize = 9 * 1024;
+
+/// Most bytes of a path in SFTP: `PATH_MAX` of Linux.
+pub const MAX_SFTP_PATH: usize = 4096;
+
+/// Longest handle in SFTP, section 6.3 of the draft.
+pub const MAX_SFTP_HANDLE: usize = 256;
+
+/// Bytes that a session's unanswered SFTP requests may take while they are followed. OpenSSH's client has 64 of them
+/// under way; others ask for a whole file at once, in some ten thousand reads.
+pub const MAX_SFTP_PENDING: usize = 2 * 1024 * 1024;
+
+/// What one of them takes beside its names.
+pub const SFTP_PENDING_COST: usize = 64;
+
+/// Open files of one SFTP session that are followed: an sftp-server has no more descriptors.
+pub const MAX_SFTP_OPEN: usize = 1024;
+
+/// Bytes of a server's words in an SFTP status that are kept: a sentence.
+pub const MAX_SFTP_STATUS_TEXT: usize = 512;

@@ -455,17 +455,9 @@ pub const AUDIT_REMOVAL_ROWS: u32 = 2_000;
 /// Between two such commits.
 pub const AUDIT_REMOVAL_PAUSE: Duration = Duration::from_millis(200);
 
-/// Longest SFTP packet that is followed: OpenSSH sends at most 256 KiB.
-pub const MAX_SFTP_PACKET: usize = 1024 * 1024;
-
-/// Bytes of an SFTP packet that are kept: two paths of 4,096 bytes, with what stands before them.
-pub const MAX_SFTP_PREFIX: usize = 9 * 1024;
-
-/// Unanswered SFTP requests of one session that are followed: OpenSSH keeps 64, others some hundred.
-pub const MAX_SFTP_PENDING: usize = 1024;
-
-/// Open files of one SFTP session that are followed: an sftp-server has no more descriptors.
-pub const MAX_SFTP_OPEN: usize = 1024;
+/// Files of one SFTP session that the device is closing while their client has its answer already: as many as it may
+/// have open.
+pub const MAX_SFTP_CLOSING: usize = 1024;
 
 /// How long a packet may be under way before it is taken for lost: a lock is to be acknowledged within a second.
 pub const MAX_ARRIVAL: Duration = Duration::from_millis(500);

@@ -192,6 +192,14 @@ impl Recordings {
         Ok(self.0.store.recording_seen(watched.id, &seen).await?)
     }
 
+    /// The file operations of a recorded session cannot be followed any more, for this reason.
+    ///
+    /// # Errors
+    /// [`RecordingError`].
+    pub async fn unfollowed(&self, id: SessionId, why: &str) -> Result<(), RecordingError> {
+        Ok(self.0.store.recording_unfollowed(id, why).await?)
+    }
+
     /// A recorded session is over; `exited` says that the device sent its exit status, `refused` that it
     /// started nothing. From here on its recording can be judged.
     ///

@@ -145,8 +145,8 @@ impl Recording {
             return Poll::Ready(Ok(()));
         };
         let mut recorded = Poll::Ready(Ok(()));
-        while let Some(operation) = files.front() {
-            recorded = self.poll_event(cx, &Event::File(operation));
+        while let Some(event) = files.front() {
+            recorded = self.poll_event(cx, &event);
             if !matches!(recorded, Poll::Ready(Ok(()))) {
                 break;
             }
@@ -193,9 +193,9 @@ impl Recording {
         if let Ok(spool) = &mut state.spool {
             if let Some(mut files) = self.files.take() {
                 files.finish();
-                while let Some(operation) = files.front() {
+                while let Some(event) = files.front() {
                     // Under `strict`, nothing was shown of what finds no room here.
-                    let _ = spool.accept(now, session, Event::File(operation));
+                    let _ = spool.accept(now, session, event);
                     files.pop();
                 }
             }

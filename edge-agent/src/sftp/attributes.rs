@@ -1,8 +1,8 @@
 //! A file's attributes: as SFTP has them, and as `ls -l` shows them.
 
+use holdfast_protocol::sftp::Attributes;
 use rustix::fs::{FileType, Stat};
 
-use super::packet::Attributes;
 use super::people::People;
 
 /// Half a year, in seconds: `ls` shows the time of day of what changed since, and the year of the rest.
@@ -14,15 +14,14 @@ const MONTHS: [&str; 12] = [
     "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
 ];
 
-impl From<&Stat> for Attributes {
-    fn from(stat: &Stat) -> Self {
-        Self {
-            temporary: false,
-            size: Some(u64::try_from(stat.st_size).unwrap_or(0)),
-            owner: Some((stat.st_uid, stat.st_gid)),
-            permissions: Some(stat.st_mode),
-            times: Some((seconds(stat.st_atime), seconds(stat.st_mtime))),
-        }
+/// As SFTP has them.
+pub(super) fn attributes(stat: &Stat) -> Attributes {
+    Attributes {
+        temporary: false,
+        size: Some(u64::try_from(stat.st_size).unwrap_or(0)),
+        owner: Some((stat.st_uid, stat.st_gid)),
+        permissions: Some(stat.st_mode),
+        times: Some((seconds(stat.st_atime), seconds(stat.st_mtime))),
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::os::fd::OwnedFd;
 
+use holdfast_protocol::sftp::{Attributes, Code, MAX_DATA, MAX_PACKET};
 use rustix::fs::{Mode, OFlags, copy_file_range, fstat, fstatvfs, fsync};
 use rustix::io::{Errno, pread, pwrite};
 
 use super::handles::Handle;
-use super::packet::{Attributes, Code, MAX_DATA, MAX_PACKET, Status};
 use super::root::SftpPath;
 use super::serve::{Done, Server};
+use super::status::Status;
 use crate::limits::{MAX_SFTP_HANDLES, SFTP_COPY};
 
 // The flags of `Open`, section 6.3.

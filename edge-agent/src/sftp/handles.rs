@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 
+use holdfast_protocol::sftp::Code;
 use rustix::fs::{
     Access, AtFlags, CWD, FileType, Mode, OFlags, accessat, fcntl_getfl, fstat, open,
 };
 use rustix::io::Errno;
 
-use super::packet::{Code, Status};
 use super::root::name_of;
+use super::status::Status;
 use crate::limits::{MAX_SFTP_FAILED, MAX_SFTP_HANDLES};
 
 /// What is open, by name. A name is never used twice, so that a late request for what was closed meets nothing else.

@@ -5,6 +5,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt as _;
 
+use holdfast_protocol::sftp::{Attributes, Code};
 use rustix::fs::{
     AtFlags, CWD, FileType, Gid, Mode, OFlags, RawDir, RenameFlags, Stat, Timespec, Timestamps,
     Uid, chmodat, chownat, fchmod, fchown, fstat, ftruncate, futimens, linkat, mkdirat, openat,
@@ -12,12 +13,12 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::attributes::line;
+use super::attributes::{attributes, line};
 use super::content::{GENTLE, mode};
 use super::handles::Handle;
-use super::packet::{Attributes, Code, Status};
 use super::root::{Place, SftpPath, name_of};
 use super::serve::{Done, Server};
+use super::status::Status;
 use crate::clock::WallTime;
 use crate::limits::{MAX_SFTP_IDS, SFTP_LISTING};
 
@@ -42,7 +43,7 @@ impl Server {
     }
 
     fn tell(&mut self, id: u32, stat: &Stat) -> Result<Done, Status> {
-        self.answers.attributes(id, &Attributes::from(stat));
+        self.answers.attributes(id, &attributes(stat));
         Ok(Done::Answered)
     }
 
@@ -131,7 +132,7 @@ impl Server {
                 let name = entry?.file_name().to_owned();
                 if let Ok(stat) = stat_of_entry(folder, &name, is_whole) {
                     let line = line(name.to_bytes(), &stat, people, now);
-                    names.push(name.to_bytes(), &line, &Attributes::from(&stat));
+                    names.push(name.to_bytes(), &line, &attributes(&stat));
                 }
                 // Answered before the kernel is asked for more; but an answer names something.
                 if entries.is_buffer_empty() && !names.is_empty() {

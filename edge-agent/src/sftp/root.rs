@@ -9,14 +9,16 @@ use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use holdfast_protocol::escape::Escaped;
+use holdfast_protocol::limits::MAX_SFTP_PATH;
+use holdfast_protocol::sftp::Code;
 use rustix::fs::{
     AtFlags, CWD, Mode, OFlags, ResolveFlags, Stat, openat, openat2, readlinkat, statat,
 };
 use rustix::io::Errno;
 use thiserror::Error;
 
-use super::packet::{Code, Status};
-use crate::limits::{MAX_SFTP_PATH, SFTP_ROOT_ATTEMPTS};
+use super::status::Status;
+use crate::limits::SFTP_ROOT_ATTEMPTS;
 
 /// Why there is no root to serve.
 #[derive(Debug, Error)]

@@ -2,14 +2,15 @@
 
 use std::os::fd::AsFd;
 
+use holdfast_protocol::sftp::{Answers, Broken, Packet, Request, Unclear, decode, next_packet};
 use rustix::buffer::spare_capacity;
 use rustix::io::{Errno, read, write};
 use thiserror::Error;
 
 use super::handles::Handles;
-use super::packet::{Answers, Broken, Packet, Request, Status, Unclear, decode, next_packet};
 use super::people::People;
 use super::root::Tree;
+use super::status::Status;
 use super::temporary::Temporary;
 use crate::limits::{SFTP_ANSWERS, SFTP_INPUT};
 
@@ -111,8 +112,8 @@ impl Server {
         };
         match done {
             Ok(Done::Answered) => {}
-            Ok(Done::Well) => self.answers.status(id, &Status::OK),
-            Err(status) => self.answers.status(id, &status),
+            Ok(Done::Well) => self.answers.status(id, Status::OK.code, &Status::OK.text),
+            Err(status) => self.answers.status(id, status.code, &status.text),
         }
     }
 

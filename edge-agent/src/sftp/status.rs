@@ -3,9 +3,17 @@
 use std::borrow::Cow;
 use std::io;
 
+use holdfast_protocol::sftp::Code;
 use rustix::io::Errno;
 
-use super::packet::{Code, Status};
+/// How a request went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Status {
+    /// For programs.
+    pub(super) code: Code,
+    /// For people: English.
+    pub(super) text: Cow<'static, str>,
+}
 
 impl Status {
     /// Done.

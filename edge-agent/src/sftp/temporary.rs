@@ -5,12 +5,13 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use holdfast_protocol::sftp::Code;
 use rustix::fs::{AtFlags, Stat, fstat, unlinkat};
 use rustix::io::Errno;
 use signal_hook::consts::{SIGHUP, SIGTERM};
 
-use super::packet::{Code, Status};
 use super::root::{SftpPath, Tree};
+use super::status::Status;
 use crate::limits::MAX_SFTP_TEMPORARY;
 
 /// Those of one client.

@@ -69,10 +69,12 @@ pub enum Event<'a> {
     CommandsUnavailable(&'a str),
     /// Last, once.
     End(End),
+    /// From here on there are no [`Event::File`] records, whatever is done with files, for this reason.
+    FilesUnfollowed(&'a str),
 }
 
 /// How many kinds of events this version knows.
-pub(super) const KNOWN_EVENTS: u8 = 17;
+pub(super) const KNOWN_EVENTS: u8 = 18;
 
 /// Who, where, what and when.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]

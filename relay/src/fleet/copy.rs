@@ -3,27 +3,18 @@
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use holdfast_protocol::escape::EscapedBytes;
+use holdfast_protocol::sftp::kind::{
+    ATTRS, CLOSE, EXTENDED, FSETSTAT, HANDLE, INIT, OPEN, REMOVE, STAT, STATUS, TEMPORARY, VERSION,
+    WRITE,
+};
+use holdfast_protocol::sftp::stream::{Packet, Packets};
 
 use super::job::Copy;
 use crate::hex::hex;
 use crate::limits::{COPY_PACKET, COPY_PACKETS};
-use crate::session::sftp::packet::{Packet, Packets};
 use crate::session::sink::{Gathered, Piece};
 use crate::ssh::queue::{Input, InputSender};
 use crate::state::random_bytes;
-
-const INIT: u8 = 1;
-const VERSION: u8 = 2;
-const OPEN: u8 = 3;
-const CLOSE: u8 = 4;
-const WRITE: u8 = 6;
-const FSETSTAT: u8 = 10;
-const REMOVE: u8 = 13;
-const STAT: u8 = 17;
-const STATUS: u8 = 101;
-const HANDLE: u8 = 102;
-const ATTRS: u8 = 105;
-const EXTENDED: u8 = 200;
 
 const OK: u32 = 0;
 const NO_SUCH_FILE: u32 = 2;
@@ -38,8 +29,6 @@ const ATTR_EXTENDED: u32 = 1 << 31;
 
 const RENAME: &[u8] = b"posix-rename@openssh.com";
 const FSYNC: &[u8] = b"fsync@openssh.com";
-/// The agent's own: it takes the file away when the session ends before it has its name, whoever is gone by then.
-const TEMPORARY: &[u8] = b"temporary@holdfast";
 
 const FILE_TYPE: u32 = 0o170_000;
 const FOLDER: u32 = 0o040_000;

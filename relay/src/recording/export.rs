@@ -110,6 +110,7 @@ fn facts(event: &Event<'_>) -> (&'static str, Value) {
             ("command_exit", facts)
         }
         Event::CommandsUnavailable(why) => ("commands_unavailable", json!({ "reason": why })),
+        Event::FilesUnfollowed(why) => ("files_unfollowed", json!({ "reason": why })),
         Event::End(end) => ("end", json!({ "reason": snake(&format!("{:?}", end.why)) })),
     }
 }
@@ -341,6 +342,12 @@ impl Plain {
                     snake(&format!("{:?}", file.kind)),
                     file.size,
                     file.result
+                )]
+            }
+            Event::FilesUnfollowed(why) => {
+                vec![format!(
+                    "[file operations may be missing: {}]",
+                    Escaped(why)
                 )]
             }
             Event::ForwardOpened(forward) => vec![forwards::opened_line(forward)],

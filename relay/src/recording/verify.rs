@@ -33,6 +33,8 @@ pub struct Findings {
     pub differs: Option<u64>,
     /// Gaps that it admits, and the bytes that are missing there.
     pub gaps: (u64, u64),
+    /// Why its file operations were not followed to the end, as the relay or the device says.
+    pub unfollowed: Option<String>,
 }
 
 /// The verdict, as it is written and signed. These names are relied upon.
@@ -50,6 +52,9 @@ pub struct VerdictText {
     pub gaps: u64,
     /// stdin, stdout, stderr.
     pub streams: Vec<StreamText>,
+    /// Why file operations may be missing in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unfollowed: Option<String>,
 }
 
 /// What the verdict says of one stream, in bytes.
@@ -83,6 +88,7 @@ pub fn examine(
     secrets: &[RecordingSecret],
 ) -> io::Result<Findings> {
     let mut gaps = (0_u64, 0_u64);
+    let mut unfollowed = facts.unfollowed.clone();
     let mut checker = facts.key.as_ref().map(|key| Checker::new(key, &facts.seen));
     let (verdict, link) = read_all(facts, objects, secrets, &mut |_, record| {
         if let Event::Gap(gap) = &record.event {
@@ -91,6 +97,9 @@ pub fn examine(
                 .iter()
                 .fold(0, |sum: u64, n| sum.saturating_add(*n));
             gaps = (gaps.0 + 1, gaps.1.saturating_add(missing));
+        }
+        if let Event::FilesUnfollowed(why) = &record.event {
+            unfollowed.get_or_insert_with(|| (*why).to_owned());
         }
         if let Some(checker) = &mut checker {
             checker.handle(record);
@@ -112,6 +121,7 @@ pub fn examine(
         proofs,
         differs,
         gaps,
+        unfollowed,
     })
 }
 
@@ -198,7 +208,7 @@ impl Findings {
     #[must_use]
     pub fn is_verified(&self, state: RecordingState) -> bool {
         let proved = self.proofs.is_some() && self.lacks().all(|(_, lack)| is_harmless(lack));
-        state == RecordingState::Complete && proved
+        state == RecordingState::Complete && proved && self.unfollowed.is_none()
     }
 
     /// In a sentence, how it differs from what the relay saw; `None` if it does not.
@@ -239,6 +249,7 @@ impl Findings {
             chain: hex(&self.link.0),
             gaps: self.gaps.0,
             streams: self.proofs.iter().flatten().map(stream).collect(),
+            unfollowed: self.unfollowed.clone(),
         };
         // Strings and numbers always can be written as JSON.
         let text = serde_json::to_string(&text).unwrap_or_default();

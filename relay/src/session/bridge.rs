@@ -100,7 +100,7 @@ pub async fn run(session: Session) {
         terminal: open.pty.is_some(),
     };
     let runs_scp = ending::runs_scp(&open.work);
-    let files = Files::of(&this, &report);
+    let files = Files::of(&this, &report, recorded.as_ref());
     let watched = recorded.as_ref().map(|recorded| &recorded.watched);
     let mut wire = None;
     let started = AtomicBool::new(false);

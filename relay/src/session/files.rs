@@ -2,16 +2,21 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use holdfast_protocol::sftp::{Followed, Follower};
+use tracing::warn;
+
+use super::bridge::Recorded;
 use super::live::LiveSession;
 use super::report::Report;
+use super::sftp::Booked;
 use super::sftp::ahead::Ahead;
-use super::sftp::{Follower, Operation};
 use crate::access::role::Ability;
 
 /// What an sftp session does with files, for the audit log; nothing of any other session.
 pub struct Files<'a> {
     session: &'a LiveSession,
     report: &'a Report,
+    recorded: Option<&'a Recorded>,
     follower: Option<Mutex<Follower>>,
     ahead: Option<Ahead>,
 }
@@ -19,11 +24,16 @@ pub struct Files<'a> {
 impl<'a> Files<'a> {
     /// Those of a session.
     #[must_use]
-    pub fn of(session: &'a LiveSession, report: &'a Report) -> Self {
+    pub fn of(
+        session: &'a LiveSession,
+        report: &'a Report,
+        recorded: Option<&'a Recorded>,
+    ) -> Self {
         let sftp = session.authorized.ability() == Ability::Sftp;
         Self {
             session,
             report,
+            recorded,
             follower: sftp.then(Mutex::default),
             ahead: sftp.then(Ahead::default),
         }
@@ -37,27 +47,58 @@ impl<'a> Files<'a> {
 
     /// The device was sent this.
     pub async fn sent(&self, data: &[u8]) {
-        self.tell(|follower| follower.request(data).into_iter().collect())
-            .await;
+        self.follow(|follower| follower.handle_requests(data)).await;
     }
 
     /// The device answered this.
     pub async fn answered(&self, data: &[u8]) {
-        self.tell(|follower| follower.answer(data)).await;
+        self.follow(|follower| follower.handle_answers(data)).await;
     }
 
     /// The session is over.
     pub async fn end(&self) {
-        self.tell(Follower::end).await;
+        self.follow(Follower::finish).await;
     }
 
-    async fn tell(&self, follow: impl FnOnce(&mut Follower) -> Vec<Operation>) {
+    async fn follow(&self, what: impl FnOnce(&mut Follower)) {
         let Some(follower) = &self.follower else {
             return;
         };
-        let done = follow(&mut follower.lock().unwrap_or_else(PoisonError::into_inner));
-        for operation in done {
-            self.report.sftp(self.session, operation).await;
+        let seen: Vec<Followed> = {
+            let mut follower = follower.lock().unwrap_or_else(PoisonError::into_inner);
+            what(&mut follower);
+            std::iter::from_fn(|| follower.poll()).collect()
+        };
+        for followed in seen {
+            let booked = match followed {
+                Followed::Operation(operation) => Booked::operation(operation),
+                Followed::Lost(why) => {
+                    let why = why.to_string();
+                    self.lost(&why).await;
+                    Some(Booked::unfollowed(&why))
+                }
+            };
+            if let Some(booked) = booked {
+                self.report.sftp(self.session, booked).await;
+            }
+        }
+    }
+
+    /// Nothing is guessed any more, and the recording is not verified: what it says of files, the relay cannot compare.
+    async fn lost(&self, why: &str) {
+        if let Some(ahead) = &self.ahead {
+            ahead.give_up();
+        }
+        warn!(session = %self.session.id, why, "the file operations of a session are not followed any more");
+        let Some(Recorded {
+            recordings,
+            watched,
+        }) = self.recorded
+        else {
+            return;
+        };
+        if let Err(error) = recordings.unfollowed(watched.id, why).await {
+            warn!(session = %watched.id, %error, "that a session is not followed is not kept");
         }
     }
 }

@@ -8,7 +8,7 @@ use super::ending::End;
 use super::forward::told::Telling;
 use super::forward::{Destination, ForwardEnd, Place};
 use super::live::{Ending, LiveSession};
-use super::sftp::Operation;
+use super::sftp::Booked;
 use crate::access::role::RecordingMode;
 use crate::audit::{Audit, CLOCK_SKEW, Event, EventKind};
 use crate::ssh::connection::Connection;
@@ -115,15 +115,15 @@ impl Report {
     }
 
     /// A file operation of an sftp session was answered.
-    pub async fn sftp(&self, session: &LiveSession, operation: Operation) {
-        let Operation {
+    pub async fn sftp(&self, session: &LiveSession, booked: Booked) {
+        let Booked {
             name,
             path,
             to,
             result,
             bytes_read,
             bytes_written,
-        } = operation;
+        } = booked;
         let event = of(session, Event::sftp(name, &path, &result))
             .with("bytes_read", bytes_read)
             .with("bytes_written", bytes_written);

@@ -120,6 +120,8 @@ const OVER: &str = "UPDATE recordings SET seen = $2, ended = $3, exited = $4, re
 const OVER_OTHERS: &str = "UPDATE recordings SET ended = $2, expected = $3,
         state = CASE state WHEN 'recording' THEN 'uploading' ELSE state END
     WHERE ended IS NULL AND relay <> $1";
+const UNFOLLOWED: &str =
+    "UPDATE recordings SET unfollowed = $2 WHERE id = $1 AND unfollowed IS NULL";
 const STATE: &str = "UPDATE recordings SET state = $2, reason = $3 WHERE id = $1";
 const SEGMENT: &str = "INSERT INTO recording_segments (recording, segment, length, hash)
     VALUES ($1, $2, $3, $4) ON CONFLICT (recording, segment) DO NOTHING";
@@ -161,6 +163,17 @@ impl Store {
     pub async fn recording_seen(&self, id: SessionId, seen: &[Seen; 3]) -> Result<(), StoreError> {
         let mut write = self.write(Survive::Crash).await?;
         let query = sqlx::query(SEEN).bind(id.0.as_slice()).bind(packed(seen)?);
+        query.execute(&mut *write).await?;
+        write.commit().await
+    }
+
+    /// The file operations of a session cannot be followed any more, for this reason.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn recording_unfollowed(&self, id: SessionId, why: &str) -> Result<(), StoreError> {
+        let mut write = self.write(Survive::PowerCut).await?;
+        let query = sqlx::query(UNFOLLOWED).bind(id.0.as_slice()).bind(why);
         query.execute(&mut *write).await?;
         write.commit().await
     }

@@ -7,18 +7,20 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::{Bed, open, request};
-use crate::harness::{SOON, memory, wait_for};
+use crate::harness::{Device, SOON, Site, memory, wait_for};
 
 const OPEN: u8 = 3;
 const CLOSE: u8 = 4;
 const READ: u8 = 5;
 const WRITE: u8 = 6;
 const OPENDIR: u8 = 11;
+const REMOVE: u8 = 13;
 const STAT: u8 = 17;
 const EXTENDED: u8 = 200;
 const STATUS: u8 = 101;
 const HANDLE: u8 = 102;
 const DATA: u8 = 103;
+const ATTRS: u8 = 105;
 
 /// An sftp session, told packet by packet.
 struct Sftp {
@@ -203,6 +205,73 @@ fn a_small_file_is_opened_ahead_and_its_failure_is_told_to_the_end() {
     sftp.send(&whole(&open.number(0x1a).number(0)));
     assert_eq!(status(&mut sftp, 11), 4);
     bed.is_undisturbed();
+}
+
+/// Booked on the path of the request that came first, the removal would be nowhere.
+#[test]
+fn reused_request_number_ends_following_loudly() {
+    let device = Device::new("kitchen-cam").flags(&["--upload", "always"]);
+    let bed = Bed {
+        site: Site::with(device),
+        before: 0,
+    };
+    let relay = &bed.site.relay;
+    let path = |name: &str| {
+        let path = bed.site.device.folder().join(name);
+        std::fs::write(&path, "text").unwrap();
+        path.into_os_string().into_encoded_bytes()
+    };
+    let (harmless, evidence) = (path("harmless"), path("evidence"));
+    let mut sftp = Sftp::begin(&bed);
+    sftp.send(&[packet(STAT, 7, &harmless), packet(REMOVE, 7, &evidence)].concat());
+    assert_eq!((sftp.answer()[0], sftp.answer()[0]), (ATTRS, STATUS));
+    assert!(!bed.site.device.folder().join("evidence").exists());
+    drop(sftp);
+
+    let row = wait_for(SOON, "the recording", || {
+        let rows = relay.json(&["recordings", "--state", "complete", "--json"]);
+        rows.as_array().unwrap().first().cloned()
+    });
+    assert_eq!(
+        (&row["kind"], &row["verified"]),
+        (&"sftp".into(), &false.into())
+    );
+    let id = row["id"].as_str().unwrap();
+    let why = "the client used request number 7 again before it was answered";
+    let shown = relay.admin(&["recordings", "show", id]).ok().out();
+    assert!(
+        shown.contains(&format!("file operations may be missing: {why}")),
+        "{shown}"
+    );
+    let lines = |text: String| -> Vec<Value> {
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    };
+    // The device has recorded the same, by itself.
+    let records = lines(relay.export(id, "json"));
+    let said = records
+        .iter()
+        .find(|record| record["event"] == "files_unfollowed");
+    assert_eq!(said.unwrap()["reason"], why, "{records:?}");
+    let rows = lines(
+        relay
+            .admin(&["audit", "--event", "sftp", "--json"])
+            .ok()
+            .out(),
+    );
+    let results: Vec<_> = rows
+        .iter()
+        .map(|row| (&row["operation"], &row["result"]))
+        .collect();
+    assert!(
+        results.contains(&(&"remove".into(), &"not followed".into())),
+        "{results:?}"
+    );
+    assert!(
+        results.contains(&(&"unfollowed".into(), &why.into())),
+        "{results:?}"
+    );
 }
 
 /// Handles that are asked for, in thousands; `HOLDFAST_HANDLES=100` is the whole of what the issue asks for.

@@ -11,134 +11,95 @@ fn string(text: &[u8]) -> Vec<u8> {
     [&length[..], text].concat()
 }
 
-fn all(files: &mut Files) -> Vec<Done> {
-    std::mem::take(&mut files.done).into()
+fn status(id: u32, code: u32) -> Vec<u8> {
+    packet(101, id, &[&code.to_be_bytes()])
 }
 
-fn done(kind: FileKind, path: &str, size: u64, result: u32) -> Done {
-    Done {
+fn all(files: &mut Files) -> Vec<Seen> {
+    std::mem::take(&mut files.seen).into()
+}
+
+fn done(kind: FileKind, path: &str, size: u64, result: u32) -> Seen {
+    Seen::Done(Done {
+        kind,
+        path: path.into(),
+        other: None,
         size,
         result,
-        ..Done::new(kind, path.into())
-    }
+    })
 }
 
 #[test]
-fn a_written_file_is_told_of_when_it_is_closed_however_the_bytes_are_cut() {
-    let data = vec![7; 30_000];
-    let requests = [
-        // The version has no number, and is no operation.
-        vec![0, 0, 0, 5, 1, 0, 0, 0, 3],
-        packet(3, 1, &[&string(b"/tmp/a"), &2_u32.to_be_bytes(), &[0; 4]]),
-        packet(6, 2, &[&string(b"h"), &[0; 8], &string(&data)]),
-        packet(4, 3, &[&string(b"h")]),
-        packet(18, 4, &[&string(b"/tmp/a"), &string(b"/tmp/b")]),
-        packet(13, 5, &[&string(b"/no")]),
-    ]
-    .concat();
-    let answers = [
-        vec![0, 0, 0, 5, 2, 0, 0, 0, 3],
-        packet(102, 1, &[&string(b"h")]),
-        packet(101, 2, &[&[0; 4]]),
-        packet(101, 3, &[&[0; 4]]),
-        packet(101, 4, &[&[0; 4]]),
-        packet(101, 5, &[&2_u32.to_be_bytes()]),
-    ]
-    .concat();
-    for cut in [1, 3, 100, 100_000] {
-        let mut files = Files::default();
-        // The open has to be answered before its handle can be used.
-        for part in requests.chunks(cut) {
-            files.handle_requests(part);
-        }
-        for part in answers.chunks(cut) {
-            files.handle_answers(part);
-        }
-        let renamed = Done {
-            other: Some(b"/tmp/b".to_vec()),
-            ..done(FileKind::Rename, "/tmp/a", 0, 0)
-        };
-        let expected = [
-            done(FileKind::Write, "/tmp/a", 30_000, 0),
-            renamed,
-            done(FileKind::Remove, "/no", 0, 2),
-        ];
-        assert_eq!(all(&mut files), expected, "in parts of {cut}");
-    }
-}
-
-#[test]
-fn a_file_that_is_opened_under_a_given_name_is_told_of_as_any_other() {
-    let open_as = |id, handle: &[u8], path: &[u8]| {
-        let name = string(b"open-as@holdfast");
-        let flags = 0x1a_u32.to_be_bytes();
-        let (handle, path) = (string(handle), string(path));
-        packet(200, id, &[&name, &handle, &path, &flags, &[0; 4]])
-    };
+fn file_that_is_written_and_read_is_recorded_as_both() {
     let mut files = Files::default();
-    // All of it before any answer.
-    let release = packet(200, 4, &[&string(b"release@holdfast"), &string(b"1")]);
     let requests = [
-        open_as(1, b"1", b"/good"),
-        packet(6, 2, &[&string(b"1"), &[0; 8], &string(b"12345")]),
-        packet(10, 3, &[&string(b"1"), &[0; 4]]),
-        release,
-        packet(4, 5, &[&string(b"1")]),
-        open_as(6, b"2", b"/bad"),
-        packet(6, 7, &[&string(b"2"), &[0; 8], &string(b"12345")]),
-        open_as(9, b"3", b"/late"),
-        // A name that is taken is refused, and the file that has it is none the worse.
-        open_as(10, b"3", b"/twice"),
+        packet(3, 1, &[&string(b"/tmp/a"), &3_u32.to_be_bytes(), &[0; 4]]),
+        packet(6, 2, &[&string(b"h"), &[0; 8], &string(&[7; 30_000])]),
+        packet(5, 3, &[&string(b"h"), &[0; 12]]),
+        packet(4, 4, &[&string(b"h")]),
+        packet(18, 5, &[&string(b"/tmp/a"), &string(b"/tmp/b")]),
+        packet(13, 6, &[&string(b"/no")]),
     ];
     files.handle_requests(&requests.concat());
-    let status = |id, code: u32| packet(101, id, &[&code.to_be_bytes()]);
-    files.handle_answers(&packet(102, 1, &[&string(b"1")]));
-    for id in 2..=5 {
-        files.handle_answers(&status(id, 0));
-    }
-    for id in 6..=7 {
-        files.handle_answers(&status(id, 3));
-    }
-    files.handle_answers(&status(10, 4));
-    files.finish();
+    let answers = [
+        packet(102, 1, &[&string(b"h")]),
+        status(2, 0),
+        packet(103, 3, &[&string(b"123")]),
+        status(4, 0),
+        status(5, 0),
+        status(6, 2),
+    ];
+    files.handle_answers(&answers.concat());
+    let renamed = Seen::Done(Done {
+        kind: FileKind::Rename,
+        path: b"/tmp/a".to_vec(),
+        other: Some(b"/tmp/b".to_vec()),
+        size: 0,
+        result: 0,
+    });
     let expected = [
-        done(FileKind::SetAttributes, "/good", 0, 0),
-        done(FileKind::Write, "/good", 5, 0),
-        done(FileKind::Write, "/bad", 0, 3),
-        done(FileKind::Write, "/twice", 0, 4),
-        done(FileKind::Write, "/late", 0, CONNECTION_LOST),
+        done(FileKind::Read, "/tmp/a", 3, 0),
+        done(FileKind::Write, "/tmp/a", 30_000, 0),
+        renamed,
+        done(FileKind::Remove, "/no", 0, 2),
     ];
     assert_eq!(all(&mut files), expected);
 }
 
 #[test]
-fn what_is_still_open_at_the_end_is_told_of_too() {
+fn what_is_unfinished_at_the_end_is_recorded_too() {
     let mut files = Files::default();
-    files.handle_requests(&packet(
-        3,
-        1,
-        &[&string(b"f"), &1_u32.to_be_bytes(), &[0; 4]],
-    ));
+    let open = packet(3, 1, &[&string(b"f"), &1_u32.to_be_bytes(), &[0; 4]]);
+    files.handle_requests(&open);
     files.handle_answers(&packet(102, 1, &[&string(b"h")]));
     files.handle_requests(&packet(5, 2, &[&string(b"h"), &[0; 12]]));
     files.handle_answers(&packet(103, 2, &[&string(&[1; 500])]));
+    files.handle_requests(&packet(13, 3, &[&string(b"/gone")]));
     files.finish();
     assert_eq!(
         all(&mut files),
-        [done(FileKind::Read, "f", 500, CONNECTION_LOST)]
+        [
+            done(FileKind::Remove, "/gone", 0, CONNECTION_LOST),
+            done(FileKind::Read, "f", 500, CONNECTION_LOST)
+        ]
     );
 }
 
+/// Booked on one path, it was done on another.
 #[test]
-fn a_client_that_floods_is_followed_within_bounds() {
+fn reused_request_number_is_recorded_as_the_end_of_following() {
     let mut files = Files::default();
-    for id in 0..100_000 {
-        files.handle_requests(&packet(17, id, &[&string(&[b'x'; 64])]));
-    }
-    files.handle_requests(&[0xff; 1_000_000]);
-    assert_eq!(files.pending.len(), MAX_FILE_REQUESTS);
-    let told = all(&mut files);
-    assert_eq!(told.len(), 100_000 - MAX_FILE_REQUESTS, "none is left out");
-    assert!(told.iter().all(|done| done.result == NOT_FOLLOWED));
-    assert!(files.requests.head.capacity() <= 2 * HEAD);
+    let removal = packet(13, 7, &[&string(b"/evidence")]);
+    files.handle_requests(&[packet(17, 7, &[&string(b"/harmless")]), removal].concat());
+    files.handle_answers(&[packet(105, 7, &[&[0; 4]]), status(7, 0)].concat());
+    files.finish();
+    let why = "the client used request number 7 again before it was answered";
+    assert_eq!(
+        all(&mut files),
+        [
+            done(FileKind::Remove, "/evidence", 0, NOT_FOLLOWED),
+            done(FileKind::Stat, "/harmless", 0, NOT_FOLLOWED),
+            Seen::Unfollowed(why.into()),
+        ]
+    );
 }

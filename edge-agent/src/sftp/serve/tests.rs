@@ -2,11 +2,11 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 
+use holdfast_protocol::sftp::{Attributes, Code};
 use proptest::prelude::*;
 
 use super::*;
 use crate::limits::{MAX_SFTP_HANDLES, MAX_SFTP_TEMPORARY};
-use crate::sftp::packet::{Attributes, Code};
 
 struct Fixture {
     folder: tempfile::TempDir,

@@ -160,6 +160,7 @@ fn every_record_has_its_bytes() {
             }),
             &format!("6d ac02 10 04 {points}"),
         ),
+        golden(Event::FilesUnfollowed("no"), "06 ac02 11 02 6e6f"),
     ];
     let all: Vec<u8> = (0..KNOWN_EVENTS).collect();
     assert_eq!(kinds.as_slice(), all, "every kind, in its order");

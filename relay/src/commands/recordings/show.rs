@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::recording::reader::Verdict;
 use serde_json::{Value, json as value};
 
@@ -96,6 +97,8 @@ pub(super) async fn show(
                 );
                 (name, text)
             }));
+            let missing = verdict.unfollowed.as_deref().map(unfollowed);
+            lines.extend(missing.map(|missing| ("files", missing)));
         }
     }
     if let Some(lack) = ran.lack() {
@@ -198,12 +201,17 @@ pub(super) async fn verify(facts: &RecordingFacts, context: &Context) -> Result<
 }
 
 fn lacks(verdict: &VerdictText) -> String {
-    let lacks: Vec<String> = verdict
+    let mut lacks: Vec<String> = verdict
         .streams
         .iter()
         .filter_map(|stream| Some(format!("{}: {}", stream.stream, stream.lack.as_deref()?)))
         .collect();
+    lacks.extend(verdict.unfollowed.as_deref().map(unfollowed));
     lacks.join(", ")
+}
+
+fn unfollowed(why: &str) -> String {
+    format!("file operations may be missing: {}", Escaped(why))
 }
 
 fn verdict(facts: &RecordingFacts, context: &Context) -> Option<VerdictText> {

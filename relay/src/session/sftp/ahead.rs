@@ -14,19 +14,22 @@
 
 mod reads;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
+use holdfast_protocol::limits::{MAX_SFTP_OPEN, MAX_SFTP_PREFIX};
+use holdfast_protocol::sftp::cut::{Cut, Head, Step};
+use holdfast_protocol::sftp::kind::{
+    CLOSE, EXTENDED, FSETSTAT, HANDLE, OPEN, READ, STATUS, VERSION, WRITE,
+};
+use holdfast_protocol::sftp::{Fields, WRITING};
 use tokio::sync::Notify;
 
 use self::reads::{Guess, forget};
-use super::cut::{Cut, Head, Step};
-use super::packet::Fields;
-use super::puts::{Heard, Puts};
-use super::{CLOSE, EXTENDED, FSETSTAT, HANDLE, OPEN, READ, STATUS, VERSION, WRITE, WRITING};
-use crate::limits::{MAX_SFTP_OPEN, MAX_SFTP_PENDING, MAX_SFTP_PREFIX};
+use super::puts::{Closed, Heard, Puts};
+use crate::limits::MAX_SFTP_CLOSING;
 
 /// Requests that change nothing: `LSTAT`, `FSTAT`, `OPENDIR`, `READDIR`, `REALPATH`, `STAT`, `READLINK`.
 const LOOKS: [u8; 7] = [7, 8, 11, 12, 16, 17, 19];
@@ -66,8 +69,9 @@ struct State {
     opening: BTreeSet<u32>,
     /// Handles of files that are open for reading.
     reading: BTreeSet<Vec<u8>>,
-    /// Numbers of requests whose answers the client has had.
-    answered: BTreeSet<u32>,
+    /// Requests to close a file that have a number of ours, because the client may use its own again: it has had its
+    /// answer (`None`), or gets it from what comes first, this one or that of a release.
+    closing: BTreeMap<u32, Option<u32>>,
     /// How much the client reads at a time.
     length: Option<u32>,
     guesses: VecDeque<Guess>,
@@ -102,6 +106,11 @@ impl Ahead {
         let rest = state.requests.rest();
         state.for_device.extend_from_slice(&rest);
         state.for_device.split().freeze()
+    }
+
+    /// Nothing is asked or answered ahead any more: the session does something that is not understood.
+    pub fn give_up(&self) {
+        self.lock().over = true;
     }
 
     /// The device answers nothing more: what has come of its last packet.
@@ -171,8 +180,8 @@ impl State {
                 Some(Step::Pass(range)) => pass(&mut parts, range),
                 Some(Step::PassHeld(held)) => parts.push(Part::Other(held)),
                 Some(Step::Taken(packet)) => {
-                    if let Some(put) = self.put(&packet) {
-                        parts.push(Part::Other(put));
+                    if let Some(other) = self.put(&packet).or_else(|| self.close_read(&packet)) {
+                        parts.push(Part::Other(other));
                     } else if self.passes_on(&packet).unwrap_or(true) {
                         parts.push(Part::Other(packet));
                     }
@@ -207,15 +216,42 @@ impl State {
                 self.puts.extended(first);
                 None
             }
-            CLOSE => {
-                let answer = self.puts.close(id, first)?;
-                if self.answered.len() < MAX_SFTP_PENDING && self.answered.insert(id) {
-                    self.for_client.extend_from_slice(&numbered(answer, id));
-                }
-                None
+            CLOSE if self.closing.len() < MAX_SFTP_CLOSING => {
+                let waits = match self.puts.close(first, number)? {
+                    Closed::Already(answer) => {
+                        self.for_client.extend_from_slice(&numbered(answer, id));
+                        None
+                    }
+                    Closed::Asked => Some(id),
+                };
+                Some(self.close_as(packet, number, waits))
             }
             _ => None,
         }
+    }
+
+    /// The same request to close a file, under a number of ours.
+    fn close_as(&mut self, packet: &[u8], number: u32, waits: Option<u32>) -> Vec<u8> {
+        self.closing.insert(number, waits);
+        self.next_number();
+        numbered(packet.to_vec(), number)
+    }
+
+    /// What the device hears instead of the close of a file that was only read: the client has its answer at once.
+    fn close_read(&mut self, packet: &[u8]) -> Option<Vec<u8>> {
+        let (kind, mut fields) = fields(packet)?;
+        let id = fields.number()?;
+        let first = fields.string()?;
+        if kind != CLOSE || !self.reading.remove(first) {
+            return None;
+        }
+        forget(&mut self.guesses, |guess| guess.handle == first);
+        if self.closing.len() >= MAX_SFTP_CLOSING {
+            return None;
+        }
+        self.for_client.extend_from_slice(&well(id));
+        let number = FIRST_GUESS | self.count;
+        Some(self.close_as(packet, number, None))
     }
 
     /// Whether the device is to hear of a request; `None` if it can't be read.
@@ -239,12 +275,6 @@ impl State {
                 }
                 return Some(!self.is_guessed(id, first, offset, length));
             }
-            CLOSE if self.reading.remove(first) => {
-                forget(&mut self.guesses, |guess| guess.handle == first);
-                if self.answered.len() < MAX_SFTP_PENDING && self.answered.insert(id) {
-                    self.for_client.extend_from_slice(&well(id));
-                }
-            }
             _ => {}
         }
         Some(true)
@@ -259,7 +289,7 @@ impl State {
             let Self {
                 spoken,
                 opening,
-                answered,
+                closing,
                 guesses,
                 puts,
                 ..
@@ -271,7 +301,7 @@ impl State {
                 }
                 let is_guess = guesses.iter().any(|guess| guess.id == head.id);
                 let is_opened = opening.contains(&head.id);
-                is_guess || is_opened || answered.contains(&head.id) || puts.awaits(head.id)
+                is_guess || is_opened || closing.contains_key(&head.id) || puts.awaits(head.id)
             };
             match self.answers.step(bytes, &mut at, takes) {
                 None => return parts,
@@ -295,18 +325,18 @@ impl State {
             self.puts.version(fields);
             return Some(packet);
         }
-        if self.answered.remove(&id) {
-            return None;
+        if let Some(waits) = self.closing.remove(&id) {
+            self.puts.closed(id);
+            return waits.map(|id| numbered(packet, id));
         }
         match self.puts.answer(id, kind, &packet) {
             None => {}
             Some(Heard::AsItIs) => return Some(packet),
-            Some(Heard::Close(id))
-                if self.answered.len() < MAX_SFTP_PENDING && self.answered.insert(id) =>
-            {
-                return Some(numbered(packet, id));
+            Some(Heard::Close(number)) => {
+                let waits = self.closing.get_mut(&number).and_then(Option::take);
+                return waits.map(|id| numbered(packet, id));
             }
-            Some(Heard::Nobody | Heard::Close(_)) => return None,
+            Some(Heard::Nobody) => return None,
         }
         if self.opening.remove(&id) {
             if let Some(handle) = fields.string().filter(|_| kind == HANDLE) {

@@ -14,9 +14,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::cut::Head;
-use super::packet::Fields;
-use super::{CLOSE, EXTENDED, FSETSTAT, HANDLE, OPEN, OPEN_AS, RELEASE, STATUS, WRITE};
+use holdfast_protocol::sftp::Fields;
+use holdfast_protocol::sftp::cut::Head;
+use holdfast_protocol::sftp::kind::{
+    CLOSE, EXTENDED, FSETSTAT, HANDLE, OPEN, OPEN_AS, RELEASE, STATUS, WRITE,
+};
+
 use crate::limits::{MAX_SFTP_NAMED, MAX_SFTP_SMALL};
 
 /// `SSH_FXF_WRITE` and `_CREAT`, with which OpenSSH's clients put a file; `sftp` with `_TRUNC` as well.
@@ -76,7 +79,7 @@ struct Release {
 enum Stage {
     /// It has not answered.
     Asked,
-    /// Nor has it, and the client has asked by this number.
+    /// Nor has it, and the client has asked as well: that goes to the device under this number.
     Wanted(u32),
     /// It has answered so.
     Closed(Vec<u8>),
@@ -89,8 +92,17 @@ pub(super) enum Heard {
     AsItIs,
     /// Nobody.
     Nobody,
-    /// The client, as the answer to its close of this number.
+    /// The client, as the answer to its close that goes to the device under this number.
     Close(u32),
+}
+
+/// How a file is closed that the client asks to close.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Closed {
+    /// It is closed, as this says.
+    Already(Vec<u8>),
+    /// The device was asked to close it before.
+    Asked,
 }
 
 impl Puts {
@@ -188,8 +200,8 @@ impl Puts {
         ))
     }
 
-    /// The client closes a file, and so will the device. Its answer, if the file is closed already.
-    pub(super) fn close(&mut self, id: u32, handle: &[u8]) -> Option<Vec<u8>> {
+    /// The client closes a file, and so will the device: asked by `number`, if it was asked before.
+    pub(super) fn close(&mut self, handle: &[u8], number: u32) -> Option<Closed> {
         let known = name(handle).and_then(|name| Some((name, self.files.remove(&name)?)));
         let Some((name, file)) = known else {
             self.withdraw();
@@ -206,12 +218,21 @@ impl Puts {
             self.habit = (!file.is_lost).then_some(file.done);
         }
         let release = self.release.as_mut()?;
-        match std::mem::replace(&mut release.stage, Stage::Wanted(id)) {
+        match std::mem::replace(&mut release.stage, Stage::Wanted(number)) {
             Stage::Closed(answer) => {
                 self.release = None;
-                Some(answer)
+                Some(Closed::Already(answer))
             }
-            Stage::Asked | Stage::Wanted(_) => None,
+            Stage::Asked | Stage::Wanted(_) => Some(Closed::Asked),
+        }
+    }
+
+    /// The device has answered a close of this number: its release, if it comes at all, is of no use.
+    pub(super) fn closed(&mut self, number: u32) {
+        let wanted =
+            |release: &mut Release| matches!(release.stage, Stage::Wanted(id) if id == number);
+        if let Some(release) = self.release.take_if(wanted) {
+            self.withdrawn.insert(release.id);
         }
     }
 

@@ -55,6 +55,8 @@ pub struct RecordingFacts {
     pub refused: bool,
     /// By when it is expected.
     pub expected: Option<Timestamp>,
+    /// Why the relay could not follow its file operations to the end.
+    pub unfollowed: Option<String>,
 }
 
 /// What listings ask for.
@@ -76,7 +78,8 @@ const COLUMNS: &str = "SELECT r.id, r.user_name, r.device, r.device_name, r.logi
         r.client, r.started, r.ended, r.state, r.reason, r.offered, r.verified, r.verdict, r.signature,
         r.hold_since, r.hold_by, r.hold_reason,
         (SELECT COALESCE(SUM(s.length), 0) FROM recording_segments s WHERE s.recording = r.id) AS bytes";
-const REST: &str = ", r.exited, r.refused, r.expected, r.chain_key, r.seen, r.report";
+const REST: &str = ", r.exited, r.refused, r.expected, r.chain_key, r.seen, r.report,
+    r.unfollowed";
 const FROM: &str = " FROM recordings r WHERE ";
 const SEGMENTS: &str = "SELECT length, hash FROM recording_segments WHERE recording = $1
     ORDER BY segment";
@@ -218,6 +221,7 @@ impl Store {
             exited: rest.exited,
             refused: rest.refused,
             expected: rest.expected.map(Timestamp),
+            unfollowed: rest.unfollowed,
         }))
     }
 
@@ -291,6 +295,7 @@ struct Rest {
     chain_key: Option<Vec<u8>>,
     seen: Vec<u8>,
     report: Option<Vec<u8>>,
+    unfollowed: Option<String>,
 }
 
 impl Row {

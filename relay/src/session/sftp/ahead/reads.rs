@@ -3,14 +3,12 @@
 use std::collections::VecDeque;
 
 use bytes::BufMut as _;
+use holdfast_protocol::limits::{MAX_SFTP_HANDLE, MAX_SFTP_OPEN};
+use holdfast_protocol::sftp::kind::{DATA, READ};
 use tokio::time::Instant;
 
 use super::{FIRST_GUESS, State, fields, numbered};
-use crate::limits::{MAX_SFTP_GUESS, MAX_SFTP_GUESSES, MAX_SFTP_OPEN, SFTP_GUESS_LIFE};
-use crate::session::sftp::{DATA, READ};
-
-/// Most bytes of a handle, section 6.3 of the draft.
-pub(super) const MAX_HANDLE: usize = 256;
+use crate::limits::{MAX_SFTP_GUESS, MAX_SFTP_GUESSES, SFTP_GUESS_LIFE};
 
 /// What stands before the bytes of a file in their packet: its length, kind and number, and theirs. A status
 /// with a long text has as much room as the bytes would have had.
@@ -57,8 +55,8 @@ impl State {
         };
         if let Stage::Here(answer) = std::mem::replace(&mut guess.stage, Stage::Wanted(id)) {
             self.for_client.extend_from_slice(&numbered(answer, id));
-            self.guesses
-                .retain(|guess| guess.stage != Stage::Wanted(id));
+            // This one: a client may ask for two by one number.
+            found.and_then(|found| self.guesses.remove(found));
         }
         true
     }
@@ -102,7 +100,7 @@ impl State {
 
     /// A file is open for reading.
     pub(super) fn opened(&mut self, handle: &[u8]) {
-        if self.reading.len() >= MAX_SFTP_OPEN || handle.len() > MAX_HANDLE {
+        if self.reading.len() >= MAX_SFTP_OPEN || handle.len() > MAX_SFTP_HANDLE {
             return;
         }
         self.reading.insert(handle.to_vec());

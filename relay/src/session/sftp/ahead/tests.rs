@@ -1,10 +1,11 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::reads::MAX_HANDLE;
+use holdfast_protocol::limits::MAX_SFTP_HANDLE as MAX_HANDLE;
+use holdfast_protocol::sftp::kind::{DATA, WRITE};
+
 use super::*;
 use crate::limits::{MAX_SFTP_GUESSES, SFTP_GUESS_LIFE};
-use crate::session::sftp::{DATA, WRITE};
 
 const TICK: std::time::Duration = std::time::Duration::from_millis(1);
 
@@ -80,7 +81,7 @@ impl Talk {
         talk.ask(&read(2, b"a", 0, 1_000));
         talk.answer(&data(2, b"text"));
         talk.ask(&close(3, b"a"));
-        talk.answer(&status(3, 0));
+        talk.answer(&status(FIRST_GUESS, 0));
         (talk.device, talk.client) = (vec![], vec![]);
         talk
     }
@@ -124,6 +125,9 @@ fn join(to: &mut Vec<u8>, parts: Vec<Part>, bytes: &[u8]) {
 
 pub(in crate::session::sftp) const GUESS: u32 = FIRST_GUESS;
 
+/// The next number of the relay's behind [`Talk::new`], where it has closed a file.
+const NEXT: u32 = GUESS + 1;
+
 #[test]
 fn a_small_file_is_read_before_it_is_asked_for() {
     // Whatever comes first: the device's answers, or the client's questions.
@@ -133,30 +137,30 @@ fn a_small_file_is_read_before_it_is_asked_for() {
         assert_eq!(talk.asked(), open(10, 1));
         talk.answer(&handle(10, b"h"));
         assert_eq!(talk.told(), handle(10, b"h"));
-        assert_eq!(talk.asked(), read(GUESS, b"h", 0, 1_000));
+        assert_eq!(talk.asked(), read(NEXT, b"h", 0, 1_000));
         if device_is_quick {
-            talk.answer(&data(GUESS, b"content"));
-            assert_eq!(talk.asked(), read(GUESS + 1, b"h", 7, 993));
-            talk.answer(&status(GUESS + 1, 1));
+            talk.answer(&data(NEXT, b"content"));
+            assert_eq!(talk.asked(), read(NEXT + 1, b"h", 7, 993));
+            talk.answer(&status(NEXT + 1, 1));
             assert_eq!(talk.told(), b"");
             talk.ask(&read(11, b"h", 0, 1_000));
             assert_eq!(talk.told(), data(11, b"content"));
             talk.ask(&read(12, b"h", 7, 993));
         } else {
             talk.ask(&read(11, b"h", 0, 1_000));
-            talk.answer(&data(GUESS, b"content"));
+            talk.answer(&data(NEXT, b"content"));
             assert_eq!(talk.told(), data(11, b"content"));
-            assert_eq!(talk.asked(), read(GUESS + 1, b"h", 7, 993));
+            assert_eq!(talk.asked(), read(NEXT + 1, b"h", 7, 993));
             talk.ask(&read(12, b"h", 7, 993));
-            talk.answer(&status(GUESS + 1, 1));
+            talk.answer(&status(NEXT + 1, 1));
         }
         assert_eq!(talk.told(), status(12, 1));
         assert_eq!(talk.asked(), b"");
         // It is closed at once, and the device's answer goes nowhere.
         talk.ask(&close(13, b"h"));
         assert_eq!(talk.told(), well(13));
-        assert_eq!(talk.asked(), close(13, b"h"));
-        talk.answer(&status(13, 0));
+        assert_eq!(talk.asked(), close(NEXT + 2, b"h"));
+        talk.answer(&status(NEXT + 2, 0));
         assert_eq!(talk.told(), b"");
         assert!(talk.ahead.lock().guesses.is_empty());
     }
@@ -174,12 +178,12 @@ fn what_was_guessed_wrong_changes_nothing() {
         talk.ask(&wrong);
         assert_eq!(talk.asked(), wrong);
     }
-    talk.answer(&[data(11, b"1"), data(GUESS, &[7; 1_000]), data(12, b"2")].concat());
+    talk.answer(&[data(11, b"1"), data(NEXT, &[7; 1_000]), data(12, b"2")].concat());
     assert_eq!(talk.told(), [data(11, b"1"), data(12, b"2")].concat());
     // Nothing more is guessed of a file that goes on; closed, it is forgotten.
     assert_eq!(talk.asked(), b"");
     talk.ask(&close(13, b"h"));
-    talk.answer(&status(13, 0));
+    talk.answer(&status(NEXT + 1, 0));
     assert_eq!(talk.told(), well(13));
     assert!(talk.ahead.lock().guesses.is_empty());
     // An answer to a guess that comes behind the close goes nowhere.
@@ -188,9 +192,23 @@ fn what_was_guessed_wrong_changes_nothing() {
     talk.answer(&handle(20, b"i"));
     talk.ask(&close(21, b"i"));
     talk.told();
-    talk.answer(&[data(GUESS + 1, b"late"), status(21, 0)].concat());
+    talk.answer(&[data(NEXT + 2, b"late"), status(NEXT + 3, 0)].concat());
     assert_eq!(talk.told(), b"");
     assert!(talk.ahead.lock().guesses.is_empty());
+}
+
+/// For the client its request is over. On the way to the device no two requests have one number, so that each answer
+/// belongs to one of them.
+#[test]
+fn number_of_an_early_answer_may_be_used_again() {
+    let mut talk = opened();
+    let removal = packet(13, 11, &[&string(b"/file")]);
+    talk.ask(&close(11, b"h"));
+    assert_eq!(talk.told(), well(11));
+    talk.ask(&removal);
+    assert_eq!(talk.asked(), [close(NEXT + 1, b"h"), removal].concat());
+    talk.answer(&[status(NEXT + 1, 0), status(11, 4)].concat());
+    assert_eq!(talk.told(), status(11, 4));
 }
 
 #[test]
@@ -221,7 +239,7 @@ fn opened() -> Talk {
     talk.answer(&handle(10, b"h"));
     assert_eq!(
         talk.asked(),
-        [open(10, 1), read(GUESS, b"h", 0, 1_000)].concat()
+        [open(10, 1), read(NEXT, b"h", 0, 1_000)].concat()
     );
     talk.told();
     talk
@@ -231,7 +249,7 @@ fn opened() -> Talk {
 async fn what_is_old_is_asked_for_again() {
     for (age, is_old) in [(SFTP_GUESS_LIFE, false), (SFTP_GUESS_LIFE + TICK, true)] {
         let mut talk = opened();
-        talk.answer(&data(GUESS, &[7; 1_000]));
+        talk.answer(&data(NEXT, &[7; 1_000]));
         tokio::time::advance(age).await;
         talk.ask(&read(11, b"h", 0, 1_000));
         if is_old {
@@ -252,13 +270,13 @@ fn a_client_reads_what_it_wrote() {
         for is_here in [true, false] {
             let mut talk = opened();
             if is_here {
-                talk.answer(&data(GUESS, &[7; 1_000]));
+                talk.answer(&data(NEXT, &[7; 1_000]));
             }
             let asked = [change(kind), read(21, b"h", 0, 1_000)].concat();
             talk.ask(&asked);
             assert_eq!(talk.asked(), asked, "{kind}");
             if !is_here {
-                talk.answer(&data(GUESS, &[7; 1_000]));
+                talk.answer(&data(NEXT, &[7; 1_000]));
             }
             assert_eq!(talk.told(), b"");
             talk.answer(&data(21, &[8; 1_000]));
@@ -268,7 +286,7 @@ fn a_client_reads_what_it_wrote() {
     // Looking at something changes nothing.
     for kind in LOOKS {
         let mut talk = opened();
-        talk.answer(&data(GUESS, &[7; 1_000]));
+        talk.answer(&data(NEXT, &[7; 1_000]));
         talk.ask(&[change(kind), read(21, b"h", 0, 1_000)].concat());
         assert_eq!(talk.told(), data(21, &[7; 1_000]));
     }
@@ -277,7 +295,7 @@ fn a_client_reads_what_it_wrote() {
 #[test]
 fn a_file_that_is_cut_off_is_read_again() {
     let mut talk = opened();
-    talk.answer(&data(GUESS, &[7; 1_000]));
+    talk.answer(&data(NEXT, &[7; 1_000]));
     let asked = [open(20, 0x1a), read(21, b"h", 0, 1_000)].concat();
     talk.ask(&asked);
     assert_eq!(talk.asked(), asked);
@@ -301,7 +319,7 @@ fn an_answer_never_stands_within_another() {
 #[test]
 fn a_client_that_counts_like_us_and_other_versions_are_left_alone() {
     let mut talk = Talk::new();
-    talk.ask(&read(GUESS + 5, b"x", 0, 1));
+    talk.ask(&read(NEXT + 5, b"x", 0, 1));
     talk.ask(&open(10, 1));
     talk.asked();
     talk.answer(&handle(10, b"h"));
@@ -328,7 +346,7 @@ fn guesses_are_few_and_none_comes_behind_the_end() {
     let opens = 10 * open(0, 1).len();
     assert_eq!(guesses.len(), opens + MAX_SFTP_GUESSES * length);
     assert!(talk.ahead.end().is_empty());
-    talk.answer(&data(GUESS, b"short"));
+    talk.answer(&data(NEXT, b"short"));
     assert_eq!(talk.asked(), b"");
 }
 
@@ -342,7 +360,7 @@ fn a_device_that_says_too_much_is_not_kept() {
     talk.answer(&handle(20, b"h"));
     talk.asked();
     talk.told();
-    talk.answer(&data(GUESS, &[7; 1_001]));
+    talk.answer(&data(NEXT, &[7; 1_001]));
     assert!(talk.ahead.lock().guesses.is_empty());
     // What the client asks for now goes to the device.
     talk.ask(&read(21, b"h", 0, 1_000));

@@ -1,6 +1,7 @@
 //! Takes packets of SFTP out of a stream, and leaves all others in it untouched and uncopied.
 
-use std::ops::Range;
+use alloc::vec::Vec;
+use core::ops::Range;
 
 use crate::limits::MAX_SFTP_PACKET;
 
@@ -8,17 +9,19 @@ use crate::limits::MAX_SFTP_PACKET;
 const HEAD: usize = 9;
 
 /// The beginning of a packet.
-pub(super) struct Head {
-    pub(super) kind: u8,
+#[derive(Clone, Copy, Debug)]
+pub struct Head {
+    /// Its kind, as in [`super::kind`].
+    pub kind: u8,
     /// Its number; of the first packets of all their version.
-    pub(super) id: u32,
+    pub id: u32,
     /// Of the whole packet.
-    pub(super) bytes: usize,
+    pub bytes: usize,
 }
 
 /// What comes next in a stream.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub enum Step {
     /// Passes on, from here to there.
     Pass(Range<usize>),
     /// Passes on as well, from what came before.
@@ -29,7 +32,7 @@ pub(super) enum Step {
 
 /// One direction of a stream.
 #[derive(Debug, Default)]
-pub(super) struct Cut {
+pub struct Cut {
     /// The beginning of a packet, as far as it has come.
     held: Vec<u8>,
     /// How long the packet that is taken is.
@@ -42,7 +45,7 @@ pub(super) struct Cut {
 
 impl Cut {
     /// The next step from `at` on, which moves on; `None`: more is to come. `takes` says which packets are taken.
-    pub(super) fn step(
+    pub fn step(
         &mut self,
         bytes: &[u8],
         at: &mut usize,
@@ -69,7 +72,7 @@ impl Cut {
             let Some(head) = head(&self.held) else {
                 self.lost = true;
                 *at += missing;
-                return Some(Step::PassHeld(std::mem::take(&mut self.held)));
+                return Some(Step::PassHeld(core::mem::take(&mut self.held)));
             };
             if !takes(&head) {
                 if whole {
@@ -80,7 +83,7 @@ impl Cut {
                 }
                 self.passing = head.bytes - HEAD;
                 *at += missing;
-                return Some(Step::PassHeld(std::mem::take(&mut self.held)));
+                return Some(Step::PassHeld(core::mem::take(&mut self.held)));
             }
             self.taking = Some(head.bytes);
             *at += missing;
@@ -94,18 +97,19 @@ impl Cut {
             return None;
         }
         self.taking = None;
-        Some(Step::Taken(std::mem::take(&mut self.held)))
+        Some(Step::Taken(core::mem::take(&mut self.held)))
     }
 
     /// Whether what has passed ends with a whole packet, so that another may go between.
-    pub(super) fn is_between(&self) -> bool {
+    #[must_use]
+    pub fn is_between(&self) -> bool {
         self.passing == 0
     }
 
     /// What is held and never came to its end; from here on all passes.
-    pub(super) fn rest(&mut self) -> Vec<u8> {
+    pub fn rest(&mut self) -> Vec<u8> {
         self.lost = true;
-        std::mem::take(&mut self.held)
+        core::mem::take(&mut self.held)
     }
 
     fn pass(&mut self, here: usize, at: &mut usize) -> Step {

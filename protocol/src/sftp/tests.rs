@@ -1,5 +1,11 @@
+use alloc::borrow::ToOwned as _;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+
 use proptest::prelude::*;
 
+use super::attributes::{HAS_EXTENDED, HAS_PERMISSIONS};
 use super::*;
 
 /// One field of a request.
@@ -350,13 +356,7 @@ fn what_is_to_go_with_the_session_is_told_among_them() {
 #[test]
 fn answers_are_these_bytes() {
     let mut answers = Answers::default();
-    answers.status(
-        7,
-        &Status {
-            code: Code::NoSuchFile,
-            text: "No".into(),
-        },
-    );
+    answers.status(7, Code::NoSuchFile, "No");
     answers.handle(8, b"h");
     let read: Result<usize, ()> = answers.data(9, |bytes| {
         bytes.extend(b"abc");

@@ -1,0 +1,92 @@
+//! What is done with files, as a follower sees it.
+
+use alloc::vec::Vec;
+
+/// An operation, and how it went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Operation {
+    /// What was done.
+    pub action: Action,
+    /// On what, as the client gave it; the name of an extension that is not known here.
+    pub path: Vec<u8>,
+    /// The second path, of a rename, a link or a copy.
+    pub to: Option<Vec<u8>>,
+    /// How it went.
+    pub outcome: Outcome,
+    /// Bytes of the file that the server gave.
+    pub read: u64,
+    /// Bytes of it that the server took.
+    pub written: u64,
+}
+
+/// What is done with a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// It was opened for reading, perhaps read, and closed.
+    Read,
+    /// It was opened for writing, and closed.
+    Write,
+    /// A folder was opened, to be listed.
+    List,
+    /// Attributes were asked for.
+    Stat,
+    /// Attributes were set.
+    SetAttributes,
+    /// A file was removed.
+    Remove,
+    /// A file or folder was renamed.
+    Rename,
+    /// A folder was made.
+    MakeFolder,
+    /// A folder was removed.
+    RemoveFolder,
+    /// A symbolic link was made.
+    Symlink,
+    /// A hard link was made.
+    Link,
+    /// A link was read, or a path resolved.
+    Resolve,
+    /// Bytes were copied from one open file into another.
+    Copy,
+    /// An extension that has no name here.
+    Extension,
+}
+
+/// How an operation went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The server's status: 0 is well.
+    Status {
+        /// Its code, section 7 of the draft.
+        code: u32,
+        /// Its words, cut to `MAX_SFTP_STATUS_TEXT` bytes; they may be none, or anything.
+        text: Vec<u8>,
+    },
+    /// The session ended before the answer came.
+    NotAnswered,
+    /// The session ended before the file was closed.
+    NotClosed,
+    /// Following ended before the answer came: nothing is known of it.
+    NotFollowed,
+}
+
+impl Outcome {
+    /// It went well.
+    pub const OK: Self = Self::Status {
+        code: 0,
+        text: Vec::new(),
+    };
+}
+
+impl Operation {
+    pub(super) fn new(action: Action, path: Vec<u8>, outcome: Outcome) -> Self {
+        Self {
+            action,
+            path,
+            to: None,
+            outcome,
+            read: 0,
+            written: 0,
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! What a client sends: packets, and the requests in them.
+
+use thiserror::Error;
+
+use super::attributes::Attributes;
+use super::kind::{self, OPEN_AS, RELEASE};
+use super::{Fields, MAX_PACKET};
+
+/// What is wrong with a stream: behind it nothing can be understood any more.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum Broken {
+    /// A length over [`MAX_PACKET`].
+    #[error("a packet of {0} bytes: at most {MAX_PACKET} are taken")]
+    TooLong(u32),
+    /// A packet that has not even a kind and a number, so that it can't be answered.
+    #[error("a packet of {0} bytes is too short")]
+    TooShort(usize),
+}
+
+/// Takes the next whole packet off `input`, without its length; `None`: it has not all come.
+///
+/// # Errors
+/// [`Broken::TooLong`].
+pub fn next_packet<'a>(input: &mut &'a [u8]) -> Result<Option<&'a [u8]>, Broken> {
+    let Some((length, rest)) = input.split_first_chunk::<4>() else {
+        return Ok(None);
+    };
+    let length = u32::from_be_bytes(*length);
+    // 32 bits fit.
+    if length as usize > MAX_PACKET {
+        return Err(Broken::TooLong(length));
+    }
+    let Some((packet, rest)) = rest.split_at_checked(length as usize) else {
+        return Ok(None);
+    };
+    *input = rest;
+    Ok(Some(packet))
+}
+
+/// A packet of the client.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Packet<'a> {
+    /// The first one. It has no number.
+    Init {
+        /// The client's version.
+        version: u32,
+    },
+    /// All others.
+    Request {
+        /// What the answer is to be numbered with.
+        id: u32,
+        /// What is asked for, or why that can't be told.
+        request: Result<Request<'a>, Unclear>,
+    },
+}
+
+/// Why a request has no meaning. It is answered, and the next one read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unclear {
+    /// Fields are missing, or longer than the packet.
+    Malformed,
+    /// Nothing that is spoken here.
+    Unknown,
+}
+
+/// What a client asks for. Paths and handles are its bytes as they came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each is a packet of the draft, field by field")]
+pub enum Request<'a> {
+    Open {
+        path: &'a [u8],
+        flags: u32,
+        attributes: Attributes,
+    },
+    /// `open-as@holdfast`: as `Open`, but who asks names the handle, and uses it without waiting for the answer.
+    OpenAs {
+        handle: &'a [u8],
+        path: &'a [u8],
+        flags: u32,
+        attributes: Attributes,
+    },
+    Close(&'a [u8]),
+    Read {
+        handle: &'a [u8],
+        offset: u64,
+        length: u32,
+    },
+    Write {
+        handle: &'a [u8],
+        offset: u64,
+        data: &'a [u8],
+    },
+    Lstat(&'a [u8]),
+    Fstat(&'a [u8]),
+    Setstat(&'a [u8], Attributes),
+    Fsetstat(&'a [u8], Attributes),
+    Opendir(&'a [u8]),
+    Readdir(&'a [u8]),
+    Remove(&'a [u8]),
+    Mkdir(&'a [u8], Attributes),
+    Rmdir(&'a [u8]),
+    Realpath(&'a [u8]),
+    Stat(&'a [u8]),
+    Rename {
+        from: &'a [u8],
+        to: &'a [u8],
+    },
+    Readlink(&'a [u8]),
+    /// In OpenSSH's order, which all have: the draft has it the other way round.
+    Symlink {
+        target: &'a [u8],
+        link: &'a [u8],
+    },
+    Limits,
+    PosixRename {
+        from: &'a [u8],
+        to: &'a [u8],
+    },
+    Hardlink {
+        from: &'a [u8],
+        to: &'a [u8],
+    },
+    Fsync(&'a [u8]),
+    /// `release@holdfast`: closes the file, and keeps its handle.
+    Release(&'a [u8]),
+    Statvfs(&'a [u8]),
+    Fstatvfs(&'a [u8]),
+    Lsetstat(&'a [u8], Attributes),
+    ExpandPath(&'a [u8]),
+    /// `home-directory`: of this account; of one's own, if it is empty.
+    HomeDirectory(&'a [u8]),
+    CopyData {
+        from: &'a [u8],
+        offset: u64,
+        /// 0: to the end.
+        length: u64,
+        to: &'a [u8],
+        to_offset: u64,
+    },
+    /// Numbers of users and of groups, four bytes each.
+    UsersGroupsById {
+        users: &'a [u8],
+        groups: &'a [u8],
+    },
+}
+
+/// Reads a packet that [`next_packet`] gave.
+///
+/// # Errors
+/// [`Broken::TooShort`].
+pub fn decode(packet: &[u8]) -> Result<Packet<'_>, Broken> {
+    let short = Broken::TooShort(packet.len());
+    let mut fields = Fields::of(packet);
+    let kind = fields.byte().ok_or(short)?;
+    let id = fields.number().ok_or(short)?;
+    Ok(match kind {
+        kind::INIT => Packet::Init { version: id },
+        _ => Packet::Request {
+            id,
+            request: request(kind, &mut Required(fields)),
+        },
+    })
+}
+
+fn request<'a>(kind: u8, fields: &mut Required<'a>) -> Result<Request<'a>, Unclear> {
+    Ok(match kind {
+        kind::OPEN => Request::Open {
+            path: fields.string()?,
+            flags: fields.number()?,
+            attributes: fields.attributes()?,
+        },
+        kind::CLOSE => Request::Close(fields.string()?),
+        kind::READ => Request::Read {
+            handle: fields.string()?,
+            offset: fields.long()?,
+            length: fields.number()?,
+        },
+        kind::WRITE => Request::Write {
+            handle: fields.string()?,
+            offset: fields.long()?,
+            data: fields.string()?,
+        },
+        kind::LSTAT => Request::Lstat(fields.string()?),
+        kind::FSTAT => Request::Fstat(fields.string()?),
+        kind::SETSTAT => Request::Setstat(fields.string()?, fields.attributes()?),
+        kind::FSETSTAT => Request::Fsetstat(fields.string()?, fields.attributes()?),
+        kind::OPENDIR => Request::Opendir(fields.string()?),
+        kind::READDIR => Request::Readdir(fields.string()?),
+        kind::REMOVE => Request::Remove(fields.string()?),
+        kind::MKDIR => Request::Mkdir(fields.string()?, fields.attributes()?),
+        kind::RMDIR => Request::Rmdir(fields.string()?),
+        kind::REALPATH => Request::Realpath(fields.string()?),
+        kind::STAT => Request::Stat(fields.string()?),
+        kind::RENAME => Request::Rename {
+            from: fields.string()?,
+            to: fields.string()?,
+        },
+        kind::READLINK => Request::Readlink(fields.string()?),
+        kind::SYMLINK => Request::Symlink {
+            target: fields.string()?,
+            link: fields.string()?,
+        },
+        kind::EXTENDED => extended(fields.string()?, fields)?,
+        _ => return Err(Unclear::Unknown),
+    })
+}
+
+fn extended<'a>(name: &[u8], fields: &mut Required<'a>) -> Result<Request<'a>, Unclear> {
+    Ok(match name {
+        b"limits@openssh.com" => Request::Limits,
+        b"posix-rename@openssh.com" => Request::PosixRename {
+            from: fields.string()?,
+            to: fields.string()?,
+        },
+        b"hardlink@openssh.com" => Request::Hardlink {
+            from: fields.string()?,
+            to: fields.string()?,
+        },
+        b"fsync@openssh.com" => Request::Fsync(fields.string()?),
+        OPEN_AS => Request::OpenAs {
+            handle: fields.string()?,
+            path: fields.string()?,
+            flags: fields.number()?,
+            attributes: fields.attributes()?,
+        },
+        RELEASE => Request::Release(fields.string()?),
+        b"statvfs@openssh.com" => Request::Statvfs(fields.string()?),
+        b"fstatvfs@openssh.com" => Request::Fstatvfs(fields.string()?),
+        b"lsetstat@openssh.com" => Request::Lsetstat(fields.string()?, fields.attributes()?),
+        b"expand-path@openssh.com" => Request::ExpandPath(fields.string()?),
+        b"home-directory" => Request::HomeDirectory(fields.string()?),
+        b"copy-data" => Request::CopyData {
+            from: fields.string()?,
+            offset: fields.long()?,
+            length: fields.long()?,
+            to: fields.string()?,
+            to_offset: fields.long()?,
+        },
+        b"users-groups-by-id@openssh.com" => Request::UsersGroupsById {
+            users: fields.string()?,
+            groups: fields.string()?,
+        },
+        _ => return Err(Unclear::Unknown),
+    })
+}
+
+/// The fields of a request, each of which must be there.
+struct Required<'a>(Fields<'a>);
+
+impl<'a> Required<'a> {
+    fn number(&mut self) -> Result<u32, Unclear> {
+        self.0.number().ok_or(Unclear::Malformed)
+    }
+
+    fn long(&mut self) -> Result<u64, Unclear> {
+        self.0.long().ok_or(Unclear::Malformed)
+    }
+
+    fn string(&mut self) -> Result<&'a [u8], Unclear> {
+        self.0.string().ok_or(Unclear::Malformed)
+    }
+
+    fn attributes(&mut self) -> Result<Attributes, Unclear> {
+        Attributes::take(&mut self.0).ok_or(Unclear::Malformed)
+    }
+}
