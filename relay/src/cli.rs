@@ -82,7 +82,8 @@ enum TopCommand {
 Prints one line on stdout when it serves:  ready ssh=IP:PORT tunnel=IP:PORT
 Each flag beats the key of the same name in the configuration file (TOML).")]
 struct ServeArgs {
-    /// Configuration in TOML: state, ssh, tunnel, public, drain_grace, login_grace, [audit]
+    /// Configuration in TOML: state, ssh, tunnel, public, drain_grace, login_grace, penalty_exempt,
+    /// [audit]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Where operators connect, TCP [default: 0.0.0.0:2222]

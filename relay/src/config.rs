@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use holdfast_protocol::release::ReleaseKey;
 use holdfast_protocol::token::is_address;
+use ipnet::IpNet;
 use thiserror::Error;
 
 use self::file::{ConfigFile, read_file};
@@ -42,6 +43,8 @@ pub struct Config {
     pub drain_grace: Duration,
     /// From accepting an SSH connection to its authentication, however chatty the peer.
     pub login_grace: Duration,
+    /// Networks whose failed logins are not held against them.
+    pub penalty_exempt: Vec<IpNet>,
     /// What new versions of the agent are signed with: devices pin it when they enrol.
     pub release_key: Option<ReleaseKey>,
     /// The audit log.
@@ -106,6 +109,11 @@ impl Config {
             file: flags.config.clone().unwrap_or_default(),
             problem: problem.to_owned(),
         })?;
+        let exempt = file::exempt(file.penalty_exempt);
+        let penalty_exempt = exempt.map_err(|problem| ConfigError::Parse {
+            file: flags.config.clone().unwrap_or_default(),
+            problem,
+        })?;
         Ok(Self {
             state: flags
                 .state
@@ -116,6 +124,7 @@ impl Config {
             public: flags.public.or(file.public),
             drain_grace: file.drain_grace.map_or(DEFAULT_DRAIN_GRACE, |text| text.0),
             login_grace: file.login_grace.map_or(LOGIN_GRACE, |text| text.0),
+            penalty_exempt,
             release_key: file.release_key,
             audit: file.audit.settings(),
             recordings,

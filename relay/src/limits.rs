@@ -108,8 +108,12 @@ pub const STORE_TIMEOUT: Duration = Duration::from_secs(5);
 /// `LoginGraceTime` is 120 s; a machine needs one).
 pub const LOGIN_GRACE: Duration = Duration::from_secs(30);
 
-/// Authentication failures of one SSH connection (OpenSSH's `MaxAuthTries`).
+/// Wrong signatures on one SSH connection: no client signs wrongly by mistake, and none needs a second try.
 pub const MAX_AUTH_FAILURES: usize = 6;
+
+/// Keys that one SSH connection may offer. OpenSSH's server takes six, which locks out whoever has more keys in
+/// their agent; each offer costs a look-up by an index and [`AUTH_REJECTION_TIME`].
+pub const MAX_KEY_OFFERS: usize = 32;
 
 /// Bytes that a peer may send before it has authenticated: a handshake with a large key and six attempts
 /// takes less than a tenth.
@@ -130,13 +134,26 @@ pub const MAX_UNAUTHENTICATED_PER_SOURCE: usize = 64;
 /// Sources that are remembered for their penalties; above it the one that ends soonest is forgotten.
 pub const MAX_PENALISED_SOURCES: usize = 16_384;
 
-/// A failed authentication costs its source so much time (as `PerSourcePenalties authfail`).
+/// A connection with a wrong signature costs its source so much time (as `PerSourcePenalties authfail`). Keys that are
+/// refused and connections without an attempt cost nothing: an address is shared by many people.
 pub const PENALTY_FAILED: Duration = Duration::from_secs(5);
 
-/// A connection that ended without an attempt, or outstayed the grace time, costs so much.
-pub const PENALTY_NO_ATTEMPT: Duration = Duration::from_secs(2);
+/// A source is not kept out for so long after a login from it: who works there is not shut out for a neighbor.
+pub const TRUST_AFTER_LOGIN: Duration = Duration::from_secs(3600);
 
-/// Penalties count only from here on: a typing error locks nobody out.
+/// Sources whose last login is remembered; above it the one with the oldest login is forgotten.
+pub const MAX_TRUSTED_SOURCES: usize = 16_384;
+
+/// Networks in `penalty_exempt`.
+pub const MAX_PENALTY_EXEMPT: usize = 256;
+
+/// Refused connections that are kept open for a moment, so that their clients read why; others are closed at once.
+pub const MAX_LINGERING_REFUSALS: usize = 64;
+
+/// How long such a connection is kept open.
+pub const REFUSAL_LINGER: Duration = Duration::from_secs(2);
+
+/// Penalties count only from here on.
 pub const PENALTY_MINIMUM: Duration = Duration::from_secs(60);
 
 /// No source is kept out longer.

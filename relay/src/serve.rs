@@ -173,7 +173,7 @@ async fn start(
         leases,
         report,
         recordings,
-        connections: Connections::default(),
+        connections: Connections::new(config.penalty_exempt.clone()),
         copies: Places::default(),
         host_certificates: HostCertificates::default(),
         login_grace: config.login_grace,

@@ -56,6 +56,7 @@ the certificate permits: `-O no-pty`, `-O force-command=…` and `-O source-addr
   relay ca revoke stolen_laptop.pub
   echo SHA256:3fQ… | relay ca revoke -
   relay ca revoke --replace revoked.krl      what is not in it is revoked no more, as sshd's RevokedKeys
+  relay ca revoke --replace empty.txt        nothing is revoked any more
 
 FILE is a revocation list of `ssh-keygen -k` (its signature is not verified: it is you who hands it in), or
 has a public key, SHA256:… or SHA1:… on each line. Without --replace nothing is ever taken back by it.")]
@@ -177,7 +178,9 @@ pub(super) async fn run(
         CaCommand::Revoke { file, replace } => {
             let remedy = "over ssh, the list comes by stdin: `ssh RELAY ca revoke - < revoked.krl`";
             let text = input::read(&file, caller, stdin, MAX_REVOCATION_INPUT, remedy)?;
-            let things = list::parse(input::name(&file), &text)?;
+            // Nothing at all on stdin is more likely a command before the pipe that failed.
+            let may_be_empty = replace && !(file == "-" && text.is_empty());
+            let things = list::parse(input::name(&file), &text, may_be_empty)?;
             let change = store.revoke(&things, replace, context.now).await?;
             changed(change, as_json)
         }

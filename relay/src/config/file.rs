@@ -9,10 +9,13 @@ use holdfast_protocol::release::ReleaseKey;
 use serde::Deserialize;
 
 use super::{ConfigError, DEFAULT_AUDIT_KEEP, PublicHost, one_line};
+use crate::access::lock::network;
 use crate::audit::{Output, Settings as AuditSettings, WhenUnwritable};
-use crate::limits::EXPECT_WITHIN;
+use crate::limits::{EXPECT_WITHIN, MAX_PENALTY_EXEMPT};
 use crate::recording::Settings as RecordingSettings;
 use crate::recording::place::{Bucket, Place};
+use holdfast_protocol::escape::Escaped;
+use ipnet::IpNet;
 
 /// All of it.
 #[derive(Debug, Default, Deserialize)]
@@ -25,6 +28,8 @@ pub(super) struct ConfigFile {
     pub(super) public: Option<PublicHost>,
     pub(super) drain_grace: Option<HumanDuration>,
     pub(super) login_grace: Option<HumanDuration>,
+    #[serde(default)]
+    pub(super) penalty_exempt: Vec<String>,
     #[serde(default, deserialize_with = "release_key")]
     pub(super) release_key: Option<ReleaseKey>,
     #[serde(default)]
@@ -140,6 +145,29 @@ impl<'de> Deserialize<'de> for Keep {
         span.map(|span| Self(Some(span)))
             .ok_or_else(|| serde::de::Error::custom(wanted))
     }
+}
+
+/// The networks of `penalty_exempt`.
+pub(super) fn exempt(networks: Vec<String>) -> Result<Vec<IpNet>, String> {
+    if networks.len() > MAX_PENALTY_EXEMPT {
+        let count = networks.len();
+        return Err(format!(
+            "penalty_exempt has {count} networks; the maximum is {MAX_PENALTY_EXEMPT}"
+        ));
+    }
+    let network = |text: &String| {
+        let shown = Escaped(text);
+        match network(text) {
+            Some(IpNet::V6(long)) if long.prefix_len() > 64 => Err(format!(
+                "penalty_exempt: \"{shown}\" is longer than a /64, and a /64 counts as one source: name the /64"
+            )),
+            Some(network) => Ok(network),
+            None => Err(format!(
+                "penalty_exempt: \"{shown}\" is not an address or network such as 203.0.113.0/24"
+            )),
+        }
+    };
+    networks.iter().map(network).collect()
 }
 
 #[derive(Debug)]

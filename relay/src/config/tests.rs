@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::*;
 use crate::audit::{Output, WhenUnwritable};
+use crate::limits::MAX_PENALTY_EXEMPT;
 use crate::recording::place::Place;
 
 fn load(toml: &str) -> Result<Config, String> {
@@ -42,6 +43,25 @@ fn flags_beat_the_file_and_the_file_beats_the_defaults() {
     assert_eq!(config.drain_grace, Duration::from_secs(60));
     assert_eq!(config.login_grace, Duration::from_secs(2));
     assert_eq!(config.public, "relay:99".parse().ok());
+}
+
+#[test]
+fn exempt_networks_are_checked() {
+    let exempt = |networks: &str| load(&format!("penalty_exempt = {networks}\n"));
+    assert_eq!(load("").unwrap().penalty_exempt, []);
+    let config = exempt("[\"203.0.113.0/24\", \"192.0.2.7\", \"2001:db8::/48\"]").unwrap();
+    let shown = config.penalty_exempt.iter().map(ToString::to_string);
+    let shown: Vec<_> = shown.collect();
+    assert_eq!(shown, ["203.0.113.0/24", "192.0.2.7/32", "2001:db8::/48"]);
+    let many = format!("[{}]", "\"192.0.2.7\",".repeat(MAX_PENALTY_EXEMPT + 1));
+    for (networks, problem) in [
+        ("[\"the office\"]", "is not an address or network"),
+        ("[\"2001:db8::1\"]", "is longer than a /64"),
+        (&many, "has 257 networks; the maximum is 256"),
+    ] {
+        let error = exempt(networks).unwrap_err();
+        assert!(error.contains(problem), "{error}");
+    }
 }
 
 #[test]

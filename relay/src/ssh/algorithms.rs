@@ -10,7 +10,12 @@ use russh::keys::{Algorithm, PrivateKey};
 use russh::server::Config;
 use russh::{Limits, MethodKind, MethodSet, Preferred, SshId, cipher, compression, kex, mac};
 
-use crate::limits::{AUTH_REJECTION_TIME, MAX_AUTH_FAILURES, SSH_EVENTS, SSH_PACKET, SSH_WINDOW};
+use crate::limits::{
+    AUTH_REJECTION_TIME, MAX_AUTH_FAILURES, MAX_KEY_OFFERS, SSH_EVENTS, SSH_PACKET, SSH_WINDOW,
+};
+
+/// What the relay says first on every connection.
+pub const VERSION: &str = concat!("SSH-2.0-Holdfast_", env!("CARGO_PKG_VERSION"));
 
 const KEX: &[kex::Name] = &[
     kex::MLKEM768X25519_SHA256,
@@ -66,10 +71,7 @@ pub fn config(
     methods: &[MethodKind],
 ) -> Arc<Config> {
     Arc::new(Config {
-        server_id: SshId::Standard(Cow::Borrowed(concat!(
-            "SSH-2.0-Holdfast_",
-            env!("CARGO_PKG_VERSION")
-        ))),
+        server_id: SshId::Standard(Cow::Borrowed(VERSION)),
         methods: MethodSet::from(methods),
         auth_rejection_time: AUTH_REJECTION_TIME,
         // Every client begins with "none" to hear of the methods; that is no guess at anything.
@@ -89,8 +91,9 @@ pub fn config(
             mac: Cow::Borrowed(MACS),
             compression: Cow::Borrowed(&[compression::NONE]),
         },
-        // russh counts the "none" that every client begins with, too.
-        max_auth_attempts: MAX_AUTH_FAILURES + 1,
+        // russh counts every refusal: of keys, of signatures, and of the "none" that every client begins with. Our own
+        // bound on keys comes first, because it says what to do.
+        max_auth_attempts: MAX_KEY_OFFERS + MAX_AUTH_FAILURES + 2,
         // Both count any packet; what is idle is judged by what a user sends.
         inactivity_timeout: None,
         keepalive_interval: Some(crate::limits::SSH_KEEPALIVE),

@@ -13,6 +13,7 @@ pub struct Attempts(Mutex<Tried>);
 #[derive(Debug, Default)]
 struct Tried {
     count: u64,
+    wrong_signatures: usize,
     names: Vec<String>,
     keys: Vec<String>,
 }
@@ -39,6 +40,17 @@ impl Attempts {
         self.lock().count > 0
     }
 
+    /// Counts a signature that did not fit its key.
+    pub fn note_wrong_signature(&self) {
+        self.lock().wrong_signatures += 1;
+    }
+
+    /// How many there were.
+    #[must_use]
+    pub fn wrong_signatures(&self) -> usize {
+        self.lock().wrong_signatures
+    }
+
     /// That they came to nothing, for the audit log.
     #[must_use]
     pub fn failed(&self, client: SocketAddr) -> Event {
@@ -49,6 +61,7 @@ impl Attempts {
             .with("names", tried.names.clone())
             .with("keys", tried.keys.clone())
             .with("attempts", tried.count)
+            .with("wrong_signatures", tried.wrong_signatures)
     }
 
     fn lock(&self) -> MutexGuard<'_, Tried> {

@@ -42,7 +42,7 @@ impl HostCertificates {
             warn!(%device, %error, "no host certificate could be made");
         });
         let certificates = certificates.into_iter().collect();
-        let config = algorithms::config(&state.ssh_host, certificates, &[MethodKind::None]);
+        let config = algorithms::config(&state.ssh_host, certificates, INNER_METHODS);
         if ready.len() >= MAX_HOST_CERTIFICATES {
             // They are cheap to make again.
             ready.clear();
@@ -51,6 +51,10 @@ impl HostCertificates {
         config
     }
 }
+
+/// What the outer connection proved is enough. A key of the same user is taken too, for clients that never ask without
+/// one, such as paramiko.
+const INNER_METHODS: &[MethodKind] = &[MethodKind::None, MethodKind::PublicKey];
 
 /// A host certificate for the names under which a device is reached.
 fn certify(state: &State, device: &DeviceName) -> Result<Certificate, Error> {

@@ -1,5 +1,6 @@
 //! The login of one SSH connection: who may be at its other end, and by which proof.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use holdfast_protocol::ids::DeviceName;
@@ -17,7 +18,7 @@ use super::target::Target;
 use super::throttle::Source;
 use crate::audit::{Event, EventKind};
 use crate::clock::Timestamp;
-use crate::limits::MAX_AUTH_FAILURES;
+use crate::limits::{MAX_AUTH_FAILURES, MAX_KEY_OFFERS};
 use crate::serve::Relay;
 
 /// How the other end proves who it is.
@@ -34,8 +35,12 @@ pub struct Login {
     connection: Arc<Connection>,
     proof: Proof,
     attempts: Arc<Attempts>,
-    /// Keys that were refused. After [`MAX_AUTH_FAILURES`] of them no key is good enough.
-    failures: usize,
+    /// Keys that were offered. After [`MAX_KEY_OFFERS`] of them no key is good enough.
+    offers: usize,
+    /// Keys that were worth proving and are not proved yet, by fingerprint: at most [`MAX_KEY_OFFERS`].
+    unproved: HashSet<String>,
+    /// Whether the connection is about to end for its many keys.
+    is_ending: bool,
 }
 
 impl Login {
@@ -47,7 +52,9 @@ impl Login {
             connection,
             proof,
             attempts: Arc::default(),
-            failures: 0,
+            offers: 0,
+            unproved: HashSet::new(),
+            is_ending: false,
         }
     }
 
@@ -55,12 +62,6 @@ impl Login {
     #[must_use]
     pub fn attempts(&self) -> Arc<Attempts> {
         self.attempts.clone()
-    }
-
-    /// Whether the connection is inside a jump.
-    #[must_use]
-    pub fn is_inner(&self) -> bool {
-        matches!(self.proof, Proof::Jump(..))
     }
 
     /// The other end gives a name and no proof: enough inside a jump, where the outer connection has proved
@@ -72,18 +73,24 @@ impl Login {
         match format!("{user}+{device}").parse::<Target>() {
             Ok(target) => self.accept((**principal).clone(), target),
             Err(error) => {
-                let client = self.connection.client;
-                info!(%client, %error, "jump refused");
-                let event = Event::new(EventKind::UserLoginFailed).user(&**principal);
-                let event = event.client(client).with("way", "jump");
-                let event = event
-                    .with("names", vec![shortened(user)])
-                    .refused(error.to_string());
-                let source = Source::of(client.ip());
-                self.relay.audit.note_failure(source, event).await;
+                let event = Event::new(EventKind::UserLoginFailed);
+                let event = event.with("names", vec![shortened(user)]);
+                self.jump_refused(principal, event, error.to_string()).await;
                 Auth::reject()
             }
         }
+    }
+
+    /// Notes that a jump came to nothing.
+    async fn jump_refused(&self, principal: &Principal, event: Event, why: String) {
+        let client = self.connection.client;
+        info!(%client, user = %principal.user.name, "jump refused: {why}");
+        let event = event.user(principal).client(client).with("way", "jump");
+        let source = Source::of(client.ip());
+        self.relay
+            .audit
+            .note_failure(source, event.refused(why))
+            .await;
     }
 
     /// The other end asks whether it is worth proving that it has this key. That changes nothing and proves
@@ -91,27 +98,40 @@ impl Login {
     pub async fn offered(&mut self, user: &str, offer: &PublicKeyOffer<'_>) -> Auth {
         let key = offer.public_key;
         let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
-        self.attempts.note(user, Some(fingerprint));
+        self.attempts.note(user, Some(fingerprint.clone()));
+        self.offers += 1;
+        if self.is_exhausted() {
+            return self.refuse();
+        }
         let worth = algorithms::may_sign_with(offer.algorithm)
             && auth::is_worth_a_try(&self.relay.store, key).await;
-        if worth && self.failures < MAX_AUTH_FAILURES {
-            return Auth::Accept;
+        if !worth {
+            return self.refuse();
         }
-        self.failures += 1;
-        only_keys()
+        // russh asks here again about a key that was worth proving only after a signature that does not fit it; it
+        // reports those in no other way.
+        if !self.unproved.insert(fingerprint) {
+            self.attempts.note_wrong_signature();
+            if self.is_exhausted() {
+                return self.refuse();
+            }
+        }
+        Auth::Accept
     }
 
     /// The other end proved that it has this key.
     pub async fn by_key(&mut self, user: &str, key: &PublicKey) -> Auth {
+        self.unproved.clear();
         let proved = auth::principal(&self.relay.store, key).await;
-        self.admit(user, proved)
+        self.admit(user, proved).await
     }
 
     /// The other end proved that it has the key of this certificate.
     pub async fn by_certificate(&mut self, user: &str, certificate: &Certificate) -> Auth {
+        self.unproved.clear();
         let (store, client) = (&self.relay.store, self.connection.client.ip());
         let proved = auth::by_certificate(store, certificate, client, Timestamp::now()).await;
-        self.admit(user, proved)
+        self.admit(user, proved).await
     }
 
     /// The client was told that it is in: it is told to the log, and the connection takes its slot. What is
@@ -132,22 +152,51 @@ impl Login {
         self.relay.admit(&self.connection).await
     }
 
-    /// Lets in whom a key or certificate proved, if it proved anybody.
-    fn admit(&mut self, user: &str, proved: Option<Principal>) -> Auth {
-        match proved {
-            // Inside a jump the outer proof stands alone.
-            Some(principal) if self.failures < MAX_AUTH_FAILURES && !self.is_inner() => {
+    /// Lets in the user whom a key or certificate proved, if it proved any.
+    async fn admit(&mut self, user: &str, proved: Option<Principal>) -> Auth {
+        let Some(proved) = proved.filter(|_| !self.is_exhausted()) else {
+            return self.refuse();
+        };
+        match &self.proof {
+            Proof::Key(_) => {
                 // A name that names nothing is refused when something is opened, with a sentence; a failed
                 // login would only say "permission denied".
                 let target = user.parse::<Target>();
                 let target = target.unwrap_or_else(|error| Target::Unusable(error.to_string()));
-                self.accept(principal, target)
+                self.accept(proved, target)
             }
-            _ => {
-                self.failures += 1;
-                only_keys()
+            // It proves nothing new: what is permitted follows from the outer proof.
+            Proof::Jump(outer, _) if outer.user.name == proved.user.name => {
+                self.by_nothing(user).await
+            }
+            Proof::Jump(outer, _) => {
+                let event = Event::new(EventKind::UserLoginFailed);
+                let event = event.with("keys", vec![proved.proof.fingerprint()]);
+                let why = format!(
+                    "the key is of user \"{}\", and the connection around it of \"{}\"",
+                    proved.user.name, outer.user.name
+                );
+                self.jump_refused(outer, event, why).await;
+                self.refuse()
             }
         }
+    }
+
+    /// Whether no key is good enough any more.
+    fn is_exhausted(&self) -> bool {
+        self.offers > MAX_KEY_OFFERS || self.attempts.wrong_signatures() >= MAX_AUTH_FAILURES
+    }
+
+    /// Refuses a key. After as many keys as may be offered, the client hears why no other one is looked at: the
+    /// usual reason is an agent with many keys.
+    fn refuse(&mut self) -> Auth {
+        if self.offers >= MAX_KEY_OFFERS && !self.is_ending {
+            self.is_ending = true;
+            let connection = self.connection.clone();
+            // russh sends it when this handler has returned.
+            tokio::spawn(async move { connection.end(&too_many_keys()).await });
+        }
+        only_keys()
     }
 
     /// Notes who the other end is and what it asked for.
@@ -157,6 +206,14 @@ impl Login {
         self.connection.set_principal(principal, target);
         Auth::Accept
     }
+}
+
+/// What a client that offered too many keys is disconnected with.
+fn too_many_keys() -> String {
+    format!(
+        "no user has any of the {MAX_KEY_OFFERS} keys that were offered, and no more are looked at: name yours with \
+         `ssh -i KEY -o IdentitiesOnly=yes`"
+    )
 }
 
 /// A login, with how it was proved and by which way it came.

@@ -6,18 +6,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
+use russh::Disconnect;
 use russh::server::{Config, run_stream};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
+use super::algorithms;
 use super::attempts::Attempts;
 use super::connection::{Connection, supervise};
 use super::handler::Handler;
 use super::stream::{Guard, GuardedStream};
 use super::throttle::{Source, Throttle};
-use crate::limits::{PENALTY_FAILED, PENALTY_NO_ATTEMPT};
+use crate::limits::{MAX_LINGERING_REFUSALS, PENALTY_FAILED, REFUSAL_LINGER};
 use crate::serve::Relay;
 
 /// The live SSH connections of this relay.
@@ -27,22 +31,25 @@ pub struct Connections {
     count: watch::Sender<usize>,
     next: AtomicU64,
     throttle: Mutex<Throttle>,
+    /// Permits for refused connections whose clients still read why.
+    lingering: Arc<Semaphore>,
     began: Instant,
 }
 
-impl Default for Connections {
-    fn default() -> Self {
+impl Connections {
+    /// Creates an empty list. Sources in `exempt` never get a penalty.
+    #[must_use]
+    pub fn new(exempt: Vec<IpNet>) -> Self {
         Self {
             all: Mutex::default(),
             count: watch::Sender::default(),
             next: AtomicU64::new(0),
-            throttle: Mutex::default(),
+            throttle: Mutex::new(Throttle::new(exempt)),
+            lingering: Arc::new(Semaphore::new(MAX_LINGERING_REFUSALS)),
             began: Instant::now(),
         }
     }
-}
 
-impl Connections {
     /// Every live connection.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<Connection>> {
@@ -99,16 +106,52 @@ pub async fn run(relay: Arc<Relay>, listener: TcpListener, config: Arc<Config>) 
         let admitted = connections.throttle().admit(source, connections.now());
         if let Err(refused) = admitted {
             debug!(%client, %refused, "SSH connection refused");
-            refuse(stream, &refused.to_string());
+            refuse(&connections.lingering, stream, &refused.to_string());
             continue;
         }
         tokio::spawn(serve(relay.clone(), stream, client, source, config.clone()));
     }
 }
 
-/// Says why in a line before the banner (RFC 4253 section 4.2), if the socket takes it at once.
-fn refuse(stream: TcpStream, why: &str) {
-    let _ = stream.try_write(format!("{why}\r\n").as_bytes());
+/// Says why, if the socket takes it at once: in a line before the version (RFC 4253 section 4.2), and in a disconnect
+/// message behind it, because OpenSSH shows only that. The client has sent its version by then or is about to, and a
+/// socket that is closed with something unread in it is reset, so it is kept open for a moment.
+fn refuse(lingering: &Arc<Semaphore>, mut stream: TcpStream, why: &str) {
+    let mut text = format!("{why}\r\n{}\r\n", algorithms::VERSION).into_bytes();
+    text.extend(disconnect(why));
+    let _ = stream.try_write(&text);
+    if let Ok(permit) = lingering.clone().try_acquire_owned() {
+        tokio::spawn(async move {
+            let _ = stream.shutdown().await;
+            let mut sink = [0; 1024];
+            let drained = async { while matches!(stream.read(&mut sink).await, Ok(1..)) {} };
+            let _ = timeout(REFUSAL_LINGER, drained).await;
+            drop(permit);
+        });
+    }
+}
+
+/// A packet in the clear that holds `SSH_MSG_DISCONNECT` (RFC 4253 sections 6 and 11.1), as it may be sent before keys
+/// are agreed on.
+fn disconnect(why: &str) -> Vec<u8> {
+    const SSH_MSG_DISCONNECT: u8 = 1;
+    let reason = Disconnect::TooManyConnections as u32;
+    let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes();
+    let mut payload = vec![SSH_MSG_DISCONNECT];
+    payload.extend(reason.to_be_bytes());
+    payload.extend(length(why.as_bytes()));
+    payload.extend(why.as_bytes());
+    // The language.
+    payload.extend([0; 4]);
+    // The whole packet is a multiple of 8 bytes long, at least 4 of them padding.
+    let padding = 4 + (8 - (payload.len() + 1 + 4 + 4) % 8) % 8;
+    payload.extend(std::iter::repeat_n(0, padding));
+    let mut packet = vec![0; 4];
+    packet.push(u8::try_from(padding).unwrap_or(4));
+    packet.extend(payload);
+    let rest = length(&packet[4..]);
+    packet[..4].copy_from_slice(&rest);
+    packet
 }
 
 async fn serve(
@@ -124,24 +167,23 @@ async fn serve(
     let connection = Connection::new(client, server, guard.clone());
     let id = connections.enter(connection.clone());
 
-    let outcome = converse(&relay, &connection, stream, source, config).await;
+    let attempts = converse(&relay, &connection, stream, source, config).await;
 
     connections.leave(id);
     let authenticated = guard.is_authenticated();
     {
         let mut throttle = connections.throttle();
         throttle.ended(source, authenticated);
-        match &outcome {
-            _ if authenticated => {}
-            Outcome::Failed(_) => throttle.penalise(source, PENALTY_FAILED, connections.now()),
-            Outcome::NoAttempt => throttle.penalise(source, PENALTY_NO_ATTEMPT, connections.now()),
+        // Keys that are refused and connections without an attempt prove nothing against a source that many share.
+        if !authenticated && attempts.wrong_signatures() > 0 {
+            throttle.penalise(source, PENALTY_FAILED, connections.now());
         }
     }
     debug!(%client, authenticated, "SSH connection closed");
     if let Some(lease) = connection.take_lease() {
         lease.release().await;
     }
-    if let (Outcome::Failed(attempts), false) = (outcome, authenticated) {
+    if attempts.were_made() && !authenticated {
         relay
             .audit
             .note_failure(source, attempts.failed(client))
@@ -149,21 +191,14 @@ async fn serve(
     }
 }
 
-/// What an unauthenticated connection came to.
-enum Outcome {
-    /// It offered something and it was not accepted.
-    Failed(Arc<Attempts>),
-    /// It did not even try.
-    NoAttempt,
-}
-
+/// Serves a connection to its end, and returns what its client offered as proof.
 async fn converse(
     relay: &Arc<Relay>,
     connection: &Arc<Connection>,
     stream: TcpStream,
     source: Source,
     config: Arc<Config>,
-) -> Outcome {
+) -> Arc<Attempts> {
     if config.nodelay {
         let _ = stream.set_nodelay(true);
     }
@@ -179,14 +214,12 @@ async fn converse(
             relay.report.connection_ended(connection, &ending).await;
         }
     }
-    if attempts.were_made() {
-        Outcome::Failed(attempts)
-    } else {
-        Outcome::NoAttempt
-    }
+    attempts
 }
 
 /// A source has authenticated.
 pub(super) fn authenticated(relay: &Relay, source: Source) {
-    relay.connections.throttle().authenticated(source);
+    let connections = &relay.connections;
+    let now = connections.now();
+    connections.throttle().authenticated(source, now);
 }

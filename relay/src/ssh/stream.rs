@@ -25,7 +25,15 @@ pub struct GuardedStream<S> {
     guard: Guard,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
     received: u64,
+    /// Bytes of [`GREETING`] that have come.
+    greeted: usize,
 }
+
+/// What every client says first (RFC 4253 section 4.2). Only a server may say other lines before it.
+const GREETING: &[u8] = b"SSH-";
+
+/// The answer to anything else; OpenSSH's server has the same.
+const NOT_SSH: &[u8] = b"Invalid SSH identification string.\r\n";
 
 impl Guard {
     /// Cuts the stream: every read and write fails from now on.
@@ -54,7 +62,17 @@ impl<S> GuardedStream<S> {
             guard,
             cut,
             received: 0,
+            greeted: 0,
         }
+    }
+
+    /// Compares what came with the greeting. A peer that says something else is no SSH client, and russh would wait for
+    /// a version until the login grace time is over.
+    fn is_greeting(&mut self, bytes: &[u8]) -> bool {
+        let expected = GREETING.get(self.greeted..).unwrap_or_default();
+        let is_same = expected.iter().zip(bytes).all(|(want, got)| want == got);
+        self.greeted = GREETING.len().min(self.greeted + bytes.len());
+        is_same
     }
 
     fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
@@ -68,7 +86,7 @@ impl<S> GuardedStream<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for GuardedStream<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for GuardedStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -78,7 +96,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for GuardedStream<S> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.inner).poll_read(cx, buffer);
         if !self.guard.is_authenticated() {
-            self.received += buffer.filled().len().saturating_sub(before) as u64;
+            let came = buffer.filled().get(before..).unwrap_or_default();
+            self.received += came.len() as u64;
+            if !self.is_greeting(came) {
+                // As far as the socket takes it at once.
+                let _ = Pin::new(&mut self.inner).poll_write(cx, NOT_SSH);
+                return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+            }
         }
         read
     }
@@ -132,14 +156,43 @@ mod tests {
             let (mut peer, ours) = tokio::io::duplex(1 << 16);
             let mut stream = GuardedStream::new(ours, guard);
             let send = tokio::spawn(async move {
-                let _ = peer.write_all(&vec![0; 1 << 20]).await;
+                let flood = [GREETING, &vec![0; 1 << 20]].concat();
+                let _ = peer.write_all(&flood).await;
             });
             let mut sink = Vec::new();
             let outcome = stream.read_to_end(&mut sink).await;
             drop(stream);
             send.await.unwrap();
             assert_eq!(outcome.is_ok(), authenticated);
-            assert!(authenticated || sink.len() < 600_000);
+            assert!(authenticated || (500_000..600_000).contains(&sink.len()));
+        }
+    }
+
+    #[tokio::test]
+    async fn other_first_line_ends_the_stream() {
+        for (first, is_ssh) in [
+            (&b"SSH-2.0-test\r\n"[..], true),
+            (b"\r\n", false),
+            (b"\nSSH-2.0-test\r\n", false),
+            (b"GET / HTTP/1.1\r\n", false),
+            (b"SSX", false),
+        ] {
+            let (mut peer, ours) = tokio::io::duplex(1 << 10);
+            let mut stream = GuardedStream::new(ours, Guard::default());
+            // Byte by byte, as a terminal sends it.
+            let reader = tokio::spawn(async move {
+                let mut sink = Vec::new();
+                stream.read_to_end(&mut sink).await.is_ok()
+            });
+            for byte in first {
+                let _ = peer.write_all(&[*byte]).await;
+                tokio::task::yield_now().await;
+            }
+            peer.shutdown().await.unwrap();
+            assert_eq!(reader.await.unwrap(), is_ssh, "{first:?}");
+            let mut said = String::new();
+            peer.read_to_string(&mut said).await.unwrap();
+            assert_eq!(said.starts_with("Invalid SSH"), !is_ssh, "{first:?}");
         }
     }
 }

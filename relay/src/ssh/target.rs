@@ -55,7 +55,9 @@ impl FromStr for Target {
     type Err = TargetError;
 
     fn from_str(text: &str) -> Result<Self, TargetError> {
-        let Some((login, device)) = text.split_once('+') else {
+        // In `ssh://root+cam@relay`, OpenSSH's client takes the `+` for a space, as in a form. No name has a space.
+        let parts = text.split_once('+').or_else(|| text.split_once(' '));
+        let Some((login, device)) = parts else {
             return Ok(Self::Relay);
         };
         let login = Login::new(login).map_err(|error| TargetError::Login {
@@ -111,6 +113,11 @@ mod tests {
         );
         assert_eq!(
             "root+Kitchen-Cam.fleet".parse(),
+            Ok(device("root", "kitchen-cam"))
+        );
+        // What OpenSSH's client makes of `ssh://root+kitchen-cam@relay`.
+        assert_eq!(
+            "root kitchen-cam".parse(),
             Ok(device("root", "kitchen-cam"))
         );
         assert_eq!("alice".parse(), Ok(Target::Relay));

@@ -1,17 +1,19 @@
 //! Who may begin an SSH connection: OpenSSH's `MaxStartups`, `PerSourceMaxStartups` and
 //! `PerSourcePenalties` in spirit. One source's noise never keeps another out, unless the whole relay is
-//! full. Pure: the caller gives the time.
+//! full, and what proves nothing (a key that is refused, a probe) is not held against a source, because many people
+//! share an address. Pure: the caller gives the time.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use thiserror::Error;
 
 use crate::limits::{
-    MAX_CONNECTIONS, MAX_PENALISED_SOURCES, MAX_UNAUTHENTICATED, MAX_UNAUTHENTICATED_PER_SOURCE,
-    PENALTY_MAXIMUM, PENALTY_MINIMUM,
+    MAX_CONNECTIONS, MAX_PENALISED_SOURCES, MAX_TRUSTED_SOURCES, MAX_UNAUTHENTICATED,
+    MAX_UNAUTHENTICATED_PER_SOURCE, PENALTY_MAXIMUM, PENALTY_MINIMUM, TRUST_AFTER_LOGIN,
 };
 
 /// Those who count as one: an IPv4 address, or an IPv6 /64, which is what one customer gets.
@@ -27,7 +29,7 @@ pub enum Refused {
     /// Too many that have not logged in yet, from this source or in all.
     #[error("Holdfast relay: too many connections that have not logged in, try again later")]
     TooManyUnauthenticated,
-    /// This source failed too often.
+    /// This source signed wrongly too often.
     #[error("Holdfast relay: too many failed logins from your address, try again in {0} s")]
     Penalised(u64),
 }
@@ -39,6 +41,10 @@ pub struct Throttle {
     unauthenticated: usize,
     sources: HashMap<Source, usize>,
     penalties: HashMap<Source, Penalty>,
+    /// When each source last logged in.
+    logins: HashMap<Source, Duration>,
+    /// Networks that never get a penalty.
+    exempt: Vec<IpNet>,
 }
 
 /// A penalty runs until a time; it keeps a source out only while it is at least the minimum long.
@@ -73,6 +79,15 @@ impl Source {
 }
 
 impl Throttle {
+    /// Creates empty books. Sources in `exempt` never get a penalty; an IPv6 network in it is at most a /64 long.
+    #[must_use]
+    pub fn new(exempt: Vec<IpNet>) -> Self {
+        Self {
+            exempt,
+            ..Self::default()
+        }
+    }
+
     /// Takes a connection into the books.
     ///
     /// # Errors
@@ -81,7 +96,7 @@ impl Throttle {
         if let Some(penalty) = self.penalties.get(&source) {
             if penalty.until <= now {
                 self.penalties.remove(&source);
-            } else if penalty.enforced {
+            } else if penalty.enforced && !self.is_trusted(source, now) {
                 let left = (penalty.until - now).as_secs() + 1;
                 return Err(Refused::Penalised(left));
             }
@@ -99,10 +114,15 @@ impl Throttle {
         Ok(())
     }
 
-    /// An admitted connection has authenticated: its source's past is forgiven.
-    pub fn authenticated(&mut self, source: Source) {
+    /// An admitted connection has authenticated: its source's past is forgiven, and it is not kept out for
+    /// [`TRUST_AFTER_LOGIN`].
+    pub fn authenticated(&mut self, source: Source, now: Duration) {
         self.leave_unauthenticated(source);
         self.penalties.remove(&source);
+        if self.logins.len() >= MAX_TRUSTED_SOURCES && !self.logins.contains_key(&source) {
+            self.forget_login(now);
+        }
+        self.logins.insert(source, now);
     }
 
     /// An admitted connection has ended.
@@ -113,8 +133,15 @@ impl Throttle {
         }
     }
 
-    /// A source misbehaved: `penalty` is added to what it has.
+    /// A source misbehaved: `penalty` is added to what it has, unless it is exempt.
     pub fn penalise(&mut self, source: Source, penalty: Duration, now: Duration) {
+        if self
+            .exempt
+            .iter()
+            .any(|network| network.contains(&source.0))
+        {
+            return;
+        }
         if self.penalties.len() >= MAX_PENALISED_SOURCES && !self.penalties.contains_key(&source) {
             self.forget_one(now);
         }
@@ -126,6 +153,12 @@ impl Throttle {
         entry.enforced = entry.until - now >= PENALTY_MINIMUM || entry.enforced;
     }
 
+    /// Whether somebody logged in from a source not long ago.
+    fn is_trusted(&self, source: Source, now: Duration) -> bool {
+        let login = self.logins.get(&source);
+        login.is_some_and(|login| now.saturating_sub(*login) < TRUST_AFTER_LOGIN)
+    }
+
     fn leave_unauthenticated(&mut self, source: Source) {
         self.unauthenticated = self.unauthenticated.saturating_sub(1);
         if let Some(own) = self.sources.get_mut(&source) {
@@ -133,6 +166,19 @@ impl Throttle {
             if *own == 0 {
                 self.sources.remove(&source);
             }
+        }
+    }
+
+    /// Makes room for a login: all that are too old to count go, or else the oldest.
+    fn forget_login(&mut self, now: Duration) {
+        self.logins
+            .retain(|_, login| now.saturating_sub(*login) < TRUST_AFTER_LOGIN);
+        if self.logins.len() < MAX_TRUSTED_SOURCES {
+            return;
+        }
+        let oldest = self.logins.iter().min_by_key(|(_, login)| **login);
+        if let Some(source) = oldest.map(|(source, _)| *source) {
+            self.logins.remove(&source);
         }
     }
 
@@ -170,7 +216,7 @@ mod tests {
         let full = throttle.admit(source(1), Duration::ZERO);
         assert_eq!(full, Err(Refused::TooManyUnauthenticated));
         assert_eq!(throttle.admit(source(2), Duration::ZERO), Ok(()));
-        throttle.authenticated(source(1));
+        throttle.authenticated(source(1), Duration::ZERO);
         assert_eq!(throttle.admit(source(1), Duration::ZERO), Ok(()));
     }
 
@@ -186,7 +232,7 @@ mod tests {
         for n in 0..MAX_CONNECTIONS {
             let source = source(u32::try_from(n).unwrap());
             assert_eq!(throttle.admit(source, Duration::ZERO), Ok(()));
-            throttle.authenticated(source);
+            throttle.authenticated(source, Duration::ZERO);
         }
         assert_eq!(
             throttle.admit(source(7), Duration::ZERO),
@@ -217,6 +263,55 @@ mod tests {
             throttle.penalise(source(1), PENALTY_FAILED, over);
         }
         assert_eq!(throttle.admit(source(1), over + PENALTY_MAXIMUM), Ok(()));
+    }
+
+    /// As many penalties as keep a source out.
+    fn penalise(throttle: &mut Throttle, source: Source, now: Duration) {
+        for _ in 0..12 {
+            throttle.penalise(source, PENALTY_FAILED, now);
+        }
+    }
+
+    #[test]
+    fn recent_login_keeps_a_source_in() {
+        let mut throttle = Throttle::default();
+        assert_eq!(throttle.admit(source(1), Duration::ZERO), Ok(()));
+        throttle.authenticated(source(1), Duration::ZERO);
+        penalise(&mut throttle, source(1), Duration::ZERO);
+        assert_eq!(throttle.admit(source(1), Duration::ZERO), Ok(()));
+        let later = TRUST_AFTER_LOGIN;
+        penalise(&mut throttle, source(1), later);
+        let refused = throttle.admit(source(1), later);
+        assert!(matches!(refused, Err(Refused::Penalised(_))), "{refused:?}");
+    }
+
+    #[test]
+    fn exempt_networks_get_no_penalty() {
+        let of = |text: &str| Source::of(text.parse().unwrap());
+        let networks = ["203.0.113.0/24", "2001:db8:7::/48"];
+        let networks = networks.map(|network| network.parse().unwrap());
+        let mut throttle = Throttle::new(networks.to_vec());
+        for (address, is_exempt) in [
+            ("203.0.113.9", true),
+            ("203.0.114.9", false),
+            ("2001:db8:7:1::9", true),
+            ("2001:db8:8::9", false),
+        ] {
+            penalise(&mut throttle, of(address), Duration::ZERO);
+            let admitted = throttle.admit(of(address), Duration::ZERO);
+            assert_eq!(admitted.is_ok(), is_exempt, "{address}");
+        }
+    }
+
+    #[test]
+    fn remembered_logins_stay_bounded() {
+        let mut throttle = Throttle::default();
+        let sources = u32::try_from(MAX_TRUSTED_SOURCES).unwrap() + 100;
+        for n in 0..sources {
+            throttle.authenticated(source(n), Duration::from_millis(u64::from(n)));
+        }
+        assert!(throttle.logins.len() <= MAX_TRUSTED_SOURCES);
+        assert!(throttle.logins.contains_key(&source(sources - 1)));
     }
 
     #[test]

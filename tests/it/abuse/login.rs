@@ -4,12 +4,15 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use super::{Bed, is_bearable, open, request};
-use crate::harness::{KeyKind, Relay, SOON, User, memory, own_login, run};
+use crate::harness::{KeyKind, Relay, SOON, User, memory, own_login, run, wait_for, wait_until};
 use hostile::operator::raw::{
     CHANNEL_DATA, CHANNEL_OPEN_CONFIRMATION, CHANNEL_OPEN_FAILURE, DISCONNECT, Fields,
     GLOBAL_REQUEST, IGNORE, Message, Raw, SERVICE_ACCEPT, SERVICE_REQUEST, UNIMPLEMENTED,
     USERAUTH_FAILURE, USERAUTH_PK_OK, USERAUTH_REQUEST, USERAUTH_SUCCESS,
 };
+
+/// The relay's bound (`relay/src/limits.rs`).
+const MAX_KEY_OFFERS: usize = 32;
 
 /// A request to log in by nothing.
 fn nothing() -> Message {
@@ -129,24 +132,94 @@ fn who_one_is_follows_what_was_signed_and_not_what_was_asked() {
 
 /// OpenSSH asks by nothing first, and russh counts that: who does without it gets no try more.
 #[test]
-fn after_six_failures_the_right_key_is_no_better() {
+fn right_key_after_too_many_others_is_refused() {
     let relay = Relay::start();
     let alice = relay.admin_user();
     let mallory = User::stranger(&relay, "mallory", KeyKind::Ed25519);
     for signs in [false, true] {
-        for failures in [5, 6] {
+        for offers in [MAX_KEY_OFFERS - 1, MAX_KEY_OFFERS] {
             let mut raw = Raw::connect(relay.ssh());
             raw.begin_login();
-            for _ in 0..failures {
+            for _ in 0..offers {
                 raw.say(raw.proof(&mallory.key(), "alice", false));
                 assert_eq!(raw.next().unwrap()[0], USERAUTH_FAILURE);
             }
-            raw.say(raw.proof(&alice.key(), "alice", signs));
+            // The relay is about to hang up by then.
+            let _ = raw.try_say(&raw.proof(&alice.key(), "alice", signs));
             let answer = raw.next().map(|answer| answer[0]);
             let is_taken = matches!(answer, Some(USERAUTH_PK_OK | USERAUTH_SUCCESS));
-            assert_eq!(is_taken, failures < 6, "{failures} failures: {answer:?}");
+            assert_eq!(
+                is_taken,
+                offers < MAX_KEY_OFFERS,
+                "{offers} offers: {answer:?}"
+            );
         }
     }
+}
+
+/// A wrong signature shows at the next request for the same key: russh reports none.
+#[test]
+fn right_signature_after_six_wrong_ones_is_refused() {
+    let relay = Relay::start();
+    let alice = relay.admin_user();
+    for wrong in [5, 7] {
+        let mut raw = Raw::connect(relay.ssh());
+        raw.begin_login();
+        for _ in 0..wrong {
+            raw.say(raw.forgery(&alice.key(), "alice"));
+            assert_eq!(raw.next().unwrap()[0], USERAUTH_FAILURE);
+        }
+        raw.say(raw.proof(&alice.key(), "alice", true));
+        let answer = raw.next().map(|answer| answer[0]);
+        assert_eq!(answer == Some(USERAUTH_SUCCESS), wrong < 6, "{wrong}");
+    }
+}
+
+#[test]
+fn wrong_signatures_keep_a_source_out_and_openssh_shows_why() {
+    let relay = Relay::start();
+    let alice = relay.admin_user();
+    // Twelve make a minute. They count when they end, all of them at once: time goes by.
+    let connections: Vec<Raw> = (0..13).map(|_| sign_wrongly(&relay, &alice)).collect();
+    drop(connections);
+    let refused = wait_for(SOON, "a penalty", || {
+        let mut peer = crate::front::Peer::connect(relay.ssh(), None);
+        let first = peer.first_line();
+        (!first.starts_with("SSH-")).then_some(first)
+    });
+    let why = "too many failed logins from your address";
+    assert!(refused.contains(why), "{refused}");
+    run(alice.console().arg("whoami")).exits(255).says(why);
+    let mut elsewhere = alice.tool("ssh");
+    run(elsewhere.args(["-b", "127.0.0.2", "relay", "whoami"])).ok();
+}
+
+#[test]
+fn exempt_network_is_never_kept_out() {
+    let mut relay = Relay::new(&[]);
+    let file = relay.folder().join("relay.toml");
+    fs::write(&file, "penalty_exempt = [\"127.0.0.0/8\"]\n").unwrap();
+    relay.add_flags(&["--config", file.to_str().unwrap()]);
+    relay.set_env("RUST_LOG", "relay=debug");
+    relay.start_again();
+    let alice = relay.admin_user();
+    let connections: Vec<Raw> = (0..13).map(|_| sign_wrongly(&relay, &alice)).collect();
+    drop(connections);
+    wait_until(SOON, "the end of all these connections", || {
+        relay.log().matches("SSH connection closed").count() >= 13
+    });
+    run(alice.console().arg("whoami")).ok();
+}
+
+/// A connection whose client signs wrongly, twice.
+fn sign_wrongly(relay: &Relay, user: &User) -> Raw {
+    let mut raw = Raw::connect(relay.ssh());
+    raw.begin_login();
+    for _ in 0..2 {
+        raw.say(raw.forgery(&user.key(), user.name()));
+        assert_eq!(raw.next().unwrap()[0], USERAUTH_FAILURE);
+    }
+    raw
 }
 
 /// Lengths that are none, and lines that are no version, are russh's to see. How much it may read before a login is ours

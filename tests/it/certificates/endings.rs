@@ -71,6 +71,14 @@ fn a_users_plain_key_can_be_revoked_too() {
         .exits(255)
         .says("Permission denied");
     bed.admin(&["ca", "unrevoke", &print]);
+    // The other way to take it back: a list that revokes nothing. From a pipe it may be a command that failed.
+    run_with_input(&mut relay.command(&["ca", "revoke", "-"]), print.as_bytes()).ok();
+    let nothing = ["ca", "revoke", "--replace", "-"];
+    run_with_input(&mut relay.command(&nothing), b"").exits(1);
+    let empty = relay.folder().join("empty");
+    fs::write(&empty, "").unwrap();
+    let output = bed.admin(&["ca", "revoke", "--replace", empty.to_str().unwrap()]);
+    assert_eq!(output.out(), "0 new revocations, 1 taken back, 0 in all\n");
     run(alice.console().arg("whoami")).ok();
 }
 

@@ -24,6 +24,30 @@ fn paramiko_works() {
     python("paramiko", include_str!("paramiko.py"));
 }
 
+/// paramiko never asks without a key: inside a jump it proves one that the connection around it has proved already.
+#[test]
+fn paramiko_jumps_by_its_own_key_and_no_other() {
+    if !needs_module("paramiko") {
+        return;
+    }
+    let site = Site::new();
+    let bob = site.relay.user("bob", &["admin"]);
+    std::fs::copy(bob.key(), site.alice.folder().join("other")).unwrap();
+    is_done(script(
+        &site,
+        "python3",
+        "client.py",
+        include_str!("paramiko_jump.py"),
+    ));
+    is_quiet(&site);
+    let failed = ["audit", "--event", "user.login.failed", "--json"];
+    let failed = site.relay.admin(&failed).ok().out();
+    assert!(
+        failed.contains("the key is of user \\\"bob\\\""),
+        "{failed}"
+    );
+}
+
 #[test]
 fn asyncssh_works() {
     python("asyncssh", include_str!("asyncssh.py"));

@@ -38,6 +38,25 @@ fn a_client_that_asks_for_new_keys_all_the_time_loses_no_byte() {
     }
 }
 
+/// OpenSSH's client takes the `+` in a URI for a space.
+#[test]
+fn uri_leads_to_a_device() {
+    let site = Site::new();
+    for plus in ["+", "%2B"] {
+        let uri = format!("ssh://{}{plus}kitchen-cam@relay", own_login());
+        let mut ssh = site.alice.tool("ssh");
+        let output = run(ssh.args([&uri, "echo $0 there"])).ok();
+        assert!(output.out().ends_with(" there\n"), "{uri}: {output}");
+        let path = site.device.folder().join("uri");
+        let uri = uri.replace("ssh://", "scp://");
+        let mut scp = site.alice.tool("scp");
+        let to = format!("{uri}/{}", path.display());
+        run(scp.arg(site.alice.config()).arg(to)).ok();
+        assert!(path.exists(), "{uri}");
+        std::fs::remove_file(&path).unwrap();
+    }
+}
+
 #[test]
 fn input_and_terminals_are_as_the_options_say() {
     let site = Site::new();

@@ -19,7 +19,9 @@ pub(in crate::commands) enum ListError {
     Krl { file: String, problem: KrlError },
     #[error("{0} is a private key: give the public one, which ends in .pub")]
     Private(String),
-    #[error("{0} revokes nothing: expected public keys, SHA256:…, or a list of `ssh-keygen -k`")]
+    #[error(
+        "{0} revokes nothing: expected public keys, SHA256:…, or a list of `ssh-keygen -k`; with --replace, an empty one takes all back"
+    )]
     Empty(String),
     #[error("{0} has more than {MAX_REVOCATIONS} lines: make a list with `ssh-keygen -k`")]
     TooMany(String),
@@ -33,12 +35,17 @@ pub(in crate::commands) enum ListError {
     Line { file: String, line: usize },
 }
 
-/// Reads all of it, or nothing. `file` is what to call it.
-pub(super) fn parse(file: &str, bytes: &[u8]) -> Result<Vec<RevokedThing>, ListError> {
+/// Reads all of it, or nothing. `file` is what to call it. A list without entries says that nothing is revoked; it is
+/// taken where it `may_be_empty`.
+pub(super) fn parse(
+    file: &str,
+    bytes: &[u8],
+    may_be_empty: bool,
+) -> Result<Vec<RevokedThing>, ListError> {
     let file = Escaped(file).to_string();
     if krl::looks_like_one(bytes) {
         return match krl::parse(bytes, MAX_REVOCATIONS) {
-            // An empty list says that nothing is revoked, which is something to say with --replace.
+            // What `ssh-keygen -k` made is no file that was truncated by mistake.
             Ok(list) => list
                 .entries
                 .into_iter()
@@ -66,7 +73,7 @@ pub(super) fn parse(file: &str, bytes: &[u8]) -> Result<Vec<RevokedThing>, ListE
             return Err(ListError::TooMany(file));
         }
     }
-    if things.is_empty() {
+    if things.is_empty() && !may_be_empty {
         return Err(ListError::Empty(file));
     }
     Ok(things)

@@ -6,7 +6,7 @@ const SHA256: &str = "SHA256:UCUiLr7Pjs9wFFJMDByLgc3NrtdU344OgUM45wZPcIQ";
 const SHA1: &str = "SHA1:Z1PfE2457ue6HfxSfpVRLrGieO8";
 
 fn parsed(text: &str) -> Result<Vec<RevokedThing>, String> {
-    parse("stdin", text.as_bytes()).map_err(|error| error.to_string())
+    parse("stdin", text.as_bytes(), false).map_err(|error| error.to_string())
 }
 
 #[test]
@@ -40,11 +40,15 @@ fn what_is_not_understood_revokes_nothing() {
             .unwrap_err()
             .starts_with("stdin revokes nothing")
     );
+    assert_eq!(parse("empty.txt", b"", true), Ok(vec![]));
+    assert_eq!(parse("empty.txt", b"# nothing\n", true), Ok(vec![]));
     let private = parsed("-----BEGIN OPENSSH PRIVATE KEY-----\nsecret\n").unwrap_err();
     assert!(private.starts_with("stdin is a private key") && !private.contains("secret"));
     let many = format!("{SHA1}\n").repeat(MAX_REVOCATIONS + 1);
     assert!(parsed(&many).unwrap_err().contains("has more than"));
-    let krl = parse("a\u{1b}b", b"SSHKRL\n\0").unwrap_err().to_string();
+    let krl = parse("a\u{1b}b", b"SSHKRL\n\0", true)
+        .unwrap_err()
+        .to_string();
     assert_eq!(
         krl,
         "a\\u{1b}b cannot be used: it is damaged or cut off: copy the whole file"

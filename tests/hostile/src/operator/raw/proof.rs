@@ -20,6 +20,16 @@ impl Raw {
         }
     }
 
+    /// The same with a signature that does not fit the key.
+    #[must_use]
+    pub fn forgery(&self, key: &Path, name: &str) -> Message {
+        let mut proof = self.proof(key, name, true);
+        if let Some(last) = proof.0.last_mut() {
+            *last ^= 1;
+        }
+        proof
+    }
+
     /// The same for this key, signed by whatever other one.
     #[must_use]
     pub fn proof_by(&self, key: &Path, name: &str, signer: &Ed25519KeyPair) -> Message {
