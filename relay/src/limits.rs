@@ -34,6 +34,25 @@ pub const MAX_HANDSHAKES: usize = 2_048;
 /// answered so; with quinn's 20 ms most of them would wait for their own patience to end.
 pub const RESET_INTERVAL: Duration = Duration::from_micros(250);
 
+/// How often a relay that starts sends a batch of resets to the tunnels of the run before.
+pub const RESET_TICK: Duration = Duration::from_millis(10);
+
+/// Resets in one batch: 2,000 a second. Devices dial within the first delay of their back-off, a quarter of a second, so
+/// that 500 come at once, which [`MAX_HANDSHAKES`] bears.
+pub const RESETS_PER_TICK: usize = 20;
+
+/// How long after the first round those that are not back are sent a second reset.
+pub const RESET_AGAIN: Duration = Duration::from_secs(1);
+
+/// Tunnels of the run before that are reset.
+pub const MAX_RESETS: u32 = 131_072;
+
+/// Addresses whose connection id is noted: more than a relay has tunnels, so that senders without one crowd out nobody.
+pub const MAX_NOTED_IDS: usize = 262_144;
+
+/// Addresses beyond twice the tunnels that may be noted before the others are forgotten: handshakes that are under way.
+pub const NOTED_IDS_SLACK: usize = 4_096;
+
 /// How long a connection may take from its first packet to its `Hello`.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -2,7 +2,7 @@
 //! order.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -33,8 +33,9 @@ use crate::ssh::jump::HostCertificates;
 use crate::ssh::server::{self, Connections};
 use crate::state::State;
 use crate::store::{RelayId, Store, meta};
-use crate::tunnel::listen;
 use crate::tunnel::registry::Registry;
+use crate::tunnel::socket::NotedIds;
+use crate::tunnel::{listen, reset};
 use crate::watch;
 
 /// A relay that serves.
@@ -50,6 +51,8 @@ pub struct Relay {
     pub audit: Audit,
     /// The tunnels that stand.
     pub registry: Registry,
+    /// By which connection ids devices speak.
+    pub noted_ids: Arc<NotedIds>,
     /// The sessions that live.
     pub live: Arc<Live>,
     /// The slots of quotas that are in use here.
@@ -85,14 +88,28 @@ pub async fn run(config: Config, state: State, store: Store) -> anyhow::Result<(
     let listener = TcpListener::bind(config.ssh)
         .await
         .with_context(|| format!("cannot listen for SSH on {}", config.ssh))?;
-    let endpoint = listen::bind(config.tunnel, &state)
+    let bound = listen::bind(config.tunnel, &state)
         .with_context(|| format!("cannot listen for tunnels on {} (UDP)", config.tunnel))?;
+    let endpoint = bound.endpoint;
     let (ssh, tunnel) = (listener.local_addr()?, endpoint.local_addr()?);
-    let (relay, releaser) = start(&config, state, store, ssh, tunnel).await?;
+    let left = store.left_tunnels(Timestamp::now()).await?;
+    let (relay, releaser) = start(&config, state, store, bound.noted, ssh, tunnel).await?;
 
     let ssh_config = algorithms::config(&relay.state.ssh_host, vec![], &[MethodKind::PublicKey]);
     let accepting = tokio::spawn(server::run(relay.clone(), listener, ssh_config));
-    let tunnels = tokio::spawn(listen::run(relay.clone(), endpoint.clone()));
+    let handshakes = Arc::new(AtomicUsize::new(0));
+    let tunnels = tokio::spawn(listen::run(
+        relay.clone(),
+        endpoint.clone(),
+        handshakes.clone(),
+    ));
+    let resetting = tokio::spawn(reset::run(
+        relay.clone(),
+        bound.socket,
+        bound.reset,
+        left,
+        handshakes,
+    ));
     let watching = tokio::spawn(watch::run(relay.clone()));
     let publishing = tokio::spawn(publish::run(relay.clone()));
     let keeping = tokio::spawn(recording::keep(relay.recordings.clone()));
@@ -119,6 +136,7 @@ pub async fn run(config: Config, state: State, store: Store) -> anyhow::Result<(
         break;
     }
     accepting.abort();
+    resetting.abort();
     stop(&relay, config.drain_grace).await;
     watching.abort();
     publishing.abort();
@@ -142,6 +160,7 @@ async fn start(
     config: &Config,
     state: State,
     store: Store,
+    noted_ids: Arc<NotedIds>,
     ssh: SocketAddr,
     tunnel: SocketAddr,
 ) -> anyhow::Result<(Arc<Relay>, Releaser)> {
@@ -169,6 +188,7 @@ async fn start(
         store,
         audit,
         registry: Registry::default(),
+        noted_ids,
         live: Arc::default(),
         leases,
         report,

@@ -6,4 +6,6 @@ pub mod keys;
 pub mod listen;
 pub mod member;
 pub mod registry;
+pub mod reset;
+pub mod socket;
 pub mod tls;

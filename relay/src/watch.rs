@@ -13,6 +13,7 @@ use crate::limits::{PRESENCE_FLUSH, STORE_POLL};
 use crate::serve::Relay;
 use crate::session::enforce;
 use crate::store::StoreError;
+use crate::tunnel::registry::Tunnel;
 
 /// Runs until it is aborted.
 pub async fn run(relay: Arc<Relay>) {
@@ -59,6 +60,26 @@ async fn look(relay: &Arc<Relay>, seen: &mut Seen) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Gives the store the connection ids of devices that changed theirs, as roaming ones do.
+async fn note_ids(relay: &Relay, tunnels: &[Arc<Tunnel>]) -> Result<(), StoreError> {
+    let address = |tunnel: &Arc<Tunnel>| tunnel.connection.remote_address();
+    let changed = |tunnel: &Arc<Tunnel>| {
+        let id = relay.noted_ids.of(address(tunnel))?;
+        (tunnel.stored_id() != Some(id)).then(|| (tunnel.clone(), id))
+    };
+    let changed: Vec<_> = tunnels.iter().filter_map(changed).collect();
+    let rows: Vec<_> = changed
+        .iter()
+        .map(|(tunnel, id)| (tunnel.device, tunnel.generation, *id))
+        .collect();
+    relay.store.note_connection_ids(&rows).await?;
+    for (tunnel, id) in changed {
+        tunnel.set_stored_id(Some(id));
+    }
+    relay.noted_ids.prune(tunnels.iter().map(address));
+    Ok(())
+}
+
 /// Gives the store the heartbeat, and the devices that were heard since the last time.
 async fn tell(
     relay: &Relay,
@@ -82,6 +103,7 @@ async fn tell(
         })
         .collect();
     relay.store.heard(&heard).await?;
+    note_ids(relay, &tunnels).await?;
     *told = tunnels
         .iter()
         .map(|tunnel| (tunnel.device, tunnel.heard()))

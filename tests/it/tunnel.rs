@@ -33,6 +33,23 @@ fn a_relay_that_crashed_is_found_again_by_the_same_agent() {
     alice.exec(Way::Direct, device.name(), "true").ok();
 }
 
+/// However long its next beat is away: the relay that starts again calls it.
+#[test]
+fn idle_device_is_back_soon_after_a_crash() {
+    let mut relay = Relay::start();
+    let mut device = Device::new("kitchen-cam").flags(&["--keepalive", "120s"]);
+    device.join(&relay.token(&[]), &[]).ok();
+    device.run_online(&relay);
+    for _ in 0..3 {
+        relay.kill();
+        relay.start_again();
+        let took = time_until_online(&relay, &device, SOON);
+        eprintln!("online {took:?} after the crashed relay serves again");
+        // A second in which the reset is sent, the device's back-off and the handshake; the rest is for a busy machine.
+        assert!(took < KEEPALIVE, "{took:?}");
+    }
+}
+
 #[test]
 fn a_relay_that_stops_sends_its_devices_to_its_successor() {
     let mut relay = Relay::start();

@@ -140,6 +140,7 @@ impl Bed {
     async fn online(&self, device: &Device) {
         let (store, relay) = (&self.context.store, RelayId::random().unwrap());
         let facts = TunnelFacts {
+            connection_id: None,
             address: "198.51.100.7:41822".parse().unwrap(),
             agent_version: "0.1.0".to_owned(),
             target: device.target.clone(),

@@ -59,7 +59,7 @@ pub use roles::RoleError;
 pub use session_facts::SessionFacts;
 pub use sessions::{BoardChange, SessionRow, Traffic};
 pub use tokens::{NewToken, TokenRow};
-pub use tunnels::TunnelFacts;
+pub use tunnels::{LeftTunnel, TunnelFacts, TunnelId};
 pub use user_changes::{AddedUser, KeyError, NewUser};
 pub use users::{User, UserKey, UserRow};
 

@@ -18,7 +18,8 @@ pub struct RelayId(pub [u8; 16]);
 const BEAT: &str = "INSERT INTO relays (id, heartbeat) VALUES ($1, $2)
     ON CONFLICT (id) DO UPDATE SET heartbeat = excluded.heartbeat, stopped = NULL";
 const STOP: &str = "UPDATE relays SET stopped = $2 WHERE id = $1";
-const CLOSE_TUNNELS: &str = "UPDATE tunnels SET closed = $2 WHERE relay = $1 AND closed IS NULL";
+const CLOSE_TUNNELS: &str =
+    "UPDATE tunnels SET closed = $2, connection_id = NULL WHERE relay = $1 AND closed IS NULL";
 // The later of the two: the run lived at its last heartbeat, and when it last heard the device.
 const CLOSE_OTHERS: &str = "UPDATE tunnels SET closed = COALESCE(
         (SELECT r.heartbeat FROM relays r WHERE r.id = tunnels.relay AND r.heartbeat > last_heard),

@@ -82,6 +82,7 @@ fn enrolment<'a>(secret: &'a Secret, key: u8, wanted: Option<&str>) -> Enrolment
 
 fn facts(address: &str) -> TunnelFacts {
     TunnelFacts {
+        connection_id: None,
         address: address.parse().unwrap(),
         agent_version: "0.2.0".to_owned(),
         target: "aarch64-unknown-linux-musl".to_owned(),

@@ -1,11 +1,35 @@
 //! The newest tunnel of each device: its generation, and when the device was heard on it.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use holdfast_protocol::ids::{DeviceId, Generation};
 
+use holdfast_protocol::limits::{MAX_KEEPALIVE, TUNNEL_IDLE_TIMEOUT};
+
 use super::{RelayId, Store, StoreError, Survive};
 use crate::clock::Timestamp;
+use crate::limits::MAX_RESETS;
+
+/// A QUIC connection id that the relay issued, of the length that quinn's generator makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TunnelId(pub [u8; Self::LENGTH]);
+
+impl TunnelId {
+    /// Its length.
+    pub const LENGTH: usize = 8;
+}
+
+/// A tunnel of an earlier run of a relay that nothing has closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeftTunnel {
+    /// Whose.
+    pub device: DeviceId,
+    /// Where the device was heard last.
+    pub address: SocketAddr,
+    /// The connection id by which it spoke.
+    pub id: TunnelId,
+}
 
 /// What is known of a tunnel when it opens.
 #[derive(Clone, Debug)]
@@ -20,27 +44,39 @@ pub struct TunnelFacts {
     pub keepalive_secs: u16,
     /// The address that it sends from, before any NAT, as it says.
     pub local_address: Option<SocketAddr>,
+    /// The connection id by which it speaks, if that is known yet.
+    pub connection_id: Option<TunnelId>,
 }
 
 // A generation is at least the time in microseconds: so it grows even if the last one was lost with
 // the power, or the database came back from a backup.
 const OPEN: &str = "INSERT INTO tunnels
-        (device, relay, generation, opened, last_heard, keepalive_secs, address, local_address)
-    VALUES ($1, $2, $3, $3, $3, $4, $5, $6)
+        (device, relay, generation, opened, last_heard, keepalive_secs, address, local_address,
+        connection_id)
+    VALUES ($1, $2, $3, $3, $3, $4, $5, $6, $7)
     ON CONFLICT (device) DO UPDATE SET
         relay = excluded.relay,
         generation = CASE WHEN excluded.generation > tunnels.generation
             THEN excluded.generation ELSE tunnels.generation + 1 END,
         opened = excluded.opened, closed = NULL, last_heard = excluded.last_heard,
         keepalive_secs = excluded.keepalive_secs, address = excluded.address,
-        local_address = excluded.local_address
+        local_address = excluded.local_address, connection_id = excluded.connection_id
     RETURNING generation";
 const NOTE_AGENT: &str = "UPDATE devices SET agent_version = $2, target = $3
     WHERE id = $1 AND revoked IS NULL";
-const CLOSE: &str = "UPDATE tunnels SET closed = $3
+const CLOSE: &str = "UPDATE tunnels SET closed = $3, connection_id = NULL
     WHERE device = $1 AND generation = $2 AND closed IS NULL";
 const HEARD: &str = "UPDATE tunnels SET last_heard = $3, address = $4
     WHERE device = $1 AND generation = $2 AND closed IS NULL";
+
+const NOTE_ID: &str = "UPDATE tunnels SET connection_id = $3
+    WHERE device = $1 AND generation = $2 AND closed IS NULL";
+// Those that were never closed, whoever has marked them as closed since. Whoever was heard last comes first.
+const LEFT: &str = "SELECT device, address, connection_id FROM tunnels
+    WHERE connection_id IS NOT NULL AND last_heard >= $1 ORDER BY last_heard DESC LIMIT $2";
+
+/// A device with a tunnel that was heard before this has given its connection up by itself.
+const LEFT_SINCE: Duration = TUNNEL_IDLE_TIMEOUT.saturating_add(MAX_KEEPALIVE);
 
 impl Store {
     /// A device's tunnel stands on `relay`, and replaces any other. Gives its generation, which is
@@ -70,6 +106,7 @@ impl Store {
             .bind(i64::from(facts.keepalive_secs))
             .bind(facts.address.to_string())
             .bind(facts.local_address.map(|address| address.to_string()))
+            .bind(facts.connection_id.map(|id| id.0.to_vec()))
             .fetch_one(&mut *write)
             .await?;
         write.commit().await?;
@@ -96,6 +133,49 @@ impl Store {
             .bind(now.0);
         close.execute(&mut *write).await?;
         write.commit().await
+    }
+
+    /// These devices speak by these connection ids. One transaction.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn note_connection_ids(
+        &self,
+        ids: &[(DeviceId, Generation, TunnelId)],
+    ) -> Result<(), StoreError> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let mut write = self.write(Survive::Crash).await?;
+        for (device, generation, id) in ids {
+            let note = sqlx::query(NOTE_ID)
+                .bind(device.0.as_slice())
+                .bind(column(*generation))
+                .bind(id.0.as_slice());
+            note.execute(&mut *write).await?;
+        }
+        write.commit().await
+    }
+
+    /// Returns tunnels that no run of a relay has closed in good order and whose devices may still believe in them.
+    /// One whose facts cannot be read is left out: its device comes back without help.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn left_tunnels(&self, now: Timestamp) -> Result<Vec<LeftTunnel>, StoreError> {
+        let rows: Vec<(Vec<u8>, String, Vec<u8>)> = sqlx::query_as(LEFT)
+            .bind(now.before(LEFT_SINCE).0)
+            .bind(i64::from(MAX_RESETS))
+            .fetch_all(&self.readers)
+            .await?;
+        let left = rows.into_iter().filter_map(|(device, address, id)| {
+            Some(LeftTunnel {
+                device: DeviceId(device.try_into().ok()?),
+                address: address.parse().ok()?,
+                id: TunnelId(id.try_into().ok()?),
+            })
+        });
+        Ok(left.collect())
     }
 
     /// These devices were heard, at these times, from these addresses. One transaction: collect for a

@@ -9,8 +9,8 @@ use holdfast_protocol::ids::PublicKey;
 use holdfast_protocol::limits::{ACK_EVERY, INITIAL_RTT, MAX_VERSION_TEXT, TUNNEL_IDLE_TIMEOUT};
 use holdfast_protocol::wire::{AgentMessage, CloseCode, Hello, Intent, Refusal, RelayMessage};
 use quinn::{
-    AckFrequencyConfig, Connection, Endpoint, EndpointConfig, IdleTimeout, Incoming, ServerConfig,
-    TokioRuntime, TransportConfig, VarInt,
+    AckFrequencyConfig, Connection, Endpoint, EndpointConfig, IdleTimeout, Incoming, Runtime as _,
+    ServerConfig, TokioRuntime, TransportConfig, VarInt,
 };
 use quinn_proto::HashedConnectionIdGenerator;
 use rustix::net::sockopt;
@@ -19,6 +19,7 @@ use tracing::{debug, info, warn};
 
 use super::control::{self, ControlError, ControlReceiver, ControlSender};
 use super::keys::{ResetKey, TokenKey};
+use super::socket::{NotedIds, TunnelSocket};
 use super::{enroll, member, tls};
 use crate::limits::{
     CONNECTION_WINDOW, HELLO_TIMEOUT, MAX_DEVICE_STREAMS, MAX_HANDSHAKES, RESET_INTERVAL,
@@ -41,31 +42,47 @@ pub struct Caller {
     pub hello: Hello,
 }
 
+/// The endpoint and what it is made of.
+pub struct Bound {
+    /// The endpoint.
+    pub endpoint: Endpoint,
+    /// Its socket.
+    pub socket: Arc<TunnelSocket>,
+    /// By which connection ids devices speak on it.
+    pub noted: Arc<NotedIds>,
+    /// Makes the tokens of resets.
+    pub reset: Arc<ResetKey>,
+}
+
 /// Binds the endpoint.
 ///
 /// # Errors
 /// The address is taken or not ours, or the key cannot be used.
-pub fn bind(address: SocketAddr, state: &State) -> anyhow::Result<Endpoint> {
+pub fn bind(address: SocketAddr, state: &State) -> anyhow::Result<Bound> {
     let mut server = ServerConfig::with_crypto(Arc::new(tls::server_config(&state.tunnel)?));
     server.transport_config(Arc::new(transport()));
     server.migration(true);
     server.token_key(Arc::new(TokenKey::new(&state.quic_token_key)));
     // With lasting keys, a device notices at its next packet that the relay was restarted: the reset is
     // signed by the one, and only packets whose connection id fits the other are answered at all.
-    let reset = ResetKey::new(&state.quic_reset_key);
+    let reset = Arc::new(ResetKey::new(&state.quic_reset_key));
     let id_key = reset.connection_id_key();
-    let mut config = EndpointConfig::new(Arc::new(reset));
+    let mut config = EndpointConfig::new(reset.clone());
     config
         .cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(id_key)))
         .min_reset_interval(RESET_INTERVAL);
     let socket = UdpSocket::bind(address)?;
     widen(&socket);
-    Ok(Endpoint::new(
-        config,
-        Some(server),
+    let noted = NotedIds::new(id_key);
+    let socket = TunnelSocket::new(TokioRuntime.wrap_udp_socket(socket)?, noted.clone());
+    let (server, runtime) = (Some(server), Arc::new(TokioRuntime));
+    let endpoint = Endpoint::new_with_abstract_socket(config, server, socket.clone(), runtime)?;
+    Ok(Bound {
+        endpoint,
         socket,
-        Arc::new(TokioRuntime),
-    )?)
+        noted,
+        reset,
+    })
 }
 
 /// Asks for a receive queue that holds [`TUNNEL_RECEIVE_QUEUE`], beyond what the system gives to all if we
@@ -76,9 +93,8 @@ fn widen(socket: &UdpSocket) {
     }
 }
 
-/// Accepts connections until the endpoint is closed.
-pub async fn run(relay: Arc<Relay>, endpoint: Endpoint) {
-    let handshakes = Arc::new(AtomicUsize::new(0));
+/// Accepts connections until the endpoint is closed. `handshakes` is how many are being opened.
+pub async fn run(relay: Arc<Relay>, endpoint: Endpoint, handshakes: Arc<AtomicUsize>) {
     while let Some(incoming) = endpoint.accept().await {
         if relay.is_stopping() {
             incoming.refuse();

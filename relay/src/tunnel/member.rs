@@ -113,8 +113,11 @@ async fn open(
     caller: &Caller,
     device: &Device,
 ) -> Option<(Arc<Tunnel>, mpsc::Receiver<RelayMessage>)> {
+    let address = caller.connection.remote_address();
+    let connection_id = relay.noted_ids.of(address);
     let facts = TunnelFacts {
-        address: caller.connection.remote_address(),
+        address,
+        connection_id,
         local_address: caller.hello.local_address,
         agent_version: caller.hello.agent_version.clone(),
         target: caller.hello.target.clone(),
@@ -126,18 +129,17 @@ async fn open(
     match timeout(STORE_TIMEOUT, opened).await {
         Ok(Ok(generation)) => {
             let (tell, queue) = mpsc::channel(CONTROL_QUEUE);
-            Some((
-                Tunnel::new(
-                    device.id,
-                    generation,
-                    agreed_minor(caller.hello.minor),
-                    caller.connection.clone(),
-                    caller.hello.local_address,
-                    Timestamp::now().skew_of(caller.hello.clock),
-                    tell,
-                ),
-                queue,
-            ))
+            let tunnel = Tunnel::new(
+                device.id,
+                generation,
+                agreed_minor(caller.hello.minor),
+                caller.connection.clone(),
+                caller.hello.local_address,
+                Timestamp::now().skew_of(caller.hello.clock),
+                tell,
+            );
+            tunnel.set_stored_id(connection_id);
+            Some((tunnel, queue))
         }
         Ok(Err(error)) => {
             warn!(%error, device = %device.name, "the store cannot open a tunnel");

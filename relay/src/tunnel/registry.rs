@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 
 use crate::clock::Timestamp;
 use crate::limits::{CONNECTION_WINDOW, FORWARD_WINDOWS, STREAM_WINDOW};
+use crate::store::TunnelId;
 
 /// A tunnel that stands.
 pub struct Tunnel {
@@ -36,6 +37,8 @@ pub struct Tunnel {
     datagrams: AtomicU64,
     sessions: AtomicU32,
     forwards: AtomicU32,
+    /// The connection id that the store knows.
+    stored_id: Mutex<Option<TunnelId>>,
 }
 
 /// All tunnels of this relay, by device.
@@ -76,7 +79,25 @@ impl Tunnel {
             datagrams: AtomicU64::new(0),
             sessions: AtomicU32::new(0),
             forwards: AtomicU32::new(0),
+            stored_id: Mutex::default(),
         })
+    }
+
+    /// Returns the connection id of the device that the store knows.
+    #[must_use]
+    pub fn stored_id(&self) -> Option<TunnelId> {
+        *self.lock_id()
+    }
+
+    /// Notes which one it knows.
+    pub fn set_stored_id(&self, id: Option<TunnelId>) {
+        *self.lock_id() = id;
+    }
+
+    fn lock_id(&self) -> MutexGuard<'_, Option<TunnelId>> {
+        self.stored_id
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// When the device was last heard, as far as anybody looked: any datagram counts, because an agent

@@ -33,6 +33,62 @@ async fn of_many_joins_on_a_token_exactly_as_many_win_as_it_has_uses() {
     }
 }
 
+#[tokio::test]
+async fn tunnels_that_nothing_closed_are_left() {
+    let bed = Bed::new().await;
+    let relay = RelayId::random().unwrap();
+    bed.store.relay_started(relay, at(0)).await.unwrap();
+    let mut tunnels = Vec::new();
+    for (key, connection_id) in [
+        (1, Some(TunnelId([1; 8]))),
+        (2, Some(TunnelId([2; 8]))),
+        (3, None),
+    ] {
+        let device = bed.join(key, None).await;
+        let facts = TunnelFacts {
+            connection_id,
+            ..facts("192.0.2.1:5")
+        };
+        let opened = bed.store.tunnel_opened(device.id, relay, facts, at(1));
+        tunnels.push((device.id, opened.await.unwrap()));
+    }
+    let left = async |now| bed.store.left_tunnels(now).await.unwrap();
+    let ids = |left: &[LeftTunnel]| left.iter().map(|left| left.id.0[0]).collect::<Vec<_>>();
+    assert_eq!(ids(&left(at(2)).await).len(), 2);
+    let (device, generation) = tunnels[0];
+    bed.store
+        .tunnel_closed(device, generation, at(2))
+        .await
+        .unwrap();
+    let (device, generation) = tunnels[2];
+    let noted = [(device, generation, TunnelId([3; 8]))];
+    bed.store.note_connection_ids(&noted).await.unwrap();
+    let moved = [(device, generation, at(3), "192.0.2.9:9".parse().unwrap())];
+    bed.store.heard(&moved).await.unwrap();
+    // A run that died leaves them to the next, and to the one after, should that die as well.
+    for _ in 0..2 {
+        let next = RelayId::random().unwrap();
+        bed.store.relay_started(next, at(4)).await.unwrap();
+        let left = left(at(5)).await;
+        assert_eq!(ids(&left), [3, 2]);
+        assert_eq!(left[0].address.to_string(), "192.0.2.9:9");
+    }
+    // Their devices have long given up.
+    assert_eq!(left(at(1_000)).await, []);
+    // A run that stops in good order leaves none.
+    let last = RelayId::random().unwrap();
+    bed.store.relay_started(last, at(6)).await.unwrap();
+    let facts = TunnelFacts {
+        connection_id: Some(TunnelId([4; 8])),
+        ..facts("192.0.2.1:5")
+    };
+    let opened = bed.store.tunnel_opened(device, last, facts, at(6)).await;
+    opened.unwrap();
+    assert_eq!(ids(&left(at(6)).await), [4, 2]);
+    bed.store.relay_stopped(last, at(7)).await.unwrap();
+    assert_eq!(ids(&left(at(7)).await), [2]);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_many_joins_for_a_name_exactly_one_wins_and_the_others_use_nothing_up() {
     let bed = Bed::new().await;
