@@ -3,8 +3,12 @@
 //! bent, with their checks mended, so that what is behind the checks is reached.
 #![no_main]
 
-use holdfast_protocol::ids::SessionId;
-use holdfast_protocol::recording::chain::{ChainKey, Checker, Seen};
+use std::net::SocketAddr;
+
+use holdfast_protocol::ids::{DeviceId, Login, SessionId, UserName};
+use holdfast_protocol::recording::chain::{
+    ChainKey, Checker, Closing, Expectation, RecordedKind, Seen, SeenControl,
+};
 use holdfast_protocol::recording::reader::{Reader, Verdict};
 use holdfast_protocol::recording::record::{self, Bytes, Event, Record, Stream};
 use holdfast_protocol::recording::scan::{Expected, SegmentScan};
@@ -66,11 +70,23 @@ fn scan(bytes: &[u8], cut: usize) -> (usize, Option<String>, u64) {
 fn read(bytes: &[u8]) -> Verdict {
     let secrets = [RecordingSecret::from_seed(&[1; 32])];
     let seen: [Seen; 3] = Default::default();
-    let mut checker = Checker::new(&ChainKey([3; 32]), &seen);
+    let key = ChainKey([3; 32]);
+    let expected = Expectation {
+        user: UserName::new("alice").unwrap(),
+        device: DeviceId([1; 16]),
+        login: Login::new("pi").unwrap(),
+        client: SocketAddr::from(([127, 0, 0, 1], 4022)),
+        kind: RecordedKind::Shell,
+        begun: None,
+        seen,
+        control: Some(SeenControl::default()),
+        closing: Some(Closing::default()),
+    };
+    let mut checker = Checker::new(&key, &expected);
     let mut reader = Reader::new(SESSION, &secrets);
     let _ = reader.read_segment(bytes, &mut |_, record| checker.handle(record));
     let whole = matches!(reader.verdict(), Verdict::Complete { .. });
-    let _ = checker.finish(whole, true);
+    let _ = checker.finish(whole);
     reader.verdict()
 }
 

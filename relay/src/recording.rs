@@ -7,6 +7,7 @@
 
 pub mod archive;
 pub mod export;
+pub mod marks;
 pub mod objects;
 pub mod place;
 pub mod ran;
@@ -27,7 +28,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use holdfast_protocol::ids::SessionId;
-use holdfast_protocol::recording::chain::ChainKey;
+use holdfast_protocol::recording::chain::{Begun, ChainKey, Closing};
 use holdfast_protocol::recording::ingest::UploadStream;
 use holdfast_protocol::recording::seal::RecordingSecret;
 use thiserror::Error;
@@ -37,7 +38,9 @@ use crate::audit::{Audit, Event, EventKind};
 use crate::clock::Timestamp;
 use crate::limits::RECORDING_CHECKS;
 use crate::state::{SigningKey, State, random_bytes};
-use crate::store::{NewRecording, Over, RecordingRow, RelayId, SessionFacts, Store, StoreError};
+use crate::store::{
+    NewRecording, Over, RecordingRow, RelayId, SessionFacts, Store, StoreError, recorded_kind,
+};
 
 pub use keeper::run as keep;
 pub use upload::serve;
@@ -153,20 +156,24 @@ impl Recordings {
     }
 
     /// A session, or what passes on forwards, is to be recorded: it is in the store before the device hears of it. Gives the key of its
-    /// streams' digests, and what takes them.
+    /// streams' digests, and what takes them; `begun` is what the session is begun with, given that key.
     ///
     /// # Errors
     /// [`RecordingError`]: nothing of it is taken, then.
     pub async fn begin(
         &self,
         session: SessionFacts,
+        begun: impl FnOnce(&ChainKey) -> Begun,
     ) -> Result<(ChainKey, Watched), RecordingError> {
         let id = session.id;
         let key = ChainKey(random_bytes().map_err(|_| RecordingError::Random)?);
-        let watched = Watched::new(id, &key);
+        let begun = begun(&key);
+        let holds_data = recorded_kind(session.kind).holds_data(Some(&begun));
+        let watched = Watched::new(id, &key, holds_data);
         let new = NewRecording {
             session,
             key: key.clone(),
+            begun,
             seen: watched.seen(),
         };
         lock(&self.0.live).insert(id);
@@ -200,7 +207,7 @@ impl Recordings {
         Ok(self.0.store.recording_unfollowed(id, why).await?)
     }
 
-    /// A recorded session is over; `exited` says that the device sent its exit status, `refused` that it
+    /// A recorded session is over; `closing` says whether the device sent its exit status, `refused` that it
     /// started nothing. From here on its recording can be judged.
     ///
     /// # Errors
@@ -208,13 +215,13 @@ impl Recordings {
     pub async fn over(
         &self,
         watched: &Watched,
-        exited: bool,
+        closing: Closing,
         refused: bool,
     ) -> Result<(), RecordingError> {
         let ended = Timestamp::now();
         let how = Over {
             ended,
-            exited,
+            closing,
             refused,
             expected: ended.after(self.0.settings.expect_within),
         };

@@ -7,6 +7,9 @@
 //! bound. Frames without data do not count.
 
 mod check;
+mod expect;
+mod facts;
+mod lane;
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -17,7 +20,10 @@ use super::digest::Mac;
 use super::record::Stream;
 use crate::limits::MAX_CHECKPOINTS;
 
-pub use check::{Checker, Proof, Unproved};
+pub use check::{Assessment, Checker, Proof};
+pub use expect::{Begun, Closing, Control, Expectation, RecordedKind, SeenControl};
+pub use facts::{Contradiction, Fact};
+pub use lane::Unproved;
 
 /// The key of a session's chains: made by the relay for the session, told to the device in `Open`, erased
 /// when the recording was checked.
@@ -44,11 +50,15 @@ pub struct Point {
     pub value: [u8; 32],
 }
 
+/// The number, beside those of the three streams, of the chain over what the relay sends beside data.
+const CONTROL: u8 = 3;
+
 /// One stream's chain, as it grows.
 #[derive(Clone)]
 pub struct Chain {
     keyed: Mac,
-    stream: Stream,
+    /// The number of the stream.
+    lane: u8,
     at: Point,
     /// The frame that has begun, and how many of its bytes have come.
     frame: Option<(Mac, u64)>,
@@ -58,12 +68,16 @@ impl Chain {
     /// A chain with nothing on it.
     #[must_use]
     pub fn new(key: &ChainKey, stream: Stream) -> Self {
+        Self::on(key, stream as u8)
+    }
+
+    fn on(key: &ChainKey, lane: u8) -> Self {
         let keyed = Mac::new(&key.0);
         let mut first = keyed.clone();
-        first.update(&[2, stream as u8]);
+        first.update(&[2, lane]);
         Self {
             keyed,
-            stream,
+            lane,
             at: Point {
                 value: first.finalize(),
                 ..Point::default()
@@ -94,7 +108,7 @@ impl Chain {
     pub fn append(&mut self, length: u64, tag: &Tag) {
         self.frame = None;
         let mut mac = self.keyed.clone();
-        mac.update(&[1, self.stream as u8]);
+        mac.update(&[1, self.lane]);
         mac.update(&self.at.value);
         mac.update(&length.to_be_bytes());
         mac.update(tag);
@@ -140,7 +154,7 @@ impl Chain {
 
     fn begin(&self) -> Mac {
         let mut mac = self.keyed.clone();
-        mac.update(&[0, self.stream as u8]);
+        mac.update(&[0, self.lane]);
         mac
     }
 }
@@ -148,7 +162,7 @@ impl Chain {
 impl fmt::Debug for Chain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Chain")
-            .field("stream", &self.stream)
+            .field("lane", &self.lane)
             .field("frames", &self.at.frames)
             .field("bytes", &self.at.bytes)
             .finish_non_exhaustive()
@@ -169,11 +183,27 @@ impl Witness {
     /// For a stream on which nothing has passed yet.
     #[must_use]
     pub fn new(key: &ChainKey, stream: Stream) -> Self {
+        Self::on(Chain::new(key, stream))
+    }
+
+    /// For what is sent beside data ([`Control`]).
+    #[must_use]
+    pub fn control(key: &ChainKey) -> Self {
+        Self::on(Chain::on(key, CONTROL))
+    }
+
+    fn on(chain: Chain) -> Self {
         Self {
-            chain: Chain::new(key, stream),
+            chain,
             points: Vec::new(),
             every: 1,
         }
+    }
+
+    /// How many whole frames have passed.
+    #[must_use]
+    pub fn frames(&self) -> u64 {
+        self.chain.at.frames
     }
 
     /// Takes a piece of a frame that was passed on, of which `remaining` bytes are still to come.
@@ -228,4 +258,4 @@ pub struct Partial {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

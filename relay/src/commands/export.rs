@@ -12,7 +12,8 @@ use super::recordings::{find, look, looked};
 use super::{Caller, Context, Failure, Out};
 use crate::audit::Event;
 use crate::recording::archive::Read;
-use crate::recording::export::{Asciicast, Plain, json_line};
+use crate::recording::export::{Asciicast, Plain, Title, json_line};
+use crate::recording::marks::Mark;
 use crate::recording::ran::Ran;
 use crate::recording::verify::clock;
 use crate::store::RecordingFacts;
@@ -75,7 +76,8 @@ pub(super) async fn run(
     let facts = find(&args.id, caller, context).await?;
     look(context, &facts, args.event()).await?;
     let id = facts.row.session.id;
-    let plain = Arc::new(Mutex::new((Plain::default(), Ran::default())));
+    let plain = Plain::new(Title::of(&facts));
+    let plain = Arc::new(Mutex::new((plain, Ran::default())));
     let end = pass(facts, args, context, plain.clone(), out).await?;
     if args.format == Format::Txt {
         let (mut rest, ran) = {
@@ -106,15 +108,16 @@ async fn pass(
     out: &mut Out<'_>,
 ) -> Result<Verdict, Failure> {
     let (form, wanted) = (args.format, args.stream);
-    let mut cast = Asciicast::default();
-    let mut become_bytes = move |micros: u64, record: &Record<'_>| -> Vec<u8> {
+    let title = Title::of(&facts);
+    let mut cast = Asciicast::new(title.clone());
+    let mut become_bytes = move |micros: u64, record: &Record<'_>, mark: Option<Mark>| -> Vec<u8> {
         match form {
-            Format::Asciicast => cast.lines(micros, record).into_bytes(),
-            Format::Json => json_line(micros, record),
+            Format::Asciicast => cast.lines(micros, record, mark).into_bytes(),
+            Format::Json => json_line(micros, record, mark, &title),
             Format::Txt => {
                 let mut plain = plain.lock().unwrap_or_else(PoisonError::into_inner);
                 plain.1.handle(micros, record);
-                joined(&plain.0.lines(record)).into_bytes()
+                joined(&plain.0.lines(record, mark)).into_bytes()
             }
             Format::Raw => match &record.event {
                 Recorded::Data(of, bytes) | Recorded::Part(of, bytes) if *of == wanted => {
@@ -124,12 +127,25 @@ async fn pass(
             },
         }
     };
-    let mut items = context.facts.archive.read(facts, move |micros, record| {
-        Some(become_bytes(micros, record)).filter(|bytes| !bytes.is_empty())
+    let archive = &context.facts.archive;
+    let mut items = archive.read(facts, move |micros, record, mark| {
+        // Bytes alone can carry no mark: they end where the first would have to be.
+        if form == Format::Raw && holds(record, wanted) && mark.is_some() {
+            return mark.map(Err);
+        }
+        let bytes = become_bytes(micros, record, mark);
+        Some(Ok(bytes)).filter(|bytes| bytes.as_ref().is_ok_and(|bytes| !bytes.is_empty()))
     });
     while let Some(item) = items.recv().await {
         match item {
-            Read::Item(bytes) => write(out, &bytes).await?,
+            Read::Item(Ok(bytes)) => write(out, &bytes).await?,
+            Read::Item(Err(mark)) => {
+                out.flush().await.map_err(|error| gone(&error))?;
+                return Err(Failure(format!(
+                    "what follows is {}: `--format json` exports it, with its mark",
+                    mark.text()
+                )));
+            }
             Read::End(Ok((verdict, _))) => return Ok(verdict),
             Read::End(Err(error)) => {
                 let text = format!("the recording cannot be read from where it is stored: {error}");
@@ -138,6 +154,11 @@ async fn pass(
         }
     }
     Err(Failure::new("the recording cannot be shown to its end"))
+}
+
+/// Whether it is data of this stream.
+fn holds(record: &Record<'_>, wanted: Stream) -> bool {
+    matches!(&record.event, Recorded::Data(of, _) | Recorded::Part(of, _) if *of == wanted)
 }
 
 /// Behind the text: what stood on a screen has no times.

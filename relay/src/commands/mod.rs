@@ -299,6 +299,12 @@ struct Done {
     code: u8,
 }
 
+impl From<String> for Done {
+    fn from(text: String) -> Self {
+        Self { text, code: DONE }
+    }
+}
+
 /// Runs a command, and sees that the audit log tells of it, whatever comes of it.
 async fn run_told(
     command: Command,
@@ -363,14 +369,14 @@ async fn dispatch(
         Command::Lock(args) => lock::run(args, caller, context).await?,
         Command::Unlock(args) => lock::unlock(&args, context).await?,
         Command::Sessions(args) => sessions::run(args, caller, context).await?,
-        Command::Recordings(args) => recordings::run(args, caller, context, out).await?,
+        Command::Recordings(args) => return recordings::run(args, caller, context, out).await,
         Command::Play(args) => play::run(&args, caller, context, out).await?,
         Command::Export(args) => export::run(&args, caller, context, out).await?,
         Command::SshConfig(args) => ssh_config::run(&args, context).await?,
         Command::Audit(args) => audit::run(args, context, out).await?,
         Command::Whoami(args) => whoami::run(&args, caller, context).await?,
     };
-    Ok(Done { text, code: DONE })
+    Ok(text.into())
 }
 
 async fn say(to: &mut Out<'_>, text: &str) -> io::Result<()> {

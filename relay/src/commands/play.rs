@@ -10,7 +10,8 @@ use super::recordings::{find, look, looked};
 use super::{Caller, Context, Failure, Out};
 use crate::audit::Event;
 use crate::recording::archive::Read;
-use crate::recording::export::{Plain, Text};
+use crate::recording::export::{Plain, Text, Title};
+use crate::recording::marks::{Mark, MarkedLines};
 use crate::recording::screen::{CLOSE, OPEN, Screen};
 use crate::store::RecordingFacts;
 
@@ -95,11 +96,11 @@ async fn play(
     context: &Context,
     out: &mut Out<'_>,
 ) -> Result<(), Failure> {
-    let mut show = Show::new(args.from);
-    let mut frames = context
-        .facts
-        .archive
-        .read(facts, move |micros, record| show.frame(micros, record));
+    let mut show = Show::new(args.from, Title::of(&facts));
+    let archive = &context.facts.archive;
+    let mut frames = archive.read(facts, move |micros, record, mark| {
+        show.frame(micros, record, mark)
+    });
     let began = Instant::now();
     let (mut due, mut last) = (Duration::ZERO, args.from);
     while let Some(item) = frames.recv().await {
@@ -133,26 +134,48 @@ async fn play(
 /// Draws a recording's records, from a certain time on.
 struct Show {
     from: Duration,
+    title: Title,
     screen: Option<Screen>,
     terminal: bool,
     texts: [Text; 2],
     plain: Plain,
+    marked: MarkedLines,
+    /// Something with a mark is on the screen.
+    has_marks: bool,
 }
 
 impl Show {
-    fn new(from: Duration) -> Self {
+    fn new(from: Duration, title: Title) -> Self {
         Self {
             from,
+            title,
             screen: None,
             terminal: false,
             texts: Default::default(),
             plain: Plain::default(),
+            marked: MarkedLines::default(),
+            has_marks: false,
         }
     }
 
-    fn frame(&mut self, micros: u64, record: &Record<'_>) -> Option<(Duration, String)> {
+    fn frame(
+        &mut self,
+        micros: u64,
+        record: &Record<'_>,
+        mark: Option<Mark>,
+    ) -> Option<(Duration, String)> {
         let at = Duration::from_micros(micros);
         let text = match &record.event {
+            Recorded::Data(stream, bytes) | Recorded::Part(stream, bytes) if mark.is_some() => {
+                let mark = mark.unwrap_or(Mark::NotProved);
+                let lines = self.marked.take_all(*stream, mark, bytes.0);
+                let text: String = lines.iter().map(|line| format!("\r\n{line}")).collect();
+                // Whatever the terminal was told before, from here on it shows lines.
+                match std::mem::replace(&mut self.has_marks, true) {
+                    true => text,
+                    false => format!("\x1b[!p\x1b[999;1H{text}"),
+                }
+            }
             Recorded::Start(start) => {
                 self.begin(start);
                 return None;
@@ -178,7 +201,7 @@ impl Show {
             | Recorded::Gap(_)
             | Recorded::ForwardOpened(_)
             | Recorded::ForwardClosed(_) => {
-                let lines = self.plain.lines(record);
+                let lines = self.plain.lines(record, None);
                 lines.iter().map(|line| format!("\r\n{line}\r\n")).collect()
             }
             _ => return None,
@@ -192,8 +215,9 @@ impl Show {
     }
 
     fn begin(&mut self, start: &Start<'_>) {
-        self.terminal = start.terminal.is_some();
-        let size = start.terminal.as_ref().map(|terminal| terminal.size);
+        let terminal = self.title.terminal(start);
+        self.terminal = terminal.is_some();
+        let size = terminal.map(|(_, size)| size);
         self.screen = Screen::new(size.unwrap_or_default());
     }
 }

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::args::Moment;
 use super::table::table;
-use super::{Caller, Context, Failure, Out, json};
+use super::{Caller, Context, Done, Failure, Out, json};
 use crate::access::policy::Ability;
 use crate::audit::{Event, EventKind};
 use crate::clock::Timestamp;
@@ -47,6 +47,15 @@ pub struct Args {
     json: bool,
 }
 
+const VERIFY_CODES: &str = "The exit status:
+  0  complete and verified: all of it is what the operator was shown and sent
+  1  it could not be verified: the message says why
+  3  complete, but not all of it is proved
+  4  truncated: it ends early
+  5  tampered, or altered after it was stored
+  6  lost: nothing of it came
+  7  no verdict yet: the session runs, or the recording is on its way";
+
 #[derive(Clone, Debug, Subcommand)]
 enum RecordingsCommand {
     /// One recording: who, when, streams, digests, state, commands
@@ -58,6 +67,7 @@ enum RecordingsCommand {
         json: bool,
     },
     /// Read a recording again, and compare it with what the relay signed
+    #[command(after_help = VERIFY_CODES)]
     Verify {
         /// Its id, or the beginning of it
         id: String,
@@ -218,40 +228,41 @@ pub(super) async fn run(
     caller: &Caller,
     context: &Context,
     out: &mut Out<'_>,
-) -> Result<String, Failure> {
+) -> Result<Done, Failure> {
     let event = args.event();
-    match args.command {
+    let text = match args.command {
         None => {
             let filter = args.filter.picks(caller, context);
             let rows = context.store.recordings(&filter).await?;
             match args.json {
-                true => json(&rows.iter().map(row).collect::<Vec<_>>()),
-                false => Ok(list(&rows)),
+                true => json(&rows.iter().map(row).collect::<Vec<_>>())?,
+                false => list(&rows),
             }
         }
         Some(RecordingsCommand::Show { id, json }) => {
             let facts = find(&id, caller, context).await?;
             look(context, &facts, looked(&id, "show")).await?;
-            show::show(&facts, context, json).await
+            show::show(&facts, context, json).await?
         }
         Some(RecordingsCommand::Verify { id }) => {
             let facts = find(&id, caller, context).await?;
             look(context, &facts, looked(&id, "verify")).await?;
-            show::verify(&facts, context).await
+            return show::verify(&facts, context).await;
         }
-        Some(RecordingsCommand::Rm { id }) => remove(&id, caller, context).await,
+        Some(RecordingsCommand::Rm { id }) => remove(&id, caller, context).await?,
         Some(RecordingsCommand::Hold { id, reason }) => {
-            hold::hold(&id, reason, caller, context).await
+            hold::hold(&id, reason, caller, context).await?
         }
-        Some(RecordingsCommand::Release { id }) => hold::release(&id, caller, context).await,
+        Some(RecordingsCommand::Release { id }) => hold::release(&id, caller, context).await?,
         Some(RecordingsCommand::Grep { pattern, filter }) => {
             if let Some(event) = event {
                 let recorded = context.audit.record(context.event(event)).await;
                 recorded.map_err(|error| Failure(error.to_string()))?;
             }
-            grep::run(&pattern, &filter.picks(caller, context), context, out).await
+            grep::run(&pattern, &filter.picks(caller, context), context, out).await?
         }
-    }
+    };
+    Ok(text.into())
 }
 
 impl Filter {

@@ -11,8 +11,9 @@ use holdfast_protocol::recording::segment::Link;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
+use super::marks::{Mark, Marks};
 use super::objects::Objects;
-use super::verify;
+use super::verify::{self, VerdictText};
 use crate::limits::READ_AHEAD;
 use crate::state::State;
 use crate::store::RecordingFacts;
@@ -45,33 +46,39 @@ impl Archive {
         }
     }
 
-    /// What signs verdicts.
+    /// The verdict on a recording, if the cluster key signed it.
     #[must_use]
-    pub fn cluster(&self) -> &PublicKey {
-        &self.cluster
+    pub fn verdict(&self, facts: &RecordingFacts) -> Option<VerdictText> {
+        let text = facts.row.verdict.as_deref()?;
+        let signature = facts.row.signature.as_deref()?;
+        verify::signed_verdict(text, signature, &self.cluster)
     }
 
     /// Reads a recording in a thread of its own, no further ahead than is taken from what it gives. `map` makes
-    /// of each record and its time what is given. A recording that cannot be read on ends without
+    /// of each record, its time and its mark what is given. A recording that cannot be read on ends without
     /// [`Read::End`].
     #[must_use]
     pub fn read<T: Send + 'static>(
         &self,
         facts: RecordingFacts,
-        mut map: impl FnMut(u64, &Record<'_>) -> Option<T> + Send + 'static,
+        mut map: impl FnMut(u64, &Record<'_>, Option<Mark>) -> Option<T> + Send + 'static,
     ) -> mpsc::Receiver<Read<T>> {
         let (give, items) = mpsc::channel(READ_AHEAD);
         let this = self.clone();
         spawn_blocking(move || {
             let mut gone = false;
+            let verdict = this.verdict(&facts);
+            let mut marks = Marks::of(&facts, verdict.as_ref());
             let read = verify::read_all(
                 &facts,
                 &this.objects,
                 &this.secrets,
                 &mut |micros, record| {
-                    if !gone && let Some(item) = map(micros, record) {
-                        gone = give.blocking_send(Read::Item(item)).is_err();
-                    }
+                    marks.each(record, &mut |record, mark| {
+                        if !gone && let Some(item) = map(micros, record, mark) {
+                            gone = give.blocking_send(Read::Item(item)).is_err();
+                        }
+                    });
                 },
             );
             // Whoever has seen enough does not wait for the end.

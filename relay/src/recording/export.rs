@@ -10,13 +10,45 @@ use holdfast_protocol::escape::{Escaped, EscapedBytes};
 use holdfast_protocol::recording::record::{
     Command, Event, FileOperation, Gap, Record, Start, StartedWork, Stream,
 };
-use holdfast_protocol::wire::Exit;
+use holdfast_protocol::wire::{Exit, WindowSize};
 use serde_json::{Map, Value, json};
 
 use super::forwards;
+use super::marks::{Mark, MarkedLines};
 use super::screen::shown_size;
 use super::verify::name;
-use crate::limits::MAX_TEXT_LINE;
+use crate::access::role::Ability;
+use crate::limits::{MAX_SHOWN_COMMAND, MAX_TEXT_LINE};
+use crate::store::{RecordingFacts, SessionFacts};
+
+/// What the relay knows of a session, which its exports are titled with: not with the device's words.
+#[derive(Clone, Debug)]
+pub struct Title {
+    session: SessionFacts,
+    /// `TERM` and size of the terminal; outer `None`: an older relay did not keep it.
+    terminal: Option<Option<(String, WindowSize)>>,
+}
+
+impl Title {
+    /// Of a recording.
+    #[must_use]
+    pub fn of(facts: &RecordingFacts) -> Self {
+        let begun = facts.begun.as_ref();
+        Self {
+            session: facts.row.session.clone(),
+            terminal: begun.map(|begun| begun.terminal.clone()),
+        }
+    }
+
+    /// `TERM` and size of the terminal, if there was one.
+    #[must_use]
+    pub fn terminal(&self, start: &Start<'_>) -> Option<(String, WindowSize)> {
+        self.terminal.clone().unwrap_or_else(|| {
+            let said = start.terminal.as_ref();
+            said.map(|said| (said.term.to_owned(), said.size))
+        })
+    }
+}
 
 /// Bytes that become text, of which a character may be cut in two.
 #[derive(Debug, Default)]
@@ -52,10 +84,14 @@ fn cut(bytes: &[u8]) -> usize {
         .unwrap_or(0)
 }
 
-/// One record as a line of JSON. These names are relied upon: they may be added to, never changed.
+/// One record as a line of JSON, with `mark` where it has one. These names are relied upon: they may be added to, never
+/// changed.
 #[must_use]
-pub fn json_line(micros: u64, record: &Record<'_>) -> Vec<u8> {
-    let (event, facts) = facts(&record.event);
+pub fn json_line(micros: u64, record: &Record<'_>, mark: Option<Mark>, title: &Title) -> Vec<u8> {
+    let (event, facts) = match &record.event {
+        Event::Start(start) => ("start", start_facts(start, title)),
+        other => facts(other),
+    };
     let mut line = Map::new();
     #[expect(
         clippy::cast_precision_loss,
@@ -66,6 +102,9 @@ pub fn json_line(micros: u64, record: &Record<'_>) -> Vec<u8> {
     if let Value::Object(facts) = facts {
         line.extend(facts);
     }
+    if let Some(mark) = mark {
+        line.insert("mark".to_owned(), json!(mark.text()));
+    }
     let mut text = Value::Object(line).to_string().into_bytes();
     text.push(b'\n');
     text
@@ -74,7 +113,7 @@ pub fn json_line(micros: u64, record: &Record<'_>) -> Vec<u8> {
 /// What a record says: its name and its fields.
 fn facts(event: &Event<'_>) -> (&'static str, Value) {
     match event {
-        Event::Start(start) => ("start", start_facts(start)),
+        Event::Start(_) => ("start", Value::Null),
         Event::CommandLine(bytes) => (
             "command_line",
             json!({ "data": BASE64_STANDARD.encode(bytes.0) }),
@@ -115,15 +154,16 @@ fn facts(event: &Event<'_>) -> (&'static str, Value) {
     }
 }
 
-fn start_facts(start: &Start<'_>) -> Value {
+fn start_facts(start: &Start<'_>, title: &Title) -> Value {
+    let session = &title.session;
     let mut facts = json!({
-        "session": start.session.to_string(),
-        "device": start.name.as_str(),
-        "device_id": start.device.to_string(),
+        "session": session.id.to_string(),
+        "device": session.device_name.as_str(),
+        "device_id": session.device.to_string(),
         "agent": start.agent,
-        "user": start.user.as_str(),
-        "login": start.login.as_str(),
-        "client": start.client.to_string(),
+        "user": session.user.as_str(),
+        "login": session.login.as_str(),
+        "client": session.client.to_string(),
         "wall_micros": start.wall,
         "monotonic_micros": start.monotonic,
         "mode": snake(&format!("{:?}", start.mode)).replace('_', "-"),
@@ -132,23 +172,34 @@ fn start_facts(start: &Start<'_>) -> Value {
         "volatile": start.volatile,
         "env": start.env.iter().map(|(name, value)| json!([name, value])).collect::<Vec<_>>(),
     });
-    let more = match &start.work {
-        StartedWork::Shell => json!({ "kind": "shell" }),
-        StartedWork::Exec { length, head } => json!({
+    let more = match (session.kind, &start.work) {
+        (Ability::Exec, StartedWork::Exec { length, head }) if begins(head.0, session) => json!({
             "kind": "exec", "command": EscapedOrText(head.0).to_string(), "command_bytes": length,
             "command_data": BASE64_STANDARD.encode(head.0),
         }),
-        StartedWork::Subsystem(name) => json!({ "kind": "subsystem", "subsystem": name }),
-        StartedWork::Forwards => json!({ "kind": "forward" }),
+        // The device says another one: what the relay knows of it is its beginning.
+        (Ability::Exec, _) => json!({ "kind": "exec", "command": session.command }),
+        (Ability::Sftp, StartedWork::Subsystem(name)) => {
+            json!({ "kind": "subsystem", "subsystem": name })
+        }
+        (Ability::Sftp, _) => json!({ "kind": "subsystem" }),
+        (Ability::Forward, _) => json!({ "kind": "forward" }),
+        (_, _) => json!({ "kind": "shell" }),
     };
-    let terminal = start.terminal.as_ref().map(|terminal| {
-        json!({ "term": terminal.term, "columns": terminal.size.columns, "rows": terminal.size.rows })
-    });
+    let terminal = title
+        .terminal(start)
+        .map(|(term, size)| json!({ "term": term, "columns": size.columns, "rows": size.rows }));
     if let (Value::Object(facts), Value::Object(more)) = (&mut facts, more) {
         facts.extend(more);
         facts.insert("terminal".to_owned(), terminal.unwrap_or(Value::Null));
     }
     facts
+}
+
+/// Whether a command is the one of the session, as far as the relay keeps it in words.
+fn begins(head: &[u8], session: &SessionFacts) -> bool {
+    let head = head.get(..MAX_SHOWN_COMMAND).unwrap_or(head);
+    session.command.as_deref() == Some(&*String::from_utf8_lossy(head))
 }
 
 /// Bytes that are mostly text: as that, or escaped.
@@ -221,17 +272,43 @@ pub(super) fn snake(name: &str) -> String {
 }
 
 /// Makes an asciicast v3: a header, then an event a line, each timed from the one before.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Asciicast {
+    title: Title,
     last: u64,
     terminal: bool,
     texts: [Text; 3],
+    marked: MarkedLines,
 }
 
 impl Asciicast {
-    /// The lines that a record becomes.
-    pub fn lines(&mut self, micros: u64, record: &Record<'_>) -> String {
+    /// Of a recording with this title.
+    #[must_use]
+    pub fn new(title: Title) -> Self {
+        Self {
+            title,
+            last: 0,
+            terminal: false,
+            texts: Default::default(),
+            marked: MarkedLines::default(),
+        }
+    }
+
+    /// The lines that a record becomes. What has a mark is shown as text that begins with it, and drives no terminal.
+    pub fn lines(&mut self, micros: u64, record: &Record<'_>, mark: Option<Mark>) -> String {
         match &record.event {
+            Event::Data(stream, bytes) | Event::Part(stream, bytes) if mark.is_some() => {
+                let mark = mark.unwrap_or(Mark::NotProved);
+                let lines = self.marked.take_all(*stream, mark, bytes.0);
+                let shown: String = lines.iter().map(|line| format!("\r\n{line}")).collect();
+                let note = self.event(micros, "m", mark.text());
+                note + &self.event(micros, "o", &shown)
+            }
+            Event::Exit(_) if mark.is_some() => self.event(
+                micros,
+                "m",
+                "an exit status that was not shown to the operator",
+            ),
             Event::Start(start) => self.header(start),
             Event::Data(stream, bytes) | Event::Part(stream, bytes) => {
                 let [stdin, stdout, stderr] = &mut self.texts;
@@ -267,14 +344,21 @@ impl Asciicast {
     }
 
     fn header(&mut self, start: &Start<'_>) -> String {
-        self.terminal = start.terminal.is_some();
-        let size = start.terminal.as_ref().map(|terminal| terminal.size);
+        let terminal = self.title.terminal(start);
+        self.terminal = terminal.is_some();
+        let size = terminal.as_ref().map(|(_, size)| *size);
         let (columns, rows) = shown_size(size.unwrap_or_default());
         let mut term = json!({ "cols": columns, "rows": rows });
-        if let (Some(terminal), Value::Object(term)) = (&start.terminal, &mut term) {
-            term.insert("type".to_owned(), json!(terminal.term));
+        if let (Some((name, _)), Value::Object(term)) = (&terminal, &mut term) {
+            term.insert("type".to_owned(), json!(name));
         }
-        let title = format!("{} as {} on {}", start.user, start.login, start.name);
+        let SessionFacts {
+            user,
+            login,
+            device_name,
+            ..
+        } = &self.title.session;
+        let title = format!("{user} as {login} on {device_name}");
         let header = json!({
             "version": 3, "term": term, "timestamp": start.wall.max(0) / 1_000_000, "title": title,
         });
@@ -295,21 +379,45 @@ impl Asciicast {
 /// Makes text of what was shown: of a terminal what stood in its lines when they left it, of a command its output.
 #[derive(Default)]
 pub struct Plain {
+    title: Option<Title>,
     terminal: Option<(Terminal, Transcript)>,
     texts: [Text; 3],
     line: String,
+    marked: MarkedLines,
+    last_mark: Option<Mark>,
 }
 
 impl Plain {
-    /// The lines that are whole after a record, without control characters.
-    pub fn lines(&mut self, record: &Record<'_>) -> Vec<String> {
+    /// Of a recording with this title.
+    #[must_use]
+    pub fn new(title: Title) -> Self {
+        Self {
+            title: Some(title),
+            ..Self::default()
+        }
+    }
+
+    /// The lines that are whole after a record, without control characters. Output that has a mark becomes lines that
+    /// begin with it, behind those before it.
+    pub fn lines(&mut self, record: &Record<'_>, mark: Option<Mark>) -> Vec<String> {
+        if let (Event::Data(stream, bytes) | Event::Part(stream, bytes), Some(mark)) =
+            (&record.event, mark)
+        {
+            if *stream == Stream::Stdin {
+                return Vec::new();
+            }
+            let mut lines = self.flush();
+            self.last_mark = Some(mark);
+            lines.extend(self.marked.take(*stream, mark, bytes.0));
+            return lines;
+        }
         match &record.event {
-            Event::Start(Start {
-                terminal: Some(terminal),
-                ..
-            }) => {
-                let (columns, rows) = shown_size(terminal.size);
-                let terminal = Terminal::new(columns, rows).ok();
+            Event::Start(start) => {
+                let terminal = self.title.as_ref().and_then(|title| title.terminal(start));
+                let terminal = terminal.and_then(|(_, size)| {
+                    let (columns, rows) = shown_size(size);
+                    Terminal::new(columns, rows).ok()
+                });
                 self.terminal = terminal.map(|terminal| (terminal, Transcript::new()));
                 Vec::new()
             }
@@ -365,13 +473,23 @@ impl Plain {
 
     /// What is left at the end.
     #[must_use]
-    pub fn finish(self) -> Vec<String> {
-        let mut lines = match self.terminal {
+    pub fn finish(mut self) -> Vec<String> {
+        let mut lines = self.flush();
+        if let Some(mark) = self.last_mark {
+            lines.extend(self.marked.rest(mark));
+        }
+        lines
+    }
+
+    /// What is shown by now and is no whole line yet. Where a terminal was, what follows is lines.
+    fn flush(&mut self) -> Vec<String> {
+        let mut lines = match self.terminal.take() {
             Some((terminal, transcript)) => escaped(transcript.finish(&terminal)),
             None => Vec::new(),
         };
-        if !self.line.is_empty() {
-            lines.push(Escaped(&self.line).to_string());
+        let line = std::mem::take(&mut self.line);
+        if !line.is_empty() {
+            lines.push(Escaped(&line).to_string());
         }
         lines
     }

@@ -171,7 +171,13 @@ impl Recordings {
             Some(differs) if facts.row.state != RecordingState::Tampered => {
                 (RecordingState::Tampered, Some(differs))
             }
-            _ => (facts.row.state, facts.row.reason.clone()),
+            _ => {
+                let reason = facts.row.reason.clone();
+                (
+                    facts.row.state,
+                    with_extent(reason, facts.row.state, &findings),
+                )
+            }
         };
         let verdict = findings.sign(&facts, state, &self.0.cluster);
         let changed =
@@ -417,18 +423,16 @@ fn event_of(facts: &RecordingFacts, state: RecordingState, reason: Option<&str>)
 /// A state in a word, and its reason in a sentence.
 fn words(state: State, findings: Option<&Findings>) -> (RecordingState, Option<String>) {
     let why = |text: &str| Some(text.to_owned());
-    match state {
+    let (word, reason) = match state {
         State::Recording => (RecordingState::Recording, None),
         State::Uploading => (RecordingState::Uploading, None),
         State::Complete => (RecordingState::Complete, None),
         State::Truncated(how) => {
             let reason = match how {
-                Truncated::PowerLoss => {
-                    why("power_loss: the device lost power, or its agent was killed")
-                }
+                Truncated::PowerLoss => why("power_loss: the device says that it lost power"),
                 Truncated::Gone(lost) => Some(format!("the rest is gone: {}", lost_text(lost))),
                 Truncated::Expired => why("the rest was not delivered in time"),
-                Truncated::NoEnd => why("it stops without an end"),
+                Truncated::NoEnd => why("it stops without an end: its agent was killed"),
             };
             (RecordingState::Truncated, reason)
         }
@@ -456,6 +460,26 @@ fn words(state: State, findings: Option<&Findings>) -> (RecordingState, Option<S
             };
             (RecordingState::Tampered, Some(reason))
         }
+    };
+    match findings {
+        Some(findings) => (word, with_extent(reason, word, findings)),
+        None => (word, reason),
+    }
+}
+
+/// The reason why a recording ends early, with how much of what passed it does not prove.
+fn with_extent(
+    reason: Option<String>,
+    state: RecordingState,
+    findings: &Findings,
+) -> Option<String> {
+    let ends_early = matches!(state, RecordingState::Truncated | RecordingState::Lost);
+    match findings.not_proved().filter(|_| ends_early) {
+        Some(extent) => Some(match reason {
+            Some(reason) => format!("{reason}; {extent}"),
+            None => extent,
+        }),
+        None => reason,
     }
 }
 

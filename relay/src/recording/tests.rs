@@ -12,9 +12,11 @@ use holdfast_protocol::recording::record::{self, EndReason, Start, StartedWork, 
 use holdfast_protocol::recording::spool::{Accept, Begin, Piece, Spool, SpoolConfig};
 use holdfast_protocol::wire::{
     Exit, OfferedSegment, RecordingMode, RecordingTerms, SegmentBytes, StdinMode, UploadAnswer,
-    UploadMessage,
+    UploadMessage, Work,
 };
 use tempfile::TempDir;
+
+mod evidence;
 
 use super::verify::signed_verdict;
 use super::*;
@@ -92,7 +94,7 @@ impl Bed {
         let guard = self.live.enter(id, authorized, about, client);
         let (key, watched) = self
             .recordings
-            .begin(guard.session().facts())
+            .begin(guard.session().facts(), begun)
             .await
             .unwrap();
         (guard, key, watched)
@@ -194,6 +196,32 @@ async fn start(
         .unwrap()
 }
 
+/// How all of these are recorded.
+fn terms(key: &ChainKey) -> RecordingTerms {
+    RecordingTerms {
+        mode: RecordingMode::Strict,
+        stdin: StdinMode::Full,
+        key: key.clone(),
+        recover: false,
+    }
+}
+
+/// What all of these sessions run.
+fn uptime() -> Work {
+    Work::Exec(b"uptime".to_vec())
+}
+
+fn begun(key: &ChainKey) -> Begun {
+    Begun::of(&uptime(), None, &[], &terms(key))
+}
+
+/// The relay saw the command end well.
+fn exited() -> Closing {
+    Closing {
+        exit: Some(Exit::Status(0)),
+    }
+}
+
 /// The device's side, on a medium that keeps everything.
 struct Device {
     spool: Spool,
@@ -205,23 +233,29 @@ struct Memory(BTreeMap<SegmentName, Vec<u8>>);
 
 impl Device {
     fn recording(bed: &Bed, id: SessionId, key: &ChainKey) -> Self {
+        Self::recording_as(bed, id, key, |_| {})
+    }
+
+    /// One whose start says something else than the session was begun with.
+    fn recording_as(
+        bed: &Bed,
+        id: SessionId,
+        key: &ChainKey,
+        change: impl FnOnce(&mut Start<'_>),
+    ) -> Self {
         let mut files = Memory::default();
         let (spool, _) = Spool::recover(SpoolConfig::default(), &mut files).unwrap();
         let mut device = Self { spool, files };
-        let terms = RecordingTerms {
-            mode: RecordingMode::Strict,
-            stdin: StdinMode::Full,
-            key: key.clone(),
-            recover: false,
-        };
-        let start = Start {
+        let terms = terms(key);
+        let work = uptime();
+        let mut start = Start {
             session: id,
             device: DEVICE,
             name: DeviceName::new("kitchen-cam").unwrap(),
             agent: "0.1.0",
             user: UserName::new("alice").unwrap(),
             login: Login::new("pi").unwrap(),
-            work: StartedWork::Shell,
+            work: StartedWork::of(&work).0,
             terminal: None,
             env: vec![],
             client: "203.0.113.9:50000".parse().unwrap(),
@@ -232,6 +266,7 @@ impl Device {
             streams: true,
             volatile: false,
         };
+        change(&mut start);
         let begin = Begin {
             terms: &terms,
             key: Some(bed.state.recording.public()),
@@ -254,6 +289,13 @@ impl Device {
             assert_eq!(self.spool.accept_data(NOW, id, piece), Accept::Accepted);
             self.work();
         }
+    }
+
+    /// Records something else.
+    fn say(&mut self, event: record::Event<'_>) {
+        let accepted = self.spool.accept(NOW, SESSION, event);
+        assert_eq!(accepted, Accept::Accepted);
+        self.work();
     }
 
     fn end(&mut self, id: SessionId) {
@@ -284,7 +326,10 @@ async fn recorded(bed: &Bed, shown: &[u8]) -> Device {
         watched.pass(Stream::Stdout, frame, 0);
     }
     device.end(SESSION);
-    bed.recordings.over(&watched, true, false).await.unwrap();
+    bed.recordings
+        .over(&watched, exited(), false)
+        .await
+        .unwrap();
     device
 }
 
@@ -497,7 +542,10 @@ async fn a_recording_that_was_made_anew_contradicts_what_the_relay_saw() {
     device.show(SESSION, b"before ");
     device.show(SESSION, b"ls -la /");
     device.end(SESSION);
-    bed.recordings.over(&watched, true, false).await.unwrap();
+    bed.recordings
+        .over(&watched, exited(), false)
+        .await
+        .unwrap();
     bed.upload_all(&device).await;
     let facts = bed.judged().await;
     assert_eq!(facts.row.state, RecordingState::Tampered);
@@ -519,7 +567,10 @@ async fn nothing_is_judged_before_the_relay_has_seen_the_end() {
         "it is judged early"
     );
     watched.pass(Stream::Stdout, b"slow client", 0);
-    bed.recordings.over(&watched, true, false).await.unwrap();
+    bed.recordings
+        .over(&watched, exited(), false)
+        .await
+        .unwrap();
     let facts = bed.judged().await;
     assert_eq!(
         (facts.row.state, facts.row.verified),
@@ -536,12 +587,23 @@ async fn input_that_was_on_its_way_when_the_command_ended_is_no_tampering() {
     watched.pass(Stream::Stdout, b"head", 0);
     watched.pass(Stream::Stdin, b"more than `head -1` reads", 0);
     device.end(SESSION);
-    bed.recordings.over(&watched, true, false).await.unwrap();
+    bed.recordings
+        .over(&watched, exited(), false)
+        .await
+        .unwrap();
     bed.upload_all(&device).await;
     let facts = bed.judged().await;
+    // It is not all that the operator sent, and only the device says that it did not arrive.
     assert_eq!(
         (facts.row.state, facts.row.verified),
-        (RecordingState::Complete, Some(true))
+        (RecordingState::Complete, Some(false))
+    );
+    assert!(
+        facts
+            .row
+            .verdict
+            .unwrap()
+            .contains("did not reach the device")
     );
 }
 
@@ -648,7 +710,10 @@ async fn a_recording_is_found_by_the_beginning_of_its_id_and_lists_come_in_pages
 async fn a_session_that_was_refused_leaves_nothing() {
     let bed = Bed::within(Duration::ZERO).await;
     let (_guard, _, watched) = bed.begin().await;
-    bed.recordings.over(&watched, false, true).await.unwrap();
+    bed.recordings
+        .over(&watched, Closing::default(), true)
+        .await
+        .unwrap();
     let filter = crate::store::RecordingFilter::default();
     assert!(bed.store.recordings(&filter).await.unwrap().is_empty());
     bed.recordings.look(Timestamp::now()).await.unwrap();
@@ -698,8 +763,15 @@ impl Medium for Memory {
         Ok(())
     }
 
-    fn read(&mut self, _: FileName, _: u64, _: &mut [u8]) -> Result<usize, ErrorKind> {
-        Ok(0)
+    fn read(&mut self, name: FileName, at: u64, to: &mut [u8]) -> Result<usize, ErrorKind> {
+        let FileName::Segment(name) = name else {
+            return Ok(0);
+        };
+        let file = self.0.get(&name).ok_or(ErrorKind::NotFound)?;
+        let rest = file.get(usize::try_from(at).unwrap()..).unwrap_or_default();
+        let length = rest.len().min(to.len());
+        to[..length].copy_from_slice(&rest[..length]);
+        Ok(length)
     }
 
     fn remove(&mut self, _: FileName) -> Result<(), ErrorKind> {
@@ -707,7 +779,12 @@ impl Medium for Memory {
     }
 
     fn list(&mut self) -> Result<Vec<medium::Entry>, ErrorKind> {
-        Ok(vec![])
+        let entry = |(name, file): (&SegmentName, &Vec<u8>)| medium::Entry {
+            name: FileName::Segment(*name),
+            length: file.len() as u64,
+            modified: 0,
+        };
+        Ok(self.0.iter().map(entry).collect())
     }
 
     fn free(&mut self) -> Result<u64, ErrorKind> {

@@ -4,7 +4,7 @@ use std::io;
 
 use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use holdfast_protocol::ids::PublicKey;
-use holdfast_protocol::recording::chain::{Checker, Proof, Unproved};
+use holdfast_protocol::recording::chain::{Assessment, Checker, Proof, Unproved};
 use holdfast_protocol::recording::ingest::Checked;
 use holdfast_protocol::recording::reader::{Reader, Verdict};
 use holdfast_protocol::recording::record::{Event, Record, Stream};
@@ -20,6 +20,9 @@ use crate::store::{RecordingFacts, RecordingState, SignedVerdict};
 /// What stands before a verdict when it is signed: the signature fits nothing else that the cluster key signs.
 const CONTEXT: &[u8] = b"holdfast recording verdict v1\0";
 
+/// What a verdict says of a stream whose data is no part of its recording, and whose count and digest agree.
+pub const COUNTED: &str = "counted only";
+
 /// What was found in a recording.
 #[derive(Clone, Debug)]
 pub struct Findings {
@@ -27,8 +30,10 @@ pub struct Findings {
     pub verdict: Verdict,
     /// The chain over all that was read.
     pub link: Link,
-    /// What is proved of its streams, if the key for that was still there.
-    pub proofs: Option<[Proof; 3]>,
+    /// What comes of comparing it with the relay's own row, if the key for that was still there.
+    pub assessment: Option<Assessment>,
+    /// Microseconds from its start to the last record with which something was proved.
+    pub proved_until: u64,
     /// Microseconds from its start to the first data that contradicts what the relay saw.
     pub differs: Option<u64>,
     /// Gaps that it admits, and the bytes that are missing there.
@@ -55,6 +60,12 @@ pub struct VerdictText {
     /// Why file operations may be missing in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unfollowed: Option<String>,
+    /// Why the terminal's sizes and the signals are not all proved.
+    #[serde(default)]
+    pub control: Option<String>,
+    /// What else is not what the relay knows of the session.
+    #[serde(default)]
+    pub contradiction: Option<String>,
 }
 
 /// What the verdict says of one stream, in bytes.
@@ -72,13 +83,13 @@ pub struct StreamText {
     pub missing: u64,
     /// Recorded, and vouched for by nothing.
     pub unproved: u64,
-    /// Recorded, and never passed on: the session was cut off first.
+    /// Recorded, and never passed on.
     pub unseen: u64,
     /// Why not everything is proved.
     pub lack: Option<String>,
 }
 
-/// Opens all stored segments and compares them with what the relay saw. Blocks.
+/// Opens all stored segments and compares them with the relay's own row of the session. Blocks.
 ///
 /// # Errors
 /// A segment cannot be read from where it is stored.
@@ -89,8 +100,10 @@ pub fn examine(
 ) -> io::Result<Findings> {
     let mut gaps = (0_u64, 0_u64);
     let mut unfollowed = facts.unfollowed.clone();
-    let mut checker = facts.key.as_ref().map(|key| Checker::new(key, &facts.seen));
-    let (verdict, link) = read_all(facts, objects, secrets, &mut |_, record| {
+    let expected = facts.expectation();
+    let mut checker = facts.key.as_ref().map(|key| Checker::new(key, &expected));
+    let (mut proved, mut proved_until) = (0, 0);
+    let (verdict, link) = read_all(facts, objects, secrets, &mut |micros, record| {
         if let Event::Gap(gap) = &record.event {
             let missing = gap
                 .bytes
@@ -103,11 +116,15 @@ pub fn examine(
         }
         if let Some(checker) = &mut checker {
             checker.handle(record);
+            if checker.proved() != proved {
+                (proved, proved_until) = (checker.proved(), micros);
+            }
         }
     })?;
     let whole = matches!(verdict, Verdict::Complete { .. });
-    let proofs = checker.map(|checker| prove(&checker, whole, facts.exited));
-    let altered = proofs.iter().flatten().find_map(|proof| match proof.lack {
+    let assessment = checker.map(|checker| checker.finish(whole));
+    let mut streams = assessment.iter().flat_map(|found| &found.streams);
+    let altered = streams.find_map(|proof| match proof.lack {
         Some(Unproved::Altered { behind }) => Some((proof.stream, behind)),
         _ => None,
     });
@@ -118,7 +135,8 @@ pub fn examine(
     Ok(Findings {
         verdict,
         link,
-        proofs,
+        assessment,
+        proved_until,
         differs,
         gaps,
         unfollowed,
@@ -143,18 +161,6 @@ pub fn read_all(
         }
     }
     Ok((reader.verdict(), reader.link()))
-}
-
-/// What is proved. An exit status says that the device's output is complete; what the operator sent in the
-/// same moment may still have been on its way, and nobody but the device knows.
-fn prove(checker: &Checker<'_>, whole: bool, exited: bool) -> [Proof; 3] {
-    let mut proofs = checker.finish(whole, exited);
-    let [stdin, _, _] = &mut proofs;
-    if stdin.lack == Some(Unproved::Dropped) {
-        let [in_flight, _, _] = checker.finish(whole, false);
-        *stdin = in_flight;
-    }
-    proofs
 }
 
 /// When the stream's first byte behind so many was recorded.
@@ -186,7 +192,8 @@ impl Findings {
     /// Whether it contradicts what the relay saw.
     #[must_use]
     pub fn is_contradicted(&self) -> bool {
-        self.lacks().any(|(_, lack)| lack.is_contradiction())
+        let assessment = self.assessment.as_ref();
+        assessment.is_some_and(Assessment::is_contradicted)
     }
 
     /// What it means for a recording of which everything that there is has come.
@@ -207,20 +214,46 @@ impl Findings {
     /// Whether everything in it is proved.
     #[must_use]
     pub fn is_verified(&self, state: RecordingState) -> bool {
-        let proved = self.proofs.is_some() && self.lacks().all(|(_, lack)| is_harmless(lack));
+        let proved = self.assessment.as_ref().is_some_and(Assessment::is_proved);
         state == RecordingState::Complete && proved && self.unfollowed.is_none()
     }
 
     /// In a sentence, how it differs from what the relay saw; `None` if it does not.
     #[must_use]
     pub fn contradiction(&self) -> Option<String> {
-        let (stream, lack) = self.lacks().find(|(_, lack)| lack.is_contradiction())?;
-        let stream = name(stream);
+        let assessment = self.assessment.as_ref()?;
+        if let Some(contradiction) = assessment.contradiction {
+            return Some(contradiction.to_string());
+        }
+        let mut streams = assessment.streams.iter();
+        let contradicted = streams.find_map(|proof| {
+            let lack = proof.lack.filter(|lack| lack.is_contradiction())?;
+            Some((proof.stream, lack))
+        });
+        let Some((stream, lack)) = contradicted else {
+            let control = assessment.control.filter(|lack| lack.is_contradiction());
+            return control.map(|_| "its terminal sizes or signals are not those sent".to_owned());
+        };
+        let name = name(stream);
         Some(match (lack, self.differs) {
-            (Unproved::Dropped, _) => format!("{stream} lacks its end"),
-            (Unproved::Added, _) => format!("{stream} has more than was shown"),
-            (_, Some(micros)) => format!("{stream} differs from {}", clock(micros)),
-            (_, None) => format!("{stream} differs"),
+            (Unproved::Dropped, _) => format!("{name} lacks its end"),
+            (Unproved::Added, _) if stream == Stream::Stdin => {
+                format!("{name} has more than was sent")
+            }
+            (Unproved::Added, _) => format!("{name} has more than was shown"),
+            (_, Some(micros)) => format!("{name} differs from {}", clock(micros)),
+            (_, None) => format!("{name} differs"),
+        })
+    }
+
+    /// In words, how much of what the relay passed on a recording that ends early does not prove, and from when on;
+    /// `None` if it proves all, or that cannot be said.
+    #[must_use]
+    pub fn not_proved(&self) -> Option<String> {
+        let bytes = self.assessment.as_ref()?.not_proved();
+        let from = clock(self.proved_until);
+        (bytes > 0).then(|| {
+            format!("{bytes} bytes that the relay passed on are not proved, from {from} on")
         })
     }
 
@@ -242,13 +275,19 @@ impl Findings {
             unseen: proof.unseen,
             lack: proof.lack.map(lack_text),
         };
+        let assessment = self.assessment.as_ref();
         let text = VerdictText {
             recording: facts.row.session.id.to_string(),
             state: state.as_str().to_owned(),
             segments: facts.segments.len() as u64,
             chain: hex(&self.link.0),
             gaps: self.gaps.0,
-            streams: self.proofs.iter().flatten().map(stream).collect(),
+            streams: assessment
+                .map_or_else(Vec::new, |found| found.streams.iter().map(stream).collect()),
+            control: assessment.and_then(|found| found.control).map(lack_text),
+            contradiction: assessment
+                .and_then(|found| found.contradiction)
+                .map(|contradiction| contradiction.to_string()),
             unfollowed: self.unfollowed.clone(),
         };
         // Strings and numbers always can be written as JSON.
@@ -258,11 +297,6 @@ impl Findings {
             verified: self.is_verified(state),
             text,
         }
-    }
-
-    fn lacks(&self) -> impl Iterator<Item = (Stream, Unproved)> {
-        let proofs = self.proofs.iter().flatten();
-        proofs.filter_map(|proof| Some((proof.stream, proof.lack?)))
     }
 }
 
@@ -295,18 +329,17 @@ pub fn name(stream: Stream) -> &'static str {
     }
 }
 
-/// What was under way when a session ended is no flaw of its recording, and nor is a kind of recording that
-/// holds no data.
-fn is_harmless(lack: Unproved) -> bool {
-    matches!(lack, Unproved::InFlight | Unproved::CountedOnly)
-}
-
 fn lack_text(lack: Unproved) -> String {
     match lack {
-        Unproved::CountedOnly => "counted only".to_owned(),
+        Unproved::CountedOnly => COUNTED.to_owned(),
         Unproved::CutShort => "cut short".to_owned(),
         Unproved::Gaps => "gaps".to_owned(),
-        Unproved::InFlight => "the last input did not reach the device".to_owned(),
+        Unproved::InFlight => "what was sent last did not reach the device".to_owned(),
+        Unproved::NotShown => "the last of it was not shown to the operator".to_owned(),
+        Unproved::NotKept => {
+            "not proved to its end: the relay was killed before it kept what it passed on"
+                .to_owned()
+        }
         Unproved::Altered { behind } => format!("altered behind byte {behind}"),
         Unproved::Dropped => "its end was dropped".to_owned(),
         Unproved::Added => "something was added".to_owned(),

@@ -3,46 +3,86 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use holdfast_protocol::ids::SessionId;
-use holdfast_protocol::recording::chain::{ChainKey, Seen, Witness};
+use holdfast_protocol::recording::chain::{ChainKey, Control, SeenControl, Witness};
 use holdfast_protocol::recording::record::Stream;
 
-/// The digests of a session's three streams. Clones share them.
+use crate::store::SeenSession;
+
+/// The digests of a session's three streams, and of what is sent beside them. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Watched {
     /// The session.
     pub id: SessionId,
-    witnesses: Arc<Mutex<[Witness; 3]>>,
+    /// Whether its recording holds the streams' data: then what is sent beside it has a place in it.
+    holds_data: bool,
+    digests: Arc<Mutex<Digests>>,
+}
+
+#[derive(Debug)]
+struct Digests {
+    streams: [Witness; 3],
+    control: Witness,
+    eof: Option<u64>,
 }
 
 impl Watched {
     /// Of a session on which nothing has passed yet.
     #[must_use]
-    pub fn new(id: SessionId, key: &ChainKey) -> Self {
-        let witnesses = Stream::ALL.map(|stream| Witness::new(key, stream));
+    pub fn new(id: SessionId, key: &ChainKey, holds_data: bool) -> Self {
+        let digests = Digests {
+            streams: Stream::ALL.map(|stream| Witness::new(key, stream)),
+            control: Witness::control(key),
+            eof: None,
+        };
         Self {
             id,
-            witnesses: Arc::new(Mutex::new(witnesses)),
+            holds_data,
+            digests: Arc::new(Mutex::new(digests)),
         }
     }
 
     /// A piece of a frame is passed on, of which `remaining` more bytes are still to come.
     pub fn pass(&self, stream: impl Into<Stream>, piece: &[u8], remaining: usize) {
-        let mut witnesses = self.lock();
         // Three streams, three witnesses.
-        if let Some(witness) = witnesses.get_mut(stream.into().index()) {
+        if let Some(witness) = self.lock().streams.get_mut(stream.into().index()) {
             witness.update(piece, remaining);
         }
     }
 
-    /// What has passed so far.
-    #[must_use]
-    pub fn seen(&self) -> [Seen; 3] {
-        self.lock().each_ref().map(Witness::seen)
+    /// A size or a signal is passed on, behind the input before it.
+    pub fn pass_control(&self, control: Control) {
+        let mut digests = self.lock();
+        let frame = control.frame(self.place(&digests));
+        digests.control.update(&frame, 0);
     }
 
-    fn lock(&self) -> MutexGuard<'_, [Witness; 3]> {
-        self.witnesses
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    /// The end of the input is passed on.
+    pub fn pass_eof(&self) {
+        let mut digests = self.lock();
+        let place = self.place(&digests);
+        digests.eof.get_or_insert(place);
+    }
+
+    /// What has passed so far.
+    #[must_use]
+    pub fn seen(&self) -> SeenSession {
+        let digests = self.lock();
+        SeenSession {
+            streams: digests.streams.each_ref().map(Witness::seen),
+            control: SeenControl {
+                seen: digests.control.seen(),
+                eof: digests.eof,
+            },
+        }
+    }
+
+    /// How many frames of input have passed, where they have a place in the recording.
+    fn place(&self, digests: &Digests) -> u64 {
+        let [stdin, _, _] = &digests.streams;
+        if self.holds_data { stdin.frames() } else { 0 }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Digests> {
+        self.digests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use holdfast_protocol::codec::CodecError;
 use holdfast_protocol::codec::frame::{DataStream, SessionMessage, data_header};
+use holdfast_protocol::recording::chain::{Closing, Control};
 use holdfast_protocol::wire::Open;
 use quinn::{RecvStream, SendStream, VarInt, WriteError};
 use tokio::time::{sleep, timeout};
@@ -160,8 +161,13 @@ async fn keep(recorded: Option<&Recorded>, end: &End, refused: bool) {
     else {
         return;
     };
-    let exited = matches!(end, End::Exited(_));
-    if let Err(error) = recordings.over(watched, exited, refused).await {
+    let closing = Closing {
+        exit: match end {
+            End::Exited(exit) => Some(*exit),
+            _ => None,
+        },
+    };
+    if let Err(error) = recordings.over(watched, closing, refused).await {
         warn!(session = %watched.id, %error, "what was seen of a session is not kept");
     }
 }
@@ -265,8 +271,14 @@ async fn up(
                 pass_on(send, data, ways).await
             }
             Input::Eof => end_input(send, ways).await,
-            Input::Resize(size) => write(send, &SessionMessage::Resize(size)).await,
-            Input::Signal(signal) => write(send, &SessionMessage::Signal(signal)).await,
+            Input::Resize(size) => {
+                pass_control(ways, Control::Resize(size));
+                write(send, &SessionMessage::Resize(size)).await
+            }
+            Input::Signal(signal) => {
+                pass_control(ways, Control::Signal(signal));
+                write(send, &SessionMessage::Signal(signal)).await
+            }
         };
         match sent {
             Ok(()) => {}
@@ -308,7 +320,17 @@ async fn end_input(send: &mut SendStream, ways: Ways<'_>) -> Result<(), WriteErr
     {
         pass(send, asked, ways).await?;
     }
+    if let Some(watched) = ways.watched {
+        watched.pass_eof();
+    }
     write(send, &SessionMessage::Eof).await
+}
+
+/// Notes what goes to the device beside data, before it is sent.
+fn pass_control(ways: Ways<'_>, control: Control) {
+    if let Some(watched) = ways.watched {
+        watched.pass_control(control);
+    }
 }
 
 async fn pass(send: &mut SendStream, data: Bytes, ways: Ways<'_>) -> Result<(), WriteError> {

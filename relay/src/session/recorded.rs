@@ -1,7 +1,7 @@
 //! How a session's recording begins: what its device is told, and what notes what passes.
 
-use holdfast_protocol::recording::chain::ChainKey;
-use holdfast_protocol::wire::RecordingTerms;
+use holdfast_protocol::recording::chain::{Begun, ChainKey, Closing};
+use holdfast_protocol::wire::{Open, RecordingTerms};
 use tokio::time::timeout;
 use tracing::{error, warn};
 
@@ -17,7 +17,7 @@ use crate::tunnel::registry::Tunnel;
 /// The minor version from which on devices record.
 const RECORDING_MINOR: u16 = 1;
 
-/// Begins the recording of a session, if there is to be one.
+/// Begins the recording of a session that is opened so, if there is to be one.
 ///
 /// # Errors
 /// A sentence for the operator: it cannot be recorded, and may not run unrecorded.
@@ -25,6 +25,7 @@ pub async fn begin(
     relay: &Relay,
     session: &LiveSession,
     tunnel: &Tunnel,
+    open: &Open,
 ) -> Result<Option<(RecordingTerms, Recorded)>, String> {
     let authorized = &session.authorized;
     let recover = authorized.also(Ability::Recover).is_ok();
@@ -35,7 +36,11 @@ pub async fn begin(
         let device = authorized.device().name.clone();
         Err(Unrecordable::OldAgent(device))
     } else {
-        note(relay, session.facts()).await
+        let begun = |key: &ChainKey| {
+            let terms = wanted.terms(key.clone());
+            Begun::of(&open.work, open.pty.as_ref(), &open.env, &terms)
+        };
+        note(relay, session.facts(), begun).await
     };
     match begun {
         Ok((key, recorded)) => Ok(Some((wanted.terms(key), recorded))),
@@ -54,7 +59,7 @@ pub async fn forget(recorded: Option<Recorded>) {
         recordings,
         watched,
     }) = recorded
-        && let Err(error) = recordings.over(&watched, false, true).await
+        && let Err(error) = recordings.over(&watched, Closing::default(), true).await
     {
         error!(%error, "a recording that did not begin is not forgotten");
     }
@@ -67,10 +72,11 @@ pub async fn forget(recorded: Option<Recorded>) {
 pub async fn note(
     relay: &Relay,
     session: SessionFacts,
+    begun: impl FnOnce(&ChainKey) -> Begun,
 ) -> Result<(ChainKey, Recorded), Unrecordable> {
     let id = session.id;
     let recordings = relay.recordings.clone();
-    match timeout(STORE_TIMEOUT, recordings.begin(session)).await {
+    match timeout(STORE_TIMEOUT, recordings.begin(session, begun)).await {
         Ok(Ok((key, watched))) => {
             let recorded = Recorded {
                 recordings,

@@ -92,7 +92,7 @@ impl Relay {
             // First onto the board, then the check.
             let live = self.live.enter(id, authorized, about, client);
             self.check(&connection, live.session(), way.version).await?;
-            let recorded = recorded::begin(self, live.session(), &way.tunnel).await?;
+            let recorded = recorded::begin(self, live.session(), &way.tunnel, &open).await?;
             let (recording, recorded) = recorded.unzip();
             let open = Open { recording, ..open };
             if let Err(sentence) = self.report.session_start(live.session(), &open).await {

@@ -51,7 +51,7 @@ pub use locks::{Kill, LockError, NewLock};
 pub use policy::{Apply, ApplyError, Change, Kind, Policy, Sign, UserPolicy};
 pub use recordings::{
     Hold, NewRecording, Over, RecordingFacts, RecordingFilter, RecordingRow, RecordingState,
-    SignedVerdict,
+    SeenSession, SignedVerdict, recorded_kind,
 };
 pub use relays::{RELAY_HEARTBEAT_STALE, RelayId};
 pub use revocations::{Prints, Revocation, RevocationChange, RevocationError, RevokedThing};

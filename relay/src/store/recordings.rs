@@ -1,7 +1,7 @@
 //! Recordings: whose, of what, where they stand, and which of their segments are stored.
 
 use holdfast_protocol::ids::{SessionId, UserName};
-use holdfast_protocol::recording::chain::{ChainKey, Seen};
+use holdfast_protocol::recording::chain::{Begun, ChainKey, Closing, Seen, SeenControl};
 use holdfast_protocol::recording::segment::Link;
 use holdfast_protocol::wire::SessionFinished;
 use serde::Serialize;
@@ -13,7 +13,7 @@ use crate::clock::Timestamp;
 
 mod read;
 
-pub use read::{RecordingFacts, RecordingFilter, RecordingRow};
+pub use read::{RecordingFacts, RecordingFilter, RecordingRow, recorded_kind};
 
 /// Where a recording stands, in a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,8 +70,19 @@ pub struct NewRecording {
     pub session: SessionFacts,
     /// The key of its streams' digests.
     pub key: ChainKey,
-    /// Where the digests stand before anything has passed.
-    pub seen: [Seen; 3],
+    /// What the session is begun with.
+    pub begun: Begun,
+    /// Where the digests are before anything has passed.
+    pub seen: SeenSession,
+}
+
+/// What the relay has seen pass of a session.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SeenSession {
+    /// On its three streams.
+    pub streams: [Seen; 3],
+    /// Beside them.
+    pub control: SeenControl,
 }
 
 /// A legal hold: the recording stays until it is released.
@@ -101,8 +112,8 @@ pub struct SignedVerdict {
 pub struct Over {
     /// When.
     pub ended: Timestamp,
-    /// Whether with an exit status.
-    pub exited: bool,
+    /// With which exit status, if with one.
+    pub closing: Closing,
     /// Whether the device started nothing.
     pub refused: bool,
     /// By when its recording is expected.
@@ -111,11 +122,11 @@ pub struct Over {
 
 const BEGIN: &str =
     "INSERT INTO recordings (id, relay, user_name, device, device_name, login, kind,
-        command, client, started, state, chain_key, seen)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'recording', $11, $12)";
-const SEEN: &str = "UPDATE recordings SET seen = $2 WHERE id = $1";
-const OVER: &str = "UPDATE recordings SET seen = $2, ended = $3, exited = $4, refused = $5,
-        expected = $6 WHERE id = $1";
+        command, client, started, state, chain_key, seen, begun, control)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'recording', $11, $12, $13, $14)";
+const SEEN: &str = "UPDATE recordings SET seen = $2, control = $3 WHERE id = $1";
+const OVER: &str = "UPDATE recordings SET seen = $2, control = $3, ended = $4, exited = $5,
+        closing = $6, refused = $7, expected = $8 WHERE id = $1";
 // Sessions of runs that were killed ended with them. What they had seen was written down now and then.
 const OVER_OTHERS: &str = "UPDATE recordings SET ended = $2, expected = $3,
         state = CASE state WHEN 'recording' THEN 'uploading' ELSE state END
@@ -150,7 +161,9 @@ impl Store {
         let begin = new.session.bind(sqlx::query(BEGIN), relay);
         begin
             .bind(new.key.0.as_slice())
-            .bind(packed(&new.seen)?)
+            .bind(packed(&new.seen.streams)?)
+            .bind(packed(&new.begun)?)
+            .bind(packed(&new.seen.control)?)
             .execute(&mut *write)
             .await?;
         write.commit().await
@@ -160,9 +173,15 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn recording_seen(&self, id: SessionId, seen: &[Seen; 3]) -> Result<(), StoreError> {
+    pub async fn recording_seen(
+        &self,
+        id: SessionId,
+        seen: &SeenSession,
+    ) -> Result<(), StoreError> {
         let mut write = self.write(Survive::Crash).await?;
-        let query = sqlx::query(SEEN).bind(id.0.as_slice()).bind(packed(seen)?);
+        let query = sqlx::query(SEEN).bind(id.0.as_slice());
+        let query = query.bind(packed(&seen.streams)?);
+        let query = query.bind(packed(&seen.control)?);
         query.execute(&mut *write).await?;
         write.commit().await
     }
@@ -186,15 +205,17 @@ impl Store {
     pub async fn recording_over(
         &self,
         id: SessionId,
-        seen: &[Seen; 3],
+        seen: &SeenSession,
         how: Over,
     ) -> Result<(), StoreError> {
         let mut write = self.write(Survive::PowerCut).await?;
         sqlx::query(OVER)
             .bind(id.0.as_slice())
-            .bind(packed(seen)?)
+            .bind(packed(&seen.streams)?)
+            .bind(packed(&seen.control)?)
             .bind(how.ended.0)
-            .bind(how.exited)
+            .bind(how.closing.exit.is_some())
+            .bind(packed(&how.closing)?)
             .bind(how.refused)
             .bind(how.expected.0)
             .execute(&mut *write)

@@ -1,10 +1,13 @@
 //! The relay's half of the simulated world: an ingest a session, and a store of objects.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use holdfast_protocol::ids::SessionId;
-use holdfast_protocol::recording::chain::{ChainKey, Checker, Unproved, Witness};
+use holdfast_protocol::ids::{DeviceId, Login, SessionId, UserName};
+use holdfast_protocol::recording::chain::{
+    ChainKey, Checker, Closing, Expectation, RecordedKind, Seen, Unproved, Witness,
+};
 use holdfast_protocol::recording::ingest::{Checked, Ingest, IngestAction, State, UploadStream};
 use holdfast_protocol::recording::reader::{Reader, Verdict};
 use holdfast_protocol::recording::record::{Event, Stream};
@@ -193,13 +196,14 @@ impl SimRelay {
         let kept = &self.sessions[&session];
         let mut seen: [_; 3] = Default::default();
         seen[Stream::Stdout.index()] = kept.witness.seen();
-        let mut checker = Checker::new(&kept.key, &seen);
+        let expected = expectation(seen);
+        let mut checker = Checker::new(&kept.key, &expected);
         let mut reader = Reader::new(session, &self.secrets);
         for object in kept.objects.values() {
             let _ = reader.read_segment(object, &mut |_, record| checker.handle(record));
         }
         let whole = matches!(reader.verdict(), Verdict::Complete { .. });
-        let proof = &checker.finish(whole, false)[Stream::Stdout.index()];
+        let proof = &checker.finish(whole).streams[Stream::Stdout.index()];
         if proof.lack.is_some_and(Unproved::is_contradiction) {
             return Checked::Contradicted;
         }
@@ -234,4 +238,19 @@ impl SimRelay {
 pub(super) enum Output {
     Bytes(Vec<u8>),
     Missing(u64),
+}
+
+/// What the relay knows of each of these sessions: it was cut off.
+fn expectation(seen: [Seen; 3]) -> Expectation {
+    Expectation {
+        user: UserName::new("alice").unwrap(),
+        device: DeviceId([1; 16]),
+        login: Login::new("pi").unwrap(),
+        client: SocketAddr::from((Ipv4Addr::LOCALHOST, 4022)),
+        kind: RecordedKind::Shell,
+        begun: None,
+        seen,
+        control: None,
+        closing: Some(Closing::default()),
+    }
 }

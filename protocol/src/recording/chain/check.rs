@@ -1,16 +1,34 @@
-//! A recording against what the relay has seen of the session.
+//! A recording against what the relay knows of the session.
 
-use super::{Chain, ChainKey, Point, Seen};
+use super::facts::{Contradiction, FactCheck};
+use super::lane::{Counts, Direction, Lane, Unproved, View};
+use super::{CONTROL, Chain, ChainKey, Control, Expectation};
 use crate::recording::record::{End, Event, Gap, Record, Stream};
 
-/// Follows the chains through a recording's records, and compares them with what the relay has seen. Feed
-/// it every record in order, then ask for the proofs.
+/// Follows the chains through a recording's records, and compares them, and everything else that the relay knows,
+/// with the relay's own row. Feed it every record in order, then ask what is proved.
 #[derive(Debug)]
 pub struct Checker<'s> {
-    streams: [StreamCheck<'s>; 3],
-    /// Whether the recording holds the streams' data; `None` before its first record.
-    holds_data: Option<bool>,
+    expected: &'s Expectation,
+    facts: FactCheck<'s>,
+    streams: [Lane<'s>; 3],
+    /// Sizes and signals.
+    control: Option<Lane<'s>>,
+    /// Records are missing, and some of them may be sizes and signals.
+    control_lost: bool,
+    gaps: bool,
     end: Option<End>,
+}
+
+/// What comes of comparing a recording with the relay's own row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assessment {
+    /// What is proved of stdin, stdout and stderr.
+    pub streams: [Proof; 3],
+    /// Why the terminal's sizes and the signals are not all proved; `None` if they are.
+    pub control: Option<Unproved>,
+    /// What else contradicts the relay's row: the first of it.
+    pub contradiction: Option<Contradiction>,
 }
 
 /// What is proved of one stream.
@@ -22,321 +40,191 @@ pub struct Proof {
     pub relayed: u64,
     /// Recorded bytes that are proved to be what the relay passed on, in that order.
     pub proved: u64,
-    /// Bytes that were redacted. Their number is proved as the rest is; what they were, nobody can say.
+    /// Bytes that were redacted. Their number is proved as the rest is; what they were is not recorded.
     pub redacted: u64,
     /// Bytes that a gap says are missing.
     pub missing: u64,
     /// Recorded bytes that nothing vouches for: before a gap or behind the last point that could be
     /// compared.
     pub unproved: u64,
-    /// Recorded bytes that the relay never passed on, because the session was cut off first.
+    /// Recorded bytes that the relay never passed on.
     pub unseen: u64,
     /// Why not everything is proved; `None` if it is.
     pub lack: Option<Unproved>,
 }
 
-/// Why a stream is not proved from end to end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unproved {
-    /// The data is not part of this kind of recording; the device's own count and digest agree with the
-    /// relay's.
-    CountedOnly,
-    /// The recording was cut short.
-    CutShort,
-    /// It has gaps, which it admits.
-    Gaps,
-    /// What the operator sent last did not reach the device before the session was cut off.
-    InFlight,
-    /// Contradicted: the recording is not what passed. It is so behind this many bytes of the stream.
-    Altered {
-        /// Bytes of the stream up to the last point that held.
-        behind: u64,
-    },
-    /// Contradicted: the relay passed on more than a recording holds that claims to be whole.
-    Dropped,
-    /// Contradicted: the recording holds more than there was.
-    Added,
-}
-
-impl Unproved {
-    /// Whether it is a contradiction, and not a mere lack of proof.
+impl Assessment {
+    /// Whether the recording is not what the relay passed on.
     #[must_use]
-    pub fn is_contradiction(self) -> bool {
-        matches!(self, Self::Altered { .. } | Self::Dropped | Self::Added)
+    pub fn is_contradicted(&self) -> bool {
+        let lacks = self.streams.iter().filter_map(|proof| proof.lack);
+        self.contradiction.is_some() || lacks.chain(self.control).any(Unproved::is_contradiction)
+    }
+
+    /// Whether everything in it is what the relay passed on, and nothing of that is missing.
+    #[must_use]
+    pub fn is_proved(&self) -> bool {
+        let proved = |proof: &Proof| matches!(proof.lack, None | Some(Unproved::CountedOnly));
+        self.contradiction.is_none() && self.control.is_none() && self.streams.iter().all(proved)
+    }
+
+    /// Bytes that the relay passed on and this recording does not prove.
+    #[must_use]
+    pub fn not_proved(&self) -> u64 {
+        let of = |proof: &Proof| match proof.lack {
+            Some(Unproved::CountedOnly) => 0,
+            _ => {
+                let proved = proof.proved.saturating_add(proof.redacted);
+                proof.relayed.saturating_sub(proved)
+            }
+        };
+        self.streams
+            .iter()
+            .map(of)
+            .fold(0, |sum, bytes| sum.saturating_add(bytes))
     }
 }
 
 impl<'s> Checker<'s> {
-    /// `seen` is of stdin, stdout and stderr.
+    /// For the recording of a session of which the relay knows this.
     #[must_use]
-    pub fn new(key: &ChainKey, seen: &'s [Seen; 3]) -> Self {
+    pub fn new(key: &'s ChainKey, expected: &'s Expectation) -> Self {
+        let lane = |stream: Stream| {
+            let [stdin, stdout, stderr] = &expected.seen;
+            let (direction, seen) = match stream {
+                Stream::Stdin => (Direction::In, stdin),
+                Stream::Stdout => (Direction::Out, stdout),
+                Stream::Stderr => (Direction::Out, stderr),
+            };
+            Lane::new(direction, Chain::new(key, stream), seen)
+        };
+        let control = expected.control.as_ref();
+        let control =
+            control.map(|control| Lane::new(Direction::In, Chain::on(key, CONTROL), &control.seen));
         Self {
-            streams: Stream::ALL.map(|stream| StreamCheck::new(key, stream, &seen[stream.index()])),
-            holds_data: None,
+            expected,
+            facts: FactCheck::new(key, expected),
+            streams: Stream::ALL.map(lane),
+            control,
+            control_lost: false,
+            gaps: false,
             end: None,
         }
     }
 
     /// Takes the next record.
     pub fn handle(&mut self, record: &Record<'_>) {
+        let [stdin, _, _] = &self.streams;
+        // Where the data is only counted, a record has no place among its frames.
+        let stdin = if self.facts.holds_data {
+            stdin.frames()
+        } else {
+            0
+        };
+        let holds_data = self.facts.handle(&record.event, stdin);
         match &record.event {
-            Event::Start(start) => self.holds_data = Some(start.streams),
-            Event::Data(stream, bytes) => self.streams[stream.index()].data(bytes.0, true),
-            Event::Part(stream, bytes) => self.streams[stream.index()].data(bytes.0, false),
-            Event::Redacted(redacted) => {
-                let stdin = &mut self.streams[Stream::Stdin.index()];
+            Event::Data(stream, bytes) if holds_data => self.data(*stream, bytes.0, true),
+            Event::Part(stream, bytes) if holds_data => self.data(*stream, bytes.0, false),
+            Event::Redacted(redacted) if holds_data => {
+                let [stdin, _, _] = &mut self.streams;
                 stdin.redacted(u64::from(redacted.length), &redacted.tag);
             }
-            Event::Gap(gap) => self.handle_gap(gap),
+            Event::Resize(size) => self.control(Control::Resize(*size), stdin),
+            Event::Signal(signal) => self.control(Control::Signal(*signal), stdin),
+            Event::Gap(gap) => self.gap(gap, holds_data),
             Event::End(end) => self.end = Some(end.clone()),
             _ => {}
         }
     }
 
-    /// What is proved. `whole` says that the recording itself is complete and untampered, `ended` that the
-    /// relay saw the session's exit status: nothing was under way any more.
+    /// Bytes of all streams that are proved by now.
     #[must_use]
-    pub fn finish(&self, whole: bool, ended: bool) -> [Proof; 3] {
-        let holds_data = self.holds_data.unwrap_or(true);
-        Stream::ALL.map(|stream| {
-            let check = &self.streams[stream.index()];
-            let end = self.end.as_ref().map(|end| end.streams[stream.index()]);
-            if holds_data {
-                check.finish(end.filter(|_| whole), ended)
-            } else {
-                check.finish_counted(end.filter(|_| whole))
-            }
-        })
+    pub fn proved(&self) -> u64 {
+        let lanes = self.streams.iter().map(Lane::proved);
+        lanes.fold(0, |sum, bytes| sum.saturating_add(bytes))
     }
 
-    fn handle_gap(&mut self, gap: &Gap) {
-        let each = self.streams.iter_mut().zip(gap.after).zip(gap.bytes);
-        for ((check, after), missing) in each {
-            check.gap(after, missing);
-        }
-    }
-}
-
-#[derive(Debug)]
-struct StreamCheck<'s> {
-    stream: Stream,
-    chain: Chain,
-    seen: &'s Seen,
-    /// The next of the seen points that the chain has not come to.
-    next: usize,
-    /// Whether the end, and the part of a frame behind it, were met and held.
-    end_held: bool,
-    partial_held: bool,
-    /// Bytes up to the last point that held, and the two kinds of bytes since then.
-    held_at: u64,
-    since: [u64; 2],
-    proof: Proof,
-}
-
-const SHOWN: usize = 0;
-const REDACTED: usize = 1;
-
-impl<'s> StreamCheck<'s> {
-    fn new(key: &ChainKey, stream: Stream, seen: &'s Seen) -> Self {
-        let partial = seen.partial.as_ref().map_or(0, |partial| partial.bytes);
-        let mut check = Self {
-            stream,
-            chain: Chain::new(key, stream),
-            seen,
-            next: 0,
-            end_held: false,
-            partial_held: seen.partial.is_none(),
-            held_at: 0,
-            since: [0, 0],
-            proof: Proof {
-                stream,
-                relayed: seen.end.bytes.saturating_add(partial),
-                proved: 0,
-                redacted: 0,
-                missing: 0,
-                unproved: 0,
-                unseen: 0,
-                lack: None,
-            },
+    /// What is proved. `whole` says that the recording is complete and untampered by itself.
+    #[must_use]
+    pub fn finish(&self, whole: bool) -> Assessment {
+        let view = match self.expected.closing {
+            None => View::Stale,
+            Some(closing) if closing.exit.is_some() => View::Exited,
+            Some(_) => View::CutOff,
         };
-        check.compare();
-        check
-    }
-
-    fn data(&mut self, bytes: &[u8], last: bool) {
-        self.count(SHOWN, bytes.len() as u64);
-        self.check_partial(bytes);
-        if self.chain.update(bytes, usize::from(!last)).is_some() {
-            self.compare();
+        let streams = Stream::ALL.map(|stream| self.stream(stream, whole, view));
+        let control = self.control.as_ref();
+        let control = control.and_then(|control| control.finish(whole, None, view).1);
+        let contradicted = control.filter(|lack| lack.is_contradiction());
+        let gaps = (self.control_lost || self.gaps).then_some(Unproved::Gaps);
+        Assessment {
+            streams,
+            control: contradicted.or(gaps).or(control),
+            contradiction: self.facts.finish(whole),
         }
     }
 
-    fn redacted(&mut self, length: u64, tag: &super::Tag) {
-        // A redacted frame that passed only in part can't be compared, and is none the worse for it.
-        if self.chain.point().frames == self.seen.end.frames && self.is_short_of(length) {
-            self.partial_held = true;
-        }
-        self.count(REDACTED, length);
-        self.chain.append(length, tag);
-        self.compare();
-    }
-
-    fn gap(&mut self, after: Point, missing: u64) {
-        let before = self.chain.point();
-        let recorded = before.bytes.saturating_add(self.chain.begun());
-        if after == before && missing == 0 {
-            // Nothing of this stream is missing, but perhaps the rest of a frame that never ended.
-            return;
-        }
-        if after.frames < before.frames || recorded.saturating_add(missing) != after.bytes {
-            self.contradict(Unproved::Altered {
-                behind: self.held_at,
-            });
-        }
-        self.proof.missing = self.proof.missing.saturating_add(missing);
-        self.forget_since();
-        self.chain.resume(after);
-        self.compare();
-    }
-
-    /// The chain has come to the end of a frame: compares it with the points that were seen.
-    fn compare(&mut self) {
-        let at = self.chain.point();
-        while let Some(point) = self.seen.points.get(self.next) {
-            if point.frames > at.frames {
-                break;
-            }
-            self.next += 1;
-            if point.frames == at.frames {
-                self.hold(*point);
-            }
-        }
-        if at.frames == self.seen.end.frames && !self.end_held {
-            self.end_held = true;
-            // A stream on which nothing passed has no value to compare.
-            if at.frames > 0 {
-                self.hold(self.seen.end);
-            }
-        }
-    }
-
-    fn hold(&mut self, point: Point) {
-        if self.chain.point() != point {
-            self.contradict(Unproved::Altered {
-                behind: self.held_at,
-            });
-            return;
-        }
-        if self.proof.lack.is_some_and(Unproved::is_contradiction) {
-            return;
-        }
-        self.held_at = point.bytes;
-        let [shown, redacted] = core::mem::take(&mut self.since);
-        self.proof.proved = self.proof.proved.saturating_add(shown);
-        self.proof.redacted = self.proof.redacted.saturating_add(redacted);
-    }
-
-    /// Bytes of the frame behind the last that passed as a whole: a part of it may have passed.
-    fn check_partial(&mut self, bytes: &[u8]) {
-        let Some(partial) = &self.seen.partial else {
-            return;
+    fn stream(&self, stream: Stream, whole: bool, view: View) -> Proof {
+        let [stdin, stdout, stderr] = &self.streams;
+        let lane = match stream {
+            Stream::Stdin => stdin,
+            Stream::Stdout => stdout,
+            Stream::Stderr => stderr,
         };
-        if self.partial_held || self.chain.point().frames != self.seen.end.frames {
-            return;
-        }
-        let wanted = partial.bytes.saturating_sub(self.chain.begun());
-        let Some(more) = usize::try_from(wanted).ok().and_then(|n| bytes.get(..n)) else {
-            return;
-        };
-        self.partial_held = true;
-        if self.chain.tag_at(more) == partial.tag {
-            // They were counted with what is behind the last whole frame.
-            self.proof.unseen = self.proof.unseen.saturating_sub(partial.bytes);
-            self.proof.proved = self.proof.proved.saturating_add(partial.bytes);
-            self.held_at = self.held_at.saturating_add(partial.bytes);
-        } else {
-            self.contradict(Unproved::Altered {
-                behind: self.held_at,
-            });
-        }
-    }
-
-    fn is_short_of(&self, length: u64) -> bool {
-        let partial = self.seen.partial.as_ref();
-        partial.is_some_and(|partial| partial.bytes <= length)
-    }
-
-    fn count(&mut self, kind: usize, bytes: u64) {
-        if self.chain.point().frames >= self.seen.end.frames {
-            self.proof.unseen = self.proof.unseen.saturating_add(bytes);
-        } else {
-            self.since[kind] = self.since[kind].saturating_add(bytes);
-        }
-    }
-
-    fn forget_since(&mut self) {
-        let [shown, redacted] = core::mem::take(&mut self.since);
-        self.proof.unproved = self
-            .proof
-            .unproved
-            .saturating_add(shown)
-            .saturating_add(redacted);
-    }
-
-    fn contradict(&mut self, how: Unproved) {
-        if !self.proof.lack.is_some_and(Unproved::is_contradiction) {
-            self.proof.lack = Some(how);
-        }
-    }
-
-    fn finish(&self, end: Option<Point>, ended: bool) -> Proof {
-        let mut proof = self.proof.clone();
-        let [shown, redacted] = self.since;
-        proof.unproved = proof
-            .unproved
-            .saturating_add(shown)
-            .saturating_add(redacted);
-        if proof.lack.is_none() {
-            proof.lack = self.lack(&proof, end, ended);
-        }
-        proof
-    }
-
-    fn lack(&self, proof: &Proof, end: Option<Point>, ended: bool) -> Option<Unproved> {
-        let at = self.chain.point();
-        let short = at.frames < self.seen.end.frames || !self.partial_held;
-        match end {
-            None => return Some(Unproved::CutShort),
-            Some(end) if end != at => {
-                return Some(Unproved::Altered {
-                    behind: self.held_at,
-                });
+        let end = self.end.as_ref().map(|end| {
+            let [stdin, stdout, stderr] = end.streams;
+            match stream {
+                Stream::Stdin => stdin,
+                Stream::Stdout => stdout,
+                Stream::Stderr => stderr,
             }
-            Some(_) if short && self.stream == Stream::Stdin && !ended => {
-                return Some(Unproved::InFlight);
-            }
-            Some(_) if short => return Some(Unproved::Dropped),
-            Some(_) if ended && proof.unseen > 0 => return Some(Unproved::Added),
-            Some(_) => {}
-        }
-        (proof.missing > 0 || proof.unproved > 0).then_some(Unproved::Gaps)
-    }
-
-    /// Of a recording that does not hold the data: the device's count and digest against the relay's.
-    fn finish_counted(&self, end: Option<Point>) -> Proof {
-        let mut proof = self.proof.clone();
-        let seen = self.seen.end;
-        proof.lack = Some(match end {
-            None => Unproved::CutShort,
-            Some(end) if end == seen || seen.frames == 0 && end.frames == 0 => {
-                Unproved::CountedOnly
-            }
-            Some(end) if end.frames < seen.frames && self.stream == Stream::Stdin => {
-                Unproved::InFlight
-            }
-            Some(end) if end.frames > seen.frames => Unproved::CountedOnly,
-            Some(_) => Unproved::Altered { behind: 0 },
         });
-        proof
+        let (counts, lack) = if self.facts.holds_data {
+            lane.finish(whole, end, view)
+        } else {
+            lane.finish_counted(end.filter(|_| whole), view)
+        };
+        let Counts {
+            proved,
+            redacted,
+            missing,
+            unproved,
+            unseen,
+        } = counts;
+        Proof {
+            stream,
+            relayed: lane.relayed(),
+            proved,
+            redacted,
+            missing,
+            unproved,
+            unseen,
+            lack,
+        }
+    }
+
+    fn data(&mut self, stream: Stream, bytes: &[u8], last: bool) {
+        if let Some(lane) = self.streams.get_mut(stream.index()) {
+            lane.data(bytes, last);
+        }
+    }
+
+    fn control(&mut self, control: Control, stdin: u64) {
+        if let Some(lane) = self.control.as_mut().filter(|_| !self.control_lost) {
+            lane.data(&control.frame(stdin), true);
+        }
+    }
+
+    fn gap(&mut self, gap: &Gap, holds_data: bool) {
+        self.gaps = true;
+        // Which records are missing is not known: from here on sizes and signals cannot be compared.
+        self.control_lost |= gap.records > 0;
+        if !holds_data {
+            return;
+        }
+        let each = self.streams.iter_mut().zip(gap.after).zip(gap.bytes);
+        for ((lane, after), missing) in each {
+            lane.gap(after, missing);
+        }
     }
 }

@@ -3,8 +3,12 @@ use alloc::vec::Vec;
 
 use proptest::prelude::*;
 
+use core::net::{Ipv4Addr, SocketAddr};
+
 use super::*;
+use crate::ids::{DeviceId, Login, UserName};
 use crate::recording::record::{Bytes, End, EndReason, Event, Gap, GapReason, Record, Redacted};
+use crate::wire::Exit;
 
 const KEY: ChainKey = ChainKey([7; 32]);
 
@@ -71,6 +75,24 @@ impl Device {
     }
 }
 
+/// What the relay knows of a shell on which this has passed, and whether it saw its exit status. It fits the start that
+/// the reader's tests use.
+pub(in crate::recording) fn expectation(seen: [Seen; 3], exited: bool) -> Expectation {
+    Expectation {
+        user: UserName::new("alice").unwrap(),
+        device: DeviceId([0xd1; 16]),
+        login: Login::new("pi").unwrap(),
+        client: SocketAddr::from((Ipv4Addr::LOCALHOST, 4022)),
+        kind: RecordedKind::Shell,
+        begun: None,
+        seen,
+        control: None,
+        closing: Some(Closing {
+            exit: exited.then_some(Exit::Status(0)),
+        }),
+    }
+}
+
 fn check(
     records: &[(Vec<u8>, Kind)],
     stream: Stream,
@@ -81,7 +103,8 @@ fn check(
     let mut all = [Seen::default(), Seen::default(), Seen::default()];
     all[stream.index()] = seen.clone();
     let empty = Stream::ALL.map(|stream| Chain::new(&KEY, stream).point());
-    let mut checker = Checker::new(&KEY, &all);
+    let expected = expectation(all, ended);
+    let mut checker = Checker::new(&KEY, &expected);
     let mut handle = |event| checker.handle(&Record { delta: 0, event });
     for (bytes, kind) in records {
         handle(match kind {
@@ -111,7 +134,7 @@ fn check(
         why: EndReason::Exited,
         streams,
     }));
-    let [stdin, stdout, stderr] = checker.finish(true, ended);
+    let [stdin, stdout, stderr] = checker.finish(true).streams;
     match stream {
         Stream::Stdin => stdin,
         Stream::Stdout => stdout,
@@ -230,8 +253,8 @@ fn what_is_altered_dropped_added_or_swapped_is_found() {
     let cut = check(&more, Stream::Stdout, long, &seen, false);
     assert_eq!(
         (cut.lack, cut.unseen),
-        (None, 2),
-        "the relay was gone before it came"
+        (Some(Unproved::NotShown), 2),
+        "the session was cut off before it came: it was not shown, and that is said"
     );
 }
 
@@ -253,7 +276,7 @@ fn a_frame_that_passed_in_part_is_checked_as_far_as_it_passed() {
     for kept in [Kept::Whole, Kept::InParts] {
         let (mut records, end) = record(Stream::Stdout, &all(&whole, kept));
         let proof = check(&records, Stream::Stdout, end, &seen.seen(), false);
-        assert_eq!(proof.lack, None);
+        assert_eq!(proof.lack, Some(Unproved::NotShown), "the rest of it");
         assert_eq!((proof.proved, proof.unseen), (total(&passed) + 5, 6));
         let last = if kept == Kept::Whole { 4 } else { 8 };
         records[last].0[0] ^= 1;
@@ -273,8 +296,8 @@ fn input_that_was_under_way_is_not_held_against_the_device() {
     let proof = check(&records, Stream::Stdin, end, &seen, true);
     assert_eq!(
         proof.lack,
-        Some(Unproved::Dropped),
-        "the session ran to its end"
+        Some(Unproved::InFlight),
+        "also where the command ended first"
     );
 }
 

@@ -6,7 +6,8 @@ use alloc::vec::Vec;
 
 use super::*;
 use crate::limits::{MAX_SEGMENT_AGE, SESSION_RESERVE, WRITE_DELAY};
-use crate::recording::chain::{ChainKey, Checker, Proof, Witness};
+use crate::recording::chain::tests::expectation;
+use crate::recording::chain::{ChainKey, Checker, Expectation, Proof, RecordedKind, Witness};
 use crate::recording::reader::{Reader, Verdict};
 use crate::recording::record::{
     Bytes, ForwardClosed, ForwardDirection, ForwardEnd, ForwardOpened, StartedWork,
@@ -97,10 +98,15 @@ fn work(spool: &mut Spool, now: Duration, files: &mut BTreeMap<u32, Vec<u8>>) {
 fn read(
     files: &BTreeMap<u32, Vec<u8>>,
     seen: &[crate::recording::chain::Seen; 3],
+    kind: RecordedKind,
 ) -> (Vec<String>, [Proof; 3]) {
     let secrets = [secret()];
     let mut reader = Reader::new(SESSION, &secrets);
-    let mut checker = Checker::new(&KEY, seen);
+    let expected = Expectation {
+        kind,
+        ..expectation(seen.clone(), true)
+    };
+    let mut checker = Checker::new(&KEY, &expected);
     let mut said = vec![];
     for file in files.values() {
         let outcome = reader.read_segment(file, &mut |_, record| {
@@ -120,7 +126,7 @@ fn read(
         why: EndReason::Exited,
     };
     assert_eq!(reader.verdict(), complete);
-    (said, checker.finish(true, true))
+    (said, checker.finish(true).streams)
 }
 
 #[test]
@@ -174,7 +180,7 @@ fn what_is_typed_without_echo_is_hidden_and_the_rest_is_proved() {
         let mut files = BTreeMap::new();
         work(&mut spool, T, &mut files);
         let seen = witness.each_ref().map(Witness::seen);
-        let (said, proofs) = read(&files, &seen);
+        let (said, proofs) = read(&files, &seen, RecordedKind::Shell);
         assert_eq!(said, expected, "{mode:?}");
         assert!(
             proofs.iter().all(|proof| proof.lack.is_none()),
@@ -224,7 +230,7 @@ fn a_long_command_is_recorded_whole_and_file_transfer_only_counted() {
         .unwrap();
     assert_eq!(found, command.len());
     let seen = witness.each_ref().map(Witness::seen);
-    let (_, proofs) = read(&files, &seen);
+    let (_, proofs) = read(&files, &seen, RecordedKind::Sftp);
     assert_eq!(
         proofs[0].lack,
         Some(crate::recording::chain::Unproved::CountedOnly)

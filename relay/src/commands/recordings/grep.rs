@@ -8,7 +8,7 @@ use super::super::{Context, Failure, Out};
 use super::SHORT_ID;
 use crate::limits::RECORDING_PAGE;
 use crate::recording::archive::Read;
-use crate::recording::export::Plain;
+use crate::recording::export::{Plain, Title};
 use crate::recording::verify::clock;
 use crate::store::{RecordingFilter, RecordingRow};
 
@@ -46,12 +46,13 @@ async fn search(
     };
     let id = row.session.id.to_string();
     let id = id.get(..SHORT_ID).unwrap_or(&id).to_owned();
-    let plain = Arc::new(Mutex::new((Plain::default(), 0)));
+    let plain = Arc::new(Mutex::new((Plain::new(Title::of(&facts)), 0)));
     let (reading, wanted) = (plain.clone(), pattern.to_owned());
-    let mut hits = context.facts.archive.read(facts, move |micros, record| {
+    let archive = &context.facts.archive;
+    let mut hits = archive.read(facts, move |micros, record, mark| {
         let mut plain = reading.lock().unwrap_or_else(PoisonError::into_inner);
         plain.1 = micros;
-        let mut lines = plain.0.lines(record);
+        let mut lines = plain.0.lines(record, mark);
         lines.retain(|line| line.contains(&wanted));
         (!lines.is_empty()).then_some((micros, lines))
     });

@@ -7,21 +7,28 @@ use holdfast_protocol::recording::reader::Verdict;
 use serde_json::{Value, json as value};
 
 use super::super::table::{card, table};
-use super::super::{Context, Failure, json};
+use super::super::{Context, DONE, Done, Failure, json};
 use super::{row, what};
 use crate::clock::Timestamp;
 use crate::hex::hex;
 use crate::recording::archive::Read;
 use crate::recording::ran::Ran;
-use crate::recording::verify::{VerdictText, signed_verdict};
+use crate::recording::verify::{COUNTED, VerdictText};
 use crate::store::{RecordingFacts, RecordingState};
+
+/// The exit statuses of `verify`, beside [`DONE`] and the one of every failure. They are relied upon.
+const NOT_PROVED: u8 = 3;
+const TRUNCATED: u8 = 4;
+const TAMPERED: u8 = 5;
+const LOST: u8 = 6;
+const NOT_YET: u8 = 7;
 
 pub(super) async fn show(
     facts: &RecordingFacts,
     context: &Context,
     as_json: bool,
 ) -> Result<String, Failure> {
-    let verdict = verdict(facts, context);
+    let verdict = context.facts.archive.verdict(facts);
     let ran = ran(facts, context).await;
     let chain = facts.segments.last().map(|(_, link)| hex(&link.0));
     if as_json {
@@ -91,8 +98,13 @@ pub(super) async fn show(
                     "stdout" => "stdout",
                     _ => "stderr",
                 };
+                let unseen = match (stream.unseen, name) {
+                    (0, _) => String::new(),
+                    (unseen, "stdin") => format!(", {unseen} not sent by the operator"),
+                    (unseen, _) => format!(", {unseen} not shown to the operator"),
+                };
                 let text = format!(
-                    "{} bytes relayed, {} proved, {} redacted, {} missing{lack}",
+                    "{} bytes relayed, {} proved, {} redacted, {} missing{unseen}{lack}",
                     stream.relayed, stream.proved, stream.redacted, stream.missing
                 );
                 (name, text)
@@ -100,6 +112,12 @@ pub(super) async fn show(
             let missing = verdict.unfollowed.as_deref().map(unfollowed);
             lines.extend(missing.map(|missing| ("files", missing)));
         }
+    }
+    if let Some(said) = verdict.as_ref().and_then(|verdict| verdict.control.clone()) {
+        lines.push(("sizes and signals", said));
+    }
+    if let Some(said) = verdict.and_then(|verdict| verdict.contradiction) {
+        lines.push(("contradiction", said));
     }
     if let Some(lack) = ran.lack() {
         lines.push(("commands", lack));
@@ -120,7 +138,7 @@ async fn ran(facts: &RecordingFacts, context: &Context) -> Ran {
     let read = context
         .facts
         .archive
-        .read(facts.clone(), move |micros, record| {
+        .read(facts.clone(), move |micros, record, _| {
             let mut ran = reading.lock().unwrap_or_else(PoisonError::into_inner);
             ran.handle(micros, record);
             None::<()>
@@ -140,10 +158,15 @@ async fn ran(facts: &RecordingFacts, context: &Context) -> Ran {
 }
 
 /// Reads it again from where it is stored: the seals hold, and the chain is the one that was signed.
-pub(super) async fn verify(facts: &RecordingFacts, context: &Context) -> Result<String, Failure> {
+pub(super) async fn verify(facts: &RecordingFacts, context: &Context) -> Result<Done, Failure> {
     let id = facts.row.session.id;
     let fails = |why: String| Err(Failure(format!("recording {id} {why}")));
-    let mut read = context.facts.archive.read(facts.clone(), |_, _| None::<()>);
+    let says = |code: u8, what: String| {
+        let text = format!("recording {id} {what}\n");
+        Ok(Done { text, code })
+    };
+    let archive = &context.facts.archive;
+    let mut read = archive.read(facts.clone(), |_, _, _| None::<()>);
     let mut end = None;
     while let Some(item) = read.recv().await {
         if let Read::End(outcome) = item {
@@ -161,50 +184,73 @@ pub(super) async fn verify(facts: &RecordingFacts, context: &Context) -> Result<
     // What the upload has found comes first: what was not taken is not stored here.
     if state == RecordingState::Tampered {
         let reason = facts.row.reason.as_deref().unwrap_or("it was altered");
-        return fails(format!("is tampered: {reason}"));
+        return says(TAMPERED, format!("is tampered: {reason}"));
     }
     if let Verdict::Tampered { at, fault } = found {
-        return fails(format!(
+        let what = format!(
             "was altered after it was stored: segment {}, block {}: {fault}",
             at.segment, at.block
-        ));
+        );
+        return says(TAMPERED, what);
     }
     if !state.is_terminal() {
-        return fails(format!("is not here yet: it is {}", state.as_str()));
+        return says(
+            NOT_YET,
+            format!("is not here yet: it is {}", state.as_str()),
+        );
     }
-    let Some(verdict) = verdict(facts, context) else {
-        let why = match facts.row.verdict {
-            None => "has no verdict yet: ask again in a minute",
-            Some(_) => "has a verdict that the cluster key did not sign",
+    let Some(verdict) = archive.verdict(facts) else {
+        return match facts.row.verdict {
+            None => says(
+                NOT_YET,
+                "has no verdict yet: ask again in a minute".to_owned(),
+            ),
+            Some(_) => says(
+                TAMPERED,
+                "has a verdict that the cluster key did not sign".to_owned(),
+            ),
         };
-        return fails(why.to_owned());
     };
-    if verdict.recording != id.to_string() || verdict.chain != hex(&link.0) {
-        return fails("is not the one that the cluster key signed a verdict on".to_owned());
+    if verdict.recording != id.to_string()
+        || verdict.chain != hex(&link.0)
+        || verdict.state != state.as_str()
+    {
+        let what = "is not the one that the cluster key signed a verdict on";
+        return says(TAMPERED, what.to_owned());
     }
     let segments = facts.segments.len();
-    let said = match (state, facts.row.verified) {
-        (RecordingState::Complete, Some(true)) => "complete and verified".to_owned(),
-        (RecordingState::Complete, _) => {
-            format!("complete, not all of it proved: {}", lacks(&verdict))
-        }
-        (state, _) => format!(
-            "{}: {}",
-            state.as_str(),
-            facts.row.reason.as_deref().unwrap_or("no reason known")
-        ),
+    let reason = facts.row.reason.as_deref().unwrap_or("no reason known");
+    // What was signed decides, and not what the row says of it.
+    let (code, said) = match state {
+        RecordingState::Complete => match lacks(&verdict) {
+            lacks if lacks.is_empty() && facts.row.verified == Some(true) => {
+                (DONE, "complete and verified".to_owned())
+            }
+            lacks => (
+                NOT_PROVED,
+                format!("complete, not all of it proved: {lacks}"),
+            ),
+        },
+        RecordingState::Lost => (LOST, format!("lost: {reason}")),
+        other => (TRUNCATED, format!("{}: {reason}", other.as_str())),
     };
-    Ok(format!(
+    let text = format!(
         "recording {id}: {said} ({segments} segments, chain {})\n",
         hex(&link.0)
-    ))
+    );
+    Ok(Done { text, code })
 }
 
 fn lacks(verdict: &VerdictText) -> String {
-    let mut lacks: Vec<String> = verdict
-        .streams
-        .iter()
-        .filter_map(|stream| Some(format!("{}: {}", stream.stream, stream.lack.as_deref()?)))
+    let streams = verdict.streams.iter().filter_map(|stream| {
+        let lack = stream.lack.as_deref().filter(|lack| *lack != COUNTED)?;
+        Some(format!("{}: {lack}", stream.stream))
+    });
+    let control = verdict.control.iter();
+    let control = control.map(|lack| format!("sizes and signals: {lack}"));
+    let mut lacks: Vec<String> = streams
+        .chain(control)
+        .chain(verdict.contradiction.clone())
         .collect();
     lacks.extend(verdict.unfollowed.as_deref().map(unfollowed));
     lacks.join(", ")
@@ -212,12 +258,4 @@ fn lacks(verdict: &VerdictText) -> String {
 
 fn unfollowed(why: &str) -> String {
     format!("file operations may be missing: {}", Escaped(why))
-}
-
-fn verdict(facts: &RecordingFacts, context: &Context) -> Option<VerdictText> {
-    let (text, signature) = (
-        facts.row.verdict.as_deref()?,
-        facts.row.signature.as_deref()?,
-    );
-    signed_verdict(text, signature, context.facts.archive.cluster())
 }

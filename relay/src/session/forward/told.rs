@@ -12,6 +12,7 @@ use holdfast_protocol::codec::frame::SessionMessage;
 use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::ids::SessionId;
 use holdfast_protocol::limits::TOLD_MINOR;
+use holdfast_protocol::recording::chain::{Begun, ChainKey, Closing};
 use holdfast_protocol::session::RelayEvent;
 use holdfast_protocol::wire::{self, Open, SessionRefusal, SessionTerms, ToldIn, Work};
 use quinn::{SendStream, VarInt};
@@ -225,7 +226,11 @@ impl Relay {
             started: Timestamp::now(),
             ..session.facts()
         };
-        let (key, recorded) = recorded::note(self, about).await?;
+        let begun = |key: &ChainKey| {
+            let terms = need.wanted.terms(key.clone());
+            Begun::of(&Work::Forwards, None, &[], &terms)
+        };
+        let (key, recorded) = recorded::note(self, about, begun).await?;
         let open = Open {
             session: id,
             user: session.authorized.user().name.clone(),
@@ -338,7 +343,7 @@ async fn keep(
     }
     // The device may have ended it, or be gone.
     let _ = send.finish();
-    if let Err(error) = recordings.over(&watched, false, false).await {
+    if let Err(error) = recordings.over(&watched, Closing::default(), false).await {
         error!(recording = %standing.id, %error, "a recording of forwards that is over is not noted as that");
     }
 }

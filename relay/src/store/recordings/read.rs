@@ -1,12 +1,15 @@
 //! What is known of recordings: for listings, for who goes on with one, and for what is to be done.
 
 use holdfast_protocol::ids::{SessionId, UserName};
-use holdfast_protocol::recording::chain::{ChainKey, Seen};
+use holdfast_protocol::recording::chain::{
+    Begun, ChainKey, Closing, Expectation, RecordedKind, Seen, SeenControl,
+};
 use holdfast_protocol::recording::segment::Link;
 use holdfast_protocol::wire::SessionFinished;
 use sqlx::QueryBuilder;
 
 use super::{Hold, RecordingState, corrupt, unpacked};
+use crate::access::role::Ability;
 use crate::clock::Timestamp;
 use crate::store::session_facts::{FactsRow, SessionFacts};
 use crate::store::{Store, StoreError};
@@ -49,14 +52,49 @@ pub struct RecordingFacts {
     pub key: Option<ChainKey>,
     /// What the relay saw pass, as far as it was written down.
     pub seen: [Seen; 3],
-    /// Whether the relay saw the session's exit status.
-    pub exited: bool,
+    /// What the session was begun with; `None` of a recording that an older relay began.
+    pub begun: Option<Begun>,
+    /// The sizes and signals that were passed on.
+    pub control: Option<SeenControl>,
+    /// How the session ended; `None` while it runs, and if the relay was killed before it kept that.
+    pub closing: Option<Closing>,
     /// Whether the device started nothing.
     pub refused: bool,
     /// By when it is expected.
     pub expected: Option<Timestamp>,
     /// Why the relay could not follow its file operations to the end.
     pub unfollowed: Option<String>,
+}
+
+impl RecordingFacts {
+    /// What the recording is compared with. None of it comes from the device.
+    #[must_use]
+    pub fn expectation(&self) -> Expectation {
+        let session = &self.row.session;
+        Expectation {
+            user: session.user.clone(),
+            device: session.device,
+            login: session.login.clone(),
+            client: session.client,
+            kind: recorded_kind(session.kind),
+            begun: self.begun.clone(),
+            seen: self.seen.clone(),
+            control: self.control.clone(),
+            closing: self.closing,
+        }
+    }
+}
+
+/// What a session of this kind is to its recording.
+#[must_use]
+pub fn recorded_kind(kind: Ability) -> RecordedKind {
+    match kind {
+        Ability::Exec => RecordedKind::Exec,
+        Ability::Sftp => RecordedKind::Sftp,
+        Ability::Forward => RecordedKind::Forwards,
+        // The other rights are none to a session.
+        _ => RecordedKind::Shell,
+    }
 }
 
 /// What listings ask for.
@@ -78,8 +116,8 @@ const COLUMNS: &str = "SELECT r.id, r.user_name, r.device, r.device_name, r.logi
         r.client, r.started, r.ended, r.state, r.reason, r.offered, r.verified, r.verdict, r.signature,
         r.hold_since, r.hold_by, r.hold_reason,
         (SELECT COALESCE(SUM(s.length), 0) FROM recording_segments s WHERE s.recording = r.id) AS bytes";
-const REST: &str = ", r.exited, r.refused, r.expected, r.chain_key, r.seen, r.report,
-    r.unfollowed";
+const REST: &str = ", r.refused, r.expected, r.chain_key, r.seen, r.report, r.begun, r.control,
+        r.closing, r.unfollowed";
 const FROM: &str = " FROM recordings r WHERE ";
 const SEGMENTS: &str = "SELECT length, hash FROM recording_segments WHERE recording = $1
     ORDER BY segment";
@@ -218,7 +256,9 @@ impl Store {
             report: rest.report.as_deref().map(unpacked).transpose()?,
             key: key.transpose().map_err(|_| corrupt())?,
             seen: unpacked(&rest.seen)?,
-            exited: rest.exited,
+            begun: rest.begun.as_deref().map(unpacked).transpose()?,
+            control: rest.control.as_deref().map(unpacked).transpose()?,
+            closing: rest.closing.as_deref().map(unpacked).transpose()?,
             refused: rest.refused,
             expected: rest.expected.map(Timestamp),
             unfollowed: rest.unfollowed,
@@ -289,13 +329,15 @@ struct Whole {
 
 #[derive(sqlx::FromRow)]
 struct Rest {
-    exited: bool,
     refused: bool,
     expected: Option<i64>,
     chain_key: Option<Vec<u8>>,
     seen: Vec<u8>,
     report: Option<Vec<u8>>,
     unfollowed: Option<String>,
+    begun: Option<Vec<u8>>,
+    control: Option<Vec<u8>>,
+    closing: Option<Vec<u8>>,
 }
 
 impl Row {

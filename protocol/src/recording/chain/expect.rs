@@ -1,0 +1,166 @@
+//! What a recording is compared with: the relay's own row of the session. Nothing in here comes from the device.
+
+use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::{ChainKey, Seen, Tag};
+use crate::ids::{DeviceId, Login, UserName};
+use crate::recording::digest::Mac;
+use crate::wire::{Exit, Pty, RecordingTerms, SFTP, Signal, WindowSize, Work};
+
+/// What the relay knows of a session that was recorded.
+#[derive(Clone, Debug)]
+pub struct Expectation {
+    /// The operator.
+    pub user: UserName,
+    /// The device that was asked to record.
+    pub device: DeviceId,
+    /// The account on the device.
+    pub login: Login,
+    /// The operator's address.
+    pub client: SocketAddr,
+    /// What the session was.
+    pub kind: RecordedKind,
+    /// What it was begun with; `None` where an older relay did not keep it.
+    pub begun: Option<Begun>,
+    /// What passed on the three streams.
+    pub seen: [Seen; 3],
+    /// The sizes and signals that were passed on; `None` where an older relay did not keep them.
+    pub control: Option<SeenControl>,
+    /// How the session ended; `None` if the relay was killed before it kept that. What it saw pass may then be older
+    /// than the end.
+    pub closing: Option<Closing>,
+}
+
+/// What a session was, as far as it decides what its recording holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordedKind {
+    /// A shell.
+    Shell,
+    /// A command.
+    Exec,
+    /// File transfer.
+    Sftp,
+    /// The forwards of one connection.
+    Forwards,
+}
+
+/// What a session was begun with. Command and environment are kept as keyed tags alone: when the relay erases the
+/// session's key, nothing can be guessed from them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Begun {
+    /// Length and tag of the command line.
+    pub command: Option<(u64, Tag)>,
+    /// The subsystem.
+    pub subsystem: Option<String>,
+    /// `TERM` and the terminal's size.
+    pub terminal: Option<(String, WindowSize)>,
+    /// The names of the environment, each with the tag of name and value.
+    pub env: Vec<(String, Tag)>,
+    /// How it was to be recorded: everything of the terms but the key.
+    pub mode: crate::wire::RecordingMode,
+    /// What of stdin was to be recorded.
+    pub stdin: crate::wire::StdinMode,
+    /// Whether the session was let begin although it might not be recorded.
+    pub recover: bool,
+}
+
+/// How a session ended, as the relay saw it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Closing {
+    /// The exit status that the relay passed on; `None`: the session was cut off before one came.
+    pub exit: Option<Exit>,
+}
+
+/// What the relay sends on a session beside data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Control {
+    /// The terminal's new size.
+    Resize(WindowSize),
+    /// A signal.
+    Signal(Signal),
+}
+
+/// The digest of sizes and signals, each bound to its place among the frames of stdin. Where a recording does not hold
+/// the data, that place is always 0.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeenControl {
+    /// The chain of them.
+    pub seen: Seen,
+    /// Frames of stdin before its end, if its end was sent.
+    pub eof: Option<u64>,
+}
+
+impl RecordedKind {
+    /// Whether a recording of this kind holds the streams' data. Of a subsystem the name decides.
+    #[must_use]
+    pub fn holds_data(self, begun: Option<&Begun>) -> bool {
+        let subsystem = begun.and_then(|begun| begun.subsystem.as_deref());
+        match self {
+            Self::Shell | Self::Exec => true,
+            Self::Sftp => subsystem.is_some_and(|name| name != SFTP),
+            Self::Forwards => false,
+        }
+    }
+}
+
+impl Begun {
+    /// What a session is begun with.
+    #[must_use]
+    pub fn of(
+        work: &Work,
+        pty: Option<&Pty>,
+        env: &[(String, String)],
+        terms: &RecordingTerms,
+    ) -> Self {
+        let key = &terms.key;
+        let tagged = |(name, value): &(String, String)| (name.clone(), env_tag(key, name, value));
+        Self {
+            command: match work {
+                Work::Exec(command) => {
+                    let mut tag = command_tag(key);
+                    tag.update(command);
+                    Some((command.len() as u64, tag.finalize()))
+                }
+                _ => None,
+            },
+            subsystem: match work {
+                Work::Subsystem(name) => Some(name.to_string()),
+                _ => None,
+            },
+            terminal: pty.map(|pty| (pty.term.clone(), pty.size)),
+            env: env.iter().map(tagged).collect(),
+            mode: terms.mode,
+            stdin: terms.stdin,
+            recover: terms.recover,
+        }
+    }
+}
+
+impl Control {
+    /// The frame that stands for it on the chain, behind so many frames of stdin.
+    #[must_use]
+    pub fn frame(self, stdin: u64) -> Vec<u8> {
+        // Numbers and enums always can be encoded.
+        postcard::to_allocvec(&(stdin, self)).unwrap_or_default()
+    }
+}
+
+/// Takes a command line, in any pieces.
+pub(super) fn command_tag(key: &ChainKey) -> Mac {
+    let mut mac = Mac::new(&key.0);
+    mac.update(&[3]);
+    mac
+}
+
+pub(super) fn env_tag(key: &ChainKey, name: &str, value: &str) -> Tag {
+    let mut mac = Mac::new(&key.0);
+    mac.update(&[4]);
+    mac.update(&(name.len() as u64).to_be_bytes());
+    mac.update(name.as_bytes());
+    mac.update(value.as_bytes());
+    mac.finalize()
+}

@@ -1,0 +1,339 @@
+//! One stream of a recording against what the relay has seen of it.
+
+use super::{Chain, Point, Seen, Tag};
+
+/// Why a stream is not proved from end to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unproved {
+    /// The data is not part of this kind of recording; the device's own count and digest agree with the
+    /// relay's.
+    CountedOnly,
+    /// The recording was cut short.
+    CutShort,
+    /// It has gaps, which it admits.
+    Gaps,
+    /// What the operator sent last did not reach the device before the session ended.
+    InFlight,
+    /// From the end of what the relay passed on, the operator was not shown it: the session was cut off first.
+    NotShown,
+    /// The relay was killed before it kept what it passed on: behind what it had kept, nothing is proved.
+    NotKept,
+    /// Contradicted: the recording is not what passed. It is so behind this many bytes of the stream.
+    Altered {
+        /// Bytes of the stream up to the last point that held.
+        behind: u64,
+    },
+    /// Contradicted: the relay passed on more than a recording holds that claims to be whole.
+    Dropped,
+    /// Contradicted: the recording holds more than there was.
+    Added,
+}
+
+impl Unproved {
+    /// Whether it is a contradiction, and not a mere lack of proof.
+    #[must_use]
+    pub fn is_contradiction(self) -> bool {
+        matches!(self, Self::Altered { .. } | Self::Dropped | Self::Added)
+    }
+}
+
+/// Which way a stream goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Direction {
+    /// To the device. What it got, the relay has sent.
+    In,
+    /// From the device. What it sent, the relay need not have got.
+    Out,
+}
+
+/// How far the relay's own view of a session goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum View {
+    /// Up to the exit status: the output is complete.
+    Exited,
+    /// Up to where the session was cut off.
+    CutOff,
+    /// Up to what the relay had kept when it was killed.
+    Stale,
+}
+
+/// How many bytes of a stream are what.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counts {
+    pub(super) proved: u64,
+    pub(super) redacted: u64,
+    pub(super) missing: u64,
+    pub(super) unproved: u64,
+    pub(super) unseen: u64,
+}
+
+/// Follows one stream's chain.
+#[derive(Debug)]
+pub(super) struct Lane<'s> {
+    direction: Direction,
+    chain: Chain,
+    seen: &'s Seen,
+    /// The next of the seen points that the chain has not come to.
+    next: usize,
+    /// Whether the end, and the part of a frame behind it, were met and held.
+    end_held: bool,
+    partial_held: bool,
+    /// Bytes up to the last point that held, and the two kinds of bytes since then.
+    held_at: u64,
+    since: [u64; 2],
+    counts: Counts,
+    /// The first contradiction. It stays.
+    contradiction: Option<Unproved>,
+}
+
+const SHOWN: usize = 0;
+const REDACTED: usize = 1;
+
+impl<'s> Lane<'s> {
+    pub(super) fn new(direction: Direction, chain: Chain, seen: &'s Seen) -> Self {
+        let mut lane = Self {
+            direction,
+            chain,
+            seen,
+            next: 0,
+            end_held: false,
+            partial_held: seen.partial.is_none(),
+            held_at: 0,
+            since: [0, 0],
+            counts: Counts::default(),
+            contradiction: None,
+        };
+        lane.compare();
+        lane
+    }
+
+    /// How many bytes the relay passed on.
+    pub(super) fn relayed(&self) -> u64 {
+        let partial = self.seen.partial.as_ref();
+        let partial = partial.map_or(0, |partial| partial.bytes);
+        self.seen.end.bytes.saturating_add(partial)
+    }
+
+    /// Bytes that are proved by now, those redacted among them.
+    pub(super) fn proved(&self) -> u64 {
+        self.counts.proved.saturating_add(self.counts.redacted)
+    }
+
+    /// Whole frames so far.
+    pub(super) fn frames(&self) -> u64 {
+        self.chain.point().frames
+    }
+
+    pub(super) fn data(&mut self, bytes: &[u8], last: bool) {
+        self.count(SHOWN, bytes.len() as u64);
+        self.check_partial(bytes);
+        if self.chain.update(bytes, usize::from(!last)).is_some() {
+            self.compare();
+        }
+    }
+
+    pub(super) fn redacted(&mut self, length: u64, tag: &Tag) {
+        // A redacted frame that passed only in part can't be compared, and is none the worse for it.
+        if self.chain.point().frames == self.seen.end.frames && self.is_short_of(length) {
+            self.partial_held = true;
+        }
+        self.count(REDACTED, length);
+        self.chain.append(length, tag);
+        self.compare();
+    }
+
+    pub(super) fn gap(&mut self, after: Point, missing: u64) {
+        let before = self.chain.point();
+        let recorded = before.bytes.saturating_add(self.chain.begun());
+        if after == before && missing == 0 {
+            // Nothing of this stream is missing, but perhaps the rest of a frame that never ended.
+            return;
+        }
+        if after.frames < before.frames || recorded.saturating_add(missing) != after.bytes {
+            self.contradict(Unproved::Altered {
+                behind: self.held_at,
+            });
+        }
+        self.counts.missing = self.counts.missing.saturating_add(missing);
+        self.forget_since();
+        self.chain.resume(after);
+        self.compare();
+    }
+
+    /// The chain has come to the end of a frame: compares it with the points that were seen.
+    fn compare(&mut self) {
+        let at = self.chain.point();
+        while let Some(point) = self.seen.points.get(self.next) {
+            if point.frames > at.frames {
+                break;
+            }
+            self.next += 1;
+            if point.frames == at.frames {
+                self.hold(*point);
+            }
+        }
+        if at.frames == self.seen.end.frames && !self.end_held {
+            self.end_held = true;
+            // A stream on which nothing passed has no value to compare.
+            if at.frames > 0 {
+                self.hold(self.seen.end);
+            }
+        }
+    }
+
+    fn hold(&mut self, point: Point) {
+        if self.chain.point() != point {
+            self.contradict(Unproved::Altered {
+                behind: self.held_at,
+            });
+            return;
+        }
+        if self.contradiction.is_some() {
+            return;
+        }
+        self.held_at = point.bytes;
+        let [shown, redacted] = core::mem::take(&mut self.since);
+        self.counts.proved = self.counts.proved.saturating_add(shown);
+        self.counts.redacted = self.counts.redacted.saturating_add(redacted);
+    }
+
+    /// Bytes of the frame behind the last that passed as a whole: a part of it may have passed.
+    fn check_partial(&mut self, bytes: &[u8]) {
+        let Some(partial) = &self.seen.partial else {
+            return;
+        };
+        if self.partial_held || self.chain.point().frames != self.seen.end.frames {
+            return;
+        }
+        let wanted = partial.bytes.saturating_sub(self.chain.begun());
+        let Some(more) = usize::try_from(wanted).ok().and_then(|n| bytes.get(..n)) else {
+            return;
+        };
+        self.partial_held = true;
+        if self.chain.tag_at(more) == partial.tag {
+            // They were counted with what is behind the last whole frame.
+            self.counts.unseen = self.counts.unseen.saturating_sub(partial.bytes);
+            self.counts.proved = self.counts.proved.saturating_add(partial.bytes);
+            self.held_at = self.held_at.saturating_add(partial.bytes);
+        } else {
+            self.contradict(Unproved::Altered {
+                behind: self.held_at,
+            });
+        }
+    }
+
+    fn is_short_of(&self, length: u64) -> bool {
+        let partial = self.seen.partial.as_ref();
+        partial.is_some_and(|partial| partial.bytes <= length)
+    }
+
+    fn count(&mut self, kind: usize, bytes: u64) {
+        if self.chain.point().frames >= self.seen.end.frames {
+            self.counts.unseen = self.counts.unseen.saturating_add(bytes);
+        } else if let Some(since) = self.since.get_mut(kind) {
+            *since = since.saturating_add(bytes);
+        }
+    }
+
+    fn forget_since(&mut self) {
+        let [shown, redacted] = core::mem::take(&mut self.since);
+        let unproved = self.counts.unproved;
+        self.counts.unproved = unproved.saturating_add(shown).saturating_add(redacted);
+    }
+
+    fn contradict(&mut self, how: Unproved) {
+        self.contradiction.get_or_insert(how);
+    }
+
+    /// Counts, and what is not proved, of a recording that holds the data. `whole` says that it is complete by
+    /// itself, `end` where it says that the chain ends: a lane without such a word has none.
+    pub(super) fn finish(
+        &self,
+        whole: bool,
+        end: Option<Point>,
+        view: View,
+    ) -> (Counts, Option<Unproved>) {
+        let mut counts = self.counts;
+        let [shown, redacted] = self.since;
+        counts.unproved = counts
+            .unproved
+            .saturating_add(shown)
+            .saturating_add(redacted);
+        let lack = self.contradiction.or_else(|| {
+            let at = self.chain.point();
+            if whole && end.is_some_and(|end| end != at) {
+                return Some(Unproved::Altered {
+                    behind: self.held_at,
+                });
+            }
+            self.lack(&counts, whole, view)
+        });
+        (counts, lack)
+    }
+
+    fn lack(&self, counts: &Counts, whole: bool, view: View) -> Option<Unproved> {
+        let at = self.chain.point();
+        let short = at.frames < self.seen.end.frames || !self.partial_held;
+        // Frames are counted as well: one without bytes is one too many, too.
+        let more = counts.unseen > 0 || at.frames > self.seen.end.frames;
+        let surplus = more.then(|| surplus(self.direction, view));
+        // What is too much is too much, also where the rest of the recording is missing.
+        if let Some(surplus) = surplus.filter(|surplus| surplus.is_contradiction()) {
+            return Some(surplus);
+        }
+        if !whole {
+            return Some(Unproved::CutShort);
+        }
+        if short {
+            return Some(shortage(self.direction));
+        }
+        let gaps = counts.missing > 0 || counts.unproved > 0;
+        surplus.or(gaps.then_some(Unproved::Gaps))
+    }
+
+    /// The same of a recording that does not hold the data: the device's count and digest against the relay's.
+    pub(super) fn finish_counted(
+        &self,
+        end: Option<Point>,
+        view: View,
+    ) -> (Counts, Option<Unproved>) {
+        let mut counts = self.counts;
+        let seen = self.seen.end;
+        let Some(end) = end else {
+            let lack = self.contradiction.unwrap_or(Unproved::CutShort);
+            return (counts, Some(lack));
+        };
+        counts.unseen = end.bytes.saturating_sub(seen.bytes);
+        let point = |point: &&Point| point.frames == end.frames;
+        let point = self.seen.points.iter().find(point);
+        let lack = if end.frames > seen.frames {
+            surplus(self.direction, view)
+        } else if end == seen || seen.frames == 0 {
+            Unproved::CountedOnly
+        } else if end.frames == seen.frames || point.is_some_and(|point| *point != end) {
+            Unproved::Altered { behind: 0 }
+        } else {
+            shortage(self.direction)
+        };
+        (counts, Some(self.contradiction.unwrap_or(lack)))
+    }
+}
+
+/// What it is that a recording has more of a stream than the relay passed on.
+fn surplus(direction: Direction, view: View) -> Unproved {
+    match (direction, view) {
+        (_, View::Stale) => Unproved::NotKept,
+        (Direction::Out, View::CutOff) => Unproved::NotShown,
+        // Only the relay sends input, and before an exit status all output has passed.
+        (Direction::In, _) | (Direction::Out, View::Exited) => Unproved::Added,
+    }
+}
+
+/// What it is that a recording which is whole has less of a stream than the relay passed on. Output is recorded before
+/// it is sent; input is recorded when it arrives.
+fn shortage(direction: Direction) -> Unproved {
+    match direction {
+        Direction::In => Unproved::InFlight,
+        Direction::Out => Unproved::Dropped,
+    }
+}

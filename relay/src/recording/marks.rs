@@ -1,0 +1,202 @@
+//! What a reader of a recording must know of each record: whether the operator was shown it, and whether it is proved.
+//! The relay's own row decides, and its signed verdict.
+
+use holdfast_protocol::escape::Escaped;
+use holdfast_protocol::recording::record::{Bytes, Event, Record, Stream};
+
+use super::export::Text;
+use super::verify::{VerdictText, name};
+use crate::limits::MAX_TEXT_LINE;
+use crate::store::RecordingFacts;
+
+/// Why something in a recording is not what the operator was shown or sent, as far as the relay can say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// The session was cut off before the relay could pass it on.
+    NotShown,
+    /// Input that the relay did not send.
+    NotSent,
+    /// The relay cannot say.
+    NotProved,
+}
+
+impl Mark {
+    /// Its words, as they appear in every export.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::NotShown => "not shown to the operator",
+            Self::NotSent => "not sent by the operator",
+            Self::NotProved => "not proved",
+        }
+    }
+}
+
+/// Marks the records of one recording, in their order.
+#[derive(Clone, Debug)]
+pub struct Marks {
+    streams: [StreamMarks; 3],
+    /// Whether the session ended without an exit status that the relay passed on.
+    without_exit: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct StreamMarks {
+    /// How many bytes have come.
+    at: u64,
+    /// Up to where it is proved.
+    proved: u64,
+    /// Up to where the relay passed it on.
+    relayed: u64,
+    /// What is behind that.
+    beyond: Mark,
+}
+
+impl Marks {
+    /// Those of a recording; `verdict` is the signed one, if there is one.
+    #[must_use]
+    pub fn of(facts: &RecordingFacts, verdict: Option<&VerdictText>) -> Self {
+        let runs = facts.row.ended.is_none();
+        let streams = Stream::ALL.map(|stream| {
+            let [stdin, stdout, stderr] = &facts.seen;
+            let (seen, cut_off) = match stream {
+                Stream::Stdin => (stdin, Mark::NotSent),
+                Stream::Stdout => (stdout, Mark::NotShown),
+                Stream::Stderr => (stderr, Mark::NotShown),
+            };
+            let partial = seen.partial.as_ref().map_or(0, |partial| partial.bytes);
+            let relayed = seen.end.bytes.saturating_add(partial);
+            let said = verdict.and_then(|verdict| {
+                let mut streams = verdict.streams.iter();
+                streams.find(|said| said.stream == name(stream))
+            });
+            StreamMarks {
+                at: 0,
+                // Of a session that runs, the relay has not written down what passes now. Where a gap stands, what is
+                // proved is not all before it.
+                proved: match said {
+                    Some(said) if said.missing == 0 => said.proved.saturating_add(said.redacted),
+                    _ => u64::MAX,
+                },
+                relayed: if runs { u64::MAX } else { relayed },
+                beyond: match facts.closing {
+                    Some(_) => cut_off,
+                    None => Mark::NotProved,
+                },
+            }
+        });
+        Self {
+            streams,
+            without_exit: facts.closing.is_some_and(|closing| closing.exit.is_none()),
+        }
+    }
+
+    /// Gives a record with its mark: data in two parts, where its mark changes within it.
+    pub fn each(&mut self, record: &Record<'_>, give: &mut dyn FnMut(&Record<'_>, Option<Mark>)) {
+        let (stream, bytes, last) = match &record.event {
+            Event::Data(stream, bytes) => (*stream, bytes.0, true),
+            Event::Part(stream, bytes) => (*stream, bytes.0, false),
+            Event::Redacted(redacted) => {
+                let [stdin, _, _] = &mut self.streams;
+                let mark = stdin.mark();
+                stdin.advance(u64::from(redacted.length));
+                return give(record, mark);
+            }
+            Event::Gap(gap) => {
+                for (stream, missing) in self.streams.iter_mut().zip(gap.bytes) {
+                    stream.advance(missing);
+                }
+                return give(record, None);
+            }
+            Event::Exit(_) => {
+                return give(record, self.without_exit.then_some(Mark::NotShown));
+            }
+            _ => return give(record, None),
+        };
+        let Some(marks) = self.streams.get_mut(stream.index()) else {
+            return;
+        };
+        let mut rest = bytes;
+        let mut delta = record.delta;
+        loop {
+            let mark = marks.mark();
+            let until = usize::try_from(marks.left()).unwrap_or(usize::MAX);
+            let (piece, more) = rest.split_at(rest.len().min(until));
+            marks.advance(piece.len() as u64);
+            let event = match more.is_empty() && last {
+                true => Event::Data(stream, Bytes(piece)),
+                false => Event::Part(stream, Bytes(piece)),
+            };
+            give(&Record { delta, event }, mark);
+            if more.is_empty() {
+                return;
+            }
+            (rest, delta) = (more, 0);
+        }
+    }
+}
+
+impl StreamMarks {
+    fn mark(&self) -> Option<Mark> {
+        if self.at >= self.relayed {
+            Some(self.beyond)
+        } else if self.at >= self.proved {
+            Some(Mark::NotProved)
+        } else {
+            None
+        }
+    }
+
+    /// Bytes until the mark may change.
+    fn left(&self) -> u64 {
+        let bounds = [self.proved, self.relayed];
+        let next = bounds.into_iter().filter(|bound| *bound > self.at).min();
+        next.map_or(u64::MAX, |next| next.saturating_sub(self.at))
+    }
+
+    fn advance(&mut self, bytes: u64) {
+        self.at = self.at.saturating_add(bytes);
+    }
+}
+
+/// Makes lines of bytes that have a mark: each begins with it, and none drives a terminal.
+#[derive(Debug, Default)]
+pub struct MarkedLines([(Text, String); 3]);
+
+impl MarkedLines {
+    /// The lines that are whole with these bytes.
+    pub fn take(&mut self, stream: Stream, mark: Mark, bytes: &[u8]) -> Vec<String> {
+        let [stdin, stdout, stderr] = &mut self.0;
+        let (text, line) = match stream {
+            Stream::Stdin => stdin,
+            Stream::Stdout => stdout,
+            Stream::Stderr => stderr,
+        };
+        let mut lines = Vec::new();
+        for piece in text.take(bytes).split_inclusive('\n') {
+            line.push_str(piece.trim_end_matches('\n'));
+            if piece.ends_with('\n') || line.len() > MAX_TEXT_LINE {
+                lines.push(marked(mark, &std::mem::take(line)));
+            }
+        }
+        lines
+    }
+
+    /// The same, with the line that is not whole.
+    pub fn take_all(&mut self, stream: Stream, mark: Mark, bytes: &[u8]) -> Vec<String> {
+        let mut lines = self.take(stream, mark, bytes);
+        lines.extend(self.rest(mark));
+        lines
+    }
+
+    /// The lines that are not whole.
+    pub fn rest(&mut self, mark: Mark) -> Vec<String> {
+        let lines = self.0.iter_mut().map(|(_, line)| std::mem::take(line));
+        let lines = lines.filter(|line| !line.is_empty());
+        lines.map(|line| marked(mark, &line)).collect()
+    }
+}
+
+fn marked(mark: Mark, line: &str) -> String {
+    format!("[{}] {}", mark.text(), Escaped(line.trim_end_matches('\r')))
+}

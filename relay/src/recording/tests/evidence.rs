@@ -1,0 +1,233 @@
+//! What a device may say in a recording, whose own root seals what they like: the relay's row of the session decides.
+
+use holdfast_protocol::recording::chain::Control;
+use holdfast_protocol::recording::record::{Bytes, Event, Terminal};
+use holdfast_protocol::wire::{Signal, WindowSize};
+
+use super::*;
+
+type Change = fn(&mut Start<'_>);
+
+/// The verdict on a session that the relay saw so, and the device recorded so.
+async fn judge(
+    pass: impl FnOnce(&Watched),
+    closing: Closing,
+    change: Change,
+    record: impl FnOnce(&mut Device),
+) -> RecordingFacts {
+    let bed = Bed::new().await;
+    let (_guard, key, watched) = bed.begin().await;
+    let mut device = Device::recording_as(&bed, SESSION, &key, change);
+    pass(&watched);
+    record(&mut device);
+    device.end(SESSION);
+    bed.recordings.over(&watched, closing, false).await.unwrap();
+    bed.upload_all(&device).await;
+    bed.judged().await
+}
+
+fn outcome(facts: &RecordingFacts) -> (RecordingState, Option<bool>) {
+    (facts.row.state, facts.row.verified)
+}
+
+fn typed(bytes: &[u8]) -> Piece<'_> {
+    Piece {
+        stream: Stream::Stdin,
+        bytes,
+        remaining: 0,
+        hidden: false,
+    }
+}
+
+const TAMPERED: (RecordingState, Option<bool>) = (RecordingState::Tampered, Some(false));
+
+#[tokio::test]
+async fn start_cannot_say_that_a_command_holds_no_data() {
+    let facts = judge(
+        |watched| watched.pass(Stream::Stdout, b"what passed", 0),
+        exited(),
+        |start| start.streams = false,
+        |device| {
+            device.show(SESSION, b"what passed");
+            device.say(Event::Data(Stream::Stdout, Bytes(b"an invention")));
+        },
+    )
+    .await;
+    assert_eq!(outcome(&facts), TAMPERED);
+}
+
+#[tokio::test]
+async fn input_that_was_not_sent_is_tampering_however_the_session_ended() {
+    for closing in [exited(), Closing::default()] {
+        let facts = judge(
+            |_| {},
+            closing,
+            |_| {},
+            |device| {
+                let piece = typed(b"rm -rf /\r");
+                let accepted = device.spool.accept_data(NOW, SESSION, piece);
+                assert_eq!(accepted, Accept::Accepted);
+            },
+        )
+        .await;
+        assert_eq!(outcome(&facts), TAMPERED, "{closing:?}");
+        assert_eq!(facts.row.reason.unwrap(), "stdin has more than was sent");
+    }
+}
+
+#[tokio::test]
+async fn output_behind_a_cut_is_not_proved() {
+    let facts = judge(
+        |watched| watched.pass(Stream::Stdout, b"shown ", 0),
+        Closing::default(),
+        |_| {},
+        |device| {
+            device.show(SESSION, b"shown ");
+            device.show(SESSION, b"never shown");
+        },
+    )
+    .await;
+    assert_eq!(outcome(&facts), (RecordingState::Complete, Some(false)));
+    let verdict = facts.row.verdict.unwrap();
+    assert!(
+        verdict.contains("the last of it was not shown to the operator"),
+        "{verdict}"
+    );
+    assert!(verdict.contains("\"unseen\":11"), "{verdict}");
+}
+
+#[tokio::test]
+async fn what_a_killed_relay_did_not_keep_is_no_tampering() {
+    let mut bed = Bed::new().await;
+    let (_guard, key, watched) = bed.begin().await;
+    let mut device = Device::recording(&bed, SESSION, &key);
+    device.show(SESSION, b"kept ");
+    watched.pass(Stream::Stdout, b"kept ", 0);
+    bed.recordings.note(&watched).await.unwrap();
+    let accepted = device.spool.accept_data(NOW, SESSION, typed(b"typed"));
+    assert_eq!(accepted, Accept::Accepted);
+    device.show(SESSION, b"not kept");
+    device.end(SESSION);
+    bed.restart().await;
+    bed.upload_all(&device).await;
+    let facts = bed.judged().await;
+    assert_eq!(outcome(&facts), (RecordingState::Complete, Some(false)));
+    let verdict = facts.row.verdict.unwrap();
+    assert!(verdict.contains("the relay was killed"), "{verdict}");
+}
+
+#[tokio::test]
+async fn every_fact_of_a_start_is_compared() {
+    let changes: [(&str, Change); 9] = [
+        ("user", |start| start.user = UserName::new("bob").unwrap()),
+        ("device", |start| start.device = DeviceId([9; 16])),
+        ("login", |start| start.login = Login::new("root").unwrap()),
+        ("client", |start| {
+            start.client = "198.51.100.1:1".parse().unwrap();
+        }),
+        ("kind", |start| start.work = StartedWork::Shell),
+        ("command", |start| {
+            start.work = StartedWork::Exec {
+                length: 6,
+                head: Bytes(b"reboot"),
+            };
+        }),
+        ("terminal", |start| {
+            start.terminal = Some(Terminal {
+                term: "xterm",
+                size: WindowSize::default(),
+            });
+        }),
+        ("environment", |start| start.env = vec![("LANG", "C")]),
+        ("recording mode", |start| {
+            start.mode = RecordingMode::BestEffort;
+        }),
+    ];
+    for (fact, change) in changes {
+        let facts = judge(|_| {}, exited(), change, |_| {}).await;
+        assert_eq!(outcome(&facts), TAMPERED, "{fact}");
+        let reason = facts.row.reason.unwrap();
+        assert!(
+            reason.contains(&format!("its start has another {fact}")),
+            "{fact}: {reason}"
+        );
+    }
+    // A stale name is the device's word: it may have been renamed.
+    let renamed: Change = |start| start.name = DeviceName::new("old-name").unwrap();
+    let facts = judge(|_| {}, exited(), renamed, |_| {}).await;
+    assert_eq!(outcome(&facts), (RecordingState::Complete, Some(true)));
+}
+
+#[tokio::test]
+async fn sizes_signals_and_the_exit_status_are_compared() {
+    let size = WindowSize::clamped(80, 24, 0, 0);
+    let honest = judge(
+        |watched| {
+            watched.pass_control(Control::Resize(size));
+            watched.pass(Stream::Stdin, b"x", 0);
+            watched.pass_control(Control::Signal(Signal::Int));
+            watched.pass_eof();
+        },
+        exited(),
+        |_| {},
+        |device| {
+            device.say(Event::Resize(size));
+            let accepted = device.spool.accept_data(NOW, SESSION, typed(b"x"));
+            assert_eq!(accepted, Accept::Accepted);
+            device.say(Event::Signal(Signal::Int));
+            device.say(Event::Eof(Stream::Stdin));
+        },
+    )
+    .await;
+    assert_eq!(outcome(&honest), (RecordingState::Complete, Some(true)));
+
+    let inventions: [fn(&mut Device); 5] = [
+        |device| device.say(Event::Resize(WindowSize::clamped(81, 24, 0, 0))),
+        |device| {
+            device.say(Event::Signal(Signal::Int));
+            device.say(Event::Resize(WindowSize::clamped(80, 24, 0, 0)));
+        },
+        |device| {
+            device.say(Event::Resize(WindowSize::clamped(80, 24, 0, 0)));
+            device.say(Event::Signal(Signal::Kill));
+        },
+        |device| device.say(Event::Exit(Exit::Status(3))),
+        |device| device.say(Event::Eof(Stream::Stdin)),
+    ];
+    for (number, record) in inventions.into_iter().enumerate() {
+        let pass = |watched: &Watched| watched.pass_control(Control::Resize(size));
+        let facts = judge(pass, exited(), |_| {}, record).await;
+        assert_eq!(outcome(&facts), TAMPERED, "{number}");
+    }
+}
+
+#[tokio::test]
+async fn a_recording_that_ends_early_says_how_much_is_not_proved() {
+    let bed = Bed::new().await;
+    let (_guard, key, watched) = bed.begin().await;
+    let mut device = Device::recording(&bed, SESSION, &key);
+    for frame in [b"one ", b"two "] {
+        watched.pass(Stream::Stdout, frame, 0);
+    }
+    device.show(SESSION, b"one ");
+    // Its agent is killed: what is written stands.
+    let later = NOW + Duration::from_secs(60);
+    while let Some(work) = device.spool.poll_work(later) {
+        let done = medium::perform(&mut device.files, &work);
+        device.spool.handle_done(later, work, done);
+    }
+    let (spool, _) = Spool::recover(SpoolConfig::default(), &mut device.files).unwrap();
+    device.spool = spool;
+    bed.recordings
+        .over(&watched, Closing::default(), false)
+        .await
+        .unwrap();
+    bed.upload_all(&device).await;
+    let facts = bed.judged().await;
+    assert_eq!(facts.row.state, RecordingState::Truncated);
+    let reason = facts.row.reason.unwrap();
+    assert!(
+        reason.ends_with("; 4 bytes that the relay passed on are not proved, from 00:00 on"),
+        "{reason}"
+    );
+}
