@@ -296,3 +296,6 @@ pub const MAX_QUESTION: u64 = 1024;
 pub const MAX_STATUS: u64 = 64 * 1024;
 /// See [`MAX_STATUS`].
 pub const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The most that the file beside the spool may hold that says which boot it is of: a boot id and 1,000 sessions.
+pub const MAX_BOOT_FILE: usize = 64 + 1_000 * 39;

@@ -237,6 +237,9 @@ pub const MIN_SPOOL_BYTES: u64 = 2 * MAX_SEGMENT as u64;
 /// What is waiting to be written goes out when it has so many bytes: small writes wear flash out.
 pub const WRITE_BATCH: usize = 64 * 1024;
 
+/// The least that a storage medium writes at once: a power cut leaves runs of zeros that are no shorter.
+pub const SECTOR: usize = 512;
+
 /// Or when its first byte has waited so long: as much as a power cut may take.
 pub const WRITE_DELAY: Duration = Duration::from_secs(2);
 

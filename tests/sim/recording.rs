@@ -1,6 +1,7 @@
 //! Recordings on media that tear, fill up and fail, over links that break: what was acknowledged is never
 //! lost, what was shown is recorded, and each recording comes to one end.
 
+mod hostile;
 mod medium;
 mod relay;
 mod world;

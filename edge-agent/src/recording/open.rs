@@ -3,10 +3,12 @@
 use std::path::Path;
 
 use holdfast_protocol::escape::Escaped;
+use holdfast_protocol::ids::SessionId;
 use holdfast_protocol::limits::SPOOL_RESERVE;
 use holdfast_protocol::recording::spool::{Recovered, Spool, SpoolConfig, Sync};
 
 use super::RecorderConfig;
+use super::boot::Boot;
 use super::spool_fs::Folder;
 use crate::limits::SPOOL_SHARE;
 use crate::{info, warn};
@@ -30,19 +32,29 @@ pub(super) fn open_spool(config: &RecorderConfig) -> Result<(Spool, Folder), Str
         reserve: config.reserve.unwrap_or(small.min(SPOOL_RESERVE)),
         sync,
     };
-    let (spool, recovered) = Spool::recover(spool, &mut folder).map_err(|kind| {
+    let boot = Boot::read(&config.folder);
+    let lost_power = |session: &SessionId| boot.lost_power(session);
+    let recovered = Spool::recover_after(spool, &mut folder, &lost_power);
+    let (spool, recovered) = recovered.map_err(|kind| {
         format!(
             "the spool {} cannot be read: {kind:?}",
             config.folder.display()
         )
     })?;
     report(&config.folder, &recovered);
+    if let Err(error) = boot.write(&config.folder, &recovered.unfinished) {
+        warn!("which boot the spool is of cannot be noted: {error}");
+    }
     Ok((spool, folder))
 }
 
 fn report(folder: &Path, recovered: &Recovered) {
     for session in &recovered.unfinished {
         info!("the recording of session {session} ends where the agent stopped without a word");
+    }
+    for damage in &recovered.damaged {
+        let (segment, block, fault) = (damage.segment, damage.block, damage.fault);
+        warn!("block {block} of segment {segment} is damaged, and is delivered as it is: {fault}");
     }
     for (segment, fault) in &recovered.corrupt {
         let folder = folder.to_string_lossy();

@@ -123,6 +123,8 @@ pub struct Ingest {
     incoming: Option<Incoming>,
     finished: Option<SessionFinished>,
     checking: bool,
+    /// The stored segment with a damaged block: the one behind it need not follow from it.
+    damaged: Option<u32>,
     deadline: Option<Duration>,
     actions: VecDeque<IngestAction>,
 }
@@ -134,6 +136,8 @@ struct Incoming {
     scan: SegmentScan,
     received: u64,
     acknowledged: u64,
+    /// The block that is not what was written, and how: what is behind it is taken without being checked.
+    damage: Option<(u32, Fault)>,
     /// It is whole, and being stored.
     storing: bool,
 }
@@ -161,6 +165,7 @@ impl Ingest {
             incoming: None,
             finished,
             checking: false,
+            damaged: None,
             deadline: None,
             actions: VecDeque::new(),
         };
@@ -190,7 +195,8 @@ impl Ingest {
         {
             return self.answer_stored(offer, *stored);
         }
-        if self.state.is_terminal() {
+        // Behind damage, what is whole is evidence.
+        if self.state.is_terminal() && self.damaged.is_none() {
             return self.refuse(offer.segment, Refused::Tampered);
         }
         if offer.length > MAX_SEGMENT as u64 || offer.segment >= MAX_SEGMENTS {
@@ -205,7 +211,7 @@ impl Ingest {
             let at_end = incoming.received == offer.length;
             incoming.offer.segment == offer.segment
                 && incoming.received <= offer.length
-                && (!at_end || incoming.scan.link() == offer.hash)
+                && (!at_end || incoming.damage.is_some() || incoming.scan.link() == offer.hash)
         });
         if resumes {
             if let Some(incoming) = &mut self.incoming {
@@ -242,10 +248,14 @@ impl Ingest {
         // Evidence is kept, too: what is wrong is appended before it is judged.
         self.actions
             .push_back(IngestAction::Append(segment, new.to_vec()));
-        loop {
+        while incoming.damage.is_none() {
             match incoming.scan.read(&mut input) {
                 Ok(Some(_)) => {}
                 Ok(None) => break,
+                // The rest of it may be whole, and is wanted.
+                Err(fault @ (Fault::Block | Fault::Kind | Fault::Length)) => {
+                    incoming.damage = Some((incoming.scan.blocks(), fault));
+                }
                 Err(fault) => {
                     let block = incoming.scan.blocks();
                     return self.tampered(segment, block, IngestFault::Bytes(fault));
@@ -266,9 +276,17 @@ impl Ingest {
             .as_ref()
             .is_some_and(|incoming| incoming.storing && incoming.offer.segment == held.segment);
         if ours && held.segment == self.next_segment() {
-            self.incoming = None;
+            let damage = self.incoming.take().and_then(|incoming| incoming.damage);
             self.stored.push((held.offset, held.hash));
             self.answer(UploadAnswer::Stored(held.clone()));
+            if let Some((block, fault)) = damage {
+                self.damaged = Some(held.segment);
+                self.settle(State::Tampered {
+                    segment: held.segment,
+                    block,
+                    fault: IngestFault::Bytes(fault),
+                });
+            }
             self.check_if_whole();
         }
     }
@@ -360,6 +378,17 @@ impl Ingest {
         if self.checking {
             return;
         }
+        let incoming = self.incoming.as_ref();
+        if let Some((segment, (block, fault))) =
+            incoming.and_then(|incoming| Some((incoming.offer.segment, incoming.damage?)))
+        {
+            let fault = IngestFault::Bytes(fault);
+            return self.settle(State::Tampered {
+                segment,
+                block,
+                fault,
+            });
+        }
         self.settle(if self.stored.is_empty() {
             State::Lost(Lost::Expired)
         } else {
@@ -395,14 +424,18 @@ impl Ingest {
             Some((_, link)) => *link,
             None => Link::first(&self.session),
         };
+        let behind_damage = self
+            .damaged
+            .is_some_and(|damaged| damaged + 1 == offer.segment);
         Incoming {
             offer: offer.clone(),
             scan: SegmentScan::new(Expected {
                 place: Some((self.session, offer.segment)),
-                before: Some(before),
+                before: Some(before).filter(|_| !behind_damage),
             }),
             received: 0,
             acknowledged: 0,
+            damage: None,
             storing: false,
         }
     }
@@ -417,7 +450,8 @@ impl Ingest {
             return;
         }
         let segment = offer.segment;
-        if incoming.scan.torn() > 0 || incoming.scan.link() != offer.hash {
+        let differs = incoming.scan.torn() > 0 || incoming.scan.link() != offer.hash;
+        if differs && incoming.damage.is_none() {
             let block = incoming.scan.blocks();
             return self.tampered(segment, block, IngestFault::OtherHash);
         }

@@ -5,6 +5,7 @@
 //! [`Spool::handle_done`] is told the outcome. A byte is *accepted* when room for it is set aside; if the
 //! medium fails afterwards, the spool holds the byte and tries again, and accepts no more.
 
+mod damage;
 mod delivery;
 mod forwards;
 mod live;
@@ -27,6 +28,7 @@ use crate::limits::{
     GAP_HYSTERESIS, MAX_SPOOL_FILES, MAX_UNWRITTEN, RECOVER_RESERVE, SPOOL_BYTES, SPOOL_RESERVE,
 };
 use crate::wire::{RecordingTerms, SegmentGone, SegmentLost};
+pub use damage::Damage;
 use live::Live;
 pub use recover::{Cut, Recovered};
 pub use unavailable::Unavailable;

@@ -304,6 +304,13 @@ impl Device {
         self.work();
     }
 
+    /// Its agent was killed, and is started again in the same boot.
+    fn restart(&mut self) {
+        let config = SpoolConfig::default();
+        let (spool, _) = Spool::recover_after(config, &mut self.files, &|_| false).unwrap();
+        self.spool = spool;
+    }
+
     fn work(&mut self) {
         while let Some(work) = self.spool.poll_work(NOW) {
             let done = medium::perform(&mut self.files, &work);

@@ -7,9 +7,10 @@ use alloc::vec::Vec;
 use embedded_io::Error as _;
 use embedded_io::ErrorKind;
 
+use super::damage::{Damage, blocks_behind, has_unwritten, is_of_a_block, read_rest};
 use super::{Ended, File, FileState, Flash, Spool, SpoolConfig, Sync};
 use crate::ids::SessionId;
-use crate::limits::{MAX_BLOCK_SEALED, WRITE_BATCH};
+use crate::limits::{MAX_BLOCK_SEALED, MAX_SEGMENT, WRITE_BATCH};
 use crate::recording::medium::{FileName, Medium, SegmentName};
 use crate::recording::record::EndReason;
 use crate::recording::scan::{Expected, Fault, SegmentScan};
@@ -19,10 +20,12 @@ use crate::wire::SegmentLost;
 /// What was found on the medium at the start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recovered {
-    /// Sessions that had not ended: they end as power loss.
+    /// Sessions that had not ended: their recordings stop early.
     pub unfinished: Vec<SessionId>,
     /// Segments whose torn end was cut off.
     pub cut: Vec<Cut>,
+    /// Blocks that are not what was written. Their segments are delivered as they are.
+    pub damaged: Vec<Damage>,
     /// Segments that are corrupt and were set aside, and why.
     pub corrupt: Vec<(SegmentName, Fault)>,
 }
@@ -42,13 +45,25 @@ pub struct Cut {
 const MAX_TORN: u64 = (WRITE_BATCH + 2 * MAX_BLOCK_SEALED) as u64;
 
 impl Spool {
-    /// Takes over what is on the medium. Run it before anything is recorded.
+    /// Takes over what is on the medium after a loss of power. Run it before anything is recorded.
     ///
     /// # Errors
     /// The kind of the medium's error: without its list there is no spool.
     pub fn recover<M: Medium>(
         config: SpoolConfig,
         medium: &mut M,
+    ) -> Result<(Self, Recovered), ErrorKind> {
+        Self::recover_after(config, medium, &|_| true)
+    }
+
+    /// Takes over what is on the medium; `lost_power` says whether a session was recorded when the power was lost.
+    ///
+    /// # Errors
+    /// The kind of the medium's error: without its list there is no spool.
+    pub fn recover_after<M: Medium>(
+        config: SpoolConfig,
+        medium: &mut M,
+        lost_power: &dyn Fn(&SessionId) -> bool,
     ) -> Result<(Self, Recovered), ErrorKind> {
         let free = medium.free().map_err(|error| error.kind())?;
         let mut spool = Self {
@@ -77,7 +92,8 @@ impl Spool {
         let mut recovered = Recovered::default();
         for (session, mut found) in sessions {
             found.sort_by_key(|found| found.name.index);
-            spool.recover_session(session, &found, medium, &mut recovered);
+            let lost_power = lost_power(&session);
+            spool.recover_session(session, &found, lost_power, medium, &mut recovered);
         }
         Ok((spool, recovered))
     }
@@ -86,10 +102,14 @@ impl Spool {
         &mut self,
         session: SessionId,
         found: &[Found],
+        lost_power: bool,
         medium: &mut M,
         recovered: &mut Recovered,
     ) {
-        let mut state = Walk::default();
+        let mut state = Walk {
+            lost_power,
+            ..Walk::default()
+        };
         for (at, file) in found.iter().enumerate() {
             let newest = at + 1 == found.len();
             self.recover_file(file, newest, &mut state, medium, recovered);
@@ -98,7 +118,11 @@ impl Spool {
             // Of the first segment, nothing had been written.
             if let Some(file) = found.first().filter(|_| !state.broken) {
                 recovered.unfinished.push(session);
-                self.report_gone(file.name, SegmentLost::PowerLoss);
+                let why = match lost_power {
+                    true => SegmentLost::PowerLoss,
+                    false => SegmentLost::Missing,
+                };
+                self.report_gone(file.name, why);
             }
             return;
         };
@@ -106,7 +130,8 @@ impl Spool {
         if !ended {
             recovered.unfinished.push(session);
         }
-        let why = (!ended).then_some(EndReason::PowerLoss);
+        // Of an agent that was killed, the recording itself says how far it goes.
+        let why = (!ended && lost_power).then_some(EndReason::PowerLoss);
         let report = Ended {
             report: (why, last + 1, link),
             noted: false,
@@ -125,10 +150,24 @@ impl Spool {
         let follows = state.last.filter(|(last, _)| last + 1 == found.name.index);
         let expected = Expected {
             place: Some((found.name.session, found.name.index)),
-            before: follows.map(|(_, link)| link),
+            // Behind a damaged block the chain is not known.
+            before: follows.map(|(_, link)| link).filter(|_| !state.damaged),
         };
         let (scan, fault) = scan(medium, found, expected);
         let lost = found.length - scan.whole().min(found.length);
+        if let Some(fault) = fault.filter(|_| !state.broken)
+            && let Some(last) = self.damage(found, newest, &scan, fault, state, medium)
+        {
+            recovered.damaged.push(Damage {
+                segment: found.name,
+                block: scan.blocks(),
+                fault,
+            });
+            (state.damaged, state.closed) = (true, last);
+            state.last = Some((found.name.index, scan.link()));
+            self.keep(found, &scan, found.length, FileState::Waiting);
+            return;
+        }
         let fault = match fault {
             None if !newest && (lost > 0 || scan.whole() == 0) => Some(Fault::CutBefore),
             Some(fault) if !self.may_be_torn(newest, lost) => Some(fault),
@@ -151,9 +190,33 @@ impl Spool {
         if lost > 0 {
             self.cut(found, scan.whole(), medium, recovered);
         }
+        state.damaged = false;
         state.closed = scan.closed();
         state.last = Some((found.name.index, scan.link()));
         self.keep(found, &scan, scan.whole(), FileState::Waiting);
+    }
+
+    /// Whether a fault is damage of a block, with others behind it, and not what a crash leaves: then the footer that
+    /// the segment seems to have.
+    fn damage<M: Medium>(
+        &self,
+        found: &Found,
+        newest: bool,
+        scan: &SegmentScan,
+        fault: Fault,
+        state: &Walk,
+        medium: &mut M,
+    ) -> Option<Option<BlockKind>> {
+        if !is_of_a_block(fault) || found.length > MAX_SEGMENT as u64 {
+            return None;
+        }
+        let rest = read_rest(medium, found.name, scan.whole(), found.length);
+        let lost = rest.len() as u64;
+        let behind = blocks_behind(&rest);
+        let torn = self.may_be_torn(newest, lost)
+            && (behind.is_none() || (state.lost_power && has_unwritten(&rest)));
+        let footer = behind.filter(|kind| *kind != BlockKind::Records);
+        (!torn).then_some(footer.or(scan.closed()))
     }
 
     fn keep(&mut self, found: &Found, scan: &SegmentScan, length: u64, state: FileState) {
@@ -218,6 +281,9 @@ struct Walk {
     last: Option<(u32, Link)>,
     closed: Option<BlockKind>,
     broken: bool,
+    /// The last segment has a damaged block.
+    damaged: bool,
+    lost_power: bool,
 }
 
 fn scan<M: Medium>(

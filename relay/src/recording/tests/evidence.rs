@@ -216,8 +216,7 @@ async fn a_recording_that_ends_early_says_how_much_is_not_proved() {
         let done = medium::perform(&mut device.files, &work);
         device.spool.handle_done(later, work, done);
     }
-    let (spool, _) = Spool::recover(SpoolConfig::default(), &mut device.files).unwrap();
-    device.spool = spool;
+    device.restart();
     bed.recordings
         .over(&watched, Closing::default(), false)
         .await
@@ -230,4 +229,43 @@ async fn a_recording_that_ends_early_says_how_much_is_not_proved() {
         reason.ends_with("; 4 bytes that the relay passed on are not proved, from 00:00 on"),
         "{reason}"
     );
+    assert!(
+        !reason.contains("power"),
+        "no other boot is known: {reason}"
+    );
+}
+
+#[tokio::test]
+async fn a_damaged_block_is_named_and_what_is_behind_it_is_delivered() {
+    // In one of three segments, and in the only one, which is no longer than a torn end may be.
+    for (length, segments) in [(2_500_000, 3), (100_000, 1)] {
+        let bed = Bed::new().await;
+        let (_guard, key, watched) = bed.begin().await;
+        let mut device = Device::recording(&bed, SESSION, &key);
+        let shown = noise(length);
+        device.show(SESSION, &shown);
+        for frame in shown.chunks(8 * 1024) {
+            watched.pass(Stream::Stdout, frame, 0);
+        }
+        device.end(SESSION);
+        let (_, file) = device.files.0.iter_mut().next().unwrap();
+        let middle = file.len() / 2;
+        file[middle] ^= 1;
+        device.restart();
+        bed.recordings
+            .over(&watched, exited(), false)
+            .await
+            .unwrap();
+        bed.upload_all(&device).await;
+        let facts = bed.judged().await;
+        assert_eq!(facts.row.state, RecordingState::Tampered);
+        let reason = facts.row.reason.clone().unwrap();
+        let named = reason.strip_prefix("segment 0, block ").unwrap();
+        let block = named.strip_suffix(": a block was altered").unwrap();
+        assert!(block.parse::<u32>().unwrap() > 0, "{reason}");
+        let stored: u64 = facts.segments.iter().map(|(length, _)| length).sum();
+        let there: usize = device.files.0.values().map(Vec::len).sum();
+        assert_eq!(facts.segments.len(), segments, "{reason}");
+        assert_eq!(stored, there as u64, "all of it");
+    }
 }

@@ -1,0 +1,127 @@
+//! Damage in a segment, and what a crash leaves: the one has blocks behind it, the other has not.
+
+use alloc::vec::Vec;
+
+use crate::limits::{MAX_BLOCK_SEALED, SECTOR};
+use crate::recording::medium::SegmentName;
+use crate::recording::scan::Fault;
+use crate::recording::seal::TAG_LEN;
+use crate::recording::segment::{BLOCK_HEAD_LEN, BlockKind};
+
+/// A block that is not what was written. Its segment is kept and delivered as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// In which segment.
+    pub segment: SegmentName,
+    /// Which block of it, from 0.
+    pub block: u32,
+    /// How it is wrong.
+    pub fault: Fault,
+}
+
+/// Whether a fault is one of a block, and not of the whole segment.
+pub(super) fn is_of_a_block(fault: Fault) -> bool {
+    matches!(
+        fault,
+        Fault::Block | Fault::Kind | Fault::Length | Fault::BehindFooter
+    )
+}
+
+/// Whether whole blocks follow in `rest`, which begins with the damaged one; the kind of the last of them. Their checks
+/// hang on the damaged block, so the shape must do: a run of blocks that ends exactly where the bytes do, or two and more
+/// before a torn one.
+pub(super) fn blocks_behind(rest: &[u8]) -> Option<BlockKind> {
+    // The damaged block itself may begin with a head that stands.
+    let first = block_length(rest).map_or(1, |length| length.min(rest.len()));
+    let starts = core::iter::once(first).chain(1..rest.len());
+    starts.filter_map(|start| run(rest.get(start..)?)).next()
+}
+
+/// Whether a part of the bytes was never written: a power cut leaves sectors of zeros. Sealed bytes have none.
+pub(super) fn has_unwritten(rest: &[u8]) -> bool {
+    let mut zeros = 0;
+    rest.iter().any(|byte| {
+        zeros = if *byte == 0 { zeros + 1 } else { 0 };
+        zeros >= SECTOR
+    })
+}
+
+fn run(mut rest: &[u8]) -> Option<BlockKind> {
+    let (mut count, mut last) = (0_u32, None);
+    loop {
+        let whole = block_length(rest).filter(|length| *length <= rest.len());
+        let Some(length) = whole else {
+            let torn = block_length(rest).is_some();
+            let enough = count >= 2 && torn;
+            return last.filter(|_| rest.is_empty() || enough);
+        };
+        last = rest.first().copied().and_then(BlockKind::from_number);
+        count += 1;
+        rest = rest.get(length..)?;
+    }
+}
+
+/// The length of the block that these bytes seem to begin, its head included.
+fn block_length(bytes: &[u8]) -> Option<usize> {
+    let [kind, high, middle, low] = *bytes.first_chunk::<4>()?;
+    BlockKind::from_number(kind)?;
+    let length = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
+    (TAG_LEN..=MAX_BLOCK_SEALED)
+        .contains(&length)
+        .then_some(BLOCK_HEAD_LEN + length)
+}
+
+/// Reads what is left of a file, a bounded segment, from `at` on.
+pub(super) fn read_rest<M: crate::recording::medium::Medium>(
+    medium: &mut M,
+    name: SegmentName,
+    mut at: u64,
+    length: u64,
+) -> Vec<u8> {
+    let mut rest = Vec::new();
+    let mut buffer = [0; 4 * 1024];
+    while at < length {
+        let file = crate::recording::medium::FileName::Segment(name);
+        let Ok(count @ 1..) = medium.read(file, at, &mut buffer) else {
+            break;
+        };
+        rest.extend_from_slice(buffer.get(..count).unwrap_or_default());
+        at += count as u64;
+    }
+    rest
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use super::*;
+
+    fn block(kind: u8, length: u8) -> Vec<u8> {
+        let mut block = vec![kind, 0, 0, length];
+        block.extend((0..8 + length).map(|n| n | 0x80));
+        block
+    }
+
+    #[test]
+    fn a_run_of_blocks_to_the_end_is_no_torn_tail() {
+        let [one, two, last] = [block(0, 40), block(0, 50), block(2, 30)];
+        let all = [one.as_slice(), &two, &last].concat();
+        assert_eq!(blocks_behind(&all), Some(BlockKind::FinalFooter));
+        // The head of the damaged one is lost as well.
+        let mut headless = all.clone();
+        headless[..4].fill(0xff);
+        assert_eq!(blocks_behind(&headless), Some(BlockKind::FinalFooter));
+        // The last block alone may be torn, and so may what is behind two that stand.
+        assert_eq!(blocks_behind(&one), None);
+        assert_eq!(blocks_behind(&one[..20]), None);
+        assert_eq!(blocks_behind(&[]), None);
+        let cut = [one.as_slice(), &two, &two, &last[..20]].concat();
+        assert_eq!(blocks_behind(&cut), Some(BlockKind::Records));
+        let garbage = [one.as_slice(), &[0xa5; 100]].concat();
+        assert_eq!(blocks_behind(&garbage), None);
+        let zeros = [one.as_slice(), &[0; 600]].concat();
+        assert_eq!(blocks_behind(&zeros), None);
+        assert!(has_unwritten(&zeros) && !has_unwritten(&all));
+    }
+}

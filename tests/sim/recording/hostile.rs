@@ -1,0 +1,545 @@
+//! A device that has the session's key and seals what it likes: whatever it does to a recording, the verdict is not
+//! "verified" unless what is shown is what the relay passed on.
+
+use std::cell::Cell;
+use std::net::{Ipv4Addr, SocketAddr};
+
+use holdfast_protocol::ids::{DeviceId, DeviceName, Login, SessionId, UserName};
+use holdfast_protocol::recording::chain::{
+    Begun, Chain, ChainKey, Checker, Closing, Control, Expectation, Point, RecordedKind,
+    SeenControl, Witness,
+};
+use holdfast_protocol::recording::reader::{Reader, Verdict};
+use holdfast_protocol::recording::record::{
+    self, Bytes, Command, CommandExit, End, EndReason, Event, FileKind, FileOperation,
+    ForwardClosed, ForwardDirection, ForwardEnd, ForwardOpened, Gap, GapReason, Record, Redacted,
+    Start, StartedWork, Stream, Terminal,
+};
+use holdfast_protocol::recording::seal::{RecordingSecret, SealSeed};
+use holdfast_protocol::recording::segment::{Link, SegmentWriter};
+use holdfast_protocol::wire::{
+    Exit, Pty, RecordingMode, RecordingTerms, SFTP, Signal, StdinMode, WindowSize, Work,
+};
+
+use crate::random::{Random, for_seeds};
+
+const SESSION: SessionId = SessionId([0x5a; 16]);
+const KEY: ChainKey = ChainKey([3; 32]);
+
+/// A session as the relay knows it, and an honest recording of it: encoded records.
+struct Session {
+    expected: Expectation,
+    passed: Shown,
+    records: Vec<Vec<u8>>,
+}
+
+/// What somebody who looks at a recording is shown without a mark, as far as the relay can know it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Shown {
+    start: String,
+    env: Vec<(String, String)>,
+    /// Each byte of each stream; `None`: it is redacted.
+    streams: [Vec<Option<u8>>; 3],
+    /// Sizes and signals, each with the bytes of input before it.
+    control: Vec<(usize, String)>,
+    exit: Option<Exit>,
+    /// Where a record of this kind has no place.
+    strange: bool,
+}
+
+#[test]
+fn a_recording_is_verified_only_if_it_shows_what_the_relay_passed_on() {
+    let (cases, verified) = (Cell::new(0_u32), Cell::new(0_u32));
+    for_seeds(500, |random| {
+        let session = session(random);
+        let changes = random.pick(0..4);
+        let mut records = session.records.clone();
+        for _ in 0..changes {
+            change(random, &mut records);
+        }
+        if changes > 0 && random.chance(60) {
+            refit(&mut records);
+        }
+        let (is_verified, shown) = judge(&session.expected, &records);
+        cases.set(cases.get() + 1);
+        verified.set(verified.get() + u32::from(is_verified));
+        if changes == 0 {
+            assert!(is_verified, "an honest recording is verified");
+        }
+        if is_verified {
+            assert_same(&session.passed, &shown);
+        }
+    });
+    // Both outcomes were seen: neither half of this test is idle.
+    let (cases, verified) = (cases.get(), verified.get());
+    assert!(
+        cases < 100 || (verified > 0 && verified < cases),
+        "{verified}"
+    );
+}
+
+/// The device may leave out of the environment what it refuses.
+fn assert_same(passed: &Shown, shown: &Shown) {
+    let mut sent = passed.env.iter();
+    for entry in &shown.env {
+        assert!(sent.any(|sent| sent == entry), "{entry:?} was not sent");
+    }
+    let same_bytes = passed
+        .streams
+        .iter()
+        .zip(&shown.streams)
+        .all(|(passed, shown)| {
+            let redacted_or_same = |(a, b): (&Option<u8>, &Option<u8>)| b.is_none() || a == b;
+            passed.len() == shown.len() && passed.iter().zip(shown).all(redacted_or_same)
+        });
+    assert!(same_bytes, "{:?} and {:?}", passed.streams, shown.streams);
+    assert_eq!(passed.start, shown.start);
+    assert_eq!(passed.control, shown.control);
+    assert_eq!(passed.exit, shown.exit);
+    assert!(!shown.strange, "a record that has no place");
+}
+
+/// Seals the records as a device would, opens them as the relay does, and gives its verdict and what it shows.
+fn judge(expected: &Expectation, records: &[Vec<u8>]) -> (bool, Shown) {
+    let secret = RecordingSecret::from_seed(&[1; 32]);
+    let mut out = Vec::new();
+    let mut seed = SealSeed::new([2; 32]);
+    let first = Link::first(&SESSION);
+    let begun = SegmentWriter::begin(SESSION, 0, first, &secret.public(), &mut seed, &mut out);
+    let mut writer = begun.unwrap();
+    let mut at = 0_u64;
+    for bytes in records {
+        let Some(record) = decoded(bytes) else {
+            continue;
+        };
+        at = at.saturating_add(record.delta);
+        if writer.push(&record, at, &mut out).is_err() {
+            return (false, Shown::default());
+        }
+    }
+    writer.close(true, &mut out).unwrap();
+
+    let secrets = [secret];
+    let mut reader = Reader::new(SESSION, &secrets);
+    let mut checker = Checker::new(&KEY, expected);
+    let mut shown = Shown::default();
+    let read = reader.read_segment(&out, &mut |_, record| {
+        checker.handle(record);
+        show(&mut shown, &record.event, expected);
+    });
+    let whole = read.is_ok() && matches!(reader.verdict(), Verdict::Complete { .. });
+    (whole && checker.finish(whole).is_proved(), shown)
+}
+
+fn decoded(bytes: &[u8]) -> Option<Record<'_>> {
+    let mut input = bytes;
+    let (delta, event) = record::decode(&mut input).ok()?;
+    let event = event.filter(|_| input.is_empty())?;
+    Some(Record { delta, event })
+}
+
+fn encoded(event: Event<'_>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    Record { delta: 1, event }.encode(&mut bytes).unwrap();
+    bytes
+}
+
+fn show(shown: &mut Shown, event: &Event<'_>, expected: &Expectation) {
+    let kind = expected.kind;
+    let [stdin, _, _] = &shown.streams;
+    // Where the data is only counted, a size has no place in it.
+    let place = match kind {
+        RecordedKind::Shell | RecordedKind::Exec => stdin.len(),
+        RecordedKind::Sftp | RecordedKind::Forwards => 0,
+    };
+    match event {
+        Event::Start(start) => {
+            let mut plain = start.clone();
+            // Of these the device alone knows, and a device may have an old name.
+            (plain.name, plain.agent) = (DeviceName::new("cam").unwrap(), "");
+            (plain.wall, plain.monotonic, plain.volatile) = (0, 0, false);
+            let env = std::mem::take(&mut plain.env);
+            shown.env = env
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect();
+            let work = match &plain.work {
+                StartedWork::Exec { length, head } => format!("{length} {:?}", head.0),
+                other => format!("{other:?}"),
+            };
+            shown.start = format!("{plain:?} {work} {} {}", plain.client, plain.device);
+            shown.start += &format!(" {:?} {}", plain.stdin, plain.streams);
+        }
+        Event::CommandLine(part) => shown.start += &format!("{:?}", part.0),
+        Event::Data(stream, bytes) | Event::Part(stream, bytes) => {
+            let bytes = bytes.0.iter().map(|byte| Some(*byte));
+            shown.streams[stream.index()].extend(bytes);
+        }
+        Event::Redacted(redacted) => {
+            let length = usize::try_from(redacted.length).unwrap();
+            // What is too long is no recording of these sessions.
+            let length = length.min(100_000);
+            shown.streams[0].extend(std::iter::repeat_n(None, length));
+        }
+        Event::Resize(size) => shown.control.push((place, format!("{size:?}"))),
+        Event::Signal(signal) => shown.control.push((place, format!("{signal:?}"))),
+        // One that the relay did not pass on has a mark.
+        Event::Exit(exit)
+            if expected
+                .closing
+                .is_some_and(|closing| closing.exit.is_some()) =>
+        {
+            shown.exit = Some(*exit);
+        }
+        Event::File(_) => shown.strange |= kind != RecordedKind::Sftp,
+        Event::ForwardOpened(_) | Event::ForwardClosed(_) => {
+            shown.strange |= kind != RecordedKind::Forwards;
+        }
+        Event::Gap(_) => shown.strange = true,
+        _ => {}
+    }
+}
+
+/// A session of any kind, on which everything that was sent has arrived.
+fn session(random: &mut Random) -> Session {
+    let kinds = [
+        RecordedKind::Shell,
+        RecordedKind::Exec,
+        RecordedKind::Sftp,
+        RecordedKind::Forwards,
+    ];
+    let kind = kinds[random.index(4)];
+    let command: Vec<u8> = (0..random.pick(1..9_000))
+        .map(|n| b'a' + n.to_le_bytes()[0] % 26)
+        .collect();
+    let work = match kind {
+        RecordedKind::Shell => Work::Shell,
+        RecordedKind::Exec => Work::Exec(command),
+        RecordedKind::Sftp => Work::Subsystem(SFTP.to_owned()),
+        RecordedKind::Forwards => Work::Forwards,
+    };
+    let pty = (kind == RecordedKind::Shell || random.chance(20)).then(|| Pty {
+        term: "xterm".to_owned(),
+        size: size(random),
+        modes: vec![],
+    });
+    let env: Vec<(String, String)> = ["LANG", "LC_TIME", "TZ"]
+        .into_iter()
+        .filter(|_| random.chance(50))
+        .map(|name| (name.to_owned(), "C.UTF-8".to_owned()))
+        .collect();
+    let terms = RecordingTerms {
+        mode: [RecordingMode::Strict, RecordingMode::BestEffort][random.index(2)],
+        stdin: [StdinMode::Redact, StdinMode::Full, StdinMode::Off][random.index(3)],
+        key: KEY,
+        recover: random.chance(10),
+    };
+    let closing = Closing {
+        exit: (kind != RecordedKind::Forwards && random.chance(70))
+            .then(|| Exit::Status(u32::try_from(random.pick(0..3)).unwrap())),
+    };
+    let client = SocketAddr::from((Ipv4Addr::LOCALHOST, 4022));
+    let (started, rest) = StartedWork::of(&work);
+    let holds_data = matches!(kind, RecordedKind::Shell | RecordedKind::Exec);
+    let start = Start {
+        session: SESSION,
+        device: DeviceId([1; 16]),
+        name: DeviceName::new("cam").unwrap(),
+        agent: "",
+        user: UserName::new("alice").unwrap(),
+        login: Login::new("pi").unwrap(),
+        work: started,
+        terminal: pty.as_ref().map(|pty| Terminal {
+            term: &pty.term,
+            size: pty.size,
+        }),
+        env: env
+            .iter()
+            .map(|(name, value)| (&**name, &**value))
+            .collect(),
+        client,
+        wall: 0,
+        monotonic: 0,
+        mode: terms.mode,
+        stdin: terms.stdin,
+        streams: holds_data,
+        volatile: false,
+    };
+    let mut records = vec![encoded(Event::Start(start))];
+    for part in rest.chunks(3_000) {
+        records.push(encoded(Event::CommandLine(Bytes(part))));
+    }
+    let mut chains = Stream::ALL.map(|stream| Chain::new(&KEY, stream));
+    let mut witnesses = Stream::ALL.map(|stream| Witness::new(&KEY, stream));
+    let mut control = Witness::control(&KEY);
+    let mut eof = None;
+    let frames = if kind == RecordedKind::Forwards {
+        0
+    } else {
+        random.pick(0..20)
+    };
+    for _ in 0..frames {
+        let stdin = if holds_data { witnesses[0].frames() } else { 0 };
+        if random.chance(20) {
+            let (event, sent) = if random.chance(50) {
+                let size = size(random);
+                (Event::Resize(size), Control::Resize(size))
+            } else {
+                (Event::Signal(Signal::Int), Control::Signal(Signal::Int))
+            };
+            control.update(&sent.frame(stdin), 0);
+            records.push(encoded(event));
+            continue;
+        }
+        let stream = Stream::ALL[random.index(3)];
+        if eof.is_some() && stream == Stream::Stdin {
+            continue;
+        }
+        let frame: Vec<u8> = (0..random.pick(1..30))
+            .map(|_| random.pick(0..256).to_le_bytes()[0])
+            .collect();
+        witnesses[stream.index()].update(&frame, 0);
+        let tag = chains[stream.index()].update(&frame, 0).unwrap();
+        let hides = stream == Stream::Stdin
+            && match terms.stdin {
+                StdinMode::Full => false,
+                StdinMode::Off => true,
+                StdinMode::Redact => pty.is_some() && random.chance(30),
+            };
+        if !holds_data {
+            if random.chance(30) {
+                records.push(encoded(file(random)));
+            }
+        } else if hides {
+            let length = u32::try_from(frame.len()).unwrap();
+            records.push(encoded(Event::Redacted(Redacted { length, tag })));
+        } else {
+            let (first, rest) = frame.split_at(random.index(frame.len()));
+            if !first.is_empty() {
+                records.push(encoded(Event::Part(stream, Bytes(first))));
+            }
+            records.push(encoded(Event::Data(stream, Bytes(rest))));
+        }
+        if random.chance(5) && eof.is_none() {
+            eof = Some(if holds_data { witnesses[0].frames() } else { 0 });
+            records.push(encoded(Event::Eof(Stream::Stdin)));
+        }
+    }
+    if kind == RecordedKind::Forwards {
+        records.push(encoded(forward()));
+    } else if let Some(exit) = closing
+        .exit
+        .or(random.chance(50).then_some(Exit::Status(9)))
+    {
+        records.push(encoded(Event::Exit(exit)));
+    }
+    records.push(encoded(Event::End(End {
+        why: EndReason::Exited,
+        streams: chains.each_ref().map(Chain::point),
+    })));
+    let expected = Expectation {
+        user: UserName::new("alice").unwrap(),
+        device: DeviceId([1; 16]),
+        login: Login::new("pi").unwrap(),
+        client,
+        kind,
+        begun: Some(Begun::of(&work, pty.as_ref(), &env, &terms)),
+        seen: witnesses.each_ref().map(Witness::seen),
+        control: Some(SeenControl {
+            seen: control.seen(),
+            eof,
+        }),
+        closing: Some(closing),
+    };
+    let mut passed = Shown::default();
+    for bytes in &records {
+        show(&mut passed, &decoded(bytes).unwrap().event, &expected);
+    }
+    Session {
+        expected,
+        passed,
+        records,
+    }
+}
+
+/// Changes, drops, repeats, moves or adds something.
+fn change(random: &mut Random, records: &mut Vec<Vec<u8>>) {
+    if records.is_empty() {
+        return records.push(anything(random));
+    }
+    let at = random.index(records.len());
+    let other = random.index(records.len());
+    match random.index(7) {
+        0 => drop(records.remove(at)),
+        1 => records.insert(other, records[at].clone()),
+        2 => records.swap(at, other),
+        3 => records.insert(at, anything(random)),
+        4 => records[at] = anything(random),
+        5 => edit(random, &mut records[at]),
+        _ => bend(random, &mut records[at]),
+    }
+}
+
+/// Changes a field of the start, or of whatever it is.
+fn edit(random: &mut Random, bytes: &mut Vec<u8>) {
+    let Some(record) = decoded(bytes) else {
+        return;
+    };
+    let mut bob = Vec::new();
+    let event = match record.event {
+        Event::Start(mut start) => {
+            match random.index(11) {
+                0 => start.user = UserName::new("bob").unwrap(),
+                1 => start.login = Login::new("root").unwrap(),
+                2 => start.device = DeviceId([2; 16]),
+                3 => start.client.set_port(1),
+                4 => start.streams = !start.streams,
+                5 => start.work = StartedWork::Shell,
+                6 => start.terminal = None,
+                7 => start.env.push(("EVIL", "1")),
+                8 => start.env = start.env.into_iter().rev().collect(),
+                9 => start.mode = RecordingMode::BestEffort,
+                _ => start.stdin = StdinMode::Off,
+            }
+            Event::Start(start)
+        }
+        Event::Data(stream, data) => {
+            bob.extend_from_slice(data.0);
+            bob.push(b'!');
+            Event::Data(stream, Bytes(&bob))
+        }
+        Event::Redacted(redacted) => Event::Redacted(Redacted {
+            length: redacted.length.wrapping_add(1) % 1_000,
+            ..redacted
+        }),
+        other => other,
+    };
+    *bytes = encoded(event);
+}
+
+/// Changes any byte behind the record's length, as long as it stays a record.
+fn bend(random: &mut Random, bytes: &mut Vec<u8>) {
+    let Some(record) = decoded(bytes) else {
+        return;
+    };
+    let mut plain = Vec::new();
+    record.encode(&mut plain).unwrap();
+    let at = random.index(plain.len());
+    plain[at] ^= 1 << random.index(8);
+    if let Some(bent) = decoded(&plain)
+        && bent.delta < 1 << 40
+    {
+        *bytes = plain;
+    }
+}
+
+/// Makes gaps and end say what the records lead to, as a device can that has the key.
+fn refit(records: &mut [Vec<u8>]) {
+    let mut chains = Stream::ALL.map(|stream| Chain::new(&KEY, stream));
+    for bytes in records {
+        let Some(record) = decoded(bytes) else {
+            continue;
+        };
+        let points = chains.each_ref().map(Chain::point);
+        let event = match record.event {
+            Event::Data(stream, data) => {
+                chains[stream.index()].update(data.0, 0);
+                continue;
+            }
+            Event::Part(stream, data) => {
+                chains[stream.index()].update(data.0, 1);
+                continue;
+            }
+            Event::Redacted(redacted) => {
+                chains[0].append(u64::from(redacted.length), &redacted.tag);
+                continue;
+            }
+            Event::Gap(gap) => Event::Gap(Gap {
+                after: points,
+                bytes: [0; 3],
+                ..gap
+            }),
+            Event::End(end) => Event::End(End {
+                streams: points,
+                ..end
+            }),
+            _ => continue,
+        };
+        *bytes = encoded(event);
+    }
+}
+
+/// A record of any kind.
+fn anything(random: &mut Random) -> Vec<u8> {
+    let stream = Stream::ALL[random.index(3)];
+    encoded(match random.index(17) {
+        0 => Event::CommandLine(Bytes(b" more")),
+        1 => Event::Data(stream, Bytes(b"invented")),
+        2 => Event::Part(stream, Bytes(b"invented")),
+        3 => Event::Data(stream, Bytes(b"")),
+        4 => Event::Redacted(Redacted {
+            length: u32::try_from(random.pick(0..3)).unwrap(),
+            tag: [7; 32],
+        }),
+        5 => Event::Eof(stream),
+        6 => Event::Resize(size(random)),
+        7 => Event::Signal(Signal::Term),
+        8 => Event::Exit(Exit::Status(1)),
+        9 => file(random),
+        10 => forward(),
+        11 => Event::ForwardClosed(ForwardClosed {
+            id: 1,
+            sent: 1,
+            received: 2,
+            why: ForwardEnd::Closed,
+        }),
+        12 => Event::Gap(Gap {
+            micros: 0,
+            bytes: [0, random.pick(0..3), 0],
+            after: [Point::default(); 3],
+            records: random.pick(0..2),
+            why: GapReason::SpoolFull,
+        }),
+        13 => Event::Command(Command {
+            pid: 1,
+            parent: 2,
+            argv: vec![Bytes(b"true")],
+            cut: false,
+            cwd: None,
+        }),
+        14 => Event::CommandExit(CommandExit {
+            pid: 1,
+            exit: Exit::Status(0),
+        }),
+        15 => Event::CommandsUnavailable("no reason"),
+        _ => Event::End(End {
+            why: EndReason::ClientGone,
+            streams: [Point::default(); 3],
+        }),
+    })
+}
+
+fn size(random: &mut Random) -> WindowSize {
+    let columns = u32::try_from(random.pick(1..200)).unwrap();
+    WindowSize::clamped(columns, 24, 0, 0)
+}
+
+fn file(random: &mut Random) -> Event<'static> {
+    Event::File(FileOperation {
+        kind: [FileKind::Read, FileKind::Remove][random.index(2)],
+        path: Bytes(b"/etc/passwd"),
+        other: None,
+        size: 1,
+        result: 0,
+    })
+}
+
+fn forward() -> Event<'static> {
+    Event::ForwardOpened(ForwardOpened {
+        id: 1,
+        to: "localhost:80",
+        from: "",
+        direction: ForwardDirection::Out,
+        address: None,
+    })
+}
