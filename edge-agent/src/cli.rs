@@ -12,6 +12,7 @@ use holdfast_protocol::recording::spool::Sync;
 use holdfast_protocol::recording::upload::{UploadConfig, UploadPolicy};
 use holdfast_protocol::release::ReleaseKey;
 use holdfast_protocol::token::Token;
+use thiserror::Error;
 
 use crate::install::{Init, Install};
 use crate::recording::RecorderConfig;
@@ -236,10 +237,35 @@ pub struct Run {
     /// What serves sftp and scp: `internal`, or the absolute path of another sftp-server
     #[arg(long, value_name = "PATH", default_value = "internal", value_parser = parse_sftp_server)]
     pub sftp_server: SftpServer,
+    /// Run although not as root: every operator then is the agent's own account, and may copy the device's key
+    #[arg(long)]
+    pub allow_own_account: bool,
     #[command(flatten)]
     #[expect(missing_docs, reason = "documented at its type")]
     pub recording: RecordingArgs,
 }
+
+impl Run {
+    /// Refuses to serve sessions of the account that holds the device's key, unless that was asked for. `is_root` is
+    /// whether the agent is root, and so serves accounts that are not its own.
+    ///
+    /// # Errors
+    /// [`OwnAccount`].
+    pub fn check_account(&self, is_root: bool) -> Result<(), OwnAccount> {
+        match is_root || self.allow_own_account {
+            true => Ok(()),
+            false => Err(OwnAccount(self.state.state.clone())),
+        }
+    }
+}
+
+/// The agent is not root.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error(
+    "the agent is not root, so that every operator would be its own account, and could copy the device's key from {} \
+     and change its recordings: run it as root, or accept that with --allow-own-account", .0.display()
+)]
+pub struct OwnAccount(PathBuf);
 
 /// `edge-agent internal-sftp`.
 #[derive(Debug, Args)]
@@ -430,6 +456,22 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn own_account_is_served_only_where_that_was_asked_for() {
+        let run = |flags: &[&str]| {
+            let words = ["edge-agent", "run"].iter().chain(flags);
+            match Cli::try_parse_from(words).unwrap().command {
+                Command::Run(run) => run,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(run(&[]).check_account(true), Ok(()));
+        let refused = run(&[]).check_account(false).unwrap_err().to_string();
+        assert!(refused.contains("/var/lib/edge-agent and"), "{refused}");
+        assert!(refused.ends_with("--allow-own-account"), "{refused}");
+        assert_eq!(run(&["--allow-own-account"]).check_account(false), Ok(()));
     }
 
     #[test]

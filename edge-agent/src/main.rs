@@ -80,6 +80,7 @@ async fn join(join: Join) -> anyhow::Result<ExitCode> {
 }
 
 fn run(run: Run) -> anyhow::Result<ExitCode> {
+    run.check_account(rustix::process::geteuid().is_root())?;
     let state = StateDir::create_or_open(&run.state.state)?;
     let _lock = state.lock()?;
     let upgrades = Arc::new(Upgrades::at_start(&run.state.state)?);

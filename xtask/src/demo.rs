@@ -175,7 +175,8 @@ impl Demo {
         }
         let agent = Daemon::start(
             "edge-agent",
-            &mut self.agent(&["run"]),
+            // Whoever shows it need not be root.
+            &mut self.agent(&["run", "--allow-own-account"]),
             self.folder.join("agent.log"),
         )?;
         self.daemons.push(agent);

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser as _};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory as _, Parser as _};
 
-use super::{Cli, StateArg};
+use super::{Cli, Command, StateArg};
 use crate::limits::{MAX_TRIAL, MIN_TRIAL};
 use crate::upgrade::command::Upgrade;
 
@@ -55,10 +56,16 @@ impl SelfTest {
     /// Whether this version would start with them.
     ///
     /// # Errors
-    /// What clap has against them.
+    /// What clap has against them, and what the agent would refuse at its start.
     pub fn check_arguments(&self) -> Result<(), clap::Error> {
         let words = std::iter::once("edge-agent".to_owned());
-        Cli::try_parse_from(words.chain(self.arguments.iter().cloned())).map(drop)
+        let cli = Cli::try_parse_from(words.chain(self.arguments.iter().cloned()))?;
+        if let Command::Run(run) = cli.command {
+            let checked = run.check_account(rustix::process::geteuid().is_root());
+            checked
+                .map_err(|error| Cli::command().error(ErrorKind::MissingRequiredArgument, error))?;
+        }
+        Ok(())
     }
 }
 

@@ -126,7 +126,8 @@ impl Accounts {
         chown(device.state(), Some(id), Some(id)).unwrap();
         let id = id.to_string();
         wrapper.extend(["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups"]);
-        device.wrapped(&wrapper).program(program)
+        let flags = ["--allow-own-account"];
+        device.wrapped(&wrapper).program(program).flags(&flags)
     }
 }
 

@@ -35,7 +35,7 @@ impl Device {
             name: name.to_owned(),
             wrapper: vec![],
             env: vec![],
-            flags: vec![],
+            flags: own_account(rustix::process::geteuid().is_root()),
             program: agent_program(),
         }
     }
@@ -193,6 +193,14 @@ impl Device {
     /// The agent's state folder.
     pub(crate) fn state(&self) -> PathBuf {
         self.folder().join("state")
+    }
+}
+
+/// What an agent needs that is not root.
+pub(super) fn own_account(is_root: bool) -> Vec<String> {
+    match is_root {
+        true => vec![],
+        false => vec!["--allow-own-account".to_owned()],
     }
 }
 

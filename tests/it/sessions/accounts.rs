@@ -137,3 +137,18 @@ fn an_agent_that_is_not_root_serves_its_own_account_only() {
         assert_eq!(terminal.wait(SOON).code(), Some(0));
     }
 }
+
+/// Every operator would be the account that holds the device's key.
+#[test]
+fn an_agent_that_is_not_root_asks_for_consent() {
+    if !Accounts::are_possible() {
+        return;
+    }
+    let relay = Relay::start();
+    let device = accounts().agent_as(4001).device("kitchen-cam");
+    device.join(&relay.token(&[]), &[]).ok();
+    let refused = run(&mut device.command(&["run"])).exits(1);
+    refused
+        .says("the agent is not root")
+        .says("--allow-own-account");
+}
