@@ -66,24 +66,36 @@ pub(crate) fn patterns(configured: &[String]) -> impl Iterator<Item = &str> {
     defaults.chain(configured.iter().take(MAX_ENV_PATTERNS).map(String::as_str))
 }
 
-/// Drops the variables that no pattern allows, and what is over a bound of the protocol.
-pub(crate) fn filter(env: Vec<(String, String)>, configured: &[String]) -> Vec<(String, String)> {
-    let mut bytes = 0;
-    let allowed = env.into_iter().filter(|(name, value)| {
+/// What a client asked for, sorted by what the device makes of it.
+#[derive(Debug, Default)]
+pub(crate) struct Filtered {
+    /// What the session gets.
+    pub(crate) allowed: Vec<(String, String)>,
+    /// The names of what it does not get.
+    pub(crate) refused: Vec<String>,
+}
+
+/// Takes out the variables that no pattern allows, and what is over a bound of the protocol.
+pub(crate) fn filter(env: Vec<(String, String)>, configured: &[String]) -> Filtered {
+    let (mut filtered, mut bytes) = (Filtered::default(), 0);
+    for (name, value) in env {
         let fits = name.len() <= MAX_ENV_NAME
             && value.len() <= MAX_ENV_VALUE
-            && bytes + name.len() + value.len() <= MAX_ENV_BYTES;
+            && bytes + name.len() + value.len() <= MAX_ENV_BYTES
+            && filtered.allowed.len() < MAX_ENV;
         let allowed = fits
-            && is_name(name)
+            && is_name(&name)
             && !value.contains('\0')
-            && !NEVER.iter().any(|pattern| matches(pattern, name))
-            && patterns(configured).any(|pattern| matches(pattern, name));
+            && !NEVER.iter().any(|pattern| matches(pattern, &name))
+            && patterns(configured).any(|pattern| matches(pattern, &name));
         if allowed {
             bytes += name.len() + value.len();
+            filtered.allowed.push((name, value));
+        } else {
+            filtered.refused.push(name);
         }
-        allowed
-    });
-    allowed.take(MAX_ENV).collect()
+    }
+    filtered
 }
 
 /// The whole environment: `open.env` (already filtered), and over it what the agent knows.
@@ -194,6 +206,7 @@ mod tests {
             .collect();
         let configured: Vec<_> = configured.iter().map(|name| (*name).to_owned()).collect();
         filter(env, &configured)
+            .allowed
             .into_iter()
             .map(|(name, _)| name)
             .collect()
@@ -248,16 +261,19 @@ mod tests {
             ("LC_NUL".to_owned(), "a\0b".to_owned()),
             ("LC_OK".to_owned(), long(MAX_ENV_VALUE)),
         ];
-        let names: Vec<_> = filter(env, &[]).into_iter().map(|(name, _)| name).collect();
-        assert_eq!(names, ["LC_OK"]);
+        let filtered = filter(env, &[]);
+        let names = filtered.allowed.iter().map(|(name, _)| &**name);
+        assert_eq!(names.collect::<Vec<_>>(), ["LC_OK"]);
+        let long_name = format!("LC_{}", long(MAX_ENV_NAME));
+        assert_eq!(filtered.refused, [&*long_name, "LC_LONG", "LC_NUL"]);
         let many = (0..2 * MAX_ENV)
             .map(|n| (format!("LC_{n}"), String::new()))
             .collect();
-        assert_eq!(filter(many, &[]).len(), MAX_ENV);
+        assert_eq!(filter(many, &[]).allowed.len(), MAX_ENV);
         let large = (0..8)
             .map(|n| (format!("LC_{n}"), long(MAX_ENV_VALUE)))
             .collect();
-        assert_eq!(filter(large, &[]).len(), 3);
+        assert_eq!(filter(large, &[]).allowed.len(), 3);
     }
 
     #[test]
@@ -319,7 +335,9 @@ mod tests {
             env in proptest::collection::vec(("\\PC{0,8}", "\\PC{0,8}"), 0..8),
             patterns in proptest::collection::vec("[A-Z*?_]{0,8}", 0..4),
         ) {
-            let kept = filter(env, &patterns);
+            let count = env.len();
+            let Filtered { allowed: kept, refused } = filter(env, &patterns);
+            prop_assert_eq!(kept.len() + refused.len(), count);
             prop_assert!(kept.iter().all(|(name, _)| is_name(name)));
         }
 

@@ -1,5 +1,6 @@
 //! One session's way into the spool.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -7,7 +8,7 @@ use event_listener::EventListener;
 use futures_lite::FutureExt as _;
 use holdfast_protocol::ids::SessionId;
 use holdfast_protocol::recording::record::{
-    EndReason, Event, Start, StartedWork, Stream, Terminal,
+    EndReason, EnvironmentRefused, Event, Start, StartedWork, Stream, Terminal,
 };
 use holdfast_protocol::recording::spool::{Accept, Begin, Piece};
 use holdfast_protocol::wire::{Exit, Open, RecordingMode, RecordingTerms, SFTP, Work};
@@ -169,6 +170,18 @@ impl Recording {
                 Err(_) => Accept::Accepted,
             }
         })
+    }
+
+    /// Records the names of environment variables that the session does not get.
+    pub(crate) async fn refused_environment(
+        &mut self,
+        names: &[String],
+    ) -> Result<(), Unrecordable> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        let event = Event::EnvironmentRefused(EnvironmentRefused::of(names));
+        poll_fn(|cx| self.poll_event(cx, &event)).await
     }
 
     /// The end of a stream.

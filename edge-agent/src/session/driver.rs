@@ -4,6 +4,7 @@ mod connection;
 mod turn;
 
 use std::future::poll_fn;
+use std::mem::take;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -247,7 +248,15 @@ impl Driver {
             BULK_PRIORITY
         };
         self.outbound.set_priority(priority);
-        if let Err(Unrecordable(why)) = self.recording.begin(&open) {
+        // Before the recording begins: a value that the session does not get is kept nowhere.
+        let accepted = &self.sessions.config.accept_env;
+        let filtered = environment::filter(take(&mut open.env), accepted);
+        open.env = filtered.allowed;
+        let recorded = match self.recording.begin(&open) {
+            Ok(()) => Box::pin(self.recording.refused_environment(&filtered.refused)).await,
+            Err(why) => Err(why),
+        };
+        if let Err(Unrecordable(why)) = recorded {
             let why = SessionRefusal::RecordingUnavailable(why);
             return self.core.handle_refused(why);
         }
@@ -265,7 +274,6 @@ impl Driver {
         }
         let agent_socket = self.agent.as_ref().and_then(AgentSocket::path);
         let config = &self.sessions.config;
-        open.env = environment::filter(open.env, &config.accept_env);
         // Boxed: what a start needs would otherwise be held for the session's whole life.
         match Box::pin(launch(
             &config.program,

@@ -375,3 +375,24 @@ fn a_client_that_goes_away_leaves_a_whole_recording() {
         assert_eq!(played.shown(Stream::Stdout), "here\n");
     });
 }
+
+/// What the device does not set it does not keep, but for the name.
+#[test]
+fn a_refused_value_stands_in_no_recording() {
+    run(async {
+        let pair = Pair::recorded(Device::new(), |_| {}).await;
+        let variable = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let env = vec![variable("LANG", "C"), variable("API_TOKEN", "hunter2")];
+        let open = Open {
+            env,
+            ..exec("echo ${API_TOKEN-unset}")
+        };
+        let outcome = pair.to_end(recorded(1, RecordingMode::Strict, open)).await;
+        assert_eq!(outcome.stdout(), "unset\n");
+        let played = Played::complete(&pair, 1, EndReason::Exited).await;
+        let said = played.others.join("\n");
+        assert!(!said.contains("hunter2"), "{said}");
+        assert!(said.contains("(\"LANG\", \"C\")"), "{said}");
+        assert!(said.contains("names: [\"API_TOKEN\"]"), "{said}");
+    });
+}

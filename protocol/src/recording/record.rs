@@ -7,6 +7,7 @@
 mod codec;
 mod forward;
 
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::SocketAddr;
@@ -18,7 +19,7 @@ pub use self::forward::{ForwardClosed, ForwardDirection, ForwardEnd, ForwardOpen
 use super::chain::{Point, Tag};
 use crate::codec::frame::DataStream;
 use crate::ids::{DeviceId, DeviceName, Login, SessionId, UserName};
-use crate::limits::MAX_RECORD_COMMAND;
+use crate::limits::{MAX_ENV, MAX_ENV_NAME, MAX_RECORD_COMMAND};
 use crate::wire::{Exit, RecordingMode, Signal, StdinMode, WindowSize, Work};
 
 /// One record.
@@ -71,10 +72,13 @@ pub enum Event<'a> {
     End(End),
     /// From here on there are no [`Event::File`] records, whatever is done with files, for this reason.
     FilesUnfollowed(&'a str),
+    /// Environment variables that were asked for, and that the session did not get.
+    #[serde(borrow)]
+    EnvironmentRefused(EnvironmentRefused<'a>),
 }
 
 /// How many kinds of events this version knows.
-pub(super) const KNOWN_EVENTS: u8 = 18;
+pub(super) const KNOWN_EVENTS: u8 = 19;
 
 /// Who, where, what and when.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -287,6 +291,29 @@ pub enum GapReason {
     DiskFull,
     /// The medium failed.
     Medium,
+}
+
+/// Variables whose values the device does not keep.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnvironmentRefused<'a> {
+    /// Their names, each cut to `MAX_ENV_NAME` bytes, and at most `MAX_ENV` of them.
+    #[serde(borrow)]
+    pub names: Vec<&'a str>,
+    /// How many more there were.
+    pub more: u32,
+}
+
+impl<'a> EnvironmentRefused<'a> {
+    /// Of these names, within the bounds.
+    #[must_use]
+    pub fn of(names: &'a [String]) -> Self {
+        let cut = |name: &'a String| &name[..name.floor_char_boundary(MAX_ENV_NAME)];
+        let more = names.len().saturating_sub(MAX_ENV);
+        Self {
+            names: names.iter().take(MAX_ENV).map(cut).collect(),
+            more: u32::try_from(more).unwrap_or(u32::MAX),
+        }
+    }
 }
 
 /// A program that was run.

@@ -150,6 +150,10 @@ fn facts(event: &Event<'_>) -> (&'static str, Value) {
         }
         Event::CommandsUnavailable(why) => ("commands_unavailable", json!({ "reason": why })),
         Event::FilesUnfollowed(why) => ("files_unfollowed", json!({ "reason": why })),
+        Event::EnvironmentRefused(refused) => (
+            "environment_refused",
+            json!({ "names": refused.names, "more": refused.more }),
+        ),
         Event::End(end) => ("end", json!({ "reason": snake(&format!("{:?}", end.why)) })),
     }
 }

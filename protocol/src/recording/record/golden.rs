@@ -161,6 +161,13 @@ fn every_record_has_its_bytes() {
             &format!("6d ac02 10 04 {points}"),
         ),
         golden(Event::FilesUnfollowed("no"), "06 ac02 11 02 6e6f"),
+        golden(
+            Event::EnvironmentRefused(EnvironmentRefused {
+                names: vec!["A", "B2"],
+                more: 300,
+            }),
+            "0b ac02 12 02 01 41 02 4232 ac02",
+        ),
     ];
     let all: Vec<u8> = (0..KNOWN_EVENTS).collect();
     assert_eq!(kinds.as_slice(), all, "every kind, in its order");
