@@ -5,6 +5,7 @@
 
 mod files;
 
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use holdfast_protocol::limits::MAX_REASON;
 use holdfast_protocol::wire::SessionRefusal;
 
 use crate::clock::WallTime;
+use crate::limits::MAX_ACCOUNT_FILE;
 
 pub(crate) use files::Files;
 
@@ -37,6 +39,12 @@ pub(crate) struct Account {
 /// Where a notice stands that keeps everybody but root out. systemd writes the second one while the
 /// machine starts and stops.
 const NOLOGIN_NOTICES: [&str; 2] = ["/etc/nologin", "/run/nologin"];
+
+/// Where the login shells of a device are listed.
+const SHELLS: &str = "/etc/shells";
+
+/// What counts where that is not there, as in getusershell(3).
+const DEFAULT_SHELLS: &[u8] = b"/bin/sh\n/bin/csh\n";
 
 /// Before this moment (2020) a clock was never set, and says nothing about an account's expiry.
 const CLOCK_IS_SET: Duration = Duration::from_secs(1_577_836_800);
@@ -120,6 +128,35 @@ fn lets_nobody_in(shell: &Path) -> bool {
     shell
         .file_name()
         .is_some_and(|name| name == "nologin" || name == "false")
+}
+
+/// Refuses an account whose shell is not among the login shells of the device (shells(5)). An sftp server under terms
+/// runs without the shell, so that a shell that refuses everything could not refuse that.
+///
+/// # Errors
+/// The refusal, for the operator.
+pub(crate) fn require_login_shell(account: &Account) -> Result<(), SessionRefusal> {
+    let listed = match files::read_bounded(Path::new(SHELLS), MAX_ACCOUNT_FILE) {
+        Ok(listed) => listed,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => DEFAULT_SHELLS.to_vec(),
+        Err(error) => return Err(SessionRefusal::Failed(format!("{SHELLS}: {error}"))),
+    };
+    if is_listed(&account.shell, &listed) {
+        return Ok(());
+    }
+    let (name, shell) = (&account.name, account.shell.to_string_lossy());
+    Err(SessionRefusal::Failed(bounded(format!(
+        "your roles restrict sftp, which then runs without the account's shell, and \"{}\", the shell of \"{}\", is not \
+         in {SHELLS} there: add it if it lets people in, or use another account",
+        Escaped(&shell),
+        Escaped(name)
+    ))))
+}
+
+/// Whether a shell has a line of its own in this text of `/etc/shells`.
+fn is_listed(shell: &Path, listed: &[u8]) -> bool {
+    let mut lines = listed.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+    lines.any(|line| line == shell.as_os_str().as_bytes())
 }
 
 fn nologin_notice() -> Option<String> {
@@ -238,6 +275,18 @@ mod tests {
         let files = Files::new(b"toor:x:0:0::/:/bin/sh\n".to_vec(), vec![], vec![]);
         let toor = decide(&files, &login("toor"), &[login("root")], 0, NOW);
         assert_eq!(toor, Err(SessionRefusal::DeniedAs(login("root"))));
+    }
+
+    #[test]
+    fn a_login_shell_has_a_line_of_its_own() {
+        let listed = b"# comment\n/bin/sh\n /bin/dash \n/bin/rbash";
+        for shell in ["/bin/sh", "/bin/dash", "/bin/rbash"] {
+            assert!(is_listed(Path::new(shell), listed), "{shell}");
+        }
+        for shell in ["/bin/s", "sh", "/bin/shx", "/bin/false", "comment"] {
+            assert!(!is_listed(Path::new(shell), listed), "{shell}");
+        }
+        assert!(is_listed(Path::new("/bin/sh"), DEFAULT_SHELLS));
     }
 
     #[test]

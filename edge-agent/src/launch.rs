@@ -6,7 +6,9 @@
 //! and all, because every user of the device can read the arguments of every process, and a command may
 //! hold a secret. Over the same socket a refusal comes back; its end without one means that the shell runs.
 
+mod account;
 mod helper;
+mod tasks;
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
@@ -31,12 +33,15 @@ use crate::runtime;
 use crate::subsystem::SftpServer;
 
 pub use helper::main;
-pub(crate) use helper::{become_account, close_inherited};
+pub use tasks::TaskLimit;
+
+pub(crate) use account::become_account;
+pub(crate) use helper::close_inherited;
 
 /// The first argument of the agent when it is to be the helper.
 pub const ARGUMENT: &str = "internal-launch";
 
-/// Largest instructions: an `Open`, two paths and a time zone.
+/// Largest instructions: an `Open`, three paths and a time zone.
 const MAX_INSTRUCTIONS: u64 = MAX_OPEN_MESSAGE as u64 + 8 * 1024;
 
 /// Largest answer: the byte [`READY`], the byte [`REFUSED`] and a refusal.
@@ -63,6 +68,8 @@ struct Instructions {
     terms: SessionTerms,
     /// The socket of the operator's SSH agent.
     agent_socket: Option<String>,
+    /// What bounds the session's tasks.
+    tasks: TaskLimit,
 }
 
 /// A process that runs, and our ends of what it reads and writes.
@@ -91,7 +98,7 @@ pub(crate) enum Ends {
 }
 
 /// Starts what `open` asks for, as the account that it names. `program` is the agent itself, and sftp is
-/// served by `sftp_server`. At `agent_socket` the operator's SSH agent is reached.
+/// served by `sftp_server`. At `agent_socket` the operator's SSH agent is reached, and `tasks` bounds what runs.
 ///
 /// # Errors
 /// Why there is no process, for the operator.
@@ -100,6 +107,7 @@ pub(crate) async fn launch(
     open: Open,
     sftp_server: &SftpServer,
     agent_socket: Option<String>,
+    tasks: &TaskLimit,
 ) -> Result<Launched, SessionRefusal> {
     let failed = |what: &str, error: io::Error| SessionRefusal::Failed(format!("{what}: {error}"));
     let (tty, theirs, ends) = match &open.pty {
@@ -133,6 +141,7 @@ pub(crate) async fn launch(
     let instructions = Instructions {
         terms: open.terms.clone(),
         agent_socket,
+        tasks: tasks.clone(),
         open,
         tty,
         time_zone: std::env::var("TZ").ok(),

@@ -124,6 +124,26 @@ pub const BULK_PRIORITY: i32 = 0;
 /// Largest `/etc/passwd`, `/etc/group` or `/etc/shadow` that is read: some 40,000 accounts.
 pub const MAX_ACCOUNT_FILE: u64 = 4 * 1024 * 1024;
 
+/// Most open files of a session's processes, until they raise it themselves: the kernel's own first limit. The agent's
+/// service may have more, for the agent.
+pub const SESSION_OPEN_FILES: u64 = 1024;
+
+/// One account's sessions have at most this part of the tasks (one in so many) that the agent's service may have: the
+/// agent, and whoever logs in to look, need the rest.
+pub const TASKS_SHARE_ACCOUNT: u64 = 2;
+
+/// One session has at most this part of its account's: another one of the same account can still end it.
+pub const TASKS_SHARE_SESSION: u64 = 2;
+
+/// Fewest tasks that are allowed to a session, however small the system: a shell with a build beside it.
+pub const MIN_TASKS: u64 = 64;
+
+/// How often a session's cgroup is tried while the one of its account is being removed.
+pub const CGROUP_ATTEMPTS: u32 = 8;
+
+/// Most accounts, and most sessions of each, whose cgroups are looked at when a session has ended; the next end goes on.
+pub const MAX_SWEPT_CGROUPS: usize = 256;
+
 /// Most supplementary groups: far above any device, far below the kernel's 65,536.
 pub const MAX_GROUPS: usize = 1024;
 

@@ -93,6 +93,7 @@ fn run(run: Run) -> anyhow::Result<ExitCode> {
     let config = SessionConfig {
         accept_env: run.accept_env,
         sftp_server: run.sftp_server,
+        tasks: launch::TaskLimit::detect(),
         ..SessionConfig::default()
     };
     let sessions = Sessions::new(config, recorder.clone());

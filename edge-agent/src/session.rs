@@ -19,6 +19,7 @@ use event_listener::Event;
 use futures_lite::FutureExt as _;
 use smol::Timer;
 
+use crate::launch::TaskLimit;
 use crate::limits::{MAX_FORWARD_RECORDINGS, MAX_FORWARDS, MAX_SESSIONS};
 use crate::recording::Recorder;
 use crate::subsystem::SftpServer;
@@ -35,6 +36,8 @@ pub struct SessionConfig {
     pub sftp_server: SftpServer,
     /// Most sessions at once.
     pub max_sessions: u32,
+    /// What bounds the tasks of sessions.
+    pub tasks: TaskLimit,
     /// What runs as the helper of [`crate::launch`]: this very program.
     pub program: PathBuf,
 }
@@ -47,6 +50,7 @@ impl Default for SessionConfig {
             accept_env: Vec::new(),
             sftp_server: SftpServer::Internal,
             max_sessions: MAX_SESSIONS,
+            tasks: TaskLimit::None,
             program,
         }
     }
@@ -66,9 +70,10 @@ pub struct Sessions {
 }
 
 impl Sessions {
-    /// None yet.
+    /// None yet. What an agent before this one left in cgroups goes, where nothing runs any more.
     #[must_use]
     pub fn new(config: SessionConfig, recorder: Arc<Recorder>) -> Arc<Self> {
+        config.tasks.sweep();
         Arc::new(Self {
             config,
             recorder,
@@ -84,6 +89,20 @@ impl Sessions {
     #[must_use]
     pub fn recorder(&self) -> &Arc<Recorder> {
         &self.recorder
+    }
+
+    /// What bounds their tasks.
+    #[must_use]
+    pub fn task_limit(&self) -> &TaskLimit {
+        &self.config.tasks
+    }
+
+    /// Removes the cgroups of sessions that have ended.
+    fn sweep_tasks(&self) {
+        let tasks = self.config.tasks.clone();
+        if matches!(tasks, TaskLimit::Cgroup { .. }) {
+            smol::unblock(move || tasks.sweep()).detach();
+        }
     }
 
     /// How many sessions have a process, or are starting or ending one.

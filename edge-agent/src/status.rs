@@ -100,6 +100,9 @@ pub struct Status {
     /// The recordings that wait; `None` where no agent runs.
     #[serde(default)]
     pub spool: Option<SpoolStatus>,
+    /// What bounds the processes of sessions.
+    #[serde(default)]
+    pub tasks: Option<String>,
     /// Where the running program stands.
     #[serde(default)]
     pub program: Option<PathBuf>,
@@ -142,6 +145,7 @@ impl Status {
             last_error: None,
             agent_version: env!("CARGO_PKG_VERSION").into(),
             spool: None,
+            tasks: None,
             program: None,
             arguments: Vec::new(),
             upgrade: None,
@@ -170,6 +174,9 @@ impl fmt::Display for Status {
         }
         if let Some(spool) = &self.spool {
             write!(f, "\n{spool}")?;
+        }
+        if let Some(tasks) = &self.tasks {
+            write!(f, "\ntasks: {}", Escaped(tasks))?;
         }
         if let Some(upgrade) = &self.upgrade {
             write!(f, "\nupgrade: {}", Escaped(upgrade))?;
@@ -277,6 +284,7 @@ impl Board {
             for_seconds: Some(since.elapsed().as_secs()),
             sessions: sessions.live(),
             spool: Some(sessions.recorder().status()),
+            tasks: Some(sessions.task_limit().to_string()),
             program: Some(upgrades.program().to_owned()),
             arguments: std::env::args_os()
                 .skip(1)

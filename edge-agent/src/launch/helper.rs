@@ -20,17 +20,14 @@ use holdfast_protocol::wire::{SessionRefusal, SftpTerms, Work};
 use rustix::fs::{CWD, Mode, OFlags, fchmod, fchown, open, readlinkat};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
-use rustix::process::{Gid, Uid, chdir, geteuid, ioctl_tiocsctty, setsid, umask};
+use rustix::process::{Gid, Uid, chdir, geteuid, ioctl_tiocsctty, setsid};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout, stderr, stdin, stdout};
-use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
+use super::account::become_account;
 use super::{Instructions, MAX_INSTRUCTIONS, READY, REFUSED};
 use crate::accounts::{self, Account, Files};
 use crate::subsystem::{self, Server};
 use crate::{environment, sftp};
-
-/// What new files may not have by default: sshd's.
-const UMASK: u32 = 0o022;
 
 /// The helper's whole life: it never returns, because it becomes the shell or ends.
 pub fn main() -> ! {
@@ -60,6 +57,7 @@ fn run(control: &mut UnixStream) -> Result<Infallible, SessionRefusal> {
     take_standard_streams(descriptors).map_err(|e| failed("no standard streams", &e))?;
     let is_terminal = tty.is_some();
     start_session(is_terminal, &account).map_err(|e| failed("no terminal session", &e))?;
+    instructions.tasks.apply(open.session, account.uid);
     become_account(&account).map_err(|e| {
         let text = format!("the agent can't become \"{}\": {e}", Escaped(&account.name));
         SessionRefusal::Failed(accounts::bounded(text))
@@ -160,7 +158,10 @@ fn program_of(account: &Account, instructions: &Instructions) -> Result<Program,
             match subsystem::find(subsystem, server, terms)? {
                 Server::Program(path) => (path.into(), None),
                 Server::Internal => internal_sftp(&name).map_err(no_server)?,
-                Server::Held(terms) => return held_sftp(&terms).map_err(no_server),
+                Server::Held(terms) => {
+                    accounts::require_login_shell(account)?;
+                    return held_sftp(&terms).map_err(no_server);
+                }
             }
         }
     };
@@ -201,7 +202,8 @@ fn internal_sftp(shell: &OsStr) -> Result<(OsString, Option<OwnedFd>), Errno> {
 }
 
 /// The server under terms. Without a shell: its start-up files are the account's, and who may change them by sftp
-/// would choose what runs in the server's place.
+/// would choose what runs in the server's place. So the shell cannot refuse either, and is looked up among the login
+/// shells before.
 fn held_sftp(terms: &SftpTerms) -> Result<Program, Errno> {
     let program = open(
         "/proc/self/exe",
@@ -264,31 +266,6 @@ fn start_session(is_terminal: bool, account: &Account) -> io::Result<()> {
         fchown(stderr(), owner, group)?;
     }
     Ok(())
-}
-
-/// Groups before user: whoever is the user already may not choose groups.
-pub(crate) fn become_account(account: &Account) -> io::Result<()> {
-    umask(Mode::from_raw_mode(UMASK));
-    chdir("/")?;
-    if !geteuid().is_root() {
-        return Ok(());
-    }
-    restore_oom_score();
-    let groups: Vec<Gid> = account.groups.iter().copied().map(Gid::from_raw).collect();
-    let (uid, gid) = (Uid::from_raw(account.uid), Gid::from_raw(account.gid));
-    set_thread_groups(&groups)?;
-    set_thread_res_gid(gid, gid, gid)?;
-    set_thread_res_uid(uid, uid, uid)?;
-    Ok(())
-}
-
-/// An agent that the kernel shall spare when memory is short does not make its sessions untouchable.
-fn restore_oom_score() {
-    let path = "/proc/self/oom_score_adj";
-    let is_spared = fs::read_to_string(path).is_ok_and(|score| score.trim_start().starts_with('-'));
-    if is_spared {
-        let _ = fs::write(path, "0");
-    }
 }
 
 /// A home that is not there is no reason to keep anybody out: who repairs it comes this way.

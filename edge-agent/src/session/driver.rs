@@ -114,6 +114,7 @@ impl Driver {
         }
         if let Some(process) = &mut self.process {
             process.reap();
+            self.sessions.sweep_tasks();
         }
         if let Some(agent) = self.agent.take() {
             agent.close();
@@ -280,6 +281,7 @@ impl Driver {
             open,
             &config.sftp_server,
             agent_socket,
+            &config.tasks,
         ))
         .await
         {

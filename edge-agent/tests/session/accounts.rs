@@ -4,7 +4,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 
 use holdfast_protocol::ids::Login;
-use holdfast_protocol::wire::{Exit, Open, SessionRefusal, Work};
+use holdfast_protocol::wire::{Exit, Open, SFTP, SessionRefusal, SessionTerms, SftpTerms, Work};
+use keyutils_raw::{add_key, keyctl_join_session_keyring};
 
 use crate::harness::device::{Device, IS_ROOT, TESTER};
 use crate::harness::{Outcome, Pair, exec, open, run, with_pty};
@@ -275,5 +276,137 @@ fn as_many_sessions_as_the_config_says_run_at_once() {
         first.outcome().await;
         pair.live(1).await;
         assert_eq!(pair.exec("true").await.exit, Some(Exit::Status(0)));
+    });
+}
+
+/// Who holds a keyring may read what is in it: the agent's is no account's, and two accounts share none.
+#[test]
+fn each_session_has_a_keyring_of_its_own() {
+    run(async {
+        if !*IS_ROOT {
+            return;
+        }
+        let keyring = keyctl_join_session_keyring(None).unwrap();
+        let name = format!("holdfast-test-{}", std::process::id());
+        add_key("user", &name, b"a secret of root", keyring).unwrap();
+        let pair = Pair::new().await;
+        // What a reader does not hold, and does not own, is not shown to it.
+        let tester = exec_as(&pair, "tester", "cat /proc/keys").await;
+        assert!(!tester.stdout().contains(&name), "{tester:?}");
+        let session_keyrings = |outcome: &Outcome, uid: &str| {
+            let keys = outcome.stdout().lines();
+            let fields = keys.map(|line| line.split_whitespace().collect::<Vec<_>>());
+            let own =
+                fields.filter(|fields| fields.get(5) == Some(&uid) && fields.contains(&"_ses:"));
+            own.count()
+        };
+        assert_ne!(session_keyrings(&tester, "47110"), 0, "{tester:?}");
+        let other = exec_as(&pair, "shell-less", "cat /proc/keys").await;
+        assert_ne!(session_keyrings(&other, "47113"), 0, "{other:?}");
+        assert_eq!(session_keyrings(&other, "47110"), 0, "{other:?}");
+    });
+}
+
+/// An agent whose service gives it more than an account has.
+#[test]
+fn what_the_agent_is_privileged_with_is_no_accounts() {
+    run(async {
+        if !*IS_ROOT {
+            return;
+        }
+        let device = Device::new();
+        device.runs_with(
+            "choom -n -500 -- nice -n -5 chrt -r 1 prlimit --nofile=4096:8192 --rtprio=10 --nice=30 \
+             setarch -R setpriv --inh-caps +net_admin --ambient-caps +net_admin --securebits +no_setuid_fixup",
+        );
+        let pair = Pair::with(device, |_| {}).await;
+        let command = "grep ^Cap /proc/self/status | tr -d '\\t'; cat /proc/self/oom_score_adj; \
+            ps -o cls=,ni= -p $$ | tr -s ' '; ulimit -Sn; ulimit -Hn; cat /proc/self/personality; \
+            grep -E 'nice|realtime priority' /proc/self/limits | tr -s ' '";
+        for login in ["tester", "root"] {
+            let outcome = exec_as(&pair, login, command).await;
+            let lines: Vec<_> = outcome.stdout().lines().map(str::trim).collect();
+            let [
+                inherited,
+                permitted,
+                effective,
+                _bounding,
+                ambient,
+                rest @ ..,
+            ] = lines.as_slice()
+            else {
+                panic!("{outcome:?}");
+            };
+            let none = "0000000000000000";
+            assert_eq!(*inherited, format!("CapInh:{none}"), "{login}");
+            assert_eq!(*ambient, format!("CapAmb:{none}"), "{login}");
+            let has_none = [permitted, effective]
+                .iter()
+                .all(|line| line.ends_with(none));
+            assert_eq!(has_none, login == "tester", "{outcome:?}");
+            let expected = [
+                "0",
+                "TS 0",
+                "1024",
+                "8192",
+                "00000000",
+                "Max nice priority 0 0",
+                "Max realtime priority 0 0",
+            ];
+            assert_eq!(rest, expected, "{login}");
+        }
+    });
+}
+
+/// What the service manager takes away is not given back.
+#[test]
+fn what_the_agent_is_restricted_by_stays() {
+    run(async {
+        if !*IS_ROOT {
+            return;
+        }
+        let device = Device::new();
+        device.runs_with(
+            "choom -n 300 -- nice -n 5 prlimit --nofile=512:600 --core=0:0 setpriv --no-new-privs",
+        );
+        let pair = Pair::with(device, |_| {}).await;
+        let command = "cat /proc/self/oom_score_adj; ps -o ni= -p $$ | tr -d ' '; ulimit -Sn; ulimit -Hn; \
+            ulimit -Hc; grep NoNewPrivs /proc/self/status | tr -d '\\t'";
+        let outcome = exec_as(&pair, "tester", command).await;
+        let expected = ["300", "5", "512", "600", "0", "NoNewPrivs:1"];
+        assert_eq!(outcome.stdout().lines().collect::<Vec<_>>(), expected);
+    });
+}
+
+/// A server under terms runs without the shell, so a shell that refuses everything must not be passed by.
+#[test]
+fn restricted_sftp_is_for_accounts_with_a_login_shell() {
+    run(async {
+        if !*IS_ROOT {
+            return;
+        }
+        let pair = Pair::new().await;
+        let sftp = |login: &str| {
+            let terms = SessionTerms {
+                sftp: Some(SftpTerms {
+                    read_only: true,
+                    root: None,
+                }),
+                ..SessionTerms::default()
+            };
+            let work = Work::Subsystem(SFTP.to_owned());
+            let open = Open {
+                terms,
+                ..open(work)
+            };
+            with_login(login, open)
+        };
+        let outcome = pair.to_end(sftp("tester")).await;
+        assert_eq!(outcome.exit, Some(Exit::Status(0)), "{outcome:?}");
+        let refused = pair.to_end(sftp("refusing")).await.refused;
+        assert!(
+            matches!(&refused, Some(SessionRefusal::Failed(why)) if why.contains("/refuse") && why.contains("/etc/shells")),
+            "{refused:?}"
+        );
     });
 }

@@ -24,6 +24,7 @@ shell-less:x:47113:47113::/:
 broken:x:47114:47114::/:/no/such/shell
 locked:x:47115:47115::/:/bin/sh
 nologin:x:47116:47116::/:/usr/sbin/nologin
+refusing:x:47117:47117::/:FOLDER/refuse
 ";
 
 const GROUP: &str =
@@ -38,6 +39,7 @@ exec unshare --mount --propagation private sh -c '
     for name in passwd group shadow; do
         mount --bind "$0/etc/$name" "/etc/$name" || exit 1
     done
+    [ ! -e /etc/shells ] || mount --bind "$0/etc/shells" /etc/shells || exit 1
     for path in /run /usr/lib/openssh; do
         [ ! -e "$0$path" ] || mount --bind "$0$path" "$path" || exit 1
     done
@@ -72,6 +74,7 @@ impl Device {
             ("etc/passwd", PASSWD),
             ("etc/group", GROUP),
             ("etc/shadow", SHADOW),
+            ("etc/shells", "/bin/sh\n/bin/bash\n"),
         ] {
             device.write(path, text);
         }
