@@ -8,6 +8,7 @@ pub mod cli;
 mod clock;
 pub mod enroll;
 mod environment;
+mod folder;
 mod forward;
 pub mod identity;
 pub mod install;

@@ -144,6 +144,9 @@ pub const CGROUP_ATTEMPTS: u32 = 8;
 /// Most accounts, and most sessions of each, whose cgroups are looked at when a session has ended; the next end goes on.
 pub const MAX_SWEPT_CGROUPS: usize = 256;
 
+/// Most symbolic links on the way to a folder of the agent's: as many as the kernel follows.
+pub const MAX_FOLDER_LINKS: u32 = 40;
+
 /// Most supplementary groups: far above any device, far below the kernel's 65,536.
 pub const MAX_GROUPS: usize = 1024;
 

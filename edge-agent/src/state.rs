@@ -1,15 +1,17 @@
 //! The agent's state folder: who the device is and what it belongs to.
 
-use std::ffi::OsString;
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::FlockOperation;
+use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, fchmod, openat, renameat, unlinkat};
+use rustix::io::Errno;
 use rustix::process::Pid;
 use thiserror::Error;
+
+use crate::folder::{self, FolderFault};
 
 /// `f_type` of the file systems that lie in memory (statfs(2)): tmpfs and ramfs.
 const IN_MEMORY: [u64; 2] = [0x0102_1994, 0x8584_58f6];
@@ -30,6 +32,9 @@ pub enum StateError {
         /// The system's answer.
         source: io::Error,
     },
+    /// The folder cannot be used, or other accounts have a say in it.
+    #[error("the state folder {0}")]
+    Folder(#[from] FolderFault),
     /// A file is there but holds something else.
     #[error("{} is damaged ({expected} expected): restore it, or remove the state folder and join again", path.display())]
     Damaged {
@@ -50,6 +55,7 @@ pub enum StateError {
 #[derive(Debug)]
 pub struct StateDir {
     path: PathBuf,
+    dir: File,
 }
 
 /// While it lives, no other agent runs on the folder.
@@ -59,18 +65,15 @@ pub struct StateLock {
 }
 
 impl StateDir {
-    /// Opens the folder and creates it, for its owner alone, if it is missing.
+    /// Opens the folder and creates it, for its owner alone, if it is missing. It is not used if another account may
+    /// change it or what leads to it.
     ///
     /// # Errors
-    /// [`StateError::Io`].
+    /// [`StateError::Folder`].
     pub fn create_or_open(path: &Path) -> Result<Self, StateError> {
-        let mut builder = DirBuilder::new();
-        builder.recursive(true).mode(0o700);
-        builder
-            .create(path)
-            .map_err(|source| io_error("create the folder", path, source))?;
         Ok(Self {
             path: path.to_owned(),
+            dir: folder::open_private(path)?,
         })
     }
 
@@ -80,13 +83,10 @@ impl StateDir {
     /// [`StateError::Locked`] if another process holds it.
     pub fn lock(&self) -> Result<StateLock, StateError> {
         let path = self.path.join("lock");
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(|source| io_error("open", &path, source))?;
+        let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(&self.dir, "lock", flags, Mode::RUSR | Mode::WUSR)
+            .map_err(|error| io_error("open", &path, error.into()))?;
+        let file = File::from(file);
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {
                 // For `lock_holder`, which does without where it cannot be written.
@@ -102,7 +102,7 @@ impl StateDir {
     /// The process that took the lock last.
     #[must_use]
     pub fn lock_holder(&self) -> Option<Pid> {
-        let text = fs::read_to_string(self.path.join("lock")).ok()?;
+        let text = String::from_utf8(self.read("lock").ok()??).ok()?;
         Pid::from_raw(text.trim().parse().ok()?)
     }
 
@@ -119,7 +119,8 @@ impl StateDir {
     /// # Errors
     /// [`StateError::Io`].
     pub fn short_path(&self, name: &str) -> Result<(File, PathBuf), StateError> {
-        let dir = File::open(&self.path).map_err(|source| io_error("open", &self.path, source))?;
+        let dir = self.dir.try_clone();
+        let dir = dir.map_err(|source| io_error("open", &self.path, source))?;
         let path = PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd())).join(name);
         Ok((dir, path))
     }
@@ -130,13 +131,15 @@ impl StateDir {
     /// [`StateError`] if it is there but cannot be read.
     pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>, StateError> {
         let path = self.file(name);
-        let file = match File::open(&path) {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let file = match openat(&self.dir, name, flags, Mode::empty()) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(io_error("read", &path, source)),
+            Err(Errno::NOENT) => return Ok(None),
+            Err(error) => return Err(io_error("read", &path, error.into())),
         };
         let mut bytes = Vec::new();
-        file.take(MAX_FILE)
+        File::from(file)
+            .take(MAX_FILE)
             .read_to_end(&mut bytes)
             .map_err(|source| io_error("read", &path, source))?;
         Ok(Some(bytes))
@@ -148,8 +151,8 @@ impl StateDir {
     /// # Errors
     /// [`StateError::Io`].
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), StateError> {
-        let path = self.file(name);
-        replace(&path, bytes, 0o600).map_err(|source| io_error("write", &path, source))
+        replace_in(&self.dir, OsStr::new(name), bytes, 0o600)
+            .map_err(|source| io_error("write", &self.file(name), source))
     }
 }
 
@@ -160,25 +163,35 @@ impl StateDir {
 /// # Errors
 /// The operating system's.
 pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let mut name = OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(".new");
-    let temporary = path.with_file_name(name);
-    let mut file = OpenOptions::new()
-        .create(true)
-        .truncate(true)
-        .write(true)
-        .mode(mode)
-        .open(&temporary)?;
-    // The umask, and a file that was left there, have had their say by now.
-    file.set_permissions(Permissions::from_mode(mode))?;
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let parent = parent.unwrap_or(Path::new("."));
+    let folder = File::from(openat(CWD, parent, flags, Mode::empty())?);
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
+    replace_in(&folder, name, bytes, mode)
+}
+
+/// The same in a folder that is held open. The temporary file is a new one: what another account may have put in its
+/// place is not followed, and not written into.
+fn replace_in(folder: &File, name: &OsStr, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let mut temporary = OsString::from(".");
+    temporary.push(name);
+    temporary.push(".new");
+    match unlinkat(folder, &*temporary, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = openat(folder, &*temporary, flags, Mode::RUSR | Mode::WUSR)?;
+    // The umask has had its say by now.
+    fchmod(&file, Mode::from_raw_mode(mode))?;
+    let mut file = File::from(file);
     file.write_all(bytes)?;
     file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    match path.parent() {
-        Some(folder) => File::open(folder)?.sync_all(),
-        None => Ok(()),
-    }
+    renameat(folder, &*temporary, folder, name)?;
+    folder.sync_all()
 }
 
 /// Whether the open file or folder lies in memory, so that a power cut takes it.
@@ -195,5 +208,41 @@ fn io_error(verb: &'static str, path: &Path, source: io::Error) -> StateError {
         verb,
         path: path.to_owned(),
         source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    #[test]
+    fn a_planted_temporary_file_is_not_written_into() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("target");
+        fs::write(&target, "precious").unwrap();
+        let state = StateDir::create_or_open(&folder.path().join("state")).unwrap();
+        symlink(&target, state.file(".membership.new")).unwrap();
+        state.write("membership", b"new").unwrap();
+        assert_eq!(fs::read(&target).unwrap(), b"precious");
+        let written = state.file("membership");
+        let meta = fs::symlink_metadata(&written).unwrap();
+        assert!(meta.is_file() && meta.permissions().mode() & 0o7777 == 0o600);
+        assert_eq!(state.read("membership").unwrap().unwrap(), b"new");
+        assert!(state.read("nothing").unwrap().is_none());
+    }
+
+    #[test]
+    fn a_folder_that_others_may_write_is_no_state_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o1777)).unwrap();
+        let refused = StateDir::create_or_open(folder.path()).unwrap_err();
+        let text = refused.to_string();
+        assert!(
+            text.starts_with("the state folder /")
+                && text.contains("other accounts may write there"),
+            "{text}"
+        );
     }
 }

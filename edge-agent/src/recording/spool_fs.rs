@@ -1,16 +1,22 @@
 //! The spool's folder.
 
+use std::ffi::CStr;
 use std::fmt;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use embedded_io::ErrorKind;
 use holdfast_protocol::recording::medium::{Entry, FileName, Medium, NO_SPACE, READ_ONLY};
-use rustix::fs::{FileType, FlockOperation, fstatvfs, lstat};
+use rustix::fs::{
+    AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, fstatvfs, openat, renameat, statat,
+    unlinkat,
+};
+use rustix::io::Errno;
 use thiserror::Error;
 
+use crate::folder::{self, FolderFault};
 use crate::state;
 
 /// Why a folder can't be the spool.
@@ -24,6 +30,9 @@ pub enum FolderError {
         /// The system's answer.
         source: io::Error,
     },
+    /// It cannot be opened, or other accounts have a say in it.
+    #[error("the spool {0}")]
+    Folder(#[from] FolderFault),
     /// Another agent writes into it.
     #[error("another edge-agent uses the spool {}", .0.display())]
     Locked(PathBuf),
@@ -32,14 +41,14 @@ pub enum FolderError {
 /// An open folder of segments. While it lives, no other agent writes into it.
 #[derive(Debug)]
 pub struct Folder {
-    path: PathBuf,
     dir: File,
     /// Names were made since the folder itself was synced.
     new_names: bool,
 }
 
 impl Folder {
-    /// Opens the folder, and makes it, for its owner alone, if it is missing.
+    /// Opens the folder, and makes it, for its owner alone, if it is missing. Everything in it is reached from its
+    /// descriptor, and no link in it is followed.
     ///
     /// # Errors
     /// [`FolderError`].
@@ -48,10 +57,7 @@ impl Folder {
             path: path.to_owned(),
             source,
         };
-        let mut builder = DirBuilder::new();
-        builder.recursive(true).mode(0o700);
-        builder.create(path).map_err(failed)?;
-        let dir = File::open(path).map_err(failed)?;
+        let dir = folder::open_private(path)?;
         match rustix::fs::flock(&dir, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
@@ -60,7 +66,6 @@ impl Folder {
             Err(error) => return Err(failed(error.into())),
         }
         Ok(Self {
-            path: path.to_owned(),
             dir,
             new_names: false,
         })
@@ -79,8 +84,27 @@ impl Folder {
         Some(stat.f_blocks.saturating_mul(stat.f_frsize))
     }
 
-    fn file(&self, name: FileName) -> PathBuf {
-        self.path.join(name.to_string())
+    fn open_file(&self, name: FileName, flags: OFlags) -> Result<File, Errno> {
+        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mode = Mode::RUSR | Mode::WUSR;
+        openat(&self.dir, name.to_string(), flags, mode).map(File::from)
+    }
+
+    fn unlink(&self, name: FileName) -> Result<(), Errno> {
+        unlinkat(&self.dir, name.to_string(), AtFlags::empty())
+    }
+
+    /// What is there by this name, if it is a file of the spool.
+    fn entry(&self, name: &CStr) -> Option<Entry> {
+        let parsed = name.to_str().ok().and_then(FileName::parse)?;
+        // Not the standard library's: where pointers have 32 bits, its times end in 2038.
+        let stat = statat(&self.dir, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        let is_file = FileType::from_raw_mode(stat.st_mode).is_file();
+        is_file.then(|| Entry {
+            name: parsed,
+            length: u64::try_from(stat.st_size).unwrap_or_default(),
+            modified: stat.st_mtime,
+        })
     }
 
     fn sync_names(&mut self) -> io::Result<()> {
@@ -94,18 +118,21 @@ impl Medium for Folder {
     type Error = MediumError;
 
     fn create(&mut self, name: FileName) -> Result<(), MediumError> {
-        OpenOptions::new()
-            .create(true)
-            .truncate(true)
-            .write(true)
-            .mode(0o600)
-            .open(self.file(name))?;
+        let new = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY;
+        match self.open_file(name, new) {
+            // Left by a creation that failed halfway.
+            Err(Errno::EXIST) => {
+                self.unlink(name)?;
+                self.open_file(name, new)?;
+            }
+            made => drop(made?),
+        }
         self.new_names = true;
         Ok(())
     }
 
     fn append(&mut self, name: FileName, at: u64, bytes: &[u8]) -> Result<(), MediumError> {
-        let file = OpenOptions::new().write(true).open(self.file(name))?;
+        let file = self.open_file(name, OFlags::WRONLY)?;
         let length = file.metadata()?.len();
         if length < at {
             // A hole would be read as zeros: somebody cut the file.
@@ -118,7 +145,7 @@ impl Medium for Folder {
     }
 
     fn sync(&mut self, name: FileName) -> Result<(), MediumError> {
-        File::open(self.file(name))?.sync_data()?;
+        self.open_file(name, OFlags::RDONLY)?.sync_data()?;
         if self.new_names {
             self.sync_names()?;
         }
@@ -126,12 +153,12 @@ impl Medium for Folder {
     }
 
     fn rename(&mut self, from: FileName, to: FileName) -> Result<(), MediumError> {
-        fs::rename(self.file(from), self.file(to))?;
+        renameat(&self.dir, from.to_string(), &self.dir, to.to_string())?;
         Ok(self.sync_names()?)
     }
 
     fn read(&mut self, name: FileName, at: u64, to: &mut [u8]) -> Result<usize, MediumError> {
-        let file = File::open(self.file(name))?;
+        let file = self.open_file(name, OFlags::RDONLY)?;
         loop {
             match file.read_at(to, at) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -141,32 +168,20 @@ impl Medium for Folder {
     }
 
     fn remove(&mut self, name: FileName) -> Result<(), MediumError> {
-        fs::remove_file(self.file(name))?;
+        self.unlink(name)?;
         Ok(self.sync_names()?)
     }
 
     fn list(&mut self) -> Result<Vec<Entry>, MediumError> {
         let mut entries = Vec::new();
-        for found in fs::read_dir(&self.path)? {
-            let found = found?;
-            let name = found.file_name().to_str().and_then(FileName::parse);
-            // Not the standard library's: where pointers have 32 bits, its times end in 2038.
-            let (Some(name), Ok(stat)) = (name, lstat(found.path())) else {
-                continue;
-            };
-            if FileType::from_raw_mode(stat.st_mode).is_file() {
-                entries.push(Entry {
-                    name,
-                    length: u64::try_from(stat.st_size).unwrap_or_default(),
-                    modified: stat.st_mtime,
-                });
-            }
+        for found in Dir::read_from(&self.dir)? {
+            entries.extend(self.entry(found?.file_name()));
         }
         Ok(entries)
     }
 
     fn free(&mut self) -> Result<u64, MediumError> {
-        let stat = fstatvfs(&self.dir).map_err(io::Error::from)?;
+        let stat = fstatvfs(&self.dir)?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 }
@@ -178,6 +193,12 @@ pub struct MediumError(io::Error);
 impl From<io::Error> for MediumError {
     fn from(error: io::Error) -> Self {
         Self(error)
+    }
+}
+
+impl From<Errno> for MediumError {
+    fn from(error: Errno) -> Self {
+        Self(error.into())
     }
 }
 
@@ -208,6 +229,8 @@ mod tests {
     use embedded_io::Error as _;
     use holdfast_protocol::ids::SessionId;
     use holdfast_protocol::recording::medium::SegmentName;
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
 
     fn name(index: u32) -> FileName {
         FileName::Segment(SegmentName {
@@ -259,5 +282,36 @@ mod tests {
         let _first = Folder::open(temporary.path()).unwrap();
         let second = Folder::open(temporary.path());
         assert!(matches!(second, Err(FolderError::Locked(_))));
+    }
+
+    #[test]
+    fn a_link_by_a_segments_name_is_not_followed() {
+        let temporary = tempfile::tempdir().unwrap();
+        let target = temporary.path().join("target");
+        fs::write(&target, "precious").unwrap();
+        let mut folder = Folder::open(&temporary.path().join("spool")).unwrap();
+        let planted = temporary.path().join("spool").join(name(0).to_string());
+        symlink(&target, &planted).unwrap();
+        assert_eq!(folder.list().unwrap(), []);
+        assert!(folder.append(name(0), 0, b"x").is_err());
+        assert!(folder.read(name(0), 0, &mut [0; 8]).is_err());
+        folder.create(name(0)).unwrap();
+        folder.append(name(0), 0, b"sealed").unwrap();
+        assert_eq!(fs::read(&target).unwrap(), b"precious");
+        assert_eq!(fs::read(&planted).unwrap(), b"sealed");
+        // What a creation left that failed halfway begins anew.
+        folder.create(name(0)).unwrap();
+        assert_eq!(fs::read(&planted).unwrap(), b"");
+    }
+
+    #[test]
+    fn a_folder_that_others_may_write_is_no_spool() {
+        let temporary = tempfile::tempdir().unwrap();
+        fs::set_permissions(temporary.path(), fs::Permissions::from_mode(0o1777)).unwrap();
+        let refused = Folder::open(temporary.path()).unwrap_err().to_string();
+        assert!(
+            refused.contains("other accounts may write there"),
+            "{refused}"
+        );
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::harness::{Accounts, Output, SOON, Site, Terminal, Way, run, run_with_input};
+use crate::harness::{Accounts, Output, Relay, SOON, Site, Terminal, Way, run, run_with_input};
 
 /// An account's password field that lets it in by key: no password is the right one.
 const NO_PASSWORD: &str = "*";

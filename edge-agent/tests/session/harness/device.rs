@@ -25,6 +25,7 @@ broken:x:47114:47114::/:/no/such/shell
 locked:x:47115:47115::/:/bin/sh
 nologin:x:47116:47116::/:/usr/sbin/nologin
 refusing:x:47117:47117::/:FOLDER/refuse
+busy:x:47118:47118::/:/bin/sh
 ";
 
 const GROUP: &str =

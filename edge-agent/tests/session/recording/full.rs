@@ -92,8 +92,8 @@ fn a_small_file_system_that_is_full_ends_what_must_be_recorded() {
     }
     let program = env::current_exe().unwrap();
     // In a mount namespace of its own: nothing is left behind.
-    let script = "mkdir /mnt/a /mnt/b; mount -t tmpfs -o size=4m tmpfs /mnt/a && \
-                  mount -t tmpfs -o size=4m tmpfs /mnt/b && \
+    let script = "mkdir /mnt/a /mnt/b; mount -t tmpfs -o size=4m,mode=755 tmpfs /mnt/a && \
+                  mount -t tmpfs -o size=4m,mode=755 tmpfs /mnt/b && \
                   exec \"$0\" --exact recording::full::on_small_file_systems --ignored --nocapture";
     let ran = Command::new("unshare")
         .args(["--mount", "--propagation", "private", "sh", "-c"])
