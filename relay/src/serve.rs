@@ -29,9 +29,9 @@ use crate::session::publish;
 use crate::session::report::Report;
 use crate::ssh::algorithms;
 use crate::ssh::console;
-use crate::ssh::jump::HostCertificates;
+use crate::ssh::jump::{self, HostCertificates};
 use crate::ssh::server::{self, Connections};
-use crate::state::State;
+use crate::state::{HOST_KEY_ALIAS, State};
 use crate::store::{RelayId, Store, meta};
 use crate::tunnel::registry::Registry;
 use crate::tunnel::socket::NotedIds;
@@ -95,7 +95,13 @@ pub async fn run(config: Config, state: State, store: Store) -> anyhow::Result<(
     let left = store.left_tunnels(Timestamp::now()).await?;
     let (relay, releaser) = start(&config, state, store, bound.noted, ssh, tunnel).await?;
 
-    let ssh_config = algorithms::config(&relay.state.ssh_host, vec![], &[MethodKind::PublicKey]);
+    let names = own_names(&config, ssh)?;
+    let certificates = jump::certificates(&relay.state, "relay", &names);
+    let ssh_config = algorithms::config(
+        &relay.state.ssh_host,
+        certificates,
+        &[MethodKind::PublicKey],
+    );
     let accepting = tokio::spawn(server::run(relay.clone(), listener, ssh_config));
     let handshakes = Arc::new(AtomicUsize::new(0));
     let tunnels = tokio::spawn(listen::run(
@@ -154,6 +160,20 @@ pub async fn run(config: Config, state: State, store: Store) -> anyhow::Result<(
     }
     relay.store.close().await;
     Ok(())
+}
+
+/// The names by which clients know the relay. A certificate names no port.
+fn own_names(config: &Config, bound: SocketAddr) -> anyhow::Result<Vec<String>> {
+    let public = config.public_ssh(bound)?;
+    let host = public.rsplit_once(':').map_or(&*public, |(host, _)| host);
+    let mut names = vec![
+        HOST_KEY_ALIAS.to_owned(),
+        host.trim_matches(['[', ']']).to_owned(),
+    ];
+    if !bound.ip().is_unspecified() {
+        names.push(bound.ip().to_string());
+    }
+    Ok(names)
 }
 
 async fn start(

@@ -7,6 +7,7 @@
 
 mod error;
 mod files;
+mod host_key;
 mod keys;
 
 use std::fmt;
@@ -67,6 +68,8 @@ pub struct State {
     pub tunnel: SigningKey,
     /// The relay's own SSH host key.
     pub ssh_host: PrivateKey,
+    /// The one that follows it, while it is being replaced.
+    pub ssh_host_next: Option<PrivateKey>,
     /// Certifies the host keys that the relay shows in a device's name.
     pub ssh_ca: PrivateKey,
     /// Makes QUIC's stateless resets, so that they hold over a restart.
@@ -106,7 +109,9 @@ impl State {
         }
         make_recording_key(dir)?;
         let state = Self::read(dir, Some(lock))?;
-        state.tell_ssh()?;
+        let next = state.ssh_host_next.as_ref();
+        let keys: Vec<_> = [&state.ssh_host].into_iter().chain(next).collect();
+        state.tell_ssh(&keys)?;
         Ok(state)
     }
 
@@ -149,17 +154,20 @@ impl State {
         self.dir.join(KNOWN_HOSTS)
     }
 
-    /// Writes that file, unless it says so already.
-    fn tell_ssh(&self) -> Result<(), StateError> {
-        let key = self.ssh_host.public_key().to_openssh();
-        let key =
-            key.map_err(|_| StateError::Crypto("the SSH host key cannot be written as text"))?;
-        let line = format!("{HOST_KEY_ALIAS} {key}\n");
+    /// Writes these keys into that file, unless it has them already.
+    fn tell_ssh(&self, keys: &[&PrivateKey]) -> Result<(), StateError> {
+        let mut lines = String::new();
+        for key in keys {
+            let key = key.public_key().to_openssh();
+            let key =
+                key.map_err(|_| StateError::Crypto("the SSH host key cannot be written as text"))?;
+            lines.push_str(&format!("{HOST_KEY_ALIAS} {key}\n"));
+        }
         let path = self.known_hosts();
         match files::read(&path) {
-            Ok(found) if found == line.as_bytes() => Ok(()),
-            // Nothing is lost with it: it follows from the key.
-            _ => files::write(&path, line.as_bytes()),
+            Ok(found) if found == lines.as_bytes() => Ok(()),
+            // Nothing is lost with it: it follows from the keys.
+            _ => files::write(&path, lines.as_bytes()),
         }
     }
 
@@ -176,10 +184,12 @@ impl State {
                 false => StateError::Older(dir.to_owned()),
             });
         }
+        let ssh_host = keys::read_ssh(&dir.join(SSH_HOST_KEY))?;
         Ok(Self {
+            ssh_host_next: host_key::read_next(dir, &ssh_host)?,
+            ssh_host,
             cluster: keys::read_signing(&dir.join(CLUSTER_KEY))?,
             tunnel: keys::read_signing(&dir.join(TUNNEL_KEY))?,
-            ssh_host: keys::read_ssh(&dir.join(SSH_HOST_KEY))?,
             ssh_ca: keys::read_ssh(&dir.join(SSH_CA_KEY))?,
             quic_reset_key: keys::read_random(&dir.join(QUIC_RESET_KEY))?,
             quic_token_key: keys::read_random(&dir.join(QUIC_TOKEN_KEY))?,

@@ -61,6 +61,69 @@ fn natural_names_work_with_the_authoritys_line_alone() {
     );
 }
 
+/// Two kinds of clients: one has the authority's line for the relay, one has keys alone.
+#[test]
+fn host_key_is_replaced_before_the_eyes_of_its_clients() {
+    let mut relay = Relay::start();
+    let alice = relay.admin_user();
+    let bob = relay.user("bob", &["admin"]);
+    let (own, ca) = (own_line(&relay), authority(&relay));
+    let trusts_ca = format!("@cert-authority * {ca}");
+    write_known_hosts(&alice, &[&trusts_ca]);
+    write_known_hosts(&bob, &[&own]);
+    let come_in = |are: [bool; 2]| {
+        for (user, is_in) in [&alice, &bob].into_iter().zip(are) {
+            let output = run(user.console().arg("whoami"));
+            assert_eq!(output.code() == 0, is_in, "{}: {output}", user.name());
+        }
+    };
+    come_in([true, true]);
+    let rotate = ["ca", "host-key", "rotate"];
+    let finish = [&rotate[..], &["--finish"]].concat();
+    relay
+        .admin(&finish)
+        .exits(1)
+        .says("there is no next host key");
+    run(alice.console().args(rotate))
+        .exits(1)
+        .says("on the relay's machine");
+    relay.admin(&rotate).ok();
+    let lines = relay.admin(&["ssh-config", "--known-hosts"]).ok().out();
+    let both: Vec<&str> = lines
+        .lines()
+        .filter(|line| !line.starts_with('@'))
+        .collect();
+    assert!(both.len() == 2 && both[0] == own, "{lines}");
+    let keys = relay.json(&["ca", "host-key", "--json"]);
+    assert!(both[1].ends_with(keys["next_public_key"].as_str().unwrap()));
+    // Asked for again, it is the same one, which clients may have by now.
+    relay.admin(&rotate).ok();
+    assert_eq!(relay.json(&["ca", "host-key", "--json"]), keys);
+    relay.restart();
+    come_in([true, true]);
+    relay.admin(&finish).ok();
+    come_in([true, true]);
+    // Until the relay starts again it shows the old key, which `relay exec` still takes.
+    let (login, key) = (own_login(), alice.key());
+    let by_key = ["exec", "--login", &login, "-i", key.to_str().unwrap()];
+    let by_key = [
+        &by_key[..],
+        &["-o", "BatchMode=yes", "--on", "*", "--", "true"],
+    ]
+    .concat();
+    let before = relay.admin(&by_key);
+    assert!(!before.err().contains("Host key"), "{before}");
+    relay.restart();
+    let after = relay.admin(&by_key);
+    assert_eq!((after.code(), after.err()), (before.code(), before.err()));
+    come_in([true, false]);
+    write_known_hosts(&bob, &[both[1]]);
+    come_in([true, true]);
+    let now = relay.json(&["ca", "host-key", "--json"]);
+    assert_eq!(now["fingerprint"], keys["next_fingerprint"]);
+    assert!(now["next_fingerprint"].is_null(), "{now}");
+}
+
 #[test]
 fn a_host_key_proves_nothing_without_the_authority() {
     let site = Site::new();
@@ -88,12 +151,15 @@ fn a_certificate_is_for_one_device() {
     let refused = run(&mut ssh).exits(255);
     assert_eq!(refused.out(), "");
     refused.says("name is not a listed principal");
-    // Nor is it good for the relay itself.
+    // Nor is the relay's own, which the same authority made, good for a device.
     let authority = format!("@cert-authority * {}", authority(relay));
     write_known_hosts(alice, &[&authority]);
-    run(alice.console().arg("devices"))
+    run(alice.console().arg("devices")).ok();
+    let mut console = alice.tool("ssh");
+    console.args(["-o", "HostKeyAlias=kitchen-cam.fleet", "relay", "devices"]);
+    run(&mut console)
         .exits(255)
-        .says("Host key verification failed");
+        .says("name is not a listed principal");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! `ca`: certificate authorities, and what is revoked.
 
+mod host_key;
 mod list;
 
 pub(super) use list::ListError;
@@ -76,6 +77,8 @@ has a public key, SHA256:… or SHA1:… on each line. Without --replace nothing
     },
     /// List what is revoked
     Revoked,
+    /// Show the relay's own SSH host key, or replace it
+    HostKey(host_key::Args),
 }
 
 /// An authority, for machines. These names are relied upon: they may be added to, never changed.
@@ -114,7 +117,11 @@ struct ChangeJson {
 impl Args {
     /// Whether it changes nothing.
     pub(super) fn only_reads(&self) -> bool {
-        matches!(self.command, CaCommand::Ls | CaCommand::Revoked)
+        match &self.command {
+            CaCommand::Ls | CaCommand::Revoked => true,
+            CaCommand::HostKey(args) => args.only_reads(),
+            _ => false,
+        }
     }
 
     /// What a change is recorded as.
@@ -128,6 +135,7 @@ impl Args {
             CaCommand::Rm { authority } => changed("ca.rm", authority),
             CaCommand::Revoke { file, .. } => changed("ca.revoke", file),
             CaCommand::Unrevoke { which } => changed("ca.unrevoke", &which.join(" ")),
+            CaCommand::HostKey(args) => changed(args.change()?, "host key"),
             CaCommand::Ls | CaCommand::Revoked => None,
         }
     }
@@ -186,6 +194,7 @@ pub(super) async fn run(
         }
         CaCommand::Unrevoke { which } => changed(store.unrevoke(&which).await?, as_json),
         CaCommand::Revoked => revoked(context, as_json).await,
+        CaCommand::HostKey(args) => host_key::run(&args, caller, context, as_json),
     }
 }
 

@@ -148,6 +148,8 @@ pub struct Facts {
     pub ssh_ca: String,
     /// The relay's own SSH host key, as in a `.pub` file.
     pub ssh_host: String,
+    /// The one that follows it, while it is being replaced.
+    pub ssh_host_next: Option<String>,
     /// Where the state is.
     pub folder: PathBuf,
     /// Where recordings are, and what opens them.
@@ -162,6 +164,10 @@ impl Facts {
             cluster: state.cluster_fingerprint(),
             ssh_ca: keys::line_of(state.ssh_ca.public_key()),
             ssh_host: keys::line_of(state.ssh_host.public_key()),
+            ssh_host_next: state
+                .ssh_host_next
+                .as_ref()
+                .map(|key| keys::line_of(key.public_key())),
             folder: state.dir.clone(),
             archive,
         }
@@ -458,6 +464,7 @@ failure_from!(
     store::AuthorityError,
     store::RevocationError,
     ca::ListError,
+    crate::state::StateError,
     store::RenameError,
     store::LabelError,
     store::RevokeError,

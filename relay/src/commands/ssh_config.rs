@@ -34,17 +34,25 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<String, Failur
         _ => format!("[{bare}]:{port}"),
     };
     let device_line = format!("@cert-authority *.{FLEET_DOMAIN} {}", context.facts.ssh_ca);
-    let relay_line = format!("{relay} {}", context.facts.ssh_host);
+    // The relay's own key is certified as well: who has this line need not hear of another key.
+    let authority_line = format!("@cert-authority {relay} {}", context.facts.ssh_ca);
+    let line = |key: &String| format!("{relay} {key}");
+    let next = context.facts.ssh_host_next.as_ref();
+    let lines = [line(&context.facts.ssh_host)].into_iter();
+    let lines: Vec<String> = lines.chain(next.map(line)).collect();
     if args.known_hosts {
-        return Ok(format!("{device_line}\n{relay_line}\n"));
+        let lines = lines.join("\n");
+        return Ok(format!("{device_line}\n{authority_line}\n{lines}\n"));
     }
+    let relay_lines = lines.join("\n#   ");
     // KnownHostsCommand (OpenSSH 8.5) tells ssh the keys without a second file to edit. An older ssh
     // looks at each word even where the host does not match, so it is told to skip this one for all.
     Ok(format!(
         "# Holdfast: the fleet behind {address}. Then: ssh pi@kitchen-cam.{FLEET_DOMAIN}
-# For an ssh older than 8.5, or on Windows, put these two lines into ~/.ssh/known_hosts as well:
+# For an ssh older than 8.5, or on Windows, put these lines into ~/.ssh/known_hosts as well:
 #   {device_line}
-#   {relay_line}
+#   {authority_line}
+#   {relay_lines}
 Host *
     IgnoreUnknown KnownHostsCommand
 
@@ -55,7 +63,7 @@ Host *.{FLEET_DOMAIN}
 
 Host {bare}
     Ciphers {CIPHERS}
-    KnownHostsCommand /bin/echo {relay_line}
+    KnownHostsCommand /bin/echo {authority_line}
 "
     ))
 }

@@ -38,10 +38,8 @@ impl HostCertificates {
         if let Some(config) = ready.get(device) {
             return config.clone();
         }
-        let certificates = certify(state, device).map_err(|error| {
-            warn!(%device, %error, "no host certificate could be made");
-        });
-        let certificates = certificates.into_iter().collect();
+        let names = [device.to_string(), format!("{device}.{FLEET_DOMAIN}")];
+        let certificates = certificates(state, &format!("device {device}"), &names);
         let config = algorithms::config(&state.ssh_host, certificates, INNER_METHODS);
         if ready.len() >= MAX_HOST_CERTIFICATES {
             // They are cheap to make again.
@@ -56,8 +54,16 @@ impl HostCertificates {
 /// one, such as paramiko.
 const INNER_METHODS: &[MethodKind] = &[MethodKind::None, MethodKind::PublicKey];
 
-/// A host certificate for the names under which a device is reached.
-fn certify(state: &State, device: &DeviceName) -> Result<Certificate, Error> {
+/// Host certificates for these names: one, or none if it cannot be made.
+pub fn certificates(state: &State, whose: &str, names: &[String]) -> Vec<Certificate> {
+    let certificate = certify(state, whose, names).map_err(|error| {
+        warn!(%whose, %error, "no host certificate could be made");
+    });
+    certificate.into_iter().collect()
+}
+
+/// A host certificate for these names, by the cluster's SSH host CA.
+fn certify(state: &State, whose: &str, names: &[String]) -> Result<Certificate, Error> {
     let now = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .map_or(0, |since| since.as_secs());
@@ -75,9 +81,10 @@ fn certify(state: &State, device: &DeviceName) -> Result<Certificate, Error> {
     )?;
     builder
         .cert_type(CertType::Host)?
-        .key_id(format!("holdfast device {device}"))?
-        .valid_principal(device.to_string())?
-        .valid_principal(format!("{device}.{FLEET_DOMAIN}"))?;
+        .key_id(format!("holdfast {whose}"))?;
+    for name in names {
+        builder.valid_principal(name.as_str())?;
+    }
     builder.sign(&state.ssh_ca)
 }
 

@@ -257,3 +257,38 @@ fn debug_shows_public_halves_only() {
     let ssh = state.ssh_ca.key_data().ed25519().unwrap();
     assert!(!secret(&ssh.private.to_bytes()));
 }
+
+#[test]
+fn host_key_is_replaced_in_two_steps() {
+    let (_parent, dir) = new();
+    drop(State::create_or_open(&dir).unwrap());
+    let known = || fs::read_to_string(dir.join(KNOWN_HOSTS)).unwrap();
+    let mut state = State::open(&dir).unwrap();
+    let old = state.ssh_host.public_key().clone();
+    assert!(!state.use_next_host_key().unwrap(), "there is none");
+    let next = state.make_next_host_key().unwrap().public_key().clone();
+    assert_ne!(next, old);
+    assert_eq!(known().lines().count(), 2);
+    // Whoever opens the folder sees it, and it is made once.
+    let mut other = State::open(&dir).unwrap();
+    assert_eq!(*other.make_next_host_key().unwrap().public_key(), next);
+    assert!(other.use_next_host_key().unwrap());
+    assert_eq!(
+        known().lines().count(),
+        2,
+        "a relay may still show the old one"
+    );
+    for _ in 0..2 {
+        let state = State::create_or_open(&dir).unwrap();
+        assert_eq!(*state.ssh_host.public_key(), next);
+        assert!(state.ssh_host_next.is_none());
+        assert_eq!(known().lines().count(), 1);
+    }
+    // Cut short between its two writes: both files hold the same key.
+    let present = dir.join(SSH_HOST_KEY);
+    fs::copy(&present, present.with_extension("next")).unwrap();
+    let mut state = State::open(&dir).unwrap();
+    assert!(state.ssh_host_next.is_none());
+    let again = state.make_next_host_key().unwrap().public_key().clone();
+    assert_ne!(again, next);
+}

@@ -1,0 +1,59 @@
+//! The replacement of the relay's SSH host key. SSH clients know one key of a server by heart, and russh shows one of
+//! each type, so that two cannot be served at a time: instead, the next key is made beforehand, clients are given both,
+//! and then it takes the present one's place.
+
+use std::path::Path;
+
+use russh::keys::PrivateKey;
+
+use super::{SSH_HOST_KEY, State, StateError, files, keys};
+
+/// The key that follows the present one.
+const SSH_HOST_KEY_NEXT: &str = "ssh_host_ed25519_key.next";
+
+impl State {
+    /// Makes the key that follows the present one, unless there is one, and returns it. `ssh_known_hosts` names both.
+    ///
+    /// # Errors
+    /// [`StateError`]: a file cannot be written.
+    pub fn make_next_host_key(&mut self) -> Result<&PrivateKey, StateError> {
+        let path = self.dir.join(SSH_HOST_KEY_NEXT);
+        if self.ssh_host_next.is_none() {
+            files::write(&path, keys::random_ssh()?.as_bytes())?;
+        }
+        let next = self.ssh_host_next.insert(keys::read_ssh(&path)?).clone();
+        self.tell_ssh(&[&self.ssh_host, &next])?;
+        Ok(self.ssh_host_next.insert(next))
+    }
+
+    /// Puts the next key into the present one's place, for the next start of the relay, and returns whether there was
+    /// one. `ssh_known_hosts` names both until then, because a relay that runs still shows the old one.
+    ///
+    /// # Errors
+    /// [`StateError`]: a file cannot be written.
+    pub fn use_next_host_key(&mut self) -> Result<bool, StateError> {
+        let Some(next) = self.ssh_host_next.take() else {
+            return Ok(false);
+        };
+        let path = self.dir.join(SSH_HOST_KEY_NEXT);
+        files::write(&self.dir.join(SSH_HOST_KEY), &files::read(&path)?)?;
+        // Cut short here, both files hold the same key, and the one that is left over is not read.
+        files::remove(&path)?;
+        self.tell_ssh(&[&next, &self.ssh_host])?;
+        self.ssh_host = next;
+        Ok(true)
+    }
+}
+
+/// Reads the next key, if there is one that is not the present one already.
+pub(super) fn read_next(
+    dir: &Path,
+    present: &PrivateKey,
+) -> Result<Option<PrivateKey>, StateError> {
+    let path = dir.join(SSH_HOST_KEY_NEXT);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let next = keys::read_ssh(&path)?;
+    Ok((next.public_key() != present.public_key()).then_some(next))
+}
