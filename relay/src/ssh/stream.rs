@@ -99,6 +99,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for GuardedStream<S> {
             let came = buffer.filled().get(before..).unwrap_or_default();
             self.received += came.len() as u64;
             if !self.is_greeting(came) {
+                // Who reads may take it that an error comes without bytes.
+                buffer.set_filled(before);
                 // As far as the socket takes it at once.
                 let _ = Pin::new(&mut self.inner).poll_write(cx, NOT_SSH);
                 return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
