@@ -18,6 +18,7 @@ mod listen;
 pub mod log;
 pub mod membership;
 pub mod notify;
+pub mod output;
 mod process;
 mod pty;
 pub mod recording;

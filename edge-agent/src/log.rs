@@ -4,6 +4,8 @@
 use std::fmt;
 use std::io::Write as _;
 
+use holdfast_protocol::escape::OneLine;
+
 /// How a line begins: the prefixes of sd-daemon(3), when the line goes to the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
@@ -13,7 +15,7 @@ pub enum Level {
     Info,
 }
 
-/// Writes one line. A log that cannot be written must never stop a tunnel, so errors are dropped.
+/// Writes one line, whatever stands in it: a relay's words, a name, a path. A log that cannot be written must never stop a tunnel, so errors are dropped.
 pub fn line(level: Level, text: fmt::Arguments<'_>) {
     let journal = std::env::var_os("JOURNAL_STREAM").is_some();
     let prefix = match (journal, level) {
@@ -22,7 +24,8 @@ pub fn line(level: Level, text: fmt::Arguments<'_>) {
         (false, Level::Warning) => "edge-agent: warning: ",
         (false, Level::Info) => "edge-agent: ",
     };
-    let _ = writeln!(std::io::stderr().lock(), "{prefix}{text}");
+    let text = text.to_string();
+    let _ = writeln!(std::io::stderr().lock(), "{prefix}{}", OneLine(&text));
 }
 
 /// `info!("…")`: the course of things.

@@ -17,6 +17,7 @@ use edge_agent::identity::Identity;
 use edge_agent::limits::UPGRADE_GRACE;
 use edge_agent::membership::Membership;
 use edge_agent::notify::ServiceManager;
+use edge_agent::output::{self, Stdout};
 use edge_agent::recording::{Recorder, RecordingDevice};
 use edge_agent::session::{SessionConfig, Sessions};
 use edge_agent::state::StateDir;
@@ -26,6 +27,7 @@ use edge_agent::upgrade::command::Upgrade;
 use edge_agent::upgrade::trial::{Turn, Upgrades};
 use edge_agent::upgrade::{self_test, watch};
 use edge_agent::{launch, release, runtime, sftp, unix};
+use holdfast_protocol::escape::Json;
 use holdfast_protocol::wire::CloseCode;
 
 fn main() -> ExitCode {
@@ -34,7 +36,11 @@ fn main() -> ExitCode {
         Some(first) if first == unix::ARGUMENT => unix::main(),
         _ => {}
     }
-    let result = match Cli::parse().command {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return ExitCode::from(output::usage(&error)),
+    };
+    let result = match cli.command {
         Command::Join(join) => runtime::run(self::join(join)),
         Command::Run(run) => self::run(run),
         Command::Status(args) => show_status(&args),
@@ -51,30 +57,34 @@ fn main() -> ExitCode {
         Command::Watch(args) => watch_trial(&args),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("edge-agent: {error:#}");
+        output::complain(format_args!("{error:#}"));
         ExitCode::FAILURE
     })
 }
 
 async fn join(join: Join) -> anyhow::Result<ExitCode> {
     let state = StateDir::create_or_open(&join.state.state)?;
+    // The token is spent and the key is pinned before a word is said of it.
+    let mut out = Stdout::report();
     if let Some(key) = &join.release_key {
         release::pin(&state, key)?;
-        println!("pinned the release key {key}");
+        out.say(format_args!("pinned the release key {key}"))?;
     }
     let Some(token) = join.token else {
         return Ok(ExitCode::SUCCESS);
     };
     match enroll::join(&state, &token, join.name, join.labels).await? {
-        Joined::Now(member) => println!(
+        Joined::Now(member) => out.say(format_args!(
             "joined as {} (id {}), relay {}",
             member.name(),
             member.id(),
             token.address
-        ),
-        Joined::Before(member) => {
-            println!("already joined as {} (id {})", member.name(), member.id());
-        }
+        ))?,
+        Joined::Before(member) => out.say(format_args!(
+            "already joined as {} (id {})",
+            member.name(),
+            member.id()
+        ))?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -143,11 +153,13 @@ fn show_status(args: &StatusArgs) -> anyhow::Result<ExitCode> {
     let membership = member_of(&state)?;
     let status =
         status::ask(&state, Question::Status)?.unwrap_or_else(|| Status::stopped(&membership));
-    if args.json {
-        println!("{}", serde_json::to_string(&status)?);
+    let mut out = Stdout::answer();
+    let written = if args.json {
+        out.say(format_args!("{}", Json(&serde_json::to_string(&status)?)))
     } else {
-        println!("{status}");
-    }
+        out.say(format_args!("{status}"))
+    };
+    written.context("cannot write the answer")?;
     Ok(if status.state == "online" {
         ExitCode::SUCCESS
     } else {
@@ -159,12 +171,12 @@ fn upload(args: &StateArg) -> anyhow::Result<ExitCode> {
     let state = StateDir::create_or_open(&args.state)?;
     let status = status::ask(&state, Question::Upload)?
         .context("no agent runs on this state folder: start it with `edge-agent run`")?;
-    println!("{status}");
+    Stdout::report().say(format_args!("{status}"))?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn upgrade(args: UpgradeArgs) -> anyhow::Result<ExitCode> {
-    Upgrade::from(args).run(&mut std::io::stdout().lock())?;
+    Upgrade::from(args).run(&mut Stdout::report())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -173,7 +185,7 @@ fn self_test(args: &SelfTest) -> anyhow::Result<ExitCode> {
         error.exit();
     }
     let relay = runtime::run(self_test::run(&args.state.state))?;
-    println!("{relay} answers");
+    Stdout::report().say(format_args!("{relay} answers"))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -192,15 +204,24 @@ fn install(args: InstallArgs) -> anyhow::Result<ExitCode> {
     }
     let dry_run = args.at.dry_run;
     let install = args.at.with(args.program, args.run);
-    install.install(dry_run, &mut std::io::stdout().lock())?;
+    install.install(dry_run, &mut steps_of(dry_run))?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn uninstall(args: UninstallArgs) -> anyhow::Result<ExitCode> {
     let dry_run = args.at.dry_run;
     let install = args.at.with(None, Vec::new());
-    install.uninstall(args.purge, dry_run, &mut std::io::stdout().lock())?;
+    install.uninstall(args.purge, dry_run, &mut steps_of(dry_run))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where the steps are listed: what would be done is the answer, what is done does not stop because no one can read it.
+fn steps_of(dry_run: bool) -> Stdout {
+    if dry_run {
+        Stdout::answer()
+    } else {
+        Stdout::report()
+    }
 }
 
 fn serve_files(args: &Sftp) -> anyhow::Result<ExitCode> {

@@ -30,9 +30,79 @@ impl fmt::Display for EscapedBytes<'_> {
     }
 }
 
+/// Shows a sentence that is composed already on one line: only what [`is_treacherous`] comes out as an escape,
+/// quotes and backslashes stay. Texts from outside in it are quoted with [`Escaped`] where it is composed.
+#[derive(Clone, Copy)]
+pub struct OneLine<'a>(pub &'a str);
+
+impl fmt::Display for OneLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Escaping(f).write_str(self.0)
+    }
+}
+
+/// Shows text of several lines: as [`OneLine`] does, but line feeds and tabs stay.
+#[derive(Clone, Copy)]
+pub struct Lines<'a>(pub &'a str);
+
+impl fmt::Display for Lines<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.chars().try_for_each(|c| match c {
+            '\n' | '\t' => f.write_char(c),
+            c => write_harmless(f, c),
+        })
+    }
+}
+
+/// Shows JSON text, compact or indented, that is equal data and harmless: what [`is_treacherous`] in its strings
+/// comes out as `\uXXXX`. JSON itself asks that only of control characters below U+0020, and there a serializer has
+/// done it; a terminal also obeys U+009B, readers of lines break at U+0085 and U+2028, and people misread U+202E.
+#[derive(Clone, Copy)]
+pub struct Json<'a>(pub &'a str);
+
+impl fmt::Display for Json<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.chars().try_for_each(|c| {
+            // Between its tokens there may be line feeds; within its strings there are none as they are.
+            if c == '\n' || !is_treacherous(c) {
+                return f.write_char(c);
+            }
+            let mut units = [0; 2];
+            let mut units = c.encode_utf16(&mut units).iter();
+            units.try_for_each(|unit| write!(f, "\\u{unit:04x}"))
+        })
+    }
+}
+
+/// Passes text on to `W` as [`OneLine`] shows it, without holding it.
+#[derive(Debug)]
+pub struct Escaping<W>(pub W);
+
+impl<W: fmt::Write> fmt::Write for Escaping<W> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let mut rest = text;
+        while let Some(at) = rest.find(is_treacherous) {
+            let (plain, tail) = rest.split_at(at);
+            self.0.write_str(plain)?;
+            let mut chars = tail.chars();
+            if let Some(c) = chars.next() {
+                write_harmless(&mut self.0, c)?;
+            }
+            rest = chars.as_str();
+        }
+        self.0.write_str(rest)
+    }
+}
+
 fn write_escaped(f: &mut fmt::Formatter<'_>, c: char) -> fmt::Result {
     match c {
         '"' | '\\' => write!(f, "\\{c}"),
+        c => write_harmless(f, c),
+    }
+}
+
+fn write_harmless(f: &mut impl fmt::Write, c: char) -> fmt::Result {
+    match c {
         '\n' => f.write_str("\\n"),
         '\r' => f.write_str("\\r"),
         '\t' => f.write_str("\\t"),
@@ -68,7 +138,30 @@ mod tests {
         assert_eq!(EscapedBytes(b"ok\xff\x00").to_string(), "ok\\xff\\u{0}");
     }
 
+    #[test]
+    fn a_composed_sentence_keeps_its_quotes() {
+        let text = "no \"a\\b\"\n\u{1b}[m\u{9b}\u{202e}\u{2028}\u{e0041}\tö";
+        let shown = "no \"a\\b\"\\n\\u{1b}[m\\u{9b}\\u{202e}\\u{2028}\\u{e0041}\\tö";
+        assert_eq!(OneLine(text).to_string(), shown);
+        assert_eq!(Lines("a\n\tb\r\u{85}").to_string(), "a\n\tb\\r\\u{85}");
+    }
+
+    #[test]
+    fn json_stays_equal_data() {
+        let text = "{\n  \"a\": \"\u{7f}\u{9b}31m\u{e0041}\u{2028}ö\\n\"\n}";
+        let shown = "{\n  \"a\": \"\\u007f\\u009b31m\\udb40\\udc41\\u2028ö\\n\"\n}";
+        assert_eq!(Json(text).to_string(), shown);
+    }
+
     proptest::proptest! {
+        #[test]
+        fn any_text_becomes_one_harmless_line(text: alloc::string::String) {
+            let shown = OneLine(&text).to_string();
+            proptest::prop_assert!(!shown.contains(is_treacherous));
+            let lines = Lines(&text).to_string();
+            proptest::prop_assert_eq!(lines.matches('\n').count(), text.matches('\n').count());
+        }
+
         #[test]
         fn any_bytes_become_one_harmless_line(bytes: alloc::vec::Vec<u8>) {
             let shown = EscapedBytes(&bytes).to_string();

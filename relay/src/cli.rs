@@ -3,7 +3,7 @@
 mod fleet;
 
 use std::ffi::OsString;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -16,12 +16,13 @@ use crate::clock::Timestamp;
 use crate::commands::{self, Caller, Command, Context, DONE, FAILED, Facts};
 use crate::config::{Config, DEFAULT_STATE, Flags, PublicHost};
 use crate::limits::FAREWELL_TIMEOUT;
+use crate::output::{complain, print};
 use crate::recording::archive::Archive;
 use crate::recording::objects::Objects;
 use crate::recording::place::Place;
-use crate::serve;
 use crate::state::State;
 use crate::store::{Store, meta};
+use crate::{log, serve};
 
 #[derive(Parser)]
 #[command(
@@ -123,7 +124,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
         }
     };
     done.unwrap_or_else(|error| {
-        print(io::stderr(), format!("{error:#}\n").as_bytes());
+        complain(format_args!("{error:#}"));
         FAILED
     })
 }
@@ -136,7 +137,7 @@ fn run_serve(state: Option<PathBuf>, args: ServeArgs) -> anyhow::Result<()> {
         tunnel: args.tunnel,
         public: args.public,
     })?;
-    log_to_stderr();
+    log::to_stderr();
     let runtime = tokio::runtime::Runtime::new().context("cannot start threads")?;
     let served = runtime.block_on(async {
         let state = State::create_or_open(&config.state)?;
@@ -217,27 +218,4 @@ fn read_stdin(most: usize) -> anyhow::Result<Vec<u8>> {
         .read_to_end(&mut text)
         .context("cannot read stdin")?;
     Ok(text)
-}
-
-/// Prints all of it, and says whether that worked. A reader that has seen enough (`| head`) is none of
-/// our business; a full disk is.
-fn print(mut to: impl io::Write, text: &[u8]) -> bool {
-    match to.write_all(text).and_then(|()| to.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            // If stderr is gone as well, the exit status is all that is left to say it with.
-            let _ = writeln!(io::stderr(), "cannot write the answer: {error}");
-            false
-        }
-        _ => true,
-    }
-}
-
-fn log_to_stderr() {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
-        .init();
 }

@@ -1,6 +1,7 @@
 //! The composition root: takes the relay's parts, runs them until it is told to stop, and stops them in
 //! order.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,6 +23,7 @@ use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::fleet::Places;
 use crate::limits::{DRAIN_REDIAL, FAREWELL_TIMEOUT};
+use crate::output::print;
 use crate::recording::{self, Recordings};
 use crate::session::lease::{Leases, Releaser};
 use crate::session::live::{Cause, Ending, Live};
@@ -120,7 +122,11 @@ pub async fn run(config: Config, state: State, store: Store) -> anyhow::Result<(
     let publishing = tokio::spawn(publish::run(relay.clone()));
     let keeping = tokio::spawn(recording::keep(relay.recordings.clone()));
     let releasing = tokio::spawn(releaser.run(Arc::downgrade(&relay.leases)));
-    println!("ready ssh={ssh} tunnel={tunnel}");
+    // It serves, whether or not the line that says so can be written.
+    print(
+        io::stdout(),
+        format!("ready ssh={ssh} tunnel={tunnel}\n").as_bytes(),
+    );
     let feeding = CancellationToken::new();
     let auditing = tokio::spawn(audit::serve(
         relay.audit.clone(),

@@ -4,6 +4,10 @@
     clippy::unwrap_used,
     reason = "a measurement that cannot be made ends with a panic"
 )]
+#![expect(
+    clippy::disallowed_macros,
+    reason = "a test writes for who runs it, and may end when that fails"
+)]
 
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};

@@ -134,7 +134,7 @@ fn a_certificate_opens_both_ways_and_the_log_names_it() {
     assert!(whoami.out().starts_with("carol"), "{whoami}");
     let log = bed.site.relay.log();
     let named = format!(
-        "(certificate \"carol laptop\", serial 42, by {})",
+        "(certificate \\\"carol laptop\\\", serial 42, by {})",
         bed.ca.fingerprint()
     );
     assert!(log.contains(&named), "no {named} in {log}");

@@ -31,6 +31,7 @@ mod nat;
 mod policy;
 mod pressure;
 mod recordings;
+mod reports;
 mod service;
 mod sessions;
 mod smoke;

@@ -13,7 +13,7 @@ use holdfast_protocol::wire::{
 use serde_json::json;
 
 use self::peer::{Ended, Peer};
-use crate::harness::{Device, Relay, SOON, block_on};
+use crate::harness::{Device, Relay, SOON, block_on, wait_until};
 
 mod peer;
 
@@ -184,6 +184,34 @@ fn garbage_ends_the_connection() {
         }
     });
     door.stays_untouched();
+}
+
+#[test]
+fn a_close_reason_forges_no_line_of_the_log() {
+    let reason =
+        b"x\n2026-11-22T05:06:07Z  INFO forged: login user=root\r\x1b[2J\xc2\x9b31m\xe2\x80\xae";
+    let mut relay = Relay::new(&[]);
+    relay.set_env("RUST_LOG", "relay=debug");
+    relay.start_again();
+    let door = Door {
+        token: relay.token(&["--uses", "1"]),
+        relay,
+    };
+    block_on(async {
+        door.knock().await.close(reason).await;
+    });
+    let shown =
+        "x\\n2026-11-22T05:06:07Z  INFO forged: login user=root\\r\\u{1b}[2J\\u{9b}31m\\u{202e}";
+    wait_until(SOON, "the reason in the log", || {
+        door.relay.log().contains(shown)
+    });
+    let log = door.relay.log();
+    let harmless = |line: &str| !line.contains(|c: char| c.is_control());
+    assert!(log.lines().all(harmless), "{log:?}");
+    assert!(
+        !log.lines()
+            .any(|line| line.starts_with("2026-11-22T05:06:07Z"))
+    );
 }
 
 #[test]

@@ -4,6 +4,10 @@
     clippy::panic,
     reason = "what fails in a test fails the test; clippy knows this only of functions marked as tests"
 )]
+#![expect(
+    clippy::disallowed_macros,
+    reason = "a test writes for who runs it, and may end when that fails"
+)]
 
 mod accounts;
 mod ending;

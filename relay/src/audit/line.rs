@@ -1,14 +1,13 @@
 //! An entry as one line: JSON for machines, a table's row for people. Whatever stands in it, it stays one.
 
 use std::fmt::Write as _;
-use std::io;
 
-use holdfast_protocol::escape::{Escaped, is_treacherous};
+use holdfast_protocol::escape::Escaped;
 use serde::Serialize;
 use serde::ser::SerializeMap as _;
 use serde_json::Value;
-use serde_json::ser::{Formatter, Serializer};
 
+use crate::json;
 use crate::store::AuditEntry;
 
 /// The names of the fields that every event has, in their order. They are relied upon.
@@ -101,18 +100,7 @@ fn detail(line: &mut String, name: &str, value: &str) {
 /// one adds.
 #[must_use]
 pub fn json(entry: &AuditEntry) -> Vec<u8> {
-    json_line(entry)
-}
-
-/// Strings, numbers and maps of them as one line of JSON, with its line feed: nothing in it breaks the line, hides, or
-/// drives a terminal.
-#[must_use]
-pub fn json_line(value: &impl Serialize) -> Vec<u8> {
-    let mut line = Vec::with_capacity(512);
-    // Such values are written into memory: nothing there can fail.
-    let _ = value.serialize(&mut Serializer::with_formatter(&mut line, OneLine));
-    line.push(b'\n');
-    line
+    json::line(entry)
 }
 
 impl Serialize for AuditEntry {
@@ -142,36 +130,12 @@ impl Serialize for AuditEntry {
     }
 }
 
-/// Compact JSON without a character that breaks a line or hides. JSON itself asks that only of control
-/// characters below U+0020; readers of lines also break at U+0085 and U+2028, and a terminal obeys U+009B.
-struct OneLine;
-
-impl Formatter for OneLine {
-    fn write_string_fragment<W: ?Sized + io::Write>(
-        &mut self,
-        writer: &mut W,
-        fragment: &str,
-    ) -> io::Result<()> {
-        let mut rest = fragment;
-        while let Some(at) = rest.find(is_treacherous) {
-            let (plain, tail) = rest.split_at(at);
-            writer.write_all(plain.as_bytes())?;
-            let mut units = [0; 2];
-            let mut chars = tail.chars();
-            for unit in chars.next().unwrap_or_default().encode_utf16(&mut units) {
-                write!(writer, "\\u{unit:04x}")?;
-            }
-            rest = chars.as_str();
-        }
-        writer.write_all(rest.as_bytes())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::audit::{Actor, Event, EventKind};
     use crate::clock::Timestamp;
+    use holdfast_protocol::escape::is_treacherous;
     use holdfast_protocol::ids::Login;
     use proptest::prelude::*;
 

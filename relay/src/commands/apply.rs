@@ -58,6 +58,11 @@ impl Args {
         self.file == "-"
     }
 
+    /// Whether it only says what it would change.
+    pub(super) fn is_dry_run(&self) -> bool {
+        self.dry_run
+    }
+
     /// What a change is recorded as.
     pub(super) fn event(&self) -> Option<Event> {
         let event = Event::new(EventKind::AccessChanged).with("change", "apply");

@@ -212,7 +212,7 @@ impl From<io::Error> for Stop {
     fn from(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Self::Gone,
-            _ => Self::Failed(Failure(format!("cannot write the answer: {error}"))),
+            _ => Self::Failed(Failure::unwritten(&error)),
         }
     }
 }

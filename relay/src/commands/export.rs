@@ -1,6 +1,5 @@
 //! `export`: a recording in a format that other programs read.
 
-use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use holdfast_protocol::escape::Escaped;
@@ -88,7 +87,9 @@ pub(super) async fn run(
         rest.extend(told(&ran));
         write(out, joined(&rest).as_bytes()).await?;
     }
-    out.flush().await.map_err(|error| gone(&error))?;
+    out.flush()
+        .await
+        .map_err(|error| Failure::unwritten(&error))?;
     match end {
         // What was written stands; who reads it must know that it is not all.
         Verdict::Tampered { at, fault } => Err(Failure(format!(
@@ -140,7 +141,9 @@ async fn pass(
         match item {
             Read::Item(Ok(bytes)) => write(out, &bytes).await?,
             Read::Item(Err(mark)) => {
-                out.flush().await.map_err(|error| gone(&error))?;
+                out.flush()
+                    .await
+                    .map_err(|error| Failure::unwritten(&error))?;
                 return Err(Failure(format!(
                     "what follows is {}: `--format json` exports it, with its mark",
                     mark.text()
@@ -184,9 +187,7 @@ fn joined(lines: &[String]) -> String {
 }
 
 async fn write(out: &mut Out<'_>, bytes: &[u8]) -> Result<(), Failure> {
-    out.write_all(bytes).await.map_err(|error| gone(&error))
-}
-
-fn gone(error: &io::Error) -> Failure {
-    Failure(format!("cannot write the answer: {error}"))
+    out.write_all(bytes)
+        .await
+        .map_err(|error| Failure::unwritten(&error))
 }

@@ -3,6 +3,7 @@
 //! is asked in one place, [`permit`].
 
 mod access;
+mod answer;
 mod apply;
 mod args;
 mod audit;
@@ -40,7 +41,7 @@ use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::ids::ClusterFingerprint;
 use serde::Serialize;
 use thiserror::Error;
-use tokio::io::{AsyncWrite, AsyncWriteExt as _};
+use tokio::io::AsyncWrite;
 
 use crate::audit::{Actor, Audit, Event};
 use crate::clock::Timestamp;
@@ -270,30 +271,25 @@ pub async fn run(
 ) -> u8 {
     // What goes on for long changes nothing: what others changed meanwhile is theirs to wait for.
     let changes_nothing = command.streams();
+    let is_deed = answer::is_deed(&command);
     let done = async {
         let before = context.store.access_version().await?;
         let Done { text, code } = run_told(command, caller, context, stdin, out).await?;
-        // A reader that has seen enough (`| head`) is none of our business; a full disk is.
-        match say(out, &text).await {
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                return Err(Failure(format!("cannot write the answer: {error}")));
+        let written = answer::write(out, err, &text, is_deed).await;
+        if !changes_nothing {
+            // What was taken away is in force before the command returns.
+            if let Some(sentence) = confirm::wait(&context.store, before).await? {
+                return Err(Failure(sentence));
             }
-            _ => {}
         }
-        if changes_nothing {
-            return Ok(code);
-        }
-        // What was taken away is in force before the command returns.
-        match confirm::wait(&context.store, before).await? {
-            None => Ok(code),
-            Some(sentence) => Err(Failure(sentence)),
-        }
+        written.map(|()| code)
     };
     match done.await {
         Ok(code) => code,
+        Err(failure) if failure.is_quiet() => DONE,
         Err(Failure(sentence)) => {
             // If stderr is gone as well, the exit status is all that is left to say it with.
-            let _ = say(err, &(sentence + "\n")).await;
+            answer::complain(err, &sentence).await;
             FAILED
         }
     }
@@ -337,7 +333,8 @@ async fn run_told(
         ..context.clone()
     };
     let done = dispatch(command, caller, &context, stdin, out).await;
-    if let Err(Failure(why)) = &done
+    if let Err(failure @ Failure(why)) = &done
+        && !failure.is_quiet()
         && !told.is_written()
     {
         context.audit.note(event.failed(why)).await;
@@ -383,11 +380,6 @@ async fn dispatch(
         Command::Whoami(args) => whoami::run(&args, caller, context).await?,
     };
     Ok(text.into())
-}
-
-async fn say(to: &mut Out<'_>, text: &str) -> io::Result<()> {
-    to.write_all(text.as_bytes()).await?;
-    to.flush().await
 }
 
 /// The console's grammar: the command tree alone. `serve` and `--state` do not exist there.
@@ -437,7 +429,7 @@ pub(crate) fn usage(error: &clap::Error) -> (String, u8) {
     (text, code)
 }
 
-/// Why a command did not do it: one sentence, for stderr.
+/// Why a command did not do it: one sentence, for stderr. An empty one: its reader has seen enough.
 #[derive(Debug, Error)]
 #[error("{0}")]
 struct Failure(String);
@@ -445,6 +437,19 @@ struct Failure(String);
 impl Failure {
     fn new(sentence: impl Into<String>) -> Self {
         Self(sentence.into())
+    }
+
+    /// The answer cannot be written; a reader that has seen enough (`| head`) hears nothing of it.
+    fn unwritten(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self(String::new()),
+            _ => Self(format!("cannot write the answer: {error}")),
+        }
+    }
+
+    /// Whether its reader ended it.
+    const fn is_quiet(&self) -> bool {
+        self.0.is_empty()
     }
 }
 
@@ -477,8 +482,7 @@ failure_from!(
 
 /// JSON as all commands print it: indented, with a final newline.
 fn json<T: Serialize>(value: &T) -> Result<String, Failure> {
-    let text = serde_json::to_string_pretty(value);
-    text.map(|text| text + "\n")
+    crate::json::pretty(value)
         .map_err(|error| Failure(format!("the answer cannot be written as JSON: {error}")))
 }
 

@@ -82,7 +82,7 @@ pub(super) async fn run(
             // At the relay's own shell; over ssh the console gives the command up and closes the screen.
             _ = tokio::signal::ctrl_c() => Ok(()),
         },
-        Err(error) => Err(Failure(format!("cannot write the answer: {error}"))),
+        Err(error) => Err(Failure::unwritten(&error)),
     };
     // The screen is closed whatever came of it; a viewer that is gone needs none.
     let _ = out.write_all(CLOSE.as_bytes()).await;
@@ -124,9 +124,7 @@ async fn play(
             out.write_all(drawn.as_bytes()).await?;
             out.flush().await
         };
-        written
-            .await
-            .map_err(|error| Failure(format!("cannot write the answer: {error}")))?;
+        written.await.map_err(|error| Failure::unwritten(&error))?;
     }
     Err(Failure::new("the recording cannot be shown to its end"))
 }

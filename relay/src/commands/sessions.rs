@@ -60,6 +60,13 @@ struct Row {
     relay: String,
 }
 
+impl Args {
+    /// Whether it ends a session.
+    pub(super) fn kills(&self) -> bool {
+        self.command.is_some()
+    }
+}
+
 pub(super) async fn run(args: Args, caller: &Caller, context: &Context) -> Result<String, Failure> {
     // Live or not is a matter of heartbeats, and those go by the clock on the wall.
     let mut sessions = context.store.sessions(Timestamp::now()).await?;

@@ -18,6 +18,7 @@ mod authorities;
 mod console;
 mod control;
 mod fleet;
+mod foreign;
 mod matrix;
 mod people;
 mod policy;

@@ -75,6 +75,11 @@ struct NewRow {
 }
 
 impl Args {
+    /// Whether it takes a token away.
+    pub(super) fn removes(&self) -> bool {
+        matches!(self.command, TokenCommand::Rm { .. })
+    }
+
     /// What a change is recorded as; the store adds which token it is.
     pub(super) fn event(&self) -> Option<Event> {
         match &self.command {

@@ -7,7 +7,7 @@ use holdfast_protocol::wire::Exit;
 use serde::Serialize;
 
 use super::lines::{Beginning, harmless};
-use crate::audit::line::json_line;
+use crate::json;
 
 /// What came of it on one device.
 #[derive(Debug)]
@@ -68,7 +68,7 @@ impl Outcome {
     /// As a line of JSON, with its line feed.
     pub(super) fn json(&self) -> Vec<u8> {
         let kept = self.kept.as_ref();
-        json_line(&Row {
+        json::line(&Row {
             device: self.device.to_string(),
             ok: self.is_ok(),
             exit: match self.exit {

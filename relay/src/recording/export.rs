@@ -1,12 +1,10 @@
 //! Recordings in the formats of others: asciicast v3, JSON lines, text, bytes.
 
-use std::fmt::Write as _;
-
 use avt::Terminal;
 use avt::observer::Transcript;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use holdfast_protocol::escape::{Escaped, EscapedBytes};
+use holdfast_protocol::escape::{Escaped, EscapedBytes, Lines};
 use holdfast_protocol::recording::record::{
     Command, Event, FileOperation, Gap, Record, Start, StartedWork, Stream,
 };
@@ -18,6 +16,7 @@ use super::marks::{Mark, MarkedLines};
 use super::screen::shown_size;
 use super::verify::name;
 use crate::access::role::Ability;
+use crate::json;
 use crate::limits::{MAX_SHOWN_COMMAND, MAX_TEXT_LINE};
 use crate::store::{RecordingFacts, SessionFacts};
 
@@ -105,9 +104,7 @@ pub fn json_line(micros: u64, record: &Record<'_>, mark: Option<Mark>, title: &T
     if let Some(mark) = mark {
         line.insert("mark".to_owned(), json!(mark.text()));
     }
-    let mut text = Value::Object(line).to_string().into_bytes();
-    text.push(b'\n');
-    text
+    json::line(&line)
 }
 
 /// What a record says: its name and its fields.
@@ -366,7 +363,7 @@ impl Asciicast {
         let header = json!({
             "version": 3, "term": term, "timestamp": start.wall.max(0) / 1_000_000, "title": title,
         });
-        format!("{header}\n")
+        format!("{}\n", json::compact(&header))
     }
 
     fn event(&mut self, micros: u64, code: &str, data: &str) -> String {
@@ -376,7 +373,8 @@ impl Asciicast {
         let interval = micros.saturating_sub(self.last);
         self.last = micros;
         let (seconds, rest) = (interval / 1_000_000, interval % 1_000_000);
-        format!("[{seconds}.{rest:06}, {}, {}]\n", json!(code), json!(data))
+        let (code, data) = (json::compact(&code), json::compact(&data));
+        format!("[{seconds}.{rest:06}, {code}, {data}]\n")
     }
 }
 
@@ -515,22 +513,74 @@ fn escaped(lines: Vec<String>) -> Vec<String> {
     lines.iter().map(|line| shown(line)).collect()
 }
 
-/// A line as it was, but for what could drive a terminal.
+/// A line as it was, but for what could drive a terminal or hide.
 fn shown(line: &str) -> String {
-    let mut out = String::new();
-    for letter in line.chars() {
-        let _ = match letter {
-            '\t' => write!(out, "\t"),
-            letter if letter.is_control() => write!(out, "{}", letter.escape_default()),
-            letter => write!(out, "{letter}"),
-        };
-    }
-    out
+    Lines(line).to_string()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use holdfast_protocol::escape::is_treacherous;
+    use holdfast_protocol::ids::{DeviceId, DeviceName, Login, SessionId, UserName};
+    use holdfast_protocol::recording::record::Bytes;
+
+    use crate::clock::Timestamp;
+
+    const HOSTILE: &str = "x\r\n\u{1b}[2J\u{9b}31m\u{85}\u{202e}\u{2028}\u{e0041}\u{7f}\"z";
+
+    fn title() -> Title {
+        Title {
+            session: SessionFacts {
+                id: SessionId([1; 16]),
+                user: UserName::new("alice").unwrap(),
+                device: DeviceId([2; 16]),
+                device_name: DeviceName::new("cam").unwrap(),
+                login: Login::new("pi").unwrap(),
+                kind: Ability::Exec,
+                command: Some("true".to_owned()),
+                client: "203.0.113.9:50022".parse().unwrap(),
+                started: Timestamp(0),
+            },
+            terminal: None,
+        }
+    }
+
+    fn record(event: Event<'_>) -> Record<'_> {
+        Record { delta: 0, event }
+    }
+
+    #[test]
+    fn exports_hold_hostile_text_as_harmless_data() {
+        let records = [
+            record(Event::Data(Stream::Stdout, Bytes(HOSTILE.as_bytes()))),
+            record(Event::CommandsUnavailable(HOSTILE)),
+        ];
+        let title = title();
+        let mut cast = Asciicast::new(title.clone());
+        let mut plain = Plain::new(title.clone());
+        for record in &records {
+            let json = String::from_utf8(json_line(1, record, None, &title)).unwrap();
+            let mut lines = vec![json.clone(), cast.lines(1, record, None)];
+            let text = plain.lines(record, None);
+            lines.extend(text.iter().map(|line| format!("{line}\n")));
+            for text in lines.iter().filter(|text| !text.is_empty()) {
+                let line = text.strip_suffix('\n').unwrap();
+                assert!(!line.contains(is_treacherous), "{line:?}");
+            }
+            let Event::CommandsUnavailable(_) = record.event else {
+                // The session's output is data: a player gets every byte of it.
+                let event: Value = serde_json::from_str(&lines[1]).unwrap();
+                assert_eq!(event[2], HOSTILE.replace('\n', "\r\n"));
+                continue;
+            };
+            let read: Value = serde_json::from_str(&json).unwrap();
+            assert_eq!(read["reason"], HOSTILE);
+        }
+        for line in plain.finish() {
+            assert!(!line.contains(is_treacherous), "{line:?}");
+        }
+    }
 
     #[test]
     fn a_character_that_is_cut_in_two_is_held_back() {

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use avt::observer::DirtyRows;
 use avt::{Color, Pen, Terminal};
+use holdfast_protocol::escape::is_treacherous;
 use holdfast_protocol::wire::WindowSize;
 
 use crate::limits::{MAX_SCREEN_COLUMNS, MAX_SCREEN_ROWS};
@@ -89,7 +90,7 @@ impl Screen {
                 out.push_str(&colours(&pen));
             }
             let shown = cell.char();
-            out.push(if shown.is_control() { ' ' } else { shown });
+            out.push(if is_treacherous(shown) { ' ' } else { shown });
         }
         out.push_str("\x1b[0m\x1b[K");
     }
@@ -175,6 +176,8 @@ mod tests {
         for text in hostile {
             let drawn = screen.draw(&format!("{text}seen"));
             assert!(drawn.contains("seen"), "{text:?}");
+            let ours = drawn.replace('\x1b', "");
+            assert!(!ours.contains(is_treacherous), "{text:?}: {ours:?}");
             for sequence in drawn.split('\x1b').skip(1) {
                 let end = sequence.find(|c: char| c.is_ascii_alphabetic()).unwrap();
                 let (body, last) = (&sequence[..end], &sequence[end..=end]);

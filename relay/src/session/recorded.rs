@@ -47,7 +47,7 @@ pub async fn begin(
         Err(why) => {
             let without = wanted.without(why.clone());
             without.map_err(|why| why.to_string())?;
-            warn!(session = %session.id, "the session is not recorded: {why}");
+            warn!(session = %session.id, %why, "the session is not recorded");
             Ok(None)
         }
     }

@@ -1,6 +1,5 @@
 //! What happens in sessions, told to the audit log: one function an event.
 
-use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::wire::{Exit, Open, Work};
 use tracing::info;
 
@@ -140,7 +139,7 @@ impl Report {
 
     /// A connection, a channel or a session is refused.
     pub async fn session_rejected(&self, connection: &Connection, target: &Target, reason: &str) {
-        info!(client = %connection.client, ?target, reason = %Escaped(reason), "session rejected");
+        info!(client = %connection.client, ?target, reason, "session rejected");
         let event = Event::new(EventKind::SessionRejected).refused(reason);
         self.audit.note_refusal(on(connection, target, event)).await;
     }

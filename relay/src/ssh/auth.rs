@@ -137,7 +137,7 @@ pub async fn by_certificate(
         }
         Err(denied) => {
             let id: String = claims.key_id.chars().take(SHOWN_KEY_ID).collect();
-            info!(%client, id = %Escaped(&id), serial = claims.serial, authority = %claims.authority.sha256,
+            info!(%client, %id, serial = claims.serial, authority = %claims.authority.sha256,
                 "certificate refused: {denied}");
             None
         }

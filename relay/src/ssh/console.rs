@@ -3,6 +3,7 @@
 
 mod bulk;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use holdfast_protocol::escape::EscapedBytes;
@@ -187,7 +188,11 @@ fn parse(principal: &Principal, work: &Work) -> Result<Command, Said> {
             return Err(said(String::new(), why.to_owned(), commands::FAILED));
         }
     };
-    info!(user = %principal.user.name, command = %EscapedBytes(line), "console");
+    let shown = match str::from_utf8(line) {
+        Ok(text) => text.into(),
+        Err(_) => Cow::from(EscapedBytes(line).to_string()),
+    };
+    info!(user = %principal.user.name, command = %shown, "console");
     let Ok(line) = str::from_utf8(line) else {
         // Nothing that is not what was typed is run on a fleet.
         let why = "the command is not UTF-8\n".to_owned();

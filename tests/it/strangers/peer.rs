@@ -33,7 +33,7 @@ pub(crate) enum Ended {
 pub(crate) struct Peer {
     connection: Connection,
     first: Option<Stream>,
-    _endpoint: Endpoint,
+    endpoint: Endpoint,
 }
 
 pub(crate) struct Stream {
@@ -53,7 +53,7 @@ impl Peer {
         Ok(Self {
             connection,
             first: None,
-            _endpoint: endpoint,
+            endpoint,
         })
     }
 
@@ -110,6 +110,12 @@ impl Peer {
     /// Whether the relay allows a stream in one direction within `wait`.
     pub(crate) async fn may_open_one_way(&self, wait: Duration) -> bool {
         timeout(wait, self.connection.open_uni()).await.is_ok()
+    }
+
+    /// Ends the connection with this reason, and waits until that is sent.
+    pub(crate) async fn close(self, reason: &[u8]) {
+        self.connection.close(0_u32.into(), reason);
+        self.endpoint.wait_idle().await;
     }
 
     /// How the relay ends the connection.

@@ -31,7 +31,7 @@ const RELAY: [&[&str]; 13] = [
 ];
 
 /// What every layer may import: nouns, bounds, time, and the state folder.
-const FOUNDATION: [&str; 5] = ["clock", "hex", "limits", "output", "state"];
+const FOUNDATION: [&str; 7] = ["clock", "hex", "json", "limits", "log", "output", "state"];
 
 /// An import upwards that is left, with its reason.
 struct Exception {

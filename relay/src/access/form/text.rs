@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use holdfast_protocol::escape::is_treacherous;
+
 use super::{RoleForm, RuleForm};
 use crate::access::role::RoleName;
 
@@ -143,14 +145,17 @@ fn bare_key(key: &str) -> String {
     }
 }
 
-/// A basic string (TOML 1.0): on one line, whatever it holds.
+/// A basic string (TOML 1.0): on one line and harmless, whatever it holds.
 fn quoted(text: &str) -> String {
     let mut quoted = String::from("\"");
     for c in text.chars() {
         match c {
             '"' | '\\' => quoted.extend(['\\', c]),
-            c if c.is_control() => {
-                let _ = write!(quoted, "\\u{:04X}", u32::from(c));
+            c if is_treacherous(c) => {
+                let _ = match u32::from(c) {
+                    c @ ..=0xffff => write!(quoted, "\\u{c:04X}"),
+                    c => write!(quoted, "\\U{c:08X}"),
+                };
             }
             c => quoted.push(c),
         }

@@ -77,7 +77,7 @@ async fn say(out: &mut Out<'_>, id: &str, micros: u64, lines: &[String]) -> Resu
         let line = format!("{id}  {}  {line}\n", clock(micros));
         out.write_all(line.as_bytes())
             .await
-            .map_err(|error| Failure(format!("cannot write the answer: {error}")))?;
+            .map_err(|error| Failure::unwritten(&error))?;
     }
     Ok(())
 }

@@ -81,6 +81,11 @@ const REVIEW: [bool; 5] = [true, false, true, false, false];
 const ROLE: [bool; 5] = [true, true, true, false, false];
 const ALL: [bool; 5] = [true, true, true, true, false];
 
+/// A line for each command there is.
+pub(super) fn lines() -> impl Iterator<Item = &'static str> {
+    ROWS.iter().map(|row| row.1)
+}
+
 /// The paths of all commands that do something.
 fn paths(command: &clap::Command, path: &str, found: &mut BTreeSet<String>) {
     let mut subcommands = command

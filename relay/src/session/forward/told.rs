@@ -205,7 +205,7 @@ impl Relay {
             Err(why) => {
                 let without = wanted.without(why.clone());
                 without.map_err(|why| why.to_string())?;
-                warn!(session = %session.id, "the forward is not recorded: {why}");
+                warn!(session = %session.id, %why, "the forward is not recorded");
                 Ok(Told::nowhere("unavailable"))
             }
         }

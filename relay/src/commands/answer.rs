@@ -1,0 +1,65 @@
+//! How what a command says gets out: all of it passes here, escaped, and the exit status is that of what was done.
+
+use std::io;
+
+use holdfast_protocol::escape::{Lines, OneLine};
+use tokio::io::AsyncWriteExt as _;
+
+use super::{Command, Failure, Out};
+
+/// Whether the command changes something, and its text only says so. A token is made for its text: one that could not
+/// be written is of no use.
+pub(super) fn is_deed(command: &Command) -> bool {
+    match command {
+        Command::User(args) => !args.only_reads(),
+        Command::Ca(args) => !args.only_reads(),
+        Command::Role(args) => !args.only_reads(),
+        Command::Devices(args) => !args.only_reads(),
+        Command::Lock(args) => !args.only_reads(),
+        Command::Recordings(args) => !args.only_reads(),
+        Command::Token(args) => args.removes(),
+        Command::Sessions(args) => args.kills(),
+        Command::Apply(args) => !args.is_dry_run(),
+        Command::Unlock(_) => true,
+        Command::Wait(_)
+        | Command::Exec(_)
+        | Command::Cp(_)
+        | Command::Get(_)
+        | Command::Doctor(_)
+        | Command::Play(_)
+        | Command::Export(_)
+        | Command::SshConfig(_)
+        | Command::Audit(_)
+        | Command::Whoami(_) => false,
+    }
+}
+
+/// Writes the answer. A reader that has seen enough (`| head`) is no error; a full disk is one, unless the command has
+/// done by then what it was given for: that is mentioned on `err`, and done it is.
+pub(super) async fn write(
+    out: &mut Out<'_>,
+    err: &mut Out<'_>,
+    text: &str,
+    is_deed: bool,
+) -> Result<(), Failure> {
+    match say(out, &Lines(text).to_string()).await {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) if is_deed => {
+            let sentence = format!("it is done, but the answer cannot be written: {error}");
+            complain(err, &sentence).await;
+            Ok(())
+        }
+        Err(error) => Err(Failure::unwritten(&error)),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Writes a sentence to `err`. If that is gone as well, the exit status is all that is left to say it with.
+pub(super) async fn complain(err: &mut Out<'_>, sentence: &str) {
+    let _ = say(err, &format!("{}\n", OneLine(sentence))).await;
+}
+
+async fn say(to: &mut Out<'_>, text: &str) -> io::Result<()> {
+    to.write_all(text.as_bytes()).await?;
+    to.flush().await
+}
