@@ -19,7 +19,7 @@ pub mod log;
 pub mod membership;
 pub mod notify;
 pub mod output;
-mod process;
+pub mod process;
 mod pty;
 pub mod recording;
 mod refusal;

@@ -112,6 +112,9 @@ pub const LAUNCH_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the last bytes of a session may take to be acknowledged before it counts as over.
 pub const FINISH_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Between two looks at the processes that go on after their sessions: until then one that has ended stays a zombie.
+pub const LEFT_POLL: Duration = Duration::from_secs(5);
+
 /// Between two looks at a process where the kernel (before 5.3) can't tell of its end.
 pub const EXIT_POLL: Duration = Duration::from_millis(50);
 
@@ -299,7 +302,7 @@ pub const SELF_TEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// Most that is read of such an answer.
 pub const MAX_CANDIDATE_ANSWER: u64 = 4 * 1024;
 
-/// How long the sessions of an agent that is replaced may take to end: the grace between HUP and KILL, and a little.
+/// How long the sessions of an agent that stops or is replaced may take to end: the grace between HUP and KILL, and a little.
 pub const UPGRADE_GRACE: Duration = Duration::from_secs(7);
 
 /// How often the old program, aside, looks how the trial goes.

@@ -26,7 +26,7 @@ use edge_agent::tunnel::{self, Agent};
 use edge_agent::upgrade::command::Upgrade;
 use edge_agent::upgrade::trial::{Turn, Upgrades};
 use edge_agent::upgrade::{self_test, watch};
-use edge_agent::{launch, release, runtime, sftp, unix};
+use edge_agent::{launch, process, release, runtime, sftp, unix};
 use holdfast_protocol::escape::Json;
 use holdfast_protocol::wire::CloseCode;
 
@@ -93,6 +93,8 @@ fn run(run: Run) -> anyhow::Result<ExitCode> {
     run.check_account(rustix::process::geteuid().is_root())?;
     let state = StateDir::create_or_open(&run.state.state)?;
     let _lock = state.lock()?;
+    // Before anything else is started.
+    process::left::adopt();
     let upgrades = Arc::new(Upgrades::at_start(&run.state.state)?);
     let membership = member_of(&state)?;
     let identity = Identity::load(&state)?.context(
@@ -137,10 +139,12 @@ fn run(run: Run) -> anyhow::Result<ExitCode> {
         let turn = tunnel::run(&agent, stop.or(turn), goodbye).or(alive).await;
         let Some(turn) = turn else {
             manager.stopping();
+            // Those that are to be killed when their observer is lost are.
+            agent.sessions.ended(UPGRADE_GRACE).await;
             recorder.stop().await;
             return Ok(ExitCode::SUCCESS);
         };
-        // The next program would be the parent of what is left of them, and not know it.
+        // The next program is the parent of what goes on, and adopts it.
         agent.sessions.ended(UPGRADE_GRACE).await;
         recorder.stop().await;
         upgrades.turn_into(&turn)?;

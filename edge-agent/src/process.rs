@@ -1,5 +1,7 @@
 //! A session's process: its end, its signals, its pipes.
 
+pub mod left;
+
 use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
@@ -99,6 +101,12 @@ impl Process {
         if !self.reaped {
             let _ = rustix::process::kill_process(self.pid, Number::KILL);
         }
+    }
+
+    /// Lets it go on by itself: from now on nothing is sent to it, and its end is nobody's business but the kernel's.
+    pub(crate) fn leave(mut self) {
+        left::add(self.pid);
+        self.reaped = true;
     }
 
     /// Takes the process off the kernel's table. After its end only.

@@ -17,6 +17,8 @@ use std::time::Duration;
 
 use event_listener::Event;
 use futures_lite::FutureExt as _;
+use holdfast_protocol::session::Departure;
+use holdfast_protocol::wire::{CloseCode, ResetCode};
 use smol::Timer;
 
 use crate::launch::TaskLimit;
@@ -62,6 +64,8 @@ pub struct Sessions {
     config: SessionConfig,
     recorder: Arc<Recorder>,
     live: AtomicU32,
+    /// Those of them whose observer is lost, and whose process keeps its terminal until it exits by itself.
+    left: AtomicU32,
     forwards: AtomicU32,
     /// Recordings of forwards.
     recordings: AtomicU32,
@@ -78,6 +82,7 @@ impl Sessions {
             config,
             recorder,
             live: AtomicU32::new(0),
+            left: AtomicU32::new(0),
             forwards: AtomicU32::new(0),
             recordings: AtomicU32::new(0),
             arrivals: Arrivals::default(),
@@ -123,12 +128,12 @@ impl Sessions {
         self.changed.listen()
     }
 
-    /// Resolves when all sessions have ended, or after `patience`.
+    /// Resolves when all sessions have ended but those that may go on unobserved, or after `patience`.
     pub async fn ended(&self, patience: Duration) {
         let none = async {
             loop {
                 let changed = self.changed();
-                if self.live() == 0 {
+                if self.live() <= self.left.load(Ordering::Acquire) {
                     return;
                 }
                 changed.await;
@@ -162,6 +167,7 @@ impl Sessions {
         Ok(Slot {
             sessions: Arc::clone(self),
             kind,
+            left: false,
         })
     }
 
@@ -181,6 +187,36 @@ enum Gone {
     Client,
     /// The whole tunnel.
     Tunnel,
+    /// The relay ordered the session to stop.
+    Ended,
+}
+
+impl Gone {
+    /// What the relay means by resetting its half, or stopping ours.
+    fn reset(code: quinn::VarInt) -> Self {
+        match code == quinn::VarInt::from_u32(ResetCode::Ended as u32) {
+            true => Self::Ended,
+            false => Self::Client,
+        }
+    }
+
+    /// What the end of the tunnel means: a revoked device keeps no session's process.
+    fn closed(why: &quinn::ConnectionError) -> Self {
+        let revoked = quinn::VarInt::from_u32(CloseCode::Revoked as u32);
+        match why {
+            quinn::ConnectionError::ApplicationClosed(close) if close.error_code == revoked => {
+                Self::Ended
+            }
+            _ => Self::Tunnel,
+        }
+    }
+
+    fn departure(self) -> Departure {
+        match self {
+            Self::Client | Self::Tunnel => Departure::Lost,
+            Self::Ended => Departure::Ordered,
+        }
+    }
 }
 
 /// What a place is for.
@@ -198,10 +234,24 @@ enum Kind {
 struct Slot {
     sessions: Arc<Sessions>,
     kind: Kind,
+    /// Whether its process goes on unobserved.
+    left: bool,
+}
+
+impl Slot {
+    /// The observer is lost, and the process goes on.
+    fn leave(&mut self) {
+        self.left = true;
+        self.sessions.left.fetch_add(1, Ordering::AcqRel);
+        self.sessions.changed.notify(usize::MAX);
+    }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
+        if self.left {
+            self.sessions.left.fetch_sub(1, Ordering::AcqRel);
+        }
         self.sessions
             .count(self.kind)
             .fetch_sub(1, Ordering::AcqRel);

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use holdfast_protocol::codec::frame::{DataStream, FrameReader, Piece, SessionMessage};
 use holdfast_protocol::ids::{Login, SessionId, UserName};
-use holdfast_protocol::session::{DeviceAction, DeviceSession, RelaySession};
+use holdfast_protocol::session::{Departure, DeviceAction, DeviceSession, RelaySession};
 use holdfast_protocol::wire::{
-    Exit, Open, Pty, SessionRefusal, SessionTerms, Signal, WindowSize, Work,
+    Exit, OnDisconnect, Open, Pty, SessionRefusal, SessionTerms, Signal, WindowSize,
+    Work,
 };
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
@@ -17,7 +18,7 @@ use libfuzzer_sys::fuzz_target;
 #[derive(Arbitrary, Debug)]
 enum Operation<'a> {
     Bytes(&'a [u8]),
-    Open { pty: bool },
+    Open { pty: bool, on_disconnect: u8 },
     Eof,
     Resize(u16),
     Interrupt,
@@ -25,7 +26,7 @@ enum Operation<'a> {
     Refused,
     Exited(u8),
     OutputEnded,
-    PeerGone,
+    PeerGone { ordered: bool },
     Wait(u16),
 }
 
@@ -65,7 +66,9 @@ impl Driver {
     fn apply(&mut self, operation: Operation<'_>) {
         match operation {
             Operation::Bytes(bytes) => self.read(bytes),
-            Operation::Open { pty } => self.read_message(SessionMessage::Open(open(pty))),
+            Operation::Open { pty, on_disconnect } => {
+                self.read_message(SessionMessage::Open(open(pty, on_disconnect)));
+            }
             Operation::Eof => self.read_message(SessionMessage::Eof),
             Operation::Resize(columns) => self.read_message(SessionMessage::Resize(
                 WindowSize::clamped(columns.into(), 24, 0, 0),
@@ -87,9 +90,13 @@ impl Driver {
             Operation::OutputEnded if matches!(self.process, Process::Runs | Process::Ended) => {
                 self.session.handle_output_ended();
             }
-            Operation::PeerGone => {
+            Operation::PeerGone { ordered } => {
                 self.stream_broken = true;
-                self.session.handle_peer_gone(self.now);
+                let departure = match ordered {
+                    true => Departure::Ordered,
+                    false => Departure::Lost,
+                };
+                self.session.handle_peer_gone(self.now, departure);
             }
             Operation::Wait(millis) => {
                 self.now += Duration::from_millis(millis.into());
@@ -116,14 +123,14 @@ impl Driver {
                 Ok(Some(Piece::Message(message))) => self.session.handle_message(message),
                 Err(_) => {
                     self.stream_broken = true;
-                    self.session.handle_peer_gone(self.now);
+                    self.session.handle_peer_gone(self.now, Departure::Lost);
                     return;
                 }
             };
             self.drain();
             if taken.is_err() {
                 self.stream_broken = true;
-                self.session.handle_peer_gone(self.now);
+                self.session.handle_peer_gone(self.now, Departure::Lost);
                 self.drain();
             }
         }
@@ -145,7 +152,14 @@ impl Driver {
                         "finished beside a live process"
                     );
                 }
-                DeviceAction::Hangup => assert!(self.process == Process::Runs),
+                DeviceAction::Hangup | DeviceAction::Leave => {
+                    assert!(self.process == Process::Runs);
+                }
+                DeviceAction::Detach => {
+                    assert!(self.process == Process::Runs);
+                    // It goes on without the session.
+                    self.process = Process::Ended;
+                }
                 _ => {}
             }
         }
@@ -162,7 +176,13 @@ impl Driver {
     }
 }
 
-fn open(pty: bool) -> Open {
+fn open(pty: bool, on_disconnect: u8) -> Open {
+    let on_disconnect = match on_disconnect % 4 {
+        0 => Some(OnDisconnect::Hup),
+        1 => Some(OnDisconnect::Leave),
+        2 => Some(OnDisconnect::Kill),
+        _ => None,
+    };
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 22));
     Open {
         session: SessionId([7; 16]),
@@ -179,7 +199,10 @@ fn open(pty: bool) -> Open {
         server: address,
         original_command: None,
         recording: None,
-        terms: SessionTerms::default(),
+        terms: SessionTerms {
+            on_disconnect,
+            ..SessionTerms::default()
+        },
         told: None,
     }
 }

@@ -13,7 +13,8 @@ pub const ALPN: &[u8] = b"holdfast/1";
 /// 2: forwards ([`crate::wire::Work::Connect`] and what is said of them).
 /// 3: what else a session is held to ([`crate::wire::SessionTerms`]), and forwards of Unix sockets.
 /// 4: forwards are told in a recording ([`crate::wire::Work::Forwards`]).
-/// 5: the later part of a session's terms ([`crate::wire::SessionTerms::denied_logins`]).
+/// 5: the later part of a session's terms ([`crate::wire::SessionTerms::denied_logins`] and `on_disconnect`), and the
+/// codes of a reset ([`crate::wire::ResetCode`]).
 pub const MINOR_VERSION: u16 = 5;
 
 /// The minor version from which on devices forward.
@@ -30,6 +31,9 @@ pub const TOLD_MINOR: u16 = 4;
 
 /// The minor version from which on devices refuse an account by its user id.
 pub const DENIED_LOGINS_MINOR: u16 = 5;
+
+/// The minor version from which on devices tell an order to stop from the loss of an observer.
+pub const ON_DISCONNECT_MINOR: u16 = 5;
 
 /// Most logins that a session's terms deny: more than any policy names, and within the room that an `Open` has for the
 /// rest.
@@ -175,7 +179,7 @@ pub const BACKOFF_CAP: Duration = Duration::from_secs(30);
 /// How long one attempt to dial may take, handshake and `Welcome` together.
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Between the HUP that tells a process its client went away and the KILL that makes sure.
+/// Between the HUP that tells a process to stop and the KILL that makes sure.
 pub const HANGUP_GRACE: Duration = Duration::from_secs(5);
 
 /// After the leader of a PTY session has exited, how long its last output may take to drain.

@@ -4,7 +4,7 @@
 mod device;
 mod relay;
 
-pub use device::{DeviceAction, DeviceSession};
+pub use device::{Departure, DeviceAction, DeviceSession};
 pub use relay::{RelayEvent, RelaySession};
 
 use thiserror::Error;

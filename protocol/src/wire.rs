@@ -25,7 +25,7 @@ pub use recording::{
     OfferedSegment, RecordingMode, RecordingTerms, Refused, SegmentBytes, SegmentGone, SegmentHeld,
     SegmentLost, SegmentRefusal, SessionFinished, StdinMode, UploadAnswer, UploadMessage,
 };
-pub use terms::{SessionTerms, SftpTerms, ToldIn};
+pub use terms::{OnDisconnect, SessionTerms, SftpTerms, ToldIn};
 
 /// What an agent says on its control stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -183,6 +183,17 @@ pub enum CloseCode {
     Busy = 5,
     /// The agent starts again in a moment, as another version of itself.
     Upgrading = 6,
+}
+
+/// Why a relay resets its half of a session's stream, and stops the other: the application error code of QUIC's
+/// RESET_STREAM and STOP_SENDING.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum ResetCode {
+    /// The observer is lost: the client went away, or the relay stops. The only code before minor version 5.
+    Lost = 0,
+    /// The session is to end: it was killed or locked out, was idle, reached its longest duration, or lost its right.
+    Ended = 1,
 }
 
 /// Opens a session: the first frame of each stream that the relay opens.

@@ -60,6 +60,8 @@ pub struct Client {
     pub connection: Arc<Connection>,
     /// Whether it shows things on a terminal.
     pub terminal: bool,
+    /// Cancelled when the operator has given it up, rather than being gone.
+    pub interrupted: CancellationToken,
 }
 
 /// Does it, and says what comes of it: lines of output as they come, and in the end a table, or of each device a line of

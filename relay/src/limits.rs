@@ -315,6 +315,12 @@ pub const MIN_IDLE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Longest idle timeout of a role that is no `never`.
 pub const MAX_IDLE_TIMEOUT: Duration = Duration::from_secs(366 * 86_400);
 
+/// Shortest `max_session` of a role: a session has to begin at least.
+pub const MIN_MAX_SESSION: Duration = Duration::from_secs(1);
+
+/// Longest `max_session` of a role; who wants more leaves it out.
+pub const MAX_MAX_SESSION: Duration = Duration::from_secs(366 * 86_400);
+
 /// Longest name of a role, in bytes: as a user's.
 pub const MAX_ROLE_NAME: usize = 64;
 

@@ -9,6 +9,7 @@ pub mod files;
 pub mod forward;
 mod known;
 pub mod lease;
+pub mod life;
 pub mod live;
 pub mod patience;
 pub mod publish;

@@ -313,10 +313,21 @@ fn what_runs_ends_with_its_time_its_client_or_a_key() {
     assert_eq!(table(&output)[0].2, "not done after 1s: hung up");
     wait_until(SOON, "the end of what took too long", || ended() == 1);
 
-    let gone = Running::start(&mut exec(&fleet.alice, "role=camera,state!=off", &line));
+    // A client that is gone is no order to stop, here as for any session.
+    let go = fleet.relay.folder().join("go");
+    let waits = format!(
+        "echo up; i=0; until [ -e {} ] || [ $i -gt 600 ]; do sleep 0.1; i=$((i+1)); done; echo x >>{}",
+        go.display(),
+        flag.display()
+    );
+    let gone = Running::start(&mut exec(&fleet.alice, "role=camera,state!=off", &waits));
     let of_both = || gone.out().matches("cam: up\n").count() == 2;
     wait_until(SOON, "both at work", of_both);
     gone.signal(Signal::KILL);
+    wait_until(SOON, "no sessions", || {
+        fleet.relay.json(&["sessions", "--json"]) == serde_json::json!([])
+    });
+    std::fs::write(&go, "").unwrap();
     wait_until(SOON, "the end of what nobody waits for", || ended() == 3);
 
     let mut on_terminal = fleet.alice.console();

@@ -15,7 +15,7 @@ use futures_lite::FutureExt as _;
 use futures_lite::future::yield_now;
 use holdfast_protocol::codec::frame::SessionMessage;
 use holdfast_protocol::recording::record::EndReason;
-use holdfast_protocol::session::{DeviceAction, DeviceSession};
+use holdfast_protocol::session::{Departure, DeviceAction, DeviceSession};
 use holdfast_protocol::wire::{Exit, Open, SessionRefusal, Signal, ToldIn, Work};
 use smol::{Async, Timer};
 
@@ -147,7 +147,7 @@ impl Driver {
 
     pub(super) fn peer_gone(&mut self, now: Duration, gone: Gone) {
         self.gone.get_or_insert(gone);
-        self.core.handle_peer_gone(now);
+        self.core.handle_peer_gone(now, gone.departure());
     }
 
     /// Ends a session that can't be recorded any more: the operator is told, and the process hung up.
@@ -160,14 +160,14 @@ impl Driver {
         self.inbound.stop();
         self.inbound.stdin.close();
         self.outbound.cut_off(frame.into());
-        self.core.handle_peer_gone(now);
+        self.core.handle_peer_gone(now, Departure::Ordered);
     }
 
     fn end_recording(&mut self) {
         let why = match (self.cut_off, self.gone) {
             (true, _) => EndReason::SpoolFull,
             (false, Some(Gone::Tunnel)) => EndReason::TunnelLost,
-            (false, Some(Gone::Client)) => EndReason::ClientGone,
+            (false, Some(Gone::Client | Gone::Ended)) => EndReason::ClientGone,
             (false, None) if self.process.is_some() => EndReason::Exited,
             (false, None) => EndReason::NotStarted,
         };
@@ -201,6 +201,8 @@ impl Driver {
             DeviceAction::Signal(signal) => self.signal(signal),
             DeviceAction::Hangup => self.hang_up(),
             DeviceAction::Kill => self.signal(Signal::Kill),
+            DeviceAction::Detach => self.detach(),
+            DeviceAction::Leave => self.leave(),
             DeviceAction::StopOutput => self.outbound.stop_sources(),
             DeviceAction::Finish => {}
         }
@@ -376,6 +378,28 @@ impl Driver {
             self.outbound.close_sources();
         } else {
             self.outbound.close();
+        }
+    }
+
+    /// The observer is lost: what reads, writes or holds a terminal finds it closed, as when sshd's connection closes.
+    /// The kernel sends HUP where there was a terminal; nothing is sent here.
+    fn detach(&mut self) {
+        self.inbound.stdin.close();
+        self.outbound.close();
+        self.terminal = None;
+        if let Some(process) = self.process.take() {
+            process.leave();
+        }
+    }
+
+    /// The observer is lost, and the process keeps its terminal or its output. From here on nothing of it is shown, so
+    /// the recording ends here.
+    fn leave(&mut self) {
+        self.end_recording();
+        self.inbound.stdin.close();
+        self.outbound.reset();
+        if let Some(slot) = &mut self.slot {
+            slot.leave();
         }
     }
 

@@ -58,7 +58,7 @@ pub(super) fn host_and_port(host: &str, port: u16) -> String {
 pub(super) fn ended(exit: Option<Exit>, gone: Option<Gone>) -> ForwardEnd {
     match (gone, exit) {
         (Some(Gone::Tunnel), _) => ForwardEnd::TunnelLost,
-        (Some(Gone::Client), _) => ForwardEnd::ClientGone,
+        (Some(Gone::Client | Gone::Ended), _) => ForwardEnd::ClientGone,
         (None, Some(exit)) if exit == BROKEN_OFF => ForwardEnd::BrokenOff,
         (None, _) => ForwardEnd::Closed,
     }

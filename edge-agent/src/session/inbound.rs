@@ -101,7 +101,8 @@ impl Inbound {
                     self.raw.extend(pieces.into_iter().take(count));
                     continue;
                 }
-                Poll::Ready(Err(ReadError::ConnectionLost(_))) => Gone::Tunnel,
+                Poll::Ready(Err(ReadError::ConnectionLost(why))) => Gone::closed(&why),
+                Poll::Ready(Err(ReadError::Reset(code))) => Gone::reset(code),
                 Poll::Ready(Ok(None) | Err(_)) => Gone::Client,
                 Poll::Pending => return Poll::Pending,
             };
@@ -112,8 +113,8 @@ impl Inbound {
     /// Resolves when the relay has broken off its half, or the tunnel is lost.
     pub(super) async fn broken_off(&mut self) -> Gone {
         match self.recv.received_reset().await {
-            Ok(Some(_)) => Gone::Client,
-            Err(ResetError::ConnectionLost(_)) => Gone::Tunnel,
+            Ok(Some(code)) => Gone::reset(code),
+            Err(ResetError::ConnectionLost(why)) => Gone::closed(&why),
             // It ended in good order: what it said is still to be read.
             Ok(None) | Err(_) => std::future::pending().await,
         }
@@ -212,8 +213,9 @@ impl Inbound {
         match pin!(self.recv.received_reset()).poll(cx) {
             // The stream has ended in good order, and its last bytes wait here.
             Poll::Ready(Ok(None)) | Poll::Pending => Poll::Pending,
-            Poll::Ready(Err(ResetError::ConnectionLost(_))) => Poll::Ready(Gone::Tunnel),
-            Poll::Ready(Ok(Some(_)) | Err(_)) => Poll::Ready(Gone::Client),
+            Poll::Ready(Err(ResetError::ConnectionLost(why))) => Poll::Ready(Gone::closed(&why)),
+            Poll::Ready(Ok(Some(code))) => Poll::Ready(Gone::reset(code)),
+            Poll::Ready(Err(_)) => Poll::Ready(Gone::Client),
         }
     }
 }

@@ -66,7 +66,8 @@ impl Outbound {
         let stopped = send.stopped();
         let stopped = Box::pin(async move {
             match stopped.await {
-                Err(StoppedError::ConnectionLost(_)) => Gone::Tunnel,
+                Err(StoppedError::ConnectionLost(why)) => Gone::closed(&why),
+                Ok(Some(code)) => Gone::reset(code),
                 _ => Gone::Client,
             }
         });
@@ -319,7 +320,8 @@ impl Outbound {
 
 fn gone(error: &WriteError) -> Gone {
     match error {
-        WriteError::ConnectionLost(_) => Gone::Tunnel,
+        WriteError::ConnectionLost(why) => Gone::closed(why),
+        WriteError::Stopped(code) => Gone::reset(*code),
         _ => Gone::Client,
     }
 }

@@ -234,7 +234,7 @@ const UNTOLD: ToldIn = ToldIn {
 /// `Open` and, behind it, what the first minor version did not have. A part is left out only if all that follow it are.
 fn encode_open(open: &Open) -> Result<Vec<u8>, CodecError> {
     let terms = &open.terms;
-    let has_later_terms = !terms.denied_logins.is_empty();
+    let has_later_terms = !terms.denied_logins.is_empty() || terms.on_disconnect.is_some();
     let told = open.told.as_ref();
     let told = told.or(has_later_terms.then_some(&UNTOLD));
     let has_terms = terms.sftp.is_some() || terms.agent || told.is_some();
@@ -252,7 +252,7 @@ fn encode_open(open: &Open) -> Result<Vec<u8>, CodecError> {
     }
     if has_later_terms {
         // More fields are appended to this tuple, in the order in which `decode_open` takes them.
-        let terms = (&terms.denied_logins,);
+        let terms = (&terms.denied_logins, terms.on_disconnect);
         body.extend(encode_body(&terms, MAX_OPEN_MESSAGE - body.len())?);
     }
     Ok(body)
@@ -277,6 +277,7 @@ fn decode_open(body: &[u8]) -> Result<Open, CodecError> {
     if open.terms.denied_logins.len() > MAX_DENIED_LOGINS {
         return Err(CodecError::Malformed { kind: OPEN.into() });
     }
+    open.terms.on_disconnect = take_or_default(&mut rest)?;
     Ok(open)
 }
 

@@ -5,7 +5,7 @@ use core::time::Duration;
 use super::SessionViolation;
 use crate::codec::frame::{DataStream, SessionMessage};
 use crate::limits::{DRAIN_GRACE, HANGUP_GRACE};
-use crate::wire::{Exit, Open, SessionRefusal, Signal, WindowSize};
+use crate::wire::{Exit, OnDisconnect, Open, SessionRefusal, Signal, WindowSize};
 
 /// What the driver shall do now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,14 +20,28 @@ pub enum DeviceAction {
     Resize(WindowSize),
     /// Send a signal to the process group.
     Signal(Signal),
-    /// The client went away: send HUP to the process group.
+    /// The process is to stop: send HUP to the process group.
     Hangup,
+    /// The observer is lost, as when sshd's connection closes: close the process's input, output and terminal, and let
+    /// it go on. Nothing of it is observed any more.
+    Detach,
+    /// The observer is lost, and the process keeps its terminal: end its input, and discard its output until it exits.
+    Leave,
     /// It did not go: send KILL to the process group.
     Kill,
     /// Stop reading output: what holds it open outlives the session (PTY only).
     StopOutput,
     /// The session is over: close the stream and forget it.
     Finish,
+}
+
+/// Why the relay's end of a session is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Departure {
+    /// The observer is lost. What happens then is what the session's terms say.
+    Lost,
+    /// The session is to stop.
+    Ordered,
 }
 
 /// The state machine. After each `handle_*`, call [`Self::poll_action`] until it gives nothing.
@@ -37,7 +51,10 @@ pub struct DeviceSession {
     pty: bool,
     stdin_ended: bool,
     output_ended: bool,
-    peer_gone: bool,
+    /// Why the relay is gone, if it is.
+    departure: Option<Departure>,
+    /// What happens when the observer is lost; `None`: as if the session were ordered to stop.
+    on_disconnect: Option<OnDisconnect>,
     exit: Option<Exit>,
     timeout: Option<Duration>,
     actions: heapless::Deque<DeviceAction, 8>,
@@ -50,6 +67,8 @@ enum Phase {
     Running,
     /// `Hangup` was said; the process has until the timeout.
     HangingUp,
+    /// The observer is lost, and the process goes on until it exits.
+    Left,
     Done,
 }
 
@@ -60,7 +79,8 @@ impl Default for DeviceSession {
             pty: false,
             stdin_ended: false,
             output_ended: false,
-            peer_gone: false,
+            departure: None,
+            on_disconnect: None,
             exit: None,
             timeout: None,
             actions: heapless::Deque::new(),
@@ -77,6 +97,7 @@ impl DeviceSession {
         match (self.phase, message) {
             (Phase::AwaitOpen, SessionMessage::Open(open)) => {
                 self.pty = open.pty.is_some();
+                self.on_disconnect = open.terms.on_disconnect;
                 self.phase = Phase::Starting;
                 self.push(DeviceAction::Start(open));
             }
@@ -126,17 +147,16 @@ impl DeviceSession {
             return;
         }
         self.phase = Phase::Running;
-        if self.peer_gone {
-            self.hang_up(now);
-        } else {
-            self.push(DeviceAction::Send(SessionMessage::Accepted));
+        match self.departure {
+            Some(departure) => self.depart(now, departure),
+            None => self.push(DeviceAction::Send(SessionMessage::Accepted)),
         }
     }
 
     /// No process was started.
     pub fn handle_refused(&mut self, why: SessionRefusal) {
         if self.phase == Phase::Starting {
-            if !self.peer_gone {
+            if self.departure.is_none() {
                 self.push(DeviceAction::Send(SessionMessage::Refused(why)));
             }
             self.finish();
@@ -149,7 +169,9 @@ impl DeviceSession {
             return;
         }
         self.exit = Some(exit);
-        if self.peer_gone {
+        if self.phase == Phase::Left {
+            self.finish();
+        } else if self.departure.is_some() {
             // The rest of the group has had its HUP; who ignores it is not waited for.
             self.push(DeviceAction::Kill);
             self.finish();
@@ -168,7 +190,7 @@ impl DeviceSession {
             return;
         }
         self.output_ended = true;
-        if !self.peer_gone {
+        if self.departure.is_none() {
             self.push(DeviceAction::Send(SessionMessage::Eof));
         }
         if self.exit.is_some() {
@@ -177,16 +199,16 @@ impl DeviceSession {
     }
 
     /// The relay reset the stream, closed it before the end, broke the protocol, or the tunnel is lost.
-    pub fn handle_peer_gone(&mut self, now: Duration) {
-        if self.peer_gone {
+    pub fn handle_peer_gone(&mut self, now: Duration, departure: Departure) {
+        if self.departure.is_some() {
             return;
         }
-        self.peer_gone = true;
+        self.departure = Some(departure);
         match self.phase {
             Phase::AwaitOpen => self.finish(),
             Phase::Running if self.exit.is_some() => self.finish(),
-            Phase::Running => self.hang_up(now),
-            Phase::Starting | Phase::HangingUp | Phase::Done => {}
+            Phase::Running => self.depart(now, departure),
+            Phase::Starting | Phase::HangingUp | Phase::Left | Phase::Done => {}
         }
     }
 
@@ -219,6 +241,23 @@ impl DeviceSession {
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.phase == Phase::Done
+    }
+
+    /// The relay is gone while the process runs.
+    fn depart(&mut self, now: Duration, departure: Departure) {
+        match (departure, self.on_disconnect) {
+            (Departure::Lost, Some(OnDisconnect::Hup)) => {
+                self.push(DeviceAction::Detach);
+                self.finish();
+            }
+            (Departure::Lost, Some(OnDisconnect::Leave)) => {
+                self.phase = Phase::Left;
+                self.push(DeviceAction::Leave);
+            }
+            (Departure::Lost, Some(OnDisconnect::Kill) | None) | (Departure::Ordered, _) => {
+                self.hang_up(now);
+            }
+        }
     }
 
     fn hang_up(&mut self, now: Duration) {
@@ -291,11 +330,17 @@ mod tests {
     }
 
     fn running(pty: bool) -> DeviceSession {
+        running_under(pty, None)
+    }
+
+    fn running_under(pty: bool, on_disconnect: Option<OnDisconnect>) -> DeviceSession {
         let mut session = DeviceSession::default();
+        let mut open = open(pty);
+        open.terms.on_disconnect = on_disconnect;
         session
-            .handle_message(SessionMessage::Open(open(pty)))
+            .handle_message(SessionMessage::Open(open.clone()))
             .unwrap();
-        assert_eq!(drain(&mut session), [DeviceAction::Start(open(pty))]);
+        assert_eq!(drain(&mut session), [DeviceAction::Start(open)]);
         session.handle_started(T);
         assert_eq!(
             drain(&mut session),
@@ -352,23 +397,57 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_goes_away_is_followed_by_hup_then_kill() {
-        let mut session = running(true);
-        session.handle_peer_gone(T);
-        assert_eq!(drain(&mut session), [DeviceAction::Hangup]);
-        session.handle_timeout(T + HANGUP_GRACE);
-        assert_eq!(drain(&mut session), [DeviceAction::Kill]);
-        session.handle_exited(
-            T,
-            Exit::Signal {
-                signal: Signal::Kill,
-                core_dumped: false,
-            },
-        );
-        assert_eq!(
-            drain(&mut session),
-            [DeviceAction::Kill, DeviceAction::Finish]
-        );
+    fn an_order_to_stop_is_hup_then_kill_whatever_the_terms_say() {
+        use Departure::{Lost, Ordered};
+        use OnDisconnect::{Hup, Kill, Leave};
+        let table = [
+            (Ordered, None),
+            (Ordered, Some(Hup)),
+            (Ordered, Some(Leave)),
+            (Ordered, Some(Kill)),
+            (Lost, Some(Kill)),
+            // A relay that cannot tell the two apart.
+            (Lost, None),
+        ];
+        for (departure, on_disconnect) in table {
+            let mut session = running_under(true, on_disconnect);
+            session.handle_peer_gone(T, departure);
+            assert_eq!(drain(&mut session), [DeviceAction::Hangup]);
+            session.handle_timeout(T + HANGUP_GRACE);
+            assert_eq!(drain(&mut session), [DeviceAction::Kill]);
+            session.handle_exited(
+                T,
+                Exit::Signal {
+                    signal: Signal::Kill,
+                    core_dumped: false,
+                },
+            );
+            assert_eq!(
+                drain(&mut session),
+                [DeviceAction::Kill, DeviceAction::Finish]
+            );
+        }
+    }
+
+    #[test]
+    fn a_lost_observer_is_no_order_to_stop() {
+        for pty in [false, true] {
+            let mut session = running_under(pty, Some(OnDisconnect::Hup));
+            session.handle_peer_gone(T, Departure::Lost);
+            let detached = [DeviceAction::Detach, DeviceAction::Finish];
+            assert_eq!(drain(&mut session), detached);
+            assert_eq!(session.poll_timeout(), None, "no KILL follows");
+
+            let mut session = running_under(pty, Some(OnDisconnect::Leave));
+            session.handle_peer_gone(T, Departure::Lost);
+            assert_eq!(drain(&mut session), [DeviceAction::Leave]);
+            assert_eq!(session.poll_timeout(), None, "no KILL follows");
+            session.handle_peer_gone(T, Departure::Ordered);
+            session.handle_output_ended();
+            assert_eq!(drain(&mut session), []);
+            session.handle_exited(T, Exit::Status(0));
+            assert_eq!(drain(&mut session), [DeviceAction::Finish]);
+        }
     }
 
     #[test]
@@ -377,7 +456,7 @@ mod tests {
         session
             .handle_message(SessionMessage::Open(open(false)))
             .unwrap();
-        session.handle_peer_gone(T);
+        session.handle_peer_gone(T, Departure::Lost);
         session.handle_started(T);
         assert!(drain(&mut session).contains(&DeviceAction::Hangup));
     }

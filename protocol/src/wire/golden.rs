@@ -259,6 +259,7 @@ fn what_opens_a_session_that_is_held_to_something() {
             sftp: Some(sftp),
             agent: true,
             denied_logins: vec![],
+            on_disconnect: None,
         },
         told: None,
     };
@@ -300,8 +301,26 @@ fn what_opens_a_session_that_is_held_to_something() {
     let told = format!("{} 00 02", "00".repeat(16));
     frame(
         SessionMessage::Open(denied),
-        &format!("00 00006a {base} 02 02 {nothing} 00 00 00 {told} 01 04 726f6f74"),
+        &format!("00 00006b {base} 02 02 {nothing} 00 00 00 {told} 01 04 726f6f74 00"),
     );
+    for (on_disconnect, tail) in [
+        (OnDisconnect::Hup, "00 01 00"),
+        (OnDisconnect::Leave, "00 01 01"),
+        (OnDisconnect::Kill, "00 01 02"),
+    ] {
+        let terms = SessionTerms {
+            on_disconnect: Some(on_disconnect),
+            ..SessionTerms::default()
+        };
+        let open = Open {
+            terms,
+            ..session(None, SftpTerms::default())
+        };
+        frame(
+            SessionMessage::Open(open),
+            &format!("00 000067 {base} 02 02 {nothing} 00 00 00 {told} {tail}"),
+        );
+    }
 }
 
 #[test]

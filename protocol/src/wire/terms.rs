@@ -25,6 +25,22 @@ pub struct SessionTerms {
     /// Logins that the operator's roles deny here: an account with the user id of one of them is refused, whatever its
     /// name. `root` is user id 0. At most `MAX_DENIED_LOGINS`. (Minor version 5.)
     pub denied_logins: Vec<Login>,
+    /// What happens to the process when its observer is lost. `None`: the relay does not say, and cannot tell an order
+    /// to stop from a loss, so every reset of the stream is taken for an order. (Minor version 5.)
+    pub on_disconnect: Option<OnDisconnect>,
+}
+
+/// What happens to a session's process when its observer is lost: the client went away, the relay restarted, the tunnel
+/// was lost, or the agent restarts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OnDisconnect {
+    /// What a closed connection does under sshd: the input ends and the output is closed; a terminal hangs up, and the
+    /// kernel sends HUP. Nothing else is sent.
+    Hup,
+    /// The process keeps its terminal; what it writes is discarded. Only its input ends.
+    Leave,
+    /// HUP to the process group, and KILL after a grace, as for an order to stop.
+    Kill,
 }
 
 /// What an sftp session may do. A device that knows of it serves such a session itself, whatever else

@@ -12,7 +12,10 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::role::{Forwarding, IdleTimeout, Limits, RecordingMode, Role, RoleName, StdinMode};
+use super::role::{
+    Forwarding, IdleTimeout, Limits, MaxSession, OnDisconnect, RecordingMode, Role, RoleName,
+    StdinMode,
+};
 use super::rule::{LabelRule, LoginRule, Rule};
 use super::sftp::{SftpOptions, SftpRoot};
 use crate::access::role::Ability;
@@ -29,6 +32,12 @@ pub struct RoleForm {
     /// `"15m"` or `"never"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle_timeout: Option<IdleTimeout>,
+    /// `"8h"`; absent: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_session: Option<MaxSession>,
+    /// `hup`, `leave` or `kill`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_disconnect: Option<OnDisconnect>,
     /// `strict`, `best-effort` or `off`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recording: Option<RecordingMode>,
@@ -237,6 +246,8 @@ impl RoleForm {
         }
         Ok(Role {
             idle_timeout: self.idle_timeout,
+            max_session: self.max_session,
+            on_disconnect: self.on_disconnect,
             recording: self.recording,
             record_stdin: self.record_stdin,
             source: self.source,
@@ -255,6 +266,8 @@ impl RoleForm {
         let rules = |rules: &[Rule]| rules.iter().cloned().map(RuleForm::from).collect();
         Self {
             idle_timeout: role.idle_timeout,
+            max_session: role.max_session,
+            on_disconnect: role.on_disconnect,
             recording: role.recording,
             record_stdin: role.record_stdin,
             source: role.source.clone(),

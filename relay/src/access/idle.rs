@@ -1,4 +1,4 @@
-//! When an idle session is warned, and when it ends. No clock in here: all times are counted from the
+//! When a session that is idle or reaches its longest duration is warned, and when it ends. No clock in here: all times are counted from the
 //! session's beginning, and come from the caller.
 
 use std::fmt;
@@ -23,9 +23,19 @@ pub enum Step {
     Never,
 }
 
-/// The idle clock of one session, or of one connection.
+/// What a timer measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Measure {
+    /// The time since the last activity.
+    Idle,
+    /// The time since the beginning.
+    Whole,
+}
+
+/// The idle clock of one session, or of one connection; or the clock of a session's longest duration.
 #[derive(Clone, Debug)]
 pub struct IdleTimer {
+    measure: Measure,
     after: Option<Duration>,
     role: Option<RoleName>,
     /// When there was activity last.
@@ -39,9 +49,20 @@ impl IdleTimer {
     /// A timer that starts now, at time zero.
     #[must_use]
     pub fn new(terms: &policy::Idle) -> Self {
+        Self::of(Measure::Idle, terms.after, terms.role.clone())
+    }
+
+    /// A timer of a session's longest duration, which starts now, at time zero. No activity moves it.
+    #[must_use]
+    pub fn longest(terms: &policy::Longest) -> Self {
+        Self::of(Measure::Whole, terms.after, terms.role.clone())
+    }
+
+    fn of(measure: Measure, after: Option<Duration>, role: Option<RoleName>) -> Self {
         Self {
-            after: terms.after,
-            role: terms.role.clone(),
+            measure,
+            after,
+            role,
             active: Duration::ZERO,
             not_before: Duration::ZERO,
             warned: false,
@@ -51,19 +72,27 @@ impl IdleTimer {
     /// From `now` on these terms hold. What was idle for longer than they allow is warned first, and has the
     /// whole time of the warning. A longer timeout, or none, lifts a warning that was given.
     pub fn change(&mut self, terms: &policy::Idle, now: Duration) {
-        let same = self.after == terms.after;
-        self.role.clone_from(&terms.role);
-        if same {
+        self.change_to(terms.after, terms.role.as_ref(), now);
+    }
+
+    /// The same for the longest duration.
+    pub fn change_longest(&mut self, terms: &policy::Longest, now: Duration) {
+        self.change_to(terms.after, terms.role.as_ref(), now);
+    }
+
+    fn change_to(&mut self, after: Option<Duration>, role: Option<&RoleName>, now: Duration) {
+        self.role = role.cloned();
+        if self.after == after {
             return;
         }
-        self.after = terms.after;
+        self.after = after;
         self.not_before = now.saturating_add(self.lead());
         self.warned = false;
     }
 
     /// There was activity at that time. A time before the last one changes nothing.
     pub fn activity(&mut self, at: Duration) {
-        if at > self.active {
+        if self.measure == Measure::Idle && at > self.active {
             self.active = at;
             self.warned = false;
         }
@@ -93,19 +122,34 @@ impl IdleTimer {
     pub fn warning(&self, keys: bool) -> String {
         let lead = self.lead();
         let end = self.end(self.after.unwrap_or_default());
+        let seconds = Exact(lead).short();
+        if self.measure == Measure::Whole {
+            return format!("{}: this session closes in {seconds}.", self.limit());
+        }
         let silent = Exact(end.saturating_sub(lead).saturating_sub(self.active));
         let stay = if keys { " Press any key to stay." } else { "" };
-        let seconds = Exact(lead).short();
         format!("no input for {silent}: this session closes in {seconds}.{stay}")
     }
 
     /// Why it ended: `idle for 15 minutes (role operator)`.
     #[must_use]
     pub fn reason(&self) -> String {
+        if self.measure == Measure::Whole {
+            return self.limit();
+        }
         let after = Exact(self.after.unwrap_or_default());
         match &self.role {
             Some(role) => format!("idle for {after} (role {role})"),
             None => format!("idle for {after} (the default)"),
+        }
+    }
+
+    /// `a session lasts at most 8 hours (role operator)`.
+    fn limit(&self) -> String {
+        let after = Exact(self.after.unwrap_or_default());
+        match &self.role {
+            Some(role) => format!("a session lasts at most {after} (role {role})"),
+            None => format!("a session lasts at most {after}"),
         }
     }
 
@@ -207,6 +251,34 @@ mod tests {
                 "{after}"
             );
         }
+    }
+
+    #[test]
+    fn the_longest_duration_is_warned_of_and_no_activity_moves_it() {
+        let terms = |hours: Option<u64>| policy::Longest {
+            after: hours.map(|hours| at(hours * 3_600)),
+            role: Some(RoleName::new("operator").unwrap()),
+        };
+        let mut timer = IdleTimer::longest(&terms(Some(8)));
+        timer.activity(at(8 * 3_600 - 61));
+        assert_eq!(timer.poll(at(0)), Step::Wait(at(8 * 3_600 - 60)));
+        assert_eq!(timer.poll(at(8 * 3_600 - 60)), Step::Warn);
+        assert_eq!(
+            timer.warning(true),
+            "a session lasts at most 8 hours (role operator): this session closes in 60 s."
+        );
+        timer.activity(at(8 * 3_600 - 1));
+        assert_eq!(timer.poll(at(8 * 3_600)), Step::Close);
+        assert_eq!(
+            timer.reason(),
+            "a session lasts at most 8 hours (role operator)"
+        );
+        // A shorter one than the session is old warns first; none lifts it.
+        timer.change_longest(&terms(Some(1)), at(7 * 3_600));
+        assert_eq!(timer.poll(at(7 * 3_600)), Step::Warn);
+        assert_eq!(timer.poll(at(7 * 3_600)), Step::Wait(at(7 * 3_600 + 60)));
+        timer.change_longest(&terms(None), at(7 * 3_600 + 1));
+        assert_eq!(timer.poll(Duration::MAX), Step::Never);
     }
 
     #[test]

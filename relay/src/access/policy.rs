@@ -10,7 +10,9 @@ use holdfast_protocol::forward::{
 };
 use holdfast_protocol::ids::Login;
 
-use super::role::{Forwarding, IdleTimeout, Limits, RecordingMode, Role, RoleName, StdinMode};
+use super::role::{
+    Forwarding, IdleTimeout, Limits, OnDisconnect, RecordingMode, Role, RoleName, StdinMode,
+};
 use super::rule::{LabelRule, LoginRule, Request, Rule};
 use super::sftp::SftpHeld;
 use crate::limits::DEFAULT_IDLE_TIMEOUT;
@@ -38,14 +40,37 @@ pub struct Subject {
 pub struct Terms {
     /// How much at a time.
     pub limits: Limits,
-    /// When an idle session ends.
-    pub idle: Idle,
+    /// When a session ends by the clock.
+    pub cutoffs: Cutoffs,
+    /// What happens to a process whose observer is lost.
+    pub on_disconnect: OnDisconnect,
     /// Whether a session may go on that cannot be recorded.
     pub recording: RecordingMode,
     /// What is recorded of what is typed.
     pub record_stdin: StdinMode,
     /// What sftp is held to.
     pub sftp: SftpHeld,
+}
+
+/// What happens to a process whose observer is lost where no role says anything: what sshd does.
+pub const DEFAULT_ON_DISCONNECT: OnDisconnect = OnDisconnect::Hup;
+
+/// When a session ends by the clock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cutoffs {
+    /// If it is idle.
+    pub idle: Idle,
+    /// Whatever happens in it.
+    pub longest: Longest,
+}
+
+/// How long a session lasts at most, and which role says so.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Longest {
+    /// `None`: without end.
+    pub after: Option<Duration>,
+    /// Whose limit it is.
+    pub role: Option<RoleName>,
 }
 
 /// When an idle session ends, and who says so.
@@ -69,13 +94,22 @@ impl Subject {
         };
         let recording = self.roles.iter().filter_map(|role| role.recording).max();
         let stdin = self.roles.iter().filter_map(|role| role.record_stdin).max();
+        let on_disconnect = self
+            .roles
+            .iter()
+            .filter_map(|role| role.on_disconnect)
+            .max();
         Terms {
             limits: Limits {
                 max_connections: lowest(|limits| limits.max_connections),
                 max_sessions: lowest(|limits| limits.max_sessions),
                 max_channels: lowest(|limits| limits.max_channels),
             },
-            idle: self.idle(),
+            cutoffs: Cutoffs {
+                idle: self.idle(),
+                longest: self.longest(),
+            },
+            on_disconnect: on_disconnect.unwrap_or(DEFAULT_ON_DISCONNECT),
             recording: recording.unwrap_or(DEFAULT_RECORDING),
             record_stdin: stdin.unwrap_or(DEFAULT_STDIN),
             sftp: SftpHeld::of(self.roles.iter().map(|role| &role.sftp)),
@@ -296,6 +330,15 @@ impl Subject {
                 role: None,
             },
         }
+    }
+
+    fn longest(&self) -> Longest {
+        let said = |role: &Role| Some((role.max_session?, role.name.clone()));
+        let least = self.roles.iter().filter_map(said).min();
+        least.map_or_else(Longest::default, |(longest, role)| Longest {
+            after: Some(longest.0),
+            role: Some(role),
+        })
     }
 
     fn allow(&self) -> impl Iterator<Item = &Rule> {

@@ -90,21 +90,20 @@ mod tests {
     use holdfast_protocol::wire;
 
     use super::*;
-    use crate::access::policy::Idle;
+    use crate::access::policy::{Cutoffs, DEFAULT_ON_DISCONNECT, Idle, Longest};
     use crate::access::role::Limits;
     use crate::access::sftp::SftpHeld;
 
     fn terms(recording: RecordingMode, record_stdin: StdinMode) -> Terms {
-        let (limits, idle) = (
-            Limits::default(),
-            Idle {
-                after: None,
-                role: None,
-            },
-        );
+        let idle = Idle {
+            after: None,
+            role: None,
+        };
+        let longest = Longest::default();
         Terms {
-            limits,
-            idle,
+            limits: Limits::default(),
+            cutoffs: Cutoffs { idle, longest },
+            on_disconnect: DEFAULT_ON_DISCONNECT,
             recording,
             record_stdin,
             sftp: SftpHeld::default(),

@@ -22,6 +22,10 @@ pub struct Role {
     pub name: RoleName,
     /// When an idle session ends; `None`: this role says nothing of it.
     pub idle_timeout: Option<IdleTimeout>,
+    /// How long a session lasts at most, whatever happens in it; `None`: this role says nothing of it.
+    pub max_session: Option<MaxSession>,
+    /// What happens to a process whose observer is lost; `None`: this role says nothing of it.
+    pub on_disconnect: Option<OnDisconnect>,
     /// Whether a session may go on that cannot be recorded; `None`: this role says nothing of it.
     pub recording: Option<RecordingMode>,
     /// What is recorded of what is typed; `None`: this role says nothing of it.
@@ -47,6 +51,8 @@ impl Role {
         Self {
             name,
             idle_timeout: None,
+            max_session: None,
+            on_disconnect: None,
             recording: None,
             record_stdin: None,
             source: Vec::new(),
@@ -115,6 +121,21 @@ pub enum IdleTimeout {
     Never,
 }
 
+/// How long a session lasts at most. The least wins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MaxSession(pub Duration);
+
+/// What happens to a session's process when its observer is lost. The order is by strictness: the greatest wins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum OnDisconnect {
+    /// It goes on, with its terminal.
+    Leave,
+    /// Its terminal hangs up, and its pipes are closed, as under sshd.
+    Hup,
+    /// HUP, and KILL after a grace.
+    Kill,
+}
+
 /// How much one user may have at a time; `None`: no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
@@ -170,6 +191,16 @@ impl From<RecordingMode> for wire::RecordingMode {
             RecordingMode::Off => Self::Off,
             RecordingMode::BestEffort => Self::BestEffort,
             RecordingMode::Strict => Self::Strict,
+        }
+    }
+}
+
+impl From<OnDisconnect> for wire::OnDisconnect {
+    fn from(what: OnDisconnect) -> Self {
+        match what {
+            OnDisconnect::Leave => Self::Leave,
+            OnDisconnect::Hup => Self::Hup,
+            OnDisconnect::Kill => Self::Kill,
         }
     }
 }
@@ -292,4 +323,5 @@ macro_rules! words {
     };
 }
 words!(RecordingMode, Self::Strict => "strict", Self::BestEffort => "best-effort", Self::Off => "off");
+words!(OnDisconnect, Self::Hup => "hup", Self::Leave => "leave", Self::Kill => "kill");
 words!(StdinMode, Self::Redact => "redact", Self::Full => "full", Self::Off => "off");

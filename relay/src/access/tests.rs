@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::bed::{labels, login, role, subject, with_preset};
-use super::policy::{Ability, Subject};
-use super::role::{RecordingMode, Role, StdinMode};
+use super::policy::{Ability, Longest, Subject};
+use super::role::{OnDisconnect, RecordingMode, Role, StdinMode};
 
 /// The labels of a device.
 type Device = &'static [(&'static str, &'static str)];
@@ -178,8 +178,13 @@ fn deny_beats_allow_over_all_roles() {
 #[test]
 fn the_lowest_limit_the_shortest_timeout_and_the_strictest_recording_win() {
     let nothing = subject(vec![role("n", "")]).terms();
-    assert_eq!(nothing.idle.after, Some(Duration::from_secs(15 * 60)));
-    assert_eq!(nothing.idle.role, None);
+    assert_eq!(
+        nothing.cutoffs.idle.after,
+        Some(Duration::from_secs(15 * 60))
+    );
+    assert_eq!(nothing.cutoffs.idle.role, None);
+    assert_eq!(nothing.cutoffs.longest, Longest::default());
+    assert_eq!(nothing.on_disconnect, OnDisconnect::Hup);
     assert_eq!(nothing.limits, super::role::Limits::default());
     assert_eq!(nothing.recording, RecordingMode::BestEffort);
     assert_eq!(nothing.record_stdin, StdinMode::Redact);
@@ -187,13 +192,13 @@ fn the_lowest_limit_the_shortest_timeout_and_the_strictest_recording_win() {
     let a = || {
         role(
             "a",
-            "idle_timeout = \"1h\"\nrecording = \"off\"\nrecord_stdin = \"full\"\nlimits = { max_sessions = 5, max_channels = 0 }",
+            "idle_timeout = \"1h\"\nmax_session = \"9h\"\non_disconnect = \"leave\"\nrecording = \"off\"\nrecord_stdin = \"full\"\nlimits = { max_sessions = 5, max_channels = 0 }",
         )
     };
     let b = || {
         role(
             "b",
-            "idle_timeout = \"never\"\nrecording = \"strict\"\nrecord_stdin = \"off\"\nlimits = { max_sessions = 3, max_connections = 9 }",
+            "idle_timeout = \"never\"\nmax_session = \"8h\"\non_disconnect = \"kill\"\nrecording = \"strict\"\nrecord_stdin = \"off\"\nlimits = { max_sessions = 3, max_connections = 9 }",
         )
     };
     for roles in [
@@ -203,15 +208,19 @@ fn the_lowest_limit_the_shortest_timeout_and_the_strictest_recording_win() {
     ] {
         let terms = subject(roles).terms();
         // A role that says nothing does not bring the default back.
-        assert_eq!(terms.idle.after, Some(Duration::from_secs(3600)));
-        assert_eq!(terms.idle.role.unwrap().as_str(), "a");
+        assert_eq!(terms.cutoffs.idle.after, Some(Duration::from_secs(3600)));
+        assert_eq!(terms.cutoffs.idle.role.unwrap().as_str(), "a");
+        let longest = terms.cutoffs.longest;
+        assert_eq!(longest.after, Some(Duration::from_secs(8 * 3600)));
+        assert_eq!(longest.role.unwrap().as_str(), "b");
+        assert_eq!(terms.on_disconnect, OnDisconnect::Kill);
         assert_eq!(terms.limits.max_sessions.unwrap().get(), 3);
         assert_eq!(terms.limits.max_connections.unwrap().get(), 9);
         assert_eq!(terms.limits.max_channels, None);
         assert_eq!(terms.recording, RecordingMode::Strict);
         assert_eq!(terms.record_stdin, StdinMode::Full);
     }
-    let never = subject(vec![b()]).terms().idle;
+    let never = subject(vec![b()]).terms().cutoffs.idle;
     assert_eq!((never.after, never.role.unwrap().as_str()), (None, "b"));
 }
 
@@ -241,7 +250,11 @@ fn a_role_counts_from_its_networks_alone() {
         let here = subject(vec![home()]).is_from(address);
         let found = here.may_on(&labels(&[]), &login("pi"), Ability::Shell);
         assert_eq!(found, expected, "{address}");
-        assert_eq!(here.terms().idle.role.is_some(), expected, "{address}");
+        assert_eq!(
+            here.terms().cutoffs.idle.role.is_some(),
+            expected,
+            "{address}"
+        );
         assert_eq!(here.may_see(&labels(&[])), expected, "{address}");
     }
 }

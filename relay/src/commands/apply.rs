@@ -15,6 +15,8 @@ use crate::store::{Apply, Change};
 The file, in TOML:
   [roles.field-tech]
   idle_timeout = \"15m\"                    # or \"never\"; absent: 15m
+  max_session = \"8h\"                      # absent: no limit
+  on_disconnect = \"hup\"                   # hup, leave, kill: of a process whose client is lost
   recording = \"strict\"                    # strict, best-effort, off
   source = [\"203.0.113.0/24\"]             # absent: anywhere
   [roles.field-tech.limits]

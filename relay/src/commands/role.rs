@@ -72,6 +72,10 @@ pub(super) fn roles_table(roles: &[Role]) -> String {
             .named()
             .into_iter()
             .filter_map(|(name, limit)| Some(format!("{name}={}", limit?)))
+            .chain(form.max_session.map(|longest| {
+                let longest = inline(&longest);
+                format!("max_session={}", longest.trim_matches('"'))
+            }))
             .collect();
         let source: Vec<String> = role.source.iter().map(ToString::to_string).collect();
         let kind = if is_preset(role.name.as_str()) {

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::table::card;
 use super::{Caller, Context, Failure, json};
 use crate::access::policy::{Subject, Terms};
-use crate::access::role::{RecordingMode, StdinMode};
+use crate::access::role::{OnDisconnect, RecordingMode, StdinMode};
 use crate::access::sftp::HeldRoot;
 use crate::clock::{Coarse, Timestamp};
 
@@ -41,6 +41,11 @@ struct TermsRow {
     idle_timeout_seconds: Option<u64>,
     /// Whose timeout it is; `null`: the default.
     idle_timeout_role: Option<String>,
+    /// `null`: no limit.
+    max_session_seconds: Option<u64>,
+    /// Whose limit it is.
+    max_session_role: Option<String>,
+    on_disconnect: &'static str,
     recording: &'static str,
     record_stdin: &'static str,
     /// Whether sftp may change nothing.
@@ -99,6 +104,8 @@ pub(super) async fn run(
     if !subject.roles.is_empty() {
         text.push_str(&card(&[
             ("idle timeout", idle(&terms)),
+            ("longest session", longest(&terms)),
+            ("lost client", lost(&terms).to_owned()),
             ("connections", shown(row.max_connections)),
             ("sessions", shown(row.max_sessions)),
             (
@@ -150,13 +157,30 @@ fn without_effect(subject: &Subject) -> Vec<&str> {
 }
 
 fn idle(terms: &Terms) -> String {
-    let whose = match &terms.idle.role {
+    let whose = match &terms.cutoffs.idle.role {
         Some(role) => format!("role {role}"),
         None => "the default".to_owned(),
     };
-    match terms.idle.after {
+    match terms.cutoffs.idle.after {
         Some(after) => format!("{} ({whose})", Coarse(after).words()),
         None => format!("never ({whose})"),
+    }
+}
+
+fn longest(terms: &Terms) -> String {
+    let longest = &terms.cutoffs.longest;
+    match (longest.after, &longest.role) {
+        (Some(after), Some(role)) => format!("{} (role {role})", Coarse(after).words()),
+        (Some(after), None) => Coarse(after).words(),
+        (None, _) => "no limit".to_owned(),
+    }
+}
+
+fn lost(terms: &Terms) -> &'static str {
+    match terms.on_disconnect {
+        OnDisconnect::Hup => "a terminal hangs up; what ignores that, or has none, goes on",
+        OnDisconnect::Leave => "the process goes on, with its terminal",
+        OnDisconnect::Kill => "the process is ended",
     }
 }
 
@@ -197,8 +221,11 @@ impl TermsRow {
             max_connections: limit(terms.limits.max_connections, in_use.connections),
             max_sessions: limit(terms.limits.max_sessions, in_use.sessions),
             max_channels: limit(terms.limits.max_channels, None),
-            idle_timeout_seconds: terms.idle.after.map(|after| after.as_secs()),
-            idle_timeout_role: terms.idle.role.as_ref().map(ToString::to_string),
+            idle_timeout_seconds: terms.cutoffs.idle.after.map(|after| after.as_secs()),
+            idle_timeout_role: terms.cutoffs.idle.role.as_ref().map(ToString::to_string),
+            max_session_seconds: terms.cutoffs.longest.after.map(|after| after.as_secs()),
+            max_session_role: terms.cutoffs.longest.role.as_ref().map(ToString::to_string),
+            on_disconnect: terms.on_disconnect.as_str(),
             recording: terms.recording.as_str(),
             record_stdin: terms.record_stdin.as_str(),
             sftp_read_only: terms.sftp.read_only,

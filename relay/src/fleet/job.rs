@@ -1,12 +1,13 @@
 //! One device's part: a session like any other, whose output is gathered here.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use holdfast_protocol::ids::Login;
 use holdfast_protocol::wire::{Exit, SFTP, Work};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -16,6 +17,7 @@ use super::lines::{Beginning, Line, Lines};
 use super::outcome::Outcome;
 use super::payload::Payload;
 use crate::limits::FAREWELL_TIMEOUT;
+use crate::session::live::{Cause, Ending, LiveSession};
 use crate::session::sink::{Gathered, Piece, gather};
 use crate::session::start::Ask;
 use crate::ssh::channel::Opened;
@@ -58,9 +60,11 @@ pub(super) struct Job {
     pub(super) over: CancellationToken,
 }
 
-/// A session that runs. It is hung up when the sender is dropped.
+/// A session that runs. Its observer is lost when the sender is dropped.
 struct Session {
     sender: InputSender,
+    /// Brings the live session, as soon as there is one.
+    entered: oneshot::Receiver<Arc<LiveSession>>,
     output: Gathered,
 }
 
@@ -117,6 +121,7 @@ impl Job {
         }
         let (sender, input) = queue(&Budget::default());
         let (outlet, output) = gather();
+        let (live, entered) = oneshot::channel();
         let ask = Ask {
             connection: connection.clone(),
             way: *way,
@@ -129,17 +134,26 @@ impl Job {
             outlet,
             // Nobody's SSH agent goes along to a fleet.
             agent: None,
+            entered: Some(live),
         };
         let (relay, busy) = (relay.clone(), connection.busy());
         tokio::spawn(async move {
             relay.start(ask).await;
             drop(busy);
         });
-        Ok(Session { sender, output })
+        Ok(Session {
+            sender,
+            entered,
+            output,
+        })
     }
 
     async fn exec(&self, session: Session, mut kept: Option<&mut [Beginning; 2]>) -> Ended {
-        let Session { sender, mut output } = session;
+        let Session {
+            sender,
+            entered,
+            mut output,
+        } = session;
         let mut lines = [Lines::default(), Lines::default()];
         let shown = async {
             let _ = sender.push(Input::Eof).await;
@@ -164,20 +178,24 @@ impl Job {
         match cut {
             None => last(&output),
             Some(cut) => {
-                hang_up(sender, output).await;
-                (None, Some(cut))
+                hang_up(sender, entered, cut.ending(), output).await;
+                (None, Some(cut.to_string()))
             }
         }
     }
 
     async fn copy(&self, session: Session, copy: &Copy) -> Ended {
-        let Session { sender, mut output } = session;
+        let Session {
+            sender,
+            entered,
+            mut output,
+        } = session;
         let mut put = Put::new(&sender, &mut output, copy);
         let failed = tokio::select! {
-            done = put.run() => done.err(),
-            cut = self.cut() => Some(cut),
+            done = put.run() => done.err().map(|why| (why, None)),
+            cut = self.cut() => Some((cut.to_string(), cut.ending())),
         };
-        let Some(failed) = failed else {
+        let Some((failed, ending)) = failed else {
             let _ = sender.push(Input::Eof).await;
             let _ = timeout(FAREWELL_TIMEOUT, drain(&mut output)).await;
             return (Some(Exit::Status(0)), None);
@@ -185,7 +203,7 @@ impl Job {
         let _ = timeout(FAREWELL_TIMEOUT, put.tidy()).await;
         // Why there is no session any more says more than that there is none.
         let (_, notice) = last(&output);
-        hang_up(sender, output).await;
+        hang_up(sender, entered, ending, output).await;
         (None, Some(notice.unwrap_or(failed)))
     }
 
@@ -202,8 +220,8 @@ impl Job {
         }
     }
 
-    /// Resolves when it is to end before it is done; says why.
-    async fn cut(&self) -> String {
+    /// Resolves when it is to end before it is done.
+    async fn cut(&self) -> Cut {
         let late = async {
             match self.timeout {
                 Some(timeout) => sleep(timeout).await,
@@ -211,11 +229,46 @@ impl Job {
             }
         };
         tokio::select! {
-            () = self.over.cancelled() => "given up".to_owned(),
-            () = late => {
-                let span = self.timeout.unwrap_or_default();
-                format!("not done after {}: hung up", humantime::format_duration(span))
+            () = self.over.cancelled() => match self.client.interrupted.is_cancelled() {
+                true => Cut::Interrupted,
+                false => Cut::ClientGone,
+            },
+            () = late => Cut::Late(self.timeout.unwrap_or_default()),
+        }
+    }
+}
+
+/// Why a part ends before it is done.
+enum Cut {
+    /// It took too long.
+    Late(Duration),
+    /// The operator gave it up.
+    Interrupted,
+    /// The client is gone: an observer is lost, as with any session.
+    ClientGone,
+}
+
+impl Cut {
+    /// How its session is told to end; `None` if it only loses its observer.
+    fn ending(&self) -> Option<Ending> {
+        let cause = match self {
+            Self::Late(_) => Cause::Timeout,
+            Self::Interrupted => Cause::Interrupted,
+            Self::ClientGone => return None,
+        };
+        let why = self.to_string();
+        Some(Ending { cause, why })
+    }
+}
+
+impl fmt::Display for Cut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Late(span) => {
+                let span = humantime::format_duration(*span);
+                write!(f, "not done after {span}: hung up")
             }
+            Self::Interrupted | Self::ClientGone => f.write_str("given up"),
         }
     }
 }
@@ -225,8 +278,20 @@ fn last(output: &Gathered) -> Ended {
     (last.exit, last.notice)
 }
 
-/// Ends a session as a client does that goes away, and waits for it a moment: its slot is free then.
-async fn hang_up(sender: InputSender, mut output: Gathered) {
+/// Ends a session, by order or as a client does that goes away, and waits for it a moment: its slot is free then.
+async fn hang_up(
+    sender: InputSender,
+    mut entered: oneshot::Receiver<Arc<LiveSession>>,
+    ending: Option<Ending>,
+    mut output: Gathered,
+) {
+    // What has not begun by now never does.
+    entered.close();
+    if let Some(ending) = ending
+        && let Ok(live) = entered.try_recv()
+    {
+        live.end(ending);
+    }
     drop(sender);
     let _ = timeout(FAREWELL_TIMEOUT, drain(&mut output)).await;
 }

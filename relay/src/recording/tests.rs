@@ -24,6 +24,7 @@ use crate::access::bed;
 use crate::access::decision::{self, Facts};
 use crate::access::policy::Ability;
 use crate::audit::{Actor, DeviceFacts, WhenUnwritable};
+use crate::session::life::Activity;
 use crate::session::live::{About, Live, LiveGuard};
 use crate::store::{AuditFilter, AuditKey, Hold, RecordingFacts, RecordingState};
 
@@ -90,6 +91,7 @@ impl Bed {
             device: DeviceFacts::from(&device),
             command: Some("uptime".to_owned()),
             destination: None,
+            activity: Activity::Running,
         };
         let guard = self.live.enter(id, authorized, about, client);
         let (key, watched) = self

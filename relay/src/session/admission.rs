@@ -12,6 +12,7 @@ use holdfast_protocol::wire::Open;
 use super::forward::Destination;
 use super::known::{Known, Which};
 use super::lease::{Lease, LeaseError};
+use super::life::Activity;
 use super::live::{About, LiveGuard, LiveSession};
 use super::refusal;
 use crate::access::decision::{self, Authorized, Facts, Reach};
@@ -78,7 +79,8 @@ impl Relay {
             let terms = known.terms(connection);
             let limit = Quota::Connections.limit(&terms.limits);
             let lease = self.leases.take(Quota::Connections, user, limit).await;
-            connection.admitted(lease.map_err(|error| error.to_string())?, terms.idle);
+            let idle = terms.cutoffs.idle;
+            connection.admitted(lease.map_err(|error| error.to_string())?, idle);
             Ok(())
         };
         let admitted: Result<(), String> = admitted.await;
@@ -156,6 +158,7 @@ impl Relay {
             device: DeviceFacts::on(authorized.device(), tunnel),
             command: Some(to.to_string()),
             destination: Some(to.clone()),
+            activity: Activity::Bytes,
         };
         self.live
             .enter(open.session, authorized, about, open.client)
@@ -251,7 +254,7 @@ impl Relay {
         if !session.may_go_on(&now) {
             return Err("your access to this relay was changed".into());
         }
-        session.set_idle(now.terms().idle.clone());
+        session.set_cutoffs(now.terms().cutoffs.clone());
         Ok(())
     }
 

@@ -11,14 +11,14 @@ use bytes::Bytes;
 use holdfast_protocol::codec::CodecError;
 use holdfast_protocol::codec::frame::{DataStream, SessionMessage, data_header};
 use holdfast_protocol::recording::chain::{Closing, Control};
-use holdfast_protocol::wire::Open;
+use holdfast_protocol::wire::{Open, ResetCode};
 use quinn::{RecvStream, SendStream, VarInt, WriteError};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::down::Down;
-use super::ending::{self, End, NOT_FOUND, Notices};
+use super::ending::{self, End, NOT_FOUND, Notices, Process};
 use super::files::Files;
 use super::forward::agent::AgentWay;
 use super::lease::Lease;
@@ -95,10 +95,11 @@ pub async fn run(session: Session) {
         recorded,
     } = session;
     let _count = tunnel.count_session();
+    let terminal = open.pty.is_some();
     let this = live.session().clone();
     let notices = Notices {
         outlet: &outlet,
-        terminal: open.pty.is_some(),
+        terminal,
     };
     let runs_scp = ending::runs_scp(&open.work);
     let files = Files::of(&this, &report, recorded.as_ref());
@@ -118,7 +119,7 @@ pub async fn run(session: Session) {
         ending = live.told_to_end() => End::Told(ending),
         end = splice(&mut wire, open, &tunnel, &mut input, &this, notices, ways) => end,
         never = note(recorded.as_ref()) => never,
-        ending = patience::idle(&this, Some(notices)) => End::Told(ending),
+        ending = patience::cutoff(&this, Some(notices)) => End::Told(ending),
     };
     let refused =
         wire.is_none() || (matches!(end, End::Refused(_)) && !started.load(Ordering::Relaxed));
@@ -133,7 +134,9 @@ pub async fn run(session: Session) {
     }
     live.set_apart();
     files.end().await;
-    report.session_end(&this, &end).await;
+    let has_started = started.load(Ordering::Relaxed);
+    let process = Process::of(&end, &this, (terminal, tunnel.minor)).filter(|_| has_started);
+    report.session_end(&this, &end, process).await;
     let kept = keep(recorded.as_ref(), &end, refused);
     let told = async {
         if runs_scp && matches!(end, End::Exited(NOT_FOUND)) {
@@ -270,7 +273,10 @@ async fn up(
                 session.touch();
                 pass_on(send, data, ways).await
             }
-            Input::Eof => end_input(send, ways).await,
+            Input::Eof => {
+                session.input_ended();
+                end_input(send, ways).await
+            }
             Input::Resize(size) => {
                 pass_control(ways, Control::Resize(size));
                 write(send, &SessionMessage::Resize(size)).await
@@ -386,12 +392,17 @@ async fn note(recorded: Option<&Recorded>) -> End {
 }
 
 /// Leaves the stream so that the device knows: finished after an exit, reset in every other case, which
-/// takes back what waits to be sent, and makes the device hang up the process.
+/// takes back what waits to be sent. The code tells the device whether the process is to stop.
 fn finish(end: &End, (mut send, mut receive): (SendStream, RecvStream)) {
     if end.is_orderly() {
         let _ = send.finish();
     } else {
-        let _ = send.reset(VarInt::from_u32(0));
-        let _ = receive.stop(VarInt::from_u32(0));
+        let code = match end.is_order() {
+            true => ResetCode::Ended,
+            false => ResetCode::Lost,
+        };
+        let code = VarInt::from_u32(code as u32);
+        let _ = send.reset(code);
+        let _ = receive.stop(code);
     }
 }

@@ -15,7 +15,6 @@ use super::live::LiveSession;
 use super::refusal;
 use super::sftp::ahead::Part;
 use super::sink::Sink;
-use crate::access::role::Ability;
 use crate::limits::SPLICE_BUFFER;
 use crate::recording::watched::Watched;
 use crate::ssh::outlet::Gone;
@@ -211,11 +210,8 @@ impl<'a> Down<'a> {
             DataStream::Stderr => self.outlet.stderr(data).await?,
             DataStream::Stdout | DataStream::Stdin => self.outlet.stdout(data).await?,
         }
-        self.session.count_out(length);
         // A download is work, even if its client says nothing for an hour.
-        if self.session.authorized.ability() == Ability::Sftp {
-            self.session.touch();
-        }
+        self.session.count_out(length);
         Ok(())
     }
 }

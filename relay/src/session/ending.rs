@@ -1,14 +1,16 @@
 //! How a session ends, and what its operator is told: lines of our own, never in the data of a command.
 
 use holdfast_protocol::ids::DeviceName;
+use holdfast_protocol::limits::ON_DISCONNECT_MINOR;
 use holdfast_protocol::session::SessionViolation;
 use holdfast_protocol::wire::{CloseCode, Exit, Work};
 use quinn::{ConnectionError, VarInt};
 use thiserror::Error;
 use tokio::time::timeout;
 
-use super::live::Ending;
+use super::live::{Ending, LiveSession};
 use super::sink::Sink;
+use crate::access::role::OnDisconnect;
 use crate::limits::FAREWELL_TIMEOUT;
 use crate::ssh::outlet::Gone;
 
@@ -98,12 +100,63 @@ impl End {
         matches!(self, Self::Exited(_) | Self::Refused(_))
     }
 
+    /// Whether the process is to stop, rather than only to lose its observer.
+    #[must_use]
+    pub fn is_order(&self) -> bool {
+        match self {
+            Self::Told(ending) => ending.cause.is_order(),
+            Self::Exited(_) | Self::ClientGone | Self::Upgrading | Self::DeviceLost(_) => false,
+            // Nobody has seen what was started, or what it does is not to be trusted.
+            Self::Refused(_) | Self::NoAnswer(_) | Self::Protocol(_) => true,
+        }
+    }
+
     /// How the process ended; `None` if it did not by itself, or there was none.
     #[must_use]
     pub fn exit(&self) -> Option<Exit> {
         match self {
             Self::Exited(exit) => Some(*exit),
             _ => None,
+        }
+    }
+}
+
+/// What became of a process that did not end by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Process {
+    /// It goes on, without its input.
+    Left,
+    /// Its terminal was hung up: what ignores HUP goes on.
+    HungUp,
+    /// It got HUP, and KILL if it did not end.
+    Killed,
+}
+
+impl Process {
+    /// What the device does with a session's process; `None` if it has ended by itself.
+    #[must_use]
+    pub fn of(end: &End, session: &LiveSession, (terminal, minor): (bool, u16)) -> Option<Self> {
+        if matches!(end, End::Exited(_)) {
+            return None;
+        }
+        let on_disconnect = session.authorized.terms().on_disconnect;
+        // An older device cannot tell the loss of an observer from an order.
+        let is_lost = !end.is_order() && minor >= ON_DISCONNECT_MINOR;
+        Some(match on_disconnect {
+            OnDisconnect::Leave if is_lost => Self::Left,
+            OnDisconnect::Hup if is_lost && terminal => Self::HungUp,
+            OnDisconnect::Hup if is_lost => Self::Left,
+            OnDisconnect::Leave | OnDisconnect::Hup | OnDisconnect::Kill => Self::Killed,
+        })
+    }
+
+    /// Its word in the log.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Left => "left",
+            Self::HungUp => "hung-up",
+            Self::Killed => "killed",
         }
     }
 }

@@ -108,7 +108,7 @@ async fn judge_connection(
         return Ok(Some(access_changed()));
     };
     let client = connection.client.ip();
-    connection.set_idle(subject.is_from(client).terms().idle);
+    connection.set_idle(subject.is_from(client).terms().cutoffs.idle);
     Ok(facts.locked(&Suspect {
         user,
         roles: &subject.user.roles,
@@ -149,7 +149,7 @@ async fn judge_session(
     });
     Ok(match now {
         Ok(now) if session.may_go_on(&now) => {
-            session.set_idle(now.terms().idle.clone());
+            session.set_cutoffs(now.terms().cutoffs.clone());
             None
         }
         Ok(_) | Err(_) => Some(access_changed()),

@@ -168,7 +168,7 @@ impl Relay {
             ending = live.told_to_end() => ForwardEnd::Told(ending),
             end = told.cut() => end,
             end = carry(&mut wire, open, &tunnel, &mut input, &mut splice) => end,
-            ending = patience::idle(&session, None) => ForwardEnd::Told(ending),
+            ending = patience::cutoff(&session, None) => ForwardEnd::Told(ending),
         };
         let (opened, reply) = (splice.opened.is_cancelled(), splice.reply.take());
         if let Some((send, receive)) = wire {

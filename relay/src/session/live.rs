@@ -2,51 +2,32 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use holdfast_protocol::ids::SessionId;
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, timeout_at};
 
 use super::forward::Destination;
+use super::life::{Activity, Life};
 use crate::access::decision::Authorized;
-use crate::access::policy;
 use crate::access::role::Ability;
 use crate::audit::{Actor, DeviceFacts};
-use crate::clock::Timestamp;
-use crate::store::{SessionFacts, Traffic};
+use crate::store::SessionFacts;
 
 /// One live session.
 #[derive(Debug)]
 pub struct LiveSession {
-    /// Its identifier.
-    pub id: SessionId,
-    /// Who, where, under which account, what, and on which terms; when it ends that is idle is [`Self::idle`]'s.
+    /// Whose it is, what moved, and how it is ended.
+    pub life: Arc<Life>,
+    /// Who, where, under which account, what, and on which terms; when it ends by the clock is [`Life::cutoffs`]'s.
     pub authorized: Authorized,
-    /// As whom the audit log knows the operator.
-    pub actor: Actor,
     /// As what it knows the device.
     pub device: DeviceFacts,
     /// The beginning of the command, if it is one: from outside, so escape it.
     pub command: Option<String>,
     /// Where it leads, if it is a forward.
     pub destination: Option<Destination>,
-    /// The operator's address, which is that of one SSH connection.
-    pub client: SocketAddr,
-    /// Since when.
-    pub started: Timestamp,
-    began: Instant,
-    bytes_in: AtomicU64,
-    bytes_out: AtomicU64,
-    /// The last activity, in microseconds since `began`.
-    active: AtomicU64,
-    /// When it ends if it is idle, as the roles say now.
-    idle: watch::Sender<policy::Idle>,
-    end: watch::Sender<Option<Ending>>,
-    /// Whether nothing moves between operator and device any more.
-    apart: watch::Sender<bool>,
 }
 
 /// What the board does not need to know of a session, but its readers do.
@@ -60,6 +41,8 @@ pub struct About {
     pub command: Option<String>,
     /// Where it leads, if it is a forward.
     pub destination: Option<Destination>,
+    /// What counts as activity of it.
+    pub activity: Activity,
 }
 
 /// Why a session was told to end.
@@ -76,6 +59,12 @@ pub struct Ending {
 pub enum Cause {
     /// Its idle timeout.
     Idle,
+    /// Its longest duration is over.
+    MaxSession,
+    /// The time that its command was given is over.
+    Timeout,
+    /// Its operator gave it up.
+    Interrupted,
     /// A lock.
     Locked,
     /// Somebody ended this one session.
@@ -91,11 +80,20 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// Whether the process is to stop. A relay that stops only loses sight of it.
+    #[must_use]
+    pub const fn is_order(self) -> bool {
+        !matches!(self, Self::Stopping)
+    }
+
     /// Its word in the log.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Idle => "idle",
+            Self::MaxSession => "max-session",
+            Self::Timeout => "timeout",
+            Self::Interrupted => "interrupted",
             Self::Locked => "locked",
             Self::Killed => "killed",
             Self::Access => "access-changed",
@@ -138,25 +136,16 @@ impl Live {
             device,
             command,
             destination,
+            activity,
         } = about;
-        let (end, ended) = watch::channel(None);
-        let idle = watch::Sender::new(authorized.terms().idle.clone());
+        let cutoffs = authorized.terms().cutoffs.clone();
+        let (life, ended) = Life::new(id, actor, client, activity, cutoffs);
         let session = Arc::new(LiveSession {
-            id,
+            life: Arc::new(life),
             authorized,
-            actor,
             device,
             command,
             destination,
-            client,
-            started: Timestamp::now(),
-            began: Instant::now(),
-            bytes_in: AtomicU64::new(0),
-            bytes_out: AtomicU64::new(0),
-            active: AtomicU64::new(0),
-            idle,
-            end,
-            apart: watch::Sender::new(false),
         });
         let mut sessions = self.lock();
         sessions.insert(id, session.clone());
@@ -206,6 +195,14 @@ impl Live {
     }
 }
 
+impl Deref for LiveSession {
+    type Target = Life;
+
+    fn deref(&self) -> &Life {
+        &self.life
+    }
+}
+
 impl LiveSession {
     /// What is known of it from its beginning on.
     #[must_use]
@@ -224,25 +221,6 @@ impl LiveSession {
         }
     }
 
-    /// Tells the session to end. Who told first is who ended it.
-    pub fn end(&self, ending: Ending) {
-        self.end.send_if_modified(|told| {
-            let first = told.is_none();
-            if first {
-                *told = Some(ending);
-            }
-            first
-        });
-    }
-
-    /// Waits until nothing moves between operator and device any more; false if that takes too long.
-    pub async fn wait_apart(&self, deadline: Instant) -> bool {
-        let mut apart = self.apart.subscribe();
-        // The sender lives in `self`.
-        let reached = apart.wait_for(|apart| *apart);
-        timeout_at(deadline, reached).await.is_ok()
-    }
-
     /// Whether it may go on as it was begun, by what is allowed now.
     #[must_use]
     pub fn may_go_on(&self, now: &Authorized) -> bool {
@@ -250,55 +228,6 @@ impl LiveSession {
         let is_held = self.authorized.ability() == Ability::Sftp;
         let as_told = !is_held || self.authorized.terms().sftp == now.terms().sftp;
         as_told && self.may_still_lead(now)
-    }
-
-    /// What has moved so far.
-    #[must_use]
-    pub fn traffic(&self) -> Traffic {
-        Traffic {
-            bytes_in: self.bytes_in.load(Ordering::Relaxed),
-            bytes_out: self.bytes_out.load(Ordering::Relaxed),
-            active: self.started.after(self.active()),
-        }
-    }
-
-    /// How long it has lived.
-    #[must_use]
-    pub fn age(&self) -> Duration {
-        self.began.elapsed()
-    }
-
-    /// The last activity, as an age.
-    #[must_use]
-    pub fn active(&self) -> Duration {
-        Duration::from_micros(self.active.load(Ordering::Relaxed))
-    }
-
-    /// So many bytes came from the operator.
-    pub fn count_in(&self, bytes: usize) {
-        self.bytes_in.fetch_add(bytes as u64, Ordering::Relaxed);
-    }
-
-    /// So many bytes went to the operator.
-    pub fn count_out(&self, bytes: usize) {
-        self.bytes_out.fetch_add(bytes as u64, Ordering::Relaxed);
-    }
-
-    /// When it ends if it is idle: as it is now, and as it changes.
-    #[must_use]
-    pub fn idle(&self) -> watch::Receiver<policy::Idle> {
-        self.idle.subscribe()
-    }
-
-    /// It ends so from now on, if it is idle.
-    pub fn set_idle(&self, idle: policy::Idle) {
-        change(&self.idle, idle);
-    }
-
-    /// What counts as activity happened now.
-    pub fn touch(&self) {
-        let age = u64::try_from(self.age().as_micros()).unwrap_or(u64::MAX);
-        self.active.fetch_max(age, Ordering::Relaxed);
     }
 }
 
@@ -321,7 +250,7 @@ impl LiveGuard {
 
     /// Nothing moves between operator and device from now on.
     pub fn set_apart(&self) {
-        self.session.apart.send_replace(true);
+        self.session.life.set_apart();
     }
 }
 

@@ -7,40 +7,55 @@ use holdfast_protocol::ids::DeviceName;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::ending::{End, Notices};
-use super::live::{Cause, Ending, LiveSession};
+use super::life::Life;
+use super::live::{Cause, Ending};
 use crate::access::idle::{IdleTimer, Step};
 use crate::limits::{SILENCE_NOTICE, SILENCE_POLL, START_TIMEOUT};
 use crate::tunnel::registry::Tunnel;
 
-/// Warns an operator who does nothing, where there is a place for words, and resolves when the session's idle
-/// timeout is over.
-pub async fn idle(session: &LiveSession, notices: Option<Notices<'_>>) -> Ending {
-    let mut terms = session.idle();
-    let mut timer = IdleTimer::new(&terms.borrow_and_update());
+/// Warns an operator whose session is about to end by the clock, where there is a place for words, and resolves when
+/// it does: when it was idle for too long, or has lasted as long as it may.
+pub async fn cutoff(life: &Life, notices: Option<Notices<'_>>) -> Ending {
+    let mut terms = life.cutoffs();
+    let mut clocks = {
+        let terms = terms.borrow_and_update();
+        [
+            (Cause::Idle, IdleTimer::new(&terms.idle)),
+            (Cause::MaxSession, IdleTimer::longest(&terms.longest)),
+        ]
+    };
     loop {
-        timer.activity(session.active());
-        let now = session.age();
-        let until = match timer.poll(now) {
-            Step::Never => None,
-            Step::Wait(until) => Some(until.saturating_sub(now)),
-            Step::Warn => {
+        let now = life.age();
+        let mut until: Option<Duration> = None;
+        for (cause, timer) in &mut clocks {
+            timer.activity(if life.works() { now } else { life.active() });
+            let mut step = timer.poll(now);
+            if step == Step::Warn {
                 if let Some(notices) = notices {
                     notices.say(&timer.warning(notices.terminal)).await;
                 }
-                continue;
+                step = timer.poll(now);
             }
-            Step::Close => {
-                return Ending {
-                    cause: Cause::Idle,
-                    why: timer.reason(),
-                };
+            match step {
+                Step::Never | Step::Warn => {}
+                Step::Wait(at) => until = Some(until.map_or(at, |until| until.min(at))),
+                Step::Close => {
+                    let (cause, why) = (*cause, timer.reason());
+                    return Ending { cause, why };
+                }
             }
-        };
+        }
         tokio::select! {
-            () = rest(until) => {}
+            () = rest(until.map(|until| until.saturating_sub(life.age()))) => {}
             Ok(()) = terms.changed() => {
-                timer.activity(session.active());
-                timer.change(&terms.borrow_and_update(), session.age());
+                let (terms, now) = (terms.borrow_and_update(), life.age());
+                for (cause, timer) in &mut clocks {
+                    timer.activity(if life.works() { now } else { life.active() });
+                    match cause {
+                        Cause::MaxSession => timer.change_longest(&terms.longest, now),
+                        _ => timer.change(&terms.idle, now),
+                    }
+                }
             }
         }
     }

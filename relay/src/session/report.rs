@@ -3,7 +3,7 @@
 use holdfast_protocol::wire::{Exit, Open, Work};
 use tracing::info;
 
-use super::ending::End;
+use super::ending::{End, Process};
 use super::forward::told::Telling;
 use super::forward::{Destination, ForwardEnd, Place};
 use super::live::{Ending, LiveSession};
@@ -84,8 +84,8 @@ impl Report {
         recorded.map_err(|error| error.to_string())
     }
 
-    /// It is over.
-    pub async fn session_end(&self, session: &LiveSession, end: &End) {
+    /// It is over; `process` is what became of its process, if that did not end by itself.
+    pub async fn session_end(&self, session: &LiveSession, end: &End, process: Option<Process>) {
         let (traffic, age) = (session.traffic(), session.age());
         info!(session = %session.id, %end, bytes_in = traffic.bytes_in, bytes_out = traffic.bytes_out,
             seconds = age.as_secs(), "session end");
@@ -97,6 +97,10 @@ impl Report {
             .with("bytes_in", traffic.bytes_in)
             .with("bytes_out", traffic.bytes_out)
             .with("duration_seconds", age.as_secs_f64());
+        let event = match process {
+            Some(process) => event.with("process", process.as_str()),
+            None => event,
+        };
         let event = match end {
             End::Exited(Exit::Status(status)) => event.with("exit", *status),
             End::Exited(Exit::Signal { signal, .. }) => {

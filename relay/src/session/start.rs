@@ -4,15 +4,19 @@
 use std::sync::Arc;
 
 use holdfast_protocol::ids::Login;
-use holdfast_protocol::limits::{DENIED_LOGINS_MINOR, MAX_DENIED_LOGINS, TERMS_MINOR};
+use holdfast_protocol::limits::{
+    DENIED_LOGINS_MINOR, MAX_DENIED_LOGINS, ON_DISCONNECT_MINOR, TERMS_MINOR,
+};
 use holdfast_protocol::wire::{Open, Pty, SessionTerms, Work};
+use tokio::sync::oneshot;
 use tracing::error;
 
 use super::admission::{Way, nobody};
 use super::bridge::{self, Session};
 use super::ending;
 use super::forward::agent::{AgentWay, Opener};
-use super::live::About;
+use super::life::Activity;
+use super::live::{About, Cause, Ending, LiveSession};
 use super::recorded;
 use super::refusal;
 use super::sink::Sink;
@@ -43,6 +47,8 @@ pub struct Ask {
     pub env: Vec<(String, String)>,
     /// The way to the operator's SSH agent, if it was asked for and granted.
     pub agent: Option<Opener>,
+    /// Gets the live session as soon as there is one: whoever asked may have to end it.
+    pub entered: Option<oneshot::Sender<Arc<LiveSession>>>,
     /// From the operator.
     pub input: InputReceiver,
     /// To the operator.
@@ -73,6 +79,7 @@ impl Relay {
                 device: DeviceFacts::on(authorized.device(), &way.tunnel),
                 command: shown(&ask.work),
                 destination: None,
+                activity: activity(&ask.work, ask.pty.is_some()),
             };
             let client = connection.client;
             let open = Open {
@@ -91,6 +98,11 @@ impl Relay {
             };
             // First onto the board, then the check.
             let live = self.live.enter(id, authorized, about, client);
+            if let Some(Err(unwanted)) = ask.entered.map(|to| to.send(live.session().clone())) {
+                let why = "given up before it began".into();
+                let cause = Cause::Interrupted;
+                unwanted.end(Ending { cause, why });
+            }
             self.check(&connection, live.session(), way.version).await?;
             let recorded = recorded::begin(self, live.session(), &way.tunnel, &open).await?;
             let (recording, recorded) = recorded.unzip();
@@ -153,10 +165,13 @@ fn terms(authorized: &Authorized, minor: u16) -> Result<SessionTerms, String> {
             authorized.device().name
         ));
     }
+    let on_disconnect = authorized.terms().on_disconnect.into();
     Ok(SessionTerms {
         sftp,
         agent: false,
         denied_logins: denied_logins(authorized, minor)?,
+        // An older device does not look for it, and takes every reset for an order to stop.
+        on_disconnect: (minor >= ON_DISCONNECT_MINOR).then_some(on_disconnect),
     })
 }
 
@@ -175,6 +190,16 @@ pub(super) fn denied_logins(authorized: &Authorized, minor: u16) -> Result<Vec<L
         ));
     }
     Ok(denied)
+}
+
+/// At a terminal, what somebody types. A command without one is at work as long as it runs.
+fn activity(work: &Work, terminal: bool) -> Activity {
+    match work {
+        Work::Subsystem(_) => Activity::Bytes,
+        _ if terminal => Activity::Input,
+        Work::Exec(_) => Activity::Running,
+        _ => Activity::Bytes,
+    }
 }
 
 fn ability(work: &Work) -> Ability {

@@ -116,6 +116,11 @@ impl Channels {
         let Some(sender) = self.sender(id, &input) else {
             return Ok(());
         };
+        // As with sshd: there is no process yet that a signal could be for.
+        let is_early = self.waiting(id).is_some();
+        if is_early && matches!(input, Input::Signal(_)) {
+            return Ok(());
+        }
         let is_data = matches!(input, Input::Data(_));
         match sender.push(input).await {
             Ok(()) if is_data => self.pace(id, &sender, session).await?,
@@ -211,6 +216,7 @@ impl Channels {
                     pty: waiting.pty,
                     env: waiting.env,
                     agent: waiting.agent,
+                    entered: None,
                     input: waiting.input,
                     outlet: Sink::Channel(outlet),
                 };

@@ -10,6 +10,7 @@ use holdfast_protocol::escape::EscapedBytes;
 use holdfast_protocol::wire::{Exit, Signal, Work};
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::auth::Principal;
@@ -70,6 +71,7 @@ pub async fn run(
                 relay: relay.clone(),
                 connection: connection.clone(),
                 terminal,
+                interrupted: CancellationToken::new(),
             };
             let asked = (&command, &caller);
             match bulk::run(&client, &principal, asked, &mut input, &mut out, &mut err).await {

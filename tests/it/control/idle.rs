@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::{audited, role, started};
@@ -26,20 +26,28 @@ fn took(began: Instant, least: u64) {
     assert!(range.contains(&took), "{took:?}");
 }
 
+/// A shell without a terminal, which says nothing more and waits for its client.
+#[track_caller]
+fn quiet(ssh: &mut Command) -> Running {
+    let mut session = Running::start(ssh);
+    session.write("echo started; exec cat\n");
+    session.wait_out("started");
+    session
+}
+
+fn quiet_by(user: &User, way: Way) -> Running {
+    quiet(&mut user.ssh(way, &own_login(), "kitchen-cam"))
+}
+
 #[test]
-fn a_quiet_command_is_warned_and_ended() {
+fn a_quiet_shell_is_warned_and_ended() {
     let (site, bob) = site();
     let began = Instant::now();
-    // What it says is no activity, and what we say is not in its data.
-    let sessions = Way::BOTH.map(|way| started(&bob, way, "while sleep 0.5; do echo tick; done"));
-    for session in sessions {
+    for session in Way::BOTH.map(|way| quiet_by(&bob, way)) {
         let ended = session.wait(SOON).exits(255).says(WARNED).says(CLOSED);
         assert!(!ended.err().contains("Press any key"), "{ended}");
-        let out = ended.out();
-        assert!(
-            out.lines().all(|line| line == "started" || line == "tick"),
-            "{out}"
-        );
+        // What we say is not in its data.
+        assert_eq!(ended.out(), "started\n");
     }
     took(began, 4);
     for event in ["client.disconnect", "session.end"] {
@@ -51,6 +59,103 @@ fn a_quiet_command_is_warned_and_ended() {
             "{rows:?}"
         );
     }
+}
+
+/// Without a terminal a running command is work, whether it says something, is silent, or is read slowly; so it is
+/// where the console runs it on a fleet, which has a time of its own for it.
+#[test]
+fn a_command_without_a_terminal_is_work_until_it_ends() {
+    let site = Site::new();
+    role(&site.relay, "tech", "idle_timeout = \"2s\"");
+    let bob = site.relay.user("bob", &["tech"]);
+    let lines = [
+        "sleep 5; echo over",
+        "for i in 1 2 3 4 5; do echo $i; sleep 1; done; echo over",
+    ];
+    let sessions = Way::BOTH.map(|way| lines.map(|line| started(&bob, way, line)));
+    let mut fleet = bob.console();
+    fleet.args([
+        "exec",
+        "--on",
+        "'*'",
+        "--login",
+        &own_login(),
+        "--timeout",
+        "60s",
+        "--",
+    ]);
+    let fleet = Running::start(fleet.arg("sleep 5; echo over"));
+    for session in sessions.into_iter().flatten() {
+        let ended = session.wait(SOON).ok();
+        assert!(ended.out().ends_with("over\n"), "{ended}");
+        assert!(!ended.err().contains("holdfast"), "{ended}");
+    }
+    let output = fleet.wait(SOON).ok().out();
+    assert!(output.contains("kitchen-cam: over"), "{output}");
+    // A script on stdin: nobody can type any more.
+    let mut script = Running::start(&mut bob.ssh(Way::Direct, &own_login(), "kitchen-cam"));
+    script.write("sleep 5; echo over\n");
+    script.end_input();
+    assert_eq!(script.wait(SOON).ok().out(), "over\n");
+}
+
+#[test]
+fn what_a_terminal_shows_is_no_activity() {
+    let (_site, bob) = site();
+    let mut ssh = bob.ssh(Way::Direct, &own_login(), "kitchen-cam");
+    ssh.args(["-tt", "echo started; while sleep 0.5; do echo tick; done"]);
+    let began = Instant::now();
+    let mut terminal = Terminal::start(&ssh, 80, 24);
+    terminal.expect("started");
+    terminal.expect(WARNED);
+    terminal.expect(CLOSED);
+    took(began, 4);
+    assert_eq!(terminal.wait(SOON).code(), Some(255));
+}
+
+#[test]
+fn the_longest_duration_ends_what_is_busy() {
+    const REASON: &str = "a session lasts at most 4 seconds (role tech)";
+    let site = Site::new();
+    role(
+        &site.relay,
+        "tech",
+        "idle_timeout = \"never\"\nmax_session = \"4s\"",
+    );
+    let bob = site.relay.user("bob", &["tech"]);
+    let began = Instant::now();
+    let silent = started(&bob, Way::Direct, "sleep 600");
+    let busy = started(&bob, Way::Jump, "while sleep 0.2; do echo tick; done");
+    let mut terminal = Terminal::start(&bob.ssh(Way::Direct, &own_login(), "kitchen-cam"), 80, 24);
+    for session in [silent, busy] {
+        let ended = session.wait(SOON).exits(255);
+        let ended = ended.says(&format!("[holdfast] {REASON}: this session closes in 2 s."));
+        let _ = ended.says(&format!("[holdfast] closed: {REASON}"));
+    }
+    terminal.send(" ");
+    terminal.expect(&format!("[holdfast] closed: {REASON}"));
+    took(began, 4);
+    let rows = audited(&site.relay, "client.disconnect", "bob");
+    assert!(
+        rows.iter().all(|row| row["reason"] == "max-session"),
+        "{rows:?}"
+    );
+    assert_eq!(rows.len(), 3);
+    let rows = audited(&site.relay, "session.end", "bob");
+    assert!(
+        rows.iter().all(|row| row["process"] == "killed"),
+        "{rows:?}"
+    );
+    // A longer one reaches what is live, and so does none.
+    role(&site.relay, "tech", "max_session = \"5s\"");
+    let mut lifted = started(&bob, Way::Direct, "cat");
+    lifted.wait_err("this session closes in 2.5 s.");
+    role(&site.relay, "tech", "");
+    std::thread::sleep(Duration::from_secs(4));
+    lifted.write("still here\n");
+    lifted.wait_out("still here");
+    lifted.end_input();
+    let _ = lifted.wait(SOON).ok();
 }
 
 #[test]
@@ -82,7 +187,7 @@ fn a_busy_neighbour_does_not_keep_a_forgotten_session() {
     let (_site, bob) = site();
     let socket = bob.folder().join("mux");
     let mux = format!("ControlPath={}", socket.display());
-    let on_master = |line: &str| {
+    let on_master = || {
         let mut ssh = bob.ssh(Way::Direct, &own_login(), "kitchen-cam");
         ssh.args([
             "-o",
@@ -92,12 +197,10 @@ fn a_busy_neighbour_does_not_keep_a_forgotten_session() {
             "-o",
             "ControlPersist=no",
         ]);
-        Running::start(ssh.arg(line))
+        quiet(&mut ssh)
     };
-    let mut busy = on_master("echo started; cat");
-    busy.wait_out("started");
-    let mut forgotten = on_master("echo started; cat");
-    forgotten.wait_out("started");
+    let mut busy = on_master();
+    let mut forgotten = on_master();
     let (began, mut lines) = (Instant::now(), 0);
     while forgotten.is_alive() {
         assert!(began.elapsed() < SOON);
@@ -220,7 +323,7 @@ fn a_changed_timeout_reaches_what_is_live() {
     let idle_timeout = |text: &str| role(&site.relay, "tech", &format!("idle_timeout = {text:?}"));
     idle_timeout("1h");
     let bob = site.relay.user("bob", &["tech"]);
-    let mut sessions = Way::BOTH.map(|way| started(&bob, way, "cat"));
+    let mut sessions = Way::BOTH.map(|way| quiet_by(&bob, way));
     let mut ssh = bob.ssh(Way::Direct, &own_login(), "kitchen-cam");
     let mut bare = Running::start(ssh.arg("-N"));
     let began = Instant::now();

@@ -1,14 +1,14 @@
-//! What becomes of a process whose client is gone.
+//! What becomes of a process whose observer is lost, and of one that is to stop.
 
 use std::fs;
-use std::path::Path;
-use std::time::{Duration, Instant};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::harness::{Running, SOON, Site, Terminal, Way, wait_until};
+use crate::harness::{Running, SOON, Site, Terminal, Way, own_login, run, wait_until};
 
-/// Within this a process is gone that heeds no HUP.
+/// Within this a process is gone that is to stop and heeds no HUP.
 const GONE: Duration = Duration::from_secs(10);
 
 fn numbers(text: &str) -> Vec<u32> {
@@ -35,40 +35,243 @@ fn start(site: &Site, way: Way, line: &str) -> (Running, Vec<u32>) {
     (session, ids)
 }
 
+/// A command that says `ready`, goes on until it is let go, and then leaves a note: both are files beside the device.
+struct Held {
+    go: PathBuf,
+    note: PathBuf,
+}
+
+impl Held {
+    fn new(site: &Site, name: &str) -> Self {
+        let folder = site.device.folder();
+        Self {
+            go: folder.join(format!("{name}.go")),
+            note: folder.join(format!("{name}.note")),
+        }
+    }
+
+    /// It gives up after a minute, whatever becomes of the test.
+    fn line(&self) -> String {
+        format!(
+            "echo ready; i=0; until [ -e {} ] || [ $i -gt 600 ]; do sleep 0.1; i=$((i+1)); done; echo done >{}",
+            self.go.display(),
+            self.note.display()
+        )
+    }
+
+    fn let_go(&self) {
+        fs::write(&self.go, "").unwrap();
+    }
+
+    #[track_caller]
+    fn finishes(&self) {
+        self.let_go();
+        let what = format!("{}", self.note.display());
+        wait_until(SOON, &what, || self.note.exists());
+    }
+}
+
+fn no_session_is_live(site: &Site) {
+    wait_until(SOON, "no live session", || {
+        site.relay.json(&["sessions", "--json"]) == serde_json::json!([])
+    });
+}
+
+/// What the audit log says became of the processes, of the newest session first.
+fn processes(site: &Site) -> Vec<String> {
+    let output = site
+        .relay
+        .admin(&["audit", "--json", "--event", "session.end"]);
+    let rows: Vec<serde_json::Value> = output
+        .ok()
+        .out()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let process = |row: &serde_json::Value| row["process"].as_str().unwrap_or("-").to_owned();
+    rows.iter().rev().map(process).collect()
+}
+
+#[track_caller]
+fn role(site: &Site, options: &str) -> crate::harness::User {
+    let policy = format!(
+        "[roles.tech]\n{options}\n[roles.tech.allow]\nlabels = {{ '*' = '*' }}\nlogins = ['*']\n\
+         abilities = ['shell', 'exec']\n"
+    );
+    let file = site.relay.folder().join("policy.toml");
+    fs::write(&file, policy).unwrap();
+    run(site.relay.command(&["apply", "-f"]).arg(&file)).ok();
+    site.relay.user("bob", &["tech"])
+}
+
+/// The six forms in which people start what is to go on. sshd sends none of them a signal.
 #[test]
-fn the_whole_group_is_hung_up_when_the_client_is_gone() {
+fn a_command_without_a_terminal_goes_on_when_its_client_is_gone() {
     let site = Site::new();
     for way in Way::BOTH {
-        let note = site.device.folder().join(format!("note-{way:?}"));
-        let line = format!(
-            "trap 'echo hung up > {}; exit' HUP; sleep 600 & echo $$ $!; wait",
-            note.display()
-        );
-        let (session, ids) = start(&site, way, &line);
-        session.signal(Signal::KILL);
-        // Well before a KILL would come.
-        wait_until(Duration::from_secs(4), "the group's end", || {
-            !any_runs(&ids)
-        });
-        assert_eq!(read(&note), "hung up\n", "{way:?}");
+        let held = |name: &str| Held::new(&site, &format!("{way:?}-{name}"));
+        let script = |held: &Held| held.line().replace('\'', "'\\''");
+        let plain = held("plain");
+        let nohup = held("nohup");
+        let trap = held("trap");
+        let setsid = held("setsid");
+        let background = held("background");
+        let child = held("child");
+        let lines = [
+            plain.line(),
+            format!("nohup sh -c '{}'", script(&nohup)),
+            format!("trap '' HUP TERM INT; {}", trap.line()),
+            format!("setsid sh -c '{}'", script(&setsid)),
+            format!("({}) & wait", background.line()),
+            format!("sh -c '{}'; true", script(&child)),
+        ];
+        let started: Vec<Running> = lines.iter().map(|line| site.start(way, line)).collect();
+        for session in &started {
+            session.wait_out("ready");
+        }
+        for session in &started {
+            session.signal(Signal::KILL);
+        }
+        no_session_is_live(&site);
+        for held in [plain, nohup, trap, setsid, background, child] {
+            held.finishes();
+        }
+        let said = processes(&site);
+        assert_eq!(said[..6], ["left"; 6], "{way:?}");
     }
 }
 
 #[test]
-fn a_process_that_heeds_no_hangup_is_killed() {
+fn what_it_writes_then_goes_nowhere_as_with_sshd() {
     let site = Site::new();
-    let mut running = Vec::new();
     for way in Way::BOTH {
-        let line = "trap '' HUP TERM INT; (while :; do sleep 1; done) & echo $$ $!; wait; wait";
-        running.push(start(&site, way, line));
-    }
-    let began = Instant::now();
-    for (session, _) in &running {
+        let (session, ids) = start(
+            &site,
+            way,
+            "echo $$; while :; do echo tick; sleep 0.1; done",
+        );
         session.signal(Signal::KILL);
+        wait_until(GONE, "its end by SIGPIPE", || !any_runs(&ids));
     }
-    for (_, ids) in &running {
-        let left = GONE.saturating_sub(began.elapsed());
-        wait_until(left, "the end of stubborn processes", || !any_runs(ids));
+}
+
+#[test]
+fn a_terminal_hangs_up_and_what_ignores_it_goes_on() {
+    let site = Site::new();
+    for way in Way::BOTH {
+        let held = Held::new(&site, &format!("{way:?}"));
+        let heeds = site.device.folder().join(format!("{way:?}-heeds"));
+        let note = heeds.display();
+        // The kernel tells the leader of the terminal's session.
+        let lines = [
+            format!("trap 'echo hung up >{note}; exit' HUP; echo ready; sleep 60 & wait"),
+            format!("trap '' HUP; {}", held.line()),
+        ];
+        for line in lines {
+            let mut ssh = site.ssh(way);
+            let mut terminal = Terminal::start(ssh.arg("-tt").arg(&line), 80, 24);
+            terminal.expect("ready");
+            terminal.signal(Signal::KILL);
+            no_session_is_live(&site);
+            assert_eq!(processes(&site)[0], "hung-up", "{way:?}");
+        }
+        wait_until(SOON, "the hangup", || read(&heeds) == "hung up\n");
+        held.finishes();
+    }
+}
+
+#[test]
+fn a_command_goes_on_when_the_relay_or_the_agent_is_restarted() {
+    let mut site = Site::new();
+    let held: Vec<Held> = ["stopped", "killed", "agent"]
+        .iter()
+        .map(|name| Held::new(&site, name))
+        .collect();
+    let begin = |site: &Site, held: &Held| {
+        let session = site.start(Way::Direct, &held.line());
+        session.wait_out("ready");
+        session
+    };
+    let first = begin(&site, &held[0]);
+    site.relay.restart();
+    let _ = first.wait(SOON).exits(255);
+    site.device.wait_online(&site.relay);
+    let row = processes(&site);
+    assert_eq!(row[0], "left");
+
+    let second = begin(&site, &held[1]);
+    site.relay.kill();
+    site.relay.start_again();
+    let _ = second.wait(SOON).exits(255);
+    site.device.restart(&site.relay);
+
+    let third = begin(&site, &held[2]);
+    site.device.restart(&site.relay);
+    let _ = third.wait(SOON).exits(255);
+    for held in &held {
+        held.finishes();
+    }
+}
+
+#[test]
+fn a_kill_ends_what_heeds_no_hangup() {
+    let site = Site::new();
+    let line = "trap '' HUP TERM INT; (while :; do sleep 1; done) & echo $$ $!; wait; wait";
+    let (session, ids) = start(&site, Way::Direct, line);
+    let rows = site.relay.json(&["sessions", "--json"]);
+    let id = rows[0]["id"].as_str().unwrap().to_owned();
+    site.relay.admin(&["sessions", "kill", &id]).ok();
+    let _ = session.wait(SOON).exits(255).says("ended by");
+    wait_until(GONE, "the end of a stubborn process", || !any_runs(&ids));
+    assert_eq!(processes(&site)[0], "killed");
+}
+
+/// What every session did before roles could say it.
+#[test]
+fn a_role_may_have_it_killed() {
+    let site = Site::new();
+    let bob = role(&site, "on_disconnect = 'kill'");
+    for way in Way::BOTH {
+        let note = site.device.folder().join(format!("note-{way:?}"));
+        let heeds = format!(
+            "trap 'echo hung up > {}; exit' HUP; sleep 600 & echo $$ $!; wait",
+            note.display()
+        );
+        let stubborn = "trap '' HUP TERM INT; (while :; do sleep 1; done) & echo $$ $!; wait; wait";
+        let [heeds, stubborn] = [heeds.as_str(), stubborn].map(|line| {
+            let session = Running::start(bob.ssh(way, &own_login(), "kitchen-cam").arg(line));
+            session.wait_out("\n");
+            let ids = numbers(&session.out());
+            session.signal(Signal::KILL);
+            ids
+        });
+        // Well before a KILL would come.
+        wait_until(Duration::from_secs(4), "the group's end", || {
+            !any_runs(&heeds)
+        });
+        assert_eq!(read(&note), "hung up\n", "{way:?}");
+        wait_until(GONE, "the end of a stubborn process", || {
+            !any_runs(&stubborn)
+        });
+        assert_eq!(processes(&site)[..2], ["killed"; 2]);
+    }
+}
+
+#[test]
+fn a_role_may_have_it_left_with_its_terminal() {
+    let site = Site::new();
+    let bob = role(&site, "on_disconnect = 'leave'");
+    for way in Way::BOTH {
+        let held = Held::new(&site, &format!("{way:?}"));
+        // It ends by the first HUP, and by the first byte that it cannot write.
+        let line = held.line().replace("do sleep", "do echo tick; sleep");
+        let mut ssh = bob.ssh(way, &own_login(), "kitchen-cam");
+        let mut terminal = Terminal::start(ssh.arg("-tt").arg(&line), 80, 24);
+        terminal.expect("ready");
+        terminal.signal(Signal::KILL);
+        no_session_is_live(&site);
+        assert_eq!(processes(&site)[0], "left", "{way:?}");
+        held.finishes();
     }
 }
 
@@ -106,7 +309,8 @@ fn a_terminals_jobs_go_with_it() {
 fn closing_one_session_leaves_the_others() {
     let site = Site::new();
     for way in Way::BOTH {
-        let (first, ids) = start(&site, way, "echo $$; exec sleep 600");
+        // It reads to the end of its input, which is all that it gets.
+        let (first, ids) = start(&site, way, "echo $$; exec cat");
         let (mut second, _) = start(&site, way, "echo $$; cat; echo over");
         first.signal(Signal::KILL);
         wait_until(GONE, "the first one's end", || !any_runs(&ids));

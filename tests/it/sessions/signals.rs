@@ -2,7 +2,7 @@
 
 use russh::Sig;
 
-use crate::harness::{Site, Way, block_on};
+use crate::harness::{Session, Site, Way, block_on};
 
 #[test]
 fn signals_reach_the_command() {
@@ -29,6 +29,24 @@ fn signals_reach_the_command() {
                 let end = session.wait().await;
                 assert_eq!(end.stdout, format!("ready\ngot {name}\n"), "{way:?}");
                 assert_eq!(end.status, Some(9), "{way:?} {name}: {end:?}");
+            }
+        });
+    }
+}
+
+#[test]
+fn a_signal_that_comes_before_the_command_is_ignored() {
+    let site = Site::new();
+    for way in Way::BOTH {
+        block_on(async {
+            let client = site.client(way).await;
+            for signal in [Sig::TERM, Sig::KILL, Sig::HUP, Sig::INT] {
+                let channel = client.try_open().await.unwrap();
+                channel.signal(signal.clone()).await.unwrap();
+                let line = "sleep 0.3; echo lived";
+                let end = Session::exec_on(channel, line).await.wait().await;
+                let told = (end.stdout.as_str(), end.status);
+                assert_eq!(told, ("lived\n", Some(0)), "{way:?} {signal:?}: {end:?}");
             }
         });
     }

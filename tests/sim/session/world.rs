@@ -13,9 +13,11 @@ use holdfast_protocol::codec::frame::{
 };
 use holdfast_protocol::ids::{Login, SessionId, UserName};
 use holdfast_protocol::limits::{DRAIN_GRACE, HANGUP_GRACE};
-use holdfast_protocol::session::{DeviceAction, DeviceSession, RelayEvent, RelaySession};
+use holdfast_protocol::session::{
+    Departure, DeviceAction, DeviceSession, RelayEvent, RelaySession,
+};
 use holdfast_protocol::wire::{
-    Exit, Open, Pty, SessionRefusal, SessionTerms, Signal, WindowSize, Work,
+    Exit, OnDisconnect, Open, Pty, SessionRefusal, SessionTerms, Signal, WindowSize, Work,
 };
 
 use crate::random::Random;
@@ -30,6 +32,17 @@ pub(crate) enum Cut {
     Reset,
     /// The stream is finished: the device reads all of it, and then sees that nobody is there.
     AfterAllWasRead,
+    /// A reset that orders the session to stop.
+    Order,
+}
+
+impl Cut {
+    fn departure(self) -> Departure {
+        match self {
+            Self::Reset | Self::AfterAllWasRead => Departure::Lost,
+            Self::Order => Departure::Ordered,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +71,7 @@ pub(crate) struct World<'a> {
     peer_gone_at: Option<Duration>,
     process: Process,
     pty: bool,
+    on_disconnect: Option<OnDisconnect>,
     refusing: bool,
     ignores_hangup: bool,
     /// A job in the background keeps the terminal open for ever.
@@ -69,6 +83,8 @@ pub(crate) struct World<'a> {
     /// What was done to the process, in order.
     done: Vec<DeviceAction>,
     hung_up_at: Option<Duration>,
+    /// The process goes on with nobody who sees it.
+    left: bool,
     finished: bool,
     finished_at: Duration,
 }
@@ -87,7 +103,14 @@ impl<'a> World<'a> {
         let pty = random.chance(50);
         let (refusing, ignores_hangup) = (random.chance(10), random.chance(40));
         let background_job = pty && random.chance(30);
-        let open = SessionMessage::Open(open(pty)).encode().unwrap();
+        let on_disconnect = [
+            None,
+            Some(OnDisconnect::Hup),
+            Some(OnDisconnect::Leave),
+            Some(OnDisconnect::Kill),
+        ][random.index(4)];
+        let open = SessionMessage::Open(open(pty, on_disconnect));
+        let open = open.encode().unwrap();
         Self {
             random,
             now: Duration::from_secs(1_000),
@@ -104,6 +127,7 @@ impl<'a> World<'a> {
             peer_gone_at: None,
             process: Process::None,
             pty,
+            on_disconnect,
             refusing,
             ignores_hangup,
             background_job,
@@ -113,6 +137,7 @@ impl<'a> World<'a> {
             input_closed: false,
             done: vec![],
             hung_up_at: None,
+            left: false,
             finished: false,
             finished_at: Duration::ZERO,
         }
@@ -159,7 +184,7 @@ impl<'a> World<'a> {
         }
         self.cut = Some(cut);
         self.to_relay.clear();
-        if cut == Cut::Reset {
+        if cut != Cut::AfterAllWasRead {
             self.to_device.clear();
             self.device_sees_the_cut();
         }
@@ -269,7 +294,7 @@ impl<'a> World<'a> {
             assert!(rounds < 1_000, "it does not end: {:?}", self.process);
             self.deliver_to_device();
             self.start_completes();
-            if self.operator_is_there() && self.random.chance(30) {
+            if (self.operator_is_there() || self.left) && self.random.chance(30) {
                 self.process_does_something_final();
             }
             self.deliver_to_relay();
@@ -320,7 +345,7 @@ impl<'a> World<'a> {
         for _ in 0..10 {
             self.now += self.random.millis(0..5_000);
             match self.random.pick(0..6) {
-                0 => self.device.handle_peer_gone(self.now),
+                0 => self.device.handle_peer_gone(self.now, Departure::Ordered),
                 1 => self.device.handle_exited(self.now, Exit::Status(9)),
                 2 => self.device.handle_output_ended(),
                 3 => self.device.handle_started(self.now),
@@ -341,7 +366,10 @@ impl<'a> World<'a> {
             assert!(!self.finished, "{action:?} after Finish");
             match action {
                 DeviceAction::Start(asked) => {
-                    assert_eq!((self.process, asked), (Process::None, open(self.pty)));
+                    assert_eq!(
+                        (self.process, asked),
+                        (Process::None, open(self.pty, self.on_disconnect))
+                    );
                     self.process = Process::Starting;
                 }
                 DeviceAction::Send(message) => self.send_to_relay(&message),
@@ -356,6 +384,11 @@ impl<'a> World<'a> {
                 }
                 DeviceAction::Hangup => self.hang_up(),
                 DeviceAction::Kill => self.kill(),
+                DeviceAction::Detach => self.leave(OnDisconnect::Hup),
+                DeviceAction::Leave => {
+                    self.leave(OnDisconnect::Leave);
+                    self.left = true;
+                }
                 DeviceAction::StopOutput => {
                     let Process::Ended(at, _) = self.process else {
                         panic!("the output of a living process was given up");
@@ -371,7 +404,24 @@ impl<'a> World<'a> {
         }
     }
 
+    /// Only a lost observer leaves a process, where the terms say so, and nothing is sent to it.
+    fn leave(&self, as_said: OnDisconnect) {
+        assert_eq!(self.process, Process::Running, "there is nothing to leave");
+        assert_eq!(self.on_disconnect, Some(as_said));
+        let departure = self.cut.map(Cut::departure);
+        assert_eq!(departure, Some(Departure::Lost));
+        assert_eq!(self.hung_up_at, None);
+    }
+
     fn hang_up(&mut self) {
+        let stays = matches!(
+            self.on_disconnect,
+            Some(OnDisconnect::Hup | OnDisconnect::Leave)
+        );
+        assert!(
+            self.cut == Some(Cut::Order) || !stays,
+            "a lost observer was taken for an order"
+        );
         assert_eq!(
             self.process,
             Process::Running,
@@ -416,9 +466,12 @@ impl<'a> World<'a> {
     }
 
     fn device_sees_the_cut(&mut self) {
-        if self.peer_gone_at.is_none() && !self.finished {
+        if let Some(cut) = self.cut
+            && self.peer_gone_at.is_none()
+            && !self.finished
+        {
             self.peer_gone_at = Some(self.now);
-            self.device.handle_peer_gone(self.now);
+            self.device.handle_peer_gone(self.now, cut.departure());
             self.act();
         }
     }
@@ -443,7 +496,7 @@ impl<'a> World<'a> {
     }
 }
 
-fn open(pty: bool) -> Open {
+fn open(pty: bool, on_disconnect: Option<OnDisconnect>) -> Open {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 22));
     Open {
         session: SessionId([7; 16]),
@@ -460,7 +513,10 @@ fn open(pty: bool) -> Open {
         server: address,
         original_command: None,
         recording: None,
-        terms: SessionTerms::default(),
+        terms: SessionTerms {
+            on_disconnect,
+            ..SessionTerms::default()
+        },
         told: None,
     }
 }

@@ -22,6 +22,8 @@ fn written(role: &Role) -> String {
 
 const WHOLE: &str = r#"[roles.field-tech]
 idle_timeout = "15m"
+max_session = "8h"
+on_disconnect = "leave"
 recording = "strict"
 record_stdin = "redact"
 source = ["203.0.113.0/24"]
@@ -100,7 +102,7 @@ fn each_mistake_is_named_with_what_was_expected() {
     let table = [
         (
             "idle_timeuot = \"15m\"",
-            "unknown field `idle_timeuot`, expected one of `idle_timeout`, `recording`",
+            "unknown field `idle_timeuot`, expected one of `idle_timeout`, `max_session`",
         ),
         (
             "limits = { max_session = 1 }",
@@ -116,6 +118,12 @@ fn each_mistake_is_named_with_what_was_expected() {
             "\"soon\": expected a span like \"15m\", or \"never\"",
         ),
         ("idle_timeout = \"0s\"", "from 1s to 366d"),
+        (
+            "max_session = \"never\"",
+            "expected a span like \"8h\"; leave it out for no limit",
+        ),
+        ("max_session = \"0s\"", "from 1s to 366d"),
+        ("on_disconnect = \"stay\"", "expected hup, leave, kill"),
         (
             "recording = \"on\"",
             "\"on\": expected strict, best-effort, off",

@@ -37,6 +37,12 @@ impl TomlText {
         if let Some(idle) = &role.idle_timeout {
             self.value("idle_timeout", idle);
         }
+        if let Some(longest) = &role.max_session {
+            self.value("max_session", longest);
+        }
+        if let Some(what) = &role.on_disconnect {
+            self.value("on_disconnect", what);
+        }
         if let Some(mode) = &role.recording {
             self.value("recording", mode);
         }

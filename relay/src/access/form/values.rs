@@ -15,9 +15,14 @@ use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use serde::ser::SerializeMap as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::access::role::{Ability, IdleTimeout, RecordingMode, RoleName, StdinMode};
+use crate::access::role::{
+    Ability, IdleTimeout, MaxSession, OnDisconnect, RecordingMode, RoleName, StdinMode,
+};
 use crate::access::rule::{LabelRule, LoginRule, ValuePattern, ValueRule};
-use crate::limits::{MAX_IDLE_TIMEOUT, MAX_RULE_LABELS, MAX_RULE_VALUES, MIN_IDLE_TIMEOUT};
+use crate::limits::{
+    MAX_IDLE_TIMEOUT, MAX_MAX_SESSION, MAX_RULE_LABELS, MAX_RULE_VALUES, MIN_IDLE_TIMEOUT,
+    MIN_MAX_SESSION,
+};
 
 /// Any key, or any value.
 const ANY: &str = "*";
@@ -68,6 +73,9 @@ by_text! {
         Self::Never => NEVER.to_owned(),
         Self::After(after) => humantime::format_duration(*after).to_string().replace(' ', ""),
     };
+    MaxSession: longest, |longest| humantime::format_duration(longest.0).to_string().replace(' ', "");
+    OnDisconnect: |word| Self::from_word(word).ok_or_else(|| expected(word, Self::WORDS)),
+        |what| what.as_str().to_owned();
     RecordingMode: |word| Self::from_word(word).ok_or_else(|| expected(word, Self::WORDS)),
         |mode| mode.as_str().to_owned();
     StdinMode: |word| Self::from_word(word).ok_or_else(|| expected(word, Self::WORDS)),
@@ -108,9 +116,28 @@ fn idle(text: &str) -> Result<IdleTimeout, String> {
             Escaped(text)
         ));
     }
-    // Whole milliseconds: what is shown is what holds.
-    let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
-    Ok(IdleTimeout::After(Duration::from_millis(millis)))
+    Ok(IdleTimeout::After(whole_millis(span)))
+}
+
+fn longest(text: &str) -> Result<MaxSession, String> {
+    let span = humantime::parse_duration(text).map_err(|_| {
+        format!(
+            "\"{}\": expected a span like \"8h\"; leave it out for no limit",
+            Escaped(text)
+        )
+    })?;
+    if span < MIN_MAX_SESSION || span > MAX_MAX_SESSION {
+        return Err(format!(
+            "\"{}\": a session's longest duration is from 1s to 366d; leave it out for no limit",
+            Escaped(text)
+        ));
+    }
+    Ok(MaxSession(whole_millis(span)))
+}
+
+/// What is shown is what holds.
+fn whole_millis(span: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
 }
 
 fn ability(word: &str) -> Result<Ability, String> {

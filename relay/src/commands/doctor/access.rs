@@ -51,9 +51,9 @@ fn of_user(row: &UserRow, roles: &[Role]) -> Vec<Finding> {
 fn of_role(role: &Role) -> Vec<Finding> {
     let mut found = Vec::new();
     let mut warn = |message: String| found.push(Finding::new(Level::Warning, "roles", message));
-    if role.idle_timeout == Some(IdleTimeout::Never) {
+    if role.idle_timeout == Some(IdleTimeout::Never) && role.max_session.is_none() {
         warn(format!(
-            "role {} has idle_timeout never: a forgotten session stays open",
+            "role {} has idle_timeout never and no max_session: a forgotten session stays open",
             role.name
         ));
     }

@@ -192,7 +192,6 @@ impl Down<'_, '_> {
         let length = data.len();
         self.splice.outlet.stdout(data).await?;
         self.splice.session.count_out(length);
-        self.splice.session.touch();
         Ok(())
     }
 }

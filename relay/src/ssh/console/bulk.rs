@@ -50,9 +50,17 @@ pub(super) async fn run(
             }
         }
     };
+    let given_up = async {
+        let interrupted = over(input, true, client.terminal).await;
+        if interrupted {
+            // Before the work is dropped, so that it knows.
+            client.interrupted.cancel();
+        }
+        interrupted
+    };
     tokio::select! {
         status = answer => Ok(status),
-        interrupted = over(input, true, client.terminal) => Err(interrupted),
+        interrupted = given_up => Err(interrupted),
     }
 }
 

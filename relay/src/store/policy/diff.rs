@@ -115,6 +115,16 @@ fn role_details(before: &Role, after: &Role) -> Vec<String> {
         shown(before.idle_timeout),
         shown(after.idle_timeout),
     );
+    part(
+        "max_session",
+        shown(before.max_session),
+        shown(after.max_session),
+    );
+    part(
+        "on_disconnect",
+        shown(before.on_disconnect),
+        shown(after.on_disconnect),
+    );
     part("recording", shown(before.recording), shown(after.recording));
     part(
         "record_stdin",
