@@ -186,6 +186,7 @@ fn run_admin(dir: &Path, command: Command, ssh: &SshArgs) -> anyhow::Result<u8> 
             audit: Audit::open(store.clone(), relay, WhenUnwritable::Refuse),
             actor: Actor::local(os_user()),
             client: None,
+            stream: None,
             store,
         };
         let (stdin, caller) = (stdin.as_deref(), Caller::Local);

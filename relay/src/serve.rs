@@ -280,6 +280,12 @@ async fn stop(relay: &Arc<Relay>, grace: Duration) {
         relay.live.end_where(|_| true, &ending);
         let _ = timeout(FAREWELL_TIMEOUT, relay.live.wait_empty()).await;
     }
+    // Console commands that have no end by themselves hold up nobody's sessions.
+    let ending = Ending {
+        cause: Cause::Stopping,
+        why: "the relay is stopping".into(),
+    };
+    relay.live.end_consoles_where(|_| true, &ending);
     // A client whose session has ended goes by itself, and shows its exit status only if it may.
     let _ = timeout(FAREWELL_TIMEOUT, relay.connections.wait_empty()).await;
     let ends = relay.connections.all().into_iter().map(|connection| {

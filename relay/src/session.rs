@@ -2,6 +2,7 @@
 
 pub mod admission;
 pub mod bridge;
+pub mod console;
 pub mod down;
 pub mod ending;
 pub mod enforce;

@@ -66,6 +66,11 @@ impl Args {
         true
     }
 
+    /// Whether the answer has no end by itself.
+    pub(super) fn follows(&self) -> bool {
+        self.follow
+    }
+
     /// What reading with these arguments is recorded as.
     pub(super) fn event(&self) -> Event {
         let mut event = Event::new(EventKind::AuditRead);

@@ -35,6 +35,7 @@ mod whoami;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 use holdfast_protocol::escape::Escaped;
@@ -47,6 +48,8 @@ use crate::audit::{Actor, Audit, Event};
 use crate::clock::Timestamp;
 use crate::recording::archive::Archive;
 use crate::recording::screen;
+use crate::session::console::{ConsoleStream, Need, Shows};
+use crate::session::life::Activity;
 use crate::state::State;
 use crate::store::{self, Store, StoreError};
 
@@ -135,6 +138,8 @@ pub struct Context {
     pub actor: Actor,
     /// Where the caller is; `None` for the relay's own shell.
     pub client: Option<SocketAddr>,
+    /// The command on the live-session registry, if it streams to an operator.
+    pub stream: Option<Arc<ConsoleStream>>,
 }
 
 /// What a command writes to: it waits until whoever reads it takes it.
@@ -206,6 +211,34 @@ impl Command {
             Self::Wait(_) | Self::Play(_) | Self::Export(_) => true,
             Self::Exec(_) | Self::Cp(_) => true,
             _ => false,
+        }
+    }
+
+    /// What has to hold for as long as it runs: the caller may run it.
+    #[must_use]
+    pub fn need(&self) -> Need {
+        let command = self.clone();
+        Box::new(move |subject| permit(&Caller::User(subject.clone()), &command).is_ok())
+    }
+
+    /// Which recordings it shows, for whoever asks.
+    #[must_use]
+    pub fn shows(&self, caller: &Caller) -> Shows {
+        match self {
+            Self::Recordings(_) | Self::Play(_) | Self::Export(_) => recordings::shown(caller),
+            _ => Shows::Nothing,
+        }
+    }
+
+    /// What counts as activity while it runs. What ends by itself is at work; what goes on until somebody has seen
+    /// enough is not.
+    #[must_use]
+    pub fn activity(&self, terminal: bool) -> Activity {
+        match self {
+            Self::Audit(args) if !args.follows() => Activity::Running,
+            Self::Audit(_) | Self::Play(_) if terminal => Activity::Input,
+            Self::Audit(_) | Self::Play(_) => Activity::Bytes,
+            _ => Activity::Running,
         }
     }
 

@@ -18,6 +18,7 @@ use super::{Caller, Context, Done, Failure, Out, json};
 use crate::access::policy::Ability;
 use crate::audit::{Event, EventKind};
 use crate::clock::Timestamp;
+use crate::session::console::Shows;
 use crate::store::{RecordingFacts, RecordingFilter, RecordingRow, RecordingState};
 
 pub(crate) use words::own_state;
@@ -285,6 +286,14 @@ fn own(caller: &Caller) -> Option<&UserName> {
     Some(&user.name)
 }
 
+/// Which recordings a command of this caller shows, before it has found the one that it is about.
+pub(super) fn shown(caller: &Caller) -> Shows {
+    match own(caller) {
+        Some(user) => Shows::Of(user.clone()),
+        None => Shows::All,
+    }
+}
+
 /// The one recording whose id begins so, if the caller may see it.
 pub(super) async fn find(
     id: &str,
@@ -299,11 +308,13 @@ pub(super) async fn find(
         Failure(format!("no recording \"{id}\": see `relay recordings`"))
     };
     match (found.next(), found.next()) {
-        (Some(row), None) => context
-            .store
-            .recording(row.session.id)
-            .await?
-            .ok_or_else(none),
+        (Some(row), None) => {
+            if let Some(stream) = &context.stream {
+                stream.shows_only(&row.session.user);
+            }
+            let facts = context.store.recording(row.session.id).await?;
+            facts.ok_or_else(none)
+        }
         (None, _) => Err(none()),
         (Some(_), Some(_)) => Err(Failure(format!(
             "more than one recording begins with \"{}\": give more of the id, as `relay recordings --json` prints it",

@@ -1,8 +1,10 @@
 //! `sessions`: what is live now, and ending it.
 
+use std::net::SocketAddr;
+
 use clap::Subcommand;
 use holdfast_protocol::escape::Escaped;
-use holdfast_protocol::ids::SessionId;
+use holdfast_protocol::ids::{DeviceId, DeviceName, Login, SessionId, UserName};
 use serde::Serialize;
 
 use super::lock::message;
@@ -10,7 +12,7 @@ use super::table::{or_dash, table};
 use super::{Caller, Context, Failure, json};
 use crate::access::policy::Ability;
 use crate::clock::{Coarse, Timestamp};
-use crate::store::{Kill, RelayId, SessionFacts, SessionRow};
+use crate::store::{ConsoleRow, Kill, RelayId, SessionRow, Traffic};
 
 /// As many digits of an id as the table shows: of a million sessions, hardly two share them.
 const SHORT_ID: usize = 10;
@@ -46,9 +48,11 @@ enum SessionsCommand {
 struct Row {
     id: String,
     user: String,
-    device: String,
-    device_id: String,
-    login: String,
+    /// `null` of a console command.
+    device: Option<String>,
+    device_id: Option<String>,
+    login: Option<String>,
+    /// What a session is, or `console`.
     kind: &'static str,
     /// `null` if it is no command.
     command: Option<String>,
@@ -69,47 +73,104 @@ impl Args {
 
 pub(super) async fn run(args: Args, caller: &Caller, context: &Context) -> Result<String, Failure> {
     // Live or not is a matter of heartbeats, and those go by the clock on the wall.
-    let mut sessions = context.store.sessions(Timestamp::now()).await?;
+    let now = Timestamp::now();
+    let sessions = context.store.sessions(now).await?;
+    let consoles = context.store.console_streams(now).await?;
+    let sessions = sessions.into_iter().map(Listed::from);
+    let mut sessions: Vec<Listed> = sessions
+        .chain(consoles.into_iter().map(Listed::from))
+        .collect();
+    sessions.sort_by_key(|session| (session.started, session.id.0));
     let own = caller.user().map(|user| &user.name);
     let kill = args.command.is_some();
     let all = caller.may(Ability::Admin) || (!kill && caller.may(Ability::Review));
-    sessions.retain(|(_, session)| all || Some(&session.session.user) == own);
+    sessions.retain(|session| all || Some(&session.user) == own);
     match args.command {
         Some(SessionsCommand::Kill { id, message }) => {
             let session = find(&sessions, &id)?;
             let asked = Kill {
-                session: session.session.id,
+                session: session.id,
                 message,
                 by: own.cloned(),
             };
             if !context.store.kill_session(&asked).await? {
                 return Err(none(&id));
             }
-            let SessionFacts {
-                id,
-                user,
-                login,
-                device_name,
-                ..
-            } = &session.session;
-            Ok(format!(
-                "session {id} of {user} ({login} on {device_name}) ended\n"
-            ))
+            let Listed { id, user, .. } = session;
+            Ok(match &session.at {
+                Some(At { device, login, .. }) => {
+                    format!("session {id} of {user} ({login} on {device}) ended\n")
+                }
+                None => format!("console command {id} of {user} ended\n"),
+            })
         }
         None if args.json => json(&sessions.iter().map(row).collect::<Vec<_>>()),
         None => Ok(list(&sessions)),
     }
 }
 
+/// A session, or a console command that streams, with the run of the relay that has it.
+struct Listed {
+    relay: RelayId,
+    id: SessionId,
+    user: UserName,
+    /// Where; `None` of a console command.
+    at: Option<At>,
+    kind: &'static str,
+    command: Option<String>,
+    client: SocketAddr,
+    started: Timestamp,
+    traffic: Traffic,
+}
+
+struct At {
+    device: DeviceName,
+    device_id: DeviceId,
+    login: Login,
+}
+
+impl From<(RelayId, SessionRow)> for Listed {
+    fn from((relay, SessionRow { session, traffic }): (RelayId, SessionRow)) -> Self {
+        Self {
+            relay,
+            id: session.id,
+            user: session.user,
+            at: Some(At {
+                device: session.device_name,
+                device_id: session.device,
+                login: session.login,
+            }),
+            kind: session.kind.as_str(),
+            command: session.command,
+            client: session.client,
+            started: session.started,
+            traffic,
+        }
+    }
+}
+
+impl From<(RelayId, ConsoleRow)> for Listed {
+    fn from((relay, row): (RelayId, ConsoleRow)) -> Self {
+        Self {
+            relay,
+            id: row.id,
+            user: row.user,
+            at: None,
+            kind: "console",
+            command: Some(row.command),
+            client: row.client,
+            started: row.started,
+            traffic: row.traffic,
+        }
+    }
+}
+
 /// The one session whose id begins so.
-fn find<'s>(sessions: &'s [(RelayId, SessionRow)], id: &str) -> Result<&'s SessionRow, Failure> {
+fn find<'s>(sessions: &'s [Listed], id: &str) -> Result<&'s Listed, Failure> {
     let wanted = id.to_ascii_lowercase();
     let mut found = sessions
         .iter()
-        .map(|(_, session)| session)
-        .filter(|session| {
-            !wanted.is_empty() && session.session.id.to_string().starts_with(&wanted)
-        });
+        .filter(|session| !wanted.is_empty() && session.id.to_string().starts_with(&wanted));
     match (found.next(), found.next()) {
         (Some(session), None) => Ok(session),
         (None, _) => Err(none(id)),
@@ -125,41 +186,41 @@ fn none(id: &str) -> Failure {
     Failure(format!("no live session \"{id}\": see `relay sessions`"))
 }
 
-fn row((relay, session): &(RelayId, SessionRow)) -> Row {
+fn row(session: &Listed) -> Row {
+    let at = session.at.as_ref();
     Row {
-        id: session.session.id.to_string(),
-        user: session.session.user.to_string(),
-        device: session.session.device_name.to_string(),
-        device_id: session.session.device.to_string(),
-        login: session.session.login.to_string(),
-        kind: session.session.kind.as_str(),
-        command: session.session.command.clone(),
-        started: session.session.started.rfc3339(),
+        id: session.id.to_string(),
+        user: session.user.to_string(),
+        device: at.map(|at| at.device.to_string()),
+        device_id: at.map(|at| at.device_id.to_string()),
+        login: at.map(|at| at.login.to_string()),
+        kind: session.kind,
+        command: session.command.clone(),
+        started: session.started.rfc3339(),
         idle_seconds: idle(session).as_secs(),
         bytes_in: session.traffic.bytes_in,
         bytes_out: session.traffic.bytes_out,
-        client: session.session.client.to_string(),
-        relay: SessionId(relay.0).to_string(),
+        client: session.client.to_string(),
+        relay: SessionId(session.relay.0).to_string(),
     }
 }
 
-fn list(sessions: &[(RelayId, SessionRow)]) -> String {
-    let row = |(_, session): &(RelayId, SessionRow)| {
-        let id = session.session.id.to_string();
+fn list(sessions: &[Listed]) -> String {
+    let row = |session: &Listed| {
+        let id = session.id.to_string();
+        let place = session.at.as_ref();
+        let place = place.map(|at| format!("{}@{}", at.login, at.device));
         [
             id.get(..SHORT_ID).unwrap_or(&id).to_owned(),
-            session.session.user.to_string(),
-            format!("{}@{}", session.session.login, session.session.device_name),
-            session.session.kind.as_str().to_owned(),
-            format!(
-                "{} ago",
-                Coarse(Timestamp::now().since(session.session.started))
-            ),
+            session.user.to_string(),
+            or_dash(&place.unwrap_or_default()),
+            session.kind.to_owned(),
+            format!("{} ago", Coarse(Timestamp::now().since(session.started))),
             Coarse(idle(session)).to_string(),
             bytes(session.traffic.bytes_in),
             bytes(session.traffic.bytes_out),
-            session.session.client.to_string(),
-            or_dash(session.session.command.as_deref().unwrap_or_default()),
+            session.client.to_string(),
+            or_dash(session.command.as_deref().unwrap_or_default()),
         ]
     };
     let rows: Vec<_> = sessions.iter().map(row).collect();
@@ -169,7 +230,7 @@ fn list(sessions: &[(RelayId, SessionRow)]) -> String {
     table(head, &rows)
 }
 
-fn idle(session: &SessionRow) -> std::time::Duration {
+fn idle(session: &Listed) -> std::time::Duration {
     Timestamp::now().since(session.traffic.active)
 }
 

@@ -51,6 +51,7 @@ impl Bed {
             audit: Audit::open(store.clone(), None, WhenUnwritable::Refuse),
             actor: Actor::local("root".to_owned()),
             client: None,
+            stream: None,
             store,
             facts: Facts::of(&state, Archive::of(&state, objects)),
             now: T0,

@@ -9,6 +9,8 @@ use holdfast_protocol::wire::CloseCode;
 use tokio::time::Instant;
 use tracing::info;
 
+use super::console::ConsoleStream;
+use super::life::Life;
 use super::live::{Cause, Ending, LiveSession};
 use crate::access::decision::Facts;
 use crate::access::lock::{self, By, Colon, Lock, Suspect};
@@ -37,7 +39,13 @@ pub async fn enforce(relay: &Arc<Relay>) -> Result<bool, StoreError> {
     for session in relay.live.all() {
         if let Some(ending) = judge_session(&session, &mut facts).await? {
             session.end(ending);
-            hit.push(session);
+            hit.push(session.life.clone());
+        }
+    }
+    for stream in relay.live.consoles() {
+        if let Some(ending) = judge_console(&stream, &mut facts).await? {
+            stream.end(ending);
+            hit.push(stream.life.clone());
         }
     }
     Ok(all_apart(&hit).await)
@@ -156,7 +164,35 @@ async fn judge_session(
     })
 }
 
-async fn cut_revoked(relay: &Relay) -> Result<Vec<Arc<LiveSession>>, StoreError> {
+/// Whether a console command must end: a lock hits its user, or they may not run it any more, or not see what it shows.
+async fn judge_console(
+    stream: &ConsoleStream,
+    facts: &mut Present<'_>,
+) -> Result<Option<Ending>, StoreError> {
+    facts.read_subject(&stream.user).await?;
+    let Some(subject) = facts.subject(&stream.user) else {
+        return Ok(Some(access_changed()));
+    };
+    let client = stream.client.ip();
+    let suspect = Suspect {
+        user: &stream.user,
+        roles: &subject.user.roles,
+        client,
+        device: None,
+        login: None,
+    };
+    if let Some(locked) = facts.locked(&suspect) {
+        return Ok(Some(locked));
+    }
+    let now = subject.is_from(client);
+    if !stream.may_go_on(&now) {
+        return Ok(Some(access_changed()));
+    }
+    stream.set_cutoffs(now.terms().cutoffs);
+    Ok(None)
+}
+
+async fn cut_revoked(relay: &Relay) -> Result<Vec<Arc<Life>>, StoreError> {
     let mut hit = Vec::new();
     for device in relay.store.revoked_devices().await? {
         let Some(tunnel) = relay.registry.get(device) else {
@@ -168,14 +204,14 @@ async fn cut_revoked(relay: &Relay) -> Result<Vec<Arc<LiveSession>>, StoreError>
             why: "the device was revoked".into(),
         };
         let on_it = |session: &LiveSession| session.authorized.device().id == device;
-        hit.extend(relay.live.end_where(on_it, &ending));
+        hit.extend(lives(relay.live.end_where(on_it, &ending)));
         relay.registry.remove(&tunnel);
         tunnel.close(CloseCode::Revoked, "this device was revoked");
     }
     Ok(hit)
 }
 
-async fn end_killed(relay: &Relay) -> Result<Vec<Arc<LiveSession>>, StoreError> {
+async fn end_killed(relay: &Relay) -> Result<Vec<Arc<Life>>, StoreError> {
     let mut hit = Vec::new();
     for kill in relay.store.kills(relay.id).await? {
         let why = format!("ended by {}{}", By(kill.by.as_ref()), Colon(&kill.message));
@@ -184,7 +220,9 @@ async fn end_killed(relay: &Relay) -> Result<Vec<Arc<LiveSession>>, StoreError> 
             why,
         };
         let is_it = |session: &LiveSession| session.id == kill.session;
-        hit.extend(relay.live.end_where(is_it, &ending));
+        hit.extend(lives(relay.live.end_where(is_it, &ending)));
+        let is_it = |stream: &ConsoleStream| stream.id == kill.session;
+        hit.extend(relay.live.end_consoles_where(is_it, &ending));
     }
     Ok(hit)
 }
@@ -194,11 +232,13 @@ fn end_connection(
     relay: &Arc<Relay>,
     connection: Arc<Connection>,
     ending: Ending,
-) -> Vec<Arc<LiveSession>> {
+) -> Vec<Arc<Life>> {
     // First this: a session that is not on the board yet looks at it when it is.
     let first = connection.condemn(ending.clone());
     let on_it = |session: &LiveSession| session.client == connection.client;
-    let hit = relay.live.end_where(on_it, &ending);
+    let mut hit = lives(relay.live.end_where(on_it, &ending));
+    let on_it = |stream: &ConsoleStream| stream.client == connection.client;
+    hit.extend(relay.live.end_consoles_where(on_it, &ending));
     if first {
         let (relay, has_sessions) = (relay.clone(), !hit.is_empty());
         tokio::spawn(async move {
@@ -214,7 +254,12 @@ fn end_connection(
     hit
 }
 
-async fn all_apart(sessions: &[Arc<LiveSession>]) -> bool {
+fn lives(sessions: Vec<Arc<LiveSession>>) -> Vec<Arc<Life>> {
+    let life = |session: Arc<LiveSession>| session.life.clone();
+    sessions.into_iter().map(life).collect()
+}
+
+async fn all_apart(sessions: &[Arc<Life>]) -> bool {
     let deadline = Instant::now() + ENFORCE_TIMEOUT;
     for session in sessions {
         if !session.wait_apart(deadline).await {

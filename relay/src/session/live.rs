@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use holdfast_protocol::ids::SessionId;
 use tokio::sync::{Notify, watch};
 
+use super::console::ConsoleStream;
 use super::forward::Destination;
 use super::life::{Activity, Life};
 use crate::access::decision::Authorized;
@@ -108,6 +109,7 @@ impl Cause {
 #[derive(Debug, Default)]
 pub struct Live {
     sessions: Mutex<HashMap<SessionId, Arc<LiveSession>>>,
+    consoles: Mutex<HashMap<SessionId, Arc<ConsoleStream>>>,
     count: watch::Sender<usize>,
     changed: Notify,
 }
@@ -165,6 +167,38 @@ impl Live {
         self.lock().values().cloned().collect()
     }
 
+    /// Every console command that streams.
+    #[must_use]
+    pub fn consoles(&self) -> Vec<Arc<ConsoleStream>> {
+        self.lock_consoles().values().cloned().collect()
+    }
+
+    pub(super) fn add_console(&self, stream: Arc<ConsoleStream>) {
+        self.lock_consoles().insert(stream.id, stream);
+        self.changed.notify_one();
+    }
+
+    pub(super) fn remove_console(&self, id: SessionId) {
+        self.lock_consoles().remove(&id);
+        self.changed.notify_one();
+    }
+
+    /// Ends every console command that `which` picks, and gives what lives of them.
+    pub fn end_consoles_where(
+        &self,
+        which: impl Fn(&ConsoleStream) -> bool,
+        ending: &Ending,
+    ) -> Vec<Arc<Life>> {
+        let mut hit = Vec::new();
+        for stream in self.consoles() {
+            if which(&stream) {
+                stream.end(ending.clone());
+                hit.push(stream.life.clone());
+            }
+        }
+        hit
+    }
+
     /// Ends every session that `which` picks, and gives them.
     pub fn end_where(
         &self,
@@ -188,6 +222,10 @@ impl Live {
     /// Waits until a session began or ended since this was called last. One at a time may wait.
     pub async fn changed(&self) {
         self.changed.notified().await;
+    }
+
+    fn lock_consoles(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<ConsoleStream>>> {
+        self.consoles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<LiveSession>>> {

@@ -23,7 +23,7 @@ pub async fn run(relay: Arc<Relay>) {
             _ = ticks.tick() => {}
         }
         let change = published.change(&relay.live);
-        if change.begun.is_empty() && change.moved.is_empty() && change.ended.is_empty() {
+        if change == BoardChange::default() {
             continue;
         }
         match relay.store.publish_sessions(relay.id, &change).await {
@@ -58,6 +58,15 @@ impl Published {
                 Some(_) => {}
             }
         }
+        for stream in live.consoles() {
+            match gone.remove(&stream.id) {
+                None => change.consoles.push(stream.row()),
+                Some(known) if known != stream.traffic() => {
+                    change.moved.push((stream.id, stream.traffic()));
+                }
+                Some(_) => {}
+            }
+        }
         change.ended = gone.into_keys().collect();
         change
     }
@@ -65,6 +74,8 @@ impl Published {
     fn note(&mut self, change: &BoardChange) {
         let begun = change.begun.iter().map(|row| (row.session.id, row.traffic));
         self.0.extend(begun);
+        let consoles = change.consoles.iter().map(|row| (row.id, row.traffic));
+        self.0.extend(consoles);
         self.0.extend(change.moved.iter().copied());
         for id in &change.ended {
             self.0.remove(id);

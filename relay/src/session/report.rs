@@ -3,6 +3,7 @@
 use holdfast_protocol::wire::{Exit, Open, Work};
 use tracing::info;
 
+use super::console::ConsoleStream;
 use super::ending::{End, Process};
 use super::forward::told::Telling;
 use super::forward::{Destination, ForwardEnd, Place};
@@ -209,6 +210,17 @@ impl Report {
             other => event.failed(other.to_string()),
         };
         self.audit.note(event).await;
+    }
+
+    /// The relay ends a console command that would have gone on.
+    pub async fn console_ended(&self, stream: &ConsoleStream, ending: &Ending) {
+        info!(stream = %stream.id, user = %stream.user, reason = ending.cause.as_str(), "console command ended");
+        let event = Event::new(EventKind::ClientDisconnect)
+            .user(stream.actor.clone())
+            .client(stream.client)
+            .session(stream.id)
+            .with("command", stream.command.as_str());
+        self.audit.note(told(event, ending)).await;
     }
 
     /// The relay ends a connection that would have gone on.

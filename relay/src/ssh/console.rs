@@ -2,33 +2,46 @@
 //! here a channel's bytes become a line and a standard input, and back.
 
 mod bulk;
+mod counted;
 
 use std::borrow::Cow;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use holdfast_protocol::escape::EscapedBytes;
 use holdfast_protocol::wire::{Exit, Signal, Work};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use self::counted::Counted;
 use super::auth::Principal;
 use super::connection::Connection;
 use super::lines::TerminalLines;
 use super::outlet::{Gone, Outlet};
 use super::queue::{Input, InputReceiver};
+use super::target::Target;
 use crate::clock::Timestamp;
 use crate::commands::{self, Caller, Command, Context, Facts, Out};
 use crate::fleet::Client;
-use crate::limits::{CONSOLE_TIMEOUT, FAREWELL_TIMEOUT};
+use crate::limits::{CONSOLE_TIMEOUT, FAREWELL_TIMEOUT, MAX_SHOWN_COMMAND};
 use crate::serve::Relay;
+use crate::session::console::{AskStream, ConsoleGuard, ConsoleStream};
+use crate::session::ending::Notices;
+use crate::session::life::Life;
+use crate::session::live::Ending;
+use crate::session::patience;
+use crate::session::sink::Sink;
 
 /// What a terminal in raw mode sends for the key that interrupts.
 const CTRL_C: u8 = 3;
 
 /// The exit status of what was interrupted, as a shell has it: 128 and SIGINT.
 const INTERRUPTED: u8 = 130;
+
+/// The exit status of what the relay ended, as of a session.
+const CUT_OFF: u8 = 255;
 
 /// What a shell on the relay itself would be: there is none, so the help is shown.
 const GREETING: &str =
@@ -61,38 +74,19 @@ pub async fn run(
         out = Box::pin(TerminalLines::new(out));
         err = Box::pin(TerminalLines::new(err));
     }
+    let outlet = Sink::Channel(outlet);
     let status = match ask(&relay, connection, &principal, &work, &mut input).await {
-        Ok(Asked {
-            command: command @ (Command::Exec(_) | Command::Cp(_)),
-            caller,
-            ..
-        }) => {
-            let client = Client {
-                relay: relay.clone(),
-                connection: connection.clone(),
-                terminal,
-                interrupted: CancellationToken::new(),
-            };
-            let asked = (&command, &caller);
-            match bulk::run(&client, &principal, asked, &mut input, &mut out, &mut err).await {
-                Ok(status) => Some(status),
-                Err(interrupted) => interrupted.then_some(INTERRUPTED),
-            }
-        }
         Ok(asked) => {
-            let (streams, parting) = (asked.command.streams(), asked.command.parting());
-            let answer = answer(&relay, connection, &principal, asked, &mut out, &mut err);
-            let given_up = tokio::select! {
-                status = answer => Ok(status),
-                interrupted = over(&mut input, streams, terminal) => Err(interrupted),
+            let desk = Desk {
+                relay: &relay,
+                connection,
+                principal: &principal,
+                notices: Notices {
+                    outlet: &outlet,
+                    terminal,
+                },
             };
-            match given_up {
-                Ok(status) => Some(status),
-                Err(interrupted) => {
-                    let _ = timeout(FAREWELL_TIMEOUT, part(&mut out, parting)).await;
-                    interrupted.then_some(INTERRUPTED)
-                }
-            }
+            desk.serve(asked, &mut input, out, &mut err).await
         }
         Err(said) => timeout(CONSOLE_TIMEOUT, said.say(&mut out, &mut err))
             .await
@@ -100,7 +94,7 @@ pub async fn run(
     };
     if let Some(status) = status {
         let last = async {
-            outlet.exit(Exit::Status(status.into())).await?;
+            outlet.exit(Some(Exit::Status(status.into()))).await?;
             outlet.eof().await
         };
         let _: Result<Result<(), Gone>, _> = timeout(FAREWELL_TIMEOUT, last).await;
@@ -108,11 +102,170 @@ pub async fn run(
     outlet.close().await;
 }
 
+/// Where one command is served.
+struct Desk<'a> {
+    relay: &'a Arc<Relay>,
+    connection: &'a Arc<Connection>,
+    principal: &'a Principal,
+    notices: Notices<'a>,
+}
+
+impl Desk<'_> {
+    /// Runs a command to its end, and gives the exit status; `None` if nobody is there who would hear it. One that
+    /// streams is on the live-session registry, and ends as sessions do.
+    async fn serve(
+        &self,
+        asked: Asked,
+        input: &mut InputReceiver,
+        out: Pin<Box<dyn AsyncWrite + Send>>,
+        err: &mut Out<'_>,
+    ) -> Option<u8> {
+        let mut entered = match self.enter(&asked).await {
+            Ok(entered) => entered,
+            Err(sentence) => {
+                let refused = Target::Relay;
+                self.relay
+                    .report
+                    .session_rejected(self.connection, &refused, &sentence)
+                    .await;
+                let said = async {
+                    err.write_all((sentence + "\n").as_bytes()).await?;
+                    err.flush().await
+                };
+                let _ = timeout(FAREWELL_TIMEOUT, said).await;
+                return Some(commands::FAILED);
+            }
+        };
+        let stream = entered.as_ref().map(|guard| guard.stream().clone());
+        let life = stream.as_ref().map(|stream| stream.life.clone());
+        let mut out = match &life {
+            Some(life) => Box::pin(Counted::new(out, life.clone())),
+            None => out,
+        };
+        let parting = asked.command.parting();
+        let interrupted = CancellationToken::new();
+        let done = tokio::select! {
+            // Who was told to end says why, even if the command ended in the same moment.
+            biased;
+            ending = self.cut(entered.as_mut(), &interrupted) => Err(ending),
+            done = self.answer(asked, stream.clone(), input, &mut out, err, &interrupted) => Ok(done),
+        };
+        if let Some(life) = &life {
+            life.set_apart();
+        }
+        let ending = match done {
+            Ok(Ok(status)) => return Some(status),
+            Ok(Err(interrupted)) => {
+                let _ = timeout(FAREWELL_TIMEOUT, part(&mut out, parting)).await;
+                return interrupted.then_some(INTERRUPTED);
+            }
+            Err(ending) => ending,
+        };
+        let _ = timeout(FAREWELL_TIMEOUT, part(&mut out, parting)).await;
+        self.notices.say(&format!("closed: {}", ending.why)).await;
+        if let Some(stream) = &stream {
+            self.relay.report.console_ended(stream, &ending).await;
+        }
+        Some(CUT_OFF)
+    }
+
+    /// Puts a command that streams on the registry. One that is refused needs no place there.
+    async fn enter(&self, asked: &Asked) -> Result<Option<ConsoleGuard>, String> {
+        let Asked {
+            command,
+            caller,
+            line,
+            ..
+        } = asked;
+        let Caller::User(subject) = caller else {
+            return Ok(None);
+        };
+        if !command.streams() || commands::permit(caller, command).is_err() {
+            return Ok(None);
+        }
+        let ask = AskStream {
+            command: line.clone(),
+            need: command.need(),
+            shows: command.shows(caller),
+            activity: command.activity(self.notices.terminal),
+        };
+        let entered = self.relay.enter_console(self.connection, subject, ask);
+        entered.await.map(Some)
+    }
+
+    /// Resolves when the command is to end before it is done.
+    async fn cut(
+        &self,
+        entered: Option<&mut ConsoleGuard>,
+        interrupted: &CancellationToken,
+    ) -> Ending {
+        let Some(guard) = entered else {
+            return std::future::pending().await;
+        };
+        let life = guard.stream().life.clone();
+        let ending = tokio::select! {
+            biased;
+            ending = guard.told_to_end() => ending,
+            ending = patience::cutoff(&life, Some(self.notices)) => ending,
+        };
+        if ending.cause.is_order() {
+            // Before the work is dropped, so that what it runs on devices is to stop, too.
+            interrupted.cancel();
+        }
+        ending
+    }
+
+    /// Runs the command; an error says whether the client wished its end, rather than being gone.
+    async fn answer(
+        &self,
+        asked: Asked,
+        stream: Option<Arc<ConsoleStream>>,
+        input: &mut InputReceiver,
+        out: &mut Out<'_>,
+        err: &mut Out<'_>,
+        interrupted: &CancellationToken,
+    ) -> Result<u8, bool> {
+        let (relay, terminal) = (self.relay, self.notices.terminal);
+        if let Asked {
+            command: command @ (Command::Exec(_) | Command::Cp(_)),
+            caller,
+            ..
+        } = asked
+        {
+            let client = Client {
+                relay: relay.clone(),
+                connection: self.connection.clone(),
+                terminal,
+                interrupted: interrupted.clone(),
+            };
+            return bulk::run(
+                &client,
+                self.principal,
+                (&command, &caller),
+                input,
+                out,
+                err,
+            )
+            .await;
+        }
+        let streams = asked.command.streams();
+        let life = stream.as_ref().map(|stream| stream.life.clone());
+        let (connection, principal) = (self.connection, self.principal);
+        let answer = answer(relay, connection, principal, (asked, stream), out, err);
+        tokio::select! {
+            status = answer => Ok(status),
+            interrupted = over(input, streams, terminal, life.as_deref()) => Err(interrupted),
+        }
+    }
+}
+
 /// A command, and the standard input that it wants.
 struct Asked {
     command: Command,
     caller: Caller,
     stdin: Option<Vec<u8>>,
+    /// The beginning of the line, for listings.
+    line: String,
 }
 
 /// An answer that needs no command.
@@ -164,6 +317,7 @@ async fn ask(
         command,
         caller,
         stdin,
+        line: shown(work),
     })
 }
 
@@ -211,7 +365,7 @@ async fn answer(
     relay: &Relay,
     connection: &Connection,
     principal: &Principal,
-    asked: Asked,
+    (asked, stream): (Asked, Option<Arc<ConsoleStream>>),
     out: &mut Out<'_>,
     err: &mut Out<'_>,
 ) -> u8 {
@@ -223,8 +377,18 @@ async fn answer(
         audit: relay.audit.clone(),
         actor: principal.into(),
         client: Some(connection.client),
+        stream,
     };
     commands::run(asked.command, &asked.caller, &context, stdin, out, err).await
+}
+
+/// The beginning of a line, for listings.
+fn shown(work: &Work) -> String {
+    let Work::Exec(line) = work else {
+        return String::new();
+    };
+    let begin = line.get(..MAX_SHOWN_COMMAND).unwrap_or(line);
+    String::from_utf8_lossy(begin).into_owned()
 }
 
 /// Leaves the client's terminal as it was before the command.
@@ -235,9 +399,18 @@ async fn part(out: &mut Out<'_>, parting: &str) -> std::io::Result<()> {
 
 /// Resolves when a command is to be given up: its client is gone or, at a terminal, has typed Ctrl-C; or
 /// it takes too long, unless its answer has no end by itself. Says whether the client wished it so.
-async fn over(input: &mut InputReceiver, streams: bool, terminal: bool) -> bool {
+async fn over(
+    input: &mut InputReceiver,
+    streams: bool,
+    terminal: bool,
+    life: Option<&Life>,
+) -> bool {
     let asked_to_end = async {
         while let Some(input) = input.next().await {
+            if let (Some(life), Input::Data(data)) = (life, &input) {
+                life.count_in(data.len());
+                life.touch();
+            }
             match input {
                 Input::Data(data) if terminal && data.contains(&CTRL_C) => return true,
                 Input::Signal(Signal::Int | Signal::Term | Signal::Hup) => return true,

@@ -62,8 +62,11 @@ const REMOVE: &str = "DELETE FROM locks WHERE id = $1";
 const KILL: &str = "INSERT INTO kills (session, message, by_user)
     SELECT id, $2, $3 FROM sessions WHERE id = $1
     ON CONFLICT (session) DO NOTHING";
+const KILL_STREAM: &str = "UPDATE console_streams SET killed = 1, message = $2, by_user = $3
+    WHERE id = $1 AND killed = 0";
 const KILLS: &str = "SELECT k.session, k.message, k.by_user FROM kills k
-    JOIN sessions s ON s.id = k.session WHERE s.relay = $1";
+    JOIN sessions s ON s.id = k.session WHERE s.relay = $1
+    UNION ALL SELECT id, message, by_user FROM console_streams WHERE relay = $1 AND killed = 1";
 
 impl Store {
     /// Makes a lock and gives its number. It survives a power cut.
@@ -132,7 +135,12 @@ impl Store {
             .bind(kill.session.0.as_slice())
             .bind(&kill.message)
             .bind(kill.by.as_ref().map(UserName::as_str));
-        let asked = query.execute(&mut *write).await?.rows_affected() > 0;
+        let mut asked = query.execute(&mut *write).await?.rows_affected() > 0;
+        let query = sqlx::query(KILL_STREAM)
+            .bind(kill.session.0.as_slice())
+            .bind(&kill.message)
+            .bind(kill.by.as_ref().map(UserName::as_str));
+        asked |= query.execute(&mut *write).await?.rows_affected() > 0;
         meta::access_changed(&mut write).await?;
         write.commit().await?;
         Ok(asked)

@@ -8,6 +8,7 @@ mod attributed;
 mod audit;
 mod authorities;
 mod check;
+mod console_streams;
 mod devices;
 mod enrol;
 mod error;
@@ -42,6 +43,7 @@ use sqlx::sqlite::{
 pub use attributed::Attributed;
 pub use audit::{AuditEntry, AuditFilter, AuditKey, AuditRemoved};
 pub use authorities::{Authority, AuthorityError};
+pub use console_streams::ConsoleRow;
 pub use devices::{Device, LabelError, Presence, PresenceState, RenameError, RevokeError};
 pub use enrol::{EnrolError, Enrolment};
 pub use error::StoreError;

@@ -2,6 +2,7 @@
 
 use holdfast_protocol::ids::SessionId;
 
+use super::console_streams::{self, ConsoleRow};
 use super::session_facts::{FactsRow, SessionFacts};
 use super::{RELAY_HEARTBEAT_STALE, RelayId, Store, StoreError, Survive};
 use crate::clock::Timestamp;
@@ -27,13 +28,15 @@ pub struct Traffic {
 }
 
 /// What changed on a relay's board since it was published last.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BoardChange {
     /// Sessions that began.
     pub begun: Vec<SessionRow>,
-    /// Sessions whose traffic grew.
+    /// Console streams that began.
+    pub consoles: Vec<ConsoleRow>,
+    /// Those of either whose traffic grew.
     pub moved: Vec<(SessionId, Traffic)>,
-    /// Sessions that ended.
+    /// Those of either that ended.
     pub ended: Vec<SessionId>,
 }
 
@@ -67,7 +70,11 @@ impl Store {
                 .execute(&mut *write)
                 .await?;
         }
+        for row in &change.consoles {
+            console_streams::begin(&mut write, relay, row).await?;
+        }
         for (id, traffic) in &change.moved {
+            console_streams::moved(&mut write, *id, *traffic).await?;
             sqlx::query(MOVE)
                 .bind(id.0.as_slice())
                 .bind(traffic.active.0)
@@ -77,6 +84,7 @@ impl Store {
                 .await?;
         }
         for id in &change.ended {
+            console_streams::end(&mut write, *id).await?;
             let end = sqlx::query(END).bind(id.0.as_slice());
             end.execute(&mut *write).await?;
         }
@@ -123,6 +131,6 @@ impl Row {
     }
 }
 
-fn column(count: u64) -> i64 {
+pub(super) fn column(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }

@@ -1,5 +1,6 @@
 //! Issue 3: how much, how long, and how it is ended.
 
+mod console;
 mod idle;
 mod kills;
 mod locks;

@@ -51,7 +51,7 @@ pub(super) async fn run(
         }
     };
     let given_up = async {
-        let interrupted = over(input, true, client.terminal).await;
+        let interrupted = over(input, true, client.terminal, None).await;
         if interrupted {
             // Before the work is dropped, so that it knows.
             client.interrupted.cancel();
