@@ -5,6 +5,7 @@ mod commands;
 mod evidence;
 mod figures;
 mod full;
+mod hostile;
 mod keeping;
 mod unrecorded;
 

@@ -2,6 +2,7 @@
 
 pub mod channels;
 pub mod control;
+pub mod evidence;
 pub mod forwards;
 pub mod joins;
 pub mod logins;
@@ -25,6 +26,7 @@ pub fn of_devices() -> Vec<&'static DeviceCase> {
         joins::CASES,
         forwards::CASES,
         recordings::CASES,
+        evidence::CASES,
     ]
     .concat_refs()
 }

@@ -55,7 +55,9 @@ pub const CASES: &[DeviceCase] = &[
     },
 ];
 
-fn is_recorded(open: &Open) -> bool {
+/// Whether it is a process that is recorded.
+#[must_use]
+pub fn is_recorded(open: &Open) -> bool {
     is_process(open) && tape::terms(open).is_some()
 }
 

@@ -1,0 +1,114 @@
+//! Recordings that a device invents in part, of sessions that ended in any way.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use holdfast_protocol::codec::frame::{DataStream, SessionMessage};
+use holdfast_protocol::ids::{Login, UserName};
+use holdfast_protocol::recording::record::{EndReason, Event, Stream};
+use holdfast_protocol::wire::{Exit, Open, WindowSize};
+
+use super::recordings::{INVENTED, close, forged, is_recorded};
+use crate::Outcome;
+use crate::device::{Device, DeviceCase, GREETING, Lie, Session, Tape, tape};
+
+/// The table.
+pub const CASES: &[DeviceCase] = &[
+    DeviceCase {
+        name: "invented-input",
+        what: "Records a typed line that was not sent, behind the cut of its session.",
+        lie: Lie::Session {
+            on: is_recorded,
+            play: |device, session| Box::pin(behind_a_cut(device, session, Stream::Stdin)),
+        },
+    },
+    DeviceCase {
+        name: "invented-output",
+        what: "Records a line that was never shown, behind the cut of its session.",
+        lie: Lie::Session {
+            on: is_recorded,
+            play: |device, session| Box::pin(behind_a_cut(device, session, Stream::Stdout)),
+        },
+    },
+    DeviceCase {
+        name: "wrong-start-facts",
+        what: "Records a true session as that of another user and account.",
+        lie: Lie::Session {
+            on: is_recorded,
+            play: |device, session| Box::pin(wrong_start(device, session)),
+        },
+    },
+    DeviceCase {
+        name: "wrong-exit",
+        what: "Records another exit status than it has sent.",
+        lie: Lie::Session {
+            on: is_recorded,
+            play: |device, session| Box::pin(wrong_exit(device, session)),
+        },
+    },
+    DeviceCase {
+        name: "invented-size",
+        what: "Records a change of the terminal's size that was not sent.",
+        lie: Lie::Session {
+            on: is_recorded,
+            play: |device, session| Box::pin(invented_size(device, session)),
+        },
+    },
+];
+
+/// Shows a line, waits until the relay cuts the session off, and records one more on a stream.
+async fn behind_a_cut(
+    device: Arc<Device>,
+    mut session: Session,
+    stream: Stream,
+) -> Result<Outcome> {
+    session.say(&SessionMessage::Accepted).await?;
+    session.data(DataStream::Stdout, GREETING).await?;
+    while session.next().await.is_some() {}
+    let mut tape = Tape::begin(&device, &session.open).unwrap();
+    tape.frame(Stream::Stdout, GREETING);
+    tape.frame(stream, INVENTED);
+    match device.upload(&tape.end(EndReason::ClientGone)).await {
+        Ok(()) => Ok(Outcome::Done(
+            "the relay has taken the recording".to_owned(),
+        )),
+        Err(error) => Ok(Outcome::Refused(error.to_string())),
+    }
+}
+
+async fn wrong_start(device: Arc<Device>, session: Session) -> Result<Outcome> {
+    forged(device, session, |device, open| {
+        let mut start = tape::facts(device, open, tape::terms(open).unwrap());
+        start.user = UserName::new("mallory").unwrap();
+        start.login = Login::new("nobody").unwrap();
+        let mut tape = Tape::begin_with(device, open, start).unwrap();
+        tape.frame(Stream::Stdout, GREETING);
+        close(tape)
+    })
+    .await
+}
+
+async fn wrong_exit(device: Arc<Device>, session: Session) -> Result<Outcome> {
+    forged(device, session, |device, open| {
+        let mut tape = shown(device, open);
+        tape.event(Event::Exit(Exit::Status(3)));
+        tape.end(EndReason::Exited)
+    })
+    .await
+}
+
+async fn invented_size(device: Arc<Device>, session: Session) -> Result<Outcome> {
+    forged(device, session, |device, open| {
+        let mut tape = shown(device, open);
+        tape.event(Event::Resize(WindowSize::clamped(1, 1, 0, 0)));
+        close(tape)
+    })
+    .await
+}
+
+/// A true recording so far.
+fn shown(device: &Device, open: &Open) -> Tape {
+    let mut tape = Tape::begin(device, open).unwrap();
+    tape.frame(Stream::Stdout, GREETING);
+    tape
+}

@@ -1,0 +1,91 @@
+//! Recordings that a device has sealed as it likes: what the relay knows decides.
+
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use super::exported;
+use crate::harness::{Hostile, Relay, SOON, Way, own_login, run, wait_for, wait_until};
+
+/// What the relay makes of the recording of a session with a device that plays a case. `cut`: an administrator ends it.
+#[track_caller]
+fn judged(case: &str, cut: bool) -> (Relay, Value) {
+    let relay = Relay::start();
+    let alice = relay.admin_user();
+    let hostile = Hostile::online(&relay, "mallory", case, 1);
+    let mut ssh = alice.ssh(Way::Direct, &own_login(), hostile.name());
+    if cut {
+        let ssh = ssh.arg("anything").stdin(Stdio::piped());
+        let ssh = ssh.stdout(Stdio::null()).stderr(Stdio::null());
+        let mut client = ssh.spawn().unwrap();
+        let session = wait_for(SOON, "a session that has shown something", || {
+            let sessions = relay.json(&["sessions", "--json"]);
+            let session = sessions.as_array()?.first()?.clone();
+            (session["bytes_out"].as_u64()? > 0).then_some(session)
+        });
+        let id = session["id"].as_str().unwrap();
+        relay.admin(&["sessions", "kill", id]).ok();
+        client.wait().unwrap();
+    } else {
+        run(ssh.arg("anything")).ok();
+    }
+    wait_until(SOON, "the recording is uploaded", || hostile.is_over());
+    let row = wait_for(SOON, "a verdict", || {
+        let rows = relay.json(&["recordings", "--json"]);
+        let row = rows.as_array()?.first()?.clone();
+        row["verified"].is_boolean().then_some(row)
+    });
+    (relay, row)
+}
+
+#[test]
+fn inventions_are_tampering() {
+    for (case, cut, reason) in [
+        ("recording-without-streams", false, "it does not hold what"),
+        ("recording-other-output", false, "stdout differs"),
+        ("invented-input", true, "stdin has more than was sent"),
+        ("wrong-start-facts", false, "its start has another user"),
+        ("wrong-exit", false, "its exit status is not the one"),
+        ("invented-size", false, "its terminal sizes or signals"),
+    ] {
+        let (relay, row) = judged(case, cut);
+        assert_eq!(
+            (row["state"].as_str(), &row["verified"]),
+            (Some("tampered"), &false.into()),
+            "{case}: {row}"
+        );
+        assert!(
+            row["reason"].as_str().unwrap().starts_with(reason),
+            "{case}: {row}"
+        );
+        let id = row["id"].as_str().unwrap();
+        let said = relay.admin(&["recordings", "verify", id]).exits(5);
+        assert!(said.out().contains("is tampered"), "{case}: {said}");
+        // Whatever it says of itself, it is titled with what the relay knows.
+        let start = &exported(&relay, id)[0];
+        assert_eq!(start["user"], row["user"], "{case}: {start}");
+        assert_eq!(start["login"], row["login"], "{case}: {start}");
+        let cast = relay.export(id, "asciicast");
+        let (user, login) = (row["user"].as_str(), row["login"].as_str());
+        let title = format!("{} as {} on mallory", user.unwrap(), login.unwrap());
+        assert!(cast.contains(&title), "{case}: {cast:.300}");
+    }
+}
+
+#[test]
+fn output_invented_behind_a_cut_is_marked() {
+    let (relay, row) = judged("invented-output", true);
+    assert_eq!(
+        (row["state"].as_str(), &row["verified"]),
+        (Some("complete"), &false.into()),
+        "{row}"
+    );
+    let id = row["id"].as_str().unwrap();
+    let said = relay.admin(&["recordings", "verify", id]).exits(3);
+    assert!(said.out().contains("not shown to the operator"), "{said}");
+    let text = relay.export(id, "txt");
+    assert!(
+        text.contains("[not shown to the operator] nothing happened here"),
+        "{text}"
+    );
+}
