@@ -316,6 +316,26 @@ fn a_noisy_source_leaves_the_others_alone() {
 }
 
 #[test]
+fn held_connections_keep_no_one_out_where_someone_logged_in() {
+    let relay = Relay::start();
+    let alice = relay.admin_user();
+    run(alice.console().arg("whoami")).ok();
+    let mut peers: Vec<Peer> = (0..MAX_UNAUTHENTICATED_PER_SOURCE)
+        .map(|_| Peer::connect(relay.ssh(), None))
+        .collect();
+    for peer in &mut peers {
+        peer.expect("SSH-2.0-");
+    }
+    for _ in 0..3 {
+        run(alice.console().arg("whoami")).ok();
+    }
+    // Each of these logins, and no more, has taken the place of one that was held.
+    let gone = peers.iter_mut().take(4);
+    let gone = gone.filter_map(|peer| peer.is_closed(Duration::from_millis(200)).then_some(()));
+    assert!((1..=3).contains(&gone.count()));
+}
+
+#[test]
 fn a_flood_before_the_login_is_cut() {
     let relay = Relay::start();
     let mut peer = Peer::connect(relay.ssh(), None);

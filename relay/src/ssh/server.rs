@@ -20,7 +20,7 @@ use super::attempts::Attempts;
 use super::connection::{Connection, supervise};
 use super::handler::Handler;
 use super::stream::{Guard, GuardedStream};
-use super::throttle::{Source, Throttle};
+use super::throttle::{Refused, Source, Throttle};
 use crate::limits::{MAX_LINGERING_REFUSALS, PENALTY_FAILED, REFUSAL_LINGER};
 use crate::serve::Relay;
 
@@ -60,6 +60,29 @@ impl Connections {
     pub async fn wait_empty(&self) {
         // The sender lives as long as we do: it cannot fail.
         let _ = self.count.subscribe().wait_for(|count| *count == 0).await;
+    }
+
+    /// Takes a connection into the books, for which the oldest of the same source that has not logged in may have to go.
+    fn admit(&self, source: Source) -> Result<(), Refused> {
+        let now = self.now();
+        let admitted = self.throttle().admit(source, now);
+        if admitted != Err(Refused::TooManyUnauthenticated) {
+            return admitted;
+        }
+        let all = self.lock();
+        let waits = all.iter().filter(|(_, connection)| {
+            Source::of(connection.client.ip()) == source
+                && !connection.guard.is_cut()
+                && !connection.guard.is_authenticated()
+        });
+        let Some((_, oldest)) = waits.min_by_key(|(id, _)| **id) else {
+            return admitted;
+        };
+        if !self.throttle().admit_instead(source, now) {
+            return admitted;
+        }
+        oldest.guard.cut();
+        Ok(())
     }
 
     fn enter(&self, connection: Arc<Connection>) -> u64 {
@@ -103,8 +126,7 @@ pub async fn run(relay: Arc<Relay>, listener: TcpListener, config: Arc<Config>) 
         };
         let source = Source::of(client.ip());
         let connections = &relay.connections;
-        let admitted = connections.throttle().admit(source, connections.now());
-        if let Err(refused) = admitted {
+        if let Err(refused) = connections.admit(source) {
             debug!(%client, %refused, "SSH connection refused");
             refuse(&connections.lingering, stream, &refused.to_string());
             continue;

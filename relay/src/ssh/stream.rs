@@ -41,6 +41,12 @@ impl Guard {
         self.cut.cancel();
     }
 
+    /// Whether it is cut.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        self.cut.is_cancelled()
+    }
+
     /// The peer has authenticated: it may send what it likes.
     pub fn set_authenticated(&self) {
         self.authenticated.store(true, Ordering::Relaxed);

@@ -114,6 +114,21 @@ impl Throttle {
         Ok(())
     }
 
+    /// Takes a connection into the books in the place of another one of its source that has not logged in and is being
+    /// cut: only a source with a recent login has that right, so that who holds connections open there does not keep its
+    /// other people out. Returns whether it is taken.
+    pub fn admit_instead(&mut self, source: Source, now: Duration) -> bool {
+        let is_taken = self.is_trusted(source, now)
+            && self.connections < MAX_CONNECTIONS
+            && self.unauthenticated < MAX_UNAUTHENTICATED;
+        if is_taken {
+            self.connections += 1;
+            self.unauthenticated += 1;
+            *self.sources.entry(source).or_default() += 1;
+        }
+        is_taken
+    }
+
     /// An admitted connection has authenticated: its source's past is forgiven, and it is not kept out for
     /// [`TRUST_AFTER_LOGIN`].
     pub fn authenticated(&mut self, source: Source, now: Duration) {
@@ -283,6 +298,26 @@ mod tests {
         penalise(&mut throttle, source(1), later);
         let refused = throttle.admit(source(1), later);
         assert!(matches!(refused, Err(Refused::Penalised(_))), "{refused:?}");
+    }
+
+    #[test]
+    fn only_a_source_with_a_login_replaces_its_own() {
+        let mut throttle = Throttle::default();
+        assert!(!throttle.admit_instead(source(1), Duration::ZERO));
+        assert_eq!(throttle.admit(source(1), Duration::ZERO), Ok(()));
+        throttle.authenticated(source(1), Duration::ZERO);
+        while throttle.admit(source(1), Duration::ZERO).is_ok() {}
+        assert!(throttle.admit_instead(source(1), Duration::ZERO));
+        assert!(!throttle.admit_instead(source(2), Duration::ZERO));
+        // The one that was cut ends.
+        throttle.ended(source(1), false);
+        assert_eq!(throttle.sources[&source(1)], MAX_UNAUTHENTICATED_PER_SOURCE);
+        // The bound of the relay as a whole holds.
+        let mut n = 2;
+        while throttle.admit(source(n / 8), Duration::ZERO).is_ok() || n < 16 {
+            n += 1;
+        }
+        assert!(!throttle.admit_instead(source(1), Duration::ZERO));
     }
 
     #[test]
