@@ -194,7 +194,10 @@ async fn ssh_config_names_relay_and_ca() {
     let lines = bed.ok("ssh-config --known-hosts").await;
     assert_eq!(
         lines,
-        format!("@cert-authority *.fleet {ca}\n[relay.example.com]:2222 {host}\n")
+        format!(
+            "@cert-authority *.fleet {ca}\n@cert-authority [relay.example.com]:2222 {ca}\n\
+             [relay.example.com]:2222 {host}\n"
+        )
     );
     let config = bed.ok("ssh-config").await;
     assert!(

@@ -17,6 +17,8 @@ const ROWS: &[(&str, &str, [bool; 5])] = &[
     ("audit", "audit", REVIEW),
     ("ca ls", "ca ls", REVIEW),
     ("ca revoke", "ca revoke -", ADMIN),
+    ("ca host-key", "ca host-key", REVIEW),
+    ("ca host-key rotate", "ca host-key rotate", ADMIN),
     ("ca revoked", "ca revoked", REVIEW),
     ("ca rm", "ca rm corp", ADMIN),
     ("ca trust", "ca trust - --name corp", ADMIN),
