@@ -78,8 +78,8 @@ pub const MAX_ORIGINAL_COMMAND: usize = 96 * 1024;
 /// Longest subsystem name.
 pub const MAX_SUBSYSTEM: usize = 64;
 
-/// Longest `TERM`.
-pub const MAX_TERM: usize = 64;
+/// Longest `TERM`: OpenSSH passes any, and names of some hundred bytes are in use.
+pub const MAX_TERM: usize = 512;
 
 /// Most terminal modes in one PTY request: RFC 4254 section 8 defines opcodes 1 to 159.
 pub const MAX_TERMINAL_MODES: usize = 160;
@@ -91,10 +91,23 @@ pub const MAX_ENV: usize = 64;
 pub const MAX_ENV_NAME: usize = 128;
 
 /// Longest value of an environment variable.
-pub const MAX_ENV_VALUE: usize = 4 * 1024;
+pub const MAX_ENV_VALUE: usize = 16 * 1024;
 
-/// Most bytes of environment in one session, names and values together.
-pub const MAX_ENV_BYTES: usize = 16 * 1024;
+/// Most bytes of environment in one session, names and values together: one of the longest values, and some more.
+pub const MAX_ENV_BYTES: usize = 20 * 1024;
+
+/// The first minor version that takes a `TERM` of [`MAX_TERM`] and an environment of [`MAX_ENV_BYTES`]. To those before
+/// it goes what they take: [`OLD_MAX_TERM`], [`OLD_MAX_ENV_VALUE`], [`OLD_MAX_ENV_BYTES`].
+pub const LONG_ENV_MINOR: u16 = 5;
+
+/// [`MAX_TERM`] before [`LONG_ENV_MINOR`].
+pub const OLD_MAX_TERM: usize = 64;
+
+/// [`MAX_ENV_VALUE`] before [`LONG_ENV_MINOR`].
+pub const OLD_MAX_ENV_VALUE: usize = 4 * 1024;
+
+/// [`MAX_ENV_BYTES`] before [`LONG_ENV_MINOR`].
+pub const OLD_MAX_ENV_BYTES: usize = 16 * 1024;
 
 /// Largest body of an `Open` frame: a command, the one in whose place it stands, an environment and some
 /// room for the rest.

@@ -187,6 +187,7 @@ fn run_admin(dir: &Path, command: Command, ssh: &SshArgs) -> anyhow::Result<u8> 
             actor: Actor::local(os_user()),
             client: None,
             stream: None,
+            width: width(),
             store,
         };
         let (stdin, caller) = (stdin.as_deref(), Caller::Local);
@@ -196,6 +197,14 @@ fn run_admin(dir: &Path, command: Command, ssh: &SshArgs) -> anyhow::Result<u8> 
         context.store.close().await;
         Ok(code)
     })
+}
+
+/// How wide a table may be: the terminal's width; else what `COLUMNS` says; else anything goes.
+fn width() -> Option<usize> {
+    let terminal = rustix::termios::tcgetwinsize(io::stdout()).ok();
+    let terminal = terminal.map(|size| usize::from(size.ws_col));
+    let columns = || std::env::var("COLUMNS").ok()?.parse().ok();
+    terminal.or_else(columns).filter(|columns| *columns > 0)
 }
 
 /// The account that runs this program: by its name, where /etc/passwd has one.

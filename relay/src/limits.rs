@@ -560,3 +560,29 @@ pub const COPY_PACKETS: usize = 16;
 
 /// Longest path that `cp` takes, in bytes: Linux's, without the zero.
 pub const MAX_COPY_PATH: usize = 4095;
+
+/// Between two sessions or events of one run in a folded listing: Ansible takes seconds from task to task, and what a
+/// person begins a minute later is work of its own.
+pub const RUN_GAP: Duration = Duration::from_secs(60);
+
+/// The same of those over one SSH connection: a kept connection is one piece of work, over its pauses.
+pub const CONNECTION_GAP: Duration = Duration::from_secs(60 * 60);
+
+/// Audit events that a folded listing holds before it writes them, however long the log is.
+pub const MAX_AUDIT_HELD: usize = 1_000;
+
+/// The narrowest terminal that a table is cut for: below it, nothing could be read.
+pub const MIN_TABLE_WIDTH: usize = 40;
+
+/// Columns of a table are shortened to no less than this.
+pub const MIN_TABLE_COLUMN: usize = 8;
+
+/// Sentences that a channel's client reads before anything runs on it: a flood of refused requests is not answered with
+/// a flood of words.
+pub const MAX_CHANNEL_SENTENCES: usize = 8;
+
+/// Characters of a variable's name in such a sentence.
+pub const MAX_SHOWN_VARIABLE: usize = 64;
+
+/// Characters of a sentence that waits for a connection's next session: it may quote a path of any length.
+pub const MAX_SHOWN_SENTENCE: usize = 512;

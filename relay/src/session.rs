@@ -12,6 +12,7 @@ mod known;
 pub mod lease;
 pub mod life;
 pub mod live;
+mod older;
 pub mod patience;
 pub mod publish;
 mod recorded;

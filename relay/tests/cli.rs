@@ -308,6 +308,10 @@ fn openssh_takes_the_ssh_config() {
         device.contains(&format!("\nknownhostscommand /bin/echo {ca}\n")),
         "{device}"
     );
+    for host in [&device, &ssh("relay.example.com")] {
+        assert!(host.contains("\nidentitiesonly yes\n"), "{host}");
+        assert!(host.contains("\nserveraliveinterval 30\n"), "{host}");
+    }
     let relay = ssh("relay.example.com");
     assert!(relay.contains("\nknownhostscommand /bin/echo [relay.example.com]:2222 ssh-ed25519 "));
     assert!(!ssh("elsewhere.example.com").contains("knownhostscommand"));
@@ -321,6 +325,64 @@ fn openssh_takes_the_ssh_config() {
             .unwrap();
         assert!(found.status.success(), "{name}");
     }
+}
+
+#[test]
+fn the_ssh_config_has_a_form_for_each_client() {
+    let bed = Bed::new();
+    let form = |client: &str| done(&bed.relay(&["ssh-config", "--for", client])).to_owned();
+    assert_eq!(form("openssh"), done(&bed.relay(&["ssh-config"])));
+
+    // OpenSSH on Windows has no /bin/echo.
+    let windows = form("windows");
+    assert!(!windows.contains("KnownHostsCommand"), "{windows}");
+    let known = done(&bed.relay(&["ssh-config", "--known-hosts"])).to_owned();
+    assert!(
+        known.lines().all(|line| windows.contains(line)),
+        "{windows}"
+    );
+    let config = bed.file("windows", &windows);
+    let ssh = Command::new("ssh")
+        .args(["-G", "-F", &config, "pi@cam.fleet"])
+        .output()
+        .unwrap();
+    assert!(
+        out(&ssh).contains("\nproxyjump relay.example.com:2222\n"),
+        "{}",
+        err(&ssh)
+    );
+
+    // The relay's key as ssh-keygen shows it.
+    let key = known.lines().nth(2).unwrap().split_once(' ').unwrap().1;
+    let key = bed.file("host.pub", &format!("{key}\n"));
+    let shown = Command::new("ssh-keygen")
+        .args(["-l", "-f", &key])
+        .output()
+        .unwrap();
+    let print = out(&shown).split(' ').nth(1).unwrap().to_owned();
+    let putty = form("putty");
+    let line = format!("plink -P 2222 -hostkey {print} pi+kitchen-cam@relay.example.com uptime");
+    assert!(putty.contains(&line), "{putty}");
+    assert!(putty.contains("\"PortNumber\"=dword:000008ae\n"), "{putty}");
+    let winscp = form("winscp");
+    let digest = print.strip_prefix("SHA256:").unwrap();
+    assert!(
+        winscp.contains(&format!("ssh-ed25519 255 {digest}\"")),
+        "{winscp}"
+    );
+    assert!(
+        winscp.contains("open sftp://pi%2Bkitchen-cam@relay.example.com:2222/"),
+        "{winscp}"
+    );
+    let ansible = form("ansible");
+    assert!(
+        ansible.contains("ansible_user=pi+kitchen-cam ansible_remote_tmp=/tmp/"),
+        "{ansible}"
+    );
+
+    let output = bed.relay(&["ssh-config", "--for", "telnet"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(err(&output).contains("the clients are openssh, windows, putty, winscp and ansible"));
 }
 
 #[test]

@@ -27,6 +27,7 @@ mod harness;
 mod held;
 mod hostile;
 mod jump;
+mod listings;
 mod nat;
 mod policy;
 mod pressure;

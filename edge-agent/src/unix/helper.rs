@@ -21,7 +21,7 @@ use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
     SocketFlags, SocketType, connect, listen, sendmsg, socket_with,
 };
-use rustix::process::{fchdir, setsid, umask};
+use rustix::process::{fchdir, geteuid, setsid, umask};
 use rustix::stdio::stdin;
 
 use super::{Action, Answer, Task, not_permitted, read_task, unreachable};
@@ -195,16 +195,39 @@ fn listen_in(
     Ok((socket, file))
 }
 
-/// As sshd by default, it replaces nothing. What another helper is about to remove goes in a moment: an operator
-/// may take a socket back and ask for it again.
+/// It replaces nothing but a socket that its process left behind. What another helper is about to remove goes in a
+/// moment: an operator may take a socket back and ask for it again.
 fn bind(name: &[u8]) -> io::Result<UnixListener> {
+    let mut left_behind = None;
     for _ in 1..BIND_ATTEMPTS {
         match UnixListener::bind(OsStr::from_bytes(name)) {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => sleep(BIND_PAUSE),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
             other => return other,
         }
+        let found = dead_socket(name);
+        // A socket that is being made is not listened on for a moment: what is dead is so twice.
+        if found.is_some() && found == left_behind {
+            let _ = unlinkat(CWD, name, AtFlags::empty());
+            continue;
+        }
+        left_behind = found;
+        sleep(BIND_PAUSE);
     }
     UnixListener::bind(OsStr::from_bytes(name))
+}
+
+/// The identity of a socket's file that is this account's own and that no process listens on.
+fn dead_socket(name: &[u8]) -> Option<impl PartialEq + use<>> {
+    let stat = statat(CWD, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    let is_socket = FileType::from_raw_mode(stat.st_mode) == FileType::Socket;
+    if !is_socket || stat.st_uid != geteuid().as_raw() {
+        return None;
+    }
+    // The system refuses where nothing listens; a full queue, a socket for datagrams and anything else are answers.
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).ok()?;
+    let refused = connect(&socket, &SocketAddrUnix::new(name).ok()?);
+    (refused == Err(Errno::CONNREFUSED)).then_some((stat.st_dev, stat.st_ino))
 }
 
 /// The path of what is open, without a link in it.

@@ -32,32 +32,33 @@ pub const FIELDS: [&str; 15] = [
 /// The table's head; its columns are as wide as those of [`text`].
 #[must_use]
 pub fn head() -> String {
-    let [event, user, device, outcome] = WIDTHS;
+    let [event, user, device, outcome, count] = WIDTHS;
     let (time, width) = ("TIME (UTC)", TIME_WIDTH);
     format!(
-        "{time:<width$}  {:<event$}  {:<user$}  {:<device$}  {:<outcome$}  DETAILS\n",
-        "EVENT", "USER", "DEVICE", "OUTCOME"
+        "{time:<width$}  {:<event$}  {:<user$}  {:<device$}  {:<outcome$}  {:>count$}  DETAILS\n",
+        "EVENT", "USER", "DEVICE", "OUTCOME", "N"
     )
 }
 
 /// `2026-11-22 05:06:07.000000`.
 const TIME_WIDTH: usize = 26;
-/// Of event, user, device and outcome. A longer value moves the rest of its line, so that lines can be
+/// Of event, user, device, outcome and how many. A longer value moves the rest of its line, so that lines can be
 /// written as they come.
-const WIDTHS: [usize; 4] = [17, 10, 14, 7];
+const WIDTHS: [usize; 5] = [17, 10, 14, 7, 4];
 
-/// The entry as a row of a table, with its line feed. Every value from outside is escaped.
+/// The entry as a row of a table, which stands for `count` like it, with its line feed. Every value from outside is
+/// escaped.
 #[must_use]
-pub fn text(entry: &AuditEntry) -> String {
+pub fn text(entry: &AuditEntry, count: usize) -> String {
     let time = entry.time.rfc3339().replace('T', " ").replace('Z', "");
     let shown = |text: &Option<String>| match text {
         Some(text) if !text.is_empty() => Escaped(text).to_string(),
         _ => "-".to_owned(),
     };
     let (user, device) = (shown(&entry.user), shown(&entry.device));
-    let [e, u, d, o] = WIDTHS;
+    let [e, u, d, o, n] = WIDTHS;
     let mut line = format!(
-        "{time:<TIME_WIDTH$}  {:<e$}  {user:<u$}  {device:<d$}  {:<o$} ",
+        "{time:<TIME_WIDTH$}  {:<e$}  {user:<u$}  {device:<d$}  {:<o$}  {count:>n$} ",
         Escaped(&entry.event).to_string(),
         Escaped(&entry.outcome).to_string(),
     );
@@ -169,8 +170,8 @@ mod tests {
             .user(Actor::by_key("alice", "SHA256:x"))
             .because("two words");
         assert_eq!(
-            text(&event.entry(None, T0)),
-            "2026-11-22 05:06:07.000001  exec               alice       -               success  \
+            text(&event.entry(None, T0), 30),
+            "2026-11-22 05:06:07.000001  exec               alice       -               success    30  \
              reason=\"two words\" key=SHA256:x command=\"echo a\\r\\nb\\u{1b}[2J \\\"c\\\"\"\n"
         );
         assert!(
@@ -217,7 +218,7 @@ mod tests {
             prop_assert_eq!(value["command"].as_str(), Some(command.as_str()));
             prop_assert_eq!(value["user"].as_str(), Some(user.as_str()));
             prop_assert_eq!(value["reason"].as_str(), Some(reason.as_str()));
-            let row = text(&entry);
+            let row = text(&entry, 1);
             prop_assert!(!row.strip_suffix('\n').unwrap().contains(is_treacherous), "{row:?}");
         }
 

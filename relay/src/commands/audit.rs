@@ -1,5 +1,7 @@
 //! `audit`: who did what, where, and how it went.
 
+mod runs;
+
 use std::io;
 
 use holdfast_protocol::ids::{DeviceId, DeviceName, SessionId};
@@ -7,10 +9,12 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::args::Moment;
+use super::table::fitted;
 use super::{Context, Failure, Out};
 use crate::audit::{Event, EventKind, line};
 use crate::limits::{AUDIT_PAGE, STORE_POLL};
 use crate::store::{AuditEntry, AuditFilter, AuditKey, StoreError};
+use runs::Runs;
 
 /// Without `--limit`: what one can look through.
 const DEFAULT_LIMIT: u32 = 100;
@@ -19,6 +23,7 @@ const DEFAULT_LIMIT: u32 = 100;
 #[command(after_help = "Examples:
   relay audit                                        the newest 100 events
   relay audit --since 1d --user alice --limit 0      all that alice did since yesterday
+  relay audit --all                                  an automation's rows one by one
   relay audit --event user.login.failed --follow
   relay audit --since 2026-11-01 --json --limit 0 | jq -r 'select(.event == \"exec\") | .command'
 
@@ -45,10 +50,13 @@ pub struct Args {
     /// The newest so many; 0: all
     #[arg(long, value_name = "N", default_value_t = DEFAULT_LIMIT)]
     limit: u32,
-    /// Go on with what comes, until you stop it
+    /// Go on with what comes, until you stop it; nothing is folded then
     #[arg(long, short)]
     follow: bool,
-    /// Print one JSON object a line, for machines
+    /// A row for each event, where equal ones of a run of sessions without a terminal are one row
+    #[arg(long)]
+    all: bool,
+    /// Print one JSON object a line, for machines: always one for each event
     #[arg(long)]
     json: bool,
 }
@@ -135,6 +143,7 @@ pub(super) async fn run(
         context,
         filter,
         json: args.json,
+        folds: !(args.all || args.json || args.follow),
         out,
     };
     let listed = async {
@@ -154,6 +163,8 @@ struct Listing<'a, 'o> {
     context: &'a Context,
     filter: AuditFilter,
     json: bool,
+    /// Whether equal events of a run are one row.
+    folds: bool,
     out: &'a mut Out<'o>,
 }
 
@@ -162,12 +173,13 @@ impl Listing<'_, '_> {
     async fn list(&mut self, head: i64, limit: u32) -> Result<(), Stop> {
         let store = &self.context.store;
         if !self.json {
-            self.out.write_all(line::head().as_bytes()).await?;
+            self.rows(&line::head()).await?;
         }
         let mut after = match limit {
             0 => AuditKey::START,
             count => store.audit_newest(&self.filter, head, count).await?,
         };
+        let mut runs = Runs::default();
         loop {
             let page = store
                 .audit_page(&self.filter, after, head, AUDIT_PAGE)
@@ -176,8 +188,18 @@ impl Listing<'_, '_> {
                 break;
             };
             after = last.key();
-            self.write(&page).await?;
+            if !self.folds {
+                self.write(&page).await?;
+                continue;
+            }
+            for entry in page {
+                runs.add(entry);
+                if runs.is_full() {
+                    self.write_runs(&mut runs).await?;
+                }
+            }
         }
+        self.write_runs(&mut runs).await?;
         Ok(self.out.flush().await?)
     }
 
@@ -203,13 +225,25 @@ impl Listing<'_, '_> {
 
     async fn write(&mut self, entries: &[AuditEntry]) -> io::Result<()> {
         for entry in entries {
-            let line = match self.json {
-                true => line::json(entry),
-                false => line::text(entry).into_bytes(),
-            };
-            self.out.write_all(&line).await?;
+            match self.json {
+                true => self.out.write_all(&line::json(entry)).await?,
+                false => self.rows(&line::text(entry, 1)).await?,
+            }
         }
         Ok(())
+    }
+
+    async fn write_runs(&mut self, runs: &mut Runs) -> io::Result<()> {
+        for (entry, count) in runs.take() {
+            self.rows(&line::text(&entry, count)).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes text within the reader's terminal.
+    async fn rows(&mut self, text: &str) -> io::Result<()> {
+        let text = fitted(text, self.context.width);
+        self.out.write_all(text.as_bytes()).await
     }
 }
 

@@ -15,6 +15,7 @@ mod devices;
 mod doctor;
 pub(crate) mod exec;
 mod export;
+mod fold;
 mod get;
 mod input;
 mod keys;
@@ -140,6 +141,8 @@ pub struct Context {
     pub client: Option<SocketAddr>,
     /// The command on the live-session registry, if it streams to an operator.
     pub stream: Option<Arc<ConsoleStream>>,
+    /// How many columns the caller's terminal has; `None`: the answer goes elsewhere, and lines may be of any length.
+    pub width: Option<usize>,
 }
 
 /// What a command writes to: it waits until whoever reads it takes it.

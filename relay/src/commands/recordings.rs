@@ -2,35 +2,29 @@
 
 mod grep;
 mod hold;
+mod rows;
 mod show;
 mod words;
-
-use std::time::Duration;
 
 use clap::Subcommand;
 use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::ids::UserName;
-use serde::Serialize;
 
 use super::args::Moment;
-use super::table::table;
 use super::{Caller, Context, Done, Failure, Out, json};
 use crate::access::policy::Ability;
 use crate::audit::{Event, EventKind};
-use crate::clock::Timestamp;
 use crate::session::console::Shows;
-use crate::store::{RecordingFacts, RecordingFilter, RecordingRow, RecordingState};
+use crate::store::{RecordingFacts, RecordingFilter, RecordingState};
 
 pub(crate) use words::own_state;
-
-/// As many digits of an id as the table shows: of a million recordings, hardly two share them.
-const SHORT_ID: usize = 10;
 
 #[derive(Clone, Debug, clap::Args)]
 #[command(
     args_conflicts_with_subcommands = true,
     after_help = "Examples:
   relay recordings --device kitchen-cam --since 1d --state tampered
+  relay recordings --interactive --since 7d              what people did at a terminal
   relay recordings show 3f9a
   relay recordings verify 3f9a
   relay recordings grep 'sudo ' --since 7d
@@ -43,7 +37,10 @@ pub struct Args {
     command: Option<RecordingsCommand>,
     #[command(flatten)]
     filter: Filter,
-    /// Print JSON for machines
+    /// A row for each, where a run of one user's sessions without a terminal on one device is one row
+    #[arg(long)]
+    all: bool,
+    /// Print JSON for machines: always a row for each, with the run that it belongs to
     #[arg(long)]
     json: bool,
 }
@@ -119,6 +116,28 @@ struct Filter {
     /// (`--state` with such a word is the same; with any other it is the folder)
     #[arg(long, value_name = "STATE", value_parser = state)]
     in_state: Option<RecordingState>,
+    /// Of this kind: shell, exec, sftp or forward
+    #[arg(long, value_name = "KIND", value_parser = kind)]
+    kind: Option<Ability>,
+    /// Only sessions with a terminal
+    #[arg(long)]
+    interactive: bool,
+}
+
+/// What a recording may be of.
+const KINDS: [Ability; 4] = [
+    Ability::Shell,
+    Ability::Exec,
+    Ability::Sftp,
+    Ability::Forward,
+];
+
+fn kind(text: &str) -> Result<Ability, String> {
+    let found = KINDS.into_iter().find(|kind| kind.as_str() == text);
+    found.ok_or_else(|| {
+        let words = KINDS.map(Ability::as_str);
+        format!("the kinds are {}", words.join(", "))
+    })
 }
 
 fn state(text: &str) -> Result<RecordingState, String> {
@@ -129,41 +148,6 @@ fn state(text: &str) -> Result<RecordingState, String> {
         let words = RecordingState::ALL.map(RecordingState::as_str);
         format!("the states are {}", words.join(", "))
     })
-}
-
-/// A recording, for machines. These names are relied upon: they may be added to, never changed.
-#[derive(Serialize)]
-struct Row {
-    id: String,
-    session: String,
-    user: String,
-    device: String,
-    device_id: String,
-    login: String,
-    kind: &'static str,
-    /// `null` if it is no command.
-    command: Option<String>,
-    started: String,
-    /// `null` while the session runs.
-    ended: Option<String>,
-    state: &'static str,
-    /// `null` where the state says all.
-    reason: Option<String>,
-    /// Bytes that are stored.
-    bytes: u64,
-    /// `null` before there is a verdict.
-    verified: Option<bool>,
-    /// `null` unless it is held.
-    hold: Option<HoldRow>,
-}
-
-#[derive(Serialize)]
-struct HoldRow {
-    since: String,
-    /// `null` for somebody at the relay itself.
-    by: Option<String>,
-    /// `null` if none was given.
-    reason: Option<String>,
 }
 
 impl Args {
@@ -236,8 +220,8 @@ pub(super) async fn run(
             let filter = args.filter.picks(caller, context);
             let rows = context.store.recordings(&filter).await?;
             match args.json {
-                true => json(&rows.iter().map(row).collect::<Vec<_>>())?,
-                false => list(&rows),
+                true => json(&rows::listed(&rows))?,
+                false => rows::table(&rows, args.all, context),
             }
         }
         Some(RecordingsCommand::Show { id, json }) => {
@@ -275,6 +259,8 @@ impl Filter {
             device: self.device.clone(),
             since: self.since.as_ref().map(|since| since.at(context.now)),
             state: self.in_state,
+            kind: self.kind,
+            interactive: self.interactive,
         }
     }
 }
@@ -347,87 +333,4 @@ async fn remove(id: &str, caller: &Caller, context: &Context) -> Result<String, 
         ))
     })?;
     Ok(format!("recording {id} removed\n"))
-}
-
-fn row(row: &RecordingRow) -> Row {
-    let id = row.session.id.to_string();
-    Row {
-        session: id.clone(),
-        id,
-        user: row.session.user.to_string(),
-        device: row.session.device_name.to_string(),
-        device_id: row.session.device.to_string(),
-        login: row.session.login.to_string(),
-        kind: row.session.kind.as_str(),
-        command: row.session.command.clone(),
-        started: row.session.started.rfc3339(),
-        ended: row.ended.map(Timestamp::rfc3339),
-        state: row.state.as_str(),
-        reason: row.reason.clone(),
-        bytes: row.bytes,
-        verified: row.verified,
-        hold: row.hold.as_ref().map(|hold| HoldRow {
-            since: hold.since.rfc3339(),
-            by: hold.by.as_ref().map(ToString::to_string),
-            reason: Some(hold.reason.clone()).filter(|reason| !reason.is_empty()),
-        }),
-    }
-}
-
-fn list(rows: &[RecordingRow]) -> String {
-    let line = |row: &RecordingRow| {
-        let id = row.session.id.to_string();
-        [
-            id.get(..SHORT_ID).unwrap_or(&id).to_owned(),
-            row.session.started.to_string(),
-            length(row),
-            row.session.user.to_string(),
-            row.session.device_name.to_string(),
-            row.session.login.to_string(),
-            what(row),
-            row.state.as_str().to_owned(),
-            detail(row),
-        ]
-    };
-    let head = [
-        "ID", "STARTED", "LENGTH", "USER", "DEVICE", "LOGIN", "WHAT", "STATE", "",
-    ];
-    table(head, &rows.iter().map(line).collect::<Vec<_>>())
-}
-
-/// How long the session took, or has taken.
-fn length(row: &RecordingRow) -> String {
-    let span: Duration = row
-        .ended
-        .unwrap_or_else(Timestamp::now)
-        .since(row.session.started);
-    let seconds = span.as_secs();
-    format!("{}:{:02}", seconds / 60, seconds % 60)
-}
-
-/// `shell`, or `exec: uptime`.
-pub(super) fn what(row: &RecordingRow) -> String {
-    match &row.session.command {
-        Some(command) => format!("{}: {command}", row.session.kind.as_str()),
-        None => row.session.kind.as_str().to_owned(),
-    }
-}
-
-fn detail(row: &RecordingRow) -> String {
-    let held = row.hold.as_ref().map(|_| "held".to_owned());
-    let said = Some(standing(row)).filter(|said| !said.is_empty());
-    let both: Vec<String> = [said, held].into_iter().flatten().collect();
-    both.join(", ")
-}
-
-fn standing(row: &RecordingRow) -> String {
-    match (row.state, &row.reason, row.verified) {
-        (_, Some(reason), _) => reason.clone(),
-        (RecordingState::Uploading, None, _) if row.offered > 0 => {
-            format!("{} %", row.bytes.saturating_mul(100) / row.offered)
-        }
-        (RecordingState::Complete, None, Some(true)) => "verified".to_owned(),
-        (RecordingState::Complete, None, _) => "not verified".to_owned(),
-        _ => String::new(),
-    }
 }

@@ -4,12 +4,69 @@ use std::fmt::Write as _;
 
 use holdfast_protocol::escape::Escaped;
 
+use crate::limits::{MIN_TABLE_COLUMN, MIN_TABLE_WIDTH};
 use crate::store::Labels;
+
+/// Stands for what is cut off.
+const CUT: char = '…';
 
 /// Rows under a head, columns two spaces apart. Every cell is escaped here, wherever it is from.
 pub(super) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
+    table_within(None, head, rows)
+}
+
+/// The same within the width of a terminal: the widest columns are shortened until all fit, but for the first, which is
+/// what a row is called.
+pub(super) fn table_within<const N: usize>(
+    width: Option<usize>,
+    head: [&str; N],
+    rows: &[[String; N]],
+) -> String {
     let escaped = |row: &[String; N]| row.clone().map(|cell| Escaped(&cell).to_string());
-    columns(head, rows.iter().map(escaped))
+    let mut rows: Vec<[String; N]> = rows.iter().map(escaped).collect();
+    let Some(width) = width.map(|width| width.max(MIN_TABLE_WIDTH)) else {
+        return columns(head, rows.into_iter());
+    };
+    let mut widths: Vec<usize> = head.iter().map(|word| word.chars().count()).collect();
+    for row in &rows {
+        for (cell, most) in row.iter().zip(&mut widths) {
+            *most = cell.chars().count().max(*most);
+        }
+    }
+    let gaps = 2 * N.saturating_sub(1);
+    let mut over = (widths.iter().sum::<usize>() + gaps).saturating_sub(width);
+    while over > 0 {
+        let widest = widths.iter_mut().skip(1).max_by_key(|width| **width);
+        let Some(widest) = widest.filter(|width| **width > MIN_TABLE_COLUMN) else {
+            break;
+        };
+        *widest -= 1;
+        over -= 1;
+    }
+    for row in &mut rows {
+        for (cell, most) in row.iter_mut().zip(&widths) {
+            *cell = cut(cell, *most);
+        }
+    }
+    let text = columns(head, rows.into_iter());
+    fitted(&text, Some(width))
+}
+
+/// Each line of a text within the width of a terminal.
+pub(super) fn fitted(text: &str, width: Option<usize>) -> String {
+    match width.map(|width| width.max(MIN_TABLE_WIDTH)) {
+        None => text.to_owned(),
+        Some(width) => text.lines().map(|line| cut(line, width) + "\n").collect(),
+    }
+}
+
+/// The beginning of a text that is too long, and a sign of that.
+fn cut(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.to_owned();
+    }
+    let kept = text.chars().take(most.saturating_sub(1));
+    kept.chain([CUT]).collect()
 }
 
 /// The same of rows that are harmless already.
@@ -62,4 +119,37 @@ pub(super) fn or_dash(text: &str) -> String {
 pub(super) fn count(n: usize, what: &str) -> String {
     let plural = if n == 1 { "" } else { "s" };
     format!("{n} {what}{plural}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn widest(text: &str) -> usize {
+        text.lines().map(|line| line.chars().count()).max().unwrap()
+    }
+
+    #[test]
+    fn a_table_fits_its_terminal() {
+        let row = ["3f9a".to_owned(), "x".repeat(300), "kitchen-cam".to_owned()];
+        let rows = [row.clone(), ["1".into(), "short".into(), "y\u{1b}".into()]];
+        let head = ["ID", "WHAT", "DEVICE"];
+        for width in [40, 80, 132] {
+            let text = table_within(Some(width), head, &rows);
+            assert_eq!(widest(&text), width, "{text}");
+            assert!(text.contains("xx…  kitchen-cam\n"), "{text}");
+            assert!(
+                text.contains("3f9a  ") && text.contains("y\\u{1b}"),
+                "{text}"
+            );
+        }
+        // No terminal: nothing is cut. One that is too narrow is not given up to.
+        assert!(table_within(None, head, &rows).contains(&row[1]));
+        assert_eq!(widest(&table_within(Some(1), head, &rows)), MIN_TABLE_WIDTH);
+        let fits = ["1".to_owned(), "2".to_owned(), "3".to_owned()];
+        assert_eq!(
+            table_within(Some(80), head, std::slice::from_ref(&fits)),
+            table(head, &[fits])
+        );
+    }
 }

@@ -52,6 +52,7 @@ impl Bed {
             actor: Actor::local("root".to_owned()),
             client: None,
             stream: None,
+            width: None,
             store,
             facts: Facts::of(&state, Archive::of(&state, objects)),
             now: T0,

@@ -541,6 +541,7 @@ mod tests {
                 command: Some("true".to_owned()),
                 client: "203.0.113.9:50022".parse().unwrap(),
                 started: Timestamp(0),
+                terminal: false,
             },
             terminal: None,
         }

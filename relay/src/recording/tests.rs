@@ -90,6 +90,7 @@ impl Bed {
             actor: Actor::default(),
             device: DeviceFacts::from(&device),
             command: Some("uptime".to_owned()),
+            terminal: false,
             destination: None,
             activity: Activity::Running,
         };

@@ -157,6 +157,7 @@ impl Relay {
             actor: principal.into(),
             device: DeviceFacts::on(authorized.device(), tunnel),
             command: Some(to.to_string()),
+            terminal: false,
             destination: Some(to.clone()),
             activity: Activity::Bytes,
         };

@@ -27,6 +27,8 @@ pub struct LiveSession {
     pub device: DeviceFacts,
     /// The beginning of the command, if it is one: from outside, so escape it.
     pub command: Option<String>,
+    /// Whether with a terminal.
+    pub terminal: bool,
     /// Where it leads, if it is a forward.
     pub destination: Option<Destination>,
 }
@@ -40,6 +42,8 @@ pub struct About {
     pub device: DeviceFacts,
     /// The beginning of the command, if it is one.
     pub command: Option<String>,
+    /// Whether with a terminal.
+    pub terminal: bool,
     /// Where it leads, if it is a forward.
     pub destination: Option<Destination>,
     /// What counts as activity of it.
@@ -137,6 +141,7 @@ impl Live {
             actor,
             device,
             command,
+            terminal,
             destination,
             activity,
         } = about;
@@ -147,6 +152,7 @@ impl Live {
             authorized,
             device,
             command,
+            terminal,
             destination,
         });
         let mut sessions = self.lock();
@@ -256,6 +262,7 @@ impl LiveSession {
             command: self.command.clone(),
             client: self.client,
             started: self.started,
+            terminal: self.terminal,
         }
     }
 

@@ -80,7 +80,7 @@ impl Report {
             | Work::Forwards => None,
         };
         let mut events = vec![event];
-        events.extend(work.map(|work| of(session, work)));
+        events.extend(work.map(|work| at_terminal(of(session, work), session)));
         let recorded = self.audit.record_all(events).await;
         recorded.map_err(|error| error.to_string())
     }
@@ -94,7 +94,7 @@ impl Report {
             let event = Event::new(EventKind::ClientDisconnect);
             self.audit.note(told(of(session, event), ending)).await;
         }
-        let event = of(session, Event::new(EventKind::SessionEnd))
+        let event = at_terminal(of(session, Event::new(EventKind::SessionEnd)), session)
             .with("bytes_in", traffic.bytes_in)
             .with("bytes_out", traffic.bytes_out)
             .with("duration_seconds", age.as_secs_f64());
@@ -278,6 +278,14 @@ fn of(session: &LiveSession, event: Event) -> Event {
         .device(session.device.clone())
         .login(session.authorized.login())
         .session(session.id)
+}
+
+/// The event, marked where its session has a terminal: what a person did is found by that.
+fn at_terminal(event: Event, session: &LiveSession) -> Event {
+    match session.terminal {
+        true => event.with("terminal", true),
+        false => event,
+    }
 }
 
 /// The event with whose connection it is about, and what was asked for on it.

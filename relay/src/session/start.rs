@@ -9,6 +9,7 @@ use holdfast_protocol::limits::{
 };
 use holdfast_protocol::wire::{Open, Pty, SessionTerms, Work};
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 use tracing::error;
 
 use super::admission::{Way, nobody};
@@ -17,15 +18,17 @@ use super::ending;
 use super::forward::agent::{AgentWay, Opener};
 use super::life::Activity;
 use super::live::{About, Cause, Ending, LiveSession};
+use super::older;
 use super::recorded;
 use super::refusal;
 use super::sink::Sink;
 use crate::access::decision::Authorized;
 use crate::access::policy::Ability;
 use crate::audit::DeviceFacts;
-use crate::limits::MAX_SHOWN_COMMAND;
+use crate::limits::{FAREWELL_TIMEOUT, MAX_SHOWN_COMMAND};
 use crate::serve::Relay;
 use crate::ssh::connection::Connection;
+use crate::ssh::outlet::Gone;
 use crate::ssh::queue::InputReceiver;
 use crate::ssh::target::Target;
 
@@ -57,7 +60,20 @@ pub struct Ask {
 
 impl Relay {
     /// Starts what was asked for, if it is allowed, and serves it to its end.
-    pub async fn start(self: &Arc<Self>, ask: Ask) {
+    pub async fn start(self: &Arc<Self>, mut ask: Ask) {
+        let device = &ask.way.reach.device().name;
+        let minor = ask.way.tunnel.minor;
+        let cut = older::fit(minor, device, &mut ask.env, &mut ask.pty);
+        let notices = async {
+            for sentence in &cut {
+                ask.outlet
+                    .notice(format!("[holdfast] {sentence}\r\n"))
+                    .await?;
+            }
+            Ok::<_, Gone>(())
+        };
+        // A client that takes no words does not keep its session from beginning.
+        let _ = timeout(FAREWELL_TIMEOUT, notices).await;
         let (connection, way) = (ask.connection, ask.way);
         let target = Target::Device(ask.login.clone(), way.reach.device().name.clone());
         let begun = async {
@@ -78,6 +94,7 @@ impl Relay {
                 actor: principal.into(),
                 device: DeviceFacts::on(authorized.device(), &way.tunnel),
                 command: shown(&ask.work),
+                terminal: ask.pty.is_some(),
                 destination: None,
                 activity: activity(&ask.work, ask.pty.is_some()),
             };

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::limits::{
     MAX_ENV, MAX_ENV_BYTES, MAX_ENV_NAME, MAX_ENV_VALUE, MAX_TERM, MAX_TERMINAL_MODES,
 };
@@ -11,7 +12,7 @@ use russh::server::Msg;
 
 use super::queue::{InputReceiver, InputSender};
 use super::target::Target;
-use crate::limits::MAX_ENV_REQUESTS;
+use crate::limits::{MAX_CHANNEL_SENTENCES, MAX_ENV_REQUESTS, MAX_SHOWN_VARIABLE};
 use crate::session::admission::Way;
 use crate::session::forward::agent::Opener;
 
@@ -54,6 +55,8 @@ pub struct Waiting {
     /// The way to the client's SSH agent, if it was asked for and granted.
     pub agent: Option<Opener>,
     env_requests: usize,
+    /// Sentences that were written to its stderr.
+    said: usize,
 }
 
 /// A channel of a connection.
@@ -122,13 +125,31 @@ impl Waiting {
             env,
             agent: None,
             env_requests: 0,
+            said: 0,
         }
     }
 
-    /// Takes a request for a terminal; false if it cannot be had.
-    pub fn set_pty(&mut self, term: &str, size: WindowSize, modes: &[(russh::Pty, u32)]) -> bool {
-        if self.pty.is_some() || term.len() > MAX_TERM || term.contains('\0') {
-            return false;
+    /// Takes a request for a terminal.
+    ///
+    /// # Errors
+    /// The sentence that says why it cannot be had.
+    pub fn set_pty(
+        &mut self,
+        term: &str,
+        size: WindowSize,
+        modes: &[(russh::Pty, u32)],
+    ) -> Result<(), String> {
+        if self.pty.is_some() {
+            return Err("no second terminal: the channel has one".to_owned());
+        }
+        if term.len() > MAX_TERM {
+            let length = term.len();
+            return Err(format!(
+                "no terminal: TERM has {length} bytes, and {MAX_TERM} is the maximum"
+            ));
+        }
+        if term.contains('\0') {
+            return Err("no terminal: TERM holds a zero byte".to_owned());
         }
         let modes = modes
             .iter()
@@ -141,34 +162,61 @@ impl Waiting {
             size,
             modes,
         });
-        true
+        Ok(())
     }
 
-    /// Takes an environment variable; false if it is not allowed or there are too many.
-    pub fn set_env(&mut self, name: &str, value: &str) -> bool {
+    /// Whether one more sentence may be written to the channel before anything runs on it.
+    pub fn may_say(&mut self) -> bool {
+        self.said += 1;
+        self.said <= MAX_CHANNEL_SENTENCES
+    }
+
+    /// Takes an environment variable.
+    ///
+    /// # Errors
+    /// The sentence that says why it is not passed on.
+    pub fn set_env(&mut self, name: &str, value: &str) -> Result<(), String> {
+        let refused = |why: String| {
+            let shown: String = name.chars().take(MAX_SHOWN_VARIABLE).collect();
+            Err(format!("{} is not passed on: {why}", Escaped(&shown)))
+        };
         self.env_requests += 1;
         let taken: usize = self
             .env
             .iter()
             .map(|(name, value)| name.len() + value.len())
             .sum();
-        let fits = self.env_requests <= MAX_ENV_REQUESTS
-            && self.env.len() < MAX_ENV
-            && name.len() <= MAX_ENV_NAME
-            && value.len() <= MAX_ENV_VALUE
-            && taken + name.len() + value.len() <= MAX_ENV_BYTES;
-        let clean = !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0');
-        if !fits || !clean {
-            return false;
+        if self.env_requests > MAX_ENV_REQUESTS || self.env.len() >= MAX_ENV {
+            return refused(format!("{MAX_ENV} variables are the maximum"));
+        }
+        if name.len() > MAX_ENV_NAME {
+            let length = name.len();
+            return refused(format!(
+                "its name has {length} bytes, and {MAX_ENV_NAME} is the maximum"
+            ));
+        }
+        if value.len() > MAX_ENV_VALUE {
+            let length = value.len();
+            return refused(format!(
+                "its value has {length} bytes, and {MAX_ENV_VALUE} is the maximum"
+            ));
+        }
+        if taken + name.len() + value.len() > MAX_ENV_BYTES {
+            return refused(format!(
+                "the environment of a session has at most {MAX_ENV_BYTES} bytes"
+            ));
+        }
+        if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
+            return refused("it is not a variable's name and value".to_owned());
         }
         // The device has its own allow-list, which decides. Names that make a program run other code are
         // never passed on, whatever the device thinks.
         if is_dangerous(name) {
-            return false;
+            return refused("it chooses which code programs run".to_owned());
         }
         self.env.retain(|(present, _)| present != name);
         self.env.push((name.to_owned(), value.to_owned()));
-        true
+        Ok(())
     }
 }
 

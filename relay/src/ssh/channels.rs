@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use holdfast_protocol::escape::OneLine;
 use holdfast_protocol::wire::Work;
 use russh::ChannelId;
 use russh::server::Session;
@@ -15,16 +16,23 @@ use super::handler::HandlerError;
 use super::outlet::Outlet;
 use super::queue::{self, Budget, Input, InputReceiver, InputSender, Level, PushError, allowance};
 use super::target::Target;
-use crate::limits::{MAX_CHANNELS, MAX_FORWARDS, TRICKLE_WINDOW};
+use crate::limits::{
+    MAX_CHANNEL_SENTENCES, MAX_CHANNELS, MAX_FORWARDS, MAX_SHOWN_SENTENCE, TRICKLE_WINDOW,
+};
 use crate::serve::Relay;
 use crate::session::sink::Sink;
 use crate::session::start::Ask;
+
+/// RFC 4254 section 5.2: `SSH_EXTENDED_DATA_STDERR`.
+const STDERR: u32 = 1;
 
 /// The channels of one connection.
 #[derive(Debug, Default)]
 pub struct Channels {
     all: HashMap<ChannelId, ChannelState>,
     budget: Budget,
+    /// Why requests of the connection were refused: their answers have no place for words, so the next session says it.
+    unsaid: Vec<String>,
 }
 
 /// What a channel is for.
@@ -169,12 +177,36 @@ impl Channels {
         let is_forward = self.all.get(&id).is_some_and(|state| state.forward);
         // A forward has no place for words.
         if !is_forward {
-            let text = format!("[holdfast] closed: {stalled}\r\n");
-            session.extended_data(id, 1, text.into_bytes())?;
+            session.extended_data(id, STDERR, notice(&format!("closed: {stalled}")))?;
         }
         session.close(id)?;
         self.close(id);
         Ok(())
+    }
+
+    /// Writes a sentence to the stderr of a channel on which nothing runs yet: OpenSSH at `LogLevel ERROR` shows nothing
+    /// else of a refusal.
+    ///
+    /// # Errors
+    /// russh's.
+    pub fn say(
+        &mut self,
+        id: ChannelId,
+        sentence: &str,
+        session: &mut Session,
+    ) -> Result<(), HandlerError> {
+        if self.waiting(id).is_some_and(Waiting::may_say) {
+            session.extended_data(id, STDERR, notice(sentence))?;
+        }
+        Ok(())
+    }
+
+    /// Keeps a sentence about the connection for its next session.
+    pub fn say_later(&mut self, sentence: &str) {
+        if self.unsaid.len() < MAX_CHANNEL_SENTENCES {
+            self.unsaid
+                .push(sentence.chars().take(MAX_SHOWN_SENTENCE).collect());
+        }
     }
 
     /// Starts `work` on a channel, or says why not.
@@ -193,6 +225,8 @@ impl Channels {
             return Ok(());
         };
         let Some((work, original_command)) = principal.proof.grant().enforce(work) else {
+            let sentence = "your certificate forces a command, and the one asked for is too long to be handed to it";
+            self.say(id, sentence, session)?;
             session.channel_failure(id)?;
             return Ok(());
         };
@@ -203,6 +237,9 @@ impl Channels {
             return Ok(());
         };
         session.channel_success(id)?;
+        for sentence in std::mem::take(&mut self.unsaid) {
+            session.extended_data(id, STDERR, notice(&sentence))?;
+        }
         let outlet = Outlet::new(waiting.write, session.handle());
         let (relay, busy) = (relay.clone(), connection.busy());
         match (waiting.opening.take(), waiting.target) {
@@ -226,7 +263,8 @@ impl Channels {
                 });
             }
             (Some(Opened::Console), _) => {
-                let (terminal, input) = (waiting.pty.is_some(), waiting.input);
+                let terminal = waiting.pty.map(|pty| pty.size);
+                let input = waiting.input;
                 let connection = connection.clone();
                 tokio::spawn(async move {
                     console::run(relay, &connection, principal, work, input, outlet, terminal)
@@ -252,4 +290,9 @@ impl Channels {
         }
         Some(state.sender.clone())
     }
+}
+
+/// A sentence of the relay's own, as a line of a channel's stderr.
+fn notice(sentence: &str) -> Vec<u8> {
+    format!("[holdfast] {}\r\n", OneLine(sentence)).into_bytes()
 }

@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use holdfast_protocol::escape::EscapedBytes;
-use holdfast_protocol::wire::{Exit, Signal, Work};
+use holdfast_protocol::wire::{Exit, Signal, WindowSize, Work};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -67,9 +67,10 @@ pub async fn run(
     work: Work,
     mut input: InputReceiver,
     outlet: Outlet,
-    terminal: bool,
+    size: Option<WindowSize>,
 ) {
     let (mut out, mut err) = (outlet.writer(), outlet.error_writer());
+    let terminal = size.is_some();
     if terminal {
         out = Box::pin(TerminalLines::new(out));
         err = Box::pin(TerminalLines::new(err));
@@ -77,6 +78,8 @@ pub async fn run(
     let outlet = Sink::Channel(outlet);
     let status = match ask(&relay, connection, &principal, &work, &mut input).await {
         Ok(asked) => {
+            let width = size.map(|size| usize::from(size.columns));
+            let asked = Asked { width, ..asked };
             let desk = Desk {
                 relay: &relay,
                 connection,
@@ -266,6 +269,8 @@ struct Asked {
     stdin: Option<Vec<u8>>,
     /// The beginning of the line, for listings.
     line: String,
+    /// The columns of the client's terminal.
+    width: Option<usize>,
 }
 
 /// An answer that needs no command.
@@ -318,6 +323,7 @@ async fn ask(
         caller,
         stdin,
         line: shown(work),
+        width: None,
     })
 }
 
@@ -378,6 +384,8 @@ async fn answer(
         actor: principal.into(),
         client: Some(connection.client),
         stream,
+        // A terminal that says no size has none to fit into.
+        width: asked.width.filter(|columns| *columns > 0),
     };
     commands::run(asked.command, &asked.caller, &context, stdin, out, err).await
 }

@@ -288,6 +288,7 @@ impl russh::server::Handler for Handler {
             Err(sentence) => {
                 // As for a port.
                 session.debug(true, &sentence, "")?;
+                self.channels.say_later(&sentence);
                 Ok(false)
             }
         }
@@ -314,8 +315,9 @@ impl russh::server::Handler for Handler {
                 Ok(true)
             }
             Err(sentence) => {
-                // The answer has no place for words (RFC 4254 section 7.1); `ssh -v` shows these.
+                // The answer has no place for words (RFC 4254 section 7.1): `ssh -v` shows these, and the next session.
                 session.debug(true, &sentence, "")?;
+                self.channels.say_later(&sentence);
                 Ok(false)
             }
         }
@@ -397,11 +399,19 @@ impl russh::server::Handler for Handler {
             .connection
             .principal()
             .is_some_and(|(principal, _)| principal.proof.grant().pty);
-        let waiting = self.channels.waiting(channel);
-        if permitted && waiting.is_some_and(|waiting| waiting.set_pty(term, size, modes)) {
-            session.channel_success(channel)?;
-        } else {
-            session.channel_failure(channel)?;
+        let set = match self.channels.waiting(channel) {
+            None => Err("no terminal: something runs on this channel already".to_owned()),
+            Some(_) if !permitted => {
+                Err("no terminal: your certificate does not permit one".to_owned())
+            }
+            Some(waiting) => waiting.set_pty(term, size, modes),
+        };
+        match set {
+            Ok(()) => session.channel_success(channel)?,
+            Err(sentence) => {
+                self.channels.say(channel, &sentence, session)?;
+                session.channel_failure(channel)?;
+            }
         }
         Ok(())
     }
@@ -414,12 +424,16 @@ impl russh::server::Handler for Handler {
         session: &mut Session,
     ) -> Result<(), Self::Error> {
         let waiting = self.channels.waiting(channel);
-        if waiting.is_some_and(|waiting| waiting.set_env(name, value)) {
+        let set = waiting.map(|waiting| waiting.set_env(name, value));
+        if let Some(Ok(())) = set {
             session.channel_success(channel)?;
-        } else {
-            self.relay.report.env_rejected(&self.connection, name).await;
-            session.channel_failure(channel)?;
+            return Ok(());
         }
+        if let Some(Err(sentence)) = set {
+            self.channels.say(channel, &sentence, session)?;
+        }
+        self.relay.report.env_rejected(&self.connection, name).await;
+        session.channel_failure(channel)?;
         Ok(())
     }
 
@@ -438,6 +452,10 @@ impl russh::server::Handler for Handler {
         session: &mut Session,
     ) -> Result<(), Self::Error> {
         if command.len() > MAX_COMMAND {
+            let length = command.len();
+            let sentence =
+                format!("the command has {length} bytes, and {MAX_COMMAND} is the maximum");
+            self.channels.say(channel, &sentence, session)?;
             session.channel_failure(channel)?;
             return Ok(());
         }
@@ -451,6 +469,11 @@ impl russh::server::Handler for Handler {
         session: &mut Session,
     ) -> Result<(), Self::Error> {
         if name.len() > MAX_SUBSYSTEM {
+            let length = name.len();
+            let sentence = format!(
+                "the subsystem's name has {length} bytes, and {MAX_SUBSYSTEM} is the maximum"
+            );
+            self.channels.say(channel, &sentence, session)?;
             session.channel_failure(channel)?;
             return Ok(());
         }
@@ -497,6 +520,8 @@ impl russh::server::Handler for Handler {
         _screen: u32,
         session: &mut Session,
     ) -> Result<(), Self::Error> {
+        let sentence = "X11 is not forwarded";
+        self.channels.say(channel, sentence, session)?;
         session.channel_failure(channel)?;
         Ok(())
     }
@@ -510,8 +535,8 @@ impl russh::server::Handler for Handler {
             Ok(()) => Ok(true),
             Err(sentence) => {
                 self.refused_at(&Place::Agent, &sentence).await;
-                // OpenSSH says nothing of a refusal; `ssh -v` shows this.
-                session.debug(true, &sentence, "")?;
+                // OpenSSH itself says nothing of a refusal.
+                self.channels.say(channel, &sentence, session)?;
                 Ok(false)
             }
         }

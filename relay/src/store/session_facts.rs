@@ -32,6 +32,9 @@ pub struct SessionFacts {
     pub client: SocketAddr,
     /// Since when.
     pub started: Timestamp,
+    /// Whether with a terminal. Only a recording's row holds it; what was recorded before it was noted counts as with one
+    /// if it is a shell.
+    pub terminal: bool,
 }
 
 impl SessionFacts {
@@ -68,6 +71,8 @@ pub(super) struct FactsRow {
     command: Option<String>,
     client: String,
     started: i64,
+    #[sqlx(default)]
+    terminal: bool,
 }
 
 impl FactsRow {
@@ -85,6 +90,7 @@ impl FactsRow {
             command: self.command,
             client: self.client.parse().ok()?,
             started: Timestamp(self.started),
+            terminal: self.terminal,
         })
     }
 }

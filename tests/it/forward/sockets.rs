@@ -206,7 +206,21 @@ fn a_device_makes_a_socket_as_long_as_the_connection_stands() {
         drop(ssh);
         wait_until(SOON, "the end of the socket", || !socket.exists());
     }
-    // As with sshd by default, what is there stays.
+    // What a process left behind is replaced: nothing listens on it, and it is the account's own.
+    drop(UnixListener::bind(&socket).unwrap());
+    let ssh = listening(site.ssh(Way::Direct), &socket, &target);
+    assert_eq!(ask(UnixStream::connect(&socket).unwrap(), 3), "3 bytes");
+    drop(ssh);
+    wait_until(SOON, "the end of the socket", || !socket.exists());
+    // One that is listened on stays, and so does anything else.
+    let alive = UnixListener::bind(&socket).unwrap();
+    let mut ssh = site.ssh(Way::Direct);
+    ssh.args(["-v", "-N", "-o", "ExitOnForwardFailure=yes", "-R"]);
+    ssh.arg(format!("{}:localhost:1", socket.display()));
+    run(&mut ssh).exits(255).says("something is there already");
+    assert!(UnixStream::connect(&socket).is_ok());
+    drop(alive);
+    fs::remove_file(&socket).unwrap();
     fs::write(&socket, "mine").unwrap();
     let mut ssh = site.ssh(Way::Direct);
     ssh.args(["-v", "-N", "-o", "ExitOnForwardFailure=yes", "-R"]);

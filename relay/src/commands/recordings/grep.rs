@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::io::AsyncWriteExt as _;
 
 use super::super::{Context, Failure, Out};
-use super::SHORT_ID;
+use super::rows::SHORT_ID;
 use crate::limits::RECORDING_PAGE;
 use crate::recording::archive::Read;
 use crate::recording::export::{Plain, Title};

@@ -8,7 +8,7 @@ use serde_json::{Value, json as value};
 
 use super::super::table::{card, table};
 use super::super::{Context, DONE, Done, Failure, json};
-use super::{row, what};
+use super::rows::{row, what};
 use crate::clock::Timestamp;
 use crate::hex::hex;
 use crate::recording::archive::Read;

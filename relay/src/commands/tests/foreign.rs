@@ -57,6 +57,7 @@ async fn bed() -> Bed {
         command: Some("x".to_owned()),
         client: "203.0.113.9:50022".parse().unwrap(),
         started: T0,
+        terminal: false,
     };
     let (relay, now) = (RelayId::random().unwrap(), Timestamp::now());
     store.heartbeat(relay, now).await.unwrap();

@@ -223,6 +223,7 @@ impl Relay {
             id,
             kind: Ability::Forward,
             command: None,
+            terminal: false,
             started: Timestamp::now(),
             ..session.facts()
         };

@@ -110,11 +110,15 @@ pub struct RecordingFilter {
     pub since: Option<Timestamp>,
     /// In this state.
     pub state: Option<RecordingState>,
+    /// Of this kind.
+    pub kind: Option<Ability>,
+    /// Only with a terminal.
+    pub interactive: bool,
 }
 
 const COLUMNS: &str = "SELECT r.id, r.user_name, r.device, r.device_name, r.login, r.kind, r.command,
         r.client, r.started, r.ended, r.state, r.reason, r.offered, r.verified, r.verdict, r.signature,
-        r.hold_since, r.hold_by, r.hold_reason,
+        r.hold_since, r.hold_by, r.hold_reason, COALESCE(r.terminal, r.kind = 'shell') AS terminal,
         (SELECT COALESCE(SUM(s.length), 0) FROM recording_segments s WHERE s.recording = r.id) AS bytes";
 const REST: &str = ", r.refused, r.expected, r.chain_key, r.seen, r.report, r.begun, r.control,
         r.closing, r.unfollowed";
@@ -211,6 +215,12 @@ impl Store {
         }
         if let Some(state) = filter.state {
             query.push(" AND r.state = ").push_bind(state.as_str());
+        }
+        if let Some(kind) = filter.kind {
+            query.push(" AND r.kind = ").push_bind(kind.as_str());
+        }
+        if filter.interactive {
+            query.push(" AND COALESCE(r.terminal, r.kind = 'shell')");
         }
         if let Some(last) = last {
             query

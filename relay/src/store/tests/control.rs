@@ -32,6 +32,7 @@ fn session(id: u8) -> SessionRow {
             command: Some("ls \u{1b}[2J".into()),
             client: "[2001:db8::1]:50022".parse().unwrap(),
             started: at(u64::from(id)),
+            terminal: false,
         },
         traffic: Traffic {
             bytes_in: 1,

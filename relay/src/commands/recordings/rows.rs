@@ -1,0 +1,194 @@
+//! Recordings as rows: for machines one each, for people one for each run.
+
+use std::hash::Hash;
+
+use serde::Serialize;
+
+use super::super::Context;
+use super::super::fold::{Fold, Group, Span};
+use super::super::table::table_within;
+use crate::clock::Timestamp;
+use crate::store::{RecordingRow, RecordingState};
+
+/// As many digits of an id as the table shows: of a million recordings, hardly two share them.
+pub(super) const SHORT_ID: usize = 10;
+
+/// A recording, for machines. These names are relied upon: they may be added to, never changed.
+#[derive(Serialize)]
+pub(super) struct Row {
+    id: String,
+    session: String,
+    user: String,
+    device: String,
+    device_id: String,
+    login: String,
+    kind: &'static str,
+    /// `null` if it is no command.
+    command: Option<String>,
+    started: String,
+    /// `null` while the session runs.
+    ended: Option<String>,
+    state: &'static str,
+    /// `null` where the state says all.
+    reason: Option<String>,
+    /// Bytes that are stored.
+    bytes: u64,
+    /// `null` before there is a verdict.
+    verified: Option<bool>,
+    /// `null` unless it is held.
+    hold: Option<HoldRow>,
+    terminal: bool,
+    /// The id of the oldest listed recording of the same run: what the table shows as one row.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    group: Option<String>,
+}
+
+#[derive(Serialize)]
+struct HoldRow {
+    since: String,
+    /// `null` for somebody at the relay itself.
+    by: Option<String>,
+    /// `null` if none was given.
+    reason: Option<String>,
+}
+
+pub(super) fn row(row: &RecordingRow) -> Row {
+    let id = row.session.id.to_string();
+    Row {
+        session: id.clone(),
+        id,
+        user: row.session.user.to_string(),
+        device: row.session.device_name.to_string(),
+        device_id: row.session.device.to_string(),
+        login: row.session.login.to_string(),
+        kind: row.session.kind.as_str(),
+        command: row.session.command.clone(),
+        started: row.session.started.rfc3339(),
+        ended: row.ended.map(Timestamp::rfc3339),
+        state: row.state.as_str(),
+        reason: row.reason.clone(),
+        bytes: row.bytes,
+        verified: row.verified,
+        hold: row.hold.as_ref().map(|hold| HoldRow {
+            since: hold.since.rfc3339(),
+            by: hold.by.as_ref().map(ToString::to_string),
+            reason: Some(hold.reason.clone()).filter(|reason| !reason.is_empty()),
+        }),
+        terminal: row.session.terminal,
+        group: None,
+    }
+}
+
+/// The rows, each with the run that it belongs to.
+pub(super) fn listed(rows: &[RecordingRow]) -> Vec<Row> {
+    let mut listed: Vec<Row> = rows.iter().map(row).collect();
+    let mut fold = Fold::new();
+    for (at, row) in rows.iter().enumerate() {
+        fold.add(key(row), span(row), at);
+    }
+    for group in fold.groups() {
+        let oldest = group.rows.last().and_then(|at| rows.get(*at));
+        let id = oldest.map(|row| row.session.id.to_string());
+        for at in group.rows {
+            if let Some(row) = listed.get_mut(at) {
+                row.group.clone_from(&id);
+            }
+        }
+    }
+    listed
+}
+
+/// The table, a row for each run or, with `all`, for each recording.
+pub(super) fn table(rows: &[RecordingRow], all: bool, context: &Context) -> String {
+    let mut fold = Fold::new();
+    for row in rows {
+        let key = key(row).filter(|_| !all);
+        fold.add(key, span(row), row);
+    }
+    let lines: Vec<[String; 10]> = fold.groups().iter().filter_map(line).collect();
+    let head = [
+        "ID", "STARTED", "LENGTH", "N", "USER", "DEVICE", "LOGIN", "WHAT", "STATE", "",
+    ];
+    table_within(context.width, head, &lines)
+}
+
+/// What recordings of one run have in common. `None`: what had a terminal, runs, or is held is a row of its own. Where
+/// they stand is among it, so that no row hides one that is worse off.
+fn key(row: &RecordingRow) -> Option<impl Eq + Hash + use<>> {
+    let session = &row.session;
+    let alone = session.terminal || row.hold.is_some() || row.ended.is_none();
+    (!alone).then(|| {
+        let who = (session.user.clone(), session.device, session.login.clone());
+        (who, row.state.as_str(), row.reason.clone(), row.verified)
+    })
+}
+
+fn span(row: &RecordingRow) -> Span {
+    Span {
+        from: row.session.started,
+        to: row.ended.unwrap_or_else(Timestamp::now),
+        client: Some(row.session.client),
+    }
+}
+
+fn line(group: &Group<&RecordingRow>) -> Option<[String; 10]> {
+    let newest = group.rows.first()?;
+    let id = newest.session.id.to_string();
+    let seconds = group.span.to.since(group.span.from).as_secs();
+    Some([
+        id.get(..SHORT_ID).unwrap_or(&id).to_owned(),
+        group.span.from.to_string(),
+        format!("{}:{:02}", seconds / 60, seconds % 60),
+        group.rows.len().to_string(),
+        newest.session.user.to_string(),
+        newest.session.device_name.to_string(),
+        newest.session.login.to_string(),
+        all_of(group),
+        newest.state.as_str().to_owned(),
+        detail(newest),
+    ])
+}
+
+/// What was run: in full where it is the same in all rows, else the kinds.
+fn all_of(group: &Group<&RecordingRow>) -> String {
+    let mut all: Vec<String> = group.rows.iter().map(|row| what(row)).collect();
+    all.dedup();
+    if let [one] = &*all {
+        return one.clone();
+    }
+    let mut kinds: Vec<&str> = Vec::new();
+    for row in &group.rows {
+        let kind = row.session.kind.as_str();
+        if !kinds.contains(&kind) {
+            kinds.push(kind);
+        }
+    }
+    kinds.join(", ")
+}
+
+/// `shell`, or `exec: uptime`.
+pub(super) fn what(row: &RecordingRow) -> String {
+    match &row.session.command {
+        Some(command) => format!("{}: {command}", row.session.kind.as_str()),
+        None => row.session.kind.as_str().to_owned(),
+    }
+}
+
+fn detail(row: &RecordingRow) -> String {
+    let held = row.hold.as_ref().map(|_| "held".to_owned());
+    let said = Some(standing(row)).filter(|said| !said.is_empty());
+    let both: Vec<String> = [said, held].into_iter().flatten().collect();
+    both.join(", ")
+}
+
+fn standing(row: &RecordingRow) -> String {
+    match (row.state, &row.reason, row.verified) {
+        (_, Some(reason), _) => reason.clone(),
+        (RecordingState::Uploading, None, _) if row.offered > 0 => {
+            format!("{} %", row.bytes.saturating_mul(100) / row.offered)
+        }
+        (RecordingState::Complete, None, Some(true)) => "verified".to_owned(),
+        (RecordingState::Complete, None, _) => "not verified".to_owned(),
+        _ => String::new(),
+    }
+}
