@@ -192,6 +192,15 @@ fn has_pids(folder: &Path) -> bool {
     controllers.split_whitespace().any(|name| name == "pids")
         && access(folder.join("cgroup.subtree_control"), Access::WRITE_OK).is_ok()
         && enable_pids(folder).is_ok()
+        && probe(folder).is_ok()
+}
+
+/// Tries whether a bounded cgroup can be made: not below one that has ordinary cgroups with processes.
+fn probe(folder: &Path) -> io::Result<()> {
+    let probe = folder.join(format!("{PREFIX}probe"));
+    let made = make(&probe, MIN_TASKS);
+    let _ = fs::remove_dir(probe);
+    made
 }
 
 fn enable_pids(folder: &Path) -> io::Result<()> {
@@ -277,6 +286,9 @@ mod tests {
         let limit = |system: &str| TaskLimit::of(Some(own), system);
         assert_eq!(limit("32000\n"), TaskLimit::Account(8000), "no controller");
         fill(own);
+        // Beside ordinary cgroups there can be no threaded one.
+        assert_eq!(limit("32000\n"), TaskLimit::Account(8000), "no probe");
+        fill(&own.join("holdfast-uid-probe"));
         let cgroup = |account, session| TaskLimit::Cgroup {
             folder: own.to_owned(),
             account,
