@@ -11,6 +11,7 @@ extern crate alloc;
 pub mod backoff;
 pub mod codec;
 pub mod congestion;
+pub mod control;
 pub mod escape;
 pub mod forward;
 pub mod ids;

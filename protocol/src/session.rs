@@ -5,7 +5,7 @@ mod device;
 mod relay;
 
 pub use device::{Departure, DeviceAction, DeviceSession};
-pub use relay::{RelayEvent, RelaySession};
+pub use relay::{Carries, RelayEvent, RelaySession};
 
 use thiserror::Error;
 
@@ -24,6 +24,15 @@ pub enum SessionViolation {
     /// A frame that only the other direction carries.
     #[error("a frame that this direction does not carry")]
     Direction,
+    /// A message that comes once, once more.
+    #[error("a message that comes once came again")]
+    Repeated,
+    /// A message that this kind of session does not have.
+    #[error("a message that this kind of session does not have")]
+    Kind,
+    /// An `Incoming` whose number does not follow the one before.
+    #[error("a connection whose number does not follow the one before")]
+    Number,
     /// Anything after `Exit`.
     #[error("a frame after the exit status")]
     AfterExit,

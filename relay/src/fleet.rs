@@ -23,7 +23,8 @@ use self::job::Job;
 use self::outcome::Outcome;
 use self::screen::Screen;
 use self::turns::Turns;
-use crate::access::policy::Subject;
+use crate::access::decision::{self, Facts};
+use crate::access::policy::{Ability, Subject};
 use crate::access::selector::Selector;
 use crate::clock::Timestamp;
 use crate::commands::{DONE, FAILED, Out};
@@ -88,6 +89,36 @@ pub async fn work(
         // A client that reads no more is told nothing.
         Ok(false) | Err(_) => FAILED,
     })
+}
+
+/// Whether there is a device among those that are meant on which the user may do this: who has no such right costs the
+/// relay nothing. Each device is decided on once more when its turn comes.
+///
+/// # Errors
+/// A sentence.
+pub async fn check_right(
+    client: &Client,
+    subject: &Subject,
+    on: &Selector,
+    login: &Login,
+    ability: Ability,
+) -> Result<(), String> {
+    let address = client.connection.client.ip();
+    let mut refused = None;
+    for device in devices(client, subject, on).await? {
+        let facts = Facts {
+            subject,
+            client: address,
+            name: device.name.as_str(),
+            device: Some(&device),
+        };
+        match decision::reach(facts).and_then(|reach| reach.authorize(login, ability)) {
+            Ok(_) => return Ok(()),
+            Err(denied) => refused = refused.or(Some(denied)),
+        }
+    }
+    let why = refused.map(|denied| denied.to_string());
+    Err(why.unwrap_or_else(|| format!("no device that you may reach is \"{on}\": see `devices`")))
 }
 
 /// The devices that are meant, among those that the user may know of.

@@ -15,6 +15,7 @@ pub mod hex;
 pub mod json;
 pub mod limits;
 mod log;
+pub mod log_limit;
 mod output;
 pub mod recording;
 pub mod serve;

@@ -27,7 +27,7 @@ pub const MAX_DEVICE_STREAMS: u32 = 8;
 /// Tunnels whose handshake is not over yet; above it, a source must prove its address first (Retry).
 pub const RETRY_ABOVE_HANDSHAKES: usize = 128;
 
-/// Tunnels whose handshake or `Hello` is not over yet; above it, new ones are ignored.
+/// Devices whose handshake, `Hello`, welcome or enrolment is not over yet; above it, new ones are ignored.
 pub const MAX_HANDSHAKES: usize = 2_048;
 
 /// Between two stateless resets. After a crash each device of a fleet of 100,000 beats once in 25 s and is
@@ -58,6 +58,23 @@ pub const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a device that joins may take for each further message.
 pub const ENROL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Devices that join at a time. Each waits up to [`ENROL_TIMEOUT`] and costs some 40 KiB; those beyond are asked to try
+/// again.
+pub const MAX_JOINS: usize = 512;
+
+/// The same of one source, an IPv4 address or an IPv6 /64: a join takes some milliseconds, so that a whole site behind
+/// one address gets through.
+pub const MAX_JOINS_OF_SOURCE: usize = 64;
+
+/// Lines of the log that one source may cause in a [`LOG_WINDOW`] without a login or membership, of each kind.
+pub const LOG_LINES_OF_SOURCE: u32 = 5;
+
+/// The same of all sources.
+pub const LOG_LINES: u32 = 100;
+
+/// See [`LOG_LINES_OF_SOURCE`].
+pub const LOG_WINDOW: Duration = Duration::from_secs(60);
 
 /// Bytes taken from a control stream at a time.
 pub const CONTROL_READ: usize = 4 * 1024;
@@ -186,6 +203,16 @@ pub const MAX_FORWARDS: usize = 512;
 
 /// Channels to an operator's SSH agent that one session has at once: programs ask one question and go.
 pub const MAX_AGENT_CHANNELS: usize = 16;
+
+/// Connections that have come to one port of `-R` and whose channel is being opened: as many as wait on a device.
+pub const MAX_ARRIVALS_OF_LISTENER: usize = 16;
+
+/// The same of all ports and agent sockets of one SSH connection: a device that announces what never came holds up
+/// itself alone.
+pub const MAX_ARRIVALS_OF_CONNECTION: usize = 32;
+
+/// The same of one client, with all that runs inside its jumps. Each costs some 30 KiB.
+pub const MAX_ARRIVALS_OF_CLIENT: usize = 128;
 
 /// Ports that devices listen on for one SSH connection.
 pub const MAX_LISTENERS: usize = 32;

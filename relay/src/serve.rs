@@ -3,7 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -35,6 +35,7 @@ use crate::ssh::jump::{self, HostCertificates};
 use crate::ssh::server::{self, Connections};
 use crate::state::{HOST_KEY_ALIAS, State};
 use crate::store::{RelayId, Store, meta};
+use crate::tunnel::listen::Handshakes;
 use crate::tunnel::registry::Registry;
 use crate::tunnel::socket::NotedIds;
 use crate::tunnel::{listen, reset};
@@ -105,7 +106,7 @@ pub async fn run(config: Config, state: State, store: Store) -> anyhow::Result<(
         &[MethodKind::PublicKey],
     );
     let accepting = tokio::spawn(server::run(relay.clone(), listener, ssh_config));
-    let handshakes = Arc::new(AtomicUsize::new(0));
+    let handshakes = Handshakes::default();
     let tunnels = tokio::spawn(listen::run(
         relay.clone(),
         endpoint.clone(),

@@ -17,5 +17,6 @@ pub mod outlet;
 pub mod queue;
 pub mod server;
 pub mod stream;
+pub mod tally;
 pub mod target;
 pub mod throttle;

@@ -2,6 +2,7 @@
 
 pub mod control;
 pub mod enroll;
+pub mod joins;
 pub mod keys;
 pub mod listen;
 pub mod member;

@@ -17,7 +17,7 @@ use holdfast_protocol::codec::frame::{
 use holdfast_protocol::ids::{DeviceId, DeviceName, SessionId, UserName};
 use holdfast_protocol::limits::MAX_DATA_FRAME;
 use holdfast_protocol::recording::seal::RecordingSecret;
-use holdfast_protocol::session::{RelayEvent, RelaySession};
+use holdfast_protocol::session::{Carries, RelayEvent, RelaySession};
 use holdfast_protocol::wire::{
     Exit, Incoming, Open, Pty, SessionRefusal, SessionTerms, WindowSize, Work,
 };
@@ -106,7 +106,8 @@ impl Pair {
     /// Opens a stream and says `open` on it.
     pub(crate) async fn open(&self, open: Open) -> Client {
         let (send, recv) = self.relay.open_bi().await.unwrap();
-        let (reader, session) = (FrameReader::default(), RelaySession::default());
+        let session = RelaySession::new(Carries::of(&open));
+        let reader = FrameReader::default();
         let (voice, ear) = (
             Voice { send },
             Ear {

@@ -4,7 +4,7 @@ use core::net::SocketAddr;
 
 use super::SessionViolation;
 use crate::codec::frame::{DataStream, SessionMessage};
-use crate::wire::{Exit, Incoming, SessionRefusal};
+use crate::wire::{Exit, Incoming, Open, SessionRefusal, Work};
 
 /// What a message of the device means.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,15 +24,83 @@ pub enum RelayEvent {
     Incoming(Incoming),
 }
 
-/// Checks the order of what the device sends.
-#[derive(Debug, Default)]
+/// What the stream of a session carries, by what its `Open` asked for. It says which messages may come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carries {
+    /// A process.
+    Process {
+        /// Whether it has a socket to the operator's SSH agent: then connections to it are announced.
+        agent: bool,
+    },
+    /// One connection.
+    Connection {
+        /// Whether the device says where it leads: that of a Unix socket does not.
+        address: bool,
+    },
+    /// A port or socket on which the device listens: no data, and an announcement of each connection.
+    Listener {
+        /// Whether the device says where it listens.
+        address: bool,
+    },
+    /// The recording of forwards: nothing but its beginning and end.
+    Recording,
+}
+
+impl Carries {
+    /// What `open` asks for. A `Take` may be of a port or of a Unix socket, which its `Open` does not say: this takes
+    /// it for one of a port.
+    #[must_use]
+    pub fn of(open: &Open) -> Self {
+        match open.work {
+            Work::Shell | Work::Exec(_) | Work::Subsystem(_) => Self::Process {
+                agent: open.terms.agent,
+            },
+            Work::Connect(_) | Work::Take(_) => Self::Connection { address: true },
+            Work::ConnectPath(_) => Self::Connection { address: false },
+            Work::Listen(_) => Self::Listener { address: true },
+            Work::ListenPath(_) => Self::Listener { address: false },
+            Work::Forwards => Self::Recording,
+        }
+    }
+}
+
+/// Checks the order of what the device sends, and that nothing comes more often than it may.
+#[derive(Debug)]
 pub struct RelaySession {
+    carries: Carries,
     answered: bool,
+    /// Whether its address has come.
+    addressed: bool,
+    /// Whether data or an announcement has come: no address follows them.
+    began: bool,
+    /// The number of the last connection that was announced.
+    number: Option<u32>,
     output_ended: bool,
     over: bool,
 }
 
+impl Default for RelaySession {
+    /// A session of a process without an agent socket.
+    fn default() -> Self {
+        Self::new(Carries::Process { agent: false })
+    }
+}
+
 impl RelaySession {
+    /// A session that has just been opened.
+    #[must_use]
+    pub fn new(carries: Carries) -> Self {
+        Self {
+            carries,
+            answered: false,
+            addressed: false,
+            began: false,
+            number: None,
+            output_ended: false,
+            over: false,
+        }
+    }
+
     /// A message came from the device.
     ///
     /// # Errors
@@ -71,8 +139,8 @@ impl RelaySession {
             {
                 Err(SessionViolation::Answer)
             }
-            SessionMessage::Address(address) => Ok(RelayEvent::Address(address)),
-            SessionMessage::Incoming(incoming) => Ok(RelayEvent::Incoming(incoming)),
+            SessionMessage::Address(address) => self.address(address),
+            SessionMessage::Incoming(incoming) => self.incoming(incoming),
             SessionMessage::Eof if self.output_ended => Err(SessionViolation::AfterEof),
             SessionMessage::Eof => {
                 self.output_ended = true;
@@ -92,14 +160,49 @@ impl RelaySession {
     ///
     /// # Errors
     /// [`SessionViolation`] if there may be no such data here.
-    pub fn handle_data(&self, stream: DataStream) -> Result<(), SessionViolation> {
-        match stream {
-            DataStream::Stdin => Err(SessionViolation::Direction),
+    pub fn handle_data(&mut self, stream: DataStream) -> Result<(), SessionViolation> {
+        match (stream, self.carries) {
+            (DataStream::Stdin, _) => Err(SessionViolation::Direction),
             _ if !self.answered => Err(SessionViolation::Answer),
             _ if self.over => Err(SessionViolation::AfterExit),
             _ if self.output_ended => Err(SessionViolation::AfterEof),
-            _ => Ok(()),
+            (_, Carries::Listener { .. } | Carries::Recording)
+            | (DataStream::Stderr, Carries::Connection { .. }) => Err(SessionViolation::Kind),
+            _ => {
+                self.began = true;
+                Ok(())
+            }
         }
+    }
+
+    /// Where a connection leads or a port listens: once, before anything else.
+    fn address(&mut self, address: SocketAddr) -> Result<RelayEvent, SessionViolation> {
+        match self.carries {
+            Carries::Connection { address: true } | Carries::Listener { address: true } => {}
+            _ => return Err(SessionViolation::Kind),
+        }
+        if self.addressed || self.began || self.output_ended {
+            return Err(SessionViolation::Repeated);
+        }
+        self.addressed = true;
+        Ok(RelayEvent::Address(address))
+    }
+
+    /// A connection that waits on the device: each has the number behind the one before, so that none comes twice.
+    fn incoming(&mut self, incoming: Incoming) -> Result<RelayEvent, SessionViolation> {
+        match self.carries {
+            Carries::Process { agent: true } | Carries::Listener { address: false } => {}
+            Carries::Listener { address: true } if self.addressed => {}
+            Carries::Listener { address: true } => return Err(SessionViolation::Answer),
+            _ => return Err(SessionViolation::Kind),
+        }
+        let follows = |before: u32| before.wrapping_add(1) == incoming.number;
+        if self.number.is_some_and(|before| !follows(before)) {
+            return Err(SessionViolation::Number);
+        }
+        self.number = Some(incoming.number);
+        self.began = true;
+        Ok(RelayEvent::Incoming(incoming))
     }
 
     /// Whether the device has said its last word: an exit or a refusal.
@@ -176,5 +279,85 @@ mod tests {
             session.handle_data(DataStream::Stdout),
             Err(SessionViolation::AfterExit)
         );
+    }
+
+    const HOME: SocketAddr =
+        SocketAddr::new(core::net::IpAddr::V4(core::net::Ipv4Addr::LOCALHOST), 1);
+
+    fn accepted(carries: Carries) -> RelaySession {
+        let mut session = RelaySession::new(carries);
+        session.handle_message(SessionMessage::Accepted).unwrap();
+        session
+    }
+
+    fn incoming(number: u32) -> SessionMessage {
+        SessionMessage::Incoming(Incoming { number, peer: HOME })
+    }
+
+    #[test]
+    fn address_comes_once_and_only_where_there_is_one() {
+        let address = || SessionMessage::Address(HOME);
+        for carries in [
+            Carries::Connection { address: true },
+            Carries::Listener { address: true },
+        ] {
+            let mut session = accepted(carries);
+            assert_eq!(
+                session.handle_message(address()),
+                Ok(RelayEvent::Address(HOME))
+            );
+            let again = session.handle_message(address());
+            assert_eq!(again, Err(SessionViolation::Repeated), "{carries:?}");
+        }
+        for carries in [
+            Carries::Process { agent: true },
+            Carries::Connection { address: false },
+            Carries::Listener { address: false },
+            Carries::Recording,
+        ] {
+            let never = accepted(carries).handle_message(address());
+            assert_eq!(never, Err(SessionViolation::Kind), "{carries:?}");
+        }
+        let mut session = accepted(Carries::Connection { address: true });
+        session.handle_data(DataStream::Stdout).unwrap();
+        let late = session.handle_message(address());
+        assert_eq!(late, Err(SessionViolation::Repeated));
+    }
+
+    #[test]
+    fn incoming_connections_are_numbered_and_only_where_something_listens() {
+        for carries in [
+            Carries::Process { agent: true },
+            Carries::Listener { address: false },
+        ] {
+            let mut session = accepted(carries);
+            for number in [u32::MAX - 1, u32::MAX, 0, 1] {
+                assert!(session.handle_message(incoming(number)).is_ok(), "{number}");
+            }
+            let again = session.handle_message(incoming(1));
+            assert_eq!(again, Err(SessionViolation::Number), "{carries:?}");
+        }
+        for carries in [
+            Carries::Process { agent: false },
+            Carries::Connection { address: true },
+            Carries::Recording,
+        ] {
+            let never = accepted(carries).handle_message(incoming(0));
+            assert_eq!(never, Err(SessionViolation::Kind), "{carries:?}");
+        }
+        let early = accepted(Carries::Listener { address: true }).handle_message(incoming(0));
+        assert_eq!(early, Err(SessionViolation::Answer));
+    }
+
+    #[test]
+    fn data_comes_only_where_there_is_some() {
+        for carries in [Carries::Listener { address: true }, Carries::Recording] {
+            let data = accepted(carries).handle_data(DataStream::Stdout);
+            assert_eq!(data, Err(SessionViolation::Kind), "{carries:?}");
+        }
+        let mut connection = accepted(Carries::Connection { address: false });
+        let stderr = connection.handle_data(DataStream::Stderr);
+        assert_eq!(stderr, Err(SessionViolation::Kind));
+        assert_eq!(connection.handle_data(DataStream::Stdout), Ok(()));
     }
 }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use holdfast_protocol::codec::frame::{DataStream, FrameReader, Piece, SessionMessage};
-use holdfast_protocol::session::{RelayEvent, RelaySession, SessionViolation};
+use holdfast_protocol::session::{Carries, RelayEvent, RelaySession, SessionViolation};
 use quinn::{ReadError, RecvStream};
 
 use super::bridge::Ways;
@@ -65,7 +65,9 @@ impl<'a> Down<'a> {
             agent,
             watched,
             reader: FrameReader::default(),
-            state: RelaySession::default(),
+            state: RelaySession::new(Carries::Process {
+                agent: agent.is_some(),
+            }),
             buffer: BytesMut::new(),
             stream: DataStream::Stdout,
         }
@@ -153,9 +155,9 @@ impl<'a> Down<'a> {
                     agent.come(self.session.id, incoming).await;
                     Ok(())
                 }
-                None => Err(SessionViolation::Direction.into()),
+                None => Err(SessionViolation::Kind.into()),
             },
-            RelayEvent::Address(_) => Err(SessionViolation::Direction.into()),
+            RelayEvent::Address(_) => Err(SessionViolation::Kind.into()),
             RelayEvent::Refused(why) => {
                 let authorized = &self.session.authorized;
                 let (device, login) = (&authorized.device().name, authorized.login());

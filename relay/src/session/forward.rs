@@ -27,11 +27,13 @@ use crate::ssh::queue::InputReceiver;
 use crate::tunnel::registry::Tunnel;
 
 pub mod agent;
+pub mod arrivals;
 mod place;
 pub mod reverse;
 mod splice;
 pub mod told;
 
+use arrivals::Arrival;
 pub use place::{Destination, Direction, Place};
 use splice::Splice;
 use told::Told;
@@ -100,6 +102,10 @@ struct Begun {
     version: i64,
     /// Where it is recorded.
     told: Told,
+    /// Opens its channel, or refuses it; none where the channel stands.
+    reply: Option<ChannelOpenHandle>,
+    /// The place of a connection that has come to the device.
+    arrival: Option<Arrival>,
 }
 
 /// The two halves of a stream to a device, from the moment that there is one.
@@ -118,8 +124,11 @@ impl Relay {
         match self.admit_forward(&through, &to).await {
             Ok(begun) => {
                 let connection = &through.connection;
-                self.carry_on(begun, connection, &to, Some(reply), input, outlet)
-                    .await;
+                let begun = Begun {
+                    reply: Some(reply),
+                    ..begun
+                };
+                self.carry_on(begun, connection, &to, input, outlet).await;
             }
             Err(sentence) => {
                 let (connection, place) = (&through.connection, &to.place);
@@ -137,7 +146,6 @@ impl Relay {
         begun: Begun,
         connection: &Connection,
         to: &Destination,
-        reply: Option<ChannelOpenHandle>,
         mut input: InputReceiver,
         outlet: Outlet,
     ) {
@@ -147,6 +155,8 @@ impl Relay {
             tunnel,
             version,
             told,
+            reply,
+            arrival,
         } = begun;
         let _count = tunnel.count_forward();
         let session = live.session().clone();
@@ -160,6 +170,7 @@ impl Relay {
             telling: told.telling(),
             reply,
             opened: CancellationToken::new(),
+            arrival,
             outlet: &outlet,
         };
         let end = tokio::select! {
@@ -262,6 +273,8 @@ impl Relay {
             open,
             tunnel: way.tunnel,
             version: way.version,
+            reply: None,
+            arrival: None,
         })
     }
 }

@@ -6,11 +6,12 @@ use tracing::info;
 use super::console::ConsoleStream;
 use super::ending::{End, Process};
 use super::forward::told::Telling;
-use super::forward::{Destination, ForwardEnd, Place};
+use super::forward::{Destination, Direction, ForwardEnd, Place};
 use super::live::{Ending, LiveSession};
 use super::sftp::Booked;
 use crate::access::role::RecordingMode;
 use crate::audit::{Audit, CLOCK_SKEW, Event, EventKind};
+use crate::log_limit::{self, Line};
 use crate::ssh::connection::Connection;
 use crate::ssh::target::Target;
 
@@ -188,8 +189,16 @@ impl Report {
         end: &ForwardEnd,
     ) {
         let (traffic, age) = (session.traffic(), session.age());
-        info!(session = %session.id, %to, %end, bytes_in = traffic.bytes_in,
-            bytes_out = traffic.bytes_out, seconds = age.as_secs(), "forward end");
+        // What a device announces and nothing comes of, it can announce at will.
+        let is_announced = matches!(to.direction, Direction::In { .. }) && !opened;
+        let admitted = match is_announced {
+            true => log_limit::admits(Line::Arrival, session.device.id),
+            false => Some(0),
+        };
+        if let Some(left_out) = admitted {
+            info!(session = %session.id, %to, %end, bytes_in = traffic.bytes_in,
+                bytes_out = traffic.bytes_out, seconds = age.as_secs(), left_out, "forward end");
+        }
         let event = leading(session, to);
         let event = match opened {
             false => event,
@@ -209,7 +218,10 @@ impl Report {
             }
             other => event.failed(other.to_string()),
         };
-        self.audit.note(event).await;
+        match is_announced {
+            true => self.audit.note_refusal(event).await,
+            false => self.audit.note(event).await,
+        }
     }
 
     /// The relay ends a console command that would have gone on.

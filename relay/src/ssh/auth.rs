@@ -11,9 +11,11 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::certificate;
+use super::throttle::Source;
 use crate::access::certificate::{self as rules, Admission, CertGrant, Claims, Facts, Revoked};
 use crate::clock::Timestamp;
 use crate::limits::{MAX_CERTIFICATE_PRINCIPALS, STORE_TIMEOUT};
+use crate::log_limit::{self, Line};
 use crate::store::{Prints, Store, StoreError, User};
 
 /// A user, and what proved it.
@@ -137,8 +139,10 @@ pub async fn by_certificate(
         }
         Err(denied) => {
             let id: String = claims.key_id.chars().take(SHOWN_KEY_ID).collect();
-            info!(%client, %id, serial = claims.serial, authority = %claims.authority.sha256,
-                "certificate refused: {denied}");
+            if let Some(left_out) = log_limit::admits(Line::Certificate, Source::of(client)) {
+                info!(%client, %id, serial = claims.serial, authority = %claims.authority.sha256,
+                    left_out, "certificate refused: {denied}");
+            }
             None
         }
     }

@@ -15,10 +15,9 @@ use super::console;
 use super::handler::HandlerError;
 use super::outlet::Outlet;
 use super::queue::{self, Budget, Input, InputReceiver, InputSender, Level, PushError, allowance};
+use super::tally::Share;
 use super::target::Target;
-use crate::limits::{
-    MAX_CHANNEL_SENTENCES, MAX_CHANNELS, MAX_FORWARDS, MAX_SHOWN_SENTENCE, TRICKLE_WINDOW,
-};
+use crate::limits::{MAX_CHANNEL_SENTENCES, MAX_SHOWN_SENTENCE, TRICKLE_WINDOW};
 use crate::serve::Relay;
 use crate::session::sink::Sink;
 use crate::session::start::Ask;
@@ -27,9 +26,10 @@ use crate::session::start::Ask;
 const STDERR: u32 = 1;
 
 /// The channels of one connection.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Channels {
     all: HashMap<ChannelId, ChannelState>,
+    share: Share,
     budget: Budget,
     /// Why requests of the connection were refused: their answers have no place for words, so the next session says it.
     unsaid: Vec<String>,
@@ -45,27 +45,38 @@ pub enum Purpose {
 }
 
 impl Channels {
-    /// How many there are besides a new one; an error, a sentence, if there are too many for any user.
+    /// None yet, of a connection with this share of its client's tally.
+    #[must_use]
+    pub fn new(share: Share, budget: Budget) -> Self {
+        Self {
+            all: HashMap::new(),
+            share,
+            budget,
+            unsaid: Vec::new(),
+        }
+    }
+
+    /// Takes a place for a new one, and gives how many its client has besides; an error, a sentence, if there are too
+    /// many for any user.
     ///
     /// # Errors
     /// Why there is no room.
     pub fn count(&mut self, purpose: Purpose) -> Result<u32, String> {
         self.all.retain(|_, channel| !channel.is_over());
-        let forwards = self.all.values().filter(|channel| channel.forward).count();
-        let (of_kind, most, what) = match purpose {
-            Purpose::Session => (self.all.len() - forwards, MAX_CHANNELS, "channels"),
-            Purpose::Forward => (forwards, MAX_FORWARDS, "forwards"),
-        };
-        match u32::try_from(self.all.len()) {
-            Ok(count) if of_kind < most => Ok(count),
-            _ => Err(format!("too many {what} on one connection (max {most})")),
-        }
+        self.note();
+        self.share.take(purpose)
     }
 
-    /// How many there are, those that are over and not closed yet included.
+    /// How many the client has, those that are over and not closed yet included.
     #[must_use]
     pub fn present(&self) -> u32 {
-        u32::try_from(self.all.len()).unwrap_or(u32::MAX)
+        self.share.others()
+    }
+
+    /// Notes in the client's tally how many there are.
+    fn note(&mut self) {
+        let forwards = self.all.values().filter(|channel| channel.forward).count();
+        self.share.set(self.all.len() - forwards, forwards);
     }
 
     /// A queue for a channel that is asked for.
@@ -89,11 +100,13 @@ impl Channels {
             forward: purpose == Purpose::Forward,
         };
         self.all.insert(id, state);
+        self.note();
     }
 
     /// Its client has closed a channel. With its sender the queue ends, and what runs there sees it.
     pub fn close(&mut self, id: ChannelId) {
         self.all.remove(&id);
+        self.note();
     }
 
     /// A channel on which nothing was started yet.

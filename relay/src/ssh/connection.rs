@@ -12,12 +12,18 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, info};
 
 use super::auth::Principal;
+use super::channels::Channels;
 use super::handler::{Handler, HandlerError};
+use super::queue::Budget;
 use super::stream::Guard;
+use super::tally::Tally;
 use super::target::Target;
+use super::throttle::Source;
 use crate::access::idle::{IdleTimer, Step};
 use crate::access::policy;
 use crate::limits::{DISCONNECT_GRACE, MAX_DESCRIPTION};
+use crate::log_limit::{self, Line};
+use crate::session::forward::arrivals::Arrivals;
 use crate::session::forward::told::Forwards;
 use crate::session::lease::Lease;
 use crate::session::live::{Cause, Ending, change};
@@ -47,6 +53,14 @@ pub struct Connection {
     fate: Arc<OnceLock<Ending>>,
     /// What its forwards are recorded in.
     pub forwards: Forwards,
+    /// Places for connections that come to its devices.
+    pub arrivals: Arrivals,
+    /// How many channels its client has. A connection shares it with what runs inside its jumps.
+    pub tally: Tally,
+    /// What the channels inside its jumps may hold together. Its own have another budget: what waits in a jump's channel
+    /// becomes what waits inside, and must not wait for itself.
+    pub inner_budget: Budget,
+    is_inner: bool,
 }
 
 /// Something runs on a connection, for as long as this lives.
@@ -69,6 +83,10 @@ impl Connection {
             over: watch::Sender::default(),
             fate: Arc::default(),
             forwards: Forwards::default(),
+            arrivals: Arrivals::default(),
+            tally: Tally::default(),
+            inner_budget: Budget::default(),
+            is_inner: false,
         })
     }
 
@@ -87,6 +105,10 @@ impl Connection {
             over: watch::Sender::default(),
             fate: outer.fate.clone(),
             forwards: Forwards::default(),
+            arrivals: outer.arrivals.inside(),
+            tally: outer.tally.clone(),
+            inner_budget: outer.inner_budget.clone(),
+            is_inner: true,
         })
     }
 
@@ -100,6 +122,16 @@ impl Connection {
     pub fn set_principal(&self, principal: Principal, target: Target) {
         let _ = self.principal.set((principal, target));
         self.guard.set_authenticated();
+    }
+
+    /// Its channels, of which there are none yet.
+    #[must_use]
+    pub fn channels(&self) -> Channels {
+        let budget = match self.is_inner {
+            true => self.inner_budget.clone(),
+            false => Budget::default(),
+        };
+        Channels::new(self.tally.share(self.is_inner), budget)
     }
 
     /// Notes how to speak to russh.
@@ -236,7 +268,10 @@ pub async fn supervise(
     let ended = tokio::select! {
         ended = &mut session => Some(ended),
         () = late(connection, login_deadline) => {
-            info!(client = %connection.client, "no login within {} s", login_grace.as_secs());
+            let client = connection.client;
+            if let Some(left_out) = log_limit::admits(Line::NoLogin, Source::of(client.ip())) {
+                info!(%client, left_out, "no login within {} s", login_grace.as_secs());
+            }
             connection.guard.cut();
             None
         }

@@ -74,11 +74,12 @@ impl Handler {
 
     fn new(relay: Arc<Relay>, connection: Arc<Connection>, proof: Proof) -> Self {
         let login = Login::new(relay.clone(), connection.clone(), proof);
+        let channels = connection.channels();
         Self {
             relay,
             connection,
             login,
-            channels: Channels::default(),
+            channels,
             listeners: Listeners::default(),
         }
     }

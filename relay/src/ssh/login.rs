@@ -19,6 +19,7 @@ use super::throttle::Source;
 use crate::audit::{Event, EventKind};
 use crate::clock::Timestamp;
 use crate::limits::{MAX_AUTH_FAILURES, MAX_KEY_OFFERS};
+use crate::log_limit::{self, Line};
 use crate::serve::Relay;
 
 /// How the other end proves who it is.
@@ -84,9 +85,11 @@ impl Login {
     /// Notes that a jump came to nothing.
     async fn jump_refused(&self, principal: &Principal, event: Event, why: String) {
         let client = self.connection.client;
-        info!(%client, user = %principal.user.name, "jump refused: {why}");
-        let event = event.user(principal).client(client).with("way", "jump");
         let source = Source::of(client.ip());
+        if let Some(left_out) = log_limit::admits(Line::Jump, source) {
+            info!(%client, user = %principal.user.name, left_out, "jump refused: {why}");
+        }
+        let event = event.user(principal).client(client).with("way", "jump");
         self.relay
             .audit
             .note_failure(source, event.refused(why))
@@ -149,6 +152,7 @@ impl Login {
             return Ok(());
         };
         server::authenticated(&self.relay, source);
+        log_limit::forget(source);
         self.relay.admit(&self.connection).await
     }
 

@@ -2,6 +2,7 @@
 
 use holdfast_protocol::codec::CodecError;
 use holdfast_protocol::codec::control::{self, ControlReader};
+use holdfast_protocol::control::{ControlOrder, ControlViolation};
 use holdfast_protocol::wire::{AgentMessage, RelayMessage};
 use quinn::{Connection, ConnectionError, ReadError, RecvStream, SendStream, WriteError};
 use thiserror::Error;
@@ -22,6 +23,9 @@ pub enum ControlError {
     Codec(#[from] CodecError),
     /// The device sent a message that has no place there.
     #[error("the device sent {0}")]
+    Order(#[from] ControlViolation),
+    /// The device sent a message with something in it that may not be.
+    #[error("the device sent {0}")]
     Protocol(&'static str),
 }
 
@@ -34,6 +38,7 @@ pub struct ControlSender(SendStream);
 pub struct ControlReceiver {
     stream: RecvStream,
     reader: ControlReader<AgentMessage>,
+    order: ControlOrder,
     /// What was received and not looked at yet: at most [`CONTROL_READ`] bytes.
     rest: Vec<u8>,
 }
@@ -50,6 +55,7 @@ pub async fn accept(
     let receiver = ControlReceiver {
         stream,
         reader: ControlReader::default(),
+        order: ControlOrder::default(),
         rest: Vec::new(),
     };
     Ok((ControlSender(send), receiver))
@@ -77,7 +83,7 @@ impl ControlSender {
 }
 
 impl ControlReceiver {
-    /// The next message. May be dropped while it waits: nothing is lost.
+    /// The next message, which has its place there. May be dropped while it waits: nothing is lost.
     ///
     /// # Errors
     /// [`ControlError`].
@@ -88,6 +94,7 @@ impl ControlReceiver {
             let used = self.rest.len() - input.len();
             self.rest.drain(..used);
             if let Some(message) = message {
+                self.order.handle(&message)?;
                 return Ok(message);
             }
             match self.stream.read_chunk(CONTROL_READ, true).await {

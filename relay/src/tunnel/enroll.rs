@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use holdfast_protocol::control::ControlViolation;
 use holdfast_protocol::limits::MAX_LABELS;
 use holdfast_protocol::wire::{AgentMessage, Enrol, Membership, Refusal, RelayMessage};
 use tokio::time::timeout;
@@ -12,6 +13,7 @@ use super::listen::{Caller, refuse};
 use crate::audit::{Event, EventKind};
 use crate::clock::Timestamp;
 use crate::limits::ENROL_TIMEOUT;
+use crate::log_limit::{self, Line};
 use crate::serve::Relay;
 use crate::ssh::throttle::Source;
 use crate::store::{Device, EnrolError, Enrolment};
@@ -27,7 +29,7 @@ pub async fn join(relay: &Arc<Relay>, mut caller: Caller) -> Result<(), ControlE
         .await?;
     let enrol = match timeout(ENROL_TIMEOUT, caller.receive.next()).await {
         Ok(Ok(AgentMessage::Enrol(enrol))) => enrol,
-        Ok(Ok(_)) => return Err(ControlError::Protocol("something else than its Enrol")),
+        Ok(Ok(_)) => return Err(ControlViolation::NotEnrol.into()),
         // It went away: most likely because we are not of the cluster that its token names.
         Ok(Err(error)) => return Err(error),
         Err(_) => return Err(ControlError::Protocol("no Enrol in time")),
@@ -59,9 +61,11 @@ pub async fn join(relay: &Arc<Relay>, mut caller: Caller) -> Result<(), ControlE
             if let EnrolError::Store(error) = &error {
                 warn!(%error, "the store cannot enrol a device");
             }
-            info!(%address, %error, "a device was not enrolled");
-            let event = Event::new(EventKind::TokenUsed).client(address);
             let source = Source::of(address.ip());
+            if let Some(left_out) = log_limit::admits(Line::Enrolment, source) {
+                info!(%address, %error, left_out, "a device was not enrolled");
+            }
+            let event = Event::new(EventKind::TokenUsed).client(address);
             let event = event.refused(error.to_string());
             relay.audit.note_failure(source, event).await;
             refuse(caller, error.refusal()).await;

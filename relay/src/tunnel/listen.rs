@@ -2,9 +2,9 @@
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use holdfast_protocol::congestion::quinn::Factory;
+use holdfast_protocol::control::ControlViolation;
 use holdfast_protocol::ids::PublicKey;
 use holdfast_protocol::limits::{ACK_EVERY, INITIAL_RTT, MAX_VERSION_TEXT, TUNNEL_IDLE_TIMEOUT};
 use holdfast_protocol::wire::{AgentMessage, CloseCode, Hello, Intent, Refusal, RelayMessage};
@@ -14,10 +14,12 @@ use quinn::{
 };
 use quinn_proto::HashedConnectionIdGenerator;
 use rustix::net::sockopt;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use super::control::{self, ControlError, ControlReceiver, ControlSender};
+use super::joins::Joins;
 use super::keys::{ResetKey, TokenKey};
 use super::socket::{NotedIds, TunnelSocket};
 use super::{enroll, member, tls};
@@ -25,7 +27,9 @@ use crate::limits::{
     CONNECTION_WINDOW, HELLO_TIMEOUT, MAX_DEVICE_STREAMS, MAX_HANDSHAKES, RESET_INTERVAL,
     RETRY_ABOVE_HANDSHAKES, SEND_WINDOW, STREAM_WINDOW, TUNNEL_RECEIVE_QUEUE,
 };
+use crate::log_limit::{self, Line};
 use crate::serve::Relay;
+use crate::ssh::throttle::Source;
 use crate::state::State;
 
 /// A connection whose key is proved and whose control stream is open.
@@ -40,6 +44,31 @@ pub struct Caller {
     pub receive: ControlReceiver,
     /// What it said first.
     pub hello: Hello,
+    /// Its place among those that are no members yet.
+    pub handshake: OwnedSemaphorePermit,
+}
+
+/// Places for devices that are not welcomed, enrolled or refused yet.
+#[derive(Clone, Debug)]
+pub struct Handshakes(Arc<Semaphore>);
+
+impl Default for Handshakes {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(MAX_HANDSHAKES)))
+    }
+}
+
+impl Handshakes {
+    /// How many there are.
+    #[must_use]
+    pub fn under_way(&self) -> usize {
+        MAX_HANDSHAKES - self.0.available_permits()
+    }
+
+    /// A place, if there is one.
+    fn take(&self) -> Option<OwnedSemaphorePermit> {
+        self.0.clone().try_acquire_owned().ok()
+    }
 }
 
 /// The endpoint and what it is made of.
@@ -93,32 +122,30 @@ fn widen(socket: &UdpSocket) {
     }
 }
 
-/// Accepts connections until the endpoint is closed. `handshakes` is how many are being opened.
-pub async fn run(relay: Arc<Relay>, endpoint: Endpoint, handshakes: Arc<AtomicUsize>) {
+/// Accepts connections until the endpoint is closed.
+pub async fn run(relay: Arc<Relay>, endpoint: Endpoint, handshakes: Handshakes) {
+    let joins = Joins::default();
     while let Some(incoming) = endpoint.accept().await {
         if relay.is_stopping() {
             incoming.refuse();
             continue;
         }
-        let under_way = handshakes.load(Ordering::Relaxed);
-        if under_way >= MAX_HANDSHAKES {
+        let Some(handshake) = handshakes.take() else {
             // No answer at all: the device tries again, and an attacker gains nothing.
             incoming.ignore();
             continue;
-        }
-        if under_way >= RETRY_ABOVE_HANDSHAKES && !incoming.remote_address_validated() {
+        };
+        if handshakes.under_way() > RETRY_ABOVE_HANDSHAKES && !incoming.remote_address_validated() {
             // Refused only if it was validated already, which was just checked.
             let _ = incoming.retry();
             continue;
         }
-        handshakes.fetch_add(1, Ordering::Relaxed);
-        let (relay, handshakes) = (relay.clone(), handshakes.clone());
+        let (relay, joins) = (relay.clone(), joins.clone());
         tokio::spawn(async move {
             let address = incoming.remote_address();
-            let greeted = timeout(HELLO_TIMEOUT, greet(incoming)).await;
-            handshakes.fetch_sub(1, Ordering::Relaxed);
-            match greeted {
-                Ok(Ok(caller)) => serve(relay, caller).await,
+            // Its place is held until it is welcomed, enrolled or refused.
+            match timeout(HELLO_TIMEOUT, greet(incoming, handshake)).await {
+                Ok(Ok(caller)) => serve(relay, caller, &joins).await,
                 Ok(Err(error)) => debug!(%address, %error, "no tunnel came of a connection"),
                 Err(_) => debug!(%address, "a connection said no Hello in time"),
             }
@@ -126,13 +153,16 @@ pub async fn run(relay: Arc<Relay>, endpoint: Endpoint, handshakes: Arc<AtomicUs
     }
 }
 
-async fn greet(incoming: Incoming) -> Result<Caller, ControlError> {
+async fn greet(
+    incoming: Incoming,
+    handshake: OwnedSemaphorePermit,
+) -> Result<Caller, ControlError> {
     let connection = incoming.await?;
     let protocol = |text| ControlError::Protocol(text);
     let key = tls::peer_key(&connection).ok_or(protocol("no Ed25519 key"))?;
     let (send, mut receive) = control::accept(&connection).await?;
     let AgentMessage::Hello(hello) = receive.next().await? else {
-        return Err(protocol("something else before its Hello"));
+        return Err(ControlViolation::BeforeHello.into());
     };
     if hello.agent_version.len() > MAX_VERSION_TEXT || hello.target.len() > MAX_VERSION_TEXT {
         return Err(protocol("a Hello with texts that are too long"));
@@ -143,22 +173,33 @@ async fn greet(incoming: Incoming) -> Result<Caller, ControlError> {
         send,
         receive,
         hello,
+        handshake,
     })
 }
 
-async fn serve(relay: Arc<Relay>, caller: Caller) {
+async fn serve(relay: Arc<Relay>, caller: Caller, joins: &Joins<Source>) {
     let (connection, address) = (
         caller.connection.clone(),
         caller.connection.remote_address(),
     );
     let result = match caller.hello.intent {
-        Intent::Join => enroll::join(&relay, caller).await,
+        Intent::Join => match joins.take(Source::of(address.ip())) {
+            Some(_place) => enroll::join(&relay, caller).await,
+            None => {
+                refuse(caller, Refusal::Unavailable).await;
+                Ok(())
+            }
+        },
         Intent::Run => member::run(&relay, caller).await,
     };
     let code = match &result {
         Ok(()) => CloseCode::Done,
-        Err(ControlError::Protocol(_) | ControlError::Codec(_)) => {
-            info!(%address, "a device broke the protocol");
+        Err(
+            error @ (ControlError::Order(_) | ControlError::Protocol(_) | ControlError::Codec(_)),
+        ) => {
+            if let Some(left_out) = log_limit::admits(Line::Protocol, Source::of(address.ip())) {
+                info!(%address, %error, left_out, "a device broke the protocol");
+            }
             CloseCode::Protocol
         }
         Err(error) => {
@@ -171,12 +212,16 @@ async fn serve(relay: Arc<Relay>, caller: Caller) {
 
 /// Says why not, and waits a moment so that it arrives before the connection is closed.
 pub async fn refuse(caller: Caller, why: Refusal) {
-    let why = RelayMessage::Refused(why);
+    let (why, address) = (
+        RelayMessage::Refused(why),
+        caller.connection.remote_address(),
+    );
     if timeout(crate::limits::FAREWELL_TIMEOUT, caller.send.send_last(&why))
         .await
         .is_err()
+        && let Some(left_out) = log_limit::admits(Line::Refusal, Source::of(address.ip()))
     {
-        warn!(address = %caller.connection.remote_address(), "a refused device did not hear why");
+        warn!(%address, left_out, "a refused device did not hear why");
     }
 }
 

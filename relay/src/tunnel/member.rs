@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use holdfast_protocol::control::ControlViolation;
 use holdfast_protocol::ids::PublicKey;
 use holdfast_protocol::limits::MINOR_VERSION;
 use holdfast_protocol::wire::{
@@ -17,6 +18,7 @@ use super::registry::Tunnel;
 use crate::audit::{CLOCK_SKEW, DeviceFacts, Event, EventKind};
 use crate::clock::Timestamp;
 use crate::limits::{CONTROL_QUEUE, STORE_TIMEOUT};
+use crate::log_limit::{self, Line};
 use crate::recording;
 use crate::serve::Relay;
 use crate::store::{Device, TunnelFacts};
@@ -59,13 +61,17 @@ pub async fn run(relay: &Arc<Relay>, mut caller: Caller) -> Result<(), ControlEr
         older.close(CloseCode::Replaced, "a newer tunnel of this device stands");
     }
     let came = came.with(CLOCK_SKEW, tunnel.clock_skew);
-    info!(device = %device.name, %address, generation = tunnel.generation.0, "tunnel up");
+    if let Some(left_out) = log_limit::admits(Line::Tunnel, device.id) {
+        info!(device = %device.name, %address, generation = tunnel.generation.0, left_out, "tunnel up");
+    }
     let told = |event: Event| {
         let event = event.device(DeviceFacts::on(&device, &tunnel));
         event.client(tunnel.connection.remote_address())
     };
     relay.audit.note_device(device.id, told(came)).await;
-    let ended = match caller.send.send(&welcome).await {
+    let welcomed = caller.send.send(&welcome).await;
+    drop(caller.handshake);
+    let ended = match welcomed {
         Ok(()) => tokio::select! {
             ended = converse(&tunnel, caller.send, caller.receive, queue) => ended,
             () = recording::serve(relay.clone(), tunnel.clone()) => {
@@ -80,7 +86,9 @@ pub async fn run(relay: &Arc<Relay>, mut caller: Caller) -> Result<(), ControlEr
         let gone = Event::new(EventKind::DeviceOffline).because(ended.to_string());
         relay.audit.note_device(device.id, told(gone)).await;
     }
-    info!(device = %device.name, generation = tunnel.generation.0, reason = %ended, "tunnel down");
+    if let Some(left_out) = log_limit::admits(Line::Tunnel, device.id) {
+        info!(device = %device.name, generation = tunnel.generation.0, reason = %ended, left_out, "tunnel down");
+    }
     let closed = relay
         .store
         .tunnel_closed(device.id, tunnel.generation, Timestamp::now());
@@ -165,7 +173,7 @@ async fn converse(
                     (echo || tunnel.sessions() > 0).then_some(RelayMessage::Echo)
                 }
                 Ok(AgentMessage::Hello(_) | AgentMessage::Enrol(_)) => {
-                    return ControlError::Protocol("a second Hello");
+                    return ControlViolation::HelloTwice.into();
                 }
                 Err(error) => return error,
             },

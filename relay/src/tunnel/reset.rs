@@ -4,7 +4,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use quinn::AsyncUdpSocket as _;
 use quinn::crypto::HmacKey as _;
@@ -13,6 +12,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{debug, info};
 
 use super::keys::ResetKey;
+use super::listen::Handshakes;
 use super::socket::TunnelSocket;
 use crate::limits::{RESET_AGAIN, RESET_TICK, RESETS_PER_TICK, RETRY_ABOVE_HANDSHAKES};
 use crate::serve::Relay;
@@ -32,7 +32,7 @@ pub async fn run(
     socket: Arc<TunnelSocket>,
     key: Arc<ResetKey>,
     left: Vec<LeftTunnel>,
-    handshakes: Arc<AtomicUsize>,
+    handshakes: Handshakes,
 ) {
     if left.is_empty() {
         return;
@@ -45,7 +45,7 @@ pub async fn run(
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !waiting.is_empty() {
             ticks.tick().await;
-            let count = batch(handshakes.load(Ordering::Relaxed)).min(waiting.len());
+            let count = batch(handshakes.under_way()).min(waiting.len());
             for _ in 0..count {
                 let Some(left) = waiting.front() else { break };
                 if send(&socket, &key, left) == Sent::Later {

@@ -5,6 +5,7 @@
 
 mod accounts;
 mod capture;
+mod cgroup;
 mod client;
 mod command;
 mod daemon;
@@ -21,6 +22,7 @@ mod terminal;
 use std::time::{Duration, Instant};
 
 pub(crate) use accounts::Accounts;
+pub(crate) use cgroup::MemoryBound;
 pub(crate) use client::{Client, Session, block_on};
 pub(crate) use command::{Output, Running, command, run, run_with_input};
 pub(crate) use daemon::Daemon;

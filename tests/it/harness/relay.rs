@@ -66,6 +66,11 @@ impl Relay {
         relay
     }
 
+    /// Runs it by another program at its next start.
+    pub(crate) fn run_by(&mut self, wrapper: &[&str]) {
+        self.wrapper = wrapper.iter().map(ToString::to_string).collect();
+    }
+
     /// Adds flags for the next start.
     pub(crate) fn add_flags(&mut self, flags: &[&str]) {
         self.flags.extend(flags.iter().map(ToString::to_string));

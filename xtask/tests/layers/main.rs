@@ -31,7 +31,16 @@ const RELAY: [&[&str]; 13] = [
 ];
 
 /// What every layer may import: nouns, bounds, time, and the state folder.
-const FOUNDATION: [&str; 7] = ["clock", "hex", "json", "limits", "log", "output", "state"];
+const FOUNDATION: [&str; 8] = [
+    "clock",
+    "hex",
+    "json",
+    "limits",
+    "log",
+    "log_limit",
+    "output",
+    "state",
+];
 
 /// An import upwards that is left, with its reason.
 struct Exception {

@@ -88,7 +88,9 @@ impl AgentWay {
             place: Place::Agent,
             address: Arc::default(),
         };
-        let Ok(place) = self.places.clone().try_acquire_owned() else {
+        let place = self.places.clone().try_acquire_owned().ok();
+        let arrival = self.connection.arrivals.try_take();
+        let Some((place, arrival)) = place.zip(arrival) else {
             let full = format!("a session has at most {MAX_AGENT_CHANNELS} of them at once");
             let report = &self.relay.report;
             return report
@@ -103,7 +105,7 @@ impl AgentWay {
         };
         let (relay, opener) = (self.relay.clone(), self.opener.clone());
         tokio::spawn(async move {
-            relay.take_one(through, opener, to, incoming).await;
+            relay.take_one(through, opener, to, incoming, arrival).await;
             drop(place);
         });
     }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use holdfast_protocol::codec::frame::{FrameReader, Piece, SessionMessage};
 use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::ids::{DeviceName, Login, SessionId};
-use holdfast_protocol::session::{RelayEvent, RelaySession};
+use holdfast_protocol::session::{Carries, RelayEvent, RelaySession};
 use holdfast_protocol::wire::{Incoming, Open, SessionRefusal};
 use quinn::{RecvStream, SendStream, VarInt};
 use russh::ChannelId;
@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::agent::Opener;
+use super::arrivals::{Arrival, Arrivals};
 use super::told::Told;
 use super::{Begun, Destination, Direction, ForwardEnd, Place, Through};
 use crate::limits::{
@@ -119,11 +120,11 @@ pub(super) struct Ear {
 }
 
 impl Ear {
-    pub(super) fn new(receive: RecvStream) -> Self {
+    pub(super) fn new(receive: RecvStream, carries: Carries) -> Self {
         Self {
             receive,
             reader: FrameReader::default(),
-            state: RelaySession::default(),
+            state: RelaySession::new(carries),
             rest: Vec::new(),
         }
     }
@@ -210,6 +211,7 @@ impl Relay {
             tunnel,
             version,
             told,
+            ..
         } = begun;
         let started = timeout(
             LISTEN_TIMEOUT,
@@ -279,7 +281,10 @@ impl Relay {
         let (mut send, receive) = streams.map_err(|error| lost(&error))?;
         let sent = send.write_chunk(frame.into()).await;
         sent.map_err(|error| lost(&error))?;
-        let mut ear = Ear::new(receive);
+        let carries = Carries::Listener {
+            address: matches!(to.place, Place::Port(..)),
+        };
+        let mut ear = Ear::new(receive, carries);
         loop {
             match ear.next().await? {
                 RelayEvent::Accepted => {
@@ -329,6 +334,7 @@ impl Relay {
         listener: SessionId,
         ear: &mut Ear,
     ) -> ForwardEnd {
+        let places = Arrivals::of_listener();
         loop {
             let incoming = match ear.next().await {
                 Ok(RelayEvent::Incoming(incoming)) => incoming,
@@ -339,6 +345,10 @@ impl Relay {
             let Some(to) = port.coming(listener, incoming) else {
                 return ForwardEnd::Protocol("a connection to no port".into());
             };
+            // While there is none, nothing more is read: the stream's flow control holds the device.
+            let Some(arrival) = through.connection.arrivals.wait(&places).await else {
+                return ForwardEnd::Closed;
+            };
             let through = Through {
                 channels: opener.channels.count.load(Ordering::Relaxed),
                 connection: through.connection.clone(),
@@ -346,7 +356,7 @@ impl Relay {
                 device: through.device.clone(),
             };
             let relay = self.clone();
-            tokio::spawn(relay.take_one(through, opener.clone(), to, incoming));
+            tokio::spawn(relay.take_one(through, opener.clone(), to, incoming, arrival));
         }
     }
 
@@ -357,6 +367,7 @@ impl Relay {
         Opener { handle, channels }: Opener,
         to: Destination,
         Incoming { peer, .. }: Incoming,
+        arrival: Arrival,
     ) {
         let _busy = through.connection.busy();
         let most = MAX_CHANNELS + MAX_FORWARDS;
@@ -398,7 +409,11 @@ impl Relay {
             return self.report.forward_end(session, &to, false, &end).await;
         };
         let outlet = Outlet::new(write, handle);
-        self.carry_on(begun, &through.connection, &to, None, input, outlet)
+        let begun = Begun {
+            arrival: Some(arrival),
+            ..begun
+        };
+        self.carry_on(begun, &through.connection, &to, input, outlet)
             .await;
     }
 }

@@ -5,13 +5,14 @@ use holdfast_protocol::codec::frame::{
     DataStream, FrameReader, Piece, SessionMessage, data_header,
 };
 use holdfast_protocol::escape::Escaped;
-use holdfast_protocol::session::{RelayEvent, RelaySession, SessionViolation};
+use holdfast_protocol::session::{Carries, RelayEvent, RelaySession, SessionViolation};
 use holdfast_protocol::wire::{Exit, SessionRefusal};
 use quinn::{RecvStream, SendStream, WriteError};
 use russh::server::ChannelOpenHandle;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use super::arrivals::Arrival;
 use super::told::Telling;
 use super::{Destination, ForwardEnd, Place};
 use crate::limits::{FAREWELL_TIMEOUT, SPLICE_BUFFER, START_TIMEOUT};
@@ -40,6 +41,8 @@ pub(super) struct Splice<'a> {
     pub(super) reply: Option<ChannelOpenHandle>,
     /// Cancelled when bytes may pass.
     pub(super) opened: CancellationToken,
+    /// The place of a connection that has come to the device, until then.
+    pub(super) arrival: Option<Arrival>,
     pub(super) outlet: &'a Outlet,
 }
 
@@ -75,10 +78,13 @@ impl Splice<'_> {
     ) -> ForwardEnd {
         let (session, opened) = (self.session, self.opened.clone());
         let gone = input.gone();
+        let carries = Carries::Connection {
+            address: matches!(self.to.place, Place::Port(..)),
+        };
         let mut down = Down {
             splice: self,
             reader: FrameReader::default(),
-            state: RelaySession::default(),
+            state: RelaySession::new(carries),
             buffer: BytesMut::new(),
         };
         tokio::select! {
@@ -145,18 +151,17 @@ impl Down<'_, '_> {
                 Place::Path(_) | Place::Agent => self.open().await,
             },
             RelayEvent::Address(address) => {
-                // The first stands.
                 let _ = self.splice.to.address.set(address);
                 match self.splice.to.place {
                     Place::Port(..) => self.open().await,
-                    Place::Path(_) | Place::Agent => Err(SessionViolation::Direction.into()),
+                    Place::Path(_) | Place::Agent => Err(SessionViolation::Kind.into()),
                 }
             }
             RelayEvent::OutputEnded => Ok(self.splice.outlet.eof().await?),
             RelayEvent::Exited(Exit::Status(0)) => Err(ForwardEnd::Closed),
             RelayEvent::Exited(_) => Err(ForwardEnd::BrokenOff),
             RelayEvent::Refused(why) => Err(refused(self.splice, &why)),
-            RelayEvent::Incoming(_) => Err(SessionViolation::Direction.into()),
+            RelayEvent::Incoming(_) => Err(SessionViolation::Kind.into()),
         }
     }
 
@@ -171,6 +176,7 @@ impl Down<'_, '_> {
             telling,
             reply,
             opened,
+            arrival,
             outlet: _,
         } = &mut *self.splice;
         let checked = relay.check(connection, session, *version).await;
@@ -181,6 +187,7 @@ impl Down<'_, '_> {
             reply.accept().await;
         }
         opened.cancel();
+        drop(arrival.take());
         Ok(())
     }
 

@@ -13,7 +13,7 @@ use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::ids::SessionId;
 use holdfast_protocol::limits::TOLD_MINOR;
 use holdfast_protocol::recording::chain::{Begun, ChainKey, Closing};
-use holdfast_protocol::session::RelayEvent;
+use holdfast_protocol::session::{Carries, RelayEvent};
 use holdfast_protocol::wire::{self, Open, SessionRefusal, SessionTerms, ToldIn, Work};
 use quinn::{SendStream, VarInt};
 use tokio::sync::watch;
@@ -292,7 +292,7 @@ async fn begin(
     let (mut send, receive) = streams.map_err(late)?.map_err(|error| lost(&error))?;
     let sent = send.write_chunk(frame.into()).await;
     sent.map_err(|error| lost(&error))?;
-    let mut ear = Ear::new(receive);
+    let mut ear = Ear::new(receive, Carries::Recording);
     let answer = timeout_at(deadline, ear.next()).await;
     if answer.is_err() {
         // A device that wakes up later finds that it is not wanted any more.

@@ -7,7 +7,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 
 use super::over;
-use crate::access::policy::Subject;
+use crate::access::policy::{Ability, Subject};
 use crate::commands::{self, Caller, Command, Out, cp, exec};
 use crate::fleet::{self, Client, Copy, Errand, Order, Payload, PayloadError};
 use crate::limits::FAREWELL_TIMEOUT;
@@ -109,6 +109,12 @@ async fn cp(
         Ok(login) => login,
         Err(sentence) => return Ok(Err(sentence)),
     };
+    // Before a byte is kept, and before one of the few places is taken.
+    let on = &args.on.on;
+    let right = fleet::check_right(client, subject, on, &login, Ability::Sftp).await;
+    if let Err(sentence) = right {
+        return Ok(Err(sentence));
+    }
     let relay = &client.relay;
     let (places, user) = (&relay.copies, &subject.user.name);
     let file = match Payload::receive(input, places, user, &relay.state.dir).await {

@@ -95,7 +95,7 @@ fn spool(target: &Target) -> Result<Outcome> {
     let Some(channel) = raw.opened() else {
         return Ok(Outcome::Refused("the channel".to_owned()));
     };
-    raw.say(request(channel, "exec", true).string("cp - --on name=kitchen-cam:/tmp/never"));
+    raw.say(request(channel, "exec", true).string("cp - --on '*:/tmp/never'"));
     let part = [0x61; 32 * 1024 - 16];
     let data = Message::new(raw::CHANNEL_DATA).number(channel).string(part);
     let parts = u64::from(target.count) * 1024 * 1024 / part.len() as u64;

@@ -101,7 +101,11 @@ fn incoming(number: u32) -> SessionMessage {
 async fn incoming_on_listener(device: Arc<Device>, mut session: Session) -> Result<Outcome> {
     session.say(&SessionMessage::Accepted).await?;
     if !matches!(session.open.work, Work::ListenPath(_)) {
-        let bound = SocketAddr::from((Ipv4Addr::LOCALHOST, 4242));
+        let port = match &session.open.work {
+            Work::Listen(listen) if listen.port != 0 => listen.port,
+            _ => 4242,
+        };
+        let bound = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         session.say(&SessionMessage::Address(bound)).await?;
     }
     flood(device, session, incoming).await

@@ -1,0 +1,114 @@
+//! What an agent may say on its control stream, in which order and how often. The relay checks each message with
+//! [`ControlOrder`] before it means anything.
+
+use thiserror::Error;
+
+use crate::wire::{AgentMessage, Intent};
+
+/// A message that has no place where it came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum ControlViolation {
+    /// Anything before `Hello`.
+    #[error("something else before its Hello")]
+    BeforeHello,
+    /// A second `Hello`.
+    #[error("a second Hello")]
+    HelloTwice,
+    /// Something else than `Enrol` of an agent that joins.
+    #[error("something else than its Enrol")]
+    NotEnrol,
+    /// An `Enrol` of an agent that does not join, or a second one.
+    #[error("an Enrol that has no place there")]
+    Enrol,
+}
+
+/// The order of an agent's messages: one `Hello`; then, to join, one `Enrol` and nothing more, or, to stand as a tunnel,
+/// `Beat` as often as it likes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ControlOrder {
+    /// Nothing has come.
+    #[default]
+    AwaitHello,
+    /// It joins.
+    AwaitEnrol,
+    /// It has asked for membership, and says no more.
+    Enrolling,
+    /// It stands as a tunnel.
+    Standing,
+}
+
+impl ControlOrder {
+    /// A message has come.
+    ///
+    /// # Errors
+    /// [`ControlViolation`]; the connection cannot go on.
+    pub fn handle(&mut self, message: &AgentMessage) -> Result<(), ControlViolation> {
+        *self = match (*self, message) {
+            (Self::AwaitHello, AgentMessage::Hello(hello)) => match hello.intent {
+                Intent::Join => Self::AwaitEnrol,
+                Intent::Run => Self::Standing,
+            },
+            (Self::AwaitHello, _) => return Err(ControlViolation::BeforeHello),
+            (_, AgentMessage::Hello(_)) => return Err(ControlViolation::HelloTwice),
+            (Self::AwaitEnrol, AgentMessage::Enrol(_)) => Self::Enrolling,
+            (Self::AwaitEnrol, AgentMessage::Beat(_)) => return Err(ControlViolation::NotEnrol),
+            (Self::Standing, AgentMessage::Beat(_)) => Self::Standing,
+            (Self::Standing | Self::Enrolling, AgentMessage::Enrol(_))
+            | (Self::Enrolling, AgentMessage::Beat(_)) => return Err(ControlViolation::Enrol),
+        };
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::Secret;
+    use crate::wire::{Beat, Enrol, Hello};
+    use alloc::string::String;
+    use alloc::vec;
+
+    fn hello(intent: Intent) -> AgentMessage {
+        AgentMessage::Hello(Hello {
+            minor: 0,
+            intent,
+            agent_version: String::new(),
+            target: String::new(),
+            keepalive_secs: 25,
+            clock: 0,
+            local_address: None,
+        })
+    }
+
+    fn enrol() -> AgentMessage {
+        AgentMessage::Enrol(Enrol {
+            secret: Secret([0; 20]),
+            name: None,
+            labels: vec![],
+        })
+    }
+
+    const BEAT: AgentMessage = AgentMessage::Beat(Beat { echo: false });
+
+    #[test]
+    fn each_message_has_its_place() {
+        let mut run = ControlOrder::default();
+        assert_eq!(run.handle(&BEAT), Err(ControlViolation::BeforeHello));
+        assert_eq!(run.handle(&enrol()), Err(ControlViolation::BeforeHello));
+        assert_eq!(run.handle(&hello(Intent::Run)), Ok(()));
+        for _ in 0..3 {
+            assert_eq!(run.handle(&BEAT), Ok(()));
+        }
+        for intent in [Intent::Run, Intent::Join] {
+            let again = run.handle(&hello(intent));
+            assert_eq!(again, Err(ControlViolation::HelloTwice));
+        }
+        assert_eq!(run.handle(&enrol()), Err(ControlViolation::Enrol));
+        let mut join = ControlOrder::default();
+        assert_eq!(join.handle(&hello(Intent::Join)), Ok(()));
+        assert_eq!(join.handle(&BEAT), Err(ControlViolation::NotEnrol));
+        assert_eq!(join.handle(&enrol()), Ok(()));
+        assert_eq!(join.handle(&enrol()), Err(ControlViolation::Enrol));
+        assert_eq!(join.handle(&BEAT), Err(ControlViolation::Enrol));
+    }
+}

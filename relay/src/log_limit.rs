@@ -1,0 +1,120 @@
+//! Lines of the log that anybody can cause, without a login or membership: so many a minute are written, of one source
+//! and in all, and the next line says how many were left out. The audit log has sums of its own, which lose nothing.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::limits::{LOG_LINES, LOG_LINES_OF_SOURCE, LOG_WINDOW};
+
+/// Which line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Line {
+    /// A device was not enrolled.
+    Enrolment,
+    /// A device broke the protocol.
+    Protocol,
+    /// A device did not take its refusal.
+    Refusal,
+    /// A member's tunnel came or went.
+    Tunnel,
+    /// A certificate was refused.
+    Certificate,
+    /// Nobody logged in within the grace time.
+    NoLogin,
+    /// The name inside a jump names nothing.
+    Jump,
+    /// A forward that a device announced came to nothing.
+    Arrival,
+}
+
+/// How many were left out before a line that is written.
+pub type LeftOut = u64;
+
+#[derive(Debug, Default)]
+struct Books {
+    began: Duration,
+    of_source: HashMap<(Line, String), u32>,
+    in_all: HashMap<Line, u32>,
+    left_out: HashMap<Line, LeftOut>,
+}
+
+impl Books {
+    fn admits(&mut self, line: Line, source: &str, now: Duration) -> Option<LeftOut> {
+        if now.saturating_sub(self.began) >= LOG_WINDOW {
+            self.began = now;
+            self.of_source.clear();
+            self.in_all.clear();
+        }
+        let in_all = self.in_all.entry(line).or_default();
+        // What is full in all needs no books of its sources, which are so bounded.
+        if *in_all < LOG_LINES {
+            let key = (line, source.to_owned());
+            let of_source = self.of_source.entry(key).or_default();
+            if *of_source < LOG_LINES_OF_SOURCE {
+                *of_source += 1;
+                *in_all += 1;
+                return Some(self.left_out.remove(&line).unwrap_or_default());
+            }
+        }
+        let left_out = self.left_out.entry(line).or_default();
+        *left_out = left_out.saturating_add(1);
+        None
+    }
+}
+
+/// Whether a line may be written that `source` caused, and how many like it were left out before.
+#[must_use]
+pub fn admits(line: Line, source: impl ToString) -> Option<LeftOut> {
+    static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    books().admits(line, &source.to_string(), BEGAN.elapsed())
+}
+
+/// A source has shown who it is: what it caused before counts no more.
+pub fn forget(source: impl ToString) {
+    let source = source.to_string();
+    books().of_source.retain(|(_, of), _| *of != source);
+}
+
+fn books() -> MutexGuard<'static, Books> {
+    static BOOKS: LazyLock<Mutex<Books>> = LazyLock::new(Mutex::default);
+    BOOKS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(books: &mut Books, source: &str, times: u32, now: Duration) -> u32 {
+        let admitted = (0..times).filter(|_| books.admits(Line::Enrolment, source, now).is_some());
+        u32::try_from(admitted.count()).unwrap()
+    }
+
+    #[test]
+    fn one_source_writes_some_lines_a_minute_and_the_next_says_how_many_were_left_out() {
+        let mut books = Books::default();
+        let now = Duration::from_secs(1);
+        assert_eq!(written(&mut books, "a", 1_000, now), LOG_LINES_OF_SOURCE);
+        // Another one, and another line, have room of their own.
+        assert_eq!(
+            books.admits(Line::Enrolment, "b", now),
+            Some(u64::from(1_000 - LOG_LINES_OF_SOURCE))
+        );
+        assert_eq!(books.admits(Line::Certificate, "a", now), Some(0));
+        assert_eq!(books.admits(Line::Enrolment, "a", now), None);
+        let later = now + LOG_WINDOW;
+        assert_eq!(books.admits(Line::Enrolment, "a", later), Some(1));
+    }
+
+    #[test]
+    fn many_sources_write_a_bounded_number_of_lines_and_keep_bounded_books() {
+        let mut books = Books::default();
+        let mut lines = 0;
+        for source in 0..10_000 {
+            lines += written(&mut books, &source.to_string(), 1, Duration::ZERO);
+        }
+        assert_eq!(lines, LOG_LINES);
+        assert!(books.of_source.len() <= usize::try_from(LOG_LINES).unwrap());
+    }
+}

@@ -1,0 +1,296 @@
+//! A place is taken before a peer's message costs anything: floods against a relay that has 256 MiB, beside another
+//! user who notices nothing.
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use hostile::Outcome;
+use hostile::operator::{self, Target};
+use serde_json::Value;
+
+use crate::harness::{
+    Device, Echo, Hostile, MemoryBound, Relay, Running, SOON, User, Way, block_on, memory,
+    own_login, p99, run, wait_until,
+};
+
+/// What the relay has in all.
+const BOUND: u64 = 256 << 20;
+
+/// What one of the floods may cost of it.
+const BEARABLE: u64 = 48 << 20;
+
+/// What another user's keystroke may take, on a machine that has other things to do: 200 ms on a quiet one.
+const SLOW: Duration = Duration::from_secs(2);
+
+/// A relay with little memory, a good device with a user on it, and an administrator whom others lie to.
+struct Siege {
+    alice: User,
+    echo: Echo,
+    calm: Duration,
+    before: u64,
+    _kitchen: Device,
+    relay: Relay,
+    // Last: it goes when all has ended.
+    bound: Option<MemoryBound>,
+}
+
+impl Siege {
+    #[track_caller]
+    fn new() -> Self {
+        let bound = MemoryBound::new(BOUND);
+        let mut relay = Relay::new(&[]);
+        if let Some(bound) = &bound {
+            let wrapper = bound.wrapper();
+            relay.run_by(&wrapper.iter().map(String::as_str).collect::<Vec<_>>());
+        }
+        relay.start_again();
+        let alice = relay.admin_user();
+        let bob = relay.user("bob", &["operator"]);
+        let kitchen = Device::online(&relay, "kitchen-cam");
+        let mut cat = bob.ssh(Way::Direct, &own_login(), "kitchen-cam");
+        cat.arg("cat");
+        let mut echo = Echo::start(cat);
+        let calm = p99(&mut echo);
+        let before = memory(relay.id());
+        Self {
+            alice,
+            echo,
+            calm,
+            before,
+            _kitchen: kitchen,
+            relay,
+            bound,
+        }
+    }
+
+    /// The other user goes on typing, and the relay has not grown by more than it may.
+    #[track_caller]
+    fn is_borne(&mut self, what: &str) {
+        let busy = p99(&mut self.echo);
+        let grown = memory(self.relay.id()).saturating_sub(self.before);
+        let peak = self.bound.as_ref().and_then(MemoryBound::peak);
+        eprintln!(
+            "{what}: the relay has grown by {} KiB (peak of its cgroup: {peak:?}); p99 echo of another user {busy:?} \
+             (calm {:?})",
+            grown / 1024,
+            self.calm
+        );
+        assert!(grown < BEARABLE, "{what}: {} MiB", grown >> 20);
+        assert!(busy < SLOW, "{what}: {busy:?}");
+    }
+
+    /// `ssh` of the administrator to the device that lies.
+    fn ssh(&self, args: &[&str]) -> Command {
+        let mut ssh = self.alice.tool("ssh");
+        ssh.args(args).arg(format!("{}+mallory@relay", own_login()));
+        ssh
+    }
+
+    #[track_caller]
+    fn audited(&self, event: &str) -> Vec<Value> {
+        let lines = self
+            .relay
+            .admin(&["audit", "--json", "--event", event])
+            .ok()
+            .out();
+        lines
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+
+    fn operator(&self, key: &User, user: &str, case: &str, count: u32) -> Outcome {
+        let target = Target {
+            relay: self.relay.ssh(),
+            key: key.key(),
+            user: user.to_owned(),
+            count,
+            within: Duration::from_secs(3),
+        };
+        block_on(operator::play(case, target)).unwrap()
+    }
+}
+
+#[test]
+fn announced_connections_are_held_back() {
+    let mut siege = Siege::new();
+    let mallory = Hostile::online(&siege.relay, "mallory", "incoming-flood", 30_000);
+    // Nothing listens behind it: the client refuses each channel, and the next one's turn comes.
+    let mut listening = siege.ssh(&["-N", "-R", "8080:127.0.0.1:9"]);
+    let mut listening = listening.stdout(Stdio::null()).spawn().unwrap();
+    wait_until(SOON * 2, "the flood has begun", || {
+        siege.audited("port.forward").len() > 20
+    });
+    for _ in 0..3 {
+        siege.is_borne("connections on a port");
+    }
+    let rows = siege.audited("port.forward").len();
+    assert!(rows < 400, "{rows} rows in the audit log");
+    listening.kill().unwrap();
+    listening.wait().unwrap();
+    drop(mallory);
+}
+
+#[test]
+fn announced_agent_connections_are_held_back() {
+    let mut siege = Siege::new();
+    let mallory = Hostile::online(&siege.relay, "mallory", "incoming-on-agent", 30_000);
+    let mut agent = run(Command::new("ssh-agent").arg("-s")).ok().out();
+    let mut variable = |name: &str| {
+        let from = agent.find(&format!("{name}=")).unwrap() + name.len() + 1;
+        let rest = agent.split_off(from);
+        let value = rest.split(';').next().unwrap().to_owned();
+        agent = rest;
+        value
+    };
+    let (socket, agent) = (variable("SSH_AUTH_SOCK"), variable("SSH_AGENT_PID"));
+    let mut session = siege.ssh(&["-A"]);
+    session.arg("true").env("SSH_AUTH_SOCK", socket);
+    let session = Running::start(&mut session);
+    wait_until(SOON * 2, "the flood has begun", || {
+        siege.audited("agent.forward").len() > 20
+    });
+    siege.is_borne("connections to an agent");
+    let rows = siege.audited("agent.forward").len();
+    assert!(rows < 400, "{rows} rows in the audit log");
+    drop((session, mallory));
+    run(Command::new("kill").arg(agent)).ok();
+}
+
+#[test]
+fn address_that_comes_again_ends_its_forward() {
+    let mut siege = Siege::new();
+    let mallory = Hostile::online(&siege.relay, "mallory", "address-flood", 15_000);
+    // A client may take the end of a channel for its end in good order: what counts is what the relay says.
+    run(&mut siege.ssh(&["-W", "localhost:80"]));
+    let outcome = mallory.outcome(SOON * 2);
+    assert!(matches!(outcome, Outcome::Refused(_)), "{outcome:?}");
+    let rows = siege.audited("port.forward");
+    assert!(rows.len() <= 3, "{} rows: {:?}", rows.len(), rows.first());
+    let last = rows
+        .iter()
+        .filter_map(|row| row["reason"].as_str())
+        .next_back();
+    assert!(
+        last.is_some_and(|why| why.contains("comes once")),
+        "{last:?}"
+    );
+    siege.is_borne("addresses of a forward");
+}
+
+#[test]
+fn joins_that_wait_have_places_and_one_source_not_all() {
+    let mut siege = Siege::new();
+    let within = Duration::from_secs(1);
+    let mallory = Hostile::start_within(&siege.relay, "mallory", "join-and-wait", 300, within);
+    let outcome = mallory.outcome(SOON * 3);
+    let Outcome::Refused(refused) = &outcome else {
+        panic!("{outcome:?}")
+    };
+    let refused: u32 = refused.split(' ').next().unwrap().parse().unwrap();
+    assert!(refused > 100, "{refused} of 300 were refused");
+    siege.is_borne("joins that wait");
+    // When they are over, whoever is wanted gets in.
+    wait_until(SOON, "a device joins", || {
+        let late = Device::new("late");
+        late.join(&siege.relay.token(&[]), &[]).status.success()
+    });
+}
+
+#[test]
+fn failed_joins_and_logins_write_some_lines_and_are_counted() {
+    let mut siege = Siege::new();
+    let mallory = Hostile::start(&siege.relay, "mallory", "join-with-wrong-secret", 60);
+    mallory.outcome(SOON * 2);
+    let lines = |what: &str| siege.relay.log().matches(what).count();
+    assert!(
+        (1..=5).contains(&lines("a device was not enrolled")),
+        "{}",
+        siege.relay.log()
+    );
+    siege.operator(&siege.alice, "alice", "untrusted-certificate", 10);
+    assert!(
+        (1..=5).contains(&lines("certificate refused")),
+        "{}",
+        siege.relay.log()
+    );
+    siege.is_borne("failed joins and logins");
+}
+
+#[test]
+fn who_may_copy_nowhere_parks_nothing() {
+    let mut siege = Siege::new();
+    let eve = siege.relay.user("eve", &["auditor"]);
+    let outcome = siege.operator(&eve, "eve", "spool-without-right", 64);
+    let Outcome::Refused(why) = &outcome else {
+        panic!("{outcome:?}")
+    };
+    assert!(why.starts_with("the command"), "{why}");
+    siege.is_borne("a copy without a right");
+}
+
+/// The first session inside a jump is one with it; all that come on top count, whichever jump they are in.
+#[test]
+fn jumps_do_not_multiply_channels() {
+    let siege = Siege::new();
+    let policy = "limits = { max_channels = 2 }\n\
+        allow = { labels = { '*' = '*' }, logins = ['*'], abilities = ['exec', 'shell'] }";
+    let file = siege.relay.folder().join("pair.toml");
+    std::fs::write(&file, format!("[roles.pair]\n{policy}\n")).unwrap();
+    siege
+        .relay
+        .admin(&["apply", "-f", file.to_str().unwrap()])
+        .ok();
+    let carol = siege.relay.user("carol", &["pair"]);
+    let socket = carol.folder().join("outer");
+    let socket = socket.to_str().unwrap();
+    let mut outer = carol.tool("ssh");
+    outer.args(["-M", "-N", "-S", socket, "relay"]);
+    let _outer = Running::start(&mut outer);
+    wait_until(SOON, "the outer connection stands", || {
+        let mut check = carol.tool("ssh");
+        run(check.args(["-S", socket, "-O", "check", "relay"]))
+            .status
+            .success()
+    });
+    let config = carol.config();
+    let proxy = format!(
+        "ProxyCommand=ssh -F {} -S {socket} -W %h:22 relay",
+        config.display()
+    );
+    let inner = |more: &[&str]| {
+        let mut ssh = carol.tool("ssh");
+        ssh.args(["-o", &proxy]).args(more);
+        ssh.arg(format!("{}@kitchen-cam.fleet", own_login()));
+        ssh.arg("echo started; cat");
+        ssh
+    };
+    let shared = carol.folder().join("inner");
+    let shared = ["-S", shared.to_str().unwrap()];
+    let first = Running::start(&mut inner(&[&["-M"], &shared[..]].concat()));
+    wait_until(SOON, "the first session", || {
+        first.out().contains("started")
+    });
+    let mut second = Running::start(&mut inner(&shared));
+    wait_until(SOON, "the second session", || {
+        second.out().contains("started")
+    });
+    let third = run(&mut inner(&[]));
+    assert_eq!(third.status.code(), Some(255), "{third}");
+    let rows = siege.audited("session.rejected");
+    let why = rows
+        .iter()
+        .filter_map(|row| row["reason"].as_str())
+        .next_back();
+    assert!(
+        why.is_some_and(|why| why.contains("too many channels")),
+        "{rows:?}"
+    );
+    // What is closed makes room: for a jump, and the session inside.
+    second.end_input();
+    second.wait(SOON).ok();
+    wait_until(SOON, "a second jump", || {
+        let mut ssh = inner(&[]);
+        run(ssh.stdin(Stdio::null())).status.success()
+    });
+}
