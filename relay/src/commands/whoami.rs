@@ -104,7 +104,7 @@ pub(super) async fn run(
     if !subject.roles.is_empty() {
         text.push_str(&card(&[
             ("idle timeout", idle(&terms)),
-            ("longest session", longest(&terms)),
+            ("max session", longest(&terms)),
             ("lost client", lost(&terms).to_owned()),
             ("connections", shown(row.max_connections)),
             ("sessions", shown(row.max_sessions)),

@@ -357,6 +357,8 @@ async fn whoami_tells_roles_and_terms() {
     for line in [
         "alice: roles field-tech\n",
         "idle timeout  15 minutes (role field-tech)\n",
+        "max session   no limit\n",
+        "lost client   a terminal hangs up; what ignores that, or has none, goes on\n",
         "sessions      at most 5",
         "channels      at most 10 per connection\n",
         "recording     strict, what is typed without an echo is redacted\n",
