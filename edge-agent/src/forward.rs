@@ -1,6 +1,8 @@
 //! Connections that the device dials for an operator: names are resolved here, and each address is judged by
 //! the rules that came along right before it is dialled.
 
+mod own;
+
 use std::io;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::os::fd::OwnedFd;
@@ -63,7 +65,7 @@ async fn try_dial(
     let mut outcome = None;
     for address in addresses.await? {
         let address = canonical(address);
-        if !to.policy.permits(&to.host, address) {
+        if !to.policy.permits(&to.host, address, own::is_own(address)) {
             outcome.get_or_insert(SessionRefusal::NotPermitted(address));
             continue;
         }
@@ -113,7 +115,7 @@ fn unreachable(why: &str) -> SessionRefusal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use holdfast_protocol::forward::{AddressPolicy, AddressRule};
+    use holdfast_protocol::forward::{AddressPolicy, AddressRule, HostRule, Ports};
     use std::net::TcpListener;
 
     fn own_login() -> Login {
@@ -183,6 +185,45 @@ mod tests {
             };
             assert_eq!(dial_to(host, here.port(), policy), Ok(here), "{host}");
         }
+    }
+
+    #[test]
+    fn own_address_in_the_network_is_the_device_itself() {
+        let route = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+        if route.connect("198.51.100.1:9").is_err() {
+            eprintln!("skipped: it needs an address beside loopback");
+            return;
+        }
+        let own = route.local_addr().unwrap().ip();
+        let listener = TcpListener::bind((own, 0)).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let here = listener.local_addr().unwrap();
+        let by_name = AddressRule {
+            host: HostRule::Name(own.to_string()),
+            ports: Ports::ANY,
+        };
+        let policies = [
+            (None, rules(&["localhost:*"])),
+            (Some(rules(&["*:*"])), rules(&["localhost:*"])),
+            (Some(vec![by_name]), vec![]),
+            (Some(rules(&["localhost:*"])), vec![]),
+        ];
+        for (allow, deny) in policies {
+            for host in [own.to_string(), format!("::ffff:{own}")] {
+                let policy = AddressPolicy {
+                    allow: allow.clone(),
+                    deny: deny.clone(),
+                };
+                let refused = dial_to(&host, here.port(), policy);
+                assert_eq!(refused, Err(SessionRefusal::NotPermitted(here)), "{host}");
+            }
+        }
+        assert!(listener.accept().is_err(), "a refused address was dialled");
+        let named = AddressPolicy {
+            allow: Some(rules(&[&format!("{own}:*")])),
+            deny: vec![],
+        };
+        assert_eq!(dial_to(&own.to_string(), here.port(), named), Ok(here));
     }
 
     #[test]

@@ -42,7 +42,8 @@ pub struct AddressRule {
 pub enum HostRule {
     /// `*`: any.
     Any,
-    /// `localhost`: the device itself, 127.0.0.0/8 and ::1.
+    /// `localhost`: the device itself. What allows it allows 127.0.0.0/8 and ::1; what denies it denies every
+    /// address of the device.
     Loopback,
     /// A network, or a single address.
     Network {
@@ -67,15 +68,20 @@ pub struct Ports {
 }
 
 impl AddressPolicy {
-    /// Whether an address may be used that was asked for by `name`. Hand in what [`canonical`] gave.
+    /// Whether an address may be used that was asked for by `name`. Hand in what [`canonical`] gave, and whether
+    /// the address is one of the device's own.
     #[must_use]
-    pub fn permits(&self, name: &str, address: SocketAddr) -> bool {
-        let hits = |rule: &AddressRule| rule.matches(name, address);
+    pub fn permits(&self, name: &str, address: SocketAddr, is_own: bool) -> bool {
+        let allows = |rule: &AddressRule| rule.matches(name, address, is_own);
         let allowed = self
             .allow
             .as_ref()
-            .is_none_or(|rules| rules.iter().any(hits));
-        allowed && !self.deny.iter().any(hits)
+            .is_none_or(|rules| rules.iter().any(allows));
+        allowed
+            && !self
+                .deny
+                .iter()
+                .any(|rule| rule.denies(name, address, is_own))
     }
 
     /// Whether an address may be listened on that was asked for by `name`. Hand in what [`canonical_to_listen`]
@@ -83,7 +89,8 @@ impl AddressPolicy {
     #[must_use]
     pub fn permits_listening(&self, name: &str, address: SocketAddr) -> bool {
         if !address.ip().is_unspecified() {
-            return self.permits(name, address);
+            // All that can be listened on is the device's own: here the address alone says what is meant.
+            return self.permits(name, address, false);
         }
         let all = |rule: &AddressRule| {
             rule.ports.contains(address.port()) && matches!(rule.host, HostRule::Any)
@@ -107,16 +114,26 @@ impl AddressPolicy {
 impl AddressRule {
     /// Whether it is about this address, asked for by this name.
     #[must_use]
-    pub fn matches(&self, name: &str, address: SocketAddr) -> bool {
-        self.ports.contains(address.port()) && self.host.matches(name, address.ip())
+    pub fn matches(&self, name: &str, address: SocketAddr, is_own: bool) -> bool {
+        self.ports.contains(address.port()) && self.host.matches(name, address.ip(), is_own)
+    }
+
+    /// The same for a rule that denies: `localhost` is every address of the device there, because a service that
+    /// listens on all of them answers on each.
+    fn denies(&self, name: &str, address: SocketAddr, is_own: bool) -> bool {
+        let itself = is_own && matches!(self.host, HostRule::Loopback);
+        self.ports.contains(address.port())
+            && (itself || self.host.matches(name, address.ip(), is_own))
     }
 }
 
 impl HostRule {
-    /// Whether it is about this address, asked for by this name. A name stands for what it resolves to as long
-    /// as that is another machine: who can make it resolve to the device itself gains nothing by it.
+    /// Whether it is about this address, asked for by this name. A name means what it resolves to as long
+    /// as that is another machine: making it resolve to the device itself, by whichever of its addresses, gains
+    /// nothing.
     #[must_use]
-    pub fn matches(&self, name: &str, address: IpAddr) -> bool {
+    pub fn matches(&self, name: &str, address: IpAddr, is_own: bool) -> bool {
+        let is_elsewhere = !is_own && is_elsewhere(address);
         match self {
             Self::Any => true,
             Self::Loopback => address.is_loopback(),
@@ -124,8 +141,8 @@ impl HostRule {
                 address: network,
                 prefix,
             } => is_within(address, *network, *prefix),
-            Self::Name(wanted) => is_elsewhere(address) && bare(name).eq_ignore_ascii_case(wanted),
-            Self::Under(parent) => is_elsewhere(address) && is_under(bare(name), parent),
+            Self::Name(wanted) => is_elsewhere && bare(name).eq_ignore_ascii_case(wanted),
+            Self::Under(parent) => is_elsewhere && is_under(bare(name), parent),
         }
     }
 }

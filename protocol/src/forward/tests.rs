@@ -83,7 +83,7 @@ fn a_rule_hits_what_it_says_and_nothing_else() {
         ("*.local:443", "cam.local", "127.0.0.1:443", false),
     ];
     for (text, name, to, hit) in table {
-        let said = rule(text).matches(name, address(to));
+        let said = rule(text).matches(name, address(to), false);
         assert_eq!(said, hit, "{text} on {name:?} at {to}");
     }
 }
@@ -93,28 +93,72 @@ fn deny_beats_allow_and_nothing_said_is_anywhere() {
     let rules = |texts: &[&str]| texts.iter().map(|text| rule(text)).collect::<Vec<_>>();
     let to = |text: &str| address(text);
     let anywhere = AddressPolicy::default();
-    assert!(anywhere.permits("x", to("127.0.0.1:1")));
+    assert!(anywhere.permits("x", to("127.0.0.1:1"), false));
     let nowhere = AddressPolicy {
         allow: Some(vec![]),
         deny: vec![],
     };
-    assert!(!nowhere.permits("x", to("127.0.0.1:1")));
+    assert!(!nowhere.permits("x", to("127.0.0.1:1"), false));
     let some = AddressPolicy {
         allow: Some(rules(&["10.0.0.0/8:*", "localhost:80"])),
         deny: rules(&["10.9.0.0/16:*"]),
     };
-    assert!(some.permits("x", to("10.8.0.1:5")));
-    assert!(some.permits("x", to("[::1]:80")));
-    assert!(!some.permits("x", to("[::1]:81")));
-    assert!(!some.permits("x", to("10.9.0.1:5")));
-    assert!(!some.permits("x", to("[::ffff:10.9.0.1]:5")));
+    assert!(some.permits("x", to("10.8.0.1:5"), false));
+    assert!(some.permits("x", to("[::1]:80"), false));
+    assert!(!some.permits("x", to("[::1]:81"), false));
+    assert!(!some.permits("x", to("10.9.0.1:5"), false));
+    assert!(!some.permits("x", to("[::ffff:10.9.0.1]:5"), false));
     let but = AddressPolicy {
         allow: None,
         deny: rules(&["localhost:*"]),
     };
-    assert!(but.permits("x", to("10.9.0.1:5")));
+    assert!(but.permits("x", to("10.9.0.1:5"), false));
     for itself in ["127.1.1.1:5", "[::1]:5", "0.0.0.0:5", "[::]:5"] {
-        assert!(!but.permits("x", to(itself)), "{itself}");
+        assert!(!but.permits("x", to(itself), false), "{itself}");
+    }
+}
+
+#[test]
+fn own_address_is_localhost_for_names_and_denials() {
+    let rules = |texts: &[&str]| texts.iter().map(|text| rule(text)).collect::<Vec<_>>();
+    let permits = |allow: &[&str], deny: &[&str], to: &str, is_own: bool| {
+        let policy = AddressPolicy {
+            allow: Some(rules(allow)),
+            deny: rules(deny),
+        };
+        policy.permits("db.local", address(to), is_own)
+    };
+    // allow, deny, to, permitted elsewhere, permitted on the device's own address
+    let lan = "192.0.2.2:80";
+    type Case<'a> = (&'a [&'a str], &'a [&'a str], &'a str, bool, bool);
+    let table: [Case<'_>; 8] = [
+        (&["db.local:*"], &[], lan, true, false),
+        (&["*.local:*"], &[], lan, true, false),
+        (&["*.local:*"], &[], "[2001:db8::2]:80", true, false),
+        (&["*:*"], &["localhost:*"], lan, true, false),
+        (
+            &["*:*"],
+            &["localhost:*"],
+            "[::ffff:192.0.2.2]:80",
+            true,
+            false,
+        ),
+        (&["*:*"], &["localhost:81"], lan, true, true),
+        // Who names the address means it.
+        (&["192.0.2.2:80"], &[], lan, true, true),
+        (&["localhost:*"], &[], lan, false, false),
+    ];
+    for (allow, deny, to, elsewhere, own) in table {
+        assert_eq!(
+            permits(allow, deny, to, false),
+            elsewhere,
+            "{allow:?} {deny:?} {to}"
+        );
+        assert_eq!(
+            permits(allow, deny, to, true),
+            own,
+            "own: {allow:?} {deny:?} {to}"
+        );
     }
 }
 
@@ -205,7 +249,7 @@ proptest! {
         let expected = ours.len() == theirs.len()
             && usize::from(prefix) <= ours.len()
             && ours.iter().zip(&theirs).take(prefix.into()).all(|(a, b)| a == b);
-        prop_assert_eq!(HostRule::Network { address: network, prefix }.matches("", address), expected);
+        prop_assert_eq!(HostRule::Network { address: network, prefix }.matches("", address, false), expected);
     }
 
     /// No spelling of an address is judged otherwise than another.
@@ -218,7 +262,7 @@ proptest! {
         prop_assert_eq!(canonical(plain), plain);
         prop_assert!(!plain.ip().is_unspecified());
         let rule = HostRule::Network { address: Ipv4Addr::from_bits(base).into(), prefix };
-        prop_assert_eq!(rule.matches("", plain.ip()), rule.matches("", mapped.ip()));
+        prop_assert_eq!(rule.matches("", plain.ip(), false), rule.matches("", mapped.ip(), false));
     }
 
     #[test]

@@ -347,7 +347,7 @@ fn forwards_lead_where_a_role_that_allows_them_says_and_where_none_denies() {
     let permits = |roles: Vec<Role>, to: &str| {
         let camera = labels(&[("role", "camera")]);
         let policy = subject(roles).may_connect(&camera, &login("pi"));
-        policy.permits("", to.parse().unwrap())
+        policy.permits("", to.parse().unwrap(), false)
     };
     let (web, db) = (
         || forwards("web", "connect = ['10.0.0.0/8:80']"),

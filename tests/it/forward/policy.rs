@@ -77,6 +77,31 @@ fn no_spelling_of_an_address_gets_past_the_rules() {
 }
 
 #[test]
+fn own_address_of_the_device_is_localhost_to_a_denial() {
+    let route = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+    if route.connect("198.51.100.1:9").is_err() {
+        eprintln!("skipped: it needs an address beside loopback");
+        return;
+    }
+    let own = route.local_addr().unwrap().ip();
+    let site = Site::new();
+    // A service that listens on all addresses, and is denied as `localhost`.
+    let target = Target::counting_on("0.0.0.0");
+    let to = format!("{own}:{}", target.port());
+    role(&site.relay, "connect = ['*:*'], deny = ['localhost:*']", "");
+    let bob = site.relay.user("bob", &["tech"]);
+    for way in Way::BOTH {
+        let refused = reach(&bob, way, &to).exits(255);
+        refused.says(&format!("may not forward to {to}"));
+    }
+    assert_eq!(target.connections(), 0);
+    role(&site.relay, &format!("connect = ['{own}:*']"), "");
+    for way in Way::BOTH {
+        assert_eq!(reach(&bob, way, &to).ok().out(), "3 bytes", "{way:?}");
+    }
+}
+
+#[test]
 fn who_may_not_forward_does_not() {
     let site = Site::new();
     let target = Target::counting();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
-/// Listens on a port of 127.0.0.1, and does the same with each connection. Its threads end with the test.
+/// Listens on a port, of 127.0.0.1 unless said otherwise, and does the same with each connection. Its threads end with the test.
 pub(super) struct Target {
     port: u16,
     seen: Arc<Seen>,
@@ -22,7 +22,12 @@ struct Seen {
 impl Target {
     /// Reads to the end, and says how much it was.
     pub(super) fn counting() -> Self {
-        Self::start(|mut stream, _| {
+        Self::counting_on("127.0.0.1")
+    }
+
+    /// The same on another address of this machine.
+    pub(super) fn counting_on(address: &str) -> Self {
+        Self::start_on(address, |mut stream, _| {
             let mut all = Vec::new();
             if stream.read_to_end(&mut all).is_ok() {
                 let _ = stream.write_all(format!("{} bytes", all.len()).as_bytes());
@@ -50,7 +55,11 @@ impl Target {
     }
 
     fn start(serve: fn(TcpStream, &Seen)) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::start_on("127.0.0.1", serve)
+    }
+
+    fn start_on(address: &str, serve: fn(TcpStream, &Seen)) -> Self {
+        let listener = TcpListener::bind((address, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let seen = Arc::new(Seen::default());
         let all = seen.clone();

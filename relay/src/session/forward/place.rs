@@ -227,7 +227,12 @@ impl LiveSession {
         let (known, began) = (to.address.get(), &self.authorized);
         match (to.direction, &to.place) {
             (Direction::Out, Place::Port(host, _)) => {
-                known.is_none_or(|address| now.may_connect().permits(host, *address))
+                known.is_none_or(|address| {
+                    // The device has asked its kernel; the relay knows the address that it gave as its own.
+                    let own = self.device.address.map(|own| own.ip().to_canonical());
+                    let is_own = own == Some(address.ip());
+                    now.may_connect().permits(host, *address, is_own)
+                })
             }
             (Direction::Listen, Place::Port(host, _)) => {
                 known.is_none_or(|bound| now.may_listen().permits_listening(host, *bound))
