@@ -17,6 +17,7 @@ use thiserror::Error;
 
 pub use service::Init;
 
+use crate::volatile::{self, Persistence};
 use crate::{identity, membership, state};
 use service::{BadArgument, Service};
 
@@ -113,6 +114,7 @@ impl Install {
     pub fn install(&self, dry_run: bool, out: &mut dyn io::Write) -> Result<(), InstallError> {
         let service = self.service(dry_run)?;
         self.refuse_volatile()?;
+        self.warn_of_volatile(&service, out)?;
         let mut steps = vec![Step::File {
             path: self.at(&service.program),
             content: Content::Program(self.program()?),
@@ -247,10 +249,33 @@ impl Install {
 
     /// On a live device the key must outlast a start. (In an image nothing is mounted as it will be.)
     fn refuse_volatile(&self) -> Result<(), InstallError> {
-        let existing = self.state.ancestors().find(|path| path.exists());
-        let folder = existing.and_then(|path| fs::File::open(path).ok());
-        if self.is_live() && folder.is_some_and(|folder| state::is_in_memory(&folder)) {
+        if self.is_live() && Persistence::at(&self.state) == Persistence::Memory {
             return Err(InstallError::Volatile(self.state.clone()));
+        }
+        Ok(())
+    }
+
+    /// A root file system whose changes are in memory is somebody's choice (an image that is protected so), and may be
+    /// written by another way; but nothing that is installed here comes back from it.
+    fn warn_of_volatile(
+        &self,
+        service: &Service,
+        out: &mut dyn io::Write,
+    ) -> Result<(), InstallError> {
+        if !self.is_live() {
+            return Ok(());
+        }
+        if let Some(sentence) = volatile::warning(&self.state) {
+            say(out, format_args!("{sentence}"))?;
+        }
+        if Persistence::at(&service.program) != Persistence::Lasting {
+            say(
+                out,
+                format_args!(
+                    "warning: {} is on a file system that keeps its changes in memory: the service is gone at the device's next start; install it into the image (--root), or make the root file system lasting first",
+                    service.program.display()
+                ),
+            )?;
         }
         Ok(())
     }

@@ -35,3 +35,4 @@ mod tls;
 pub mod tunnel;
 pub mod unix;
 pub mod upgrade;
+pub mod volatile;

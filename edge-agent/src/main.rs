@@ -1,5 +1,6 @@
 //! `edge-agent`: parse, build, run, exit code.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
@@ -26,7 +27,7 @@ use edge_agent::tunnel::{self, Agent};
 use edge_agent::upgrade::command::Upgrade;
 use edge_agent::upgrade::trial::{Turn, Upgrades};
 use edge_agent::upgrade::{self_test, watch};
-use edge_agent::{launch, process, release, runtime, sftp, unix};
+use edge_agent::{launch, process, release, runtime, sftp, unix, volatile};
 use holdfast_protocol::escape::Json;
 use holdfast_protocol::wire::CloseCode;
 
@@ -64,6 +65,9 @@ fn main() -> ExitCode {
 
 async fn join(join: Join) -> anyhow::Result<ExitCode> {
     let state = StateDir::create_or_open(&join.state.state)?;
+    if let Some(sentence) = volatile::warning(&join.state.state) {
+        let _ = writeln!(std::io::stderr(), "edge-agent: {sentence}");
+    }
     // The token is spent and the key is pinned before a word is said of it.
     let mut out = Stdout::report();
     if let Some(key) = &join.release_key {

@@ -13,9 +13,6 @@ use thiserror::Error;
 
 use crate::folder::{self, FolderFault};
 
-/// `f_type` of the file systems that lie in memory (statfs(2)): tmpfs and ramfs.
-const IN_MEMORY: [u64; 2] = [0x0102_1994, 0x8584_58f6];
-
 /// The largest file of the folder that is read; the roster is the largest of them.
 const MAX_FILE: u64 = 64 * 1024;
 
@@ -192,15 +189,6 @@ fn replace_in(folder: &File, name: &OsStr, bytes: &[u8], mode: u32) -> io::Resul
     file.sync_all()?;
     renameat(folder, &*temporary, folder, name)?;
     folder.sync_all()
-}
-
-/// Whether the open file or folder lies in memory, so that a power cut takes it.
-pub(crate) fn is_in_memory(file: &File) -> bool {
-    // The kernel's type of `f_type` has another width and sign on each architecture.
-    rustix::fs::fstatfs(file).is_ok_and(|stat| {
-        let kind = i128::from(stat.f_type) & 0xffff_ffff;
-        IN_MEMORY.iter().any(|known| i128::from(*known) == kind)
-    })
 }
 
 fn io_error(verb: &'static str, path: &Path, source: io::Error) -> StateError {

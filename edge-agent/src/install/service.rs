@@ -83,8 +83,7 @@ impl Service {
             Init::Openrc => vec![file(SCRIPT, self.openrc(), 0o755)],
             Init::Procd => vec![
                 file(SCRIPT, self.procd(), 0o755),
-                // What an upgrade of the firmware leaves as it is.
-                file(KEEP, format!("{}\n", self.state.display()), 0o644),
+                file(KEEP, self.kept(), 0o644),
             ],
         })
     }
@@ -246,6 +245,18 @@ start_service() {{
         )
     }
 
+    /// What `sysupgrade` has to keep for the agent to come back with the next firmware: all that is installed, this
+    /// list too, and the state.
+    fn kept(&self) -> String {
+        let mut kept = vec![self.program.clone(), self.previous(), SCRIPT.into()];
+        kept.extend(self.links().into_iter().map(|(path, _)| path));
+        kept.extend([KEEP.into(), self.state.clone()]);
+        let lines = kept
+            .iter()
+            .map(|path| keep_pattern(&path.display().to_string()) + "\n");
+        lines.collect()
+    }
+
     fn shell_args(&self) -> String {
         shell_words(&self.args)
     }
@@ -314,6 +325,13 @@ fn shell_word(word: &str) -> String {
         return word.to_owned();
     }
     format!("'{}'", word.replace('\'', "'\\''"))
+}
+
+/// A path in a keep list, whose lines a shell splits into words and expands: what would be taken for more than itself
+/// becomes the wildcard for one character.
+fn keep_pattern(path: &str) -> String {
+    let special = |c: char| c.is_whitespace() || "*[]\\#".contains(c);
+    path.replace(special, "?")
 }
 
 fn shell_words(words: &[String]) -> String {

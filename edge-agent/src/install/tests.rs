@@ -101,6 +101,38 @@ fn each_init_gets_its_files_once_and_loses_them_again() {
     }
 }
 
+/// The list is applied by the shell, as the firmware's script does it: `find $(cat LISTS)`.
+#[test]
+fn firmware_upgrade_of_openwrt_keeps_all_that_is_installed() {
+    for state in ["/etc/edge-agent", "/mnt/my data/a*b [1]"] {
+        let root = tempfile::tempdir().unwrap();
+        let asked = Install {
+            state: state.into(),
+            ..into(root.path(), Some(Init::Procd))
+        };
+        install(&asked, false);
+        let folder = root.path().join(state.strip_prefix('/').unwrap());
+        fs::create_dir_all(folder.join("spool")).unwrap();
+        fs::write(folder.join("identity.key"), "key").unwrap();
+        fs::write(folder.join("spool/1"), "recording").unwrap();
+        // Not ours.
+        fs::write(root.path().join("etc/passwd"), "").unwrap();
+        let find = "cd \"$0\" && find $(sed 's/^/./;/^.#/d;/^.$/d' lib/upgrade/keep.d/*) \\( -type f -o -type l \\) 2>/dev/null";
+        let found = Command::new("sh")
+            .args(["-c", find])
+            .arg(root.path())
+            .output();
+        let found = String::from_utf8(found.unwrap().stdout).unwrap();
+        let kept: std::collections::BTreeSet<PathBuf> = found
+            .lines()
+            .map(|line| line.strip_prefix("./").unwrap().into())
+            .collect();
+        let mut wanted = tree(root.path());
+        wanted.remove(Path::new("etc/passwd"));
+        assert_eq!(kept, wanted.into_keys().collect(), "{state}");
+    }
+}
+
 #[test]
 fn no_runlevel_keeps_what_is_uninstalled() {
     let root = tempfile::tempdir().unwrap();

@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use thiserror::Error;
 
 use crate::folder::{self, FolderFault};
-use crate::state;
+use crate::volatile::Persistence;
 
 /// Why a folder can't be the spool.
 #[derive(Debug, Error)]
@@ -74,7 +74,7 @@ impl Folder {
     /// Whether it lies in memory, so that a power cut takes all of it.
     #[must_use]
     pub fn is_volatile(&self) -> bool {
-        state::is_in_memory(&self.dir)
+        Persistence::of(&self.dir) != Persistence::Lasting
     }
 
     /// Size of its file system in bytes; `None` if the kernel can't tell.
