@@ -155,6 +155,7 @@ fn device() -> Device {
         },
         agent_version: String::new(),
         target: String::new(),
+        token: None,
         revoked: None,
     }
 }

@@ -300,6 +300,36 @@ fn a_secret_stands_nowhere_but_in_its_token() {
 }
 
 #[test]
+fn revoking_a_device_names_the_rest_of_its_token_and_ends_it_on_request() {
+    let relay = Relay::start();
+    let token = relay.token(&["--uses", "5"]);
+    let id = relay.json(&["token", "ls", "--json"])[0]["id"].clone();
+    let id = id.as_str().unwrap();
+    for name in ["kitchen-cam", "hall-cam"] {
+        Device::new(name).join(&token, &[]).ok();
+    }
+    assert_eq!(relay.device("hall-cam").unwrap()["enrolled_with"], id);
+    let revoked = relay.admin(&["devices", "revoke", "kitchen-cam"]).ok();
+    assert!(
+        revoked.out().contains(&format!(
+            "it enrolled with token {id}, with which 3 more may join"
+        )) && revoked.out().contains(&format!("`relay token rm {id}`")),
+        "{revoked}"
+    );
+    let revoked = relay.json(&["devices", "revoke", "hall-cam", "--token", "--json"]);
+    assert_eq!(revoked["leftover_token"]["removed"], true, "{revoked}");
+    let row = relay.admin(&["audit", "--json", "--event", "device.revoked"]);
+    assert!(row.ok().out().contains(&format!("\"token\":\"{id}\"")));
+    // Who still has the token cannot come back under another key.
+    let refused = Device::new("spare").join(&token, &[]).exits(1);
+    refused.says("the relay does not know this token");
+    // One that was for a single use is no matter of concern.
+    Device::new("door-cam").join(&relay.token(&[]), &[]).ok();
+    let revoked = relay.admin(&["devices", "revoke", "door-cam"]).ok();
+    assert!(!revoked.out().contains("token"), "{revoked}");
+}
+
+#[test]
 fn a_revoked_device_is_cut_off_within_a_second() {
     let relay = Relay::start();
     let alice = relay.admin_user();

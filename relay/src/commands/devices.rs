@@ -1,5 +1,7 @@
 //! `devices`: the fleet.
 
+mod revoke;
+
 use clap::Subcommand;
 use holdfast_protocol::ids::DeviceName;
 use serde::Serialize;
@@ -16,7 +18,7 @@ use crate::store::{Device, Labels, PresenceState};
   relay devices
   relay devices --json | jq -r '.[] | select(.state == \"offline\") | .name'
   relay devices label kitchen-cam site=berlin role=
-  relay devices revoke kitchen-cam")]
+  relay devices revoke kitchen-cam --token")]
 pub struct Args {
     #[command(subcommand)]
     command: Option<DevicesCommand>,
@@ -55,9 +57,15 @@ enum DevicesCommand {
         labels: Vec<LabelChange>,
     },
     /// End trust in a device for ever: its tunnel is closed, its key refused, its name free
+    #[command(
+        after_help = "If others can still join with the token that the device enrolled with, the answer names it."
+    )]
     Revoke {
         /// Which
         name: DeviceName,
+        /// Remove the token that it enrolled with, too, if uses of it are left
+        #[arg(long)]
+        token: bool,
     },
 }
 
@@ -102,7 +110,7 @@ impl Args {
                 let labels: Vec<String> = labels.iter().map(change).collect();
                 Some(changed("device.label", name).with("labels", labels))
             }
-            DevicesCommand::Revoke { name } => {
+            DevicesCommand::Revoke { name, .. } => {
                 Some(Event::new(EventKind::DeviceRevoked).with("target", name.as_str()))
             }
             DevicesCommand::Ls { .. } | DevicesCommand::Show { .. } => None,
@@ -137,9 +145,8 @@ pub(super) async fn run(args: Args, caller: &Caller, context: &Context) -> Resul
             let text = format!("{name}: {}\n", labels(&now));
             (name, text)
         }
-        Some(DevicesCommand::Revoke { name }) => {
-            let text = revoke(context, &name).await?;
-            (name, text)
+        Some(DevicesCommand::Revoke { name, token }) => {
+            return revoke::run(caller, context, &name, token, args.json).await;
         }
     };
     if args.json {
@@ -162,7 +169,7 @@ async fn list(
     let row = |device: &Device| {
         [
             device.name.to_string(),
-            state(device).to_owned(),
+            marked_state(device, context.now),
             seen(device, context.now),
             or_dash(&address(device).unwrap_or_default()),
             labels(&device.labels),
@@ -173,22 +180,6 @@ async fn list(
     Ok(table(
         ["NAME", "STATE", "SEEN", "ADDRESS", "LABELS", "AGENT"],
         &rows,
-    ))
-}
-
-async fn revoke(context: &Context, name: &DeviceName) -> Result<String, Failure> {
-    // Asked for twice, the answer to the second is that it is so.
-    if let Some(device) = context.store.device_by_name(name).await?
-        && let Some(when) = device.revoked
-    {
-        let id = device.id;
-        return Ok(format!(
-            "device {name} ({id}) was revoked already, {when}\n"
-        ));
-    }
-    let id = context.store.revoke_device(name, context.now).await?;
-    Ok(format!(
-        "device {name} ({id}) revoked: its key is refused from now on, its name is free\n"
     ))
 }
 
@@ -213,7 +204,7 @@ fn show(device: &Device, now: Timestamp) -> String {
     let mut lines = vec![
         ("name", device.name.to_string()),
         ("id", device.id.to_string()),
-        ("state", state(device).to_owned()),
+        ("state", marked_state(device, now)),
         ("seen", seen(device, now)),
         ("address", or_dash(&address(device).unwrap_or_default())),
         ("labels", labels(&device.labels)),
@@ -230,6 +221,10 @@ fn show(device: &Device, now: Timestamp) -> String {
     }
     card(&lines)
 }
+        (
+            "token",
+            or_dash(device.token.as_deref().unwrap_or_default()),
+        ),
 
 fn state(device: &Device) -> &'static str {
     match device.revoked {

@@ -7,7 +7,9 @@ use holdfast_protocol::ids::{DeviceId, DeviceName, LabelKey, LabelValue, PublicK
 use holdfast_protocol::limits::{MAX_LABELS, STALE_KEEPALIVES};
 use thiserror::Error;
 
-use super::{Labels, RELAY_HEARTBEAT_STALE, Store, StoreError, Survive, labels, meta};
+use super::{
+    Labels, RELAY_HEARTBEAT_STALE, Store, StoreError, Survive, TokenLeft, labels, meta, tokens,
+};
 use crate::clock::Timestamp;
 
 /// A device of the fleet.
@@ -260,7 +262,8 @@ impl Store {
         Ok(labels)
     }
 
-    /// Ends trust in a device's key for ever and frees its name. Gives the device's identifier.
+    /// Ends trust in a device's key for ever and frees its name. What is left of the token that it enrolled with is
+    /// given back, and with `end_token` it is removed in the same transaction.
     ///
     /// # Errors
     /// [`RevokeError`].
@@ -268,7 +271,8 @@ impl Store {
         &self,
         name: &DeviceName,
         now: Timestamp,
-    ) -> Result<DeviceId, RevokeError> {
+        end_token: bool,
+    ) -> Result<Revoked, RevokeError> {
         let mut write = self.write(Survive::PowerCut).await?;
         let Some(id) = holder(&mut write, name).await? else {
             return Err(RevokeError::Unknown(name.clone()));
@@ -280,7 +284,7 @@ impl Store {
         }
         meta::access_changed(&mut write).await?;
         write.commit().await?;
-        Ok(id)
+        Ok(Revoked { id, token })
     }
 }
 
@@ -318,6 +322,15 @@ struct Row {
     id: Vec<u8>,
     public_key: Vec<u8>,
     name: String,
+        let token = tokens::left_of(&mut write, id, now).await?;
+        if let Some(token) = &token {
+            write.fact("token", token.id.as_str());
+            write.fact("token_uses_left", token.uses_left);
+            write.fact("token_removed", end_token);
+            if end_token {
+                tokens::remove(&mut write, &token.id).await?;
+            }
+        }
     labels: String,
     enrolled: i64,
     agent_version: String,
@@ -374,3 +387,4 @@ impl Row {
         }
     }
 }
+            token: self.token,

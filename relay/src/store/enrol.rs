@@ -92,8 +92,8 @@ impl EnrolError {
 const TOKEN: &str = "SELECT id, uses_left, expires, labels FROM tokens WHERE secret_hash = $1";
 const USE: &str = "UPDATE tokens SET uses_left = uses_left - 1 WHERE id = $1";
 const INSERT: &str = "INSERT INTO devices
-        (id, public_key, name, labels, enrolled, agent_version, target)
-    VALUES ($1, $2, $3, $4, $5, $6, $7)";
+        (id, public_key, name, labels, enrolled, agent_version, target, token)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
 
 impl Store {
     /// Makes a device a member, and uses its token once. A key that is a member already gets its device
@@ -110,7 +110,7 @@ impl Store {
                 None => Ok(device),
             };
         }
-        let token_labels = use_token(&mut write, enrolment.secret, now).await?;
+        let (token, token_labels) = use_token(&mut write, enrolment.secret, now).await?;
         let mut labels = enrolment.labels;
         labels.extend(token_labels);
         if labels.len() > MAX_LABELS {
@@ -125,6 +125,7 @@ impl Store {
             .bind(now.0)
             .bind(enrolment.agent_version)
             .bind(enrolment.target)
+            .bind(token)
             .execute(&mut *write)
             .await
             .map_err(StoreError::from)?;
@@ -136,11 +137,12 @@ impl Store {
     }
 }
 
+/// Uses a token once. Gives its identifier, and the labels of who joins with it.
 async fn use_token(
     write: &mut Write,
     secret: &Secret,
     now: Timestamp,
-) -> Result<Labels, EnrolError> {
+) -> Result<(String, Labels), EnrolError> {
     let hash = sha256(&secret.0);
     let token = sqlx::query_as(TOKEN).bind(hash.as_slice());
     let token: Option<(String, i64, i64, String)> = token
@@ -157,9 +159,9 @@ async fn use_token(
         return Err(EnrolError::TokenUsedUp);
     }
     write.fact("token", id.as_str());
-    let used = sqlx::query(USE).bind(id).execute(&mut **write);
+    let used = sqlx::query(USE).bind(&id).execute(&mut **write);
     used.await.map_err(StoreError::from)?;
-    Ok(labels::from_column(&labels)?)
+    Ok((id, labels::from_column(&labels)?))
 }
 
 /// A new identifier, and the name that was asked for or one made of the identifier.

@@ -60,7 +60,7 @@ pub use revocations::{Prints, Revocation, RevocationChange, RevocationError, Rev
 pub use roles::RoleError;
 pub use session_facts::SessionFacts;
 pub use sessions::{BoardChange, SessionRow, Traffic};
-pub use tokens::{NewToken, TokenRow};
+pub use tokens::{NewToken, TokenLeft, TokenRow};
 pub use tunnels::{LeftTunnel, TunnelFacts, TunnelId};
 pub use user_changes::{AddedUser, KeyError, NewUser};
 pub use users::{User, UserKey, UserRow};

@@ -175,7 +175,7 @@ async fn a_change_by_another_process_is_noticed_and_told_from_presence() {
     assert_ne!(after_presence, data);
     assert_eq!(bed.store.access_version().await.unwrap(), access);
 
-    beside.revoke_device(&device.name, T0).await.unwrap();
+    beside.revoke_device(&device.name, T0, false).await.unwrap();
     assert_ne!(bed.store.data_version().await.unwrap(), after_presence);
     assert!(bed.store.access_version().await.unwrap() > access);
     assert_eq!(bed.store.revoked_devices().await.unwrap(), [device.id]);

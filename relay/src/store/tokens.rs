@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use holdfast_protocol::ids::DeviceId;
 use holdfast_protocol::token::Secret;
 
-use super::{Labels, Store, StoreError, Survive, labels};
+use super::{Labels, Store, StoreError, Survive, Write, labels};
 use crate::clock::Timestamp;
 use crate::hex::hex;
 use crate::state::{random_bytes, sha256};
@@ -40,14 +41,29 @@ pub struct TokenRow {
     pub labels: Labels,
 }
 
+/// What is left of a token that a device enrolled with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenLeft {
+    /// Its short name.
+    pub id: String,
+    /// How many devices can still join with it.
+    pub uses_left: i64,
+    /// Until when.
+    pub expires: Timestamp,
+}
+
 const INSERT: &str = "INSERT INTO tokens
         (id, secret_hash, uses, uses_left, created, expires, labels)
     VALUES ($1, $2, $3, $3, $4, $5, $6)";
 const ALL: &str =
     "SELECT id, uses, uses_left, created, expires, labels FROM tokens ORDER BY created, id";
+const LEFT_OF: &str =
+    "SELECT t.id, t.uses_left, t.expires FROM tokens t JOIN devices d ON d.token = t.id
+    WHERE d.id = $1 AND t.uses_left > 0 AND t.expires > $2";
 const REMOVE: &str = "DELETE FROM tokens WHERE id = $1";
 const PRUNE: &str = "DELETE FROM tokens WHERE expires < $1";
 
+type LeftColumns = (String, i64, i64);
 type Columns = (String, i64, i64, i64, i64, String);
 
 impl Store {
@@ -99,18 +115,58 @@ impl Store {
         rows.into_iter().map(row).collect()
     }
 
+    /// Looks up what is left of the token that a device enrolled with: `None` if nobody can join with it any more.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn token_left_of(
+        &self,
+        device: DeviceId,
+        now: Timestamp,
+    ) -> Result<Option<TokenLeft>, StoreError> {
+        let row = sqlx::query_as(LEFT_OF).bind(device.0.to_vec()).bind(now.0);
+        let row: Option<LeftColumns> = row.fetch_optional(&self.readers).await?;
+        Ok(row.map(left))
+    }
+
     /// Removes a token; says whether there was one.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn remove_token(&self, id: &str) -> Result<bool, StoreError> {
         let mut write = self.write(Survive::PowerCut).await?;
-        let removed = sqlx::query(REMOVE).bind(id).execute(&mut *write).await?;
-        let removed = removed.rows_affected() > 0;
-        if !removed {
+        let removed = remove(&mut write, id).await?;
+        if removed {
+            write.fact("token", id);
+        } else {
             write.unchanged();
         }
         write.commit().await?;
         Ok(removed)
+    }
+}
+
+/// What is left of the token that a device enrolled with, inside a transaction.
+pub(super) async fn left_of(
+    write: &mut Write,
+    device: DeviceId,
+    now: Timestamp,
+) -> Result<Option<TokenLeft>, StoreError> {
+    let row = sqlx::query_as(LEFT_OF).bind(device.0.to_vec()).bind(now.0);
+    let row: Option<LeftColumns> = row.fetch_optional(&mut **write).await?;
+    Ok(row.map(left))
+}
+
+/// Removes a token inside a transaction; says whether there was one.
+pub(super) async fn remove(write: &mut Write, id: &str) -> Result<bool, StoreError> {
+    let removed = sqlx::query(REMOVE).bind(id).execute(&mut **write).await?;
+    Ok(removed.rows_affected() > 0)
+}
+
+fn left((id, uses_left, expires): LeftColumns) -> TokenLeft {
+    TokenLeft {
+        id,
+        uses_left,
+        expires: Timestamp(expires),
     }
 }

@@ -170,7 +170,10 @@ async fn each_reason_against_a_join_has_its_own_answer() {
     };
     assert_eq!(refusal(enrolment(&fresh, 2, Some("cam"))).await, taken);
 
-    bed.store.revoke_device(&name("cam"), T0).await.unwrap();
+    bed.store
+        .revoke_device(&name("cam"), T0, false)
+        .await
+        .unwrap();
     assert_eq!(refusal(enrolment(&fresh, 1, None)).await, Refusal::Revoked);
     // None of them used the token up.
     assert!(
@@ -235,6 +238,54 @@ async fn a_device_without_a_wish_is_named_after_its_identifier() {
 }
 
 #[tokio::test]
+async fn leftover_token_of_a_revoked_device_is_named_and_removed_with_it() {
+    let bed = Bed::new().await;
+    let secret = bed.token(3, &[]).await;
+    for key in 1..=2 {
+        let wanted = format!("cam-{key}");
+        bed.store
+            .enrol(enrolment(&secret, key, Some(&wanted)))
+            .await
+            .unwrap();
+    }
+    let token = bed.store.tokens().await.unwrap().remove(0);
+    let revoke = async |cam: &str, secs, end_token| {
+        let cam = name(cam);
+        let revoked = bed.store.revoke_device(&cam, at(secs), end_token);
+        revoked.await.unwrap().token
+    };
+    let left = TokenLeft {
+        id: token.id,
+        uses_left: 1,
+        expires: at(3600),
+    };
+    assert_eq!(revoke("cam-1", 5, false).await, Some(left.clone()));
+    assert!(bed.store.enrol(enrolment(&secret, 3, None)).await.is_ok());
+    // Now it is used up; with another one, time is over.
+    assert_eq!(revoke("cam-2", 6, false).await, None);
+    let late = bed.token(2, &[]).await;
+    bed.store
+        .enrol(enrolment(&late, 4, Some("late")))
+        .await
+        .unwrap();
+    assert_eq!(revoke("late", 3600, false).await, None);
+
+    let open = bed.token(2, &[]).await;
+    bed.store
+        .enrol(enrolment(&open, 5, Some("cam")))
+        .await
+        .unwrap();
+    let ended = revoke("cam", 7, true).await.unwrap();
+    assert_eq!(ended.uses_left, 1);
+    let tokens = bed.store.tokens().await.unwrap();
+    assert!(tokens.iter().all(|token| token.id != ended.id));
+    assert!(matches!(
+        bed.store.enrol(enrolment(&open, 6, None)).await,
+        Err(EnrolError::TokenUnknown)
+    ));
+}
+
+#[tokio::test]
 async fn a_revoked_device_stays_revoked_and_its_name_is_free() {
     let bed = Bed::new().await;
     let old = bed.join(1, Some("cam")).await;
@@ -243,11 +294,16 @@ async fn a_revoked_device_stays_revoked_and_its_name_is_free() {
         .tunnel_opened(old.id, relay, facts("1.2.3.4:5"), T0)
         .await
         .unwrap();
+    let revoked = bed.store.revoke_device(&name("cam"), at(5), false).await;
+    // Its token was for one use.
     assert_eq!(
-        bed.store.revoke_device(&name("cam"), at(5)).await.unwrap(),
-        old.id
+        revoked.unwrap(),
+        Revoked {
+            id: old.id,
+            token: None
+        }
     );
-    let again = bed.store.revoke_device(&name("cam"), at(6)).await;
+    let again = bed.store.revoke_device(&name("cam"), at(6), false).await;
     assert!(matches!(again, Err(RevokeError::Unknown(_))));
 
     // Asked by name, the revoked one answers until another has the name.
@@ -281,7 +337,10 @@ async fn a_revoked_device_stays_revoked_and_its_name_is_free() {
             .revoked,
         Some(at(5))
     );
-    bed.store.revoke_device(&name("cam"), at(9)).await.unwrap();
+    bed.store
+        .revoke_device(&name("cam"), at(9), false)
+        .await
+        .unwrap();
     let found = bed
         .store
         .device_by_name(&name("cam"))
