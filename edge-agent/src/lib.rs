@@ -12,6 +12,7 @@ mod folder;
 mod forward;
 pub mod identity;
 pub mod install;
+pub mod instance;
 pub mod launch;
 pub mod limits;
 mod listen;

@@ -15,6 +15,7 @@ use edge_agent::cli::{
 };
 use edge_agent::enroll::{self, Joined};
 use edge_agent::identity::Identity;
+use edge_agent::instance;
 use edge_agent::limits::UPGRADE_GRACE;
 use edge_agent::membership::Membership;
 use edge_agent::notify::ServiceManager;
@@ -114,6 +115,7 @@ fn run(run: Run) -> anyhow::Result<ExitCode> {
     };
     let sessions = Sessions::new(config, recorder.clone());
     let board = Board::new(&membership);
+    let instance = instance::of_this_run(membership.id());
     runtime::run(async {
         status::serve(&state, board.clone(), sessions.clone(), upgrades.clone());
         let mut signals = Signals::new([Signal::Term, Signal::Int])?;
@@ -124,6 +126,7 @@ fn run(run: Run) -> anyhow::Result<ExitCode> {
             sessions,
             board,
             keepalive: run.keepalive,
+            instance,
         });
         let manager = ServiceManager::from_env();
         manager.ready();

@@ -40,6 +40,10 @@ impl fmt::Display for Refused {
                 "this agent is too old for the relay, which speaks holdfast/1.{oldest} or newer: upgrade the agent"
             ),
             Refusal::Unavailable => f.write_str("the relay cannot answer now: try again in a minute"),
+            Refusal::Cloned { holder } => write!(
+                f,
+                "another machine, at {holder}, uses this device's key and holds its tunnel: one of the two is a copy. To enrol this one as a device of its own, remove its state folder and join with a new token (`relay token create`); if the other one is the copy, do so there"
+            ),
             Refusal::Protocol(why) => write!(f, "the relay refused: {}", Escaped(why)),
         }
     }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use futures_lite::FutureExt as _;
 use holdfast_protocol::backoff::Backoff;
-use holdfast_protocol::wire::CloseCode;
+use holdfast_protocol::wire::{CloseCode, Instance};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use smol::Timer;
 
@@ -42,6 +42,8 @@ pub struct Agent {
     pub board: Arc<Board>,
     /// Pause between beats of an idle tunnel.
     pub keepalive: Duration,
+    /// Which run of the agent it is.
+    pub instance: Instance,
 }
 
 impl Agent {

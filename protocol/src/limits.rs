@@ -13,8 +13,8 @@ pub const ALPN: &[u8] = b"holdfast/1";
 /// 2: forwards ([`crate::wire::Work::Connect`] and what is said of them).
 /// 3: what else a session is held to ([`crate::wire::SessionTerms`]), and forwards of Unix sockets.
 /// 4: forwards are told in a recording ([`crate::wire::Work::Forwards`]).
-/// 5: the later part of a session's terms ([`crate::wire::SessionTerms::denied_logins`] and `on_disconnect`), and the
-/// codes of a reset ([`crate::wire::ResetCode`]).
+/// 5: the later part of a session's terms ([`crate::wire::SessionTerms::denied_logins`] and `on_disconnect`), the
+/// codes of a reset ([`crate::wire::ResetCode`]), and which run of an agent speaks ([`crate::wire::Instance`]).
 pub const MINOR_VERSION: u16 = 5;
 
 /// The minor version from which on devices forward.

@@ -36,6 +36,8 @@ pub enum AgentMessage {
     Enrol(Enrol),
     /// "I am here". The only regular traffic of an idle tunnel.
     Beat(Beat),
+    /// Before the `Hello` of a member: which run of the agent it is. An older relay skips it.
+    Instance(Instance),
 }
 
 /// What a relay says on the control stream.
@@ -77,6 +79,15 @@ pub struct Hello {
     pub clock: i64,
     /// The address that it sends from, before any NAT.
     pub local_address: Option<SocketAddr>,
+}
+
+/// Which run of an agent speaks, so that the relay can tell a device that comes again from a copy of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instance {
+    /// Random, made at the agent's start.
+    pub id: [u8; 16],
+    /// What the hardware says of itself, hashed with the device's identifier; `None` where it says nothing.
+    pub machine: Option<[u8; 16]>,
 }
 
 /// What an agent wants of a new connection.
@@ -163,6 +174,11 @@ pub enum Refusal {
     Unavailable,
     /// Something that the protocol forbids, in words.
     Protocol(String),
+    /// Another machine uses the same key, and keeps the tunnel. Only for an agent that said its [`Instance`].
+    Cloned {
+        /// Where that one is, as the relay sees it.
+        holder: SocketAddr,
+    },
 }
 
 /// Why a connection is closed: the application error code of QUIC's CONNECTION_CLOSE.

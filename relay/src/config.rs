@@ -17,6 +17,7 @@ use self::file::{ConfigFile, read_file};
 use crate::audit::Settings as AuditSettings;
 use crate::limits::LOGIN_GRACE;
 use crate::recording::Settings as RecordingSettings;
+use crate::tunnel::clones::OnClone;
 
 /// Where the state is unless said otherwise.
 pub const DEFAULT_STATE: &str = "/var/lib/holdfast";
@@ -47,6 +48,8 @@ pub struct Config {
     pub penalty_exempt: Vec<IpNet>,
     /// What new versions of the agent are signed with: devices pin it when they enrol.
     pub release_key: Option<ReleaseKey>,
+    /// What is done with the second of two machines that have one device's key.
+    pub on_clone: OnClone,
     /// The audit log.
     pub audit: AuditSettings,
     /// Recordings.
@@ -126,6 +129,7 @@ impl Config {
             login_grace: file.login_grace.map_or(LOGIN_GRACE, |text| text.0),
             penalty_exempt,
             release_key: file.release_key,
+            on_clone: file.on_clone,
             audit: file.audit.settings(),
             recordings,
         })

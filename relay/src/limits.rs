@@ -613,3 +613,17 @@ pub const MAX_SHOWN_VARIABLE: usize = 64;
 
 /// Characters of a sentence that waits for a connection's next session: it may quote a path of any length.
 pub const MAX_SHOWN_SENTENCE: usize = 512;
+
+/// How often a run of an agent has come back, after another one had followed it, before the two are two machines: once
+/// may be a message that was under way on a slow path.
+pub const CLONE_RETURNS: u8 = 2;
+
+/// Runs of a device's agent that are remembered: more than machines that share one key by accident.
+pub const MAX_CLONE_RUNS: usize = 8;
+
+/// How long two machines with one key are remembered after they were last seen at odds. An agent dials at least every
+/// 30 s, so they are at odds again soon, or are not any more.
+pub const CLONE_MEMORY: Duration = Duration::from_secs(3600);
+
+/// How often it is written down that a device is two machines.
+pub const CLONE_NOTE: Duration = Duration::from_secs(60);

@@ -35,6 +35,7 @@ use crate::ssh::jump::{self, HostCertificates};
 use crate::ssh::server::{self, Connections};
 use crate::state::{HOST_KEY_ALIAS, State};
 use crate::store::{RelayId, Store, meta};
+use crate::tunnel::clones::Clones;
 use crate::tunnel::listen::Handshakes;
 use crate::tunnel::registry::Registry;
 use crate::tunnel::socket::NotedIds;
@@ -56,6 +57,8 @@ pub struct Relay {
     pub registry: Registry,
     /// By which connection ids devices speak.
     pub noted_ids: Arc<NotedIds>,
+    /// Devices that are two machines.
+    pub clones: Clones,
     /// The sessions that live.
     pub live: Arc<Live>,
     /// The slots of quotas that are in use here.
@@ -216,6 +219,7 @@ async fn start(
         audit,
         registry: Registry::default(),
         noted_ids,
+        clones: Clones::new(config.on_clone),
         live: Arc::default(),
         leases,
         report,

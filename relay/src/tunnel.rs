@@ -1,5 +1,6 @@
 //! The relay's end of the tunnels. This is a face: it translates, and holds no rule about who may do what.
 
+pub mod clones;
 pub mod control;
 pub mod enroll;
 pub mod joins;

@@ -155,6 +155,7 @@ fn device() -> Device {
         },
         agent_version: String::new(),
         target: String::new(),
+        cloned: None,
         token: None,
         revoked: None,
     }

@@ -15,6 +15,7 @@ mod audit;
 mod certificates;
 mod clients;
 mod clock;
+mod clones;
 mod console;
 mod control;
 mod copies;

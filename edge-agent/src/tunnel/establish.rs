@@ -108,6 +108,7 @@ async fn attempt_once(
     }
     let (mut send, mut receive) = control::open(&dialled.connection).await?;
     let keepalive = u16::try_from(agent.keepalive.as_secs()).unwrap_or(u16::MAX);
+    send.send(&AgentMessage::Instance(agent.instance)).await?;
     send.send(&AgentMessage::Hello(hello(
         Intent::Run,
         &dialled,

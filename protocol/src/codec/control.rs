@@ -17,7 +17,7 @@ pub trait ControlMessage: Serialize + DeserializeOwned {
 }
 
 impl ControlMessage for AgentMessage {
-    const KNOWN: u32 = 3;
+    const KNOWN: u32 = 4;
 }
 
 impl ControlMessage for RelayMessage {

@@ -83,6 +83,20 @@ fn what_an_agent_says() {
         ),
         (AgentMessage::Beat(Beat { echo: false }), "0002 02 00"),
         (AgentMessage::Beat(Beat { echo: true }), "0002 02 01"),
+        (
+            AgentMessage::Instance(Instance {
+                id: [0xa1; 16],
+                machine: None,
+            }),
+            "0012 03 a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1 00",
+        ),
+        (
+            AgentMessage::Instance(Instance {
+                id: [0xa1; 16],
+                machine: Some([0xa2; 16]),
+            }),
+            "0022 03 a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1 01 a2a2a2a2a2a2a2a2a2a2a2a2a2a2a2a2",
+        ),
     ]);
 }
 
@@ -125,6 +139,10 @@ fn what_a_relay_says() {
         (
             refused(Refusal::Protocol("no".to_string())),
             "0005 03 08 02 6e6f",
+        ),
+        (
+            refused(Refusal::Cloned { holder: v4() }),
+            "000a 03 09 00 c0000207 dec602",
         ),
         (RelayMessage::Roster(roster()), "0006 04 02 b0b1 01 51"),
         (RelayMessage::Drain(500), "0003 05 f403"),

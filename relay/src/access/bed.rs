@@ -62,6 +62,7 @@ pub(crate) fn device(labels: Labels, revoked: Option<Timestamp>) -> Device {
         },
         agent_version: String::new(),
         target: String::new(),
+        cloned: None,
         token: None,
         revoked,
     }

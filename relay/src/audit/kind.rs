@@ -59,6 +59,8 @@ kinds! {
     DeviceOffline = "device.offline",
     /// A newer tunnel of a device took the place of one that stood.
     DeviceReplaced = "device.replaced",
+    /// Two machines use one device's key.
+    DeviceCloned = "device.cloned",
     /// Trust in a device was ended.
     DeviceRevoked = "device.revoked",
     /// A token was made.

@@ -88,6 +88,17 @@ pub struct DeviceFacts {
 }
 
 impl DeviceFacts {
+    /// A device whose tunnel does not matter.
+    #[must_use]
+    pub fn of(device: &Device) -> Self {
+        Self {
+            name: device.name.clone(),
+            id: device.id,
+            address: None,
+            clock_skew: None,
+        }
+    }
+
     /// A device and the tunnel that it is reached by.
     #[must_use]
     pub fn on(device: &Device, tunnel: &Tunnel) -> Self {

@@ -11,7 +11,7 @@ use super::table::{card, labels, or_dash, table};
 use super::{Caller, Context, Failure, json};
 use crate::audit::{Event, EventKind};
 use crate::clock::{Coarse, Timestamp};
-use crate::store::{Device, Labels, PresenceState};
+use crate::store::{ClonePair, Device, Labels, PresenceState};
 
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -82,8 +82,18 @@ struct Row {
     agent_version: String,
     target: String,
     enrolled: String,
+    enrolled_with: Option<String>,
+    cloned: Option<Cloned>,
     revoked: Option<String>,
     public_key: String,
+}
+
+/// Two machines with one key, for machines.
+#[derive(Serialize)]
+struct Cloned {
+    seen: String,
+    addresses: [String; 2],
+    current: bool,
 }
 
 impl Args {
@@ -211,25 +221,43 @@ fn show(device: &Device, now: Timestamp) -> String {
         ("agent", or_dash(&device.agent_version)),
         ("target", or_dash(&device.target)),
         ("joined", device.enrolled.to_string()),
+        (
+            "token",
+            or_dash(device.token.as_deref().unwrap_or_default()),
+        ),
         ("key", device.key.to_string()),
     ];
     if let Some(since) = presence.since {
         lines.insert(3, ("since", since.to_string()));
+    }
+    if let Some(cloned) = device.cloned {
+        let ClonePair { first, second } = cloned.pair;
+        let seen = cloned.seen;
+        lines.push((
+            "cloned",
+            format!("{first} and {second} used its key, last at {seen}"),
+        ));
     }
     if let Some(revoked) = device.revoked {
         lines.push(("revoked", revoked.to_string()));
     }
     card(&lines)
 }
-        (
-            "token",
-            or_dash(device.token.as_deref().unwrap_or_default()),
-        ),
 
 fn state(device: &Device) -> &'static str {
     match device.revoked {
         Some(_) => "revoked",
         None => device.presence.state.as_str(),
+    }
+}
+
+/// The state, with a mark if the device is two machines.
+fn marked_state(device: &Device, now: Timestamp) -> String {
+    match device.cloned {
+        Some(cloned) if device.revoked.is_none() && cloned.is_current(now) => {
+            format!("{}, cloned", state(device))
+        }
+        _ => state(device).to_owned(),
     }
 }
 
@@ -272,6 +300,12 @@ impl Row {
             agent_version: device.agent_version.clone(),
             target: device.target.clone(),
             enrolled: device.enrolled.rfc3339(),
+            enrolled_with: device.token.clone(),
+            cloned: device.cloned.map(|cloned| Cloned {
+                seen: cloned.seen.rfc3339(),
+                addresses: [cloned.pair.first, cloned.pair.second].map(|at| at.to_string()),
+                current: cloned.is_current(Timestamp::now()),
+            }),
             revoked: device.revoked.map(Timestamp::rfc3339),
             public_key: device.key.to_string(),
         }

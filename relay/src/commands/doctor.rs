@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::table::table;
 use super::{Context, DONE, Done, FAILED, Failure, json};
 use crate::clock::{Coarse, Timestamp};
-use crate::store::Store;
+use crate::store::{ClonePair, Device, Store};
 
 /// 2026-01-01: this program is younger.
 const EARLIEST: Timestamp = Timestamp(1_767_225_600_000_000);
@@ -63,6 +63,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Done, Failure>
     findings.extend(database(&context.store).await);
     findings.extend(clock(context).await);
     findings.extend(access::check(&context.store).await?);
+    findings.extend(clones(context).await?);
     let [connections, sessions, channels] = context.store.refusals().await?;
     let message = format!(
         "refused {connections} connections, {sessions} sessions, {channels} channels since the relay began"
@@ -123,6 +124,23 @@ async fn database(store: &Store) -> Vec<Finding> {
             faults.iter().map(found).collect()
         }
     }
+}
+
+async fn clones(context: &Context) -> Result<Vec<Finding>, Failure> {
+    let devices = context.store.devices(context.now).await?;
+    let found = |device: &Device| {
+        let cloned = device
+            .cloned
+            .filter(|cloned| cloned.is_current(context.now))?;
+        let ClonePair { first, second } = cloned.pair;
+        let name = &device.name;
+        let message = format!(
+            "two machines use the key of {name}, at {first} and {second}: a copy of its card or image. On the copy, remove the agent's state folder and join with a new token; if you cannot tell them apart, `relay devices revoke {name}` and join both anew"
+        );
+        Some(Finding::new(Level::Problem, "clones", message))
+    };
+    let known = devices.iter().filter(|device| device.revoked.is_none());
+    Ok(known.filter_map(found).collect())
 }
 
 async fn clock(context: &Context) -> Vec<Finding> {

@@ -14,6 +14,7 @@ use crate::audit::{Output, Settings as AuditSettings, WhenUnwritable};
 use crate::limits::{EXPECT_WITHIN, MAX_PENALTY_EXEMPT};
 use crate::recording::Settings as RecordingSettings;
 use crate::recording::place::{Bucket, Place};
+use crate::tunnel::clones::OnClone;
 use holdfast_protocol::escape::Escaped;
 use ipnet::IpNet;
 
@@ -32,6 +33,8 @@ pub(super) struct ConfigFile {
     pub(super) penalty_exempt: Vec<String>,
     #[serde(default, deserialize_with = "release_key")]
     pub(super) release_key: Option<ReleaseKey>,
+    #[serde(default, deserialize_with = "parsed")]
+    pub(super) on_clone: OnClone,
     #[serde(default)]
     pub(super) audit: AuditFile,
     #[serde(default)]

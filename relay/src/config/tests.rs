@@ -65,6 +65,19 @@ fn exempt_networks_are_checked() {
 }
 
 #[test]
+fn what_is_done_with_clones_is_one_of_two_words() {
+    use crate::tunnel::clones::OnClone;
+    assert_eq!(load("").unwrap().on_clone, OnClone::Newest);
+    let config = load("on_clone = \"first\"\n").unwrap();
+    assert_eq!(config.on_clone, OnClone::First);
+    let error = load("on_clone = \"second\"\n").unwrap_err();
+    assert!(
+        error.contains("expected \"newest\" or \"first\""),
+        "{error}"
+    );
+}
+
+#[test]
 fn the_audit_log_has_a_section_of_its_own() {
     let config = load("").unwrap();
     assert_eq!(config.audit.output, None);

@@ -55,6 +55,8 @@ pub struct Session {
     pub report: Report,
     /// What is seen of it, if it is recorded.
     pub recorded: Option<Recorded>,
+    /// What its operator reads before anything else.
+    pub warning: Option<String>,
 }
 
 /// A session that is recorded.
@@ -93,6 +95,7 @@ pub async fn run(session: Session) {
         agent,
         report,
         recorded,
+        warning,
     } = session;
     let _count = tunnel.count_session();
     let terminal = open.pty.is_some();
@@ -101,6 +104,9 @@ pub async fn run(session: Session) {
         outlet: &outlet,
         terminal,
     };
+    if let Some(warning) = &warning {
+        notices.say(warning).await;
+    }
     let runs_scp = ending::runs_scp(&open.work);
     let files = Files::of(&this, &report, recorded.as_ref());
     let watched = recorded.as_ref().map(|recorded| &recorded.watched);

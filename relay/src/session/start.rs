@@ -31,6 +31,7 @@ use crate::ssh::connection::Connection;
 use crate::ssh::outlet::Gone;
 use crate::ssh::queue::InputReceiver;
 use crate::ssh::target::Target;
+use crate::store::{ClonePair, Device};
 
 /// What an operator asks to start.
 pub struct Ask {
@@ -159,6 +160,7 @@ impl Relay {
             lease: way.lease,
             report: self.report.clone(),
             recorded,
+            warning: self.warning_of(way.reach.device()),
         };
         // A task of its own: should it panic, its slot and its place go with it, and its client is not
         // left with a channel that nobody serves.
@@ -166,6 +168,17 @@ impl Relay {
             error!(%error, "a session's task failed");
             outlet.close().await;
         }
+    }
+}
+
+impl Relay {
+    /// What an operator reads at the start of a session on a device that is two machines.
+    fn warning_of(&self, device: &Device) -> Option<String> {
+        let ClonePair { first, second } = self.clones.pair(device.id)?;
+        let name = &device.name;
+        Some(format!(
+            "warning: two machines use the key of {name} ({first} and {second}): this session is on one of them; `relay doctor` says what to do"
+        ))
     }
 }
 

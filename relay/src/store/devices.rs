@@ -11,6 +11,7 @@ use super::{
     Labels, RELAY_HEARTBEAT_STALE, Store, StoreError, Survive, TokenLeft, labels, meta, tokens,
 };
 use crate::clock::Timestamp;
+use crate::limits::CLONE_MEMORY;
 
 /// A device of the fleet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,8 +32,38 @@ pub struct Device {
     pub agent_version: String,
     /// The agent's target triple, as it last said: from outside, so escape it.
     pub target: String,
+    /// When it was last seen to be two machines with one key, and the addresses of both.
+    pub cloned: Option<ClonedDevice>,
+    /// The token that it enrolled with; `None` if that was before the store kept it.
+    pub token: Option<String>,
     /// When an admin revoked it. Such a device may do nothing and nothing may reach it.
     pub revoked: Option<Timestamp>,
+}
+
+/// Two machines that are one device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClonePair {
+    /// Where the one is that was there first.
+    pub first: SocketAddr,
+    /// Where the second one is.
+    pub second: SocketAddr,
+}
+
+/// A device that is two machines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClonedDevice {
+    /// When they were last seen at odds.
+    pub seen: Timestamp,
+    /// Where they were.
+    pub pair: ClonePair,
+}
+
+impl ClonedDevice {
+    /// Whether it is so still, for all that is known.
+    #[must_use]
+    pub fn is_current(&self, now: Timestamp) -> bool {
+        now.since(self.seen) < CLONE_MEMORY
+    }
 }
 
 /// Whether a device can be reached.
@@ -104,6 +135,15 @@ pub enum LabelError {
     Store(#[from] StoreError),
 }
 
+/// A device that was revoked just now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revoked {
+    /// Its identifier.
+    pub id: DeviceId,
+    /// The token that it enrolled with, if others could still enrol with it when the device was revoked.
+    pub token: Option<TokenLeft>,
+}
+
 /// Why a device was not revoked.
 #[derive(Debug, Error)]
 pub enum RevokeError {
@@ -120,7 +160,7 @@ macro_rules! select_device {
     ($tail:literal) => {
         concat!(
             "SELECT d.id, d.public_key, d.name, d.labels, d.enrolled, d.agent_version, d.target,
-                d.revoked, t.closed, t.last_heard, t.keepalive_secs, t.address, r.heartbeat
+                d.token, d.cloned, d.cloned_first, d.cloned_second, d.revoked, t.closed, t.last_heard, t.keepalive_secs, t.address, r.heartbeat
             FROM devices d
             LEFT JOIN tunnels t ON t.device = d.id
             LEFT JOIN relays r ON r.id = t.relay AND r.stopped IS NULL ",
@@ -282,6 +322,15 @@ impl Store {
             let query = sqlx::query(sql).bind(id.0.as_slice()).bind(now.0);
             query.execute(&mut *write).await.map_err(StoreError::from)?;
         }
+        let token = tokens::left_of(&mut write, id, now).await?;
+        if let Some(token) = &token {
+            write.fact("token", token.id.as_str());
+            write.fact("token_uses_left", token.uses_left);
+            write.fact("token_removed", end_token);
+            if end_token {
+                tokens::remove(&mut write, &token.id).await?;
+            }
+        }
         meta::access_changed(&mut write).await?;
         write.commit().await?;
         Ok(Revoked { id, token })
@@ -322,19 +371,14 @@ struct Row {
     id: Vec<u8>,
     public_key: Vec<u8>,
     name: String,
-        let token = tokens::left_of(&mut write, id, now).await?;
-        if let Some(token) = &token {
-            write.fact("token", token.id.as_str());
-            write.fact("token_uses_left", token.uses_left);
-            write.fact("token_removed", end_token);
-            if end_token {
-                tokens::remove(&mut write, &token.id).await?;
-            }
-        }
     labels: String,
     enrolled: i64,
     agent_version: String,
     target: String,
+    token: Option<String>,
+    cloned: Option<i64>,
+    cloned_first: Option<String>,
+    cloned_second: Option<String>,
     revoked: Option<i64>,
     closed: Option<i64>,
     last_heard: Option<i64>,
@@ -356,11 +400,24 @@ impl Row {
                     .map_err(|_| corrupt())?,
             ),
             labels: labels::from_column(&self.labels)?,
+            cloned: self.cloned(),
             enrolled: Timestamp(self.enrolled),
             presence: self.presence(now),
             agent_version: self.agent_version,
             target: self.target,
+            token: self.token,
             revoked: self.revoked.map(Timestamp),
+        })
+    }
+
+    fn cloned(&self) -> Option<ClonedDevice> {
+        let address = |column: &Option<String>| column.as_deref()?.parse().ok();
+        Some(ClonedDevice {
+            seen: Timestamp(self.cloned?),
+            pair: ClonePair {
+                first: address(&self.cloned_first)?,
+                second: address(&self.cloned_second)?,
+            },
         })
     }
 
@@ -387,4 +444,3 @@ impl Row {
         }
     }
 }
-            token: self.token,

@@ -44,7 +44,10 @@ pub use attributed::Attributed;
 pub use audit::{AuditEntry, AuditFilter, AuditKey, AuditRemoved};
 pub use authorities::{Authority, AuthorityError};
 pub use console_streams::ConsoleRow;
-pub use devices::{Device, LabelError, Presence, PresenceState, RenameError, RevokeError};
+pub use devices::{
+    ClonePair, ClonedDevice, Device, LabelError, Presence, PresenceState, RenameError, RevokeError,
+    Revoked,
+};
 pub use enrol::{EnrolError, Enrolment};
 pub use error::StoreError;
 pub use labels::Labels;

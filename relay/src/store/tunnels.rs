@@ -7,7 +7,7 @@ use holdfast_protocol::ids::{DeviceId, Generation};
 
 use holdfast_protocol::limits::{MAX_KEEPALIVE, TUNNEL_IDLE_TIMEOUT};
 
-use super::{RelayId, Store, StoreError, Survive};
+use super::{ClonePair, RelayId, Store, StoreError, Survive};
 use crate::clock::Timestamp;
 use crate::limits::MAX_RESETS;
 
@@ -77,8 +77,30 @@ const LEFT: &str = "SELECT device, address, connection_id FROM tunnels
 
 /// A device with a tunnel that was heard before this has given its connection up by itself.
 const LEFT_SINCE: Duration = TUNNEL_IDLE_TIMEOUT.saturating_add(MAX_KEEPALIVE);
+const CLONED: &str = "UPDATE devices SET cloned = $2, cloned_first = $3, cloned_second = $4
+    WHERE id = $1";
 
 impl Store {
+    /// Notes that a device is two machines.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn device_cloned(
+        &self,
+        device: DeviceId,
+        pair: ClonePair,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let mut write = self.write(Survive::Crash).await?;
+        let cloned = sqlx::query(CLONED)
+            .bind(device.0.as_slice())
+            .bind(now.0)
+            .bind(pair.first.to_string())
+            .bind(pair.second.to_string());
+        cloned.execute(&mut *write).await?;
+        write.commit().await
+    }
+
     /// A device's tunnel stands on `relay`, and replaces any other. Gives its generation, which is
     /// higher than all before it.
     ///

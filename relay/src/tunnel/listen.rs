@@ -7,7 +7,9 @@ use holdfast_protocol::congestion::quinn::Factory;
 use holdfast_protocol::control::ControlViolation;
 use holdfast_protocol::ids::PublicKey;
 use holdfast_protocol::limits::{ACK_EVERY, INITIAL_RTT, MAX_VERSION_TEXT, TUNNEL_IDLE_TIMEOUT};
-use holdfast_protocol::wire::{AgentMessage, CloseCode, Hello, Intent, Refusal, RelayMessage};
+use holdfast_protocol::wire::{
+    AgentMessage, CloseCode, Hello, Instance, Intent, Refusal, RelayMessage,
+};
 use quinn::{
     AckFrequencyConfig, Connection, Endpoint, EndpointConfig, IdleTimeout, Incoming, Runtime as _,
     ServerConfig, TokioRuntime, TransportConfig, VarInt,
@@ -44,6 +46,8 @@ pub struct Caller {
     pub receive: ControlReceiver,
     /// What it said first.
     pub hello: Hello,
+    /// Which run of the agent it is; an older one does not say.
+    pub instance: Option<Instance>,
     /// Its place among those that are no members yet.
     pub handshake: OwnedSemaphorePermit,
 }
@@ -161,7 +165,11 @@ async fn greet(
     let protocol = |text| ControlError::Protocol(text);
     let key = tls::peer_key(&connection).ok_or(protocol("no Ed25519 key"))?;
     let (send, mut receive) = control::accept(&connection).await?;
-    let AgentMessage::Hello(hello) = receive.next().await? else {
+    let (mut message, mut instance) = (receive.next().await?, None);
+    if let AgentMessage::Instance(which) = message {
+        (message, instance) = (receive.next().await?, Some(which));
+    }
+    let AgentMessage::Hello(hello) = message else {
         return Err(ControlViolation::BeforeHello.into());
     };
     if hello.agent_version.len() > MAX_VERSION_TEXT || hello.target.len() > MAX_VERSION_TEXT {
@@ -174,6 +182,7 @@ async fn greet(
         receive,
         hello,
         handshake,
+        instance,
     })
 }
 

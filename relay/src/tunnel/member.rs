@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use holdfast_protocol::control::ControlViolation;
 use holdfast_protocol::ids::PublicKey;
-use holdfast_protocol::limits::MINOR_VERSION;
 use holdfast_protocol::wire::{
     AgentMessage, Beat, CloseCode, Membership, Refusal, RelayMessage, Welcome,
 };
@@ -12,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
+use super::clones::Run;
 use super::control::{ControlError, ControlReceiver, ControlSender};
 use super::listen::{Caller, refuse};
 use super::registry::Tunnel;
@@ -35,13 +35,23 @@ pub async fn run(relay: &Arc<Relay>, mut caller: Caller) -> Result<(), ControlEr
             return Ok(());
         }
     };
-    let Some((tunnel, queue)) = open(relay, &caller, &device).await else {
+    let run = caller.instance.map(|instance| Run {
+        instance,
+        address: caller.connection.remote_address(),
+    });
+    if let Some(run) = run
+        && let Err(why) = look_for_clones(relay, &device, run).await
+    {
+        refuse(caller, why).await;
+        return Ok(());
+    }
+    let Some((tunnel, queue)) = open(relay, &caller, &device, run).await else {
         refuse(caller, Refusal::Unavailable).await;
         return Ok(());
     };
     let address = caller.connection.remote_address();
     let welcome = RelayMessage::Welcome(Welcome {
-        minor: agreed_minor(caller.hello.minor),
+        minor: tunnel.minor,
         generation: tunnel.generation,
         membership: Membership {
             id: device.id,
@@ -98,9 +108,37 @@ pub async fn run(relay: &Arc<Relay>, mut caller: Caller) -> Result<(), ControlEr
     Err(ended)
 }
 
-/// The lower of the two newest minor versions.
-fn agreed_minor(theirs: u16) -> u16 {
-    MINOR_VERSION.min(theirs)
+/// Looks whether this is one of two machines with one key, and tells of it; an error if it is not the one that has
+/// the tunnel.
+async fn look_for_clones(relay: &Relay, device: &Device, run: Run) -> Result<(), Refusal> {
+    let holder = relay.registry.get(device.id);
+    let holder = holder.and_then(|tunnel| tunnel.holder());
+    let verdict = relay.clones.hello(device.id, run, holder);
+    if let Some(pair) = verdict.note {
+        let noted = relay.store.device_cloned(device.id, pair, Timestamp::now());
+        match timeout(STORE_TIMEOUT, noted).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                warn!(%error, device = %device.name, "the store did not learn of a clone")
+            }
+            Err(_) => warn!(device = %device.name, "the store did not learn of a clone in time"),
+        }
+        if verdict.is_news {
+            warn!(device = %device.name, first = %pair.first, second = %pair.second, "two machines use the key of one device");
+            let addresses = vec![pair.first.to_string(), pair.second.to_string()];
+            let event = Event::new(EventKind::DeviceCloned)
+                .with("addresses", addresses)
+                .with("on_clone", relay.clones.policy.as_str())
+                .device(DeviceFacts::of(device))
+                .client(run.address);
+            // Not among the sums of the tunnels that come and go: it comes once, until it is forgotten.
+            relay.audit.note(event).await;
+        }
+    }
+    match verdict.refused_for {
+        Some(holder) => Err(Refusal::Cloned { holder }),
+        None => Ok(()),
+    }
 }
 
 async fn known(relay: &Relay, key: PublicKey) -> Result<Device, Refusal> {
@@ -120,6 +158,7 @@ async fn open(
     relay: &Relay,
     caller: &Caller,
     device: &Device,
+    run: Option<Run>,
 ) -> Option<(Arc<Tunnel>, mpsc::Receiver<RelayMessage>)> {
     let address = caller.connection.remote_address();
     let connection_id = relay.noted_ids.of(address);
@@ -140,10 +179,9 @@ async fn open(
             let tunnel = Tunnel::new(
                 device.id,
                 generation,
-                agreed_minor(caller.hello.minor),
                 caller.connection.clone(),
-                caller.hello.local_address,
-                Timestamp::now().skew_of(caller.hello.clock),
+                &caller.hello,
+                run,
                 tell,
             );
             tunnel.set_stored_id(connection_id);
@@ -172,7 +210,7 @@ async fn converse(
                     // an answer to something new makes QUIC notice at once.
                     (echo || tunnel.sessions() > 0).then_some(RelayMessage::Echo)
                 }
-                Ok(AgentMessage::Hello(_) | AgentMessage::Enrol(_)) => {
+                Ok(AgentMessage::Hello(_) | AgentMessage::Enrol(_) | AgentMessage::Instance(_)) => {
                     return ControlViolation::HelloTwice.into();
                 }
                 Err(error) => return error,

@@ -9,10 +9,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use holdfast_protocol::ids::{DeviceId, Generation};
-use holdfast_protocol::wire::{CloseCode, RelayMessage};
+use holdfast_protocol::limits::{MAX_KEEPALIVE, MIN_KEEPALIVE, MINOR_VERSION, STALE_KEEPALIVES};
+use holdfast_protocol::wire::{CloseCode, Hello, RelayMessage};
 use quinn::{Connection, VarInt};
 use tokio::sync::mpsc;
 
+use super::clones::Run;
 use crate::clock::Timestamp;
 use crate::limits::{CONNECTION_WINDOW, FORWARD_WINDOWS, STREAM_WINDOW};
 use crate::store::TunnelId;
@@ -31,6 +33,10 @@ pub struct Tunnel {
     pub local_address: Option<SocketAddr>,
     /// By how many seconds its clock was ahead of ours when it said `Hello`.
     pub clock_skew: i64,
+    /// Which run of the agent holds it; an older agent does not say.
+    pub run: Option<Run>,
+    /// How long the device may be silent before it does not count as there.
+    pub patience: Duration,
     control: mpsc::Sender<RelayMessage>,
     heard: AtomicI64,
     /// Datagrams received when the device was last heard.
@@ -61,19 +67,23 @@ impl Tunnel {
     pub fn new(
         device: DeviceId,
         generation: Generation,
-        minor: u16,
         connection: Connection,
-        local_address: Option<SocketAddr>,
-        clock_skew: i64,
+        hello: &Hello,
+        run: Option<Run>,
         control: mpsc::Sender<RelayMessage>,
     ) -> Arc<Self> {
+        // What a peer says of its own pauses counts within the bounds of the protocol.
+        let keepalive = Duration::from_secs(hello.keepalive_secs.into());
+        let keepalive = keepalive.clamp(MIN_KEEPALIVE, MAX_KEEPALIVE);
         Arc::new(Self {
             device,
             generation,
-            minor,
+            minor: MINOR_VERSION.min(hello.minor),
             connection,
-            local_address,
-            clock_skew,
+            local_address: hello.local_address,
+            clock_skew: Timestamp::now().skew_of(hello.clock),
+            run,
+            patience: keepalive.saturating_mul(STALE_KEEPALIVES),
             control,
             heard: AtomicI64::new(Timestamp::now().0),
             datagrams: AtomicU64::new(0),
@@ -115,6 +125,12 @@ impl Tunnel {
     #[must_use]
     pub fn silence(&self) -> Duration {
         Timestamp::now().since(self.heard())
+    }
+
+    /// The run that holds it, if the device answers.
+    #[must_use]
+    pub fn holder(&self) -> Option<Run> {
+        self.run.filter(|_| self.silence() < self.patience)
     }
 
     /// Counts one more session, until the value is dropped.

@@ -135,6 +135,14 @@ impl Device {
         relay.wait_state(&self.name, "online", SOON);
     }
 
+    /// Waits until its agent says that it is online.
+    #[track_caller]
+    pub(crate) fn wait_up(&self) {
+        super::wait_until(SOON, "the agent is online", || {
+            run(&mut self.command(&["status"])).status.success()
+        });
+    }
+
     /// Stops the agent in good order.
     #[track_caller]
     pub(crate) fn stop(&mut self) -> ExitStatus {
