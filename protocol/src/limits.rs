@@ -277,6 +277,11 @@ pub const RECOVER_RESERVE: u64 = 128 * 1024;
 /// Room that has to be free again before a gap ends, so that a full spool does not write gap after gap.
 pub const GAP_HYSTERESIS: u64 = 64 * 1024;
 
+/// Into so many shares the spool is divided. Each kind of session leaves one more to those that need it more than the
+/// kind before: who copies without a terminal cannot spend what strict sessions and terminals begin with. An eighth
+/// of the smallest spool holds dozens of short sessions.
+pub const SPOOL_SHARES: u64 = 8;
+
 /// How long after a failed write it is tried again.
 pub const WRITE_RETRY: Duration = Duration::from_secs(5);
 

@@ -10,6 +10,7 @@ mod delivery;
 mod forwards;
 mod live;
 mod recover;
+mod share;
 mod unavailable;
 mod work;
 
@@ -24,13 +25,12 @@ use super::record::{EndReason, Event, GapReason, Record, Start, Stream};
 use super::seal::RecordingKey;
 use super::segment::Link;
 use crate::ids::SessionId;
-use crate::limits::{
-    GAP_HYSTERESIS, MAX_SPOOL_FILES, MAX_UNWRITTEN, RECOVER_RESERVE, SPOOL_BYTES, SPOOL_RESERVE,
-};
+use crate::limits::{GAP_HYSTERESIS, MAX_SPOOL_FILES, MAX_UNWRITTEN, SPOOL_BYTES, SPOOL_RESERVE};
 use crate::wire::{RecordingTerms, SegmentGone, SegmentLost};
 pub use damage::Damage;
 use live::Live;
 pub use recover::{Cut, Recovered};
+use share::Share;
 pub use unavailable::Unavailable;
 pub use work::{Work, Write};
 
@@ -333,11 +333,13 @@ impl Spool {
         if let Some(kind) = self.trouble() {
             return Err(Unavailable::Medium(kind));
         }
-        if self.files.len() + self.live.len() >= MAX_SPOOL_FILES {
+        let share = Share::of(begin.terms, &begin.start);
+        let files = (self.files.len() + self.live.len()) as u64;
+        if files + share.left_of(MAX_SPOOL_FILES as u64) >= MAX_SPOOL_FILES as u64 {
             return Err(Unavailable::TooManyFiles);
         }
         let live = Live::begin(now, begin, key)?;
-        self.room_for(live.committed(), live.recovers)?;
+        self.room_for(live.committed(), share)?;
         let session = begin.start.session;
         // A session is begun once: the relay makes its identifier.
         if self.live.contains_key(&session) || self.ended.contains_key(&session) {
@@ -365,7 +367,7 @@ impl Spool {
         let hysteresis = if gap { GAP_HYSTERESIS } else { 0 };
         let room = match live.failing {
             Some(failing) => Err(Unavailable::Medium(failing.kind)),
-            None => self.room_for(cost + hysteresis, live.recovers),
+            None => self.room_for(cost + hysteresis, live.share),
         };
         let slow = live.unwritten() > MAX_UNWRITTEN as u64;
         let Some(live) = self.live.get_mut(&session) else {
@@ -403,22 +405,26 @@ impl Spool {
         }
     }
 
-    /// Whether the spool may grow by so much.
-    fn room_for(&self, cost: u64, recovers: bool) -> Result<(), Unavailable> {
+    /// Whether the spool may grow by so much for a session of this share.
+    fn room_for(&self, cost: u64, share: Share) -> Result<(), Unavailable> {
         let used = self.used();
-        let reserve = if recovers { 0 } else { RECOVER_RESERVE };
-        if used + cost + reserve > self.config.max_bytes {
+        let left = share.left_of(self.config.max_bytes);
+        if used + cost + left + share.reserve() > self.config.max_bytes {
             return Err(Unavailable::Full {
                 used,
                 max: self.config.max_bytes,
+                kept: left,
                 oldest: self.oldest(),
             });
         }
         let promised: u64 = self.live.values().map(Live::committed).sum();
-        if promised + cost + self.config.reserve > self.free {
+        // Where the file system is smaller than the spool may become, it is what is shared.
+        let left = left.min(share.left_of(self.free));
+        let reserve = self.config.reserve + left;
+        if promised + cost + reserve > self.free {
             return Err(Unavailable::DiskFull {
                 free: self.free,
-                reserve: self.config.reserve,
+                reserve,
             });
         }
         Ok(())

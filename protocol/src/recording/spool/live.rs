@@ -6,6 +6,7 @@ use core::time::Duration;
 
 use embedded_io::ErrorKind;
 
+use super::share::Share;
 use super::{Begin, Piece, Unavailable, Write};
 use crate::ids::SessionId;
 use crate::limits::{
@@ -34,7 +35,7 @@ pub(super) struct Live {
     stdin: StdinMode,
     /// Whether the streams' data is recorded, or only digested.
     pub(super) holds_data: bool,
-    pub(super) recovers: bool,
+    pub(super) share: Share,
     key: RecordingKey,
     seed: SealSeed,
     /// The segment that is being written; none before its first record.
@@ -96,7 +97,7 @@ impl Live {
             strict: terms.mode == RecordingMode::Strict && !terms.recover,
             stdin: terms.stdin,
             holds_data: begin.start.streams,
-            recovers: terms.recover,
+            share: Share::of(terms, &begin.start),
             key,
             seed: SealSeed::new(begin.seed),
             writer: None,

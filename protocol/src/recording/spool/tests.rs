@@ -5,7 +5,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::*;
-use crate::limits::{MAX_SEGMENT_AGE, SESSION_RESERVE, WRITE_DELAY};
+use crate::limits::{MAX_SEGMENT_AGE, RECOVER_RESERVE, SESSION_RESERVE, WRITE_DELAY};
 use crate::recording::chain::tests::expectation;
 use crate::recording::chain::{ChainKey, Checker, Expectation, Proof, RecordedKind, Witness};
 use crate::recording::reader::{Reader, Verdict};
@@ -19,11 +19,11 @@ const SESSION: SessionId = SessionId([0x5a; 16]);
 const KEY: ChainKey = ChainKey([3; 32]);
 const T: Duration = Duration::from_secs(50);
 
-fn secret() -> RecordingSecret {
+pub(super) fn secret() -> RecordingSecret {
     RecordingSecret::from_seed(&[1; 32])
 }
 
-fn spool(max_bytes: u64) -> Spool {
+pub(super) fn spool(max_bytes: u64) -> Spool {
     let config = SpoolConfig {
         max_bytes,
         reserve: 1_000,
@@ -43,7 +43,7 @@ fn spool(max_bytes: u64) -> Spool {
     }
 }
 
-fn terms(mode: RecordingMode, stdin: StdinMode) -> RecordingTerms {
+pub(super) fn terms(mode: RecordingMode, stdin: StdinMode) -> RecordingTerms {
     RecordingTerms {
         mode,
         stdin,
@@ -367,7 +367,8 @@ fn closed(id: u32) -> ForwardClosed {
 #[test]
 fn what_has_passed_on_a_forward_that_began_is_told_however_full_it_is() {
     for mode in [RecordingMode::Strict, RecordingMode::BestEffort] {
-        let max = RECOVER_RESERVE + 40 * 1024;
+        // A third of it is for a rescue, and who goes on without a recording leaves a part of the rest to the others.
+        let max = 3 * RECOVER_RESERVE;
         let (mut spool, mut now) = (spool(max), T);
         let terms = terms(mode, StdinMode::Redact);
         begin(&mut spool, &terms, &SessionWork::Forwards, false).unwrap();

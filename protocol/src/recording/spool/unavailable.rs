@@ -13,12 +13,14 @@ use crate::recording::segment::WriteError;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Unavailable {
     /// The spool holds as much as it may.
-    #[error("spool full ({} of {} MiB{})", Mib(*used), Mib(*max), Since(*oldest))]
+    #[error("spool full ({} of {} MiB{}{})", Mib(*used), Mib(*max), Since(*oldest), Kept(*kept))]
     Full {
         /// What it holds.
         used: u64,
         /// What it may hold.
         max: u64,
+        /// What of that is kept for sessions that need it more.
+        kept: u64,
         /// When the oldest of it was written, in seconds since 1970.
         oldest: Option<i64>,
     },
@@ -83,6 +85,21 @@ impl fmt::Display for Mib {
     }
 }
 
+struct Kept(u64);
+
+impl fmt::Display for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => Ok(()),
+            kept => write!(
+                f,
+                "; {} MiB are kept for terminals and strict sessions",
+                Mib(kept)
+            ),
+        }
+    }
+}
+
 struct Since(Option<i64>);
 
 impl fmt::Display for Since {
@@ -117,6 +134,7 @@ mod tests {
         let full = |oldest| Unavailable::Full {
             used: 67_108_860,
             max: 64 << 20,
+            kept: 0,
             oldest,
         };
         assert_eq!(full(None).to_string(), "spool full (63.9 of 64.0 MiB)");
@@ -134,6 +152,16 @@ mod tests {
             ];
             assert_eq!(text, expected.concat());
         }
+        let kept = Unavailable::Full {
+            used: 41_943_040,
+            max: 64 << 20,
+            kept: 24 << 20,
+            oldest: Some(0),
+        };
+        assert_eq!(
+            kept.to_string(),
+            "spool full (40.0 of 64.0 MiB, oldest waiting since 1970-01-01 00:00Z; 24.0 MiB are kept for terminals and strict sessions)"
+        );
         let failed = Unavailable::Medium(READ_ONLY);
         assert_eq!(
             failed.to_string(),

@@ -1,0 +1,175 @@
+//! What each kind of session may use of the spool, and what it leaves to those that need it more.
+
+use crate::limits::{RECOVER_RESERVE, SPOOL_SHARES};
+use crate::recording::record::Start;
+use crate::wire::{RecordingMode, RecordingTerms};
+
+/// A session's kind, as far as its part of the spool goes: the later ones may use more of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Share {
+    /// Goes on without its recording, and has no terminal: a copy, a command.
+    Loose,
+    /// Goes on without its recording, with a terminal.
+    LooseTerminal,
+    /// Ends without its recording, and has no terminal.
+    Strict,
+    /// The same with a terminal: the way in for whoever must be recorded.
+    StrictTerminal,
+    /// An administrator's rescue of a device that is full.
+    Recover,
+}
+
+impl Share {
+    pub(super) fn of(terms: &RecordingTerms, start: &Start<'_>) -> Self {
+        let strict = terms.mode == RecordingMode::Strict;
+        match (strict, start.terminal.is_some()) {
+            _ if terms.recover => Self::Recover,
+            (true, true) => Self::StrictTerminal,
+            (true, false) => Self::Strict,
+            (false, true) => Self::LooseTerminal,
+            (false, false) => Self::Loose,
+        }
+    }
+
+    /// How much of the whole a session leaves to those of the later kinds.
+    pub(super) fn left_of(self, whole: u64) -> u64 {
+        let shares = match self {
+            Self::Loose => 3,
+            Self::LooseTerminal => 2,
+            Self::Strict => 1,
+            Self::StrictTerminal | Self::Recover => 0,
+        };
+        whole / SPOOL_SHARES * shares
+    }
+
+    /// What only a rescue may use.
+    pub(super) fn reserve(self) -> u64 {
+        if self == Self::Recover {
+            0
+        } else {
+            RECOVER_RESERVE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use super::super::tests::{secret, spool, terms};
+    use super::super::{Accept, Begin, Piece, Spool, Unavailable};
+    use super::*;
+    use crate::ids::SessionId;
+    use crate::recording::reader::tests::start;
+    use crate::recording::record::{Event, Stream, Terminal};
+    use crate::wire::{StdinMode, WindowSize};
+    use core::time::Duration;
+
+    const T: Duration = Duration::from_secs(50);
+
+    fn begin(spool: &mut Spool, id: u8, share: Share) -> Result<(), Unavailable> {
+        let session = SessionId([id; 16]);
+        let Event::Start(start) = start(session) else {
+            panic!("no start");
+        };
+        let (mode, terminal) = match share {
+            Share::Loose => (RecordingMode::BestEffort, false),
+            Share::LooseTerminal => (RecordingMode::BestEffort, true),
+            Share::Strict | Share::Recover => (RecordingMode::Strict, false),
+            Share::StrictTerminal => (RecordingMode::Strict, true),
+        };
+        let terminal = terminal.then(|| Terminal {
+            term: "xterm",
+            size: WindowSize::clamped(80, 24, 0, 0),
+        });
+        let mut terms = terms(mode, StdinMode::Full);
+        terms.recover = share == Share::Recover;
+        let begin = Begin {
+            terms: &terms,
+            key: Some(secret().public()),
+            seed: [id; 32],
+            start: Start {
+                session,
+                terminal,
+                ..start
+            },
+            rest_of_command: &[],
+        };
+        spool.begin(T, &begin)
+    }
+
+    /// Records noise until nothing more is taken, and gives how much was.
+    fn fill(spool: &mut Spool, id: u8) -> u64 {
+        let (mut taken, mut noise) = (0, 1_u64);
+        loop {
+            let bytes: vec::Vec<u8> = (0..64)
+                .map(|_| {
+                    noise = noise
+                        .wrapping_mul(6_364_136_223_846_793_005)
+                        .wrapping_add(1);
+                    noise.to_be_bytes()[0]
+                })
+                .collect();
+            let piece = Piece {
+                stream: Stream::Stdout,
+                bytes: &bytes,
+                remaining: 0,
+                hidden: false,
+            };
+            match spool.accept_data(T, SessionId([id; 16]), piece) {
+                Accept::Accepted => taken += bytes.len() as u64,
+                Accept::Wait => {
+                    // What is written stays in the spool: nothing is uploaded.
+                    while let Some(work) = spool.poll_work(T) {
+                        spool.handle_done(T, work, Ok(1 << 40));
+                    }
+                }
+                Accept::Gap | Accept::Refused(_) => return taken,
+            }
+        }
+    }
+
+    #[test]
+    fn each_kind_of_session_leaves_room_to_those_that_need_it_more() {
+        const KINDS: [Share; 4] = [
+            Share::Loose,
+            Share::LooseTerminal,
+            Share::Strict,
+            Share::StrictTerminal,
+        ];
+        let whole = 4 << 20;
+        let mut spool = spool(whole);
+        for (id, share) in (1..).zip(KINDS) {
+            begin(&mut spool, id, share).unwrap();
+            let taken = fill(&mut spool, id);
+            let least = whole / SPOOL_SHARES * 3 / 4;
+            assert!(taken > least, "{share:?} found room for {taken} bytes");
+            // Nothing is left for another of its kind, or of one before.
+            for (other, before) in (100..).zip(KINDS.into_iter().filter(|kind| *kind <= share)) {
+                assert!(
+                    begin(&mut spool, other, before).is_err(),
+                    "{before:?} after {share:?}"
+                );
+            }
+        }
+        assert_eq!(begin(&mut spool, 9, Share::Recover), Ok(()));
+        assert!(spool.used() <= whole);
+    }
+
+    #[test]
+    fn room_of_a_small_file_system_is_shared_too() {
+        let mut spool = spool(1 << 30);
+        spool.free = 100_000;
+        for (id, share) in (1..).zip([Share::Loose, Share::LooseTerminal, Share::Strict]) {
+            let left = share.left_of(spool.free);
+            assert!(left > 0);
+            let refused = spool.room_for(spool.free - spool.config.reserve, share);
+            assert!(
+                matches!(refused, Err(Unavailable::DiskFull { .. })),
+                "{id} {refused:?}"
+            );
+        }
+        assert_eq!(spool.room_for(50_000, Share::Loose), Ok(()));
+        assert_eq!(spool.room_for(99_000, Share::StrictTerminal), Ok(()));
+    }
+}
