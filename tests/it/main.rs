@@ -42,3 +42,4 @@ mod strangers;
 mod tunnel;
 mod upgrade;
 mod uploads;
+mod volatile;
