@@ -190,6 +190,7 @@ fn of_the_agent(messages: &[Control]) {
                 AgentMessage::Hello(_) => hellos += 1,
                 AgentMessage::Enrol(_) => enrols += 1,
                 AgentMessage::Beat(_) => assert!(hellos == 1 && enrols == 0),
+                AgentMessage::Instance(_) => assert!(hellos == 0),
             }
         }
         assert!(hellos <= 1 && enrols <= hellos);

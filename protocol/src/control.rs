@@ -11,7 +11,7 @@ pub enum ControlViolation {
     /// Anything before `Hello`.
     #[error("something else before its Hello")]
     BeforeHello,
-    /// A second `Hello`.
+    /// A second `Hello`, or what belongs before the first.
     #[error("a second Hello")]
     HelloTwice,
     /// Something else than `Enrol` of an agent that joins.
@@ -22,13 +22,15 @@ pub enum ControlViolation {
     Enrol,
 }
 
-/// The order of an agent's messages: one `Hello`; then, to join, one `Enrol` and nothing more, or, to stand as a tunnel,
+/// The order of an agent's messages: at most one `Instance`, one `Hello`; then, to join, one `Enrol` and nothing more, or, to stand as a tunnel,
 /// `Beat` as often as it likes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ControlOrder {
     /// Nothing has come.
     #[default]
     AwaitHello,
+    /// It has said which run of the agent it is.
+    AwaitHelloOfRun,
     /// It joins.
     AwaitEnrol,
     /// It has asked for membership, and says no more.
@@ -44,12 +46,19 @@ impl ControlOrder {
     /// [`ControlViolation`]; the connection cannot go on.
     pub fn handle(&mut self, message: &AgentMessage) -> Result<(), ControlViolation> {
         *self = match (*self, message) {
-            (Self::AwaitHello, AgentMessage::Hello(hello)) => match hello.intent {
-                Intent::Join => Self::AwaitEnrol,
-                Intent::Run => Self::Standing,
-            },
-            (Self::AwaitHello, _) => return Err(ControlViolation::BeforeHello),
-            (_, AgentMessage::Hello(_)) => return Err(ControlViolation::HelloTwice),
+            (Self::AwaitHello, AgentMessage::Instance(_)) => Self::AwaitHelloOfRun,
+            (Self::AwaitHello | Self::AwaitHelloOfRun, AgentMessage::Hello(hello)) => {
+                match hello.intent {
+                    Intent::Join => Self::AwaitEnrol,
+                    Intent::Run => Self::Standing,
+                }
+            }
+            (Self::AwaitHello | Self::AwaitHelloOfRun, _) => {
+                return Err(ControlViolation::BeforeHello);
+            }
+            (_, AgentMessage::Hello(_) | AgentMessage::Instance(_)) => {
+                return Err(ControlViolation::HelloTwice);
+            }
             (Self::AwaitEnrol, AgentMessage::Enrol(_)) => Self::Enrolling,
             (Self::AwaitEnrol, AgentMessage::Beat(_)) => return Err(ControlViolation::NotEnrol),
             (Self::Standing, AgentMessage::Beat(_)) => Self::Standing,
@@ -64,7 +73,7 @@ impl ControlOrder {
 mod tests {
     use super::*;
     use crate::token::Secret;
-    use crate::wire::{Beat, Enrol, Hello};
+    use crate::wire::{Beat, Enrol, Hello, Instance};
     use alloc::string::String;
     use alloc::vec;
 
@@ -104,6 +113,15 @@ mod tests {
             assert_eq!(again, Err(ControlViolation::HelloTwice));
         }
         assert_eq!(run.handle(&enrol()), Err(ControlViolation::Enrol));
+        let instance = AgentMessage::Instance(Instance {
+            id: [1; 16],
+            machine: None,
+        });
+        assert_eq!(run.handle(&instance), Err(ControlViolation::HelloTwice));
+        let mut member = ControlOrder::default();
+        assert_eq!(member.handle(&instance), Ok(()));
+        assert_eq!(member.handle(&instance), Err(ControlViolation::BeforeHello));
+        assert_eq!(member.handle(&hello(Intent::Run)), Ok(()));
         let mut join = ControlOrder::default();
         assert_eq!(join.handle(&hello(Intent::Join)), Ok(()));
         assert_eq!(join.handle(&BEAT), Err(ControlViolation::NotEnrol));
