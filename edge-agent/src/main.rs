@@ -1,6 +1,5 @@
 //! `edge-agent`: parse, build, run, exit code.
 
-use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
@@ -67,7 +66,7 @@ fn main() -> ExitCode {
 async fn join(join: Join) -> anyhow::Result<ExitCode> {
     let state = StateDir::create_or_open(&join.state.state)?;
     if let Some(sentence) = volatile::warning(&join.state.state) {
-        let _ = writeln!(std::io::stderr(), "edge-agent: {sentence}");
+        output::complain(format_args!("{sentence}"));
     }
     // The token is spent and the key is pinned before a word is said of it.
     let mut out = Stdout::report();
