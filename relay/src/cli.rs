@@ -97,6 +97,9 @@ struct ServeArgs {
     /// [default: the bound address, or this machine's name]
     #[arg(long, value_name = "HOST[:PORT]")]
     public: Option<PublicHost>,
+    /// Take a key that was replaced on purpose, by its file's name in the state folder; may be given again
+    #[arg(long, value_name = "FILE")]
+    accept_key: Vec<String>,
 }
 
 /// Parses, builds, runs; gives the exit status.
@@ -130,6 +133,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
 }
 
 fn run_serve(state: Option<PathBuf>, args: ServeArgs) -> anyhow::Result<()> {
+    let accepted = args.accept_key;
     let config = Config::load(Flags {
         state,
         config: args.config,
@@ -142,6 +146,9 @@ fn run_serve(state: Option<PathBuf>, args: ServeArgs) -> anyhow::Result<()> {
     let served = runtime.block_on(async {
         let state = State::create_or_open(&config.state)?;
         let store = Store::open(&state.database()).await?;
+        let keys = state.key_fingerprints();
+        store.accept_keys(&keys, &accepted).await?;
+        store.bind_keys(&keys).await?;
         store.bind_cluster(&state.cluster.public()).await?;
         serve::run(config, state, store).await
     });
@@ -177,6 +184,14 @@ fn run_admin(dir: &Path, command: Command, ssh: &SshArgs) -> anyhow::Result<u8> 
         .context("cannot start")?;
     runtime.block_on(async {
         let store = Store::open_existing(&state.database()).await?;
+        if let Err(error) = store.check_keys(&state.key_fingerprints()).await {
+            let Command::Doctor(args) = &command else {
+                return Err(error.into());
+            };
+            let (text, code) = commands::unopened(args, &error.to_string());
+            let printed = print(io::stdout(), text.as_bytes());
+            return Ok(if printed { code } else { FAILED });
+        }
         let relay = store.meta_get(meta::PUBLIC_TUNNEL).await?;
         let place = Place::remembered(&store).await;
         let objects = Objects::perhaps(state.recordings(), place);

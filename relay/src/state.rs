@@ -7,6 +7,7 @@
 
 mod error;
 mod files;
+mod fingerprints;
 mod host_key;
 mod keys;
 
@@ -19,6 +20,7 @@ use holdfast_protocol::recording::seal::RecordingSecret;
 use russh::keys::PrivateKey;
 
 pub use error::StateError;
+pub use fingerprints::KeyFingerprint;
 pub use keys::SigningKey;
 pub(crate) use keys::{random_bytes, sha256};
 

@@ -126,6 +126,41 @@ fn a_damaged_or_missing_key_is_an_error_and_never_a_new_identity() {
     relay.start_again();
 }
 
+/// With another relay's `recording.key`, every recording would be unreadable without a word.
+#[test]
+fn key_of_another_relay_stops_the_relay() {
+    let mut relay = Relay::start();
+    let mut other = Relay::start();
+    relay.terminate(SOON);
+    other.terminate(SOON);
+    for name in KEYS {
+        let path = relay.state().join(name);
+        let good = fs::read(&path).unwrap();
+        fs::write(&path, fs::read(other.state().join(name)).unwrap()).unwrap();
+        let refused = run(&mut relay.serve_command()).exits(1).says(name);
+        let said = refused.err();
+        assert_eq!(said.lines().count(), 1, "{said}");
+        let (_, fingerprints) = said.split_once("(expected fingerprint ").unwrap();
+        let (fingerprints, remedy) = fingerprints.split_once("): ").unwrap();
+        let (expected, found) = fingerprints.split_once(", found ").unwrap();
+        assert!(expected != found && found.len() >= 16, "{said}");
+        assert!(
+            remedy.starts_with("restore the file from a backup"),
+            "{said}"
+        );
+        let doctor = relay.admin(&["doctor"]).exits(1);
+        assert!(doctor.out().contains(found), "{doctor}");
+        fs::write(&path, good).unwrap();
+    }
+    // One that was replaced on purpose.
+    let name = "ssh_host_ed25519_key";
+    let replaced = fs::read(other.state().join(name)).unwrap();
+    fs::write(relay.state().join(name), replaced).unwrap();
+    relay.add_flags(&["--accept-key", name]);
+    relay.start_again();
+    relay.admin(&["doctor"]).ok();
+}
+
 #[test]
 fn a_damaged_database_is_an_error() {
     let mut relay = Relay::start();

@@ -18,8 +18,8 @@ pub const RECORDINGS: &str = "recordings";
 /// The cluster's public key, in hexadecimal.
 const CLUSTER: &str = "cluster";
 
-const GET: &str = "SELECT value FROM meta WHERE key = $1";
-const SET: &str = "INSERT INTO meta (key, value) VALUES ($1, $2)
+pub(super) const GET: &str = "SELECT value FROM meta WHERE key = $1";
+pub(super) const SET: &str = "INSERT INTO meta (key, value) VALUES ($1, $2)
     ON CONFLICT (key) DO UPDATE SET value = excluded.value";
 const BUMP: &str = "UPDATE meta SET value = CAST(CAST(value AS BIGINT) + 1 AS TEXT)
     WHERE key = 'access_version'";

@@ -12,6 +12,7 @@ mod console_streams;
 mod devices;
 mod enrol;
 mod error;
+mod keys;
 mod labels;
 mod leases;
 mod locks;
@@ -50,6 +51,7 @@ pub use devices::{
 };
 pub use enrol::{EnrolError, Enrolment};
 pub use error::StoreError;
+pub use keys::BoundKeyError;
 pub use labels::Labels;
 pub use leases::{InUse, LeaseRow};
 pub use locks::{Kill, LockError, NewLock};

@@ -14,6 +14,7 @@ mod audit;
 mod authorities;
 mod control;
 mod fleet;
+mod keys;
 mod people;
 
 /// A store in a folder of its own, which goes with it.
