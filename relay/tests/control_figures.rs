@@ -131,6 +131,7 @@ fn role(name: &str, rules: usize) -> Role {
 
 fn user(roles: Vec<String>) -> User {
     User {
+        id: relay::store::UserId(1),
         name: UserName::new("alice").unwrap(),
         email: None,
         roles,

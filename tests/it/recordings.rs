@@ -16,7 +16,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
 
-use crate::harness::{Device, Relay, SOON, Site, Terminal, Way, run, wait_for, wait_until};
+use crate::harness::{Device, Relay, SOON, Site, Terminal, User, Way, run, wait_for, wait_until};
 
 /// A site whose device uploads at once.
 fn site() -> Site {
@@ -316,6 +316,37 @@ fn who_may_not_review_sees_their_own_and_nobody_elses() {
             .join(of("bob"))
             .exists()
     );
+}
+
+/// A recording belongs to a person, not to a name that the next one is given.
+#[test]
+fn name_that_is_given_again_owns_nothing() {
+    let site = site();
+    let carol = site.relay.user("carol", &["operator"]);
+    carol.exec(Way::Direct, "kitchen-cam", "echo carols").ok();
+    let row = wait_state(&site.relay, "complete");
+    let id = row["id"].as_str().unwrap();
+    let own = |user: &User| run(user.console().arg("recordings --json")).ok().out();
+    assert!(own(&carol).contains(id));
+    site.relay.admin(&["user", "rm", "carol"]).ok();
+    let next = site.relay.user("carol", &["operator"]);
+    assert!(!own(&next).contains(id), "{}", own(&next));
+    for command in ["recordings show", "export"] {
+        let refused = run(next.console().arg(format!("{command} {id}")));
+        assert_eq!(refused.code(), 1, "{refused}");
+        refused.says("no recording");
+    }
+    next.exec(Way::Direct, "kitchen-cam", "echo others").ok();
+    let theirs = wait_for(SOON, "the next one's own", || {
+        let listed: Value = serde_json::from_str(&own(&next)).unwrap();
+        listed.as_array().unwrap().first().cloned()
+    });
+    assert_eq!(theirs["command"], "echo others");
+    // Who may see all of them sees both, by the name that each had.
+    let all = site
+        .relay
+        .json(&["recordings", "--user", "carol", "--json"]);
+    assert_eq!(all.as_array().unwrap().len(), 2);
 }
 
 #[test]

@@ -22,6 +22,7 @@ pub(crate) fn role(name: &str, body: &str) -> Role {
 pub(crate) fn subject(roles: Vec<Role>) -> Subject {
     Subject {
         user: User {
+            id: crate::store::UserId(1),
             name: UserName::new("alice").unwrap(),
             email: None,
             roles: roles.iter().map(|role| role.name.to_string()).collect(),

@@ -194,7 +194,7 @@ pub(super) async fn run(
         }
         CaCommand::Unrevoke { which } => changed(store.unrevoke(&which).await?, as_json),
         CaCommand::Revoked => revoked(context, as_json).await,
-        CaCommand::HostKey(args) => host_key::run(&args, caller, context, as_json),
+        CaCommand::HostKey(args) => host_key::run(&args, caller, context, as_json).await,
     }
 }
 

@@ -2,8 +2,6 @@
 
 use std::net::IpAddr;
 
-use holdfast_protocol::ids::UserName;
-
 use crate::access::policy::{Ability, Subject};
 use crate::store::{Labels, Store, User};
 
@@ -17,14 +15,17 @@ pub enum Caller {
 }
 
 impl Caller {
-    /// The operator of that name, as they are now: what the login found may have changed since.
+    /// The operator, as they are now: what the login found may have changed since. Another one who has the name now is
+    /// not this one.
     ///
     /// # Errors
     /// The sentence to refuse with, if the user was removed or the store does not answer.
-    pub async fn over_ssh(store: &Store, name: &UserName, client: IpAddr) -> Result<Self, String> {
-        match store.subject(name).await {
-            Ok(Some(subject)) => Ok(Self::User(subject.is_from(client))),
-            Ok(None) => Err(format!("user \"{name}\" was removed: ask an admin")),
+    pub async fn over_ssh(store: &Store, user: &User, client: IpAddr) -> Result<Self, String> {
+        match store.subject(&user.name).await {
+            Ok(Some(subject)) if subject.user.id == user.id => {
+                Ok(Self::User(subject.is_from(client)))
+            }
+            Ok(_) => Err(format!("user \"{}\" was removed: ask an admin", user.name)),
             Err(_) => Err("the relay cannot look you up now: try again in a minute".to_owned()),
         }
     }

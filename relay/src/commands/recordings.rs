@@ -8,14 +8,13 @@ mod words;
 
 use clap::Subcommand;
 use holdfast_protocol::escape::Escaped;
-use holdfast_protocol::ids::UserName;
 
 use super::args::Moment;
 use super::{Caller, Context, Done, Failure, Out, json};
 use crate::access::policy::Ability;
 use crate::audit::{Event, EventKind};
 use crate::session::console::Shows;
-use crate::store::{RecordingFacts, RecordingFilter, RecordingState};
+use crate::store::{RecordingFacts, RecordingFilter, RecordingState, UserId};
 
 pub(crate) use words::own_state;
 
@@ -255,7 +254,7 @@ impl Filter {
     fn picks(&self, caller: &Caller, context: &Context) -> RecordingFilter {
         RecordingFilter {
             user: self.user.clone(),
-            own: own(caller).cloned(),
+            own: own(caller),
             device: self.device.clone(),
             since: self.since.as_ref().map(|since| since.at(context.now)),
             state: self.in_state,
@@ -266,16 +265,16 @@ impl Filter {
 }
 
 /// Whose recordings are all that the caller may see; `None`: everybody's.
-fn own(caller: &Caller) -> Option<&UserName> {
+fn own(caller: &Caller) -> Option<UserId> {
     let all = caller.may(Ability::Admin) || caller.may(Ability::Review);
     let user = caller.user().filter(|_| !all)?;
-    Some(&user.name)
+    Some(user.id)
 }
 
 /// Which recordings a command of this caller shows, before it has found the one that it is about.
 pub(super) fn shown(caller: &Caller) -> Shows {
     match own(caller) {
-        Some(user) => Shows::Of(user.clone()),
+        Some(user) => Shows::Of(user),
         None => Shows::All,
     }
 }
@@ -296,7 +295,7 @@ pub(super) async fn find(
     match (found.next(), found.next()) {
         (Some(row), None) => {
             if let Some(stream) = &context.stream {
-                stream.shows_only(&row.session.user);
+                stream.shows_only(row.session.user_id);
             }
             let facts = context.store.recording(row.session.id).await?;
             facts.ok_or_else(none)

@@ -12,7 +12,7 @@ use super::table::{or_dash, table};
 use super::{Caller, Context, Failure, json};
 use crate::access::policy::Ability;
 use crate::clock::{Coarse, Timestamp};
-use crate::store::{ConsoleRow, Kill, RelayId, SessionRow, Traffic};
+use crate::store::{ConsoleRow, Kill, RelayId, SessionRow, Traffic, UserId};
 
 /// As many digits of an id as the table shows: of a million sessions, hardly two share them.
 const SHORT_ID: usize = 10;
@@ -82,9 +82,15 @@ pub(super) async fn run(args: Args, caller: &Caller, context: &Context) -> Resul
         .collect();
     sessions.sort_by_key(|session| (session.started, session.id.0));
     let own = caller.user().map(|user| &user.name);
+    let own_id = caller.user().map(|user| user.id);
     let kill = args.command.is_some();
     let all = caller.may(Ability::Admin) || (!kill && caller.may(Ability::Review));
-    sessions.retain(|session| all || Some(&session.user) == own);
+    // A console command ends with its user, within a second.
+    let is_own = |session: &Listed| match (&session.at, session.user_id) {
+        (None, _) => Some(&session.user) == own,
+        (Some(_), id) => id.is_some() && id == own_id,
+    };
+    sessions.retain(|session| all || is_own(session));
     match args.command {
         Some(SessionsCommand::Kill { id, message }) => {
             let session = find(&sessions, &id)?;
@@ -114,6 +120,7 @@ struct Listed {
     relay: RelayId,
     id: SessionId,
     user: UserName,
+    user_id: Option<UserId>,
     /// Where; `None` of a console command.
     at: Option<At>,
     kind: &'static str,
@@ -135,6 +142,7 @@ impl From<(RelayId, SessionRow)> for Listed {
             relay,
             id: session.id,
             user: session.user,
+            user_id: session.user_id,
             at: Some(At {
                 device: session.device_name,
                 device_id: session.device,
@@ -155,6 +163,7 @@ impl From<(RelayId, ConsoleRow)> for Listed {
             relay,
             id: row.id,
             user: row.user,
+            user_id: None,
             at: None,
             kind: "console",
             command: Some(row.command),

@@ -163,6 +163,7 @@ fn operator(roles: &[&str], disabled: bool) -> Caller {
     let presets = roles.iter().filter_map(|name| presets::preset(name));
     Caller::User(Subject {
         user: User {
+            id: crate::store::UserId(1),
             name: UserName::new("bob").unwrap(),
             email: None,
             roles: roles.iter().map(|role| (*role).to_owned()).collect(),

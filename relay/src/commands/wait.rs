@@ -62,8 +62,7 @@ async fn look_again(
 ) -> Result<Device, Failure> {
     let caller = match (caller, context.client) {
         (Caller::User(subject), Some(client)) => {
-            let name = &subject.user.name;
-            let now = Caller::over_ssh(&context.store, name, client.ip()).await;
+            let now = Caller::over_ssh(&context.store, &subject.user, client.ip()).await;
             now.map_err(Failure)?
         }
         _ => caller.clone(),

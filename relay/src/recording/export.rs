@@ -532,6 +532,7 @@ mod tests {
     fn title() -> Title {
         Title {
             session: SessionFacts {
+                user_id: None,
                 id: SessionId([1; 16]),
                 user: UserName::new("alice").unwrap(),
                 device: DeviceId([2; 16]),

@@ -74,7 +74,7 @@ impl Relay {
             if !self.in_time(proof).await? {
                 return Err("your access to this relay was changed".into());
             }
-            let known = self.know(user, Which::None).await?;
+            let known = self.know(&principal.user, Which::None).await?;
             known.check_locks(connection, None, None)?;
             let terms = known.terms(connection);
             let limit = Quota::Connections.limit(&terms.limits);
@@ -172,7 +172,7 @@ impl Relay {
 
     async fn open_console(&self, connection: &Connection, channels: u32) -> Result<Opened, String> {
         let (principal, _) = connection.principal().ok_or_else(nobody)?;
-        let known = self.know(&principal.user.name, Which::None).await?;
+        let known = self.know(&principal.user, Which::None).await?;
         known.check_locks(connection, None, None)?;
         self.check_channels(&known, connection, channels)?;
         Ok(Opened::Console)
@@ -207,7 +207,7 @@ impl Relay {
         channels: u32,
     ) -> Result<(Known, Reach, Arc<Tunnel>), String> {
         let (principal, _) = connection.principal().ok_or_else(nobody)?;
-        let known = self.know(&principal.user.name, Which::Named(name)).await?;
+        let known = self.know(&principal.user, Which::Named(name)).await?;
         // What a lock on a device says, only those hear who may know of the device.
         known.check_locks(connection, None, None)?;
         self.check_channels(&known, connection, channels)?;
@@ -241,8 +241,7 @@ impl Relay {
             return Ok(());
         }
         let (device, login) = (authorized.device().id, authorized.login());
-        let user = &authorized.user().name;
-        let known = self.know(user, Which::Known(device)).await?;
+        let known = self.know(authorized.user(), Which::Known(device)).await?;
         known.check_locks(connection, Some(device), Some(login))?;
         let facts = Facts {
             subject: &known.subject,

@@ -16,7 +16,7 @@ use super::live::{Ending, Live};
 use crate::access::policy::{Ability, Subject};
 use crate::serve::Relay;
 use crate::ssh::connection::Connection;
-use crate::store::ConsoleRow;
+use crate::store::{ConsoleRow, UserId};
 
 /// Whether a user may run a command, by the roles that count from where they are.
 pub type Need = Box<dyn Fn(&Subject) -> bool + Send + Sync>;
@@ -41,7 +41,7 @@ pub enum Shows {
     /// Anybody's.
     All,
     /// Those of this user.
-    Of(UserName),
+    Of(UserId),
 }
 
 /// What is asked of the registry for a command.
@@ -70,15 +70,16 @@ impl Shows {
         match self {
             Self::Nothing => true,
             Self::All => all(),
-            Self::Of(user) => all() || (*user == now.user.name && now.may(Ability::ReviewOwn)),
+            Self::Of(user) => all() || (*user == now.user.id && now.may(Ability::ReviewOwn)),
         }
     }
 }
 
 impl ConsoleStream {
-    /// The one recording that it shows is this user's.
-    pub fn shows_only(&self, user: &UserName) {
-        *self.shows.lock().unwrap_or_else(PoisonError::into_inner) = Shows::Of(user.clone());
+    /// The one recording that it shows is this user's; `None`: that of nobody who is there now.
+    pub fn shows_only(&self, user: Option<UserId>) {
+        let shows = user.map_or(Shows::All, Shows::Of);
+        *self.shows.lock().unwrap_or_else(PoisonError::into_inner) = shows;
     }
 
     /// Whether it may go on, by the roles that count now from where the user is.
@@ -166,7 +167,8 @@ impl Relay {
         if let Some(ending) = connection.fate() {
             return Err(ending.why.clone());
         }
-        let known = self.know(&guard.stream.user, Which::None).await?;
+        let (principal, _) = connection.principal().ok_or_else(nobody)?;
+        let known = self.know(&principal.user, Which::None).await?;
         known.check_locks(connection, None, None)?;
         let now = known.subject.is_from(connection.client.ip());
         if !guard.stream.may_go_on(&now) {
@@ -217,12 +219,12 @@ mod tests {
         };
         let own = with("'review-own'");
         let all = with("'review'");
-        let other = UserName::new("somebody-else").unwrap();
+        let other = UserId(own.user.id.0 + 1);
         let table = [
             (Shows::Nothing, true, true),
             (Shows::All, false, true),
             (Shows::Of(other), false, true),
-            (Shows::Of(own.user.name.clone()), true, true),
+            (Shows::Of(own.user.id), true, true),
         ];
         for (shows, by_own, by_all) in table {
             assert_eq!(shows.is_allowed(&own), by_own, "{shows:?}");
@@ -230,6 +232,6 @@ mod tests {
             assert!(!shows.is_allowed(&with("'admin'")) || shows.is_allowed(&all));
         }
         let none = subject(vec![]);
-        assert!(!Shows::Of(none.user.name.clone()).is_allowed(&none));
+        assert!(!Shows::Of(none.user.id).is_allowed(&none));
     }
 }

@@ -1,6 +1,6 @@
 //! What the store says when something is decided, and what of it holds for one connection.
 
-use holdfast_protocol::ids::{DeviceId, DeviceName, Login, UserName};
+use holdfast_protocol::ids::{DeviceId, DeviceName, Login};
 use tokio::time::timeout;
 use tracing::error;
 
@@ -10,7 +10,7 @@ use crate::clock::Timestamp;
 use crate::limits::STORE_TIMEOUT;
 use crate::serve::Relay;
 use crate::ssh::connection::Connection;
-use crate::store::{Device, StoreError};
+use crate::store::{Device, StoreError, User};
 
 const NO_STORE: &str = "the relay's store does not answer: try again in a minute";
 
@@ -33,12 +33,12 @@ pub(super) enum Which<'a> {
 
 impl Relay {
     /// Reads the version first: what is read after it is at least as new.
-    pub(super) async fn know(&self, user: &UserName, which: Which<'_>) -> Result<Known, String> {
+    pub(super) async fn know(&self, user: &User, which: Which<'_>) -> Result<Known, String> {
         let now = Timestamp::now();
         let (version, subject, locks, device) = self
             .in_time(async {
                 let version = self.store.access_version().await?;
-                let subject = self.store.subject(user).await?;
+                let subject = self.store.subject(&user.name).await?;
                 let locks = self.store.locks(now).await?;
                 let device = match which {
                     Which::None => None,
@@ -50,7 +50,10 @@ impl Relay {
             .await?;
         Ok(Known {
             version,
-            subject: subject.ok_or_else(|| format!("user \"{user}\" was removed"))?,
+            // Another user who has the name now is not this one.
+            subject: subject
+                .filter(|subject| subject.user.id == user.id)
+                .ok_or_else(|| format!("user \"{}\" was removed", user.name))?,
             locks,
             device,
             now,

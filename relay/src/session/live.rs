@@ -255,6 +255,7 @@ impl LiveSession {
         SessionFacts {
             id: self.id,
             user: authorized.user().name.clone(),
+            user_id: Some(authorized.user().id),
             device: authorized.device().id,
             device_name: authorized.device().name.clone(),
             login: authorized.login().clone(),

@@ -163,7 +163,7 @@ pub async fn still_proves(store: &Store, principal: &Principal) -> Result<bool, 
             rules::still(facts).ok().map(|now| now.user)
         }
     };
-    Ok(user.is_some_and(|user| user.name == principal.user.name))
+    Ok(user.is_some_and(|user| user.id == principal.user.id))
 }
 
 /// So much of a key id is logged of somebody who is nobody yet.

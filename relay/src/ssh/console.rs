@@ -301,8 +301,8 @@ async fn ask(
 ) -> Result<Asked, Said> {
     let command = parse(principal, work)?;
     // The roles may have changed since the login: the decision is made on what holds now.
-    let (name, client) = (&principal.user.name, connection.client.ip());
-    let caller = Caller::over_ssh(&relay.store, name, client).await;
+    let client = connection.client.ip();
+    let caller = Caller::over_ssh(&relay.store, &principal.user, client).await;
     let caller = caller.map_err(|sentence| Said {
         out: String::new(),
         err: sentence + "\n",

@@ -68,7 +68,7 @@ pub use sessions::{BoardChange, SessionRow, Traffic};
 pub use tokens::{NewToken, TokenLeft, TokenRow};
 pub use tunnels::{LeftTunnel, TunnelFacts, TunnelId};
 pub use user_changes::{AddedUser, KeyError, NewUser};
-pub use users::{User, UserKey, UserRow};
+pub use users::{User, UserId, UserKey, UserRow};
 
 use turn::{Member, Turns};
 

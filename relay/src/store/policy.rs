@@ -18,7 +18,7 @@ use crate::access::presets;
 use crate::access::role::{Role, RoleName};
 use crate::clock::Timestamp;
 use crate::limits::MAX_AUDIT_TEXT;
-use crate::store::User;
+use crate::store::{User, UserId};
 
 pub use diff::{Change, Kind, Sign};
 
@@ -324,6 +324,8 @@ impl Snapshot {
         };
         Subject {
             user: User {
+                // Nothing that belongs to a user is asked for here.
+                id: UserId(0),
                 name: name.clone(),
                 email: state.email.clone(),
                 roles: state.roles.clone(),

@@ -122,8 +122,8 @@ pub struct Over {
 
 const BEGIN: &str =
     "INSERT INTO recordings (id, relay, user_name, device, device_name, login, kind,
-        command, client, started, state, chain_key, seen, begun, control, terminal)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'recording', $11, $12, $13, $14, $15)";
+        command, client, started, user_id, state, chain_key, seen, begun, control, terminal)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 'recording', $12, $13, $14, $15, $16)";
 const SEEN: &str = "UPDATE recordings SET seen = $2, control = $3 WHERE id = $1";
 const OVER: &str = "UPDATE recordings SET seen = $2, control = $3, ended = $4, exited = $5,
         closing = $6, refused = $7, expected = $8 WHERE id = $1";

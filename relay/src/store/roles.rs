@@ -3,7 +3,7 @@
 use holdfast_protocol::ids::UserName;
 use thiserror::Error;
 
-use super::{Store, StoreError, Survive, User, Write, meta};
+use super::{Store, StoreError, Survive, User, UserId, Write, meta};
 use crate::access::form::RoleForm;
 use crate::access::policy::Subject;
 use crate::access::presets;
@@ -57,7 +57,7 @@ pub(super) fn holders_text(holders: &[String]) -> String {
 }
 
 // One statement, so that user, roles and what the roles say are of one moment.
-const SUBJECT: &str = "SELECT u.name, u.disabled, u.email, ur.role, r.body FROM users u
+const SUBJECT: &str = "SELECT u.id, u.disabled, u.email, ur.role, r.body FROM users u
     LEFT JOIN user_roles ur ON ur.user_name = u.name
     LEFT JOIN roles r ON r.name = ur.role
     WHERE u.name = $1 ORDER BY ur.role";
@@ -67,7 +67,7 @@ const HOLDERS: &str = "SELECT user_name FROM user_roles WHERE role = $1 ORDER BY
 const REMOVE: &str = "DELETE FROM roles WHERE name = $1";
 
 /// A user with one of their roles, as the tables have it.
-type SubjectRow = (String, bool, Option<String>, Option<String>, Option<String>);
+type SubjectRow = (i64, bool, Option<String>, Option<String>, Option<String>);
 
 impl Store {
     /// A user and their roles as they are now. Names of roles that there are not stay in
@@ -78,11 +78,12 @@ impl Store {
     pub async fn subject(&self, name: &UserName) -> Result<Option<Subject>, StoreError> {
         let rows = sqlx::query_as(SUBJECT).bind(name.as_str());
         let rows: Vec<SubjectRow> = rows.fetch_all(&self.readers).await?;
-        let Some((_, disabled, email, ..)) = rows.first().cloned() else {
+        let Some((id, disabled, email, ..)) = rows.first().cloned() else {
             return Ok(None);
         };
         let mut subject = Subject {
             user: User {
+                id: UserId(id),
                 name: name.clone(),
                 email,
                 roles: Vec::new(),

@@ -7,7 +7,7 @@ use sqlx::Sqlite;
 use sqlx::query::Query;
 use sqlx::sqlite::SqliteArguments;
 
-use super::RelayId;
+use super::{RelayId, UserId};
 use crate::access::role::Ability;
 use crate::clock::Timestamp;
 
@@ -16,8 +16,10 @@ use crate::clock::Timestamp;
 pub struct SessionFacts {
     /// Its identifier, and that of its recording.
     pub id: SessionId,
-    /// Who.
+    /// Who, by name.
     pub user: UserName,
+    /// Who, whatever other user has the name later; `None` in rows of before.
+    pub user_id: Option<UserId>,
     /// Where.
     pub device: DeviceId,
     /// The device's name then.
@@ -38,8 +40,8 @@ pub struct SessionFacts {
 }
 
 impl SessionFacts {
-    /// Binds them to the first ten places of a statement: `id, relay, user_name, device, device_name, login, kind, command,
-    /// client, started`.
+    /// Binds them to the first eleven places of a statement: `id, relay, user_name, device, device_name, login, kind,
+    /// command, client, started, user_id`.
     pub(super) fn bind<'q>(
         &self,
         query: Query<'q, Sqlite, SqliteArguments>,
@@ -56,6 +58,7 @@ impl SessionFacts {
             .bind(self.command.clone())
             .bind(self.client.to_string())
             .bind(self.started.0)
+            .bind(self.user_id.map(|id| id.0))
     }
 }
 
@@ -64,6 +67,7 @@ impl SessionFacts {
 pub(super) struct FactsRow {
     id: Vec<u8>,
     user_name: String,
+    user_id: Option<i64>,
     device: Vec<u8>,
     device_name: String,
     login: String,
@@ -81,6 +85,7 @@ impl FactsRow {
         Some(SessionFacts {
             id: SessionId(self.id.try_into().ok()?),
             user: UserName::new(&self.user_name).ok()?,
+            user_id: self.user_id.map(UserId),
             device: DeviceId(self.device.try_into().ok()?),
             device_name: DeviceName::new(&self.device_name).ok()?,
             login: Login::new(&self.login).ok()?,

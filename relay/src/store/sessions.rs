@@ -41,11 +41,12 @@ pub struct BoardChange {
 }
 
 const BEGIN: &str = "INSERT INTO sessions (id, relay, user_name, device, device_name, login, kind,
-        command, client, started, active, bytes_in, bytes_out)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
+        command, client, started, user_id, active, bytes_in, bytes_out)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
 const MOVE: &str = "UPDATE sessions SET active = $2, bytes_in = $3, bytes_out = $4 WHERE id = $1";
 const END: &str = "DELETE FROM sessions WHERE id = $1";
-const LIVE: &str = "SELECT s.id, s.relay, s.user_name, s.device, s.device_name, s.login, s.kind,
+const LIVE: &str =
+    "SELECT s.id, s.relay, s.user_name, s.user_id, s.device, s.device_name, s.login, s.kind,
         s.command, s.client, s.started, s.active, s.bytes_in, s.bytes_out
     FROM sessions s JOIN relays r ON r.id = s.relay
     WHERE r.stopped IS NULL AND r.heartbeat > $1 ORDER BY s.started, s.id";

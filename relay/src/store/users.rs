@@ -8,10 +8,16 @@ use sqlx::SqliteConnection;
 use super::{Store, StoreError};
 use crate::clock::Timestamp;
 
+/// A user, however often their name is given to others later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UserId(pub i64);
+
 /// An operator, as the access decision needs one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
     /// Who.
+    pub id: UserId,
+    /// The name.
     pub name: UserName,
     /// The e-mail address, for records; nothing is sent there.
     pub email: Option<String>,
@@ -45,20 +51,20 @@ pub struct UserRow {
     pub principals: Vec<String>,
 }
 
-const BY_KEY: &str = "SELECT u.name, u.disabled, u.email FROM users u
+const BY_KEY: &str = "SELECT u.id, u.name, u.disabled, u.email FROM users u
     JOIN user_keys k ON k.user_name = u.name WHERE k.fingerprint = $1";
-const BY_PRINCIPAL: &str = "SELECT u.name, u.disabled, u.email FROM users u
+const BY_PRINCIPAL: &str = "SELECT u.id, u.name, u.disabled, u.email FROM users u
     JOIN user_principals p ON p.user_name = u.name WHERE p.principal = $1";
-const BY_NAME: &str = "SELECT name, disabled, email FROM users WHERE name = $1";
+const BY_NAME: &str = "SELECT id, name, disabled, email FROM users WHERE name = $1";
 const ROLES: &str = "SELECT role FROM user_roles WHERE user_name = $1 ORDER BY role";
-const ALL: &str = "SELECT name, created, disabled, email FROM users ORDER BY name";
+const ALL: &str = "SELECT id, name, created, disabled, email FROM users ORDER BY name";
 const ALL_ROLES: &str = "SELECT user_name, role FROM user_roles ORDER BY role";
 const ALL_PRINCIPALS: &str = "SELECT user_name, principal FROM user_principals ORDER BY principal";
 const ALL_KEYS: &str = "SELECT user_name, fingerprint, public_key, comment FROM user_keys
     ORDER BY added, fingerprint";
 
-/// Name, whether disabled, e-mail address.
-type Head = (String, bool, Option<String>);
+/// Id, name, whether disabled, e-mail address.
+type Head = (i64, String, bool, Option<String>);
 
 impl Store {
     /// Whose key that is. The fingerprint is `SHA256:…`, as OpenSSH prints it.
@@ -103,7 +109,7 @@ impl Store {
 
     async fn with_roles(&self, row: Option<Head>) -> Result<Option<User>, StoreError> {
         let Some(head) = row else { return Ok(None) };
-        let roles = sqlx::query_scalar(ROLES).bind(&head.0);
+        let roles = sqlx::query_scalar(ROLES).bind(&head.1);
         let roles = roles.fetch_all(&self.readers).await?;
         user(head, roles).map(Some)
     }
@@ -111,7 +117,7 @@ impl Store {
 
 /// All users by name, as they are for this connection.
 pub(super) async fn all(from: &mut SqliteConnection) -> Result<Vec<UserRow>, StoreError> {
-    let heads: Vec<(String, i64, bool, Option<String>)> =
+    let heads: Vec<(i64, String, i64, bool, Option<String>)> =
         sqlx::query_as(ALL).fetch_all(&mut *from).await?;
     let mut roles = lists(sqlx::query_as(ALL_ROLES).fetch_all(&mut *from).await?);
     let mut principals = lists(sqlx::query_as(ALL_PRINCIPALS).fetch_all(&mut *from).await?);
@@ -126,22 +132,23 @@ pub(super) async fn all(from: &mut SqliteConnection) -> Result<Vec<UserRow>, Sto
         (user, key)
     };
     let mut keys = lists(keys.into_iter().map(key).collect());
-    let row = |(name, created, disabled, email): (String, i64, bool, Option<String>)| {
+    let row = |(id, name, created, disabled, email): (i64, String, i64, bool, Option<String>)| {
         Ok(UserRow {
             created: Timestamp(created),
             keys: keys.remove(&name).unwrap_or_default(),
             principals: principals.remove(&name).unwrap_or_default(),
             user: {
                 let roles = roles.remove(&name).unwrap_or_default();
-                user((name, disabled, email), roles)?
+                user((id, name, disabled, email), roles)?
             },
         })
     };
     heads.into_iter().map(row).collect()
 }
 
-fn user((name, disabled, email): Head, roles: Vec<String>) -> Result<User, StoreError> {
+fn user((id, name, disabled, email): Head, roles: Vec<String>) -> Result<User, StoreError> {
     Ok(User {
+        id: UserId(id),
         name: UserName::new(&name).map_err(|_| StoreError::Corrupt("a user's name"))?,
         email,
         roles,

@@ -183,6 +183,7 @@ proptest! {
         let device = device(labels(&on), None);
         let subject = Subject {
             user: User {
+                id: crate::store::UserId(1),
                 name: UserName::new("alice").unwrap(),
                 email: None,
                 roles: vec![],

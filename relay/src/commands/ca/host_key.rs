@@ -53,7 +53,7 @@ impl Args {
     }
 }
 
-pub(super) fn run(
+pub(super) async fn run(
     args: &Args,
     caller: &Caller,
     context: &Context,
@@ -72,6 +72,15 @@ pub(super) fn run(
             state.make_next_host_key()?;
             told = "the next host key is made: hand out `relay ssh-config --known-hosts`, then `relay ca host-key rotate --finish`\n".into();
         } else if state.use_next_host_key()? {
+            // Replaced on purpose: the store takes it, and the relay starts with it.
+            for key in state.key_fingerprints() {
+                if key.fingerprint == fingerprint(state.ssh_host.public_key()) {
+                    let store = &context.store;
+                    store
+                        .set_key_fingerprint(key.name, &key.fingerprint)
+                        .await?;
+                }
+            }
             told = "the host key is replaced: restart the relay to show it\n".into();
         } else {
             return Err(Failure::new(

@@ -48,6 +48,7 @@ async fn bed() -> Bed {
     }
     bed.online(&device).await;
     let session = SessionFacts {
+        user_id: None,
         id: RECORDING,
         user: UserName::new("alice").unwrap(),
         device: device.id,

@@ -7,6 +7,7 @@ use clap::CommandFactory as _;
 
 use super::*;
 use crate::access::bed;
+use crate::store::{User, UserId};
 
 /// Who gives it: in the order of the columns.
 const CALLERS: [&str; 5] = ["admin", "operator", "auditor", "no role", "disabled"];
@@ -119,7 +120,16 @@ async fn bed() -> Bed {
 
 async fn caller(bed: &Bed, name: &str) -> Result<Caller, String> {
     let name = name.replace(' ', ".").parse().unwrap();
-    Caller::over_ssh(&bed.context.store, &name, [203, 0, 113, 9].into()).await
+    let user = bed.context.store.user(&name).await.unwrap();
+    let nobody = User {
+        id: UserId(0),
+        name,
+        email: None,
+        roles: vec![],
+        disabled: false,
+    };
+    let user = user.unwrap_or(nobody);
+    Caller::over_ssh(&bed.context.store, &user, [203, 0, 113, 9].into()).await
 }
 
 #[tokio::test]

@@ -347,7 +347,8 @@ async fn whoami_tells_roles_and_terms() {
     let from = |address: &str| {
         let (store, address) = (bed.context.store.clone(), address.parse().unwrap());
         async move {
-            Caller::over_ssh(&store, &"alice".parse().unwrap(), address)
+            let alice = store.user(&"alice".parse().unwrap()).await.unwrap();
+            Caller::over_ssh(&store, &alice.unwrap(), address)
                 .await
                 .unwrap()
         }

@@ -12,7 +12,7 @@ use super::{Hold, RecordingState, corrupt, unpacked};
 use crate::access::role::Ability;
 use crate::clock::Timestamp;
 use crate::store::session_facts::{FactsRow, SessionFacts};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, UserId};
 
 /// A recording, as far as listings need it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,7 +103,7 @@ pub struct RecordingFilter {
     /// By this user.
     pub user: Option<String>,
     /// By this user, who may see no others.
-    pub own: Option<UserName>,
+    pub own: Option<UserId>,
     /// On the device that had this name then.
     pub device: Option<String>,
     /// Begun at or after.
@@ -116,7 +116,7 @@ pub struct RecordingFilter {
     pub interactive: bool,
 }
 
-const COLUMNS: &str = "SELECT r.id, r.user_name, r.device, r.device_name, r.login, r.kind, r.command,
+const COLUMNS: &str = "SELECT r.id, r.user_name, r.user_id, r.device, r.device_name, r.login, r.kind, r.command,
         r.client, r.started, r.ended, r.state, r.reason, r.offered, r.verified, r.verdict, r.signature,
         r.hold_since, r.hold_by, r.hold_reason, COALESCE(r.terminal, r.kind = 'shell') AS terminal,
         (SELECT COALESCE(SUM(s.length), 0) FROM recording_segments s WHERE s.recording = r.id) AS bytes";
@@ -167,7 +167,7 @@ impl Store {
     pub async fn recordings_named(
         &self,
         digits: &str,
-        own: Option<&UserName>,
+        own: Option<UserId>,
     ) -> Result<Vec<RecordingRow>, StoreError> {
         let bound = |rest: &str| {
             let digits = format!(
@@ -184,7 +184,7 @@ impl Store {
         query.push(" AND r.id BETWEEN ").push_bind(first.0.to_vec());
         query.push(" AND ").push_bind(last.0.to_vec());
         if let Some(own) = own {
-            query.push(" AND r.user_name = ").push_bind(own.to_string());
+            query.push(" AND r.user_id = ").push_bind(own.0);
         }
         query.push(" LIMIT 2");
         let rows: Vec<Row> = query.build_query_as().fetch_all(&self.readers).await?;
@@ -199,8 +199,8 @@ impl Store {
     ) -> Result<Vec<RecordingRow>, StoreError> {
         let mut query = QueryBuilder::new(COLUMNS);
         query.push(FROM).push(SHOWN);
-        if let Some(own) = &filter.own {
-            query.push(" AND r.user_name = ").push_bind(own.to_string());
+        if let Some(own) = filter.own {
+            query.push(" AND r.user_id = ").push_bind(own.0);
         }
         if let Some(user) = &filter.user {
             query.push(" AND r.user_name = ").push_bind(user.clone());

@@ -25,6 +25,7 @@ fn session(id: u8) -> SessionRow {
         session: SessionFacts {
             id: SessionId([id; 16]),
             user: user("alice"),
+            user_id: Some(UserId(1)),
             device: DeviceId([7; 16]),
             device_name: name("cam"),
             login: Login::new("pi").unwrap(),

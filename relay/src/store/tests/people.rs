@@ -46,6 +46,7 @@ async fn a_user_is_found_by_any_of_the_keys_until_it_is_removed() {
         }
     );
     let expected = User {
+        id: UserId(1),
         name: alice.clone(),
         email: None,
         roles: roles(&["admin"]),
