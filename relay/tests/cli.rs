@@ -313,7 +313,9 @@ fn openssh_takes_the_ssh_config() {
         assert!(host.contains("\nserveraliveinterval 30\n"), "{host}");
     }
     let relay = ssh("relay.example.com");
-    assert!(relay.contains("\nknownhostscommand /bin/echo [relay.example.com]:2222 ssh-ed25519 "));
+    assert!(relay.contains(
+        "\nknownhostscommand /bin/echo @cert-authority [relay.example.com]:2222 ssh-ed25519 "
+    ));
     assert!(!ssh("elsewhere.example.com").contains("knownhostscommand"));
 
     // ssh-keygen finds the keys by the names that ssh asks for.
