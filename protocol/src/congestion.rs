@@ -7,7 +7,7 @@
 //! of *averages*, measured anew every few seconds, because a radio link's least sample says nothing about the
 //! rest; and no window is ever so small that the answer to it waits for a timer.
 //!
-//! `docs/architecture.md` says why quinn's own controllers are not used.
+//! `docs/design-notes.md` says why quinn's own controllers are not used.
 
 #[cfg(feature = "quinn")]
 pub mod quinn;
