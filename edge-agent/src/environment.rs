@@ -1,4 +1,7 @@
-//! The environment of a session: built fresh, with what the client sent only where a pattern allows it.
+//! The environment of a session: built fresh, with what the client sent only where a pattern allows it, and over it
+//! what the device gives all its sessions.
+
+mod file;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -13,6 +16,8 @@ use holdfast_protocol::wire::Open;
 
 use crate::accounts::Account;
 use crate::limits::MAX_ENV_PATTERNS;
+
+pub(crate) use file::of_device;
 
 /// What a client may always set: how it wants to be spoken to.
 pub(crate) const DEFAULT_PATTERNS: [&str; 4] = ["LANG", "LC_*", "COLORTERM", "NO_COLOR"];
@@ -57,6 +62,18 @@ const NEVER: [&str; 35] = [
     "TMPDIR",
 ];
 
+/// What the agent alone says in a session: neither `/etc/environment` nor a file of the account speaks for it.
+const OURS: [&str; 8] = [
+    "USER",
+    "LOGNAME",
+    "HOME",
+    "SHELL",
+    "SSH_CLIENT",
+    "SSH_CONNECTION",
+    "SSH_TTY",
+    "SSH_ORIGINAL_COMMAND",
+];
+
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 const ROOT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -98,12 +115,14 @@ pub(crate) fn filter(env: Vec<(String, String)>, configured: &[String]) -> Filte
     filtered
 }
 
-/// The whole environment: `open.env` (already filtered), and over it what the agent knows.
+/// The whole environment: `open.env` (already filtered), over it what the account has by itself, then the variables
+/// `device`, and what the agent knows.
 pub(crate) fn build(
     account: &Account,
     open: &Open,
     tty: Option<&Path>,
     time_zone: Option<&str>,
+    device: Vec<(OsString, OsString)>,
 ) -> BTreeMap<OsString, OsString> {
     let client = open
         .env
@@ -122,6 +141,11 @@ pub(crate) fn build(
     set("MAIL", format!("/var/mail/{}", account.name).into());
     if let Some(time_zone) = time_zone {
         set("TZ", time_zone.into());
+    }
+    for (name, value) in device {
+        if let Some(name) = name.to_str().filter(|name| !OURS.contains(name)) {
+            set(name, value);
+        }
     }
     let (client, server) = (open.client, open.server);
     set(
@@ -304,7 +328,16 @@ mod tests {
             terms: SessionTerms::default(),
             told: None,
         };
-        let env = build(&account, &open, Some(Path::new("/dev/pts/7")), Some("UTC"));
+        let device = [
+            ("http_proxy", "http://proxy.example:3128"),
+            ("PATH", "/opt/bin:/bin"),
+            ("TERM", "dumb"),
+            ("USER", "forged"),
+            ("SSH_CONNECTION", "forged"),
+        ];
+        let device = device.map(|(name, value)| (name.into(), value.into()));
+        let tty = Some(Path::new("/dev/pts/7"));
+        let env = build(&account, &open, tty, Some("UTC"), device.into());
         let shown: Vec<_> = env
             .iter()
             .map(|(k, v)| format!("{}={}", k.display(), v.display()))
@@ -316,7 +349,7 @@ mod tests {
                 "LANG=de_DE.UTF-8",
                 "LOGNAME=pi",
                 "MAIL=/var/mail/pi",
-                "PATH=/usr/local/bin:/usr/bin:/bin",
+                "PATH=/opt/bin:/bin",
                 "SHELL=/bin/bash",
                 "SSH_CLIENT=203.0.113.9 50000 2222",
                 "SSH_CONNECTION=203.0.113.9 50000 2001:db8::1 2222",
@@ -325,6 +358,7 @@ mod tests {
                 "TERM=xterm",
                 "TZ=UTC",
                 "USER=pi",
+                "http_proxy=http://proxy.example:3128",
             ]
         );
     }

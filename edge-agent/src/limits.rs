@@ -127,6 +127,9 @@ pub const BULK_PRIORITY: i32 = 0;
 /// Largest `/etc/passwd`, `/etc/group` or `/etc/shadow` that is read: some 40,000 accounts.
 pub const MAX_ACCOUNT_FILE: u64 = 4 * 1024 * 1024;
 
+/// Most bytes of `/etc/environment` that are read: more than a program's whole environment usually has.
+pub const MAX_ENVIRONMENT_FILE: u64 = 64 * 1024;
+
 /// Most open files of a session's processes, until they raise it themselves: the kernel's own first limit. The agent's
 /// service may have more, for the agent.
 pub const SESSION_OPEN_FILES: u64 = 1024;

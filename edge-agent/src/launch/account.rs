@@ -46,12 +46,24 @@ pub(crate) fn become_account(account: &Account) -> io::Result<()> {
     drop_limits();
     reset_personality();
     if geteuid().is_root() {
+        take_loginuid(account.uid);
         let _ = set_capabilities_secure_bits(CapabilitiesSecureBits::empty());
         take_ids(account)?;
     }
     drop_capabilities(account)?;
     take_keyring();
     Ok(())
+}
+
+/// Writes for the kernel's audit who logged in, which stays with all that the session starts, whatever they become. An
+/// agent that itself was started in a login session keeps the number of that one, as sshd does.
+fn take_loginuid(uid: u32) {
+    let path = "/proc/self/loginuid";
+    let unset = u32::MAX.to_string();
+    if fs::read_to_string(path).is_ok_and(|present| present.trim_end() == unset) {
+        // The right to it may be missing in a container: audit then says less, and the session goes on.
+        let _ = fs::write(path, uid.to_string());
+    }
 }
 
 /// Groups before user: whoever is the user already may not choose groups.

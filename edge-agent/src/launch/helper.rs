@@ -50,7 +50,9 @@ fn run(control: &mut UnixStream) -> Result<Infallible, SessionRefusal> {
     let account = accounts::admit(&open.login, &instructions.terms.denied_logins)?;
     let program = program_of(&account, &instructions)?;
     let tty = instructions.tty.as_deref().map(Path::new);
-    let mut env = environment::build(&account, open, tty, instructions.time_zone.as_deref());
+    let time_zone = instructions.time_zone.as_deref();
+    let device = environment::of_device();
+    let mut env = environment::build(&account, open, tty, time_zone, device);
     if let Some(socket) = &instructions.agent_socket {
         env.insert("SSH_AUTH_SOCK".into(), socket.into());
     }

@@ -11,6 +11,8 @@ use super::{Device, agent_program, command, run};
 const ENTER: &str = "for file in passwd group shadow; do \
      mount --bind \"$0/$file\" \"/etc/$file\" || exit 99; done; \
      mount -t tmpfs none /run || exit 99; \
+     if [ -e \"$0/environment\" ]; then mount --bind \"$0/environment\" /etc/environment || exit 99; fi; \
+     if [ -e \"$0/limits.conf\" ]; then mount --bind \"$0/limits.conf\" /etc/security/limits.conf || exit 99; fi; \
      if [ -e \"$0/nologin\" ]; then cp \"$0/nologin\" /run/nologin; fi; \
      exec \"$@\"";
 
@@ -20,6 +22,7 @@ pub(crate) struct Accounts {
     group: String,
     shadow: String,
     nologin: Option<String>,
+    files: Vec<(&'static str, String)>,
     agent: Option<u32>,
     homes: Vec<(String, u32)>,
 }
@@ -33,6 +36,7 @@ impl Accounts {
             group: read("/etc/group"),
             shadow: read("/etc/shadow"),
             nologin: None,
+            files: vec![],
             agent: None,
             homes: vec![],
         }
@@ -86,6 +90,12 @@ impl Accounts {
         self
     }
 
+    /// Puts a text in the place of `/etc/environment`.
+    pub(crate) fn environment(mut self, text: &str) -> Self {
+        self.files.push(("environment", text.to_owned()));
+        self
+    }
+
     /// Runs the agent as this account instead of root.
     pub(crate) fn agent_as(mut self, id: u32) -> Self {
         self.agent = Some(id);
@@ -114,6 +124,9 @@ impl Accounts {
         fs::set_permissions(etc.join("shadow"), Permissions::from_mode(0o600)).unwrap();
         if let Some(notice) = &self.nologin {
             write("nologin", notice);
+        }
+        for (name, text) in &self.files {
+            write(name, text);
         }
         let mut wrapper = vec!["unshare", "--mount", "--propagation", "private"];
         wrapper.extend(["sh", "-c", ENTER, etc.to_str().unwrap()]);

@@ -3,6 +3,7 @@
 mod accounts;
 mod environment;
 mod hangup;
+mod login;
 mod sentences;
 mod signals;
 mod streams;
