@@ -235,6 +235,30 @@ pub const MAX_SEGMENT_AGE: Duration = Duration::from_secs(300);
 /// Most segments of one session: at the largest, 64 GiB. It bounds what a relay keeps for a session.
 pub const MAX_SEGMENTS: u32 = 64 * 1024;
 
+/// What the recording of any session may have beside what is counted below: its start with the environment, the refused
+/// variables, and output that was recorded and not passed on. Of that, a device's send window, a stream's window and a
+/// client's window may be full, which are less than 3.5 MiB together.
+pub const RECORDING_BASE: u64 = 4 * 1024 * 1024;
+
+/// What a frame, a size or a signal takes beside its bytes: a record's head, the tag of redacted input, and a block of
+/// its own.
+pub const RECORDING_PER_FRAME: u64 = 96;
+
+/// What a recording of file transfer or forwards may grow by in a second, whatever passes: 600 forwards that begin and
+/// end, and a segment every [`MAX_SEGMENT_AGE`].
+pub const RECORDING_PER_SECOND: u64 = 64 * 1024;
+
+/// The same where processes run, whose programs are recorded: a thousand in a second, with 250 bytes of arguments each
+/// after compression, are more than a device builds with.
+pub const RECORDING_PER_SECOND_OF_COMMANDS: u64 = 256 * 1024;
+
+/// What may have passed since the relay kept the counts of a session last, if it was killed: ten seconds at 100 MB/s.
+pub const RECORDING_UNSEEN: u64 = 1024 * 1024 * 1024;
+
+/// How many times more a recording may be when it is unpacked than it may be at most when it is sealed. The bound of the
+/// sealed bytes is of data that does not compress, so that this is for records of programs alone.
+pub const RECORDING_UNPACKED: u64 = 4;
+
 /// Most points of a stream's chain that the relay keeps for one session. They let a recording that was cut
 /// short be checked nearly to its end, at 3 KiB a stream.
 pub const MAX_CHECKPOINTS: usize = 64;

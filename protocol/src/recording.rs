@@ -4,6 +4,7 @@
 //! ([`seal`]). [`scan`] checks segments without that key, [`reader`] opens them. [`chain`] is the keyed
 //! digest of a session's streams that both ends compute. `docs/recording.md` has every byte.
 
+pub mod allowance;
 pub mod chain;
 mod digest;
 pub mod ingest;

@@ -74,8 +74,8 @@ struct Inner {
     secrets: Vec<RecordingSecret>,
     cluster: SigningKey,
     settings: Settings,
-    /// Sessions that run here.
-    live: Mutex<HashSet<SessionId>>,
+    /// Sessions that run here, and what has passed on them.
+    live: Mutex<HashMap<SessionId, Watched>>,
     /// Recordings that something is done for now.
     slots: Mutex<HashMap<SessionId, Arc<Slot>>>,
     /// How many upload streams there were.
@@ -176,7 +176,7 @@ impl Recordings {
             begun,
             seen: watched.seen(),
         };
-        lock(&self.0.live).insert(id);
+        lock(&self.0.live).insert(id, watched.clone());
         let begun = self.0.store.recording_begun(self.0.relay, &new).await;
         if begun.is_err() {
             lock(&self.0.live).remove(&id);
@@ -233,7 +233,7 @@ impl Recordings {
     }
 
     fn is_live(&self, id: SessionId) -> bool {
-        lock(&self.0.live).contains(&id)
+        lock(&self.0.live).contains_key(&id)
     }
 
     /// An event about a recording, with whose session it was.

@@ -1,6 +1,7 @@
 //! The hostile device against a real relay: each lie ends where it was said, and nobody else notices.
 
 mod bounds;
+mod uploads;
 
 use hostile::Outcome;
 use hostile::device::GREETING;

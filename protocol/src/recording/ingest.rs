@@ -76,6 +76,8 @@ pub enum IngestFault {
     OtherHash,
     /// What it says was shown or typed is not what the relay saw pass.
     Contradicted,
+    /// It is longer than an honest recording of the session can be.
+    TooLong,
 }
 
 impl State {
@@ -125,6 +127,8 @@ pub struct Ingest {
     checking: bool,
     /// The stored segment with a damaged block: the one behind it need not follow from it.
     damaged: Option<u32>,
+    /// The most bytes that all segments may have.
+    allowed: u64,
     deadline: Option<Duration>,
     actions: VecDeque<IngestAction>,
 }
@@ -166,6 +170,7 @@ impl Ingest {
             finished,
             checking: false,
             damaged: None,
+            allowed: u64::MAX,
             deadline: None,
             actions: VecDeque::new(),
         };
@@ -181,6 +186,19 @@ impl Ingest {
         if !self.state.is_terminal() {
             self.deadline.get_or_insert(deadline);
         }
+    }
+
+    /// An honest recording has at most so many bytes, by what the relay knows of its session now
+    /// ([`super::allowance`]). Counts for what is offered from here on.
+    pub fn handle_allowed(&mut self, bytes: u64) {
+        self.allowed = bytes;
+    }
+
+    /// Whether this segment is within [`Self::handle_allowed`].
+    #[must_use]
+    pub fn is_allowed(&self, offer: &OfferedSegment) -> bool {
+        let stored = self.stored.iter().map(|(length, _)| *length);
+        stored.fold(offer.length, u64::saturating_add) <= self.allowed
     }
 
     /// A segment is offered on `stream`.
@@ -206,6 +224,13 @@ impl Ingest {
         if offer.segment > next {
             // A device offers its segments in their order.
             return self.tampered(next, 0, IngestFault::Missing);
+        }
+        if !self.is_allowed(offer) {
+            // While the session runs, the relay may be behind its device; what is too much then is so at its end.
+            return match self.deadline {
+                Some(_) => self.tampered(offer.segment, 0, IngestFault::TooLong),
+                None => self.refuse(offer.segment, Refused::Unavailable),
+            };
         }
         let resumes = self.incoming.as_ref().is_some_and(|incoming| {
             let at_end = incoming.received == offer.length;

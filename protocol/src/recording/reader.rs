@@ -56,6 +56,8 @@ pub struct Reader<'k> {
     started: bool,
     end: Option<End>,
     fault: Option<Fault>,
+    /// How many more bytes the blocks may unpack to.
+    left: u64,
 }
 
 impl<'k> Reader<'k> {
@@ -71,7 +73,15 @@ impl<'k> Reader<'k> {
             started: false,
             end: None,
             fault: None,
+            left: u64::MAX,
         }
+    }
+
+    /// Bounds what all blocks together may unpack to: more is [`Fault::TooLong`].
+    #[must_use]
+    pub fn bounded(mut self, unpacked: u64) -> Self {
+        self.left = unpacked;
+        self
     }
 
     /// Reads the next segment. `each` is given every record and its time, in microseconds from the
@@ -177,6 +187,7 @@ impl<'k> Reader<'k> {
                 .ok_or(Fault::End);
         }
         let length = pack::unpack(&mut segment.window, &text).ok_or(Fault::Packed)?;
+        self.left = (self.left.checked_sub(length as u64)).ok_or(Fault::TooLong)?;
         let from = segment.window.len() - length;
         let mut records = segment.window.get(from..).unwrap_or_default();
         segment.found.blocks += 1;

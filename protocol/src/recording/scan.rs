@@ -65,6 +65,9 @@ pub enum Fault {
     /// The text under the seal does not unpack.
     #[error("a block cannot be unpacked")]
     Packed,
+    /// The blocks unpack to more than the session can have been.
+    #[error("it unpacks to more than the session can have been")]
+    TooLong,
     /// The text under the seal is no record.
     #[error("a block holds something that is no record")]
     Record,

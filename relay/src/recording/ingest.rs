@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast_protocol::ids::{DeviceId, SessionId};
+use holdfast_protocol::recording::allowance::SessionExtent;
 use holdfast_protocol::recording::ingest::{
     Ingest, IngestAction, IngestFault, Lost, State, Truncated, UploadStream,
 };
@@ -38,6 +39,8 @@ pub(super) struct Entry {
     check_waits: bool,
     /// What the check has found, until it is written down.
     findings: Option<Findings>,
+    /// The most bytes that an honest recording of it has, once its session is over.
+    allowed: Option<u64>,
 }
 
 impl Recordings {
@@ -66,8 +69,12 @@ impl Recordings {
             let mut offer = None;
             match message {
                 UploadMessage::Offer(offered) => {
+                    let allowed = self.allowed(entry).await?;
+                    entry.ingest.handle_allowed(allowed);
                     entry.ingest.handle_offer(stream, &offered);
-                    self.note_offer(id, entry, &offered).await?;
+                    if entry.ingest.is_allowed(&offered) {
+                        self.note_offer(id, entry, &offered).await?;
+                    }
                     offer = Some(offered);
                 }
                 UploadMessage::Bytes(bytes) => {
@@ -229,6 +236,7 @@ impl Recordings {
                 ingest,
                 check_waits: false,
                 findings: None,
+                allowed: None,
             });
         }
         Ok(entry.as_mut())
@@ -319,6 +327,31 @@ impl Recordings {
             .store
             .recording_segment(id, segment, held.offset, &held.hash);
         Ok(stored.await?)
+    }
+
+    /// The most bytes that an honest recording has, by what is known of its session now.
+    async fn allowed(&self, entry: &mut Entry) -> Result<u64, RecordingError> {
+        if let Some(allowed) = entry.allowed {
+            return Ok(allowed);
+        }
+        // In this order: a session that ends meanwhile has its counts in the store before it is no longer here.
+        let watched = lock(&self.0.live).get(&entry.id).cloned();
+        let Some(mut facts) = self.0.store.recording(entry.id).await? else {
+            return Ok(0);
+        };
+        if let Some(watched) = watched.filter(|_| facts.row.ended.is_none()) {
+            let seen = watched.seen();
+            (facts.seen, facts.control) = (seen.streams, Some(seen.control));
+            let extent = facts.extent(Timestamp::now());
+            return Ok(SessionExtent {
+                exact: true,
+                ..extent
+            }
+            .sealed());
+        }
+        let allowed = facts.extent(Timestamp::now()).sealed();
+        entry.allowed = facts.row.ended.map(|_| allowed);
+        Ok(allowed)
     }
 
     /// Notes how much there is, for who looks how far the upload is.
@@ -453,6 +486,10 @@ fn words(state: State, findings: Option<&Findings>) -> (RecordingState, Option<S
                     format!(
                         "segment {segment}, block {block}: it is not what the device said that there is"
                     )
+                }
+                IngestFault::TooLong => {
+                    "it is longer than the session can have been: only its beginning is kept"
+                        .to_owned()
                 }
                 IngestFault::Contradicted => findings
                     .and_then(Findings::contradiction)

@@ -17,6 +17,7 @@ use holdfast_protocol::wire::{
 use tempfile::TempDir;
 
 mod evidence;
+mod excess;
 
 use super::verify::signed_verdict;
 use super::*;

@@ -13,6 +13,7 @@ use holdfast_protocol::recording::segment::Link;
 use serde::{Deserialize, Serialize};
 
 use super::objects::Objects;
+use crate::clock::Timestamp;
 use crate::hex::hex;
 use crate::state::SigningKey;
 use crate::store::{RecordingFacts, RecordingState, SignedVerdict};
@@ -153,7 +154,8 @@ pub fn read_all(
     secrets: &[RecordingSecret],
     each: &mut dyn FnMut(u64, &Record<'_>),
 ) -> io::Result<(Verdict, Link)> {
-    let mut reader = Reader::new(facts.row.session.id, secrets);
+    let most = facts.extent(Timestamp::now()).unpacked();
+    let mut reader = Reader::new(facts.row.session.id, secrets).bounded(most);
     let count = u32::try_from(facts.segments.len()).unwrap_or(u32::MAX);
     for bytes in objects.fetch(facts.row.session.id, count) {
         if reader.read_segment(&bytes?, each).is_err() {

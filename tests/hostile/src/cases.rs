@@ -9,6 +9,7 @@ pub mod logins;
 pub mod recordings;
 pub mod sessions;
 pub mod sftp;
+pub mod uploads;
 
 use std::fmt::Write as _;
 
@@ -27,6 +28,7 @@ pub fn of_devices() -> Vec<&'static DeviceCase> {
         forwards::CASES,
         recordings::CASES,
         evidence::CASES,
+        uploads::CASES,
     ]
     .concat_refs()
 }

@@ -1,6 +1,7 @@
 //! What is known of recordings: for listings, for who goes on with one, and for what is to be done.
 
 use holdfast_protocol::ids::{SessionId, UserName};
+use holdfast_protocol::recording::allowance::{PassedStream, SessionExtent};
 use holdfast_protocol::recording::chain::{
     Begun, ChainKey, Closing, Expectation, RecordedKind, Seen, SeenControl,
 };
@@ -81,6 +82,25 @@ impl RecordingFacts {
             seen: self.seen.clone(),
             control: self.control.clone(),
             closing: self.closing,
+        }
+    }
+
+    /// What bounds its recording, at `now`. None of it comes from the device.
+    #[must_use]
+    pub fn extent(&self, now: Timestamp) -> SessionExtent {
+        let kind = recorded_kind(self.row.session.kind);
+        let begun = self.begun.as_ref();
+        let command = begun.and_then(|begun| begun.command);
+        let control = self.control.as_ref();
+        let ended = self.row.ended.unwrap_or(now);
+        SessionExtent {
+            kind,
+            holds_data: kind.holds_data(begun),
+            command: command.map_or(0, |(length, _)| length),
+            passed: self.seen.each_ref().map(PassedStream::of),
+            controls: control.map_or(0, |control| PassedStream::of(&control.seen).frames),
+            lasted: ended.since(self.row.session.started),
+            exact: self.closing.is_some(),
         }
     }
 }

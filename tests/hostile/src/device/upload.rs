@@ -24,37 +24,54 @@ impl Device {
     /// The relay refuses it, with its answer.
     pub async fn upload(&self, sealed: &Sealed) -> Result<()> {
         let mut stream = self.upload_stream().await?;
-        let offer = UploadMessage::Offer(OfferedSegment {
+        let offer = OfferedSegment {
             session: sealed.session,
             segment: 0,
             length: sealed.bytes.len() as u64,
             hash: sealed.hash,
             closed: true,
-        });
-        stream.say(&offer).await?;
-        let mut sent = 0;
-        loop {
-            let held = match stream.next().await {
-                Some(UploadAnswer::Have(held)) => held.offset,
-                Some(UploadAnswer::Stored(_)) => break,
-                Some(answer) => bail!("the relay answered {answer:?}"),
-                None => bail!("the relay ended the upload"),
-            };
-            let most = usize::try_from(held + UPLOAD_IN_FLIGHT)?.min(sealed.bytes.len());
-            sent = sent.max(usize::try_from(held)?);
-            while sent < most {
-                let end = most.min(sent + MAX_UPLOAD_CHUNK);
-                let bytes = sealed.bytes[sent..end].to_vec();
-                let offset = sent as u64;
-                let bytes = UploadMessage::Bytes(SegmentBytes { offset, bytes });
-                stream.say(&bytes).await?;
-                sent = end;
-            }
+        };
+        let answer = self
+            .upload_segment(&mut stream, &offer, &sealed.bytes)
+            .await?;
+        if !matches!(answer, UploadAnswer::Stored(_)) {
+            bail!("the relay answered {answer:?}");
         }
         stream.say(&UploadMessage::Finished(report(sealed))).await?;
         match stream.next().await {
             Some(UploadAnswer::Noted(_)) => Ok(()),
             answer => bail!("the relay answered {answer:?}"),
+        }
+    }
+
+    /// Uploads a segment, and gives the answer that ends it.
+    ///
+    /// # Errors
+    /// The relay ends the upload.
+    pub async fn upload_segment(
+        &self,
+        stream: &mut ControlStream<UploadAnswer>,
+        offer: &OfferedSegment,
+        file: &[u8],
+    ) -> Result<UploadAnswer> {
+        stream.say(&UploadMessage::Offer(offer.clone())).await?;
+        let mut sent = 0;
+        loop {
+            let held = match stream.next().await {
+                Some(UploadAnswer::Have(held)) => held.offset,
+                Some(answer) => return Ok(answer),
+                None => bail!("the relay ended the upload"),
+            };
+            let most = usize::try_from(held + UPLOAD_IN_FLIGHT)?.min(file.len());
+            sent = sent.max(usize::try_from(held)?);
+            while sent < most {
+                let end = most.min(sent + MAX_UPLOAD_CHUNK);
+                let bytes = file[sent..end].to_vec();
+                let offset = sent as u64;
+                let bytes = UploadMessage::Bytes(SegmentBytes { offset, bytes });
+                stream.say(&bytes).await?;
+                sent = end;
+            }
         }
     }
 }
