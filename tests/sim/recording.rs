@@ -191,7 +191,7 @@ fn a_full_spool_ends_strict_sessions_and_leaves_gaps_in_the_others() {
         }
         let refused = world.begin(RecordingMode::Strict).unwrap_err().to_string();
         assert!(
-            refused.starts_with("spool full (1.8 of 2.0 MiB"),
+            refused.starts_with("spool full (1.6 of 2.0 MiB; 0.2 MiB are kept for"),
             "{refused}"
         );
         world.connect();
