@@ -2,8 +2,8 @@
 
 use super::{Bed, open, request};
 use hostile::operator::raw::{
-    CHANNEL_DATA, CHANNEL_FAILURE, CHANNEL_OPEN_CONFIRMATION, CHANNEL_SUCCESS, Fields, KEXINIT,
-    Message, Raw,
+    CHANNEL_DATA, CHANNEL_EXTENDED_DATA, CHANNEL_FAILURE, CHANNEL_OPEN_CONFIRMATION,
+    CHANNEL_SUCCESS, Fields, KEXINIT, Message, Raw,
 };
 
 #[track_caller]
@@ -38,17 +38,25 @@ fn an_environment_has_bounds() {
     let mut raw = bed.on_device();
     let theirs = opened(&mut raw);
     let (large, small) = ("x".repeat(64 * 1024), "x");
-    let mut taken = 0;
+    let (mut taken, mut sentences) = (0, 0);
     for number in 0..10_000 {
         let value = if number < large_ones { &*large } else { small };
         let name = format!("LC_{number}");
         raw.say(request(theirs, "env", true).string(name).string(value));
-        match raw.next().unwrap()[0] {
+        // What is refused is said on the channel too, for the first few.
+        let answer = loop {
+            match raw.next().unwrap()[0] {
+                CHANNEL_EXTENDED_DATA => sentences += 1,
+                answer => break answer,
+            }
+        };
+        match answer {
             CHANNEL_SUCCESS => taken += 1,
             answer => assert_eq!(answer, CHANNEL_FAILURE),
         }
     }
     assert!(taken <= 256, "{taken} were taken");
+    assert!((1..=8).contains(&sentences), "{sentences} sentences");
     raw.say(request(theirs, "exec", true).string("echo fine"));
     wait_text(&mut raw, "fine");
     bed.is_undisturbed();

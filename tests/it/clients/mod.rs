@@ -88,7 +88,9 @@ fn file(user: &User, name: &str, bytes: &[u8]) -> std::path::PathBuf {
 /// How often somebody logged in.
 #[track_caller]
 fn logins(site: &Site) -> usize {
-    let rows = site.relay.admin(&["audit", "--event", "user.login"]);
+    let rows = site
+        .relay
+        .admin(&["audit", "--event", "user.login", "--all"]);
     rows.ok().out().matches("user.login").count()
 }
 
