@@ -1,4 +1,4 @@
-//! Issue 6, point 5: who keeps no rule of SSH gets an answer, costs little, and disturbs nobody.
+//! Who keeps no rule of SSH gets an answer, costs little, and disturbs nobody.
 
 mod channels;
 mod login;

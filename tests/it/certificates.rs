@@ -1,4 +1,4 @@
-//! Issue 3: OpenSSH user certificates, made by the real `ssh-keygen`, on both ways.
+//! OpenSSH user certificates, made by the real `ssh-keygen`, on both ways.
 
 mod endings;
 mod options;

@@ -1,4 +1,4 @@
-//! Issue 2, point 7: scp, sftp, rsync, tar and ControlMaster, on both ways.
+//! Scp, sftp, rsync, tar and ControlMaster, on both ways.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};

@@ -1,4 +1,4 @@
-//! Issue 2, point 2: tokens, joining, names, labels, identities, revocation.
+//! Tokens, joining, names, labels, identities, revocation.
 
 use std::fs;
 use std::thread;

@@ -1,4 +1,4 @@
-//! Issue 6, point 4: one command, or one file, for many devices, asked for with the real `ssh`.
+//! One command, or one file, for many devices, asked for with the real `ssh`.
 
 mod copies;
 mod local;

@@ -1,4 +1,4 @@
-//! Issue 6, point 1: forwarding through a device, with the real `ssh`, on both ways in.
+//! Forwarding through a device, with the real `ssh`, on both ways in.
 
 mod policy;
 mod recorded;

@@ -1,4 +1,4 @@
-//! Issue 2, point 5: the jump way, and what it is not.
+//! The jump way, and what it is not.
 
 use std::fs;
 use std::net::TcpListener;

@@ -1,4 +1,4 @@
-//! Issue 3: who may do what. Roles over labels, logins, abilities and networks, on both ways, with the real
+//! Who may do what. Roles over labels, logins, abilities and networks, on both ways, with the real
 //! `ssh`.
 
 use std::fs;

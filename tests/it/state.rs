@@ -1,4 +1,4 @@
-//! Issue 2, point 1: the relay's state folder, its configuration, its start and its end.
+//! The relay's state folder, its configuration, its start and its end.
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};

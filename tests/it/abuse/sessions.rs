@@ -27,7 +27,7 @@ fn wait_text(raw: &mut Raw, text: &str) -> String {
 }
 
 /// Of ten thousand requests, those whose value has 64 KiB: nothing changes after these but the time that they take.
-/// `HOLDFAST_LARGE_ENV=10000` makes all of them large, as the issue has it.
+/// `HOLDFAST_LARGE_ENV=10000` makes all of them large.
 const LARGE: u32 = 1_000;
 
 #[test]

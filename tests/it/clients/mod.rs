@@ -1,4 +1,4 @@
-//! Issue 6, point 3: the clients that people have, each at work against a running pair.
+//! The clients that people have, each at work against a running pair.
 
 mod ansible;
 mod libraries;

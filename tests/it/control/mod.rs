@@ -1,4 +1,4 @@
-//! Issue 3: how much, how long, and how it is ended.
+//! How much, how long, and how it is ended.
 
 mod console;
 mod idle;

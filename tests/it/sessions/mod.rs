@@ -1,4 +1,4 @@
-//! Issue 2, point 6: what a session on a device is, on both ways.
+//! What a session on a device is, on both ways.
 
 mod accounts;
 mod environment;

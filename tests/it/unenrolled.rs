@@ -1,4 +1,4 @@
-//! Issue 2, point 2: a key that the relay does not know may enrol, and nothing else, whatever it says on the
+//! A key that the relay does not know may enrol, and nothing else, whatever it says on the
 //! wire. Our agent is too polite for this: here a QUIC client of our own breaks each rule.
 
 use std::fs::File;

@@ -1,4 +1,4 @@
-//! Issue 2, point 9: what an operator is told who does not get what they asked for.
+//! What an operator is told who does not get what they asked for.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! Issue 6, point 2: sftp held to what a role says, with the real `sftp`, on both ways in.
+//! Sftp held to what a role says, with the real `sftp`, on both ways in.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
