@@ -95,6 +95,14 @@ pub const MAX_UPLOAD_STREAMS: usize = 2;
 /// Recordings that are opened and compared at once: each takes a processor and some megabytes.
 pub const RECORDING_CHECKS: usize = 2;
 
+/// What the recordings of one device may take where the configuration says nothing: a year of some busy hours each day,
+/// and one device that lies fills no disk alone.
+pub const RECORDINGS_DEVICE_MAX: u64 = 64 * 1024 * 1024 * 1024;
+
+/// What of the disk uploads leave free where the configuration says nothing: the database and the log of a busy relay
+/// grow by less in a week, so that sessions still run.
+pub const RECORDINGS_MIN_FREE: u64 = 256 * 1024 * 1024;
+
 /// How often a session that goes on has written down what was seen of it: what passed after that is not
 /// vouched for if the relay is killed.
 pub const RECORDING_NOTE: Duration = Duration::from_secs(10);

@@ -6,6 +6,7 @@
 //! (`ingest`), and when all that will come has come it is opened, compared and signed ([`verify`]).
 
 pub mod archive;
+pub mod budget;
 pub mod export;
 pub mod marks;
 pub mod objects;
@@ -15,6 +16,7 @@ pub mod screen;
 pub mod verify;
 pub mod watched;
 
+mod checks;
 mod forwards;
 mod ingest;
 mod keeper;
@@ -32,7 +34,6 @@ use holdfast_protocol::recording::chain::{Begun, ChainKey, Closing};
 use holdfast_protocol::recording::ingest::UploadStream;
 use holdfast_protocol::recording::seal::RecordingSecret;
 use thiserror::Error;
-use tokio::sync::Semaphore;
 
 use crate::audit::{Audit, Event, EventKind};
 use crate::clock::Timestamp;
@@ -46,6 +47,8 @@ pub use keeper::run as keep;
 pub use upload::serve;
 
 use archive::Archive;
+use budget::{Bounds, Budget};
+use checks::Checks;
 use ingest::Slot;
 use objects::Objects;
 use place::{Place, PlaceError};
@@ -60,6 +63,8 @@ pub struct Settings {
     pub keep: Option<Duration>,
     /// Where.
     pub place: Place,
+    /// How much they may take.
+    pub bounds: Bounds,
 }
 
 /// The recordings of this relay. Cloning it is cheap.
@@ -82,7 +87,8 @@ struct Inner {
     streams: AtomicU64,
     /// Those whose verdict is being made.
     judged: Mutex<HashSet<SessionId>>,
-    checks: Semaphore,
+    checks: Checks,
+    budget: Mutex<Budget>,
 }
 
 /// Why something could not be done for a recording. The device keeps what is not stored, and comes again.
@@ -127,6 +133,8 @@ impl Recordings {
             .await?;
         let objects = Objects::new(state.recordings(), &settings.place)?;
         settings.place.remember(&store).await?;
+        settings.bounds.remember(&store).await?;
+        let budget = Budget::new(settings.bounds, store.recorded_bytes().await?);
         let cluster = SigningKey::from_pkcs8(state.cluster.pkcs8());
         Ok(Self(Arc::new(Inner {
             relay,
@@ -140,7 +148,8 @@ impl Recordings {
             slots: Mutex::default(),
             streams: AtomicU64::default(),
             judged: Mutex::default(),
-            checks: Semaphore::new(RECORDING_CHECKS),
+            checks: Checks::new(RECORDING_CHECKS),
+            budget: Mutex::new(budget),
         })))
     }
 

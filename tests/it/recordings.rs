@@ -7,6 +7,7 @@ mod figures;
 mod full;
 mod hostile;
 mod keeping;
+mod room;
 mod unrecorded;
 
 use std::fs;

@@ -201,6 +201,14 @@ impl Ingest {
         stored.fold(offer.length, u64::saturating_add) <= self.allowed
     }
 
+    /// Whether bytes of this segment would be taken, and would be new.
+    #[must_use]
+    pub fn is_wanted(&self, offer: &OfferedSegment) -> bool {
+        let is_open = !self.state.is_terminal() || self.damaged.is_some();
+        let is_segment = offer.length <= MAX_SEGMENT as u64 && offer.segment < MAX_SEGMENTS;
+        is_open && is_segment && offer.segment == self.next_segment() && self.is_allowed(offer)
+    }
+
     /// A segment is offered on `stream`.
     pub fn handle_offer(&mut self, stream: UploadStream, offer: &OfferedSegment) {
         if stream < self.stream {

@@ -89,6 +89,8 @@ kinds! {
     RecordingComplete = "recording.complete",
     /// A recording has gaps, which it admits.
     RecordingGap = "recording.gap",
+    /// Uploads are refused from here on, for want of room.
+    RecordingRefused = "recording.refused",
     /// A recording ends early.
     RecordingTruncated = "recording.truncated",
     /// A recording is not what the relay saw.

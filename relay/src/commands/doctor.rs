@@ -3,6 +3,7 @@
 
 mod access;
 mod folder;
+mod recordings;
 
 use std::time::Duration;
 
@@ -63,6 +64,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Done, Failure>
     findings.extend(database(&context.store).await);
     findings.extend(clock(context).await);
     findings.extend(access::check(&context.store).await?);
+    findings.extend(recordings::check(&context.facts.folder, &context.store).await?);
     findings.extend(clones(context).await?);
     let [connections, sessions, channels] = context.store.refusals().await?;
     let message = format!(

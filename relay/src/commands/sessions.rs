@@ -244,7 +244,7 @@ fn idle(session: &Listed) -> std::time::Duration {
 }
 
 /// `17 B`, `4 KiB`, `12 MiB`.
-fn bytes(count: u64) -> String {
+pub(super) fn bytes(count: u64) -> String {
     match count {
         0..1_024 => format!("{count} B"),
         1_024..1_048_576 => format!("{} KiB", count / 1_024),

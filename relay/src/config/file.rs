@@ -13,6 +13,7 @@ use crate::access::lock::network;
 use crate::audit::{Output, Settings as AuditSettings, WhenUnwritable};
 use crate::limits::{EXPECT_WITHIN, MAX_PENALTY_EXEMPT};
 use crate::recording::Settings as RecordingSettings;
+use crate::recording::budget::Bounds;
 use crate::recording::place::{Bucket, Place};
 use crate::tunnel::clones::OnClone;
 use holdfast_protocol::escape::Escaped;
@@ -54,6 +55,9 @@ pub(super) struct RecordingsFile {
     endpoint: Option<String>,
     region: Option<String>,
     credentials: Option<PathBuf>,
+    device_max: Option<Size>,
+    max: Option<Size>,
+    min_free: Option<Size>,
 }
 
 /// Where recordings are kept.
@@ -92,7 +96,20 @@ impl RecordingsFile {
                 })
             }
         };
+        let defaults = Bounds::default();
+        let min_free = match self.min_free {
+            None => defaults.min_free,
+            Some(Size(Some(size))) => size,
+            Some(Size(None)) => {
+                return Err("[recordings]: `min_free` is a size: \"0 B\" leaves nothing free");
+            }
+        };
         Ok(RecordingSettings {
+            bounds: Bounds {
+                device_max: self.device_max.map_or(defaults.device_max, |size| size.0),
+                max: self.max.map_or(defaults.max, |size| size.0),
+                min_free,
+            },
             expect_within: self.expect_within.map_or(EXPECT_WITHIN, |text| text.0),
             keep: self.keep.and_then(|keep| keep.0),
             place,
@@ -146,6 +163,36 @@ impl<'de> Deserialize<'de> for Keep {
             .filter(|span| !span.is_zero());
         let wanted = "expected a duration like \"400d\", or \"forever\"";
         span.map(|span| Self(Some(span)))
+            .ok_or_else(|| serde::de::Error::custom(wanted))
+    }
+}
+
+/// How much: a size such as `"64 GiB"`, or `"unlimited"`.
+#[derive(Debug)]
+struct Size(Option<u64>);
+
+/// Sizes by their unit.
+const UNITS: [(&str, u64); 5] = [
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+    ("TiB", 1 << 40),
+    ("B", 1),
+];
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        if text == "unlimited" {
+            return Ok(Self(None));
+        }
+        let of_unit = |(unit, bytes): &(&str, u64)| {
+            let number = text.strip_suffix(unit)?.trim_end();
+            number.parse::<u64>().ok()?.checked_mul(*bytes)
+        };
+        let wanted = "expected a size like \"500 MiB\" or \"64 GiB\", or \"unlimited\"";
+        let size = UNITS.iter().find_map(of_unit);
+        size.map(|size| Self(Some(size)))
             .ok_or_else(|| serde::de::Error::custom(wanted))
     }
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use super::*;
 use crate::audit::{Output, WhenUnwritable};
 use crate::limits::MAX_PENALTY_EXEMPT;
+use crate::recording::budget::Bounds;
 use crate::recording::place::Place;
 
 fn load(toml: &str) -> Result<Config, String> {
@@ -123,6 +124,28 @@ fn recordings_lie_in_the_folder_or_in_a_bucket() {
     ] {
         let error = load(&format!("[recordings]\n{bad}\n")).unwrap_err();
         assert!(error.contains(why) && !error.contains('\n'), "{error}");
+    }
+}
+
+#[test]
+fn recordings_have_bounds() {
+    let of = |text: &str| load(text).unwrap().recordings.bounds;
+    assert_eq!(of(""), Bounds::default());
+    let text = "[recordings]\ndevice_max = \"unlimited\"\nmax = \"2TiB\"\nmin_free = \"500 MiB\"\n";
+    let bounds = Bounds {
+        device_max: None,
+        max: Some(2 << 40),
+        min_free: 500 << 20,
+    };
+    assert_eq!(of(text), bounds);
+    for (bad, why) in [
+        ("max = \"much\"", "line 2: expected a size like"),
+        ("max = \"-1 MiB\"", "line 2: expected a size like"),
+        ("max = \"99999999999 TiB\"", "line 2: expected a size like"),
+        ("min_free = \"unlimited\"", "`min_free` is a size"),
+    ] {
+        let error = load(&format!("[recordings]\n{bad}\n")).unwrap_err();
+        assert!(error.contains(why), "{error}");
     }
 }
 

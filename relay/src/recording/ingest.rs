@@ -13,12 +13,14 @@ use holdfast_protocol::recording::ingest::{
 use holdfast_protocol::recording::scan::{Expected, SegmentScan};
 use holdfast_protocol::recording::segment::Link;
 use holdfast_protocol::wire::{
-    OfferedSegment, SegmentBytes, SegmentHeld, SegmentLost, UploadAnswer, UploadMessage,
+    OfferedSegment, Refused, SegmentBytes, SegmentHeld, SegmentLost, SegmentRefusal, UploadAnswer,
+    UploadMessage,
 };
 use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
 use tracing::{info, warn};
 
+use super::budget::{Claim, NoRoom};
 use super::objects::Objects;
 use super::verify::{self, Findings};
 use super::{RecordingError, Recordings, lock};
@@ -41,6 +43,8 @@ pub(super) struct Entry {
     findings: Option<Findings>,
     /// The most bytes that an honest recording of it has, once its session is over.
     allowed: Option<u64>,
+    /// What is claimed for it of the budgets.
+    claimed: u64,
 }
 
 impl Recordings {
@@ -71,10 +75,14 @@ impl Recordings {
                 UploadMessage::Offer(offered) => {
                     let allowed = self.allowed(entry).await?;
                     entry.ingest.handle_allowed(allowed);
-                    entry.ingest.handle_offer(stream, &offered);
-                    if entry.ingest.is_allowed(&offered) {
+                    if entry.ingest.is_wanted(&offered) {
+                        if !self.claim(entry, &offered).await? {
+                            let later = refusal(id, offered.segment, Refused::Unavailable);
+                            return Ok(Some(vec![later]));
+                        }
                         self.note_offer(id, entry, &offered).await?;
                     }
+                    entry.ingest.handle_offer(stream, &offered);
                     offer = Some(offered);
                 }
                 UploadMessage::Bytes(bytes) => {
@@ -150,8 +158,11 @@ impl Recordings {
 
     /// Opens a recording and compares it with what the relay saw, and settles it by what is found.
     async fn judge(&self, id: SessionId) -> Result<(), RecordingError> {
-        let checks = self.0.checks.acquire().await;
-        let _turn = checks.map_err(|_| RecordingError::Cancelled)?;
+        let Some(facts) = self.0.store.recording(id).await? else {
+            return Ok(());
+        };
+        let _turn = self.0.checks.turn(facts.row.session.device).await?;
+        // It may have changed, or be gone, while others had their turns.
         let Some(facts) = self.0.store.recording(id).await? else {
             return Ok(());
         };
@@ -226,6 +237,7 @@ impl Recordings {
                 return Ok(None);
             };
             let state = restored(facts.row.state);
+            let claimed = facts.row.offered.max(facts.row.bytes);
             let mut ingest = Ingest::restore(id, state, facts.segments, facts.report);
             if let Some(expected) = facts.expected {
                 ingest.handle_session_over(duration(expected));
@@ -237,6 +249,7 @@ impl Recordings {
                 check_waits: false,
                 findings: None,
                 allowed: None,
+                claimed,
             });
         }
         Ok(entry.as_mut())
@@ -352,6 +365,39 @@ impl Recordings {
         let allowed = facts.extent(Timestamp::now()).sealed();
         entry.allowed = facts.row.ended.map(|_| allowed);
         Ok(allowed)
+    }
+
+    /// Claims room for a segment that is to be received; false if there is none now. That is an audit event when it
+    /// begins.
+    async fn claim(
+        &self,
+        entry: &mut Entry,
+        offer: &OfferedSegment,
+    ) -> Result<bool, RecordingError> {
+        let free = on(&self.0.objects, Objects::free).await?;
+        let stored = entry.ingest.stored().iter();
+        let after = stored.fold(offer.length, |sum, (length, _)| sum.saturating_add(*length));
+        let claim = Claim {
+            device: entry.device,
+            before: entry.claimed,
+            after: after.max(entry.claimed),
+            segment: offer.length,
+        };
+        let claimed = lock(&self.0.budget).claim(claim, free);
+        let NoRoom { shortage, is_new } = match claimed {
+            Ok(()) => {
+                entry.claimed = claim.after;
+                return Ok(true);
+            }
+            Err(none) => none,
+        };
+        if is_new && let Some(facts) = self.0.store.recording(entry.id).await? {
+            warn!(recording = %entry.id, why = %shortage, "uploads are refused");
+            let event = Self::event(&facts.row, EventKind::RecordingRefused);
+            let event = event.with("free", free).refused(shortage.to_string());
+            self.0.audit.note_refusal(event).await;
+        }
+        Ok(false)
     }
 
     /// Notes how much there is, for who looks how far the upload is.
@@ -544,6 +590,14 @@ fn restored(state: RecordingState) -> State {
             fault: IngestFault::Contradicted,
         },
     }
+}
+
+fn refusal(session: SessionId, segment: u32, why: Refused) -> UploadAnswer {
+    UploadAnswer::Refused(SegmentRefusal {
+        session,
+        segment,
+        why,
+    })
 }
 
 fn duration(time: Timestamp) -> Duration {

@@ -3,7 +3,7 @@
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 
-use super::{RecordingError, Recordings};
+use super::{RecordingError, Recordings, lock};
 use crate::audit::EventKind;
 use crate::clock::Timestamp;
 use crate::limits::{RECORDING_PAGE, RECORDING_TICK};
@@ -38,6 +38,11 @@ impl Recordings {
             if facts.is_some_and(|facts| facts.row.state.is_terminal() && facts.key.is_some()) {
                 self.judge_later(id);
             }
+        }
+        if lock(&self.0.budget).is_short() {
+            // Somebody may have removed recordings meanwhile.
+            let used = self.0.store.recorded_bytes().await?;
+            lock(&self.0.budget).count(used);
         }
         let Some(keep) = self.0.settings.keep else {
             return Ok(());

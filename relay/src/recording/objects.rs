@@ -83,6 +83,14 @@ impl Objects {
         first.transpose().map(drop).map_err(failed)
     }
 
+    /// What is free of the file system on which segments are received. Blocks.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn free(&self) -> io::Result<u64> {
+        free(&self.folder)
+    }
+
     /// Begins the working file of a segment anew. Blocks.
     ///
     /// # Errors
@@ -251,6 +259,15 @@ impl Iterator for Fetched {
         let came = self.take.blocking_recv();
         Some(came.unwrap_or_else(|| Err(io::Error::other("the relay stops"))))
     }
+}
+
+/// What is free of a folder's file system, for who is not root. Blocks.
+///
+/// # Errors
+/// The operating system's.
+pub fn free(folder: &Path) -> io::Result<u64> {
+    let found = rustix::fs::statvfs(folder)?;
+    Ok(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
 fn name(segment: u32, end: &str) -> String {

@@ -18,6 +18,7 @@ use tempfile::TempDir;
 
 mod evidence;
 mod excess;
+mod room;
 
 use super::verify::signed_verdict;
 use super::*;
@@ -50,7 +51,7 @@ impl Bed {
         let dir = tempfile::tempdir().unwrap();
         let state = State::create_or_open(&dir.path().join("state")).unwrap();
         let store = Store::open(&state.database()).await.unwrap();
-        let recordings = start(&state, &store, expect_within, None).await;
+        let recordings = start(&state, &store, expect_within, None, Bounds::default()).await;
         Self {
             state,
             store,
@@ -62,13 +63,22 @@ impl Bed {
 
     /// Another run of the relay on the same state.
     async fn restart(&mut self) {
-        self.recordings = start(&self.state, &self.store, Duration::from_secs(3_600), None).await;
+        let bounds = Bounds::default();
+        let within = Duration::from_secs(3_600);
+        self.recordings = start(&self.state, &self.store, within, None, bounds).await;
     }
 
     /// The same that keeps recordings for so long.
     async fn keep(&mut self, keep: Duration) {
         let within = Duration::from_secs(3_600);
-        self.recordings = start(&self.state, &self.store, within, Some(keep)).await;
+        self.recordings = start(
+            &self.state,
+            &self.store,
+            within,
+            Some(keep),
+            Bounds::default(),
+        )
+        .await;
     }
 
     async fn begin(&self) -> (LiveGuard, ChainKey, Watched) {
@@ -187,12 +197,14 @@ async fn start(
     store: &Store,
     expect_within: Duration,
     keep: Option<Duration>,
+    bounds: Bounds,
 ) -> Recordings {
     let audit = Audit::open(store.clone(), None, WhenUnwritable::Refuse);
     let settings = Settings {
         expect_within,
         keep,
         place: Place::Folder,
+        bounds,
     };
     let relay = RelayId::random().unwrap();
     Recordings::start(relay, state, store.clone(), audit, settings)

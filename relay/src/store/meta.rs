@@ -15,6 +15,8 @@ pub const PUBLIC_SSH: &str = "public_ssh";
 pub const BOUND_SSH: &str = "bound_ssh";
 /// Where whole recordings are, as JSON without anything secret; written by a relay when it starts.
 pub const RECORDINGS: &str = "recordings";
+/// How much recordings may take, as JSON; written by a relay when it starts.
+pub const RECORDING_BOUNDS: &str = "recording_bounds";
 /// The cluster's public key, in hexadecimal.
 const CLUSTER: &str = "cluster";
 

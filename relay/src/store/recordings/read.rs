@@ -1,6 +1,6 @@
 //! What is known of recordings: for listings, for who goes on with one, and for what is to be done.
 
-use holdfast_protocol::ids::{SessionId, UserName};
+use holdfast_protocol::ids::{DeviceId, SessionId, UserName};
 use holdfast_protocol::recording::allowance::{PassedStream, SessionExtent};
 use holdfast_protocol::recording::chain::{
     Begun, ChainKey, Closing, Expectation, RecordedKind, Seen, SeenControl,
@@ -155,7 +155,27 @@ const OLD: &str = "SELECT id FROM recordings WHERE started < $1 AND ended IS NOT
         AND hold_since IS NULL
     ORDER BY started LIMIT $2";
 
+// What was offered counts: a part of it may lie here.
+const RECORDED_BYTES: &str = "SELECT r.device, SUM(MAX(r.offered,
+        (SELECT COALESCE(SUM(s.length), 0) FROM recording_segments s WHERE s.recording = r.id)))
+    FROM recordings r GROUP BY r.device";
+
 impl Store {
+    /// What each device's recordings take.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn recorded_bytes(&self) -> Result<Vec<(DeviceId, u64)>, StoreError> {
+        let rows: Vec<(Vec<u8>, i64)> = sqlx::query_as(RECORDED_BYTES)
+            .fetch_all(&self.readers)
+            .await?;
+        let read = |(device, bytes): (Vec<u8>, i64)| {
+            let device = device.try_into().map_err(|_| corrupt())?;
+            Ok((DeviceId(device), u64::try_from(bytes).unwrap_or(0)))
+        };
+        rows.into_iter().map(read).collect()
+    }
+
     /// The recordings that `filter` picks, newest first.
     ///
     /// # Errors
