@@ -15,6 +15,7 @@ use holdfast_protocol::token::Token;
 use thiserror::Error;
 
 use crate::install::{Init, Install};
+use crate::launch::login::LoginMode;
 use crate::recording::RecorderConfig;
 use crate::sftp::ARGUMENT;
 use crate::subsystem::SftpServer;
@@ -54,6 +55,7 @@ Examples:
   edge-agent run
   edge-agent run --state /mnt/data/edge-agent --keepalive 45s
   edge-agent run --accept-env 'GIT_*'
+  edge-agent run --login bare
   edge-agent run --sftp-server /usr/lib/openssh/sftp-server
   edge-agent run --spool /mnt/data/spool --spool-max 256MiB --upload 'window 02:00-05:00'")]
     Run(Run),
@@ -237,6 +239,9 @@ pub struct Run {
     /// What serves sftp and scp: `internal`, or the absolute path of another sftp-server
     #[arg(long, value_name = "PATH", default_value = "internal", value_parser = parse_sftp_server)]
     pub sftp_server: SftpServer,
+    /// Who makes a session a login session of the device
+    #[arg(long, value_name = "MODE", value_enum, default_value_t)]
+    pub login: LoginMode,
     /// Run although not as root: every operator then is the agent's own account, and may copy the device's key
     #[arg(long)]
     pub allow_own_account: bool,

@@ -8,6 +8,7 @@
 
 mod account;
 mod helper;
+pub mod login;
 mod tasks;
 
 use std::io::{self, IoSlice};
@@ -26,7 +27,8 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg}
 use serde::{Deserialize, Serialize};
 use smol::{Async, Timer};
 
-use crate::limits::LAUNCH_TIMEOUT;
+use self::login::{Given, LoginMode};
+use crate::limits::{LAUNCH_TIMEOUT, MAX_LOGIN_ANSWER};
 use crate::process::{Pipes, Process};
 use crate::pty::Terminal;
 use crate::runtime;
@@ -37,12 +39,13 @@ pub use tasks::TaskLimit;
 
 pub(crate) use account::become_account;
 pub(crate) use helper::close_inherited;
+pub(crate) use login::Held;
 
 /// The first argument of the agent when it is to be the helper.
 pub const ARGUMENT: &str = "internal-launch";
 
-/// Largest instructions: an `Open`, three paths and a time zone.
-const MAX_INSTRUCTIONS: u64 = MAX_OPEN_MESSAGE as u64 + 8 * 1024;
+/// Largest instructions: an `Open`, three paths and a time zone, and what PAM gave.
+const MAX_INSTRUCTIONS: u64 = (MAX_OPEN_MESSAGE + MAX_LOGIN_ANSWER) as u64 + 8 * 1024;
 
 /// Largest answer: the byte [`READY`], the byte [`REFUSED`] and a refusal.
 const MAX_ANSWER: u64 = MAX_SESSION_MESSAGE as u64;
@@ -70,6 +73,21 @@ struct Instructions {
     agent_socket: Option<String>,
     /// What bounds the session's tasks.
     tasks: TaskLimit,
+    /// What PAM gave, where it opened the session.
+    given: Option<Given>,
+}
+
+/// What all sessions of this agent have in common.
+#[derive(Debug)]
+pub(crate) struct Common<'a> {
+    /// The agent itself.
+    pub(crate) program: &'a Path,
+    /// What serves sftp.
+    pub(crate) sftp_server: &'a SftpServer,
+    /// What bounds what runs.
+    pub(crate) tasks: &'a TaskLimit,
+    /// Who makes a session a login session.
+    pub(crate) login: LoginMode,
 }
 
 /// A process that runs, and our ends of what it reads and writes.
@@ -79,6 +97,8 @@ pub(crate) struct Launched {
     pub(crate) process: Process,
     /// Our ends.
     pub(crate) ends: Ends,
+    /// The PAM session, for as long as the process runs.
+    pub(crate) login: Option<Held>,
 }
 
 /// Our ends of a process's standard streams.
@@ -97,19 +117,23 @@ pub(crate) enum Ends {
     },
 }
 
-/// Starts what `open` asks for, as the account that it names. `program` is the agent itself, and sftp is
-/// served by `sftp_server`. At `agent_socket` the operator's SSH agent is reached, and `tasks` bounds what runs.
+/// Starts what `open` asks for, as the account that it names. At `agent_socket` the operator's SSH agent is reached.
 ///
 /// # Errors
 /// Why there is no process, for the operator.
 pub(crate) async fn launch(
-    program: &Path,
+    common: Common<'_>,
     open: Open,
-    sftp_server: &SftpServer,
     agent_socket: Option<String>,
-    tasks: &TaskLimit,
 ) -> Result<Launched, SessionRefusal> {
     let failed = |what: &str, error: io::Error| SessionRefusal::Failed(format!("{what}: {error}"));
+    let Common {
+        program,
+        sftp_server,
+        tasks,
+        login,
+    } = common;
+    let (login, given) = login::open(program, &open, login).await?.unzip();
     let (tty, theirs, ends) = match &open.pty {
         Some(asked) => {
             let terminal = Terminal::open(asked).map_err(|e| failed("no terminal", e))?;
@@ -142,6 +166,7 @@ pub(crate) async fn launch(
         terms: open.terms.clone(),
         agent_socket,
         tasks: tasks.clone(),
+        given,
         open,
         tty,
         time_zone: std::env::var("TZ").ok(),
@@ -162,7 +187,11 @@ pub(crate) async fn launch(
         Err(error) => Some(failed("the account's shell did not start", error)),
     };
     let Some(refusal) = refusal else {
-        return Ok(Launched { process, ends });
+        return Ok(Launched {
+            process,
+            ends,
+            login,
+        });
     };
     process.kill_alone();
     // A helper that hangs in a dead file system dies when the kernel lets it: not waited for here.

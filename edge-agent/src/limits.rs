@@ -130,6 +130,30 @@ pub const MAX_ACCOUNT_FILE: u64 = 4 * 1024 * 1024;
 /// Most bytes of `/etc/environment` that are read: more than a program's whole environment usually has.
 pub const MAX_ENVIRONMENT_FILE: u64 = 64 * 1024;
 
+/// How long PAM may take to open a session: a directory server that is slow is waited for. Twice this, for a second
+/// look with root, is within [`LAUNCH_TIMEOUT`].
+pub const PAM_TIMEOUT: Duration = Duration::from_secs(12);
+
+/// How long `su` may take to close a PAM session that was not opened in time, before it is killed.
+pub const PAM_END_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How often it is looked whether it has.
+pub const PAM_END_POLL: Duration = Duration::from_millis(20);
+
+/// Most bytes of the variables that PAM gives a session: the kernel bounds one of them to twice this, and the usual
+/// environment has some hundred bytes.
+pub const MAX_LOGIN_ENVIRONMENT: usize = 64 * 1024;
+
+/// Most bytes that PAM's modules say to who logs in: a message of the day is less.
+pub const MAX_LOGIN_TEXT: usize = 16 * 1024;
+
+/// Largest task of the helper that has PAM open a session: a login, the logins that are denied, and a path.
+pub const MAX_LOGIN_TASK: usize = 64 * 1024;
+
+/// Largest answer of it: the variables, the text (which may grow when it is no UTF-8), [`MAX_GROUPS`] and the limits.
+pub const MAX_LOGIN_ANSWER: usize =
+    2 * MAX_LOGIN_ENVIRONMENT + 4 * MAX_LOGIN_TEXT + 8 * MAX_GROUPS + 4 * 1024;
+
 /// Most open files of a session's processes, until they raise it themselves: the kernel's own first limit. The agent's
 /// service may have more, for the agent.
 pub const SESSION_OPEN_FILES: u64 = 1024;

@@ -34,6 +34,7 @@ use holdfast_protocol::wire::CloseCode;
 fn main() -> ExitCode {
     match std::env::args_os().nth(1) {
         Some(first) if first == launch::ARGUMENT => launch::main(),
+        Some(first) if first == launch::login::ARGUMENT => launch::login::main(),
         Some(first) if first == unix::ARGUMENT => unix::main(),
         _ => {}
     }
@@ -110,6 +111,7 @@ fn run(run: Run) -> anyhow::Result<ExitCode> {
         accept_env: run.accept_env,
         sftp_server: run.sftp_server,
         tasks: launch::TaskLimit::detect(),
+        login: run.login,
         ..SessionConfig::default()
     };
     let sessions = Sessions::new(config, recorder.clone());

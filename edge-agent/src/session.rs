@@ -22,6 +22,7 @@ use holdfast_protocol::wire::{CloseCode, ResetCode};
 use smol::Timer;
 
 use crate::launch::TaskLimit;
+use crate::launch::login::LoginMode;
 use crate::limits::{MAX_FORWARD_RECORDINGS, MAX_FORWARDS, MAX_SESSIONS};
 use crate::recording::Recorder;
 use crate::subsystem::SftpServer;
@@ -40,6 +41,8 @@ pub struct SessionConfig {
     pub max_sessions: u32,
     /// What bounds the tasks of sessions.
     pub tasks: TaskLimit,
+    /// Who makes a session a login session.
+    pub login: LoginMode,
     /// What runs as the helper of [`crate::launch`]: this very program.
     pub program: PathBuf,
 }
@@ -53,6 +56,7 @@ impl Default for SessionConfig {
             sftp_server: SftpServer::Internal,
             max_sessions: MAX_SESSIONS,
             tasks: TaskLimit::None,
+            login: LoginMode::Bare,
             program,
         }
     }

@@ -33,11 +33,17 @@ use crate::accounts::Account;
 use crate::limits::SESSION_OPEN_FILES;
 
 /// What new files may not have by default: sshd's.
-const UMASK: u32 = 0o022;
+pub(super) const UMASK: u32 = 0o022;
 
 /// Becomes the account, in the order of the steps. Whatever must hold for the session to be the account's alone fails
 /// the session if it cannot be had.
 pub(crate) fn become_account(account: &Account) -> io::Result<()> {
+    prepare()?;
+    take_account(account)
+}
+
+/// The steps that are the same for every account: what is the agent's goes.
+pub(super) fn prepare() -> io::Result<()> {
     umask(Mode::from_raw_mode(UMASK));
     chdir("/")?;
     leave_keyring()?;
@@ -45,6 +51,11 @@ pub(crate) fn become_account(account: &Account) -> io::Result<()> {
     drop_oom_protection();
     drop_limits();
     reset_personality();
+    Ok(())
+}
+
+/// The steps after [`prepare`] and what PAM gives.
+pub(super) fn take_account(account: &Account) -> io::Result<()> {
     if geteuid().is_root() {
         take_loginuid(account.uid);
         let _ = set_capabilities_secure_bits(CapabilitiesSecureBits::empty());
@@ -57,7 +68,7 @@ pub(crate) fn become_account(account: &Account) -> io::Result<()> {
 
 /// Writes for the kernel's audit who logged in, which stays with all that the session starts, whatever they become. An
 /// agent that itself was started in a login session keeps the number of that one, as sshd does.
-fn take_loginuid(uid: u32) {
+pub(super) fn take_loginuid(uid: u32) {
     let path = "/proc/self/loginuid";
     let unset = u32::MAX.to_string();
     if fs::read_to_string(path).is_ok_and(|present| present.trim_end() == unset) {

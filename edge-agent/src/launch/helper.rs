@@ -23,7 +23,7 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg}
 use rustix::process::{Gid, Uid, chdir, geteuid, ioctl_tiocsctty, setsid};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout, stderr, stdin, stdout};
 
-use super::account::become_account;
+use super::account::{prepare, take_account};
 use super::{Instructions, MAX_INSTRUCTIONS, READY, REFUSED};
 use crate::accounts::{self, Account, Files};
 use crate::subsystem::{self, Server};
@@ -47,11 +47,17 @@ fn run(control: &mut UnixStream) -> Result<Infallible, SessionRefusal> {
     let (instructions, descriptors) =
         receive(control).map_err(|e| failed("no instructions", &e))?;
     let open = &instructions.open;
-    let account = accounts::admit(&open.login, &instructions.terms.denied_logins)?;
+    let mut account = accounts::admit(&open.login, &instructions.terms.denied_logins)?;
     let program = program_of(&account, &instructions)?;
     let tty = instructions.tty.as_deref().map(Path::new);
     let time_zone = instructions.time_zone.as_deref();
-    let device = environment::of_device();
+    let mut device = environment::of_device();
+    if let Some(given) = &instructions.given {
+        device.extend(given.env());
+        if !given.groups.is_empty() {
+            account.groups.clone_from(&given.groups);
+        }
+    }
     let mut env = environment::build(&account, open, tty, time_zone, device);
     if let Some(socket) = &instructions.agent_socket {
         env.insert("SSH_AUTH_SOCK".into(), socket.into());
@@ -59,11 +65,22 @@ fn run(control: &mut UnixStream) -> Result<Infallible, SessionRefusal> {
     take_standard_streams(descriptors).map_err(|e| failed("no standard streams", &e))?;
     let is_terminal = tty.is_some();
     start_session(is_terminal, &account).map_err(|e| failed("no terminal session", &e))?;
-    instructions.tasks.apply(open.session, account.uid);
-    become_account(&account).map_err(|e| {
-        let text = format!("the agent can't become \"{}\": {e}", Escaped(&account.name));
+    let cannot_become = |error: io::Error| {
+        let text = format!(
+            "the agent can't become \"{}\": {error}",
+            Escaped(&account.name)
+        );
         SessionRefusal::Failed(accounts::bounded(text))
-    })?;
+    };
+    prepare().map_err(cannot_become)?;
+    if let Some(given) = &instructions.given {
+        given.apply();
+        if is_terminal {
+            show(&given.notice);
+        }
+    }
+    instructions.tasks.apply(open.session, account.uid);
+    take_account(&account).map_err(cannot_become)?;
     go_home(&account.home);
     default_signals();
     control
@@ -270,6 +287,14 @@ fn start_session(is_terminal: bool, account: &Account) -> io::Result<()> {
     Ok(())
 }
 
+/// What PAM says to who logs in, such as that a password expires soon.
+fn show(notice: &str) {
+    let mut terminal = io::stderr();
+    for line in notice.lines() {
+        let _ = writeln!(terminal, "{}", Escaped(line));
+    }
+}
+
 /// A home that is not there is no reason to keep anybody out: who repairs it comes this way.
 fn go_home(home: &Path) {
     if let Err(error) = chdir(home) {
@@ -285,7 +310,7 @@ fn go_home(home: &Path) {
 
 /// A signal that the agent was started to ignore (`nohup`) would be ignored by the shell too. A handler
 /// ends with the exec, and leaves the default behind; std does the same for PIPE and for blocked signals.
-fn default_signals() {
+pub(super) fn default_signals() {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let flag = Arc::new(AtomicBool::new(false));
     for number in ignored_signals(&status) {

@@ -27,7 +27,7 @@ use super::inbound::{Inbound, Sink};
 use super::listening::Place;
 use super::outbound::Outbound;
 use super::{Gone, Kind, Sessions, Slot};
-use crate::launch::{Ends, launch};
+use crate::launch::{Common, Ends, Held, launch};
 use crate::limits::{BULK_PRIORITY, FINISH_TIMEOUT, INTERACTIVE_PRIORITY, WITHDRAWAL_TURNS};
 use crate::process::Process;
 use crate::recording::{Recording, Told, Unrecordable};
@@ -42,6 +42,8 @@ pub(super) struct Driver {
     /// Since the `Open`, unless it was refused.
     pub(super) slot: Option<Slot>,
     process: Option<Process>,
+    /// The PAM session of `process`.
+    login: Option<Held>,
     /// How `process` has ended, if it has; it is reaped only when the session is over.
     exited: Option<Exit>,
     pub(super) recording: Recording,
@@ -83,6 +85,7 @@ impl Driver {
             outbound: Outbound::new(send),
             slot: None,
             process: None,
+            login: None,
             exited: None,
             terminal: None,
             socket: None,
@@ -278,18 +281,17 @@ impl Driver {
         let agent_socket = self.agent.as_ref().and_then(AgentSocket::path);
         let config = &self.sessions.config;
         // Boxed: what a start needs would otherwise be held for the session's whole life.
-        match Box::pin(launch(
-            &config.program,
-            open,
-            &config.sftp_server,
-            agent_socket,
-            &config.tasks,
-        ))
-        .await
-        {
+        let common = Common {
+            program: &config.program,
+            sftp_server: &config.sftp_server,
+            tasks: &config.tasks,
+            login: config.login,
+        };
+        match Box::pin(launch(common, open, agent_socket)).await {
             Ok(launched) => {
                 self.recording.started(launched.process.id());
                 self.process = Some(launched.process);
+                self.login = launched.login;
                 self.connect(launched.ends);
                 self.core.handle_started(self.epoch.elapsed());
             }
@@ -390,6 +392,7 @@ impl Driver {
         if let Some(process) = self.process.take() {
             process.leave();
         }
+        self.login = None;
     }
 
     /// The observer is lost, and the process keeps its terminal or its output. From here on nothing of it is shown, so

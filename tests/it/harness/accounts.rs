@@ -96,6 +96,20 @@ impl Accounts {
         self
     }
 
+    /// Puts a text in the place of the limits of `/etc/security/limits.conf`.
+    pub(crate) fn limits(mut self, text: &str) -> Self {
+        self.files.push(("limits.conf", text.to_owned()));
+        self
+    }
+
+    /// Has an account change its password before anything else.
+    pub(crate) fn must_change(mut self, name: &str) -> Self {
+        let old = format!("\n{name}:*:19000:");
+        assert!(self.shadow.contains(&old));
+        self.shadow = self.shadow.replace(&old, &format!("\n{name}:*:0:"));
+        self
+    }
+
     /// Runs the agent as this account instead of root.
     pub(crate) fn agent_as(mut self, id: u32) -> Self {
         self.agent = Some(id);

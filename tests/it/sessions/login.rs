@@ -2,11 +2,11 @@
 
 use std::fs;
 
-use crate::harness::{Accounts, Site, Way, run};
+use crate::harness::{Accounts, SOON, Site, Terminal, Way, run, wait_until};
 
 /// What the device gives all its sessions.
 const ENVIRONMENT: &str = "# the site's proxy\nhttp_proxy=http://proxy.example:3128\nFIELD_QUOTED=\"two words\"\n\
-     export SITE='berlin' # by van\nUSER=forged\nSSH_CONNECTION=forged\n";
+     export SITE='berlin'\nUSER=forged\nSSH_CONNECTION=forged\n";
 
 fn accounts() -> Accounts {
     Accounts::new().add("hf-pi", 4001, "/bin/sh", "*")
@@ -45,5 +45,90 @@ fn audit_knows_who_logged_in() {
     for way in Way::BOTH {
         let shown = exec(&site, way, "cat /proc/self/loginuid");
         assert_eq!(shown, "4001", "{way:?}");
+    }
+}
+
+/// Whether PAM opens sessions on this machine.
+fn is_pam_possible() -> bool {
+    let possible = Accounts::are_possible()
+        && fs::exists("/etc/pam.d/su").unwrap()
+        && fs::exists("/etc/security/limits.conf").unwrap();
+    if !possible {
+        eprintln!("skipped: it needs su with PAM, and its limits.conf");
+    }
+    possible
+}
+
+const LIMITS: &str = "hf-pi - nofile 1234\nhf-pi hard core 4096\n";
+
+#[test]
+fn limits_and_groups_are_those_that_pam_gives() {
+    if !is_pam_possible() {
+        return;
+    }
+    let accounts = || accounts().group("hf-video", 4100, "hf-pi");
+    for mode in ["auto", "pam", "bare"] {
+        let device = accounts().environment(ENVIRONMENT).limits(LIMITS);
+        let site = Site::with(device.device("kitchen-cam").flags(&["--login", mode]));
+        for way in Way::BOTH {
+            let line = "ulimit -n; ulimit -Hn; id -G; echo $http_proxy $HOME $SHELL; umask";
+            let shown = exec(&site, way, line);
+            let lines: Vec<&str> = shown.lines().collect();
+            let by_pam = lines[..2] == ["1234", "1234"];
+            assert_eq!(by_pam, mode != "bare", "{way:?} {mode}: {shown}");
+            let home = site.device.folder().join("homes/hf-pi");
+            let places = format!("http://proxy.example:3128 {} /bin/sh", home.display());
+            assert_eq!(
+                lines[2..],
+                ["4001 4100", &*places, "0022"],
+                "{way:?} {mode}"
+            );
+        }
+    }
+}
+
+/// The processes of the account that wait for a session's end.
+fn holders() -> usize {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let holds = processes.filter(|process| {
+        let read = |file| fs::read_to_string(process.path().join(file)).unwrap_or_default();
+        read("status").contains("\nUid:\t4077\t") && read("cmdline").contains("holdfast-login")
+    });
+    holds.count()
+}
+
+#[test]
+fn the_pam_session_lasts_as_long_as_the_session() {
+    if !is_pam_possible() {
+        return;
+    }
+    let accounts = Accounts::new().add("hf-held", 4077, "/bin/sh", "*");
+    let site = Site::with(accounts.device("kitchen-cam").flags(&["--login", "pam"]));
+    for way in Way::BOTH {
+        let mut ssh = site.alice.ssh(way, "hf-held", site.device.name());
+        let mut terminal =
+            Terminal::start(ssh.args(["-t", "echo began; read end; exit 7"]), 80, 24);
+        terminal.expect("began");
+        assert_eq!(holders(), 1, "{way:?}");
+        terminal.send("\r");
+        assert_eq!(terminal.wait(SOON).code(), Some(7), "{way:?}");
+        wait_until(SOON, "the end of the PAM session", || holders() == 0);
+    }
+}
+
+#[test]
+fn a_password_that_must_be_changed_lets_only_root_in() {
+    if !is_pam_possible() {
+        return;
+    }
+    let device = accounts().must_change("hf-pi").device("kitchen-cam");
+    let site = Site::with(device.flags(&["--login", "auto"]));
+    for way in Way::BOTH {
+        let mut ssh = site.alice.ssh(way, "hf-pi", site.device.name());
+        let refused = run(ssh.arg("echo inside")).exits(255);
+        let refused = refused.says("the password of hf-pi on the device must be changed first");
+        assert_eq!(refused.out(), "", "{way:?}");
+        let mut ssh = site.alice.ssh(way, "root", site.device.name());
+        run(ssh.arg("true")).ok();
     }
 }
