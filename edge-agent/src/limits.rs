@@ -224,6 +224,14 @@ pub const MAX_WAITING_COMMANDS: usize = 64;
 /// Most bytes of a command's arguments that are recorded.
 pub const MAX_COMMAND_ARGUMENTS: u64 = 4096;
 
+/// Bytes of arguments and folders that a session's programs may add to its recording in a second: half of what the relay
+/// expects at most, the rest being for that they ran and how they ended. Beyond it, arguments are left out.
+pub const COMMAND_BYTES_PER_SECOND: u64 =
+    holdfast_protocol::limits::RECORDING_PER_SECOND_OF_COMMANDS / 2;
+
+/// The same at once: a script of a thousand programs begins.
+pub const COMMAND_BYTES_AT_ONCE: u64 = 256 * 1024;
+
 /// What the kernel keeps of process events while the agent is busy: some hundreds.
 pub const COMMAND_EVENTS_BUFFER: usize = 512 * 1024;
 

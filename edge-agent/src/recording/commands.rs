@@ -5,11 +5,12 @@
 //! thread listens, because a command may be over within a millisecond. Where the kernel or the agent's rights
 //! do not offer it, the recording says so.
 
+mod allowance;
 mod proc_event;
 mod proc_file;
 mod tracker;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -31,6 +32,7 @@ use crate::limits::{
     COMMAND_EVENTS_BUFFER, COMMAND_EVENTS_PATIENCE, COMMAND_RECORD_PATIENCE, COMMAND_STACK,
 };
 use crate::process::exit_of_wait;
+use allowance::Allowance;
 use proc_event::{PROC, ProcessEvent};
 use proc_file::{Look, leader};
 use tracker::{Step, Tracker};
@@ -53,7 +55,8 @@ pub(super) struct Commands(Mutex<Inner>);
 #[derive(Debug)]
 struct Inner {
     tracker: Tracker<Told>,
-    sessions: BTreeSet<SessionId>,
+    /// With what their programs may still add to their recordings.
+    sessions: BTreeMap<SessionId, Allowance>,
     /// A thread listens.
     listens: bool,
 }
@@ -70,7 +73,7 @@ impl Default for Commands {
         let own = getpid().as_raw_pid().cast_unsigned();
         Self(Mutex::new(Inner {
             tracker: Tracker::new(own),
-            sessions: BTreeSet::new(),
+            sessions: BTreeMap::new(),
             listens: false,
         }))
     }
@@ -93,7 +96,9 @@ pub(super) fn watch(recorder: &Arc<Recorder>, session: SessionId) {
     };
     inner.listens = listens.is_ok();
     if listens.is_ok() {
-        inner.sessions.insert(session);
+        inner
+            .sessions
+            .insert(session, Allowance::new(recorder.now()));
     }
     drop(inner);
     if let Err(why) = listens {
@@ -104,7 +109,7 @@ pub(super) fn watch(recorder: &Arc<Recorder>, session: SessionId) {
 /// The session's process runs.
 pub(super) fn claim(recorder: &Recorder, session: SessionId, leader: u32) {
     let mut inner = recorder.commands.lock();
-    if !inner.sessions.contains(&session) {
+    if !inner.sessions.contains_key(&session) {
         return;
     }
     let waiting = inner.tracker.claim(session, leader);
@@ -123,7 +128,7 @@ pub(super) fn claim(recorder: &Recorder, session: SessionId, leader: u32) {
 /// The session is over.
 pub(super) fn leave(recorder: &Recorder, session: SessionId) {
     let mut inner = recorder.commands.lock();
-    if inner.sessions.remove(&session) {
+    if inner.sessions.remove(&session).is_some() {
         inner.tracker.leave(session);
     }
 }
@@ -163,11 +168,11 @@ fn work(recorder: &Recorder, socket: &OwnedFd) {
         let mut inner = recorder.commands.lock();
         inner.listens = false;
         let sessions = std::mem::take(&mut inner.sessions);
-        for session in &sessions {
+        for session in sessions.keys() {
             inner.tracker.leave(*session);
         }
         drop(inner);
-        for session in sessions {
+        for session in sessions.into_keys() {
             record(recorder, session, &Event::CommandsUnavailable(why));
         }
     }
@@ -255,12 +260,22 @@ fn handle(recorder: &Recorder, event: ProcessEvent) {
 fn tell(recorder: &Recorder, session: SessionId, told: &Told) {
     match told {
         Told::Began { pid, parent, look } => {
-            let command = Command {
-                pid: *pid,
-                parent: *parent,
-                argv: look.arguments().map(Bytes).collect(),
-                cut: look.cut,
-                cwd: look.folder.as_deref().map(Bytes),
+            // That it ran is recorded in any case.
+            let command = match is_allowed(recorder, session, look) {
+                true => Command {
+                    pid: *pid,
+                    parent: *parent,
+                    argv: look.arguments().map(Bytes).collect(),
+                    cut: look.cut,
+                    cwd: look.folder.as_deref().map(Bytes),
+                },
+                false => Command {
+                    pid: *pid,
+                    parent: *parent,
+                    argv: vec![],
+                    cut: true,
+                    cwd: None,
+                },
             };
             record(recorder, session, &Event::Command(command));
         }
@@ -268,8 +283,23 @@ fn tell(recorder: &Recorder, session: SessionId, told: &Told) {
     }
 }
 
+/// Whether the recording may have the arguments and the folder of a program.
+fn is_allowed(recorder: &Recorder, session: SessionId, look: &Look) -> bool {
+    let arguments = look.arguments().map(|argument| argument.len() as u64);
+    let folder = look
+        .folder
+        .as_deref()
+        .map_or(0, |folder| folder.len() as u64);
+    let bytes = arguments.fold(folder, u64::saturating_add);
+    let now = recorder.now();
+    let mut inner = recorder.commands.lock();
+    // The session may have ended meanwhile: then nothing more is recorded.
+    let allowance = inner.sessions.get_mut(&session);
+    allowance.is_none_or(|allowance| allowance.take(now, bytes))
+}
+
 fn tell_all(recorder: &Recorder, why: &str) {
-    let sessions: Vec<SessionId> = recorder.commands.lock().sessions.iter().copied().collect();
+    let sessions: Vec<SessionId> = recorder.commands.lock().sessions.keys().copied().collect();
     for session in sessions {
         record(recorder, session, &Event::CommandsUnavailable(why));
     }
