@@ -146,6 +146,10 @@ fn run_serve(state: Option<PathBuf>, args: ServeArgs) -> anyhow::Result<()> {
     let served = runtime.block_on(async {
         let state = State::create_or_open(&config.state)?;
         let store = Store::open(&state.database()).await?;
+        if !accepted.is_empty() {
+            // The cluster's key cannot be replaced: another is refused before anything is accepted.
+            store.bind_cluster(&state.cluster.public()).await?;
+        }
         let keys = state.key_fingerprints();
         store.accept_keys(&keys, &accepted).await?;
         store.bind_keys(&keys).await?;

@@ -330,6 +330,8 @@ fn name_that_is_given_again_owns_nothing() {
     let own = |user: &User| run(user.console().arg("recordings --json")).ok().out();
     assert!(own(&carol).contains(id));
     site.relay.admin(&["user", "rm", "carol"]).ok();
+    // Their own files are in a folder by that name.
+    fs::rename(carol.folder(), carol.folder().with_extension("before")).unwrap();
     let next = site.relay.user("carol", &["operator"]);
     assert!(!own(&next).contains(id), "{}", own(&next));
     for command in ["recordings show", "export"] {
@@ -374,6 +376,33 @@ fn what_root_changes_on_the_device_is_named() {
     let id = row["id"].as_str().unwrap();
     let said = site.relay.admin(&["recordings", "verify", id]).exits(5);
     assert!(said.out().contains("is tampered: segment 0"), "{said}");
+    assert_eq!(events(&site.relay, "recording.tampered").len(), 1);
+}
+
+/// The agent finds at its start what is missing: nothing has to be uploaded for the verdict.
+#[test]
+fn segment_that_is_removed_from_the_device_is_named_at_its_start() {
+    let mut site = hoarding_site();
+    site.exec(Way::Direct, "head -c 3500000 /dev/urandom").ok();
+    wait_until(SOON, "several segments on the device", || {
+        segments(&site.device).len() > 2
+    });
+    site.device.stop();
+    let files = segments(&site.device);
+    fs::remove_file(&files[1]).unwrap();
+    site.device.run_online(&site.relay);
+    let row = wait_state(&site.relay, "tampered");
+    let reason = row["reason"].as_str().unwrap();
+    assert!(reason.starts_with("segment 1 is missing"), "{reason}");
+    let id = row["id"].as_str().unwrap();
+    let said = site.relay.admin(&["recordings", "verify", id]).exits(5);
+    let named = "is tampered: segment 1 is missing";
+    assert!(said.out().contains(named), "{said}");
+    // What is whole before it is evidence, and is taken.
+    run(&mut site.device.command(&["upload"])).ok();
+    wait_until(SOON, "the segment before it at the relay", || {
+        rows(&site.relay)[0]["bytes"].as_u64() > Some(500_000)
+    });
     assert_eq!(events(&site.relay, "recording.tampered").len(), 1);
 }
 

@@ -152,6 +152,14 @@ fn key_of_another_relay_stops_the_relay() {
         assert!(doctor.out().contains(found), "{doctor}");
         fs::write(&path, good).unwrap();
     }
+    // The cluster's cannot be replaced, and an attempt changes nothing.
+    let path = relay.state().join("cluster.key");
+    let good = fs::read(&path).unwrap();
+    fs::write(&path, fs::read(other.state().join("cluster.key")).unwrap()).unwrap();
+    run(relay.serve_command().args(["--accept-key", "cluster.key"])).exits(1);
+    fs::write(&path, good).unwrap();
+    relay.start_again();
+    relay.terminate(SOON);
     // One that was replaced on purpose.
     let name = "ssh_host_ed25519_key";
     let replaced = fs::read(other.state().join(name)).unwrap();

@@ -56,6 +56,11 @@ fn report(folder: &Path, recovered: &Recovered) {
         let (segment, block, fault) = (damage.segment, damage.block, damage.fault);
         warn!("block {block} of segment {segment} is damaged, and is delivered as it is: {fault}");
     }
+    for segment in &recovered.missing {
+        warn!(
+            "segment {segment} is missing, and newer ones are there: the relay has it, or it was removed"
+        );
+    }
     for (segment, fault) in &recovered.corrupt {
         let folder = folder.to_string_lossy();
         let folder = Escaped(&folder);

@@ -47,7 +47,12 @@ pub enum Truncated {
     /// The device lost power, or its agent was killed.
     PowerLoss,
     /// The device has lost the rest.
-    Gone(SegmentLost),
+    Gone {
+        /// From which segment on.
+        segment: u32,
+        /// Why.
+        why: SegmentLost,
+    },
     /// The rest was not delivered in time.
     Expired,
     /// It stops without an end.
@@ -70,6 +75,8 @@ pub enum IngestFault {
     Bytes(Fault),
     /// The segment is missing, and later ones are offered.
     Missing,
+    /// The segment's file is not on the device any more.
+    Removed,
     /// The segment is damaged on the device.
     Damaged,
     /// What came is not what the device said that there is.
@@ -129,6 +136,8 @@ pub struct Ingest {
     damaged: Option<u32>,
     /// The most bytes that all segments may have.
     allowed: u64,
+    /// The segment that the device does not have any more. Those before it are evidence, and still wanted.
+    gone: Option<u32>,
     deadline: Option<Duration>,
     actions: VecDeque<IngestAction>,
 }
@@ -161,6 +170,11 @@ impl Ingest {
         stored: Vec<(u64, Link)>,
         finished: Option<SessionFinished>,
     ) -> Self {
+        // Which segment is gone is not kept, but how many there were is.
+        let gone = match state {
+            State::Tampered { .. } => finished.as_ref().map(|finished| finished.segments),
+            _ => None,
+        };
         let mut ingest = Self {
             session,
             stream: UploadStream::default(),
@@ -168,6 +182,7 @@ impl Ingest {
             stored,
             incoming: None,
             finished,
+            gone,
             checking: false,
             damaged: None,
             allowed: u64::MAX,
@@ -204,7 +219,7 @@ impl Ingest {
     /// Whether bytes of this segment would be taken, and would be new.
     #[must_use]
     pub fn is_wanted(&self, offer: &OfferedSegment) -> bool {
-        let is_open = !self.state.is_terminal() || self.damaged.is_some();
+        let is_open = self.is_open(offer.segment);
         let is_segment = offer.length <= MAX_SEGMENT as u64 && offer.segment < MAX_SEGMENTS;
         is_open && is_segment && offer.segment == self.next_segment() && self.is_allowed(offer)
     }
@@ -221,8 +236,7 @@ impl Ingest {
         {
             return self.answer_stored(offer, *stored);
         }
-        // Behind damage, what is whole is evidence.
-        if self.state.is_terminal() && self.damaged.is_none() {
+        if !self.is_open(offer.segment) {
             return self.refuse(offer.segment, Refused::Tampered);
         }
         if offer.length > MAX_SEGMENT as u64 || offer.segment >= MAX_SEGMENTS {
@@ -337,7 +351,8 @@ impl Ingest {
 
     /// The device says that the session has ended.
     pub fn handle_finished(&mut self, finished: &SessionFinished) {
-        if self.finished.is_some() || self.state.is_terminal() {
+        let unwanted = self.state.is_terminal() && self.gone.is_none();
+        if self.finished.is_some() || unwanted {
             return self.answer(UploadAnswer::Noted(self.session));
         }
         self.actions.push_back(IngestAction::Keep(finished.clone()));
@@ -359,15 +374,20 @@ impl Ingest {
     pub fn handle_gone(&mut self, gone: &SegmentGone) {
         // What was stored before is here all the same.
         if gone.segment >= self.next_segment() && !self.state.is_terminal() {
-            let state = match gone.why {
-                SegmentLost::Corrupt => State::Tampered {
-                    segment: gone.segment,
-                    block: 0,
-                    fault: IngestFault::Damaged,
-                },
-                why if self.stored.is_empty() => State::Lost(Lost::Gone(why)),
-                why => State::Truncated(Truncated::Gone(why)),
+            let segment = gone.segment;
+            let tampered = |fault| State::Tampered {
+                segment,
+                block: 0,
+                fault,
             };
+            let state = match gone.why {
+                SegmentLost::Corrupt => tampered(IngestFault::Damaged),
+                // Of the first, a device that was cut off may have written nothing; another was there.
+                SegmentLost::Missing if segment > 0 => tampered(IngestFault::Removed),
+                why if self.stored.is_empty() => State::Lost(Lost::Gone(why)),
+                why => State::Truncated(Truncated::Gone { segment, why }),
+            };
+            self.gone = Some(segment);
             self.settle(state);
         }
         self.answer(UploadAnswer::Noted(self.session));
@@ -450,6 +470,12 @@ impl Ingest {
     #[must_use]
     pub fn stored(&self) -> &[(u64, Link)] {
         &self.stored
+    }
+
+    /// Whether a segment is still wanted: behind damage, and before what is gone, what is whole is evidence.
+    fn is_open(&self, segment: u32) -> bool {
+        let is_evidence = self.damaged.is_some() || self.gone.is_some_and(|gone| segment < gone);
+        is_evidence || !self.state.is_terminal()
     }
 
     fn begin(&self, offer: &OfferedSegment) -> Incoming {

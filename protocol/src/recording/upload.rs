@@ -42,7 +42,7 @@ pub struct Uploader {
     connected: bool,
     present: Option<Present>,
     /// The report that was sent and not noted yet.
-    reported: Option<SessionId>,
+    reported: Option<UploadMessage>,
     /// How far the relay has the segments that are still being written.
     has: BTreeMap<SegmentName, u64>,
     /// Sessions whose next segment was refused for now, and when to offer it again.
@@ -99,10 +99,10 @@ impl Uploader {
     pub fn handle_answer(&mut self, now: Duration, answer: &UploadAnswer, spool: &mut Spool) {
         match answer {
             UploadAnswer::Noted(session) => {
-                if self.reported == Some(*session) {
-                    self.reported = None;
+                let ours = |report: &mut UploadMessage| report_session(report) == Some(*session);
+                if let Some(report) = self.reported.take_if(ours) {
+                    spool.handle_noted(&report);
                 }
-                spool.handle_noted(*session);
             }
             UploadAnswer::Have(held) => self.handle_have(held),
             UploadAnswer::Stored(held) => self.handle_stored(held, spool),
@@ -159,7 +159,7 @@ impl Uploader {
         if self.reported.is_none()
             && let Some(report) = spool.reports().next()
         {
-            self.reported = report_session(&report);
+            self.reported = Some(report.clone());
             return Some(UploadAction::Send(report));
         }
         if !self.pace.allows(now, minute) {

@@ -509,7 +509,10 @@ fn words(state: State, findings: Option<&Findings>) -> (RecordingState, Option<S
         State::Truncated(how) => {
             let reason = match how {
                 Truncated::PowerLoss => why("power_loss: the device says that it lost power"),
-                Truncated::Gone(lost) => Some(format!("the rest is gone: {}", lost_text(lost))),
+                Truncated::Gone { segment, why } => Some(format!(
+                    "the rest is gone from segment {segment} on: {}",
+                    lost_text(why)
+                )),
                 Truncated::Expired => why("the rest was not delivered in time"),
                 Truncated::NoEnd => why("it stops without an end: its agent was killed"),
             };
@@ -526,6 +529,9 @@ fn words(state: State, findings: Option<&Findings>) -> (RecordingState, Option<S
                 IngestFault::Bytes(fault) => format!("segment {segment}, block {block}: {fault}"),
                 IngestFault::Missing => {
                     format!("segment {segment} is missing, and later ones are there")
+                }
+                IngestFault::Removed => {
+                    format!("segment {segment} is missing: its file is not on the device any more")
                 }
                 IngestFault::Damaged => format!("segment {segment} was damaged on the device"),
                 IngestFault::OtherHash => {

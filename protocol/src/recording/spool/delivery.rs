@@ -20,7 +20,9 @@ impl Spool {
                 hash,
             })
         });
-        finished.chain(self.gone.values().cloned().map(UploadMessage::Gone))
+        // What is gone comes first: a relay that knows how a recording ends would judge it without that.
+        let gone = self.gone.values().cloned().map(UploadMessage::Gone);
+        gone.chain(finished)
     }
 
     /// What may be uploaded, a session's segments in their order.
@@ -36,13 +38,21 @@ impl Spool {
         })
     }
 
-    /// A relay knows that the session has ended, or that its recording is gone.
-    pub fn handle_noted(&mut self, session: SessionId) {
-        if let Some(ended) = self.ended.get_mut(&session) {
-            ended.noted = true;
+    /// A relay has noted this report of [`Self::reports`], and no other.
+    pub fn handle_noted(&mut self, report: &UploadMessage) {
+        match report {
+            UploadMessage::Finished(finished) => {
+                if let Some(ended) = self.ended.get_mut(&finished.session) {
+                    ended.noted = true;
+                }
+                self.forget_if_done(&finished.session);
+            }
+            // An earlier segment may have been lost since.
+            UploadMessage::Gone(gone) if self.gone.get(&gone.session) == Some(gone) => {
+                self.gone.remove(&gone.session);
+            }
+            UploadMessage::Gone(_) | UploadMessage::Offer(_) | UploadMessage::Bytes(_) => {}
         }
-        self.gone.remove(&session);
-        self.forget_if_done(&session);
     }
 
     /// A relay has stored a segment. It is removed only if it is the one that is here.

@@ -26,6 +26,8 @@ pub struct Recovered {
     pub cut: Vec<Cut>,
     /// Blocks that are not what was written. Their segments are delivered as they are.
     pub damaged: Vec<Damage>,
+    /// Segments that are not here although older and newer ones are: the relay has them, or they were removed.
+    pub missing: Vec<SegmentName>,
     /// Segments that are corrupt and were set aside, and why.
     pub corrupt: Vec<(SegmentName, Fault)>,
 }
@@ -148,6 +150,15 @@ impl Spool {
         recovered: &mut Recovered,
     ) {
         let follows = state.last.filter(|(last, _)| last + 1 == found.name.index);
+        if let Some((last, _)) = state.last.filter(|_| follows.is_none() && !state.broken) {
+            // The relay has it, or it was removed: only the relay knows. What is behind it is kept in both cases.
+            let missing = SegmentName {
+                session: found.name.session,
+                index: last.saturating_add(1),
+            };
+            recovered.missing.push(missing);
+            self.report_gone(missing, SegmentLost::Missing);
+        }
         let expected = Expected {
             place: Some((found.name.session, found.name.index)),
             // Behind a damaged block the chain is not known.

@@ -288,7 +288,7 @@ fn who_may_begin_when_there_is_no_room() {
     assert!(begin(&mut full, &loose, &SessionWork::Shell, true).is_err());
     let reports: Vec<UploadMessage> = full.reports().collect();
     assert!(matches!(&reports[..], [UploadMessage::Gone(gone)] if gone.why == SegmentLost::NoRoom));
-    full.handle_noted(SESSION);
+    full.handle_noted(&reports[0]);
     assert_eq!(full.reports().count(), 0);
 
     let mut small_disk = spool(SPOOL_BYTES);
