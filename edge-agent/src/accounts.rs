@@ -15,7 +15,7 @@ use holdfast_protocol::limits::MAX_REASON;
 use holdfast_protocol::wire::SessionRefusal;
 
 use crate::clock::WallTime;
-use crate::limits::MAX_ACCOUNT_FILE;
+use crate::limits::{CLOCK_IS_SET, MAX_ACCOUNT_FILE};
 
 pub(crate) use files::Files;
 
@@ -45,9 +45,6 @@ const SHELLS: &str = "/etc/shells";
 
 /// What counts where that is not there, as in getusershell(3).
 const DEFAULT_SHELLS: &[u8] = b"/bin/sh\n/bin/csh\n";
-
-/// Before this moment (2020) a clock was never set, and says nothing about an account's expiry.
-const CLOCK_IS_SET: Duration = Duration::from_secs(1_577_836_800);
 
 const SECONDS_OF_A_DAY: u64 = 24 * 60 * 60;
 

@@ -66,6 +66,15 @@ Examples:
   edge-agent status
   edge-agent status --json")]
     Status(StatusArgs),
+    /// Show what is wrong with this agent, or careless, and what to do about it
+    #[command(
+        after_help = "Exits 1 if there is a problem; a warning leaves it 0. Run it as root, as the agent is.
+
+Examples:
+  edge-agent doctor
+  edge-agent doctor --json | jq -r '.[] | select(.level == \"problem\") | .remedy'"
+    )]
+    Doctor(StatusArgs),
     /// Upload the recordings that wait, whatever the upload policy says
     #[command(
         after_help = "Exits 0 when the running agent was asked; `edge-agent status` shows how far it is.
@@ -350,13 +359,13 @@ impl From<SyncArg> for Sync {
     }
 }
 
-/// `edge-agent status`.
+/// `edge-agent status` and `edge-agent doctor`.
 #[derive(Debug, Args)]
 pub struct StatusArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "documented at its type")]
     pub state: StateArg,
-    /// Print one JSON object
+    /// Print JSON for machines
     #[arg(long)]
     pub json: bool,
 }

@@ -6,6 +6,7 @@
 mod accounts;
 pub mod cli;
 mod clock;
+pub mod doctor;
 pub mod enroll;
 mod environment;
 mod folder;

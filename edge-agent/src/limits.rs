@@ -130,6 +130,9 @@ pub const MAX_ACCOUNT_FILE: u64 = 4 * 1024 * 1024;
 /// Most bytes of `/etc/environment` that are read: more than a program's whole environment usually has.
 pub const MAX_ENVIRONMENT_FILE: u64 = 64 * 1024;
 
+/// Before this moment (2020) a clock was never set, and says nothing about an account's expiry.
+pub const CLOCK_IS_SET: Duration = Duration::from_secs(1_577_836_800);
+
 /// How long PAM may take to open a session: a directory server that is slow is waited for. Twice this, for a second
 /// look with root, is within [`LAUNCH_TIMEOUT`].
 pub const PAM_TIMEOUT: Duration = Duration::from_secs(12);

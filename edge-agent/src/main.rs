@@ -12,6 +12,7 @@ use edge_agent::cli::{
     Cli, Command, InstallArgs, Join, Run, SelfTest, Sftp, StateArg, StatusArgs, UninstallArgs,
     UpgradeArgs, Watch,
 };
+use edge_agent::doctor::{self, Level};
 use edge_agent::enroll::{self, Joined};
 use edge_agent::identity::Identity;
 use edge_agent::instance;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         Command::Join(join) => runtime::run(self::join(join)),
         Command::Run(run) => self::run(run),
         Command::Status(args) => show_status(&args),
+        Command::Doctor(args) => show_findings(&args),
         Command::Upload(args) => upload(&args),
         Command::Install(args) => install(args),
         Command::Uninstall(args) => uninstall(args),
@@ -177,6 +179,23 @@ fn show_status(args: &StatusArgs) -> anyhow::Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+fn show_findings(args: &StatusArgs) -> anyhow::Result<ExitCode> {
+    let state = StateDir::create_or_open(&args.state.state)?;
+    let status = status::ask(&state, Question::Status)?;
+    let found = doctor::run(&doctor::Facts { status });
+    let mut out = Stdout::answer();
+    let written = if args.json {
+        out.say(format_args!("{}", Json(&serde_json::to_string(&found)?)))
+    } else {
+        found
+            .iter()
+            .try_for_each(|found| out.say(format_args!("{found}")))
+    };
+    written.context("cannot write the answer")?;
+    let is_well = found.iter().all(|found| found.level != Level::Problem);
+    Ok(ExitCode::from(u8::from(!is_well)))
 }
 
 fn upload(args: &StateArg) -> anyhow::Result<ExitCode> {

@@ -30,7 +30,7 @@ use crate::process::Process;
 use crate::{accounts, warn};
 
 pub(super) use given::Given;
-pub use helper::main;
+pub use helper::{main, probe};
 
 /// The first argument of the agent when it is to be this helper.
 pub const ARGUMENT: &str = "internal-login";

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::harness::{Accounts, SOON, Site, Terminal, Way, run, wait_until};
+use crate::harness::{Accounts, Device, SOON, Site, Terminal, Way, run, wait_until};
 
 /// What the device gives all its sessions.
 const ENVIRONMENT: &str = "# the site's proxy\nhttp_proxy=http://proxy.example:3128\nFIELD_QUOTED=\"two words\"\n\
@@ -131,4 +131,36 @@ fn a_password_that_must_be_changed_lets_only_root_in() {
         let mut ssh = site.alice.ssh(way, "root", site.device.name());
         run(ssh.arg("true")).ok();
     }
+}
+
+#[test]
+fn doctor_says_what_opens_the_sessions_and_what_to_do() {
+    if !is_pam_possible() {
+        return;
+    }
+    let site = Site::with(accounts().device("kitchen-cam").flags(&["--login", "auto"]));
+    let doctor = |flags: &[&str]| run(&mut site.device.command(&[&["doctor"], flags].concat()));
+    let shown = doctor(&[]).ok();
+    assert!(shown.out().contains("PAM opens sessions, by "), "{shown}");
+    let found = doctor(&["--json"]).ok();
+    let found: serde_json::Value = serde_json::from_str(&found.out()).unwrap();
+    let found = found.as_array().unwrap();
+    let names: Vec<&str> = found
+        .iter()
+        .map(|found| found["check"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["service", "accounts", "spool", "clock"]);
+    assert!(
+        found
+            .iter()
+            .all(|found| found["level"] == "ok" && found["remedy"].is_null())
+    );
+    let absent = Device::joined(&site.relay, "hall-cam");
+    let found = run(&mut absent.command(&["doctor"])).exits(1);
+    assert!(
+        found
+            .out()
+            .contains("make it one with `edge-agent install`"),
+        "{found}"
+    );
 }

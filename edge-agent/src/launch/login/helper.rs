@@ -3,6 +3,7 @@
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::Instant;
@@ -44,6 +45,14 @@ pub fn main() -> ! {
     std::process::exit(0)
 }
 
+/// Tries whether PAM opens a session by this `su`.
+///
+/// # Errors
+/// What PAM or `su` says.
+pub fn probe(su: &Path) -> Result<(), String> {
+    Waiting::start(su, ROOT, 0).map(|(_, waiting)| waiting.close())
+}
+
 fn serve(control: &mut UnixStream) {
     let (answer, session) = match read_task(control) {
         Ok(task) => open(&task),
@@ -80,18 +89,12 @@ fn open(task: &Task) -> (Answer, Option<Waiting>) {
     }
     default_signals();
     take_loginuid(account.uid);
-    let why = match Waiting::start(task, &account.name, account.uid) {
+    let why = match Waiting::start(&task.su, &account.name, account.uid) {
         Ok((given, waiting)) => return (Answer::Opened(given), Some(waiting)),
         Err(why) => why,
     };
     // Root must get in to mend it; and what refuses even root is no verdict on an account.
-    let is_broken = || match Waiting::start(task, ROOT, 0) {
-        Ok((_, waiting)) => {
-            waiting.close();
-            false
-        }
-        Err(_) => true,
-    };
+    let is_broken = || probe(&task.su).is_err();
     if task.mode == LoginMode::Auto && (account.uid == 0 || is_broken()) {
         return (Answer::Bare(why), None);
     }
@@ -114,19 +117,19 @@ struct Waiting {
 
 impl Waiting {
     /// Has `su` open a session, and reads what it gave.
-    fn start(task: &Task, name: &str, uid: u32) -> Result<(Given, Self), String> {
+    fn start(su: &Path, name: &str, uid: u32) -> Result<(Given, Self), String> {
         let failed = |error: io::Error| error.to_string();
         let (socket, theirs) = UnixStream::pair().map_err(failed)?;
         let errors = theirs.try_clone().map_err(failed)?;
-        let su = Command::new(&task.su)
+        let child = Command::new(su)
             .args(["-s", "/bin/sh", "-c", WAIT, "--", name])
             .env_clear()
             .stdin(Stdio::null())
             .stdout(OwnedFd::from(theirs))
             .stderr(OwnedFd::from(errors))
             .spawn()
-            .map_err(|error| format!("{}: {error}", task.su.display()))?;
-        let mut waiting = Self { su, socket };
+            .map_err(|error| format!("{}: {error}", su.display()))?;
+        let mut waiting = Self { su: child, socket };
         let started = said(&mut waiting.socket).and_then(|(pid, notice)| {
             let given = Given::of(pid, waiting.su.id(), uid, notice);
             given.map_err(failed)
