@@ -81,8 +81,8 @@ fn is_overlay_in_memory(file: &File, stat: &StatFs) -> bool {
         None => {
             let memory = fs::read_to_string("/proc/meminfo");
             let memory = memory.ok().and_then(|text| memory_bytes(&text));
-            let size =
-                u128::from(stat.f_blocks).saturating_mul(stat.f_frsize.unsigned_abs().into());
+            let size = u128::from(stat.f_blocks)
+                .saturating_mul(u128::try_from(stat.f_frsize).unwrap_or(0));
             memory.is_some_and(|memory| is_half(size, memory))
         }
     }
