@@ -334,7 +334,7 @@ fn name_that_is_given_again_owns_nothing() {
     fs::rename(carol.folder(), carol.folder().with_extension("before")).unwrap();
     let next = site.relay.user("carol", &["operator"]);
     assert!(!own(&next).contains(id), "{}", own(&next));
-    for command in ["recordings show", "export"] {
+    for command in ["recordings show", "export --format raw"] {
         let refused = run(next.console().arg(format!("{command} {id}")));
         assert_eq!(refused.code(), 1, "{refused}");
         refused.says("no recording");
