@@ -1,10 +1,12 @@
 //! Accounts of the device, and who may log in.
 //!
-//! A static program has no NSS and no PAM: it reads `/etc/passwd`, `/etc/group` and `/etc/shadow`, and
-//! decides as sshd does without PAM.
+//! A static program has no NSS and no PAM: it reads `/etc/passwd`, `/etc/group` and `/etc/shadow`, asks a program of the
+//! device for names that are not there ([`nss`]), and decides as sshd does without PAM.
 
 mod files;
+mod nss;
 
+use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -53,8 +55,13 @@ const SECONDS_OF_A_DAY: u64 = 24 * 60 * 60;
 /// # Errors
 /// The refusal, for the operator.
 pub(crate) fn admit(login: &Login, denied: &[Login]) -> Result<Account, SessionRefusal> {
-    let files = Files::read(Path::new("/etc")).map_err(|error| {
+    let mut files = Files::read(Path::new("/etc")).map_err(|error| {
         SessionRefusal::Failed(format!("the device's accounts can't be read: {error}"))
+    })?;
+    add_directory(&mut files, login, denied).map_err(|error| {
+        SessionRefusal::Failed(format!(
+            "the device's directory of accounts can't be asked (getent): {error}"
+        ))
     })?;
     let now = WallTime::now().since_1970();
     let agent = rustix::process::geteuid().as_raw();
@@ -63,6 +70,38 @@ pub(crate) fn admit(login: &Login, denied: &[Login]) -> Result<Account, SessionR
         Some(text) if account.uid != 0 => Err(SessionRefusal::NoLogin(text)),
         _ => Ok(account),
     }
+}
+
+/// Adds what the device's directory knows of a login that the files do not have; and of those that are denied, because
+/// one of them may be another name of the same account.
+fn add_directory(files: &mut Files, login: &Login, denied: &[Login]) -> io::Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    add_account(files, login.as_str())?;
+    // Root is no account of a directory, and gets in when the directory is away.
+    if files
+        .account(login.as_str())
+        .is_some_and(|account| account.uid != 0)
+    {
+        for other in denied {
+            add_account(files, other.as_str())?;
+        }
+    }
+    Ok(())
+}
+
+fn add_account(files: &mut Files, name: &str) -> io::Result<()> {
+    if name == "root" || files.account(name).is_some() {
+        return Ok(());
+    }
+    let Some(line) = nss::ask("passwd", name)? else {
+        return Ok(());
+    };
+    let shadow = nss::ask("shadow", name)?.unwrap_or_default();
+    let groups = nss::ask("initgroups", name)?.unwrap_or_default();
+    files.add(name, &line, &shadow, &groups);
+    Ok(())
 }
 
 /// The rules: `agent` is who the agent runs as, `now` the time since 1970.

@@ -133,6 +133,12 @@ pub const MAX_ENVIRONMENT_FILE: u64 = 64 * 1024;
 /// Before this moment (2020) a clock was never set, and says nothing about an account's expiry.
 pub const CLOCK_IS_SET: Duration = Duration::from_secs(1_577_836_800);
 
+/// How long the device's directory may take to answer for one name.
+pub const NSS_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// Most bytes of its answer: an account in very many groups.
+pub const MAX_NSS_LINE: usize = 64 * 1024;
+
 /// How long PAM may take to open a session: a directory server that is slow is waited for. Twice this, for a second
 /// look with root, is within [`LAUNCH_TIMEOUT`].
 pub const PAM_TIMEOUT: Duration = Duration::from_secs(12);

@@ -53,6 +53,35 @@ impl Files {
         }
     }
 
+    /// Adds an account of a directory, by the lines that `getent` prints for its `passwd`, `shadow` and `initgroups`.
+    /// A line that is not that account's is left out, and so is one that would be root.
+    pub(super) fn add(&mut self, name: &str, passwd: &[u8], shadow: &[u8], groups: &[u8]) {
+        if passwd_line(passwd, Some(name)).is_none_or(|account| account.uid == 0) {
+            return;
+        }
+        let append = |file: &mut Vec<u8>, line: &[u8]| {
+            file.push(b'\n');
+            file.extend_from_slice(line);
+        };
+        append(&mut self.passwd, passwd);
+        if shadow
+            .strip_prefix(name.as_bytes())
+            .is_some_and(|rest| rest.starts_with(b":"))
+        {
+            append(&mut self.shadow, shadow);
+        }
+        let mut words = groups
+            .split(u8::is_ascii_whitespace)
+            .filter(|word| !word.is_empty());
+        if words.next() == Some(name.as_bytes()) {
+            let numbers = words.filter_map(|word| id(number(word)?)).take(MAX_GROUPS);
+            for gid in numbers.collect::<Vec<_>>() {
+                let line = format!("holdfast-{gid}:x:{gid}:{name}");
+                append(&mut self.group, line.as_bytes());
+            }
+        }
+    }
+
     /// The account of this name. The first line that is whole counts.
     pub(crate) fn account(&self, name: &str) -> Option<Account> {
         let mut account = lines(&self.passwd).find_map(|line| passwd_line(line, Some(name)))?;
@@ -258,6 +287,26 @@ mod tests {
             Files::read(folder.path()).is_ok(),
             "group and shadow may be missing"
         );
+    }
+
+    #[test]
+    fn an_account_of_a_directory_is_one_like_another() {
+        let group = b"video:x:44:\n".to_vec();
+        let mut files = Files::new(b"pi:x:1000:1000::/:/bin/sh".to_vec(), group, vec![]);
+        let line = b"lena:*:20001:20000:Lena:/home/lena:/bin/bash";
+        files.add("lena", line, b"lena:!:1::::::", b"lena   44 20000 20005");
+        let account = files.account("lena").unwrap();
+        assert_eq!((account.uid, account.gid), (20_001, 20_000));
+        assert_eq!(account.groups, [20_000, 44, 20_005]);
+        assert!(files.is_locked("lena"));
+        assert_eq!(files.group_name_of(44).as_deref(), Some("video"));
+        // Another's line, and a root that the device does not know.
+        files.add("max", line, b"", b"");
+        files.add("eve", b"eve:*:0:0::/:/bin/sh", b"", b"");
+        files.add("odd", b"odd:*:x:0::/:/bin/sh", b"", b"");
+        for name in ["max", "eve", "odd"] {
+            assert_eq!(files.account(name), None, "{name}");
+        }
     }
 
     proptest! {
