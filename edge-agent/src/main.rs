@@ -29,6 +29,7 @@ use edge_agent::upgrade::command::Upgrade;
 use edge_agent::upgrade::trial::{Turn, Upgrades};
 use edge_agent::upgrade::{self_test, watch};
 use edge_agent::{launch, process, release, runtime, sftp, unix, volatile};
+use holdfast_protocol::causes::Causes;
 use holdfast_protocol::escape::Json;
 use holdfast_protocol::wire::CloseCode;
 
@@ -61,7 +62,7 @@ fn main() -> ExitCode {
         Command::Watch(args) => watch_trial(&args),
     };
     result.unwrap_or_else(|error| {
-        output::complain(format_args!("{error:#}"));
+        output::complain(format_args!("{}", Causes(error.as_ref())));
         ExitCode::FAILURE
     })
 }

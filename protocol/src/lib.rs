@@ -9,6 +9,7 @@
 extern crate alloc;
 
 pub mod backoff;
+pub mod causes;
 pub mod codec;
 pub mod congestion;
 pub mod control;

@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::{Args as _, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use holdfast_protocol::causes::Causes;
 
 use self::fleet::SshArgs;
 use crate::audit::{Actor, Audit, WhenUnwritable};
 use crate::clock::Timestamp;
 use crate::commands::{self, Caller, Command, Context, DONE, FAILED, Facts};
-use crate::config::{Config, DEFAULT_STATE, Flags, PublicHost};
+use crate::config::{Config, DEFAULT_STATE, Flags, PublicHost, SSH_EXPECTED, TUNNEL_EXPECTED};
 use crate::limits::FAREWELL_TIMEOUT;
 use crate::output::{complain, print};
 use crate::recording::archive::Archive;
@@ -88,10 +89,10 @@ struct ServeArgs {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Where operators connect, TCP [default: 0.0.0.0:2222]
-    #[arg(long, value_name = "IP:PORT")]
+    #[arg(long, value_name = "IP:PORT", value_parser = ssh_address)]
     ssh: Option<SocketAddr>,
     /// Where devices connect, UDP [default: 0.0.0.0:4433]
-    #[arg(long, value_name = "IP:PORT")]
+    #[arg(long, value_name = "IP:PORT", value_parser = tunnel_address)]
     tunnel: Option<SocketAddr>,
     /// What tokens, roster and ssh-config name; PORT is the tunnel's, if it is mapped
     /// [default: the bound address, or this machine's name]
@@ -100,6 +101,14 @@ struct ServeArgs {
     /// Take a key that was replaced on purpose, by its file's name in the state folder; may be given again
     #[arg(long, value_name = "FILE")]
     accept_key: Vec<String>,
+}
+
+fn ssh_address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| SSH_EXPECTED)
+}
+
+fn tunnel_address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| TUNNEL_EXPECTED)
 }
 
 /// Parses, builds, runs; gives the exit status.
@@ -127,7 +136,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
         }
     };
     done.unwrap_or_else(|error| {
-        complain(format_args!("{error:#}"));
+        complain(format_args!("{}", Causes(error.as_ref())));
         FAILED
     })
 }

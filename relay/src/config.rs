@@ -24,6 +24,10 @@ pub const DEFAULT_STATE: &str = "/var/lib/holdfast";
 /// 2222, because 22 is mostly taken by the machine's own sshd.
 const DEFAULT_SSH: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 2222);
 const DEFAULT_TUNNEL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 4433);
+/// What an address to listen for operators at looks like.
+pub(crate) const SSH_EXPECTED: &str = "expected IP:PORT, as in 0.0.0.0:2222";
+/// The same for devices.
+pub(crate) const TUNNEL_EXPECTED: &str = "expected IP:PORT, as in 0.0.0.0:4433";
 /// Long enough for a prompt and a copy of a small file to end, short enough for a service manager.
 const DEFAULT_DRAIN_GRACE: Duration = Duration::from_secs(5);
 /// More than a year: what happened in the same month a year ago can be looked up.

@@ -170,7 +170,7 @@ fn an_unknown_login_is_named() {
     }
     let mut ssh = site.alice.tool("ssh");
     let refused = run(ssh.args(["-l", "ro ot+kitchen-cam", "relay", "true"])).exits(255);
-    refused.says("\"ro ot+kitchen-cam\" is no LOGIN+DEVICE: a login may hold");
+    refused.says("\"ro ot+kitchen-cam\" is not of the form LOGIN+DEVICE: a login may hold");
 }
 
 #[test]

@@ -78,14 +78,18 @@ impl fmt::Display for SpoolStatus {
         )?;
         match (self.waiting, self.waiting_since) {
             (0, _) => {}
+            (1, None) => f.write_str(", 1 segment waits for the relay")?,
             (count, None) => write!(f, ", {count} segments wait for the relay")?,
             (count, Some(since)) => {
                 let now = trusted_clock().unwrap_or(since);
                 let ago = now.saturating_sub(since).max(0);
-                write!(
-                    f,
-                    ", {count} segments wait for the relay, the oldest for {ago} s"
-                )?;
+                match count {
+                    1 => write!(f, ", 1 segment waits for the relay, for {ago} s")?,
+                    _ => write!(
+                        f,
+                        ", {count} segments wait for the relay, the oldest for {ago} s"
+                    )?,
+                }
             }
         }
         if self.volatile {

@@ -414,6 +414,7 @@ impl Spool {
                 used,
                 max: self.config.max_bytes,
                 kept: left,
+                kept_for: share.later(),
                 oldest: self.oldest(),
             });
         }

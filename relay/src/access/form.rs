@@ -3,6 +3,7 @@
 
 mod text;
 mod values;
+mod written;
 
 use std::num::NonZeroU32;
 
@@ -24,6 +25,7 @@ use crate::limits::{MAX_ROLE_NETWORKS, MAX_RULE_LOGINS, MAX_RULES};
 pub use text::{TomlText, inline};
 pub use values::Text;
 pub(super) use values::value as pattern;
+pub(crate) use written::text;
 
 /// The body of `[roles.NAME]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -22,14 +22,12 @@ pub fn is_preset(name: &str) -> bool {
 /// The preset of that name, if it is one's.
 #[must_use]
 pub fn preset(name: &str) -> Option<Role> {
-    use Ability::{
-        Admin, AgentForward, Exec, Forward, Join, Recover, Review, ReviewOwn, Sftp, Shell,
-    };
+    use Ability::{Admin, AgentForward, Exec, Forward, Recover, Review, ReviewOwn, Sftp, Shell};
     const DEVICE: [Ability; 5] = [Shell, Exec, Sftp, Forward, AgentForward];
     let name = RoleName::new(name).ok()?;
     let allow = match name.as_str() {
         ADMIN => vec![
-            on_any_device(DEVICE.into_iter().chain([Join, Recover]).collect()),
+            on_any_device(DEVICE.into_iter().chain([Recover]).collect()),
             over_the_fleet(vec![Admin, Review, ReviewOwn]),
         ],
         OPERATOR => vec![

@@ -255,6 +255,19 @@ impl Ability {
         Self::Admin,
     ];
 
+    /// Those that can be used. `join` is only read: stored roles and policies may name it, and nothing asks for it.
+    pub const OFFERED: [Self; 9] = [
+        Self::Shell,
+        Self::Exec,
+        Self::Sftp,
+        Self::Forward,
+        Self::AgentForward,
+        Self::Recover,
+        Self::Review,
+        Self::ReviewOwn,
+        Self::Admin,
+    ];
+
     /// Whether it is about a device and a login. The others are about the whole fleet.
     #[must_use]
     pub const fn needs_device(self) -> bool {

@@ -313,7 +313,7 @@ fn presets_are_what_their_names_say() {
     };
     use Ability::{AgentForward, Exec, Forward, Review, ReviewOwn, Sftp, Shell};
     let table: [(&str, &[Ability]); 3] = [
-        ("admin", &Ability::ALL),
+        ("admin", &Ability::OFFERED),
         (
             "operator",
             &[Shell, Exec, Sftp, Forward, AgentForward, ReviewOwn],

@@ -79,12 +79,15 @@ impl Health {
         let mut broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
         let before = &mut broken[place as usize];
         let follows = match self.policy {
-            WhenUnwritable::Refuse => "new sessions are refused until it can",
+            WhenUnwritable::Refuse => "until then new sessions are refused",
             WhenUnwritable::Continue => "sessions go on, as `audit.when_unwritable` says",
         };
         match (&outcome, &before) {
             (Err(reason), None) => {
-                error!(?place, %reason, "the audit log cannot be written: {follows}");
+                error!(
+                    ?place,
+                    "the audit log cannot be written: {reason}; {follows}"
+                );
             }
             (Ok(()), Some(_)) => info!(?place, "the audit log can be written again"),
             _ => {}

@@ -7,8 +7,9 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use holdfast_protocol::escape::Escaped;
 use serde::Deserialize;
 
 use crate::limits::MAX_AUDIT_LINE;
@@ -57,7 +58,8 @@ impl Sink {
             .append(true)
             .create(true)
             .mode(0o600)
-            .open(path)?;
+            .open(path)
+            .map_err(|error| unwritten(path, &error))?;
         let last = if file.metadata()?.is_file() {
             recover(&mut file)?
         } else {
@@ -75,7 +77,10 @@ impl Sink {
                 let mut out = io::stdout().lock();
                 out.write_all(lines).and_then(|()| out.flush())
             }
-            (Output::File(_), Some(file)) => file.write_all(lines).and_then(|()| flush(file)),
+            (Output::File(path), Some(file)) => {
+                let written = file.write_all(lines).and_then(|()| flush(file));
+                written.map_err(|error| unwritten(path, &error))
+            }
             (Output::File(_), None) => Err(io::Error::other("it is not open")),
         };
         if written.is_err() {
@@ -83,6 +88,21 @@ impl Sink {
         }
         written
     }
+}
+
+/// Which file it is about, and what can be done.
+fn unwritten(path: &Path, error: &io::Error) -> io::Error {
+    let path = Escaped(&path.to_string_lossy()).to_string();
+    let remedy = match error.kind() {
+        io::ErrorKind::NotFound => ": make its folder",
+        io::ErrorKind::PermissionDenied => ": let the relay's account write there",
+        io::ErrorKind::StorageFull => ": make room there",
+        _ => "",
+    };
+    io::Error::new(
+        error.kind(),
+        format!("cannot write {path} ({error}){remedy}"),
+    )
 }
 
 /// Only a regular file has something to bring to the disk: a pipe refuses to.
@@ -171,6 +191,16 @@ mod tests {
         sink.write(&line(2)).unwrap();
         assert_eq!(std::fs::read(&old).unwrap(), line(1));
         assert_eq!(std::fs::read(&path).unwrap(), line(2));
+    }
+
+    #[test]
+    fn a_missing_folder_is_named_with_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("logs/audit.jsonl");
+        let said = sink(&path).open().unwrap_err().to_string();
+        let names = format!("cannot write {} (No such file", path.display());
+        assert!(said.starts_with(&names), "{said}");
+        assert!(said.ends_with("): make its folder"), "{said}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use holdfast_protocol::recording::reader::Verdict;
 use holdfast_protocol::recording::record::{Event as Recorded, Record, Stream};
 use tokio::io::AsyncWriteExt as _;
 
-use super::recordings::{find, look, looked};
+use super::recordings::{find, look, looked, not_whole, unfinished};
 use super::{Caller, Context, Failure, Out};
 use crate::audit::Event;
 use crate::recording::archive::Read;
@@ -75,9 +75,10 @@ pub(super) async fn run(
     let facts = find(&args.id, caller, context).await?;
     look(context, &facts, args.event()).await?;
     let id = facts.row.session.id;
+    let unfinished = unfinished(&facts);
     let plain = Plain::new(Title::of(&facts));
     let plain = Arc::new(Mutex::new((plain, Ran::default())));
-    let end = pass(facts, args, context, plain.clone(), out).await?;
+    let (end, mut shown) = pass(facts, args, context, plain.clone(), out).await?;
     if args.format == Format::Txt {
         let (mut rest, ran) = {
             let mut plain = plain.lock().unwrap_or_else(PoisonError::into_inner);
@@ -85,6 +86,7 @@ pub(super) async fn run(
             (plain.finish(), ran)
         };
         rest.extend(told(&ran));
+        shown |= !rest.is_empty();
         write(out, joined(&rest).as_bytes()).await?;
     }
     out.flush()
@@ -96,18 +98,21 @@ pub(super) async fn run(
             "recording {id} was altered behind {}: {fault}",
             clock(at.micros)
         ))),
-        _ => Ok(String::new()),
+        _ => match unfinished {
+            Some(state) => Err(not_whole(id, state, shown)),
+            None => Ok(String::new()),
+        },
     }
 }
 
-/// Writes what the recording becomes, and gives what it is.
+/// Writes what the recording becomes, and gives what it is, and whether anything of it was written.
 async fn pass(
     facts: RecordingFacts,
     args: &Args,
     context: &Context,
     plain: Arc<Mutex<(Plain, Ran)>>,
     out: &mut Out<'_>,
-) -> Result<Verdict, Failure> {
+) -> Result<(Verdict, bool), Failure> {
     let (form, wanted) = (args.format, args.stream);
     let title = Title::of(&facts);
     let mut cast = Asciicast::new(title.clone());
@@ -137,9 +142,13 @@ async fn pass(
         let bytes = become_bytes(micros, record, mark);
         Some(Ok(bytes)).filter(|bytes| bytes.as_ref().is_ok_and(|bytes| !bytes.is_empty()))
     });
+    let mut shown = false;
     while let Some(item) = items.recv().await {
         match item {
-            Read::Item(Ok(bytes)) => write(out, &bytes).await?,
+            Read::Item(Ok(bytes)) => {
+                shown = true;
+                write(out, &bytes).await?;
+            }
             Read::Item(Err(mark)) => {
                 out.flush()
                     .await
@@ -149,7 +158,7 @@ async fn pass(
                     mark.text()
                 )));
             }
-            Read::End(Ok((verdict, _))) => return Ok(verdict),
+            Read::End(Ok((verdict, _))) => return Ok((verdict, shown)),
             Read::End(Err(error)) => {
                 let text = format!("the recording cannot be read from where it is stored: {error}");
                 return Err(Failure(text));
@@ -172,7 +181,7 @@ fn told(ran: &Ran) -> Vec<String> {
         .into_iter()
         .collect();
     let rows = ran.rows();
-    lines.extend(rows.iter().map(|[time, pid, _, end, line, folder]| {
+    lines.extend(rows.iter().map(|[time, pid, _, end, folder, line]| {
         let (line, folder, end) = (Escaped(line), Escaped(folder), Escaped(end));
         format!("{time}  {line}  (process {pid} in {folder}, exit {end})")
     }));

@@ -68,7 +68,13 @@ where
 #[derive(Clone, Debug, clap::Args)]
 pub struct UnlockArgs {
     /// The lock's number, as `lock ls` prints it
+    #[arg(value_parser = number)]
     id: i64,
+}
+
+fn number(text: &str) -> Result<i64, &'static str> {
+    text.parse()
+        .map_err(|_| "expected a lock's number, as `lock ls` prints it")
 }
 
 impl Args {

@@ -38,6 +38,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::ids::ClusterFingerprint;
@@ -447,9 +448,19 @@ pub fn parse_console(line: &str) -> Result<Command, (String, u8)> {
     let words = own_state(words.into_iter().map(Into::into));
     match Console::try_parse_from(words) {
         Ok(console) => Ok(console.command),
-        Err(error) => Err(usage(&error)),
+        Err(error) => {
+            let (mut text, code) = usage(&error);
+            if error.kind() == ErrorKind::UnknownArgument {
+                text.push_str(QUOTE_TIP);
+            }
+            Err((text, code))
+        }
     }
 }
+
+/// The shell at the operator's takes one pair of quotes away.
+const QUOTE_TIP: &str = "\ntip: over ssh, quote the whole command: \
+    ssh -p 2222 relay \"recordings hold 3f9a --reason 'case 17'\"\n";
 
 /// What clap has to say, made safe for a terminal, and the exit status.
 pub(crate) fn usage(error: &clap::Error) -> (String, u8) {

@@ -6,7 +6,7 @@ use holdfast_protocol::recording::record::{Event as Recorded, Record, Start, Str
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::{Instant, sleep_until};
 
-use super::recordings::{find, look, looked};
+use super::recordings::{find, look, looked, not_whole, unfinished};
 use super::{Caller, Context, Failure, Out};
 use crate::audit::Event;
 use crate::recording::archive::Read;
@@ -96,6 +96,7 @@ async fn play(
     context: &Context,
     out: &mut Out<'_>,
 ) -> Result<(), Failure> {
+    let (id, unfinished) = (facts.row.session.id, unfinished(&facts));
     let mut show = Show::new(args.from, Title::of(&facts));
     let archive = &context.facts.archive;
     let mut frames = archive.read(facts, move |micros, record, mark| {
@@ -103,10 +104,14 @@ async fn play(
     });
     let began = Instant::now();
     let (mut due, mut last) = (Duration::ZERO, args.from);
+    let mut shown = false;
     while let Some(item) = frames.recv().await {
         let (at, drawn) = match item {
             Read::Item(frame) => frame,
             Read::End(Ok(_)) => {
+                if let Some(state) = unfinished {
+                    return Err(not_whole(id, state, shown));
+                }
                 sleep_until(began + due + LAST_LOOK).await;
                 return Ok(());
             }
@@ -115,6 +120,7 @@ async fn play(
                 return Err(Failure(text));
             }
         };
+        shown = true;
         let pause = at.saturating_sub(last);
         last = last.max(at);
         let pause = args.idle_limit.map_or(pause, |limit| pause.min(limit));

@@ -8,6 +8,7 @@ mod words;
 
 use clap::Subcommand;
 use holdfast_protocol::escape::Escaped;
+use holdfast_protocol::ids::SessionId;
 
 use super::args::Moment;
 use super::{Caller, Context, Done, Failure, Out, json};
@@ -186,6 +187,21 @@ impl Args {
             }
         }
     }
+}
+
+/// The state of a recording that has not arrived yet.
+pub(super) fn unfinished(facts: &RecordingFacts) -> Option<RecordingState> {
+    let state = facts.row.state;
+    (!state.is_terminal()).then_some(state)
+}
+
+/// That a recording was shown as far as it has arrived, which may be nothing.
+pub(super) fn not_whole(id: SessionId, state: RecordingState, shown: bool) -> Failure {
+    let state = state.as_str();
+    Failure(match shown {
+        true => format!("recording {id} is incomplete: it is {state}, and more of it may follow"),
+        false => format!("recording {id} is not here yet: it is {state}"),
+    })
 }
 
 /// Somebody looks into a recording.

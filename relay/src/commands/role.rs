@@ -1,9 +1,12 @@
 //! `role`: roles one by one. They are made and changed by `apply`.
 
+use std::collections::BTreeMap;
+
 use clap::Subcommand;
+use serde::Serialize;
 
 use super::table::{or_dash, table};
-use super::{Context, Failure};
+use super::{Context, Failure, json};
 use crate::access::form::{RoleForm, inline};
 use crate::access::presets::{self, is_preset};
 use crate::access::role::{Ability, Role, RoleName};
@@ -24,7 +27,11 @@ pub struct Args {
 enum RoleCommand {
     /// List the roles; in full: `relay get roles -o toml`
     #[command(visible_alias = "list")]
-    Ls,
+    Ls {
+        /// Print JSON for machines
+        #[arg(long)]
+        json: bool,
+    },
     /// Remove a role that no user has
     Rm {
         /// Which
@@ -32,9 +39,56 @@ enum RoleCommand {
     },
 }
 
+/// A role at a glance, for machines. These names are relied upon: they may be added to, never changed.
+#[derive(Serialize)]
+struct Row {
+    name: String,
+    /// `preset` or `own`.
+    kind: &'static str,
+    allows: Vec<&'static str>,
+    /// `null`: the role says nothing of it.
+    idle_timeout: Option<String>,
+    /// `null`: no limit.
+    max_session: Option<String>,
+    limits: BTreeMap<&'static str, u32>,
+    source: Vec<String>,
+}
+
+impl Row {
+    fn of(role: &Role) -> Self {
+        let form = RoleForm::of(role);
+        let limits = form.limits.named();
+        Self {
+            name: role.name.to_string(),
+            kind: kind(role),
+            allows: abilities(role),
+            idle_timeout: form.idle_timeout.map(|idle| bare(&inline(&idle))),
+            max_session: form.max_session.map(|longest| bare(&inline(&longest))),
+            limits: limits
+                .into_iter()
+                .filter_map(|(name, limit)| Some((name, limit?)))
+                .collect(),
+            source: role.source.iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+/// A text without the quotes of its form.
+fn bare(text: &str) -> String {
+    text.trim_matches('"').to_owned()
+}
+
+fn kind(role: &Role) -> &'static str {
+    if is_preset(role.name.as_str()) {
+        "preset"
+    } else {
+        "own"
+    }
+}
+
 impl Args {
     pub(super) fn only_reads(&self) -> bool {
-        matches!(self.command, RoleCommand::Ls)
+        matches!(self.command, RoleCommand::Ls { .. })
     }
 
     /// What a change is recorded as.
@@ -49,10 +103,13 @@ impl Args {
 
 pub(super) async fn run(args: Args, context: &Context) -> Result<String, Failure> {
     match args.command {
-        RoleCommand::Ls => {
+        RoleCommand::Ls { json: as_json } => {
             let mut roles = context.store.roles().await?;
             roles.extend(presets::presets());
             roles.sort_by(|a, b| a.name.cmp(&b.name));
+            if as_json {
+                return json(&roles.iter().map(Row::of).collect::<Vec<_>>());
+            }
             Ok(roles_table(&roles))
         }
         RoleCommand::Rm { name } => {
@@ -78,15 +135,10 @@ pub(super) fn roles_table(roles: &[Role]) -> String {
             }))
             .collect();
         let source: Vec<String> = role.source.iter().map(ToString::to_string).collect();
-        let kind = if is_preset(role.name.as_str()) {
-            "preset"
-        } else {
-            "own"
-        };
         [
             role.name.to_string(),
-            kind.to_owned(),
-            or_dash(&abilities(role)),
+            kind(role).to_owned(),
+            or_dash(&abilities(role).join(",")),
             or_dash(idle.unwrap_or_default().trim_matches('"')),
             or_dash(&limits.join(",")),
             or_dash(&source.join(",")),
@@ -99,8 +151,8 @@ pub(super) fn roles_table(roles: &[Role]) -> String {
     )
 }
 
-/// Every ability that some rule allows.
-fn abilities(role: &Role) -> String {
+/// Every ability that some rule allows and that there is something for.
+fn abilities(role: &Role) -> Vec<&'static str> {
     let allowed = |ability: &Ability| {
         let mut rules = role.allow.iter();
         rules.any(|rule| {
@@ -109,10 +161,9 @@ fn abilities(role: &Role) -> String {
                 .is_some_and(|all| all.contains(ability))
         })
     };
-    let words: Vec<&str> = Ability::ALL
+    Ability::OFFERED
         .iter()
         .filter(|ability| allowed(ability))
         .map(|ability| ability.as_str())
-        .collect();
-    words.join(",")
+        .collect()
 }

@@ -8,7 +8,8 @@ use std::time::Duration;
 use holdfast_protocol::release::ReleaseKey;
 use serde::Deserialize;
 
-use super::{ConfigError, DEFAULT_AUDIT_KEEP, PublicHost, one_line};
+use super::{ConfigError, DEFAULT_AUDIT_KEEP, PublicHost, SSH_EXPECTED, TUNNEL_EXPECTED, one_line};
+use crate::access::form::text;
 use crate::access::lock::network;
 use crate::audit::{Output, Settings as AuditSettings, WhenUnwritable};
 use crate::limits::{EXPECT_WITHIN, MAX_PENALTY_EXEMPT};
@@ -24,7 +25,9 @@ use ipnet::IpNet;
 #[serde(deny_unknown_fields)]
 pub(super) struct ConfigFile {
     pub(super) state: Option<PathBuf>,
+    #[serde(default, deserialize_with = "ssh_address")]
     pub(super) ssh: Option<SocketAddr>,
+    #[serde(default, deserialize_with = "tunnel_address")]
     pub(super) tunnel: Option<SocketAddr>,
     #[serde(default, deserialize_with = "public_host")]
     pub(super) public: Option<PublicHost>,
@@ -154,7 +157,7 @@ impl Default for Keep {
 
 impl<'de> Deserialize<'de> for Keep {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(from)?;
+        let text = text(from, "a span, as in \"400d\", or \"forever\"")?;
         if text == "forever" {
             return Ok(Self(None));
         }
@@ -182,7 +185,7 @@ const UNITS: [(&str, u64); 5] = [
 
 impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(from)?;
+        let text = text(from, "a size, as in \"64 GiB\", or \"unlimited\"")?;
         if text == "unlimited" {
             return Ok(Self(None));
         }
@@ -225,10 +228,29 @@ pub(super) struct HumanDuration(pub(super) Duration);
 
 impl<'de> Deserialize<'de> for HumanDuration {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(from)?;
+        let text = text(from, "a span, as in \"15m\"")?;
         let wrong = |_| serde::de::Error::custom("expected a duration like \"5s\" or \"1m\"");
         humantime::parse_duration(&text).map(Self).map_err(wrong)
     }
+}
+
+fn ssh_address<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<SocketAddr>, D::Error> {
+    address(from, SSH_EXPECTED)
+}
+
+fn tunnel_address<'de, D: serde::Deserializer<'de>>(
+    from: D,
+) -> Result<Option<SocketAddr>, D::Error> {
+    address(from, TUNNEL_EXPECTED)
+}
+
+fn address<'de, D: serde::Deserializer<'de>>(
+    from: D,
+    expected: &'static str,
+) -> Result<Option<SocketAddr>, D::Error> {
+    let text = String::deserialize(from)?;
+    let parsed = text.parse().map(Some);
+    parsed.map_err(|_| serde::de::Error::custom(expected))
 }
 
 fn public_host<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<PublicHost>, D::Error> {

@@ -95,6 +95,8 @@ fn the_audit_log_has_a_section_of_its_own() {
     let config = load("[audit]\nfile = \"stdout\"\nkeep = \"forever\"\n").unwrap();
     assert_eq!(config.audit.output, Some(Output::Stdout));
     assert_eq!(config.audit.keep, None);
+    let error = load("[audit]\nkeep = 400\n").unwrap_err();
+    assert!(error.contains("expected a span, as in \"400d\""), "{error}");
     for bad in [
         "when_unwritable = \"maybe\"",
         "keep = \"0s\"",
@@ -124,6 +126,19 @@ fn recordings_lie_in_the_folder_or_in_a_bucket() {
     ] {
         let error = load(&format!("[recordings]\n{bad}\n")).unwrap_err();
         assert!(error.contains(why) && !error.contains('\n'), "{error}");
+    }
+}
+
+#[test]
+fn addresses_and_spans_are_refused_with_what_was_expected() {
+    for (bad, expected) in [
+        ("ssh = \"x\"", "expected IP:PORT, as in 0.0.0.0:2222"),
+        ("tunnel = \"x\"", "expected IP:PORT, as in 0.0.0.0:4433"),
+        ("drain_grace = 5", "expected a span, as in \"15m\""),
+        ("[recordings]\nmax = 5", "expected a size, as in \"64 GiB\""),
+    ] {
+        let error = load(bad).unwrap_err();
+        assert!(error.contains(expected), "{error}");
     }
 }
 

@@ -95,8 +95,8 @@ impl Ran {
                 command.pid.to_string(),
                 command.parent.to_string(),
                 end,
-                command.line(),
                 command.cwd.clone().unwrap_or_else(|| "-".to_owned()),
+                command.line(),
             ]
         };
         self.commands.iter().map(row).collect()
@@ -161,7 +161,7 @@ mod tests {
         let rows = ran.rows();
         let words: Vec<[&str; 3]> = rows
             .iter()
-            .map(|row| [&*row[0], &*row[3], &*row[4]])
+            .map(|row| [&*row[0], &*row[3], &*row[5]])
             .collect();
         assert_eq!(
             words,

@@ -28,13 +28,16 @@ pub enum Target {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum TargetError {
     /// The part before the `+`.
-    #[error("\"{}\" is no LOGIN+DEVICE: {error}", Escaped(.text))]
+    #[error("\"{}\" is not of the form LOGIN+DEVICE: {error}", Escaped(.text))]
     Login {
         /// What came.
         text: String,
         /// What is wrong with it.
         error: NameError,
     },
+    /// Nothing is behind the `+`.
+    #[error("\"{}\" is not of the form LOGIN+DEVICE: the device is missing", Escaped(.0))]
+    NoDevice(String),
     /// The part after it, or the host of a jump.
     #[error("no device \"{}\" that you may reach", Escaped(.0))]
     Device(String),
@@ -64,6 +67,9 @@ impl FromStr for Target {
             text: text.to_owned(),
             error,
         })?;
+        if device.is_empty() {
+            return Err(TargetError::NoDevice(text.to_owned()));
+        }
         Ok(Self::Device(login, device_name(device)?))
     }
 }
@@ -128,10 +134,14 @@ mod tests {
     fn what_cannot_be_a_name_is_refused_in_words() {
         let said = |text: &str| text.parse::<Target>().unwrap_err().to_string();
         assert!(
-            said("ro ot+cam").starts_with("\"ro ot+cam\" is no LOGIN+DEVICE: a login may hold")
+            said("ro ot+cam")
+                .starts_with("\"ro ot+cam\" is not of the form LOGIN+DEVICE: a login may hold")
         );
         assert_eq!(said("root+a+b"), "no device \"a+b\" that you may reach");
-        assert_eq!(said("root+"), "no device \"\" that you may reach");
+        assert_eq!(
+            said("root+"),
+            "\"root+\" is not of the form LOGIN+DEVICE: the device is missing"
+        );
         assert!(!said("root+\u{1b}[2J").contains('\u{1b}'));
     }
 

@@ -42,6 +42,16 @@ impl Share {
         whole / SPOOL_SHARES * shares
     }
 
+    /// Whom it leaves that to.
+    pub(super) fn later(self) -> &'static str {
+        match self {
+            Self::Loose => "terminals and strict sessions",
+            Self::LooseTerminal => "strict sessions",
+            Self::Strict => "strict sessions with a terminal",
+            Self::StrictTerminal | Self::Recover => "recovery",
+        }
+    }
+
     /// What only a rescue may use.
     pub(super) fn reserve(self) -> u64 {
         if self == Self::Recover {

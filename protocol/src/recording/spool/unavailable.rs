@@ -13,7 +13,7 @@ use crate::recording::segment::WriteError;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Unavailable {
     /// The spool holds as much as it may.
-    #[error("spool full ({} of {} MiB{}{})", Mib(*used), Mib(*max), Since(*oldest), Kept(*kept))]
+    #[error("spool full ({} of {} MiB{}{})", Mib(*used), Mib(*max), Since(*oldest), Kept(*kept, kept_for))]
     Full {
         /// What it holds.
         used: u64,
@@ -21,6 +21,8 @@ pub enum Unavailable {
         max: u64,
         /// What of that is kept for sessions that need it more.
         kept: u64,
+        /// Which sessions these are.
+        kept_for: &'static str,
         /// When the oldest of it was written, in seconds since 1970.
         oldest: Option<i64>,
     },
@@ -85,17 +87,13 @@ impl fmt::Display for Mib {
     }
 }
 
-struct Kept(u64);
+struct Kept(u64, &'static str);
 
 impl fmt::Display for Kept {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             0 => Ok(()),
-            kept => write!(
-                f,
-                "; {} MiB are kept for terminals and strict sessions",
-                Mib(kept)
-            ),
+            kept => write!(f, "; {} MiB are kept for {}", Mib(kept), self.1),
         }
     }
 }
@@ -135,6 +133,7 @@ mod tests {
             used: 67_108_860,
             max: 64 << 20,
             kept: 0,
+            kept_for: "",
             oldest,
         };
         assert_eq!(full(None).to_string(), "spool full (63.9 of 64.0 MiB)");
@@ -156,11 +155,12 @@ mod tests {
             used: 41_943_040,
             max: 64 << 20,
             kept: 24 << 20,
+            kept_for: "strict sessions with a terminal",
             oldest: Some(0),
         };
         assert_eq!(
             kept.to_string(),
-            "spool full (40.0 of 64.0 MiB, oldest waiting since 1970-01-01 00:00Z; 24.0 MiB are kept for terminals and strict sessions)"
+            "spool full (40.0 of 64.0 MiB, oldest waiting since 1970-01-01 00:00Z; 24.0 MiB are kept for strict sessions with a terminal)"
         );
         let failed = Unavailable::Medium(READ_ONLY);
         assert_eq!(

@@ -112,7 +112,7 @@ fn each_mistake_is_named_with_what_was_expected() {
             "allow = { label = {} }",
             "unknown field `label`, expected one of `labels`, `logins`, `abilities`",
         ),
-        ("idle_timeout = 15", "expected a string"),
+        ("idle_timeout = 15", "expected a span, as in \"15m\""),
         (
             "idle_timeout = \"soon\"",
             "\"soon\": expected a span like \"15m\", or \"never\"",
@@ -155,7 +155,7 @@ fn each_mistake_is_named_with_what_was_expected() {
         ("limits = { max_sessions = -1 }", "expected u32"),
         (
             "allow = { abilities = [\"shel\"] }",
-            "\"shel\": expected shell, exec, sftp, forward, agent-forward, join",
+            "\"shel\": expected shell, exec, sftp, forward, agent-forward, recover, review",
         ),
         (
             "forward = { conect = [] }",

@@ -15,6 +15,7 @@ use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use serde::ser::SerializeMap as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::written::text;
 use crate::access::role::{
     Ability, IdleTimeout, MaxSession, OnDisconnect, RecordingMode, RoleName, StdinMode,
 };
@@ -51,11 +52,11 @@ impl<T: fmt::Display> Serialize for Text<T> {
 
 /// Types whose form is one text: how it is read, and written.
 macro_rules! by_text {
-    ($($type:ty: $read:expr, $write:expr;)+) => {$(
+    ($($type:ty, $expected:literal: $read:expr, $write:expr;)+) => {$(
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
                 let read: fn(&str) -> Result<Self, String> = $read;
-                read(&String::deserialize(from)?).map_err(D::Error::custom)
+                read(&text(from, $expected)?).map_err(D::Error::custom)
             }
         }
 
@@ -69,29 +70,29 @@ macro_rules! by_text {
 }
 
 by_text! {
-    IdleTimeout: idle, |idle| match idle {
+    IdleTimeout, "a span, as in \"15m\", or \"never\"": idle, |idle| match idle {
         Self::Never => NEVER.to_owned(),
         Self::After(after) => humantime::format_duration(*after).to_string().replace(' ', ""),
     };
-    MaxSession: longest, |longest| humantime::format_duration(longest.0).to_string().replace(' ', "");
-    OnDisconnect: |word| Self::from_word(word).ok_or_else(|| expected(word, Self::WORDS)),
+    MaxSession, "a span, as in \"8h\"": longest, |longest| humantime::format_duration(longest.0).to_string().replace(' ', "");
+    OnDisconnect, "a string": |word| Self::from_word(word).ok_or_else(|| expected(word, Self::WORDS)),
         |what| what.as_str().to_owned();
-    RecordingMode: |word| Self::from_word(word).ok_or_else(|| expected(word, Self::WORDS)),
+    RecordingMode, "a string": |word| Self::from_word(word).ok_or_else(|| expected(word, Self::WORDS)),
         |mode| mode.as_str().to_owned();
-    StdinMode: |word| Self::from_word(word).ok_or_else(|| expected(word, Self::WORDS)),
+    StdinMode, "a string": |word| Self::from_word(word).ok_or_else(|| expected(word, Self::WORDS)),
         |mode| mode.as_str().to_owned();
-    Ability: ability, |ability| ability.as_str().to_owned();
-    LoginRule: login, |login| match login {
+    Ability, "a string": ability, |ability| ability.as_str().to_owned();
+    LoginRule, "a string": login, |login| match login {
         Self::Any => ANY.to_owned(),
         Self::User => USER.to_owned(),
         Self::Exact(login) => login.to_string(),
     };
-    ValuePattern: value, |pattern| match pattern {
+    ValuePattern, "a string": value, |pattern| match pattern {
         Self::Any => ANY.to_owned(),
         Self::Exact(value) => value.to_string(),
         Self::Not(value) => format!("{NOT}{value}"),
     };
-    RoleName: |text| Self::new(text).map_err(|error| format!("\"{}\": {error}", Escaped(text))),
+    RoleName, "a string": |text| Self::new(text).map_err(|error| format!("\"{}\": {error}", Escaped(text))),
         ToString::to_string;
 }
 
@@ -142,7 +143,7 @@ fn whole_millis(span: Duration) -> Duration {
 
 fn ability(word: &str) -> Result<Ability, String> {
     let found = Ability::ALL.into_iter().find(|one| one.as_str() == word);
-    found.ok_or_else(|| expected(word, &Ability::ALL.map(Ability::as_str)))
+    found.ok_or_else(|| expected(word, &Ability::OFFERED.map(Ability::as_str)))
 }
 
 fn login(text: &str) -> Result<LoginRule, String> {

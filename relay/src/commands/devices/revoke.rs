@@ -5,7 +5,7 @@ use holdfast_protocol::ids::DeviceName;
 use serde::Serialize;
 
 use super::Row;
-use crate::clock::Timestamp;
+use crate::clock::{Coarse, Timestamp};
 use crate::commands::{Caller, Context, Failure, json};
 use crate::store::TokenLeft;
 
@@ -87,8 +87,8 @@ fn about_token(token: &TokenLeft, now: Timestamp, ended: bool) -> String {
             "token {id}, which it enrolled with, removed: it had {uses_left} more uses\n"
         );
     }
-    let hours = expires.since(now).as_secs() / 3600;
+    let left = Coarse(expires.since(now));
     format!(
-        "warning: it enrolled with token {id}, with which {uses_left} more may join until {expires} (in {hours} h): if the token may be in wrong hands, `relay token rm {id}`\n"
+        "warning: it enrolled with token {id}, with which {uses_left} more may join until {expires} (in {left}): if the token may be in wrong hands, `relay token rm {id}`\n"
     )
 }

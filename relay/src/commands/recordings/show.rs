@@ -6,7 +6,7 @@ use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::recording::reader::Verdict;
 use serde_json::{Value, json as value};
 
-use super::super::table::{card, table};
+use super::super::table::{card, count, table};
 use super::super::{Context, DONE, Done, Failure, json};
 use super::rows::{row, what};
 use crate::clock::Timestamp;
@@ -70,7 +70,11 @@ pub(super) async fn show(
         ),
         (
             "stored",
-            format!("{} bytes in {} segments", row.bytes, facts.segments.len()),
+            format!(
+                "{} bytes in {}",
+                row.bytes,
+                count(facts.segments.len(), "segment")
+            ),
         ),
         (
             "hold",
@@ -124,7 +128,7 @@ pub(super) async fn show(
     }
     let mut text = card(&lines);
     if !ran.commands.is_empty() {
-        let head = ["TIME", "PID", "PARENT", "EXIT", "COMMAND", "FOLDER"];
+        let head = ["TIME", "PID", "PARENT", "EXIT", "FOLDER", "COMMAND"];
         text.push('\n');
         text.push_str(&table(head, &ran.rows()));
     }
@@ -218,7 +222,7 @@ pub(super) async fn verify(facts: &RecordingFacts, context: &Context) -> Result<
         let what = "is not the one that the cluster key signed a verdict on";
         return says(TAMPERED, what.to_owned());
     }
-    let segments = facts.segments.len();
+    let segments = count(facts.segments.len(), "segment");
     let reason = facts.row.reason.as_deref().unwrap_or("no reason known");
     // What was signed decides, and not what the row says of it.
     let (code, said) = match state {
@@ -235,7 +239,7 @@ pub(super) async fn verify(facts: &RecordingFacts, context: &Context) -> Result<
         other => (TRUNCATED, format!("{}: {reason}", other.as_str())),
     };
     let text = format!(
-        "recording {id}: {said} ({segments} segments, chain {})\n",
+        "recording {id}: {said} ({segments}, chain {})\n",
         hex(&link.0)
     );
     Ok(Done { text, code })

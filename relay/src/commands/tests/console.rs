@@ -37,6 +37,22 @@ fn the_console_has_help_and_neither_serve_nor_state() {
 }
 
 #[test]
+fn a_mistake_is_answered_with_what_was_expected() {
+    let says = |line: &str| parse_console(line).unwrap_err().0;
+    let unquoted = says("recordings hold 3f9a --reason case 17");
+    assert!(
+        unquoted.contains("tip: over ssh, quote the whole command"),
+        "{unquoted}"
+    );
+    assert!(!says("devices show").contains("tip: over ssh"));
+    let named = says("unlock bob");
+    assert!(
+        named.contains("expected a lock's number, as `lock ls` prints it"),
+        "{named}"
+    );
+}
+
+#[test]
 fn what_was_typed_cannot_drive_the_terminal_that_shows_the_mistake() {
     for bad in [
         "\u{1b}[2J",

@@ -163,3 +163,13 @@ async fn json_holds_foreign_text_as_it_was() {
     let read: toml::Value = toml::from_str(&roles).unwrap();
     assert_eq!(read["users"]["alice"]["email"].as_str(), Some(HOSTILE));
 }
+
+#[tokio::test]
+async fn a_recording_that_has_not_arrived_is_no_empty_one() {
+    let bed = bed().await;
+    for command in ["play X", "export X --format raw", "export X --format txt"] {
+        let said = bed.run(&command.replace('X', &RECORDING.to_string())).await;
+        let expected = format!("recording {RECORDING} is not here yet: it is recording\n");
+        assert_eq!((said.code, said.err), (FAILED, expected), "{command}");
+    }
+}

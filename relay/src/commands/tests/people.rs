@@ -72,6 +72,22 @@ async fn a_role_that_does_not_exist_is_named_with_those_that_do() {
 }
 
 #[tokio::test]
+async fn roles_are_listed_for_machines_without_what_nothing_implements() {
+    let bed = Bed::new().await;
+    let listed = bed.ok("role ls --json").await;
+    let rows: Value = serde_json::from_str(&listed).unwrap();
+    let admin = &rows[0];
+    assert_eq!(
+        (&admin["name"], &admin["kind"]),
+        (&"admin".into(), &"preset".into())
+    );
+    let allows = admin["allows"].as_array().unwrap();
+    assert!(allows.contains(&"recover".into()), "{listed}");
+    assert!(!allows.contains(&"join".into()), "{listed}");
+    assert!(!bed.ok("role ls").await.contains("join"));
+}
+
+#[tokio::test]
 async fn the_console_opens_no_file_of_the_relay() {
     let bed = Bed::new().await;
     let admin = operator(&["admin"], false);
