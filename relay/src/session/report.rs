@@ -218,9 +218,10 @@ impl Report {
             }
             other => event.failed(other.to_string()),
         };
-        match is_announced {
-            true => self.audit.note_refusal(event).await,
-            false => self.audit.note(event).await,
+        // What came to nothing can be asked for at will, by the operator or by the device.
+        match opened {
+            false => self.audit.note_refusal(event).await,
+            true => self.audit.note(event).await,
         }
     }
 

@@ -294,3 +294,21 @@ fn jumps_do_not_multiply_channels() {
         run(ssh.stdin(Stdio::null())).status.success()
     });
 }
+
+#[test]
+fn forwards_that_lead_nowhere_write_a_bounded_number_of_rows() {
+    let siege = Siege::new();
+    let user = format!("{}+kitchen-cam", own_login());
+    siege.operator(&siege.alice, &user, "forward-flood", 300);
+    let failed = || {
+        let listing = ["audit", "--json", "--event", "port.forward", "--limit", "0"];
+        let rows = siege.relay.admin(&listing).ok().out();
+        rows.matches("\"failed\"").count()
+    };
+    wait_until(SOON, "as many rows as are written singly", || {
+        failed() >= 100
+    });
+    // What a session writes is written behind all of them.
+    siege.alice.exec(Way::Direct, "kitchen-cam", "true").ok();
+    assert!(failed() <= 102, "{} rows", failed());
+}
