@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::harness::{
     Device, Echo, Hostile, MemoryBound, Relay, Running, SOON, User, Way, block_on, memory,
-    own_login, p99, run, wait_until,
+    own_login, p99, run, wait_for, wait_until,
 };
 
 /// What the relay has in all.
@@ -277,15 +277,12 @@ fn jumps_do_not_multiply_channels() {
     });
     let third = run(&mut inner(&[]));
     assert_eq!(third.status.code(), Some(255), "{third}");
-    let rows = siege.audited("session.rejected");
-    let why = rows
-        .iter()
-        .filter_map(|row| row["reason"].as_str())
-        .next_back();
-    assert!(
-        why.is_some_and(|why| why.contains("too many channels")),
-        "{rows:?}"
-    );
+    // The log is written beside the answer.
+    let why = wait_for(SOON, "the refusal in the log", || {
+        let rows = siege.audited("session.rejected");
+        rows.last()?["reason"].as_str().map(str::to_owned)
+    });
+    assert!(why.contains("too many channels"), "{why}");
     // What is closed makes room: for a jump, and the session inside.
     second.end_input();
     second.wait(SOON).ok();
