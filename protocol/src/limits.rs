@@ -27,7 +27,7 @@ pub const PATH_MINOR: u16 = 3;
 pub const TERMS_MINOR: u16 = 3;
 
 /// The minor version from which on devices record forwards.
-pub const TOLD_MINOR: u16 = 4;
+pub const FORWARD_LOG_MINOR: u16 = 4;
 
 /// The minor version from which on devices refuse an account by its user id.
 pub const DENIED_LOGINS_MINOR: u16 = 5;

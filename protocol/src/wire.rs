@@ -25,7 +25,7 @@ pub use recording::{
     OfferedSegment, RecordingMode, RecordingTerms, Refused, SegmentBytes, SegmentGone, SegmentHeld,
     SegmentLost, SegmentRefusal, SessionFinished, StdinMode, UploadAnswer, UploadMessage,
 };
-pub use terms::{OnDisconnect, SessionTerms, SftpTerms, ToldIn};
+pub use terms::{ForwardLogRef, OnDisconnect, SessionTerms, SftpTerms};
 
 /// What an agent says on its control stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -244,7 +244,7 @@ pub struct Open {
     /// The recording that a forward is told in; `None` if it is told in none. It stands behind `terms`, in a part of
     /// its own, too.
     #[serde(skip)]
-    pub told: Option<ToldIn>,
+    pub told: Option<ForwardLogRef>,
 }
 
 /// The subsystem of file transfer, by the name that SSH clients ask for.

@@ -207,7 +207,7 @@ fn run_admin(dir: &Path, command: Command, ssh: &SshArgs) -> anyhow::Result<u8> 
         }
         let relay = store.meta_get(meta::PUBLIC_TUNNEL).await?;
         let place = Place::remembered(&store).await;
-        let objects = Objects::perhaps(state.recordings(), place);
+        let objects = Objects::open_or_unavailable(state.recordings(), place);
         let context = Context {
             facts: Facts::of(&state, Archive::of(&state, objects)),
             now: Timestamp::now(),

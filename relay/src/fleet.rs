@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use self::job::Job;
 use self::outcome::Outcome;
 use self::screen::Screen;
-use self::turns::Turns;
+use self::turns::Scheduler;
 use crate::access::decision::{self, Facts};
 use crate::access::policy::{Ability, Subject};
 use crate::access::selector::Selector;
@@ -33,19 +33,19 @@ use crate::serve::Relay;
 use crate::ssh::connection::Connection;
 use crate::store::Device;
 
-pub use job::{Copy, Errand};
+pub use job::{BulkRequest, Copy};
 pub use payload::{Payload, PayloadError, Places};
 pub use turns::Pace;
 
 /// What somebody wants done, and where.
 #[derive(Clone, Debug)]
-pub struct Order {
+pub struct BulkJob {
     /// On which devices.
     pub on: Selector,
     /// Under which account.
     pub login: Login,
     /// What.
-    pub errand: Errand,
+    pub errand: BulkRequest,
     /// How many at a time, and how long each may take.
     pub pace: Pace,
     /// Whether what comes of it is for machines.
@@ -73,7 +73,7 @@ pub struct Client {
 pub async fn work(
     client: &Client,
     subject: &Subject,
-    order: Order,
+    order: BulkJob,
     out: &mut Out<'_>,
     err: &mut Out<'_>,
 ) -> Result<u8, String> {
@@ -82,7 +82,7 @@ pub async fn work(
     // With more sessions than the user may have, those that come too late would only be refused.
     let most = subject.terms().limits.max_sessions;
     let most = most.map_or(MAX_FLEET_PARALLEL, |most| most.get() as usize);
-    let turns = Turns::new(devices, order.pace.within(most), Instant::now());
+    let turns = Scheduler::new(devices, order.pace.within(most), Instant::now());
     let outcomes = run(client, order, turns, screen).await;
     Ok(match outcomes {
         Ok(true) => DONE,
@@ -140,8 +140,8 @@ async fn devices(client: &Client, subject: &Subject, on: &Selector) -> Result<Ve
 /// Says whether all went well.
 async fn run(
     client: &Client,
-    order: Order,
-    mut turns: Turns,
+    order: BulkJob,
+    mut turns: Scheduler,
     mut screen: Screen<'_, '_>,
 ) -> std::io::Result<bool> {
     let over = CancellationToken::new();

@@ -16,7 +16,7 @@ use holdfast_protocol::recording::record::{
     ForwardClosed, ForwardDirection, ForwardEnd, ForwardOpened,
 };
 use holdfast_protocol::recording::spool::Accept;
-use holdfast_protocol::wire::{RecordingMode, ToldIn};
+use holdfast_protocol::wire::{ForwardLogRef, RecordingMode};
 
 use super::recorder::State;
 use super::{Recorder, Unrecordable};
@@ -28,7 +28,7 @@ const OVER: &str = "the recording of this connection's forwards is over: try aga
 #[derive(Debug, Default)]
 pub(super) struct Forwards {
     /// Those that have not ended, by their numbers.
-    open: BTreeMap<u32, Arc<Passed>>,
+    open: BTreeMap<u32, Arc<ByteCounters>>,
     /// Why a strict recording takes no more of them.
     full: Option<String>,
 }
@@ -48,12 +48,12 @@ pub(crate) struct Beginning {
 
 /// What has passed on a forward: its two directions count, and whoever ends it reads.
 #[derive(Debug, Default)]
-pub(crate) struct Passed {
+pub(crate) struct ByteCounters {
     sent: AtomicU64,
     received: AtomicU64,
 }
 
-impl Passed {
+impl ByteCounters {
     /// So many bytes went to the place that was connected to.
     pub(crate) fn sent(&self, bytes: usize) {
         self.sent.fetch_add(bytes as u64, Ordering::Relaxed);
@@ -78,9 +78,9 @@ impl Passed {
 #[derive(Debug)]
 pub(crate) struct Told {
     recorder: Arc<Recorder>,
-    told: ToldIn,
+    told: ForwardLogRef,
     /// What passes on it.
-    pub(crate) passed: Arc<Passed>,
+    pub(crate) passed: Arc<ByteCounters>,
 }
 
 /// What the recording says to a forward.
@@ -100,10 +100,10 @@ impl Told {
     /// [`Unrecordable`]: it must not begin.
     pub(crate) async fn begin(
         recorder: &Arc<Recorder>,
-        told: ToldIn,
+        told: ForwardLogRef,
         beginning: &Beginning,
     ) -> Result<Option<Self>, Unrecordable> {
-        let passed = Arc::<Passed>::default();
+        let passed = Arc::<ByteCounters>::default();
         loop {
             let changed = recorder.changed.listen();
             match recorder.forward_begins(told, beginning, &passed) {
@@ -149,7 +149,12 @@ impl Recorder {
         self.forwards.listen()
     }
 
-    fn forward_begins(&self, told: ToldIn, beginning: &Beginning, passed: &Arc<Passed>) -> Answer {
+    fn forward_begins(
+        &self,
+        told: ForwardLogRef,
+        beginning: &Beginning,
+        passed: &Arc<ByteCounters>,
+    ) -> Answer {
         let now = self.now();
         let mut state = self.lock();
         let answer = state.forward_begins(now, told, beginning, passed);
@@ -184,9 +189,9 @@ impl State {
     fn forward_begins(
         &mut self,
         now: Duration,
-        told: ToldIn,
+        told: ForwardLogRef,
         beginning: &Beginning,
-        passed: &Arc<Passed>,
+        passed: &Arc<ByteCounters>,
     ) -> Answer {
         let over = || Answer::Refused(OVER.to_owned());
         let Some(forwards) = self.forwards.get_mut(&told.session) else {
@@ -223,7 +228,7 @@ impl State {
         }
     }
 
-    fn forward_ends(&mut self, now: Duration, told: &ToldIn, why: ForwardEnd) {
+    fn forward_ends(&mut self, now: Duration, told: &ForwardLogRef, why: ForwardEnd) {
         let forwards = self.forwards.get_mut(&told.session);
         let Some(passed) = forwards.and_then(|forwards| forwards.open.remove(&told.number)) else {
             // The recording has ended before it, and told so.

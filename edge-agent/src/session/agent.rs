@@ -11,7 +11,7 @@ use holdfast_protocol::wire::{Incoming, SessionRefusal};
 use smol::Timer;
 
 use super::Sessions;
-use super::listening::{Come, NO_ADDRESS, To};
+use super::listening::{AcceptedConnection, ArrivedAt, NO_ADDRESS};
 use crate::limits::ARRIVAL_POLL;
 use crate::unix::{self, Listener};
 
@@ -64,10 +64,10 @@ impl AgentSocket {
         self.listener.poll_accept(cx).map(|stream| {
             let number = self.number;
             self.number = number.wrapping_add(1);
-            let come = Come {
+            let come = AcceptedConnection {
                 socket: stream.into(),
                 peer: None,
-                to: To::Agent,
+                to: ArrivedAt::Agent,
             };
             self.sessions.arrivals.keep(self.session, number, come);
             let peer = NO_ADDRESS;

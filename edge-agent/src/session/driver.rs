@@ -16,7 +16,7 @@ use futures_lite::future::yield_now;
 use holdfast_protocol::codec::frame::SessionMessage;
 use holdfast_protocol::recording::record::EndReason;
 use holdfast_protocol::session::{Departure, DeviceAction, DeviceSession};
-use holdfast_protocol::wire::{Exit, Open, SessionRefusal, Signal, ToldIn, Work};
+use holdfast_protocol::wire::{Exit, ForwardLogRef, Open, SessionRefusal, Signal, Work};
 use smol::{Async, Timer};
 
 pub(super) use self::connection::BROKEN_OFF;
@@ -48,7 +48,7 @@ pub(super) struct Driver {
     exited: Option<Exit>,
     pub(super) recording: Recording,
     /// Where a forward is to be told, and how it is.
-    pub(super) told_in: Option<ToldIn>,
+    pub(super) told_in: Option<ForwardLogRef>,
     pub(super) told: Option<Told>,
     terminal: Option<Arc<Async<OwnedFd>>>,
     /// The connection that a forward has dialled, in the place of a process.
@@ -223,7 +223,7 @@ impl Driver {
         self.opened = true;
         self.told_in = open.told;
         if let Some(gone) = self.withdrawn().await {
-            return self.nobody_waits(gone);
+            return self.cancelled_before_start(gone);
         }
         let denied = open.terms.denied_logins.clone();
         match open.work {
@@ -310,7 +310,7 @@ impl Driver {
     }
 
     /// Nobody wants what was about to begin.
-    pub(super) fn nobody_waits(&mut self, gone: Gone) {
+    pub(super) fn cancelled_before_start(&mut self, gone: Gone) {
         self.peer_gone(self.epoch.elapsed(), gone);
         let why = SessionRefusal::Unreachable("nobody waits for it".to_owned());
         self.core.handle_refused(why);

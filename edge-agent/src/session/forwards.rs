@@ -13,7 +13,7 @@ use holdfast_protocol::wire::{Exit, Open, SessionRefusal};
 use smol::Timer;
 
 use super::driver::{BROKEN_OFF, Driver};
-use super::listening::{Come, To};
+use super::listening::{AcceptedConnection, ArrivedAt};
 use super::{Gone, Kind};
 use crate::limits::FORWARDS_GRACE;
 use crate::recording::{Beginning, Told, Unrecordable};
@@ -32,11 +32,11 @@ pub(super) fn out(to: String, address: Option<SocketAddr>) -> Beginning {
 }
 
 /// One that has come.
-pub(super) fn coming(come: &Come) -> Beginning {
+pub(super) fn coming(come: &AcceptedConnection) -> Beginning {
     let (to, address) = match &come.to {
-        To::Port(address) => (address.to_string(), Some(*address)),
-        To::Path(path) => (path.to_string(), None),
-        To::Agent => (AGENT.to_owned(), None),
+        ArrivedAt::Port(address) => (address.to_string(), Some(*address)),
+        ArrivedAt::Path(path) => (path.to_string(), None),
+        ArrivedAt::Agent => (AGENT.to_owned(), None),
     };
     Beginning {
         direction: ForwardDirection::In,

@@ -21,7 +21,7 @@ use smol::Async;
 use super::Gone;
 use crate::limits::{FORWARD_PIECE, INPUT_QUEUE_BYTES, INPUT_QUEUE_PIECES, STREAM_READ_PIECES};
 use crate::pty;
-use crate::recording::{Passed, Recording, Unrecordable};
+use crate::recording::{ByteCounters, Recording, Unrecordable};
 
 /// What came, besides data.
 #[expect(clippy::large_enum_variant, reason = "one at a time, on the stack")]
@@ -260,7 +260,7 @@ pub(super) struct Stdin {
     blocked: bool,
     into: Sink,
     /// Counts what goes in, if that is recorded of a forward.
-    pub(super) passed: Option<Arc<Passed>>,
+    pub(super) passed: Option<Arc<ByteCounters>>,
 }
 
 impl Stdin {

@@ -34,22 +34,22 @@ pub(super) struct Arrivals(Mutex<HashMap<SessionId, Vec<Arrival>>>);
 struct Arrival {
     number: u32,
     at: Instant,
-    come: Come,
+    come: AcceptedConnection,
 }
 
 /// A connection that has come.
 #[derive(Debug)]
-pub(super) struct Come {
+pub(super) struct AcceptedConnection {
     pub(super) socket: OwnedFd,
     /// From where; `None` on a Unix socket.
     pub(super) peer: Option<SocketAddr>,
     /// Where to.
-    pub(super) to: To,
+    pub(super) to: ArrivedAt,
 }
 
 /// Where a connection has come to.
 #[derive(Debug)]
-pub(super) enum To {
+pub(super) enum ArrivedAt {
     /// An address of the device.
     Port(SocketAddr),
     /// A Unix socket.
@@ -86,37 +86,39 @@ impl Place {
 }
 
 /// Where it does.
-pub(super) enum Ear {
+pub(super) enum PortOrPath {
     Ports(Bound),
     Path(Listener, Arc<str>),
 }
 
-impl Ear {
-    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<Come> {
+impl PortOrPath {
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<AcceptedConnection> {
         match self {
             Self::Ports(bound) => bound.poll_accept(cx).map(|(stream, peer)| {
                 // As sshd has it: what is forwarded was cut into packets already.
                 let _ = stream.set_nodelay(true);
                 // Of one that is gone already nobody will ask.
                 let to = stream.local_addr().unwrap_or(bound.address);
-                Come {
+                AcceptedConnection {
                     socket: stream.into(),
                     peer: Some(peer),
-                    to: To::Port(to),
+                    to: ArrivedAt::Port(to),
                 }
             }),
-            Self::Path(listener, path) => listener.poll_accept(cx).map(|stream| Come {
-                socket: stream.into(),
-                peer: None,
-                to: To::Path(Arc::clone(path)),
-            }),
+            Self::Path(listener, path) => {
+                listener.poll_accept(cx).map(|stream| AcceptedConnection {
+                    socket: stream.into(),
+                    peer: None,
+                    to: ArrivedAt::Path(Arc::clone(path)),
+                })
+            }
         }
     }
 }
 
 impl Arrivals {
     /// Takes a connection, which its number names once.
-    pub(super) fn take(&self, listener: SessionId, number: u32) -> Option<Come> {
+    pub(super) fn take(&self, listener: SessionId, number: u32) -> Option<AcceptedConnection> {
         let mut all = self.lock();
         let waiting = all.get_mut(&listener)?;
         let at = waiting
@@ -125,7 +127,7 @@ impl Arrivals {
         Some(waiting.swap_remove(at).come)
     }
 
-    pub(super) fn keep(&self, listener: SessionId, number: u32, come: Come) {
+    pub(super) fn keep(&self, listener: SessionId, number: u32, come: AcceptedConnection) {
         let at = Instant::now();
         let arrival = Arrival { number, at, come };
         self.lock().entry(listener).or_default().push(arrival);
@@ -166,11 +168,11 @@ impl Driver {
         let mut beginning = at.beginning();
         let opened = async {
             let opened: Result<_, SessionRefusal> = match at {
-                Place::Port(at) => listen::open(login, denied, at).await.map(Ear::Ports),
+                Place::Port(at) => listen::open(login, denied, at).await.map(PortOrPath::Ports),
                 Place::Path(at) => {
                     let path = Arc::from(at.path.as_str());
                     let listener = unix::listen(&program, login, denied, at).await;
-                    listener.map(|listener| Ear::Path(listener, path))
+                    listener.map(|listener| PortOrPath::Path(listener, path))
                 }
             };
             Ok(opened)
@@ -179,9 +181,9 @@ impl Driver {
         let ear = match opened.or(gone).await {
             Ok(Ok(ear)) => ear,
             Ok(Err(why)) => return self.core.handle_refused(why),
-            Err(gone) => return self.nobody_waits(gone),
+            Err(gone) => return self.cancelled_before_start(gone),
         };
-        if let Ear::Ports(bound) = &ear {
+        if let PortOrPath::Ports(bound) = &ear {
             beginning.address = Some(bound.address);
         }
         if let Err(why) = self.tell(&beginning).await {
@@ -189,7 +191,7 @@ impl Driver {
         }
         self.core.handle_started(self.epoch.elapsed());
         self.send_answer();
-        if let Ear::Ports(bound) = &ear {
+        if let PortOrPath::Ports(bound) = &ear {
             self.send(&SessionMessage::Address(bound.address));
         }
         let mut number = 0;
@@ -209,7 +211,11 @@ impl Driver {
         self.ended(Exit::Status(0));
     }
 
-    async fn arrival(&mut self, session: SessionId, ear: &Ear) -> Result<Come, Gone> {
+    async fn arrival(
+        &mut self,
+        session: SessionId,
+        ear: &PortOrPath,
+    ) -> Result<AcceptedConnection, Gone> {
         // Room comes with time, or when the relay takes one: both are looked for by the clock.
         let mut ticks = Timer::interval(ARRIVAL_POLL);
         poll_fn(|cx| {

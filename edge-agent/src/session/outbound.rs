@@ -18,7 +18,7 @@ use smol::Async;
 
 use super::Gone;
 use crate::limits::{FORWARD_PIECE, LAST_OUTPUT, MIN_OUTPUT_READ, OUTPUT_READ};
-use crate::recording::{Passed, Recording, Unrecordable};
+use crate::recording::{ByteCounters, Recording, Unrecordable};
 
 /// What there is to say about the output, besides data.
 pub(super) enum Output {
@@ -58,7 +58,7 @@ pub(super) struct Outbound {
     /// A connection did not end in good order: its other end broke it off.
     broken: bool,
     /// Counts what comes, if that is recorded of a forward.
-    pub(super) passed: Option<Arc<Passed>>,
+    pub(super) passed: Option<Arc<ByteCounters>>,
 }
 
 impl Outbound {

@@ -110,7 +110,7 @@ impl Pair {
         let reader = FrameReader::default();
         let (voice, ear) = (
             Voice { send },
-            Ear {
+            EventReader {
                 recv,
                 reader,
                 session,
@@ -160,7 +160,7 @@ impl Pair {
 /// The operator's side of one session.
 pub(crate) struct Client {
     pub(crate) voice: Voice,
-    pub(crate) ear: Ear,
+    pub(crate) ear: EventReader,
 }
 
 /// What speaks to the device.
@@ -169,7 +169,7 @@ pub(crate) struct Voice {
 }
 
 /// What hears the device.
-pub(crate) struct Ear {
+pub(crate) struct EventReader {
     pub(crate) recv: quinn::RecvStream,
     reader: FrameReader,
     session: RelaySession,
@@ -268,7 +268,7 @@ impl Voice {
     }
 }
 
-impl Ear {
+impl EventReader {
     /// The next thing that the device says.
     pub(crate) async fn hear(&mut self) -> Heard {
         loop {

@@ -10,8 +10,8 @@ use crate::ids::SessionId;
 use crate::limits::{MAX_DATA_FRAME, MAX_DENIED_LOGINS, MAX_OPEN_MESSAGE, MAX_SESSION_MESSAGE};
 use crate::recording::chain::ChainKey;
 use crate::wire::{
-    Exit, Incoming, Open, RecordingMode, RecordingTerms, SessionRefusal, Signal, StdinMode, ToldIn,
-    WindowSize,
+    Exit, ForwardLogRef, Incoming, Open, RecordingMode, RecordingTerms, SessionRefusal, Signal,
+    StdinMode, WindowSize,
 };
 
 /// Length of what stands before each frame's body.
@@ -225,7 +225,7 @@ const UNRECORDED: RecordingTerms = RecordingTerms {
 };
 
 /// What stands for the recording of a forward where there is none, and something stands behind it.
-const UNTOLD: ToldIn = ToldIn {
+const UNTOLD: ForwardLogRef = ForwardLogRef {
     session: SessionId([0; 16]),
     number: 0,
     mode: RecordingMode::Off,

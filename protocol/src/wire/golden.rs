@@ -580,7 +580,7 @@ fn what_opens_a_forward() {
     );
     // Where it is told stands behind two parts that say nothing.
     let told = |mode| Open {
-        told: Some(ToldIn {
+        told: Some(ForwardLogRef {
             session: SessionId([0x1a; 16]),
             number: 300,
             mode,

@@ -55,7 +55,7 @@ pub struct SftpTerms {
 
 /// Where a forward is told: its beginning before the first byte passes, and its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ToldIn {
+pub struct ForwardLogRef {
     /// The session of the recording: one of [`Work::Forwards`] that stands.
     pub session: SessionId,
     /// Which of that recording's forwards it is.

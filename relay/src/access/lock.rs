@@ -44,7 +44,7 @@ pub struct Lock {
 
 /// What a lock may hit: a connection, or a session on one.
 #[derive(Clone, Copy, Debug)]
-pub struct Suspect<'a> {
+pub struct LockSubject<'a> {
     /// Who.
     pub user: &'a UserName,
     /// The names of the user's roles.
@@ -59,10 +59,14 @@ pub struct Suspect<'a> {
 
 /// The first of the locks that hits, at this time.
 #[must_use]
-pub fn hit<'l>(locks: &'l [Lock], suspect: &Suspect<'_>, now: Timestamp) -> Option<&'l Lock> {
+pub fn first_match<'l>(
+    locks: &'l [Lock],
+    lock_subject: &LockSubject<'_>,
+    now: Timestamp,
+) -> Option<&'l Lock> {
     locks
         .iter()
-        .find(|lock| lock.is_valid(now) && lock.target.is_about(suspect))
+        .find(|lock| lock.is_valid(now) && lock.target.is_about(lock_subject))
 }
 
 impl Lock {
@@ -119,13 +123,13 @@ impl LockTarget {
         }
     }
 
-    fn is_about(&self, suspect: &Suspect<'_>) -> bool {
+    fn is_about(&self, lock_subject: &LockSubject<'_>) -> bool {
         match self {
-            Self::User(user) => user == suspect.user,
-            Self::Role(role) => suspect.roles.iter().any(|name| name == role.as_str()),
-            Self::Login(login) => suspect.login == Some(login),
-            Self::Device(device) => suspect.device == Some(*device),
-            Self::Address(net) => net.contains(&suspect.client.to_canonical()),
+            Self::User(user) => user == lock_subject.user,
+            Self::Role(role) => lock_subject.roles.iter().any(|name| name == role.as_str()),
+            Self::Login(login) => lock_subject.login == Some(login),
+            Self::Device(device) => lock_subject.device == Some(*device),
+            Self::Address(net) => net.contains(&lock_subject.client.to_canonical()),
         }
     }
 }
@@ -197,14 +201,14 @@ mod tests {
     fn a_lock_hits_what_it_names_and_nothing_else() {
         let (alice, pi) = (user("alice"), Login::new("pi").unwrap());
         let roles = ["operator".to_owned(), "gone".to_owned()];
-        let session = Suspect {
+        let session = LockSubject {
             user: &alice,
             roles: &roles,
             client: "203.0.113.7".parse().unwrap(),
             device: Some(DeviceId([1; 16])),
             login: Some(&pi),
         };
-        let connection = Suspect {
+        let connection = LockSubject {
             device: None,
             login: None,
             ..session
@@ -233,21 +237,21 @@ mod tests {
         for (target, hits_session, hits_connection) in table {
             let locks = [lock(target)];
             assert_eq!(
-                hit(&locks, &session, NOW).is_some(),
+                first_match(&locks, &session, NOW).is_some(),
                 hits_session,
                 "{locks:?}"
             );
             assert_eq!(
-                hit(&locks, &connection, NOW).is_some(),
+                first_match(&locks, &connection, NOW).is_some(),
                 hits_connection,
                 "{locks:?}"
             );
         }
-        let mapped = Suspect {
+        let mapped = LockSubject {
             client: "::ffff:203.0.113.7".parse().unwrap(),
             ..session
         };
-        assert!(hit(&[lock(address("203.0.113.0/24"))], &mapped, NOW).is_some());
+        assert!(first_match(&[lock(address("203.0.113.0/24"))], &mapped, NOW).is_some());
     }
 
     #[test]
@@ -300,7 +304,7 @@ mod tests {
             }).collect();
             let (user, login) = (user(&name), Login::new(&login).unwrap());
             let roles = if has_r { vec!["r".to_owned()] } else { vec![] };
-            let suspect = Suspect {
+            let lock_subject = LockSubject {
                 user: &user, roles: &roles, client: IpAddr::from([192, 0, 2, last]),
                 device: Some(DeviceId([device; 16])), login: Some(&login),
             };
@@ -315,7 +319,7 @@ mod tests {
                     base.octets()[3] >> shift == last >> shift
                 }
             });
-            prop_assert_eq!(hit(&locks, &suspect, NOW).is_some(), expected);
+            prop_assert_eq!(first_match(&locks, &lock_subject, NOW).is_some(), expected);
         }
     }
 }

@@ -14,7 +14,7 @@ use super::role::{
     Forwarding, IdleTimeout, Limits, OnDisconnect, RecordingMode, Role, RoleName, StdinMode,
 };
 use super::rule::{LabelRule, LoginRule, Request, Rule};
-use super::sftp::SftpHeld;
+use super::sftp::SftpConstraints;
 use crate::limits::DEFAULT_IDLE_TIMEOUT;
 use crate::store::{Labels, User};
 
@@ -49,7 +49,7 @@ pub struct Terms {
     /// What is recorded of what is typed.
     pub record_stdin: StdinMode,
     /// What sftp is held to.
-    pub sftp: SftpHeld,
+    pub sftp: SftpConstraints,
 }
 
 /// What happens to a process whose observer is lost where no role says anything: what sshd does.
@@ -112,7 +112,7 @@ impl Subject {
             on_disconnect: on_disconnect.unwrap_or(DEFAULT_ON_DISCONNECT),
             recording: recording.unwrap_or(DEFAULT_RECORDING),
             record_stdin: stdin.unwrap_or(DEFAULT_STDIN),
-            sftp: SftpHeld::of(self.roles.iter().map(|role| &role.sftp)),
+            sftp: SftpConstraints::of(self.roles.iter().map(|role| &role.sftp)),
         }
     }
 

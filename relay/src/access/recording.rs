@@ -92,7 +92,7 @@ mod tests {
     use super::*;
     use crate::access::policy::{Cutoffs, DEFAULT_ON_DISCONNECT, Idle, Longest};
     use crate::access::role::Limits;
-    use crate::access::sftp::SftpHeld;
+    use crate::access::sftp::SftpConstraints;
 
     fn terms(recording: RecordingMode, record_stdin: StdinMode) -> Terms {
         let idle = Idle {
@@ -106,7 +106,7 @@ mod tests {
             on_disconnect: DEFAULT_ON_DISCONNECT,
             recording,
             record_stdin,
-            sftp: SftpHeld::default(),
+            sftp: SftpConstraints::default(),
         }
     }
 

@@ -64,7 +64,7 @@ impl SftpRoot {
 
 /// What all roles say of sftp together: read-only if one says so, and the innermost of the roots.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SftpHeld {
+pub struct SftpConstraints {
     /// Whether nothing may be changed.
     pub read_only: bool,
     /// Where paths begin and end.
@@ -90,7 +90,7 @@ pub enum HeldRoot {
 )]
 pub struct RootsApart(SftpRoot, SftpRoot);
 
-impl SftpHeld {
+impl SftpConstraints {
     /// What these say together.
     pub fn of<'a>(all: impl Iterator<Item = &'a SftpOptions>) -> Self {
         all.fold(Self::default(), |held, options| Self {
@@ -130,7 +130,7 @@ impl HeldRoot {
     }
 }
 
-impl fmt::Display for SftpHeld {
+impl fmt::Display for SftpConstraints {
     /// For people: `read-only, within /srv/data`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let read_only = if self.read_only { "read-only" } else { "" };
@@ -154,7 +154,7 @@ mod tests {
     }
 
     fn terms(all: &[SftpOptions]) -> Result<Option<(bool, Option<String>)>, String> {
-        let terms = SftpHeld::of(all.iter()).terms();
+        let terms = SftpConstraints::of(all.iter()).terms();
         let plain = |terms: SftpTerms| (terms.read_only, terms.root);
         terms
             .map(|terms| terms.map(plain))

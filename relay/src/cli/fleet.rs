@@ -67,7 +67,7 @@ impl SshArgs {
 /// # Errors
 /// A sentence: no relay serves, there is no such file, or no `ssh`.
 pub(super) fn run(state: &State, command: &Command, args: &SshArgs) -> anyhow::Result<u8> {
-    let errand = Errand::of(command)?;
+    let errand = SshCommand::of(command)?;
     let relay = serving(state)?;
     let terminal = errand.terminal();
     let mut ssh = Process::new("ssh");
@@ -103,7 +103,7 @@ pub(super) fn run(state: &State, command: &Command, args: &SshArgs) -> anyhow::R
 }
 
 /// What the console is asked for.
-struct Errand {
+struct SshCommand {
     line: String,
     /// What it gets on stdin.
     file: Option<Stdio>,
@@ -112,7 +112,7 @@ struct Errand {
     json: bool,
 }
 
-impl Errand {
+impl SshCommand {
     fn of(command: &Command) -> anyhow::Result<Self> {
         match command {
             Command::Exec(args) => Ok(Self {

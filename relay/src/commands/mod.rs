@@ -311,7 +311,7 @@ pub async fn run(
     let is_deed = answer::is_deed(&command);
     let done = async {
         let before = context.store.access_version().await?;
-        let Done { text, code } = run_told(command, caller, context, stdin, out).await?;
+        let Done { text, code } = run_audited(command, caller, context, stdin, out).await?;
         let written = answer::write(out, err, &text, is_deed).await;
         if !changes_nothing {
             // What was taken away is in force before the command returns.
@@ -345,7 +345,7 @@ impl From<String> for Done {
 }
 
 /// Runs a command, and sees that the audit log tells of it, whatever comes of it.
-async fn run_told(
+async fn run_audited(
     command: Command,
     caller: &Caller,
     context: &Context,

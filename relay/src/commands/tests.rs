@@ -46,7 +46,7 @@ impl Bed {
         let dir = tempfile::tempdir().unwrap();
         let state = State::create_or_open(&dir.path().join("state")).unwrap();
         let store = Store::open(&state.database()).await.unwrap();
-        let objects = Objects::perhaps(state.recordings(), Ok(Place::Folder));
+        let objects = Objects::open_or_unavailable(state.recordings(), Ok(Place::Folder));
         let context = Context {
             audit: Audit::open(store.clone(), None, WhenUnwritable::Refuse),
             actor: Actor::local("root".to_owned()),

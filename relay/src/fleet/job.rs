@@ -27,7 +27,7 @@ use crate::store::Device;
 
 /// What is to be done on a device.
 #[derive(Clone, Debug)]
-pub enum Errand {
+pub enum BulkRequest {
     /// Run this, as `ssh DEVICE COMMAND` would.
     Exec(Bytes),
     /// Put a file there.
@@ -50,7 +50,7 @@ pub(super) struct Job {
     pub(super) client: Client,
     pub(super) device: Device,
     pub(super) login: Login,
-    pub(super) errand: Errand,
+    pub(super) errand: BulkRequest,
     pub(super) timeout: Option<Duration>,
     /// Whether output is kept for the outcome, rather than shown.
     pub(super) keeps: bool,
@@ -92,14 +92,14 @@ impl Job {
     async fn run(self) -> (Ended, Option<[Beginning; 2]>) {
         let mut kept = self.keeps.then(<[Beginning; 2]>::default);
         let work = match &self.errand {
-            Errand::Exec(line) => Work::Exec(line.to_vec()),
-            Errand::Copy(_) => Work::Subsystem(SFTP.to_owned()),
+            BulkRequest::Exec(line) => Work::Exec(line.to_vec()),
+            BulkRequest::Copy(_) => Work::Subsystem(SFTP.to_owned()),
         };
         let ended = match self.start(work).await {
             Err(sentence) => (None, Some(sentence)),
             Ok(session) => match &self.errand {
-                Errand::Exec(_) => self.exec(session, kept.as_mut()).await,
-                Errand::Copy(copy) => self.copy(session, copy).await,
+                BulkRequest::Exec(_) => self.exec(session, kept.as_mut()).await,
+                BulkRequest::Copy(copy) => self.copy(session, copy).await,
             },
         };
         (ended, kept)

@@ -30,7 +30,7 @@ impl Pace {
 
 /// Who is next.
 #[derive(Debug)]
-pub(super) struct Turns {
+pub(super) struct Scheduler {
     ready: VecDeque<Device>,
     /// Offline; their turn comes when they are back, or at the deadline, to be refused like any other.
     waiting: Vec<Device>,
@@ -38,7 +38,7 @@ pub(super) struct Turns {
     pace: Pace,
 }
 
-impl Turns {
+impl Scheduler {
     pub(super) fn new(devices: Vec<Device>, pace: Pace, now: Instant) -> Self {
         let deadline = pace.wait.map(|wait| now + wait);
         let (ready, waiting) = match deadline {
@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn no_more_run_at_a_time_than_the_pace_allows() {
-        let mut turns = Turns::new(devices(5), pace(2, None), Instant::now());
+        let mut turns = Scheduler::new(devices(5), pace(2, None), Instant::now());
         assert!(turns.next(0).is_some() && turns.next(1).is_some());
         assert!(turns.next(2).is_none() && !turns.is_over());
         assert!((0..3).all(|_| turns.next(1).is_some()));
@@ -128,7 +128,7 @@ mod tests {
         let now = Instant::now();
         let devices = devices(3);
         let ids: Vec<_> = devices.iter().map(|device| device.id).collect();
-        let mut turns = Turns::new(devices, pace(9, Some(SECOND * 10)), now);
+        let mut turns = Scheduler::new(devices, pace(9, Some(SECOND * 10)), now);
         assert!(turns.next(0).is_none());
         turns.look(|id| id == ids[1], now);
         assert_eq!(turns.next(0).unwrap().id, ids[1]);

@@ -63,7 +63,7 @@ impl Objects {
 
     /// The same for who may not need them: whoever does is told why they cannot be got at.
     #[must_use]
-    pub fn perhaps(folder: PathBuf, place: Result<Place, PlaceError>) -> Self {
+    pub fn open_or_unavailable(folder: PathBuf, place: Result<Place, PlaceError>) -> Self {
         let made = place.and_then(|place| Self::new(folder.clone(), &place));
         made.unwrap_or_else(|error| Self {
             folder,

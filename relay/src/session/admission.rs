@@ -10,7 +10,7 @@ use holdfast_protocol::ids::{DeviceName, Login, SessionId};
 use holdfast_protocol::wire::Open;
 
 use super::forward::Destination;
-use super::known::{Known, Which};
+use super::known::{AccessFacts, Which};
 use super::lease::{Lease, LeaseError};
 use super::life::Activity;
 use super::live::{About, LiveGuard, LiveSession};
@@ -41,7 +41,7 @@ pub struct Way {
 }
 
 /// The way to a device that a forward goes.
-pub(super) struct ForwardWay {
+pub(super) struct ForwardRoute {
     reach: Reach,
     /// The tunnel that stood then.
     pub(super) tunnel: Arc<Tunnel>,
@@ -49,7 +49,7 @@ pub(super) struct ForwardWay {
     pub(super) version: i64,
 }
 
-impl ForwardWay {
+impl ForwardRoute {
     /// Whether the user may do this under this login; an error is a sentence for them.
     pub(super) fn authorize(&self, login: &Login, ability: Ability) -> Result<Authorized, String> {
         let authorized = self.reach.authorize(login, ability);
@@ -74,7 +74,7 @@ impl Relay {
             if !self.in_time(proof).await? {
                 return Err("your access to this relay was changed".into());
             }
-            let known = self.know(&principal.user, Which::None).await?;
+            let known = self.load_facts(&principal.user, Which::None).await?;
             known.check_locks(connection, None, None)?;
             let terms = known.terms(connection);
             let limit = Quota::Connections.limit(&terms.limits);
@@ -134,10 +134,10 @@ impl Relay {
         login: &Login,
         name: &DeviceName,
         channels: u32,
-    ) -> Result<ForwardWay, String> {
+    ) -> Result<ForwardRoute, String> {
         let found = self.find(connection, Some(login), name, channels).await?;
         let (known, reach, tunnel) = found;
-        Ok(ForwardWay {
+        Ok(ForwardRoute {
             reach,
             tunnel,
             version: known.version,
@@ -172,7 +172,7 @@ impl Relay {
 
     async fn open_console(&self, connection: &Connection, channels: u32) -> Result<Opened, String> {
         let (principal, _) = connection.principal().ok_or_else(nobody)?;
-        let known = self.know(&principal.user, Which::None).await?;
+        let known = self.load_facts(&principal.user, Which::None).await?;
         known.check_locks(connection, None, None)?;
         self.check_channels(&known, connection, channels)?;
         Ok(Opened::Console)
@@ -205,9 +205,9 @@ impl Relay {
         login: Option<&Login>,
         name: &DeviceName,
         channels: u32,
-    ) -> Result<(Known, Reach, Arc<Tunnel>), String> {
+    ) -> Result<(AccessFacts, Reach, Arc<Tunnel>), String> {
         let (principal, _) = connection.principal().ok_or_else(nobody)?;
-        let known = self.know(&principal.user, Which::Named(name)).await?;
+        let known = self.load_facts(&principal.user, Which::Named(name)).await?;
         // What a lock on a device says, only those hear who may know of the device.
         known.check_locks(connection, None, None)?;
         self.check_channels(&known, connection, channels)?;
@@ -232,7 +232,7 @@ impl Relay {
         session: &LiveSession,
         version: i64,
     ) -> Result<(), String> {
-        if let Some(ending) = connection.fate() {
+        if let Some(ending) = connection.close_reason() {
             return Err(ending.why.clone());
         }
         let authorized = &session.authorized;
@@ -241,7 +241,9 @@ impl Relay {
             return Ok(());
         }
         let (device, login) = (authorized.device().id, authorized.login());
-        let known = self.know(authorized.user(), Which::Known(device)).await?;
+        let known = self
+            .load_facts(authorized.user(), Which::Known(device))
+            .await?;
         known.check_locks(connection, Some(device), Some(login))?;
         let facts = Facts {
             subject: &known.subject,
@@ -260,7 +262,7 @@ impl Relay {
 
     fn check_channels(
         &self,
-        known: &Known,
+        known: &AccessFacts,
         connection: &Connection,
         channels: u32,
     ) -> Result<(), String> {

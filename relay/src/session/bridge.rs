@@ -20,13 +20,13 @@ use tracing::warn;
 use super::down::Down;
 use super::ending::{self, End, NOT_FOUND, Notices, Process};
 use super::files::Files;
-use super::forward::agent::AgentWay;
+use super::forward::agent::AgentForwarding;
 use super::lease::Lease;
 use super::live::{LiveGuard, LiveSession};
-use super::patience;
 use super::report::Report;
 use super::sftp::ahead::Part;
 use super::sink::Sink;
+use super::timeouts;
 use crate::limits::{
     FAREWELL_TIMEOUT, INTERACTIVE_PRIORITY, MAX_ARRIVAL, RECORDING_NOTE, START_TIMEOUT,
 };
@@ -50,7 +50,7 @@ pub struct Session {
     /// Its slot of the user's quota.
     pub lease: Lease,
     /// The way to its operator's SSH agent.
-    pub agent: Option<AgentWay>,
+    pub agent: Option<AgentForwarding>,
     /// Where it is reported.
     pub report: Report,
     /// What is seen of it, if it is recorded.
@@ -69,7 +69,7 @@ pub struct Recorded {
 
 /// What both ways of a splice note.
 #[derive(Clone, Copy)]
-pub struct Ways<'a> {
+pub struct SpliceContext<'a> {
     /// Whether the device has accepted the session.
     pub started: &'a AtomicBool,
     /// What passes, if it is recorded.
@@ -77,11 +77,11 @@ pub struct Ways<'a> {
     /// What is done with files.
     pub files: &'a Files<'a>,
     /// Where who comes to its agent's socket is led.
-    pub agent: Option<&'a AgentWay>,
+    pub agent: Option<&'a AgentForwarding>,
 }
 
 /// The two halves of a stream to a device, from the moment that there is one.
-type Wire = Option<(SendStream, RecvStream)>;
+type DeviceStream = Option<(SendStream, RecvStream)>;
 
 /// Runs a session to its end.
 pub async fn run(session: Session) {
@@ -112,7 +112,7 @@ pub async fn run(session: Session) {
     let watched = recorded.as_ref().map(|recorded| &recorded.watched);
     let mut wire = None;
     let started = AtomicBool::new(false);
-    let ways = Ways {
+    let ways = SpliceContext {
         started: &started,
         watched,
         files: &files,
@@ -125,7 +125,7 @@ pub async fn run(session: Session) {
         ending = live.told_to_end() => End::Told(ending),
         end = splice(&mut wire, open, &tunnel, &mut input, &this, notices, ways) => end,
         never = note(recorded.as_ref()) => never,
-        ending = patience::cutoff(&this, Some(notices)) => End::Told(ending),
+        ending = timeouts::cutoff(&this, Some(notices)) => End::Told(ending),
     };
     let refused =
         wire.is_none() || (matches!(end, End::Refused(_)) && !started.load(Ordering::Relaxed));
@@ -138,7 +138,7 @@ pub async fn run(session: Session) {
     if let Some(agent) = &agent {
         agent.end(this.id);
     }
-    live.set_apart();
+    live.mark_drained();
     files.end().await;
     let has_started = started.load(Ordering::Relaxed);
     let process = Process::of(&end, &this, (terminal, tunnel.minor)).filter(|_| has_started);
@@ -150,7 +150,10 @@ pub async fn run(session: Session) {
             let advice = format!("no scp on {device}: without -O, scp needs none there");
             notices.say(&advice).await;
         }
-        if !notices.farewell(&end, &this.authorized.device().name).await {
+        if !notices
+            .send_final_status(&end, &this.authorized.device().name)
+            .await
+        {
             warn!(session = %this.id, "the client did not take the session's last words");
         }
     };
@@ -189,13 +192,13 @@ async fn arrived(tunnel: &Tunnel) {
 
 /// Opens the stream and moves bytes both ways until one side is done. The stream stays in `wire`.
 async fn splice(
-    wire: &mut Wire,
+    wire: &mut DeviceStream,
     open: Open,
     tunnel: &Tunnel,
     input: &mut InputReceiver,
     session: &LiveSession,
     notices: Notices<'_>,
-    ways: Ways<'_>,
+    ways: SpliceContext<'_>,
 ) -> End {
     let (send, receive) = match begin(wire, tunnel, open).await {
         Ok(halves) => halves,
@@ -209,13 +212,13 @@ async fn splice(
         end = down.run(receive) => end,
         end = up(input, send, session, ways) => end,
         end = linger(&gone) => end,
-        never = patience::silence(tunnel, device, notices) => never,
-        late = patience::start(ways.started, tunnel, device) => late,
+        never = timeouts::silence(tunnel, device, notices) => never,
+        late = timeouts::start(ways.started, tunnel, device) => late,
     }
 }
 
 async fn begin<'w>(
-    wire: &'w mut Wire,
+    wire: &'w mut DeviceStream,
     tunnel: &Tunnel,
     open: Open,
 ) -> Result<(&'w mut SendStream, &'w mut RecvStream), End> {
@@ -257,7 +260,7 @@ async fn up(
     input: &mut InputReceiver,
     send: &mut SendStream,
     session: &LiveSession,
-    ways: Ways<'_>,
+    ways: SpliceContext<'_>,
 ) -> End {
     loop {
         let input = tokio::select! {
@@ -312,7 +315,11 @@ async fn guessed(files: &Files<'_>) -> Bytes {
 }
 
 /// Passes on what the client sent, but for what the relay answers itself.
-async fn pass_on(send: &mut SendStream, data: Bytes, ways: Ways<'_>) -> Result<(), WriteError> {
+async fn pass_on(
+    send: &mut SendStream,
+    data: Bytes,
+    ways: SpliceContext<'_>,
+) -> Result<(), WriteError> {
     let Some(ahead) = ways.files.ahead() else {
         return pass(send, data, ways).await;
     };
@@ -326,7 +333,7 @@ async fn pass_on(send: &mut SendStream, data: Bytes, ways: Ways<'_>) -> Result<(
     Ok(())
 }
 
-async fn end_input(send: &mut SendStream, ways: Ways<'_>) -> Result<(), WriteError> {
+async fn end_input(send: &mut SendStream, ways: SpliceContext<'_>) -> Result<(), WriteError> {
     if let Some(asked) = ways.files.ahead().map(|ahead| ahead.end())
         && !asked.is_empty()
     {
@@ -339,13 +346,17 @@ async fn end_input(send: &mut SendStream, ways: Ways<'_>) -> Result<(), WriteErr
 }
 
 /// Notes what goes to the device beside data, before it is sent.
-fn pass_control(ways: Ways<'_>, control: Control) {
+fn pass_control(ways: SpliceContext<'_>, control: Control) {
     if let Some(watched) = ways.watched {
         watched.pass_control(control);
     }
 }
 
-async fn pass(send: &mut SendStream, data: Bytes, ways: Ways<'_>) -> Result<(), WriteError> {
+async fn pass(
+    send: &mut SendStream,
+    data: Bytes,
+    ways: SpliceContext<'_>,
+) -> Result<(), WriteError> {
     ways.files.sent(&data).await;
     // Before it is sent: of a frame that is cut off the device may have had a part.
     if let Some(watched) = ways.watched {

@@ -164,11 +164,11 @@ impl Relay {
         let id = Self::new_session_id()?;
         let guard = self.live.enter_console(id, connection, subject, ask);
         let guard = guard.ok_or_else(nobody)?;
-        if let Some(ending) = connection.fate() {
+        if let Some(ending) = connection.close_reason() {
             return Err(ending.why.clone());
         }
         let (principal, _) = connection.principal().ok_or_else(nobody)?;
-        let known = self.know(&principal.user, Which::None).await?;
+        let known = self.load_facts(&principal.user, Which::None).await?;
         known.check_locks(connection, None, None)?;
         let now = known.subject.is_from(connection.client.ip());
         if !guard.stream.may_go_on(&now) {
@@ -199,7 +199,7 @@ impl ConsoleGuard {
 
 impl Drop for ConsoleGuard {
     fn drop(&mut self) {
-        self.stream.set_apart();
+        self.stream.mark_drained();
         self.registry.remove_console(self.stream.id);
     }
 }

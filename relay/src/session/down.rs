@@ -7,10 +7,10 @@ use holdfast_protocol::codec::frame::{DataStream, FrameReader, Piece, SessionMes
 use holdfast_protocol::session::{Carries, RelayEvent, RelaySession, SessionViolation};
 use quinn::{ReadError, RecvStream};
 
-use super::bridge::Ways;
+use super::bridge::SpliceContext;
 use super::ending::End;
 use super::files::Files;
-use super::forward::agent::AgentWay;
+use super::forward::agent::AgentForwarding;
 use super::live::LiveSession;
 use super::refusal;
 use super::sftp::ahead::Part;
@@ -37,7 +37,7 @@ pub struct Down<'a> {
     /// Whether the device has accepted the session.
     started: &'a AtomicBool,
     files: &'a Files<'a>,
-    agent: Option<&'a AgentWay>,
+    agent: Option<&'a AgentForwarding>,
     /// Takes the digests of what passes, if the session is recorded.
     watched: Option<&'a Watched>,
     reader: FrameReader,
@@ -50,8 +50,8 @@ pub struct Down<'a> {
 impl<'a> Down<'a> {
     /// The half of a session; `started` is set when the device accepts it.
     #[must_use]
-    pub fn new(outlet: &'a Sink, session: &'a LiveSession, ways: Ways<'a>) -> Self {
-        let Ways {
+    pub fn new(outlet: &'a Sink, session: &'a LiveSession, ways: SpliceContext<'a>) -> Self {
+        let SpliceContext {
             started,
             watched,
             files,

@@ -179,7 +179,7 @@ impl Notices<'_> {
 
     /// The last words of a session: why it ended, and the exit status. The channel stays open. Says whether
     /// the client took them.
-    pub async fn farewell(&self, end: &End, device: &DeviceName) -> bool {
+    pub async fn send_final_status(&self, end: &End, device: &DeviceName) -> bool {
         if matches!(end, End::ClientGone) {
             return true;
         }

@@ -13,7 +13,7 @@ use super::console::ConsoleStream;
 use super::life::Life;
 use super::live::{Cause, Ending, LiveSession};
 use crate::access::decision::Facts;
-use crate::access::lock::{self, By, Colon, Lock, Suspect};
+use crate::access::lock::{self, By, Colon, Lock, LockSubject};
 use crate::access::policy::Subject;
 use crate::clock::Timestamp;
 use crate::limits::{ENFORCE_TIMEOUT, FAREWELL_TIMEOUT};
@@ -48,7 +48,7 @@ pub async fn enforce(relay: &Arc<Relay>) -> Result<bool, StoreError> {
             hit.push(stream.life.clone());
         }
     }
-    Ok(all_apart(&hit).await)
+    Ok(all_drained(&hit).await)
 }
 
 /// The facts as they are now, each read once.
@@ -91,8 +91,8 @@ impl<'a> Present<'a> {
         self.subjects.get(user)?.as_ref()
     }
 
-    fn locked(&self, suspect: &Suspect<'_>) -> Option<Ending> {
-        let lock = lock::hit(&self.locks, suspect, self.now)?;
+    fn locked(&self, lock_subject: &LockSubject<'_>) -> Option<Ending> {
+        let lock = lock::first_match(&self.locks, lock_subject, self.now)?;
         Some(Ending {
             cause: Cause::Locked,
             why: lock.reason(),
@@ -117,7 +117,7 @@ async fn judge_connection(
     };
     let client = connection.client.ip();
     connection.set_idle(subject.is_from(client).terms().cutoffs.idle);
-    Ok(facts.locked(&Suspect {
+    Ok(facts.locked(&LockSubject {
         user,
         roles: &subject.user.roles,
         client,
@@ -139,14 +139,14 @@ async fn judge_session(
     let Some(subject) = facts.subject(user) else {
         return Ok(Some(access_changed()));
     };
-    let suspect = Suspect {
+    let lock_subject = LockSubject {
         user,
         roles: &subject.user.roles,
         client: session.client.ip(),
         device: Some(device.id),
         login: Some(authorized.login()),
     };
-    if let Some(locked) = facts.locked(&suspect) {
+    if let Some(locked) = facts.locked(&lock_subject) {
         return Ok(Some(locked));
     }
     let now = authorized.now(Facts {
@@ -174,14 +174,14 @@ async fn judge_console(
         return Ok(Some(access_changed()));
     };
     let client = stream.client.ip();
-    let suspect = Suspect {
+    let lock_subject = LockSubject {
         user: &stream.user,
         roles: &subject.user.roles,
         client,
         device: None,
         login: None,
     };
-    if let Some(locked) = facts.locked(&suspect) {
+    if let Some(locked) = facts.locked(&lock_subject) {
         return Ok(Some(locked));
     }
     let now = subject.is_from(client);
@@ -234,7 +234,7 @@ fn end_connection(
     ending: Ending,
 ) -> Vec<Arc<Life>> {
     // First this: a session that is not on the board yet looks at it when it is.
-    let first = connection.condemn(ending.clone());
+    let first = connection.begin_close(ending.clone());
     let on_it = |session: &LiveSession| session.client == connection.client;
     let mut hit = lives(relay.live.end_where(on_it, &ending));
     let on_it = |stream: &ConsoleStream| stream.client == connection.client;
@@ -259,10 +259,10 @@ fn lives(sessions: Vec<Arc<LiveSession>>) -> Vec<Arc<Life>> {
     sessions.into_iter().map(life).collect()
 }
 
-async fn all_apart(sessions: &[Arc<Life>]) -> bool {
+async fn all_drained(sessions: &[Arc<Life>]) -> bool {
     let deadline = Instant::now() + ENFORCE_TIMEOUT;
     for session in sessions {
-        if !session.wait_apart(deadline).await {
+        if !session.wait_drained(deadline).await {
             return false;
         }
     }

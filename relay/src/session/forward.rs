@@ -17,8 +17,8 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::live::{Ending, LiveGuard};
-use super::patience;
 use super::start::denied_logins;
+use super::timeouts;
 use crate::limits::START_TIMEOUT;
 use crate::serve::Relay;
 use crate::ssh::connection::Connection;
@@ -109,7 +109,7 @@ struct Begun {
 }
 
 /// The two halves of a stream to a device, from the moment that there is one.
-type Wire = Option<(SendStream, RecvStream)>;
+type DeviceStream = Option<(SendStream, RecvStream)>;
 
 impl Relay {
     /// Serves a forward to its end, or says why there is none.
@@ -179,13 +179,13 @@ impl Relay {
             ending = live.told_to_end() => ForwardEnd::Told(ending),
             end = told.cut() => end,
             end = carry(&mut wire, open, &tunnel, &mut input, &mut splice) => end,
-            ending = patience::cutoff(&session, None) => ForwardEnd::Told(ending),
+            ending = timeouts::cutoff(&session, None) => ForwardEnd::Told(ending),
         };
         let (opened, reply) = (splice.opened.is_cancelled(), splice.reply.take());
         if let Some((send, receive)) = wire {
             leave(&end, send, receive);
         }
-        live.set_apart();
+        live.mark_drained();
         told.note(&end);
         self.report.forward_end(&session, to, opened, &end).await;
         drop(live);
@@ -281,7 +281,7 @@ impl Relay {
 
 /// Opens the stream and moves bytes both ways until it is over. The stream stays in `wire`.
 async fn carry(
-    wire: &mut Wire,
+    wire: &mut DeviceStream,
     open: Open,
     tunnel: &Tunnel,
     input: &mut InputReceiver,

@@ -4,7 +4,7 @@ use holdfast_protocol::ids::{DeviceId, DeviceName, Login};
 use tokio::time::timeout;
 use tracing::error;
 
-use crate::access::lock::{self, Lock, Suspect};
+use crate::access::lock::{self, Lock, LockSubject};
 use crate::access::policy::{Subject, Terms};
 use crate::clock::Timestamp;
 use crate::limits::STORE_TIMEOUT;
@@ -15,7 +15,7 @@ use crate::store::{Device, StoreError, User};
 const NO_STORE: &str = "the relay's store does not answer: try again in a minute";
 
 /// What the store says, all of it read after `version` was.
-pub(super) struct Known {
+pub(super) struct AccessFacts {
     pub(super) version: i64,
     pub(super) subject: Subject,
     pub(super) locks: Vec<Lock>,
@@ -33,7 +33,11 @@ pub(super) enum Which<'a> {
 
 impl Relay {
     /// Reads the version first: what is read after it is at least as new.
-    pub(super) async fn know(&self, user: &User, which: Which<'_>) -> Result<Known, String> {
+    pub(super) async fn load_facts(
+        &self,
+        user: &User,
+        which: Which<'_>,
+    ) -> Result<AccessFacts, String> {
         let now = Timestamp::now();
         let (version, subject, locks, device) = self
             .in_time(async {
@@ -48,7 +52,7 @@ impl Relay {
                 Ok((version, subject, locks, device))
             })
             .await?;
-        Ok(Known {
+        Ok(AccessFacts {
             version,
             // Another user who has the name now is not this one.
             subject: subject
@@ -74,7 +78,7 @@ impl Relay {
     }
 }
 
-impl Known {
+impl AccessFacts {
     /// Those that hold where the client is.
     pub(super) fn terms(&self, connection: &Connection) -> Terms {
         self.subject.is_from(connection.client.ip()).terms()
@@ -87,14 +91,14 @@ impl Known {
         device: Option<DeviceId>,
         login: Option<&Login>,
     ) -> Result<(), String> {
-        let suspect = Suspect {
+        let lock_subject = LockSubject {
             user: &self.subject.user.name,
             roles: &self.subject.user.roles,
             client: connection.client.ip(),
             device,
             login,
         };
-        match lock::hit(&self.locks, &suspect, self.now) {
+        match lock::first_match(&self.locks, &lock_subject, self.now) {
             Some(lock) => Err(lock.refusal()),
             None => Ok(()),
         }

@@ -94,7 +94,7 @@ impl Life {
     }
 
     /// Waits until nothing of it moves any more; false if that takes too long.
-    pub async fn wait_apart(&self, deadline: Instant) -> bool {
+    pub async fn wait_drained(&self, deadline: Instant) -> bool {
         let mut apart = self.apart.subscribe();
         // The sender lives in `self`.
         let reached = apart.wait_for(|apart| *apart);
@@ -102,7 +102,7 @@ impl Life {
     }
 
     /// Nothing of it moves from now on.
-    pub fn set_apart(&self) {
+    pub fn mark_drained(&self) {
         self.apart.send_replace(true);
     }
 

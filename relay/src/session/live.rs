@@ -295,8 +295,8 @@ impl LiveGuard {
     }
 
     /// Nothing moves between operator and device from now on.
-    pub fn set_apart(&self) {
-        self.session.life.set_apart();
+    pub fn mark_drained(&self) {
+        self.session.life.mark_drained();
     }
 }
 
@@ -311,7 +311,7 @@ pub(crate) fn change<T: PartialEq>(told: &watch::Sender<T>, value: T) {
 
 impl Drop for LiveGuard {
     fn drop(&mut self) {
-        self.set_apart();
+        self.mark_drained();
         let mut sessions = self.board.lock();
         sessions.remove(&self.session.id);
         self.board.count.send_replace(sessions.len());

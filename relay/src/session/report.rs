@@ -5,7 +5,7 @@ use tracing::info;
 
 use super::console::ConsoleStream;
 use super::ending::{End, Process};
-use super::forward::told::Telling;
+use super::forward::told::ForwardLog;
 use super::forward::{Destination, Direction, ForwardEnd, Place};
 use super::live::{Ending, LiveSession};
 use super::sftp::Booked;
@@ -166,7 +166,7 @@ impl Report {
         &self,
         session: &LiveSession,
         to: &Destination,
-        Telling { mode, recording }: Telling,
+        ForwardLog { mode, recording }: ForwardLog,
     ) -> Result<(), String> {
         info!(session = %session.id, device = %session.device.name, %to, client = %session.client,
             "forward open");

@@ -15,7 +15,7 @@ use tracing::error;
 use super::admission::{Way, nobody};
 use super::bridge::{self, Session};
 use super::ending;
-use super::forward::agent::{AgentWay, Opener};
+use super::forward::agent::{AgentForwarding, Opener};
 use super::life::Activity;
 use super::live::{About, Cause, Ending, LiveSession};
 use super::older;
@@ -142,13 +142,13 @@ impl Relay {
         };
         let outlet = Arc::new(ask.outlet);
         let agent = ask.agent.filter(|_| open.terms.agent);
-        let agent = agent.map(|opener| AgentWay {
+        let agent = agent.map(|opener| AgentForwarding {
             relay: self.clone(),
             connection: connection.clone(),
             login: open.login.clone(),
             device: way.reach.device().name.clone(),
             opener,
-            places: AgentWay::places(),
+            places: AgentForwarding::places(),
         });
         let session = Session {
             agent,

@@ -27,7 +27,7 @@ use crate::session::forward::arrivals::Arrivals;
 use crate::session::forward::told::Forwards;
 use crate::session::lease::Lease;
 use crate::session::live::{Cause, Ending, change};
-use crate::session::patience::rest;
+use crate::session::timeouts::rest;
 
 /// An SSH connection. It is shared by its handler, the sessions on it, and the list of connections.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ pub struct Connection {
     /// Whether it is over.
     over: watch::Sender<bool>,
     /// Why it is about to end, if it is. A connection shares it with what runs inside its jumps.
-    fate: Arc<OnceLock<Ending>>,
+    close_reason: Arc<OnceLock<Ending>>,
     /// What its forwards are recorded in.
     pub forwards: Forwards,
     /// Places for connections that come to its devices.
@@ -81,7 +81,7 @@ impl Connection {
             idle: Arc::default(),
             busy: watch::Sender::default(),
             over: watch::Sender::default(),
-            fate: Arc::default(),
+            close_reason: Arc::default(),
             forwards: Forwards::default(),
             arrivals: Arrivals::default(),
             tally: Tally::default(),
@@ -103,7 +103,7 @@ impl Connection {
             idle: outer.idle.clone(),
             busy: watch::Sender::default(),
             over: watch::Sender::default(),
-            fate: outer.fate.clone(),
+            close_reason: outer.close_reason.clone(),
             forwards: Forwards::default(),
             arrivals: outer.arrivals.inside(),
             tally: outer.tally.clone(),
@@ -171,14 +171,14 @@ impl Connection {
 
     /// It is about to end, for this reason: nothing more begins on it. False if that was known.
     #[must_use]
-    pub fn condemn(&self, ending: Ending) -> bool {
-        self.fate.set(ending).is_ok()
+    pub fn begin_close(&self, ending: Ending) -> bool {
+        self.close_reason.set(ending).is_ok()
     }
 
     /// Why it is about to end, if it is.
     #[must_use]
-    pub fn fate(&self) -> Option<&Ending> {
-        self.fate.get()
+    pub fn close_reason(&self) -> Option<&Ending> {
+        self.close_reason.get()
     }
 
     /// Resolves when it is over.
@@ -276,7 +276,7 @@ pub async fn supervise(
             None
         }
         idle = connection.idled() => {
-            if connection.condemn(idle.clone()) {
+            if connection.begin_close(idle.clone()) {
                 connection.end(&idle.why).await;
                 ending = Some(idle);
             }

@@ -31,8 +31,8 @@ use crate::session::console::{AskStream, ConsoleGuard, ConsoleStream};
 use crate::session::ending::Notices;
 use crate::session::life::Life;
 use crate::session::live::Ending;
-use crate::session::patience;
 use crate::session::sink::Sink;
+use crate::session::timeouts;
 
 /// What a terminal in raw mode sends for the key that interrupts.
 const CTRL_C: u8 = 3;
@@ -154,7 +154,7 @@ impl Desk<'_> {
             done = self.answer(asked, stream.clone(), input, &mut out, err, &interrupted) => Ok(done),
         };
         if let Some(life) = &life {
-            life.set_apart();
+            life.mark_drained();
         }
         let ending = match done {
             Ok(Ok(status)) => return Some(status),
@@ -209,7 +209,7 @@ impl Desk<'_> {
         let ending = tokio::select! {
             biased;
             ending = guard.told_to_end() => ending,
-            ending = patience::cutoff(&life, Some(self.notices)) => ending,
+            ending = timeouts::cutoff(&life, Some(self.notices)) => ending,
         };
         if ending.cause.is_order() {
             // Before the work is dropped, so that what it runs on devices is to stop, too.

@@ -28,7 +28,7 @@ use super::throttle::Source;
 use crate::serve::Relay;
 use crate::session::forward::reverse::Listeners;
 use crate::session::forward::{Ask, Place, Through, prohibited};
-use forwards::Leads;
+use forwards::ChannelRoute;
 
 /// Ends a connection.
 #[derive(Debug, Error)]
@@ -102,7 +102,7 @@ impl Handler {
         channel: Channel<Msg>,
         principal: Principal,
         count: u32,
-        leads: Leads,
+        leads: ChannelRoute,
         reply: ChannelOpenHandle,
         session: &Session,
     ) {
@@ -113,8 +113,8 @@ impl Handler {
         let outlet = Outlet::new(write, session.handle());
         let (relay, connection) = (self.relay.clone(), self.connection.clone());
         let device = match leads {
-            Leads::Jump(device) => device,
-            Leads::Through(login, device, to) => {
+            ChannelRoute::Jump(device) => device,
+            ChannelRoute::Through(login, device, to) => {
                 let busy = connection.busy();
                 let ask = Ask {
                     through: Through {
@@ -244,7 +244,7 @@ impl russh::server::Handler for Handler {
         let Some((principal, _)) = self.connection.principal().cloned() else {
             return Ok(());
         };
-        let (count, leads) = match self.leads(host_to_connect, port_to_connect) {
+        let (count, leads) = match self.route_channel(host_to_connect, port_to_connect) {
             Ok(may) => may,
             Err(sentence) => {
                 self.refused(host_to_connect, port_to_connect, &sentence)
@@ -267,7 +267,7 @@ impl russh::server::Handler for Handler {
         let Some((principal, _)) = self.connection.principal().cloned() else {
             return Ok(());
         };
-        match self.leads_to_path(socket_path) {
+        match self.route_to_path(socket_path) {
             Ok((count, leads)) => self.lead(channel, principal, count, leads, reply, session),
             Err(sentence) => {
                 let place = Place::Path(socket_path.to_owned());

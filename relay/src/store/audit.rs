@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{QueryBuilder, Sqlite};
 
-use super::{Store, StoreError, Survive};
+use super::{Durability, Store, StoreError};
 use crate::clock::Timestamp;
 
 /// The last entry that the file of the log holds.
@@ -117,7 +117,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`]; then none of them is in the log.
     pub async fn append_audit(&self, entries: &[AuditEntry]) -> Result<(), StoreError> {
-        let mut write = self.write(Survive::PowerCut).await?;
+        let mut write = self.write(Durability::Disk).await?;
         append(&mut write, entries).await?;
         write.commit().await
     }
@@ -214,7 +214,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn set_audit_written(&self, id: i64) -> Result<(), StoreError> {
-        let mut write = self.write(Survive::Crash).await?;
+        let mut write = self.write(Durability::Process).await?;
         let set = sqlx::query(SET).bind(WRITTEN).bind(id.to_string());
         set.execute(&mut *write).await?;
         write.commit().await
@@ -232,7 +232,7 @@ impl Store {
         limit: u32,
         tell: impl FnOnce(AuditRemoved) -> AuditEntry,
     ) -> Result<Option<AuditRemoved>, StoreError> {
-        let mut write = self.write(Survive::PowerCut).await?;
+        let mut write = self.write(Durability::Disk).await?;
         let old = sqlx::query_as(OLD).bind(before.0).bind(up_to).bind(limit);
         let old: (i64, Option<i64>, Option<i64>, Option<i64>, Option<i64>) =
             old.fetch_one(&mut *write).await?;

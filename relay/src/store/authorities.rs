@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::{Store, StoreError, Survive, meta};
+use super::{Durability, Store, StoreError, meta};
 use crate::clock::Timestamp;
 use crate::limits::MAX_AUTHORITIES;
 
@@ -96,7 +96,7 @@ impl Store {
     /// # Errors
     /// [`AuthorityError`]; nothing was changed then.
     pub async fn trust(&self, authority: &Authority) -> Result<bool, AuthorityError> {
-        let mut write = self.write(Survive::PowerCut).await?;
+        let mut write = self.write(Durability::Disk).await?;
         let known = sqlx::query_scalar(BY_FINGERPRINT).bind(&authority.fingerprint);
         let known: Option<String> = known.fetch_optional(&mut *write).await?;
         match known {
@@ -133,7 +133,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn distrust(&self, which: &str) -> Result<Option<Authority>, StoreError> {
-        let mut write = self.write(Survive::PowerCut).await?;
+        let mut write = self.write(Durability::Disk).await?;
         let removed: Option<Row> = sqlx::query_as(REMOVE)
             .bind(which)
             .fetch_optional(&mut *write)

@@ -8,7 +8,7 @@ use holdfast_protocol::limits::{MAX_LABELS, STALE_KEEPALIVES};
 use thiserror::Error;
 
 use super::{
-    Labels, RELAY_HEARTBEAT_STALE, Store, StoreError, Survive, TokenLeft, labels, meta, tokens,
+    Durability, Labels, RELAY_HEARTBEAT_STALE, Store, StoreError, TokenLeft, labels, meta, tokens,
 };
 use crate::clock::Timestamp;
 use crate::limits::CLONE_MEMORY;
@@ -243,7 +243,7 @@ impl Store {
         old: &DeviceName,
         new: &DeviceName,
     ) -> Result<(), RenameError> {
-        let mut write = self.write(Survive::PowerCut).await?;
+        let mut write = self.write(Durability::Disk).await?;
         let Some(id) = holder(&mut write, old).await? else {
             return Err(RenameError::Unknown(old.clone()));
         };
@@ -274,7 +274,7 @@ impl Store {
         name: &DeviceName,
         changes: &[(LabelKey, Option<LabelValue>)],
     ) -> Result<Labels, LabelError> {
-        let mut write = self.write(Survive::PowerCut).await?;
+        let mut write = self.write(Durability::Disk).await?;
         let Some(id) = holder(&mut write, name).await? else {
             return Err(LabelError::Unknown(name.clone()));
         };
@@ -313,7 +313,7 @@ impl Store {
         now: Timestamp,
         end_token: bool,
     ) -> Result<Revoked, RevokeError> {
-        let mut write = self.write(Survive::PowerCut).await?;
+        let mut write = self.write(Durability::Disk).await?;
         let Some(id) = holder(&mut write, name).await? else {
             return Err(RevokeError::Unknown(name.clone()));
         };

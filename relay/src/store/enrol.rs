@@ -9,7 +9,7 @@ use holdfast_protocol::token::Secret;
 use holdfast_protocol::wire::Refusal;
 use thiserror::Error;
 
-use super::{Device, Labels, Store, StoreError, Survive, Write, devices, labels, meta};
+use super::{Device, Durability, Labels, Store, StoreError, Write, devices, labels, meta};
 use crate::clock::Timestamp;
 use crate::state::{random_bytes, sha256};
 
@@ -103,7 +103,7 @@ impl Store {
     /// [`EnrolError`]; nothing was changed then.
     pub async fn enrol(&self, enrolment: Enrolment<'_>) -> Result<Device, EnrolError> {
         let now = enrolment.now;
-        let mut write = self.write(Survive::PowerCut).await?;
+        let mut write = self.write(Durability::Disk).await?;
         if let Some(device) = devices::by_key(&mut write, &enrolment.key, now).await? {
             return match device.revoked {
                 Some(_) => Err(EnrolError::Revoked),

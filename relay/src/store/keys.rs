@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use super::meta::{GET, ROSTER, SET};
-use super::{Store, StoreError, Survive};
+use super::{Durability, Store, StoreError};
 use crate::state::KeyFingerprint;
 
 /// What goes before a key's name in the table of facts.
@@ -98,7 +98,7 @@ impl Store {
         name: &str,
         fingerprint: &str,
     ) -> Result<(), StoreError> {
-        let mut write = self.write(Survive::PowerCut).await?;
+        let mut write = self.write(Durability::Disk).await?;
         let set = sqlx::query(SET).bind(format!("{PREFIX}{name}"));
         set.bind(fingerprint).execute(&mut *write).await?;
         write.commit().await

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 
 use holdfast_protocol::ids::UserName;
 
-use super::{RELAY_HEARTBEAT_STALE, RelayId, Store, StoreError, Survive};
+use super::{Durability, RELAY_HEARTBEAT_STALE, RelayId, Store, StoreError};
 use crate::access::quota::{Full, Quota};
 use crate::clock::Timestamp;
 
@@ -54,7 +54,7 @@ impl Store {
         limit: Option<NonZeroU32>,
         now: Timestamp,
     ) -> Result<Result<(), Full>, StoreError> {
-        let mut write = self.write(Survive::Crash).await?;
+        let mut write = self.write(Durability::Process).await?;
         if let Some(max) = limit {
             let in_use: i64 = sqlx::query_scalar(COUNT)
                 .bind(lease.user.as_str())
@@ -91,7 +91,7 @@ impl Store {
         numbers: impl IntoIterator<Item = i64> + Send,
     ) -> Result<(), StoreError> {
         let numbers: Vec<i64> = numbers.into_iter().collect();
-        let mut write = self.write(Survive::Crash).await?;
+        let mut write = self.write(Durability::Process).await?;
         for number in numbers {
             let release = sqlx::query(RELEASE).bind(relay.0.as_slice()).bind(number);
             release.execute(&mut *write).await?;

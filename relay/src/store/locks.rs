@@ -3,7 +3,7 @@
 use holdfast_protocol::ids::{DeviceId, Login, SessionId, UserName};
 use thiserror::Error;
 
-use super::{RelayId, Store, StoreError, Survive, meta};
+use super::{Durability, RelayId, Store, StoreError, meta};
 use crate::access::lock::{Lock, LockTarget, network};
 use crate::access::role::RoleName;
 use crate::clock::Timestamp;
@@ -74,7 +74,7 @@ impl Store {
     /// # Errors
     /// [`LockError`].
     pub async fn add_lock(&self, new: NewLock, now: Timestamp) -> Result<i64, LockError> {
-        let mut write = self.write(Survive::PowerCut).await?;
+        let mut write = self.write(Durability::Disk).await?;
         let forget = sqlx::query(FORGET_EXPIRED).bind(now.0);
         forget.execute(&mut *write).await?;
         let count: i64 = sqlx::query_scalar(COUNT).fetch_one(&mut *write).await?;
@@ -114,7 +114,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn remove_lock(&self, id: i64) -> Result<bool, StoreError> {
-        let mut write = self.write(Survive::PowerCut).await?;
+        let mut write = self.write(Durability::Disk).await?;
         let remove = sqlx::query(REMOVE).bind(id);
         let removed = remove.execute(&mut *write).await?.rows_affected() > 0;
         if !removed {
@@ -130,7 +130,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn kill_session(&self, kill: &Kill) -> Result<bool, StoreError> {
-        let mut write = self.write(Survive::Crash).await?;
+        let mut write = self.write(Durability::Process).await?;
         let query = sqlx::query(KILL)
             .bind(kill.session.0.as_slice())
             .bind(&kill.message)

@@ -3,7 +3,7 @@
 use holdfast_protocol::ids::PublicKey;
 use sqlx::SqliteConnection;
 
-use super::{Store, StoreError, Survive};
+use super::{Durability, Store, StoreError};
 
 /// The `host:port` that devices dial; written by a relay when it starts to serve.
 pub const PUBLIC_TUNNEL: &str = "public_tunnel";
@@ -42,7 +42,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub async fn meta_set(&self, key: &str, value: &str) -> Result<(), StoreError> {
-        let mut write = self.write(Survive::PowerCut).await?;
+        let mut write = self.write(Durability::Disk).await?;
         let set = sqlx::query(SET).bind(key).bind(value);
         set.execute(&mut *write).await?;
         write.commit().await

@@ -26,9 +26,9 @@ mod session_facts;
 mod sessions;
 mod tokens;
 mod tunnels;
-mod turn;
 mod user_changes;
 mod users;
+mod write_queue;
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -70,7 +70,7 @@ pub use tunnels::{LeftTunnel, TunnelFacts, TunnelId};
 pub use user_changes::{AddedUser, KeyError, NewUser};
 pub use users::{User, UserId, UserKey, UserRow};
 
-use turn::{Member, Turns};
+use write_queue::{BatchWriter, WriteQueue};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations");
 
@@ -96,21 +96,21 @@ pub struct Store {
     presence: SqlitePool,
     /// One connection that writes nothing, so that every commit is another's to it.
     watch: SqlitePool,
-    turns: Turns,
+    turns: WriteQueue,
     /// The rows of the audit log that the next durable change takes with it.
     attributed: Option<Attributed>,
 }
 
 /// What a commit must survive: what survives a power cut survives a crash.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Survive {
-    Crash,
-    PowerCut,
+enum Durability {
+    Process,
+    Disk,
 }
 
 /// A write transaction. It began IMMEDIATE, so it never fails half-way for a lock.
 struct Write {
-    member: Member,
+    member: BatchWriter,
     /// What is written to the audit log with it, and who is told that it was.
     rows: Option<(Vec<AuditEntry>, Attributed)>,
 }
@@ -193,7 +193,7 @@ impl Store {
             durable: pool(1).connect_lazy_with(options.clone()),
             presence: pool(1).connect_lazy_with(relaxed),
             watch: pool(1).connect_lazy_with(options),
-            turns: Turns::default(),
+            turns: WriteQueue::default(),
             attributed: None,
         })
     }
@@ -208,14 +208,14 @@ impl Store {
         Ok(sqlx::query_scalar(newest).fetch_one(&self.readers).await?)
     }
 
-    async fn write(&self, survive: Survive) -> Result<Write, StoreError> {
+    async fn write(&self, survive: Durability) -> Result<Write, StoreError> {
         let pool = match survive {
-            Survive::PowerCut => &self.durable,
-            Survive::Crash => &self.presence,
+            Durability::Disk => &self.durable,
+            Durability::Process => &self.presence,
         };
         let member = self.turns.take(survive, pool).await?;
         let rows = match (survive, &self.attributed) {
-            (Survive::PowerCut, Some(attributed)) => attributed.take(),
+            (Durability::Disk, Some(attributed)) => attributed.take(),
             _ => None,
         };
         Ok(Write { member, rows })

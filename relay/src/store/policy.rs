@@ -11,7 +11,7 @@ use sqlx::SqliteConnection;
 use thiserror::Error;
 
 use super::roles::holders_text;
-use super::{Store, StoreError, Survive, UserKey, Write, meta, roles, users};
+use super::{Durability, Store, StoreError, UserKey, Write, meta, roles, users};
 use crate::access::form::RoleForm;
 use crate::access::policy::{Ability, Subject};
 use crate::access::presets;
@@ -162,7 +162,7 @@ impl Store {
         how: Apply,
         now: Timestamp,
     ) -> Result<Vec<Change>, ApplyError> {
-        let mut write = self.write(Survive::PowerCut).await?;
+        let mut write = self.write(Durability::Disk).await?;
         let before = snapshot(&mut write).await?;
         let after = plan::plan(&before, policy, how.prune)?;
         let changes = diff::diff(&before, &after);

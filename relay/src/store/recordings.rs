@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::session_facts::SessionFacts;
-use super::{RelayId, Store, StoreError, Survive};
+use super::{Durability, RelayId, Store, StoreError};
 use crate::clock::Timestamp;
 
 mod read;
@@ -157,7 +157,7 @@ impl Store {
         relay: RelayId,
         new: &NewRecording,
     ) -> Result<(), StoreError> {
-        let mut write = self.write(Survive::PowerCut).await?;
+        let mut write = self.write(Durability::Disk).await?;
         let begin = new.session.bind(sqlx::query(BEGIN), relay);
         begin
             .bind(new.key.0.as_slice())
@@ -179,7 +179,7 @@ impl Store {
         id: SessionId,
         seen: &SeenSession,
     ) -> Result<(), StoreError> {
-        let mut write = self.write(Survive::Crash).await?;
+        let mut write = self.write(Durability::Process).await?;
         let query = sqlx::query(SEEN).bind(id.0.as_slice());
         let query = query.bind(packed(&seen.streams)?);
         let query = query.bind(packed(&seen.control)?);
@@ -192,7 +192,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn recording_unfollowed(&self, id: SessionId, why: &str) -> Result<(), StoreError> {
-        let mut write = self.write(Survive::PowerCut).await?;
+        let mut write = self.write(Durability::Disk).await?;
         let query = sqlx::query(UNFOLLOWED).bind(id.0.as_slice()).bind(why);
         query.execute(&mut *write).await?;
         write.commit().await
@@ -209,7 +209,7 @@ impl Store {
         seen: &SeenSession,
         how: Over,
     ) -> Result<(), StoreError> {
-        let mut write = self.write(Survive::PowerCut).await?;
+        let mut write = self.write(Durability::Disk).await?;
         sqlx::query(OVER)
             .bind(id.0.as_slice())
             .bind(packed(&seen.streams)?)
@@ -234,7 +234,7 @@ impl Store {
         now: Timestamp,
         expected: Timestamp,
     ) -> Result<(), StoreError> {
-        let mut write = self.write(Survive::PowerCut).await?;
+        let mut write = self.write(Durability::Disk).await?;
         let query = sqlx::query(OVER_OTHERS).bind(relay.0.as_slice());
         let query = query.bind(now.0).bind(expected.0);
         query.execute(&mut *write).await?;
@@ -254,8 +254,8 @@ impl Store {
     ) -> Result<(), StoreError> {
         // What is on its way says so again at the device's next offer.
         let survive = match state.is_terminal() || verdict.is_some() {
-            true => Survive::PowerCut,
-            false => Survive::Crash,
+            true => Durability::Disk,
+            false => Durability::Process,
         };
         let mut write = self.write(survive).await?;
         let query = sqlx::query(STATE).bind(id.0.as_slice());
@@ -284,7 +284,7 @@ impl Store {
         length: u64,
         hash: &Link,
     ) -> Result<(), StoreError> {
-        let mut write = self.write(Survive::PowerCut).await?;
+        let mut write = self.write(Durability::Disk).await?;
         sqlx::query(SEGMENT)
             .bind(id.0.as_slice())
             .bind(i64::from(segment))
@@ -300,7 +300,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn recording_report(&self, report: &SessionFinished) -> Result<(), StoreError> {
-        let mut write = self.write(Survive::PowerCut).await?;
+        let mut write = self.write(Durability::Disk).await?;
         let id = report.session.0;
         let query = sqlx::query(REPORT)
             .bind(id.as_slice())
@@ -314,7 +314,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn recording_offered(&self, id: SessionId, bytes: u64) -> Result<(), StoreError> {
-        let mut write = self.write(Survive::Crash).await?;
+        let mut write = self.write(Durability::Process).await?;
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         let query = sqlx::query(OFFERED).bind(id.0.as_slice()).bind(bytes);
         query.execute(&mut *write).await?;
@@ -326,7 +326,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn recording_removed(&self, id: SessionId) -> Result<bool, StoreError> {
-        let mut write = self.write(Survive::PowerCut).await?;
+        let mut write = self.write(Durability::Disk).await?;
         let query = sqlx::query(REMOVE).bind(id.0.as_slice());
         let removed = query.execute(&mut *write).await?.rows_affected() > 0;
         if !removed {
@@ -341,7 +341,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn recording_held(&self, id: SessionId, hold: &Hold) -> Result<bool, StoreError> {
-        let mut write = self.write(Survive::PowerCut).await?;
+        let mut write = self.write(Durability::Disk).await?;
         let query = sqlx::query(HOLD).bind(id.0.as_slice());
         let query = query.bind(hold.since.0);
         let query = query.bind(hold.by.as_ref().map(UserName::as_str));
@@ -359,7 +359,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn recording_released(&self, id: SessionId) -> Result<bool, StoreError> {
-        let mut write = self.write(Survive::PowerCut).await?;
+        let mut write = self.write(Durability::Disk).await?;
         let query = sqlx::query(RELEASE).bind(id.0.as_slice());
         let released = query.execute(&mut *write).await?.rows_affected() > 0;
         if !released {

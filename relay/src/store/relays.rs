@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Store, StoreError, Survive};
+use super::{Durability, Store, StoreError};
 use crate::clock::Timestamp;
 use crate::state::random_bytes;
 
@@ -60,7 +60,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub async fn relay_started(&self, relay: RelayId, now: Timestamp) -> Result<(), StoreError> {
-        let mut write = self.write(Survive::Crash).await?;
+        let mut write = self.write(Durability::Process).await?;
         for sql in [CLOSE_OTHERS, FORGET_OTHERS] {
             let query = sqlx::query(sql).bind(relay.0.as_slice());
             query.execute(&mut *write).await?;
@@ -75,7 +75,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub async fn heartbeat(&self, relay: RelayId, now: Timestamp) -> Result<(), StoreError> {
-        let mut write = self.write(Survive::Crash).await?;
+        let mut write = self.write(Durability::Process).await?;
         let beat = sqlx::query(BEAT).bind(relay.0.as_slice()).bind(now.0);
         beat.execute(&mut *write).await?;
         write.commit().await
@@ -86,7 +86,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub async fn note_refusals(&self, relay: RelayId, counts: [u64; 3]) -> Result<(), StoreError> {
-        let mut write = self.write(Survive::Crash).await?;
+        let mut write = self.write(Durability::Process).await?;
         let mut note = sqlx::query(NOTE_REFUSALS).bind(relay.0.as_slice());
         for count in counts {
             note = note.bind(i64::try_from(count).unwrap_or(i64::MAX));
@@ -110,7 +110,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub async fn relay_stopped(&self, relay: RelayId, now: Timestamp) -> Result<(), StoreError> {
-        let mut write = self.write(Survive::Crash).await?;
+        let mut write = self.write(Durability::Process).await?;
         for sql in [STOP, CLOSE_TUNNELS] {
             let query = sqlx::query(sql).bind(relay.0.as_slice()).bind(now.0);
             query.execute(&mut *write).await?;
@@ -128,7 +128,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub async fn relay_confirms(&self, relay: RelayId, version: i64) -> Result<(), StoreError> {
-        let mut write = self.write(Survive::Crash).await?;
+        let mut write = self.write(Durability::Process).await?;
         let seen = sqlx::query(SEEN).bind(relay.0.as_slice()).bind(version);
         seen.execute(&mut *write).await?;
         write.commit().await

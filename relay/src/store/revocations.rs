@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use thiserror::Error;
 
-use super::{Store, StoreError, Survive, Write, meta};
+use super::{Durability, Store, StoreError, Write, meta};
 use crate::clock::Timestamp;
 use crate::limits::MAX_REVOCATIONS;
 
@@ -159,7 +159,7 @@ impl Store {
         whole: bool,
         now: Timestamp,
     ) -> Result<RevocationChange, RevocationError> {
-        let mut write = self.write(Survive::PowerCut).await?;
+        let mut write = self.write(Durability::Disk).await?;
         let removed = if whole {
             retain(&mut write, things).await?
         } else {
@@ -192,7 +192,7 @@ impl Store {
     /// # Errors
     /// [`RevocationError::Unknown`]; nothing was changed then.
     pub async fn unrevoke(&self, which: &[String]) -> Result<RevocationChange, RevocationError> {
-        let mut write = self.write(Survive::PowerCut).await?;
+        let mut write = self.write(Durability::Disk).await?;
         let mut removed = 0;
         for name in which {
             let query = match name.parse::<i64>() {

@@ -3,7 +3,7 @@
 use holdfast_protocol::ids::UserName;
 use thiserror::Error;
 
-use super::{Store, StoreError, Survive, User, UserId, Write, meta};
+use super::{Durability, Store, StoreError, User, UserId, Write, meta};
 use crate::access::form::RoleForm;
 use crate::access::policy::Subject;
 use crate::access::presets;
@@ -122,7 +122,7 @@ impl Store {
         if presets::is_preset(name.as_str()) {
             return Err(RoleError::Preset(name.clone()));
         }
-        let mut write = self.write(Survive::PowerCut).await?;
+        let mut write = self.write(Durability::Disk).await?;
         let holders = sqlx::query_scalar(HOLDERS).bind(name.as_str());
         let holders: Vec<String> = holders
             .fetch_all(&mut *write)

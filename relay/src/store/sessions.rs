@@ -4,7 +4,7 @@ use holdfast_protocol::ids::SessionId;
 
 use super::console_streams::{self, ConsoleRow};
 use super::session_facts::{FactsRow, SessionFacts};
-use super::{RELAY_HEARTBEAT_STALE, RelayId, Store, StoreError, Survive};
+use super::{Durability, RELAY_HEARTBEAT_STALE, RelayId, Store, StoreError};
 use crate::clock::Timestamp;
 
 /// A live session.
@@ -61,7 +61,7 @@ impl Store {
         relay: RelayId,
         change: &BoardChange,
     ) -> Result<(), StoreError> {
-        let mut write = self.write(Survive::Crash).await?;
+        let mut write = self.write(Durability::Process).await?;
         for row in &change.begun {
             let begin = row.session.bind(sqlx::query(BEGIN), relay);
             begin

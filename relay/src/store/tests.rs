@@ -185,7 +185,7 @@ async fn a_change_by_another_process_is_noticed_and_told_from_presence() {
 #[tokio::test]
 async fn a_write_that_is_dropped_half_way_leaves_nothing_and_blocks_nobody() {
     let bed = Bed::new().await;
-    let mut write = bed.store.write(Survive::PowerCut).await.unwrap();
+    let mut write = bed.store.write(Durability::Disk).await.unwrap();
     let insert = sqlx::query("INSERT INTO meta (key, value) VALUES ('half', 'way')");
     insert.execute(&mut *write).await.unwrap();
     drop(write);

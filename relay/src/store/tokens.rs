@@ -5,7 +5,7 @@ use std::time::Duration;
 use holdfast_protocol::ids::DeviceId;
 use holdfast_protocol::token::Secret;
 
-use super::{Labels, Store, StoreError, Survive, Write, labels};
+use super::{Durability, Labels, Store, StoreError, Write, labels};
 use crate::clock::Timestamp;
 use crate::hex::hex;
 use crate::state::{random_bytes, sha256};
@@ -79,7 +79,7 @@ impl Store {
         let secret = Secret(random_bytes().map_err(|_| StoreError::Random)?);
         let id: [u8; 4] = random_bytes().map_err(|_| StoreError::Random)?;
         let id = hex(&id);
-        let mut write = self.write(Survive::PowerCut).await?;
+        let mut write = self.write(Durability::Disk).await?;
         let prune = sqlx::query(PRUNE).bind(now.before(KEEP_EXPIRED).0);
         prune.execute(&mut *write).await?;
         sqlx::query(INSERT)
@@ -134,7 +134,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn remove_token(&self, id: &str) -> Result<bool, StoreError> {
-        let mut write = self.write(Survive::PowerCut).await?;
+        let mut write = self.write(Durability::Disk).await?;
         let removed = remove(&mut write, id).await?;
         if removed {
             write.fact("token", id);

@@ -7,7 +7,7 @@ use holdfast_protocol::ids::{DeviceId, Generation};
 
 use holdfast_protocol::limits::{MAX_KEEPALIVE, TUNNEL_IDLE_TIMEOUT};
 
-use super::{ClonePair, RelayId, Store, StoreError, Survive};
+use super::{ClonePair, Durability, RelayId, Store, StoreError};
 use crate::clock::Timestamp;
 use crate::limits::MAX_RESETS;
 
@@ -91,7 +91,7 @@ impl Store {
         pair: ClonePair,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let mut write = self.write(Survive::Crash).await?;
+        let mut write = self.write(Durability::Process).await?;
         let cloned = sqlx::query(CLONED)
             .bind(device.0.as_slice())
             .bind(now.0)
@@ -113,7 +113,7 @@ impl Store {
         facts: TunnelFacts,
         now: Timestamp,
     ) -> Result<Generation, StoreError> {
-        let mut write = self.write(Survive::Crash).await?;
+        let mut write = self.write(Durability::Process).await?;
         let note = sqlx::query(NOTE_AGENT)
             .bind(device.0.as_slice())
             .bind(&facts.agent_version)
@@ -148,7 +148,7 @@ impl Store {
         generation: Generation,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let mut write = self.write(Survive::Crash).await?;
+        let mut write = self.write(Durability::Process).await?;
         let close = sqlx::query(CLOSE)
             .bind(device.0.as_slice())
             .bind(column(generation))
@@ -168,7 +168,7 @@ impl Store {
         if ids.is_empty() {
             return Ok(());
         }
-        let mut write = self.write(Survive::Crash).await?;
+        let mut write = self.write(Durability::Process).await?;
         for (device, generation, id) in ids {
             let note = sqlx::query(NOTE_ID)
                 .bind(device.0.as_slice())
@@ -212,7 +212,7 @@ impl Store {
         if heard.is_empty() {
             return Ok(());
         }
-        let mut write = self.write(Survive::Crash).await?;
+        let mut write = self.write(Durability::Process).await?;
         for (device, generation, at, address) in heard {
             let heard = sqlx::query(HEARD)
                 .bind(device.0.as_slice())

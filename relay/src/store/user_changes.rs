@@ -7,7 +7,7 @@ use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::ids::UserName;
 use thiserror::Error;
 
-use super::{Store, StoreError, Survive, UserKey, Write, meta};
+use super::{Durability, Store, StoreError, UserKey, Write, meta};
 use crate::access::role::RoleName;
 use crate::clock::Timestamp;
 use lists::{insert_keys, insert_principals, insert_roles};
@@ -133,7 +133,7 @@ impl Store {
         user: &NewUser,
         now: Timestamp,
     ) -> Result<AddedUser, KeyError> {
-        let mut write = self.write(Survive::PowerCut).await?;
+        let mut write = self.write(Durability::Disk).await?;
         let add = sqlx::query(ADD_USER).bind(name.as_str()).bind(now.0);
         let new_user = add.execute(&mut *write).await?.rows_affected() > 0;
         let new_keys = insert_keys(&mut write, name, &user.keys, now).await?;
@@ -283,7 +283,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn remove_user(&self, name: &UserName) -> Result<bool, StoreError> {
-        let mut write = self.write(Survive::PowerCut).await?;
+        let mut write = self.write(Durability::Disk).await?;
         let remove = sqlx::query(REMOVE_USER).bind(name.as_str());
         let removed = remove.execute(&mut *write).await?.rows_affected() > 0;
         if !removed {
@@ -296,7 +296,7 @@ impl Store {
 
     /// Begins a change of a user that there is.
     async fn change(&self, name: &UserName) -> Result<Write, KeyError> {
-        let mut write = self.write(Survive::PowerCut).await?;
+        let mut write = self.write(Durability::Disk).await?;
         let user = sqlx::query(BY_NAME).bind(name.as_str());
         if user.fetch_optional(&mut *write).await?.is_none() {
             return Err(KeyError::UnknownUser(name.clone()));

@@ -41,7 +41,7 @@ impl Driver {
                 self.carry(socket, Some(address), beginning).await;
             }
             Ok(Err(why)) => self.core.handle_refused(why),
-            Err(gone) => self.nobody_waits(gone),
+            Err(gone) => self.cancelled_before_start(gone),
         }
     }
 
@@ -57,7 +57,7 @@ impl Driver {
         match dialled.or(gone).await {
             Ok(Ok(socket)) => self.carry(socket, None, out(asked, None)).await,
             Ok(Err(why)) => self.core.handle_refused(why),
-            Err(gone) => self.nobody_waits(gone),
+            Err(gone) => self.cancelled_before_start(gone),
         }
     }
 

@@ -9,7 +9,7 @@ use holdfast_protocol::forward::AddressPolicy;
 use holdfast_protocol::ids::SessionId;
 use holdfast_protocol::recording::record::EndReason;
 use holdfast_protocol::wire::{
-    Connect, Exit, Listen, Open, RecordingMode, SessionRefusal, Take, ToldIn, Work,
+    Connect, Exit, ForwardLogRef, Listen, Open, RecordingMode, SessionRefusal, Take, Work,
 };
 
 use super::{Played, recorded, with_least_spool};
@@ -46,7 +46,7 @@ async fn standing(pair: &Pair, number: u8, mode: RecordingMode) -> Client {
 fn told(number: u8, id: u32, mode: RecordingMode, work: Work) -> Open {
     Open {
         login: own_login(),
-        told: Some(ToldIn {
+        told: Some(ForwardLogRef {
             session: SessionId([number; 16]),
             number: id,
             mode,

@@ -27,7 +27,7 @@ pub struct Opener {
 }
 
 /// The way from one session to its operator's SSH agent.
-pub struct AgentWay {
+pub struct AgentForwarding {
     /// Which relay's.
     pub relay: Arc<Relay>,
     /// On which connection.
@@ -70,7 +70,7 @@ impl Relay {
     }
 }
 
-impl AgentWay {
+impl AgentForwarding {
     /// As many channels at once as one session may have.
     #[must_use]
     pub fn places() -> Arc<Semaphore> {

@@ -111,7 +111,7 @@ impl Confirmed {
 }
 
 /// What a device says on a stream without data.
-pub(super) struct Ear {
+pub(super) struct EventReader {
     receive: RecvStream,
     reader: FrameReader,
     state: RelaySession,
@@ -119,7 +119,7 @@ pub(super) struct Ear {
     rest: Vec<u8>,
 }
 
-impl Ear {
+impl EventReader {
     pub(super) fn new(receive: RecvStream, carries: Carries) -> Self {
         Self {
             receive,
@@ -164,7 +164,7 @@ struct Listening {
     live: LiveGuard,
     told: Told,
     send: SendStream,
-    ear: Ear,
+    ear: EventReader,
     cancelled: CancellationToken,
 }
 
@@ -273,7 +273,7 @@ impl Relay {
         tunnel: &Tunnel,
         live: &LiveGuard,
         to: &Destination,
-    ) -> Result<(SendStream, Ear), ForwardEnd> {
+    ) -> Result<(SendStream, EventReader), ForwardEnd> {
         let lost = |error: &dyn std::fmt::Display| ForwardEnd::DeviceLost(error.to_string());
         let frame = SessionMessage::Open(open).encode();
         let frame = frame.map_err(|error| ForwardEnd::Prohibited(error.to_string()))?;
@@ -284,7 +284,7 @@ impl Relay {
         let carries = Carries::Listener {
             address: matches!(to.place, Place::Port(..)),
         };
-        let mut ear = Ear::new(receive, carries);
+        let mut ear = EventReader::new(receive, carries);
         loop {
             match ear.next().await? {
                 RelayEvent::Accepted => {
@@ -318,7 +318,7 @@ impl Relay {
         };
         let _ = listening.send.reset(VarInt::from_u32(0));
         let _ = listening.ear.receive.stop(VarInt::from_u32(0));
-        live.set_apart();
+        live.mark_drained();
         listening.told.note(&end);
         self.report
             .forward_end(live.session(), &listening.to, true, &end)
@@ -332,7 +332,7 @@ impl Relay {
         opener: &Opener,
         port: &Destination,
         listener: SessionId,
-        ear: &mut Ear,
+        ear: &mut EventReader,
     ) -> ForwardEnd {
         let places = Arrivals::of_listener();
         loop {

@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::arrivals::Arrival;
-use super::told::Telling;
+use super::told::ForwardLog;
 use super::{Destination, ForwardEnd, Place};
 use crate::limits::{FAREWELL_TIMEOUT, SPLICE_BUFFER, START_TIMEOUT};
 use crate::serve::Relay;
@@ -36,7 +36,7 @@ pub(super) struct Splice<'a> {
     /// The version of access that it was decided on.
     pub(super) version: i64,
     /// How it is recorded.
-    pub(super) telling: Telling,
+    pub(super) telling: ForwardLog,
     /// Until the channel is opened.
     pub(super) reply: Option<ChannelOpenHandle>,
     /// Cancelled when bytes may pass.

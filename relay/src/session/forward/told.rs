@@ -11,10 +11,10 @@ use std::sync::{Arc, OnceLock};
 use holdfast_protocol::codec::frame::SessionMessage;
 use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::ids::SessionId;
-use holdfast_protocol::limits::TOLD_MINOR;
+use holdfast_protocol::limits::FORWARD_LOG_MINOR;
 use holdfast_protocol::recording::chain::{Begun, ChainKey, Closing};
 use holdfast_protocol::session::{Carries, RelayEvent};
-use holdfast_protocol::wire::{self, Open, SessionRefusal, SessionTerms, ToldIn, Work};
+use holdfast_protocol::wire::{self, ForwardLogRef, Open, SessionRefusal, SessionTerms, Work};
 use quinn::{SendStream, VarInt};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use super::ForwardEnd;
-use super::reverse::Ear;
+use super::reverse::EventReader;
 use crate::access::policy::Ability;
 use crate::access::recording::{self, Unrecordable, Wanted};
 use crate::access::role::RecordingMode;
@@ -69,7 +69,7 @@ pub(super) struct Told {
 
 /// What the audit log says of it.
 #[derive(Clone, Copy, Debug)]
-pub struct Telling {
+pub struct ForwardLog {
     /// How it is recorded: as the role says, `off`, or `unavailable`.
     pub mode: &'static str,
     /// In which recording.
@@ -82,9 +82,9 @@ impl Told {
     }
 
     /// What the device is told.
-    pub(super) fn told_in(&self) -> Option<ToldIn> {
+    pub(super) fn told_in(&self) -> Option<ForwardLogRef> {
         let (standing, number) = self.place.as_ref()?;
-        Some(ToldIn {
+        Some(ForwardLogRef {
             session: standing.id,
             number: *number,
             mode: match standing.need.wanted.is_strict() {
@@ -95,8 +95,8 @@ impl Told {
     }
 
     /// What the audit log is told.
-    pub(super) fn telling(&self) -> Telling {
-        Telling {
+    pub(super) fn telling(&self) -> ForwardLog {
+        ForwardLog {
             mode: self.mode,
             recording: self.place.as_ref().map(|(standing, _)| standing.id),
         }
@@ -188,7 +188,7 @@ impl Relay {
         let Some(wanted) = recording::wanted(authorized.terms(), recover) else {
             return Ok(Told::nowhere(RecordingMode::Off.as_str()));
         };
-        let standing = if tunnel.minor < TOLD_MINOR {
+        let standing = if tunnel.minor < FORWARD_LOG_MINOR {
             let device = authorized.device().name.clone();
             Err(Unrecordable::OldForwards(device))
         } else {
@@ -280,7 +280,7 @@ async fn begin(
     open: Open,
     session: &LiveSession,
     tunnel: &Tunnel,
-) -> Result<(SendStream, Ear), String> {
+) -> Result<(SendStream, EventReader), String> {
     let authorized = &session.authorized;
     let (device, login) = (&authorized.device().name, authorized.login());
     let lost = |error: &dyn std::fmt::Display| format!("{device} was lost: {error}");
@@ -292,7 +292,7 @@ async fn begin(
     let (mut send, receive) = streams.map_err(late)?.map_err(|error| lost(&error))?;
     let sent = send.write_chunk(frame.into()).await;
     sent.map_err(|error| lost(&error))?;
-    let mut ear = Ear::new(receive, Carries::Recording);
+    let mut ear = EventReader::new(receive, Carries::Recording);
     let answer = timeout_at(deadline, ear.next()).await;
     if answer.is_err() {
         // A device that wakes up later finds that it is not wanted any more.
@@ -312,7 +312,7 @@ async fn keep(
     standing: Arc<Standing>,
     device: String,
     mut send: SendStream,
-    mut ear: Ear,
+    mut ear: EventReader,
     Recorded {
         recordings,
         watched,
@@ -350,7 +350,7 @@ async fn keep(
 }
 
 /// Resolves when the device takes no more, with the reason; `None`: it is gone, and so are the forwards.
-async fn ended(ear: &mut Ear) -> Option<String> {
+async fn ended(ear: &mut EventReader) -> Option<String> {
     loop {
         match ear.next().await {
             Ok(RelayEvent::Refused(SessionRefusal::RecordingUnavailable(why))) => {

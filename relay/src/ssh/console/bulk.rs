@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use super::over;
 use crate::access::policy::{Ability, Subject};
 use crate::commands::{self, Caller, Command, Out, cp, exec};
-use crate::fleet::{self, Client, Copy, Errand, Order, Payload, PayloadError};
+use crate::fleet::{self, BulkJob, BulkRequest, Client, Copy, Payload, PayloadError};
 use crate::limits::FAREWELL_TIMEOUT;
 use crate::ssh::auth::Principal;
 use crate::ssh::queue::InputReceiver;
@@ -82,11 +82,11 @@ fn may<'c>(
     }
 }
 
-fn exec(subject: &Subject, args: &exec::Args) -> Result<Order, String> {
-    Ok(Order {
+fn exec(subject: &Subject, args: &exec::Args) -> Result<BulkJob, String> {
+    Ok(BulkJob {
         on: args.on.clone(),
         login: args.order.login(&subject.user.name)?,
-        errand: Errand::Exec(Bytes::from(args.line())),
+        errand: BulkRequest::Exec(Bytes::from(args.line())),
         pace: args.order.pace(),
         json: args.json,
     })
@@ -100,7 +100,7 @@ async fn cp(
     subject: &Subject,
     args: &cp::Args,
     input: &mut InputReceiver,
-) -> Result<Result<Order, String>, Gone> {
+) -> Result<Result<BulkJob, String>, Gone> {
     if args.file != "-" {
         let why = "the file comes on stdin: `cp - --on SELECTOR:PATH <FILE`";
         return Ok(Err(why.into()));
@@ -123,10 +123,10 @@ async fn cp(
         Err(error) => return Ok(Err(error.to_string())),
     };
     let (path, mode) = (args.on.path.clone(), args.mode);
-    Ok(Ok(Order {
+    Ok(Ok(BulkJob {
         on: args.on.on.clone(),
         login,
-        errand: Errand::Copy(Copy { file, path, mode }),
+        errand: BulkRequest::Copy(Copy { file, path, mode }),
         pace: args.order.pace(),
         json: args.json,
     }))

@@ -90,26 +90,30 @@ impl Handler {
     }
 
     /// Where a forward to a Unix socket leads. Gives the other channels, too.
-    pub(super) fn leads_to_path(&mut self, path: &str) -> Result<(u32, Leads), String> {
+    pub(super) fn route_to_path(&mut self, path: &str) -> Result<(u32, ChannelRoute), String> {
         let (login, device) = self.through("has no sockets for anybody")?;
         let to = Destination::path(Direction::Out, path)?;
         let count = self.channels.count(Purpose::Forward)?;
-        Ok((count, Leads::Through(login, device, to)))
+        Ok((count, ChannelRoute::Through(login, device, to)))
     }
 
     /// Where a forward leads: through the device that the connection is for, or, where it is for the relay, to a
     /// device as a jump. Gives the other channels, too.
-    pub(super) fn leads(&mut self, host: &str, port: u32) -> Result<(u32, Leads), String> {
+    pub(super) fn route_channel(
+        &mut self,
+        host: &str,
+        port: u32,
+    ) -> Result<(u32, ChannelRoute), String> {
         let target = self.connection.principal().map(|(_, target)| target);
         let leads = match target {
             Some(Target::Device(login, device)) => {
                 let to = Destination::new(host, port)?;
-                Leads::Through(login.clone(), device.clone(), to)
+                ChannelRoute::Through(login.clone(), device.clone(), to)
             }
             Some(Target::Unusable(sentence)) => return Err(sentence.clone()),
             Some(Target::Relay) | None => {
                 let device = target::forward(host, port).map_err(|error| error.to_string())?;
-                Leads::Jump(device)
+                ChannelRoute::Jump(device)
             }
         };
         let count = self.channels.count(leads.purpose())?;
@@ -118,14 +122,14 @@ impl Handler {
 }
 
 /// Where a `direct-tcpip` channel leads.
-pub(super) enum Leads {
+pub(super) enum ChannelRoute {
     /// To the inside of a device's own connection.
     Jump(DeviceName),
     /// To somebody whom a device dials, for this login.
     Through(Account, DeviceName, Destination),
 }
 
-impl Leads {
+impl ChannelRoute {
     pub(super) fn purpose(&self) -> Purpose {
         match self {
             Self::Jump(_) => Purpose::Session,

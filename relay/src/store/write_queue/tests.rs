@@ -11,7 +11,7 @@ async fn store(folder: &Path) -> Store {
     Store::open(&file).await.unwrap()
 }
 
-async fn set(member: &mut Member, key: &str) -> Result<(), sqlx::Error> {
+async fn set(member: &mut BatchWriter, key: &str) -> Result<(), sqlx::Error> {
     let set = sqlx::query("INSERT INTO meta (key, value) VALUES ($1, 'x')").bind(key);
     set.execute(&mut **member).await.map(drop)
 }
@@ -34,7 +34,7 @@ async fn who_waits_shares_one_commit_and_who_gives_up_takes_back_its_own_only() 
     let store = store(folder.path()).await;
     let mut first = store
         .turns
-        .take(Survive::PowerCut, &store.durable)
+        .take(Durability::Disk, &store.durable)
         .await
         .unwrap();
     let before = store.turns.0.commits.load(Ordering::Relaxed);
@@ -53,10 +53,10 @@ async fn who_waits_shares_one_commit_and_who_gives_up_takes_back_its_own_only() 
     };
     let mut writers = Vec::new();
     for (key, survive, gives_up) in [
-        ("second", Survive::PowerCut, false),
-        ("gone", Survive::PowerCut, true),
-        ("third", Survive::Crash, false),
-        ("gone-last", Survive::Crash, true),
+        ("second", Durability::Disk, false),
+        ("gone", Durability::Disk, true),
+        ("third", Durability::Process, false),
+        ("gone-last", Durability::Process, true),
     ] {
         writers.push(writer(key, survive, gives_up));
         until_waiting(&store, writers.len()).await;
@@ -76,14 +76,14 @@ async fn nobody_joins_a_commit_that_a_power_cut_may_take() {
     let store = store(folder.path()).await;
     let mut first = store
         .turns
-        .take(Survive::Crash, &store.presence)
+        .take(Durability::Process, &store.presence)
         .await
         .unwrap();
     set(&mut first, "first").await.unwrap();
     let second = tokio::spawn({
         let store = store.clone();
         async move {
-            let taken = store.turns.take(Survive::PowerCut, &store.durable).await;
+            let taken = store.turns.take(Durability::Disk, &store.durable).await;
             let mut member = taken.unwrap();
             // What stood open was committed: it can be seen from outside.
             assert_eq!(keys(&store).await, ["first"]);
@@ -103,14 +103,14 @@ async fn all_are_told_when_their_commit_fails() {
     let store = store(folder.path()).await;
     let mut first = store
         .turns
-        .take(Survive::PowerCut, &store.durable)
+        .take(Durability::Disk, &store.durable)
         .await
         .unwrap();
     set(&mut first, "first").await.unwrap();
     let second = tokio::spawn({
         let store = store.clone();
         async move {
-            let taken = store.turns.take(Survive::PowerCut, &store.durable).await;
+            let taken = store.turns.take(Durability::Disk, &store.durable).await;
             let mut member = taken.unwrap();
             // What only the commit finds: there is no such relay.
             let orphan = "PRAGMA defer_foreign_keys = ON;
@@ -128,7 +128,7 @@ async fn all_are_told_when_their_commit_fails() {
     assert_eq!(keys(&store).await, <[&str; 0]>::default());
     let mut next = store
         .turns
-        .take(Survive::PowerCut, &store.durable)
+        .take(Durability::Disk, &store.durable)
         .await
         .unwrap();
     set(&mut next, "next").await.unwrap();
@@ -142,7 +142,7 @@ async fn a_first_writer_that_gives_up_leaves_nothing_open() {
     let store = store(folder.path()).await;
     let mut first = store
         .turns
-        .take(Survive::PowerCut, &store.durable)
+        .take(Durability::Disk, &store.durable)
         .await
         .unwrap();
     set(&mut first, "first").await.unwrap();
@@ -153,7 +153,7 @@ async fn a_first_writer_that_gives_up_leaves_nothing_open() {
         .unwrap();
     let mut next = other
         .turns
-        .take(Survive::PowerCut, &other.durable)
+        .take(Durability::Disk, &other.durable)
         .await
         .unwrap();
     set(&mut next, "next").await.unwrap();

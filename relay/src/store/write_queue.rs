@@ -14,7 +14,7 @@ use sqlx::{Sqlite, SqlitePool, Transaction};
 use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
 use tokio::time::timeout;
 
-use super::{StoreError, Survive, TURN_TIMEOUT};
+use super::{Durability, StoreError, TURN_TIMEOUT};
 
 /// Drops the savepoint of the member that is done, and sets that of the next.
 const NEXT: &str = "RELEASE member; SAVEPOINT member";
@@ -23,7 +23,7 @@ const UNDO: &str = "ROLLBACK TO member";
 
 /// The queue of writers. Cloning it is cheap.
 #[derive(Clone, Default)]
-pub(super) struct Turns(Arc<Inner>);
+pub(super) struct WriteQueue(Arc<Inner>);
 
 #[derive(Default)]
 struct Inner {
@@ -40,7 +40,7 @@ type Slot = Option<Group>;
 /// An open transaction. Once it has members, its savepoint `member` stands behind what they wrote.
 struct Group {
     tx: Transaction<'static, Sqlite>,
-    survive: Survive,
+    survive: Durability,
     /// Who waits for the commit.
     members: Vec<oneshot::Sender<Result<(), StoreError>>>,
     /// Whether something may stand behind the savepoint: a member writes, or was dropped while it did.
@@ -48,8 +48,8 @@ struct Group {
 }
 
 /// One writer's turn in a transaction. Dropped without a commit, it takes back what it wrote.
-pub(super) struct Member {
-    turns: Turns,
+pub(super) struct BatchWriter {
+    turns: WriteQueue,
     /// Holds a group.
     turn: OwnedMutexGuard<Slot>,
 }
@@ -57,14 +57,14 @@ pub(super) struct Member {
 /// Counts somebody who waits, for as long as it lives.
 struct Waits<'a>(&'a AtomicUsize);
 
-impl Turns {
+impl WriteQueue {
     /// Waits for a turn, and for a transaction: one that is open and survives as much, or a new one on a
     /// connection of `pool`.
     pub(super) async fn take(
         &self,
-        survive: Survive,
+        survive: Durability,
         pool: &SqlitePool,
-    ) -> Result<Member, StoreError> {
+    ) -> Result<BatchWriter, StoreError> {
         let waits = Waits::new(&self.0.waiting);
         let turn = timeout(TURN_TIMEOUT, self.0.turn.clone().lock_owned()).await;
         let mut turn = turn.map_err(|_| StoreError::Slow(TURN_TIMEOUT))?;
@@ -73,7 +73,7 @@ impl Turns {
         if let Some(group) = &mut *turn {
             if group.survive >= survive && group.mend().await.is_ok() {
                 group.torn = true;
-                return Ok(Member { turns, turn });
+                return Ok(BatchWriter { turns, turn });
             }
             // In a task: should we be dropped, its members are told all the same.
             let closed = tokio::spawn(async move {
@@ -88,7 +88,7 @@ impl Turns {
             members: Vec::new(),
             torn: true,
         });
-        Ok(Member {
+        Ok(BatchWriter {
             turns: self.clone(),
             turn,
         })
@@ -130,7 +130,7 @@ impl Group {
     }
 }
 
-impl Member {
+impl BatchWriter {
     /// Makes the change last. It lasts when this returns, and not before.
     pub(super) async fn commit(mut self) -> Result<(), StoreError> {
         let is_alone = self.group().members.is_empty();
@@ -165,7 +165,7 @@ impl Member {
     }
 }
 
-impl Deref for Member {
+impl Deref for BatchWriter {
     type Target = SqliteConnection;
     #[expect(
         clippy::expect_used,
@@ -176,13 +176,13 @@ impl Deref for Member {
     }
 }
 
-impl DerefMut for Member {
+impl DerefMut for BatchWriter {
     fn deref_mut(&mut self) -> &mut SqliteConnection {
         &mut self.group().tx
     }
 }
 
-impl Drop for Member {
+impl Drop for BatchWriter {
     fn drop(&mut self) {
         // A transaction that nobody has done anything in is rolled back. One with members stays: whoever
         // comes next takes back what this one wrote.
