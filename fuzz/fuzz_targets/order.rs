@@ -97,9 +97,7 @@ fn message(frame: Frame) -> Result<SessionMessage, DataStream> {
         Frame::Resize => SessionMessage::Resize(WindowSize::default()),
         Frame::Signal => SessionMessage::Signal(Signal::Int),
         Frame::Exit => SessionMessage::Exit(Exit::Status(0)),
-        Frame::Address(port) => {
-            SessionMessage::Address(SocketAddr::new(HOME.ip(), port.into()))
-        }
+        Frame::Address(port) => SessionMessage::Address(SocketAddr::new(HOME.ip(), port.into())),
         Frame::Incoming(number) => SessionMessage::Incoming(Incoming {
             number: number.into(),
             peer: HOME,
@@ -118,7 +116,10 @@ fn of_the_device(carries: Carries, frames: &[Frame]) {
                 if session.handle_data(stream).is_ok() {
                     assert!(accepted == 1 && ends == 0 && !was_over);
                     assert!(stream != DataStream::Stdin);
-                    assert!(!matches!(carries, Carries::Listener { .. } | Carries::Recording));
+                    assert!(!matches!(
+                        carries,
+                        Carries::Listener { .. } | Carries::Recording
+                    ));
                 }
             }
             Ok(message) => {
@@ -132,7 +133,8 @@ fn of_the_device(carries: Carries, frames: &[Frame]) {
                         addresses += 1;
                         assert!(matches!(
                             carries,
-                            Carries::Connection { address: true } | Carries::Listener { address: true }
+                            Carries::Connection { address: true }
+                                | Carries::Listener { address: true }
                         ));
                     }
                     RelayEvent::OutputEnded => ends += 1,

@@ -9,8 +9,7 @@ use holdfast_protocol::codec::frame::{DataStream, FrameReader, Piece, SessionMes
 use holdfast_protocol::ids::{Login, SessionId, UserName};
 use holdfast_protocol::session::{Departure, DeviceAction, DeviceSession, RelaySession};
 use holdfast_protocol::wire::{
-    Exit, OnDisconnect, Open, Pty, SessionRefusal, SessionTerms, Signal, WindowSize,
-    Work,
+    Exit, OnDisconnect, Open, Pty, SessionRefusal, SessionTerms, Signal, WindowSize, Work,
 };
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;

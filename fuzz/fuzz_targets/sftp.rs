@@ -2,7 +2,9 @@
 //! answered as unclear, or the end of the stream; nothing that it names is larger than the packet.
 #![no_main]
 
-use holdfast_protocol::sftp::{Answers, Attributes, MAX_PACKET, Packet, Request, decode, next_packet};
+use holdfast_protocol::sftp::{
+    Answers, Attributes, MAX_PACKET, Packet, Request, decode, next_packet,
+};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -7,8 +7,16 @@ use libfuzzer_sys::{arbitrary, fuzz_target};
 
 #[derive(Debug, arbitrary::Arbitrary)]
 enum Step {
-    Request { kind: u8, id: u8, fields: Vec<Field> },
-    Answer { kind: u8, id: u8, fields: Vec<Field> },
+    Request {
+        kind: u8,
+        id: u8,
+        fields: Vec<Field>,
+    },
+    Answer {
+        kind: u8,
+        id: u8,
+        fields: Vec<Field>,
+    },
     Sent(Vec<u8>),
     Answered(Vec<u8>),
 }
@@ -53,7 +61,9 @@ fuzz_target!(|steps: Vec<Step>| {
         second.extend(std::iter::from_fn(|| cut.poll()));
         assert_eq!(first, second);
     }
-    let lost_at = first.iter().position(|seen| matches!(seen, Followed::Lost(_)));
+    let lost_at = first
+        .iter()
+        .position(|seen| matches!(seen, Followed::Lost(_)));
     assert_eq!(lost_at.is_some(), whole.lost().is_some());
     if let Some(at) = lost_at {
         assert_eq!(at + 1, first.len(), "nothing is booked behind it");
@@ -71,7 +81,10 @@ fn packet(kind: u8, id: u8, fields: &[Field]) -> Vec<u8> {
         match field {
             Field::Name(name) => string(&mut body, &[*name]),
             Field::Extension(which) => {
-                string(&mut body, EXTENSIONS[usize::from(*which) % EXTENSIONS.len()]);
+                string(
+                    &mut body,
+                    EXTENSIONS[usize::from(*which) % EXTENSIONS.len()],
+                );
             }
             Field::Number(number) => body.extend(number.to_be_bytes()),
             Field::Bytes(bytes) => string(&mut body, bytes),
