@@ -11,7 +11,9 @@ use holdfast_protocol::ids::{Login, SessionId, UserName};
 use holdfast_protocol::recording::ingest::{Ingest, IngestAction, UploadStream};
 use holdfast_protocol::recording::record::EndReason;
 use holdfast_protocol::recording::segment::Link;
-use holdfast_protocol::session::{Carries, DeviceAction, DeviceSession, RelayEvent, RelaySession};
+use holdfast_protocol::session::{
+    Carries, Departure, DeviceAction, DeviceSession, RelayEvent, RelaySession,
+};
 use holdfast_protocol::token::Secret;
 use holdfast_protocol::wire::{
     AgentMessage, Beat, Enrol, Exit, Hello, Incoming, Intent, OfferedSegment, Open, SegmentBytes,
@@ -169,7 +171,7 @@ fn of_the_relay(frames: &[Frame]) {
         }
         assert!(starts <= 1 && ends <= 1);
     }
-    session.handle_peer_gone(Duration::ZERO);
+    session.handle_peer_gone(Duration::ZERO, Departure::Lost);
 }
 
 /// What the relay takes on a control stream.
