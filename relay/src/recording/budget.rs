@@ -37,8 +37,7 @@ impl Bounds {
     /// # Errors
     /// [`StoreError`].
     pub async fn remember(&self, store: &Store) -> Result<(), StoreError> {
-        // Numbers always can be written as JSON.
-        let text = serde_json::to_string(self).unwrap_or_default();
+        let text = crate::json::compact(self);
         store.meta_set(meta::RECORDING_BOUNDS, &text).await
     }
 
