@@ -218,7 +218,7 @@ fn unknown_keys_of_the_configuration_are_refused() {
     refused("listen = \"127.0.0.1:0\"\n", "listen");
     refused(
         "\nssh = \"nowhere\"\n",
-        "relay.toml: line 2: invalid socket address",
+        "relay.toml: line 2: expected IP:PORT, as in 0.0.0.0:2222",
     );
     refused("ssh = \n", "relay.toml");
     let missing = relay.folder().join("missing.toml");
