@@ -13,7 +13,8 @@ use std::process::{Command as Process, Stdio};
 use anyhow::{Context as _, bail};
 
 use crate::clock::Timestamp;
-use crate::commands::{Command, cp};
+use crate::commands::Command;
+use crate::commands::devices::cp;
 use crate::limits::MAX_COPY;
 use crate::ssh::console::prefix;
 use crate::state::{HOST_KEY_ALIAS, State};

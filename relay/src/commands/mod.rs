@@ -2,36 +2,20 @@
 //! `ssh relay devices` from anywhere. What a command does and says is the same at both; who may run it
 //! is asked in one place, [`permit`].
 
-mod access;
+pub(crate) mod access;
+pub(crate) mod admin;
 mod answer;
-mod apply;
 mod args;
-mod audit;
-mod ca;
 mod caller;
 mod confirm;
-pub(crate) mod cp;
-mod devices;
-mod doctor;
-pub(crate) mod exec;
-mod export;
+pub(crate) mod devices;
 mod fold;
-mod get;
 mod input;
-mod keys;
 mod line;
-mod lock;
-mod play;
-mod policy;
+pub(crate) mod permit;
 mod recordings;
-mod role;
 mod sessions;
-mod ssh_config;
 mod table;
-mod token;
-mod user;
-mod wait;
-mod whoami;
 
 use std::io;
 use std::net::SocketAddr;
@@ -55,9 +39,9 @@ use crate::session::life::Activity;
 use crate::state::State;
 use crate::store::{self, Store, StoreError};
 
-pub use access::permit;
+pub(crate) use admin::doctor::unopened;
 pub use caller::Caller;
-pub(crate) use doctor::unopened;
+pub use permit::permit;
 pub(crate) use recordings::own_state;
 pub(crate) use table::columns;
 
@@ -84,45 +68,45 @@ pub const MAX_CONSOLE_LINE: usize = 8 * 1024;
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
     /// Operators: who they are, by which keys they are known, what roles they have
-    User(user::Args),
+    User(access::user::Args),
     /// Certificate authorities for users, and revoked keys and certificates
-    Ca(ca::Args),
+    Ca(access::ca::Args),
     /// Tokens that let devices join
-    Token(token::Args),
+    Token(devices::token::Args),
     /// The fleet: list, show, rename, label, revoke
-    Devices(devices::Args),
+    Devices(devices::list::Args),
     /// Wait until a device is online
-    Wait(wait::Args),
+    Wait(devices::wait::Args),
     /// Run a command on many devices
-    Exec(exec::Args),
+    Exec(devices::exec::Args),
     /// Put a file onto many devices
-    Cp(cp::Args),
+    Cp(devices::cp::Args),
     /// Put roles and users from a file into force
-    Apply(apply::Args),
+    Apply(access::apply::Args),
     /// Give roles or users back, in the form that `apply` takes
-    Get(get::Args),
+    Get(access::get::Args),
     /// Roles: list, remove
-    Role(role::Args),
+    Role(access::role::Args),
     /// Look for what is wrong or careless with this relay
-    Doctor(doctor::Args),
+    Doctor(admin::doctor::Args),
     /// Shut out a user, role, login, device or address: nothing new, and live sessions end
-    Lock(lock::Args),
+    Lock(access::lock::Args),
     /// Remove a lock
-    Unlock(lock::UnlockArgs),
+    Unlock(access::lock::UnlockArgs),
     /// Live sessions: list, kill
     Sessions(sessions::Args),
     /// Recorded sessions: list, show, verify, search, remove
     Recordings(recordings::Args),
     /// Watch a recorded session
-    Play(play::Args),
+    Play(recordings::play::Args),
     /// A recorded session for other programs
-    Export(export::Args),
+    Export(recordings::export::Args),
     /// What to put into ~/.ssh/config and known_hosts to reach devices by name
-    SshConfig(ssh_config::Args),
+    SshConfig(devices::ssh_config::Args),
     /// Who did what, where, and how it went
-    Audit(audit::Args),
+    Audit(admin::audit::Args),
     /// Who the relay takes you for
-    Whoami(whoami::Args),
+    Whoami(access::whoami::Args),
 }
 
 /// What commands work on.
@@ -172,12 +156,12 @@ impl Facts {
     pub fn of(state: &State, archive: Archive) -> Self {
         Self {
             cluster: state.cluster_fingerprint(),
-            ssh_ca: keys::line_of(state.ssh_ca.public_key()),
-            ssh_host: keys::line_of(state.ssh_host.public_key()),
+            ssh_ca: access::keys::line_of(state.ssh_ca.public_key()),
+            ssh_host: access::keys::line_of(state.ssh_host.public_key()),
             ssh_host_next: state
                 .ssh_host_next
                 .as_ref()
-                .map(|key| keys::line_of(key.public_key())),
+                .map(|key| access::keys::line_of(key.public_key())),
             folder: state.dir.clone(),
             archive,
         }
@@ -333,7 +317,7 @@ pub async fn run(
 }
 
 /// What a command that was done says on stdout, and its exit status.
-struct Done {
+pub(crate) struct Done {
     text: String,
     code: u8,
 }
@@ -391,30 +375,30 @@ async fn dispatch(
         return Err(Failure(format!("stdin is longer than {most} bytes")));
     }
     let text = match command {
-        Command::User(args) => user::run(args, caller, context, stdin).await?,
-        Command::Ca(args) => ca::run(args, caller, context, stdin).await?,
-        Command::Token(args) => token::run(args, context).await?,
-        Command::Devices(args) => devices::run(args, caller, context).await?,
-        Command::Wait(args) => wait::run(&args, caller, context).await?,
+        Command::User(args) => access::user::run(args, caller, context, stdin).await?,
+        Command::Ca(args) => access::ca::run(args, caller, context, stdin).await?,
+        Command::Token(args) => devices::token::run(args, context).await?,
+        Command::Devices(args) => devices::list::run(args, caller, context).await?,
+        Command::Wait(args) => devices::wait::run(&args, caller, context).await?,
         // Both doors take these elsewhere: they are no answer to a question.
         Command::Exec(_) | Command::Cp(_) => {
             return Err(Failure::new(
                 "this is work for a fleet, which is done over ssh",
             ));
         }
-        Command::Apply(args) => apply::run(&args, caller, context, stdin).await?,
-        Command::Get(args) => get::run(&args, context).await?,
-        Command::Role(args) => role::run(args, context).await?,
-        Command::Doctor(args) => return doctor::run(&args, context).await,
-        Command::Lock(args) => lock::run(args, caller, context).await?,
-        Command::Unlock(args) => lock::unlock(&args, context).await?,
+        Command::Apply(args) => access::apply::run(&args, caller, context, stdin).await?,
+        Command::Get(args) => access::get::run(&args, context).await?,
+        Command::Role(args) => access::role::run(args, context).await?,
+        Command::Doctor(args) => return admin::doctor::run(&args, context).await,
+        Command::Lock(args) => access::lock::run(args, caller, context).await?,
+        Command::Unlock(args) => access::lock::unlock(&args, context).await?,
         Command::Sessions(args) => sessions::run(args, caller, context).await?,
         Command::Recordings(args) => return recordings::run(args, caller, context, out).await,
-        Command::Play(args) => play::run(&args, caller, context, out).await?,
-        Command::Export(args) => export::run(&args, caller, context, out).await?,
-        Command::SshConfig(args) => ssh_config::run(&args, context).await?,
-        Command::Audit(args) => audit::run(args, context, out).await?,
-        Command::Whoami(args) => whoami::run(&args, caller, context).await?,
+        Command::Play(args) => recordings::play::run(&args, caller, context, out).await?,
+        Command::Export(args) => recordings::export::run(&args, caller, context, out).await?,
+        Command::SshConfig(args) => devices::ssh_config::run(&args, context).await?,
+        Command::Audit(args) => admin::audit::run(args, context, out).await?,
+        Command::Whoami(args) => access::whoami::run(&args, caller, context).await?,
     };
     Ok(text.into())
 }
@@ -479,7 +463,7 @@ pub(crate) fn usage(error: &clap::Error) -> (String, u8) {
 /// Why a command did not do it: one sentence, for stderr. An empty one: its reader has seen enough.
 #[derive(Debug, Error)]
 #[error("{0}")]
-struct Failure(String);
+pub(crate) struct Failure(String);
 
 impl Failure {
     fn new(sentence: impl Into<String>) -> Self {
@@ -515,7 +499,7 @@ failure_from!(
     store::KeyError,
     store::AuthorityError,
     store::RevocationError,
-    ca::ListError,
+    access::ca::ListError,
     crate::state::StateError,
     store::RenameError,
     store::LabelError,
@@ -523,8 +507,8 @@ failure_from!(
     store::LockError,
     store::ApplyError,
     store::RoleError,
-    keys::KeyFileError,
-    policy::DocumentError
+    access::keys::KeyFileError,
+    access::policy::DocumentError
 );
 
 /// JSON as all commands print it: indented, with a final newline.

@@ -7,11 +7,11 @@ use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::ids::{DeviceId, DeviceName, Login, SessionId, UserName};
 use serde::Serialize;
 
-use super::lock::message;
 use super::table::{or_dash, table};
 use super::{Caller, Context, Failure, json};
 use crate::access::policy::Ability;
 use crate::clock::{Coarse, Timestamp};
+use crate::commands::access::lock::message;
 use crate::store::{ConsoleRow, Kill, RelayId, SessionRow, Traffic, UserId};
 
 /// As many digits of an id as the table shows: of a million sessions, hardly two share them.

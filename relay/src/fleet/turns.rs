@@ -90,14 +90,14 @@ impl Scheduler {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::bed;
+    use crate::access::tests::fixture;
 
     const SECOND: Duration = Duration::from_secs(1);
 
     fn devices(count: u8) -> Vec<Device> {
         let device = |id| Device {
             id: DeviceId([id; 16]),
-            ..bed::device(Default::default(), None)
+            ..fixture::device(Default::default(), None)
         };
         (1..=count).map(device).collect()
     }

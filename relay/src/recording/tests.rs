@@ -22,9 +22,9 @@ mod room;
 
 use super::verify::signed_verdict;
 use super::*;
-use crate::access::bed;
 use crate::access::decision::{self, Facts};
 use crate::access::policy::Ability;
+use crate::access::tests::fixture;
 use crate::audit::{Actor, DeviceFacts, WhenUnwritable};
 use crate::session::life::Activity;
 use crate::session::live::{About, Live, LiveGuard};
@@ -86,8 +86,8 @@ impl Bed {
     }
 
     async fn begin_as(&self, id: SessionId) -> (LiveGuard, ChainKey, Watched) {
-        let device = bed::device(crate::store::Labels::new(), None);
-        let subject = bed::with_preset("operator");
+        let device = fixture::device(crate::store::Labels::new(), None);
+        let subject = fixture::with_preset("operator");
         let client = "203.0.113.9:50000".parse().unwrap();
         let facts = Facts {
             subject: &subject,
@@ -96,7 +96,9 @@ impl Bed {
             device: Some(&device),
         };
         let reach = decision::reach(facts).unwrap();
-        let authorized = reach.authorize(&bed::login("pi"), Ability::Exec).unwrap();
+        let authorized = reach
+            .authorize(&fixture::login("pi"), Ability::Exec)
+            .unwrap();
         let about = About {
             actor: Actor::default(),
             device: DeviceFacts::from(&device),

@@ -207,7 +207,7 @@ impl Drop for ConsoleGuard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::bed::{role, subject};
+    use crate::access::tests::fixture::{role, subject};
 
     #[test]
     fn what_is_shown_needs_the_right_to_that_recording() {

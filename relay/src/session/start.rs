@@ -258,8 +258,8 @@ fn shown(work: &Work) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::bed::{device, labels, login, role, subject};
     use crate::access::decision::{self, Facts};
+    use crate::access::tests::fixture::{device, labels, login, role, subject};
 
     #[test]
     fn an_agent_that_knows_no_terms_serves_nothing_under_them() {

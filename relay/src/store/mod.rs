@@ -4,31 +4,15 @@
 //! contend for the file (an admin command beside a serving relay), which SQLite's busy timeout settles.
 //! Readers never wait.
 
-mod attributed;
+pub(crate) mod access;
 mod audit;
-mod authorities;
-mod check;
-mod console_streams;
+pub(crate) mod backend;
 mod devices;
-mod enrol;
 mod error;
-mod keys;
-mod labels;
-mod leases;
-mod locks;
 pub mod meta;
-mod policy;
 mod recordings;
 mod relays;
-mod revocations;
-mod roles;
-mod session_facts;
 mod sessions;
-mod tokens;
-mod tunnels;
-mod user_changes;
-mod users;
-mod write_queue;
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -41,36 +25,38 @@ use sqlx::sqlite::{
     SqliteSynchronous,
 };
 
-pub use attributed::Attributed;
+pub use access::authorities::{Authority, AuthorityError};
+pub use access::keys::BoundKeyError;
+pub use access::locks::{Kill, LockError, NewLock};
+pub use access::policy::{Apply, ApplyError, Change, Kind, Policy, Sign, UserPolicy};
+pub use access::revocations::{
+    Prints, Revocation, RevocationChange, RevocationError, RevokedThing,
+};
+pub use access::roles::RoleError;
+pub use access::user_changes::{AddedUser, KeyError, NewUser};
+pub use access::users::{User, UserId, UserKey, UserRow};
+pub use audit::attributed::Attributed;
 pub use audit::{AuditEntry, AuditFilter, AuditKey, AuditRemoved};
-pub use authorities::{Authority, AuthorityError};
-pub use console_streams::ConsoleRow;
+pub use devices::enrol::{EnrolError, Enrolment};
+pub use devices::labels::Labels;
+pub use devices::tokens::{NewToken, TokenLeft, TokenRow};
+pub use devices::tunnels::{LeftTunnel, TunnelFacts, TunnelId};
 pub use devices::{
     ClonePair, ClonedDevice, Device, LabelError, Presence, PresenceState, RenameError, RevokeError,
     Revoked,
 };
-pub use enrol::{EnrolError, Enrolment};
 pub use error::StoreError;
-pub use keys::BoundKeyError;
-pub use labels::Labels;
-pub use leases::{InUse, LeaseRow};
-pub use locks::{Kill, LockError, NewLock};
-pub use policy::{Apply, ApplyError, Change, Kind, Policy, Sign, UserPolicy};
 pub use recordings::{
     Hold, NewRecording, Over, RecordingFacts, RecordingFilter, RecordingRow, RecordingState,
     SeenSession, SignedVerdict, recorded_kind,
 };
 pub use relays::{RELAY_HEARTBEAT_STALE, RelayId};
-pub use revocations::{Prints, Revocation, RevocationChange, RevocationError, RevokedThing};
-pub use roles::RoleError;
-pub use session_facts::SessionFacts;
+pub use sessions::console_streams::ConsoleRow;
+pub use sessions::facts::SessionFacts;
+pub use sessions::leases::{InUse, LeaseRow};
 pub use sessions::{BoardChange, SessionRow, Traffic};
-pub use tokens::{NewToken, TokenLeft, TokenRow};
-pub use tunnels::{LeftTunnel, TunnelFacts, TunnelId};
-pub use user_changes::{AddedUser, KeyError, NewUser};
-pub use users::{User, UserId, UserKey, UserRow};
 
-use write_queue::{BatchWriter, WriteQueue};
+use backend::write_queue::{BatchWriter, WriteQueue};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations");
 
@@ -103,13 +89,13 @@ pub struct Store {
 
 /// What a commit must survive: what survives a power cut survives a crash.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Durability {
+pub(crate) enum Durability {
     Process,
     Disk,
 }
 
 /// A write transaction. It began IMMEDIATE, so it never fails half-way for a lock.
-struct Write {
+pub(crate) struct Write {
     member: BatchWriter,
     /// What is written to the audit log with it, and who is told that it was.
     rows: Option<(Vec<AuditEntry>, Attributed)>,

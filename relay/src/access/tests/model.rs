@@ -8,11 +8,11 @@ use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
 
-use crate::access::bed::{device, labels, login};
 use crate::access::decision::{Facts, reach};
 use crate::access::form::{RoleForm, RuleForm, TomlText};
 use crate::access::policy::{Ability, Subject};
 use crate::access::role::{Role, RoleName};
+use crate::access::tests::fixture::{device, labels, login};
 use crate::store::{Labels, User};
 
 const KEYS: [&str; 2] = ["env", "role"];

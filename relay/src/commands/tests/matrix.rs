@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use clap::CommandFactory as _;
 
 use super::*;
-use crate::access::bed;
+use crate::access::tests::fixture;
 use crate::store::{User, UserId};
 
 /// Who gives it: in the order of the columns.
@@ -196,11 +196,11 @@ async fn a_listing_shows_what_its_reader_may_see() {
     bed.device(1, "berlin-cam", Labels::from([(key, value)]))
         .await;
     bed.device(2, "paris-cam", Labels::new()).await;
-    let tech = bed::role(
+    let tech = fixture::role(
         "tech",
         "allow = { labels = { site = 'berlin' }, logins = ['pi'], abilities = ['exec'] }",
     );
-    let alice = Caller::User(bed::subject(vec![tech]));
+    let alice = Caller::User(fixture::subject(vec![tech]));
     let listing = bed.by(&alice, "devices", "").await.out;
     assert!(
         listing.contains("berlin-cam") && !listing.contains("paris-cam"),

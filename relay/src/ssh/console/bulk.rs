@@ -8,7 +8,8 @@ use tokio::time::timeout;
 
 use super::over;
 use crate::access::policy::{Ability, Subject};
-use crate::commands::{self, Caller, Command, Out, cp, exec};
+use crate::commands::devices::{cp, exec};
+use crate::commands::{self, Caller, Command, Out};
 use crate::fleet::{self, BulkJob, BulkRequest, Client, Copy, Payload, PayloadError};
 use crate::limits::FAREWELL_TIMEOUT;
 use crate::ssh::auth::Principal;

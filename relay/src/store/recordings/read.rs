@@ -12,7 +12,7 @@ use sqlx::QueryBuilder;
 use super::{Hold, RecordingState, corrupt, unpacked};
 use crate::access::role::Ability;
 use crate::clock::Timestamp;
-use crate::store::session_facts::{FactsRow, SessionFacts};
+use crate::store::sessions::facts::{FactsRow, SessionFacts};
 use crate::store::{Store, StoreError, UserId};
 
 /// A recording, as far as listings need it.

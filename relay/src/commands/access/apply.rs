@@ -1,0 +1,105 @@
+//! `apply`: a policy document into force.
+
+use serde::Serialize;
+
+use super::policy;
+use crate::audit::{Event, EventKind};
+use crate::commands::{Caller, Context, Failure, MAX_POLICY_INPUT, input, json};
+use crate::store::{Apply, Change};
+
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:
+  relay apply -f policy.toml --dry-run
+  relay apply -f policy.toml
+  ssh -p 2222 relay.example.com apply -f - < policy.toml
+
+The file, in TOML:
+  [roles.field-tech]
+  idle_timeout = \"15m\"                    # or \"never\"; absent: 15m
+  max_session = \"8h\"                      # absent: no limit
+  on_disconnect = \"hup\"                   # hup, leave, kill: of a process whose client is lost
+  recording = \"strict\"                    # strict, best-effort, off
+  source = [\"203.0.113.0/24\"]             # absent: anywhere
+  [roles.field-tech.limits]
+  max_sessions = 5                        # also max_connections, max_channels; 0: no limit
+  [roles.field-tech.allow]                # or a list: [[roles.field-tech.allow]]
+  labels = { role = \"camera\", site = [\"berlin\", \"paris\"], env = \"!=lab\" }
+  logins = [\"pi\", \"{user}\"]               # [\"*\"]: any
+  abilities = [\"shell\", \"exec\", \"sftp\"]
+  [roles.field-tech.deny]
+  logins = [\"root\"]
+  [users.alice]
+  email = \"alice@example.com\"
+  roles = [\"field-tech\"]
+  keys = [\"ssh-ed25519 AAAA... alice@laptop\"]
+  principals = [\"alice\"]
+
+All of it is applied, or nothing. What the file does not name stays as it is.")]
+pub struct Args {
+    /// The file; - reads stdin
+    #[arg(short, long, value_name = "FILE|-")]
+    file: String,
+    /// Only print what would change
+    #[arg(long)]
+    dry_run: bool,
+    /// Remove the roles that the file does not name, if it names any, and the users likewise
+    #[arg(long)]
+    prune: bool,
+    /// Print JSON for machines
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Row {
+    dry_run: bool,
+    changes: Vec<String>,
+}
+
+impl Args {
+    pub(crate) fn wants_stdin(&self) -> bool {
+        self.file == "-"
+    }
+
+    /// Whether it only says what it would change.
+    pub(crate) fn is_dry_run(&self) -> bool {
+        self.dry_run
+    }
+
+    /// What a change is recorded as.
+    pub(crate) fn event(&self) -> Option<Event> {
+        let event = Event::new(EventKind::AccessChanged).with("change", "apply");
+        (!self.dry_run).then(|| event.with("prune", self.prune))
+    }
+}
+
+pub(crate) async fn run(
+    args: &Args,
+    caller: &Caller,
+    context: &Context,
+    stdin: Option<&[u8]>,
+) -> Result<String, Failure> {
+    let remedy = "over ssh, the file comes by stdin: `ssh RELAY apply -f - < policy.toml`";
+    let text = input::read(&args.file, caller, stdin, MAX_POLICY_INPUT, remedy)?;
+    let policy = policy::read(input::name(&args.file), &text)?;
+    let how = Apply {
+        prune: args.prune,
+        dry_run: args.dry_run,
+    };
+    let changes = context.store.apply(&policy, how, context.now).await?;
+    let changes: Vec<String> = changes.iter().map(Change::to_string).collect();
+    if args.json {
+        return json(&Row {
+            dry_run: args.dry_run,
+            changes,
+        });
+    }
+    if changes.is_empty() {
+        return Ok("unchanged\n".to_owned());
+    }
+    let mut text: String = changes.iter().map(|change| format!("{change}\n")).collect();
+    if args.dry_run {
+        text.push_str("dry run: nothing was changed\n");
+    }
+    Ok(text)
+}

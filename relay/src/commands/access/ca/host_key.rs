@@ -1,0 +1,110 @@
+//! `ca host-key`: the relay's own SSH host key, and its replacement.
+
+use clap::Subcommand;
+use russh::keys::{HashAlg, PublicKey};
+use serde::Serialize;
+
+use super::super::keys;
+use crate::commands::{Caller, Context, Failure, json};
+use crate::state::State;
+
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Option<HostKeyCommand>,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum HostKeyCommand {
+    /// Replace the relay's SSH host key, in two steps
+    #[command(after_help = "Examples:
+  relay ca host-key rotate               makes the next key; `relay ssh-config --known-hosts` prints both from now on
+  relay ca host-key rotate --finish      when clients have both: the relay shows the next key from its next start on
+
+Clients that have the line `@cert-authority` of `relay ssh-config` for the relay need not be told: both keys are
+certified by the relay's host CA, which stays.")]
+    Rotate {
+        /// Put the next key into the present one's place
+        #[arg(long)]
+        finish: bool,
+    },
+}
+
+/// The keys, for machines. These names are relied upon: they may be added to, never changed.
+#[derive(Serialize)]
+struct HostKeyJson {
+    fingerprint: String,
+    public_key: String,
+    next_fingerprint: Option<String>,
+    next_public_key: Option<String>,
+}
+
+impl Args {
+    /// Whether it changes nothing.
+    pub(crate) fn only_reads(&self) -> bool {
+        self.command.is_none()
+    }
+
+    /// What a change is recorded as.
+    pub(crate) fn change(&self) -> Option<&'static str> {
+        match self.command.as_ref()? {
+            HostKeyCommand::Rotate { finish: false } => Some("ca.host-key.rotate"),
+            HostKeyCommand::Rotate { finish: true } => Some("ca.host-key.finish"),
+        }
+    }
+}
+
+pub(crate) async fn run(
+    args: &Args,
+    caller: &Caller,
+    context: &Context,
+    as_json: bool,
+) -> Result<String, Failure> {
+    // Read anew: a relay that runs may have begun with other keys.
+    let mut state = State::open(&context.facts.folder)?;
+    let mut told = String::new();
+    if let Some(HostKeyCommand::Rotate { finish }) = args.command {
+        if matches!(caller, Caller::User(_)) {
+            return Err(Failure::new(
+                "the host key is replaced on the relay's machine: `relay ca host-key rotate`",
+            ));
+        }
+        if !finish {
+            state.make_next_host_key()?;
+            told = "the next host key is made: hand out `relay ssh-config --known-hosts`, then `relay ca host-key rotate --finish`\n".into();
+        } else if state.use_next_host_key()? {
+            // Replaced on purpose: the store takes it, and the relay starts with it.
+            for key in state.key_fingerprints() {
+                if key.fingerprint == fingerprint(state.ssh_host.public_key()) {
+                    let store = &context.store;
+                    store
+                        .set_key_fingerprint(key.name, &key.fingerprint)
+                        .await?;
+                }
+            }
+            told = "the host key is replaced: restart the relay to show it\n".into();
+        } else {
+            return Err(Failure::new(
+                "there is no next host key: make one with `relay ca host-key rotate`",
+            ));
+        }
+    }
+    let next = state.ssh_host_next.as_ref().map(|key| key.public_key());
+    let row = HostKeyJson {
+        fingerprint: fingerprint(state.ssh_host.public_key()),
+        public_key: keys::line_of(state.ssh_host.public_key()),
+        next_fingerprint: next.map(fingerprint),
+        next_public_key: next.map(keys::line_of),
+    };
+    if as_json {
+        return json(&row);
+    }
+    let present = format!("host key       {}\n", row.fingerprint);
+    let next = row.next_fingerprint;
+    let next = next.map_or_else(String::new, |next| format!("next host key  {next}\n"));
+    Ok(format!("{present}{next}{told}"))
+}
+
+fn fingerprint(key: &PublicKey) -> String {
+    key.fingerprint(HashAlg::Sha256).to_string()
+}

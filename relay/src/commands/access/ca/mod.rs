@@ -1,0 +1,381 @@
+//! `ca`: certificate authorities, and what is revoked.
+
+mod host_key;
+mod list;
+
+pub(crate) use list::ListError;
+
+use clap::Subcommand;
+use holdfast_protocol::escape::Escaped;
+use serde::Serialize;
+
+use super::keys;
+use crate::audit::{Event, EventKind};
+use crate::clock::Timestamp;
+use crate::commands::table::{count, or_dash, table};
+use crate::commands::{Caller, Context, Failure, MAX_REVOCATION_INPUT, input, json};
+use crate::limits::MAX_AUTHORITY_NAME;
+use crate::store::{Authority, Prints, Revocation, RevocationChange, RevokedThing};
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: CaCommand,
+    /// Print JSON for machines
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum CaCommand {
+    /// Take the user certificates that an authority signs
+    #[command(after_help = "Examples:
+  relay ca trust corp_ca.pub --name corp
+  ssh-keygen -s corp_ca -I alice-laptop -n alice -V +8h -z 17 id_ed25519.pub     on the authority's machine
+
+A certificate stands for the user who has one of its principals. It may do what the user's roles allow and
+the certificate permits: `-O no-pty`, `-O force-command=…` and `-O source-address=…` hold.")]
+    Trust {
+        /// The authority's public key; - reads stdin
+        #[arg(value_name = "FILE|-")]
+        file: String,
+        /// How to call it [default: the key's comment]
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// List the authorities
+    #[command(visible_alias = "list")]
+    Ls,
+    /// End trust in an authority: its certificates are refused, and their sessions end
+    Rm {
+        /// `SHA256:…` or its name
+        #[arg(value_name = "FINGERPRINT|NAME")]
+        authority: String,
+    },
+    /// Revoke certificates, and keys of users and authorities; live sessions that stand on them end
+    #[command(after_help = "Examples:
+  ssh-keygen -k -f revoked.krl -s corp_ca.pub spec && relay ca revoke revoked.krl
+  relay ca revoke stolen_laptop.pub
+  echo SHA256:3fQ… | relay ca revoke -
+  relay ca revoke --replace revoked.krl      what is not in it is revoked no more, as sshd's RevokedKeys
+  relay ca revoke --replace empty.txt        nothing is revoked any more
+
+FILE is a revocation list of `ssh-keygen -k` (its signature is not verified: it is you who hands it in), or
+has a public key, SHA256:… or SHA1:… on each line. Without --replace nothing is ever taken back by it.")]
+    Revoke {
+        /// A revocation list, public keys or fingerprints; - reads stdin
+        #[arg(value_name = "FILE|-")]
+        file: String,
+        /// Let FILE be all that is revoked
+        #[arg(long)]
+        replace: bool,
+    },
+    /// Take revocations back
+    Unrevoke {
+        /// The number in `ca revoked`, or the fingerprint of a key
+        #[arg(required = true, value_name = "ID|FINGERPRINT")]
+        which: Vec<String>,
+    },
+    /// List what is revoked
+    Revoked,
+    /// Show the relay's own SSH host key, or replace it
+    HostKey(host_key::Args),
+}
+
+/// An authority, for machines. These names are relied upon: they may be added to, never changed.
+#[derive(Serialize)]
+struct AuthorityJson {
+    name: String,
+    fingerprint: String,
+    public_key: String,
+    comment: String,
+    added: String,
+    revoked: bool,
+}
+
+/// A revocation, for machines; what does not apply is `null`.
+#[derive(Serialize)]
+struct RevocationJson {
+    id: i64,
+    kind: &'static str,
+    fingerprint: Option<String>,
+    first: Option<u64>,
+    last: Option<u64>,
+    key_id: Option<String>,
+    /// The fingerprint of the authority whose certificates it is about; `null`: whichever it is.
+    authority: Option<String>,
+    added: String,
+}
+
+/// What a change to the list did, for machines.
+#[derive(Serialize)]
+struct ChangeJson {
+    added: usize,
+    removed: usize,
+    total: usize,
+}
+
+impl Args {
+    /// Whether it changes nothing.
+    pub(crate) fn only_reads(&self) -> bool {
+        match &self.command {
+            CaCommand::Ls | CaCommand::Revoked => true,
+            CaCommand::HostKey(args) => args.only_reads(),
+            _ => false,
+        }
+    }
+
+    /// What a change is recorded as.
+    pub(crate) fn event(&self) -> Option<Event> {
+        let changed = |what: &str, target: &str| {
+            let event = Event::new(EventKind::AccessChanged).with("change", what);
+            Some(event.with("target", target))
+        };
+        match &self.command {
+            CaCommand::Trust { file, name } => changed("ca.trust", name.as_ref().unwrap_or(file)),
+            CaCommand::Rm { authority } => changed("ca.rm", authority),
+            CaCommand::Revoke { file, .. } => changed("ca.revoke", file),
+            CaCommand::Unrevoke { which } => changed("ca.unrevoke", &which.join(" ")),
+            CaCommand::HostKey(args) => changed(args.change()?, "host key"),
+            CaCommand::Ls | CaCommand::Revoked => None,
+        }
+    }
+
+    pub(crate) fn wants_stdin(&self) -> bool {
+        match &self.command {
+            CaCommand::Trust { file, .. } | CaCommand::Revoke { file, .. } => file == "-",
+            _ => false,
+        }
+    }
+}
+
+pub(crate) async fn run(
+    args: Args,
+    caller: &Caller,
+    context: &Context,
+    stdin: Option<&[u8]>,
+) -> Result<String, Failure> {
+    let store = &context.store;
+    let as_json = args.json;
+    match args.command {
+        CaCommand::Trust { file, name } => {
+            let remedy = "over ssh, the key comes by stdin: `ssh RELAY ca trust - < corp_ca.pub`";
+            let text = input::read(&file, caller, stdin, MAX_REVOCATION_INPUT, remedy)?;
+            let authority = authority(context, &file, &text, name)?;
+            let new = store.trust(&authority).await?;
+            if as_json {
+                return json(&authority_json(context, &authority).await?);
+            }
+            let (name, fingerprint) = (&authority.name, &authority.fingerprint);
+            let verb = if new { "trusted" } else { "is trusted already" };
+            Ok(format!("authority {name} {verb}: {fingerprint}\n"))
+        }
+        CaCommand::Ls => authorities(context, as_json).await,
+        CaCommand::Rm { authority: which } => {
+            let shown = Escaped(&which).to_string();
+            let removed = store.distrust(&which).await?;
+            let removed = removed
+                .ok_or_else(|| Failure(format!("no authority \"{shown}\": see `relay ca ls`")))?;
+            if as_json {
+                return json(&authority_json(context, &removed).await?);
+            }
+            let (name, fingerprint) = (removed.name, removed.fingerprint);
+            Ok(format!(
+                "authority {name} ({fingerprint}) is trusted no more: its certificates are refused from now on\n"
+            ))
+        }
+        CaCommand::Revoke { file, replace } => {
+            let remedy = "over ssh, the list comes by stdin: `ssh RELAY ca revoke - < revoked.krl`";
+            let text = input::read(&file, caller, stdin, MAX_REVOCATION_INPUT, remedy)?;
+            // Nothing at all on stdin is more likely a command before the pipe that failed.
+            let may_be_empty = replace && !(file == "-" && text.is_empty());
+            let things = list::parse(input::name(&file), &text, may_be_empty)?;
+            let change = store.revoke(&things, replace, context.now).await?;
+            changed(change, as_json)
+        }
+        CaCommand::Unrevoke { which } => changed(store.unrevoke(&which).await?, as_json),
+        CaCommand::Revoked => revoked(context, as_json).await,
+        CaCommand::HostKey(args) => host_key::run(&args, caller, context, as_json).await,
+    }
+}
+
+/// The one authority in a file.
+fn authority(
+    context: &Context,
+    file: &str,
+    text: &[u8],
+    name: Option<String>,
+) -> Result<Authority, Failure> {
+    let mut found = keys::parse(input::name(file), text)?;
+    let (Some(key), true) = (found.pop(), found.is_empty()) else {
+        let shown = Escaped(input::name(file)).to_string();
+        return Err(Failure(format!(
+            "{shown} holds several keys: trust one authority at a time, each by a name of its own"
+        )));
+    };
+    let own = [&context.facts.ssh_ca, &context.facts.ssh_host];
+    if own.contains(&&key.public_key) {
+        return Err(Failure::new(
+            "this is a key of the relay's own, which certifies hosts: users' certificates need an authority of their own (`ssh-keygen -t ed25519 -f user_ca`)",
+        ));
+    }
+    let name = match name {
+        Some(name) if is_name(&name) => name,
+        Some(_) => {
+            return Err(Failure(format!(
+                "an authority's name has 1 to {MAX_AUTHORITY_NAME} letters, digits, '.', '_', '-' and '@', and begins with a letter or digit"
+            )));
+        }
+        None if is_name(&key.comment) => key.comment.clone(),
+        None => {
+            return Err(Failure::new(
+                "the key's comment is no name for an authority: give it one with --name",
+            ));
+        }
+    };
+    Ok(Authority {
+        fingerprint: key.fingerprint,
+        name,
+        public_key: key.public_key,
+        comment: key.comment,
+        added: context.now,
+    })
+}
+
+/// Never a number or a fingerprint, so that one argument can be either.
+fn is_name(text: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'@');
+    let begins = text
+        .as_bytes()
+        .first()
+        .is_some_and(u8::is_ascii_alphanumeric);
+    begins && text.len() <= MAX_AUTHORITY_NAME && text.bytes().all(inner)
+}
+
+async fn authorities(context: &Context, as_json: bool) -> Result<String, Failure> {
+    let mut rows = Vec::new();
+    for authority in context.store.authorities().await? {
+        rows.push(authority_json(context, &authority).await?);
+    }
+    if as_json {
+        return json(&rows);
+    }
+    let row = |row: &AuthorityJson| {
+        let kind = row.public_key.split(' ').next().unwrap_or_default();
+        let state = if row.revoked { "revoked" } else { "trusted" };
+        let added = row.added.get(..10).unwrap_or_default();
+        [&row.name, state, kind, &row.fingerprint, added].map(str::to_owned)
+    };
+    let rows: Vec<_> = rows.iter().map(row).collect();
+    Ok(table(
+        ["NAME", "STATE", "TYPE", "FINGERPRINT", "ADDED"],
+        &rows,
+    ))
+}
+
+async fn authority_json(
+    context: &Context,
+    authority: &Authority,
+) -> Result<AuthorityJson, Failure> {
+    let key = Prints {
+        sha256: authority.fingerprint.clone(),
+        sha1: list::sha1_of_line(&authority.public_key),
+    };
+    Ok(AuthorityJson {
+        name: authority.name.clone(),
+        fingerprint: authority.fingerprint.clone(),
+        public_key: authority.public_key.clone(),
+        comment: authority.comment.clone(),
+        added: authority.added.rfc3339(),
+        revoked: context.store.is_key_revoked(&key).await?,
+    })
+}
+
+async fn revoked(context: &Context, as_json: bool) -> Result<String, Failure> {
+    let revocations = context.store.revocations().await?;
+    if as_json {
+        return json(
+            &revocations
+                .iter()
+                .map(RevocationJson::of)
+                .collect::<Vec<_>>(),
+        );
+    }
+    let authorities = context.store.authorities().await?;
+    let called = |fingerprint: &Option<String>| match fingerprint {
+        None => "any".to_owned(),
+        Some(fingerprint) => {
+            let known = authorities.iter().find(|a| a.fingerprint == *fingerprint);
+            known.map_or_else(|| fingerprint.clone(), |authority| authority.name.clone())
+        }
+    };
+    let row = |revocation: &Revocation| {
+        let (what, of) = match &revocation.thing {
+            RevokedThing::Key(fingerprint) => (format!("key {fingerprint}"), or_dash("")),
+            RevokedThing::Serials { authority, serials } => {
+                let (first, last) = (serials.start(), serials.end());
+                let what = if first == last {
+                    format!("serial {first}")
+                } else {
+                    format!("serials {first}-{last}")
+                };
+                (what, called(authority))
+            }
+            RevokedThing::KeyId { authority, id } => (format!("key id {id}"), called(authority)),
+        };
+        [
+            revocation.id.to_string(),
+            what,
+            of,
+            revocation.added.to_string(),
+        ]
+    };
+    let rows: Vec<_> = revocations.iter().map(row).collect();
+    Ok(table(["ID", "REVOKED", "AUTHORITY", "SINCE"], &rows))
+}
+
+fn changed(change: RevocationChange, as_json: bool) -> Result<String, Failure> {
+    let RevocationChange {
+        added,
+        removed,
+        total,
+    } = change;
+    if as_json {
+        return json(&ChangeJson {
+            added,
+            removed,
+            total,
+        });
+    }
+    let new = count(added, "new revocation");
+    Ok(format!("{new}, {removed} taken back, {total} in all\n"))
+}
+
+impl RevocationJson {
+    fn of(revocation: &Revocation) -> Self {
+        let mut row = Self {
+            id: revocation.id,
+            kind: "key",
+            fingerprint: None,
+            first: None,
+            last: None,
+            key_id: None,
+            authority: None,
+            added: Timestamp::rfc3339(revocation.added),
+        };
+        match &revocation.thing {
+            RevokedThing::Key(fingerprint) => row.fingerprint = Some(fingerprint.clone()),
+            RevokedThing::Serials { authority, serials } => {
+                row.kind = "serial";
+                (row.first, row.last) = (Some(*serials.start()), Some(*serials.end()));
+                row.authority.clone_from(authority);
+            }
+            RevokedThing::KeyId { authority, id } => {
+                row.kind = "key-id";
+                row.key_id = Some(id.clone());
+                row.authority.clone_from(authority);
+            }
+        }
+        row
+    }
+}

@@ -1,0 +1,80 @@
+//! `get`: roles and users as they are, in the form that `apply` takes.
+
+use clap::{Subcommand, ValueEnum};
+
+use super::policy::{Document, roles_toml, users_toml};
+use super::{role, user};
+use crate::access::presets;
+use crate::access::role::{Role, RoleName};
+use crate::commands::{Context, Failure, json};
+
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:
+  relay get roles
+  relay get roles -o toml > roles.toml      edit it, then: relay apply -f roles.toml
+  relay get roles operator -o toml          a preset, to begin a role of one's own with
+  relay get users -o json | jq -r '.users | keys[]'")]
+pub struct Args {
+    #[command(subcommand)]
+    what: What,
+    /// In which form
+    #[arg(short, long, global = true, value_enum, default_value_t = Form::Table)]
+    output: Form,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum What {
+    /// The roles. The presets, which cannot be changed, are in the table, and in a file only by name
+    Roles {
+        /// These alone
+        names: Vec<RoleName>,
+    },
+    /// The users
+    Users,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Form {
+    /// For people
+    Table,
+    /// As `apply` takes it
+    Toml,
+    /// The same in JSON
+    Json,
+}
+
+pub(crate) async fn run(args: &Args, context: &Context) -> Result<String, Failure> {
+    match &args.what {
+        What::Roles { names } => roles(names, args.output, context).await,
+        What::Users => {
+            let users = context.store.users().await?;
+            match args.output {
+                Form::Table => user::list(&users, false),
+                Form::Toml => Ok(users_toml(&Document::of_users(&users))),
+                Form::Json => json(&Document::of_users(&users)),
+            }
+        }
+    }
+}
+
+async fn roles(names: &[RoleName], form: Form, context: &Context) -> Result<String, Failure> {
+    let mut all = context.store.roles().await?;
+    if form == Form::Table || !names.is_empty() {
+        all.extend(presets::presets());
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+    }
+    if let Some(unknown) = names
+        .iter()
+        .find(|name| !all.iter().any(|role| &role.name == *name))
+    {
+        return Err(Failure(format!(
+            "no role \"{unknown}\": see `relay get roles`"
+        )));
+    }
+    all.retain(|role: &Role| names.is_empty() || names.contains(&role.name));
+    match form {
+        Form::Table => Ok(role::roles_table(&all)),
+        Form::Toml => Ok(roles_toml(&Document::of_roles(&all))),
+        Form::Json => json(&Document::of_roles(&all)),
+    }
+}

@@ -1,0 +1,279 @@
+//! `lock` and `unlock`: shutting somebody or something out.
+
+use std::time::Duration;
+
+use clap::Subcommand;
+use holdfast_protocol::ids::{DeviceId, DeviceName, Login, UserName};
+use serde::Serialize;
+
+use crate::access::lock::{By, Lock, LockTarget, network};
+use crate::access::presets;
+use crate::access::role::RoleName;
+use crate::audit::{Event, EventKind};
+use crate::clock::Coarse;
+use crate::commands::args::ttl;
+use crate::commands::table::{or_dash, table};
+use crate::commands::{Caller, Context, Failure, json};
+use crate::limits::MAX_LOCK_MESSAGE;
+use crate::store::{Device, NewLock};
+
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:
+  relay lock user alice --message \"laptop reported stolen\"
+  relay lock address 203.0.113.0/24 --ttl 1h
+  relay lock ls
+
+A lock is in force when the command returns: live sessions that it hits have ended, on every relay.
+Who is at the relay itself is never locked out.")]
+pub struct Args {
+    #[command(subcommand)]
+    command: LockCommand,
+    /// Print JSON for machines
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum LockCommand {
+    /// Shut out one user
+    User(Target<UserName>),
+    /// Shut out everybody who has a role
+    Role(Target<RoleName>),
+    /// End and refuse every session under an account, on all devices
+    Login(Target<Login>),
+    /// End and refuse every session on a device: NAME or its id
+    Device(Target<String>),
+    /// Shut out an address or a network
+    Address(Target<String>),
+    /// List the locks that stand
+    #[command(visible_alias = "list")]
+    Ls,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+struct Target<T: std::str::FromStr + Clone + Send + Sync + 'static>
+where
+    T::Err: std::error::Error + Send + Sync + 'static,
+{
+    /// Which
+    value: T,
+    /// What those read whom it hits
+    #[arg(long, value_parser = message, default_value = "")]
+    message: String,
+    /// For how long: 30s, 10m, 1h, 7d [default: until `unlock`]
+    #[arg(long, value_parser = ttl)]
+    ttl: Option<Duration>,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct UnlockArgs {
+    /// The lock's number, as `lock ls` prints it
+    #[arg(value_parser = number)]
+    id: i64,
+}
+
+fn number(text: &str) -> Result<i64, &'static str> {
+    text.parse()
+        .map_err(|_| "expected a lock's number, as `lock ls` prints it")
+}
+
+impl Args {
+    /// Whether it changes nothing.
+    pub(crate) fn only_reads(&self) -> bool {
+        matches!(self.command, LockCommand::Ls)
+    }
+
+    /// What a new lock is recorded as; the store adds its number.
+    pub(crate) fn event(&self) -> Option<Event> {
+        let (kind, value, message) = match &self.command {
+            LockCommand::User(new) => ("user", new.value.to_string(), &new.message),
+            LockCommand::Role(new) => ("role", new.value.to_string(), &new.message),
+            LockCommand::Login(new) => ("login", new.value.to_string(), &new.message),
+            LockCommand::Device(new) => ("device", new.value.clone(), &new.message),
+            LockCommand::Address(new) => ("address", new.value.clone(), &new.message),
+            LockCommand::Ls => return None,
+        };
+        let event = Event::new(EventKind::LockCreated).with("target", kind);
+        Some(event.with("value", value).with("message", message.as_str()))
+    }
+}
+
+impl UnlockArgs {
+    /// What it is recorded as.
+    pub(crate) fn event(&self) -> Event {
+        Event::new(EventKind::LockRemoved).with("lock", self.id)
+    }
+}
+
+/// A lock, for machines. These names are relied upon: they may be added to, never changed.
+#[derive(Serialize)]
+struct Row {
+    id: i64,
+    target: &'static str,
+    value: String,
+    message: String,
+    /// `null`: somebody at the relay itself.
+    by: Option<String>,
+    created: String,
+    /// `null`: it stands until it is removed.
+    expires: Option<String>,
+}
+
+pub(crate) async fn run(args: Args, caller: &Caller, context: &Context) -> Result<String, Failure> {
+    let as_json = args.json;
+    let (target, message, ttl) = match args.command {
+        LockCommand::Ls => return list(as_json, context).await,
+        LockCommand::User(target) => (
+            user(target.value, context).await?,
+            target.message,
+            target.ttl,
+        ),
+        LockCommand::Role(target) => (
+            role(target.value, context).await?,
+            target.message,
+            target.ttl,
+        ),
+        LockCommand::Login(target) => (LockTarget::Login(target.value), target.message, target.ttl),
+        LockCommand::Device(target) => (
+            device(&target.value, context).await?,
+            target.message,
+            target.ttl,
+        ),
+        LockCommand::Address(target) => (address(&target.value)?, target.message, target.ttl),
+    };
+    let new = NewLock {
+        target,
+        message,
+        by: caller.user().map(|user| user.name.clone()),
+        expires: ttl.map(|ttl| context.now.after(ttl)),
+    };
+    let (target, expires) = (new.target.clone(), new.expires);
+    let id = context.store.add_lock(new.clone(), context.now).await?;
+    if as_json {
+        let lock = Lock {
+            id,
+            target,
+            message: new.message,
+            by: new.by,
+            created: context.now,
+            expires,
+        };
+        return json(&row(&lock, &context.store.devices(context.now).await?));
+    }
+    let until = expires.map_or(String::new(), |time| format!(" until {time}"));
+    let (kind, value) = (
+        target.kind(),
+        named(&target, &context.store.devices(context.now).await?),
+    );
+    Ok(format!("lock {id}: {kind} {value} is shut out{until}\n"))
+}
+
+pub(crate) async fn unlock(args: &UnlockArgs, context: &Context) -> Result<String, Failure> {
+    let id = args.id;
+    if context.store.remove_lock(id).await? {
+        return Ok(format!("lock {id} removed\n"));
+    }
+    Err(Failure(format!("no lock {id}: see `relay lock ls`")))
+}
+
+async fn list(as_json: bool, context: &Context) -> Result<String, Failure> {
+    let locks = context.store.locks(context.now).await?;
+    let devices = context.store.devices(context.now).await?;
+    if as_json {
+        let rows: Vec<Row> = locks.iter().map(|lock| row(lock, &devices)).collect();
+        return json(&rows);
+    }
+    let row = |lock: &Lock| {
+        let expires = lock
+            .expires
+            .map(|time| format!("in {}", Coarse(time.since(context.now))));
+        [
+            lock.id.to_string(),
+            lock.target.kind().to_owned(),
+            named(&lock.target, &devices),
+            expires.unwrap_or_else(|| "never".to_owned()),
+            By(lock.by.as_ref()).to_string(),
+            or_dash(&lock.message),
+        ]
+    };
+    let rows: Vec<_> = locks.iter().map(row).collect();
+    Ok(table(
+        ["ID", "TARGET", "VALUE", "EXPIRES", "BY", "MESSAGE"],
+        &rows,
+    ))
+}
+
+fn row(lock: &Lock, devices: &[Device]) -> Row {
+    Row {
+        id: lock.id,
+        target: lock.target.kind(),
+        value: named(&lock.target, devices),
+        message: lock.message.clone(),
+        by: lock.by.as_ref().map(ToString::to_string),
+        created: lock.created.rfc3339(),
+        expires: lock.expires.map(crate::clock::Timestamp::rfc3339),
+    }
+}
+
+/// A target's value for people: a device's name, where it still has one.
+fn named(target: &LockTarget, devices: &[Device]) -> String {
+    let LockTarget::Device(id) = target else {
+        return target.value();
+    };
+    let device = devices.iter().find(|device| device.id == *id);
+    device.map_or_else(|| id.to_string(), |device| device.name.to_string())
+}
+
+/// A name that nobody has locks nobody: better to hear that now.
+async fn user(name: UserName, context: &Context) -> Result<LockTarget, Failure> {
+    if context.store.user(&name).await?.is_none() {
+        return Err(Failure(format!("no user \"{name}\": see `relay user ls`")));
+    }
+    Ok(LockTarget::User(name))
+}
+
+async fn role(name: RoleName, context: &Context) -> Result<LockTarget, Failure> {
+    let roles = context.store.roles().await?;
+    if !presets::is_preset(name.as_str()) && !roles.iter().any(|role| role.name == name) {
+        return Err(Failure(format!("no role \"{name}\": see `relay role ls`")));
+    }
+    Ok(LockTarget::Role(name))
+}
+
+async fn device(text: &str, context: &Context) -> Result<LockTarget, Failure> {
+    let found = match (DeviceId::from_hex(text), DeviceName::new(text)) {
+        (Some(id), _) => context.store.device(id).await?,
+        (None, Ok(name)) => context.store.device_by_name(&name).await?,
+        (None, Err(_)) => None,
+    };
+    match found {
+        Some(device) => Ok(LockTarget::Device(device.id)),
+        None => {
+            let text = holdfast_protocol::escape::Escaped(text);
+            Err(Failure(format!(
+                "no device \"{text}\": see `relay devices`"
+            )))
+        }
+    }
+}
+
+fn address(text: &str) -> Result<LockTarget, Failure> {
+    let network = network(text).ok_or_else(|| {
+        let text = holdfast_protocol::escape::Escaped(text);
+        Failure(format!(
+            "\"{text}\" is no address and no network: expected one such as 203.0.113.7 or 203.0.113.0/24"
+        ))
+    })?;
+    Ok(LockTarget::Address(network))
+}
+
+/// What is shown on the terminals of others.
+pub(crate) fn message(text: &str) -> Result<String, String> {
+    if text.len() > MAX_LOCK_MESSAGE {
+        return Err(format!("must have at most {MAX_LOCK_MESSAGE} bytes"));
+    }
+    if text.chars().any(char::is_control) {
+        return Err("must be one line without control characters".to_owned());
+    }
+    Ok(text.trim().to_owned())
+}

@@ -1,0 +1,87 @@
+//! From the text of a document to what the store is to hold, checked.
+
+use holdfast_protocol::escape::Escaped;
+use thiserror::Error;
+
+use super::Document;
+use super::users::{UserError, check_user};
+use crate::access::form::FormError;
+use crate::access::presets::is_preset;
+use crate::config::one_line;
+use crate::limits::{MAX_POLICY_USERS, MAX_ROLES};
+use crate::store::Policy;
+
+/// Why a document is not applied.
+#[derive(Debug, Error)]
+pub(crate) enum DocumentError {
+    #[error("{0} is no text in UTF-8")]
+    NoText(String),
+    #[error("{file}: {problem}")]
+    Parse { file: String, problem: String },
+    #[error("{file}: {problem}")]
+    Form { file: String, problem: FormError },
+    #[error("{file}: {problem}")]
+    User { file: String, problem: UserError },
+    #[error(
+        "{file}: role \"{role}\" is a preset and cannot be changed: take it out of the file, or give yours another name"
+    )]
+    Preset { file: String, role: String },
+    #[error("{file} has {found} {what}, and {most} is the most")]
+    TooMany {
+        file: String,
+        found: usize,
+        what: &'static str,
+        most: usize,
+    },
+}
+
+/// Reads a document. `file` is what to call it.
+pub(crate) fn read(file: &str, text: &[u8]) -> Result<Policy, DocumentError> {
+    let file = Escaped(file).to_string();
+    let Ok(text) = std::str::from_utf8(text) else {
+        return Err(DocumentError::NoText(file));
+    };
+    let document: Document = toml::from_str(text).map_err(|error| DocumentError::Parse {
+        file: file.clone(),
+        problem: Escaped(&one_line(text, &error))
+            .to_string()
+            .replace("\\\"", "\""),
+    })?;
+    for (found, what, most) in [
+        (document.roles.len(), "roles", MAX_ROLES),
+        (document.users.len(), "users", MAX_POLICY_USERS),
+    ] {
+        if found > most {
+            return Err(DocumentError::TooMany {
+                file,
+                found,
+                what,
+                most,
+            });
+        }
+    }
+    let mut policy = Policy::default();
+    for (name, form) in document.roles {
+        if is_preset(name.0.as_str()) {
+            let role = name.0.to_string();
+            return Err(DocumentError::Preset { file, role });
+        }
+        let role = form.role(name.0);
+        policy
+            .roles
+            .push(role.map_err(|problem| DocumentError::Form {
+                file: file.clone(),
+                problem,
+            })?);
+    }
+    for (name, form) in document.users {
+        let user = check_user(name.0, form);
+        policy
+            .users
+            .push(user.map_err(|problem| DocumentError::User {
+                file: file.clone(),
+                problem,
+            })?);
+    }
+    Ok(policy)
+}

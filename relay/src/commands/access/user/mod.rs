@@ -1,0 +1,407 @@
+//! `user`: operators, their keys and roles.
+
+mod show;
+
+use clap::Subcommand;
+use holdfast_protocol::ids::UserName;
+
+use super::keys;
+use super::policy::{check_email, check_principal};
+use crate::access::role::RoleName;
+use crate::audit::{Event, EventKind};
+use crate::commands::table::count;
+use crate::commands::{Caller, Context, Failure, MAX_INPUT, input, json};
+use crate::store::{NewUser, UserKey, UserRow};
+
+pub(crate) use show::list;
+use show::{Row, card_of, fingerprints, summary};
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: UserCommand,
+    /// Print JSON for machines
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum UserCommand {
+    /// Add a user by public keys
+    #[command(after_help = "Examples:
+  relay user add alice --key alice.pub --role admin
+  ssh-add -L | relay user add alice --key -
+  curl -s https://github.com/alice.keys | relay user add alice --key -
+  relay user add alice --principal alice --role operator      by certificates alone
+
+The same command a second time changes nothing. A user without a role may do nothing yet.")]
+    Add {
+        /// How logs and refusals call the user
+        name: UserName,
+        /// File with one or more public keys; - reads stdin
+        #[arg(long, value_name = "FILE|-", required_unless_present = "principal")]
+        key: Vec<String>,
+        /// What the user may do; can be given more than once
+        #[arg(long, value_name = "ROLE")]
+        role: Vec<String>,
+        /// For records
+        #[arg(long, value_name = "ADDRESS", value_parser = email)]
+        email: Option<String>,
+        /// What a certificate may name the user by; can be given more than once
+        #[arg(long, value_name = "PRINCIPAL", value_parser = principal)]
+        principal: Vec<String>,
+    },
+    /// List the users
+    #[command(visible_alias = "list")]
+    Ls,
+    /// Show one user with all keys
+    Show {
+        /// Whom
+        name: UserName,
+    },
+    /// Remove a user and all keys
+    Rm {
+        /// Whom
+        name: UserName,
+    },
+    /// Allow nothing to a user, and end what runs; keys and roles are kept
+    Disable {
+        /// Whom
+        name: UserName,
+    },
+    /// Allow a user again what the roles say
+    Enable {
+        /// Whom
+        name: UserName,
+    },
+    /// Note a user's e-mail address; an empty one takes it away
+    Email {
+        /// Whose
+        name: UserName,
+        /// Where to
+        #[arg(value_parser = email_or_none)]
+        address: Option<String>,
+    },
+    /// Give or take a role
+    #[command(subcommand)]
+    Role(RoleCommand),
+    /// Add or remove a key of a user
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Add or remove what a certificate may name a user by
+    #[command(subcommand)]
+    Principal(PrincipalCommand),
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum RoleCommand {
+    /// Give a user roles
+    #[command(after_help = "Example:
+  relay user role add alice operator")]
+    Add {
+        /// Whom
+        name: UserName,
+        /// Which
+        #[arg(required = true)]
+        roles: Vec<String>,
+    },
+    /// Take a role from a user
+    Rm {
+        /// From whom
+        name: UserName,
+        /// Which
+        role: RoleName,
+    },
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum PrincipalCommand {
+    /// Add principals to a user
+    Add {
+        /// To whom
+        name: UserName,
+        /// Which
+        #[arg(required = true, value_parser = principal)]
+        principals: Vec<String>,
+    },
+    /// Take a principal from a user
+    Rm {
+        /// From whom
+        name: UserName,
+        /// Which
+        #[arg(value_parser = principal)]
+        principal: String,
+    },
+}
+
+fn email(text: &str) -> Result<String, String> {
+    check_email(text).map_err(|error| error.to_string())
+}
+
+fn email_or_none(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        return Ok(String::new());
+    }
+    email(text)
+}
+
+fn principal(text: &str) -> Result<String, String> {
+    check_principal(text).map_err(|error| error.to_string())
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum KeyCommand {
+    /// Add keys to a user
+    #[command(after_help = "Example:
+  relay user key add alice --key laptop.pub")]
+    Add {
+        /// Whose
+        name: UserName,
+        #[command(flatten)]
+        key: KeyArg,
+    },
+    /// Take a key from a user
+    #[command(after_help = "Example:
+  relay user key rm alice SHA256:3fQ…
+
+`relay user show alice` prints the fingerprints.")]
+    Rm {
+        /// Whose
+        name: UserName,
+        /// `SHA256:…`, as `user show` and `ssh-keygen -l` print it
+        fingerprint: String,
+    },
+}
+
+#[derive(Clone, Debug, clap::Args)]
+struct KeyArg {
+    /// File with one or more public keys; - reads stdin
+    #[arg(long, value_name = "FILE|-", required = true)]
+    key: Vec<String>,
+}
+
+impl Args {
+    pub(crate) fn wants_stdin(&self) -> bool {
+        match &self.command {
+            UserCommand::Add { key, .. }
+            | UserCommand::Key(KeyCommand::Add {
+                key: KeyArg { key },
+                ..
+            }) => key.iter().any(|file| file == "-"),
+            _ => false,
+        }
+    }
+
+    pub(crate) fn only_reads(&self) -> bool {
+        matches!(self.command, UserCommand::Ls | UserCommand::Show { .. })
+    }
+
+    /// What a change is recorded as; the store adds the keys.
+    pub(crate) fn event(&self) -> Option<Event> {
+        let changed = |what: &str, name: &UserName| {
+            let event = Event::new(EventKind::AccessChanged).with("change", what);
+            event.with("target", name.as_str())
+        };
+        match &self.command {
+            UserCommand::Add { name, role, .. } => {
+                Some(changed("user.add", name).with("roles", role.as_slice()))
+            }
+            UserCommand::Rm { name } => Some(changed("user.rm", name)),
+            UserCommand::Disable { name } => Some(changed("user.disable", name)),
+            UserCommand::Enable { name } => Some(changed("user.enable", name)),
+            UserCommand::Email { name, address } => {
+                Some(changed("user.email", name).with("email", address.as_deref()))
+            }
+            UserCommand::Role(RoleCommand::Add { name, roles }) => {
+                Some(changed("user.role.add", name).with("roles", roles.as_slice()))
+            }
+            UserCommand::Role(RoleCommand::Rm { name, role }) => {
+                Some(changed("user.role.rm", name).with("roles", vec![role.as_str()]))
+            }
+            UserCommand::Principal(PrincipalCommand::Add { name, principals }) => {
+                Some(changed("user.principal.add", name).with("principals", principals.as_slice()))
+            }
+            UserCommand::Principal(PrincipalCommand::Rm { name, principal }) => {
+                let removed = vec![principal.as_str()];
+                Some(changed("user.principal.rm", name).with("principals", removed))
+            }
+            UserCommand::Key(KeyCommand::Add { name, .. }) => Some(changed("user.key.add", name)),
+            UserCommand::Key(KeyCommand::Rm { name, fingerprint }) => {
+                let removed = vec![fingerprint.as_str()];
+                Some(changed("user.key.rm", name).with("keys", removed))
+            }
+            UserCommand::Ls | UserCommand::Show { .. } => None,
+        }
+    }
+}
+
+pub(crate) async fn run(
+    args: Args,
+    caller: &Caller,
+    context: &Context,
+    stdin: Option<&[u8]>,
+) -> Result<String, Failure> {
+    let keys = |files: &[String]| read_keys(files, caller, stdin);
+    let (name, text) = match args.command {
+        UserCommand::Ls => return list(&context.store.users().await?, args.json),
+        UserCommand::Rm { name } => {
+            if !context.store.remove_user(&name).await? {
+                return Err(unknown(&name));
+            }
+            return Ok(format!("user {name} removed\n"));
+        }
+        UserCommand::Add {
+            name,
+            key,
+            role,
+            email,
+            principal,
+        } => {
+            let user = NewUser {
+                keys: keys(&key)?,
+                roles: role,
+                email,
+                principals: principal,
+            };
+            let text = add(&name, &user, context).await?;
+            (name, text)
+        }
+        UserCommand::Show { name } => {
+            let text = card_of(&find(context, &name).await?);
+            (name, text)
+        }
+        UserCommand::Disable { name } => disable(name, true, context).await?,
+        UserCommand::Enable { name } => disable(name, false, context).await?,
+        UserCommand::Email { name, address } => {
+            let address = address.filter(|address| !address.is_empty());
+            context.store.set_email(&name, address.as_deref()).await?;
+            let shown = address.unwrap_or_else(|| "none".to_owned());
+            let text = format!("user {name}: e-mail address {shown}\n");
+            (name, text)
+        }
+        UserCommand::Role(command) => change_roles(command, context).await?,
+        UserCommand::Principal(command) => change_principals(command, context).await?,
+        UserCommand::Key(KeyCommand::Add { name, key }) => {
+            let keys = keys(&key.key)?;
+            add_keys(name, &keys, context).await?
+        }
+        UserCommand::Key(KeyCommand::Rm { name, fingerprint }) => {
+            context.store.remove_key(&name, &fingerprint).await?;
+            let text = format!("user {name}: key {fingerprint} removed\n");
+            (name, text)
+        }
+    };
+    if args.json {
+        return json(&Row::of(&find(context, &name).await?));
+    }
+    Ok(text)
+}
+
+async fn add(name: &UserName, user: &NewUser, context: &Context) -> Result<String, Failure> {
+    let did = context.store.add_user(name, user, context.now).await?;
+    let verb = match (did.new_user, did.new_roles > 0 || did.new_facts) {
+        (true, _) => "added",
+        (false, false) => "unchanged",
+        (false, true) => "changed",
+    };
+    Ok(summary(&find(context, name).await?, verb))
+}
+
+async fn add_keys(
+    name: UserName,
+    keys: &[UserKey],
+    context: &Context,
+) -> Result<(UserName, String), Failure> {
+    let added = context.store.add_keys(&name, keys, context.now).await?;
+    let shown = fingerprints(keys);
+    let text = match added {
+        0 => format!("user {name} unchanged: {shown}\n"),
+        _ => format!("user {name}: {} added ({shown})\n", count(added, "key")),
+    };
+    Ok((name, text))
+}
+
+async fn disable(
+    name: UserName,
+    disabled: bool,
+    context: &Context,
+) -> Result<(UserName, String), Failure> {
+    let changed = context.store.set_disabled(&name, disabled).await?;
+    let text = match (disabled, changed) {
+        (true, true) => format!("user {name} disabled: nothing is allowed from now on\n"),
+        (true, false) => format!("user {name} unchanged: disabled already\n"),
+        (false, true) => format!("user {name} enabled\n"),
+        (false, false) => format!("user {name} unchanged: enabled already\n"),
+    };
+    Ok((name, text))
+}
+
+async fn change_roles(
+    command: RoleCommand,
+    context: &Context,
+) -> Result<(UserName, String), Failure> {
+    let (name, changed) = match command {
+        RoleCommand::Add { name, roles } => {
+            let added = context.store.add_roles(&name, &roles).await?;
+            (name, added > 0)
+        }
+        RoleCommand::Rm { name, role } => {
+            context.store.take_role(&name, &role).await?;
+            (name, true)
+        }
+    };
+    let row = find(context, &name).await?;
+    let verb = if changed { "changed" } else { "unchanged" };
+    Ok((name, summary(&row, verb)))
+}
+
+async fn change_principals(
+    command: PrincipalCommand,
+    context: &Context,
+) -> Result<(UserName, String), Failure> {
+    let (name, text) = match command {
+        PrincipalCommand::Add { name, principals } => {
+            let added = context.store.add_principals(&name, &principals).await?;
+            let text = match added {
+                0 => format!("user {name} unchanged: {}\n", principals.join(", ")),
+                _ => format!("user {name}: {} added\n", count(added, "principal")),
+            };
+            (name, text)
+        }
+        PrincipalCommand::Rm { name, principal } => {
+            context.store.remove_principal(&name, &principal).await?;
+            let text = format!("user {name}: principal {principal} removed\n");
+            (name, text)
+        }
+    };
+    Ok((name, text))
+}
+
+/// Reads all keys that the arguments name.
+fn read_keys(
+    files: &[String],
+    caller: &Caller,
+    stdin: Option<&[u8]>,
+) -> Result<Vec<UserKey>, Failure> {
+    let remedy = "over ssh, keys come by stdin: `ssh RELAY user add NAME --key - < alice.pub`";
+    let mut all: Vec<UserKey> = Vec::new();
+    for file in files {
+        let text = input::read(file, caller, stdin, MAX_INPUT, remedy)?;
+        for key in keys::parse(input::name(file), &text)? {
+            if all.iter().all(|other| other.fingerprint != key.fingerprint) {
+                all.push(key);
+            }
+        }
+    }
+    Ok(all)
+}
+
+async fn find(context: &Context, name: &UserName) -> Result<UserRow, Failure> {
+    let users = context.store.users().await?;
+    let user = users.into_iter().find(|row| &row.user.name == name);
+    user.ok_or_else(|| unknown(name))
+}
+
+fn unknown(name: &UserName) -> Failure {
+    Failure(format!("no user \"{name}\": see `relay user ls`"))
+}

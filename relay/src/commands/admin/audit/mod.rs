@@ -1,0 +1,263 @@
+//! `audit`: who did what, where, and how it went.
+
+mod runs;
+
+use std::io;
+
+use holdfast_protocol::ids::{DeviceId, DeviceName, SessionId};
+use tokio::io::AsyncWriteExt as _;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::audit::{Event, EventKind, line};
+use crate::commands::args::Moment;
+use crate::commands::table::fitted;
+use crate::commands::{Context, Failure, Out};
+use crate::limits::{AUDIT_PAGE, STORE_POLL};
+use crate::store::{AuditEntry, AuditFilter, AuditKey, StoreError};
+use runs::Runs;
+
+/// Without `--limit`: what one can look through.
+const DEFAULT_LIMIT: u32 = 100;
+
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:
+  relay audit                                        the newest 100 events
+  relay audit --since 1d --user alice --limit 0      all that alice did since yesterday
+  relay audit --all                                  an automation's rows one by one
+  relay audit --event user.login.failed --follow
+  relay audit --since 2026-11-01 --json --limit 0 | jq -r 'select(.event == \"exec\") | .command'
+
+Every reading is itself an event. Times are UTC; docs/session-control.md tells each event and its fields.")]
+pub struct Args {
+    /// Not before: a span back from now (30m, 1d) or a time (2026-11-22, '2026-11-22 05:06', RFC 3339)
+    #[arg(long, value_name = "SPAN|TIME")]
+    since: Option<Moment>,
+    /// Before: as --since
+    #[arg(long, value_name = "SPAN|TIME", conflicts_with = "follow")]
+    until: Option<Moment>,
+    /// By this user; `local` is whoever is at the relay's own shell
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    /// About this device: a name it had then, or its id
+    #[arg(long, value_name = "NAME|ID")]
+    device: Option<String>,
+    /// Of this kind, as in user.login or session.start
+    #[arg(long, value_name = "EVENT")]
+    event: Option<EventKind>,
+    /// Of this session
+    #[arg(long, value_name = "ID")]
+    session: Option<String>,
+    /// The newest so many; 0: all
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_LIMIT)]
+    limit: u32,
+    /// Go on with what comes, until you stop it; nothing is folded then
+    #[arg(long, short)]
+    follow: bool,
+    /// A row for each event, where equal ones of a run of sessions without a terminal are one row
+    #[arg(long)]
+    all: bool,
+    /// Print one JSON object a line, for machines: always one for each event
+    #[arg(long)]
+    json: bool,
+}
+
+/// Why a listing ended early.
+enum Stop {
+    /// Whoever read it has seen enough.
+    Gone,
+    Failed(Failure),
+}
+
+impl Args {
+    /// Whether the answer has no end by itself, or is as long as the log.
+    pub(crate) fn streams(&self) -> bool {
+        true
+    }
+
+    /// Whether the answer has no end by itself.
+    pub(crate) fn follows(&self) -> bool {
+        self.follow
+    }
+
+    /// What reading with these arguments is recorded as.
+    pub(crate) fn event(&self) -> Event {
+        let mut event = Event::new(EventKind::AuditRead);
+        let asked = [
+            ("asked_since", self.since.as_ref().map(ToString::to_string)),
+            ("asked_until", self.until.as_ref().map(ToString::to_string)),
+            ("asked_user", self.user.clone()),
+            ("asked_device", self.device.clone()),
+            ("asked_event", self.event.map(|event| event.to_string())),
+            ("asked_session", self.session.clone()),
+        ];
+        for (name, value) in asked {
+            if let Some(value) = value {
+                event = event.with(name, value);
+            }
+        }
+        if self.follow {
+            event = event.with("follow", true);
+        }
+        event.with("limit", self.limit)
+    }
+
+    fn filter(&self, context: &Context) -> Result<AuditFilter, Failure> {
+        let (mut device, mut device_id) = (self.device.clone(), None);
+        if let Some(id) = device.as_deref().and_then(DeviceId::from_hex) {
+            (device, device_id) = (None, Some(id.to_string()));
+        } else if let Some(name) = &device {
+            DeviceName::new(name).map_err(|error| Failure(error.to_string()))?;
+        }
+        let session = match &self.session {
+            None => None,
+            Some(text) => match SessionId::from_hex(text) {
+                Some(id) => Some(id.to_string()),
+                None => {
+                    let expected =
+                        "expected a session's id as `audit` prints it: 32 digits 0-9, a-f";
+                    return Err(Failure::new(expected));
+                }
+            },
+        };
+        Ok(AuditFilter {
+            since: self.since.as_ref().map(|since| since.at(context.now)),
+            until: self.until.as_ref().map(|until| until.at(context.now)),
+            user: self.user.clone(),
+            device,
+            device_id,
+            event: self.event.map(|event| event.to_string()),
+            session,
+        })
+    }
+}
+
+pub(crate) async fn run(
+    args: Args,
+    context: &Context,
+    out: &mut Out<'_>,
+) -> Result<String, Failure> {
+    let filter = args.filter(context)?;
+    let head = context.store.audit_head().await?;
+    context.audit.note(context.event(args.event())).await;
+    let mut listing = Listing {
+        context,
+        filter,
+        json: args.json,
+        folds: !(args.all || args.json || args.follow),
+        out,
+    };
+    let listed = async {
+        listing.list(head, args.limit).await?;
+        if args.follow {
+            listing.follow(head).await?;
+        }
+        Ok(())
+    };
+    match listed.await {
+        Ok(()) | Err(Stop::Gone) => Ok(String::new()),
+        Err(Stop::Failed(failure)) => Err(failure),
+    }
+}
+
+struct Listing<'a, 'o> {
+    context: &'a Context,
+    filter: AuditFilter,
+    json: bool,
+    /// Whether equal events of a run are one row.
+    folds: bool,
+    out: &'a mut Out<'o>,
+}
+
+impl Listing<'_, '_> {
+    /// Writes the newest `limit` entries up to `head`, the oldest of them first.
+    async fn list(&mut self, head: i64, limit: u32) -> Result<(), Stop> {
+        let store = &self.context.store;
+        if !self.json {
+            self.rows(&line::head()).await?;
+        }
+        let mut after = match limit {
+            0 => AuditKey::START,
+            count => store.audit_newest(&self.filter, head, count).await?,
+        };
+        let mut runs = Runs::default();
+        loop {
+            let page = store
+                .audit_page(&self.filter, after, head, AUDIT_PAGE)
+                .await?;
+            let Some(last) = page.last() else {
+                break;
+            };
+            after = last.key();
+            if !self.folds {
+                self.write(&page).await?;
+                continue;
+            }
+            for entry in page {
+                runs.add(entry);
+                if runs.is_full() {
+                    self.write_runs(&mut runs).await?;
+                }
+            }
+        }
+        self.write_runs(&mut runs).await?;
+        Ok(self.out.flush().await?)
+    }
+
+    /// Writes what comes after `head`, in the order in which it is written down. Ends only with an error.
+    async fn follow(&mut self, mut head: i64) -> Result<(), Stop> {
+        let store = &self.context.store;
+        let mut poll = interval(STORE_POLL);
+        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            poll.tick().await;
+            let newest = store.audit_head().await?;
+            while head < newest {
+                let page = store.audit_after(&self.filter, head, AUDIT_PAGE).await?;
+                // A page that is not full says that nothing up to `newest` was left out.
+                let is_full = page.len() == AUDIT_PAGE as usize;
+                let last = page.last().map_or(0, |entry| entry.id);
+                head = if is_full { last } else { last.max(newest) };
+                self.write(&page).await?;
+            }
+            self.out.flush().await?;
+        }
+    }
+
+    async fn write(&mut self, entries: &[AuditEntry]) -> io::Result<()> {
+        for entry in entries {
+            match self.json {
+                true => self.out.write_all(&line::json(entry)).await?,
+                false => self.rows(&line::text(entry, 1)).await?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn write_runs(&mut self, runs: &mut Runs) -> io::Result<()> {
+        for (entry, count) in runs.take() {
+            self.rows(&line::text(&entry, count)).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes text within the reader's terminal.
+    async fn rows(&mut self, text: &str) -> io::Result<()> {
+        let text = fitted(text, self.context.width);
+        self.out.write_all(text.as_bytes()).await
+    }
+}
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::Gone,
+            _ => Self::Failed(Failure::unwritten(&error)),
+        }
+    }
+}
+
+impl From<StoreError> for Stop {
+    fn from(error: StoreError) -> Self {
+        Self::Failed(error.into())
+    }
+}

@@ -1,0 +1,75 @@
+//! Users and roles that look careless.
+
+use super::{Finding, Level};
+use crate::access::policy::Ability;
+use crate::access::presets::is_preset;
+use crate::access::role::{IdleTimeout, Role};
+use crate::access::rule::{LabelRule, Rule};
+use crate::commands::table::count;
+use crate::store::{Store, StoreError, UserRow};
+
+pub(crate) async fn check(store: &Store) -> Result<Vec<Finding>, StoreError> {
+    let (users, roles) = (store.users().await?, store.roles().await?);
+    let mut found: Vec<Finding> = users
+        .iter()
+        .flat_map(|user| of_user(user, &roles))
+        .collect();
+    found.extend(roles.iter().flat_map(of_role));
+    let quiet = found.is_empty();
+    if quiet {
+        let (users, roles) = (count(users.len(), "user"), count(roles.len(), "role"));
+        let message = format!("{users}, {roles} beside the presets, nothing careless");
+        found.push(Finding::new(Level::Ok, "access", message));
+    }
+    Ok(found)
+}
+
+fn of_user(row: &UserRow, roles: &[Role]) -> Vec<Finding> {
+    let user = &row.user;
+    let mut found = Vec::new();
+    let mut warn = |message: String| found.push(Finding::new(Level::Warning, "users", message));
+    if row.keys.is_empty() && row.principals.is_empty() {
+        warn(format!(
+            "user {} has neither key nor principal and cannot log in",
+            user.name
+        ));
+    }
+    if user.roles.is_empty() {
+        warn(format!("user {} has no role and may do nothing", user.name));
+    }
+    for name in &user.roles {
+        if !is_preset(name) && !roles.iter().any(|role| role.name.as_str() == name) {
+            warn(format!(
+                "user {} has the role {name}, which there is not",
+                user.name
+            ));
+        }
+    }
+    found
+}
+
+fn of_role(role: &Role) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let mut warn = |message: String| found.push(Finding::new(Level::Warning, "roles", message));
+    if role.idle_timeout == Some(IdleTimeout::Never) && role.max_session.is_none() {
+        warn(format!(
+            "role {} has idle_timeout never and no max_session: a forgotten session stays open",
+            role.name
+        ));
+    }
+    if role.deny.is_empty() && role.allow.iter().any(allows_everything) {
+        warn(format!(
+            "role {} allows every login on every device",
+            role.name
+        ));
+    }
+    found
+}
+
+fn allows_everything(rule: &Rule) -> bool {
+    let runs = |ability: &Ability| matches!(ability, Ability::Shell | Ability::Exec);
+    rule.labels.as_ref().is_some_and(LabelRule::is_any)
+        && rule.logins.is_some()
+        && rule.any_login()
+        && rule.abilities.iter().flatten().any(runs)
+}

@@ -1,0 +1,167 @@
+//! `doctor`: what is wrong with this relay, or careless. A *problem* wants to be mended and makes the exit
+//! status 1; a *warning* is a choice that may have been meant.
+
+mod access;
+mod folder;
+mod recordings;
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::clock::{Coarse, Timestamp};
+use crate::commands::table::table;
+use crate::commands::{Context, DONE, Done, FAILED, Failure, json};
+use crate::store::{ClonePair, Device, Store};
+
+/// 2026-01-01: this program is younger.
+const EARLIEST: Timestamp = Timestamp(1_767_225_600_000_000);
+
+/// How far other relays' clocks may be ahead.
+const CLOCK_SLACK: Duration = Duration::from_secs(60);
+
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:
+  relay doctor
+  relay doctor --json | jq -r '.[] | select(.level == \"problem\") | .message'
+
+The exit status is 1 if there is a problem; a warning leaves it 0.")]
+pub struct Args {
+    /// Print JSON for machines
+    #[arg(long)]
+    json: bool,
+}
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Level {
+    Ok,
+    Warning,
+    Problem,
+}
+
+/// What a check found.
+#[derive(Clone, Debug, Serialize)]
+struct Finding {
+    check: &'static str,
+    level: Level,
+    message: String,
+}
+
+impl Finding {
+    fn new(level: Level, check: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            check,
+            level,
+            message: message.into(),
+        }
+    }
+}
+
+pub(crate) async fn run(args: &Args, context: &Context) -> Result<Done, Failure> {
+    let mut findings = folder::check(&context.facts.folder);
+    findings.extend(database(&context.store).await);
+    findings.extend(clock(context).await);
+    findings.extend(access::check(&context.store).await?);
+    findings.extend(recordings::check(&context.facts.folder, &context.store).await?);
+    findings.extend(clones(context).await?);
+    let [connections, sessions, channels] = context.store.refusals().await?;
+    let message = format!(
+        "refused {connections} connections, {sessions} sessions, {channels} channels since the relay began"
+    );
+    findings.push(Finding::new(Level::Ok, "quotas", message));
+    report(args, &findings)
+}
+
+/// What there is to say when not even the state can be opened, and the exit status.
+pub(crate) fn unopened(args: &Args, sentence: &str) -> (String, u8) {
+    let finding = Finding::new(Level::Problem, "state", sentence);
+    match report(args, &[finding]) {
+        Ok(done) => (done.text, done.code),
+        Err(failure) => (format!("{failure}\n"), FAILED),
+    }
+}
+
+fn report(args: &Args, findings: &[Finding]) -> Result<Done, Failure> {
+    let failed = findings.iter().any(|found| found.level == Level::Problem);
+    let code = if failed { FAILED } else { DONE };
+    if args.json {
+        let text = json(&findings)?;
+        return Ok(Done { text, code });
+    }
+    let row = |found: &Finding| {
+        let level = match found.level {
+            Level::Ok => "ok",
+            Level::Warning => "warning",
+            Level::Problem => "problem",
+        };
+        [
+            level.to_owned(),
+            found.check.to_owned(),
+            found.message.clone(),
+        ]
+    };
+    let rows: Vec<_> = findings.iter().map(row).collect();
+    let text = table(["LEVEL", "CHECK", "FOUND"], &rows);
+    Ok(Done { text, code })
+}
+
+async fn database(store: &Store) -> Vec<Finding> {
+    const CHECK: &str = "database";
+    let looked = async {
+        Ok::<_, crate::store::StoreError>((store.faults().await?, store.version().await?))
+    };
+    match looked.await {
+        Err(error) => vec![Finding::new(Level::Problem, CHECK, error.to_string())],
+        Ok((faults, version)) if faults.is_empty() => {
+            let message = format!("whole, tables of version {version}");
+            vec![Finding::new(Level::Ok, CHECK, message)]
+        }
+        Ok((faults, _)) => {
+            let found = |fault: &String| {
+                let message = format!("{fault}: restore it from a backup");
+                Finding::new(Level::Problem, CHECK, message)
+            };
+            faults.iter().map(found).collect()
+        }
+    }
+}
+
+async fn clones(context: &Context) -> Result<Vec<Finding>, Failure> {
+    let devices = context.store.devices(context.now).await?;
+    let found = |device: &Device| {
+        let cloned = device
+            .cloned
+            .filter(|cloned| cloned.is_current(context.now))?;
+        let ClonePair { first, second } = cloned.pair;
+        let name = &device.name;
+        let message = format!(
+            "two machines use the key of {name}, at {first} and {second}: a copy of its card or image. On the copy, remove the agent's state folder and join with a new token; if you cannot tell them apart, `relay devices revoke {name}` and join both anew"
+        );
+        Some(Finding::new(Level::Problem, "clones", message))
+    };
+    let known = devices.iter().filter(|device| device.revoked.is_none());
+    Ok(known.filter_map(found).collect())
+}
+
+async fn clock(context: &Context) -> Vec<Finding> {
+    const CHECK: &str = "clock";
+    let now = context.now;
+    if now < EARLIEST {
+        let message = format!("it is {now}, which cannot be: set the clock, or wait for NTP");
+        return vec![Finding::new(Level::Problem, CHECK, message)];
+    }
+    match context.store.newest_time().await {
+        // That the database does not answer is told already.
+        Err(_) => vec![],
+        Ok(Some(newest)) if newest > now.after(CLOCK_SLACK) => {
+            let ahead = Coarse(newest.since(now)).words();
+            let message = format!(
+                "it is {now}, and something was written {ahead} later, at {newest}: set the clock"
+            );
+            vec![Finding::new(Level::Problem, CHECK, message)]
+        }
+        Ok(_) => vec![Finding::new(Level::Ok, CHECK, format!("{now}"))],
+    }
+}

@@ -1,0 +1,3 @@
+//! Commands for who runs the relay: the audit log and the check of the installation.
+pub(crate) mod audit;
+pub(crate) mod doctor;

@@ -1,0 +1,120 @@
+//! `exec`: one command on many devices. What it does is in [`crate::fleet`]; here is how it is asked for.
+
+use std::time::Duration;
+
+use holdfast_protocol::ids::{Login, UserName};
+
+use crate::access::selector::Selector;
+use crate::commands::args::ttl;
+use crate::fleet::Pace;
+use crate::limits::{FLEET_PARALLEL, MAX_FLEET_PARALLEL};
+
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:
+  ssh -p 2222 relay.example.com exec --on role=camera -- uptime
+  ssh -p 2222 relay.example.com exec --on 'role=camera,site!=lab' --login root --timeout 30s -- 'df -h / | tail -1'
+  ssh -t -p 2222 relay.example.com exec --on '*' --wait 1h -- sudo reboot       shows how far it is
+
+It runs as you, with your roles. The command gets no input and no terminal. Each line stands behind its device's
+name; in the end there is a table.
+Exit status 0: all commands exited with 0. 1: some did not, or were refused. 2: usage.")]
+pub struct Args {
+    /// By their labels, as in a role: role=camera,site!=lab; * is every device
+    #[arg(long, value_name = "SELECTOR")]
+    pub(crate) on: Selector,
+    /// The rest
+    #[command(flatten)]
+    pub(crate) order: Order,
+    /// Print a line of JSON for each device, with what it wrote
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// What to run: everything behind `--`, for the account's shell, as with `ssh DEVICE COMMAND`
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+/// What all work on a fleet has.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Order {
+    /// Under which account [default: your name]
+    #[arg(long, value_name = "LOGIN")]
+    login: Option<Login>,
+    /// On how many at a time
+    #[arg(long, value_name = "N", default_value_t = FLEET_PARALLEL, value_parser = parallel)]
+    parallel: usize,
+    /// How long each may take: 30s, 10m, 1h
+    #[arg(long, value_name = "SPAN", value_parser = ttl)]
+    timeout: Option<Duration>,
+    /// For how long to wait for devices that are offline: 30s, 10m, 1h
+    #[arg(long, value_name = "SPAN", value_parser = ttl)]
+    wait: Option<Duration>,
+}
+
+impl Args {
+    /// The line that the account's shell gets.
+    #[must_use]
+    pub fn line(&self) -> String {
+        self.command.join(" ")
+    }
+
+    /// The line that asks the console for this.
+    #[must_use]
+    pub fn at_console(&self) -> String {
+        let mut words = vec!["exec".into(), "--on".into(), self.on.to_string()];
+        words.extend(self.order.words());
+        words.extend(self.json.then(|| "--json".into()));
+        // What is behind the dashes is taken as it stands.
+        format!("{} -- {}", shell_words::join(words), self.line())
+    }
+}
+
+impl Order {
+    /// How many at a time, and how long.
+    #[must_use]
+    pub fn pace(&self) -> Pace {
+        Pace {
+            parallel: self.parallel,
+            timeout: self.timeout,
+            wait: self.wait,
+        }
+    }
+
+    /// Under which account: that of the user's own name, as `ssh` has it, where nobody says otherwise.
+    ///
+    /// # Errors
+    /// A sentence: no account can have that name.
+    pub fn login(&self, user: &UserName) -> Result<Login, String> {
+        let own = || {
+            Login::new(user.as_str()).map_err(|_| {
+                format!("\"{user}\" is the name of no account: say which one with --login")
+            })
+        };
+        self.login.clone().map_or_else(own, Ok)
+    }
+
+    /// As it was typed, but for what is the default.
+    pub(crate) fn words(&self) -> Vec<String> {
+        let span = |span: Duration| {
+            humantime::format_duration(span)
+                .to_string()
+                .replace(' ', "")
+        };
+        let parallel = (self.parallel != FLEET_PARALLEL).then(|| self.parallel.to_string());
+        let given = [
+            ("--login", self.login.as_ref().map(ToString::to_string)),
+            ("--parallel", parallel),
+            ("--timeout", self.timeout.map(span)),
+            ("--wait", self.wait.map(span)),
+        ];
+        let given = given
+            .into_iter()
+            .filter_map(|(flag, value)| Some([flag.to_owned(), value?]));
+        given.flatten().collect()
+    }
+}
+
+fn parallel(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok();
+    let number = number.filter(|number| (1..=MAX_FLEET_PARALLEL).contains(number));
+    number.ok_or_else(|| format!("expected a number from 1 to {MAX_FLEET_PARALLEL}"))
+}

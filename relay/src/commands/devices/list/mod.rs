@@ -1,0 +1,313 @@
+//! `devices`: the fleet.
+
+mod revoke;
+
+use clap::Subcommand;
+use holdfast_protocol::ids::DeviceName;
+use serde::Serialize;
+
+use crate::audit::{Event, EventKind};
+use crate::clock::{Coarse, Timestamp};
+use crate::commands::args::LabelChange;
+use crate::commands::table::{card, labels, or_dash, table};
+use crate::commands::{Caller, Context, Failure, json};
+use crate::store::{ClonePair, Device, Labels, PresenceState};
+
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:
+  relay devices
+  relay devices --json | jq -r '.[] | select(.state == \"offline\") | .name'
+  relay devices label kitchen-cam site=berlin role=
+  relay devices revoke kitchen-cam --token")]
+pub struct Args {
+    #[command(subcommand)]
+    command: Option<DevicesCommand>,
+    /// Print JSON for machines
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum DevicesCommand {
+    /// List the devices: what happens without a subcommand
+    #[command(visible_alias = "list")]
+    Ls {
+        /// The revoked ones too
+        #[arg(long)]
+        all: bool,
+    },
+    /// Show one device in full
+    Show {
+        /// Which
+        name: DeviceName,
+    },
+    /// Give a device another name
+    Rename {
+        /// Its name now
+        old: DeviceName,
+        /// Its name from now on
+        new: DeviceName,
+    },
+    /// Set labels (KEY=VALUE) or remove them (KEY=)
+    Label {
+        /// Which device
+        name: DeviceName,
+        /// What to change
+        #[arg(required = true, value_name = "KEY=VALUE")]
+        labels: Vec<LabelChange>,
+    },
+    /// End trust in a device for ever: its tunnel is closed, its key refused, its name free
+    #[command(
+        after_help = "If others can still join with the token that the device enrolled with, the answer names it."
+    )]
+    Revoke {
+        /// Which
+        name: DeviceName,
+        /// Remove the token that it enrolled with, too, if uses of it are left
+        #[arg(long)]
+        token: bool,
+    },
+}
+
+/// A device, for machines. These names are relied upon: they may be added to, never changed.
+#[derive(Serialize)]
+struct Row {
+    name: String,
+    id: String,
+    state: &'static str,
+    last_seen: Option<String>,
+    offline_since: Option<String>,
+    labels: Labels,
+    address: Option<String>,
+    agent_version: String,
+    target: String,
+    enrolled: String,
+    enrolled_with: Option<String>,
+    cloned: Option<Cloned>,
+    revoked: Option<String>,
+    public_key: String,
+}
+
+/// Two machines with one key, for machines.
+#[derive(Serialize)]
+struct Cloned {
+    seen: String,
+    addresses: [String; 2],
+    current: bool,
+}
+
+impl Args {
+    pub(crate) fn only_reads(&self) -> bool {
+        use DevicesCommand::{Ls, Show};
+        matches!(self.command, None | Some(Ls { .. } | Show { .. }))
+    }
+
+    /// What a change is recorded as; the store adds which device it is.
+    pub(crate) fn event(&self) -> Option<Event> {
+        let changed = |what: &str, name: &DeviceName| {
+            let event = Event::new(EventKind::AccessChanged).with("change", what);
+            event.with("target", name.as_str())
+        };
+        match self.command.as_ref()? {
+            DevicesCommand::Rename { old, new } => {
+                Some(changed("device.rename", old).with("name", new.as_str()))
+            }
+            DevicesCommand::Label { name, labels } => {
+                let change = |LabelChange(key, value): &LabelChange| match value {
+                    Some(value) => format!("{key}={value}"),
+                    None => format!("{key}="),
+                };
+                let labels: Vec<String> = labels.iter().map(change).collect();
+                Some(changed("device.label", name).with("labels", labels))
+            }
+            DevicesCommand::Revoke { name, .. } => {
+                Some(Event::new(EventKind::DeviceRevoked).with("target", name.as_str()))
+            }
+            DevicesCommand::Ls { .. } | DevicesCommand::Show { .. } => None,
+        }
+    }
+}
+
+pub(crate) async fn run(args: Args, caller: &Caller, context: &Context) -> Result<String, Failure> {
+    let store = &context.store;
+    let (name, text) = match args.command {
+        None => return list(caller, context, false, args.json).await,
+        Some(DevicesCommand::Ls { all }) => return list(caller, context, all, args.json).await,
+        Some(DevicesCommand::Show { name }) => {
+            let device = find(caller, context, &name).await?;
+            let text = show(&device, context.now);
+            (name, text)
+        }
+        Some(DevicesCommand::Rename { old, new }) => {
+            store.rename_device(&old, &new).await?;
+            let text = format!("device {old} is now {new}\n");
+            (new, text)
+        }
+        Some(DevicesCommand::Label {
+            name,
+            labels: changes,
+        }) => {
+            let changes: Vec<_> = changes
+                .into_iter()
+                .map(|change| (change.0, change.1))
+                .collect();
+            let now = store.label_device(&name, &changes).await?;
+            let text = format!("{name}: {}\n", labels(&now));
+            (name, text)
+        }
+        Some(DevicesCommand::Revoke { name, token }) => {
+            return revoke::run(caller, context, &name, token, args.json).await;
+        }
+    };
+    if args.json {
+        return json(&Row::of(&find(caller, context, &name).await?));
+    }
+    Ok(text)
+}
+
+async fn list(
+    caller: &Caller,
+    context: &Context,
+    all: bool,
+    as_json: bool,
+) -> Result<String, Failure> {
+    let mut devices = context.store.devices(context.now).await?;
+    devices.retain(|device| caller.may_see(&device.labels) && (all || device.revoked.is_none()));
+    if as_json {
+        return json(&devices.iter().map(Row::of).collect::<Vec<_>>());
+    }
+    let row = |device: &Device| {
+        [
+            device.name.to_string(),
+            marked_state(device, context.now),
+            seen(device, context.now),
+            or_dash(&address(device).unwrap_or_default()),
+            labels(&device.labels),
+            agent(device),
+        ]
+    };
+    let rows: Vec<_> = devices.iter().map(row).collect();
+    Ok(table(
+        ["NAME", "STATE", "SEEN", "ADDRESS", "LABELS", "AGENT"],
+        &rows,
+    ))
+}
+
+/// The device of that name, if the caller may know of it: one sentence for both that are not found.
+pub(crate) async fn find(
+    caller: &Caller,
+    context: &Context,
+    name: &DeviceName,
+) -> Result<Device, Failure> {
+    let device = context.store.device_by_name(name).await?;
+    let device = device.filter(|device| caller.may_see(&device.labels));
+    device.ok_or_else(|| unknown(name))
+}
+
+/// That there is no such device, or that the caller may not know of it.
+pub(crate) fn unknown(name: &DeviceName) -> Failure {
+    Failure(format!("no device \"{name}\": see `devices`"))
+}
+
+fn show(device: &Device, now: Timestamp) -> String {
+    let presence = &device.presence;
+    let mut lines = vec![
+        ("name", device.name.to_string()),
+        ("id", device.id.to_string()),
+        ("state", marked_state(device, now)),
+        ("seen", seen(device, now)),
+        ("address", or_dash(&address(device).unwrap_or_default())),
+        ("labels", labels(&device.labels)),
+        ("agent", or_dash(&device.agent_version)),
+        ("target", or_dash(&device.target)),
+        ("joined", device.enrolled.to_string()),
+        (
+            "token",
+            or_dash(device.token.as_deref().unwrap_or_default()),
+        ),
+        ("key", device.key.to_string()),
+    ];
+    if let Some(since) = presence.since {
+        lines.insert(3, ("since", since.to_string()));
+    }
+    if let Some(cloned) = device.cloned {
+        let ClonePair { first, second } = cloned.pair;
+        let seen = cloned.seen;
+        lines.push((
+            "cloned",
+            format!("{first} and {second} used its key, last at {seen}"),
+        ));
+    }
+    if let Some(revoked) = device.revoked {
+        lines.push(("revoked", revoked.to_string()));
+    }
+    card(&lines)
+}
+
+fn state(device: &Device) -> &'static str {
+    match device.revoked {
+        Some(_) => "revoked",
+        None => device.presence.state.as_str(),
+    }
+}
+
+/// The state, with a mark if the device is two machines.
+fn marked_state(device: &Device, now: Timestamp) -> String {
+    match device.cloned {
+        Some(cloned) if device.revoked.is_none() && cloned.is_current(now) => {
+            format!("{}, cloned", state(device))
+        }
+        _ => state(device).to_owned(),
+    }
+}
+
+fn seen(device: &Device, now: Timestamp) -> String {
+    match (device.presence.state, device.presence.last_seen) {
+        (PresenceState::Online, _) => "now".to_owned(),
+        (_, Some(last)) => format!("{} ago", Coarse(now.since(last))),
+        (_, None) => "never".to_owned(),
+    }
+}
+
+/// Where the device is, while it is there.
+fn address(device: &Device) -> Option<String> {
+    let there = device.presence.state != PresenceState::Offline;
+    device
+        .presence
+        .address
+        .filter(|_| there)
+        .map(|a| a.to_string())
+}
+
+/// `0.1.0 armv7`: version and processor.
+fn agent(device: &Device) -> String {
+    let processor = device.target.split('-').next().unwrap_or_default();
+    or_dash(format!("{} {processor}", device.agent_version).trim())
+}
+
+impl Row {
+    fn of(device: &Device) -> Self {
+        let presence = &device.presence;
+        Self {
+            name: device.name.to_string(),
+            id: device.id.to_string(),
+            // A revoked device is offline for ever, and `revoked` says since when.
+            state: presence.state.as_str(),
+            last_seen: presence.last_seen.map(Timestamp::rfc3339),
+            offline_since: presence.since.map(Timestamp::rfc3339),
+            labels: device.labels.clone(),
+            address: address(device),
+            agent_version: device.agent_version.clone(),
+            target: device.target.clone(),
+            enrolled: device.enrolled.rfc3339(),
+            enrolled_with: device.token.clone(),
+            cloned: device.cloned.map(|cloned| Cloned {
+                seen: cloned.seen.rfc3339(),
+                addresses: [cloned.pair.first, cloned.pair.second].map(|at| at.to_string()),
+                current: cloned.is_current(Timestamp::now()),
+            }),
+            revoked: device.revoked.map(Timestamp::rfc3339),
+            public_key: device.key.to_string(),
+        }
+    }
+}

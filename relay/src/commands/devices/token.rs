@@ -1,0 +1,189 @@
+//! `token`: what lets devices join.
+
+use std::time::Duration;
+
+use clap::Subcommand;
+use holdfast_protocol::escape::Escaped;
+use holdfast_protocol::limits::MAX_LABELS;
+use holdfast_protocol::token::Token;
+use serde::Serialize;
+
+use crate::audit::{Event, EventKind};
+use crate::clock::Coarse;
+use crate::commands::args::{Label, ttl};
+use crate::commands::table::{labels, table};
+use crate::commands::{Context, Failure, json};
+use crate::store::meta::PUBLIC_TUNNEL;
+use crate::store::{Labels, NewToken, TokenRow};
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: TokenCommand,
+    /// Print JSON for machines
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum TokenCommand {
+    /// Make a token and print it, alone, on stdout
+    #[command(after_help = "Examples:
+  relay token create                                   one device, within the hour
+  relay token create --uses 50 --ttl 7d --label role=camera
+
+On the device: edge-agent join TOKEN
+The token is shown this once: the relay keeps only a hash of its secret.")]
+    Create {
+        /// How many devices may join with it
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+        uses: u32,
+        /// For how long: 30s, 10m, 1h, 7d
+        #[arg(long, default_value = "1h", value_parser = ttl)]
+        ttl: Duration,
+        /// Label of each device that joins with it; can be given more than once
+        #[arg(long, value_name = "KEY=VALUE")]
+        label: Vec<Label>,
+    },
+    /// List the tokens, without their secrets
+    #[command(visible_alias = "list")]
+    Ls,
+    /// Remove a token: nobody can join with it any more
+    Rm {
+        /// As `token ls` prints it
+        id: String,
+    },
+}
+
+/// A token, for machines.
+#[derive(Serialize)]
+struct Row {
+    id: String,
+    uses: i64,
+    uses_left: i64,
+    created: String,
+    expires: String,
+    labels: Labels,
+}
+
+/// A new token, for machines: the only time that it is shown.
+#[derive(Serialize)]
+struct NewRow {
+    id: String,
+    token: String,
+    expires: String,
+}
+
+impl Args {
+    /// Whether it takes a token away.
+    pub(crate) fn removes(&self) -> bool {
+        matches!(self.command, TokenCommand::Rm { .. })
+    }
+
+    /// What a change is recorded as; the store adds which token it is.
+    pub(crate) fn event(&self) -> Option<Event> {
+        match &self.command {
+            TokenCommand::Create { uses, ttl, label } => {
+                let labels: Vec<String> = label
+                    .iter()
+                    .map(|Label(key, value)| format!("{key}={value}"))
+                    .collect();
+                let event = Event::new(EventKind::TokenCreated).with("uses", *uses);
+                Some(event.with("ttl", ttl.as_secs()).with("labels", labels))
+            }
+            TokenCommand::Rm { id } => {
+                Some(Event::new(EventKind::TokenRemoved).with("token", id.as_str()))
+            }
+            TokenCommand::Ls => None,
+        }
+    }
+}
+
+pub(crate) async fn run(args: Args, context: &Context) -> Result<String, Failure> {
+    match args.command {
+        TokenCommand::Create { uses, ttl, label } => {
+            let labels = label_map(label)?;
+            create(NewToken { uses, ttl, labels }, args.json, context).await
+        }
+        TokenCommand::Ls => list(&context.store.tokens().await?, args.json, context),
+        TokenCommand::Rm { id } => {
+            if context.store.remove_token(&id).await? {
+                return Ok(format!("token {id} removed\n"));
+            }
+            let id = Escaped(&id);
+            Err(Failure(format!("no token \"{id}\": see `relay token ls`")))
+        }
+    }
+}
+
+async fn create(new: NewToken, as_json: bool, context: &Context) -> Result<String, Failure> {
+    let address = context.store.meta_get(PUBLIC_TUNNEL).await?;
+    let address = address.ok_or_else(|| {
+        Failure::new(
+            "no relay has served yet, so a token has no address to name: start `relay serve` once",
+        )
+    })?;
+    let expires = context.now.after(new.ttl).rfc3339();
+    let (id, secret) = context.store.create_token(new, context.now).await?;
+    let fingerprint = context.facts.cluster;
+    let token = Token {
+        address,
+        fingerprint,
+        secret,
+    }
+    .expose();
+    if as_json {
+        return json(&NewRow { id, token, expires });
+    }
+    Ok(token + "\n")
+}
+
+fn label_map(given: Vec<Label>) -> Result<Labels, Failure> {
+    let mut labels = Labels::new();
+    for Label(key, value) in given {
+        if let Some(before) = labels.insert(key.clone(), value.clone())
+            && before != value
+        {
+            return Err(Failure(format!(
+                "label {key} is given twice: {before} and {value}"
+            )));
+        }
+    }
+    if labels.len() > MAX_LABELS {
+        return Err(Failure(format!(
+            "{} labels are too many: a device may have {MAX_LABELS}",
+            labels.len()
+        )));
+    }
+    Ok(labels)
+}
+
+fn list(tokens: &[TokenRow], as_json: bool, context: &Context) -> Result<String, Failure> {
+    if as_json {
+        let row = |token: &TokenRow| Row {
+            id: token.id.clone(),
+            uses: token.uses,
+            uses_left: token.uses_left,
+            created: token.created.rfc3339(),
+            expires: token.expires.rfc3339(),
+            labels: token.labels.clone(),
+        };
+        return json(&tokens.iter().map(row).collect::<Vec<_>>());
+    }
+    let row = |token: &TokenRow| {
+        let left = Coarse(token.expires.since(context.now));
+        let over = Coarse(context.now.since(token.expires));
+        [
+            token.id.clone(),
+            format!("{} of {}", token.uses_left, token.uses),
+            if token.expires > context.now {
+                format!("in {left}")
+            } else {
+                format!("expired {over} ago")
+            },
+            labels(&token.labels),
+        ]
+    };
+    let rows: Vec<_> = tokens.iter().map(row).collect();
+    Ok(table(["ID", "LEFT", "EXPIRES", "LABELS"], &rows))
+}

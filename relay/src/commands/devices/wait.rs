@@ -1,0 +1,87 @@
+//! `wait`: until a device is there.
+
+use std::time::Duration;
+
+use holdfast_protocol::ids::DeviceName;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use crate::commands::args::ttl;
+use crate::commands::devices::list as devices;
+use crate::commands::{Caller, Context, Failure};
+use crate::limits::WAIT_POLL;
+use crate::store::{Device, PresenceState};
+
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:
+  relay wait kitchen-cam
+  relay wait kitchen-cam --timeout 5m && scp notes pi@kitchen-cam.fleet:
+
+Exit status 0: the device is online. 1: it did not come in time, or there is no such device.")]
+pub struct Args {
+    /// Which device
+    name: DeviceName,
+    /// For how long at most: 30s, 10m, 1h, 7d
+    #[arg(long, value_name = "SPAN", value_parser = ttl, default_value = "1h")]
+    timeout: Duration,
+}
+
+pub(crate) async fn run(
+    args: &Args,
+    caller: &Caller,
+    context: &Context,
+) -> Result<String, Failure> {
+    let Args { name, timeout } = args;
+    let mut device = devices::find(caller, context, name).await?;
+    let deadline = Instant::now() + *timeout;
+    let mut poll = interval(WAIT_POLL);
+    poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    poll.tick().await;
+    loop {
+        if let Some(when) = device.revoked {
+            return Err(Failure(format!(
+                "{name} was revoked {when}: it does not come back"
+            )));
+        }
+        if device.presence.state == PresenceState::Online {
+            return Ok(format!("{name} is online\n"));
+        }
+        tokio::select! {
+            _ = poll.tick() => {}
+            () = tokio::time::sleep_until(deadline) => return Err(late(args, &device)),
+        }
+        device = look_again(&device, name, caller, context).await?;
+    }
+}
+
+/// The same device now, whatever its name is, if the caller may still know of it: a wait is long enough for
+/// roles and labels to change.
+async fn look_again(
+    device: &Device,
+    name: &DeviceName,
+    caller: &Caller,
+    context: &Context,
+) -> Result<Device, Failure> {
+    let caller = match (caller, context.client) {
+        (Caller::User(subject), Some(client)) => {
+            let now = Caller::over_ssh(&context.store, &subject.user, client.ip()).await;
+            now.map_err(Failure)?
+        }
+        _ => caller.clone(),
+    };
+    let device = context.store.device(device.id).await?;
+    let device = device.filter(|device| caller.may_see(&device.labels));
+    device.ok_or_else(|| devices::unknown(name))
+}
+
+fn late(args: &Args, device: &Device) -> Failure {
+    let Args { name, timeout } = args;
+    let (state, span) = (
+        device.presence.state.as_str(),
+        humantime::format_duration(*timeout),
+    );
+    let since = match device.presence.last_seen {
+        Some(last) => format!("last seen {last}"),
+        None => "never seen yet".to_owned(),
+    };
+    Failure(format!("{name} is still {state} after {span} ({since})"))
+}

@@ -1,0 +1,202 @@
+//! `export`: a recording in a format that other programs read.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use holdfast_protocol::escape::Escaped;
+use holdfast_protocol::recording::reader::Verdict;
+use holdfast_protocol::recording::record::{Event as Recorded, Record, Stream};
+use tokio::io::AsyncWriteExt as _;
+
+use crate::audit::Event;
+use crate::commands::recordings::{find, look, looked, not_whole, unfinished};
+use crate::commands::{Caller, Context, Failure, Out};
+use crate::recording::archive::Read;
+use crate::recording::export::{Asciicast, Plain, Title, json_line};
+use crate::recording::marks::Mark;
+use crate::recording::ran::Ran;
+use crate::recording::verify::clock;
+use crate::store::RecordingFacts;
+
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:
+  relay export 3f9a --format asciicast > session.cast
+  relay export 3f9a --format json | jq -r 'select(.event == \"command\") | .argv | join(\" \")'
+  relay export 3f9a --format raw --stream stderr")]
+pub struct Args {
+    /// The recording's id, or the beginning of it
+    id: String,
+    /// asciicast (version 3), json (one record a line), txt (what stood on the screen) or raw (the output's bytes)
+    #[arg(long, value_parser = format)]
+    format: Format,
+    /// Of which stream, for `raw`: stdin, stdout or stderr
+    #[arg(long, value_parser = stream, default_value = "stdout")]
+    stream: Stream,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Format {
+    Asciicast,
+    Json,
+    Txt,
+    Raw,
+}
+
+fn format(text: &str) -> Result<Format, &'static str> {
+    match text {
+        "asciicast" => Ok(Format::Asciicast),
+        "json" => Ok(Format::Json),
+        "txt" => Ok(Format::Txt),
+        "raw" => Ok(Format::Raw),
+        _ => Err("the formats are asciicast, json, txt and raw"),
+    }
+}
+
+fn stream(text: &str) -> Result<Stream, &'static str> {
+    match text {
+        "stdin" => Ok(Stream::Stdin),
+        "stdout" => Ok(Stream::Stdout),
+        "stderr" => Ok(Stream::Stderr),
+        _ => Err("the streams are stdin, stdout and stderr"),
+    }
+}
+
+impl Args {
+    pub(crate) fn event(&self) -> Event {
+        looked(&self.id, "export")
+    }
+}
+
+pub(crate) async fn run(
+    args: &Args,
+    caller: &Caller,
+    context: &Context,
+    out: &mut Out<'_>,
+) -> Result<String, Failure> {
+    let facts = find(&args.id, caller, context).await?;
+    look(context, &facts, args.event()).await?;
+    let id = facts.row.session.id;
+    let unfinished = unfinished(&facts);
+    let plain = Plain::new(Title::of(&facts));
+    let plain = Arc::new(Mutex::new((plain, Ran::default())));
+    let (end, mut shown) = pass(facts, args, context, plain.clone(), out).await?;
+    if args.format == Format::Txt {
+        let (mut rest, ran) = {
+            let mut plain = plain.lock().unwrap_or_else(PoisonError::into_inner);
+            let (plain, ran) = std::mem::take(&mut *plain);
+            (plain.finish(), ran)
+        };
+        rest.extend(told(&ran));
+        shown |= !rest.is_empty();
+        write(out, joined(&rest).as_bytes()).await?;
+    }
+    out.flush()
+        .await
+        .map_err(|error| Failure::unwritten(&error))?;
+    match end {
+        // What was written stands; who reads it must know that it is not all.
+        Verdict::Tampered { at, fault } => Err(Failure(format!(
+            "recording {id} was altered behind {}: {fault}",
+            clock(at.micros)
+        ))),
+        _ => match unfinished {
+            Some(state) => Err(not_whole(id, state, shown)),
+            None => Ok(String::new()),
+        },
+    }
+}
+
+/// Writes what the recording becomes, and gives what it is, and whether anything of it was written.
+async fn pass(
+    facts: RecordingFacts,
+    args: &Args,
+    context: &Context,
+    plain: Arc<Mutex<(Plain, Ran)>>,
+    out: &mut Out<'_>,
+) -> Result<(Verdict, bool), Failure> {
+    let (form, wanted) = (args.format, args.stream);
+    let title = Title::of(&facts);
+    let mut cast = Asciicast::new(title.clone());
+    let mut become_bytes = move |micros: u64, record: &Record<'_>, mark: Option<Mark>| -> Vec<u8> {
+        match form {
+            Format::Asciicast => cast.lines(micros, record, mark).into_bytes(),
+            Format::Json => json_line(micros, record, mark, &title),
+            Format::Txt => {
+                let mut plain = plain.lock().unwrap_or_else(PoisonError::into_inner);
+                plain.1.handle(micros, record);
+                joined(&plain.0.lines(record, mark)).into_bytes()
+            }
+            Format::Raw => match &record.event {
+                Recorded::Data(of, bytes) | Recorded::Part(of, bytes) if *of == wanted => {
+                    bytes.0.to_vec()
+                }
+                _ => Vec::new(),
+            },
+        }
+    };
+    let archive = &context.facts.archive;
+    let mut items = archive.read(facts, move |micros, record, mark| {
+        // Bytes alone can carry no mark: they end where the first would have to be.
+        if form == Format::Raw && holds(record, wanted) && mark.is_some() {
+            return mark.map(Err);
+        }
+        let bytes = become_bytes(micros, record, mark);
+        Some(Ok(bytes)).filter(|bytes| bytes.as_ref().is_ok_and(|bytes| !bytes.is_empty()))
+    });
+    let mut shown = false;
+    while let Some(item) = items.recv().await {
+        match item {
+            Read::Item(Ok(bytes)) => {
+                shown = true;
+                write(out, &bytes).await?;
+            }
+            Read::Item(Err(mark)) => {
+                out.flush()
+                    .await
+                    .map_err(|error| Failure::unwritten(&error))?;
+                return Err(Failure(format!(
+                    "what follows is {}: `--format json` exports it, with its mark",
+                    mark.text()
+                )));
+            }
+            Read::End(Ok((verdict, _))) => return Ok((verdict, shown)),
+            Read::End(Err(error)) => {
+                let text = format!("the recording cannot be read from where it is stored: {error}");
+                return Err(Failure(text));
+            }
+        }
+    }
+    Err(Failure::new("the recording cannot be shown to its end"))
+}
+
+/// Whether it is data of this stream.
+fn holds(record: &Record<'_>, wanted: Stream) -> bool {
+    matches!(&record.event, Recorded::Data(of, _) | Recorded::Part(of, _) if *of == wanted)
+}
+
+/// Behind the text: what stood on a screen has no times.
+fn told(ran: &Ran) -> Vec<String> {
+    let mut lines: Vec<String> = ran
+        .lack()
+        .map(|lack| format!("commands {lack}"))
+        .into_iter()
+        .collect();
+    let rows = ran.rows();
+    lines.extend(rows.iter().map(|[time, pid, _, end, folder, line]| {
+        let (line, folder, end) = (Escaped(line), Escaped(folder), Escaped(end));
+        format!("{time}  {line}  (process {pid} in {folder}, exit {end})")
+    }));
+    if !lines.is_empty() {
+        lines.insert(0, "-- commands".to_owned());
+    }
+    lines
+}
+
+fn joined(lines: &[String]) -> String {
+    lines.iter().map(|line| format!("{line}\n")).collect()
+}
+
+async fn write(out: &mut Out<'_>, bytes: &[u8]) -> Result<(), Failure> {
+    out.write_all(bytes)
+        .await
+        .map_err(|error| Failure::unwritten(&error))
+}

@@ -1,0 +1,353 @@
+//! `recordings`: what was recorded, where it stands, and whether it can be believed.
+
+pub(crate) mod export;
+mod grep;
+mod hold;
+pub(crate) mod play;
+mod rows;
+mod show;
+mod words;
+
+use clap::Subcommand;
+use holdfast_protocol::escape::Escaped;
+use holdfast_protocol::ids::SessionId;
+
+use super::args::Moment;
+use super::{Caller, Context, Done, Failure, Out, json};
+use crate::access::policy::Ability;
+use crate::audit::{Event, EventKind};
+use crate::session::console::Shows;
+use crate::store::{RecordingFacts, RecordingFilter, RecordingState, UserId};
+
+pub(crate) use words::own_state;
+
+#[derive(Clone, Debug, clap::Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:
+  relay recordings --device kitchen-cam --since 1d --state tampered
+  relay recordings --interactive --since 7d              what people did at a terminal
+  relay recordings show 3f9a
+  relay recordings verify 3f9a
+  relay recordings grep 'sudo ' --since 7d
+  relay recordings hold 3f9a --reason 'case 17'
+
+Who may `review` sees all, who may `review-own` sees their own. Each look into a recording is an audit event."
+)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Option<RecordingsCommand>,
+    #[command(flatten)]
+    filter: Filter,
+    /// A row for each, where a run of one user's sessions without a terminal on one device is one row
+    #[arg(long)]
+    all: bool,
+    /// Print JSON for machines: always a row for each, with the run that it belongs to
+    #[arg(long)]
+    json: bool,
+}
+
+const VERIFY_CODES: &str = "The exit status:
+  0  complete and verified: all of it is what the operator was shown and sent
+  1  it could not be verified: the message says why
+  3  complete, but not all of it is proved
+  4  truncated: it ends early
+  5  tampered, or altered after it was stored
+  6  lost: nothing of it came
+  7  no verdict yet: the session runs, or the recording is on its way";
+
+#[derive(Clone, Debug, Subcommand)]
+enum RecordingsCommand {
+    /// One recording: who, when, streams, digests, state, commands
+    Show {
+        /// Its id, or the beginning of it
+        id: String,
+        /// Print JSON for machines
+        #[arg(long)]
+        json: bool,
+    },
+    /// Read a recording again, and compare it with what the relay signed
+    #[command(after_help = VERIFY_CODES)]
+    Verify {
+        /// Its id, or the beginning of it
+        id: String,
+    },
+    /// Remove a recording for good
+    Rm {
+        /// Its id, or the beginning of it
+        id: String,
+    },
+    /// Keep a recording until it is released: neither `rm` nor `keep` in the configuration removes it
+    #[command(after_help = "Examples:
+  relay recordings hold 3f9a --reason 'case 17'
+  relay recordings release 3f9a")]
+    Hold {
+        /// Its id, or the beginning of it
+        id: String,
+        /// Why: shown to who looks at it
+        #[arg(long, value_name = "TEXT", value_parser = crate::commands::access::lock::message, default_value = "")]
+        reason: String,
+    },
+    /// Let go of a recording that is held
+    Release {
+        /// Its id, or the beginning of it
+        id: String,
+    },
+    /// Look for a text in what was shown
+    Grep {
+        /// The text, as it stands
+        pattern: String,
+        #[command(flatten)]
+        filter: Filter,
+    },
+}
+
+/// Which recordings.
+#[derive(Clone, Debug, Default, clap::Args)]
+struct Filter {
+    /// By this user
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    /// On the device that had this name then
+    #[arg(long, value_name = "NAME")]
+    device: Option<String>,
+    /// Begun not before: a span back from now (30m, 1d) or a time (2026-11-22, '2026-11-22 05:06')
+    #[arg(long, value_name = "SPAN|TIME")]
+    since: Option<Moment>,
+    /// In this state: recording, uploading, complete, truncated, tampered or lost
+    /// (`--state` with such a word is the same; with any other it is the folder)
+    #[arg(long, value_name = "STATE", value_parser = state)]
+    in_state: Option<RecordingState>,
+    /// Of this kind: shell, exec, sftp or forward
+    #[arg(long, value_name = "KIND", value_parser = kind)]
+    kind: Option<Ability>,
+    /// Only sessions with a terminal
+    #[arg(long)]
+    interactive: bool,
+}
+
+/// What a recording may be of.
+const KINDS: [Ability; 4] = [
+    Ability::Shell,
+    Ability::Exec,
+    Ability::Sftp,
+    Ability::Forward,
+];
+
+fn kind(text: &str) -> Result<Ability, String> {
+    let found = KINDS.into_iter().find(|kind| kind.as_str() == text);
+    found.ok_or_else(|| {
+        let words = KINDS.map(Ability::as_str);
+        format!("the kinds are {}", words.join(", "))
+    })
+}
+
+fn state(text: &str) -> Result<RecordingState, String> {
+    let found = RecordingState::ALL
+        .into_iter()
+        .find(|state| state.as_str() == text);
+    found.ok_or_else(|| {
+        let words = RecordingState::ALL.map(RecordingState::as_str);
+        format!("the states are {}", words.join(", "))
+    })
+}
+
+impl Args {
+    pub(super) fn only_reads(&self) -> bool {
+        use RecordingsCommand::{Hold, Release, Rm};
+        let command = self.command.as_ref();
+        command.is_none_or(|command| !matches!(command, Rm { .. } | Hold { .. } | Release { .. }))
+    }
+
+    /// Whether the answer is as long as what was recorded.
+    pub(super) fn streams(&self) -> bool {
+        matches!(
+            self.command,
+            Some(
+                RecordingsCommand::Grep { .. }
+                    | RecordingsCommand::Show { .. }
+                    | RecordingsCommand::Verify { .. }
+            )
+        )
+    }
+
+    pub(super) fn event(&self) -> Option<Event> {
+        match self.command.as_ref()? {
+            RecordingsCommand::Rm { id } => Some(Event::recording(EventKind::RecordingRemoved, id)),
+            RecordingsCommand::Hold { id, reason } => {
+                let event = Event::recording(EventKind::RecordingHeld, id);
+                Some(event.with("why", reason.as_str()))
+            }
+            RecordingsCommand::Release { id } => {
+                Some(Event::recording(EventKind::RecordingReleased, id))
+            }
+            RecordingsCommand::Show { id, .. } => Some(looked(id, "show")),
+            RecordingsCommand::Verify { id } => Some(looked(id, "verify")),
+            RecordingsCommand::Grep { pattern, .. } => {
+                let event = Event::new(EventKind::RecordingPlayed).with("how", "grep");
+                Some(event.with("pattern", pattern.as_str()))
+            }
+        }
+    }
+}
+
+/// The state of a recording that has not arrived yet.
+pub(super) fn unfinished(facts: &RecordingFacts) -> Option<RecordingState> {
+    let state = facts.row.state;
+    (!state.is_terminal()).then_some(state)
+}
+
+/// That a recording was shown as far as it has arrived, which may be nothing.
+pub(super) fn not_whole(id: SessionId, state: RecordingState, shown: bool) -> Failure {
+    let state = state.as_str();
+    Failure(match shown {
+        true => format!("recording {id} is incomplete: it is {state}, and more of it may follow"),
+        false => format!("recording {id} is not here yet: it is {state}"),
+    })
+}
+
+/// Somebody looks into a recording.
+pub(super) fn looked(id: &str, how: &str) -> Event {
+    Event::recording(EventKind::RecordingPlayed, id).with("how", how)
+}
+
+/// Writes down that somebody looks into a recording. Nothing of it is shown before that.
+pub(super) async fn look(
+    context: &Context,
+    facts: &RecordingFacts,
+    event: Event,
+) -> Result<(), Failure> {
+    let event = event
+        .with("recording", facts.row.session.id.to_string())
+        .with("recorded_user", facts.row.session.user.as_str())
+        .session(facts.row.session.id);
+    let recorded = context.audit.record(context.event(event)).await;
+    recorded.map_err(|error| Failure(error.to_string()))
+}
+
+pub(super) async fn run(
+    args: Args,
+    caller: &Caller,
+    context: &Context,
+    out: &mut Out<'_>,
+) -> Result<Done, Failure> {
+    let event = args.event();
+    let text = match args.command {
+        None => {
+            let filter = args.filter.picks(caller, context);
+            let rows = context.store.recordings(&filter).await?;
+            match args.json {
+                true => json(&rows::listed(&rows))?,
+                false => rows::table(&rows, args.all, context),
+            }
+        }
+        Some(RecordingsCommand::Show { id, json }) => {
+            let facts = find(&id, caller, context).await?;
+            look(context, &facts, looked(&id, "show")).await?;
+            show::show(&facts, context, json).await?
+        }
+        Some(RecordingsCommand::Verify { id }) => {
+            let facts = find(&id, caller, context).await?;
+            look(context, &facts, looked(&id, "verify")).await?;
+            return show::verify(&facts, context).await;
+        }
+        Some(RecordingsCommand::Rm { id }) => remove(&id, caller, context).await?,
+        Some(RecordingsCommand::Hold { id, reason }) => {
+            hold::hold(&id, reason, caller, context).await?
+        }
+        Some(RecordingsCommand::Release { id }) => hold::release(&id, caller, context).await?,
+        Some(RecordingsCommand::Grep { pattern, filter }) => {
+            if let Some(event) = event {
+                let recorded = context.audit.record(context.event(event)).await;
+                recorded.map_err(|error| Failure(error.to_string()))?;
+            }
+            grep::run(&pattern, &filter.picks(caller, context), context, out).await?
+        }
+    };
+    Ok(text.into())
+}
+
+impl Filter {
+    /// What is asked for, as far as the caller may see it.
+    fn picks(&self, caller: &Caller, context: &Context) -> RecordingFilter {
+        RecordingFilter {
+            user: self.user.clone(),
+            own: own(caller),
+            device: self.device.clone(),
+            since: self.since.as_ref().map(|since| since.at(context.now)),
+            state: self.in_state,
+            kind: self.kind,
+            interactive: self.interactive,
+        }
+    }
+}
+
+/// Whose recordings are all that the caller may see; `None`: everybody's.
+fn own(caller: &Caller) -> Option<UserId> {
+    let all = caller.may(Ability::Admin) || caller.may(Ability::Review);
+    let user = caller.user().filter(|_| !all)?;
+    Some(user.id)
+}
+
+/// Which recordings a command of this caller shows, before it has found the one that it is about.
+pub(super) fn shown(caller: &Caller) -> Shows {
+    match own(caller) {
+        Some(user) => Shows::Of(user),
+        None => Shows::All,
+    }
+}
+
+/// The one recording whose id begins so, if the caller may see it.
+pub(super) async fn find(
+    id: &str,
+    caller: &Caller,
+    context: &Context,
+) -> Result<RecordingFacts, Failure> {
+    let wanted = id.to_ascii_lowercase();
+    let rows = context.store.recordings_named(&wanted, own(caller)).await?;
+    let mut found = rows.iter();
+    let none = || {
+        let id = Escaped(id);
+        Failure(format!("no recording \"{id}\": see `relay recordings`"))
+    };
+    match (found.next(), found.next()) {
+        (Some(row), None) => {
+            if let Some(stream) = &context.stream {
+                stream.shows_only(row.session.user_id);
+            }
+            let facts = context.store.recording(row.session.id).await?;
+            facts.ok_or_else(none)
+        }
+        (None, _) => Err(none()),
+        (Some(_), Some(_)) => Err(Failure(format!(
+            "more than one recording begins with \"{}\": give more of the id, as `relay recordings --json` prints it",
+            Escaped(id)
+        ))),
+    }
+}
+
+async fn remove(id: &str, caller: &Caller, context: &Context) -> Result<String, Failure> {
+    let facts = find(id, caller, context).await?;
+    let id = facts.row.session.id;
+    if facts.row.ended.is_none() {
+        let how = match facts.row.session.kind {
+            Ability::Forward => "its SSH connection has to end first".to_owned(),
+            _ => format!("end its session first, with `relay sessions kill {id}`"),
+        };
+        return Err(Failure(format!("recording {id} is being made: {how}")));
+    }
+    let event = Event::recording(EventKind::RecordingRemoved, &id.to_string()).session(id);
+    let event = context.event(event.with("recorded_user", facts.row.session.user.as_str()));
+    let (store, _) = context.store.attributed(vec![context.audit.entry(event)]);
+    if !store.recording_removed(id).await? {
+        let facts = find(&id.to_string(), caller, context).await?;
+        return Err(hold::keeps(&facts));
+    }
+    let removed = context.facts.archive.remove(&facts).await;
+    removed.map_err(|error| {
+        Failure(format!(
+            "recording {id} is forgotten, but its files cannot be removed: {error}"
+        ))
+    })?;
+    Ok(format!("recording {id} removed\n"))
+}

@@ -1,0 +1,242 @@
+//! `play`: a recording in the terminal, at its pace.
+
+use std::time::Duration;
+
+use holdfast_protocol::recording::record::{Event as Recorded, Record, Start, Stream};
+use tokio::io::AsyncWriteExt as _;
+use tokio::time::{Instant, sleep_until};
+
+use crate::audit::Event;
+use crate::commands::recordings::{find, look, looked, not_whole, unfinished};
+use crate::commands::{Caller, Context, Failure, Out};
+use crate::recording::archive::Read;
+use crate::recording::export::{Plain, Text, Title};
+use crate::recording::marks::{Mark, MarkedLines};
+use crate::recording::screen::{CLOSE, OPEN, Screen};
+use crate::store::RecordingFacts;
+
+/// How long the last picture stays.
+const LAST_LOOK: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:
+  relay play 3f9a
+  ssh -t -p 2222 relay play 3f9a --speed 2 --idle-limit 1s --from 1:30
+
+Ctrl-C ends it. Nothing of the recording but characters and colours reaches your terminal.")]
+pub struct Args {
+    /// The recording's id, or the beginning of it
+    id: String,
+    /// How much faster than it was
+    #[arg(long, value_name = "TIMES", default_value = "1", value_parser = speed)]
+    speed: f64,
+    /// Make longer pauses so short
+    #[arg(long, value_name = "SPAN", value_parser = span)]
+    idle_limit: Option<Duration>,
+    /// Begin there: 1:30, or 90s
+    #[arg(long, value_name = "TIME", value_parser = from, default_value = "0s")]
+    from: Duration,
+}
+
+fn speed(text: &str) -> Result<f64, &'static str> {
+    let speed = text.parse::<f64>().ok();
+    let speed = speed.filter(|speed| (0.01..=1_000.0).contains(speed));
+    speed.ok_or("expected a number from 0.01 to 1000")
+}
+
+fn span(text: &str) -> Result<Duration, &'static str> {
+    humantime::parse_duration(text).map_err(|_| "expected a span of time such as 500ms or 1s")
+}
+
+fn from(text: &str) -> Result<Duration, &'static str> {
+    let Some((minutes, seconds)) = text.split_once(':') else {
+        return span(text);
+    };
+    let parsed = (minutes.parse::<u32>(), seconds.parse::<u8>());
+    let (Ok(minutes), Ok(seconds @ 0..60)) = parsed else {
+        return Err("expected a time such as 1:30 or 90s");
+    };
+    Ok(Duration::from_secs(
+        u64::from(minutes) * 60 + u64::from(seconds),
+    ))
+}
+
+impl Args {
+    pub(crate) fn event(&self) -> Event {
+        looked(&self.id, "play")
+    }
+}
+
+pub(crate) async fn run(
+    args: &Args,
+    caller: &Caller,
+    context: &Context,
+    out: &mut Out<'_>,
+) -> Result<String, Failure> {
+    let facts = find(&args.id, caller, context).await?;
+    look(context, &facts, args.event()).await?;
+    let open = out.write_all(OPEN.as_bytes()).await;
+    let played = match open {
+        Ok(()) => tokio::select! {
+            played = play(args, facts, context, out) => played,
+            // At the relay's own shell; over ssh the console gives the command up and closes the screen.
+            _ = tokio::signal::ctrl_c() => Ok(()),
+        },
+        Err(error) => Err(Failure::unwritten(&error)),
+    };
+    // The screen is closed whatever came of it; a viewer that is gone needs none.
+    let _ = out.write_all(CLOSE.as_bytes()).await;
+    let _ = out.flush().await;
+    played.map(|()| String::new())
+}
+
+async fn play(
+    args: &Args,
+    facts: RecordingFacts,
+    context: &Context,
+    out: &mut Out<'_>,
+) -> Result<(), Failure> {
+    let (id, unfinished) = (facts.row.session.id, unfinished(&facts));
+    let mut show = Show::new(args.from, Title::of(&facts));
+    let archive = &context.facts.archive;
+    let mut frames = archive.read(facts, move |micros, record, mark| {
+        show.frame(micros, record, mark)
+    });
+    let began = Instant::now();
+    let (mut due, mut last) = (Duration::ZERO, args.from);
+    let mut shown = false;
+    while let Some(item) = frames.recv().await {
+        let (at, drawn) = match item {
+            Read::Item(frame) => frame,
+            Read::End(Ok(_)) => {
+                if let Some(state) = unfinished {
+                    return Err(not_whole(id, state, shown));
+                }
+                sleep_until(began + due + LAST_LOOK).await;
+                return Ok(());
+            }
+            Read::End(Err(error)) => {
+                let text = format!("the recording cannot be read from where it is stored: {error}");
+                return Err(Failure(text));
+            }
+        };
+        shown = true;
+        let pause = at.saturating_sub(last);
+        last = last.max(at);
+        let pause = args.idle_limit.map_or(pause, |limit| pause.min(limit));
+        due = due.saturating_add(pause.div_f64(args.speed));
+        sleep_until(began + due).await;
+        let written = async {
+            out.write_all(drawn.as_bytes()).await?;
+            out.flush().await
+        };
+        written.await.map_err(|error| Failure::unwritten(&error))?;
+    }
+    Err(Failure::new("the recording cannot be shown to its end"))
+}
+
+/// Draws a recording's records, from a certain time on.
+struct Show {
+    from: Duration,
+    title: Title,
+    screen: Option<Screen>,
+    terminal: bool,
+    texts: [Text; 2],
+    plain: Plain,
+    marked: MarkedLines,
+    /// Something with a mark is on the screen.
+    has_marks: bool,
+}
+
+impl Show {
+    fn new(from: Duration, title: Title) -> Self {
+        Self {
+            from,
+            title,
+            screen: None,
+            terminal: false,
+            texts: Default::default(),
+            plain: Plain::default(),
+            marked: MarkedLines::default(),
+            has_marks: false,
+        }
+    }
+
+    fn frame(
+        &mut self,
+        micros: u64,
+        record: &Record<'_>,
+        mark: Option<Mark>,
+    ) -> Option<(Duration, String)> {
+        let at = Duration::from_micros(micros);
+        let text = match &record.event {
+            Recorded::Data(stream, bytes) | Recorded::Part(stream, bytes) if mark.is_some() => {
+                let mark = mark.unwrap_or(Mark::NotProved);
+                let lines = self.marked.take_all(*stream, mark, bytes.0);
+                let text: String = lines.iter().map(|line| format!("\r\n{line}")).collect();
+                // Whatever the terminal was told before, from here on it shows lines.
+                match std::mem::replace(&mut self.has_marks, true) {
+                    true => text,
+                    false => format!("\x1b[!p\x1b[999;1H{text}"),
+                }
+            }
+            Recorded::Start(start) => {
+                self.begin(start);
+                return None;
+            }
+            Recorded::Resize(size) if self.terminal => {
+                let drawn = self.screen.as_mut()?.resize(*size);
+                return (at >= self.from).then_some((at, drawn));
+            }
+            Recorded::Data(stream, bytes) | Recorded::Part(stream, bytes) => {
+                let [stdout, stderr] = &mut self.texts;
+                let text = match stream {
+                    Stream::Stdin => return None,
+                    Stream::Stdout => stdout.take(bytes.0),
+                    Stream::Stderr => stderr.take(bytes.0),
+                };
+                match self.terminal {
+                    true => text,
+                    false => text.replace('\n', "\r\n"),
+                }
+            }
+            // What has no picture is told in a line.
+            Recorded::File(_)
+            | Recorded::Gap(_)
+            | Recorded::ForwardOpened(_)
+            | Recorded::ForwardClosed(_) => {
+                let lines = self.plain.lines(record, None);
+                lines.iter().map(|line| format!("\r\n{line}\r\n")).collect()
+            }
+            _ => return None,
+        };
+        let screen = self.screen.as_mut()?;
+        if at < self.from {
+            screen.skip(&text);
+            return None;
+        }
+        Some((at, screen.draw(&text)))
+    }
+
+    fn begin(&mut self, start: &Start<'_>) {
+        let terminal = self.title.terminal(start);
+        self.terminal = terminal.is_some();
+        let size = terminal.map(|(_, size)| size);
+        self.screen = Screen::new(size.unwrap_or_default());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_minutes_and_seconds_or_a_span() {
+        assert_eq!(from("1:30"), Ok(Duration::from_secs(90)));
+        assert_eq!(from("90s"), Ok(Duration::from_secs(90)));
+        for bad in ["1:60", "a:1", "1", ":", "1:2:3"] {
+            assert!(from(bad).is_err(), "{bad}");
+        }
+        assert!(speed("0").is_err() && speed("NaN").is_err() && speed("2").is_ok());
+    }
+}

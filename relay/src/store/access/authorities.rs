@@ -1,0 +1,157 @@
+//! Certificate authorities: whose user certificates are taken.
+
+use thiserror::Error;
+
+use crate::clock::Timestamp;
+use crate::limits::MAX_AUTHORITIES;
+use crate::store::{Durability, Store, StoreError, meta};
+
+/// A certificate authority that is trusted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Authority {
+    /// `SHA256:…` of its key, as OpenSSH prints it.
+    pub fingerprint: String,
+    /// How operators call it.
+    pub name: String,
+    /// The key as in a `.pub` file: type and base64, without the comment.
+    pub public_key: String,
+    /// The comment: from outside, so escape it.
+    pub comment: String,
+    /// Since when it is trusted.
+    pub added: Timestamp,
+}
+
+/// Why the trusted authorities were not changed.
+#[derive(Debug, Error)]
+pub enum AuthorityError {
+    /// The key is trusted under another name.
+    #[error(
+        "{fingerprint} is trusted already, as \"{name}\": take that away first (`relay ca rm {name}`)"
+    )]
+    Known {
+        /// The key.
+        fingerprint: String,
+        /// Its name.
+        name: String,
+    },
+    /// Another authority has the name.
+    #[error("there is another authority \"{0}\": give this one another name with --name")]
+    NameTaken(String),
+    /// No more are taken.
+    #[error("{MAX_AUTHORITIES} authorities are trusted, and no more are taken: see `relay ca ls`")]
+    TooMany,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<sqlx::Error> for AuthorityError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+const ALL: &str =
+    "SELECT fingerprint, name, public_key, comment, added FROM authorities ORDER BY name";
+const COUNT: &str = "SELECT COUNT(*) FROM authorities";
+const BY_FINGERPRINT: &str = "SELECT name FROM authorities WHERE fingerprint = $1";
+const BY_NAME: &str = "SELECT fingerprint FROM authorities WHERE name = $1";
+const ADD: &str = "INSERT INTO authorities (fingerprint, name, public_key, comment, added)
+    VALUES ($1, $2, $3, $4, $5)";
+const REMOVE: &str = "DELETE FROM authorities WHERE fingerprint = $1 OR name = $1
+    RETURNING fingerprint, name, public_key, comment, added";
+
+type Row = (String, String, String, String, i64);
+
+impl Store {
+    /// The trusted authorities, by name.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn authorities(&self) -> Result<Vec<Authority>, StoreError> {
+        let rows: Vec<Row> = sqlx::query_as(ALL).fetch_all(&self.readers).await?;
+        Ok(rows.into_iter().map(Authority::of).collect())
+    }
+
+    /// Whether any authority is trusted.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn has_authorities(&self) -> Result<bool, StoreError> {
+        let count: i64 = sqlx::query_scalar(COUNT).fetch_one(&self.readers).await?;
+        Ok(count > 0)
+    }
+
+    /// Whether the authority of that fingerprint is trusted.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn is_trusted(&self, fingerprint: &str) -> Result<bool, StoreError> {
+        let name = sqlx::query(BY_FINGERPRINT).bind(fingerprint);
+        Ok(name.fetch_optional(&self.readers).await?.is_some())
+    }
+
+    /// Trusts an authority; says whether that is new.
+    ///
+    /// # Errors
+    /// [`AuthorityError`]; nothing was changed then.
+    pub async fn trust(&self, authority: &Authority) -> Result<bool, AuthorityError> {
+        let mut write = self.write(Durability::Disk).await?;
+        let known = sqlx::query_scalar(BY_FINGERPRINT).bind(&authority.fingerprint);
+        let known: Option<String> = known.fetch_optional(&mut *write).await?;
+        match known {
+            Some(name) if name == authority.name => return Ok(false),
+            Some(name) => {
+                let fingerprint = authority.fingerprint.clone();
+                return Err(AuthorityError::Known { fingerprint, name });
+            }
+            None => {}
+        }
+        let taken = sqlx::query(BY_NAME).bind(&authority.name);
+        if taken.fetch_optional(&mut *write).await?.is_some() {
+            return Err(AuthorityError::NameTaken(authority.name.clone()));
+        }
+        let count: i64 = sqlx::query_scalar(COUNT).fetch_one(&mut *write).await?;
+        if usize::try_from(count).unwrap_or(usize::MAX) >= MAX_AUTHORITIES {
+            return Err(AuthorityError::TooMany);
+        }
+        sqlx::query(ADD)
+            .bind(&authority.fingerprint)
+            .bind(&authority.name)
+            .bind(&authority.public_key)
+            .bind(&authority.comment)
+            .bind(authority.added.0)
+            .execute(&mut *write)
+            .await?;
+        meta::access_changed(&mut write).await?;
+        write.commit().await?;
+        Ok(true)
+    }
+
+    /// Ends trust in the authority of that fingerprint or name, and gives what it was.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn distrust(&self, which: &str) -> Result<Option<Authority>, StoreError> {
+        let mut write = self.write(Durability::Disk).await?;
+        let removed: Option<Row> = sqlx::query_as(REMOVE)
+            .bind(which)
+            .fetch_optional(&mut *write)
+            .await?;
+        meta::access_changed(&mut write).await?;
+        write.commit().await?;
+        Ok(removed.map(Authority::of))
+    }
+}
+
+impl Authority {
+    fn of((fingerprint, name, public_key, comment, added): Row) -> Self {
+        Self {
+            fingerprint,
+            name,
+            public_key,
+            comment,
+            added: Timestamp(added),
+        }
+    }
+}

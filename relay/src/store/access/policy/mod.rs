@@ -1,0 +1,338 @@
+//! A policy document's roles and users, put into the store in one transaction: as it is now, as it shall
+//! be, the difference, and then only the difference is written.
+
+mod diff;
+mod plan;
+
+use std::collections::BTreeMap;
+
+use holdfast_protocol::ids::UserName;
+use sqlx::SqliteConnection;
+use thiserror::Error;
+
+use super::roles::holders_text;
+use super::{roles, users};
+use crate::access::form::RoleForm;
+use crate::access::policy::{Ability, Subject};
+use crate::access::presets;
+use crate::access::role::{Role, RoleName};
+use crate::clock::Timestamp;
+use crate::limits::MAX_AUDIT_TEXT;
+use crate::store::{Durability, Store, StoreError, UserKey, Write, meta};
+use crate::store::{User, UserId};
+
+pub use diff::{Change, Kind, Sign};
+
+/// What a document says. What it does not name stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// Roles, each as a whole.
+    pub roles: Vec<Role>,
+    /// Users, each as far as the document names something of it.
+    pub users: Vec<UserPolicy>,
+}
+
+/// What a document says of a user; `None`: nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserPolicy {
+    /// Who.
+    pub name: UserName,
+    /// The e-mail address, or that there is none.
+    pub email: Option<Option<String>>,
+    /// Whether nothing is allowed.
+    pub disabled: Option<bool>,
+    /// The names of all roles.
+    pub roles: Option<Vec<RoleName>>,
+    /// All keys.
+    pub keys: Option<Vec<UserKey>>,
+    /// All principals.
+    pub principals: Option<Vec<String>>,
+}
+
+/// How a document is applied.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Apply {
+    /// Roles and users that it does not name are removed, of each of the two kinds that it names any of.
+    pub prune: bool,
+    /// Nothing is changed: only the difference is given.
+    pub dry_run: bool,
+}
+
+/// Why a document was not applied. Nothing was changed then.
+#[derive(Debug, Error)]
+pub enum ApplyError {
+    /// A user has a role that there is not, or not any more.
+    #[error(
+        "no role \"{role}\", and {holders} would have it: name it in the file, or take it from them",
+        holders = holders_text(.holders)
+    )]
+    UnknownRole {
+        /// Which.
+        role: String,
+        /// Who has it.
+        holders: Vec<String>,
+    },
+    /// A key would be two users'.
+    #[error(
+        "key {fingerprint} belongs to user \"{owner}\", and user \"{other}\" would have it too: a key is one user's"
+    )]
+    KeyTaken {
+        /// The key.
+        fingerprint: String,
+        /// Whose it is.
+        owner: String,
+        /// Who would have it too.
+        other: String,
+    },
+    /// A principal would be two users'.
+    #[error(
+        "principal \"{principal}\" belongs to user \"{owner}\", and user \"{other}\" would have it too: a principal is one user's"
+    )]
+    PrincipalTaken {
+        /// The principal.
+        principal: String,
+        /// Whose it is.
+        owner: String,
+        /// Who would have it too.
+        other: String,
+    },
+    /// There is an admin, and there would be none.
+    #[error(
+        "nobody could administer the relay over ssh any more: keep a user with a key and a role with the ability admin"
+    )]
+    LastAdmin,
+    /// There would be too many roles.
+    #[error(
+        "there would be {found} roles, and {most} is the most: remove some with --prune or `relay role rm`"
+    )]
+    TooManyRoles {
+        /// How many.
+        found: usize,
+        /// How many there may be.
+        most: usize,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Everything that a document can change.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Snapshot {
+    roles: BTreeMap<RoleName, Role>,
+    users: BTreeMap<UserName, UserState>,
+}
+
+/// A user as the tables have one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct UserState {
+    email: Option<String>,
+    disabled: bool,
+    /// In order.
+    roles: Vec<String>,
+    keys: Vec<UserKey>,
+    /// In order.
+    principals: Vec<String>,
+}
+
+const PUT_ROLE: &str = "INSERT INTO roles (name, body, changed) VALUES ($1, $2, $3)
+    ON CONFLICT (name) DO UPDATE SET body = excluded.body, changed = excluded.changed";
+const REMOVE_ROLE: &str = "DELETE FROM roles WHERE name = $1";
+const PUT_USER: &str = "INSERT INTO users (name, created, disabled, email) VALUES ($1, $2, $3, $4)
+    ON CONFLICT (name) DO UPDATE SET disabled = excluded.disabled, email = excluded.email";
+const REMOVE_USER: &str = "DELETE FROM users WHERE name = $1";
+const CLEAR: [&str; 3] = [
+    "DELETE FROM user_roles WHERE user_name = $1",
+    "DELETE FROM user_principals WHERE user_name = $1",
+    "DELETE FROM user_keys WHERE user_name = $1",
+];
+const ADD_ROLE: &str = "INSERT INTO user_roles (user_name, role) VALUES ($1, $2)";
+const ADD_PRINCIPAL: &str = "INSERT INTO user_principals (user_name, principal) VALUES ($1, $2)";
+const ADD_KEY: &str = "INSERT INTO user_keys (fingerprint, user_name, public_key, comment, added)
+    VALUES ($1, $2, $3, $4, $5)";
+
+impl Store {
+    /// Applies a document, or says what that would change. The same a second time changes nothing, and
+    /// gives no change.
+    ///
+    /// # Errors
+    /// [`ApplyError`]; nothing was changed then.
+    pub async fn apply(
+        &self,
+        policy: &Policy,
+        how: Apply,
+        now: Timestamp,
+    ) -> Result<Vec<Change>, ApplyError> {
+        let mut write = self.write(Durability::Disk).await?;
+        let before = snapshot(&mut write).await?;
+        let after = plan::plan(&before, policy, how.prune)?;
+        let changes = diff::diff(&before, &after);
+        if how.dry_run || changes.is_empty() {
+            return Ok(changes);
+        }
+        let written = async {
+            put_roles(&mut write, &before, &after, now).await?;
+            put_users(&mut write, &before, &after, now).await
+        };
+        written.await.map_err(StoreError::from)?;
+        meta::access_changed(&mut write).await?;
+        tell(&mut write, &changes);
+        write.commit().await?;
+        Ok(changes)
+    }
+}
+
+/// Tells the audit log what is changed: as much of it as a row may hold, and how much it is.
+fn tell(write: &mut Write, changes: &[Change]) {
+    let mut room = MAX_AUDIT_TEXT;
+    let lines = changes.iter().map(Change::to_string);
+    let told = lines.take_while(|line| match room.checked_sub(line.len()) {
+        Some(left) => {
+            room = left;
+            true
+        }
+        None => false,
+    });
+    write.fact("changes", told.collect::<Vec<_>>());
+    write.fact("count", changes.len());
+}
+
+async fn snapshot(write: &mut Write) -> Result<Snapshot, StoreError> {
+    let roles = roles::all(write).await?;
+    let state = |row: crate::store::UserRow| {
+        let state = UserState {
+            email: row.user.email,
+            disabled: row.user.disabled,
+            roles: row.user.roles,
+            keys: row.keys,
+            principals: row.principals,
+        };
+        (row.user.name, state)
+    };
+    Ok(Snapshot {
+        roles: roles
+            .into_iter()
+            .map(|role| (role.name.clone(), role))
+            .collect(),
+        users: users::all(write).await?.into_iter().map(state).collect(),
+    })
+}
+
+async fn put_roles(
+    to: &mut SqliteConnection,
+    before: &Snapshot,
+    after: &Snapshot,
+    now: Timestamp,
+) -> Result<(), sqlx::Error> {
+    for name in before.roles.keys() {
+        if !after.roles.contains_key(name) {
+            let remove = sqlx::query(REMOVE_ROLE).bind(name.as_str());
+            remove.execute(&mut *to).await?;
+        }
+    }
+    for (name, role) in &after.roles {
+        if before.roles.get(name) == Some(role) {
+            continue;
+        }
+        // A form of texts, numbers and lists always encodes.
+        let body = serde_json::to_string(&RoleForm::of(role)).unwrap_or_default();
+        let put = sqlx::query(PUT_ROLE)
+            .bind(name.as_str())
+            .bind(body)
+            .bind(now.0);
+        put.execute(&mut *to).await?;
+    }
+    Ok(())
+}
+
+async fn put_users(
+    to: &mut SqliteConnection,
+    before: &Snapshot,
+    after: &Snapshot,
+    now: Timestamp,
+) -> Result<(), sqlx::Error> {
+    for name in before.users.keys() {
+        if !after.users.contains_key(name) {
+            let remove = sqlx::query(REMOVE_USER).bind(name.as_str());
+            remove.execute(&mut *to).await?;
+        }
+    }
+    let changed: Vec<_> = after
+        .users
+        .iter()
+        .filter(|(name, state)| before.users.get(*name) != Some(*state))
+        .collect();
+    // First everything goes, then everything comes: a key may move from one user to another.
+    for (name, _) in &changed {
+        for sql in CLEAR {
+            sqlx::query(sql)
+                .bind(name.as_str())
+                .execute(&mut *to)
+                .await?;
+        }
+    }
+    for (name, state) in changed {
+        let put = sqlx::query(PUT_USER)
+            .bind(name.as_str())
+            .bind(now.0)
+            .bind(state.disabled)
+            .bind(&state.email);
+        put.execute(&mut *to).await?;
+        put_lists(to, name, state, now).await?;
+    }
+    Ok(())
+}
+
+async fn put_lists(
+    to: &mut SqliteConnection,
+    name: &UserName,
+    state: &UserState,
+    now: Timestamp,
+) -> Result<(), sqlx::Error> {
+    for (sql, texts) in [(ADD_ROLE, &state.roles), (ADD_PRINCIPAL, &state.principals)] {
+        for text in texts {
+            let add = sqlx::query(sql).bind(name.as_str()).bind(text);
+            add.execute(&mut *to).await?;
+        }
+    }
+    for (place, key) in (0_i64..).zip(&state.keys) {
+        let add = sqlx::query(ADD_KEY)
+            .bind(&key.fingerprint)
+            .bind(name.as_str())
+            .bind(&key.public_key)
+            .bind(&key.comment)
+            // They are listed in this order, which is that of the document.
+            .bind(now.0.saturating_add(place));
+        add.execute(&mut *to).await?;
+    }
+    Ok(())
+}
+
+impl Snapshot {
+    /// Whether somebody can log in who may administer the relay.
+    fn has_admin(&self) -> bool {
+        self.users.iter().any(|(name, state)| {
+            let provable = !state.keys.is_empty() || !state.principals.is_empty();
+            provable && self.subject(name, state).may(Ability::Admin)
+        })
+    }
+
+    fn subject(&self, name: &UserName, state: &UserState) -> Subject {
+        let role = |wanted: &String| {
+            let own = RoleName::new(wanted).ok();
+            let own = own.and_then(|wanted| self.roles.get(&wanted).cloned());
+            own.or_else(|| presets::preset(wanted))
+        };
+        Subject {
+            user: User {
+                // Nothing that belongs to a user is asked for here.
+                id: UserId(0),
+                name: name.clone(),
+                email: state.email.clone(),
+                roles: state.roles.clone(),
+                disabled: state.disabled,
+            },
+            roles: state.roles.iter().filter_map(role).collect(),
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Roles, and what a user's roles are now.
+
+use holdfast_protocol::ids::UserName;
+use thiserror::Error;
+
+use crate::access::form::RoleForm;
+use crate::access::policy::Subject;
+use crate::access::presets;
+use crate::access::role::{Role, RoleName};
+use crate::store::{Durability, Store, StoreError, User, UserId, Write, meta};
+
+/// How many users a sentence names before it only counts them.
+const NAMED_USERS: usize = 5;
+
+/// Why a role was not removed.
+#[derive(Debug, Error)]
+pub enum RoleError {
+    /// There is no such role.
+    #[error("no role \"{0}\": see `relay get roles`")]
+    Unknown(RoleName),
+    /// It is not the admin's.
+    #[error("role \"{0}\" is a preset and cannot be removed")]
+    Preset(RoleName),
+    /// Users have it.
+    #[error(
+        "role \"{role}\" is what {holders} has: take it from them first (`relay user role rm NAME {role}`)",
+        holders = holders_text(.holders)
+    )]
+    Held {
+        /// Which.
+        role: RoleName,
+        /// Who has it.
+        holders: Vec<String>,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// `user "alice"`, `users "alice", "bob"`, at most a few of them.
+pub(crate) fn holders_text(holders: &[String]) -> String {
+    let shown: Vec<String> = holders
+        .iter()
+        .take(NAMED_USERS)
+        .map(|name| format!("\"{name}\""))
+        .collect();
+    let more = holders.len().saturating_sub(NAMED_USERS);
+    let users = if holders.len() == 1 {
+        "user"
+    } else {
+        "each of users"
+    };
+    match more {
+        0 => format!("{users} {}", shown.join(", ")),
+        _ => format!("{users} {} and {more} more", shown.join(", ")),
+    }
+}
+
+// One statement, so that user, roles and what the roles say are of one moment.
+const SUBJECT: &str = "SELECT u.id, u.disabled, u.email, ur.role, r.body FROM users u
+    LEFT JOIN user_roles ur ON ur.user_name = u.name
+    LEFT JOIN roles r ON r.name = ur.role
+    WHERE u.name = $1 ORDER BY ur.role";
+const ALL: &str = "SELECT name, body FROM roles ORDER BY name";
+const EXISTS: &str = "SELECT COUNT(*) FROM roles WHERE name = $1";
+const HOLDERS: &str = "SELECT user_name FROM user_roles WHERE role = $1 ORDER BY user_name";
+const REMOVE: &str = "DELETE FROM roles WHERE name = $1";
+
+/// A user with one of their roles, as the tables have it.
+type SubjectRow = (i64, bool, Option<String>, Option<String>, Option<String>);
+
+impl Store {
+    /// A user and their roles as they are now. Names of roles that there are not stay in
+    /// [`User::roles`] and mean nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn subject(&self, name: &UserName) -> Result<Option<Subject>, StoreError> {
+        let rows = sqlx::query_as(SUBJECT).bind(name.as_str());
+        let rows: Vec<SubjectRow> = rows.fetch_all(&self.readers).await?;
+        let Some((id, disabled, email, ..)) = rows.first().cloned() else {
+            return Ok(None);
+        };
+        let mut subject = Subject {
+            user: User {
+                id: UserId(id),
+                name: name.clone(),
+                email,
+                roles: Vec::new(),
+                disabled,
+            },
+            roles: Vec::new(),
+        };
+        for (.., role, body) in rows {
+            let Some(name) = role else { continue };
+            let role = match body {
+                Some(body) => Some(role_of(&name, &body)?),
+                None => presets::preset(&name),
+            };
+            subject.roles.extend(role);
+            subject.user.roles.push(name);
+        }
+        Ok(Some(subject))
+    }
+
+    /// All roles by name, without the presets.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn roles(&self) -> Result<Vec<Role>, StoreError> {
+        let rows: Vec<(String, String)> = sqlx::query_as(ALL).fetch_all(&self.readers).await?;
+        rows.iter()
+            .map(|(name, body)| role_of(name, body))
+            .collect()
+    }
+
+    /// Removes a role that nobody has.
+    ///
+    /// # Errors
+    /// [`RoleError`].
+    pub async fn remove_role(&self, name: &RoleName) -> Result<(), RoleError> {
+        if presets::is_preset(name.as_str()) {
+            return Err(RoleError::Preset(name.clone()));
+        }
+        let mut write = self.write(Durability::Disk).await?;
+        let holders = sqlx::query_scalar(HOLDERS).bind(name.as_str());
+        let holders: Vec<String> = holders
+            .fetch_all(&mut *write)
+            .await
+            .map_err(StoreError::from)?;
+        let remove = sqlx::query(REMOVE).bind(name.as_str());
+        let removed = remove.execute(&mut *write).await;
+        if removed.map_err(StoreError::from)?.rows_affected() == 0 {
+            return Err(RoleError::Unknown(name.clone()));
+        }
+        if !holders.is_empty() {
+            let role = name.clone();
+            return Err(RoleError::Held { role, holders });
+        }
+        meta::access_changed(&mut write).await?;
+        Ok(write.commit().await?)
+    }
+}
+
+/// Whether there is a role of that name, inside a transaction.
+pub(crate) async fn exists(write: &mut Write, name: &str) -> Result<bool, StoreError> {
+    let found = sqlx::query_scalar(EXISTS).bind(name);
+    let found: i64 = found.fetch_one(&mut **write).await?;
+    Ok(found > 0 || presets::is_preset(name))
+}
+
+/// All roles, inside a transaction.
+pub(crate) async fn all(write: &mut Write) -> Result<Vec<Role>, StoreError> {
+    let rows: Vec<(String, String)> = sqlx::query_as(ALL).fetch_all(&mut **write).await?;
+    rows.iter()
+        .map(|(name, body)| role_of(name, body))
+        .collect()
+}
+
+fn role_of(name: &str, body: &str) -> Result<Role, StoreError> {
+    let corrupt = || StoreError::Corrupt("a role");
+    let name = RoleName::new(name).map_err(|_| corrupt())?;
+    let form: RoleForm = serde_json::from_str(body).map_err(|_| corrupt())?;
+    form.role(name).map_err(|_| corrupt())
+}

@@ -1,0 +1,334 @@
+//! How operators are added, changed and removed. Each change is one transaction, and grows the number
+//! that tells relays to look again.
+
+mod lists;
+
+use holdfast_protocol::escape::Escaped;
+use holdfast_protocol::ids::UserName;
+use thiserror::Error;
+
+use crate::access::role::RoleName;
+use crate::clock::Timestamp;
+use crate::store::{Durability, Store, StoreError, UserKey, Write, meta};
+use lists::{insert_keys, insert_principals, insert_roles};
+
+/// What a user is to have, beside what is there: for adding one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NewUser {
+    /// Keys that prove the user.
+    pub keys: Vec<UserKey>,
+    /// Names of roles, which there must be.
+    pub roles: Vec<String>,
+    /// The e-mail address.
+    pub email: Option<String>,
+    /// What a certificate may name the user by.
+    pub principals: Vec<String>,
+}
+
+/// What adding a user did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AddedUser {
+    /// Whether the user is new.
+    pub new_user: bool,
+    /// How many roles are new.
+    pub new_roles: usize,
+    /// Whether the e-mail address or a principal is new.
+    pub new_facts: bool,
+}
+
+/// Why a user was not changed.
+#[derive(Debug, Error)]
+pub enum KeyError {
+    /// A key belongs to one user only.
+    #[error(
+        "key {fingerprint} belongs to user \"{owner}\": a key is one user's; remove it there first (`relay user key rm {owner} {fingerprint}`)"
+    )]
+    Taken {
+        /// The key.
+        fingerprint: String,
+        /// Whose it is.
+        owner: String,
+    },
+    /// So does a principal.
+    #[error(
+        "principal \"{principal}\" belongs to user \"{owner}\": a principal is one user's; remove it there first (`relay user principal rm {owner} {principal}`)"
+    )]
+    PrincipalTaken {
+        /// The principal.
+        principal: String,
+        /// Whose it is.
+        owner: String,
+    },
+    /// A user of that name has other keys already.
+    #[error(
+        "user \"{0}\" is there already and does not have this key: add it with `relay user key add {0} --key FILE`"
+    )]
+    Exists(UserName),
+    /// There is no such user.
+    #[error("no user \"{0}\": see `relay user ls`")]
+    UnknownUser(UserName),
+    /// The user has no such key.
+    #[error("user \"{user}\" has no key {}: see `relay user show {user}`", Escaped(.fingerprint))]
+    UnknownKey {
+        /// Who.
+        user: UserName,
+        /// Which.
+        fingerprint: String,
+    },
+    /// The user has no such role, or principal.
+    #[error("user \"{user}\" has no {what} \"{name}\": see `relay user show {user}`")]
+    HasNot {
+        /// Who.
+        user: UserName,
+        /// A role, or a principal.
+        what: &'static str,
+        /// Which.
+        name: String,
+    },
+    /// There is no such role.
+    #[error("no role \"{}\": see `relay get roles`; without a role a user may do nothing yet", Escaped(.0))]
+    UnknownRole(String),
+    /// There would be too many.
+    #[error("user \"{user}\" would have {found} {what}, and {most} is the most")]
+    TooMany {
+        /// Who.
+        user: UserName,
+        /// Roles, or principals.
+        what: &'static str,
+        /// How many.
+        found: i64,
+        /// How many there may be.
+        most: usize,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<sqlx::Error> for KeyError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+const BY_NAME: &str = "SELECT name FROM users WHERE name = $1";
+const ADD_USER: &str = "INSERT INTO users (name, created) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+const REMOVE_ROLE: &str = "DELETE FROM user_roles WHERE user_name = $1 AND role = $2";
+const REMOVE_KEY: &str = "DELETE FROM user_keys WHERE user_name = $1 AND fingerprint = $2";
+const REMOVE_PRINCIPAL: &str =
+    "DELETE FROM user_principals WHERE user_name = $1 AND principal = $2";
+const SET_EMAIL: &str = "UPDATE users SET email = $2 WHERE name = $1 AND email IS NOT $2";
+const SET_DISABLED: &str = "UPDATE users SET disabled = $2 WHERE name = $1 AND disabled <> $2";
+const REMOVE_USER: &str = "DELETE FROM users WHERE name = $1";
+
+impl Store {
+    /// Adds a user. If there is one of that name with all these keys, what is new is added: a key that is
+    /// meant for a new user never opens an old one's door by a clash of names.
+    ///
+    /// # Errors
+    /// [`KeyError`]; nothing was changed then.
+    pub async fn add_user(
+        &self,
+        name: &UserName,
+        user: &NewUser,
+        now: Timestamp,
+    ) -> Result<AddedUser, KeyError> {
+        let mut write = self.write(Durability::Disk).await?;
+        let add = sqlx::query(ADD_USER).bind(name.as_str()).bind(now.0);
+        let new_user = add.execute(&mut *write).await?.rows_affected() > 0;
+        let new_keys = insert_keys(&mut write, name, &user.keys, now).await?;
+        if !new_user && new_keys > 0 {
+            return Err(KeyError::Exists(name.clone()));
+        }
+        let new_roles = insert_roles(&mut write, name, &user.roles).await?;
+        let new_principals = insert_principals(&mut write, name, &user.principals).await?;
+        let new_email = match &user.email {
+            Some(email) => set_email(&mut write, name, Some(email)).await?,
+            None => false,
+        };
+        let new_facts = new_email || new_principals > 0;
+        if !new_user && new_roles == 0 && !new_facts {
+            write.unchanged();
+        }
+        meta::access_changed(&mut write).await?;
+        write.commit().await?;
+        Ok(AddedUser {
+            new_user,
+            new_roles,
+            new_facts,
+        })
+    }
+
+    /// Adds keys to a user; says how many are new.
+    ///
+    /// # Errors
+    /// [`KeyError`]; nothing was changed then.
+    pub async fn add_keys(
+        &self,
+        name: &UserName,
+        keys: &[UserKey],
+        now: Timestamp,
+    ) -> Result<usize, KeyError> {
+        let mut write = self.change(name).await?;
+        let added = insert_keys(&mut write, name, keys, now).await?;
+        if added == 0 {
+            write.unchanged();
+        }
+        write.commit().await?;
+        Ok(added)
+    }
+
+    /// Takes a key from a user.
+    ///
+    /// # Errors
+    /// [`KeyError`] if there is no such user, or the key is not this user's.
+    pub async fn remove_key(&self, name: &UserName, fingerprint: &str) -> Result<(), KeyError> {
+        let mut write = self.change(name).await?;
+        if !delete(&mut write, REMOVE_KEY, name, fingerprint).await? {
+            return Err(KeyError::UnknownKey {
+                user: name.clone(),
+                fingerprint: fingerprint.to_owned(),
+            });
+        }
+        Ok(write.commit().await?)
+    }
+
+    /// Gives a user roles; says how many are new.
+    ///
+    /// # Errors
+    /// [`KeyError`] if there is no such user, or no such role.
+    pub async fn add_roles(&self, name: &UserName, roles: &[String]) -> Result<usize, KeyError> {
+        let mut write = self.change(name).await?;
+        let added = insert_roles(&mut write, name, roles).await?;
+        if added == 0 {
+            write.unchanged();
+        }
+        write.commit().await?;
+        Ok(added)
+    }
+
+    /// Takes a role from a user, also one that there is not any more.
+    ///
+    /// # Errors
+    /// [`KeyError`] if there is no such user, or the user does not have it.
+    pub async fn take_role(&self, name: &UserName, role: &RoleName) -> Result<(), KeyError> {
+        let mut write = self.change(name).await?;
+        if !delete(&mut write, REMOVE_ROLE, name, role.as_str()).await? {
+            return Err(has_not(name, "role", role.as_str()));
+        }
+        Ok(write.commit().await?)
+    }
+
+    /// Gives a user principals; says how many are new.
+    ///
+    /// # Errors
+    /// [`KeyError`] if there is no such user, or a principal is another's.
+    pub async fn add_principals(
+        &self,
+        name: &UserName,
+        principals: &[String],
+    ) -> Result<usize, KeyError> {
+        let mut write = self.change(name).await?;
+        let added = insert_principals(&mut write, name, principals).await?;
+        if added == 0 {
+            write.unchanged();
+        }
+        write.commit().await?;
+        Ok(added)
+    }
+
+    /// Takes a principal from a user.
+    ///
+    /// # Errors
+    /// [`KeyError`] if there is no such user, or the principal is not this user's.
+    pub async fn remove_principal(&self, name: &UserName, principal: &str) -> Result<(), KeyError> {
+        let mut write = self.change(name).await?;
+        if !delete(&mut write, REMOVE_PRINCIPAL, name, principal).await? {
+            return Err(has_not(name, "principal", principal));
+        }
+        Ok(write.commit().await?)
+    }
+
+    /// Notes a user's e-mail address, or that there is none; says whether that is new.
+    ///
+    /// # Errors
+    /// [`KeyError`] if there is no such user.
+    pub async fn set_email(&self, name: &UserName, email: Option<&str>) -> Result<bool, KeyError> {
+        let mut write = self.change(name).await?;
+        let changed = set_email(&mut write, name, email).await?;
+        if !changed {
+            write.unchanged();
+        }
+        write.commit().await?;
+        Ok(changed)
+    }
+
+    /// Disables a user, so that nothing is allowed, or enables one again; says whether that is new.
+    ///
+    /// # Errors
+    /// [`KeyError`] if there is no such user.
+    pub async fn set_disabled(&self, name: &UserName, disabled: bool) -> Result<bool, KeyError> {
+        let mut write = self.change(name).await?;
+        let set = sqlx::query(SET_DISABLED).bind(name.as_str()).bind(disabled);
+        let changed = set.execute(&mut *write).await?.rows_affected() > 0;
+        if !changed {
+            write.unchanged();
+        }
+        write.commit().await?;
+        Ok(changed)
+    }
+
+    /// Removes a user with keys, principals and roles; says whether there was one.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn remove_user(&self, name: &UserName) -> Result<bool, StoreError> {
+        let mut write = self.write(Durability::Disk).await?;
+        let remove = sqlx::query(REMOVE_USER).bind(name.as_str());
+        let removed = remove.execute(&mut *write).await?.rows_affected() > 0;
+        if !removed {
+            write.unchanged();
+        }
+        meta::access_changed(&mut write).await?;
+        write.commit().await?;
+        Ok(removed)
+    }
+
+    /// Begins a change of a user that there is.
+    async fn change(&self, name: &UserName) -> Result<Write, KeyError> {
+        let mut write = self.write(Durability::Disk).await?;
+        let user = sqlx::query(BY_NAME).bind(name.as_str());
+        if user.fetch_optional(&mut *write).await?.is_none() {
+            return Err(KeyError::UnknownUser(name.clone()));
+        }
+        meta::access_changed(&mut write).await?;
+        Ok(write)
+    }
+}
+
+fn has_not(user: &UserName, what: &'static str, name: &str) -> KeyError {
+    KeyError::HasNot {
+        user: user.clone(),
+        what,
+        name: name.to_owned(),
+    }
+}
+
+async fn delete(
+    write: &mut Write,
+    sql: &'static str,
+    name: &UserName,
+    thing: &str,
+) -> Result<bool, KeyError> {
+    let remove = sqlx::query(sql).bind(name.as_str()).bind(thing);
+    Ok(remove.execute(&mut **write).await?.rows_affected() > 0)
+}
+
+async fn set_email(
+    write: &mut Write,
+    name: &UserName,
+    email: Option<&str>,
+) -> Result<bool, KeyError> {
+    let set = sqlx::query(SET_EMAIL).bind(name.as_str()).bind(email);
+    Ok(set.execute(&mut **write).await?.rows_affected() > 0)
+}

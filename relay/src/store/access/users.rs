@@ -1,0 +1,166 @@
+//! Operators: who they are. How they are changed stands in `user_changes`.
+
+use std::collections::BTreeMap;
+
+use holdfast_protocol::ids::UserName;
+use sqlx::SqliteConnection;
+
+use crate::clock::Timestamp;
+use crate::store::{Store, StoreError};
+
+/// A user, however often their name is given to others later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UserId(pub i64);
+
+/// An operator, as the access decision needs one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// Who.
+    pub id: UserId,
+    /// The name.
+    pub name: UserName,
+    /// The e-mail address, for records; nothing is sent there.
+    pub email: Option<String>,
+    /// The names of the roles, in order.
+    pub roles: Vec<String>,
+    /// Whether nothing is allowed, whatever the roles say.
+    pub disabled: bool,
+}
+
+/// A public key of an operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserKey {
+    /// `SHA256:…`, as OpenSSH prints it.
+    pub fingerprint: String,
+    /// The key as in a `.pub` file: type and base64, without the comment.
+    pub public_key: String,
+    /// The comment: from outside, so escape it.
+    pub comment: String,
+}
+
+/// An operator, as a listing shows one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserRow {
+    /// Name, e-mail address, roles, whether disabled.
+    pub user: User,
+    /// When added.
+    pub created: Timestamp,
+    /// The keys, in the order in which they came.
+    pub keys: Vec<UserKey>,
+    /// What a certificate may name the user by, in order.
+    pub principals: Vec<String>,
+}
+
+const BY_KEY: &str = "SELECT u.id, u.name, u.disabled, u.email FROM users u
+    JOIN user_keys k ON k.user_name = u.name WHERE k.fingerprint = $1";
+const BY_PRINCIPAL: &str = "SELECT u.id, u.name, u.disabled, u.email FROM users u
+    JOIN user_principals p ON p.user_name = u.name WHERE p.principal = $1";
+const BY_NAME: &str = "SELECT id, name, disabled, email FROM users WHERE name = $1";
+const ROLES: &str = "SELECT role FROM user_roles WHERE user_name = $1 ORDER BY role";
+const ALL: &str = "SELECT id, name, created, disabled, email FROM users ORDER BY name";
+const ALL_ROLES: &str = "SELECT user_name, role FROM user_roles ORDER BY role";
+const ALL_PRINCIPALS: &str = "SELECT user_name, principal FROM user_principals ORDER BY principal";
+const ALL_KEYS: &str = "SELECT user_name, fingerprint, public_key, comment FROM user_keys
+    ORDER BY added, fingerprint";
+
+/// Id, name, whether disabled, e-mail address.
+type Head = (i64, String, bool, Option<String>);
+
+impl Store {
+    /// Whose key that is. The fingerprint is `SHA256:…`, as OpenSSH prints it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn user_by_key(&self, fingerprint: &str) -> Result<Option<User>, StoreError> {
+        let row = sqlx::query_as(BY_KEY).bind(fingerprint);
+        let row = row.fetch_optional(&self.readers).await?;
+        self.with_roles(row).await
+    }
+
+    /// Whom a certificate's principal means.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn user_by_principal(&self, principal: &str) -> Result<Option<User>, StoreError> {
+        let row = sqlx::query_as(BY_PRINCIPAL).bind(principal);
+        let row = row.fetch_optional(&self.readers).await?;
+        self.with_roles(row).await
+    }
+
+    /// The user of that name.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn user(&self, name: &UserName) -> Result<Option<User>, StoreError> {
+        let row = sqlx::query_as(BY_NAME).bind(name.as_str());
+        let row = row.fetch_optional(&self.readers).await?;
+        self.with_roles(row).await
+    }
+
+    /// All users by name, with their keys and principals.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn users(&self) -> Result<Vec<UserRow>, StoreError> {
+        // A transaction, so that all tables are of one moment.
+        let mut read = self.readers.begin().await?;
+        all(&mut read).await
+    }
+
+    async fn with_roles(&self, row: Option<Head>) -> Result<Option<User>, StoreError> {
+        let Some(head) = row else { return Ok(None) };
+        let roles = sqlx::query_scalar(ROLES).bind(&head.1);
+        let roles = roles.fetch_all(&self.readers).await?;
+        user(head, roles).map(Some)
+    }
+}
+
+/// All users by name, as they are for this connection.
+pub(crate) async fn all(from: &mut SqliteConnection) -> Result<Vec<UserRow>, StoreError> {
+    let heads: Vec<(i64, String, i64, bool, Option<String>)> =
+        sqlx::query_as(ALL).fetch_all(&mut *from).await?;
+    let mut roles = lists(sqlx::query_as(ALL_ROLES).fetch_all(&mut *from).await?);
+    let mut principals = lists(sqlx::query_as(ALL_PRINCIPALS).fetch_all(&mut *from).await?);
+    let keys: Vec<(String, String, String, String)> =
+        sqlx::query_as(ALL_KEYS).fetch_all(&mut *from).await?;
+    let key = |(user, fingerprint, public_key, comment)| {
+        let key = UserKey {
+            fingerprint,
+            public_key,
+            comment,
+        };
+        (user, key)
+    };
+    let mut keys = lists(keys.into_iter().map(key).collect());
+    let row = |(id, name, created, disabled, email): (i64, String, i64, bool, Option<String>)| {
+        Ok(UserRow {
+            created: Timestamp(created),
+            keys: keys.remove(&name).unwrap_or_default(),
+            principals: principals.remove(&name).unwrap_or_default(),
+            user: {
+                let roles = roles.remove(&name).unwrap_or_default();
+                user((id, name, disabled, email), roles)?
+            },
+        })
+    };
+    heads.into_iter().map(row).collect()
+}
+
+fn user((id, name, disabled, email): Head, roles: Vec<String>) -> Result<User, StoreError> {
+    Ok(User {
+        id: UserId(id),
+        name: UserName::new(&name).map_err(|_| StoreError::Corrupt("a user's name"))?,
+        email,
+        roles,
+        disabled,
+    })
+}
+
+/// What belongs to each user, in the order in which it came.
+fn lists<T>(rows: Vec<(String, T)>) -> BTreeMap<String, Vec<T>> {
+    let mut lists: BTreeMap<String, Vec<T>> = BTreeMap::new();
+    for (user, thing) in rows {
+        lists.entry(user).or_default().push(thing);
+    }
+    lists
+}

@@ -1,0 +1,357 @@
+//! The audit log's rows: appended, read in pages, and removed only when they are old.
+
+pub(crate) mod attributed;
+
+use serde_json::{Map, Value};
+use sqlx::sqlite::SqliteConnection;
+use sqlx::{QueryBuilder, Sqlite};
+
+use super::{Durability, Store, StoreError};
+use crate::clock::Timestamp;
+
+/// The last entry that the file of the log holds.
+const WRITTEN: &str = "audit_written";
+/// What [`Store::probe_audit`] writes.
+const PROBE: &str = "audit_probe";
+
+/// An event as it is kept.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AuditEntry {
+    /// Its place in the log; 0 before it has one.
+    pub id: i64,
+    /// When it happened.
+    pub time: Timestamp,
+    /// What: the name of an `EventKind`, perhaps of another version.
+    pub event: String,
+    /// Who.
+    pub user: Option<String>,
+    /// What proved it.
+    pub key: Option<String>,
+    /// Where known.
+    pub email: Option<String>,
+    /// From where.
+    pub client: Option<String>,
+    /// The relay that tells it.
+    pub relay: Option<String>,
+    /// The device's name then.
+    pub device: Option<String>,
+    /// Its identifier.
+    pub device_id: Option<String>,
+    /// Its own address.
+    pub device_address: Option<String>,
+    /// The account there.
+    pub login: Option<String>,
+    /// In which session.
+    pub session: Option<String>,
+    /// How it went.
+    pub outcome: String,
+    /// Why.
+    pub reason: Option<String>,
+    /// What the event adds.
+    pub more: Map<String, Value>,
+}
+
+/// Which entries are asked for: all that fit each condition that is given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuditFilter {
+    /// Not before.
+    pub since: Option<Timestamp>,
+    /// Before.
+    pub until: Option<Timestamp>,
+    /// Who.
+    pub user: Option<String>,
+    /// A device's name.
+    pub device: Option<String>,
+    /// A device's identifier.
+    pub device_id: Option<String>,
+    /// An event's name.
+    pub event: Option<String>,
+    /// A session's identifier.
+    pub session: Option<String>,
+}
+
+/// A place in the log in the order of time: what stands before the next page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AuditKey(pub Timestamp, pub i64);
+
+impl AuditKey {
+    /// Before everything.
+    pub const START: Self = Self(Timestamp(i64::MIN), i64::MIN);
+}
+
+impl AuditEntry {
+    /// Its place.
+    #[must_use]
+    pub fn key(&self) -> AuditKey {
+        AuditKey(self.time, self.id)
+    }
+}
+
+const APPEND: &str = "INSERT INTO audit (time, event, user_name, key, email, client, relay, device,
+        device_id, device_address, login, session, outcome, reason, more)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)";
+const SELECT: &str =
+    "SELECT id, time, event, user_name, key, email, client, relay, device, device_id,
+    device_address, login, session, outcome, reason, more FROM audit WHERE ";
+const HEAD: &str = "SELECT COALESCE(MAX(id), 0) FROM audit";
+const SET: &str = "INSERT INTO meta (key, value) VALUES ($1, $2)
+    ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+const ALLOW_REMOVAL: &str = "UPDATE meta SET value = $1 WHERE key = 'audit_removed_before'";
+const OLD: &str = "SELECT COUNT(*), MIN(id), MAX(id), MIN(time), MAX(time) FROM
+    (SELECT id, time FROM audit WHERE time < $1 AND id <= $2 ORDER BY time, id LIMIT $3)";
+const REMOVE: &str = "DELETE FROM audit WHERE id IN
+    (SELECT id FROM audit WHERE time < $1 AND id <= $2 ORDER BY time, id LIMIT $3)";
+
+/// What one pass of retention removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AuditRemoved {
+    /// How many entries.
+    pub count: i64,
+    /// The lowest and the highest id among them.
+    pub ids: (i64, i64),
+    /// The earliest and the latest time among them.
+    pub times: (Timestamp, Timestamp),
+}
+
+impl Store {
+    /// Appends entries, all or none, in their order; they survive a power cut.
+    ///
+    /// # Errors
+    /// [`StoreError`]; then none of them is in the log.
+    pub async fn append_audit(&self, entries: &[AuditEntry]) -> Result<(), StoreError> {
+        let mut write = self.write(Durability::Disk).await?;
+        append(&mut write, entries).await?;
+        write.commit().await
+    }
+
+    /// Finds out whether the log could be written now, by a write as durable as an entry's.
+    ///
+    /// # Errors
+    /// [`StoreError`]: why not.
+    pub async fn probe_audit(&self, now: Timestamp) -> Result<(), StoreError> {
+        self.meta_set(PROBE, &now.0.to_string()).await
+    }
+
+    /// The id of the newest entry; 0 for an empty log.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn audit_head(&self) -> Result<i64, StoreError> {
+        Ok(sqlx::query_scalar(HEAD).fetch_one(&self.readers).await?)
+    }
+
+    /// At most `limit` entries behind `after` in the order of time, up to the id `head`, so that a reader
+    /// of the whole log comes to an end.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn audit_page(
+        &self,
+        filter: &AuditFilter,
+        after: AuditKey,
+        head: i64,
+        limit: u32,
+    ) -> Result<Vec<AuditEntry>, StoreError> {
+        let mut query = QueryBuilder::new(SELECT);
+        query.push("id <= ").push_bind(head);
+        if after != AuditKey::START {
+            query.push(" AND (time, id) > (").push_bind(after.0.0);
+            query.push(", ").push_bind(after.1).push(")");
+        }
+        push_filter(&mut query, filter);
+        query.push(" ORDER BY time, id LIMIT ").push_bind(limit);
+        self.fetch(query).await
+    }
+
+    /// The place before the newest `count` entries up to `head`: where to begin, to read just those.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn audit_newest(
+        &self,
+        filter: &AuditFilter,
+        head: i64,
+        count: u32,
+    ) -> Result<AuditKey, StoreError> {
+        let mut query = QueryBuilder::new("SELECT time, id FROM audit WHERE ");
+        query.push("id <= ").push_bind(head);
+        push_filter(&mut query, filter);
+        query.push(" ORDER BY time DESC, id DESC LIMIT 1 OFFSET ");
+        query.push_bind(count);
+        let place: Option<(i64, i64)> =
+            query.build_query_as().fetch_optional(&self.readers).await?;
+        Ok(place.map_or(AuditKey::START, |(time, id)| AuditKey(Timestamp(time), id)))
+    }
+
+    /// At most `limit` entries with an id above `after`, in the order in which they were written: for who
+    /// follows the log, because an entry may be written later than its time.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn audit_after(
+        &self,
+        filter: &AuditFilter,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<AuditEntry>, StoreError> {
+        let mut query = QueryBuilder::new(SELECT);
+        query.push("id > ").push_bind(after);
+        push_filter(&mut query, filter);
+        query.push(" ORDER BY id LIMIT ").push_bind(limit);
+        self.fetch(query).await
+    }
+
+    /// The last entry that the log's file holds; `None` if there never was a file.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn audit_written(&self) -> Result<Option<i64>, StoreError> {
+        let written = self.meta_get(WRITTEN).await?;
+        let number = |text: String| text.parse().map_err(|_| StoreError::Corrupt(WRITTEN));
+        written.map(number).transpose()
+    }
+
+    /// Notes the last entry that the log's file holds. It may be lost with the power: the file knows too.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn set_audit_written(&self, id: i64) -> Result<(), StoreError> {
+        let mut write = self.write(Durability::Process).await?;
+        let set = sqlx::query(SET).bind(WRITTEN).bind(id.to_string());
+        set.execute(&mut *write).await?;
+        write.commit().await
+    }
+
+    /// Removes at most `limit` of the oldest entries from before `before` with ids up to `up_to`, and
+    /// appends what `tell` makes of that, in one transaction.
+    ///
+    /// # Errors
+    /// [`StoreError`]; then nothing was removed.
+    pub async fn remove_old_audit(
+        &self,
+        before: Timestamp,
+        up_to: i64,
+        limit: u32,
+        tell: impl FnOnce(AuditRemoved) -> AuditEntry,
+    ) -> Result<Option<AuditRemoved>, StoreError> {
+        let mut write = self.write(Durability::Disk).await?;
+        let old = sqlx::query_as(OLD).bind(before.0).bind(up_to).bind(limit);
+        let old: (i64, Option<i64>, Option<i64>, Option<i64>, Option<i64>) =
+            old.fetch_one(&mut *write).await?;
+        let (count, Some(low), Some(high), Some(earliest), Some(latest)) = old else {
+            return Ok(None);
+        };
+        let allow = sqlx::query(ALLOW_REMOVAL).bind(before.0.to_string());
+        allow.execute(&mut *write).await?;
+        let remove = sqlx::query(REMOVE).bind(before.0).bind(up_to).bind(limit);
+        remove.execute(&mut *write).await?;
+        let removed = AuditRemoved {
+            count,
+            ids: (low, high),
+            times: (Timestamp(earliest), Timestamp(latest)),
+        };
+        append(&mut write, &[tell(removed)]).await?;
+        write.commit().await?;
+        Ok(Some(removed))
+    }
+
+    async fn fetch(&self, mut query: QueryBuilder<Sqlite>) -> Result<Vec<AuditEntry>, StoreError> {
+        let rows: Vec<Row> = query.build_query_as().fetch_all(&self.readers).await?;
+        rows.into_iter().map(Row::entry).collect()
+    }
+}
+
+/// Appends entries within a transaction.
+pub(super) async fn append(
+    write: &mut SqliteConnection,
+    entries: &[AuditEntry],
+) -> Result<(), StoreError> {
+    for entry in entries {
+        let more = serde_json::to_string(&entry.more);
+        sqlx::query(APPEND)
+            .bind(entry.time.0)
+            .bind(&entry.event)
+            .bind(&entry.user)
+            .bind(&entry.key)
+            .bind(&entry.email)
+            .bind(&entry.client)
+            .bind(&entry.relay)
+            .bind(&entry.device)
+            .bind(&entry.device_id)
+            .bind(&entry.device_address)
+            .bind(&entry.login)
+            .bind(&entry.session)
+            .bind(&entry.outcome)
+            .bind(&entry.reason)
+            .bind(more.map_err(|_| StoreError::Corrupt("an event's facts"))?)
+            .execute(&mut *write)
+            .await?;
+    }
+    Ok(())
+}
+
+fn push_filter(query: &mut QueryBuilder<Sqlite>, filter: &AuditFilter) {
+    let equal = [
+        (" AND session = ", &filter.session),
+        (" AND device_id = ", &filter.device_id),
+        (" AND device = ", &filter.device),
+        (" AND user_name = ", &filter.user),
+        (" AND event = ", &filter.event),
+    ];
+    for (condition, value) in equal {
+        if let Some(value) = value {
+            query.push(condition).push_bind(value.clone());
+        }
+    }
+    if let Some(since) = filter.since {
+        query.push(" AND time >= ").push_bind(since.0);
+    }
+    if let Some(until) = filter.until {
+        query.push(" AND time < ").push_bind(until.0);
+    }
+}
+
+/// An entry as it stands in the table.
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: i64,
+    time: i64,
+    event: String,
+    user_name: Option<String>,
+    key: Option<String>,
+    email: Option<String>,
+    client: Option<String>,
+    relay: Option<String>,
+    device: Option<String>,
+    device_id: Option<String>,
+    device_address: Option<String>,
+    login: Option<String>,
+    session: Option<String>,
+    outcome: String,
+    reason: Option<String>,
+    more: String,
+}
+
+impl Row {
+    fn entry(self) -> Result<AuditEntry, StoreError> {
+        let more = serde_json::from_str(&self.more);
+        Ok(AuditEntry {
+            id: self.id,
+            time: Timestamp(self.time),
+            event: self.event,
+            user: self.user_name,
+            key: self.key,
+            email: self.email,
+            client: self.client,
+            relay: self.relay,
+            device: self.device,
+            device_id: self.device_id,
+            device_address: self.device_address,
+            login: self.login,
+            session: self.session,
+            outcome: self.outcome,
+            reason: self.reason,
+            more: more.map_err(|_| StoreError::Corrupt("an event's facts"))?,
+        })
+    }
+}

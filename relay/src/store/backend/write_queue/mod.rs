@@ -1,0 +1,207 @@
+//! Whose turn it is to write, and commits that several writers share.
+//!
+//! SQLite bears one writer at a time, and what a commit costs is the disk's answer. So a writer that is
+//! done while others wait for their turn leaves its transaction open for them: each adds its change behind
+//! a savepoint, and one commit makes all of them last. Nobody is told of success before that commit; if it
+//! fails, all of them are told so. A writer that gives up takes back its own change and nobody else's.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use sqlx::sqlite::SqliteConnection;
+use sqlx::{Sqlite, SqlitePool, Transaction};
+use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
+use tokio::time::timeout;
+
+use crate::store::{Durability, StoreError, TURN_TIMEOUT};
+
+/// Drops the savepoint of the member that is done, and sets that of the next.
+const NEXT: &str = "RELEASE member; SAVEPOINT member";
+const FIRST: &str = "SAVEPOINT member";
+const UNDO: &str = "ROLLBACK TO member";
+
+/// The queue of writers. Cloning it is cheap.
+#[derive(Clone, Default)]
+pub(crate) struct WriteQueue(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    turn: Arc<Mutex<Slot>>,
+    /// Who waits for a turn: for them a transaction is left open.
+    waiting: AtomicUsize,
+    #[cfg(test)]
+    commits: AtomicUsize,
+}
+
+/// Where a transaction is left open between two turns.
+type Slot = Option<Group>;
+
+/// An open transaction. Once it has members, its savepoint `member` stands behind what they wrote.
+struct Group {
+    tx: Transaction<'static, Sqlite>,
+    survive: Durability,
+    /// Who waits for the commit.
+    members: Vec<oneshot::Sender<Result<(), StoreError>>>,
+    /// Whether something may stand behind the savepoint: a member writes, or was dropped while it did.
+    torn: bool,
+}
+
+/// One writer's turn in a transaction. Dropped without a commit, it takes back what it wrote.
+pub(crate) struct BatchWriter {
+    turns: WriteQueue,
+    /// Holds a group.
+    turn: OwnedMutexGuard<Slot>,
+}
+
+/// Counts somebody who waits, for as long as it lives.
+struct Waits<'a>(&'a AtomicUsize);
+
+impl WriteQueue {
+    /// Waits for a turn, and for a transaction: one that is open and survives as much, or a new one on a
+    /// connection of `pool`.
+    pub(crate) async fn take(
+        &self,
+        survive: Durability,
+        pool: &SqlitePool,
+    ) -> Result<BatchWriter, StoreError> {
+        let waits = Waits::new(&self.0.waiting);
+        let turn = timeout(TURN_TIMEOUT, self.0.turn.clone().lock_owned()).await;
+        let mut turn = turn.map_err(|_| StoreError::Slow(TURN_TIMEOUT))?;
+        drop(waits);
+        let turns = self.clone();
+        if let Some(group) = &mut *turn {
+            if group.survive >= survive && group.mend().await.is_ok() {
+                group.torn = true;
+                return Ok(BatchWriter { turns, turn });
+            }
+            // In a task: should we be dropped, its members are told all the same.
+            let closed = tokio::spawn(async move {
+                turns.close(&mut turn).await;
+                turn
+            });
+            turn = closed.await.map_err(|_| StoreError::Interrupted)?;
+        }
+        *turn = Some(Group {
+            tx: pool.begin_with("BEGIN IMMEDIATE").await?,
+            survive,
+            members: Vec::new(),
+            torn: true,
+        });
+        Ok(BatchWriter {
+            turns: self.clone(),
+            turn,
+        })
+    }
+
+    /// Makes the changes of all members last, and tells them.
+    async fn close(&self, slot: &mut Slot) {
+        let Some(mut group) = slot.take() else {
+            return;
+        };
+        let committed = match group.mend().await {
+            Ok(()) => group.tx.commit().await,
+            Err(error) => Err(error),
+        };
+        #[cfg(test)]
+        self.0.commits.fetch_add(1, Ordering::Relaxed);
+        let committed = committed.map_err(Arc::new);
+        for member in group.members {
+            // Who was dropped in the meantime is not told.
+            let _ = member.send(committed.clone().map_err(StoreError::Commit));
+        }
+    }
+
+    /// Closes the transaction that is open when the turn comes: behind all who wait before.
+    async fn close_later(self) {
+        let mut turn = self.0.turn.clone().lock_owned().await;
+        self.close(&mut turn).await;
+    }
+}
+
+impl Group {
+    /// Takes back what a member left without a commit.
+    async fn mend(&mut self) -> Result<(), sqlx::Error> {
+        if self.torn {
+            sqlx::raw_sql(UNDO).execute(&mut *self.tx).await?;
+            self.torn = false;
+        }
+        Ok(())
+    }
+}
+
+impl BatchWriter {
+    /// Makes the change last. It lasts when this returns, and not before.
+    pub(crate) async fn commit(mut self) -> Result<(), StoreError> {
+        let is_alone = self.group().members.is_empty();
+        if is_alone && self.turns.0.waiting.load(Ordering::Relaxed) == 0 {
+            #[cfg(test)]
+            self.turns.0.commits.fetch_add(1, Ordering::Relaxed);
+            return match self.turn.take() {
+                Some(group) => Ok(group.tx.commit().await?),
+                None => Err(StoreError::Interrupted),
+            };
+        }
+        let next = if is_alone { FIRST } else { NEXT };
+        sqlx::raw_sql(next).execute(&mut *self.group().tx).await?;
+        let (done, outcome) = oneshot::channel();
+        let group = self.group();
+        group.torn = false;
+        group.members.push(done);
+        if is_alone {
+            tokio::spawn(self.turns.clone().close_later());
+        }
+        // Hands on the turn, and the transaction with it.
+        drop(self);
+        outcome.await.unwrap_or(Err(StoreError::Interrupted))
+    }
+
+    #[expect(
+        clippy::expect_used,
+        reason = "put there by `take`, removed by `commit` and the drop"
+    )]
+    fn group(&mut self) -> &mut Group {
+        self.turn.as_mut().expect("a member has a group")
+    }
+}
+
+impl Deref for BatchWriter {
+    type Target = SqliteConnection;
+    #[expect(
+        clippy::expect_used,
+        reason = "put there by `take`, removed by `commit` and the drop"
+    )]
+    fn deref(&self) -> &SqliteConnection {
+        &self.turn.as_ref().expect("a member has a group").tx
+    }
+}
+
+impl DerefMut for BatchWriter {
+    fn deref_mut(&mut self) -> &mut SqliteConnection {
+        &mut self.group().tx
+    }
+}
+
+impl Drop for BatchWriter {
+    fn drop(&mut self) {
+        // A transaction that nobody has done anything in is rolled back. One with members stays: whoever
+        // comes next takes back what this one wrote.
+        self.turn.take_if(|group| group.members.is_empty());
+    }
+}
+
+impl<'a> Waits<'a> {
+    fn new(waiting: &'a AtomicUsize) -> Self {
+        waiting.fetch_add(1, Ordering::Relaxed);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests;

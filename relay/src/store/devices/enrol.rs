@@ -1,0 +1,190 @@
+//! Enrolment: a token's use and a device's row are one transaction, so that of two joins on a one-use
+//! token exactly one wins, and a join that fails uses nothing up.
+
+use std::time::Duration;
+
+use holdfast_protocol::ids::{DeviceId, DeviceName, PublicKey};
+use holdfast_protocol::limits::MAX_LABELS;
+use holdfast_protocol::token::Secret;
+use holdfast_protocol::wire::Refusal;
+use thiserror::Error;
+
+use super::labels;
+use crate::clock::Timestamp;
+use crate::state::{random_bytes, sha256};
+use crate::store::{Device, Durability, Labels, Store, StoreError, Write, devices, meta};
+
+/// A device that asks for membership, with a key that it has proved.
+#[derive(Clone, Debug)]
+pub struct Enrolment<'a> {
+    /// From its token.
+    pub secret: &'a Secret,
+    /// The key that it proved in the TLS handshake.
+    pub key: PublicKey,
+    /// The name it would like.
+    pub name: Option<DeviceName>,
+    /// Its own labels, which the token's override.
+    pub labels: Labels,
+    /// The agent's version, as it says.
+    pub agent_version: String,
+    /// The agent's target triple, as it says.
+    pub target: String,
+    /// When.
+    pub now: Timestamp,
+}
+
+/// Why a device did not become a member.
+#[derive(Debug, Error)]
+pub enum EnrolError {
+    /// Nobody knows the secret.
+    #[error("the token is unknown to this relay: ask for a new one (`relay token create`)")]
+    TokenUnknown,
+    /// The token's time is over.
+    #[error("the token expired: ask for a new one (`relay token create`)")]
+    TokenExpired {
+        /// How long ago.
+        ago: Duration,
+    },
+    /// Its uses are used.
+    #[error("the token is used up: ask for a new one (`relay token create`)")]
+    TokenUsedUp,
+    /// Another device has the name.
+    #[error(
+        "name \"{name}\" is taken by device {holder}: choose another with --name, or revoke the old one"
+    )]
+    NameTaken {
+        /// The name.
+        name: DeviceName,
+        /// Who has it.
+        holder: DeviceId,
+    },
+    /// The key was revoked, which is for ever.
+    #[error("this device was revoked: give it a new identity and a new token")]
+    Revoked,
+    /// The device's labels and the token's together are too many.
+    #[error("{0} labels are too many: the token's and the device's together may be {MAX_LABELS}")]
+    TooManyLabels(usize),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl EnrolError {
+    /// What the device is told.
+    #[must_use]
+    pub fn refusal(&self) -> Refusal {
+        match self {
+            Self::TokenUnknown => Refusal::TokenUnknown,
+            Self::TokenExpired { ago } => Refusal::TokenExpired {
+                ago_secs: ago.as_secs(),
+            },
+            Self::TokenUsedUp => Refusal::TokenUsedUp,
+            Self::NameTaken { name, holder } => Refusal::NameTaken {
+                name: name.clone(),
+                holder: *holder,
+            },
+            Self::Revoked => Refusal::Revoked,
+            Self::TooManyLabels(_) => Refusal::Protocol(self.to_string()),
+            Self::Store(_) => Refusal::Unavailable,
+        }
+    }
+}
+
+const TOKEN: &str = "SELECT id, uses_left, expires, labels FROM tokens WHERE secret_hash = $1";
+const USE: &str = "UPDATE tokens SET uses_left = uses_left - 1 WHERE id = $1";
+const INSERT: &str = "INSERT INTO devices
+        (id, public_key, name, labels, enrolled, agent_version, target, token)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+
+impl Store {
+    /// Makes a device a member, and uses its token once. A key that is a member already gets its device
+    /// back unchanged, and uses nothing.
+    ///
+    /// # Errors
+    /// [`EnrolError`]; nothing was changed then.
+    pub async fn enrol(&self, enrolment: Enrolment<'_>) -> Result<Device, EnrolError> {
+        let now = enrolment.now;
+        let mut write = self.write(Durability::Disk).await?;
+        if let Some(device) = devices::by_key(&mut write, &enrolment.key, now).await? {
+            return match device.revoked {
+                Some(_) => Err(EnrolError::Revoked),
+                None => Ok(device),
+            };
+        }
+        let (token, token_labels) = use_token(&mut write, enrolment.secret, now).await?;
+        let mut labels = enrolment.labels;
+        labels.extend(token_labels);
+        if labels.len() > MAX_LABELS {
+            return Err(EnrolError::TooManyLabels(labels.len()));
+        }
+        let (id, name) = pick_name(&mut write, enrolment.name).await?;
+        sqlx::query(INSERT)
+            .bind(id.0.as_slice())
+            .bind(enrolment.key.0.as_slice())
+            .bind(name.as_str())
+            .bind(labels::to_column(&labels))
+            .bind(now.0)
+            .bind(enrolment.agent_version)
+            .bind(enrolment.target)
+            .bind(token)
+            .execute(&mut *write)
+            .await
+            .map_err(StoreError::from)?;
+        write.about(id, &name);
+        meta::access_changed(&mut write).await?;
+        let device = devices::by_key(&mut write, &enrolment.key, now).await?;
+        write.commit().await?;
+        Ok(device.ok_or(StoreError::Corrupt("a new device"))?)
+    }
+}
+
+/// Uses a token once. Gives its identifier, and the labels of who joins with it.
+async fn use_token(
+    write: &mut Write,
+    secret: &Secret,
+    now: Timestamp,
+) -> Result<(String, Labels), EnrolError> {
+    let hash = sha256(&secret.0);
+    let token = sqlx::query_as(TOKEN).bind(hash.as_slice());
+    let token: Option<(String, i64, i64, String)> = token
+        .fetch_optional(&mut **write)
+        .await
+        .map_err(StoreError::from)?;
+    let (id, uses_left, expires, labels) = token.ok_or(EnrolError::TokenUnknown)?;
+    let expires = Timestamp(expires);
+    if expires <= now {
+        let ago = now.since(expires);
+        return Err(EnrolError::TokenExpired { ago });
+    }
+    if uses_left <= 0 {
+        return Err(EnrolError::TokenUsedUp);
+    }
+    write.fact("token", id.as_str());
+    let used = sqlx::query(USE).bind(&id).execute(&mut **write);
+    used.await.map_err(StoreError::from)?;
+    Ok((id, labels::from_column(&labels)?))
+}
+
+/// A new identifier, and the name that was asked for or one made of the identifier.
+async fn pick_name(
+    write: &mut Write,
+    wanted: Option<DeviceName>,
+) -> Result<(DeviceId, DeviceName), EnrolError> {
+    let random = || random_bytes().map(DeviceId).map_err(|_| StoreError::Random);
+    if let Some(name) = wanted {
+        return match devices::holder(write, &name).await? {
+            Some(holder) => Err(EnrolError::NameTaken { name, holder }),
+            None => Ok((random()?, name)),
+        };
+    }
+    loop {
+        // Another device may have these eight digits, or an admin may have given the name away: the
+        // next identifier has others.
+        let id = random()?;
+        let name = format!("device-{}", id.to_string().get(..8).unwrap_or_default());
+        let name = DeviceName::new(&name).map_err(|_| StoreError::Corrupt("a picked name"))?;
+        if devices::holder(write, &name).await?.is_none() {
+            return Ok((id, name));
+        }
+    }
+}

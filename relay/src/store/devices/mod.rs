@@ -1,0 +1,449 @@
+//! Devices: who is enrolled, and whether they can be reached.
+
+pub(crate) mod enrol;
+pub(crate) mod labels;
+pub(crate) mod tokens;
+pub(crate) mod tunnels;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use holdfast_protocol::ids::{DeviceId, DeviceName, LabelKey, LabelValue, PublicKey};
+use holdfast_protocol::limits::{MAX_LABELS, STALE_KEEPALIVES};
+use thiserror::Error;
+
+use super::{Durability, Labels, RELAY_HEARTBEAT_STALE, Store, StoreError, TokenLeft, meta};
+use crate::clock::Timestamp;
+use crate::limits::CLONE_MEMORY;
+
+/// A device of the fleet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// For as long as it keeps its key.
+    pub id: DeviceId,
+    /// Unique among the devices that are not revoked.
+    pub name: DeviceName,
+    /// What it proves on the tunnel.
+    pub key: PublicKey,
+    /// The admin's words about it.
+    pub labels: Labels,
+    /// When it joined.
+    pub enrolled: Timestamp,
+    /// Whether it can be reached, at the time of the look-up.
+    pub presence: Presence,
+    /// The agent's version, as it last said: from outside, so escape it.
+    pub agent_version: String,
+    /// The agent's target triple, as it last said: from outside, so escape it.
+    pub target: String,
+    /// When it was last seen to be two machines with one key, and the addresses of both.
+    pub cloned: Option<ClonedDevice>,
+    /// The token that it enrolled with; `None` if that was before the store kept it.
+    pub token: Option<String>,
+    /// When an admin revoked it. Such a device may do nothing and nothing may reach it.
+    pub revoked: Option<Timestamp>,
+}
+
+/// Two machines that are one device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClonePair {
+    /// Where the one is that was there first.
+    pub first: SocketAddr,
+    /// Where the second one is.
+    pub second: SocketAddr,
+}
+
+/// A device that is two machines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClonedDevice {
+    /// When they were last seen at odds.
+    pub seen: Timestamp,
+    /// Where they were.
+    pub pair: ClonePair,
+}
+
+impl ClonedDevice {
+    /// Whether it is so still, for all that is known.
+    #[must_use]
+    pub fn is_current(&self, now: Timestamp) -> bool {
+        now.since(self.seen) < CLONE_MEMORY
+    }
+}
+
+/// Whether a device can be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Presence {
+    /// The verdict.
+    pub state: PresenceState,
+    /// If offline: since when, or `None` if it never had a tunnel.
+    pub since: Option<Timestamp>,
+    /// When it was last heard on a tunnel.
+    pub last_seen: Option<Timestamp>,
+    /// Where from.
+    pub address: Option<SocketAddr>,
+}
+
+/// The verdict about a device's presence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PresenceState {
+    /// Its tunnel stands on a living relay.
+    Online,
+    /// Its tunnel stands, but two keepalives passed without a word.
+    Stale,
+    /// It has no tunnel.
+    Offline,
+}
+
+impl PresenceState {
+    /// The word for listings.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Online => "online",
+            Self::Stale => "stale",
+            Self::Offline => "offline",
+        }
+    }
+}
+
+/// Why a device was not renamed.
+#[derive(Debug, Error)]
+pub enum RenameError {
+    /// There is no such device.
+    #[error("no device \"{0}\"")]
+    Unknown(DeviceName),
+    /// Another device has the new name.
+    #[error("name \"{name}\" is taken by device {holder}: choose another, or revoke that one")]
+    Taken {
+        /// The new name.
+        name: DeviceName,
+        /// Who has it.
+        holder: DeviceId,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why labels were not changed.
+#[derive(Debug, Error)]
+pub enum LabelError {
+    /// There is no such device.
+    #[error("no device \"{0}\"")]
+    Unknown(DeviceName),
+    /// There would be too many.
+    #[error("\"{0}\" would have {1} labels, and {MAX_LABELS} is the most: remove some with KEY=")]
+    TooMany(DeviceName, usize),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A device that was revoked just now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revoked {
+    /// Its identifier.
+    pub id: DeviceId,
+    /// The token that it enrolled with, if others could still enrol with it when the device was revoked.
+    pub token: Option<TokenLeft>,
+}
+
+/// Why a device was not revoked.
+#[derive(Debug, Error)]
+pub enum RevokeError {
+    /// There is no such device.
+    #[error("no device \"{0}\"")]
+    Unknown(DeviceName),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// One select for all look-ups; `concat!` keeps each query a constant.
+macro_rules! select_device {
+    ($tail:literal) => {
+        concat!(
+            "SELECT d.id, d.public_key, d.name, d.labels, d.enrolled, d.agent_version, d.target,
+                d.token, d.cloned, d.cloned_first, d.cloned_second, d.revoked, t.closed, t.last_heard, t.keepalive_secs, t.address, r.heartbeat
+            FROM devices d
+            LEFT JOIN tunnels t ON t.device = d.id
+            LEFT JOIN relays r ON r.id = t.relay AND r.stopped IS NULL ",
+            $tail
+        )
+    };
+}
+
+const ALL: &str = select_device!("ORDER BY d.name, d.revoked");
+// The one that has the name now, or else the last that had it.
+const BY_NAME: &str =
+    select_device!("WHERE d.name = $1 ORDER BY d.revoked IS NOT NULL, d.revoked DESC LIMIT 1");
+const BY_KEY: &str = select_device!("WHERE d.public_key = $1");
+const BY_ID: &str = select_device!("WHERE d.id = $1");
+const HOLDER: &str = "SELECT id FROM devices WHERE name = $1 AND revoked IS NULL";
+const RENAME: &str = "UPDATE devices SET name = $2 WHERE id = $1";
+const LABEL: &str = "UPDATE devices SET labels = $2 WHERE id = $1";
+const LABELS: &str = "SELECT labels FROM devices WHERE id = $1";
+const REVOKE: &str = "UPDATE devices SET revoked = $2 WHERE id = $1";
+const CLOSE: &str = "UPDATE tunnels SET closed = $2 WHERE device = $1 AND closed IS NULL";
+const REVOKED: &str = "SELECT id FROM devices WHERE revoked IS NOT NULL";
+
+impl Store {
+    /// All devices by name, the revoked ones too, with their presence at `now`.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn devices(&self, now: Timestamp) -> Result<Vec<Device>, StoreError> {
+        let rows: Vec<Row> = sqlx::query_as(ALL).fetch_all(&self.readers).await?;
+        rows.into_iter().map(|row| row.device(now)).collect()
+    }
+
+    /// The device of that name. If none has it now but one had it when it was revoked, that one: so
+    /// look at [`Device::revoked`].
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn device_by_name(&self, name: &DeviceName) -> Result<Option<Device>, StoreError> {
+        let row = sqlx::query_as(BY_NAME).bind(name.as_str());
+        let row: Option<Row> = row.fetch_optional(&self.readers).await?;
+        row.map(|row| row.device(Timestamp::now())).transpose()
+    }
+
+    /// The device with that key, revoked or not.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn device_by_key(&self, key: &PublicKey) -> Result<Option<Device>, StoreError> {
+        let row = sqlx::query_as(BY_KEY).bind(key.0.as_slice());
+        let row: Option<Row> = row.fetch_optional(&self.readers).await?;
+        row.map(|row| row.device(Timestamp::now())).transpose()
+    }
+
+    /// The device of that identifier, revoked or not.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn device(&self, id: DeviceId) -> Result<Option<Device>, StoreError> {
+        let row = sqlx::query_as(BY_ID).bind(id.0.as_slice());
+        let row: Option<Row> = row.fetch_optional(&self.readers).await?;
+        row.map(|row| row.device(Timestamp::now())).transpose()
+    }
+
+    /// The identifiers of all revoked devices: for a relay that looks whether it still has a tunnel of
+    /// one of them.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn revoked_devices(&self) -> Result<Vec<DeviceId>, StoreError> {
+        let ids: Vec<Vec<u8>> = sqlx::query_scalar(REVOKED).fetch_all(&self.readers).await?;
+        ids.iter().map(|id| device_id(id)).collect()
+    }
+
+    /// Gives a device another name.
+    ///
+    /// # Errors
+    /// [`RenameError`].
+    pub async fn rename_device(
+        &self,
+        old: &DeviceName,
+        new: &DeviceName,
+    ) -> Result<(), RenameError> {
+        let mut write = self.write(Durability::Disk).await?;
+        let Some(id) = holder(&mut write, old).await? else {
+            return Err(RenameError::Unknown(old.clone()));
+        };
+        match holder(&mut write, new).await? {
+            Some(same) if same == id => return Ok(()),
+            Some(holder) => {
+                let name = new.clone();
+                return Err(RenameError::Taken { name, holder });
+            }
+            None => {}
+        }
+        write.about(id, old);
+        let rename = sqlx::query(RENAME).bind(id.0.as_slice()).bind(new.as_str());
+        rename
+            .execute(&mut *write)
+            .await
+            .map_err(StoreError::from)?;
+        meta::access_changed(&mut write).await?;
+        Ok(write.commit().await?)
+    }
+
+    /// Sets labels of a device and removes others (`None`). Gives what it has afterwards.
+    ///
+    /// # Errors
+    /// [`LabelError`].
+    pub async fn label_device(
+        &self,
+        name: &DeviceName,
+        changes: &[(LabelKey, Option<LabelValue>)],
+    ) -> Result<Labels, LabelError> {
+        let mut write = self.write(Durability::Disk).await?;
+        let Some(id) = holder(&mut write, name).await? else {
+            return Err(LabelError::Unknown(name.clone()));
+        };
+        let column = sqlx::query_scalar(LABELS).bind(id.0.as_slice());
+        let column: String = column
+            .fetch_one(&mut *write)
+            .await
+            .map_err(StoreError::from)?;
+        let mut labels = labels::from_column(&column)?;
+        for (key, value) in changes {
+            match value {
+                Some(value) => labels.insert(key.clone(), value.clone()),
+                None => labels.remove(key),
+            };
+        }
+        if labels.len() > MAX_LABELS {
+            return Err(LabelError::TooMany(name.clone(), labels.len()));
+        }
+        let column = labels::to_column(&labels);
+        write.about(id, name);
+        let set = sqlx::query(LABEL).bind(id.0.as_slice()).bind(column);
+        set.execute(&mut *write).await.map_err(StoreError::from)?;
+        meta::access_changed(&mut write).await?;
+        write.commit().await?;
+        Ok(labels)
+    }
+
+    /// Ends trust in a device's key for ever and frees its name. What is left of the token that it enrolled with is
+    /// given back, and with `end_token` it is removed in the same transaction.
+    ///
+    /// # Errors
+    /// [`RevokeError`].
+    pub async fn revoke_device(
+        &self,
+        name: &DeviceName,
+        now: Timestamp,
+        end_token: bool,
+    ) -> Result<Revoked, RevokeError> {
+        let mut write = self.write(Durability::Disk).await?;
+        let Some(id) = holder(&mut write, name).await? else {
+            return Err(RevokeError::Unknown(name.clone()));
+        };
+        write.about(id, name);
+        for sql in [REVOKE, CLOSE] {
+            let query = sqlx::query(sql).bind(id.0.as_slice()).bind(now.0);
+            query.execute(&mut *write).await.map_err(StoreError::from)?;
+        }
+        let token = tokens::left_of(&mut write, id, now).await?;
+        if let Some(token) = &token {
+            write.fact("token", token.id.as_str());
+            write.fact("token_uses_left", token.uses_left);
+            write.fact("token_removed", end_token);
+            if end_token {
+                tokens::remove(&mut write, &token.id).await?;
+            }
+        }
+        meta::access_changed(&mut write).await?;
+        write.commit().await?;
+        Ok(Revoked { id, token })
+    }
+}
+
+/// Who has a name now.
+pub(super) async fn holder(
+    write: &mut super::Write,
+    name: &DeviceName,
+) -> Result<Option<DeviceId>, StoreError> {
+    let id = sqlx::query_scalar(HOLDER).bind(name.as_str());
+    let id: Option<Vec<u8>> = id.fetch_optional(&mut **write).await?;
+    id.map(|id| device_id(&id)).transpose()
+}
+
+/// The device with a key, inside a transaction.
+pub(super) async fn by_key(
+    write: &mut super::Write,
+    key: &PublicKey,
+    now: Timestamp,
+) -> Result<Option<Device>, StoreError> {
+    let row = sqlx::query_as(BY_KEY).bind(key.0.as_slice());
+    let row: Option<Row> = row.fetch_optional(&mut **write).await?;
+    row.map(|row| row.device(now)).transpose()
+}
+
+fn device_id(column: &[u8]) -> Result<DeviceId, StoreError> {
+    let exact = column.try_into();
+    exact
+        .map(DeviceId)
+        .map_err(|_| StoreError::Corrupt("a device's identifier"))
+}
+
+/// A device as it stands in the tables.
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: Vec<u8>,
+    public_key: Vec<u8>,
+    name: String,
+    labels: String,
+    enrolled: i64,
+    agent_version: String,
+    target: String,
+    token: Option<String>,
+    cloned: Option<i64>,
+    cloned_first: Option<String>,
+    cloned_second: Option<String>,
+    revoked: Option<i64>,
+    closed: Option<i64>,
+    last_heard: Option<i64>,
+    keepalive_secs: Option<i64>,
+    address: Option<String>,
+    heartbeat: Option<i64>,
+}
+
+impl Row {
+    fn device(self, now: Timestamp) -> Result<Device, StoreError> {
+        let corrupt = || StoreError::Corrupt("a device");
+        Ok(Device {
+            id: device_id(&self.id)?,
+            name: DeviceName::new(&self.name).map_err(|_| corrupt())?,
+            key: PublicKey(
+                self.public_key
+                    .as_slice()
+                    .try_into()
+                    .map_err(|_| corrupt())?,
+            ),
+            labels: labels::from_column(&self.labels)?,
+            cloned: self.cloned(),
+            enrolled: Timestamp(self.enrolled),
+            presence: self.presence(now),
+            agent_version: self.agent_version,
+            target: self.target,
+            token: self.token,
+            revoked: self.revoked.map(Timestamp),
+        })
+    }
+
+    fn cloned(&self) -> Option<ClonedDevice> {
+        let address = |column: &Option<String>| column.as_deref()?.parse().ok();
+        Some(ClonedDevice {
+            seen: Timestamp(self.cloned?),
+            pair: ClonePair {
+                first: address(&self.cloned_first)?,
+                second: address(&self.cloned_second)?,
+            },
+        })
+    }
+
+    fn presence(&self, now: Timestamp) -> Presence {
+        let last_seen = self.last_heard.map(Timestamp);
+        let silent = now.since(last_seen.unwrap_or(now));
+        let beat = self.heartbeat.map(Timestamp);
+        let relay_lives = beat.is_some_and(|beat| now.since(beat) < RELAY_HEARTBEAT_STALE);
+        let keepalive = u64::try_from(self.keepalive_secs.unwrap_or(0)).unwrap_or(0);
+        let patience = Duration::from_secs(keepalive).saturating_mul(STALE_KEEPALIVES);
+        let (state, since) = match (last_seen, self.closed) {
+            (None, _) => (PresenceState::Offline, None),
+            (Some(_), Some(closed)) => (PresenceState::Offline, Some(Timestamp(closed))),
+            // Its relay died: it was reachable for as long as that lived, or was heard on its tunnel.
+            (Some(_), None) if !relay_lives => (PresenceState::Offline, last_seen.max(beat)),
+            (Some(_), None) if silent > patience => (PresenceState::Stale, None),
+            (Some(_), None) => (PresenceState::Online, None),
+        };
+        Presence {
+            state,
+            since,
+            last_seen,
+            address: self.address.as_deref().and_then(|text| text.parse().ok()),
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Enrolment tokens. Only the SHA-256 of a secret is kept: 160 random bits need no salt.
+
+use std::time::Duration;
+
+use holdfast_protocol::ids::DeviceId;
+use holdfast_protocol::token::Secret;
+
+use super::labels;
+use crate::clock::Timestamp;
+use crate::hex::hex;
+use crate::state::{random_bytes, sha256};
+use crate::store::{Durability, Labels, Store, StoreError, Write};
+
+/// A token that is over is kept for so long, so that a late device is told "expired", not "unknown".
+const KEEP_EXPIRED: Duration = Duration::from_secs(30 * 86_400);
+
+/// What a new token allows.
+#[derive(Clone, Debug)]
+pub struct NewToken {
+    /// How many devices may join with it.
+    pub uses: u32,
+    /// For how long.
+    pub ttl: Duration,
+    /// What each of these devices is labelled with.
+    pub labels: Labels,
+}
+
+/// A token as a listing shows it: without its secret, which nobody knows any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenRow {
+    /// A short name for it, for `token rm`.
+    pub id: String,
+    /// How many devices could join in all.
+    pub uses: i64,
+    /// How many still can.
+    pub uses_left: i64,
+    /// When it was made.
+    pub created: Timestamp,
+    /// When it ends.
+    pub expires: Timestamp,
+    /// What devices get.
+    pub labels: Labels,
+}
+
+/// What is left of a token that a device enrolled with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenLeft {
+    /// Its short name.
+    pub id: String,
+    /// How many devices can still join with it.
+    pub uses_left: i64,
+    /// Until when.
+    pub expires: Timestamp,
+}
+
+const INSERT: &str = "INSERT INTO tokens
+        (id, secret_hash, uses, uses_left, created, expires, labels)
+    VALUES ($1, $2, $3, $3, $4, $5, $6)";
+const ALL: &str =
+    "SELECT id, uses, uses_left, created, expires, labels FROM tokens ORDER BY created, id";
+const LEFT_OF: &str =
+    "SELECT t.id, t.uses_left, t.expires FROM tokens t JOIN devices d ON d.token = t.id
+    WHERE d.id = $1 AND t.uses_left > 0 AND t.expires > $2";
+const REMOVE: &str = "DELETE FROM tokens WHERE id = $1";
+const PRUNE: &str = "DELETE FROM tokens WHERE expires < $1";
+
+type LeftColumns = (String, i64, i64);
+type Columns = (String, i64, i64, i64, i64, String);
+
+impl Store {
+    /// Makes a token. Its secret is given once, here.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn create_token(
+        &self,
+        token: NewToken,
+        now: Timestamp,
+    ) -> Result<(String, Secret), StoreError> {
+        let secret = Secret(random_bytes().map_err(|_| StoreError::Random)?);
+        let id: [u8; 4] = random_bytes().map_err(|_| StoreError::Random)?;
+        let id = hex(&id);
+        let mut write = self.write(Durability::Disk).await?;
+        let prune = sqlx::query(PRUNE).bind(now.before(KEEP_EXPIRED).0);
+        prune.execute(&mut *write).await?;
+        sqlx::query(INSERT)
+            .bind(&id)
+            .bind(sha256(&secret.0).as_slice())
+            .bind(i64::from(token.uses))
+            .bind(now.0)
+            .bind(now.after(token.ttl).0)
+            .bind(labels::to_column(&token.labels))
+            .execute(&mut *write)
+            .await?;
+        write.fact("token", id.as_str());
+        write.commit().await?;
+        Ok((id, secret))
+    }
+
+    /// All tokens, the oldest first, also those that are over.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn tokens(&self) -> Result<Vec<TokenRow>, StoreError> {
+        let rows: Vec<Columns> = sqlx::query_as(ALL).fetch_all(&self.readers).await?;
+        let row = |(id, uses, uses_left, created, expires, column): Columns| {
+            Ok(TokenRow {
+                id,
+                uses,
+                uses_left,
+                created: Timestamp(created),
+                expires: Timestamp(expires),
+                labels: labels::from_column(&column)?,
+            })
+        };
+        rows.into_iter().map(row).collect()
+    }
+
+    /// Looks up what is left of the token that a device enrolled with: `None` if nobody can join with it any more.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn token_left_of(
+        &self,
+        device: DeviceId,
+        now: Timestamp,
+    ) -> Result<Option<TokenLeft>, StoreError> {
+        let row = sqlx::query_as(LEFT_OF).bind(device.0.to_vec()).bind(now.0);
+        let row: Option<LeftColumns> = row.fetch_optional(&self.readers).await?;
+        Ok(row.map(left))
+    }
+
+    /// Removes a token; says whether there was one.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn remove_token(&self, id: &str) -> Result<bool, StoreError> {
+        let mut write = self.write(Durability::Disk).await?;
+        let removed = remove(&mut write, id).await?;
+        if removed {
+            write.fact("token", id);
+        } else {
+            write.unchanged();
+        }
+        write.commit().await?;
+        Ok(removed)
+    }
+}
+
+/// What is left of the token that a device enrolled with, inside a transaction.
+pub(crate) async fn left_of(
+    write: &mut Write,
+    device: DeviceId,
+    now: Timestamp,
+) -> Result<Option<TokenLeft>, StoreError> {
+    let row = sqlx::query_as(LEFT_OF).bind(device.0.to_vec()).bind(now.0);
+    let row: Option<LeftColumns> = row.fetch_optional(&mut **write).await?;
+    Ok(row.map(left))
+}
+
+/// Removes a token inside a transaction; says whether there was one.
+pub(crate) async fn remove(write: &mut Write, id: &str) -> Result<bool, StoreError> {
+    let removed = sqlx::query(REMOVE).bind(id).execute(&mut **write).await?;
+    Ok(removed.rows_affected() > 0)
+}
+
+fn left((id, uses_left, expires): LeftColumns) -> TokenLeft {
+    TokenLeft {
+        id,
+        uses_left,
+        expires: Timestamp(expires),
+    }
+}

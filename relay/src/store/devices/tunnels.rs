@@ -1,0 +1,230 @@
+//! The newest tunnel of each device: its generation, and when the device was heard on it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use holdfast_protocol::ids::{DeviceId, Generation};
+
+use holdfast_protocol::limits::{MAX_KEEPALIVE, TUNNEL_IDLE_TIMEOUT};
+
+use crate::clock::Timestamp;
+use crate::limits::MAX_RESETS;
+use crate::store::{ClonePair, Durability, RelayId, Store, StoreError};
+
+/// A QUIC connection id that the relay issued, of the length that quinn's generator makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TunnelId(pub [u8; Self::LENGTH]);
+
+impl TunnelId {
+    /// Its length.
+    pub const LENGTH: usize = 8;
+}
+
+/// A tunnel of an earlier run of a relay that nothing has closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeftTunnel {
+    /// Whose.
+    pub device: DeviceId,
+    /// Where the device was heard last.
+    pub address: SocketAddr,
+    /// The connection id by which it spoke.
+    pub id: TunnelId,
+}
+
+/// What is known of a tunnel when it opens.
+#[derive(Clone, Debug)]
+pub struct TunnelFacts {
+    /// The device's address as the relay sees it.
+    pub address: SocketAddr,
+    /// The agent's version, as it says.
+    pub agent_version: String,
+    /// The target triple that the agent was built for, as it says.
+    pub target: String,
+    /// Seconds between two beats of the idle agent.
+    pub keepalive_secs: u16,
+    /// The address that it sends from, before any NAT, as it says.
+    pub local_address: Option<SocketAddr>,
+    /// The connection id by which it speaks, if that is known yet.
+    pub connection_id: Option<TunnelId>,
+}
+
+// A generation is at least the time in microseconds: so it grows even if the last one was lost with
+// the power, or the database came back from a backup.
+const OPEN: &str = "INSERT INTO tunnels
+        (device, relay, generation, opened, last_heard, keepalive_secs, address, local_address,
+        connection_id)
+    VALUES ($1, $2, $3, $3, $3, $4, $5, $6, $7)
+    ON CONFLICT (device) DO UPDATE SET
+        relay = excluded.relay,
+        generation = CASE WHEN excluded.generation > tunnels.generation
+            THEN excluded.generation ELSE tunnels.generation + 1 END,
+        opened = excluded.opened, closed = NULL, last_heard = excluded.last_heard,
+        keepalive_secs = excluded.keepalive_secs, address = excluded.address,
+        local_address = excluded.local_address, connection_id = excluded.connection_id
+    RETURNING generation";
+const NOTE_AGENT: &str = "UPDATE devices SET agent_version = $2, target = $3
+    WHERE id = $1 AND revoked IS NULL";
+const CLOSE: &str = "UPDATE tunnels SET closed = $3, connection_id = NULL
+    WHERE device = $1 AND generation = $2 AND closed IS NULL";
+const HEARD: &str = "UPDATE tunnels SET last_heard = $3, address = $4
+    WHERE device = $1 AND generation = $2 AND closed IS NULL";
+
+const NOTE_ID: &str = "UPDATE tunnels SET connection_id = $3
+    WHERE device = $1 AND generation = $2 AND closed IS NULL";
+// Those that were never closed, whoever has marked them as closed since. Whoever was heard last comes first.
+const LEFT: &str = "SELECT device, address, connection_id FROM tunnels
+    WHERE connection_id IS NOT NULL AND last_heard >= $1 ORDER BY last_heard DESC LIMIT $2";
+
+/// A device with a tunnel that was heard before this has given its connection up by itself.
+const LEFT_SINCE: Duration = TUNNEL_IDLE_TIMEOUT.saturating_add(MAX_KEEPALIVE);
+const CLONED: &str = "UPDATE devices SET cloned = $2, cloned_first = $3, cloned_second = $4
+    WHERE id = $1";
+
+impl Store {
+    /// Notes that a device is two machines.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn device_cloned(
+        &self,
+        device: DeviceId,
+        pair: ClonePair,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let mut write = self.write(Durability::Process).await?;
+        let cloned = sqlx::query(CLONED)
+            .bind(device.0.as_slice())
+            .bind(now.0)
+            .bind(pair.first.to_string())
+            .bind(pair.second.to_string());
+        cloned.execute(&mut *write).await?;
+        write.commit().await
+    }
+
+    /// A device's tunnel stands on `relay`, and replaces any other. Gives its generation, which is
+    /// higher than all before it.
+    ///
+    /// # Errors
+    /// [`StoreError::NotEnrolled`] if the device was revoked in the meantime.
+    pub async fn tunnel_opened(
+        &self,
+        device: DeviceId,
+        relay: RelayId,
+        facts: TunnelFacts,
+        now: Timestamp,
+    ) -> Result<Generation, StoreError> {
+        let mut write = self.write(Durability::Process).await?;
+        let note = sqlx::query(NOTE_AGENT)
+            .bind(device.0.as_slice())
+            .bind(&facts.agent_version)
+            .bind(&facts.target);
+        if note.execute(&mut *write).await?.rows_affected() == 0 {
+            return Err(StoreError::NotEnrolled);
+        }
+        let generation: i64 = sqlx::query_scalar(OPEN)
+            .bind(device.0.as_slice())
+            .bind(relay.0.as_slice())
+            .bind(now.0)
+            .bind(i64::from(facts.keepalive_secs))
+            .bind(facts.address.to_string())
+            .bind(facts.local_address.map(|address| address.to_string()))
+            .bind(facts.connection_id.map(|id| id.0.to_vec()))
+            .fetch_one(&mut *write)
+            .await?;
+        write.commit().await?;
+        let generation = u64::try_from(generation);
+        generation
+            .map(Generation)
+            .map_err(|_| StoreError::Corrupt("a generation"))
+    }
+
+    /// The tunnel of that generation is closed; nothing happens if a newer one stands.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn tunnel_closed(
+        &self,
+        device: DeviceId,
+        generation: Generation,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let mut write = self.write(Durability::Process).await?;
+        let close = sqlx::query(CLOSE)
+            .bind(device.0.as_slice())
+            .bind(column(generation))
+            .bind(now.0);
+        close.execute(&mut *write).await?;
+        write.commit().await
+    }
+
+    /// These devices speak by these connection ids. One transaction.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn note_connection_ids(
+        &self,
+        ids: &[(DeviceId, Generation, TunnelId)],
+    ) -> Result<(), StoreError> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let mut write = self.write(Durability::Process).await?;
+        for (device, generation, id) in ids {
+            let note = sqlx::query(NOTE_ID)
+                .bind(device.0.as_slice())
+                .bind(column(*generation))
+                .bind(id.0.as_slice());
+            note.execute(&mut *write).await?;
+        }
+        write.commit().await
+    }
+
+    /// Returns tunnels that no run of a relay has closed in good order and whose devices may still believe in them.
+    /// One whose facts cannot be read is left out: its device comes back without help.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn left_tunnels(&self, now: Timestamp) -> Result<Vec<LeftTunnel>, StoreError> {
+        let rows: Vec<(Vec<u8>, String, Vec<u8>)> = sqlx::query_as(LEFT)
+            .bind(now.before(LEFT_SINCE).0)
+            .bind(i64::from(MAX_RESETS))
+            .fetch_all(&self.readers)
+            .await?;
+        let left = rows.into_iter().filter_map(|(device, address, id)| {
+            Some(LeftTunnel {
+                device: DeviceId(device.try_into().ok()?),
+                address: address.parse().ok()?,
+                id: TunnelId(id.try_into().ok()?),
+            })
+        });
+        Ok(left.collect())
+    }
+
+    /// These devices were heard, at these times, from these addresses. One transaction: collect for a
+    /// second, then call.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn heard(
+        &self,
+        heard: &[(DeviceId, Generation, Timestamp, SocketAddr)],
+    ) -> Result<(), StoreError> {
+        if heard.is_empty() {
+            return Ok(());
+        }
+        let mut write = self.write(Durability::Process).await?;
+        for (device, generation, at, address) in heard {
+            let heard = sqlx::query(HEARD)
+                .bind(device.0.as_slice())
+                .bind(column(*generation))
+                .bind(at.0)
+                .bind(address.to_string());
+            heard.execute(&mut *write).await?;
+        }
+        write.commit().await
+    }
+}
+
+fn column(generation: Generation) -> i64 {
+    i64::try_from(generation.0).unwrap_or(i64::MAX)
+}

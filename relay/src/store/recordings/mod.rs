@@ -1,0 +1,383 @@
+//! Recordings: whose, of what, where they stand, and which of their segments are stored.
+
+use holdfast_protocol::ids::{SessionId, UserName};
+use holdfast_protocol::recording::chain::{Begun, ChainKey, Closing, Seen, SeenControl};
+use holdfast_protocol::recording::segment::Link;
+use holdfast_protocol::wire::SessionFinished;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{Durability, RelayId, Store, StoreError};
+use crate::clock::Timestamp;
+use crate::store::sessions::facts::SessionFacts;
+
+mod read;
+
+pub use read::{RecordingFacts, RecordingFilter, RecordingRow, recorded_kind};
+
+/// Where a recording stands, in a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordingState {
+    /// The session runs.
+    Recording,
+    /// It has ended; not everything has come.
+    Uploading,
+    /// Everything has come, and nothing contradicts it.
+    Complete,
+    /// It ends early.
+    Truncated,
+    /// It is not what was recorded, or not what the relay saw.
+    Tampered,
+    /// Nothing of it came, and nothing will.
+    Lost,
+}
+
+impl RecordingState {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Recording,
+        Self::Uploading,
+        Self::Complete,
+        Self::Truncated,
+        Self::Tampered,
+        Self::Lost,
+    ];
+
+    /// Its word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Recording => "recording",
+            Self::Uploading => "uploading",
+            Self::Complete => "complete",
+            Self::Truncated => "truncated",
+            Self::Tampered => "tampered",
+            Self::Lost => "lost",
+        }
+    }
+
+    /// Whether it stays so for good.
+    #[must_use]
+    pub const fn is_terminal(self) -> bool {
+        !matches!(self, Self::Recording | Self::Uploading)
+    }
+}
+
+/// A recording that begins.
+#[derive(Clone, Debug)]
+pub struct NewRecording {
+    /// Whose session, of what.
+    pub session: SessionFacts,
+    /// The key of its streams' digests.
+    pub key: ChainKey,
+    /// What the session is begun with.
+    pub begun: Begun,
+    /// Where the digests are before anything has passed.
+    pub seen: SeenSession,
+}
+
+/// What the relay has seen pass of a session.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SeenSession {
+    /// On its three streams.
+    pub streams: [Seen; 3],
+    /// Beside them.
+    pub control: SeenControl,
+}
+
+/// A legal hold: the recording stays until it is released.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// Since when.
+    pub since: Timestamp,
+    /// By whom; `None`: somebody at the relay itself.
+    pub by: Option<UserName>,
+    /// Why; may be empty. Escape it.
+    pub reason: String,
+}
+
+/// A verdict, and what signs it.
+#[derive(Clone, Debug)]
+pub struct SignedVerdict {
+    /// The text.
+    pub text: String,
+    /// The cluster key's signature on it.
+    pub signature: [u8; 64],
+    /// Whether everything is proved.
+    pub verified: bool,
+}
+
+/// How a recorded session ended, as the relay saw it.
+#[derive(Clone, Copy, Debug)]
+pub struct Over {
+    /// When.
+    pub ended: Timestamp,
+    /// With which exit status, if with one.
+    pub closing: Closing,
+    /// Whether the device started nothing.
+    pub refused: bool,
+    /// By when its recording is expected.
+    pub expected: Timestamp,
+}
+
+const BEGIN: &str =
+    "INSERT INTO recordings (id, relay, user_name, device, device_name, login, kind,
+        command, client, started, user_id, state, chain_key, seen, begun, control, terminal)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 'recording', $12, $13, $14, $15, $16)";
+const SEEN: &str = "UPDATE recordings SET seen = $2, control = $3 WHERE id = $1";
+const OVER: &str = "UPDATE recordings SET seen = $2, control = $3, ended = $4, exited = $5,
+        closing = $6, refused = $7, expected = $8 WHERE id = $1";
+// Sessions of runs that were killed ended with them. What they had seen was written down now and then.
+const OVER_OTHERS: &str = "UPDATE recordings SET ended = $2, expected = $3,
+        state = CASE state WHEN 'recording' THEN 'uploading' ELSE state END
+    WHERE ended IS NULL AND relay <> $1";
+const UNFOLLOWED: &str =
+    "UPDATE recordings SET unfollowed = $2 WHERE id = $1 AND unfollowed IS NULL";
+const STATE: &str = "UPDATE recordings SET state = $2, reason = $3 WHERE id = $1";
+const SEGMENT: &str = "INSERT INTO recording_segments (recording, segment, length, hash)
+    VALUES ($1, $2, $3, $4) ON CONFLICT (recording, segment) DO NOTHING";
+const REPORT: &str = "UPDATE recordings SET report = $2 WHERE id = $1 AND report IS NULL";
+const OFFERED: &str = "UPDATE recordings SET offered = $2 WHERE id = $1 AND offered < $2";
+const VERDICT: &str = "UPDATE recordings SET verdict = $2, signature = $3, verified = $4,
+        chain_key = NULL WHERE id = $1";
+// A hold that comes in the last moment holds.
+const REMOVE: &str = "DELETE FROM recordings WHERE id = $1 AND hold_since IS NULL";
+const HOLD: &str = "UPDATE recordings SET hold_since = $2, hold_by = $3, hold_reason = $4
+    WHERE id = $1 AND hold_since IS NULL";
+const RELEASE: &str = "UPDATE recordings SET hold_since = NULL, hold_by = NULL, hold_reason = NULL
+    WHERE id = $1 AND hold_since IS NOT NULL";
+
+impl Store {
+    /// A recording begins.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn recording_begun(
+        &self,
+        relay: RelayId,
+        new: &NewRecording,
+    ) -> Result<(), StoreError> {
+        let mut write = self.write(Durability::Disk).await?;
+        let begin = new.session.bind(sqlx::query(BEGIN), relay);
+        begin
+            .bind(new.key.0.as_slice())
+            .bind(packed(&new.seen.streams)?)
+            .bind(packed(&new.begun)?)
+            .bind(packed(&new.seen.control)?)
+            .bind(new.session.terminal)
+            .execute(&mut *write)
+            .await?;
+        write.commit().await
+    }
+
+    /// What the relay has seen of a session that goes on.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn recording_seen(
+        &self,
+        id: SessionId,
+        seen: &SeenSession,
+    ) -> Result<(), StoreError> {
+        let mut write = self.write(Durability::Process).await?;
+        let query = sqlx::query(SEEN).bind(id.0.as_slice());
+        let query = query.bind(packed(&seen.streams)?);
+        let query = query.bind(packed(&seen.control)?);
+        query.execute(&mut *write).await?;
+        write.commit().await
+    }
+
+    /// The file operations of a session cannot be followed any more, for this reason.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn recording_unfollowed(&self, id: SessionId, why: &str) -> Result<(), StoreError> {
+        let mut write = self.write(Durability::Disk).await?;
+        let query = sqlx::query(UNFOLLOWED).bind(id.0.as_slice()).bind(why);
+        query.execute(&mut *write).await?;
+        write.commit().await
+    }
+
+    /// The session of a recording is over: what the relay has seen of it, whether up to its exit status, and by
+    /// when the recording is expected. `refused` says that the device started nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn recording_over(
+        &self,
+        id: SessionId,
+        seen: &SeenSession,
+        how: Over,
+    ) -> Result<(), StoreError> {
+        let mut write = self.write(Durability::Disk).await?;
+        sqlx::query(OVER)
+            .bind(id.0.as_slice())
+            .bind(packed(&seen.streams)?)
+            .bind(packed(&seen.control)?)
+            .bind(how.ended.0)
+            .bind(how.closing.exit.is_some())
+            .bind(packed(&how.closing)?)
+            .bind(how.refused)
+            .bind(how.expected.0)
+            .execute(&mut *write)
+            .await?;
+        write.commit().await
+    }
+
+    /// All sessions of earlier runs are over.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn recordings_of_others_over(
+        &self,
+        relay: RelayId,
+        now: Timestamp,
+        expected: Timestamp,
+    ) -> Result<(), StoreError> {
+        let mut write = self.write(Durability::Disk).await?;
+        let query = sqlx::query(OVER_OTHERS).bind(relay.0.as_slice());
+        let query = query.bind(now.0).bind(expected.0);
+        query.execute(&mut *write).await?;
+        write.commit().await
+    }
+
+    /// Notes a new state.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn recording_settled(
+        &self,
+        id: SessionId,
+        state: RecordingState,
+        reason: Option<&str>,
+        verdict: Option<&SignedVerdict>,
+    ) -> Result<(), StoreError> {
+        // What is on its way says so again at the device's next offer.
+        let survive = match state.is_terminal() || verdict.is_some() {
+            true => Durability::Disk,
+            false => Durability::Process,
+        };
+        let mut write = self.write(survive).await?;
+        let query = sqlx::query(STATE).bind(id.0.as_slice());
+        let query = query.bind(state.as_str()).bind(reason);
+        query.execute(&mut *write).await?;
+        if let Some(verdict) = verdict {
+            sqlx::query(VERDICT)
+                .bind(id.0.as_slice())
+                .bind(verdict.text.as_str())
+                .bind(verdict.signature.as_slice())
+                .bind(verdict.verified)
+                .execute(&mut *write)
+                .await?;
+        }
+        write.commit().await
+    }
+
+    /// A segment is stored for good.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn recording_segment(
+        &self,
+        id: SessionId,
+        segment: u32,
+        length: u64,
+        hash: &Link,
+    ) -> Result<(), StoreError> {
+        let mut write = self.write(Durability::Disk).await?;
+        sqlx::query(SEGMENT)
+            .bind(id.0.as_slice())
+            .bind(i64::from(segment))
+            .bind(i64::try_from(length).unwrap_or(i64::MAX))
+            .bind(packed(hash)?)
+            .execute(&mut *write)
+            .await?;
+        write.commit().await
+    }
+
+    /// The device's report is kept.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn recording_report(&self, report: &SessionFinished) -> Result<(), StoreError> {
+        let mut write = self.write(Durability::Disk).await?;
+        let id = report.session.0;
+        let query = sqlx::query(REPORT)
+            .bind(id.as_slice())
+            .bind(packed(report)?);
+        query.execute(&mut *write).await?;
+        write.commit().await
+    }
+
+    /// How many bytes the device has offered, for who asks how far it is.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn recording_offered(&self, id: SessionId, bytes: u64) -> Result<(), StoreError> {
+        let mut write = self.write(Durability::Process).await?;
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        let query = sqlx::query(OFFERED).bind(id.0.as_slice()).bind(bytes);
+        query.execute(&mut *write).await?;
+        write.commit().await
+    }
+
+    /// Removes a recording, unless it is held; says whether. Its objects are the caller's to remove, afterwards.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn recording_removed(&self, id: SessionId) -> Result<bool, StoreError> {
+        let mut write = self.write(Durability::Disk).await?;
+        let query = sqlx::query(REMOVE).bind(id.0.as_slice());
+        let removed = query.execute(&mut *write).await?.rows_affected() > 0;
+        if !removed {
+            write.unchanged();
+        }
+        write.commit().await?;
+        Ok(removed)
+    }
+
+    /// Holds a recording, unless it is held already; says whether.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn recording_held(&self, id: SessionId, hold: &Hold) -> Result<bool, StoreError> {
+        let mut write = self.write(Durability::Disk).await?;
+        let query = sqlx::query(HOLD).bind(id.0.as_slice());
+        let query = query.bind(hold.since.0);
+        let query = query.bind(hold.by.as_ref().map(UserName::as_str));
+        let query = query.bind(hold.reason.as_str());
+        let held = query.execute(&mut *write).await?.rows_affected() > 0;
+        if !held {
+            write.unchanged();
+        }
+        write.commit().await?;
+        Ok(held)
+    }
+
+    /// Lets go of a recording that is held; says whether it was.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn recording_released(&self, id: SessionId) -> Result<bool, StoreError> {
+        let mut write = self.write(Durability::Disk).await?;
+        let query = sqlx::query(RELEASE).bind(id.0.as_slice());
+        let released = query.execute(&mut *write).await?.rows_affected() > 0;
+        if !released {
+            write.unchanged();
+        }
+        write.commit().await?;
+        Ok(released)
+    }
+}
+
+fn packed<T: Serialize>(value: &T) -> Result<Vec<u8>, StoreError> {
+    postcard::to_allocvec(value).map_err(|_| corrupt())
+}
+
+fn unpacked<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, StoreError> {
+    postcard::from_bytes(bytes).map_err(|_| corrupt())
+}
+
+fn corrupt() -> StoreError {
+    StoreError::Corrupt("a recording")
+}

@@ -1,0 +1,134 @@
+//! Slots of quotas that are in use: counted and taken in one transaction.
+
+use std::num::NonZeroU32;
+
+use holdfast_protocol::ids::UserName;
+
+use crate::access::quota::{Full, Quota};
+use crate::clock::Timestamp;
+use crate::store::{Durability, RELAY_HEARTBEAT_STALE, RelayId, Store, StoreError};
+
+/// One slot, held by a run of a relay under a number of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseRow {
+    /// Whose run holds it.
+    pub relay: RelayId,
+    /// That run's number for it.
+    pub number: i64,
+    /// Of what.
+    pub quota: Quota,
+    /// Whose.
+    pub user: UserName,
+}
+
+/// How many slots a user has in use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InUse {
+    /// Connections.
+    pub connections: u32,
+    /// Sessions.
+    pub sessions: u32,
+}
+
+// Leases of a run count while its heartbeat is fresh; one's own always do, however late one's own
+// heartbeat is. The limit bounds the count: whether there are a million more makes no difference.
+const COUNT: &str = "SELECT COUNT(*) FROM (SELECT 1 FROM leases l
+        JOIN relays r ON r.id = l.relay
+    WHERE l.user_name = $1 AND l.kind = $2
+        AND (l.relay = $3 OR (r.stopped IS NULL AND r.heartbeat > $4))
+    LIMIT $5)";
+const TAKE: &str = "INSERT INTO leases (relay, number, kind, user_name, taken)
+    VALUES ($1, $2, $3, $4, $5)";
+const RELEASE: &str = "DELETE FROM leases WHERE relay = $1 AND number = $2";
+const IN_USE: &str = "SELECT l.kind, COUNT(*) FROM leases l JOIN relays r ON r.id = l.relay
+    WHERE l.user_name = $1 AND r.stopped IS NULL AND r.heartbeat > $2 GROUP BY l.kind";
+
+impl Store {
+    /// Takes a slot if the limit admits one more. The outer result is the store's, the inner one the rule's.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn take_lease(
+        &self,
+        lease: &LeaseRow,
+        limit: Option<NonZeroU32>,
+        now: Timestamp,
+    ) -> Result<Result<(), Full>, StoreError> {
+        let mut write = self.write(Durability::Process).await?;
+        if let Some(max) = limit {
+            let in_use: i64 = sqlx::query_scalar(COUNT)
+                .bind(lease.user.as_str())
+                .bind(word(lease.quota))
+                .bind(lease.relay.0.as_slice())
+                .bind(now.before(RELAY_HEARTBEAT_STALE).0)
+                .bind(i64::from(max.get()))
+                .fetch_one(&mut *write)
+                .await?;
+            let in_use = u32::try_from(in_use).unwrap_or(u32::MAX);
+            if let Err(full) = lease.quota.admit(limit, in_use, &lease.user) {
+                return Ok(Err(full));
+            }
+        }
+        sqlx::query(TAKE)
+            .bind(lease.relay.0.as_slice())
+            .bind(lease.number)
+            .bind(word(lease.quota))
+            .bind(lease.user.as_str())
+            .bind(now.0)
+            .execute(&mut *write)
+            .await?;
+        write.commit().await?;
+        Ok(Ok(()))
+    }
+
+    /// Gives slots back, all in one transaction. One that is not there is no error.
+    ///
+    /// # Errors
+    /// [`StoreError`]; then none was given back.
+    pub async fn release_leases(
+        &self,
+        relay: RelayId,
+        numbers: impl IntoIterator<Item = i64> + Send,
+    ) -> Result<(), StoreError> {
+        let numbers: Vec<i64> = numbers.into_iter().collect();
+        let mut write = self.write(Durability::Process).await?;
+        for number in numbers {
+            let release = sqlx::query(RELEASE).bind(relay.0.as_slice()).bind(number);
+            release.execute(&mut *write).await?;
+        }
+        write.commit().await
+    }
+
+    /// What a user has in use on all living relays.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn leases_in_use(
+        &self,
+        user: &UserName,
+        now: Timestamp,
+    ) -> Result<InUse, StoreError> {
+        let rows: Vec<(String, i64)> = sqlx::query_as(IN_USE)
+            .bind(user.as_str())
+            .bind(now.before(RELAY_HEARTBEAT_STALE).0)
+            .fetch_all(&self.readers)
+            .await?;
+        let of = |quota: Quota| {
+            let row = rows.iter().find(|(kind, _)| kind == word(quota));
+            row.map_or(0, |(_, count)| u32::try_from(*count).unwrap_or(u32::MAX))
+        };
+        Ok(InUse {
+            connections: of(Quota::Connections),
+            sessions: of(Quota::Sessions),
+        })
+    }
+}
+
+/// The column's word. Channels of one connection are counted where the connection is.
+const fn word(quota: Quota) -> &'static str {
+    match quota {
+        Quota::Connections => "connection",
+        Quota::Sessions => "session",
+        Quota::Channels => "channel",
+    }
+}
