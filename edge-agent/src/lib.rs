@@ -2,39 +2,15 @@
 //!
 //! Nothing here knows about SSH: the relay speaks it, and hands on what a session needs as frames on a
 //! QUIC stream.
+//!
+//! A module imports only from those below its own: [`cli`], [`service`], [`tunnel`], [`session`], [`recording`] and
+//! [`sftp`], [`os`]. The bounds of each are in its `limits.rs`; those on which both ends must agree are in
+//! [`holdfast_protocol::limits`].
 
-mod accounts;
 pub mod cli;
-mod clock;
-pub mod doctor;
-pub mod enroll;
-mod environment;
-mod folder;
-mod forward;
-pub mod identity;
-pub mod install;
-pub mod instance;
-pub mod launch;
-pub mod limits;
-mod listen;
-pub mod log;
-pub mod membership;
-pub mod notify;
-pub mod output;
-pub mod process;
-mod pty;
+pub mod os;
 pub mod recording;
-mod refusal;
-pub mod release;
-pub mod runtime;
+pub mod service;
 pub mod session;
 pub mod sftp;
-mod socket;
-pub mod state;
-pub mod status;
-pub mod subsystem;
-mod tls;
 pub mod tunnel;
-pub mod unix;
-pub mod upgrade;
-pub mod volatile;

@@ -12,23 +12,28 @@ use edge_agent::cli::{
     Cli, Command, InstallArgs, Join, Run, SelfTest, Sftp, StateArg, StatusArgs, UninstallArgs,
     UpgradeArgs, Watch,
 };
-use edge_agent::doctor::{self, Level};
-use edge_agent::enroll::{self, Joined};
-use edge_agent::identity::Identity;
-use edge_agent::instance;
-use edge_agent::limits::UPGRADE_GRACE;
-use edge_agent::membership::Membership;
-use edge_agent::notify::ServiceManager;
-use edge_agent::output::{self, Stdout};
+use edge_agent::os::output::{self, Stdout};
+use edge_agent::os::state::StateDir;
+use edge_agent::os::{process, runtime, volatile};
 use edge_agent::recording::{Recorder, RecordingDevice};
+use edge_agent::service::doctor::{self, Level};
+use edge_agent::service::instance;
+use edge_agent::service::limits::UPGRADE_GRACE;
+use edge_agent::service::notify::ServiceManager;
+use edge_agent::service::status::{self, Question, Status};
+use edge_agent::service::status_socket;
+use edge_agent::service::upgrade::command::Upgrade;
+use edge_agent::service::upgrade::trial::{Turn, Upgrades};
+use edge_agent::service::upgrade::{self_test, watch};
 use edge_agent::session::{SessionConfig, Sessions};
-use edge_agent::state::StateDir;
-use edge_agent::status::{self, Board, Question, Status};
+use edge_agent::session::{launch, unix};
+use edge_agent::sftp;
+use edge_agent::tunnel::enroll::{self, Joined};
+use edge_agent::tunnel::identity::Identity;
+use edge_agent::tunnel::membership::Membership;
+use edge_agent::tunnel::release;
+use edge_agent::tunnel::status::TunnelStatus;
 use edge_agent::tunnel::{self, Agent};
-use edge_agent::upgrade::command::Upgrade;
-use edge_agent::upgrade::trial::{Turn, Upgrades};
-use edge_agent::upgrade::{self_test, watch};
-use edge_agent::{launch, process, release, runtime, sftp, unix, volatile};
 use holdfast_protocol::causes::Causes;
 use holdfast_protocol::escape::Json;
 use holdfast_protocol::wire::CloseCode;
@@ -118,17 +123,17 @@ fn run(run: Run) -> anyhow::Result<ExitCode> {
         ..SessionConfig::default()
     };
     let sessions = Sessions::new(config, recorder.clone());
-    let board = Board::new(&membership);
+    let status = TunnelStatus::new(&membership);
     let instance = instance::of_this_run(membership.id());
     runtime::run(async {
-        status::serve(&state, board.clone(), sessions.clone(), upgrades.clone());
+        status_socket::serve(&state, status.clone(), sessions.clone(), upgrades.clone());
         let mut signals = Signals::new([Signal::Term, Signal::Int])?;
         let agent = Arc::new(Agent {
             state,
             identity,
             membership: Mutex::new(membership),
             sessions,
-            board,
+            status,
             keepalive: run.keepalive,
             instance,
         });
@@ -138,13 +143,13 @@ fn run(run: Run) -> anyhow::Result<ExitCode> {
             signals.next().await;
             None
         };
-        let turn = async { Some(upgrades.turn(&agent.board).await) };
+        let turn = async { Some(upgrades.turn(&agent.status).await) };
         let goodbye = |turn: &Option<Turn>| match turn {
             Some(_) => CloseCode::Upgrading,
             None => CloseCode::Done,
         };
         let alive = async {
-            manager.keep_alive(|| agent.board.summary()).await;
+            manager.keep_alive(|| agent.status.summary()).await;
             None
         };
         let turn = tunnel::run(&agent, stop.or(turn), goodbye).or(alive).await;

@@ -115,7 +115,7 @@ const AGENT_GUARD: &str = "/usr/bin/edge-agent.previous internal-guard --state /
 fn agent_package(workspace: &Workspace, architecture: &str, binary: &Path) -> Result<Deb> {
     let template = workspace
         .root
-        .join("edge-agent/src/install/edge-agent.service");
+        .join("edge-agent/src/service/install/edge-agent.service");
     let unit = read(&template)?
         .replace("@MEMBERSHIP@", "/var/lib/edge-agent/membership")
         .replace("@GUARD@", AGENT_GUARD)

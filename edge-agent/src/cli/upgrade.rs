@@ -7,8 +7,8 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser as _};
 
 use super::{Cli, Command, StateArg};
-use crate::limits::{MAX_TRIAL, MIN_TRIAL};
-use crate::upgrade::command::Upgrade;
+use crate::service::limits::{MAX_TRIAL, MIN_TRIAL};
+use crate::service::upgrade::command::Upgrade;
 
 /// `edge-agent upgrade`.
 #[derive(Debug, Args)]

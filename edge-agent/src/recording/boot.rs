@@ -9,7 +9,7 @@ use std::path::Path;
 use holdfast_protocol::ids::SessionId;
 use rustix::fs::OFlags;
 
-use crate::limits::MAX_BOOT_FILE;
+use crate::recording::limits::MAX_BOOT_FILE;
 
 /// The file in the spool's folder.
 const FILE: &str = "boot";

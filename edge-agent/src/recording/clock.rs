@@ -2,8 +2,8 @@
 
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::clock::WallTime;
-use crate::limits::EARLIEST_CLOCK;
+use crate::os::clock::WallTime;
+use crate::recording::limits::EARLIEST_CLOCK;
 
 /// Seconds since 1970, unless the clock has plainly never been set.
 pub(super) fn trusted_clock() -> Option<i64> {

@@ -10,7 +10,7 @@ use holdfast_protocol::recording::spool::{Recovered, Spool, SpoolConfig, Sync};
 use super::RecorderConfig;
 use super::boot::Boot;
 use super::spool_fs::Folder;
-use crate::limits::SPOOL_SHARE;
+use crate::recording::limits::SPOOL_SHARE;
 use crate::{info, warn};
 
 /// Opens the folder and takes over what is in it.

@@ -23,8 +23,7 @@ use super::forwards::Forwards;
 use super::open::open_spool;
 use super::spool_fs::Folder;
 use super::writer;
-use crate::limits::{RECORDING_STOP_GRACE, WRITER_STACK};
-use crate::membership::Membership;
+use crate::recording::limits::{RECORDING_STOP_GRACE, WRITER_STACK};
 use crate::warn;
 
 /// Where recordings wait, and when they are uploaded.
@@ -70,16 +69,6 @@ pub struct RecordingDevice {
     pub name: DeviceName,
     /// To what recordings are sealed; `None` until a roster brings it.
     pub key: Option<RecordingKey>,
-}
-
-impl From<&Membership> for RecordingDevice {
-    fn from(membership: &Membership) -> Self {
-        Self {
-            id: membership.id(),
-            name: membership.name().clone(),
-            key: membership.roster().recording,
-        }
-    }
 }
 
 /// The recorder. Sessions put in, one thread writes, the tunnel's upload takes out.

@@ -16,8 +16,8 @@ use rustix::fs::{
 use rustix::io::Errno;
 use thiserror::Error;
 
-use crate::folder::{self, FolderFault};
-use crate::volatile::Persistence;
+use crate::os::folder::{self, FolderFault};
+use crate::os::volatile::Persistence;
 
 /// Why a folder can't be the spool.
 #[derive(Debug, Error)]

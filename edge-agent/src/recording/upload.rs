@@ -15,7 +15,8 @@ use smol::Timer;
 use thiserror::Error;
 
 use super::Recorder;
-use crate::limits::{CONTROL_READ, UPLOAD_PRIORITY};
+use crate::recording::limits::UPLOAD_PRIORITY;
+use crate::recording::limits::UPLOAD_READ;
 use crate::warn;
 
 /// The first minor version in which a relay knows what an upload stream is.
@@ -77,7 +78,7 @@ async fn speak(recorder: &Recorder, mut send: SendStream) -> Result<(), UploadEr
 async fn listen(recorder: &Recorder, mut receive: RecvStream) -> Result<(), UploadError> {
     let mut reader = ControlReader::<UploadAnswer>::default();
     loop {
-        let chunk = receive.read_chunk(CONTROL_READ, true).await;
+        let chunk = receive.read_chunk(UPLOAD_READ, true).await;
         let chunk = chunk.map_err(|error| match error {
             ReadError::ConnectionLost(error) => error.into(),
             _ => UploadError::Closed,

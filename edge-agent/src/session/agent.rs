@@ -12,8 +12,8 @@ use smol::Timer;
 
 use super::Sessions;
 use super::listening::{AcceptedConnection, ArrivedAt, NO_ADDRESS};
-use crate::limits::ARRIVAL_POLL;
-use crate::unix::{self, Listener};
+use crate::session::limits::ARRIVAL_POLL;
+use crate::session::unix::{self, Listener};
 
 /// The socket, as long as its session lives.
 #[derive(Debug)]

@@ -15,8 +15,8 @@ use smol::Timer;
 use super::driver::{BROKEN_OFF, Driver};
 use super::listening::{AcceptedConnection, ArrivedAt};
 use super::{Gone, Kind};
-use crate::limits::FORWARDS_GRACE;
 use crate::recording::{Beginning, Told, Unrecordable};
+use crate::session::limits::FORWARDS_GRACE;
 
 /// What stands for the socket of a session's SSH agent.
 const AGENT: &str = "ssh-agent";

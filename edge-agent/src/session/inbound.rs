@@ -19,9 +19,11 @@ use rustix::net::{Shutdown, shutdown};
 use smol::Async;
 
 use super::Gone;
-use crate::limits::{FORWARD_PIECE, INPUT_QUEUE_BYTES, INPUT_QUEUE_PIECES, STREAM_READ_PIECES};
-use crate::pty;
+use crate::os::pty;
 use crate::recording::{ByteCounters, Recording, Unrecordable};
+use crate::session::limits::{
+    FORWARD_PIECE, INPUT_QUEUE_BYTES, INPUT_QUEUE_PIECES, STREAM_READ_PIECES,
+};
 
 /// What came, besides data.
 #[expect(clippy::large_enum_variant, reason = "one at a time, on the stack")]

@@ -21,10 +21,10 @@ use super::forwards::host_and_port;
 use super::inbound::Input;
 use super::outbound::Output;
 use super::{Gone, Kind};
-use crate::limits::{ARRIVAL_PATIENCE, ARRIVAL_POLL, MAX_ARRIVALS, TURN_BYTES};
-use crate::listen::{self, Bound};
 use crate::recording::Beginning;
-use crate::unix::{self, Listener};
+use crate::session::limits::{ARRIVAL_PATIENCE, ARRIVAL_POLL, MAX_ARRIVALS, TURN_BYTES};
+use crate::session::listen::{self, Bound};
+use crate::session::unix::{self, Listener};
 
 /// Connections that have come and that the relay has not taken yet.
 #[derive(Debug, Default)]

@@ -17,8 +17,8 @@ use rustix::io::{Errno, ioctl_fionread, read};
 use smol::Async;
 
 use super::Gone;
-use crate::limits::{FORWARD_PIECE, LAST_OUTPUT, MIN_OUTPUT_READ, OUTPUT_READ};
 use crate::recording::{ByteCounters, Recording, Unrecordable};
+use crate::session::limits::{FORWARD_PIECE, LAST_OUTPUT, MIN_OUTPUT_READ, OUTPUT_READ};
 
 /// What there is to say about the output, besides data.
 pub(super) enum Output {

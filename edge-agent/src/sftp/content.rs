@@ -10,7 +10,7 @@ use super::handles::Handle;
 use super::root::SftpPath;
 use super::serve::{Done, Server};
 use super::status::Status;
-use crate::limits::{MAX_SFTP_HANDLES, SFTP_COPY};
+use crate::sftp::limits::{MAX_SFTP_HANDLES, SFTP_COPY};
 
 // The flags of `Open`, section 6.3.
 const READ: u32 = 0x01;

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::root::name_of;
 use super::status::Status;
-use crate::limits::{MAX_SFTP_FAILED, MAX_SFTP_HANDLES};
+use crate::sftp::limits::{MAX_SFTP_FAILED, MAX_SFTP_HANDLES};
 
 /// What is open, by name. A name is never used twice, so that a late request for what was closed meets nothing else.
 #[derive(Debug, Default)]

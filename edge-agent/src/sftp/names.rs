@@ -19,8 +19,8 @@ use super::handles::Handle;
 use super::root::{Place, SftpPath, name_of};
 use super::serve::{Done, Server};
 use super::status::Status;
-use crate::clock::WallTime;
-use crate::limits::{MAX_SFTP_IDS, SFTP_LISTING};
+use crate::os::clock::WallTime;
+use crate::sftp::limits::{MAX_SFTP_IDS, SFTP_LISTING};
 
 /// What a new folder's mode is where the client says nothing, before the umask.
 const FOLDER_MODE: u32 = 0o777;

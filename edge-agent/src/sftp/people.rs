@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::Path;
 
-use crate::accounts::Files;
-use crate::limits::MAX_SFTP_NAMES;
+use crate::os::accounts::Files;
+use crate::sftp::limits::MAX_SFTP_NAMES;
 
 /// The device's users and groups, read when the first is asked for. What was found is kept: a listing asks
 /// for the same few again and again.

@@ -12,7 +12,7 @@ use signal_hook::consts::{SIGHUP, SIGTERM};
 
 use super::root::{SftpPath, Tree};
 use super::status::Status;
-use crate::limits::MAX_SFTP_TEMPORARY;
+use crate::sftp::limits::MAX_SFTP_TEMPORARY;
 
 /// Those of one client.
 #[derive(Debug, Default)]

@@ -3,11 +3,14 @@
 use futures_lite::future::poll_once;
 use holdfast_protocol::codec::CodecError;
 use holdfast_protocol::codec::control::{self, ControlReader};
-use holdfast_protocol::wire::{AgentMessage, RelayMessage};
+use holdfast_protocol::limits::MINOR_VERSION;
+use holdfast_protocol::wire::{AgentMessage, Hello, Intent, RelayMessage};
 use quinn::{Connection, ConnectionError, ReadError, RecvStream, SendStream, WriteError};
 use thiserror::Error;
 
-use crate::limits::CONTROL_READ;
+use super::dial::{Dialled, source_address};
+use super::limits::{CONTROL_PRIORITY, CONTROL_READ};
+use crate::os::clock::WallTime;
 
 /// Why the control stream is of no more use.
 #[derive(Debug, Error)]
@@ -52,7 +55,7 @@ pub async fn open(
 ) -> Result<(ControlSender, ControlReceiver), ControlError> {
     let (send, stream) = connection.open_bi().await?;
     // Beats and enrolment go before all data of sessions.
-    let _ = send.set_priority(crate::limits::CONTROL_PRIORITY);
+    let _ = send.set_priority(CONTROL_PRIORITY);
     let receiver = ControlReceiver {
         stream,
         reader: ControlReader::default(),
@@ -63,6 +66,24 @@ pub async fn open(
         unsent: Vec::new(),
     };
     Ok((sender, receiver))
+}
+
+/// Returns the first message of any connection.
+#[must_use]
+pub fn hello(intent: Intent, dialled: &Dialled, keepalive_secs: u16) -> Hello {
+    Hello {
+        minor: MINOR_VERSION,
+        intent,
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        target: env!("TARGET").to_owned(),
+        keepalive_secs,
+        clock: WallTime::now().secs(),
+        local_address: source_address(dialled.connection.remote_address()).map(|mut address| {
+            // The probe's port means nothing; the tunnel's own does.
+            address.set_port(dialled.endpoint.local_addr().map_or(0, |own| own.port()));
+            address
+        }),
+    }
 }
 
 impl ControlSender {

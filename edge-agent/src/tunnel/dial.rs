@@ -16,12 +16,12 @@ use rustls::pki_types::CertificateDer;
 use smol::Timer;
 use thiserror::Error;
 
-use crate::identity::Identity;
-use crate::limits::{
+use crate::tunnel::identity::Identity;
+use crate::tunnel::limits::{
     CONNECTION_WINDOW, HANDSHAKE_TIMEOUT, MAX_ADDRESSES, RECEIVE_QUEUE, SEND_WINDOW, STREAM_WINDOW,
 };
-use crate::socket::AgentRuntime;
-use crate::tls::{self, Trust};
+use crate::tunnel::socket::AgentRuntime;
+use crate::tunnel::tls::{self, Trust};
 
 /// Why no connection came to be.
 #[derive(Debug, Error)]
@@ -170,7 +170,7 @@ fn transport() -> TransportConfig {
         .stream_receive_window(STREAM_WINDOW)
         .receive_window(CONNECTION_WINDOW)
         .send_window(SEND_WINDOW)
-        .max_concurrent_bidi_streams(crate::limits::MAX_STREAMS)
+        .max_concurrent_bidi_streams(crate::tunnel::limits::MAX_STREAMS)
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .datagram_receive_buffer_size(None)
         .initial_rtt(INITIAL_RTT)

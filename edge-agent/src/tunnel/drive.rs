@@ -15,10 +15,11 @@ use super::address;
 use super::control::ControlError;
 use super::dial::{bind_for, source_address};
 use super::establish::{Standing, establish};
-use crate::limits::{CONNECTION_WINDOW, FORWARD_WINDOWS, STREAM_WINDOW, TUNNEL_EVENTS};
+use crate::os::runtime;
 use crate::recording::RecordingDevice;
 use crate::recording::upload::{self, UPLOAD_MINOR};
-use crate::{info, runtime, warn};
+use crate::tunnel::limits::{CONNECTION_WINDOW, FORWARD_WINDOWS, STREAM_WINDOW, TUNNEL_EVENTS};
+use crate::{info, warn};
 
 /// How a tunnel ended.
 #[derive(Debug)]
@@ -169,7 +170,9 @@ impl Driver<'_> {
                 self.drained = Some(after);
                 None
             }
-            RelayMessage::Refused(why) => Some(End::Lost(crate::refusal::Refused(why).to_string())),
+            RelayMessage::Refused(why) => {
+                Some(End::Lost(crate::tunnel::refusal::Refused(why).to_string()))
+            }
             RelayMessage::Roster(roster) => {
                 let mut membership = self
                     .agent

@@ -15,11 +15,10 @@ use super::control::{self, ControlError, ControlReceiver, ControlSender};
 use super::dial::{DialError, Dialled, dial};
 use super::drive::Event;
 use super::{Agent, random};
-use crate::enroll::hello;
-use crate::limits::OLD_TUNNEL_GRACE;
 use crate::recording::RecordingDevice;
-use crate::refusal::Refused;
-use crate::tls::Trust;
+use crate::tunnel::limits::OLD_TUNNEL_GRACE;
+use crate::tunnel::refusal::Refused;
+use crate::tunnel::tls::Trust;
 use crate::{info, warn};
 
 /// A tunnel that stands.
@@ -64,7 +63,7 @@ pub async fn establish(
         // Each device begins elsewhere, so that a fleet spreads over its relays.
         let offset = usize::try_from(random() % relays.len().max(1) as u64).unwrap_or(0);
         for relay in relays.iter().cycle().skip(offset).take(relays.len()) {
-            agent.board.connecting(&relay.address);
+            agent.status.connecting(&relay.address);
             match attempt(agent, &relay.address, older.as_ref()).await {
                 Ok(standing) => {
                     welcome(agent, &standing);
@@ -109,7 +108,7 @@ async fn attempt_once(
     let (mut send, mut receive) = control::open(&dialled.connection).await?;
     let keepalive = u16::try_from(agent.keepalive.as_secs()).unwrap_or(u16::MAX);
     send.send(&AgentMessage::Instance(agent.instance)).await?;
-    send.send(&AgentMessage::Hello(hello(
+    send.send(&AgentMessage::Hello(control::hello(
         Intent::Run,
         &dialled,
         keepalive,
@@ -157,14 +156,14 @@ fn welcome(agent: &Agent, standing: &Standing) {
         welcome.generation.0
     );
     agent
-        .board
+        .status
         .connected(&standing.address, membership.name(), welcome);
 }
 
 /// Says why an attempt failed: the first, and then ever more rarely, because a log is on flash.
 fn report(agent: &Agent, backoff: &Backoff, address: &str, error: &AttemptError) {
     let text = error.to_string();
-    agent.board.failed(&text);
+    agent.status.failed(&text);
     if backoff.failures() == 0 || backoff.failures().is_power_of_two() {
         warn!("no tunnel to {address} yet: {text}; trying on");
     }

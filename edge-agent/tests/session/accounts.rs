@@ -4,8 +4,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::process::Command;
 
-use edge_agent::launch::TaskLimit;
 use edge_agent::session::SessionConfig;
+use edge_agent::session::launch::TaskLimit;
 use holdfast_protocol::ids::Login;
 use holdfast_protocol::wire::{Exit, Open, SFTP, SessionRefusal, SessionTerms, SftpTerms, Work};
 use keyutils_raw::{add_key, keyctl_join_session_keyring};

@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use edge_agent::os::runtime;
 use edge_agent::recording::{Recorder, RecorderConfig, RecordingDevice};
-use edge_agent::runtime;
 use edge_agent::session::{SessionConfig, Sessions};
 use futures_lite::FutureExt as _;
 use holdfast_protocol::codec::frame::{

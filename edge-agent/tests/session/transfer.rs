@@ -6,7 +6,7 @@ use futures_lite::future::zip;
 use holdfast_protocol::codec::frame::SessionMessage;
 use holdfast_protocol::wire::{Exit, Open, SessionRefusal, Work};
 
-use edge_agent::subsystem::SftpServer;
+use edge_agent::session::subsystem::SftpServer;
 
 use crate::harness::device::{Device, IS_ROOT, TESTER};
 use crate::harness::{Client, Heard, Outcome, Pair, exec, open, run};

@@ -14,9 +14,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use edge_agent::identity::Identity;
-use edge_agent::membership::Membership;
-use edge_agent::state::StateDir;
+use edge_agent::os::state::StateDir;
+use edge_agent::tunnel::identity::Identity;
+use edge_agent::tunnel::membership::Membership;
 use holdfast_protocol::codec::control::{self, ControlMessage, ControlReader};
 use holdfast_protocol::limits::MINOR_VERSION;
 use holdfast_protocol::wire::{AgentMessage, Beat, Hello, Intent, Open, RelayMessage, Welcome};

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::limits::{COMMAND_BYTES_AT_ONCE, COMMAND_BYTES_PER_SECOND};
+use crate::recording::limits::{COMMAND_BYTES_AT_ONCE, COMMAND_BYTES_PER_SECOND};
 
 /// The allowance of one session. It fills up by the second.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::Read as _;
 use std::os::unix::ffi::OsStringExt as _;
 
-use crate::limits::{MAX_COMMAND_ARGUMENTS, MAX_FILE_PATH};
+use crate::recording::limits::{MAX_COMMAND_ARGUMENTS, MAX_FILE_PATH};
 
 /// The most of `/proc/PID/stat` that is of use: number, name, state, parent, group, session.
 const STAT: u64 = 128;

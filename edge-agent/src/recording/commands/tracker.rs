@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use holdfast_protocol::ids::SessionId;
 
 use super::proc_event::ProcessEvent;
-use crate::limits::{MAX_WAITING_COMMANDS, MAX_WATCHED_PROCESSES};
+use crate::recording::limits::{MAX_WAITING_COMMANDS, MAX_WATCHED_PROCESSES};
 
 /// The processes of all sessions. `T` is what is told of one.
 #[derive(Debug)]

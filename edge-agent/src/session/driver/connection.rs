@@ -16,10 +16,10 @@ use super::super::Kind;
 use super::super::forwards::{coming, host_and_port, out};
 use super::super::inbound::Sink;
 use super::Driver;
-use crate::forward::{self, Dialled};
-use crate::limits::BULK_PRIORITY;
 use crate::recording::Beginning;
-use crate::unix;
+use crate::session::dial::{self, Dialled};
+use crate::session::limits::BULK_PRIORITY;
+use crate::session::unix;
 
 /// How a forward's connection ended that its other end broke off.
 pub(in crate::session) const BROKEN_OFF: Exit = Exit::Status(1);
@@ -33,7 +33,7 @@ impl Driver {
         self.outbound.set_priority(BULK_PRIORITY);
         let asked = host_and_port(&to.host, to.port);
         // An operator who gives up does not leave a dial behind.
-        let dialled = async { Ok(Box::pin(forward::dial(login, denied, to)).await) };
+        let dialled = async { Ok(Box::pin(dial::dial(login, denied, to)).await) };
         let gone = async { Err(self.inbound.broken_off().await) };
         match dialled.or(gone).await {
             Ok(Ok(Dialled { socket, address })) => {

@@ -11,8 +11,8 @@ use super::super::Gone;
 use super::super::inbound::Input;
 use super::super::outbound::Output;
 use super::Driver;
-use crate::limits::{OPEN_TIMEOUT, TURN_BYTES};
 use crate::recording::Unrecordable;
+use crate::session::limits::{OPEN_TIMEOUT, TURN_BYTES};
 
 /// What can happen to a session.
 pub(super) enum Event {

@@ -6,7 +6,7 @@ use holdfast_protocol::sftp::{Attributes, Code};
 use proptest::prelude::*;
 
 use super::*;
-use crate::limits::{MAX_SFTP_HANDLES, MAX_SFTP_TEMPORARY};
+use crate::sftp::limits::{MAX_SFTP_HANDLES, MAX_SFTP_TEMPORARY};
 
 struct Fixture {
     folder: tempfile::TempDir,

@@ -5,12 +5,14 @@ use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use edge_agent::membership::Membership;
+use edge_agent::os::runtime;
+use edge_agent::os::state::StateDir;
 use edge_agent::recording::upload;
-use edge_agent::runtime;
-use edge_agent::state::StateDir;
-use edge_agent::status::{self, Board, Question};
-use edge_agent::upgrade::trial::Upgrades;
+use edge_agent::service::status::{self, Question};
+use edge_agent::service::status_socket;
+use edge_agent::service::upgrade::trial::Upgrades;
+use edge_agent::tunnel::membership::Membership;
+use edge_agent::tunnel::status::TunnelStatus;
 use holdfast_protocol::codec::control::{self, ControlReader};
 use holdfast_protocol::ids::{DeviceId, DeviceName, PublicKey};
 use holdfast_protocol::recording::reader::Verdict;
@@ -301,9 +303,9 @@ fn what_waits_for_somebody_to_ask_goes_up_when_he_does() {
         })
         .await;
         let state = StateDir::create_or_open(&pair.device.path("state")).unwrap();
-        let board = Board::new(&membership());
+        let tunnel = TunnelStatus::new(&membership());
         let upgrades = Arc::new(Upgrades::at_start(&pair.device.path("state")).unwrap());
-        status::serve(&state, board, Arc::clone(&pair.sessions), upgrades);
+        status_socket::serve(&state, tunnel, Arc::clone(&pair.sessions), upgrades);
         pair.to_end(recorded(1, RecordingMode::Strict, exec("echo x")))
             .await;
         pair.live(0).await;

@@ -1,0 +1,41 @@
+//! What the agent says to whoever keeps its log: one line each on stderr, which systemd, procd and
+//! OpenRC collect. There are three levels and no filter: a device says little.
+
+use std::fmt;
+use std::io::Write as _;
+
+use holdfast_protocol::escape::OneLine;
+
+/// How a line begins: the prefixes of sd-daemon(3), when the line goes to the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// Something an operator of the device should look at.
+    Warning,
+    /// The course of things: tunnels and sessions.
+    Info,
+}
+
+/// Writes one line, whatever stands in it: a relay's words, a name, a path. A log that cannot be written must never stop a tunnel, so errors are dropped.
+pub fn line(level: Level, text: fmt::Arguments<'_>) {
+    let journal = std::env::var_os("JOURNAL_STREAM").is_some();
+    let prefix = match (journal, level) {
+        (true, Level::Warning) => "<4>",
+        (true, Level::Info) => "<6>",
+        (false, Level::Warning) => "edge-agent: warning: ",
+        (false, Level::Info) => "edge-agent: ",
+    };
+    let text = text.to_string();
+    let _ = writeln!(std::io::stderr().lock(), "{prefix}{}", OneLine(&text));
+}
+
+/// `info!("…")`: the course of things.
+#[macro_export]
+macro_rules! info {
+    ($($text:tt)*) => { $crate::os::log::line($crate::os::log::Level::Info, format_args!($($text)*)) };
+}
+
+/// `warn!("…")`: something to look at.
+#[macro_export]
+macro_rules! warn {
+    ($($text:tt)*) => { $crate::os::log::line($crate::os::log::Level::Warning, format_args!($($text)*)) };
+}

@@ -1,0 +1,14 @@
+//! What the agent uses of the system that it runs on: accounts, files, processes, clocks, ways out.
+
+pub(crate) mod accounts;
+pub(crate) mod clock;
+pub(crate) mod environment;
+pub(crate) mod folder;
+pub(crate) mod limits;
+pub mod log;
+pub mod output;
+pub mod process;
+pub(crate) mod pty;
+pub mod runtime;
+pub mod state;
+pub mod volatile;

@@ -1,0 +1,236 @@
+//! The agent's state folder: who the device is and what it belongs to.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::AsRawFd as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, fchmod, openat, renameat, unlinkat};
+use rustix::io::Errno;
+use rustix::process::Pid;
+use thiserror::Error;
+
+use crate::os::folder::{self, FolderFault};
+
+/// The largest file of the folder that is read; the roster is the largest of them.
+const MAX_FILE: u64 = 64 * 1024;
+
+/// What can be wrong with the state folder or a file in it.
+#[derive(Debug, Error)]
+pub enum StateError {
+    /// The operating system refused.
+    #[error("cannot {verb} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        verb: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The folder cannot be used, or other accounts have a say in it.
+    #[error("the state folder {0}")]
+    Folder(#[from] FolderFault),
+    /// A file is there but holds something else.
+    #[error("{} is damaged ({expected} expected): restore it, or remove the state folder and join again", path.display())]
+    Damaged {
+        /// Which.
+        path: PathBuf,
+        /// What it should hold.
+        expected: &'static str,
+    },
+    /// The pinned key cannot be read.
+    #[error("{} holds no release key: pin it anew with `edge-agent join --release-key KEY`", .0.display())]
+    BadReleaseKey(PathBuf),
+    /// Another agent runs on this folder.
+    #[error("another edge-agent already runs on {}: stop it first", .0.display())]
+    Locked(PathBuf),
+}
+
+/// An open state folder.
+#[derive(Debug)]
+pub struct StateDir {
+    path: PathBuf,
+    dir: File,
+}
+
+/// While it lives, no other agent runs on the folder.
+#[derive(Debug)]
+pub struct StateLock {
+    _file: File,
+}
+
+impl StateDir {
+    /// Opens the folder and creates it, for its owner alone, if it is missing. It is not used if another account may
+    /// change it or what leads to it.
+    ///
+    /// # Errors
+    /// [`StateError::Folder`].
+    pub fn create_or_open(path: &Path) -> Result<Self, StateError> {
+        Ok(Self {
+            path: path.to_owned(),
+            dir: folder::open_private(path)?,
+        })
+    }
+
+    /// Takes the lock of the running agent.
+    ///
+    /// # Errors
+    /// [`StateError::Locked`] if another process holds it.
+    pub fn lock(&self) -> Result<StateLock, StateError> {
+        let path = self.path.join("lock");
+        let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(&self.dir, "lock", flags, Mode::RUSR | Mode::WUSR)
+            .map_err(|error| io_error("open", &path, error.into()))?;
+        let file = File::from(file);
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {
+                // For `lock_holder`, which does without where it cannot be written.
+                let _ = file.set_len(0);
+                let _ = write!(&file, "{}", std::process::id());
+                Ok(StateLock { _file: file })
+            }
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(StateError::Locked(self.path.clone())),
+            Err(error) => Err(io_error("lock", &path, error.into())),
+        }
+    }
+
+    /// The process that took the lock last.
+    #[must_use]
+    pub fn lock_holder(&self) -> Option<Pid> {
+        let text = String::from_utf8(self.read("lock").ok()??).ok()?;
+        Pid::from_raw(text.trim().parse().ok()?)
+    }
+
+    /// Where a file of the folder stands.
+    #[must_use]
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// A path to `name` that is short enough for a Unix socket's address (108 bytes) wherever the
+    /// folder stands: it goes through this process's own descriptor of the folder, which must be kept
+    /// open while the path is used.
+    ///
+    /// # Errors
+    /// [`StateError::Io`].
+    pub fn short_path(&self, name: &str) -> Result<(File, PathBuf), StateError> {
+        let dir = self.dir.try_clone();
+        let dir = dir.map_err(|source| io_error("open", &self.path, source))?;
+        let path = PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd())).join(name);
+        Ok((dir, path))
+    }
+
+    /// Reads a file; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`StateError`] if it is there but cannot be read.
+    pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>, StateError> {
+        let path = self.file(name);
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let file = match openat(&self.dir, name, flags, Mode::empty()) {
+            Ok(file) => file,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(error) => return Err(io_error("read", &path, error.into())),
+        };
+        let mut bytes = Vec::new();
+        File::from(file)
+            .take(MAX_FILE)
+            .read_to_end(&mut bytes)
+            .map_err(|source| io_error("read", &path, source))?;
+        Ok(Some(bytes))
+    }
+
+    /// Writes a file, for its owner alone, so that after a power cut either the old or the new content
+    /// is there.
+    ///
+    /// # Errors
+    /// [`StateError::Io`].
+    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), StateError> {
+        replace_in(&self.dir, OsStr::new(name), bytes, 0o600)
+            .map_err(|source| io_error("write", &self.file(name), source))
+    }
+}
+
+/// Puts a file in the place of another, so that after a power cut one of the two is there, whole: a temporary
+/// file beside it, synced, then renamed, then the folder synced. A program that runs can be replaced so, where
+/// it could not be written to.
+///
+/// # Errors
+/// The operating system's.
+pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let parent = parent.unwrap_or(Path::new("."));
+    let folder = File::from(openat(CWD, parent, flags, Mode::empty())?);
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
+    replace_in(&folder, name, bytes, mode)
+}
+
+/// The same in a folder that is held open. The temporary file is a new one: what another account may have put in its
+/// place is not followed, and not written into.
+fn replace_in(folder: &File, name: &OsStr, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let mut temporary = OsString::from(".");
+    temporary.push(name);
+    temporary.push(".new");
+    match unlinkat(folder, &*temporary, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = openat(folder, &*temporary, flags, Mode::RUSR | Mode::WUSR)?;
+    // The umask has had its say by now.
+    fchmod(&file, Mode::from_raw_mode(mode))?;
+    let mut file = File::from(file);
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    renameat(folder, &*temporary, folder, name)?;
+    folder.sync_all()
+}
+
+fn io_error(verb: &'static str, path: &Path, source: io::Error) -> StateError {
+    StateError::Io {
+        verb,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    #[test]
+    fn a_planted_temporary_file_is_not_written_into() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("target");
+        fs::write(&target, "precious").unwrap();
+        let state = StateDir::create_or_open(&folder.path().join("state")).unwrap();
+        symlink(&target, state.file(".membership.new")).unwrap();
+        state.write("membership", b"new").unwrap();
+        assert_eq!(fs::read(&target).unwrap(), b"precious");
+        let written = state.file("membership");
+        let meta = fs::symlink_metadata(&written).unwrap();
+        assert!(meta.is_file() && meta.permissions().mode() & 0o7777 == 0o600);
+        assert_eq!(state.read("membership").unwrap().unwrap(), b"new");
+        assert!(state.read("nothing").unwrap().is_none());
+    }
+
+    #[test]
+    fn a_folder_that_others_may_write_is_no_state_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o1777)).unwrap();
+        let refused = StateDir::create_or_open(folder.path()).unwrap_err();
+        let text = refused.to_string();
+        assert!(
+            text.starts_with("the state folder /")
+                && text.contains("other accounts may write there"),
+            "{text}"
+        );
+    }
+}

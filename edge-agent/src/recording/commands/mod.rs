@@ -1,0 +1,332 @@
+//! The commands that run within interactive sessions, as the kernel tells of them: its process-event connector
+//! says which process begins and ends, and `/proc` what it is, for as long as it runs.
+//!
+//! The kernel is asked only while such a session is recorded: it tells of every process on the device. One
+//! thread listens, because a command may be over within a millisecond. Where the kernel or the agent's rights
+//! do not offer it, the recording says so.
+
+mod allowance;
+mod proc_event;
+mod proc_file;
+mod tracker;
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use holdfast_protocol::ids::SessionId;
+use holdfast_protocol::recording::record::{Bytes, Command, CommandExit, Event};
+use holdfast_protocol::recording::spool::Accept;
+use rustix::io::Errno;
+use rustix::net::netlink::{CONNECTOR, SocketAddrNetlink};
+use rustix::net::sockopt::{Timeout, set_socket_recv_buffer_size_force, set_socket_timeout};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketAddrAny, SocketFlags, SocketType, bind, recvfrom,
+    send, socket_with,
+};
+use rustix::process::getpid;
+
+use super::Recorder;
+use crate::os::process::exit_of_wait;
+use crate::recording::limits::{
+    COMMAND_EVENTS_BUFFER, COMMAND_EVENTS_PATIENCE, COMMAND_RECORD_PATIENCE, COMMAND_STACK,
+};
+use allowance::Allowance;
+use proc_event::{PROC, ProcessEvent};
+use proc_file::{Look, leader};
+use tracker::{Step, Tracker};
+
+/// More than the kernel puts into one datagram.
+const DATAGRAM: usize = 1024;
+
+const NO_RIGHT: &str = "the agent has no right to it";
+const NOT_OFFERED: &str = "the kernel does not offer it";
+const NO_ANSWER: &str = "the kernel does not answer here";
+const NO_THREAD: &str = "there is no thread for it";
+const FAILED: &str = "the kernel stopped telling";
+const MISSED: &str = "some were missed: too much was going on";
+const TOO_MANY: &str = "there are too many processes";
+
+/// The commands of all sessions that are recorded and have a terminal.
+#[derive(Debug)]
+pub(super) struct Commands(Mutex<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    tracker: Tracker<Told>,
+    /// With what their programs may still add to their recordings.
+    sessions: BTreeMap<SessionId, Allowance>,
+    /// A thread listens.
+    listens: bool,
+}
+
+/// What is told of a process.
+#[derive(Debug)]
+enum Told {
+    Began { pid: u32, parent: u32, look: Look },
+    Ended(CommandExit),
+}
+
+impl Default for Commands {
+    fn default() -> Self {
+        let own = getpid().as_raw_pid().cast_unsigned();
+        Self(Mutex::new(Inner {
+            tracker: Tracker::new(own),
+            sessions: BTreeMap::new(),
+            listens: false,
+        }))
+    }
+}
+
+impl Commands {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Each change is made whole before anything can panic.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A session begins, whose process will be started next.
+pub(super) fn watch(recorder: &Arc<Recorder>, session: SessionId) {
+    let mut inner = recorder.commands.lock();
+    let listens = if inner.listens {
+        Ok(())
+    } else {
+        start(recorder)
+    };
+    inner.listens = listens.is_ok();
+    if listens.is_ok() {
+        inner
+            .sessions
+            .insert(session, Allowance::new(recorder.now()));
+    }
+    drop(inner);
+    if let Err(why) = listens {
+        record(recorder, session, &Event::CommandsUnavailable(why));
+    }
+}
+
+/// The session's process runs.
+pub(super) fn claim(recorder: &Recorder, session: SessionId, leader: u32) {
+    let mut inner = recorder.commands.lock();
+    if !inner.sessions.contains_key(&session) {
+        return;
+    }
+    let waiting = inner.tracker.claim(session, leader);
+    drop(inner);
+    let shell = Told::Began {
+        pid: leader,
+        parent: getpid().as_raw_pid().cast_unsigned(),
+        look: Look::at(leader),
+    };
+    tell(recorder, session, &shell);
+    for told in &waiting {
+        tell(recorder, session, told);
+    }
+}
+
+/// The session is over.
+pub(super) fn leave(recorder: &Recorder, session: SessionId) {
+    let mut inner = recorder.commands.lock();
+    if inner.sessions.remove(&session).is_some() {
+        inner.tracker.leave(session);
+    }
+}
+
+/// Asks the kernel, and starts the thread that hears the answers.
+fn start(recorder: &Arc<Recorder>) -> Result<(), &'static str> {
+    let socket = listen().map_err(|errno| match errno {
+        Errno::PERM | Errno::ACCESS => NO_RIGHT,
+        _ => NOT_OFFERED,
+    })?;
+    let recorder = Arc::clone(recorder);
+    let started = std::thread::Builder::new()
+        .name("commands".to_owned())
+        .stack_size(COMMAND_STACK)
+        .spawn(move || work(&recorder, &socket));
+    started.map(drop).map_err(|_| NO_THREAD)
+}
+
+fn listen() -> Result<OwnedFd, Errno> {
+    let socket = socket_with(
+        AddressFamily::NETLINK,
+        SocketType::DGRAM,
+        SocketFlags::CLOEXEC,
+        Some(CONNECTOR),
+    )?;
+    bind(&socket, &SocketAddrNetlink::new(0, PROC))?;
+    // Without the right to it the usual size has to do.
+    let _ = set_socket_recv_buffer_size_force(&socket, COMMAND_EVENTS_BUFFER);
+    set_socket_timeout(&socket, Timeout::Recv, Some(COMMAND_EVENTS_PATIENCE))?;
+    send(&socket, &proc_event::request(true), SendFlags::empty())?;
+    Ok(socket)
+}
+
+/// Hears what the kernel says until no session is left.
+fn work(recorder: &Recorder, socket: &OwnedFd) {
+    if let Err(why) = hear(recorder, socket) {
+        let mut inner = recorder.commands.lock();
+        inner.listens = false;
+        let sessions = std::mem::take(&mut inner.sessions);
+        for session in sessions.keys() {
+            inner.tracker.leave(*session);
+        }
+        drop(inner);
+        for session in sessions.into_keys() {
+            record(recorder, session, &Event::CommandsUnavailable(why));
+        }
+    }
+    // Older kernels do not see by themselves that nobody listens.
+    let _ = send(socket, &proc_event::request(false), SendFlags::empty());
+}
+
+fn hear(recorder: &Recorder, socket: &OwnedFd) -> Result<(), &'static str> {
+    let mut buffer = [0; DATAGRAM];
+    let mut answered = false;
+    let mut missed: Option<Instant> = None;
+    loop {
+        {
+            let mut inner = recorder.commands.lock();
+            if inner.sessions.is_empty() {
+                // Whoever comes next finds it so, and starts another.
+                inner.listens = false;
+                return Ok(());
+            }
+        }
+        let datagram = match recvfrom(socket, &mut buffer, RecvFlags::empty()) {
+            // Nobody but the kernel may send there; should that change, it is not believed.
+            Ok((length, _, from)) if is_kernel(from.as_ref()) => {
+                buffer.get(..length).unwrap_or_default()
+            }
+            Ok(_) | Err(Errno::INTR) => continue,
+            Err(Errno::AGAIN) if answered => continue,
+            Err(Errno::AGAIN) => return Err(NO_ANSWER),
+            Err(Errno::NOBUFS) => {
+                // Once for a storm.
+                if missed.is_none_or(|at| at.elapsed() > COMMAND_EVENTS_PATIENCE) {
+                    tell_all(recorder, MISSED);
+                }
+                missed = Some(Instant::now());
+                continue;
+            }
+            Err(_) => return Err(FAILED),
+        };
+        for event in proc_event::events(datagram) {
+            match event {
+                ProcessEvent::Answer(0) => answered = true,
+                // Answers to other listeners come, too.
+                ProcessEvent::Answer(_) if answered => {}
+                ProcessEvent::Answer(_) => return Err(NO_RIGHT),
+                event => handle(recorder, event),
+            }
+        }
+    }
+}
+
+fn is_kernel(from: Option<&SocketAddrAny>) -> bool {
+    from.and_then(|from| SocketAddrNetlink::try_from(from.clone()).ok())
+        .is_some_and(|from| from.pid() == 0)
+}
+
+fn handle(recorder: &Recorder, event: ProcessEvent) {
+    let step = recorder.commands.lock().tracker.handle(event, leader);
+    let (family, told) = match step {
+        Step::Nothing => return,
+        Step::Ran {
+            family,
+            pid,
+            parent,
+        } => {
+            let look = Look::at(pid);
+            let parent = parent.or(look.parent).unwrap_or(0);
+            (family, Told::Began { pid, parent, look })
+        }
+        Step::Ended {
+            family,
+            pid,
+            status,
+        } => {
+            let exit = exit_of_wait(status);
+            (family, Told::Ended(CommandExit { pid, exit }))
+        }
+        Step::TooMany { .. } => return tell_all(recorder, TOO_MANY),
+    };
+    let routed = recorder.commands.lock().tracker.route(family, told);
+    if let Some((session, told)) = routed {
+        tell(recorder, session, &told);
+    }
+}
+
+fn tell(recorder: &Recorder, session: SessionId, told: &Told) {
+    match told {
+        Told::Began { pid, parent, look } => {
+            // That it ran is recorded in any case.
+            let command = match is_allowed(recorder, session, look) {
+                true => Command {
+                    pid: *pid,
+                    parent: *parent,
+                    argv: look.arguments().map(Bytes).collect(),
+                    cut: look.cut,
+                    cwd: look.folder.as_deref().map(Bytes),
+                },
+                false => Command {
+                    pid: *pid,
+                    parent: *parent,
+                    argv: vec![],
+                    cut: true,
+                    cwd: None,
+                },
+            };
+            record(recorder, session, &Event::Command(command));
+        }
+        Told::Ended(exit) => record(recorder, session, &Event::CommandExit(exit.clone())),
+    }
+}
+
+/// Whether the recording may have the arguments and the folder of a program.
+fn is_allowed(recorder: &Recorder, session: SessionId, look: &Look) -> bool {
+    let arguments = look.arguments().map(|argument| argument.len() as u64);
+    let folder = look
+        .folder
+        .as_deref()
+        .map_or(0, |folder| folder.len() as u64);
+    let bytes = arguments.fold(folder, u64::saturating_add);
+    let now = recorder.now();
+    let mut inner = recorder.commands.lock();
+    // The session may have ended meanwhile: then nothing more is recorded.
+    let allowance = inner.sessions.get_mut(&session);
+    allowance.is_none_or(|allowance| allowance.take(now, bytes))
+}
+
+fn tell_all(recorder: &Recorder, why: &str) {
+    let sessions: Vec<SessionId> = recorder.commands.lock().sessions.keys().copied().collect();
+    for session in sessions {
+        record(recorder, session, &Event::CommandsUnavailable(why));
+    }
+}
+
+/// Puts it into the recording, waiting for room but not for long: what the operator sees does not wait for it,
+/// and a spool that is full says so with the next byte of data.
+fn record(recorder: &Recorder, session: SessionId, event: &Event<'_>) {
+    use event_listener::Listener as _;
+
+    let until = Instant::now() + COMMAND_RECORD_PATIENCE;
+    loop {
+        let changed = recorder.changed.listen();
+        {
+            let now = recorder.now();
+            let mut state = recorder.lock();
+            let Ok(spool) = &mut state.spool else {
+                return;
+            };
+            let accepted = spool.accept(now, session, event.clone());
+            recorder.wake(&state);
+            if !matches!(accepted, Accept::Wait) {
+                return;
+            }
+        }
+        if changed.wait_deadline(until).is_none() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! Recordings: what happens in a session is written into the spool before anybody sees it, and goes to the
+//! relay when the link has room.
+//!
+//! The rules stand in [`holdfast_protocol::recording`]. Here are the folder ([`spool_fs`]), the thread that
+//! writes into it ([`recorder`]), a session's way into it (`session`), and the stream to the relay
+//! ([`upload`]).
+
+mod boot;
+mod clock;
+mod commands;
+mod forwards;
+pub(crate) mod limits;
+mod open;
+pub mod recorder;
+mod session;
+mod sftp;
+pub mod spool_fs;
+mod status;
+pub mod upload;
+mod writer;
+
+pub use recorder::{Recorder, RecorderConfig, RecordingDevice};
+pub use status::SpoolStatus;
+
+pub(crate) use forwards::{Beginning, ByteCounters, Told};
+pub(crate) use session::{Recording, Unrecordable};

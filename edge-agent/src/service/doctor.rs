@@ -1,0 +1,249 @@
+//! `edge-agent doctor`: what this device lacks. A *problem* is to be mended and makes the exit status 1; a *warning* is
+//! a choice that may have been meant.
+//!
+//! A check is a function of [`Facts`] in [`CHECKS`].
+
+use std::fmt;
+
+use clap::ValueEnum as _;
+use rustix::process::geteuid;
+use serde::Serialize;
+
+use crate::os::clock::WallTime;
+use crate::os::limits::CLOCK_IS_SET;
+use crate::service::status::Status;
+use crate::session::launch::login::{self, LoginMode};
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Nothing is to be done.
+    Ok,
+    /// It may have been meant.
+    Warning,
+    /// It is to be mended.
+    Problem,
+}
+
+/// What a check found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Finding {
+    /// The check's name.
+    pub check: &'static str,
+    /// How bad it is.
+    pub level: Level,
+    /// What is so.
+    pub message: String,
+    /// What to do about it.
+    pub remedy: Option<String>,
+}
+
+impl Finding {
+    fn ok(check: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            check,
+            level: Level::Ok,
+            message: message.into(),
+            remedy: None,
+        }
+    }
+
+    fn bad(
+        level: Level,
+        check: &'static str,
+        message: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self {
+            check,
+            level,
+            message: message.into(),
+            remedy: Some(remedy.into()),
+        }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let level = match self.level {
+            Level::Ok => "ok",
+            Level::Warning => "warning",
+            Level::Problem => "problem",
+        };
+        write!(f, "{level:8}{:10}{}", self.check, self.message)?;
+        match &self.remedy {
+            Some(remedy) => write!(f, ": {remedy}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What the checks go by.
+#[derive(Debug, Default)]
+pub struct Facts {
+    /// What the running agent says, if one runs.
+    pub status: Option<Status>,
+}
+
+/// All checks, in their order.
+const CHECKS: [fn(&Facts) -> Finding; 4] = [service, accounts, spool, clock];
+
+/// Runs all checks.
+#[must_use]
+pub fn run(facts: &Facts) -> Vec<Finding> {
+    CHECKS.iter().map(|check| check(facts)).collect()
+}
+
+fn service(facts: &Facts) -> Finding {
+    let check = "service";
+    match &facts.status {
+        None => Finding::bad(
+            Level::Problem,
+            check,
+            "no agent runs on this state folder",
+            "start its service, or make it one with `edge-agent install`",
+        ),
+        Some(status) if status.state != "online" => {
+            let why = status.last_error.as_deref().unwrap_or("it says no reason");
+            Finding::bad(
+                Level::Problem,
+                check,
+                format!("the agent has no tunnel ({}): {why}", status.state),
+                "look at the network, and at the relay's address in `edge-agent status`",
+            )
+        }
+        Some(status) => Finding::ok(
+            check,
+            format!(
+                "the agent {} runs, and its tunnel is up",
+                status.agent_version
+            ),
+        ),
+    }
+}
+
+/// What `--login` says among these arguments.
+fn login_mode(arguments: &[String]) -> LoginMode {
+    let mut words = arguments.iter();
+    let value = words.find_map(|word| match word.strip_prefix("--login") {
+        Some("") => Some(None),
+        Some(value) => value.strip_prefix('=').map(Some),
+        None => None,
+    });
+    let value = value.and_then(|value| value.or_else(|| words.next().map(String::as_str)));
+    value
+        .and_then(|value| LoginMode::from_str(value, false).ok())
+        .unwrap_or_default()
+}
+
+fn accounts(facts: &Facts) -> Finding {
+    let check = "accounts";
+    let arguments = facts.status.as_ref().map(|status| &status.arguments);
+    let mode = login_mode(arguments.map(Vec::as_slice).unwrap_or_default());
+    let lacks = "sessions have /etc/environment and a loginuid, but no limits.conf, no XDG_RUNTIME_DIR and no account \
+                 rules of PAM";
+    if !geteuid().is_root() {
+        return Finding::bad(
+            Level::Warning,
+            check,
+            "whether PAM opens sessions is seen by root only",
+            "run `edge-agent doctor` as root",
+        );
+    }
+    if mode == LoginMode::Bare {
+        return Finding::ok(check, format!("as `--login bare` has it, {lacks}"));
+    }
+    match login::find_su()
+        .map_err(|missing| missing.text().to_owned())
+        .and_then(|su| login::probe(&su).map(|()| su))
+    {
+        Ok(su) => Finding::ok(check, format!("PAM opens sessions, by {}", su.display())),
+        Err(why) if mode == LoginMode::Pam => Finding::bad(
+            Level::Problem,
+            check,
+            format!("PAM opens no sessions, and `--login pam` lets nobody in without: {why}"),
+            "mend PAM, or run the agent with `--login auto`",
+        ),
+        Err(why) => Finding::bad(
+            Level::Warning,
+            check,
+            format!("PAM opens no sessions ({why}): {lacks}"),
+            "install PAM and the su of util-linux, or say `--login bare` if that is meant",
+        ),
+    }
+}
+
+fn spool(facts: &Facts) -> Finding {
+    let check = "spool";
+    let Some(spool) = facts
+        .status
+        .as_ref()
+        .and_then(|status| status.spool.as_ref())
+    else {
+        return Finding::bad(
+            Level::Warning,
+            check,
+            "only a running agent says how its spool is",
+            "start the agent",
+        );
+    };
+    match &spool.last_trouble {
+        Some(trouble) => Finding::bad(
+            Level::Problem,
+            check,
+            format!("{}: {trouble}", spool.folder),
+            "give it room on a safe folder with --spool and --spool-max, and look at `edge-agent status`",
+        ),
+        None if spool.volatile => Finding::bad(
+            Level::Warning,
+            check,
+            format!(
+                "{} is in memory: what waits there is lost with the power",
+                spool.folder
+            ),
+            "name a folder on a disk with --spool",
+        ),
+        None => Finding::ok(check, spool.to_string()),
+    }
+}
+
+fn clock(_: &Facts) -> Finding {
+    let now = WallTime::now();
+    match now.since_1970() < CLOCK_IS_SET {
+        true => Finding::bad(
+            Level::Warning,
+            "clock",
+            "the clock was never set: accounts do not expire, and upload windows do not hold",
+            "set it, by NTP or a battery",
+        ),
+        false => Finding::ok("clock", "the clock is set"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mode_is_that_of_the_running_agent() {
+        let mode = |words: &str| {
+            let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
+            login_mode(&words)
+        };
+        assert_eq!(mode("run"), LoginMode::Auto);
+        assert_eq!(mode("run --login pam --state x"), LoginMode::Pam);
+        assert_eq!(mode("run --state x --login=bare"), LoginMode::Bare);
+        assert_eq!(mode("run --login"), LoginMode::Auto);
+    }
+
+    #[test]
+    fn without_an_agent_the_service_is_a_problem_that_has_a_remedy() {
+        let found = run(&Facts::default());
+        let names: Vec<_> = found.iter().map(|found| found.check).collect();
+        assert_eq!(names, ["service", "accounts", "spool", "clock"]);
+        assert_eq!(found[0].level, Level::Problem);
+        let bad = found.iter().filter(|found| found.level != Level::Ok);
+        assert!(bad.clone().count() > 0 && bad.clone().all(|found| found.remedy.is_some()));
+    }
+}

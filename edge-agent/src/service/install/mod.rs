@@ -1,0 +1,425 @@
+//! `edge-agent install` and `uninstall`: this program as a service of the device's own init.
+//!
+//! What is to be there is worked out first, and then made so: a second run changes nothing, and
+//! `--dry-run` stops in between. With another root than `/` (a card or an image that is mounted) no command
+//! runs: the service is enabled by the link or the file that the init looks for.
+
+mod service;
+
+use std::fmt::Write as _;
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use thiserror::Error;
+
+pub use service::Init;
+
+use crate::os::state;
+use crate::os::volatile::{self, Persistence};
+use crate::tunnel::{identity, membership};
+use service::{BadArgument, Service};
+
+/// What to install, and where.
+#[derive(Debug)]
+pub struct Install {
+    /// Where the device's root file system is: `/`, or where it is mounted.
+    pub root: PathBuf,
+    /// The init to serve; `None` to look for it.
+    pub init: Option<Init>,
+    /// The program to install, if it is not the one that runs.
+    pub program: Option<PathBuf>,
+    /// The agent's state folder, as the device sees it.
+    pub state: PathBuf,
+    /// What `edge-agent run` gets besides the state folder.
+    pub run: Vec<String>,
+}
+
+/// Why it was not installed.
+#[derive(Debug, Error)]
+pub enum InstallError {
+    /// No init that we know.
+    #[error(
+        "no systemd, OpenRC or procd found in {}: have this device's init start `edge-agent run`, or name one with --init",
+        .0.display()
+    )]
+    NoInit(PathBuf),
+    /// Only root may.
+    #[error("installing a service needs root: try again with sudo")]
+    NotRoot,
+    /// It would be forgotten at the next start.
+    #[error(
+        "the state folder {} is in memory: the device would lose its key at the next start; join with --state on a disk (such as /etc/edge-agent) and give the same here",
+        .0.display()
+    )]
+    Volatile(PathBuf),
+    /// A service starts in another folder than who installs it.
+    #[error("the state folder is {:?}: give the whole path, which begins with /", .0)]
+    Relative(PathBuf),
+    /// It may be anything.
+    #[error(
+        "{} is no agent's state ({} and {} are missing): nothing was removed; name the folder with --state, or leave out --purge",
+        .0.display(), identity::FILE, membership::FILE
+    )]
+    NotState(PathBuf),
+    /// The init could not read it.
+    #[error(transparent)]
+    Argument(#[from] BadArgument),
+    /// The operating system refused.
+    #[error("cannot {verb} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        verb: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// A command of the init failed.
+    #[error("`{0}` failed ({1}): what it wrote stands above")]
+    Command(String, String),
+}
+
+/// One thing to do.
+#[derive(Debug)]
+enum Step {
+    /// The file has this content and mode.
+    File {
+        path: PathBuf,
+        content: Content,
+        mode: u32,
+    },
+    /// The path is a link to this.
+    Link { path: PathBuf, to: PathBuf },
+    /// Nothing is there.
+    Gone(PathBuf),
+    /// This is run.
+    Run(Vec<String>),
+}
+
+#[derive(Debug)]
+enum Content {
+    Text(String),
+    /// The agent.
+    Program(Vec<u8>),
+}
+
+impl Install {
+    /// Installs the service and starts it, or only says what it would do; what was done is written to
+    /// `out`, a line each.
+    ///
+    /// # Errors
+    /// [`InstallError`]; what was done before it stays.
+    pub fn install(&self, dry_run: bool, out: &mut dyn io::Write) -> Result<(), InstallError> {
+        let service = self.service(dry_run)?;
+        self.refuse_volatile()?;
+        self.warn_of_volatile(&service, out)?;
+        let mut steps = vec![Step::File {
+            path: self.at(&service.program),
+            content: Content::Program(self.program()?),
+            mode: 0o755,
+        }];
+        let files = service.files()?;
+        let known = files.iter().any(|file| self.at(&file.path).exists());
+        steps.extend(files.into_iter().map(|file| Step::File {
+            path: self.at(&file.path),
+            content: Content::Text(file.text),
+            mode: file.mode,
+        }));
+        if !self.is_live() {
+            steps.extend(service.links().into_iter().map(|(path, to)| Step::Link {
+                path: self.at(&path),
+                to,
+            }));
+        }
+        let mut changed = false;
+        for step in &steps {
+            changed |= step.make_so(dry_run, out)?;
+        }
+        if self.is_live() {
+            for command in service.start(changed, known) {
+                Step::Run(command).make_so(dry_run, out)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops the service and removes it; the state folder stays unless `purge`.
+    ///
+    /// # Errors
+    /// [`InstallError`]; what was done before it stays.
+    pub fn uninstall(
+        &self,
+        purge: bool,
+        dry_run: bool,
+        out: &mut dyn io::Write,
+    ) -> Result<(), InstallError> {
+        let service = self.service(dry_run)?;
+        let files = service.files()?;
+        if purge {
+            self.refuse_to_purge_others()?;
+        }
+        let installed = files.iter().any(|file| self.at(&file.path).exists());
+        if self.is_live() && installed {
+            for command in service.stop() {
+                Step::Run(command).make_so(dry_run, out)?;
+            }
+        }
+        let links = service.links().into_iter().map(|(path, _)| path);
+        let mut gone: Vec<PathBuf> = links.chain(self.in_runlevels(&service)).collect();
+        gone.extend(files.into_iter().map(|file| file.path));
+        gone.push(service.program.clone());
+        gone.push(service.previous());
+        if purge {
+            gone.push(self.state.clone());
+        }
+        let mut changed = false;
+        for path in gone {
+            changed |= Step::Gone(self.at(&path)).make_so(dry_run, out)?;
+        }
+        if self.is_live() && changed {
+            for command in service.forget() {
+                Step::Run(command).make_so(dry_run, out)?;
+            }
+        }
+        if !purge && self.at(&self.state).exists() {
+            say(
+                out,
+                format_args!(
+                    "kept {}: this device's key, its membership and its waiting recordings; --purge removes it",
+                    self.at(&self.state).display()
+                ),
+            )?;
+        }
+        Ok(())
+    }
+
+    fn service(&self, dry_run: bool) -> Result<Service, InstallError> {
+        if !self.state.is_absolute() {
+            return Err(InstallError::Relative(self.state.clone()));
+        }
+        let init = match self.init {
+            Some(init) => init,
+            None => self.find_init()?,
+        };
+        if self.is_live() && !dry_run && !rustix::process::geteuid().is_root() {
+            return Err(InstallError::NotRoot);
+        }
+        Ok(Service::new(init, &self.state, &self.run))
+    }
+
+    /// Where the service is in any runlevel, as the device sees it.
+    fn in_runlevels(&self, service: &Service) -> Vec<PathBuf> {
+        let Some(runlevels) = service.runlevels() else {
+            return Vec::new();
+        };
+        let folders = fs::read_dir(self.at(runlevels)).into_iter().flatten();
+        let names = folders.flatten().map(|folder| folder.file_name());
+        names
+            .map(|name| runlevels.join(name).join(service::NAME))
+            .collect()
+    }
+
+    fn program(&self) -> Result<Vec<u8>, InstallError> {
+        // By this name it is found also when the file that it came from was replaced since.
+        let this = Path::new("/proc/self/exe");
+        let path = self.program.as_deref().unwrap_or(this);
+        fs::read(path).map_err(|source| io_error("read", path, source))
+    }
+
+    fn find_init(&self) -> Result<Init, InstallError> {
+        let there = |path: &str| self.at(Path::new(path)).exists();
+        // systemd may be installed and yet not be the init that runs.
+        let systemd = if self.is_live() {
+            Path::new("/run/systemd/system").is_dir()
+        } else {
+            there("/lib/systemd/systemd") || there("/usr/lib/systemd/systemd")
+        };
+        if systemd {
+            Ok(Init::Systemd)
+        } else if there("/sbin/procd") {
+            Ok(Init::Procd)
+        } else if there("/sbin/openrc-run") || there("/usr/sbin/openrc-run") {
+            Ok(Init::Openrc)
+        } else {
+            Err(InstallError::NoInit(self.root.clone()))
+        }
+    }
+
+    /// On a live device the key must outlast a start. (In an image nothing is mounted as it will be.)
+    fn refuse_volatile(&self) -> Result<(), InstallError> {
+        if self.is_live() && Persistence::at(&self.state) == Persistence::Memory {
+            return Err(InstallError::Volatile(self.state.clone()));
+        }
+        Ok(())
+    }
+
+    /// A root file system whose changes are in memory is somebody's choice (an image that is protected so), and may be
+    /// written by another way; but nothing that is installed here comes back from it.
+    fn warn_of_volatile(
+        &self,
+        service: &Service,
+        out: &mut dyn io::Write,
+    ) -> Result<(), InstallError> {
+        if !self.is_live() {
+            return Ok(());
+        }
+        if let Some(sentence) = volatile::warning(&self.state) {
+            say(out, format_args!("{sentence}"))?;
+        }
+        if Persistence::at(&service.program) != Persistence::Lasting {
+            say(
+                out,
+                format_args!(
+                    "warning: {} is on a file system that keeps its changes in memory: the service is gone at the device's next start; install it into the image (--root), or make the root file system lasting first",
+                    service.program.display()
+                ),
+            )?;
+        }
+        Ok(())
+    }
+
+    /// What is removed with all that is in it must be ours.
+    fn refuse_to_purge_others(&self) -> Result<(), InstallError> {
+        let state = self.at(&self.state);
+        let ours = [identity::FILE, membership::FILE];
+        if state.exists() && !ours.iter().any(|file| state.join(file).exists()) {
+            return Err(InstallError::NotState(state));
+        }
+        Ok(())
+    }
+
+    fn is_live(&self) -> bool {
+        self.root == Path::new("/")
+    }
+
+    /// Where a path of the device is from here.
+    fn at(&self, path: &Path) -> PathBuf {
+        self.root.join(path.strip_prefix("/").unwrap_or(path))
+    }
+}
+
+impl Step {
+    /// Does it where it is not so already; tells whether there was something to do.
+    fn make_so(&self, dry_run: bool, out: &mut dyn io::Write) -> Result<bool, InstallError> {
+        if self.is_so() {
+            return Ok(false);
+        }
+        let would = if dry_run { "would " } else { "" };
+        say(out, format_args!("{would}{}", self.sentence(dry_run)))?;
+        if !dry_run {
+            self.act()?;
+        }
+        Ok(true)
+    }
+
+    fn is_so(&self) -> bool {
+        match self {
+            Self::File {
+                path,
+                content,
+                mode,
+            } => {
+                let as_it_is = fs::metadata(path).map(|meta| meta.permissions().mode() & 0o7777);
+                as_it_is.is_ok_and(|as_it_is| as_it_is == *mode)
+                    && fs::read(path).is_ok_and(|bytes| bytes == content.bytes())
+            }
+            Self::Link { path, to } => fs::read_link(path).is_ok_and(|target| target == *to),
+            Self::Gone(path) => fs::symlink_metadata(path).is_err(),
+            Self::Run(_) => false,
+        }
+    }
+
+    fn sentence(&self, with_text: bool) -> String {
+        match self {
+            Self::File { path, content, .. } => {
+                let mut sentence = format!("write {}", path.display());
+                if let (Content::Text(text), true) = (content, with_text) {
+                    sentence.push(':');
+                    for line in text.lines() {
+                        let _ = write!(sentence, "\n    {line}");
+                    }
+                }
+                sentence
+            }
+            Self::Link { path, to } => format!("link {} to {}", path.display(), to.display()),
+            Self::Gone(path) => format!("remove {}", path.display()),
+            Self::Run(command) => format!("run {}", command.join(" ")),
+        }
+    }
+
+    fn act(&self) -> Result<(), InstallError> {
+        match self {
+            Self::File {
+                path,
+                content,
+                mode,
+            } => make_parent(path)
+                .and_then(|()| state::replace(path, content.bytes(), *mode))
+                .map_err(|source| io_error("write", path, source)),
+            Self::Link { path, to } => make_parent(path)
+                .and_then(|()| match fs::remove_file(path) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                    _ => symlink(to, path),
+                })
+                .map_err(|source| io_error("link", path, source)),
+            Self::Gone(path) => if path.is_dir() && !path.is_symlink() {
+                fs::remove_dir_all(path)
+            } else {
+                fs::remove_file(path)
+            }
+            .map_err(|source| io_error("remove", path, source)),
+            Self::Run(command) => run(command),
+        }
+    }
+}
+
+impl Content {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Text(text) => text.as_bytes(),
+            Self::Program(bytes) => bytes,
+        }
+    }
+}
+
+fn make_parent(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(parent) => DirBuilder::new().recursive(true).mode(0o755).create(parent),
+        None => Ok(()),
+    }
+}
+
+fn run(command: &[String]) -> Result<(), InstallError> {
+    let Some((program, args)) = command.split_first() else {
+        return Ok(());
+    };
+    let failed = |how: String| InstallError::Command(command.join(" "), how);
+    let status = Command::new(program)
+        .args(args)
+        .stdin(Stdio::null())
+        .status()
+        .map_err(|error| failed(error.to_string()))?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(failed(status.to_string()))
+    }
+}
+
+fn say(out: &mut dyn io::Write, text: std::fmt::Arguments<'_>) -> Result<(), InstallError> {
+    writeln!(out, "{text}").map_err(|source| io_error("write to", Path::new("stdout"), source))
+}
+
+fn io_error(verb: &'static str, path: &Path, source: io::Error) -> InstallError {
+    InstallError::Io {
+        verb,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests;

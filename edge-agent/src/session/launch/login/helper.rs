@@ -1,0 +1,255 @@
+//! The helper: the parent of the `su` that holds a PAM session open.
+
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::Instant;
+
+use holdfast_protocol::escape::Escaped;
+use holdfast_protocol::wire::SessionRefusal;
+use rustix::io::fcntl_dupfd_cloexec;
+use rustix::process::{Pid, Signal, kill_process, setsid};
+use rustix::stdio::stdin;
+
+use super::{Answer, Given, LoginMode, Task, bounded_length, no_pam};
+use crate::os::accounts;
+use crate::session::launch::account::{prepare, take_loginuid};
+use crate::session::launch::helper::{close_inherited, default_signals};
+use crate::session::limits::{
+    MAX_LOGIN_TASK, MAX_LOGIN_TEXT, PAM_END_POLL, PAM_END_TIMEOUT, PAM_TIMEOUT,
+};
+
+/// What the waiting shell says first; its number follows.
+const MARK: &[u8] = b"holdfast-login ";
+
+/// What it runs: only what is a part of the shell itself. It waits on its standard output, which is a socket, because
+/// PAM is to find no one at its standard input: what it asks there would wait for ever.
+const WAIT: &str = "echo holdfast-login $$; exec 2>/dev/null; read -r end <&1";
+
+/// What PAM's modules say, in English as no language is set, of a password that must be changed before anything else.
+const CHANGE: [&str; 2] = ["change your password", "password has expired"];
+
+/// The name of the account by which is seen whether PAM works at all.
+const ROOT: &str = "root";
+
+/// The helper's whole life.
+pub fn main() -> ! {
+    if let Ok(control) = fcntl_dupfd_cloexec(stdin(), 3) {
+        let mut control = UnixStream::from(control);
+        close_inherited(control.as_raw_fd());
+        // What ends the agent's group from a keyboard leaves time to close the session.
+        let _ = setsid();
+        serve(&mut control);
+    }
+    std::process::exit(0)
+}
+
+/// Tries whether PAM opens a session by this `su`.
+///
+/// # Errors
+/// What PAM or `su` says.
+pub fn probe(su: &Path) -> Result<(), String> {
+    Waiting::start(su, ROOT, 0).map(|(_, waiting)| waiting.close())
+}
+
+fn serve(control: &mut UnixStream) {
+    let (answer, session) = match read_task(control) {
+        Ok(task) => open(&task),
+        Err(error) => (Answer::Refused(no_pam(&error.to_string())), None),
+    };
+    let answer = postcard::to_allocvec(&answer).unwrap_or_default();
+    let length = u32::try_from(answer.len()).unwrap_or(0);
+    let said = control.write_all(&[&length.to_be_bytes(), answer.as_slice()].concat());
+    if let Some(session) = session {
+        if said.is_ok() {
+            // Nothing is ever said: the session is over, or the agent gone.
+            let _ = control.read(&mut [0; 1]);
+        }
+        session.close();
+    }
+}
+
+fn read_task(control: &mut UnixStream) -> io::Result<Task> {
+    let mut length = [0; 4];
+    control.read_exact(&mut length)?;
+    let mut task = vec![0; bounded_length(length, MAX_LOGIN_TASK)?];
+    control.read_exact(&mut task)?;
+    postcard::from_bytes(&task).map_err(|_| io::ErrorKind::InvalidData.into())
+}
+
+fn open(task: &Task) -> (Answer, Option<Waiting>) {
+    // PAM is asked only for who the agent itself lets in.
+    let account = match accounts::admit(&task.login, &task.denied) {
+        Ok(account) => account,
+        Err(refusal) => return (Answer::Refused(refusal), None),
+    };
+    if let Err(error) = prepare() {
+        return (Answer::Refused(no_pam(&error.to_string())), None);
+    }
+    default_signals();
+    take_loginuid(account.uid);
+    let why = match Waiting::start(&task.su, &account.name, account.uid) {
+        Ok((given, waiting)) => return (Answer::Opened(given), Some(waiting)),
+        Err(why) => why,
+    };
+    // Root must get in to mend it; and what refuses even root is no verdict on an account.
+    let is_broken = || probe(&task.su).is_err();
+    if task.mode == LoginMode::Auto && (account.uid == 0 || is_broken()) {
+        return (Answer::Bare(why), None);
+    }
+    let name = Escaped(&account.name);
+    let text = match CHANGE.iter().any(|words| why.contains(words)) {
+        true => format!(
+            "the password of {name} on the device must be changed first: as root, with `passwd {name}`"
+        ),
+        false => format!("PAM on the device refuses \"{name}\": {why}"),
+    };
+    let refusal = SessionRefusal::Failed(accounts::bounded(text));
+    (Answer::Refused(refusal), None)
+}
+
+/// `su`, and the shell below it that waits until the socket closes.
+struct Waiting {
+    su: Child,
+    socket: UnixStream,
+}
+
+impl Waiting {
+    /// Has `su` open a session, and reads what it gave.
+    fn start(su: &Path, name: &str, uid: u32) -> Result<(Given, Self), String> {
+        let failed = |error: io::Error| error.to_string();
+        let (socket, theirs) = UnixStream::pair().map_err(failed)?;
+        let errors = theirs.try_clone().map_err(failed)?;
+        let child = Command::new(su)
+            .args(["-s", "/bin/sh", "-c", WAIT, "--", name])
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(OwnedFd::from(theirs))
+            .stderr(OwnedFd::from(errors))
+            .spawn()
+            .map_err(|error| format!("{}: {error}", su.display()))?;
+        let mut waiting = Self { su: child, socket };
+        let started = said(&mut waiting.socket).and_then(|(pid, notice)| {
+            let given = Given::of(pid, waiting.su.id(), uid, notice);
+            given.map_err(failed)
+        });
+        match started {
+            Ok(given) => Ok((given, waiting)),
+            Err(why) => {
+                waiting.end();
+                Err(why)
+            }
+        }
+    }
+
+    /// Closes the PAM session.
+    fn close(self) {
+        let Self { mut su, socket } = self;
+        drop(socket);
+        let _ = su.wait();
+    }
+
+    /// Ends what may not have come so far: `su` closes the session when it is asked to end.
+    fn end(self) {
+        let Self { mut su, socket } = self;
+        drop(socket);
+        let _ = kill_process(Pid::from_child(&su), Signal::TERM);
+        let deadline = Instant::now() + PAM_END_TIMEOUT;
+        while Instant::now() < deadline {
+            match su.try_wait() {
+                Ok(None) => sleep(PAM_END_POLL),
+                _ => return,
+            }
+        }
+        let _ = su.kill();
+        let _ = su.wait();
+    }
+}
+
+/// Reads up to the mark: the number behind it, and what PAM had to say before.
+fn said(socket: &mut UnixStream) -> Result<(u32, String), String> {
+    let deadline = Instant::now() + PAM_TIMEOUT;
+    let late = || format!("no answer within {} s", PAM_TIMEOUT.as_secs());
+    let mut text = Vec::new();
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(late());
+        }
+        let mut piece = [0; 1024];
+        let read = socket
+            .set_read_timeout(Some(left))
+            .and_then(|()| socket.read(&mut piece));
+        let count = match read {
+            Ok(count) => count,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(late()),
+            Err(error) => return Err(error.to_string()),
+        };
+        text.extend_from_slice(piece.get(..count).unwrap_or_default());
+        if let Some(found) = marked(&text) {
+            return Ok(found);
+        }
+        if count == 0 || text.len() > MAX_LOGIN_TEXT {
+            return Err(words(&text));
+        }
+    }
+}
+
+/// What stands before the mark, and the number behind it.
+fn marked(text: &[u8]) -> Option<(u32, String)> {
+    let at = text.windows(MARK.len()).position(|part| part == MARK)?;
+    let (notice, rest) = (text.get(..at)?, text.get(at + MARK.len()..)?);
+    let end = rest.iter().position(|byte| *byte == b'\n')?;
+    let number = std::str::from_utf8(rest.get(..end)?).ok()?;
+    Some((
+        number.trim().parse().ok()?,
+        String::from_utf8_lossy(notice).into_owned(),
+    ))
+}
+
+/// A message of `su`, on one line.
+fn words(text: &[u8]) -> String {
+    let text = String::from_utf8_lossy(text);
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    let lines: Vec<&str> = lines.into_iter().filter(|line| !line.is_empty()).collect();
+    match lines.is_empty() {
+        true => "it says nothing".to_owned(),
+        false => lines.join("; "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_mark_is_found_behind_what_pam_says() {
+        let text = b"Your password will expire in 3 days\nholdfast-login 4711\nmore";
+        let notice = "Your password will expire in 3 days\n".to_owned();
+        assert_eq!(marked(text), Some((4711, notice)));
+        for early in [
+            "",
+            "holdfast-login ",
+            "holdfast-login 47",
+            "holdfast-login x\n",
+        ] {
+            assert_eq!(marked(early.as_bytes()), None, "{early}");
+        }
+        assert_eq!(words(b"one\n\n two \n"), "one; two");
+        assert_eq!(words(b"\n"), "it says nothing");
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_that_su_says_panics(text: Vec<u8>, close in "(holdfast-login )?[0-9x]{0,12}\n?") {
+            marked(&text);
+            marked(close.as_bytes());
+            words(&text);
+        }
+    }
+}

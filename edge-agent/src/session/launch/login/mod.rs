@@ -1,0 +1,206 @@
+//! What the device's PAM gives a session: variables, limits, groups, a runtime folder, and its consent.
+//!
+//! A static program cannot load PAM's modules. `su` can: it is a program of the device, opens a PAM session for whoever
+//! root names, and closes it when what it started ends. So a helper of the agent has `su` start a shell that only waits,
+//! reads from the kernel what that shell was given (its environment, limits and groups), and hands it on. The session
+//! itself stays a child of the agent: with the exact end of its process, its own group and terminal, and no stranger
+//! among its children. The waiting shell holds the PAM session open until the agent closes the helper's socket.
+//!
+//! What belongs to a process and cannot be handed on stays with the waiting shell: a mount namespace (pam_namespace),
+//! an SELinux context, the cgroup of logind's session.
+
+mod given;
+mod helper;
+
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+use futures_lite::{AsyncReadExt as _, AsyncWriteExt as _, FutureExt as _};
+use holdfast_protocol::ids::Login;
+use holdfast_protocol::wire::{Open, SessionRefusal};
+use rustix::process::geteuid;
+use serde::{Deserialize, Serialize};
+use smol::{Async, Timer};
+
+use super::start_helper;
+use crate::os::accounts;
+use crate::os::process::Process;
+use crate::session::limits::{LAUNCH_TIMEOUT, MAX_LOGIN_ANSWER};
+use crate::warn;
+
+pub(super) use given::Given;
+pub use helper::{main, probe};
+
+/// The first argument of the agent when it is to be this helper.
+pub const ARGUMENT: &str = "internal-login";
+
+/// Where `su` is, on distributions and on NixOS.
+const SU: [&str; 4] = [
+    "/usr/bin/su",
+    "/bin/su",
+    "/run/current-system/sw/bin/su",
+    "/usr/local/bin/su",
+];
+
+/// Where PAM's rules for `su` are.
+const RULES: [&str; 2] = ["/etc/pam.d/su", "/usr/lib/pam.d/su"];
+
+/// Who makes a session a login session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+pub enum LoginMode {
+    /// PAM where it is and works, else as bare
+    #[default]
+    Auto,
+    /// PAM; without it there is no session
+    Pam,
+    /// The agent alone, with /etc/environment and loginuid
+    Bare,
+}
+
+/// Why PAM opens no sessions on a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// No account but the agent's own is served.
+    Root,
+    /// There is no `su`, or it is one that knows no PAM.
+    Su,
+    /// PAM has no rules for it.
+    Rules,
+}
+
+impl Missing {
+    /// What is missing.
+    #[must_use]
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Root => "the agent is not root",
+            Self::Su => "there is no su that uses PAM",
+            Self::Rules => "PAM has no rules for su (/etc/pam.d/su)",
+        }
+    }
+}
+
+/// The `su` by which PAM opens sessions here.
+///
+/// # Errors
+/// Why there is none.
+pub fn find_su() -> Result<PathBuf, Missing> {
+    if !geteuid().is_root() {
+        return Err(Missing::Root);
+    }
+    let su = SU.into_iter().find_map(|path| {
+        // BusyBox, and what else is many programs in one, is a link to another name.
+        let real = Path::new(path).canonicalize().ok()?;
+        (real.file_name()? == "su").then(|| PathBuf::from(path))
+    });
+    let su = su.ok_or(Missing::Su)?;
+    match RULES.iter().any(|path| Path::new(path).exists()) {
+        true => Ok(su),
+        false => Err(Missing::Rules),
+    }
+}
+
+/// What the helper shall do.
+#[derive(Serialize, Deserialize)]
+struct Task {
+    su: PathBuf,
+    login: Login,
+    denied: Vec<Login>,
+    mode: LoginMode,
+}
+
+/// What came of it.
+#[derive(Serialize, Deserialize)]
+enum Answer {
+    /// The session is open.
+    Opened(Given),
+    /// PAM does not work on this device, for this reason: the session does without.
+    Bare(String),
+    /// There is no session.
+    Refused(SessionRefusal),
+}
+
+/// An open PAM session. It is closed when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Held {
+    _control: Async<UnixStream>,
+    process: Option<Process>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // The helper ends when its socket closes.
+        if let Some(process) = self.process.take() {
+            process.leave();
+        }
+    }
+}
+
+/// Opens a PAM session for the login of `open`, where `mode` and the device have it so.
+///
+/// # Errors
+/// The refusal, for the operator.
+pub(super) async fn open(
+    program: &Path,
+    open: &Open,
+    mode: LoginMode,
+) -> Result<Option<(Held, Given)>, SessionRefusal> {
+    let su = match (mode, find_su()) {
+        (LoginMode::Bare, _) | (LoginMode::Auto, Err(_)) => return Ok(None),
+        (LoginMode::Pam, Err(missing)) => return Err(no_pam(missing.text())),
+        (LoginMode::Auto | LoginMode::Pam, Ok(su)) => su,
+    };
+    let task = Task {
+        su,
+        login: open.login.clone(),
+        denied: open.terms.denied_logins.clone(),
+        mode,
+    };
+    let task = postcard::to_allocvec(&task).map_err(|_| no_pam("the request is too large"))?;
+    let failed = |error: io::Error| no_pam(&error.to_string());
+    let (control, process) = start_helper(program, ARGUMENT).map_err(failed)?;
+    let held = Held {
+        _control: control,
+        process: Some(process),
+    };
+    let answer = async { converse(&held._control, &task).await }
+        .or(async {
+            Timer::after(LAUNCH_TIMEOUT).await;
+            Err(io::ErrorKind::TimedOut.into())
+        })
+        .await;
+    match answer.map_err(failed)? {
+        Answer::Opened(given) => Ok(Some((held, given))),
+        Answer::Bare(why) => {
+            warn!("session {}: without PAM: {why}", open.session);
+            Ok(None)
+        }
+        Answer::Refused(refusal) => Err(refusal),
+    }
+}
+
+fn no_pam(why: &str) -> SessionRefusal {
+    SessionRefusal::Failed(accounts::bounded(format!(
+        "the device's PAM opens no session (edge-agent run --login bare does without it): {why}"
+    )))
+}
+
+async fn converse(mut control: &Async<UnixStream>, task: &[u8]) -> io::Result<Answer> {
+    let length = u32::try_from(task.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    control
+        .write_all(&[&length.to_be_bytes(), task].concat())
+        .await?;
+    let mut length = [0; 4];
+    control.read_exact(&mut length).await?;
+    let mut answer = vec![0; bounded_length(length, MAX_LOGIN_ANSWER)?];
+    control.read_exact(&mut answer).await?;
+    postcard::from_bytes(&answer).map_err(|_| io::ErrorKind::InvalidData.into())
+}
+
+fn bounded_length(length: [u8; 4], most: usize) -> io::Result<usize> {
+    let length = usize::try_from(u32::from_be_bytes(length)).ok();
+    let length = length.filter(|length| *length <= most);
+    length.ok_or_else(|| io::ErrorKind::InvalidData.into())
+}

@@ -1,0 +1,173 @@
+//! Joining a fleet: `edge-agent join TOKEN`.
+
+use futures_lite::FutureExt as _;
+use holdfast_protocol::ids::{DeviceName, LabelKey, LabelValue};
+use holdfast_protocol::limits::DIAL_TIMEOUT;
+use holdfast_protocol::release::ReleaseKey;
+use holdfast_protocol::roster::SignedRoster;
+use holdfast_protocol::token::Token;
+use holdfast_protocol::wire::{AgentMessage, Enrol, Intent, RelayMessage};
+use smol::Timer;
+use thiserror::Error;
+
+use crate::os::state::{StateDir, StateError};
+use crate::tunnel::control::{self, ControlError};
+use crate::tunnel::dial::{DialError, Dialled, dial};
+use crate::tunnel::identity::{Identity, IdentityError};
+use crate::tunnel::membership::{self, Membership};
+use crate::tunnel::refusal::Refused;
+use crate::tunnel::release;
+use crate::tunnel::tls::Trust;
+
+/// What came of a join.
+#[derive(Debug)]
+pub enum Joined {
+    /// The device is a member now.
+    Now(Membership),
+    /// It was a member of this cluster already; nothing was changed.
+    Before(Membership),
+}
+
+/// Why the device is not a member.
+#[derive(Debug, Error)]
+pub enum JoinError {
+    /// The state folder.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The device's key.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The relay could not be reached.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// The relay was lost in between.
+    #[error("the relay was lost while joining: {0}")]
+    Control(#[from] ControlError),
+    /// The relay said no.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// The device is a member of another cluster.
+    #[error(
+        "this device belongs to another cluster as {name}: remove its state folder to move it (it becomes a new device)"
+    )]
+    OtherCluster {
+        /// Its name there.
+        name: DeviceName,
+    },
+    /// What answers at the token's address cannot prove to be of the token's cluster.
+    #[error(
+        "the relay at {address} is not of the cluster that the token names: nothing was told to it. Check the address, or ask for a new token"
+    )]
+    WrongCluster {
+        /// Where.
+        address: String,
+    },
+    /// The relay broke the protocol.
+    #[error("the relay's answer makes no sense here: is {0} a Holdfast relay of this version?")]
+    Unexpected(String),
+    /// It took too long.
+    #[error("the relay at {0} did not finish the joining in time: try again")]
+    Timeout(String),
+}
+
+/// Joins with `token`, unless the device is a member of that cluster already.
+///
+/// # Errors
+/// [`JoinError`].
+pub async fn join(
+    state: &StateDir,
+    token: &Token,
+    name: Option<DeviceName>,
+    labels: Vec<(LabelKey, LabelValue)>,
+) -> Result<Joined, JoinError> {
+    let identity = Identity::load_or_create(state)?;
+    if let Some(present) = Membership::load(state)? {
+        if membership::fingerprint(&present.roster().cluster) == token.fingerprint {
+            return Ok(Joined::Before(present));
+        }
+        return Err(JoinError::OtherCluster {
+            name: present.name().clone(),
+        });
+    }
+    let asked = ask(&identity, token, name, labels);
+    let late = async {
+        Timer::after(DIAL_TIMEOUT * 2).await;
+        Err(JoinError::Timeout(token.address.clone()))
+    };
+    let (membership, release_key) = asked.or(late).await?;
+    // Before the membership: a device that is a member does not ask again.
+    if let Some(key) = release_key
+        && release::load(state)?.is_none()
+    {
+        release::pin(state, &key)?;
+    }
+    membership.save(state)?;
+    Ok(Joined::Now(membership))
+}
+
+async fn ask(
+    identity: &Identity,
+    token: &Token,
+    name: Option<DeviceName>,
+    labels: Vec<(LabelKey, LabelValue)>,
+) -> Result<(Membership, Option<ReleaseKey>), JoinError> {
+    let unexpected = || JoinError::Unexpected(token.address.clone());
+    let dialled = dial(identity, Trust::Unproven, &token.address).await?;
+    let (mut send, mut receive) = control::open(&dialled.connection).await?;
+    send.send(&AgentMessage::Hello(control::hello(
+        Intent::Join,
+        &dialled,
+        0,
+    )))
+    .await?;
+    match receive.next().await? {
+        RelayMessage::Identity(roster) => check_relay(token, &dialled, &roster)?,
+        RelayMessage::Refused(why) => return Err(Refused(why).into()),
+        _ => return Err(unexpected()),
+    }
+    let enrol = Enrol {
+        secret: token.secret.clone(),
+        name,
+        labels,
+    };
+    send.send(&AgentMessage::Enrol(enrol)).await?;
+    let (mut answer, mut release_key) = (receive.next().await?, None);
+    if let RelayMessage::ReleaseKey(key) = answer {
+        release_key = Some(key);
+        answer = receive.next().await?;
+    }
+    let granted = match answer {
+        RelayMessage::Enrolled(granted) => granted,
+        RelayMessage::Refused(why) => return Err(Refused(why).into()),
+        _ => return Err(unexpected()),
+    };
+    check_relay(token, &dialled, &granted.roster)?;
+    dialled.connection.close(0_u32.into(), b"joined");
+    // The close is said before the process goes, so that the relay need not wait for a timeout.
+    let said = async { dialled.endpoint.wait_idle().await };
+    let late = async {
+        Timer::after(crate::tunnel::limits::CLOSE_GRACE).await;
+    };
+    said.or(late).await;
+    let membership = Membership::new(granted.id, granted.name, granted.roster);
+    Ok((membership.map_err(|_| unexpected())?, release_key))
+}
+
+/// The relay is of the token's cluster if the roster is signed by the key that the token names, and the
+/// relay's own key, which it proved in the handshake, is on it.
+fn check_relay(token: &Token, dialled: &Dialled, roster: &SignedRoster) -> Result<(), JoinError> {
+    let proved = membership::open_roster(roster).is_ok_and(|roster| {
+        membership::fingerprint(&roster.cluster) == token.fingerprint
+            && roster
+                .relays
+                .iter()
+                .any(|relay| relay.key == dialled.relay_key)
+    });
+    if proved {
+        Ok(())
+    } else {
+        Err(JoinError::WrongCluster {
+            address: token.address.clone(),
+        })
+    }
+}

@@ -1,0 +1,137 @@
+//! Keeping a tunnel up, for ever. The decisions are `holdfast_protocol::link`'s; here are the sockets,
+//! the timers and the tasks.
+
+pub mod address;
+pub mod control;
+pub mod dial;
+mod drive;
+pub mod enroll;
+mod establish;
+pub mod identity;
+pub(crate) mod limits;
+pub mod membership;
+mod refusal;
+pub mod release;
+mod socket;
+pub mod status;
+pub(crate) mod tls;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_lite::FutureExt as _;
+use holdfast_protocol::backoff::Backoff;
+use holdfast_protocol::wire::{CloseCode, Instance};
+use ring::rand::{SecureRandom as _, SystemRandom};
+use smol::Timer;
+
+use crate::info;
+use crate::os::state::StateDir;
+use crate::session::Sessions;
+use crate::tunnel::identity::Identity;
+use crate::tunnel::limits::{CLOSE_GRACE, STEADY_TUNNEL};
+use crate::tunnel::membership::Membership;
+use crate::tunnel::status::TunnelStatus;
+
+use drive::End;
+use establish::Standing;
+
+/// Everything that a running agent is made of.
+#[derive(Debug)]
+pub struct Agent {
+    /// Where its files are.
+    pub state: StateDir,
+    /// Its key.
+    pub identity: Identity,
+    /// What it belongs to: changes when the relay sends a newer roster or name.
+    pub membership: Mutex<Membership>,
+    /// Its sessions, whichever tunnel they came by.
+    pub sessions: Arc<Sessions>,
+    /// What `status` shows.
+    pub status: Arc<TunnelStatus>,
+    /// Pause between beats of an idle tunnel.
+    pub keepalive: Duration,
+    /// Which run of the agent it is.
+    pub instance: Instance,
+}
+
+impl Agent {
+    /// The present membership.
+    pub fn membership(&self) -> Membership {
+        self.membership
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+/// Keeps a tunnel up until `stop` resolves; then closes it with the code that `goodbye` gives for what came of
+/// `stop`, and returns that.
+pub async fn run<T>(
+    agent: &Arc<Agent>,
+    stop: impl Future<Output = T>,
+    goodbye: impl FnOnce(&T) -> CloseCode,
+) -> T {
+    let mut current: Option<Standing> = None;
+    let keep = async {
+        let mut delay = Duration::ZERO;
+        let mut falls = Backoff::default();
+        let mut next: Option<Standing> = None;
+        loop {
+            let standing = match next.take() {
+                Some(standing) => standing,
+                None => establish::establish(agent, delay, None).await,
+            };
+            current = Some(standing);
+            let Some(standing) = &mut current else {
+                continue;
+            };
+            let stands_since = Instant::now();
+            let end = drive::drive(agent, standing).await;
+            if stands_since.elapsed() >= STEADY_TUNNEL {
+                falls.reset();
+            }
+            match end {
+                End::Lost(why) => {
+                    info!("tunnel lost: {why}");
+                    agent.status.disconnected(&why);
+                    delay = falls.next_delay(random());
+                }
+                End::Drained(after) => {
+                    info!(
+                        "the relay stops; dialling again in {} ms",
+                        after.as_millis()
+                    );
+                    agent.status.disconnected("the relay is stopping");
+                    delay = after + after.mul_f64(random() as f64 / u64::MAX as f64);
+                }
+                End::Replaced(newer) => {
+                    close(standing, CloseCode::Replaced).await;
+                    next = Some(*newer);
+                }
+            }
+        }
+    };
+    let stopped = keep.or(stop).await;
+    if let Some(standing) = &current {
+        close(standing, goodbye(&stopped)).await;
+    }
+    stopped
+}
+
+async fn close(standing: &Standing, code: CloseCode) {
+    standing.dialled.connection.close((code as u32).into(), b"");
+    let said = standing.dialled.endpoint.wait_idle();
+    let late = async {
+        Timer::after(CLOSE_GRACE).await;
+    };
+    said.or(late).await;
+}
+
+/// A random number for jitter.
+fn random() -> u64 {
+    let mut bytes = [0; 8];
+    // Without randomness the jitter is gone, not the tunnel.
+    let _ = SystemRandom::new().fill(&mut bytes);
+    u64::from_le_bytes(bytes)
+}
