@@ -3,7 +3,7 @@
 #![no_main]
 
 // The file alone: with the whole relay behind it a smoke run would compile for minutes.
-#[path = "../../relay/src/ssh/krl.rs"]
+#[path = "../../relay/src/identity/krl/mod.rs"]
 mod krl;
 
 use krl::{Entry, KrlError, MAGIC, looks_like_one, parse};

@@ -31,7 +31,7 @@ use crate::limits::{
     AUDIT_DEVICE_ROWS, AUDIT_QUEUE, AUDIT_REFUSAL_ROWS, AUDIT_SUM_WINDOW, MAX_SUMMED_ACTORS,
     MAX_SUMMED_DEVICES, MAX_SUMMED_SOURCES,
 };
-use crate::ssh::throttle::Source;
+use crate::model::source::Source;
 use crate::store::{AuditEntry, Store};
 
 pub use event::Event;
@@ -156,7 +156,7 @@ impl Audit {
 
     /// Notes a failure that anybody on the network can cause: the first of a source in each minute is
     /// written at once, the others of that minute are summed in one row.
-    pub async fn note_failure(&self, source: Source, event: Event) {
+    pub(crate) async fn note_failure(&self, source: Source, event: Event) {
         let key = (event.kind, source);
         let now = Timestamp::now();
         let event = event.with("source", source.to_string()).at(now);

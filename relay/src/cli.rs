@@ -20,7 +20,7 @@ use crate::limits::FAREWELL_TIMEOUT;
 use crate::output::{complain, print};
 use crate::recording::archive::Archive;
 use crate::recording::objects::Objects;
-use crate::recording::place::Place;
+use crate::recording::objects::place::Place;
 use crate::state::State;
 use crate::store::{Store, meta};
 use crate::{log, serve};

@@ -1,27 +1,29 @@
 //! The relay: it terminates the operator's SSH connection, decides what is allowed, and splices each
 //! channel onto a stream to the device.
 //!
-//! `serve` is the composition root. `commands` is the one command tree behind both doors, the shell
-//! and the console over ssh. Rules live in `access`, facts in `store`, keys in `state`.
+//! `serve` is the composition root. `commands` is the one command tree of the command line and of the console
+//! over SSH. Rules live in `access`, facts in `store`, keys in `state`.
 
 pub mod access;
 pub mod audit;
+pub(crate) mod bulk;
 pub mod cli;
 pub mod clock;
 pub mod commands;
-pub mod config;
-pub mod fleet;
-pub mod hex;
-pub mod json;
+pub(crate) mod config;
+pub(crate) mod hex;
+pub(crate) mod identity;
+pub(crate) mod json;
 pub mod limits;
 mod log;
-pub mod log_limit;
+pub(crate) mod log_limit;
+pub(crate) mod model;
 mod output;
-pub mod recording;
-pub mod serve;
-pub mod session;
-pub mod ssh;
+pub(crate) mod recording;
+pub(crate) mod serve;
+pub(crate) mod session;
+pub(crate) mod ssh;
 pub mod state;
 pub mod store;
-pub mod tunnel;
-pub mod watch;
+pub(crate) mod tunnel;
+pub(crate) mod watch;

@@ -1,9 +1,21 @@
-//! What the program writes to its own stdout and stderr, outside its log. Nothing here panics.
+//! What the program writes for people: to its own stdout and stderr, outside its log, and what commands write. Nothing
+//! here panics.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::io::{self, Write};
 
 use holdfast_protocol::escape::Lines;
+use tokio::io::AsyncWrite;
+
+/// Exit status of a command that was done.
+pub(crate) const DONE: u8 = 0;
+/// Exit status of a command that was refused or failed; one sentence on stderr says why.
+pub(crate) const FAILED: u8 = 1;
+/// Exit status of a command that could not be understood.
+pub(crate) const USAGE: u8 = 2;
+
+/// What a command writes to: it waits until whoever reads it takes it.
+pub(crate) type Out<'a> = dyn AsyncWrite + Send + Unpin + 'a;
 
 /// Prints all of `text`, and says whether that worked. A reader that has seen enough (`| head`) is no error; a full
 /// disk is.
@@ -21,4 +33,29 @@ pub fn print(mut to: impl Write, text: &[u8]) -> bool {
 pub fn complain(text: fmt::Arguments<'_>) {
     let text = text.to_string();
     let _ = writeln!(io::stderr().lock(), "{}", Lines(&text));
+}
+
+/// Formats rows under a head, columns two spaces apart. Nothing in them may drive a terminal.
+pub(crate) fn columns<const N: usize>(
+    head: [&str; N],
+    rows: impl Iterator<Item = [String; N]>,
+) -> String {
+    let head = std::iter::once(head.map(str::to_owned));
+    let shown: Vec<[String; N]> = head.chain(rows).collect();
+    let width = |column: usize| {
+        let cells = shown.iter().filter_map(|row| row.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..N).map(width).collect();
+    let mut text = String::new();
+    for row in &shown {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            // Writing into a String cannot fail.
+            let _ = write!(line, "{cell:<width$}  ");
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
 }

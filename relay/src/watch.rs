@@ -11,7 +11,7 @@ use tracing::warn;
 use crate::clock::Timestamp;
 use crate::limits::{PRESENCE_FLUSH, STORE_POLL};
 use crate::serve::Relay;
-use crate::session::enforce;
+use crate::session::admission::enforce;
 use crate::store::StoreError;
 use crate::tunnel::registry::Tunnel;
 

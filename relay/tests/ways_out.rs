@@ -43,8 +43,8 @@ const WAYS: &[(&str, &[&str])] = &[
         "serde_json::to_",
         &[
             "relay/src/json.rs",
-            "relay/src/recording/place.rs",
-            "relay/src/recording/verify.rs",
+            "relay/src/recording/objects/place.rs",
+            "relay/src/recording/verify/mod.rs",
             "relay/src/store/",
             "relay/src/commands/recordings/show.rs",
             "edge-agent/src/main.rs",

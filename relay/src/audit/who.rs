@@ -4,9 +4,8 @@ use std::net::SocketAddr;
 
 use holdfast_protocol::ids::{DeviceId, DeviceName};
 
-use crate::ssh::auth::{Principal, Proof};
+use crate::identity::{Principal, Proof};
 use crate::store::Device;
-use crate::tunnel::registry::Tunnel;
 
 /// The fact of an event by how many seconds the device's clock was ahead of ours: `time` is never the device's.
 pub const CLOCK_SKEW: &str = "clock_skew";
@@ -96,16 +95,6 @@ impl DeviceFacts {
             id: device.id,
             address: None,
             clock_skew: None,
-        }
-    }
-
-    /// A device and the tunnel that it is reached by.
-    #[must_use]
-    pub fn on(device: &Device, tunnel: &Tunnel) -> Self {
-        Self {
-            address: tunnel.local_address,
-            clock_skew: Some(tunnel.clock_skew),
-            ..Self::from(device)
         }
     }
 }

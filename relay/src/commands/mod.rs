@@ -28,29 +28,21 @@ use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::ids::ClusterFingerprint;
 use serde::Serialize;
 use thiserror::Error;
-use tokio::io::AsyncWrite;
 
 use crate::audit::{Actor, Audit, Event};
 use crate::clock::Timestamp;
 use crate::recording::archive::Archive;
-use crate::recording::screen;
-use crate::session::console::{ConsoleStream, Need, Shows};
-use crate::session::life::Activity;
+use crate::recording::export::screen;
+use crate::session::registry::console::{ConsoleStream, Need, Shows};
+use crate::session::registry::life::Activity;
 use crate::state::State;
 use crate::store::{self, Store, StoreError};
 
+pub(crate) use crate::output::{DONE, FAILED, Out, USAGE};
 pub(crate) use admin::doctor::unopened;
 pub use caller::Caller;
 pub use permit::permit;
 pub(crate) use recordings::own_state;
-pub(crate) use table::columns;
-
-/// Exit status of a command that was done.
-pub const DONE: u8 = 0;
-/// Exit status of a command that was refused or failed; one sentence on stderr says why.
-pub const FAILED: u8 = 1;
-/// Exit status of a command that could not be understood.
-pub const USAGE: u8 = 2;
 
 /// The most that a command reads from stdin or a file: some hundred public keys.
 pub const MAX_INPUT: usize = 64 * 1024;
@@ -129,9 +121,6 @@ pub struct Context {
     /// How many columns the caller's terminal has; `None`: the answer goes elsewhere, and lines may be of any length.
     pub width: Option<usize>,
 }
-
-/// What a command writes to: it waits until whoever reads it takes it.
-pub type Out<'a> = dyn AsyncWrite + Send + Unpin + 'a;
 
 /// The public side of the relay's state.
 #[derive(Clone, Debug)]

@@ -1,10 +1,9 @@
 //! Tables for people: aligned columns, nothing in them that could drive a terminal.
 
-use std::fmt::Write as _;
-
 use holdfast_protocol::escape::Escaped;
 
 use crate::limits::{MIN_TABLE_COLUMN, MIN_TABLE_WIDTH};
+use crate::output::columns;
 use crate::store::Labels;
 
 /// Stands for what is cut off.
@@ -67,31 +66,6 @@ fn cut(text: &str, most: usize) -> String {
     }
     let kept = text.chars().take(most.saturating_sub(1));
     kept.chain([CUT]).collect()
-}
-
-/// The same of rows that are harmless already.
-pub(crate) fn columns<const N: usize>(
-    head: [&str; N],
-    rows: impl Iterator<Item = [String; N]>,
-) -> String {
-    let head = std::iter::once(head.map(str::to_owned));
-    let shown: Vec<[String; N]> = head.chain(rows).collect();
-    let width = |column: usize| {
-        let cells = shown.iter().filter_map(|row| row.get(column));
-        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..N).map(width).collect();
-    let mut text = String::new();
-    for row in &shown {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(&widths) {
-            // Writing into a String cannot fail.
-            let _ = write!(line, "{cell:<width$}  ");
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    text
 }
 
 /// One thing in full: a word and a value per line. Values are escaped here.

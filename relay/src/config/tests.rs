@@ -6,8 +6,8 @@ use std::path::Path;
 use super::*;
 use crate::audit::{Output, WhenUnwritable};
 use crate::limits::MAX_PENALTY_EXEMPT;
-use crate::recording::budget::Bounds;
-use crate::recording::place::Place;
+use crate::recording::objects::budget::Bounds;
+use crate::recording::objects::place::Place;
 
 fn load(toml: &str) -> Result<Config, String> {
     let mut file = tempfile::NamedTempFile::new().unwrap();

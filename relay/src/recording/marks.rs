@@ -11,6 +11,7 @@ use crate::store::RecordingFacts;
 
 /// Why something in a recording is not what the operator was shown or sent, as far as the relay can say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::enum_variant_names, reason = "each mark says what is missing")]
 pub enum Mark {
     /// The session was cut off before the relay could pass it on.
     NotShown,

@@ -26,8 +26,8 @@ use crate::access::decision::{self, Facts};
 use crate::access::policy::Ability;
 use crate::access::tests::fixture;
 use crate::audit::{Actor, DeviceFacts, WhenUnwritable};
-use crate::session::life::Activity;
-use crate::session::live::{About, Live, LiveGuard};
+use crate::session::registry::life::Activity;
+use crate::session::registry::{About, Live, LiveGuard};
 use crate::store::{AuditFilter, AuditKey, Hold, RecordingFacts, RecordingState};
 
 const DEVICE: DeviceId = DeviceId([1; 16]);

@@ -3,17 +3,17 @@
 use holdfast_protocol::wire::{Exit, Open, Work};
 use tracing::info;
 
-use super::console::ConsoleStream;
-use super::ending::{End, Process};
-use super::forward::told::ForwardLog;
 use super::forward::{Destination, Direction, ForwardEnd, Place};
-use super::live::{Ending, LiveSession};
 use super::sftp::Booked;
 use crate::access::role::RecordingMode;
 use crate::audit::{Audit, CLOCK_SKEW, Event, EventKind};
 use crate::log_limit::{self, Line};
+use crate::session::forward::log::ForwardLog;
+use crate::session::process::ending::{End, Process};
+use crate::session::registry::console::ConsoleStream;
+use crate::session::registry::{Ending, LiveSession};
+use crate::session::target::Target;
 use crate::ssh::connection::Connection;
-use crate::ssh::target::Target;
 
 /// Tells of sessions. Cloning it is cheap.
 #[derive(Clone, Debug)]

@@ -11,23 +11,23 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, info};
 
-use super::auth::Principal;
 use super::channels::Channels;
 use super::handler::{Handler, HandlerError};
-use super::queue::Budget;
 use super::stream::Guard;
-use super::tally::Tally;
-use super::target::Target;
-use super::throttle::Source;
 use crate::access::idle::{IdleTimer, Step};
 use crate::access::policy;
+use crate::identity::Principal;
 use crate::limits::{DISCONNECT_GRACE, MAX_DESCRIPTION};
 use crate::log_limit::{self, Line};
+use crate::model::source::Source;
+use crate::session::admission::lease::Lease;
 use crate::session::forward::arrivals::Arrivals;
-use crate::session::forward::told::Forwards;
-use crate::session::lease::Lease;
-use crate::session::live::{Cause, Ending, change};
-use crate::session::timeouts::rest;
+use crate::session::forward::log::Forwards;
+use crate::session::input::Budget;
+use crate::session::process::timeouts::rest;
+use crate::session::registry::{Cause, Ending, change};
+use crate::session::target::Target;
+use crate::ssh::channels::tally::Tally;
 
 /// An SSH connection. It is shared by its handler, the sessions on it, and the list of connections.
 #[derive(Debug)]

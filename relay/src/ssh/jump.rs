@@ -14,15 +14,15 @@ use tokio::time::{Instant, timeout};
 use tracing::warn;
 
 use super::algorithms;
-use super::auth::Principal;
 use super::connection::{Connection, supervise};
 use super::handler::Handler;
-use super::outlet::Outlet;
-use super::queue::InputReceiver;
 use super::stream::{Guard, GuardedStream};
-use super::target::FLEET_DOMAIN;
+use crate::identity::Principal;
 use crate::limits::{HOST_CERTIFICATE_LIFETIME, MAX_HOST_CERTIFICATES};
 use crate::serve::Relay;
+use crate::session::input::InputReceiver;
+use crate::session::target::FLEET_DOMAIN;
+use crate::ssh::channels::outlet::Outlet;
 use crate::state::{State, random_bytes};
 
 /// The configurations of inner connections, by device, each with its host certificate.

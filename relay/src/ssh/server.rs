@@ -16,13 +16,14 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
 use super::algorithms;
-use super::attempts::Attempts;
 use super::connection::{Connection, supervise};
 use super::handler::Handler;
 use super::stream::{Guard, GuardedStream};
-use super::throttle::{Refused, Source, Throttle};
+use super::throttle::{Refused, Throttle};
 use crate::limits::{MAX_LINGERING_REFUSALS, PENALTY_FAILED, REFUSAL_LINGER};
+use crate::model::source::Source;
 use crate::serve::Relay;
+use crate::ssh::login::attempts::Attempts;
 
 /// The live SSH connections of this relay.
 #[derive(Debug)]

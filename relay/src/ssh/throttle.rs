@@ -4,8 +4,6 @@
 //! share an address. Pure: the caller gives the time.
 
 use std::collections::HashMap;
-use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -15,10 +13,7 @@ use crate::limits::{
     MAX_CONNECTIONS, MAX_PENALISED_SOURCES, MAX_TRUSTED_SOURCES, MAX_UNAUTHENTICATED,
     MAX_UNAUTHENTICATED_PER_SOURCE, PENALTY_MAXIMUM, PENALTY_MINIMUM, TRUST_AFTER_LOGIN,
 };
-
-/// Those who count as one: an IPv4 address, or an IPv6 /64, which is what one customer gets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Source(IpAddr);
+use crate::model::source::Source;
 
 /// Why a connection is not taken. The text goes out before the SSH banner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -52,30 +47,6 @@ pub struct Throttle {
 struct Penalty {
     until: Duration,
     enforced: bool,
-}
-
-/// The address, or the network.
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            IpAddr::V4(address) => write!(f, "{address}"),
-            IpAddr::V6(network) => write!(f, "{network}/64"),
-        }
-    }
-}
-
-impl Source {
-    /// The source of an address.
-    #[must_use]
-    pub fn of(address: IpAddr) -> Self {
-        match address.to_canonical() {
-            IpAddr::V4(v4) => Self(v4.into()),
-            IpAddr::V6(v6) => {
-                let prefix = u128::from(v6) >> 64 << 64;
-                Self(Ipv6Addr::from(prefix).into())
-            }
-        }
-    }
 }
 
 impl Throttle {
@@ -153,7 +124,7 @@ impl Throttle {
         if self
             .exempt
             .iter()
-            .any(|network| network.contains(&source.0))
+            .any(|network| network.contains(&source.address()))
         {
             return;
         }
@@ -217,6 +188,7 @@ impl Throttle {
 mod tests {
     use super::*;
     use crate::limits::PENALTY_FAILED;
+    use std::net::IpAddr;
 
     fn source(n: u32) -> Source {
         Source::of(IpAddr::V4(n.into()))

@@ -14,8 +14,8 @@ use crate::audit::{Event, EventKind};
 use crate::clock::Timestamp;
 use crate::limits::ENROL_TIMEOUT;
 use crate::log_limit::{self, Line};
+use crate::model::source::Source;
 use crate::serve::Relay;
-use crate::ssh::throttle::Source;
 use crate::store::{Device, EnrolError, Enrolment};
 
 /// Serves a connection that wants to join. It may speak of nothing else.

@@ -30,8 +30,8 @@ use crate::limits::{
     RETRY_ABOVE_HANDSHAKES, SEND_WINDOW, STREAM_WINDOW, TUNNEL_RECEIVE_QUEUE,
 };
 use crate::log_limit::{self, Line};
+use crate::model::source::Source;
 use crate::serve::Relay;
-use crate::ssh::throttle::Source;
 use crate::state::State;
 
 /// A connection whose key is proved and whose control stream is open.

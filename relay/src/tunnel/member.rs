@@ -75,7 +75,7 @@ pub async fn run(relay: &Arc<Relay>, mut caller: Caller) -> Result<(), ControlEr
         info!(device = %device.name, %address, generation = tunnel.generation.0, left_out, "tunnel up");
     }
     let told = |event: Event| {
-        let event = event.device(DeviceFacts::on(&device, &tunnel));
+        let event = event.device(tunnel.facts_of(&device));
         event.client(tunnel.connection.remote_address())
     };
     relay.audit.note_device(device.id, told(came)).await;

@@ -15,9 +15,10 @@ use quinn::{Connection, VarInt};
 use tokio::sync::mpsc;
 
 use super::clones::Run;
+use crate::audit::DeviceFacts;
 use crate::clock::Timestamp;
 use crate::limits::{CONNECTION_WINDOW, FORWARD_WINDOWS, STREAM_WINDOW};
-use crate::store::TunnelId;
+use crate::store::{Device, TunnelId};
 
 /// A tunnel that stands.
 pub struct Tunnel {
@@ -62,6 +63,16 @@ pub struct SessionCount(Arc<Tunnel>);
 pub struct ForwardCount(Arc<Tunnel>);
 
 impl Tunnel {
+    /// Returns its device as the audit log names it.
+    #[must_use]
+    pub(crate) fn facts_of(&self, device: &Device) -> DeviceFacts {
+        DeviceFacts {
+            address: self.local_address,
+            clock_skew: Some(self.clock_skew),
+            ..DeviceFacts::of(device)
+        }
+    }
+
     /// A tunnel that was just welcomed, and the queue of messages for its control stream.
     #[must_use]
     pub fn new(

@@ -1,4 +1,4 @@
-//! `cp`: one file onto many devices. What it does is in [`crate::fleet`]; here is how it is asked for.
+//! `cp`: one file onto many devices. What it does is in [`crate::bulk`]; here is how it is asked for.
 
 use std::str::FromStr;
 

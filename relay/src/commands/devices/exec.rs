@@ -1,12 +1,12 @@
-//! `exec`: one command on many devices. What it does is in [`crate::fleet`]; here is how it is asked for.
+//! `exec`: one command on many devices. What it does is in [`crate::bulk`]; here is how it is asked for.
 
 use std::time::Duration;
 
 use holdfast_protocol::ids::{Login, UserName};
 
 use crate::access::selector::Selector;
+use crate::bulk::Pace;
 use crate::commands::args::ttl;
-use crate::fleet::Pace;
 use crate::limits::{FLEET_PARALLEL, MAX_FLEET_PARALLEL};
 
 #[derive(Clone, Debug, clap::Args)]

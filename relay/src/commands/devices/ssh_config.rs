@@ -3,7 +3,7 @@
 use russh::keys::{HashAlg, PublicKey};
 
 use crate::commands::{Context, Failure};
-use crate::ssh::target::FLEET_DOMAIN;
+use crate::session::target::FLEET_DOMAIN;
 use crate::store::meta::PUBLIC_SSH;
 
 /// The fast one first: a jump encrypts everything twice.

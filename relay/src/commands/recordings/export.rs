@@ -11,9 +11,9 @@ use crate::audit::Event;
 use crate::commands::recordings::{find, look, looked, not_whole, unfinished};
 use crate::commands::{Caller, Context, Failure, Out};
 use crate::recording::archive::Read;
+use crate::recording::export::ran::Ran;
 use crate::recording::export::{Asciicast, Plain, Title, json_line};
 use crate::recording::marks::Mark;
-use crate::recording::ran::Ran;
 use crate::recording::verify::clock;
 use crate::store::RecordingFacts;
 

@@ -16,7 +16,7 @@ use super::args::Moment;
 use super::{Caller, Context, Done, Failure, Out, json};
 use crate::access::policy::Ability;
 use crate::audit::{Event, EventKind};
-use crate::session::console::Shows;
+use crate::session::registry::console::Shows;
 use crate::store::{RecordingFacts, RecordingFilter, RecordingState, UserId};
 
 pub(crate) use words::own_state;

@@ -10,9 +10,9 @@ use crate::audit::Event;
 use crate::commands::recordings::{find, look, looked, not_whole, unfinished};
 use crate::commands::{Caller, Context, Failure, Out};
 use crate::recording::archive::Read;
+use crate::recording::export::screen::{CLOSE, OPEN, Screen};
 use crate::recording::export::{Plain, Text, Title};
 use crate::recording::marks::{Mark, MarkedLines};
-use crate::recording::screen::{CLOSE, OPEN, Screen};
 use crate::store::RecordingFacts;
 
 /// How long the last picture stays.

@@ -12,7 +12,7 @@ use super::rows::{row, what};
 use crate::clock::Timestamp;
 use crate::hex::hex;
 use crate::recording::archive::Read;
-use crate::recording::ran::Ran;
+use crate::recording::export::ran::Ran;
 use crate::recording::verify::{COUNTED, VerdictText};
 use crate::store::{RecordingFacts, RecordingState};
 

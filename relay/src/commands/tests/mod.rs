@@ -10,7 +10,7 @@ use crate::access::policy::Subject;
 use crate::access::presets;
 use crate::audit::WhenUnwritable;
 use crate::recording::objects::Objects;
-use crate::recording::place::Place;
+use crate::recording::objects::place::Place;
 use crate::store::meta::{PUBLIC_SSH, PUBLIC_TUNNEL};
 use crate::store::{Device, Enrolment, Labels, NewToken, RelayId, TunnelFacts, User};
 

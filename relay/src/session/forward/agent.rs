@@ -14,7 +14,7 @@ use super::{Destination, Direction, Place, Through};
 use crate::access::policy::Ability;
 use crate::limits::MAX_AGENT_CHANNELS;
 use crate::serve::Relay;
-use crate::session::live::{Cause, Ending};
+use crate::session::registry::{Cause, Ending};
 use crate::ssh::connection::Connection;
 
 /// How channels to a client are opened.
@@ -112,7 +112,7 @@ impl AgentForwarding {
 
     /// The session is over: nobody uses the operator's agent for it any more.
     pub fn end(&self, session: SessionId) {
-        let of_session = |live: &crate::session::live::LiveSession| {
+        let of_session = |live: &crate::session::registry::LiveSession| {
             let to = live.destination.as_ref();
             to.is_some_and(
                 |to| matches!(to.direction, Direction::In { listener, .. } if listener == session),

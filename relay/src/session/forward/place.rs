@@ -11,7 +11,7 @@ use holdfast_protocol::wire::{Connect, Incoming, Listen, SocketPath, Take, Work}
 
 use crate::access::decision::Authorized;
 use crate::access::policy::Ability;
-use crate::session::live::LiveSession;
+use crate::session::registry::LiveSession;
 
 /// Where a forward leads, or comes from.
 #[derive(Clone, Debug)]

@@ -18,17 +18,17 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::agent::Opener;
 use super::arrivals::{Arrival, Arrivals};
-use super::told::Told;
 use super::{Begun, Destination, Direction, ForwardEnd, Place, Through};
 use crate::limits::{
     ARRIVAL_TIMEOUT, CONTROL_READ, LISTEN_TIMEOUT, MAX_CHANNELS, MAX_FORWARDS, MAX_LISTENERS,
 };
 use crate::serve::Relay;
-use crate::session::live::LiveGuard;
-use crate::session::refusal;
+use crate::session::admission::refusal;
+use crate::session::forward::log::Told;
+use crate::session::input::InputReceiver;
+use crate::session::registry::LiveGuard;
+use crate::ssh::channels::outlet::Outlet;
 use crate::ssh::connection::Connection;
-use crate::ssh::outlet::Outlet;
-use crate::ssh::queue::InputReceiver;
 use crate::tunnel::registry::Tunnel;
 
 /// The ports and Unix sockets of one SSH connection that devices listen on, and the channels to it that are being opened.

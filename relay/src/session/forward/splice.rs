@@ -13,15 +13,15 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::arrivals::Arrival;
-use super::told::ForwardLog;
 use super::{Destination, ForwardEnd, Place};
 use crate::limits::{FAREWELL_TIMEOUT, SPLICE_BUFFER, START_TIMEOUT};
 use crate::serve::Relay;
-use crate::session::live::LiveSession;
-use crate::session::refusal;
+use crate::session::admission::refusal;
+use crate::session::forward::log::ForwardLog;
+use crate::session::input::{Input, InputReceiver};
+use crate::session::registry::LiveSession;
+use crate::ssh::channels::outlet::{Gone, Outlet};
 use crate::ssh::connection::Connection;
-use crate::ssh::outlet::{Gone, Outlet};
-use crate::ssh::queue::{Input, InputReceiver};
 use crate::tunnel::registry::Tunnel;
 
 /// Chunks that are taken from a stream at once, as for a session.

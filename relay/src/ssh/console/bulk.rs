@@ -8,12 +8,12 @@ use tokio::time::timeout;
 
 use super::over;
 use crate::access::policy::{Ability, Subject};
+use crate::bulk::{self, BulkJob, BulkRequest, Client, Copy, Payload, PayloadError};
 use crate::commands::devices::{cp, exec};
 use crate::commands::{self, Caller, Command, Out};
-use crate::fleet::{self, BulkJob, BulkRequest, Client, Copy, Payload, PayloadError};
+use crate::identity::Principal;
 use crate::limits::FAREWELL_TIMEOUT;
-use crate::ssh::auth::Principal;
-use crate::ssh::queue::InputReceiver;
+use crate::session::input::InputReceiver;
 
 /// Does it, and gives the exit status; an error says whether the client wished its end, rather than being gone.
 pub(super) async fn run(
@@ -36,7 +36,7 @@ pub(super) async fn run(
     };
     let answer = async {
         let done = match asked {
-            Ok((subject, order)) => fleet::work(client, subject, order, out, err).await,
+            Ok((subject, order)) => bulk::work(client, subject, order, out, err).await,
             Err(sentence) => Err(sentence),
         };
         match done {
@@ -112,7 +112,7 @@ async fn cp(
     };
     // Before a byte is kept, and before one of the few places is taken.
     let on = &args.on.on;
-    let right = fleet::check_right(client, subject, on, &login, Ability::Sftp).await;
+    let right = bulk::check_right(client, subject, on, &login, Ability::Sftp).await;
     if let Err(sentence) = right {
         return Ok(Err(sentence));
     }

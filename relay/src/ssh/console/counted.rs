@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::AsyncWrite;
 
-use crate::session::life::Life;
+use crate::session::registry::life::Life;
 
 /// Writes to what is behind it, and counts what that took.
 pub(super) struct Counted<W> {

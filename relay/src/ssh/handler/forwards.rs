@@ -8,8 +8,8 @@ use super::Handler;
 use crate::session::forward::agent::Opener;
 use crate::session::forward::reverse::Asked;
 use crate::session::forward::{Destination, Direction, Place};
+use crate::session::target::{self, Target};
 use crate::ssh::channels::Purpose;
-use crate::ssh::target::{self, Target};
 
 impl Handler {
     /// Has the device of this connection listen on a port; gives which.

@@ -7,9 +7,9 @@ use russh::keys::PublicKey;
 use russh::keys::ssh_key::Fingerprint;
 use thiserror::Error;
 
+use crate::identity::keys::{prints, sha1_text, sha256_print, sha256_text};
+use crate::identity::krl::{self, Entry, KrlError};
 use crate::limits::{MAX_KEY_ID, MAX_REVOCATIONS};
-use crate::ssh::certificate::{prints, sha1_text, sha256_print, sha256_text};
-use crate::ssh::krl::{self, Entry, KrlError};
 use crate::store::RevokedThing;
 
 /// Why nothing of a file is revoked. It never repeats a line: the wrong file may hold a secret.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{Finding, Level};
 use crate::commands::sessions::bytes;
-use crate::recording::budget::Bounds;
+use crate::recording::objects::budget::Bounds;
 use crate::recording::objects::free;
 use crate::store::{Store, StoreError};
 

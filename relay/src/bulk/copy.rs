@@ -1,0 +1,380 @@
+//! Puts a file onto a device by SFTP version 3 (draft-ietf-secsh-filexfer-02), so that there is the old one or the
+//! new one under its name, and never half of it: written beside, brought to the disk, renamed.
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use holdfast_protocol::escape::EscapedBytes;
+use holdfast_protocol::sftp::kind::{
+    ATTRS, CLOSE, EXTENDED, FSETSTAT, HANDLE, INIT, OPEN, REMOVE, STAT, STATUS, TEMPORARY, VERSION,
+    WRITE,
+};
+use holdfast_protocol::sftp::stream::{Packet, Packets};
+
+use super::job::Copy;
+use crate::hex::hex;
+use crate::limits::{COPY_PACKET, COPY_PACKETS};
+use crate::session::input::{Input, InputSender};
+use crate::session::output::{Gathered, Piece};
+use crate::state::random_bytes;
+
+const OK: u32 = 0;
+const NO_SUCH_FILE: u32 = 2;
+const PERMISSION_DENIED: u32 = 3;
+
+/// `SSH_FXF_WRITE | SSH_FXF_CREAT | SSH_FXF_EXCL`.
+const NEW_FILE: u32 = 0x02 | 0x08 | 0x20;
+const ATTR_SIZE: u32 = 1;
+const ATTR_OWNER: u32 = 2;
+const ATTR_MODE: u32 = 4;
+const ATTR_EXTENDED: u32 = 1 << 31;
+
+const RENAME: &[u8] = b"posix-rename@openssh.com";
+const FSYNC: &[u8] = b"fsync@openssh.com";
+
+const FILE_TYPE: u32 = 0o170_000;
+const FOLDER: u32 = 0o040_000;
+
+/// Longest name of a file on the systems that agents run on.
+const MAX_NAME: usize = 255;
+
+/// One file's way onto one device.
+pub(super) struct Put<'a> {
+    sender: &'a InputSender,
+    output: &'a mut Gathered,
+    copy: &'a Copy,
+    packets: Packets,
+    /// What has come and is not looked at yet.
+    pending: Bytes,
+    next: u32,
+    /// The handle of the file beside, while it is open.
+    handle: Option<Vec<u8>>,
+    /// Its path, as long as it is there.
+    beside: Option<String>,
+}
+
+/// An answer, as far as it is of use.
+enum Answer {
+    Status(u32, String),
+    Handle(Vec<u8>),
+    /// The mode, if it is told.
+    Attributes(Option<u32>),
+    /// The names of extensions.
+    Version(Vec<Vec<u8>>),
+}
+
+const LOST: &str = "the session ended before the file was there";
+const NO_SFTP: &str = "its sftp server does not keep to the protocol";
+
+impl<'a> Put<'a> {
+    pub(super) fn new(sender: &'a InputSender, output: &'a mut Gathered, copy: &'a Copy) -> Self {
+        Self {
+            sender,
+            output,
+            copy,
+            packets: Packets::default(),
+            pending: Bytes::new(),
+            next: 0,
+            handle: None,
+            beside: None,
+        }
+    }
+
+    /// Puts it there.
+    ///
+    /// # Errors
+    /// Why it is not there; then [`Self::tidy`] takes away what was begun.
+    pub(super) async fn run(&mut self) -> Result<(), String> {
+        let path = self.copy.path.as_str();
+        let extensions = self.begin().await?;
+        let has = |name: &[u8]| extensions.iter().any(|extension| extension == name);
+        if !has(RENAME) {
+            return Err("its sftp server cannot replace a file in one step".into());
+        }
+        let mode = match self.copy.mode {
+            Some(mode) => Some(mode),
+            None => self.present_mode(path).await?,
+        };
+        self.open(path, mode, has(TEMPORARY)).await?;
+        self.write().await?;
+        let handle = self.handle.clone().unwrap_or_default();
+        if let Some(mode) = mode {
+            // Exactly this: the account's umask has had its say when the file was made.
+            let set = request(FSETSTAT, |to| {
+                string(to, &handle);
+                to.put_u32(ATTR_MODE);
+                to.put_u32(mode);
+            });
+            self.done(set, "set its mode").await?;
+        }
+        if has(FSYNC) {
+            let sync = request(EXTENDED, |to| {
+                string(to, FSYNC);
+                string(to, &handle);
+            });
+            self.done(sync, "bring it to the disk").await?;
+        }
+        let close = request(CLOSE, |to| string(to, &handle));
+        self.done(close, "close it").await?;
+        self.handle = None;
+        let beside = self.beside.clone().unwrap_or_default();
+        let rename = request(EXTENDED, |to| {
+            string(to, RENAME);
+            string(to, beside.as_bytes());
+            string(to, path.as_bytes());
+        });
+        self.done(rename, "give it its name").await?;
+        self.beside = None;
+        Ok(())
+    }
+
+    /// Takes away what was begun.
+    pub(super) async fn tidy(&mut self) {
+        if let Some(handle) = self.handle.take() {
+            let _ = self.send(request(CLOSE, |to| string(to, &handle))).await;
+        }
+        let Some(beside) = self.beside.take() else {
+            return;
+        };
+        let remove = request(REMOVE, |to| string(to, beside.as_bytes()));
+        let Ok(id) = self.send(remove).await else {
+            return;
+        };
+        // Answers to what was under way come first.
+        while let Ok((answered, _)) = self.answer().await {
+            if answered == id {
+                return;
+            }
+        }
+    }
+
+    async fn begin(&mut self) -> Result<Vec<Vec<u8>>, String> {
+        let mut hello = BytesMut::new();
+        hello.put_u32(5);
+        hello.put_u8(INIT);
+        hello.put_u32(3);
+        self.push(hello.freeze()).await?;
+        match self.answer().await?.1 {
+            Answer::Version(extensions) => Ok(extensions),
+            _ => Err(NO_SFTP.into()),
+        }
+    }
+
+    /// The mode of the file that is there.
+    async fn present_mode(&mut self, path: &str) -> Result<Option<u32>, String> {
+        let stat = request(STAT, |to| string(to, path.as_bytes()));
+        match self.ask(stat).await? {
+            Answer::Attributes(Some(mode)) if mode & FILE_TYPE == FOLDER => {
+                Err("it is a folder: name the file in it".into())
+            }
+            Answer::Attributes(mode) => Ok(mode.map(|mode| mode & 0o777)),
+            Answer::Status(NO_SUCH_FILE, _) => Ok(None),
+            Answer::Status(code, text) => Err(refused("look at it", code, &text)),
+            _ => Err(NO_SFTP.into()),
+        }
+    }
+
+    async fn open(&mut self, path: &str, mode: Option<u32>, temporary: bool) -> Result<(), String> {
+        let beside = beside(path)?;
+        let open = request(OPEN, |to| {
+            string(to, beside.as_bytes());
+            to.put_u32(NEW_FILE);
+            let flag = |given, flag| if given { flag } else { 0 };
+            to.put_u32(flag(mode.is_some(), ATTR_MODE) | flag(temporary, ATTR_EXTENDED));
+            // What replaces a secret is none for anybody else meanwhile.
+            if let Some(mode) = mode {
+                to.put_u32(mode);
+            }
+            if temporary {
+                to.put_u32(1);
+                string(to, TEMPORARY);
+                string(to, b"");
+            }
+        });
+        // It may be there before its answer is here.
+        self.beside = Some(beside);
+        match self.ask(open).await? {
+            Answer::Handle(handle) => self.handle = Some(handle),
+            Answer::Status(code, text) => {
+                self.beside = None;
+                return Err(refused("write beside it", code, &text));
+            }
+            _ => return Err(NO_SFTP.into()),
+        }
+        Ok(())
+    }
+
+    /// Writes the whole of it, with some packets under way at a time.
+    async fn write(&mut self) -> Result<(), String> {
+        let handle = self.handle.clone().unwrap_or_default();
+        let (mut at, mut under_way) = (0, 0);
+        let length = self.copy.file.length();
+        while at < length || under_way > 0 {
+            if at < length && under_way < COPY_PACKETS {
+                let data = self.copy.file.read(at, COPY_PACKET).await;
+                let data = data.map_err(|error| format!("the relay lost the file: {error}"))?;
+                let write = request(WRITE, |to| {
+                    string(to, &handle);
+                    to.put_u64(at);
+                    string(to, &data);
+                });
+                self.send(write).await?;
+                at += data.len() as u64;
+                under_way += 1;
+                continue;
+            }
+            match self.answer().await?.1 {
+                Answer::Status(OK, _) => under_way -= 1,
+                Answer::Status(code, text) => return Err(refused("write it", code, &text)),
+                _ => return Err(NO_SFTP.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks for what is answered by a status alone.
+    async fn done(&mut self, request: Request, what: &str) -> Result<(), String> {
+        match self.ask(request).await? {
+            Answer::Status(OK, _) => Ok(()),
+            Answer::Status(code, text) => Err(refused(what, code, &text)),
+            _ => Err(NO_SFTP.into()),
+        }
+    }
+
+    async fn ask(&mut self, request: Request) -> Result<Answer, String> {
+        let id = self.send(request).await?;
+        match self.answer().await? {
+            (answered, answer) if answered == id => Ok(answer),
+            _ => Err(NO_SFTP.into()),
+        }
+    }
+
+    async fn send(&mut self, request: Request) -> Result<u32, String> {
+        let id = self.next;
+        self.next = self.next.wrapping_add(1);
+        self.push(request(id)).await?;
+        Ok(id)
+    }
+
+    async fn push(&mut self, packet: Bytes) -> Result<(), String> {
+        let pushed = self.sender.push(Input::Data(packet)).await;
+        pushed.map_err(|_| LOST.into())
+    }
+
+    /// The next answer, and what it is an answer to.
+    async fn answer(&mut self) -> Result<(u32, Answer), String> {
+        loop {
+            let mut here = &self.pending[..];
+            let found = self.packets.take(&mut here).map_err(|_| NO_SFTP)?;
+            let found = found.map(|packet| read(&packet).ok_or(NO_SFTP));
+            let left = here.len();
+            self.pending = self.pending.split_off(self.pending.len() - left);
+            if let Some(found) = found {
+                return Ok(found?);
+            }
+            match self.output.next().await {
+                Some(Piece::Stdout(data)) => self.pending = data,
+                // What a server complains of is in its answers too.
+                Some(Piece::Stderr(_)) => {}
+                None => return Err(LOST.into()),
+            }
+        }
+    }
+}
+
+/// A packet that lacks its number.
+type Request = Box<dyn FnOnce(u32) -> Bytes + Send>;
+
+fn request(kind: u8, body: impl FnOnce(&mut BytesMut)) -> Request {
+    let mut rest = BytesMut::new();
+    body(&mut rest);
+    Box::new(move |id| {
+        let mut packet = BytesMut::with_capacity(9 + rest.len());
+        // No packet is larger than a path twice, or a piece of a file.
+        packet.put_u32(u32::try_from(5 + rest.len()).unwrap_or(u32::MAX));
+        packet.put_u8(kind);
+        packet.put_u32(id);
+        packet.extend_from_slice(&rest);
+        packet.freeze()
+    })
+}
+
+fn string(to: &mut BytesMut, bytes: &[u8]) {
+    to.put_u32(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+    to.extend_from_slice(bytes);
+}
+
+/// `None`: it is no answer that anybody asked for.
+fn read(packet: &Packet<'_>) -> Option<(u32, Answer)> {
+    let mut fields = packet.fields();
+    let id = fields.number()?;
+    let answer = match packet.kind {
+        // The number is the version's.
+        VERSION => {
+            let mut names = Vec::new();
+            while let Some(name) = fields.string() {
+                names.push(name.to_vec());
+                fields.string()?;
+            }
+            Answer::Version(names)
+        }
+        STATUS => {
+            let code = fields.number()?;
+            // Older servers send no text.
+            let text = fields.string().unwrap_or_default();
+            Answer::Status(code, EscapedBytes(text).to_string())
+        }
+        HANDLE => Answer::Handle(fields.string()?.to_vec()),
+        ATTRS => {
+            let flags = fields.number()?;
+            if flags & ATTR_SIZE != 0 {
+                fields.skip(8)?;
+            }
+            if flags & ATTR_OWNER != 0 {
+                fields.skip(8)?;
+            }
+            let mode = match flags & ATTR_MODE {
+                0 => None,
+                _ => Some(fields.number()?),
+            };
+            Answer::Attributes(mode)
+        }
+        _ => return None,
+    };
+    Some((id, answer))
+}
+
+fn refused(what: &str, code: u32, text: &str) -> String {
+    match (code, text) {
+        (NO_SUCH_FILE, _) => format!("cannot {what}: there is no such folder"),
+        (PERMISSION_DENIED, _) => format!("cannot {what}: permission denied"),
+        (code, "") => format!("cannot {what}: status {code}"),
+        (_, text) => format!("cannot {what}: {text}"),
+    }
+}
+
+/// A path in the same folder that nobody else has.
+fn beside(path: &str) -> Result<String, String> {
+    let random: [u8; 8] = random_bytes().map_err(|_| "the relay has no random numbers")?;
+    let (folder, name) = path.split_at(path.rfind('/').map_or(0, |slash| slash + 1));
+    let suffix = format!(".holdfast-{}", hex(&random));
+    let most = MAX_NAME - suffix.len() - 1;
+    let name = &name[..name.floor_char_boundary(most)];
+    Ok(format!("{folder}.{name}{suffix}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_beside_is_in_the_same_folder_and_has_a_name_that_fits() {
+        for (path, folder) in [("/etc/motd", "/etc/"), ("motd", ""), ("a/b/motd", "a/b/")] {
+            let beside = beside(path).unwrap();
+            let name = beside.strip_prefix(folder).unwrap();
+            assert!(name.starts_with(".motd.holdfast-"), "{beside}");
+        }
+        let long = "\u{20ac}".repeat(85);
+        let name = beside(&long).unwrap();
+        assert!(name.len() <= MAX_NAME && name.starts_with(".\u{20ac}"));
+        assert_ne!(beside("x"), beside("x"));
+    }
+}

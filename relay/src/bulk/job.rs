@@ -1,0 +1,301 @@
+//! One device's part: a session like any other, whose output is gathered here.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use holdfast_protocol::ids::Login;
+use holdfast_protocol::wire::{Exit, SFTP, Work};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::Client;
+use super::copy::Put;
+use super::lines::{Beginning, Line, Lines};
+use super::outcome::Outcome;
+use super::payload::Payload;
+use crate::limits::FAREWELL_TIMEOUT;
+use crate::session::input::{Budget, Input, InputSender, queue};
+use crate::session::output::{Gathered, Piece, gather};
+use crate::session::process::start::Ask;
+use crate::session::registry::{Cause, Ending, LiveSession};
+use crate::session::target::Target;
+use crate::ssh::channels::channel::Opened;
+use crate::store::Device;
+
+/// What is to be done on a device.
+#[derive(Clone, Debug)]
+pub enum BulkRequest {
+    /// Run this, as `ssh DEVICE COMMAND` would.
+    Exec(Bytes),
+    /// Put a file there.
+    Copy(Copy),
+}
+
+/// A file, and where it goes.
+#[derive(Clone, Debug)]
+pub struct Copy {
+    /// What is in it.
+    pub file: Arc<Payload>,
+    /// Its path; from the login's home, if it does not begin with a slash.
+    pub path: String,
+    /// Its mode; `None`: that of the file it replaces, or what the device gives new ones.
+    pub mode: Option<u32>,
+}
+
+/// A device's part of an order.
+pub(super) struct Job {
+    pub(super) client: Client,
+    pub(super) device: Device,
+    pub(super) login: Login,
+    pub(super) errand: BulkRequest,
+    pub(super) timeout: Option<Duration>,
+    /// Whether output is kept for the outcome, rather than shown.
+    pub(super) keeps: bool,
+    /// Where output is shown.
+    pub(super) lines: mpsc::Sender<Line>,
+    /// Cancelled when nobody wants it any more.
+    pub(super) over: CancellationToken,
+}
+
+/// A session that runs. Its observer is lost when the sender is dropped.
+struct Session {
+    sender: InputSender,
+    /// Brings the live session, as soon as there is one.
+    entered: oneshot::Receiver<Arc<LiveSession>>,
+    output: Gathered,
+}
+
+/// How it ended: the exit status, if there is one, and what there is to say.
+type Ended = (Option<Exit>, Option<String>);
+
+impl Job {
+    /// Does it in a task of its own, which tidies up when it is not wanted any more.
+    pub(super) async fn guarded(self) -> Outcome {
+        let (device, began) = (self.device.name.clone(), Instant::now());
+        let done = tokio::spawn(self.run()).await;
+        let ((exit, note), kept) = done.unwrap_or_else(|_| {
+            let note = "the relay failed: see its log".to_owned();
+            ((None, Some(note)), None)
+        });
+        Outcome {
+            device,
+            exit,
+            note,
+            took: began.elapsed(),
+            kept,
+        }
+    }
+
+    async fn run(self) -> (Ended, Option<[Beginning; 2]>) {
+        let mut kept = self.keeps.then(<[Beginning; 2]>::default);
+        let work = match &self.errand {
+            BulkRequest::Exec(line) => Work::Exec(line.to_vec()),
+            BulkRequest::Copy(_) => Work::Subsystem(SFTP.to_owned()),
+        };
+        let ended = match self.start(work).await {
+            Err(sentence) => (None, Some(sentence)),
+            Ok(session) => match &self.errand {
+                BulkRequest::Exec(_) => self.exec(session, kept.as_mut()).await,
+                BulkRequest::Copy(copy) => self.copy(session, copy).await,
+            },
+        };
+        (ended, kept)
+    }
+
+    /// The way of every session: decided on now, with a slot of its own.
+    async fn start(&self, work: Work) -> Result<Session, String> {
+        let Client {
+            relay, connection, ..
+        } = &self.client;
+        let target = Target::Device(self.login.clone(), self.device.name.clone());
+        // The channel that all of this is one command of was counted when it was opened.
+        let opened = relay.open(connection, &target, 0).await?;
+        let Opened::Device(way) = opened else {
+            return Err("it is no device".into());
+        };
+        if way.reach.device().id != self.device.id {
+            return Err("another device has this name now".into());
+        }
+        let (sender, input) = queue(&Budget::default());
+        let (outlet, output) = gather();
+        let (live, entered) = oneshot::channel();
+        let ask = Ask {
+            connection: connection.clone(),
+            way: *way,
+            login: self.login.clone(),
+            work,
+            original_command: None,
+            pty: None,
+            env: vec![],
+            input,
+            outlet,
+            // Nobody's SSH agent goes along to a fleet.
+            agent: None,
+            entered: Some(live),
+        };
+        let (relay, busy) = (relay.clone(), connection.busy());
+        tokio::spawn(async move {
+            relay.start(ask).await;
+            drop(busy);
+        });
+        Ok(Session {
+            sender,
+            entered,
+            output,
+        })
+    }
+
+    async fn exec(&self, session: Session, mut kept: Option<&mut [Beginning; 2]>) -> Ended {
+        let Session {
+            sender,
+            entered,
+            mut output,
+        } = session;
+        let mut lines = [Lines::default(), Lines::default()];
+        let shown = async {
+            let _ = sender.push(Input::Eof).await;
+            while let Some(piece) = output.next().await {
+                let (which, data) = match piece {
+                    Piece::Stdout(data) => (0, data),
+                    Piece::Stderr(data) => (1, data),
+                };
+                match &mut kept {
+                    Some(kept) => kept[which].take(&data),
+                    None => self.show(which == 1, lines[which].take(&data)).await,
+                }
+            }
+        };
+        let cut = tokio::select! {
+            () = shown => None,
+            cut = self.cut() => Some(cut),
+        };
+        for (which, lines) in lines.iter_mut().enumerate() {
+            self.show(which == 1, lines.rest()).await;
+        }
+        match cut {
+            None => last(&output),
+            Some(cut) => {
+                hang_up(sender, entered, cut.ending(), output).await;
+                (None, Some(cut.to_string()))
+            }
+        }
+    }
+
+    async fn copy(&self, session: Session, copy: &Copy) -> Ended {
+        let Session {
+            sender,
+            entered,
+            mut output,
+        } = session;
+        let mut put = Put::new(&sender, &mut output, copy);
+        let failed = tokio::select! {
+            done = put.run() => done.err().map(|why| (why, None)),
+            cut = self.cut() => Some((cut.to_string(), cut.ending())),
+        };
+        let Some((failed, ending)) = failed else {
+            let _ = sender.push(Input::Eof).await;
+            let _ = timeout(FAREWELL_TIMEOUT, drain(&mut output)).await;
+            return (Some(Exit::Status(0)), None);
+        };
+        let _ = timeout(FAREWELL_TIMEOUT, put.tidy()).await;
+        // Why there is no session any more says more than that there is none.
+        let (_, notice) = last(&output);
+        hang_up(sender, entered, ending, output).await;
+        (None, Some(notice.unwrap_or(failed)))
+    }
+
+    async fn show(&self, is_error: bool, lines: impl IntoIterator<Item = String>) {
+        for text in lines {
+            let device = self.device.name.clone();
+            let line = Line {
+                device,
+                is_error,
+                text,
+            };
+            // Who wants none of it any more has cancelled it.
+            let _ = self.lines.send(line).await;
+        }
+    }
+
+    /// Resolves when it is to end before it is done.
+    async fn cut(&self) -> Cut {
+        let late = async {
+            match self.timeout {
+                Some(timeout) => sleep(timeout).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.over.cancelled() => match self.client.interrupted.is_cancelled() {
+                true => Cut::Interrupted,
+                false => Cut::ClientGone,
+            },
+            () = late => Cut::Late(self.timeout.unwrap_or_default()),
+        }
+    }
+}
+
+/// Why a part ends before it is done.
+enum Cut {
+    /// It took too long.
+    Late(Duration),
+    /// The operator gave it up.
+    Interrupted,
+    /// The client is gone: an observer is lost, as with any session.
+    ClientGone,
+}
+
+impl Cut {
+    /// How its session is told to end; `None` if it only loses its observer.
+    fn ending(&self) -> Option<Ending> {
+        let cause = match self {
+            Self::Late(_) => Cause::Timeout,
+            Self::Interrupted => Cause::Interrupted,
+            Self::ClientGone => return None,
+        };
+        let why = self.to_string();
+        Some(Ending { cause, why })
+    }
+}
+
+impl fmt::Display for Cut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Late(span) => {
+                let span = humantime::format_duration(*span);
+                write!(f, "not done after {span}: hung up")
+            }
+            Self::Interrupted | Self::ClientGone => f.write_str("given up"),
+        }
+    }
+}
+
+fn last(output: &Gathered) -> Ended {
+    let last = output.last();
+    (last.exit, last.notice)
+}
+
+/// Ends a session, by order or as a client does that goes away, and waits for it a moment: its slot is free then.
+async fn hang_up(
+    sender: InputSender,
+    mut entered: oneshot::Receiver<Arc<LiveSession>>,
+    ending: Option<Ending>,
+    mut output: Gathered,
+) {
+    // What has not begun by now never does.
+    entered.close();
+    if let Some(ending) = ending
+        && let Ok(live) = entered.try_recv()
+    {
+        live.end(ending);
+    }
+    drop(sender);
+    let _ = timeout(FAREWELL_TIMEOUT, drain(&mut output)).await;
+}
+
+async fn drain(output: &mut Gathered) {
+    while output.next().await.is_some() {}
+}

@@ -1,0 +1,189 @@
+//! Work on many devices at once: one command, or one file, for all that a selector picks.
+//!
+//! Each device gets a session of its own by the way that every session goes ([`Relay::open`], [`Relay::start`]): decided
+//! on when its turn comes, counted, logged, recorded, on the board. Nothing here decides who may do what.
+
+mod copy;
+mod job;
+mod lines;
+mod outcome;
+mod payload;
+mod screen;
+mod turns;
+
+use std::sync::Arc;
+
+use holdfast_protocol::ids::Login;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use self::job::Job;
+use self::outcome::Outcome;
+use self::screen::Screen;
+use self::turns::Scheduler;
+use crate::access::decision::{self, Facts};
+use crate::access::policy::{Ability, Subject};
+use crate::access::selector::Selector;
+use crate::clock::Timestamp;
+use crate::limits::{FLEET_LINES, FLEET_POLL, MAX_FLEET_PARALLEL};
+use crate::output::{DONE, FAILED, Out};
+use crate::serve::Relay;
+use crate::ssh::connection::Connection;
+use crate::store::Device;
+
+pub use job::{BulkRequest, Copy};
+pub use payload::{Payload, PayloadError, Places};
+pub use turns::Pace;
+
+/// What somebody wants done, and where.
+#[derive(Clone, Debug)]
+pub struct BulkJob {
+    /// On which devices.
+    pub on: Selector,
+    /// Under which account.
+    pub login: Login,
+    /// What.
+    pub errand: BulkRequest,
+    /// How many at a time, and how long each may take.
+    pub pace: Pace,
+    /// Whether what comes of it is for machines.
+    pub json: bool,
+}
+
+/// Who wants it.
+#[derive(Clone)]
+pub struct Client {
+    /// The relay.
+    pub relay: Arc<Relay>,
+    /// The connection on which it is asked for: what is started ends with it.
+    pub connection: Arc<Connection>,
+    /// Whether it shows things on a terminal.
+    pub terminal: bool,
+    /// Cancelled when the operator has given it up, rather than being gone.
+    pub interrupted: CancellationToken,
+}
+
+/// Does it, and says what comes of it: lines of output as they come, and in the end a table, or of each device a line of
+/// JSON. Gives the exit status. Whoever drops this ends what runs.
+///
+/// # Errors
+/// A sentence: no device was asked.
+pub async fn work(
+    client: &Client,
+    subject: &Subject,
+    order: BulkJob,
+    out: &mut Out<'_>,
+    err: &mut Out<'_>,
+) -> Result<u8, String> {
+    let devices = devices(client, subject, &order.on).await?;
+    let screen = Screen::new(out, err, client.terminal, order.json, devices.len());
+    // With more sessions than the user may have, those that come too late would only be refused.
+    let most = subject.terms().limits.max_sessions;
+    let most = most.map_or(MAX_FLEET_PARALLEL, |most| most.get() as usize);
+    let turns = Scheduler::new(devices, order.pace.within(most), Instant::now());
+    let outcomes = run(client, order, turns, screen).await;
+    Ok(match outcomes {
+        Ok(true) => DONE,
+        // A client that reads no more is told nothing.
+        Ok(false) | Err(_) => FAILED,
+    })
+}
+
+/// Whether there is a device among those that are meant on which the user may do this: who has no such right costs the
+/// relay nothing. Each device is decided on once more when its turn comes.
+///
+/// # Errors
+/// A sentence.
+pub async fn check_right(
+    client: &Client,
+    subject: &Subject,
+    on: &Selector,
+    login: &Login,
+    ability: Ability,
+) -> Result<(), String> {
+    let address = client.connection.client.ip();
+    let mut refused = None;
+    for device in devices(client, subject, on).await? {
+        let facts = Facts {
+            subject,
+            client: address,
+            name: device.name.as_str(),
+            device: Some(&device),
+        };
+        match decision::reach(facts).and_then(|reach| reach.authorize(login, ability)) {
+            Ok(_) => return Ok(()),
+            Err(denied) => refused = refused.or(Some(denied)),
+        }
+    }
+    let why = refused.map(|denied| denied.to_string());
+    Err(why.unwrap_or_else(|| format!("no device that you may reach is \"{on}\": see `devices`")))
+}
+
+/// The devices that are meant, among those that the user may know of.
+async fn devices(client: &Client, subject: &Subject, on: &Selector) -> Result<Vec<Device>, String> {
+    let store = &client.relay.store;
+    let devices = store.devices(Timestamp::now()).await;
+    let mut devices = devices.map_err(|error| error.to_string())?;
+    devices.retain(|device| {
+        device.revoked.is_none() && on.matches(&device.labels) && subject.may_see(&device.labels)
+    });
+    if devices.is_empty() {
+        return Err(format!(
+            "no device that you may reach is \"{on}\": see `devices`"
+        ));
+    }
+    Ok(devices)
+}
+
+/// Says whether all went well.
+async fn run(
+    client: &Client,
+    order: BulkJob,
+    mut turns: Scheduler,
+    mut screen: Screen<'_, '_>,
+) -> std::io::Result<bool> {
+    let over = CancellationToken::new();
+    let _ends_all = over.clone().drop_guard();
+    let (lines, mut shown) = mpsc::channel(FLEET_LINES);
+    let mut running: JoinSet<Outcome> = JoinSet::new();
+    let mut poll = interval(FLEET_POLL);
+    poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        while let Some(device) = turns.next(running.len()) {
+            let job = Job {
+                client: client.clone(),
+                device,
+                login: order.login.clone(),
+                errand: order.errand.clone(),
+                timeout: turns.timeout(),
+                keeps: order.json,
+                lines: lines.clone(),
+                over: over.clone(),
+            };
+            running.spawn(job.guarded());
+        }
+        if running.is_empty() && turns.is_over() {
+            break;
+        }
+        tokio::select! {
+            Some(line) = shown.recv() => screen.line(&line).await?,
+            Some(done) = running.join_next() => {
+                // Its lines were handed over before it was done.
+                while let Ok(line) = shown.try_recv() {
+                    screen.line(&line).await?;
+                }
+                if let Ok(outcome) = done {
+                    screen.done(outcome).await?;
+                }
+            }
+            _ = poll.tick() => {
+                let registry = &client.relay.registry;
+                turns.look(|device| registry.get(device).is_some(), Instant::now());
+                screen.progress(running.len(), turns.waiting()).await?;
+            }
+        }
+    }
+    screen.end().await
+}

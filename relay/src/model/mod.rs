@@ -1,0 +1,3 @@
+//! Nouns that several layers share. Nothing here decides, asks or waits.
+
+pub(crate) mod source;

@@ -1,0 +1,600 @@
+//! Recordings in the formats of others: asciicast v3, JSON lines, text, bytes.
+
+pub(crate) mod forwards;
+pub(crate) mod ran;
+pub(crate) mod screen;
+
+use avt::Terminal;
+use avt::observer::Transcript;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use holdfast_protocol::escape::{Escaped, EscapedBytes, Lines};
+use holdfast_protocol::recording::record::{
+    Command, Event, FileOperation, Gap, Record, Start, StartedWork, Stream,
+};
+use holdfast_protocol::wire::{Exit, WindowSize};
+use serde_json::{Map, Value, json};
+
+use super::marks::{Mark, MarkedLines};
+use super::verify::name;
+use crate::access::role::Ability;
+use crate::json;
+use crate::limits::{MAX_SHOWN_COMMAND, MAX_TEXT_LINE};
+use crate::recording::export::screen::shown_size;
+use crate::store::{RecordingFacts, SessionFacts};
+
+/// What the relay knows of a session, which its exports are titled with: not with the device's words.
+#[derive(Clone, Debug)]
+pub struct Title {
+    session: SessionFacts,
+    /// `TERM` and size of the terminal; outer `None`: an older relay did not keep it.
+    terminal: Option<Option<(String, WindowSize)>>,
+}
+
+impl Title {
+    /// Of a recording.
+    #[must_use]
+    pub fn of(facts: &RecordingFacts) -> Self {
+        let begun = facts.begun.as_ref();
+        Self {
+            session: facts.row.session.clone(),
+            terminal: begun.map(|begun| begun.terminal.clone()),
+        }
+    }
+
+    /// `TERM` and size of the terminal, if there was one.
+    #[must_use]
+    pub fn terminal(&self, start: &Start<'_>) -> Option<(String, WindowSize)> {
+        self.terminal.clone().unwrap_or_else(|| {
+            let said = start.terminal.as_ref();
+            said.map(|said| (said.term.to_owned(), said.size))
+        })
+    }
+}
+
+/// Bytes that become text, of which a character may be cut in two.
+#[derive(Debug, Default)]
+pub struct Text(Vec<u8>);
+
+impl Text {
+    /// What is whole by now. What is no UTF-8 is shown as replacement characters.
+    pub fn take(&mut self, bytes: &[u8]) -> String {
+        self.0.extend_from_slice(bytes);
+        let whole = match std::str::from_utf8(&self.0) {
+            // A character that goes on: at most three bytes.
+            Err(error) if error.error_len().is_none() => error.valid_up_to(),
+            Err(_) => self.0.len() - cut(&self.0),
+            Ok(_) => self.0.len(),
+        };
+        let rest = self.0.split_off(whole);
+        let text = String::from_utf8_lossy(&self.0).into_owned();
+        self.0 = rest;
+        text
+    }
+}
+
+/// How many of the last bytes are the beginning of a character.
+fn cut(bytes: &[u8]) -> usize {
+    (1..=3)
+        .find(|back| {
+            let tail = bytes
+                .get(bytes.len().saturating_sub(*back)..)
+                .unwrap_or_default();
+            let begins = tail.first().is_some_and(|byte| *byte >= 0xc0);
+            begins && std::str::from_utf8(tail).is_err_and(|error| error.error_len().is_none())
+        })
+        .unwrap_or(0)
+}
+
+/// One record as a line of JSON, with `mark` where it has one. These names are relied upon: they may be added to, never
+/// changed.
+#[must_use]
+pub fn json_line(micros: u64, record: &Record<'_>, mark: Option<Mark>, title: &Title) -> Vec<u8> {
+    let (event, facts) = match &record.event {
+        Event::Start(start) => ("start", start_facts(start, title)),
+        other => facts(other),
+    };
+    let mut line = Map::new();
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "microseconds are exact for 285 years"
+    )]
+    line.insert("time".to_owned(), json!(micros as f64 / 1e6));
+    line.insert("event".to_owned(), json!(event));
+    if let Value::Object(facts) = facts {
+        line.extend(facts);
+    }
+    if let Some(mark) = mark {
+        line.insert("mark".to_owned(), json!(mark.text()));
+    }
+    json::line(&line)
+}
+
+/// What a record says: its name and its fields.
+fn facts(event: &Event<'_>) -> (&'static str, Value) {
+    match event {
+        Event::Start(_) => ("start", Value::Null),
+        Event::CommandLine(bytes) => (
+            "command_line",
+            json!({ "data": BASE64_STANDARD.encode(bytes.0) }),
+        ),
+        Event::Data(stream, bytes) | Event::Part(stream, bytes) => (
+            "data",
+            json!({ "stream": name(*stream), "data": BASE64_STANDARD.encode(bytes.0) }),
+        ),
+        Event::Redacted(redacted) => (
+            "redacted",
+            json!({ "stream": "stdin", "bytes": redacted.length }),
+        ),
+        Event::Eof(stream) => ("eof", json!({ "stream": name(*stream) })),
+        Event::Resize(size) => (
+            "resize",
+            json!({ "columns": size.columns, "rows": size.rows }),
+        ),
+        Event::Signal(signal) => (
+            "signal",
+            json!({ "signal": format!("{signal:?}").to_uppercase() }),
+        ),
+        Event::Exit(exit) => ("exit", exit_facts(exit)),
+        Event::File(file) => ("file", file_facts(file)),
+        Event::ForwardOpened(forward) => ("forward_opened", forwards::opened_facts(forward)),
+        Event::ForwardClosed(forward) => ("forward_closed", forwards::closed_facts(forward)),
+        Event::Gap(gap) => ("gap", gap_facts(gap)),
+        Event::Command(command) => ("command", command_facts(command)),
+        Event::CommandExit(exit) => {
+            let mut facts = exit_facts(&exit.exit);
+            if let Value::Object(facts) = &mut facts {
+                facts.insert("pid".to_owned(), json!(exit.pid));
+            }
+            ("command_exit", facts)
+        }
+        Event::CommandsUnavailable(why) => ("commands_unavailable", json!({ "reason": why })),
+        Event::FilesUnfollowed(why) => ("files_unfollowed", json!({ "reason": why })),
+        Event::EnvironmentRefused(refused) => (
+            "environment_refused",
+            json!({ "names": refused.names, "more": refused.more }),
+        ),
+        Event::End(end) => ("end", json!({ "reason": snake(&format!("{:?}", end.why)) })),
+    }
+}
+
+fn start_facts(start: &Start<'_>, title: &Title) -> Value {
+    let session = &title.session;
+    let mut facts = json!({
+        "session": session.id.to_string(),
+        "device": session.device_name.as_str(),
+        "device_id": session.device.to_string(),
+        "agent": start.agent,
+        "user": session.user.as_str(),
+        "login": session.login.as_str(),
+        "client": session.client.to_string(),
+        "wall_micros": start.wall,
+        "monotonic_micros": start.monotonic,
+        "mode": snake(&format!("{:?}", start.mode)).replace('_', "-"),
+        "stdin": snake(&format!("{:?}", start.stdin)),
+        "streams": start.streams,
+        "volatile": start.volatile,
+        "env": start.env.iter().map(|(name, value)| json!([name, value])).collect::<Vec<_>>(),
+    });
+    let more = match (session.kind, &start.work) {
+        (Ability::Exec, StartedWork::Exec { length, head }) if begins(head.0, session) => json!({
+            "kind": "exec", "command": EscapedOrText(head.0).to_string(), "command_bytes": length,
+            "command_data": BASE64_STANDARD.encode(head.0),
+        }),
+        // The device says another one: what the relay knows of it is its beginning.
+        (Ability::Exec, _) => json!({ "kind": "exec", "command": session.command }),
+        (Ability::Sftp, StartedWork::Subsystem(name)) => {
+            json!({ "kind": "subsystem", "subsystem": name })
+        }
+        (Ability::Sftp, _) => json!({ "kind": "subsystem" }),
+        (Ability::Forward, _) => json!({ "kind": "forward" }),
+        (_, _) => json!({ "kind": "shell" }),
+    };
+    let terminal = title
+        .terminal(start)
+        .map(|(term, size)| json!({ "term": term, "columns": size.columns, "rows": size.rows }));
+    if let (Value::Object(facts), Value::Object(more)) = (&mut facts, more) {
+        facts.extend(more);
+        facts.insert("terminal".to_owned(), terminal.unwrap_or(Value::Null));
+    }
+    facts
+}
+
+/// Whether a command is the one of the session, as far as the relay keeps it in words.
+fn begins(head: &[u8], session: &SessionFacts) -> bool {
+    let head = head.get(..MAX_SHOWN_COMMAND).unwrap_or(head);
+    session.command.as_deref() == Some(&*String::from_utf8_lossy(head))
+}
+
+/// Bytes that are mostly text: as that, or escaped.
+pub(super) struct EscapedOrText<'a>(pub(super) &'a [u8]);
+
+impl std::fmt::Display for EscapedOrText<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match std::str::from_utf8(self.0) {
+            Ok(text) => f.write_str(text),
+            Err(_) => write!(f, "{}", EscapedBytes(self.0)),
+        }
+    }
+}
+
+fn exit_facts(exit: &Exit) -> Value {
+    match exit {
+        Exit::Status(status) => json!({ "status": status }),
+        Exit::Signal { .. } => json!({ "signal": exit_word(exit) }),
+    }
+}
+
+/// A status, or a signal's name.
+pub(super) fn exit_word(exit: &Exit) -> String {
+    match exit {
+        Exit::Status(status) => status.to_string(),
+        Exit::Signal { signal, .. } => format!("{signal:?}").to_uppercase(),
+    }
+}
+
+fn file_facts(file: &FileOperation<'_>) -> Value {
+    json!({
+        "operation": snake(&format!("{:?}", file.kind)),
+        "path": EscapedOrText(file.path.0).to_string(),
+        "path_data": BASE64_STANDARD.encode(file.path.0),
+        "other": file.other.map(|path| EscapedOrText(path.0).to_string()),
+        "bytes": file.size,
+        "result": file.result,
+    })
+}
+
+fn gap_facts(gap: &Gap) -> Value {
+    let [stdin, stdout, stderr] = gap.bytes;
+    json!({
+        "micros": gap.micros, "stdin": stdin, "stdout": stdout, "stderr": stderr,
+        "records": gap.records, "reason": snake(&format!("{:?}", gap.why)),
+    })
+}
+
+fn command_facts(command: &Command<'_>) -> Value {
+    let argv = command
+        .argv
+        .iter()
+        .map(|word| EscapedOrText(word.0).to_string());
+    json!({
+        "pid": command.pid, "parent": command.parent, "argv": argv.collect::<Vec<_>>(),
+        "cut": command.cut, "cwd": command.cwd.map(|cwd| EscapedOrText(cwd.0).to_string()),
+    })
+}
+
+/// `PowerLoss` as `power_loss`.
+pub(super) fn snake(name: &str) -> String {
+    let mut out = String::new();
+    for letter in name.chars() {
+        if letter.is_uppercase() && !out.is_empty() {
+            out.push('_');
+        }
+        out.extend(letter.to_lowercase());
+    }
+    out
+}
+
+/// Makes an asciicast v3: a header, then an event a line, each timed from the one before.
+#[derive(Debug)]
+pub struct Asciicast {
+    title: Title,
+    last: u64,
+    terminal: bool,
+    texts: [Text; 3],
+    marked: MarkedLines,
+}
+
+impl Asciicast {
+    /// Of a recording with this title.
+    #[must_use]
+    pub fn new(title: Title) -> Self {
+        Self {
+            title,
+            last: 0,
+            terminal: false,
+            texts: Default::default(),
+            marked: MarkedLines::default(),
+        }
+    }
+
+    /// The lines that a record becomes. What has a mark is shown as text that begins with it, and drives no terminal.
+    pub fn lines(&mut self, micros: u64, record: &Record<'_>, mark: Option<Mark>) -> String {
+        match &record.event {
+            Event::Data(stream, bytes) | Event::Part(stream, bytes) if mark.is_some() => {
+                let mark = mark.unwrap_or(Mark::NotProved);
+                let lines = self.marked.take_all(*stream, mark, bytes.0);
+                let shown: String = lines.iter().map(|line| format!("\r\n{line}")).collect();
+                let note = self.event(micros, "m", mark.text());
+                note + &self.event(micros, "o", &shown)
+            }
+            Event::Exit(_) if mark.is_some() => self.event(
+                micros,
+                "m",
+                "an exit status that was not shown to the operator",
+            ),
+            Event::Start(start) => self.header(start),
+            Event::Data(stream, bytes) | Event::Part(stream, bytes) => {
+                let [stdin, stdout, stderr] = &mut self.texts;
+                let (text, code) = match stream {
+                    Stream::Stdin => (stdin, "i"),
+                    Stream::Stdout => (stdout, "o"),
+                    Stream::Stderr => (stderr, "o"),
+                };
+                let text = text.take(bytes.0);
+                match self.terminal || code == "i" {
+                    true => self.event(micros, code, &text),
+                    false => self.event(micros, code, &text.replace('\n', "\r\n")),
+                }
+            }
+            Event::Resize(size) => {
+                let (columns, rows) = shown_size(*size);
+                self.event(micros, "r", &format!("{columns}x{rows}"))
+            }
+            Event::Redacted(redacted) => {
+                self.event(micros, "m", &format!("redacted, {} bytes", redacted.length))
+            }
+            Event::Gap(gap) => {
+                let missing = gap
+                    .bytes
+                    .iter()
+                    .fold(0, |sum: u64, n| sum.saturating_add(*n));
+                self.event(micros, "m", &format!("gap, {missing} bytes"))
+            }
+            Event::Exit(Exit::Status(status)) => self.event(micros, "x", &status.to_string()),
+            Event::Exit(Exit::Signal { .. }) => self.event(micros, "x", "255"),
+            _ => String::new(),
+        }
+    }
+
+    fn header(&mut self, start: &Start<'_>) -> String {
+        let terminal = self.title.terminal(start);
+        self.terminal = terminal.is_some();
+        let size = terminal.as_ref().map(|(_, size)| *size);
+        let (columns, rows) = shown_size(size.unwrap_or_default());
+        let mut term = json!({ "cols": columns, "rows": rows });
+        if let (Some((name, _)), Value::Object(term)) = (&terminal, &mut term) {
+            term.insert("type".to_owned(), json!(name));
+        }
+        let SessionFacts {
+            user,
+            login,
+            device_name,
+            ..
+        } = &self.title.session;
+        let title = format!("{user} as {login} on {device_name}");
+        let header = json!({
+            "version": 3, "term": term, "timestamp": start.wall.max(0) / 1_000_000, "title": title,
+        });
+        format!("{}\n", json::compact(&header))
+    }
+
+    fn event(&mut self, micros: u64, code: &str, data: &str) -> String {
+        if data.is_empty() {
+            return String::new();
+        }
+        let interval = micros.saturating_sub(self.last);
+        self.last = micros;
+        let (seconds, rest) = (interval / 1_000_000, interval % 1_000_000);
+        let (code, data) = (json::compact(&code), json::compact(&data));
+        format!("[{seconds}.{rest:06}, {code}, {data}]\n")
+    }
+}
+
+/// Makes text of what was shown: of a terminal what stood in its lines when they left it, of a command its output.
+#[derive(Default)]
+pub struct Plain {
+    title: Option<Title>,
+    terminal: Option<(Terminal, Transcript)>,
+    texts: [Text; 3],
+    line: String,
+    marked: MarkedLines,
+    last_mark: Option<Mark>,
+}
+
+impl Plain {
+    /// Of a recording with this title.
+    #[must_use]
+    pub fn new(title: Title) -> Self {
+        Self {
+            title: Some(title),
+            ..Self::default()
+        }
+    }
+
+    /// The lines that are whole after a record, without control characters. Output that has a mark becomes lines that
+    /// begin with it, behind those before it.
+    pub fn lines(&mut self, record: &Record<'_>, mark: Option<Mark>) -> Vec<String> {
+        if let (Event::Data(stream, bytes) | Event::Part(stream, bytes), Some(mark)) =
+            (&record.event, mark)
+        {
+            if *stream == Stream::Stdin {
+                return Vec::new();
+            }
+            let mut lines = self.flush();
+            self.last_mark = Some(mark);
+            lines.extend(self.marked.take(*stream, mark, bytes.0));
+            return lines;
+        }
+        match &record.event {
+            Event::Start(start) => {
+                let terminal = self.title.as_ref().and_then(|title| title.terminal(start));
+                let terminal = terminal.and_then(|(_, size)| {
+                    let (columns, rows) = shown_size(size);
+                    Terminal::new(columns, rows).ok()
+                });
+                self.terminal = terminal.map(|terminal| (terminal, Transcript::new()));
+                Vec::new()
+            }
+            Event::Resize(size) => {
+                let Some((terminal, transcript)) = &mut self.terminal else {
+                    return Vec::new();
+                };
+                let (columns, rows) = shown_size(*size);
+                escaped(terminal.resize_with(columns, rows, transcript))
+            }
+            Event::Data(stream, bytes) | Event::Part(stream, bytes) if *stream != Stream::Stdin => {
+                let [_, stdout, stderr] = &mut self.texts;
+                let text = if *stream == Stream::Stderr {
+                    stderr
+                } else {
+                    stdout
+                }
+                .take(bytes.0);
+                match &mut self.terminal {
+                    Some((terminal, transcript)) => {
+                        escaped(terminal.feed_with(text.as_str(), transcript))
+                    }
+                    None => self.cut(&text),
+                }
+            }
+            Event::File(file) => {
+                let path = EscapedBytes(file.path.0);
+                vec![format!(
+                    "{} {path}: {} bytes, result {}",
+                    snake(&format!("{:?}", file.kind)),
+                    file.size,
+                    file.result
+                )]
+            }
+            Event::FilesUnfollowed(why) => {
+                vec![format!(
+                    "[file operations may be missing: {}]",
+                    Escaped(why)
+                )]
+            }
+            Event::ForwardOpened(forward) => vec![forwards::opened_line(forward)],
+            Event::ForwardClosed(forward) => vec![forwards::closed_line(forward)],
+            Event::Gap(gap) => {
+                let missing = gap
+                    .bytes
+                    .iter()
+                    .fold(0, |sum: u64, n| sum.saturating_add(*n));
+                vec![format!("[gap: {missing} bytes are missing]")]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// What is left at the end.
+    #[must_use]
+    pub fn finish(mut self) -> Vec<String> {
+        let mut lines = self.flush();
+        if let Some(mark) = self.last_mark {
+            lines.extend(self.marked.rest(mark));
+        }
+        lines
+    }
+
+    /// What is shown by now and is no whole line yet. Where a terminal was, what follows is lines.
+    fn flush(&mut self) -> Vec<String> {
+        let mut lines = match self.terminal.take() {
+            Some((terminal, transcript)) => escaped(transcript.finish(&terminal)),
+            None => Vec::new(),
+        };
+        let line = std::mem::take(&mut self.line);
+        if !line.is_empty() {
+            lines.push(Escaped(&line).to_string());
+        }
+        lines
+    }
+
+    fn cut(&mut self, text: &str) -> Vec<String> {
+        let mut lines = Vec::new();
+        for piece in text.split_inclusive('\n') {
+            self.line.push_str(piece.trim_end_matches('\n'));
+            if piece.ends_with('\n') || self.line.len() > MAX_TEXT_LINE {
+                let line = std::mem::take(&mut self.line);
+                lines.push(shown(line.trim_end_matches('\r')));
+            }
+        }
+        lines
+    }
+}
+
+fn escaped(lines: Vec<String>) -> Vec<String> {
+    lines.iter().map(|line| shown(line)).collect()
+}
+
+/// A line as it was, but for what could drive a terminal or hide.
+fn shown(line: &str) -> String {
+    Lines(line).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use holdfast_protocol::escape::is_treacherous;
+    use holdfast_protocol::ids::{DeviceId, DeviceName, Login, SessionId, UserName};
+    use holdfast_protocol::recording::record::Bytes;
+
+    use crate::clock::Timestamp;
+
+    const HOSTILE: &str = "x\r\n\u{1b}[2J\u{9b}31m\u{85}\u{202e}\u{2028}\u{e0041}\u{7f}\"z";
+
+    fn title() -> Title {
+        Title {
+            session: SessionFacts {
+                user_id: None,
+                id: SessionId([1; 16]),
+                user: UserName::new("alice").unwrap(),
+                device: DeviceId([2; 16]),
+                device_name: DeviceName::new("cam").unwrap(),
+                login: Login::new("pi").unwrap(),
+                kind: Ability::Exec,
+                command: Some("true".to_owned()),
+                client: "203.0.113.9:50022".parse().unwrap(),
+                started: Timestamp(0),
+                terminal: false,
+            },
+            terminal: None,
+        }
+    }
+
+    fn record(event: Event<'_>) -> Record<'_> {
+        Record { delta: 0, event }
+    }
+
+    #[test]
+    fn exports_hold_hostile_text_as_harmless_data() {
+        let records = [
+            record(Event::Data(Stream::Stdout, Bytes(HOSTILE.as_bytes()))),
+            record(Event::CommandsUnavailable(HOSTILE)),
+        ];
+        let title = title();
+        let mut cast = Asciicast::new(title.clone());
+        let mut plain = Plain::new(title.clone());
+        for record in &records {
+            let json = String::from_utf8(json_line(1, record, None, &title)).unwrap();
+            let mut lines = vec![json.clone(), cast.lines(1, record, None)];
+            let text = plain.lines(record, None);
+            lines.extend(text.iter().map(|line| format!("{line}\n")));
+            for text in lines.iter().filter(|text| !text.is_empty()) {
+                let line = text.strip_suffix('\n').unwrap();
+                assert!(!line.contains(is_treacherous), "{line:?}");
+            }
+            let Event::CommandsUnavailable(_) = record.event else {
+                // The session's output is data: a player gets every byte of it.
+                let event: Value = serde_json::from_str(&lines[1]).unwrap();
+                assert_eq!(event[2], HOSTILE.replace('\n', "\r\n"));
+                continue;
+            };
+            let read: Value = serde_json::from_str(&json).unwrap();
+            assert_eq!(read["reason"], HOSTILE);
+        }
+        for line in plain.finish() {
+            assert!(!line.contains(is_treacherous), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn a_character_that_is_cut_in_two_is_held_back() {
+        let mut text = Text::default();
+        assert_eq!(text.take(b"a\xe2\x82"), "a");
+        assert_eq!(text.take(b"\xac!"), "\u{20ac}!");
+        assert_eq!(text.take(b"\xff\xe2\x82"), "\u{fffd}");
+        assert_eq!(text.take(b"\xac"), "\u{20ac}");
+        assert_eq!(text.take(b"\xf0\x9f"), "");
+        assert_eq!(text.take(b"x"), "\u{fffd}x");
+    }
+}

@@ -1,0 +1,628 @@
+//! Drives the protocol's state machine of an upload: what it asks for is done on the folder and in the
+//! store, in its order, before anything is answered.
+
+pub(crate) mod upload;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use holdfast_protocol::ids::{DeviceId, SessionId};
+use holdfast_protocol::recording::allowance::SessionExtent;
+use holdfast_protocol::recording::ingest::{
+    Ingest, IngestAction, IngestFault, Lost, State, Truncated, UploadStream,
+};
+use holdfast_protocol::recording::scan::{Expected, SegmentScan};
+use holdfast_protocol::recording::segment::Link;
+use holdfast_protocol::wire::{
+    OfferedSegment, Refused, SegmentBytes, SegmentHeld, SegmentLost, SegmentRefusal, UploadAnswer,
+    UploadMessage,
+};
+use tokio::sync::Mutex;
+use tokio::task::spawn_blocking;
+use tracing::{info, warn};
+
+use super::objects::Objects;
+use super::verify::{self, Findings};
+use super::{RecordingError, Recordings, lock};
+use crate::audit::{Event, EventKind};
+use crate::clock::Timestamp;
+use crate::recording::objects::budget::{Claim, NoRoom};
+use crate::store::{RecordingFacts, RecordingState, SignedVerdict};
+
+/// A recording that something is done for. It is read from the store when it is first needed, and again
+/// after a failure: then nothing that was half done is relied upon.
+pub(super) type Slot = Mutex<Option<Entry>>;
+
+/// A recording as it is in memory.
+pub(super) struct Entry {
+    id: SessionId,
+    device: DeviceId,
+    ingest: Ingest,
+    /// Everything has come, and the session is not over yet.
+    check_waits: bool,
+    /// What the check has found, until it is written down.
+    findings: Option<Findings>,
+    /// The most bytes that an honest recording of it has, once its session is over.
+    allowed: Option<u64>,
+    /// What is claimed for it of the budgets.
+    claimed: u64,
+}
+
+impl Recordings {
+    /// Takes what a device says about one of its recordings on `stream`. The segment that its bytes are of is
+    /// `offered`.
+    ///
+    /// # Errors
+    /// [`RecordingError`]: nothing is answered.
+    pub(super) async fn take(
+        &self,
+        device: DeviceId,
+        id: SessionId,
+        stream: UploadStream,
+        message: UploadMessage,
+        offered: Option<u32>,
+    ) -> Result<Option<Vec<UploadAnswer>>, RecordingError> {
+        let slot = self.slot(id);
+        let mut entry = slot.lock().await;
+        let taken = async {
+            let Some(entry) = self.load(id, &mut entry).await? else {
+                return Ok(None);
+            };
+            if entry.device != device {
+                return Ok(None);
+            }
+            let mut offer = None;
+            match message {
+                UploadMessage::Offer(offered) => {
+                    let allowed = self.allowed(entry).await?;
+                    entry.ingest.handle_allowed(allowed);
+                    if entry.ingest.is_wanted(&offered) {
+                        if !self.claim(entry, &offered).await? {
+                            let later = refusal(id, offered.segment, Refused::Unavailable);
+                            return Ok(Some(vec![later]));
+                        }
+                        self.note_offer(id, entry, &offered).await?;
+                    }
+                    entry.ingest.handle_offer(stream, &offered);
+                    offer = Some(offered);
+                }
+                UploadMessage::Bytes(bytes) => {
+                    if let Some(segment) = offered {
+                        entry.ingest.handle_bytes(segment, &bytes);
+                    }
+                }
+                UploadMessage::Finished(finished) => entry.ingest.handle_finished(&finished),
+                UploadMessage::Gone(gone) => entry.ingest.handle_gone(&gone),
+            }
+            self.pump(entry, offer.as_ref()).await.map(Some)
+        };
+        let taken = taken.await;
+        if taken.is_err() {
+            *entry = None;
+        }
+        drop(entry);
+        taken
+    }
+
+    /// The session of a recording is over, and it is expected by `deadline`.
+    pub(super) async fn session_over(
+        &self,
+        id: SessionId,
+        deadline: Timestamp,
+    ) -> Result<(), RecordingError> {
+        self.with(id, |entry| {
+            entry.ingest.handle_session_over(duration(deadline));
+            entry.check_waits
+        })
+        .await?
+        .is_some_and(|check_waits| check_waits)
+        .then(|| self.judge_later(id));
+        self.forget(id);
+        Ok(())
+    }
+
+    /// Time has passed: what was not delivered in time is given up.
+    pub(super) async fn expire(&self, id: SessionId, now: Timestamp) -> Result<(), RecordingError> {
+        self.with(id, |entry| entry.ingest.handle_timeout(duration(now)))
+            .await?;
+        self.forget(id);
+        Ok(())
+    }
+
+    /// Lets go of a recording that nobody is at.
+    pub(super) fn forget(&self, id: SessionId) {
+        let mut slots = lock(&self.0.slots);
+        // Others get theirs under the same lock: with one reference, which is the table's, nobody has it.
+        if slots
+            .get(&id)
+            .is_some_and(|slot| Arc::strong_count(slot) == 1)
+        {
+            slots.remove(&id);
+        }
+    }
+
+    /// Makes the verdict on a recording, in a task of its own.
+    pub(super) fn judge_later(&self, id: SessionId) {
+        if !lock(&self.0.judged).insert(id) {
+            return;
+        }
+        let recordings = self.clone();
+        tokio::spawn(async move {
+            let judged = recordings.judge(id).await;
+            lock(&recordings.0.judged).remove(&id);
+            if let Err(error) = judged {
+                warn!(recording = %id, %error, "a recording cannot be checked: trying again in a minute");
+            }
+            recordings.forget(id);
+        });
+    }
+
+    /// Opens a recording and compares it with what the relay saw, and settles it by what is found.
+    async fn judge(&self, id: SessionId) -> Result<(), RecordingError> {
+        let Some(facts) = self.0.store.recording(id).await? else {
+            return Ok(());
+        };
+        let _turn = self.0.checks.turn(facts.row.session.device).await?;
+        // It may have changed, or be gone, while others had their turns.
+        let Some(facts) = self.0.store.recording(id).await? else {
+            return Ok(());
+        };
+        let (objects, secrets) = (self.0.objects.clone(), self.0.secrets.clone());
+        let examine =
+            move || verify::examine(&facts, &objects, &secrets).map(|found| (facts, found));
+        let (facts, findings) = blocking(examine).await?;
+        let slot = self.slot(id);
+        let mut guard = slot.lock().await;
+        let Some(entry) = self.load(id, &mut guard).await? else {
+            return Ok(());
+        };
+        if !entry.ingest.state().is_terminal() {
+            entry.ingest.handle_checked(findings.checked());
+            entry.findings = Some(findings);
+            let settled = self.pump(entry, None).await;
+            if settled.is_err() {
+                *guard = None;
+            }
+            return settled.map(drop);
+        }
+        // Settled before: only what is here is still to be judged, and it may say more.
+        let (state, reason) = match findings.contradiction() {
+            Some(differs) if facts.row.state != RecordingState::Tampered => {
+                (RecordingState::Tampered, Some(differs))
+            }
+            _ => {
+                let reason = facts.row.reason.clone();
+                (
+                    facts.row.state,
+                    with_extent(reason, facts.row.state, &findings),
+                )
+            }
+        };
+        let verdict = findings.sign(&facts, state, &self.0.cluster);
+        let changed =
+            (state != facts.row.state).then(|| event_of(&facts, state, reason.as_deref()));
+        self.settle(&facts, state, reason.as_deref(), Some(&verdict), changed)
+            .await
+    }
+
+    async fn with<T>(
+        &self,
+        id: SessionId,
+        what: impl FnOnce(&mut Entry) -> T,
+    ) -> Result<Option<T>, RecordingError> {
+        let slot = self.slot(id);
+        let mut guard = slot.lock().await;
+        let Some(entry) = self.load(id, &mut guard).await? else {
+            return Ok(None);
+        };
+        let said = what(entry);
+        let pumped = self.pump(entry, None).await;
+        if pumped.is_err() {
+            *guard = None;
+        }
+        pumped.map(|_| Some(said))
+    }
+
+    /// The place of a recording in memory. Whoever holds it keeps it there.
+    pub(super) fn slot(&self, id: SessionId) -> Arc<Slot> {
+        lock(&self.0.slots).entry(id).or_default().clone()
+    }
+
+    async fn load<'e>(
+        &self,
+        id: SessionId,
+        entry: &'e mut Option<Entry>,
+    ) -> Result<Option<&'e mut Entry>, RecordingError> {
+        if entry.is_none() {
+            let Some(facts) = self.0.store.recording(id).await? else {
+                return Ok(None);
+            };
+            let state = restored(facts.row.state);
+            let claimed = facts.row.offered.max(facts.row.bytes);
+            let mut ingest = Ingest::restore(id, state, facts.segments, facts.report);
+            if let Some(expected) = facts.expected {
+                ingest.handle_session_over(duration(expected));
+            }
+            *entry = Some(Entry {
+                id,
+                device: facts.row.session.device,
+                ingest,
+                check_waits: false,
+                findings: None,
+                allowed: None,
+                claimed,
+            });
+        }
+        Ok(entry.as_mut())
+    }
+
+    /// Does all that the state machine asks for, and gives what is to be answered.
+    async fn pump(
+        &self,
+        entry: &mut Entry,
+        offer: Option<&OfferedSegment>,
+    ) -> Result<Vec<UploadAnswer>, RecordingError> {
+        let (id, objects) = (entry.id, &self.0.objects);
+        let mut answers = Vec::new();
+        while let Some(action) = entry.ingest.poll_action() {
+            match action {
+                IngestAction::Answer(answer) => answers.push(answer),
+                IngestAction::Restart(segment) => {
+                    let known = self.received(entry, offer).await?;
+                    on(objects, move |objects| objects.restart(id, segment)).await?;
+                    if !known.is_empty() {
+                        resume(&mut entry.ingest, segment, known);
+                    }
+                }
+                IngestAction::Append(segment, bytes) => {
+                    on(objects, move |objects| objects.append(id, segment, &bytes)).await?;
+                }
+                IngestAction::Store(held) => match self.store_segment(&held).await {
+                    Ok(()) => entry.ingest.handle_stored(&held),
+                    Err(error) => {
+                        warn!(recording = %id, %error, "a segment cannot be stored");
+                        entry.ingest.handle_store_failed(held.segment);
+                    }
+                },
+                IngestAction::Keep(report) => {
+                    self.0.store.recording_report(&report).await?;
+                    entry.ingest.handle_kept(report);
+                }
+                IngestAction::Check if self.is_live(id) => entry.check_waits = true,
+                IngestAction::Check => self.judge_later(id),
+                IngestAction::Settled(state) => self.settled(entry, state).await?,
+            }
+        }
+        Ok(answers)
+    }
+
+    /// What came of the offered segment before the relay was restarted, or had to begin anew: whole blocks,
+    /// and only if they can be a part of what is offered.
+    async fn received(
+        &self,
+        entry: &Entry,
+        offer: Option<&OfferedSegment>,
+    ) -> Result<Vec<u8>, RecordingError> {
+        let Some(offer) = offer else {
+            return Ok(Vec::new());
+        };
+        let (id, segment) = (entry.id, offer.segment);
+        let mut bytes = on(&self.0.objects, move |objects| {
+            objects.received(id, segment)
+        })
+        .await?;
+        let stored = entry.ingest.stored();
+        let before = stored
+            .last()
+            .map_or_else(|| Link::first(&id), |(_, link)| *link);
+        let mut scan = SegmentScan::new(Expected {
+            place: Some((id, segment)),
+            before: Some(before),
+        });
+        let mut input = bytes.as_slice();
+        let stands = loop {
+            match scan.read(&mut input) {
+                Ok(Some(_)) => {}
+                Ok(None) => break true,
+                Err(_) => break false,
+            }
+        };
+        let whole = scan.whole();
+        let fits = whole < offer.length || (whole == offer.length && scan.link() == offer.hash);
+        bytes.truncate(usize::try_from(whole).unwrap_or(0));
+        Ok(if stands && fits { bytes } else { Vec::new() })
+    }
+
+    async fn store_segment(&self, held: &SegmentHeld) -> Result<(), RecordingError> {
+        let (id, segment) = (held.session, held.segment);
+        self.0.objects.store(id, segment).await?;
+        let stored = self
+            .0
+            .store
+            .recording_segment(id, segment, held.offset, &held.hash);
+        Ok(stored.await?)
+    }
+
+    /// The most bytes that an honest recording has, by what is known of its session now.
+    async fn allowed(&self, entry: &mut Entry) -> Result<u64, RecordingError> {
+        if let Some(allowed) = entry.allowed {
+            return Ok(allowed);
+        }
+        // In this order: a session that ends meanwhile has its counts in the store before it is no longer here.
+        let watched = lock(&self.0.live).get(&entry.id).cloned();
+        let Some(mut facts) = self.0.store.recording(entry.id).await? else {
+            return Ok(0);
+        };
+        if let Some(watched) = watched.filter(|_| facts.row.ended.is_none()) {
+            let seen = watched.seen();
+            (facts.seen, facts.control) = (seen.streams, Some(seen.control));
+            let extent = facts.extent(Timestamp::now());
+            return Ok(SessionExtent {
+                exact: true,
+                ..extent
+            }
+            .sealed());
+        }
+        let allowed = facts.extent(Timestamp::now()).sealed();
+        entry.allowed = facts.row.ended.map(|_| allowed);
+        Ok(allowed)
+    }
+
+    /// Claims room for a segment that is to be received; false if there is none now. That is an audit event when it
+    /// begins.
+    async fn claim(
+        &self,
+        entry: &mut Entry,
+        offer: &OfferedSegment,
+    ) -> Result<bool, RecordingError> {
+        let free = on(&self.0.objects, Objects::free).await?;
+        let stored = entry.ingest.stored().iter();
+        let after = stored.fold(offer.length, |sum, (length, _)| sum.saturating_add(*length));
+        let claim = Claim {
+            device: entry.device,
+            before: entry.claimed,
+            after: after.max(entry.claimed),
+            segment: offer.length,
+        };
+        let claimed = lock(&self.0.budget).claim(claim, free);
+        let NoRoom { shortage, is_new } = match claimed {
+            Ok(()) => {
+                entry.claimed = claim.after;
+                return Ok(true);
+            }
+            Err(none) => none,
+        };
+        if is_new && let Some(facts) = self.0.store.recording(entry.id).await? {
+            warn!(recording = %entry.id, why = %shortage, "uploads are refused");
+            let event = Self::event(&facts.row, EventKind::RecordingRefused);
+            let event = event.with("free", free).refused(shortage.to_string());
+            self.0.audit.note_refusal(event).await;
+        }
+        Ok(false)
+    }
+
+    /// Notes how much there is, for who looks how far the upload is.
+    async fn note_offer(
+        &self,
+        id: SessionId,
+        entry: &Entry,
+        offer: &OfferedSegment,
+    ) -> Result<(), RecordingError> {
+        let before = usize::try_from(offer.segment).unwrap_or(usize::MAX);
+        let stored = entry.ingest.stored().iter().take(before);
+        let bytes = stored.fold(offer.length, |sum, (length, _)| sum.saturating_add(*length));
+        Ok(self.0.store.recording_offered(id, bytes).await?)
+    }
+
+    async fn settled(&self, entry: &mut Entry, state: State) -> Result<(), RecordingError> {
+        let findings = entry.findings.take();
+        let (word, reason) = words(state, findings.as_ref());
+        info!(recording = %entry.id, state = word.as_str(), reason, "recording");
+        if !word.is_terminal() && findings.is_none() {
+            // It is on its way: nothing is told of it, and nothing of what is known is wanted.
+            let store = &self.0.store;
+            let settled = store.recording_settled(entry.id, word, reason.as_deref(), None);
+            return Ok(settled.await?);
+        }
+        let Some(facts) = self.0.store.recording(entry.id).await? else {
+            return Ok(());
+        };
+        let cluster = &self.0.cluster;
+        let verdict = findings
+            .as_ref()
+            .map(|found| found.sign(&facts, word, cluster));
+        let event = word
+            .is_terminal()
+            .then(|| event_of(&facts, word, reason.as_deref()));
+        self.settle(&facts, word, reason.as_deref(), verdict.as_ref(), event)
+            .await?;
+        if let Some(findings) = findings.filter(|findings| findings.gaps.0 > 0) {
+            let event = Self::event(&facts.row, EventKind::RecordingGap);
+            let event = event
+                .with("gaps", findings.gaps.0)
+                .with("bytes", findings.gaps.1);
+            self.0.audit.note(event).await;
+        }
+        if word.is_terminal() && verdict.is_none() {
+            self.judge_later(entry.id);
+        }
+        Ok(())
+    }
+
+    /// One transaction: the state, the verdict and what the audit log tells of it.
+    async fn settle(
+        &self,
+        facts: &RecordingFacts,
+        state: RecordingState,
+        reason: Option<&str>,
+        verdict: Option<&SignedVerdict>,
+        event: Option<Event>,
+    ) -> Result<(), RecordingError> {
+        let rows = event.into_iter().map(|event| self.0.audit.entry(event));
+        let (store, _) = self.0.store.attributed(rows.collect());
+        let settled = store.recording_settled(facts.row.session.id, state, reason, verdict);
+        Ok(settled.await?)
+    }
+}
+
+/// Feeds a segment's working file to the state machine as if it came now, and has it say where to go on
+/// instead of "from the beginning".
+fn resume(ingest: &mut Ingest, segment: u32, known: Vec<u8>) {
+    // The answer to the offer is still in the queue.
+    let answers: Vec<IngestAction> = std::iter::from_fn(|| ingest.poll_action()).collect();
+    debug_assert!(
+        answers.len() <= 1,
+        "nothing follows a new segment but its answer"
+    );
+    let bytes = SegmentBytes {
+        offset: 0,
+        bytes: known,
+    };
+    ingest.handle_bytes(segment, &bytes);
+    let nothing = SegmentBytes {
+        offset: 0,
+        bytes: Vec::new(),
+    };
+    ingest.handle_bytes(segment, &nothing);
+}
+
+fn event_of(facts: &RecordingFacts, state: RecordingState, reason: Option<&str>) -> Event {
+    let kind = match state {
+        RecordingState::Tampered => EventKind::RecordingTampered,
+        RecordingState::Lost => EventKind::RecordingLost,
+        RecordingState::Truncated => EventKind::RecordingTruncated,
+        _ => EventKind::RecordingComplete,
+    };
+    let event = Recordings::event(&facts.row, kind).with("bytes", facts.row.bytes);
+    match reason {
+        Some(reason) => event.failed(reason),
+        None => event,
+    }
+}
+
+/// A state in a word, and its reason in a sentence.
+fn words(state: State, findings: Option<&Findings>) -> (RecordingState, Option<String>) {
+    let why = |text: &str| Some(text.to_owned());
+    let (word, reason) = match state {
+        State::Recording => (RecordingState::Recording, None),
+        State::Uploading => (RecordingState::Uploading, None),
+        State::Complete => (RecordingState::Complete, None),
+        State::Truncated(how) => {
+            let reason = match how {
+                Truncated::PowerLoss => why("power_loss: the device says that it lost power"),
+                Truncated::Gone { segment, why } => Some(format!(
+                    "the rest is gone from segment {segment} on: {}",
+                    lost_text(why)
+                )),
+                Truncated::Expired => why("the rest was not delivered in time"),
+                Truncated::NoEnd => why("it stops without an end: its agent was killed"),
+            };
+            (RecordingState::Truncated, reason)
+        }
+        State::Lost(Lost::Gone(lost)) => (RecordingState::Lost, why(lost_text(lost))),
+        State::Lost(Lost::Expired) => (RecordingState::Lost, why("it was not delivered in time")),
+        State::Tampered {
+            segment,
+            block,
+            fault,
+        } => {
+            let reason = match fault {
+                IngestFault::Bytes(fault) => format!("segment {segment}, block {block}: {fault}"),
+                IngestFault::Missing => {
+                    format!("segment {segment} is missing, and later ones are there")
+                }
+                IngestFault::Removed => {
+                    format!("segment {segment} is missing: its file is not on the device any more")
+                }
+                IngestFault::Damaged => format!("segment {segment} was damaged on the device"),
+                IngestFault::OtherHash => {
+                    format!(
+                        "segment {segment}, block {block}: it is not what the device said that there is"
+                    )
+                }
+                IngestFault::TooLong => {
+                    "it is longer than the session can have been: only its beginning is kept"
+                        .to_owned()
+                }
+                IngestFault::Contradicted => findings
+                    .and_then(Findings::contradiction)
+                    .unwrap_or_else(|| "it is not what the relay saw".to_owned()),
+            };
+            (RecordingState::Tampered, Some(reason))
+        }
+    };
+    match findings {
+        Some(findings) => (word, with_extent(reason, word, findings)),
+        None => (word, reason),
+    }
+}
+
+/// The reason why a recording ends early, with how much of what passed it does not prove.
+fn with_extent(
+    reason: Option<String>,
+    state: RecordingState,
+    findings: &Findings,
+) -> Option<String> {
+    let ends_early = matches!(state, RecordingState::Truncated | RecordingState::Lost);
+    match findings.not_proved().filter(|_| ends_early) {
+        Some(extent) => Some(match reason {
+            Some(reason) => format!("{reason}; {extent}"),
+            None => extent,
+        }),
+        None => reason,
+    }
+}
+
+fn lost_text(lost: SegmentLost) -> &'static str {
+    match lost {
+        SegmentLost::Missing => "its file is not on the device any more",
+        SegmentLost::Corrupt => "it was damaged on the device",
+        SegmentLost::Unreadable => "the device cannot read it",
+        SegmentLost::NoRoom => "the device had no room for it",
+        SegmentLost::PowerLoss => "power_loss: the device lost power before anything was written",
+    }
+}
+
+/// Which of the final states it is does not matter any more: it stays.
+fn restored(state: RecordingState) -> State {
+    match state {
+        RecordingState::Recording => State::Recording,
+        RecordingState::Uploading => State::Uploading,
+        RecordingState::Complete => State::Complete,
+        RecordingState::Truncated => State::Truncated(Truncated::NoEnd),
+        RecordingState::Lost => State::Lost(Lost::Expired),
+        RecordingState::Tampered => State::Tampered {
+            segment: 0,
+            block: 0,
+            fault: IngestFault::Contradicted,
+        },
+    }
+}
+
+fn refusal(session: SessionId, segment: u32, why: Refused) -> UploadAnswer {
+    UploadAnswer::Refused(SegmentRefusal {
+        session,
+        segment,
+        why,
+    })
+}
+
+fn duration(time: Timestamp) -> Duration {
+    time.since(Timestamp(0))
+}
+
+async fn on<T: Send + 'static>(
+    objects: &Objects,
+    what: impl FnOnce(&Objects) -> io::Result<T> + Send + 'static,
+) -> Result<T, RecordingError> {
+    let objects = objects.clone();
+    blocking(move || what(&objects)).await
+}
+
+async fn blocking<T: Send + 'static>(
+    what: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, RecordingError> {
+    let done = spawn_blocking(what).await;
+    Ok(done.map_err(|_| RecordingError::Cancelled)??)
+}

@@ -1,0 +1,140 @@
+//! A device's upload streams.
+
+use std::sync::Arc;
+
+use holdfast_protocol::codec::control::{self, ControlReader};
+use holdfast_protocol::ids::SessionId;
+use holdfast_protocol::recording::ingest::UploadStream;
+use holdfast_protocol::wire::{Refused, SegmentRefusal, UploadAnswer, UploadMessage};
+use quinn::{RecvStream, SendStream, VarInt};
+use tokio::sync::Semaphore;
+use tracing::{debug, warn};
+
+use crate::limits::{CONTROL_READ, MAX_UPLOAD_STREAMS};
+use crate::recording::ingest::Slot;
+use crate::serve::Relay;
+use crate::tunnel::registry::Tunnel;
+
+/// Serves the upload streams of a tunnel for as long as it stands.
+pub async fn serve(relay: Arc<Relay>, tunnel: Arc<Tunnel>) {
+    let streams = Arc::new(Semaphore::new(MAX_UPLOAD_STREAMS));
+    while let Ok((send, receive)) = tunnel.connection.accept_bi().await {
+        let Ok(turn) = streams.clone().try_acquire_owned() else {
+            // Dropping the halves resets one and stops the other.
+            continue;
+        };
+        let (relay, tunnel) = (relay.clone(), tunnel.clone());
+        let stream = relay.recordings.next_stream();
+        tokio::spawn(async move {
+            let _turn = turn;
+            let mut upload = Upload {
+                relay,
+                tunnel,
+                stream,
+                offered: None,
+                pin: None,
+            };
+            let done = upload.run(send, receive).await;
+            upload.let_go();
+            if let Err(why) = done {
+                debug!(device = %upload.tunnel.device, why, "an upload stream ended");
+            }
+        });
+    }
+}
+
+/// One stream, and what was offered on it last.
+struct Upload {
+    relay: Arc<Relay>,
+    tunnel: Arc<Tunnel>,
+    stream: UploadStream,
+    offered: Option<(SessionId, u32)>,
+    /// Keeps what is known of that segment in memory while its bytes come, whoever else is done with it.
+    pin: Option<Arc<Slot>>,
+}
+
+impl Upload {
+    async fn run(
+        &mut self,
+        mut send: SendStream,
+        mut receive: RecvStream,
+    ) -> Result<(), &'static str> {
+        let mut reader = ControlReader::<UploadMessage>::default();
+        loop {
+            let chunk = receive.read_chunk(CONTROL_READ, true).await;
+            let Some(chunk) = chunk.map_err(|_| "it was lost")? else {
+                return Ok(());
+            };
+            let mut input = &chunk.bytes[..];
+            while let Some(message) = reader
+                .read(&mut input)
+                .map_err(|_| "it broke the protocol")?
+            {
+                // A tunnel that was replaced has nothing to say: the newer one's offers count.
+                let newest = self.relay.registry.get(self.tunnel.device);
+                if newest.is_none_or(|newest| newest.generation != self.tunnel.generation) {
+                    let _ = send.reset(VarInt::from_u32(0));
+                    return Err("a newer tunnel stands");
+                }
+                for answer in self.take(message).await? {
+                    let bytes = control::encode(&answer).map_err(|_| "an answer is too long")?;
+                    send.write_all(&bytes).await.map_err(|_| "it was lost")?;
+                }
+            }
+        }
+    }
+
+    async fn take(&mut self, message: UploadMessage) -> Result<Vec<UploadAnswer>, &'static str> {
+        let id = match &message {
+            UploadMessage::Finished(finished) => finished.session,
+            UploadMessage::Gone(gone) => gone.session,
+            UploadMessage::Offer(offer) => {
+                let offered = Some((offer.session, offer.segment));
+                if self
+                    .offered
+                    .is_some_and(|(before, _)| before != offer.session)
+                {
+                    self.let_go();
+                }
+                self.offered = offered;
+                self.pin = Some(self.relay.recordings.slot(offer.session));
+                offer.session
+            }
+            UploadMessage::Bytes(_) => self.offered.ok_or("bytes of nothing")?.0,
+        };
+        let is_report = matches!(message, UploadMessage::Finished(_) | UploadMessage::Gone(_));
+        let segment = self.offered.map(|(_, segment)| segment);
+        let taken =
+            self.relay
+                .recordings
+                .take(self.tunnel.device, id, self.stream, message, segment);
+        let refused = |why| {
+            let segment = segment.unwrap_or(0);
+            UploadAnswer::Refused(SegmentRefusal {
+                session: id,
+                segment,
+                why,
+            })
+        };
+        match taken.await {
+            Ok(Some(answers)) => Ok(answers),
+            // There is nobody to report it to; the device may forget it.
+            Ok(None) if is_report => Ok(vec![UploadAnswer::Noted(id)]),
+            Ok(None) => Ok(vec![refused(Refused::UnknownSession)]),
+            Err(error) => {
+                warn!(recording = %id, %error, "an upload cannot be taken now");
+                match is_report {
+                    true => Err("a report cannot be kept"),
+                    false => Ok(vec![refused(Refused::Unavailable)]),
+                }
+            }
+        }
+    }
+
+    fn let_go(&mut self) {
+        self.pin = None;
+        if let Some((id, _)) = self.offered {
+            self.relay.recordings.forget(id);
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! Recordings on the relay: what it notes of a session that is recorded, what comes from devices, and what
+//! is said of it at last.
+//!
+//! [`Recordings`] is the composition: a recording begins with its session ([`Recordings::begin`]), its
+//! segments come on the device's tunnel (`upload`), the protocol's state machine judges each step
+//! (`ingest`), and when all that will come has come it is opened, compared and signed ([`verify`]).
+
+pub mod archive;
+pub mod export;
+pub mod marks;
+pub mod objects;
+pub mod verify;
+pub mod watched;
+
+mod ingest;
+mod keeper;
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use holdfast_protocol::ids::SessionId;
+use holdfast_protocol::recording::chain::{Begun, ChainKey, Closing};
+use holdfast_protocol::recording::ingest::UploadStream;
+use holdfast_protocol::recording::seal::RecordingSecret;
+use thiserror::Error;
+
+use crate::audit::{Audit, Event, EventKind};
+use crate::clock::Timestamp;
+use crate::limits::RECORDING_CHECKS;
+use crate::state::{SigningKey, State, random_bytes};
+use crate::store::{
+    NewRecording, Over, RecordingRow, RelayId, SessionFacts, Store, StoreError, recorded_kind,
+};
+
+pub use ingest::upload::serve;
+pub use keeper::run as keep;
+
+use archive::Archive;
+use ingest::Slot;
+use objects::Objects;
+use objects::budget::{Bounds, Budget};
+use objects::place::{Place, PlaceError};
+use verify::checks::Checks;
+use watched::Watched;
+
+/// How long recordings are waited for and kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// What a device does not deliver within this is lost.
+    pub expect_within: Duration,
+    /// How long they are kept; `None`: for ever.
+    pub keep: Option<Duration>,
+    /// Where.
+    pub place: Place,
+    /// How much they may take.
+    pub bounds: Bounds,
+}
+
+/// The recordings of this relay. Cloning it is cheap.
+#[derive(Clone)]
+pub struct Recordings(Arc<Inner>);
+
+struct Inner {
+    relay: RelayId,
+    store: Store,
+    audit: Audit,
+    objects: Objects,
+    secrets: Vec<RecordingSecret>,
+    cluster: SigningKey,
+    settings: Settings,
+    /// Sessions that run here, and what has passed on them.
+    live: Mutex<HashMap<SessionId, Watched>>,
+    /// Recordings that something is done for now.
+    slots: Mutex<HashMap<SessionId, Arc<Slot>>>,
+    /// How many upload streams there were.
+    streams: AtomicU64,
+    /// Those whose verdict is being made.
+    judged: Mutex<HashSet<SessionId>>,
+    checks: Checks,
+    budget: Mutex<Budget>,
+}
+
+/// Why something could not be done for a recording. The device keeps what is not stored, and comes again.
+#[derive(Debug, Error)]
+pub enum RecordingError {
+    /// The store.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    /// Where the objects are.
+    #[error("the recordings' store failed: {0}")]
+    Objects(#[from] io::Error),
+    /// There is no such place.
+    #[error("{0}")]
+    Place(#[from] PlaceError),
+    /// A thread for it.
+    #[error("a check was given up")]
+    Cancelled,
+    /// No random numbers.
+    #[error("the relay has no random numbers")]
+    Random,
+    /// The state's cluster key.
+    #[error("the cluster key cannot be read again")]
+    ClusterKey,
+}
+
+impl Recordings {
+    /// Those of a relay that starts: every session of earlier runs is over.
+    ///
+    /// # Errors
+    /// [`RecordingError`].
+    pub async fn start(
+        relay: RelayId,
+        state: &State,
+        store: Store,
+        audit: Audit,
+        settings: Settings,
+    ) -> Result<Self, RecordingError> {
+        let now = Timestamp::now();
+        let expected = now.after(settings.expect_within);
+        store
+            .recordings_of_others_over(relay, now, expected)
+            .await?;
+        let objects = Objects::new(state.recordings(), &settings.place)?;
+        settings.place.remember(&store).await?;
+        settings.bounds.remember(&store).await?;
+        let budget = Budget::new(settings.bounds, store.recorded_bytes().await?);
+        let cluster = SigningKey::from_pkcs8(state.cluster.pkcs8());
+        Ok(Self(Arc::new(Inner {
+            relay,
+            store,
+            audit,
+            objects,
+            secrets: vec![state.recording.clone()],
+            cluster: cluster.ok_or(RecordingError::ClusterKey)?,
+            settings,
+            live: Mutex::default(),
+            slots: Mutex::default(),
+            streams: AtomicU64::default(),
+            judged: Mutex::default(),
+            checks: Checks::new(RECORDING_CHECKS),
+            budget: Mutex::new(budget),
+        })))
+    }
+
+    /// The number of an upload stream that a device has opened just now.
+    fn next_stream(&self) -> UploadStream {
+        UploadStream(self.0.streams.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// What is stored, for who may look into it.
+    #[must_use]
+    pub fn archive(&self, state: &State) -> Archive {
+        Archive::of(state, self.0.objects.clone())
+    }
+
+    /// A session, or what passes on forwards, is to be recorded: it is in the store before the device hears of it. Gives the key of its
+    /// streams' digests, and what takes them; `begun` is what the session is begun with, given that key.
+    ///
+    /// # Errors
+    /// [`RecordingError`]: nothing of it is taken, then.
+    pub async fn begin(
+        &self,
+        session: SessionFacts,
+        begun: impl FnOnce(&ChainKey) -> Begun,
+    ) -> Result<(ChainKey, Watched), RecordingError> {
+        let id = session.id;
+        let key = ChainKey(random_bytes().map_err(|_| RecordingError::Random)?);
+        let begun = begun(&key);
+        let holds_data = recorded_kind(session.kind).holds_data(Some(&begun));
+        let watched = Watched::new(id, &key, holds_data);
+        let new = NewRecording {
+            session,
+            key: key.clone(),
+            begun,
+            seen: watched.seen(),
+        };
+        lock(&self.0.live).insert(id, watched.clone());
+        let begun = self.0.store.recording_begun(self.0.relay, &new).await;
+        if begun.is_err() {
+            lock(&self.0.live).remove(&id);
+        }
+        begun?;
+        Ok((key, watched))
+    }
+
+    /// A recording was given up before [`Self::begin`] was done.
+    pub fn not_begun(&self, id: SessionId) {
+        lock(&self.0.live).remove(&id);
+    }
+
+    /// Writes down what has passed so far of a session that goes on.
+    ///
+    /// # Errors
+    /// [`RecordingError`].
+    pub async fn note(&self, watched: &Watched) -> Result<(), RecordingError> {
+        let seen = watched.seen();
+        Ok(self.0.store.recording_seen(watched.id, &seen).await?)
+    }
+
+    /// The file operations of a recorded session cannot be followed any more, for this reason.
+    ///
+    /// # Errors
+    /// [`RecordingError`].
+    pub async fn unfollowed(&self, id: SessionId, why: &str) -> Result<(), RecordingError> {
+        Ok(self.0.store.recording_unfollowed(id, why).await?)
+    }
+
+    /// A recorded session is over; `closing` says whether the device sent its exit status, `refused` that it
+    /// started nothing. From here on its recording can be judged.
+    ///
+    /// # Errors
+    /// [`RecordingError`]: it is judged by what was noted before.
+    pub async fn over(
+        &self,
+        watched: &Watched,
+        closing: Closing,
+        refused: bool,
+    ) -> Result<(), RecordingError> {
+        let ended = Timestamp::now();
+        let how = Over {
+            ended,
+            closing,
+            refused,
+            expected: ended.after(self.0.settings.expect_within),
+        };
+        let seen = watched.seen();
+        let noted = self.0.store.recording_over(watched.id, &seen, how).await;
+        lock(&self.0.live).remove(&watched.id);
+        noted?;
+        self.session_over(watched.id, how.expected).await
+    }
+
+    fn is_live(&self, id: SessionId) -> bool {
+        lock(&self.0.live).contains_key(&id)
+    }
+
+    /// An event about a recording, with whose session it was.
+    fn event(row: &RecordingRow, kind: EventKind) -> Event {
+        let SessionFacts { id, login, .. } = &row.session;
+        let event = Event::recording(kind, &id.to_string());
+        let mut event = event.session(*id).login(login);
+        event.device = Some(crate::audit::DeviceFacts {
+            name: row.session.device_name.clone(),
+            id: row.session.device,
+            address: None,
+            clock_skew: None,
+        });
+        event.with("recorded_user", row.session.user.as_str())
+    }
+}
+
+impl fmt::Debug for Recordings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recordings").finish_non_exhaustive()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

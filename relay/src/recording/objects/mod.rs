@@ -1,0 +1,321 @@
+//! Where segments lie. What is being received is a file of the relay's own; what is whole is an object: in
+//! the same folder, or in a bucket that speaks S3.
+
+pub(crate) mod budget;
+pub(crate) mod place;
+
+use std::fmt;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use holdfast_protocol::escape::Escaped;
+use holdfast_protocol::ids::SessionId;
+use holdfast_protocol::limits::MAX_SEGMENT;
+use object_store::aws::AmazonS3;
+use object_store::local::LocalFileSystem;
+use object_store::{ObjectStore, ObjectStoreExt as _, PutPayload};
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+
+use crate::recording::objects::place::{Place, PlaceError};
+
+/// What is beyond the longest segment is not read, and fails its check.
+const MOST: u64 = MAX_SEGMENT as u64 + 1;
+
+/// The objects of all recordings. Cloning it is cheap.
+#[derive(Clone)]
+pub struct Objects {
+    /// Where segments are received: `ID/00000000.part`.
+    folder: PathBuf,
+    kept: Kept,
+}
+
+/// Where whole segments are: `ID/00000000.seg`.
+#[derive(Clone)]
+enum Kept {
+    Folder(Arc<LocalFileSystem>),
+    /// With what stands before the names there.
+    Bucket(Arc<AmazonS3>, object_store::path::Path),
+    /// They cannot be got at, for this reason.
+    Nowhere(Arc<str>),
+}
+
+impl Objects {
+    /// In this folder, which exists, and in that place.
+    ///
+    /// # Errors
+    /// [`PlaceError`].
+    pub fn new(folder: PathBuf, place: &Place) -> Result<Self, PlaceError> {
+        let kept = match place {
+            Place::Folder => {
+                let local = LocalFileSystem::new_with_prefix(&folder).map_err(PlaceError::of)?;
+                // Its renames are then followed by a sync of the folder.
+                Kept::Folder(Arc::new(local.with_fsync(true)))
+            }
+            Place::S3(bucket) => {
+                let prefix = bucket.prefix.as_deref().unwrap_or_default();
+                Kept::Bucket(Arc::new(bucket.open()?), prefix.into())
+            }
+        };
+        Ok(Self { folder, kept })
+    }
+
+    /// The same for who may not need them: whoever does is told why they cannot be got at.
+    #[must_use]
+    pub fn open_or_unavailable(folder: PathBuf, place: Result<Place, PlaceError>) -> Self {
+        let made = place.and_then(|place| Self::new(folder.clone(), &place));
+        made.unwrap_or_else(|error| Self {
+            folder,
+            kept: Kept::Nowhere(error.to_string().into()),
+        })
+    }
+
+    /// Whether the place of whole segments answers.
+    ///
+    /// # Errors
+    /// What it says instead.
+    pub async fn probe(&self) -> io::Result<()> {
+        let Kept::Bucket(bucket, prefix) = &self.kept else {
+            return Ok(());
+        };
+        let first = bucket.list(Some(prefix)).next().await;
+        first.transpose().map(drop).map_err(failed)
+    }
+
+    /// What is free of the file system on which segments are received. Blocks.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn free(&self) -> io::Result<u64> {
+        free(&self.folder)
+    }
+
+    /// Begins the working file of a segment anew. Blocks.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn restart(&self, id: SessionId, segment: u32) -> io::Result<()> {
+        let folder = self.of(id);
+        if !folder.is_dir() {
+            DirBuilder::new().mode(0o700).create(&folder)?;
+            File::open(&self.folder)?.sync_all()?;
+        }
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        options.open(self.part(id, segment)).map(drop)
+    }
+
+    /// Appends to the working file of a segment. Blocks.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn append(&self, id: SessionId, segment: u32, bytes: &[u8]) -> io::Result<()> {
+        let mut file = OpenOptions::new()
+            .append(true)
+            .open(self.part(id, segment))?;
+        file.write_all(bytes)
+    }
+
+    /// What stands in the working file of a segment: nothing, where there is none. Blocks.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn received(&self, id: SessionId, segment: u32) -> io::Result<Vec<u8>> {
+        match read(&self.part(id, segment)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            read => read,
+        }
+    }
+
+    /// Makes the working file the segment's object, so that it survives a power cut. Once more is the same as
+    /// once.
+    ///
+    /// # Errors
+    /// The operating system's, or what the bucket says.
+    pub async fn store(&self, id: SessionId, segment: u32) -> io::Result<()> {
+        let part = self.part(id, segment);
+        match &self.kept {
+            Kept::Folder(local) => {
+                // A rename of what is not on the disk may leave an empty file after a power cut; the crate
+                // leaves that to its caller.
+                on_disk(move || File::open(part)?.sync_all()).await?;
+                let from = path(&object_store::path::Path::default(), id, segment, "part");
+                let to = path(&object_store::path::Path::default(), id, segment, "seg");
+                local.rename(&from, &to).await.map_err(failed)
+            }
+            Kept::Bucket(bucket, prefix) => {
+                let file = part.clone();
+                let bytes = on_disk(move || read(&file)).await?;
+                let to = path(prefix, id, segment, "seg");
+                let put = bucket.put(&to, PutPayload::from(bytes)).await;
+                put.map_err(failed)?;
+                let folder = self.of(id);
+                on_disk(move || {
+                    fs::remove_file(part)?;
+                    // Another segment may be on its way there.
+                    let _ = fs::remove_dir(folder);
+                    Ok(())
+                })
+                .await
+            }
+            Kept::Nowhere(why) => Err(nowhere(why)),
+        }
+    }
+
+    /// The stored segments of a recording from the first, for a thread that reads them: one is fetched while
+    /// it is at the one before. Needs a runtime.
+    #[must_use]
+    pub fn fetch(&self, id: SessionId, segments: u32) -> Fetched {
+        let (give, take) = mpsc::channel(1);
+        let this = self.clone();
+        tokio::spawn(async move {
+            for segment in 0..segments {
+                let read = this.read(id, segment).await;
+                let last = read.is_err();
+                if give.send(read).await.is_err() || last {
+                    return;
+                }
+            }
+        });
+        Fetched {
+            take,
+            left: segments,
+        }
+    }
+
+    async fn read(&self, id: SessionId, segment: u32) -> io::Result<Vec<u8>> {
+        let file = self.of(id).join(name(segment, "seg"));
+        match &self.kept {
+            Kept::Folder(local) => {
+                let nothing = object_store::path::Path::default();
+                get(&**local, &path(&nothing, id, segment, "seg")).await
+            }
+            Kept::Bucket(bucket, prefix) => {
+                match get(&**bucket, &path(prefix, id, segment, "seg")).await {
+                    // What was recorded before there was a bucket is in the folder.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                        on_disk(move || read(&file)).await.map_err(|_| error)
+                    }
+                    read => read,
+                }
+            }
+            Kept::Nowhere(why) => Err(nowhere(why)),
+        }
+    }
+
+    /// Removes all that there is of a recording.
+    ///
+    /// # Errors
+    /// The operating system's, or what the bucket says.
+    pub async fn remove(&self, id: SessionId) -> io::Result<()> {
+        match &self.kept {
+            Kept::Folder(_) => {}
+            Kept::Bucket(bucket, prefix) => {
+                let listed = bucket.list(Some(&prefix.clone().join(id.to_string())));
+                let all = listed.map_ok(|object| object.location).boxed();
+                let removed = bucket.delete_stream(all).try_for_each(|_| async { Ok(()) });
+                removed.await.map_err(failed)?;
+            }
+            Kept::Nowhere(why) => return Err(nowhere(why)),
+        }
+        let folder = self.of(id);
+        on_disk(move || match fs::remove_dir_all(folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        })
+        .await
+    }
+
+    fn of(&self, id: SessionId) -> PathBuf {
+        self.folder.join(id.to_string())
+    }
+
+    fn part(&self, id: SessionId, segment: u32) -> PathBuf {
+        self.of(id).join(name(segment, "part"))
+    }
+}
+
+impl fmt::Debug for Objects {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A bucket knows its credentials.
+        let mut text = f.debug_struct("Objects");
+        text.field("folder", &self.folder).finish_non_exhaustive()
+    }
+}
+
+/// Segments as they come, in their order. It blocks.
+#[derive(Debug)]
+pub struct Fetched {
+    take: mpsc::Receiver<io::Result<Vec<u8>>>,
+    left: u32,
+}
+
+impl Iterator for Fetched {
+    type Item = io::Result<Vec<u8>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.left = self.left.checked_sub(1)?;
+        let came = self.take.blocking_recv();
+        Some(came.unwrap_or_else(|| Err(io::Error::other("the relay stops"))))
+    }
+}
+
+/// What is free of a folder's file system, for who is not root. Blocks.
+///
+/// # Errors
+/// The operating system's.
+pub fn free(folder: &Path) -> io::Result<u64> {
+    let found = rustix::fs::statvfs(folder)?;
+    Ok(found.f_bavail.saturating_mul(found.f_frsize))
+}
+
+fn name(segment: u32, end: &str) -> String {
+    format!("{segment:08}.{end}")
+}
+
+fn path(
+    prefix: &object_store::path::Path,
+    id: SessionId,
+    segment: u32,
+    end: &str,
+) -> object_store::path::Path {
+    prefix.clone().join(id.to_string()).join(name(segment, end))
+}
+
+async fn get(store: &dyn ObjectStore, path: &object_store::path::Path) -> io::Result<Vec<u8>> {
+    let found = store.get(path).await.map_err(failed)?;
+    let bytes = match found.meta.size {
+        ..=MOST => found.bytes().await,
+        _ => store.get_range(path, 0..MOST).await,
+    };
+    Ok(bytes.map_err(failed)?.into())
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MOST).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// What a store says, which may quote what a server on the network has answered.
+fn failed(error: object_store::Error) -> io::Error {
+    let kind = match &error {
+        object_store::Error::NotFound { .. } => io::ErrorKind::NotFound,
+        _ => io::ErrorKind::Other,
+    };
+    io::Error::new(kind, Escaped(&error.to_string()).to_string())
+}
+
+fn nowhere(why: &str) -> io::Error {
+    io::Error::other(why.to_owned())
+}
+
+async fn on_disk<T: Send + 'static>(
+    what: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    spawn_blocking(what).await.map_err(io::Error::other)?
+}

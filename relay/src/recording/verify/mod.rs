@@ -1,0 +1,355 @@
+//! Opening a recording and comparing it with what the relay saw, and the verdict that comes of it.
+
+pub(crate) mod checks;
+
+use std::io;
+
+use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
+use holdfast_protocol::ids::PublicKey;
+use holdfast_protocol::recording::chain::{Assessment, Checker, Proof, Unproved};
+use holdfast_protocol::recording::ingest::Checked;
+use holdfast_protocol::recording::reader::{Reader, Verdict};
+use holdfast_protocol::recording::record::{Event, Record, Stream};
+use holdfast_protocol::recording::seal::RecordingSecret;
+use holdfast_protocol::recording::segment::Link;
+use serde::{Deserialize, Serialize};
+
+use super::objects::Objects;
+use crate::clock::Timestamp;
+use crate::hex::hex;
+use crate::state::SigningKey;
+use crate::store::{RecordingFacts, RecordingState, SignedVerdict};
+
+/// What stands before a verdict when it is signed: the signature fits nothing else that the cluster key signs.
+const CONTEXT: &[u8] = b"holdfast recording verdict v1\0";
+
+/// What a verdict says of a stream whose data is no part of its recording, and whose count and digest agree.
+pub const COUNTED: &str = "counted only";
+
+/// What was found in a recording.
+#[derive(Clone, Debug)]
+pub struct Findings {
+    /// What it is by itself.
+    pub verdict: Verdict,
+    /// The chain over all that was read.
+    pub link: Link,
+    /// What comes of comparing it with the relay's own row, if the key for that was still there.
+    pub assessment: Option<Assessment>,
+    /// Microseconds from its start to the last record with which something was proved.
+    pub proved_until: u64,
+    /// Microseconds from its start to the first data that contradicts what the relay saw.
+    pub differs: Option<u64>,
+    /// Gaps that it admits, and the bytes that are missing there.
+    pub gaps: (u64, u64),
+    /// Why its file operations were not followed to the end, as the relay or the device says.
+    pub unfollowed: Option<String>,
+}
+
+/// The verdict, as it is written and signed. These names are relied upon.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct VerdictText {
+    /// The recording.
+    pub recording: String,
+    /// Where it stands.
+    pub state: String,
+    /// Stored segments.
+    pub segments: u64,
+    /// The chain over them.
+    pub chain: String,
+    /// Gaps that it admits.
+    pub gaps: u64,
+    /// stdin, stdout, stderr.
+    pub streams: Vec<StreamText>,
+    /// Why file operations may be missing in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unfollowed: Option<String>,
+    /// Why the terminal's sizes and the signals are not all proved.
+    #[serde(default)]
+    pub control: Option<String>,
+    /// What else is not what the relay knows of the session.
+    #[serde(default)]
+    pub contradiction: Option<String>,
+}
+
+/// What the verdict says of one stream, in bytes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StreamText {
+    /// Which.
+    pub stream: String,
+    /// Passed on by the relay.
+    pub relayed: u64,
+    /// Recorded and proved to be that.
+    pub proved: u64,
+    /// Redacted.
+    pub redacted: u64,
+    /// Missing, as gaps say.
+    pub missing: u64,
+    /// Recorded, and vouched for by nothing.
+    pub unproved: u64,
+    /// Recorded, and never passed on.
+    pub unseen: u64,
+    /// Why not everything is proved.
+    pub lack: Option<String>,
+}
+
+/// Opens all stored segments and compares them with the relay's own row of the session. Blocks.
+///
+/// # Errors
+/// A segment cannot be read from where it is stored.
+pub fn examine(
+    facts: &RecordingFacts,
+    objects: &Objects,
+    secrets: &[RecordingSecret],
+) -> io::Result<Findings> {
+    let mut gaps = (0_u64, 0_u64);
+    let mut unfollowed = facts.unfollowed.clone();
+    let expected = facts.expectation();
+    let mut checker = facts.key.as_ref().map(|key| Checker::new(key, &expected));
+    let (mut proved, mut proved_until) = (0, 0);
+    let (verdict, link) = read_all(facts, objects, secrets, &mut |micros, record| {
+        if let Event::Gap(gap) = &record.event {
+            let missing = gap
+                .bytes
+                .iter()
+                .fold(0, |sum: u64, n| sum.saturating_add(*n));
+            gaps = (gaps.0 + 1, gaps.1.saturating_add(missing));
+        }
+        if let Event::FilesUnfollowed(why) = &record.event {
+            unfollowed.get_or_insert_with(|| (*why).to_owned());
+        }
+        if let Some(checker) = &mut checker {
+            checker.handle(record);
+            if checker.proved() != proved {
+                (proved, proved_until) = (checker.proved(), micros);
+            }
+        }
+    })?;
+    let whole = matches!(verdict, Verdict::Complete { .. });
+    let assessment = checker.map(|checker| checker.finish(whole));
+    let mut streams = assessment.iter().flat_map(|found| &found.streams);
+    let altered = streams.find_map(|proof| match proof.lack {
+        Some(Unproved::Altered { behind }) => Some((proof.stream, behind)),
+        _ => None,
+    });
+    let differs = match altered {
+        None => None,
+        Some((stream, behind)) => time_of(facts, objects, secrets, stream, behind)?,
+    };
+    Ok(Findings {
+        verdict,
+        link,
+        assessment,
+        proved_until,
+        differs,
+        gaps,
+        unfollowed,
+    })
+}
+
+/// Reads all stored segments, as far as they stand. Blocks.
+///
+/// # Errors
+/// A segment cannot be read from where it is stored.
+pub fn read_all(
+    facts: &RecordingFacts,
+    objects: &Objects,
+    secrets: &[RecordingSecret],
+    each: &mut dyn FnMut(u64, &Record<'_>),
+) -> io::Result<(Verdict, Link)> {
+    let most = facts.extent(Timestamp::now()).unpacked();
+    let mut reader = Reader::new(facts.row.session.id, secrets).bounded(most);
+    let count = u32::try_from(facts.segments.len()).unwrap_or(u32::MAX);
+    for bytes in objects.fetch(facts.row.session.id, count) {
+        if reader.read_segment(&bytes?, each).is_err() {
+            break;
+        }
+    }
+    Ok((reader.verdict(), reader.link()))
+}
+
+/// When the stream's first byte behind so many was recorded.
+fn time_of(
+    facts: &RecordingFacts,
+    objects: &Objects,
+    secrets: &[RecordingSecret],
+    stream: Stream,
+    behind: u64,
+) -> io::Result<Option<u64>> {
+    let (mut passed, mut found) = (0_u64, None);
+    read_all(facts, objects, secrets, &mut |micros, record| {
+        let length = match &record.event {
+            Event::Data(of, bytes) | Event::Part(of, bytes) if *of == stream => {
+                bytes.0.len() as u64
+            }
+            Event::Redacted(redacted) if stream == Stream::Stdin => u64::from(redacted.length),
+            _ => return,
+        };
+        passed = passed.saturating_add(length);
+        if passed > behind && found.is_none() {
+            found = Some(micros);
+        }
+    })?;
+    Ok(found)
+}
+
+impl Findings {
+    /// Whether it contradicts what the relay saw.
+    #[must_use]
+    pub fn is_contradicted(&self) -> bool {
+        let assessment = self.assessment.as_ref();
+        assessment.is_some_and(Assessment::is_contradicted)
+    }
+
+    /// What it means for a recording of which everything that there is has come.
+    #[must_use]
+    pub fn checked(&self) -> Checked {
+        match self.verdict {
+            Verdict::Tampered { at, fault } => Checked::Tampered {
+                segment: at.segment,
+                block: at.block,
+                fault,
+            },
+            _ if self.is_contradicted() => Checked::Contradicted,
+            Verdict::Complete { .. } => Checked::Whole,
+            Verdict::Truncated { .. } => Checked::Short,
+        }
+    }
+
+    /// Whether everything in it is proved.
+    #[must_use]
+    pub fn is_verified(&self, state: RecordingState) -> bool {
+        let proved = self.assessment.as_ref().is_some_and(Assessment::is_proved);
+        state == RecordingState::Complete && proved && self.unfollowed.is_none()
+    }
+
+    /// In a sentence, how it differs from what the relay saw; `None` if it does not.
+    #[must_use]
+    pub fn contradiction(&self) -> Option<String> {
+        let assessment = self.assessment.as_ref()?;
+        if let Some(contradiction) = assessment.contradiction {
+            return Some(contradiction.to_string());
+        }
+        let mut streams = assessment.streams.iter();
+        let contradicted = streams.find_map(|proof| {
+            let lack = proof.lack.filter(|lack| lack.is_contradiction())?;
+            Some((proof.stream, lack))
+        });
+        let Some((stream, lack)) = contradicted else {
+            let control = assessment.control.filter(|lack| lack.is_contradiction());
+            return control.map(|_| "its terminal sizes or signals are not those sent".to_owned());
+        };
+        let name = name(stream);
+        Some(match (lack, self.differs) {
+            (Unproved::Dropped, _) => format!("{name} lacks its end"),
+            (Unproved::Added, _) if stream == Stream::Stdin => {
+                format!("{name} has more than was sent")
+            }
+            (Unproved::Added, _) => format!("{name} has more than was shown"),
+            (_, Some(micros)) => format!("{name} differs from {}", clock(micros)),
+            (_, None) => format!("{name} differs"),
+        })
+    }
+
+    /// In words, how much of what the relay passed on a recording that ends early does not prove, and from when on;
+    /// `None` if it proves all, or that cannot be said.
+    #[must_use]
+    pub fn not_proved(&self) -> Option<String> {
+        let bytes = self.assessment.as_ref()?.not_proved();
+        let from = clock(self.proved_until);
+        (bytes > 0).then(|| {
+            format!("{bytes} bytes that the relay passed on are not proved, from {from} on")
+        })
+    }
+
+    /// The verdict, signed.
+    #[must_use]
+    pub fn sign(
+        &self,
+        facts: &RecordingFacts,
+        state: RecordingState,
+        key: &SigningKey,
+    ) -> SignedVerdict {
+        let stream = |proof: &Proof| StreamText {
+            stream: name(proof.stream).to_owned(),
+            relayed: proof.relayed,
+            proved: proof.proved,
+            redacted: proof.redacted,
+            missing: proof.missing,
+            unproved: proof.unproved,
+            unseen: proof.unseen,
+            lack: proof.lack.map(lack_text),
+        };
+        let assessment = self.assessment.as_ref();
+        let text = VerdictText {
+            recording: facts.row.session.id.to_string(),
+            state: state.as_str().to_owned(),
+            segments: facts.segments.len() as u64,
+            chain: hex(&self.link.0),
+            gaps: self.gaps.0,
+            streams: assessment
+                .map_or_else(Vec::new, |found| found.streams.iter().map(stream).collect()),
+            control: assessment.and_then(|found| found.control).map(lack_text),
+            contradiction: assessment
+                .and_then(|found| found.contradiction)
+                .map(|contradiction| contradiction.to_string()),
+            unfollowed: self.unfollowed.clone(),
+        };
+        // Strings and numbers always can be written as JSON.
+        let text = serde_json::to_string(&text).unwrap_or_default();
+        SignedVerdict {
+            signature: key.sign(&signed(&text)),
+            verified: self.is_verified(state),
+            text,
+        }
+    }
+}
+
+/// Reads a verdict back, if the cluster key signed it.
+#[must_use]
+pub fn signed_verdict(text: &str, signature: &[u8], cluster: &PublicKey) -> Option<VerdictText> {
+    let key = UnparsedPublicKey::new(&ED25519, cluster.0);
+    key.verify(&signed(text), signature).ok()?;
+    serde_json::from_str(text).ok()
+}
+
+/// `12:08`, or `1:02:03`.
+#[must_use]
+pub fn clock(micros: u64) -> String {
+    let seconds = micros / 1_000_000;
+    let (hours, minutes, seconds) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
+    match hours {
+        0 => format!("{minutes:02}:{seconds:02}"),
+        _ => format!("{hours}:{minutes:02}:{seconds:02}"),
+    }
+}
+
+/// The stream's name.
+#[must_use]
+pub fn name(stream: Stream) -> &'static str {
+    match stream {
+        Stream::Stdin => "stdin",
+        Stream::Stdout => "stdout",
+        Stream::Stderr => "stderr",
+    }
+}
+
+fn lack_text(lack: Unproved) -> String {
+    match lack {
+        Unproved::CountedOnly => COUNTED.to_owned(),
+        Unproved::CutShort => "cut short".to_owned(),
+        Unproved::Gaps => "gaps".to_owned(),
+        Unproved::InFlight => "what was sent last did not reach the device".to_owned(),
+        Unproved::NotShown => "the last of it was not shown to the operator".to_owned(),
+        Unproved::NotKept => {
+            "not proved to its end: the relay was killed before it kept what it passed on"
+                .to_owned()
+        }
+        Unproved::Altered { behind } => format!("altered behind byte {behind}"),
+        Unproved::Dropped => "its end was dropped".to_owned(),
+        Unproved::Added => "something was added".to_owned(),
+    }
+}
+
+fn signed(text: &str) -> Vec<u8> {
+    [CONTEXT, text.as_bytes()].concat()
+}

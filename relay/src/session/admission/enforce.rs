@@ -1,0 +1,277 @@
+//! What a change of access does to what is alive: it is held against the new facts, and ended if it may not
+//! be any more.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use holdfast_protocol::ids::{DeviceId, UserName};
+use holdfast_protocol::wire::CloseCode;
+use tokio::time::Instant;
+use tracing::info;
+
+use crate::access::decision::Facts;
+use crate::access::lock::{self, By, Colon, Lock, LockSubject};
+use crate::access::policy::Subject;
+use crate::clock::Timestamp;
+use crate::identity as auth;
+use crate::limits::{ENFORCE_TIMEOUT, FAREWELL_TIMEOUT};
+use crate::serve::Relay;
+use crate::session::registry::console::ConsoleStream;
+use crate::session::registry::life::Life;
+use crate::session::registry::{Cause, Ending, LiveSession};
+use crate::ssh::connection::Connection;
+use crate::store::{Device, Store, StoreError};
+
+/// Ends what may not be any more. True if nothing of it moves any more: then the relay may confirm.
+///
+/// # Errors
+/// The store cannot say what may be.
+pub async fn enforce(relay: &Arc<Relay>) -> Result<bool, StoreError> {
+    let mut hit = cut_revoked(relay).await?;
+    hit.extend(end_killed(relay).await?);
+    let mut facts = Present::new(&relay.store).await?;
+    // Connections first: a session that begins on one that is about to end finds that out by itself.
+    for connection in relay.connections.all() {
+        if let Some(ending) = judge_connection(relay, &connection, &mut facts).await? {
+            hit.extend(end_connection(relay, connection, ending));
+        }
+    }
+    for session in relay.live.all() {
+        if let Some(ending) = judge_session(&session, &mut facts).await? {
+            session.end(ending);
+            hit.push(session.life.clone());
+        }
+    }
+    for stream in relay.live.consoles() {
+        if let Some(ending) = judge_console(&stream, &mut facts).await? {
+            stream.end(ending);
+            hit.push(stream.life.clone());
+        }
+    }
+    Ok(all_drained(&hit).await)
+}
+
+/// The facts as they are now, each read once.
+struct Present<'a> {
+    store: &'a Store,
+    locks: Vec<Lock>,
+    now: Timestamp,
+    subjects: HashMap<UserName, Option<Subject>>,
+    devices: HashMap<DeviceId, Option<Device>>,
+}
+
+impl<'a> Present<'a> {
+    async fn new(store: &'a Store) -> Result<Self, StoreError> {
+        let now = Timestamp::now();
+        Ok(Self {
+            store,
+            locks: store.locks(now).await?,
+            now,
+            subjects: HashMap::new(),
+            devices: HashMap::new(),
+        })
+    }
+
+    async fn read_subject(&mut self, user: &UserName) -> Result<(), StoreError> {
+        if !self.subjects.contains_key(user) {
+            let subject = self.store.subject(user).await?;
+            self.subjects.insert(user.clone(), subject);
+        }
+        Ok(())
+    }
+
+    async fn read_device(&mut self, id: DeviceId) -> Result<(), StoreError> {
+        if let std::collections::hash_map::Entry::Vacant(entry) = self.devices.entry(id) {
+            entry.insert(self.store.device(id).await?);
+        }
+        Ok(())
+    }
+
+    fn subject(&self, user: &UserName) -> Option<&Subject> {
+        self.subjects.get(user)?.as_ref()
+    }
+
+    fn locked(&self, lock_subject: &LockSubject<'_>) -> Option<Ending> {
+        let lock = lock::first_match(&self.locks, lock_subject, self.now)?;
+        Some(Ending {
+            cause: Cause::Locked,
+            why: lock.reason(),
+        })
+    }
+}
+
+/// Whether a connection must end: its key proves nobody any more, or a lock hits it.
+async fn judge_connection(
+    relay: &Relay,
+    connection: &Connection,
+    facts: &mut Present<'_>,
+) -> Result<Option<Ending>, StoreError> {
+    let Some((principal, _)) = connection.principal() else {
+        return Ok(None);
+    };
+    let user = &principal.user.name;
+    facts.read_subject(user).await?;
+    let proved = auth::still_proves(&relay.store, principal).await?;
+    let Some(subject) = facts.subject(user).filter(|_| proved) else {
+        return Ok(Some(access_changed()));
+    };
+    let client = connection.client.ip();
+    connection.set_idle(subject.is_from(client).terms().cutoffs.idle);
+    Ok(facts.locked(&LockSubject {
+        user,
+        roles: &subject.user.roles,
+        client,
+        device: None,
+        login: None,
+    }))
+}
+
+/// Whether a session must end: a lock hits it, or the same would not be allowed now. One that may go on hears when
+/// it ends if it is idle.
+async fn judge_session(
+    session: &LiveSession,
+    facts: &mut Present<'_>,
+) -> Result<Option<Ending>, StoreError> {
+    let authorized = &session.authorized;
+    let (user, device) = (&authorized.user().name, authorized.device());
+    facts.read_subject(user).await?;
+    facts.read_device(device.id).await?;
+    let Some(subject) = facts.subject(user) else {
+        return Ok(Some(access_changed()));
+    };
+    let lock_subject = LockSubject {
+        user,
+        roles: &subject.user.roles,
+        client: session.client.ip(),
+        device: Some(device.id),
+        login: Some(authorized.login()),
+    };
+    if let Some(locked) = facts.locked(&lock_subject) {
+        return Ok(Some(locked));
+    }
+    let now = authorized.now(Facts {
+        subject,
+        client: session.client.ip(),
+        name: device.name.as_str(),
+        device: facts.devices.get(&device.id).and_then(Option::as_ref),
+    });
+    Ok(match now {
+        Ok(now) if session.may_go_on(&now) => {
+            session.set_cutoffs(now.terms().cutoffs.clone());
+            None
+        }
+        Ok(_) | Err(_) => Some(access_changed()),
+    })
+}
+
+/// Whether a console command must end: a lock hits its user, or they may not run it any more, or not see what it shows.
+async fn judge_console(
+    stream: &ConsoleStream,
+    facts: &mut Present<'_>,
+) -> Result<Option<Ending>, StoreError> {
+    facts.read_subject(&stream.user).await?;
+    let Some(subject) = facts.subject(&stream.user) else {
+        return Ok(Some(access_changed()));
+    };
+    let client = stream.client.ip();
+    let lock_subject = LockSubject {
+        user: &stream.user,
+        roles: &subject.user.roles,
+        client,
+        device: None,
+        login: None,
+    };
+    if let Some(locked) = facts.locked(&lock_subject) {
+        return Ok(Some(locked));
+    }
+    let now = subject.is_from(client);
+    if !stream.may_go_on(&now) {
+        return Ok(Some(access_changed()));
+    }
+    stream.set_cutoffs(now.terms().cutoffs);
+    Ok(None)
+}
+
+async fn cut_revoked(relay: &Relay) -> Result<Vec<Arc<Life>>, StoreError> {
+    let mut hit = Vec::new();
+    for device in relay.store.revoked_devices().await? {
+        let Some(tunnel) = relay.registry.get(device) else {
+            continue;
+        };
+        info!(%device, "a revoked device is cut off");
+        let ending = Ending {
+            cause: Cause::Access,
+            why: "the device was revoked".into(),
+        };
+        let on_it = |session: &LiveSession| session.authorized.device().id == device;
+        hit.extend(lives(relay.live.end_where(on_it, &ending)));
+        relay.registry.remove(&tunnel);
+        tunnel.close(CloseCode::Revoked, "this device was revoked");
+    }
+    Ok(hit)
+}
+
+async fn end_killed(relay: &Relay) -> Result<Vec<Arc<Life>>, StoreError> {
+    let mut hit = Vec::new();
+    for kill in relay.store.kills(relay.id).await? {
+        let why = format!("ended by {}{}", By(kill.by.as_ref()), Colon(&kill.message));
+        let ending = Ending {
+            cause: Cause::Killed,
+            why,
+        };
+        let is_it = |session: &LiveSession| session.id == kill.session;
+        hit.extend(lives(relay.live.end_where(is_it, &ending)));
+        let is_it = |stream: &ConsoleStream| stream.id == kill.session;
+        hit.extend(relay.live.end_consoles_where(is_it, &ending));
+    }
+    Ok(hit)
+}
+
+/// Ends a connection and the sessions on it, which it gives. They have their last words first.
+fn end_connection(
+    relay: &Arc<Relay>,
+    connection: Arc<Connection>,
+    ending: Ending,
+) -> Vec<Arc<Life>> {
+    // First this: a session that is not on the board yet looks at it when it is.
+    let first = connection.begin_close(ending.clone());
+    let on_it = |session: &LiveSession| session.client == connection.client;
+    let mut hit = lives(relay.live.end_where(on_it, &ending));
+    let on_it = |stream: &ConsoleStream| stream.client == connection.client;
+    hit.extend(relay.live.end_consoles_where(on_it, &ending));
+    if first {
+        let (relay, has_sessions) = (relay.clone(), !hit.is_empty());
+        tokio::spawn(async move {
+            if has_sessions {
+                // They tell of themselves, and have their last words first.
+                connection.wait_over(FAREWELL_TIMEOUT).await;
+            } else {
+                relay.report.connection_ended(&connection, &ending).await;
+            }
+            connection.end(&ending.why).await;
+        });
+    }
+    hit
+}
+
+fn lives(sessions: Vec<Arc<LiveSession>>) -> Vec<Arc<Life>> {
+    let life = |session: Arc<LiveSession>| session.life.clone();
+    sessions.into_iter().map(life).collect()
+}
+
+async fn all_drained(sessions: &[Arc<Life>]) -> bool {
+    let deadline = Instant::now() + ENFORCE_TIMEOUT;
+    for session in sessions {
+        if !session.wait_drained(deadline).await {
+            return false;
+        }
+    }
+    true
+}
+
+fn access_changed() -> Ending {
+    Ending {
+        cause: Cause::Access,
+        why: "your access to this relay was changed".into(),
+    }
+}

@@ -1,0 +1,106 @@
+//! What the store says when something is decided, and what of it holds for one connection.
+
+use holdfast_protocol::ids::{DeviceId, DeviceName, Login};
+use tokio::time::timeout;
+use tracing::error;
+
+use crate::access::lock::{self, Lock, LockSubject};
+use crate::access::policy::{Subject, Terms};
+use crate::clock::Timestamp;
+use crate::limits::STORE_TIMEOUT;
+use crate::serve::Relay;
+use crate::ssh::connection::Connection;
+use crate::store::{Device, StoreError, User};
+
+const NO_STORE: &str = "the relay's store does not answer: try again in a minute";
+
+/// What the store says, all of it read after `version` was.
+pub(crate) struct AccessFacts {
+    pub(crate) version: i64,
+    pub(crate) subject: Subject,
+    pub(crate) locks: Vec<Lock>,
+    pub(crate) device: Option<Device>,
+    pub(crate) now: Timestamp,
+}
+
+/// Which device is looked up.
+#[derive(Clone, Copy)]
+pub(crate) enum Which<'a> {
+    None,
+    Named(&'a DeviceName),
+    Known(DeviceId),
+}
+
+impl Relay {
+    /// Reads the version first: what is read after it is at least as new.
+    pub(crate) async fn load_facts(
+        &self,
+        user: &User,
+        which: Which<'_>,
+    ) -> Result<AccessFacts, String> {
+        let now = Timestamp::now();
+        let (version, subject, locks, device) = self
+            .in_time(async {
+                let version = self.store.access_version().await?;
+                let subject = self.store.subject(&user.name).await?;
+                let locks = self.store.locks(now).await?;
+                let device = match which {
+                    Which::None => None,
+                    Which::Named(name) => self.store.device_by_name(name).await?,
+                    Which::Known(id) => self.store.device(id).await?,
+                };
+                Ok((version, subject, locks, device))
+            })
+            .await?;
+        Ok(AccessFacts {
+            version,
+            // Another user who has the name now is not this one.
+            subject: subject
+                .filter(|subject| subject.user.id == user.id)
+                .ok_or_else(|| format!("user \"{}\" was removed", user.name))?,
+            locks,
+            device,
+            now,
+        })
+    }
+
+    /// What the store answers, if it does so in time; if not, a sentence for the operator.
+    pub(crate) async fn in_time<T>(
+        &self,
+        look: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, String> {
+        match timeout(STORE_TIMEOUT, look).await {
+            Ok(Ok(found)) => return Ok(found),
+            Ok(Err(error)) => error!(%error, "the store cannot look up what a decision needs"),
+            Err(_) => error!("the store does not answer"),
+        }
+        Err(NO_STORE.into())
+    }
+}
+
+impl AccessFacts {
+    /// Those that hold where the client is.
+    pub(crate) fn terms(&self, connection: &Connection) -> Terms {
+        self.subject.is_from(connection.client.ip()).terms()
+    }
+
+    /// Whether a lock is in the way, as far as it is asked for.
+    pub(crate) fn check_locks(
+        &self,
+        connection: &Connection,
+        device: Option<DeviceId>,
+        login: Option<&Login>,
+    ) -> Result<(), String> {
+        let lock_subject = LockSubject {
+            user: &self.subject.user.name,
+            roles: &self.subject.user.roles,
+            client: connection.client.ip(),
+            device,
+            login,
+        };
+        match lock::first_match(&self.locks, &lock_subject, self.now) {
+            Some(lock) => Err(lock.refusal()),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! From "somebody asks" to a session that may run: facts, locks, the decision, a slot, and the board.
+//!
+//! No change of access gets past it. Each decision notes the version of access that it was made on; a
+//! session enters the board, where it can be told to end, and only then looks whether that version still
+//! stands. So a change is either seen here, or whoever makes it sees the session.
+
+pub(crate) mod enforce;
+pub(crate) mod facts;
+pub(crate) mod lease;
+pub(crate) mod refusal;
+
+use std::sync::Arc;
+
+use holdfast_protocol::ids::{DeviceName, Login, SessionId};
+use holdfast_protocol::wire::Open;
+
+use super::forward::Destination;
+use crate::access::decision::{self, Authorized, Facts, Reach};
+use crate::access::policy::Ability;
+use crate::access::quota::Quota;
+use crate::identity::{self as auth, Principal};
+use crate::serve::Relay;
+use crate::session::admission::facts::{AccessFacts, Which};
+use crate::session::admission::lease::{Lease, LeaseError};
+use crate::session::registry::life::Activity;
+use crate::session::registry::{About, LiveGuard, LiveSession};
+use crate::session::target::Target;
+use crate::ssh::channels::channel::Opened;
+use crate::ssh::connection::Connection;
+use crate::state::random_bytes;
+use crate::tunnel::registry::Tunnel;
+
+/// The way to a device that a channel was opened for.
+#[derive(Debug)]
+pub struct Way {
+    /// The decision at the channel's opening.
+    pub reach: Reach,
+    /// The tunnel that stood then.
+    pub tunnel: Arc<Tunnel>,
+    /// The slot of the user's quota.
+    pub lease: Lease,
+    /// The version of access that the decision was made on.
+    pub version: i64,
+}
+
+/// The way to a device that a forward goes.
+pub(super) struct ForwardRoute {
+    reach: Reach,
+    /// The tunnel that stood then.
+    pub(super) tunnel: Arc<Tunnel>,
+    /// The version of access that the decision was made on.
+    pub(super) version: i64,
+}
+
+impl ForwardRoute {
+    /// Whether the user may do this under this login; an error is a sentence for them.
+    pub(super) fn authorize(&self, login: &Login, ability: Ability) -> Result<Authorized, String> {
+        let authorized = self.reach.authorize(login, ability);
+        authorized.map_err(|denied| denied.to_string())
+    }
+}
+
+impl Relay {
+    /// Admits a connection whose client has just proved who it is: locks, and a slot. The slot stays with
+    /// the connection. The error is a sentence to disconnect with.
+    ///
+    /// # Errors
+    /// Why it may not stand.
+    pub async fn admit(&self, connection: &Connection) -> Result<(), String> {
+        let Some((principal, target)) = connection.principal() else {
+            return Err("nobody has logged in".into());
+        };
+        let user = &principal.user.name;
+        let admitted = async {
+            // The proof was looked up before the connection stood where whoever takes it away finds it.
+            let proof = auth::still_proves(&self.store, principal);
+            if !self.in_time(proof).await? {
+                return Err("your access to this relay was changed".into());
+            }
+            let known = self.load_facts(&principal.user, Which::None).await?;
+            known.check_locks(connection, None, None)?;
+            let terms = known.terms(connection);
+            let limit = Quota::Connections.limit(&terms.limits);
+            let lease = self.leases.take(Quota::Connections, user, limit).await;
+            let idle = terms.cutoffs.idle;
+            connection.admitted(lease.map_err(|error| error.to_string())?, idle);
+            Ok(())
+        };
+        let admitted: Result<(), String> = admitted.await;
+        self.tell(connection, target, &admitted).await;
+        admitted
+    }
+
+    /// Decides what opening a session channel leads to; `channels` are those that the connection has besides.
+    /// The error is a sentence for the operator.
+    ///
+    /// # Errors
+    /// Why it leads nowhere.
+    pub async fn open(
+        &self,
+        connection: &Connection,
+        target: &Target,
+        channels: u32,
+    ) -> Result<Opened, String> {
+        let opened = match target {
+            Target::Unusable(sentence) => Err(sentence.clone()),
+            Target::Relay => self.open_console(connection, channels).await,
+            Target::Device(login, name) => {
+                self.open_device(connection, Some(login), name, channels)
+                    .await
+            }
+        };
+        self.tell(connection, target, &opened).await;
+        opened
+    }
+
+    /// Decides whether somebody may jump to a device. Inside the jump each session is decided on again.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn open_jump(
+        &self,
+        connection: &Connection,
+        name: &DeviceName,
+        channels: u32,
+    ) -> Result<(), String> {
+        let found = self.find(connection, None, name, channels).await;
+        let found = found.map(drop);
+        self.tell(connection, &Target::Relay, &found).await;
+        found
+    }
+
+    /// The way to a device for a forward: it takes no slot.
+    pub(super) async fn find_way(
+        &self,
+        connection: &Connection,
+        login: &Login,
+        name: &DeviceName,
+        channels: u32,
+    ) -> Result<ForwardRoute, String> {
+        let found = self.find(connection, Some(login), name, channels).await?;
+        let (known, reach, tunnel) = found;
+        Ok(ForwardRoute {
+            reach,
+            tunnel,
+            version: known.version,
+        })
+    }
+
+    /// Puts a forward onto the board.
+    pub(super) fn enter_forward(
+        &self,
+        open: &Open,
+        authorized: Authorized,
+        tunnel: &Tunnel,
+        principal: &Principal,
+        to: &Destination,
+    ) -> LiveGuard {
+        let about = About {
+            actor: principal.into(),
+            device: tunnel.facts_of(authorized.device()),
+            command: Some(to.to_string()),
+            terminal: false,
+            destination: Some(to.clone()),
+            activity: Activity::Bytes,
+        };
+        self.live
+            .enter(open.session, authorized, about, open.client)
+    }
+
+    pub(super) fn new_session_id() -> Result<SessionId, String> {
+        let id = random_bytes().map(SessionId);
+        id.map_err(|_| "the relay has no random numbers".into())
+    }
+
+    async fn open_console(&self, connection: &Connection, channels: u32) -> Result<Opened, String> {
+        let (principal, _) = connection.principal().ok_or_else(nobody)?;
+        let known = self.load_facts(&principal.user, Which::None).await?;
+        known.check_locks(connection, None, None)?;
+        self.check_channels(&known, connection, channels)?;
+        Ok(Opened::Console)
+    }
+
+    async fn open_device(
+        &self,
+        connection: &Connection,
+        login: Option<&Login>,
+        name: &DeviceName,
+        channels: u32,
+    ) -> Result<Opened, String> {
+        self.report.admits()?;
+        let (known, reach, tunnel) = self.find(connection, login, name, channels).await?;
+        let limit = Quota::Sessions.limit(&known.terms(connection).limits);
+        let user = &known.subject.user.name;
+        let lease = self.leases.take(Quota::Sessions, user, limit).await;
+        let lease = lease.map_err(|error: LeaseError| error.to_string())?;
+        Ok(Opened::Device(Box::new(Way {
+            reach,
+            tunnel,
+            lease,
+            version: known.version,
+        })))
+    }
+
+    async fn find(
+        &self,
+        connection: &Connection,
+        login: Option<&Login>,
+        name: &DeviceName,
+        channels: u32,
+    ) -> Result<(AccessFacts, Reach, Arc<Tunnel>), String> {
+        let (principal, _) = connection.principal().ok_or_else(nobody)?;
+        let known = self.load_facts(&principal.user, Which::Named(name)).await?;
+        // What a lock on a device says, only those hear who may know of the device.
+        known.check_locks(connection, None, None)?;
+        self.check_channels(&known, connection, channels)?;
+        let facts = Facts {
+            subject: &known.subject,
+            client: connection.client.ip(),
+            name: name.as_str(),
+            device: known.device.as_ref(),
+        };
+        let reach = decision::reach(facts).map_err(|denied| denied.to_string())?;
+        known.check_locks(connection, Some(reach.device().id), login)?;
+        match self.registry.get(reach.device().id) {
+            Some(tunnel) => Ok((known, reach, tunnel)),
+            None => Err(refusal::offline(reach.device(), known.now, &self.console)),
+        }
+    }
+
+    /// Whether a session or forward that is on the board, and was decided on `version` of access, may start.
+    pub(super) async fn check(
+        &self,
+        connection: &Connection,
+        session: &LiveSession,
+        version: i64,
+    ) -> Result<(), String> {
+        if let Some(ending) = connection.close_reason() {
+            return Err(ending.why.clone());
+        }
+        let authorized = &session.authorized;
+        let present = self.in_time(self.store.access_version()).await?;
+        if present == version {
+            return Ok(());
+        }
+        let (device, login) = (authorized.device().id, authorized.login());
+        let known = self
+            .load_facts(authorized.user(), Which::Known(device))
+            .await?;
+        known.check_locks(connection, Some(device), Some(login))?;
+        let facts = Facts {
+            subject: &known.subject,
+            client: connection.client.ip(),
+            name: authorized.device().name.as_str(),
+            device: known.device.as_ref(),
+        };
+        let now = authorized.now(facts);
+        let now = now.map_err(|denied| denied.to_string())?;
+        if !session.may_go_on(&now) {
+            return Err("your access to this relay was changed".into());
+        }
+        session.set_cutoffs(now.terms().cutoffs.clone());
+        Ok(())
+    }
+
+    fn check_channels(
+        &self,
+        known: &AccessFacts,
+        connection: &Connection,
+        channels: u32,
+    ) -> Result<(), String> {
+        let limit = Quota::Channels.limit(&known.terms(connection).limits);
+        let admitted = Quota::Channels.admit(limit, channels, &known.subject.user.name);
+        admitted.map_err(|full| {
+            self.leases.count_refusal(full.quota);
+            full.to_string()
+        })
+    }
+
+    /// Reports a refusal.
+    pub(super) async fn tell<T>(
+        &self,
+        connection: &Connection,
+        target: &Target,
+        said: &Result<T, String>,
+    ) {
+        if let Err(sentence) = said {
+            let told = self.report.session_rejected(connection, target, sentence);
+            told.await;
+        }
+    }
+}
+
+pub(super) fn nobody() -> String {
+    "nobody has logged in".into()
+}

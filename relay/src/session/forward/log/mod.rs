@@ -1,0 +1,366 @@
+//! How forwards are recorded: in one recording for all that go through a device on one SSH connection.
+//!
+//! A browser behind `ssh -D` makes thousands of connections, so none has a recording of its own. The first one has the
+//! device begin a recording on a stream without data, and each is told there by the device, before its first byte
+//! passes. It stands until the SSH connection is over, or the tunnel. It is no session: it takes no slot, is on no
+//! board, and keeps no connection from being idle.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use holdfast_protocol::codec::frame::SessionMessage;
+use holdfast_protocol::escape::Escaped;
+use holdfast_protocol::ids::SessionId;
+use holdfast_protocol::limits::FORWARD_LOG_MINOR;
+use holdfast_protocol::recording::chain::{Begun, ChainKey, Closing};
+use holdfast_protocol::session::{Carries, RelayEvent};
+use holdfast_protocol::wire::{self, ForwardLogRef, Open, SessionRefusal, SessionTerms, Work};
+use quinn::{SendStream, VarInt};
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+
+use super::ForwardEnd;
+use super::reverse::EventReader;
+use crate::access::policy::Ability;
+use crate::access::recording::{self, Unrecordable, Wanted};
+use crate::access::role::RecordingMode;
+use crate::clock::Timestamp;
+use crate::limits::{FAREWELL_TIMEOUT, LISTEN_TIMEOUT};
+use crate::serve::Relay;
+use crate::session::admission::refusal;
+use crate::session::process::recorded;
+use crate::session::process::splice::Recorded;
+use crate::session::registry::{Cause, Ending, LiveSession};
+use crate::ssh::connection::Connection;
+use crate::store::SessionFacts;
+use crate::tunnel::registry::Tunnel;
+
+mod shared;
+
+use self::shared::{Share, Shared};
+
+/// The recording of a connection's forwards, if there is one.
+#[derive(Debug, Default)]
+pub struct Forwards(Shared<Standing, Unrecordable>);
+
+/// A recording that forwards are told in.
+#[derive(Debug)]
+struct Standing {
+    id: SessionId,
+    need: Need,
+    /// The number of the next forward.
+    next: AtomicU32,
+    /// How many are under way.
+    open: watch::Sender<usize>,
+    /// No more are taken: it ends when none is under way.
+    closing: CancellationToken,
+    /// Those that are under way may not go on, because of this.
+    cut: CancellationToken,
+    ending: OnceLock<Ending>,
+}
+
+/// Where a forward is told, for as long as it is under way.
+#[derive(Debug)]
+pub(crate) struct Told {
+    place: Option<(Arc<Standing>, u32)>,
+    mode: &'static str,
+}
+
+/// What the audit log says of it.
+#[derive(Clone, Copy, Debug)]
+pub struct ForwardLog {
+    /// How it is recorded: as the role says, `off`, or `unavailable`.
+    pub mode: &'static str,
+    /// In which recording.
+    pub recording: Option<SessionId>,
+}
+
+impl Told {
+    const fn nowhere(mode: &'static str) -> Self {
+        Self { place: None, mode }
+    }
+
+    /// What the device is told.
+    pub(crate) fn told_in(&self) -> Option<ForwardLogRef> {
+        let (standing, number) = self.place.as_ref()?;
+        Some(ForwardLogRef {
+            session: standing.id,
+            number: *number,
+            mode: match standing.need.wanted.is_strict() {
+                true => wire::RecordingMode::Strict,
+                false => wire::RecordingMode::BestEffort,
+            },
+        })
+    }
+
+    /// What the audit log is told.
+    pub(crate) fn telling(&self) -> ForwardLog {
+        ForwardLog {
+            mode: self.mode,
+            recording: self.place.as_ref().map(|(standing, _)| standing.id),
+        }
+    }
+
+    /// Resolves when it may not go on, because it is not recorded any more.
+    pub(crate) async fn cut(&self) -> ForwardEnd {
+        let Some((standing, _)) = &self.place else {
+            return std::future::pending().await;
+        };
+        standing.cut.cancelled().await;
+        match standing.ending.get() {
+            Some(ending) => ForwardEnd::Told(ending.clone()),
+            // It is set before.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// How it ended. What a lock or a change of access ends takes the recording with it when nothing else is under
+    /// way there.
+    pub(crate) fn note(&self, end: &ForwardEnd) {
+        if let (Some((standing, _)), ForwardEnd::Told(ending)) = (&self.place, end)
+            && matches!(ending.cause, Cause::Locked | Cause::Access)
+        {
+            standing.closing.cancel();
+        }
+    }
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        if let Some((standing, _)) = &self.place {
+            standing
+                .open
+                .send_modify(|open| *open = open.saturating_sub(1));
+        }
+    }
+}
+
+/// What a forward needs its recording to be.
+#[derive(Clone, Debug)]
+struct Need {
+    tunnel: Arc<Tunnel>,
+    wanted: Wanted,
+}
+
+impl PartialEq for Need {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.tunnel, &other.tunnel) && self.wanted == other.wanted
+    }
+}
+
+impl Share for Standing {
+    type Need = Need;
+    type Part = (Arc<Self>, u32);
+
+    fn suits(&self, need: &Need) -> bool {
+        self.need == *need && !self.closing.is_cancelled()
+    }
+
+    fn part(self: &Arc<Self>) -> (Arc<Self>, u32) {
+        self.open.send_modify(|open| *open += 1);
+        (self.clone(), self.next.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn replaced(&self) {
+        self.closing.cancel();
+    }
+}
+
+impl Standing {
+    /// Resolves when none is under way.
+    async fn empty(&self) {
+        // The sender lives in `self`, so the wait ends only when the count is zero.
+        let _ = self.open.subscribe().wait_for(|open| *open == 0).await;
+    }
+}
+
+impl Relay {
+    /// Where a forward is told that is on the board; an error is a sentence for its operator, who has none.
+    pub(crate) async fn tell_forward(
+        self: &Arc<Self>,
+        connection: &Arc<Connection>,
+        session: &LiveSession,
+        tunnel: &Arc<Tunnel>,
+    ) -> Result<Told, String> {
+        let authorized = &session.authorized;
+        let recover = authorized.also(Ability::Recover).is_ok();
+        let Some(wanted) = recording::wanted(authorized.terms(), recover) else {
+            return Ok(Told::nowhere(RecordingMode::Off.as_str()));
+        };
+        let standing = if tunnel.minor < FORWARD_LOG_MINOR {
+            let device = authorized.device().name.clone();
+            Err(Unrecordable::OldForwards(device))
+        } else {
+            let tunnel = tunnel.clone();
+            let need = Need { tunnel, wanted };
+            let begun = self.begin_told(connection, session, need.clone());
+            connection.forwards.0.get(need, begun).await
+        };
+        match standing {
+            Ok(place) => Ok(Told {
+                place: Some(place),
+                mode: authorized.terms().recording.as_str(),
+            }),
+            Err(why) => {
+                let without = wanted.without(why.clone());
+                without.map_err(|why| why.to_string())?;
+                warn!(session = %session.id, %why, "the forward is not recorded");
+                Ok(Told::nowhere("unavailable"))
+            }
+        }
+    }
+
+    /// Begins a recording of the connection's forwards.
+    async fn begin_told(
+        self: &Arc<Self>,
+        connection: &Arc<Connection>,
+        session: &LiveSession,
+        need: Need,
+    ) -> Result<Arc<Standing>, Unrecordable> {
+        let id = Self::new_session_id().map_err(Unrecordable::Device)?;
+        let about = SessionFacts {
+            id,
+            kind: Ability::Forward,
+            command: None,
+            terminal: false,
+            started: Timestamp::now(),
+            ..session.facts()
+        };
+        let begun = |key: &ChainKey| {
+            let terms = need.wanted.terms(key.clone());
+            Begun::of(&Work::Forwards, None, &[], &terms)
+        };
+        let (key, recorded) = recorded::note(self, about, begun).await?;
+        let open = Open {
+            session: id,
+            user: session.authorized.user().name.clone(),
+            login: session.authorized.login().clone(),
+            work: Work::Forwards,
+            pty: None,
+            env: Vec::new(),
+            client: connection.client,
+            server: connection.server,
+            original_command: None,
+            recording: Some(need.wanted.terms(key)),
+            terms: SessionTerms::default(),
+            told: None,
+        };
+        let (send, ear) = match begin(open, session, &need.tunnel).await {
+            Ok(stream) => stream,
+            Err(why) => {
+                recorded::forget(Some(recorded)).await;
+                return Err(Unrecordable::Device(why));
+            }
+        };
+        let standing = Arc::new(Standing {
+            id,
+            need,
+            next: AtomicU32::new(1),
+            open: watch::Sender::new(0),
+            closing: CancellationToken::new(),
+            cut: CancellationToken::new(),
+            ending: OnceLock::new(),
+        });
+        let device = session.authorized.device().name.to_string();
+        tokio::spawn(keep(
+            connection.clone(),
+            standing.clone(),
+            device,
+            send,
+            ear,
+            recorded,
+        ));
+        Ok(standing)
+    }
+}
+
+/// Has the device begin the recording; an error is a sentence.
+async fn begin(
+    open: Open,
+    session: &LiveSession,
+    tunnel: &Tunnel,
+) -> Result<(SendStream, EventReader), String> {
+    let authorized = &session.authorized;
+    let (device, login) = (&authorized.device().name, authorized.login());
+    let lost = |error: &dyn std::fmt::Display| format!("{device} was lost: {error}");
+    let frame = SessionMessage::Open(open).encode();
+    let frame = frame.map_err(|error| error.to_string())?;
+    let deadline = Instant::now() + LISTEN_TIMEOUT;
+    let late = |_| format!("recording unavailable on {device}: it does not answer");
+    let streams = timeout_at(deadline, tunnel.connection.open_bi()).await;
+    let (mut send, receive) = streams.map_err(late)?.map_err(|error| lost(&error))?;
+    let sent = send.write_chunk(frame.into()).await;
+    sent.map_err(|error| lost(&error))?;
+    let mut ear = EventReader::new(receive, Carries::Recording);
+    let answer = timeout_at(deadline, ear.next()).await;
+    if answer.is_err() {
+        // A device that wakes up later finds that it is not wanted any more.
+        let _ = send.reset(VarInt::from_u32(0));
+    }
+    match answer.map_err(late)? {
+        Ok(RelayEvent::Accepted) => Ok((send, ear)),
+        Ok(RelayEvent::Refused(why)) => Err(refusal::sentence(device, login, &why)),
+        Ok(_) => Err(format!("{device} broke the protocol")),
+        Err(end) => Err(end.to_string()),
+    }
+}
+
+/// Keeps a recording until nothing will be told in it any more.
+async fn keep(
+    connection: Arc<Connection>,
+    standing: Arc<Standing>,
+    device: String,
+    mut send: SendStream,
+    mut ear: EventReader,
+    Recorded {
+        recordings,
+        watched,
+    }: Recorded,
+) {
+    let over = async {
+        tokio::select! {
+            () = connection.over() => {}
+            () = standing.closing.cancelled() => {}
+        }
+        standing.empty().await;
+    };
+    let ended = tokio::select! {
+        biased;
+        () = over => None,
+        why = ended(&mut ear) => why,
+    };
+    standing.closing.cancel();
+    if let Some(why) = ended {
+        if standing.need.wanted.is_strict() {
+            let _ = standing.ending.set(Ending {
+                cause: Cause::Unrecorded,
+                why: format!("recording unavailable on {device}: {why}"),
+            });
+            standing.cut.cancel();
+        }
+        // They end first, so that the device can tell how.
+        let _ = timeout(FAREWELL_TIMEOUT, standing.empty()).await;
+    }
+    // The device may have ended it, or be gone.
+    let _ = send.finish();
+    if let Err(error) = recordings.over(&watched, Closing::default(), false).await {
+        error!(recording = %standing.id, %error, "a recording of forwards that is over is not noted as that");
+    }
+}
+
+/// Resolves when the device takes no more, with the reason; `None`: it is gone, and so are the forwards.
+async fn ended(ear: &mut EventReader) -> Option<String> {
+    loop {
+        match ear.next().await {
+            Ok(RelayEvent::Refused(SessionRefusal::RecordingUnavailable(why))) => {
+                return Some(Escaped(&why).to_string());
+            }
+            Ok(RelayEvent::Accepted | RelayEvent::OutputEnded) => {}
+            Ok(_) => return Some("it was ended there".to_owned()),
+            Err(ForwardEnd::DeviceLost(_)) => return None,
+            Err(end) => return Some(end.to_string()),
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! A forward: a connection that the device dials, spliced with an operator's channel.
+//!
+//! It is decided on as a session is, stands on the board and in the audit log, and has no words of its own: what
+//! there is to say is said when the channel is refused, never in the data.
+
+use std::sync::Arc;
+
+use holdfast_protocol::codec::frame::SessionMessage;
+use holdfast_protocol::ids::{DeviceName, Login};
+use holdfast_protocol::limits::{FORWARD_MINOR, PATH_MINOR, TERMS_MINOR};
+use holdfast_protocol::wire::{Open, SessionTerms};
+use quinn::{RecvStream, SendStream, VarInt};
+use russh::ChannelOpenFailure;
+use russh::server::ChannelOpenHandle;
+use thiserror::Error;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::limits::START_TIMEOUT;
+use crate::serve::Relay;
+use crate::session::input::InputReceiver;
+use crate::session::process::start::denied_logins;
+use crate::session::process::timeouts;
+use crate::session::registry::{Ending, LiveGuard};
+use crate::ssh::channels::outlet::Outlet;
+use crate::ssh::connection::Connection;
+use crate::tunnel::registry::Tunnel;
+
+pub mod agent;
+pub mod arrivals;
+pub(crate) mod log;
+mod place;
+pub mod reverse;
+mod splice;
+
+use arrivals::Arrival;
+use log::Told;
+pub use place::{Destination, Direction, Place};
+use splice::Splice;
+
+/// What an operator asks for.
+pub struct Ask {
+    /// The way there.
+    pub through: Through,
+    /// Where to.
+    pub to: Destination,
+    /// Opens the channel, or refuses it.
+    pub reply: ChannelOpenHandle,
+    /// From the operator.
+    pub input: InputReceiver,
+    /// To the operator.
+    pub outlet: Outlet,
+}
+
+/// The way that a forward goes.
+pub struct Through {
+    /// On which connection.
+    pub connection: Arc<Connection>,
+    /// Under which account.
+    pub login: Login,
+    /// Through which device.
+    pub device: DeviceName,
+    /// The channels that the connection has besides.
+    pub channels: u32,
+}
+
+/// How a forward ended.
+#[derive(Debug, Error)]
+pub enum ForwardEnd {
+    /// Both ends have said all.
+    #[error("closed")]
+    Closed,
+    /// Its target broke it off.
+    #[error("the target broke the connection off")]
+    BrokenOff,
+    /// The operator's client broke it off.
+    #[error("the client broke the connection off")]
+    ClientGone,
+    /// The relay ended it.
+    #[error("{}", .0.why)]
+    Told(Ending),
+    /// A rule forbids it.
+    #[error("{0}")]
+    Prohibited(String),
+    /// The device could not make it.
+    #[error("{0}")]
+    Failed(String),
+    /// The tunnel is gone.
+    #[error("the device was lost: {0}")]
+    DeviceLost(String),
+    /// The device said what it may not.
+    #[error("the device broke the protocol: {0}")]
+    Protocol(String),
+}
+
+/// A forward that was admitted.
+struct Begun {
+    live: LiveGuard,
+    open: Open,
+    tunnel: Arc<Tunnel>,
+    /// The version of access that it was decided on.
+    version: i64,
+    /// Where it is recorded.
+    told: Told,
+    /// Opens its channel, or refuses it; none where the channel stands.
+    reply: Option<ChannelOpenHandle>,
+    /// The place of a connection that has come to the device.
+    arrival: Option<Arrival>,
+}
+
+/// The two halves of a stream to a device, from the moment that there is one.
+type DeviceStream = Option<(SendStream, RecvStream)>;
+
+impl Relay {
+    /// Serves a forward to its end, or says why there is none.
+    pub async fn forward(self: &Arc<Self>, ask: Ask) {
+        let Ask {
+            through,
+            to,
+            reply,
+            input,
+            outlet,
+        } = ask;
+        match self.admit_forward(&through, &to).await {
+            Ok(begun) => {
+                let connection = &through.connection;
+                let begun = Begun {
+                    reply: Some(reply),
+                    ..begun
+                };
+                self.carry_on(begun, connection, &to, input, outlet).await;
+            }
+            Err(sentence) => {
+                let (connection, place) = (&through.connection, &to.place);
+                let report = &self.report;
+                report.forward_refused(connection, place, &sentence).await;
+                reply.reject(prohibited(sentence)).await;
+            }
+        }
+    }
+
+    /// Serves a forward that was admitted. With a `reply` its channel is opened when the device has dialled; without,
+    /// it stands.
+    async fn carry_on(
+        &self,
+        begun: Begun,
+        connection: &Connection,
+        to: &Destination,
+        mut input: InputReceiver,
+        outlet: Outlet,
+    ) {
+        let Begun {
+            mut live,
+            open,
+            tunnel,
+            version,
+            told,
+            reply,
+            arrival,
+        } = begun;
+        let _count = tunnel.count_forward();
+        let session = live.session().clone();
+        let mut wire = None;
+        let mut splice = Splice {
+            relay: self,
+            connection,
+            session: &session,
+            to,
+            version,
+            telling: told.telling(),
+            reply,
+            opened: CancellationToken::new(),
+            arrival,
+            outlet: &outlet,
+        };
+        let end = tokio::select! {
+            // As with a session: who was told to end before the beginning asks nothing of the device.
+            biased;
+            ending = live.told_to_end() => ForwardEnd::Told(ending),
+            end = told.cut() => end,
+            end = carry(&mut wire, open, &tunnel, &mut input, &mut splice) => end,
+            ending = timeouts::cutoff(&session, None) => ForwardEnd::Told(ending),
+        };
+        let (opened, reply) = (splice.opened.is_cancelled(), splice.reply.take());
+        if let Some((send, receive)) = wire {
+            leave(&end, send, receive);
+        }
+        live.mark_drained();
+        told.note(&end);
+        self.report.forward_end(&session, to, opened, &end).await;
+        drop(live);
+        match reply {
+            Some(reply) => reply.reject(failure(&end)).await,
+            None => outlet.close().await,
+        }
+    }
+
+    /// Decides whether a forward may be, and puts it onto the board.
+    async fn admit_forward(
+        self: &Arc<Self>,
+        through: &Through,
+        to: &Destination,
+    ) -> Result<Begun, String> {
+        let Through {
+            connection,
+            login,
+            device,
+            channels,
+        } = through;
+        self.report.admits()?;
+        let (principal, _) = connection.principal().ok_or("nobody has logged in")?;
+        let (grant, ability) = (principal.proof.grant(), to.place.ability());
+        let permitted = match to.place {
+            Place::Agent => grant.agent_forwarding,
+            Place::Port(..) | Place::Path(_) => grant.port_forwarding,
+        };
+        if !permitted {
+            let what = ability.noun();
+            return Err(format!("your certificate does not permit {what}"));
+        }
+        let way = self.find_way(connection, login, device, *channels).await?;
+        let authorized = way.authorize(login, ability)?;
+        let bounded = authorized.may_connect().is_bounded()
+            && authorized.may_listen().is_bounded()
+            && authorized.may_connect_paths().is_bounded()
+            && authorized.may_listen_paths().is_bounded();
+        if !bounded {
+            return Err(format!(
+                "the roles of user \"{}\" name more addresses or paths between them than a forward can carry: tell an admin",
+                authorized.user().name
+            ));
+        }
+        let (needs, what) = match to.place {
+            Place::Port(..) => (FORWARD_MINOR, "forward"),
+            Place::Path(_) => (PATH_MINOR, "forward Unix sockets"),
+            Place::Agent => (TERMS_MINOR, "forward SSH agents"),
+        };
+        if way.tunnel.minor < needs {
+            return Err(format!(
+                "the agent on {} is too old to {what}: update it",
+                authorized.device().name
+            ));
+        }
+        let open = Open {
+            session: Self::new_session_id()?,
+            user: authorized.user().name.clone(),
+            login: login.clone(),
+            work: to.work(&authorized),
+            pty: None,
+            env: Vec::new(),
+            client: connection.client,
+            server: connection.server,
+            original_command: None,
+            recording: None,
+            terms: SessionTerms {
+                denied_logins: denied_logins(&authorized, way.tunnel.minor)?,
+                ..SessionTerms::default()
+            },
+            told: None,
+        };
+        // First onto the board, then the check.
+        let live = self.enter_forward(&open, authorized, &way.tunnel, principal, to);
+        self.check(connection, live.session(), way.version).await?;
+        let told = self.tell_forward(connection, live.session(), &way.tunnel);
+        let told = told.await?;
+        let open = Open {
+            told: told.told_in(),
+            ..open
+        };
+        Ok(Begun {
+            live,
+            told,
+            open,
+            tunnel: way.tunnel,
+            version: way.version,
+            reply: None,
+            arrival: None,
+        })
+    }
+}
+
+/// Opens the stream and moves bytes both ways until it is over. The stream stays in `wire`.
+async fn carry(
+    wire: &mut DeviceStream,
+    open: Open,
+    tunnel: &Tunnel,
+    input: &mut InputReceiver,
+    splice: &mut Splice<'_>,
+) -> ForwardEnd {
+    let Ok(frame) = SessionMessage::Open(open).encode() else {
+        return ForwardEnd::Prohibited("the request is longer than the device takes".into());
+    };
+    let streams = match timeout(START_TIMEOUT, tunnel.connection.open_bi()).await {
+        Ok(Ok(streams)) => streams,
+        Ok(Err(error)) => return ForwardEnd::DeviceLost(error.to_string()),
+        Err(_) => {
+            return ForwardEnd::Failed("the device bears no more forwards on this tunnel".into());
+        }
+    };
+    let (send, receive) = wire.insert(streams);
+    if let Err(error) = send.write_chunk(frame.into()).await {
+        return ForwardEnd::DeviceLost(error.to_string());
+    }
+    splice.run(send, receive, input, tunnel).await
+}
+
+/// Leaves the stream so that the device knows: finished after an exit, reset in every other case, which makes
+/// the device break its connection off.
+fn leave(end: &ForwardEnd, mut send: SendStream, mut receive: RecvStream) {
+    match end {
+        ForwardEnd::Closed | ForwardEnd::BrokenOff | ForwardEnd::Failed(_) => {
+            let _ = send.finish();
+        }
+        _ => {
+            let _ = send.reset(VarInt::from_u32(0));
+            let _ = receive.stop(VarInt::from_u32(0));
+        }
+    }
+}
+
+/// What a client hears whose channel is not opened.
+fn failure(end: &ForwardEnd) -> ChannelOpenFailure {
+    match end {
+        ForwardEnd::Prohibited(sentence) => prohibited(sentence.clone()),
+        ForwardEnd::Told(ending) => prohibited(ending.why.clone()),
+        // RFC 4254 section 5.1: SSH_OPEN_CONNECT_FAILED.
+        other => ChannelOpenFailure::Other {
+            code: 2,
+            reason: other.to_string(),
+        },
+    }
+}
+
+/// RFC 4254 section 5.1: `SSH_OPEN_ADMINISTRATIVELY_PROHIBITED`, with a sentence of ours as description.
+#[must_use]
+pub fn prohibited(reason: String) -> ChannelOpenFailure {
+    ChannelOpenFailure::Other { code: 1, reason }
+}

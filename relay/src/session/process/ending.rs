@@ -1,0 +1,278 @@
+//! How a session ends, and what its operator is told: lines of our own, never in the data of a command.
+
+use holdfast_protocol::ids::DeviceName;
+use holdfast_protocol::limits::ON_DISCONNECT_MINOR;
+use holdfast_protocol::session::SessionViolation;
+use holdfast_protocol::wire::{CloseCode, Exit, Work};
+use quinn::{ConnectionError, VarInt};
+use thiserror::Error;
+use tokio::time::timeout;
+
+use crate::access::role::OnDisconnect;
+use crate::limits::FAREWELL_TIMEOUT;
+use crate::session::output::Sink;
+use crate::session::registry::{Ending, LiveSession};
+use crate::ssh::channels::outlet::Gone;
+
+/// What OpenSSH's client gives for any failure of its own, and we for a session that did not happen or
+/// was cut.
+pub const FAILED: Exit = Exit::Status(255);
+
+/// The close code of an agent that is replaced.
+const UPGRADING: VarInt = VarInt::from_u32(CloseCode::Upgrading as u32);
+
+/// What a shell gives for a command that is not there.
+pub const NOT_FOUND: Exit = Exit::Status(127);
+
+/// Whether this is what `scp -O` asks for, whose other half is a program of the device.
+#[must_use]
+pub fn runs_scp(work: &Work) -> bool {
+    let Work::Exec(command) = work else {
+        return false;
+    };
+    let mut words = command.split(|byte| *byte == b' ');
+    words.next() == Some(b"scp") && words.any(|word| matches!(word, b"-t" | b"-f"))
+}
+
+/// Whether this starts the other half of `mosh`, which would wait for packets that no NAT lets through.
+#[must_use]
+pub fn runs_mosh(work: &Work) -> bool {
+    let Work::Exec(command) = work else {
+        return false;
+    };
+    let mut words = command.split(|byte| *byte == b' ');
+    let program = words
+        .next()
+        .and_then(|path| path.rsplit(|byte| *byte == b'/').next());
+    program == Some(b"mosh-server") && matches!(words.next(), Some(b"new" | b"'new'"))
+}
+
+/// How a session ended.
+#[derive(Debug, Error)]
+pub enum End {
+    /// Its process did.
+    #[error("exited: {0:?}")]
+    Exited(Exit),
+    /// The device or the relay started nothing, for the reason in this sentence.
+    #[error("{0}")]
+    Refused(String),
+    /// The device said nothing at all.
+    #[error("{0}")]
+    NoAnswer(String),
+    /// Nobody is there to see more.
+    #[error("the client went away")]
+    ClientGone,
+    /// The relay ended it.
+    #[error("{}", .0.why)]
+    Told(Ending),
+    /// The device's agent closed the tunnel, to be replaced.
+    #[error("the device's agent was upgraded")]
+    Upgrading,
+    /// The tunnel is gone.
+    #[error("the device was lost: {0}")]
+    DeviceLost(String),
+    /// The device said what it may not.
+    #[error("the device broke the protocol: {0}")]
+    Protocol(String),
+}
+
+impl From<&ConnectionError> for End {
+    fn from(error: &ConnectionError) -> Self {
+        match error {
+            ConnectionError::ApplicationClosed(close) if close.error_code == UPGRADING => {
+                Self::Upgrading
+            }
+            _ => Self::DeviceLost(error.to_string()),
+        }
+    }
+}
+
+impl From<SessionViolation> for End {
+    fn from(violation: SessionViolation) -> Self {
+        Self::Protocol(violation.to_string())
+    }
+}
+
+impl End {
+    /// Whether the stream to the device came to its end in good order.
+    #[must_use]
+    pub fn is_orderly(&self) -> bool {
+        matches!(self, Self::Exited(_) | Self::Refused(_))
+    }
+
+    /// Whether the process is to stop, rather than only to lose its observer.
+    #[must_use]
+    pub fn is_order(&self) -> bool {
+        match self {
+            Self::Told(ending) => ending.cause.is_order(),
+            Self::Exited(_) | Self::ClientGone | Self::Upgrading | Self::DeviceLost(_) => false,
+            // Nobody has seen what was started, or what it does is not to be trusted.
+            Self::Refused(_) | Self::NoAnswer(_) | Self::Protocol(_) => true,
+        }
+    }
+
+    /// How the process ended; `None` if it did not by itself, or there was none.
+    #[must_use]
+    pub fn exit(&self) -> Option<Exit> {
+        match self {
+            Self::Exited(exit) => Some(*exit),
+            _ => None,
+        }
+    }
+}
+
+/// What became of a process that did not end by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Process {
+    /// It goes on, without its input.
+    Left,
+    /// Its terminal was hung up: what ignores HUP goes on.
+    HungUp,
+    /// It got HUP, and KILL if it did not end.
+    Killed,
+}
+
+impl Process {
+    /// What the device does with a session's process; `None` if it has ended by itself.
+    #[must_use]
+    pub fn of(end: &End, session: &LiveSession, (terminal, minor): (bool, u16)) -> Option<Self> {
+        if matches!(end, End::Exited(_)) {
+            return None;
+        }
+        let on_disconnect = session.authorized.terms().on_disconnect;
+        // An older device cannot tell the loss of an observer from an order.
+        let is_lost = !end.is_order() && minor >= ON_DISCONNECT_MINOR;
+        Some(match on_disconnect {
+            OnDisconnect::Leave if is_lost => Self::Left,
+            OnDisconnect::Hup if is_lost && terminal => Self::HungUp,
+            OnDisconnect::Hup if is_lost => Self::Left,
+            OnDisconnect::Leave | OnDisconnect::Hup | OnDisconnect::Kill => Self::Killed,
+        })
+    }
+
+    /// Its word in the log.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Left => "left",
+            Self::HungUp => "hung-up",
+            Self::Killed => "killed",
+        }
+    }
+}
+
+/// Says lines of our own on one channel.
+#[derive(Clone, Copy, Debug)]
+pub struct Notices<'a> {
+    /// To the operator.
+    pub outlet: &'a Sink,
+    /// Whether the channel has a terminal.
+    pub terminal: bool,
+}
+
+impl Notices<'_> {
+    /// A line on the terminal, or on stderr where there is none. A client that does not read is told nothing,
+    /// and must not hold up the rest.
+    pub async fn say(&self, text: &str) {
+        let _ = timeout(FAREWELL_TIMEOUT, self.try_say(text)).await;
+    }
+
+    /// The last words of a session: why it ended, and the exit status. The channel stays open. Says whether
+    /// the client took them.
+    pub async fn send_final_status(&self, end: &End, device: &DeviceName) -> bool {
+        if matches!(end, End::ClientGone) {
+            return true;
+        }
+        let words = async {
+            match end {
+                End::ClientGone | End::Exited(_) => {}
+                End::Refused(sentence) | End::NoAnswer(sentence) => {
+                    self.outlet.notice(line(sentence)).await?;
+                }
+                End::Told(Ending { why, .. }) => self.try_say(&format!("closed: {why}")).await?,
+                End::Upgrading => {
+                    let text =
+                        format!("closed: the agent on {device} starts again as another version");
+                    self.try_say(&text).await?;
+                }
+                End::DeviceLost(_) => {
+                    let text = format!("closed: the tunnel to {device} was lost");
+                    self.try_say(&text).await?;
+                }
+                End::Protocol(_) => {
+                    let text =
+                        format!("closed: {device} broke the protocol (is its agent too new?)");
+                    self.try_say(&text).await?;
+                }
+            }
+            self.outlet.exit(end.exit()).await?;
+            self.outlet.eof().await
+        };
+        timeout(FAREWELL_TIMEOUT, words).await.is_ok()
+    }
+
+    async fn try_say(&self, text: &str) -> Result<(), Gone> {
+        if self.terminal {
+            let text = format!("\r\n[holdfast] {text}\r\n");
+            self.outlet.stdout(text.into()).await
+        } else {
+            let text = format!("[holdfast] {text}\n");
+            self.outlet.notice(text).await
+        }
+    }
+}
+
+/// Says why nothing starts on a channel, and closes it.
+pub async fn refuse(outlet: &Sink, sentence: &str) {
+    let words = async {
+        outlet.notice(line(sentence)).await?;
+        outlet.exit(None).await?;
+        outlet.eof().await
+    };
+    let _ = timeout(FAREWELL_TIMEOUT, words).await;
+    outlet.close().await;
+}
+
+fn line(sentence: &str) -> String {
+    format!("{sentence}\r\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_mosh_runs_is_taken_for_mosh() {
+        let runs = |line: &str| runs_mosh(&Work::Exec(line.into()));
+        assert!(runs("mosh-server new -s") && runs("/opt/bin/mosh-server 'new' '-c' '8'"));
+        for no in [
+            "mosh-server",
+            "mosh-server --version",
+            "echo mosh-server new",
+            "mosh new",
+            "",
+        ] {
+            assert!(!runs(no), "{no}");
+        }
+    }
+
+    #[test]
+    fn only_what_scp_runs_is_taken_for_scp() {
+        let runs = |line: &str| runs_scp(&Work::Exec(line.into()));
+        for yes in ["scp -t /tmp/x", "scp -r -p -d -t -- a b", "scp -v -f ~/x"] {
+            assert!(runs(yes), "{yes}");
+        }
+        for no in [
+            "scp a b",
+            "scpx -t a",
+            "scp",
+            "",
+            "echo scp -t a",
+            "scp-t a",
+        ] {
+            assert!(!runs(no), "{no}");
+        }
+        assert!(!runs_scp(&Work::Shell));
+        assert!(!runs_scp(&Work::Subsystem("scp -t".into())));
+    }
+}

@@ -1,0 +1,94 @@
+//! How a session's recording begins: what its device is told, and what notes what passes.
+
+use holdfast_protocol::recording::chain::{Begun, ChainKey, Closing};
+use holdfast_protocol::wire::{Open, RecordingTerms};
+use tokio::time::timeout;
+use tracing::{error, warn};
+
+use crate::access::policy::Ability;
+use crate::access::recording::{Unrecordable, wanted};
+use crate::limits::STORE_TIMEOUT;
+use crate::serve::Relay;
+use crate::session::process::splice::Recorded;
+use crate::session::registry::LiveSession;
+use crate::store::SessionFacts;
+use crate::tunnel::registry::Tunnel;
+
+/// The minor version from which on devices record.
+const RECORDING_MINOR: u16 = 1;
+
+/// Begins the recording of a session that is opened so, if there is to be one.
+///
+/// # Errors
+/// A sentence for the operator: it cannot be recorded, and may not run unrecorded.
+pub async fn begin(
+    relay: &Relay,
+    session: &LiveSession,
+    tunnel: &Tunnel,
+    open: &Open,
+) -> Result<Option<(RecordingTerms, Recorded)>, String> {
+    let authorized = &session.authorized;
+    let recover = authorized.also(Ability::Recover).is_ok();
+    let Some(wanted) = wanted(authorized.terms(), recover) else {
+        return Ok(None);
+    };
+    let begun = if tunnel.minor < RECORDING_MINOR {
+        let device = authorized.device().name.clone();
+        Err(Unrecordable::OldAgent(device))
+    } else {
+        let begun = |key: &ChainKey| {
+            let terms = wanted.terms(key.clone());
+            Begun::of(&open.work, open.pty.as_ref(), &open.env, &terms)
+        };
+        note(relay, session.facts(), begun).await
+    };
+    match begun {
+        Ok((key, recorded)) => Ok(Some((wanted.terms(key), recorded))),
+        Err(why) => {
+            let without = wanted.without(why.clone());
+            without.map_err(|why| why.to_string())?;
+            warn!(session = %session.id, %why, "the session is not recorded");
+            Ok(None)
+        }
+    }
+}
+
+/// A session that does not begin after all leaves no recording.
+pub async fn forget(recorded: Option<Recorded>) {
+    if let Some(Recorded {
+        recordings,
+        watched,
+    }) = recorded
+        && let Err(error) = recordings.over(&watched, Closing::default(), true).await
+    {
+        error!(%error, "a recording that did not begin is not forgotten");
+    }
+}
+
+/// Notes that there is a recording, before its device hears of it.
+///
+/// # Errors
+/// [`Unrecordable::Store`].
+pub async fn note(
+    relay: &Relay,
+    session: SessionFacts,
+    begun: impl FnOnce(&ChainKey) -> Begun,
+) -> Result<(ChainKey, Recorded), Unrecordable> {
+    let id = session.id;
+    let recordings = relay.recordings.clone();
+    match timeout(STORE_TIMEOUT, recordings.begin(session, begun)).await {
+        Ok(Ok((key, watched))) => {
+            let recorded = Recorded {
+                recordings,
+                watched,
+            };
+            return Ok((key, recorded));
+        }
+        Ok(Err(error)) => error!(%error, "no recording can begin"),
+        Err(_) => {
+            error!("no recording can begin: the store does not answer");
+            recordings.not_begun(id);
+        }
+    }
+    Err(Unrecordable::Store)
+}

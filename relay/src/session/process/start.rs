@@ -1,0 +1,328 @@
+//! A session that was decided on begins: on the board first, then what was decided is looked at again, then the recording,
+//! the audit log, and the device.
+
+use std::sync::Arc;
+
+use holdfast_protocol::ids::Login;
+use holdfast_protocol::limits::{
+    DENIED_LOGINS_MINOR, MAX_DENIED_LOGINS, ON_DISCONNECT_MINOR, TERMS_MINOR,
+};
+use holdfast_protocol::wire::{Open, Pty, SessionTerms, Work};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use tracing::error;
+
+use super::ending;
+use super::older;
+use super::recorded;
+use crate::access::decision::Authorized;
+use crate::access::policy::Ability;
+use crate::limits::{FAREWELL_TIMEOUT, MAX_SHOWN_COMMAND};
+use crate::serve::Relay;
+use crate::session::admission::refusal;
+use crate::session::admission::{Way, nobody};
+use crate::session::forward::agent::{AgentForwarding, Opener};
+use crate::session::input::InputReceiver;
+use crate::session::output::Sink;
+use crate::session::process::splice::{self as bridge, Session};
+use crate::session::registry::life::Activity;
+use crate::session::registry::{About, Cause, Ending, LiveSession};
+use crate::session::target::Target;
+use crate::ssh::channels::outlet::Gone;
+use crate::ssh::connection::Connection;
+use crate::store::{ClonePair, Device};
+
+/// What an operator asks to start.
+pub struct Ask {
+    /// On which connection.
+    pub connection: Arc<Connection>,
+    /// Where to.
+    pub way: Way,
+    /// The account.
+    pub login: Login,
+    /// What to run.
+    pub work: Work,
+    /// What was asked for, if `work` is forced instead.
+    pub original_command: Option<Vec<u8>>,
+    /// The terminal.
+    pub pty: Option<Pty>,
+    /// The environment.
+    pub env: Vec<(String, String)>,
+    /// The way to the operator's SSH agent, if it was asked for and granted.
+    pub agent: Option<Opener>,
+    /// Gets the live session as soon as there is one: whoever asked may have to end it.
+    pub entered: Option<oneshot::Sender<Arc<LiveSession>>>,
+    /// From the operator.
+    pub input: InputReceiver,
+    /// To the operator.
+    pub outlet: Sink,
+}
+
+impl Relay {
+    /// Starts what was asked for, if it is allowed, and serves it to its end.
+    pub async fn start(self: &Arc<Self>, mut ask: Ask) {
+        let device = &ask.way.reach.device().name;
+        let minor = ask.way.tunnel.minor;
+        let cut = older::fit(minor, device, &mut ask.env, &mut ask.pty);
+        let notices = async {
+            for sentence in &cut {
+                ask.outlet
+                    .notice(format!("[holdfast] {sentence}\r\n"))
+                    .await?;
+            }
+            Ok::<_, Gone>(())
+        };
+        // A client that takes no words does not keep its session from beginning.
+        let _ = timeout(FAREWELL_TIMEOUT, notices).await;
+        let (connection, way) = (ask.connection, ask.way);
+        let target = Target::Device(ask.login.clone(), way.reach.device().name.clone());
+        let begun = async {
+            let ability = ability(&ask.work);
+            let authorized = way.reach.authorize(&ask.login, ability);
+            let authorized = authorized.map_err(|denied| denied.to_string())?;
+            if ending::runs_mosh(&ask.work) {
+                return Err(refusal::mosh(&authorized.device().name));
+            }
+            let mut terms = terms(&authorized, way.tunnel.minor)?;
+            // The right to it was looked at when it was asked for, and again for whatever comes by it.
+            terms.agent = ask.agent.is_some()
+                && matches!(ability, Ability::Shell | Ability::Exec)
+                && way.tunnel.minor >= TERMS_MINOR;
+            let id = Self::new_session_id()?;
+            let (principal, _) = connection.principal().ok_or_else(nobody)?;
+            let about = About {
+                actor: principal.into(),
+                device: way.tunnel.facts_of(authorized.device()),
+                command: shown(&ask.work),
+                terminal: ask.pty.is_some(),
+                destination: None,
+                activity: activity(&ask.work, ask.pty.is_some()),
+            };
+            let client = connection.client;
+            let open = Open {
+                session: id,
+                user: authorized.user().name.clone(),
+                login: ask.login,
+                work: ask.work,
+                pty: ask.pty,
+                env: ask.env,
+                client,
+                server: connection.server,
+                original_command: ask.original_command,
+                recording: None,
+                terms,
+                told: None,
+            };
+            // First onto the board, then the check.
+            let live = self.live.enter(id, authorized, about, client);
+            if let Some(Err(unwanted)) = ask.entered.map(|to| to.send(live.session().clone())) {
+                let why = "given up before it began".into();
+                let cause = Cause::Interrupted;
+                unwanted.end(Ending { cause, why });
+            }
+            self.check(&connection, live.session(), way.version).await?;
+            let recorded = recorded::begin(self, live.session(), &way.tunnel, &open).await?;
+            let (recording, recorded) = recorded.unzip();
+            let open = Open { recording, ..open };
+            if let Err(sentence) = self.report.session_start(live.session(), &open).await {
+                recorded::forget(recorded).await;
+                return Err(sentence);
+            }
+            Ok((live, open, recorded))
+        };
+        let begun: Result<_, String> = begun.await;
+        self.tell(&connection, &target, &begun).await;
+        let (live, open, recorded) = match begun {
+            Ok(begun) => begun,
+            Err(sentence) => {
+                way.lease.release().await;
+                return ending::refuse(&ask.outlet, &sentence).await;
+            }
+        };
+        let outlet = Arc::new(ask.outlet);
+        let agent = ask.agent.filter(|_| open.terms.agent);
+        let agent = agent.map(|opener| AgentForwarding {
+            relay: self.clone(),
+            connection: connection.clone(),
+            login: open.login.clone(),
+            device: way.reach.device().name.clone(),
+            opener,
+            places: AgentForwarding::places(),
+        });
+        let session = Session {
+            agent,
+            tunnel: way.tunnel,
+            open,
+            input: ask.input,
+            outlet: outlet.clone(),
+            live,
+            lease: way.lease,
+            report: self.report.clone(),
+            recorded,
+            warning: self.warning_of(way.reach.device()),
+        };
+        // A task of its own: should it panic, its slot and its place go with it, and its client is not
+        // left with a channel that nobody serves.
+        if let Err(error) = tokio::spawn(bridge::run(session)).await {
+            error!(%error, "a session's task failed");
+            outlet.close().await;
+        }
+    }
+}
+
+impl Relay {
+    /// What an operator reads at the start of a session on a device that is two machines.
+    fn warning_of(&self, device: &Device) -> Option<String> {
+        let ClonePair { first, second } = self.clones.pair(device.id)?;
+        let name = &device.name;
+        Some(format!(
+            "warning: two machines use the key of {name} ({first} and {second}): this session is on one of them; `relay doctor` says what to do"
+        ))
+    }
+}
+
+/// What a session's device holds it to; an error is a sentence for its operator.
+fn terms(authorized: &Authorized, minor: u16) -> Result<SessionTerms, String> {
+    let held = &authorized.terms().sftp;
+    let sftp = match authorized.ability() {
+        Ability::Sftp => held.terms().map_err(|apart| apart.to_string())?,
+        _ => None,
+    };
+    if sftp.is_some() && minor < TERMS_MINOR {
+        return Err(format!(
+            "the agent on {} is too old to hold sftp to what your roles say ({held}): update it",
+            authorized.device().name
+        ));
+    }
+    let on_disconnect = authorized.terms().on_disconnect.into();
+    Ok(SessionTerms {
+        sftp,
+        agent: false,
+        denied_logins: denied_logins(authorized, minor)?,
+        // An older device does not look for it, and takes every reset for an order to stop.
+        on_disconnect: (minor >= ON_DISCONNECT_MINOR).then_some(on_disconnect),
+    })
+}
+
+/// The logins whose user ids the account must not have; an error is a sentence for the operator. An older agent knows
+/// names only: refusing its sessions would cut off the way on which it is updated.
+pub(crate) fn denied_logins(authorized: &Authorized, minor: u16) -> Result<Vec<Login>, String> {
+    if minor < DENIED_LOGINS_MINOR {
+        return Ok(Vec::new());
+    }
+    let denied = authorized.denied_logins();
+    if denied.len() > MAX_DENIED_LOGINS {
+        return Err(format!(
+            "the roles of user \"{}\" deny {} logins between them; the maximum is {MAX_DENIED_LOGINS}: tell an admin",
+            authorized.user().name,
+            denied.len()
+        ));
+    }
+    Ok(denied)
+}
+
+/// At a terminal, what somebody types. A command without one is at work as long as it runs.
+fn activity(work: &Work, terminal: bool) -> Activity {
+    match work {
+        Work::Subsystem(_) => Activity::Bytes,
+        _ if terminal => Activity::Input,
+        Work::Exec(_) => Activity::Running,
+        _ => Activity::Bytes,
+    }
+}
+
+fn ability(work: &Work) -> Ability {
+    match work {
+        Work::Shell => Ability::Shell,
+        Work::Exec(_) => Ability::Exec,
+        Work::Subsystem(_) => Ability::Sftp,
+        Work::Connect(_)
+        | Work::Listen(_)
+        | Work::Take(_)
+        | Work::ConnectPath(_)
+        | Work::ListenPath(_)
+        | Work::Forwards => Ability::Forward,
+    }
+}
+
+/// The beginning of a command, for listings.
+fn shown(work: &Work) -> Option<String> {
+    let Work::Exec(command) = work else {
+        return None;
+    };
+    let begin = command.get(..MAX_SHOWN_COMMAND).unwrap_or(command);
+    Some(String::from_utf8_lossy(begin).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::decision::{self, Facts};
+    use crate::access::tests::fixture::{device, labels, login, role, subject};
+
+    #[test]
+    fn an_agent_that_knows_no_terms_serves_nothing_under_them() {
+        let role = |options: &str| {
+            let allow =
+                "allow = { labels = { '*' = '*' }, logins = ['*'], abilities = ['sftp', 'exec'] }";
+            subject(vec![role("tech", &format!("{options}\n{allow}"))])
+        };
+        let authorized = |options, ability| {
+            let facts = Facts {
+                subject: &role(options),
+                client: "203.0.113.9".parse().unwrap(),
+                name: "kitchen-cam",
+                device: Some(&device(labels(&[]), None)),
+            };
+            let reach = decision::reach(facts).unwrap();
+            reach.authorize(&login("pi"), ability).unwrap()
+        };
+        let held = authorized("sftp = { read_only = true, root = '/srv' }", Ability::Sftp);
+        assert_eq!(
+            terms(&held, TERMS_MINOR - 1).unwrap_err(),
+            "the agent on kitchen-cam is too old to hold sftp to what your roles say (read-only, within /srv): update it"
+        );
+        let told = terms(&held, TERMS_MINOR).unwrap().sftp.unwrap();
+        assert_eq!((told.read_only, told.root.as_deref()), (true, Some("/srv")));
+        // Commands are held to nothing, and neither is who has no such role.
+        let free = authorized("", Ability::Sftp);
+        let command = authorized("sftp = { read_only = true }", Ability::Exec);
+        for authorized in [free, command] {
+            assert_eq!(terms(&authorized, 0), Ok(SessionTerms::default()));
+        }
+    }
+
+    #[test]
+    fn denied_logins_travel_to_agents_that_know_them() {
+        let allow = "allow = { labels = { '*' = '*' }, logins = ['*'], abilities = ['exec'] }";
+        let authorized = |deny: &str| {
+            let facts = Facts {
+                subject: &subject(vec![role("tech", allow), role("d", deny)]),
+                client: "203.0.113.9".parse().unwrap(),
+                name: "kitchen-cam",
+                device: Some(&device(labels(&[("site", "attic")]), None)),
+            };
+            let reach = decision::reach(facts).unwrap();
+            reach.authorize(&login("toor"), Ability::Exec).unwrap()
+        };
+        let told = |deny: &str, minor| {
+            let terms = terms(&authorized(deny), minor).unwrap();
+            let names = terms.denied_logins.iter().map(ToString::to_string);
+            names.collect::<Vec<_>>()
+        };
+        let deny = "deny = [{ logins = ['root', 'pi'] }, { logins = ['root', '{user}'] }]";
+        assert_eq!(told(deny, DENIED_LOGINS_MINOR), ["alice", "pi", "root"]);
+        assert_eq!(told(deny, DENIED_LOGINS_MINOR - 1), [""; 0]);
+        // Rules about other devices or abilities say nothing here.
+        for elsewhere in [
+            "deny = { logins = ['root'], labels = { site = 'cellar' } }",
+            "deny = { logins = ['root'], abilities = ['shell'] }",
+        ] {
+            assert_eq!(told(elsewhere, DENIED_LOGINS_MINOR), [""; 0]);
+        }
+        let many: Vec<String> = (0..=MAX_DENIED_LOGINS).map(|n| format!("'u{n}'")).collect();
+        let many = authorized(&format!("deny = {{ logins = [{}] }}", many.join(", ")));
+        let refused = terms(&many, DENIED_LOGINS_MINOR).unwrap_err();
+        assert!(refused.contains("deny 65 logins"), "{refused}");
+    }
+}

@@ -1,0 +1,170 @@
+//! What waits beside a splice: for a device that does not answer, and for an operator who does nothing.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use holdfast_protocol::ids::DeviceName;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+
+use super::ending::{End, Notices};
+use crate::access::idle::{IdleTimer, Step};
+use crate::limits::{SILENCE_NOTICE, SILENCE_POLL, START_TIMEOUT};
+use crate::session::registry::life::Life;
+use crate::session::registry::{Cause, Ending};
+use crate::tunnel::registry::Tunnel;
+
+/// Warns an operator whose session is about to end by the clock, where there is a place for words, and resolves when
+/// it does: when it was idle for too long, or has lasted as long as it may.
+pub async fn cutoff(life: &Life, notices: Option<Notices<'_>>) -> Ending {
+    let mut terms = life.cutoffs();
+    let mut clocks = {
+        let terms = terms.borrow_and_update();
+        [
+            (Cause::Idle, IdleTimer::new(&terms.idle)),
+            (Cause::MaxSession, IdleTimer::longest(&terms.longest)),
+        ]
+    };
+    loop {
+        let now = life.age();
+        let mut until: Option<Duration> = None;
+        for (cause, timer) in &mut clocks {
+            timer.activity(if life.works() { now } else { life.active() });
+            let mut step = timer.poll(now);
+            if step == Step::Warn {
+                if let Some(notices) = notices {
+                    notices.say(&timer.warning(notices.terminal)).await;
+                }
+                step = timer.poll(now);
+            }
+            match step {
+                Step::Never | Step::Warn => {}
+                Step::Wait(at) => until = Some(until.map_or(at, |until| until.min(at))),
+                Step::Close => {
+                    let (cause, why) = (*cause, timer.reason());
+                    return Ending { cause, why };
+                }
+            }
+        }
+        tokio::select! {
+            () = rest(until.map(|until| until.saturating_sub(life.age()))) => {}
+            Ok(()) = terms.changed() => {
+                let (terms, now) = (terms.borrow_and_update(), life.age());
+                for (cause, timer) in &mut clocks {
+                    timer.activity(if life.works() { now } else { life.active() });
+                    match cause {
+                        Cause::MaxSession => timer.change_longest(&terms.longest, now),
+                        _ => timer.change(&terms.idle, now),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Sleeps; for ever, if that is `None`.
+pub async fn rest(span: Option<Duration>) {
+    match span {
+        Some(span) => sleep(span).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Gives up a device that neither accepts nor refuses: its tunnel stands for minutes after it lost its
+/// power. Never ends once the session has started.
+pub async fn start(started: &AtomicBool, tunnel: &Tunnel, device: &DeviceName) -> End {
+    sleep(START_TIMEOUT).await;
+    if started.load(Ordering::Relaxed) {
+        return std::future::pending().await;
+    }
+    let seconds = tunnel.silence().as_secs();
+    End::NoAnswer(format!(
+        "{device} does not answer (silent for {seconds} s): try again when it is back"
+    ))
+}
+
+/// Tells a terminal when its device falls silent, and when it is back; to be called when the session's first
+/// byte is on its way. Never ends.
+pub async fn silence(tunnel: &Tunnel, device: &DeviceName, notices: Notices<'_>) -> End {
+    if !notices.terminal {
+        return std::future::pending().await;
+    }
+    let began = Instant::now();
+    let mut ticks = interval(SILENCE_POLL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut watch = Watch::default();
+    loop {
+        ticks.tick().await;
+        match watch.look(tunnel.silence(), began.elapsed()) {
+            None => {}
+            Some(Silence::Began(silence)) => {
+                let seconds = silence.as_secs();
+                let text =
+                    format!("{device} is not answering ({seconds} s). Waiting; ~. gives up.");
+                notices.say(&text).await;
+            }
+            Some(Silence::Over) => notices.say(&format!("{device} is back")).await,
+        }
+    }
+}
+
+/// What a terminal has been told of its device.
+#[derive(Debug, Default)]
+struct Watch {
+    told: bool,
+}
+
+/// What it is to be told.
+#[derive(Debug, PartialEq, Eq)]
+enum Silence {
+    /// The device leaves the session without an answer, for so long.
+    Began(Duration),
+    /// It was heard again.
+    Over,
+}
+
+impl Watch {
+    /// Looks at a tunnel that is silent for so long, `age` after the session asked its first thing of the
+    /// device: an idle device is silent up to a keepalive, and owes nobody an answer for that time.
+    fn look(&mut self, silence: Duration, age: Duration) -> Option<Silence> {
+        let unanswered = silence.min(age);
+        let is_silent = unanswered >= SILENCE_NOTICE;
+        if is_silent == self.told {
+            return None;
+        }
+        self.told = is_silent;
+        Some(match is_silent {
+            true => Silence::Began(unanswered),
+            false => Silence::Over,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_counts_from_the_beginning_of_the_session() {
+        let seconds = Duration::from_secs;
+        // Seconds since anything was heard, age of the session, what the terminal is told.
+        let table = [
+            (24, 0, None),
+            (25, 1, None),
+            (0, 2, None),
+            (11, 13, None),
+            (12, 14, Some(Silence::Began(seconds(12)))),
+            (13, 15, None),
+            (1, 16, Some(Silence::Over)),
+            (2, 17, None),
+        ];
+        let mut watch = Watch::default();
+        for (silence, age, told) in table {
+            assert_eq!(watch.look(seconds(silence), seconds(age)), told, "at {age}");
+        }
+        // A device that was gone before the session began.
+        let mut watch = Watch::default();
+        assert_eq!(watch.look(seconds(36), seconds(11)), None);
+        let began = Some(Silence::Began(seconds(12)));
+        assert_eq!(watch.look(seconds(37), seconds(12)), began);
+    }
+}

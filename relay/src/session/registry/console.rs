@@ -1,0 +1,237 @@
+//! Console commands that stream, on the live-session registry: what they need is held against each change of access, and
+//! they end as sessions do.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use holdfast_protocol::ids::{SessionId, UserName};
+use tokio::sync::watch;
+
+use super::life::{Activity, Life};
+use crate::access::policy::{Ability, Subject};
+use crate::serve::Relay;
+use crate::session::admission::facts::Which;
+use crate::session::admission::nobody;
+use crate::session::registry::{Ending, Live};
+use crate::ssh::connection::Connection;
+use crate::store::{ConsoleRow, UserId};
+
+/// Whether a user may run a command, by the roles that count from where they are.
+pub type Need = Box<dyn Fn(&Subject) -> bool + Send + Sync>;
+
+/// A console command that streams.
+pub struct ConsoleStream {
+    /// Whose it is, what moved, and how it is ended.
+    pub life: Arc<Life>,
+    /// Who runs it.
+    pub user: UserName,
+    /// The beginning of its line: from outside, so escape it.
+    pub command: String,
+    need: Need,
+    shows: Mutex<Shows>,
+}
+
+/// Which recordings a command shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shows {
+    /// None.
+    Nothing,
+    /// Anybody's.
+    All,
+    /// Those of this user.
+    Of(UserId),
+}
+
+/// What is asked of the registry for a command.
+pub struct AskStream {
+    /// The beginning of its line.
+    pub command: String,
+    /// What it needs.
+    pub need: Need,
+    /// Which recordings it shows.
+    pub shows: Shows,
+    /// What counts as activity of it.
+    pub activity: Activity,
+}
+
+/// A command's place on the registry, for as long as it runs.
+#[derive(Debug)]
+pub struct ConsoleGuard {
+    registry: Arc<Live>,
+    stream: Arc<ConsoleStream>,
+    ended: watch::Receiver<Option<Ending>>,
+}
+
+impl Shows {
+    fn is_allowed(&self, now: &Subject) -> bool {
+        let all = || now.may(Ability::Admin) || now.may(Ability::Review);
+        match self {
+            Self::Nothing => true,
+            Self::All => all(),
+            Self::Of(user) => all() || (*user == now.user.id && now.may(Ability::ReviewOwn)),
+        }
+    }
+}
+
+impl ConsoleStream {
+    /// The one recording that it shows is this user's; `None`: that of nobody who is there now.
+    pub fn shows_only(&self, user: Option<UserId>) {
+        let shows = user.map_or(Shows::All, Shows::Of);
+        *self.shows.lock().unwrap_or_else(PoisonError::into_inner) = shows;
+    }
+
+    /// Whether it may go on, by the roles that count now from where the user is.
+    #[must_use]
+    pub fn may_go_on(&self, now: &Subject) -> bool {
+        let shows = self.shows.lock().unwrap_or_else(PoisonError::into_inner);
+        (self.need)(now) && shows.is_allowed(now)
+    }
+
+    /// As the store lists it.
+    #[must_use]
+    pub fn row(&self) -> ConsoleRow {
+        ConsoleRow {
+            id: self.id,
+            user: self.user.clone(),
+            command: self.command.clone(),
+            client: self.client,
+            started: self.started,
+            traffic: self.traffic(),
+        }
+    }
+}
+
+impl Deref for ConsoleStream {
+    type Target = Life;
+
+    fn deref(&self) -> &Life {
+        &self.life
+    }
+}
+
+impl fmt::Debug for ConsoleStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConsoleStream")
+            .field("life", &self.life)
+            .field("user", &self.user)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Live {
+    /// Puts a command on the registry. From here on it can be told to end.
+    fn enter_console(
+        self: &Arc<Self>,
+        id: SessionId,
+        connection: &Connection,
+        subject: &Subject,
+        ask: AskStream,
+    ) -> Option<ConsoleGuard> {
+        let (principal, _) = connection.principal()?;
+        let client: SocketAddr = connection.client;
+        let cutoffs = subject.is_from(client.ip()).terms().cutoffs;
+        let (life, ended) = Life::new(id, principal.into(), client, ask.activity, cutoffs);
+        let stream = Arc::new(ConsoleStream {
+            life: Arc::new(life),
+            user: principal.user.name.clone(),
+            command: ask.command,
+            need: ask.need,
+            shows: Mutex::new(ask.shows),
+        });
+        self.add_console(stream.clone());
+        Some(ConsoleGuard {
+            registry: self.clone(),
+            stream,
+            ended,
+        })
+    }
+}
+
+impl Relay {
+    /// Puts a command on the registry, and looks then whether it is allowed: no change of access gets past it. An error
+    /// is a sentence for the operator.
+    ///
+    /// # Errors
+    /// Why it may not run.
+    pub async fn enter_console(
+        &self,
+        connection: &Connection,
+        subject: &Subject,
+        ask: AskStream,
+    ) -> Result<ConsoleGuard, String> {
+        let id = Self::new_session_id()?;
+        let guard = self.live.enter_console(id, connection, subject, ask);
+        let guard = guard.ok_or_else(nobody)?;
+        if let Some(ending) = connection.close_reason() {
+            return Err(ending.why.clone());
+        }
+        let (principal, _) = connection.principal().ok_or_else(nobody)?;
+        let known = self.load_facts(&principal.user, Which::None).await?;
+        known.check_locks(connection, None, None)?;
+        let now = known.subject.is_from(connection.client.ip());
+        if !guard.stream.may_go_on(&now) {
+            return Err("your access to this relay was changed".into());
+        }
+        guard.stream.set_cutoffs(now.terms().cutoffs);
+        Ok(guard)
+    }
+}
+
+impl ConsoleGuard {
+    /// The command.
+    #[must_use]
+    pub fn stream(&self) -> &Arc<ConsoleStream> {
+        &self.stream
+    }
+
+    /// Resolves when the command is to end, with the reason.
+    pub async fn told_to_end(&mut self) -> Ending {
+        let told = self.ended.wait_for(Option::is_some).await;
+        match told.map(|ending| ending.clone()) {
+            Ok(Some(ending)) => ending,
+            // The sender lives as long as the guard.
+            Ok(None) | Err(_) => std::future::pending().await,
+        }
+    }
+}
+
+impl Drop for ConsoleGuard {
+    fn drop(&mut self) {
+        self.stream.mark_drained();
+        self.registry.remove_console(self.stream.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::tests::fixture::{role, subject};
+
+    #[test]
+    fn what_is_shown_needs_the_right_to_that_recording() {
+        let with = |abilities: &str| {
+            subject(vec![role(
+                "tech",
+                &format!("allow = {{ abilities = [{abilities}] }}"),
+            )])
+        };
+        let own = with("'review-own'");
+        let all = with("'review'");
+        let other = UserId(own.user.id.0 + 1);
+        let table = [
+            (Shows::Nothing, true, true),
+            (Shows::All, false, true),
+            (Shows::Of(other), false, true),
+            (Shows::Of(own.user.id), true, true),
+        ];
+        for (shows, by_own, by_all) in table {
+            assert_eq!(shows.is_allowed(&own), by_own, "{shows:?}");
+            assert_eq!(shows.is_allowed(&all), by_all, "{shows:?}");
+            assert!(!shows.is_allowed(&with("'admin'")) || shows.is_allowed(&all));
+        }
+        let none = subject(vec![]);
+        assert!(!Shows::Of(none.user.id).is_allowed(&none));
+    }
+}

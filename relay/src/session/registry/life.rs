@@ -1,0 +1,173 @@
+//! What everything on the live-session registry has, be it a session, a forward or a console command that streams:
+//! whose it is, what moved, when it ends by the clock, and how it is ended.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use holdfast_protocol::ids::SessionId;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+
+use crate::access::policy::Cutoffs;
+use crate::audit::Actor;
+use crate::clock::Timestamp;
+use crate::session::registry::{Ending, change};
+use crate::store::Traffic;
+
+/// The life of one of them.
+#[derive(Debug)]
+pub struct Life {
+    /// Its identifier.
+    pub id: SessionId,
+    /// As whom the audit log knows the operator.
+    pub actor: Actor,
+    /// The operator's address, which is that of one SSH connection.
+    pub client: SocketAddr,
+    /// Since when.
+    pub started: Timestamp,
+    /// What counts as activity of it.
+    pub activity: Activity,
+    began: Instant,
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
+    /// The last activity, in microseconds since `began`.
+    active: AtomicU64,
+    /// Whether it is at work by itself, so that it is not idle whatever moves.
+    works: AtomicBool,
+    /// When it ends by the clock, as the roles say now.
+    cutoffs: watch::Sender<Cutoffs>,
+    end: watch::Sender<Option<Ending>>,
+    /// Whether nothing moves any more.
+    apart: watch::Sender<bool>,
+}
+
+/// What counts as activity of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activity {
+    /// What its client sends: at a terminal somebody types, or is gone.
+    Input,
+    /// Bytes either way: without a terminal, what the client takes is what it asked for.
+    Bytes,
+    /// It is a command that ends by itself: as long as it runs, it is not idle.
+    Running,
+}
+
+impl Life {
+    /// One that begins now.
+    #[must_use]
+    pub fn new(
+        id: SessionId,
+        actor: Actor,
+        client: SocketAddr,
+        activity: Activity,
+        cutoffs: Cutoffs,
+    ) -> (Self, watch::Receiver<Option<Ending>>) {
+        let (end, ended) = watch::channel(None);
+        let life = Self {
+            id,
+            actor,
+            client,
+            started: Timestamp::now(),
+            activity,
+            began: Instant::now(),
+            bytes_in: AtomicU64::new(0),
+            bytes_out: AtomicU64::new(0),
+            active: AtomicU64::new(0),
+            works: AtomicBool::new(activity == Activity::Running),
+            cutoffs: watch::Sender::new(cutoffs),
+            end,
+            apart: watch::Sender::new(false),
+        };
+        (life, ended)
+    }
+
+    /// Tells it to end. Who told first is who ended it.
+    pub fn end(&self, ending: Ending) {
+        self.end.send_if_modified(|told| {
+            let first = told.is_none();
+            if first {
+                *told = Some(ending);
+            }
+            first
+        });
+    }
+
+    /// Waits until nothing of it moves any more; false if that takes too long.
+    pub async fn wait_drained(&self, deadline: Instant) -> bool {
+        let mut apart = self.apart.subscribe();
+        // The sender lives in `self`.
+        let reached = apart.wait_for(|apart| *apart);
+        timeout_at(deadline, reached).await.is_ok()
+    }
+
+    /// Nothing of it moves from now on.
+    pub fn mark_drained(&self) {
+        self.apart.send_replace(true);
+    }
+
+    /// What has moved so far.
+    #[must_use]
+    pub fn traffic(&self) -> Traffic {
+        Traffic {
+            bytes_in: self.bytes_in.load(Ordering::Relaxed),
+            bytes_out: self.bytes_out.load(Ordering::Relaxed),
+            active: self.started.after(self.active()),
+        }
+    }
+
+    /// How long it has lived.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// The last activity, as an age.
+    #[must_use]
+    pub fn active(&self) -> Duration {
+        Duration::from_micros(self.active.load(Ordering::Relaxed))
+    }
+
+    /// So many bytes came from the operator.
+    pub fn count_in(&self, bytes: usize) {
+        self.bytes_in.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// So many bytes were taken by the operator.
+    pub fn count_out(&self, bytes: usize) {
+        self.bytes_out.fetch_add(bytes as u64, Ordering::Relaxed);
+        if self.activity != Activity::Input {
+            self.touch();
+        }
+    }
+
+    /// When it ends by the clock: as it is now, and as it changes.
+    #[must_use]
+    pub fn cutoffs(&self) -> watch::Receiver<Cutoffs> {
+        self.cutoffs.subscribe()
+    }
+
+    /// It ends so from now on.
+    pub fn set_cutoffs(&self, cutoffs: Cutoffs) {
+        change(&self.cutoffs, cutoffs);
+    }
+
+    /// What counts as activity happened now.
+    pub fn touch(&self) {
+        let age = u64::try_from(self.age().as_micros()).unwrap_or(u64::MAX);
+        self.active.fetch_max(age, Ordering::Relaxed);
+    }
+
+    /// Whether it is at work by itself.
+    #[must_use]
+    pub fn works(&self) -> bool {
+        self.works.load(Ordering::Relaxed)
+    }
+
+    /// Its client has ended its input: what runs without a terminal has all that it gets, and is at work.
+    pub fn input_ended(&self) {
+        if self.activity == Activity::Bytes {
+            self.works.store(true, Ordering::Relaxed);
+        }
+    }
+}

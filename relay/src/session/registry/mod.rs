@@ -1,0 +1,325 @@
+//! The board of live sessions: who is where, what moved, and how to end it.
+
+pub(crate) mod console;
+pub(crate) mod life;
+pub(crate) mod publish;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use holdfast_protocol::ids::SessionId;
+use tokio::sync::{Notify, watch};
+
+use super::forward::Destination;
+use crate::access::decision::Authorized;
+use crate::access::role::Ability;
+use crate::audit::{Actor, DeviceFacts};
+use crate::session::registry::console::ConsoleStream;
+use crate::session::registry::life::{Activity, Life};
+use crate::store::SessionFacts;
+
+/// One live session.
+#[derive(Debug)]
+pub struct LiveSession {
+    /// Whose it is, what moved, and how it is ended.
+    pub life: Arc<Life>,
+    /// Who, where, under which account, what, and on which terms; when it ends by the clock is [`Life::cutoffs`]'s.
+    pub authorized: Authorized,
+    /// As what it knows the device.
+    pub device: DeviceFacts,
+    /// The beginning of the command, if it is one: from outside, so escape it.
+    pub command: Option<String>,
+    /// Whether with a terminal.
+    pub terminal: bool,
+    /// Where it leads, if it is a forward.
+    pub destination: Option<Destination>,
+}
+
+/// What the board does not need to know of a session, but its readers do.
+#[derive(Clone, Debug)]
+pub struct About {
+    /// As whom the audit log knows the operator.
+    pub actor: Actor,
+    /// As what it knows the device.
+    pub device: DeviceFacts,
+    /// The beginning of the command, if it is one.
+    pub command: Option<String>,
+    /// Whether with a terminal.
+    pub terminal: bool,
+    /// Where it leads, if it is a forward.
+    pub destination: Option<Destination>,
+    /// What counts as activity of it.
+    pub activity: Activity,
+}
+
+/// Why a session was told to end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ending {
+    /// What it is, for reports.
+    pub cause: Cause,
+    /// What the operator reads behind `[holdfast] closed: `.
+    pub why: String,
+}
+
+/// What ends a session or a connection that would go on by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Its idle timeout.
+    Idle,
+    /// Its longest duration is over.
+    MaxSession,
+    /// The time that its command was given is over.
+    Timeout,
+    /// Its operator gave it up.
+    Interrupted,
+    /// A lock.
+    Locked,
+    /// Somebody ended this one session.
+    Killed,
+    /// The user, their key, the roles or the device changed so that it is not allowed any more.
+    Access,
+    /// The relay stops.
+    Stopping,
+    /// What it belonged to is over.
+    Over,
+    /// It has to be recorded, and can't be any more.
+    Unrecorded,
+}
+
+impl Cause {
+    /// Whether the process is to stop. A relay that stops only loses sight of it.
+    #[must_use]
+    pub const fn is_order(self) -> bool {
+        !matches!(self, Self::Stopping)
+    }
+
+    /// Its word in the log.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::MaxSession => "max-session",
+            Self::Timeout => "timeout",
+            Self::Interrupted => "interrupted",
+            Self::Locked => "locked",
+            Self::Killed => "killed",
+            Self::Access => "access-changed",
+            Self::Stopping => "relay-stopping",
+            Self::Over => "session-over",
+            Self::Unrecorded => "recording-unavailable",
+        }
+    }
+}
+
+/// All live sessions of this relay.
+#[derive(Debug, Default)]
+pub struct Live {
+    sessions: Mutex<HashMap<SessionId, Arc<LiveSession>>>,
+    consoles: Mutex<HashMap<SessionId, Arc<ConsoleStream>>>,
+    count: watch::Sender<usize>,
+    changed: Notify,
+}
+
+/// A session's place on the board, for as long as it lives.
+#[derive(Debug)]
+pub struct LiveGuard {
+    board: Arc<Live>,
+    session: Arc<LiveSession>,
+    ended: watch::Receiver<Option<Ending>>,
+}
+
+impl Live {
+    /// Puts a session on the board. From here on it can be told to end: only what was decided on facts that
+    /// are read after this, or that did not change, may start.
+    #[must_use]
+    pub fn enter(
+        self: &Arc<Self>,
+        id: SessionId,
+        authorized: Authorized,
+        about: About,
+        client: SocketAddr,
+    ) -> LiveGuard {
+        let About {
+            actor,
+            device,
+            command,
+            terminal,
+            destination,
+            activity,
+        } = about;
+        let cutoffs = authorized.terms().cutoffs.clone();
+        let (life, ended) = Life::new(id, actor, client, activity, cutoffs);
+        let session = Arc::new(LiveSession {
+            life: Arc::new(life),
+            authorized,
+            device,
+            command,
+            terminal,
+            destination,
+        });
+        let mut sessions = self.lock();
+        sessions.insert(id, session.clone());
+        self.count.send_replace(sessions.len());
+        drop(sessions);
+        self.changed.notify_one();
+        LiveGuard {
+            board: self.clone(),
+            session,
+            ended,
+        }
+    }
+
+    /// Every live session.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<LiveSession>> {
+        self.lock().values().cloned().collect()
+    }
+
+    /// Every console command that streams.
+    #[must_use]
+    pub fn consoles(&self) -> Vec<Arc<ConsoleStream>> {
+        self.lock_consoles().values().cloned().collect()
+    }
+
+    pub(crate) fn add_console(&self, stream: Arc<ConsoleStream>) {
+        self.lock_consoles().insert(stream.id, stream);
+        self.changed.notify_one();
+    }
+
+    pub(crate) fn remove_console(&self, id: SessionId) {
+        self.lock_consoles().remove(&id);
+        self.changed.notify_one();
+    }
+
+    /// Ends every console command that `which` picks, and gives what lives of them.
+    pub fn end_consoles_where(
+        &self,
+        which: impl Fn(&ConsoleStream) -> bool,
+        ending: &Ending,
+    ) -> Vec<Arc<Life>> {
+        let mut hit = Vec::new();
+        for stream in self.consoles() {
+            if which(&stream) {
+                stream.end(ending.clone());
+                hit.push(stream.life.clone());
+            }
+        }
+        hit
+    }
+
+    /// Ends every session that `which` picks, and gives them.
+    pub fn end_where(
+        &self,
+        which: impl Fn(&LiveSession) -> bool,
+        ending: &Ending,
+    ) -> Vec<Arc<LiveSession>> {
+        let all = self.all();
+        let hit: Vec<_> = all.into_iter().filter(|session| which(session)).collect();
+        for session in &hit {
+            session.end(ending.clone());
+        }
+        hit
+    }
+
+    /// Waits until no session lives.
+    pub async fn wait_empty(&self) {
+        // The sender lives in `self`, so the wait ends only when the count is zero.
+        let _ = self.count.subscribe().wait_for(|count| *count == 0).await;
+    }
+
+    /// Waits until a session began or ended since this was called last. One at a time may wait.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    fn lock_consoles(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<ConsoleStream>>> {
+        self.consoles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<LiveSession>>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Deref for LiveSession {
+    type Target = Life;
+
+    fn deref(&self) -> &Life {
+        &self.life
+    }
+}
+
+impl LiveSession {
+    /// What is known of it from its beginning on.
+    #[must_use]
+    pub fn facts(&self) -> SessionFacts {
+        let authorized = &self.authorized;
+        SessionFacts {
+            id: self.id,
+            user: authorized.user().name.clone(),
+            user_id: Some(authorized.user().id),
+            device: authorized.device().id,
+            device_name: authorized.device().name.clone(),
+            login: authorized.login().clone(),
+            kind: authorized.ability(),
+            command: self.command.clone(),
+            client: self.client,
+            started: self.started,
+            terminal: self.terminal,
+        }
+    }
+
+    /// Whether it may go on as it was begun, by what is allowed now.
+    #[must_use]
+    pub fn may_go_on(&self, now: &Authorized) -> bool {
+        // The device holds a session to what it was told at the start.
+        let is_held = self.authorized.ability() == Ability::Sftp;
+        let as_told = !is_held || self.authorized.terms().sftp == now.terms().sftp;
+        as_told && self.may_still_lead(now)
+    }
+}
+
+impl LiveGuard {
+    /// The session.
+    #[must_use]
+    pub fn session(&self) -> &Arc<LiveSession> {
+        &self.session
+    }
+
+    /// Resolves when the session is to end, with the reason.
+    pub async fn told_to_end(&mut self) -> Ending {
+        let told = self.ended.wait_for(Option::is_some).await;
+        match told.map(|ending| ending.clone()) {
+            Ok(Some(ending)) => ending,
+            // The sender lives as long as the guard.
+            Ok(None) | Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Nothing moves between operator and device from now on.
+    pub fn mark_drained(&self) {
+        self.session.life.mark_drained();
+    }
+}
+
+/// Tells a value to those who wait for another than it was.
+pub(crate) fn change<T: PartialEq>(told: &watch::Sender<T>, value: T) {
+    told.send_if_modified(|old| {
+        let changed = *old != value;
+        *old = value;
+        changed
+    });
+}
+
+impl Drop for LiveGuard {
+    fn drop(&mut self) {
+        self.mark_drained();
+        let mut sessions = self.board.lock();
+        sessions.remove(&self.session.id);
+        self.board.count.send_replace(sessions.len());
+        drop(sessions);
+        self.board.changed.notify_one();
+    }
+}

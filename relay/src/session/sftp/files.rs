@@ -1,0 +1,104 @@
+//! What an sftp session does with files, from the splice to the audit log.
+
+use std::sync::{Mutex, PoisonError};
+
+use holdfast_protocol::sftp::{Followed, Follower};
+use tracing::warn;
+
+use crate::access::role::Ability;
+use crate::session::process::splice::Recorded;
+use crate::session::registry::LiveSession;
+use crate::session::report::Report;
+use crate::session::sftp::Booked;
+use crate::session::sftp::ahead::Ahead;
+
+/// What an sftp session does with files, for the audit log; nothing of any other session.
+pub struct Files<'a> {
+    session: &'a LiveSession,
+    report: &'a Report,
+    recorded: Option<&'a Recorded>,
+    follower: Option<Mutex<Follower>>,
+    ahead: Option<Ahead>,
+}
+
+impl<'a> Files<'a> {
+    /// Those of a session.
+    #[must_use]
+    pub fn of(
+        session: &'a LiveSession,
+        report: &'a Report,
+        recorded: Option<&'a Recorded>,
+    ) -> Self {
+        let sftp = session.authorized.ability() == Ability::Sftp;
+        Self {
+            session,
+            report,
+            recorded,
+            follower: sftp.then(Mutex::default),
+            ahead: sftp.then(Ahead::default),
+        }
+    }
+
+    /// What is guessed of the session; `None` if it is no session of files.
+    #[must_use]
+    pub fn ahead(&self) -> Option<&Ahead> {
+        self.ahead.as_ref()
+    }
+
+    /// The device was sent this.
+    pub async fn sent(&self, data: &[u8]) {
+        self.follow(|follower| follower.handle_requests(data)).await;
+    }
+
+    /// The device answered this.
+    pub async fn answered(&self, data: &[u8]) {
+        self.follow(|follower| follower.handle_answers(data)).await;
+    }
+
+    /// The session is over.
+    pub async fn end(&self) {
+        self.follow(Follower::finish).await;
+    }
+
+    async fn follow(&self, what: impl FnOnce(&mut Follower)) {
+        let Some(follower) = &self.follower else {
+            return;
+        };
+        let seen: Vec<Followed> = {
+            let mut follower = follower.lock().unwrap_or_else(PoisonError::into_inner);
+            what(&mut follower);
+            std::iter::from_fn(|| follower.poll()).collect()
+        };
+        for followed in seen {
+            let booked = match followed {
+                Followed::Operation(operation) => Booked::operation(operation),
+                Followed::Lost(why) => {
+                    let why = why.to_string();
+                    self.lost(&why).await;
+                    Some(Booked::unfollowed(&why))
+                }
+            };
+            if let Some(booked) = booked {
+                self.report.sftp(self.session, booked).await;
+            }
+        }
+    }
+
+    /// Nothing is guessed any more, and the recording is not verified: what it says of files, the relay cannot compare.
+    async fn lost(&self, why: &str) {
+        if let Some(ahead) = &self.ahead {
+            ahead.give_up();
+        }
+        warn!(session = %self.session.id, why, "the file operations of a session are not followed any more");
+        let Some(Recorded {
+            recordings,
+            watched,
+        }) = self.recorded
+        else {
+            return;
+        };
+        if let Err(error) = recordings.unfollowed(watched.id, why).await {
+            warn!(session = %watched.id, %error, "that a session is not followed is not kept");
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! SFTP of a session as it goes by: what is booked of it in the audit log, and what the relay asks and answers ahead of
+//! its client.
+//!
+//! The protocol's follower ([`holdfast_protocol::sftp::follow`]) sees what was done; here it gets the names of the log.
+
+pub mod ahead;
+pub(crate) mod files;
+mod puts;
+
+use holdfast_protocol::sftp::{Action, Operation, Outcome};
+
+/// An operation as the audit log has it. These names are relied upon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Booked {
+    /// `read`, `write`, `copy`, `list`, `remove`, `mkdir`, `rmdir`, `rename`, `symlink`, `link`, `setstat`; or
+    /// `unfollowed`, behind which there may be more.
+    pub name: &'static str,
+    /// On what, as the client gave it.
+    pub path: Vec<u8>,
+    /// Where to, of a rename or a link.
+    pub to: Option<Vec<u8>>,
+    /// `ok`, or what the device said instead.
+    pub result: String,
+    /// Bytes of the file that came from the device.
+    pub bytes_read: u64,
+    /// Bytes of it that the device took.
+    pub bytes_written: u64,
+}
+
+impl Booked {
+    /// What is booked of an operation; `None` of one that only asks.
+    #[must_use]
+    pub fn operation(operation: Operation) -> Option<Self> {
+        let Operation {
+            action,
+            path,
+            to,
+            outcome,
+            read,
+            written,
+        } = operation;
+        Some(Self {
+            name: name(action)?,
+            path,
+            to,
+            result: result(outcome),
+            bytes_read: read,
+            bytes_written: written,
+        })
+    }
+
+    /// That following has ended.
+    #[must_use]
+    pub fn unfollowed(why: &str) -> Self {
+        Self {
+            name: "unfollowed",
+            path: vec![],
+            to: None,
+            result: why.to_owned(),
+            bytes_read: 0,
+            bytes_written: 0,
+        }
+    }
+}
+
+fn name(action: Action) -> Option<&'static str> {
+    Some(match action {
+        Action::Read => "read",
+        Action::Write => "write",
+        Action::Copy => "copy",
+        Action::List => "list",
+        Action::Remove => "remove",
+        Action::MakeFolder => "mkdir",
+        Action::RemoveFolder => "rmdir",
+        Action::Rename => "rename",
+        Action::Symlink => "symlink",
+        Action::Link => "link",
+        Action::SetAttributes => "setstat",
+        Action::Stat | Action::Resolve | Action::Extension => return None,
+    })
+}
+
+/// A status in the device's words, or else by its number.
+fn result(outcome: Outcome) -> String {
+    match outcome {
+        Outcome::Status { code: 0, .. } => "ok".to_owned(),
+        Outcome::Status { code, text } if text.is_empty() => format!("status {code}"),
+        Outcome::Status { text, .. } => String::from_utf8_lossy(&text).into_owned(),
+        Outcome::NotAnswered => "not answered".to_owned(),
+        Outcome::NotClosed => "not closed".to_owned(),
+        Outcome::NotFollowed => "not followed".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn result_is_what_the_device_said() {
+        let said = |code, text: &[u8]| {
+            let text = text.to_vec();
+            result(Outcome::Status { code, text })
+        };
+        assert_eq!(said(0, b"Success"), "ok");
+        assert_eq!(said(4, b""), "status 4");
+        assert_eq!(said(4, b"No space left"), "No space left");
+        assert_eq!(result(Outcome::NotFollowed), "not followed");
+    }
+
+    #[test]
+    fn what_only_asks_is_not_booked() {
+        let operation = |action| {
+            Booked::operation(Operation {
+                action,
+                path: b"f".to_vec(),
+                to: None,
+                outcome: Outcome::OK,
+                read: 0,
+                written: 7,
+            })
+        };
+        assert_eq!(operation(Action::Stat), None);
+        let written = operation(Action::Write).unwrap();
+        assert_eq!((written.name, written.bytes_written), ("write", 7));
+    }
+}

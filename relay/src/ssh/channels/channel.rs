@@ -1,0 +1,237 @@
+//! One session channel, between its opening and the request that starts something on it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use holdfast_protocol::escape::Escaped;
+use holdfast_protocol::limits::{
+    MAX_ENV, MAX_ENV_BYTES, MAX_ENV_NAME, MAX_ENV_VALUE, MAX_TERM, MAX_TERMINAL_MODES,
+};
+use holdfast_protocol::wire::{Pty, WindowSize};
+use russh::ChannelWriteHalf;
+use russh::server::Msg;
+
+use crate::limits::{MAX_CHANNEL_SENTENCES, MAX_ENV_REQUESTS, MAX_SHOWN_VARIABLE};
+use crate::session::admission::Way;
+use crate::session::forward::agent::Opener;
+use crate::session::input::{InputReceiver, InputSender};
+use crate::session::target::Target;
+
+/// What the decision at a channel's opening found. It is set before the channel is confirmed, and taken once.
+#[derive(Debug, Default)]
+pub struct Opening(Mutex<Found>);
+
+#[derive(Debug, Default)]
+enum Found {
+    #[default]
+    Nothing,
+    Way(Opened),
+    Refused,
+}
+
+/// Where an opened channel leads.
+#[derive(Debug)]
+pub enum Opened {
+    /// To a device that may be reached.
+    Device(Box<Way>),
+    /// To the relay's own console.
+    Console,
+}
+
+/// A channel on which nothing runs yet.
+#[derive(Debug)]
+pub struct Waiting {
+    /// What was asked for.
+    pub target: Target,
+    /// What was found.
+    pub opening: Arc<Opening>,
+    /// To the operator.
+    pub write: ChannelWriteHalf<Msg>,
+    /// The session's end of the queue.
+    pub input: InputReceiver,
+    /// The terminal that was asked for.
+    pub pty: Option<Pty>,
+    /// The environment that was asked for and is allowed.
+    pub env: Vec<(String, String)>,
+    /// The way to the client's SSH agent, if it was asked for and granted.
+    pub agent: Option<Opener>,
+    env_requests: usize,
+    /// Sentences that were written to its stderr.
+    said: usize,
+}
+
+/// A channel of a connection.
+#[derive(Debug)]
+pub struct ChannelState {
+    /// Into its queue.
+    pub sender: InputSender,
+    /// What it was opened as, until something starts.
+    pub waiting: Option<Waiting>,
+    /// Whether its client has ended its input.
+    pub ended: bool,
+    /// Whether it is a forward through a device.
+    pub forward: bool,
+}
+
+impl Opening {
+    /// The channel leads there.
+    pub fn set(&self, opened: Opened) {
+        *self.lock() = Found::Way(opened);
+    }
+
+    /// The channel leads nowhere.
+    pub fn refuse(&self) {
+        *self.lock() = Found::Refused;
+    }
+
+    /// Where the channel leads, once.
+    #[must_use]
+    pub fn take(&self) -> Option<Opened> {
+        match std::mem::take(&mut *self.lock()) {
+            Found::Way(opened) => Some(opened),
+            Found::Nothing | Found::Refused => None,
+        }
+    }
+
+    fn is_refused(&self) -> bool {
+        matches!(*self.lock(), Found::Refused)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Found> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ChannelState {
+    /// Whether it was refused, or what it was opened for has ended: then it counts no more, even if its
+    /// client has not closed it yet.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        let waiting = self.waiting.as_ref();
+        self.sender.is_closed() || waiting.is_some_and(|waiting| waiting.opening.is_refused())
+    }
+}
+
+impl Waiting {
+    /// A channel that was just asked for.
+    #[must_use]
+    pub fn new(target: Target, write: ChannelWriteHalf<Msg>, input: InputReceiver) -> Self {
+        let (opening, pty, env) = (Arc::default(), None, Vec::new());
+        Self {
+            target,
+            opening,
+            write,
+            input,
+            pty,
+            env,
+            agent: None,
+            env_requests: 0,
+            said: 0,
+        }
+    }
+
+    /// Takes a request for a terminal.
+    ///
+    /// # Errors
+    /// The sentence that says why it cannot be had.
+    pub fn set_pty(
+        &mut self,
+        term: &str,
+        size: WindowSize,
+        modes: &[(russh::Pty, u32)],
+    ) -> Result<(), String> {
+        if self.pty.is_some() {
+            return Err("no second terminal: the channel has one".to_owned());
+        }
+        if term.len() > MAX_TERM {
+            let length = term.len();
+            return Err(format!(
+                "no terminal: TERM has {length} bytes, and {MAX_TERM} is the maximum"
+            ));
+        }
+        if term.contains('\0') {
+            return Err("no terminal: TERM holds a zero byte".to_owned());
+        }
+        let modes = modes
+            .iter()
+            .filter(|(mode, _)| *mode != russh::Pty::TTY_OP_END)
+            .take(MAX_TERMINAL_MODES)
+            .map(|(mode, value)| (*mode as u8, *value))
+            .collect();
+        self.pty = Some(Pty {
+            term: term.to_owned(),
+            size,
+            modes,
+        });
+        Ok(())
+    }
+
+    /// Whether one more sentence may be written to the channel before anything runs on it.
+    pub fn may_say(&mut self) -> bool {
+        self.said += 1;
+        self.said <= MAX_CHANNEL_SENTENCES
+    }
+
+    /// Takes an environment variable.
+    ///
+    /// # Errors
+    /// The sentence that says why it is not passed on.
+    pub fn set_env(&mut self, name: &str, value: &str) -> Result<(), String> {
+        let refused = |why: String| {
+            let shown: String = name.chars().take(MAX_SHOWN_VARIABLE).collect();
+            Err(format!("{} is not passed on: {why}", Escaped(&shown)))
+        };
+        self.env_requests += 1;
+        let taken: usize = self
+            .env
+            .iter()
+            .map(|(name, value)| name.len() + value.len())
+            .sum();
+        if self.env_requests > MAX_ENV_REQUESTS || self.env.len() >= MAX_ENV {
+            return refused(format!("{MAX_ENV} variables are the maximum"));
+        }
+        if name.len() > MAX_ENV_NAME {
+            let length = name.len();
+            return refused(format!(
+                "its name has {length} bytes, and {MAX_ENV_NAME} is the maximum"
+            ));
+        }
+        if value.len() > MAX_ENV_VALUE {
+            let length = value.len();
+            return refused(format!(
+                "its value has {length} bytes, and {MAX_ENV_VALUE} is the maximum"
+            ));
+        }
+        if taken + name.len() + value.len() > MAX_ENV_BYTES {
+            return refused(format!(
+                "the environment of a session has at most {MAX_ENV_BYTES} bytes"
+            ));
+        }
+        if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
+            return refused("it is not a variable's name and value".to_owned());
+        }
+        // The device has its own allow-list, which decides. Names that make a program run other code are
+        // never passed on, whatever the device thinks.
+        if is_dangerous(name) {
+            return refused("it chooses which code programs run".to_owned());
+        }
+        self.env.retain(|(present, _)| present != name);
+        self.env.push((name.to_owned(), value.to_owned()));
+        Ok(())
+    }
+}
+
+fn is_dangerous(name: &str) -> bool {
+    ["LD_", "DYLD_", "BASH_FUNC_"]
+        .iter()
+        .any(|prefix| name.starts_with(prefix))
+        || [
+            "PATH",
+            "IFS",
+            "ENV",
+            "BASH_ENV",
+            "SHELLOPTS",
+            "BASHOPTS",
+            "PS4",
+        ]
+        .contains(&name)
+}

@@ -1,0 +1,317 @@
+//! The channels of one connection: what comes on each goes to what runs there, and a request starts it.
+
+pub(crate) mod channel;
+pub(crate) mod outlet;
+pub(crate) mod tally;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use holdfast_protocol::escape::OneLine;
+use holdfast_protocol::wire::Work;
+use russh::ChannelId;
+use russh::server::Session;
+use tracing::{debug, info};
+
+use super::connection::Connection;
+use super::console;
+use super::handler::HandlerError;
+use crate::limits::{MAX_CHANNEL_SENTENCES, MAX_SHOWN_SENTENCE, TRICKLE_WINDOW};
+use crate::serve::Relay;
+use crate::session::input::{
+    self as queue, Budget, Input, InputReceiver, InputSender, Level, PushError, allowance,
+};
+use crate::session::output::Sink;
+use crate::session::process::start::Ask;
+use crate::session::target::Target;
+use crate::ssh::channels::channel::{ChannelState, Opened, Waiting};
+use crate::ssh::channels::outlet::Outlet;
+use crate::ssh::channels::tally::Share;
+
+/// RFC 4254 section 5.2: `SSH_EXTENDED_DATA_STDERR`.
+const STDERR: u32 = 1;
+
+/// The channels of one connection.
+#[derive(Debug)]
+pub struct Channels {
+    all: HashMap<ChannelId, ChannelState>,
+    share: Share,
+    budget: Budget,
+    /// Why requests of the connection were refused: their answers have no place for words, so the next session says it.
+    unsaid: Vec<String>,
+}
+
+/// What a channel is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// A session, or a jump.
+    Session,
+    /// A forward through a device: many, and each small.
+    Forward,
+}
+
+impl Channels {
+    /// None yet, of a connection with this share of its client's tally.
+    #[must_use]
+    pub fn new(share: Share, budget: Budget) -> Self {
+        Self {
+            all: HashMap::new(),
+            share,
+            budget,
+            unsaid: Vec::new(),
+        }
+    }
+
+    /// Takes a place for a new one, and gives how many its client has besides; an error, a sentence, if there are too
+    /// many for any user.
+    ///
+    /// # Errors
+    /// Why there is no room.
+    pub fn count(&mut self, purpose: Purpose) -> Result<u32, String> {
+        self.all.retain(|_, channel| !channel.is_over());
+        self.note();
+        self.share.take(purpose)
+    }
+
+    /// How many the client has, those that are over and not closed yet included.
+    #[must_use]
+    pub fn present(&self) -> u32 {
+        self.share.others()
+    }
+
+    /// Notes in the client's tally how many there are.
+    fn note(&mut self) {
+        let forwards = self.all.values().filter(|channel| channel.forward).count();
+        self.share.set(self.all.len() - forwards, forwards);
+    }
+
+    /// A queue for a channel that is asked for.
+    #[must_use]
+    pub fn queue(&self) -> (InputSender, InputReceiver) {
+        queue::queue(&self.budget)
+    }
+
+    /// A channel is asked for: a session's, with what it waits for, or one that is served at once.
+    pub fn insert(
+        &mut self,
+        id: ChannelId,
+        purpose: Purpose,
+        sender: InputSender,
+        waiting: Option<Waiting>,
+    ) {
+        let state = ChannelState {
+            sender,
+            waiting,
+            ended: false,
+            forward: purpose == Purpose::Forward,
+        };
+        self.all.insert(id, state);
+        self.note();
+    }
+
+    /// Its client has closed a channel. With its sender the queue ends, and what runs there sees it.
+    pub fn close(&mut self, id: ChannelId) {
+        self.all.remove(&id);
+        self.note();
+    }
+
+    /// A channel on which nothing was started yet.
+    pub fn waiting(&mut self, id: ChannelId) -> Option<&mut Waiting> {
+        self.all.get_mut(&id)?.waiting.as_mut()
+    }
+
+    /// Up to how much window a channel's client may have now, and whichever other of its connection needs some next.
+    #[must_use]
+    pub fn window(&self, id: ChannelId) -> u32 {
+        let level = |state: &ChannelState| state.sender.level();
+        let own = self.all.get(&id).map_or(Level::Low, level);
+        let others = self.all.iter().filter(|(other, _)| **other != id);
+        let others = others.map(|(_, state)| level(state)).max();
+        allowance(own, others.unwrap_or(Level::Low))
+    }
+
+    /// Hands input on; when the session has ended or stalled, the channel is closed.
+    ///
+    /// # Errors
+    /// russh's.
+    pub async fn hand_on(
+        &mut self,
+        id: ChannelId,
+        input: Input,
+        session: &mut Session,
+    ) -> Result<(), HandlerError> {
+        let Some(sender) = self.sender(id, &input) else {
+            return Ok(());
+        };
+        // As with sshd: there is no process yet that a signal could be for.
+        let is_early = self.waiting(id).is_some();
+        if is_early && matches!(input, Input::Signal(_)) {
+            return Ok(());
+        }
+        let is_data = matches!(input, Input::Data(_));
+        match sender.push(input).await {
+            Ok(()) if is_data => self.pace(id, &sender, session).await?,
+            // The session says its last words and closes the channel by itself.
+            Ok(()) | Err(PushError::Ended) => {}
+            Err(stalled @ PushError::Stalled) => self.give_up(id, stalled, session)?,
+        }
+        Ok(())
+    }
+
+    /// What a trickle waits for: its own queue, or a neighbour's that is full. One that has been so for a minute is
+    /// given up, so that its neighbours get their windows again.
+    async fn pace(
+        &mut self,
+        id: ChannelId,
+        sender: &InputSender,
+        session: &mut Session,
+    ) -> Result<(), HandlerError> {
+        if session.sender_window_size(id) > TRICKLE_WINDOW as usize {
+            return Ok(());
+        }
+        if sender.level() >= Level::Loaded {
+            sender.pause().await;
+            return Ok(());
+        }
+        let others = self.all.iter().filter(|(other, _)| **other != id);
+        let full = others.filter(|(_, state)| state.sender.level() == Level::Full);
+        let Some((other, state)) = full.max_by_key(|(_, state)| state.sender.is_stalled()) else {
+            return Ok(());
+        };
+        let (other, sender) = (*other, state.sender.clone());
+        if sender.is_stalled() {
+            return self.give_up(other, PushError::Stalled, session);
+        }
+        sender.pause().await;
+        Ok(())
+    }
+
+    fn give_up(
+        &mut self,
+        id: ChannelId,
+        stalled: PushError,
+        session: &mut Session,
+    ) -> Result<(), HandlerError> {
+        info!("channel closed: {stalled}");
+        let is_forward = self.all.get(&id).is_some_and(|state| state.forward);
+        // A forward has no place for words.
+        if !is_forward {
+            session.extended_data(id, STDERR, notice(&format!("closed: {stalled}")))?;
+        }
+        session.close(id)?;
+        self.close(id);
+        Ok(())
+    }
+
+    /// Writes a sentence to the stderr of a channel on which nothing runs yet: OpenSSH at `LogLevel ERROR` shows nothing
+    /// else of a refusal.
+    ///
+    /// # Errors
+    /// russh's.
+    pub fn say(
+        &mut self,
+        id: ChannelId,
+        sentence: &str,
+        session: &mut Session,
+    ) -> Result<(), HandlerError> {
+        if self.waiting(id).is_some_and(Waiting::may_say) {
+            session.extended_data(id, STDERR, notice(sentence))?;
+        }
+        Ok(())
+    }
+
+    /// Keeps a sentence about the connection for its next session.
+    pub fn say_later(&mut self, sentence: &str) {
+        if self.unsaid.len() < MAX_CHANNEL_SENTENCES {
+            self.unsaid
+                .push(sentence.chars().take(MAX_SHOWN_SENTENCE).collect());
+        }
+    }
+
+    /// Starts `work` on a channel, or says why not.
+    ///
+    /// # Errors
+    /// russh's.
+    pub fn start(
+        &mut self,
+        relay: &Arc<Relay>,
+        connection: &Arc<Connection>,
+        id: ChannelId,
+        work: Work,
+        session: &mut Session,
+    ) -> Result<(), HandlerError> {
+        let Some((principal, _)) = connection.principal().cloned() else {
+            return Ok(());
+        };
+        let Some((work, original_command)) = principal.proof.grant().enforce(work) else {
+            let sentence = "your certificate forces a command, and the one asked for is too long to be handed to it";
+            self.say(id, sentence, session)?;
+            session.channel_failure(id)?;
+            return Ok(());
+        };
+        let waiting = self.all.get_mut(&id).and_then(|state| state.waiting.take());
+        let Some(waiting) = waiting else {
+            // Something runs on this channel already: one request for it is allowed (RFC 4254, 6.5).
+            session.channel_failure(id)?;
+            return Ok(());
+        };
+        session.channel_success(id)?;
+        for sentence in std::mem::take(&mut self.unsaid) {
+            session.extended_data(id, STDERR, notice(&sentence))?;
+        }
+        let outlet = Outlet::new(waiting.write, session.handle());
+        let (relay, busy) = (relay.clone(), connection.busy());
+        match (waiting.opening.take(), waiting.target) {
+            (Some(Opened::Device(way)), Target::Device(login, _)) => {
+                let ask = Ask {
+                    connection: connection.clone(),
+                    way: *way,
+                    login,
+                    work,
+                    original_command,
+                    pty: waiting.pty,
+                    env: waiting.env,
+                    agent: waiting.agent,
+                    entered: None,
+                    input: waiting.input,
+                    outlet: Sink::Channel(outlet),
+                };
+                tokio::spawn(async move {
+                    relay.start(ask).await;
+                    drop(busy);
+                });
+            }
+            (Some(Opened::Console), _) => {
+                let terminal = waiting.pty.map(|pty| pty.size);
+                let input = waiting.input;
+                let connection = connection.clone();
+                tokio::spawn(async move {
+                    console::run(relay, &connection, principal, work, input, outlet, terminal)
+                        .await;
+                    drop(busy);
+                });
+            }
+            // A channel is confirmed only after its opening is set.
+            _ => debug!("a request on a channel that leads nowhere"),
+        }
+        Ok(())
+    }
+
+    fn sender(&mut self, id: ChannelId, input: &Input) -> Option<InputSender> {
+        let state = self.all.get_mut(&id)?;
+        // After its EOF a client has no more to say on a channel (RFC 4254 section 5.3); data of one that
+        // says it all the same is dropped.
+        if state.ended && matches!(input, Input::Data(_) | Input::Eof) {
+            return None;
+        }
+        if matches!(input, Input::Eof) {
+            state.ended = true;
+        }
+        Some(state.sender.clone())
+    }
+}
+
+/// A sentence of the relay's own, as a line of a channel's stderr.
+fn notice(sentence: &str) -> Vec<u8> {
+    format!("[holdfast] {}\r\n", OneLine(sentence)).into_bytes()
+}

@@ -1,0 +1,175 @@
+//! How many channels a client has: those of its SSH connection, and those of the connections inside its jumps. A jump and
+//! the first channel inside it count as one, because each is of no use without the other.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::limits::{MAX_CHANNELS, MAX_FORWARDS};
+use crate::ssh::channels::Purpose;
+
+/// The channels of a client.
+#[derive(Clone, Debug, Default)]
+pub struct Tally(Arc<Mutex<Channels>>);
+
+/// Channels by purpose.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Channels {
+    sessions: usize,
+    forwards: usize,
+}
+
+/// What one connection adds to its client's tally, for as long as it lives.
+#[derive(Debug)]
+pub struct Share {
+    tally: Tally,
+    /// Whether it is inside a jump, whose own channel stands for its first one.
+    is_inner: bool,
+    own: Channels,
+}
+
+impl Channels {
+    fn all(self) -> usize {
+        self.sessions + self.forwards
+    }
+
+    /// What these add to a tally.
+    fn counted(self, is_inner: bool) -> Self {
+        match self {
+            counted if !is_inner => counted,
+            Self {
+                sessions: 0,
+                forwards,
+            } => Self {
+                sessions: 0,
+                forwards: forwards.saturating_sub(1),
+            },
+            Self { sessions, forwards } => Self {
+                sessions: sessions - 1,
+                forwards,
+            },
+        }
+    }
+}
+
+impl Tally {
+    /// The share of a connection that has no channels yet.
+    #[must_use]
+    pub fn share(&self, is_inner: bool) -> Share {
+        Share {
+            tally: self.clone(),
+            is_inner,
+            own: Channels::default(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Channels> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Share {
+    /// Notes how many channels the connection has.
+    pub fn set(&mut self, sessions: usize, forwards: usize) {
+        let tally = self.tally.clone();
+        self.change(&mut tally.lock(), Channels { sessions, forwards });
+    }
+
+    /// Takes a place for one more channel, and gives how many the client has besides. The place is given back by the
+    /// next [`Self::set`] without it.
+    ///
+    /// # Errors
+    /// A sentence: there are too many for any user.
+    pub fn take(&mut self, purpose: Purpose) -> Result<u32, String> {
+        let tally = self.tally.clone();
+        let mut all = tally.lock();
+        let before = (*all, self.own);
+        let others = all
+            .all()
+            .saturating_sub(usize::from(self.is_first_inside()));
+        let mut own = self.own;
+        match purpose {
+            Purpose::Session => own.sessions += 1,
+            Purpose::Forward => own.forwards += 1,
+        }
+        self.change(&mut all, own);
+        let (of_kind, most, what) = match purpose {
+            Purpose::Session => (all.sessions, MAX_CHANNELS, "channels"),
+            Purpose::Forward => (all.forwards, MAX_FORWARDS, "forwards"),
+        };
+        match u32::try_from(others) {
+            Ok(others) if of_kind <= most => Ok(others),
+            _ => {
+                (*all, self.own) = before;
+                Err(format!("too many {what} on one connection (max {most})"))
+            }
+        }
+    }
+
+    /// How many channels the client has besides one that would be new here.
+    #[must_use]
+    pub fn others(&self) -> u32 {
+        let others = self.tally.lock().all();
+        let others = others.saturating_sub(usize::from(self.is_first_inside()));
+        u32::try_from(others).unwrap_or(u32::MAX)
+    }
+
+    /// Whether the next channel is the one that the jump stands for.
+    fn is_first_inside(&self) -> bool {
+        self.is_inner && self.own.all() == 0
+    }
+
+    fn change(&mut self, all: &mut Channels, own: Channels) {
+        let (before, after) = (self.own.counted(self.is_inner), own.counted(self.is_inner));
+        all.sessions = (all.sessions + after.sessions).saturating_sub(before.sessions);
+        all.forwards = (all.forwards + after.forwards).saturating_sub(before.forwards);
+        self.own = own;
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.set(0, 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_jump_and_its_first_channel_are_one() {
+        let tally = Tally::default();
+        let mut outer = tally.share(false);
+        assert_eq!(outer.take(Purpose::Session), Ok(0));
+        let mut inner = tally.share(true);
+        assert_eq!(inner.take(Purpose::Session), Ok(0));
+        assert_eq!(inner.take(Purpose::Forward), Ok(1));
+        let mut other = tally.share(true);
+        assert_eq!(outer.take(Purpose::Session), Ok(2));
+        assert_eq!(other.take(Purpose::Forward), Ok(2));
+        assert_eq!(other.others(), 3);
+        drop(inner);
+        assert_eq!(other.others(), 2);
+        other.set(0, 0);
+        outer.set(0, 0);
+        assert_eq!(tally.lock().all(), 0);
+    }
+
+    #[test]
+    fn jumps_do_not_multiply_channels() {
+        let tally = Tally::default();
+        let mut outer = tally.share(false);
+        let (mut inners, mut opened) = (Vec::new(), 0);
+        while outer.take(Purpose::Session).is_ok() {
+            let mut inner = tally.share(true);
+            while inner.take(Purpose::Session).is_ok() {
+                opened += 1;
+            }
+            inners.push(inner);
+        }
+        assert_eq!(opened, MAX_CHANNELS);
+        // What was refused has left nothing behind.
+        drop(inners);
+        outer.set(0, 0);
+        assert_eq!(*tally.lock(), Channels::default());
+    }
+}

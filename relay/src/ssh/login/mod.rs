@@ -1,0 +1,249 @@
+//! The login of one SSH connection: who may be at its other end, and by which proof.
+
+pub(crate) mod attempts;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use holdfast_protocol::ids::DeviceName;
+use russh::keys::{Certificate, HashAlg, PublicKey};
+use russh::server::{Auth, PublicKeyOffer};
+use russh::{MethodKind, MethodSet};
+use tracing::info;
+
+use super::algorithms;
+use super::connection::Connection;
+use super::server;
+use crate::audit::{Event, EventKind};
+use crate::clock::Timestamp;
+use crate::identity::{self as auth, Principal};
+use crate::limits::{MAX_AUTH_FAILURES, MAX_KEY_OFFERS};
+use crate::log_limit::{self, Line};
+use crate::model::source::Source;
+use crate::serve::Relay;
+use crate::session::target::Target;
+use crate::ssh::login::attempts::{Attempts, shortened};
+
+/// How the other end proves who it is.
+pub enum Proof {
+    /// By a key, on a TCP connection from this source.
+    Key(Source),
+    /// It is the inside of a jump: the outer connection's proof stands, and the device is fixed.
+    Jump(Box<Principal>, DeviceName),
+}
+
+/// The login of one connection.
+pub struct Login {
+    relay: Arc<Relay>,
+    connection: Arc<Connection>,
+    proof: Proof,
+    attempts: Arc<Attempts>,
+    /// Keys that were offered. After [`MAX_KEY_OFFERS`] of them no key is good enough.
+    offers: usize,
+    /// Keys that were worth proving and are not proved yet, by fingerprint: at most [`MAX_KEY_OFFERS`].
+    unproved: HashSet<String>,
+    /// Whether the connection is about to end for its many keys.
+    is_ending: bool,
+}
+
+impl Login {
+    /// Nobody has logged in yet.
+    #[must_use]
+    pub fn new(relay: Arc<Relay>, connection: Arc<Connection>, proof: Proof) -> Self {
+        Self {
+            relay,
+            connection,
+            proof,
+            attempts: Arc::default(),
+            offers: 0,
+            unproved: HashSet::new(),
+            is_ending: false,
+        }
+    }
+
+    /// Counts what the other end offered as proof.
+    #[must_use]
+    pub fn attempts(&self) -> Arc<Attempts> {
+        self.attempts.clone()
+    }
+
+    /// The other end gives a name and no proof: enough inside a jump, where the outer connection has proved
+    /// who this is, and the name is the login on the device.
+    pub async fn by_nothing(&self, user: &str) -> Auth {
+        let Proof::Jump(principal, device) = &self.proof else {
+            return only_keys();
+        };
+        match format!("{user}+{device}").parse::<Target>() {
+            Ok(target) => self.accept((**principal).clone(), target),
+            Err(error) => {
+                let event = Event::new(EventKind::UserLoginFailed);
+                let event = event.with("names", vec![shortened(user)]);
+                self.jump_refused(principal, event, error.to_string()).await;
+                Auth::reject()
+            }
+        }
+    }
+
+    /// Notes that a jump came to nothing.
+    async fn jump_refused(&self, principal: &Principal, event: Event, why: String) {
+        let client = self.connection.client;
+        let source = Source::of(client.ip());
+        if let Some(left_out) = log_limit::admits(Line::Jump, source) {
+            info!(%client, user = %principal.user.name, left_out, "jump refused: {why}");
+        }
+        let event = event.user(principal).client(client).with("way", "jump");
+        self.relay
+            .audit
+            .note_failure(source, event.refused(why))
+            .await;
+    }
+
+    /// The other end asks whether it is worth proving that it has this key. That changes nothing and proves
+    /// nothing.
+    pub async fn offered(&mut self, user: &str, offer: &PublicKeyOffer<'_>) -> Auth {
+        let key = offer.public_key;
+        let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
+        self.attempts.note(user, Some(fingerprint.clone()));
+        self.offers += 1;
+        if self.is_exhausted() {
+            return self.refuse();
+        }
+        let worth = algorithms::may_sign_with(offer.algorithm)
+            && auth::is_worth_a_try(&self.relay.store, key).await;
+        if !worth {
+            return self.refuse();
+        }
+        // russh asks here again about a key that was worth proving only after a signature that does not fit it; it
+        // reports those in no other way.
+        if !self.unproved.insert(fingerprint) {
+            self.attempts.note_wrong_signature();
+            if self.is_exhausted() {
+                return self.refuse();
+            }
+        }
+        Auth::Accept
+    }
+
+    /// The other end proved that it has this key.
+    pub async fn by_key(&mut self, user: &str, key: &PublicKey) -> Auth {
+        self.unproved.clear();
+        let proved = auth::principal(&self.relay.store, key).await;
+        self.admit(user, proved).await
+    }
+
+    /// The other end proved that it has the key of this certificate.
+    pub async fn by_certificate(&mut self, user: &str, certificate: &Certificate) -> Auth {
+        self.unproved.clear();
+        let (store, client) = (&self.relay.store, self.connection.client.ip());
+        let proved = auth::by_certificate(store, certificate, client, Timestamp::now()).await;
+        self.admit(user, proved).await
+    }
+
+    /// The client was told that it is in: it is told to the log, and the connection takes its slot. What is
+    /// inside a jump was admitted with the connection around it.
+    ///
+    /// # Errors
+    /// A sentence to disconnect with.
+    pub async fn succeeded(&self) -> Result<(), String> {
+        if let Some((principal, target)) = self.connection.principal() {
+            // In the log before all that is recorded of this connection later: nothing waits for it here.
+            let event = event(&self.proof, principal, target).client(self.connection.client);
+            self.relay.audit.note(event).await;
+        }
+        let Proof::Key(source) = self.proof else {
+            return Ok(());
+        };
+        server::authenticated(&self.relay, source);
+        log_limit::forget(source);
+        self.relay.admit(&self.connection).await
+    }
+
+    /// Lets in the user whom a key or certificate proved, if it proved any.
+    async fn admit(&mut self, user: &str, proved: Option<Principal>) -> Auth {
+        let Some(proved) = proved.filter(|_| !self.is_exhausted()) else {
+            return self.refuse();
+        };
+        match &self.proof {
+            Proof::Key(_) => {
+                // A name that names nothing is refused when something is opened, with a sentence; a failed
+                // login would only say "permission denied".
+                let target = user.parse::<Target>();
+                let target = target.unwrap_or_else(|error| Target::Unusable(error.to_string()));
+                self.accept(proved, target)
+            }
+            // It proves nothing new: what is permitted follows from the outer proof.
+            Proof::Jump(outer, _) if outer.user.name == proved.user.name => {
+                self.by_nothing(user).await
+            }
+            Proof::Jump(outer, _) => {
+                let event = Event::new(EventKind::UserLoginFailed);
+                let event = event.with("keys", vec![proved.proof.fingerprint()]);
+                let why = format!(
+                    "the key is of user \"{}\", and the connection around it of \"{}\"",
+                    proved.user.name, outer.user.name
+                );
+                self.jump_refused(outer, event, why).await;
+                self.refuse()
+            }
+        }
+    }
+
+    /// Whether no key is good enough any more.
+    fn is_exhausted(&self) -> bool {
+        self.offers > MAX_KEY_OFFERS || self.attempts.wrong_signatures() >= MAX_AUTH_FAILURES
+    }
+
+    /// Refuses a key. After as many keys as may be offered, the client hears why no other one is looked at: the
+    /// usual reason is an agent with many keys.
+    fn refuse(&mut self) -> Auth {
+        if self.offers >= MAX_KEY_OFFERS && !self.is_ending {
+            self.is_ending = true;
+            let connection = self.connection.clone();
+            // russh sends it when this handler has returned.
+            tokio::spawn(async move { connection.end(&too_many_keys()).await });
+        }
+        only_keys()
+    }
+
+    /// Notes who the other end is and what it asked for.
+    fn accept(&self, principal: Principal, target: Target) -> Auth {
+        info!(user = %principal.user.name, proof = %principal.proof,
+            client = %self.connection.client, "login");
+        self.connection.set_principal(principal, target);
+        Auth::Accept
+    }
+}
+
+/// What a client that offered too many keys is disconnected with.
+fn too_many_keys() -> String {
+    format!(
+        "no user has any of the {MAX_KEY_OFFERS} keys that were offered, and no more are looked at: name yours with \
+         `ssh -i KEY -o IdentitiesOnly=yes`"
+    )
+}
+
+/// A login, with how it was proved and by which way it came.
+fn event(proof: &Proof, principal: &Principal, target: &Target) -> Event {
+    let event = Event::new(EventKind::UserLogin).user(principal);
+    let proved = match principal.proof {
+        auth::Proof::Key(_) => "key",
+        auth::Proof::Certificate(_) => "certificate",
+    };
+    let (way, how) = match (proof, target) {
+        (Proof::Jump(..), _) => ("jump", "outer connection"),
+        (Proof::Key(_), Target::Relay) => ("console", proved),
+        (Proof::Key(_), _) => ("direct", proved),
+    };
+    let event = event.with("way", way).with("how", how);
+    match target {
+        Target::Device(login, device) => event.login(login).with("target", device.as_str()),
+        Target::Relay | Target::Unusable(_) => event,
+    }
+}
+
+fn only_keys() -> Auth {
+    Auth::Reject {
+        proceed_with_methods: Some(MethodSet::from(&[MethodKind::PublicKey][..])),
+        partial_success: false,
+    }
+}
