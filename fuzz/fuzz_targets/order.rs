@@ -6,15 +6,15 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use holdfast_protocol::codec::frame::{DataStream, SessionMessage};
-use holdfast_protocol::control::ControlOrder;
+use holdfast_protocol::identity::token::Secret;
 use holdfast_protocol::ids::{Login, SessionId, UserName};
 use holdfast_protocol::recording::ingest::{Ingest, IngestAction, UploadStream};
 use holdfast_protocol::recording::record::EndReason;
-use holdfast_protocol::recording::segment::Link;
+use holdfast_protocol::recording::segment::SegmentLink;
 use holdfast_protocol::session::{
     Carries, Departure, DeviceAction, DeviceSession, RelayEvent, RelaySession,
 };
-use holdfast_protocol::token::Secret;
+use holdfast_protocol::tunnel::control::ControlOrder;
 use holdfast_protocol::wire::{
     AgentMessage, Beat, Enrol, Exit, Hello, Incoming, Intent, OfferedSegment, Open, SegmentBytes,
     SegmentGone, SegmentLost, SessionFinished, SessionRefusal, SessionTerms, Signal, WindowSize,
@@ -212,7 +212,7 @@ fn of_uploads(messages: &[Upload]) {
                 session: SESSION,
                 why: Some(EndReason::Exited),
                 segments: (*segments).into(),
-                hash: Link([1; 32]),
+                hash: SegmentLink([1; 32]),
             }),
             Upload::Gone(segment, corrupt) => ingest.handle_gone(&SegmentGone {
                 session: SESSION,
@@ -230,7 +230,7 @@ fn of_uploads(messages: &[Upload]) {
                         session: SESSION,
                         segment: offered,
                         length: (*length).into(),
-                        hash: Link([1; 32]),
+                        hash: SegmentLink([1; 32]),
                         closed: true,
                     },
                 );

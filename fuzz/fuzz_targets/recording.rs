@@ -13,7 +13,7 @@ use holdfast_protocol::recording::reader::{Reader, Verdict};
 use holdfast_protocol::recording::record::{self, Bytes, Event, Record, Stream};
 use holdfast_protocol::recording::scan::{Expected, SegmentScan};
 use holdfast_protocol::recording::seal::{RecordingSecret, SealSeed};
-use holdfast_protocol::recording::segment::{Link, SegmentWriter};
+use holdfast_protocol::recording::segment::{SegmentLink, SegmentWriter};
 use libfuzzer_sys::fuzz_target;
 
 const SESSION: SessionId = SessionId([0x5a; 16]);
@@ -97,7 +97,7 @@ fn write(parts: &[&[u8]]) -> Vec<u8> {
         SealSeed::new([2; 32]),
     );
     let mut out = Vec::new();
-    let first = Link::first(&SESSION);
+    let first = SegmentLink::first(&SESSION);
     let mut writer = SegmentWriter::begin(SESSION, 0, first, &key, &mut seed, &mut out).unwrap();
     for part in parts {
         let mut input = *part;

@@ -2,8 +2,8 @@
 //! it is reached: what opens must hold the bounds and survive being sealed again.
 #![no_main]
 
+use holdfast_protocol::identity::roster::SignedRoster;
 use holdfast_protocol::limits::{MAX_ADDRESS, MAX_RELAYS};
-use holdfast_protocol::roster::SignedRoster;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|body: &[u8]| {

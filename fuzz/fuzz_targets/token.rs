@@ -2,8 +2,8 @@
 #![no_main]
 
 use holdfast_protocol::escape::EscapedBytes;
+use holdfast_protocol::identity::token::Token;
 use holdfast_protocol::ids::{DeviceName, LabelKey, LabelValue, Login, UserName};
-use holdfast_protocol::token::Token;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

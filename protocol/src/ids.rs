@@ -226,6 +226,10 @@ bytes_id!(
 )]
 pub struct Generation(pub u64);
 
+/// The public half of a cluster's recording key: X25519, raw.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordingKey(pub [u8; 32]);
+
 /// The head of an Ed25519 SubjectPublicKeyInfo (RFC 8410 section 4): what stands before the raw key in
 /// the 44 bytes that TLS 1.3 carries for a raw public key (RFC 7250).
 const ED25519_SPKI_HEAD: [u8; 12] = [

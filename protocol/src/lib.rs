@@ -8,20 +8,15 @@
 
 extern crate alloc;
 
-pub mod backoff;
 pub mod causes;
 pub mod codec;
-pub mod congestion;
-pub mod control;
 pub mod escape;
 pub mod forward;
+pub mod identity;
 pub mod ids;
 pub mod limits;
-pub mod link;
 pub mod recording;
-pub mod release;
-pub mod roster;
 pub mod session;
 pub mod sftp;
-pub mod token;
+pub mod tunnel;
 pub mod wire;

@@ -167,7 +167,7 @@ pub const INITIAL_RTT: Duration = Duration::from_millis(100);
 /// How many packets may come before one is acknowledged at once (draft-ietf-quic-ack-frequency). QUIC's
 /// own rule is every second one, which costs both ends more than the data on a fast link; on a slow one
 /// the 25 ms of its longest delay are what counts. It must stay well below a sender's smallest window
-/// ([`crate::congestion`]): one that waits 25 ms for each window measures a path of some hundred packets a
+/// ([`crate::tunnel::congestion`]): one that waits 25 ms for each window measures a path of some hundred packets a
 /// second, and believes it.
 pub const ACK_EVERY: u32 = 2;
 

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use holdfast_protocol::release::ReleaseKey;
-use holdfast_protocol::token::is_address;
+use holdfast_protocol::identity::release::ReleaseKey;
+use holdfast_protocol::identity::token::is_address;
 use ipnet::IpNet;
 use thiserror::Error;
 

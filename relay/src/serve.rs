@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use holdfast_protocol::release::ReleaseKey;
-use holdfast_protocol::roster::{RelayEntry, Roster, SignedRoster};
+use holdfast_protocol::identity::release::ReleaseKey;
+use holdfast_protocol::identity::roster::{RelayEntry, Roster, SignedRoster};
 use holdfast_protocol::wire::{CloseCode, RelayMessage};
 use russh::MethodKind;
 use tokio::net::TcpListener;

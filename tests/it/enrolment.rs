@@ -4,7 +4,7 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use holdfast_protocol::token::Token;
+use holdfast_protocol::identity::token::Token;
 use serde_json::{Value, json};
 
 use crate::harness::{

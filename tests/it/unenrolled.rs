@@ -5,8 +5,8 @@ use std::fs::File;
 use std::io::Read as _;
 use std::time::Duration;
 
+use holdfast_protocol::identity::token::{Secret, Token};
 use holdfast_protocol::limits::{MAX_VERSION_TEXT, MINOR_VERSION};
-use holdfast_protocol::token::{Secret, Token};
 use holdfast_protocol::wire::{
     AgentMessage, Beat, CloseCode, Enrol, Hello, Intent, Refusal, RelayMessage,
 };

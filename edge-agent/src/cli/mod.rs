@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use holdfast_protocol::identity::release::ReleaseKey;
+use holdfast_protocol::identity::token::Token;
 use holdfast_protocol::ids::{DeviceName, LabelKey, LabelValue};
 use holdfast_protocol::limits::{MAX_KEEPALIVE, MIN_KEEPALIVE, MIN_SPOOL_BYTES};
 use holdfast_protocol::recording::spool::Sync;
 use holdfast_protocol::recording::upload::{UploadConfig, UploadPolicy};
-use holdfast_protocol::release::ReleaseKey;
-use holdfast_protocol::token::Token;
 use thiserror::Error;
 
 use crate::recording::RecorderConfig;
@@ -370,7 +370,7 @@ pub struct StatusArgs {
     pub json: bool,
 }
 
-fn parse_token(text: &str) -> Result<Token, holdfast_protocol::token::TokenError> {
+fn parse_token(text: &str) -> Result<Token, holdfast_protocol::identity::token::TokenError> {
     text.trim().parse()
 }
 

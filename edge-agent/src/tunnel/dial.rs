@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_lite::FutureExt as _;
-use holdfast_protocol::congestion::quinn::Factory;
 use holdfast_protocol::ids::PublicKey;
 use holdfast_protocol::limits::{ACK_EVERY, DIAL_TIMEOUT, INITIAL_RTT, TUNNEL_IDLE_TIMEOUT};
+use holdfast_protocol::tunnel::congestion::quinn::Factory;
 use quinn::{
     AckFrequencyConfig, ClientConfig, Connection, Endpoint, EndpointConfig, TransportConfig, VarInt,
 };
@@ -165,7 +165,7 @@ fn transport() -> TransportConfig {
     let mut transport = TransportConfig::default();
     transport
         .max_idle_timeout(idle_timeout())
-        // The agent beats by itself (`holdfast_protocol::link`).
+        // The agent beats by itself (`holdfast_protocol::tunnel::link`).
         .keep_alive_interval(None)
         .stream_receive_window(STREAM_WINDOW)
         .receive_window(CONNECTION_WINDOW)

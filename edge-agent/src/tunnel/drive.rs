@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_lite::FutureExt as _;
-use holdfast_protocol::link::{Action, Link};
+use holdfast_protocol::tunnel::link::{Action, Link};
 use holdfast_protocol::wire::{AgentMessage, RelayMessage};
 use quinn::VarInt;
 use smol::channel::{self, Receiver, Sender};

@@ -1,11 +1,11 @@
 //! Joining a fleet: `edge-agent join TOKEN`.
 
 use futures_lite::FutureExt as _;
+use holdfast_protocol::identity::release::ReleaseKey;
+use holdfast_protocol::identity::roster::SignedRoster;
+use holdfast_protocol::identity::token::Token;
 use holdfast_protocol::ids::{DeviceName, LabelKey, LabelValue};
 use holdfast_protocol::limits::DIAL_TIMEOUT;
-use holdfast_protocol::release::ReleaseKey;
-use holdfast_protocol::roster::SignedRoster;
-use holdfast_protocol::token::Token;
 use holdfast_protocol::wire::{AgentMessage, Enrol, Intent, RelayMessage};
 use smol::Timer;
 use thiserror::Error;

@@ -4,8 +4,8 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use futures_lite::FutureExt as _;
-use holdfast_protocol::backoff::Backoff;
 use holdfast_protocol::limits::DIAL_TIMEOUT;
+use holdfast_protocol::tunnel::backoff::Backoff;
 use holdfast_protocol::wire::{AgentMessage, Intent, RelayMessage, Welcome};
 use smol::Timer;
 use smol::channel::Sender;

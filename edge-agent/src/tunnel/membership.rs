@@ -1,7 +1,7 @@
 //! What the device belongs to: its name, and the cluster that it pinned when it joined.
 
+use holdfast_protocol::identity::roster::{Roster, RosterError, SignedRoster};
 use holdfast_protocol::ids::{ClusterFingerprint, DeviceId, DeviceName, PublicKey};
-use holdfast_protocol::roster::{Roster, RosterError, SignedRoster};
 use ring::digest::{SHA256, digest};
 use ring::signature::{ED25519, UnparsedPublicKey};
 use serde::{Deserialize, Serialize};
@@ -149,7 +149,7 @@ pub fn fingerprint(cluster: &PublicKey) -> ClusterFingerprint {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use holdfast_protocol::roster::RelayEntry;
+    use holdfast_protocol::identity::roster::RelayEntry;
     use ring::rand::SystemRandom;
     use ring::signature::{Ed25519KeyPair, KeyPair as _};
 

@@ -1,4 +1,4 @@
-//! Keeping a tunnel up, for ever. The decisions are `holdfast_protocol::link`'s; here are the sockets,
+//! Keeping a tunnel up, for ever. The decisions are `holdfast_protocol::tunnel::link`'s; here are the sockets,
 //! the timers and the tasks.
 
 pub mod address;
@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_lite::FutureExt as _;
-use holdfast_protocol::backoff::Backoff;
+use holdfast_protocol::tunnel::backoff::Backoff;
 use holdfast_protocol::wire::{CloseCode, Instance};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use smol::Timer;

@@ -1,7 +1,7 @@
 //! The key that new versions of the agent are signed with, pinned when the device enrols. It has a file of its own
 //! beside the membership, so that an older agent that writes the membership anew does not forget it.
 
-use holdfast_protocol::release::ReleaseKey;
+use holdfast_protocol::identity::release::ReleaseKey;
 
 use crate::os::state::{StateDir, StateError};
 

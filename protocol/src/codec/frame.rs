@@ -8,10 +8,9 @@ use serde::Deserialize;
 use super::{CodecError, decode_body, encode_body};
 use crate::ids::SessionId;
 use crate::limits::{MAX_DATA_FRAME, MAX_DENIED_LOGINS, MAX_OPEN_MESSAGE, MAX_SESSION_MESSAGE};
-use crate::recording::chain::ChainKey;
 use crate::wire::{
-    Exit, ForwardLogRef, Incoming, Open, RecordingMode, RecordingTerms, SessionRefusal, Signal,
-    StdinMode, WindowSize,
+    ChainKey, Exit, ForwardLogRef, Incoming, Open, RecordingMode, RecordingTerms, SessionRefusal,
+    Signal, StdinMode, WindowSize,
 };
 
 /// Length of what stands before each frame's body.

@@ -109,7 +109,7 @@ mod tests {
     use crate::limits::{MAX_COMMAND, MAX_ENV_BYTES, MAX_SEGMENT};
     use crate::recording::record::{Bytes, Event, Record, Stream};
     use crate::recording::seal::{RecordingSecret, SealSeed};
-    use crate::recording::segment::{Link, SegmentWriter};
+    use crate::recording::segment::{SegmentLink, SegmentWriter};
 
     const TRUE: SessionExtent = SessionExtent {
         kind: RecordedKind::Exec,
@@ -166,7 +166,7 @@ mod tests {
         let session = crate::ids::SessionId([3; 16]);
         let key = RecordingSecret::from_seed(&[1; 32]).public();
         let mut seed = SealSeed::new([2; 32]);
-        let (mut before, mut index, mut length) = (Link::first(&session), 0, 0);
+        let (mut before, mut index, mut length) = (SegmentLink::first(&session), 0, 0);
         let mut bytes = Vec::new();
         let mut begin = |index, before, bytes: &mut Vec<u8>| {
             SegmentWriter::begin(session, index, before, &key, &mut seed, bytes).unwrap()

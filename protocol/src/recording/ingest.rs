@@ -9,7 +9,7 @@ use core::time::Duration;
 
 use super::record::EndReason;
 use super::scan::{Expected, Fault, SegmentScan};
-use super::segment::Link;
+use super::segment::SegmentLink;
 use crate::ids::SessionId;
 use crate::limits::{MAX_SEGMENT, MAX_SEGMENTS, UPLOAD_ACK_EVERY};
 use crate::wire::{
@@ -128,7 +128,7 @@ pub struct Ingest {
     stream: UploadStream,
     state: State,
     /// The stored segments: length and chain behind each.
-    stored: Vec<(u64, Link)>,
+    stored: Vec<(u64, SegmentLink)>,
     incoming: Option<Incoming>,
     finished: Option<SessionFinished>,
     checking: bool,
@@ -167,7 +167,7 @@ impl Ingest {
     pub fn restore(
         session: SessionId,
         state: State,
-        stored: Vec<(u64, Link)>,
+        stored: Vec<(u64, SegmentLink)>,
         finished: Option<SessionFinished>,
     ) -> Self {
         // Which segment is gone is not kept, but how many there were is.
@@ -468,7 +468,7 @@ impl Ingest {
 
     /// The stored segments: length, and the chain behind each.
     #[must_use]
-    pub fn stored(&self) -> &[(u64, Link)] {
+    pub fn stored(&self) -> &[(u64, SegmentLink)] {
         &self.stored
     }
 
@@ -481,7 +481,7 @@ impl Ingest {
     fn begin(&self, offer: &OfferedSegment) -> Incoming {
         let before = match self.stored.last() {
             Some((_, link)) => *link,
-            None => Link::first(&self.session),
+            None => SegmentLink::first(&self.session),
         };
         let behind_damage = self
             .damaged
@@ -542,7 +542,7 @@ impl Ingest {
         self.actions.push_back(IngestAction::Check);
     }
 
-    fn answer_stored(&mut self, offer: &OfferedSegment, (length, link): (u64, Link)) {
+    fn answer_stored(&mut self, offer: &OfferedSegment, (length, link): (u64, SegmentLink)) {
         if (length, link) == (offer.length, offer.hash) {
             self.answer(UploadAnswer::Stored(SegmentHeld {
                 session: self.session,

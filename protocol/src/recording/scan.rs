@@ -7,7 +7,8 @@ use thiserror::Error;
 
 use super::seal::{ENCAPSULATED_LEN, KeyId, TAG_LEN};
 use super::segment::{
-    BLOCK_HEAD_LEN, BlockKind, HEADER_LEN, INFO_LEN, Link, MAGIC, SUITE, SegmentHeader, VERSION,
+    BLOCK_HEAD_LEN, BlockKind, HEADER_LEN, INFO_LEN, MAGIC, SUITE, SegmentHeader, SegmentLink,
+    VERSION,
 };
 use crate::ids::SessionId;
 use crate::limits::MAX_BLOCK_SEALED;
@@ -101,7 +102,7 @@ pub enum Scanned {
 pub struct SegmentScan {
     expected: Expected,
     header: Option<SegmentHeader>,
-    link: Link,
+    link: SegmentLink,
     blocks: u32,
     closed: Option<BlockKind>,
     /// Bytes up to the end of the last whole block (or the header).
@@ -117,7 +118,7 @@ pub struct Expected {
     /// Whose, and which.
     pub place: Option<(SessionId, u32)>,
     /// The chain before it, where that is known.
-    pub before: Option<Link>,
+    pub before: Option<SegmentLink>,
 }
 
 impl SegmentScan {
@@ -127,7 +128,7 @@ impl SegmentScan {
         Self {
             expected,
             header: None,
-            link: Link([0; 32]),
+            link: SegmentLink([0; 32]),
             blocks: 0,
             closed: None,
             whole: 0,
@@ -180,7 +181,7 @@ impl SegmentScan {
 
     /// The chain there.
     #[must_use]
-    pub fn link(&self) -> Link {
+    pub fn link(&self) -> SegmentLink {
         self.link
     }
 
@@ -224,7 +225,7 @@ impl SegmentScan {
                 });
             }
         }
-        let first = (header.index == 0).then(|| Link::first(&header.session));
+        let first = (header.index == 0).then(|| SegmentLink::first(&header.session));
         if [self.expected.before, first]
             .into_iter()
             .flatten()
@@ -277,7 +278,7 @@ impl SegmentScan {
     }
 }
 
-fn parse_header(bytes: &[u8]) -> Result<(SegmentHeader, Link), Fault> {
+fn parse_header(bytes: &[u8]) -> Result<(SegmentHeader, SegmentLink), Fault> {
     let mut rest = bytes;
     if take::<4>(&mut rest)? != MAGIC {
         return Err(Fault::NotASegment);
@@ -293,7 +294,7 @@ fn parse_header(bytes: &[u8]) -> Result<(SegmentHeader, Link), Fault> {
         session: SessionId(take(&mut rest)?),
         index: u32::from_be_bytes(take(&mut rest)?),
         key: KeyId(take(&mut rest)?),
-        before: Link(take(&mut rest)?),
+        before: SegmentLink(take(&mut rest)?),
         encapsulated: take::<ENCAPSULATED_LEN>(&mut rest)?,
     };
     let head = bytes.get(..HEADER_LEN - 8).ok_or(Fault::NotASegment)?;

@@ -13,16 +13,13 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::digest::sha256;
+pub use crate::ids::RecordingKey;
 
 /// Length of what sealing adds to a text: Poly1305's tag.
 pub const TAG_LEN: usize = 16;
 
 /// Length of an encapsulated key.
 pub const ENCAPSULATED_LEN: usize = 32;
-
-/// The public half of a cluster's recording key: X25519, raw.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RecordingKey(pub [u8; 32]);
 
 /// Names a recording key: the first 8 bytes of its SHA-256.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -43,9 +43,7 @@ pub const SEGMENT_OVERHEAD: usize = HEADER_LEN + BLOCK_HEAD_LEN + TAG_LEN + MAX_
 /// The longest encoded footer.
 const MAX_FOOTER: usize = 40;
 
-/// A value of the chain over ciphertexts: it names everything before it.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Link(pub [u8; 32]);
+pub use crate::wire::SegmentLink;
 
 /// A segment's header, without its check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +55,7 @@ pub struct SegmentHeader {
     /// Which key opens it.
     pub key: KeyId,
     /// The chain before it.
-    pub before: Link,
+    pub before: SegmentLink,
     /// HPKE's encapsulated key.
     pub encapsulated: [u8; ENCAPSULATED_LEN],
 }
@@ -107,7 +105,7 @@ pub struct SegmentWriter {
     sealer: Sealer,
     session: SessionId,
     index: u32,
-    link: Link,
+    link: SegmentLink,
     /// The text of the blocks before, as far as a block may refer to it, and then the records that are
     /// not sealed yet.
     text: Vec<u8>,
@@ -127,7 +125,7 @@ impl SegmentWriter {
     pub fn begin(
         session: SessionId,
         index: u32,
-        before: Link,
+        before: SegmentLink,
         key: &RecordingKey,
         seed: &mut SealSeed,
         out: &mut Vec<u8>,
@@ -198,7 +196,7 @@ impl SegmentWriter {
     ///
     /// # Errors
     /// [`WriteError::Seal`].
-    pub fn close(mut self, last: bool, out: &mut Vec<u8>) -> Result<Link, WriteError> {
+    pub fn close(mut self, last: bool, out: &mut Vec<u8>) -> Result<SegmentLink, WriteError> {
         self.flush(out)?;
         let kind = if last {
             BlockKind::FinalFooter
@@ -231,7 +229,7 @@ impl SegmentWriter {
 
     /// The chain behind what was given out.
     #[must_use]
-    pub fn link(&self) -> Link {
+    pub fn link(&self) -> SegmentLink {
         self.link
     }
 
@@ -286,7 +284,7 @@ impl SegmentWriter {
     }
 }
 
-impl Link {
+impl SegmentLink {
     /// Where the chain of a session begins.
     #[must_use]
     pub fn first(session: &SessionId) -> Self {
@@ -307,7 +305,7 @@ impl Link {
 impl SegmentHeader {
     /// The bytes of the header, check and all, and the chain behind it.
     #[must_use]
-    pub fn encode(&self) -> ([u8; HEADER_LEN], Link) {
+    pub fn encode(&self) -> ([u8; HEADER_LEN], SegmentLink) {
         let mut bytes = [0; HEADER_LEN];
         let (head, check) = bytes.split_at_mut(HEADER_LEN - 8);
         let (info, encapsulated) = head.split_at_mut(INFO_LEN);
@@ -336,8 +334,8 @@ impl SegmentHeader {
     }
 
     /// The chain behind a header of these bytes.
-    pub(super) fn behind(&self, head: &[u8]) -> Link {
-        Link(sha256(&[&[0], &self.before.0, head]))
+    pub(super) fn behind(&self, head: &[u8]) -> SegmentLink {
+        SegmentLink(sha256(&[&[0], &self.before.0, head]))
     }
 }
 
@@ -385,13 +383,13 @@ pub(super) fn bound(session: &SessionId, segment: u32, block: u32, kind: BlockKi
     bound
 }
 
-impl fmt::Debug for Link {
+impl fmt::Debug for SegmentLink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Link({self})")
     }
 }
 
-impl fmt::Display for Link {
+impl fmt::Display for SegmentLink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }

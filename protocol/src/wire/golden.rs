@@ -11,14 +11,14 @@ use core::net::{Ipv6Addr, SocketAddr};
 use super::*;
 use crate::codec::control::{self, ControlMessage, ControlReader};
 use crate::codec::frame::{DataStream, FrameReader, Piece, SessionMessage, data_header};
+use crate::identity::release::ReleaseKey;
+use crate::identity::roster::{RelayEntry, Roster};
+use crate::identity::token::Token;
 use crate::ids::{ClusterFingerprint, PublicKey};
 use crate::recording::chain::ChainKey;
 use crate::recording::record::EndReason;
 use crate::recording::seal::RecordingKey;
-use crate::recording::segment::Link;
-use crate::release::ReleaseKey;
-use crate::roster::{RelayEntry, Roster};
-use crate::token::Token;
+use crate::recording::segment::SegmentLink;
 
 /// Each message encodes to its bytes and decodes from them, and no variant is left out.
 #[track_caller]
@@ -348,7 +348,7 @@ fn what_an_agent_says_of_recordings() {
         session,
         why,
         segments: 300,
-        hash: Link([0x11; 32]),
+        hash: SegmentLink([0x11; 32]),
     };
     let gone = |why| {
         UploadMessage::Gone(SegmentGone {
@@ -363,7 +363,7 @@ fn what_an_agent_says_of_recordings() {
         session,
         segment: 2,
         length: 300,
-        hash: Link([0x11; 32]),
+        hash: SegmentLink([0x11; 32]),
         closed: true,
     };
     let bytes = SegmentBytes {
@@ -402,7 +402,7 @@ fn what_a_relay_says_of_recordings() {
         session,
         segment: 2,
         offset: 300,
-        hash: Link([0x11; 32]),
+        hash: SegmentLink([0x11; 32]),
     };
     let refused = |why| {
         UploadAnswer::Refused(SegmentRefusal {

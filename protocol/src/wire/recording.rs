@@ -6,9 +6,6 @@ use core::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::ids::SessionId;
-use crate::recording::chain::ChainKey;
-use crate::recording::record::EndReason;
-use crate::recording::segment::Link;
 
 /// How one session is recorded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,7 +80,7 @@ pub struct SessionFinished {
     /// How many segments there are.
     pub segments: u32,
     /// The chain over all of them.
-    pub hash: Link,
+    pub hash: SegmentLink,
 }
 
 /// A segment that will never come.
@@ -122,7 +119,7 @@ pub struct OfferedSegment {
     /// Its length: whole blocks only.
     pub length: u64,
     /// The chain there.
-    pub hash: Link,
+    pub hash: SegmentLink,
     /// Whether nothing will follow in it: it has its footer, or the device lost power.
     pub closed: bool,
 }
@@ -147,7 +144,7 @@ pub struct SegmentHeld {
     /// How many bytes, from its beginning.
     pub offset: u64,
     /// The chain behind the last whole block among them.
-    pub hash: Link,
+    pub hash: SegmentLink,
 }
 
 /// A segment that a relay does not take.
@@ -200,3 +197,38 @@ impl fmt::Debug for SegmentBytes {
         write!(f, "SegmentBytes({} at {})", self.bytes.len(), self.offset)
     }
 }
+
+/// The key of a session's chains: made by the relay for the session, sent to the device in `Open`, erased
+/// when the recording was checked.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChainKey(pub [u8; 32]);
+
+impl fmt::Debug for ChainKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ChainKey(..)")
+    }
+}
+
+/// Why a session ended, as the device saw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EndReason {
+    /// The process ended.
+    Exited,
+    /// The process could not be started.
+    NotStarted,
+    /// The relay ended the session, or its client went away.
+    ClientGone,
+    /// The tunnel was lost.
+    TunnelLost,
+    /// The spool could take no more, under `strict`.
+    SpoolFull,
+    /// The agent was stopped.
+    AgentStopped,
+    /// Nothing ended it: the device lost power, or the agent was killed. No record says so; the device
+    /// reports it when it finds the recording unfinished.
+    PowerLoss,
+}
+
+/// A value of the chain over ciphertexts: it names everything before it.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SegmentLink(pub [u8; 32]);

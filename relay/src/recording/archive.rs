@@ -7,7 +7,7 @@ use holdfast_protocol::ids::PublicKey;
 use holdfast_protocol::recording::reader::Verdict;
 use holdfast_protocol::recording::record::Record;
 use holdfast_protocol::recording::seal::RecordingSecret;
-use holdfast_protocol::recording::segment::Link;
+use holdfast_protocol::recording::segment::SegmentLink;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
@@ -32,7 +32,7 @@ pub enum Read<T> {
     /// What was made of a record.
     Item(T),
     /// Nothing more follows. What the recording is as far as it could be read, and the chain over it.
-    End(io::Result<(Verdict, Link)>),
+    End(io::Result<(Verdict, SegmentLink)>),
 }
 
 impl Archive {

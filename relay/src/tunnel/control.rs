@@ -2,7 +2,7 @@
 
 use holdfast_protocol::codec::CodecError;
 use holdfast_protocol::codec::control::{self, ControlReader};
-use holdfast_protocol::control::{ControlOrder, ControlViolation};
+use holdfast_protocol::tunnel::control::{ControlOrder, ControlViolation};
 use holdfast_protocol::wire::{AgentMessage, RelayMessage};
 use quinn::{Connection, ConnectionError, ReadError, RecvStream, SendStream, WriteError};
 use thiserror::Error;

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use holdfast_protocol::control::ControlViolation;
 use holdfast_protocol::limits::MAX_LABELS;
+use holdfast_protocol::tunnel::control::ControlViolation;
 use holdfast_protocol::wire::{AgentMessage, Enrol, Membership, Refusal, RelayMessage};
 use tokio::time::timeout;
 use tracing::{info, warn};

@@ -3,10 +3,10 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 
-use holdfast_protocol::congestion::quinn::Factory;
-use holdfast_protocol::control::ControlViolation;
 use holdfast_protocol::ids::PublicKey;
 use holdfast_protocol::limits::{ACK_EVERY, INITIAL_RTT, MAX_VERSION_TEXT, TUNNEL_IDLE_TIMEOUT};
+use holdfast_protocol::tunnel::congestion::quinn::Factory;
+use holdfast_protocol::tunnel::control::ControlViolation;
 use holdfast_protocol::wire::{
     AgentMessage, CloseCode, Hello, Instance, Intent, Refusal, RelayMessage,
 };

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use holdfast_protocol::control::ControlViolation;
 use holdfast_protocol::ids::PublicKey;
+use holdfast_protocol::tunnel::control::ControlViolation;
 use holdfast_protocol::wire::{
     AgentMessage, Beat, CloseCode, Membership, Refusal, RelayMessage, Welcome,
 };

@@ -5,8 +5,8 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Duration;
 
-use holdfast_protocol::congestion::{Congestion, RoundTrip};
 use holdfast_protocol::limits::ACK_EVERY;
+use holdfast_protocol::tunnel::congestion::{Congestion, RoundTrip};
 
 use super::MTU;
 use crate::random::Random;

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::time::Duration;
 
-use holdfast_protocol::link::{Action, Link};
+use holdfast_protocol::tunnel::link::{Action, Link};
 
 use crate::random::Random;
 

@@ -16,7 +16,7 @@ use holdfast_protocol::recording::record::{
     Start, StartedWork, Stream, Terminal,
 };
 use holdfast_protocol::recording::seal::{RecordingSecret, SealSeed};
-use holdfast_protocol::recording::segment::{Link, SegmentWriter};
+use holdfast_protocol::recording::segment::{SegmentLink, SegmentWriter};
 use holdfast_protocol::wire::{
     Exit, Pty, RecordingMode, RecordingTerms, SFTP, Signal, StdinMode, WindowSize, Work,
 };
@@ -104,7 +104,7 @@ fn judge(expected: &Expectation, records: &[Vec<u8>]) -> (bool, Shown) {
     let secret = RecordingSecret::from_seed(&[1; 32]);
     let mut out = Vec::new();
     let mut seed = SealSeed::new([2; 32]);
-    let first = Link::first(&SESSION);
+    let first = SegmentLink::first(&SESSION);
     let begun = SegmentWriter::begin(SESSION, 0, first, &secret.public(), &mut seed, &mut out);
     let mut writer = begun.unwrap();
     let mut at = 0_u64;

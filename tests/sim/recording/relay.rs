@@ -12,7 +12,7 @@ use holdfast_protocol::recording::ingest::{Checked, Ingest, IngestAction, State,
 use holdfast_protocol::recording::reader::{Reader, Verdict};
 use holdfast_protocol::recording::record::{Event, Stream};
 use holdfast_protocol::recording::seal::RecordingSecret;
-use holdfast_protocol::recording::segment::Link;
+use holdfast_protocol::recording::segment::SegmentLink;
 use holdfast_protocol::wire::{SessionFinished, UploadAnswer, UploadMessage};
 
 pub(super) struct SimRelay {
@@ -34,7 +34,7 @@ pub(super) struct Kept {
     ingest: Ingest,
     working: Vec<u8>,
     pub(super) objects: BTreeMap<u32, Vec<u8>>,
-    stored: Vec<(u64, Link)>,
+    stored: Vec<(u64, SegmentLink)>,
     finished: Option<SessionFinished>,
     pub(super) state: State,
     pub(super) settled: u32,

@@ -74,7 +74,7 @@ const RELAY_EXCEPTIONS: [Exception; 10] = [
 ];
 
 /// Cycles of folders that are left in the other crates, each with its members in alphabetical order.
-const PROTOCOL_CYCLES: [&[&str]; 1] = [&["codec", "recording", "roster", "wire"]];
+const PROTOCOL_CYCLES: [&[&str]; 0] = [];
 const AGENT_CYCLES: [&[&str]; 0] = [];
 
 const fn exception(from: &'static str, to: &'static str, reason: &'static str) -> Exception {

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use holdfast_protocol::escape::Escaped;
-use holdfast_protocol::release::ReleaseKey;
+use holdfast_protocol::identity::release::ReleaseKey;
 use rustix::fs::{FlockOperation, flock};
 use thiserror::Error;
 

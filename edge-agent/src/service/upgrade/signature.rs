@@ -4,7 +4,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use holdfast_protocol::escape::Escaped;
-use holdfast_protocol::release::ReleaseKey;
+use holdfast_protocol::identity::release::ReleaseKey;
 use ring::signature::{ED25519, UnparsedPublicKey};
 use thiserror::Error;
 

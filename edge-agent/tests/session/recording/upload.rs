@@ -14,13 +14,13 @@ use edge_agent::service::upgrade::trial::Upgrades;
 use edge_agent::tunnel::membership::Membership;
 use edge_agent::tunnel::status::TunnelStatus;
 use holdfast_protocol::codec::control::{self, ControlReader};
+use holdfast_protocol::identity::roster::{RelayEntry, Roster};
 use holdfast_protocol::ids::{DeviceId, DeviceName, PublicKey};
 use holdfast_protocol::recording::reader::Verdict;
 use holdfast_protocol::recording::record::EndReason;
 use holdfast_protocol::recording::scan::{Expected, SegmentScan};
-use holdfast_protocol::recording::segment::Link;
+use holdfast_protocol::recording::segment::SegmentLink;
 use holdfast_protocol::recording::upload::UploadPolicy;
-use holdfast_protocol::roster::{RelayEntry, Roster};
 use holdfast_protocol::wire::{
     OfferedSegment, RecordingMode, SegmentHeld, UploadAnswer, UploadMessage,
 };
@@ -116,7 +116,11 @@ impl Store {
             session: offer.session,
             segment: offer.segment,
             offset,
-            hash: if whole { link_of(bytes) } else { Link([0; 32]) },
+            hash: if whole {
+                link_of(bytes)
+            } else {
+                SegmentLink([0; 32])
+            },
         };
         self.answer(UploadAnswer::Have(held.clone())).await;
         if whole && offer.closed {
@@ -126,7 +130,7 @@ impl Store {
     }
 }
 
-fn link_of(bytes: &[u8]) -> Link {
+fn link_of(bytes: &[u8]) -> SegmentLink {
     let mut scan = SegmentScan::new(Expected {
         place: None,
         before: None,
@@ -208,7 +212,7 @@ fn a_relay_that_stores_something_else_does_not_get_it_removed() {
                         session: offer.session,
                         segment: offer.segment,
                         offset: offer.length,
-                        hash: Link([1; 32]),
+                        hash: SegmentLink([1; 32]),
                     };
                     store.answer(UploadAnswer::Stored(held)).await;
                     break;

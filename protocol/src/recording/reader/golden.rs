@@ -21,7 +21,7 @@ fn written() -> Vec<Vec<u8>> {
     let (key, mut seed) = (secret().public(), SealSeed::new([9; 32]));
     let text = "ls -l\r\ntotal 4\r\n".repeat(20);
     let mut segments = vec![];
-    let mut before = Link::first(&SESSION);
+    let mut before = SegmentLink::first(&SESSION);
     for index in 0..2 {
         let mut out = vec![];
         let mut writer =

@@ -56,7 +56,7 @@ fn write(
     text: &dyn Fn(u32) -> String,
 ) -> Vec<Vec<u8>> {
     let (key, mut seed) = (secret().public(), SealSeed::new([9; 32]));
-    let mut before = Link::first(&session);
+    let mut before = SegmentLink::first(&session);
     let mut written = vec![];
     let mut micros = 0;
     for index in 0..segments {
@@ -317,7 +317,7 @@ fn only_the_right_key_opens_and_says_so() {
 fn a_segment_bears_as_much_as_its_bound_says() {
     let (key, mut seed) = (secret().public(), SealSeed::new([3; 32]));
     let mut out = vec![];
-    let first = Link::first(&SESSION);
+    let first = SegmentLink::first(&SESSION);
     let mut writer = SegmentWriter::begin(SESSION, 0, first, &key, &mut seed, &mut out).unwrap();
     let mut noise = 1_u64;
     let mut data = [0_u8; MAX_RECORD_DATA];
@@ -375,7 +375,7 @@ proptest! {
     ) {
         let (key, mut seed) = (secret().public(), SealSeed::new([3; 32]));
         let mut out = vec![];
-        let first = Link::first(&SESSION);
+        let first = SegmentLink::first(&SESSION);
         let mut writer =
             SegmentWriter::begin(SESSION, 0, first, &key, &mut seed, &mut out).unwrap();
         writer.push(&Record { delta: 0, event: start(SESSION) }, 0, &mut out).unwrap();

@@ -20,7 +20,7 @@ use crate::recording::record::{
 };
 use crate::recording::seal::{RecordingKey, SealSeed};
 use crate::recording::segment::{
-    BLOCK_OVERHEAD, Link, SEGMENT_OVERHEAD, SegmentWriter, WriteError,
+    BLOCK_OVERHEAD, SEGMENT_OVERHEAD, SegmentLink, SegmentWriter, WriteError,
 };
 use crate::wire::{RecordingMode, StdinMode};
 
@@ -42,7 +42,7 @@ pub(super) struct Live {
     writer: Option<(SegmentWriter, Duration)>,
     /// The next segment's number and the chain before it.
     index: u32,
-    before: Link,
+    before: SegmentLink,
     /// Sealed bytes of the present segment, and where in it they stand.
     sealed: Vec<u8>,
     at: u64,
@@ -65,7 +65,7 @@ pub(super) struct Live {
     promised: u64,
     pub(super) failing: Option<Failing>,
     /// The last chain value and the number of segments, once nothing more comes.
-    pub(super) ended: Option<(EndReason, Link, u32)>,
+    pub(super) ended: Option<(EndReason, SegmentLink, u32)>,
 }
 
 #[derive(Debug)]
@@ -102,7 +102,7 @@ impl Live {
             seed: SealSeed::new(begin.seed),
             writer: None,
             index: 0,
-            before: Link::first(&session),
+            before: SegmentLink::first(&session),
             sealed: Vec::new(),
             at: 0,
             waiting_since: None,
@@ -398,7 +398,7 @@ impl Live {
     }
 
     /// Makes what is sealed a piece to be written.
-    fn hand_out(&mut self, link: Link, closes: bool) {
+    fn hand_out(&mut self, link: SegmentLink, closes: bool) {
         self.waiting_since = None;
         if self.sealed.is_empty() {
             return;

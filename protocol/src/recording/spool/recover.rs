@@ -14,7 +14,7 @@ use crate::limits::{MAX_BLOCK_SEALED, MAX_SEGMENT, WRITE_BATCH};
 use crate::recording::medium::{FileName, Medium, SegmentName};
 use crate::recording::record::EndReason;
 use crate::recording::scan::{Expected, Fault, SegmentScan};
-use crate::recording::segment::{BlockKind, Link};
+use crate::recording::segment::{BlockKind, SegmentLink};
 use crate::wire::SegmentLost;
 
 /// What was found on the medium at the start.
@@ -289,7 +289,7 @@ struct Found {
 /// What was seen of a session's segments so far.
 #[derive(Default)]
 struct Walk {
-    last: Option<(u32, Link)>,
+    last: Option<(u32, SegmentLink)>,
     closed: Option<BlockKind>,
     broken: bool,
     /// The last segment has a damaged block.

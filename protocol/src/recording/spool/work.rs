@@ -9,7 +9,7 @@ use super::{Ended, File, FileState, Spool, Sync};
 use crate::ids::SessionId;
 use crate::recording::medium::SegmentName;
 use crate::recording::record::EndReason;
-use crate::recording::segment::Link;
+use crate::recording::segment::SegmentLink;
 use crate::wire::SegmentLost;
 
 /// Something to be done on the medium. Each is given out once, and has to come back in `handle_done`.
@@ -35,7 +35,7 @@ pub struct Write {
     /// Whether they have to be safe from a power cut before this is done.
     pub sync: bool,
     pub(super) closes: bool,
-    pub(super) link: Link,
+    pub(super) link: SegmentLink,
 }
 
 impl Spool {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use holdfast_protocol::escape::Escaped;
+use holdfast_protocol::identity::token::Token;
 use holdfast_protocol::limits::MAX_LABELS;
-use holdfast_protocol::token::Token;
 use serde::Serialize;
 
 use crate::audit::{Event, EventKind};

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
+use holdfast_protocol::identity::token::Token;
 use holdfast_protocol::ids::{PublicKey, UserName};
-use holdfast_protocol::token::Token;
 use serde_json::Value;
 use tempfile::TempDir;
 

@@ -13,7 +13,7 @@ use holdfast_protocol::recording::ingest::{
     Ingest, IngestAction, IngestFault, Lost, State, Truncated, UploadStream,
 };
 use holdfast_protocol::recording::scan::{Expected, SegmentScan};
-use holdfast_protocol::recording::segment::Link;
+use holdfast_protocol::recording::segment::SegmentLink;
 use holdfast_protocol::wire::{
     OfferedSegment, Refused, SegmentBytes, SegmentHeld, SegmentLost, SegmentRefusal, UploadAnswer,
     UploadMessage,
@@ -315,7 +315,7 @@ impl Recordings {
         let stored = entry.ingest.stored();
         let before = stored
             .last()
-            .map_or_else(|| Link::first(&id), |(_, link)| *link);
+            .map_or_else(|| SegmentLink::first(&id), |(_, link)| *link);
         let mut scan = SegmentScan::new(Expected {
             place: Some((id, segment)),
             before: Some(before),

@@ -11,7 +11,7 @@ use holdfast_protocol::recording::ingest::Checked;
 use holdfast_protocol::recording::reader::{Reader, Verdict};
 use holdfast_protocol::recording::record::{Event, Record, Stream};
 use holdfast_protocol::recording::seal::RecordingSecret;
-use holdfast_protocol::recording::segment::Link;
+use holdfast_protocol::recording::segment::SegmentLink;
 use serde::{Deserialize, Serialize};
 
 use super::objects::Objects;
@@ -32,7 +32,7 @@ pub struct Findings {
     /// What it is by itself.
     pub verdict: Verdict,
     /// The chain over all that was read.
-    pub link: Link,
+    pub link: SegmentLink,
     /// What comes of comparing it with the relay's own row, if the key for that was still there.
     pub assessment: Option<Assessment>,
     /// Microseconds from its start to the last record with which something was proved.
@@ -155,7 +155,7 @@ pub fn read_all(
     objects: &Objects,
     secrets: &[RecordingSecret],
     each: &mut dyn FnMut(u64, &Record<'_>),
-) -> io::Result<(Verdict, Link)> {
+) -> io::Result<(Verdict, SegmentLink)> {
     let most = facts.extent(Timestamp::now()).unpacked();
     let mut reader = Reader::new(facts.row.session.id, secrets).bounded(most);
     let count = u32::try_from(facts.segments.len()).unwrap_or(u32::MAX);

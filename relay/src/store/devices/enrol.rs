@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
+use holdfast_protocol::identity::token::Secret;
 use holdfast_protocol::ids::{DeviceId, DeviceName, PublicKey};
 use holdfast_protocol::limits::MAX_LABELS;
-use holdfast_protocol::token::Secret;
 use holdfast_protocol::wire::Refusal;
 use thiserror::Error;
 

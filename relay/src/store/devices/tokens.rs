@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use holdfast_protocol::identity::token::Secret;
 use holdfast_protocol::ids::DeviceId;
-use holdfast_protocol::token::Secret;
 
 use super::labels;
 use crate::clock::Timestamp;

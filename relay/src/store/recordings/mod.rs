@@ -2,7 +2,7 @@
 
 use holdfast_protocol::ids::{SessionId, UserName};
 use holdfast_protocol::recording::chain::{Begun, ChainKey, Closing, Seen, SeenControl};
-use holdfast_protocol::recording::segment::Link;
+use holdfast_protocol::recording::segment::SegmentLink;
 use holdfast_protocol::wire::SessionFinished;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -282,7 +282,7 @@ impl Store {
         id: SessionId,
         segment: u32,
         length: u64,
-        hash: &Link,
+        hash: &SegmentLink,
     ) -> Result<(), StoreError> {
         let mut write = self.write(Durability::Disk).await?;
         sqlx::query(SEGMENT)

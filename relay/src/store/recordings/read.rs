@@ -5,7 +5,7 @@ use holdfast_protocol::recording::allowance::{PassedStream, SessionExtent};
 use holdfast_protocol::recording::chain::{
     Begun, ChainKey, Closing, Expectation, RecordedKind, Seen, SeenControl,
 };
-use holdfast_protocol::recording::segment::Link;
+use holdfast_protocol::recording::segment::SegmentLink;
 use holdfast_protocol::wire::SessionFinished;
 use sqlx::QueryBuilder;
 
@@ -46,7 +46,7 @@ pub struct RecordingFacts {
     /// What is listed of it.
     pub row: RecordingRow,
     /// The stored segments, from the first.
-    pub segments: Vec<(u64, Link)>,
+    pub segments: Vec<(u64, SegmentLink)>,
     /// The device's report.
     pub report: Option<SessionFinished>,
     /// The key of the streams' digests, until the verdict.

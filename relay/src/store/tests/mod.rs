@@ -1,9 +1,9 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use holdfast_protocol::identity::token::Secret;
 use holdfast_protocol::ids::{DeviceId, DeviceName, Generation, LabelKey, LabelValue, PublicKey};
 use holdfast_protocol::limits::MAX_LABELS;
-use holdfast_protocol::token::Secret;
 use holdfast_protocol::wire::Refusal;
 use tempfile::TempDir;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use holdfast_protocol::codec::control;
-use holdfast_protocol::token::Secret;
+use holdfast_protocol::identity::token::Secret;
 use holdfast_protocol::wire::{AgentMessage, Beat, Enrol, Intent};
 
 use crate::Outcome;

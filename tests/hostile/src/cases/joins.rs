@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Result;
-use holdfast_protocol::token::Secret;
+use holdfast_protocol::identity::token::Secret;
 use holdfast_protocol::wire::{AgentMessage, Enrol, Intent, RelayMessage};
 use quinn::{Connection, Endpoint};
 use tokio::time::{sleep, timeout};

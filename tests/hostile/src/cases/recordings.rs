@@ -7,7 +7,7 @@ use holdfast_protocol::codec::control;
 use holdfast_protocol::codec::frame::{DataStream, SessionMessage};
 use holdfast_protocol::ids::SessionId;
 use holdfast_protocol::recording::record::{EndReason, Event, Stream};
-use holdfast_protocol::recording::segment::Link;
+use holdfast_protocol::recording::segment::SegmentLink;
 use holdfast_protocol::wire::{
     Exit, OfferedSegment, Open, SegmentGone, SegmentLost, SessionFinished, UploadAnswer,
     UploadMessage,
@@ -124,7 +124,7 @@ fn offer(number: u32) -> UploadMessage {
         session: session(number),
         segment: 0,
         length: 1 << 20,
-        hash: Link([1; 32]),
+        hash: SegmentLink([1; 32]),
         closed: true,
     })
 }
@@ -134,7 +134,7 @@ fn finished(number: u32) -> UploadMessage {
         session: session(number),
         why: Some(EndReason::Exited),
         segments: 1,
-        hash: Link([1; 32]),
+        hash: SegmentLink([1; 32]),
     })
 }
 

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use holdfast_protocol::limits::MAX_RECORD_DATA;
 use holdfast_protocol::recording::record::{Bytes, Event, Record, Stream};
 use holdfast_protocol::recording::seal::SealSeed;
-use holdfast_protocol::recording::segment::{Link, SegmentWriter};
+use holdfast_protocol::recording::segment::{SegmentLink, SegmentWriter};
 use holdfast_protocol::wire::{Exit, OfferedSegment, Open, Refused, UploadAnswer};
 use ring::rand::SecureRandom as _;
 use tokio::time::sleep;
@@ -73,7 +73,7 @@ struct Noise {
     key: holdfast_protocol::recording::seal::RecordingKey,
     seed: SealSeed,
     index: u32,
-    before: Link,
+    before: SegmentLink,
     /// The segment that has begun.
     open: Option<(SegmentWriter, Vec<u8>)>,
 }
@@ -86,7 +86,7 @@ impl Noise {
             key: key.context("the roster has no recording key")?,
             seed: SealSeed::new(random()?),
             index: 0,
-            before: Link::first(&open.session),
+            before: SegmentLink::first(&open.session),
             open: None,
         };
         let terms = tape::terms(open).context("the session is not recorded")?;
@@ -111,7 +111,7 @@ impl Noise {
     }
 
     /// The next segment and the chain behind it.
-    fn segment(&mut self) -> Result<(Vec<u8>, Link)> {
+    fn segment(&mut self) -> Result<(Vec<u8>, SegmentLink)> {
         loop {
             let noise: [u8; MAX_RECORD_DATA] = random()?;
             if self.push(Event::Part(Stream::Stdout, Bytes(&noise)))? {

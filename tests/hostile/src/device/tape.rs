@@ -10,7 +10,7 @@ use holdfast_protocol::recording::record::{
     Bytes, End, EndReason, Event, Record, Redacted, Start, StartedWork, Stream, Terminal,
 };
 use holdfast_protocol::recording::seal::SealSeed;
-use holdfast_protocol::recording::segment::{Link, SegmentWriter};
+use holdfast_protocol::recording::segment::{SegmentLink, SegmentWriter};
 use holdfast_protocol::wire::{Open, RecordingMode, RecordingTerms, SFTP, StdinMode, Work};
 
 use super::Device;
@@ -38,7 +38,7 @@ pub struct Sealed {
     /// Its only segment.
     pub bytes: Vec<u8>,
     /// The chain behind it.
-    pub hash: Link,
+    pub hash: SegmentLink,
     /// What the device reports.
     pub why: EndReason,
 }
@@ -73,7 +73,7 @@ impl Tape {
         use ring::rand::SecureRandom as _;
         ring::rand::SystemRandom::new().fill(&mut seed).unwrap();
         let (mut seed, mut bytes) = (SealSeed::new(seed), vec![]);
-        let before = Link::first(&session);
+        let before = SegmentLink::first(&session);
         let writer = SegmentWriter::begin(session, 0, before, &key, &mut seed, &mut bytes);
         Some(Self {
             session,

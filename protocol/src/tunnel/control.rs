@@ -72,7 +72,7 @@ impl ControlOrder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::token::Secret;
+    use crate::identity::token::Secret;
     use crate::wire::{Beat, Enrol, Hello, Instance};
     use alloc::string::String;
     use alloc::vec;

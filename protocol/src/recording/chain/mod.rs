@@ -25,16 +25,7 @@ pub use expect::{Begun, Closing, Control, Expectation, RecordedKind, SeenControl
 pub use facts::{Contradiction, Fact};
 pub use lane::Unproved;
 
-/// The key of a session's chains: made by the relay for the session, told to the device in `Open`, erased
-/// when the recording was checked.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ChainKey(pub [u8; 32]);
-
-impl fmt::Debug for ChainKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ChainKey(..)")
-    }
-}
+pub use crate::wire::ChainKey;
 
 /// The tag of one frame.
 pub type Tag = [u8; 32];

@@ -20,6 +20,7 @@ use super::chain::{Point, Tag};
 use crate::codec::frame::DataStream;
 use crate::ids::{DeviceId, DeviceName, Login, SessionId, UserName};
 use crate::limits::{MAX_ENV, MAX_ENV_NAME, MAX_RECORD_COMMAND};
+pub use crate::wire::EndReason;
 use crate::wire::{Exit, RecordingMode, Signal, StdinMode, WindowSize, Work};
 
 /// One record.
@@ -349,26 +350,6 @@ pub struct End {
     pub why: EndReason,
     /// Where the streams' chains stand: stdin, stdout, stderr.
     pub streams: [Point; 3],
-}
-
-/// Why a session ended, as the device saw it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum EndReason {
-    /// The process ended.
-    Exited,
-    /// The process could not be started.
-    NotStarted,
-    /// The relay ended the session, or its client went away.
-    ClientGone,
-    /// The tunnel was lost.
-    TunnelLost,
-    /// The spool could take no more, under `strict`.
-    SpoolFull,
-    /// The agent was stopped.
-    AgentStopped,
-    /// Nothing ended it: the device lost power, or the agent was killed. No record says so; the device
-    /// reports it when it finds the recording unfinished.
-    PowerLoss,
 }
 
 impl fmt::Debug for Bytes<'_> {

@@ -11,19 +11,20 @@ use core::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::forward::{AddressPolicy, PathPolicy};
+use crate::identity::release::ReleaseKey;
+use crate::identity::roster::SignedRoster;
+use crate::identity::token::Secret;
 use crate::ids::{
     DeviceId, DeviceName, Generation, LabelKey, LabelValue, Login, SessionId, UserName,
 };
-use crate::release::ReleaseKey;
-use crate::roster::SignedRoster;
-use crate::token::Secret;
 
 mod recording;
 mod terms;
 
 pub use recording::{
-    OfferedSegment, RecordingMode, RecordingTerms, Refused, SegmentBytes, SegmentGone, SegmentHeld,
-    SegmentLost, SegmentRefusal, SessionFinished, StdinMode, UploadAnswer, UploadMessage,
+    ChainKey, EndReason, OfferedSegment, RecordingMode, RecordingTerms, Refused, SegmentBytes,
+    SegmentGone, SegmentHeld, SegmentLink, SegmentLost, SegmentRefusal, SessionFinished, StdinMode,
+    UploadAnswer, UploadMessage,
 };
 pub use terms::{ForwardLogRef, OnDisconnect, SessionTerms, SftpTerms};
 

@@ -23,7 +23,7 @@ use embedded_io::ErrorKind;
 use super::medium::SegmentName;
 use super::record::{EndReason, Event, GapReason, Record, Start, Stream};
 use super::seal::RecordingKey;
-use super::segment::Link;
+use super::segment::SegmentLink;
 use crate::ids::SessionId;
 use crate::limits::{GAP_HYSTERESIS, MAX_SPOOL_FILES, MAX_UNWRITTEN, SPOOL_BYTES, SPOOL_RESERVE};
 use crate::wire::{RecordingTerms, SegmentGone, SegmentLost};
@@ -134,7 +134,7 @@ pub struct Spool {
 struct File {
     /// How much of it stands: whole blocks.
     length: u64,
-    link: Link,
+    link: SegmentLink,
     /// Nothing will be added to it.
     closed: bool,
     /// Seconds since 1970, where that is known.
@@ -156,7 +156,7 @@ enum FileState {
 
 #[derive(Clone, Copy, Debug)]
 struct Ended {
-    report: (Option<EndReason>, u32, Link),
+    report: (Option<EndReason>, u32, SegmentLink),
     noted: bool,
 }
 

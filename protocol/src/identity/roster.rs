@@ -7,9 +7,8 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::ids::PublicKey;
+use crate::ids::{PublicKey, RecordingKey};
 use crate::limits::{MAX_ADDRESS, MAX_CONTROL_MESSAGE, MAX_RELAYS};
-use crate::recording::seal::RecordingKey;
 
 /// Stands before the signed bytes, so that a signature over a roster can never be taken for a
 /// signature over anything else that the cluster key signs.

@@ -7,7 +7,7 @@ use super::pack;
 use super::record::{self, End, EndReason, Event, Record};
 use super::scan::{Expected, Fault, Scanned, SegmentScan};
 use super::seal::{Opener, RecordingSecret};
-use super::segment::{BlockKind, Footer, Link, SegmentHeader, bound};
+use super::segment::{BlockKind, Footer, SegmentHeader, SegmentLink, bound};
 use crate::ids::SessionId;
 
 /// What a recording is.
@@ -51,7 +51,7 @@ pub struct Reader<'k> {
     secrets: &'k [RecordingSecret],
     at: Position,
     /// The chain behind the last segment.
-    link: Link,
+    link: SegmentLink,
     closed: Option<BlockKind>,
     started: bool,
     end: Option<End>,
@@ -68,7 +68,7 @@ impl<'k> Reader<'k> {
             session,
             secrets,
             at: Position::default(),
-            link: Link::first(&session),
+            link: SegmentLink::first(&session),
             closed: None,
             started: false,
             end: None,
@@ -123,7 +123,7 @@ impl<'k> Reader<'k> {
 
     /// The chain over all that was read: it names the recording.
     #[must_use]
-    pub fn link(&self) -> Link {
+    pub fn link(&self) -> SegmentLink {
         self.link
     }
 

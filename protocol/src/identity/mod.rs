@@ -1,0 +1,5 @@
+//! How the two ends recognize each other: tokens, the signed roster, and the key that releases are signed with.
+
+pub mod release;
+pub mod roster;
+pub mod token;
