@@ -18,7 +18,7 @@ use rustix::io::{Errno, writev};
 use rustix::net::{Shutdown, shutdown};
 use smol::Async;
 
-use super::Gone;
+use super::gone::Gone;
 use crate::os::pty;
 use crate::recording::{ByteCounters, Recording, Unrecordable};
 use crate::session::limits::{

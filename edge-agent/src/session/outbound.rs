@@ -16,7 +16,7 @@ use rustix::buffer::spare_capacity;
 use rustix::io::{Errno, ioctl_fionread, read};
 use smol::Async;
 
-use super::Gone;
+use super::gone::Gone;
 use crate::recording::{ByteCounters, Recording, Unrecordable};
 use crate::session::limits::{FORWARD_PIECE, LAST_OUTPUT, MIN_OUTPUT_READ, OUTPUT_READ};
 

@@ -12,17 +12,17 @@ use holdfast_protocol::wire::{Connect, Exit, SessionRefusal, SocketPath, Take};
 use rustix::net::sockopt::set_socket_linger;
 use smol::Async;
 
-use super::super::Kind;
-use super::super::forwards::{coming, host_and_port, out};
 use super::super::inbound::Sink;
+use super::super::registry::Kind;
 use super::Driver;
+use super::forwards::{coming, host_and_port, out};
 use crate::recording::Beginning;
 use crate::session::dial::{self, Dialled};
 use crate::session::limits::BULK_PRIORITY;
 use crate::session::unix;
 
 /// How a forward's connection ended that its other end broke off.
-pub(in crate::session) const BROKEN_OFF: Exit = Exit::Status(1);
+pub(super) const BROKEN_OFF: Exit = Exit::Status(1);
 
 impl Driver {
     /// Starts a forward: the connection stands where a session has its process.

@@ -1,6 +1,8 @@
 //! Drives one session: reads, feeds the state machine, does what it says.
 
 mod connection;
+mod forwards;
+mod listening;
 mod turn;
 
 use std::future::poll_fn;
@@ -19,14 +21,13 @@ use holdfast_protocol::session::{Departure, DeviceAction, DeviceSession};
 use holdfast_protocol::wire::{Exit, ForwardLogRef, Open, SessionRefusal, Signal, Work};
 use smol::{Async, Timer};
 
-pub(super) use self::connection::BROKEN_OFF;
+use self::listening::Place;
 use self::turn::Event;
-use super::agent::AgentSocket;
-use super::forwards;
+use super::agent_socket::AgentSocket;
+use super::gone::Gone;
 use super::inbound::{Inbound, Sink};
-use super::listening::Place;
 use super::outbound::Outbound;
-use super::{Gone, Kind, Sessions, Slot};
+use super::registry::{Kind, Sessions, Slot};
 use crate::os::process::Process;
 use crate::os::{environment, pty};
 use crate::recording::{Recording, Told, Unrecordable};
@@ -70,6 +71,14 @@ pub(super) struct Driver {
     gone: Option<Gone>,
     /// The recording takes no more: nothing more may be shown or typed.
     pub(super) cut_off: bool,
+}
+
+impl Sessions {
+    /// Runs one session to its end, from its `Open` on. A relay that has lost its client resets its half
+    /// of the stream; one that merely finishes it before the exit status has gone away too.
+    pub async fn serve(self: Arc<Self>, send: quinn::SendStream, recv: quinn::RecvStream) {
+        Driver::new(self, send, recv).run().await;
+    }
 }
 
 impl Driver {

@@ -7,7 +7,7 @@ use futures_lite::Future as _;
 use holdfast_protocol::codec::frame::SessionMessage;
 use holdfast_protocol::wire::Exit;
 
-use super::super::Gone;
+use super::super::gone::Gone;
 use super::super::inbound::Input;
 use super::super::outbound::Output;
 use super::Driver;

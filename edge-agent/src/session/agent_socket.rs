@@ -10,8 +10,8 @@ use holdfast_protocol::ids::{Login, SessionId};
 use holdfast_protocol::wire::{Incoming, SessionRefusal};
 use smol::Timer;
 
-use super::Sessions;
-use super::listening::{AcceptedConnection, ArrivedAt, NO_ADDRESS};
+use super::arrivals::{AcceptedConnection, ArrivedAt, NO_ADDRESS};
+use super::registry::Sessions;
 use crate::session::limits::ARRIVAL_POLL;
 use crate::session::unix::{self, Listener};
 

@@ -12,9 +12,11 @@ use holdfast_protocol::recording::record::{ForwardDirection, ForwardEnd};
 use holdfast_protocol::wire::{Exit, Open, SessionRefusal};
 use smol::Timer;
 
-use super::driver::{BROKEN_OFF, Driver};
-use super::listening::{AcceptedConnection, ArrivedAt};
-use super::{Gone, Kind};
+use super::super::arrivals::{AcceptedConnection, ArrivedAt};
+use super::super::gone::Gone;
+use super::super::registry::Kind;
+use super::Driver;
+use super::connection::BROKEN_OFF;
 use crate::recording::{Beginning, Told, Unrecordable};
 use crate::session::limits::FORWARDS_GRACE;
 

@@ -1,0 +1,43 @@
+//! The other end of a session, when it is not there any more.
+
+use holdfast_protocol::session::Departure;
+use holdfast_protocol::wire::{CloseCode, ResetCode};
+
+/// Who is not there any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Gone {
+    /// The relay broke off or ended the stream, because its client went away or the protocol was broken.
+    Client,
+    /// The whole tunnel.
+    Tunnel,
+    /// The relay ordered the session to stop.
+    Ended,
+}
+
+impl Gone {
+    /// What the relay means by resetting its half, or stopping ours.
+    pub(super) fn reset(code: quinn::VarInt) -> Self {
+        match code == quinn::VarInt::from_u32(ResetCode::Ended as u32) {
+            true => Self::Ended,
+            false => Self::Client,
+        }
+    }
+
+    /// What the end of the tunnel means: a revoked device keeps no session's process.
+    pub(super) fn closed(why: &quinn::ConnectionError) -> Self {
+        let revoked = quinn::VarInt::from_u32(CloseCode::Revoked as u32);
+        match why {
+            quinn::ConnectionError::ApplicationClosed(close) if close.error_code == revoked => {
+                Self::Ended
+            }
+            _ => Self::Tunnel,
+        }
+    }
+
+    pub(super) fn departure(self) -> Departure {
+        match self {
+            Self::Client | Self::Tunnel => Departure::Lost,
+            Self::Ended => Departure::Ordered,
+        }
+    }
+}

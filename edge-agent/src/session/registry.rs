@@ -1,0 +1,207 @@
+//! The agent's sessions and forwards: how many there are, how many there may be, and what they share.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use event_listener::Event;
+use futures_lite::FutureExt as _;
+use smol::Timer;
+
+use super::arrivals::Arrivals;
+use super::launch::TaskLimit;
+use super::launch::login::LoginMode;
+use super::limits::{MAX_FORWARD_RECORDINGS, MAX_FORWARDS, MAX_SESSIONS};
+use super::subsystem::SftpServer;
+use crate::recording::Recorder;
+
+/// What the config says about sessions.
+#[derive(Clone, Debug)]
+pub struct SessionConfig {
+    /// Patterns (`*` and `?`) of environment variables that a client may set, besides `LANG`, `LC_*`,
+    /// `COLORTERM` and `NO_COLOR`. What would choose the code that runs (`LD_*`, `PATH`, `BASH_ENV`, …)
+    /// stays forbidden whatever stands here.
+    pub accept_env: Vec<String>,
+    /// What serves the subsystem sftp.
+    pub sftp_server: SftpServer,
+    /// Most sessions at once.
+    pub max_sessions: u32,
+    /// What bounds the tasks of sessions.
+    pub tasks: TaskLimit,
+    /// Who makes a session a login session.
+    pub login: LoginMode,
+    /// What runs as the helper of [`crate::session::launch`]: this very program.
+    pub program: PathBuf,
+}
+
+impl Default for SessionConfig {
+    fn default() -> Self {
+        // By this name the kernel finds the program even after an update has replaced its file.
+        let program = PathBuf::from("/proc/self/exe");
+        Self {
+            accept_env: Vec::new(),
+            sftp_server: SftpServer::Internal,
+            max_sessions: MAX_SESSIONS,
+            tasks: TaskLimit::None,
+            login: LoginMode::Bare,
+            program,
+        }
+    }
+}
+
+/// All sessions of the agent.
+#[derive(Debug)]
+pub struct Sessions {
+    pub(super) config: SessionConfig,
+    pub(super) recorder: Arc<Recorder>,
+    live: AtomicU32,
+    /// Those of them whose observer is lost, and whose process keeps its terminal until it exits by itself.
+    left: AtomicU32,
+    forwards: AtomicU32,
+    /// Recordings of forwards.
+    recordings: AtomicU32,
+    pub(super) arrivals: Arrivals,
+    changed: Event,
+}
+
+impl Sessions {
+    /// None yet. What an agent before this one left in cgroups goes, where nothing runs any more.
+    #[must_use]
+    pub fn new(config: SessionConfig, recorder: Arc<Recorder>) -> Arc<Self> {
+        config.tasks.sweep();
+        Arc::new(Self {
+            config,
+            recorder,
+            live: AtomicU32::new(0),
+            left: AtomicU32::new(0),
+            forwards: AtomicU32::new(0),
+            recordings: AtomicU32::new(0),
+            arrivals: Arrivals::default(),
+            changed: Event::new(),
+        })
+    }
+
+    /// What records them.
+    #[must_use]
+    pub fn recorder(&self) -> &Arc<Recorder> {
+        &self.recorder
+    }
+
+    /// What bounds their tasks.
+    #[must_use]
+    pub fn task_limit(&self) -> &TaskLimit {
+        &self.config.tasks
+    }
+
+    /// Removes the cgroups of sessions that have ended.
+    pub(super) fn sweep_tasks(&self) {
+        let tasks = self.config.tasks.clone();
+        if matches!(tasks, TaskLimit::Cgroup { .. }) {
+            smol::unblock(move || tasks.sweep()).detach();
+        }
+    }
+
+    /// How many sessions have a process, or are starting or ending one.
+    #[must_use]
+    pub fn live(&self) -> u32 {
+        self.live.load(Ordering::Acquire)
+    }
+
+    /// How many forwarded connections stand, or are being dialled or ended.
+    #[must_use]
+    pub fn forwards(&self) -> u32 {
+        self.forwards.load(Ordering::Acquire)
+    }
+
+    /// Resolves when one of the counts has changed since this call. Call it before [`Self::live`], and no change
+    /// is missed.
+    pub fn changed(&self) -> impl Future<Output = ()> + Send + Unpin + use<> {
+        self.changed.listen()
+    }
+
+    /// Resolves when all sessions have ended but those that may go on unobserved, or after `patience`.
+    pub async fn ended(&self, patience: Duration) {
+        let none = async {
+            loop {
+                let changed = self.changed();
+                if self.live() <= self.left.load(Ordering::Acquire) {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        let late = async {
+            Timer::after(patience).await;
+        };
+        none.or(late).await;
+    }
+
+    /// A place for one more of a kind; the error is as many as there may be.
+    pub(super) fn slot(self: &Arc<Self>, kind: Kind) -> Result<Slot, u32> {
+        let max = match kind {
+            Kind::Session => self.config.max_sessions,
+            Kind::Forward => MAX_FORWARDS,
+            Kind::Recording => MAX_FORWARD_RECORDINGS,
+        };
+        let more = |live| (live < max).then_some(live + 1);
+        let taken = self
+            .count(kind)
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, more);
+        taken.map_err(|_| max)?;
+        self.changed.notify(usize::MAX);
+        Ok(Slot {
+            sessions: Arc::clone(self),
+            kind,
+            left: false,
+        })
+    }
+
+    fn count(&self, kind: Kind) -> &AtomicU32 {
+        match kind {
+            Kind::Session => &self.live,
+            Kind::Forward => &self.forwards,
+            Kind::Recording => &self.recordings,
+        }
+    }
+}
+
+/// What a place is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A process.
+    Session,
+    /// A forwarded connection.
+    Forward,
+    /// What forwards are told in: nothing waits for it, and nothing is kept up for it.
+    Recording,
+}
+
+/// Counts one session or forward for as long as it stands.
+pub(super) struct Slot {
+    sessions: Arc<Sessions>,
+    kind: Kind,
+    /// Whether its process goes on unobserved.
+    left: bool,
+}
+
+impl Slot {
+    /// The observer is lost, and the process goes on.
+    pub(super) fn leave(&mut self) {
+        self.left = true;
+        self.sessions.left.fetch_add(1, Ordering::AcqRel);
+        self.sessions.changed.notify(usize::MAX);
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if self.left {
+            self.sessions.left.fetch_sub(1, Ordering::AcqRel);
+        }
+        self.sessions
+            .count(self.kind)
+            .fetch_sub(1, Ordering::AcqRel);
+        self.sessions.changed.notify(usize::MAX);
+    }
+}
