@@ -4,8 +4,6 @@ mod bench;
 mod build;
 mod demo;
 mod fuzz;
-mod hardening;
-mod instructions;
 mod package;
 mod process;
 mod reproduce;

@@ -1,5 +1,7 @@
 //! The triples the agent is built for. What is special about each stands in `targets/TRIPLE`.
 
+mod hardening;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,7 +9,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
-use crate::hardening::Hardening;
+pub(crate) use self::hardening::Hardening;
 use crate::workspace::Workspace;
 
 /// One triple with its settings.

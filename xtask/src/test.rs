@@ -2,6 +2,7 @@
 
 mod cross;
 mod deps;
+mod instructions;
 mod quick;
 pub(crate) mod suites;
 

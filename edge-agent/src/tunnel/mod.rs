@@ -12,7 +12,6 @@ pub(crate) mod limits;
 pub mod membership;
 mod refusal;
 pub mod release;
-mod socket;
 pub mod status;
 pub(crate) mod tls;
 

@@ -8,14 +8,12 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use crate::build::{self, Place};
-use crate::hardening::Hardening;
-use crate::instructions;
 use crate::process;
 use crate::reproduce;
-use crate::target::Target;
+use crate::target::{Hardening, Target};
 use crate::workspace::Workspace;
 
-use super::suites;
+use super::{instructions, suites};
 
 /// The target that is built once more, elsewhere, to the same bytes: any would do.
 const REPRODUCED: &str = "arm-unknown-linux-musleabihf";

@@ -1,5 +1,7 @@
 //! From an address to a QUIC connection whose relay is proved.
 
+mod socket;
+
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,11 +18,11 @@ use rustls::pki_types::CertificateDer;
 use smol::Timer;
 use thiserror::Error;
 
+use self::socket::AgentRuntime;
 use crate::tunnel::identity::Identity;
 use crate::tunnel::limits::{
     CONNECTION_WINDOW, HANDSHAKE_TIMEOUT, MAX_ADDRESSES, RECEIVE_QUEUE, SEND_WINDOW, STREAM_WINDOW,
 };
-use crate::tunnel::socket::AgentRuntime;
 use crate::tunnel::tls::{self, Trust};
 
 /// Why no connection came to be.
