@@ -11,7 +11,7 @@
 mod event;
 mod health;
 mod kind;
-pub mod line;
+pub(crate) mod line;
 mod log;
 mod regular;
 mod sink;
@@ -34,12 +34,12 @@ use crate::limits::{
 use crate::model::source::Source;
 use crate::store::{AuditEntry, Store};
 
-pub use event::Event;
-pub use health::WhenUnwritable;
-pub use kind::{EventKind, Outcome};
-pub use regular::{Settings, serve};
-pub use sink::Output;
-pub use who::{Actor, CLOCK_SKEW, DeviceFacts};
+pub(crate) use event::Event;
+pub(crate) use health::WhenUnwritable;
+pub(crate) use kind::{EventKind, Outcome};
+pub(crate) use regular::{Settings, serve};
+pub(crate) use sink::Output;
+pub(crate) use who::{Actor, CLOCK_SKEW, DeviceFacts};
 
 use health::Health;
 use log::{Message, Writer};
@@ -47,12 +47,12 @@ use sums::Sums;
 
 /// Writes the audit log. Cloning it is cheap, and all clones share one queue.
 #[derive(Clone)]
-pub struct Audit(Arc<Inner>);
+pub(crate) struct Audit(Arc<Inner>);
 
 /// Why an event is not in the log. The text is for the operator who is refused; the relay's own log says
 /// more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum AuditError {
+pub(crate) enum AuditError {
     /// The database or the file takes nothing.
     #[error("the relay's audit log cannot be written, so no new session may start: tell an admin")]
     Unwritable,
@@ -81,7 +81,11 @@ impl Audit {
     /// Begins to write into `store`. `relay` is what rows call this relay: the address in the roster. It
     /// needs a tokio runtime, and [`Audit::close`] before that ends.
     #[must_use]
-    pub fn open(store: Store, relay: Option<String>, when_unwritable: WhenUnwritable) -> Self {
+    pub(crate) fn open(
+        store: Store,
+        relay: Option<String>,
+        when_unwritable: WhenUnwritable,
+    ) -> Self {
         let (queue, messages) = mpsc::channel(AUDIT_QUEUE);
         let health = Arc::new(Health::new(when_unwritable));
         let written = Arc::new(Notify::new());
@@ -122,7 +126,7 @@ impl Audit {
     ///
     /// # Errors
     /// [`AuditError`]; the event is not in the log, and will not be.
-    pub async fn record(&self, event: Event) -> Result<(), AuditError> {
+    pub(crate) async fn record(&self, event: Event) -> Result<(), AuditError> {
         self.record_all(vec![event]).await
     }
 
@@ -130,7 +134,7 @@ impl Audit {
     ///
     /// # Errors
     /// [`AuditError`]; none of them is in the log, and none will be.
-    pub async fn record_all(&self, events: Vec<Event>) -> Result<(), AuditError> {
+    pub(crate) async fn record_all(&self, events: Vec<Event>) -> Result<(), AuditError> {
         let (done, written) = oneshot::channel();
         let entries = events.into_iter().map(|event| self.entry(event)).collect();
         self.send(Message::Record(entries, done)).await?;
@@ -140,7 +144,7 @@ impl Audit {
     /// Queues an event that has happened already, such as a session's end: it stands in the log before
     /// everything that is recorded after this returns. While the log cannot be written it is kept in memory,
     /// and if that fills too, it is counted in an `audit.lost`.
-    pub async fn note(&self, event: Event) {
+    pub(crate) async fn note(&self, event: Event) {
         let entry = Box::new(self.entry(event));
         // Fails only after `close`, when nothing more can be written.
         let _ = self.send(Message::Note(entry)).await;
@@ -150,7 +154,7 @@ impl Audit {
     ///
     /// # Errors
     /// [`AuditError::Unwritable`] while the log cannot be written and `when_unwritable = "refuse"`.
-    pub fn admits(&self) -> Result<(), AuditError> {
+    pub(crate) fn admits(&self) -> Result<(), AuditError> {
         self.0.health.admits()
     }
 
@@ -167,7 +171,7 @@ impl Audit {
     /// Notes that somebody who has logged in was refused something, which they can ask for as often as they like:
     /// of one user and kind of event, so many a minute are written at once, the others of that minute are summed
     /// in one row, which tells the last of them.
-    pub async fn note_refusal(&self, event: Event) {
+    pub(crate) async fn note_refusal(&self, event: Event) {
         let key = (event.kind, event.actor.user.clone());
         let now = Timestamp::now();
         let event = lock(&self.0.refusals).take(key, event.at(now), now);
@@ -176,19 +180,19 @@ impl Audit {
 
     /// Notes that a device came or went: the first few times in each minute are written at once, the others
     /// of that minute are summed in one row, which tells the last of them.
-    pub async fn note_device(&self, device: DeviceId, event: Event) {
+    pub(crate) async fn note_device(&self, device: DeviceId, event: Event) {
         let now = Timestamp::now();
         let event = lock(&self.0.devices).take(device, event.at(now), now);
         self.note_all(event).await;
     }
 
     /// Opens the log's file anew: after it was rotated.
-    pub fn reopen(&self) {
+    pub(crate) fn reopen(&self) {
         self.0.reopen.notify_one();
     }
 
     /// Writes what is queued and summed. Nothing is written after it.
-    pub async fn close(&self) {
+    pub(crate) async fn close(&self) {
         self.note_sums(None).await;
         let (done, written) = oneshot::channel();
         if self.send(Message::Close(done)).await.is_ok() {
@@ -198,7 +202,7 @@ impl Audit {
 
     /// The row that an event becomes, for a transaction of the store.
     #[must_use]
-    pub fn entry(&self, event: Event) -> AuditEntry {
+    pub(crate) fn entry(&self, event: Event) -> AuditEntry {
         event.entry(self.0.relay.as_deref(), Timestamp::now())
     }
 

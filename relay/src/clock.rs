@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 ///
 /// Only the relay's clock makes these; what a device says about the time is never one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Timestamp(pub i64);
+pub(crate) struct Timestamp(pub i64);
 
 /// The last second that RFC 3339 can name with a year of four digits.
 const LAST_SECOND: u64 = 253_402_300_799;
@@ -15,7 +15,7 @@ const LAST_SECOND: u64 = 253_402_300_799;
 impl Timestamp {
     /// The wall clock now.
     #[must_use]
-    pub fn now() -> Self {
+    pub(crate) fn now() -> Self {
         let since = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
@@ -25,32 +25,32 @@ impl Timestamp {
     /// As RFC 3339 in UTC with microseconds, for machines: `2026-11-22T05:06:07.000000Z`. What lies
     /// outside the years 1970 to 9999 is shown as the nearest time within.
     #[must_use]
-    pub fn rfc3339(self) -> String {
+    pub(crate) fn rfc3339(self) -> String {
         humantime::format_rfc3339_micros(self.system_time()).to_string()
     }
 
     /// This time plus `duration`; stops at the end of time instead of wrapping.
     #[must_use]
-    pub fn after(self, duration: Duration) -> Self {
+    pub(crate) fn after(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(micros(duration)))
     }
 
     /// This time less `duration`.
     #[must_use]
-    pub fn before(self, duration: Duration) -> Self {
+    pub(crate) fn before(self, duration: Duration) -> Self {
         Self(self.0.saturating_sub(micros(duration)))
     }
 
     /// How long ago `earlier` was; zero if it was not.
     #[must_use]
-    pub fn since(self, earlier: Self) -> Duration {
+    pub(crate) fn since(self, earlier: Self) -> Duration {
         let micros = self.0.saturating_sub(earlier.0);
         Duration::from_micros(u64::try_from(micros).unwrap_or(0))
     }
 
     /// By how many seconds a clock that shows `theirs` (seconds since 1970) is ahead of this time; whatever it shows.
     #[must_use]
-    pub fn skew_of(self, theirs: i64) -> i64 {
+    pub(crate) fn skew_of(self, theirs: i64) -> i64 {
         theirs.saturating_sub(self.0.div_euclid(1_000_000))
     }
 
@@ -71,12 +71,12 @@ impl fmt::Display for Timestamp {
 
 /// A span of time in its largest unit, for people: `now`, `12 s`, `3 h`, `12 d`.
 #[derive(Clone, Copy, Debug)]
-pub struct Coarse(pub Duration);
+pub(crate) struct Coarse(pub Duration);
 
 impl Coarse {
     /// The same in words, for sentences: `12 minutes`, `1 hour`.
     #[must_use]
-    pub fn words(self) -> String {
+    pub(crate) fn words(self) -> String {
         let (count, _, unit) = self.largest();
         let plural = if count == 1 { "" } else { "s" };
         format!("{count} {unit}{plural}")

@@ -20,7 +20,7 @@ use crate::recording::Settings as RecordingSettings;
 use crate::tunnel::clones::OnClone;
 
 /// Where the state is unless said otherwise.
-pub const DEFAULT_STATE: &str = "/var/lib/holdfast";
+pub(crate) const DEFAULT_STATE: &str = "/var/lib/holdfast";
 /// 2222, because 22 is mostly taken by the machine's own sshd.
 const DEFAULT_SSH: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 2222);
 const DEFAULT_TUNNEL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 4433);
@@ -35,7 +35,7 @@ const DEFAULT_AUDIT_KEEP: Duration = Duration::from_secs(400 * 86_400);
 
 /// The checked configuration of a relay that serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
+pub(crate) struct Config {
     /// The state folder.
     pub state: PathBuf,
     /// Where operators connect (TCP). Port 0: any free one.
@@ -62,7 +62,7 @@ pub struct Config {
 
 /// What the flags of `relay serve` said; each beats the file.
 #[derive(Clone, Debug, Default)]
-pub struct Flags {
+pub(crate) struct Flags {
     /// `--state`.
     pub state: Option<PathBuf>,
     /// `--config`.
@@ -77,7 +77,7 @@ pub struct Flags {
 
 /// Why there is no configuration.
 #[derive(Debug, Error)]
-pub enum ConfigError {
+pub(crate) enum ConfigError {
     /// The file cannot be read.
     #[error("cannot read the configuration {file}: {source}")]
     Read {
@@ -106,7 +106,7 @@ impl Config {
     ///
     /// # Errors
     /// [`ConfigError`] if the file cannot be read, or holds an unknown key or a bad value.
-    pub fn load(flags: Flags) -> Result<Self, ConfigError> {
+    pub(crate) fn load(flags: Flags) -> Result<Self, ConfigError> {
         let file = match &flags.config {
             Some(path) => read_file(path)?,
             None => ConfigFile::default(),
@@ -143,7 +143,7 @@ impl Config {
     ///
     /// # Errors
     /// [`ConfigError::NoPublicName`].
-    pub fn public_tunnel(&self, bound: SocketAddr) -> Result<String, ConfigError> {
+    pub(crate) fn public_tunnel(&self, bound: SocketAddr) -> Result<String, ConfigError> {
         let port = self.public.as_ref().and_then(|public| public.port);
         self.public_address(bound.ip(), port.unwrap_or(bound.port()))
     }
@@ -152,7 +152,7 @@ impl Config {
     ///
     /// # Errors
     /// [`ConfigError::NoPublicName`].
-    pub fn public_ssh(&self, bound: SocketAddr) -> Result<String, ConfigError> {
+    pub(crate) fn public_ssh(&self, bound: SocketAddr) -> Result<String, ConfigError> {
         self.public_address(bound.ip(), bound.port())
     }
 
@@ -177,7 +177,7 @@ impl Config {
 /// A name or address that others reach the relay by, and the tunnel's UDP port if it differs from
 /// the bound one (a router or container that maps ports).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PublicHost {
+pub(crate) struct PublicHost {
     /// A DNS name, or an IP address without brackets.
     pub host: String,
     /// The tunnel's public UDP port.

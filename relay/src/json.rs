@@ -8,7 +8,7 @@ use serde::Serialize;
 ///
 /// # Errors
 /// A map whose keys are not strings.
-pub fn pretty(value: &impl Serialize) -> serde_json::Result<String> {
+pub(crate) fn pretty(value: &impl Serialize) -> serde_json::Result<String> {
     let text = serde_json::to_string_pretty(value)?;
     Ok(format!("{}\n", Json(&text)))
 }
@@ -16,7 +16,7 @@ pub fn pretty(value: &impl Serialize) -> serde_json::Result<String> {
 /// Returns `value` as one line without a line feed. Values whose maps have strings as keys cannot fail; any other
 /// becomes `null`.
 #[must_use]
-pub fn compact(value: &impl Serialize) -> String {
+pub(crate) fn compact(value: &impl Serialize) -> String {
     let text = serde_json::to_string(value);
     let text = text.as_deref().unwrap_or("null");
     Json(text).to_string()
@@ -24,7 +24,7 @@ pub fn compact(value: &impl Serialize) -> String {
 
 /// Returns `value` as one line with its line feed.
 #[must_use]
-pub fn line(value: &impl Serialize) -> Vec<u8> {
+pub(crate) fn line(value: &impl Serialize) -> Vec<u8> {
     let mut line = compact(value).into_bytes();
     line.push(b'\n');
     line

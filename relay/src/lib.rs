@@ -4,26 +4,30 @@
 //! `serve` is the composition root. `commands` is the one command tree of the command line and of the console
 //! over SSH. Rules live in `access`, facts in `store`, keys in `state`.
 
-pub mod access;
-pub mod audit;
-pub(crate) mod bulk;
+#![warn(unreachable_pub)]
+
+mod access;
+mod audit;
+mod bulk;
 pub mod cli;
-pub mod clock;
-pub mod commands;
-pub(crate) mod config;
-pub(crate) mod hex;
-pub(crate) mod identity;
-pub(crate) mod json;
-pub mod limits;
+mod clock;
+mod commands;
+mod config;
+#[cfg(test)]
+mod figures;
+mod hex;
+mod identity;
+mod json;
+mod limits;
 mod log;
-pub(crate) mod log_limit;
-pub(crate) mod model;
+mod log_limit;
+mod model;
 mod output;
-pub(crate) mod recording;
-pub(crate) mod serve;
-pub(crate) mod session;
-pub(crate) mod ssh;
-pub mod state;
-pub mod store;
-pub(crate) mod tunnel;
-pub(crate) mod watch;
+mod recording;
+mod serve;
+mod session;
+mod ssh;
+mod state;
+mod store;
+mod tunnel;
+mod watch;

@@ -13,7 +13,7 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FormatFields, MakeWriter};
 
 /// Writes the log to stderr from now on, in the detail that `RUST_LOG` asks for.
-pub fn to_stderr() {
+pub(crate) fn to_stderr() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let ansi = io::IsTerminal::is_terminal(&io::stderr());
     // It is the first thing that a serving relay does: no other log can be there.

@@ -10,7 +10,7 @@ use crate::limits::{LOG_LINES, LOG_LINES_OF_SOURCE, LOG_WINDOW};
 
 /// Which line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Line {
+pub(crate) enum Line {
     /// A device was not enrolled.
     Enrolment,
     /// A device broke the protocol.
@@ -30,7 +30,7 @@ pub enum Line {
 }
 
 /// How many were left out before a line that is written.
-pub type LeftOut = u64;
+pub(crate) type LeftOut = u64;
 
 #[derive(Debug, Default)]
 struct Books {
@@ -66,13 +66,13 @@ impl Books {
 
 /// Whether a line may be written that `source` caused, and how many like it were left out before.
 #[must_use]
-pub fn admits(line: Line, source: impl ToString) -> Option<LeftOut> {
+pub(crate) fn admits(line: Line, source: impl ToString) -> Option<LeftOut> {
     static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
     books().admits(line, &source.to_string(), BEGAN.elapsed())
 }
 
 /// A source has shown who it is: what it caused before counts no more.
-pub fn forget(source: impl ToString) {
+pub(crate) fn forget(source: impl ToString) {
     let source = source.to_string();
     books().of_source.retain(|(_, of), _| *of != source);
 }

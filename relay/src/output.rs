@@ -19,7 +19,7 @@ pub(crate) type Out<'a> = dyn AsyncWrite + Send + Unpin + 'a;
 
 /// Prints all of `text`, and says whether that worked. A reader that has seen enough (`| head`) is no error; a full
 /// disk is.
-pub fn print(mut to: impl Write, text: &[u8]) -> bool {
+pub(crate) fn print(mut to: impl Write, text: &[u8]) -> bool {
     match to.write_all(text).and_then(|()| to.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             complain(format_args!("cannot write the answer: {error}"));
@@ -30,7 +30,7 @@ pub fn print(mut to: impl Write, text: &[u8]) -> bool {
 }
 
 /// Writes a sentence to stderr. If that is gone as well, the exit status is all that is left to say it with.
-pub fn complain(text: fmt::Arguments<'_>) {
+pub(crate) fn complain(text: fmt::Arguments<'_>) {
     let text = text.to_string();
     let _ = writeln!(io::stderr().lock(), "{}", Lines(&text));
 }

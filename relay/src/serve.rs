@@ -44,7 +44,7 @@ use crate::watch;
 
 /// A relay that serves.
 #[derive(Debug)]
-pub struct Relay {
+pub(crate) struct Relay {
     /// This run of it.
     pub id: RelayId,
     /// Its keys.
@@ -87,7 +87,7 @@ pub struct Relay {
 ///
 /// # Errors
 /// A listener cannot be bound, or the store fails.
-pub async fn run(config: Config, state: State, store: Store) -> anyhow::Result<()> {
+pub(crate) async fn run(config: Config, state: State, store: Store) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
@@ -305,13 +305,13 @@ impl Relay {
     /// Whether the relay takes no new tunnels any more: a device that came back now would replace the very
     /// tunnel that its last sessions run on.
     #[must_use]
-    pub fn is_stopping(&self) -> bool {
+    pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
     }
 
     /// The roster that devices get.
     #[must_use]
-    pub fn roster(&self) -> SignedRoster {
+    pub(crate) fn roster(&self) -> SignedRoster {
         self.roster
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

@@ -19,9 +19,9 @@ use holdfast_protocol::ids::ClusterFingerprint;
 use holdfast_protocol::recording::seal::RecordingSecret;
 use russh::keys::PrivateKey;
 
-pub use error::StateError;
-pub use fingerprints::KeyFingerprint;
-pub use keys::SigningKey;
+pub(crate) use error::StateError;
+pub(crate) use fingerprints::KeyFingerprint;
+pub(crate) use keys::SigningKey;
 pub(crate) use keys::{random_bytes, sha256};
 
 /// The database, which `Store::open` opens.
@@ -43,7 +43,7 @@ const LOCK: &str = "lock";
 const KNOWN_HOSTS: &str = "ssh_known_hosts";
 
 /// As whom `ssh_known_hosts` knows the relay, at whatever address it is: what `HostKeyAlias` is set to.
-pub const HOST_KEY_ALIAS: &str = "holdfast-relay";
+pub(crate) const HOST_KEY_ALIAS: &str = "holdfast-relay";
 
 /// Stands while the first start is at work, so that a first start that was cut short is finished by
 /// the next one, and a file that vanished later is told apart from it.
@@ -61,7 +61,7 @@ const FILES: [&str; 7] = [
 
 /// An open state folder.
 #[derive(Debug)]
-pub struct State {
+pub(crate) struct State {
     /// Where it is.
     pub dir: PathBuf,
     /// Signs the roster. Devices pin it.
@@ -91,7 +91,7 @@ impl State {
     /// # Errors
     /// [`StateError`], which names the file and the remedy. [`StateError::Locked`] if a relay serves
     /// from this folder already.
-    pub fn create_or_open(dir: &Path) -> Result<Self, StateError> {
+    pub(crate) fn create_or_open(dir: &Path) -> Result<Self, StateError> {
         files::make_folder(dir)?;
         let present = files::names(dir)?;
         let ours = |name: &String| FILES.contains(&name.as_str());
@@ -121,7 +121,7 @@ impl State {
     ///
     /// # Errors
     /// [`StateError`]; [`StateError::NoState`] where no relay was ever started.
-    pub fn open(dir: &Path) -> Result<Self, StateError> {
+    pub(crate) fn open(dir: &Path) -> Result<Self, StateError> {
         let ours = |name: &String| FILES.contains(&name.as_str());
         let started = dir.is_dir() && files::names(dir)?.iter().any(ours);
         if !started || dir.join(FIRST_START).exists() {
@@ -133,26 +133,26 @@ impl State {
 
     /// Where the database is.
     #[must_use]
-    pub fn database(&self) -> PathBuf {
+    pub(crate) fn database(&self) -> PathBuf {
         self.dir.join(DATABASE)
     }
 
     /// What a token says about the cluster, and a device pins.
     #[must_use]
-    pub fn cluster_fingerprint(&self) -> ClusterFingerprint {
+    pub(crate) fn cluster_fingerprint(&self) -> ClusterFingerprint {
         self.cluster.fingerprint()
     }
 
     /// Where recordings are.
     #[must_use]
-    pub fn recordings(&self) -> PathBuf {
+    pub(crate) fn recordings(&self) -> PathBuf {
         self.dir.join(RECORDINGS)
     }
 
     /// Where the relay's own host key stands for `ssh`, under [`HOST_KEY_ALIAS`]. The relay writes it when it starts to
     /// serve.
     #[must_use]
-    pub fn known_hosts(&self) -> PathBuf {
+    pub(crate) fn known_hosts(&self) -> PathBuf {
         self.dir.join(KNOWN_HOSTS)
     }
 
@@ -204,16 +204,16 @@ impl State {
 
 /// Bytes that no log, error or `Debug` may show.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret<T>(T);
+pub(crate) struct Secret<T>(T);
 
 impl<T> Secret<T> {
     /// Wraps what must not be shown.
-    pub const fn new(secret: T) -> Self {
+    pub(crate) const fn new(secret: T) -> Self {
         Self(secret)
     }
 
     /// The secret itself, for the one who uses it.
-    pub const fn expose(&self) -> &T {
+    pub(crate) const fn expose(&self) -> &T {
         &self.0
     }
 }

@@ -16,7 +16,7 @@ use crate::store::StoreError;
 use crate::tunnel::registry::Tunnel;
 
 /// Runs until it is aborted.
-pub async fn run(relay: Arc<Relay>) {
+pub(crate) async fn run(relay: Arc<Relay>) {
     let mut poll = interval(STORE_POLL);
     let mut flush = interval(PRESENCE_FLUSH);
     poll.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -5,13 +5,12 @@
     reason = "a test that cannot set its stage must fail"
 )]
 
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
-use relay::state::State;
-use relay::store::{Store, meta};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -22,27 +21,41 @@ const KEY: &str =
 struct Bed {
     root: TempDir,
     state: PathBuf,
+    /// The port that it served SSH on.
+    port: u16,
 }
 
 impl Bed {
     fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
-        let dir = root.path().join("state");
-        let state = State::create_or_open(&dir).unwrap();
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(async {
-            let store = Store::open(&state.database()).await.unwrap();
-            store
-                .meta_set(meta::PUBLIC_TUNNEL, "relay.example.com:4433")
-                .await
-                .unwrap();
-            store
-                .meta_set(meta::PUBLIC_SSH, "relay.example.com:2222")
-                .await
-                .unwrap();
-            store.close().await;
-        });
-        Self { root, state: dir }
+        let mut bed = Self {
+            state: root.path().join("state"),
+            root,
+            port: 0,
+        };
+        bed.port = bed.serve().port;
+        bed
+    }
+
+    /// Starts a relay on this folder, and returns when it serves.
+    fn serve(&self) -> Serving {
+        let child = Command::new(env!("CARGO_BIN_EXE_relay"))
+            .args(["serve", "--ssh", "127.0.0.1:0", "--tunnel", "127.0.0.1:0"])
+            .args(["--public", "relay.example.com:4433"])
+            .arg("--state")
+            .arg(&self.state)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut serving = Serving { child, port: 0 };
+        let mut line = String::new();
+        let output = serving.child.stdout.take().unwrap();
+        BufReader::new(output).read_line(&mut line).unwrap();
+        let address = line.strip_prefix("ready ssh=127.0.0.1:").unwrap();
+        serving.port = address.split_once(' ').unwrap().0.parse().unwrap();
+        serving
     }
 
     fn relay(&self, args: &[&str]) -> Output {
@@ -53,6 +66,20 @@ impl Bed {
         let path = self.root.path().join(name);
         std::fs::write(&path, text).unwrap();
         path.to_str().unwrap().to_owned()
+    }
+}
+
+/// A relay that serves, and is stopped when this is dropped.
+struct Serving {
+    child: Child,
+    port: u16,
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let pid = Pid::from_child(&self.child);
+        let _ = kill_process(pid, Signal::TERM);
+        let _ = self.child.wait();
     }
 }
 
@@ -230,12 +257,12 @@ fn a_state_that_is_open_to_others_or_damaged_is_refused() {
 #[test]
 fn a_second_relay_on_the_same_folder_is_refused() {
     let bed = Bed::new();
-    let lock = State::create_or_open(&bed.state).unwrap();
+    let first = bed.serve();
     let second = bed.relay(&["serve", "--ssh", "127.0.0.1:0", "--tunnel", "127.0.0.1:0"]);
     let sentence = format!("a relay already serves from {}", bed.state.display());
     assert!(refused(&second).starts_with(&sentence));
     done(&bed.relay(&["devices"]));
-    drop(lock);
+    drop(first);
 }
 
 #[test]
@@ -295,7 +322,7 @@ fn openssh_takes_the_ssh_config() {
         "{device}"
     );
     assert!(
-        device.contains("\nproxyjump relay.example.com:2222\n"),
+        device.contains(&format!("\nproxyjump relay.example.com:{}\n", bed.port)),
         "{device}"
     );
     assert!(
@@ -313,14 +340,18 @@ fn openssh_takes_the_ssh_config() {
         assert!(host.contains("\nserveraliveinterval 30\n"), "{host}");
     }
     let relay = ssh("relay.example.com");
-    assert!(relay.contains(
-        "\nknownhostscommand /bin/echo @cert-authority [relay.example.com]:2222 ssh-ed25519 "
-    ));
+    assert!(relay.contains(&format!(
+        "\nknownhostscommand /bin/echo @cert-authority [relay.example.com]:{} ssh-ed25519 ",
+        bed.port
+    )));
     assert!(!ssh("elsewhere.example.com").contains("knownhostscommand"));
 
     // ssh-keygen finds the keys by the names that ssh asks for.
     let known = bed.file("known_hosts", &known);
-    for name in ["kitchen-cam.fleet", "[relay.example.com]:2222"] {
+    for name in [
+        "kitchen-cam.fleet",
+        &format!("[relay.example.com]:{}", bed.port),
+    ] {
         let found = Command::new("ssh-keygen")
             .args(["-F", name, "-f", &known])
             .output()
@@ -349,7 +380,7 @@ fn the_ssh_config_has_a_form_for_each_client() {
         .output()
         .unwrap();
     assert!(
-        out(&ssh).contains("\nproxyjump relay.example.com:2222\n"),
+        out(&ssh).contains(&format!("\nproxyjump relay.example.com:{}\n", bed.port)),
         "{}",
         err(&ssh)
     );
@@ -363,9 +394,11 @@ fn the_ssh_config_has_a_form_for_each_client() {
         .unwrap();
     let print = out(&shown).split(' ').nth(1).unwrap().to_owned();
     let putty = form("putty");
-    let line = format!("plink -P 2222 -hostkey {print} pi+kitchen-cam@relay.example.com uptime");
+    let port = bed.port;
+    let line = format!("plink -P {port} -hostkey {print} pi+kitchen-cam@relay.example.com uptime");
     assert!(putty.contains(&line), "{putty}");
-    assert!(putty.contains("\"PortNumber\"=dword:000008ae\n"), "{putty}");
+    let number = format!("\"PortNumber\"=dword:{port:08x}\n");
+    assert!(putty.contains(&number), "{putty}");
     let winscp = form("winscp");
     let digest = print.strip_prefix("SHA256:").unwrap();
     assert!(
@@ -373,7 +406,9 @@ fn the_ssh_config_has_a_form_for_each_client() {
         "{winscp}"
     );
     assert!(
-        winscp.contains("open sftp://pi%2Bkitchen-cam@relay.example.com:2222/"),
+        winscp.contains(&format!(
+            "open sftp://pi%2Bkitchen-cam@relay.example.com:{port}/"
+        )),
         "{winscp}"
     );
     let ansible = form("ansible");

@@ -57,11 +57,15 @@ enum Part {
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let workspace = Workspace::load()?;
     if let Some(part) = args.part {
-        let (package, test, filter) = match part {
-            Part::Audit => ("relay", "audit_figures", ""),
-            Part::Control => ("relay", "control_figures", ""),
-            Part::Recording => ("holdfast-tests", "it", "recordings::figures::"),
-            Part::Sftp => ("edge-agent", "sftp_figures", ""),
+        let (package, tests, filter) = match part {
+            Part::Audit => ("relay", ["--lib"].as_slice(), "figures::audit::"),
+            Part::Control => ("relay", ["--lib"].as_slice(), "figures::control::"),
+            Part::Recording => (
+                "holdfast-tests",
+                ["--test", "it"].as_slice(),
+                "recordings::figures::",
+            ),
+            Part::Sftp => ("edge-agent", ["--test", "sftp_figures"].as_slice(), ""),
             Part::Footprint => return footprint::run(&workspace, &args.options),
         };
         if matches!(part, Part::Recording) {
@@ -69,7 +73,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
             build_programs(&workspace)?;
         }
         let mut figures = workspace.cargo();
-        figures.args(["test", "--release", "-p", package, "--test", test, filter]);
+        figures.args(["test", "--release", "-p", package]);
+        figures.args(tests).arg(filter);
         programs(&workspace, &mut figures);
         process::run(figures.args(["--", "--ignored", "--nocapture"]))?;
         return Ok(ExitCode::SUCCESS);

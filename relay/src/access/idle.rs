@@ -8,11 +8,11 @@ use super::policy;
 use super::role::RoleName;
 
 /// How long before its end an idle session is warned, or half the timeout if that is shorter.
-pub const WARNING: Duration = Duration::from_secs(60);
+pub(crate) const WARNING: Duration = Duration::from_secs(60);
 
 /// What is to be done now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub(crate) enum Step {
     /// Say [`IdleTimer::warning`]; then ask again.
     Warn,
     /// End it, and say [`IdleTimer::reason`].
@@ -34,7 +34,7 @@ enum Measure {
 
 /// The idle clock of one session, or of one connection; or the clock of a session's longest duration.
 #[derive(Clone, Debug)]
-pub struct IdleTimer {
+pub(crate) struct IdleTimer {
     measure: Measure,
     after: Option<Duration>,
     role: Option<RoleName>,
@@ -48,13 +48,13 @@ pub struct IdleTimer {
 impl IdleTimer {
     /// A timer that starts now, at time zero.
     #[must_use]
-    pub fn new(terms: &policy::Idle) -> Self {
+    pub(crate) fn new(terms: &policy::Idle) -> Self {
         Self::of(Measure::Idle, terms.after, terms.role.clone())
     }
 
     /// A timer of a session's longest duration, which starts now, at time zero. No activity moves it.
     #[must_use]
-    pub fn longest(terms: &policy::Longest) -> Self {
+    pub(crate) fn longest(terms: &policy::Longest) -> Self {
         Self::of(Measure::Whole, terms.after, terms.role.clone())
     }
 
@@ -71,12 +71,12 @@ impl IdleTimer {
 
     /// From `now` on these terms hold. What was idle for longer than they allow is warned first, and has the
     /// whole time of the warning. A longer timeout, or none, lifts a warning that was given.
-    pub fn change(&mut self, terms: &policy::Idle, now: Duration) {
+    pub(crate) fn change(&mut self, terms: &policy::Idle, now: Duration) {
         self.change_to(terms.after, terms.role.as_ref(), now);
     }
 
     /// The same for the longest duration.
-    pub fn change_longest(&mut self, terms: &policy::Longest, now: Duration) {
+    pub(crate) fn change_longest(&mut self, terms: &policy::Longest, now: Duration) {
         self.change_to(terms.after, terms.role.as_ref(), now);
     }
 
@@ -91,7 +91,7 @@ impl IdleTimer {
     }
 
     /// There was activity at that time. A time before the last one changes nothing.
-    pub fn activity(&mut self, at: Duration) {
+    pub(crate) fn activity(&mut self, at: Duration) {
         if self.measure == Measure::Idle && at > self.active {
             self.active = at;
             self.warned = false;
@@ -99,7 +99,7 @@ impl IdleTimer {
     }
 
     /// What is to be done at `now`. Each warning is given once.
-    pub fn poll(&mut self, now: Duration) -> Step {
+    pub(crate) fn poll(&mut self, now: Duration) -> Step {
         let Some(after) = self.after else {
             return Step::Never;
         };
@@ -119,7 +119,7 @@ impl IdleTimer {
 
     /// The warning's sentence. `keys`: whether any key will do, as on a terminal.
     #[must_use]
-    pub fn warning(&self, keys: bool) -> String {
+    pub(crate) fn warning(&self, keys: bool) -> String {
         let lead = self.lead();
         let end = self.end(self.after.unwrap_or_default());
         let seconds = Exact(lead).short();
@@ -133,7 +133,7 @@ impl IdleTimer {
 
     /// Why it ended: `idle for 15 minutes (role operator)`.
     #[must_use]
-    pub fn reason(&self) -> String {
+    pub(crate) fn reason(&self) -> String {
         if self.measure == Measure::Whole {
             return self.limit();
         }

@@ -12,7 +12,7 @@ use crate::clock::Timestamp;
 
 /// What a lock shuts out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LockTarget {
+pub(crate) enum LockTarget {
     /// One user.
     User(UserName),
     /// Every user who has this role, from wherever they come.
@@ -27,7 +27,7 @@ pub enum LockTarget {
 
 /// A lock that stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lock {
+pub(crate) struct Lock {
     /// Its number.
     pub id: i64,
     /// What it shuts out.
@@ -44,7 +44,7 @@ pub struct Lock {
 
 /// What a lock may hit: a connection, or a session on one.
 #[derive(Clone, Copy, Debug)]
-pub struct LockSubject<'a> {
+pub(crate) struct LockSubject<'a> {
     /// Who.
     pub user: &'a UserName,
     /// The names of the user's roles.
@@ -59,7 +59,7 @@ pub struct LockSubject<'a> {
 
 /// The first of the locks that hits, at this time.
 #[must_use]
-pub fn first_match<'l>(
+pub(crate) fn first_match<'l>(
     locks: &'l [Lock],
     lock_subject: &LockSubject<'_>,
     now: Timestamp,
@@ -72,13 +72,13 @@ pub fn first_match<'l>(
 impl Lock {
     /// Whether it holds at this time.
     #[must_use]
-    pub fn is_valid(&self, now: Timestamp) -> bool {
+    pub(crate) fn is_valid(&self, now: Timestamp) -> bool {
         self.expires.is_none_or(|expires| now < expires)
     }
 
     /// What a new session is refused with.
     #[must_use]
-    pub fn refusal(&self) -> String {
+    pub(crate) fn refusal(&self) -> String {
         let by = By(self.by.as_ref());
         let colon = Colon(&self.message);
         let until = match self.expires {
@@ -90,7 +90,7 @@ impl Lock {
 
     /// Why a live session ends.
     #[must_use]
-    pub fn reason(&self) -> String {
+    pub(crate) fn reason(&self) -> String {
         format!("locked by {}{}", By(self.by.as_ref()), Colon(&self.message))
     }
 }
@@ -98,7 +98,7 @@ impl Lock {
 impl LockTarget {
     /// The word for its kind, as in `relay lock KIND VALUE`.
     #[must_use]
-    pub fn kind(&self) -> &'static str {
+    pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::User(_) => "user",
             Self::Role(_) => "role",
@@ -110,7 +110,7 @@ impl LockTarget {
 
     /// Its value as text; a device's is its identifier.
     #[must_use]
-    pub fn value(&self) -> String {
+    pub(crate) fn value(&self) -> String {
         match self {
             Self::User(user) => user.to_string(),
             Self::Role(role) => role.to_string(),
@@ -137,7 +137,7 @@ impl LockTarget {
 /// The network that a text names: one address is a network of itself. An IPv4 address in IPv6's clothes is
 /// an IPv4 address.
 #[must_use]
-pub fn network(text: &str) -> Option<IpNet> {
+pub(crate) fn network(text: &str) -> Option<IpNet> {
     let address = |text: &str| text.parse::<IpAddr>().ok().map(|ip| ip.to_canonical());
     match text.parse::<IpNet>() {
         Ok(net) => Some(net.trunc()),
@@ -147,7 +147,7 @@ pub fn network(text: &str) -> Option<IpNet> {
 
 /// Who did it, for a sentence.
 #[derive(Clone, Copy, Debug)]
-pub struct By<'a>(pub Option<&'a UserName>);
+pub(crate) struct By<'a>(pub Option<&'a UserName>);
 
 impl fmt::Display for By<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -160,7 +160,7 @@ impl fmt::Display for By<'_> {
 
 /// `: MESSAGE`, or nothing if there is none.
 #[derive(Clone, Copy, Debug)]
-pub struct Colon<'a>(pub &'a str);
+pub(crate) struct Colon<'a>(pub &'a str);
 
 impl fmt::Display for Colon<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -18,17 +18,17 @@ use super::sftp::SftpConstraints;
 use crate::limits::DEFAULT_IDLE_TIMEOUT;
 use crate::store::{Labels, User};
 
-pub use super::role::Ability;
+pub(crate) use super::role::Ability;
 
 /// Recording where no role says anything: what can be recorded is, and a gap is no outage.
-pub const DEFAULT_RECORDING: RecordingMode = RecordingMode::BestEffort;
+pub(crate) const DEFAULT_RECORDING: RecordingMode = RecordingMode::BestEffort;
 
 /// What is recorded of what is typed where no role says anything: no passwords.
-pub const DEFAULT_STDIN: StdinMode = StdinMode::Redact;
+pub(crate) const DEFAULT_STDIN: StdinMode = StdinMode::Redact;
 
 /// A user, and their roles as they are now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Subject {
+pub(crate) struct Subject {
     /// Who. Names of roles that there are not mean nothing.
     pub user: User,
     /// The roles that count, by name.
@@ -37,7 +37,7 @@ pub struct Subject {
 
 /// Under which terms a user's sessions run.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Terms {
+pub(crate) struct Terms {
     /// How much at a time.
     pub limits: Limits,
     /// When a session ends by the clock.
@@ -53,11 +53,11 @@ pub struct Terms {
 }
 
 /// What happens to a process whose observer is lost where no role says anything: what sshd does.
-pub const DEFAULT_ON_DISCONNECT: OnDisconnect = OnDisconnect::Hup;
+pub(crate) const DEFAULT_ON_DISCONNECT: OnDisconnect = OnDisconnect::Hup;
 
 /// When a session ends by the clock.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cutoffs {
+pub(crate) struct Cutoffs {
     /// If it is idle.
     pub idle: Idle,
     /// Whatever happens in it.
@@ -66,7 +66,7 @@ pub struct Cutoffs {
 
 /// How long a session lasts at most, and which role says so.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Longest {
+pub(crate) struct Longest {
     /// `None`: without end.
     pub after: Option<Duration>,
     /// Whose limit it is.
@@ -75,7 +75,7 @@ pub struct Longest {
 
 /// When an idle session ends, and who says so.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Idle {
+pub(crate) struct Idle {
     /// After so long without activity; `None`: never.
     pub after: Option<Duration>,
     /// Whose timeout it is; `None`: the default of [`DEFAULT_IDLE_TIMEOUT`], because no role says anything.
@@ -85,7 +85,7 @@ pub struct Idle {
 impl Subject {
     /// The terms that all roles together set. Roles that say nothing of something do not count for it.
     #[must_use]
-    pub fn terms(&self) -> Terms {
+    pub(crate) fn terms(&self) -> Terms {
         let lowest = |limit: fn(&Limits) -> Option<NonZeroU32>| {
             self.roles
                 .iter()
@@ -119,7 +119,7 @@ impl Subject {
     /// Whether the user may do something that is not about a device: review and administer. For what is
     /// about a device, ask [`super::decision::reach`]; here the answer is no.
     #[must_use]
-    pub fn may(&self, ability: Ability) -> bool {
+    pub(crate) fn may(&self, ability: Ability) -> bool {
         let allows = |rule: &Rule| rule.allows_everywhere(ability);
         let denies = |rule: &Rule| rule.denies_everywhere(ability);
         !self.user.disabled
@@ -130,7 +130,7 @@ impl Subject {
 
     /// Whether the user may do something on a device with these labels, under this login.
     #[must_use]
-    pub fn may_on(&self, labels: &Labels, login: &Login, ability: Ability) -> bool {
+    pub(crate) fn may_on(&self, labels: &Labels, login: &Login, ability: Ability) -> bool {
         let request = Request {
             user: &self.user.name,
             labels,
@@ -146,7 +146,12 @@ impl Subject {
     /// The logins that deny rules name for this, in order and each once. A device refuses an account that has the user
     /// id of one of them.
     #[must_use]
-    pub fn denied_logins(&self, labels: &Labels, login: &Login, ability: Ability) -> Vec<Login> {
+    pub(crate) fn denied_logins(
+        &self,
+        labels: &Labels,
+        login: &Login,
+        ability: Ability,
+    ) -> Vec<Login> {
         let request = Request {
             user: &self.user.name,
             labels,
@@ -165,14 +170,14 @@ impl Subject {
     /// Where the user's forwards may lead that go through a device with these labels, under this login: anywhere
     /// if one role that allows them there says nothing, else where one of them says. No role's denial is lost.
     #[must_use]
-    pub fn may_connect(&self, labels: &Labels, login: &Login) -> AddressPolicy {
+    pub(crate) fn may_connect(&self, labels: &Labels, login: &Login) -> AddressPolicy {
         self.addresses(labels, login, |role| role.forward.connect.clone())
     }
 
     /// Where a device with these labels may listen for the user under this login: a role that allows forwards there
     /// and says nothing allows loopback.
     #[must_use]
-    pub fn may_listen(&self, labels: &Labels, login: &Login) -> AddressPolicy {
+    pub(crate) fn may_listen(&self, labels: &Labels, login: &Login) -> AddressPolicy {
         let loopback = || {
             let (host, ports) = (HostRule::Loopback, Ports::ANY);
             vec![AddressRule { host, ports }]
@@ -184,13 +189,13 @@ impl Subject {
 
     /// To which Unix sockets of such a device the user's forwards may lead.
     #[must_use]
-    pub fn may_connect_paths(&self, labels: &Labels, login: &Login) -> PathPolicy {
+    pub(crate) fn may_connect_paths(&self, labels: &Labels, login: &Login) -> PathPolicy {
         self.paths(labels, login, |forward| &forward.connect_paths)
     }
 
     /// As which Unix sockets such a device may listen for the user.
     #[must_use]
-    pub fn may_listen_paths(&self, labels: &Labels, login: &Login) -> PathPolicy {
+    pub(crate) fn may_listen_paths(&self, labels: &Labels, login: &Login) -> PathPolicy {
         self.paths(labels, login, |forward| &forward.listen_paths)
     }
 
@@ -252,7 +257,7 @@ impl Subject {
     /// Whether the user may know of a device with these labels: who may do anything there under any login,
     /// review or administer.
     #[must_use]
-    pub fn may_see(&self, labels: &Labels) -> bool {
+    pub(crate) fn may_see(&self, labels: &Labels) -> bool {
         // All parts are looked at whatever the first says, so that the time does not depend on the device.
         let fleet = self.may(Ability::Review) | self.may(Ability::Admin);
         fleet | self.may_use(labels)
@@ -261,7 +266,7 @@ impl Subject {
     /// The subject as it is for a client at this address: only the roles that count from there, with
     /// neither what they allow nor what they deny or limit.
     #[must_use]
-    pub fn is_from(&self, client: IpAddr) -> Self {
+    pub(crate) fn is_from(&self, client: IpAddr) -> Self {
         let client = client.to_canonical();
         let counts = |role: &&Role| {
             role.source.is_empty() || role.source.iter().any(|network| network.contains(&client))
@@ -270,12 +275,6 @@ impl Subject {
             user: self.user.clone(),
             roles: self.roles.iter().filter(counts).cloned().collect(),
         }
-    }
-
-    /// The names of the roles that count.
-    #[must_use]
-    pub fn role_names(&self) -> Vec<RoleName> {
-        self.roles.iter().map(|role| role.name.clone()).collect()
     }
 
     /// Whether there is anything at all that the user may do on such a device.

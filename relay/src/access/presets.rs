@@ -4,24 +4,24 @@ use super::role::{Ability, Role, RoleName};
 use super::rule::{LabelRule, LoginRule, Rule};
 
 /// Everything: every command, every login on every device.
-pub const ADMIN: &str = "admin";
+pub(crate) const ADMIN: &str = "admin";
 /// Working on every device, under every login, and seeing one's own recordings.
-pub const OPERATOR: &str = "operator";
+pub(crate) const OPERATOR: &str = "operator";
 /// Seeing everything that was done, and doing nothing.
-pub const AUDITOR: &str = "auditor";
+pub(crate) const AUDITOR: &str = "auditor";
 
 /// The names of the presets.
-pub const NAMES: [&str; 3] = [ADMIN, AUDITOR, OPERATOR];
+pub(crate) const NAMES: [&str; 3] = [ADMIN, AUDITOR, OPERATOR];
 
 /// Whether that name is a preset's.
 #[must_use]
-pub fn is_preset(name: &str) -> bool {
+pub(crate) fn is_preset(name: &str) -> bool {
     NAMES.contains(&name)
 }
 
 /// The preset of that name, if it is one's.
 #[must_use]
-pub fn preset(name: &str) -> Option<Role> {
+pub(crate) fn preset(name: &str) -> Option<Role> {
     use Ability::{Admin, AgentForward, Exec, Forward, Recover, Review, ReviewOwn, Sftp, Shell};
     const DEVICE: [Ability; 5] = [Shell, Exec, Sftp, Forward, AgentForward];
     let name = RoleName::new(name).ok()?;
@@ -45,7 +45,7 @@ pub fn preset(name: &str) -> Option<Role> {
 
 /// All presets, by name.
 #[must_use]
-pub fn presets() -> Vec<Role> {
+pub(crate) fn presets() -> Vec<Role> {
     NAMES.into_iter().filter_map(preset).collect()
 }
 

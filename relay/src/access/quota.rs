@@ -11,7 +11,7 @@ use super::role::Limits;
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Quota {
+pub(crate) enum Quota {
     /// SSH connections of one user, over all relays. A jump is one: what runs inside it is not counted again.
     Connections,
     /// Session channels of one user to devices, over all connections: shells, commands and sftp. The console
@@ -23,7 +23,7 @@ pub enum Quota {
 
 /// There is no room for one more.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub struct Full {
+pub(crate) struct Full {
     /// Whose.
     pub user: UserName,
     /// Of what.
@@ -35,7 +35,7 @@ pub struct Full {
 impl Quota {
     /// The limit of this kind; `None`: there is none.
     #[must_use]
-    pub fn limit(self, limits: &Limits) -> Option<NonZeroU32> {
+    pub(crate) fn limit(self, limits: &Limits) -> Option<NonZeroU32> {
         match self {
             Self::Connections => limits.max_connections,
             Self::Sessions => limits.max_sessions,
@@ -48,7 +48,7 @@ impl Quota {
     ///
     /// # Errors
     /// [`Full`].
-    pub fn admit(
+    pub(crate) fn admit(
         self,
         limit: Option<NonZeroU32>,
         in_use: u32,

@@ -11,7 +11,7 @@ use super::role::{RecordingMode, StdinMode};
 
 /// How a session is to be recorded. Only [`wanted`] makes one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub(crate) struct Wanted {
     /// [`RecordingMode::Strict`] or [`RecordingMode::BestEffort`].
     mode: RecordingMode,
     stdin: StdinMode,
@@ -21,7 +21,7 @@ pub struct Wanted {
 
 /// Why a session cannot be recorded at all: the sentence for its operator.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum Unrecordable {
+pub(crate) enum Unrecordable {
     /// Its device knows nothing of recordings.
     #[error("recording unavailable on {0}: its agent is too old to record; update it")]
     OldAgent(DeviceName),
@@ -39,7 +39,7 @@ pub enum Unrecordable {
 /// How a session on these terms is to be recorded; `None`: not at all. `recover` is whether its user has that
 /// ability there.
 #[must_use]
-pub fn wanted(terms: &Terms, recover: bool) -> Option<Wanted> {
+pub(crate) fn wanted(terms: &Terms, recover: bool) -> Option<Wanted> {
     let (mode, stdin) = (terms.recording, terms.record_stdin);
     (mode != RecordingMode::Off).then_some(Wanted {
         mode,
@@ -51,13 +51,13 @@ pub fn wanted(terms: &Terms, recover: bool) -> Option<Wanted> {
 impl Wanted {
     /// Whether nothing may pass unrecorded.
     #[must_use]
-    pub fn is_strict(self) -> bool {
+    pub(crate) fn is_strict(self) -> bool {
         self.mode == RecordingMode::Strict && !self.recover
     }
 
     /// What its device is told: that, and the key of the streams' digests.
     #[must_use]
-    pub fn terms(self, key: ChainKey) -> RecordingTerms {
+    pub(crate) fn terms(self, key: ChainKey) -> RecordingTerms {
         RecordingTerms {
             mode: self.mode.into(),
             stdin: self.stdin.into(),
@@ -72,7 +72,7 @@ impl Wanted {
     ///
     /// # Errors
     /// The reason again: it may not.
-    pub fn without(self, why: Unrecordable) -> Result<(), Unrecordable> {
+    pub(crate) fn without(self, why: Unrecordable) -> Result<(), Unrecordable> {
         let is_old = matches!(
             why,
             Unrecordable::OldAgent(_) | Unrecordable::OldForwards(_)

@@ -17,7 +17,7 @@ use crate::limits::MAX_ROLE_NAME;
 
 /// A role: who has it may do what an allow rule names and no deny rule does.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Role {
+pub(crate) struct Role {
     /// What users name.
     pub name: RoleName,
     /// When an idle session ends; `None`: this role says nothing of it.
@@ -47,7 +47,7 @@ pub struct Role {
 impl Role {
     /// A role that allows nothing and limits nothing.
     #[must_use]
-    pub fn empty(name: RoleName) -> Self {
+    pub(crate) fn empty(name: RoleName) -> Self {
         Self {
             name,
             idle_timeout: None,
@@ -67,21 +67,21 @@ impl Role {
 
 /// The name of a role: letters, digits, `.`, `_` and `-`, beginning with a letter or digit.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RoleName(String);
+pub(crate) struct RoleName(String);
 
 /// Why a text is no [`RoleName`]. It does not repeat the text, which may come from anybody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error(
     "a role's name has 1 to {MAX_ROLE_NAME} letters, digits, '.', '_' and '-', and begins with a letter or digit"
 )]
-pub struct RoleNameError;
+pub(crate) struct RoleNameError;
 
 impl RoleName {
     /// Checks a name.
     ///
     /// # Errors
     /// [`RoleNameError`].
-    pub fn new(text: &str) -> Result<Self, RoleNameError> {
+    pub(crate) fn new(text: &str) -> Result<Self, RoleNameError> {
         let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
         let begins = text
             .as_bytes()
@@ -93,7 +93,7 @@ impl RoleName {
 
     /// The text itself.
     #[must_use]
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }
@@ -114,7 +114,7 @@ impl FromStr for RoleName {
 
 /// When a session without activity ends. The order is by strictness: the least wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum IdleTimeout {
+pub(crate) enum IdleTimeout {
     /// After so long.
     After(Duration),
     /// Never.
@@ -123,11 +123,11 @@ pub enum IdleTimeout {
 
 /// How long a session lasts at most. The least wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct MaxSession(pub Duration);
+pub(crate) struct MaxSession(pub Duration);
 
 /// What happens to a session's process when its observer is lost. The order is by strictness: the greatest wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum OnDisconnect {
+pub(crate) enum OnDisconnect {
     /// It goes on, with its terminal.
     Leave,
     /// Its terminal hangs up, and its pipes are closed, as under sshd.
@@ -138,7 +138,7 @@ pub enum OnDisconnect {
 
 /// How much one user may have at a time; `None`: no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// SSH connections of a user, over all relays.
     pub max_connections: Option<NonZeroU32>,
     /// Session channels of a user, over all connections.
@@ -149,7 +149,7 @@ pub struct Limits {
 
 /// What forwards may reach.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Forwarding {
+pub(crate) struct Forwarding {
     /// Where the role's ability to forward leads; `None`: anywhere.
     pub connect: Option<Vec<AddressRule>>,
     /// Where it lets the device listen; `None`: on the device's loopback.
@@ -165,7 +165,7 @@ pub struct Forwarding {
 
 /// Whether a session may go on that cannot be recorded. The order is by strictness: the greatest wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum RecordingMode {
+pub(crate) enum RecordingMode {
     /// Nothing is recorded.
     Off,
     /// It goes on, and a gap is recorded.
@@ -176,7 +176,7 @@ pub enum RecordingMode {
 
 /// What is recorded of what is typed. The order is by what is recorded: the greatest wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum StdinMode {
+pub(crate) enum StdinMode {
     /// Nothing.
     Off,
     /// All but what is typed while the terminal does not echo it.
@@ -217,7 +217,7 @@ impl From<StdinMode> for wire::StdinMode {
 
 /// What somebody may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Ability {
+pub(crate) enum Ability {
     /// An interactive shell on a device.
     Shell,
     /// One command on a device.
@@ -242,7 +242,7 @@ pub enum Ability {
 
 impl Ability {
     /// All of them, in the order in which they are listed.
-    pub const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Shell,
         Self::Exec,
         Self::Sftp,
@@ -256,7 +256,7 @@ impl Ability {
     ];
 
     /// Those that can be used. `join` is only read: stored roles and policies may name it, and nothing asks for it.
-    pub const OFFERED: [Self; 9] = [
+    pub(crate) const OFFERED: [Self; 9] = [
         Self::Shell,
         Self::Exec,
         Self::Sftp,
@@ -270,13 +270,13 @@ impl Ability {
 
     /// Whether it is about a device and a login. The others are about the whole fleet.
     #[must_use]
-    pub const fn needs_device(self) -> bool {
+    pub(crate) const fn needs_device(self) -> bool {
         !matches!(self, Self::Review | Self::ReviewOwn | Self::Admin)
     }
 
     /// Its word in a policy document.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Shell => "shell",
             Self::Exec => "exec",
@@ -293,7 +293,7 @@ impl Ability {
 
     /// What it is called in a refusal: "may not use …".
     #[must_use]
-    pub const fn noun(self) -> &'static str {
+    pub(crate) const fn noun(self) -> &'static str {
         match self {
             Self::Shell => "a shell",
             Self::Exec => "commands",
@@ -314,11 +314,11 @@ macro_rules! words {
     ($type:ty, $($value:path => $word:literal),+) => {
         impl $type {
             /// All its words, for a refusal.
-            pub const WORDS: &'static [&'static str] = &[$($word),+];
+            pub(crate) const WORDS: &'static [&'static str] = &[$($word),+];
 
             /// Its word in a policy document.
             #[must_use]
-            pub const fn as_str(self) -> &'static str {
+            pub(crate) const fn as_str(self) -> &'static str {
                 match self {
                     $($value => $word),+
                 }
@@ -326,7 +326,7 @@ macro_rules! words {
 
             /// Reads such a word.
             #[must_use]
-            pub fn from_word(word: &str) -> Option<Self> {
+            pub(crate) fn from_word(word: &str) -> Option<Self> {
                 match word {
                     $($word => Some($value),)+
                     _ => None,

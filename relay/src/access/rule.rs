@@ -12,7 +12,7 @@ use crate::store::Labels;
 
 /// A rule, as allow or as deny.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Rule {
+pub(crate) struct Rule {
     /// Which devices.
     pub labels: Option<LabelRule>,
     /// Which logins.
@@ -24,16 +24,16 @@ pub struct Rule {
 /// Which devices a rule is about: each key's condition must hold. Without one it is about every device:
 /// `{ "*" = "*" }`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LabelRule(pub BTreeMap<LabelKey, ValueRule>);
+pub(crate) struct LabelRule(pub BTreeMap<LabelKey, ValueRule>);
 
 /// What one label must be: one of the values that stand without `!=`, if there are any, and none of those
 /// that stand with it. A device without the label has none of any values.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ValueRule(pub Vec<ValuePattern>);
+pub(crate) struct ValueRule(pub Vec<ValuePattern>);
 
 /// A label's value in a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ValuePattern {
+pub(crate) enum ValuePattern {
     /// `*`: the label is there, with whatever value.
     Any,
     /// This one.
@@ -44,7 +44,7 @@ pub enum ValuePattern {
 
 /// A login in a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LoginRule {
+pub(crate) enum LoginRule {
     /// `*`: any.
     Any,
     /// `{user}`: the one that is called as the user is.
@@ -55,7 +55,7 @@ pub enum LoginRule {
 
 /// What somebody asks for on a device.
 #[derive(Clone, Copy, Debug)]
-pub struct Request<'a> {
+pub(crate) struct Request<'a> {
     /// Who.
     pub user: &'a UserName,
     /// The device's labels.
@@ -69,7 +69,7 @@ pub struct Request<'a> {
 impl Rule {
     /// Whether this, as an allow rule, allows the request.
     #[must_use]
-    pub fn allows(&self, request: &Request<'_>) -> bool {
+    pub(crate) fn allows(&self, request: &Request<'_>) -> bool {
         self.labels
             .as_ref()
             .is_some_and(|rule| rule.matches(request.labels))
@@ -82,7 +82,7 @@ impl Rule {
 
     /// Whether this, as a deny rule, denies the request.
     #[must_use]
-    pub fn denies(&self, request: &Request<'_>) -> bool {
+    pub(crate) fn denies(&self, request: &Request<'_>) -> bool {
         self.labels
             .as_ref()
             .is_none_or(|rule| rule.matches(request.labels))
@@ -99,7 +99,7 @@ impl Rule {
     /// The logins that this, as a deny rule, names for what a user asks for on a device: those that are denied there
     /// whatever an account with the same user id is called.
     #[must_use]
-    pub fn denied_logins(&self, request: &Request<'_>) -> Vec<Login> {
+    pub(crate) fn denied_logins(&self, request: &Request<'_>) -> Vec<Login> {
         let labels = self.labels.as_ref();
         let abilities = self.abilities.as_ref();
         if labels.is_some_and(|rule| !rule.matches(request.labels))
@@ -120,7 +120,7 @@ impl Rule {
     /// Whether this, as an allow rule, allows an ability that is not about a device: a rule over some
     /// devices allows none of them but the one over what is one's own.
     #[must_use]
-    pub fn allows_everywhere(&self, ability: Ability) -> bool {
+    pub(crate) fn allows_everywhere(&self, ability: Ability) -> bool {
         let any_device = self.labels.as_ref().is_none_or(LabelRule::is_any);
         self.names_ability(ability) && (any_device || ability == Ability::ReviewOwn)
     }
@@ -128,7 +128,7 @@ impl Rule {
     /// Whether this, as a deny rule, denies an ability that is not about a device: a rule over some devices
     /// or logins does not.
     #[must_use]
-    pub fn denies_everywhere(&self, ability: Ability) -> bool {
+    pub(crate) fn denies_everywhere(&self, ability: Ability) -> bool {
         self.labels.as_ref().is_none_or(LabelRule::is_any)
             && self.any_login()
             && self
@@ -139,7 +139,7 @@ impl Rule {
 
     /// Whether a rule that is about some logins is about all of them.
     #[must_use]
-    pub fn any_login(&self) -> bool {
+    pub(crate) fn any_login(&self) -> bool {
         self.logins
             .as_ref()
             .is_none_or(|logins| logins.contains(&LoginRule::Any))
@@ -155,19 +155,19 @@ impl Rule {
 impl LabelRule {
     /// The rule for any device.
     #[must_use]
-    pub fn any() -> Self {
+    pub(crate) fn any() -> Self {
         Self::default()
     }
 
     /// Whether it is about every device.
     #[must_use]
-    pub fn is_any(&self) -> bool {
+    pub(crate) fn is_any(&self) -> bool {
         self.0.is_empty()
     }
 
     /// Whether it is about a device with these labels.
     #[must_use]
-    pub fn matches(&self, labels: &Labels) -> bool {
+    pub(crate) fn matches(&self, labels: &Labels) -> bool {
         let holds = |(key, rule): (&LabelKey, &ValueRule)| rule.matches(labels.get(key));
         self.0.iter().all(holds)
     }
@@ -176,7 +176,7 @@ impl LabelRule {
 impl ValueRule {
     /// Whether a label with this value, or no such label, is meant.
     #[must_use]
-    pub fn matches(&self, value: Option<&LabelValue>) -> bool {
+    pub(crate) fn matches(&self, value: Option<&LabelValue>) -> bool {
         let (mut wanted, mut found) = (false, false);
         for pattern in &self.0 {
             match pattern {
@@ -195,7 +195,7 @@ impl ValueRule {
 impl LoginRule {
     /// Whether this login is meant, for this user.
     #[must_use]
-    pub fn matches(&self, user: &UserName, login: &Login) -> bool {
+    pub(crate) fn matches(&self, user: &UserName, login: &Login) -> bool {
         match self {
             Self::Any => true,
             Self::User => login.as_str() == user.as_str(),

@@ -20,7 +20,7 @@ const EXPECTED: &str = "expected labels such as role=camera,site!=berlin, or * f
 
 /// Picks devices by their labels.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Selector {
+pub(crate) struct Selector {
     text: String,
     rule: LabelRule,
 }
@@ -28,7 +28,7 @@ pub struct Selector {
 impl Selector {
     /// Whether a device with these labels is meant.
     #[must_use]
-    pub fn matches(&self, labels: &Labels) -> bool {
+    pub(crate) fn matches(&self, labels: &Labels) -> bool {
         self.rule.matches(labels)
     }
 }

@@ -9,7 +9,7 @@ use thiserror::Error;
 
 /// What a role says of sftp. The default says nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SftpOptions {
+pub(crate) struct SftpOptions {
     /// Whether nothing may be changed.
     pub read_only: bool,
     /// The folder that stands for the whole file system.
@@ -18,14 +18,14 @@ pub struct SftpOptions {
 
 /// A folder of a device: an absolute path in its plainest spelling.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SftpRoot(String);
+pub(crate) struct SftpRoot(String);
 
 /// Why a text is no [`SftpRoot`]. It does not repeat the text, which may come from anybody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error(
     "a root is an absolute path of at most {MAX_SFTP_ROOT} bytes without \"..\" and control characters, as in /srv/data"
 )]
-pub struct SftpRootError;
+pub(crate) struct SftpRootError;
 
 impl FromStr for SftpRoot {
     type Err = SftpRootError;
@@ -56,7 +56,7 @@ impl fmt::Display for SftpRoot {
 impl SftpRoot {
     /// Whether a folder is this one, or lies within it.
     #[must_use]
-    pub fn holds(&self, other: &Self) -> bool {
+    pub(crate) fn holds(&self, other: &Self) -> bool {
         let rest = other.0.strip_prefix(self.0.trim_end_matches('/'));
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
@@ -64,7 +64,7 @@ impl SftpRoot {
 
 /// What all roles say of sftp together: read-only if one says so, and the innermost of the roots.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SftpConstraints {
+pub(crate) struct SftpConstraints {
     /// Whether nothing may be changed.
     pub read_only: bool,
     /// Where paths begin and end.
@@ -73,7 +73,7 @@ pub struct SftpConstraints {
 
 /// Where paths begin and end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum HeldRoot {
+pub(crate) enum HeldRoot {
     /// No role says anything.
     #[default]
     Whole,
@@ -88,11 +88,11 @@ pub enum HeldRoot {
 #[error(
     "sftp is refused: your roles hold it to {0} and to {1}, and neither lies within the other: tell an admin"
 )]
-pub struct RootsApart(SftpRoot, SftpRoot);
+pub(crate) struct RootsApart(SftpRoot, SftpRoot);
 
 impl SftpConstraints {
     /// What these say together.
-    pub fn of<'a>(all: impl Iterator<Item = &'a SftpOptions>) -> Self {
+    pub(crate) fn of<'a>(all: impl Iterator<Item = &'a SftpOptions>) -> Self {
         all.fold(Self::default(), |held, options| Self {
             read_only: held.read_only | options.read_only,
             root: match &options.root {
@@ -106,7 +106,7 @@ impl SftpConstraints {
     ///
     /// # Errors
     /// [`RootsApart`]: nothing may be served.
-    pub fn terms(&self) -> Result<Option<SftpTerms>, RootsApart> {
+    pub(crate) fn terms(&self) -> Result<Option<SftpTerms>, RootsApart> {
         let root = match &self.root {
             HeldRoot::Whole => None,
             HeldRoot::Within(root) => Some(root.to_string()),

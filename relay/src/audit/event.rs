@@ -15,7 +15,7 @@ use crate::store::AuditEntry;
 
 /// One thing that happened.
 #[derive(Clone, Debug)]
-pub struct Event {
+pub(crate) struct Event {
     /// What.
     pub kind: EventKind,
     /// Who.
@@ -41,7 +41,7 @@ pub struct Event {
 impl Event {
     /// Something that went well, by nobody yet.
     #[must_use]
-    pub fn new(kind: EventKind) -> Self {
+    pub(crate) fn new(kind: EventKind) -> Self {
         Self {
             kind,
             actor: Actor::default(),
@@ -58,33 +58,33 @@ impl Event {
 
     /// A command, which need not be text: then `command` shows it escaped, and `command_hex` has its bytes.
     #[must_use]
-    pub fn exec(command: &[u8]) -> Self {
+    pub(crate) fn exec(command: &[u8]) -> Self {
         Self::new(EventKind::Exec).with_bytes("command", command)
     }
 
     /// A subsystem.
     #[must_use]
-    pub fn subsystem(name: &str) -> Self {
+    pub(crate) fn subsystem(name: &str) -> Self {
         Self::new(EventKind::Subsystem).with("subsystem", name)
     }
 
     /// A file operation and its result, on a path as the client gave it.
     #[must_use]
-    pub fn sftp(operation: &str, path: &[u8], result: &str) -> Self {
+    pub(crate) fn sftp(operation: &str, path: &[u8], result: &str) -> Self {
         let event = Self::new(EventKind::Sftp).with("operation", operation);
         event.with_bytes("path", path).with("result", result)
     }
 
     /// A forwarding to `host` and `port`, as the client named them.
     #[must_use]
-    pub fn port_forward(host: &str, port: u16) -> Self {
+    pub(crate) fn port_forward(host: &str, port: u16) -> Self {
         let event = Self::new(EventKind::PortForward).with("host", host);
         event.with("port", port)
     }
 
     /// An environment variable that was not passed on. Its value may be a secret and is not kept.
     #[must_use]
-    pub fn env_rejected(name: &str) -> Self {
+    pub(crate) fn env_rejected(name: &str) -> Self {
         Self::new(EventKind::EnvRejected)
             .with("name", name)
             .refused("not on the list of variables that are passed on")
@@ -92,83 +92,83 @@ impl Event {
 
     /// Something that happened to a recording.
     #[must_use]
-    pub fn recording(kind: EventKind, recording: &str) -> Self {
+    pub(crate) fn recording(kind: EventKind, recording: &str) -> Self {
         Self::new(kind).with("recording", recording)
     }
 
     /// By whom: a `&Principal`, or an [`Actor`].
     #[must_use]
-    pub fn user(mut self, actor: impl Into<Actor>) -> Self {
+    pub(crate) fn user(mut self, actor: impl Into<Actor>) -> Self {
         self.actor = actor.into();
         self
     }
 
     /// From where.
     #[must_use]
-    pub fn client(mut self, client: SocketAddr) -> Self {
+    pub(crate) fn client(mut self, client: SocketAddr) -> Self {
         self.client = Some(client);
         self
     }
 
     /// On which device: a `&Device`, or [`DeviceFacts`].
     #[must_use]
-    pub fn device(mut self, device: impl Into<DeviceFacts>) -> Self {
+    pub(crate) fn device(mut self, device: impl Into<DeviceFacts>) -> Self {
         self.device = Some(device.into());
         self
     }
 
     /// Under which account.
     #[must_use]
-    pub fn login(mut self, login: &Login) -> Self {
+    pub(crate) fn login(mut self, login: &Login) -> Self {
         self.login = Some(login.to_string());
         self
     }
 
     /// In which session.
     #[must_use]
-    pub fn session(mut self, session: SessionId) -> Self {
+    pub(crate) fn session(mut self, session: SessionId) -> Self {
         self.session = Some(session);
         self
     }
 
     /// It was not allowed.
     #[must_use]
-    pub fn refused(mut self, reason: impl Into<String>) -> Self {
+    pub(crate) fn refused(mut self, reason: impl Into<String>) -> Self {
         self.outcome = Outcome::Refused;
         self.because(reason)
     }
 
     /// It went wrong.
     #[must_use]
-    pub fn failed(mut self, reason: impl Into<String>) -> Self {
+    pub(crate) fn failed(mut self, reason: impl Into<String>) -> Self {
         self.outcome = Outcome::Failed;
         self.because(reason)
     }
 
     /// The reason, of whatever outcome.
     #[must_use]
-    pub fn because(mut self, reason: impl Into<String>) -> Self {
+    pub(crate) fn because(mut self, reason: impl Into<String>) -> Self {
         self.reason = Some(reason.into());
         self
     }
 
     /// When it happened, if not now.
     #[must_use]
-    pub fn at(mut self, time: Timestamp) -> Self {
+    pub(crate) fn at(mut self, time: Timestamp) -> Self {
         self.time = Some(time);
         self
     }
 
     /// Adds a fact. Its name must not be that of a field that all events have.
     #[must_use]
-    pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+    pub(crate) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.more.insert(name.to_owned(), value.into());
         self
     }
 
     /// Adds a fact that need not be text: then `NAME` shows it escaped, and `NAME_hex` has its bytes.
     #[must_use]
-    pub fn with_bytes(self, name: &str, bytes: &[u8]) -> Self {
+    pub(crate) fn with_bytes(self, name: &str, bytes: &[u8]) -> Self {
         if let Ok(text) = std::str::from_utf8(bytes) {
             return self.with(name, text);
         }
@@ -180,7 +180,7 @@ impl Event {
 
     /// The row that this event becomes. Texts are cut at their bound, and the row says so.
     #[must_use]
-    pub fn entry(mut self, relay: Option<&str>, now: Timestamp) -> AuditEntry {
+    pub(crate) fn entry(mut self, relay: Option<&str>, now: Timestamp) -> AuditEntry {
         if let Some(os_user) = self.actor.os_user.take() {
             self.more.insert("os_user".to_owned(), os_user.into());
         }

@@ -9,7 +9,7 @@ use super::AuditError;
 
 /// What happens to new sessions while the log cannot be written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum WhenUnwritable {
+pub(crate) enum WhenUnwritable {
     /// They are refused.
     #[default]
     Refuse,

@@ -7,17 +7,17 @@ macro_rules! kinds {
     ($($(#[$doc:meta])* $kind:ident = $name:literal,)+) => {
         /// What happened. The names are relied upon: they may be added to, never changed.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum EventKind {
+        pub(crate) enum EventKind {
             $($(#[$doc])* $kind,)+
         }
 
         impl EventKind {
             /// All of them.
-            pub const ALL: &'static [Self] = &[$(Self::$kind,)+];
+            pub(crate) const ALL: &'static [Self] = &[$(Self::$kind,)+];
 
             /// Its name in the log.
             #[must_use]
-            pub const fn as_str(self) -> &'static str {
+            pub(crate) const fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$kind => $name,)+
                 }
@@ -127,7 +127,7 @@ impl FromStr for EventKind {
 
 /// How it went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// It was done.
     Success,
     /// A rule forbade it.
@@ -139,7 +139,7 @@ pub enum Outcome {
 impl Outcome {
     /// Its name in the log.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Success => "success",
             Self::Refused => "refused",

@@ -11,7 +11,7 @@ use crate::json;
 use crate::store::AuditEntry;
 
 /// The names of the fields that every event has, in their order. They are relied upon.
-pub const FIELDS: [&str; 15] = [
+pub(crate) const FIELDS: [&str; 15] = [
     "time",
     "id",
     "event",
@@ -31,7 +31,7 @@ pub const FIELDS: [&str; 15] = [
 
 /// The table's head; its columns are as wide as those of [`text`].
 #[must_use]
-pub fn head() -> String {
+pub(crate) fn head() -> String {
     let [event, user, device, outcome, count] = WIDTHS;
     let (time, width) = ("TIME (UTC)", TIME_WIDTH);
     format!(
@@ -49,7 +49,7 @@ const WIDTHS: [usize; 5] = [17, 10, 14, 7, 4];
 /// The entry as a row of a table, which stands for `count` like it, with its line feed. Every value from outside is
 /// escaped.
 #[must_use]
-pub fn text(entry: &AuditEntry, count: usize) -> String {
+pub(crate) fn text(entry: &AuditEntry, count: usize) -> String {
     let time = entry.time.rfc3339().replace('T', " ").replace('Z', "");
     let shown = |text: &Option<String>| match text {
         Some(text) if !text.is_empty() => Escaped(text).to_string(),
@@ -100,7 +100,7 @@ fn detail(line: &mut String, name: &str, value: &str) {
 /// The entry as one line of JSON, with its line feed: the fields that all events have, and then what this
 /// one adds.
 #[must_use]
-pub fn json(entry: &AuditEntry) -> Vec<u8> {
+pub(crate) fn json(entry: &AuditEntry) -> Vec<u8> {
     json::line(entry)
 }
 

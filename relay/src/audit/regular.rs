@@ -20,7 +20,7 @@ use crate::store::{AuditEntry, AuditFilter, AuditRemoved, Store, StoreError};
 
 /// What the configuration says about the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// Where lines go beside the table.
     pub output: Option<Output>,
     /// What happens to new sessions while it cannot be written.
@@ -30,7 +30,7 @@ pub struct Settings {
 }
 
 /// Runs until `stop` is cancelled, and then until the output has all that is in the table.
-pub async fn serve(audit: Audit, store: Store, settings: Settings, stop: CancellationToken) {
+pub(crate) async fn serve(audit: Audit, store: Store, settings: Settings, stop: CancellationToken) {
     let feeding = async {
         match settings.output.clone() {
             Some(output) => feed(&audit, &store, output, &stop).await,

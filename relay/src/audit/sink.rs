@@ -16,7 +16,7 @@ use crate::limits::MAX_AUDIT_LINE;
 
 /// Where lines go beside the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Output {
+pub(crate) enum Output {
     /// Appended to a file, which is made 0600 if it is not there.
     File(PathBuf),
     /// Stdout, for a service manager that keeps it.

@@ -8,11 +8,11 @@ use crate::identity::{Principal, Proof};
 use crate::store::Device;
 
 /// The fact of an event by how many seconds the device's clock was ahead of ours: `time` is never the device's.
-pub const CLOCK_SKEW: &str = "clock_skew";
+pub(crate) const CLOCK_SKEW: &str = "clock_skew";
 
 /// Who did it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Actor {
+pub(crate) struct Actor {
     /// The user's name; `local` for somebody at the relay's own shell; `None` for the relay and devices.
     pub user: Option<String>,
     /// What proved it: see [`Actor::by_key`] and [`Actor::by_certificate`].
@@ -26,7 +26,7 @@ pub struct Actor {
 impl Actor {
     /// A user who proved a key, by its fingerprint (`SHA256:…`).
     #[must_use]
-    pub fn by_key(user: &str, fingerprint: &str) -> Self {
+    pub(crate) fn by_key(user: &str, fingerprint: &str) -> Self {
         Self {
             user: Some(user.to_owned()),
             key: Some(fingerprint.to_owned()),
@@ -36,14 +36,14 @@ impl Actor {
 
     /// A user who proved a certificate, by its key id and serial, and the fingerprint of what it certifies.
     #[must_use]
-    pub fn by_certificate(user: &str, id: &str, serial: u64, fingerprint: &str) -> Self {
+    pub(crate) fn by_certificate(user: &str, id: &str, serial: u64, fingerprint: &str) -> Self {
         let key = format!("certificate {id} serial {serial} {fingerprint}");
         Self::by_key(user, &key)
     }
 
     /// Somebody at the relay's own shell.
     #[must_use]
-    pub fn local(os_user: String) -> Self {
+    pub(crate) fn local(os_user: String) -> Self {
         Self {
             user: Some("local".to_owned()),
             os_user: Some(os_user),
@@ -53,7 +53,7 @@ impl Actor {
 
     /// The same with an address for people.
     #[must_use]
-    pub fn email(mut self, email: Option<&str>) -> Self {
+    pub(crate) fn email(mut self, email: Option<&str>) -> Self {
         self.email = email.map(str::to_owned);
         self
     }
@@ -75,7 +75,7 @@ impl From<&Principal> for Actor {
 
 /// A device, as the log names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeviceFacts {
+pub(crate) struct DeviceFacts {
     /// Its name at that time.
     pub name: DeviceName,
     /// For as long as it keeps its key.
@@ -89,7 +89,7 @@ pub struct DeviceFacts {
 impl DeviceFacts {
     /// A device whose tunnel does not matter.
     #[must_use]
-    pub fn of(device: &Device) -> Self {
+    pub(crate) fn of(device: &Device) -> Self {
         Self {
             name: device.name.clone(),
             id: device.id,

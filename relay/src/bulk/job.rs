@@ -27,7 +27,7 @@ use crate::store::Device;
 
 /// What is to be done on a device.
 #[derive(Clone, Debug)]
-pub enum BulkRequest {
+pub(crate) enum BulkRequest {
     /// Run this, as `ssh DEVICE COMMAND` would.
     Exec(Bytes),
     /// Put a file there.
@@ -36,7 +36,7 @@ pub enum BulkRequest {
 
 /// A file, and where it goes.
 #[derive(Clone, Debug)]
-pub struct Copy {
+pub(crate) struct Copy {
     /// What is in it.
     pub file: Arc<Payload>,
     /// Its path; from the login's home, if it does not begin with a slash.

@@ -33,13 +33,13 @@ use crate::serve::Relay;
 use crate::ssh::connection::Connection;
 use crate::store::Device;
 
-pub use job::{BulkRequest, Copy};
-pub use payload::{Payload, PayloadError, Places};
-pub use turns::Pace;
+pub(crate) use job::{BulkRequest, Copy};
+pub(crate) use payload::{Payload, PayloadError, Places};
+pub(crate) use turns::Pace;
 
 /// What somebody wants done, and where.
 #[derive(Clone, Debug)]
-pub struct BulkJob {
+pub(crate) struct BulkJob {
     /// On which devices.
     pub on: Selector,
     /// Under which account.
@@ -54,7 +54,7 @@ pub struct BulkJob {
 
 /// Who wants it.
 #[derive(Clone)]
-pub struct Client {
+pub(crate) struct Client {
     /// The relay.
     pub relay: Arc<Relay>,
     /// The connection on which it is asked for: what is started ends with it.
@@ -70,7 +70,7 @@ pub struct Client {
 ///
 /// # Errors
 /// A sentence: no device was asked.
-pub async fn work(
+pub(crate) async fn work(
     client: &Client,
     subject: &Subject,
     order: BulkJob,
@@ -96,7 +96,7 @@ pub async fn work(
 ///
 /// # Errors
 /// A sentence.
-pub async fn check_right(
+pub(crate) async fn check_right(
     client: &Client,
     subject: &Subject,
     on: &Selector,

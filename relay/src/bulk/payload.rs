@@ -20,7 +20,7 @@ use crate::state::random_bytes;
 
 /// Room for the files that lie on the relay's disk at a time: one of each user, so that nobody takes it all.
 #[derive(Clone, Debug, Default)]
-pub struct Places(Arc<Mutex<Vec<UserName>>>);
+pub(crate) struct Places(Arc<Mutex<Vec<UserName>>>);
 
 /// A user's place, until it is dropped.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ impl Drop for Place {
 
 /// A file that came whole. It has no name, so it goes with the last who holds it, however the relay ends.
 #[derive(Debug)]
-pub struct Payload {
+pub(crate) struct Payload {
     file: File,
     length: u64,
     _place: Place,
@@ -66,7 +66,7 @@ pub struct Payload {
 
 /// Why there is none.
 #[derive(Debug, Error)]
-pub enum PayloadError {
+pub(crate) enum PayloadError {
     /// The user copies one already.
     #[error("you copy a file to a fleet already: wait for it, or end it")]
     Busy,
@@ -92,7 +92,7 @@ impl Payload {
     ///
     /// # Errors
     /// [`PayloadError`].
-    pub async fn receive(
+    pub(crate) async fn receive(
         input: &mut InputReceiver,
         places: &Places,
         user: &UserName,
@@ -129,7 +129,7 @@ impl Payload {
 
     /// Its length in bytes.
     #[must_use]
-    pub fn length(&self) -> u64 {
+    pub(crate) fn length(&self) -> u64 {
         self.length
     }
 
@@ -137,7 +137,7 @@ impl Payload {
     ///
     /// # Errors
     /// The disk's.
-    pub async fn read(self: &Arc<Self>, at: u64, most: usize) -> io::Result<Bytes> {
+    pub(crate) async fn read(self: &Arc<Self>, at: u64, most: usize) -> io::Result<Bytes> {
         let this = self.clone();
         let read = spawn_blocking(move || {
             let left = usize::try_from(this.length.saturating_sub(at)).unwrap_or(usize::MAX);

@@ -10,7 +10,7 @@ use crate::store::Device;
 
 /// How many devices at a time, and how long each may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pace {
+pub(crate) struct Pace {
     /// So many at a time.
     pub parallel: usize,
     /// So long each, from its turn on; `None`: as long as its session may.
@@ -22,7 +22,7 @@ pub struct Pace {
 impl Pace {
     /// The same, with no more than `most` at a time.
     #[must_use]
-    pub fn within(self, most: usize) -> Self {
+    pub(crate) fn within(self, most: usize) -> Self {
         let parallel = self.parallel.min(most).max(1);
         Self { parallel, ..self }
     }

@@ -7,7 +7,7 @@ use crate::store::{Labels, Store, User};
 
 /// Who asks.
 #[derive(Clone, Debug)]
-pub enum Caller {
+pub(crate) enum Caller {
     /// Somebody who can read the state folder, which holds the keys to everything.
     Local,
     /// An operator over ssh, by a key that was proved, with the roles that count from where they are.
@@ -20,7 +20,11 @@ impl Caller {
     ///
     /// # Errors
     /// The sentence to refuse with, if the user was removed or the store does not answer.
-    pub async fn over_ssh(store: &Store, user: &User, client: IpAddr) -> Result<Self, String> {
+    pub(crate) async fn over_ssh(
+        store: &Store,
+        user: &User,
+        client: IpAddr,
+    ) -> Result<Self, String> {
         match store.subject(&user.name).await {
             Ok(Some(subject)) if subject.user.id == user.id => {
                 Ok(Self::User(subject.is_from(client)))
@@ -32,7 +36,7 @@ impl Caller {
 
     /// Which operator; `None` for who is at the relay's own shell.
     #[must_use]
-    pub fn user(&self) -> Option<&User> {
+    pub(crate) fn user(&self) -> Option<&User> {
         match self {
             Self::Local => None,
             Self::User(subject) => Some(&subject.user),
@@ -41,7 +45,7 @@ impl Caller {
 
     /// Whether they may do something that is not about a device.
     #[must_use]
-    pub fn may(&self, ability: Ability) -> bool {
+    pub(crate) fn may(&self, ability: Ability) -> bool {
         match self {
             Self::Local => true,
             Self::User(subject) => subject.may(ability),
@@ -50,7 +54,7 @@ impl Caller {
 
     /// Whether they may know of a device with these labels.
     #[must_use]
-    pub fn may_see(&self, labels: &Labels) -> bool {
+    pub(crate) fn may_see(&self, labels: &Labels) -> bool {
         match self {
             Self::Local => true,
             Self::User(subject) => subject.may_see(labels),

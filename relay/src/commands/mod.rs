@@ -40,25 +40,25 @@ use crate::store::{self, Store, StoreError};
 
 pub(crate) use crate::output::{DONE, FAILED, Out, USAGE};
 pub(crate) use admin::doctor::unopened;
-pub use caller::Caller;
-pub use permit::permit;
+pub(crate) use caller::Caller;
+pub(crate) use permit::permit;
 pub(crate) use recordings::own_state;
 
 /// The most that a command reads from stdin or a file: some hundred public keys.
-pub const MAX_INPUT: usize = 64 * 1024;
+pub(crate) const MAX_INPUT: usize = 64 * 1024;
 
 /// The same of `ca revoke`: a revocation list of some ten thousand entries.
-pub const MAX_REVOCATION_INPUT: usize = 1024 * 1024;
+pub(crate) const MAX_REVOCATION_INPUT: usize = 1024 * 1024;
 
 /// The same of `apply`: some ten thousand users with their keys.
-pub const MAX_POLICY_INPUT: usize = 4 * 1024 * 1024;
+pub(crate) const MAX_POLICY_INPUT: usize = 4 * 1024 * 1024;
 
 /// The longest line that the console parses: no command needs more, keys come by stdin.
-pub const MAX_CONSOLE_LINE: usize = 8 * 1024;
+pub(crate) const MAX_CONSOLE_LINE: usize = 8 * 1024;
 
 /// What an operator can ask of a relay.
 #[derive(Clone, Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Operators: who they are, by which keys they are known, what roles they have
     User(access::user::Args),
     /// Certificate authorities for users, and revoked keys and certificates
@@ -103,7 +103,7 @@ pub enum Command {
 
 /// What commands work on.
 #[derive(Clone, Debug)]
-pub struct Context {
+pub(crate) struct Context {
     /// The store.
     pub store: Store,
     /// What they tell of the relay's keys.
@@ -124,7 +124,7 @@ pub struct Context {
 
 /// The public side of the relay's state.
 #[derive(Clone, Debug)]
-pub struct Facts {
+pub(crate) struct Facts {
     /// What a token says about the cluster.
     pub cluster: ClusterFingerprint,
     /// The SSH host CA's public key, as in a `.pub` file.
@@ -142,7 +142,7 @@ pub struct Facts {
 impl Facts {
     /// Takes them from the state.
     #[must_use]
-    pub fn of(state: &State, archive: Archive) -> Self {
+    pub(crate) fn of(state: &State, archive: Archive) -> Self {
         Self {
             cluster: state.cluster_fingerprint(),
             ssh_ca: access::keys::line_of(state.ssh_ca.public_key()),
@@ -160,7 +160,7 @@ impl Facts {
 impl Command {
     /// Whether [`run`] wants the whole of stdin: for `--key -` and `-f -`.
     #[must_use]
-    pub fn wants_stdin(&self) -> bool {
+    pub(crate) fn wants_stdin(&self) -> bool {
         match self {
             Self::User(args) => args.wants_stdin(),
             Self::Ca(args) => args.wants_stdin(),
@@ -171,7 +171,7 @@ impl Command {
 
     /// The most bytes that it takes from stdin. Hand it one more to have a longer input refused.
     #[must_use]
-    pub fn max_input(&self) -> usize {
+    pub(crate) fn max_input(&self) -> usize {
         match self {
             Self::Ca(_) => MAX_REVOCATION_INPUT,
             Self::Apply(_) => MAX_POLICY_INPUT,
@@ -181,7 +181,7 @@ impl Command {
 
     /// Whether the answer may go on for as long as somebody reads it.
     #[must_use]
-    pub fn streams(&self) -> bool {
+    pub(crate) fn streams(&self) -> bool {
         match self {
             Self::Audit(args) => args.streams(),
             Self::Recordings(args) => args.streams(),
@@ -193,14 +193,14 @@ impl Command {
 
     /// What has to hold for as long as it runs: the caller may run it.
     #[must_use]
-    pub fn need(&self) -> Need {
+    pub(crate) fn need(&self) -> Need {
         let command = self.clone();
         Box::new(move |subject| permit(&Caller::User(subject.clone()), &command).is_ok())
     }
 
     /// Which recordings it shows, for whoever asks.
     #[must_use]
-    pub fn shows(&self, caller: &Caller) -> Shows {
+    pub(crate) fn shows(&self, caller: &Caller) -> Shows {
         match self {
             Self::Recordings(_) | Self::Play(_) | Self::Export(_) => recordings::shown(caller),
             _ => Shows::Nothing,
@@ -210,7 +210,7 @@ impl Command {
     /// What counts as activity while it runs. What ends by itself is at work; what goes on until somebody has seen
     /// enough is not.
     #[must_use]
-    pub fn activity(&self, terminal: bool) -> Activity {
+    pub(crate) fn activity(&self, terminal: bool) -> Activity {
         match self {
             Self::Audit(args) if !args.follows() => Activity::Running,
             Self::Audit(_) | Self::Play(_) if terminal => Activity::Input,
@@ -221,7 +221,7 @@ impl Command {
 
     /// What has to be written to a terminal when the answer is given up in the middle.
     #[must_use]
-    pub fn parting(&self) -> &'static str {
+    pub(crate) fn parting(&self) -> &'static str {
         match self {
             Self::Play(_) => screen::CLOSE,
             _ => "",
@@ -271,7 +271,7 @@ impl Context {
 /// Runs a command for somebody: checks whether they may, does it, and writes what it says to `out` or,
 /// if it fails, one sentence to `err`. Gives the exit status. Of `stdin`, a byte more than
 /// [`Command::max_input`] is enough.
-pub async fn run(
+pub(crate) async fn run(
     command: Command,
     caller: &Caller,
     context: &Context,
@@ -411,7 +411,7 @@ struct Console {
 /// # Errors
 /// The text to answer with and the exit status: with [`DONE`] it is help and belongs on stdout, with
 /// [`USAGE`] it says what is wrong and belongs on stderr.
-pub fn parse_console(line: &str) -> Result<Command, (String, u8)> {
+pub(crate) fn parse_console(line: &str) -> Result<Command, (String, u8)> {
     if line.len() > MAX_CONSOLE_LINE {
         let text = format!("the command is longer than {MAX_CONSOLE_LINE} bytes\n");
         return Err((text, USAGE));

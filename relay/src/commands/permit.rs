@@ -51,7 +51,7 @@ fn need(command: &Command) -> Need {
 ///
 /// # Errors
 /// The sentence to refuse with.
-pub fn permit(caller: &Caller, command: &Command) -> Result<(), String> {
+pub(crate) fn permit(caller: &Caller, command: &Command) -> Result<(), String> {
     let subject = match caller {
         Caller::Local => return Ok(()),
         Caller::User(subject) => subject,

@@ -23,7 +23,7 @@ const SHORT_ID: usize = 10;
   relay sessions kill 3f9a --message \"maintenance begins\"
 
 Admins and auditors see all sessions, everybody else their own. Admins may end all, everybody else their own.")]
-pub struct Args {
+pub(crate) struct Args {
     #[command(subcommand)]
     command: Option<SessionsCommand>,
     /// Print JSON for machines

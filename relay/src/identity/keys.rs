@@ -12,7 +12,7 @@ use crate::store::Prints;
 
 /// What a certificate says. Its signature is the SSH library's to verify.
 #[must_use]
-pub fn claims(certificate: &Certificate) -> Claims {
+pub(crate) fn claims(certificate: &Certificate) -> Claims {
     let authority = certificate.signature_key();
     let rsa = [rsa_bits(certificate.public_key()), rsa_bits(authority)];
     Claims {
@@ -36,7 +36,7 @@ pub fn claims(certificate: &Certificate) -> Claims {
 
 /// The fingerprints of a key.
 #[must_use]
-pub fn prints(key: &KeyData) -> Prints {
+pub(crate) fn prints(key: &KeyData) -> Prints {
     // A key that was decoded can be encoded; one that cannot has no SHA-1, and so is not revoked by it.
     let sha1 = key.encode_vec().map(|blob| sha1_print(&blob));
     Prints {
@@ -47,19 +47,19 @@ pub fn prints(key: &KeyData) -> Prints {
 
 /// `SHA256:…` of a key's SSH encoding, as OpenSSH prints it.
 #[must_use]
-pub fn sha256_print(blob: &[u8]) -> String {
+pub(crate) fn sha256_print(blob: &[u8]) -> String {
     sha256_text(digest(&SHA256, blob).as_ref())
 }
 
 /// `SHA256:…` of a hash.
 #[must_use]
-pub fn sha256_text(hash: &[u8]) -> String {
+pub(crate) fn sha256_text(hash: &[u8]) -> String {
     format!("SHA256:{}", STANDARD_NO_PAD.encode(hash))
 }
 
 /// `SHA1:…` of a hash.
 #[must_use]
-pub fn sha1_text(hash: &[u8]) -> String {
+pub(crate) fn sha1_text(hash: &[u8]) -> String {
     format!("SHA1:{}", STANDARD_NO_PAD.encode(hash))
 }
 

@@ -23,7 +23,7 @@ use crate::store::{Prints, Store, StoreError, User};
 
 /// A user, and what proved it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Principal {
+pub(crate) struct Principal {
     /// Who.
     pub user: User,
     /// By what.
@@ -32,7 +32,7 @@ pub struct Principal {
 
 /// What proved who somebody is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Proof {
+pub(crate) enum Proof {
     /// A key that is the user's.
     Key(Prints),
     /// A certificate of an authority that is trusted.
@@ -41,7 +41,7 @@ pub enum Proof {
 
 /// A certificate that proved a user, and the key it certifies.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Certified {
+pub(crate) struct Certified {
     /// What it says: authority, serial, key id.
     pub claims: Claims,
     /// The key.
@@ -55,13 +55,13 @@ pub struct Certified {
 impl Proof {
     /// `SHA256:…` of the key that was proved: the user's, or the one in the certificate.
     #[must_use]
-    pub fn fingerprint(&self) -> &str {
+    pub(crate) fn fingerprint(&self) -> &str {
         &self.key().sha256
     }
 
     /// What it permits, before any role is asked.
     #[must_use]
-    pub fn grant(&self) -> &CertGrant {
+    pub(crate) fn grant(&self) -> &CertGrant {
         match self {
             Self::Key(_) => &CertGrant::EVERYTHING,
             Self::Certificate(certified) => &certified.grant,
@@ -101,14 +101,14 @@ impl fmt::Display for Proof {
 
 /// Whose key that is, now. A disabled user is nobody, and so is who has a revoked key. When the store
 /// fails, nobody is anybody.
-pub async fn principal(store: &Store, key: &PublicKey) -> Option<Principal> {
+pub(crate) async fn principal(store: &Store, key: &PublicKey) -> Option<Principal> {
     let prints = certificate::prints(key.key_data());
     ask(by_key(store, prints)).await.flatten()
 }
 
 /// Whether it is worth a client's while to prove that it has a key: an offer does not tell whether a
 /// certificate comes with it, so that with an authority there is any key might do.
-pub async fn is_worth_a_try(store: &Store, key: &PublicKey) -> bool {
+pub(crate) async fn is_worth_a_try(store: &Store, key: &PublicKey) -> bool {
     if principal(store, key).await.is_some() {
         return true;
     }
@@ -120,7 +120,7 @@ pub async fn is_worth_a_try(store: &Store, key: &PublicKey) -> bool {
 
 /// Who proved by a certificate to be somebody, from this address. The client hears of no reason if nobody;
 /// the log does.
-pub async fn by_certificate(
+pub(crate) async fn by_certificate(
     store: &Store,
     certificate: &Certificate,
     client: IpAddr,
@@ -157,7 +157,7 @@ pub async fn by_certificate(
 ///
 /// # Errors
 /// The store cannot say.
-pub async fn still_proves(store: &Store, principal: &Principal) -> Result<bool, StoreError> {
+pub(crate) async fn still_proves(store: &Store, principal: &Principal) -> Result<bool, StoreError> {
     let user = match &principal.proof {
         Proof::Key(prints) => by_key(store, prints.clone()).await?.map(|now| now.user),
         Proof::Certificate(certified) => {

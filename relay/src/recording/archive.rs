@@ -20,7 +20,7 @@ use crate::store::RecordingFacts;
 
 /// Where recordings lie and what opens them. Cloning it is cheap.
 #[derive(Clone, Debug)]
-pub struct Archive {
+pub(crate) struct Archive {
     objects: Objects,
     secrets: Arc<[RecordingSecret]>,
     cluster: PublicKey,
@@ -28,7 +28,7 @@ pub struct Archive {
 
 /// Something that was read.
 #[derive(Debug)]
-pub enum Read<T> {
+pub(crate) enum Read<T> {
     /// What was made of a record.
     Item(T),
     /// Nothing more follows. What the recording is as far as it could be read, and the chain over it.
@@ -38,7 +38,7 @@ pub enum Read<T> {
 impl Archive {
     /// That of a relay's state.
     #[must_use]
-    pub fn of(state: &State, objects: Objects) -> Self {
+    pub(crate) fn of(state: &State, objects: Objects) -> Self {
         Self {
             objects,
             secrets: Arc::new([state.recording.clone()]),
@@ -48,7 +48,7 @@ impl Archive {
 
     /// The verdict on a recording, if the cluster key signed it.
     #[must_use]
-    pub fn verdict(&self, facts: &RecordingFacts) -> Option<VerdictText> {
+    pub(crate) fn verdict(&self, facts: &RecordingFacts) -> Option<VerdictText> {
         let text = facts.row.verdict.as_deref()?;
         let signature = facts.row.signature.as_deref()?;
         verify::signed_verdict(text, signature, &self.cluster)
@@ -58,7 +58,7 @@ impl Archive {
     /// of each record, its time and its mark what is given. A recording that cannot be read on ends without
     /// [`Read::End`].
     #[must_use]
-    pub fn read<T: Send + 'static>(
+    pub(crate) fn read<T: Send + 'static>(
         &self,
         facts: RecordingFacts,
         mut map: impl FnMut(u64, &Record<'_>, Option<Mark>) -> Option<T> + Send + 'static,
@@ -91,7 +91,7 @@ impl Archive {
     ///
     /// # Errors
     /// What the place of the objects says.
-    pub async fn remove(&self, facts: &RecordingFacts) -> io::Result<()> {
+    pub(crate) async fn remove(&self, facts: &RecordingFacts) -> io::Result<()> {
         self.objects.remove(facts.row.session.id).await
     }
 }

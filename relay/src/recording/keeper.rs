@@ -9,7 +9,7 @@ use crate::clock::Timestamp;
 use crate::limits::{RECORDING_PAGE, RECORDING_TICK};
 
 /// Runs until it is aborted.
-pub async fn run(recordings: Recordings) {
+pub(crate) async fn run(recordings: Recordings) {
     if let Err(error) = recordings.0.objects.probe().await {
         warn!(%error, "the recordings' bucket does not answer: devices keep what they recorded until it does");
     }

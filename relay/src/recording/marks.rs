@@ -11,31 +11,30 @@ use crate::store::RecordingFacts;
 
 /// Why something in a recording is not what the operator was shown or sent, as far as the relay can say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::enum_variant_names, reason = "each mark says what is missing")]
-pub enum Mark {
+pub(crate) enum Mark {
     /// The session was cut off before the relay could pass it on.
-    NotShown,
+    Unshown,
     /// Input that the relay did not send.
-    NotSent,
+    Unsent,
     /// The relay cannot say.
-    NotProved,
+    Unproved,
 }
 
 impl Mark {
     /// Its words, as they appear in every export.
     #[must_use]
-    pub const fn text(self) -> &'static str {
+    pub(crate) const fn text(self) -> &'static str {
         match self {
-            Self::NotShown => "not shown to the operator",
-            Self::NotSent => "not sent by the operator",
-            Self::NotProved => "not proved",
+            Self::Unshown => "not shown to the operator",
+            Self::Unsent => "not sent by the operator",
+            Self::Unproved => "not proved",
         }
     }
 }
 
 /// Marks the records of one recording, in their order.
 #[derive(Clone, Debug)]
-pub struct Marks {
+pub(crate) struct Marks {
     streams: [StreamMarks; 3],
     /// Whether the session ended without an exit status that the relay passed on.
     without_exit: bool,
@@ -56,14 +55,14 @@ struct StreamMarks {
 impl Marks {
     /// Those of a recording; `verdict` is the signed one, if there is one.
     #[must_use]
-    pub fn of(facts: &RecordingFacts, verdict: Option<&VerdictText>) -> Self {
+    pub(crate) fn of(facts: &RecordingFacts, verdict: Option<&VerdictText>) -> Self {
         let runs = facts.row.ended.is_none();
         let streams = Stream::ALL.map(|stream| {
             let [stdin, stdout, stderr] = &facts.seen;
             let (seen, cut_off) = match stream {
-                Stream::Stdin => (stdin, Mark::NotSent),
-                Stream::Stdout => (stdout, Mark::NotShown),
-                Stream::Stderr => (stderr, Mark::NotShown),
+                Stream::Stdin => (stdin, Mark::Unsent),
+                Stream::Stdout => (stdout, Mark::Unshown),
+                Stream::Stderr => (stderr, Mark::Unshown),
             };
             let partial = seen.partial.as_ref().map_or(0, |partial| partial.bytes);
             let relayed = seen.end.bytes.saturating_add(partial);
@@ -82,7 +81,7 @@ impl Marks {
                 relayed: if runs { u64::MAX } else { relayed },
                 beyond: match facts.closing {
                     Some(_) => cut_off,
-                    None => Mark::NotProved,
+                    None => Mark::Unproved,
                 },
             }
         });
@@ -93,7 +92,11 @@ impl Marks {
     }
 
     /// Gives a record with its mark: data in two parts, where its mark changes within it.
-    pub fn each(&mut self, record: &Record<'_>, give: &mut dyn FnMut(&Record<'_>, Option<Mark>)) {
+    pub(crate) fn each(
+        &mut self,
+        record: &Record<'_>,
+        give: &mut dyn FnMut(&Record<'_>, Option<Mark>),
+    ) {
         let (stream, bytes, last) = match &record.event {
             Event::Data(stream, bytes) => (*stream, bytes.0, true),
             Event::Part(stream, bytes) => (*stream, bytes.0, false),
@@ -110,7 +113,7 @@ impl Marks {
                 return give(record, None);
             }
             Event::Exit(_) => {
-                return give(record, self.without_exit.then_some(Mark::NotShown));
+                return give(record, self.without_exit.then_some(Mark::Unshown));
             }
             _ => return give(record, None),
         };
@@ -142,7 +145,7 @@ impl StreamMarks {
         if self.at >= self.relayed {
             Some(self.beyond)
         } else if self.at >= self.proved {
-            Some(Mark::NotProved)
+            Some(Mark::Unproved)
         } else {
             None
         }
@@ -162,11 +165,11 @@ impl StreamMarks {
 
 /// Makes lines of bytes that have a mark: each begins with it, and none drives a terminal.
 #[derive(Debug, Default)]
-pub struct MarkedLines([(Text, String); 3]);
+pub(crate) struct MarkedLines([(Text, String); 3]);
 
 impl MarkedLines {
     /// The lines that are whole with these bytes.
-    pub fn take(&mut self, stream: Stream, mark: Mark, bytes: &[u8]) -> Vec<String> {
+    pub(crate) fn take(&mut self, stream: Stream, mark: Mark, bytes: &[u8]) -> Vec<String> {
         let [stdin, stdout, stderr] = &mut self.0;
         let (text, line) = match stream {
             Stream::Stdin => stdin,
@@ -184,14 +187,14 @@ impl MarkedLines {
     }
 
     /// The same, with the line that is not whole.
-    pub fn take_all(&mut self, stream: Stream, mark: Mark, bytes: &[u8]) -> Vec<String> {
+    pub(crate) fn take_all(&mut self, stream: Stream, mark: Mark, bytes: &[u8]) -> Vec<String> {
         let mut lines = self.take(stream, mark, bytes);
         lines.extend(self.rest(mark));
         lines
     }
 
     /// The lines that are not whole.
-    pub fn rest(&mut self, mark: Mark) -> Vec<String> {
+    pub(crate) fn rest(&mut self, mark: Mark) -> Vec<String> {
         let lines = self.0.iter_mut().map(|(_, line)| std::mem::take(line));
         let lines = lines.filter(|line| !line.is_empty());
         lines.map(|line| marked(mark, &line)).collect()

@@ -5,12 +5,12 @@
 //! segments come on the device's tunnel (`upload`), the protocol's state machine judges each step
 //! (`ingest`), and when all that will come has come it is opened, compared and signed ([`verify`]).
 
-pub mod archive;
-pub mod export;
-pub mod marks;
-pub mod objects;
-pub mod verify;
-pub mod watched;
+pub(crate) mod archive;
+pub(crate) mod export;
+pub(crate) mod marks;
+pub(crate) mod objects;
+pub(crate) mod verify;
+pub(crate) mod watched;
 
 mod ingest;
 mod keeper;
@@ -36,8 +36,8 @@ use crate::store::{
     NewRecording, Over, RecordingRow, RelayId, SessionFacts, Store, StoreError, recorded_kind,
 };
 
-pub use ingest::upload::serve;
-pub use keeper::run as keep;
+pub(crate) use ingest::upload::serve;
+pub(crate) use keeper::run as keep;
 
 use archive::Archive;
 use ingest::Slot;
@@ -49,7 +49,7 @@ use watched::Watched;
 
 /// How long recordings are waited for and kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// What a device does not deliver within this is lost.
     pub expect_within: Duration,
     /// How long they are kept; `None`: for ever.
@@ -62,7 +62,7 @@ pub struct Settings {
 
 /// The recordings of this relay. Cloning it is cheap.
 #[derive(Clone)]
-pub struct Recordings(Arc<Inner>);
+pub(crate) struct Recordings(Arc<Inner>);
 
 struct Inner {
     relay: RelayId,
@@ -86,7 +86,7 @@ struct Inner {
 
 /// Why something could not be done for a recording. The device keeps what is not stored, and comes again.
 #[derive(Debug, Error)]
-pub enum RecordingError {
+pub(crate) enum RecordingError {
     /// The store.
     #[error("{0}")]
     Store(#[from] StoreError),
@@ -112,7 +112,7 @@ impl Recordings {
     ///
     /// # Errors
     /// [`RecordingError`].
-    pub async fn start(
+    pub(crate) async fn start(
         relay: RelayId,
         state: &State,
         store: Store,
@@ -153,7 +153,7 @@ impl Recordings {
 
     /// What is stored, for who may look into it.
     #[must_use]
-    pub fn archive(&self, state: &State) -> Archive {
+    pub(crate) fn archive(&self, state: &State) -> Archive {
         Archive::of(state, self.0.objects.clone())
     }
 
@@ -162,7 +162,7 @@ impl Recordings {
     ///
     /// # Errors
     /// [`RecordingError`]: nothing of it is taken, then.
-    pub async fn begin(
+    pub(crate) async fn begin(
         &self,
         session: SessionFacts,
         begun: impl FnOnce(&ChainKey) -> Begun,
@@ -188,7 +188,7 @@ impl Recordings {
     }
 
     /// A recording was given up before [`Self::begin`] was done.
-    pub fn not_begun(&self, id: SessionId) {
+    pub(crate) fn not_begun(&self, id: SessionId) {
         lock(&self.0.live).remove(&id);
     }
 
@@ -196,7 +196,7 @@ impl Recordings {
     ///
     /// # Errors
     /// [`RecordingError`].
-    pub async fn note(&self, watched: &Watched) -> Result<(), RecordingError> {
+    pub(crate) async fn note(&self, watched: &Watched) -> Result<(), RecordingError> {
         let seen = watched.seen();
         Ok(self.0.store.recording_seen(watched.id, &seen).await?)
     }
@@ -205,7 +205,7 @@ impl Recordings {
     ///
     /// # Errors
     /// [`RecordingError`].
-    pub async fn unfollowed(&self, id: SessionId, why: &str) -> Result<(), RecordingError> {
+    pub(crate) async fn unfollowed(&self, id: SessionId, why: &str) -> Result<(), RecordingError> {
         Ok(self.0.store.recording_unfollowed(id, why).await?)
     }
 
@@ -214,7 +214,7 @@ impl Recordings {
     ///
     /// # Errors
     /// [`RecordingError`]: it is judged by what was noted before.
-    pub async fn over(
+    pub(crate) async fn over(
         &self,
         watched: &Watched,
         closing: Closing,

@@ -10,7 +10,7 @@ use crate::store::SeenSession;
 
 /// The digests of a session's three streams, and of what is sent beside them. Clones share them.
 #[derive(Clone, Debug)]
-pub struct Watched {
+pub(crate) struct Watched {
     /// The session.
     pub id: SessionId,
     /// Whether its recording holds the streams' data: then what is sent beside it has a place in it.
@@ -28,7 +28,7 @@ struct Digests {
 impl Watched {
     /// Of a session on which nothing has passed yet.
     #[must_use]
-    pub fn new(id: SessionId, key: &ChainKey, holds_data: bool) -> Self {
+    pub(crate) fn new(id: SessionId, key: &ChainKey, holds_data: bool) -> Self {
         let digests = Digests {
             streams: Stream::ALL.map(|stream| Witness::new(key, stream)),
             control: Witness::control(key),
@@ -42,7 +42,7 @@ impl Watched {
     }
 
     /// A piece of a frame is passed on, of which `remaining` more bytes are still to come.
-    pub fn pass(&self, stream: impl Into<Stream>, piece: &[u8], remaining: usize) {
+    pub(crate) fn pass(&self, stream: impl Into<Stream>, piece: &[u8], remaining: usize) {
         // Three streams, three witnesses.
         if let Some(witness) = self.lock().streams.get_mut(stream.into().index()) {
             witness.update(piece, remaining);
@@ -50,14 +50,14 @@ impl Watched {
     }
 
     /// A size or a signal is passed on, behind the input before it.
-    pub fn pass_control(&self, control: Control) {
+    pub(crate) fn pass_control(&self, control: Control) {
         let mut digests = self.lock();
         let frame = control.frame(self.place(&digests));
         digests.control.update(&frame, 0);
     }
 
     /// The end of the input is passed on.
-    pub fn pass_eof(&self) {
+    pub(crate) fn pass_eof(&self) {
         let mut digests = self.lock();
         let place = self.place(&digests);
         digests.eof.get_or_insert(place);
@@ -65,7 +65,7 @@ impl Watched {
 
     /// What has passed so far.
     #[must_use]
-    pub fn seen(&self) -> SeenSession {
+    pub(crate) fn seen(&self) -> SeenSession {
         let digests = self.lock();
         SeenSession {
             streams: digests.streams.each_ref().map(Witness::seen),

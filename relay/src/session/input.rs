@@ -39,7 +39,7 @@ const ROOM_WHEN_RELIEVED: u32 = (CHANNEL_QUEUE - CHANNEL_LOADED) as u32;
 
 /// What an operator sends on a channel.
 #[derive(Debug)]
-pub enum Input {
+pub(crate) enum Input {
     /// Bytes for the process.
     Data(Bytes),
     /// No more of them.
@@ -52,7 +52,7 @@ pub enum Input {
 
 /// Why nothing more goes into a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum PushError {
+pub(crate) enum PushError {
     /// Nobody takes it any more: the session has ended.
     #[error("the session has ended")]
     Ended,
@@ -63,7 +63,7 @@ pub enum PushError {
 
 /// How much waits in a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
+pub(crate) enum Level {
     /// Nothing, or little.
     Low,
     /// The device falls behind.
@@ -76,7 +76,7 @@ pub enum Level {
 
 /// What the channels of one connection may hold together.
 #[derive(Clone, Debug)]
-pub struct Budget(Arc<Semaphore>);
+pub(crate) struct Budget(Arc<Semaphore>);
 
 impl Default for Budget {
     fn default() -> Self {
@@ -87,7 +87,7 @@ impl Default for Budget {
 /// Up to how much window a channel's client may have, by its own queue's level and the highest of the others on its
 /// connection.
 #[must_use]
-pub fn allowance(own: Level, others: Level) -> u32 {
+pub(crate) fn allowance(own: Level, others: Level) -> u32 {
     let own = match own {
         Level::Low => SSH_WINDOW,
         Level::Filling => SSH_WINDOW / 2,
@@ -132,7 +132,7 @@ struct Shared {
 
 /// The handler's end.
 #[derive(Clone, Debug)]
-pub struct InputSender {
+pub(crate) struct InputSender {
     queue: mpsc::Sender<(Queued, Place)>,
     budget: Arc<Semaphore>,
     trickle: Arc<Semaphore>,
@@ -144,7 +144,7 @@ pub struct InputSender {
 
 /// The session's end. `None` from [`Self::next`] means that the client is gone.
 #[derive(Debug)]
-pub struct InputReceiver {
+pub(crate) struct InputReceiver {
     queue: mpsc::Receiver<(Queued, Place)>,
     shared: Arc<Shared>,
     /// What a reader as a stream has begun to take.
@@ -155,7 +155,7 @@ pub struct InputReceiver {
 
 /// A new queue of a connection's channel.
 #[must_use]
-pub fn queue(connection: &Budget) -> (InputSender, InputReceiver) {
+pub(crate) fn queue(connection: &Budget) -> (InputSender, InputReceiver) {
     // The budgets fill before the number of places does, so `send` below never waits.
     let places = CHANNEL_QUEUE / MESSAGE_OVERHEAD + TRICKLE_QUEUE / MESSAGE_CHUNK;
     let (sender, receiver) = mpsc::channel(places);
@@ -188,7 +188,7 @@ impl InputSender {
     ///
     /// # Errors
     /// [`PushError`]; the input is lost, and so is the channel.
-    pub async fn push(&self, input: Input) -> Result<(), PushError> {
+    pub(crate) async fn push(&self, input: Input) -> Result<(), PushError> {
         if self.queue.is_closed() {
             return Err(PushError::Ended);
         }
@@ -215,26 +215,26 @@ impl InputSender {
 
     /// Holds the sender of a trickle for a moment, or until the queue is no longer loaded: on a fast network a round
     /// trip is nothing, and a trickle must not become a stream of packets.
-    pub async fn pause(&self) {
+    pub(crate) async fn pause(&self) {
         let relieved = self.budget.acquire_many(ROOM_WHEN_RELIEVED);
         let _ = timeout(TRICKLE_PAUSE, relieved).await;
     }
 
     /// Whether nobody takes anything any more: the session has ended.
     #[must_use]
-    pub fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.queue.is_closed()
     }
 
     /// Whether nothing was taken for [`STALLED_CHANNEL`], and something waits.
     #[must_use]
-    pub fn is_stalled(&self) -> bool {
+    pub(crate) fn is_stalled(&self) -> bool {
         self.waiting() > 0 && self.shared.untaken().elapsed() >= STALLED_CHANNEL
     }
 
     /// How much waits.
     #[must_use]
-    pub fn level(&self) -> Level {
+    pub(crate) fn level(&self) -> Level {
         let own = self.waiting();
         let all = CONNECTION_QUEUE - self.connection.0.available_permits();
         let has_its_share = own > CHANNEL_SHARE;
@@ -352,7 +352,7 @@ impl Shared {
 
 impl InputReceiver {
     /// The next input; `None` when the client is gone.
-    pub async fn next(&mut self) -> Option<Input> {
+    pub(crate) async fn next(&mut self) -> Option<Input> {
         let queued = self.queue.recv().await;
         // The permit goes here: what was taken is the session's to hold, one message at a time.
         queued.map(|(queued, _place)| self.taken(queued))
@@ -360,7 +360,7 @@ impl InputReceiver {
 
     /// Cancelled as soon as the client is gone, whatever still waits in the queue.
     #[must_use]
-    pub fn gone(&self) -> CancellationToken {
+    pub(crate) fn gone(&self) -> CancellationToken {
         self.gone.clone()
     }
 

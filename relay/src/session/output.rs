@@ -12,7 +12,7 @@ use crate::ssh::channels::outlet::{Gone, Outlet};
 
 /// Takes the output of one session, at the pace of whoever reads it.
 #[derive(Debug)]
-pub enum Sink {
+pub(crate) enum Sink {
     /// One channel of an SSH connection.
     Channel(Outlet),
     /// One of many sessions, gathered.
@@ -21,7 +21,7 @@ pub enum Sink {
 
 /// Output of a session.
 #[derive(Debug)]
-pub enum Piece {
+pub(crate) enum Piece {
     /// Of its standard output.
     Stdout(Bytes),
     /// Of its standard error output.
@@ -30,7 +30,7 @@ pub enum Piece {
 
 /// How a session ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Last {
+pub(crate) struct Last {
     /// How its process did; `None` if there was none, or it was cut off.
     pub exit: Option<Exit>,
     /// What the relay said last beside the output: why it was refused or cut off.
@@ -39,21 +39,21 @@ pub struct Last {
 
 /// The session's end of what is gathered.
 #[derive(Debug)]
-pub struct Gatherer {
+pub(crate) struct Gatherer {
     pieces: mpsc::Sender<Piece>,
     last: Arc<Mutex<Last>>,
 }
 
 /// The reader's end.
 #[derive(Debug)]
-pub struct Gathered {
+pub(crate) struct Gathered {
     pieces: mpsc::Receiver<Piece>,
     last: Arc<Mutex<Last>>,
 }
 
 /// A sink that gathers, and what it gathers.
 #[must_use]
-pub fn gather() -> (Sink, Gathered) {
+pub(crate) fn gather() -> (Sink, Gathered) {
     let (sender, pieces) = mpsc::channel(FLEET_PIECES);
     let last = Arc::<Mutex<Last>>::default();
     let gatherer = Gatherer {
@@ -65,13 +65,13 @@ pub fn gather() -> (Sink, Gathered) {
 
 impl Gathered {
     /// The next piece of output; `None` when the session is over.
-    pub async fn next(&mut self) -> Option<Piece> {
+    pub(crate) async fn next(&mut self) -> Option<Piece> {
         self.pieces.recv().await
     }
 
     /// How the session ended, as far as it has.
     #[must_use]
-    pub fn last(&self) -> Last {
+    pub(crate) fn last(&self) -> Last {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         last.clone()
     }
@@ -93,7 +93,7 @@ impl Sink {
     ///
     /// # Errors
     /// [`Gone`].
-    pub async fn stdout(&self, data: Bytes) -> Result<(), Gone> {
+    pub(crate) async fn stdout(&self, data: Bytes) -> Result<(), Gone> {
         match self {
             Self::Channel(outlet) => outlet.stdout(data).await,
             Self::Gathered(gatherer) => gatherer.take(Piece::Stdout(data)).await,
@@ -104,7 +104,7 @@ impl Sink {
     ///
     /// # Errors
     /// [`Gone`].
-    pub async fn stderr(&self, data: Bytes) -> Result<(), Gone> {
+    pub(crate) async fn stderr(&self, data: Bytes) -> Result<(), Gone> {
         match self {
             Self::Channel(outlet) => outlet.stderr(data).await,
             Self::Gathered(gatherer) => gatherer.take(Piece::Stderr(data)).await,
@@ -116,7 +116,7 @@ impl Sink {
     ///
     /// # Errors
     /// [`Gone`].
-    pub async fn notice(&self, line: String) -> Result<(), Gone> {
+    pub(crate) async fn notice(&self, line: String) -> Result<(), Gone> {
         match self {
             Self::Channel(outlet) => outlet.stderr(line.into()).await,
             Self::Gathered(gatherer) => {
@@ -130,7 +130,7 @@ impl Sink {
     ///
     /// # Errors
     /// [`Gone`].
-    pub async fn exit(&self, exit: Option<Exit>) -> Result<(), Gone> {
+    pub(crate) async fn exit(&self, exit: Option<Exit>) -> Result<(), Gone> {
         match self {
             Self::Channel(outlet) => outlet.exit(exit.unwrap_or(FAILED)).await,
             Self::Gathered(gatherer) => {
@@ -144,7 +144,7 @@ impl Sink {
     ///
     /// # Errors
     /// [`Gone`].
-    pub async fn eof(&self) -> Result<(), Gone> {
+    pub(crate) async fn eof(&self) -> Result<(), Gone> {
         match self {
             Self::Channel(outlet) => outlet.eof().await,
             // It ends when the session lets go of it.
@@ -153,7 +153,7 @@ impl Sink {
     }
 
     /// Closes the channel.
-    pub async fn close(&self) {
+    pub(crate) async fn close(&self) {
         if let Self::Channel(outlet) = self {
             outlet.close().await;
         }

@@ -17,14 +17,14 @@ use crate::ssh::connection::Connection;
 
 /// Tells of sessions. Cloning it is cheap.
 #[derive(Clone, Debug)]
-pub struct Report {
+pub(crate) struct Report {
     audit: Audit,
 }
 
 impl Report {
     /// Tells this log.
     #[must_use]
-    pub fn new(audit: Audit) -> Self {
+    pub(crate) fn new(audit: Audit) -> Self {
         Self { audit }
     }
 
@@ -33,7 +33,11 @@ impl Report {
     ///
     /// # Errors
     /// The log's.
-    pub async fn session_start(&self, session: &LiveSession, open: &Open) -> Result<(), String> {
+    pub(crate) async fn session_start(
+        &self,
+        session: &LiveSession,
+        open: &Open,
+    ) -> Result<(), String> {
         info!(session = %session.id, user = %open.user, device = %session.device.name,
             login = %open.login, work = ?open.work, client = %open.client, "session start");
         let kind = session.authorized.ability().as_str();
@@ -87,7 +91,12 @@ impl Report {
     }
 
     /// It is over; `process` is what became of its process, if that did not end by itself.
-    pub async fn session_end(&self, session: &LiveSession, end: &End, process: Option<Process>) {
+    pub(crate) async fn session_end(
+        &self,
+        session: &LiveSession,
+        end: &End,
+        process: Option<Process>,
+    ) {
         let (traffic, age) = (session.traffic(), session.age());
         info!(session = %session.id, %end, bytes_in = traffic.bytes_in, bytes_out = traffic.bytes_out,
             seconds = age.as_secs(), "session end");
@@ -120,7 +129,7 @@ impl Report {
     }
 
     /// A file operation of an sftp session was answered.
-    pub async fn sftp(&self, session: &LiveSession, booked: Booked) {
+    pub(crate) async fn sftp(&self, session: &LiveSession, booked: Booked) {
         let Booked {
             name,
             path,
@@ -144,14 +153,24 @@ impl Report {
     }
 
     /// A connection, a channel or a session is refused.
-    pub async fn session_rejected(&self, connection: &Connection, target: &Target, reason: &str) {
+    pub(crate) async fn session_rejected(
+        &self,
+        connection: &Connection,
+        target: &Target,
+        reason: &str,
+    ) {
         info!(client = %connection.client, ?target, reason, "session rejected");
         let event = Event::new(EventKind::SessionRejected).refused(reason);
         self.audit.note_refusal(on(connection, target, event)).await;
     }
 
     /// A forwarding is asked for, and refused.
-    pub async fn forward_refused(&self, connection: &Connection, place: &Place, reason: &str) {
+    pub(crate) async fn forward_refused(
+        &self,
+        connection: &Connection,
+        place: &Place,
+        reason: &str,
+    ) {
         if let Some((_, target)) = connection.principal() {
             let event = about(place).refused(reason);
             self.audit.note_refusal(on(connection, target, event)).await;
@@ -162,7 +181,7 @@ impl Report {
     ///
     /// # Errors
     /// The log's.
-    pub async fn forward_open(
+    pub(crate) async fn forward_open(
         &self,
         session: &LiveSession,
         to: &Destination,
@@ -181,7 +200,7 @@ impl Report {
     }
 
     /// A forward is over; or it never came to be, if it was not `opened`.
-    pub async fn forward_end(
+    pub(crate) async fn forward_end(
         &self,
         session: &LiveSession,
         to: &Destination,
@@ -226,7 +245,7 @@ impl Report {
     }
 
     /// The relay ends a console command that would have gone on.
-    pub async fn console_ended(&self, stream: &ConsoleStream, ending: &Ending) {
+    pub(crate) async fn console_ended(&self, stream: &ConsoleStream, ending: &Ending) {
         info!(stream = %stream.id, user = %stream.user, reason = ending.cause.as_str(), "console command ended");
         let event = Event::new(EventKind::ClientDisconnect)
             .user(stream.actor.clone())
@@ -237,7 +256,7 @@ impl Report {
     }
 
     /// The relay ends a connection that would have gone on.
-    pub async fn connection_ended(&self, connection: &Connection, ending: &Ending) {
+    pub(crate) async fn connection_ended(&self, connection: &Connection, ending: &Ending) {
         let Some((_, target)) = connection.principal() else {
             return;
         };
@@ -247,7 +266,7 @@ impl Report {
     }
 
     /// An environment variable is not passed on. Its value may be a secret.
-    pub async fn env_rejected(&self, connection: &Connection, name: &str) {
+    pub(crate) async fn env_rejected(&self, connection: &Connection, name: &str) {
         if let Some((_, target)) = connection.principal() {
             let event = Event::env_rejected(name);
             self.audit.note_refusal(on(connection, target, event)).await;
@@ -258,7 +277,7 @@ impl Report {
     ///
     /// # Errors
     /// A sentence for the operator.
-    pub fn admits(&self) -> Result<(), String> {
+    pub(crate) fn admits(&self) -> Result<(), String> {
         self.audit.admits().map_err(|error| error.to_string())
     }
 }

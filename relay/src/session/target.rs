@@ -7,14 +7,14 @@ use holdfast_protocol::ids::{DeviceName, Login, NameError};
 use thiserror::Error;
 
 /// The domain that `relay ssh-config` gives to devices, so that a pattern can match them all.
-pub const FLEET_DOMAIN: &str = "fleet";
+pub(crate) const FLEET_DOMAIN: &str = "fleet";
 
 /// The port that a jump's forward names: what `ssh` asks for when nobody says otherwise.
-pub const SSH_PORT: u32 = 22;
+pub(crate) const SSH_PORT: u32 = 22;
 
 /// What the user name of an SSH connection asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
+pub(crate) enum Target {
     /// `LOGIN+DEVICE`: a session on a device, the direct way.
     Device(Login, DeviceName),
     /// A name that means something and cannot be had; this sentence says so when something is opened.
@@ -26,7 +26,7 @@ pub enum Target {
 
 /// Why a text names no target.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum TargetError {
+pub(crate) enum TargetError {
     /// The part before the `+`.
     #[error("\"{}\" is not of the form LOGIN+DEVICE: {error}", Escaped(.text))]
     Login {
@@ -78,7 +78,7 @@ impl FromStr for Target {
 ///
 /// # Errors
 /// [`TargetError::Device`]: what cannot be a name is the name of no device.
-pub fn device_name(text: &str) -> Result<DeviceName, TargetError> {
+pub(crate) fn device_name(text: &str) -> Result<DeviceName, TargetError> {
     let lower = text.to_ascii_lowercase();
     let bare = lower.strip_suffix('.').unwrap_or(&lower);
     let in_fleet = bare
@@ -92,7 +92,7 @@ pub fn device_name(text: &str) -> Result<DeviceName, TargetError> {
 ///
 /// # Errors
 /// [`TargetError`].
-pub fn forward(host: &str, port: u32) -> Result<DeviceName, TargetError> {
+pub(crate) fn forward(host: &str, port: u32) -> Result<DeviceName, TargetError> {
     if port != SSH_PORT {
         return Err(TargetError::Port {
             host: host.to_owned(),

@@ -15,7 +15,7 @@ use crate::limits::{
 };
 
 /// What the relay says first on every connection.
-pub const VERSION: &str = concat!("SSH-2.0-Holdfast_", env!("CARGO_PKG_VERSION"));
+pub(crate) const VERSION: &str = concat!("SSH-2.0-Holdfast_", env!("CARGO_PKG_VERSION"));
 
 const KEX: &[kex::Name] = &[
     kex::MLKEM768X25519_SHA256,
@@ -59,13 +59,13 @@ const USER_KEYS: &[Algorithm] = &[
 /// Whether a user may prove themselves by a signature of this kind. What is advertised binds nobody: a client
 /// that offers something else is refused here.
 #[must_use]
-pub fn may_sign_with(algorithm: &Algorithm) -> bool {
+pub(crate) fn may_sign_with(algorithm: &Algorithm) -> bool {
     USER_KEYS.contains(algorithm)
 }
 
 /// The configuration of a connection that shows `key`, and `certificates` for it.
 #[must_use]
-pub fn config(
+pub(crate) fn config(
     key: &PrivateKey,
     certificates: Vec<Certificate>,
     methods: &[MethodKind],

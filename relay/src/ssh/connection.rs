@@ -31,7 +31,7 @@ use crate::ssh::channels::tally::Tally;
 
 /// An SSH connection. It is shared by its handler, the sessions on it, and the list of connections.
 #[derive(Debug)]
-pub struct Connection {
+pub(crate) struct Connection {
     /// The operator's address.
     pub client: SocketAddr,
     /// The relay's address that they connected to.
@@ -65,12 +65,12 @@ pub struct Connection {
 
 /// Something runs on a connection, for as long as this lives.
 #[derive(Debug)]
-pub struct Busy(Arc<Connection>);
+pub(crate) struct Busy(Arc<Connection>);
 
 impl Connection {
     /// A connection that was just accepted.
     #[must_use]
-    pub fn new(client: SocketAddr, server: SocketAddr, guard: Guard) -> Arc<Self> {
+    pub(crate) fn new(client: SocketAddr, server: SocketAddr, guard: Guard) -> Arc<Self> {
         Arc::new(Self {
             client,
             server,
@@ -92,7 +92,7 @@ impl Connection {
 
     /// A connection inside a channel of another one: it was admitted with that one, and ends with it.
     #[must_use]
-    pub fn inside(outer: &Self, guard: Guard) -> Arc<Self> {
+    pub(crate) fn inside(outer: &Self, guard: Guard) -> Arc<Self> {
         Arc::new(Self {
             client: outer.client,
             server: outer.server,
@@ -114,19 +114,19 @@ impl Connection {
 
     /// Who proved to be at the other end, and what they asked for by the user name of that proof.
     #[must_use]
-    pub fn principal(&self) -> Option<&(Principal, Target)> {
+    pub(crate) fn principal(&self) -> Option<&(Principal, Target)> {
         self.principal.get()
     }
 
     /// Notes the proof. The first stands: SSH authenticates a connection once.
-    pub fn set_principal(&self, principal: Principal, target: Target) {
+    pub(crate) fn set_principal(&self, principal: Principal, target: Target) {
         let _ = self.principal.set((principal, target));
         self.guard.set_authenticated();
     }
 
     /// Its channels, of which there are none yet.
     #[must_use]
-    pub fn channels(&self) -> Channels {
+    pub(crate) fn channels(&self) -> Channels {
         let budget = match self.is_inner {
             true => self.inner_budget.clone(),
             false => Budget::default(),
@@ -135,12 +135,12 @@ impl Connection {
     }
 
     /// Notes how to speak to russh.
-    pub fn set_handle(&self, handle: Handle) {
+    pub(crate) fn set_handle(&self, handle: Handle) {
         let _ = self.handle.set(handle);
     }
 
     /// It may stand: with this slot, and as long as it is not idle.
-    pub fn admitted(&self, lease: Lease, idle: policy::Idle) {
+    pub(crate) fn admitted(&self, lease: Lease, idle: policy::Idle) {
         *self.lease.lock().unwrap_or_else(PoisonError::into_inner) = Some(lease);
         // What a change of access has told it in the meantime is newer.
         self.idle.send_if_modified(|known| {
@@ -151,51 +151,51 @@ impl Connection {
     }
 
     /// It ends so from now on, if nothing runs on it.
-    pub fn set_idle(&self, idle: policy::Idle) {
+    pub(crate) fn set_idle(&self, idle: policy::Idle) {
         change(&self.idle, Some(idle));
     }
 
     /// Takes its slot, to give it back.
     #[must_use]
-    pub fn take_lease(&self) -> Option<Lease> {
+    pub(crate) fn take_lease(&self) -> Option<Lease> {
         let mut lease = self.lease.lock().unwrap_or_else(PoisonError::into_inner);
         lease.take()
     }
 
     /// Notes that something runs on it, until the value is dropped.
     #[must_use]
-    pub fn busy(self: &Arc<Self>) -> Busy {
+    pub(crate) fn busy(self: &Arc<Self>) -> Busy {
         self.busy.send_modify(|count| *count += 1);
         Busy(self.clone())
     }
 
     /// It is about to end, for this reason: nothing more begins on it. False if that was known.
     #[must_use]
-    pub fn begin_close(&self, ending: Ending) -> bool {
+    pub(crate) fn begin_close(&self, ending: Ending) -> bool {
         self.close_reason.set(ending).is_ok()
     }
 
     /// Why it is about to end, if it is.
     #[must_use]
-    pub fn close_reason(&self) -> Option<&Ending> {
+    pub(crate) fn close_reason(&self) -> Option<&Ending> {
         self.close_reason.get()
     }
 
     /// Resolves when it is over.
-    pub async fn over(&self) {
+    pub(crate) async fn over(&self) {
         // The sender lives in `self`.
         let _ = self.over.subscribe().wait_for(|over| *over).await;
     }
 
     /// Waits until its client has gone by itself, but no longer than `within`. OpenSSH's shows what its
     /// sessions said last only if it may: a disconnect throws away what it has not shown yet.
-    pub async fn wait_over(&self, within: Duration) {
+    pub(crate) async fn wait_over(&self, within: Duration) {
         let mut over = self.over.subscribe();
         let _ = timeout(within, over.wait_for(|over| *over)).await;
     }
 
     /// Ends the connection with a sentence, and cuts it if that takes too long.
-    pub async fn end(&self, why: &str) {
+    pub(crate) async fn end(&self, why: &str) {
         if let Some(handle) = self.handle.get() {
             let mut text = why.to_owned();
             text.truncate(text.floor_char_boundary(MAX_DESCRIPTION));
@@ -257,7 +257,7 @@ impl Drop for Busy {
 
 /// Serves a connection whose handshake has begun to its end: with a deadline for the login, and an end for
 /// one that has nothing to do.
-pub async fn supervise(
+pub(crate) async fn supervise(
     connection: &Connection,
     mut session: RunningSession<Handler>,
     login_deadline: Instant,

@@ -27,7 +27,7 @@ use crate::state::{State, random_bytes};
 
 /// The configurations of inner connections, by device, each with its host certificate.
 #[derive(Debug, Default)]
-pub struct HostCertificates {
+pub(crate) struct HostCertificates {
     ready: Mutex<HashMap<DeviceName, Arc<Config>>>,
 }
 
@@ -55,7 +55,7 @@ impl HostCertificates {
 const INNER_METHODS: &[MethodKind] = &[MethodKind::None, MethodKind::PublicKey];
 
 /// Host certificates for these names: one, or none if it cannot be made.
-pub fn certificates(state: &State, whose: &str, names: &[String]) -> Vec<Certificate> {
+pub(crate) fn certificates(state: &State, whose: &str, names: &[String]) -> Vec<Certificate> {
     let certificate = certify(state, whose, names).map_err(|error| {
         warn!(%whose, %error, "no host certificate could be made");
     });
@@ -89,7 +89,7 @@ fn certify(state: &State, whose: &str, names: &[String]) -> Result<Certificate, 
 }
 
 /// Serves the connection inside a channel to its end.
-pub async fn run(
+pub(crate) async fn run(
     relay: Arc<Relay>,
     outer: Arc<Connection>,
     principal: Principal,

@@ -27,7 +27,7 @@ use crate::ssh::login::attempts::Attempts;
 
 /// The live SSH connections of this relay.
 #[derive(Debug)]
-pub struct Connections {
+pub(crate) struct Connections {
     all: Mutex<HashMap<u64, Arc<Connection>>>,
     count: watch::Sender<usize>,
     next: AtomicU64,
@@ -40,7 +40,7 @@ pub struct Connections {
 impl Connections {
     /// Creates an empty list. Sources in `exempt` never get a penalty.
     #[must_use]
-    pub fn new(exempt: Vec<IpNet>) -> Self {
+    pub(crate) fn new(exempt: Vec<IpNet>) -> Self {
         Self {
             all: Mutex::default(),
             count: watch::Sender::default(),
@@ -53,12 +53,12 @@ impl Connections {
 
     /// Every live connection.
     #[must_use]
-    pub fn all(&self) -> Vec<Arc<Connection>> {
+    pub(crate) fn all(&self) -> Vec<Arc<Connection>> {
         self.lock().values().cloned().collect()
     }
 
     /// Waits until no connection lives.
-    pub async fn wait_empty(&self) {
+    pub(crate) async fn wait_empty(&self) {
         // The sender lives as long as we do: it cannot fail.
         let _ = self.count.subscribe().wait_for(|count| *count == 0).await;
     }
@@ -114,7 +114,7 @@ impl Connections {
 }
 
 /// Accepts connections for ever. Cancel it to stop accepting.
-pub async fn run(relay: Arc<Relay>, listener: TcpListener, config: Arc<Config>) {
+pub(crate) async fn run(relay: Arc<Relay>, listener: TcpListener, config: Arc<Config>) {
     loop {
         let (stream, client) = match listener.accept().await {
             Ok(accepted) => accepted,

@@ -14,13 +14,13 @@ use crate::limits::MAX_UNAUTHENTICATED_BYTES;
 
 /// Cuts a [`GuardedStream`], and tells it that its peer has authenticated.
 #[derive(Clone, Debug, Default)]
-pub struct Guard {
+pub(crate) struct Guard {
     cut: CancellationToken,
     authenticated: Arc<AtomicBool>,
 }
 
 /// The stream.
-pub struct GuardedStream<S> {
+pub(crate) struct GuardedStream<S> {
     inner: S,
     guard: Guard,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -37,31 +37,31 @@ const NOT_SSH: &[u8] = b"Invalid SSH identification string.\r\n";
 
 impl Guard {
     /// Cuts the stream: every read and write fails from now on.
-    pub fn cut(&self) {
+    pub(crate) fn cut(&self) {
         self.cut.cancel();
     }
 
     /// Whether it is cut.
     #[must_use]
-    pub fn is_cut(&self) -> bool {
+    pub(crate) fn is_cut(&self) -> bool {
         self.cut.is_cancelled()
     }
 
     /// The peer has authenticated: it may send what it likes.
-    pub fn set_authenticated(&self) {
+    pub(crate) fn set_authenticated(&self) {
         self.authenticated.store(true, Ordering::Relaxed);
     }
 
     /// Whether it has.
     #[must_use]
-    pub fn is_authenticated(&self) -> bool {
+    pub(crate) fn is_authenticated(&self) -> bool {
         self.authenticated.load(Ordering::Relaxed)
     }
 }
 
 impl<S> GuardedStream<S> {
     /// Guards `inner`.
-    pub fn new(inner: S, guard: Guard) -> Self {
+    pub(crate) fn new(inner: S, guard: Guard) -> Self {
         let cut = Box::pin(guard.cut.clone().cancelled_owned());
         Self {
             inner,

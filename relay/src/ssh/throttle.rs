@@ -17,7 +17,7 @@ use crate::model::source::Source;
 
 /// Why a connection is not taken. The text goes out before the SSH banner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum Refused {
+pub(crate) enum Refused {
     /// Too many connections in all.
     #[error("Holdfast relay: too many connections, try again later")]
     Full,
@@ -31,7 +31,7 @@ pub enum Refused {
 
 /// The books.
 #[derive(Debug, Default)]
-pub struct Throttle {
+pub(crate) struct Throttle {
     connections: usize,
     unauthenticated: usize,
     sources: HashMap<Source, usize>,
@@ -52,7 +52,7 @@ struct Penalty {
 impl Throttle {
     /// Creates empty books. Sources in `exempt` never get a penalty; an IPv6 network in it is at most a /64 long.
     #[must_use]
-    pub fn new(exempt: Vec<IpNet>) -> Self {
+    pub(crate) fn new(exempt: Vec<IpNet>) -> Self {
         Self {
             exempt,
             ..Self::default()
@@ -63,7 +63,7 @@ impl Throttle {
     ///
     /// # Errors
     /// [`Refused`]; then nothing was taken.
-    pub fn admit(&mut self, source: Source, now: Duration) -> Result<(), Refused> {
+    pub(crate) fn admit(&mut self, source: Source, now: Duration) -> Result<(), Refused> {
         if let Some(penalty) = self.penalties.get(&source) {
             if penalty.until <= now {
                 self.penalties.remove(&source);
@@ -88,7 +88,7 @@ impl Throttle {
     /// Takes a connection into the books in the place of another one of its source that has not logged in and is being
     /// cut: only a source with a recent login has that right, so that who holds connections open there does not keep its
     /// other people out. Returns whether it is taken.
-    pub fn admit_instead(&mut self, source: Source, now: Duration) -> bool {
+    pub(crate) fn admit_instead(&mut self, source: Source, now: Duration) -> bool {
         let is_taken = self.is_trusted(source, now)
             && self.connections < MAX_CONNECTIONS
             && self.unauthenticated < MAX_UNAUTHENTICATED;
@@ -102,7 +102,7 @@ impl Throttle {
 
     /// An admitted connection has authenticated: its source's past is forgiven, and it is not kept out for
     /// [`TRUST_AFTER_LOGIN`].
-    pub fn authenticated(&mut self, source: Source, now: Duration) {
+    pub(crate) fn authenticated(&mut self, source: Source, now: Duration) {
         self.leave_unauthenticated(source);
         self.penalties.remove(&source);
         if self.logins.len() >= MAX_TRUSTED_SOURCES && !self.logins.contains_key(&source) {
@@ -112,7 +112,7 @@ impl Throttle {
     }
 
     /// An admitted connection has ended.
-    pub fn ended(&mut self, source: Source, was_authenticated: bool) {
+    pub(crate) fn ended(&mut self, source: Source, was_authenticated: bool) {
         self.connections = self.connections.saturating_sub(1);
         if !was_authenticated {
             self.leave_unauthenticated(source);
@@ -120,7 +120,7 @@ impl Throttle {
     }
 
     /// A source misbehaved: `penalty` is added to what it has, unless it is exempt.
-    pub fn penalise(&mut self, source: Source, penalty: Duration, now: Duration) {
+    pub(crate) fn penalise(&mut self, source: Source, penalty: Duration, now: Duration) {
         if self
             .exempt
             .iter()

@@ -7,7 +7,7 @@ use thiserror::Error;
 
 /// Why the state folder cannot be used.
 #[derive(Debug, Error)]
-pub enum StateError {
+pub(crate) enum StateError {
     /// No relay was ever started here.
     #[error(
         "no relay state in {0}: start `relay serve --state {0}` once, or name the right folder with --state"

@@ -15,7 +15,7 @@ const CONTEXT: &[u8] = b"holdfast key fingerprint v1\0";
 
 /// One key of a state folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyFingerprint {
+pub(crate) struct KeyFingerprint {
     /// Its file's name, by which the store knows it.
     pub name: &'static str,
     /// Where it is.
@@ -29,7 +29,7 @@ pub struct KeyFingerprint {
 impl State {
     /// The fingerprints of all keys.
     #[must_use]
-    pub fn key_fingerprints(&self) -> [KeyFingerprint; 7] {
+    pub(crate) fn key_fingerprints(&self) -> [KeyFingerprint; 7] {
         let ssh = |key: &PrivateKey| key.public_key().fingerprint(HashAlg::Sha256).to_string();
         let secret = |key: &[u8; 64]| hex(&keys::sha256(&[CONTEXT, key].concat()));
         let all = [

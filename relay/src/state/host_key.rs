@@ -16,7 +16,7 @@ impl State {
     ///
     /// # Errors
     /// [`StateError`]: a file cannot be written.
-    pub fn make_next_host_key(&mut self) -> Result<&PrivateKey, StateError> {
+    pub(crate) fn make_next_host_key(&mut self) -> Result<&PrivateKey, StateError> {
         let path = self.dir.join(SSH_HOST_KEY_NEXT);
         if self.ssh_host_next.is_none() {
             files::write(&path, keys::random_ssh()?.as_bytes())?;
@@ -31,7 +31,7 @@ impl State {
     ///
     /// # Errors
     /// [`StateError`]: a file cannot be written.
-    pub fn use_next_host_key(&mut self) -> Result<bool, StateError> {
+    pub(crate) fn use_next_host_key(&mut self) -> Result<bool, StateError> {
         let Some(next) = self.ssh_host_next.take() else {
             return Ok(false);
         };

@@ -13,7 +13,7 @@ use russh::keys::ssh_key::private::{Ed25519Keypair, KeypairData};
 use super::{Secret, StateError, files};
 
 /// An Ed25519 key that signs: the cluster's or the relay's on the tunnel.
-pub struct SigningKey {
+pub(crate) struct SigningKey {
     pair: Ed25519KeyPair,
     pkcs8: Vec<u8>,
 }
@@ -23,7 +23,7 @@ impl SigningKey {
     ///
     /// # Errors
     /// [`StateError::Crypto`] if the library fails.
-    pub fn random() -> Result<Self, StateError> {
+    pub(crate) fn random() -> Result<Self, StateError> {
         let failed = |_| StateError::Crypto("no Ed25519 key could be made");
         let pair = Ed25519KeyPair::generate().map_err(failed)?;
         // PKCS#8 version 2, because it holds the public key too: a flipped bit in the file then shows.
@@ -33,7 +33,7 @@ impl SigningKey {
 
     /// Reads what [`Self::pkcs8`] gave; `None` for anything that differs from it in any byte.
     #[must_use]
-    pub fn from_pkcs8(pkcs8: &[u8]) -> Option<Self> {
+    pub(crate) fn from_pkcs8(pkcs8: &[u8]) -> Option<Self> {
         // The library checks the private half against the public one, but forgives what stands behind
         // them; a file that was damaged in any place is not to be trusted in the others.
         let pair = Ed25519KeyPair::from_pkcs8(pkcs8).ok()?;
@@ -46,7 +46,7 @@ impl SigningKey {
 
     /// The public half.
     #[must_use]
-    pub fn public(&self) -> PublicKey {
+    pub(crate) fn public(&self) -> PublicKey {
         let mut raw = [0; 32];
         raw.copy_from_slice(self.pair.public_key().as_ref());
         PublicKey(raw)
@@ -54,13 +54,13 @@ impl SigningKey {
 
     /// The SHA-256 of the public half: what a token names and a device pins.
     #[must_use]
-    pub fn fingerprint(&self) -> ClusterFingerprint {
+    pub(crate) fn fingerprint(&self) -> ClusterFingerprint {
         ClusterFingerprint(sha256(&self.public().0))
     }
 
     /// Signs `message` (Ed25519, RFC 8032).
     #[must_use]
-    pub fn sign(&self, message: &[u8]) -> [u8; 64] {
+    pub(crate) fn sign(&self, message: &[u8]) -> [u8; 64] {
         let mut signature = [0; 64];
         signature.copy_from_slice(self.pair.sign(message).as_ref());
         signature
@@ -68,7 +68,7 @@ impl SigningKey {
 
     /// The private key as PKCS#8 DER, for TLS and for the file. It is a secret.
     #[must_use]
-    pub fn pkcs8(&self) -> &[u8] {
+    pub(crate) fn pkcs8(&self) -> &[u8] {
         &self.pkcs8
     }
 }

@@ -9,7 +9,7 @@ use thiserror::Error;
 
 /// Why the store did not do it.
 #[derive(Debug, Error)]
-pub enum StoreError {
+pub(crate) enum StoreError {
     /// The database refused or failed.
     #[error("the database failed: {0}")]
     Database(#[from] sqlx::Error),

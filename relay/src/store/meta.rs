@@ -6,17 +6,17 @@ use sqlx::SqliteConnection;
 use super::{Durability, Store, StoreError};
 
 /// The `host:port` that devices dial; written by a relay when it starts to serve.
-pub const PUBLIC_TUNNEL: &str = "public_tunnel";
+pub(crate) const PUBLIC_TUNNEL: &str = "public_tunnel";
 /// The roster's epoch, the address in it and the name of the recordings' key, apart by spaces; written by a relay when it starts.
-pub const ROSTER: &str = "roster";
+pub(crate) const ROSTER: &str = "roster";
 /// The `host:port` that operators dial.
-pub const PUBLIC_SSH: &str = "public_ssh";
+pub(crate) const PUBLIC_SSH: &str = "public_ssh";
 /// The `ip:port` that the relay listens on for operators, for who is on its machine; written by a relay when it starts to serve.
-pub const BOUND_SSH: &str = "bound_ssh";
+pub(crate) const BOUND_SSH: &str = "bound_ssh";
 /// Where whole recordings are, as JSON without anything secret; written by a relay when it starts.
-pub const RECORDINGS: &str = "recordings";
+pub(crate) const RECORDINGS: &str = "recordings";
 /// How much recordings may take, as JSON; written by a relay when it starts.
-pub const RECORDING_BOUNDS: &str = "recording_bounds";
+pub(crate) const RECORDING_BOUNDS: &str = "recording_bounds";
 /// The cluster's public key, in hexadecimal.
 const CLUSTER: &str = "cluster";
 
@@ -32,7 +32,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub async fn meta_get(&self, key: &str) -> Result<Option<String>, StoreError> {
+    pub(crate) async fn meta_get(&self, key: &str) -> Result<Option<String>, StoreError> {
         let value = sqlx::query_scalar(GET).bind(key);
         Ok(value.fetch_optional(&self.readers).await?)
     }
@@ -41,7 +41,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub async fn meta_set(&self, key: &str, value: &str) -> Result<(), StoreError> {
+    pub(crate) async fn meta_set(&self, key: &str, value: &str) -> Result<(), StoreError> {
         let mut write = self.write(Durability::Disk).await?;
         let set = sqlx::query(SET).bind(key).bind(value);
         set.execute(&mut *write).await?;
@@ -53,7 +53,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub async fn access_version(&self) -> Result<i64, StoreError> {
+    pub(crate) async fn access_version(&self) -> Result<i64, StoreError> {
         let version = sqlx::query_scalar(ACCESS_VERSION);
         Ok(version.fetch_one(&self.readers).await?)
     }
@@ -65,7 +65,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::OtherCluster`].
-    pub async fn bind_cluster(&self, cluster: &PublicKey) -> Result<(), StoreError> {
+    pub(crate) async fn bind_cluster(&self, cluster: &PublicKey) -> Result<(), StoreError> {
         let key = cluster.to_string();
         match self.meta_get(CLUSTER).await? {
             None => self.meta_set(CLUSTER, &key).await,

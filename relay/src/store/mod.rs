@@ -5,14 +5,14 @@
 //! Readers never wait.
 
 pub(crate) mod access;
-mod audit;
+pub(crate) mod audit;
 pub(crate) mod backend;
-mod devices;
+pub(crate) mod devices;
 mod error;
-pub mod meta;
-mod recordings;
+pub(crate) mod meta;
+pub(crate) mod recordings;
 mod relays;
-mod sessions;
+pub(crate) mod sessions;
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -25,36 +25,32 @@ use sqlx::sqlite::{
     SqliteSynchronous,
 };
 
-pub use access::authorities::{Authority, AuthorityError};
-pub use access::keys::BoundKeyError;
-pub use access::locks::{Kill, LockError, NewLock};
-pub use access::policy::{Apply, ApplyError, Change, Kind, Policy, Sign, UserPolicy};
-pub use access::revocations::{
+pub(crate) use access::authorities::{Authority, AuthorityError};
+pub(crate) use access::locks::{Kill, LockError, NewLock};
+pub(crate) use access::policy::{Apply, ApplyError, Change, Policy, UserPolicy};
+pub(crate) use access::revocations::{
     Prints, Revocation, RevocationChange, RevocationError, RevokedThing,
 };
-pub use access::roles::RoleError;
-pub use access::user_changes::{AddedUser, KeyError, NewUser};
-pub use access::users::{User, UserId, UserKey, UserRow};
-pub use audit::attributed::Attributed;
-pub use audit::{AuditEntry, AuditFilter, AuditKey, AuditRemoved};
-pub use devices::enrol::{EnrolError, Enrolment};
-pub use devices::labels::Labels;
-pub use devices::tokens::{NewToken, TokenLeft, TokenRow};
-pub use devices::tunnels::{LeftTunnel, TunnelFacts, TunnelId};
-pub use devices::{
-    ClonePair, ClonedDevice, Device, LabelError, Presence, PresenceState, RenameError, RevokeError,
-    Revoked,
-};
-pub use error::StoreError;
-pub use recordings::{
+pub(crate) use access::roles::RoleError;
+pub(crate) use access::user_changes::{KeyError, NewUser};
+pub(crate) use access::users::{User, UserId, UserKey, UserRow};
+pub(crate) use audit::attributed::Attributed;
+pub(crate) use audit::{AuditEntry, AuditFilter, AuditKey, AuditRemoved};
+pub(crate) use devices::enrol::{EnrolError, Enrolment};
+pub(crate) use devices::labels::Labels;
+pub(crate) use devices::tokens::{NewToken, TokenLeft, TokenRow};
+pub(crate) use devices::tunnels::{LeftTunnel, TunnelFacts, TunnelId};
+pub(crate) use devices::{ClonePair, Device, LabelError, PresenceState, RenameError, RevokeError};
+pub(crate) use error::StoreError;
+pub(crate) use recordings::{
     Hold, NewRecording, Over, RecordingFacts, RecordingFilter, RecordingRow, RecordingState,
     SeenSession, SignedVerdict, recorded_kind,
 };
-pub use relays::{RELAY_HEARTBEAT_STALE, RelayId};
-pub use sessions::console_streams::ConsoleRow;
-pub use sessions::facts::SessionFacts;
-pub use sessions::leases::{InUse, LeaseRow};
-pub use sessions::{BoardChange, SessionRow, Traffic};
+pub(crate) use relays::{RELAY_HEARTBEAT_STALE, RelayId};
+pub(crate) use sessions::console_streams::ConsoleRow;
+pub(crate) use sessions::facts::SessionFacts;
+pub(crate) use sessions::leases::LeaseRow;
+pub(crate) use sessions::{BoardChange, SessionRow, Traffic};
 
 use backend::write_queue::{BatchWriter, WriteQueue};
 
@@ -73,7 +69,7 @@ const READERS: u32 = 4;
 
 /// The store. Cloning it is cheap and shares the connections.
 #[derive(Clone)]
-pub struct Store {
+pub(crate) struct Store {
     readers: SqlitePool,
     /// Commits that survive a power cut: users, tokens, devices.
     durable: SqlitePool,
@@ -107,7 +103,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`] if the file is no database, is newer than this program, or cannot be written.
-    pub async fn open(path: &Path) -> Result<Self, StoreError> {
+    pub(crate) async fn open(path: &Path) -> Result<Self, StoreError> {
         let store = Self::connect(path)?;
         let run = MIGRATIONS.run(&store.durable).await;
         run.map_err(|error| StoreError::migration(path, error))?;
@@ -119,7 +115,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Version`] if a relay of another version made the tables.
-    pub async fn open_existing(path: &Path) -> Result<Self, StoreError> {
+    pub(crate) async fn open_existing(path: &Path) -> Result<Self, StoreError> {
         let store = Self::connect(path)?;
         let wanted = MIGRATIONS.iter().map(|m| m.version).max().unwrap_or(0);
         let found = store.schema_version().await?;
@@ -139,14 +135,14 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub async fn data_version(&self) -> Result<i64, StoreError> {
+    pub(crate) async fn data_version(&self) -> Result<i64, StoreError> {
         let version = sqlx::query_scalar("PRAGMA data_version");
         Ok(version.fetch_one(&self.watch).await?)
     }
 
     /// Waits for what is under way and closes the connections. With the last of them SQLite empties its
     /// journal into the file, which then is the whole database: good to be copied alone.
-    pub async fn close(&self) {
+    pub(crate) async fn close(&self) {
         self.watch.close().await;
         self.readers.close().await;
         self.presence.close().await;

@@ -8,12 +8,12 @@ use crate::state::random_bytes;
 
 /// A relay without a heartbeat for so long is dead, and so are its tunnels. Heartbeats come every few
 /// seconds; one may be late on a busy disk.
-pub const RELAY_HEARTBEAT_STALE: Duration = Duration::from_secs(10);
+pub(crate) const RELAY_HEARTBEAT_STALE: Duration = Duration::from_secs(10);
 
 /// One run of one relay process: a restart is another one, so that the tunnels of a run that was
 /// killed never look alive because its successor is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct RelayId(pub [u8; 16]);
+pub(crate) struct RelayId(pub [u8; 16]);
 
 const BEAT: &str = "INSERT INTO relays (id, heartbeat) VALUES ($1, $2)
     ON CONFLICT (id) DO UPDATE SET heartbeat = excluded.heartbeat, stopped = NULL";
@@ -48,7 +48,7 @@ impl RelayId {
     ///
     /// # Errors
     /// [`StoreError::Random`] if the system gives no random numbers.
-    pub fn random() -> Result<Self, StoreError> {
+    pub(crate) fn random() -> Result<Self, StoreError> {
         random_bytes().map(Self).map_err(|_| StoreError::Random)
     }
 }
@@ -59,7 +59,11 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub async fn relay_started(&self, relay: RelayId, now: Timestamp) -> Result<(), StoreError> {
+    pub(crate) async fn relay_started(
+        &self,
+        relay: RelayId,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         let mut write = self.write(Durability::Process).await?;
         for sql in [CLOSE_OTHERS, FORGET_OTHERS] {
             let query = sqlx::query(sql).bind(relay.0.as_slice());
@@ -74,7 +78,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub async fn heartbeat(&self, relay: RelayId, now: Timestamp) -> Result<(), StoreError> {
+    pub(crate) async fn heartbeat(&self, relay: RelayId, now: Timestamp) -> Result<(), StoreError> {
         let mut write = self.write(Durability::Process).await?;
         let beat = sqlx::query(BEAT).bind(relay.0.as_slice()).bind(now.0);
         beat.execute(&mut *write).await?;
@@ -85,7 +89,11 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub async fn note_refusals(&self, relay: RelayId, counts: [u64; 3]) -> Result<(), StoreError> {
+    pub(crate) async fn note_refusals(
+        &self,
+        relay: RelayId,
+        counts: [u64; 3],
+    ) -> Result<(), StoreError> {
         let mut write = self.write(Durability::Process).await?;
         let mut note = sqlx::query(NOTE_REFUSALS).bind(relay.0.as_slice());
         for count in counts {
@@ -99,7 +107,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub async fn refusals(&self) -> Result<[i64; 3], StoreError> {
+    pub(crate) async fn refusals(&self) -> Result<[i64; 3], StoreError> {
         let counts = sqlx::query_as(REFUSALS).fetch_one(&self.readers).await?;
         let (connections, sessions, channels) = counts;
         Ok([connections, sessions, channels])
@@ -109,7 +117,11 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub async fn relay_stopped(&self, relay: RelayId, now: Timestamp) -> Result<(), StoreError> {
+    pub(crate) async fn relay_stopped(
+        &self,
+        relay: RelayId,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         let mut write = self.write(Durability::Process).await?;
         for sql in [STOP, CLOSE_TUNNELS] {
             let query = sqlx::query(sql).bind(relay.0.as_slice()).bind(now.0);
@@ -127,7 +139,11 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub async fn relay_confirms(&self, relay: RelayId, version: i64) -> Result<(), StoreError> {
+    pub(crate) async fn relay_confirms(
+        &self,
+        relay: RelayId,
+        version: i64,
+    ) -> Result<(), StoreError> {
         let mut write = self.write(Durability::Process).await?;
         let seen = sqlx::query(SEEN).bind(relay.0.as_slice()).bind(version);
         seen.execute(&mut *write).await?;
@@ -138,7 +154,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub async fn relay_serves(&self, now: Timestamp) -> Result<bool, StoreError> {
+    pub(crate) async fn relay_serves(&self, now: Timestamp) -> Result<bool, StoreError> {
         let living = sqlx::query_scalar(LIVING)
             .bind(now.before(RELAY_HEARTBEAT_STALE).0)
             .bind(now.after(RELAY_HEARTBEAT_STALE).0);
@@ -149,7 +165,11 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub async fn relays_behind(&self, version: i64, now: Timestamp) -> Result<u32, StoreError> {
+    pub(crate) async fn relays_behind(
+        &self,
+        version: i64,
+        now: Timestamp,
+    ) -> Result<u32, StoreError> {
         let behind: i64 = sqlx::query_scalar(BEHIND)
             .bind(version)
             .bind(now.before(RELAY_HEARTBEAT_STALE).0)

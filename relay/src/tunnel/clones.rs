@@ -21,7 +21,7 @@ use crate::store::ClonePair;
 
 /// What is done with the second of two machines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnClone {
+pub(crate) enum OnClone {
     /// The newest tunnel wins, as without a clone: they replace each other.
     #[default]
     Newest,
@@ -32,7 +32,7 @@ pub enum OnClone {
 impl OnClone {
     /// The word for the configuration and the audit log.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Newest => "newest",
             Self::First => "first",
@@ -54,7 +54,7 @@ impl FromStr for OnClone {
 
 /// A run of an agent that says `Hello`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Run {
+pub(crate) struct Run {
     /// Which run, on which machine.
     pub instance: Instance,
     /// Where from.
@@ -63,7 +63,7 @@ pub struct Run {
 
 /// What comes of a `Hello`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Verdict {
+pub(crate) struct Verdict {
     /// The tunnel that stays, if this one is refused for it.
     pub refused_for: Option<SocketAddr>,
     /// The two machines, if it is time to write down that there are two.
@@ -74,7 +74,7 @@ pub struct Verdict {
 
 /// What is known of one device's runs.
 #[derive(Debug, Default)]
-pub struct Watch {
+pub(crate) struct Watch {
     /// The last one has the tunnel, or had it last.
     runs: Vec<Known>,
     cloned: Option<Cloned>,
@@ -103,7 +103,7 @@ struct Cloned {
 
 impl Watch {
     /// Takes a `Hello`. `holder` is the run whose tunnel is open and answers, if there is one.
-    pub fn hello(
+    pub(crate) fn hello(
         &mut self,
         now: Timestamp,
         run: Run,
@@ -132,7 +132,7 @@ impl Watch {
 
     /// The two machines, for as long as they have been at odds lately.
     #[must_use]
-    pub fn pair(&self, now: Timestamp) -> Option<ClonePair> {
+    pub(crate) fn pair(&self, now: Timestamp) -> Option<ClonePair> {
         let cloned = self.cloned.as_ref();
         let cloned = cloned.filter(|cloned| now.since(cloned.seen) < CLONE_MEMORY)?;
         Some(ClonePair {
@@ -278,7 +278,7 @@ fn are_apart(one: Run, other: Run) -> bool {
 
 /// The runs of all devices, and what is done with clones.
 #[derive(Debug)]
-pub struct Clones {
+pub(crate) struct Clones {
     /// What is done with the second of two machines.
     pub policy: OnClone,
     devices: Mutex<HashMap<DeviceId, Watch>>,
@@ -287,7 +287,7 @@ pub struct Clones {
 impl Clones {
     /// Knows no run yet.
     #[must_use]
-    pub fn new(policy: OnClone) -> Self {
+    pub(crate) fn new(policy: OnClone) -> Self {
         Self {
             policy,
             devices: Mutex::default(),
@@ -295,7 +295,7 @@ impl Clones {
     }
 
     /// Takes a device's `Hello`, as [`Watch::hello`]. Devices are members, so their number is bounded.
-    pub fn hello(&self, device: DeviceId, run: Run, holder: Option<Run>) -> Verdict {
+    pub(crate) fn hello(&self, device: DeviceId, run: Run, holder: Option<Run>) -> Verdict {
         let mut devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
         let watch = devices.entry(device).or_default();
         watch.hello(Timestamp::now(), run, holder, self.policy)
@@ -303,7 +303,7 @@ impl Clones {
 
     /// The two machines of a device that has been two lately.
     #[must_use]
-    pub fn pair(&self, device: DeviceId) -> Option<ClonePair> {
+    pub(crate) fn pair(&self, device: DeviceId) -> Option<ClonePair> {
         let devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
         devices.get(&device)?.pair(Timestamp::now())
     }

@@ -11,7 +11,7 @@ use crate::limits::{CONTROL_PRIORITY, CONTROL_READ};
 
 /// Why the control stream is of no more use.
 #[derive(Debug, Error)]
-pub enum ControlError {
+pub(crate) enum ControlError {
     /// The connection is gone.
     #[error("{0}")]
     Connection(#[from] ConnectionError),
@@ -31,11 +31,11 @@ pub enum ControlError {
 
 /// The sending half.
 #[derive(Debug)]
-pub struct ControlSender(SendStream);
+pub(crate) struct ControlSender(SendStream);
 
 /// The receiving half.
 #[derive(Debug)]
-pub struct ControlReceiver {
+pub(crate) struct ControlReceiver {
     stream: RecvStream,
     reader: ControlReader<AgentMessage>,
     order: ControlOrder,
@@ -47,7 +47,7 @@ pub struct ControlReceiver {
 ///
 /// # Errors
 /// [`ControlError::Connection`].
-pub async fn accept(
+pub(crate) async fn accept(
     connection: &Connection,
 ) -> Result<(ControlSender, ControlReceiver), ControlError> {
     let (send, stream) = connection.accept_bi().await?;
@@ -66,7 +66,7 @@ impl ControlSender {
     ///
     /// # Errors
     /// [`ControlError`].
-    pub async fn send(&mut self, message: &RelayMessage) -> Result<(), ControlError> {
+    pub(crate) async fn send(&mut self, message: &RelayMessage) -> Result<(), ControlError> {
         let bytes = control::encode(message)?;
         self.0.write_all(&bytes).await.map_err(|error| match error {
             WriteError::ConnectionLost(error) => error.into(),
@@ -75,7 +75,7 @@ impl ControlSender {
     }
 
     /// Sends a last message and waits until the device has it, or the connection is gone.
-    pub async fn send_last(mut self, message: &RelayMessage) {
+    pub(crate) async fn send_last(mut self, message: &RelayMessage) {
         if self.send(message).await.is_ok() && self.0.finish().is_ok() {
             let _ = self.0.stopped().await;
         }
@@ -87,7 +87,7 @@ impl ControlReceiver {
     ///
     /// # Errors
     /// [`ControlError`].
-    pub async fn next(&mut self) -> Result<AgentMessage, ControlError> {
+    pub(crate) async fn next(&mut self) -> Result<AgentMessage, ControlError> {
         loop {
             let mut input = self.rest.as_slice();
             let message = self.reader.read(&mut input)?;

@@ -22,7 +22,7 @@ use crate::store::{Device, EnrolError, Enrolment};
 ///
 /// # Errors
 /// [`ControlError`] if it does, or is lost.
-pub async fn join(relay: &Arc<Relay>, mut caller: Caller) -> Result<(), ControlError> {
+pub(crate) async fn join(relay: &Arc<Relay>, mut caller: Caller) -> Result<(), ControlError> {
     caller
         .send
         .send(&RelayMessage::Identity(relay.roster()))

@@ -8,11 +8,11 @@ use crate::limits::{MAX_JOINS, MAX_JOINS_OF_SOURCE};
 
 /// Who joins, by source.
 #[derive(Debug)]
-pub struct Joins<S>(Arc<Mutex<HashMap<S, usize>>>);
+pub(crate) struct Joins<S>(Arc<Mutex<HashMap<S, usize>>>);
 
 /// A place, until it is dropped.
 #[derive(Debug)]
-pub struct JoinPlace<S: Hash + Eq + Copy> {
+pub(crate) struct JoinPlace<S: Hash + Eq + Copy> {
     joins: Joins<S>,
     source: S,
 }
@@ -32,7 +32,7 @@ impl<S> Default for Joins<S> {
 impl<S: Hash + Eq + Copy> Joins<S> {
     /// A place for one of this source; `None` if it has as many as it may, or all are taken.
     #[must_use]
-    pub fn take(&self, source: S) -> Option<JoinPlace<S>> {
+    pub(crate) fn take(&self, source: S) -> Option<JoinPlace<S>> {
         let mut joins = self.lock();
         let in_all: usize = joins.values().sum();
         let of_source = joins.get(&source).copied().unwrap_or_default();

@@ -10,23 +10,23 @@ use quinn::crypto::{AeadKey, CryptoError, HandshakeTokenKey, HmacKey};
 use crate::state::Secret;
 
 /// Makes stateless reset tokens.
-pub struct ResetKey(hmac::Key);
+pub(crate) struct ResetKey(hmac::Key);
 
 /// Seals address-validation tokens.
-pub struct TokenKey(hkdf::Prk);
+pub(crate) struct TokenKey(hkdf::Prk);
 
 struct TokenSeal(LessSafeKey);
 
 impl ResetKey {
     /// From the state folder's key.
     #[must_use]
-    pub fn new(key: &Secret<[u8; 64]>) -> Self {
+    pub(crate) fn new(key: &Secret<[u8; 64]>) -> Self {
         Self(hmac::Key::new(hmac::HMAC_SHA256, key.expose()))
     }
 
     /// The key by which the relay knows its own connection ids again.
     #[must_use]
-    pub fn connection_id_key(&self) -> u64 {
+    pub(crate) fn connection_id_key(&self) -> u64 {
         let tag = hmac::sign(&self.0, b"holdfast quic connection ids v1");
         tag.as_ref()
             .iter()
@@ -38,7 +38,7 @@ impl ResetKey {
 impl TokenKey {
     /// From the state folder's key.
     #[must_use]
-    pub fn new(key: &Secret<[u8; 64]>) -> Self {
+    pub(crate) fn new(key: &Secret<[u8; 64]>) -> Self {
         let salt = hkdf::Salt::new(hkdf::HKDF_SHA256, b"holdfast quic token v1");
         Self(salt.extract(key.expose()))
     }

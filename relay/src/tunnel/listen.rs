@@ -35,7 +35,7 @@ use crate::serve::Relay;
 use crate::state::State;
 
 /// A connection whose key is proved and whose control stream is open.
-pub struct Caller {
+pub(crate) struct Caller {
     /// The connection.
     pub connection: Connection,
     /// The key that it proved to have.
@@ -54,7 +54,7 @@ pub struct Caller {
 
 /// Places for devices that are not welcomed, enrolled or refused yet.
 #[derive(Clone, Debug)]
-pub struct Handshakes(Arc<Semaphore>);
+pub(crate) struct Handshakes(Arc<Semaphore>);
 
 impl Default for Handshakes {
     fn default() -> Self {
@@ -65,7 +65,7 @@ impl Default for Handshakes {
 impl Handshakes {
     /// How many there are.
     #[must_use]
-    pub fn under_way(&self) -> usize {
+    pub(crate) fn under_way(&self) -> usize {
         MAX_HANDSHAKES - self.0.available_permits()
     }
 
@@ -76,7 +76,7 @@ impl Handshakes {
 }
 
 /// The endpoint and what it is made of.
-pub struct Bound {
+pub(crate) struct Bound {
     /// The endpoint.
     pub endpoint: Endpoint,
     /// Its socket.
@@ -91,7 +91,7 @@ pub struct Bound {
 ///
 /// # Errors
 /// The address is taken or not ours, or the key cannot be used.
-pub fn bind(address: SocketAddr, state: &State) -> anyhow::Result<Bound> {
+pub(crate) fn bind(address: SocketAddr, state: &State) -> anyhow::Result<Bound> {
     let mut server = ServerConfig::with_crypto(Arc::new(tls::server_config(&state.tunnel)?));
     server.transport_config(Arc::new(transport()));
     server.migration(true);
@@ -127,7 +127,7 @@ fn widen(socket: &UdpSocket) {
 }
 
 /// Accepts connections until the endpoint is closed.
-pub async fn run(relay: Arc<Relay>, endpoint: Endpoint, handshakes: Handshakes) {
+pub(crate) async fn run(relay: Arc<Relay>, endpoint: Endpoint, handshakes: Handshakes) {
     let joins = Joins::default();
     while let Some(incoming) = endpoint.accept().await {
         if relay.is_stopping() {
@@ -220,7 +220,7 @@ async fn serve(relay: Arc<Relay>, caller: Caller, joins: &Joins<Source>) {
 }
 
 /// Says why not, and waits a moment so that it arrives before the connection is closed.
-pub async fn refuse(caller: Caller, why: Refusal) {
+pub(crate) async fn refuse(caller: Caller, why: Refusal) {
     let (why, address) = (
         RelayMessage::Refused(why),
         caller.connection.remote_address(),

@@ -27,7 +27,7 @@ use crate::store::{Device, TunnelFacts};
 ///
 /// # Errors
 /// [`ControlError`]: how the tunnel ended.
-pub async fn run(relay: &Arc<Relay>, mut caller: Caller) -> Result<(), ControlError> {
+pub(crate) async fn run(relay: &Arc<Relay>, mut caller: Caller) -> Result<(), ControlError> {
     let device = match known(relay, caller.key).await {
         Ok(device) => device,
         Err(why) => {

@@ -1,13 +1,13 @@
 //! The relay's end of the tunnels. This is a face: it translates, and holds no rule about who may do what.
 
-pub mod clones;
-pub mod control;
-pub mod enroll;
-pub mod joins;
-pub mod keys;
-pub mod listen;
-pub mod member;
-pub mod registry;
-pub mod reset;
-pub mod socket;
-pub mod tls;
+pub(crate) mod clones;
+pub(crate) mod control;
+pub(crate) mod enroll;
+pub(crate) mod joins;
+pub(crate) mod keys;
+pub(crate) mod listen;
+pub(crate) mod member;
+pub(crate) mod registry;
+pub(crate) mod reset;
+pub(crate) mod socket;
+pub(crate) mod tls;

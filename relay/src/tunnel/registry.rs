@@ -21,7 +21,7 @@ use crate::limits::{CONNECTION_WINDOW, FORWARD_WINDOWS, STREAM_WINDOW};
 use crate::store::{Device, TunnelId};
 
 /// A tunnel that stands.
-pub struct Tunnel {
+pub(crate) struct Tunnel {
     /// Whose.
     pub device: DeviceId,
     /// Orders the tunnels of this device.
@@ -50,17 +50,17 @@ pub struct Tunnel {
 
 /// All tunnels of this relay, by device.
 #[derive(Debug, Default)]
-pub struct Registry {
+pub(crate) struct Registry {
     tunnels: Mutex<HashMap<DeviceId, Arc<Tunnel>>>,
 }
 
 /// Counts a session on its tunnel for as long as it lives.
 #[derive(Debug)]
-pub struct SessionCount(Arc<Tunnel>);
+pub(crate) struct SessionCount(Arc<Tunnel>);
 
 /// Counts a forward in the same way.
 #[derive(Debug)]
-pub struct ForwardCount(Arc<Tunnel>);
+pub(crate) struct ForwardCount(Arc<Tunnel>);
 
 impl Tunnel {
     /// Returns its device as the audit log names it.
@@ -75,7 +75,7 @@ impl Tunnel {
 
     /// A tunnel that was just welcomed, and the queue of messages for its control stream.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         device: DeviceId,
         generation: Generation,
         connection: Connection,
@@ -106,12 +106,12 @@ impl Tunnel {
 
     /// Returns the connection id of the device that the store knows.
     #[must_use]
-    pub fn stored_id(&self) -> Option<TunnelId> {
+    pub(crate) fn stored_id(&self) -> Option<TunnelId> {
         *self.lock_id()
     }
 
     /// Notes which one it knows.
-    pub fn set_stored_id(&self, id: Option<TunnelId>) {
+    pub(crate) fn set_stored_id(&self, id: Option<TunnelId>) {
         *self.lock_id() = id;
     }
 
@@ -124,7 +124,7 @@ impl Tunnel {
     /// When the device was last heard, as far as anybody looked: any datagram counts, because an agent
     /// whose data is acknowledged has no need to beat. Look at least once a keepalive.
     #[must_use]
-    pub fn heard(&self) -> Timestamp {
+    pub(crate) fn heard(&self) -> Timestamp {
         let datagrams = self.connection.stats().udp_rx.datagrams;
         if self.datagrams.swap(datagrams, Ordering::Relaxed) != datagrams {
             self.heard.store(Timestamp::now().0, Ordering::Relaxed);
@@ -134,19 +134,19 @@ impl Tunnel {
 
     /// For how long the device has been silent.
     #[must_use]
-    pub fn silence(&self) -> Duration {
+    pub(crate) fn silence(&self) -> Duration {
         Timestamp::now().since(self.heard())
     }
 
     /// The run that holds it, if the device answers.
     #[must_use]
-    pub fn holder(&self) -> Option<Run> {
+    pub(crate) fn holder(&self) -> Option<Run> {
         self.run.filter(|_| self.silence() < self.patience)
     }
 
     /// Counts one more session, until the value is dropped.
     #[must_use]
-    pub fn count_session(self: &Arc<Self>) -> SessionCount {
+    pub(crate) fn count_session(self: &Arc<Self>) -> SessionCount {
         self.sessions.fetch_add(1, Ordering::Relaxed);
         self.set_window();
         SessionCount(self.clone())
@@ -154,7 +154,7 @@ impl Tunnel {
 
     /// Counts one more forward, until the value is dropped.
     #[must_use]
-    pub fn count_forward(self: &Arc<Self>) -> ForwardCount {
+    pub(crate) fn count_forward(self: &Arc<Self>) -> ForwardCount {
         self.forwards.fetch_add(1, Ordering::Relaxed);
         self.set_window();
         ForwardCount(self.clone())
@@ -173,17 +173,17 @@ impl Tunnel {
 
     /// Live sessions on this tunnel.
     #[must_use]
-    pub fn sessions(&self) -> u32 {
+    pub(crate) fn sessions(&self) -> u32 {
         self.sessions.load(Ordering::Relaxed)
     }
 
     /// Queues a message for the device; drops it if the device does not read.
-    pub fn tell(&self, message: RelayMessage) {
+    pub(crate) fn tell(&self, message: RelayMessage) {
         let _ = self.control.try_send(message);
     }
 
     /// Closes the tunnel at once.
-    pub fn close(&self, code: CloseCode, reason: &str) {
+    pub(crate) fn close(&self, code: CloseCode, reason: &str) {
         self.connection
             .close((code as u32).into(), reason.as_bytes());
     }
@@ -206,7 +206,7 @@ impl Drop for ForwardCount {
 impl Registry {
     /// Puts a tunnel in place of an older one of the same device, which is returned for closing. If a
     /// newer one stands already, it stays, and the given one is returned.
-    pub fn insert(&self, tunnel: Arc<Tunnel>) -> Option<Arc<Tunnel>> {
+    pub(crate) fn insert(&self, tunnel: Arc<Tunnel>) -> Option<Arc<Tunnel>> {
         let mut tunnels = self.lock();
         match tunnels.get(&tunnel.device) {
             Some(present) if present.generation > tunnel.generation => Some(tunnel),
@@ -215,7 +215,7 @@ impl Registry {
     }
 
     /// Removes a tunnel, if it is still the one that stands.
-    pub fn remove(&self, tunnel: &Tunnel) {
+    pub(crate) fn remove(&self, tunnel: &Tunnel) {
         let mut tunnels = self.lock();
         if tunnels
             .get(&tunnel.device)
@@ -227,13 +227,13 @@ impl Registry {
 
     /// The tunnel of a device.
     #[must_use]
-    pub fn get(&self, device: DeviceId) -> Option<Arc<Tunnel>> {
+    pub(crate) fn get(&self, device: DeviceId) -> Option<Arc<Tunnel>> {
         self.lock().get(&device).cloned()
     }
 
     /// Every tunnel.
     #[must_use]
-    pub fn all(&self) -> Vec<Arc<Tunnel>> {
+    pub(crate) fn all(&self) -> Vec<Arc<Tunnel>> {
         self.lock().values().cloned().collect()
     }
 

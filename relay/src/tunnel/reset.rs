@@ -27,7 +27,7 @@ const DISGUISE: usize = 27;
 
 /// Sends a reset for each of these tunnels whose device is not back by itself, and a second one to those whose first
 /// was lost.
-pub async fn run(
+pub(crate) async fn run(
     relay: Arc<Relay>,
     socket: Arc<TunnelSocket>,
     key: Arc<ResetKey>,

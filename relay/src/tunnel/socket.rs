@@ -18,7 +18,7 @@ use crate::store::TunnelId;
 
 /// The connection id by which each address spoke last. What is noted is not authenticated: it decides nothing but which
 /// reset an address is sent, and a reset ends a connection only if its own id was noted.
-pub struct NotedIds {
+pub(crate) struct NotedIds {
     ids: Mutex<HashMap<SocketAddr, TunnelId>>,
     /// Knows ids of our own.
     generator: HashedConnectionIdGenerator,
@@ -26,7 +26,7 @@ pub struct NotedIds {
 
 /// The socket.
 #[derive(Debug)]
-pub struct TunnelSocket {
+pub(crate) struct TunnelSocket {
     inner: Arc<dyn AsyncUdpSocket>,
     noted: Arc<NotedIds>,
 }
@@ -34,7 +34,7 @@ pub struct TunnelSocket {
 impl NotedIds {
     /// Creates an empty table for ids that are made with `key`.
     #[must_use]
-    pub fn new(key: u64) -> Arc<Self> {
+    pub(crate) fn new(key: u64) -> Arc<Self> {
         Arc::new(Self {
             ids: Mutex::default(),
             generator: HashedConnectionIdGenerator::from_key(key),
@@ -43,13 +43,13 @@ impl NotedIds {
 
     /// Returns the id by which an address spoke last.
     #[must_use]
-    pub fn of(&self, address: SocketAddr) -> Option<TunnelId> {
+    pub(crate) fn of(&self, address: SocketAddr) -> Option<TunnelId> {
         self.lock().get(&address).copied()
     }
 
     /// Forgets all addresses but these, when more are noted than they explain: tunnels that are gone, and senders that
     /// never had one.
-    pub fn prune(&self, addresses: impl ExactSizeIterator<Item = SocketAddr>) {
+    pub(crate) fn prune(&self, addresses: impl ExactSizeIterator<Item = SocketAddr>) {
         let mut ids = self.lock();
         if ids.len() > 2 * addresses.len() + NOTED_IDS_SLACK {
             let kept: HashSet<SocketAddr> = addresses.collect();
@@ -97,7 +97,7 @@ impl fmt::Debug for NotedIds {
 impl TunnelSocket {
     /// Wraps quinn's own socket.
     #[must_use]
-    pub fn new(inner: Arc<dyn AsyncUdpSocket>, noted: Arc<NotedIds>) -> Arc<Self> {
+    pub(crate) fn new(inner: Arc<dyn AsyncUdpSocket>, noted: Arc<NotedIds>) -> Arc<Self> {
         Arc::new(Self { inner, noted })
     }
 }

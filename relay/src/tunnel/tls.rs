@@ -24,7 +24,7 @@ use crate::state::SigningKey;
 ///
 /// # Errors
 /// [`Error`] if the provider cannot use the key.
-pub fn server_config(key: &SigningKey) -> Result<QuicServerConfig, Error> {
+pub(crate) fn server_config(key: &SigningKey) -> Result<QuicServerConfig, Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.pkcs8().to_vec()));
     let signer = provider.key_provider.load_private_key(private)?;
@@ -43,7 +43,7 @@ pub fn server_config(key: &SigningKey) -> Result<QuicServerConfig, Error> {
 
 /// The Ed25519 key that the peer of a connection has proved to have.
 #[must_use]
-pub fn peer_key(connection: &quinn::Connection) -> Option<PublicKey> {
+pub(crate) fn peer_key(connection: &quinn::Connection) -> Option<PublicKey> {
     let identity = connection.peer_identity()?;
     let chain = identity.downcast::<Vec<CertificateDer<'static>>>().ok()?;
     PublicKey::from_spki(chain.first()?)

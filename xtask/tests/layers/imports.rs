@@ -49,7 +49,7 @@ fn top_level(source: &Path) -> BTreeSet<String> {
     entries
         .filter(|path| path.is_dir() || path.extension().is_some_and(|end| end == "rs"))
         .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
-        .filter(|name| name != "lib")
+        .filter(|name| !["lib", "figures"].contains(&name.as_str()))
         .collect()
 }
 

@@ -16,7 +16,7 @@ use crate::store::{Prints, User};
 
 /// What a certificate says. Its signature is good, by the key that it names; nothing else is known of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Claims {
+pub(crate) struct Claims {
     /// For users or for hosts.
     pub kind: Kind,
     /// The key that signed it.
@@ -43,7 +43,7 @@ pub struct Claims {
 
 /// Whom a certificate is made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// A user.
     User,
     /// A host: it proves no user.
@@ -52,7 +52,7 @@ pub enum Kind {
 
 /// What the relay knows of a certificate.
 #[derive(Clone, Copy, Debug)]
-pub struct Facts<'a> {
+pub(crate) struct Facts<'a> {
     /// What it says.
     pub claims: &'a Claims,
     /// Whether its authority is trusted.
@@ -67,7 +67,7 @@ pub struct Facts<'a> {
 
 /// What is revoked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Revoked {
+pub(crate) enum Revoked {
     /// The authority's key.
     Authority,
     /// The certified key.
@@ -78,7 +78,7 @@ pub enum Revoked {
 
 /// A certificate that holds: who it stands for, and what it permits.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Admission {
+pub(crate) struct Admission {
     /// Who.
     pub user: User,
     /// By which of the certificate's principals.
@@ -89,7 +89,7 @@ pub struct Admission {
 
 /// What a proof permits, before any role is asked. A plain key permits everything.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CertGrant {
+pub(crate) struct CertGrant {
     /// What runs, whatever is asked for.
     pub force: Option<Forced>,
     /// A terminal.
@@ -106,7 +106,7 @@ pub struct CertGrant {
 
 /// What a certificate's `force-command` runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Forced {
+pub(crate) enum Forced {
     /// A command line, by the account's shell.
     Command(String),
     /// The subsystem of file transfer: `internal-sftp`.
@@ -115,7 +115,7 @@ pub enum Forced {
 
 impl CertGrant {
     /// What a plain key permits.
-    pub const EVERYTHING: Self = Self {
+    pub(crate) const EVERYTHING: Self = Self {
         force: None,
         pty: true,
         agent_forwarding: true,
@@ -127,7 +127,7 @@ impl CertGrant {
     /// What runs where `work` is asked for, and what was asked for if that is something else: bytes for
     /// `SSH_ORIGINAL_COMMAND`, as OpenSSH's server sets it. `None`: the two are too long to be passed on.
     #[must_use]
-    pub fn enforce(&self, work: Work) -> Option<(Work, Option<Vec<u8>>)> {
+    pub(crate) fn enforce(&self, work: Work) -> Option<(Work, Option<Vec<u8>>)> {
         let forced = match &self.force {
             None => return Some((work, None)),
             Some(Forced::Sftp) => Work::Subsystem(SFTP.to_owned()),
@@ -156,7 +156,7 @@ impl CertGrant {
 
 /// Why a certificate proves nothing. It is for the log: the client hears of no reason.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum Denied {
+pub(crate) enum Denied {
     /// It is signed by somebody.
     #[error("its authority is not trusted: `relay ca trust` would")]
     Untrusted,
@@ -234,7 +234,7 @@ const INTERNAL_SFTP: &str = "internal-sftp";
 ///
 /// # Errors
 /// [`Denied`].
-pub fn judge(facts: Facts<'_>, now: Timestamp) -> Result<Admission, Denied> {
+pub(crate) fn judge(facts: Facts<'_>, now: Timestamp) -> Result<Admission, Denied> {
     // Trust first: what somebody's own authority says is not worth a more precise reason.
     trusted(&facts)?;
     // PROTOCOL.certkeys: valid after <= now < valid before.
@@ -253,7 +253,7 @@ pub fn judge(facts: Facts<'_>, now: Timestamp) -> Result<Admission, Denied> {
 ///
 /// # Errors
 /// [`Denied`].
-pub fn still(facts: Facts<'_>) -> Result<Admission, Denied> {
+pub(crate) fn still(facts: Facts<'_>) -> Result<Admission, Denied> {
     trusted(&facts)?;
     let claims = facts.claims;
     if claims.kind != Kind::User {

@@ -9,13 +9,12 @@ use holdfast_protocol::ids::Login;
 use thiserror::Error;
 
 use super::policy::{Ability, Subject, Terms};
-use super::role::RoleName;
 use crate::clock::Timestamp;
 use crate::store::{Device, Labels, User};
 
 /// What is known when somebody asks for a device.
 #[derive(Clone, Copy, Debug)]
-pub struct Facts<'a> {
+pub(crate) struct Facts<'a> {
     /// Who, as their key proved, with their roles as they are now.
     pub subject: &'a Subject,
     /// Where they connect from.
@@ -28,7 +27,7 @@ pub struct Facts<'a> {
 
 /// Proof that a user may know of a device. Only [`reach`] makes one.
 #[derive(Clone, Debug)]
-pub struct Reach {
+pub(crate) struct Reach {
     /// With the roles that count from where the client is.
     subject: Arc<Subject>,
     device: Device,
@@ -36,17 +35,16 @@ pub struct Reach {
 
 /// Proof that a user may do a thing on a device under a login: the only thing that a session accepts.
 #[derive(Clone, Debug)]
-pub struct Authorized {
+pub(crate) struct Authorized {
     reach: Reach,
     login: Login,
     ability: Ability,
     terms: Terms,
-    roles: Vec<RoleName>,
 }
 
 /// Why not, in a sentence for the operator. It tells nothing to who may not know it.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum Denied {
+pub(crate) enum Denied {
     /// There is no such device, or the user may not know that there is.
     #[error("no device \"{}\" that you may reach", Escaped(.0))]
     NoDevice(String),
@@ -93,7 +91,7 @@ pub enum Denied {
 ///
 /// # Errors
 /// [`Denied`].
-pub fn reach(facts: Facts<'_>) -> Result<Reach, Denied> {
+pub(crate) fn reach(facts: Facts<'_>) -> Result<Reach, Denied> {
     let user = &facts.subject.user;
     if user.disabled {
         return Err(Denied::Disabled(user.name.to_string()));
@@ -130,13 +128,13 @@ pub fn reach(facts: Facts<'_>) -> Result<Reach, Denied> {
 impl Reach {
     /// Who.
     #[must_use]
-    pub fn user(&self) -> &User {
+    pub(crate) fn user(&self) -> &User {
         &self.subject.user
     }
 
     /// Where.
     #[must_use]
-    pub fn device(&self) -> &Device {
+    pub(crate) fn device(&self) -> &Device {
         &self.device
     }
 
@@ -144,14 +142,13 @@ impl Reach {
     ///
     /// # Errors
     /// [`Denied::NotAllowed`].
-    pub fn authorize(&self, login: &Login, ability: Ability) -> Result<Authorized, Denied> {
+    pub(crate) fn authorize(&self, login: &Login, ability: Ability) -> Result<Authorized, Denied> {
         if self.subject.may_on(&self.device.labels, login, ability) {
             return Ok(Authorized {
                 reach: self.clone(),
                 login: login.clone(),
                 ability,
                 terms: self.subject.terms(),
-                roles: self.subject.role_names(),
             });
         }
         Err(Denied::NotAllowed {
@@ -166,58 +163,58 @@ impl Reach {
 impl Authorized {
     /// Who.
     #[must_use]
-    pub fn user(&self) -> &User {
+    pub(crate) fn user(&self) -> &User {
         self.reach.user()
     }
 
     /// Where.
     #[must_use]
-    pub fn device(&self) -> &Device {
+    pub(crate) fn device(&self) -> &Device {
         self.reach.device()
     }
 
     /// Under which account.
     #[must_use]
-    pub fn login(&self) -> &Login {
+    pub(crate) fn login(&self) -> &Login {
         &self.login
     }
 
     /// What.
     #[must_use]
-    pub fn ability(&self) -> Ability {
+    pub(crate) fn ability(&self) -> Ability {
         self.ability
     }
 
     /// Under which terms.
     #[must_use]
-    pub fn terms(&self) -> &Terms {
+    pub(crate) fn terms(&self) -> &Terms {
         &self.terms
     }
 
     /// The logins that are denied here, whose user ids the account must not have.
     #[must_use]
-    pub fn denied_logins(&self) -> Vec<Login> {
+    pub(crate) fn denied_logins(&self) -> Vec<Login> {
         let Reach { subject, device } = &self.reach;
         subject.denied_logins(&device.labels, &self.login, self.ability)
     }
 
     /// Where forwards may lead.
     #[must_use]
-    pub fn may_connect(&self) -> AddressPolicy {
+    pub(crate) fn may_connect(&self) -> AddressPolicy {
         let reach = &self.reach;
         reach.subject.may_connect(&reach.device.labels, &self.login)
     }
 
     /// Where the device may listen.
     #[must_use]
-    pub fn may_listen(&self) -> AddressPolicy {
+    pub(crate) fn may_listen(&self) -> AddressPolicy {
         let reach = &self.reach;
         reach.subject.may_listen(&reach.device.labels, &self.login)
     }
 
     /// To which Unix sockets forwards may lead.
     #[must_use]
-    pub fn may_connect_paths(&self) -> PathPolicy {
+    pub(crate) fn may_connect_paths(&self) -> PathPolicy {
         let reach = &self.reach;
         let labels = &reach.device.labels;
         reach.subject.may_connect_paths(labels, &self.login)
@@ -225,16 +222,10 @@ impl Authorized {
 
     /// As which Unix sockets the device may listen.
     #[must_use]
-    pub fn may_listen_paths(&self) -> PathPolicy {
+    pub(crate) fn may_listen_paths(&self) -> PathPolicy {
         let reach = &self.reach;
         let labels = &reach.device.labels;
         reach.subject.may_listen_paths(labels, &self.login)
-    }
-
-    /// The roles that counted.
-    #[must_use]
-    pub fn roles(&self) -> &[RoleName] {
-        &self.roles
     }
 
     /// Whether another ability is allowed to the same user, device and login: what a live session asks
@@ -242,7 +233,7 @@ impl Authorized {
     ///
     /// # Errors
     /// [`Denied::NotAllowed`].
-    pub fn also(&self, ability: Ability) -> Result<(), Denied> {
+    pub(crate) fn also(&self, ability: Ability) -> Result<(), Denied> {
         self.reach.authorize(&self.login, ability).map(drop)
     }
 
@@ -251,20 +242,12 @@ impl Authorized {
     ///
     /// # Errors
     /// [`Denied`].
-    pub fn now(&self, facts: Facts<'_>) -> Result<Self, Denied> {
+    pub(crate) fn now(&self, facts: Facts<'_>) -> Result<Self, Denied> {
         let reach = reach(facts)?;
         if reach.device.id != self.device().id || reach.user().name != self.user().name {
             return Err(Denied::NoDevice(facts.name.to_owned()));
         }
         reach.authorize(&self.login, self.ability)
-    }
-
-    /// Whether it is allowed now. Gives the terms that it would have now.
-    ///
-    /// # Errors
-    /// [`Denied`].
-    pub fn still(&self, facts: Facts<'_>) -> Result<Terms, Denied> {
-        self.now(facts).map(|now| now.terms)
     }
 }
 

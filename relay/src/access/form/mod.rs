@@ -22,15 +22,15 @@ use super::sftp::{SftpOptions, SftpRoot};
 use crate::access::role::Ability;
 use crate::limits::{MAX_ROLE_NETWORKS, MAX_RULE_LOGINS, MAX_RULES};
 
-pub use text::{TomlText, inline};
-pub use values::Text;
+pub(crate) use text::{TomlText, inline};
+pub(crate) use values::Text;
 pub(super) use values::value as pattern;
 pub(crate) use written::text;
 
 /// The body of `[roles.NAME]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct RoleForm {
+pub(crate) struct RoleForm {
     /// `"15m"` or `"never"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle_timeout: Option<IdleTimeout>,
@@ -81,7 +81,7 @@ pub struct RoleForm {
 /// `[roles.NAME.limits]`: 0 is no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct LimitsForm {
+pub(crate) struct LimitsForm {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     max_connections: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -93,7 +93,7 @@ pub struct LimitsForm {
 /// `[roles.NAME.forward]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ForwardForm {
+pub(crate) struct ForwardForm {
     /// Absent: anywhere. Empty: nowhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connect: Option<Vec<Text<AddressRule>>>,
@@ -114,7 +114,7 @@ pub struct ForwardForm {
 /// `[roles.NAME.sftp]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct SftpForm {
+pub(crate) struct SftpForm {
     /// Absent: false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub read_only: bool,
@@ -126,7 +126,7 @@ pub struct SftpForm {
 /// `[roles.NAME.allow]` or `deny`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct RuleForm {
+pub(crate) struct RuleForm {
     /// Which devices.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<LabelRule>,
@@ -140,7 +140,7 @@ pub struct RuleForm {
 
 /// Why a role that can be read means nothing: a sentence that names the place.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum FormError {
+pub(crate) enum FormError {
     /// There are more of something than a role may have.
     #[error("{place} has {found} {what}, and {most} is the most")]
     TooMany {
@@ -219,7 +219,7 @@ impl RoleForm {
     ///
     /// # Errors
     /// [`FormError`].
-    pub fn role(self, name: RoleName) -> Result<Role, FormError> {
+    pub(crate) fn role(self, name: RoleName) -> Result<Role, FormError> {
         let place = format!("roles.{name}");
         at_most(
             &place,
@@ -264,7 +264,7 @@ impl RoleForm {
 
     /// How a role is written.
     #[must_use]
-    pub fn of(role: &Role) -> Self {
+    pub(crate) fn of(role: &Role) -> Self {
         let rules = |rules: &[Rule]| rules.iter().cloned().map(RuleForm::from).collect();
         Self {
             idle_timeout: role.idle_timeout,
@@ -388,7 +388,7 @@ impl From<Rule> for RuleForm {
 impl ForwardForm {
     /// Whether it says nothing.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
@@ -442,7 +442,7 @@ impl ForwardForm {
 impl SftpForm {
     /// Whether it says nothing.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
@@ -464,7 +464,7 @@ impl SftpForm {
 impl LimitsForm {
     /// The limits under their names.
     #[must_use]
-    pub fn named(&self) -> [(&'static str, Option<u32>); 3] {
+    pub(crate) fn named(&self) -> [(&'static str, Option<u32>); 3] {
         [
             ("max_connections", self.max_connections),
             ("max_sessions", self.max_sessions),

@@ -9,13 +9,13 @@ use crate::access::role::RoleName;
 
 /// TOML that is being written.
 #[derive(Debug, Default)]
-pub struct TomlText {
+pub(crate) struct TomlText {
     text: String,
 }
 
 impl TomlText {
     /// Begins a table: `[PATH]`, or `[[PATH]]` for one of a list. The path's parts are quoted where needed.
-    pub fn table(&mut self, path: &[&str], listed: bool) {
+    pub(crate) fn table(&mut self, path: &[&str], listed: bool) {
         if !self.text.is_empty() {
             self.text.push('\n');
         }
@@ -26,12 +26,12 @@ impl TomlText {
     }
 
     /// Adds `key = value`.
-    pub fn value<T: serde::Serialize>(&mut self, key: &str, value: &T) {
+    pub(crate) fn value<T: serde::Serialize>(&mut self, key: &str, value: &T) {
         let _ = writeln!(self.text, "{} = {}", bare_key(key), inline(value));
     }
 
     /// Adds `[roles.NAME]` with all its tables.
-    pub fn role(&mut self, name: &RoleName, role: &RoleForm) {
+    pub(crate) fn role(&mut self, name: &RoleName, role: &RoleForm) {
         let name = name.as_str();
         self.table(&["roles", name], false);
         if let Some(idle) = &role.idle_timeout {
@@ -98,7 +98,7 @@ impl TomlText {
 
     /// The text.
     #[must_use]
-    pub fn finish(self) -> String {
+    pub(crate) fn finish(self) -> String {
         self.text
     }
 
@@ -117,7 +117,7 @@ impl TomlText {
 
 /// A value on one line.
 #[must_use]
-pub fn inline<T: serde::Serialize>(value: &T) -> String {
+pub(crate) fn inline<T: serde::Serialize>(value: &T) -> String {
     // Texts, numbers, lists and maps of them always encode; there is no null in a form.
     let value = toml::Value::try_from(value);
     value.map_or_else(|_| String::new(), |value| one_line(&value))

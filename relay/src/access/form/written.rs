@@ -9,7 +9,7 @@ use serde::de::{Error, Visitor};
 ///
 /// # Errors
 /// The document is broken, or holds something else than a text.
-pub fn text<'de, D: Deserializer<'de>>(
+pub(crate) fn text<'de, D: Deserializer<'de>>(
     from: D,
     expected: &'static str,
 ) -> Result<String, D::Error> {

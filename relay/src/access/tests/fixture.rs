@@ -9,7 +9,8 @@ use crate::access::policy::Subject;
 use crate::access::presets;
 use crate::access::role::{Role, RoleName};
 use crate::clock::Timestamp;
-use crate::store::{Device, Labels, Presence, PresenceState, User};
+use crate::store::devices::Presence;
+use crate::store::{Device, Labels, PresenceState, User};
 
 /// A role from the words of a document.
 #[track_caller]

@@ -35,7 +35,7 @@ The file, in TOML:
   principals = [\"alice\"]
 
 All of it is applied, or nothing. What the file does not name stays as it is.")]
-pub struct Args {
+pub(crate) struct Args {
     /// The file; - reads stdin
     #[arg(short, long, value_name = "FILE|-")]
     file: String,

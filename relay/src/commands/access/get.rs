@@ -14,7 +14,7 @@ use crate::commands::{Context, Failure, json};
   relay get roles -o toml > roles.toml      edit it, then: relay apply -f roles.toml
   relay get roles operator -o toml          a preset, to begin a role of one's own with
   relay get users -o json | jq -r '.users | keys[]'")]
-pub struct Args {
+pub(crate) struct Args {
     #[command(subcommand)]
     what: What,
     /// In which form

@@ -25,7 +25,7 @@ use crate::store::{Device, NewLock};
 
 A lock is in force when the command returns: live sessions that it hits have ended, on every relay.
 Who is at the relay itself is never locked out.")]
-pub struct Args {
+pub(crate) struct Args {
     #[command(subcommand)]
     command: LockCommand,
     /// Print JSON for machines
@@ -66,7 +66,7 @@ where
 }
 
 #[derive(Clone, Debug, clap::Args)]
-pub struct UnlockArgs {
+pub(crate) struct UnlockArgs {
     /// The lock's number, as `lock ls` prints it
     #[arg(value_parser = number)]
     id: i64,

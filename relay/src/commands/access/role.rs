@@ -18,7 +18,7 @@ use crate::commands::{Context, Failure, json};
   relay role rm field-tech
 
 Roles are made and changed in a file: `relay apply --help`.")]
-pub struct Args {
+pub(crate) struct Args {
     #[command(subcommand)]
     command: RoleCommand,
 }

@@ -12,7 +12,7 @@ use crate::commands::table::card;
 use crate::commands::{Caller, Context, Failure, json};
 
 #[derive(Clone, Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Print an object for machines
     #[arg(long)]
     json: bool,

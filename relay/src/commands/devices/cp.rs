@@ -16,7 +16,7 @@ On a device there is the old file or the new one, never half of it. A file that 
 link is replaced, not followed. PATH begins behind the first colon; without a slash in front it is in the home
 of the login.
 Exit status 0: all devices have it. 1: some have not. 2: usage.")]
-pub struct Args {
+pub(crate) struct Args {
     /// `-`: the file comes on stdin
     #[arg(value_name = "FILE")]
     pub(crate) file: String,
@@ -36,7 +36,7 @@ pub struct Args {
 
 /// Where a file goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub(crate) struct Place {
     pub(crate) on: Selector,
     pub(crate) path: String,
 }
@@ -44,7 +44,7 @@ pub struct Place {
 impl Args {
     /// The line that asks the console for this, with the file on stdin.
     #[must_use]
-    pub fn at_console(&self) -> String {
+    pub(crate) fn at_console(&self) -> String {
         let Place { on, path } = &self.on;
         let mut words = vec!["cp".into(), "-".into(), "--on".into()];
         words.push(format!("{on}:{path}"));

@@ -18,7 +18,7 @@ use crate::limits::{FLEET_PARALLEL, MAX_FLEET_PARALLEL};
 It runs as you, with your roles. The command gets no input and no terminal. Each line stands behind its device's
 name; in the end there is a table.
 Exit status 0: all commands exited with 0. 1: some did not, or were refused. 2: usage.")]
-pub struct Args {
+pub(crate) struct Args {
     /// By their labels, as in a role: role=camera,site!=lab; * is every device
     #[arg(long, value_name = "SELECTOR")]
     pub(crate) on: Selector,
@@ -35,7 +35,7 @@ pub struct Args {
 
 /// What all work on a fleet has.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Order {
+pub(crate) struct Order {
     /// Under which account [default: your name]
     #[arg(long, value_name = "LOGIN")]
     login: Option<Login>,
@@ -53,13 +53,13 @@ pub struct Order {
 impl Args {
     /// The line that the account's shell gets.
     #[must_use]
-    pub fn line(&self) -> String {
+    pub(crate) fn line(&self) -> String {
         self.command.join(" ")
     }
 
     /// The line that asks the console for this.
     #[must_use]
-    pub fn at_console(&self) -> String {
+    pub(crate) fn at_console(&self) -> String {
         let mut words = vec!["exec".into(), "--on".into(), self.on.to_string()];
         words.extend(self.order.words());
         words.extend(self.json.then(|| "--json".into()));
@@ -71,7 +71,7 @@ impl Args {
 impl Order {
     /// How many at a time, and how long.
     #[must_use]
-    pub fn pace(&self) -> Pace {
+    pub(crate) fn pace(&self) -> Pace {
         Pace {
             parallel: self.parallel,
             timeout: self.timeout,
@@ -83,7 +83,7 @@ impl Order {
     ///
     /// # Errors
     /// A sentence: no account can have that name.
-    pub fn login(&self, user: &UserName) -> Result<Login, String> {
+    pub(crate) fn login(&self, user: &UserName) -> Result<Login, String> {
         let own = || {
             Login::new(user.as_str()).map_err(|_| {
                 format!("\"{user}\" is the name of no account: say which one with --login")

@@ -22,7 +22,7 @@ const KEEPALIVES: u32 = 4;
   relay ssh-config --for ansible > inventory.ini
 
 Then: ssh pi@kitchen-cam.fleet, scp FILE pi@kitchen-cam.fleet:, rsync, ansible.")]
-pub struct Args {
+pub(crate) struct Args {
     /// Print only the lines for known_hosts
     #[arg(long)]
     known_hosts: bool,

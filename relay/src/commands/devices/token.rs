@@ -17,7 +17,7 @@ use crate::store::meta::PUBLIC_TUNNEL;
 use crate::store::{Labels, NewToken, TokenRow};
 
 #[derive(Clone, Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     #[command(subcommand)]
     command: TokenCommand,
     /// Print JSON for machines

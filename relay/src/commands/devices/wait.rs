@@ -17,7 +17,7 @@ use crate::store::{Device, PresenceState};
   relay wait kitchen-cam --timeout 5m && scp notes pi@kitchen-cam.fleet:
 
 Exit status 0: the device is online. 1: it did not come in time, or there is no such device.")]
-pub struct Args {
+pub(crate) struct Args {
     /// Which device
     name: DeviceName,
     /// For how long at most: 30s, 10m, 1h, 7d

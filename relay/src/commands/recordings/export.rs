@@ -22,7 +22,7 @@ use crate::store::RecordingFacts;
   relay export 3f9a --format asciicast > session.cast
   relay export 3f9a --format json | jq -r 'select(.event == \"command\") | .argv | join(\" \")'
   relay export 3f9a --format raw --stream stderr")]
-pub struct Args {
+pub(crate) struct Args {
     /// The recording's id, or the beginning of it
     id: String,
     /// asciicast (version 3), json (one record a line), txt (what stood on the screen) or raw (the output's bytes)

@@ -34,7 +34,7 @@ pub(crate) use words::own_state;
 
 Who may `review` sees all, who may `review-own` sees their own. Each look into a recording is an audit event."
 )]
-pub struct Args {
+pub(crate) struct Args {
     #[command(subcommand)]
     command: Option<RecordingsCommand>,
     #[command(flatten)]

@@ -24,7 +24,7 @@ const LAST_LOOK: Duration = Duration::from_secs(1);
   ssh -t -p 2222 relay play 3f9a --speed 2 --idle-limit 1s --from 1:30
 
 Ctrl-C ends it. Nothing of the recording but characters and colours reaches your terminal.")]
-pub struct Args {
+pub(crate) struct Args {
     /// The recording's id, or the beginning of it
     id: String,
     /// How much faster than it was
@@ -171,7 +171,7 @@ impl Show {
         let at = Duration::from_micros(micros);
         let text = match &record.event {
             Recorded::Data(stream, bytes) | Recorded::Part(stream, bytes) if mark.is_some() => {
-                let mark = mark.unwrap_or(Mark::NotProved);
+                let mark = mark.unwrap_or(Mark::Unproved);
                 let lines = self.marked.take_all(*stream, mark, bytes.0);
                 let text: String = lines.iter().map(|line| format!("\r\n{line}")).collect();
                 // Whatever the terminal was told before, from here on it shows lines.

@@ -11,11 +11,11 @@ use std::sync::Arc;
 use thiserror::Error;
 
 /// What every list begins with.
-pub const MAGIC: &[u8; 8] = b"SSHKRL\n\0";
+pub(crate) const MAGIC: &[u8; 8] = b"SSHKRL\n\0";
 
 /// A revocation list.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Krl {
+pub(crate) struct Krl {
     /// Its number, which `ssh-keygen -z` sets.
     pub version: u64,
     /// When it was made, in seconds since 1970.
@@ -26,7 +26,7 @@ pub struct Krl {
 
 /// One thing that is revoked.
 #[derive(Clone, PartialEq, Eq)]
-pub enum Entry {
+pub(crate) enum Entry {
     /// A public key, by its SSH encoding.
     Key(Vec<u8>),
     /// A public key, by the SHA-1 of its SSH encoding.
@@ -40,11 +40,11 @@ pub enum Entry {
 }
 
 /// The SSH encoding of the public key that signed the certificates; `None`: of any.
-pub type Authority = Option<Arc<[u8]>>;
+pub(crate) type Authority = Option<Arc<[u8]>>;
 
 /// Why bytes are no revocation list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum KrlError {
+pub(crate) enum KrlError {
     /// They do not begin as one.
     #[error("it is no key revocation list: make one with `ssh-keygen -k`")]
     NotOne,
@@ -90,7 +90,7 @@ const CERTIFICATE_EXTENSION: u8 = 0x39;
 
 /// Whether the bytes want to be a revocation list.
 #[must_use]
-pub fn looks_like_one(bytes: &[u8]) -> bool {
+pub(crate) fn looks_like_one(bytes: &[u8]) -> bool {
     bytes.starts_with(MAGIC)
 }
 
@@ -98,7 +98,7 @@ pub fn looks_like_one(bytes: &[u8]) -> bool {
 ///
 /// # Errors
 /// [`KrlError`]; nothing of a list that is wrong anywhere is used.
-pub fn parse(bytes: &[u8], most: usize) -> Result<Krl, KrlError> {
+pub(crate) fn parse(bytes: &[u8], most: usize) -> Result<Krl, KrlError> {
     let mut reader = Reader(bytes.strip_prefix(MAGIC).ok_or(KrlError::NotOne)?);
     let format = reader.u32()?;
     if format != FORMAT {

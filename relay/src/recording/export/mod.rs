@@ -25,7 +25,7 @@ use crate::store::{RecordingFacts, SessionFacts};
 
 /// What the relay knows of a session, which its exports are titled with: not with the device's words.
 #[derive(Clone, Debug)]
-pub struct Title {
+pub(crate) struct Title {
     session: SessionFacts,
     /// `TERM` and size of the terminal; outer `None`: an older relay did not keep it.
     terminal: Option<Option<(String, WindowSize)>>,
@@ -34,7 +34,7 @@ pub struct Title {
 impl Title {
     /// Of a recording.
     #[must_use]
-    pub fn of(facts: &RecordingFacts) -> Self {
+    pub(crate) fn of(facts: &RecordingFacts) -> Self {
         let begun = facts.begun.as_ref();
         Self {
             session: facts.row.session.clone(),
@@ -44,7 +44,7 @@ impl Title {
 
     /// `TERM` and size of the terminal, if there was one.
     #[must_use]
-    pub fn terminal(&self, start: &Start<'_>) -> Option<(String, WindowSize)> {
+    pub(crate) fn terminal(&self, start: &Start<'_>) -> Option<(String, WindowSize)> {
         self.terminal.clone().unwrap_or_else(|| {
             let said = start.terminal.as_ref();
             said.map(|said| (said.term.to_owned(), said.size))
@@ -54,11 +54,11 @@ impl Title {
 
 /// Bytes that become text, of which a character may be cut in two.
 #[derive(Debug, Default)]
-pub struct Text(Vec<u8>);
+pub(crate) struct Text(Vec<u8>);
 
 impl Text {
     /// What is whole by now. What is no UTF-8 is shown as replacement characters.
-    pub fn take(&mut self, bytes: &[u8]) -> String {
+    pub(crate) fn take(&mut self, bytes: &[u8]) -> String {
         self.0.extend_from_slice(bytes);
         let whole = match std::str::from_utf8(&self.0) {
             // A character that goes on: at most three bytes.
@@ -89,7 +89,12 @@ fn cut(bytes: &[u8]) -> usize {
 /// One record as a line of JSON, with `mark` where it has one. These names are relied upon: they may be added to, never
 /// changed.
 #[must_use]
-pub fn json_line(micros: u64, record: &Record<'_>, mark: Option<Mark>, title: &Title) -> Vec<u8> {
+pub(crate) fn json_line(
+    micros: u64,
+    record: &Record<'_>,
+    mark: Option<Mark>,
+    title: &Title,
+) -> Vec<u8> {
     let (event, facts) = match &record.event {
         Event::Start(start) => ("start", start_facts(start, title)),
         other => facts(other),
@@ -277,7 +282,7 @@ pub(super) fn snake(name: &str) -> String {
 
 /// Makes an asciicast v3: a header, then an event a line, each timed from the one before.
 #[derive(Debug)]
-pub struct Asciicast {
+pub(crate) struct Asciicast {
     title: Title,
     last: u64,
     terminal: bool,
@@ -288,7 +293,7 @@ pub struct Asciicast {
 impl Asciicast {
     /// Of a recording with this title.
     #[must_use]
-    pub fn new(title: Title) -> Self {
+    pub(crate) fn new(title: Title) -> Self {
         Self {
             title,
             last: 0,
@@ -299,10 +304,10 @@ impl Asciicast {
     }
 
     /// The lines that a record becomes. What has a mark is shown as text that begins with it, and drives no terminal.
-    pub fn lines(&mut self, micros: u64, record: &Record<'_>, mark: Option<Mark>) -> String {
+    pub(crate) fn lines(&mut self, micros: u64, record: &Record<'_>, mark: Option<Mark>) -> String {
         match &record.event {
             Event::Data(stream, bytes) | Event::Part(stream, bytes) if mark.is_some() => {
-                let mark = mark.unwrap_or(Mark::NotProved);
+                let mark = mark.unwrap_or(Mark::Unproved);
                 let lines = self.marked.take_all(*stream, mark, bytes.0);
                 let shown: String = lines.iter().map(|line| format!("\r\n{line}")).collect();
                 let note = self.event(micros, "m", mark.text());
@@ -383,7 +388,7 @@ impl Asciicast {
 
 /// Makes text of what was shown: of a terminal what stood in its lines when they left it, of a command its output.
 #[derive(Default)]
-pub struct Plain {
+pub(crate) struct Plain {
     title: Option<Title>,
     terminal: Option<(Terminal, Transcript)>,
     texts: [Text; 3],
@@ -395,7 +400,7 @@ pub struct Plain {
 impl Plain {
     /// Of a recording with this title.
     #[must_use]
-    pub fn new(title: Title) -> Self {
+    pub(crate) fn new(title: Title) -> Self {
         Self {
             title: Some(title),
             ..Self::default()
@@ -404,7 +409,7 @@ impl Plain {
 
     /// The lines that are whole after a record, without control characters. Output that has a mark becomes lines that
     /// begin with it, behind those before it.
-    pub fn lines(&mut self, record: &Record<'_>, mark: Option<Mark>) -> Vec<String> {
+    pub(crate) fn lines(&mut self, record: &Record<'_>, mark: Option<Mark>) -> Vec<String> {
         if let (Event::Data(stream, bytes) | Event::Part(stream, bytes), Some(mark)) =
             (&record.event, mark)
         {
@@ -478,7 +483,7 @@ impl Plain {
 
     /// What is left at the end.
     #[must_use]
-    pub fn finish(mut self) -> Vec<String> {
+    pub(crate) fn finish(mut self) -> Vec<String> {
         let mut lines = self.flush();
         if let Some(mark) = self.last_mark {
             lines.extend(self.marked.rest(mark));

@@ -10,7 +10,7 @@ use crate::recording::verify::clock;
 
 /// What a recording tells of commands. The names are relied upon.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Ran {
+pub(crate) struct Ran {
     /// In the order in which they began.
     pub commands: Vec<RanCommand>,
     /// How many more there were than are told.
@@ -21,7 +21,7 @@ pub struct Ran {
 
 /// One of them.
 #[derive(Clone, Debug, Serialize)]
-pub struct RanCommand {
+pub(crate) struct RanCommand {
     /// Seconds from the recording's start.
     pub time: f64,
     /// Its process.
@@ -44,7 +44,7 @@ pub struct RanCommand {
 
 impl Ran {
     /// Takes the next record.
-    pub fn handle(&mut self, micros: u64, record: &Record<'_>) {
+    pub(crate) fn handle(&mut self, micros: u64, record: &Record<'_>) {
         match &record.event {
             Event::Command(_) if self.commands.len() >= MAX_SHOWN_COMMANDS => {
                 self.commands_more += 1;
@@ -83,7 +83,7 @@ impl Ran {
 
     /// A row for each: when, process, parent, end, command, folder. Escape them.
     #[must_use]
-    pub fn rows(&self) -> Vec<[String; 6]> {
+    pub(crate) fn rows(&self) -> Vec<[String; 6]> {
         let row = |command: &RanCommand| {
             let end = match (command.status, &command.signal) {
                 (Some(status), _) => status.to_string(),
@@ -104,7 +104,7 @@ impl Ran {
 
     /// In a sentence, what is missing; `None` if nothing is known to be.
     #[must_use]
-    pub fn lack(&self) -> Option<String> {
+    pub(crate) fn lack(&self) -> Option<String> {
         if let Some(why) = &self.commands_unavailable {
             return Some(format!("unavailable: {why}"));
         }

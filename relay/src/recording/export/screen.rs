@@ -11,13 +11,13 @@ use holdfast_protocol::wire::WindowSize;
 use crate::limits::{MAX_SCREEN_COLUMNS, MAX_SCREEN_ROWS};
 
 /// Opens a screen of its own, which leaves what the viewer had before as it was.
-pub const OPEN: &str = "\x1b[?1049h\x1b[0m\x1b[2J\x1b[H";
+pub(crate) const OPEN: &str = "\x1b[?1049h\x1b[0m\x1b[2J\x1b[H";
 
 /// Closes it.
-pub const CLOSE: &str = "\x1b[0m\x1b[?25h\x1b[?1049l";
+pub(crate) const CLOSE: &str = "\x1b[0m\x1b[?25h\x1b[?1049l";
 
 /// What a recorded terminal shows.
-pub struct Screen {
+pub(crate) struct Screen {
     terminal: Terminal,
     dirty: DirtyRows,
     whole: bool,
@@ -26,7 +26,7 @@ pub struct Screen {
 impl Screen {
     /// An empty one of the size that was recorded, within bounds.
     #[must_use]
-    pub fn new(size: WindowSize) -> Option<Self> {
+    pub(crate) fn new(size: WindowSize) -> Option<Self> {
         let (columns, rows) = shown_size(size);
         Some(Self {
             terminal: Terminal::new(columns, rows).ok()?,
@@ -36,19 +36,19 @@ impl Screen {
     }
 
     /// Takes output without drawing it.
-    pub fn skip(&mut self, text: &str) {
+    pub(crate) fn skip(&mut self, text: &str) {
         let _ = self.terminal.feed_with(text, &mut self.dirty);
         self.whole = true;
     }
 
     /// Takes output, and gives what draws it.
-    pub fn draw(&mut self, text: &str) -> String {
+    pub(crate) fn draw(&mut self, text: &str) -> String {
         let rows = self.terminal.feed_with(text, &mut self.dirty);
         self.paint(rows)
     }
 
     /// Takes a new size, and gives what draws it.
-    pub fn resize(&mut self, size: WindowSize) -> String {
+    pub(crate) fn resize(&mut self, size: WindowSize) -> String {
         let (columns, rows) = shown_size(size);
         let _ = self.terminal.resize_with(columns, rows, &mut self.dirty);
         self.whole = true;
@@ -99,7 +99,7 @@ impl Screen {
 /// The columns and rows that a recording is shown with: within bounds, and the usual ones where its terminal
 /// said none.
 #[must_use]
-pub fn shown_size(size: WindowSize) -> (usize, usize) {
+pub(crate) fn shown_size(size: WindowSize) -> (usize, usize) {
     let within = |size: u16, usual: usize, most: usize| match usize::from(size) {
         0 => usual,
         size => size.min(most),

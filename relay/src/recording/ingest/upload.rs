@@ -16,7 +16,7 @@ use crate::serve::Relay;
 use crate::tunnel::registry::Tunnel;
 
 /// Serves the upload streams of a tunnel for as long as it stands.
-pub async fn serve(relay: Arc<Relay>, tunnel: Arc<Tunnel>) {
+pub(crate) async fn serve(relay: Arc<Relay>, tunnel: Arc<Tunnel>) {
     let streams = Arc::new(Semaphore::new(MAX_UPLOAD_STREAMS));
     while let Ok((send, receive)) = tunnel.connection.accept_bi().await {
         let Ok(turn) = streams.clone().try_acquire_owned() else {

@@ -12,7 +12,7 @@ use crate::store::{Store, StoreError, meta};
 
 /// The bounds, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Bounds {
+pub(crate) struct Bounds {
     /// For the recordings of one device; `None`: as much as all may have.
     pub device_max: Option<u64>,
     /// For all recordings; `None`: as much as there is room for.
@@ -36,7 +36,7 @@ impl Bounds {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn remember(&self, store: &Store) -> Result<(), StoreError> {
+    pub(crate) async fn remember(&self, store: &Store) -> Result<(), StoreError> {
         let text = crate::json::compact(self);
         store.meta_set(meta::RECORDING_BOUNDS, &text).await
     }
@@ -45,7 +45,7 @@ impl Bounds {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn remembered(store: &Store) -> Result<Self, StoreError> {
+    pub(crate) async fn remembered(store: &Store) -> Result<Self, StoreError> {
         match store.meta_get(meta::RECORDING_BOUNDS).await? {
             None => Ok(Self::default()),
             Some(text) => serde_json::from_str(&text)

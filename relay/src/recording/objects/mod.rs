@@ -28,7 +28,7 @@ const MOST: u64 = MAX_SEGMENT as u64 + 1;
 
 /// The objects of all recordings. Cloning it is cheap.
 #[derive(Clone)]
-pub struct Objects {
+pub(crate) struct Objects {
     /// Where segments are received: `ID/00000000.part`.
     folder: PathBuf,
     kept: Kept,
@@ -49,7 +49,7 @@ impl Objects {
     ///
     /// # Errors
     /// [`PlaceError`].
-    pub fn new(folder: PathBuf, place: &Place) -> Result<Self, PlaceError> {
+    pub(crate) fn new(folder: PathBuf, place: &Place) -> Result<Self, PlaceError> {
         let kept = match place {
             Place::Folder => {
                 let local = LocalFileSystem::new_with_prefix(&folder).map_err(PlaceError::of)?;
@@ -66,7 +66,7 @@ impl Objects {
 
     /// The same for who may not need them: whoever does is told why they cannot be got at.
     #[must_use]
-    pub fn open_or_unavailable(folder: PathBuf, place: Result<Place, PlaceError>) -> Self {
+    pub(crate) fn open_or_unavailable(folder: PathBuf, place: Result<Place, PlaceError>) -> Self {
         let made = place.and_then(|place| Self::new(folder.clone(), &place));
         made.unwrap_or_else(|error| Self {
             folder,
@@ -78,7 +78,7 @@ impl Objects {
     ///
     /// # Errors
     /// What it says instead.
-    pub async fn probe(&self) -> io::Result<()> {
+    pub(crate) async fn probe(&self) -> io::Result<()> {
         let Kept::Bucket(bucket, prefix) = &self.kept else {
             return Ok(());
         };
@@ -90,7 +90,7 @@ impl Objects {
     ///
     /// # Errors
     /// The operating system's.
-    pub fn free(&self) -> io::Result<u64> {
+    pub(crate) fn free(&self) -> io::Result<u64> {
         free(&self.folder)
     }
 
@@ -98,7 +98,7 @@ impl Objects {
     ///
     /// # Errors
     /// The operating system's.
-    pub fn restart(&self, id: SessionId, segment: u32) -> io::Result<()> {
+    pub(crate) fn restart(&self, id: SessionId, segment: u32) -> io::Result<()> {
         let folder = self.of(id);
         if !folder.is_dir() {
             DirBuilder::new().mode(0o700).create(&folder)?;
@@ -113,7 +113,7 @@ impl Objects {
     ///
     /// # Errors
     /// The operating system's.
-    pub fn append(&self, id: SessionId, segment: u32, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn append(&self, id: SessionId, segment: u32, bytes: &[u8]) -> io::Result<()> {
         let mut file = OpenOptions::new()
             .append(true)
             .open(self.part(id, segment))?;
@@ -124,7 +124,7 @@ impl Objects {
     ///
     /// # Errors
     /// The operating system's.
-    pub fn received(&self, id: SessionId, segment: u32) -> io::Result<Vec<u8>> {
+    pub(crate) fn received(&self, id: SessionId, segment: u32) -> io::Result<Vec<u8>> {
         match read(&self.part(id, segment)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             read => read,
@@ -136,7 +136,7 @@ impl Objects {
     ///
     /// # Errors
     /// The operating system's, or what the bucket says.
-    pub async fn store(&self, id: SessionId, segment: u32) -> io::Result<()> {
+    pub(crate) async fn store(&self, id: SessionId, segment: u32) -> io::Result<()> {
         let part = self.part(id, segment);
         match &self.kept {
             Kept::Folder(local) => {
@@ -169,7 +169,7 @@ impl Objects {
     /// The stored segments of a recording from the first, for a thread that reads them: one is fetched while
     /// it is at the one before. Needs a runtime.
     #[must_use]
-    pub fn fetch(&self, id: SessionId, segments: u32) -> Fetched {
+    pub(crate) fn fetch(&self, id: SessionId, segments: u32) -> Fetched {
         let (give, take) = mpsc::channel(1);
         let this = self.clone();
         tokio::spawn(async move {
@@ -211,7 +211,7 @@ impl Objects {
     ///
     /// # Errors
     /// The operating system's, or what the bucket says.
-    pub async fn remove(&self, id: SessionId) -> io::Result<()> {
+    pub(crate) async fn remove(&self, id: SessionId) -> io::Result<()> {
         match &self.kept {
             Kept::Folder(_) => {}
             Kept::Bucket(bucket, prefix) => {
@@ -249,7 +249,7 @@ impl fmt::Debug for Objects {
 
 /// Segments as they come, in their order. It blocks.
 #[derive(Debug)]
-pub struct Fetched {
+pub(crate) struct Fetched {
     take: mpsc::Receiver<io::Result<Vec<u8>>>,
     left: u32,
 }
@@ -268,7 +268,7 @@ impl Iterator for Fetched {
 ///
 /// # Errors
 /// The operating system's.
-pub fn free(folder: &Path) -> io::Result<u64> {
+pub(crate) fn free(folder: &Path) -> io::Result<u64> {
     let found = rustix::fs::statvfs(folder)?;
     Ok(found.f_bavail.saturating_mul(found.f_frsize))
 }

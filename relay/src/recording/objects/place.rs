@@ -24,7 +24,7 @@ const MAX_CREDENTIALS: u64 = 16 * 1024;
 /// Where whole segments are.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "store", rename_all = "lowercase")]
-pub enum Place {
+pub(crate) enum Place {
     /// In the state folder.
     #[default]
     Folder,
@@ -34,7 +34,7 @@ pub enum Place {
 
 /// A bucket of S3, or of a server that speaks it. Nothing in it is secret.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Bucket {
+pub(crate) struct Bucket {
     /// Its name.
     pub bucket: String,
     /// What stands before the names of the objects.
@@ -49,7 +49,7 @@ pub struct Bucket {
 
 /// Why recordings cannot be got at.
 #[derive(Debug, Error)]
-pub enum PlaceError {
+pub(crate) enum PlaceError {
     /// No keys.
     #[error(
         "no credentials for the recordings' bucket \"{0}\": set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a file with `credentials` in the configuration's [recordings]"
@@ -90,7 +90,7 @@ impl Place {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn remember(&self, store: &Store) -> Result<(), StoreError> {
+    pub(crate) async fn remember(&self, store: &Store) -> Result<(), StoreError> {
         // Texts always can be written as JSON.
         let text = serde_json::to_string(self).unwrap_or_default();
         store.meta_set(meta::RECORDINGS, &text).await
@@ -100,7 +100,7 @@ impl Place {
     ///
     /// # Errors
     /// [`PlaceError`].
-    pub async fn remembered(store: &Store) -> Result<Self, PlaceError> {
+    pub(crate) async fn remembered(store: &Store) -> Result<Self, PlaceError> {
         match store.meta_get(meta::RECORDINGS).await? {
             None => Ok(Self::Folder),
             Some(text) => serde_json::from_str(&text)

@@ -24,11 +24,11 @@ use crate::store::{RecordingFacts, RecordingState, SignedVerdict};
 const CONTEXT: &[u8] = b"holdfast recording verdict v1\0";
 
 /// What a verdict says of a stream whose data is no part of its recording, and whose count and digest agree.
-pub const COUNTED: &str = "counted only";
+pub(crate) const COUNTED: &str = "counted only";
 
 /// What was found in a recording.
 #[derive(Clone, Debug)]
-pub struct Findings {
+pub(crate) struct Findings {
     /// What it is by itself.
     pub verdict: Verdict,
     /// The chain over all that was read.
@@ -47,7 +47,7 @@ pub struct Findings {
 
 /// The verdict, as it is written and signed. These names are relied upon.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct VerdictText {
+pub(crate) struct VerdictText {
     /// The recording.
     pub recording: String,
     /// Where it stands.
@@ -73,7 +73,7 @@ pub struct VerdictText {
 
 /// What the verdict says of one stream, in bytes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct StreamText {
+pub(crate) struct StreamText {
     /// Which.
     pub stream: String,
     /// Passed on by the relay.
@@ -96,7 +96,7 @@ pub struct StreamText {
 ///
 /// # Errors
 /// A segment cannot be read from where it is stored.
-pub fn examine(
+pub(crate) fn examine(
     facts: &RecordingFacts,
     objects: &Objects,
     secrets: &[RecordingSecret],
@@ -150,7 +150,7 @@ pub fn examine(
 ///
 /// # Errors
 /// A segment cannot be read from where it is stored.
-pub fn read_all(
+pub(crate) fn read_all(
     facts: &RecordingFacts,
     objects: &Objects,
     secrets: &[RecordingSecret],
@@ -195,14 +195,14 @@ fn time_of(
 impl Findings {
     /// Whether it contradicts what the relay saw.
     #[must_use]
-    pub fn is_contradicted(&self) -> bool {
+    pub(crate) fn is_contradicted(&self) -> bool {
         let assessment = self.assessment.as_ref();
         assessment.is_some_and(Assessment::is_contradicted)
     }
 
     /// What it means for a recording of which everything that there is has come.
     #[must_use]
-    pub fn checked(&self) -> Checked {
+    pub(crate) fn checked(&self) -> Checked {
         match self.verdict {
             Verdict::Tampered { at, fault } => Checked::Tampered {
                 segment: at.segment,
@@ -217,14 +217,14 @@ impl Findings {
 
     /// Whether everything in it is proved.
     #[must_use]
-    pub fn is_verified(&self, state: RecordingState) -> bool {
+    pub(crate) fn is_verified(&self, state: RecordingState) -> bool {
         let proved = self.assessment.as_ref().is_some_and(Assessment::is_proved);
         state == RecordingState::Complete && proved && self.unfollowed.is_none()
     }
 
     /// In a sentence, how it differs from what the relay saw; `None` if it does not.
     #[must_use]
-    pub fn contradiction(&self) -> Option<String> {
+    pub(crate) fn contradiction(&self) -> Option<String> {
         let assessment = self.assessment.as_ref()?;
         if let Some(contradiction) = assessment.contradiction {
             return Some(contradiction.to_string());
@@ -253,7 +253,7 @@ impl Findings {
     /// In words, how much of what the relay passed on a recording that ends early does not prove, and from when on;
     /// `None` if it proves all, or that cannot be said.
     #[must_use]
-    pub fn not_proved(&self) -> Option<String> {
+    pub(crate) fn not_proved(&self) -> Option<String> {
         let bytes = self.assessment.as_ref()?.not_proved();
         let from = clock(self.proved_until);
         (bytes > 0).then(|| {
@@ -263,7 +263,7 @@ impl Findings {
 
     /// The verdict, signed.
     #[must_use]
-    pub fn sign(
+    pub(crate) fn sign(
         &self,
         facts: &RecordingFacts,
         state: RecordingState,
@@ -306,7 +306,11 @@ impl Findings {
 
 /// Reads a verdict back, if the cluster key signed it.
 #[must_use]
-pub fn signed_verdict(text: &str, signature: &[u8], cluster: &PublicKey) -> Option<VerdictText> {
+pub(crate) fn signed_verdict(
+    text: &str,
+    signature: &[u8],
+    cluster: &PublicKey,
+) -> Option<VerdictText> {
     let key = UnparsedPublicKey::new(&ED25519, cluster.0);
     key.verify(&signed(text), signature).ok()?;
     serde_json::from_str(text).ok()
@@ -314,7 +318,7 @@ pub fn signed_verdict(text: &str, signature: &[u8], cluster: &PublicKey) -> Opti
 
 /// `12:08`, or `1:02:03`.
 #[must_use]
-pub fn clock(micros: u64) -> String {
+pub(crate) fn clock(micros: u64) -> String {
     let seconds = micros / 1_000_000;
     let (hours, minutes, seconds) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
     match hours {
@@ -325,7 +329,7 @@ pub fn clock(micros: u64) -> String {
 
 /// The stream's name.
 #[must_use]
-pub fn name(stream: Stream) -> &'static str {
+pub(crate) fn name(stream: Stream) -> &'static str {
     match stream {
         Stream::Stdin => "stdin",
         Stream::Stdout => "stdout",

@@ -26,7 +26,7 @@ use crate::store::{Device, Store, StoreError};
 ///
 /// # Errors
 /// The store cannot say what may be.
-pub async fn enforce(relay: &Arc<Relay>) -> Result<bool, StoreError> {
+pub(crate) async fn enforce(relay: &Arc<Relay>) -> Result<bool, StoreError> {
     let mut hit = cut_revoked(relay).await?;
     hit.extend(end_killed(relay).await?);
     let mut facts = Present::new(&relay.store).await?;

@@ -32,7 +32,7 @@ use crate::tunnel::registry::Tunnel;
 
 /// The way to a device that a channel was opened for.
 #[derive(Debug)]
-pub struct Way {
+pub(crate) struct Way {
     /// The decision at the channel's opening.
     pub reach: Reach,
     /// The tunnel that stood then.
@@ -66,7 +66,7 @@ impl Relay {
     ///
     /// # Errors
     /// Why it may not stand.
-    pub async fn admit(&self, connection: &Connection) -> Result<(), String> {
+    pub(crate) async fn admit(&self, connection: &Connection) -> Result<(), String> {
         let Some((principal, target)) = connection.principal() else {
             return Err("nobody has logged in".into());
         };
@@ -96,7 +96,7 @@ impl Relay {
     ///
     /// # Errors
     /// Why it leads nowhere.
-    pub async fn open(
+    pub(crate) async fn open(
         &self,
         connection: &Connection,
         target: &Target,
@@ -118,7 +118,7 @@ impl Relay {
     ///
     /// # Errors
     /// Why not.
-    pub async fn open_jump(
+    pub(crate) async fn open_jump(
         &self,
         connection: &Connection,
         name: &DeviceName,

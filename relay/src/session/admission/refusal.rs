@@ -9,7 +9,7 @@ use crate::store::{Device, PresenceState};
 
 /// One sentence that names the device, the account and, where there is one, the remedy.
 #[must_use]
-pub fn sentence(device: &DeviceName, login: &Login, why: &SessionRefusal) -> String {
+pub(crate) fn sentence(device: &DeviceName, login: &Login, why: &SessionRefusal) -> String {
     match why {
         SessionRefusal::NoAccount => format!("{device} runs no account \"{login}\""),
         SessionRefusal::AccountLocked => {
@@ -66,7 +66,7 @@ pub fn sentence(device: &DeviceName, login: &Login, why: &SessionRefusal) -> Str
 
 /// One sentence for `mosh`.
 #[must_use]
-pub fn mosh(device: &DeviceName) -> String {
+pub(crate) fn mosh(device: &DeviceName) -> String {
     format!(
         "mosh needs UDP straight to {device}, which is behind NAT: use `ssh`, whose sessions outlive a device's change of network"
     )
@@ -74,7 +74,7 @@ pub fn mosh(device: &DeviceName) -> String {
 
 /// One sentence for a device without a tunnel. `console` is how a console command begins.
 #[must_use]
-pub fn offline(device: &Device, now: Timestamp, console: &str) -> String {
+pub(crate) fn offline(device: &Device, now: Timestamp, console: &str) -> String {
     let presence = device.presence;
     match (presence.state, presence.since.or(presence.last_seen)) {
         (PresenceState::Online | PresenceState::Stale, _) => {

@@ -19,7 +19,7 @@ use crate::ssh::connection::Connection;
 
 /// How channels to a client are opened.
 #[derive(Clone, Debug)]
-pub struct Opener {
+pub(crate) struct Opener {
     /// Of its connection.
     pub handle: Handle,
     /// Where their input is.
@@ -27,7 +27,7 @@ pub struct Opener {
 }
 
 /// The way from one session to its operator's SSH agent.
-pub struct AgentForwarding {
+pub(crate) struct AgentForwarding {
     /// Which relay's.
     pub relay: Arc<Relay>,
     /// On which connection.
@@ -47,7 +47,7 @@ impl Relay {
     ///
     /// # Errors
     /// Why not.
-    pub async fn admit_agent(
+    pub(crate) async fn admit_agent(
         &self,
         connection: &Connection,
         login: &Login,
@@ -73,12 +73,12 @@ impl Relay {
 impl AgentForwarding {
     /// As many channels at once as one session may have.
     #[must_use]
-    pub fn places() -> Arc<Semaphore> {
+    pub(crate) fn places() -> Arc<Semaphore> {
         Arc::new(Semaphore::new(MAX_AGENT_CHANNELS))
     }
 
     /// Somebody has come to the socket of `session`.
-    pub async fn come(&self, session: SessionId, incoming: Incoming) {
+    pub(crate) async fn come(&self, session: SessionId, incoming: Incoming) {
         let to = Destination {
             direction: Direction::In {
                 listener: session,
@@ -111,7 +111,7 @@ impl AgentForwarding {
     }
 
     /// The session is over: nobody uses the operator's agent for it any more.
-    pub fn end(&self, session: SessionId) {
+    pub(crate) fn end(&self, session: SessionId) {
         let of_session = |live: &crate::session::registry::LiveSession| {
             let to = live.destination.as_ref();
             to.is_some_and(

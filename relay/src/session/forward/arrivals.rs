@@ -10,7 +10,7 @@ use crate::limits::{MAX_ARRIVALS_OF_CLIENT, MAX_ARRIVALS_OF_CONNECTION, MAX_ARRI
 
 /// The places of one SSH connection. What runs inside its jumps shares those of the client.
 #[derive(Debug)]
-pub struct Arrivals {
+pub(crate) struct Arrivals {
     own: Arc<Semaphore>,
     of_client: Arc<Semaphore>,
 }
@@ -35,7 +35,7 @@ impl Default for Arrivals {
 impl Arrivals {
     /// Those of a connection inside a jump.
     #[must_use]
-    pub fn inside(&self) -> Self {
+    pub(crate) fn inside(&self) -> Self {
         Self {
             own: Arc::new(Semaphore::new(MAX_ARRIVALS_OF_CONNECTION)),
             of_client: self.of_client.clone(),

@@ -26,20 +26,20 @@ use crate::ssh::channels::outlet::Outlet;
 use crate::ssh::connection::Connection;
 use crate::tunnel::registry::Tunnel;
 
-pub mod agent;
-pub mod arrivals;
+pub(crate) mod agent;
+pub(crate) mod arrivals;
 pub(crate) mod log;
 mod place;
-pub mod reverse;
+pub(crate) mod reverse;
 mod splice;
 
 use arrivals::Arrival;
 use log::Told;
-pub use place::{Destination, Direction, Place};
+pub(crate) use place::{Destination, Direction, Place};
 use splice::Splice;
 
 /// What an operator asks for.
-pub struct Ask {
+pub(crate) struct Ask {
     /// The way there.
     pub through: Through,
     /// Where to.
@@ -53,7 +53,7 @@ pub struct Ask {
 }
 
 /// The way that a forward goes.
-pub struct Through {
+pub(crate) struct Through {
     /// On which connection.
     pub connection: Arc<Connection>,
     /// Under which account.
@@ -66,7 +66,7 @@ pub struct Through {
 
 /// How a forward ended.
 #[derive(Debug, Error)]
-pub enum ForwardEnd {
+pub(crate) enum ForwardEnd {
     /// Both ends have said all.
     #[error("closed")]
     Closed,
@@ -113,7 +113,7 @@ type DeviceStream = Option<(SendStream, RecvStream)>;
 
 impl Relay {
     /// Serves a forward to its end, or says why there is none.
-    pub async fn forward(self: &Arc<Self>, ask: Ask) {
+    pub(crate) async fn forward(self: &Arc<Self>, ask: Ask) {
         let Ask {
             through,
             to,
@@ -333,6 +333,6 @@ fn failure(end: &ForwardEnd) -> ChannelOpenFailure {
 
 /// RFC 4254 section 5.1: `SSH_OPEN_ADMINISTRATIVELY_PROHIBITED`, with a sentence of ours as description.
 #[must_use]
-pub fn prohibited(reason: String) -> ChannelOpenFailure {
+pub(crate) fn prohibited(reason: String) -> ChannelOpenFailure {
     ChannelOpenFailure::Other { code: 1, reason }
 }

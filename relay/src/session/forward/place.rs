@@ -15,7 +15,7 @@ use crate::session::registry::LiveSession;
 
 /// Where a forward leads, or comes from.
 #[derive(Clone, Debug)]
-pub struct Destination {
+pub(crate) struct Destination {
     /// Which of the two.
     pub direction: Direction,
     /// As the operator wrote it.
@@ -26,7 +26,7 @@ pub struct Destination {
 
 /// A place on a device or beyond it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Place {
+pub(crate) enum Place {
     /// A TCP port of a host.
     Port(String, u16),
     /// A Unix socket.
@@ -46,7 +46,7 @@ impl Place {
 
     /// What stands for its host in the log.
     #[must_use]
-    pub fn host(&self) -> &str {
+    pub(crate) fn host(&self) -> &str {
         match self {
             Self::Port(host, _) => host,
             Self::Path(path) => path,
@@ -56,7 +56,7 @@ impl Place {
 
     /// Its port; a Unix socket has none, and 0 stands for that.
     #[must_use]
-    pub const fn port(&self) -> u16 {
+    pub(crate) const fn port(&self) -> u16 {
         match self {
             Self::Port(_, port) => *port,
             Self::Path(_) | Self::Agent => 0,
@@ -66,7 +66,7 @@ impl Place {
 
 /// Which way a forward is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
+pub(crate) enum Direction {
     /// The device dials.
     Out,
     /// The device listens.
@@ -85,7 +85,7 @@ pub enum Direction {
 impl Direction {
     /// Its word in the log.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Out => "out",
             Self::Listen => "listen",
@@ -99,7 +99,7 @@ impl Destination {
     ///
     /// # Errors
     /// It is no address of a TCP port.
-    pub fn new(host: &str, port: u32) -> Result<Self, String> {
+    pub(crate) fn new(host: &str, port: u32) -> Result<Self, String> {
         let number = u16::try_from(port).ok().filter(|port| *port != 0);
         let port = number.ok_or_else(|| format!("there is no port {port}"))?;
         Self::with(Direction::Out, host, port)
@@ -109,7 +109,7 @@ impl Destination {
     ///
     /// # Errors
     /// The host is longer than any.
-    pub fn listening(host: &str, port: u16) -> Result<Self, String> {
+    pub(crate) fn listening(host: &str, port: u16) -> Result<Self, String> {
         Self::with(Direction::Listen, host, port)
     }
 
@@ -143,7 +143,7 @@ impl Destination {
     ///
     /// # Errors
     /// It is no path that a socket can have.
-    pub fn path(direction: Direction, path: &str) -> Result<Self, String> {
+    pub(crate) fn path(direction: Direction, path: &str) -> Result<Self, String> {
         if !path.starts_with('/') || path.contains('\0') || path.len() > MAX_SOCKET_PATH {
             return Err(format!(
                 "a Unix socket is named by an absolute path of at most {MAX_SOCKET_PATH} bytes"
@@ -220,7 +220,7 @@ impl std::fmt::Display for Destination {
 impl LiveSession {
     /// Whether where a forward leads is still where it may lead, by what is allowed now.
     #[must_use]
-    pub fn may_still_lead(&self, now: &Authorized) -> bool {
+    pub(crate) fn may_still_lead(&self, now: &Authorized) -> bool {
         let Some(to) = &self.destination else {
             return true;
         };

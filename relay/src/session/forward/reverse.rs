@@ -33,7 +33,7 @@ use crate::tunnel::registry::Tunnel;
 
 /// The ports and Unix sockets of one SSH connection that devices listen on, and the channels to it that are being opened.
 #[derive(Debug, Default)]
-pub struct Listeners {
+pub(crate) struct Listeners {
     all: HashMap<Place, DropGuard>,
     /// Shared with what serves them.
     pub channels: Arc<Confirmed>,
@@ -41,7 +41,7 @@ pub struct Listeners {
 
 /// Channels that we have opened: their input, until whoever opened them takes it.
 #[derive(Debug, Default)]
-pub struct Confirmed {
+pub(crate) struct Confirmed {
     inputs: Mutex<HashMap<ChannelId, InputReceiver>>,
     changed: Notify,
     /// How many channels the connection has, as its handler last counted.
@@ -49,7 +49,7 @@ pub struct Confirmed {
 }
 
 /// What an operator asks for.
-pub struct Asked {
+pub(crate) struct Asked {
     /// On which connection.
     pub connection: Arc<Connection>,
     /// How its channels are opened.
@@ -77,20 +77,20 @@ impl Listeners {
     }
 
     /// A port or socket is taken back; false if there is none such.
-    pub fn cancel(&mut self, place: &Place) -> bool {
+    pub(crate) fn cancel(&mut self, place: &Place) -> bool {
         self.all.remove(place).is_some()
     }
 }
 
 impl Confirmed {
     /// A channel that we opened was confirmed.
-    pub fn put(&self, id: ChannelId, input: InputReceiver) {
+    pub(crate) fn put(&self, id: ChannelId, input: InputReceiver) {
         self.lock().insert(id, input);
         self.changed.notify_waiters();
     }
 
     /// It was closed: nobody will ask for its input, or somebody has it.
-    pub fn forget(&self, id: ChannelId) {
+    pub(crate) fn forget(&self, id: ChannelId) {
         self.lock().remove(&id);
     }
 
@@ -173,7 +173,7 @@ impl Relay {
     ///
     /// # Errors
     /// A sentence for the operator.
-    pub async fn listen(
+    pub(crate) async fn listen(
         self: &Arc<Self>,
         asked: Asked,
         channels: u32,

@@ -31,7 +31,7 @@ async fn told(files: &Files<'_>) -> Bytes {
 }
 
 /// The downward half of a splice.
-pub struct Down<'a> {
+pub(crate) struct Down<'a> {
     outlet: &'a Sink,
     session: &'a LiveSession,
     /// Whether the device has accepted the session.
@@ -50,7 +50,7 @@ pub struct Down<'a> {
 impl<'a> Down<'a> {
     /// The half of a session; `started` is set when the device accepts it.
     #[must_use]
-    pub fn new(outlet: &'a Sink, session: &'a LiveSession, ways: SpliceContext<'a>) -> Self {
+    pub(crate) fn new(outlet: &'a Sink, session: &'a LiveSession, ways: SpliceContext<'a>) -> Self {
         let SpliceContext {
             started,
             watched,
@@ -74,7 +74,7 @@ impl<'a> Down<'a> {
     }
 
     /// Runs until the session is over.
-    pub async fn run(&mut self, receive: &mut RecvStream) -> End {
+    pub(crate) async fn run(&mut self, receive: &mut RecvStream) -> End {
         let mut chunks = [const { Bytes::new() }; CHUNKS];
         loop {
             let read = tokio::select! {

@@ -16,17 +16,17 @@ use crate::ssh::channels::outlet::Gone;
 
 /// What OpenSSH's client gives for any failure of its own, and we for a session that did not happen or
 /// was cut.
-pub const FAILED: Exit = Exit::Status(255);
+pub(crate) const FAILED: Exit = Exit::Status(255);
 
 /// The close code of an agent that is replaced.
 const UPGRADING: VarInt = VarInt::from_u32(CloseCode::Upgrading as u32);
 
 /// What a shell gives for a command that is not there.
-pub const NOT_FOUND: Exit = Exit::Status(127);
+pub(crate) const NOT_FOUND: Exit = Exit::Status(127);
 
 /// Whether this is what `scp -O` asks for, whose other half is a program of the device.
 #[must_use]
-pub fn runs_scp(work: &Work) -> bool {
+pub(crate) fn runs_scp(work: &Work) -> bool {
     let Work::Exec(command) = work else {
         return false;
     };
@@ -36,7 +36,7 @@ pub fn runs_scp(work: &Work) -> bool {
 
 /// Whether this starts the other half of `mosh`, which would wait for packets that no NAT lets through.
 #[must_use]
-pub fn runs_mosh(work: &Work) -> bool {
+pub(crate) fn runs_mosh(work: &Work) -> bool {
     let Work::Exec(command) = work else {
         return false;
     };
@@ -49,7 +49,7 @@ pub fn runs_mosh(work: &Work) -> bool {
 
 /// How a session ended.
 #[derive(Debug, Error)]
-pub enum End {
+pub(crate) enum End {
     /// Its process did.
     #[error("exited: {0:?}")]
     Exited(Exit),
@@ -96,13 +96,13 @@ impl From<SessionViolation> for End {
 impl End {
     /// Whether the stream to the device came to its end in good order.
     #[must_use]
-    pub fn is_orderly(&self) -> bool {
+    pub(crate) fn is_orderly(&self) -> bool {
         matches!(self, Self::Exited(_) | Self::Refused(_))
     }
 
     /// Whether the process is to stop, rather than only to lose its observer.
     #[must_use]
-    pub fn is_order(&self) -> bool {
+    pub(crate) fn is_order(&self) -> bool {
         match self {
             Self::Told(ending) => ending.cause.is_order(),
             Self::Exited(_) | Self::ClientGone | Self::Upgrading | Self::DeviceLost(_) => false,
@@ -113,7 +113,7 @@ impl End {
 
     /// How the process ended; `None` if it did not by itself, or there was none.
     #[must_use]
-    pub fn exit(&self) -> Option<Exit> {
+    pub(crate) fn exit(&self) -> Option<Exit> {
         match self {
             Self::Exited(exit) => Some(*exit),
             _ => None,
@@ -123,7 +123,7 @@ impl End {
 
 /// What became of a process that did not end by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Process {
+pub(crate) enum Process {
     /// It goes on, without its input.
     Left,
     /// Its terminal was hung up: what ignores HUP goes on.
@@ -135,7 +135,11 @@ pub enum Process {
 impl Process {
     /// What the device does with a session's process; `None` if it has ended by itself.
     #[must_use]
-    pub fn of(end: &End, session: &LiveSession, (terminal, minor): (bool, u16)) -> Option<Self> {
+    pub(crate) fn of(
+        end: &End,
+        session: &LiveSession,
+        (terminal, minor): (bool, u16),
+    ) -> Option<Self> {
         if matches!(end, End::Exited(_)) {
             return None;
         }
@@ -152,7 +156,7 @@ impl Process {
 
     /// Its word in the log.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Left => "left",
             Self::HungUp => "hung-up",
@@ -163,7 +167,7 @@ impl Process {
 
 /// Says lines of our own on one channel.
 #[derive(Clone, Copy, Debug)]
-pub struct Notices<'a> {
+pub(crate) struct Notices<'a> {
     /// To the operator.
     pub outlet: &'a Sink,
     /// Whether the channel has a terminal.
@@ -173,13 +177,13 @@ pub struct Notices<'a> {
 impl Notices<'_> {
     /// A line on the terminal, or on stderr where there is none. A client that does not read is told nothing,
     /// and must not hold up the rest.
-    pub async fn say(&self, text: &str) {
+    pub(crate) async fn say(&self, text: &str) {
         let _ = timeout(FAREWELL_TIMEOUT, self.try_say(text)).await;
     }
 
     /// The last words of a session: why it ended, and the exit status. The channel stays open. Says whether
     /// the client took them.
-    pub async fn send_final_status(&self, end: &End, device: &DeviceName) -> bool {
+    pub(crate) async fn send_final_status(&self, end: &End, device: &DeviceName) -> bool {
         if matches!(end, End::ClientGone) {
             return true;
         }
@@ -223,7 +227,7 @@ impl Notices<'_> {
 }
 
 /// Says why nothing starts on a channel, and closes it.
-pub async fn refuse(outlet: &Sink, sentence: &str) {
+pub(crate) async fn refuse(outlet: &Sink, sentence: &str) {
     let words = async {
         outlet.notice(line(sentence)).await?;
         outlet.exit(None).await?;

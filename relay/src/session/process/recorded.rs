@@ -21,7 +21,7 @@ const RECORDING_MINOR: u16 = 1;
 ///
 /// # Errors
 /// A sentence for the operator: it cannot be recorded, and may not run unrecorded.
-pub async fn begin(
+pub(super) async fn begin(
     relay: &Relay,
     session: &LiveSession,
     tunnel: &Tunnel,
@@ -54,7 +54,7 @@ pub async fn begin(
 }
 
 /// A session that does not begin after all leaves no recording.
-pub async fn forget(recorded: Option<Recorded>) {
+pub(crate) async fn forget(recorded: Option<Recorded>) {
     if let Some(Recorded {
         recordings,
         watched,
@@ -69,7 +69,7 @@ pub async fn forget(recorded: Option<Recorded>) {
 ///
 /// # Errors
 /// [`Unrecordable::Store`].
-pub async fn note(
+pub(crate) async fn note(
     relay: &Relay,
     session: SessionFacts,
     begun: impl FnOnce(&ChainKey) -> Begun,

@@ -36,7 +36,7 @@ use crate::session::sftp::files::Files;
 use crate::tunnel::registry::Tunnel;
 
 /// Everything that a session is made of. Without the decision, which `live` holds, there is none.
-pub struct Session {
+pub(crate) struct Session {
     /// The device's tunnel.
     pub tunnel: Arc<Tunnel>,
     /// What is asked of the device.
@@ -60,7 +60,7 @@ pub struct Session {
 }
 
 /// A session that is recorded.
-pub struct Recorded {
+pub(crate) struct Recorded {
     /// What it is told to.
     pub recordings: Recordings,
     /// The digests of what passes.
@@ -69,7 +69,7 @@ pub struct Recorded {
 
 /// What both ways of a splice note.
 #[derive(Clone, Copy)]
-pub struct SpliceContext<'a> {
+pub(crate) struct SpliceContext<'a> {
     /// Whether the device has accepted the session.
     pub started: &'a AtomicBool,
     /// What passes, if it is recorded.
@@ -84,7 +84,7 @@ pub struct SpliceContext<'a> {
 type DeviceStream = Option<(SendStream, RecvStream)>;
 
 /// Runs a session to its end.
-pub async fn run(session: Session) {
+pub(crate) async fn run(session: Session) {
     let Session {
         tunnel,
         open,

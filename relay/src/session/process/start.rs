@@ -33,7 +33,7 @@ use crate::ssh::connection::Connection;
 use crate::store::{ClonePair, Device};
 
 /// What an operator asks to start.
-pub struct Ask {
+pub(crate) struct Ask {
     /// On which connection.
     pub connection: Arc<Connection>,
     /// Where to.
@@ -60,7 +60,7 @@ pub struct Ask {
 
 impl Relay {
     /// Starts what was asked for, if it is allowed, and serves it to its end.
-    pub async fn start(self: &Arc<Self>, mut ask: Ask) {
+    pub(crate) async fn start(self: &Arc<Self>, mut ask: Ask) {
         let device = &ask.way.reach.device().name;
         let minor = ask.way.tunnel.minor;
         let cut = older::fit(minor, device, &mut ask.env, &mut ask.pty);

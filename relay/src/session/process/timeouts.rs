@@ -15,7 +15,7 @@ use crate::tunnel::registry::Tunnel;
 
 /// Warns an operator whose session is about to end by the clock, where there is a place for words, and resolves when
 /// it does: when it was idle for too long, or has lasted as long as it may.
-pub async fn cutoff(life: &Life, notices: Option<Notices<'_>>) -> Ending {
+pub(crate) async fn cutoff(life: &Life, notices: Option<Notices<'_>>) -> Ending {
     let mut terms = life.cutoffs();
     let mut clocks = {
         let terms = terms.borrow_and_update();
@@ -62,7 +62,7 @@ pub async fn cutoff(life: &Life, notices: Option<Notices<'_>>) -> Ending {
 }
 
 /// Sleeps; for ever, if that is `None`.
-pub async fn rest(span: Option<Duration>) {
+pub(crate) async fn rest(span: Option<Duration>) {
     match span {
         Some(span) => sleep(span).await,
         None => std::future::pending().await,
@@ -71,7 +71,7 @@ pub async fn rest(span: Option<Duration>) {
 
 /// Gives up a device that neither accepts nor refuses: its tunnel stands for minutes after it lost its
 /// power. Never ends once the session has started.
-pub async fn start(started: &AtomicBool, tunnel: &Tunnel, device: &DeviceName) -> End {
+pub(crate) async fn start(started: &AtomicBool, tunnel: &Tunnel, device: &DeviceName) -> End {
     sleep(START_TIMEOUT).await;
     if started.load(Ordering::Relaxed) {
         return std::future::pending().await;
@@ -84,7 +84,7 @@ pub async fn start(started: &AtomicBool, tunnel: &Tunnel, device: &DeviceName) -
 
 /// Tells a terminal when its device falls silent, and when it is back; to be called when the session's first
 /// byte is on its way. Never ends.
-pub async fn silence(tunnel: &Tunnel, device: &DeviceName, notices: Notices<'_>) -> End {
+pub(crate) async fn silence(tunnel: &Tunnel, device: &DeviceName, notices: Notices<'_>) -> End {
     if !notices.terminal {
         return std::future::pending().await;
     }

@@ -19,10 +19,10 @@ use crate::ssh::connection::Connection;
 use crate::store::{ConsoleRow, UserId};
 
 /// Whether a user may run a command, by the roles that count from where they are.
-pub type Need = Box<dyn Fn(&Subject) -> bool + Send + Sync>;
+pub(crate) type Need = Box<dyn Fn(&Subject) -> bool + Send + Sync>;
 
 /// A console command that streams.
-pub struct ConsoleStream {
+pub(crate) struct ConsoleStream {
     /// Whose it is, what moved, and how it is ended.
     pub life: Arc<Life>,
     /// Who runs it.
@@ -35,7 +35,7 @@ pub struct ConsoleStream {
 
 /// Which recordings a command shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Shows {
+pub(crate) enum Shows {
     /// None.
     Nothing,
     /// Anybody's.
@@ -45,7 +45,7 @@ pub enum Shows {
 }
 
 /// What is asked of the registry for a command.
-pub struct AskStream {
+pub(crate) struct AskStream {
     /// The beginning of its line.
     pub command: String,
     /// What it needs.
@@ -58,7 +58,7 @@ pub struct AskStream {
 
 /// A command's place on the registry, for as long as it runs.
 #[derive(Debug)]
-pub struct ConsoleGuard {
+pub(crate) struct ConsoleGuard {
     registry: Arc<Live>,
     stream: Arc<ConsoleStream>,
     ended: watch::Receiver<Option<Ending>>,
@@ -77,21 +77,21 @@ impl Shows {
 
 impl ConsoleStream {
     /// The one recording that it shows is this user's; `None`: that of nobody who is there now.
-    pub fn shows_only(&self, user: Option<UserId>) {
+    pub(crate) fn shows_only(&self, user: Option<UserId>) {
         let shows = user.map_or(Shows::All, Shows::Of);
         *self.shows.lock().unwrap_or_else(PoisonError::into_inner) = shows;
     }
 
     /// Whether it may go on, by the roles that count now from where the user is.
     #[must_use]
-    pub fn may_go_on(&self, now: &Subject) -> bool {
+    pub(crate) fn may_go_on(&self, now: &Subject) -> bool {
         let shows = self.shows.lock().unwrap_or_else(PoisonError::into_inner);
         (self.need)(now) && shows.is_allowed(now)
     }
 
     /// As the store lists it.
     #[must_use]
-    pub fn row(&self) -> ConsoleRow {
+    pub(crate) fn row(&self) -> ConsoleRow {
         ConsoleRow {
             id: self.id,
             user: self.user.clone(),
@@ -155,7 +155,7 @@ impl Relay {
     ///
     /// # Errors
     /// Why it may not run.
-    pub async fn enter_console(
+    pub(crate) async fn enter_console(
         &self,
         connection: &Connection,
         subject: &Subject,
@@ -182,12 +182,12 @@ impl Relay {
 impl ConsoleGuard {
     /// The command.
     #[must_use]
-    pub fn stream(&self) -> &Arc<ConsoleStream> {
+    pub(crate) fn stream(&self) -> &Arc<ConsoleStream> {
         &self.stream
     }
 
     /// Resolves when the command is to end, with the reason.
-    pub async fn told_to_end(&mut self) -> Ending {
+    pub(crate) async fn told_to_end(&mut self) -> Ending {
         let told = self.ended.wait_for(Option::is_some).await;
         match told.map(|ending| ending.clone()) {
             Ok(Some(ending)) => ending,

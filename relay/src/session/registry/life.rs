@@ -17,7 +17,7 @@ use crate::store::Traffic;
 
 /// The life of one of them.
 #[derive(Debug)]
-pub struct Life {
+pub(crate) struct Life {
     /// Its identifier.
     pub id: SessionId,
     /// As whom the audit log knows the operator.
@@ -44,7 +44,7 @@ pub struct Life {
 
 /// What counts as activity of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activity {
+pub(crate) enum Activity {
     /// What its client sends: at a terminal somebody types, or is gone.
     Input,
     /// Bytes either way: without a terminal, what the client takes is what it asked for.
@@ -56,7 +56,7 @@ pub enum Activity {
 impl Life {
     /// One that begins now.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         id: SessionId,
         actor: Actor,
         client: SocketAddr,
@@ -83,7 +83,7 @@ impl Life {
     }
 
     /// Tells it to end. Who told first is who ended it.
-    pub fn end(&self, ending: Ending) {
+    pub(crate) fn end(&self, ending: Ending) {
         self.end.send_if_modified(|told| {
             let first = told.is_none();
             if first {
@@ -94,7 +94,7 @@ impl Life {
     }
 
     /// Waits until nothing of it moves any more; false if that takes too long.
-    pub async fn wait_drained(&self, deadline: Instant) -> bool {
+    pub(crate) async fn wait_drained(&self, deadline: Instant) -> bool {
         let mut apart = self.apart.subscribe();
         // The sender lives in `self`.
         let reached = apart.wait_for(|apart| *apart);
@@ -102,13 +102,13 @@ impl Life {
     }
 
     /// Nothing of it moves from now on.
-    pub fn mark_drained(&self) {
+    pub(crate) fn mark_drained(&self) {
         self.apart.send_replace(true);
     }
 
     /// What has moved so far.
     #[must_use]
-    pub fn traffic(&self) -> Traffic {
+    pub(crate) fn traffic(&self) -> Traffic {
         Traffic {
             bytes_in: self.bytes_in.load(Ordering::Relaxed),
             bytes_out: self.bytes_out.load(Ordering::Relaxed),
@@ -118,23 +118,23 @@ impl Life {
 
     /// How long it has lived.
     #[must_use]
-    pub fn age(&self) -> Duration {
+    pub(crate) fn age(&self) -> Duration {
         self.began.elapsed()
     }
 
     /// The last activity, as an age.
     #[must_use]
-    pub fn active(&self) -> Duration {
+    pub(crate) fn active(&self) -> Duration {
         Duration::from_micros(self.active.load(Ordering::Relaxed))
     }
 
     /// So many bytes came from the operator.
-    pub fn count_in(&self, bytes: usize) {
+    pub(crate) fn count_in(&self, bytes: usize) {
         self.bytes_in.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     /// So many bytes were taken by the operator.
-    pub fn count_out(&self, bytes: usize) {
+    pub(crate) fn count_out(&self, bytes: usize) {
         self.bytes_out.fetch_add(bytes as u64, Ordering::Relaxed);
         if self.activity != Activity::Input {
             self.touch();
@@ -143,29 +143,29 @@ impl Life {
 
     /// When it ends by the clock: as it is now, and as it changes.
     #[must_use]
-    pub fn cutoffs(&self) -> watch::Receiver<Cutoffs> {
+    pub(crate) fn cutoffs(&self) -> watch::Receiver<Cutoffs> {
         self.cutoffs.subscribe()
     }
 
     /// It ends so from now on.
-    pub fn set_cutoffs(&self, cutoffs: Cutoffs) {
+    pub(crate) fn set_cutoffs(&self, cutoffs: Cutoffs) {
         change(&self.cutoffs, cutoffs);
     }
 
     /// What counts as activity happened now.
-    pub fn touch(&self) {
+    pub(crate) fn touch(&self) {
         let age = u64::try_from(self.age().as_micros()).unwrap_or(u64::MAX);
         self.active.fetch_max(age, Ordering::Relaxed);
     }
 
     /// Whether it is at work by itself.
     #[must_use]
-    pub fn works(&self) -> bool {
+    pub(crate) fn works(&self) -> bool {
         self.works.load(Ordering::Relaxed)
     }
 
     /// Its client has ended its input: what runs without a terminal has all that it gets, and is at work.
-    pub fn input_ended(&self) {
+    pub(crate) fn input_ended(&self) {
         if self.activity == Activity::Bytes {
             self.works.store(true, Ordering::Relaxed);
         }

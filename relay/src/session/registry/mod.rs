@@ -22,7 +22,7 @@ use crate::store::SessionFacts;
 
 /// One live session.
 #[derive(Debug)]
-pub struct LiveSession {
+pub(crate) struct LiveSession {
     /// Whose it is, what moved, and how it is ended.
     pub life: Arc<Life>,
     /// Who, where, under which account, what, and on which terms; when it ends by the clock is [`Life::cutoffs`]'s.
@@ -39,7 +39,7 @@ pub struct LiveSession {
 
 /// What the board does not need to know of a session, but its readers do.
 #[derive(Clone, Debug)]
-pub struct About {
+pub(crate) struct About {
     /// As whom the audit log knows the operator.
     pub actor: Actor,
     /// As what it knows the device.
@@ -56,7 +56,7 @@ pub struct About {
 
 /// Why a session was told to end.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ending {
+pub(crate) struct Ending {
     /// What it is, for reports.
     pub cause: Cause,
     /// What the operator reads behind `[holdfast] closed: `.
@@ -65,7 +65,7 @@ pub struct Ending {
 
 /// What ends a session or a connection that would go on by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
+pub(crate) enum Cause {
     /// Its idle timeout.
     Idle,
     /// Its longest duration is over.
@@ -91,13 +91,13 @@ pub enum Cause {
 impl Cause {
     /// Whether the process is to stop. A relay that stops only loses sight of it.
     #[must_use]
-    pub const fn is_order(self) -> bool {
+    pub(crate) const fn is_order(self) -> bool {
         !matches!(self, Self::Stopping)
     }
 
     /// Its word in the log.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Idle => "idle",
             Self::MaxSession => "max-session",
@@ -115,7 +115,7 @@ impl Cause {
 
 /// All live sessions of this relay.
 #[derive(Debug, Default)]
-pub struct Live {
+pub(crate) struct Live {
     sessions: Mutex<HashMap<SessionId, Arc<LiveSession>>>,
     consoles: Mutex<HashMap<SessionId, Arc<ConsoleStream>>>,
     count: watch::Sender<usize>,
@@ -124,7 +124,7 @@ pub struct Live {
 
 /// A session's place on the board, for as long as it lives.
 #[derive(Debug)]
-pub struct LiveGuard {
+pub(crate) struct LiveGuard {
     board: Arc<Live>,
     session: Arc<LiveSession>,
     ended: watch::Receiver<Option<Ending>>,
@@ -134,7 +134,7 @@ impl Live {
     /// Puts a session on the board. From here on it can be told to end: only what was decided on facts that
     /// are read after this, or that did not change, may start.
     #[must_use]
-    pub fn enter(
+    pub(crate) fn enter(
         self: &Arc<Self>,
         id: SessionId,
         authorized: Authorized,
@@ -173,13 +173,13 @@ impl Live {
 
     /// Every live session.
     #[must_use]
-    pub fn all(&self) -> Vec<Arc<LiveSession>> {
+    pub(crate) fn all(&self) -> Vec<Arc<LiveSession>> {
         self.lock().values().cloned().collect()
     }
 
     /// Every console command that streams.
     #[must_use]
-    pub fn consoles(&self) -> Vec<Arc<ConsoleStream>> {
+    pub(crate) fn consoles(&self) -> Vec<Arc<ConsoleStream>> {
         self.lock_consoles().values().cloned().collect()
     }
 
@@ -194,7 +194,7 @@ impl Live {
     }
 
     /// Ends every console command that `which` picks, and gives what lives of them.
-    pub fn end_consoles_where(
+    pub(crate) fn end_consoles_where(
         &self,
         which: impl Fn(&ConsoleStream) -> bool,
         ending: &Ending,
@@ -210,7 +210,7 @@ impl Live {
     }
 
     /// Ends every session that `which` picks, and gives them.
-    pub fn end_where(
+    pub(crate) fn end_where(
         &self,
         which: impl Fn(&LiveSession) -> bool,
         ending: &Ending,
@@ -224,13 +224,13 @@ impl Live {
     }
 
     /// Waits until no session lives.
-    pub async fn wait_empty(&self) {
+    pub(crate) async fn wait_empty(&self) {
         // The sender lives in `self`, so the wait ends only when the count is zero.
         let _ = self.count.subscribe().wait_for(|count| *count == 0).await;
     }
 
     /// Waits until a session began or ended since this was called last. One at a time may wait.
-    pub async fn changed(&self) {
+    pub(crate) async fn changed(&self) {
         self.changed.notified().await;
     }
 
@@ -254,7 +254,7 @@ impl Deref for LiveSession {
 impl LiveSession {
     /// What is known of it from its beginning on.
     #[must_use]
-    pub fn facts(&self) -> SessionFacts {
+    pub(crate) fn facts(&self) -> SessionFacts {
         let authorized = &self.authorized;
         SessionFacts {
             id: self.id,
@@ -273,7 +273,7 @@ impl LiveSession {
 
     /// Whether it may go on as it was begun, by what is allowed now.
     #[must_use]
-    pub fn may_go_on(&self, now: &Authorized) -> bool {
+    pub(crate) fn may_go_on(&self, now: &Authorized) -> bool {
         // The device holds a session to what it was told at the start.
         let is_held = self.authorized.ability() == Ability::Sftp;
         let as_told = !is_held || self.authorized.terms().sftp == now.terms().sftp;
@@ -284,12 +284,12 @@ impl LiveSession {
 impl LiveGuard {
     /// The session.
     #[must_use]
-    pub fn session(&self) -> &Arc<LiveSession> {
+    pub(crate) fn session(&self) -> &Arc<LiveSession> {
         &self.session
     }
 
     /// Resolves when the session is to end, with the reason.
-    pub async fn told_to_end(&mut self) -> Ending {
+    pub(crate) async fn told_to_end(&mut self) -> Ending {
         let told = self.ended.wait_for(Option::is_some).await;
         match told.map(|ending| ending.clone()) {
             Ok(Some(ending)) => ending,
@@ -299,7 +299,7 @@ impl LiveGuard {
     }
 
     /// Nothing moves between operator and device from now on.
-    pub fn mark_drained(&self) {
+    pub(crate) fn mark_drained(&self) {
         self.session.life.mark_drained();
     }
 }

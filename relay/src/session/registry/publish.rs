@@ -13,7 +13,7 @@ use crate::session::registry::{Live, LiveSession};
 use crate::store::{BoardChange, SessionRow, Traffic};
 
 /// Runs until it is aborted.
-pub async fn run(relay: Arc<Relay>) {
+pub(crate) async fn run(relay: Arc<Relay>) {
     let mut ticks = interval(TRAFFIC_FLUSH);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut published = Published::default();

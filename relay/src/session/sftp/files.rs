@@ -13,7 +13,7 @@ use crate::session::sftp::Booked;
 use crate::session::sftp::ahead::Ahead;
 
 /// What an sftp session does with files, for the audit log; nothing of any other session.
-pub struct Files<'a> {
+pub(crate) struct Files<'a> {
     session: &'a LiveSession,
     report: &'a Report,
     recorded: Option<&'a Recorded>,
@@ -24,7 +24,7 @@ pub struct Files<'a> {
 impl<'a> Files<'a> {
     /// Those of a session.
     #[must_use]
-    pub fn of(
+    pub(crate) fn of(
         session: &'a LiveSession,
         report: &'a Report,
         recorded: Option<&'a Recorded>,
@@ -41,22 +41,22 @@ impl<'a> Files<'a> {
 
     /// What is guessed of the session; `None` if it is no session of files.
     #[must_use]
-    pub fn ahead(&self) -> Option<&Ahead> {
+    pub(crate) fn ahead(&self) -> Option<&Ahead> {
         self.ahead.as_ref()
     }
 
     /// The device was sent this.
-    pub async fn sent(&self, data: &[u8]) {
+    pub(crate) async fn sent(&self, data: &[u8]) {
         self.follow(|follower| follower.handle_requests(data)).await;
     }
 
     /// The device answered this.
-    pub async fn answered(&self, data: &[u8]) {
+    pub(crate) async fn answered(&self, data: &[u8]) {
         self.follow(|follower| follower.handle_answers(data)).await;
     }
 
     /// The session is over.
-    pub async fn end(&self) {
+    pub(crate) async fn end(&self) {
         self.follow(Follower::finish).await;
     }
 

@@ -3,7 +3,7 @@
 //!
 //! The protocol's follower ([`holdfast_protocol::sftp::follow`]) sees what was done; here it gets the names of the log.
 
-pub mod ahead;
+pub(crate) mod ahead;
 pub(crate) mod files;
 mod puts;
 
@@ -11,7 +11,7 @@ use holdfast_protocol::sftp::{Action, Operation, Outcome};
 
 /// An operation as the audit log has it. These names are relied upon.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Booked {
+pub(crate) struct Booked {
     /// `read`, `write`, `copy`, `list`, `remove`, `mkdir`, `rmdir`, `rename`, `symlink`, `link`, `setstat`; or
     /// `unfollowed`, behind which there may be more.
     pub name: &'static str,
@@ -30,7 +30,7 @@ pub struct Booked {
 impl Booked {
     /// What is booked of an operation; `None` of one that only asks.
     #[must_use]
-    pub fn operation(operation: Operation) -> Option<Self> {
+    pub(crate) fn operation(operation: Operation) -> Option<Self> {
         let Operation {
             action,
             path,
@@ -51,7 +51,7 @@ impl Booked {
 
     /// That following has ended.
     #[must_use]
-    pub fn unfollowed(why: &str) -> Self {
+    pub(crate) fn unfollowed(why: &str) -> Self {
         Self {
             name: "unfollowed",
             path: vec![],

@@ -18,7 +18,7 @@ use crate::session::target::Target;
 
 /// What the decision at a channel's opening found. It is set before the channel is confirmed, and taken once.
 #[derive(Debug, Default)]
-pub struct Opening(Mutex<Found>);
+pub(crate) struct Opening(Mutex<Found>);
 
 #[derive(Debug, Default)]
 enum Found {
@@ -30,7 +30,7 @@ enum Found {
 
 /// Where an opened channel leads.
 #[derive(Debug)]
-pub enum Opened {
+pub(crate) enum Opened {
     /// To a device that may be reached.
     Device(Box<Way>),
     /// To the relay's own console.
@@ -39,7 +39,7 @@ pub enum Opened {
 
 /// A channel on which nothing runs yet.
 #[derive(Debug)]
-pub struct Waiting {
+pub(crate) struct Waiting {
     /// What was asked for.
     pub target: Target,
     /// What was found.
@@ -61,7 +61,7 @@ pub struct Waiting {
 
 /// A channel of a connection.
 #[derive(Debug)]
-pub struct ChannelState {
+pub(crate) struct ChannelState {
     /// Into its queue.
     pub sender: InputSender,
     /// What it was opened as, until something starts.
@@ -74,18 +74,18 @@ pub struct ChannelState {
 
 impl Opening {
     /// The channel leads there.
-    pub fn set(&self, opened: Opened) {
+    pub(crate) fn set(&self, opened: Opened) {
         *self.lock() = Found::Way(opened);
     }
 
     /// The channel leads nowhere.
-    pub fn refuse(&self) {
+    pub(crate) fn refuse(&self) {
         *self.lock() = Found::Refused;
     }
 
     /// Where the channel leads, once.
     #[must_use]
-    pub fn take(&self) -> Option<Opened> {
+    pub(crate) fn take(&self) -> Option<Opened> {
         match std::mem::take(&mut *self.lock()) {
             Found::Way(opened) => Some(opened),
             Found::Nothing | Found::Refused => None,
@@ -105,7 +105,7 @@ impl ChannelState {
     /// Whether it was refused, or what it was opened for has ended: then it counts no more, even if its
     /// client has not closed it yet.
     #[must_use]
-    pub fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         let waiting = self.waiting.as_ref();
         self.sender.is_closed() || waiting.is_some_and(|waiting| waiting.opening.is_refused())
     }
@@ -114,7 +114,7 @@ impl ChannelState {
 impl Waiting {
     /// A channel that was just asked for.
     #[must_use]
-    pub fn new(target: Target, write: ChannelWriteHalf<Msg>, input: InputReceiver) -> Self {
+    pub(crate) fn new(target: Target, write: ChannelWriteHalf<Msg>, input: InputReceiver) -> Self {
         let (opening, pty, env) = (Arc::default(), None, Vec::new());
         Self {
             target,
@@ -133,7 +133,7 @@ impl Waiting {
     ///
     /// # Errors
     /// The sentence that says why it cannot be had.
-    pub fn set_pty(
+    pub(crate) fn set_pty(
         &mut self,
         term: &str,
         size: WindowSize,
@@ -166,7 +166,7 @@ impl Waiting {
     }
 
     /// Whether one more sentence may be written to the channel before anything runs on it.
-    pub fn may_say(&mut self) -> bool {
+    pub(crate) fn may_say(&mut self) -> bool {
         self.said += 1;
         self.said <= MAX_CHANNEL_SENTENCES
     }
@@ -175,7 +175,7 @@ impl Waiting {
     ///
     /// # Errors
     /// The sentence that says why it is not passed on.
-    pub fn set_env(&mut self, name: &str, value: &str) -> Result<(), String> {
+    pub(crate) fn set_env(&mut self, name: &str, value: &str) -> Result<(), String> {
         let refused = |why: String| {
             let shown: String = name.chars().take(MAX_SHOWN_VARIABLE).collect();
             Err(format!("{} is not passed on: {why}", Escaped(&shown)))

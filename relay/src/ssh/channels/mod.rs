@@ -33,7 +33,7 @@ const STDERR: u32 = 1;
 
 /// The channels of one connection.
 #[derive(Debug)]
-pub struct Channels {
+pub(crate) struct Channels {
     all: HashMap<ChannelId, ChannelState>,
     share: Share,
     budget: Budget,
@@ -43,7 +43,7 @@ pub struct Channels {
 
 /// What a channel is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
+pub(crate) enum Purpose {
     /// A session, or a jump.
     Session,
     /// A forward through a device: many, and each small.
@@ -53,7 +53,7 @@ pub enum Purpose {
 impl Channels {
     /// None yet, of a connection with this share of its client's tally.
     #[must_use]
-    pub fn new(share: Share, budget: Budget) -> Self {
+    pub(crate) fn new(share: Share, budget: Budget) -> Self {
         Self {
             all: HashMap::new(),
             share,
@@ -67,7 +67,7 @@ impl Channels {
     ///
     /// # Errors
     /// Why there is no room.
-    pub fn count(&mut self, purpose: Purpose) -> Result<u32, String> {
+    pub(crate) fn count(&mut self, purpose: Purpose) -> Result<u32, String> {
         self.all.retain(|_, channel| !channel.is_over());
         self.note();
         self.share.take(purpose)
@@ -75,7 +75,7 @@ impl Channels {
 
     /// How many the client has, those that are over and not closed yet included.
     #[must_use]
-    pub fn present(&self) -> u32 {
+    pub(crate) fn present(&self) -> u32 {
         self.share.others()
     }
 
@@ -87,12 +87,12 @@ impl Channels {
 
     /// A queue for a channel that is asked for.
     #[must_use]
-    pub fn queue(&self) -> (InputSender, InputReceiver) {
+    pub(crate) fn queue(&self) -> (InputSender, InputReceiver) {
         queue::queue(&self.budget)
     }
 
     /// A channel is asked for: a session's, with what it waits for, or one that is served at once.
-    pub fn insert(
+    pub(crate) fn insert(
         &mut self,
         id: ChannelId,
         purpose: Purpose,
@@ -110,19 +110,19 @@ impl Channels {
     }
 
     /// Its client has closed a channel. With its sender the queue ends, and what runs there sees it.
-    pub fn close(&mut self, id: ChannelId) {
+    pub(crate) fn close(&mut self, id: ChannelId) {
         self.all.remove(&id);
         self.note();
     }
 
     /// A channel on which nothing was started yet.
-    pub fn waiting(&mut self, id: ChannelId) -> Option<&mut Waiting> {
+    pub(crate) fn waiting(&mut self, id: ChannelId) -> Option<&mut Waiting> {
         self.all.get_mut(&id)?.waiting.as_mut()
     }
 
     /// Up to how much window a channel's client may have now, and whichever other of its connection needs some next.
     #[must_use]
-    pub fn window(&self, id: ChannelId) -> u32 {
+    pub(crate) fn window(&self, id: ChannelId) -> u32 {
         let level = |state: &ChannelState| state.sender.level();
         let own = self.all.get(&id).map_or(Level::Low, level);
         let others = self.all.iter().filter(|(other, _)| **other != id);
@@ -134,7 +134,7 @@ impl Channels {
     ///
     /// # Errors
     /// russh's.
-    pub async fn hand_on(
+    pub(crate) async fn hand_on(
         &mut self,
         id: ChannelId,
         input: Input,
@@ -208,7 +208,7 @@ impl Channels {
     ///
     /// # Errors
     /// russh's.
-    pub fn say(
+    pub(crate) fn say(
         &mut self,
         id: ChannelId,
         sentence: &str,
@@ -221,7 +221,7 @@ impl Channels {
     }
 
     /// Keeps a sentence about the connection for its next session.
-    pub fn say_later(&mut self, sentence: &str) {
+    pub(crate) fn say_later(&mut self, sentence: &str) {
         if self.unsaid.len() < MAX_CHANNEL_SENTENCES {
             self.unsaid
                 .push(sentence.chars().take(MAX_SHOWN_SENTENCE).collect());
@@ -232,7 +232,7 @@ impl Channels {
     ///
     /// # Errors
     /// russh's.
-    pub fn start(
+    pub(crate) fn start(
         &mut self,
         relay: &Arc<Relay>,
         connection: &Arc<Connection>,

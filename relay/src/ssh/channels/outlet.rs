@@ -13,12 +13,12 @@ const STDERR: u32 = 1;
 
 /// The operator's connection is gone.
 #[derive(Clone, Copy, Debug)]
-pub struct Gone;
+pub(crate) struct Gone;
 
 /// Sends to one channel. Every method waits until the channel's own window takes it, and for nothing
 /// else, so that a slow channel slows itself alone.
 #[derive(Debug)]
-pub struct Outlet {
+pub(crate) struct Outlet {
     channel: ChannelWriteHalf<Msg>,
     handle: Handle,
 }
@@ -26,7 +26,7 @@ pub struct Outlet {
 impl Outlet {
     /// The outlet of a channel.
     #[must_use]
-    pub fn new(channel: ChannelWriteHalf<Msg>, handle: Handle) -> Self {
+    pub(crate) fn new(channel: ChannelWriteHalf<Msg>, handle: Handle) -> Self {
         Self { channel, handle }
     }
 
@@ -34,7 +34,7 @@ impl Outlet {
     ///
     /// # Errors
     /// [`Gone`].
-    pub async fn stdout(&self, data: Bytes) -> Result<(), Gone> {
+    pub(crate) async fn stdout(&self, data: Bytes) -> Result<(), Gone> {
         self.channel.data_bytes(data).await.map_err(|_| Gone)
     }
 
@@ -42,7 +42,7 @@ impl Outlet {
     ///
     /// # Errors
     /// [`Gone`].
-    pub async fn stderr(&self, data: Bytes) -> Result<(), Gone> {
+    pub(crate) async fn stderr(&self, data: Bytes) -> Result<(), Gone> {
         self.channel
             .extended_data_bytes(STDERR, data)
             .await
@@ -53,7 +53,7 @@ impl Outlet {
     ///
     /// # Errors
     /// [`Gone`].
-    pub async fn eof(&self) -> Result<(), Gone> {
+    pub(crate) async fn eof(&self) -> Result<(), Gone> {
         self.channel.eof().await.map_err(|_| Gone)
     }
 
@@ -61,7 +61,7 @@ impl Outlet {
     ///
     /// # Errors
     /// [`Gone`].
-    pub async fn exit(&self, exit: Exit) -> Result<(), Gone> {
+    pub(crate) async fn exit(&self, exit: Exit) -> Result<(), Gone> {
         match exit {
             Exit::Status(status) => self.channel.exit_status(status).await.map_err(|_| Gone),
             Exit::Signal {
@@ -82,20 +82,20 @@ impl Outlet {
     }
 
     /// Closes the channel.
-    pub async fn close(&self) {
+    pub(crate) async fn close(&self) {
         // A connection that is gone has no channel to close.
         let _ = self.channel.close().await;
     }
 
     /// As a writer, which waits for the channel's window.
     #[must_use]
-    pub fn writer(&self) -> Pin<Box<dyn AsyncWrite + Send>> {
+    pub(crate) fn writer(&self) -> Pin<Box<dyn AsyncWrite + Send>> {
         Box::pin(self.channel.make_writer())
     }
 
     /// The same for error output.
     #[must_use]
-    pub fn error_writer(&self) -> Pin<Box<dyn AsyncWrite + Send>> {
+    pub(crate) fn error_writer(&self) -> Pin<Box<dyn AsyncWrite + Send>> {
         Box::pin(self.channel.make_writer_ext(Some(STDERR)))
     }
 }
@@ -128,7 +128,7 @@ fn name(signal: Signal) -> Sig {
 
 /// The signal of an SSH name; `None` for one that we do not pass on.
 #[must_use]
-pub fn signal(sig: &Sig) -> Option<Signal> {
+pub(crate) fn signal(sig: &Sig) -> Option<Signal> {
     Some(match sig {
         Sig::ABRT => Signal::Abrt,
         Sig::ALRM => Signal::Alrm,

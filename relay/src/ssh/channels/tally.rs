@@ -8,7 +8,7 @@ use crate::ssh::channels::Purpose;
 
 /// The channels of a client.
 #[derive(Clone, Debug, Default)]
-pub struct Tally(Arc<Mutex<Channels>>);
+pub(crate) struct Tally(Arc<Mutex<Channels>>);
 
 /// Channels by purpose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,7 +19,7 @@ struct Channels {
 
 /// What one connection adds to its client's tally, for as long as it lives.
 #[derive(Debug)]
-pub struct Share {
+pub(crate) struct Share {
     tally: Tally,
     /// Whether it is inside a jump, whose own channel stands for its first one.
     is_inner: bool,
@@ -53,7 +53,7 @@ impl Channels {
 impl Tally {
     /// The share of a connection that has no channels yet.
     #[must_use]
-    pub fn share(&self, is_inner: bool) -> Share {
+    pub(crate) fn share(&self, is_inner: bool) -> Share {
         Share {
             tally: self.clone(),
             is_inner,
@@ -68,7 +68,7 @@ impl Tally {
 
 impl Share {
     /// Notes how many channels the connection has.
-    pub fn set(&mut self, sessions: usize, forwards: usize) {
+    pub(crate) fn set(&mut self, sessions: usize, forwards: usize) {
         let tally = self.tally.clone();
         self.change(&mut tally.lock(), Channels { sessions, forwards });
     }
@@ -78,7 +78,7 @@ impl Share {
     ///
     /// # Errors
     /// A sentence: there are too many for any user.
-    pub fn take(&mut self, purpose: Purpose) -> Result<u32, String> {
+    pub(crate) fn take(&mut self, purpose: Purpose) -> Result<u32, String> {
         let tally = self.tally.clone();
         let mut all = tally.lock();
         let before = (*all, self.own);
@@ -106,7 +106,7 @@ impl Share {
 
     /// How many channels the client has besides one that would be new here.
     #[must_use]
-    pub fn others(&self) -> u32 {
+    pub(crate) fn others(&self) -> u32 {
         let others = self.tally.lock().all();
         let others = others.saturating_sub(usize::from(self.is_first_inside()));
         u32::try_from(others).unwrap_or(u32::MAX)

@@ -9,7 +9,7 @@ use tokio::io::AsyncWrite;
 use crate::limits::SPLICE_BUFFER;
 
 /// Writes a carriage return before each line feed, and waits as what is behind it does.
-pub struct TerminalLines<W> {
+pub(super) struct TerminalLines<W> {
     inner: W,
     /// What was taken and is not written yet: at most twice a [`SPLICE_BUFFER`].
     pending: Vec<u8>,
@@ -18,7 +18,7 @@ pub struct TerminalLines<W> {
 
 impl<W: AsyncWrite + Unpin> TerminalLines<W> {
     /// Writes to `inner`.
-    pub fn new(inner: W) -> Self {
+    pub(super) fn new(inner: W) -> Self {
         Self {
             inner,
             pending: Vec::new(),

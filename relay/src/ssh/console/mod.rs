@@ -51,7 +51,7 @@ const GREETING: &str =
 /// What an operator types before a console command, where `address` is the `HOST:PORT` that they dial:
 /// `ssh -p 2222 relay.example.com`.
 #[must_use]
-pub fn prefix(address: &str) -> String {
+pub(crate) fn prefix(address: &str) -> String {
     let (host, port) = address.rsplit_once(':').unwrap_or((address, "22"));
     let host = host.trim_matches(['[', ']']);
     match port {
@@ -61,7 +61,7 @@ pub fn prefix(address: &str) -> String {
 }
 
 /// Runs one command, and closes the channel with its exit status.
-pub async fn run(
+pub(crate) async fn run(
     relay: Arc<Relay>,
     connection: &Arc<Connection>,
     principal: Principal,

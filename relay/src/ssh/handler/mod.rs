@@ -32,14 +32,14 @@ use forwards::ChannelRoute;
 
 /// Ends a connection.
 #[derive(Debug, Error)]
-pub enum HandlerError {
+pub(crate) enum HandlerError {
     /// russh's own reason.
     #[error(transparent)]
     Ssh(#[from] russh::Error),
 }
 
 /// The handler of one SSH connection.
-pub struct Handler {
+pub(crate) struct Handler {
     relay: Arc<Relay>,
     connection: Arc<Connection>,
     login: Login,
@@ -51,13 +51,13 @@ pub struct Handler {
 impl Handler {
     /// The handler of a TCP connection.
     #[must_use]
-    pub fn outer(relay: Arc<Relay>, connection: Arc<Connection>, source: Source) -> Self {
+    pub(crate) fn outer(relay: Arc<Relay>, connection: Arc<Connection>, source: Source) -> Self {
         Self::new(relay, connection, Proof::Key(source))
     }
 
     /// The handler of a connection inside a jump.
     #[must_use]
-    pub fn inner(
+    pub(crate) fn inner(
         relay: Arc<Relay>,
         connection: Arc<Connection>,
         principal: Principal,
@@ -68,7 +68,7 @@ impl Handler {
 
     /// Counts what the other end offered as proof.
     #[must_use]
-    pub fn attempts(&self) -> Arc<Attempts> {
+    pub(crate) fn attempts(&self) -> Arc<Attempts> {
         self.login.attempts()
     }
 

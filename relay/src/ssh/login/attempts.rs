@@ -8,7 +8,7 @@ use crate::limits::{MAX_TRIED, MAX_TRIED_NAME};
 
 /// The offers of one connection.
 #[derive(Debug, Default)]
-pub struct Attempts(Mutex<Tried>);
+pub(crate) struct Attempts(Mutex<Tried>);
 
 #[derive(Debug, Default)]
 struct Tried {
@@ -20,7 +20,7 @@ struct Tried {
 
 impl Attempts {
     /// Notes an offer: the name that was typed, and the key's fingerprint if it was one.
-    pub fn note(&self, name: &str, key: Option<String>) {
+    pub(crate) fn note(&self, name: &str, key: Option<String>) {
         let (name, mut tried) = (shortened(name), self.lock());
         tried.count += 1;
         if tried.names.len() < MAX_TRIED && tried.names.iter().all(|other| other != name) {
@@ -36,24 +36,24 @@ impl Attempts {
 
     /// Whether there were any.
     #[must_use]
-    pub fn were_made(&self) -> bool {
+    pub(crate) fn were_made(&self) -> bool {
         self.lock().count > 0
     }
 
     /// Counts a signature that did not fit its key.
-    pub fn note_wrong_signature(&self) {
+    pub(crate) fn note_wrong_signature(&self) {
         self.lock().wrong_signatures += 1;
     }
 
     /// How many there were.
     #[must_use]
-    pub fn wrong_signatures(&self) -> usize {
+    pub(crate) fn wrong_signatures(&self) -> usize {
         self.lock().wrong_signatures
     }
 
     /// That they came to nothing, for the audit log.
     #[must_use]
-    pub fn failed(&self, client: SocketAddr) -> Event {
+    pub(crate) fn failed(&self, client: SocketAddr) -> Event {
         let tried = self.lock();
         Event::new(EventKind::UserLoginFailed)
             .client(client)
@@ -71,7 +71,7 @@ impl Attempts {
 
 /// A name as somebody typed it, cut where it is longer than any name of ours.
 #[must_use]
-pub fn shortened(name: &str) -> &str {
+pub(crate) fn shortened(name: &str) -> &str {
     &name[..name.floor_char_boundary(MAX_TRIED_NAME)]
 }
 

@@ -25,7 +25,7 @@ use crate::session::target::Target;
 use crate::ssh::login::attempts::{Attempts, shortened};
 
 /// How the other end proves who it is.
-pub enum Proof {
+pub(crate) enum Proof {
     /// By a key, on a TCP connection from this source.
     Key(Source),
     /// It is the inside of a jump: the outer connection's proof stands, and the device is fixed.
@@ -33,7 +33,7 @@ pub enum Proof {
 }
 
 /// The login of one connection.
-pub struct Login {
+pub(crate) struct Login {
     relay: Arc<Relay>,
     connection: Arc<Connection>,
     proof: Proof,
@@ -49,7 +49,7 @@ pub struct Login {
 impl Login {
     /// Nobody has logged in yet.
     #[must_use]
-    pub fn new(relay: Arc<Relay>, connection: Arc<Connection>, proof: Proof) -> Self {
+    pub(crate) fn new(relay: Arc<Relay>, connection: Arc<Connection>, proof: Proof) -> Self {
         Self {
             relay,
             connection,
@@ -63,13 +63,13 @@ impl Login {
 
     /// Counts what the other end offered as proof.
     #[must_use]
-    pub fn attempts(&self) -> Arc<Attempts> {
+    pub(crate) fn attempts(&self) -> Arc<Attempts> {
         self.attempts.clone()
     }
 
     /// The other end gives a name and no proof: enough inside a jump, where the outer connection has proved
     /// who this is, and the name is the login on the device.
-    pub async fn by_nothing(&self, user: &str) -> Auth {
+    pub(crate) async fn by_nothing(&self, user: &str) -> Auth {
         let Proof::Jump(principal, device) = &self.proof else {
             return only_keys();
         };
@@ -100,7 +100,7 @@ impl Login {
 
     /// The other end asks whether it is worth proving that it has this key. That changes nothing and proves
     /// nothing.
-    pub async fn offered(&mut self, user: &str, offer: &PublicKeyOffer<'_>) -> Auth {
+    pub(crate) async fn offered(&mut self, user: &str, offer: &PublicKeyOffer<'_>) -> Auth {
         let key = offer.public_key;
         let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
         self.attempts.note(user, Some(fingerprint.clone()));
@@ -125,14 +125,14 @@ impl Login {
     }
 
     /// The other end proved that it has this key.
-    pub async fn by_key(&mut self, user: &str, key: &PublicKey) -> Auth {
+    pub(crate) async fn by_key(&mut self, user: &str, key: &PublicKey) -> Auth {
         self.unproved.clear();
         let proved = auth::principal(&self.relay.store, key).await;
         self.admit(user, proved).await
     }
 
     /// The other end proved that it has the key of this certificate.
-    pub async fn by_certificate(&mut self, user: &str, certificate: &Certificate) -> Auth {
+    pub(crate) async fn by_certificate(&mut self, user: &str, certificate: &Certificate) -> Auth {
         self.unproved.clear();
         let (store, client) = (&self.relay.store, self.connection.client.ip());
         let proved = auth::by_certificate(store, certificate, client, Timestamp::now()).await;
@@ -144,7 +144,7 @@ impl Login {
     ///
     /// # Errors
     /// A sentence to disconnect with.
-    pub async fn succeeded(&self) -> Result<(), String> {
+    pub(crate) async fn succeeded(&self) -> Result<(), String> {
         if let Some((principal, target)) = self.connection.principal() {
             // In the log before all that is recorded of this connection later: nothing waits for it here.
             let event = event(&self.proof, principal, target).client(self.connection.client);

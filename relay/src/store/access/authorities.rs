@@ -8,7 +8,7 @@ use crate::store::{Durability, Store, StoreError, meta};
 
 /// A certificate authority that is trusted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Authority {
+pub(crate) struct Authority {
     /// `SHA256:…` of its key, as OpenSSH prints it.
     pub fingerprint: String,
     /// How operators call it.
@@ -23,7 +23,7 @@ pub struct Authority {
 
 /// Why the trusted authorities were not changed.
 #[derive(Debug, Error)]
-pub enum AuthorityError {
+pub(crate) enum AuthorityError {
     /// The key is trusted under another name.
     #[error(
         "{fingerprint} is trusted already, as \"{name}\": take that away first (`relay ca rm {name}`)"
@@ -68,7 +68,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn authorities(&self) -> Result<Vec<Authority>, StoreError> {
+    pub(crate) async fn authorities(&self) -> Result<Vec<Authority>, StoreError> {
         let rows: Vec<Row> = sqlx::query_as(ALL).fetch_all(&self.readers).await?;
         Ok(rows.into_iter().map(Authority::of).collect())
     }
@@ -77,7 +77,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn has_authorities(&self) -> Result<bool, StoreError> {
+    pub(crate) async fn has_authorities(&self) -> Result<bool, StoreError> {
         let count: i64 = sqlx::query_scalar(COUNT).fetch_one(&self.readers).await?;
         Ok(count > 0)
     }
@@ -86,7 +86,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn is_trusted(&self, fingerprint: &str) -> Result<bool, StoreError> {
+    pub(crate) async fn is_trusted(&self, fingerprint: &str) -> Result<bool, StoreError> {
         let name = sqlx::query(BY_FINGERPRINT).bind(fingerprint);
         Ok(name.fetch_optional(&self.readers).await?.is_some())
     }
@@ -95,7 +95,7 @@ impl Store {
     ///
     /// # Errors
     /// [`AuthorityError`]; nothing was changed then.
-    pub async fn trust(&self, authority: &Authority) -> Result<bool, AuthorityError> {
+    pub(crate) async fn trust(&self, authority: &Authority) -> Result<bool, AuthorityError> {
         let mut write = self.write(Durability::Disk).await?;
         let known = sqlx::query_scalar(BY_FINGERPRINT).bind(&authority.fingerprint);
         let known: Option<String> = known.fetch_optional(&mut *write).await?;
@@ -132,7 +132,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn distrust(&self, which: &str) -> Result<Option<Authority>, StoreError> {
+    pub(crate) async fn distrust(&self, which: &str) -> Result<Option<Authority>, StoreError> {
         let mut write = self.write(Durability::Disk).await?;
         let removed: Option<Row> = sqlx::query_as(REMOVE)
             .bind(which)

@@ -15,7 +15,7 @@ const RECORDING: &str = "recording.key";
 
 /// Why the keys of a state folder cannot be used with its database.
 #[derive(Debug, Error)]
-pub enum BoundKeyError {
+pub(crate) enum BoundKeyError {
     /// A key is not the one that the relay has used so far.
     #[error(
         "{file} holds another key than this relay has used so far (expected fingerprint {expected}, found {found}): restore the file from a backup, since {breaks}; if the key was replaced on purpose, start `relay serve --accept-key {name}` once"
@@ -45,7 +45,7 @@ impl Store {
     ///
     /// # Errors
     /// [`BoundKeyError::Replaced`], of the first that differs; then nothing is noted.
-    pub async fn bind_keys(&self, keys: &[KeyFingerprint]) -> Result<(), BoundKeyError> {
+    pub(crate) async fn bind_keys(&self, keys: &[KeyFingerprint]) -> Result<(), BoundKeyError> {
         let mut new = Vec::new();
         for key in keys {
             if !self.is_bound(key).await? {
@@ -62,7 +62,7 @@ impl Store {
     ///
     /// # Errors
     /// [`BoundKeyError::Replaced`].
-    pub async fn check_keys(&self, keys: &[KeyFingerprint]) -> Result<(), BoundKeyError> {
+    pub(crate) async fn check_keys(&self, keys: &[KeyFingerprint]) -> Result<(), BoundKeyError> {
         for key in keys {
             self.is_bound(key).await?;
         }
@@ -73,7 +73,7 @@ impl Store {
     ///
     /// # Errors
     /// [`BoundKeyError::Unknown`].
-    pub async fn accept_keys(
+    pub(crate) async fn accept_keys(
         &self,
         keys: &[KeyFingerprint],
         names: &[String],
@@ -93,7 +93,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn set_key_fingerprint(
+    pub(crate) async fn set_key_fingerprint(
         &self,
         name: &str,
         fingerprint: &str,

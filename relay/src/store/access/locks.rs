@@ -11,7 +11,7 @@ use crate::store::{Durability, RelayId, Store, StoreError, meta};
 
 /// What a lock is made of.
 #[derive(Clone, Debug)]
-pub struct NewLock {
+pub(crate) struct NewLock {
     /// What it shuts out.
     pub target: LockTarget,
     /// Why; may be empty.
@@ -24,7 +24,7 @@ pub struct NewLock {
 
 /// Why a lock was not made.
 #[derive(Debug, Error)]
-pub enum LockError {
+pub(crate) enum LockError {
     /// There are too many.
     #[error(
         "there are {MAX_LOCKS} locks, and no more can be had: remove some (`relay lock ls`), or lock a role or a network"
@@ -43,7 +43,7 @@ impl From<sqlx::Error> for LockError {
 
 /// A session that is to end.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Kill {
+pub(crate) struct Kill {
     /// Which.
     pub session: SessionId,
     /// Why; may be empty.
@@ -73,7 +73,7 @@ impl Store {
     ///
     /// # Errors
     /// [`LockError`].
-    pub async fn add_lock(&self, new: NewLock, now: Timestamp) -> Result<i64, LockError> {
+    pub(crate) async fn add_lock(&self, new: NewLock, now: Timestamp) -> Result<i64, LockError> {
         let mut write = self.write(Durability::Disk).await?;
         let forget = sqlx::query(FORGET_EXPIRED).bind(now.0);
         forget.execute(&mut *write).await?;
@@ -101,7 +101,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn locks(&self, now: Timestamp) -> Result<Vec<Lock>, StoreError> {
+    pub(crate) async fn locks(&self, now: Timestamp) -> Result<Vec<Lock>, StoreError> {
         let rows: Vec<Row> = sqlx::query_as(VALID)
             .bind(now.0)
             .fetch_all(&self.readers)
@@ -113,7 +113,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn remove_lock(&self, id: i64) -> Result<bool, StoreError> {
+    pub(crate) async fn remove_lock(&self, id: i64) -> Result<bool, StoreError> {
         let mut write = self.write(Durability::Disk).await?;
         let remove = sqlx::query(REMOVE).bind(id);
         let removed = remove.execute(&mut *write).await?.rows_affected() > 0;
@@ -129,7 +129,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn kill_session(&self, kill: &Kill) -> Result<bool, StoreError> {
+    pub(crate) async fn kill_session(&self, kill: &Kill) -> Result<bool, StoreError> {
         let mut write = self.write(Durability::Process).await?;
         let query = sqlx::query(KILL)
             .bind(kill.session.0.as_slice())
@@ -150,7 +150,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn kills(&self, relay: RelayId) -> Result<Vec<Kill>, StoreError> {
+    pub(crate) async fn kills(&self, relay: RelayId) -> Result<Vec<Kill>, StoreError> {
         let rows: Vec<(Vec<u8>, String, Option<String>)> = sqlx::query_as(KILLS)
             .bind(relay.0.as_slice())
             .fetch_all(&self.readers)

@@ -11,7 +11,7 @@ use crate::store::{Durability, Store, StoreError, Write, meta};
 
 /// One thing that is revoked. An authority is named by `SHA256:…`; `None`: whichever it is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum RevokedThing {
+pub(crate) enum RevokedThing {
     /// A key, by `SHA256:…` or `SHA1:…`: a user's, a certified one, or an authority's.
     Key(String),
     /// Certificates by their serial numbers.
@@ -32,7 +32,7 @@ pub enum RevokedThing {
 
 /// A revocation, as a listing shows one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Revocation {
+pub(crate) struct Revocation {
     /// By which it can be taken back.
     pub id: i64,
     /// What is revoked.
@@ -44,7 +44,7 @@ pub struct Revocation {
 /// The fingerprints of a key, as OpenSSH prints them. SHA-1 is for revocation lists that name keys so, and
 /// proves nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Prints {
+pub(crate) struct Prints {
     /// `SHA256:…`.
     pub sha256: String,
     /// `SHA1:…`.
@@ -53,7 +53,7 @@ pub struct Prints {
 
 /// What a change to the list did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RevocationChange {
+pub(crate) struct RevocationChange {
     /// How many things are newly revoked.
     pub added: usize,
     /// How many are not revoked any more.
@@ -64,7 +64,7 @@ pub struct RevocationChange {
 
 /// Why the list was not changed.
 #[derive(Debug, Error)]
-pub enum RevocationError {
+pub(crate) enum RevocationError {
     /// Too many.
     #[error(
         "more than {MAX_REVOCATIONS} revocations are not kept: revoke ranges of serial numbers, or an authority"
@@ -110,7 +110,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn revocations(&self) -> Result<Vec<Revocation>, StoreError> {
+    pub(crate) async fn revocations(&self) -> Result<Vec<Revocation>, StoreError> {
         let rows: Vec<Row> = sqlx::query_as(ALL).fetch_all(&self.readers).await?;
         rows.into_iter().map(Revocation::of).collect()
     }
@@ -119,7 +119,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn is_key_revoked(&self, key: &Prints) -> Result<bool, StoreError> {
+    pub(crate) async fn is_key_revoked(&self, key: &Prints) -> Result<bool, StoreError> {
         let found = sqlx::query(FIND_KEY).bind(&key.sha256).bind(&key.sha1);
         Ok(found.fetch_optional(&self.readers).await?.is_some())
     }
@@ -129,7 +129,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn is_certificate_revoked(
+    pub(crate) async fn is_certificate_revoked(
         &self,
         authority: &str,
         serial: u64,
@@ -153,7 +153,7 @@ impl Store {
     ///
     /// # Errors
     /// [`RevocationError`]; nothing was changed then.
-    pub async fn revoke(
+    pub(crate) async fn revoke(
         &self,
         things: &[RevokedThing],
         whole: bool,
@@ -191,7 +191,10 @@ impl Store {
     ///
     /// # Errors
     /// [`RevocationError::Unknown`]; nothing was changed then.
-    pub async fn unrevoke(&self, which: &[String]) -> Result<RevocationChange, RevocationError> {
+    pub(crate) async fn unrevoke(
+        &self,
+        which: &[String],
+    ) -> Result<RevocationChange, RevocationError> {
         let mut write = self.write(Durability::Disk).await?;
         let mut removed = 0;
         for name in which {

@@ -14,7 +14,7 @@ const NAMED_USERS: usize = 5;
 
 /// Why a role was not removed.
 #[derive(Debug, Error)]
-pub enum RoleError {
+pub(crate) enum RoleError {
     /// There is no such role.
     #[error("no role \"{0}\": see `relay get roles`")]
     Unknown(RoleName),
@@ -75,7 +75,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn subject(&self, name: &UserName) -> Result<Option<Subject>, StoreError> {
+    pub(crate) async fn subject(&self, name: &UserName) -> Result<Option<Subject>, StoreError> {
         let rows = sqlx::query_as(SUBJECT).bind(name.as_str());
         let rows: Vec<SubjectRow> = rows.fetch_all(&self.readers).await?;
         let Some((id, disabled, email, ..)) = rows.first().cloned() else {
@@ -107,7 +107,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn roles(&self) -> Result<Vec<Role>, StoreError> {
+    pub(crate) async fn roles(&self) -> Result<Vec<Role>, StoreError> {
         let rows: Vec<(String, String)> = sqlx::query_as(ALL).fetch_all(&self.readers).await?;
         rows.iter()
             .map(|(name, body)| role_of(name, body))
@@ -118,7 +118,7 @@ impl Store {
     ///
     /// # Errors
     /// [`RoleError`].
-    pub async fn remove_role(&self, name: &RoleName) -> Result<(), RoleError> {
+    pub(crate) async fn remove_role(&self, name: &RoleName) -> Result<(), RoleError> {
         if presets::is_preset(name.as_str()) {
             return Err(RoleError::Preset(name.clone()));
         }

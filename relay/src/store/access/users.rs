@@ -10,11 +10,11 @@ use crate::store::{Store, StoreError};
 
 /// A user, however often their name is given to others later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct UserId(pub i64);
+pub(crate) struct UserId(pub i64);
 
 /// An operator, as the access decision needs one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct User {
+pub(crate) struct User {
     /// Who.
     pub id: UserId,
     /// The name.
@@ -29,7 +29,7 @@ pub struct User {
 
 /// A public key of an operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UserKey {
+pub(crate) struct UserKey {
     /// `SHA256:…`, as OpenSSH prints it.
     pub fingerprint: String,
     /// The key as in a `.pub` file: type and base64, without the comment.
@@ -40,7 +40,7 @@ pub struct UserKey {
 
 /// An operator, as a listing shows one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UserRow {
+pub(crate) struct UserRow {
     /// Name, e-mail address, roles, whether disabled.
     pub user: User,
     /// When added.
@@ -71,7 +71,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn user_by_key(&self, fingerprint: &str) -> Result<Option<User>, StoreError> {
+    pub(crate) async fn user_by_key(&self, fingerprint: &str) -> Result<Option<User>, StoreError> {
         let row = sqlx::query_as(BY_KEY).bind(fingerprint);
         let row = row.fetch_optional(&self.readers).await?;
         self.with_roles(row).await
@@ -81,7 +81,10 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn user_by_principal(&self, principal: &str) -> Result<Option<User>, StoreError> {
+    pub(crate) async fn user_by_principal(
+        &self,
+        principal: &str,
+    ) -> Result<Option<User>, StoreError> {
         let row = sqlx::query_as(BY_PRINCIPAL).bind(principal);
         let row = row.fetch_optional(&self.readers).await?;
         self.with_roles(row).await
@@ -91,7 +94,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn user(&self, name: &UserName) -> Result<Option<User>, StoreError> {
+    pub(crate) async fn user(&self, name: &UserName) -> Result<Option<User>, StoreError> {
         let row = sqlx::query_as(BY_NAME).bind(name.as_str());
         let row = row.fetch_optional(&self.readers).await?;
         self.with_roles(row).await
@@ -101,7 +104,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn users(&self) -> Result<Vec<UserRow>, StoreError> {
+    pub(crate) async fn users(&self) -> Result<Vec<UserRow>, StoreError> {
         // A transaction, so that all tables are of one moment.
         let mut read = self.readers.begin().await?;
         all(&mut read).await

@@ -11,7 +11,7 @@ use crate::store::{AuditEntry, Store, Write};
 
 /// The rows that the next durable change of a store takes with it.
 #[derive(Clone)]
-pub struct Attributed(Arc<Inner>);
+pub(crate) struct Attributed(Arc<Inner>);
 
 struct Inner {
     entries: Mutex<Option<Vec<AuditEntry>>>,
@@ -21,7 +21,7 @@ struct Inner {
 impl Attributed {
     /// Whether the change was made, and its rows written with it.
     #[must_use]
-    pub fn is_written(&self) -> bool {
+    pub(crate) fn is_written(&self) -> bool {
         self.0.written.load(Ordering::Acquire)
     }
 
@@ -40,7 +40,7 @@ impl Store {
     /// The same store, whose next durable change appends `entries` to the audit log. A change that fails, or
     /// turns out to be none, appends nothing: see [`Attributed::is_written`].
     #[must_use]
-    pub fn attributed(&self, entries: Vec<AuditEntry>) -> (Self, Attributed) {
+    pub(crate) fn attributed(&self, entries: Vec<AuditEntry>) -> (Self, Attributed) {
         let attributed = Attributed(Arc::new(Inner {
             entries: Mutex::new(Some(entries)),
             written: AtomicBool::new(false),

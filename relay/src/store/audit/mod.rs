@@ -16,7 +16,7 @@ const PROBE: &str = "audit_probe";
 
 /// An event as it is kept.
 #[derive(Clone, Debug, PartialEq)]
-pub struct AuditEntry {
+pub(crate) struct AuditEntry {
     /// Its place in the log; 0 before it has one.
     pub id: i64,
     /// When it happened.
@@ -53,7 +53,7 @@ pub struct AuditEntry {
 
 /// Which entries are asked for: all that fit each condition that is given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AuditFilter {
+pub(crate) struct AuditFilter {
     /// Not before.
     pub since: Option<Timestamp>,
     /// Before.
@@ -72,17 +72,17 @@ pub struct AuditFilter {
 
 /// A place in the log in the order of time: what stands before the next page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct AuditKey(pub Timestamp, pub i64);
+pub(crate) struct AuditKey(pub Timestamp, pub i64);
 
 impl AuditKey {
     /// Before everything.
-    pub const START: Self = Self(Timestamp(i64::MIN), i64::MIN);
+    pub(crate) const START: Self = Self(Timestamp(i64::MIN), i64::MIN);
 }
 
 impl AuditEntry {
     /// Its place.
     #[must_use]
-    pub fn key(&self) -> AuditKey {
+    pub(crate) fn key(&self) -> AuditKey {
         AuditKey(self.time, self.id)
     }
 }
@@ -104,7 +104,7 @@ const REMOVE: &str = "DELETE FROM audit WHERE id IN
 
 /// What one pass of retention removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AuditRemoved {
+pub(crate) struct AuditRemoved {
     /// How many entries.
     pub count: i64,
     /// The lowest and the highest id among them.
@@ -118,7 +118,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]; then none of them is in the log.
-    pub async fn append_audit(&self, entries: &[AuditEntry]) -> Result<(), StoreError> {
+    pub(crate) async fn append_audit(&self, entries: &[AuditEntry]) -> Result<(), StoreError> {
         let mut write = self.write(Durability::Disk).await?;
         append(&mut write, entries).await?;
         write.commit().await
@@ -128,7 +128,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]: why not.
-    pub async fn probe_audit(&self, now: Timestamp) -> Result<(), StoreError> {
+    pub(crate) async fn probe_audit(&self, now: Timestamp) -> Result<(), StoreError> {
         self.meta_set(PROBE, &now.0.to_string()).await
     }
 
@@ -136,7 +136,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn audit_head(&self) -> Result<i64, StoreError> {
+    pub(crate) async fn audit_head(&self) -> Result<i64, StoreError> {
         Ok(sqlx::query_scalar(HEAD).fetch_one(&self.readers).await?)
     }
 
@@ -145,7 +145,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn audit_page(
+    pub(crate) async fn audit_page(
         &self,
         filter: &AuditFilter,
         after: AuditKey,
@@ -167,7 +167,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn audit_newest(
+    pub(crate) async fn audit_newest(
         &self,
         filter: &AuditFilter,
         head: i64,
@@ -188,7 +188,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn audit_after(
+    pub(crate) async fn audit_after(
         &self,
         filter: &AuditFilter,
         after: i64,
@@ -205,7 +205,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn audit_written(&self) -> Result<Option<i64>, StoreError> {
+    pub(crate) async fn audit_written(&self) -> Result<Option<i64>, StoreError> {
         let written = self.meta_get(WRITTEN).await?;
         let number = |text: String| text.parse().map_err(|_| StoreError::Corrupt(WRITTEN));
         written.map(number).transpose()
@@ -215,7 +215,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn set_audit_written(&self, id: i64) -> Result<(), StoreError> {
+    pub(crate) async fn set_audit_written(&self, id: i64) -> Result<(), StoreError> {
         let mut write = self.write(Durability::Process).await?;
         let set = sqlx::query(SET).bind(WRITTEN).bind(id.to_string());
         set.execute(&mut *write).await?;
@@ -227,7 +227,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]; then nothing was removed.
-    pub async fn remove_old_audit(
+    pub(crate) async fn remove_old_audit(
         &self,
         before: Timestamp,
         up_to: i64,

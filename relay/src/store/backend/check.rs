@@ -15,7 +15,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Database`] if it is so broken that it cannot be looked at.
-    pub async fn faults(&self) -> Result<Vec<String>, StoreError> {
+    pub(crate) async fn faults(&self) -> Result<Vec<String>, StoreError> {
         let mut read = self.readers.acquire().await?;
         let mut faults: Vec<String> = sqlx::query_scalar(INTEGRITY).fetch_all(&mut *read).await?;
         faults.retain(|fault| fault != "ok");
@@ -29,7 +29,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub async fn newest_time(&self) -> Result<Option<Timestamp>, StoreError> {
+    pub(crate) async fn newest_time(&self) -> Result<Option<Timestamp>, StoreError> {
         let newest: Option<i64> = sqlx::query_scalar(NEWEST).fetch_one(&self.readers).await?;
         Ok(newest.map(Timestamp))
     }
@@ -38,7 +38,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub async fn version(&self) -> Result<i64, StoreError> {
+    pub(crate) async fn version(&self) -> Result<i64, StoreError> {
         self.schema_version().await
     }
 }

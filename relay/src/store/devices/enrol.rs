@@ -16,7 +16,7 @@ use crate::store::{Device, Durability, Labels, Store, StoreError, Write, devices
 
 /// A device that asks for membership, with a key that it has proved.
 #[derive(Clone, Debug)]
-pub struct Enrolment<'a> {
+pub(crate) struct Enrolment<'a> {
     /// From its token.
     pub secret: &'a Secret,
     /// The key that it proved in the TLS handshake.
@@ -35,7 +35,7 @@ pub struct Enrolment<'a> {
 
 /// Why a device did not become a member.
 #[derive(Debug, Error)]
-pub enum EnrolError {
+pub(crate) enum EnrolError {
     /// Nobody knows the secret.
     #[error("the token is unknown to this relay: ask for a new one (`relay token create`)")]
     TokenUnknown,
@@ -72,7 +72,7 @@ pub enum EnrolError {
 impl EnrolError {
     /// What the device is told.
     #[must_use]
-    pub fn refusal(&self) -> Refusal {
+    pub(crate) fn refusal(&self) -> Refusal {
         match self {
             Self::TokenUnknown => Refusal::TokenUnknown,
             Self::TokenExpired { ago } => Refusal::TokenExpired {
@@ -102,7 +102,7 @@ impl Store {
     ///
     /// # Errors
     /// [`EnrolError`]; nothing was changed then.
-    pub async fn enrol(&self, enrolment: Enrolment<'_>) -> Result<Device, EnrolError> {
+    pub(crate) async fn enrol(&self, enrolment: Enrolment<'_>) -> Result<Device, EnrolError> {
         let now = enrolment.now;
         let mut write = self.write(Durability::Disk).await?;
         if let Some(device) = devices::by_key(&mut write, &enrolment.key, now).await? {

@@ -7,7 +7,7 @@ use holdfast_protocol::ids::{LabelKey, LabelValue};
 use crate::store::StoreError;
 
 /// The labels of a device or a token, in the order of their keys.
-pub type Labels = BTreeMap<LabelKey, LabelValue>;
+pub(crate) type Labels = BTreeMap<LabelKey, LabelValue>;
 
 pub(crate) fn to_column(labels: &Labels) -> String {
     let text: BTreeMap<&str, &str> = labels

@@ -18,7 +18,7 @@ use crate::limits::CLONE_MEMORY;
 
 /// A device of the fleet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Device {
+pub(crate) struct Device {
     /// For as long as it keeps its key.
     pub id: DeviceId,
     /// Unique among the devices that are not revoked.
@@ -45,7 +45,7 @@ pub struct Device {
 
 /// Two machines that are one device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ClonePair {
+pub(crate) struct ClonePair {
     /// Where the one is that was there first.
     pub first: SocketAddr,
     /// Where the second one is.
@@ -54,7 +54,7 @@ pub struct ClonePair {
 
 /// A device that is two machines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ClonedDevice {
+pub(crate) struct ClonedDevice {
     /// When they were last seen at odds.
     pub seen: Timestamp,
     /// Where they were.
@@ -64,14 +64,14 @@ pub struct ClonedDevice {
 impl ClonedDevice {
     /// Whether it is so still, for all that is known.
     #[must_use]
-    pub fn is_current(&self, now: Timestamp) -> bool {
+    pub(crate) fn is_current(&self, now: Timestamp) -> bool {
         now.since(self.seen) < CLONE_MEMORY
     }
 }
 
 /// Whether a device can be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Presence {
+pub(crate) struct Presence {
     /// The verdict.
     pub state: PresenceState,
     /// If offline: since when, or `None` if it never had a tunnel.
@@ -84,7 +84,7 @@ pub struct Presence {
 
 /// The verdict about a device's presence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PresenceState {
+pub(crate) enum PresenceState {
     /// Its tunnel stands on a living relay.
     Online,
     /// Its tunnel stands, but two keepalives passed without a word.
@@ -96,7 +96,7 @@ pub enum PresenceState {
 impl PresenceState {
     /// The word for listings.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Online => "online",
             Self::Stale => "stale",
@@ -107,7 +107,7 @@ impl PresenceState {
 
 /// Why a device was not renamed.
 #[derive(Debug, Error)]
-pub enum RenameError {
+pub(crate) enum RenameError {
     /// There is no such device.
     #[error("no device \"{0}\"")]
     Unknown(DeviceName),
@@ -126,7 +126,7 @@ pub enum RenameError {
 
 /// Why labels were not changed.
 #[derive(Debug, Error)]
-pub enum LabelError {
+pub(crate) enum LabelError {
     /// There is no such device.
     #[error("no device \"{0}\"")]
     Unknown(DeviceName),
@@ -140,7 +140,7 @@ pub enum LabelError {
 
 /// A device that was revoked just now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Revoked {
+pub(crate) struct Revoked {
     /// Its identifier.
     pub id: DeviceId,
     /// The token that it enrolled with, if others could still enrol with it when the device was revoked.
@@ -149,7 +149,7 @@ pub struct Revoked {
 
 /// Why a device was not revoked.
 #[derive(Debug, Error)]
-pub enum RevokeError {
+pub(crate) enum RevokeError {
     /// There is no such device.
     #[error("no device \"{0}\"")]
     Unknown(DeviceName),
@@ -191,7 +191,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub async fn devices(&self, now: Timestamp) -> Result<Vec<Device>, StoreError> {
+    pub(crate) async fn devices(&self, now: Timestamp) -> Result<Vec<Device>, StoreError> {
         let rows: Vec<Row> = sqlx::query_as(ALL).fetch_all(&self.readers).await?;
         rows.into_iter().map(|row| row.device(now)).collect()
     }
@@ -201,7 +201,10 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub async fn device_by_name(&self, name: &DeviceName) -> Result<Option<Device>, StoreError> {
+    pub(crate) async fn device_by_name(
+        &self,
+        name: &DeviceName,
+    ) -> Result<Option<Device>, StoreError> {
         let row = sqlx::query_as(BY_NAME).bind(name.as_str());
         let row: Option<Row> = row.fetch_optional(&self.readers).await?;
         row.map(|row| row.device(Timestamp::now())).transpose()
@@ -211,7 +214,10 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub async fn device_by_key(&self, key: &PublicKey) -> Result<Option<Device>, StoreError> {
+    pub(crate) async fn device_by_key(
+        &self,
+        key: &PublicKey,
+    ) -> Result<Option<Device>, StoreError> {
         let row = sqlx::query_as(BY_KEY).bind(key.0.as_slice());
         let row: Option<Row> = row.fetch_optional(&self.readers).await?;
         row.map(|row| row.device(Timestamp::now())).transpose()
@@ -221,7 +227,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub async fn device(&self, id: DeviceId) -> Result<Option<Device>, StoreError> {
+    pub(crate) async fn device(&self, id: DeviceId) -> Result<Option<Device>, StoreError> {
         let row = sqlx::query_as(BY_ID).bind(id.0.as_slice());
         let row: Option<Row> = row.fetch_optional(&self.readers).await?;
         row.map(|row| row.device(Timestamp::now())).transpose()
@@ -232,7 +238,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub async fn revoked_devices(&self) -> Result<Vec<DeviceId>, StoreError> {
+    pub(crate) async fn revoked_devices(&self) -> Result<Vec<DeviceId>, StoreError> {
         let ids: Vec<Vec<u8>> = sqlx::query_scalar(REVOKED).fetch_all(&self.readers).await?;
         ids.iter().map(|id| device_id(id)).collect()
     }
@@ -241,7 +247,7 @@ impl Store {
     ///
     /// # Errors
     /// [`RenameError`].
-    pub async fn rename_device(
+    pub(crate) async fn rename_device(
         &self,
         old: &DeviceName,
         new: &DeviceName,
@@ -272,7 +278,7 @@ impl Store {
     ///
     /// # Errors
     /// [`LabelError`].
-    pub async fn label_device(
+    pub(crate) async fn label_device(
         &self,
         name: &DeviceName,
         changes: &[(LabelKey, Option<LabelValue>)],
@@ -310,7 +316,7 @@ impl Store {
     ///
     /// # Errors
     /// [`RevokeError`].
-    pub async fn revoke_device(
+    pub(crate) async fn revoke_device(
         &self,
         name: &DeviceName,
         now: Timestamp,

@@ -16,7 +16,7 @@ const KEEP_EXPIRED: Duration = Duration::from_secs(30 * 86_400);
 
 /// What a new token allows.
 #[derive(Clone, Debug)]
-pub struct NewToken {
+pub(crate) struct NewToken {
     /// How many devices may join with it.
     pub uses: u32,
     /// For how long.
@@ -27,7 +27,7 @@ pub struct NewToken {
 
 /// A token as a listing shows it: without its secret, which nobody knows any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TokenRow {
+pub(crate) struct TokenRow {
     /// A short name for it, for `token rm`.
     pub id: String,
     /// How many devices could join in all.
@@ -44,7 +44,7 @@ pub struct TokenRow {
 
 /// What is left of a token that a device enrolled with.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TokenLeft {
+pub(crate) struct TokenLeft {
     /// Its short name.
     pub id: String,
     /// How many devices can still join with it.
@@ -72,7 +72,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn create_token(
+    pub(crate) async fn create_token(
         &self,
         token: NewToken,
         now: Timestamp,
@@ -101,7 +101,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn tokens(&self) -> Result<Vec<TokenRow>, StoreError> {
+    pub(crate) async fn tokens(&self) -> Result<Vec<TokenRow>, StoreError> {
         let rows: Vec<Columns> = sqlx::query_as(ALL).fetch_all(&self.readers).await?;
         let row = |(id, uses, uses_left, created, expires, column): Columns| {
             Ok(TokenRow {
@@ -120,7 +120,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn token_left_of(
+    pub(crate) async fn token_left_of(
         &self,
         device: DeviceId,
         now: Timestamp,
@@ -134,7 +134,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn remove_token(&self, id: &str) -> Result<bool, StoreError> {
+    pub(crate) async fn remove_token(&self, id: &str) -> Result<bool, StoreError> {
         let mut write = self.write(Durability::Disk).await?;
         let removed = remove(&mut write, id).await?;
         if removed {

@@ -13,16 +13,16 @@ use crate::store::{ClonePair, Durability, RelayId, Store, StoreError};
 
 /// A QUIC connection id that the relay issued, of the length that quinn's generator makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TunnelId(pub [u8; Self::LENGTH]);
+pub(crate) struct TunnelId(pub [u8; Self::LENGTH]);
 
 impl TunnelId {
     /// Its length.
-    pub const LENGTH: usize = 8;
+    pub(crate) const LENGTH: usize = 8;
 }
 
 /// A tunnel of an earlier run of a relay that nothing has closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LeftTunnel {
+pub(crate) struct LeftTunnel {
     /// Whose.
     pub device: DeviceId,
     /// Where the device was heard last.
@@ -33,7 +33,7 @@ pub struct LeftTunnel {
 
 /// What is known of a tunnel when it opens.
 #[derive(Clone, Debug)]
-pub struct TunnelFacts {
+pub(crate) struct TunnelFacts {
     /// The device's address as the relay sees it.
     pub address: SocketAddr,
     /// The agent's version, as it says.
@@ -85,7 +85,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub async fn device_cloned(
+    pub(crate) async fn device_cloned(
         &self,
         device: DeviceId,
         pair: ClonePair,
@@ -106,7 +106,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::NotEnrolled`] if the device was revoked in the meantime.
-    pub async fn tunnel_opened(
+    pub(crate) async fn tunnel_opened(
         &self,
         device: DeviceId,
         relay: RelayId,
@@ -142,7 +142,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub async fn tunnel_closed(
+    pub(crate) async fn tunnel_closed(
         &self,
         device: DeviceId,
         generation: Generation,
@@ -161,7 +161,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub async fn note_connection_ids(
+    pub(crate) async fn note_connection_ids(
         &self,
         ids: &[(DeviceId, Generation, TunnelId)],
     ) -> Result<(), StoreError> {
@@ -184,7 +184,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub async fn left_tunnels(&self, now: Timestamp) -> Result<Vec<LeftTunnel>, StoreError> {
+    pub(crate) async fn left_tunnels(&self, now: Timestamp) -> Result<Vec<LeftTunnel>, StoreError> {
         let rows: Vec<(Vec<u8>, String, Vec<u8>)> = sqlx::query_as(LEFT)
             .bind(now.before(LEFT_SINCE).0)
             .bind(i64::from(MAX_RESETS))
@@ -205,7 +205,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub async fn heard(
+    pub(crate) async fn heard(
         &self,
         heard: &[(DeviceId, Generation, Timestamp, SocketAddr)],
     ) -> Result<(), StoreError> {

@@ -13,11 +13,11 @@ use crate::store::sessions::facts::SessionFacts;
 
 mod read;
 
-pub use read::{RecordingFacts, RecordingFilter, RecordingRow, recorded_kind};
+pub(crate) use read::{RecordingFacts, RecordingFilter, RecordingRow, recorded_kind};
 
 /// Where a recording stands, in a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RecordingState {
+pub(crate) enum RecordingState {
     /// The session runs.
     Recording,
     /// It has ended; not everything has come.
@@ -34,7 +34,7 @@ pub enum RecordingState {
 
 impl RecordingState {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::Recording,
         Self::Uploading,
         Self::Complete,
@@ -45,7 +45,7 @@ impl RecordingState {
 
     /// Its word.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Recording => "recording",
             Self::Uploading => "uploading",
@@ -58,14 +58,14 @@ impl RecordingState {
 
     /// Whether it stays so for good.
     #[must_use]
-    pub const fn is_terminal(self) -> bool {
+    pub(crate) const fn is_terminal(self) -> bool {
         !matches!(self, Self::Recording | Self::Uploading)
     }
 }
 
 /// A recording that begins.
 #[derive(Clone, Debug)]
-pub struct NewRecording {
+pub(crate) struct NewRecording {
     /// Whose session, of what.
     pub session: SessionFacts,
     /// The key of its streams' digests.
@@ -78,7 +78,7 @@ pub struct NewRecording {
 
 /// What the relay has seen pass of a session.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SeenSession {
+pub(crate) struct SeenSession {
     /// On its three streams.
     pub streams: [Seen; 3],
     /// Beside them.
@@ -87,7 +87,7 @@ pub struct SeenSession {
 
 /// A legal hold: the recording stays until it is released.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hold {
+pub(crate) struct Hold {
     /// Since when.
     pub since: Timestamp,
     /// By whom; `None`: somebody at the relay itself.
@@ -98,7 +98,7 @@ pub struct Hold {
 
 /// A verdict, and what signs it.
 #[derive(Clone, Debug)]
-pub struct SignedVerdict {
+pub(crate) struct SignedVerdict {
     /// The text.
     pub text: String,
     /// The cluster key's signature on it.
@@ -109,7 +109,7 @@ pub struct SignedVerdict {
 
 /// How a recorded session ended, as the relay saw it.
 #[derive(Clone, Copy, Debug)]
-pub struct Over {
+pub(crate) struct Over {
     /// When.
     pub ended: Timestamp,
     /// With which exit status, if with one.
@@ -152,7 +152,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn recording_begun(
+    pub(crate) async fn recording_begun(
         &self,
         relay: RelayId,
         new: &NewRecording,
@@ -174,7 +174,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn recording_seen(
+    pub(crate) async fn recording_seen(
         &self,
         id: SessionId,
         seen: &SeenSession,
@@ -191,7 +191,11 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn recording_unfollowed(&self, id: SessionId, why: &str) -> Result<(), StoreError> {
+    pub(crate) async fn recording_unfollowed(
+        &self,
+        id: SessionId,
+        why: &str,
+    ) -> Result<(), StoreError> {
         let mut write = self.write(Durability::Disk).await?;
         let query = sqlx::query(UNFOLLOWED).bind(id.0.as_slice()).bind(why);
         query.execute(&mut *write).await?;
@@ -203,7 +207,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn recording_over(
+    pub(crate) async fn recording_over(
         &self,
         id: SessionId,
         seen: &SeenSession,
@@ -228,7 +232,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn recordings_of_others_over(
+    pub(crate) async fn recordings_of_others_over(
         &self,
         relay: RelayId,
         now: Timestamp,
@@ -245,7 +249,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn recording_settled(
+    pub(crate) async fn recording_settled(
         &self,
         id: SessionId,
         state: RecordingState,
@@ -277,7 +281,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn recording_segment(
+    pub(crate) async fn recording_segment(
         &self,
         id: SessionId,
         segment: u32,
@@ -299,7 +303,10 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn recording_report(&self, report: &SessionFinished) -> Result<(), StoreError> {
+    pub(crate) async fn recording_report(
+        &self,
+        report: &SessionFinished,
+    ) -> Result<(), StoreError> {
         let mut write = self.write(Durability::Disk).await?;
         let id = report.session.0;
         let query = sqlx::query(REPORT)
@@ -313,7 +320,11 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn recording_offered(&self, id: SessionId, bytes: u64) -> Result<(), StoreError> {
+    pub(crate) async fn recording_offered(
+        &self,
+        id: SessionId,
+        bytes: u64,
+    ) -> Result<(), StoreError> {
         let mut write = self.write(Durability::Process).await?;
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         let query = sqlx::query(OFFERED).bind(id.0.as_slice()).bind(bytes);
@@ -325,7 +336,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn recording_removed(&self, id: SessionId) -> Result<bool, StoreError> {
+    pub(crate) async fn recording_removed(&self, id: SessionId) -> Result<bool, StoreError> {
         let mut write = self.write(Durability::Disk).await?;
         let query = sqlx::query(REMOVE).bind(id.0.as_slice());
         let removed = query.execute(&mut *write).await?.rows_affected() > 0;
@@ -340,7 +351,11 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn recording_held(&self, id: SessionId, hold: &Hold) -> Result<bool, StoreError> {
+    pub(crate) async fn recording_held(
+        &self,
+        id: SessionId,
+        hold: &Hold,
+    ) -> Result<bool, StoreError> {
         let mut write = self.write(Durability::Disk).await?;
         let query = sqlx::query(HOLD).bind(id.0.as_slice());
         let query = query.bind(hold.since.0);
@@ -358,7 +373,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn recording_released(&self, id: SessionId) -> Result<bool, StoreError> {
+    pub(crate) async fn recording_released(&self, id: SessionId) -> Result<bool, StoreError> {
         let mut write = self.write(Durability::Disk).await?;
         let query = sqlx::query(RELEASE).bind(id.0.as_slice());
         let released = query.execute(&mut *write).await?.rows_affected() > 0;

@@ -17,7 +17,7 @@ use crate::store::{Store, StoreError, UserId};
 
 /// A recording, as far as listings need it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RecordingRow {
+pub(crate) struct RecordingRow {
     /// Whose session, of what.
     pub session: SessionFacts,
     /// When the session ended.
@@ -42,7 +42,7 @@ pub struct RecordingRow {
 
 /// What the relay needs to go on with a recording.
 #[derive(Clone, Debug)]
-pub struct RecordingFacts {
+pub(crate) struct RecordingFacts {
     /// What is listed of it.
     pub row: RecordingRow,
     /// The stored segments, from the first.
@@ -70,7 +70,7 @@ pub struct RecordingFacts {
 impl RecordingFacts {
     /// What the recording is compared with. None of it comes from the device.
     #[must_use]
-    pub fn expectation(&self) -> Expectation {
+    pub(crate) fn expectation(&self) -> Expectation {
         let session = &self.row.session;
         Expectation {
             user: session.user.clone(),
@@ -87,7 +87,7 @@ impl RecordingFacts {
 
     /// What bounds its recording, at `now`. None of it comes from the device.
     #[must_use]
-    pub fn extent(&self, now: Timestamp) -> SessionExtent {
+    pub(crate) fn extent(&self, now: Timestamp) -> SessionExtent {
         let kind = recorded_kind(self.row.session.kind);
         let begun = self.begun.as_ref();
         let command = begun.and_then(|begun| begun.command);
@@ -107,7 +107,7 @@ impl RecordingFacts {
 
 /// What a session of this kind is to its recording.
 #[must_use]
-pub fn recorded_kind(kind: Ability) -> RecordedKind {
+pub(crate) fn recorded_kind(kind: Ability) -> RecordedKind {
     match kind {
         Ability::Exec => RecordedKind::Exec,
         Ability::Sftp => RecordedKind::Sftp,
@@ -119,7 +119,7 @@ pub fn recorded_kind(kind: Ability) -> RecordedKind {
 
 /// What listings ask for.
 #[derive(Clone, Debug, Default)]
-pub struct RecordingFilter {
+pub(crate) struct RecordingFilter {
     /// By this user.
     pub user: Option<String>,
     /// By this user, who may see no others.
@@ -165,7 +165,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn recorded_bytes(&self) -> Result<Vec<(DeviceId, u64)>, StoreError> {
+    pub(crate) async fn recorded_bytes(&self) -> Result<Vec<(DeviceId, u64)>, StoreError> {
         let rows: Vec<(Vec<u8>, i64)> = sqlx::query_as(RECORDED_BYTES)
             .fetch_all(&self.readers)
             .await?;
@@ -180,7 +180,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn recordings(
+    pub(crate) async fn recordings(
         &self,
         filter: &RecordingFilter,
     ) -> Result<Vec<RecordingRow>, StoreError> {
@@ -191,7 +191,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn recordings_page(
+    pub(crate) async fn recordings_page(
         &self,
         filter: &RecordingFilter,
         last: Option<&RecordingRow>,
@@ -204,7 +204,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn recordings_named(
+    pub(crate) async fn recordings_named(
         &self,
         digits: &str,
         own: Option<UserId>,
@@ -286,7 +286,10 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn recording(&self, id: SessionId) -> Result<Option<RecordingFacts>, StoreError> {
+    pub(crate) async fn recording(
+        &self,
+        id: SessionId,
+    ) -> Result<Option<RecordingFacts>, StoreError> {
         let mut query = QueryBuilder::new(COLUMNS);
         query.push(REST).push(FROM).push("r.id = ");
         let query = query.push_bind(id.0.to_vec()).build_query_as();
@@ -319,7 +322,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn recordings_due(
+    pub(crate) async fn recordings_due(
         &self,
         now: Timestamp,
         most: u32,
@@ -331,7 +334,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn recordings_before(
+    pub(crate) async fn recordings_before(
         &self,
         then: Timestamp,
         most: u32,

@@ -10,7 +10,7 @@ use crate::store::{RELAY_HEARTBEAT_STALE, RelayId, Store, StoreError, Traffic, W
 
 /// A console command that streams.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConsoleRow {
+pub(crate) struct ConsoleRow {
     /// Its identifier.
     pub id: SessionId,
     /// Who runs it.
@@ -84,7 +84,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn console_streams(
+    pub(crate) async fn console_streams(
         &self,
         now: Timestamp,
     ) -> Result<Vec<(RelayId, ConsoleRow)>, StoreError> {

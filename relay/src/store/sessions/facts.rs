@@ -13,7 +13,7 @@ use crate::store::{RelayId, UserId};
 
 /// Who began what, where and when.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SessionFacts {
+pub(crate) struct SessionFacts {
     /// Its identifier, and that of its recording.
     pub id: SessionId,
     /// Who, by name.

@@ -10,7 +10,7 @@ use crate::store::{Durability, RELAY_HEARTBEAT_STALE, RelayId, Store, StoreError
 
 /// One slot, held by a run of a relay under a number of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LeaseRow {
+pub(crate) struct LeaseRow {
     /// Whose run holds it.
     pub relay: RelayId,
     /// That run's number for it.
@@ -23,7 +23,7 @@ pub struct LeaseRow {
 
 /// How many slots a user has in use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct InUse {
+pub(crate) struct InUse {
     /// Connections.
     pub connections: u32,
     /// Sessions.
@@ -48,7 +48,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn take_lease(
+    pub(crate) async fn take_lease(
         &self,
         lease: &LeaseRow,
         limit: Option<NonZeroU32>,
@@ -85,7 +85,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]; then none was given back.
-    pub async fn release_leases(
+    pub(crate) async fn release_leases(
         &self,
         relay: RelayId,
         numbers: impl IntoIterator<Item = i64> + Send,
@@ -103,7 +103,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn leases_in_use(
+    pub(crate) async fn leases_in_use(
         &self,
         user: &UserName,
         now: Timestamp,

@@ -13,7 +13,7 @@ use crate::store::sessions::facts::{FactsRow, SessionFacts};
 
 /// A live session.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SessionRow {
+pub(crate) struct SessionRow {
     /// Whose session, of what.
     pub session: SessionFacts,
     /// What has happened since.
@@ -22,7 +22,7 @@ pub struct SessionRow {
 
 /// What moved through a session, and when its operator last did something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Traffic {
+pub(crate) struct Traffic {
     /// Bytes from the operator.
     pub bytes_in: u64,
     /// Bytes to the operator.
@@ -33,7 +33,7 @@ pub struct Traffic {
 
 /// What changed on a relay's board since it was published last.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct BoardChange {
+pub(crate) struct BoardChange {
     /// Sessions that began.
     pub begun: Vec<SessionRow>,
     /// Console streams that began.
@@ -60,7 +60,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]; then nothing was published.
-    pub async fn publish_sessions(
+    pub(crate) async fn publish_sessions(
         &self,
         relay: RelayId,
         change: &BoardChange,
@@ -100,7 +100,10 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn sessions(&self, now: Timestamp) -> Result<Vec<(RelayId, SessionRow)>, StoreError> {
+    pub(crate) async fn sessions(
+        &self,
+        now: Timestamp,
+    ) -> Result<Vec<(RelayId, SessionRow)>, StoreError> {
         let rows: Vec<Row> = sqlx::query_as(LIVE)
             .bind(now.before(RELAY_HEARTBEAT_STALE).0)
             .fetch_all(&self.readers)

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::Bed;
 use crate::state::KeyFingerprint;
-use crate::store::BoundKeyError;
+use crate::store::access::keys::BoundKeyError;
 use crate::store::meta::ROSTER;
 
 const RECORDING: &str = "recording.key";

@@ -3,6 +3,7 @@
 use holdfast_protocol::ids::UserName;
 
 use super::*;
+use crate::store::access::user_changes::AddedUser;
 
 fn user(text: &str) -> UserName {
     UserName::new(text).unwrap()

@@ -18,7 +18,7 @@ use crate::limits::MAX_AUTHORITY_NAME;
 use crate::store::{Authority, Prints, Revocation, RevocationChange, RevokedThing};
 
 #[derive(Clone, Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     #[command(subcommand)]
     command: CaCommand,
     /// Print JSON for machines

@@ -17,7 +17,7 @@ pub(crate) use show::list;
 use show::{Row, card_of, fingerprints, summary};
 
 #[derive(Clone, Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     #[command(subcommand)]
     command: UserCommand,
     /// Print JSON for machines

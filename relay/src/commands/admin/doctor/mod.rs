@@ -26,7 +26,7 @@ const CLOCK_SLACK: Duration = Duration::from_secs(60);
   relay doctor --json | jq -r '.[] | select(.level == \"problem\") | .message'
 
 The exit status is 1 if there is a problem; a warning leaves it 0.")]
-pub struct Args {
+pub(crate) struct Args {
     /// Print JSON for machines
     #[arg(long)]
     json: bool,

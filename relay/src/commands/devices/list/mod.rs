@@ -19,7 +19,7 @@ use crate::store::{ClonePair, Device, Labels, PresenceState};
   relay devices --json | jq -r '.[] | select(.state == \"offline\") | .name'
   relay devices label kitchen-cam site=berlin role=
   relay devices revoke kitchen-cam --token")]
-pub struct Args {
+pub(crate) struct Args {
     #[command(subcommand)]
     command: Option<DevicesCommand>,
     /// Print JSON for machines

@@ -25,7 +25,7 @@ const WAKES: usize = 64;
 
 /// The slots of this relay.
 #[derive(Debug)]
-pub struct Leases {
+pub(crate) struct Leases {
     store: Store,
     relay: RelayId,
     next: AtomicI64,
@@ -37,7 +37,7 @@ pub struct Leases {
 
 /// How often a quota refused since the relay began.
 #[derive(Debug, Default)]
-pub struct Refused {
+pub(crate) struct Refused {
     connections: AtomicU64,
     sessions: AtomicU64,
     channels: AtomicU64,
@@ -45,11 +45,11 @@ pub struct Refused {
 
 /// Gives slots back to the store.
 #[derive(Debug)]
-pub struct Releaser(mpsc::Receiver<Freed>);
+pub(crate) struct Releaser(mpsc::Receiver<Freed>);
 
 /// One slot. It is given back once: by [`Self::release`], or else by its drop.
 #[derive(Debug)]
-pub struct Lease {
+pub(crate) struct Lease {
     row: LeaseRow,
     /// A place in the releaser's queue that was reserved beforehand: giving back never waits and never fails.
     place: Option<OwnedPermit<Freed>>,
@@ -57,7 +57,7 @@ pub struct Lease {
 
 /// Why no slot was had.
 #[derive(Debug, thiserror::Error)]
-pub enum LeaseError {
+pub(crate) enum LeaseError {
     /// The quota says no.
     #[error(transparent)]
     Full(#[from] Full),
@@ -80,7 +80,7 @@ struct Freed {
 impl Leases {
     /// The slots of a relay that starts, and what gives them back: [`Releaser::run`] must run.
     #[must_use]
-    pub fn new(store: Store, relay: RelayId) -> (Arc<Self>, Releaser) {
+    pub(crate) fn new(store: Store, relay: RelayId) -> (Arc<Self>, Releaser) {
         let (freed, queue) = mpsc::channel(MAX_LEASES);
         let leases = Self {
             store,
@@ -98,7 +98,7 @@ impl Leases {
     ///
     /// # Errors
     /// [`LeaseError`].
-    pub async fn take(
+    pub(crate) async fn take(
         &self,
         quota: Quota,
         user: &UserName,
@@ -124,13 +124,13 @@ impl Leases {
     }
 
     /// Says no for a connection whose channels are counted by itself.
-    pub fn count_refusal(&self, quota: Quota) {
+    pub(crate) fn count_refusal(&self, quota: Quota) {
         self.refused.count(quota);
     }
 
     /// How often each quota refused since the relay began: connections, sessions, channels.
     #[must_use]
-    pub fn refusals(&self) -> [u64; 3] {
+    pub(crate) fn refusals(&self) -> [u64; 3] {
         let Refused {
             connections,
             sessions,
@@ -189,7 +189,7 @@ impl Leases {
 
 impl Lease {
     /// Gives the slot back, and waits until the store knows: who asks next finds it free.
-    pub async fn release(mut self) {
+    pub(crate) async fn release(mut self) {
         let Some(place) = self.place.take() else {
             return;
         };
@@ -216,7 +216,7 @@ impl Drop for Lease {
 
 impl Releaser {
     /// Runs until it is aborted, or every slot and their keeper are gone.
-    pub async fn run(mut self, leases: std::sync::Weak<Leases>) {
+    pub(crate) async fn run(mut self, leases: std::sync::Weak<Leases>) {
         let mut batch: Vec<Freed> = Vec::with_capacity(LEASE_BATCH);
         while self.0.recv_many(&mut batch, LEASE_BATCH).await > 0 {
             let Some(leases) = leases.upgrade() else {

@@ -3,7 +3,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::*;
-use crate::store::InUse;
+use crate::store::sessions::leases::InUse;
 
 /// A store with a relay that lives, and its slots.
 struct Bed {

@@ -43,7 +43,7 @@ use self::shared::{Share, Shared};
 
 /// The recording of a connection's forwards, if there is one.
 #[derive(Debug, Default)]
-pub struct Forwards(Shared<Standing, Unrecordable>);
+pub(crate) struct Forwards(Shared<Standing, Unrecordable>);
 
 /// A recording that forwards are told in.
 #[derive(Debug)]
@@ -70,7 +70,7 @@ pub(crate) struct Told {
 
 /// What the audit log says of it.
 #[derive(Clone, Copy, Debug)]
-pub struct ForwardLog {
+pub(crate) struct ForwardLog {
     /// How it is recorded: as the role says, `off`, or `unavailable`.
     pub mode: &'static str,
     /// In which recording.

@@ -42,7 +42,7 @@ const FIRST_GUESS: u32 = 0xf000_0000;
 
 /// The guesses of one session, shared by both ways of its splice.
 #[derive(Debug, Default)]
-pub struct Ahead {
+pub(crate) struct Ahead {
     state: Mutex<State>,
     to_client: Notify,
     to_device: Notify,
@@ -50,7 +50,7 @@ pub struct Ahead {
 
 /// What passes on: a part of what came, or something else.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Part {
+pub(crate) enum Part {
     /// From here to there.
     Same(Range<usize>),
     /// This.
@@ -83,7 +83,7 @@ struct State {
 
 impl Ahead {
     /// What goes to the device of what the client sent.
-    pub fn requests(&self, bytes: &[u8]) -> Vec<Part> {
+    pub(crate) fn requests(&self, bytes: &[u8]) -> Vec<Part> {
         let mut state = self.lock();
         let parts = state.requests(bytes);
         self.wake(&state);
@@ -91,7 +91,7 @@ impl Ahead {
     }
 
     /// What goes to the client of what the device sent.
-    pub fn answers(&self, bytes: &[u8]) -> Vec<Part> {
+    pub(crate) fn answers(&self, bytes: &[u8]) -> Vec<Part> {
         let mut state = self.lock();
         let parts = state.answers(bytes);
         self.wake(&state);
@@ -100,7 +100,7 @@ impl Ahead {
 
     /// The client asks for nothing more: what was guessed last, which must go before its end, and what has come of
     /// a last packet.
-    pub fn end(&self) -> Bytes {
+    pub(crate) fn end(&self) -> Bytes {
         let mut state = self.lock();
         state.over = true;
         let rest = state.requests.rest();
@@ -109,17 +109,17 @@ impl Ahead {
     }
 
     /// Nothing is asked or answered ahead any more: the session does something that is not understood.
-    pub fn give_up(&self) {
+    pub(crate) fn give_up(&self) {
         self.lock().over = true;
     }
 
     /// The device answers nothing more: what has come of its last packet.
-    pub fn rest(&self) -> Vec<u8> {
+    pub(crate) fn rest(&self) -> Vec<u8> {
         self.lock().answers.rest()
     }
 
     /// Waits for something to ask the device for.
-    pub async fn for_device(&self) -> Bytes {
+    pub(crate) async fn for_device(&self) -> Bytes {
         loop {
             let asked = self.lock().for_device.split().freeze();
             if !asked.is_empty() {
@@ -130,7 +130,7 @@ impl Ahead {
     }
 
     /// Waits for an answer to the client that can go now.
-    pub async fn for_client(&self) -> Bytes {
+    pub(crate) async fn for_client(&self) -> Bytes {
         loop {
             let told = self.lock().told();
             if let Some(told) = told {

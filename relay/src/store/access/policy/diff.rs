@@ -12,7 +12,7 @@ use crate::store::UserKey;
 
 /// One change. It shows as `+ role field-tech`, `~ user alice: roles field-tech -> operator`, `- user bob`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change {
+pub(crate) struct Change {
     /// What was done.
     pub sign: Sign,
     /// To what.
@@ -25,7 +25,7 @@ pub struct Change {
 
 /// What was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sign {
+pub(crate) enum Sign {
     /// `+`
     Added,
     /// `~`
@@ -36,7 +36,7 @@ pub enum Sign {
 
 /// What a document names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// A role.
     Role,
     /// A user.

@@ -21,11 +21,11 @@ use crate::limits::MAX_AUDIT_TEXT;
 use crate::store::{Durability, Store, StoreError, UserKey, Write, meta};
 use crate::store::{User, UserId};
 
-pub use diff::{Change, Kind, Sign};
+pub(crate) use diff::Change;
 
 /// What a document says. What it does not name stays.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Policy {
+pub(crate) struct Policy {
     /// Roles, each as a whole.
     pub roles: Vec<Role>,
     /// Users, each as far as the document names something of it.
@@ -34,7 +34,7 @@ pub struct Policy {
 
 /// What a document says of a user; `None`: nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UserPolicy {
+pub(crate) struct UserPolicy {
     /// Who.
     pub name: UserName,
     /// The e-mail address, or that there is none.
@@ -51,7 +51,7 @@ pub struct UserPolicy {
 
 /// How a document is applied.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Apply {
+pub(crate) struct Apply {
     /// Roles and users that it does not name are removed, of each of the two kinds that it names any of.
     pub prune: bool,
     /// Nothing is changed: only the difference is given.
@@ -60,7 +60,7 @@ pub struct Apply {
 
 /// Why a document was not applied. Nothing was changed then.
 #[derive(Debug, Error)]
-pub enum ApplyError {
+pub(crate) enum ApplyError {
     /// A user has a role that there is not, or not any more.
     #[error(
         "no role \"{role}\", and {holders} would have it: name it in the file, or take it from them",
@@ -157,7 +157,7 @@ impl Store {
     ///
     /// # Errors
     /// [`ApplyError`]; nothing was changed then.
-    pub async fn apply(
+    pub(crate) async fn apply(
         &self,
         policy: &Policy,
         how: Apply,

@@ -14,7 +14,7 @@ use lists::{insert_keys, insert_principals, insert_roles};
 
 /// What a user is to have, beside what is there: for adding one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NewUser {
+pub(crate) struct NewUser {
     /// Keys that prove the user.
     pub keys: Vec<UserKey>,
     /// Names of roles, which there must be.
@@ -27,7 +27,7 @@ pub struct NewUser {
 
 /// What adding a user did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AddedUser {
+pub(crate) struct AddedUser {
     /// Whether the user is new.
     pub new_user: bool,
     /// How many roles are new.
@@ -38,7 +38,7 @@ pub struct AddedUser {
 
 /// Why a user was not changed.
 #[derive(Debug, Error)]
-pub enum KeyError {
+pub(crate) enum KeyError {
     /// A key belongs to one user only.
     #[error(
         "key {fingerprint} belongs to user \"{owner}\": a key is one user's; remove it there first (`relay user key rm {owner} {fingerprint}`)"
@@ -127,7 +127,7 @@ impl Store {
     ///
     /// # Errors
     /// [`KeyError`]; nothing was changed then.
-    pub async fn add_user(
+    pub(crate) async fn add_user(
         &self,
         name: &UserName,
         user: &NewUser,
@@ -163,7 +163,7 @@ impl Store {
     ///
     /// # Errors
     /// [`KeyError`]; nothing was changed then.
-    pub async fn add_keys(
+    pub(crate) async fn add_keys(
         &self,
         name: &UserName,
         keys: &[UserKey],
@@ -182,7 +182,11 @@ impl Store {
     ///
     /// # Errors
     /// [`KeyError`] if there is no such user, or the key is not this user's.
-    pub async fn remove_key(&self, name: &UserName, fingerprint: &str) -> Result<(), KeyError> {
+    pub(crate) async fn remove_key(
+        &self,
+        name: &UserName,
+        fingerprint: &str,
+    ) -> Result<(), KeyError> {
         let mut write = self.change(name).await?;
         if !delete(&mut write, REMOVE_KEY, name, fingerprint).await? {
             return Err(KeyError::UnknownKey {
@@ -197,7 +201,11 @@ impl Store {
     ///
     /// # Errors
     /// [`KeyError`] if there is no such user, or no such role.
-    pub async fn add_roles(&self, name: &UserName, roles: &[String]) -> Result<usize, KeyError> {
+    pub(crate) async fn add_roles(
+        &self,
+        name: &UserName,
+        roles: &[String],
+    ) -> Result<usize, KeyError> {
         let mut write = self.change(name).await?;
         let added = insert_roles(&mut write, name, roles).await?;
         if added == 0 {
@@ -211,7 +219,7 @@ impl Store {
     ///
     /// # Errors
     /// [`KeyError`] if there is no such user, or the user does not have it.
-    pub async fn take_role(&self, name: &UserName, role: &RoleName) -> Result<(), KeyError> {
+    pub(crate) async fn take_role(&self, name: &UserName, role: &RoleName) -> Result<(), KeyError> {
         let mut write = self.change(name).await?;
         if !delete(&mut write, REMOVE_ROLE, name, role.as_str()).await? {
             return Err(has_not(name, "role", role.as_str()));
@@ -223,7 +231,7 @@ impl Store {
     ///
     /// # Errors
     /// [`KeyError`] if there is no such user, or a principal is another's.
-    pub async fn add_principals(
+    pub(crate) async fn add_principals(
         &self,
         name: &UserName,
         principals: &[String],
@@ -241,7 +249,11 @@ impl Store {
     ///
     /// # Errors
     /// [`KeyError`] if there is no such user, or the principal is not this user's.
-    pub async fn remove_principal(&self, name: &UserName, principal: &str) -> Result<(), KeyError> {
+    pub(crate) async fn remove_principal(
+        &self,
+        name: &UserName,
+        principal: &str,
+    ) -> Result<(), KeyError> {
         let mut write = self.change(name).await?;
         if !delete(&mut write, REMOVE_PRINCIPAL, name, principal).await? {
             return Err(has_not(name, "principal", principal));
@@ -253,7 +265,11 @@ impl Store {
     ///
     /// # Errors
     /// [`KeyError`] if there is no such user.
-    pub async fn set_email(&self, name: &UserName, email: Option<&str>) -> Result<bool, KeyError> {
+    pub(crate) async fn set_email(
+        &self,
+        name: &UserName,
+        email: Option<&str>,
+    ) -> Result<bool, KeyError> {
         let mut write = self.change(name).await?;
         let changed = set_email(&mut write, name, email).await?;
         if !changed {
@@ -267,7 +283,11 @@ impl Store {
     ///
     /// # Errors
     /// [`KeyError`] if there is no such user.
-    pub async fn set_disabled(&self, name: &UserName, disabled: bool) -> Result<bool, KeyError> {
+    pub(crate) async fn set_disabled(
+        &self,
+        name: &UserName,
+        disabled: bool,
+    ) -> Result<bool, KeyError> {
         let mut write = self.change(name).await?;
         let set = sqlx::query(SET_DISABLED).bind(name.as_str()).bind(disabled);
         let changed = set.execute(&mut *write).await?.rows_affected() > 0;
@@ -282,7 +302,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn remove_user(&self, name: &UserName) -> Result<bool, StoreError> {
+    pub(crate) async fn remove_user(&self, name: &UserName) -> Result<bool, StoreError> {
         let mut write = self.write(Durability::Disk).await?;
         let remove = sqlx::query(REMOVE_USER).bind(name.as_str());
         let removed = remove.execute(&mut *write).await?.rows_affected() > 0;

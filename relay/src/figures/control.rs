@@ -1,10 +1,6 @@
 //! How fast session control is: decisions a second, and how long a slot of a quota takes to be taken and
 //! given back while 10,000 are in use. `cargo xtask bench control` runs it.
 #![expect(
-    clippy::unwrap_used,
-    reason = "a measurement that cannot be made ends with a panic"
-)]
-#![expect(
     clippy::disallowed_macros,
     reason = "a test writes for who runs it, and may end when that fails"
 )]
@@ -12,16 +8,17 @@
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
+use crate::access::decision::{Facts, reach};
+use crate::access::policy::{Ability, Subject};
+use crate::access::quota::Quota;
+use crate::access::role::{Role, RoleName};
+use crate::access::rule::{LabelRule, LoginRule, Rule, ValuePattern, ValueRule};
+use crate::clock::Timestamp;
+use crate::store::devices::Presence;
+use crate::store::{Device, Labels, LeaseRow, PresenceState, RelayId, Store, User};
 use holdfast_protocol::ids::{
     DeviceId, DeviceName, LabelKey, LabelValue, Login, PublicKey, UserName,
 };
-use relay::access::decision::{Facts, reach};
-use relay::access::policy::{Ability, Subject};
-use relay::access::quota::Quota;
-use relay::access::role::{Role, RoleName};
-use relay::access::rule::{LabelRule, LoginRule, Rule, ValuePattern, ValueRule};
-use relay::clock::Timestamp;
-use relay::store::{Device, Labels, LeaseRow, Presence, PresenceState, RelayId, Store, User};
 
 /// Slots in use while one more is taken.
 const LIVE: i64 = 10_000;
@@ -131,7 +128,7 @@ fn role(name: &str, rules: usize) -> Role {
 
 fn user(roles: Vec<String>) -> User {
     User {
-        id: relay::store::UserId(1),
+        id: crate::store::UserId(1),
         name: UserName::new("alice").unwrap(),
         email: None,
         roles,
