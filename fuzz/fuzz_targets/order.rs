@@ -284,6 +284,6 @@ fn open() -> Open {
         original_command: None,
         recording: None,
         terms: SessionTerms::default(),
-        told: None,
+        forward_log: None,
     }
 }

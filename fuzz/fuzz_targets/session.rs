@@ -202,6 +202,6 @@ fn open(pty: bool, on_disconnect: u8) -> Open {
             on_disconnect,
             ..SessionTerms::default()
         },
-        told: None,
+        forward_log: None,
     }
 }

@@ -230,7 +230,7 @@ pub struct Generation(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordingKey(pub [u8; 32]);
 
-/// The head of an Ed25519 SubjectPublicKeyInfo (RFC 8410 section 4): what stands before the raw key in
+/// The head of an Ed25519 SubjectPublicKeyInfo (RFC 8410 section 4): what precedes the raw key in
 /// the 44 bytes that TLS 1.3 carries for a raw public key (RFC 7250).
 const ED25519_SPKI_HEAD: [u8; 12] = [
     0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,

@@ -1,6 +1,6 @@
 //! Every bound and timeout that both ends of a tunnel must agree on, each with its reason.
 //!
-//! Bounds that only one program knows about stand in that program's own `limits.rs`.
+//! Bounds that only one program knows about are in that program's own `limits.rs`.
 
 use core::time::Duration;
 
@@ -12,7 +12,7 @@ pub const ALPN: &[u8] = b"holdfast/1";
 /// 1: recordings (`Open`'s terms, the roster's recording key, upload streams).
 /// 2: forwards ([`crate::wire::Work::Connect`] and what is said of them).
 /// 3: what else a session is held to ([`crate::wire::SessionTerms`]), and forwards of Unix sockets.
-/// 4: forwards are told in a recording ([`crate::wire::Work::Forwards`]).
+/// 4: forwards are recorded in a shared log ([`crate::wire::Work::Forwards`]).
 /// 5: the later part of a session's terms ([`crate::wire::SessionTerms::denied_logins`] and `on_disconnect`), the
 /// codes of a reset ([`crate::wire::ResetCode`]), and which run of an agent speaks ([`crate::wire::Instance`]).
 pub const MINOR_VERSION: u16 = 5;
@@ -109,7 +109,7 @@ pub const OLD_MAX_ENV_VALUE: usize = 4 * 1024;
 /// [`MAX_ENV_BYTES`] before [`LONG_ENV_MINOR`].
 pub const OLD_MAX_ENV_BYTES: usize = 16 * 1024;
 
-/// Largest body of an `Open` frame: a command, the one in whose place it stands, an environment and some
+/// Largest body of an `Open` frame: a command, the one that it replaces, an environment and some
 /// room for the rest.
 pub const MAX_OPEN_MESSAGE: usize = MAX_COMMAND + MAX_ORIGINAL_COMMAND + MAX_ENV_BYTES + 8 * 1024;
 
@@ -272,7 +272,7 @@ pub const SPOOL_BYTES: u64 = 64 * 1024 * 1024;
 /// How much free space of its file system the spool leaves alone where the configuration says nothing.
 pub const SPOOL_RESERVE: u64 = 16 * 1024 * 1024;
 
-/// Least that a spool may be told to hold: two segments, so that one can be uploaded while one is written.
+/// Smallest configurable bound of a spool: two segments, so that one can be uploaded while one is written.
 pub const MIN_SPOOL_BYTES: u64 = 2 * MAX_SEGMENT as u64;
 
 /// What is waiting to be written goes out when it has so many bytes: small writes wear flash out.
@@ -292,7 +292,7 @@ pub const MAX_UNWRITTEN: usize = 2 * WRITE_BATCH;
 pub const SESSION_RESERVE: u64 = 4 * 1024;
 
 /// Longest record of a forward's end, which is some numbers of at most ten bytes. Room for it is set aside when the
-/// forward begins, so that what has passed on it can always be told.
+/// forward begins, so that what has passed on it can always be recorded.
 pub const MAX_CLOSED_RECORD: usize = 64;
 
 /// Room of the budget that only an admin's rescue of a full device may use.
@@ -316,10 +316,10 @@ pub const MAX_SPOOL_FILES: usize = 16 * 1024;
 /// with every keystroke.
 pub const UPLOAD_IN_FLIGHT: u64 = 64 * 1024;
 
-/// A relay acknowledges after so many bytes, so that an upload never stands still for want of a word.
+/// A relay acknowledges after so many bytes, so that an upload never stalls for want of an answer.
 pub const UPLOAD_ACK_EVERY: u64 = UPLOAD_IN_FLIGHT / 4;
 
-/// How long an upload stands back behind interactive data.
+/// How long an upload waits behind interactive data.
 pub const UPLOAD_PAUSE: Duration = Duration::from_secs(1);
 
 /// When a segment that a relay could not take is offered again.
@@ -332,7 +332,7 @@ pub const EXPECT_WITHIN: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Longest SFTP packet that is followed: OpenSSH sends at most 256 KiB.
 pub const MAX_SFTP_PACKET: usize = 1024 * 1024;
 
-/// Bytes of an SFTP packet that are kept: two paths of [`MAX_SFTP_PATH`] bytes, with what stands before them.
+/// Bytes of an SFTP packet that are kept: two paths of [`MAX_SFTP_PATH`] bytes, with what precedes them.
 pub const MAX_SFTP_PREFIX: usize = 9 * 1024;
 
 /// Most bytes of a path in SFTP: `PATH_MAX` of Linux.

@@ -103,9 +103,9 @@ fn a_relay_of_another_cluster_does_not_get_the_secret() {
     let refused = device.join(&bait.expose(), &[]).exits(1);
     let address = wrong.tunnel();
     refused.says(&format!(
-        "the relay at {address} is not of the cluster that the token names: nothing was told to it"
+        "the relay at {address} is not of the cluster that the token names: no secret was sent"
     ));
-    assert_eq!(uses_left(&wrong), [1], "the secret was told");
+    assert_eq!(uses_left(&wrong), [1], "the secret was sent");
     assert_eq!(wrong.json(&["devices", "--json"]), json!([]));
     // The same device, key and all, joins where it belongs.
     device.join(&right.token(&[]), &[]).ok();

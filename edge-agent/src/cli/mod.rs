@@ -59,7 +59,7 @@ Examples:
   edge-agent run --sftp-server /usr/lib/openssh/sftp-server
   edge-agent run --spool /mnt/data/spool --spool-max 256MiB --upload 'window 02:00-05:00'")]
     Run(Run),
-    /// Show whether the tunnel stands
+    /// Show whether the tunnel is up
     #[command(after_help = "Exits 0 when the tunnel is up, 1 otherwise.
 
 Examples:
@@ -86,7 +86,7 @@ Examples:
     /// Replace the running agent by a newer one that the pinned key signed
     #[command(
         after_help = "The new version tests itself against the relay before it takes the place of the old one, and is
-taken back by itself when it gets no tunnel in time. Sessions end and are told. Exits 0 when the new version is kept, or
+taken back by itself when it gets no tunnel in time. Sessions end with a notice. Exits 0 when the new version is kept, or
 runs already. The signature is minisign's: `minisign -S -s minisign.key -m FILE` writes FILE.minisig.
 
 Examples:
@@ -242,7 +242,7 @@ pub struct Run {
     /// How often an idle tunnel is heard; at most what the NAT bears
     #[arg(long, value_name = "TIME", default_value = "25s", value_parser = parse_keepalive)]
     pub keepalive: Duration,
-    /// An environment variable that operators may set, beside LANG and LC_*; `*` stands for anything
+    /// An environment variable that operators may set, beside LANG and LC_*; `*` matches anything
     #[arg(long = "accept-env", value_name = "PATTERN")]
     pub accept_env: Vec<String>,
     /// What serves sftp and scp: `internal`, or the absolute path of another sftp-server
@@ -287,7 +287,7 @@ pub struct Sftp {
     /// Refuse whatever would change a file, a folder or an attribute
     #[arg(long)]
     pub read_only: bool,
-    /// The folder that stands for the whole file system (needs Linux 5.6)
+    /// The folder that is shown as the whole file system (needs Linux 5.6)
     #[arg(long, value_name = "DIR")]
     pub root: Option<PathBuf>,
 }

@@ -1,4 +1,4 @@
-//! What the agent says to whoever keeps its log: one line each on stderr, which systemd, procd and
+//! The agent's log: one line each on stderr, which systemd, procd and
 //! OpenRC collect. There are three levels and no filter: a device says little.
 
 use std::fmt;
@@ -15,7 +15,8 @@ pub enum Level {
     Info,
 }
 
-/// Writes one line, whatever stands in it: a relay's words, a name, a path. A log that cannot be written must never stop a tunnel, so errors are dropped.
+/// Writes one line, whatever the text holds: a relay's words, a name, a path. A log that cannot be written must never
+/// stop a tunnel, so errors are dropped.
 pub fn line(level: Level, text: fmt::Arguments<'_>) {
     let journal = std::env::var_os("JOURNAL_STREAM").is_some();
     let prefix = match (journal, level) {

@@ -103,14 +103,14 @@ impl StateDir {
         Pid::from_raw(text.trim().parse().ok()?)
     }
 
-    /// Where a file of the folder stands.
+    /// Returns the path of a file of the folder.
     #[must_use]
     pub fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 
     /// A path to `name` that is short enough for a Unix socket's address (108 bytes) wherever the
-    /// folder stands: it goes through this process's own descriptor of the folder, which must be kept
+    /// folder is: it goes through this process's own descriptor of the folder, which must be kept
     /// open while the path is used.
     ///
     /// # Errors

@@ -46,7 +46,7 @@ impl Persistence {
     }
 }
 
-/// The sentence for whoever keeps a device's state at a path that a restart empties.
+/// Returns the warning about state at a path that a restart empties.
 #[must_use]
 pub fn warning(state: &Path) -> Option<String> {
     let why = match Persistence::at(state) {

@@ -1,8 +1,8 @@
-//! Forwards as a recording tells them: when each began, and what had passed when it ended.
+//! Forwards in a shared log: when each began, and what had passed when it ended.
 //!
-//! A forward has no recording of its own: the relay names one that stands. Its beginning is accepted by the spool
-//! before the operator hears of it; room for its end is set aside with that, so the end is always told, by the
-//! forward itself or by the end of the recording.
+//! A forward has no recording of its own: the relay names the shared log of its connection. Its beginning is accepted
+//! by the spool before the operator is answered; room for its end is reserved with that, so the end is always recorded,
+//! by the forward itself or by the end of the recording.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -21,10 +21,10 @@ use holdfast_protocol::wire::{ForwardLogRef, RecordingMode};
 use super::recorder::State;
 use super::{Recorder, Unrecordable};
 
-/// What is said of a forward whose recording does not stand.
+/// The reason given for a forward whose log does not exist or has ended.
 const OVER: &str = "the recording of this connection's forwards is over: try again";
 
-/// The forwards that are told in one recording.
+/// The forwards of one shared log.
 #[derive(Debug, Default)]
 pub(super) struct Forwards {
     /// Those that have not ended, by their numbers.
@@ -38,15 +38,15 @@ pub(super) struct Forwards {
 pub(crate) struct Beginning {
     /// Which way it goes.
     pub(crate) direction: ForwardDirection,
-    /// What was asked for, or where somebody has come to.
+    /// The target that was asked for, or the address that was connected to.
     pub(crate) to: String,
-    /// Who has come.
+    /// The peer, of a connection that was accepted.
     pub(crate) from: Option<SocketAddr>,
     /// What `to` is here.
     pub(crate) address: Option<SocketAddr>,
 }
 
-/// What has passed on a forward: its two directions count, and whoever ends it reads.
+/// The bytes that have passed on a forward: its two directions count, and its end reads.
 #[derive(Debug, Default)]
 pub(crate) struct ByteCounters {
     sent: AtomicU64,
@@ -74,60 +74,61 @@ impl ByteCounters {
     }
 }
 
-/// A forward that is told in a recording.
+/// A forward that is recorded in a shared log.
 #[derive(Debug)]
-pub(crate) struct Told {
+pub(crate) struct LoggedForward {
     recorder: Arc<Recorder>,
-    told: ForwardLogRef,
-    /// What passes on it.
+    log: ForwardLogRef,
+    /// The bytes that pass on it.
     pub(crate) passed: Arc<ByteCounters>,
 }
 
-/// What the recording says to a forward.
-enum Answer {
-    /// It is told.
-    Told,
+/// The recorder's answer to a forward that begins.
+enum BeginAnswer {
+    /// Its beginning is recorded.
+    Recorded,
     /// The spool is slower than its sessions: ask again when work was done.
     Wait,
-    /// It can't be told.
+    /// It can't be recorded.
     Refused(String),
 }
 
-impl Told {
-    /// Tells that a forward begins, where the relay says; `None`: it can't be told, and may go on all the same.
+impl LoggedForward {
+    /// Records that a forward begins, in the log that the relay names; `None`: it can't be recorded, and may go on all
+    /// the same.
     ///
     /// # Errors
     /// [`Unrecordable`]: it must not begin.
     pub(crate) async fn begin(
         recorder: &Arc<Recorder>,
-        told: ForwardLogRef,
+        log: ForwardLogRef,
         beginning: &Beginning,
     ) -> Result<Option<Self>, Unrecordable> {
         let passed = Arc::<ByteCounters>::default();
         loop {
             let changed = recorder.changed.listen();
-            match recorder.forward_begins(told, beginning, &passed) {
-                Answer::Told => break,
-                Answer::Wait => changed.await,
-                Answer::Refused(why) if told.mode == RecordingMode::Strict => {
+            match recorder.forward_begins(log, beginning, &passed) {
+                BeginAnswer::Recorded => break,
+                BeginAnswer::Wait => changed.await,
+                BeginAnswer::Refused(why) if log.mode == RecordingMode::Strict => {
                     return Err(Unrecordable(why));
                 }
-                Answer::Refused(_) => return Ok(None),
+                BeginAnswer::Refused(_) => return Ok(None),
             }
         }
         let recorder = Arc::clone(recorder);
         Ok(Some(Self {
             recorder,
-            told,
+            log,
             passed,
         }))
     }
 
-    /// Tells that it is over.
+    /// Records that it is over.
     pub(crate) fn end(self, why: ForwardEnd) {
         let now = self.recorder.now();
         let mut state = self.recorder.lock();
-        state.forward_ends(now, &self.told, why);
+        state.forward_ends(now, &self.log, why);
         self.recorder.wake(&state);
         drop(state);
         self.recorder.forwards.notify(usize::MAX);
@@ -151,13 +152,13 @@ impl Recorder {
 
     fn forward_begins(
         &self,
-        told: ForwardLogRef,
+        log: ForwardLogRef,
         beginning: &Beginning,
         passed: &Arc<ByteCounters>,
-    ) -> Answer {
+    ) -> BeginAnswer {
         let now = self.now();
         let mut state = self.lock();
-        let answer = state.forward_begins(now, told, beginning, passed);
+        let answer = state.forward_begins(now, log, beginning, passed);
         self.wake(&state);
         drop(state);
         self.forwards.notify(usize::MAX);
@@ -166,12 +167,12 @@ impl Recorder {
 }
 
 impl State {
-    /// From here on forwards may be told in this recording, which has begun.
+    /// Opens the shared log of a recording that has begun.
     pub(super) fn take_forwards(&mut self, session: SessionId) {
         self.forwards.insert(session, Forwards::default());
     }
 
-    /// A recording is about to end: what is still open in it is told as that.
+    /// Records what is still open in a recording that is about to end as such.
     pub(super) fn end_forwards(&mut self, now: Duration, session: SessionId) {
         let Some(forwards) = self.forwards.remove(&session) else {
             return;
@@ -181,7 +182,7 @@ impl State {
         };
         for (number, passed) in forwards.open {
             let closed = passed.closed(number, ForwardEnd::StillOpen);
-            // There is room for it, or a gap that tells of it.
+            // There is room for it, or a gap that counts it.
             let _ = spool.accept_closed(now, session, closed);
         }
     }
@@ -189,55 +190,55 @@ impl State {
     fn forward_begins(
         &mut self,
         now: Duration,
-        told: ForwardLogRef,
+        log: ForwardLogRef,
         beginning: &Beginning,
         passed: &Arc<ByteCounters>,
-    ) -> Answer {
-        let over = || Answer::Refused(OVER.to_owned());
-        let Some(forwards) = self.forwards.get_mut(&told.session) else {
+    ) -> BeginAnswer {
+        let over = || BeginAnswer::Refused(OVER.to_owned());
+        let Some(forwards) = self.forwards.get_mut(&log.session) else {
             return over();
         };
         if let Some(why) = &forwards.full {
-            return Answer::Refused(why.clone());
+            return BeginAnswer::Refused(why.clone());
         }
         let Ok(spool) = &mut self.spool else {
             return over();
         };
-        if forwards.open.contains_key(&told.number) {
+        if forwards.open.contains_key(&log.number) {
             return over();
         }
         let from = beginning.from.map(|from| from.to_string());
         let opened = ForwardOpened {
-            id: told.number,
+            id: log.number,
             to: &beginning.to,
             from: from.as_deref().unwrap_or_default(),
             direction: beginning.direction,
             address: beginning.address,
         };
-        match spool.accept_opened(now, told.session, opened) {
+        match spool.accept_opened(now, log.session, opened) {
             Accept::Accepted | Accept::Gap => {
-                forwards.open.insert(told.number, Arc::clone(passed));
-                Answer::Told
+                forwards.open.insert(log.number, Arc::clone(passed));
+                BeginAnswer::Recorded
             }
-            Accept::Wait => Answer::Wait,
+            Accept::Wait => BeginAnswer::Wait,
             Accept::Refused(why) => {
                 let why = why.to_string();
                 forwards.full = Some(why.clone());
-                Answer::Refused(why)
+                BeginAnswer::Refused(why)
             }
         }
     }
 
-    fn forward_ends(&mut self, now: Duration, told: &ForwardLogRef, why: ForwardEnd) {
-        let forwards = self.forwards.get_mut(&told.session);
-        let Some(passed) = forwards.and_then(|forwards| forwards.open.remove(&told.number)) else {
-            // The recording has ended before it, and told so.
+    fn forward_ends(&mut self, now: Duration, log: &ForwardLogRef, why: ForwardEnd) {
+        let forwards = self.forwards.get_mut(&log.session);
+        let Some(passed) = forwards.and_then(|forwards| forwards.open.remove(&log.number)) else {
+            // The recording has ended before it, and recorded that.
             return;
         };
         if let Ok(spool) = &mut self.spool {
-            let closed = passed.closed(told.number, why);
-            // There is room for it, or a gap that tells of it.
-            let _ = spool.accept_closed(now, told.session, closed);
+            let closed = passed.closed(log.number, why);
+            // There is room for it, or a gap that counts it.
+            let _ = spool.accept_closed(now, log.session, closed);
         }
     }
 }

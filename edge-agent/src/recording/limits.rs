@@ -28,7 +28,7 @@ pub const COMMAND_BYTES_AT_ONCE: u64 = 256 * 1024;
 /// What the kernel keeps of process events while the agent is busy: some hundreds.
 pub const COMMAND_EVENTS_BUFFER: usize = 512 * 1024;
 
-/// How long the kernel may take to answer; also how often the listening thread sees that nobody needs it.
+/// How long the kernel may take to answer; also how often the listening thread checks whether it is still needed.
 pub const COMMAND_EVENTS_PATIENCE: Duration = Duration::from_millis(500);
 
 /// How long a command waits for room in the spool before it is left out.

@@ -22,5 +22,5 @@ mod writer;
 pub use recorder::{Recorder, RecorderConfig, RecordingDevice};
 pub use status::SpoolStatus;
 
-pub(crate) use forwards::{Beginning, ByteCounters, Told};
+pub(crate) use forwards::{Beginning, ByteCounters, LoggedForward};
 pub(crate) use session::{Recording, Unrecordable};

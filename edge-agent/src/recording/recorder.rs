@@ -87,7 +87,7 @@ pub struct Recorder {
     /// not every processor has atomic numbers that are large enough.)
     interactive: Mutex<Option<Duration>>,
     pub(super) commands: Commands,
-    /// Notified when a forward that is told in a recording begins or ends, or can't.
+    /// Notified when a forward that is recorded in a shared log begins or ends, or can't.
     pub(super) forwards: event_listener::Event,
 }
 
@@ -99,7 +99,7 @@ pub(super) struct State {
     pub(super) device: RecordingDevice,
     /// Sessions that are being recorded.
     pub(super) live: BTreeSet<SessionId>,
-    /// What is told in the recordings of forwards that stand.
+    /// The open forwards of each shared log.
     pub(super) forwards: BTreeMap<SessionId, Forwards>,
     uploader: Uploader,
     /// Counts upload streams: what was read for an older one is of no use.
@@ -267,7 +267,7 @@ impl Recorder {
         }
     }
 
-    /// An upload stream stands; there is one at a time.
+    /// An upload stream is open; there is one at a time.
     pub(super) fn handle_upload_connected(&self) {
         let mut state = self.lock();
         state.stream += 1;

@@ -86,7 +86,7 @@ impl Recording {
             }
             Err(why) => {
                 state.note_unrecorded(open.session, &why);
-                // The relay is to be told.
+                // The relay is informed.
                 self.recorder.changed.notify(usize::MAX);
                 Ok(())
             }

@@ -135,7 +135,7 @@ impl Medium for Folder {
         let file = self.open_file(name, OFlags::WRONLY)?;
         let length = file.metadata()?.len();
         if length < at {
-            // A hole would be read as zeros: somebody cut the file.
+            // A hole would be read as zeros: the file was cut short.
             return Err(io::Error::from(io::ErrorKind::InvalidData).into());
         }
         if length > at {

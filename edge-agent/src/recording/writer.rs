@@ -60,7 +60,7 @@ fn give_back(recorder: &Recorder, state: &mut State, later: &mut Postponed) {
     }
 }
 
-/// Waits until there is work, or somebody says so.
+/// Waits until there is work, or is woken.
 fn sleep<'a>(
     recorder: &'a Recorder,
     mut state: MutexGuard<'a, State>,

@@ -1,4 +1,4 @@
-//! The digest that programs are told apart by, and that minisign signs: BLAKE2b-512 (RFC 7693).
+//! The digest that distinguishes programs, and that minisign signs: BLAKE2b-512 (RFC 7693).
 
 use std::fmt;
 use std::io::{self, Read};

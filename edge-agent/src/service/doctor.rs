@@ -162,7 +162,9 @@ fn accounts(facts: &Facts) -> Finding {
         Err(why) if mode == LoginMode::Pam => Finding::bad(
             Level::Problem,
             check,
-            format!("PAM opens no sessions, and `--login pam` lets nobody in without: {why}"),
+            format!(
+                "PAM opens no sessions, and `--login pam` refuses all logins without it: {why}"
+            ),
             "mend PAM, or run the agent with `--login auto`",
         ),
         Err(why) => Finding::bad(

@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn hardware_is_told_apart_by_its_serial_or_its_card() {
+    fn hardware_differs_by_its_serial_or_its_card() {
         let device = DeviceId([1; 16]);
         let root = tempfile::tempdir().unwrap();
         let of = || machine(root.path(), device);

@@ -1,4 +1,4 @@
-//! What systemd is told, by sd_notify(3): that the agent is up, that it is alive, that it stops. Without
+//! Reports to systemd, by sd_notify(3): that the agent is up, that it is alive, that it stops. Without
 //! systemd nothing happens.
 
 use std::env;
@@ -46,7 +46,7 @@ impl ServiceManager {
     }
 
     /// For ever: a sign of life, twice as often as is asked for. It runs on the executor that everything
-    /// runs on, so that it stops when that stands still. `status` is what `systemctl status` shows.
+    /// runs on, so that it stops when that hangs. `status` is what `systemctl status` shows.
     pub async fn keep_alive(&self, status: impl Fn() -> String) {
         let Some(watchdog) = self.watchdog else {
             return std::future::pending().await;

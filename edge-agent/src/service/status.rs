@@ -104,7 +104,7 @@ pub struct Status {
     /// What bounds the processes of sessions.
     #[serde(default)]
     pub tasks: Option<String>,
-    /// Where the running program stands.
+    /// The path of the running program.
     #[serde(default)]
     pub program: Option<PathBuf>,
     /// What it was started with.

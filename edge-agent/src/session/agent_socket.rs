@@ -50,7 +50,7 @@ impl AgentSocket {
         self.listener.path.clone()
     }
 
-    /// The next connection that comes, kept until the relay takes it: what the relay is to be told.
+    /// Accepts the next connection and keeps it until the relay takes it; gives the message for the relay.
     pub(super) fn poll_arrival(&mut self, cx: &mut Context<'_>) -> Poll<SessionMessage> {
         while !self.sessions.arrivals.has_room(self.session) {
             let ticks = self
@@ -64,18 +64,20 @@ impl AgentSocket {
         self.listener.poll_accept(cx).map(|stream| {
             let number = self.number;
             self.number = number.wrapping_add(1);
-            let come = AcceptedConnection {
+            let connection = AcceptedConnection {
                 socket: stream.into(),
                 peer: None,
                 to: ArrivedAt::Agent,
             };
-            self.sessions.arrivals.keep(self.session, number, come);
+            self.sessions
+                .arrivals
+                .keep(self.session, number, connection);
             let peer = NO_ADDRESS;
             SessionMessage::Incoming(Incoming { number, peer })
         })
     }
 
-    /// The session is over: nobody takes what waits.
+    /// Drops what waits, because the session is over.
     pub(super) fn close(self) {
         self.sessions.arrivals.forget(self.session);
     }

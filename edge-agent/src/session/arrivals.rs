@@ -10,7 +10,7 @@ use holdfast_protocol::ids::SessionId;
 
 use super::limits::{ARRIVAL_PATIENCE, MAX_ARRIVALS};
 
-/// Connections that have come and that the relay has not taken yet.
+/// Accepted connections that the relay has not taken yet.
 #[derive(Debug, Default)]
 pub(super) struct Arrivals(Mutex<HashMap<SessionId, Vec<Arrival>>>);
 
@@ -18,20 +18,20 @@ pub(super) struct Arrivals(Mutex<HashMap<SessionId, Vec<Arrival>>>);
 struct Arrival {
     number: u32,
     at: Instant,
-    come: AcceptedConnection,
+    connection: AcceptedConnection,
 }
 
-/// A connection that has come.
+/// An accepted connection.
 #[derive(Debug)]
 pub(super) struct AcceptedConnection {
     pub(super) socket: OwnedFd,
-    /// From where; `None` on a Unix socket.
+    /// The peer; `None` on a Unix socket.
     pub(super) peer: Option<SocketAddr>,
-    /// Where to.
+    /// The endpoint that accepted it.
     pub(super) to: ArrivedAt,
 }
 
-/// Where a connection has come to.
+/// The endpoint that accepted a connection.
 #[derive(Debug)]
 pub(super) enum ArrivedAt {
     /// An address of the device.
@@ -42,7 +42,7 @@ pub(super) enum ArrivedAt {
     Agent,
 }
 
-/// What stands for the peer of a Unix socket.
+/// The address given in place of the peer of a Unix socket.
 pub(super) const NO_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 impl Arrivals {
@@ -53,16 +53,20 @@ impl Arrivals {
         let at = waiting
             .iter()
             .position(|arrival| arrival.number == number)?;
-        Some(waiting.swap_remove(at).come)
+        Some(waiting.swap_remove(at).connection)
     }
 
-    pub(super) fn keep(&self, listener: SessionId, number: u32, come: AcceptedConnection) {
+    pub(super) fn keep(&self, listener: SessionId, number: u32, connection: AcceptedConnection) {
         let at = Instant::now();
-        let arrival = Arrival { number, at, come };
+        let arrival = Arrival {
+            number,
+            at,
+            connection,
+        };
         self.lock().entry(listener).or_default().push(arrival);
     }
 
-    /// Whether there is room for one more; what nobody took in time goes.
+    /// Whether there is room for one more; what was not taken in time is dropped.
     pub(super) fn has_room(&self, listener: SessionId) -> bool {
         let mut all = self.lock();
         let Some(waiting) = all.get_mut(&listener) else {

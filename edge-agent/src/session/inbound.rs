@@ -30,7 +30,7 @@ use crate::session::limits::{
 pub(super) enum Input {
     /// A message.
     Message(SessionMessage),
-    /// Nobody speaks any more.
+    /// The other end is gone.
     Gone(Gone),
     /// What came can't be recorded, and so must not be heeded.
     Unrecordable(Unrecordable),
@@ -252,7 +252,7 @@ pub(super) enum Sink {
 /// The input of a process or a connection: a queue before it.
 #[derive(Default)]
 pub(super) struct Stdin {
-    /// `None` before the start, and when nobody reads any more: what comes then is dropped.
+    /// `None` before the start, and when it is not read any more: what comes then is dropped.
     end: Option<Arc<Async<OwnedFd>>>,
     queue: VecDeque<Bytes>,
     queued: usize,

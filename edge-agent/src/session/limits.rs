@@ -85,7 +85,7 @@ pub const MAX_KEEPERS: usize = 64;
 /// Most folders that are looked at for one that a killed helper left behind: each start looks again.
 pub const MAX_STALE_SOCKETS: usize = 64;
 
-/// How often a socket is made anew where something stands in its place.
+/// How often a socket is made anew where something is in its place.
 pub const BIND_ATTEMPTS: u32 = 5;
 
 /// Between two of these: a process ends in less.
@@ -133,7 +133,7 @@ pub const MAX_LOGIN_ANSWER: usize =
 pub const SESSION_OPEN_FILES: u64 = 1024;
 
 /// One account's sessions have at most this part of the tasks (one in so many) that the agent's service may have: the
-/// agent, and whoever logs in to look, need the rest.
+/// agent, and an operator who logs in to look, need the rest.
 pub const TASKS_SHARE_ACCOUNT: u64 = 2;
 
 /// One session has at most this part of its account's: another one of the same account can still end it.

@@ -22,17 +22,17 @@ use crate::session::limits::{FORWARD_PIECE, LAST_OUTPUT, MIN_OUTPUT_READ, OUTPUT
 
 /// What there is to say about the output, besides data.
 pub(super) enum Output {
-    /// All of it was read, and stands in the queue.
+    /// All of it was read, and is in the queue.
     Ended,
     /// Nothing waits in the queue.
     Flushed,
-    /// Nobody takes more.
+    /// The other end takes no more.
     Gone(Gone),
     /// What was read can't be recorded, and so must not be shown.
     Unrecordable(Unrecordable),
 }
 
-/// What stands in the order of the output, and is not recorded yet.
+/// Output in its order that is not recorded yet.
 enum Unrecorded {
     /// A frame of data.
     Data(DataStream, Bytes),
@@ -154,7 +154,7 @@ impl Outbound {
         self.ended = true;
     }
 
-    /// Lets go of the outputs, and of what was read: nobody wants them.
+    /// Lets go of the outputs, and of what was read: they are not wanted any more.
     pub(super) fn close(&mut self) {
         self.close_sources();
         (self.unrecorded, self.queue) = (VecDeque::new(), VecDeque::new());
@@ -281,7 +281,7 @@ impl Outbound {
         self.stopped.as_mut()
     }
 
-    /// Breaks the stream off: nobody reads it.
+    /// Resets the stream, which is not read any more.
     pub(super) fn reset(&mut self) {
         // It has ended already, then.
         let _ = self.send.reset(0_u32.into());
@@ -302,7 +302,7 @@ impl Outbound {
             if let Poll::Ready(read) = self.sources[at].poll_read(cx) {
                 let source = self.sources.remove(at);
                 let stream = source.stream;
-                // EIO is a terminal's end of file: nobody holds its other end any more.
+                // EIO is a terminal's end of file: its other end is not open any more.
                 self.broken |= read.as_ref().is_err_and(|error| *error != Errno::IO);
                 let frame = read.unwrap_or(None);
                 if let Some(frame) = &frame {

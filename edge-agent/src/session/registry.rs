@@ -21,7 +21,7 @@ use crate::recording::Recorder;
 pub struct SessionConfig {
     /// Patterns (`*` and `?`) of environment variables that a client may set, besides `LANG`, `LC_*`,
     /// `COLORTERM` and `NO_COLOR`. What would choose the code that runs (`LD_*`, `PATH`, `BASH_ENV`, …)
-    /// stays forbidden whatever stands here.
+    /// stays forbidden whatever is given here.
     pub accept_env: Vec<String>,
     /// What serves the subsystem sftp.
     pub sftp_server: SftpServer,
@@ -108,7 +108,7 @@ impl Sessions {
         self.live.load(Ordering::Acquire)
     }
 
-    /// How many forwarded connections stand, or are being dialled or ended.
+    /// Returns how many forwarded connections are open, or are being dialled or ended.
     #[must_use]
     pub fn forwards(&self) -> u32 {
         self.forwards.load(Ordering::Acquire)
@@ -137,7 +137,7 @@ impl Sessions {
         none.or(late).await;
     }
 
-    /// A place for one more of a kind; the error is as many as there may be.
+    /// Takes a slot for one more of a kind; the error is the maximum.
     pub(super) fn slot(self: &Arc<Self>, kind: Kind) -> Result<Slot, u32> {
         let max = match kind {
             Kind::Session => self.config.max_sessions,
@@ -166,18 +166,18 @@ impl Sessions {
     }
 }
 
-/// What a place is for.
+/// The purpose of a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// A process.
     Session,
     /// A forwarded connection.
     Forward,
-    /// What forwards are told in: nothing waits for it, and nothing is kept up for it.
+    /// A shared log of forwards: nothing waits for it, and nothing is kept up for it.
     Recording,
 }
 
-/// Counts one session or forward for as long as it stands.
+/// Counts one session or forward for as long as it lives.
 pub(super) struct Slot {
     sessions: Arc<Sessions>,
     kind: Kind,

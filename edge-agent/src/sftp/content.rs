@@ -174,7 +174,7 @@ impl Server {
     ) -> Result<Done, Status> {
         let source = self.handles.file(from).ok_or(Status::NO_HANDLE)?;
         let target = self.handles.file(to).ok_or(Status::NO_HANDLE)?;
-        // 0 stands for "to the end".
+        // 0 means "to the end".
         let mut remaining = if length == 0 { u64::MAX } else { length };
         if same_file(source, target)? {
             let (low, high) = (offset.min(to_offset), offset.max(to_offset));
@@ -222,7 +222,7 @@ fn space_numbers(space: &rustix::fs::StatVfs) -> [u64; 11] {
         space.f_ffree,
         space.f_favail,
         space.f_fsid,
-        // Of the flags, "read-only" and "no set-user-id" are told, and have the same values.
+        // Of the flags, "read-only" and "no set-user-id" are reported, and have the same values.
         space.f_flag.bits() & 3,
         space.f_namemax,
     ]

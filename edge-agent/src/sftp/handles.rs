@@ -67,7 +67,7 @@ impl Handles {
         number.to_be_bytes()
     }
 
-    /// Takes a name that somebody else gives to what is opened next. Such names count up.
+    /// Takes a name that the caller gives to what is opened next. Such names count up.
     ///
     /// # Errors
     /// It is none, or no new one.
@@ -91,7 +91,7 @@ impl Handles {
     }
 
     /// What was to be open under this name is not. Of more than [`MAX_SFTP_FAILED`] the oldest are forgotten, and are
-    /// handles that nobody knows.
+    /// handles that are unknown.
     pub(super) fn fail(&mut self, number: u32, why: Status) {
         if self.failed.len() >= MAX_SFTP_FAILED {
             self.failed.pop_first();
@@ -127,7 +127,7 @@ impl Handles {
         }
     }
 
-    /// Closes a file that is only written, and keeps its name: whoever runs it or waits for its end finds it closed. It is
+    /// Closes a file that is only written, and keeps its name: a process that runs it or waits for its end finds it closed. It is
     /// left open if it could not be opened again.
     ///
     /// # Errors
@@ -154,7 +154,7 @@ impl Handles {
     /// Opens again what was released, because something is asked of it.
     ///
     /// # Errors
-    /// The kernel's: somebody has changed whose it is in the meantime.
+    /// The kernel's: its owner was changed in the meantime.
     pub(super) fn wake(&mut self, name: &[u8]) -> Result<(), Errno> {
         let open = Name::of(name).and_then(|name| self.open.get_mut(&name));
         let Some(handle @ Handle::Released(..)) = open else {

@@ -32,5 +32,5 @@ pub const MAX_SFTP_NAMES: usize = 1024;
 /// Bytes that one system call copies within the device.
 pub const SFTP_COPY: usize = 8 * 1024 * 1024;
 
-/// How often a path within a root is tried while somebody moves folders under it.
+/// How often a path within a root is tried while folders are moved under it.
 pub const SFTP_ROOT_ATTEMPTS: u32 = 64;

@@ -266,7 +266,7 @@ impl Server {
         let people = &mut self.people;
         let mut name = |number: &[u8; 4], find: fn(&mut _, u32) -> Option<&str>| {
             let name = find(people, u32::from_be_bytes(*number));
-            // A longer one is nobody's, and would not fit.
+            // A longer one is no account's, and would not fit.
             name.filter(|name| name.len() < 256)
                 .unwrap_or_default()
                 .to_owned()
@@ -347,7 +347,7 @@ fn timestamps((read, changed): (u32, u32)) -> Timestamps {
     }
 }
 
-/// All are tried, as OpenSSH does; the first that failed is told.
+/// All are tried, as OpenSSH does; the first failure is reported.
 fn all<const N: usize>(parts: [Option<Result<(), Errno>>; N]) -> Result<Done, Status> {
     parts.into_iter().flatten().collect::<Result<(), Errno>>()?;
     Ok(Done::Well)

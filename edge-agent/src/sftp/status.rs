@@ -1,4 +1,4 @@
-//! What a client is told of how its request went.
+//! The outcome of a request, as it is reported to the client.
 
 use std::borrow::Cow;
 use std::io;

@@ -19,7 +19,7 @@ use crate::sftp::limits::MAX_SFTP_TEMPORARY;
 pub(super) struct Temporary {
     files: Vec<File>,
     /// Set by the signals that end a session; `None` as long as they may end the process as they do.
-    told_to_end: Option<Arc<AtomicBool>>,
+    end_requested: Option<Arc<AtomicBool>>,
 }
 
 /// What is to go: under this name, and only if it is still this.
@@ -38,7 +38,7 @@ impl Temporary {
         if self.files.len() >= MAX_SFTP_TEMPORARY {
             return Err(Status::new(Code::Failure, "Too many temporary files"));
         }
-        self.told_to_end.get_or_insert_with(|| {
+        self.end_requested.get_or_insert_with(|| {
             let flag = Arc::new(AtomicBool::new(false));
             for signal in [SIGHUP, SIGTERM] {
                 // It fails for signals that can't be caught, and these can.
@@ -61,15 +61,15 @@ impl Temporary {
     }
 
     /// Whether a signal said that the session is over.
-    pub(super) fn is_told_to_end(&self) -> bool {
-        let flag = self.told_to_end.as_ref();
+    pub(super) fn has_to_end(&self) -> bool {
+        let flag = self.end_requested.as_ref();
         flag.is_some_and(|flag| flag.load(Ordering::Relaxed))
     }
 
     /// Takes away what is left of them.
     pub(super) fn remove(&mut self, tree: &Tree) {
         for file in self.files.drain(..) {
-            // What can't be removed stays: there is nobody left to be told.
+            // What can't be removed stays: no client is left to report it to.
             let _ = file.remove(tree);
         }
     }

@@ -47,7 +47,7 @@ impl Watcher {
         Timer::after(ADDRESS_SETTLE).await;
         let mut buffer = [0_u8; 4096];
         loop {
-            // What changed does not matter: whoever asks compares the address it would use now.
+            // What changed does not matter: the reader compares the address that it would use now.
             match rustix::net::recv(&self.socket, buffer.as_mut_slice(), RecvFlags::DONTWAIT) {
                 // The queue ran over: changes there were, and many.
                 Ok(_) | Err(rustix::io::Errno::NOBUFS | rustix::io::Errno::INTR) => {}

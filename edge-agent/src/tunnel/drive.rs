@@ -1,4 +1,4 @@
-//! The driver of a tunnel that stands: one loop over events, timeouts and actions.
+//! The driver of an established tunnel: one loop over events, timeouts and actions.
 
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -28,7 +28,7 @@ pub enum End {
     Lost(String),
     /// The relay stops; dial again after this.
     Drained(Duration),
-    /// A newer one stands.
+    /// A newer one is established.
     Replaced(Box<Standing>),
 }
 
@@ -165,7 +165,7 @@ impl Driver<'_> {
                 if self.agent.membership().roster().relays.len() > 1 {
                     return Some(End::Drained(after));
                 }
-                // There is nobody else to dial, and the sessions on this tunnel have their time yet.
+                // There is no other relay to dial, and the sessions on this tunnel have their time yet.
                 info!("the relay is about to stop");
                 self.drained = Some(after);
                 None
@@ -228,7 +228,7 @@ impl Driver<'_> {
         }
     }
 
-    /// Dials a second tunnel beside this one. It gives up only when it is told to.
+    /// Dials a second tunnel beside this one. It gives up only when it is cancelled.
     fn dial(&mut self) {
         info!("the path stays silent: dialling a second tunnel");
         let (agent, events) = (self.agent.clone(), self.events.clone());

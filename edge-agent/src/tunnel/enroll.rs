@@ -56,14 +56,14 @@ pub enum JoinError {
     },
     /// What answers at the token's address cannot prove to be of the token's cluster.
     #[error(
-        "the relay at {address} is not of the cluster that the token names: nothing was told to it. Check the address, or ask for a new token"
+        "the relay at {address} is not of the cluster that the token names: no secret was sent. Check the address, or ask for a new token"
     )]
     WrongCluster {
         /// Where.
         address: String,
     },
     /// The relay broke the protocol.
-    #[error("the relay's answer makes no sense here: is {0} a Holdfast relay of this version?")]
+    #[error("unexpected message from the relay: is {0} a Holdfast relay of this version?")]
     Unexpected(String),
     /// It took too long.
     #[error("the relay at {0} did not finish the joining in time: try again")]

@@ -21,7 +21,7 @@ use crate::tunnel::refusal::Refused;
 use crate::tunnel::tls::Trust;
 use crate::{info, warn};
 
-/// A tunnel that stands.
+/// An established tunnel.
 #[derive(Debug)]
 pub struct Standing {
     pub dialled: Dialled,
@@ -49,7 +49,7 @@ enum AttemptError {
 /// Waits for `delay`, then tries each relay of the roster, again and again, with growing pauses.
 ///
 /// `older` is the driver of a tunnel that is silent. Between the handshake with a relay and the `Hello` with
-/// which the new tunnel takes the older one's place, it is told, and gets a last chance: a relay that answers
+/// which the new tunnel takes the older one's place, the older relay is informed, and gets a last chance: a relay that answers
 /// shows that there is a way to it again, and with the older tunnel its sessions would live on.
 pub async fn establish(
     agent: &Arc<Agent>,
@@ -130,7 +130,7 @@ async fn attempt_once(
     }
 }
 
-/// Takes over what the relay's welcome brings, and says that the tunnel stands.
+/// Takes over what the relay's welcome brings, and reports that the tunnel is up.
 fn welcome(agent: &Agent, standing: &Standing) {
     let welcome = &standing.welcome;
     let mut membership = agent
@@ -140,7 +140,7 @@ fn welcome(agent: &Agent, standing: &Standing) {
     let newer_roster = membership.update_roster(&welcome.membership.roster);
     let newer_name = membership.update_name(&welcome.membership.name);
     if newer_roster || newer_name {
-        // The tunnel stands whether or not the file can be written (a read-only root, a full disk).
+        // The tunnel is up whether or not the file can be written (a read-only root, a full disk).
         if let Err(error) = membership.save(&agent.state) {
             warn!("{error}");
         }

@@ -85,9 +85,9 @@ pub async fn run<T>(
             let Some(standing) = &mut current else {
                 continue;
             };
-            let stands_since = Instant::now();
+            let up_since = Instant::now();
             let end = drive::drive(agent, standing).await;
-            if stands_since.elapsed() >= STEADY_TUNNEL {
+            if up_since.elapsed() >= STEADY_TUNNEL {
                 falls.reset();
             }
             match end {

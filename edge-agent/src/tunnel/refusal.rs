@@ -1,4 +1,4 @@
-//! A relay's refusal, in words for whoever stands at the device.
+//! A relay's refusal, as text for the person at the device.
 
 use std::fmt;
 

@@ -157,7 +157,7 @@ fn the_environment_is_fresh_and_the_client_adds_what_is_allowed() {
 }
 
 #[test]
-fn who_has_no_home_starts_at_the_root_and_is_told() {
+fn account_without_home_starts_at_the_root_with_a_notice() {
     run(async {
         if !*IS_ROOT {
             return;
@@ -165,15 +165,15 @@ fn who_has_no_home_starts_at_the_root_and_is_told() {
         let pair = Pair::new().await;
         let outcome = exec_as(&pair, "homeless", "pwd").await;
         assert_eq!(outcome.stdout(), "/\n");
-        let told = "Could not chdir to home directory /no/such/home: No such file or directory (os error 2)\n";
-        assert_eq!(outcome.stderr(), told);
+        let notice = "Could not chdir to home directory /no/such/home: No such file or directory (os error 2)\n";
+        assert_eq!(outcome.stderr(), notice);
         let outcome = exec_as(&pair, "shell-less", "echo $SHELL").await;
         assert_eq!(outcome.stdout(), "/bin/sh\n");
     });
 }
 
 #[test]
-fn who_may_not_come_in_is_told_why() {
+fn refused_login_gets_the_reason() {
     run(async {
         if !*IS_ROOT {
             return;

@@ -9,7 +9,7 @@ use holdfast_protocol::wire::{Exit, Work};
 use crate::harness::device::{Device, Watched};
 use crate::harness::{Client, Pair, exec, open, run, with_pty};
 
-/// The process whose number stands behind "pid " in the output.
+/// The process whose number follows "pid " in the output.
 async fn pid(client: &mut Client) -> Watched {
     let mut text = client.until("pid ").await;
     loop {
@@ -87,7 +87,7 @@ fn a_lost_tunnel_ends_its_sessions() {
 }
 
 #[test]
-fn a_client_that_vanishes_behind_input_that_nobody_reads_is_noticed() {
+fn client_lost_behind_unread_input_is_noticed() {
     run(async {
         let pair = Pair::new().await;
         let mut client = pair.open(exec("echo pid $$; exec sleep 1000")).await;
@@ -152,7 +152,7 @@ fn a_job_that_keeps_the_terminal_does_not_keep_the_session() {
 #[test]
 fn the_last_output_of_a_terminal_waits_for_a_slow_client() {
     run(async {
-        // Small windows, so that the output stands in the terminal when its leader exits.
+        // Small windows, so that the output waits in the terminal when its leader exits.
         let mut transport = quinn::TransportConfig::default();
         transport
             .stream_receive_window(8192_u32.into())

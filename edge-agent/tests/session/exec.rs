@@ -21,7 +21,7 @@ fn a_command_gives_its_output_and_its_status() {
 }
 
 #[test]
-fn a_signal_of_the_process_is_told_by_its_name() {
+fn signal_of_the_process_has_its_name() {
     run(async {
         let pair = Pair::new().await;
         for (name, signal) in [
@@ -125,7 +125,7 @@ fn a_login_shell_reads_its_commands_from_a_pipe() {
 }
 
 #[test]
-fn a_core_dump_is_told_as_the_kernel_tells_it() {
+fn core_dump_is_reported_as_by_the_kernel() {
     run(async {
         let pair = Pair::new().await;
         let command = "ulimit -c unlimited; kill -ABRT $$";

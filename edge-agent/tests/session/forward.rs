@@ -15,7 +15,7 @@ use rustix::net::sockopt::set_socket_linger;
 use crate::harness::device::resident;
 use crate::harness::{Client, Heard, Pair, open, run};
 
-/// Somebody on the device's network, who does `then` with the one connection that comes.
+/// A peer on the device's network that does `then` with the one connection that comes.
 fn target<T: Send + 'static>(
     then: impl FnOnce(TcpStream) -> T + Send + 'static,
 ) -> (SocketAddr, JoinHandle<T>) {
@@ -101,7 +101,7 @@ fn a_target_that_has_said_all_still_listens() {
 }
 
 #[test]
-fn a_connection_that_is_broken_off_is_told_from_one_that_ends() {
+fn broken_connection_differs_from_one_that_ends() {
     run(async {
         let pair = Pair::new().await;
         let (address, serving) = target(|mut stream| {
@@ -160,7 +160,7 @@ fn a_slow_target_holds_its_operator_back_and_costs_little() {
         };
         let early =
             futures_lite::FutureExt::or(async { Some((&mut writing).await) }, stalled).await;
-        assert_eq!(early, None, "nobody reads it");
+        assert_eq!(early, None, "it is not read");
         let grown = resident().saturating_sub(before);
         assert!(
             grown < 12 * 1024 * 1024,
@@ -185,7 +185,7 @@ fn what_the_rules_do_not_name_is_not_dialled() {
         };
         let refused = pair.to_end(to(address, policy)).await.refused;
         assert_eq!(refused, Some(SessionRefusal::NotPermitted(address)));
-        assert!(listener.accept().is_err(), "somebody was dialled");
+        assert!(listener.accept().is_err(), "a refused address was dialled");
         drop(listener);
         let refused = pair
             .to_end(to(address, AddressPolicy::default()))
@@ -270,7 +270,7 @@ fn what_comes_to_a_port_waits_until_it_is_taken_once() {
             smol::unblock(move || first.read(&mut [0; 1]).map_err(|error| error.kind())).await,
             Err(ErrorKind::ConnectionReset)
         );
-        // With the port goes what nobody has taken.
+        // With the port goes what was not taken.
         let mut third = TcpStream::connect(at).unwrap();
         let three = incoming(&mut port).await;
         port.vanish();

@@ -134,7 +134,7 @@ impl Pair {
         client.outcome().await
     }
 
-    /// Resolves when no forward stands.
+    /// Resolves when no forward is open.
     pub(crate) async fn no_forwards(&self) {
         loop {
             let changed = self.sessions.changed();
@@ -351,7 +351,7 @@ pub(crate) fn open(work: Work) -> Open {
         original_command: None,
         recording: None,
         terms: SessionTerms::default(),
-        told: None,
+        forward_log: None,
     }
 }
 

@@ -1,4 +1,4 @@
-//! A client that does not read stops its process, and nobody else.
+//! A client that does not read stops its process, and no other session.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ async fn echo(client: &mut Client, word: &str) {
 }
 
 #[test]
-fn a_stalled_client_costs_little_and_disturbs_nobody() {
+fn a_stalled_client_costs_little_and_disturbs_no_other() {
     run(async {
         let pair = Pair::new().await;
         let mut other = pair.open(exec("cat")).await;
@@ -29,7 +29,7 @@ fn a_stalled_client_costs_little_and_disturbs_nobody() {
         ] {
             let before = resident();
             let mut stalled = pair.open(stalling).await;
-            // It runs; from here on nobody reads it.
+            // It runs; from here on it is not read.
             stalled.hear().await;
             stalled.hear().await;
             let began = Instant::now();
@@ -73,7 +73,7 @@ fn a_process_that_does_not_read_stops_its_client() {
         futures_lite::future::or(endless, for_a_while).await;
         assert!(sent < 16 * 1024 * 1024, "{sent} bytes went somewhere");
         let grown = resident().saturating_sub(before);
-        assert!(grown < BOUND, "{grown} bytes for input that nobody reads");
+        assert!(grown < BOUND, "{grown} bytes for input that is not read");
         client.vanish();
         pair.live(0).await;
     });

@@ -243,13 +243,14 @@ fn a_terminal_is_recorded_and_what_is_typed_unseen_is_not() {
         assert_eq!(played.redacted, [8]);
         assert!(!format!("{played:?}").contains("hunter2"));
         assert!(played.shown(Stream::Stdout).contains("shown-visible"));
-        let told = |wanted: &str| played.others.iter().any(|other| other.contains(wanted));
+        let recorded_event =
+            |wanted: &str| played.others.iter().any(|other| other.contains(wanted));
         for wanted in ["xterm-256color", "Resize", "Signal(Winch)"] {
-            assert!(told(wanted), "{wanted}: {played:?}");
+            assert!(recorded_event(wanted), "{wanted}: {played:?}");
         }
         // Which of the two depends on the kernel, and on who runs this.
         assert!(
-            told("CommandsUnavailable") || told("Command(Command"),
+            recorded_event("CommandsUnavailable") || recorded_event("Command(Command"),
             "{played:?}"
         );
     });
@@ -380,7 +381,7 @@ fn a_client_that_goes_away_leaves_a_whole_recording() {
 
 /// What the device does not set it does not keep, but for the name.
 #[test]
-fn a_refused_value_stands_in_no_recording() {
+fn a_refused_value_is_in_no_recording() {
     run(async {
         let pair = Pair::recorded(Device::new(), |_| {}).await;
         let variable = |name: &str, value: &str| (name.to_owned(), value.to_owned());

@@ -81,7 +81,7 @@ const BATCH: &str = "mkdir made\n\
 
 #[test]
 fn a_client_sees_what_it_sees_of_openssh() {
-    let mut told = Vec::new();
+    let mut shown = Vec::new();
     for server in [ours(), OPENSSH.to_owned()] {
         if server == OPENSSH && !Path::new(OPENSSH).exists() {
             println!("{OPENSSH} is not here: nothing to compare with");
@@ -138,9 +138,9 @@ fn a_client_sees_what_it_sees_of_openssh() {
             assert_eq!(text.unwrap(), "deep/\u{e4}");
         }
         let folder = fs::canonicalize(&folder).unwrap();
-        told.push(text.replace(folder.to_str().unwrap(), "FOLDER"));
+        shown.push(text.replace(folder.to_str().unwrap(), "FOLDER"));
     }
-    let (ours, theirs) = (&told[0], told.last().unwrap());
+    let (ours, theirs) = (&shown[0], shown.last().unwrap());
     assert_eq!(ours, theirs);
 }
 

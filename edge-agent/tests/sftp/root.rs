@@ -12,7 +12,7 @@ use crate::client::{ok, sftp};
 use crate::compare::listing;
 use crate::peer::{Packet, Server};
 
-/// A root beside a folder that nobody may reach.
+/// A root beside a folder that must not be reached.
 struct Bed {
     folder: tempfile::TempDir,
 }
@@ -175,7 +175,7 @@ impl Drop for Stop<'_> {
     }
 }
 
-/// Somebody swaps a folder and a link to the outside while the client works below it.
+/// Another process swaps a folder and a link to the outside while the client works below it.
 #[test]
 fn no_race_leads_out() {
     let bed = Bed::new();

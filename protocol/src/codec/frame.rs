@@ -13,7 +13,7 @@ use crate::wire::{
     Signal, StdinMode, WindowSize,
 };
 
-/// Length of what stands before each frame's body.
+/// Length of the header before each frame's body.
 pub const HEADER_LEN: usize = 4;
 
 const OPEN: u8 = 0;
@@ -215,7 +215,7 @@ impl FrameReader {
     }
 }
 
-/// What stands for the terms of a recording where there is none, and something stands behind them.
+/// The terms of a recording that are sent where there is none and later parts follow.
 const UNRECORDED: RecordingTerms = RecordingTerms {
     mode: RecordingMode::Off,
     stdin: StdinMode::Off,
@@ -223,8 +223,8 @@ const UNRECORDED: RecordingTerms = RecordingTerms {
     recover: false,
 };
 
-/// What stands for the recording of a forward where there is none, and something stands behind it.
-const UNTOLD: ForwardLogRef = ForwardLogRef {
+/// The forward log that is sent where there is none and later parts follow.
+const NO_FORWARD_LOG: ForwardLogRef = ForwardLogRef {
     session: SessionId([0; 16]),
     number: 0,
     mode: RecordingMode::Off,
@@ -234,9 +234,9 @@ const UNTOLD: ForwardLogRef = ForwardLogRef {
 fn encode_open(open: &Open) -> Result<Vec<u8>, CodecError> {
     let terms = &open.terms;
     let has_later_terms = !terms.denied_logins.is_empty() || terms.on_disconnect.is_some();
-    let told = open.told.as_ref();
-    let told = told.or(has_later_terms.then_some(&UNTOLD));
-    let has_terms = terms.sftp.is_some() || terms.agent || told.is_some();
+    let log = open.forward_log.as_ref();
+    let log = log.or(has_later_terms.then_some(&NO_FORWARD_LOG));
+    let has_terms = terms.sftp.is_some() || terms.agent || log.is_some();
     let recording = open.recording.as_ref();
     let mut body = encode_body(open, MAX_OPEN_MESSAGE)?;
     if let Some(recording) = recording.or(has_terms.then_some(&UNRECORDED)) {
@@ -246,8 +246,8 @@ fn encode_open(open: &Open) -> Result<Vec<u8>, CodecError> {
         let terms = (&terms.sftp, terms.agent);
         body.extend(encode_body(&terms, MAX_OPEN_MESSAGE - body.len())?);
     }
-    if let Some(told) = told {
-        body.extend(encode_body(told, MAX_OPEN_MESSAGE - body.len())?);
+    if let Some(log) = log {
+        body.extend(encode_body(log, MAX_OPEN_MESSAGE - body.len())?);
     }
     if has_later_terms {
         // More fields are appended to this tuple, in the order in which `decode_open` takes them.
@@ -271,7 +271,7 @@ fn decode_open(body: &[u8]) -> Result<Open, CodecError> {
     if rest.is_empty() {
         return Ok(open);
     }
-    open.told = Some(take(&mut rest)?).filter(|told| *told != UNTOLD);
+    open.forward_log = Some(take(&mut rest)?).filter(|log| *log != NO_FORWARD_LOG);
     open.terms.denied_logins = take_or_default(&mut rest)?;
     if open.terms.denied_logins.len() > MAX_DENIED_LOGINS {
         return Err(CodecError::Malformed { kind: OPEN.into() });

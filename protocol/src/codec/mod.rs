@@ -1,4 +1,4 @@
-//! Framing: how messages stand on QUIC streams.
+//! Framing: how messages are laid out on QUIC streams.
 //!
 //! - Control stream: `length: u16 BE`, then a postcard message ([`control`]).
 //! - Session stream: `kind: u8`, `length: u24 BE`, then data as it is, or a postcard message ([`frame`]).
@@ -49,7 +49,7 @@ fn encode_body<T: Serialize>(message: &T, bound: usize) -> Result<Vec<u8>, Codec
     Ok(body)
 }
 
-/// Decodes `body` and ignores what stands behind the last known field.
+/// Decodes `body` and ignores what follows the last known field.
 fn decode_body<T: DeserializeOwned>(body: &[u8], kind: u32) -> Result<T, CodecError> {
     postcard::take_from_bytes(body)
         .map(|(message, _newer_fields)| message)

@@ -207,7 +207,7 @@ fn is_within(address: IpAddr, network: IpAddr, prefix: u8) -> bool {
     }
 }
 
-/// Whether an address is another machine's, for all that can be told from it.
+/// Returns whether an address is another machine's, as far as it shows.
 fn is_elsewhere(address: IpAddr) -> bool {
     let on_this_link = match address {
         IpAddr::V4(address) => address.is_link_local() || address.is_broadcast(),

@@ -22,7 +22,7 @@ pub enum RuleError {
     #[error("expected an address, a network, a name, *.NAME, localhost or * before the port")]
     Host,
     /// An IPv6 address without brackets.
-    #[error("an IPv6 address stands in brackets, as in [fd00::/8]:443")]
+    #[error("an IPv6 address is written in brackets, as in [fd00::/8]:443")]
     Brackets,
     /// A network whose address says more than its prefix.
     #[error("the network has bits beyond its prefix")]

@@ -1,5 +1,5 @@
 //! The roster: which relays a device may trust, signed by the cluster key (design, "Identity without
-//! clocks"). An epoch that only grows stands where a certificate would have a date.
+//! clocks"). An epoch that only grows takes the place of a certificate's date.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -10,7 +10,7 @@ use thiserror::Error;
 use crate::ids::{PublicKey, RecordingKey};
 use crate::limits::{MAX_ADDRESS, MAX_CONTROL_MESSAGE, MAX_RELAYS};
 
-/// Stands before the signed bytes, so that a signature over a roster can never be taken for a
+/// Precedes the signed bytes, so that a signature over a roster can never be taken for a
 /// signature over anything else that the cluster key signs.
 const SIGNING_CONTEXT: &[u8] = b"holdfast roster v1\0";
 
@@ -32,7 +32,7 @@ pub struct Roster {
     pub epoch: u64,
     /// At most [`MAX_RELAYS`].
     pub relays: Vec<RelayEntry>,
-    /// To which recordings are sealed; `None` of a cluster that records nothing. It stands behind the other
+    /// To which recordings are sealed; `None` of a cluster that records nothing. It follows the other
     /// fields, in a part of its own: rosters from before it end there.
     #[serde(skip)]
     pub recording: Option<RecordingKey>,

@@ -17,7 +17,7 @@ use crate::wire::{
     SessionFinished, UploadAnswer,
 };
 
-/// Where a recording stands.
+/// The state of a recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// The session runs.
@@ -460,7 +460,7 @@ impl Ingest {
         self.actions.pop_front()
     }
 
-    /// Where it stands.
+    /// Returns its state.
     #[must_use]
     pub fn state(&self) -> State {
         self.state
@@ -612,7 +612,7 @@ impl Ingest {
 pub enum Checked {
     /// Complete, and nothing contradicts it.
     Whole,
-    /// It stands, and stops early.
+    /// It is valid, and stops early.
     Short,
     /// The reader has found a fault.
     Tampered {

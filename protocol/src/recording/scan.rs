@@ -1,5 +1,5 @@
 //! Checking segments without the key: where the last whole block ends, and whether each follows from what
-//! stands before it.
+//! is before it.
 
 use alloc::vec::Vec;
 
@@ -13,7 +13,7 @@ use super::segment::{
 use crate::ids::SessionId;
 use crate::limits::MAX_BLOCK_SEALED;
 
-/// What is wrong with a recording. Its place stands beside it.
+/// What is wrong with a recording. Its place is given beside it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Fault {
     /// It does not begin as a segment does.
@@ -40,7 +40,7 @@ pub enum Fault {
     #[error("the segment before it was cut short")]
     CutBefore,
     /// It does not continue the chain.
-    #[error("it does not follow from what stands before it")]
+    #[error("it does not follow from what is before it")]
     DoesNotFollow,
     /// A block that is longer than any can be, or too short for a seal.
     #[error("a block has an impossible length")]
@@ -48,7 +48,7 @@ pub enum Fault {
     /// A block of a kind that is unknown.
     #[error("a block is of an unknown kind")]
     Kind,
-    /// A block's check does not fit its bytes and what stands before it.
+    /// A block's check does not fit its bytes and what is before it.
     #[error("a block was altered")]
     Block,
     /// There is more behind the footer.
@@ -141,7 +141,7 @@ impl SegmentScan {
     /// `input` is used up.
     ///
     /// # Errors
-    /// [`Fault`]. All before it stands ([`Self::whole`]); nothing more can be read.
+    /// [`Fault`]. All before it is whole ([`Self::whole`]); nothing more can be read.
     pub fn read(&mut self, input: &mut &[u8]) -> Result<Option<Scanned>, Fault> {
         if self.given {
             self.pending.clear();

@@ -70,7 +70,7 @@ impl RecordingSecret {
     }
 }
 
-/// Randomness of one recording, from which each segment draws its own: whoever finds it in memory can't
+/// Randomness of one recording, from which each segment draws its own: a reader of the memory can't
 /// compute what the segments before it drew.
 #[derive(Clone)]
 pub struct SealSeed([u8; 32]);

@@ -1,8 +1,8 @@
 //! Segments: a header, sealed blocks of records, a sealed footer. [`SegmentWriter`] makes them.
 //!
 //! A chain of SHA-256 over the ciphertexts runs through all segments of a session. Each header and block
-//! carries the first bytes of its link as a check, so that whoever has no key finds the last whole block
-//! after a cut anywhere, and knows by one value what stands before it.
+//! carries the first bytes of its link as a check, so that a reader without the key finds the last whole block
+//! after a cut anywhere, and one value names everything before it.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -31,7 +31,7 @@ pub const SUITE: u8 = 1;
 /// Length of a segment's header.
 pub const HEADER_LEN: usize = 108;
 
-/// Length of what stands before each sealed block.
+/// Length of the head before each sealed block.
 pub const BLOCK_HEAD_LEN: usize = 12;
 
 /// The most that a block takes beyond its plain bytes: its head, the tag and the codec's byte.
@@ -316,7 +316,7 @@ impl SegmentHeader {
         (bytes, link)
     }
 
-    /// What stands before the encapsulated key: HPKE binds the segment's key to it.
+    /// Returns the bytes before the encapsulated key: HPKE binds the segment's key to it.
     pub(super) fn info(&self) -> [u8; INFO_LEN] {
         let mut info = [0; INFO_LEN];
         let fields: [&[u8]; 6] = [

@@ -325,7 +325,7 @@ mod tests {
             original_command: None,
             recording: None,
             terms: SessionTerms::default(),
-            told: None,
+            forward_log: None,
         }
     }
 

@@ -217,7 +217,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_session_that_cannot_be_recorded_any_more_ends_with_the_reason() {
+    fn session_that_becomes_unrecordable_ends_with_the_reason() {
         let why = SessionRefusal::RecordingUnavailable(alloc::string::String::from("spool full"));
         let mut session = RelaySession::default();
         let accepted = session.handle_message(SessionMessage::Accepted);
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn incoming_connections_are_numbered_and_only_where_something_listens() {
+    fn incoming_connections_are_numbered_and_need_a_listener() {
         for carries in [
             Carries::Process { agent: true },
             Carries::Listener { address: false },

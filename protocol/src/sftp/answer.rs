@@ -206,7 +206,7 @@ impl Answers {
             owner,
             permissions,
             times,
-            // Asked for, and never told.
+            // Asked for, and never reported.
             temporary: _,
         } = attributes;
         let flag = |is_given, flag| if is_given { flag } else { 0 };

@@ -76,7 +76,7 @@ impl Cut {
             };
             if !takes(&head) {
                 if whole {
-                    // Nothing of it is held: it passes where it stands.
+                    // Nothing of it is held: it passes as it is.
                     self.held.clear();
                     self.passing = head.bytes;
                     return Some(self.pass(here.len(), at));

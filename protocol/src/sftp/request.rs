@@ -49,7 +49,7 @@ pub enum Packet<'a> {
     Request {
         /// What the answer is to be numbered with.
         id: u32,
-        /// What is asked for, or why that can't be told.
+        /// What is asked for, or why that is unclear.
         request: Result<Request<'a>, Unclear>,
     },
 }

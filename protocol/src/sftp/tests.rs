@@ -329,7 +329,7 @@ fn extended_attributes_are_passed_over() {
 }
 
 #[test]
-fn what_is_to_go_with_the_session_is_told_among_them() {
+fn temporary_files_are_reported_among_them() {
     for (name, temporary) in [(&b"temporary@holdfast"[..], true), (b"temporary@", false)] {
         let fields = [
             Field::String(b"/a".to_vec()),
@@ -376,7 +376,7 @@ fn answers_are_these_bytes() {
         owner: Some((2, 3)),
         permissions: Some(4),
         times: Some((5, 6)),
-        // Which is asked for, and never told.
+        // It is asked for, and never reported.
         temporary: true,
     };
     answers.attributes(13, &full);

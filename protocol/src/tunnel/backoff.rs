@@ -24,7 +24,7 @@ impl Backoff {
         Duration::from_micros(random % micros.saturating_add(1))
     }
 
-    /// A tunnel stands: the next failure starts from the base again.
+    /// Resets after a tunnel is established: the next failure starts from the base again.
     pub fn reset(&mut self) {
         self.failures = 0;
     }

@@ -35,7 +35,7 @@ pub enum ControlOrder {
     AwaitEnrol,
     /// It has asked for membership, and says no more.
     Enrolling,
-    /// It stands as a tunnel.
+    /// It is a tunnel.
     Standing,
 }
 

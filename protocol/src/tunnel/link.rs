@@ -1,9 +1,9 @@
-//! The agent's side of a tunnel that stands: when to be heard, when to doubt the path, what to do then.
+//! The agent's side of an established tunnel: when to be heard, when to doubt the path, what to do then.
 //!
 //! The relay never probes: an agent behind NAT is the only one that can open a path. So the agent beats
 //! every [`KEEPALIVE`](crate::limits::KEEPALIVE) (each [`ACTIVE_KEEPALIVE`] while sessions live). A beat
 //! that nothing answers, QUIC's own acknowledgement included, is repeated as a probe; then the socket is
-//! rebound (same connection, new port: a new NAT mapping); if the path stays dead, the driver is told to
+//! rebound (same connection, new port: a new NAT mapping); if the path stays dead, the driver has to
 //! dial a second tunnel beside this one, because the relay itself may have moved.
 
 use core::time::Duration;
@@ -18,7 +18,7 @@ pub enum Action {
     Beat(Beat),
     /// Bind a new socket for the same connection.
     Rebind,
-    /// Dial a second tunnel; the first is kept until the second stands.
+    /// Dial a second tunnel; the first is kept until the second is established.
     Dial,
     /// The first tunnel is heard again: give up the second if it does not stand yet.
     StopDialling,
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_stays_dead_gets_a_second_tunnel_and_rebinds_ever_more_rarely() {
+    fn dead_path_gets_a_second_tunnel_and_ever_rarer_rebinds() {
         let mut link = Link::new(Duration::ZERO, KEEPALIVE);
         let done = run(&mut link, Duration::from_secs(1000));
         let times = |what: Action| -> Vec<Duration> {

@@ -175,7 +175,7 @@ fn what_opens_a_session() {
         original_command: None,
         recording: None,
         terms: SessionTerms::default(),
-        told: None,
+        forward_log: None,
     };
     let exec = Open {
         work: Work::Exec(vec![b'l', b's', 0xff]),
@@ -223,7 +223,7 @@ fn what_opens_a_session_that_is_recorded() {
         original_command: None,
         recording,
         terms: SessionTerms::default(),
-        told: None,
+        forward_log: None,
     };
     let terms = |mode, stdin, recover| {
         Some(RecordingTerms {
@@ -279,7 +279,7 @@ fn what_opens_a_session_that_is_held_to_something() {
             denied_logins: vec![],
             on_disconnect: None,
         },
-        told: None,
+        forward_log: None,
     };
     let base = "5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a 05 616c696365 02 7069 00 00 00 00 c0000207 dec602 00 c0000207 dec602 00";
     let within = SftpTerms {
@@ -297,7 +297,7 @@ fn what_opens_a_session_that_is_held_to_something() {
         SessionMessage::Open(session(Some(recording), within)),
         &format!("00 000059 {base} 00 00 {key} 00 01 00 01 04 2f737276 01"),
     );
-    // Where nothing is recorded, something stands for that.
+    // Where nothing is recorded, a placeholder is sent.
     let read_only = SftpTerms {
         read_only: true,
         root: None,
@@ -316,10 +316,10 @@ fn what_opens_a_session_that_is_held_to_something() {
         terms: denied,
         ..session(None, SftpTerms::default())
     };
-    let told = format!("{} 00 02", "00".repeat(16));
+    let no_log = format!("{} 00 02", "00".repeat(16));
     frame(
         SessionMessage::Open(denied),
-        &format!("00 00006b {base} 02 02 {nothing} 00 00 00 {told} 01 04 726f6f74 00"),
+        &format!("00 00006b {base} 02 02 {nothing} 00 00 00 {no_log} 01 04 726f6f74 00"),
     );
     for (on_disconnect, tail) in [
         (OnDisconnect::Hup, "00 01 00"),
@@ -336,7 +336,7 @@ fn what_opens_a_session_that_is_held_to_something() {
         };
         frame(
             SessionMessage::Open(open),
-            &format!("00 000067 {base} 02 02 {nothing} 00 00 00 {told} {tail}"),
+            &format!("00 000067 {base} 02 02 {nothing} 00 00 00 {no_log} {tail}"),
         );
     }
 }
@@ -510,7 +510,7 @@ fn what_opens_a_forward() {
         original_command: None,
         recording: None,
         terms: SessionTerms::default(),
-        told: None,
+        forward_log: None,
     };
     let rules = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
     let to = |policy| {
@@ -578,9 +578,9 @@ fn what_opens_a_forward() {
         SessionMessage::Open(forward(Work::Forwards)),
         &format!("00 00002d {head} 08 {tail}"),
     );
-    // Where it is told stands behind two parts that say nothing.
-    let told = |mode| Open {
-        told: Some(ForwardLogRef {
+    // The log follows two parts that say nothing.
+    let logged = |mode| Open {
+        forward_log: Some(ForwardLogRef {
             session: SessionId([0x1a; 16]),
             number: 300,
             mode,
@@ -593,7 +593,7 @@ fn what_opens_a_forward() {
         (RecordingMode::BestEffort, "01"),
     ] {
         frame(
-            SessionMessage::Open(told(mode)),
+            SessionMessage::Open(logged(mode)),
             &format!(
                 "00 00006d {head} 06 06 2f72756e2f61 00 {tail} 02 02 {nothing} 00 00 00 {listener} ac02 {byte}"
             ),
@@ -728,7 +728,7 @@ fn hello(intent: Intent, local_address: Option<SocketAddr>) -> Hello {
     }
 }
 
-/// Stands for a roster, whose own golden bytes are in [`a_roster`].
+/// A placeholder for a roster, whose own golden bytes are in [`a_roster`].
 fn roster() -> SignedRoster {
     SignedRoster {
         body: vec![0xb0, 0xb1],

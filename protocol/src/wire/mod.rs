@@ -1,4 +1,4 @@
-//! Every message of the tunnel. `docs/protocol.md` tells when each is sent.
+//! Every message of the tunnel. `docs/protocol.md` describes when each is sent.
 //!
 //! postcard is not self-describing: variants are only ever appended, new fields go to the end of the
 //! outermost struct, and nothing is reordered. Golden bytes in `wire/golden.rs` hold that.
@@ -48,7 +48,7 @@ pub enum RelayMessage {
     Identity(SignedRoster),
     /// The device is a member now.
     Enrolled(Membership),
-    /// The answer to a `Hello` of a member: the tunnel stands.
+    /// The answer to a `Hello` of a member: the tunnel is established.
     Welcome(Welcome),
     /// The answer to a `Hello` or `Enrol` that leads nowhere. The relay then closes the connection.
     Refused(Refusal),
@@ -122,7 +122,7 @@ pub struct Membership {
     pub roster: SignedRoster,
 }
 
-/// A tunnel stands.
+/// The tunnel is established.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Welcome {
     /// The minor version that both speak.
@@ -188,7 +188,7 @@ pub enum Refusal {
 pub enum CloseCode {
     /// Nothing is wrong: the work is done, or the agent stops.
     Done = 0,
-    /// A newer tunnel of the same device stands.
+    /// A newer tunnel of the same device replaced this one.
     Replaced = 1,
     /// An admin revoked the device.
     Revoked = 2,
@@ -235,17 +235,17 @@ pub struct Open {
     /// What the operator asked for where `work` is forced on them: for `SSH_ORIGINAL_COMMAND`, at most
     /// `MAX_ORIGINAL_COMMAND` bytes.
     pub original_command: Option<Vec<u8>>,
-    /// How the session is recorded; `None` from a relay that knows of no recordings. It stands behind the
+    /// How the session is recorded; `None` from a relay that knows of no recordings. It follows the
     /// other fields, in a part of its own (`codec/frame.rs`): an old relay ends before it.
     #[serde(skip)]
     pub recording: Option<RecordingTerms>,
-    /// What else the session is held to. It stands behind `recording`, in parts of its own, too.
+    /// What else the session is restricted to. It follows `recording`, in parts of its own, too.
     #[serde(skip)]
     pub terms: SessionTerms,
-    /// The recording that a forward is told in; `None` if it is told in none. It stands behind `terms`, in a part of
+    /// The shared log in which a forward is recorded; `None` if it is in none. It follows `terms`, in a part of
     /// its own, too.
     #[serde(skip)]
-    pub told: Option<ForwardLogRef>,
+    pub forward_log: Option<ForwardLogRef>,
 }
 
 /// The subsystem of file transfer, by the name that SSH clients ask for.
@@ -271,7 +271,7 @@ pub enum Work {
     /// No process: a Unix socket, which the device makes and listens on. What comes there is taken as what
     /// comes to a port.
     ListenPath(SocketPath),
-    /// No process and no data: the recording that forwards are told in, for as long as the stream stands.
+    /// No process and no data: the shared log of forwards, for as long as the stream is open.
     Forwards,
 }
 
@@ -413,9 +413,9 @@ pub enum SessionRefusal {
     NoAccount,
     /// The account is locked or expired.
     AccountLocked,
-    /// The account's shell lets nobody in (`nologin`, `false`).
+    /// The account's shell refuses logins (`nologin`, `false`).
     NoShell,
-    /// `/etc/nologin` stands; this is its text.
+    /// `/etc/nologin` exists; this is its text.
     NoLogin(String),
     /// The agent is not root and serves only this account.
     OnlyServes(Login),
@@ -430,7 +430,7 @@ pub enum SessionRefusal {
     RecordingUnavailable(String),
     /// The rules that came with a forward do not allow this address, which is what the host means here.
     NotPermitted(SocketAddr),
-    /// The forward could not be made: nobody listens, the name is unknown, the way is closed.
+    /// The forward could not be made: there is no listener, the name is unknown, the way is closed.
     Unreachable(String),
     /// As many forwards as the agent bears are open.
     TooManyForwards(u32),
@@ -454,7 +454,7 @@ impl fmt::Debug for Open {
             .field("client", &self.client)
             .field("recording", &self.recording)
             .field("terms", &self.terms)
-            .field("told", &self.told)
+            .field("forward_log", &self.forward_log)
             .finish_non_exhaustive()
     }
 }

@@ -1,4 +1,4 @@
-//! What a session is held to on the device, besides its recording.
+//! What a session is restricted to on the device, besides its recording.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -19,7 +19,7 @@ use crate::ids::{Login, SessionId};
 pub struct SessionTerms {
     /// What an sftp session may do; `None`: what its account may.
     pub sftp: Option<SftpTerms>,
-    /// Whether the session gets a socket to the operator's SSH agent. What connects there is told as [`Incoming`]
+    /// Whether the session gets a socket to the operator's SSH agent. What connects there is reported as [`Incoming`]
     /// of the session, and taken as what comes to a port.
     pub agent: bool,
     /// Logins that the operator's roles deny here: an account with the user id of one of them is refused, whatever its
@@ -53,13 +53,13 @@ pub struct SftpTerms {
     pub root: Option<String>,
 }
 
-/// Where a forward is told: its beginning before the first byte passes, and its end.
+/// Where a forward is recorded: its beginning before the first byte passes, and its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ForwardLogRef {
-    /// The session of the recording: one of [`Work::Forwards`] that stands.
+    /// The session of the recording: one of [`Work::Forwards`] that is open.
     pub session: SessionId,
     /// Which of that recording's forwards it is.
     pub number: u32,
-    /// What happens if it can't be told: under `Strict` there is no forward, otherwise it goes on untold.
+    /// What happens if it can't be recorded: under `Strict` there is no forward, otherwise it goes on unrecorded.
     pub mode: RecordingMode,
 }

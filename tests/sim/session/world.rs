@@ -517,6 +517,6 @@ fn open(pty: bool, on_disconnect: Option<OnDisconnect>) -> Open {
             on_disconnect,
             ..SessionTerms::default()
         },
-        told: None,
+        forward_log: None,
     }
 }

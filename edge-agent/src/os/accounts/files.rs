@@ -112,7 +112,7 @@ impl Files {
         Some(String::from_utf8_lossy(group.name).into_owned())
     }
 
-    /// Whether the account's password says that nobody may come in, by key neither.
+    /// Returns whether the account's password forbids every login, by key too.
     pub(crate) fn is_locked(&self, name: &str) -> bool {
         let shadow = self
             .shadow_fields(name)
@@ -227,7 +227,7 @@ fn group_line(line: &[u8]) -> Option<Group<'_>> {
     })
 }
 
-/// A user or group number. The highest one means "leave as it is" to the kernel, and names nobody.
+/// A user or group number. The highest one means "leave as it is" to the kernel, and names no account.
 fn id(number: u64) -> Option<u32> {
     u32::try_from(number).ok().filter(|id| *id != u32::MAX)
 }
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_stands_in_either_file() {
+    fn a_lock_is_found_in_either_file() {
         let files = Files::new(
             "a:!:1:1::/:/b\nb:x:2:2::/:/b\nbb:x:3:3::/:/b".into(),
             vec![],

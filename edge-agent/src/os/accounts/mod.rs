@@ -38,7 +38,7 @@ pub(crate) struct Account {
     pub(crate) shell: PathBuf,
 }
 
-/// Where a notice stands that keeps everybody but root out. systemd writes the second one while the
+/// The files whose presence disables all logins but root's. systemd writes the second one while the
 /// machine starts and stops.
 const NOLOGIN_NOTICES: [&str; 2] = ["/etc/nologin", "/run/nologin"];
 
@@ -124,7 +124,7 @@ fn decide(
     if files.is_locked(&account.name) || is_expired(files, &account.name, now) {
         return Err(SessionRefusal::AccountLocked);
     }
-    if lets_nobody_in(&account.shell) {
+    if refuses_logins(&account.shell) {
         return Err(SessionRefusal::NoShell);
     }
     if !account.shell.is_absolute() {
@@ -160,7 +160,7 @@ fn is_expired(files: &Files, name: &str, now: Duration) -> bool {
     now >= CLOCK_IS_SET && files.expiry_day(name).is_some_and(|day| today > day)
 }
 
-fn lets_nobody_in(shell: &Path) -> bool {
+fn refuses_logins(shell: &Path) -> bool {
     shell
         .file_name()
         .is_some_and(|name| name == "nologin" || name == "false")
@@ -201,7 +201,7 @@ fn nologin_notice() -> Option<String> {
         match text {
             Ok(text) => Some(bounded(String::from_utf8_lossy(&text).trim().to_owned())),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-            // It stands there, whatever it says.
+            // It exists, whatever it says.
             Err(_) => Some(String::new()),
         }
     })
@@ -260,9 +260,9 @@ mod tests {
     }
 
     #[test]
-    fn who_may_not_is_told_why() {
+    fn refused_login_has_its_reason() {
         assert_eq!(
-            verdict("nobody-here", 0, NOW),
+            verdict("no-such-login", 0, NOW),
             Err(SessionRefusal::NoAccount)
         );
         assert_eq!(
@@ -288,7 +288,7 @@ mod tests {
     fn an_agent_that_is_not_root_serves_its_own_account() {
         let own = SessionRefusal::OnlyServes(Login::new("pi").unwrap());
         assert_eq!(verdict("root", 1000, NOW), Err(own.clone()));
-        assert_eq!(verdict("nobody-here", 1000, NOW), Err(own));
+        assert_eq!(verdict("no-such-login", 1000, NOW), Err(own));
         assert!(matches!(
             verdict("root", 4242, NOW),
             Err(SessionRefusal::Failed(_))
@@ -304,7 +304,7 @@ mod tests {
         };
         let refused = |name| Err(SessionRefusal::DeniedAs(login(name)));
         assert_eq!(verdict("toor", &["pi", "root"]), refused("root"));
-        assert_eq!(verdict("toor", &["pi", "nobody-here"]), Ok(0));
+        assert_eq!(verdict("toor", &["pi", "no-such-login"]), Ok(0));
         assert_eq!(verdict("pi-too", &["root", "pi"]), refused("pi"));
         assert_eq!(verdict("pi", &["root", "locked"]), Ok(1000));
         // Without a line for it in the files, root is user id 0 still.

@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn the_session_is_told_who_and_where_it_is() {
+    fn session_variables_name_who_and_where_it_is() {
         let account = Account {
             name: "pi".to_owned(),
             uid: 1000,
@@ -326,7 +326,7 @@ mod tests {
             original_command: Some(b"rsync --server \xff".to_vec()),
             recording: None,
             terms: SessionTerms::default(),
-            told: None,
+            forward_log: None,
         };
         let device = [
             ("http_proxy", "http://proxy.example:3128"),
@@ -376,7 +376,7 @@ mod tests {
         }
 
         #[test]
-        fn a_star_stands_for_anything(a in "[A-Z]{0,5}", b in "[A-Z]{0,5}", c in "[A-Z]{0,5}") {
+        fn a_star_matches_anything(a in "[A-Z]{0,5}", b in "[A-Z]{0,5}", c in "[A-Z]{0,5}") {
             let pattern = format!("{a}*{c}");
             let name = format!("{a}{b}{c}");
             prop_assert!(matches(&pattern, &name));

@@ -21,7 +21,7 @@ use smol::{Async, Timer};
 use crate::os::limits::{EXIT_POLL, PIPE_BYTES};
 
 /// The leader of a session's process group. It stays a zombie until [`Self::reap`], so that neither its
-/// number nor its group's can be given to somebody else while signals may still be sent.
+/// number nor its group's can be given to another process while signals may still be sent.
 #[derive(Debug)]
 pub(crate) struct Process {
     pid: Pid,
@@ -76,7 +76,7 @@ impl Process {
             match waitid(WaitId::Pid(self.pid), look) {
                 Ok(Some(status)) => return Poll::Ready(exit_of(&status)),
                 Ok(None) | Err(Errno::INTR) => {}
-                // Somebody else reaped it: how it ended can't be known any more.
+                // It was reaped elsewhere: how it ended can't be known any more.
                 Err(_) => return Poll::Ready(Exit::Status(255)),
             }
         }
@@ -103,7 +103,7 @@ impl Process {
         }
     }
 
-    /// Lets it go on by itself: from now on nothing is sent to it, and its end is nobody's business but the kernel's.
+    /// Lets it go on by itself: from now on nothing is sent to it, and its end concerns only the kernel.
     pub(crate) fn leave(mut self) {
         left::add(self.pid);
         self.reaped = true;

@@ -1,7 +1,7 @@
-//! The commands that run within interactive sessions, as the kernel tells of them: its process-event connector
+//! The commands that run within interactive sessions, as the kernel reports them: its process-event connector
 //! says which process begins and ends, and `/proc` what it is, for as long as it runs.
 //!
-//! The kernel is asked only while such a session is recorded: it tells of every process on the device. One
+//! The kernel is asked only while such a session is recorded: it reports every process on the device. One
 //! thread listens, because a command may be over within a millisecond. Where the kernel or the agent's rights
 //! do not offer it, the recording says so.
 
@@ -54,16 +54,16 @@ pub(super) struct Commands(Mutex<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    tracker: Tracker<Told>,
+    tracker: Tracker<Observed>,
     /// With what their programs may still add to their recordings.
     sessions: BTreeMap<SessionId, Allowance>,
     /// A thread listens.
     listens: bool,
 }
 
-/// What is told of a process.
+/// What was observed of a process.
 #[derive(Debug)]
-enum Told {
+enum Observed {
     Began { pid: u32, parent: u32, look: Look },
     Ended(CommandExit),
 }
@@ -114,14 +114,14 @@ pub(super) fn claim(recorder: &Recorder, session: SessionId, leader: u32) {
     }
     let waiting = inner.tracker.claim(session, leader);
     drop(inner);
-    let shell = Told::Began {
+    let shell = Observed::Began {
         pid: leader,
         parent: getpid().as_raw_pid().cast_unsigned(),
         look: Look::at(leader),
     };
-    tell(recorder, session, &shell);
-    for told in &waiting {
-        tell(recorder, session, told);
+    record_observed(recorder, session, &shell);
+    for observed in &waiting {
+        record_observed(recorder, session, observed);
     }
 }
 
@@ -176,7 +176,7 @@ fn work(recorder: &Recorder, socket: &OwnedFd) {
             record(recorder, session, &Event::CommandsUnavailable(why));
         }
     }
-    // Older kernels do not see by themselves that nobody listens.
+    // Older kernels do not see by themselves that there is no listener.
     let _ = send(socket, &proc_event::request(false), SendFlags::empty());
 }
 
@@ -188,13 +188,13 @@ fn hear(recorder: &Recorder, socket: &OwnedFd) -> Result<(), &'static str> {
         {
             let mut inner = recorder.commands.lock();
             if inner.sessions.is_empty() {
-                // Whoever comes next finds it so, and starts another.
+                // The next session finds it so, and starts another.
                 inner.listens = false;
                 return Ok(());
             }
         }
         let datagram = match recvfrom(socket, &mut buffer, RecvFlags::empty()) {
-            // Nobody but the kernel may send there; should that change, it is not believed.
+            // Only the kernel may send there; should that change, it is not believed.
             Ok((length, _, from)) if is_kernel(from.as_ref()) => {
                 buffer.get(..length).unwrap_or_default()
             }
@@ -204,7 +204,7 @@ fn hear(recorder: &Recorder, socket: &OwnedFd) -> Result<(), &'static str> {
             Err(Errno::NOBUFS) => {
                 // Once for a storm.
                 if missed.is_none_or(|at| at.elapsed() > COMMAND_EVENTS_PATIENCE) {
-                    tell_all(recorder, MISSED);
+                    record_all_unavailable(recorder, MISSED);
                 }
                 missed = Some(Instant::now());
                 continue;
@@ -230,7 +230,7 @@ fn is_kernel(from: Option<&SocketAddrAny>) -> bool {
 
 fn handle(recorder: &Recorder, event: ProcessEvent) {
     let step = recorder.commands.lock().tracker.handle(event, leader);
-    let (family, told) = match step {
+    let (family, observed) = match step {
         Step::Nothing => return,
         Step::Ran {
             family,
@@ -239,7 +239,7 @@ fn handle(recorder: &Recorder, event: ProcessEvent) {
         } => {
             let look = Look::at(pid);
             let parent = parent.or(look.parent).unwrap_or(0);
-            (family, Told::Began { pid, parent, look })
+            (family, Observed::Began { pid, parent, look })
         }
         Step::Ended {
             family,
@@ -247,19 +247,19 @@ fn handle(recorder: &Recorder, event: ProcessEvent) {
             status,
         } => {
             let exit = exit_of_wait(status);
-            (family, Told::Ended(CommandExit { pid, exit }))
+            (family, Observed::Ended(CommandExit { pid, exit }))
         }
-        Step::TooMany { .. } => return tell_all(recorder, TOO_MANY),
+        Step::TooMany { .. } => return record_all_unavailable(recorder, TOO_MANY),
     };
-    let routed = recorder.commands.lock().tracker.route(family, told);
-    if let Some((session, told)) = routed {
-        tell(recorder, session, &told);
+    let routed = recorder.commands.lock().tracker.route(family, observed);
+    if let Some((session, observed)) = routed {
+        record_observed(recorder, session, &observed);
     }
 }
 
-fn tell(recorder: &Recorder, session: SessionId, told: &Told) {
-    match told {
-        Told::Began { pid, parent, look } => {
+fn record_observed(recorder: &Recorder, session: SessionId, observed: &Observed) {
+    match observed {
+        Observed::Began { pid, parent, look } => {
             // That it ran is recorded in any case.
             let command = match is_allowed(recorder, session, look) {
                 true => Command {
@@ -279,7 +279,7 @@ fn tell(recorder: &Recorder, session: SessionId, told: &Told) {
             };
             record(recorder, session, &Event::Command(command));
         }
-        Told::Ended(exit) => record(recorder, session, &Event::CommandExit(exit.clone())),
+        Observed::Ended(exit) => record(recorder, session, &Event::CommandExit(exit.clone())),
     }
 }
 
@@ -298,7 +298,7 @@ fn is_allowed(recorder: &Recorder, session: SessionId, look: &Look) -> bool {
     allowance.is_none_or(|allowance| allowance.take(now, bytes))
 }
 
-fn tell_all(recorder: &Recorder, why: &str) {
+fn record_all_unavailable(recorder: &Recorder, why: &str) {
     let sessions: Vec<SessionId> = recorder.commands.lock().sessions.keys().copied().collect();
     for session in sessions {
         record(recorder, session, &Event::CommandsUnavailable(why));

@@ -167,7 +167,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn threads_and_what_nobody_asked_for_are_left_out() {
+    fn threads_and_unrequested_events_are_left_out() {
         for none in [
             datagram(KIND_FORK, &[10, 10, 13, 12]),
             datagram(KIND_EXIT, &[13, 12, 0, 0, 1, 1]),

@@ -142,7 +142,7 @@ mod tests {
         drop(child.stdin.take());
         child.wait().unwrap();
         assert_eq!(leader(u32::MAX), None);
-        // So the kernel's threads and helpers are listed, whoever looks.
+        // So the kernel's threads and helpers are listed, for every reader.
         let (name, parent, leader) = parse(b"2 (kthreadd) S 0 0 0 0 -1 2129984");
         assert_eq!((name, parent), (Some(&b"kthreadd"[..]), Some(0)));
         assert_eq!(leader, None);

@@ -1,7 +1,7 @@
 //! Which processes belong to which session: by descent from the process that the agent has started for it, or
 //! by the kernel's session of its leader.
 //!
-//! The kernel tells of a process before the agent knows what it is for. What was told of those that descend
+//! The kernel reports a process before the agent knows what it is for. What was observed of those that descend
 //! from a child of the agent waits until a session claims that child, or it ends.
 
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use holdfast_protocol::ids::SessionId;
 use super::proc_event::ProcessEvent;
 use crate::recording::limits::{MAX_WAITING_COMMANDS, MAX_WATCHED_PROCESSES};
 
-/// The processes of all sessions. `T` is what is told of one.
+/// The processes of all sessions. `T` is what was observed of one.
 #[derive(Debug)]
 pub(super) struct Tracker<T> {
     /// The agent's own process.
@@ -36,7 +36,7 @@ struct Family<T> {
     living: usize,
 }
 
-/// What is to be told.
+/// The consequence of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// Nothing.
@@ -169,7 +169,7 @@ impl<T> Tracker<T> {
         std::mem::take(&mut family.waiting)
     }
 
-    /// Nothing more is to be told to this session.
+    /// Forgets a session, which gets no more events.
     pub(super) fn leave(&mut self, session: SessionId) {
         self.families
             .retain(|_, family| family.session != Some(session));
@@ -178,15 +178,15 @@ impl<T> Tracker<T> {
             .retain(|_, tracked| families.contains_key(&tracked.family));
     }
 
-    /// To whom something is to be told: gives it back with the session, or keeps it for who claims the family.
-    pub(super) fn route(&mut self, family: u32, told: T) -> Option<(SessionId, T)> {
+    /// Routes an observation: returns it with its session, or keeps it for the session that claims the family.
+    pub(super) fn route(&mut self, family: u32, observed: T) -> Option<(SessionId, T)> {
         let waiting: usize = self.families.values().map(|one| one.waiting.len()).sum();
         let family = self.families.get_mut(&family)?;
         match family.session {
-            Some(session) => Some((session, told)),
+            Some(session) => Some((session, observed)),
             None => {
                 if waiting < MAX_WAITING_COMMANDS {
-                    family.waiting.push(told);
+                    family.waiting.push(observed);
                 }
                 None
             }
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn others_are_nobodys_unless_their_session_says_so() {
+    fn others_belong_to_none_unless_their_session_says_so() {
         let mut tracker = Tracker::new(AGENT);
         tracker.claim(SESSION, SHELL);
         assert_eq!(give(&mut tracker, fork(50, 51)), Step::Nothing);
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_child_that_nobody_claims_leaves_nothing() {
+    fn unclaimed_child_leaves_nothing() {
         let mut tracker = Tracker::new(AGENT);
         give(&mut tracker, fork(AGENT, SHELL));
         tracker.route(SHELL, 1);

@@ -78,7 +78,7 @@ pub enum InstallError {
         source: io::Error,
     },
     /// A command of the init failed.
-    #[error("`{0}` failed ({1}): what it wrote stands above")]
+    #[error("`{0}` failed ({1}): its output is above")]
     Command(String, String),
 }
 
@@ -256,7 +256,7 @@ impl Install {
         Ok(())
     }
 
-    /// A root file system whose changes are in memory is somebody's choice (an image that is protected so), and may be
+    /// A root file system whose changes are in memory is a deliberate choice (an image that is protected so), and may be
     /// written by another way; but nothing that is installed here comes back from it.
     fn warn_of_volatile(
         &self,

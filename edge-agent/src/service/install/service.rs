@@ -1,4 +1,4 @@
-//! What each init is told: the text of its file, and the commands that make it look. Nothing is read or
+//! What each init system gets: the text of its file, and the commands that make it look. Nothing is read or
 //! written here.
 
 use std::path::{Path, PathBuf};
@@ -130,7 +130,7 @@ impl Service {
                     &["rc-service", "--ifstopped", "edge-agent", "start"]
                 },
             ]),
-            // What procd has never heard of it cannot stop, and it says so to whoever installs.
+            // What procd has never heard of it cannot stop, and it reports that during the installation.
             Init::Procd => commands(&[
                 &[SCRIPT, "enable"],
                 &[SCRIPT, if known { start } else { "start" }],

@@ -176,7 +176,7 @@ fn machine(path: &Path) -> Result<Option<[u8; 4]>, CandidateError> {
     Ok(is_elf.then_some([header[4], header[5], header[18], header[19]]))
 }
 
-/// A version of ours: three numbers, and what stands before a release.
+/// A version of the agent: three numbers, and a pre-release suffix.
 #[derive(Debug, PartialEq, Eq)]
 struct Version<'a> {
     numbers: [u64; 3],
@@ -203,7 +203,7 @@ impl<'a> Version<'a> {
 }
 
 impl PartialOrd for Version<'_> {
-    /// What stands before a release is older than it; two such are not ordered here.
+    /// A pre-release is older than its release; two of them are not ordered here.
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         match self.numbers.cmp(&other.numbers) {
             Ordering::Equal => match (self.before, other.before) {
@@ -223,7 +223,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn an_older_version_is_told_from_a_newer_one() {
+    fn an_older_version_differs_from_a_newer_one() {
         for (found, present) in [
             ("0.1.0", "0.2.0"),
             ("0.9.9", "0.10.0"),

@@ -55,7 +55,7 @@ pub enum UpgradeError {
         "this device has pinned no release key: it joined when its relay had none to give, or when there were none yet. Pin it: `edge-agent join --release-key KEY` (the line of minisign.pub that begins with RW)"
     )]
     NoKey,
-    /// Nobody to hand over to.
+    /// No running agent to hand over to.
     #[error(
         "no agent runs on {}: start it first, because a new version is on trial until it has a tunnel", .0.display()
     )]
@@ -105,7 +105,7 @@ pub enum UpgradeError {
         /// The system's answer.
         source: io::Error,
     },
-    /// Somebody else is at it.
+    /// Another upgrade is under way.
     #[error("another upgrade of this agent is under way")]
     UnderWay,
     /// The running agent refused.
@@ -166,7 +166,7 @@ impl Upgrade {
         say(
             out,
             &format!(
-                "version {version} takes the place of {from}; {sessions} sessions end and are told"
+                "version {version} takes the place of {from}; {sessions} sessions end with a notice"
             ),
         );
         self.wait(&places, digest, version, out)
@@ -186,7 +186,7 @@ impl Upgrade {
         Ok(file)
     }
 
-    /// Copies the program beside the running one, and checks what was copied: so nobody can change it in between.
+    /// Copies the program beside the running one, and checks what was copied: so it cannot be changed in between.
     fn stage(
         &self,
         places: &Places,
@@ -328,7 +328,7 @@ impl Upgrade {
     }
 }
 
-/// Nobody may be there to read it: the session that this runs in ends with the old agent.
+/// There may be no reader: the session that this runs in ends with the old agent.
 fn say(out: &mut dyn Write, text: &str) {
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }

@@ -1,4 +1,4 @@
-//! Replacing this program by a newer one, from afar, on a device that nobody can walk up to.
+//! Replacing this program by a newer one, from afar, on a device without physical access.
 //!
 //! `edge-agent upgrade FILE` ([`command`]) checks the signature ([`signature`]) and tries the new program
 //! ([`candidate`]) while the old one runs. Then the running agent puts it in its own place ([`swap`]) and becomes it,

@@ -1,8 +1,8 @@
 //! The decisions of an upgrade: what a start of the agent means while a new program is on trial. Nothing here reads
 //! a clock or a file; `swap.rs` does what is decided, and tests it with the power cut after every step.
 //!
-//! The journal stands in the state folder from just before the new program takes its place until the next upgrade
-//! begins. Which of the two programs runs is told by its digest, never by what the journal hopes for: so a cut
+//! The journal is in the state folder from just before the new program takes its place until the next upgrade
+//! begins. Which of the two programs runs is decided by its digest, never by what the journal hopes for: so a cut
 //! between the journal and the swap needs no case of its own.
 
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ use crate::service::limits::MAX_TRIAL_STARTS;
 /// What is known of the last upgrade. Other versions of the agent read it too: fields are only added, with a default.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Journal {
-    /// Where the program stands.
+    /// The path of the program.
     pub program: PathBuf,
     /// The program before.
     pub old: Digest,

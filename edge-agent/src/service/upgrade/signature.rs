@@ -40,7 +40,7 @@ pub enum SignatureError {
     /// Not hashed before it was signed.
     #[error("it is of minisign's legacy kind: make it anew with `minisign -S`, without -l")]
     Legacy,
-    /// Somebody else's.
+    /// Signed by another key.
     #[error(
         "it was made with another key than the one that this device pinned ({pinned}): sign with that one, or pin the new one with `edge-agent join --release-key KEY`"
     )]
@@ -199,7 +199,7 @@ trusted comment: edge-agent 0.2.0
             let changed = String::from_utf8_lossy(&changed).into_owned();
             let key = KEY.parse().unwrap();
             if verify(&changed, &key, b"a new agent\n").is_ok() {
-                // Only the first line, which is signed by nobody, may be anything, and the very end.
+                // Only the first line, which is not signed, may be anything, and the very end.
                 let signed = |text: &str| text.trim_end().lines().skip(1).map(str::to_owned).collect::<Vec<_>>();
                 prop_assert_eq!(signed(&changed), signed(SIGNATURE));
             }

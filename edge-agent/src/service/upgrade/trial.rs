@@ -25,7 +25,7 @@ use crate::{info, warn};
 /// What the kernel adds to the path of a program whose file was replaced.
 const REPLACED: &str = " (deleted)";
 
-/// The upgrades of an agent that runs. It holds the lock of its state folder: nobody else writes the journal.
+/// The upgrades of an agent that runs. It holds the lock of its state folder: no other process writes the journal.
 #[derive(Debug)]
 pub struct Upgrades {
     places: Places,
@@ -64,7 +64,7 @@ pub enum TrialError {
     },
 }
 
-/// Where this program stands, also after its file was replaced.
+/// Returns the path of this program, also after its file was replaced.
 ///
 /// # Errors
 /// Without `/proc`.
@@ -130,7 +130,7 @@ impl Upgrades {
         if let Err(error) = swap::write_journal(&Real, &self.places, &next) {
             warn!("{error}");
         }
-        // Said when it is counted: whoever reads it may cut the power.
+        // Said when it is counted: a reader may cut the power.
         if next.phase == Phase::Trial {
             info!(
                 "version {} is on trial: it has {} s to get a tunnel",
@@ -141,7 +141,7 @@ impl Upgrades {
         None
     }
 
-    /// Where this agent's program stands.
+    /// Returns the path of this agent's program.
     #[must_use]
     pub fn program(&self) -> &Path {
         &self.places.program
@@ -239,7 +239,7 @@ impl Upgrades {
         if let Turn::Replaced = turn {
             // It watches over the other one's trial, and ends with it.
             if let Err(error) = watch::start_aside(&self.places) {
-                warn!("nobody watches over the trial: {error}");
+                warn!("the trial is not watched by the previous program: {error}");
             }
             let refused = self.exec();
             warn!("{refused}");

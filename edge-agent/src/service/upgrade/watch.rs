@@ -63,7 +63,7 @@ fn try_guard(state: &Path) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Starts [`watch`] as a process that is nobody's child.
+/// Starts [`watch`] as a process that is not a child of this one.
 ///
 /// # Errors
 /// The system's.
@@ -103,7 +103,7 @@ pub fn watch(state: &Path) {
     // An init's script may hold a lock while it starts the agent (OpenWrt's do), and every later call of the script
     // would wait for a process that kept it open.
     close_inherited(0);
-    // Without a terminal and a session, nobody's hangup ends it.
+    // Without a terminal and a session, no hangup ends it.
     let _ = rustix::process::setsid();
     let Some(places) = places_of(state) else {
         return;
@@ -177,7 +177,7 @@ fn runs(pid: Pid, program: &Path) -> bool {
     std::fs::read_link(link).is_ok_and(|path| trial::unmarked(path) == program)
 }
 
-/// Where the program of the last upgrade stands.
+/// Returns the path of the program of the last upgrade.
 fn places_of(state: &Path) -> Option<Places> {
     let mut places = Places {
         program: PathBuf::new(),

@@ -22,7 +22,7 @@ use crate::session::limits::{MAX_FORWARD_ADDRESSES, MAX_LOOKUPS};
 /// Looking up a name takes a thread, and a name server that does not answer keeps it.
 static LOOKUPS: Semaphore = Semaphore::new(MAX_LOOKUPS);
 
-/// A connection that stands.
+/// An established connection.
 pub(crate) struct Dialled {
     /// It.
     pub(crate) socket: Async<OwnedFd>,
@@ -57,7 +57,7 @@ async fn try_dial(
     let (host, port) = (to.host.clone(), to.port);
     let permit = LOOKUPS.acquire().await;
     let addresses = smol::unblock(move || {
-        // Until the thread is free again, whoever waits for the answer.
+        // Held until the thread is free again, even when the answer is not waited for any more.
         let _permit = permit;
         accounts::admit(&login, &denied)?;
         look_up(&host, port)
@@ -171,7 +171,7 @@ mod tests {
                 "{host}: {refused:?}"
             );
         }
-        assert!(listener.accept().is_err(), "somebody was dialled");
+        assert!(listener.accept().is_err(), "a refused address was dialled");
         for host in [
             "127.1",
             "2130706433",
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_told_apart() {
+    fn unreachable_targets_have_distinct_reasons() {
         let closed = TcpListener::bind("127.0.0.1:0")
             .unwrap()
             .local_addr()
@@ -254,7 +254,7 @@ mod tests {
             port: 1,
             policy: AddressPolicy::default(),
         };
-        let refused = smol::block_on(dial(Login::new("nobody-here").unwrap(), Vec::new(), to));
+        let refused = smol::block_on(dial(Login::new("no-such-login").unwrap(), Vec::new(), to));
         assert!(matches!(
             refused.map(|dialled| dialled.address),
             Err(SessionRefusal::NoAccount | SessionRefusal::OnlyServes(_))

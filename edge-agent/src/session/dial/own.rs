@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn own_addresses_are_told_from_others() {
+    fn own_addresses_differ_from_others() {
         for own in ["127.0.0.1:9", "127.9.9.9:9", "[::1]:9", "0.0.0.0:9"] {
             assert!(is_own(own.parse().unwrap()), "{own}");
         }

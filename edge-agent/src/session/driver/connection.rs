@@ -21,11 +21,11 @@ use crate::session::dial::{self, Dialled};
 use crate::session::limits::BULK_PRIORITY;
 use crate::session::unix;
 
-/// How a forward's connection ended that its other end broke off.
+/// The exit of a forward's connection that its other end reset.
 pub(super) const BROKEN_OFF: Exit = Exit::Status(1);
 
 impl Driver {
-    /// Starts a forward: the connection stands where a session has its process.
+    /// Starts a forward: the connection takes the place of a process.
     pub(super) async fn dial(&mut self, login: Login, denied: Vec<Login>, to: Connect) {
         if let Err(full) = self.occupy(Kind::Forward) {
             return self.core.handle_refused(full);
@@ -68,9 +68,9 @@ impl Driver {
         }
         self.outbound.set_priority(BULK_PRIORITY);
         let taken = self.sessions.arrivals.take(listener, number);
-        let carried = taken.map(|come| {
-            let beginning = coming(&come);
-            Ok::<_, io::Error>((Async::new(come.socket)?, come.peer, beginning))
+        let carried = taken.map(|connection| {
+            let beginning = coming(&connection);
+            Ok::<_, io::Error>((Async::new(connection.socket)?, connection.peer, beginning))
         });
         match carried {
             Some(Ok((socket, peer, beginning))) => self.carry(socket, peer, beginning).await,
@@ -81,14 +81,14 @@ impl Driver {
         }
     }
 
-    /// The connection of a forward stands. One to a Unix socket has no address.
+    /// Carries an established connection of a forward. One to a Unix socket has no address.
     async fn carry(
         &mut self,
         socket: Async<OwnedFd>,
         address: Option<SocketAddr>,
         beginning: Beginning,
     ) {
-        if let Err(why) = self.tell(&beginning).await {
+        if let Err(why) = self.log_forward(&beginning).await {
             return self.core.handle_refused(why);
         }
         let socket = Arc::new(socket);

@@ -1,4 +1,4 @@
-//! How forwards are recorded: the stream that their recording stands on, and what each of them tells there.
+//! How forwards are recorded: the stream of their shared log, and what each of them adds to it.
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -17,10 +17,10 @@ use super::super::gone::Gone;
 use super::super::registry::Kind;
 use super::Driver;
 use super::connection::BROKEN_OFF;
-use crate::recording::{Beginning, Told, Unrecordable};
+use crate::recording::{Beginning, LoggedForward, Unrecordable};
 use crate::session::limits::FORWARDS_GRACE;
 
-/// What stands for the socket of a session's SSH agent.
+/// The target that is recorded for the socket of a session's SSH agent.
 const AGENT: &str = "ssh-agent";
 
 /// A connection that the device has dialled.
@@ -33,9 +33,9 @@ pub(super) fn out(to: String, address: Option<SocketAddr>) -> Beginning {
     }
 }
 
-/// One that has come.
-pub(super) fn coming(come: &AcceptedConnection) -> Beginning {
-    let (to, address) = match &come.to {
+/// A connection that was accepted.
+pub(super) fn coming(connection: &AcceptedConnection) -> Beginning {
+    let (to, address) = match &connection.to {
         ArrivedAt::Port(address) => (address.to_string(), Some(*address)),
         ArrivedAt::Path(path) => (path.to_string(), None),
         ArrivedAt::Agent => (AGENT.to_owned(), None),
@@ -43,7 +43,7 @@ pub(super) fn coming(come: &AcceptedConnection) -> Beginning {
     Beginning {
         direction: ForwardDirection::In,
         to,
-        from: come.peer,
+        from: connection.peer,
         address,
     }
 }
@@ -67,17 +67,20 @@ pub(super) fn ended(exit: Option<Exit>, gone: Option<Gone>) -> ForwardEnd {
 }
 
 impl Driver {
-    /// Tells that a forward begins, if the relay says where. Nothing may pass before that.
-    pub(super) async fn tell(&mut self, beginning: &Beginning) -> Result<(), SessionRefusal> {
-        let Some(told) = self.told_in.take() else {
+    /// Records that a forward begins, if the relay names a log. Nothing may pass before that.
+    pub(super) async fn log_forward(
+        &mut self,
+        beginning: &Beginning,
+    ) -> Result<(), SessionRefusal> {
+        let Some(log) = self.forward_log.take() else {
             return Ok(());
         };
-        let begun = Told::begin(self.sessions.recorder(), told, beginning).await;
+        let begun = LoggedForward::begin(self.sessions.recorder(), log, beginning).await;
         let begun = begun.map_err(|Unrecordable(why)| SessionRefusal::RecordingUnavailable(why));
-        self.told = begun?;
-        if let Some(told) = &self.told {
-            self.inbound.stdin.passed = Some(told.passed.clone());
-            self.outbound.passed = Some(told.passed.clone());
+        self.logged = begun?;
+        if let Some(logged) = &self.logged {
+            self.inbound.stdin.passed = Some(logged.passed.clone());
+            self.outbound.passed = Some(logged.passed.clone());
         }
         Ok(())
     }
@@ -98,7 +101,7 @@ impl Driver {
         self.ended(Exit::Status(0));
     }
 
-    /// Resolves when the relay wants no more, and what it has ended has told so, or had its time for that. A strict
+    /// Resolves when the relay wants no more, and the ends of its forwards are recorded, or had their time for that. A strict
     /// recording that can take no more says so; then the relay ends what is under way.
     async fn forwards_end(&mut self, session: SessionId) -> Gone {
         let mut gone = None;

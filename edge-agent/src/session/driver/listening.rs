@@ -1,4 +1,4 @@
-//! A session that listens: it tells of each connection that comes, and keeps it until the relay takes it.
+//! A session that listens: it reports each accepted connection, and keeps it until the relay takes it.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -24,15 +24,15 @@ use crate::session::limits::{ARRIVAL_POLL, TURN_BYTES};
 use crate::session::listen::{self, Bound};
 use crate::session::unix::{self, Listener};
 
-/// Where a session listens.
+/// The endpoint on which a session is to listen.
 #[derive(Debug)]
-pub(super) enum Place {
+pub(super) enum ListenTarget {
     Port(Listen),
     Path(SocketPath),
 }
 
-impl Place {
-    /// How it is recorded, of which the address comes when there is one.
+impl ListenTarget {
+    /// Returns its beginning as it is recorded; the address is added when there is one.
     fn beginning(&self) -> Beginning {
         let to = match self {
             Self::Port(at) => host_and_port(&at.host, at.port),
@@ -47,19 +47,19 @@ impl Place {
     }
 }
 
-/// Where it does.
-pub(super) enum PortOrPath {
+/// An open listener.
+pub(super) enum OpenListener {
     Ports(Bound),
     Path(Listener, Arc<str>),
 }
 
-impl PortOrPath {
+impl OpenListener {
     fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<AcceptedConnection> {
         match self {
             Self::Ports(bound) => bound.poll_accept(cx).map(|(stream, peer)| {
                 // As sshd has it: what is forwarded was cut into packets already.
                 let _ = stream.set_nodelay(true);
-                // Of one that is gone already nobody will ask.
+                // The address of one that is gone already is not asked for.
                 let to = stream.local_addr().unwrap_or(bound.address);
                 AcceptedConnection {
                     socket: stream.into(),
@@ -85,7 +85,7 @@ impl Driver {
         session: SessionId,
         login: Login,
         denied: Vec<Login>,
-        at: Place,
+        at: ListenTarget,
     ) {
         if let Err(full) = self.occupy(Kind::Forward) {
             return self.core.handle_refused(full);
@@ -94,38 +94,40 @@ impl Driver {
         let mut beginning = at.beginning();
         let opened = async {
             let opened: Result<_, SessionRefusal> = match at {
-                Place::Port(at) => listen::open(login, denied, at).await.map(PortOrPath::Ports),
-                Place::Path(at) => {
+                ListenTarget::Port(at) => listen::open(login, denied, at)
+                    .await
+                    .map(OpenListener::Ports),
+                ListenTarget::Path(at) => {
                     let path = Arc::from(at.path.as_str());
                     let listener = unix::listen(&program, login, denied, at).await;
-                    listener.map(|listener| PortOrPath::Path(listener, path))
+                    listener.map(|listener| OpenListener::Path(listener, path))
                 }
             };
             Ok(opened)
         };
         let gone = async { Err(self.inbound.broken_off().await) };
-        let ear = match opened.or(gone).await {
-            Ok(Ok(ear)) => ear,
+        let listener = match opened.or(gone).await {
+            Ok(Ok(listener)) => listener,
             Ok(Err(why)) => return self.core.handle_refused(why),
             Err(gone) => return self.cancelled_before_start(gone),
         };
-        if let PortOrPath::Ports(bound) = &ear {
+        if let OpenListener::Ports(bound) = &listener {
             beginning.address = Some(bound.address);
         }
-        if let Err(why) = self.tell(&beginning).await {
+        if let Err(why) = self.log_forward(&beginning).await {
             return self.core.handle_refused(why);
         }
         self.core.handle_started(self.epoch.elapsed());
         self.send_answer();
-        if let PortOrPath::Ports(bound) = &ear {
+        if let OpenListener::Ports(bound) = &listener {
             self.send(&SessionMessage::Address(bound.address));
         }
         let mut number = 0;
         let gone = loop {
-            match self.arrival(session, &ear).await {
-                Ok(come) => {
-                    let peer = come.peer.unwrap_or(NO_ADDRESS);
-                    self.sessions.arrivals.keep(session, number, come);
+            match self.arrival(session, &listener).await {
+                Ok(connection) => {
+                    let peer = connection.peer.unwrap_or(NO_ADDRESS);
+                    self.sessions.arrivals.keep(session, number, connection);
                     self.send(&SessionMessage::Incoming(Incoming { number, peer }));
                     number = number.wrapping_add(1);
                 }
@@ -140,7 +142,7 @@ impl Driver {
     async fn arrival(
         &mut self,
         session: SessionId,
-        ear: &PortOrPath,
+        listener: &OpenListener,
     ) -> Result<AcceptedConnection, Gone> {
         // Room comes with time, or when the relay takes one: both are looked for by the clock.
         let mut ticks = Timer::interval(ARRIVAL_POLL);
@@ -150,14 +152,14 @@ impl Driver {
             }
             while Pin::new(&mut ticks).poll_next(cx).is_ready() {}
             match self.sessions.arrivals.has_room(session) {
-                true => ear.poll_accept(cx).map(Ok),
+                true => listener.poll_accept(cx).map(Ok),
                 false => Poll::Pending,
             }
         })
         .await
     }
 
-    /// Says what there is to say; ready when nobody listens any more.
+    /// Sends what is queued; ready when the relay is gone.
     pub(super) fn poll_relay(&mut self, cx: &mut Context<'_>) -> Poll<Gone> {
         let (mut turn_in, mut turn_out) = (TURN_BYTES, TURN_BYTES);
         let recording = &mut self.recording;

@@ -21,7 +21,7 @@ use holdfast_protocol::session::{Departure, DeviceAction, DeviceSession};
 use holdfast_protocol::wire::{Exit, ForwardLogRef, Open, SessionRefusal, Signal, Work};
 use smol::{Async, Timer};
 
-use self::listening::Place;
+use self::listening::ListenTarget;
 use self::turn::Event;
 use super::agent_socket::AgentSocket;
 use super::gone::Gone;
@@ -30,7 +30,7 @@ use super::outbound::Outbound;
 use super::registry::{Kind, Sessions, Slot};
 use crate::os::process::Process;
 use crate::os::{environment, pty};
-use crate::recording::{Recording, Told, Unrecordable};
+use crate::recording::{LoggedForward, Recording, Unrecordable};
 use crate::session::launch::{Common, Ends, Held, launch};
 use crate::session::limits::{
     BULK_PRIORITY, FINISH_TIMEOUT, INTERACTIVE_PRIORITY, WITHDRAWAL_TURNS,
@@ -51,13 +51,13 @@ pub(super) struct Driver {
     /// How `process` has ended, if it has; it is reaped only when the session is over.
     exited: Option<Exit>,
     pub(super) recording: Recording,
-    /// Where a forward is to be told, and how it is.
-    pub(super) told_in: Option<ForwardLogRef>,
-    pub(super) told: Option<Told>,
+    /// The shared log in which a forward is to be recorded, and its entry there.
+    pub(super) forward_log: Option<ForwardLogRef>,
+    pub(super) logged: Option<LoggedForward>,
     terminal: Option<Arc<Async<OwnedFd>>>,
     /// The connection that a forward has dialled, in the place of a process.
     socket: Option<Arc<Async<OwnedFd>>>,
-    /// Where it leads, until the relay was told.
+    /// The address that was dialled, until it was reported to the relay.
     address: Option<SocketAddr>,
     /// Where the session's processes reach the operator's SSH agent.
     agent: Option<AgentSocket>,
@@ -90,8 +90,8 @@ impl Driver {
         Self {
             recording: Recording::none(Arc::clone(&sessions.recorder)),
             sessions,
-            told_in: None,
-            told: None,
+            forward_log: None,
+            logged: None,
             core: DeviceSession::default(),
             inbound: Inbound::new(recv),
             outbound: Outbound::new(send),
@@ -165,7 +165,7 @@ impl Driver {
         self.core.handle_peer_gone(now, gone.departure());
     }
 
-    /// Ends a session that can't be recorded any more: the operator is told, and the process hung up.
+    /// Ends a session that can't be recorded any more: the operator gets the reason, and the process is hung up.
     fn cut_off(&mut self, now: Duration, Unrecordable(why): Unrecordable) {
         let refusal = SessionMessage::Refused(SessionRefusal::RecordingUnavailable(why));
         let Ok(frame) = refusal.encode() else {
@@ -188,8 +188,8 @@ impl Driver {
         };
         let exit = self.exited.filter(|_| self.process.is_some());
         self.recording.end(exit, why);
-        if let Some(told) = self.told.take() {
-            told.end(forwards::ended(self.exited, self.gone));
+        if let Some(logged) = self.logged.take() {
+            logged.end(forwards::ended(self.exited, self.gone));
         }
     }
 
@@ -233,7 +233,7 @@ impl Driver {
 
     async fn start(&mut self, mut open: Open) {
         self.opened = true;
-        self.told_in = open.told;
+        self.forward_log = open.forward_log;
         if let Some(gone) = self.withdrawn().await {
             return self.cancelled_before_start(gone);
         }
@@ -242,12 +242,12 @@ impl Driver {
             Work::Connect(to) => return self.dial(open.login, denied, to).await,
             // Boxed: a session with a process would hold the room for all that a port needs.
             Work::Listen(at) => {
-                let place = Place::Port(at);
-                return Box::pin(self.listen(open.session, open.login, denied, place)).await;
+                let target = ListenTarget::Port(at);
+                return Box::pin(self.listen(open.session, open.login, denied, target)).await;
             }
             Work::ListenPath(at) => {
-                let place = Place::Path(at);
-                return Box::pin(self.listen(open.session, open.login, denied, place)).await;
+                let target = ListenTarget::Path(at);
+                return Box::pin(self.listen(open.session, open.login, denied, target)).await;
             }
             Work::ConnectPath(at) => {
                 return Box::pin(self.dial_path(open.login, denied, at)).await;
@@ -321,10 +321,10 @@ impl Driver {
         Ok(())
     }
 
-    /// Nobody wants what was about to begin.
+    /// Ends what was about to begin and is not wanted any more.
     pub(super) fn cancelled_before_start(&mut self, gone: Gone) {
         self.peer_gone(self.epoch.elapsed(), gone);
-        let why = SessionRefusal::Unreachable("nobody waits for it".to_owned());
+        let why = SessionRefusal::Unreachable("it was cancelled before it started".to_owned());
         self.core.handle_refused(why);
     }
 
@@ -378,7 +378,7 @@ impl Driver {
     }
 
     /// Says HUP and ends the input. A terminal hangs up by itself when the last holder of our end lets go
-    /// of it: its foreground group gets HUP too, and nobody stays blocked on it.
+    /// of it: its foreground group gets HUP too, and no process stays blocked on it.
     fn hang_up(&mut self) {
         if let Some(socket) = self.socket.take() {
             return self.break_off(&socket);

@@ -77,7 +77,7 @@ pub(super) fn take_loginuid(uid: u32) {
     }
 }
 
-/// Groups before user: whoever is the user already may not choose groups.
+/// Groups before user: a process that is the user already may not choose groups.
 fn take_ids(account: &Account) -> io::Result<()> {
     let groups: Vec<Gid> = account.groups.iter().copied().map(Gid::from_raw).collect();
     let (uid, gid) = (Uid::from_raw(account.uid), Gid::from_raw(account.gid));

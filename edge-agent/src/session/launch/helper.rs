@@ -97,7 +97,7 @@ fn failed(what: &str, error: &io::Error) -> SessionRefusal {
     SessionRefusal::Failed(format!("{what}: {error}"))
 }
 
-/// Closes what whoever started the agent left open in it: the account has no business with that. rustix
+/// Closes what the process that started the agent left open in it: the account has no business with that. rustix
 /// has no safe way to close a number; nix has, and here nothing else owns one.
 pub(crate) fn close_inherited(control: RawFd) {
     let open = fs::read_dir("/proc/self/fd")
@@ -268,7 +268,7 @@ fn start_session(is_terminal: bool, account: &Account) -> io::Result<()> {
     }
     let owner = Some(Uid::from_raw(account.uid));
     if is_terminal {
-        // As sshd has it: `write` and its like may reach the terminal by the group tty, nobody else.
+        // As sshd has it: `write` and its like may reach the terminal by the group tty, and no other account.
         let tty = Files::read(Path::new("/etc"))
             .ok()
             .and_then(|files| files.group_id("tty"));

@@ -45,7 +45,7 @@ const MAX_TASK: usize = MAX_FORWARD_RULES * (MAX_PATH_RULE + 8)
 /// Each helper is a process for a moment.
 static DIALS: Semaphore = Semaphore::new(MAX_DIAL_HELPERS);
 
-/// Each socket that is listened on has a process as long as it stands.
+/// Each socket that is listened on has a process for as long as it is open.
 static KEEPERS: Semaphore = Semaphore::new(MAX_KEEPERS);
 
 /// What a helper shall do.
@@ -269,7 +269,7 @@ fn bounded_length(length: [u8; 4], most: usize) -> io::Result<usize> {
     length.ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
-/// A message before which its length stands, read by a helper.
+/// Reads a message behind its length, in a helper.
 fn read_task(control: &mut UnixStream) -> io::Result<Task> {
     let mut length = [0; 4];
     control.read_exact(&mut length)?;

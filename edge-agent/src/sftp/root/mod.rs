@@ -1,4 +1,4 @@
-//! Where paths lead: in the whole file system, or in one folder that stands for all of it.
+//! Where paths lead: in the whole file system, or in one folder that is shown as all of it.
 //!
 //! Within a root the kernel itself holds every step inside (`openat2` with `RESOLVE_IN_ROOT`, Linux 5.6):
 //! `..` stops at the root, absolute links begin at it, and a folder that is moved during the walk makes the
@@ -146,7 +146,7 @@ impl Place<'_> {
 }
 
 impl Tree {
-    /// The folder `path` stands for everything. No name in it may be a link: who can change one could give
+    /// The folder `path` is shown as the root. No name in it may be a link: who can change one could give
     /// the root another place.
     ///
     /// # Errors
@@ -215,7 +215,7 @@ impl Tree {
     }
 
     /// The absolute path of what `path` leads to, as a client may use it; the last name of it need not
-    /// exist. Empty stands for where paths begin.
+    /// exist. Empty means where paths begin.
     pub(super) fn real(&self, path: SftpPath<'_>) -> Result<Vec<u8>, Errno> {
         let path = match path.0 {
             b"" => SftpPath(b"."),

@@ -11,7 +11,7 @@ fn path(bytes: &[u8]) -> SftpPath<'_> {
     SftpPath::new(bytes).unwrap()
 }
 
-/// A root with links of all kinds, beside a folder that nobody may reach.
+/// A root with links of all kinds, beside a folder that must not be reached.
 struct Fixture {
     folder: tempfile::TempDir,
     tree: Tree,
@@ -155,7 +155,7 @@ impl Drop for Stop<'_> {
     }
 }
 
-/// Somebody else exchanges a folder and a link to the outside, over and over, while paths are opened.
+/// Another process exchanges a folder and a link to the outside, over and over, while paths are opened.
 #[test]
 fn a_race_leads_nowhere_else() {
     let fixture = Fixture::new();

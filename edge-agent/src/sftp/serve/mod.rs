@@ -91,7 +91,7 @@ impl Server {
             // A packet that has not all come leaves room: the buffer is larger than any.
             match read(&input, spare_capacity(&mut buffer)) {
                 Ok(0) => return Ok(()),
-                Err(Errno::INTR) if self.temporary.is_told_to_end() => return Ok(()),
+                Err(Errno::INTR) if self.temporary.has_to_end() => return Ok(()),
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }

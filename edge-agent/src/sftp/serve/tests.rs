@@ -133,7 +133,7 @@ fn what_could_not_be_opened_is_refused_until_it_is_closed() {
         ] {
             assert_eq!(fixture.status(request.clone()), code as u32, "{request:?}");
         }
-        // From then on it is a handle that nobody knows.
+        // From then on it is an unknown handle.
         let closed = fixture.ask(Request::Close(&name)).1;
         assert!(closed.windows(3).any(|text| text == b"Bad"), "{closed:?}");
         assert!(!fixture.folder.path().join("new").exists());
@@ -168,7 +168,7 @@ fn a_file_that_is_released_is_closed_and_its_handle_is_good() {
         assert_eq!(fixture.status(Request::Release(&name)), code);
         assert!(!is_written(&path));
     }
-    // Whoever moves it away moves it with its handle: there may be another under its name.
+    // Moving it away moves it with its handle: there may be another under its name.
     let moved = fixture.folder.path().join("moved");
     fs::rename(&path, &moved).unwrap();
     fs::write(&path, "other").unwrap();
@@ -315,7 +315,7 @@ fn a_rename_of_version_3_replaces_nothing() {
 }
 
 #[test]
-fn a_fifo_holds_nobody_up() {
+fn a_fifo_blocks_no_request() {
     let mut fixture = Fixture::new(false);
     let path = fixture.folder.path().join("fifo");
     rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RWXU).unwrap();

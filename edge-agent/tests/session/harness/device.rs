@@ -33,7 +33,7 @@ const GROUP: &str =
 
 const SHADOW: &str = "root:*:1::::::\ntester:*:1::::::\nlocked:!*:1::::::\n";
 
-/// The script that stands in for the agent as a session's helper. It hides the machine's accounts
+/// The script that replaces the agent as a session's helper. It hides the machine's accounts
 /// behind the device's, and whatever else a test put into the folder.
 const PROGRAM: &str = r#"#!/bin/sh
 exec unshare --mount --propagation private sh -c '
@@ -94,7 +94,7 @@ impl Device {
         self.folder.path().join(path)
     }
 
-    /// Writes a file of the device. `FOLDER` in it stands for the folder.
+    /// Writes a file of the device. `FOLDER` in it means the folder.
     pub(crate) fn write(&self, path: &str, text: &str) {
         let path = self.path(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();

@@ -21,7 +21,7 @@ use crate::harness::{Heard, Pair, exec, run};
 const ROUNDS: u64 = 20;
 const FOLDER: &str = "HOLDFAST_TEST_SPOOL";
 
-/// What the session writes: it can be told of any part whether it is the beginning.
+/// What the session writes: of any part it can be checked whether it is the beginning.
 fn written(length: usize) -> Vec<u8> {
     let mut text = Vec::with_capacity(length + 16);
     for number in 1.. {
@@ -43,7 +43,7 @@ fn scattered(round: u64) -> u64 {
 }
 
 #[test]
-fn what_was_written_before_a_kill_stands_and_the_tail_is_cut_clean() {
+fn records_before_a_kill_are_kept_and_the_tail_is_cut() {
     let (mut recovered_something, mut cut) = (0, 0);
     let rounds = env::var("HOLDFAST_SOAK_KILLS").map_or(ROUNDS, |rounds| rounds.parse().unwrap());
     let begun = std::time::Instant::now();

@@ -1,4 +1,4 @@
-//! Forwards that are told in one recording: where each leads, what has passed, and what happens without room.
+//! Forwards that are recorded in one shared log: where each leads, what has passed, and what happens without room.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -42,11 +42,11 @@ async fn standing(pair: &Pair, number: u8, mode: RecordingMode) -> Client {
     client
 }
 
-/// `work`, told in recording `number` as its forward `id`.
-fn told(number: u8, id: u32, mode: RecordingMode, work: Work) -> Open {
+/// `work`, recorded in log `number` as its forward `id`.
+fn logged(number: u8, id: u32, mode: RecordingMode, work: Work) -> Open {
     Open {
         login: own_login(),
-        told: Some(ForwardLogRef {
+        forward_log: Some(ForwardLogRef {
             session: SessionId([number; 16]),
             number: id,
             mode,
@@ -88,7 +88,7 @@ async fn ended(record: &mut Client) {
 }
 
 #[track_caller]
-fn assert_told(played: &Played, wanted: &[&str]) {
+fn assert_logged(played: &Played, wanted: &[&str]) {
     let all = played.others.join("\n");
     let mut rest = all.as_str();
     for wanted in wanted {
@@ -99,7 +99,7 @@ fn assert_told(played: &Played, wanted: &[&str]) {
 }
 
 #[test]
-fn forwards_of_one_connection_are_told_in_one_recording() {
+fn forwards_of_one_connection_share_a_log() {
     run(async {
         let pair = Pair::new().await;
         let strict = RecordingMode::Strict;
@@ -107,8 +107,8 @@ fn forwards_of_one_connection_are_told_in_one_recording() {
         assert_eq!((pair.sessions.live(), pair.sessions.forwards()), (0, 0));
         let port = counting();
         // One that ends in good order, and one that the relay breaks off.
-        let mut first = dialled(&pair, told(1, 7, strict, connect(port))).await;
-        let second = dialled(&pair, told(1, 8, strict, connect(port))).await;
+        let mut first = dialled(&pair, logged(1, 7, strict, connect(port))).await;
+        let second = dialled(&pair, logged(1, 8, strict, connect(port))).await;
         first.write(&[b'x'; 100_000]).await;
         first.say(SessionMessage::Eof).await;
         let outcome = first.outcome().await;
@@ -125,7 +125,7 @@ fn forwards_of_one_connection_are_told_in_one_recording() {
                 deny: vec![],
             },
         });
-        let listener = told(1, 9, strict, listen);
+        let listener = logged(1, 9, strict, listen);
         let session = listener.session;
         let mut ear = pair.open(listener).await;
         assert_eq!(ear.hear().await, Heard::Accepted);
@@ -141,7 +141,7 @@ fn forwards_of_one_connection_are_told_in_one_recording() {
             listener: session,
             number: 0,
         });
-        let mut taken = dialled(&pair, told(1, 10, strict, take)).await;
+        let mut taken = dialled(&pair, logged(1, 10, strict, take)).await;
         taken.until("abc").await;
         taken.say(SessionMessage::Eof).await;
         taken.outcome().await;
@@ -158,7 +158,7 @@ fn forwards_of_one_connection_are_told_in_one_recording() {
         );
         let came =
             format!("id: 10, to: \"{at}\", from: \"{peer}\", direction: In, address: Some({at})");
-        assert_told(
+        assert_logged(
             &played,
             &[
                 "start kitchen-cam alice",
@@ -179,14 +179,14 @@ fn forwards_of_one_connection_are_told_in_one_recording() {
 }
 
 #[test]
-fn without_room_no_forward_begins_that_must_be_recorded_and_each_that_began_is_told() {
+fn without_room_strict_forwards_are_refused_and_ends_recorded() {
     run(async {
         let pair = with_least_spool().await;
         let strict = RecordingMode::Strict;
         let mut record = standing(&pair, 1, strict).await;
         let mut loose = standing(&pair, 2, RecordingMode::BestEffort).await;
         let port = counting();
-        let mut first = dialled(&pair, told(1, 1, strict, connect(port))).await;
+        let mut first = dialled(&pair, logged(1, 1, strict, connect(port))).await;
         first.write(b"hello").await;
         // Sessions take what room there is.
         let mut number = 10;
@@ -202,25 +202,29 @@ fn without_room_no_forward_begins_that_must_be_recorded_and_each_that_began_is_t
         let (mut refused, mut id) = (None, 1);
         while refused.is_none() && id < 200 {
             id += 1;
-            let outcome = pair.to_end(told(1, id, strict, connect(port))).await;
+            let outcome = pair.to_end(logged(1, id, strict, connect(port))).await;
             refused = outcome.refused;
         }
         let Some(SessionRefusal::RecordingUnavailable(why)) = refused else {
             panic!("{refused:?}")
         };
         assert!(why.starts_with("spool full ("), "{why}");
-        // The relay is told, and ends what is under way.
+        // The relay is informed, and ends what is under way.
         assert_eq!(
             record.hear().await,
             Heard::Refused(SessionRefusal::RecordingUnavailable(why.clone()))
         );
-        let later = pair.to_end(told(1, 500, strict, connect(port))).await;
+        let later = pair.to_end(logged(1, 500, strict, connect(port))).await;
         assert_eq!(
             later.refused,
             Some(SessionRefusal::RecordingUnavailable(why))
         );
         // What need not be recorded goes on.
-        let mut free = dialled(&pair, told(2, 1, RecordingMode::BestEffort, connect(port))).await;
+        let mut free = dialled(
+            &pair,
+            logged(2, 1, RecordingMode::BestEffort, connect(port)),
+        )
+        .await;
         free.write(b"goes on").await;
         free.say(SessionMessage::Eof).await;
         assert_eq!(free.outcome().await.stdout(), "7 bytes");
@@ -232,7 +236,7 @@ fn without_room_no_forward_begins_that_must_be_recorded_and_each_that_began_is_t
         let status = pair.sessions.recorder().status();
         assert!(status.used <= status.max, "{status:?}");
         let played = Played::complete(&pair, 1, EndReason::SpoolFull).await;
-        assert_told(
+        assert_logged(
             &played,
             &[
                 "id: 1, to:",
@@ -259,7 +263,7 @@ fn without_room_no_forward_begins_that_must_be_recorded_and_each_that_began_is_t
 }
 
 #[test]
-fn a_forward_is_told_in_a_recording_that_stands_or_nowhere() {
+fn a_forward_needs_a_log_that_exists() {
     run(async {
         let pair = Pair::new().await;
         let port = counting();
@@ -268,20 +272,20 @@ fn a_forward_is_told_in_a_recording_that_stands_or_nowhere() {
             Some(SessionRefusal::RecordingUnavailable(why)) => why,
             other => panic!("{other:?}"),
         };
-        let why = refused(pair.to_end(told(1, 1, strict, connect(port))).await);
+        let why = refused(pair.to_end(logged(1, 1, strict, connect(port))).await);
         assert!(why.contains("is over: try again"), "{why}");
-        let loose = told(1, 1, RecordingMode::BestEffort, connect(port));
+        let loose = logged(1, 1, RecordingMode::BestEffort, connect(port));
         assert_eq!(pair.to_end(loose).await.stdout(), "0 bytes");
         // A session's own recording tells none either, and a number is given once.
         let _session = pair.open(recorded(2, strict, exec("sleep 60"))).await;
         pair.live(1).await;
-        refused(pair.to_end(told(2, 1, strict, connect(port))).await);
+        refused(pair.to_end(logged(2, 1, strict, connect(port))).await);
         let _record = standing(&pair, 3, strict).await;
-        let _first = dialled(&pair, told(3, 1, strict, connect(port))).await;
-        refused(pair.to_end(told(3, 1, strict, connect(port))).await);
-        // The agent stops: what is open is told as that.
+        let _first = dialled(&pair, logged(3, 1, strict, connect(port))).await;
+        refused(pair.to_end(logged(3, 1, strict, connect(port))).await);
+        // The agent stops: what is open is recorded as that.
         let played = Played::complete(&pair, 3, EndReason::AgentStopped).await;
-        assert_told(
+        assert_logged(
             &played,
             &[
                 "id: 1, sent: 0, received: 0, why: StillOpen",

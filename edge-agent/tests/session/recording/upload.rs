@@ -239,7 +239,7 @@ fn a_relay_that_stores_something_else_does_not_get_it_removed() {
 }
 
 #[test]
-fn an_upload_stands_back_behind_a_terminal() {
+fn an_upload_waits_behind_a_terminal() {
     run(async {
         let pair = Pair::recorded(Device::new(), |_| {}).await;
         pair.to_end(recorded(1, RecordingMode::Strict, exec(NOISE)))
@@ -300,7 +300,7 @@ fn membership() -> Membership {
 }
 
 #[test]
-fn what_waits_for_somebody_to_ask_goes_up_when_he_does() {
+fn manual_uploads_start_when_they_are_requested() {
     run(async {
         let pair = Pair::recorded(Device::new(), |config| {
             config.upload.policy = UploadPolicy::Manual;
@@ -316,14 +316,14 @@ fn what_waits_for_somebody_to_ask_goes_up_when_he_does() {
         let recorder = Arc::clone(pair.sessions.recorder());
         let _upload = runtime::spawn(upload::run(recorder, pair.tunnel.clone()));
         let mut store = Store::new(&pair).await;
-        // That the session has ended is told at once.
+        // That the session has ended is reported at once.
         let UploadMessage::Finished(finished) = store.next().await else {
-            panic!("an upload before anybody asked");
+            panic!("an upload before it was requested");
         };
         store.answer(UploadAnswer::Noted(finished.session)).await;
         let too_soon = async {
             let message = store.next().await;
-            panic!("{message:?} before anybody asked");
+            panic!("{message:?} before it was requested");
         };
         let a_while = async {
             smol::Timer::after(Duration::from_millis(300)).await;

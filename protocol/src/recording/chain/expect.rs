@@ -141,7 +141,7 @@ impl Begun {
 }
 
 impl Control {
-    /// The frame that stands for it on the chain, behind so many frames of stdin.
+    /// Returns the frame that represents it on the chain, behind so many frames of stdin.
     #[must_use]
     pub fn frame(self, stdin: u64) -> Vec<u8> {
         // Numbers and enums always can be encoded.

@@ -3,7 +3,7 @@
 //!
 //! For each frame `tag = HMAC-SHA-256(k, 0 || stream || frame)`, and for each stream
 //! `value = HMAC-SHA-256(k, 1 || stream || value || length || tag)`. What a redacted frame leaves in the
-//! recording is its length and tag: the chain can be followed past it, and what stands before it is still
+//! recording is its length and tag: the chain can be followed past it, and what is before it is still
 //! bound. Frames without data do not count.
 
 mod check;
@@ -110,7 +110,7 @@ impl Chain {
         };
     }
 
-    /// Where the chain stands, behind the last whole frame.
+    /// Returns the point behind the last whole frame.
     #[must_use]
     pub fn point(&self) -> Point {
         self.at

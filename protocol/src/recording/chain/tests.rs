@@ -201,12 +201,12 @@ fn what_passed_and_was_recorded_is_proved() {
 }
 
 #[test]
-fn redaction_hides_a_frame_and_neither_what_is_before_it_nor_its_length() {
+fn redaction_hides_a_frame_but_not_its_length() {
     let passed = frames(9);
     let mut kept = all(&passed, Kept::Whole);
     kept[5].1 = Kept::Redacted;
     let (records, end) = record(Stream::Stdin, &kept);
-    // Few points, so that the redacted frame stands between two of them.
+    // Few points, so that the redacted frame is between two of them.
     let mut seen = witness(Stream::Stdin, &passed).seen();
     seen.points.clear();
     let proof = check(&records, Stream::Stdin, end, &seen, true);

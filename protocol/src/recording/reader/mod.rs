@@ -18,12 +18,12 @@ pub enum Verdict {
         /// Why the session ended.
         why: EndReason,
     },
-    /// It stands up to here, and then stops.
+    /// It is whole up to here, and then stops.
     Truncated {
         /// Where.
         at: Position,
     },
-    /// It is not what the device wrote. What was read before this place stands.
+    /// It is not what the device wrote. What was read before this point is valid.
     Tampered {
         /// Where.
         at: Position,

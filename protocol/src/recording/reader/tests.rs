@@ -180,7 +180,7 @@ fn after_a_cut_at_any_byte_all_whole_blocks_stand() {
 }
 
 #[test]
-fn garbage_behind_a_cut_does_not_hide_what_stands() {
+fn garbage_behind_a_cut_does_not_hide_what_is_whole() {
     let segments = recording(1);
     let edges = edges(&segments[0]);
     for garbage in [vec![0; 500], vec![0xff; 500]] {
@@ -268,7 +268,7 @@ fn what_is_cut_swapped_dropped_or_anothers_is_named() {
     twice.push(segments[3].clone());
     tampered(&twice, 3, 5, Fault::BehindEnd);
 
-    // Whoever replaces blocks and mends every check still has no seal.
+    // With blocks replaced and every check mended there still is no seal.
     let mut blocks = segments[1].clone();
     let (a, b) = (
         blocks[edges[1]..edges[2]].to_vec(),
@@ -286,7 +286,7 @@ fn what_is_cut_swapped_dropped_or_anothers_is_named() {
     tampered(&mended, 1, 1, Fault::Seal);
 }
 
-/// Computes every check of a segment anew, as somebody can who has no key.
+/// Computes every check of a segment anew, as is possible without the key.
 fn mend(segment: &mut [u8]) {
     let mut scan = SegmentScan::new(Expected::default());
     let mut input = &segment[..HEADER_LEN];

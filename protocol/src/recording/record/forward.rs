@@ -1,4 +1,4 @@
-//! What a recording of forwards tells of each.
+//! The records of each forward in a shared log.
 
 use core::net::SocketAddr;
 
@@ -29,7 +29,7 @@ pub enum ForwardDirection {
     Out,
     /// The device listens; nothing passes on this one itself.
     Listen,
-    /// Somebody has come to where it listens.
+    /// A connection was accepted where it listens.
     In,
 }
 

@@ -1,7 +1,7 @@
 //! Records: what a recording says, in the order in which it happened.
 //!
 //! postcard, as on the wire: variants are only appended, new fields go to the end of a variant's struct.
-//! Each record stands behind its length, so that a reader skips the kinds that it does not know. Records
+//! Each record follows its length, so that a reader skips the kinds that it does not know. Records
 //! borrow what they hold, from the session when they are written and from the block when they are read.
 
 mod codec;
@@ -148,7 +148,7 @@ impl<'a> StartedWork<'a> {
             Work::Shell => (Self::Shell, &[]),
             Work::Subsystem(name) => (Self::Subsystem(name), &[]),
             Work::Forwards => (Self::Forwards, &[]),
-            // One forward has no recording of its own: it is told in that of `Forwards`.
+            // One forward has no recording of its own: it is recorded in the log of `Forwards`.
             Work::Connect(_)
             | Work::Listen(_)
             | Work::Take(_)
@@ -268,14 +268,14 @@ pub enum FileKind {
     Other,
 }
 
-/// Data that the spool could not take, under `best-effort`. Its record stands where the data would.
+/// Data that the spool could not take, under `best-effort`. Its record takes the place of the data.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap {
     /// When it began: microseconds before this record.
     pub micros: u64,
     /// Bytes that are missing, of each stream.
     pub bytes: [u64; 3],
-    /// Where the streams' chains stand behind it.
+    /// The points of the streams' chains behind it.
     pub after: [Point; 3],
     /// Records of other kinds that are missing.
     pub records: u64,
@@ -348,7 +348,7 @@ pub struct CommandExit {
 pub struct End {
     /// Why it ended.
     pub why: EndReason,
-    /// Where the streams' chains stand: stdin, stdout, stderr.
+    /// The points of the streams' chains: stdin, stdout, stderr.
     pub streams: [Point; 3],
 }
 

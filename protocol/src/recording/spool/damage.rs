@@ -31,7 +31,7 @@ pub(super) fn is_of_a_block(fault: Fault) -> bool {
 /// hang on the damaged block, so the shape must do: a run of blocks that ends exactly where the bytes do, or two and more
 /// before a torn one.
 pub(super) fn blocks_behind(rest: &[u8]) -> Option<BlockKind> {
-    // The damaged block itself may begin with a head that stands.
+    // The damaged block itself may begin with a head that is whole.
     let first = block_length(rest).map_or(1, |length| length.min(rest.len()));
     let starts = core::iter::once(first).chain(1..rest.len());
     starts.filter_map(|start| run(rest.get(start..)?)).next()

@@ -1,4 +1,4 @@
-//! What a relay is told of the spool, and what its answers do to it.
+//! The messages to a relay about the spool, and the effects of its answers.
 
 use super::{FileState, Spool};
 use crate::ids::SessionId;
@@ -8,7 +8,7 @@ use crate::wire::{
 };
 
 impl Spool {
-    /// What a relay should be told, again and again until it was noted.
+    /// Returns the messages for a relay, which are repeated until they are noted.
     pub fn reports(&self) -> impl Iterator<Item = UploadMessage> + '_ {
         let finished = self.ended.iter().filter(|(_, ended)| !ended.noted);
         let finished = finished.map(|(session, ended)| {
@@ -79,7 +79,7 @@ impl Spool {
         self.give_up(name);
     }
 
-    /// A segment can't be read any more: the relay is told, and the file is set aside.
+    /// A segment can't be read any more: the relay is informed, and the file is set aside.
     pub fn handle_unreadable(&mut self, name: SegmentName, why: SegmentLost) {
         if self.files.contains_key(&name) {
             self.give_up(name);

@@ -1,4 +1,4 @@
-//! Forwards that are told in a recording: room for the end of each is set aside when it begins.
+//! Forwards that are recorded in a shared log: room for the end of each is set aside when it begins.
 
 use core::time::Duration;
 

@@ -260,7 +260,7 @@ impl Live {
         )
     }
 
-    /// Writes the end and closes the last segment. What a gap left out is told first.
+    /// Writes the end and closes the last segment. What a gap left out is recorded first.
     pub(super) fn end(&mut self, now: Duration, why: EndReason) -> Result<(), Unavailable> {
         if self.ended.is_some() {
             return Ok(());

@@ -2,7 +2,7 @@
 //!
 //! It keeps a byte budget, batches what it writes, and never forgets what is not acknowledged. It does no
 //! I/O: [`Spool::poll_work`] says what is to be done on the [medium](super::medium), and
-//! [`Spool::handle_done`] is told the outcome. A byte is *accepted* when room for it is set aside; if the
+//! [`Spool::handle_done`] takes the outcome. A byte is *accepted* when room for it is set aside; if the
 //! medium fails afterwards, the spool holds the byte and tries again, and accepts no more.
 
 mod damage;
@@ -123,7 +123,7 @@ pub struct Spool {
     /// Free bytes when the medium was last asked.
     free: u64,
     flash: Flash,
-    /// The device's clock in seconds since 1970, as it was last told; `None` while it can't be trusted.
+    /// The device's clock in seconds since 1970, as it was last reported; `None` while it can't be trusted.
     clock: Option<i64>,
     /// The session that was served last.
     turn: SessionId,
@@ -132,7 +132,7 @@ pub struct Spool {
 /// A segment on the medium.
 #[derive(Clone, Copy, Debug)]
 struct File {
-    /// How much of it stands: whole blocks.
+    /// The length of its whole blocks.
     length: u64,
     link: SegmentLink,
     /// Nothing will be added to it.
@@ -175,7 +175,7 @@ impl Spool {
     ///
     /// # Errors
     /// [`Unavailable`]: there is none. Under `strict` the session must not begin; otherwise it may, and the
-    /// relay is told that its recording is gone.
+    /// relay is informed that its recording is gone.
     pub fn begin(&mut self, now: Duration, begin: &Begin<'_>) -> Result<(), Unavailable> {
         let outcome = self.try_begin(now, begin);
         let session = begin.start.session;
@@ -257,7 +257,7 @@ impl Spool {
             .and_then(|()| exit.map_or(Ok(()), |exit| live.record(now, exit)))
             .and_then(|()| live.end(now, why));
         if outcome.is_err() {
-            // It can't be sealed any more: what is written of it stands, and is reported as cut short.
+            // It can't be sealed any more: what is written of it is kept, and is reported as cut short.
             self.live.remove(&session);
             self.abandon(session);
         }
@@ -309,7 +309,7 @@ impl Spool {
         self.flash
     }
 
-    /// Tells what the device's clock says, for what operators are told of the age of things. `None` if it
+    /// Sets the device's clock, for the ages that are shown to operators. `None` if it
     /// can't be trusted.
     pub fn handle_clock(&mut self, seconds: Option<i64>) {
         self.clock = seconds;

@@ -1,4 +1,4 @@
-//! After a crash: what stands, and what is cut off.
+//! Recovery after a crash: what is kept, and what is cut off.
 
 use alloc::collections::BTreeMap;
 use alloc::vec;
@@ -194,7 +194,7 @@ impl Spool {
             return;
         }
         if scan.whole() == 0 {
-            // Nothing of it stands: it is removed as soon as the medium lets.
+            // Nothing of it is whole: it is removed as soon as the medium lets.
             self.keep(found, &scan, found.length, FileState::Stored);
             return;
         }
@@ -267,7 +267,7 @@ impl Spool {
             .append(name, kept, &[])
             .and_then(|()| medium.sync(name));
         if outcome.is_err() {
-            // It is read no further than it stands, and takes its room all the same.
+            // It is read no further than it is whole, and takes its room all the same.
             self.stored += lost;
         }
     }

@@ -13,7 +13,7 @@ pub(super) enum Share {
     LooseTerminal,
     /// Ends without its recording, and has no terminal.
     Strict,
-    /// The same with a terminal: the way in for whoever must be recorded.
+    /// The same with a terminal: the way in for sessions that must be recorded.
     StrictTerminal,
     /// An administrator's rescue of a device that is full.
     Recover,

@@ -190,7 +190,7 @@ fn what_is_typed_without_echo_is_hidden_and_the_rest_is_proved() {
 }
 
 #[test]
-fn a_long_command_is_recorded_whole_and_file_transfer_only_counted() {
+fn long_command_is_recorded_whole_file_transfer_counted() {
     let command = "x".repeat(100_000);
     let mut spool = spool(SPOOL_BYTES);
     let exec = SessionWork::Exec(command.clone().into_bytes());
@@ -238,7 +238,7 @@ fn a_long_command_is_recorded_whole_and_file_transfer_only_counted() {
 }
 
 #[test]
-fn what_waits_is_written_in_batches_and_a_segment_is_closed_when_it_is_old() {
+fn writes_are_batched_and_old_segments_are_closed() {
     let mut spool = spool(SPOOL_BYTES);
     begin(
         &mut spool,
@@ -365,7 +365,7 @@ fn closed(id: u32) -> ForwardClosed {
 }
 
 #[test]
-fn what_has_passed_on_a_forward_that_began_is_told_however_full_it_is() {
+fn end_of_a_forward_is_recorded_however_full_the_spool_is() {
     for mode in [RecordingMode::Strict, RecordingMode::BestEffort] {
         // A third of it is for a rescue, and who goes on without a recording leaves a part of the rest to the others.
         let max = 3 * RECOVER_RESERVE;
@@ -394,8 +394,8 @@ fn what_has_passed_on_a_forward_that_began_is_told_however_full_it_is() {
         }
         assert!(open > 20, "{open}");
         for id in 0..open {
-            let told = spool.accept_closed(now, SESSION, closed(id));
-            assert_eq!(told, Accept::Accepted, "{mode:?} {id} of {open}");
+            let accepted = spool.accept_closed(now, SESSION, closed(id));
+            assert_eq!(accepted, Accept::Accepted, "{mode:?} {id} of {open}");
             now += WRITE_DELAY;
             work(&mut spool, now, &mut files);
             assert!(spool.used() <= max, "{} bytes", spool.used());
@@ -417,7 +417,7 @@ fn what_has_passed_on_a_forward_that_began_is_told_however_full_it_is() {
         assert_eq!(reader.verdict(), Verdict::Complete { why });
         let all: Vec<ForwardClosed> = (0..open).map(closed).collect();
         assert_eq!(ends, all, "{mode:?}");
-        // What comes behind the end is nobody's.
+        // What comes behind the end belongs to no recording.
         assert!(matches!(
             spool.accept_closed(now, SESSION, closed(0)),
             Accept::Refused(_)

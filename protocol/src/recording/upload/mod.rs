@@ -73,7 +73,7 @@ impl Uploader {
         }
     }
 
-    /// An upload stream stands.
+    /// Notes that an upload stream is open.
     pub fn handle_connected(&mut self) {
         self.connected = true;
         self.forget();
@@ -90,7 +90,7 @@ impl Uploader {
         self.pace.handle_interactive(now);
     }
 
-    /// Somebody asks for an upload, whatever the policy: `manual` waits for it.
+    /// Requests an upload, whatever the policy: `manual` waits for it.
     pub fn handle_request(&mut self) {
         self.pace.handle_request();
     }

@@ -30,7 +30,7 @@ pub enum UploadPolicy {
         /// To this minute, without it.
         to: u16,
     },
-    /// Only when somebody asks for it.
+    /// Only on request.
     Manual,
 }
 
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn an_upload_stands_back_for_a_second_behind_each_keystroke() {
+    fn an_upload_waits_a_second_behind_each_keystroke() {
         let mut idle = pace(UploadPolicy::Idle);
         let mut always = pace(UploadPolicy::Always);
         assert!(idle.allows(SECOND, None));

@@ -170,7 +170,7 @@ impl Congestion {
         }
     }
 
-    /// All packets of an acknowledgement were told; `largest` is the greatest number among them.
+    /// Notes that all packets of an acknowledgement were reported; `largest` is the greatest number among them.
     pub fn acknowledged_all(
         &mut self,
         now: Duration,

@@ -1,4 +1,4 @@
-//! [`Congestion`] as quinn wants it. It stands here, behind the feature `quinn`, because both ends need the
+//! [`Congestion`] as quinn wants it. It is here, behind the feature `quinn`, because both ends need the
 //! same; the clock and the numbers come from quinn.
 
 extern crate std;

@@ -256,7 +256,7 @@ impl Relay {
                 denied_logins: denied_logins(&authorized, way.tunnel.minor)?,
                 ..SessionTerms::default()
             },
-            told: None,
+            forward_log: None,
         };
         // First onto the board, then the check.
         let live = self.enter_forward(&open, authorized, &way.tunnel, principal, to);
@@ -264,7 +264,7 @@ impl Relay {
         let told = self.tell_forward(connection, live.session(), &way.tunnel);
         let told = told.await?;
         let open = Open {
-            told: told.told_in(),
+            forward_log: told.told_in(),
             ..open
         };
         Ok(Begun {

@@ -111,7 +111,7 @@ impl Relay {
                 original_command: ask.original_command,
                 recording: None,
                 terms,
-                told: None,
+                forward_log: None,
             };
             // First onto the board, then the check.
             let live = self.live.enter(id, authorized, about, client);

@@ -74,7 +74,7 @@ pub enum SwapError {
 }
 
 impl Places {
-    /// Where a new program stands until it takes its place.
+    /// The path of a new program until it takes its place.
     #[must_use]
     pub fn staged(&self) -> PathBuf {
         self.beside(".", ".staged")
@@ -134,7 +134,7 @@ pub fn stage<D: Disk>(disk: &D, places: &Places, mut from: impl Read) -> Result<
 
 /// Removes what was staged.
 pub fn unstage<D: Disk>(disk: &D, places: &Places) {
-    // It is in nobody's way, and written over by the next upgrade.
+    // It does no harm, and is written over by the next upgrade.
     let _ = disk.remove(&places.staged());
 }
 

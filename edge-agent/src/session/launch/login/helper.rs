@@ -199,7 +199,7 @@ fn said(socket: &mut UnixStream) -> Result<(u32, String), String> {
     }
 }
 
-/// What stands before the mark, and the number behind it.
+/// Returns the text before the mark, and the number behind it.
 fn marked(text: &[u8]) -> Option<(u32, String)> {
     let at = text.windows(MARK.len()).position(|part| part == MARK)?;
     let (notice, rest) = (text.get(..at)?, text.get(at + MARK.len()..)?);

@@ -80,7 +80,7 @@ struct File {
 }
 
 impl File {
-    /// Removes it, unless something else stands in its place by now.
+    /// Removes it, unless something else is in its place by now.
     fn remove(&self) {
         let present = statat(&self.folder, &*self.name, AtFlags::SYMLINK_NOFOLLOW);
         let same = |stat: Stat| (stat.st_dev, stat.st_ino) == (self.made.st_dev, self.made.st_ino);
@@ -120,7 +120,7 @@ fn dial(at: &SocketPath) -> Result<OwnedFd, SessionRefusal> {
     let found = open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
     let found = found.map_err(|error| match at.policy.permits(path) {
         true => unreachable(&reason(error)),
-        // What there is where one may not go is not told.
+        // What there is where the account may not go is not disclosed.
         false => not_permitted(path),
     })?;
     let real = real_path(&found)?;

@@ -1,5 +1,5 @@
 //! Folders in which an account's sockets for SSH agents are: each of one session, of mode 0700, under a name that
-//! nobody guesses.
+//! cannot be guessed.
 //!
 //! A helper holds a lock on its folder as long as it lives. So what has no lock was left behind by one that was
 //! killed, or by a power cut, and the next helper of the account removes it.

@@ -245,7 +245,7 @@ impl Relay {
             original_command: None,
             recording: Some(need.wanted.terms(key)),
             terms: SessionTerms::default(),
-            told: None,
+            forward_log: None,
         };
         let (send, ear) = match begin(open, session, &need.tunnel).await {
             Ok(stream) => stream,
