@@ -7,6 +7,8 @@
 //! [`sftp`], [`os`]. The bounds of each are in its `limits.rs`; those on which both ends must agree are in
 //! [`holdfast_protocol::limits`].
 
+#![warn(unreachable_pub)]
+
 pub mod cli;
 pub mod os;
 pub mod recording;

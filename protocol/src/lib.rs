@@ -5,6 +5,7 @@
 //! under virtual time in `tests/sim` and under a fuzzer. `now` is a [`core::time::Duration`] since any
 //! fixed moment of the caller's choice; it must never go backwards.
 #![no_std]
+#![warn(unreachable_pub)]
 
 extern crate alloc;
 

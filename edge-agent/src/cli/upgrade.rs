@@ -7,7 +7,7 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser as _};
 
 use super::{Cli, Command, StateArg};
-use crate::service::limits::{MAX_TRIAL, MIN_TRIAL};
+use crate::service::limits::{DEFAULT_TRIAL, MAX_TRIAL, MIN_TRIAL};
 use crate::service::upgrade::command::Upgrade;
 
 /// `edge-agent upgrade`.
@@ -26,7 +26,7 @@ pub struct UpgradeArgs {
     #[arg(long)]
     pub allow_downgrade: bool,
     /// How long the new version has to get a tunnel, from each of its starts
-    #[arg(long, value_name = "TIME", default_value = "2m", value_parser = parse_trial)]
+    #[arg(long, value_name = "TIME", default_value = DEFAULT_TRIAL, value_parser = parse_trial)]
     pub trial: Duration,
 }
 

@@ -8,7 +8,7 @@ use holdfast_protocol::escape::OneLine;
 
 /// How a line begins: the prefixes of sd-daemon(3), when the line goes to the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Level {
+pub(crate) enum Level {
     /// Something an operator of the device should look at.
     Warning,
     /// The course of things: tunnels and sessions.
@@ -17,7 +17,7 @@ pub enum Level {
 
 /// Writes one line, whatever the text holds: a relay's words, a name, a path. A log that cannot be written must never
 /// stop a tunnel, so errors are dropped.
-pub fn line(level: Level, text: fmt::Arguments<'_>) {
+pub(crate) fn line(level: Level, text: fmt::Arguments<'_>) {
     let journal = std::env::var_os("JOURNAL_STREAM").is_some();
     let prefix = match (journal, level) {
         (true, Level::Warning) => "<4>",

@@ -5,7 +5,7 @@ pub(crate) mod clock;
 pub(crate) mod environment;
 pub(crate) mod folder;
 pub(crate) mod limits;
-pub mod log;
+pub(crate) mod log;
 pub mod output;
 pub mod process;
 pub(crate) mod pty;

@@ -3,56 +3,56 @@
 use std::time::Duration;
 
 /// QUIC priority of recordings that are uploaded: below every session's.
-pub const UPLOAD_PRIORITY: i32 = -10;
+pub(crate) const UPLOAD_PRIORITY: i32 = -10;
 
 /// Most bytes of a path that are recorded: `PATH_MAX` of Linux.
-pub const MAX_FILE_PATH: usize = 4096;
+pub(crate) const MAX_FILE_PATH: usize = 4096;
 
 /// Most processes of all sessions that are followed at once: a build has some hundreds.
-pub const MAX_WATCHED_PROCESSES: usize = 4096;
+pub(crate) const MAX_WATCHED_PROCESSES: usize = 4096;
 
 /// What is kept of commands before it is known whose they are: a login shell's own first ones.
-pub const MAX_WAITING_COMMANDS: usize = 64;
+pub(crate) const MAX_WAITING_COMMANDS: usize = 64;
 
 /// Most bytes of a command's arguments that are recorded.
-pub const MAX_COMMAND_ARGUMENTS: u64 = 4096;
+pub(crate) const MAX_COMMAND_ARGUMENTS: u64 = 4096;
 
 /// Bytes of arguments and folders that a session's programs may add to its recording in a second: half of what the relay
 /// expects at most, the rest being for that they ran and how they ended. Beyond it, arguments are left out.
-pub const COMMAND_BYTES_PER_SECOND: u64 =
+pub(crate) const COMMAND_BYTES_PER_SECOND: u64 =
     holdfast_protocol::limits::RECORDING_PER_SECOND_OF_COMMANDS / 2;
 
 /// The same at once: a script of a thousand programs begins.
-pub const COMMAND_BYTES_AT_ONCE: u64 = 256 * 1024;
+pub(crate) const COMMAND_BYTES_AT_ONCE: u64 = 256 * 1024;
 
 /// What the kernel keeps of process events while the agent is busy: some hundreds.
-pub const COMMAND_EVENTS_BUFFER: usize = 512 * 1024;
+pub(crate) const COMMAND_EVENTS_BUFFER: usize = 512 * 1024;
 
 /// How long the kernel may take to answer; also how often the listening thread checks whether it is still needed.
-pub const COMMAND_EVENTS_PATIENCE: Duration = Duration::from_millis(500);
+pub(crate) const COMMAND_EVENTS_PATIENCE: Duration = Duration::from_millis(500);
 
 /// How long a command waits for room in the spool before it is left out.
-pub const COMMAND_RECORD_PATIENCE: Duration = Duration::from_millis(250);
+pub(crate) const COMMAND_RECORD_PATIENCE: Duration = Duration::from_millis(250);
 
 /// Stack of the thread that listens for process events.
-pub const COMMAND_STACK: usize = 128 * 1024;
+pub(crate) const COMMAND_STACK: usize = 128 * 1024;
 
 /// Stack of the thread that writes into the spool. It is memory only as far as it is used.
-pub const WRITER_STACK: usize = 256 * 1024;
+pub(crate) const WRITER_STACK: usize = 256 * 1024;
 
 /// How long a stopping agent waits until the ends of its recordings are written. What is not written then
 /// ends as after a power cut.
-pub const RECORDING_STOP_GRACE: Duration = Duration::from_secs(3);
+pub(crate) const RECORDING_STOP_GRACE: Duration = Duration::from_secs(3);
 
 /// On a small file system the spool leaves this part of it alone (one in so many), where the config says
 /// nothing.
-pub const SPOOL_SHARE: u64 = 4;
+pub(crate) const SPOOL_SHARE: u64 = 4;
 
 /// A clock that shows an earlier time (2025-01-01, in seconds since 1970) was never set.
-pub const EARLIEST_CLOCK: i64 = 1_735_689_600;
+pub(crate) const EARLIEST_CLOCK: i64 = 1_735_689_600;
 
 /// The most that the file beside the spool may hold that says which boot it is of: a boot id and 1,000 sessions.
-pub const MAX_BOOT_FILE: usize = 64 + 1_000 * 39;
+pub(crate) const MAX_BOOT_FILE: usize = 64 + 1_000 * 39;
 
 /// Bytes taken at a time of what the relay says about an upload.
-pub const UPLOAD_READ: usize = 4 * 1024;
+pub(crate) const UPLOAD_READ: usize = 4 * 1024;

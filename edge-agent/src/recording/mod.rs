@@ -11,7 +11,7 @@ mod commands;
 mod forwards;
 pub(crate) mod limits;
 mod open;
-pub mod recorder;
+mod recorder;
 mod session;
 mod sftp;
 pub mod spool_fs;

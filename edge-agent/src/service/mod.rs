@@ -4,8 +4,10 @@ pub(crate) mod digest;
 pub mod doctor;
 pub mod install;
 pub mod instance;
-pub mod limits;
+pub(crate) mod limits;
 pub mod notify;
 pub mod status;
 pub mod status_socket;
 pub mod upgrade;
+
+pub use limits::UPGRADE_GRACE;

@@ -6,144 +6,144 @@ use crate::os::limits::MAX_GROUPS;
 
 /// Most sessions at once, where the config says nothing: a fleet's whole on-call crew with a few
 /// windows each, and yet no more than 64 MiB of buffers when every one of them is stalled.
-pub const MAX_SESSIONS: u32 = 64;
+pub(crate) const MAX_SESSIONS: u32 = 64;
 
 /// Most forwarded connections at once: what one operator's browser opens through a device, for a few of them. Each
 /// holds at most twice [`FORWARD_PIECE`] here, and what [`FORWARD_WINDOWS`](crate::tunnel::limits::FORWARD_WINDOWS) says.
-pub const MAX_FORWARDS: u32 = 512;
+pub(crate) const MAX_FORWARDS: u32 = 512;
 
 /// Most bytes of a forward that are read at once, and that wait for a target that takes none. With sessions it is
 /// more, because there are fewer of them.
-pub const FORWARD_PIECE: usize = 16 * 1024;
+pub(crate) const FORWARD_PIECE: usize = 16 * 1024;
 
 /// Most recordings of forwards at once, one for each SSH connection that forwards: as many as sessions, whose
 /// buffers they have.
-pub const MAX_FORWARD_RECORDINGS: u32 = MAX_SESSIONS;
+pub(crate) const MAX_FORWARD_RECORDINGS: u32 = MAX_SESSIONS;
 
 /// How long a recording of forwards that is to end waits for the ends of forwards that are under way. What is open
 /// then is recorded as that.
-pub const FORWARDS_GRACE: Duration = Duration::from_secs(2);
+pub(crate) const FORWARDS_GRACE: Duration = Duration::from_secs(2);
 
 /// Connections that wait in the kernel for one port on which the device listens.
-pub const LISTEN_BACKLOG: i32 = 64;
+pub(crate) const LISTEN_BACKLOG: i32 = 64;
 
 /// Connections of one such port that were accepted, and that the relay has not taken yet. More wait in the kernel.
-pub const MAX_ARRIVALS: usize = 16;
+pub(crate) const MAX_ARRIVALS: usize = 16;
 
 /// How long one of them is kept.
-pub const ARRIVAL_PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const ARRIVAL_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How often it is looked whether there is room for another.
-pub const ARRIVAL_POLL: Duration = Duration::from_millis(500);
+pub(crate) const ARRIVAL_POLL: Duration = Duration::from_millis(500);
 
 /// Names that are looked up at once, each in a thread.
-pub const MAX_LOOKUPS: usize = 8;
+pub(crate) const MAX_LOOKUPS: usize = 8;
 
 /// Addresses of one name that are tried.
-pub const MAX_FORWARD_ADDRESSES: usize = 8;
+pub(crate) const MAX_FORWARD_ADDRESSES: usize = 8;
 
 /// Most bytes that one read of a process's output takes: large enough that system calls don't count
 /// beside the copying, small enough that a session has its keystrokes' turn soon.
-pub const OUTPUT_READ: usize = 64 * 1024;
+pub(crate) const OUTPUT_READ: usize = 64 * 1024;
 
 /// Least room for one read, for when the kernel cannot say how much there is.
-pub const MIN_OUTPUT_READ: usize = 512;
+pub(crate) const MIN_OUTPUT_READ: usize = 512;
 
 /// Most bytes of input that wait in a session for a process that takes none. Beyond it the stream is
 /// not read, and QUIC's flow control holds the operator back.
-pub const INPUT_QUEUE_BYTES: usize = 64 * 1024;
+pub(crate) const INPUT_QUEUE_BYTES: usize = 64 * 1024;
 
 /// Most pieces of input that wait: each keeps the datagram alive that it came in, so that bytes alone
 /// would bound nothing.
-pub const INPUT_QUEUE_PIECES: usize = 64;
+pub(crate) const INPUT_QUEUE_PIECES: usize = 64;
 
 /// Most pieces that are taken from a QUIC stream at once.
-pub const STREAM_READ_PIECES: usize = 32;
+pub(crate) const STREAM_READ_PIECES: usize = 32;
 
 /// Bytes that a session moves before it lets the others (and the socket) have a turn.
-pub const TURN_BYTES: usize = 256 * 1024;
+pub(crate) const TURN_BYTES: usize = 256 * 1024;
 
 /// What the terminal still holds when its leader has exited and a background job keeps it open is sent
 /// up to here: a kernel holds some 12 KiB, and the job may go on writing for ever.
-pub const LAST_OUTPUT: usize = 64 * 1024;
+pub(crate) const LAST_OUTPUT: usize = 64 * 1024;
 
 /// How long a stream that the relay opened may stay without its `Open`.
-pub const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Turns that the tunnel has between a request and its start, so that a withdrawal which came with it is seen.
 /// A turn reads a datagram or a few, another hands them to the connection: enough for what a relay says in half
 /// a minute to a device that does not answer. With nothing else to do they take microseconds.
-pub const WITHDRAWAL_TURNS: u32 = 64;
+pub(crate) const WITHDRAWAL_TURNS: u32 = 64;
 
 /// Most helpers at once that dial Unix sockets: each is a process for some milliseconds, and more wait.
-pub const MAX_DIAL_HELPERS: usize = 8;
+pub(crate) const MAX_DIAL_HELPERS: usize = 8;
 
 /// Most Unix sockets at once that are listened on: each has a process of some hundred KiB beside it, which
 /// removes it.
-pub const MAX_KEEPERS: usize = 64;
+pub(crate) const MAX_KEEPERS: usize = 64;
 
 /// Most folders that are looked at for one that a killed helper left behind: each start looks again.
-pub const MAX_STALE_SOCKETS: usize = 64;
+pub(crate) const MAX_STALE_SOCKETS: usize = 64;
 
 /// How often a socket is made anew where something is in its place.
-pub const BIND_ATTEMPTS: u32 = 5;
+pub(crate) const BIND_ATTEMPTS: u32 = 5;
 
 /// Between two of these: a process ends in less.
-pub const BIND_PAUSE: Duration = Duration::from_millis(50);
+pub(crate) const BIND_PAUSE: Duration = Duration::from_millis(50);
 
 /// How long the way from the helper's start to the account's shell may take: a home on a slow network
 /// file system is waited for, one on a dead server is not.
-pub const LAUNCH_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const LAUNCH_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long the last bytes of a session may take to be acknowledged before it counts as over.
-pub const FINISH_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const FINISH_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// QUIC priority of sessions with a terminal: a keystroke goes before a bulk copy.
-pub const INTERACTIVE_PRIORITY: i32 = 10;
+pub(crate) const INTERACTIVE_PRIORITY: i32 = 10;
 
 /// QUIC priority of all other sessions.
-pub const BULK_PRIORITY: i32 = 0;
+pub(crate) const BULK_PRIORITY: i32 = 0;
 
 /// How long PAM may take to open a session: a directory server that is slow is waited for. Twice this, for a second
 /// look with root, is within [`LAUNCH_TIMEOUT`].
-pub const PAM_TIMEOUT: Duration = Duration::from_secs(12);
+pub(crate) const PAM_TIMEOUT: Duration = Duration::from_secs(12);
 
 /// How long `su` may take to close a PAM session that was not opened in time, before it is killed.
-pub const PAM_END_TIMEOUT: Duration = Duration::from_secs(2);
+pub(crate) const PAM_END_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How often it is looked whether it has.
-pub const PAM_END_POLL: Duration = Duration::from_millis(20);
+pub(crate) const PAM_END_POLL: Duration = Duration::from_millis(20);
 
 /// Most bytes of the variables that PAM gives a session: the kernel bounds one of them to twice this, and the usual
 /// environment has some hundred bytes.
-pub const MAX_LOGIN_ENVIRONMENT: usize = 64 * 1024;
+pub(crate) const MAX_LOGIN_ENVIRONMENT: usize = 64 * 1024;
 
 /// Most bytes that PAM's modules say to who logs in: a message of the day is less.
-pub const MAX_LOGIN_TEXT: usize = 16 * 1024;
+pub(crate) const MAX_LOGIN_TEXT: usize = 16 * 1024;
 
 /// Largest task of the helper that has PAM open a session: a login, the logins that are denied, and a path.
-pub const MAX_LOGIN_TASK: usize = 64 * 1024;
+pub(crate) const MAX_LOGIN_TASK: usize = 64 * 1024;
 
 /// Largest answer of it: the variables, the text (which may grow when it is no UTF-8), [`MAX_GROUPS`](crate::os::limits::MAX_GROUPS) and the limits.
-pub const MAX_LOGIN_ANSWER: usize =
+pub(crate) const MAX_LOGIN_ANSWER: usize =
     2 * MAX_LOGIN_ENVIRONMENT + 4 * MAX_LOGIN_TEXT + 8 * MAX_GROUPS + 4 * 1024;
 
 /// Most open files of a session's processes, until they raise it themselves: the kernel's own first limit. The agent's
 /// service may have more, for the agent.
-pub const SESSION_OPEN_FILES: u64 = 1024;
+pub(crate) const SESSION_OPEN_FILES: u64 = 1024;
 
 /// One account's sessions have at most this part of the tasks (one in so many) that the agent's service may have: the
 /// agent, and an operator who logs in to look, need the rest.
-pub const TASKS_SHARE_ACCOUNT: u64 = 2;
+pub(crate) const TASKS_SHARE_ACCOUNT: u64 = 2;
 
 /// One session has at most this part of its account's: another one of the same account can still end it.
-pub const TASKS_SHARE_SESSION: u64 = 2;
+pub(crate) const TASKS_SHARE_SESSION: u64 = 2;
 
 /// Fewest tasks that are allowed to a session, however small the system: a shell with a build beside it.
-pub const MIN_TASKS: u64 = 64;
+pub(crate) const MIN_TASKS: u64 = 64;
 
 /// How often a session's cgroup is tried while the one of its account is being removed.
-pub const CGROUP_ATTEMPTS: u32 = 8;
+pub(crate) const CGROUP_ATTEMPTS: u32 = 8;
 
 /// Most accounts, and most sessions of each, whose cgroups are looked at when a session has ended; the next end goes on.
-pub const MAX_SWEPT_CGROUPS: usize = 256;
+pub(crate) const MAX_SWEPT_CGROUPS: usize = 256;

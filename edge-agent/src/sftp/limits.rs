@@ -2,35 +2,35 @@
 
 /// Most files and folders that one SFTP client may have open: what OpenSSH's server allows where the system
 /// sets its usual limit, and all that are followed for a recording.
-pub const MAX_SFTP_HANDLES: usize = holdfast_protocol::limits::MAX_SFTP_OPEN;
+pub(crate) const MAX_SFTP_HANDLES: usize = holdfast_protocol::limits::MAX_SFTP_OPEN;
 
 /// Most handles of one SFTP client whose files could not be opened, and which it has not closed: as many as the relay names
 /// at a time.
-pub const MAX_SFTP_FAILED: usize = 64;
+pub(crate) const MAX_SFTP_FAILED: usize = 64;
 
 /// Most files of one SFTP client that go with its session: who copies a file has one.
-pub const MAX_SFTP_TEMPORARY: usize = 16;
+pub(crate) const MAX_SFTP_TEMPORARY: usize = 16;
 
 /// Room for requests that have come: a packet of the largest size, and as much as a pipe of [`PIPE_BYTES`](crate::os::limits::PIPE_BYTES)
 /// holds.
-pub const SFTP_INPUT: usize = 512 * 1024;
+pub(crate) const SFTP_INPUT: usize = 512 * 1024;
 
 /// Answers of SFTP are sent when there is so much of them, or nothing else to answer: enough that system
 /// calls don't count, little enough that the client has work soon.
-pub const SFTP_ANSWERS: usize = 64 * 1024;
+pub(crate) const SFTP_ANSWERS: usize = 64 * 1024;
 
 /// Bytes of a folder's names that the kernel gives at once: 128 short names, whose answer stays under the
 /// 34,000 bytes that every client takes.
-pub const SFTP_LISTING: usize = 4 * 1024;
+pub(crate) const SFTP_LISTING: usize = 4 * 1024;
 
 /// Most numbers of users and groups that one request of SFTP names: the answer fits in a packet.
-pub const MAX_SFTP_IDS: usize = 512;
+pub(crate) const MAX_SFTP_IDS: usize = 512;
 
 /// Most names of users, and of groups, that are kept for listings.
-pub const MAX_SFTP_NAMES: usize = 1024;
+pub(crate) const MAX_SFTP_NAMES: usize = 1024;
 
 /// Bytes that one system call copies within the device.
-pub const SFTP_COPY: usize = 8 * 1024 * 1024;
+pub(crate) const SFTP_COPY: usize = 8 * 1024 * 1024;
 
 /// How often a path within a root is tried while folders are moved under it.
-pub const SFTP_ROOT_ATTEMPTS: u32 = 64;
+pub(crate) const SFTP_ROOT_ATTEMPTS: u32 = 64;

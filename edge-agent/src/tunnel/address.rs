@@ -14,7 +14,7 @@ const GROUPS: u32 = 0x1 | 0x10 | 0x40 | 0x100 | 0x400;
 
 /// Waits for changes.
 #[derive(Debug)]
-pub struct Watcher {
+pub(crate) struct Watcher {
     socket: Async<OwnedFd>,
 }
 
@@ -23,7 +23,7 @@ impl Watcher {
     ///
     /// # Errors
     /// What the system says: netlink may be forbidden in a sandbox.
-    pub fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = rustix::net::socket_with(
             AddressFamily::NETLINK,
@@ -42,7 +42,7 @@ impl Watcher {
     ///
     /// # Errors
     /// What the system says.
-    pub async fn changed(&mut self) -> io::Result<()> {
+    pub(crate) async fn changed(&mut self) -> io::Result<()> {
         self.socket.readable().await?;
         Timer::after(ADDRESS_SETTLE).await;
         let mut buffer = [0_u8; 4096];

@@ -31,7 +31,7 @@ pub enum ControlError {
 
 /// The sending half.
 #[derive(Debug)]
-pub struct ControlSender {
+pub(crate) struct ControlSender {
     stream: SendStream,
     /// What the stream has not taken yet: at most one message.
     unsent: Vec<u8>,
@@ -39,7 +39,7 @@ pub struct ControlSender {
 
 /// The receiving half.
 #[derive(Debug)]
-pub struct ControlReceiver {
+pub(crate) struct ControlReceiver {
     stream: RecvStream,
     reader: ControlReader<RelayMessage>,
     /// What was received and not looked at yet.
@@ -50,7 +50,7 @@ pub struct ControlReceiver {
 ///
 /// # Errors
 /// [`ControlError::Connection`].
-pub async fn open(
+pub(crate) async fn open(
     connection: &Connection,
 ) -> Result<(ControlSender, ControlReceiver), ControlError> {
     let (send, stream) = connection.open_bi().await?;
@@ -70,7 +70,7 @@ pub async fn open(
 
 /// Returns the first message of any connection.
 #[must_use]
-pub fn hello(intent: Intent, dialled: &Dialled, keepalive_secs: u16) -> Hello {
+pub(crate) fn hello(intent: Intent, dialled: &Dialled, keepalive_secs: u16) -> Hello {
     Hello {
         minor: MINOR_VERSION,
         intent,
@@ -91,7 +91,7 @@ impl ControlSender {
     ///
     /// # Errors
     /// [`ControlError`].
-    pub async fn send(&mut self, message: &AgentMessage) -> Result<(), ControlError> {
+    pub(crate) async fn send(&mut self, message: &AgentMessage) -> Result<(), ControlError> {
         self.unsent.extend(control::encode(message)?);
         self.flush().await
     }
@@ -104,7 +104,7 @@ impl ControlSender {
     ///
     /// # Errors
     /// [`ControlError`].
-    pub async fn offer(&mut self, message: &AgentMessage) -> Result<(), ControlError> {
+    pub(crate) async fn offer(&mut self, message: &AgentMessage) -> Result<(), ControlError> {
         if self.unsent.is_empty() {
             self.unsent = control::encode(message)?;
         }
@@ -130,7 +130,7 @@ impl ControlReceiver {
     ///
     /// # Errors
     /// [`ControlError`].
-    pub async fn next(&mut self) -> Result<RelayMessage, ControlError> {
+    pub(crate) async fn next(&mut self) -> Result<RelayMessage, ControlError> {
         loop {
             let mut input = self.rest.as_slice();
             let message = self.reader.read(&mut input)?;

@@ -23,7 +23,7 @@ use crate::{info, warn};
 
 /// How a tunnel ended.
 #[derive(Debug)]
-pub enum End {
+pub(super) enum End {
     /// It is gone, for this reason.
     Lost(String),
     /// The relay stops; dial again after this.
@@ -33,7 +33,7 @@ pub enum End {
 }
 
 /// What the driver reacts to.
-pub enum Event {
+pub(super) enum Event {
     Message(Result<RelayMessage, ControlError>),
     SessionsChanged,
     RoutesChanged,
@@ -58,7 +58,7 @@ struct Driver<'a> {
 }
 
 /// Drives a tunnel to its end.
-pub async fn drive(agent: &Arc<Agent>, standing: &mut Standing) -> End {
+pub(super) async fn drive(agent: &Arc<Agent>, standing: &mut Standing) -> End {
     let (events, inbox) = channel::bounded(TUNNEL_EVENTS);
     let connection = standing.dialled.connection.clone();
     // Dropping these tasks at the end of this function cancels them.

@@ -23,7 +23,7 @@ use crate::{info, warn};
 
 /// An established tunnel.
 #[derive(Debug)]
-pub struct Standing {
+pub(super) struct Standing {
     pub dialled: Dialled,
     pub send: ControlSender,
     pub receive: ControlReceiver,
@@ -51,7 +51,7 @@ enum AttemptError {
 /// `older` is the driver of a tunnel that is silent. Between the handshake with a relay and the `Hello` with
 /// which the new tunnel takes the older one's place, the older relay is informed, and gets a last chance: a relay that answers
 /// shows that there is a way to it again, and with the older tunnel its sessions would live on.
-pub async fn establish(
+pub(super) async fn establish(
     agent: &Arc<Agent>,
     delay: Duration,
     older: Option<Sender<Event>>,

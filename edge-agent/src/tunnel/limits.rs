@@ -6,51 +6,51 @@ use quinn::VarInt;
 
 /// Bytes of datagrams that may wait in the socket's queue in the kernel: the relay's send window. The
 /// kernel's default of 208 KiB loses every eighth packet of a bulk copy. It is memory only while it is used.
-pub const RECEIVE_QUEUE: usize = 1024 * 1024;
+pub(crate) const RECEIVE_QUEUE: usize = 1024 * 1024;
 
 /// Forwards that have the room of a whole stream of their own. When more than so many stand still at once, because
 /// their targets read nothing, other streams may wait for them; a device of 64 MiB bears no more.
-pub const FORWARD_WINDOWS: u32 = 32;
+pub(crate) const FORWARD_WINDOWS: u32 = 32;
 
 /// Most bytes of one stream that may wait here unread: it holds the bandwidth-delay product of 20 Mbit/s
 /// at 100 ms, and is small enough for a device with 64 MiB.
-pub const STREAM_WINDOW: VarInt = VarInt::from_u32(512 * 1024);
+pub(crate) const STREAM_WINDOW: VarInt = VarInt::from_u32(512 * 1024);
 
 /// Most bytes of all streams that may wait here unread, beside a [`STREAM_WINDOW`] for each session: sessions
 /// whose processes read nothing must not hold up the others, nor the control stream.
-pub const CONNECTION_WINDOW: VarInt = VarInt::from_u32(2 * 1024 * 1024);
+pub(crate) const CONNECTION_WINDOW: VarInt = VarInt::from_u32(2 * 1024 * 1024);
 
 /// Most bytes of all streams that wait for the relay's acknowledgement.
-pub const SEND_WINDOW: u64 = 1024 * 1024;
+pub(crate) const SEND_WINDOW: u64 = 1024 * 1024;
 
 /// Most streams that the relay may have open: one a session or forward, and some that are just ending.
-pub const MAX_STREAMS: VarInt = VarInt::from_u32(768);
+pub(crate) const MAX_STREAMS: VarInt = VarInt::from_u32(768);
 
 /// IP addresses of one relay that are tried.
-pub const MAX_ADDRESSES: usize = 4;
+pub(crate) const MAX_ADDRESSES: usize = 4;
 
 /// How long one IP address may take for its handshake, before the next is tried.
-pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(4);
+pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Bytes taken from the control stream at a time.
-pub const CONTROL_READ: usize = 4 * 1024;
+pub(crate) const CONTROL_READ: usize = 4 * 1024;
 
 /// The control stream's priority: above every session's.
-pub const CONTROL_PRIORITY: i32 = 100;
+pub(crate) const CONTROL_PRIORITY: i32 = 100;
 
 /// Events that may wait for the tunnel's driver.
-pub const TUNNEL_EVENTS: usize = 32;
+pub(crate) const TUNNEL_EVENTS: usize = 32;
 
 /// After a change of addresses or routes, the time in which more of them are taken as one.
-pub const ADDRESS_SETTLE: Duration = Duration::from_millis(200);
+pub(crate) const ADDRESS_SETTLE: Duration = Duration::from_millis(200);
 
 /// A tunnel that is lost sooner counts as a failed attempt to dial, so that the pause before the next one
 /// grows. Two devices with one key (a cloned card) take the tunnel from each other for ever: without it,
 /// several times a second.
-pub const STEADY_TUNNEL: Duration = Duration::from_secs(60);
+pub(crate) const STEADY_TUNNEL: Duration = Duration::from_secs(60);
 
 /// When a second tunnel could be had, how long the first one still has to be heard again.
-pub const OLD_TUNNEL_GRACE: Duration = Duration::from_secs(2);
+pub(crate) const OLD_TUNNEL_GRACE: Duration = Duration::from_secs(2);
 
 /// How long an old tunnel's last words may take.
-pub const CLOSE_GRACE: Duration = Duration::from_secs(1);
+pub(crate) const CLOSE_GRACE: Duration = Duration::from_secs(1);

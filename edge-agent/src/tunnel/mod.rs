@@ -1,9 +1,9 @@
 //! Keeping a tunnel up, for ever. The decisions are `holdfast_protocol::tunnel::link`'s; here are the sockets,
 //! the timers and the tasks.
 
-pub mod address;
-pub mod control;
-pub mod dial;
+pub(crate) mod address;
+pub(crate) mod control;
+pub(crate) mod dial;
 mod drive;
 pub mod enroll;
 mod establish;

@@ -29,7 +29,7 @@ use crate::tunnel::identity::Identity;
 
 /// Which relays a handshake may succeed with.
 #[derive(Clone, Debug)]
-pub enum Trust {
+pub(crate) enum Trust {
     /// Only these.
     Pinned(Vec<PublicKey>),
     /// Any: before joining, when the relay proves itself afterwards with a signed roster and nothing
@@ -41,7 +41,7 @@ pub enum Trust {
 ///
 /// # Errors
 /// [`Error`] if the provider cannot use the identity's key.
-pub fn client_config(
+pub(crate) fn client_config(
     identity: &Identity,
     trust: Trust,
 ) -> Result<quinn::crypto::rustls::QuicClientConfig, Error> {

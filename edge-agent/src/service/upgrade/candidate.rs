@@ -55,7 +55,7 @@ pub enum CandidateError {
 
 /// A checked file that may be run.
 #[derive(Debug)]
-pub struct Candidate<'a> {
+pub(super) struct Candidate<'a> {
     /// Where it is staged.
     pub path: &'a Path,
 }
@@ -65,7 +65,7 @@ impl Candidate<'_> {
     ///
     /// # Errors
     /// [`CandidateError::OtherMachine`].
-    pub fn check_machine(&self) -> Result<(), CandidateError> {
+    pub(super) fn check_machine(&self) -> Result<(), CandidateError> {
         let own = machine(Path::new("/proc/self/exe"))?;
         match machine(self.path)? {
             Some(machine) if Some(machine) == own => Ok(()),
@@ -77,7 +77,7 @@ impl Candidate<'_> {
     ///
     /// # Errors
     /// [`CandidateError`] if it does not run, or says something else.
-    pub fn version(&self) -> Result<String, CandidateError> {
+    pub(super) fn version(&self) -> Result<String, CandidateError> {
         let (answer, _) = self.run(&["--version".into()])?;
         let version = answer
             .trim()
@@ -93,7 +93,11 @@ impl Candidate<'_> {
     ///
     /// # Errors
     /// [`CandidateError`].
-    pub fn test_itself(&self, state: &Path, args: &[String]) -> Result<String, CandidateError> {
+    pub(super) fn test_itself(
+        &self,
+        state: &Path,
+        args: &[String],
+    ) -> Result<String, CandidateError> {
         let mut line: Vec<OsString> = vec![self_test::ARGUMENT.into(), "--state".into()];
         line.push(state.into());
         line.push("--".into());
@@ -150,7 +154,7 @@ impl Candidate<'_> {
 ///
 /// # Errors
 /// [`CandidateError::Older`].
-pub fn refuse_older(found: &str, present: &str) -> Result<(), CandidateError> {
+pub(super) fn refuse_older(found: &str, present: &str) -> Result<(), CandidateError> {
     match (Version::parse(found), Version::parse(present)) {
         (Some(new), Some(old)) if new < old => Err(CandidateError::Older {
             found: found.to_owned(),

@@ -9,7 +9,7 @@ use super::swap::Disk;
 
 /// The file system that the system calls reach.
 #[derive(Clone, Copy, Debug)]
-pub struct Real;
+pub(super) struct Real;
 
 impl Disk for Real {
     type File = File;

@@ -14,9 +14,9 @@
 mod candidate;
 pub mod command;
 mod disk;
-pub mod plan;
+mod plan;
 pub mod self_test;
-pub mod signature;
-pub mod swap;
+mod signature;
+pub(crate) mod swap;
 pub mod trial;
 pub mod watch;

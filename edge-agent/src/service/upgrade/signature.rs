@@ -19,7 +19,7 @@ const UNTRUSTED: &str = "untrusted comment: ";
 
 /// A signature that was read, and not checked yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Signature {
+pub(super) struct Signature {
     key: [u8; 8],
     signature: [u8; 64],
     comment: String,
@@ -29,7 +29,7 @@ pub struct Signature {
 
 /// What a signature that holds says beside that: a time and a file name, unless the signer chose otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TrustedComment(pub String);
+pub(super) struct TrustedComment(pub String);
 
 /// Why a file is not what the owner of the key signed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -61,7 +61,7 @@ impl Signature {
     ///
     /// # Errors
     /// [`SignatureError::Malformed`] and [`SignatureError::Legacy`].
-    pub fn parse(text: &str) -> Result<Self, SignatureError> {
+    pub(super) fn parse(text: &str) -> Result<Self, SignatureError> {
         let mut lines = text.lines();
         let mut line = || lines.next().ok_or(SignatureError::Malformed);
         if !line()?.starts_with(UNTRUSTED) {
@@ -95,7 +95,7 @@ impl Signature {
     ///
     /// # Errors
     /// [`SignatureError::OtherKey`].
-    pub fn is_of(&self, key: &ReleaseKey) -> Result<(), SignatureError> {
+    pub(super) fn is_of(&self, key: &ReleaseKey) -> Result<(), SignatureError> {
         if self.key == key.id {
             return Ok(());
         }
@@ -108,7 +108,11 @@ impl Signature {
     ///
     /// # Errors
     /// [`SignatureError`].
-    pub fn verify(self, key: &ReleaseKey, file: &Digest) -> Result<TrustedComment, SignatureError> {
+    pub(super) fn verify(
+        self,
+        key: &ReleaseKey,
+        file: &Digest,
+    ) -> Result<TrustedComment, SignatureError> {
         self.is_of(key)?;
         let holds = |message: &[u8], signature: &[u8]| {
             UnparsedPublicKey::new(&ED25519, key.key.0)

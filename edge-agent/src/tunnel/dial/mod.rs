@@ -60,7 +60,7 @@ pub enum DialError {
 
 /// A connection with its own endpoint, so that one socket can be rebound without touching another.
 #[derive(Debug)]
-pub struct Dialled {
+pub(crate) struct Dialled {
     /// Its socket.
     pub endpoint: Endpoint,
     /// The connection.
@@ -73,7 +73,11 @@ pub struct Dialled {
 ///
 /// # Errors
 /// [`DialError`] of the last attempt.
-pub async fn dial(identity: &Identity, trust: Trust, address: &str) -> Result<Dialled, DialError> {
+pub(crate) async fn dial(
+    identity: &Identity,
+    trust: Trust,
+    address: &str,
+) -> Result<Dialled, DialError> {
     let tls = tls::client_config(identity, trust)?;
     let mut config = ClientConfig::new(Arc::new(tls));
     config.transport_config(Arc::new(transport()));
@@ -131,7 +135,7 @@ async fn dial_one(config: &ClientConfig, to: SocketAddr) -> Result<Dialled, Dial
 ///
 /// # Errors
 /// What the system says.
-pub fn bind_for(to: SocketAddr) -> std::io::Result<UdpSocket> {
+pub(crate) fn bind_for(to: SocketAddr) -> std::io::Result<UdpSocket> {
     let socket = match to {
         SocketAddr::V4(_) => UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)),
         SocketAddr::V6(_) => UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)),
@@ -145,7 +149,7 @@ pub fn bind_for(to: SocketAddr) -> std::io::Result<UdpSocket> {
 
 /// The source address that the system would use towards `to` now; `None` without a route.
 #[must_use]
-pub fn source_address(to: SocketAddr) -> Option<SocketAddr> {
+pub(crate) fn source_address(to: SocketAddr) -> Option<SocketAddr> {
     let socket = bind_for(to).ok()?;
     socket.connect(to).ok()?;
     socket.local_addr().ok()

@@ -25,7 +25,7 @@ const MAX_RECEIVE_ERRORS: u32 = 64;
 
 /// The agent's executor and sockets, as quinn wants them.
 #[derive(Debug)]
-pub struct AgentRuntime;
+pub(super) struct AgentRuntime;
 
 impl Runtime for AgentRuntime {
     fn new_timer(&self, at: Instant) -> Pin<Box<dyn AsyncTimer>> {

@@ -21,7 +21,7 @@ use crate::service::limits::MAX_JOURNAL;
 const JOURNAL: &str = "upgrade.json";
 
 /// What the steps do to a file system. What is not synced may be lost at any time, whole or in part.
-pub trait Disk {
+pub(crate) trait Disk {
     /// A file that is being written.
     type File;
 
@@ -111,7 +111,11 @@ impl Places {
 ///
 /// # Errors
 /// [`SwapError::Io`].
-pub fn stage<D: Disk>(disk: &D, places: &Places, mut from: impl Read) -> Result<Digest, SwapError> {
+pub(crate) fn stage<D: Disk>(
+    disk: &D,
+    places: &Places,
+    mut from: impl Read,
+) -> Result<Digest, SwapError> {
     let staged = places.staged();
     let mut digester = Digester::default();
     let mut write = || {
@@ -133,7 +137,7 @@ pub fn stage<D: Disk>(disk: &D, places: &Places, mut from: impl Read) -> Result<
 }
 
 /// Removes what was staged.
-pub fn unstage<D: Disk>(disk: &D, places: &Places) {
+pub(crate) fn unstage<D: Disk>(disk: &D, places: &Places) {
     // It does no harm, and is written over by the next upgrade.
     let _ = disk.remove(&places.staged());
 }
@@ -142,7 +146,7 @@ pub fn unstage<D: Disk>(disk: &D, places: &Places) {
 ///
 /// # Errors
 /// [`SwapError`]; the old program is still there then, or the new one with a journal that says so.
-pub fn take<D: Disk>(disk: &D, places: &Places, journal: &Journal) -> Result<(), SwapError> {
+pub(crate) fn take<D: Disk>(disk: &D, places: &Places, journal: &Journal) -> Result<(), SwapError> {
     let (staged, spare, previous) = (places.staged(), places.spare(), places.previous());
     if digest(disk, &staged)? != journal.new {
         return Err(SwapError::NotStaged(staged));
@@ -162,7 +166,7 @@ pub fn take<D: Disk>(disk: &D, places: &Places, journal: &Journal) -> Result<(),
 ///
 /// # Errors
 /// [`SwapError`].
-pub fn put_back<D: Disk>(
+pub(crate) fn put_back<D: Disk>(
     disk: &D,
     places: &Places,
     journal: &Journal,
@@ -187,14 +191,14 @@ pub fn put_back<D: Disk>(
 ///
 /// # Errors
 /// [`SwapError::Io`].
-pub fn digest<D: Disk>(disk: &D, path: &Path) -> Result<Digest, SwapError> {
+pub(crate) fn digest<D: Disk>(disk: &D, path: &Path) -> Result<Digest, SwapError> {
     disk.open(path)
         .and_then(Digest::of)
         .map_err(io_error("read", path))
 }
 
 /// The journal; `None` if there is none, or none that can be read: nothing may keep an agent from starting.
-pub fn read_journal<D: Disk>(disk: &D, places: &Places) -> Option<Journal> {
+pub(crate) fn read_journal<D: Disk>(disk: &D, places: &Places) -> Option<Journal> {
     let mut bytes = Vec::new();
     let file = disk.open(&places.journal()).ok()?;
     file.take(MAX_JOURNAL).read_to_end(&mut bytes).ok()?;
@@ -205,7 +209,7 @@ pub fn read_journal<D: Disk>(disk: &D, places: &Places) -> Option<Journal> {
 ///
 /// # Errors
 /// [`SwapError::Io`].
-pub fn write_journal<D: Disk>(
+pub(crate) fn write_journal<D: Disk>(
     disk: &D,
     places: &Places,
     journal: &Journal,
