@@ -3,12 +3,11 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use holdfast_protocol::identity::release::ReleaseKey;
 use holdfast_protocol::identity::roster::{RelayEntry, Roster, SignedRoster};
 use holdfast_protocol::wire::{CloseCode, RelayMessage};
 use russh::MethodKind;
@@ -25,62 +24,30 @@ use crate::config::Config;
 use crate::limits::{DRAIN_REDIAL, FAREWELL_TIMEOUT};
 use crate::output::print;
 use crate::recording::{self, Recordings};
+use crate::session::Sessions;
 use crate::session::admission::lease::{Leases, Releaser};
-use crate::session::registry::publish;
-use crate::session::registry::{Cause, Ending, Live};
+use crate::session::client::Clients;
+use crate::session::registry::{Cause, Ending, publish};
 use crate::session::report::Report;
-use crate::ssh::algorithms;
-use crate::ssh::console;
 use crate::ssh::jump::{self, HostCertificates};
 use crate::ssh::server::{self, Connections};
+use crate::ssh::{Front, algorithms, console};
 use crate::state::{HOST_KEY_ALIAS, State};
 use crate::store::{RelayId, Store, meta};
 use crate::tunnel::clones::Clones;
 use crate::tunnel::listen::Handshakes;
 use crate::tunnel::registry::Registry;
 use crate::tunnel::socket::NotedIds;
-use crate::tunnel::{listen, reset};
+use crate::tunnel::{ClusterFacts, Tunnels, listen, reset};
 use crate::watch;
 
-/// A relay that serves.
-#[derive(Debug)]
-pub(crate) struct Relay {
-    /// This run of it.
-    pub id: RelayId,
-    /// Its keys.
-    pub state: State,
-    /// What it remembers.
-    pub store: Store,
-    /// Where it tells what happens.
-    pub audit: Audit,
-    /// The tunnels that stand.
-    pub registry: Registry,
-    /// By which connection ids devices speak.
-    pub noted_ids: Arc<NotedIds>,
-    /// Devices that are two machines.
-    pub clones: Clones,
-    /// The sessions that live.
-    pub live: Arc<Live>,
-    /// The slots of quotas that are in use here.
-    pub leases: Arc<Leases>,
-    /// Where sessions are reported.
-    pub report: Report,
-    /// What is recorded.
-    pub recordings: Recordings,
-    /// The SSH connections that live.
-    pub connections: Connections,
-    /// Room for the files that are copied to many devices.
-    pub copies: Places,
-    /// The certificates of the jump way.
-    pub host_certificates: HostCertificates,
-    /// How long an SSH connection may take to authenticate.
-    pub login_grace: Duration,
-    /// What devices pin when they enrol.
-    pub release_key: Option<ReleaseKey>,
-    /// How a console command begins, for those who are told of one.
-    pub console: String,
-    roster: Mutex<SignedRoster>,
-    stopping: AtomicBool,
+/// The services of a relay that serves.
+struct Services {
+    tunnels: Arc<Tunnels>,
+    sessions: Arc<Sessions>,
+    front: Arc<Front>,
+    /// What gives slots of quotas back.
+    releaser: Releaser,
 }
 
 /// Runs the relay until SIGTERM or SIGINT, and says on stdout when it serves.
@@ -99,33 +66,39 @@ pub(crate) async fn run(config: Config, state: State, store: Store) -> anyhow::R
     let endpoint = bound.endpoint;
     let (ssh, tunnel) = (listener.local_addr()?, endpoint.local_addr()?);
     let left = store.left_tunnels(Timestamp::now()).await?;
-    let (relay, releaser) = start(&config, state, store, bound.noted, ssh, tunnel).await?;
+    let parts = start(&config, state, store, bound.noted, (ssh, tunnel)).await?;
+    let Services {
+        tunnels,
+        sessions,
+        front,
+        releaser,
+    } = parts;
 
     let names = own_names(&config, ssh)?;
-    let certificates = jump::certificates(&relay.state, "relay", &names);
+    let certificates = jump::certificates(&front.state, "relay", &names);
     let ssh_config = algorithms::config(
-        &relay.state.ssh_host,
+        &front.state.ssh_host,
         certificates,
         &[MethodKind::PublicKey],
     );
-    let accepting = tokio::spawn(server::run(relay.clone(), listener, ssh_config));
+    let accepting = tokio::spawn(server::run(front.clone(), listener, ssh_config));
     let handshakes = Handshakes::default();
-    let tunnels = tokio::spawn(listen::run(
-        relay.clone(),
+    let listening = tokio::spawn(listen::run(
+        tunnels.clone(),
         endpoint.clone(),
         handshakes.clone(),
     ));
     let resetting = tokio::spawn(reset::run(
-        relay.clone(),
+        tunnels.clone(),
         bound.socket,
         bound.reset,
         left,
         handshakes,
     ));
-    let watching = tokio::spawn(watch::run(relay.clone()));
-    let publishing = tokio::spawn(publish::run(relay.clone()));
-    let keeping = tokio::spawn(recording::keep(relay.recordings.clone()));
-    let releasing = tokio::spawn(releaser.run(Arc::downgrade(&relay.leases)));
+    let watching = tokio::spawn(watch::run(sessions.clone()));
+    let publishing = tokio::spawn(publish::run(sessions.clone()));
+    let keeping = tokio::spawn(recording::keep(sessions.recordings.clone()));
+    let releasing = tokio::spawn(releaser.run(Arc::downgrade(&sessions.leases)));
     // It serves, whether or not the line that says so can be written.
     print(
         io::stdout(),
@@ -133,8 +106,8 @@ pub(crate) async fn run(config: Config, state: State, store: Store) -> anyhow::R
     );
     let feeding = CancellationToken::new();
     let auditing = tokio::spawn(audit::serve(
-        relay.audit.clone(),
-        relay.store.clone(),
+        front.audit.clone(),
+        sessions.store.clone(),
         config.audit.clone(),
         feeding.clone(),
     ));
@@ -145,7 +118,7 @@ pub(crate) async fn run(config: Config, state: State, store: Store) -> anyhow::R
             _ = interrupt.recv() => info!("SIGINT: stopping"),
             _ = hangup.recv() => {
                 info!("SIGHUP: the audit log's file is opened anew");
-                relay.audit.reopen();
+                front.audit.reopen();
                 continue;
             }
         }
@@ -153,22 +126,26 @@ pub(crate) async fn run(config: Config, state: State, store: Store) -> anyhow::R
     }
     accepting.abort();
     resetting.abort();
-    stop(&relay, config.drain_grace).await;
+    stop(&tunnels, &sessions, config.drain_grace).await;
     watching.abort();
     publishing.abort();
     releasing.abort();
     keeping.abort();
     endpoint.close((CloseCode::Stopping as u32).into(), b"the relay stops");
     let _ = timeout(FAREWELL_TIMEOUT, endpoint.wait_idle()).await;
-    tunnels.abort();
-    relay.audit.note(Event::new(EventKind::RelayStopped)).await;
-    let _ = timeout(FAREWELL_TIMEOUT, relay.audit.close()).await;
+    listening.abort();
+    front.audit.note(Event::new(EventKind::RelayStopped)).await;
+    let _ = timeout(FAREWELL_TIMEOUT, front.audit.close()).await;
     feeding.cancel();
     let _ = timeout(FAREWELL_TIMEOUT, auditing).await;
-    if let Err(error) = relay.store.relay_stopped(relay.id, Timestamp::now()).await {
+    if let Err(error) = sessions
+        .store
+        .relay_stopped(sessions.relay, Timestamp::now())
+        .await
+    {
         warn!(%error, "the store did not learn that the relay stops");
     }
-    relay.store.close().await;
+    sessions.store.close().await;
     Ok(())
 }
 
@@ -191,9 +168,9 @@ async fn start(
     state: State,
     store: Store,
     noted_ids: Arc<NotedIds>,
-    ssh: SocketAddr,
-    tunnel: SocketAddr,
-) -> anyhow::Result<(Arc<Relay>, Releaser)> {
+    (ssh, tunnel): (SocketAddr, SocketAddr),
+) -> anyhow::Result<Services> {
+    let state = Arc::new(state);
     let id = RelayId::random()?;
     store.relay_started(id, Timestamp::now()).await?;
     let public = config.public_tunnel(tunnel)?;
@@ -212,28 +189,43 @@ async fn start(
     let report = Report::new(audit.clone());
     let settings = config.recordings.clone();
     let recordings = Recordings::start(id, &state, store.clone(), audit.clone(), settings).await?;
-    let relay = Arc::new(Relay {
-        id,
-        state,
-        store,
-        audit,
+    let tunnels = Arc::new(Tunnels {
+        relay: id,
+        store: store.clone(),
+        audit: audit.clone(),
         registry: Registry::default(),
         noted_ids,
         clones: Clones::new(config.on_clone),
+        cluster: ClusterFacts::new(roster, config.release_key),
+        uploads: Arc::new(recordings.clone()),
+        stopping: AtomicBool::default(),
+    });
+    let sessions = Arc::new(Sessions {
+        relay: id,
+        store,
+        tunnels: tunnels.clone(),
+        recordings,
+        clients: Clients::default(),
         live: Arc::default(),
         leases,
         report,
-        recordings,
-        connections: Connections::new(config.penalty_exempt.clone()),
-        copies: Places::default(),
-        host_certificates: HostCertificates::default(),
-        login_grace: config.login_grace,
-        release_key: config.release_key,
         console: console::prefix(&public_ssh),
-        roster: Mutex::new(roster),
-        stopping: AtomicBool::new(false),
     });
-    Ok((relay, releaser))
+    let front = Arc::new(Front {
+        sessions: sessions.clone(),
+        state,
+        audit,
+        connections: Connections::new(config.penalty_exempt.clone()),
+        host_certificates: HostCertificates::default(),
+        copies: Places::default(),
+        login_grace: config.login_grace,
+    });
+    Ok(Services {
+        tunnels,
+        sessions,
+        front,
+        releaser,
+    })
 }
 
 /// The present roster: the stored epoch, grown by one when the relay's address or the recordings' key
@@ -272,49 +264,29 @@ async fn make_roster(
 }
 
 /// Tells devices and operators, lets sessions end by themselves for a while, then ends them.
-async fn stop(relay: &Arc<Relay>, grace: Duration) {
-    relay.stopping.store(true, Ordering::Relaxed);
-    for tunnel in relay.registry.all() {
+async fn stop(tunnels: &Tunnels, sessions: &Sessions, grace: Duration) {
+    tunnels.stop();
+    for tunnel in tunnels.registry.all() {
         tunnel.tell(RelayMessage::Drain(DRAIN_REDIAL));
     }
-    if timeout(grace, relay.live.wait_empty()).await.is_err() {
-        let ending = Ending {
-            cause: Cause::Stopping,
-            why: "the relay is stopping".into(),
-        };
-        relay.live.end_where(|_| true, &ending);
-        let _ = timeout(FAREWELL_TIMEOUT, relay.live.wait_empty()).await;
-    }
-    // Console commands that have no end by themselves hold up nobody's sessions.
     let ending = Ending {
         cause: Cause::Stopping,
         why: "the relay is stopping".into(),
     };
-    relay.live.end_consoles_where(|_| true, &ending);
+    if timeout(grace, sessions.live.wait_empty()).await.is_err() {
+        sessions.live.end_where(|_| true, &ending);
+        let _ = timeout(FAREWELL_TIMEOUT, sessions.live.wait_empty()).await;
+    }
+    // Console commands that have no end by themselves hold up no sessions.
+    sessions.live.end_consoles_where(|_| true, &ending);
     // A client whose session has ended goes by itself, and shows its exit status only if it may.
-    let _ = timeout(FAREWELL_TIMEOUT, relay.connections.wait_empty()).await;
-    let ends = relay.connections.all().into_iter().map(|connection| {
-        tokio::spawn(async move { connection.end("the relay is stopping").await })
-    });
+    let _ = timeout(FAREWELL_TIMEOUT, sessions.clients.wait_empty()).await;
+    let ends = sessions
+        .clients
+        .all()
+        .into_iter()
+        .map(|client| tokio::spawn(async move { client.close("the relay is stopping").await }));
     for end in ends.collect::<Vec<_>>() {
         let _ = end.await;
-    }
-}
-
-impl Relay {
-    /// Whether the relay takes no new tunnels any more: a device that came back now would replace the very
-    /// tunnel that its last sessions run on.
-    #[must_use]
-    pub(crate) fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::Relaxed)
-    }
-
-    /// The roster that devices get.
-    #[must_use]
-    pub(crate) fn roster(&self) -> SignedRoster {
-        self.roster
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
     }
 }

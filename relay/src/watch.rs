@@ -10,13 +10,13 @@ use tracing::warn;
 
 use crate::clock::Timestamp;
 use crate::limits::{PRESENCE_FLUSH, STORE_POLL};
-use crate::serve::Relay;
+use crate::session::Sessions;
 use crate::session::admission::enforce;
 use crate::store::StoreError;
 use crate::tunnel::registry::Tunnel;
 
 /// Runs until it is aborted.
-pub(crate) async fn run(relay: Arc<Relay>) {
+pub(crate) async fn run(sessions: Arc<Sessions>) {
     let mut poll = interval(STORE_POLL);
     let mut flush = interval(PRESENCE_FLUSH);
     poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -26,8 +26,8 @@ pub(crate) async fn run(relay: Arc<Relay>) {
     let mut refused = [0; 3];
     loop {
         let done = tokio::select! {
-            _ = poll.tick() => look(&relay, &mut seen).await,
-            _ = flush.tick() => tell(&relay, &mut told, &mut refused).await,
+            _ = poll.tick() => look(&sessions, &mut seen).await,
+            _ = flush.tick() => tell(&sessions, &mut told, &mut refused).await,
         };
         if let Err(error) = done {
             warn!(%error, "the store does not do its regular work");
@@ -42,29 +42,32 @@ struct Seen {
 }
 
 /// Looks whether something was changed beside us that concerns what is alive here.
-async fn look(relay: &Arc<Relay>, seen: &mut Seen) -> Result<(), StoreError> {
-    let data = relay.store.data_version().await?;
+async fn look(sessions: &Arc<Sessions>, seen: &mut Seen) -> Result<(), StoreError> {
+    let data = sessions.store.data_version().await?;
     if data == seen.data {
         return Ok(());
     }
     // Read before the facts: what is read after it is at least as new.
-    let access = relay.store.access_version().await?;
+    let access = sessions.store.access_version().await?;
     if access != seen.access {
-        if !enforce::enforce(relay).await? {
+        if !enforce::enforce(sessions).await? {
             warn!("a session that was told to end has not let go of its device: looking again");
             return Ok(());
         }
-        relay.store.relay_confirms(relay.id, access).await?;
+        sessions
+            .store
+            .relay_confirms(sessions.relay, access)
+            .await?;
     }
     *seen = Seen { data, access };
     Ok(())
 }
 
 /// Gives the store the connection ids of devices that changed theirs, as roaming ones do.
-async fn note_ids(relay: &Relay, tunnels: &[Arc<Tunnel>]) -> Result<(), StoreError> {
+async fn note_ids(sessions: &Sessions, tunnels: &[Arc<Tunnel>]) -> Result<(), StoreError> {
     let address = |tunnel: &Arc<Tunnel>| tunnel.connection.remote_address();
     let changed = |tunnel: &Arc<Tunnel>| {
-        let id = relay.noted_ids.of(address(tunnel))?;
+        let id = sessions.tunnels.noted_ids.of(address(tunnel))?;
         (tunnel.stored_id() != Some(id)).then(|| (tunnel.clone(), id))
     };
     let changed: Vec<_> = tunnels.iter().filter_map(changed).collect();
@@ -72,28 +75,34 @@ async fn note_ids(relay: &Relay, tunnels: &[Arc<Tunnel>]) -> Result<(), StoreErr
         .iter()
         .map(|(tunnel, id)| (tunnel.device, tunnel.generation, *id))
         .collect();
-    relay.store.note_connection_ids(&rows).await?;
+    sessions.store.note_connection_ids(&rows).await?;
     for (tunnel, id) in changed {
         tunnel.set_stored_id(Some(id));
     }
-    relay.noted_ids.prune(tunnels.iter().map(address));
+    sessions
+        .tunnels
+        .noted_ids
+        .prune(tunnels.iter().map(address));
     Ok(())
 }
 
 /// Gives the store the heartbeat, and the devices that were heard since the last time.
 async fn tell(
-    relay: &Relay,
+    sessions: &Sessions,
     told: &mut HashMap<DeviceId, Timestamp>,
     refused: &mut [u64; 3],
 ) -> Result<(), StoreError> {
     let now = Timestamp::now();
-    relay.store.heartbeat(relay.id, now).await?;
-    let refusals = relay.leases.refusals();
+    sessions.store.heartbeat(sessions.relay, now).await?;
+    let refusals = sessions.leases.refusals();
     if *refused != refusals {
-        relay.store.note_refusals(relay.id, refusals).await?;
+        sessions
+            .store
+            .note_refusals(sessions.relay, refusals)
+            .await?;
         *refused = refusals;
     }
-    let tunnels = relay.registry.all();
+    let tunnels = sessions.tunnels.registry.all();
     let heard: Vec<_> = tunnels
         .iter()
         .filter(|tunnel| told.get(&tunnel.device) != Some(&tunnel.heard()))
@@ -102,8 +111,8 @@ async fn tell(
             (tunnel.device, tunnel.generation, tunnel.heard(), address)
         })
         .collect();
-    relay.store.heard(&heard).await?;
-    note_ids(relay, &tunnels).await?;
+    sessions.store.heard(&heard).await?;
+    note_ids(sessions, &tunnels).await?;
     *told = tunnels
         .iter()
         .map(|tunnel| (tunnel.device, tunnel.heard()))

@@ -11,18 +11,18 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::Client;
+use super::BulkCaller;
 use super::copy::Put;
 use super::lines::{Beginning, Line, Lines};
 use super::outcome::Outcome;
 use super::payload::Payload;
 use crate::limits::FAREWELL_TIMEOUT;
+use crate::session::admission::Opened;
 use crate::session::input::{Budget, Input, InputSender, queue};
 use crate::session::output::{Gathered, Piece, gather};
 use crate::session::process::start::Ask;
 use crate::session::registry::{Cause, Ending, LiveSession};
 use crate::session::target::Target;
-use crate::ssh::channels::channel::Opened;
 use crate::store::Device;
 
 /// What is to be done on a device.
@@ -47,7 +47,7 @@ pub(crate) struct Copy {
 
 /// A device's part of an order.
 pub(super) struct Job {
-    pub(super) client: Client,
+    pub(super) caller: BulkCaller,
     pub(super) device: Device,
     pub(super) login: Login,
     pub(super) errand: BulkRequest,
@@ -107,12 +107,12 @@ impl Job {
 
     /// The way of every session: decided on now, with a slot of its own.
     async fn start(&self, work: Work) -> Result<Session, String> {
-        let Client {
-            relay, connection, ..
-        } = &self.client;
+        let BulkCaller {
+            sessions, client, ..
+        } = &self.caller;
         let target = Target::Device(self.login.clone(), self.device.name.clone());
         // The channel that all of this is one command of was counted when it was opened.
-        let opened = relay.open(connection, &target, 0).await?;
+        let opened = sessions.open(client, &target, 0).await?;
         let Opened::Device(way) = opened else {
             return Err("it is no device".into());
         };
@@ -123,7 +123,7 @@ impl Job {
         let (outlet, output) = gather();
         let (live, entered) = oneshot::channel();
         let ask = Ask {
-            connection: connection.clone(),
+            client: client.clone(),
             way: *way,
             login: self.login.clone(),
             work,
@@ -131,14 +131,14 @@ impl Job {
             pty: None,
             env: vec![],
             input,
-            outlet,
+            outlet: Arc::new(outlet),
             // Nobody's SSH agent goes along to a fleet.
             agent: None,
             entered: Some(live),
         };
-        let (relay, busy) = (relay.clone(), connection.busy());
+        let (sessions, busy) = (sessions.clone(), client.busy());
         tokio::spawn(async move {
-            relay.start(ask).await;
+            sessions.start(ask).await;
             drop(busy);
         });
         Ok(Session {
@@ -229,7 +229,7 @@ impl Job {
             }
         };
         tokio::select! {
-            () = self.over.cancelled() => match self.client.interrupted.is_cancelled() {
+            () = self.over.cancelled() => match self.caller.interrupted.is_cancelled() {
                 true => Cut::Interrupted,
                 false => Cut::ClientGone,
             },

@@ -1,6 +1,6 @@
 //! Work on many devices at once: one command, or one file, for all that a selector picks.
 //!
-//! Each device gets a session of its own by the way that every session goes ([`Relay::open`], [`Relay::start`]): decided
+//! Each device gets a session of its own by the way that every session goes ([`Sessions::open`], [`Sessions::start`]): decided
 //! on when its turn comes, counted, logged, recorded, on the board. Nothing here decides who may do what.
 
 mod copy;
@@ -29,8 +29,8 @@ use crate::access::selector::Selector;
 use crate::clock::Timestamp;
 use crate::limits::{FLEET_LINES, FLEET_POLL, MAX_FLEET_PARALLEL};
 use crate::output::{DONE, FAILED, Out};
-use crate::serve::Relay;
-use crate::ssh::connection::Connection;
+use crate::session::Sessions;
+use crate::session::client::Client;
 use crate::store::Device;
 
 pub(crate) use job::{BulkRequest, Copy};
@@ -54,15 +54,15 @@ pub(crate) struct BulkJob {
 
 /// Who wants it.
 #[derive(Clone)]
-pub(crate) struct Client {
-    /// The relay.
-    pub relay: Arc<Relay>,
-    /// The connection on which it is asked for: what is started ends with it.
-    pub connection: Arc<Connection>,
+pub(crate) struct BulkCaller {
+    /// The service of sessions.
+    pub(crate) sessions: Arc<Sessions>,
+    /// The client that asks for it: what is started ends with it.
+    pub(crate) client: Arc<Client>,
     /// Whether it shows things on a terminal.
-    pub terminal: bool,
+    pub(crate) terminal: bool,
     /// Cancelled when the operator has given it up, rather than being gone.
-    pub interrupted: CancellationToken,
+    pub(crate) interrupted: CancellationToken,
 }
 
 /// Does it, and says what comes of it: lines of output as they come, and in the end a table, or of each device a line of
@@ -71,19 +71,19 @@ pub(crate) struct Client {
 /// # Errors
 /// A sentence: no device was asked.
 pub(crate) async fn work(
-    client: &Client,
+    caller: &BulkCaller,
     subject: &Subject,
     order: BulkJob,
     out: &mut Out<'_>,
     err: &mut Out<'_>,
 ) -> Result<u8, String> {
-    let devices = devices(client, subject, &order.on).await?;
-    let screen = Screen::new(out, err, client.terminal, order.json, devices.len());
+    let devices = devices(caller, subject, &order.on).await?;
+    let screen = Screen::new(out, err, caller.terminal, order.json, devices.len());
     // With more sessions than the user may have, those that come too late would only be refused.
     let most = subject.terms().limits.max_sessions;
     let most = most.map_or(MAX_FLEET_PARALLEL, |most| most.get() as usize);
     let turns = Scheduler::new(devices, order.pace.within(most), Instant::now());
-    let outcomes = run(client, order, turns, screen).await;
+    let outcomes = run(caller, order, turns, screen).await;
     Ok(match outcomes {
         Ok(true) => DONE,
         // A client that reads no more is told nothing.
@@ -97,15 +97,15 @@ pub(crate) async fn work(
 /// # Errors
 /// A sentence.
 pub(crate) async fn check_right(
-    client: &Client,
+    caller: &BulkCaller,
     subject: &Subject,
     on: &Selector,
     login: &Login,
     ability: Ability,
 ) -> Result<(), String> {
-    let address = client.connection.client.ip();
+    let address = caller.client.address.ip();
     let mut refused = None;
-    for device in devices(client, subject, on).await? {
+    for device in devices(caller, subject, on).await? {
         let facts = Facts {
             subject,
             client: address,
@@ -122,8 +122,12 @@ pub(crate) async fn check_right(
 }
 
 /// The devices that are meant, among those that the user may know of.
-async fn devices(client: &Client, subject: &Subject, on: &Selector) -> Result<Vec<Device>, String> {
-    let store = &client.relay.store;
+async fn devices(
+    caller: &BulkCaller,
+    subject: &Subject,
+    on: &Selector,
+) -> Result<Vec<Device>, String> {
+    let store = &caller.sessions.store;
     let devices = store.devices(Timestamp::now()).await;
     let mut devices = devices.map_err(|error| error.to_string())?;
     devices.retain(|device| {
@@ -139,7 +143,7 @@ async fn devices(client: &Client, subject: &Subject, on: &Selector) -> Result<Ve
 
 /// Says whether all went well.
 async fn run(
-    client: &Client,
+    caller: &BulkCaller,
     order: BulkJob,
     mut turns: Scheduler,
     mut screen: Screen<'_, '_>,
@@ -153,7 +157,7 @@ async fn run(
     loop {
         while let Some(device) = turns.next(running.len()) {
             let job = Job {
-                client: client.clone(),
+                caller: caller.clone(),
                 device,
                 login: order.login.clone(),
                 errand: order.errand.clone(),
@@ -179,7 +183,7 @@ async fn run(
                 }
             }
             _ = poll.tick() => {
-                let registry = &client.relay.registry;
+                let registry = &caller.sessions.tunnels.registry;
                 turns.look(|device| registry.get(device).is_some(), Instant::now());
                 screen.progress(running.len(), turns.waiting()).await?;
             }

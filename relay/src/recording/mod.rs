@@ -36,7 +36,6 @@ use crate::store::{
     NewRecording, Over, RecordingRow, RelayId, SessionFacts, Store, StoreError, recorded_kind,
 };
 
-pub(crate) use ingest::upload::serve;
 pub(crate) use keeper::run as keep;
 
 use archive::Archive;

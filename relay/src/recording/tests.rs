@@ -26,6 +26,7 @@ use crate::access::decision::{self, Facts};
 use crate::access::policy::Ability;
 use crate::access::tests::fixture;
 use crate::audit::{Actor, DeviceFacts, WhenUnwritable};
+use crate::session::client::Client;
 use crate::session::registry::life::Activity;
 use crate::session::registry::{About, Live, LiveGuard};
 use crate::store::{AuditFilter, AuditKey, Hold, RecordingFacts, RecordingState};
@@ -88,7 +89,7 @@ impl Bed {
     async fn begin_as(&self, id: SessionId) -> (LiveGuard, ChainKey, Watched) {
         let device = fixture::device(crate::store::Labels::new(), None);
         let subject = fixture::with_preset("operator");
-        let client = "203.0.113.9:50000".parse().unwrap();
+        let client = Client::for_test("203.0.113.9:50000".parse().unwrap());
         let facts = Facts {
             subject: &subject,
             client: [203, 0, 113, 9].into(),
@@ -107,7 +108,7 @@ impl Bed {
             destination: None,
             activity: Activity::Running,
         };
-        let guard = self.live.enter(id, authorized, about, client);
+        let guard = self.live.enter(id, authorized, about, &client);
         let (key, watched) = self
             .recordings
             .begin(guard.session().facts(), begun)

@@ -1,6 +1,10 @@
 //! Sessions: how one is admitted, what it is while it lives, and how it ends.
+//!
+//! An operator is a [`client::Client`] here, whichever front end they came by; what a session shows goes to an
+//! [`output::Output`].
 
 pub(crate) mod admission;
+pub(crate) mod client;
 pub(crate) mod forward;
 pub(crate) mod input;
 pub(crate) mod output;
@@ -9,3 +13,36 @@ pub(crate) mod registry;
 pub(crate) mod report;
 pub(crate) mod sftp;
 pub(crate) mod target;
+
+use std::sync::Arc;
+
+use self::admission::lease::Leases;
+use self::client::Clients;
+use self::registry::Live;
+use self::report::Report;
+use crate::recording::Recordings;
+use crate::store::{RelayId, Store};
+use crate::tunnel::Tunnels;
+
+/// The service of sessions: admits clients, and decides on, starts, lists and ends what they ask for.
+#[derive(Debug)]
+pub(crate) struct Sessions {
+    /// This run of the relay.
+    pub(crate) relay: RelayId,
+    /// The relay's store.
+    pub(crate) store: Store,
+    /// How devices are reached.
+    pub(crate) tunnels: Arc<Tunnels>,
+    /// What is recorded.
+    pub(crate) recordings: Recordings,
+    /// The clients that are connected.
+    pub(crate) clients: Clients,
+    /// The live-session registry.
+    pub(crate) live: Arc<Live>,
+    /// The slots of quotas that are in use here.
+    pub(crate) leases: Arc<Leases>,
+    /// Where sessions are reported.
+    pub(crate) report: Report,
+    /// How a console command begins, for sentences that name one.
+    pub(crate) console: String,
+}

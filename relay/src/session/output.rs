@@ -1,22 +1,41 @@
-//! Where a session's output goes: to an operator's channel, or to bulk work that gathers what many sessions say.
+//! Where a session's output goes: to an operator's channel, or to bulk work that gathers the output of many sessions.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use holdfast_protocol::wire::Exit;
 use tokio::sync::mpsc;
 
 use crate::limits::FLEET_PIECES;
-use crate::session::process::ending::FAILED;
-use crate::ssh::channels::outlet::{Gone, Outlet};
 
-/// Takes the output of one session, at the pace of whoever reads it.
-#[derive(Debug)]
-pub(crate) enum Sink {
-    /// One channel of an SSH connection.
-    Channel(Outlet),
-    /// One of many sessions, gathered.
-    Gathered(Gatherer),
+/// The reader of an output is gone.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Gone;
+
+/// Resolves when the output was taken.
+pub(crate) type Taken<'a> = BoxFuture<'a, Result<(), Gone>>;
+
+/// Takes the output of one session, at the pace of its reader: each method waits until there is room.
+pub(crate) trait Output: fmt::Debug + Send + Sync {
+    /// Takes standard output.
+    fn stdout(&self, data: Bytes) -> Taken<'_>;
+
+    /// Takes standard error output.
+    fn stderr(&self, data: Bytes) -> Taken<'_>;
+
+    /// Takes a line of the relay's own, which belongs to neither.
+    fn notice(&self, line: String) -> Taken<'_>;
+
+    /// Takes how the process ended; `None` for a session without a process, or one that was cut off.
+    fn exit(&self, exit: Option<Exit>) -> Taken<'_>;
+
+    /// Takes the end of the output.
+    fn eof(&self) -> Taken<'_>;
+
+    /// Closes the output: nothing more comes.
+    fn close(&self) -> BoxFuture<'_, ()>;
 }
 
 /// Output of a session.
@@ -32,9 +51,9 @@ pub(crate) enum Piece {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Last {
     /// How its process did; `None` if there was none, or it was cut off.
-    pub exit: Option<Exit>,
+    pub(crate) exit: Option<Exit>,
     /// What the relay said last beside the output: why it was refused or cut off.
-    pub notice: Option<String>,
+    pub(crate) notice: Option<String>,
 }
 
 /// The session's end of what is gathered.
@@ -51,25 +70,25 @@ pub(crate) struct Gathered {
     last: Arc<Mutex<Last>>,
 }
 
-/// A sink that gathers, and what it gathers.
+/// Returns an output that gathers, and its reader's end.
 #[must_use]
-pub(crate) fn gather() -> (Sink, Gathered) {
+pub(crate) fn gather() -> (Gatherer, Gathered) {
     let (sender, pieces) = mpsc::channel(FLEET_PIECES);
     let last = Arc::<Mutex<Last>>::default();
     let gatherer = Gatherer {
         pieces: sender,
         last: last.clone(),
     };
-    (Sink::Gathered(gatherer), Gathered { pieces, last })
+    (gatherer, Gathered { pieces, last })
 }
 
 impl Gathered {
-    /// The next piece of output; `None` when the session is over.
+    /// Returns the next piece of output; `None` when the session is over.
     pub(crate) async fn next(&mut self) -> Option<Piece> {
         self.pieces.recv().await
     }
 
-    /// How the session ended, as far as it has.
+    /// Returns how the session ended, as far as it has.
     #[must_use]
     pub(crate) fn last(&self) -> Last {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
@@ -78,84 +97,40 @@ impl Gathered {
 }
 
 impl Gatherer {
-    async fn take(&self, piece: Piece) -> Result<(), Gone> {
-        self.pieces.send(piece).await.map_err(|_| Gone)
+    fn take(&self, piece: Piece) -> Taken<'_> {
+        Box::pin(async { self.pieces.send(piece).await.map_err(|_| Gone) })
     }
 
-    /// The end waits for nobody: it has a place of its own beside the pieces.
-    fn note(&self, note: impl FnOnce(&mut Last)) {
+    /// Notes something of the end, which has a place of its own beside the pieces and never waits.
+    fn note(&self, note: impl FnOnce(&mut Last)) -> Taken<'_> {
         note(&mut self.last.lock().unwrap_or_else(PoisonError::into_inner));
+        Box::pin(async { Ok(()) })
     }
 }
 
-impl Sink {
-    /// Takes output.
-    ///
-    /// # Errors
-    /// [`Gone`].
-    pub(crate) async fn stdout(&self, data: Bytes) -> Result<(), Gone> {
-        match self {
-            Self::Channel(outlet) => outlet.stdout(data).await,
-            Self::Gathered(gatherer) => gatherer.take(Piece::Stdout(data)).await,
-        }
+impl Output for Gatherer {
+    fn stdout(&self, data: Bytes) -> Taken<'_> {
+        self.take(Piece::Stdout(data))
     }
 
-    /// Takes error output.
-    ///
-    /// # Errors
-    /// [`Gone`].
-    pub(crate) async fn stderr(&self, data: Bytes) -> Result<(), Gone> {
-        match self {
-            Self::Channel(outlet) => outlet.stderr(data).await,
-            Self::Gathered(gatherer) => gatherer.take(Piece::Stderr(data)).await,
-        }
+    fn stderr(&self, data: Bytes) -> Taken<'_> {
+        self.take(Piece::Stderr(data))
     }
 
-    /// Takes a line of the relay's own, which belongs to neither. A channel has no other place for it than
-    /// its error output.
-    ///
-    /// # Errors
-    /// [`Gone`].
-    pub(crate) async fn notice(&self, line: String) -> Result<(), Gone> {
-        match self {
-            Self::Channel(outlet) => outlet.stderr(line.into()).await,
-            Self::Gathered(gatherer) => {
-                gatherer.note(|last| last.notice = Some(line.trim().to_owned()));
-                Ok(())
-            }
-        }
+    fn notice(&self, line: String) -> Taken<'_> {
+        self.note(|last| last.notice = Some(line.trim().to_owned()))
     }
 
-    /// Takes how the process ended; `None` for a session without a process, or one that was cut off.
-    ///
-    /// # Errors
-    /// [`Gone`].
-    pub(crate) async fn exit(&self, exit: Option<Exit>) -> Result<(), Gone> {
-        match self {
-            Self::Channel(outlet) => outlet.exit(exit.unwrap_or(FAILED)).await,
-            Self::Gathered(gatherer) => {
-                gatherer.note(|last| last.exit = exit);
-                Ok(())
-            }
-        }
+    fn exit(&self, exit: Option<Exit>) -> Taken<'_> {
+        self.note(|last| last.exit = exit)
     }
 
-    /// No more output comes.
-    ///
-    /// # Errors
-    /// [`Gone`].
-    pub(crate) async fn eof(&self) -> Result<(), Gone> {
-        match self {
-            Self::Channel(outlet) => outlet.eof().await,
-            // It ends when the session lets go of it.
-            Self::Gathered(_) => Ok(()),
-        }
+    /// Does nothing: the output ends when the session lets go of it.
+    fn eof(&self) -> Taken<'_> {
+        Box::pin(async { Ok(()) })
     }
 
-    /// Closes the channel.
-    pub(crate) async fn close(&self) {
-        if let Self::Channel(outlet) = self {
-            outlet.close().await;
-        }
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
     }
 }

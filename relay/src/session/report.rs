@@ -8,12 +8,12 @@ use super::sftp::Booked;
 use crate::access::role::RecordingMode;
 use crate::audit::{Audit, CLOCK_SKEW, Event, EventKind};
 use crate::log_limit::{self, Line};
+use crate::session::client::Client;
 use crate::session::forward::log::ForwardLog;
 use crate::session::process::ending::{End, Process};
 use crate::session::registry::console::ConsoleStream;
 use crate::session::registry::{Ending, LiveSession};
 use crate::session::target::Target;
-use crate::ssh::connection::Connection;
 
 /// Tells of sessions. Cloning it is cheap.
 #[derive(Clone, Debug)]
@@ -153,27 +153,17 @@ impl Report {
     }
 
     /// A connection, a channel or a session is refused.
-    pub(crate) async fn session_rejected(
-        &self,
-        connection: &Connection,
-        target: &Target,
-        reason: &str,
-    ) {
-        info!(client = %connection.client, ?target, reason, "session rejected");
+    pub(crate) async fn session_rejected(&self, client: &Client, target: &Target, reason: &str) {
+        info!(client = %client.address, ?target, reason, "session rejected");
         let event = Event::new(EventKind::SessionRejected).refused(reason);
-        self.audit.note_refusal(on(connection, target, event)).await;
+        self.audit.note_refusal(on(client, target, event)).await;
     }
 
     /// A forwarding is asked for, and refused.
-    pub(crate) async fn forward_refused(
-        &self,
-        connection: &Connection,
-        place: &Place,
-        reason: &str,
-    ) {
-        if let Some((_, target)) = connection.principal() {
+    pub(crate) async fn forward_refused(&self, client: &Client, place: &Place, reason: &str) {
+        if let Some((_, target)) = client.principal() {
             let event = about(place).refused(reason);
-            self.audit.note_refusal(on(connection, target, event)).await;
+            self.audit.note_refusal(on(client, target, event)).await;
         }
     }
 
@@ -256,20 +246,20 @@ impl Report {
     }
 
     /// The relay ends a connection that would have gone on.
-    pub(crate) async fn connection_ended(&self, connection: &Connection, ending: &Ending) {
-        let Some((_, target)) = connection.principal() else {
+    pub(crate) async fn connection_ended(&self, client: &Client, ending: &Ending) {
+        let Some((_, target)) = client.principal() else {
             return;
         };
-        info!(client = %connection.client, reason = ending.cause.as_str(), "connection ended");
+        info!(client = %client.address, reason = ending.cause.as_str(), "connection ended");
         let event = told(Event::new(EventKind::ClientDisconnect), ending);
-        self.audit.note(on(connection, target, event)).await;
+        self.audit.note(on(client, target, event)).await;
     }
 
     /// An environment variable is not passed on. Its value may be a secret.
-    pub(crate) async fn env_rejected(&self, connection: &Connection, name: &str) {
-        if let Some((_, target)) = connection.principal() {
+    pub(crate) async fn env_rejected(&self, client: &Client, name: &str) {
+        if let Some((_, target)) = client.principal() {
             let event = Event::env_rejected(name);
-            self.audit.note_refusal(on(connection, target, event)).await;
+            self.audit.note_refusal(on(client, target, event)).await;
         }
     }
 
@@ -321,9 +311,9 @@ fn at_terminal(event: Event, session: &LiveSession) -> Event {
 }
 
 /// The event with whose connection it is about, and what was asked for on it.
-fn on(connection: &Connection, target: &Target, event: Event) -> Event {
-    let event = event.client(connection.client);
-    let event = match connection.principal() {
+fn on(client: &Client, target: &Target, event: Event) -> Event {
+    let event = event.client(client.address);
+    let event = match client.principal() {
         Some((principal, _)) => event.user(principal),
         None => event,
     };

@@ -19,9 +19,10 @@ use super::handler::Handler;
 use super::stream::{Guard, GuardedStream};
 use crate::identity::Principal;
 use crate::limits::{HOST_CERTIFICATE_LIFETIME, MAX_HOST_CERTIFICATES};
-use crate::serve::Relay;
 use crate::session::input::InputReceiver;
+use crate::session::output::Output as _;
 use crate::session::target::FLEET_DOMAIN;
+use crate::ssh::Front;
 use crate::ssh::channels::outlet::Outlet;
 use crate::state::{State, random_bytes};
 
@@ -90,21 +91,21 @@ fn certify(state: &State, whose: &str, names: &[String]) -> Result<Certificate, 
 
 /// Serves the connection inside a channel to its end.
 pub(crate) async fn run(
-    relay: Arc<Relay>,
+    front: Arc<Front>,
     outer: Arc<Connection>,
     principal: Principal,
     device: DeviceName,
     input: InputReceiver,
     outlet: Outlet,
 ) {
-    let config = relay.host_certificates.config(&relay.state, &device);
-    let grace = relay.login_grace;
+    let config = front.host_certificates.config(&front.state, &device);
+    let grace = front.login_grace;
     let deadline = Instant::now() + grace;
     let guard = Guard::default();
     let connection = Connection::inside(&outer, guard.clone());
-    let _busy = outer.busy();
+    let _busy = outer.client.busy();
     let inside = tokio::io::join(input, outlet.writer());
-    let handler = Handler::inner(relay, connection.clone(), principal, device);
+    let handler = Handler::inner(front, connection.clone(), principal, device);
     let guarded = GuardedStream::new(inside, guard);
     let began = timeout(grace, run_stream(config, guarded, handler)).await;
     if let Ok(Ok(session)) = began {

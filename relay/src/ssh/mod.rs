@@ -1,4 +1,4 @@
-//! The operators' face: it translates between russh's callbacks and the relay, and holds no rule.
+//! The SSH front end: it translates between russh's callbacks and the service of sessions, and holds no rule.
 
 pub(crate) mod algorithms;
 pub(crate) mod channels;
@@ -10,3 +10,32 @@ pub(crate) mod login;
 pub(crate) mod server;
 pub(crate) mod stream;
 pub(crate) mod throttle;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::jump::HostCertificates;
+use self::server::Connections;
+use crate::audit::Audit;
+use crate::bulk::Places;
+use crate::session::Sessions;
+use crate::state::State;
+
+/// The SSH front end of a relay that serves.
+#[derive(Debug)]
+pub(crate) struct Front {
+    /// The service of sessions.
+    pub(crate) sessions: Arc<Sessions>,
+    /// The relay's keys.
+    pub(crate) state: Arc<State>,
+    /// The audit log.
+    pub(crate) audit: Audit,
+    /// The connections that are open, and what each source costs.
+    pub(crate) connections: Connections,
+    /// The certificates of the jump way.
+    pub(crate) host_certificates: HostCertificates,
+    /// Room for the files that are copied to many devices.
+    pub(crate) copies: Places,
+    /// How long a connection may take to authenticate.
+    pub(crate) login_grace: Duration,
+}

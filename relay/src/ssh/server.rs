@@ -1,8 +1,7 @@
 //! The listener: accepts connections, bounds what has not authenticated, and knows all that live.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,7 +10,7 @@ use russh::Disconnect;
 use russh::server::{Config, run_stream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
@@ -22,15 +21,14 @@ use super::stream::{Guard, GuardedStream};
 use super::throttle::{Refused, Throttle};
 use crate::limits::{MAX_LINGERING_REFUSALS, PENALTY_FAILED, REFUSAL_LINGER};
 use crate::model::source::Source;
-use crate::serve::Relay;
+use crate::session::client::ClientId;
+use crate::ssh::Front;
 use crate::ssh::login::attempts::Attempts;
 
-/// The live SSH connections of this relay.
+/// The SSH connections of this relay that are open, and what each source costs.
 #[derive(Debug)]
 pub(crate) struct Connections {
-    all: Mutex<HashMap<u64, Arc<Connection>>>,
-    count: watch::Sender<usize>,
-    next: AtomicU64,
+    open: Mutex<BTreeMap<ClientId, (Source, Guard)>>,
     throttle: Mutex<Throttle>,
     /// Permits for refused connections whose clients still read why.
     lingering: Arc<Semaphore>,
@@ -42,25 +40,11 @@ impl Connections {
     #[must_use]
     pub(crate) fn new(exempt: Vec<IpNet>) -> Self {
         Self {
-            all: Mutex::default(),
-            count: watch::Sender::default(),
-            next: AtomicU64::new(0),
+            open: Mutex::default(),
             throttle: Mutex::new(Throttle::new(exempt)),
             lingering: Arc::new(Semaphore::new(MAX_LINGERING_REFUSALS)),
             began: Instant::now(),
         }
-    }
-
-    /// Every live connection.
-    #[must_use]
-    pub(crate) fn all(&self) -> Vec<Arc<Connection>> {
-        self.lock().values().cloned().collect()
-    }
-
-    /// Waits until no connection lives.
-    pub(crate) async fn wait_empty(&self) {
-        // The sender lives as long as we do: it cannot fail.
-        let _ = self.count.subscribe().wait_for(|count| *count == 0).await;
     }
 
     /// Takes a connection into the books, for which the oldest of the same source that has not logged in may have to go.
@@ -70,38 +54,23 @@ impl Connections {
         if admitted != Err(Refused::TooManyUnauthenticated) {
             return admitted;
         }
-        let all = self.lock();
-        let waits = all.iter().filter(|(_, connection)| {
-            Source::of(connection.client.ip()) == source
-                && !connection.guard.is_cut()
-                && !connection.guard.is_authenticated()
+        let open = self.lock();
+        // Identifiers grow, so the oldest comes first.
+        let oldest = open.values().find(|(other, guard)| {
+            *other == source && !guard.is_cut() && !guard.is_authenticated()
         });
-        let Some((_, oldest)) = waits.min_by_key(|(id, _)| **id) else {
+        let Some((_, oldest)) = oldest else {
             return admitted;
         };
         if !self.throttle().admit_instead(source, now) {
             return admitted;
         }
-        oldest.guard.cut();
+        oldest.cut();
         Ok(())
     }
 
-    fn enter(&self, connection: Arc<Connection>) -> u64 {
-        let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let mut all = self.lock();
-        all.insert(id, connection);
-        self.count.send_replace(all.len());
-        id
-    }
-
-    fn leave(&self, id: u64) {
-        let mut all = self.lock();
-        all.remove(&id);
-        self.count.send_replace(all.len());
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<Connection>>> {
-        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ClientId, (Source, Guard)>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn throttle(&self) -> MutexGuard<'_, Throttle> {
@@ -114,7 +83,7 @@ impl Connections {
 }
 
 /// Accepts connections for ever. Cancel it to stop accepting.
-pub(crate) async fn run(relay: Arc<Relay>, listener: TcpListener, config: Arc<Config>) {
+pub(crate) async fn run(front: Arc<Front>, listener: TcpListener, config: Arc<Config>) {
     loop {
         let (stream, client) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -126,13 +95,13 @@ pub(crate) async fn run(relay: Arc<Relay>, listener: TcpListener, config: Arc<Co
             }
         };
         let source = Source::of(client.ip());
-        let connections = &relay.connections;
+        let connections = &front.connections;
         if let Err(refused) = connections.admit(source) {
             debug!(%client, %refused, "SSH connection refused");
             refuse(&connections.lingering, stream, &refused.to_string());
             continue;
         }
-        tokio::spawn(serve(relay.clone(), stream, client, source, config.clone()));
+        tokio::spawn(serve(front.clone(), stream, client, source, config.clone()));
     }
 }
 
@@ -178,21 +147,25 @@ fn disconnect(why: &str) -> Vec<u8> {
 }
 
 async fn serve(
-    relay: Arc<Relay>,
+    front: Arc<Front>,
     stream: TcpStream,
     client: SocketAddr,
     source: Source,
     config: Arc<Config>,
 ) {
-    let connections = &relay.connections;
+    let connections = &front.connections;
     let guard = Guard::default();
     let server = stream.local_addr().unwrap_or(client);
-    let connection = Connection::new(client, server, guard.clone());
-    let id = connections.enter(connection.clone());
+    let clients = &front.sessions.clients;
+    let id = clients.new_id();
+    let connection = Connection::new(id, client, server, guard.clone());
+    connections.lock().insert(id, (source, guard.clone()));
+    clients.enter(connection.client.clone());
 
-    let attempts = converse(&relay, &connection, stream, source, config).await;
+    let attempts = converse(&front, &connection, stream, source, config).await;
 
-    connections.leave(id);
+    connections.lock().remove(&id);
+    clients.leave(id);
     let authenticated = guard.is_authenticated();
     {
         let mut throttle = connections.throttle();
@@ -203,11 +176,11 @@ async fn serve(
         }
     }
     debug!(%client, authenticated, "SSH connection closed");
-    if let Some(lease) = connection.take_lease() {
+    if let Some(lease) = connection.client.take_lease() {
         lease.release().await;
     }
     if attempts.were_made() && !authenticated {
-        relay
+        front
             .audit
             .note_failure(source, attempts.failed(client))
             .await;
@@ -216,7 +189,7 @@ async fn serve(
 
 /// Serves a connection to its end, and returns what its client offered as proof.
 async fn converse(
-    relay: &Arc<Relay>,
+    front: &Arc<Front>,
     connection: &Arc<Connection>,
     stream: TcpStream,
     source: Source,
@@ -225,24 +198,28 @@ async fn converse(
     if config.nodelay {
         let _ = stream.set_nodelay(true);
     }
-    let grace = relay.login_grace;
+    let grace = front.login_grace;
     let deadline = tokio::time::Instant::now() + grace;
-    let guarded = GuardedStream::new(stream, connection.guard.clone());
-    let handler = Handler::outer(relay.clone(), connection.clone(), source);
+    let guarded = GuardedStream::new(stream, connection.guard().clone());
+    let handler = Handler::outer(front.clone(), connection.clone(), source);
     let attempts = handler.attempts();
     let began = timeout(grace, run_stream(config, guarded, handler)).await;
     if let Ok(Ok(session)) = began {
         let ending = supervise(connection, session, deadline, grace).await;
         if let Some(ending) = ending {
-            relay.report.connection_ended(connection, &ending).await;
+            front
+                .sessions
+                .report
+                .connection_ended(&connection.client, &ending)
+                .await;
         }
     }
     attempts
 }
 
 /// A source has authenticated.
-pub(super) fn authenticated(relay: &Relay, source: Source) {
-    let connections = &relay.connections;
+pub(super) fn authenticated(front: &Front, source: Source) {
+    let connections = &front.connections;
     let now = connections.now();
     connections.throttle().authenticated(source, now);
 }

@@ -8,6 +8,7 @@ use holdfast_protocol::wire::{AgentMessage, Enrol, Membership, Refusal, RelayMes
 use tokio::time::timeout;
 use tracing::{info, warn};
 
+use super::Tunnels;
 use super::control::ControlError;
 use super::listen::{Caller, refuse};
 use crate::audit::{Event, EventKind};
@@ -15,17 +16,16 @@ use crate::clock::Timestamp;
 use crate::limits::ENROL_TIMEOUT;
 use crate::log_limit::{self, Line};
 use crate::model::source::Source;
-use crate::serve::Relay;
 use crate::store::{Device, EnrolError, Enrolment};
 
 /// Serves a connection that wants to join. It may speak of nothing else.
 ///
 /// # Errors
 /// [`ControlError`] if it does, or is lost.
-pub(crate) async fn join(relay: &Arc<Relay>, mut caller: Caller) -> Result<(), ControlError> {
+pub(crate) async fn join(tunnels: &Arc<Tunnels>, mut caller: Caller) -> Result<(), ControlError> {
     caller
         .send
-        .send(&RelayMessage::Identity(relay.roster()))
+        .send(&RelayMessage::Identity(tunnels.cluster.roster()))
         .await?;
     let enrol = match timeout(ENROL_TIMEOUT, caller.receive.next()).await {
         Ok(Ok(AgentMessage::Enrol(enrol))) => enrol,
@@ -43,15 +43,15 @@ pub(crate) async fn join(relay: &Arc<Relay>, mut caller: Caller) -> Result<(), C
         return Ok(());
     }
     let address = caller.connection.remote_address();
-    match enter(relay, &caller, enrol).await {
+    match enter(tunnels, &caller, enrol).await {
         Ok(device) => {
             info!(device = %device.name, id = %device.id, %address, "device enrolled");
             let granted = Membership {
                 id: device.id,
                 name: device.name,
-                roster: relay.roster(),
+                roster: tunnels.cluster.roster(),
             };
-            if let Some(key) = relay.release_key {
+            if let Some(key) = tunnels.cluster.release_key {
                 caller.send.send(&RelayMessage::ReleaseKey(key)).await?;
             }
             let granted = RelayMessage::Enrolled(granted);
@@ -67,14 +67,14 @@ pub(crate) async fn join(relay: &Arc<Relay>, mut caller: Caller) -> Result<(), C
             }
             let event = Event::new(EventKind::TokenUsed).client(address);
             let event = event.refused(error.to_string());
-            relay.audit.note_failure(source, event).await;
+            tunnels.audit.note_failure(source, event).await;
             refuse(caller, error.refusal()).await;
         }
     }
     Ok(())
 }
 
-async fn enter(relay: &Relay, caller: &Caller, enrol: Enrol) -> Result<Device, EnrolError> {
+async fn enter(tunnels: &Tunnels, caller: &Caller, enrol: Enrol) -> Result<Device, EnrolError> {
     let enrolment = Enrolment {
         secret: &enrol.secret,
         key: caller.key,
@@ -86,13 +86,13 @@ async fn enter(relay: &Relay, caller: &Caller, enrol: Enrol) -> Result<Device, E
     };
     let told = [EventKind::TokenUsed, EventKind::DeviceEnrolled].map(|kind| {
         let event = Event::new(kind).client(caller.connection.remote_address());
-        let mut entry = relay.audit.entry(event);
+        let mut entry = tunnels.audit.entry(event);
         entry.device_address = caller
             .hello
             .local_address
             .map(|address| address.to_string());
         entry
     });
-    let (store, _) = relay.store.attributed(told.into());
+    let (store, _) = tunnels.store.attributed(told.into());
     store.enrol(enrolment).await
 }

@@ -20,6 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
+use super::Tunnels;
 use super::control::{self, ControlError, ControlReceiver, ControlSender};
 use super::joins::Joins;
 use super::keys::{ResetKey, TokenKey};
@@ -31,7 +32,6 @@ use crate::limits::{
 };
 use crate::log_limit::{self, Line};
 use crate::model::source::Source;
-use crate::serve::Relay;
 use crate::state::State;
 
 /// A connection whose key is proved and whose control stream is open.
@@ -127,10 +127,10 @@ fn widen(socket: &UdpSocket) {
 }
 
 /// Accepts connections until the endpoint is closed.
-pub(crate) async fn run(relay: Arc<Relay>, endpoint: Endpoint, handshakes: Handshakes) {
+pub(crate) async fn run(tunnels: Arc<Tunnels>, endpoint: Endpoint, handshakes: Handshakes) {
     let joins = Joins::default();
     while let Some(incoming) = endpoint.accept().await {
-        if relay.is_stopping() {
+        if tunnels.is_stopping() {
             incoming.refuse();
             continue;
         }
@@ -144,12 +144,12 @@ pub(crate) async fn run(relay: Arc<Relay>, endpoint: Endpoint, handshakes: Hands
             let _ = incoming.retry();
             continue;
         }
-        let (relay, joins) = (relay.clone(), joins.clone());
+        let (tunnels, joins) = (tunnels.clone(), joins.clone());
         tokio::spawn(async move {
             let address = incoming.remote_address();
             // Its place is held until it is welcomed, enrolled or refused.
             match timeout(HELLO_TIMEOUT, greet(incoming, handshake)).await {
-                Ok(Ok(caller)) => serve(relay, caller, &joins).await,
+                Ok(Ok(caller)) => serve(tunnels, caller, &joins).await,
                 Ok(Err(error)) => debug!(%address, %error, "no tunnel came of a connection"),
                 Err(_) => debug!(%address, "a connection said no Hello in time"),
             }
@@ -186,20 +186,20 @@ async fn greet(
     })
 }
 
-async fn serve(relay: Arc<Relay>, caller: Caller, joins: &Joins<Source>) {
+async fn serve(tunnels: Arc<Tunnels>, caller: Caller, joins: &Joins<Source>) {
     let (connection, address) = (
         caller.connection.clone(),
         caller.connection.remote_address(),
     );
     let result = match caller.hello.intent {
         Intent::Join => match joins.take(Source::of(address.ip())) {
-            Some(_place) => enroll::join(&relay, caller).await,
+            Some(_place) => enroll::join(&tunnels, caller).await,
             None => {
                 refuse(caller, Refusal::Unavailable).await;
                 Ok(())
             }
         },
-        Intent::Run => member::run(&relay, caller).await,
+        Intent::Run => member::run(&tunnels, caller).await,
     };
     let code = match &result {
         Ok(()) => CloseCode::Done,

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
+use super::Tunnels;
 use super::clones::Run;
 use super::control::{ControlError, ControlReceiver, ControlSender};
 use super::listen::{Caller, refuse};
@@ -19,16 +20,14 @@ use crate::audit::{CLOCK_SKEW, DeviceFacts, Event, EventKind};
 use crate::clock::Timestamp;
 use crate::limits::{CONTROL_QUEUE, STORE_TIMEOUT};
 use crate::log_limit::{self, Line};
-use crate::recording;
-use crate::serve::Relay;
 use crate::store::{Device, TunnelFacts};
 
 /// Serves a connection that wants to stand as a tunnel, to its end.
 ///
 /// # Errors
 /// [`ControlError`]: how the tunnel ended.
-pub(crate) async fn run(relay: &Arc<Relay>, mut caller: Caller) -> Result<(), ControlError> {
-    let device = match known(relay, caller.key).await {
+pub(crate) async fn run(tunnels: &Arc<Tunnels>, mut caller: Caller) -> Result<(), ControlError> {
+    let device = match known(tunnels, caller.key).await {
         Ok(device) => device,
         Err(why) => {
             refuse(caller, why).await;
@@ -40,12 +39,12 @@ pub(crate) async fn run(relay: &Arc<Relay>, mut caller: Caller) -> Result<(), Co
         address: caller.connection.remote_address(),
     });
     if let Some(run) = run
-        && let Err(why) = look_for_clones(relay, &device, run).await
+        && let Err(why) = look_for_clones(tunnels, &device, run).await
     {
         refuse(caller, why).await;
         return Ok(());
     }
-    let Some((tunnel, queue)) = open(relay, &caller, &device, run).await else {
+    let Some((tunnel, queue)) = open(tunnels, &caller, &device, run).await else {
         refuse(caller, Refusal::Unavailable).await;
         return Ok(());
     };
@@ -56,12 +55,12 @@ pub(crate) async fn run(relay: &Arc<Relay>, mut caller: Caller) -> Result<(), Co
         membership: Membership {
             id: device.id,
             name: device.name.clone(),
-            roster: relay.roster(),
+            roster: tunnels.cluster.roster(),
         },
         observed_address: address,
     });
     // Registered before it is welcomed: a device that was told "you are online" is online.
-    let older = relay.registry.insert(tunnel.clone());
+    let older = tunnels.registry.insert(tunnel.clone());
     let came = match &older {
         None => Event::new(EventKind::DeviceOnline),
         Some(older) => Event::new(EventKind::DeviceReplaced)
@@ -78,28 +77,28 @@ pub(crate) async fn run(relay: &Arc<Relay>, mut caller: Caller) -> Result<(), Co
         let event = event.device(tunnel.facts_of(&device));
         event.client(tunnel.connection.remote_address())
     };
-    relay.audit.note_device(device.id, told(came)).await;
+    tunnels.audit.note_device(device.id, told(came)).await;
     let welcomed = caller.send.send(&welcome).await;
     drop(caller.handshake);
     let ended = match welcomed {
         Ok(()) => tokio::select! {
             ended = converse(&tunnel, caller.send, caller.receive, queue) => ended,
-            () = recording::serve(relay.clone(), tunnel.clone()) => {
+            () = tunnels.uploads.serve(tunnel.clone()) => {
                 tunnel.connection.closed().await.into()
             }
         },
         Err(error) => error,
     };
-    relay.registry.remove(&tunnel);
+    tunnels.registry.remove(&tunnel);
     // One that was replaced leaves its device online.
-    if relay.registry.get(device.id).is_none() {
+    if tunnels.registry.get(device.id).is_none() {
         let gone = Event::new(EventKind::DeviceOffline).because(ended.to_string());
-        relay.audit.note_device(device.id, told(gone)).await;
+        tunnels.audit.note_device(device.id, told(gone)).await;
     }
     if let Some(left_out) = log_limit::admits(Line::Tunnel, device.id) {
         info!(device = %device.name, generation = tunnel.generation.0, reason = %ended, left_out, "tunnel down");
     }
-    let closed = relay
+    let closed = tunnels
         .store
         .tunnel_closed(device.id, tunnel.generation, Timestamp::now());
     if let Ok(Err(error)) = timeout(STORE_TIMEOUT, closed).await {
@@ -110,12 +109,14 @@ pub(crate) async fn run(relay: &Arc<Relay>, mut caller: Caller) -> Result<(), Co
 
 /// Looks whether this is one of two machines with one key, and tells of it; an error if it is not the one that has
 /// the tunnel.
-async fn look_for_clones(relay: &Relay, device: &Device, run: Run) -> Result<(), Refusal> {
-    let holder = relay.registry.get(device.id);
+async fn look_for_clones(tunnels: &Tunnels, device: &Device, run: Run) -> Result<(), Refusal> {
+    let holder = tunnels.registry.get(device.id);
     let holder = holder.and_then(|tunnel| tunnel.holder());
-    let verdict = relay.clones.hello(device.id, run, holder);
+    let verdict = tunnels.clones.hello(device.id, run, holder);
     if let Some(pair) = verdict.note {
-        let noted = relay.store.device_cloned(device.id, pair, Timestamp::now());
+        let noted = tunnels
+            .store
+            .device_cloned(device.id, pair, Timestamp::now());
         match timeout(STORE_TIMEOUT, noted).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
@@ -128,11 +129,11 @@ async fn look_for_clones(relay: &Relay, device: &Device, run: Run) -> Result<(),
             let addresses = vec![pair.first.to_string(), pair.second.to_string()];
             let event = Event::new(EventKind::DeviceCloned)
                 .with("addresses", addresses)
-                .with("on_clone", relay.clones.policy.as_str())
+                .with("on_clone", tunnels.clones.policy.as_str())
                 .device(DeviceFacts::of(device))
                 .client(run.address);
             // Not among the sums of the tunnels that come and go: it comes once, until it is forgotten.
-            relay.audit.note(event).await;
+            tunnels.audit.note(event).await;
         }
     }
     match verdict.refused_for {
@@ -141,8 +142,8 @@ async fn look_for_clones(relay: &Relay, device: &Device, run: Run) -> Result<(),
     }
 }
 
-async fn known(relay: &Relay, key: PublicKey) -> Result<Device, Refusal> {
-    match timeout(STORE_TIMEOUT, relay.store.device_by_key(&key)).await {
+async fn known(tunnels: &Tunnels, key: PublicKey) -> Result<Device, Refusal> {
+    match timeout(STORE_TIMEOUT, tunnels.store.device_by_key(&key)).await {
         Ok(Ok(Some(device))) if device.revoked.is_some() => Err(Refusal::Revoked),
         Ok(Ok(Some(device))) => Ok(device),
         Ok(Ok(None)) => Err(Refusal::UnknownDevice),
@@ -155,13 +156,13 @@ async fn known(relay: &Relay, key: PublicKey) -> Result<Device, Refusal> {
 }
 
 async fn open(
-    relay: &Relay,
+    tunnels: &Tunnels,
     caller: &Caller,
     device: &Device,
     run: Option<Run>,
 ) -> Option<(Arc<Tunnel>, mpsc::Receiver<RelayMessage>)> {
     let address = caller.connection.remote_address();
-    let connection_id = relay.noted_ids.of(address);
+    let connection_id = tunnels.noted_ids.of(address);
     let facts = TunnelFacts {
         address,
         connection_id,
@@ -170,9 +171,9 @@ async fn open(
         target: caller.hello.target.clone(),
         keepalive_secs: caller.hello.keepalive_secs,
     };
-    let opened = relay
+    let opened = tunnels
         .store
-        .tunnel_opened(device.id, relay.id, facts, Timestamp::now());
+        .tunnel_opened(device.id, tunnels.relay, facts, Timestamp::now());
     match timeout(STORE_TIMEOUT, opened).await {
         Ok(Ok(generation)) => {
             let (tell, queue) = mpsc::channel(CONTROL_QUEUE);

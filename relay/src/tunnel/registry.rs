@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -44,6 +44,8 @@ pub(crate) struct Tunnel {
     datagrams: AtomicU64,
     sessions: AtomicU32,
     forwards: AtomicU32,
+    /// Whether it is the one by which its device is reached: registered, and not replaced.
+    is_current: AtomicBool,
     /// The connection id that the store knows.
     stored_id: Mutex<Option<TunnelId>>,
 }
@@ -100,6 +102,7 @@ impl Tunnel {
             datagrams: AtomicU64::new(0),
             sessions: AtomicU32::new(0),
             forwards: AtomicU32::new(0),
+            is_current: AtomicBool::new(false),
             stored_id: Mutex::default(),
         })
     }
@@ -177,6 +180,12 @@ impl Tunnel {
         self.sessions.load(Ordering::Relaxed)
     }
 
+    /// Returns whether its device is reached by it: it is registered, and no newer one has taken its place.
+    #[must_use]
+    pub(crate) fn is_current(&self) -> bool {
+        self.is_current.load(Ordering::Relaxed)
+    }
+
     /// Queues a message for the device; drops it if the device does not read.
     pub(crate) fn tell(&self, message: RelayMessage) {
         let _ = self.control.try_send(message);
@@ -210,7 +219,14 @@ impl Registry {
         let mut tunnels = self.lock();
         match tunnels.get(&tunnel.device) {
             Some(present) if present.generation > tunnel.generation => Some(tunnel),
-            _ => tunnels.insert(tunnel.device, tunnel),
+            _ => {
+                tunnel.is_current.store(true, Ordering::Relaxed);
+                let older = tunnels.insert(tunnel.device, tunnel);
+                if let Some(older) = &older {
+                    older.is_current.store(false, Ordering::Relaxed);
+                }
+                older
+            }
         }
     }
 
@@ -221,6 +237,7 @@ impl Registry {
             .get(&tunnel.device)
             .is_some_and(|present| present.generation == tunnel.generation)
         {
+            tunnel.is_current.store(false, Ordering::Relaxed);
             tunnels.remove(&tunnel.device);
         }
     }

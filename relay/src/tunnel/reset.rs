@@ -11,11 +11,11 @@ use quinn::udp::Transmit;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{debug, info};
 
+use super::Tunnels;
 use super::keys::ResetKey;
 use super::listen::Handshakes;
 use super::socket::TunnelSocket;
 use crate::limits::{RESET_AGAIN, RESET_TICK, RESETS_PER_TICK, RETRY_ABOVE_HANDSHAKES};
-use crate::serve::Relay;
 use crate::state::{StateError, random_bytes};
 use crate::store::{LeftTunnel, TunnelId};
 
@@ -28,7 +28,7 @@ const DISGUISE: usize = 27;
 /// Sends a reset for each of these tunnels whose device is not back by itself, and a second one to those whose first
 /// was lost.
 pub(crate) async fn run(
-    relay: Arc<Relay>,
+    tunnels: Arc<Tunnels>,
     socket: Arc<TunnelSocket>,
     key: Arc<ResetKey>,
     left: Vec<LeftTunnel>,
@@ -39,7 +39,7 @@ pub(crate) async fn run(
     }
     info!("{} tunnels of the run before are reset", left.len());
     for _ in 0..2 {
-        let is_away = |left: &&LeftTunnel| relay.registry.get(left.device).is_none();
+        let is_away = |left: &&LeftTunnel| tunnels.registry.get(left.device).is_none();
         let mut waiting: VecDeque<LeftTunnel> = left.iter().filter(is_away).copied().collect();
         let mut ticks = interval(RESET_TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

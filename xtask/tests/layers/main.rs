@@ -52,27 +52,9 @@ struct Exception {
     reason: &'static str,
 }
 
-const CONTEXT: &str = "`serve::Relay` is still composition root and context object at once";
-const CLIENT: &str =
-    "a session still knows russh's connection and channel instead of a client and an output";
 const NOUNS: &str = "roles, labels and limits are still defined in `access`, and become `model`";
 
-const RELAY_EXCEPTIONS: [Exception; 10] = [
-    exception("bulk", "serve", CONTEXT),
-    exception("bulk", "ssh", CLIENT),
-    exception("recording", "serve", CONTEXT),
-    exception("session", "serve", CONTEXT),
-    exception("session", "ssh", CLIENT),
-    exception("ssh", "serve", CONTEXT),
-    exception("store", "access", NOUNS),
-    exception(
-        "tunnel",
-        "recording",
-        "a tunnel still starts the uploads that come over it",
-    ),
-    exception("tunnel", "serve", CONTEXT),
-    exception("watch", "serve", CONTEXT),
-];
+const RELAY_EXCEPTIONS: [Exception; 1] = [exception("store", "access", NOUNS)];
 
 /// Cycles of folders that are left in the other crates, each with its members in alphabetical order.
 const PROTOCOL_CYCLES: [&[&str]; 0] = [];

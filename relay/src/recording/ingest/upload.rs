@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use holdfast_protocol::codec::control::{self, ControlReader};
 use holdfast_protocol::ids::SessionId;
 use holdfast_protocol::recording::ingest::UploadStream;
@@ -11,24 +12,31 @@ use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
 use crate::limits::{CONTROL_READ, MAX_UPLOAD_STREAMS};
+use crate::recording::Recordings;
 use crate::recording::ingest::Slot;
-use crate::serve::Relay;
 use crate::tunnel::registry::Tunnel;
+use crate::tunnel::uploads::UploadHandler;
 
-/// Serves the upload streams of a tunnel for as long as it stands.
-pub(crate) async fn serve(relay: Arc<Relay>, tunnel: Arc<Tunnel>) {
+impl UploadHandler for Recordings {
+    fn serve(&self, tunnel: Arc<Tunnel>) -> BoxFuture<'_, ()> {
+        Box::pin(serve(self, tunnel))
+    }
+}
+
+/// Serves the upload streams of a tunnel until it is closed.
+async fn serve(recordings: &Recordings, tunnel: Arc<Tunnel>) {
     let streams = Arc::new(Semaphore::new(MAX_UPLOAD_STREAMS));
     while let Ok((send, receive)) = tunnel.connection.accept_bi().await {
         let Ok(turn) = streams.clone().try_acquire_owned() else {
             // Dropping the halves resets one and stops the other.
             continue;
         };
-        let (relay, tunnel) = (relay.clone(), tunnel.clone());
-        let stream = relay.recordings.next_stream();
+        let (recordings, tunnel) = (recordings.clone(), tunnel.clone());
+        let stream = recordings.next_stream();
         tokio::spawn(async move {
             let _turn = turn;
             let mut upload = Upload {
-                relay,
+                recordings,
                 tunnel,
                 stream,
                 offered: None,
@@ -45,7 +53,7 @@ pub(crate) async fn serve(relay: Arc<Relay>, tunnel: Arc<Tunnel>) {
 
 /// One stream, and what was offered on it last.
 struct Upload {
-    relay: Arc<Relay>,
+    recordings: Recordings,
     tunnel: Arc<Tunnel>,
     stream: UploadStream,
     offered: Option<(SessionId, u32)>,
@@ -71,8 +79,7 @@ impl Upload {
                 .map_err(|_| "it broke the protocol")?
             {
                 // A tunnel that was replaced has nothing to say: the newer one's offers count.
-                let newest = self.relay.registry.get(self.tunnel.device);
-                if newest.is_none_or(|newest| newest.generation != self.tunnel.generation) {
+                if !self.tunnel.is_current() {
                     let _ = send.reset(VarInt::from_u32(0));
                     return Err("a newer tunnel stands");
                 }
@@ -97,17 +104,16 @@ impl Upload {
                     self.let_go();
                 }
                 self.offered = offered;
-                self.pin = Some(self.relay.recordings.slot(offer.session));
+                self.pin = Some(self.recordings.slot(offer.session));
                 offer.session
             }
             UploadMessage::Bytes(_) => self.offered.ok_or("bytes of nothing")?.0,
         };
         let is_report = matches!(message, UploadMessage::Finished(_) | UploadMessage::Gone(_));
         let segment = self.offered.map(|(_, segment)| segment);
-        let taken =
-            self.relay
-                .recordings
-                .take(self.tunnel.device, id, self.stream, message, segment);
+        let taken = self
+            .recordings
+            .take(self.tunnel.device, id, self.stream, message, segment);
         let refused = |why| {
             let segment = segment.unwrap_or(0);
             UploadAnswer::Refused(SegmentRefusal {
@@ -134,7 +140,7 @@ impl Upload {
     fn let_go(&mut self) {
         self.pin = None;
         if let Some((id, _)) = self.offered {
-            self.relay.recordings.forget(id);
+            self.recordings.forget(id);
         }
     }
 }

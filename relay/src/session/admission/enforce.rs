@@ -15,34 +15,34 @@ use crate::access::policy::Subject;
 use crate::clock::Timestamp;
 use crate::identity as auth;
 use crate::limits::{ENFORCE_TIMEOUT, FAREWELL_TIMEOUT};
-use crate::serve::Relay;
+use crate::session::Sessions;
+use crate::session::client::Client;
 use crate::session::registry::console::ConsoleStream;
 use crate::session::registry::life::Life;
 use crate::session::registry::{Cause, Ending, LiveSession};
-use crate::ssh::connection::Connection;
 use crate::store::{Device, Store, StoreError};
 
 /// Ends what may not be any more. True if nothing of it moves any more: then the relay may confirm.
 ///
 /// # Errors
 /// The store cannot say what may be.
-pub(crate) async fn enforce(relay: &Arc<Relay>) -> Result<bool, StoreError> {
-    let mut hit = cut_revoked(relay).await?;
-    hit.extend(end_killed(relay).await?);
-    let mut facts = Present::new(&relay.store).await?;
+pub(crate) async fn enforce(sessions: &Arc<Sessions>) -> Result<bool, StoreError> {
+    let mut hit = cut_revoked(sessions).await?;
+    hit.extend(end_killed(sessions).await?);
+    let mut facts = Present::new(&sessions.store).await?;
     // Connections first: a session that begins on one that is about to end finds that out by itself.
-    for connection in relay.connections.all() {
-        if let Some(ending) = judge_connection(relay, &connection, &mut facts).await? {
-            hit.extend(end_connection(relay, connection, ending));
+    for client in sessions.clients.all() {
+        if let Some(ending) = judge_client(sessions, &client, &mut facts).await? {
+            hit.extend(end_client(sessions, client, ending));
         }
     }
-    for session in relay.live.all() {
+    for session in sessions.live.all() {
         if let Some(ending) = judge_session(&session, &mut facts).await? {
             session.end(ending);
             hit.push(session.life.clone());
         }
     }
-    for stream in relay.live.consoles() {
+    for stream in sessions.live.consoles() {
         if let Some(ending) = judge_console(&stream, &mut facts).await? {
             stream.end(ending);
             hit.push(stream.life.clone());
@@ -101,26 +101,26 @@ impl<'a> Present<'a> {
 }
 
 /// Whether a connection must end: its key proves nobody any more, or a lock hits it.
-async fn judge_connection(
-    relay: &Relay,
-    connection: &Connection,
+async fn judge_client(
+    sessions: &Sessions,
+    client: &Client,
     facts: &mut Present<'_>,
 ) -> Result<Option<Ending>, StoreError> {
-    let Some((principal, _)) = connection.principal() else {
+    let Some((principal, _)) = client.principal() else {
         return Ok(None);
     };
     let user = &principal.user.name;
     facts.read_subject(user).await?;
-    let proved = auth::still_proves(&relay.store, principal).await?;
+    let proved = auth::still_proves(&sessions.store, principal).await?;
     let Some(subject) = facts.subject(user).filter(|_| proved) else {
         return Ok(Some(access_changed()));
     };
-    let client = connection.client.ip();
-    connection.set_idle(subject.is_from(client).terms().cutoffs.idle);
+    let address = client.address.ip();
+    client.set_idle(subject.is_from(address).terms().cutoffs.idle);
     Ok(facts.locked(&LockSubject {
         user,
         roles: &subject.user.roles,
-        client,
+        client: address,
         device: None,
         login: None,
     }))
@@ -192,10 +192,10 @@ async fn judge_console(
     Ok(None)
 }
 
-async fn cut_revoked(relay: &Relay) -> Result<Vec<Arc<Life>>, StoreError> {
+async fn cut_revoked(sessions: &Sessions) -> Result<Vec<Arc<Life>>, StoreError> {
     let mut hit = Vec::new();
-    for device in relay.store.revoked_devices().await? {
-        let Some(tunnel) = relay.registry.get(device) else {
+    for device in sessions.store.revoked_devices().await? {
+        let Some(tunnel) = sessions.tunnels.registry.get(device) else {
             continue;
         };
         info!(%device, "a revoked device is cut off");
@@ -204,51 +204,47 @@ async fn cut_revoked(relay: &Relay) -> Result<Vec<Arc<Life>>, StoreError> {
             why: "the device was revoked".into(),
         };
         let on_it = |session: &LiveSession| session.authorized.device().id == device;
-        hit.extend(lives(relay.live.end_where(on_it, &ending)));
-        relay.registry.remove(&tunnel);
+        hit.extend(lives(sessions.live.end_where(on_it, &ending)));
+        sessions.tunnels.registry.remove(&tunnel);
         tunnel.close(CloseCode::Revoked, "this device was revoked");
     }
     Ok(hit)
 }
 
-async fn end_killed(relay: &Relay) -> Result<Vec<Arc<Life>>, StoreError> {
+async fn end_killed(sessions: &Sessions) -> Result<Vec<Arc<Life>>, StoreError> {
     let mut hit = Vec::new();
-    for kill in relay.store.kills(relay.id).await? {
+    for kill in sessions.store.kills(sessions.relay).await? {
         let why = format!("ended by {}{}", By(kill.by.as_ref()), Colon(&kill.message));
         let ending = Ending {
             cause: Cause::Killed,
             why,
         };
         let is_it = |session: &LiveSession| session.id == kill.session;
-        hit.extend(lives(relay.live.end_where(is_it, &ending)));
+        hit.extend(lives(sessions.live.end_where(is_it, &ending)));
         let is_it = |stream: &ConsoleStream| stream.id == kill.session;
-        hit.extend(relay.live.end_consoles_where(is_it, &ending));
+        hit.extend(sessions.live.end_consoles_where(is_it, &ending));
     }
     Ok(hit)
 }
 
 /// Ends a connection and the sessions on it, which it gives. They have their last words first.
-fn end_connection(
-    relay: &Arc<Relay>,
-    connection: Arc<Connection>,
-    ending: Ending,
-) -> Vec<Arc<Life>> {
+fn end_client(sessions: &Arc<Sessions>, client: Arc<Client>, ending: Ending) -> Vec<Arc<Life>> {
     // First this: a session that is not on the board yet looks at it when it is.
-    let first = connection.begin_close(ending.clone());
-    let on_it = |session: &LiveSession| session.client == connection.client;
-    let mut hit = lives(relay.live.end_where(on_it, &ending));
-    let on_it = |stream: &ConsoleStream| stream.client == connection.client;
-    hit.extend(relay.live.end_consoles_where(on_it, &ending));
+    let first = client.begin_close(ending.clone());
+    let on_it = |session: &LiveSession| session.owner == client.id;
+    let mut hit = lives(sessions.live.end_where(on_it, &ending));
+    let on_it = |stream: &ConsoleStream| stream.owner == client.id;
+    hit.extend(sessions.live.end_consoles_where(on_it, &ending));
     if first {
-        let (relay, has_sessions) = (relay.clone(), !hit.is_empty());
+        let (report, has_sessions) = (sessions.report.clone(), !hit.is_empty());
         tokio::spawn(async move {
             if has_sessions {
                 // They tell of themselves, and have their last words first.
-                connection.wait_over(FAREWELL_TIMEOUT).await;
+                client.wait_over(FAREWELL_TIMEOUT).await;
             } else {
-                relay.report.connection_ended(&connection, &ending).await;
+                report.connection_ended(&client, &ending).await;
             }
-            connection.end(&ending.why).await;
+            client.close(&ending.why).await;
         });
     }
     hit

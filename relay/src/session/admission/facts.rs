@@ -8,8 +8,8 @@ use crate::access::lock::{self, Lock, LockSubject};
 use crate::access::policy::{Subject, Terms};
 use crate::clock::Timestamp;
 use crate::limits::STORE_TIMEOUT;
-use crate::serve::Relay;
-use crate::ssh::connection::Connection;
+use crate::session::Sessions;
+use crate::session::client::Client;
 use crate::store::{Device, StoreError, User};
 
 const NO_STORE: &str = "the relay's store does not answer: try again in a minute";
@@ -31,7 +31,7 @@ pub(crate) enum Which<'a> {
     Known(DeviceId),
 }
 
-impl Relay {
+impl Sessions {
     /// Reads the version first: what is read after it is at least as new.
     pub(crate) async fn load_facts(
         &self,
@@ -80,21 +80,21 @@ impl Relay {
 
 impl AccessFacts {
     /// Those that hold where the client is.
-    pub(crate) fn terms(&self, connection: &Connection) -> Terms {
-        self.subject.is_from(connection.client.ip()).terms()
+    pub(crate) fn terms(&self, client: &Client) -> Terms {
+        self.subject.is_from(client.address.ip()).terms()
     }
 
     /// Whether a lock is in the way, as far as it is asked for.
     pub(crate) fn check_locks(
         &self,
-        connection: &Connection,
+        client: &Client,
         device: Option<DeviceId>,
         login: Option<&Login>,
     ) -> Result<(), String> {
         let lock_subject = LockSubject {
             user: &self.subject.user.name,
             roles: &self.subject.user.roles,
-            client: connection.client.ip(),
+            client: client.address.ip(),
             device,
             login,
         };

@@ -19,16 +19,24 @@ use crate::access::decision::{self, Authorized, Facts, Reach};
 use crate::access::policy::Ability;
 use crate::access::quota::Quota;
 use crate::identity::{self as auth, Principal};
-use crate::serve::Relay;
+use crate::session::Sessions;
 use crate::session::admission::facts::{AccessFacts, Which};
 use crate::session::admission::lease::{Lease, LeaseError};
+use crate::session::client::Client;
 use crate::session::registry::life::Activity;
 use crate::session::registry::{About, LiveGuard, LiveSession};
 use crate::session::target::Target;
-use crate::ssh::channels::channel::Opened;
-use crate::ssh::connection::Connection;
 use crate::state::random_bytes;
 use crate::tunnel::registry::Tunnel;
+
+/// Where a channel leads that was opened for a session.
+#[derive(Debug)]
+pub(crate) enum Opened {
+    /// To a device that may be reached.
+    Device(Box<Way>),
+    /// To the relay's own console.
+    Console,
+}
 
 /// The way to a device that a channel was opened for.
 #[derive(Debug)]
@@ -60,14 +68,14 @@ impl ForwardRoute {
     }
 }
 
-impl Relay {
+impl Sessions {
     /// Admits a connection whose client has just proved who it is: locks, and a slot. The slot stays with
     /// the connection. The error is a sentence to disconnect with.
     ///
     /// # Errors
     /// Why it may not stand.
-    pub(crate) async fn admit(&self, connection: &Connection) -> Result<(), String> {
-        let Some((principal, target)) = connection.principal() else {
+    pub(crate) async fn admit(&self, client: &Client) -> Result<(), String> {
+        let Some((principal, target)) = client.principal() else {
             return Err("nobody has logged in".into());
         };
         let user = &principal.user.name;
@@ -78,16 +86,16 @@ impl Relay {
                 return Err("your access to this relay was changed".into());
             }
             let known = self.load_facts(&principal.user, Which::None).await?;
-            known.check_locks(connection, None, None)?;
-            let terms = known.terms(connection);
+            known.check_locks(client, None, None)?;
+            let terms = known.terms(client);
             let limit = Quota::Connections.limit(&terms.limits);
             let lease = self.leases.take(Quota::Connections, user, limit).await;
             let idle = terms.cutoffs.idle;
-            connection.admitted(lease.map_err(|error| error.to_string())?, idle);
+            client.admitted(lease.map_err(|error| error.to_string())?, idle);
             Ok(())
         };
         let admitted: Result<(), String> = admitted.await;
-        self.tell(connection, target, &admitted).await;
+        self.tell(client, target, &admitted).await;
         admitted
     }
 
@@ -98,19 +106,18 @@ impl Relay {
     /// Why it leads nowhere.
     pub(crate) async fn open(
         &self,
-        connection: &Connection,
+        client: &Client,
         target: &Target,
         channels: u32,
     ) -> Result<Opened, String> {
         let opened = match target {
             Target::Unusable(sentence) => Err(sentence.clone()),
-            Target::Relay => self.open_console(connection, channels).await,
+            Target::Relay => self.open_console(client, channels).await,
             Target::Device(login, name) => {
-                self.open_device(connection, Some(login), name, channels)
-                    .await
+                self.open_device(client, Some(login), name, channels).await
             }
         };
-        self.tell(connection, target, &opened).await;
+        self.tell(client, target, &opened).await;
         opened
     }
 
@@ -120,25 +127,25 @@ impl Relay {
     /// Why not.
     pub(crate) async fn open_jump(
         &self,
-        connection: &Connection,
+        client: &Client,
         name: &DeviceName,
         channels: u32,
     ) -> Result<(), String> {
-        let found = self.find(connection, None, name, channels).await;
+        let found = self.find(client, None, name, channels).await;
         let found = found.map(drop);
-        self.tell(connection, &Target::Relay, &found).await;
+        self.tell(client, &Target::Relay, &found).await;
         found
     }
 
     /// The way to a device for a forward: it takes no slot.
     pub(super) async fn find_way(
         &self,
-        connection: &Connection,
+        client: &Client,
         login: &Login,
         name: &DeviceName,
         channels: u32,
     ) -> Result<ForwardRoute, String> {
-        let found = self.find(connection, Some(login), name, channels).await?;
+        let found = self.find(client, Some(login), name, channels).await?;
         let (known, reach, tunnel) = found;
         Ok(ForwardRoute {
             reach,
@@ -153,7 +160,7 @@ impl Relay {
         open: &Open,
         authorized: Authorized,
         tunnel: &Tunnel,
-        principal: &Principal,
+        (client, principal): (&Client, &Principal),
         to: &Destination,
     ) -> LiveGuard {
         let about = About {
@@ -164,8 +171,7 @@ impl Relay {
             destination: Some(to.clone()),
             activity: Activity::Bytes,
         };
-        self.live
-            .enter(open.session, authorized, about, open.client)
+        self.live.enter(open.session, authorized, about, client)
     }
 
     pub(super) fn new_session_id() -> Result<SessionId, String> {
@@ -173,24 +179,24 @@ impl Relay {
         id.map_err(|_| "the relay has no random numbers".into())
     }
 
-    async fn open_console(&self, connection: &Connection, channels: u32) -> Result<Opened, String> {
-        let (principal, _) = connection.principal().ok_or_else(nobody)?;
+    async fn open_console(&self, client: &Client, channels: u32) -> Result<Opened, String> {
+        let (principal, _) = client.principal().ok_or_else(nobody)?;
         let known = self.load_facts(&principal.user, Which::None).await?;
-        known.check_locks(connection, None, None)?;
-        self.check_channels(&known, connection, channels)?;
+        known.check_locks(client, None, None)?;
+        self.check_channels(&known, client, channels)?;
         Ok(Opened::Console)
     }
 
     async fn open_device(
         &self,
-        connection: &Connection,
+        client: &Client,
         login: Option<&Login>,
         name: &DeviceName,
         channels: u32,
     ) -> Result<Opened, String> {
         self.report.admits()?;
-        let (known, reach, tunnel) = self.find(connection, login, name, channels).await?;
-        let limit = Quota::Sessions.limit(&known.terms(connection).limits);
+        let (known, reach, tunnel) = self.find(client, login, name, channels).await?;
+        let limit = Quota::Sessions.limit(&known.terms(client).limits);
         let user = &known.subject.user.name;
         let lease = self.leases.take(Quota::Sessions, user, limit).await;
         let lease = lease.map_err(|error: LeaseError| error.to_string())?;
@@ -204,25 +210,25 @@ impl Relay {
 
     async fn find(
         &self,
-        connection: &Connection,
+        client: &Client,
         login: Option<&Login>,
         name: &DeviceName,
         channels: u32,
     ) -> Result<(AccessFacts, Reach, Arc<Tunnel>), String> {
-        let (principal, _) = connection.principal().ok_or_else(nobody)?;
+        let (principal, _) = client.principal().ok_or_else(nobody)?;
         let known = self.load_facts(&principal.user, Which::Named(name)).await?;
         // What a lock on a device says, only those hear who may know of the device.
-        known.check_locks(connection, None, None)?;
-        self.check_channels(&known, connection, channels)?;
+        known.check_locks(client, None, None)?;
+        self.check_channels(&known, client, channels)?;
         let facts = Facts {
             subject: &known.subject,
-            client: connection.client.ip(),
+            client: client.address.ip(),
             name: name.as_str(),
             device: known.device.as_ref(),
         };
         let reach = decision::reach(facts).map_err(|denied| denied.to_string())?;
-        known.check_locks(connection, Some(reach.device().id), login)?;
-        match self.registry.get(reach.device().id) {
+        known.check_locks(client, Some(reach.device().id), login)?;
+        match self.tunnels.registry.get(reach.device().id) {
             Some(tunnel) => Ok((known, reach, tunnel)),
             None => Err(refusal::offline(reach.device(), known.now, &self.console)),
         }
@@ -231,11 +237,11 @@ impl Relay {
     /// Whether a session or forward that is on the board, and was decided on `version` of access, may start.
     pub(super) async fn check(
         &self,
-        connection: &Connection,
+        client: &Client,
         session: &LiveSession,
         version: i64,
     ) -> Result<(), String> {
-        if let Some(ending) = connection.close_reason() {
+        if let Some(ending) = client.close_reason() {
             return Err(ending.why.clone());
         }
         let authorized = &session.authorized;
@@ -247,10 +253,10 @@ impl Relay {
         let known = self
             .load_facts(authorized.user(), Which::Known(device))
             .await?;
-        known.check_locks(connection, Some(device), Some(login))?;
+        known.check_locks(client, Some(device), Some(login))?;
         let facts = Facts {
             subject: &known.subject,
-            client: connection.client.ip(),
+            client: client.address.ip(),
             name: authorized.device().name.as_str(),
             device: known.device.as_ref(),
         };
@@ -266,10 +272,10 @@ impl Relay {
     fn check_channels(
         &self,
         known: &AccessFacts,
-        connection: &Connection,
+        client: &Client,
         channels: u32,
     ) -> Result<(), String> {
-        let limit = Quota::Channels.limit(&known.terms(connection).limits);
+        let limit = Quota::Channels.limit(&known.terms(client).limits);
         let admitted = Quota::Channels.admit(limit, channels, &known.subject.user.name);
         admitted.map_err(|full| {
             self.leases.count_refusal(full.quota);
@@ -278,14 +284,9 @@ impl Relay {
     }
 
     /// Reports a refusal.
-    pub(super) async fn tell<T>(
-        &self,
-        connection: &Connection,
-        target: &Target,
-        said: &Result<T, String>,
-    ) {
+    pub(super) async fn tell<T>(&self, client: &Client, target: &Target, said: &Result<T, String>) {
         if let Err(sentence) = said {
-            let told = self.report.session_rejected(connection, target, sentence);
+            let told = self.report.session_rejected(client, target, sentence);
             told.await;
         }
     }

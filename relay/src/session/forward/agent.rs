@@ -1,64 +1,53 @@
 //! `ssh -A`: what connects to a session's socket on its device becomes a channel to the operator's SSH agent.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use holdfast_protocol::ids::{DeviceName, Login, SessionId};
 use holdfast_protocol::limits::TERMS_MINOR;
 use holdfast_protocol::wire::Incoming;
-use russh::server::Handle;
 use tokio::sync::Semaphore;
 
-use super::reverse::Confirmed;
+use super::channel::ChannelOpener;
 use super::{Destination, Direction, Place, Through};
 use crate::access::policy::Ability;
 use crate::limits::MAX_AGENT_CHANNELS;
-use crate::serve::Relay;
+use crate::session::Sessions;
+use crate::session::client::Client;
 use crate::session::registry::{Cause, Ending};
-use crate::ssh::connection::Connection;
-
-/// How channels to a client are opened.
-#[derive(Clone, Debug)]
-pub(crate) struct Opener {
-    /// Of its connection.
-    pub handle: Handle,
-    /// Where their input is.
-    pub channels: Arc<Confirmed>,
-}
 
 /// The way from one session to its operator's SSH agent.
 pub(crate) struct AgentForwarding {
-    /// Which relay's.
-    pub relay: Arc<Relay>,
-    /// On which connection.
-    pub connection: Arc<Connection>,
+    /// The service of sessions.
+    pub(crate) sessions: Arc<Sessions>,
+    /// The operator's client.
+    pub(crate) client: Arc<Client>,
     /// Under which account.
     pub login: Login,
     /// From which device.
     pub device: DeviceName,
     /// How its channels are opened.
-    pub opener: Opener,
+    pub opener: Arc<dyn ChannelOpener>,
     /// Places for channels.
     pub places: Arc<Semaphore>,
 }
 
-impl Relay {
+impl Sessions {
     /// Whether an operator may take their SSH agent along to a device; an error is a sentence for them.
     ///
     /// # Errors
     /// Why not.
     pub(crate) async fn admit_agent(
         &self,
-        connection: &Connection,
+        client: &Client,
         login: &Login,
         device: &DeviceName,
     ) -> Result<(), String> {
-        let (principal, _) = connection.principal().ok_or("nobody has logged in")?;
+        let (principal, _) = client.principal().ok_or("nobody has logged in")?;
         if !principal.proof.grant().agent_forwarding {
             return Err("your certificate does not permit agent forwarding".into());
         }
         // It is a request on a channel that was counted.
-        let way = self.find_way(connection, login, device, 0).await?;
+        let way = self.find_way(client, login, device, 0).await?;
         let authorized = way.authorize(login, Ability::AgentForward)?;
         match way.tunnel.minor < TERMS_MINOR {
             true => Err(format!(
@@ -89,23 +78,23 @@ impl AgentForwarding {
             address: Arc::default(),
         };
         let place = self.places.clone().try_acquire_owned().ok();
-        let arrival = self.connection.arrivals.try_take();
+        let arrival = self.client.arrivals.try_take();
         let Some((place, arrival)) = place.zip(arrival) else {
             let full = format!("a session has at most {MAX_AGENT_CHANNELS} of them at once");
-            let report = &self.relay.report;
-            return report
-                .forward_refused(&self.connection, &to.place, &full)
-                .await;
+            let report = &self.sessions.report;
+            return report.forward_refused(&self.client, &to.place, &full).await;
         };
         let through = Through {
-            connection: self.connection.clone(),
+            client: self.client.clone(),
             login: self.login.clone(),
             device: self.device.clone(),
-            channels: self.opener.channels.count.load(Ordering::Relaxed),
+            channels: self.opener.count(),
         };
-        let (relay, opener) = (self.relay.clone(), self.opener.clone());
+        let (sessions, opener) = (self.sessions.clone(), self.opener.clone());
         tokio::spawn(async move {
-            relay.take_one(through, opener, to, incoming, arrival).await;
+            sessions
+                .take_one(through, opener, to, incoming, arrival)
+                .await;
             drop(place);
         });
     }
@@ -122,6 +111,6 @@ impl AgentForwarding {
             cause: Cause::Over,
             why: "its session is over".into(),
         };
-        self.relay.live.end_where(of_session, &ending);
+        self.sessions.live.end_where(of_session, &ending);
     }
 }

@@ -10,30 +10,30 @@ use holdfast_protocol::ids::{DeviceName, Login};
 use holdfast_protocol::limits::{FORWARD_MINOR, PATH_MINOR, TERMS_MINOR};
 use holdfast_protocol::wire::{Open, SessionTerms};
 use quinn::{RecvStream, SendStream, VarInt};
-use russh::ChannelOpenFailure;
-use russh::server::ChannelOpenHandle;
 use thiserror::Error;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::limits::START_TIMEOUT;
-use crate::serve::Relay;
+use crate::session::Sessions;
+use crate::session::client::Client;
 use crate::session::input::InputReceiver;
+use crate::session::output::Output;
 use crate::session::process::start::denied_logins;
 use crate::session::process::timeouts;
 use crate::session::registry::{Ending, LiveGuard};
-use crate::ssh::channels::outlet::Outlet;
-use crate::ssh::connection::Connection;
 use crate::tunnel::registry::Tunnel;
 
 pub(crate) mod agent;
 pub(crate) mod arrivals;
+pub(crate) mod channel;
 pub(crate) mod log;
 mod place;
 pub(crate) mod reverse;
 mod splice;
 
 use arrivals::Arrival;
+use channel::{NotOpened, OpenReply};
 use log::Told;
 pub(crate) use place::{Destination, Direction, Place};
 use splice::Splice;
@@ -45,17 +45,17 @@ pub(crate) struct Ask {
     /// Where to.
     pub to: Destination,
     /// Opens the channel, or refuses it.
-    pub reply: ChannelOpenHandle,
+    pub reply: Box<dyn OpenReply>,
     /// From the operator.
     pub input: InputReceiver,
     /// To the operator.
-    pub outlet: Outlet,
+    pub outlet: Arc<dyn Output>,
 }
 
 /// The way that a forward goes.
 pub(crate) struct Through {
-    /// On which connection.
-    pub connection: Arc<Connection>,
+    /// The operator's client.
+    pub(crate) client: Arc<Client>,
     /// Under which account.
     pub login: Login,
     /// Through which device.
@@ -103,7 +103,7 @@ struct Begun {
     /// Where it is recorded.
     told: Told,
     /// Opens its channel, or refuses it; none where the channel stands.
-    reply: Option<ChannelOpenHandle>,
+    reply: Option<Box<dyn OpenReply>>,
     /// The place of a connection that has come to the device.
     arrival: Option<Arrival>,
 }
@@ -111,7 +111,7 @@ struct Begun {
 /// The two halves of a stream to a device, from the moment that there is one.
 type DeviceStream = Option<(SendStream, RecvStream)>;
 
-impl Relay {
+impl Sessions {
     /// Serves a forward to its end, or says why there is none.
     pub(crate) async fn forward(self: &Arc<Self>, ask: Ask) {
         let Ask {
@@ -123,18 +123,18 @@ impl Relay {
         } = ask;
         match self.admit_forward(&through, &to).await {
             Ok(begun) => {
-                let connection = &through.connection;
+                let client = &through.client;
                 let begun = Begun {
                     reply: Some(reply),
                     ..begun
                 };
-                self.carry_on(begun, connection, &to, input, outlet).await;
+                self.carry_on(begun, client, &to, input, outlet).await;
             }
             Err(sentence) => {
-                let (connection, place) = (&through.connection, &to.place);
+                let (client, place) = (&through.client, &to.place);
                 let report = &self.report;
-                report.forward_refused(connection, place, &sentence).await;
-                reply.reject(prohibited(sentence)).await;
+                report.forward_refused(client, place, &sentence).await;
+                reply.refuse(NotOpened::Prohibited(sentence)).await;
             }
         }
     }
@@ -144,10 +144,10 @@ impl Relay {
     async fn carry_on(
         &self,
         begun: Begun,
-        connection: &Connection,
+        client: &Client,
         to: &Destination,
         mut input: InputReceiver,
-        outlet: Outlet,
+        outlet: Arc<dyn Output>,
     ) {
         let Begun {
             mut live,
@@ -162,8 +162,8 @@ impl Relay {
         let session = live.session().clone();
         let mut wire = None;
         let mut splice = Splice {
-            relay: self,
-            connection,
+            sessions: self,
+            client,
             session: &session,
             to,
             version,
@@ -171,7 +171,7 @@ impl Relay {
             reply,
             opened: CancellationToken::new(),
             arrival,
-            outlet: &outlet,
+            outlet: &*outlet,
         };
         let end = tokio::select! {
             // As with a session: who was told to end before the beginning asks nothing of the device.
@@ -190,7 +190,7 @@ impl Relay {
         self.report.forward_end(&session, to, opened, &end).await;
         drop(live);
         match reply {
-            Some(reply) => reply.reject(failure(&end)).await,
+            Some(reply) => reply.refuse(failure(&end)).await,
             None => outlet.close().await,
         }
     }
@@ -202,13 +202,13 @@ impl Relay {
         to: &Destination,
     ) -> Result<Begun, String> {
         let Through {
-            connection,
+            client,
             login,
             device,
             channels,
         } = through;
         self.report.admits()?;
-        let (principal, _) = connection.principal().ok_or("nobody has logged in")?;
+        let (principal, _) = client.principal().ok_or("nobody has logged in")?;
         let (grant, ability) = (principal.proof.grant(), to.place.ability());
         let permitted = match to.place {
             Place::Agent => grant.agent_forwarding,
@@ -218,7 +218,7 @@ impl Relay {
             let what = ability.noun();
             return Err(format!("your certificate does not permit {what}"));
         }
-        let way = self.find_way(connection, login, device, *channels).await?;
+        let way = self.find_way(client, login, device, *channels).await?;
         let authorized = way.authorize(login, ability)?;
         let bounded = authorized.may_connect().is_bounded()
             && authorized.may_listen().is_bounded()
@@ -248,8 +248,8 @@ impl Relay {
             work: to.work(&authorized),
             pty: None,
             env: Vec::new(),
-            client: connection.client,
-            server: connection.server,
+            client: client.address,
+            server: client.server,
             original_command: None,
             recording: None,
             terms: SessionTerms {
@@ -259,9 +259,9 @@ impl Relay {
             forward_log: None,
         };
         // First onto the board, then the check.
-        let live = self.enter_forward(&open, authorized, &way.tunnel, principal, to);
-        self.check(connection, live.session(), way.version).await?;
-        let told = self.tell_forward(connection, live.session(), &way.tunnel);
+        let live = self.enter_forward(&open, authorized, &way.tunnel, (client, principal), to);
+        self.check(client, live.session(), way.version).await?;
+        let told = self.tell_forward(client, live.session(), &way.tunnel);
         let told = told.await?;
         let open = Open {
             forward_log: told.told_in(),
@@ -318,21 +318,11 @@ fn leave(end: &ForwardEnd, mut send: SendStream, mut receive: RecvStream) {
     }
 }
 
-/// What a client hears whose channel is not opened.
-fn failure(end: &ForwardEnd) -> ChannelOpenFailure {
+/// Returns why a channel is not opened, for its client.
+fn failure(end: &ForwardEnd) -> NotOpened {
     match end {
-        ForwardEnd::Prohibited(sentence) => prohibited(sentence.clone()),
-        ForwardEnd::Told(ending) => prohibited(ending.why.clone()),
-        // RFC 4254 section 5.1: SSH_OPEN_CONNECT_FAILED.
-        other => ChannelOpenFailure::Other {
-            code: 2,
-            reason: other.to_string(),
-        },
+        ForwardEnd::Prohibited(sentence) => NotOpened::Prohibited(sentence.clone()),
+        ForwardEnd::Told(ending) => NotOpened::Prohibited(ending.why.clone()),
+        other => NotOpened::Failed(other.to_string()),
     }
-}
-
-/// RFC 4254 section 5.1: `SSH_OPEN_ADMINISTRATIVELY_PROHIBITED`, with a sentence of ours as description.
-#[must_use]
-pub(crate) fn prohibited(reason: String) -> ChannelOpenFailure {
-    ChannelOpenFailure::Other { code: 1, reason }
 }

@@ -1,8 +1,7 @@
 //! `ssh -R`: a device listens for an operator, and each connection that comes there becomes a channel to them.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use holdfast_protocol::codec::frame::{FrameReader, Piece, SessionMessage};
 use holdfast_protocol::escape::Escaped;
@@ -10,50 +9,34 @@ use holdfast_protocol::ids::{DeviceName, Login, SessionId};
 use holdfast_protocol::session::{Carries, RelayEvent, RelaySession};
 use holdfast_protocol::wire::{Incoming, Open, SessionRefusal};
 use quinn::{RecvStream, SendStream, VarInt};
-use russh::ChannelId;
-use russh::server::Handle;
-use tokio::sync::Notify;
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::agent::Opener;
 use super::arrivals::{Arrival, Arrivals};
+use super::channel::ChannelOpener;
 use super::{Begun, Destination, Direction, ForwardEnd, Place, Through};
 use crate::limits::{
     ARRIVAL_TIMEOUT, CONTROL_READ, LISTEN_TIMEOUT, MAX_CHANNELS, MAX_FORWARDS, MAX_LISTENERS,
 };
-use crate::serve::Relay;
+use crate::session::Sessions;
 use crate::session::admission::refusal;
+use crate::session::client::Client;
 use crate::session::forward::log::Told;
-use crate::session::input::InputReceiver;
 use crate::session::registry::LiveGuard;
-use crate::ssh::channels::outlet::Outlet;
-use crate::ssh::connection::Connection;
 use crate::tunnel::registry::Tunnel;
 
-/// The ports and Unix sockets of one SSH connection that devices listen on, and the channels to it that are being opened.
+/// The ports and Unix sockets of one client that devices listen on.
 #[derive(Debug, Default)]
 pub(crate) struct Listeners {
     all: HashMap<Place, DropGuard>,
-    /// Shared with what serves them.
-    pub channels: Arc<Confirmed>,
-}
-
-/// Channels that we have opened: their input, until whoever opened them takes it.
-#[derive(Debug, Default)]
-pub(crate) struct Confirmed {
-    inputs: Mutex<HashMap<ChannelId, InputReceiver>>,
-    changed: Notify,
-    /// How many channels the connection has, as its handler last counted.
-    pub count: AtomicU32,
 }
 
 /// What an operator asks for.
 pub(crate) struct Asked {
-    /// On which connection.
-    pub connection: Arc<Connection>,
+    /// The operator's client.
+    pub(crate) client: Arc<Client>,
     /// How its channels are opened.
-    pub handle: Handle,
+    pub(crate) opener: Arc<dyn ChannelOpener>,
     /// Under which account.
     pub login: Login,
     /// On which device.
@@ -79,34 +62,6 @@ impl Listeners {
     /// A port or socket is taken back; false if there is none such.
     pub(crate) fn cancel(&mut self, place: &Place) -> bool {
         self.all.remove(place).is_some()
-    }
-}
-
-impl Confirmed {
-    /// A channel that we opened was confirmed.
-    pub(crate) fn put(&self, id: ChannelId, input: InputReceiver) {
-        self.lock().insert(id, input);
-        self.changed.notify_waiters();
-    }
-
-    /// It was closed: nobody will ask for its input, or somebody has it.
-    pub(crate) fn forget(&self, id: ChannelId) {
-        self.lock().remove(&id);
-    }
-
-    /// Its input. It may take a moment after the channel stands.
-    async fn take(&self, id: ChannelId) -> InputReceiver {
-        loop {
-            let changed = self.changed.notified();
-            if let Some(input) = self.lock().remove(&id) {
-                return input;
-            }
-            changed.await;
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<ChannelId, InputReceiver>> {
-        self.inputs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -158,7 +113,7 @@ impl EventReader {
 /// A port that a device listens on.
 struct Listening {
     through: Through,
-    opener: Opener,
+    opener: Arc<dyn ChannelOpener>,
     to: Destination,
     session: SessionId,
     live: LiveGuard,
@@ -168,7 +123,7 @@ struct Listening {
     cancelled: CancellationToken,
 }
 
-impl Relay {
+impl Sessions {
     /// Has a device listen; gives the port. It listens until that is cancelled or the connection ends.
     ///
     /// # Errors
@@ -180,7 +135,7 @@ impl Relay {
         listeners: &mut Listeners,
     ) -> Result<u16, String> {
         let through = Through {
-            connection: asked.connection,
+            client: asked.client,
             login: asked.login,
             device: asked.device,
             channels,
@@ -198,9 +153,9 @@ impl Relay {
         let (begun, to) = match admitted {
             Ok(admitted) => admitted,
             Err(sentence) => {
-                let (connection, place) = (&through.connection, &asked.place);
+                let (client, place) = (&through.client, &asked.place);
                 let report = &self.report;
-                report.forward_refused(connection, place, &sentence).await;
+                report.forward_refused(client, place, &sentence).await;
                 return Err(sentence);
             }
         };
@@ -233,7 +188,7 @@ impl Relay {
         };
         let stands = async {
             let session = live.session();
-            self.check(&through.connection, session, version).await?;
+            self.check(&through.client, session, version).await?;
             self.report.forward_open(session, &to, told.telling()).await
         };
         if let Err(sentence) = stands.await {
@@ -251,10 +206,7 @@ impl Relay {
         listeners.all.insert(key, cancelled.clone().drop_guard());
         let listening = Listening {
             through,
-            opener: Opener {
-                handle: asked.handle,
-                channels: listeners.channels.clone(),
-            },
+            opener: asked.opener,
             to,
             session,
             live,
@@ -329,7 +281,7 @@ impl Relay {
     async fn take_arrivals(
         self: &Arc<Self>,
         through: &Through,
-        opener: &Opener,
+        opener: &Arc<dyn ChannelOpener>,
         port: &Destination,
         listener: SessionId,
         ear: &mut EventReader,
@@ -346,17 +298,17 @@ impl Relay {
                 return ForwardEnd::Protocol("a connection to no port".into());
             };
             // While there is none, nothing more is read: the stream's flow control holds the device.
-            let Some(arrival) = through.connection.arrivals.wait(&places).await else {
+            let Some(arrival) = through.client.arrivals.wait(&places).await else {
                 return ForwardEnd::Closed;
             };
             let through = Through {
-                channels: opener.channels.count.load(Ordering::Relaxed),
-                connection: through.connection.clone(),
+                channels: opener.count(),
+                client: through.client.clone(),
                 login: through.login.clone(),
                 device: through.device.clone(),
             };
-            let relay = self.clone();
-            tokio::spawn(relay.take_one(through, opener.clone(), to, incoming, arrival));
+            let sessions = self.clone();
+            tokio::spawn(sessions.take_one(through, opener.clone(), to, incoming, arrival));
         }
     }
 
@@ -364,12 +316,12 @@ impl Relay {
     pub(super) async fn take_one(
         self: Arc<Self>,
         through: Through,
-        Opener { handle, channels }: Opener,
+        opener: Arc<dyn ChannelOpener>,
         to: Destination,
         Incoming { peer, .. }: Incoming,
         arrival: Arrival,
     ) {
-        let _busy = through.connection.busy();
+        let _busy = through.client.busy();
         let most = MAX_CHANNELS + MAX_FORWARDS;
         let admitted = match usize::try_from(through.channels) {
             Ok(channels) if channels < most => self.admit_forward(&through, &to).await,
@@ -378,42 +330,22 @@ impl Relay {
         let begun = match admitted {
             Ok(begun) => begun,
             Err(sentence) => {
-                let (connection, place) = (&through.connection, &to.place);
+                let (client, place) = (&through.client, &to.place);
                 let report = &self.report;
-                return report.forward_refused(connection, place, &sentence).await;
+                return report.forward_refused(client, place, &sentence).await;
             }
         };
-        let opened = timeout(ARRIVAL_TIMEOUT, async {
-            let opened = match &to.place {
-                Place::Port(host, port) => {
-                    let (ip, from) = (peer.ip().to_string(), u32::from(peer.port()));
-                    let (host, port) = (host.clone(), u32::from(*port));
-                    handle
-                        .channel_open_forwarded_tcpip(host, port, ip, from)
-                        .await
-                }
-                Place::Path(path) => {
-                    handle
-                        .channel_open_forwarded_streamlocal(path.clone())
-                        .await
-                }
-                Place::Agent => handle.channel_open_agent().await,
-            };
-            let (_, write) = opened.ok()?.split();
-            let input = channels.take(write.id()).await;
-            Some((write, input))
-        });
-        let Ok(Some((write, input))) = opened.await else {
+        let opened = timeout(ARRIVAL_TIMEOUT, opener.open(&to.place, peer));
+        let Ok(Some((input, outlet))) = opened.await else {
             let end = ForwardEnd::Failed("the client does not take the connection".into());
             let session = begun.live.session();
             return self.report.forward_end(session, &to, false, &end).await;
         };
-        let outlet = Outlet::new(write, handle);
         let begun = Begun {
             arrival: Some(arrival),
             ..begun
         };
-        self.carry_on(begun, &through.connection, &to, input, outlet)
+        self.carry_on(begun, &through.client, &to, input, outlet)
             .await;
     }
 }

@@ -8,20 +8,20 @@ use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::session::{Carries, RelayEvent, RelaySession, SessionViolation};
 use holdfast_protocol::wire::{Exit, SessionRefusal};
 use quinn::{RecvStream, SendStream, WriteError};
-use russh::server::ChannelOpenHandle;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::arrivals::Arrival;
+use super::channel::OpenReply;
 use super::{Destination, ForwardEnd, Place};
 use crate::limits::{FAREWELL_TIMEOUT, SPLICE_BUFFER, START_TIMEOUT};
-use crate::serve::Relay;
+use crate::session::Sessions;
 use crate::session::admission::refusal;
+use crate::session::client::Client;
 use crate::session::forward::log::ForwardLog;
 use crate::session::input::{Input, InputReceiver};
+use crate::session::output::{Gone, Output};
 use crate::session::registry::LiveSession;
-use crate::ssh::channels::outlet::{Gone, Outlet};
-use crate::ssh::connection::Connection;
 use crate::tunnel::registry::Tunnel;
 
 /// Chunks that are taken from a stream at once, as for a session.
@@ -29,8 +29,8 @@ const CHUNKS: usize = 32;
 
 /// A forward whose stream stands.
 pub(super) struct Splice<'a> {
-    pub(super) relay: &'a Relay,
-    pub(super) connection: &'a Connection,
+    pub(super) sessions: &'a Sessions,
+    pub(super) client: &'a Client,
     pub(super) session: &'a LiveSession,
     pub(super) to: &'a Destination,
     /// The version of access that it was decided on.
@@ -38,12 +38,12 @@ pub(super) struct Splice<'a> {
     /// How it is recorded.
     pub(super) telling: ForwardLog,
     /// Until the channel is opened.
-    pub(super) reply: Option<ChannelOpenHandle>,
+    pub(super) reply: Option<Box<dyn OpenReply>>,
     /// Cancelled when bytes may pass.
     pub(super) opened: CancellationToken,
     /// The place of a connection that has come to the device, until then.
     pub(super) arrival: Option<Arrival>,
-    pub(super) outlet: &'a Outlet,
+    pub(super) outlet: &'a dyn Output,
 }
 
 /// What the device says, in its order.
@@ -168,8 +168,8 @@ impl Down<'_, '_> {
     /// The device has dialled: opens the channel, if that is still allowed and stands in the log.
     async fn open(&mut self) -> Result<(), ForwardEnd> {
         let Splice {
-            relay,
-            connection,
+            sessions,
+            client,
             session,
             to,
             version,
@@ -179,9 +179,9 @@ impl Down<'_, '_> {
             arrival,
             outlet: _,
         } = &mut *self.splice;
-        let checked = relay.check(connection, session, *version).await;
+        let checked = sessions.check(client, session, *version).await;
         checked.map_err(ForwardEnd::Prohibited)?;
-        let told = relay.report.forward_open(session, to, *telling).await;
+        let told = sessions.report.forward_open(session, to, *telling).await;
         told.map_err(ForwardEnd::Prohibited)?;
         if let Some(reply) = reply.take() {
             reply.accept().await;

@@ -12,12 +12,12 @@ use crate::limits::SPLICE_BUFFER;
 use crate::recording::watched::Watched;
 use crate::session::admission::refusal;
 use crate::session::forward::agent::AgentForwarding;
-use crate::session::output::Sink;
+use crate::session::output::Gone;
+use crate::session::output::Output;
 use crate::session::process::splice::SpliceContext;
 use crate::session::registry::LiveSession;
 use crate::session::sftp::ahead::Part;
 use crate::session::sftp::files::Files;
-use crate::ssh::channels::outlet::Gone;
 
 /// Chunks that are taken from a stream at once: of about 1.2 KiB each, they fill a splice buffer.
 const CHUNKS: usize = 32;
@@ -32,7 +32,7 @@ async fn told(files: &Files<'_>) -> Bytes {
 
 /// The downward half of a splice.
 pub(crate) struct Down<'a> {
-    outlet: &'a Sink,
+    outlet: &'a dyn Output,
     session: &'a LiveSession,
     /// Whether the device has accepted the session.
     started: &'a AtomicBool,
@@ -50,7 +50,11 @@ pub(crate) struct Down<'a> {
 impl<'a> Down<'a> {
     /// The half of a session; `started` is set when the device accepts it.
     #[must_use]
-    pub(crate) fn new(outlet: &'a Sink, session: &'a LiveSession, ways: SpliceContext<'a>) -> Self {
+    pub(crate) fn new(
+        outlet: &'a dyn Output,
+        session: &'a LiveSession,
+        ways: SpliceContext<'a>,
+    ) -> Self {
         let SpliceContext {
             started,
             watched,

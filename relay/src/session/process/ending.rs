@@ -10,9 +10,9 @@ use tokio::time::timeout;
 
 use crate::access::role::OnDisconnect;
 use crate::limits::FAREWELL_TIMEOUT;
-use crate::session::output::Sink;
+use crate::session::output::Gone;
+use crate::session::output::Output;
 use crate::session::registry::{Ending, LiveSession};
-use crate::ssh::channels::outlet::Gone;
 
 /// What OpenSSH's client gives for any failure of its own, and we for a session that did not happen or
 /// was cut.
@@ -169,7 +169,7 @@ impl Process {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Notices<'a> {
     /// To the operator.
-    pub outlet: &'a Sink,
+    pub outlet: &'a dyn Output,
     /// Whether the channel has a terminal.
     pub terminal: bool,
 }
@@ -227,7 +227,7 @@ impl Notices<'_> {
 }
 
 /// Says why nothing starts on a channel, and closes it.
-pub(crate) async fn refuse(outlet: &Sink, sentence: &str) {
+pub(crate) async fn refuse(outlet: &dyn Output, sentence: &str) {
     let words = async {
         outlet.notice(line(sentence)).await?;
         outlet.exit(None).await?;

@@ -8,7 +8,7 @@ use tracing::{error, warn};
 use crate::access::policy::Ability;
 use crate::access::recording::{Unrecordable, wanted};
 use crate::limits::STORE_TIMEOUT;
-use crate::serve::Relay;
+use crate::session::Sessions;
 use crate::session::process::splice::Recorded;
 use crate::session::registry::LiveSession;
 use crate::store::SessionFacts;
@@ -21,8 +21,8 @@ const RECORDING_MINOR: u16 = 1;
 ///
 /// # Errors
 /// A sentence for the operator: it cannot be recorded, and may not run unrecorded.
-pub(super) async fn begin(
-    relay: &Relay,
+pub(crate) async fn begin(
+    sessions: &Sessions,
     session: &LiveSession,
     tunnel: &Tunnel,
     open: &Open,
@@ -40,7 +40,7 @@ pub(super) async fn begin(
             let terms = wanted.terms(key.clone());
             Begun::of(&open.work, open.pty.as_ref(), &open.env, &terms)
         };
-        note(relay, session.facts(), begun).await
+        note(sessions, session.facts(), begun).await
     };
     match begun {
         Ok((key, recorded)) => Ok(Some((wanted.terms(key), recorded))),
@@ -70,12 +70,12 @@ pub(crate) async fn forget(recorded: Option<Recorded>) {
 /// # Errors
 /// [`Unrecordable::Store`].
 pub(crate) async fn note(
-    relay: &Relay,
+    sessions: &Sessions,
     session: SessionFacts,
     begun: impl FnOnce(&ChainKey) -> Begun,
 ) -> Result<(ChainKey, Recorded), Unrecordable> {
     let id = session.id;
-    let recordings = relay.recordings.clone();
+    let recordings = sessions.recordings.clone();
     match timeout(STORE_TIMEOUT, recordings.begin(session, begun)).await {
         Ok(Ok((key, watched))) => {
             let recorded = Recorded {

@@ -28,7 +28,7 @@ use crate::recording::watched::Watched;
 use crate::session::admission::lease::Lease;
 use crate::session::forward::agent::AgentForwarding;
 use crate::session::input::{Input, InputReceiver};
-use crate::session::output::Sink;
+use crate::session::output::Output;
 use crate::session::registry::{LiveGuard, LiveSession};
 use crate::session::report::Report;
 use crate::session::sftp::ahead::Part;
@@ -44,7 +44,7 @@ pub(crate) struct Session {
     /// From the operator.
     pub input: InputReceiver,
     /// To the operator.
-    pub outlet: Arc<Sink>,
+    pub outlet: Arc<dyn Output>,
     /// Its place on the board.
     pub live: LiveGuard,
     /// Its slot of the user's quota.
@@ -101,7 +101,7 @@ pub(crate) async fn run(session: Session) {
     let terminal = open.pty.is_some();
     let this = live.session().clone();
     let notices = Notices {
-        outlet: &outlet,
+        outlet: &*outlet,
         terminal,
     };
     if let Some(warning) = &warning {

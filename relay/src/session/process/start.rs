@@ -18,24 +18,25 @@ use super::recorded;
 use crate::access::decision::Authorized;
 use crate::access::policy::Ability;
 use crate::limits::{FAREWELL_TIMEOUT, MAX_SHOWN_COMMAND};
-use crate::serve::Relay;
+use crate::session::Sessions;
 use crate::session::admission::refusal;
 use crate::session::admission::{Way, nobody};
-use crate::session::forward::agent::{AgentForwarding, Opener};
+use crate::session::client::Client;
+use crate::session::forward::agent::AgentForwarding;
+use crate::session::forward::channel::ChannelOpener;
 use crate::session::input::InputReceiver;
-use crate::session::output::Sink;
+use crate::session::output::Gone;
+use crate::session::output::Output;
 use crate::session::process::splice::{self as bridge, Session};
 use crate::session::registry::life::Activity;
 use crate::session::registry::{About, Cause, Ending, LiveSession};
 use crate::session::target::Target;
-use crate::ssh::channels::outlet::Gone;
-use crate::ssh::connection::Connection;
 use crate::store::{ClonePair, Device};
 
 /// What an operator asks to start.
 pub(crate) struct Ask {
     /// On which connection.
-    pub connection: Arc<Connection>,
+    pub client: Arc<Client>,
     /// Where to.
     pub way: Way,
     /// The account.
@@ -49,16 +50,16 @@ pub(crate) struct Ask {
     /// The environment.
     pub env: Vec<(String, String)>,
     /// The way to the operator's SSH agent, if it was asked for and granted.
-    pub agent: Option<Opener>,
+    pub agent: Option<Arc<dyn ChannelOpener>>,
     /// Gets the live session as soon as there is one: whoever asked may have to end it.
     pub entered: Option<oneshot::Sender<Arc<LiveSession>>>,
     /// From the operator.
     pub input: InputReceiver,
     /// To the operator.
-    pub outlet: Sink,
+    pub outlet: Arc<dyn Output>,
 }
 
-impl Relay {
+impl Sessions {
     /// Starts what was asked for, if it is allowed, and serves it to its end.
     pub(crate) async fn start(self: &Arc<Self>, mut ask: Ask) {
         let device = &ask.way.reach.device().name;
@@ -74,7 +75,7 @@ impl Relay {
         };
         // A client that takes no words does not keep its session from beginning.
         let _ = timeout(FAREWELL_TIMEOUT, notices).await;
-        let (connection, way) = (ask.connection, ask.way);
+        let (client, way) = (ask.client, ask.way);
         let target = Target::Device(ask.login.clone(), way.reach.device().name.clone());
         let begun = async {
             let ability = ability(&ask.work);
@@ -89,7 +90,7 @@ impl Relay {
                 && matches!(ability, Ability::Shell | Ability::Exec)
                 && way.tunnel.minor >= TERMS_MINOR;
             let id = Self::new_session_id()?;
-            let (principal, _) = connection.principal().ok_or_else(nobody)?;
+            let (principal, _) = client.principal().ok_or_else(nobody)?;
             let about = About {
                 actor: principal.into(),
                 device: way.tunnel.facts_of(authorized.device()),
@@ -98,7 +99,6 @@ impl Relay {
                 destination: None,
                 activity: activity(&ask.work, ask.pty.is_some()),
             };
-            let client = connection.client;
             let open = Open {
                 session: id,
                 user: authorized.user().name.clone(),
@@ -106,21 +106,21 @@ impl Relay {
                 work: ask.work,
                 pty: ask.pty,
                 env: ask.env,
-                client,
-                server: connection.server,
+                client: client.address,
+                server: client.server,
                 original_command: ask.original_command,
                 recording: None,
                 terms,
                 forward_log: None,
             };
             // First onto the board, then the check.
-            let live = self.live.enter(id, authorized, about, client);
+            let live = self.live.enter(id, authorized, about, &client);
             if let Some(Err(unwanted)) = ask.entered.map(|to| to.send(live.session().clone())) {
                 let why = "given up before it began".into();
                 let cause = Cause::Interrupted;
                 unwanted.end(Ending { cause, why });
             }
-            self.check(&connection, live.session(), way.version).await?;
+            self.check(&client, live.session(), way.version).await?;
             let recorded = recorded::begin(self, live.session(), &way.tunnel, &open).await?;
             let (recording, recorded) = recorded.unzip();
             let open = Open { recording, ..open };
@@ -131,19 +131,19 @@ impl Relay {
             Ok((live, open, recorded))
         };
         let begun: Result<_, String> = begun.await;
-        self.tell(&connection, &target, &begun).await;
+        self.tell(&client, &target, &begun).await;
         let (live, open, recorded) = match begun {
             Ok(begun) => begun,
             Err(sentence) => {
                 way.lease.release().await;
-                return ending::refuse(&ask.outlet, &sentence).await;
+                return ending::refuse(&*ask.outlet, &sentence).await;
             }
         };
-        let outlet = Arc::new(ask.outlet);
+        let outlet = ask.outlet;
         let agent = ask.agent.filter(|_| open.terms.agent);
         let agent = agent.map(|opener| AgentForwarding {
-            relay: self.clone(),
-            connection: connection.clone(),
+            sessions: self.clone(),
+            client: client.clone(),
             login: open.login.clone(),
             device: way.reach.device().name.clone(),
             opener,
@@ -170,10 +170,10 @@ impl Relay {
     }
 }
 
-impl Relay {
+impl Sessions {
     /// What an operator reads at the start of a session on a device that is two machines.
     fn warning_of(&self, device: &Device) -> Option<String> {
-        let ClonePair { first, second } = self.clones.pair(device.id)?;
+        let ClonePair { first, second } = self.tunnels.clones.pair(device.id)?;
         let name = &device.name;
         Some(format!(
             "warning: two machines use the key of {name} ({first} and {second}): this session is on one of them; `relay doctor` says what to do"

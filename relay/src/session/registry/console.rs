@@ -2,7 +2,6 @@
 //! they end as sessions do.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,11 +10,11 @@ use tokio::sync::watch;
 
 use super::life::{Activity, Life};
 use crate::access::policy::{Ability, Subject};
-use crate::serve::Relay;
+use crate::session::Sessions;
 use crate::session::admission::facts::Which;
 use crate::session::admission::nobody;
+use crate::session::client::Client;
 use crate::session::registry::{Ending, Live};
-use crate::ssh::connection::Connection;
 use crate::store::{ConsoleRow, UserId};
 
 /// Whether a user may run a command, by the roles that count from where they are.
@@ -125,13 +124,12 @@ impl Live {
     fn enter_console(
         self: &Arc<Self>,
         id: SessionId,
-        connection: &Connection,
+        client: &Client,
         subject: &Subject,
         ask: AskStream,
     ) -> Option<ConsoleGuard> {
-        let (principal, _) = connection.principal()?;
-        let client: SocketAddr = connection.client;
-        let cutoffs = subject.is_from(client.ip()).terms().cutoffs;
+        let (principal, _) = client.principal()?;
+        let cutoffs = subject.is_from(client.address.ip()).terms().cutoffs;
         let (life, ended) = Life::new(id, principal.into(), client, ask.activity, cutoffs);
         let stream = Arc::new(ConsoleStream {
             life: Arc::new(life),
@@ -149,7 +147,7 @@ impl Live {
     }
 }
 
-impl Relay {
+impl Sessions {
     /// Puts a command on the registry, and looks then whether it is allowed: no change of access gets past it. An error
     /// is a sentence for the operator.
     ///
@@ -157,20 +155,20 @@ impl Relay {
     /// Why it may not run.
     pub(crate) async fn enter_console(
         &self,
-        connection: &Connection,
+        client: &Client,
         subject: &Subject,
         ask: AskStream,
     ) -> Result<ConsoleGuard, String> {
         let id = Self::new_session_id()?;
-        let guard = self.live.enter_console(id, connection, subject, ask);
+        let guard = self.live.enter_console(id, client, subject, ask);
         let guard = guard.ok_or_else(nobody)?;
-        if let Some(ending) = connection.close_reason() {
+        if let Some(ending) = client.close_reason() {
             return Err(ending.why.clone());
         }
-        let (principal, _) = connection.principal().ok_or_else(nobody)?;
+        let (principal, _) = client.principal().ok_or_else(nobody)?;
         let known = self.load_facts(&principal.user, Which::None).await?;
-        known.check_locks(connection, None, None)?;
-        let now = known.subject.is_from(connection.client.ip());
+        known.check_locks(client, None, None)?;
+        let now = known.subject.is_from(client.address.ip());
         if !guard.stream.may_go_on(&now) {
             return Err("your access to this relay was changed".into());
         }

@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::access::policy::Cutoffs;
 use crate::audit::Actor;
 use crate::clock::Timestamp;
+use crate::session::client::{Client, ClientId};
 use crate::session::registry::{Ending, change};
 use crate::store::Traffic;
 
@@ -22,7 +23,9 @@ pub(crate) struct Life {
     pub id: SessionId,
     /// As whom the audit log knows the operator.
     pub actor: Actor,
-    /// The operator's address, which is that of one SSH connection.
+    /// The operator's client.
+    pub(crate) owner: ClientId,
+    /// The operator's address.
     pub client: SocketAddr,
     /// Since when.
     pub started: Timestamp,
@@ -59,7 +62,7 @@ impl Life {
     pub(crate) fn new(
         id: SessionId,
         actor: Actor,
-        client: SocketAddr,
+        client: &Client,
         activity: Activity,
         cutoffs: Cutoffs,
     ) -> (Self, watch::Receiver<Option<Ending>>) {
@@ -67,7 +70,8 @@ impl Life {
         let life = Self {
             id,
             actor,
-            client,
+            owner: client.id,
+            client: client.address,
             started: Timestamp::now(),
             activity,
             began: Instant::now(),

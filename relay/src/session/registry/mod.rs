@@ -5,7 +5,6 @@ pub(crate) mod life;
 pub(crate) mod publish;
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -16,6 +15,7 @@ use super::forward::Destination;
 use crate::access::decision::Authorized;
 use crate::access::role::Ability;
 use crate::audit::{Actor, DeviceFacts};
+use crate::session::client::Client;
 use crate::session::registry::console::ConsoleStream;
 use crate::session::registry::life::{Activity, Life};
 use crate::store::SessionFacts;
@@ -139,7 +139,7 @@ impl Live {
         id: SessionId,
         authorized: Authorized,
         about: About,
-        client: SocketAddr,
+        client: &Client,
     ) -> LiveGuard {
         let About {
             actor,

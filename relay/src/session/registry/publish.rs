@@ -8,25 +8,29 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::warn;
 
 use crate::limits::{BOARD_FLUSH, LEASE_RETRY, TRAFFIC_FLUSH};
-use crate::serve::Relay;
+use crate::session::Sessions;
 use crate::session::registry::{Live, LiveSession};
 use crate::store::{BoardChange, SessionRow, Traffic};
 
 /// Runs until it is aborted.
-pub(crate) async fn run(relay: Arc<Relay>) {
+pub(crate) async fn run(sessions: Arc<Sessions>) {
     let mut ticks = interval(TRAFFIC_FLUSH);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut published = Published::default();
     loop {
         tokio::select! {
-            () = relay.live.changed() => {}
+            () = sessions.live.changed() => {}
             _ = ticks.tick() => {}
         }
-        let change = published.change(&relay.live);
+        let change = published.change(&sessions.live);
         if change == BoardChange::default() {
             continue;
         }
-        match relay.store.publish_sessions(relay.id, &change).await {
+        match sessions
+            .store
+            .publish_sessions(sessions.relay, &change)
+            .await
+        {
             Ok(()) => {
                 published.note(&change);
                 // Whatever begins in the meantime goes into one transaction.

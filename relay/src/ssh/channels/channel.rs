@@ -11,8 +11,8 @@ use russh::ChannelWriteHalf;
 use russh::server::Msg;
 
 use crate::limits::{MAX_CHANNEL_SENTENCES, MAX_ENV_REQUESTS, MAX_SHOWN_VARIABLE};
-use crate::session::admission::Way;
-use crate::session::forward::agent::Opener;
+use crate::session::admission::Opened;
+use crate::session::forward::channel::ChannelOpener;
 use crate::session::input::{InputReceiver, InputSender};
 use crate::session::target::Target;
 
@@ -26,15 +26,6 @@ enum Found {
     Nothing,
     Way(Opened),
     Refused,
-}
-
-/// Where an opened channel leads.
-#[derive(Debug)]
-pub(crate) enum Opened {
-    /// To a device that may be reached.
-    Device(Box<Way>),
-    /// To the relay's own console.
-    Console,
 }
 
 /// A channel on which nothing runs yet.
@@ -53,7 +44,7 @@ pub(crate) struct Waiting {
     /// The environment that was asked for and is allowed.
     pub env: Vec<(String, String)>,
     /// The way to the client's SSH agent, if it was asked for and granted.
-    pub agent: Option<Opener>,
+    pub(crate) agent: Option<Arc<dyn ChannelOpener>>,
     env_requests: usize,
     /// Sentences that were written to its stderr.
     said: usize,

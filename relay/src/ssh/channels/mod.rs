@@ -1,6 +1,7 @@
 //! The channels of one connection: what comes on each goes to what runs there, and a request starts it.
 
 pub(crate) mod channel;
+pub(crate) mod opener;
 pub(crate) mod outlet;
 pub(crate) mod tally;
 
@@ -17,14 +18,14 @@ use super::connection::Connection;
 use super::console;
 use super::handler::HandlerError;
 use crate::limits::{MAX_CHANNEL_SENTENCES, MAX_SHOWN_SENTENCE, TRICKLE_WINDOW};
-use crate::serve::Relay;
+use crate::session::admission::Opened;
 use crate::session::input::{
     self as queue, Budget, Input, InputReceiver, InputSender, Level, PushError, allowance,
 };
-use crate::session::output::Sink;
 use crate::session::process::start::Ask;
 use crate::session::target::Target;
-use crate::ssh::channels::channel::{ChannelState, Opened, Waiting};
+use crate::ssh::Front;
+use crate::ssh::channels::channel::{ChannelState, Waiting};
 use crate::ssh::channels::outlet::Outlet;
 use crate::ssh::channels::tally::Share;
 
@@ -234,7 +235,7 @@ impl Channels {
     /// russh's.
     pub(crate) fn start(
         &mut self,
-        relay: &Arc<Relay>,
+        front: &Arc<Front>,
         connection: &Arc<Connection>,
         id: ChannelId,
         work: Work,
@@ -260,11 +261,11 @@ impl Channels {
             session.extended_data(id, STDERR, notice(&sentence))?;
         }
         let outlet = Outlet::new(waiting.write, session.handle());
-        let (relay, busy) = (relay.clone(), connection.busy());
+        let (front, busy) = (front.clone(), connection.client.busy());
         match (waiting.opening.take(), waiting.target) {
             (Some(Opened::Device(way)), Target::Device(login, _)) => {
                 let ask = Ask {
-                    connection: connection.clone(),
+                    client: connection.client.clone(),
                     way: *way,
                     login,
                     work,
@@ -274,10 +275,10 @@ impl Channels {
                     agent: waiting.agent,
                     entered: None,
                     input: waiting.input,
-                    outlet: Sink::Channel(outlet),
+                    outlet: Arc::new(outlet),
                 };
                 tokio::spawn(async move {
-                    relay.start(ask).await;
+                    front.sessions.start(ask).await;
                     drop(busy);
                 });
             }
@@ -286,7 +287,7 @@ impl Channels {
                 let input = waiting.input;
                 let connection = connection.clone();
                 tokio::spawn(async move {
-                    console::run(relay, &connection, principal, work, input, outlet, terminal)
+                    console::run(front, &connection, principal, work, input, outlet, terminal)
                         .await;
                     drop(busy);
                 });

@@ -3,17 +3,17 @@
 use std::pin::Pin;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use holdfast_protocol::wire::{Exit, Signal};
 use russh::server::{Handle, Msg};
 use russh::{ChannelWriteHalf, Sig};
 use tokio::io::AsyncWrite;
 
+use crate::session::output::{Gone, Output, Taken};
+use crate::session::process::ending::FAILED;
+
 /// RFC 4254 section 5.2: `SSH_EXTENDED_DATA_STDERR`.
 const STDERR: u32 = 1;
-
-/// The operator's connection is gone.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Gone;
 
 /// Sends to one channel. Every method waits until the channel's own window takes it, and for nothing
 /// else, so that a slow channel slows itself alone.
@@ -24,44 +24,25 @@ pub(crate) struct Outlet {
 }
 
 impl Outlet {
-    /// The outlet of a channel.
+    /// Returns the outlet of a channel.
     #[must_use]
     pub(crate) fn new(channel: ChannelWriteHalf<Msg>, handle: Handle) -> Self {
         Self { channel, handle }
     }
 
-    /// Sends output.
-    ///
-    /// # Errors
-    /// [`Gone`].
-    pub(crate) async fn stdout(&self, data: Bytes) -> Result<(), Gone> {
-        self.channel.data_bytes(data).await.map_err(|_| Gone)
+    /// Returns it as a writer, which waits for the channel's window.
+    #[must_use]
+    pub(crate) fn writer(&self) -> Pin<Box<dyn AsyncWrite + Send>> {
+        Box::pin(self.channel.make_writer())
     }
 
-    /// Sends error output.
-    ///
-    /// # Errors
-    /// [`Gone`].
-    pub(crate) async fn stderr(&self, data: Bytes) -> Result<(), Gone> {
-        self.channel
-            .extended_data_bytes(STDERR, data)
-            .await
-            .map_err(|_| Gone)
+    /// Returns a writer of error output.
+    #[must_use]
+    pub(crate) fn error_writer(&self) -> Pin<Box<dyn AsyncWrite + Send>> {
+        Box::pin(self.channel.make_writer_ext(Some(STDERR)))
     }
 
-    /// No more data comes.
-    ///
-    /// # Errors
-    /// [`Gone`].
-    pub(crate) async fn eof(&self) -> Result<(), Gone> {
-        self.channel.eof().await.map_err(|_| Gone)
-    }
-
-    /// Says how the process ended.
-    ///
-    /// # Errors
-    /// [`Gone`].
-    pub(crate) async fn exit(&self, exit: Exit) -> Result<(), Gone> {
+    async fn send_exit(&self, exit: Exit) -> Result<(), Gone> {
         match exit {
             Exit::Status(status) => self.channel.exit_status(status).await.map_err(|_| Gone),
             Exit::Signal {
@@ -80,23 +61,36 @@ impl Outlet {
             }
         }
     }
+}
 
-    /// Closes the channel.
-    pub(crate) async fn close(&self) {
-        // A connection that is gone has no channel to close.
-        let _ = self.channel.close().await;
+impl Output for Outlet {
+    fn stdout(&self, data: Bytes) -> Taken<'_> {
+        Box::pin(async { self.channel.data_bytes(data).await.map_err(|_| Gone) })
     }
 
-    /// As a writer, which waits for the channel's window.
-    #[must_use]
-    pub(crate) fn writer(&self) -> Pin<Box<dyn AsyncWrite + Send>> {
-        Box::pin(self.channel.make_writer())
+    fn stderr(&self, data: Bytes) -> Taken<'_> {
+        let sent = self.channel.extended_data_bytes(STDERR, data);
+        Box::pin(async { sent.await.map_err(|_| Gone) })
     }
 
-    /// The same for error output.
-    #[must_use]
-    pub(crate) fn error_writer(&self) -> Pin<Box<dyn AsyncWrite + Send>> {
-        Box::pin(self.channel.make_writer_ext(Some(STDERR)))
+    /// Sends a line of the relay's own. A channel has no other place for it than its error output.
+    fn notice(&self, line: String) -> Taken<'_> {
+        self.stderr(line.into())
+    }
+
+    fn exit(&self, exit: Option<Exit>) -> Taken<'_> {
+        Box::pin(self.send_exit(exit.unwrap_or(FAILED)))
+    }
+
+    fn eof(&self) -> Taken<'_> {
+        Box::pin(async { self.channel.eof().await.map_err(|_| Gone) })
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            // A connection that is gone has no channel to close.
+            let _ = self.channel.close().await;
+        })
     }
 }
 

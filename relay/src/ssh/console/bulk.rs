@@ -8,16 +8,17 @@ use tokio::time::timeout;
 
 use super::over;
 use crate::access::policy::{Ability, Subject};
-use crate::bulk::{self, BulkJob, BulkRequest, Client, Copy, Payload, PayloadError};
+use crate::bulk::{self, BulkCaller, BulkJob, BulkRequest, Copy, Payload, PayloadError};
 use crate::commands::devices::{cp, exec};
 use crate::commands::{self, Caller, Command, Out};
 use crate::identity::Principal;
 use crate::limits::FAREWELL_TIMEOUT;
 use crate::session::input::InputReceiver;
+use crate::ssh::Front;
 
 /// Does it, and gives the exit status; an error says whether the client wished its end, rather than being gone.
 pub(super) async fn run(
-    client: &Client,
+    (front, client): (&Front, &BulkCaller),
     principal: &Principal,
     (command, caller): (&Command, &Caller),
     input: &mut InputReceiver,
@@ -27,7 +28,7 @@ pub(super) async fn run(
     let asked = may(principal, caller, command);
     let asked = match (asked, command) {
         (Ok(subject), Command::Exec(args)) => exec(subject, args).map(|order| (subject, order)),
-        (Ok(subject), Command::Cp(args)) => match cp(client, subject, args, input).await {
+        (Ok(subject), Command::Cp(args)) => match cp((front, client), subject, args, input).await {
             Ok(order) => order.map(|order| (subject, order)),
             Err(Gone) => return Err(false),
         },
@@ -97,7 +98,7 @@ fn exec(subject: &Subject, args: &exec::Args) -> Result<BulkJob, String> {
 struct Gone;
 
 async fn cp(
-    client: &Client,
+    (front, client): (&Front, &BulkCaller),
     subject: &Subject,
     args: &cp::Args,
     input: &mut InputReceiver,
@@ -116,9 +117,8 @@ async fn cp(
     if let Err(sentence) = right {
         return Ok(Err(sentence));
     }
-    let relay = &client.relay;
-    let (places, user) = (&relay.copies, &subject.user.name);
-    let file = match Payload::receive(input, places, user, &relay.state.dir).await {
+    let (places, user) = (&front.copies, &subject.user.name);
+    let file = match Payload::receive(input, places, user, &front.state.dir).await {
         Ok(file) => Arc::new(file),
         Err(PayloadError::Gone) => return Err(Gone),
         Err(error) => return Ok(Err(error.to_string())),

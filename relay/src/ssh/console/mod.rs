@@ -18,21 +18,21 @@ use tracing::info;
 
 use self::counted::Counted;
 use super::connection::Connection;
-use crate::bulk::Client;
+use crate::bulk::BulkCaller;
 use crate::clock::Timestamp;
 use crate::commands::{self, Caller, Command, Context, Facts, Out};
 use crate::identity::Principal;
 use crate::limits::{CONSOLE_TIMEOUT, FAREWELL_TIMEOUT, MAX_SHOWN_COMMAND};
-use crate::serve::Relay;
 use crate::session::input::{Input, InputReceiver};
-use crate::session::output::Sink;
+use crate::session::output::{Gone, Output as _};
 use crate::session::process::ending::Notices;
 use crate::session::process::timeouts;
 use crate::session::registry::Ending;
 use crate::session::registry::console::{AskStream, ConsoleGuard, ConsoleStream};
 use crate::session::registry::life::Life;
 use crate::session::target::Target;
-use crate::ssh::channels::outlet::{Gone, Outlet};
+use crate::ssh::Front;
+use crate::ssh::channels::outlet::Outlet;
 use crate::ssh::console::lines::TerminalLines;
 
 /// What a terminal in raw mode sends for the key that interrupts.
@@ -62,7 +62,7 @@ pub(crate) fn prefix(address: &str) -> String {
 
 /// Runs one command, and closes the channel with its exit status.
 pub(crate) async fn run(
-    relay: Arc<Relay>,
+    front: Arc<Front>,
     connection: &Arc<Connection>,
     principal: Principal,
     work: Work,
@@ -76,13 +76,12 @@ pub(crate) async fn run(
         out = Box::pin(TerminalLines::new(out));
         err = Box::pin(TerminalLines::new(err));
     }
-    let outlet = Sink::Channel(outlet);
-    let status = match ask(&relay, connection, &principal, &work, &mut input).await {
+    let status = match ask(&front, connection, &principal, &work, &mut input).await {
         Ok(asked) => {
             let width = size.map(|size| usize::from(size.columns));
             let asked = Asked { width, ..asked };
             let desk = Desk {
-                relay: &relay,
+                front: &front,
                 connection,
                 principal: &principal,
                 notices: Notices {
@@ -108,7 +107,7 @@ pub(crate) async fn run(
 
 /// Where one command is served.
 struct Desk<'a> {
-    relay: &'a Arc<Relay>,
+    front: &'a Arc<Front>,
     connection: &'a Arc<Connection>,
     principal: &'a Principal,
     notices: Notices<'a>,
@@ -128,9 +127,10 @@ impl Desk<'_> {
             Ok(entered) => entered,
             Err(sentence) => {
                 let refused = Target::Relay;
-                self.relay
+                self.front
+                    .sessions
                     .report
-                    .session_rejected(self.connection, &refused, &sentence)
+                    .session_rejected(&self.connection.client, &refused, &sentence)
                     .await;
                 let said = async {
                     err.write_all((sentence + "\n").as_bytes()).await?;
@@ -168,7 +168,11 @@ impl Desk<'_> {
         let _ = timeout(FAREWELL_TIMEOUT, part(&mut out, parting)).await;
         self.notices.say(&format!("closed: {}", ending.why)).await;
         if let Some(stream) = &stream {
-            self.relay.report.console_ended(stream, &ending).await;
+            self.front
+                .sessions
+                .report
+                .console_ended(stream, &ending)
+                .await;
         }
         Some(CUT_OFF)
     }
@@ -193,7 +197,10 @@ impl Desk<'_> {
             shows: command.shows(caller),
             activity: command.activity(self.notices.terminal),
         };
-        let entered = self.relay.enter_console(self.connection, subject, ask);
+        let entered = self
+            .front
+            .sessions
+            .enter_console(&self.connection.client, subject, ask);
         entered.await.map(Some)
     }
 
@@ -229,21 +236,21 @@ impl Desk<'_> {
         err: &mut Out<'_>,
         interrupted: &CancellationToken,
     ) -> Result<u8, bool> {
-        let (relay, terminal) = (self.relay, self.notices.terminal);
+        let (front, terminal) = (self.front, self.notices.terminal);
         if let Asked {
             command: command @ (Command::Exec(_) | Command::Cp(_)),
             caller,
             ..
         } = asked
         {
-            let client = Client {
-                relay: relay.clone(),
-                connection: self.connection.clone(),
+            let asker = BulkCaller {
+                sessions: front.sessions.clone(),
+                client: self.connection.client.clone(),
                 terminal,
                 interrupted: interrupted.clone(),
             };
             return bulk::run(
-                &client,
+                (front, &asker),
                 self.principal,
                 (&command, &caller),
                 input,
@@ -255,7 +262,7 @@ impl Desk<'_> {
         let streams = asked.command.streams();
         let life = stream.as_ref().map(|stream| stream.life.clone());
         let (connection, principal) = (self.connection, self.principal);
-        let answer = answer(relay, connection, principal, (asked, stream), out, err);
+        let answer = answer(front, connection, principal, (asked, stream), out, err);
         tokio::select! {
             status = answer => Ok(status),
             interrupted = over(input, streams, terminal, life.as_deref()) => Err(interrupted),
@@ -294,7 +301,7 @@ impl Said {
 
 /// What is asked for and by whom, with the standard input that it wants.
 async fn ask(
-    relay: &Relay,
+    front: &Front,
     connection: &Connection,
     principal: &Principal,
     work: &Work,
@@ -302,8 +309,8 @@ async fn ask(
 ) -> Result<Asked, Said> {
     let command = parse(principal, work)?;
     // The roles may have changed since the login: the decision is made on what holds now.
-    let client = connection.client.ip();
-    let caller = Caller::over_ssh(&relay.store, &principal.user, client).await;
+    let client = connection.client.address.ip();
+    let caller = Caller::over_ssh(&front.sessions.store, &principal.user, client).await;
     let caller = caller.map_err(|sentence| Said {
         out: String::new(),
         err: sentence + "\n",
@@ -369,7 +376,7 @@ fn parse(principal: &Principal, work: &Work) -> Result<Command, Said> {
 }
 
 async fn answer(
-    relay: &Relay,
+    front: &Front,
     connection: &Connection,
     principal: &Principal,
     (asked, stream): (Asked, Option<Arc<ConsoleStream>>),
@@ -378,12 +385,15 @@ async fn answer(
 ) -> u8 {
     let stdin = asked.stdin.as_deref();
     let context = Context {
-        store: relay.store.clone(),
-        facts: Facts::of(&relay.state, relay.recordings.archive(&relay.state)),
+        store: front.sessions.store.clone(),
+        facts: Facts::of(
+            &front.state,
+            front.sessions.recordings.archive(&front.state),
+        ),
         now: Timestamp::now(),
-        audit: relay.audit.clone(),
+        audit: front.audit.clone(),
         actor: principal.into(),
-        client: Some(connection.client),
+        client: Some(connection.client.address),
         stream,
         // A terminal that says no size has none to fit into.
         width: asked.width.filter(|columns| *columns > 0),

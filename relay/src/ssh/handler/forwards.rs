@@ -5,11 +5,11 @@ use russh::ChannelId;
 use russh::server::Handle;
 
 use super::Handler;
-use crate::session::forward::agent::Opener;
 use crate::session::forward::reverse::Asked;
 use crate::session::forward::{Destination, Direction, Place};
 use crate::session::target::{self, Target};
 use crate::ssh::channels::Purpose;
+use crate::ssh::channels::opener::Opener;
 
 impl Handler {
     /// Has the device of this connection listen on a port; gives which.
@@ -40,15 +40,18 @@ impl Handler {
             }
         };
         let asked = Asked {
-            connection: self.connection.clone(),
-            handle,
+            client: self.connection.client.clone(),
+            opener: Opener::new(handle, self.confirmed.clone()),
             login,
             device,
             place,
         };
         let channels = self.channels.present();
-        let relay = self.relay.clone();
-        relay.listen(asked, channels, &mut self.listeners).await
+        let front = self.front.clone();
+        front
+            .sessions
+            .listen(asked, channels, &mut self.listeners)
+            .await
     }
 
     /// Lets a session's processes use the client's SSH agent.
@@ -58,12 +61,14 @@ impl Handler {
         handle: Handle,
     ) -> Result<(), String> {
         let (login, device) = self.through("asks no agent")?;
-        let admitted = self.relay.admit_agent(&self.connection, &login, &device);
+        let admitted = self
+            .front
+            .sessions
+            .admit_agent(&self.connection.client, &login, &device);
         admitted.await?;
         let waiting = self.channels.waiting(channel);
         let waiting = waiting.ok_or("the session has begun without it")?;
-        let channels = self.listeners.channels.clone();
-        waiting.agent = Some(Opener { handle, channels });
+        waiting.agent = Some(Opener::new(handle, self.confirmed.clone()));
         Ok(())
     }
 
@@ -76,7 +81,7 @@ impl Handler {
 
     /// The same of any place.
     pub(super) async fn refused_at(&self, place: &Place, sentence: &str) {
-        let (report, connection) = (&self.relay.report, &self.connection);
+        let (report, connection) = (&self.front.sessions.report, &self.connection.client);
         report.forward_refused(connection, place, sentence).await;
     }
 

@@ -21,11 +21,12 @@ use super::jump;
 use super::login::{Login, Proof};
 use crate::identity::Principal;
 use crate::model::source::Source;
-use crate::serve::Relay;
 use crate::session::forward::reverse::Listeners;
-use crate::session::forward::{Ask, Place, Through, prohibited};
+use crate::session::forward::{Ask, Place, Through};
 use crate::session::input::Input;
+use crate::ssh::Front;
 use crate::ssh::channels::channel::Waiting;
+use crate::ssh::channels::opener::{Confirmed, prohibited};
 use crate::ssh::channels::outlet::{self, Outlet};
 use crate::ssh::login::attempts::Attempts;
 use forwards::ChannelRoute;
@@ -40,30 +41,32 @@ pub(crate) enum HandlerError {
 
 /// The handler of one SSH connection.
 pub(crate) struct Handler {
-    relay: Arc<Relay>,
+    front: Arc<Front>,
     connection: Arc<Connection>,
     login: Login,
     channels: Channels,
     /// Ports that the device listens on for this connection.
     listeners: Listeners,
+    /// Channels that the relay has opened.
+    confirmed: Arc<Confirmed>,
 }
 
 impl Handler {
     /// The handler of a TCP connection.
     #[must_use]
-    pub(crate) fn outer(relay: Arc<Relay>, connection: Arc<Connection>, source: Source) -> Self {
-        Self::new(relay, connection, Proof::Key(source))
+    pub(crate) fn outer(front: Arc<Front>, connection: Arc<Connection>, source: Source) -> Self {
+        Self::new(front, connection, Proof::Key(source))
     }
 
     /// The handler of a connection inside a jump.
     #[must_use]
     pub(crate) fn inner(
-        relay: Arc<Relay>,
+        front: Arc<Front>,
         connection: Arc<Connection>,
         principal: Principal,
         device: DeviceName,
     ) -> Self {
-        Self::new(relay, connection, Proof::Jump(Box::new(principal), device))
+        Self::new(front, connection, Proof::Jump(Box::new(principal), device))
     }
 
     /// Counts what the other end offered as proof.
@@ -72,15 +75,16 @@ impl Handler {
         self.login.attempts()
     }
 
-    fn new(relay: Arc<Relay>, connection: Arc<Connection>, proof: Proof) -> Self {
-        let login = Login::new(relay.clone(), connection.clone(), proof);
+    fn new(front: Arc<Front>, connection: Arc<Connection>, proof: Proof) -> Self {
+        let login = Login::new(front.clone(), connection.clone(), proof);
         let channels = connection.channels();
         Self {
-            relay,
+            front,
             connection,
             login,
             channels,
             listeners: Listeners::default(),
+            confirmed: Arc::default(),
         }
     }
 }
@@ -93,7 +97,7 @@ impl Handler {
         session: &mut Session,
     ) -> Result<(), HandlerError> {
         self.channels
-            .start(&self.relay, &self.connection, channel, work, session)
+            .start(&self.front, &self.connection, channel, work, session)
     }
 
     /// Leads a channel where it is to lead, or refuses it.
@@ -111,35 +115,39 @@ impl Handler {
         let (sender, input) = self.channels.queue();
         self.channels.insert(id, leads.purpose(), sender, None);
         let outlet = Outlet::new(write, session.handle());
-        let (relay, connection) = (self.relay.clone(), self.connection.clone());
+        let (front, connection) = (self.front.clone(), self.connection.clone());
         let device = match leads {
             ChannelRoute::Jump(device) => device,
             ChannelRoute::Through(login, device, to) => {
-                let busy = connection.busy();
+                let busy = connection.client.busy();
                 let ask = Ask {
                     through: Through {
-                        connection,
+                        client: connection.client.clone(),
                         login,
                         device,
                         channels: count,
                     },
                     to,
-                    reply,
+                    reply: Box::new(reply),
                     input,
-                    outlet,
+                    outlet: Arc::new(outlet),
                 };
                 tokio::spawn(async move {
-                    relay.forward(ask).await;
+                    front.sessions.forward(ask).await;
                     drop(busy);
                 });
                 return;
             }
         };
         tokio::spawn(async move {
-            match relay.open_jump(&connection, &device, count).await {
+            match front
+                .sessions
+                .open_jump(&connection.client, &device, count)
+                .await
+            {
                 Ok(()) => {
                     reply.accept().await;
-                    jump::run(relay, connection, principal, device, input, outlet).await;
+                    jump::run(front, connection, principal, device, input, outlet).await;
                 }
                 Err(sentence) => reply.reject(prohibited(sentence)).await,
             }
@@ -148,7 +156,7 @@ impl Handler {
 
     /// Tells whoever opens channels to the client how many it has.
     fn count_channels(&self) {
-        let count = &self.listeners.channels.count;
+        let count = &self.confirmed.count;
         count.store(self.channels.present(), Ordering::Relaxed);
     }
 }
@@ -215,9 +223,13 @@ impl russh::server::Handler for Handler {
         let opening = waiting.opening.clone();
         self.channels
             .insert(id, Purpose::Session, sender, Some(waiting));
-        let (relay, connection) = (self.relay.clone(), self.connection.clone());
+        let (front, connection) = (self.front.clone(), self.connection.clone());
         tokio::spawn(async move {
-            match relay.open(&connection, &target, count).await {
+            match front
+                .sessions
+                .open(&connection.client, &target, count)
+                .await
+            {
                 Ok(opened) => {
                     opening.set(opened);
                     reply.accept().await;
@@ -346,7 +358,7 @@ impl russh::server::Handler for Handler {
         let (sender, input) = self.channels.queue();
         self.channels
             .insert(channel, Purpose::Forward, sender, None);
-        self.listeners.channels.put(channel, input);
+        self.confirmed.put(channel, input);
         self.count_channels();
         Ok(())
     }
@@ -357,7 +369,7 @@ impl russh::server::Handler for Handler {
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
         self.channels.close(channel);
-        self.listeners.channels.forget(channel);
+        self.confirmed.forget(channel);
         self.count_channels();
         Ok(())
     }
@@ -433,7 +445,11 @@ impl russh::server::Handler for Handler {
         if let Some(Err(sentence)) = set {
             self.channels.say(channel, &sentence, session)?;
         }
-        self.relay.report.env_rejected(&self.connection, name).await;
+        self.front
+            .sessions
+            .report
+            .env_rejected(&self.connection.client, name)
+            .await;
         session.channel_failure(channel)?;
         Ok(())
     }

@@ -20,8 +20,8 @@ use crate::identity::{self as auth, Principal};
 use crate::limits::{MAX_AUTH_FAILURES, MAX_KEY_OFFERS};
 use crate::log_limit::{self, Line};
 use crate::model::source::Source;
-use crate::serve::Relay;
 use crate::session::target::Target;
+use crate::ssh::Front;
 use crate::ssh::login::attempts::{Attempts, shortened};
 
 /// How the other end proves who it is.
@@ -34,7 +34,7 @@ pub(crate) enum Proof {
 
 /// The login of one connection.
 pub(crate) struct Login {
-    relay: Arc<Relay>,
+    front: Arc<Front>,
     connection: Arc<Connection>,
     proof: Proof,
     attempts: Arc<Attempts>,
@@ -49,9 +49,9 @@ pub(crate) struct Login {
 impl Login {
     /// Nobody has logged in yet.
     #[must_use]
-    pub(crate) fn new(relay: Arc<Relay>, connection: Arc<Connection>, proof: Proof) -> Self {
+    pub(crate) fn new(front: Arc<Front>, connection: Arc<Connection>, proof: Proof) -> Self {
         Self {
-            relay,
+            front,
             connection,
             proof,
             attempts: Arc::default(),
@@ -86,13 +86,13 @@ impl Login {
 
     /// Notes that a jump came to nothing.
     async fn jump_refused(&self, principal: &Principal, event: Event, why: String) {
-        let client = self.connection.client;
+        let client = self.connection.client.address;
         let source = Source::of(client.ip());
         if let Some(left_out) = log_limit::admits(Line::Jump, source) {
             info!(%client, user = %principal.user.name, left_out, "jump refused: {why}");
         }
         let event = event.user(principal).client(client).with("way", "jump");
-        self.relay
+        self.front
             .audit
             .note_failure(source, event.refused(why))
             .await;
@@ -109,7 +109,7 @@ impl Login {
             return self.refuse();
         }
         let worth = algorithms::may_sign_with(offer.algorithm)
-            && auth::is_worth_a_try(&self.relay.store, key).await;
+            && auth::is_worth_a_try(&self.front.sessions.store, key).await;
         if !worth {
             return self.refuse();
         }
@@ -127,14 +127,17 @@ impl Login {
     /// The other end proved that it has this key.
     pub(crate) async fn by_key(&mut self, user: &str, key: &PublicKey) -> Auth {
         self.unproved.clear();
-        let proved = auth::principal(&self.relay.store, key).await;
+        let proved = auth::principal(&self.front.sessions.store, key).await;
         self.admit(user, proved).await
     }
 
     /// The other end proved that it has the key of this certificate.
     pub(crate) async fn by_certificate(&mut self, user: &str, certificate: &Certificate) -> Auth {
         self.unproved.clear();
-        let (store, client) = (&self.relay.store, self.connection.client.ip());
+        let (store, client) = (
+            &self.front.sessions.store,
+            self.connection.client.address.ip(),
+        );
         let proved = auth::by_certificate(store, certificate, client, Timestamp::now()).await;
         self.admit(user, proved).await
     }
@@ -147,15 +150,16 @@ impl Login {
     pub(crate) async fn succeeded(&self) -> Result<(), String> {
         if let Some((principal, target)) = self.connection.principal() {
             // In the log before all that is recorded of this connection later: nothing waits for it here.
-            let event = event(&self.proof, principal, target).client(self.connection.client);
-            self.relay.audit.note(event).await;
+            let event =
+                event(&self.proof, principal, target).client(self.connection.client.address);
+            self.front.audit.note(event).await;
         }
         let Proof::Key(source) = self.proof else {
             return Ok(());
         };
-        server::authenticated(&self.relay, source);
+        server::authenticated(&self.front, source);
         log_limit::forget(source);
-        self.relay.admit(&self.connection).await
+        self.front.sessions.admit(&self.connection.client).await
     }
 
     /// Lets in the user whom a key or certificate proved, if it proved any.
@@ -200,7 +204,7 @@ impl Login {
             self.is_ending = true;
             let connection = self.connection.clone();
             // russh sends it when this handler has returned.
-            tokio::spawn(async move { connection.end(&too_many_keys()).await });
+            tokio::spawn(async move { connection.client.close(&too_many_keys()).await });
         }
         only_keys()
     }
@@ -208,7 +212,7 @@ impl Login {
     /// Notes who the other end is and what it asked for.
     fn accept(&self, principal: Principal, target: Target) -> Auth {
         info!(user = %principal.user.name, proof = %principal.proof,
-            client = %self.connection.client, "login");
+            client = %self.connection.client.address, "login");
         self.connection.set_principal(principal, target);
         Auth::Accept
     }

@@ -28,12 +28,12 @@ use crate::access::recording::{self, Unrecordable, Wanted};
 use crate::access::role::RecordingMode;
 use crate::clock::Timestamp;
 use crate::limits::{FAREWELL_TIMEOUT, LISTEN_TIMEOUT};
-use crate::serve::Relay;
+use crate::session::Sessions;
 use crate::session::admission::refusal;
+use crate::session::client::Client;
 use crate::session::process::recorded;
 use crate::session::process::splice::Recorded;
 use crate::session::registry::{Cause, Ending, LiveSession};
-use crate::ssh::connection::Connection;
 use crate::store::SessionFacts;
 use crate::tunnel::registry::Tunnel;
 
@@ -176,11 +176,11 @@ impl Standing {
     }
 }
 
-impl Relay {
+impl Sessions {
     /// Where a forward is told that is on the board; an error is a sentence for its operator, who has none.
     pub(crate) async fn tell_forward(
         self: &Arc<Self>,
-        connection: &Arc<Connection>,
+        client: &Arc<Client>,
         session: &LiveSession,
         tunnel: &Arc<Tunnel>,
     ) -> Result<Told, String> {
@@ -195,8 +195,8 @@ impl Relay {
         } else {
             let tunnel = tunnel.clone();
             let need = Need { tunnel, wanted };
-            let begun = self.begin_told(connection, session, need.clone());
-            connection.forwards.0.get(need, begun).await
+            let begun = self.begin_told(client, session, need.clone());
+            client.forwards.0.get(need, begun).await
         };
         match standing {
             Ok(place) => Ok(Told {
@@ -215,7 +215,7 @@ impl Relay {
     /// Begins a recording of the connection's forwards.
     async fn begin_told(
         self: &Arc<Self>,
-        connection: &Arc<Connection>,
+        client: &Arc<Client>,
         session: &LiveSession,
         need: Need,
     ) -> Result<Arc<Standing>, Unrecordable> {
@@ -240,8 +240,8 @@ impl Relay {
             work: Work::Forwards,
             pty: None,
             env: Vec::new(),
-            client: connection.client,
-            server: connection.server,
+            client: client.address,
+            server: client.server,
             original_command: None,
             recording: Some(need.wanted.terms(key)),
             terms: SessionTerms::default(),
@@ -265,7 +265,7 @@ impl Relay {
         });
         let device = session.authorized.device().name.to_string();
         tokio::spawn(keep(
-            connection.clone(),
+            client.clone(),
             standing.clone(),
             device,
             send,
@@ -309,7 +309,7 @@ async fn begin(
 
 /// Keeps a recording until nothing will be told in it any more.
 async fn keep(
-    connection: Arc<Connection>,
+    client: Arc<Client>,
     standing: Arc<Standing>,
     device: String,
     mut send: SendStream,
@@ -321,7 +321,7 @@ async fn keep(
 ) {
     let over = async {
         tokio::select! {
-            () = connection.over() => {}
+            () = client.over() => {}
             () = standing.closing.cancelled() => {}
         }
         standing.empty().await;
