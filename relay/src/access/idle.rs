@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::policy;
-use super::role::RoleName;
+use crate::model::role::RoleName;
 
 /// How long before its end an idle session is warned, or half the timeout if that is shorter.
 pub(crate) const WARNING: Duration = Duration::from_secs(60);

@@ -10,30 +10,22 @@ use holdfast_protocol::forward::{
 };
 use holdfast_protocol::ids::Login;
 
-use super::role::{
+use crate::limits::DEFAULT_IDLE_TIMEOUT;
+use crate::model::role::{
     Forwarding, IdleTimeout, Limits, OnDisconnect, RecordingMode, Role, RoleName, StdinMode,
 };
-use super::rule::{LabelRule, LoginRule, Request, Rule};
-use super::sftp::SftpConstraints;
-use crate::limits::DEFAULT_IDLE_TIMEOUT;
-use crate::store::{Labels, User};
+use crate::model::rule::{LabelRule, LoginRule, Request, Rule};
+use crate::model::sftp::SftpConstraints;
+use crate::store::Labels;
 
-pub(crate) use super::role::Ability;
+pub(crate) use crate::model::role::Ability;
+pub(crate) use crate::model::user::Subject;
 
 /// Recording where no role says anything: what can be recorded is, and a gap is no outage.
 pub(crate) const DEFAULT_RECORDING: RecordingMode = RecordingMode::BestEffort;
 
 /// What is recorded of what is typed where no role says anything: no passwords.
 pub(crate) const DEFAULT_STDIN: StdinMode = StdinMode::Redact;
-
-/// A user, and their roles as they are now.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Subject {
-    /// Who. Names of roles that there are not mean nothing.
-    pub user: User,
-    /// The roles that count, by name.
-    pub roles: Vec<Role>,
-}
 
 /// Under which terms a user's sessions run.
 #[derive(Clone, Debug, PartialEq, Eq)]

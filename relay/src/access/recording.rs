@@ -7,7 +7,7 @@ use holdfast_protocol::wire::RecordingTerms;
 use thiserror::Error;
 
 use super::policy::Terms;
-use super::role::{RecordingMode, StdinMode};
+use crate::model::role::{RecordingMode, StdinMode};
 
 /// How a session is to be recorded. Only [`wanted`] makes one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,8 +91,8 @@ mod tests {
 
     use super::*;
     use crate::access::policy::{Cutoffs, DEFAULT_ON_DISCONNECT, Idle, Longest};
-    use crate::access::role::Limits;
-    use crate::access::sftp::SftpConstraints;
+    use crate::model::role::Limits;
+    use crate::model::sftp::SftpConstraints;
 
     fn terms(recording: RecordingMode, record_stdin: StdinMode) -> Terms {
         let idle = Idle {

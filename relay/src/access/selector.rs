@@ -8,9 +8,9 @@ use std::str::FromStr;
 use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::ids::LabelKey;
 
-use super::form::pattern;
-use super::rule::{LabelRule, ValueRule};
 use crate::limits::{MAX_RULE_LABELS, MAX_RULE_VALUES};
+use crate::model::form::pattern;
+use crate::model::rule::{LabelRule, ValueRule};
 use crate::store::Labels;
 
 /// Stands for any device.

@@ -9,10 +9,10 @@ use holdfast_protocol::identity::release::ReleaseKey;
 use serde::Deserialize;
 
 use super::{ConfigError, DEFAULT_AUDIT_KEEP, PublicHost, SSH_EXPECTED, TUNNEL_EXPECTED, one_line};
-use crate::access::form::text;
-use crate::access::lock::network;
 use crate::audit::{Output, Settings as AuditSettings, WhenUnwritable};
 use crate::limits::{EXPECT_WITHIN, MAX_PENALTY_EXEMPT};
+use crate::model::form::text;
+use crate::model::lock::network;
 use crate::recording::Settings as RecordingSettings;
 use crate::recording::objects::budget::Bounds;
 use crate::recording::objects::place::{Bucket, Place};

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use crate::access::decision::{Facts, reach};
 use crate::access::policy::{Ability, Subject};
-use crate::access::quota::Quota;
-use crate::access::role::{Role, RoleName};
-use crate::access::rule::{LabelRule, LoginRule, Rule, ValuePattern, ValueRule};
 use crate::clock::Timestamp;
+use crate::model::quota::Quota;
+use crate::model::role::{Role, RoleName};
+use crate::model::rule::{LabelRule, LoginRule, Rule, ValuePattern, ValueRule};
 use crate::store::devices::Presence;
 use crate::store::{Device, Labels, LeaseRow, PresenceState, RelayId, Store, User};
 use holdfast_protocol::ids::{

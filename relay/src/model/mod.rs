@@ -1,3 +1,13 @@
-//! Nouns that several layers share. Nothing here decides, asks or waits.
+//! Nouns that several layers share: users, roles and their rules, labels, locks, quotas, sources of connections. What a
+//! value says of another is here (a rule matches, a quota is full); decisions are in [`crate::access`].
 
+pub(crate) mod form;
+pub(crate) mod labels;
+pub(crate) mod lock;
+pub(crate) mod presets;
+pub(crate) mod quota;
+pub(crate) mod role;
+pub(crate) mod rule;
+pub(crate) mod sftp;
 pub(crate) mod source;
+pub(crate) mod user;

@@ -5,9 +5,9 @@ use tracing::info;
 
 use super::forward::{Destination, Direction, ForwardEnd, Place};
 use super::sftp::Booked;
-use crate::access::role::RecordingMode;
 use crate::audit::{Audit, CLOCK_SKEW, Event, EventKind};
 use crate::log_limit::{self, Line};
+use crate::model::role::RecordingMode;
 use crate::session::client::Client;
 use crate::session::forward::log::ForwardLog;
 use crate::session::process::ending::{End, Process};

@@ -25,6 +25,8 @@ use sqlx::sqlite::{
     SqliteSynchronous,
 };
 
+pub(crate) use crate::model::labels::Labels;
+pub(crate) use crate::model::user::{User, UserId};
 pub(crate) use access::authorities::{Authority, AuthorityError};
 pub(crate) use access::locks::{Kill, LockError, NewLock};
 pub(crate) use access::policy::{Apply, ApplyError, Change, Policy, UserPolicy};
@@ -33,11 +35,10 @@ pub(crate) use access::revocations::{
 };
 pub(crate) use access::roles::RoleError;
 pub(crate) use access::user_changes::{KeyError, NewUser};
-pub(crate) use access::users::{User, UserId, UserKey, UserRow};
+pub(crate) use access::users::{UserKey, UserRow};
 pub(crate) use audit::attributed::Attributed;
 pub(crate) use audit::{AuditEntry, AuditFilter, AuditKey, AuditRemoved};
 pub(crate) use devices::enrol::{EnrolError, Enrolment};
-pub(crate) use devices::labels::Labels;
 pub(crate) use devices::tokens::{NewToken, TokenLeft, TokenRow};
 pub(crate) use devices::tunnels::{LeftTunnel, TunnelFacts, TunnelId};
 pub(crate) use devices::{ClonePair, Device, LabelError, PresenceState, RenameError, RevokeError};

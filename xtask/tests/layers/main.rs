@@ -1,5 +1,4 @@
-//! Imports run one way. The layers of the relay are a table here, and the folders of each crate form no cycle; what
-//! does not hold yet is an exception with its reason, and an exception that is no longer needed fails the test too.
+//! Imports run one way. The layers of the relay are a table here, and the folders of each crate form no cycle.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
@@ -45,24 +44,9 @@ const FOUNDATION: [&str; 9] = [
     "state",
 ];
 
-/// An import upwards that is left, with its reason.
-struct Exception {
-    from: &'static str,
-    to: &'static str,
-    reason: &'static str,
-}
-
-const NOUNS: &str = "roles, labels and limits are still defined in `access`, and become `model`";
-
-const RELAY_EXCEPTIONS: [Exception; 1] = [exception("store", "access", NOUNS)];
-
 /// Cycles of folders that are left in the other crates, each with its members in alphabetical order.
 const PROTOCOL_CYCLES: [&[&str]; 0] = [];
 const AGENT_CYCLES: [&[&str]; 0] = [];
-
-const fn exception(from: &'static str, to: &'static str, reason: &'static str) -> Exception {
-    Exception { from, to, reason }
-}
 
 fn source(of: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -116,26 +100,10 @@ fn relay_imports_lead_downwards() {
         rises.is_empty(),
         "imports from below the layers: {rises:#?}"
     );
-    let known: BTreeMap<_, _> = RELAY_EXCEPTIONS
-        .iter()
-        .map(|exception| ((exception.from, exception.to), exception.reason))
-        .collect();
     let found = upwards(&imports);
-    let new: Vec<_> = found
-        .iter()
-        .filter(|(edge, _)| !known.contains_key(*edge))
-        .collect();
     assert!(
-        new.is_empty(),
-        "imports that lead upwards, with the files that have them: {new:#?}"
-    );
-    let gone: Vec<_> = known
-        .iter()
-        .filter(|(edge, _)| !found.contains_key(*edge))
-        .collect();
-    assert!(
-        gone.is_empty(),
-        "exceptions that are no longer needed, take them out: {gone:#?}"
+        found.is_empty(),
+        "imports that lead upwards, with the files that have them: {found:#?}"
     );
 }
 

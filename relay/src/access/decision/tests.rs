@@ -1,6 +1,6 @@
-use super::super::role::IdleTimeout;
 use super::*;
 use crate::access::tests::fixture::{device, labels, login, role, subject, with_preset};
+use crate::model::role::IdleTimeout;
 
 const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 9));
 

@@ -4,11 +4,11 @@ use holdfast_protocol::ids::{
     DeviceId, DeviceName, LabelKey, LabelValue, Login, PublicKey, UserName,
 };
 
-use crate::access::form::RoleForm;
 use crate::access::policy::Subject;
-use crate::access::presets;
-use crate::access::role::{Role, RoleName};
 use crate::clock::Timestamp;
+use crate::model::form::RoleForm;
+use crate::model::presets;
+use crate::model::role::{Role, RoleName};
 use crate::store::devices::Presence;
 use crate::store::{Device, Labels, PresenceState, User};
 

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::policy::{Ability, Longest, Subject};
-use super::role::{OnDisconnect, RecordingMode, Role, StdinMode};
+use crate::model::role::{OnDisconnect, RecordingMode, Role, StdinMode};
 use fixture::{labels, login, role, subject, with_preset};
 
 /// The labels of a device.
@@ -186,7 +186,7 @@ fn the_lowest_limit_the_shortest_timeout_and_the_strictest_recording_win() {
     assert_eq!(nothing.cutoffs.idle.role, None);
     assert_eq!(nothing.cutoffs.longest, Longest::default());
     assert_eq!(nothing.on_disconnect, OnDisconnect::Hup);
-    assert_eq!(nothing.limits, super::role::Limits::default());
+    assert_eq!(nothing.limits, crate::model::role::Limits::default());
     assert_eq!(nothing.recording, RecordingMode::BestEffort);
     assert_eq!(nothing.record_stdin, StdinMode::Redact);
 

@@ -9,10 +9,10 @@ use proptest::option;
 use proptest::prelude::*;
 
 use crate::access::decision::{Facts, reach};
-use crate::access::form::{RoleForm, RuleForm, TomlText};
 use crate::access::policy::{Ability, Subject};
-use crate::access::role::{Role, RoleName};
 use crate::access::tests::fixture::{device, labels, login};
+use crate::model::form::{RoleForm, RuleForm, TomlText};
+use crate::model::role::{Role, RoleName};
 use crate::store::{Labels, User};
 
 const KEYS: [&str; 2] = ["env", "role"];

@@ -4,9 +4,9 @@ use clap::{Subcommand, ValueEnum};
 
 use super::policy::{Document, roles_toml, users_toml};
 use super::{role, user};
-use crate::access::presets;
-use crate::access::role::{Role, RoleName};
 use crate::commands::{Context, Failure, json};
+use crate::model::presets;
+use crate::model::role::{Role, RoleName};
 
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:

@@ -6,15 +6,15 @@ use clap::Subcommand;
 use holdfast_protocol::ids::{DeviceId, DeviceName, Login, UserName};
 use serde::Serialize;
 
-use crate::access::lock::{By, Lock, LockTarget, network};
-use crate::access::presets;
-use crate::access::role::RoleName;
 use crate::audit::{Event, EventKind};
 use crate::clock::Coarse;
 use crate::commands::args::ttl;
 use crate::commands::table::{or_dash, table};
 use crate::commands::{Caller, Context, Failure, json};
 use crate::limits::MAX_LOCK_MESSAGE;
+use crate::model::lock::{By, Lock, LockTarget, network};
+use crate::model::presets;
+use crate::model::role::RoleName;
 use crate::store::{Device, NewLock};
 
 #[derive(Clone, Debug, clap::Args)]

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use clap::Subcommand;
 use serde::Serialize;
 
-use crate::access::form::{RoleForm, inline};
-use crate::access::presets::{self, is_preset};
-use crate::access::role::{Ability, Role, RoleName};
 use crate::audit::{Event, EventKind};
 use crate::commands::table::{or_dash, table};
 use crate::commands::{Context, Failure, json};
+use crate::model::form::{RoleForm, inline};
+use crate::model::presets::{self, is_preset};
+use crate::model::role::{Ability, Role, RoleName};
 
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:

@@ -5,11 +5,11 @@ use std::num::NonZeroU32;
 use serde::Serialize;
 
 use crate::access::policy::{Subject, Terms};
-use crate::access::role::{OnDisconnect, RecordingMode, StdinMode};
-use crate::access::sftp::HeldRoot;
 use crate::clock::{Coarse, Timestamp};
 use crate::commands::table::card;
 use crate::commands::{Caller, Context, Failure, json};
+use crate::model::role::{OnDisconnect, RecordingMode, StdinMode};
+use crate::model::sftp::HeldRoot;
 
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {

@@ -8,9 +8,9 @@ use holdfast_protocol::wire::{RecordingMode, StdinMode};
 use sqlx::{Connection as _, SqliteConnection};
 
 use super::*;
-use crate::access::lock::LockTarget;
-use crate::access::role::Ability;
 use crate::audit::EventKind;
+use crate::model::lock::LockTarget;
+use crate::model::role::Ability;
 use crate::store::{
     BoardChange, NewLock, NewRecording, RevokedThing, SeenSession, SessionFacts, SessionRow,
     Traffic,

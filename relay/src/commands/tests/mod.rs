@@ -7,8 +7,8 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::access::policy::Subject;
-use crate::access::presets;
 use crate::audit::WhenUnwritable;
+use crate::model::presets;
 use crate::recording::objects::Objects;
 use crate::recording::objects::place::Place;
 use crate::store::meta::{PUBLIC_SSH, PUBLIC_TUNNEL};

@@ -17,9 +17,9 @@ use serde_json::{Map, Value, json};
 
 use super::marks::{Mark, MarkedLines};
 use super::verify::name;
-use crate::access::role::Ability;
 use crate::json;
 use crate::limits::{MAX_SHOWN_COMMAND, MAX_TEXT_LINE};
+use crate::model::role::Ability;
 use crate::recording::export::screen::shown_size;
 use crate::store::{RecordingFacts, SessionFacts};
 

@@ -10,11 +10,11 @@ use tokio::time::Instant;
 use tracing::info;
 
 use crate::access::decision::Facts;
-use crate::access::lock::{self, By, Colon, Lock, LockSubject};
 use crate::access::policy::Subject;
 use crate::clock::Timestamp;
 use crate::identity as auth;
 use crate::limits::{ENFORCE_TIMEOUT, FAREWELL_TIMEOUT};
+use crate::model::lock::{self, By, Colon, Lock, LockSubject};
 use crate::session::Sessions;
 use crate::session::client::Client;
 use crate::session::registry::console::ConsoleStream;

@@ -4,10 +4,10 @@ use holdfast_protocol::ids::{DeviceId, DeviceName, Login};
 use tokio::time::timeout;
 use tracing::error;
 
-use crate::access::lock::{self, Lock, LockSubject};
 use crate::access::policy::{Subject, Terms};
 use crate::clock::Timestamp;
 use crate::limits::STORE_TIMEOUT;
+use crate::model::lock::{self, Lock, LockSubject};
 use crate::session::Sessions;
 use crate::session::client::Client;
 use crate::store::{Device, StoreError, User};

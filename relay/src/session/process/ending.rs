@@ -8,8 +8,8 @@ use quinn::{ConnectionError, VarInt};
 use thiserror::Error;
 use tokio::time::timeout;
 
-use crate::access::role::OnDisconnect;
 use crate::limits::FAREWELL_TIMEOUT;
+use crate::model::role::OnDisconnect;
 use crate::session::output::Gone;
 use crate::session::output::Output;
 use crate::session::registry::{Ending, LiveSession};

@@ -13,8 +13,8 @@ use tokio::sync::{Notify, watch};
 
 use super::forward::Destination;
 use crate::access::decision::Authorized;
-use crate::access::role::Ability;
 use crate::audit::{Actor, DeviceFacts};
+use crate::model::role::Ability;
 use crate::session::client::Client;
 use crate::session::registry::console::ConsoleStream;
 use crate::session::registry::life::{Activity, Life};

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use holdfast_protocol::sftp::{Followed, Follower};
 use tracing::warn;
 
-use crate::access::role::Ability;
+use crate::model::role::Ability;
 use crate::session::process::splice::Recorded;
 use crate::session::registry::LiveSession;
 use crate::session::report::Report;

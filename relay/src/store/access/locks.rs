@@ -3,10 +3,10 @@
 use holdfast_protocol::ids::{DeviceId, Login, SessionId, UserName};
 use thiserror::Error;
 
-use crate::access::lock::{Lock, LockTarget, network};
-use crate::access::role::RoleName;
 use crate::clock::Timestamp;
 use crate::limits::MAX_LOCKS;
+use crate::model::lock::{Lock, LockTarget, network};
+use crate::model::role::RoleName;
 use crate::store::{Durability, RelayId, Store, StoreError, meta};
 
 /// What a lock is made of.

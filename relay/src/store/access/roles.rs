@@ -3,10 +3,10 @@
 use holdfast_protocol::ids::UserName;
 use thiserror::Error;
 
-use crate::access::form::RoleForm;
-use crate::access::policy::Subject;
-use crate::access::presets;
-use crate::access::role::{Role, RoleName};
+use crate::model::form::RoleForm;
+use crate::model::presets;
+use crate::model::role::{Role, RoleName};
+use crate::model::user::Subject;
 use crate::store::{Durability, Store, StoreError, User, UserId, Write, meta};
 
 /// How many users a sentence names before it only counts them.

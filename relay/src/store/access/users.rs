@@ -6,26 +6,7 @@ use holdfast_protocol::ids::UserName;
 use sqlx::SqliteConnection;
 
 use crate::clock::Timestamp;
-use crate::store::{Store, StoreError};
-
-/// A user, however often their name is given to others later.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct UserId(pub i64);
-
-/// An operator, as the access decision needs one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct User {
-    /// Who.
-    pub id: UserId,
-    /// The name.
-    pub name: UserName,
-    /// The e-mail address, for records; nothing is sent there.
-    pub email: Option<String>,
-    /// The names of the roles, in order.
-    pub roles: Vec<String>,
-    /// Whether nothing is allowed, whatever the roles say.
-    pub disabled: bool,
-}
+use crate::store::{Store, StoreError, User, UserId};
 
 /// A public key of an operator.
 #[derive(Clone, Debug, PartialEq, Eq)]

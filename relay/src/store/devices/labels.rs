@@ -4,10 +4,8 @@ use std::collections::BTreeMap;
 
 use holdfast_protocol::ids::{LabelKey, LabelValue};
 
+use crate::model::labels::Labels;
 use crate::store::StoreError;
-
-/// The labels of a device or a token, in the order of their keys.
-pub(crate) type Labels = BTreeMap<LabelKey, LabelValue>;
 
 pub(crate) fn to_column(labels: &Labels) -> String {
     let text: BTreeMap<&str, &str> = labels

@@ -10,8 +10,8 @@ use holdfast_protocol::wire::SessionFinished;
 use sqlx::QueryBuilder;
 
 use super::{Hold, RecordingState, corrupt, unpacked};
-use crate::access::role::Ability;
 use crate::clock::Timestamp;
+use crate::model::role::Ability;
 use crate::store::sessions::facts::{FactsRow, SessionFacts};
 use crate::store::{Store, StoreError, UserId};
 

@@ -7,8 +7,8 @@ use sqlx::Sqlite;
 use sqlx::query::Query;
 use sqlx::sqlite::SqliteArguments;
 
-use crate::access::role::Ability;
 use crate::clock::Timestamp;
+use crate::model::role::Ability;
 use crate::store::{RelayId, UserId};
 
 /// Who began what, where and when.

@@ -4,8 +4,8 @@ use std::num::NonZeroU32;
 
 use holdfast_protocol::ids::UserName;
 
-use crate::access::quota::{Full, Quota};
 use crate::clock::Timestamp;
+use crate::model::quota::{Full, Quota};
 use crate::store::{Durability, RELAY_HEARTBEAT_STALE, RelayId, Store, StoreError};
 
 /// One slot, held by a run of a relay under a number of its own.

@@ -3,9 +3,9 @@
 use holdfast_protocol::ids::{Login, SessionId, UserName};
 
 use super::*;
-use crate::access::lock::LockTarget;
-use crate::access::role::Ability;
 use crate::limits::MAX_LOCKS;
+use crate::model::lock::LockTarget;
+use crate::model::role::Ability;
 
 fn user(name: &str) -> UserName {
     UserName::new(name).unwrap()
@@ -53,7 +53,7 @@ async fn relay(bed: &Bed, now: Timestamp) -> RelayId {
 async fn a_lock_comes_back_as_it_was_made_and_its_number_never_again() {
     let bed = Bed::new().await;
     let store = &bed.store;
-    let network = crate::access::lock::network;
+    let network = crate::model::lock::network;
     let targets = [
         LockTarget::User(user("alice")),
         LockTarget::Role("operator".parse().unwrap()),

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use holdfast_protocol::ids::UserName;
 use serde::{Deserialize, Serialize};
 
-use crate::access::form::{RoleForm, Text};
-use crate::access::role::RoleName;
+use crate::model::form::{RoleForm, Text};
+use crate::model::role::RoleName;
 
 pub(crate) use read::{DocumentError, read};
 pub(crate) use users::{check_email, check_principal};

@@ -5,10 +5,10 @@ use thiserror::Error;
 
 use super::Document;
 use super::users::{UserError, check_user};
-use crate::access::form::FormError;
-use crate::access::presets::is_preset;
 use crate::config::one_line;
 use crate::limits::{MAX_POLICY_USERS, MAX_ROLES};
+use crate::model::form::FormError;
+use crate::model::presets::is_preset;
 use crate::store::Policy;
 
 /// Why a document is not applied.

@@ -3,8 +3,8 @@
 use holdfast_protocol::ids::UserName;
 
 use super::{Document, UserForm};
-use crate::access::form::{RoleForm, Text, TomlText};
-use crate::access::role::{Role, RoleName};
+use crate::model::form::{RoleForm, Text, TomlText};
+use crate::model::role::{Role, RoleName};
 use crate::store::{UserKey, UserRow};
 
 impl Document {

@@ -7,10 +7,10 @@ use holdfast_protocol::ids::UserName;
 
 use super::keys;
 use super::policy::{check_email, check_principal};
-use crate::access::role::RoleName;
 use crate::audit::{Event, EventKind};
 use crate::commands::table::count;
 use crate::commands::{Caller, Context, Failure, MAX_INPUT, input, json};
+use crate::model::role::RoleName;
 use crate::store::{NewUser, UserKey, UserRow};
 
 pub(crate) use show::list;

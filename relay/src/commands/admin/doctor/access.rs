@@ -2,10 +2,10 @@
 
 use super::{Finding, Level};
 use crate::access::policy::Ability;
-use crate::access::presets::is_preset;
-use crate::access::role::{IdleTimeout, Role};
-use crate::access::rule::{LabelRule, Rule};
 use crate::commands::table::count;
+use crate::model::presets::is_preset;
+use crate::model::role::{IdleTimeout, Role};
+use crate::model::rule::{LabelRule, Rule};
 use crate::store::{Store, StoreError, UserRow};
 
 pub(crate) async fn check(store: &Store) -> Result<Vec<Finding>, StoreError> {

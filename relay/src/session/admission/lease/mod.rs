@@ -12,12 +12,12 @@ use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::warn;
 
-use crate::access::quota::{Full, Quota};
 use crate::clock::Timestamp;
 use crate::limits::{
     LEASE_BATCH, LEASE_PATIENCE, LEASE_POLL, LEASE_RELEASE_TIMEOUT, LEASE_RETRY, MAX_LEASE_WAITERS,
     MAX_LEASES, STORE_TIMEOUT,
 };
+use crate::model::quota::{Full, Quota};
 use crate::store::{LeaseRow, RelayId, Store, StoreError};
 
 /// So many groups of users share a wake-up: one that was meant for a neighbour costs a look.

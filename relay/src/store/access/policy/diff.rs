@@ -6,8 +6,8 @@ use std::fmt;
 use serde::Serialize;
 
 use super::{Snapshot, UserState};
-use crate::access::form::{RoleForm, SftpForm, inline};
-use crate::access::role::Role;
+use crate::model::form::{RoleForm, SftpForm, inline};
+use crate::model::role::Role;
 use crate::store::UserKey;
 
 /// One change. It shows as `+ role field-tech`, `~ user alice: roles field-tech -> operator`, `- user bob`.

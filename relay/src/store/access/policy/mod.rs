@@ -12,12 +12,13 @@ use thiserror::Error;
 
 use super::roles::holders_text;
 use super::{roles, users};
-use crate::access::form::RoleForm;
-use crate::access::policy::{Ability, Subject};
-use crate::access::presets;
-use crate::access::role::{Role, RoleName};
 use crate::clock::Timestamp;
 use crate::limits::MAX_AUDIT_TEXT;
+use crate::model::form::RoleForm;
+use crate::model::presets;
+use crate::model::role::Ability;
+use crate::model::role::{Role, RoleName};
+use crate::model::user::Subject;
 use crate::store::{Durability, Store, StoreError, UserKey, Write, meta};
 use crate::store::{User, UserId};
 

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use holdfast_protocol::ids::UserName;
 
 use super::{ApplyError, Policy, Snapshot, UserPolicy, UserState};
-use crate::access::presets;
 use crate::limits::MAX_ROLES;
+use crate::model::presets;
 
 pub(crate) fn plan(
     before: &Snapshot,
@@ -113,7 +113,7 @@ fn one_owner<'a, I: Iterator<Item = &'a String>>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::role::{Role, RoleName};
+    use crate::model::role::{Role, RoleName};
     use crate::store::UserKey;
     use crate::store::access::policy::diff::diff;
     use proptest::collection::{btree_map, vec};
@@ -143,7 +143,7 @@ mod tests {
         );
         (roles, users).prop_map(|(roles, users)| {
             let role = |(name, never)| Role {
-                idle_timeout: Some(crate::access::role::IdleTimeout::Never).filter(|_| never),
+                idle_timeout: Some(crate::model::role::IdleTimeout::Never).filter(|_| never),
                 ..Role::empty(RoleName::new(name).unwrap())
             };
             let user = |(name, (roles, keys, principals, disabled))| UserPolicy {

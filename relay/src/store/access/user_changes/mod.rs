@@ -7,8 +7,8 @@ use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::ids::UserName;
 use thiserror::Error;
 
-use crate::access::role::RoleName;
 use crate::clock::Timestamp;
+use crate::model::role::RoleName;
 use crate::store::{Durability, Store, StoreError, UserKey, Write, meta};
 use lists::{insert_keys, insert_principals, insert_roles};
 

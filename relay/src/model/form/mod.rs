@@ -19,12 +19,12 @@ use super::role::{
 };
 use super::rule::{LabelRule, LoginRule, Rule};
 use super::sftp::{SftpOptions, SftpRoot};
-use crate::access::role::Ability;
 use crate::limits::{MAX_ROLE_NETWORKS, MAX_RULE_LOGINS, MAX_RULES};
+use crate::model::role::Ability;
 
 pub(crate) use text::{TomlText, inline};
 pub(crate) use values::Text;
-pub(super) use values::value as pattern;
+pub(crate) use values::value as pattern;
 pub(crate) use written::text;
 
 /// The body of `[roles.NAME]`.

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use holdfast_protocol::escape::is_treacherous;
 
 use super::{RoleForm, RuleForm};
-use crate::access::role::RoleName;
+use crate::model::role::RoleName;
 
 /// TOML that is being written.
 #[derive(Debug, Default)]

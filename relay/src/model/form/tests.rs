@@ -1,5 +1,5 @@
 use super::*;
-use crate::access::presets;
+use crate::model::presets;
 
 fn name(text: &str) -> RoleName {
     RoleName::new(text).unwrap()

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use holdfast_protocol::ids::{LabelKey, LabelValue, Login, UserName};
 
 use super::role::Ability;
-use crate::store::Labels;
+use crate::model::labels::Labels;
 
 /// A rule, as allow or as deny.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

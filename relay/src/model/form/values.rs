@@ -16,14 +16,14 @@ use serde::ser::SerializeMap as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::written::text;
-use crate::access::role::{
-    Ability, IdleTimeout, MaxSession, OnDisconnect, RecordingMode, RoleName, StdinMode,
-};
-use crate::access::rule::{LabelRule, LoginRule, ValuePattern, ValueRule};
 use crate::limits::{
     MAX_IDLE_TIMEOUT, MAX_MAX_SESSION, MAX_RULE_LABELS, MAX_RULE_VALUES, MIN_IDLE_TIMEOUT,
     MIN_MAX_SESSION,
 };
+use crate::model::role::{
+    Ability, IdleTimeout, MaxSession, OnDisconnect, RecordingMode, RoleName, StdinMode,
+};
+use crate::model::rule::{LabelRule, LoginRule, ValuePattern, ValueRule};
 
 /// Any key, or any value.
 const ANY: &str = "*";
@@ -159,7 +159,7 @@ fn login(text: &str) -> Result<LoginRule, String> {
     }
 }
 
-pub(in crate::access) fn value(text: &str) -> Result<ValuePattern, String> {
+pub(crate) fn value(text: &str) -> Result<ValuePattern, String> {
     let exact = |value: &str| {
         LabelValue::new(value).map_err(|error| {
             format!(
@@ -198,7 +198,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for OneOrMany<T> {
     }
 }
 
-pub(super) fn one_or_many<'de, D, T>(from: D) -> Result<Vec<T>, D::Error>
+pub(crate) fn one_or_many<'de, D, T>(from: D) -> Result<Vec<T>, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de>,
@@ -207,7 +207,7 @@ where
 }
 
 /// Networks. One with bits beyond its prefix is a slip of the pen: which part of it is meant?
-pub(super) fn networks<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<IpNet>, D::Error> {
+pub(crate) fn networks<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<IpNet>, D::Error> {
     let texts: Vec<String> = one_or_many(from)?;
     let network = |text: &String| {
         let network = text.parse::<IpNet>().ok();

@@ -1,0 +1,33 @@
+//! Operators, as the store has them and as decisions need them.
+
+use holdfast_protocol::ids::UserName;
+
+use super::role::Role;
+
+/// A user, however often their name is given to others later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct UserId(pub i64);
+
+/// An operator, as the access decision needs one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct User {
+    /// Who.
+    pub id: UserId,
+    /// The name.
+    pub name: UserName,
+    /// The e-mail address, for records; nothing is sent there.
+    pub email: Option<String>,
+    /// The names of the roles, in order.
+    pub roles: Vec<String>,
+    /// Whether nothing is allowed, whatever the roles say.
+    pub disabled: bool,
+}
+
+/// A user, and their roles as they are now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Subject {
+    /// Who. Names of roles that there are not mean nothing.
+    pub user: User,
+    /// The roles that count, by name.
+    pub roles: Vec<Role>,
+}
