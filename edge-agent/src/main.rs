@@ -9,21 +9,21 @@ use clap::Parser as _;
 use futures_lite::{FutureExt as _, StreamExt as _};
 
 use edge_agent::cli::{
-    Cli, Command, InstallArgs, Join, Run, SelfTest, Sftp, StateArg, StatusArgs, UninstallArgs,
-    UpgradeArgs, Watch,
+    Cli, Command, InstallArgs, Join, RunArgs, SelfTest, SftpArgs, StateArg, StatusArgs,
+    UninstallArgs, UpgradeArgs, WatchArgs,
 };
 use edge_agent::os::output::{self, Stdout};
 use edge_agent::os::state::StateDir;
 use edge_agent::os::{process, runtime, volatile};
 use edge_agent::recording::{Recorder, RecordingDevice};
 use edge_agent::service::UPGRADE_GRACE;
-use edge_agent::service::doctor::{self, Level};
+use edge_agent::service::doctor::{self, FindingLevel};
 use edge_agent::service::instance;
 use edge_agent::service::notify::ServiceManager;
-use edge_agent::service::status::{self, Question, Status};
+use edge_agent::service::status::{self, AgentStatus, Question};
 use edge_agent::service::status_socket;
 use edge_agent::service::upgrade::command::Upgrade;
-use edge_agent::service::upgrade::trial::{Turn, Upgrades};
+use edge_agent::service::upgrade::trial::{Handover, Upgrades};
 use edge_agent::service::upgrade::{self_test, watch};
 use edge_agent::session::{SessionConfig, Sessions};
 use edge_agent::session::{launch, unix};
@@ -102,7 +102,7 @@ async fn join(join: Join) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn run(run: Run) -> anyhow::Result<ExitCode> {
+fn run(run: RunArgs) -> anyhow::Result<ExitCode> {
     run.check_account(rustix::process::geteuid().is_root())?;
     let state = StateDir::create_or_open(&run.state.state)?;
     let _lock = state.lock()?;
@@ -144,7 +144,7 @@ fn run(run: Run) -> anyhow::Result<ExitCode> {
             None
         };
         let turn = async { Some(upgrades.turn(&agent.status).await) };
-        let goodbye = |turn: &Option<Turn>| match turn {
+        let goodbye = |turn: &Option<Handover>| match turn {
             Some(_) => CloseCode::Upgrading,
             None => CloseCode::Done,
         };
@@ -172,7 +172,7 @@ fn show_status(args: &StatusArgs) -> anyhow::Result<ExitCode> {
     let state = StateDir::create_or_open(&args.state.state)?;
     let membership = member_of(&state)?;
     let status =
-        status::ask(&state, Question::Status)?.unwrap_or_else(|| Status::stopped(&membership));
+        status::ask(&state, Question::Status)?.unwrap_or_else(|| AgentStatus::stopped(&membership));
     let mut out = Stdout::answer();
     let written = if args.json {
         out.say(format_args!("{}", Json(&serde_json::to_string(&status)?)))
@@ -190,7 +190,7 @@ fn show_status(args: &StatusArgs) -> anyhow::Result<ExitCode> {
 fn show_findings(args: &StatusArgs) -> anyhow::Result<ExitCode> {
     let state = StateDir::create_or_open(&args.state.state)?;
     let status = status::ask(&state, Question::Status)?;
-    let found = doctor::run(&doctor::Facts { status });
+    let found = doctor::run(&doctor::DoctorFacts { status });
     let mut out = Stdout::answer();
     let written = if args.json {
         out.say(format_args!("{}", Json(&serde_json::to_string(&found)?)))
@@ -200,7 +200,9 @@ fn show_findings(args: &StatusArgs) -> anyhow::Result<ExitCode> {
             .try_for_each(|found| out.say(format_args!("{found}")))
     };
     written.context("cannot write the answer")?;
-    let is_well = found.iter().all(|found| found.level != Level::Problem);
+    let is_well = found
+        .iter()
+        .all(|found| found.level != FindingLevel::Problem);
     Ok(ExitCode::from(u8::from(!is_well)))
 }
 
@@ -226,7 +228,7 @@ fn self_test(args: &SelfTest) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn watch_trial(args: &Watch) -> anyhow::Result<ExitCode> {
+fn watch_trial(args: &WatchArgs) -> anyhow::Result<ExitCode> {
     if args.aside {
         watch::step_aside(&args.state.state)?;
     } else {
@@ -261,7 +263,7 @@ fn steps_of(dry_run: bool) -> Stdout {
     }
 }
 
-fn serve_files(args: &Sftp) -> anyhow::Result<ExitCode> {
+fn serve_files(args: &SftpArgs) -> anyhow::Result<ExitCode> {
     sftp::run(args.root.as_deref(), args.read_only)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -3,7 +3,7 @@
 #![no_main]
 
 use holdfast_protocol::codec::CodecError;
-use holdfast_protocol::codec::frame::{DataStream, FrameReader, Piece, SessionMessage};
+use holdfast_protocol::codec::frame::{DataStream, FramePiece, FrameReader, SessionMessage};
 use libfuzzer_sys::fuzz_target;
 
 /// Pieces in their order; neighbouring data of one stream as one piece.
@@ -39,8 +39,8 @@ fn read<'a>(parts: impl Iterator<Item = &'a [u8]>) -> (Vec<Seen>, Result<bool, C
     for mut part in parts {
         loop {
             match reader.read(&mut part) {
-                Ok(Some(Piece::Message(message))) => seen.push(Seen::Message(message)),
-                Ok(Some(Piece::Data(stream, bytes))) => match seen.last_mut() {
+                Ok(Some(FramePiece::Message(message))) => seen.push(Seen::Message(message)),
+                Ok(Some(FramePiece::Data(stream, bytes))) => match seen.last_mut() {
                     Some(Seen::Data(last, data)) if *last == stream => {
                         data.extend_from_slice(bytes);
                     }

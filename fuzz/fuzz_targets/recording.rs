@@ -7,11 +7,11 @@ use std::net::SocketAddr;
 
 use holdfast_protocol::ids::{DeviceId, Login, SessionId, UserName};
 use holdfast_protocol::recording::chain::{
-    ChainKey, Checker, Closing, Expectation, RecordedKind, Seen, SeenControl,
+    ChainKey, Checker, Closing, ControlDigest, Expectation, RecordedKind, StreamDigest,
 };
-use holdfast_protocol::recording::reader::{Reader, Verdict};
-use holdfast_protocol::recording::record::{self, Bytes, Event, Record, Stream};
-use holdfast_protocol::recording::scan::{Expected, SegmentScan};
+use holdfast_protocol::recording::reader::{ReadVerdict, RecordingReader};
+use holdfast_protocol::recording::record::{self, Event, Record, RecordedBytes, Stream};
+use holdfast_protocol::recording::scan::{ExpectedSegment, SegmentScan};
 use holdfast_protocol::recording::seal::{RecordingSecret, SealSeed};
 use holdfast_protocol::recording::segment::{SegmentLink, SegmentWriter};
 use libfuzzer_sys::fuzz_target;
@@ -29,7 +29,7 @@ fuzz_target!(|input: (u8, Vec<&[u8]>, u16, u8)| {
     let index = usize::from(at) % segment.len();
     segment[index] ^= bit;
     let verdict = read(&segment);
-    assert!(bit == 0 || !matches!(verdict, Verdict::Complete { .. }));
+    assert!(bit == 0 || !matches!(verdict, ReadVerdict::Complete { .. }));
     check_scan(&segment, usize::from(cut) + 1);
 });
 
@@ -52,7 +52,7 @@ fn check_scan(bytes: &[u8], cut: usize) {
 }
 
 fn scan(bytes: &[u8], cut: usize) -> (usize, Option<String>, u64) {
-    let mut scan = SegmentScan::new(Expected::default());
+    let mut scan = SegmentScan::new(ExpectedSegment::default());
     let mut blocks = 0;
     for mut part in bytes.chunks(cut) {
         loop {
@@ -67,9 +67,9 @@ fn scan(bytes: &[u8], cut: usize) -> (usize, Option<String>, u64) {
     (blocks, None, scan.whole())
 }
 
-fn read(bytes: &[u8]) -> Verdict {
+fn read(bytes: &[u8]) -> ReadVerdict {
     let secrets = [RecordingSecret::from_seed(&[1; 32])];
-    let seen: [Seen; 3] = Default::default();
+    let seen: [StreamDigest; 3] = Default::default();
     let key = ChainKey([3; 32]);
     let expected = Expectation {
         user: UserName::new("alice").unwrap(),
@@ -79,13 +79,13 @@ fn read(bytes: &[u8]) -> Verdict {
         kind: RecordedKind::Shell,
         begun: None,
         seen,
-        control: Some(SeenControl::default()),
+        control: Some(ControlDigest::default()),
         closing: Some(Closing::default()),
     };
     let mut checker = Checker::new(&key, &expected);
-    let mut reader = Reader::new(SESSION, &secrets);
+    let mut reader = RecordingReader::new(SESSION, &secrets);
     let _ = reader.read_segment(bytes, &mut |_, record| checker.handle(record));
-    let whole = matches!(reader.verdict(), Verdict::Complete { .. });
+    let whole = matches!(reader.verdict(), ReadVerdict::Complete { .. });
     let _ = checker.finish(whole);
     reader.verdict()
 }
@@ -104,7 +104,7 @@ fn write(parts: &[&[u8]]) -> Vec<u8> {
         while let Ok((delta, Some(event))) = record::decode(&mut input) {
             let _ = writer.push(&Record { delta, event }, 0, &mut out);
         }
-        let event = Event::Data(Stream::Stdout, Bytes(input));
+        let event = Event::Data(Stream::Stdout, RecordedBytes(input));
         let _ = writer.push(&Record { delta: 1, event }, 0, &mut out);
         writer.flush(&mut out).unwrap();
     }

@@ -5,7 +5,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use holdfast_protocol::codec::frame::{DataStream, FrameReader, Piece, SessionMessage};
+use holdfast_protocol::codec::frame::{DataStream, FramePiece, FrameReader, SessionMessage};
 use holdfast_protocol::ids::{Login, SessionId, UserName};
 use holdfast_protocol::session::{Departure, DeviceAction, DeviceSession, RelaySession};
 use holdfast_protocol::wire::{
@@ -114,12 +114,12 @@ impl Driver {
         while !self.stream_broken && !self.finished {
             let taken = match self.reader.read(&mut bytes) {
                 Ok(None) => return,
-                Ok(Some(Piece::Data(stream, _))) => {
+                Ok(Some(FramePiece::Data(stream, _))) => {
                     self.session.handle_data(stream).map(|to_process| {
                         assert!(!to_process || self.process != Process::None);
                     })
                 }
-                Ok(Some(Piece::Message(message))) => self.session.handle_message(message),
+                Ok(Some(FramePiece::Message(message))) => self.session.handle_message(message),
                 Err(_) => {
                     self.stream_broken = true;
                     self.session.handle_peer_gone(self.now, Departure::Lost);

@@ -3,7 +3,7 @@
 #![no_main]
 
 use holdfast_protocol::sftp::{
-    Answers, Attributes, MAX_PACKET, Packet, Request, decode, next_packet,
+    Answers, Attributes, ClientPacket, MAX_PACKET, SftpRequest, decode, next_packet,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -18,7 +18,7 @@ fuzz_target!(|bytes: &[u8]| {
 });
 
 fn read(packet: &[u8]) {
-    let Ok(Packet::Request { id, request }) = decode(packet) else {
+    let Ok(ClientPacket::Request { id, request }) = decode(packet) else {
         return;
     };
     let within = |fields: &[&[u8]]| {
@@ -26,12 +26,12 @@ fn read(packet: &[u8]) {
         assert!(length < packet.len());
     };
     match request {
-        Ok(Request::Write { handle, data, .. }) => within(&[handle, data]),
-        Ok(Request::OpenAs { handle, path, .. }) => within(&[handle, path]),
-        Ok(Request::Release(handle)) => within(&[handle]),
-        Ok(Request::Symlink { target, link }) => within(&[target, link]),
-        Ok(Request::CopyData { from, to, .. }) => within(&[from, to]),
-        Ok(Request::Realpath(path)) => {
+        Ok(SftpRequest::Write { handle, data, .. }) => within(&[handle, data]),
+        Ok(SftpRequest::OpenAs { handle, path, .. }) => within(&[handle, path]),
+        Ok(SftpRequest::Release(handle)) => within(&[handle]),
+        Ok(SftpRequest::Symlink { target, link }) => within(&[target, link]),
+        Ok(SftpRequest::CopyData { from, to, .. }) => within(&[from, to]),
+        Ok(SftpRequest::Realpath(path)) => {
             within(&[path]);
             echo(id, path);
         }

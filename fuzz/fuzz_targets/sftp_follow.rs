@@ -2,7 +2,7 @@
 //! bytes are cut, and what cannot be followed ends it once and for good.
 #![no_main]
 
-use holdfast_protocol::sftp::{Followed, Follower, Outcome};
+use holdfast_protocol::sftp::{FileOutcome, Followed, Follower};
 use libfuzzer_sys::{arbitrary, fuzz_target};
 
 #[derive(Debug, arbitrary::Arbitrary)]
@@ -71,7 +71,9 @@ fuzz_target!(|steps: Vec<Step>| {
     whole.finish();
     while let Some(seen) = whole.poll() {
         // What is left has no success.
-        assert!(matches!(seen, Followed::Operation(operation) if operation.outcome != Outcome::OK));
+        assert!(
+            matches!(seen, Followed::Operation(operation) if operation.outcome != FileOutcome::OK)
+        );
     }
 });
 

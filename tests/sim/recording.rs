@@ -9,7 +9,7 @@ mod world;
 use std::time::Duration;
 
 use holdfast_protocol::limits::{MIN_SPOOL_BYTES, SPOOL_BYTES};
-use holdfast_protocol::recording::ingest::{State, Truncated};
+use holdfast_protocol::recording::ingest::{IngestState, Truncated};
 use holdfast_protocol::recording::medium::FileName;
 use holdfast_protocol::recording::record::EndReason;
 use holdfast_protocol::recording::spool::Sync;
@@ -99,7 +99,7 @@ fn check(world: &World<'_>) {
             );
         } else {
             assert_eq!(recorded, shown, "session {number}: {:?}", kept.state);
-            assert_eq!(kept.state, State::Complete, "session {number}");
+            assert_eq!(kept.state, IngestState::Complete, "session {number}");
         }
     }
 }
@@ -119,7 +119,7 @@ fn a_session_that_power_was_cut_under_ends_as_power_loss() {
         world.heal_and_deliver();
         check(&world);
         let state = world.relay.sessions[&world.sessions[session].id].state;
-        assert_eq!(state, State::Truncated(Truncated::PowerLoss));
+        assert_eq!(state, IngestState::Truncated(Truncated::PowerLoss));
     });
 }
 
@@ -157,7 +157,7 @@ fn what_root_does_to_a_spool_is_named() {
         world.heal_and_deliver();
         let kept = &world.relay.sessions[&id];
         assert_eq!(kept.settled, 1);
-        let honest = matches!(kept.state, State::Complete);
+        let honest = matches!(kept.state, IngestState::Complete);
         assert!(!honest, "nobody noticed");
     });
 }

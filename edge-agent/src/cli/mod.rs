@@ -21,7 +21,7 @@ use crate::session::launch::login::LoginMode;
 use crate::session::subsystem::SftpServer;
 use crate::sftp::ARGUMENT;
 
-pub use upgrade::{SelfTest, UpgradeArgs, Watch};
+pub use upgrade::{SelfTest, UpgradeArgs, WatchArgs};
 
 /// Keeps a tunnel to a Holdfast relay open, so that operators reach this device with a stock ssh.
 #[derive(Debug, Parser)]
@@ -58,7 +58,7 @@ Examples:
   edge-agent run --login bare
   edge-agent run --sftp-server /usr/lib/openssh/sftp-server
   edge-agent run --spool /mnt/data/spool --spool-max 256MiB --upload 'window 02:00-05:00'")]
-    Run(Run),
+    Run(RunArgs),
     /// Show whether the tunnel is up
     #[command(after_help = "Exits 0 when the tunnel is up, 1 otherwise.
 
@@ -123,7 +123,7 @@ Examples:
   sftp -D 'edge-agent internal-sftp'
   sftp -D 'edge-agent internal-sftp --read-only --root /srv/media'"
     )]
-    InternalSftp(Sftp),
+    InternalSftp(SftpArgs),
     /// Try whether this program, on a device where another version runs, would reach the relay
     #[command(name = self_test::ARGUMENT, hide = true)]
     SelfTest(SelfTest),
@@ -132,7 +132,7 @@ Examples:
     Guard(StateArg),
     /// Put the version before back when the one on trial does not
     #[command(name = watch::WATCH, hide = true)]
-    Watch(Watch),
+    Watch(WatchArgs),
 }
 
 /// Which init, and where.
@@ -235,7 +235,7 @@ pub struct Join {
 
 /// `edge-agent run`.
 #[derive(Debug, Args)]
-pub struct Run {
+pub struct RunArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "documented at its type")]
     pub state: StateArg,
@@ -259,7 +259,7 @@ pub struct Run {
     pub recording: RecordingArgs,
 }
 
-impl Run {
+impl RunArgs {
     /// Refuses to serve sessions of the account that holds the device's key, unless that was asked for. `is_root` is
     /// whether the agent is root, and so serves accounts that are not its own.
     ///
@@ -283,7 +283,7 @@ pub struct OwnAccount(PathBuf);
 
 /// `edge-agent internal-sftp`.
 #[derive(Debug, Args)]
-pub struct Sftp {
+pub struct SftpArgs {
     /// Refuse whatever would change a file, a folder or an attribute
     #[arg(long)]
     pub read_only: bool,

@@ -43,7 +43,7 @@ pub struct SelfTest {
 
 /// `edge-agent internal-watch`.
 #[derive(Debug, Args)]
-pub struct Watch {
+pub struct WatchArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "documented at its type")]
     pub state: StateArg,

@@ -63,7 +63,7 @@ pub(crate) fn open_private(path: &Path) -> Result<File, FolderFault> {
         path: path.to_owned(),
         source,
     })?;
-    let mut walk = Walk::start().map_err(|error| failed(Path::new("/"), error))?;
+    let mut walk = FolderWalk::start().map_err(|error| failed(Path::new("/"), error))?;
     let mut names = names(&whole);
     let mut links = 0;
     while let Some(name) = names.pop_front() {
@@ -82,7 +82,7 @@ pub(crate) fn open_private(path: &Path) -> Result<File, FolderFault> {
                 }
                 let target = walk.read_link(&found, &stat, &here)?;
                 if target.is_absolute() {
-                    walk = Walk::start().map_err(|error| failed(Path::new("/"), error))?;
+                    walk = FolderWalk::start().map_err(|error| failed(Path::new("/"), error))?;
                 }
                 for name in self::names(&target).into_iter().rev() {
                     names.push_front(name);
@@ -99,14 +99,14 @@ pub(crate) fn open_private(path: &Path) -> Result<File, FolderFault> {
 }
 
 /// Where the walk is.
-struct Walk {
+struct FolderWalk {
     at: OwnedFd,
     path: PathBuf,
     /// Whether other accounts may make names in `at`.
     is_shared: bool,
 }
 
-impl Walk {
+impl FolderWalk {
     fn start() -> Result<Self, Errno> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(Self {

@@ -8,7 +8,7 @@ use holdfast_protocol::escape::OneLine;
 
 /// How a line begins: the prefixes of sd-daemon(3), when the line goes to the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Level {
+pub(crate) enum LogLevel {
     /// Something an operator of the device should look at.
     Warning,
     /// The course of things: tunnels and sessions.
@@ -17,13 +17,13 @@ pub(crate) enum Level {
 
 /// Writes one line, whatever the text holds: a relay's words, a name, a path. A log that cannot be written must never
 /// stop a tunnel, so errors are dropped.
-pub(crate) fn line(level: Level, text: fmt::Arguments<'_>) {
+pub(crate) fn line(level: LogLevel, text: fmt::Arguments<'_>) {
     let journal = std::env::var_os("JOURNAL_STREAM").is_some();
     let prefix = match (journal, level) {
-        (true, Level::Warning) => "<4>",
-        (true, Level::Info) => "<6>",
-        (false, Level::Warning) => "edge-agent: warning: ",
-        (false, Level::Info) => "edge-agent: ",
+        (true, LogLevel::Warning) => "<4>",
+        (true, LogLevel::Info) => "<6>",
+        (false, LogLevel::Warning) => "edge-agent: warning: ",
+        (false, LogLevel::Info) => "edge-agent: ",
     };
     let text = text.to_string();
     let _ = writeln!(std::io::stderr().lock(), "{prefix}{}", OneLine(&text));
@@ -32,11 +32,11 @@ pub(crate) fn line(level: Level, text: fmt::Arguments<'_>) {
 /// `info!("…")`: the course of things.
 #[macro_export]
 macro_rules! info {
-    ($($text:tt)*) => { $crate::os::log::line($crate::os::log::Level::Info, format_args!($($text)*)) };
+    ($($text:tt)*) => { $crate::os::log::line($crate::os::log::LogLevel::Info, format_args!($($text)*)) };
 }
 
 /// `warn!("…")`: something to look at.
 #[macro_export]
 macro_rules! warn {
-    ($($text:tt)*) => { $crate::os::log::line($crate::os::log::Level::Warning, format_args!($($text)*)) };
+    ($($text:tt)*) => { $crate::os::log::line($crate::os::log::LogLevel::Warning, format_args!($($text)*)) };
 }

@@ -18,7 +18,7 @@ const MAX_FILE: u64 = 64 * 1024;
 
 /// What can be wrong with the state folder or a file in it.
 #[derive(Debug, Error)]
-pub enum StateError {
+pub enum StateDirError {
     /// The operating system refused.
     #[error("cannot {verb} {}: {source}", path.display())]
     Io {
@@ -66,8 +66,8 @@ impl StateDir {
     /// change it or what leads to it.
     ///
     /// # Errors
-    /// [`StateError::Folder`].
-    pub fn create_or_open(path: &Path) -> Result<Self, StateError> {
+    /// [`StateDirError::Folder`].
+    pub fn create_or_open(path: &Path) -> Result<Self, StateDirError> {
         Ok(Self {
             path: path.to_owned(),
             dir: folder::open_private(path)?,
@@ -77,8 +77,8 @@ impl StateDir {
     /// Takes the lock of the running agent.
     ///
     /// # Errors
-    /// [`StateError::Locked`] if another process holds it.
-    pub fn lock(&self) -> Result<StateLock, StateError> {
+    /// [`StateDirError::Locked`] if another process holds it.
+    pub fn lock(&self) -> Result<StateLock, StateDirError> {
         let path = self.path.join("lock");
         let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = openat(&self.dir, "lock", flags, Mode::RUSR | Mode::WUSR)
@@ -91,7 +91,7 @@ impl StateDir {
                 let _ = write!(&file, "{}", std::process::id());
                 Ok(StateLock { _file: file })
             }
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(StateError::Locked(self.path.clone())),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(StateDirError::Locked(self.path.clone())),
             Err(error) => Err(io_error("lock", &path, error.into())),
         }
     }
@@ -114,8 +114,8 @@ impl StateDir {
     /// open while the path is used.
     ///
     /// # Errors
-    /// [`StateError::Io`].
-    pub fn short_path(&self, name: &str) -> Result<(File, PathBuf), StateError> {
+    /// [`StateDirError::Io`].
+    pub fn short_path(&self, name: &str) -> Result<(File, PathBuf), StateDirError> {
         let dir = self.dir.try_clone();
         let dir = dir.map_err(|source| io_error("open", &self.path, source))?;
         let path = PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd())).join(name);
@@ -125,8 +125,8 @@ impl StateDir {
     /// Reads a file; `None` if there is none.
     ///
     /// # Errors
-    /// [`StateError`] if it is there but cannot be read.
-    pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>, StateError> {
+    /// [`StateDirError`] if it is there but cannot be read.
+    pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>, StateDirError> {
         let path = self.file(name);
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let file = match openat(&self.dir, name, flags, Mode::empty()) {
@@ -146,8 +146,8 @@ impl StateDir {
     /// is there.
     ///
     /// # Errors
-    /// [`StateError::Io`].
-    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), StateError> {
+    /// [`StateDirError::Io`].
+    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), StateDirError> {
         replace_in(&self.dir, OsStr::new(name), bytes, 0o600)
             .map_err(|source| io_error("write", &self.file(name), source))
     }
@@ -191,8 +191,8 @@ fn replace_in(folder: &File, name: &OsStr, bytes: &[u8], mode: u32) -> io::Resul
     folder.sync_all()
 }
 
-fn io_error(verb: &'static str, path: &Path, source: io::Error) -> StateError {
-    StateError::Io {
+fn io_error(verb: &'static str, path: &Path, source: io::Error) -> StateDirError {
+    StateDirError::Io {
         verb,
         path: path.to_owned(),
         source,

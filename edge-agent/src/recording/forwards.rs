@@ -18,15 +18,15 @@ use holdfast_protocol::recording::record::{
 use holdfast_protocol::recording::spool::Accept;
 use holdfast_protocol::wire::{ForwardLogRef, RecordingMode};
 
-use super::recorder::State;
-use super::{Recorder, Unrecordable};
+use super::recorder::RecorderState;
+use super::{NotRecordable, Recorder};
 
 /// The reason given for a forward whose log does not exist or has ended.
 const OVER: &str = "the recording of this connection's forwards is over: try again";
 
 /// The forwards of one shared log.
 #[derive(Debug, Default)]
-pub(super) struct Forwards {
+pub(super) struct ForwardLog {
     /// Those that have not ended, by their numbers.
     open: BTreeMap<u32, Arc<ByteCounters>>,
     /// Why a strict recording takes no more of them.
@@ -35,7 +35,7 @@ pub(super) struct Forwards {
 
 /// How a forward begins.
 #[derive(Clone, Debug)]
-pub(crate) struct Beginning {
+pub(crate) struct ForwardBeginning {
     /// Which way it goes.
     pub(crate) direction: ForwardDirection,
     /// The target that was asked for, or the address that was connected to.
@@ -98,12 +98,12 @@ impl LoggedForward {
     /// the same.
     ///
     /// # Errors
-    /// [`Unrecordable`]: it must not begin.
+    /// [`NotRecordable`]: it must not begin.
     pub(crate) async fn begin(
         recorder: &Arc<Recorder>,
         log: ForwardLogRef,
-        beginning: &Beginning,
-    ) -> Result<Option<Self>, Unrecordable> {
+        beginning: &ForwardBeginning,
+    ) -> Result<Option<Self>, NotRecordable> {
         let passed = Arc::<ByteCounters>::default();
         loop {
             let changed = recorder.changed.listen();
@@ -111,7 +111,7 @@ impl LoggedForward {
                 BeginAnswer::Recorded => break,
                 BeginAnswer::Wait => changed.await,
                 BeginAnswer::Refused(why) if log.mode == RecordingMode::Strict => {
-                    return Err(Unrecordable(why));
+                    return Err(NotRecordable(why));
                 }
                 BeginAnswer::Refused(_) => return Ok(None),
             }
@@ -153,7 +153,7 @@ impl Recorder {
     fn forward_begins(
         &self,
         log: ForwardLogRef,
-        beginning: &Beginning,
+        beginning: &ForwardBeginning,
         passed: &Arc<ByteCounters>,
     ) -> BeginAnswer {
         let now = self.now();
@@ -166,10 +166,10 @@ impl Recorder {
     }
 }
 
-impl State {
+impl RecorderState {
     /// Opens the shared log of a recording that has begun.
     pub(super) fn take_forwards(&mut self, session: SessionId) {
-        self.forwards.insert(session, Forwards::default());
+        self.forwards.insert(session, ForwardLog::default());
     }
 
     /// Records what is still open in a recording that is about to end as such.
@@ -191,7 +191,7 @@ impl State {
         &mut self,
         now: Duration,
         log: ForwardLogRef,
-        beginning: &Beginning,
+        beginning: &ForwardBeginning,
         passed: &Arc<ByteCounters>,
     ) -> BeginAnswer {
         let over = || BeginAnswer::Refused(OVER.to_owned());

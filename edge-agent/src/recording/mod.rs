@@ -22,5 +22,5 @@ mod writer;
 pub use recorder::{Recorder, RecorderConfig, RecordingDevice};
 pub use status::SpoolStatus;
 
-pub(crate) use forwards::{Beginning, ByteCounters, LoggedForward};
-pub(crate) use session::{Recording, Unrecordable};
+pub(crate) use forwards::{ByteCounters, ForwardBeginning, LoggedForward};
+pub(crate) use session::{NotRecordable, Recording};

@@ -12,14 +12,14 @@ use holdfast_protocol::limits::SPOOL_BYTES;
 use holdfast_protocol::recording::medium::SegmentName;
 use holdfast_protocol::recording::record::EndReason;
 use holdfast_protocol::recording::seal::RecordingKey;
-use holdfast_protocol::recording::spool::{Spool, Sync, Unavailable, Work};
+use holdfast_protocol::recording::spool::{Spool, SpoolWork, Sync, Unavailable};
 use holdfast_protocol::recording::upload::{UploadAction, UploadConfig, UploadPolicy, Uploader};
-use holdfast_protocol::wire::{Refused, SegmentLost, UploadAnswer, UploadMessage};
+use holdfast_protocol::wire::{SegmentLost, SegmentRefused, UploadAnswer, UploadMessage};
 use smol::Timer;
 
 use super::clock::{minute_of_day, trusted_clock};
 use super::commands::Commands;
-use super::forwards::Forwards;
+use super::forwards::ForwardLog;
 use super::open::open_spool;
 use super::spool_fs::Folder;
 use super::writer;
@@ -74,7 +74,7 @@ pub struct RecordingDevice {
 /// The recorder. Sessions put in, one thread writes, the tunnel's upload takes out.
 #[derive(Debug)]
 pub struct Recorder {
-    state: Mutex<State>,
+    state: Mutex<RecorderState>,
     /// Wakes the thread that writes.
     pub(super) work: Condvar,
     /// Notified when work was done, or something waits for the relay.
@@ -93,14 +93,14 @@ pub struct Recorder {
 
 /// What the lock guards. It is never held during I/O.
 #[derive(Debug)]
-pub(super) struct State {
+pub(super) struct RecorderState {
     /// Or why there is none.
     pub(super) spool: Result<Spool, String>,
     pub(super) device: RecordingDevice,
     /// Sessions that are being recorded.
     pub(super) live: BTreeSet<SessionId>,
     /// The open forwards of each shared log.
-    pub(super) forwards: BTreeMap<SessionId, Forwards>,
+    pub(super) forwards: BTreeMap<SessionId, ForwardLog>,
     uploader: Uploader,
     /// Counts upload streams: what was read for an older one is of no use.
     stream: u64,
@@ -144,7 +144,7 @@ impl Recorder {
             warn!("sessions cannot be recorded: {why}");
         }
         let recorder = Arc::new(Self {
-            state: Mutex::new(State {
+            state: Mutex::new(RecorderState {
                 spool,
                 device,
                 live: BTreeSet::new(),
@@ -232,7 +232,7 @@ impl Recorder {
         self.changed.notify(usize::MAX);
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, RecorderState> {
         // Each change is made whole before anything can panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -259,7 +259,7 @@ impl Recorder {
     }
 
     /// Wakes the writer if it would sleep for too long.
-    pub(super) fn wake(&self, state: &State) {
+    pub(super) fn wake(&self, state: &RecorderState) {
         let due = state.poll_timeout();
         let is_late = |until: Duration| due.is_some_and(|due| due < until);
         if state.wanted.is_some() || state.sleeps_until.is_some_and(is_late) {
@@ -284,11 +284,13 @@ impl Recorder {
         }
         if let UploadAnswer::Refused(refusal) = answer {
             let why = match refusal.why {
-                Refused::Unavailable => "cannot be stored by the relay now: it is offered again",
-                Refused::Tampered => {
+                SegmentRefused::Unavailable => {
+                    "cannot be stored by the relay now: it is offered again"
+                }
+                SegmentRefused::Tampered => {
                     "is no part of its recording, says the relay: it was set aside"
                 }
-                Refused::UnknownSession => {
+                SegmentRefused::UnknownSession => {
                     "is of a session that the relay does not know: it was set aside"
                 }
             };
@@ -344,15 +346,15 @@ impl Recorder {
     }
 }
 
-impl State {
-    pub(super) fn poll_work(&mut self, now: Duration) -> Option<Work> {
+impl RecorderState {
+    pub(super) fn poll_work(&mut self, now: Duration) -> Option<SpoolWork> {
         self.spool.as_mut().ok()?.poll_work(now)
     }
 
     pub(super) fn handle_done(
         &mut self,
         now: Duration,
-        work: Work,
+        work: SpoolWork,
         outcome: Result<u64, ErrorKind>,
     ) {
         if let Err(kind) = outcome {

@@ -8,15 +8,15 @@ use event_listener::EventListener;
 use futures_lite::FutureExt as _;
 use holdfast_protocol::ids::SessionId;
 use holdfast_protocol::recording::record::{
-    EndReason, EnvironmentRefused, Event, Start, StartedWork, Stream, Terminal,
+    EndReason, EnvironmentRefused, Event, RecordedTerminal, RecordingStart, StartedWork, Stream,
 };
-use holdfast_protocol::recording::spool::{Accept, Begin, Piece};
+use holdfast_protocol::recording::spool::{Accept, Begin, DataPiece};
 use holdfast_protocol::wire::{Exit, Open, RecordingMode, RecordingTerms, SFTP, Work};
 use ring::rand::{SecureRandom as _, SystemRandom};
 
 use super::clock::{monotonic_clock, wall_clock};
-use super::recorder::State;
-use super::sftp::Files;
+use super::recorder::RecorderState;
+use super::sftp::FollowedTransfer;
 use super::{Recorder, commands};
 
 /// The recording of a session, or the absence of one: then everything is let through.
@@ -28,14 +28,14 @@ pub(crate) struct Recording {
     /// Whether uploads stand back behind what passes here.
     interactive: bool,
     /// What a file transfer does; its data is not recorded.
-    files: Option<Box<Files>>,
+    files: Option<Box<FollowedTransfer>>,
     /// The spool is asked again when this resolves.
     waits: Option<EventListener>,
 }
 
 /// Why something must not be shown, in words for the operator.
 #[derive(Debug)]
-pub(crate) struct Unrecordable(pub(crate) String);
+pub(crate) struct NotRecordable(pub(crate) String);
 
 impl Recording {
     /// Of a session that has not begun.
@@ -52,8 +52,8 @@ impl Recording {
     /// Begins what the relay asks for.
     ///
     /// # Errors
-    /// [`Unrecordable`]: the session must not begin.
-    pub(crate) fn begin(&mut self, open: &Open) -> Result<(), Unrecordable> {
+    /// [`NotRecordable`]: the session must not begin.
+    pub(crate) fn begin(&mut self, open: &Open) -> Result<(), NotRecordable> {
         self.interactive = open.pty.is_some();
         if self.interactive {
             self.recorder.notice_interactive();
@@ -82,7 +82,7 @@ impl Recording {
                 Ok(())
             }
             Err(why) if terms.mode == RecordingMode::Strict && !terms.recover => {
-                Err(Unrecordable(why))
+                Err(NotRecordable(why))
             }
             Err(why) => {
                 state.note_unrecorded(open.session, &why);
@@ -110,8 +110,8 @@ impl Recording {
     pub(crate) fn poll_data(
         &mut self,
         cx: &mut Context<'_>,
-        piece: Piece<'_>,
-    ) -> Poll<Result<(), Unrecordable>> {
+        piece: DataPiece<'_>,
+    ) -> Poll<Result<(), NotRecordable>> {
         if self.interactive && !piece.bytes.is_empty() {
             self.recorder.notice_interactive();
         }
@@ -141,7 +141,7 @@ impl Recording {
     }
 
     /// Records the operations that have ended.
-    fn poll_files(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Unrecordable>> {
+    fn poll_files(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), NotRecordable>> {
         let Some(mut files) = self.files.take() else {
             return Poll::Ready(Ok(()));
         };
@@ -162,7 +162,7 @@ impl Recording {
         &mut self,
         cx: &mut Context<'_>,
         event: &Event<'_>,
-    ) -> Poll<Result<(), Unrecordable>> {
+    ) -> Poll<Result<(), NotRecordable>> {
         self.poll_accept(cx, &|recorder, state, session| {
             let now = recorder.now();
             match &mut state.spool {
@@ -176,7 +176,7 @@ impl Recording {
     pub(crate) async fn refused_environment(
         &mut self,
         names: &[String],
-    ) -> Result<(), Unrecordable> {
+    ) -> Result<(), NotRecordable> {
         if names.is_empty() {
             return Ok(());
         }
@@ -189,7 +189,7 @@ impl Recording {
         &mut self,
         cx: &mut Context<'_>,
         stream: Stream,
-    ) -> Poll<Result<(), Unrecordable>> {
+    ) -> Poll<Result<(), NotRecordable>> {
         self.poll_event(cx, &Event::Eof(stream))
     }
 
@@ -220,8 +220,8 @@ impl Recording {
     fn poll_accept(
         &mut self,
         cx: &mut Context<'_>,
-        offer: &dyn Fn(&Recorder, &mut State, SessionId) -> Accept,
-    ) -> Poll<Result<(), Unrecordable>> {
+        offer: &dyn Fn(&Recorder, &mut RecorderState, SessionId) -> Accept,
+    ) -> Poll<Result<(), NotRecordable>> {
         let Some(session) = self.session else {
             return Poll::Ready(Ok(()));
         };
@@ -234,7 +234,7 @@ impl Recording {
             };
             match accept {
                 Accept::Accepted | Accept::Gap => return Poll::Ready(Ok(())),
-                Accept::Refused(why) => return Poll::Ready(Err(Unrecordable(why.to_string()))),
+                Accept::Refused(why) => return Poll::Ready(Err(NotRecordable(why.to_string()))),
                 Accept::Wait => {}
             }
             match &mut self.waits {
@@ -251,7 +251,7 @@ impl Recording {
 
 fn begin(
     recorder: &Recorder,
-    state: &mut State,
+    state: &mut RecorderState,
     open: &Open,
     terms: &RecordingTerms,
 ) -> Result<(), String> {
@@ -265,7 +265,7 @@ fn begin(
         .map_err(|_| "the system gives no random numbers".to_owned())?;
     let (work, rest_of_command) = StartedWork::of(&open.work);
     let env = open.env.iter();
-    let start = Start {
+    let start = RecordingStart {
         session: open.session,
         device: state.device.id,
         name: state.device.name.clone(),
@@ -273,7 +273,7 @@ fn begin(
         user: open.user.clone(),
         login: open.login.clone(),
         work,
-        terminal: open.pty.as_ref().map(|pty| Terminal {
+        terminal: open.pty.as_ref().map(|pty| RecordedTerminal {
             term: &pty.term,
             size: pty.size,
         }),

@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use embedded_io::ErrorKind;
-use holdfast_protocol::recording::medium::{Entry, FileName, Medium, NO_SPACE, READ_ONLY};
+use holdfast_protocol::recording::medium::{FileName, Medium, MediumEntry, NO_SPACE, READ_ONLY};
 use rustix::fs::{
     AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, fstatvfs, openat, renameat, statat,
     unlinkat,
@@ -95,12 +95,12 @@ impl Folder {
     }
 
     /// What is there by this name, if it is a file of the spool.
-    fn entry(&self, name: &CStr) -> Option<Entry> {
+    fn entry(&self, name: &CStr) -> Option<MediumEntry> {
         let parsed = name.to_str().ok().and_then(FileName::parse)?;
         // Not the standard library's: where pointers have 32 bits, its times end in 2038.
         let stat = statat(&self.dir, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
         let is_file = FileType::from_raw_mode(stat.st_mode).is_file();
-        is_file.then(|| Entry {
+        is_file.then(|| MediumEntry {
             name: parsed,
             length: u64::try_from(stat.st_size).unwrap_or_default(),
             modified: stat.st_mtime,
@@ -172,7 +172,7 @@ impl Medium for Folder {
         Ok(self.sync_names()?)
     }
 
-    fn list(&mut self) -> Result<Vec<Entry>, MediumError> {
+    fn list(&mut self) -> Result<Vec<MediumEntry>, MediumError> {
         let mut entries = Vec::new();
         for found in Dir::read_from(&self.dir)? {
             entries.extend(self.entry(found?.file_name()));

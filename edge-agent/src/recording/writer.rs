@@ -6,10 +6,10 @@ use std::time::Duration;
 use embedded_io::ErrorKind;
 use holdfast_protocol::limits::WRITE_RETRY;
 use holdfast_protocol::recording::medium::{FileName, Medium as _, perform};
-use holdfast_protocol::recording::spool::Work;
+use holdfast_protocol::recording::spool::SpoolWork;
 use holdfast_protocol::wire::SegmentLost;
 
-use super::recorder::{Recorder, SegmentRead, State};
+use super::recorder::{Recorder, RecorderState, SegmentRead};
 use super::spool_fs::Folder;
 
 /// Works until the recorder stops and everything is written.
@@ -33,7 +33,7 @@ pub(super) fn work(recorder: &Arc<Recorder>, mut folder: Folder) {
             state = recorder.lock();
             match (&work, outcome) {
                 // It would be asked for again at once.
-                (Work::Remove(_), Err(kind)) if kind != ErrorKind::NotFound => {
+                (SpoolWork::Remove(_), Err(kind)) if kind != ErrorKind::NotFound => {
                     later = Some((recorder.now() + WRITE_RETRY, work, kind));
                 }
                 (_, outcome) => state.handle_done(recorder.now(), work, outcome),
@@ -52,9 +52,9 @@ pub(super) fn work(recorder: &Arc<Recorder>, mut folder: Folder) {
 }
 
 /// A removal that failed: when it may be asked for again, and what was said of it.
-type Postponed = Option<(Duration, Work, ErrorKind)>;
+type Postponed = Option<(Duration, SpoolWork, ErrorKind)>;
 
-fn give_back(recorder: &Recorder, state: &mut State, later: &mut Postponed) {
+fn give_back(recorder: &Recorder, state: &mut RecorderState, later: &mut Postponed) {
     if let Some((_, work, kind)) = later.take_if(|(at, ..)| *at <= recorder.now()) {
         state.handle_done(recorder.now(), work, Err(kind));
     }
@@ -63,9 +63,9 @@ fn give_back(recorder: &Recorder, state: &mut State, later: &mut Postponed) {
 /// Waits until there is work, or is woken.
 fn sleep<'a>(
     recorder: &'a Recorder,
-    mut state: MutexGuard<'a, State>,
+    mut state: MutexGuard<'a, RecorderState>,
     retry: Option<Duration>,
-) -> MutexGuard<'a, State> {
+) -> MutexGuard<'a, RecorderState> {
     let until = [state.poll_timeout(), retry].into_iter().flatten().min();
     state.sleeps_until = Some(until.unwrap_or(Duration::MAX));
     let mut state = match until {

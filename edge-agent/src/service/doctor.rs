@@ -1,7 +1,7 @@
 //! `edge-agent doctor`: what this device lacks. A *problem* is to be mended and makes the exit status 1; a *warning* is
 //! a choice that may have been meant.
 //!
-//! A check is a function of [`Facts`] in [`CHECKS`].
+//! A check is a function of [`DoctorFacts`] in [`CHECKS`].
 
 use std::fmt;
 
@@ -11,13 +11,13 @@ use serde::Serialize;
 
 use crate::os::clock::WallTime;
 use crate::os::limits::CLOCK_IS_SET;
-use crate::service::status::Status;
+use crate::service::status::AgentStatus;
 use crate::session::launch::login::{self, LoginMode};
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Level {
+pub enum FindingLevel {
     /// Nothing is to be done.
     Ok,
     /// It may have been meant.
@@ -28,29 +28,29 @@ pub enum Level {
 
 /// What a check found.
 #[derive(Clone, Debug, Serialize)]
-pub struct Finding {
+pub struct DoctorFinding {
     /// The check's name.
     pub check: &'static str,
     /// How bad it is.
-    pub level: Level,
+    pub level: FindingLevel,
     /// What is so.
     pub message: String,
     /// What to do about it.
     pub remedy: Option<String>,
 }
 
-impl Finding {
+impl DoctorFinding {
     fn ok(check: &'static str, message: impl Into<String>) -> Self {
         Self {
             check,
-            level: Level::Ok,
+            level: FindingLevel::Ok,
             message: message.into(),
             remedy: None,
         }
     }
 
     fn bad(
-        level: Level,
+        level: FindingLevel,
         check: &'static str,
         message: impl Into<String>,
         remedy: impl Into<String>,
@@ -64,12 +64,12 @@ impl Finding {
     }
 }
 
-impl fmt::Display for Finding {
+impl fmt::Display for DoctorFinding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let level = match self.level {
-            Level::Ok => "ok",
-            Level::Warning => "warning",
-            Level::Problem => "problem",
+            FindingLevel::Ok => "ok",
+            FindingLevel::Warning => "warning",
+            FindingLevel::Problem => "problem",
         };
         write!(f, "{level:8}{:10}{}", self.check, self.message)?;
         match &self.remedy {
@@ -81,39 +81,39 @@ impl fmt::Display for Finding {
 
 /// What the checks go by.
 #[derive(Debug, Default)]
-pub struct Facts {
+pub struct DoctorFacts {
     /// What the running agent says, if one runs.
-    pub status: Option<Status>,
+    pub status: Option<AgentStatus>,
 }
 
 /// All checks, in their order.
-const CHECKS: [fn(&Facts) -> Finding; 4] = [service, accounts, spool, clock];
+const CHECKS: [fn(&DoctorFacts) -> DoctorFinding; 4] = [service, accounts, spool, clock];
 
 /// Runs all checks.
 #[must_use]
-pub fn run(facts: &Facts) -> Vec<Finding> {
+pub fn run(facts: &DoctorFacts) -> Vec<DoctorFinding> {
     CHECKS.iter().map(|check| check(facts)).collect()
 }
 
-fn service(facts: &Facts) -> Finding {
+fn service(facts: &DoctorFacts) -> DoctorFinding {
     let check = "service";
     match &facts.status {
-        None => Finding::bad(
-            Level::Problem,
+        None => DoctorFinding::bad(
+            FindingLevel::Problem,
             check,
             "no agent runs on this state folder",
             "start its service, or make it one with `edge-agent install`",
         ),
         Some(status) if status.state != "online" => {
             let why = status.last_error.as_deref().unwrap_or("it says no reason");
-            Finding::bad(
-                Level::Problem,
+            DoctorFinding::bad(
+                FindingLevel::Problem,
                 check,
                 format!("the agent has no tunnel ({}): {why}", status.state),
                 "look at the network, and at the relay's address in `edge-agent status`",
             )
         }
-        Some(status) => Finding::ok(
+        Some(status) => DoctorFinding::ok(
             check,
             format!(
                 "the agent {} runs, and its tunnel is up",
@@ -137,38 +137,38 @@ fn login_mode(arguments: &[String]) -> LoginMode {
         .unwrap_or_default()
 }
 
-fn accounts(facts: &Facts) -> Finding {
+fn accounts(facts: &DoctorFacts) -> DoctorFinding {
     let check = "accounts";
     let arguments = facts.status.as_ref().map(|status| &status.arguments);
     let mode = login_mode(arguments.map(Vec::as_slice).unwrap_or_default());
     let lacks = "sessions have /etc/environment and a loginuid, but no limits.conf, no XDG_RUNTIME_DIR and no account \
                  rules of PAM";
     if !geteuid().is_root() {
-        return Finding::bad(
-            Level::Warning,
+        return DoctorFinding::bad(
+            FindingLevel::Warning,
             check,
             "whether PAM opens sessions is seen by root only",
             "run `edge-agent doctor` as root",
         );
     }
     if mode == LoginMode::Bare {
-        return Finding::ok(check, format!("as `--login bare` has it, {lacks}"));
+        return DoctorFinding::ok(check, format!("as `--login bare` has it, {lacks}"));
     }
     match login::find_su()
         .map_err(|missing| missing.text().to_owned())
         .and_then(|su| login::probe(&su).map(|()| su))
     {
-        Ok(su) => Finding::ok(check, format!("PAM opens sessions, by {}", su.display())),
-        Err(why) if mode == LoginMode::Pam => Finding::bad(
-            Level::Problem,
+        Ok(su) => DoctorFinding::ok(check, format!("PAM opens sessions, by {}", su.display())),
+        Err(why) if mode == LoginMode::Pam => DoctorFinding::bad(
+            FindingLevel::Problem,
             check,
             format!(
                 "PAM opens no sessions, and `--login pam` refuses all logins without it: {why}"
             ),
             "mend PAM, or run the agent with `--login auto`",
         ),
-        Err(why) => Finding::bad(
-            Level::Warning,
+        Err(why) => DoctorFinding::bad(
+            FindingLevel::Warning,
             check,
             format!("PAM opens no sessions ({why}): {lacks}"),
             "install PAM and the su of util-linux, or say `--login bare` if that is meant",
@@ -176,29 +176,29 @@ fn accounts(facts: &Facts) -> Finding {
     }
 }
 
-fn spool(facts: &Facts) -> Finding {
+fn spool(facts: &DoctorFacts) -> DoctorFinding {
     let check = "spool";
     let Some(spool) = facts
         .status
         .as_ref()
         .and_then(|status| status.spool.as_ref())
     else {
-        return Finding::bad(
-            Level::Warning,
+        return DoctorFinding::bad(
+            FindingLevel::Warning,
             check,
             "only a running agent says how its spool is",
             "start the agent",
         );
     };
     match &spool.last_trouble {
-        Some(trouble) => Finding::bad(
-            Level::Problem,
+        Some(trouble) => DoctorFinding::bad(
+            FindingLevel::Problem,
             check,
             format!("{}: {trouble}", spool.folder),
             "give it room on a safe folder with --spool and --spool-max, and look at `edge-agent status`",
         ),
-        None if spool.volatile => Finding::bad(
-            Level::Warning,
+        None if spool.volatile => DoctorFinding::bad(
+            FindingLevel::Warning,
             check,
             format!(
                 "{} is in memory: what waits there is lost with the power",
@@ -206,20 +206,20 @@ fn spool(facts: &Facts) -> Finding {
             ),
             "name a folder on a disk with --spool",
         ),
-        None => Finding::ok(check, spool.to_string()),
+        None => DoctorFinding::ok(check, spool.to_string()),
     }
 }
 
-fn clock(_: &Facts) -> Finding {
+fn clock(_: &DoctorFacts) -> DoctorFinding {
     let now = WallTime::now();
     match now.since_1970() < CLOCK_IS_SET {
-        true => Finding::bad(
-            Level::Warning,
+        true => DoctorFinding::bad(
+            FindingLevel::Warning,
             "clock",
             "the clock was never set: accounts do not expire, and upload windows do not hold",
             "set it, by NTP or a battery",
         ),
-        false => Finding::ok("clock", "the clock is set"),
+        false => DoctorFinding::ok("clock", "the clock is set"),
     }
 }
 
@@ -241,11 +241,11 @@ mod tests {
 
     #[test]
     fn without_an_agent_the_service_is_a_problem_that_has_a_remedy() {
-        let found = run(&Facts::default());
+        let found = run(&DoctorFacts::default());
         let names: Vec<_> = found.iter().map(|found| found.check).collect();
         assert_eq!(names, ["service", "accounts", "spool", "clock"]);
-        assert_eq!(found[0].level, Level::Problem);
-        let bad = found.iter().filter(|found| found.level != Level::Ok);
+        assert_eq!(found[0].level, FindingLevel::Problem);
+        let bad = found.iter().filter(|found| found.level != FindingLevel::Ok);
         assert!(bad.clone().count() > 0 && bad.clone().all(|found| found.remedy.is_some()));
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use holdfast_protocol::escape::Escaped;
 use serde::{Deserialize, Serialize};
 
-use crate::os::state::{StateDir, StateError};
+use crate::os::state::{StateDir, StateDirError};
 use crate::recording::SpoolStatus;
 use crate::service::digest::Digest;
 use crate::service::limits::{MAX_STATUS, SELF_TEST_TIMEOUT, STATUS_TIMEOUT};
@@ -77,7 +77,7 @@ impl Question {
 
 /// One answer of `status --json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Status {
+pub struct AgentStatus {
     /// The device's name.
     pub name: String,
     /// Its identifier, in hexadecimal.
@@ -118,7 +118,7 @@ pub struct Status {
     pub refused: Option<String>,
 }
 
-impl Status {
+impl AgentStatus {
     /// The status of an agent that does not run.
     #[must_use]
     pub fn stopped(membership: &Membership) -> Self {
@@ -147,7 +147,7 @@ impl Status {
     }
 }
 
-impl fmt::Display for Status {
+impl fmt::Display for AgentStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} (id {}): {}", self.name, self.id, self.state)?;
         if let Some(seconds) = self.for_seconds {
@@ -181,10 +181,10 @@ impl fmt::Display for Status {
 /// Asks the running agent; `None` if none runs.
 ///
 /// # Errors
-/// [`StateError`] if the folder cannot be opened.
-pub fn ask(state: &StateDir, question: Question) -> Result<Option<Status>, StateError> {
+/// [`StateDirError`] if the folder cannot be opened.
+pub fn ask(state: &StateDir, question: Question) -> Result<Option<AgentStatus>, StateDirError> {
     let (_dir, path) = state.short_path(SOCKET)?;
-    let answer = || -> io::Result<Status> {
+    let answer = || -> io::Result<AgentStatus> {
         let mut stream = UnixStream::connect(&path)?;
         let patience = match question {
             // It writes to flash first.

@@ -9,7 +9,7 @@ use smol::Timer;
 use smol::net::unix::UnixListener;
 
 use super::limits::{MAX_QUESTION, STATUS_TIMEOUT};
-use super::status::{Question, SOCKET, Status};
+use super::status::{AgentStatus, Question, SOCKET};
 use super::upgrade::trial::Upgrades;
 use crate::os::runtime;
 use crate::os::state::StateDir;
@@ -17,9 +17,9 @@ use crate::session::Sessions;
 use crate::tunnel::status::TunnelStatus;
 use crate::warn;
 
-fn read(tunnel: &TunnelStatus, sessions: &Sessions, upgrades: &Upgrades) -> Status {
+fn read(tunnel: &TunnelStatus, sessions: &Sessions, upgrades: &Upgrades) -> AgentStatus {
     let tunnel = tunnel.snapshot();
-    Status {
+    AgentStatus {
         name: tunnel.name.to_string(),
         id: tunnel.id.to_string(),
         state: tunnel.state().to_owned(),
@@ -74,7 +74,7 @@ pub fn serve(
                     Some(Question::Status) | None => None,
                 };
                 let status = read(&tunnel, &sessions, &upgrades);
-                let answer = Status { refused, ..status };
+                let answer = AgentStatus { refused, ..status };
                 let answer = serde_json::to_vec(&answer).unwrap_or_default();
                 stream.write_all(&answer).await
             };

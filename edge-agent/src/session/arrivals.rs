@@ -12,10 +12,10 @@ use super::limits::{ARRIVAL_PATIENCE, MAX_ARRIVALS};
 
 /// Accepted connections that the relay has not taken yet.
 #[derive(Debug, Default)]
-pub(super) struct Arrivals(Mutex<HashMap<SessionId, Vec<Arrival>>>);
+pub(super) struct WaitingConnections(Mutex<HashMap<SessionId, Vec<WaitingConnection>>>);
 
 #[derive(Debug)]
-struct Arrival {
+struct WaitingConnection {
     number: u32,
     at: Instant,
     connection: AcceptedConnection,
@@ -45,7 +45,7 @@ pub(super) enum ArrivedAt {
 /// The address given in place of the peer of a Unix socket.
 pub(super) const NO_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
-impl Arrivals {
+impl WaitingConnections {
     /// Takes a connection, which its number names once.
     pub(super) fn take(&self, listener: SessionId, number: u32) -> Option<AcceptedConnection> {
         let mut all = self.lock();
@@ -58,7 +58,7 @@ impl Arrivals {
 
     pub(super) fn keep(&self, listener: SessionId, number: u32, connection: AcceptedConnection) {
         let at = Instant::now();
-        let arrival = Arrival {
+        let arrival = WaitingConnection {
             number,
             at,
             connection,
@@ -80,7 +80,7 @@ impl Arrivals {
         self.lock().remove(&listener);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<SessionId, Vec<Arrival>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<SessionId, Vec<WaitingConnection>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -5,7 +5,7 @@ use holdfast_protocol::wire::{CloseCode, ResetCode};
 
 /// Who is not there any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Gone {
+pub(super) enum PeerGone {
     /// The relay broke off or ended the stream, because its client went away or the protocol was broken.
     Client,
     /// The whole tunnel.
@@ -14,7 +14,7 @@ pub(super) enum Gone {
     Ended,
 }
 
-impl Gone {
+impl PeerGone {
     /// What the relay means by resetting its half, or stopping ours.
     pub(super) fn reset(code: quinn::VarInt) -> Self {
         match code == quinn::VarInt::from_u32(ResetCode::Ended as u32) {

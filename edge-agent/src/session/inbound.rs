@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
 use futures_lite::Future as _;
-use holdfast_protocol::codec::frame::{FrameReader, Piece, SessionMessage};
+use holdfast_protocol::codec::frame::{FramePiece, FrameReader, SessionMessage};
 use holdfast_protocol::recording::record::{Event, Stream};
 use holdfast_protocol::recording::spool;
 use holdfast_protocol::session::DeviceSession;
@@ -18,27 +18,27 @@ use rustix::io::{Errno, writev};
 use rustix::net::{Shutdown, shutdown};
 use smol::Async;
 
-use super::gone::Gone;
+use super::gone::PeerGone;
 use crate::os::pty;
-use crate::recording::{ByteCounters, Recording, Unrecordable};
+use crate::recording::{ByteCounters, NotRecordable, Recording};
 use crate::session::limits::{
     FORWARD_PIECE, INPUT_QUEUE_BYTES, INPUT_QUEUE_PIECES, STREAM_READ_PIECES,
 };
 
 /// What came, besides data.
 #[expect(clippy::large_enum_variant, reason = "one at a time, on the stack")]
-pub(super) enum Input {
+pub(super) enum InboundEvent {
     /// A message.
     Message(SessionMessage),
     /// The other end is gone.
-    Gone(Gone),
+    Gone(PeerGone),
     /// What came can't be recorded, and so must not be heeded.
-    Unrecordable(Unrecordable),
+    Unrecordable(NotRecordable),
 }
 
 /// What came, and is not recorded yet.
 #[expect(clippy::large_enum_variant, reason = "one at a time, and seldom")]
-enum Cut {
+enum CutInput {
     Data {
         bytes: Bytes,
         /// How many more bytes of its frame are to come.
@@ -57,7 +57,7 @@ pub(super) struct Inbound {
     /// Read, but not yet cut into pieces. Holds at most [`STREAM_READ_PIECES`].
     raw: VecDeque<Bytes>,
     /// What was cut, and still has to be recorded before it counts.
-    cut: Option<Cut>,
+    cut: Option<CutInput>,
     /// Where data goes.
     pub(super) stdin: Stdin,
 }
@@ -81,14 +81,14 @@ impl Inbound {
         core: &DeviceSession,
         recording: &mut Recording,
         turn: &mut usize,
-    ) -> Poll<Input> {
+    ) -> Poll<InboundEvent> {
         loop {
             if let Some(input) = self.cut(cx, core, recording, turn) {
                 return Poll::Ready(input);
             }
             self.stdin.poll_flush(cx);
             if self.cut.is_some() || !self.stdin.has_room() {
-                return self.poll_gone(cx).map(Input::Gone);
+                return self.poll_gone(cx).map(InboundEvent::Gone);
             }
             if !self.raw.is_empty() {
                 continue;
@@ -103,20 +103,20 @@ impl Inbound {
                     self.raw.extend(pieces.into_iter().take(count));
                     continue;
                 }
-                Poll::Ready(Err(ReadError::ConnectionLost(why))) => Gone::closed(&why),
-                Poll::Ready(Err(ReadError::Reset(code))) => Gone::reset(code),
-                Poll::Ready(Ok(None) | Err(_)) => Gone::Client,
+                Poll::Ready(Err(ReadError::ConnectionLost(why))) => PeerGone::closed(&why),
+                Poll::Ready(Err(ReadError::Reset(code))) => PeerGone::reset(code),
+                Poll::Ready(Ok(None) | Err(_)) => PeerGone::Client,
                 Poll::Pending => return Poll::Pending,
             };
-            return Poll::Ready(Input::Gone(gone));
+            return Poll::Ready(InboundEvent::Gone(gone));
         }
     }
 
     /// Resolves when the relay has broken off its half, or the tunnel is lost.
-    pub(super) async fn broken_off(&mut self) -> Gone {
+    pub(super) async fn broken_off(&mut self) -> PeerGone {
         match self.recv.received_reset().await {
-            Ok(Some(code)) => Gone::reset(code),
-            Err(ResetError::ConnectionLost(why)) => Gone::closed(&why),
+            Ok(Some(code)) => PeerGone::reset(code),
+            Err(ResetError::ConnectionLost(why)) => PeerGone::closed(&why),
             // It ended in good order: what it said is still to be read.
             Ok(None) | Err(_) => std::future::pending().await,
         }
@@ -135,7 +135,7 @@ impl Inbound {
         core: &DeviceSession,
         recording: &mut Recording,
         turn: &mut usize,
-    ) -> Option<Input> {
+    ) -> Option<InboundEvent> {
         loop {
             match self.pass(cx, recording) {
                 Poll::Ready(None) => {}
@@ -148,21 +148,23 @@ impl Inbound {
             let bytes = self.raw.front_mut()?;
             let mut rest: &[u8] = bytes;
             match self.reader.read(&mut rest) {
-                Ok(Some(Piece::Data(stream, data))) => match core.handle_data(stream) {
+                Ok(Some(FramePiece::Data(stream, data))) => match core.handle_data(stream) {
                     Ok(wanted) => {
                         *turn = turn.saturating_sub(data.len());
-                        self.cut = Some(Cut::Data {
+                        self.cut = Some(CutInput::Data {
                             bytes: bytes.slice_ref(data),
                             remaining: self.reader.remaining(),
                             hidden: recording.is_on() && self.stdin.is_hidden(),
                             wanted,
                         });
                     }
-                    Err(_) => return Some(Input::Gone(Gone::Client)),
+                    Err(_) => return Some(InboundEvent::Gone(PeerGone::Client)),
                 },
-                Ok(Some(Piece::Message(message))) => self.cut = Some(Cut::Message(message)),
+                Ok(Some(FramePiece::Message(message))) => {
+                    self.cut = Some(CutInput::Message(message))
+                }
                 Ok(None) => {}
-                Err(_) => return Some(Input::Gone(Gone::Client)),
+                Err(_) => return Some(InboundEvent::Gone(PeerGone::Client)),
             }
             let used = bytes.len() - rest.len();
             bytes.advance(used);
@@ -173,51 +175,57 @@ impl Inbound {
     }
 
     /// Records what was cut, and lets it through.
-    fn pass(&mut self, cx: &mut Context<'_>, recording: &mut Recording) -> Poll<Option<Input>> {
+    fn pass(
+        &mut self,
+        cx: &mut Context<'_>,
+        recording: &mut Recording,
+    ) -> Poll<Option<InboundEvent>> {
         let recorded = match &self.cut {
             None => return Poll::Ready(None),
-            Some(Cut::Data {
+            Some(CutInput::Data {
                 bytes,
                 remaining,
                 hidden,
                 ..
             }) => recording.poll_data(
                 cx,
-                spool::Piece {
+                spool::DataPiece {
                     stream: Stream::Stdin,
                     bytes,
                     remaining: *remaining,
                     hidden: *hidden,
                 },
             ),
-            Some(Cut::Message(message)) => match event_of(message) {
+            Some(CutInput::Message(message)) => match event_of(message) {
                 Some(event) => recording.poll_event(cx, &event),
                 None => Poll::Ready(Ok(())),
             },
         };
         if let Err(why) = ready!(recorded) {
-            return Poll::Ready(Some(Input::Unrecordable(why)));
+            return Poll::Ready(Some(InboundEvent::Unrecordable(why)));
         }
         Poll::Ready(match self.cut.take() {
-            Some(Cut::Data { bytes, wanted, .. }) => {
+            Some(CutInput::Data { bytes, wanted, .. }) => {
                 if wanted {
                     self.stdin.push(bytes);
                 }
                 None
             }
-            Some(Cut::Message(message)) => Some(Input::Message(message)),
+            Some(CutInput::Message(message)) => Some(InboundEvent::Message(message)),
             None => None,
         })
     }
 
     /// While nothing is read, a reset must be noticed all the same.
-    pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Gone> {
+    pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<PeerGone> {
         match pin!(self.recv.received_reset()).poll(cx) {
             // The stream has ended in good order, and its last bytes wait here.
             Poll::Ready(Ok(None)) | Poll::Pending => Poll::Pending,
-            Poll::Ready(Err(ResetError::ConnectionLost(why))) => Poll::Ready(Gone::closed(&why)),
-            Poll::Ready(Ok(Some(code))) => Poll::Ready(Gone::reset(code)),
-            Poll::Ready(Err(_)) => Poll::Ready(Gone::Client),
+            Poll::Ready(Err(ResetError::ConnectionLost(why))) => {
+                Poll::Ready(PeerGone::closed(&why))
+            }
+            Poll::Ready(Ok(Some(code))) => Poll::Ready(PeerGone::reset(code)),
+            Poll::Ready(Err(_)) => Poll::Ready(PeerGone::Client),
         }
     }
 }
@@ -239,7 +247,7 @@ fn event_of(message: &SessionMessage) -> Option<Event<'static>> {
 
 /// What input goes into.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Sink {
+pub(super) enum InputSink {
     /// A process's pipe.
     #[default]
     Pipe,
@@ -260,13 +268,13 @@ pub(super) struct Stdin {
     closing: bool,
     /// The last write was refused, and since then the kernel did not say that it would take more.
     blocked: bool,
-    into: Sink,
+    into: InputSink,
     /// Counts what goes in, if that is recorded of a forward.
     pub(super) passed: Option<Arc<ByteCounters>>,
 }
 
 impl Stdin {
-    pub(super) fn open(&mut self, end: Arc<Async<OwnedFd>>, into: Sink) {
+    pub(super) fn open(&mut self, end: Arc<Async<OwnedFd>>, into: InputSink) {
         self.end = Some(end);
         self.into = into;
     }
@@ -278,7 +286,8 @@ impl Stdin {
 
     /// Whether the terminal does not show what is typed.
     fn is_hidden(&self) -> bool {
-        self.into == Sink::Terminal && self.end.as_ref().is_none_or(|end| pty::hides_input(end))
+        self.into == InputSink::Terminal
+            && self.end.as_ref().is_none_or(|end| pty::hides_input(end))
     }
 
     /// Closes behind what is queued.
@@ -295,8 +304,8 @@ impl Stdin {
 
     fn has_room(&self) -> bool {
         let most = match self.into {
-            Sink::Pipe | Sink::Terminal => INPUT_QUEUE_BYTES,
-            Sink::Socket => FORWARD_PIECE,
+            InputSink::Pipe | InputSink::Terminal => INPUT_QUEUE_BYTES,
+            InputSink::Socket => FORWARD_PIECE,
         };
         self.queued < most && self.queue.len() < INPUT_QUEUE_PIECES
     }
@@ -313,7 +322,7 @@ impl Stdin {
         while let Some(end) = &self.end {
             if self.queue.is_empty() {
                 if self.closing {
-                    if self.into == Sink::Socket {
+                    if self.into == InputSink::Socket {
                         // One that is gone has no half to shut.
                         let _ = shutdown(end.get_ref(), Shutdown::Write);
                     }

@@ -21,7 +21,7 @@ use crate::session::limits::{LISTEN_BACKLOG, MAX_FORWARD_ADDRESSES};
 const FIRST_FREE_PORT: u16 = 1024;
 
 /// Sockets that listen on one port.
-pub(crate) struct Bound {
+pub(crate) struct BoundPort {
     sockets: Vec<Async<TcpListener>>,
     /// The first one's address.
     pub(crate) address: SocketAddr,
@@ -35,7 +35,7 @@ pub(crate) async fn open(
     login: Login,
     denied: Vec<Login>,
     at: Listen,
-) -> Result<Bound, SessionRefusal> {
+) -> Result<BoundPort, SessionRefusal> {
     if at.host.len() > MAX_FORWARD_HOST || !at.policy.is_bounded() {
         return Err(unreachable("the request is over a bound of the protocol"));
     }
@@ -72,7 +72,7 @@ fn bind_all(
     account: &Account,
     at: &Listen,
     addresses: &[SocketAddr],
-) -> Result<Bound, SessionRefusal> {
+) -> Result<BoundPort, SessionRefusal> {
     if account.uid != 0 && (1..FIRST_FREE_PORT).contains(&at.port) {
         return Err(unreachable("ports below 1024 are root's"));
     }
@@ -103,7 +103,7 @@ fn bind_all(
         }
     }
     match first {
-        Some(address) => Ok(Bound { sockets, address }),
+        Some(address) => Ok(BoundPort { sockets, address }),
         None => Err(refused.unwrap_or_else(|| unreachable("its name has no address"))),
     }
 }
@@ -126,7 +126,7 @@ fn bind_one(address: SocketAddr) -> io::Result<(Async<TcpListener>, SocketAddr)>
     Ok((Async::new_nonblocking(listener)?, bound))
 }
 
-impl Bound {
+impl BoundPort {
     /// The next connection that comes.
     pub(crate) fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<(TcpStream, SocketAddr)> {
         for socket in &self.sockets {

@@ -10,26 +10,26 @@ use bytes::Bytes;
 use futures_lite::Future;
 use holdfast_protocol::codec::frame::{DataStream, HEADER_LEN, data_header};
 use holdfast_protocol::recording::record::Stream;
-use holdfast_protocol::recording::spool::Piece;
+use holdfast_protocol::recording::spool::DataPiece;
 use quinn::{StoppedError, WriteError};
 use rustix::buffer::spare_capacity;
 use rustix::io::{Errno, ioctl_fionread, read};
 use smol::Async;
 
-use super::gone::Gone;
-use crate::recording::{ByteCounters, Recording, Unrecordable};
+use super::gone::PeerGone;
+use crate::recording::{ByteCounters, NotRecordable, Recording};
 use crate::session::limits::{FORWARD_PIECE, LAST_OUTPUT, MIN_OUTPUT_READ, OUTPUT_READ};
 
 /// What there is to say about the output, besides data.
-pub(super) enum Output {
+pub(super) enum OutboundEvent {
     /// All of it was read, and is in the queue.
     Ended,
     /// Nothing waits in the queue.
     Flushed,
     /// The other end takes no more.
-    Gone(Gone),
+    Gone(PeerGone),
     /// What was read can't be recorded, and so must not be shown.
-    Unrecordable(Unrecordable),
+    Unrecordable(NotRecordable),
 }
 
 /// Output in its order that is not recorded yet.
@@ -46,13 +46,13 @@ enum Unrecorded {
 pub(super) struct Outbound {
     send: quinn::SendStream,
     /// Resolves when the relay wants no more, or has everything.
-    stopped: Pin<Box<dyn Future<Output = Gone> + Send>>,
+    stopped: Pin<Box<dyn Future<Output = PeerGone> + Send>>,
     /// What was read, and waits for the recording. Output is read only when it is empty.
     unrecorded: VecDeque<Unrecorded>,
     /// Frames for the stream. Output is read only when it is empty.
     queue: VecDeque<Bytes>,
     /// Stdout and stderr, in the order of their turns: who was served goes to the back.
-    sources: Vec<Source>,
+    sources: Vec<OutputSource>,
     opened: bool,
     ended: bool,
     /// A connection did not end in good order: its other end broke it off.
@@ -66,9 +66,9 @@ impl Outbound {
         let stopped = send.stopped();
         let stopped = Box::pin(async move {
             match stopped.await {
-                Err(StoppedError::ConnectionLost(why)) => Gone::closed(&why),
-                Ok(Some(code)) => Gone::reset(code),
-                _ => Gone::Client,
+                Err(StoppedError::ConnectionLost(why)) => PeerGone::closed(&why),
+                Ok(Some(code)) => PeerGone::reset(code),
+                _ => PeerGone::Client,
             }
         });
         let (queue, sources) = (VecDeque::new(), Vec::new());
@@ -97,7 +97,7 @@ impl Outbound {
         err: Option<Arc<Async<OwnedFd>>>,
     ) {
         let source = |stream| {
-            move |end| Source {
+            move |end| OutputSource {
                 end,
                 stream,
                 most: OUTPUT_READ,
@@ -114,7 +114,7 @@ impl Outbound {
 
     /// Takes what a connection brings.
     pub(super) fn open_socket(&mut self, socket: Arc<Async<OwnedFd>>) {
-        self.sources = vec![Source {
+        self.sources = vec![OutputSource {
             end: socket,
             stream: DataStream::Stdout,
             most: FORWARD_PIECE,
@@ -190,10 +190,10 @@ impl Outbound {
     }
 
     /// Sends what is left, and reads no more.
-    pub(super) fn poll_last(&mut self, cx: &mut Context<'_>) -> Poll<Output> {
+    pub(super) fn poll_last(&mut self, cx: &mut Context<'_>) -> Poll<OutboundEvent> {
         Poll::Ready(match ready!(self.poll_flush(cx)) {
-            Ok(()) => Output::Flushed,
-            Err(error) => Output::Gone(gone(&error)),
+            Ok(()) => OutboundEvent::Flushed,
+            Err(error) => OutboundEvent::Gone(gone(&error)),
         })
     }
 
@@ -204,23 +204,23 @@ impl Outbound {
         cx: &mut Context<'_>,
         recording: &mut Recording,
         turn: &mut usize,
-    ) -> Poll<Output> {
+    ) -> Poll<OutboundEvent> {
         loop {
             let recorded = self.poll_record(cx, recording);
             if let Poll::Ready(Err(why)) = recorded {
-                return Poll::Ready(Output::Unrecordable(why));
+                return Poll::Ready(OutboundEvent::Unrecordable(why));
             }
             match self.poll_flush(cx) {
                 Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(error)) => return Poll::Ready(Output::Gone(gone(&error))),
+                Poll::Ready(Err(error)) => return Poll::Ready(OutboundEvent::Gone(gone(&error))),
                 Poll::Pending => return Poll::Pending,
             }
             if recorded.is_pending() {
-                return self.stopped.as_mut().poll(cx).map(Output::Gone);
+                return self.stopped.as_mut().poll(cx).map(OutboundEvent::Gone);
             }
             if self.opened && !self.ended && self.sources.is_empty() {
                 self.ended = true;
-                return Poll::Ready(Output::Ended);
+                return Poll::Ready(OutboundEvent::Ended);
             }
             if *turn == 0 {
                 return Poll::Pending;
@@ -228,8 +228,8 @@ impl Outbound {
             let Poll::Ready((stream, frame)) = self.poll_sources(cx) else {
                 let stopped = self.stopped.as_mut().poll(cx);
                 return Poll::Ready(match stopped {
-                    Poll::Ready(gone) => Output::Gone(gone),
-                    Poll::Pending => Output::Flushed,
+                    Poll::Ready(gone) => OutboundEvent::Gone(gone),
+                    Poll::Pending => OutboundEvent::Flushed,
                 });
             };
             self.unrecorded.push_back(match frame {
@@ -247,12 +247,12 @@ impl Outbound {
         &mut self,
         cx: &mut Context<'_>,
         recording: &mut Recording,
-    ) -> Poll<Result<(), Unrecordable>> {
+    ) -> Poll<Result<(), NotRecordable>> {
         while let Some(next) = self.unrecorded.front() {
             let recorded = match next {
                 Unrecorded::Data(stream, frame) => recording.poll_data(
                     cx,
-                    Piece {
+                    DataPiece {
                         stream: Stream::from(*stream),
                         bytes: frame.get(HEADER_LEN..).unwrap_or_default(),
                         remaining: 0,
@@ -275,7 +275,7 @@ impl Outbound {
     }
 
     /// Ends the stream. Resolves when the relay has all of it, or is gone.
-    pub(super) fn finish(&mut self) -> impl Future<Output = Gone> + '_ {
+    pub(super) fn finish(&mut self) -> impl Future<Output = PeerGone> + '_ {
         // It has been stopped already, then.
         let _ = self.send.finish();
         self.stopped.as_mut()
@@ -318,16 +318,16 @@ impl Outbound {
     }
 }
 
-fn gone(error: &WriteError) -> Gone {
+fn gone(error: &WriteError) -> PeerGone {
     match error {
-        WriteError::ConnectionLost(why) => Gone::closed(why),
-        WriteError::Stopped(code) => Gone::reset(*code),
-        _ => Gone::Client,
+        WriteError::ConnectionLost(why) => PeerGone::closed(why),
+        WriteError::Stopped(code) => PeerGone::reset(*code),
+        _ => PeerGone::Client,
     }
 }
 
 /// One output of the process.
-struct Source {
+struct OutputSource {
     end: Arc<Async<OwnedFd>>,
     stream: DataStream,
     /// Most bytes of one read.
@@ -336,7 +336,7 @@ struct Source {
     blocked: bool,
 }
 
-impl Source {
+impl OutputSource {
     /// The next frame; `None` at the end.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Errno>> {
         loop {

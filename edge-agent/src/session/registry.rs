@@ -9,7 +9,7 @@ use event_listener::Event;
 use futures_lite::FutureExt as _;
 use smol::Timer;
 
-use super::arrivals::Arrivals;
+use super::arrivals::WaitingConnections;
 use super::launch::TaskLimit;
 use super::launch::login::LoginMode;
 use super::limits::{MAX_FORWARD_RECORDINGS, MAX_FORWARDS, MAX_SESSIONS};
@@ -61,7 +61,7 @@ pub struct Sessions {
     forwards: AtomicU32,
     /// Recordings of forwards.
     recordings: AtomicU32,
-    pub(super) arrivals: Arrivals,
+    pub(super) arrivals: WaitingConnections,
     changed: Event,
 }
 
@@ -77,7 +77,7 @@ impl Sessions {
             left: AtomicU32::new(0),
             forwards: AtomicU32::new(0),
             recordings: AtomicU32::new(0),
-            arrivals: Arrivals::default(),
+            arrivals: WaitingConnections::default(),
             changed: Event::new(),
         })
     }
@@ -138,11 +138,11 @@ impl Sessions {
     }
 
     /// Takes a slot for one more of a kind; the error is the maximum.
-    pub(super) fn slot(self: &Arc<Self>, kind: Kind) -> Result<Slot, u32> {
+    pub(super) fn slot(self: &Arc<Self>, kind: SlotKind) -> Result<SessionSlot, u32> {
         let max = match kind {
-            Kind::Session => self.config.max_sessions,
-            Kind::Forward => MAX_FORWARDS,
-            Kind::Recording => MAX_FORWARD_RECORDINGS,
+            SlotKind::Session => self.config.max_sessions,
+            SlotKind::Forward => MAX_FORWARDS,
+            SlotKind::Recording => MAX_FORWARD_RECORDINGS,
         };
         let more = |live| (live < max).then_some(live + 1);
         let taken = self
@@ -150,25 +150,25 @@ impl Sessions {
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, more);
         taken.map_err(|_| max)?;
         self.changed.notify(usize::MAX);
-        Ok(Slot {
+        Ok(SessionSlot {
             sessions: Arc::clone(self),
             kind,
             left: false,
         })
     }
 
-    fn count(&self, kind: Kind) -> &AtomicU32 {
+    fn count(&self, kind: SlotKind) -> &AtomicU32 {
         match kind {
-            Kind::Session => &self.live,
-            Kind::Forward => &self.forwards,
-            Kind::Recording => &self.recordings,
+            SlotKind::Session => &self.live,
+            SlotKind::Forward => &self.forwards,
+            SlotKind::Recording => &self.recordings,
         }
     }
 }
 
 /// The purpose of a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum SlotKind {
     /// A process.
     Session,
     /// A forwarded connection.
@@ -178,14 +178,14 @@ pub(super) enum Kind {
 }
 
 /// Counts one session or forward for as long as it lives.
-pub(super) struct Slot {
+pub(super) struct SessionSlot {
     sessions: Arc<Sessions>,
-    kind: Kind,
+    kind: SlotKind,
     /// Whether its process goes on unobserved.
     left: bool,
 }
 
-impl Slot {
+impl SessionSlot {
     /// The observer is lost, and the process goes on.
     pub(super) fn leave(&mut self) {
         self.left = true;
@@ -194,7 +194,7 @@ impl Slot {
     }
 }
 
-impl Drop for Slot {
+impl Drop for SessionSlot {
     fn drop(&mut self) {
         if self.left {
             self.sessions.left.fetch_sub(1, Ordering::AcqRel);

@@ -17,7 +17,7 @@ pub enum SftpServer {
 
 /// What is to be run for a subsystem.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Server {
+pub(crate) enum SubsystemServer {
     /// The agent itself.
     Internal,
     /// The agent itself, held to this.
@@ -35,14 +35,14 @@ pub(crate) fn find(
     name: &str,
     sftp: &SftpServer,
     terms: Option<SftpTerms>,
-) -> Result<Server, SessionRefusal> {
+) -> Result<SubsystemServer, SessionRefusal> {
     if let Some(terms) = terms.filter(|_| name == SFTP) {
-        return Ok(Server::Held(terms));
+        return Ok(SubsystemServer::Held(terms));
     }
     match sftp {
-        SftpServer::Internal if name == SFTP => Ok(Server::Internal),
+        SftpServer::Internal if name == SFTP => Ok(SubsystemServer::Internal),
         SftpServer::Device(path) if name == SFTP && runs(Path::new(path)) => {
-            Ok(Server::Program(path.into()))
+            Ok(SubsystemServer::Program(path.into()))
         }
         _ => Err(SessionRefusal::NoSubsystem(name.to_owned())),
     }
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
 
-    fn refused(name: &str) -> Result<Server, SessionRefusal> {
+    fn refused(name: &str) -> Result<SubsystemServer, SessionRefusal> {
         Err(SessionRefusal::NoSubsystem(name.to_owned()))
     }
 
@@ -70,14 +70,17 @@ mod tests {
         assert_eq!(find(SFTP, &device(folder.path()), None), refused(SFTP));
         std::fs::write(&path, "").unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-        assert_eq!(find(SFTP, &device(&path), None), Ok(Server::Program(path)));
+        assert_eq!(
+            find(SFTP, &device(&path), None),
+            Ok(SubsystemServer::Program(path))
+        );
     }
 
     #[test]
     fn another_subsystem_is_refused_by_its_name() {
         assert_eq!(
             find(SFTP, &SftpServer::Internal, None),
-            Ok(Server::Internal)
+            Ok(SubsystemServer::Internal)
         );
         for server in [SftpServer::Internal, SftpServer::Device("/bin/sh".into())] {
             assert_eq!(find("netconf", &server, None), refused("netconf"));
@@ -92,7 +95,7 @@ mod tests {
         };
         for server in [SftpServer::Internal, SftpServer::Device("/bin/sh".into())] {
             let held = find(SFTP, &server, Some(terms.clone()));
-            assert_eq!(held, Ok(Server::Held(terms.clone())));
+            assert_eq!(held, Ok(SubsystemServer::Held(terms.clone())));
             assert_eq!(
                 find("netconf", &server, Some(terms.clone())),
                 refused("netconf")

@@ -8,8 +8,8 @@ use rustix::io::{Errno, pread, pwrite};
 
 use super::handles::Handle;
 use super::root::SftpPath;
-use super::serve::{Done, Server};
-use super::status::Status;
+use super::serve::{FileServer, OperationStep};
+use super::status::SftpStatus;
 use crate::sftp::limits::{MAX_SFTP_HANDLES, SFTP_COPY};
 
 // The flags of `Open`, section 6.3.
@@ -28,18 +28,18 @@ pub(super) const GENTLE: OFlags = OFlags::NONBLOCK.union(OFlags::NOCTTY);
 /// What a new file's mode is where the client says nothing, before the umask.
 const FILE_MODE: u32 = 0o666;
 
-impl Server {
+impl FileServer {
     pub(super) fn open(
         &mut self,
         id: u32,
         path: &[u8],
         flags: u32,
         attributes: &Attributes,
-    ) -> Result<Done, Status> {
+    ) -> Result<OperationStep, SftpStatus> {
         let file = self.open_file(path, flags, attributes)?;
         let handle = self.handles.insert(Handle::File(file));
         self.answers.handle(id, &handle);
-        Ok(Done::Answered)
+        Ok(OperationStep::Answered)
     }
 
     /// `open-as@holdfast`; its handle is claimed.
@@ -50,11 +50,11 @@ impl Server {
         path: &[u8],
         flags: u32,
         attributes: &Attributes,
-    ) -> Result<Done, Status> {
+    ) -> Result<OperationStep, SftpStatus> {
         let file = self.open_file(path, flags, attributes)?;
         self.handles.insert_as(handle, Handle::File(file));
         self.answers.handle(id, handle);
-        Ok(Done::Answered)
+        Ok(OperationStep::Answered)
     }
 
     fn open_file(
@@ -62,7 +62,7 @@ impl Server {
         path: &[u8],
         flags: u32,
         attributes: &Attributes,
-    ) -> Result<OwnedFd, Status> {
+    ) -> Result<OwnedFd, SftpStatus> {
         let path = SftpPath::new(path)?;
         self.check_room()?;
         let temporary = attributes.temporary && flags & NEW == NEW;
@@ -77,18 +77,18 @@ impl Server {
         Ok(file)
     }
 
-    pub(super) fn check_room(&self) -> Result<(), Status> {
+    pub(super) fn check_room(&self) -> Result<(), SftpStatus> {
         if self.handles.have_room() {
             Ok(())
         } else {
-            Err(Status::new(Code::Failure, "Too many open files"))
+            Err(SftpStatus::new(Code::Failure, "Too many open files"))
         }
     }
 
-    pub(super) fn close(&mut self, handle: &[u8]) -> Result<Done, Status> {
+    pub(super) fn close(&mut self, handle: &[u8]) -> Result<OperationStep, SftpStatus> {
         // As the system calls it: so does OpenSSH.
         self.handles.remove(handle).ok_or(Errno::BADF)?;
-        Ok(Done::Well)
+        Ok(OperationStep::Well)
     }
 
     pub(super) fn read(
@@ -97,23 +97,23 @@ impl Server {
         handle: &[u8],
         offset: u64,
         length: u32,
-    ) -> Result<Done, Status> {
-        let file = self.handles.file(handle).ok_or(Status::NO_HANDLE)?;
+    ) -> Result<OperationStep, SftpStatus> {
+        let file = self.handles.file(handle).ok_or(SftpStatus::NO_HANDLE)?;
         // 32 bits fit.
         let length = length.min(MAX_DATA) as usize;
         self.answers.data(id, |bytes| {
             let start = bytes.len();
             bytes.resize(start + length, 0);
             let room = bytes.get_mut(start..).unwrap_or_default();
-            let read = retried(|| pread(file, &mut *room, offset)).map_err(Status::from)?;
+            let read = retried(|| pread(file, &mut *room, offset)).map_err(SftpStatus::from)?;
             bytes.truncate(start + read);
             // A read of nothing is odd, but it has not met the end.
             if read == 0 && length > 0 {
-                return Err(Status::EOF);
+                return Err(SftpStatus::EOF);
             }
             Ok(read)
         })?;
-        Ok(Done::Answered)
+        Ok(OperationStep::Answered)
     }
 
     pub(super) fn write(
@@ -121,48 +121,48 @@ impl Server {
         handle: &[u8],
         offset: u64,
         data: &[u8],
-    ) -> Result<Done, Status> {
-        let file = self.handles.file(handle).ok_or(Status::NO_HANDLE)?;
+    ) -> Result<OperationStep, SftpStatus> {
+        let file = self.handles.file(handle).ok_or(SftpStatus::NO_HANDLE)?;
         write_all(file, data, offset)?;
-        Ok(Done::Well)
+        Ok(OperationStep::Well)
     }
 
-    pub(super) fn fsync(&mut self, handle: &[u8]) -> Result<Done, Status> {
-        let open = self.handles.get(handle).ok_or(Status::NO_HANDLE)?;
+    pub(super) fn fsync(&mut self, handle: &[u8]) -> Result<OperationStep, SftpStatus> {
+        let open = self.handles.get(handle).ok_or(SftpStatus::NO_HANDLE)?;
         fsync(open.descriptor())?;
-        Ok(Done::Well)
+        Ok(OperationStep::Well)
     }
 
     /// `release@holdfast`: the file is closed as `Close` would, but its handle stays good.
-    pub(super) fn release(&mut self, handle: &[u8]) -> Result<Done, Status> {
+    pub(super) fn release(&mut self, handle: &[u8]) -> Result<OperationStep, SftpStatus> {
         self.handles.release(handle)?;
-        Ok(Done::Well)
+        Ok(OperationStep::Well)
     }
 
-    pub(super) fn limits(&mut self, id: u32) -> Result<Done, Status> {
+    pub(super) fn limits(&mut self, id: u32) -> Result<OperationStep, SftpStatus> {
         let data = u64::from(MAX_DATA);
         let handles = MAX_SFTP_HANDLES as u64;
         self.answers
             .numbers(id, &[MAX_PACKET as u64, data, data, handles]);
-        Ok(Done::Answered)
+        Ok(OperationStep::Answered)
     }
 
-    pub(super) fn statvfs(&mut self, id: u32, path: &[u8]) -> Result<Done, Status> {
+    pub(super) fn statvfs(&mut self, id: u32, path: &[u8]) -> Result<OperationStep, SftpStatus> {
         let path = SftpPath::new(path)?;
         let found = self.tree.open(path, OFlags::PATH, Mode::empty())?;
         self.tell_space(id, &found)
     }
 
-    pub(super) fn fstatvfs(&mut self, id: u32, handle: &[u8]) -> Result<Done, Status> {
-        let open = self.handles.get(handle).ok_or(Status::NO_HANDLE)?;
+    pub(super) fn fstatvfs(&mut self, id: u32, handle: &[u8]) -> Result<OperationStep, SftpStatus> {
+        let open = self.handles.get(handle).ok_or(SftpStatus::NO_HANDLE)?;
         let space = fstatvfs(open.descriptor())?;
         self.answers.numbers(id, &space_numbers(&space));
-        Ok(Done::Answered)
+        Ok(OperationStep::Answered)
     }
 
-    fn tell_space(&mut self, id: u32, of: &OwnedFd) -> Result<Done, Status> {
+    fn tell_space(&mut self, id: u32, of: &OwnedFd) -> Result<OperationStep, SftpStatus> {
         self.answers.numbers(id, &space_numbers(&fstatvfs(of)?));
-        Ok(Done::Answered)
+        Ok(OperationStep::Answered)
     }
 
     /// `copy-data`: from one open file into another, without passing the network.
@@ -171,15 +171,18 @@ impl Server {
         (from, mut offset): (&[u8], u64),
         length: u64,
         (to, mut to_offset): (&[u8], u64),
-    ) -> Result<Done, Status> {
-        let source = self.handles.file(from).ok_or(Status::NO_HANDLE)?;
-        let target = self.handles.file(to).ok_or(Status::NO_HANDLE)?;
+    ) -> Result<OperationStep, SftpStatus> {
+        let source = self.handles.file(from).ok_or(SftpStatus::NO_HANDLE)?;
+        let target = self.handles.file(to).ok_or(SftpStatus::NO_HANDLE)?;
         // 0 means "to the end".
         let mut remaining = if length == 0 { u64::MAX } else { length };
         if same_file(source, target)? {
             let (low, high) = (offset.min(to_offset), offset.max(to_offset));
             if high - low < remaining {
-                return Err(Status::new(Code::Failure, "the copy overlaps its source"));
+                return Err(SftpStatus::new(
+                    Code::Failure,
+                    "the copy overlaps its source",
+                ));
             }
         }
         while remaining > 0 {
@@ -205,9 +208,9 @@ impl Server {
         }
         // A copy of a part must be whole, as a write is.
         if length != 0 && remaining > 0 {
-            return Err(Status::EOF);
+            return Err(SftpStatus::EOF);
         }
-        Ok(Done::Well)
+        Ok(OperationStep::Well)
     }
 }
 

@@ -10,7 +10,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::root::name_of;
-use super::status::Status;
+use super::status::SftpStatus;
 use crate::sftp::limits::{MAX_SFTP_FAILED, MAX_SFTP_HANDLES};
 
 /// What is open, by name. A name is never used twice, so that a late request for what was closed meets nothing else.
@@ -19,7 +19,7 @@ pub(super) struct Handles {
     open: BTreeMap<Name, Handle>,
     next: u64,
     /// Why what was to be open under a given name is not, until it is closed.
-    failed: BTreeMap<u32, Status>,
+    failed: BTreeMap<u32, SftpStatus>,
     /// Names that are given are this at least.
     next_given: u64,
 }
@@ -71,8 +71,8 @@ impl Handles {
     ///
     /// # Errors
     /// It is none, or no new one.
-    pub(super) fn claim(&mut self, name: &[u8]) -> Result<u32, Status> {
-        let wrong = Status::new(Code::Failure, "no name for a handle");
+    pub(super) fn claim(&mut self, name: &[u8]) -> Result<u32, SftpStatus> {
+        let wrong = SftpStatus::new(Code::Failure, "no name for a handle");
         let Some(Name::Given(number)) = Name::of(name) else {
             return Err(wrong);
         };
@@ -92,7 +92,7 @@ impl Handles {
 
     /// What was to be open under this name is not. Of more than [`MAX_SFTP_FAILED`] the oldest are forgotten, and are
     /// handles that are unknown.
-    pub(super) fn fail(&mut self, number: u32, why: Status) {
+    pub(super) fn fail(&mut self, number: u32, why: SftpStatus) {
         if self.failed.len() >= MAX_SFTP_FAILED {
             self.failed.pop_first();
         }
@@ -100,7 +100,7 @@ impl Handles {
     }
 
     /// Why there is nothing under this name, if it was to be.
-    pub(super) fn failure(&self, name: &[u8]) -> Option<&Status> {
+    pub(super) fn failure(&self, name: &[u8]) -> Option<&SftpStatus> {
         match Name::of(name)? {
             Name::Given(number) => self.failed.get(&number),
             Name::Own(_) => None,
@@ -132,10 +132,10 @@ impl Handles {
     ///
     /// # Errors
     /// It is left open.
-    pub(super) fn release(&mut self, name: &[u8]) -> Result<(), Status> {
+    pub(super) fn release(&mut self, name: &[u8]) -> Result<(), SftpStatus> {
         let open = Name::of(name).and_then(|name| self.open.get_mut(&name));
         let Some(handle @ Handle::File(_)) = open else {
-            return Err(Status::NO_HANDLE);
+            return Err(SftpStatus::NO_HANDLE);
         };
         let file = handle.descriptor();
         let flags = fcntl_getfl(file)?;
@@ -226,7 +226,7 @@ mod tests {
         let mut handles = Handles::default();
         let most = u32::try_from(MAX_SFTP_FAILED).unwrap();
         for number in 0..=most {
-            handles.fail(number, Status::READ_ONLY);
+            handles.fail(number, SftpStatus::READ_ONLY);
         }
         assert!(handles.failure(&[0; 4]).is_none());
         assert!(handles.failure(&1_u32.to_be_bytes()).is_some());

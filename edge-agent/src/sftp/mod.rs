@@ -23,8 +23,8 @@ use rustix::stdio::{stdin, stdout};
 use thiserror::Error;
 
 use crate::sftp::limits::MAX_SFTP_HANDLES;
-use root::Tree;
-use serve::Server;
+use root::SftpTree;
+use serve::FileServer;
 
 pub use root::RootError;
 pub use serve::ServeError;
@@ -51,11 +51,11 @@ pub fn run(root: Option<&Path>, read_only: bool) -> Result<(), SftpError> {
     // It may have been started by the number of a descriptor: people look for a name.
     let _ = rustix::thread::set_name(c"internal-sftp");
     let tree = match root {
-        Some(root) => Tree::under(root)?,
-        None => Tree::Whole,
+        Some(root) => SftpTree::under(root)?,
+        None => SftpTree::Whole,
     };
     allow_descriptors();
-    match Server::new(tree, read_only).serve(stdin(), stdout()) {
+    match FileServer::new(tree, read_only).serve(stdin(), stdout()) {
         // The client went away while it was answered, as clients do.
         Err(ServeError::Lost(Errno::PIPE)) => Ok(()),
         other => Ok(other?),

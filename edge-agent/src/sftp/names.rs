@@ -16,38 +16,42 @@ use rustix::io::Errno;
 use super::attributes::{attributes, line};
 use super::content::{GENTLE, mode};
 use super::handles::Handle;
-use super::root::{Place, SftpPath, name_of};
-use super::serve::{Done, Server};
-use super::status::Status;
+use super::root::{PathLocation, SftpPath, name_of};
+use super::serve::{FileServer, OperationStep};
+use super::status::SftpStatus;
 use crate::os::clock::WallTime;
 use crate::sftp::limits::{MAX_SFTP_IDS, SFTP_LISTING};
 
 /// What a new folder's mode is where the client says nothing, before the umask.
 const FOLDER_MODE: u32 = 0o777;
 
-impl Server {
-    pub(super) fn stat(&mut self, id: u32, path: &[u8]) -> Result<Done, Status> {
+impl FileServer {
+    pub(super) fn stat(&mut self, id: u32, path: &[u8]) -> Result<OperationStep, SftpStatus> {
         let place = self.tree.target(SftpPath::new(path)?)?;
         self.tell(id, &place.stat(AtFlags::empty())?)
     }
 
-    pub(super) fn lstat(&mut self, id: u32, path: &[u8]) -> Result<Done, Status> {
+    pub(super) fn lstat(&mut self, id: u32, path: &[u8]) -> Result<OperationStep, SftpStatus> {
         let place = self.tree.entry(SftpPath::new(path)?)?;
         self.tell(id, &place.stat(AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
-    pub(super) fn fstat(&mut self, id: u32, handle: &[u8]) -> Result<Done, Status> {
-        let open = self.handles.get(handle).ok_or(Status::NO_HANDLE)?;
+    pub(super) fn fstat(&mut self, id: u32, handle: &[u8]) -> Result<OperationStep, SftpStatus> {
+        let open = self.handles.get(handle).ok_or(SftpStatus::NO_HANDLE)?;
         let stat = fstat(open.descriptor())?;
         self.tell(id, &stat)
     }
 
-    fn tell(&mut self, id: u32, stat: &Stat) -> Result<Done, Status> {
+    fn tell(&mut self, id: u32, stat: &Stat) -> Result<OperationStep, SftpStatus> {
         self.answers.attributes(id, &attributes(stat));
-        Ok(Done::Answered)
+        Ok(OperationStep::Answered)
     }
 
-    pub(super) fn setstat(&mut self, path: &[u8], attributes: &Attributes) -> Result<Done, Status> {
+    pub(super) fn setstat(
+        &mut self,
+        path: &[u8],
+        attributes: &Attributes,
+    ) -> Result<OperationStep, SftpStatus> {
         let place = self.tree.target(SftpPath::new(path)?)?;
         let resized = attributes.size.map(|size| {
             let flags = OFlags::WRONLY | OFlags::CLOEXEC | GENTLE;
@@ -69,9 +73,12 @@ impl Server {
         &mut self,
         path: &[u8],
         attributes: &Attributes,
-    ) -> Result<Done, Status> {
+    ) -> Result<OperationStep, SftpStatus> {
         if attributes.size.is_some() {
-            return Err(Status::new(Code::BadMessage, "a link has no size to set"));
+            return Err(SftpStatus::new(
+                Code::BadMessage,
+                "a link has no size to set",
+            ));
         }
         let place = self.tree.entry(SftpPath::new(path)?)?;
         all([
@@ -87,8 +94,8 @@ impl Server {
         &mut self,
         handle: &[u8],
         attributes: &Attributes,
-    ) -> Result<Done, Status> {
-        let open = self.handles.get(handle).ok_or(Status::NO_HANDLE)?;
+    ) -> Result<OperationStep, SftpStatus> {
+        let open = self.handles.get(handle).ok_or(SftpStatus::NO_HANDLE)?;
         let open = open.descriptor();
         let owned = attributes.owner.map(|(user, group)| {
             fchown(
@@ -107,20 +114,20 @@ impl Server {
         ])
     }
 
-    pub(super) fn opendir(&mut self, id: u32, path: &[u8]) -> Result<Done, Status> {
+    pub(super) fn opendir(&mut self, id: u32, path: &[u8]) -> Result<OperationStep, SftpStatus> {
         let path = SftpPath::new(path)?;
         self.check_room()?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | GENTLE;
         let folder = self.tree.open(path, flags, Mode::empty())?;
         let handle = self.handles.insert(Handle::Folder(folder));
         self.answers.handle(id, &handle);
-        Ok(Done::Answered)
+        Ok(OperationStep::Answered)
     }
 
     /// The names that the kernel gives in one go: some hundred.
-    pub(super) fn readdir(&mut self, id: u32, handle: &[u8]) -> Result<Done, Status> {
+    pub(super) fn readdir(&mut self, id: u32, handle: &[u8]) -> Result<OperationStep, SftpStatus> {
         let Some(Handle::Folder(folder)) = self.handles.get(handle) else {
-            return Err(Status::NO_HANDLE);
+            return Err(SftpStatus::NO_HANDLE);
         };
         let now = now();
         let is_whole = self.tree.is_whole();
@@ -142,32 +149,36 @@ impl Server {
             Ok::<_, Errno>(())
         })?;
         if count == 0 {
-            return Err(Status::EOF);
+            return Err(SftpStatus::EOF);
         }
-        Ok(Done::Answered)
+        Ok(OperationStep::Answered)
     }
 
-    pub(super) fn remove(&mut self, path: &[u8]) -> Result<Done, Status> {
+    pub(super) fn remove(&mut self, path: &[u8]) -> Result<OperationStep, SftpStatus> {
         let place = self.tree.entry(SftpPath::new(path)?)?;
         unlinkat(place.folder(), place.name(), AtFlags::empty())?;
-        Ok(Done::Well)
+        Ok(OperationStep::Well)
     }
 
-    pub(super) fn rmdir(&mut self, path: &[u8]) -> Result<Done, Status> {
+    pub(super) fn rmdir(&mut self, path: &[u8]) -> Result<OperationStep, SftpStatus> {
         let place = self.tree.entry(SftpPath::new(path)?)?;
         unlinkat(place.folder(), place.name(), AtFlags::REMOVEDIR)?;
-        Ok(Done::Well)
+        Ok(OperationStep::Well)
     }
 
-    pub(super) fn mkdir(&mut self, path: &[u8], attributes: &Attributes) -> Result<Done, Status> {
+    pub(super) fn mkdir(
+        &mut self,
+        path: &[u8],
+        attributes: &Attributes,
+    ) -> Result<OperationStep, SftpStatus> {
         let place = self.tree.entry(SftpPath::new(path)?)?;
         let mode = mode(attributes.permissions.unwrap_or(FOLDER_MODE));
         mkdirat(place.folder(), place.name(), mode)?;
-        Ok(Done::Well)
+        Ok(OperationStep::Well)
     }
 
     /// Version 3 replaces nothing.
-    pub(super) fn rename(&mut self, from: &[u8], to: &[u8]) -> Result<Done, Status> {
+    pub(super) fn rename(&mut self, from: &[u8], to: &[u8]) -> Result<OperationStep, SftpStatus> {
         let (from, to) = (SftpPath::new(from)?, SftpPath::new(to)?);
         let (from, to) = (self.tree.entry(from)?, self.tree.entry(to)?);
         let (old, new) = ((from.folder(), from.name()), (to.folder(), to.name()));
@@ -180,46 +191,58 @@ impl Server {
             },
             other => other?,
         }
-        Ok(Done::Well)
+        Ok(OperationStep::Well)
     }
 
-    pub(super) fn posix_rename(&mut self, from: &[u8], to: &[u8]) -> Result<Done, Status> {
+    pub(super) fn posix_rename(
+        &mut self,
+        from: &[u8],
+        to: &[u8],
+    ) -> Result<OperationStep, SftpStatus> {
         let (from, to) = (SftpPath::new(from)?, SftpPath::new(to)?);
         let (from, to) = (self.tree.entry(from)?, self.tree.entry(to)?);
         renameat(from.folder(), from.name(), to.folder(), to.name())?;
-        Ok(Done::Well)
+        Ok(OperationStep::Well)
     }
 
     /// A link is linked itself, and not what it names.
-    pub(super) fn hardlink(&mut self, from: &[u8], to: &[u8]) -> Result<Done, Status> {
+    pub(super) fn hardlink(&mut self, from: &[u8], to: &[u8]) -> Result<OperationStep, SftpStatus> {
         let (from, to) = (SftpPath::new(from)?, SftpPath::new(to)?);
         let (from, to) = (self.tree.entry(from)?, self.tree.entry(to)?);
         let flags = AtFlags::empty();
         linkat(from.folder(), from.name(), to.folder(), to.name(), flags)?;
-        Ok(Done::Well)
+        Ok(OperationStep::Well)
     }
 
     /// The target is a text like any other: it is judged when it is followed.
-    pub(super) fn symlink(&mut self, target: &[u8], link: &[u8]) -> Result<Done, Status> {
+    pub(super) fn symlink(
+        &mut self,
+        target: &[u8],
+        link: &[u8],
+    ) -> Result<OperationStep, SftpStatus> {
         let (target, link) = (SftpPath::new(target)?, SftpPath::new(link)?);
         let place = self.tree.entry(link)?;
         symlinkat(target.bytes(), place.folder(), place.name())?;
-        Ok(Done::Well)
+        Ok(OperationStep::Well)
     }
 
-    pub(super) fn readlink(&mut self, id: u32, path: &[u8]) -> Result<Done, Status> {
+    pub(super) fn readlink(&mut self, id: u32, path: &[u8]) -> Result<OperationStep, SftpStatus> {
         let place = self.tree.entry(SftpPath::new(path)?)?;
         let target = readlinkat(place.folder(), place.name(), Vec::new())?;
         self.tell_path(id, target.to_bytes())
     }
 
-    pub(super) fn realpath(&mut self, id: u32, path: &[u8]) -> Result<Done, Status> {
+    pub(super) fn realpath(&mut self, id: u32, path: &[u8]) -> Result<OperationStep, SftpStatus> {
         let real = self.tree.real(SftpPath::new(path)?)?;
         self.tell_path(id, &real)
     }
 
     /// `expand-path@`: as a shell takes `~` and `~user`.
-    pub(super) fn expand_path(&mut self, id: u32, path: &[u8]) -> Result<Done, Status> {
+    pub(super) fn expand_path(
+        &mut self,
+        id: u32,
+        path: &[u8],
+    ) -> Result<OperationStep, SftpStatus> {
         let Some(after) = path.strip_prefix(b"~") else {
             return self.realpath(id, path);
         };
@@ -229,13 +252,17 @@ impl Server {
         self.realpath(id, &[home.as_slice(), rest].concat())
     }
 
-    pub(super) fn home_directory(&mut self, id: u32, user: &[u8]) -> Result<Done, Status> {
+    pub(super) fn home_directory(
+        &mut self,
+        id: u32,
+        user: &[u8],
+    ) -> Result<OperationStep, SftpStatus> {
         let home = self.home_of(user)?;
         self.realpath(id, &home)
     }
 
     /// Within a root it is the root.
-    fn home_of(&mut self, user: &[u8]) -> Result<Vec<u8>, Status> {
+    fn home_of(&mut self, user: &[u8]) -> Result<Vec<u8>, SftpStatus> {
         if !self.tree.is_whole() {
             return Ok(b"/".to_vec());
         }
@@ -244,7 +271,7 @@ impl Server {
             Some(home) => Some(home.into_vec()),
             None => self.people.home(user),
         };
-        home.ok_or(Status::new(Code::NoSuchFile, "no such account"))
+        home.ok_or(SftpStatus::new(Code::NoSuchFile, "no such account"))
     }
 
     /// `users-groups-by-id@`: unknown ones are empty.
@@ -253,15 +280,15 @@ impl Server {
         id: u32,
         users: &[u8],
         groups: &[u8],
-    ) -> Result<Done, Status> {
+    ) -> Result<OperationStep, SftpStatus> {
         let (users, []) = users.as_chunks::<4>() else {
-            return Err(Status::MALFORMED);
+            return Err(SftpStatus::MALFORMED);
         };
         let (groups, []) = groups.as_chunks::<4>() else {
-            return Err(Status::MALFORMED);
+            return Err(SftpStatus::MALFORMED);
         };
         if users.len() + groups.len() > MAX_SFTP_IDS {
-            return Err(Status::new(Code::Failure, "too many numbers at once"));
+            return Err(SftpStatus::new(Code::Failure, "too many numbers at once"));
         }
         let people = &mut self.people;
         let mut name = |number: &[u8; 4], find: fn(&mut _, u32) -> Option<&str>| {
@@ -276,15 +303,15 @@ impl Server {
         let group = |number| name(number, super::people::People::group);
         let groups: Vec<String> = groups.iter().map(group).collect();
         self.answers.lists(id, [&users, &groups]);
-        Ok(Done::Answered)
+        Ok(OperationStep::Answered)
     }
 
-    fn tell_path(&mut self, id: u32, path: &[u8]) -> Result<Done, Status> {
+    fn tell_path(&mut self, id: u32, path: &[u8]) -> Result<OperationStep, SftpStatus> {
         self.answers.names(id, |names| {
             names.push(path, path, &Attributes::default());
-            Ok::<_, Status>(())
+            Ok::<_, SftpStatus>(())
         })?;
-        Ok(Done::Answered)
+        Ok(OperationStep::Answered)
     }
 }
 
@@ -300,7 +327,7 @@ fn stat_of_entry(folder: &OwnedFd, name: &CStr, is_whole: bool) -> Result<Stat, 
 
 /// The kernel changes modes by path and follows links, or by a descriptor of what may be opened. The way
 /// round both is the name of a descriptor that only marks the place.
-fn change_mode_of_entry(place: &Place<'_>, mode: Mode) -> Result<(), Errno> {
+fn change_mode_of_entry(place: &PathLocation<'_>, mode: Mode) -> Result<(), Errno> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let entry = openat(place.folder(), place.name(), flags, Mode::empty())?;
     if FileType::from_raw_mode(fstat(&entry)?.st_mode) == FileType::Symlink {
@@ -310,7 +337,7 @@ fn change_mode_of_entry(place: &Place<'_>, mode: Mode) -> Result<(), Errno> {
 }
 
 fn set_times(
-    place: &Place<'_>,
+    place: &PathLocation<'_>,
     attributes: &Attributes,
     flags: AtFlags,
 ) -> Option<Result<(), Errno>> {
@@ -319,7 +346,7 @@ fn set_times(
 }
 
 fn set_owner(
-    place: &Place<'_>,
+    place: &PathLocation<'_>,
     attributes: &Attributes,
     flags: AtFlags,
 ) -> Option<Result<(), Errno>> {
@@ -348,9 +375,9 @@ fn timestamps((read, changed): (u32, u32)) -> Timestamps {
 }
 
 /// All are tried, as OpenSSH does; the first failure is reported.
-fn all<const N: usize>(parts: [Option<Result<(), Errno>>; N]) -> Result<Done, Status> {
+fn all<const N: usize>(parts: [Option<Result<(), Errno>>; N]) -> Result<OperationStep, SftpStatus> {
     parts.into_iter().flatten().collect::<Result<(), Errno>>()?;
-    Ok(Done::Well)
+    Ok(OperationStep::Well)
 }
 
 fn now() -> i64 {

@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::Path;
 
-use crate::os::accounts::Files;
+use crate::os::accounts::AccountFiles;
 use crate::sftp::limits::MAX_SFTP_NAMES;
 
 /// The device's users and groups, read when the first is asked for. What was found is kept: a listing asks
 /// for the same few again and again.
 #[derive(Default)]
 pub(super) struct People {
-    files: Option<Files>,
+    files: Option<AccountFiles>,
     users: BTreeMap<u32, Option<String>>,
     groups: BTreeMap<u32, Option<String>>,
 }
@@ -54,9 +54,9 @@ impl People {
     }
 }
 
-fn files(files: &mut Option<Files>) -> &Files {
+fn files(files: &mut Option<AccountFiles>) -> &AccountFiles {
     // Where there are none, all have numbers only.
-    files.get_or_insert_with(|| Files::read(Path::new("/etc")).unwrap_or_default())
+    files.get_or_insert_with(|| AccountFiles::read(Path::new("/etc")).unwrap_or_default())
 }
 
 fn look_up(

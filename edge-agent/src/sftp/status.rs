@@ -8,14 +8,14 @@ use rustix::io::Errno;
 
 /// How a request went.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Status {
+pub(super) struct SftpStatus {
     /// For programs.
     pub(super) code: Code,
     /// For people: English.
     pub(super) text: Cow<'static, str>,
 }
 
-impl Status {
+impl SftpStatus {
     /// Done.
     pub(super) const OK: Self = Self::new(Code::Ok, "Success");
     /// A read behind the end, or of a folder that was read to its end.
@@ -39,7 +39,7 @@ impl Status {
 }
 
 /// With OpenSSH's codes, since scripts know them.
-impl From<Errno> for Status {
+impl From<Errno> for SftpStatus {
     fn from(errno: Errno) -> Self {
         let code = match errno {
             Errno::NOENT => return Self::new(Code::NoSuchFile, "No such file"),

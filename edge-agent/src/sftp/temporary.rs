@@ -10,21 +10,21 @@ use rustix::fs::{AtFlags, Stat, fstat, unlinkat};
 use rustix::io::Errno;
 use signal_hook::consts::{SIGHUP, SIGTERM};
 
-use super::root::{SftpPath, Tree};
-use super::status::Status;
+use super::root::{SftpPath, SftpTree};
+use super::status::SftpStatus;
 use crate::sftp::limits::MAX_SFTP_TEMPORARY;
 
 /// Those of one client.
 #[derive(Debug, Default)]
 pub(super) struct Temporary {
-    files: Vec<File>,
+    files: Vec<TemporaryFile>,
     /// Set by the signals that end a session; `None` as long as they may end the process as they do.
     end_requested: Option<Arc<AtomicBool>>,
 }
 
 /// What is to go: under this name, and only if it is still this.
 #[derive(Debug)]
-struct File {
+struct TemporaryFile {
     path: Vec<u8>,
     stat: Stat,
 }
@@ -34,9 +34,9 @@ impl Temporary {
     ///
     /// # Errors
     /// There are [`MAX_SFTP_TEMPORARY`].
-    pub(super) fn expect_one(&mut self) -> Result<(), Status> {
+    pub(super) fn expect_one(&mut self) -> Result<(), SftpStatus> {
         if self.files.len() >= MAX_SFTP_TEMPORARY {
-            return Err(Status::new(Code::Failure, "Too many temporary files"));
+            return Err(SftpStatus::new(Code::Failure, "Too many temporary files"));
         }
         self.end_requested.get_or_insert_with(|| {
             let flag = Arc::new(AtomicBool::new(false));
@@ -56,7 +56,7 @@ impl Temporary {
     pub(super) fn add(&mut self, path: SftpPath<'_>, file: impl AsFd) -> Result<(), Errno> {
         let stat = fstat(file)?;
         let path = path.bytes().to_owned();
-        self.files.push(File { path, stat });
+        self.files.push(TemporaryFile { path, stat });
         Ok(())
     }
 
@@ -67,7 +67,7 @@ impl Temporary {
     }
 
     /// Takes away what is left of them.
-    pub(super) fn remove(&mut self, tree: &Tree) {
+    pub(super) fn remove(&mut self, tree: &SftpTree) {
         for file in self.files.drain(..) {
             // What can't be removed stays: no client is left to report it to.
             let _ = file.remove(tree);
@@ -75,8 +75,8 @@ impl Temporary {
     }
 }
 
-impl File {
-    fn remove(&self, tree: &Tree) -> Result<(), Status> {
+impl TemporaryFile {
+    fn remove(&self, tree: &SftpTree) -> Result<(), SftpStatus> {
         let place = tree.entry(SftpPath::new(&self.path)?)?;
         let stat = place.stat(AtFlags::SYMLINK_NOFOLLOW)?;
         if (stat.st_dev, stat.st_ino) == (self.stat.st_dev, self.stat.st_ino) {

@@ -8,13 +8,13 @@ use holdfast_protocol::wire::{AgentMessage, Hello, Intent, RelayMessage};
 use quinn::{Connection, ConnectionError, ReadError, RecvStream, SendStream, WriteError};
 use thiserror::Error;
 
-use super::dial::{Dialled, source_address};
+use super::dial::{DialledRelay, source_address};
 use super::limits::{CONTROL_PRIORITY, CONTROL_READ};
 use crate::os::clock::WallTime;
 
 /// Why the control stream is of no more use.
 #[derive(Debug, Error)]
-pub enum ControlError {
+pub enum ControlStreamError {
     /// The connection is gone.
     #[error("{0}")]
     Connection(#[from] ConnectionError),
@@ -31,7 +31,7 @@ pub enum ControlError {
 
 /// The sending half.
 #[derive(Debug)]
-pub(crate) struct ControlSender {
+pub(crate) struct RelaySender {
     stream: SendStream,
     /// What the stream has not taken yet: at most one message.
     unsent: Vec<u8>,
@@ -39,7 +39,7 @@ pub(crate) struct ControlSender {
 
 /// The receiving half.
 #[derive(Debug)]
-pub(crate) struct ControlReceiver {
+pub(crate) struct RelayReceiver {
     stream: RecvStream,
     reader: ControlReader<RelayMessage>,
     /// What was received and not looked at yet.
@@ -49,19 +49,19 @@ pub(crate) struct ControlReceiver {
 /// Opens the control stream of a connection.
 ///
 /// # Errors
-/// [`ControlError::Connection`].
+/// [`ControlStreamError::Connection`].
 pub(crate) async fn open(
     connection: &Connection,
-) -> Result<(ControlSender, ControlReceiver), ControlError> {
+) -> Result<(RelaySender, RelayReceiver), ControlStreamError> {
     let (send, stream) = connection.open_bi().await?;
     // Beats and enrolment go before all data of sessions.
     let _ = send.set_priority(CONTROL_PRIORITY);
-    let receiver = ControlReceiver {
+    let receiver = RelayReceiver {
         stream,
         reader: ControlReader::default(),
         rest: Vec::new(),
     };
-    let sender = ControlSender {
+    let sender = RelaySender {
         stream: send,
         unsent: Vec::new(),
     };
@@ -70,7 +70,7 @@ pub(crate) async fn open(
 
 /// Returns the first message of any connection.
 #[must_use]
-pub(crate) fn hello(intent: Intent, dialled: &Dialled, keepalive_secs: u16) -> Hello {
+pub(crate) fn hello(intent: Intent, dialled: &DialledRelay, keepalive_secs: u16) -> Hello {
     Hello {
         minor: MINOR_VERSION,
         intent,
@@ -86,12 +86,12 @@ pub(crate) fn hello(intent: Intent, dialled: &Dialled, keepalive_secs: u16) -> H
     }
 }
 
-impl ControlSender {
+impl RelaySender {
     /// Sends a message.
     ///
     /// # Errors
-    /// [`ControlError`].
-    pub(crate) async fn send(&mut self, message: &AgentMessage) -> Result<(), ControlError> {
+    /// [`ControlStreamError`].
+    pub(crate) async fn send(&mut self, message: &AgentMessage) -> Result<(), ControlStreamError> {
         self.unsent.extend(control::encode(message)?);
         self.flush().await
     }
@@ -103,8 +103,8 @@ impl ControlSender {
     /// window is full, and who waited for it here would never come to mend the path.
     ///
     /// # Errors
-    /// [`ControlError`].
-    pub(crate) async fn offer(&mut self, message: &AgentMessage) -> Result<(), ControlError> {
+    /// [`ControlStreamError`].
+    pub(crate) async fn offer(&mut self, message: &AgentMessage) -> Result<(), ControlStreamError> {
         if self.unsent.is_empty() {
             self.unsent = control::encode(message)?;
         }
@@ -112,12 +112,12 @@ impl ControlSender {
     }
 
     /// May be dropped while it waits: what was not taken is kept.
-    async fn flush(&mut self) -> Result<(), ControlError> {
+    async fn flush(&mut self) -> Result<(), ControlStreamError> {
         while !self.unsent.is_empty() {
             let written = self.stream.write(&self.unsent).await;
             let taken = written.map_err(|error| match error {
                 WriteError::ConnectionLost(error) => error.into(),
-                _ => ControlError::Closed,
+                _ => ControlStreamError::Closed,
             })?;
             self.unsent.drain(..taken);
         }
@@ -125,12 +125,12 @@ impl ControlSender {
     }
 }
 
-impl ControlReceiver {
+impl RelayReceiver {
     /// The next message. May be dropped while it waits: nothing is lost.
     ///
     /// # Errors
-    /// [`ControlError`].
-    pub(crate) async fn next(&mut self) -> Result<RelayMessage, ControlError> {
+    /// [`ControlStreamError`].
+    pub(crate) async fn next(&mut self) -> Result<RelayMessage, ControlStreamError> {
         loop {
             let mut input = self.rest.as_slice();
             let message = self.reader.read(&mut input)?;
@@ -142,9 +142,9 @@ impl ControlReceiver {
             let chunk = self.stream.read_chunk(CONTROL_READ, true).await;
             match chunk {
                 Ok(Some(chunk)) => self.rest.extend_from_slice(&chunk.bytes),
-                Ok(None) => return Err(ControlError::Closed),
+                Ok(None) => return Err(ControlStreamError::Closed),
                 Err(ReadError::ConnectionLost(error)) => return Err(error.into()),
-                Err(_) => return Err(ControlError::Reset),
+                Err(_) => return Err(ControlStreamError::Reset),
             }
         }
     }

@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_lite::FutureExt as _;
-use holdfast_protocol::tunnel::link::{Action, Link};
+use holdfast_protocol::tunnel::link::{Link, LinkAction};
 use holdfast_protocol::wire::{AgentMessage, RelayMessage};
 use quinn::VarInt;
 use smol::channel::{self, Receiver, Sender};
@@ -12,9 +12,9 @@ use smol::{Task, Timer};
 
 use super::Agent;
 use super::address;
-use super::control::ControlError;
+use super::control::ControlStreamError;
 use super::dial::{bind_for, source_address};
-use super::establish::{Standing, establish};
+use super::establish::{EstablishedTunnel, establish};
 use crate::os::runtime;
 use crate::recording::RecordingDevice;
 use crate::recording::upload::{self, UPLOAD_MINOR};
@@ -23,28 +23,28 @@ use crate::{info, warn};
 
 /// How a tunnel ended.
 #[derive(Debug)]
-pub(super) enum End {
+pub(super) enum TunnelEnd {
     /// It is gone, for this reason.
     Lost(String),
     /// The relay stops; dial again after this.
     Drained(Duration),
     /// A newer one is established.
-    Replaced(Box<Standing>),
+    Replaced(Box<EstablishedTunnel>),
 }
 
 /// What the driver reacts to.
-pub(super) enum Event {
-    Message(Result<RelayMessage, ControlError>),
+pub(super) enum TunnelEvent {
+    Message(Result<RelayMessage, ControlStreamError>),
     SessionsChanged,
     RoutesChanged,
     /// A relay has answered a second dial: a new tunnel could be had.
     Reached,
-    Dialled(Box<Standing>),
+    Dialled(Box<EstablishedTunnel>),
     Closed(String),
     Timeout,
 }
 
-struct Driver<'a> {
+struct TunnelDriver<'a> {
     agent: &'a Arc<Agent>,
     link: Link,
     began: Instant,
@@ -53,12 +53,12 @@ struct Driver<'a> {
     source: Option<std::net::IpAddr>,
     /// The relay stops, and is the only one: when it has closed the tunnel, the next is dialled after this.
     drained: Option<Duration>,
-    events: Sender<Event>,
+    events: Sender<TunnelEvent>,
     dialling: Option<Task<()>>,
 }
 
 /// Drives a tunnel to its end.
-pub(super) async fn drive(agent: &Arc<Agent>, standing: &mut Standing) -> End {
+pub(super) async fn drive(agent: &Arc<Agent>, standing: &mut EstablishedTunnel) -> TunnelEnd {
     let (events, inbox) = channel::bounded(TUNNEL_EVENTS);
     let connection = standing.dialled.connection.clone();
     // Dropping these tasks at the end of this function cancels them.
@@ -71,7 +71,7 @@ pub(super) async fn drive(agent: &Arc<Agent>, standing: &mut Standing) -> End {
     let recorder = Arc::clone(agent.sessions.recorder());
     let _upload = (standing.welcome.minor >= UPLOAD_MINOR)
         .then(|| runtime::spawn(upload::run(recorder, connection.clone())));
-    let mut driver = Driver {
+    let mut driver = TunnelDriver {
         agent,
         link: Link::new(Duration::ZERO, agent.keepalive),
         began: Instant::now(),
@@ -89,22 +89,26 @@ pub(super) async fn drive(agent: &Arc<Agent>, standing: &mut Standing) -> End {
             return driver.end(end);
         }
         if let Err(error) = driver.act(standing).await {
-            return driver.end(End::Lost(error.to_string()));
+            return driver.end(TunnelEnd::Lost(error.to_string()));
         }
     }
 }
 
-impl Driver<'_> {
+impl TunnelDriver<'_> {
     fn now(&self) -> Duration {
         self.began.elapsed()
     }
 
-    async fn next_event(&self, standing: &mut Standing, inbox: &Receiver<Event>) -> Event {
+    async fn next_event(
+        &self,
+        standing: &mut EstablishedTunnel,
+        inbox: &Receiver<TunnelEvent>,
+    ) -> TunnelEvent {
         let timeout = async {
             Timer::at(self.began + self.link.poll_timeout()).await;
-            Event::Timeout
+            TunnelEvent::Timeout
         };
-        let message = async { Event::Message(standing.receive.next().await) };
+        let message = async { TunnelEvent::Message(standing.receive.next().await) };
         let other = async {
             match inbox.recv().await {
                 Ok(event) => event,
@@ -115,7 +119,7 @@ impl Driver<'_> {
         message.or(other).or(timeout).await
     }
 
-    fn count_sessions(&mut self, standing: &Standing) {
+    fn count_sessions(&mut self, standing: &EstablishedTunnel) {
         let (sessions, forwards) = (self.agent.sessions.live(), self.agent.sessions.forwards());
         self.link.handle_sessions(sessions.saturating_add(forwards));
         let roomy = sessions.saturating_add(forwards.min(FORWARD_WINDOWS));
@@ -126,7 +130,7 @@ impl Driver<'_> {
     }
 
     /// Asks quinn whether anything came, acknowledgements included.
-    fn notice_heard(&mut self, standing: &Standing) {
+    fn notice_heard(&mut self, standing: &EstablishedTunnel) {
         let datagrams = standing.dialled.connection.stats().udp_rx.datagrams;
         if datagrams > self.datagrams {
             self.datagrams = datagrams;
@@ -134,12 +138,16 @@ impl Driver<'_> {
         }
     }
 
-    fn handle(&mut self, event: Event, standing: &mut Standing) -> Option<End> {
+    fn handle(
+        &mut self,
+        event: TunnelEvent,
+        standing: &mut EstablishedTunnel,
+    ) -> Option<TunnelEnd> {
         let now = self.now();
         match event {
-            Event::Timeout => self.link.handle_timeout(now),
-            Event::SessionsChanged => self.count_sessions(standing),
-            Event::RoutesChanged => {
+            TunnelEvent::Timeout => self.link.handle_timeout(now),
+            TunnelEvent::SessionsChanged => self.count_sessions(standing),
+            TunnelEvent::RoutesChanged => {
                 let to = standing.dialled.connection.remote_address();
                 let source = source_address(to).map(|address| address.ip());
                 if source.is_some() && source != self.source {
@@ -149,30 +157,30 @@ impl Driver<'_> {
                     self.link.handle_route_change(now);
                 }
             }
-            Event::Reached => self.link.handle_address_change(now),
-            Event::Dialled(newer) => return Some(End::Replaced(newer)),
-            Event::Closed(why) => return Some(End::Lost(why)),
-            Event::Message(Ok(message)) => return self.handle_message(message),
-            Event::Message(Err(error)) => return Some(End::Lost(error.to_string())),
+            TunnelEvent::Reached => self.link.handle_address_change(now),
+            TunnelEvent::Dialled(newer) => return Some(TunnelEnd::Replaced(newer)),
+            TunnelEvent::Closed(why) => return Some(TunnelEnd::Lost(why)),
+            TunnelEvent::Message(Ok(message)) => return self.handle_message(message),
+            TunnelEvent::Message(Err(error)) => return Some(TunnelEnd::Lost(error.to_string())),
         }
         None
     }
 
-    fn handle_message(&mut self, message: RelayMessage) -> Option<End> {
+    fn handle_message(&mut self, message: RelayMessage) -> Option<TunnelEnd> {
         match message {
             RelayMessage::Drain(millis) => {
                 let after = Duration::from_millis(millis.into());
                 if self.agent.membership().roster().relays.len() > 1 {
-                    return Some(End::Drained(after));
+                    return Some(TunnelEnd::Drained(after));
                 }
                 // There is no other relay to dial, and the sessions on this tunnel have their time yet.
                 info!("the relay is about to stop");
                 self.drained = Some(after);
                 None
             }
-            RelayMessage::Refused(why) => {
-                Some(End::Lost(crate::tunnel::refusal::Refused(why).to_string()))
-            }
+            RelayMessage::Refused(why) => Some(TunnelEnd::Lost(
+                crate::tunnel::refusal::RelayRefusal(why).to_string(),
+            )),
             RelayMessage::Roster(roster) => {
                 let mut membership = self
                     .agent
@@ -199,26 +207,26 @@ impl Driver<'_> {
     }
 
     /// A tunnel that was lost to a stopping relay ended in good order.
-    fn end(&self, end: End) -> End {
+    fn end(&self, end: TunnelEnd) -> TunnelEnd {
         match (end, self.drained) {
-            (End::Lost(_), Some(after)) => End::Drained(after),
+            (TunnelEnd::Lost(_), Some(after)) => TunnelEnd::Drained(after),
             (end, _) => end,
         }
     }
 
-    async fn act(&mut self, standing: &mut Standing) -> Result<(), ControlError> {
+    async fn act(&mut self, standing: &mut EstablishedTunnel) -> Result<(), ControlStreamError> {
         while let Some(action) = self.link.poll_action() {
             match action {
-                Action::Beat(beat) => standing.send.offer(&AgentMessage::Beat(beat)).await?,
-                Action::Rebind => self.rebind(standing),
-                Action::Dial => self.dial(),
-                Action::StopDialling => self.dialling = None,
+                LinkAction::Beat(beat) => standing.send.offer(&AgentMessage::Beat(beat)).await?,
+                LinkAction::Rebind => self.rebind(standing),
+                LinkAction::Dial => self.dial(),
+                LinkAction::StopDialling => self.dialling = None,
             }
         }
         Ok(())
     }
 
-    fn rebind(&mut self, standing: &Standing) {
+    fn rebind(&mut self, standing: &EstablishedTunnel) {
         let to = standing.dialled.connection.remote_address();
         self.source = source_address(to).map(|address| address.ip());
         let rebound = bind_for(to).and_then(|socket| standing.dialled.endpoint.rebind(socket));
@@ -234,7 +242,7 @@ impl Driver<'_> {
         let (agent, events) = (self.agent.clone(), self.events.clone());
         self.dialling = Some(runtime::spawn(async move {
             let standing = establish(&agent, Duration::ZERO, Some(events.clone())).await;
-            let _ = events.send(Event::Dialled(Box::new(standing))).await;
+            let _ = events.send(TunnelEvent::Dialled(Box::new(standing))).await;
         }));
     }
 }
@@ -253,16 +261,16 @@ async fn accept_sessions(agent: Arc<Agent>, connection: quinn::Connection) {
     }
 }
 
-async fn watch_sessions(agent: Arc<Agent>, events: Sender<Event>) {
+async fn watch_sessions(agent: Arc<Agent>, events: Sender<TunnelEvent>) {
     loop {
         agent.sessions.changed().await;
-        if events.send(Event::SessionsChanged).await.is_err() {
+        if events.send(TunnelEvent::SessionsChanged).await.is_err() {
             return;
         }
     }
 }
 
-async fn watch_routes(events: Sender<Event>) {
+async fn watch_routes(events: Sender<TunnelEvent>) {
     let mut watcher = match address::Watcher::new() {
         Ok(watcher) => watcher,
         Err(error) => {
@@ -272,13 +280,13 @@ async fn watch_routes(events: Sender<Event>) {
         }
     };
     while watcher.changed().await.is_ok() {
-        if events.send(Event::RoutesChanged).await.is_err() {
+        if events.send(TunnelEvent::RoutesChanged).await.is_err() {
             return;
         }
     }
 }
 
-async fn watch_close(connection: quinn::Connection, events: Sender<Event>) {
+async fn watch_close(connection: quinn::Connection, events: Sender<TunnelEvent>) {
     let why = connection.closed().await;
-    let _ = events.send(Event::Closed(why.to_string())).await;
+    let _ = events.send(TunnelEvent::Closed(why.to_string())).await;
 }

@@ -10,12 +10,12 @@ use holdfast_protocol::wire::{AgentMessage, Enrol, Intent, RelayMessage};
 use smol::Timer;
 use thiserror::Error;
 
-use crate::os::state::{StateDir, StateError};
-use crate::tunnel::control::{self, ControlError};
-use crate::tunnel::dial::{DialError, Dialled, dial};
+use crate::os::state::{StateDir, StateDirError};
+use crate::tunnel::control::{self, ControlStreamError};
+use crate::tunnel::dial::{DialError, DialledRelay, dial};
 use crate::tunnel::identity::{Identity, IdentityError};
 use crate::tunnel::membership::{self, Membership};
-use crate::tunnel::refusal::Refused;
+use crate::tunnel::refusal::RelayRefusal;
 use crate::tunnel::release;
 use crate::tunnel::tls::Trust;
 
@@ -33,7 +33,7 @@ pub enum Joined {
 pub enum JoinError {
     /// The state folder.
     #[error(transparent)]
-    State(#[from] StateError),
+    State(#[from] StateDirError),
     /// The device's key.
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -42,10 +42,10 @@ pub enum JoinError {
     Dial(#[from] DialError),
     /// The relay was lost in between.
     #[error("the relay was lost while joining: {0}")]
-    Control(#[from] ControlError),
+    Control(#[from] ControlStreamError),
     /// The relay said no.
     #[error(transparent)]
-    Refused(#[from] Refused),
+    Refused(#[from] RelayRefusal),
     /// The device is a member of another cluster.
     #[error(
         "this device belongs to another cluster as {name}: remove its state folder to move it (it becomes a new device)"
@@ -122,7 +122,7 @@ async fn ask(
     .await?;
     match receive.next().await? {
         RelayMessage::Identity(roster) => check_relay(token, &dialled, &roster)?,
-        RelayMessage::Refused(why) => return Err(Refused(why).into()),
+        RelayMessage::Refused(why) => return Err(RelayRefusal(why).into()),
         _ => return Err(unexpected()),
     }
     let enrol = Enrol {
@@ -138,7 +138,7 @@ async fn ask(
     }
     let granted = match answer {
         RelayMessage::Enrolled(granted) => granted,
-        RelayMessage::Refused(why) => return Err(Refused(why).into()),
+        RelayMessage::Refused(why) => return Err(RelayRefusal(why).into()),
         _ => return Err(unexpected()),
     };
     check_relay(token, &dialled, &granted.roster)?;
@@ -155,7 +155,11 @@ async fn ask(
 
 /// The relay is of the token's cluster if the roster is signed by the key that the token names, and the
 /// relay's own key, which it proved in the handshake, is on it.
-fn check_relay(token: &Token, dialled: &Dialled, roster: &SignedRoster) -> Result<(), JoinError> {
+fn check_relay(
+    token: &Token,
+    dialled: &DialledRelay,
+    roster: &SignedRoster,
+) -> Result<(), JoinError> {
     let proved = membership::open_roster(roster).is_ok_and(|roster| {
         membership::fingerprint(&roster.cluster) == token.fingerprint
             && roster

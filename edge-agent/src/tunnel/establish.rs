@@ -11,22 +11,22 @@ use smol::Timer;
 use smol::channel::Sender;
 use thiserror::Error;
 
-use super::control::{self, ControlError, ControlReceiver, ControlSender};
-use super::dial::{DialError, Dialled, dial};
-use super::drive::Event;
+use super::control::{self, ControlStreamError, RelayReceiver, RelaySender};
+use super::dial::{DialError, DialledRelay, dial};
+use super::drive::TunnelEvent;
 use super::{Agent, random};
 use crate::recording::RecordingDevice;
 use crate::tunnel::limits::OLD_TUNNEL_GRACE;
-use crate::tunnel::refusal::Refused;
+use crate::tunnel::refusal::RelayRefusal;
 use crate::tunnel::tls::Trust;
 use crate::{info, warn};
 
 /// An established tunnel.
 #[derive(Debug)]
-pub(super) struct Standing {
-    pub dialled: Dialled,
-    pub send: ControlSender,
-    pub receive: ControlReceiver,
+pub(super) struct EstablishedTunnel {
+    pub dialled: DialledRelay,
+    pub send: RelaySender,
+    pub receive: RelayReceiver,
     pub welcome: Welcome,
     /// The relay's address as the roster names it.
     pub address: String,
@@ -37,9 +37,9 @@ enum AttemptError {
     #[error(transparent)]
     Dial(#[from] DialError),
     #[error(transparent)]
-    Control(#[from] ControlError),
+    Control(#[from] ControlStreamError),
     #[error(transparent)]
-    Refused(#[from] Refused),
+    Refused(#[from] RelayRefusal),
     #[error("the relay's answer makes no sense here")]
     Unexpected,
     #[error("no welcome from {0} in time")]
@@ -54,8 +54,8 @@ enum AttemptError {
 pub(super) async fn establish(
     agent: &Arc<Agent>,
     delay: Duration,
-    older: Option<Sender<Event>>,
-) -> Standing {
+    older: Option<Sender<TunnelEvent>>,
+) -> EstablishedTunnel {
     let mut backoff = Backoff::default();
     Timer::after(delay).await;
     loop {
@@ -79,8 +79,8 @@ pub(super) async fn establish(
 async fn attempt(
     agent: &Agent,
     address: &str,
-    older: Option<&Sender<Event>>,
-) -> Result<Standing, AttemptError> {
+    older: Option<&Sender<TunnelEvent>>,
+) -> Result<EstablishedTunnel, AttemptError> {
     let late = async {
         Timer::after(DIAL_TIMEOUT).await;
         Err(AttemptError::Timeout(address.to_owned()))
@@ -91,8 +91,8 @@ async fn attempt(
 async fn attempt_once(
     agent: &Agent,
     address: &str,
-    older: Option<&Sender<Event>>,
-) -> Result<Standing, AttemptError> {
+    older: Option<&Sender<TunnelEvent>>,
+) -> Result<EstablishedTunnel, AttemptError> {
     let pinned = agent
         .membership()
         .roster()
@@ -102,7 +102,7 @@ async fn attempt_once(
         .collect();
     let dialled = dial(&agent.identity, Trust::Pinned(pinned), address).await?;
     if let Some(older) = older {
-        let _ = older.send(Event::Reached).await;
+        let _ = older.send(TunnelEvent::Reached).await;
         Timer::after(OLD_TUNNEL_GRACE).await;
     }
     let (mut send, mut receive) = control::open(&dialled.connection).await?;
@@ -117,7 +117,7 @@ async fn attempt_once(
     match receive.next().await? {
         RelayMessage::Welcome(welcome) => {
             let address = address.to_owned();
-            Ok(Standing {
+            Ok(EstablishedTunnel {
                 dialled,
                 send,
                 receive,
@@ -125,13 +125,13 @@ async fn attempt_once(
                 address,
             })
         }
-        RelayMessage::Refused(why) => Err(Refused(why).into()),
+        RelayMessage::Refused(why) => Err(RelayRefusal(why).into()),
         _ => Err(AttemptError::Unexpected),
     }
 }
 
 /// Takes over what the relay's welcome brings, and reports that the tunnel is up.
-fn welcome(agent: &Agent, standing: &Standing) {
+fn welcome(agent: &Agent, standing: &EstablishedTunnel) {
     let welcome = &standing.welcome;
     let mut membership = agent
         .membership

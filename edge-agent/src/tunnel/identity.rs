@@ -11,7 +11,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
 use thiserror::Error;
 
-use crate::os::state::{StateDir, StateError};
+use crate::os::state::{StateDir, StateDirError};
 
 pub(crate) const FILE: &str = "identity.key";
 
@@ -26,7 +26,7 @@ pub struct Identity {
 pub enum IdentityError {
     /// The state folder.
     #[error(transparent)]
-    State(#[from] StateError),
+    State(#[from] StateDirError),
     /// The kernel gave no random bytes.
     #[error("cannot make a key: the system has no randomness to give")]
     NoRandomness,
@@ -80,7 +80,7 @@ impl Identity {
     }
 
     fn parse(state: &StateDir, pkcs8: Vec<u8>) -> Result<Self, IdentityError> {
-        let damaged = || StateError::Damaged {
+        let damaged = || StateDirError::Damaged {
             path: state.file(FILE),
             expected: "an Ed25519 key in PKCS #8",
         };

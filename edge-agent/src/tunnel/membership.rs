@@ -6,7 +6,7 @@ use ring::digest::{SHA256, digest};
 use ring::signature::{ED25519, UnparsedPublicKey};
 use serde::{Deserialize, Serialize};
 
-use crate::os::state::{StateDir, StateError};
+use crate::os::state::{StateDir, StateDirError};
 use crate::recording::RecordingDevice;
 
 pub(crate) const FILE: &str = "membership";
@@ -49,12 +49,12 @@ impl Membership {
     /// Loads the membership; `None` if the device has not joined yet.
     ///
     /// # Errors
-    /// [`StateError`] if it is there but cannot be used.
-    pub fn load(state: &StateDir) -> Result<Option<Self>, StateError> {
+    /// [`StateDirError`] if it is there but cannot be used.
+    pub fn load(state: &StateDir) -> Result<Option<Self>, StateDirError> {
         let Some(bytes) = state.read(FILE)? else {
             return Ok(None);
         };
-        let damaged = || StateError::Damaged {
+        let damaged = || StateDirError::Damaged {
             path: state.file(FILE),
             expected: "a membership",
         };
@@ -69,8 +69,8 @@ impl Membership {
     /// Writes the membership.
     ///
     /// # Errors
-    /// [`StateError`].
-    pub fn save(&self, state: &StateDir) -> Result<(), StateError> {
+    /// [`StateDirError`].
+    pub fn save(&self, state: &StateDir) -> Result<(), StateDirError> {
         // Encoding into a growing vector fails only for types without a known length: not this one.
         let bytes = postcard::to_allocvec(&self.stored).unwrap_or_default();
         state.write(FILE, &bytes)
@@ -203,7 +203,7 @@ mod tests {
         state.write(FILE, b"zzz").unwrap();
         assert!(matches!(
             Membership::load(&state),
-            Err(StateError::Damaged { .. })
+            Err(StateDirError::Damaged { .. })
         ));
     }
 }

@@ -32,8 +32,8 @@ use crate::tunnel::limits::{CLOSE_GRACE, STEADY_TUNNEL};
 use crate::tunnel::membership::Membership;
 use crate::tunnel::status::TunnelStatus;
 
-use drive::End;
-use establish::Standing;
+use drive::TunnelEnd;
+use establish::EstablishedTunnel;
 
 /// Everything that a running agent is made of.
 #[derive(Debug)]
@@ -71,11 +71,11 @@ pub async fn run<T>(
     stop: impl Future<Output = T>,
     goodbye: impl FnOnce(&T) -> CloseCode,
 ) -> T {
-    let mut current: Option<Standing> = None;
+    let mut current: Option<EstablishedTunnel> = None;
     let keep = async {
         let mut delay = Duration::ZERO;
         let mut falls = Backoff::default();
-        let mut next: Option<Standing> = None;
+        let mut next: Option<EstablishedTunnel> = None;
         loop {
             let standing = match next.take() {
                 Some(standing) => standing,
@@ -91,12 +91,12 @@ pub async fn run<T>(
                 falls.reset();
             }
             match end {
-                End::Lost(why) => {
+                TunnelEnd::Lost(why) => {
                     info!("tunnel lost: {why}");
                     agent.status.disconnected(&why);
                     delay = falls.next_delay(random());
                 }
-                End::Drained(after) => {
+                TunnelEnd::Drained(after) => {
                     info!(
                         "the relay stops; dialling again in {} ms",
                         after.as_millis()
@@ -104,7 +104,7 @@ pub async fn run<T>(
                     agent.status.disconnected("the relay is stopping");
                     delay = after + after.mul_f64(random() as f64 / u64::MAX as f64);
                 }
-                End::Replaced(newer) => {
+                TunnelEnd::Replaced(newer) => {
                     close(standing, CloseCode::Replaced).await;
                     next = Some(*newer);
                 }
@@ -118,7 +118,7 @@ pub async fn run<T>(
     stopped
 }
 
-async fn close(standing: &Standing, code: CloseCode) {
+async fn close(standing: &EstablishedTunnel, code: CloseCode) {
     standing.dialled.connection.close((code as u32).into(), b"");
     let said = standing.dialled.endpoint.wait_idle();
     let late = async {

@@ -7,11 +7,11 @@ use holdfast_protocol::wire::Refusal;
 
 /// Shows a [`Refusal`] as one sentence that names the remedy.
 #[derive(Debug)]
-pub struct Refused(pub Refusal);
+pub struct RelayRefusal(pub Refusal);
 
-impl std::error::Error for Refused {}
+impl std::error::Error for RelayRefusal {}
 
-impl fmt::Display for Refused {
+impl fmt::Display for RelayRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Refusal::UnknownDevice => f.write_str(
@@ -69,12 +69,12 @@ mod tests {
 
     #[test]
     fn a_refusal_says_what_to_do() {
-        let said = Refused(Refusal::TokenExpired { ago_secs: 725 }).to_string();
+        let said = RelayRefusal(Refusal::TokenExpired { ago_secs: 725 }).to_string();
         assert_eq!(
             said,
             "token expired 12 minutes ago: ask for a new one (`relay token create`)"
         );
-        let said = Refused(Refusal::Protocol("a\u{1b}[2Jb".into())).to_string();
+        let said = RelayRefusal(Refusal::Protocol("a\u{1b}[2Jb".into())).to_string();
         assert!(!said.contains('\u{1b}'));
     }
 }

@@ -3,30 +3,30 @@
 
 use holdfast_protocol::identity::release::ReleaseKey;
 
-use crate::os::state::{StateDir, StateError};
+use crate::os::state::{StateDir, StateDirError};
 
 const FILE: &str = "release.key";
 
 /// The pinned key; `None` if there is none.
 ///
 /// # Errors
-/// [`StateError`] if it is there but cannot be used.
-pub fn load(state: &StateDir) -> Result<Option<ReleaseKey>, StateError> {
+/// [`StateDirError`] if it is there but cannot be used.
+pub fn load(state: &StateDir) -> Result<Option<ReleaseKey>, StateDirError> {
     let Some(bytes) = state.read(FILE)? else {
         return Ok(None);
     };
     let key = str::from_utf8(&bytes).ok().map(str::parse);
     match key {
         Some(Ok(key)) => Ok(Some(key)),
-        _ => Err(StateError::BadReleaseKey(state.file(FILE))),
+        _ => Err(StateDirError::BadReleaseKey(state.file(FILE))),
     }
 }
 
 /// Pins a key, in place of one that may be there.
 ///
 /// # Errors
-/// [`StateError`].
-pub fn pin(state: &StateDir, key: &ReleaseKey) -> Result<(), StateError> {
+/// [`StateDirError`].
+pub fn pin(state: &StateDir, key: &ReleaseKey) -> Result<(), StateDirError> {
     state.write(FILE, format!("{key}\n").as_bytes())
 }
 

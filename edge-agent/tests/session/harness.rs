@@ -12,7 +12,7 @@ use edge_agent::recording::{Recorder, RecorderConfig, RecordingDevice};
 use edge_agent::session::{SessionConfig, Sessions};
 use futures_lite::FutureExt as _;
 use holdfast_protocol::codec::frame::{
-    DataStream, FrameReader, Piece, SessionMessage, data_header,
+    DataStream, FramePiece, FrameReader, SessionMessage, data_header,
 };
 use holdfast_protocol::ids::{DeviceId, DeviceName, SessionId, UserName};
 use holdfast_protocol::limits::MAX_DATA_FRAME;
@@ -275,14 +275,15 @@ impl EventReader {
             let mut input = self.unread.as_slice();
             let piece = self.reader.read(&mut input).unwrap();
             let heard = piece.map(|piece| match piece {
-                Piece::Data(stream, data) => {
+                FramePiece::Data(stream, data) => {
                     self.session.handle_data(stream).unwrap();
                     match stream {
                         DataStream::Stdout => Heard::Stdout(data.to_vec()),
                         _ => Heard::Stderr(data.to_vec()),
                     }
                 }
-                Piece::Message(message) => match self.session.handle_message(message).unwrap() {
+                FramePiece::Message(message) => match self.session.handle_message(message).unwrap()
+                {
                     RelayEvent::Accepted => Heard::Accepted,
                     RelayEvent::Refused(why) => Heard::Refused(why),
                     RelayEvent::OutputEnded => Heard::OutputEnded,

@@ -14,7 +14,7 @@ use holdfast_protocol::codec::frame::SessionMessage;
 use holdfast_protocol::ids::SessionId;
 use holdfast_protocol::limits::MIN_SPOOL_BYTES;
 use holdfast_protocol::recording::chain::{Chain, ChainKey};
-use holdfast_protocol::recording::reader::{Reader, Verdict};
+use holdfast_protocol::recording::reader::{ReadVerdict, RecordingReader};
 use holdfast_protocol::recording::record::{EndReason, Event, Gap, Stream};
 use holdfast_protocol::wire::{
     Exit, Open, RecordingMode, RecordingTerms, SessionRefusal, Signal, StdinMode, WindowSize, Work,
@@ -48,7 +48,7 @@ async fn with_least_spool() -> Pair {
 /// What a recording says.
 #[derive(Debug, Default)]
 struct Played {
-    verdict: Option<Verdict>,
+    verdict: Option<ReadVerdict>,
     /// The bytes of the three streams that are shown.
     data: [Vec<u8>; 3],
     /// Lengths of what was redacted.
@@ -65,7 +65,7 @@ impl Played {
     async fn complete(pair: &Pair, number: u8, why: EndReason) -> Self {
         pair.sessions.recorder().stop().await;
         let played = Self::of(&pair.device.path("spool"), number);
-        assert_eq!(played.verdict, Some(Verdict::Complete { why }));
+        assert_eq!(played.verdict, Some(ReadVerdict::Complete { why }));
         played
     }
 
@@ -77,7 +77,7 @@ impl Played {
 
     fn of_segments(number: u8, segments: impl Iterator<Item = Vec<u8>>) -> Self {
         let secrets = [secret()];
-        let mut reader = Reader::new(SessionId([number; 16]), &secrets);
+        let mut reader = RecordingReader::new(SessionId([number; 16]), &secrets);
         let mut played = Self::default();
         for bytes in segments {
             let read = reader.read_segment(&bytes, &mut |_, record| played.take(&record.event));
@@ -207,7 +207,7 @@ fn the_digest_of_a_recording_is_that_of_the_frames_on_the_wire() {
         pair.sessions.recorder().stop().await;
         let folder = pair.device.path("spool");
         let secrets = [secret()];
-        let mut reader = Reader::new(SessionId([1; 16]), &secrets);
+        let mut reader = RecordingReader::new(SessionId([1; 16]), &secrets);
         for path in segments(&folder, 1) {
             let read = reader.read_segment(&fs::read(path).unwrap(), &mut |_, _| {});
             assert_eq!(read, Ok(()));

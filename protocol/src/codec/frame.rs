@@ -109,7 +109,7 @@ fn header(kind: u8, length: usize) -> [u8; HEADER_LEN] {
 /// A piece of what was read.
 #[expect(clippy::large_enum_variant, reason = "as for `SessionMessage`")]
 #[derive(Debug, PartialEq, Eq)]
-pub enum Piece<'a> {
+pub enum FramePiece<'a> {
     /// Data, as far as it has come: a part of the input itself, so that it can be handed on uncopied.
     Data(DataStream, &'a [u8]),
     /// A whole message.
@@ -132,7 +132,7 @@ impl FrameReader {
     ///
     /// # Errors
     /// [`CodecError`] when the stream breaks the protocol.
-    pub fn read<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Piece<'a>>, CodecError> {
+    pub fn read<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<FramePiece<'a>>, CodecError> {
         loop {
             if !self.in_frame && !self.start_frame(input)? {
                 return Ok(None);
@@ -143,7 +143,7 @@ impl FrameReader {
             if let Some(stream) = data_stream(self.header[0]) {
                 self.in_frame = self.remaining > 0;
                 if !now.is_empty() {
-                    return Ok(Some(Piece::Data(stream, now)));
+                    return Ok(Some(FramePiece::Data(stream, now)));
                 }
             } else {
                 if is_known(self.header[0]) {
@@ -151,7 +151,7 @@ impl FrameReader {
                 }
                 if self.remaining == 0 {
                     if let Some(message) = self.finish_message()? {
-                        return Ok(Some(Piece::Message(message)));
+                        return Ok(Some(FramePiece::Message(message)));
                     }
                     continue;
                 }
@@ -333,9 +333,9 @@ mod tests {
         for mut part in bytes.chunks(cut) {
             while let Some(piece) = reader.read(&mut part)? {
                 match piece {
-                    Piece::Data(DataStream::Stdout, bytes) => data.extend_from_slice(bytes),
-                    Piece::Data(..) => {}
-                    Piece::Message(message) => messages.push(message),
+                    FramePiece::Data(DataStream::Stdout, bytes) => data.extend_from_slice(bytes),
+                    FramePiece::Data(..) => {}
+                    FramePiece::Message(message) => messages.push(message),
                 }
             }
             assert!(part.is_empty());
@@ -379,7 +379,7 @@ mod tests {
         let bytes = [data_header(DataStream::Stderr, 10).as_slice(), b"abc"].concat();
         let mut input = bytes.as_slice();
         let piece = reader.read(&mut input).unwrap();
-        assert_eq!(piece, Some(Piece::Data(DataStream::Stderr, b"abc")));
+        assert_eq!(piece, Some(FramePiece::Data(DataStream::Stderr, b"abc")));
         assert_eq!(reader.read(&mut input), Ok(None));
         assert!(!reader.is_between_frames());
     }

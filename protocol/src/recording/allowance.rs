@@ -5,7 +5,7 @@
 
 use core::time::Duration;
 
-use super::chain::{RecordedKind, Seen};
+use super::chain::{RecordedKind, StreamDigest};
 use crate::limits::{
     RECORDING_BASE, RECORDING_PER_FRAME, RECORDING_PER_SECOND, RECORDING_PER_SECOND_OF_COMMANDS,
     RECORDING_UNPACKED, RECORDING_UNSEEN,
@@ -42,7 +42,7 @@ pub struct SessionExtent {
 impl PassedStream {
     /// Of what a relay has seen.
     #[must_use]
-    pub fn of(seen: &Seen) -> Self {
+    pub fn of(seen: &StreamDigest) -> Self {
         let partial = seen.partial.as_ref();
         Self {
             frames: seen.end.frames.saturating_add(u64::from(partial.is_some())),
@@ -107,7 +107,7 @@ mod tests {
 
     use super::*;
     use crate::limits::{MAX_COMMAND, MAX_ENV_BYTES, MAX_SEGMENT};
-    use crate::recording::record::{Bytes, Event, Record, Stream};
+    use crate::recording::record::{Event, Record, RecordedBytes, Stream};
     use crate::recording::seal::{RecordingSecret, SealSeed};
     use crate::recording::segment::{SegmentLink, SegmentWriter};
 
@@ -179,7 +179,7 @@ mod tests {
                 (bytes, index) = (Vec::new(), index + 1);
                 writer = begin(index, before, &mut bytes);
             }
-            let event = Event::Data(Stream::Stdout, Bytes(frame));
+            let event = Event::Data(Stream::Stdout, RecordedBytes(frame));
             let record = Record {
                 delta: 2_000_000,
                 event,

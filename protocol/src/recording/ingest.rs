@@ -8,18 +8,18 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::record::EndReason;
-use super::scan::{Expected, Fault, SegmentScan};
+use super::scan::{ExpectedSegment, ScanFault, SegmentScan};
 use super::segment::SegmentLink;
 use crate::ids::SessionId;
 use crate::limits::{MAX_SEGMENT, MAX_SEGMENTS, UPLOAD_ACK_EVERY};
 use crate::wire::{
-    OfferedSegment, Refused, SegmentBytes, SegmentGone, SegmentHeld, SegmentLost, SegmentRefusal,
-    SessionFinished, UploadAnswer,
+    OfferedSegment, SegmentBytes, SegmentGone, SegmentHeld, SegmentLost, SegmentRefusal,
+    SegmentRefused, SessionFinished, UploadAnswer,
 };
 
 /// The state of a recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum IngestState {
     /// The session runs.
     Recording,
     /// It has ended; not everything has come.
@@ -38,7 +38,7 @@ pub enum State {
         fault: IngestFault,
     },
     /// Nothing of it came.
-    Lost(Lost),
+    Lost(LostReason),
 }
 
 /// Why a recording ends early.
@@ -61,7 +61,7 @@ pub enum Truncated {
 
 /// Why nothing came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lost {
+pub enum LostReason {
     /// The device says that it is gone.
     Gone(SegmentLost),
     /// It was not delivered in time.
@@ -72,7 +72,7 @@ pub enum Lost {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IngestFault {
     /// Its bytes.
-    Bytes(Fault),
+    Bytes(ScanFault),
     /// The segment is missing, and later ones are offered.
     Missing,
     /// The segment's file is not on the device any more.
@@ -87,7 +87,7 @@ pub enum IngestFault {
     TooLong,
 }
 
-impl State {
+impl IngestState {
     /// Whether it stays so for good.
     #[must_use]
     pub fn is_terminal(self) -> bool {
@@ -112,7 +112,7 @@ pub enum IngestAction {
     /// Everything is here: open it, compare, and report with [`Ingest::handle_checked`].
     Check,
     /// The state has changed: keep it, and tell the audit log.
-    Settled(State),
+    Settled(IngestState),
 }
 
 /// An upload stream, in the order in which the relay came to know of them. A device gives one up before
@@ -126,10 +126,10 @@ pub struct Ingest {
     session: SessionId,
     /// The newest stream that something was offered on: what an older one offers counts no more.
     stream: UploadStream,
-    state: State,
+    state: IngestState,
     /// The stored segments: length and chain behind each.
     stored: Vec<(u64, SegmentLink)>,
-    incoming: Option<Incoming>,
+    incoming: Option<IncomingSegment>,
     finished: Option<SessionFinished>,
     checking: bool,
     /// The stored segment with a damaged block: the one behind it need not follow from it.
@@ -144,13 +144,13 @@ pub struct Ingest {
 
 /// The segment that is coming.
 #[derive(Debug)]
-struct Incoming {
+struct IncomingSegment {
     offer: OfferedSegment,
     scan: SegmentScan,
     received: u64,
     acknowledged: u64,
     /// The block that is not what was written, and how: what is behind it is taken without being checked.
-    damage: Option<(u32, Fault)>,
+    damage: Option<(u32, ScanFault)>,
     /// It is whole, and being stored.
     storing: bool,
 }
@@ -159,20 +159,20 @@ impl Ingest {
     /// For a session that begins.
     #[must_use]
     pub fn new(session: SessionId) -> Self {
-        Self::restore(session, State::Recording, Vec::new(), None)
+        Self::restore(session, IngestState::Recording, Vec::new(), None)
     }
 
     /// As the store remembers it: its state, the segments that are stored, and the device's report.
     #[must_use]
     pub fn restore(
         session: SessionId,
-        state: State,
+        state: IngestState,
         stored: Vec<(u64, SegmentLink)>,
         finished: Option<SessionFinished>,
     ) -> Self {
         // Which segment is gone is not kept, but how many there were is.
         let gone = match state {
-            State::Tampered { .. } => finished.as_ref().map(|finished| finished.segments),
+            IngestState::Tampered { .. } => finished.as_ref().map(|finished| finished.segments),
             _ => None,
         };
         let mut ingest = Self {
@@ -195,8 +195,8 @@ impl Ingest {
 
     /// The session is over, as far as the relay can see; its recording is expected by `deadline`.
     pub fn handle_session_over(&mut self, deadline: Duration) {
-        if self.state == State::Recording {
-            self.settle(State::Uploading);
+        if self.state == IngestState::Recording {
+            self.settle(IngestState::Uploading);
         }
         if !self.state.is_terminal() {
             self.deadline.get_or_insert(deadline);
@@ -237,10 +237,10 @@ impl Ingest {
             return self.answer_stored(offer, *stored);
         }
         if !self.is_open(offer.segment) {
-            return self.refuse(offer.segment, Refused::Tampered);
+            return self.refuse(offer.segment, SegmentRefused::Tampered);
         }
         if offer.length > MAX_SEGMENT as u64 || offer.segment >= MAX_SEGMENTS {
-            return self.tampered(offer.segment, 0, IngestFault::Bytes(Fault::Length));
+            return self.tampered(offer.segment, 0, IngestFault::Bytes(ScanFault::Length));
         }
         let next = self.next_segment();
         if offer.segment > next {
@@ -251,7 +251,7 @@ impl Ingest {
             // While the session runs, the relay may be behind its device; what is too much then is so at its end.
             return match self.deadline {
                 Some(_) => self.tampered(offer.segment, 0, IngestFault::TooLong),
-                None => self.refuse(offer.segment, Refused::Unavailable),
+                None => self.refuse(offer.segment, SegmentRefused::Unavailable),
             };
         }
         let resumes = self.incoming.as_ref().is_some_and(|incoming| {
@@ -276,8 +276,9 @@ impl Ingest {
     /// hands on only what comes on the newest tunnel of the device. An older stream's bytes are the same
     /// file's, and as good.
     pub fn handle_bytes(&mut self, segment: u32, bytes: &SegmentBytes) {
-        let ours =
-            |incoming: &&mut Incoming| !incoming.storing && incoming.offer.segment == segment;
+        let ours = |incoming: &&mut IncomingSegment| {
+            !incoming.storing && incoming.offer.segment == segment
+        };
         let Some(incoming) = self.incoming.as_mut().filter(ours) else {
             return;
         };
@@ -300,7 +301,7 @@ impl Ingest {
                 Ok(Some(_)) => {}
                 Ok(None) => break,
                 // The rest of it may be whole, and is wanted.
-                Err(fault @ (Fault::Block | Fault::Kind | Fault::Length)) => {
+                Err(fault @ (ScanFault::Block | ScanFault::Kind | ScanFault::Length)) => {
                     incoming.damage = Some((incoming.scan.blocks(), fault));
                 }
                 Err(fault) => {
@@ -328,7 +329,7 @@ impl Ingest {
             self.answer(UploadAnswer::Stored(held.clone()));
             if let Some((block, fault)) = damage {
                 self.damaged = Some(held.segment);
-                self.settle(State::Tampered {
+                self.settle(IngestState::Tampered {
                     segment: held.segment,
                     block,
                     fault: IngestFault::Bytes(fault),
@@ -345,7 +346,7 @@ impl Ingest {
             .take_if(|incoming| incoming.offer.segment == segment)
             .is_some()
         {
-            self.refuse(segment, Refused::Unavailable);
+            self.refuse(segment, SegmentRefused::Unavailable);
         }
     }
 
@@ -363,8 +364,8 @@ impl Ingest {
         self.answer(UploadAnswer::Noted(self.session));
         if self.finished.is_none() {
             self.finished = Some(finished);
-            if self.state == State::Recording {
-                self.settle(State::Uploading);
+            if self.state == IngestState::Recording {
+                self.settle(IngestState::Uploading);
             }
             self.check_if_whole();
         }
@@ -375,7 +376,7 @@ impl Ingest {
         // What was stored before is here all the same.
         if gone.segment >= self.next_segment() && !self.state.is_terminal() {
             let segment = gone.segment;
-            let tampered = |fault| State::Tampered {
+            let tampered = |fault| IngestState::Tampered {
                 segment,
                 block: 0,
                 fault,
@@ -384,8 +385,8 @@ impl Ingest {
                 SegmentLost::Corrupt => tampered(IngestFault::Damaged),
                 // Of the first, a device that was cut off may have written nothing; another was there.
                 SegmentLost::Missing if segment > 0 => tampered(IngestFault::Removed),
-                why if self.stored.is_empty() => State::Lost(Lost::Gone(why)),
-                why => State::Truncated(Truncated::Gone { segment, why }),
+                why if self.stored.is_empty() => IngestState::Lost(LostReason::Gone(why)),
+                why => IngestState::Truncated(Truncated::Gone { segment, why }),
             };
             self.gone = Some(segment);
             self.settle(state);
@@ -403,19 +404,19 @@ impl Ingest {
             .as_ref()
             .is_some_and(|finished| finished.why == Some(EndReason::PowerLoss));
         self.settle(match outcome {
-            Checked::Whole => State::Complete,
-            Checked::Short if power_loss => State::Truncated(Truncated::PowerLoss),
-            Checked::Short => State::Truncated(Truncated::NoEnd),
+            Checked::Whole => IngestState::Complete,
+            Checked::Short if power_loss => IngestState::Truncated(Truncated::PowerLoss),
+            Checked::Short => IngestState::Truncated(Truncated::NoEnd),
             Checked::Tampered {
                 segment,
                 block,
                 fault,
-            } => State::Tampered {
+            } => IngestState::Tampered {
                 segment,
                 block,
                 fault: IngestFault::Bytes(fault),
             },
-            Checked::Contradicted => State::Tampered {
+            Checked::Contradicted => IngestState::Tampered {
                 segment: 0,
                 block: 0,
                 fault: IngestFault::Contradicted,
@@ -436,16 +437,16 @@ impl Ingest {
             incoming.and_then(|incoming| Some((incoming.offer.segment, incoming.damage?)))
         {
             let fault = IngestFault::Bytes(fault);
-            return self.settle(State::Tampered {
+            return self.settle(IngestState::Tampered {
                 segment,
                 block,
                 fault,
             });
         }
         self.settle(if self.stored.is_empty() {
-            State::Lost(Lost::Expired)
+            IngestState::Lost(LostReason::Expired)
         } else {
-            State::Truncated(Truncated::Expired)
+            IngestState::Truncated(Truncated::Expired)
         });
     }
 
@@ -462,7 +463,7 @@ impl Ingest {
 
     /// Returns its state.
     #[must_use]
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> IngestState {
         self.state
     }
 
@@ -478,7 +479,7 @@ impl Ingest {
         is_evidence || !self.state.is_terminal()
     }
 
-    fn begin(&self, offer: &OfferedSegment) -> Incoming {
+    fn begin(&self, offer: &OfferedSegment) -> IncomingSegment {
         let before = match self.stored.last() {
             Some((_, link)) => *link,
             None => SegmentLink::first(&self.session),
@@ -486,9 +487,9 @@ impl Ingest {
         let behind_damage = self
             .damaged
             .is_some_and(|damaged| damaged + 1 == offer.segment);
-        Incoming {
+        IncomingSegment {
             offer: offer.clone(),
-            scan: SegmentScan::new(Expected {
+            scan: SegmentScan::new(ExpectedSegment {
                 place: Some((self.session, offer.segment)),
                 before: Some(before).filter(|_| !behind_damage),
             }),
@@ -551,7 +552,7 @@ impl Ingest {
                 hash: link,
             }));
         } else {
-            self.refuse(offer.segment, Refused::Tampered);
+            self.refuse(offer.segment, SegmentRefused::Tampered);
         }
     }
 
@@ -569,19 +570,19 @@ impl Ingest {
     }
 
     fn tampered(&mut self, segment: u32, block: u32, fault: IngestFault) {
-        self.settle(State::Tampered {
+        self.settle(IngestState::Tampered {
             segment,
             block,
             fault,
         });
         if let Some(incoming) = self.incoming.take() {
-            self.refuse(incoming.offer.segment, Refused::Tampered);
+            self.refuse(incoming.offer.segment, SegmentRefused::Tampered);
         } else {
-            self.refuse(segment, Refused::Tampered);
+            self.refuse(segment, SegmentRefused::Tampered);
         }
     }
 
-    fn refuse(&mut self, segment: u32, why: Refused) {
+    fn refuse(&mut self, segment: u32, why: SegmentRefused) {
         self.answer(UploadAnswer::Refused(SegmentRefusal {
             session: self.session,
             segment,
@@ -589,7 +590,7 @@ impl Ingest {
         }));
     }
 
-    fn settle(&mut self, state: State) {
+    fn settle(&mut self, state: IngestState) {
         if self.state.is_terminal() || self.state == state {
             return;
         }
@@ -621,7 +622,7 @@ pub enum Checked {
         /// In which block of it.
         block: u32,
         /// How.
-        fault: Fault,
+        fault: ScanFault,
     },
     /// The streams are not what the relay saw pass.
     Contradicted,

@@ -5,7 +5,7 @@ use core::fmt;
 
 use embedded_io::{Error as _, ErrorKind};
 
-use super::spool::Work;
+use super::spool::SpoolWork;
 use crate::ids::SessionId;
 
 /// The kind of error that says that there is no space, or that a quota is used up. `embedded-io` has no
@@ -61,7 +61,7 @@ pub trait Medium {
     ///
     /// # Errors
     /// The medium's.
-    fn list(&mut self) -> Result<Vec<Entry>, Self::Error>;
+    fn list(&mut self) -> Result<Vec<MediumEntry>, Self::Error>;
 
     /// Free bytes of the file system.
     ///
@@ -90,7 +90,7 @@ pub enum FileName {
 
 /// A file, as a folder lists it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct MediumEntry {
     /// Its name.
     pub name: FileName,
     /// Its length.
@@ -103,9 +103,9 @@ pub struct Entry {
 ///
 /// # Errors
 /// The kind of what went wrong; give it to the spool.
-pub fn perform<M: Medium>(medium: &mut M, work: &Work) -> Result<u64, ErrorKind> {
+pub fn perform<M: Medium>(medium: &mut M, work: &SpoolWork) -> Result<u64, ErrorKind> {
     let outcome = match work {
-        Work::Write(write) => {
+        SpoolWork::Write(write) => {
             let name = FileName::Segment(write.segment);
             let created = if write.at == 0 {
                 medium.create(name)
@@ -122,8 +122,8 @@ pub fn perform<M: Medium>(medium: &mut M, work: &Work) -> Result<u64, ErrorKind>
                     }
                 })
         }
-        Work::Remove(segment) => medium.remove(FileName::Segment(*segment)),
-        Work::SetAside(segment) => {
+        SpoolWork::Remove(segment) => medium.remove(FileName::Segment(*segment)),
+        SpoolWork::SetAside(segment) => {
             medium.rename(FileName::Segment(*segment), FileName::Bad(*segment))
         }
     };

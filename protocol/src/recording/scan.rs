@@ -15,7 +15,7 @@ use crate::limits::MAX_BLOCK_SEALED;
 
 /// What is wrong with a recording. Its place is given beside it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum Fault {
+pub enum ScanFault {
     /// It does not begin as a segment does.
     #[error("it is no segment of a recording")]
     NotASegment,
@@ -100,7 +100,7 @@ pub enum Scanned {
 /// Reads one segment, in pieces of any size. Holds at most one block.
 #[derive(Debug)]
 pub struct SegmentScan {
-    expected: Expected,
+    expected: ExpectedSegment,
     header: Option<SegmentHeader>,
     link: SegmentLink,
     blocks: u32,
@@ -114,7 +114,7 @@ pub struct SegmentScan {
 
 /// What a segment has to be.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Expected {
+pub struct ExpectedSegment {
     /// Whose, and which.
     pub place: Option<(SessionId, u32)>,
     /// The chain before it, where that is known.
@@ -124,7 +124,7 @@ pub struct Expected {
 impl SegmentScan {
     /// For a segment of which this is known.
     #[must_use]
-    pub fn new(expected: Expected) -> Self {
+    pub fn new(expected: ExpectedSegment) -> Self {
         Self {
             expected,
             header: None,
@@ -141,8 +141,8 @@ impl SegmentScan {
     /// `input` is used up.
     ///
     /// # Errors
-    /// [`Fault`]. All before it is whole ([`Self::whole`]); nothing more can be read.
-    pub fn read(&mut self, input: &mut &[u8]) -> Result<Option<Scanned>, Fault> {
+    /// [`ScanFault`]. All before it is whole ([`Self::whole`]); nothing more can be read.
+    pub fn read(&mut self, input: &mut &[u8]) -> Result<Option<Scanned>, ScanFault> {
         if self.given {
             self.pending.clear();
             self.given = false;
@@ -154,7 +154,7 @@ impl SegmentScan {
             return if input.is_empty() && self.pending.is_empty() {
                 Ok(None)
             } else {
-                Err(Fault::BehindFooter)
+                Err(ScanFault::BehindFooter)
             };
         }
         if !self.fill(input, BLOCK_HEAD_LEN) {
@@ -209,17 +209,17 @@ impl SegmentScan {
         self.pending.get(BLOCK_HEAD_LEN..).unwrap_or_default()
     }
 
-    fn read_header(&mut self, input: &mut &[u8]) -> Result<Option<Scanned>, Fault> {
+    fn read_header(&mut self, input: &mut &[u8]) -> Result<Option<Scanned>, ScanFault> {
         if !self.fill(input, HEADER_LEN) {
             return Ok(None);
         }
         let (header, link) = parse_header(&self.pending)?;
         if let Some((session, index)) = self.expected.place {
             if header.session != session {
-                return Err(Fault::OtherSession(header.session));
+                return Err(ScanFault::OtherSession(header.session));
             }
             if header.index != index {
-                return Err(Fault::OutOfOrder {
+                return Err(ScanFault::OutOfOrder {
                     expected: index,
                     found: header.index,
                 });
@@ -231,7 +231,7 @@ impl SegmentScan {
             .flatten()
             .any(|before| before != header.before)
         {
-            return Err(Fault::DoesNotFollow);
+            return Err(ScanFault::DoesNotFollow);
         }
         self.pending.clear();
         self.whole = HEADER_LEN as u64;
@@ -240,23 +240,23 @@ impl SegmentScan {
         Ok(Some(Scanned::Header(header)))
     }
 
-    fn block_head(&self) -> Result<(BlockKind, usize), Fault> {
+    fn block_head(&self) -> Result<(BlockKind, usize), ScanFault> {
         let [kind, high, middle, low] = self.head();
-        let kind = BlockKind::from_number(kind).ok_or(Fault::Kind)?;
+        let kind = BlockKind::from_number(kind).ok_or(ScanFault::Kind)?;
         let length = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
         if !(TAG_LEN..=MAX_BLOCK_SEALED).contains(&length) {
-            return Err(Fault::Length);
+            return Err(ScanFault::Length);
         }
         Ok((kind, length))
     }
 
-    fn finish_block(&mut self, kind: BlockKind) -> Result<Scanned, Fault> {
+    fn finish_block(&mut self, kind: BlockKind) -> Result<Scanned, ScanFault> {
         let link = self.link.behind_block(self.head(), self.sealed());
         if self.pending.get(4..BLOCK_HEAD_LEN) != Some(&link.check()) {
-            return Err(Fault::Block);
+            return Err(ScanFault::Block);
         }
         let index = self.blocks;
-        self.blocks = index.checked_add(1).ok_or(Fault::Length)?;
+        self.blocks = index.checked_add(1).ok_or(ScanFault::Length)?;
         self.link = link;
         self.whole += self.pending.len() as u64;
         self.closed = (kind != BlockKind::Records).then_some(kind);
@@ -278,17 +278,17 @@ impl SegmentScan {
     }
 }
 
-fn parse_header(bytes: &[u8]) -> Result<(SegmentHeader, SegmentLink), Fault> {
+fn parse_header(bytes: &[u8]) -> Result<(SegmentHeader, SegmentLink), ScanFault> {
     let mut rest = bytes;
     if take::<4>(&mut rest)? != MAGIC {
-        return Err(Fault::NotASegment);
+        return Err(ScanFault::NotASegment);
     }
     let [version, suite, ..] = take::<4>(&mut rest)?;
     if version != VERSION {
-        return Err(Fault::Version(version));
+        return Err(ScanFault::Version(version));
     }
     if suite != SUITE {
-        return Err(Fault::Header);
+        return Err(ScanFault::Header);
     }
     let header = SegmentHeader {
         session: SessionId(take(&mut rest)?),
@@ -297,17 +297,19 @@ fn parse_header(bytes: &[u8]) -> Result<(SegmentHeader, SegmentLink), Fault> {
         before: SegmentLink(take(&mut rest)?),
         encapsulated: take::<ENCAPSULATED_LEN>(&mut rest)?,
     };
-    let head = bytes.get(..HEADER_LEN - 8).ok_or(Fault::NotASegment)?;
+    let head = bytes.get(..HEADER_LEN - 8).ok_or(ScanFault::NotASegment)?;
     let link = header.behind(head);
     // The reserved bytes are under the check, and have to be zero for the seals to hold.
     if rest.get(..8) != Some(&link.check()) || head.get(..INFO_LEN) != Some(&header.info()) {
-        return Err(Fault::Header);
+        return Err(ScanFault::Header);
     }
     Ok((header, link))
 }
 
-fn take<const N: usize>(from: &mut &[u8]) -> Result<[u8; N], Fault> {
-    let (taken, rest) = from.split_first_chunk::<N>().ok_or(Fault::NotASegment)?;
+fn take<const N: usize>(from: &mut &[u8]) -> Result<[u8; N], ScanFault> {
+    let (taken, rest) = from
+        .split_first_chunk::<N>()
+        .ok_or(ScanFault::NotASegment)?;
     *from = rest;
     Ok(*taken)
 }

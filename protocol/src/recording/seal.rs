@@ -127,11 +127,11 @@ impl Sealer {
 }
 
 /// Opens the blocks of one segment, in order.
-pub(super) struct Opener {
+pub(super) struct SealOpener {
     context: AeadCtxR<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>,
 }
 
-impl Opener {
+impl SealOpener {
     pub(super) fn new(
         secret: &RecordingSecret,
         info: &[u8],

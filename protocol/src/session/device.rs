@@ -47,7 +47,7 @@ pub enum Departure {
 /// The state machine. After each `handle_*`, call [`Self::poll_action`] until it gives nothing.
 #[derive(Debug)]
 pub struct DeviceSession {
-    phase: Phase,
+    phase: SessionPhase,
     pty: bool,
     stdin_ended: bool,
     output_ended: bool,
@@ -61,7 +61,7 @@ pub struct DeviceSession {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum SessionPhase {
     AwaitOpen,
     Starting,
     Running,
@@ -75,7 +75,7 @@ enum Phase {
 impl Default for DeviceSession {
     fn default() -> Self {
         Self {
-            phase: Phase::AwaitOpen,
+            phase: SessionPhase::AwaitOpen,
             pty: false,
             stdin_ended: false,
             output_ended: false,
@@ -95,13 +95,13 @@ impl DeviceSession {
     /// [`SessionViolation`] if it has no place here; treat it as [`Self::handle_peer_gone`].
     pub fn handle_message(&mut self, message: SessionMessage) -> Result<(), SessionViolation> {
         match (self.phase, message) {
-            (Phase::AwaitOpen, SessionMessage::Open(open)) => {
+            (SessionPhase::AwaitOpen, SessionMessage::Open(open)) => {
                 self.pty = open.pty.is_some();
                 self.on_disconnect = open.terms.on_disconnect;
-                self.phase = Phase::Starting;
+                self.phase = SessionPhase::Starting;
                 self.push(DeviceAction::Start(open));
             }
-            (Phase::AwaitOpen, _) | (_, SessionMessage::Open(_)) => {
+            (SessionPhase::AwaitOpen, _) | (_, SessionMessage::Open(_)) => {
                 return Err(SessionViolation::Open);
             }
             (_, SessionMessage::Eof) if self.stdin_ended => return Err(SessionViolation::AfterEof),
@@ -132,21 +132,21 @@ impl DeviceSession {
         if stream != DataStream::Stdin {
             return Err(SessionViolation::Direction);
         }
-        if self.phase == Phase::AwaitOpen {
+        if self.phase == SessionPhase::AwaitOpen {
             return Err(SessionViolation::Open);
         }
         if self.stdin_ended {
             return Err(SessionViolation::AfterEof);
         }
-        Ok(self.exit.is_none() && self.phase != Phase::Done)
+        Ok(self.exit.is_none() && self.phase != SessionPhase::Done)
     }
 
     /// The process runs.
     pub fn handle_started(&mut self, now: Duration) {
-        if self.phase != Phase::Starting {
+        if self.phase != SessionPhase::Starting {
             return;
         }
-        self.phase = Phase::Running;
+        self.phase = SessionPhase::Running;
         match self.departure {
             Some(departure) => self.depart(now, departure),
             None => self.push(DeviceAction::Send(SessionMessage::Accepted)),
@@ -155,7 +155,7 @@ impl DeviceSession {
 
     /// No process was started.
     pub fn handle_refused(&mut self, why: SessionRefusal) {
-        if self.phase == Phase::Starting {
+        if self.phase == SessionPhase::Starting {
             if self.departure.is_none() {
                 self.push(DeviceAction::Send(SessionMessage::Refused(why)));
             }
@@ -165,11 +165,11 @@ impl DeviceSession {
 
     /// The process (the leader of its group) has ended.
     pub fn handle_exited(&mut self, now: Duration, exit: Exit) {
-        if self.exit.is_some() || self.phase == Phase::Done {
+        if self.exit.is_some() || self.phase == SessionPhase::Done {
             return;
         }
         self.exit = Some(exit);
-        if self.phase == Phase::Left {
+        if self.phase == SessionPhase::Left {
             self.finish();
         } else if self.departure.is_some() {
             // The rest of the group has had its HUP; who ignores it is not waited for.
@@ -186,7 +186,7 @@ impl DeviceSession {
 
     /// Every output of the process has come to its end and was handed to the relay's stream.
     pub fn handle_output_ended(&mut self) {
-        if self.output_ended || self.phase == Phase::Done {
+        if self.output_ended || self.phase == SessionPhase::Done {
             return;
         }
         self.output_ended = true;
@@ -205,10 +205,13 @@ impl DeviceSession {
         }
         self.departure = Some(departure);
         match self.phase {
-            Phase::AwaitOpen => self.finish(),
-            Phase::Running if self.exit.is_some() => self.finish(),
-            Phase::Running => self.depart(now, departure),
-            Phase::Starting | Phase::HangingUp | Phase::Left | Phase::Done => {}
+            SessionPhase::AwaitOpen => self.finish(),
+            SessionPhase::Running if self.exit.is_some() => self.finish(),
+            SessionPhase::Running => self.depart(now, departure),
+            SessionPhase::Starting
+            | SessionPhase::HangingUp
+            | SessionPhase::Left
+            | SessionPhase::Done => {}
         }
     }
 
@@ -218,7 +221,7 @@ impl DeviceSession {
             return;
         }
         self.timeout = None;
-        if self.phase == Phase::HangingUp {
+        if self.phase == SessionPhase::HangingUp {
             self.push(DeviceAction::Kill);
         } else if self.exit.is_some() && !self.output_ended {
             self.push(DeviceAction::StopOutput);
@@ -240,7 +243,7 @@ impl DeviceSession {
     /// Whether the session is over.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        self.phase == Phase::Done
+        self.phase == SessionPhase::Done
     }
 
     /// The relay is gone while the process runs.
@@ -251,7 +254,7 @@ impl DeviceSession {
                 self.finish();
             }
             (Departure::Lost, Some(OnDisconnect::Leave)) => {
-                self.phase = Phase::Left;
+                self.phase = SessionPhase::Left;
                 self.push(DeviceAction::Leave);
             }
             (Departure::Lost, Some(OnDisconnect::Kill) | None) | (Departure::Ordered, _) => {
@@ -261,7 +264,7 @@ impl DeviceSession {
     }
 
     fn hang_up(&mut self, now: Duration) {
-        self.phase = Phase::HangingUp;
+        self.phase = SessionPhase::HangingUp;
         self.timeout = Some(now + HANGUP_GRACE);
         self.push(DeviceAction::Hangup);
     }
@@ -269,7 +272,7 @@ impl DeviceSession {
     /// Output and process have both ended and the relay still listens.
     fn conclude(&mut self) {
         if let Some(exit) = self.exit
-            && self.phase == Phase::Running
+            && self.phase == SessionPhase::Running
         {
             self.push(DeviceAction::Send(SessionMessage::Exit(exit)));
             self.finish();
@@ -277,14 +280,16 @@ impl DeviceSession {
     }
 
     fn finish(&mut self) {
-        self.phase = Phase::Done;
+        self.phase = SessionPhase::Done;
         self.timeout = None;
         self.push(DeviceAction::Finish);
     }
 
     /// Pushes what makes sense only while a process runs.
     fn push_live(&mut self, action: DeviceAction) {
-        if self.exit.is_none() && matches!(self.phase, Phase::Starting | Phase::Running) {
+        if self.exit.is_none()
+            && matches!(self.phase, SessionPhase::Starting | SessionPhase::Running)
+        {
             self.push(action);
         }
     }

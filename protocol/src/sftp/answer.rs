@@ -122,12 +122,12 @@ impl Answers {
     pub fn names<E>(
         &mut self,
         id: u32,
-        list: impl FnOnce(&mut Names<'_>) -> Result<(), E>,
+        list: impl FnOnce(&mut NameList<'_>) -> Result<(), E>,
     ) -> Result<u32, E> {
         let start = self.begin(kind::NAME, id);
         let at = self.bytes.len();
         self.number(0);
-        let mut names = Names {
+        let mut names = NameList {
             answers: self,
             count: 0,
         };
@@ -235,12 +235,12 @@ impl Answers {
 
 /// The names of one answer.
 #[derive(Debug)]
-pub struct Names<'a> {
+pub struct NameList<'a> {
     answers: &'a mut Answers,
     count: u32,
 }
 
-impl Names<'_> {
+impl NameList<'_> {
     /// Whether none was said yet.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -10,7 +10,7 @@ const HEAD: usize = 9;
 
 /// The beginning of a packet.
 #[derive(Clone, Copy, Debug)]
-pub struct Head {
+pub struct PacketHead {
     /// Its kind, as in [`super::kind`].
     pub kind: u8,
     /// Its number; of the first packets of all their version.
@@ -21,7 +21,7 @@ pub struct Head {
 
 /// What comes next in a stream.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum FilterStep {
     /// Passes on, from here to there.
     Pass(Range<usize>),
     /// Passes on as well, from what came before.
@@ -32,7 +32,7 @@ pub enum Step {
 
 /// One direction of a stream.
 #[derive(Debug, Default)]
-pub struct Cut {
+pub struct PacketFilter {
     /// The beginning of a packet, as far as it has come.
     held: Vec<u8>,
     /// How long the packet that is taken is.
@@ -43,19 +43,19 @@ pub struct Cut {
     lost: bool,
 }
 
-impl Cut {
+impl PacketFilter {
     /// The next step from `at` on, which moves on; `None`: more is to come. `takes` says which packets are taken.
     pub fn step(
         &mut self,
         bytes: &[u8],
         at: &mut usize,
-        takes: impl FnOnce(&Head) -> bool,
-    ) -> Option<Step> {
+        takes: impl FnOnce(&PacketHead) -> bool,
+    ) -> Option<FilterStep> {
         let start = *at;
         let here = bytes.get(start..).filter(|here| !here.is_empty())?;
         if self.lost {
             *at = bytes.len();
-            return Some(Step::Pass(start..*at));
+            return Some(FilterStep::Pass(start..*at));
         }
         if self.passing > 0 {
             return Some(self.pass(here.len(), at));
@@ -72,7 +72,7 @@ impl Cut {
             let Some(head) = head(&self.held) else {
                 self.lost = true;
                 *at += missing;
-                return Some(Step::PassHeld(core::mem::take(&mut self.held)));
+                return Some(FilterStep::PassHeld(core::mem::take(&mut self.held)));
             };
             if !takes(&head) {
                 if whole {
@@ -83,7 +83,7 @@ impl Cut {
                 }
                 self.passing = head.bytes - HEAD;
                 *at += missing;
-                return Some(Step::PassHeld(core::mem::take(&mut self.held)));
+                return Some(FilterStep::PassHeld(core::mem::take(&mut self.held)));
             }
             self.taking = Some(head.bytes);
             *at += missing;
@@ -97,7 +97,7 @@ impl Cut {
             return None;
         }
         self.taking = None;
-        Some(Step::Taken(core::mem::take(&mut self.held)))
+        Some(FilterStep::Taken(core::mem::take(&mut self.held)))
     }
 
     /// Whether what has passed ends with a whole packet, so that another may go between.
@@ -112,20 +112,20 @@ impl Cut {
         core::mem::take(&mut self.held)
     }
 
-    fn pass(&mut self, here: usize, at: &mut usize) -> Step {
+    fn pass(&mut self, here: usize, at: &mut usize) -> FilterStep {
         let (start, count) = (*at, self.passing.min(here));
         self.passing -= count;
         *at += count;
-        Step::Pass(start..*at)
+        FilterStep::Pass(start..*at)
     }
 }
 
 /// `None`: this is no SFTP.
-fn head(bytes: &[u8]) -> Option<Head> {
+fn head(bytes: &[u8]) -> Option<PacketHead> {
     let (length, rest) = bytes.split_first_chunk()?;
     let (kind, rest) = rest.split_first()?;
     let length = u32::from_be_bytes(*length) as usize;
-    (5..=MAX_SFTP_PACKET).contains(&length).then(|| Head {
+    (5..=MAX_SFTP_PACKET).contains(&length).then(|| PacketHead {
         kind: *kind,
         id: rest.first_chunk().map_or(0, |id| u32::from_be_bytes(*id)),
         bytes: 4 + length,

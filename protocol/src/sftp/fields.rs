@@ -2,9 +2,9 @@
 
 /// A packet's fields, one after the other; `None` when they are over.
 #[derive(Clone, Debug)]
-pub struct Fields<'a>(&'a [u8]);
+pub struct SftpFields<'a>(&'a [u8]);
 
-impl<'a> Fields<'a> {
+impl<'a> SftpFields<'a> {
     /// Those in these bytes: a packet without its length and its kind.
     #[must_use]
     pub fn of(bytes: &'a [u8]) -> Self {

@@ -19,12 +19,12 @@ pub mod stream;
 
 mod pending;
 
-pub use self::answer::{Answers, Code, Names};
+pub use self::answer::{Answers, Code, NameList};
 pub use self::attributes::Attributes;
-pub use self::fields::Fields;
-pub use self::follow::{Followed, Follower, Lost};
-pub use self::operation::{Action, Operation, Outcome};
-pub use self::request::{Broken, Packet, Request, Unclear, decode, next_packet};
+pub use self::fields::SftpFields;
+pub use self::follow::{FollowError, Followed, Follower};
+pub use self::operation::{FileAction, FileOutcome, Operation};
+pub use self::request::{Broken, ClientPacket, SftpRequest, Unclear, decode, next_packet};
 
 /// Largest packet that the agent's server takes, its length not counted: OpenSSH's. The draft asks for 34,000 bytes at
 /// least.

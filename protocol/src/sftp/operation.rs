@@ -6,13 +6,13 @@ use alloc::vec::Vec;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Operation {
     /// What was done.
-    pub action: Action,
+    pub action: FileAction,
     /// On what, as the client gave it; the name of an extension that is not known here.
     pub path: Vec<u8>,
     /// The second path, of a rename, a link or a copy.
     pub to: Option<Vec<u8>>,
     /// How it went.
-    pub outcome: Outcome,
+    pub outcome: FileOutcome,
     /// Bytes of the file that the server gave.
     pub read: u64,
     /// Bytes of it that the server took.
@@ -21,7 +21,7 @@ pub struct Operation {
 
 /// What is done with a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
+pub enum FileAction {
     /// It was opened for reading, perhaps read, and closed.
     Read,
     /// It was opened for writing, and closed.
@@ -54,7 +54,7 @@ pub enum Action {
 
 /// How an operation went.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum FileOutcome {
     /// The server's status: 0 is well.
     Status {
         /// Its code, section 7 of the draft.
@@ -70,7 +70,7 @@ pub enum Outcome {
     NotFollowed,
 }
 
-impl Outcome {
+impl FileOutcome {
     /// It went well.
     pub const OK: Self = Self::Status {
         code: 0,
@@ -79,7 +79,7 @@ impl Outcome {
 }
 
 impl Operation {
-    pub(super) fn new(action: Action, path: Vec<u8>, outcome: Outcome) -> Self {
+    pub(super) fn new(action: FileAction, path: Vec<u8>, outcome: FileOutcome) -> Self {
         Self {
             action,
             path,

@@ -3,10 +3,10 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use super::fields::Fields;
-use super::follow::Lost;
+use super::fields::SftpFields;
+use super::follow::FollowError;
 use super::kind::{self, OPEN_AS};
-use super::operation::{Action, Operation, Outcome};
+use super::operation::{FileAction, FileOutcome, Operation};
 use super::{WRITING, stream};
 use crate::limits::{MAX_SFTP_HANDLE, MAX_SFTP_PATH, SFTP_PENDING_COST};
 
@@ -31,7 +31,7 @@ pub(super) enum Pending {
     Read(Vec<u8>),
     Write(Vec<u8>, u64),
     /// Something with the file of a handle.
-    ByHandle(Action, Vec<u8>),
+    ByHandle(FileAction, Vec<u8>),
     Copy(Vec<u8>, Vec<u8>),
     /// One request that is an operation, but for its outcome.
     ByPath(Box<Operation>),
@@ -41,21 +41,21 @@ pub(super) enum Pending {
 
 impl Pending {
     /// What the packet asks for, and its number.
-    pub(super) fn of(packet: &stream::Packet<'_>) -> Result<(u32, Self), Lost> {
+    pub(super) fn of(packet: &stream::SeenPacket<'_>) -> Result<(u32, Self), FollowError> {
         let mut fields = packet.fields();
-        let id = fields.number().ok_or(Lost::Short)?;
+        let id = fields.number().ok_or(FollowError::Short)?;
         // One that lacks its fields is refused by every server.
         let pending = read(packet.kind, &mut fields)?.unwrap_or(Self::Unbooked);
         Ok((id, pending))
     }
 
     /// What is booked of it when no answer comes.
-    pub(super) fn unanswered(self, outcome: Outcome) -> Option<Operation> {
+    pub(super) fn unanswered(self, outcome: FileOutcome) -> Option<Operation> {
         Some(match self {
             Self::Open { path, writes } | Self::OpenAs { path, writes, .. } => {
                 Operation::new(opened_as(writes), path, outcome)
             }
-            Self::List(path) => Operation::new(Action::List, path, outcome),
+            Self::List(path) => Operation::new(FileAction::List, path, outcome),
             Self::ByPath(operation) => Operation {
                 outcome,
                 ..*operation
@@ -101,9 +101,9 @@ impl Pending {
     }
 }
 
-fn action_fits(action: Action, answer: u8) -> bool {
+fn action_fits(action: FileAction, answer: u8) -> bool {
     match action {
-        Action::Stat | Action::Resolve | Action::Extension => tells(answer),
+        FileAction::Stat | FileAction::Resolve | FileAction::Extension => tells(answer),
         _ => answer == kind::STATUS,
     }
 }
@@ -116,13 +116,17 @@ fn tells(answer: u8) -> bool {
     )
 }
 
-pub(super) fn opened_as(writes: bool) -> Action {
-    if writes { Action::Write } else { Action::Read }
+pub(super) fn opened_as(writes: bool) -> FileAction {
+    if writes {
+        FileAction::Write
+    } else {
+        FileAction::Read
+    }
 }
 
-fn read(kind: u8, fields: &mut Fields<'_>) -> Result<Option<Pending>, Lost> {
-    let by_path = |action, fields: &mut Fields<'_>| one(action, fields).map(by_path_of);
-    let to_path = |action, fields: &mut Fields<'_>| {
+fn read(kind: u8, fields: &mut SftpFields<'_>) -> Result<Option<Pending>, FollowError> {
+    let by_path = |action, fields: &mut SftpFields<'_>| one(action, fields).map(by_path_of);
+    let to_path = |action, fields: &mut SftpFields<'_>| {
         let operation = one(action, fields)?;
         let to = path(fields);
         Some(by_path_of(Operation { to, ..operation }))
@@ -136,19 +140,19 @@ fn read(kind: u8, fields: &mut Fields<'_>) -> Result<Option<Pending>, Lost> {
             fields.skip(8)?;
             Some(Pending::Write(handle, fields.number()?.into()))
         }),
-        kind::FSTAT => handle(fields)?.map(|handle| Pending::ByHandle(Action::Stat, handle)),
+        kind::FSTAT => handle(fields)?.map(|handle| Pending::ByHandle(FileAction::Stat, handle)),
         kind::FSETSTAT => {
-            handle(fields)?.map(|handle| Pending::ByHandle(Action::SetAttributes, handle))
+            handle(fields)?.map(|handle| Pending::ByHandle(FileAction::SetAttributes, handle))
         }
-        kind::LSTAT | kind::STAT => by_path(Action::Stat, fields),
-        kind::SETSTAT => by_path(Action::SetAttributes, fields),
-        kind::REMOVE => by_path(Action::Remove, fields),
-        kind::MKDIR => by_path(Action::MakeFolder, fields),
-        kind::RMDIR => by_path(Action::RemoveFolder, fields),
-        kind::REALPATH | kind::READLINK => by_path(Action::Resolve, fields),
-        kind::RENAME => to_path(Action::Rename, fields),
+        kind::LSTAT | kind::STAT => by_path(FileAction::Stat, fields),
+        kind::SETSTAT => by_path(FileAction::SetAttributes, fields),
+        kind::REMOVE => by_path(FileAction::Remove, fields),
+        kind::MKDIR => by_path(FileAction::MakeFolder, fields),
+        kind::RMDIR => by_path(FileAction::RemoveFolder, fields),
+        kind::REALPATH | kind::READLINK => by_path(FileAction::Resolve, fields),
+        kind::RENAME => to_path(FileAction::Rename, fields),
         // OpenSSH sends the target first, against the draft, and all follow it.
-        kind::SYMLINK => to_path(Action::Symlink, fields),
+        kind::SYMLINK => to_path(FileAction::Symlink, fields),
         kind::EXTENDED => match fields.beginning() {
             None => None,
             Some(OPEN_AS) => match handle(fields)? {
@@ -164,10 +168,10 @@ fn read(kind: u8, fields: &mut Fields<'_>) -> Result<Option<Pending>, Lost> {
             },
             // The close behind it is what is booked.
             Some(kind::RELEASE) => None,
-            Some(b"posix-rename@openssh.com") => to_path(Action::Rename, fields),
-            Some(b"hardlink@openssh.com") => to_path(Action::Link, fields),
-            Some(b"lsetstat@openssh.com") => by_path(Action::SetAttributes, fields),
-            Some(b"expand-path@openssh.com") => by_path(Action::Resolve, fields),
+            Some(b"posix-rename@openssh.com") => to_path(FileAction::Rename, fields),
+            Some(b"hardlink@openssh.com") => to_path(FileAction::Link, fields),
+            Some(b"lsetstat@openssh.com") => by_path(FileAction::SetAttributes, fields),
+            Some(b"expand-path@openssh.com") => by_path(FileAction::Resolve, fields),
             Some(b"copy-data") => match handle(fields)? {
                 None => None,
                 Some(from) => match fields.skip(16) {
@@ -176,9 +180,9 @@ fn read(kind: u8, fields: &mut Fields<'_>) -> Result<Option<Pending>, Lost> {
                 },
             },
             Some(name) => Some(by_path_of(Operation::new(
-                Action::Extension,
+                FileAction::Extension,
                 cut(name),
-                Outcome::OK,
+                FileOutcome::OK,
             ))),
         },
         _ => None,
@@ -189,19 +193,19 @@ fn by_path_of(operation: Operation) -> Pending {
     Pending::ByPath(Box::new(operation))
 }
 
-fn open(fields: &mut Fields<'_>) -> Option<Pending> {
+fn open(fields: &mut SftpFields<'_>) -> Option<Pending> {
     Some(Pending::Open {
         path: path(fields)?,
         writes: fields.number()? & WRITING != 0,
     })
 }
 
-fn one(action: Action, fields: &mut Fields<'_>) -> Option<Operation> {
-    Some(Operation::new(action, path(fields)?, Outcome::OK))
+fn one(action: FileAction, fields: &mut SftpFields<'_>) -> Option<Operation> {
+    Some(Operation::new(action, path(fields)?, FileOutcome::OK))
 }
 
 /// A path. No system takes one that is longer than what is kept of it.
-fn path(fields: &mut Fields<'_>) -> Option<Vec<u8>> {
+fn path(fields: &mut SftpFields<'_>) -> Option<Vec<u8>> {
     fields.beginning().map(cut)
 }
 
@@ -209,10 +213,10 @@ fn cut(bytes: &[u8]) -> Vec<u8> {
     bytes.get(..MAX_SFTP_PATH).unwrap_or(bytes).to_vec()
 }
 
-fn handle(fields: &mut Fields<'_>) -> Result<Option<Vec<u8>>, Lost> {
+fn handle(fields: &mut SftpFields<'_>) -> Result<Option<Vec<u8>>, FollowError> {
     let handle = fields.beginning();
     match handle {
-        Some(handle) if handle.len() > MAX_SFTP_HANDLE => Err(Lost::LongHandle),
+        Some(handle) if handle.len() > MAX_SFTP_HANDLE => Err(FollowError::LongHandle),
         handle => Ok(handle.map(<[u8]>::to_vec)),
     }
 }

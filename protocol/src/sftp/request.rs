@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use super::attributes::Attributes;
 use super::kind::{self, OPEN_AS, RELEASE};
-use super::{Fields, MAX_PACKET};
+use super::{MAX_PACKET, SftpFields};
 
 /// What is wrong with a stream: behind it nothing can be understood any more.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub fn next_packet<'a>(input: &mut &'a [u8]) -> Result<Option<&'a [u8]>, Broken>
 
 /// A packet of the client.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Packet<'a> {
+pub enum ClientPacket<'a> {
     /// The first one. It has no number.
     Init {
         /// The client's version.
@@ -50,7 +50,7 @@ pub enum Packet<'a> {
         /// What the answer is to be numbered with.
         id: u32,
         /// What is asked for, or why that is unclear.
-        request: Result<Request<'a>, Unclear>,
+        request: Result<SftpRequest<'a>, Unclear>,
     },
 }
 
@@ -66,7 +66,7 @@ pub enum Unclear {
 /// What a client asks for. Paths and handles are its bytes as they came.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each is a packet of the draft, field by field")]
-pub enum Request<'a> {
+pub enum SftpRequest<'a> {
     Open {
         path: &'a [u8],
         flags: u32,
@@ -148,55 +148,55 @@ pub enum Request<'a> {
 ///
 /// # Errors
 /// [`Broken::TooShort`].
-pub fn decode(packet: &[u8]) -> Result<Packet<'_>, Broken> {
+pub fn decode(packet: &[u8]) -> Result<ClientPacket<'_>, Broken> {
     let short = Broken::TooShort(packet.len());
-    let mut fields = Fields::of(packet);
+    let mut fields = SftpFields::of(packet);
     let kind = fields.byte().ok_or(short)?;
     let id = fields.number().ok_or(short)?;
     Ok(match kind {
-        kind::INIT => Packet::Init { version: id },
-        _ => Packet::Request {
+        kind::INIT => ClientPacket::Init { version: id },
+        _ => ClientPacket::Request {
             id,
             request: request(kind, &mut Required(fields)),
         },
     })
 }
 
-fn request<'a>(kind: u8, fields: &mut Required<'a>) -> Result<Request<'a>, Unclear> {
+fn request<'a>(kind: u8, fields: &mut Required<'a>) -> Result<SftpRequest<'a>, Unclear> {
     Ok(match kind {
-        kind::OPEN => Request::Open {
+        kind::OPEN => SftpRequest::Open {
             path: fields.string()?,
             flags: fields.number()?,
             attributes: fields.attributes()?,
         },
-        kind::CLOSE => Request::Close(fields.string()?),
-        kind::READ => Request::Read {
+        kind::CLOSE => SftpRequest::Close(fields.string()?),
+        kind::READ => SftpRequest::Read {
             handle: fields.string()?,
             offset: fields.long()?,
             length: fields.number()?,
         },
-        kind::WRITE => Request::Write {
+        kind::WRITE => SftpRequest::Write {
             handle: fields.string()?,
             offset: fields.long()?,
             data: fields.string()?,
         },
-        kind::LSTAT => Request::Lstat(fields.string()?),
-        kind::FSTAT => Request::Fstat(fields.string()?),
-        kind::SETSTAT => Request::Setstat(fields.string()?, fields.attributes()?),
-        kind::FSETSTAT => Request::Fsetstat(fields.string()?, fields.attributes()?),
-        kind::OPENDIR => Request::Opendir(fields.string()?),
-        kind::READDIR => Request::Readdir(fields.string()?),
-        kind::REMOVE => Request::Remove(fields.string()?),
-        kind::MKDIR => Request::Mkdir(fields.string()?, fields.attributes()?),
-        kind::RMDIR => Request::Rmdir(fields.string()?),
-        kind::REALPATH => Request::Realpath(fields.string()?),
-        kind::STAT => Request::Stat(fields.string()?),
-        kind::RENAME => Request::Rename {
+        kind::LSTAT => SftpRequest::Lstat(fields.string()?),
+        kind::FSTAT => SftpRequest::Fstat(fields.string()?),
+        kind::SETSTAT => SftpRequest::Setstat(fields.string()?, fields.attributes()?),
+        kind::FSETSTAT => SftpRequest::Fsetstat(fields.string()?, fields.attributes()?),
+        kind::OPENDIR => SftpRequest::Opendir(fields.string()?),
+        kind::READDIR => SftpRequest::Readdir(fields.string()?),
+        kind::REMOVE => SftpRequest::Remove(fields.string()?),
+        kind::MKDIR => SftpRequest::Mkdir(fields.string()?, fields.attributes()?),
+        kind::RMDIR => SftpRequest::Rmdir(fields.string()?),
+        kind::REALPATH => SftpRequest::Realpath(fields.string()?),
+        kind::STAT => SftpRequest::Stat(fields.string()?),
+        kind::RENAME => SftpRequest::Rename {
             from: fields.string()?,
             to: fields.string()?,
         },
-        kind::READLINK => Request::Readlink(fields.string()?),
-        kind::SYMLINK => Request::Symlink {
+        kind::READLINK => SftpRequest::Readlink(fields.string()?),
+        kind::SYMLINK => SftpRequest::Symlink {
             target: fields.string()?,
             link: fields.string()?,
         },
@@ -205,38 +205,38 @@ fn request<'a>(kind: u8, fields: &mut Required<'a>) -> Result<Request<'a>, Uncle
     })
 }
 
-fn extended<'a>(name: &[u8], fields: &mut Required<'a>) -> Result<Request<'a>, Unclear> {
+fn extended<'a>(name: &[u8], fields: &mut Required<'a>) -> Result<SftpRequest<'a>, Unclear> {
     Ok(match name {
-        b"limits@openssh.com" => Request::Limits,
-        b"posix-rename@openssh.com" => Request::PosixRename {
+        b"limits@openssh.com" => SftpRequest::Limits,
+        b"posix-rename@openssh.com" => SftpRequest::PosixRename {
             from: fields.string()?,
             to: fields.string()?,
         },
-        b"hardlink@openssh.com" => Request::Hardlink {
+        b"hardlink@openssh.com" => SftpRequest::Hardlink {
             from: fields.string()?,
             to: fields.string()?,
         },
-        b"fsync@openssh.com" => Request::Fsync(fields.string()?),
-        OPEN_AS => Request::OpenAs {
+        b"fsync@openssh.com" => SftpRequest::Fsync(fields.string()?),
+        OPEN_AS => SftpRequest::OpenAs {
             handle: fields.string()?,
             path: fields.string()?,
             flags: fields.number()?,
             attributes: fields.attributes()?,
         },
-        RELEASE => Request::Release(fields.string()?),
-        b"statvfs@openssh.com" => Request::Statvfs(fields.string()?),
-        b"fstatvfs@openssh.com" => Request::Fstatvfs(fields.string()?),
-        b"lsetstat@openssh.com" => Request::Lsetstat(fields.string()?, fields.attributes()?),
-        b"expand-path@openssh.com" => Request::ExpandPath(fields.string()?),
-        b"home-directory" => Request::HomeDirectory(fields.string()?),
-        b"copy-data" => Request::CopyData {
+        RELEASE => SftpRequest::Release(fields.string()?),
+        b"statvfs@openssh.com" => SftpRequest::Statvfs(fields.string()?),
+        b"fstatvfs@openssh.com" => SftpRequest::Fstatvfs(fields.string()?),
+        b"lsetstat@openssh.com" => SftpRequest::Lsetstat(fields.string()?, fields.attributes()?),
+        b"expand-path@openssh.com" => SftpRequest::ExpandPath(fields.string()?),
+        b"home-directory" => SftpRequest::HomeDirectory(fields.string()?),
+        b"copy-data" => SftpRequest::CopyData {
             from: fields.string()?,
             offset: fields.long()?,
             length: fields.long()?,
             to: fields.string()?,
             to_offset: fields.long()?,
         },
-        b"users-groups-by-id@openssh.com" => Request::UsersGroupsById {
+        b"users-groups-by-id@openssh.com" => SftpRequest::UsersGroupsById {
             users: fields.string()?,
             groups: fields.string()?,
         },
@@ -245,7 +245,7 @@ fn extended<'a>(name: &[u8], fields: &mut Required<'a>) -> Result<Request<'a>, U
 }
 
 /// The fields of a request, each of which must be there.
-struct Required<'a>(Fields<'a>);
+struct Required<'a>(SftpFields<'a>);
 
 impl<'a> Required<'a> {
     fn number(&mut self) -> Result<u32, Unclear> {

@@ -2,8 +2,8 @@
 
 use alloc::vec::Vec;
 
-use super::Fields;
-use super::follow::Lost;
+use super::SftpFields;
+use super::follow::FollowError;
 use super::kind::{DATA, WRITE};
 use crate::limits::{MAX_SFTP_HANDLE, MAX_SFTP_PACKET, MAX_SFTP_PREFIX};
 
@@ -23,7 +23,7 @@ pub struct Packets {
 
 /// A packet, or the beginning of a large one.
 #[derive(Debug)]
-pub struct Packet<'a> {
+pub struct SeenPacket<'a> {
     /// Its kind, as in [`super::kind`].
     pub kind: u8,
     body: &'a [u8],
@@ -34,7 +34,7 @@ impl Packets {
     ///
     /// # Errors
     /// Why this is no SFTP.
-    pub fn take(&mut self, bytes: &mut &[u8]) -> Result<Option<Packet<'_>>, Lost> {
+    pub fn take(&mut self, bytes: &mut &[u8]) -> Result<Option<SeenPacket<'_>>, FollowError> {
         if core::mem::take(&mut self.done) {
             self.head.clear();
             self.body.clear();
@@ -48,7 +48,7 @@ impl Packets {
             if let [a, b, c, d, _] = self.head[..] {
                 let length = u32::from_be_bytes([a, b, c, d]) as usize;
                 if !(1..=MAX_SFTP_PACKET).contains(&length) {
-                    return Err(Lost::Length(u32::from_be_bytes([a, b, c, d])));
+                    return Err(FollowError::Length(u32::from_be_bytes([a, b, c, d])));
                 }
                 self.left = length - 1;
             }
@@ -67,17 +67,17 @@ impl Packets {
             return Ok(None);
         }
         self.done = true;
-        Ok(Some(Packet {
+        Ok(Some(SeenPacket {
             kind,
             body: &self.body,
         }))
     }
 }
 
-impl<'a> Packet<'a> {
+impl<'a> SeenPacket<'a> {
     /// Its fields, as far as they are kept.
     #[must_use]
-    pub fn fields(&self) -> Fields<'a> {
-        Fields::of(self.body)
+    pub fn fields(&self) -> SftpFields<'a> {
+        SftpFields::of(self.body)
     }
 }

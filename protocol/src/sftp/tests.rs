@@ -45,7 +45,7 @@ fn packet(kind: u8, id: u32, fields: &[Field]) -> Vec<u8> {
 }
 
 /// The fields of a request as it was understood, and its kind: the decoder's reverse.
-fn fields(request: &Request<'_>) -> (u8, Vec<Field>) {
+fn fields(request: &SftpRequest<'_>) -> (u8, Vec<Field>) {
     let string = |bytes: &[u8]| Field::String(bytes.to_vec());
     let attrs = |attributes: &Attributes| Field::Attributes(*attributes);
     let extended = |name: &str, fields: Vec<Field>| {
@@ -53,7 +53,7 @@ fn fields(request: &Request<'_>) -> (u8, Vec<Field>) {
         (200, [vec![name], fields].concat())
     };
     match request {
-        Request::Open {
+        SftpRequest::Open {
             path,
             flags,
             attributes,
@@ -61,7 +61,7 @@ fn fields(request: &Request<'_>) -> (u8, Vec<Field>) {
             3,
             vec![string(path), Field::Number(*flags), attrs(attributes)],
         ),
-        Request::OpenAs {
+        SftpRequest::OpenAs {
             handle,
             path,
             flags,
@@ -75,8 +75,8 @@ fn fields(request: &Request<'_>) -> (u8, Vec<Field>) {
                 attrs(attributes),
             ],
         ),
-        Request::Close(handle) => (4, vec![string(handle)]),
-        Request::Read {
+        SftpRequest::Close(handle) => (4, vec![string(handle)]),
+        SftpRequest::Read {
             handle,
             offset,
             length,
@@ -84,43 +84,43 @@ fn fields(request: &Request<'_>) -> (u8, Vec<Field>) {
             5,
             vec![string(handle), Field::Long(*offset), Field::Number(*length)],
         ),
-        Request::Write {
+        SftpRequest::Write {
             handle,
             offset,
             data,
         } => (6, vec![string(handle), Field::Long(*offset), string(data)]),
-        Request::Lstat(path) => (7, vec![string(path)]),
-        Request::Fstat(handle) => (8, vec![string(handle)]),
-        Request::Setstat(path, attributes) => (9, vec![string(path), attrs(attributes)]),
-        Request::Fsetstat(handle, attributes) => (10, vec![string(handle), attrs(attributes)]),
-        Request::Opendir(path) => (11, vec![string(path)]),
-        Request::Readdir(handle) => (12, vec![string(handle)]),
-        Request::Remove(path) => (13, vec![string(path)]),
-        Request::Mkdir(path, attributes) => (14, vec![string(path), attrs(attributes)]),
-        Request::Rmdir(path) => (15, vec![string(path)]),
-        Request::Realpath(path) => (16, vec![string(path)]),
-        Request::Stat(path) => (17, vec![string(path)]),
-        Request::Rename { from, to } => (18, vec![string(from), string(to)]),
-        Request::Readlink(path) => (19, vec![string(path)]),
-        Request::Symlink { target, link } => (20, vec![string(target), string(link)]),
-        Request::Limits => extended("limits@openssh.com", vec![]),
-        Request::PosixRename { from, to } => {
+        SftpRequest::Lstat(path) => (7, vec![string(path)]),
+        SftpRequest::Fstat(handle) => (8, vec![string(handle)]),
+        SftpRequest::Setstat(path, attributes) => (9, vec![string(path), attrs(attributes)]),
+        SftpRequest::Fsetstat(handle, attributes) => (10, vec![string(handle), attrs(attributes)]),
+        SftpRequest::Opendir(path) => (11, vec![string(path)]),
+        SftpRequest::Readdir(handle) => (12, vec![string(handle)]),
+        SftpRequest::Remove(path) => (13, vec![string(path)]),
+        SftpRequest::Mkdir(path, attributes) => (14, vec![string(path), attrs(attributes)]),
+        SftpRequest::Rmdir(path) => (15, vec![string(path)]),
+        SftpRequest::Realpath(path) => (16, vec![string(path)]),
+        SftpRequest::Stat(path) => (17, vec![string(path)]),
+        SftpRequest::Rename { from, to } => (18, vec![string(from), string(to)]),
+        SftpRequest::Readlink(path) => (19, vec![string(path)]),
+        SftpRequest::Symlink { target, link } => (20, vec![string(target), string(link)]),
+        SftpRequest::Limits => extended("limits@openssh.com", vec![]),
+        SftpRequest::PosixRename { from, to } => {
             extended("posix-rename@openssh.com", vec![string(from), string(to)])
         }
-        Request::Hardlink { from, to } => {
+        SftpRequest::Hardlink { from, to } => {
             extended("hardlink@openssh.com", vec![string(from), string(to)])
         }
-        Request::Fsync(handle) => extended("fsync@openssh.com", vec![string(handle)]),
-        Request::Release(handle) => extended("release@holdfast", vec![string(handle)]),
-        Request::Statvfs(path) => extended("statvfs@openssh.com", vec![string(path)]),
-        Request::Fstatvfs(handle) => extended("fstatvfs@openssh.com", vec![string(handle)]),
-        Request::Lsetstat(path, attributes) => extended(
+        SftpRequest::Fsync(handle) => extended("fsync@openssh.com", vec![string(handle)]),
+        SftpRequest::Release(handle) => extended("release@holdfast", vec![string(handle)]),
+        SftpRequest::Statvfs(path) => extended("statvfs@openssh.com", vec![string(path)]),
+        SftpRequest::Fstatvfs(handle) => extended("fstatvfs@openssh.com", vec![string(handle)]),
+        SftpRequest::Lsetstat(path, attributes) => extended(
             "lsetstat@openssh.com",
             vec![string(path), attrs(attributes)],
         ),
-        Request::ExpandPath(path) => extended("expand-path@openssh.com", vec![string(path)]),
-        Request::HomeDirectory(user) => extended("home-directory", vec![string(user)]),
-        Request::CopyData {
+        SftpRequest::ExpandPath(path) => extended("expand-path@openssh.com", vec![string(path)]),
+        SftpRequest::HomeDirectory(user) => extended("home-directory", vec![string(user)]),
+        SftpRequest::CopyData {
             from,
             offset,
             length,
@@ -136,7 +136,7 @@ fn fields(request: &Request<'_>) -> (u8, Vec<Field>) {
                 Field::Long(*to_offset),
             ],
         ),
-        Request::UsersGroupsById { users, groups } => extended(
+        SftpRequest::UsersGroupsById { users, groups } => extended(
             "users-groups-by-id@openssh.com",
             vec![string(users), string(groups)],
         ),
@@ -170,63 +170,63 @@ fn some_request() -> impl Strategy<Value = (u8, Vec<Field>)> {
     (0..33_usize, strings, numbers, some_attributes()).prop_map(
         |(which, (a, b), (x, y, z, n), attributes)| {
             let every = [
-                Request::Open {
+                SftpRequest::Open {
                     path: &a,
                     flags: n,
                     attributes,
                 },
-                Request::OpenAs {
+                SftpRequest::OpenAs {
                     handle: &b,
                     path: &a,
                     flags: n,
                     attributes,
                 },
-                Request::Release(&a),
-                Request::Close(&a),
-                Request::Read {
+                SftpRequest::Release(&a),
+                SftpRequest::Close(&a),
+                SftpRequest::Read {
                     handle: &a,
                     offset: x,
                     length: n,
                 },
-                Request::Write {
+                SftpRequest::Write {
                     handle: &a,
                     offset: x,
                     data: &b,
                 },
-                Request::Lstat(&a),
-                Request::Fstat(&a),
-                Request::Setstat(&a, attributes),
-                Request::Fsetstat(&a, attributes),
-                Request::Opendir(&a),
-                Request::Readdir(&a),
-                Request::Remove(&a),
-                Request::Mkdir(&a, attributes),
-                Request::Rmdir(&a),
-                Request::Realpath(&a),
-                Request::Stat(&a),
-                Request::Rename { from: &a, to: &b },
-                Request::Readlink(&a),
-                Request::Symlink {
+                SftpRequest::Lstat(&a),
+                SftpRequest::Fstat(&a),
+                SftpRequest::Setstat(&a, attributes),
+                SftpRequest::Fsetstat(&a, attributes),
+                SftpRequest::Opendir(&a),
+                SftpRequest::Readdir(&a),
+                SftpRequest::Remove(&a),
+                SftpRequest::Mkdir(&a, attributes),
+                SftpRequest::Rmdir(&a),
+                SftpRequest::Realpath(&a),
+                SftpRequest::Stat(&a),
+                SftpRequest::Rename { from: &a, to: &b },
+                SftpRequest::Readlink(&a),
+                SftpRequest::Symlink {
                     target: &a,
                     link: &b,
                 },
-                Request::Limits,
-                Request::PosixRename { from: &a, to: &b },
-                Request::Hardlink { from: &a, to: &b },
-                Request::Fsync(&a),
-                Request::Statvfs(&a),
-                Request::Fstatvfs(&a),
-                Request::Lsetstat(&a, attributes),
-                Request::ExpandPath(&a),
-                Request::HomeDirectory(&a),
-                Request::CopyData {
+                SftpRequest::Limits,
+                SftpRequest::PosixRename { from: &a, to: &b },
+                SftpRequest::Hardlink { from: &a, to: &b },
+                SftpRequest::Fsync(&a),
+                SftpRequest::Statvfs(&a),
+                SftpRequest::Fstatvfs(&a),
+                SftpRequest::Lsetstat(&a, attributes),
+                SftpRequest::ExpandPath(&a),
+                SftpRequest::HomeDirectory(&a),
+                SftpRequest::CopyData {
                     from: &a,
                     offset: x,
                     length: y,
                     to: &b,
                     to_offset: z,
                 },
-                Request::UsersGroupsById {
+                SftpRequest::UsersGroupsById {
                     users: &a,
                     groups: &b,
                 },
@@ -240,7 +240,7 @@ proptest! {
     #[test]
     fn every_request_is_understood_as_it_was_meant((kind, sent) in some_request(), id: u32) {
         let bytes = packet(kind, id, &sent);
-        let Ok(Packet::Request { id: read, request: Ok(request) }) = decode(&bytes) else {
+        let Ok(ClientPacket::Request { id: read, request: Ok(request) }) = decode(&bytes) else {
             panic!("{:?}", decode(&bytes));
         };
         prop_assert_eq!(read, id);
@@ -254,7 +254,7 @@ proptest! {
         let cut = cut.index(bytes.len());
         match decode(&bytes[..cut]) {
             Err(Broken::TooShort(length)) => prop_assert!(length == cut && cut < 5),
-            Ok(Packet::Request { id: 7, request }) => {
+            Ok(ClientPacket::Request { id: 7, request }) => {
                 // A cut name of an extension is another extension's.
                 prop_assert!(matches!(request, Err(Unclear::Malformed | Unclear::Unknown)));
             }
@@ -321,11 +321,11 @@ fn extended_attributes_are_passed_over() {
         permissions: Some(0o644),
         ..Attributes::default()
     };
-    let request = Ok(Request::Setstat(b"/a", attributes));
-    assert_eq!(decode(&bytes), Ok(Packet::Request { id: 1, request }));
+    let request = Ok(SftpRequest::Setstat(b"/a", attributes));
+    assert_eq!(decode(&bytes), Ok(ClientPacket::Request { id: 1, request }));
     let lying = packet(9, 1, &[&head[..], &one].concat());
     let request = Err(Unclear::Malformed);
-    assert_eq!(decode(&lying), Ok(Packet::Request { id: 1, request }));
+    assert_eq!(decode(&lying), Ok(ClientPacket::Request { id: 1, request }));
 }
 
 #[test]
@@ -343,13 +343,13 @@ fn temporary_files_are_reported_among_them() {
             temporary,
             ..Attributes::default()
         };
-        let request = Ok(Request::Open {
+        let request = Ok(SftpRequest::Open {
             path: b"/a",
             flags: 0x2a,
             attributes,
         });
         let bytes = packet(3, 1, &fields);
-        assert_eq!(decode(&bytes), Ok(Packet::Request { id: 1, request }));
+        assert_eq!(decode(&bytes), Ok(ClientPacket::Request { id: 1, request }));
     }
 }
 

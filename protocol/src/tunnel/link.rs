@@ -13,7 +13,7 @@ use crate::wire::Beat;
 
 /// What the driver shall do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
+pub enum LinkAction {
     /// Send this on the control stream.
     Beat(Beat),
     /// Bind a new socket for the same connection.
@@ -39,7 +39,7 @@ pub struct Link {
     beat_at: Duration,
     /// Set while a beat waits for an answer.
     doubt: Option<Doubt>,
-    actions: heapless::Deque<Action, 8>,
+    actions: heapless::Deque<LinkAction, 8>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -70,7 +70,7 @@ impl Link {
     /// Something came from the relay: any datagram, an acknowledgement too.
     pub fn handle_heard(&mut self) {
         if self.doubt.take().is_some_and(|doubt| doubt.dialling) {
-            self.push(Action::StopDialling);
+            self.push(LinkAction::StopDialling);
         }
     }
 
@@ -81,7 +81,7 @@ impl Link {
 
     /// The device's own address or route changed: the old path is dead for sure.
     pub fn handle_address_change(&mut self, now: Duration) {
-        self.push(Action::Rebind);
+        self.push(LinkAction::Rebind);
         self.beat(now, true);
         if let Some(doubt) = &mut self.doubt {
             // A new network deserves the full sequence of quick probes again.
@@ -121,7 +121,7 @@ impl Link {
     }
 
     /// The next thing to do, if any.
-    pub fn poll_action(&mut self) -> Option<Action> {
+    pub fn poll_action(&mut self) -> Option<LinkAction> {
         self.actions.pop_front()
     }
 
@@ -136,7 +136,7 @@ impl Link {
 
     fn beat(&mut self, now: Duration, echo: bool) {
         self.beat_at = now;
-        self.push(Action::Beat(Beat { echo }));
+        self.push(LinkAction::Beat(Beat { echo }));
         if self.doubt.is_none() {
             self.doubt = Some(Doubt::begin(now));
         }
@@ -146,12 +146,12 @@ impl Link {
         doubt.misses = doubt.misses.saturating_add(1);
         let silence = now.saturating_sub(doubt.since);
         if doubt.misses >= 2 && now >= doubt.next_rebind {
-            self.push(Action::Rebind);
+            self.push(LinkAction::Rebind);
             doubt.next_rebind = now + doubt.rebind_interval;
             doubt.rebind_interval = (doubt.rebind_interval * 2).min(MAX_REBIND_INTERVAL);
         }
         if silence >= PARALLEL_DIAL_AFTER && !doubt.dialling {
-            self.push(Action::Dial);
+            self.push(LinkAction::Dial);
             doubt.dialling = true;
         }
         let pause = if silence >= PATIENT_AFTER {
@@ -164,7 +164,7 @@ impl Link {
         self.beat(now, true);
     }
 
-    fn push(&mut self, action: Action) {
+    fn push(&mut self, action: LinkAction) {
         // A driver polls after each input, so at most four actions ever wait. Should one not poll, the
         // newest is dropped: a later probe says the same again.
         let _ = self.actions.push_back(action);
@@ -194,7 +194,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     /// Runs the link in silence until `end` and returns what it did, and when.
-    fn run(link: &mut Link, end: Duration) -> Vec<(Duration, Action)> {
+    fn run(link: &mut Link, end: Duration) -> Vec<(Duration, LinkAction)> {
         let mut done = vec![];
         loop {
             let now = link.poll_timeout();
@@ -216,7 +216,7 @@ mod tests {
             let now = link.poll_timeout();
             link.handle_timeout(now);
             while let Some(action) = link.poll_action() {
-                assert_eq!(action, Action::Beat(Beat { echo: false }));
+                assert_eq!(action, LinkAction::Beat(Beat { echo: false }));
                 beats += 1;
             }
             link.handle_heard();
@@ -232,23 +232,23 @@ mod tests {
         let mut link = Link::new(Duration::ZERO, KEEPALIVE);
         link.handle_sessions(1);
         let done = run(&mut link, SECOND * 4);
-        let first = |what: Action| done.iter().find(|(_, a)| *a == what).map(|(at, _)| *at);
-        assert_eq!(first(Action::Beat(Beat { echo: true })), Some(SECOND));
-        assert_eq!(first(Action::Rebind), Some(SECOND * 3));
+        let first = |what: LinkAction| done.iter().find(|(_, a)| *a == what).map(|(at, _)| *at);
+        assert_eq!(first(LinkAction::Beat(Beat { echo: true })), Some(SECOND));
+        assert_eq!(first(LinkAction::Rebind), Some(SECOND * 3));
     }
 
     #[test]
     fn dead_path_gets_a_second_tunnel_and_ever_rarer_rebinds() {
         let mut link = Link::new(Duration::ZERO, KEEPALIVE);
         let done = run(&mut link, Duration::from_secs(1000));
-        let times = |what: Action| -> Vec<Duration> {
+        let times = |what: LinkAction| -> Vec<Duration> {
             done.iter()
                 .filter(|(_, a)| *a == what)
                 .map(|(at, _)| *at)
                 .collect()
         };
-        assert_eq!(times(Action::Dial), [KEEPALIVE + PARALLEL_DIAL_AFTER]);
-        let rebinds = times(Action::Rebind);
+        assert_eq!(times(LinkAction::Dial), [KEEPALIVE + PARALLEL_DIAL_AFTER]);
+        let rebinds = times(LinkAction::Rebind);
         assert!(
             rebinds
                 .windows(2)
@@ -271,7 +271,7 @@ mod tests {
         let mut link = Link::new(Duration::ZERO, KEEPALIVE);
         run(&mut link, KEEPALIVE + PARALLEL_DIAL_AFTER);
         link.handle_heard();
-        assert_eq!(link.poll_action(), Some(Action::StopDialling));
+        assert_eq!(link.poll_action(), Some(LinkAction::StopDialling));
         assert_eq!(link.poll_timeout(), KEEPALIVE * 2 + PARALLEL_DIAL_AFTER);
     }
 
@@ -286,8 +286,11 @@ mod tests {
     fn a_new_address_is_used_at_once() {
         let mut link = Link::new(Duration::ZERO, KEEPALIVE);
         link.handle_address_change(SECOND);
-        assert_eq!(link.poll_action(), Some(Action::Rebind));
-        assert_eq!(link.poll_action(), Some(Action::Beat(Beat { echo: true })));
+        assert_eq!(link.poll_action(), Some(LinkAction::Rebind));
+        assert_eq!(
+            link.poll_action(),
+            Some(LinkAction::Beat(Beat { echo: true }))
+        );
         assert_eq!(link.poll_timeout(), SECOND + PROBE_TIMEOUT);
     }
 }

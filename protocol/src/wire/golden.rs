@@ -10,7 +10,7 @@ use core::net::{Ipv6Addr, SocketAddr};
 
 use super::*;
 use crate::codec::control::{self, ControlMessage, ControlReader};
-use crate::codec::frame::{DataStream, FrameReader, Piece, SessionMessage, data_header};
+use crate::codec::frame::{DataStream, FramePiece, FrameReader, SessionMessage, data_header};
 use crate::identity::release::ReleaseKey;
 use crate::identity::roster::{RelayEntry, Roster};
 use crate::identity::token::Token;
@@ -42,7 +42,7 @@ fn frame(message: SessionMessage, golden: &str) {
     let bytes = message.encode().unwrap();
     assert_eq!(hex(&bytes), plain(golden), "{message:?}");
     let read = FrameReader::default().read(&mut bytes.as_slice());
-    assert_eq!(read, Ok(Some(Piece::Message(message))));
+    assert_eq!(read, Ok(Some(FramePiece::Message(message))));
 }
 
 #[test]
@@ -424,12 +424,15 @@ fn what_a_relay_says_of_recordings() {
             &format!("0034 02 {id} 02 ac02 {hash}"),
         ),
         (
-            refused(Refused::Unavailable),
+            refused(SegmentRefused::Unavailable),
             &format!("0013 03 {id} 02 00"),
         ),
-        (refused(Refused::Tampered), &format!("0013 03 {id} 02 01")),
         (
-            refused(Refused::UnknownSession),
+            refused(SegmentRefused::Tampered),
+            &format!("0013 03 {id} 02 01"),
+        ),
+        (
+            refused(SegmentRefused::UnknownSession),
             &format!("0013 03 {id} 02 02"),
         ),
     ]);
@@ -651,7 +654,7 @@ fn data_frames() {
     assert_eq!(header(DataStream::Stderr, 0x4_0000), plain("05 040000"));
     let mut input: &[u8] = &[4, 0, 0, 2, b'h', b'i'];
     let piece = FrameReader::default().read(&mut input);
-    assert_eq!(piece, Ok(Some(Piece::Data(DataStream::Stdout, b"hi"))));
+    assert_eq!(piece, Ok(Some(FramePiece::Data(DataStream::Stdout, b"hi"))));
 }
 
 #[test]
@@ -736,8 +739,8 @@ fn roster() -> SignedRoster {
     }
 }
 
-fn membership() -> Membership {
-    Membership {
+fn membership() -> MembershipGrant {
+    MembershipGrant {
         id: DeviceId([0xd1; 16]),
         name: device_name(),
         roster: roster(),

@@ -22,9 +22,9 @@ mod recording;
 mod terms;
 
 pub use recording::{
-    ChainKey, EndReason, OfferedSegment, RecordingMode, RecordingTerms, Refused, SegmentBytes,
-    SegmentGone, SegmentHeld, SegmentLink, SegmentLost, SegmentRefusal, SessionFinished, StdinMode,
-    UploadAnswer, UploadMessage,
+    ChainKey, EndReason, OfferedSegment, RecordingMode, RecordingTerms, SegmentBytes, SegmentGone,
+    SegmentHeld, SegmentLink, SegmentLost, SegmentRefusal, SegmentRefused, SessionFinished,
+    StdinMode, UploadAnswer, UploadMessage,
 };
 pub use terms::{ForwardLogRef, OnDisconnect, SessionTerms, SftpTerms};
 
@@ -47,7 +47,7 @@ pub enum RelayMessage {
     /// The answer to a `Hello` that wants to join: who this relay is, before any secret is said.
     Identity(SignedRoster),
     /// The device is a member now.
-    Enrolled(Membership),
+    Enrolled(MembershipGrant),
     /// The answer to a `Hello` of a member: the tunnel is established.
     Welcome(Welcome),
     /// The answer to a `Hello` or `Enrol` that leads nowhere. The relay then closes the connection.
@@ -113,7 +113,7 @@ pub struct Enrol {
 
 /// Membership of a fleet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Membership {
+pub struct MembershipGrant {
     /// The device's identifier, for as long as it keeps its key.
     pub id: DeviceId,
     /// Its name, until an admin renames it.
@@ -130,7 +130,7 @@ pub struct Welcome {
     /// Orders the tunnels of this device.
     pub generation: Generation,
     /// Id, present name and present roster.
-    pub membership: Membership,
+    pub membership: MembershipGrant,
     /// The device's address as the relay sees it.
     pub observed_address: SocketAddr,
 }

@@ -155,12 +155,12 @@ pub struct SegmentRefusal {
     /// Which.
     pub segment: u32,
     /// Why.
-    pub why: Refused,
+    pub why: SegmentRefused,
 }
 
 /// Why a segment is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Refused {
+pub enum SegmentRefused {
     /// The relay can't store it now: offer it again later.
     Unavailable,
     /// It is no part of this session's recording: set it aside.

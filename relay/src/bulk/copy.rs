@@ -7,7 +7,7 @@ use holdfast_protocol::sftp::kind::{
     ATTRS, CLOSE, EXTENDED, FSETSTAT, HANDLE, INIT, OPEN, REMOVE, STAT, STATUS, TEMPORARY, VERSION,
     WRITE,
 };
-use holdfast_protocol::sftp::stream::{Packet, Packets};
+use holdfast_protocol::sftp::stream::{Packets, SeenPacket};
 
 use super::job::Copy;
 use crate::hex::hex;
@@ -303,7 +303,7 @@ fn string(to: &mut BytesMut, bytes: &[u8]) {
 }
 
 /// `None`: it is no answer that anybody asked for.
-fn read(packet: &Packet<'_>) -> Option<(u32, Answer)> {
+fn read(packet: &SeenPacket<'_>) -> Option<(u32, Answer)> {
     let mut fields = packet.fields();
     let id = fields.number()?;
     let answer = match packet.kind {

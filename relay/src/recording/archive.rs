@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use holdfast_protocol::ids::PublicKey;
-use holdfast_protocol::recording::reader::Verdict;
+use holdfast_protocol::recording::reader::ReadVerdict;
 use holdfast_protocol::recording::record::Record;
 use holdfast_protocol::recording::seal::RecordingSecret;
 use holdfast_protocol::recording::segment::SegmentLink;
@@ -32,7 +32,7 @@ pub(crate) enum Read<T> {
     /// What was made of a record.
     Item(T),
     /// Nothing more follows. What the recording is as far as it could be read, and the chain over it.
-    End(io::Result<(Verdict, SegmentLink)>),
+    End(io::Result<(ReadVerdict, SegmentLink)>),
 }
 
 impl Archive {

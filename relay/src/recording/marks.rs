@@ -2,7 +2,7 @@
 //! The relay's own row decides, and its signed verdict.
 
 use holdfast_protocol::escape::Escaped;
-use holdfast_protocol::recording::record::{Bytes, Event, Record, Stream};
+use holdfast_protocol::recording::record::{Event, Record, RecordedBytes, Stream};
 
 use super::export::Text;
 use super::verify::{VerdictText, name};
@@ -128,8 +128,8 @@ impl Marks {
             let (piece, more) = rest.split_at(rest.len().min(until));
             marks.advance(piece.len() as u64);
             let event = match more.is_empty() && last {
-                true => Event::Data(stream, Bytes(piece)),
-                false => Event::Part(stream, Bytes(piece)),
+                true => Event::Data(stream, RecordedBytes(piece)),
+                false => Event::Part(stream, RecordedBytes(piece)),
             };
             give(&Record { delta, event }, mark);
             if more.is_empty() {

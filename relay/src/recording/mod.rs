@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use holdfast_protocol::ids::SessionId;
-use holdfast_protocol::recording::chain::{Begun, ChainKey, Closing};
+use holdfast_protocol::recording::chain::{ChainKey, Closing, SessionStart};
 use holdfast_protocol::recording::ingest::UploadStream;
 use holdfast_protocol::recording::seal::RecordingSecret;
 use thiserror::Error;
@@ -164,7 +164,7 @@ impl Recordings {
     pub(crate) async fn begin(
         &self,
         session: SessionFacts,
-        begun: impl FnOnce(&ChainKey) -> Begun,
+        begun: impl FnOnce(&ChainKey) -> SessionStart,
     ) -> Result<(ChainKey, Watched), RecordingError> {
         let id = session.id;
         let key = ChainKey(random_bytes().map_err(|_| RecordingError::Random)?);

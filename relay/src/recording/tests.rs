@@ -8,8 +8,8 @@ use embedded_io::ErrorKind;
 use holdfast_protocol::ids::{DeviceId, DeviceName, Login, UserName};
 use holdfast_protocol::limits::MAX_UPLOAD_CHUNK;
 use holdfast_protocol::recording::medium::{self, FileName, Medium, SegmentName};
-use holdfast_protocol::recording::record::{self, EndReason, Start, StartedWork, Stream};
-use holdfast_protocol::recording::spool::{Accept, Begin, Piece, Spool, SpoolConfig};
+use holdfast_protocol::recording::record::{self, EndReason, RecordingStart, StartedWork, Stream};
+use holdfast_protocol::recording::spool::{Accept, Begin, DataPiece, Spool, SpoolConfig};
 use holdfast_protocol::wire::{
     Exit, OfferedSegment, RecordingMode, RecordingTerms, SegmentBytes, StdinMode, UploadAnswer,
     UploadMessage, Work,
@@ -230,8 +230,8 @@ fn uptime() -> Work {
     Work::Exec(b"uptime".to_vec())
 }
 
-fn begun(key: &ChainKey) -> Begun {
-    Begun::of(&uptime(), None, &[], &terms(key))
+fn begun(key: &ChainKey) -> SessionStart {
+    SessionStart::of(&uptime(), None, &[], &terms(key))
 }
 
 /// The relay saw the command end well.
@@ -260,14 +260,14 @@ impl Device {
         bed: &Bed,
         id: SessionId,
         key: &ChainKey,
-        change: impl FnOnce(&mut Start<'_>),
+        change: impl FnOnce(&mut RecordingStart<'_>),
     ) -> Self {
         let mut files = Memory::default();
         let (spool, _) = Spool::recover(SpoolConfig::default(), &mut files).unwrap();
         let mut device = Self { spool, files };
         let terms = terms(key);
         let work = uptime();
-        let mut start = Start {
+        let mut start = RecordingStart {
             session: id,
             device: DEVICE,
             name: DeviceName::new("kitchen-cam").unwrap(),
@@ -299,7 +299,7 @@ impl Device {
 
     fn show(&mut self, id: SessionId, bytes: &[u8]) {
         for bytes in bytes.chunks(8 * 1024) {
-            let piece = Piece {
+            let piece = DataPiece {
                 stream: Stream::Stdout,
                 bytes,
                 remaining: 0,
@@ -804,8 +804,8 @@ impl Medium for Memory {
         Ok(())
     }
 
-    fn list(&mut self) -> Result<Vec<medium::Entry>, ErrorKind> {
-        let entry = |(name, file): (&SegmentName, &Vec<u8>)| medium::Entry {
+    fn list(&mut self) -> Result<Vec<medium::MediumEntry>, ErrorKind> {
+        let entry = |(name, file): (&SegmentName, &Vec<u8>)| medium::MediumEntry {
             name: FileName::Segment(*name),
             length: file.len() as u64,
             modified: 0,

@@ -3,7 +3,9 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use holdfast_protocol::ids::SessionId;
-use holdfast_protocol::recording::chain::{ChainKey, Control, SeenControl, Witness};
+use holdfast_protocol::recording::chain::{
+    ChainKey, ControlDigest, ControlMessage, StreamDigester,
+};
 use holdfast_protocol::recording::record::Stream;
 
 use crate::store::SeenSession;
@@ -20,8 +22,8 @@ pub(crate) struct Watched {
 
 #[derive(Debug)]
 struct Digests {
-    streams: [Witness; 3],
-    control: Witness,
+    streams: [StreamDigester; 3],
+    control: StreamDigester,
     eof: Option<u64>,
 }
 
@@ -30,8 +32,8 @@ impl Watched {
     #[must_use]
     pub(crate) fn new(id: SessionId, key: &ChainKey, holds_data: bool) -> Self {
         let digests = Digests {
-            streams: Stream::ALL.map(|stream| Witness::new(key, stream)),
-            control: Witness::control(key),
+            streams: Stream::ALL.map(|stream| StreamDigester::new(key, stream)),
+            control: StreamDigester::control(key),
             eof: None,
         };
         Self {
@@ -50,7 +52,7 @@ impl Watched {
     }
 
     /// A size or a signal is passed on, behind the input before it.
-    pub(crate) fn pass_control(&self, control: Control) {
+    pub(crate) fn pass_control(&self, control: ControlMessage) {
         let mut digests = self.lock();
         let frame = control.frame(self.place(&digests));
         digests.control.update(&frame, 0);
@@ -68,8 +70,8 @@ impl Watched {
     pub(crate) fn seen(&self) -> SeenSession {
         let digests = self.lock();
         SeenSession {
-            streams: digests.streams.each_ref().map(Witness::seen),
-            control: SeenControl {
+            streams: digests.streams.each_ref().map(StreamDigester::seen),
+            control: ControlDigest {
                 seen: digests.control.seen(),
                 eof: digests.eof,
             },

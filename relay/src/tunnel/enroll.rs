@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use holdfast_protocol::limits::MAX_LABELS;
 use holdfast_protocol::tunnel::control::ControlViolation;
-use holdfast_protocol::wire::{AgentMessage, Enrol, Membership, Refusal, RelayMessage};
+use holdfast_protocol::wire::{AgentMessage, Enrol, MembershipGrant, Refusal, RelayMessage};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
@@ -46,7 +46,7 @@ pub(crate) async fn join(tunnels: &Arc<Tunnels>, mut caller: Caller) -> Result<(
     match enter(tunnels, &caller, enrol).await {
         Ok(device) => {
             info!(device = %device.name, id = %device.id, %address, "device enrolled");
-            let granted = Membership {
+            let granted = MembershipGrant {
                 id: device.id,
                 name: device.name,
                 roster: tunnels.cluster.roster(),

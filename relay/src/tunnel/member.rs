@@ -5,7 +5,7 @@ use std::sync::Arc;
 use holdfast_protocol::ids::PublicKey;
 use holdfast_protocol::tunnel::control::ControlViolation;
 use holdfast_protocol::wire::{
-    AgentMessage, Beat, CloseCode, Membership, Refusal, RelayMessage, Welcome,
+    AgentMessage, Beat, CloseCode, MembershipGrant, Refusal, RelayMessage, Welcome,
 };
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -52,7 +52,7 @@ pub(crate) async fn run(tunnels: &Arc<Tunnels>, mut caller: Caller) -> Result<()
     let welcome = RelayMessage::Welcome(Welcome {
         minor: tunnel.minor,
         generation: tunnel.generation,
-        membership: Membership {
+        membership: MembershipGrant {
             id: device.id,
             name: device.name.clone(),
             roster: tunnels.cluster.roster(),

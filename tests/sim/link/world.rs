@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::time::Duration;
 
-use holdfast_protocol::tunnel::link::{Action, Link};
+use holdfast_protocol::tunnel::link::{Link, LinkAction};
 
 use crate::random::Random;
 
@@ -198,17 +198,17 @@ impl<'a> World<'a> {
     fn act(&mut self) {
         while let Some(action) = self.link.poll_action() {
             match action {
-                Action::Beat(beat) => self.send(beat.echo),
-                Action::Rebind => {
+                LinkAction::Beat(beat) => self.send(beat.echo),
+                LinkAction::Rebind => {
                     self.rebinds += 1;
                     self.socket += 1;
                 }
-                Action::Dial => {
+                LinkAction::Dial => {
                     assert!(!self.dialling, "it dials already");
                     self.dialling = true;
                     self.dials += 1;
                 }
-                Action::StopDialling => {
+                LinkAction::StopDialling => {
                     assert!(self.dialling, "there is nothing to stop");
                     self.dialling = false;
                 }

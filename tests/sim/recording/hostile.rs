@@ -6,14 +6,14 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use holdfast_protocol::ids::{DeviceId, DeviceName, Login, SessionId, UserName};
 use holdfast_protocol::recording::chain::{
-    Begun, Chain, ChainKey, Checker, Closing, Control, Expectation, Point, RecordedKind,
-    SeenControl, Witness,
+    Chain, ChainKey, Checker, Closing, ControlDigest, ControlMessage, DigestPoint, Expectation,
+    RecordedKind, SessionStart, StreamDigester,
 };
-use holdfast_protocol::recording::reader::{Reader, Verdict};
+use holdfast_protocol::recording::reader::{ReadVerdict, RecordingReader};
 use holdfast_protocol::recording::record::{
-    self, Bytes, Command, CommandExit, End, EndReason, Event, FileKind, FileOperation,
-    ForwardClosed, ForwardDirection, ForwardEnd, ForwardOpened, Gap, GapReason, Record, Redacted,
-    Start, StartedWork, Stream, Terminal,
+    self, CommandExit, EndReason, Event, FileKind, FileOperation, ForwardClosed, ForwardDirection,
+    ForwardEnd, ForwardOpened, Gap, GapReason, RanCommand, Record, RecordedBytes, RecordedTerminal,
+    RecordingEnd, RecordingStart, Redacted, StartedWork, Stream,
 };
 use holdfast_protocol::recording::seal::{RecordingSecret, SealSeed};
 use holdfast_protocol::recording::segment::{SegmentLink, SegmentWriter};
@@ -120,14 +120,14 @@ fn judge(expected: &Expectation, records: &[Vec<u8>]) -> (bool, Shown) {
     writer.close(true, &mut out).unwrap();
 
     let secrets = [secret];
-    let mut reader = Reader::new(SESSION, &secrets);
+    let mut reader = RecordingReader::new(SESSION, &secrets);
     let mut checker = Checker::new(&KEY, expected);
     let mut shown = Shown::default();
     let read = reader.read_segment(&out, &mut |_, record| {
         checker.handle(record);
         show(&mut shown, &record.event, expected);
     });
-    let whole = read.is_ok() && matches!(reader.verdict(), Verdict::Complete { .. });
+    let whole = read.is_ok() && matches!(reader.verdict(), ReadVerdict::Complete { .. });
     (whole && checker.finish(whole).is_proved(), shown)
 }
 
@@ -241,7 +241,7 @@ fn session(random: &mut Random) -> Session {
     let client = SocketAddr::from((Ipv4Addr::LOCALHOST, 4022));
     let (started, rest) = StartedWork::of(&work);
     let holds_data = matches!(kind, RecordedKind::Shell | RecordedKind::Exec);
-    let start = Start {
+    let start = RecordingStart {
         session: SESSION,
         device: DeviceId([1; 16]),
         name: DeviceName::new("cam").unwrap(),
@@ -249,7 +249,7 @@ fn session(random: &mut Random) -> Session {
         user: UserName::new("alice").unwrap(),
         login: Login::new("pi").unwrap(),
         work: started,
-        terminal: pty.as_ref().map(|pty| Terminal {
+        terminal: pty.as_ref().map(|pty| RecordedTerminal {
             term: &pty.term,
             size: pty.size,
         }),
@@ -267,11 +267,11 @@ fn session(random: &mut Random) -> Session {
     };
     let mut records = vec![encoded(Event::Start(start))];
     for part in rest.chunks(3_000) {
-        records.push(encoded(Event::CommandLine(Bytes(part))));
+        records.push(encoded(Event::CommandLine(RecordedBytes(part))));
     }
     let mut chains = Stream::ALL.map(|stream| Chain::new(&KEY, stream));
-    let mut witnesses = Stream::ALL.map(|stream| Witness::new(&KEY, stream));
-    let mut control = Witness::control(&KEY);
+    let mut witnesses = Stream::ALL.map(|stream| StreamDigester::new(&KEY, stream));
+    let mut control = StreamDigester::control(&KEY);
     let mut eof = None;
     let frames = if kind == RecordedKind::Forwards {
         0
@@ -283,9 +283,12 @@ fn session(random: &mut Random) -> Session {
         if random.chance(20) {
             let (event, sent) = if random.chance(50) {
                 let size = size(random);
-                (Event::Resize(size), Control::Resize(size))
+                (Event::Resize(size), ControlMessage::Resize(size))
             } else {
-                (Event::Signal(Signal::Int), Control::Signal(Signal::Int))
+                (
+                    Event::Signal(Signal::Int),
+                    ControlMessage::Signal(Signal::Int),
+                )
             };
             control.update(&sent.frame(stdin), 0);
             records.push(encoded(event));
@@ -316,9 +319,9 @@ fn session(random: &mut Random) -> Session {
         } else {
             let (first, rest) = frame.split_at(random.index(frame.len()));
             if !first.is_empty() {
-                records.push(encoded(Event::Part(stream, Bytes(first))));
+                records.push(encoded(Event::Part(stream, RecordedBytes(first))));
             }
-            records.push(encoded(Event::Data(stream, Bytes(rest))));
+            records.push(encoded(Event::Data(stream, RecordedBytes(rest))));
         }
         if random.chance(5) && eof.is_none() {
             eof = Some(if holds_data { witnesses[0].frames() } else { 0 });
@@ -333,7 +336,7 @@ fn session(random: &mut Random) -> Session {
     {
         records.push(encoded(Event::Exit(exit)));
     }
-    records.push(encoded(Event::End(End {
+    records.push(encoded(Event::End(RecordingEnd {
         why: EndReason::Exited,
         streams: chains.each_ref().map(Chain::point),
     })));
@@ -343,9 +346,9 @@ fn session(random: &mut Random) -> Session {
         login: Login::new("pi").unwrap(),
         client,
         kind,
-        begun: Some(Begun::of(&work, pty.as_ref(), &env, &terms)),
-        seen: witnesses.each_ref().map(Witness::seen),
-        control: Some(SeenControl {
+        begun: Some(SessionStart::of(&work, pty.as_ref(), &env, &terms)),
+        seen: witnesses.each_ref().map(StreamDigester::seen),
+        control: Some(ControlDigest {
             seen: control.seen(),
             eof,
         }),
@@ -406,7 +409,7 @@ fn edit(random: &mut Random, bytes: &mut Vec<u8>) {
         Event::Data(stream, data) => {
             bob.extend_from_slice(data.0);
             bob.push(b'!');
-            Event::Data(stream, Bytes(&bob))
+            Event::Data(stream, RecordedBytes(&bob))
         }
         Event::Redacted(redacted) => Event::Redacted(Redacted {
             length: redacted.length.wrapping_add(1) % 1_000,
@@ -459,7 +462,7 @@ fn refit(records: &mut [Vec<u8>]) {
                 bytes: [0; 3],
                 ..gap
             }),
-            Event::End(end) => Event::End(End {
+            Event::End(end) => Event::End(RecordingEnd {
                 streams: points,
                 ..end
             }),
@@ -473,10 +476,10 @@ fn refit(records: &mut [Vec<u8>]) {
 fn anything(random: &mut Random) -> Vec<u8> {
     let stream = Stream::ALL[random.index(3)];
     encoded(match random.index(17) {
-        0 => Event::CommandLine(Bytes(b" more")),
-        1 => Event::Data(stream, Bytes(b"invented")),
-        2 => Event::Part(stream, Bytes(b"invented")),
-        3 => Event::Data(stream, Bytes(b"")),
+        0 => Event::CommandLine(RecordedBytes(b" more")),
+        1 => Event::Data(stream, RecordedBytes(b"invented")),
+        2 => Event::Part(stream, RecordedBytes(b"invented")),
+        3 => Event::Data(stream, RecordedBytes(b"")),
         4 => Event::Redacted(Redacted {
             length: u32::try_from(random.pick(0..3)).unwrap(),
             tag: [7; 32],
@@ -496,14 +499,14 @@ fn anything(random: &mut Random) -> Vec<u8> {
         12 => Event::Gap(Gap {
             micros: 0,
             bytes: [0, random.pick(0..3), 0],
-            after: [Point::default(); 3],
+            after: [DigestPoint::default(); 3],
             records: random.pick(0..2),
             why: GapReason::SpoolFull,
         }),
-        13 => Event::Command(Command {
+        13 => Event::Command(RanCommand {
             pid: 1,
             parent: 2,
-            argv: vec![Bytes(b"true")],
+            argv: vec![RecordedBytes(b"true")],
             cut: false,
             cwd: None,
         }),
@@ -512,9 +515,9 @@ fn anything(random: &mut Random) -> Vec<u8> {
             exit: Exit::Status(0),
         }),
         15 => Event::CommandsUnavailable("no reason"),
-        _ => Event::End(End {
+        _ => Event::End(RecordingEnd {
             why: EndReason::ClientGone,
-            streams: [Point::default(); 3],
+            streams: [DigestPoint::default(); 3],
         }),
     })
 }
@@ -527,7 +530,7 @@ fn size(random: &mut Random) -> WindowSize {
 fn file(random: &mut Random) -> Event<'static> {
     Event::File(FileOperation {
         kind: [FileKind::Read, FileKind::Remove][random.index(2)],
-        path: Bytes(b"/etc/passwd"),
+        path: RecordedBytes(b"/etc/passwd"),
         other: None,
         size: 1,
         result: 0,

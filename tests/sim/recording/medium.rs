@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use embedded_io::ErrorKind;
-use holdfast_protocol::recording::medium::{Entry, FileName, Medium, NO_SPACE};
+use holdfast_protocol::recording::medium::{FileName, Medium, MediumEntry, NO_SPACE};
 
 use crate::random::Random;
 
@@ -156,8 +156,8 @@ impl Medium for SimMedium {
             .ok_or(ErrorKind::NotFound)
     }
 
-    fn list(&mut self) -> Result<Vec<Entry>, ErrorKind> {
-        let entry = |(name, file): (&FileName, &SimFile)| Entry {
+    fn list(&mut self) -> Result<Vec<MediumEntry>, ErrorKind> {
+        let entry = |(name, file): (&FileName, &SimFile)| MediumEntry {
             name: *name,
             length: file.data.len() as u64,
             modified: 0,

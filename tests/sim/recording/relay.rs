@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use holdfast_protocol::ids::{DeviceId, Login, SessionId, UserName};
 use holdfast_protocol::recording::chain::{
-    ChainKey, Checker, Closing, Expectation, RecordedKind, Seen, Unproved, Witness,
+    ChainKey, Checker, Closing, Expectation, RecordedKind, StreamDigest, StreamDigester, Unproved,
 };
-use holdfast_protocol::recording::ingest::{Checked, Ingest, IngestAction, State, UploadStream};
-use holdfast_protocol::recording::reader::{Reader, Verdict};
+use holdfast_protocol::recording::ingest::{
+    Checked, Ingest, IngestAction, IngestState, UploadStream,
+};
+use holdfast_protocol::recording::reader::{ReadVerdict, RecordingReader};
 use holdfast_protocol::recording::record::{Event, Stream};
 use holdfast_protocol::recording::seal::RecordingSecret;
 use holdfast_protocol::recording::segment::SegmentLink;
@@ -36,10 +38,10 @@ pub(super) struct Kept {
     pub(super) objects: BTreeMap<u32, Vec<u8>>,
     stored: Vec<(u64, SegmentLink)>,
     finished: Option<SessionFinished>,
-    pub(super) state: State,
+    pub(super) state: IngestState,
     pub(super) settled: u32,
     deadline: Option<Duration>,
-    pub(super) witness: Witness,
+    pub(super) witness: StreamDigester,
     pub(super) key: ChainKey,
 }
 
@@ -67,10 +69,10 @@ impl SimRelay {
             objects: BTreeMap::new(),
             stored: vec![],
             finished: None,
-            state: State::Recording,
+            state: IngestState::Recording,
             settled: 0,
             deadline: None,
-            witness: Witness::new(&key, Stream::Stdout),
+            witness: StreamDigester::new(&key, Stream::Stdout),
             key,
         };
         self.sessions.insert(session, kept);
@@ -198,19 +200,19 @@ impl SimRelay {
         seen[Stream::Stdout.index()] = kept.witness.seen();
         let expected = expectation(seen);
         let mut checker = Checker::new(&kept.key, &expected);
-        let mut reader = Reader::new(session, &self.secrets);
+        let mut reader = RecordingReader::new(session, &self.secrets);
         for object in kept.objects.values() {
             let _ = reader.read_segment(object, &mut |_, record| checker.handle(record));
         }
-        let whole = matches!(reader.verdict(), Verdict::Complete { .. });
+        let whole = matches!(reader.verdict(), ReadVerdict::Complete { .. });
         let proof = &checker.finish(whole).streams[Stream::Stdout.index()];
         if proof.lack.is_some_and(Unproved::is_contradiction) {
             return Checked::Contradicted;
         }
         match reader.verdict() {
-            Verdict::Complete { .. } => Checked::Whole,
-            Verdict::Truncated { .. } => Checked::Short,
-            Verdict::Tampered { at, fault } => Checked::Tampered {
+            ReadVerdict::Complete { .. } => Checked::Whole,
+            ReadVerdict::Truncated { .. } => Checked::Short,
+            ReadVerdict::Tampered { at, fault } => Checked::Tampered {
                 segment: at.segment,
                 block: at.block,
                 fault,
@@ -221,7 +223,7 @@ impl SimRelay {
     /// The output in the stored recording, with how much each gap says is missing.
     pub(super) fn output(&self, session: SessionId) -> Vec<Output> {
         let mut output = vec![];
-        let mut reader = Reader::new(session, &self.secrets);
+        let mut reader = RecordingReader::new(session, &self.secrets);
         for object in self.sessions[&session].objects.values() {
             let _ = reader.read_segment(object, &mut |_, record| match &record.event {
                 Event::Data(Stream::Stdout, bytes) | Event::Part(Stream::Stdout, bytes) => {
@@ -241,7 +243,7 @@ pub(super) enum Output {
 }
 
 /// What the relay knows of each of these sessions: it was cut off.
-fn expectation(seen: [Seen; 3]) -> Expectation {
+fn expectation(seen: [StreamDigest; 3]) -> Expectation {
     Expectation {
         user: UserName::new("alice").unwrap(),
         device: DeviceId([1; 16]),

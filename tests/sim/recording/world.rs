@@ -10,11 +10,11 @@ use holdfast_protocol::recording::chain::ChainKey;
 use holdfast_protocol::recording::ingest::UploadStream;
 use holdfast_protocol::recording::medium::{FileName, Medium, SegmentName, perform};
 use holdfast_protocol::recording::record::{
-    EndReason, Event, ForwardClosed, ForwardDirection, ForwardEnd, ForwardOpened, Start,
+    EndReason, Event, ForwardClosed, ForwardDirection, ForwardEnd, ForwardOpened, RecordingStart,
     StartedWork, Stream,
 };
 use holdfast_protocol::recording::spool::{
-    Accept, Begin, Piece, Recovered, Spool, SpoolConfig, Sync, Unavailable, Work,
+    Accept, Begin, DataPiece, Recovered, Spool, SpoolConfig, SpoolWork, Sync, Unavailable,
 };
 use holdfast_protocol::recording::upload::{UploadAction, UploadConfig, UploadPolicy, Uploader};
 use holdfast_protocol::wire::{
@@ -155,7 +155,7 @@ impl<'r> World<'r> {
 
     fn show(&mut self, session: usize, bytes: &[u8], remaining: usize) -> bool {
         let id = self.sessions[session].id;
-        let piece = Piece {
+        let piece = DataPiece {
             stream: Stream::Stdout,
             bytes,
             remaining,
@@ -270,17 +270,17 @@ impl<'r> World<'r> {
             assert!(used <= max, "{used} bytes on the medium, {max} allowed");
             if outcome.is_ok() {
                 match &work {
-                    Work::Write(write) if write.sync => {
+                    SpoolWork::Write(write) if write.sync => {
                         let end = write.at + write.bytes.len() as u64;
                         self.acknowledged.insert(write.segment, end);
                     }
-                    Work::Write(_) => {}
-                    Work::Remove(name) | Work::SetAside(name) => {
+                    SpoolWork::Write(_) => {}
+                    SpoolWork::Remove(name) | SpoolWork::SetAside(name) => {
                         self.acknowledged.remove(name);
                     }
                 }
             }
-            let stuck = matches!(work, Work::Remove(_)) && outcome.is_err();
+            let stuck = matches!(work, SpoolWork::Remove(_)) && outcome.is_err();
             self.spool.handle_done(self.now, work, outcome);
             if stuck {
                 break;
@@ -317,11 +317,11 @@ impl<'r> World<'r> {
             sim.crashed |= !written && !self.relay.sessions[&sim.id].state.is_terminal();
         }
         if self.random.chance(50)
-            && let Some(Work::Write(mut write)) = self.spool.poll_work(self.now + WRITE_DELAY)
+            && let Some(SpoolWork::Write(mut write)) = self.spool.poll_work(self.now + WRITE_DELAY)
         {
             // In the middle of a write.
             write.sync = false;
-            let _ = perform(&mut self.medium, &Work::Write(write));
+            let _ = perform(&mut self.medium, &SpoolWork::Write(write));
         }
         self.medium.crash(self.random);
         let (spool, recovered) = Spool::recover(self.config, &mut self.medium).unwrap();
@@ -508,8 +508,8 @@ impl<'r> World<'r> {
     }
 }
 
-fn start(session: SessionId, mode: RecordingMode) -> Start<'static> {
-    Start {
+fn start(session: SessionId, mode: RecordingMode) -> RecordingStart<'static> {
+    RecordingStart {
         session,
         device: DeviceId([1; 16]),
         name: DeviceName::new("cam").unwrap(),

@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use holdfast_protocol::codec::frame::{
-    DataStream, FrameReader, Piece, SessionMessage, data_header,
+    DataStream, FramePiece, FrameReader, SessionMessage, data_header,
 };
 use holdfast_protocol::ids::{Login, SessionId, UserName};
 use holdfast_protocol::limits::{DRAIN_GRACE, HANGUP_GRACE};
@@ -200,13 +200,13 @@ impl<'a> World<'a> {
                 break;
             };
             match piece {
-                Piece::Data(stream, data) => {
+                FramePiece::Data(stream, data) => {
                     // An honest relay breaks no rule, whatever happens on the device meanwhile.
                     if self.device.handle_data(stream).unwrap() {
                         self.input_taken.extend_from_slice(data);
                     }
                 }
-                Piece::Message(message) => self.device.handle_message(message).unwrap(),
+                FramePiece::Message(message) => self.device.handle_message(message).unwrap(),
             }
             self.act();
         }
@@ -222,11 +222,11 @@ impl<'a> World<'a> {
         let mut input = bytes.as_slice();
         while let Some(piece) = self.relay_reader.read(&mut input).unwrap() {
             match piece {
-                Piece::Data(stream, data) => {
+                FramePiece::Data(stream, data) => {
                     self.relay.handle_data(stream).unwrap();
                     self.output_received.extend_from_slice(data);
                 }
-                Piece::Message(message) => {
+                FramePiece::Message(message) => {
                     let event = self.relay.handle_message(message).unwrap();
                     self.learned.push(event);
                 }

@@ -14,13 +14,13 @@ const LOCKED: [&[u8]; 2] = [b"!", b"*LK*"];
 
 /// The three files as they were at one moment.
 #[derive(Default)]
-pub(crate) struct Files {
+pub(crate) struct AccountFiles {
     passwd: Vec<u8>,
     group: Vec<u8>,
     shadow: Vec<u8>,
 }
 
-impl Files {
+impl AccountFiles {
     /// Reads them from a folder. Only `passwd` must be there. To who is not root, a `shadow` that it may
     /// not read counts as empty: such an agent serves only the account that already runs it.
     ///
@@ -164,7 +164,7 @@ fn read_whole(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-struct Group<'a> {
+struct AccountGroup<'a> {
     name: &'a [u8],
     gid: u32,
     members: &'a [u8],
@@ -216,11 +216,11 @@ fn passwd_line(line: &[u8], wanted: Option<&str>) -> Option<Account> {
     })
 }
 
-fn group_line(line: &[u8]) -> Option<Group<'_>> {
+fn group_line(line: &[u8]) -> Option<AccountGroup<'_>> {
     let mut fields = line.split(|b| *b == b':');
     let (name, _password, gid) = (fields.next()?, fields.next()?, fields.next()?);
     let members = fields.next().unwrap_or_default();
-    Some(Group {
+    Some(AccountGroup {
         name,
         gid: id(number(gid)?)?,
         members,
@@ -252,7 +252,7 @@ mod tests {
             pi:x:1000:1000:The Pi:/home/pi:/bin/zsh:more\npi:x:0:0::/root:/bin/sh";
         let group = "adm:x:4:pi,other\nbad\nvideo:x:44:other,pi\npi:x:1000:pi\naudio:x:29:pixie\n\
             twice:x:44:pi\nlast:x:90:a,pi";
-        let files = Files::new(passwd.into(), group.into(), vec![]);
+        let files = AccountFiles::new(passwd.into(), group.into(), vec![]);
         let account = files.account("pi").unwrap();
         assert_eq!((account.uid, account.gid), (1000, 1000));
         assert_eq!(account.groups, [1000, 4, 44, 90]);
@@ -265,7 +265,7 @@ mod tests {
 
     #[test]
     fn a_lock_is_found_in_either_file() {
-        let files = Files::new(
+        let files = AccountFiles::new(
             "a:!:1:1::/:/b\nb:x:2:2::/:/b\nbb:x:3:3::/:/b".into(),
             vec![],
             "b:*LK*:::::::\nbb:*:::::::".into(),
@@ -280,11 +280,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = File::create(folder.path().join("passwd")).unwrap();
         file.set_len(MAX_ACCOUNT_FILE + 1).unwrap();
-        let error = Files::read(folder.path()).err().unwrap();
+        let error = AccountFiles::read(folder.path()).err().unwrap();
         assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
         file.set_len(MAX_ACCOUNT_FILE).unwrap();
         assert!(
-            Files::read(folder.path()).is_ok(),
+            AccountFiles::read(folder.path()).is_ok(),
             "group and shadow may be missing"
         );
     }
@@ -292,7 +292,7 @@ mod tests {
     #[test]
     fn an_account_of_a_directory_is_one_like_another() {
         let group = b"video:x:44:\n".to_vec();
-        let mut files = Files::new(b"pi:x:1000:1000::/:/bin/sh".to_vec(), group, vec![]);
+        let mut files = AccountFiles::new(b"pi:x:1000:1000::/:/bin/sh".to_vec(), group, vec![]);
         let line = b"lena:*:20001:20000:Lena:/home/lena:/bin/bash";
         files.add("lena", line, b"lena:!:1::::::", b"lena   44 20000 20005");
         let account = files.account("lena").unwrap();
@@ -312,7 +312,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_files_panic(passwd: Vec<u8>, group: Vec<u8>, shadow: Vec<u8>, name: String) {
-            ask(&Files::new(passwd, group, shadow), &name);
+            ask(&AccountFiles::new(passwd, group, shadow), &name);
         }
 
         #[test]
@@ -321,11 +321,11 @@ mod tests {
             group in "([ab]:x:[0-9]{0,11}:[ab,]{0,5}\n){0,4}",
             shadow in "(a:[!*]{0,2}:{1,7}[0-9]{0,22}\n){0,4}",
         ) {
-            ask(&Files::new(passwd.into(), group.into(), shadow.into()), "a");
+            ask(&AccountFiles::new(passwd.into(), group.into(), shadow.into()), "a");
         }
     }
 
-    fn ask(files: &Files, name: &str) {
+    fn ask(files: &AccountFiles, name: &str) {
         files.account(name);
         files.is_locked(name);
         files.expiry_day(name);

@@ -19,7 +19,7 @@ use holdfast_protocol::wire::SessionRefusal;
 use crate::os::clock::WallTime;
 use crate::os::limits::{CLOCK_IS_SET, MAX_ACCOUNT_FILE};
 
-pub(crate) use files::Files;
+pub(crate) use files::AccountFiles;
 
 /// What a session needs to know of an account.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,7 +55,7 @@ const SECONDS_OF_A_DAY: u64 = 24 * 60 * 60;
 /// # Errors
 /// The refusal, for the operator.
 pub(crate) fn admit(login: &Login, denied: &[Login]) -> Result<Account, SessionRefusal> {
-    let mut files = Files::read(Path::new("/etc")).map_err(|error| {
+    let mut files = AccountFiles::read(Path::new("/etc")).map_err(|error| {
         SessionRefusal::Failed(format!("the device's accounts can't be read: {error}"))
     })?;
     add_directory(&mut files, login, denied).map_err(|error| {
@@ -74,7 +74,7 @@ pub(crate) fn admit(login: &Login, denied: &[Login]) -> Result<Account, SessionR
 
 /// Adds what the device's directory knows of a login that the files do not have; and of those that are denied, because
 /// one of them may be another name of the same account.
-fn add_directory(files: &mut Files, login: &Login, denied: &[Login]) -> io::Result<()> {
+fn add_directory(files: &mut AccountFiles, login: &Login, denied: &[Login]) -> io::Result<()> {
     if !rustix::process::geteuid().is_root() {
         return Ok(());
     }
@@ -91,7 +91,7 @@ fn add_directory(files: &mut Files, login: &Login, denied: &[Login]) -> io::Resu
     Ok(())
 }
 
-fn add_account(files: &mut Files, name: &str) -> io::Result<()> {
+fn add_account(files: &mut AccountFiles, name: &str) -> io::Result<()> {
     if name == "root" || files.account(name).is_some() {
         return Ok(());
     }
@@ -106,7 +106,7 @@ fn add_account(files: &mut Files, name: &str) -> io::Result<()> {
 
 /// The rules: `agent` is who the agent runs as, `now` the time since 1970.
 fn decide(
-    files: &Files,
+    files: &AccountFiles,
     login: &Login,
     denied: &[Login],
     agent: u32,
@@ -139,14 +139,14 @@ fn decide(
 }
 
 /// The user id that a login means to a policy. `root` is user id 0, whatever the files call it.
-fn uid_of(files: &Files, login: &Login) -> Option<u32> {
+fn uid_of(files: &AccountFiles, login: &Login) -> Option<u32> {
     match login.as_str() {
         "root" => Some(0),
         name => files.account(name).map(|account| account.uid),
     }
 }
 
-fn only_serves(files: &Files, agent: u32) -> SessionRefusal {
+fn only_serves(files: &AccountFiles, agent: u32) -> SessionRefusal {
     match files.name_of(agent).map(|name| Login::new(&name)) {
         Some(Ok(own)) => SessionRefusal::OnlyServes(own),
         _ => SessionRefusal::Failed(format!(
@@ -155,7 +155,7 @@ fn only_serves(files: &Files, agent: u32) -> SessionRefusal {
     }
 }
 
-fn is_expired(files: &Files, name: &str, now: Duration) -> bool {
+fn is_expired(files: &AccountFiles, name: &str, now: Duration) -> bool {
     let today = now.as_secs() / SECONDS_OF_A_DAY;
     now >= CLOCK_IS_SET && files.expiry_day(name).is_some_and(|day| today > day)
 }
@@ -220,7 +220,7 @@ mod tests {
 
     const NOW: Duration = Duration::from_secs(20_000 * SECONDS_OF_A_DAY);
 
-    fn files() -> Files {
+    fn files() -> AccountFiles {
         let passwd = "root:x:0:0:root:/root:/bin/bash\n\
             pi:x:1000:1000:,,,:/home/pi:\n\
             daemon:*:1:1::/:/usr/sbin/nologin\n\
@@ -234,7 +234,7 @@ mod tests {
             pi-too:x:1000:1000::/home/pi:/bin/sh\n";
         let shadow = "root:*:1::::::\nlocked:!$y$abc:1::::::\nkey-only:*:1::::::\n\
             gone:$y$abc:1:::::19999:\nlast-day:$y$abc:1:::::20000:\n";
-        Files::new(passwd.into(), b"".to_vec(), shadow.into())
+        AccountFiles::new(passwd.into(), b"".to_vec(), shadow.into())
     }
 
     fn verdict(login: &str, agent: u32, now: Duration) -> Result<String, SessionRefusal> {
@@ -308,7 +308,7 @@ mod tests {
         assert_eq!(verdict("pi-too", &["root", "pi"]), refused("pi"));
         assert_eq!(verdict("pi", &["root", "locked"]), Ok(1000));
         // Without a line for it in the files, root is user id 0 still.
-        let files = Files::new(b"toor:x:0:0::/:/bin/sh\n".to_vec(), vec![], vec![]);
+        let files = AccountFiles::new(b"toor:x:0:0::/:/bin/sh\n".to_vec(), vec![], vec![]);
         let toor = decide(&files, &login("toor"), &[login("root")], 0, NOW);
         assert_eq!(toor, Err(SessionRefusal::DeniedAs(login("root"))));
     }

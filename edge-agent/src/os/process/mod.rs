@@ -25,14 +25,14 @@ use crate::os::limits::{EXIT_POLL, PIPE_BYTES};
 #[derive(Debug)]
 pub(crate) struct Process {
     pid: Pid,
-    watch: Watch,
+    watch: ExitWatch,
     /// It ran when it was last looked at.
     looked: bool,
     reaped: bool,
 }
 
 #[derive(Debug)]
-enum Watch {
+enum ExitWatch {
     Pidfd(Async<OwnedFd>),
     /// Kernels before 5.3 have no pidfd: one looks from time to time.
     Polled(Timer),
@@ -45,7 +45,10 @@ impl Process {
         let watch = pidfd_open(pid, PidfdFlags::empty())
             .map_err(io::Error::from)
             .and_then(Async::new)
-            .map_or_else(|_| Watch::Polled(Timer::interval(EXIT_POLL)), Watch::Pidfd);
+            .map_or_else(
+                |_| ExitWatch::Polled(Timer::interval(EXIT_POLL)),
+                ExitWatch::Pidfd,
+            );
         Self {
             pid,
             watch,
@@ -64,8 +67,8 @@ impl Process {
         loop {
             if self.looked {
                 let pending = match &mut self.watch {
-                    Watch::Pidfd(fd) => fd.poll_readable(cx).is_pending(),
-                    Watch::Polled(timer) => Pin::new(timer).poll_next(cx).is_pending(),
+                    ExitWatch::Pidfd(fd) => fd.poll_readable(cx).is_pending(),
+                    ExitWatch::Polled(timer) => Pin::new(timer).poll_next(cx).is_pending(),
                 };
                 if pending {
                     return Poll::Pending;
@@ -247,7 +250,7 @@ mod tests {
                 .unwrap();
             let mut process = Process::new(&child);
             if polled {
-                process.watch = Watch::Polled(Timer::interval(EXIT_POLL));
+                process.watch = ExitWatch::Polled(Timer::interval(EXIT_POLL));
             }
             assert_eq!(smol::block_on(process.exited()), Exit::Status(3));
             assert_eq!(

@@ -15,7 +15,7 @@ use smol::Async;
 
 /// A terminal that was just made.
 #[derive(Debug)]
-pub(crate) struct Terminal {
+pub(crate) struct OpenTerminal {
     /// Our end.
     pub(crate) master: Async<OwnedFd>,
     /// The process's end. It must be dropped once the process has it, or its end is never seen.
@@ -24,7 +24,7 @@ pub(crate) struct Terminal {
     pub(crate) path: PathBuf,
 }
 
-impl Terminal {
+impl OpenTerminal {
     /// Makes a terminal with the size and the modes that were asked for. A mode that the kernel has not
     /// or refuses is left as it is, as with sshd.
     ///

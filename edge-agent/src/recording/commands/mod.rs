@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use holdfast_protocol::ids::SessionId;
-use holdfast_protocol::recording::record::{Bytes, Command, CommandExit, Event};
+use holdfast_protocol::recording::record::{CommandExit, Event, RanCommand, RecordedBytes};
 use holdfast_protocol::recording::spool::Accept;
 use rustix::io::Errno;
 use rustix::net::netlink::{CONNECTOR, SocketAddrNetlink};
@@ -35,7 +35,7 @@ use crate::recording::limits::{
 use allowance::Allowance;
 use proc_event::{PROC, ProcessEvent};
 use proc_file::{Look, leader};
-use tracker::{Step, Tracker};
+use tracker::{Tracker, TrackerStep};
 
 /// More than the kernel puts into one datagram.
 const DATAGRAM: usize = 1024;
@@ -50,10 +50,10 @@ const TOO_MANY: &str = "there are too many processes";
 
 /// The commands of all sessions that are recorded and have a terminal.
 #[derive(Debug)]
-pub(super) struct Commands(Mutex<Inner>);
+pub(super) struct Commands(Mutex<CommandsState>);
 
 #[derive(Debug)]
-struct Inner {
+struct CommandsState {
     tracker: Tracker<Observed>,
     /// With what their programs may still add to their recordings.
     sessions: BTreeMap<SessionId, Allowance>,
@@ -71,7 +71,7 @@ enum Observed {
 impl Default for Commands {
     fn default() -> Self {
         let own = getpid().as_raw_pid().cast_unsigned();
-        Self(Mutex::new(Inner {
+        Self(Mutex::new(CommandsState {
             tracker: Tracker::new(own),
             sessions: BTreeMap::new(),
             listens: false,
@@ -80,7 +80,7 @@ impl Default for Commands {
 }
 
 impl Commands {
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, CommandsState> {
         // Each change is made whole before anything can panic.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -231,8 +231,8 @@ fn is_kernel(from: Option<&SocketAddrAny>) -> bool {
 fn handle(recorder: &Recorder, event: ProcessEvent) {
     let step = recorder.commands.lock().tracker.handle(event, leader);
     let (family, observed) = match step {
-        Step::Nothing => return,
-        Step::Ran {
+        TrackerStep::Nothing => return,
+        TrackerStep::Ran {
             family,
             pid,
             parent,
@@ -241,7 +241,7 @@ fn handle(recorder: &Recorder, event: ProcessEvent) {
             let parent = parent.or(look.parent).unwrap_or(0);
             (family, Observed::Began { pid, parent, look })
         }
-        Step::Ended {
+        TrackerStep::Ended {
             family,
             pid,
             status,
@@ -249,7 +249,7 @@ fn handle(recorder: &Recorder, event: ProcessEvent) {
             let exit = exit_of_wait(status);
             (family, Observed::Ended(CommandExit { pid, exit }))
         }
-        Step::TooMany { .. } => return record_all_unavailable(recorder, TOO_MANY),
+        TrackerStep::TooMany { .. } => return record_all_unavailable(recorder, TOO_MANY),
     };
     let routed = recorder.commands.lock().tracker.route(family, observed);
     if let Some((session, observed)) = routed {
@@ -262,14 +262,14 @@ fn record_observed(recorder: &Recorder, session: SessionId, observed: &Observed)
         Observed::Began { pid, parent, look } => {
             // That it ran is recorded in any case.
             let command = match is_allowed(recorder, session, look) {
-                true => Command {
+                true => RanCommand {
                     pid: *pid,
                     parent: *parent,
-                    argv: look.arguments().map(Bytes).collect(),
+                    argv: look.arguments().map(RecordedBytes).collect(),
                     cut: look.cut,
-                    cwd: look.folder.as_deref().map(Bytes),
+                    cwd: look.folder.as_deref().map(RecordedBytes),
                 },
-                false => Command {
+                false => RanCommand {
                     pid: *pid,
                     parent: *parent,
                     argv: vec![],

@@ -38,7 +38,7 @@ struct Family<T> {
 
 /// The consequence of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum TrackerStep {
     /// Nothing.
     Nothing,
     /// A command has begun: look at it before it has ended.
@@ -68,16 +68,16 @@ impl<T> Tracker<T> {
         &mut self,
         event: ProcessEvent,
         leader: impl FnOnce(u32) -> Option<u32>,
-    ) -> Step {
+    ) -> TrackerStep {
         match event {
-            ProcessEvent::Answer(_) => Step::Nothing,
+            ProcessEvent::Answer(_) => TrackerStep::Nothing,
             ProcessEvent::Fork { parent, child } => {
                 let family = if parent == self.own {
                     child
                 } else if let Some(tracked) = self.processes.get(&parent) {
                     tracked.family
                 } else {
-                    return Step::Nothing;
+                    return TrackerStep::Nothing;
                 };
                 self.add(child, family, parent)
             }
@@ -85,26 +85,26 @@ impl<T> Tracker<T> {
             ProcessEvent::Exit { pid, status } => match self.forget(pid) {
                 Some(Tracked {
                     family, ran: true, ..
-                }) => Step::Ended {
+                }) => TrackerStep::Ended {
                     family,
                     pid,
                     status,
                 },
-                _ => Step::Nothing,
+                _ => TrackerStep::Nothing,
             },
         }
     }
 
-    fn ran(&mut self, pid: u32, leader: impl FnOnce(u32) -> Option<u32>) -> Step {
+    fn ran(&mut self, pid: u32, leader: impl FnOnce(u32) -> Option<u32>) -> TrackerStep {
         if let Some(tracked) = self.processes.get_mut(&pid) {
             let family = tracked.family;
             let claimed = self.families.get(&family);
             // The agent's helper, which is about to become the shell.
             if pid == family && claimed.is_none_or(|family| family.session.is_none()) {
-                return Step::Nothing;
+                return TrackerStep::Nothing;
             }
             tracked.ran = true;
-            return Step::Ran {
+            return TrackerStep::Ran {
                 family,
                 pid,
                 parent: Some(tracked.parent),
@@ -116,26 +116,26 @@ impl<T> Tracker<T> {
             family.is_some_and(|family| family.session.is_some())
         });
         let Some(family) = claimed else {
-            return Step::Nothing;
+            return TrackerStep::Nothing;
         };
-        if let Step::TooMany { family } = self.add(pid, family, 0) {
-            return Step::TooMany { family };
+        if let TrackerStep::TooMany { family } = self.add(pid, family, 0) {
+            return TrackerStep::TooMany { family };
         }
         if let Some(tracked) = self.processes.get_mut(&pid) {
             tracked.ran = true;
         }
-        Step::Ran {
+        TrackerStep::Ran {
             family,
             pid,
             parent: None,
         }
     }
 
-    fn add(&mut self, pid: u32, family: u32, parent: u32) -> Step {
+    fn add(&mut self, pid: u32, family: u32, parent: u32) -> TrackerStep {
         // A number that is given again tells that the one before has ended.
         self.forget(pid);
         if self.processes.len() >= MAX_WATCHED_PROCESSES {
-            return Step::TooMany { family };
+            return TrackerStep::TooMany { family };
         }
         let tracked = Tracked {
             family,
@@ -145,7 +145,7 @@ impl<T> Tracker<T> {
         self.processes.insert(pid, tracked);
         let families = self.families.entry(family);
         families.or_insert_with(Family::new).living += 1;
-        Step::Nothing
+        TrackerStep::Nothing
     }
 
     fn forget(&mut self, pid: u32) -> Option<Tracked> {
@@ -222,22 +222,22 @@ mod tests {
         ProcessEvent::Exit { pid, status: 0 }
     }
 
-    fn give(tracker: &mut Tracker<u32>, event: ProcessEvent) -> Step {
+    fn give(tracker: &mut Tracker<u32>, event: ProcessEvent) -> TrackerStep {
         tracker.handle(event, |_| None)
     }
 
     #[test]
     fn a_command_is_found_by_its_descent() {
         let mut tracker = Tracker::new(AGENT);
-        assert_eq!(give(&mut tracker, fork(AGENT, SHELL)), Step::Nothing);
+        assert_eq!(give(&mut tracker, fork(AGENT, SHELL)), TrackerStep::Nothing);
         assert_eq!(
             give(&mut tracker, ProcessEvent::Exec(SHELL)),
-            Step::Nothing,
+            TrackerStep::Nothing,
             "the helper is none"
         );
         // What the shell starts before the agent says whose it is waits.
         give(&mut tracker, fork(SHELL, 101));
-        let ran = Step::Ran {
+        let ran = TrackerStep::Ran {
             family: SHELL,
             pid: 101,
             parent: Some(SHELL),
@@ -249,12 +249,12 @@ mod tests {
         // A copy of the shell that runs nothing is no command, but what it starts is.
         give(&mut tracker, fork(101, 102));
         give(&mut tracker, fork(102, 103));
-        assert_eq!(give(&mut tracker, exit(102)), Step::Nothing);
+        assert_eq!(give(&mut tracker, exit(102)), TrackerStep::Nothing);
         assert!(matches!(
             give(&mut tracker, ProcessEvent::Exec(103)),
-            Step::Ran { pid: 103, .. }
+            TrackerStep::Ran { pid: 103, .. }
         ));
-        let ended = Step::Ended {
+        let ended = TrackerStep::Ended {
             family: SHELL,
             pid: 103,
             status: 0,
@@ -268,11 +268,14 @@ mod tests {
     fn others_belong_to_none_unless_their_session_says_so() {
         let mut tracker = Tracker::new(AGENT);
         tracker.claim(SESSION, SHELL);
-        assert_eq!(give(&mut tracker, fork(50, 51)), Step::Nothing);
-        assert_eq!(give(&mut tracker, ProcessEvent::Exec(51)), Step::Nothing);
-        assert_eq!(give(&mut tracker, exit(51)), Step::Nothing);
+        assert_eq!(give(&mut tracker, fork(50, 51)), TrackerStep::Nothing);
+        assert_eq!(
+            give(&mut tracker, ProcessEvent::Exec(51)),
+            TrackerStep::Nothing
+        );
+        assert_eq!(give(&mut tracker, exit(51)), TrackerStep::Nothing);
         let found = tracker.handle(ProcessEvent::Exec(52), |_| Some(SHELL));
-        let ran = Step::Ran {
+        let ran = TrackerStep::Ran {
             family: SHELL,
             pid: 52,
             parent: None,
@@ -303,10 +306,10 @@ mod tests {
                     _ => {
                         tracker.claim(SessionId([u8::try_from(a).unwrap(); 16]), b);
                         tracker.leave(SessionId([u8::try_from(b).unwrap(); 16]));
-                        Step::Nothing
+                        TrackerStep::Nothing
                     }
                 };
-                if let Step::Ran { family, pid, .. } = step {
+                if let TrackerStep::Ran { family, pid, .. } = step {
                     tracker.route(family, pid);
                 }
                 let living: usize = tracker.families.values().map(|family| family.living).sum();

@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use holdfast_protocol::recording::record::{Bytes, Event, FileKind, FileOperation};
-use holdfast_protocol::sftp::{Action, Followed, Follower, Operation, Outcome};
+use holdfast_protocol::recording::record::{Event, FileKind, FileOperation, RecordedBytes};
+use holdfast_protocol::sftp::{FileAction, FileOutcome, Followed, Follower, Operation};
 
 /// SFTP's status code for an operation that was still under way when its connection ended.
 const CONNECTION_LOST: u32 = 7;
@@ -13,22 +13,22 @@ const NOT_FOLLOWED: u32 = u32::MAX;
 
 /// Follows both directions.
 #[derive(Debug, Default)]
-pub(super) struct Files {
+pub(super) struct FollowedTransfer {
     follower: Follower,
-    seen: VecDeque<Seen>,
+    seen: VecDeque<SftpStream>,
 }
 
 /// What is to be recorded.
 #[derive(Debug, PartialEq, Eq)]
-enum Seen {
-    Done(Done),
+enum SftpStream {
+    Done(EndedOperation),
     /// From here on nothing is known, for this reason.
     Unfollowed(String),
 }
 
 /// An operation that has ended.
 #[derive(Debug, PartialEq, Eq)]
-struct Done {
+struct EndedOperation {
     kind: FileKind,
     path: Vec<u8>,
     other: Option<Vec<u8>>,
@@ -36,7 +36,7 @@ struct Done {
     result: u32,
 }
 
-impl Files {
+impl FollowedTransfer {
     /// The client has sent this.
     pub(super) fn handle_requests(&mut self, bytes: &[u8]) {
         self.follower.handle_requests(bytes);
@@ -58,14 +58,14 @@ impl Files {
     /// The next record.
     pub(super) fn front(&self) -> Option<Event<'_>> {
         self.seen.front().map(|seen| match seen {
-            Seen::Done(done) => Event::File(FileOperation {
+            SftpStream::Done(done) => Event::File(FileOperation {
                 kind: done.kind,
-                path: Bytes(&done.path),
-                other: done.other.as_deref().map(Bytes),
+                path: RecordedBytes(&done.path),
+                other: done.other.as_deref().map(RecordedBytes),
                 size: done.size,
                 result: done.result,
             }),
-            Seen::Unfollowed(why) => Event::FilesUnfollowed(why),
+            SftpStream::Unfollowed(why) => Event::FilesUnfollowed(why),
         })
     }
 
@@ -78,7 +78,7 @@ impl Files {
         while let Some(followed) = self.follower.poll() {
             match followed {
                 Followed::Operation(operation) => self.done(operation),
-                Followed::Lost(why) => self.seen.push_back(Seen::Unfollowed(why.to_string())),
+                Followed::Lost(why) => self.seen.push_back(SftpStream::Unfollowed(why.to_string())),
             }
         }
     }
@@ -93,13 +93,13 @@ impl Files {
             written,
         } = operation;
         let result = match outcome {
-            Outcome::Status { code, .. } => code,
-            Outcome::NotAnswered | Outcome::NotClosed => CONNECTION_LOST,
-            Outcome::NotFollowed => NOT_FOLLOWED,
+            FileOutcome::Status { code, .. } => code,
+            FileOutcome::NotAnswered | FileOutcome::NotClosed => CONNECTION_LOST,
+            FileOutcome::NotFollowed => NOT_FOLLOWED,
         };
         // A file that was written and read is both.
-        if action == Action::Write && read > 0 {
-            self.seen.push_back(Seen::Done(Done {
+        if action == FileAction::Write && read > 0 {
+            self.seen.push_back(SftpStream::Done(EndedOperation {
                 kind: FileKind::Read,
                 path: path.clone(),
                 other: None,
@@ -107,11 +107,11 @@ impl Files {
                 result,
             }));
         }
-        self.seen.push_back(Seen::Done(Done {
+        self.seen.push_back(SftpStream::Done(EndedOperation {
             kind: kind(action),
             path,
             other: to,
-            size: if action == Action::Write {
+            size: if action == FileAction::Write {
                 written
             } else {
                 read
@@ -121,22 +121,22 @@ impl Files {
     }
 }
 
-fn kind(action: Action) -> FileKind {
+fn kind(action: FileAction) -> FileKind {
     match action {
-        Action::Read => FileKind::Read,
-        Action::Write => FileKind::Write,
-        Action::List => FileKind::List,
-        Action::Stat => FileKind::Stat,
-        Action::SetAttributes => FileKind::SetAttributes,
-        Action::Remove => FileKind::Remove,
-        Action::Rename => FileKind::Rename,
-        Action::MakeFolder => FileKind::MakeFolder,
-        Action::RemoveFolder => FileKind::RemoveFolder,
-        Action::Symlink => FileKind::Symlink,
-        Action::Link => FileKind::Link,
-        Action::Resolve => FileKind::Resolve,
+        FileAction::Read => FileKind::Read,
+        FileAction::Write => FileKind::Write,
+        FileAction::List => FileKind::List,
+        FileAction::Stat => FileKind::Stat,
+        FileAction::SetAttributes => FileKind::SetAttributes,
+        FileAction::Remove => FileKind::Remove,
+        FileAction::Rename => FileKind::Rename,
+        FileAction::MakeFolder => FileKind::MakeFolder,
+        FileAction::RemoveFolder => FileKind::RemoveFolder,
+        FileAction::Symlink => FileKind::Symlink,
+        FileAction::Link => FileKind::Link,
+        FileAction::Resolve => FileKind::Resolve,
         // Relays of before do not know a kind of its own: it is one with two paths.
-        Action::Copy | Action::Extension => FileKind::Other,
+        FileAction::Copy | FileAction::Extension => FileKind::Other,
     }
 }
 

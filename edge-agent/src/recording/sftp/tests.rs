@@ -15,12 +15,12 @@ fn status(id: u32, code: u32) -> Vec<u8> {
     packet(101, id, &[&code.to_be_bytes()])
 }
 
-fn all(files: &mut Files) -> Vec<Seen> {
+fn all(files: &mut FollowedTransfer) -> Vec<SftpStream> {
     std::mem::take(&mut files.seen).into()
 }
 
-fn done(kind: FileKind, path: &str, size: u64, result: u32) -> Seen {
-    Seen::Done(Done {
+fn done(kind: FileKind, path: &str, size: u64, result: u32) -> SftpStream {
+    SftpStream::Done(EndedOperation {
         kind,
         path: path.into(),
         other: None,
@@ -31,7 +31,7 @@ fn done(kind: FileKind, path: &str, size: u64, result: u32) -> Seen {
 
 #[test]
 fn file_that_is_written_and_read_is_recorded_as_both() {
-    let mut files = Files::default();
+    let mut files = FollowedTransfer::default();
     let requests = [
         packet(3, 1, &[&string(b"/tmp/a"), &3_u32.to_be_bytes(), &[0; 4]]),
         packet(6, 2, &[&string(b"h"), &[0; 8], &string(&[7; 30_000])]),
@@ -50,7 +50,7 @@ fn file_that_is_written_and_read_is_recorded_as_both() {
         status(6, 2),
     ];
     files.handle_answers(&answers.concat());
-    let renamed = Seen::Done(Done {
+    let renamed = SftpStream::Done(EndedOperation {
         kind: FileKind::Rename,
         path: b"/tmp/a".to_vec(),
         other: Some(b"/tmp/b".to_vec()),
@@ -68,7 +68,7 @@ fn file_that_is_written_and_read_is_recorded_as_both() {
 
 #[test]
 fn what_is_unfinished_at_the_end_is_recorded_too() {
-    let mut files = Files::default();
+    let mut files = FollowedTransfer::default();
     let open = packet(3, 1, &[&string(b"f"), &1_u32.to_be_bytes(), &[0; 4]]);
     files.handle_requests(&open);
     files.handle_answers(&packet(102, 1, &[&string(b"h")]));
@@ -88,7 +88,7 @@ fn what_is_unfinished_at_the_end_is_recorded_too() {
 /// Booked on one path, it was done on another.
 #[test]
 fn reused_request_number_is_recorded_as_the_end_of_following() {
-    let mut files = Files::default();
+    let mut files = FollowedTransfer::default();
     let removal = packet(13, 7, &[&string(b"/evidence")]);
     files.handle_requests(&[packet(17, 7, &[&string(b"/harmless")]), removal].concat());
     files.handle_answers(&[packet(105, 7, &[&[0; 4]]), status(7, 0)].concat());
@@ -99,7 +99,7 @@ fn reused_request_number_is_recorded_as_the_end_of_following() {
         [
             done(FileKind::Remove, "/evidence", 0, NOT_FOLLOWED),
             done(FileKind::Stat, "/harmless", 0, NOT_FOLLOWED),
-            Seen::Unfollowed(why.into()),
+            SftpStream::Unfollowed(why.into()),
         ]
     );
 }

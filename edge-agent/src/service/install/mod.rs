@@ -84,11 +84,11 @@ pub enum InstallError {
 
 /// One thing to do.
 #[derive(Debug)]
-enum Step {
+enum InstallStep {
     /// The file has this content and mode.
     File {
         path: PathBuf,
-        content: Content,
+        content: FileContent,
         mode: u32,
     },
     /// The path is a link to this.
@@ -100,7 +100,7 @@ enum Step {
 }
 
 #[derive(Debug)]
-enum Content {
+enum FileContent {
     Text(String),
     /// The agent.
     Program(Vec<u8>),
@@ -116,23 +116,28 @@ impl Install {
         let service = self.service(dry_run)?;
         self.refuse_volatile()?;
         self.warn_of_volatile(&service, out)?;
-        let mut steps = vec![Step::File {
+        let mut steps = vec![InstallStep::File {
             path: self.at(&service.program),
-            content: Content::Program(self.program()?),
+            content: FileContent::Program(self.program()?),
             mode: 0o755,
         }];
         let files = service.files()?;
         let known = files.iter().any(|file| self.at(&file.path).exists());
-        steps.extend(files.into_iter().map(|file| Step::File {
+        steps.extend(files.into_iter().map(|file| InstallStep::File {
             path: self.at(&file.path),
-            content: Content::Text(file.text),
+            content: FileContent::Text(file.text),
             mode: file.mode,
         }));
         if !self.is_live() {
-            steps.extend(service.links().into_iter().map(|(path, to)| Step::Link {
-                path: self.at(&path),
-                to,
-            }));
+            steps.extend(
+                service
+                    .links()
+                    .into_iter()
+                    .map(|(path, to)| InstallStep::Link {
+                        path: self.at(&path),
+                        to,
+                    }),
+            );
         }
         let mut changed = false;
         for step in &steps {
@@ -140,7 +145,7 @@ impl Install {
         }
         if self.is_live() {
             for command in service.start(changed, known) {
-                Step::Run(command).make_so(dry_run, out)?;
+                InstallStep::Run(command).make_so(dry_run, out)?;
             }
         }
         Ok(())
@@ -164,7 +169,7 @@ impl Install {
         let installed = files.iter().any(|file| self.at(&file.path).exists());
         if self.is_live() && installed {
             for command in service.stop() {
-                Step::Run(command).make_so(dry_run, out)?;
+                InstallStep::Run(command).make_so(dry_run, out)?;
             }
         }
         let links = service.links().into_iter().map(|(path, _)| path);
@@ -177,11 +182,11 @@ impl Install {
         }
         let mut changed = false;
         for path in gone {
-            changed |= Step::Gone(self.at(&path)).make_so(dry_run, out)?;
+            changed |= InstallStep::Gone(self.at(&path)).make_so(dry_run, out)?;
         }
         if self.is_live() && changed {
             for command in service.forget() {
-                Step::Run(command).make_so(dry_run, out)?;
+                InstallStep::Run(command).make_so(dry_run, out)?;
             }
         }
         if !purge && self.at(&self.state).exists() {
@@ -301,7 +306,7 @@ impl Install {
     }
 }
 
-impl Step {
+impl InstallStep {
     /// Does it where it is not so already; tells whether there was something to do.
     fn make_so(&self, dry_run: bool, out: &mut dyn io::Write) -> Result<bool, InstallError> {
         if self.is_so() {
@@ -336,7 +341,7 @@ impl Step {
         match self {
             Self::File { path, content, .. } => {
                 let mut sentence = format!("write {}", path.display());
-                if let (Content::Text(text), true) = (content, with_text) {
+                if let (FileContent::Text(text), true) = (content, with_text) {
                     sentence.push(':');
                     for line in text.lines() {
                         let _ = write!(sentence, "\n    {line}");
@@ -376,7 +381,7 @@ impl Step {
     }
 }
 
-impl Content {
+impl FileContent {
     fn bytes(&self) -> &[u8] {
         match self {
             Self::Text(text) => text.as_bytes(),

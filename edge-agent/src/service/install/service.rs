@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 use thiserror::Error;
 
-use crate::service::upgrade::swap::Places;
+use crate::service::upgrade::swap::UpgradePaths;
 use crate::service::upgrade::watch;
 use crate::tunnel::membership;
 
@@ -263,7 +263,7 @@ start_service() {{
 
     /// Where an upgrade keeps the program before.
     pub(super) fn previous(&self) -> PathBuf {
-        let places = Places {
+        let places = UpgradePaths {
             program: self.program.clone(),
             state: self.state.clone(),
         };

@@ -15,15 +15,15 @@ use thiserror::Error;
 
 use super::candidate::{self, Candidate, CandidateError};
 use super::disk::Real;
-use super::plan::{Journal, Phase};
+use super::plan::{Journal, UpgradePhase};
 use super::signature::{Signature, SignatureError, TrustedComment};
-use super::swap::{self, Places, SwapError};
-use crate::os::state::{StateDir, StateError};
+use super::swap::{self, SwapError, UpgradePaths};
+use crate::os::state::{StateDir, StateDirError};
 use crate::service::digest::Digest;
 use crate::service::limits::{
     MAX_PROGRAM, MAX_SIGNATURE, MAX_TRIAL_STARTS, TAKE_OVER_PATIENCE, UPGRADE_GRACE, WATCH_MARGIN,
 };
-use crate::service::status::{self, Question, Status, Successor};
+use crate::service::status::{self, AgentStatus, Question, Successor};
 use crate::tunnel::release;
 
 /// How often it looks how the trial goes.
@@ -49,7 +49,7 @@ pub struct Upgrade {
 pub enum UpgradeError {
     /// The state folder.
     #[error(transparent)]
-    State(#[from] StateError),
+    State(#[from] StateDirError),
     /// Nothing to check with.
     #[error(
         "this device has pinned no release key: it joined when its relay had none to give, or when there were none yet. Pin it: `edge-agent join --release-key KEY` (the line of minisign.pub that begins with RW)"
@@ -140,7 +140,7 @@ impl Upgrade {
         let running = status::ask(&state, Question::Status)?;
         let running = running.ok_or_else(|| UpgradeError::NotRunning(self.state.clone()))?;
         let program = running.program.clone().ok_or(UpgradeError::TooOld)?;
-        let places = Places {
+        let places = UpgradePaths {
             program,
             state: self.state.clone(),
         };
@@ -189,7 +189,7 @@ impl Upgrade {
     /// Copies the program beside the running one, and checks what was copied: so it cannot be changed in between.
     fn stage(
         &self,
-        places: &Places,
+        places: &UpgradePaths,
         key: &ReleaseKey,
         out: &mut dyn Write,
     ) -> Result<Digest, UpgradeError> {
@@ -253,9 +253,9 @@ impl Upgrade {
     /// Runs the staged program, whose signature holds; `None` if it is the one that runs already.
     fn try_out(
         &self,
-        places: &Places,
+        places: &UpgradePaths,
         digest: Digest,
-        running: &Status,
+        running: &AgentStatus,
         out: &mut dyn Write,
     ) -> Result<Option<Successor>, UpgradeError> {
         if swap::digest(&Real, &places.program)? == digest {
@@ -292,7 +292,7 @@ impl Upgrade {
 
     fn wait(
         &self,
-        places: &Places,
+        places: &UpgradePaths,
         digest: Digest,
         version: String,
         out: &mut dyn Write,
@@ -305,8 +305,8 @@ impl Upgrade {
             let journal = swap::read_journal(&Real, places);
             match journal {
                 Some(Journal { new, phase, .. }) if new == digest => match phase {
-                    Phase::Trial => {}
-                    Phase::Kept => {
+                    UpgradePhase::Trial => {}
+                    UpgradePhase::Kept => {
                         let took = began.elapsed().as_secs();
                         let previous = places.previous();
                         let previous = previous.display();
@@ -318,7 +318,9 @@ impl Upgrade {
                         );
                         return Ok(());
                     }
-                    Phase::PutBack(why) => return Err(UpgradeError::PutBack { version, why }),
+                    UpgradePhase::PutBack(why) => {
+                        return Err(UpgradeError::PutBack { version, why });
+                    }
                 },
                 _ => break,
             }

@@ -33,13 +33,13 @@ pub struct Journal {
     #[serde(default)]
     pub begun: u32,
     /// How far it is.
-    pub phase: Phase,
+    pub phase: UpgradePhase,
 }
 
 /// How far an upgrade is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Phase {
+pub enum UpgradePhase {
     /// The new program is in its place, or about to be, and has not had a tunnel yet.
     Trial,
     /// It had one.
@@ -59,7 +59,7 @@ pub enum Counter {
 
 /// What follows from a start.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Start {
+pub enum ProgramStart {
     /// Nothing is under way.
     Usual,
     /// The new program may try (once more): this journal is to be written first.
@@ -82,23 +82,27 @@ impl Journal {
     pub fn trouble(&self) -> Option<String> {
         let version = &self.version;
         match &self.phase {
-            Phase::Kept => None,
-            Phase::Trial => Some(format!("version {version} is on trial")),
-            Phase::PutBack(why) => Some(format!("version {version} was taken back: {why}")),
+            UpgradePhase::Kept => None,
+            UpgradePhase::Trial => Some(format!("version {version} is on trial")),
+            UpgradePhase::PutBack(why) => Some(format!("version {version} was taken back: {why}")),
         }
     }
 
     /// What the start of the program with this digest means; `counter` says who asks.
     #[must_use]
-    pub fn at_start(&self, program: &Digest, counter: Counter) -> Start {
-        if self.phase != Phase::Trial {
-            return Start::Usual;
+    pub fn at_start(&self, program: &Digest, counter: Counter) -> ProgramStart {
+        if self.phase != UpgradePhase::Trial {
+            return ProgramStart::Usual;
         }
         if *program == self.old {
-            return Start::Over(self.put_back("the device stopped before it was in its place"));
+            return ProgramStart::Over(
+                self.put_back("the device stopped before it was in its place"),
+            );
         }
         if *program != self.new {
-            return Start::Over(self.put_back("another program was put in its place by hand"));
+            return ProgramStart::Over(
+                self.put_back("another program was put in its place by hand"),
+            );
         }
         let mut counted = self.clone();
         let count = match counter {
@@ -107,17 +111,17 @@ impl Journal {
         };
         if *count >= MAX_TRIAL_STARTS {
             let why = format!("it was started {count} times and never got a tunnel");
-            return Start::PutBack(why);
+            return ProgramStart::PutBack(why);
         }
         *count += 1;
-        Start::Trial(counted)
+        ProgramStart::Trial(counted)
     }
 
     /// The new program has a tunnel.
     #[must_use]
     pub fn kept(&self) -> Self {
         Self {
-            phase: Phase::Kept,
+            phase: UpgradePhase::Kept,
             ..self.clone()
         }
     }
@@ -126,7 +130,7 @@ impl Journal {
     #[must_use]
     pub fn put_back(&self, why: &str) -> Self {
         Self {
-            phase: Phase::PutBack(why.to_owned()),
+            phase: UpgradePhase::PutBack(why.to_owned()),
             ..self.clone()
         }
     }
@@ -148,7 +152,7 @@ mod tests {
             trial_secs: 120,
             launched: 0,
             begun: 0,
-            phase: Phase::Trial,
+            phase: UpgradePhase::Trial,
         }
     }
 
@@ -158,12 +162,12 @@ mod tests {
             let mut journal = journal();
             for _ in 0..MAX_TRIAL_STARTS {
                 match journal.at_start(&NEW, counter) {
-                    Start::Trial(counted) => journal = counted,
+                    ProgramStart::Trial(counted) => journal = counted,
                     other => panic!("{other:?}"),
                 }
             }
             let last = journal.at_start(&NEW, counter);
-            assert!(matches!(last, Start::PutBack(_)), "{last:?}");
+            assert!(matches!(last, ProgramStart::PutBack(_)), "{last:?}");
         }
     }
 
@@ -171,15 +175,15 @@ mod tests {
     fn what_runs_counts_and_not_what_was_hoped_for() {
         for program in [OLD, Digest([3; 64])] {
             let start = journal().at_start(&program, Counter::Agent);
-            let Start::Over(over) = start else {
+            let ProgramStart::Over(over) = start else {
                 panic!("{start:?}");
             };
-            assert!(matches!(over.phase, Phase::PutBack(_)));
-            assert_eq!(over.at_start(&program, Counter::Agent), Start::Usual);
+            assert!(matches!(over.phase, UpgradePhase::PutBack(_)));
+            assert_eq!(over.at_start(&program, Counter::Agent), ProgramStart::Usual);
         }
         for program in [OLD, NEW] {
             let kept = journal().kept();
-            assert_eq!(kept.at_start(&program, Counter::Init), Start::Usual);
+            assert_eq!(kept.at_start(&program, Counter::Init), ProgramStart::Usual);
         }
     }
 

@@ -8,7 +8,7 @@ use holdfast_protocol::wire::CloseCode;
 use smol::Timer;
 use thiserror::Error;
 
-use crate::os::state::{StateDir, StateError};
+use crate::os::state::{StateDir, StateDirError};
 use crate::tunnel::dial::{DialError, dial};
 use crate::tunnel::identity::{Identity, IdentityError};
 use crate::tunnel::limits::CLOSE_GRACE;
@@ -23,7 +23,7 @@ pub const ARGUMENT: &str = "self-test";
 pub enum SelfTestError {
     /// It cannot read the state folder.
     #[error(transparent)]
-    State(#[from] StateError),
+    State(#[from] StateDirError),
     /// It cannot use the device's key.
     #[error(transparent)]
     Identity(#[from] IdentityError),

@@ -15,8 +15,8 @@ use smol::channel::{self, Receiver, Sender};
 use thiserror::Error;
 
 use super::disk::Real;
-use super::plan::{Counter, Journal, Phase, Start};
-use super::swap::{self, Places, SwapError};
+use super::plan::{Counter, Journal, ProgramStart, UpgradePhase};
+use super::swap::{self, SwapError, UpgradePaths};
 use super::watch;
 use crate::service::status::Successor;
 use crate::tunnel::status::TunnelStatus;
@@ -28,7 +28,7 @@ const REPLACED: &str = " (deleted)";
 /// The upgrades of an agent that runs. It holds the lock of its state folder: no other process writes the journal.
 #[derive(Debug)]
 pub struct Upgrades {
-    places: Places,
+    places: UpgradePaths,
     /// The last upgrade; this start is a trial if it says so.
     journal: Mutex<Option<Journal>>,
     asked: (Sender<()>, Receiver<()>),
@@ -36,7 +36,7 @@ pub struct Upgrades {
 
 /// Why an agent stops to be what it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Turn {
+pub enum Handover {
     /// A new program is in its place.
     Replaced,
     /// It is a new program that got no tunnel, and is to be the old one again.
@@ -86,7 +86,7 @@ impl Upgrades {
     /// [`TrialError::Exec`] if the old program is back and cannot be started from here.
     pub fn at_start(state: &Path) -> Result<Self, TrialError> {
         let program = own_program().unwrap_or_default();
-        let places = Places {
+        let places = UpgradePaths {
             program,
             // It is also used by a process with another working folder.
             state: std::path::absolute(state).unwrap_or_else(|_| state.to_owned()),
@@ -99,7 +99,7 @@ impl Upgrades {
             asked: channel::bounded(1),
         };
         if let Some(why) = upgrades.count() {
-            upgrades.turn_into(&Turn::PutBack(why))?;
+            upgrades.turn_into(&Handover::PutBack(why))?;
         }
         Ok(upgrades)
     }
@@ -108,7 +108,7 @@ impl Upgrades {
     fn count(&self) -> Option<String> {
         let mut journal = self.journal();
         let known = journal.as_ref()?;
-        if known.phase != Phase::Trial {
+        if known.phase != UpgradePhase::Trial {
             return None;
         }
         // Whatever fails here, an agent that runs is better than one that does not.
@@ -123,15 +123,15 @@ impl Upgrades {
             }
         };
         let next = match known.at_start(&program, Counter::Agent) {
-            Start::Usual => return None,
-            Start::PutBack(why) => return Some(why),
-            Start::Trial(next) | Start::Over(next) => next,
+            ProgramStart::Usual => return None,
+            ProgramStart::PutBack(why) => return Some(why),
+            ProgramStart::Trial(next) | ProgramStart::Over(next) => next,
         };
         if let Err(error) = swap::write_journal(&Real, &self.places, &next) {
             warn!("{error}");
         }
         // Said when it is counted: a reader may cut the power.
-        if next.phase == Phase::Trial {
+        if next.phase == UpgradePhase::Trial {
             info!(
                 "version {} is on trial: it has {} s to get a tunnel",
                 next.version, next.trial_secs
@@ -160,7 +160,7 @@ impl Upgrades {
     pub fn replace(&self, by: Successor) -> Result<(), TrialError> {
         let mut journal = self.journal();
         if let Some(known) = &*journal
-            && known.phase == Phase::Trial
+            && known.phase == UpgradePhase::Trial
         {
             return Err(TrialError::OnTrial(known.version.clone()));
         }
@@ -172,7 +172,7 @@ impl Upgrades {
             trial_secs: by.trial.as_secs(),
             launched: 0,
             begun: 0,
-            phase: Phase::Trial,
+            phase: UpgradePhase::Trial,
         };
         if let Err(error) = swap::take(&Real, &self.places, &next) {
             // Only if it was begun; and if not even that can be written, the next start finds out.
@@ -188,14 +188,14 @@ impl Upgrades {
     }
 
     /// Resolves when this agent has to become another program; on trial, notes when it has a tunnel.
-    pub async fn turn(&self, tunnel: &TunnelStatus) -> Turn {
+    pub async fn turn(&self, tunnel: &TunnelStatus) -> Handover {
         let replaced = async {
             let _ = self.asked.1.recv().await;
-            Turn::Replaced
+            Handover::Replaced
         };
         let failed = async {
             match self.pass_trial(tunnel).await {
-                Some(why) => Turn::PutBack(why),
+                Some(why) => Handover::PutBack(why),
                 None => std::future::pending().await,
             }
         };
@@ -206,7 +206,7 @@ impl Upgrades {
     async fn pass_trial(&self, tunnel: &TunnelStatus) -> Option<String> {
         let journal = self
             .last()
-            .filter(|journal| journal.phase == Phase::Trial)?;
+            .filter(|journal| journal.phase == UpgradePhase::Trial)?;
         let online = async {
             tunnel.online().await;
             true
@@ -235,8 +235,8 @@ impl Upgrades {
     ///
     /// # Errors
     /// [`TrialError::Exec`]: an init has to start the program.
-    pub fn turn_into(&self, turn: &Turn) -> Result<(), TrialError> {
-        if let Turn::Replaced = turn {
+    pub fn turn_into(&self, turn: &Handover) -> Result<(), TrialError> {
+        if let Handover::Replaced = turn {
             // It watches over the other one's trial, and ends with it.
             if let Err(error) = watch::start_aside(&self.places) {
                 warn!("the trial is not watched by the previous program: {error}");
@@ -246,7 +246,7 @@ impl Upgrades {
             self.put_back(&refused.to_string());
             return Err(self.exec());
         }
-        if let Turn::PutBack(why) = turn
+        if let Handover::PutBack(why) = turn
             && !self.put_back(why)
         {
             // There is no other program: this one tries on.

@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::disk::Real;
-use super::plan::{Counter, Phase, Start};
-use super::swap::{self, Places, SwapError};
+use super::plan::{Counter, ProgramStart, UpgradePhase};
+use super::swap::{self, SwapError, UpgradePaths};
 use super::trial;
-use crate::os::state::{StateDir, StateError, StateLock};
+use crate::os::state::{StateDir, StateDirError, StateLock};
 use crate::service::limits::{TAKE_OVER_PATIENCE, WATCH_INTERVAL, WATCH_MARGIN};
 use crate::session::launch::close_inherited;
 use crate::warn;
@@ -40,7 +40,7 @@ fn try_guard(state: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let folder = StateDir::create_or_open(state)?;
     let lock = match folder.lock() {
         // An agent runs: this is no start.
-        Err(StateError::Locked(_)) => return Ok(()),
+        Err(StateDirError::Locked(_)) => return Ok(()),
         locked => locked?,
     };
     let Some(journal) = swap::read_journal(&Real, &places) else {
@@ -48,13 +48,13 @@ fn try_guard(state: &Path) -> Result<(), Box<dyn std::error::Error>> {
     };
     let program = swap::digest(&Real, &places.program)?;
     match journal.at_start(&program, Counter::Init) {
-        Start::Usual => {}
-        Start::Over(over) => swap::write_journal(&Real, &places, &over)?,
-        Start::PutBack(why) => {
+        ProgramStart::Usual => {}
+        ProgramStart::Over(over) => swap::write_journal(&Real, &places, &over)?,
+        ProgramStart::PutBack(why) => {
             swap::put_back(&Real, &places, &journal, &why)?;
             warn!("version {} is taken back: {why}", journal.version);
         }
-        Start::Trial(counted) => {
+        ProgramStart::Trial(counted) => {
             swap::write_journal(&Real, &places, &counted)?;
             drop(lock);
             start_aside(&places)?;
@@ -67,7 +67,7 @@ fn try_guard(state: &Path) -> Result<(), Box<dyn std::error::Error>> {
 ///
 /// # Errors
 /// The system's.
-pub fn start_aside(places: &Places) -> io::Result<()> {
+pub fn start_aside(places: &UpgradePaths) -> io::Result<()> {
     let mut command = watcher(&places.state);
     let status = command.arg("--aside").status()?;
     if status.success() {
@@ -117,7 +117,7 @@ pub fn watch(state: &Path) {
     while Instant::now() < deadline {
         thread::sleep(WATCH_INTERVAL);
         match swap::read_journal(&Real, &places) {
-            Some(now) if now.phase == Phase::Trial && now.new == known.new => {
+            Some(now) if now.phase == UpgradePhase::Trial && now.new == known.new => {
                 // Each start has its whole time, and there are few.
                 if now != known {
                     known = now;
@@ -135,12 +135,12 @@ pub fn watch(state: &Path) {
     }
 }
 
-fn take_over(places: &Places) -> Result<(), SwapError> {
+fn take_over(places: &UpgradePaths) -> Result<(), SwapError> {
     let Some(_lock) = lock_by_force(places) else {
         return Ok(());
     };
     let journal = swap::read_journal(&Real, places);
-    let Some(journal) = journal.filter(|journal| journal.phase == Phase::Trial) else {
+    let Some(journal) = journal.filter(|journal| journal.phase == UpgradePhase::Trial) else {
         return Ok(());
     };
     let why = "it got no tunnel in time, and did not say why";
@@ -150,7 +150,7 @@ fn take_over(places: &Places) -> Result<(), SwapError> {
 }
 
 /// The lock of the state folder, if need be from an agent that is ended for it: its init starts the program anew.
-fn lock_by_force(places: &Places) -> Option<StateLock> {
+fn lock_by_force(places: &UpgradePaths) -> Option<StateLock> {
     let folder = StateDir::create_or_open(&places.state).ok()?;
     let deadline = Instant::now() + TAKE_OVER_PATIENCE;
     loop {
@@ -178,8 +178,8 @@ fn runs(pid: Pid, program: &Path) -> bool {
 }
 
 /// Returns the path of the program of the last upgrade.
-fn places_of(state: &Path) -> Option<Places> {
-    let mut places = Places {
+fn places_of(state: &Path) -> Option<UpgradePaths> {
+    let mut places = UpgradePaths {
         program: PathBuf::new(),
         state: state.to_owned(),
     };

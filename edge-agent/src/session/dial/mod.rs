@@ -23,7 +23,7 @@ use crate::session::limits::{MAX_FORWARD_ADDRESSES, MAX_LOOKUPS};
 static LOOKUPS: Semaphore = Semaphore::new(MAX_LOOKUPS);
 
 /// An established connection.
-pub(crate) struct Dialled {
+pub(crate) struct DialledTarget {
     /// It.
     pub(crate) socket: Async<OwnedFd>,
     /// Where it leads.
@@ -38,7 +38,7 @@ pub(crate) async fn dial(
     login: Login,
     denied: Vec<Login>,
     to: Connect,
-) -> Result<Dialled, SessionRefusal> {
+) -> Result<DialledTarget, SessionRefusal> {
     let late = async {
         Timer::after(FORWARD_DIAL_TIMEOUT).await;
         Err(unreachable("no answer"))
@@ -50,7 +50,7 @@ async fn try_dial(
     login: Login,
     denied: Vec<Login>,
     to: Connect,
-) -> Result<Dialled, SessionRefusal> {
+) -> Result<DialledTarget, SessionRefusal> {
     if to.host.len() > MAX_FORWARD_HOST || !to.policy.is_bounded() {
         return Err(unreachable("the request is over a bound of the protocol"));
     }
@@ -70,7 +70,7 @@ async fn try_dial(
             continue;
         }
         match connect(address).await {
-            Ok(socket) => return Ok(Dialled { socket, address }),
+            Ok(socket) => return Ok(DialledTarget { socket, address }),
             Err(error) => outcome = Some(unreachable(&reason(&error))),
         }
     }
@@ -120,7 +120,7 @@ mod tests {
 
     fn own_login() -> Login {
         let uid = rustix::process::geteuid().as_raw();
-        let files = accounts::Files::read(std::path::Path::new("/etc")).unwrap();
+        let files = accounts::AccountFiles::read(std::path::Path::new("/etc")).unwrap();
         Login::new(&files.name_of(uid).unwrap()).unwrap()
     }
 

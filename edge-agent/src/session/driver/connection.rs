@@ -12,22 +12,22 @@ use holdfast_protocol::wire::{Connect, Exit, SessionRefusal, SocketPath, Take};
 use rustix::net::sockopt::set_socket_linger;
 use smol::Async;
 
-use super::super::inbound::Sink;
-use super::super::registry::Kind;
-use super::Driver;
+use super::super::inbound::InputSink;
+use super::super::registry::SlotKind;
+use super::SessionDriver;
 use super::forwards::{coming, host_and_port, out};
-use crate::recording::Beginning;
-use crate::session::dial::{self, Dialled};
+use crate::recording::ForwardBeginning;
+use crate::session::dial::{self, DialledTarget};
 use crate::session::limits::BULK_PRIORITY;
 use crate::session::unix;
 
 /// The exit of a forward's connection that its other end reset.
 pub(super) const BROKEN_OFF: Exit = Exit::Status(1);
 
-impl Driver {
+impl SessionDriver {
     /// Starts a forward: the connection takes the place of a process.
     pub(super) async fn dial(&mut self, login: Login, denied: Vec<Login>, to: Connect) {
-        if let Err(full) = self.occupy(Kind::Forward) {
+        if let Err(full) = self.occupy(SlotKind::Forward) {
             return self.core.handle_refused(full);
         }
         self.outbound.set_priority(BULK_PRIORITY);
@@ -36,7 +36,7 @@ impl Driver {
         let dialled = async { Ok(Box::pin(dial::dial(login, denied, to)).await) };
         let gone = async { Err(self.inbound.broken_off().await) };
         match dialled.or(gone).await {
-            Ok(Ok(Dialled { socket, address })) => {
+            Ok(Ok(DialledTarget { socket, address })) => {
                 let beginning = out(asked, Some(address));
                 self.carry(socket, Some(address), beginning).await;
             }
@@ -47,7 +47,7 @@ impl Driver {
 
     /// Starts a forward to a Unix socket.
     pub(super) async fn dial_path(&mut self, login: Login, denied: Vec<Login>, to: SocketPath) {
-        if let Err(full) = self.occupy(Kind::Forward) {
+        if let Err(full) = self.occupy(SlotKind::Forward) {
             return self.core.handle_refused(full);
         }
         self.outbound.set_priority(BULK_PRIORITY);
@@ -63,7 +63,7 @@ impl Driver {
 
     /// Starts a forward on a connection that has come to a port.
     pub(super) async fn take(&mut self, Take { listener, number }: Take) {
-        if let Err(full) = self.occupy(Kind::Forward) {
+        if let Err(full) = self.occupy(SlotKind::Forward) {
             return self.core.handle_refused(full);
         }
         self.outbound.set_priority(BULK_PRIORITY);
@@ -86,13 +86,15 @@ impl Driver {
         &mut self,
         socket: Async<OwnedFd>,
         address: Option<SocketAddr>,
-        beginning: Beginning,
+        beginning: ForwardBeginning,
     ) {
         if let Err(why) = self.log_forward(&beginning).await {
             return self.core.handle_refused(why);
         }
         let socket = Arc::new(socket);
-        self.inbound.stdin.open(Arc::clone(&socket), Sink::Socket);
+        self.inbound
+            .stdin
+            .open(Arc::clone(&socket), InputSink::Socket);
         self.outbound.open_socket(Arc::clone(&socket));
         (self.socket, self.address) = (Some(socket), address);
         self.core.handle_started(self.epoch.elapsed());

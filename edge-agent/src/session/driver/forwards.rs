@@ -13,19 +13,19 @@ use holdfast_protocol::wire::{Exit, Open, SessionRefusal};
 use smol::Timer;
 
 use super::super::arrivals::{AcceptedConnection, ArrivedAt};
-use super::super::gone::Gone;
-use super::super::registry::Kind;
-use super::Driver;
+use super::super::gone::PeerGone;
+use super::super::registry::SlotKind;
+use super::SessionDriver;
 use super::connection::BROKEN_OFF;
-use crate::recording::{Beginning, LoggedForward, Unrecordable};
+use crate::recording::{ForwardBeginning, LoggedForward, NotRecordable};
 use crate::session::limits::FORWARDS_GRACE;
 
 /// The target that is recorded for the socket of a session's SSH agent.
 const AGENT: &str = "ssh-agent";
 
 /// A connection that the device has dialled.
-pub(super) fn out(to: String, address: Option<SocketAddr>) -> Beginning {
-    Beginning {
+pub(super) fn out(to: String, address: Option<SocketAddr>) -> ForwardBeginning {
+    ForwardBeginning {
         direction: ForwardDirection::Out,
         to,
         from: None,
@@ -34,13 +34,13 @@ pub(super) fn out(to: String, address: Option<SocketAddr>) -> Beginning {
 }
 
 /// A connection that was accepted.
-pub(super) fn coming(connection: &AcceptedConnection) -> Beginning {
+pub(super) fn coming(connection: &AcceptedConnection) -> ForwardBeginning {
     let (to, address) = match &connection.to {
         ArrivedAt::Port(address) => (address.to_string(), Some(*address)),
         ArrivedAt::Path(path) => (path.to_string(), None),
         ArrivedAt::Agent => (AGENT.to_owned(), None),
     };
-    Beginning {
+    ForwardBeginning {
         direction: ForwardDirection::In,
         to,
         from: connection.peer,
@@ -57,26 +57,26 @@ pub(super) fn host_and_port(host: &str, port: u16) -> String {
 }
 
 /// How a forward has ended.
-pub(super) fn ended(exit: Option<Exit>, gone: Option<Gone>) -> ForwardEnd {
+pub(super) fn ended(exit: Option<Exit>, gone: Option<PeerGone>) -> ForwardEnd {
     match (gone, exit) {
-        (Some(Gone::Tunnel), _) => ForwardEnd::TunnelLost,
-        (Some(Gone::Client | Gone::Ended), _) => ForwardEnd::ClientGone,
+        (Some(PeerGone::Tunnel), _) => ForwardEnd::TunnelLost,
+        (Some(PeerGone::Client | PeerGone::Ended), _) => ForwardEnd::ClientGone,
         (None, Some(exit)) if exit == BROKEN_OFF => ForwardEnd::BrokenOff,
         (None, _) => ForwardEnd::Closed,
     }
 }
 
-impl Driver {
+impl SessionDriver {
     /// Records that a forward begins, if the relay names a log. Nothing may pass before that.
     pub(super) async fn log_forward(
         &mut self,
-        beginning: &Beginning,
+        beginning: &ForwardBeginning,
     ) -> Result<(), SessionRefusal> {
         let Some(log) = self.forward_log.take() else {
             return Ok(());
         };
         let begun = LoggedForward::begin(self.sessions.recorder(), log, beginning).await;
-        let begun = begun.map_err(|Unrecordable(why)| SessionRefusal::RecordingUnavailable(why));
+        let begun = begun.map_err(|NotRecordable(why)| SessionRefusal::RecordingUnavailable(why));
         self.logged = begun?;
         if let Some(logged) = &self.logged {
             self.inbound.stdin.passed = Some(logged.passed.clone());
@@ -87,10 +87,10 @@ impl Driver {
 
     /// Keeps the recording of a connection's forwards until the relay ends it.
     pub(super) async fn keep_forwards(&mut self, open: &Open) {
-        if let Err(full) = self.occupy(Kind::Recording) {
+        if let Err(full) = self.occupy(SlotKind::Recording) {
             return self.core.handle_refused(full);
         }
-        if let Err(Unrecordable(why)) = self.recording.begin(open) {
+        if let Err(NotRecordable(why)) = self.recording.begin(open) {
             let why = SessionRefusal::RecordingUnavailable(why);
             return self.core.handle_refused(why);
         }
@@ -103,7 +103,7 @@ impl Driver {
 
     /// Resolves when the relay wants no more, and the ends of its forwards are recorded, or had their time for that. A strict
     /// recording that can take no more says so; then the relay ends what is under way.
-    async fn forwards_end(&mut self, session: SessionId) -> Gone {
+    async fn forwards_end(&mut self, session: SessionId) -> PeerGone {
         let mut gone = None;
         let mut grace = Timer::never();
         loop {
@@ -132,7 +132,7 @@ impl Driver {
             });
             match next.await {
                 Next::Changed => {}
-                Next::Late => return gone.unwrap_or(Gone::Client),
+                Next::Late => return gone.unwrap_or(PeerGone::Client),
                 Next::Gone(now) => {
                     gone = Some(now);
                     grace.set_after(FORWARDS_GRACE);
@@ -145,6 +145,6 @@ impl Driver {
 /// What happens to a recording of forwards.
 enum Next {
     Changed,
-    Gone(Gone),
+    Gone(PeerGone),
     Late,
 }

@@ -13,15 +13,15 @@ use holdfast_protocol::wire::{Exit, Incoming, Listen, SessionRefusal, SocketPath
 use smol::Timer;
 
 use super::super::arrivals::{AcceptedConnection, ArrivedAt, NO_ADDRESS};
-use super::super::gone::Gone;
-use super::super::inbound::Input;
-use super::super::outbound::Output;
-use super::super::registry::Kind;
-use super::Driver;
+use super::super::gone::PeerGone;
+use super::super::inbound::InboundEvent;
+use super::super::outbound::OutboundEvent;
+use super::super::registry::SlotKind;
+use super::SessionDriver;
 use super::forwards::host_and_port;
-use crate::recording::Beginning;
+use crate::recording::ForwardBeginning;
 use crate::session::limits::{ARRIVAL_POLL, TURN_BYTES};
-use crate::session::listen::{self, Bound};
+use crate::session::listen::{self, BoundPort};
 use crate::session::unix::{self, Listener};
 
 /// The endpoint on which a session is to listen.
@@ -33,12 +33,12 @@ pub(super) enum ListenTarget {
 
 impl ListenTarget {
     /// Returns its beginning as it is recorded; the address is added when there is one.
-    fn beginning(&self) -> Beginning {
+    fn beginning(&self) -> ForwardBeginning {
         let to = match self {
             Self::Port(at) => host_and_port(&at.host, at.port),
             Self::Path(at) => at.path.clone(),
         };
-        Beginning {
+        ForwardBeginning {
             direction: ForwardDirection::Listen,
             to,
             from: None,
@@ -49,7 +49,7 @@ impl ListenTarget {
 
 /// An open listener.
 pub(super) enum OpenListener {
-    Ports(Bound),
+    Ports(BoundPort),
     Path(Listener, Arc<str>),
 }
 
@@ -78,7 +78,7 @@ impl OpenListener {
     }
 }
 
-impl Driver {
+impl SessionDriver {
     /// Listens until the relay breaks off.
     pub(super) async fn listen(
         &mut self,
@@ -87,7 +87,7 @@ impl Driver {
         denied: Vec<Login>,
         at: ListenTarget,
     ) {
-        if let Err(full) = self.occupy(Kind::Forward) {
+        if let Err(full) = self.occupy(SlotKind::Forward) {
             return self.core.handle_refused(full);
         }
         let program = self.sessions.config.program.clone();
@@ -143,7 +143,7 @@ impl Driver {
         &mut self,
         session: SessionId,
         listener: &OpenListener,
-    ) -> Result<AcceptedConnection, Gone> {
+    ) -> Result<AcceptedConnection, PeerGone> {
         // Room comes with time, or when the relay takes one: both are looked for by the clock.
         let mut ticks = Timer::interval(ARRIVAL_POLL);
         poll_fn(|cx| {
@@ -160,19 +160,19 @@ impl Driver {
     }
 
     /// Sends what is queued; ready when the relay is gone.
-    pub(super) fn poll_relay(&mut self, cx: &mut Context<'_>) -> Poll<Gone> {
+    pub(super) fn poll_relay(&mut self, cx: &mut Context<'_>) -> Poll<PeerGone> {
         let (mut turn_in, mut turn_out) = (TURN_BYTES, TURN_BYTES);
         let recording = &mut self.recording;
         loop {
             match self.inbound.poll(cx, &self.core, recording, &mut turn_in) {
-                Poll::Ready(Input::Gone(gone)) => return Poll::Ready(gone),
+                Poll::Ready(InboundEvent::Gone(gone)) => return Poll::Ready(gone),
                 // Nothing that a relay may say concerns a port.
                 Poll::Ready(_) => {}
                 Poll::Pending => break,
             }
         }
         match self.outbound.poll(cx, recording, &mut turn_out) {
-            Poll::Ready(Output::Gone(gone)) => Poll::Ready(gone),
+            Poll::Ready(OutboundEvent::Gone(gone)) => Poll::Ready(gone),
             _ => Poll::Pending,
         }
     }

@@ -22,32 +22,32 @@ use holdfast_protocol::wire::{Exit, ForwardLogRef, Open, SessionRefusal, Signal,
 use smol::{Async, Timer};
 
 use self::listening::ListenTarget;
-use self::turn::Event;
+use self::turn::SessionEvent;
 use super::agent_socket::AgentSocket;
-use super::gone::Gone;
-use super::inbound::{Inbound, Sink};
+use super::gone::PeerGone;
+use super::inbound::{Inbound, InputSink};
 use super::outbound::Outbound;
-use super::registry::{Kind, Sessions, Slot};
+use super::registry::{SessionSlot, Sessions, SlotKind};
 use crate::os::process::Process;
 use crate::os::{environment, pty};
-use crate::recording::{LoggedForward, Recording, Unrecordable};
-use crate::session::launch::{Common, Ends, Held, launch};
+use crate::recording::{LoggedForward, NotRecordable, Recording};
+use crate::session::launch::{Common, Ends, PamSession, launch};
 use crate::session::limits::{
     BULK_PRIORITY, FINISH_TIMEOUT, INTERACTIVE_PRIORITY, WITHDRAWAL_TURNS,
 };
 use crate::warn;
 
 /// One session.
-pub(super) struct Driver {
+pub(super) struct SessionDriver {
     pub(super) sessions: Arc<Sessions>,
     pub(super) core: DeviceSession,
     pub(super) inbound: Inbound,
     pub(super) outbound: Outbound,
     /// Since the `Open`, unless it was refused.
-    pub(super) slot: Option<Slot>,
+    pub(super) slot: Option<SessionSlot>,
     process: Option<Process>,
     /// The PAM session of `process`.
-    login: Option<Held>,
+    login: Option<PamSession>,
     /// How `process` has ended, if it has; it is reaped only when the session is over.
     exited: Option<Exit>,
     pub(super) recording: Recording,
@@ -68,7 +68,7 @@ pub(super) struct Driver {
     /// What `timer` is set to.
     timer_at: Option<Duration>,
     /// The relay is not there any more: nothing need be sent.
-    gone: Option<Gone>,
+    gone: Option<PeerGone>,
     /// The recording takes no more: nothing more may be shown or typed.
     pub(super) cut_off: bool,
 }
@@ -77,11 +77,11 @@ impl Sessions {
     /// Runs one session to its end, from its `Open` on. A relay that has lost its client resets its half
     /// of the stream; one that merely finishes it before the exit status has gone away too.
     pub async fn serve(self: Arc<Self>, send: quinn::SendStream, recv: quinn::RecvStream) {
-        Driver::new(self, send, recv).run().await;
+        SessionDriver::new(self, send, recv).run().await;
     }
 }
 
-impl Driver {
+impl SessionDriver {
     pub(super) fn new(
         sessions: Arc<Sessions>,
         send: quinn::SendStream,
@@ -123,7 +123,7 @@ impl Driver {
                 break self.outbound.reset();
             }
             match poll_fn(|cx| self.poll(cx)).await {
-                Event::Flushed => break self.finish().await,
+                SessionEvent::Flushed => break self.finish().await,
                 event => self.handle(event),
             }
         }
@@ -137,39 +137,39 @@ impl Driver {
         drop(self.slot.take());
     }
 
-    fn handle(&mut self, event: Event) {
+    fn handle(&mut self, event: SessionEvent) {
         let now = self.epoch.elapsed();
         match event {
-            Event::Message(message) => {
+            SessionEvent::Message(message) => {
                 if self.core.handle_message(message).is_err() {
-                    self.peer_gone(now, Gone::Client);
+                    self.peer_gone(now, PeerGone::Client);
                 }
             }
-            Event::PeerGone(gone) => self.peer_gone(now, gone),
-            Event::Unrecordable(why) => self.cut_off(now, why),
-            Event::Tell(message) => self.send(&message),
-            Event::OutputEnded => self.core.handle_output_ended(),
-            Event::Exited(exit) => {
+            SessionEvent::PeerGone(gone) => self.peer_gone(now, gone),
+            SessionEvent::Unrecordable(why) => self.cut_off(now, why),
+            SessionEvent::Tell(message) => self.send(&message),
+            SessionEvent::OutputEnded => self.core.handle_output_ended(),
+            SessionEvent::Exited(exit) => {
                 self.exited = Some(exit);
                 self.inbound.stdin.close();
                 self.core.handle_exited(now, exit);
             }
-            Event::Timeout if self.opened => self.core.handle_timeout(now),
-            Event::Timeout => self.peer_gone(now, Gone::Client),
-            Event::Flushed => {}
+            SessionEvent::Timeout if self.opened => self.core.handle_timeout(now),
+            SessionEvent::Timeout => self.peer_gone(now, PeerGone::Client),
+            SessionEvent::Flushed => {}
         }
     }
 
-    pub(super) fn peer_gone(&mut self, now: Duration, gone: Gone) {
+    pub(super) fn peer_gone(&mut self, now: Duration, gone: PeerGone) {
         self.gone.get_or_insert(gone);
         self.core.handle_peer_gone(now, gone.departure());
     }
 
     /// Ends a session that can't be recorded any more: the operator gets the reason, and the process is hung up.
-    fn cut_off(&mut self, now: Duration, Unrecordable(why): Unrecordable) {
+    fn cut_off(&mut self, now: Duration, NotRecordable(why): NotRecordable) {
         let refusal = SessionMessage::Refused(SessionRefusal::RecordingUnavailable(why));
         let Ok(frame) = refusal.encode() else {
-            return self.peer_gone(now, Gone::Client);
+            return self.peer_gone(now, PeerGone::Client);
         };
         self.cut_off = true;
         self.inbound.stop();
@@ -181,8 +181,8 @@ impl Driver {
     fn end_recording(&mut self) {
         let why = match (self.cut_off, self.gone) {
             (true, _) => EndReason::SpoolFull,
-            (false, Some(Gone::Tunnel)) => EndReason::TunnelLost,
-            (false, Some(Gone::Client | Gone::Ended)) => EndReason::ClientGone,
+            (false, Some(PeerGone::Tunnel)) => EndReason::TunnelLost,
+            (false, Some(PeerGone::Client | PeerGone::Ended)) => EndReason::ClientGone,
             (false, None) if self.process.is_some() => EndReason::Exited,
             (false, None) => EndReason::NotStarted,
         };
@@ -227,7 +227,7 @@ impl Driver {
         match message.encode() {
             Ok(frame) => self.outbound.push(frame.into()),
             // Every text of ours is cut to its bound; if one was not, the stream can't go on.
-            Err(_) => self.peer_gone(self.epoch.elapsed(), Gone::Client),
+            Err(_) => self.peer_gone(self.epoch.elapsed(), PeerGone::Client),
         }
     }
 
@@ -256,7 +256,7 @@ impl Driver {
             Work::Forwards => return Box::pin(self.keep_forwards(&open)).await,
             Work::Shell | Work::Exec(_) | Work::Subsystem(_) => {}
         }
-        if let Err(full) = self.occupy(Kind::Session) {
+        if let Err(full) = self.occupy(SlotKind::Session) {
             return self.core.handle_refused(full);
         }
         let is_interactive = open.pty.is_some();
@@ -274,7 +274,7 @@ impl Driver {
             Ok(()) => Box::pin(self.recording.refused_environment(&filtered.refused)).await,
             Err(why) => Err(why),
         };
-        if let Err(Unrecordable(why)) = recorded {
+        if let Err(NotRecordable(why)) = recorded {
             let why = SessionRefusal::RecordingUnavailable(why);
             return self.core.handle_refused(why);
         }
@@ -312,17 +312,17 @@ impl Driver {
     }
 
     /// Takes a place of this kind, if there is one.
-    pub(super) fn occupy(&mut self, kind: Kind) -> Result<(), SessionRefusal> {
+    pub(super) fn occupy(&mut self, kind: SlotKind) -> Result<(), SessionRefusal> {
         let slot = self.sessions.slot(kind).map_err(|max| match kind {
-            Kind::Session => SessionRefusal::TooManySessions(max),
-            Kind::Forward | Kind::Recording => SessionRefusal::TooManyForwards(max),
+            SlotKind::Session => SessionRefusal::TooManySessions(max),
+            SlotKind::Forward | SlotKind::Recording => SessionRefusal::TooManyForwards(max),
         })?;
         self.slot = Some(slot);
         Ok(())
     }
 
     /// Ends what was about to begin and is not wanted any more.
-    pub(super) fn cancelled_before_start(&mut self, gone: Gone) {
+    pub(super) fn cancelled_before_start(&mut self, gone: PeerGone) {
         self.peer_gone(self.epoch.elapsed(), gone);
         let why = SessionRefusal::Unreachable("it was cancelled before it started".to_owned());
         self.core.handle_refused(why);
@@ -339,7 +339,7 @@ impl Driver {
 
     /// Whether what was asked for is not wanted any more. A device that slept finds the request in its socket
     /// and the withdrawal behind it: what waits there is read before anything is started.
-    async fn withdrawn(&mut self) -> Option<Gone> {
+    async fn withdrawn(&mut self) -> Option<PeerGone> {
         for _ in 0..WITHDRAWAL_TURNS {
             yield_now().await;
             let gone = poll_fn(|cx| Poll::Ready(self.inbound.poll_gone(cx))).await;
@@ -355,7 +355,7 @@ impl Driver {
             Ends::Terminal(master) => {
                 let master = Arc::new(master);
                 let stdin = &mut self.inbound.stdin;
-                stdin.open(Arc::clone(&master), Sink::Terminal);
+                stdin.open(Arc::clone(&master), InputSink::Terminal);
                 self.outbound.open(Some(Arc::clone(&master)), None);
                 self.terminal = Some(master);
             }
@@ -364,7 +364,7 @@ impl Driver {
                 stdout,
                 stderr,
             } => {
-                self.inbound.stdin.open(Arc::new(stdin), Sink::Pipe);
+                self.inbound.stdin.open(Arc::new(stdin), InputSink::Pipe);
                 self.outbound
                     .open(Some(Arc::new(stdout)), Some(Arc::new(stderr)));
             }
@@ -430,7 +430,7 @@ impl Driver {
         let acknowledged = self.outbound.finish();
         let too_long = async {
             Timer::after(FINISH_TIMEOUT).await;
-            Gone::Client
+            PeerGone::Client
         };
         acknowledged.or(too_long).await;
     }

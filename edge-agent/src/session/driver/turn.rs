@@ -7,18 +7,18 @@ use futures_lite::Future as _;
 use holdfast_protocol::codec::frame::SessionMessage;
 use holdfast_protocol::wire::Exit;
 
-use super::super::gone::Gone;
-use super::super::inbound::Input;
-use super::super::outbound::Output;
-use super::Driver;
-use crate::recording::Unrecordable;
+use super::super::gone::PeerGone;
+use super::super::inbound::InboundEvent;
+use super::super::outbound::OutboundEvent;
+use super::SessionDriver;
+use crate::recording::NotRecordable;
 use crate::session::limits::{OPEN_TIMEOUT, TURN_BYTES};
 
 /// What can happen to a session.
-pub(super) enum Event {
+pub(super) enum SessionEvent {
     Message(SessionMessage),
-    PeerGone(Gone),
-    Unrecordable(Unrecordable),
+    PeerGone(PeerGone),
+    Unrecordable(NotRecordable),
     OutputEnded,
     Exited(Exit),
     /// Something for the relay that is none of the state machine's business.
@@ -28,14 +28,14 @@ pub(super) enum Event {
     Flushed,
 }
 
-impl Driver {
+impl SessionDriver {
     /// The next event; wakes when there is one.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<SessionEvent> {
         let (mut turn_in, mut turn_out) = (TURN_BYTES, TURN_BYTES);
         if let Some(process) = self.process.as_mut().filter(|_| self.exited.is_none())
             && let Poll::Ready(exit) = process.poll_exit(cx)
         {
-            return Poll::Ready(Event::Exited(exit));
+            return Poll::Ready(SessionEvent::Exited(exit));
         }
         if let Poll::Ready(event) = self.poll_streams(cx, &mut turn_in, &mut turn_out) {
             return Poll::Ready(event);
@@ -44,15 +44,15 @@ impl Driver {
         if let Some(agent) = self.agent.as_mut().filter(|_| lives && !self.cut_off)
             && let Poll::Ready(message) = agent.poll_arrival(cx)
         {
-            return Poll::Ready(Event::Tell(message));
+            return Poll::Ready(SessionEvent::Tell(message));
         }
         if self.exited.is_none()
             && let Some(exit) = self.connection_end()
         {
-            return Poll::Ready(Event::Exited(exit));
+            return Poll::Ready(SessionEvent::Exited(exit));
         }
         if self.poll_timer(cx).is_ready() {
-            return Poll::Ready(Event::Timeout);
+            return Poll::Ready(SessionEvent::Timeout);
         }
         if turn_in == 0 || turn_out == 0 {
             // Others first; then on.
@@ -66,7 +66,7 @@ impl Driver {
         cx: &mut Context<'_>,
         turn_in: &mut usize,
         turn_out: &mut usize,
-    ) -> Poll<Event> {
+    ) -> Poll<SessionEvent> {
         if self.gone.is_some() {
             self.outbound.clear();
             self.outbound.poll_discard(cx, turn_out);
@@ -78,23 +78,29 @@ impl Driver {
         } else {
             let recording = &mut self.recording;
             match self.inbound.poll(cx, &self.core, recording, turn_in) {
-                Poll::Ready(Input::Message(message)) => {
-                    return Poll::Ready(Event::Message(message));
+                Poll::Ready(InboundEvent::Message(message)) => {
+                    return Poll::Ready(SessionEvent::Message(message));
                 }
-                Poll::Ready(Input::Gone(gone)) => return Poll::Ready(Event::PeerGone(gone)),
-                Poll::Ready(Input::Unrecordable(why)) => {
-                    return Poll::Ready(Event::Unrecordable(why));
+                Poll::Ready(InboundEvent::Gone(gone)) => {
+                    return Poll::Ready(SessionEvent::PeerGone(gone));
+                }
+                Poll::Ready(InboundEvent::Unrecordable(why)) => {
+                    return Poll::Ready(SessionEvent::Unrecordable(why));
                 }
                 Poll::Pending => {}
             }
             self.outbound.poll(cx, recording, turn_out)
         };
         match output {
-            Poll::Ready(Output::Ended) => Poll::Ready(Event::OutputEnded),
-            Poll::Ready(Output::Flushed) if self.core.is_done() => Poll::Ready(Event::Flushed),
-            Poll::Ready(Output::Gone(gone)) => Poll::Ready(Event::PeerGone(gone)),
-            Poll::Ready(Output::Unrecordable(why)) => Poll::Ready(Event::Unrecordable(why)),
-            Poll::Ready(Output::Flushed) | Poll::Pending => Poll::Pending,
+            Poll::Ready(OutboundEvent::Ended) => Poll::Ready(SessionEvent::OutputEnded),
+            Poll::Ready(OutboundEvent::Flushed) if self.core.is_done() => {
+                Poll::Ready(SessionEvent::Flushed)
+            }
+            Poll::Ready(OutboundEvent::Gone(gone)) => Poll::Ready(SessionEvent::PeerGone(gone)),
+            Poll::Ready(OutboundEvent::Unrecordable(why)) => {
+                Poll::Ready(SessionEvent::Unrecordable(why))
+            }
+            Poll::Ready(OutboundEvent::Flushed) | Poll::Pending => Poll::Pending,
         }
     }
 

@@ -25,9 +25,9 @@ use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout, stderr, stdin, stdout}
 
 use super::account::{prepare, take_account};
 use super::{Instructions, MAX_INSTRUCTIONS, READY, REFUSED};
-use crate::os::accounts::{self, Account, Files};
+use crate::os::accounts::{self, Account, AccountFiles};
 use crate::os::environment;
-use crate::session::subsystem::{self, Server};
+use crate::session::subsystem::{self, SubsystemServer};
 use crate::sftp;
 
 /// The helper's whole life: it never returns, because it becomes the shell or ends.
@@ -176,9 +176,9 @@ fn program_of(account: &Account, instructions: &Instructions) -> Result<Program,
         Work::Subsystem(subsystem) => {
             let (server, terms) = (&instructions.sftp_server, instructions.terms.sftp.clone());
             match subsystem::find(subsystem, server, terms)? {
-                Server::Program(path) => (path.into(), None),
-                Server::Internal => internal_sftp(&name).map_err(no_server)?,
-                Server::Held(terms) => {
+                SubsystemServer::Program(path) => (path.into(), None),
+                SubsystemServer::Internal => internal_sftp(&name).map_err(no_server)?,
+                SubsystemServer::Held(terms) => {
                     accounts::require_login_shell(account)?;
                     return held_sftp(&terms).map_err(no_server);
                 }
@@ -269,7 +269,7 @@ fn start_session(is_terminal: bool, account: &Account) -> io::Result<()> {
     let owner = Some(Uid::from_raw(account.uid));
     if is_terminal {
         // As sshd has it: `write` and its like may reach the terminal by the group tty, and no other account.
-        let tty = Files::read(Path::new("/etc"))
+        let tty = AccountFiles::read(Path::new("/etc"))
             .ok()
             .and_then(|files| files.group_id("tty"));
         let mode = Mode::from_raw_mode(if tty.is_some() { 0o620 } else { 0o600 });

@@ -27,9 +27,9 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg}
 use serde::{Deserialize, Serialize};
 use smol::{Async, Timer};
 
-use self::login::{Given, LoginMode};
+use self::login::{LoginMode, PamResult};
 use crate::os::process::{Pipes, Process};
-use crate::os::pty::Terminal;
+use crate::os::pty::OpenTerminal;
 use crate::os::runtime;
 use crate::session::limits::{LAUNCH_TIMEOUT, MAX_LOGIN_ANSWER};
 use crate::session::subsystem::SftpServer;
@@ -39,7 +39,7 @@ pub use tasks::TaskLimit;
 
 pub(crate) use account::become_account;
 pub(crate) use helper::close_inherited;
-pub(crate) use login::Held;
+pub(crate) use login::PamSession;
 
 /// The first argument of the agent when it is to be the helper.
 pub const ARGUMENT: &str = "internal-launch";
@@ -74,7 +74,7 @@ struct Instructions {
     /// What bounds the session's tasks.
     tasks: TaskLimit,
     /// What PAM gave, where it opened the session.
-    given: Option<Given>,
+    given: Option<PamResult>,
 }
 
 /// What all sessions of this agent have in common.
@@ -98,7 +98,7 @@ pub(crate) struct Launched {
     /// Our ends.
     pub(crate) ends: Ends,
     /// The PAM session, for as long as the process runs.
-    pub(crate) login: Option<Held>,
+    pub(crate) login: Option<PamSession>,
 }
 
 /// Our ends of a process's standard streams.
@@ -136,7 +136,7 @@ pub(crate) async fn launch(
     let (login, given) = login::open(program, &open, login).await?.unzip();
     let (tty, theirs, ends) = match &open.pty {
         Some(asked) => {
-            let terminal = Terminal::open(asked).map_err(|e| failed("no terminal", e))?;
+            let terminal = OpenTerminal::open(asked).map_err(|e| failed("no terminal", e))?;
             let tty = terminal.path.to_string_lossy().into_owned();
             (
                 Some(tty),

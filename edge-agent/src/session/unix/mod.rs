@@ -50,15 +50,15 @@ static KEEPERS: Semaphore = Semaphore::new(MAX_KEEPERS);
 
 /// What a helper shall do.
 #[derive(Debug, Serialize, Deserialize)]
-struct Task {
+struct SocketTask {
     login: Login,
     /// Logins that the operator's roles deny.
     denied: Vec<Login>,
-    action: Action,
+    action: SocketAction,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-enum Action {
+enum SocketAction {
     Dial(SocketPath),
     Listen(SocketPath),
     /// A socket of its own choice, in a folder that is the account's alone.
@@ -67,14 +67,14 @@ enum Action {
 
 /// What it answers. Where there is no refusal, the socket comes beside.
 #[derive(Debug, Serialize, Deserialize)]
-struct Answer {
+struct SocketAnswer {
     refusal: Option<SessionRefusal>,
     /// The socket's path, where the helper chose it.
     path: Option<String>,
 }
 
 /// What a helper made.
-struct Made {
+struct MadeSocket {
     socket: OwnedFd,
     control: Async<UnixStream>,
     path: Option<String>,
@@ -103,7 +103,7 @@ pub(crate) async fn dial(
 ) -> Result<Async<OwnedFd>, SessionRefusal> {
     let dialled = async {
         let _place = DIALS.acquire().await;
-        let made = ask(program, login, denied, Action::Dial(at)).await?;
+        let made = ask(program, login, denied, SocketAction::Dial(at)).await?;
         Async::new(made.socket).map_err(|error| failed(&error))
     };
     within(dialled).await
@@ -119,7 +119,7 @@ pub(crate) async fn listen(
     denied: Vec<Login>,
     at: SocketPath,
 ) -> Result<Listener, SessionRefusal> {
-    keep(program, login, denied, Action::Listen(at)).await
+    keep(program, login, denied, SocketAction::Listen(at)).await
 }
 
 /// Makes a socket for an operator's SSH agent, in a folder of the account's.
@@ -131,14 +131,14 @@ pub(crate) async fn agent(
     login: Login,
     denied: Vec<Login>,
 ) -> Result<Listener, SessionRefusal> {
-    keep(program, login, denied, Action::Agent).await
+    keep(program, login, denied, SocketAction::Agent).await
 }
 
 async fn keep(
     program: &Path,
     login: Login,
     denied: Vec<Login>,
-    action: Action,
+    action: SocketAction,
 ) -> Result<Listener, SessionRefusal> {
     let Some(place) = KEEPERS.try_acquire() else {
         let most = u32::try_from(MAX_KEEPERS).unwrap_or(u32::MAX);
@@ -192,14 +192,14 @@ async fn ask(
     program: &Path,
     login: Login,
     denied: Vec<Login>,
-    action: Action,
-) -> Result<Made, SessionRefusal> {
-    if let Action::Dial(at) | Action::Listen(at) = &action
+    action: SocketAction,
+) -> Result<MadeSocket, SessionRefusal> {
+    if let SocketAction::Dial(at) | SocketAction::Listen(at) = &action
         && (at.path.len() > MAX_SOCKET_PATH || !at.policy.is_bounded())
     {
         return Err(unreachable("the request is over a bound of the protocol"));
     }
-    let task = Task {
+    let task = SocketTask {
         login,
         denied,
         action,
@@ -218,7 +218,7 @@ async fn ask(
         .map_err(|error| failed(&error))?;
     match (answer.refusal, socket) {
         (Some(refusal), _) => Err(refusal),
-        (None, Some(socket)) => Ok(Made {
+        (None, Some(socket)) => Ok(MadeSocket {
             socket,
             control,
             path: answer.path,
@@ -230,7 +230,7 @@ async fn ask(
 async fn converse(
     mut control: &Async<UnixStream>,
     task: &[u8],
-) -> io::Result<(Answer, Option<OwnedFd>)> {
+) -> io::Result<(SocketAnswer, Option<OwnedFd>)> {
     let length = u32::try_from(task.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
     control
         .write_all(&[&length.to_be_bytes(), task].concat())
@@ -270,7 +270,7 @@ fn bounded_length(length: [u8; 4], most: usize) -> io::Result<usize> {
 }
 
 /// Reads a message behind its length, in a helper.
-fn read_task(control: &mut UnixStream) -> io::Result<Task> {
+fn read_task(control: &mut UnixStream) -> io::Result<SocketTask> {
     let mut length = [0; 4];
     control.read_exact(&mut length)?;
     let mut task = vec![0; bounded_length(length, MAX_TASK)?];

@@ -17,7 +17,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 use thiserror::Error;
 
-use super::status::Status;
+use super::status::SftpStatus;
 use crate::sftp::limits::SFTP_ROOT_ATTEMPTS;
 
 /// Why there is no root to serve.
@@ -56,9 +56,9 @@ pub(super) struct SftpPath<'a>(&'a [u8]);
 
 impl<'a> SftpPath<'a> {
     /// What a client sent.
-    pub(super) fn new(bytes: &'a [u8]) -> Result<Self, Status> {
+    pub(super) fn new(bytes: &'a [u8]) -> Result<Self, SftpStatus> {
         if bytes.contains(&0) {
-            return Err(Status::new(Code::Failure, "the path holds a NUL byte"));
+            return Err(SftpStatus::new(Code::Failure, "the path holds a NUL byte"));
         }
         if bytes.len() > MAX_SFTP_PATH {
             return Err(Errno::NAMETOOLONG.into());
@@ -92,7 +92,7 @@ impl<'a> SftpPath<'a> {
 
 /// What paths are in.
 #[derive(Debug)]
-pub(super) enum Tree {
+pub(super) enum SftpTree {
     /// The file system; relative paths begin at the working directory.
     Whole,
     /// A folder, where all paths begin.
@@ -101,7 +101,7 @@ pub(super) enum Tree {
 
 /// Something that system calls of the `*at` kind can be pointed at.
 #[derive(Debug)]
-pub(super) enum Place<'a> {
+pub(super) enum PathLocation<'a> {
     /// A path of the whole file system.
     At(&'a [u8]),
     /// One name in a folder.
@@ -115,7 +115,7 @@ pub(super) enum Place<'a> {
     },
 }
 
-impl Place<'_> {
+impl PathLocation<'_> {
     /// By a descriptor.
     pub(super) fn of(descriptor: OwnedFd) -> Self {
         let name = name_of(&descriptor);
@@ -145,7 +145,7 @@ impl Place<'_> {
     }
 }
 
-impl Tree {
+impl SftpTree {
     /// The folder `path` is shown as the root. No name in it may be a link: who can change one could give
     /// the root another place.
     ///
@@ -192,9 +192,9 @@ impl Tree {
     }
 
     /// The name itself, which may be a link or nothing yet.
-    pub(super) fn entry<'a>(&self, path: SftpPath<'a>) -> Result<Place<'a>, Errno> {
+    pub(super) fn entry<'a>(&self, path: SftpPath<'a>) -> Result<PathLocation<'a>, Errno> {
         let Self::Under(root) = self else {
-            return Ok(Place::At(path.0));
+            return Ok(PathLocation::At(path.0));
         };
         if path.0.is_empty() {
             return Err(Errno::NOENT);
@@ -202,16 +202,21 @@ impl Tree {
         let (folder, name) = path.split();
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = open_in(root, folder, flags, Mode::empty())?;
-        Ok(Place::In(folder, name))
+        Ok(PathLocation::In(folder, name))
     }
 
     /// What the path leads to, links followed.
-    pub(super) fn target<'a>(&self, path: SftpPath<'a>) -> Result<Place<'a>, Errno> {
+    pub(super) fn target<'a>(&self, path: SftpPath<'a>) -> Result<PathLocation<'a>, Errno> {
         let Self::Under(root) = self else {
             return self.entry(path);
         };
         let flags = OFlags::PATH | OFlags::CLOEXEC;
-        Ok(Place::of(open_in(root, path.0, flags, Mode::empty())?))
+        Ok(PathLocation::of(open_in(
+            root,
+            path.0,
+            flags,
+            Mode::empty(),
+        )?))
     }
 
     /// The absolute path of what `path` leads to, as a client may use it; the last name of it need not

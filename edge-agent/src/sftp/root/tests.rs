@@ -12,12 +12,12 @@ fn path(bytes: &[u8]) -> SftpPath<'_> {
 }
 
 /// A root with links of all kinds, beside a folder that must not be reached.
-struct Fixture {
+struct RootFixture {
     folder: tempfile::TempDir,
-    tree: Tree,
+    tree: SftpTree,
 }
 
-impl Fixture {
+impl RootFixture {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("root");
@@ -34,7 +34,7 @@ impl Fixture {
         symlink("/sub/file", root.join("fine")).unwrap();
         symlink("/proc/self/root", root.join("magic")).unwrap();
         symlink("round", root.join("round")).unwrap();
-        let tree = Tree::under(&root).unwrap();
+        let tree = SftpTree::under(&root).unwrap();
         Self { folder, tree }
     }
 
@@ -50,7 +50,7 @@ fn inode(of: &OwnedFd) -> (u64, u64) {
 
 #[test]
 fn no_path_leads_out_of_a_root() {
-    let fixture = Fixture::new();
+    let fixture = RootFixture::new();
     for out in [
         "absolute",
         "relative",
@@ -93,9 +93,9 @@ fn no_path_leads_out_of_a_root() {
 
 #[test]
 fn a_name_is_looked_up_within_the_root_and_not_followed() {
-    let fixture = Fixture::new();
+    let fixture = RootFixture::new();
     let entry = |name: &'static [u8]| fixture.tree.entry(path(name)).unwrap();
-    let kind = |place: &Place<'_>| {
+    let kind = |place: &PathLocation<'_>| {
         let stat = place.stat(AtFlags::SYMLINK_NOFOLLOW).unwrap();
         rustix::fs::FileType::from_raw_mode(stat.st_mode)
     };
@@ -126,7 +126,7 @@ fn a_name_is_looked_up_within_the_root_and_not_followed() {
 
 #[test]
 fn a_real_path_is_one_of_the_root() {
-    let fixture = Fixture::new();
+    let fixture = RootFixture::new();
     for (from, real) in [
         ("", "/"),
         (".", "/"),
@@ -147,9 +147,9 @@ fn a_real_path_is_one_of_the_root() {
 }
 
 /// Tells a thread to stop, also where an assertion fails.
-struct Stop<'a>(&'a AtomicBool);
+struct StopOnDrop<'a>(&'a AtomicBool);
 
-impl Drop for Stop<'_> {
+impl Drop for StopOnDrop<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -158,7 +158,7 @@ impl Drop for Stop<'_> {
 /// Another process exchanges a folder and a link to the outside, over and over, while paths are opened.
 #[test]
 fn a_race_leads_nowhere_else() {
-    let fixture = Fixture::new();
+    let fixture = RootFixture::new();
     let root = fixture.folder.path().join("root");
     fs::create_dir(root.join("swap")).unwrap();
     fs::write(root.join("swap/secret"), "inside").unwrap();
@@ -173,7 +173,7 @@ fn a_race_leads_nowhere_else() {
                 renameat_with(&folder, "swap", &folder, "link", flags).unwrap();
             }
         });
-        let _stop = Stop(&stop);
+        let _stop = StopOnDrop(&stop);
         for round in 0..200_000 {
             if inside > 100 && refused > 100 && round > 5_000 {
                 break;
@@ -210,11 +210,11 @@ fn a_path_is_checked_before_the_kernel_sees_it() {
 
 #[test]
 fn without_a_folder_there_is_no_root() {
-    let missing = Tree::under(Path::new("/no/such\u{1b}[2J")).unwrap_err();
+    let missing = SftpTree::under(Path::new("/no/such\u{1b}[2J")).unwrap_err();
     let text = missing.to_string();
     assert!(text.contains("can't be opened"), "{text}");
     assert!(!text.contains('\u{1b}'), "{text}");
-    assert!(Tree::under(Path::new("/etc/passwd")).is_err());
+    assert!(SftpTree::under(Path::new("/etc/passwd")).is_err());
 }
 
 /// The names that a walk is made of: those of the fixture, and some that lead out.
@@ -225,7 +225,7 @@ const STEPS: [&str; 12] = [
 
 #[test]
 fn no_walk_leads_out() {
-    let fixture = Fixture::new();
+    let fixture = RootFixture::new();
     let outside = fixture.folder.path().join("outside");
     let files = [outside.join("secret"), outside];
     let outside = files.map(|path| inode(&fs::File::open(path).unwrap().into()));

@@ -2,21 +2,23 @@
 
 use std::os::fd::AsFd;
 
-use holdfast_protocol::sftp::{Answers, Broken, Packet, Request, Unclear, decode, next_packet};
+use holdfast_protocol::sftp::{
+    Answers, Broken, ClientPacket, SftpRequest, Unclear, decode, next_packet,
+};
 use rustix::buffer::spare_capacity;
 use rustix::io::{Errno, read, write};
 use thiserror::Error;
 
 use super::handles::Handles;
 use super::people::People;
-use super::root::Tree;
-use super::status::Status;
+use super::root::SftpTree;
+use super::status::SftpStatus;
 use super::temporary::Temporary;
 use crate::sftp::limits::{SFTP_ANSWERS, SFTP_INPUT};
 
 /// A server, and what its client has open.
-pub(super) struct Server {
-    pub(super) tree: Tree,
+pub(super) struct FileServer {
+    pub(super) tree: SftpTree,
     pub(super) read_only: bool,
     pub(super) handles: Handles,
     pub(super) people: People,
@@ -39,15 +41,15 @@ pub enum ServeError {
 }
 
 /// What an operation has left to do.
-pub(super) enum Done {
+pub(super) enum OperationStep {
     /// To say that it went well.
     Well,
     /// Nothing: its answer is written.
     Answered,
 }
 
-impl Server {
-    pub(super) fn new(tree: Tree, read_only: bool) -> Self {
+impl FileServer {
+    pub(super) fn new(tree: SftpTree, read_only: bool) -> Self {
         Self {
             tree,
             read_only,
@@ -76,7 +78,7 @@ impl Server {
             let mut rest = buffer.as_slice();
             while let Some(packet) = next_packet(&mut rest)? {
                 let packet = decode(packet)?;
-                has_begun |= matches!(packet, Packet::Init { .. });
+                has_begun |= matches!(packet, ClientPacket::Init { .. });
                 if !has_begun {
                     return Err(ServeError::NoVersion);
                 }
@@ -99,44 +101,47 @@ impl Server {
     }
 
     /// Answers one packet.
-    pub(super) fn answer(&mut self, packet: Packet<'_>) {
+    pub(super) fn answer(&mut self, packet: ClientPacket<'_>) {
         let (id, request) = match packet {
             // Whatever version a client offers: the answer to a later one is the highest that is spoken.
-            Packet::Init { .. } => return self.answers.version(),
-            Packet::Request { id, request } => (id, request),
+            ClientPacket::Init { .. } => return self.answers.version(),
+            ClientPacket::Request { id, request } => (id, request),
         };
         let done = match request {
             Ok(request) => self.attempt(id, request),
-            Err(Unclear::Malformed) => Err(Status::MALFORMED),
-            Err(Unclear::Unknown) => Err(Status::UNSUPPORTED),
+            Err(Unclear::Malformed) => Err(SftpStatus::MALFORMED),
+            Err(Unclear::Unknown) => Err(SftpStatus::UNSUPPORTED),
         };
         match done {
-            Ok(Done::Answered) => {}
-            Ok(Done::Well) => self.answers.status(id, Status::OK.code, &Status::OK.text),
+            Ok(OperationStep::Answered) => {}
+            Ok(OperationStep::Well) => {
+                self.answers
+                    .status(id, SftpStatus::OK.code, &SftpStatus::OK.text)
+            }
             Err(status) => self.answers.status(id, status.code, &status.text),
         }
     }
 
     /// Does it, unless what it is about was never opened, or nothing may be changed.
-    fn attempt(&mut self, id: u32, request: Request<'_>) -> Result<Done, Status> {
+    fn attempt(&mut self, id: u32, request: SftpRequest<'_>) -> Result<OperationStep, SftpStatus> {
         for handle in handles_of(&request).into_iter().flatten() {
             if let Some(failure) = self.handles.failure(handle) {
                 let failure = failure.clone();
-                if matches!(request, Request::Close(_)) {
+                if matches!(request, SftpRequest::Close(_)) {
                     self.handles.forget(handle);
                 }
                 return Err(failure);
             }
-            if !matches!(request, Request::Close(_) | Request::Release(_)) {
+            if !matches!(request, SftpRequest::Close(_) | SftpRequest::Release(_)) {
                 self.handles.wake(handle)?;
             }
         }
         let given = match request {
-            Request::OpenAs { handle, .. } => Some(self.handles.claim(handle)?),
+            SftpRequest::OpenAs { handle, .. } => Some(self.handles.claim(handle)?),
             _ => None,
         };
         let done = if self.read_only && changes(&request) {
-            Err(Status::READ_ONLY)
+            Err(SftpStatus::READ_ONLY)
         } else {
             self.act(id, request)
         };
@@ -146,62 +151,62 @@ impl Server {
         done
     }
 
-    fn act(&mut self, id: u32, request: Request<'_>) -> Result<Done, Status> {
+    fn act(&mut self, id: u32, request: SftpRequest<'_>) -> Result<OperationStep, SftpStatus> {
         match request {
-            Request::Open {
+            SftpRequest::Open {
                 path,
                 flags,
                 attributes,
             } => self.open(id, path, flags, &attributes),
-            Request::OpenAs {
+            SftpRequest::OpenAs {
                 handle,
                 path,
                 flags,
                 attributes,
             } => self.open_as(id, handle, path, flags, &attributes),
-            Request::Close(handle) => self.close(handle),
-            Request::Read {
+            SftpRequest::Close(handle) => self.close(handle),
+            SftpRequest::Read {
                 handle,
                 offset,
                 length,
             } => self.read(id, handle, offset, length),
-            Request::Write {
+            SftpRequest::Write {
                 handle,
                 offset,
                 data,
             } => self.write(handle, offset, data),
-            Request::Stat(path) => self.stat(id, path),
-            Request::Lstat(path) => self.lstat(id, path),
-            Request::Fstat(handle) => self.fstat(id, handle),
-            Request::Setstat(path, attributes) => self.setstat(path, &attributes),
-            Request::Lsetstat(path, attributes) => self.lsetstat(path, &attributes),
-            Request::Fsetstat(handle, attributes) => self.fsetstat(handle, &attributes),
-            Request::Opendir(path) => self.opendir(id, path),
-            Request::Readdir(handle) => self.readdir(id, handle),
-            Request::Remove(path) => self.remove(path),
-            Request::Mkdir(path, attributes) => self.mkdir(path, &attributes),
-            Request::Rmdir(path) => self.rmdir(path),
-            Request::Realpath(path) => self.realpath(id, path),
-            Request::Readlink(path) => self.readlink(id, path),
-            Request::Symlink { target, link } => self.symlink(target, link),
-            Request::Rename { from, to } => self.rename(from, to),
-            Request::PosixRename { from, to } => self.posix_rename(from, to),
-            Request::Hardlink { from, to } => self.hardlink(from, to),
-            Request::Fsync(handle) => self.fsync(handle),
-            Request::Release(handle) => self.release(handle),
-            Request::Statvfs(path) => self.statvfs(id, path),
-            Request::Fstatvfs(handle) => self.fstatvfs(id, handle),
-            Request::Limits => self.limits(id),
-            Request::ExpandPath(path) => self.expand_path(id, path),
-            Request::HomeDirectory(user) => self.home_directory(id, user),
-            Request::CopyData {
+            SftpRequest::Stat(path) => self.stat(id, path),
+            SftpRequest::Lstat(path) => self.lstat(id, path),
+            SftpRequest::Fstat(handle) => self.fstat(id, handle),
+            SftpRequest::Setstat(path, attributes) => self.setstat(path, &attributes),
+            SftpRequest::Lsetstat(path, attributes) => self.lsetstat(path, &attributes),
+            SftpRequest::Fsetstat(handle, attributes) => self.fsetstat(handle, &attributes),
+            SftpRequest::Opendir(path) => self.opendir(id, path),
+            SftpRequest::Readdir(handle) => self.readdir(id, handle),
+            SftpRequest::Remove(path) => self.remove(path),
+            SftpRequest::Mkdir(path, attributes) => self.mkdir(path, &attributes),
+            SftpRequest::Rmdir(path) => self.rmdir(path),
+            SftpRequest::Realpath(path) => self.realpath(id, path),
+            SftpRequest::Readlink(path) => self.readlink(id, path),
+            SftpRequest::Symlink { target, link } => self.symlink(target, link),
+            SftpRequest::Rename { from, to } => self.rename(from, to),
+            SftpRequest::PosixRename { from, to } => self.posix_rename(from, to),
+            SftpRequest::Hardlink { from, to } => self.hardlink(from, to),
+            SftpRequest::Fsync(handle) => self.fsync(handle),
+            SftpRequest::Release(handle) => self.release(handle),
+            SftpRequest::Statvfs(path) => self.statvfs(id, path),
+            SftpRequest::Fstatvfs(handle) => self.fstatvfs(id, handle),
+            SftpRequest::Limits => self.limits(id),
+            SftpRequest::ExpandPath(path) => self.expand_path(id, path),
+            SftpRequest::HomeDirectory(user) => self.home_directory(id, user),
+            SftpRequest::CopyData {
                 from,
                 offset,
                 length,
                 to,
                 to_offset,
             } => self.copy_data((from, offset), length, (to, to_offset)),
-            Request::UsersGroupsById { users, groups } => self.names_by_id(id, users, groups),
+            SftpRequest::UsersGroupsById { users, groups } => self.names_by_id(id, users, groups),
         }
     }
 
@@ -223,55 +228,55 @@ impl Server {
 const WRITING: u32 = 0x02 | 0x04 | 0x08 | 0x10;
 
 /// The handles that a request is about, of what is open.
-fn handles_of<'a>(request: &Request<'a>) -> [Option<&'a [u8]>; 2] {
+fn handles_of<'a>(request: &SftpRequest<'a>) -> [Option<&'a [u8]>; 2] {
     match *request {
-        Request::Close(handle)
-        | Request::Read { handle, .. }
-        | Request::Write { handle, .. }
-        | Request::Fstat(handle)
-        | Request::Fsetstat(handle, _)
-        | Request::Readdir(handle)
-        | Request::Fsync(handle)
-        | Request::Release(handle)
-        | Request::Fstatvfs(handle) => [Some(handle), None],
-        Request::CopyData { from, to, .. } => [Some(from), Some(to)],
+        SftpRequest::Close(handle)
+        | SftpRequest::Read { handle, .. }
+        | SftpRequest::Write { handle, .. }
+        | SftpRequest::Fstat(handle)
+        | SftpRequest::Fsetstat(handle, _)
+        | SftpRequest::Readdir(handle)
+        | SftpRequest::Fsync(handle)
+        | SftpRequest::Release(handle)
+        | SftpRequest::Fstatvfs(handle) => [Some(handle), None],
+        SftpRequest::CopyData { from, to, .. } => [Some(from), Some(to)],
         _ => [None, None],
     }
 }
 
 /// Whether a request would change anything. A kind that is not known to leave all as it is changes it.
-fn changes(request: &Request<'_>) -> bool {
+fn changes(request: &SftpRequest<'_>) -> bool {
     match request {
-        Request::Open { flags, .. } | Request::OpenAs { flags, .. } => flags & WRITING != 0,
-        Request::Close(_)
-        | Request::Release(_)
-        | Request::Read { .. }
-        | Request::Lstat(_)
-        | Request::Fstat(_)
-        | Request::Opendir(_)
-        | Request::Readdir(_)
-        | Request::Realpath(_)
-        | Request::Stat(_)
-        | Request::Readlink(_)
-        | Request::Limits
-        | Request::Statvfs(_)
-        | Request::Fstatvfs(_)
-        | Request::ExpandPath(_)
-        | Request::HomeDirectory(_)
-        | Request::UsersGroupsById { .. } => false,
-        Request::Write { .. }
-        | Request::Setstat(..)
-        | Request::Fsetstat(..)
-        | Request::Lsetstat(..)
-        | Request::Remove(_)
-        | Request::Mkdir(..)
-        | Request::Rmdir(_)
-        | Request::Rename { .. }
-        | Request::PosixRename { .. }
-        | Request::Hardlink { .. }
-        | Request::Symlink { .. }
-        | Request::Fsync(_)
-        | Request::CopyData { .. } => true,
+        SftpRequest::Open { flags, .. } | SftpRequest::OpenAs { flags, .. } => flags & WRITING != 0,
+        SftpRequest::Close(_)
+        | SftpRequest::Release(_)
+        | SftpRequest::Read { .. }
+        | SftpRequest::Lstat(_)
+        | SftpRequest::Fstat(_)
+        | SftpRequest::Opendir(_)
+        | SftpRequest::Readdir(_)
+        | SftpRequest::Realpath(_)
+        | SftpRequest::Stat(_)
+        | SftpRequest::Readlink(_)
+        | SftpRequest::Limits
+        | SftpRequest::Statvfs(_)
+        | SftpRequest::Fstatvfs(_)
+        | SftpRequest::ExpandPath(_)
+        | SftpRequest::HomeDirectory(_)
+        | SftpRequest::UsersGroupsById { .. } => false,
+        SftpRequest::Write { .. }
+        | SftpRequest::Setstat(..)
+        | SftpRequest::Fsetstat(..)
+        | SftpRequest::Lsetstat(..)
+        | SftpRequest::Remove(_)
+        | SftpRequest::Mkdir(..)
+        | SftpRequest::Rmdir(_)
+        | SftpRequest::Rename { .. }
+        | SftpRequest::PosixRename { .. }
+        | SftpRequest::Hardlink { .. }
+        | SftpRequest::Symlink { .. }
+        | SftpRequest::Fsync(_)
+        | SftpRequest::CopyData { .. } => true,
     }
 }
 

@@ -8,28 +8,29 @@ use proptest::prelude::*;
 use super::*;
 use crate::sftp::limits::{MAX_SFTP_HANDLES, MAX_SFTP_TEMPORARY};
 
-struct Fixture {
+struct ServeFixture {
     folder: tempfile::TempDir,
-    server: Server,
+    server: FileServer,
 }
 
-impl Fixture {
+impl ServeFixture {
     fn new(read_only: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("a")).unwrap();
         fs::write(folder.path().join("a/b"), "text").unwrap();
         std::os::unix::fs::symlink("a/b", folder.path().join("l")).unwrap();
         // Whatever a test makes up stays in here.
-        let tree = Tree::under(folder.path()).unwrap();
-        let server = Server::new(tree, read_only);
+        let tree = SftpTree::under(folder.path()).unwrap();
+        let server = FileServer::new(tree, read_only);
         Self { folder, server }
     }
 
     /// The one answer to a request: its kind and what follows its number.
-    fn ask(&mut self, request: Request<'_>) -> (u8, Vec<u8>) {
+    fn ask(&mut self, request: SftpRequest<'_>) -> (u8, Vec<u8>) {
         self.server.answers.clear();
         let request = Ok(request);
-        self.server.answer(Packet::Request { id: 77, request });
+        self.server
+            .answer(ClientPacket::Request { id: 77, request });
         let mut bytes = self.server.answers.bytes();
         let packet = next_packet(&mut bytes).unwrap().unwrap();
         assert!(bytes.is_empty());
@@ -37,14 +38,14 @@ impl Fixture {
         (packet[0], packet[5..].to_vec())
     }
 
-    fn status(&mut self, request: Request<'_>) -> u32 {
+    fn status(&mut self, request: SftpRequest<'_>) -> u32 {
         match self.ask(request) {
             (101, fields) => u32::from_be_bytes(fields[..4].try_into().unwrap()),
             other => panic!("{other:?}"),
         }
     }
 
-    fn handle(&mut self, request: Request<'_>) -> Vec<u8> {
+    fn handle(&mut self, request: SftpRequest<'_>) -> Vec<u8> {
         match self.ask(request) {
             (102, fields) => fields[4..].to_vec(),
             other => panic!("{other:?}"),
@@ -53,7 +54,7 @@ impl Fixture {
 
     fn open(&mut self, path: &[u8], flags: u32) -> Vec<u8> {
         let attributes = Attributes::default();
-        self.handle(Request::Open {
+        self.handle(SftpRequest::Open {
             path,
             flags,
             attributes,
@@ -63,16 +64,16 @@ impl Fixture {
 
 const READ: u32 = 1;
 
-fn write<'a>(handle: &'a [u8], offset: u64, data: &'a [u8]) -> Request<'a> {
-    Request::Write {
+fn write<'a>(handle: &'a [u8], offset: u64, data: &'a [u8]) -> SftpRequest<'a> {
+    SftpRequest::Write {
         handle,
         offset,
         data,
     }
 }
 
-fn copy<'a>(from: (&'a [u8], u64), length: u64, to: (&'a [u8], u64)) -> Request<'a> {
-    Request::CopyData {
+fn copy<'a>(from: (&'a [u8], u64), length: u64, to: (&'a [u8], u64)) -> SftpRequest<'a> {
+    SftpRequest::CopyData {
         from: from.0,
         offset: from.1,
         length,
@@ -84,8 +85,8 @@ fn copy<'a>(from: (&'a [u8], u64), length: u64, to: (&'a [u8], u64)) -> Request<
 /// What OpenSSH's `put` opens with: to write, made if it is not there, cut off if it is.
 const PUT: u32 = 0x1a;
 
-fn open_as<'a>(handle: &'a [u8], path: &'a [u8]) -> Request<'a> {
-    Request::OpenAs {
+fn open_as<'a>(handle: &'a [u8], path: &'a [u8]) -> SftpRequest<'a> {
+    SftpRequest::OpenAs {
         handle,
         path,
         flags: PUT,
@@ -95,7 +96,7 @@ fn open_as<'a>(handle: &'a [u8], path: &'a [u8]) -> Request<'a> {
 
 #[test]
 fn a_file_is_opened_under_the_name_that_is_given() {
-    let mut fixture = Fixture::new(false);
+    let mut fixture = ServeFixture::new(false);
     let name = 7_u32.to_be_bytes();
     assert_eq!(fixture.handle(open_as(&name, b"new")), name);
     assert_eq!(fixture.status(write(&name, 0, b"text")), 0);
@@ -105,16 +106,16 @@ fn a_file_is_opened_under_the_name_that_is_given() {
     }
     assert!(!fixture.folder.path().join("other").exists());
     assert_eq!(fixture.status(write(&name, 4, b"!")), 0);
-    assert_eq!(fixture.status(Request::Close(&name)), 0);
-    assert_ne!(fixture.status(Request::Close(&name)), 0);
+    assert_eq!(fixture.status(SftpRequest::Close(&name)), 0);
+    assert_ne!(fixture.status(SftpRequest::Close(&name)), 0);
     let new = fixture.folder.path().join("new");
     assert_eq!(fs::read(new).unwrap(), b"text!");
 }
 
 #[test]
 fn what_could_not_be_opened_is_refused_until_it_is_closed() {
-    let mut fixture = Fixture::new(false);
-    let mut held = Fixture::new(true);
+    let mut fixture = ServeFixture::new(false);
+    let mut held = ServeFixture::new(true);
     let (name, to) = (1_u32.to_be_bytes(), fixture.open(b"to", PUT));
     for (fixture, path, code) in [
         (&mut fixture, &b"missing/new"[..], Code::NoSuchFile),
@@ -123,18 +124,18 @@ fn what_could_not_be_opened_is_refused_until_it_is_closed() {
         assert_eq!(fixture.status(open_as(&name, path)), code as u32);
         for request in [
             write(&name, 0, b"text"),
-            Request::Fstat(&name),
-            Request::Fsetstat(&name, Attributes::default()),
-            Request::Fsync(&name),
-            Request::Release(&name),
+            SftpRequest::Fstat(&name),
+            SftpRequest::Fsetstat(&name, Attributes::default()),
+            SftpRequest::Fsync(&name),
+            SftpRequest::Release(&name),
             copy((&to, 0), 0, (&name, 0)),
             copy((&name, 0), 0, (&to, 0)),
-            Request::Close(&name),
+            SftpRequest::Close(&name),
         ] {
             assert_eq!(fixture.status(request.clone()), code as u32, "{request:?}");
         }
         // From then on it is an unknown handle.
-        let closed = fixture.ask(Request::Close(&name)).1;
+        let closed = fixture.ask(SftpRequest::Close(&name)).1;
         assert!(closed.windows(3).any(|text| text == b"Bad"), "{closed:?}");
         assert!(!fixture.folder.path().join("new").exists());
     }
@@ -148,14 +149,14 @@ fn is_written(path: &std::path::Path) -> bool {
 
 #[test]
 fn a_file_that_is_released_is_closed_and_its_handle_is_good() {
-    let mut fixture = Fixture::new(false);
+    let mut fixture = ServeFixture::new(false);
     let path = fixture.folder.path().join("tool");
     let name = 1_u32.to_be_bytes();
     let attributes = Attributes {
         permissions: Some(0o700),
         ..Attributes::default()
     };
-    fixture.handle(Request::OpenAs {
+    fixture.handle(SftpRequest::OpenAs {
         handle: &name,
         path: b"tool",
         flags: PUT,
@@ -165,7 +166,7 @@ fn a_file_that_is_released_is_closed_and_its_handle_is_good() {
     assert!(is_written(&path));
     // Of a handle that is released already there is nothing to release.
     for code in [0, 4] {
-        assert_eq!(fixture.status(Request::Release(&name)), code);
+        assert_eq!(fixture.status(SftpRequest::Release(&name)), code);
         assert!(!is_written(&path));
     }
     // Moving it away moves it with its handle: there may be another under its name.
@@ -175,49 +176,56 @@ fn a_file_that_is_released_is_closed_and_its_handle_is_good() {
     assert_eq!(fixture.status(write(&name, 17, b"# more\n")), 0);
     assert!(is_written(&moved));
     assert_eq!(fs::read(&moved).unwrap(), b"#!/bin/sh\nexit 0\n# more\n");
-    assert_eq!(fixture.status(Request::Release(&name)), 0);
+    assert_eq!(fixture.status(SftpRequest::Release(&name)), 0);
     assert!(!is_written(&moved));
-    assert_eq!(fixture.status(Request::Close(&name)), 0);
+    assert_eq!(fixture.status(SftpRequest::Close(&name)), 0);
     assert_ne!(fixture.status(write(&name, 0, b"late")), 0);
     assert_eq!(fs::read(&path).unwrap(), b"other");
 }
 
 #[test]
 fn what_could_not_be_opened_again_is_not_released() {
-    let mut fixture = Fixture::new(false);
+    let mut fixture = ServeFixture::new(false);
     let fifo = fixture.folder.path().join("fifo");
     let mode = rustix::fs::Mode::RWXU;
     rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0).unwrap();
     let _reader = fs::File::options().read(true).write(true).open(&fifo);
     let pipe = fixture.open(b"fifo", 2);
     let (both, read) = (fixture.open(b"a/b", 3), fixture.open(b"a/b", READ));
-    let folder = fixture.handle(Request::Opendir(b"a"));
+    let folder = fixture.handle(SftpRequest::Opendir(b"a"));
     for handle in [&pipe, &both, &read, &folder, &vec![9; 4]] {
-        assert_ne!(fixture.status(Request::Release(handle)), 0, "{handle:?}");
+        assert_ne!(
+            fixture.status(SftpRequest::Release(handle)),
+            0,
+            "{handle:?}"
+        );
     }
     assert_eq!(fixture.status(write(&pipe, 0, b"")), 0);
     assert_eq!(fixture.status(write(&both, 4, b"!")), 0);
-    assert_eq!(fixture.status(Request::Close(&pipe)), 0);
+    assert_eq!(fixture.status(SftpRequest::Close(&pipe)), 0);
 }
 
 #[test]
 fn one_handle_too_many_is_refused_and_makes_no_file() {
-    let mut fixture = Fixture::new(false);
+    let mut fixture = ServeFixture::new(false);
     allow_descriptors_for_the_test();
     let first = fixture.open(b"a/b", READ);
     for _ in 1..MAX_SFTP_HANDLES {
         fixture.open(b"a/b", READ);
     }
     let attributes = Attributes::default();
-    let create = Request::Open {
+    let create = SftpRequest::Open {
         path: b"new",
         flags: 0x0a,
         attributes,
     };
     assert_eq!(fixture.status(create.clone()), Code::Failure as u32);
-    assert_eq!(fixture.status(Request::Opendir(b"a")), Code::Failure as u32);
+    assert_eq!(
+        fixture.status(SftpRequest::Opendir(b"a")),
+        Code::Failure as u32
+    );
     assert!(!fixture.folder.path().join("new").exists());
-    assert_eq!(fixture.status(Request::Close(&first)), 0);
+    assert_eq!(fixture.status(SftpRequest::Close(&first)), 0);
     fixture.handle(create);
     assert!(fixture.folder.path().join("new").exists());
 }
@@ -228,7 +236,7 @@ fn allow_descriptors_for_the_test() {
 
 #[test]
 fn a_session_that_may_only_read_changes_nothing() {
-    let mut fixture = Fixture::new(true);
+    let mut fixture = ServeFixture::new(true);
     let attributes = Attributes {
         size: Some(0),
         permissions: Some(0),
@@ -239,24 +247,24 @@ fn a_session_that_may_only_read_changes_nothing() {
     let (path, from, to) = (&b"a/b"[..], &b"a/b"[..], &b"c"[..]);
     let mut changes = vec![
         write(&handle, 0, b"x"),
-        Request::Setstat(path, attributes),
-        Request::Fsetstat(&handle, attributes),
-        Request::Lsetstat(path, attributes),
-        Request::Remove(path),
-        Request::Mkdir(to, attributes),
-        Request::Rmdir(b"a"),
-        Request::Rename { from, to },
-        Request::PosixRename { from, to },
-        Request::Hardlink { from, to },
-        Request::Symlink {
+        SftpRequest::Setstat(path, attributes),
+        SftpRequest::Fsetstat(&handle, attributes),
+        SftpRequest::Lsetstat(path, attributes),
+        SftpRequest::Remove(path),
+        SftpRequest::Mkdir(to, attributes),
+        SftpRequest::Rmdir(b"a"),
+        SftpRequest::Rename { from, to },
+        SftpRequest::PosixRename { from, to },
+        SftpRequest::Hardlink { from, to },
+        SftpRequest::Symlink {
             target: from,
             link: to,
         },
-        Request::Fsync(&handle),
+        SftpRequest::Fsync(&handle),
         copy((&handle, 0), 0, (&handle, 9)),
     ];
     for flags in [2, 3, 4, 8, 0x10, 0x11, 0x1a, 0x3b] {
-        changes.push(Request::Open {
+        changes.push(SftpRequest::Open {
             path: to,
             flags,
             attributes,
@@ -272,7 +280,7 @@ fn a_session_that_may_only_read_changes_nothing() {
         fs::read(fixture.folder.path().join("a/b")).unwrap(),
         b"text"
     );
-    let read = Request::Read {
+    let read = SftpRequest::Read {
         handle: &handle,
         offset: 1,
         length: 2,
@@ -282,7 +290,7 @@ fn a_session_that_may_only_read_changes_nothing() {
 
 #[test]
 fn data_is_copied_within_the_device() {
-    let mut fixture = Fixture::new(false);
+    let mut fixture = ServeFixture::new(false);
     let (from, to) = (fixture.open(b"a/b", READ), fixture.open(b"to", 0x1b));
     assert_eq!(fixture.status(copy((&from, 1), 2, (&to, 3))), 0);
     let copied = || fs::read(fixture.folder.path().join("to")).unwrap();
@@ -297,26 +305,26 @@ fn data_is_copied_within_the_device() {
         assert_eq!(status, Code::Failure as u32, "{length} {offset}");
     }
     assert_eq!(fixture.status(copy((&to, 0), 2, (&to, 3))), 0);
-    let folder = fixture.handle(Request::Opendir(b"a"));
+    let folder = fixture.handle(SftpRequest::Opendir(b"a"));
     assert_eq!(fixture.status(copy((&from, 0), 0, (&folder, 0))), 4);
 }
 
 #[test]
 fn a_rename_of_version_3_replaces_nothing() {
-    let mut fixture = Fixture::new(false);
+    let mut fixture = ServeFixture::new(false);
     let (from, to) = (&b"a/b"[..], &b"l"[..]);
-    assert_eq!(fixture.status(Request::Rename { from, to }), 4);
+    assert_eq!(fixture.status(SftpRequest::Rename { from, to }), 4);
     assert!(fixture.folder.path().join("l").is_symlink());
-    let new = Request::Rename { from, to: b"new" };
+    let new = SftpRequest::Rename { from, to: b"new" };
     assert_eq!(fixture.status(new), 0);
-    let replace = Request::PosixRename { from: b"new", to };
+    let replace = SftpRequest::PosixRename { from: b"new", to };
     assert_eq!(fixture.status(replace), 0);
     assert_eq!(fs::read(fixture.folder.path().join("l")).unwrap(), b"text");
 }
 
 #[test]
 fn a_fifo_blocks_no_request() {
-    let mut fixture = Fixture::new(false);
+    let mut fixture = ServeFixture::new(false);
     let path = fixture.folder.path().join("fifo");
     rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RWXU).unwrap();
     fixture.open(b"fifo", READ);
@@ -325,12 +333,12 @@ fn a_fifo_blocks_no_request() {
 /// `SSH_FXF_WRITE`, `_CREAT` and `_EXCL`.
 const NEW: u32 = 0x2a;
 
-fn open_temporary(path: &[u8], flags: u32) -> Request<'_> {
+fn open_temporary(path: &[u8], flags: u32) -> SftpRequest<'_> {
     let attributes = Attributes {
         temporary: true,
         ..Attributes::default()
     };
-    Request::Open {
+    SftpRequest::Open {
         path,
         flags,
         attributes,
@@ -339,19 +347,19 @@ fn open_temporary(path: &[u8], flags: u32) -> Request<'_> {
 
 #[test]
 fn what_was_not_to_outlive_the_session_is_gone_behind_it() {
-    let mut fixture = Fixture::new(false);
+    let mut fixture = ServeFixture::new(false);
     for path in [&b"gone"[..], b"a/gone", b"renamed", b"replaced", b"removed"] {
         fixture.handle(open_temporary(path, NEW));
     }
     // What was there is not the session's to remove.
     fixture.handle(open_temporary(b"a/b", 0x0a));
     fixture.open(b"plain", NEW);
-    let rename = Request::PosixRename {
+    let rename = SftpRequest::PosixRename {
         from: b"renamed",
         to: b"kept",
     };
     assert_eq!(fixture.status(rename), 0);
-    assert_eq!(fixture.status(Request::Remove(b"removed")), 0);
+    assert_eq!(fixture.status(SftpRequest::Remove(b"removed")), 0);
     let path = fixture.folder.path().join("replaced");
     // Its number must not come again: the handle holds it.
     fs::remove_file(&path).unwrap();
@@ -373,7 +381,7 @@ fn what_was_not_to_outlive_the_session_is_gone_behind_it() {
 
 #[test]
 fn one_temporary_file_too_many_is_refused_and_not_made() {
-    let mut fixture = Fixture::new(false);
+    let mut fixture = ServeFixture::new(false);
     for number in 0..MAX_SFTP_TEMPORARY {
         fixture.handle(open_temporary(format!("t{number}").as_bytes(), NEW));
     }
@@ -384,7 +392,7 @@ fn one_temporary_file_too_many_is_refused_and_not_made() {
 
 #[test]
 fn requests_that_came_together_are_answered_together() {
-    let fixture = Fixture::new(false);
+    let fixture = ServeFixture::new(false);
     let mut server = fixture.server;
     let (mut client, theirs) = UnixStream::pair().unwrap();
     let mut bytes = b"\0\0\0\x05\x01\0\0\0\x03".to_vec();
@@ -439,7 +447,7 @@ fn what_is_no_sftp_ends_the_server() {
         let (mut client, theirs) = UnixStream::pair().unwrap();
         client.write_all(bytes).unwrap();
         client.shutdown(std::net::Shutdown::Write).unwrap();
-        let error = Fixture::new(false).server.serve(&theirs, &theirs);
+        let error = ServeFixture::new(false).server.serve(&theirs, &theirs);
         let text = error.unwrap_err().to_string();
         assert!(text.contains(expected), "{text}");
     }
@@ -475,7 +483,7 @@ proptest! {
         ),
         read_only: bool,
     ) {
-        let mut fixture = Fixture::new(read_only);
+        let mut fixture = ServeFixture::new(read_only);
         for (which, a, b, x, n, bits) in requests {
             let has = |bit| bits & bit != 0;
             let attributes = Attributes {
@@ -488,35 +496,35 @@ proptest! {
             let (path, handle) = (a.as_slice(), a.as_slice());
             let (from, to) = (a.as_slice(), b.as_slice());
             let request = match which {
-                0..=3 => Request::Open { path, flags: n & 0x3f, attributes },
-                4 => Request::Close(handle),
-                5 => Request::Read { handle, offset: x, length: n % 100_000 },
+                0..=3 => SftpRequest::Open { path, flags: n & 0x3f, attributes },
+                4 => SftpRequest::Close(handle),
+                5 => SftpRequest::Read { handle, offset: x, length: n % 100_000 },
                 6 => write(handle, x, &b),
-                7 => Request::Lstat(path),
-                8 => Request::Fstat(handle),
-                9 => Request::Setstat(path, attributes),
-                10 => Request::Fsetstat(handle, attributes),
-                11 | 12 => Request::Opendir(path),
-                13 => Request::Readdir(handle),
-                14 => Request::Remove(path),
-                15 => Request::Mkdir(path, attributes),
-                16 => Request::Rmdir(path),
-                17 => Request::Realpath(path),
-                18 => Request::Stat(path),
-                19 => Request::Rename { from, to },
-                20 => Request::Readlink(path),
-                21 => Request::Symlink { target: from, link: to },
-                22 => Request::Limits,
-                23 => Request::PosixRename { from, to },
-                24 => Request::Hardlink { from, to },
-                25 => Request::Fstatvfs(handle),
-                26 => Request::Statvfs(path),
-                27 => Request::Lsetstat(path, attributes),
-                28 => Request::ExpandPath(path),
-                29 => Request::Release(handle),
-                30 | 31 => Request::OpenAs { handle, path: to, flags: n & 0x3f, attributes },
+                7 => SftpRequest::Lstat(path),
+                8 => SftpRequest::Fstat(handle),
+                9 => SftpRequest::Setstat(path, attributes),
+                10 => SftpRequest::Fsetstat(handle, attributes),
+                11 | 12 => SftpRequest::Opendir(path),
+                13 => SftpRequest::Readdir(handle),
+                14 => SftpRequest::Remove(path),
+                15 => SftpRequest::Mkdir(path, attributes),
+                16 => SftpRequest::Rmdir(path),
+                17 => SftpRequest::Realpath(path),
+                18 => SftpRequest::Stat(path),
+                19 => SftpRequest::Rename { from, to },
+                20 => SftpRequest::Readlink(path),
+                21 => SftpRequest::Symlink { target: from, link: to },
+                22 => SftpRequest::Limits,
+                23 => SftpRequest::PosixRename { from, to },
+                24 => SftpRequest::Hardlink { from, to },
+                25 => SftpRequest::Fstatvfs(handle),
+                26 => SftpRequest::Statvfs(path),
+                27 => SftpRequest::Lsetstat(path, attributes),
+                28 => SftpRequest::ExpandPath(path),
+                29 => SftpRequest::Release(handle),
+                30 | 31 => SftpRequest::OpenAs { handle, path: to, flags: n & 0x3f, attributes },
                 32 => copy((from, x), u64::from(n % 1000), (to, x)),
-                _ => Request::UsersGroupsById { users: &a, groups: &b },
+                _ => SftpRequest::UsersGroupsById { users: &a, groups: &b },
             };
             fixture.ask(request);
         }

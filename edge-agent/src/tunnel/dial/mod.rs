@@ -60,7 +60,7 @@ pub enum DialError {
 
 /// A connection with its own endpoint, so that one socket can be rebound without touching another.
 #[derive(Debug)]
-pub(crate) struct Dialled {
+pub(crate) struct DialledRelay {
     /// Its socket.
     pub endpoint: Endpoint,
     /// The connection.
@@ -77,7 +77,7 @@ pub(crate) async fn dial(
     identity: &Identity,
     trust: Trust,
     address: &str,
-) -> Result<Dialled, DialError> {
+) -> Result<DialledRelay, DialError> {
     let tls = tls::client_config(identity, trust)?;
     let mut config = ClientConfig::new(Arc::new(tls));
     config.transport_config(Arc::new(transport()));
@@ -89,7 +89,7 @@ pub(crate) async fn dial(
     all.or(late).await
 }
 
-async fn dial_each(config: &ClientConfig, address: &str) -> Result<Dialled, DialError> {
+async fn dial_each(config: &ClientConfig, address: &str) -> Result<DialledRelay, DialError> {
     let resolved = smol::net::resolve(address)
         .await
         .map_err(|source| DialError::Resolve {
@@ -111,7 +111,7 @@ async fn dial_each(config: &ClientConfig, address: &str) -> Result<Dialled, Dial
     Err(last)
 }
 
-async fn dial_one(config: &ClientConfig, to: SocketAddr) -> Result<Dialled, DialError> {
+async fn dial_one(config: &ClientConfig, to: SocketAddr) -> Result<DialledRelay, DialError> {
     let socket = bind_for(to)?;
     let endpoint = Endpoint::new(endpoint_config(), None, socket, Arc::new(AgentRuntime))?;
     let failed = |reason: String| DialError::Connect {
@@ -124,7 +124,7 @@ async fn dial_one(config: &ClientConfig, to: SocketAddr) -> Result<Dialled, Dial
         .await
         .map_err(|error| failed(error.to_string()))?;
     let relay_key = peer_key(&connection).ok_or(DialError::NoKey)?;
-    Ok(Dialled {
+    Ok(DialledRelay {
         endpoint,
         connection,
         relay_key,

@@ -8,7 +8,7 @@ use std::{env, thread};
 
 use edge_agent::recording::spool_fs::Folder;
 use holdfast_protocol::ids::SessionId;
-use holdfast_protocol::recording::reader::Verdict;
+use holdfast_protocol::recording::reader::ReadVerdict;
 use holdfast_protocol::recording::record::Stream;
 use holdfast_protocol::recording::spool::{Spool, SpoolConfig};
 use holdfast_protocol::wire::RecordingMode;
@@ -99,7 +99,7 @@ fn records_before_a_kill_are_kept_and_the_tail_is_cut() {
         let played = Played::of(&spool, 1);
         let verdict = played.verdict;
         assert!(
-            matches!(verdict, Some(Verdict::Truncated { .. })),
+            matches!(verdict, Some(ReadVerdict::Truncated { .. })),
             "{verdict:?}"
         );
         let output = &played.data[Stream::Stdout.index()];

@@ -16,9 +16,9 @@ use edge_agent::tunnel::status::TunnelStatus;
 use holdfast_protocol::codec::control::{self, ControlReader};
 use holdfast_protocol::identity::roster::{RelayEntry, Roster};
 use holdfast_protocol::ids::{DeviceId, DeviceName, PublicKey};
-use holdfast_protocol::recording::reader::Verdict;
+use holdfast_protocol::recording::reader::ReadVerdict;
 use holdfast_protocol::recording::record::EndReason;
-use holdfast_protocol::recording::scan::{Expected, SegmentScan};
+use holdfast_protocol::recording::scan::{ExpectedSegment, SegmentScan};
 use holdfast_protocol::recording::segment::SegmentLink;
 use holdfast_protocol::recording::upload::UploadPolicy;
 use holdfast_protocol::wire::{
@@ -131,7 +131,7 @@ impl Store {
 }
 
 fn link_of(bytes: &[u8]) -> SegmentLink {
-    let mut scan = SegmentScan::new(Expected {
+    let mut scan = SegmentScan::new(ExpectedSegment {
         place: None,
         before: None,
     });
@@ -187,7 +187,7 @@ fn a_recording_reaches_the_relay_and_only_then_leaves_the_device() {
         until_empty(&folder, 1).await;
         let played = Played::of_segments(1, again.segments.into_values());
         let why = EndReason::Exited;
-        assert_eq!(played.verdict, Some(Verdict::Complete { why }));
+        assert_eq!(played.verdict, Some(ReadVerdict::Complete { why }));
         assert!(played.data[1] == outcome.stdout);
         let status = pair.sessions.recorder().status();
         assert_eq!((status.used, status.waiting), (0, 0));

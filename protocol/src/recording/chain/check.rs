@@ -1,9 +1,9 @@
 //! A recording against what the relay knows of the session.
 
 use super::facts::{Contradiction, FactCheck};
-use super::lane::{Counts, Direction, Lane, Unproved, View};
-use super::{CONTROL, Chain, ChainKey, Control, Expectation};
-use crate::recording::record::{End, Event, Gap, Record, Stream};
+use super::lane::{Counts, Lane, StreamDirection, Unproved, View};
+use super::{CONTROL, Chain, ChainKey, ControlMessage, Expectation};
+use crate::recording::record::{Event, Gap, Record, RecordingEnd, Stream};
 
 /// Follows the chains through a recording's records, and compares them, and everything else that the relay knows,
 /// with the relay's own row. Feed it every record in order, then ask what is proved.
@@ -17,14 +17,14 @@ pub struct Checker<'s> {
     /// Records are missing, and some of them may be sizes and signals.
     control_lost: bool,
     gaps: bool,
-    end: Option<End>,
+    end: Option<RecordingEnd>,
 }
 
 /// What comes of comparing a recording with the relay's own row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Assessment {
     /// What is proved of stdin, stdout and stderr.
-    pub streams: [Proof; 3],
+    pub streams: [StreamProof; 3],
     /// Why the terminal's sizes and the signals are not all proved; `None` if they are.
     pub control: Option<Unproved>,
     /// What else contradicts the relay's row: the first of it.
@@ -33,7 +33,7 @@ pub struct Assessment {
 
 /// What is proved of one stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Proof {
+pub struct StreamProof {
     /// Which stream.
     pub stream: Stream,
     /// How many bytes the relay passed on.
@@ -64,14 +64,14 @@ impl Assessment {
     /// Whether everything in it is what the relay passed on, and nothing of that is missing.
     #[must_use]
     pub fn is_proved(&self) -> bool {
-        let proved = |proof: &Proof| matches!(proof.lack, None | Some(Unproved::CountedOnly));
+        let proved = |proof: &StreamProof| matches!(proof.lack, None | Some(Unproved::CountedOnly));
         self.contradiction.is_none() && self.control.is_none() && self.streams.iter().all(proved)
     }
 
     /// Bytes that the relay passed on and this recording does not prove.
     #[must_use]
     pub fn not_proved(&self) -> u64 {
-        let of = |proof: &Proof| match proof.lack {
+        let of = |proof: &StreamProof| match proof.lack {
             Some(Unproved::CountedOnly) => 0,
             _ => {
                 let proved = proof.proved.saturating_add(proof.redacted);
@@ -92,15 +92,15 @@ impl<'s> Checker<'s> {
         let lane = |stream: Stream| {
             let [stdin, stdout, stderr] = &expected.seen;
             let (direction, seen) = match stream {
-                Stream::Stdin => (Direction::In, stdin),
-                Stream::Stdout => (Direction::Out, stdout),
-                Stream::Stderr => (Direction::Out, stderr),
+                Stream::Stdin => (StreamDirection::In, stdin),
+                Stream::Stdout => (StreamDirection::Out, stdout),
+                Stream::Stderr => (StreamDirection::Out, stderr),
             };
             Lane::new(direction, Chain::new(key, stream), seen)
         };
         let control = expected.control.as_ref();
-        let control =
-            control.map(|control| Lane::new(Direction::In, Chain::on(key, CONTROL), &control.seen));
+        let control = control
+            .map(|control| Lane::new(StreamDirection::In, Chain::on(key, CONTROL), &control.seen));
         Self {
             expected,
             facts: FactCheck::new(key, expected),
@@ -129,8 +129,8 @@ impl<'s> Checker<'s> {
                 let [stdin, _, _] = &mut self.streams;
                 stdin.redacted(u64::from(redacted.length), &redacted.tag);
             }
-            Event::Resize(size) => self.control(Control::Resize(*size), stdin),
-            Event::Signal(signal) => self.control(Control::Signal(*signal), stdin),
+            Event::Resize(size) => self.control(ControlMessage::Resize(*size), stdin),
+            Event::Signal(signal) => self.control(ControlMessage::Signal(*signal), stdin),
             Event::Gap(gap) => self.gap(gap, holds_data),
             Event::End(end) => self.end = Some(end.clone()),
             _ => {}
@@ -164,7 +164,7 @@ impl<'s> Checker<'s> {
         }
     }
 
-    fn stream(&self, stream: Stream, whole: bool, view: View) -> Proof {
+    fn stream(&self, stream: Stream, whole: bool, view: View) -> StreamProof {
         let [stdin, stdout, stderr] = &self.streams;
         let lane = match stream {
             Stream::Stdin => stdin,
@@ -191,7 +191,7 @@ impl<'s> Checker<'s> {
             unproved,
             unseen,
         } = counts;
-        Proof {
+        StreamProof {
             stream,
             relayed: lane.relayed(),
             proved,
@@ -209,7 +209,7 @@ impl<'s> Checker<'s> {
         }
     }
 
-    fn control(&mut self, control: Control, stdin: u64) {
+    fn control(&mut self, control: ControlMessage, stdin: u64) {
         if let Some(lane) = self.control.as_mut().filter(|_| !self.control_lost) {
             lane.data(&control.frame(stdin), true);
         }

@@ -6,7 +6,7 @@ use core::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ChainKey, Seen, Tag};
+use super::{ChainKey, StreamDigest, Tag};
 use crate::ids::{DeviceId, Login, UserName};
 use crate::recording::digest::Mac;
 use crate::wire::{Exit, Pty, RecordingTerms, SFTP, Signal, WindowSize, Work};
@@ -25,11 +25,11 @@ pub struct Expectation {
     /// What the session was.
     pub kind: RecordedKind,
     /// What it was begun with; `None` where an older relay did not keep it.
-    pub begun: Option<Begun>,
+    pub begun: Option<SessionStart>,
     /// What passed on the three streams.
-    pub seen: [Seen; 3],
+    pub seen: [StreamDigest; 3],
     /// The sizes and signals that were passed on; `None` where an older relay did not keep them.
-    pub control: Option<SeenControl>,
+    pub control: Option<ControlDigest>,
     /// How the session ended; `None` if the relay was killed before it kept that. What it saw pass may then be older
     /// than the end.
     pub closing: Option<Closing>,
@@ -51,7 +51,7 @@ pub enum RecordedKind {
 /// What a session was begun with. Command and environment are kept as keyed tags alone: when the relay erases the
 /// session's key, nothing can be guessed from them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Begun {
+pub struct SessionStart {
     /// Length and tag of the command line.
     pub command: Option<(u64, Tag)>,
     /// The subsystem.
@@ -77,7 +77,7 @@ pub struct Closing {
 
 /// What the relay sends on a session beside data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub enum Control {
+pub enum ControlMessage {
     /// The terminal's new size.
     Resize(WindowSize),
     /// A signal.
@@ -87,9 +87,9 @@ pub enum Control {
 /// The digest of sizes and signals, each bound to its place among the frames of stdin. Where a recording does not hold
 /// the data, that place is always 0.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SeenControl {
+pub struct ControlDigest {
     /// The chain of them.
-    pub seen: Seen,
+    pub seen: StreamDigest,
     /// Frames of stdin before its end, if its end was sent.
     pub eof: Option<u64>,
 }
@@ -97,7 +97,7 @@ pub struct SeenControl {
 impl RecordedKind {
     /// Whether a recording of this kind holds the streams' data. Of a subsystem the name decides.
     #[must_use]
-    pub fn holds_data(self, begun: Option<&Begun>) -> bool {
+    pub fn holds_data(self, begun: Option<&SessionStart>) -> bool {
         let subsystem = begun.and_then(|begun| begun.subsystem.as_deref());
         match self {
             Self::Shell | Self::Exec => true,
@@ -107,7 +107,7 @@ impl RecordedKind {
     }
 }
 
-impl Begun {
+impl SessionStart {
     /// What a session is begun with.
     #[must_use]
     pub fn of(
@@ -140,7 +140,7 @@ impl Begun {
     }
 }
 
-impl Control {
+impl ControlMessage {
     /// Returns the frame that represents it on the chain, behind so many frames of stdin.
     #[must_use]
     pub fn frame(self, stdin: u64) -> Vec<u8> {

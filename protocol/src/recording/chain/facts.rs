@@ -3,10 +3,10 @@
 use thiserror::Error;
 
 use super::expect::{command_tag, env_tag};
-use super::{Begun, ChainKey, Expectation, RecordedKind};
+use super::{ChainKey, Expectation, RecordedKind, SessionStart};
 use crate::limits::MAX_RECORD_COMMAND;
 use crate::recording::digest::Mac;
-use crate::recording::record::{Event, Start, StartedWork, Stream};
+use crate::recording::record::{Event, RecordingStart, StartedWork, Stream};
 use crate::wire::{Exit, RecordingMode, StdinMode};
 
 /// How a recording contradicts what the relay knows of its session, beside the streams' data.
@@ -146,7 +146,7 @@ impl<'s> FactCheck<'s> {
         self.found.get_or_insert(found);
     }
 
-    fn begun(&self) -> Option<&'s Begun> {
+    fn begun(&self) -> Option<&'s SessionStart> {
         self.expected.begun.as_ref()
     }
 
@@ -154,7 +154,7 @@ impl<'s> FactCheck<'s> {
         self.expected.kind == kind
     }
 
-    fn start(&mut self, start: &Start<'_>) -> Option<Contradiction> {
+    fn start(&mut self, start: &RecordingStart<'_>) -> Option<Contradiction> {
         let expected = self.expected;
         let checks = [
             (start.user == expected.user, Fact::User),
@@ -199,7 +199,7 @@ impl<'s> FactCheck<'s> {
     }
 
     /// Whether the environment is what was sent, in that order; the device may have refused some of it.
-    fn is_env(&self, start: &Start<'_>, begun: &Begun) -> bool {
+    fn is_env(&self, start: &RecordingStart<'_>, begun: &SessionStart) -> bool {
         let mut sent = begun.env.iter();
         start.env.iter().all(|(name, value)| {
             let tag = env_tag(self.key, name, value);

@@ -1,6 +1,6 @@
 //! One stream of a recording against what the relay has seen of it.
 
-use super::{Chain, Point, Seen, Tag};
+use super::{Chain, DigestPoint, StreamDigest, Tag};
 
 /// Why a stream is not proved from end to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl Unproved {
 
 /// Which way a stream goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Direction {
+pub(super) enum StreamDirection {
     /// To the device. What it got, the relay has sent.
     In,
     /// From the device. What it sent, the relay need not have got.
@@ -70,9 +70,9 @@ pub(super) struct Counts {
 /// Follows one stream's chain.
 #[derive(Debug)]
 pub(super) struct Lane<'s> {
-    direction: Direction,
+    direction: StreamDirection,
     chain: Chain,
-    seen: &'s Seen,
+    seen: &'s StreamDigest,
     /// The next of the seen points that the chain has not come to.
     next: usize,
     /// Whether the end, and the part of a frame behind it, were met and held.
@@ -90,7 +90,7 @@ const SHOWN: usize = 0;
 const REDACTED: usize = 1;
 
 impl<'s> Lane<'s> {
-    pub(super) fn new(direction: Direction, chain: Chain, seen: &'s Seen) -> Self {
+    pub(super) fn new(direction: StreamDirection, chain: Chain, seen: &'s StreamDigest) -> Self {
         let mut lane = Self {
             direction,
             chain,
@@ -142,7 +142,7 @@ impl<'s> Lane<'s> {
         self.compare();
     }
 
-    pub(super) fn gap(&mut self, after: Point, missing: u64) {
+    pub(super) fn gap(&mut self, after: DigestPoint, missing: u64) {
         let before = self.chain.point();
         let recorded = before.bytes.saturating_add(self.chain.begun());
         if after == before && missing == 0 {
@@ -181,7 +181,7 @@ impl<'s> Lane<'s> {
         }
     }
 
-    fn hold(&mut self, point: Point) {
+    fn hold(&mut self, point: DigestPoint) {
         if self.chain.point() != point {
             self.contradict(Unproved::Altered {
                 behind: self.held_at,
@@ -250,7 +250,7 @@ impl<'s> Lane<'s> {
     pub(super) fn finish(
         &self,
         whole: bool,
-        end: Option<Point>,
+        end: Option<DigestPoint>,
         view: View,
     ) -> (Counts, Option<Unproved>) {
         let mut counts = self.counts;
@@ -294,7 +294,7 @@ impl<'s> Lane<'s> {
     /// The same of a recording that does not hold the data: the device's count and digest against the relay's.
     pub(super) fn finish_counted(
         &self,
-        end: Option<Point>,
+        end: Option<DigestPoint>,
         view: View,
     ) -> (Counts, Option<Unproved>) {
         let mut counts = self.counts;
@@ -304,7 +304,7 @@ impl<'s> Lane<'s> {
             return (counts, Some(lack));
         };
         counts.unseen = end.bytes.saturating_sub(seen.bytes);
-        let point = |point: &&Point| point.frames == end.frames;
+        let point = |point: &&DigestPoint| point.frames == end.frames;
         let point = self.seen.points.iter().find(point);
         let lack = if end.frames > seen.frames {
             surplus(self.direction, view)
@@ -320,20 +320,20 @@ impl<'s> Lane<'s> {
 }
 
 /// What it is that a recording has more of a stream than the relay passed on.
-fn surplus(direction: Direction, view: View) -> Unproved {
+fn surplus(direction: StreamDirection, view: View) -> Unproved {
     match (direction, view) {
         (_, View::Stale) => Unproved::NotKept,
-        (Direction::Out, View::CutOff) => Unproved::NotShown,
+        (StreamDirection::Out, View::CutOff) => Unproved::NotShown,
         // Only the relay sends input, and before an exit status all output has passed.
-        (Direction::In, _) | (Direction::Out, View::Exited) => Unproved::Added,
+        (StreamDirection::In, _) | (StreamDirection::Out, View::Exited) => Unproved::Added,
     }
 }
 
 /// What it is that a recording which is whole has less of a stream than the relay passed on. Output is recorded before
 /// it is sent; input is recorded when it arrives.
-fn shortage(direction: Direction) -> Unproved {
+fn shortage(direction: StreamDirection) -> Unproved {
     match direction {
-        Direction::In => Unproved::InFlight,
-        Direction::Out => Unproved::Dropped,
+        StreamDirection::In => Unproved::InFlight,
+        StreamDirection::Out => Unproved::Dropped,
     }
 }

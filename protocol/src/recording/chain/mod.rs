@@ -20,8 +20,8 @@ use super::digest::Mac;
 use super::record::Stream;
 use crate::limits::MAX_CHECKPOINTS;
 
-pub use check::{Assessment, Checker, Proof};
-pub use expect::{Begun, Closing, Control, Expectation, RecordedKind, SeenControl};
+pub use check::{Assessment, Checker, StreamProof};
+pub use expect::{Closing, ControlDigest, ControlMessage, Expectation, RecordedKind, SessionStart};
 pub use facts::{Contradiction, Fact};
 pub use lane::Unproved;
 
@@ -32,7 +32,7 @@ pub type Tag = [u8; 32];
 
 /// A place on a stream's chain, between two frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Point {
+pub struct DigestPoint {
     /// Frames before it.
     pub frames: u64,
     /// Bytes before it.
@@ -50,7 +50,7 @@ pub struct Chain {
     keyed: Mac,
     /// The number of the stream.
     lane: u8,
-    at: Point,
+    at: DigestPoint,
     /// The frame that has begun, and how many of its bytes have come.
     frame: Option<(Mac, u64)>,
 }
@@ -69,9 +69,9 @@ impl Chain {
         Self {
             keyed,
             lane,
-            at: Point {
+            at: DigestPoint {
                 value: first.finalize(),
-                ..Point::default()
+                ..DigestPoint::default()
             },
             frame: None,
         }
@@ -103,7 +103,7 @@ impl Chain {
         mac.update(&self.at.value);
         mac.update(&length.to_be_bytes());
         mac.update(tag);
-        self.at = Point {
+        self.at = DigestPoint {
             frames: self.at.frames.saturating_add(1),
             bytes: self.at.bytes.saturating_add(length),
             value: mac.finalize(),
@@ -112,7 +112,7 @@ impl Chain {
 
     /// Returns the point behind the last whole frame.
     #[must_use]
-    pub fn point(&self) -> Point {
+    pub fn point(&self) -> DigestPoint {
         self.at
     }
 
@@ -133,7 +133,7 @@ impl Chain {
     }
 
     /// Goes on from a point that was stated elsewhere: behind a gap.
-    fn resume(&mut self, at: Point) {
+    fn resume(&mut self, at: DigestPoint) {
         self.at = at;
         self.frame = None;
     }
@@ -163,21 +163,21 @@ impl fmt::Debug for Chain {
 /// What the relay notes of one stream that it splices: the chain, and points on the way, evenly spread, so
 /// that a recording which ends early can be checked as far as it goes.
 #[derive(Clone, Debug)]
-pub struct Witness {
+pub struct StreamDigester {
     chain: Chain,
-    points: Vec<Point>,
+    points: Vec<DigestPoint>,
     /// A point is kept after each so many frames.
     every: u64,
 }
 
-impl Witness {
+impl StreamDigester {
     /// For a stream on which nothing has passed yet.
     #[must_use]
     pub fn new(key: &ChainKey, stream: Stream) -> Self {
         Self::on(Chain::new(key, stream))
     }
 
-    /// For what is sent beside data ([`Control`]).
+    /// For what is sent beside data ([`ControlMessage`]).
     #[must_use]
     pub fn control(key: &ChainKey) -> Self {
         Self::on(Chain::on(key, CONTROL))
@@ -215,12 +215,12 @@ impl Witness {
 
     /// What was seen, to be kept until the recording arrives.
     #[must_use]
-    pub fn seen(&self) -> Seen {
+    pub fn seen(&self) -> StreamDigest {
         let partial = (self.chain.begun() > 0).then(|| Partial {
             bytes: self.chain.begun(),
             tag: self.chain.tag_at(&[]),
         });
-        Seen {
+        StreamDigest {
             end: self.chain.at,
             points: self.points.clone(),
             partial,
@@ -230,11 +230,11 @@ impl Witness {
 
 /// What the relay has seen of one stream. Not secret; of no use without the key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Seen {
+pub struct StreamDigest {
     /// The end of the chain.
-    pub end: Point,
+    pub end: DigestPoint,
     /// Points on the way, at most [`MAX_CHECKPOINTS`], growing.
-    pub points: Vec<Point>,
+    pub points: Vec<DigestPoint>,
     /// A frame of which only a part passed: the session was cut off in it.
     pub partial: Option<Partial>,
 }

@@ -7,14 +7,16 @@ use core::net::{Ipv4Addr, SocketAddr};
 
 use super::*;
 use crate::ids::{DeviceId, Login, UserName};
-use crate::recording::record::{Bytes, End, EndReason, Event, Gap, GapReason, Record, Redacted};
+use crate::recording::record::{
+    EndReason, Event, Gap, GapReason, Record, RecordedBytes, RecordingEnd, Redacted,
+};
 use crate::wire::Exit;
 
 const KEY: ChainKey = ChainKey([7; 32]);
 
 /// What happens with one frame on its way into the recording.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Kept {
+enum FrameFate {
     Whole,
     InParts,
     Redacted,
@@ -22,21 +24,21 @@ enum Kept {
 }
 
 /// Records as a device would write them, and the chain that it computed.
-struct Device {
+struct RecordedDevice {
     chain: Chain,
     lost: u64,
-    records: Vec<(Vec<u8>, Kind)>,
+    records: Vec<(Vec<u8>, FrameKind)>,
 }
 
 #[derive(Clone, Debug)]
-enum Kind {
+enum FrameKind {
     Data,
     Part,
     Redacted(Tag),
-    Gap(Point, u64),
+    Gap(DigestPoint, u64),
 }
 
-impl Device {
+impl RecordedDevice {
     fn new(stream: Stream) -> Self {
         Self {
             chain: Chain::new(&KEY, stream),
@@ -45,22 +47,22 @@ impl Device {
         }
     }
 
-    fn frame(&mut self, frame: &[u8], kept: Kept) {
+    fn frame(&mut self, frame: &[u8], kept: FrameFate) {
         let tag = self.chain.update(frame, 0).unwrap();
-        if kept != Kept::Lost {
+        if kept != FrameFate::Lost {
             self.close_gap();
         }
         match kept {
-            Kept::Whole => self.records.push((frame.to_vec(), Kind::Data)),
-            Kept::InParts => {
+            FrameFate::Whole => self.records.push((frame.to_vec(), FrameKind::Data)),
+            FrameFate::InParts => {
                 let (first, rest) = frame.split_at(frame.len() / 2);
-                self.records.push((first.to_vec(), Kind::Part));
-                self.records.push((rest.to_vec(), Kind::Data));
+                self.records.push((first.to_vec(), FrameKind::Part));
+                self.records.push((rest.to_vec(), FrameKind::Data));
             }
-            Kept::Redacted => self
+            FrameFate::Redacted => self
                 .records
-                .push((vec![0; frame.len()], Kind::Redacted(tag))),
-            Kept::Lost => self.lost += frame.len() as u64,
+                .push((vec![0; frame.len()], FrameKind::Redacted(tag))),
+            FrameFate::Lost => self.lost += frame.len() as u64,
         }
     }
 
@@ -71,13 +73,13 @@ impl Device {
         }
         let lost = core::mem::take(&mut self.lost);
         self.records
-            .push((vec![], Kind::Gap(Point::default(), lost)));
+            .push((vec![], FrameKind::Gap(DigestPoint::default(), lost)));
     }
 }
 
 /// What the relay knows of a shell on which this has passed, and whether it saw its exit status. It fits the start that
 /// the reader's tests use.
-pub(in crate::recording) fn expectation(seen: [Seen; 3], exited: bool) -> Expectation {
+pub(in crate::recording) fn expectation(seen: [StreamDigest; 3], exited: bool) -> Expectation {
     Expectation {
         user: UserName::new("alice").unwrap(),
         device: DeviceId([0xd1; 16]),
@@ -94,13 +96,17 @@ pub(in crate::recording) fn expectation(seen: [Seen; 3], exited: bool) -> Expect
 }
 
 fn check(
-    records: &[(Vec<u8>, Kind)],
+    records: &[(Vec<u8>, FrameKind)],
     stream: Stream,
-    end: Point,
-    seen: &Seen,
+    end: DigestPoint,
+    seen: &StreamDigest,
     ended: bool,
-) -> Proof {
-    let mut all = [Seen::default(), Seen::default(), Seen::default()];
+) -> StreamProof {
+    let mut all = [
+        StreamDigest::default(),
+        StreamDigest::default(),
+        StreamDigest::default(),
+    ];
     all[stream.index()] = seen.clone();
     let empty = Stream::ALL.map(|stream| Chain::new(&KEY, stream).point());
     let expected = expectation(all, ended);
@@ -108,13 +114,13 @@ fn check(
     let mut handle = |event| checker.handle(&Record { delta: 0, event });
     for (bytes, kind) in records {
         handle(match kind {
-            Kind::Data => Event::Data(stream, Bytes(bytes)),
-            Kind::Part => Event::Part(stream, Bytes(bytes)),
-            Kind::Redacted(tag) => Event::Redacted(Redacted {
+            FrameKind::Data => Event::Data(stream, RecordedBytes(bytes)),
+            FrameKind::Part => Event::Part(stream, RecordedBytes(bytes)),
+            FrameKind::Redacted(tag) => Event::Redacted(Redacted {
                 length: u32::try_from(bytes.len()).unwrap(),
                 tag: *tag,
             }),
-            Kind::Gap(after, missing) => {
+            FrameKind::Gap(after, missing) => {
                 let mut gap = Gap {
                     micros: 0,
                     bytes: [0; 3],
@@ -130,7 +136,7 @@ fn check(
     }
     let mut streams = empty;
     streams[stream.index()] = end;
-    handle(Event::End(End {
+    handle(Event::End(RecordingEnd {
         why: EndReason::Exited,
         streams,
     }));
@@ -142,8 +148,8 @@ fn check(
     }
 }
 
-fn witness(stream: Stream, frames: &[Vec<u8>]) -> Witness {
-    let mut witness = Witness::new(&KEY, stream);
+fn witness(stream: Stream, frames: &[Vec<u8>]) -> StreamDigester {
+    let mut witness = StreamDigester::new(&KEY, stream);
     for frame in frames {
         let (first, rest) = frame.split_at(frame.len() / 3);
         witness.update(first, rest.len());
@@ -153,14 +159,17 @@ fn witness(stream: Stream, frames: &[Vec<u8>]) -> Witness {
 }
 
 /// Runs `frames` through a device that keeps them so, gaps with their true points.
-fn record(stream: Stream, frames: &[(Vec<u8>, Kept)]) -> (Vec<(Vec<u8>, Kind)>, Point) {
-    let mut device = Device::new(stream);
+fn record(
+    stream: Stream,
+    frames: &[(Vec<u8>, FrameFate)],
+) -> (Vec<(Vec<u8>, FrameKind)>, DigestPoint) {
+    let mut device = RecordedDevice::new(stream);
     for (frame, kept) in frames {
         let before = device.chain.point();
         let had = device.records.len();
         device.frame(frame, *kept);
         for entry in device.records.iter_mut().skip(had) {
-            if let Kind::Gap(after, _) = &mut entry.1 {
+            if let FrameKind::Gap(after, _) = &mut entry.1 {
                 *after = before;
             }
         }
@@ -168,7 +177,7 @@ fn record(stream: Stream, frames: &[(Vec<u8>, Kept)]) -> (Vec<(Vec<u8>, Kind)>, 
     let end = device.chain.point();
     if device.lost > 0 {
         let lost = device.lost;
-        device.records.push((vec![], Kind::Gap(end, lost)));
+        device.records.push((vec![], FrameKind::Gap(end, lost)));
     }
     (device.records, end)
 }
@@ -181,14 +190,14 @@ fn total(frames: &[Vec<u8>]) -> u64 {
     frames.iter().map(|frame| frame.len() as u64).sum()
 }
 
-fn all(frames: &[Vec<u8>], kept: Kept) -> Vec<(Vec<u8>, Kept)> {
+fn all(frames: &[Vec<u8>], kept: FrameFate) -> Vec<(Vec<u8>, FrameFate)> {
     frames.iter().map(|frame| (frame.clone(), kept)).collect()
 }
 
 #[test]
 fn what_passed_and_was_recorded_is_proved() {
     let passed = frames(9);
-    for kept in [Kept::Whole, Kept::InParts] {
+    for kept in [FrameFate::Whole, FrameFate::InParts] {
         let (records, end) = record(Stream::Stdout, &all(&passed, kept));
         let seen = witness(Stream::Stdout, &passed).seen();
         let proof = check(&records, Stream::Stdout, end, &seen, true);
@@ -203,8 +212,8 @@ fn what_passed_and_was_recorded_is_proved() {
 #[test]
 fn redaction_hides_a_frame_but_not_its_length() {
     let passed = frames(9);
-    let mut kept = all(&passed, Kept::Whole);
-    kept[5].1 = Kept::Redacted;
+    let mut kept = all(&passed, FrameFate::Whole);
+    kept[5].1 = FrameFate::Redacted;
     let (records, end) = record(Stream::Stdin, &kept);
     // Few points, so that the redacted frame is between two of them.
     let mut seen = witness(Stream::Stdin, &passed).seen();
@@ -233,10 +242,11 @@ fn redaction_hides_a_frame_but_not_its_length() {
 #[test]
 fn what_is_altered_dropped_added_or_swapped_is_found() {
     let passed = frames(9);
-    let (records, end) = record(Stream::Stdout, &all(&passed, Kept::Whole));
+    let (records, end) = record(Stream::Stdout, &all(&passed, FrameFate::Whole));
     let seen = witness(Stream::Stdout, &passed).seen();
-    let lack =
-        |records: &[(Vec<u8>, Kind)], end| check(records, Stream::Stdout, end, &seen, true).lack;
+    let lack = |records: &[(Vec<u8>, FrameKind)], end| {
+        check(records, Stream::Stdout, end, &seen, true).lack
+    };
     let mut altered = records.clone();
     altered[3].0[0] ^= 1;
     assert_eq!(lack(&altered, end), Some(Unproved::Altered { behind: 6 }));
@@ -245,10 +255,10 @@ fn what_is_altered_dropped_added_or_swapped_is_found() {
     assert_eq!(lack(&swapped, end), Some(Unproved::Altered { behind: 6 }));
 
     // A device that drops or adds can state an end that fits what it left.
-    let (fewer, short) = record(Stream::Stdout, &all(&passed[..8], Kept::Whole));
+    let (fewer, short) = record(Stream::Stdout, &all(&passed[..8], FrameFate::Whole));
     assert_eq!(lack(&fewer, short), Some(Unproved::Dropped));
     let more = [passed.as_slice(), &[vec![1, 2]]].concat();
-    let (more, long) = record(Stream::Stdout, &all(&more, Kept::Whole));
+    let (more, long) = record(Stream::Stdout, &all(&more, FrameFate::Whole));
     assert_eq!(lack(&more, long), Some(Unproved::Added));
     let cut = check(&more, Stream::Stdout, long, &seen, false);
     assert_eq!(
@@ -261,7 +271,7 @@ fn what_is_altered_dropped_added_or_swapped_is_found() {
 #[test]
 fn a_stream_cannot_stand_for_another() {
     let passed = frames(3);
-    let (records, end) = record(Stream::Stdout, &all(&passed, Kept::Whole));
+    let (records, end) = record(Stream::Stdout, &all(&passed, FrameFate::Whole));
     let seen = witness(Stream::Stderr, &passed).seen();
     let proof = check(&records, Stream::Stdout, end, &seen, true);
     assert_eq!(proof.lack, Some(Unproved::Altered { behind: 0 }));
@@ -273,12 +283,12 @@ fn a_frame_that_passed_in_part_is_checked_as_far_as_it_passed() {
     let whole = [passed.as_slice(), &[b"hello world".to_vec()]].concat();
     let mut seen = witness(Stream::Stdout, &passed);
     seen.update(b"hello", 6);
-    for kept in [Kept::Whole, Kept::InParts] {
+    for kept in [FrameFate::Whole, FrameFate::InParts] {
         let (mut records, end) = record(Stream::Stdout, &all(&whole, kept));
         let proof = check(&records, Stream::Stdout, end, &seen.seen(), false);
         assert_eq!(proof.lack, Some(Unproved::NotShown), "the rest of it");
         assert_eq!((proof.proved, proof.unseen), (total(&passed) + 5, 6));
-        let last = if kept == Kept::Whole { 4 } else { 8 };
+        let last = if kept == FrameFate::Whole { 4 } else { 8 };
         records[last].0[0] ^= 1;
         let proof = check(&records, Stream::Stdout, end, &seen.seen(), false);
         assert!(proof.lack.is_some_and(Unproved::is_contradiction));
@@ -288,7 +298,7 @@ fn a_frame_that_passed_in_part_is_checked_as_far_as_it_passed() {
 #[test]
 fn input_that_was_under_way_is_not_held_against_the_device() {
     let passed = frames(9);
-    let (records, end) = record(Stream::Stdin, &all(&passed[..7], Kept::Whole));
+    let (records, end) = record(Stream::Stdin, &all(&passed[..7], FrameFate::Whole));
     let seen = witness(Stream::Stdin, &passed).seen();
     let proof = check(&records, Stream::Stdin, end, &seen, false);
     assert_eq!(proof.lack, Some(Unproved::InFlight));
@@ -304,9 +314,9 @@ fn input_that_was_under_way_is_not_held_against_the_device() {
 #[test]
 fn gaps_are_admitted_and_what_is_around_them_is_proved() {
     let passed = frames(9);
-    let mut kept = all(&passed, Kept::Whole);
-    kept[4].1 = Kept::Lost;
-    kept[5].1 = Kept::Lost;
+    let mut kept = all(&passed, FrameFate::Whole);
+    kept[4].1 = FrameFate::Lost;
+    kept[5].1 = FrameFate::Lost;
     let (records, end) = record(Stream::Stdout, &kept);
     let mut seen = witness(Stream::Stdout, &passed).seen();
     let proof = check(&records, Stream::Stdout, end, &seen, true);
@@ -320,7 +330,7 @@ fn gaps_are_admitted_and_what_is_around_them_is_proved() {
 
     let mut lied = records;
     for entry in &mut lied {
-        if let Kind::Gap(_, missing) = &mut entry.1 {
+        if let FrameKind::Gap(_, missing) = &mut entry.1 {
             *missing -= 1;
         }
     }
@@ -333,7 +343,7 @@ fn gaps_are_admitted_and_what_is_around_them_is_proved() {
 
 #[test]
 fn points_are_few_and_evenly_spread() {
-    let mut witness = Witness::new(&KEY, Stream::Stdout);
+    let mut witness = StreamDigester::new(&KEY, Stream::Stdout);
     for n in 0..100_000_u64 {
         witness.update(b"x", 0);
         let points = &witness.points;
@@ -357,8 +367,8 @@ proptest! {
     ) {
         let passed: Vec<Vec<u8>> =
             sizes.iter().enumerate().map(|(n, size)| vec![n.to_le_bytes()[0]; *size]).collect();
-        let kept: Vec<(Vec<u8>, Kept)> = passed.iter().enumerate().map(|(n, frame)| {
-            let kept = if redacted >> (n % 64) & 1 == 1 { Kept::Redacted } else { Kept::Whole };
+        let kept: Vec<(Vec<u8>, FrameFate)> = passed.iter().enumerate().map(|(n, frame)| {
+            let kept = if redacted >> (n % 64) & 1 == 1 { FrameFate::Redacted } else { FrameFate::Whole };
             (frame.clone(), kept)
         }).collect();
         let (mut records, end) = record(Stream::Stdin, &kept);
@@ -369,7 +379,7 @@ proptest! {
         prop_assert_eq!(honest.proved + honest.redacted, total(&passed));
         let victim = victim.index(records.len());
         match &mut records[victim] {
-            (_, Kind::Redacted(tag)) => tag[at.index(32)] ^= 1 << bit,
+            (_, FrameKind::Redacted(tag)) => tag[at.index(32)] ^= 1 << bit,
             (bytes, _) => {
                 let at = at.index(bytes.len());
                 bytes[at] ^= 1 << bit;

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use super::tests::{SESSION, end, secret, start};
 use super::*;
 use crate::ids::SessionId;
-use crate::recording::record::{Bytes, Stream};
+use crate::recording::record::{RecordedBytes, Stream};
 use crate::recording::seal::SealSeed;
 use crate::recording::segment::SegmentWriter;
 
@@ -34,10 +34,14 @@ fn written() -> Vec<Vec<u8>> {
             push(
                 1_500,
                 1_500,
-                Event::Data(Stream::Stdout, Bytes(text.as_bytes())),
+                Event::Data(Stream::Stdout, RecordedBytes(text.as_bytes())),
             );
         } else {
-            push(200, 1_700, Event::Data(Stream::Stdin, Bytes(b"exit\r")));
+            push(
+                200,
+                1_700,
+                Event::Data(Stream::Stdin, RecordedBytes(b"exit\r")),
+            );
             push(300, 2_000, end());
         }
         before = writer.close(index == 1, &mut out).unwrap();
@@ -75,7 +79,7 @@ fn a_recording_has_its_bytes() {
 #[test]
 fn the_recordings_of_version_1_are_read() {
     let secrets = [secret()];
-    let mut reader = Reader::new(SESSION, &secrets);
+    let mut reader = RecordingReader::new(SESSION, &secrets);
     let mut seen: Vec<(u64, String)> = vec![];
     for file in FILES {
         let outcome = reader.read_segment(&unhex(file), &mut |at, record| {
@@ -89,7 +93,7 @@ fn the_recordings_of_version_1_are_read() {
         });
         assert_eq!(outcome, Ok(()));
     }
-    let complete = Verdict::Complete {
+    let complete = ReadVerdict::Complete {
         why: EndReason::Exited,
     };
     assert_eq!(reader.verdict(), complete);

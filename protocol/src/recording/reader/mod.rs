@@ -4,15 +4,15 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use super::pack;
-use super::record::{self, End, EndReason, Event, Record};
-use super::scan::{Expected, Fault, Scanned, SegmentScan};
-use super::seal::{Opener, RecordingSecret};
+use super::record::{self, EndReason, Event, Record, RecordingEnd};
+use super::scan::{ExpectedSegment, ScanFault, Scanned, SegmentScan};
+use super::seal::{RecordingSecret, SealOpener};
 use super::segment::{BlockKind, Footer, SegmentHeader, SegmentLink, bound};
 use crate::ids::SessionId;
 
 /// What a recording is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum ReadVerdict {
     /// Whole: from the start to the end, nothing missing, nothing altered.
     Complete {
         /// Why the session ended.
@@ -28,7 +28,7 @@ pub enum Verdict {
         /// Where.
         at: Position,
         /// How.
-        fault: Fault,
+        fault: ScanFault,
     },
 }
 
@@ -46,7 +46,7 @@ pub struct Position {
 }
 
 /// Opens a session's segments, one after the other.
-pub struct Reader<'k> {
+pub struct RecordingReader<'k> {
     session: SessionId,
     secrets: &'k [RecordingSecret],
     at: Position,
@@ -54,13 +54,13 @@ pub struct Reader<'k> {
     link: SegmentLink,
     closed: Option<BlockKind>,
     started: bool,
-    end: Option<End>,
-    fault: Option<Fault>,
+    end: Option<RecordingEnd>,
+    fault: Option<ScanFault>,
     /// How many more bytes the blocks may unpack to.
     left: u64,
 }
 
-impl<'k> Reader<'k> {
+impl<'k> RecordingReader<'k> {
     /// For the recording of `session`, with the private keys that may open it.
     #[must_use]
     pub fn new(session: SessionId, secrets: &'k [RecordingSecret]) -> Self {
@@ -77,7 +77,7 @@ impl<'k> Reader<'k> {
         }
     }
 
-    /// Bounds what all blocks together may unpack to: more is [`Fault::TooLong`].
+    /// Bounds what all blocks together may unpack to: more is [`ScanFault::TooLong`].
     #[must_use]
     pub fn bounded(mut self, unpacked: u64) -> Self {
         self.left = unpacked;
@@ -88,12 +88,12 @@ impl<'k> Reader<'k> {
     /// recording's start.
     ///
     /// # Errors
-    /// [`Fault`]: the recording was tampered with, and no further segment is read.
+    /// [`ScanFault`]: the recording was tampered with, and no further segment is read.
     pub fn read_segment(
         &mut self,
         bytes: &[u8],
         each: &mut dyn FnMut(u64, &Record<'_>),
-    ) -> Result<(), Fault> {
+    ) -> Result<(), ScanFault> {
         if let Some(fault) = self.fault {
             return Err(fault);
         }
@@ -104,20 +104,20 @@ impl<'k> Reader<'k> {
 
     /// What the recording is, by all that was read.
     #[must_use]
-    pub fn verdict(&self) -> Verdict {
+    pub fn verdict(&self) -> ReadVerdict {
         let at = self.at;
         if let Some(fault) = self.fault {
-            return Verdict::Tampered { at, fault };
+            return ReadVerdict::Tampered { at, fault };
         }
         match (&self.closed, &self.end) {
-            (Some(BlockKind::FinalFooter), Some(end)) => Verdict::Complete { why: end.why },
-            _ => Verdict::Truncated { at },
+            (Some(BlockKind::FinalFooter), Some(end)) => ReadVerdict::Complete { why: end.why },
+            _ => ReadVerdict::Truncated { at },
         }
     }
 
     /// Its end, if that was read.
     #[must_use]
-    pub fn end(&self) -> Option<&End> {
+    pub fn end(&self) -> Option<&RecordingEnd> {
         self.end.as_ref()
     }
 
@@ -131,9 +131,9 @@ impl<'k> Reader<'k> {
         &mut self,
         bytes: &[u8],
         each: &mut dyn FnMut(u64, &Record<'_>),
-    ) -> Result<(), Fault> {
+    ) -> Result<(), ScanFault> {
         let index = self.begin_segment()?;
-        let mut scan = SegmentScan::new(Expected {
+        let mut scan = SegmentScan::new(ExpectedSegment {
             place: Some((self.session, index)),
             before: Some(self.link),
         });
@@ -143,7 +143,7 @@ impl<'k> Reader<'k> {
             match scanned {
                 Scanned::Header(header) => open = Some(OpenSegment::new(header, self.secrets)?),
                 Scanned::Block { index, kind } => {
-                    let segment = open.as_mut().ok_or(Fault::Header)?;
+                    let segment = open.as_mut().ok_or(ScanFault::Header)?;
                     self.read_block(segment, index, kind, scan.sealed(), each)?;
                     self.at.block = index + 1;
                     self.closed = scan.closed();
@@ -156,14 +156,14 @@ impl<'k> Reader<'k> {
     }
 
     /// The number of the segment that is read next.
-    fn begin_segment(&mut self) -> Result<u32, Fault> {
+    fn begin_segment(&mut self) -> Result<u32, ScanFault> {
         if self.at == Position::default() {
             return Ok(0);
         }
         match self.closed.take() {
             Some(BlockKind::Footer) => {}
-            Some(BlockKind::FinalFooter) => return Err(Fault::BehindEnd),
-            Some(BlockKind::Records) | None => return Err(Fault::CutBefore),
+            Some(BlockKind::FinalFooter) => return Err(ScanFault::BehindEnd),
+            Some(BlockKind::Records) | None => return Err(ScanFault::CutBefore),
         }
         self.at.segment += 1;
         (self.at.block, self.at.offset) = (0, 0);
@@ -177,23 +177,23 @@ impl<'k> Reader<'k> {
         kind: BlockKind,
         sealed: &[u8],
         each: &mut dyn FnMut(u64, &Record<'_>),
-    ) -> Result<(), Fault> {
+    ) -> Result<(), ScanFault> {
         let text = segment.open(index, kind, sealed)?;
         if kind != BlockKind::Records {
             let final_footer = kind == BlockKind::FinalFooter;
             segment.check_footer(&text)?;
             return (final_footer == self.end.is_some())
                 .then_some(())
-                .ok_or(Fault::End);
+                .ok_or(ScanFault::End);
         }
-        let length = pack::unpack(&mut segment.window, &text).ok_or(Fault::Packed)?;
-        self.left = (self.left.checked_sub(length as u64)).ok_or(Fault::TooLong)?;
+        let length = pack::unpack(&mut segment.window, &text).ok_or(ScanFault::Packed)?;
+        self.left = (self.left.checked_sub(length as u64)).ok_or(ScanFault::TooLong)?;
         let from = segment.window.len() - length;
         let mut records = segment.window.get(from..).unwrap_or_default();
         segment.found.blocks += 1;
         segment.found.bytes = segment.found.bytes.saturating_add(length as u64);
         while !records.is_empty() {
-            let (delta, event) = record::decode(&mut records).map_err(|_| Fault::Record)?;
+            let (delta, event) = record::decode(&mut records).map_err(|_| ScanFault::Record)?;
             self.handle_record(delta, event.as_ref())?;
             if let Some(event) = event {
                 each(self.at.micros, &Record { delta, event });
@@ -207,20 +207,20 @@ impl<'k> Reader<'k> {
         Ok(())
     }
 
-    fn handle_record(&mut self, delta: u64, event: Option<&Event<'_>>) -> Result<(), Fault> {
+    fn handle_record(&mut self, delta: u64, event: Option<&Event<'_>>) -> Result<(), ScanFault> {
         if self.end.is_some() {
-            return Err(Fault::End);
+            return Err(ScanFault::End);
         }
         let starts = match event {
             Some(Event::Start(start)) if start.session == self.session => true,
-            Some(Event::Start(_)) => return Err(Fault::Start),
+            Some(Event::Start(_)) => return Err(ScanFault::Start),
             _ => false,
         };
         if starts == self.started {
-            return Err(Fault::Start);
+            return Err(ScanFault::Start);
         }
         self.started = true;
-        self.at.micros = self.at.micros.checked_add(delta).ok_or(Fault::Record)?;
+        self.at.micros = self.at.micros.checked_add(delta).ok_or(ScanFault::Record)?;
         if let Some(Event::End(end)) = event {
             self.end = Some(end.clone());
         }
@@ -231,39 +231,43 @@ impl<'k> Reader<'k> {
 /// A segment whose blocks are being opened.
 struct OpenSegment {
     header: SegmentHeader,
-    opener: Opener,
+    opener: SealOpener,
     window: Vec<u8>,
     found: Footer,
 }
 
 impl OpenSegment {
-    fn new(header: SegmentHeader, secrets: &[RecordingSecret]) -> Result<Self, Fault> {
+    fn new(header: SegmentHeader, secrets: &[RecordingSecret]) -> Result<Self, ScanFault> {
         let secret = secrets
             .iter()
             .find(|secret| secret.public().id() == header.key)
-            .ok_or(Fault::UnknownKey(header.key))?;
-        let opener = Opener::new(secret, &header.info(), &header.encapsulated);
+            .ok_or(ScanFault::UnknownKey(header.key))?;
+        let opener = SealOpener::new(secret, &header.info(), &header.encapsulated);
         Ok(Self {
             header,
-            opener: opener.map_err(|_| Fault::Seal)?,
+            opener: opener.map_err(|_| ScanFault::Seal)?,
             window: Vec::new(),
             found: Footer::default(),
         })
     }
 
-    fn open(&mut self, index: u32, kind: BlockKind, sealed: &[u8]) -> Result<Vec<u8>, Fault> {
+    fn open(&mut self, index: u32, kind: BlockKind, sealed: &[u8]) -> Result<Vec<u8>, ScanFault> {
         let bound = bound(&self.header.session, self.header.index, index, kind);
-        self.opener.open(sealed, &bound).map_err(|_| Fault::Seal)
+        self.opener
+            .open(sealed, &bound)
+            .map_err(|_| ScanFault::Seal)
     }
 
-    fn check_footer(&self, text: &[u8]) -> Result<(), Fault> {
+    fn check_footer(&self, text: &[u8]) -> Result<(), ScanFault> {
         let (footer, _newer_fields) =
-            postcard::take_from_bytes::<Footer>(text).map_err(|_| Fault::Footer)?;
-        (footer == self.found).then_some(()).ok_or(Fault::Footer)
+            postcard::take_from_bytes::<Footer>(text).map_err(|_| ScanFault::Footer)?;
+        (footer == self.found)
+            .then_some(())
+            .ok_or(ScanFault::Footer)
     }
 }
 
-impl fmt::Debug for Reader<'_> {
+impl fmt::Debug for RecordingReader<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reader")
             .field("session", &self.session)

@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::ids::{DeviceId, DeviceName, Login, UserName};
 use crate::limits::{MAX_BLOCK_PLAIN, MAX_RECORD_DATA, MAX_SEGMENT};
-use crate::recording::chain::Point;
-use crate::recording::record::{Bytes, Start, StartedWork, Stream};
+use crate::recording::chain::DigestPoint;
+use crate::recording::record::{RecordedBytes, RecordingStart, StartedWork, Stream};
 use crate::recording::seal::SealSeed;
 use crate::recording::segment::{BLOCK_HEAD_LEN, HEADER_LEN, SegmentWriter};
 use crate::wire::{RecordingMode, StdinMode};
@@ -21,7 +21,7 @@ pub(super) fn secret() -> RecordingSecret {
 }
 
 pub(in crate::recording) fn start(session: SessionId) -> Event<'static> {
-    Event::Start(Start {
+    Event::Start(RecordingStart {
         session,
         device: DeviceId([0xd1; 16]),
         name: DeviceName::new("cam").unwrap(),
@@ -42,9 +42,9 @@ pub(in crate::recording) fn start(session: SessionId) -> Event<'static> {
 }
 
 pub(super) fn end() -> Event<'static> {
-    Event::End(End {
+    Event::End(RecordingEnd {
         why: EndReason::Exited,
-        streams: [Point::default(); 3],
+        streams: [DigestPoint::default(); 3],
     })
 }
 
@@ -78,7 +78,7 @@ fn write(
             push(
                 &mut writer,
                 &mut out,
-                Event::Data(Stream::Stdout, Bytes(text.as_bytes())),
+                Event::Data(Stream::Stdout, RecordedBytes(text.as_bytes())),
             );
             writer.flush(&mut out).unwrap();
         }
@@ -98,9 +98,9 @@ fn recording(segments: u32) -> Vec<Vec<u8>> {
     })
 }
 
-fn read(segments: &[Vec<u8>]) -> (Verdict, String) {
+fn read(segments: &[Vec<u8>]) -> (ReadVerdict, String) {
     let secrets = [secret()];
-    let mut reader = Reader::new(SESSION, &secrets);
+    let mut reader = RecordingReader::new(SESSION, &secrets);
     let mut text = String::new();
     for segment in segments {
         let _ = reader.read_segment(segment, &mut |_, record| {
@@ -113,9 +113,9 @@ fn read(segments: &[Vec<u8>]) -> (Verdict, String) {
 }
 
 #[track_caller]
-fn tampered(segments: &[Vec<u8>], segment: u32, block: u32, fault: Fault) {
+fn tampered(segments: &[Vec<u8>], segment: u32, block: u32, fault: ScanFault) {
     let (verdict, _) = read(segments);
-    let Verdict::Tampered { at, fault: found } = verdict else {
+    let ReadVerdict::Tampered { at, fault: found } = verdict else {
         panic!("{verdict:?} where {fault:?} was expected");
     };
     assert_eq!((at.segment, at.block, found), (segment, block, fault));
@@ -139,7 +139,7 @@ fn what_was_written_is_read() {
     let (verdict, text) = read(&segments);
     assert_eq!(
         verdict,
-        Verdict::Complete {
+        ReadVerdict::Complete {
             why: EndReason::Exited
         }
     );
@@ -156,7 +156,7 @@ fn after_a_cut_at_any_byte_all_whole_blocks_stand() {
     let (_, whole) = read(&segments);
     for cut in 0..segments[0].len() {
         let part = segments[0][..cut].to_vec();
-        let mut scan = SegmentScan::new(Expected::default());
+        let mut scan = SegmentScan::new(ExpectedSegment::default());
         let mut input = part.as_slice();
         while scan.read(&mut input).unwrap().is_some() {}
         let expected = edges
@@ -168,11 +168,11 @@ fn after_a_cut_at_any_byte_all_whole_blocks_stand() {
         assert_eq!(scan.whole(), expected as u64, "cut at {cut}");
         assert_eq!(scan.torn(), cut - expected, "cut at {cut}");
         let (verdict, text) = read(&[part]);
-        assert!(matches!(verdict, Verdict::Truncated { at } if at.offset == expected as u64));
+        assert!(matches!(verdict, ReadVerdict::Truncated { at } if at.offset == expected as u64));
         assert!(whole.starts_with(&text));
     }
     let (verdict, text) = read(&segments[..1]);
-    let Verdict::Truncated { at } = verdict else {
+    let ReadVerdict::Truncated { at } = verdict else {
         panic!("{verdict:?}");
     };
     assert_eq!((at.segment, at.block, at.micros), (0, 4, 3_000));
@@ -185,7 +185,7 @@ fn garbage_behind_a_cut_does_not_hide_what_is_whole() {
     let edges = edges(&segments[0]);
     for garbage in [vec![0; 500], vec![0xff; 500]] {
         let part = [&segments[0][..edges[2]], &garbage].concat();
-        let mut scan = SegmentScan::new(Expected::default());
+        let mut scan = SegmentScan::new(ExpectedSegment::default());
         let mut input = part.as_slice();
         while let Ok(Some(_)) = scan.read(&mut input) {}
         assert_eq!(scan.whole(), edges[2] as u64);
@@ -206,7 +206,7 @@ fn every_flipped_bit_is_named() {
             .count()
             .saturating_sub(1);
         match verdict {
-            Verdict::Tampered { at, .. } => {
+            ReadVerdict::Tampered { at, .. } => {
                 assert_eq!(
                     (at.segment, at.block),
                     (1, u32::try_from(block).unwrap()),
@@ -214,14 +214,14 @@ fn every_flipped_bit_is_named() {
                 );
             }
             // A length that reaches behind the end looks like a cut, in the same place.
-            Verdict::Truncated { at } => {
+            ReadVerdict::Truncated { at } => {
                 assert_eq!(
                     (at.segment, at.block),
                     (1, u32::try_from(block).unwrap()),
                     "byte {byte}"
                 );
             }
-            Verdict::Complete { .. } => panic!("byte {byte} may be flipped"),
+            ReadVerdict::Complete { .. } => panic!("byte {byte} may be flipped"),
         }
     }
 }
@@ -234,7 +234,7 @@ fn what_is_cut_swapped_dropped_or_anothers_is_named() {
 
     let mut cut = segments.clone();
     cut[1].truncate(edges[2]);
-    tampered(&cut, 1, 2, Fault::CutBefore);
+    tampered(&cut, 1, 2, ScanFault::CutBefore);
 
     let mut dropped = segments.clone();
     dropped.remove(1);
@@ -242,7 +242,7 @@ fn what_is_cut_swapped_dropped_or_anothers_is_named() {
         &dropped,
         1,
         0,
-        Fault::OutOfOrder {
+        ScanFault::OutOfOrder {
             expected: 1,
             found: 2,
         },
@@ -254,7 +254,7 @@ fn what_is_cut_swapped_dropped_or_anothers_is_named() {
         &swapped,
         1,
         0,
-        Fault::OutOfOrder {
+        ScanFault::OutOfOrder {
             expected: 1,
             found: 2,
         },
@@ -262,11 +262,11 @@ fn what_is_cut_swapped_dropped_or_anothers_is_named() {
 
     let mut replaced = segments.clone();
     replaced[2] = other[2].clone();
-    tampered(&replaced, 2, 0, Fault::OtherSession(SessionId([7; 16])));
+    tampered(&replaced, 2, 0, ScanFault::OtherSession(SessionId([7; 16])));
 
     let mut twice = segments.clone();
     twice.push(segments[3].clone());
-    tampered(&twice, 3, 5, Fault::BehindEnd);
+    tampered(&twice, 3, 5, ScanFault::BehindEnd);
 
     // With blocks replaced and every check mended there still is no seal.
     let mut blocks = segments[1].clone();
@@ -279,16 +279,16 @@ fn what_is_cut_swapped_dropped_or_anothers_is_named() {
     blocks[edges[2]..edges[3]].copy_from_slice(&a);
     let mut unmended = segments.clone();
     unmended[1] = blocks.clone();
-    tampered(&unmended, 1, 1, Fault::Block);
+    tampered(&unmended, 1, 1, ScanFault::Block);
     mend(&mut blocks);
     let mut mended = segments;
     mended[1] = blocks;
-    tampered(&mended, 1, 1, Fault::Seal);
+    tampered(&mended, 1, 1, ScanFault::Seal);
 }
 
 /// Computes every check of a segment anew, as is possible without the key.
 fn mend(segment: &mut [u8]) {
-    let mut scan = SegmentScan::new(Expected::default());
+    let mut scan = SegmentScan::new(ExpectedSegment::default());
     let mut input = &segment[..HEADER_LEN];
     scan.read(&mut input).unwrap();
     let mut link = scan.link();
@@ -305,11 +305,11 @@ fn mend(segment: &mut [u8]) {
 fn only_the_right_key_opens_and_says_so() {
     let segments = recording(1);
     let wrong = [RecordingSecret::from_seed(&[2; 32])];
-    let mut reader = Reader::new(SESSION, &wrong);
+    let mut reader = RecordingReader::new(SESSION, &wrong);
     let fault = reader.read_segment(&segments[0], &mut |_, _| panic!("it opened"));
-    assert_eq!(fault, Err(Fault::UnknownKey(secret().public().id())));
+    assert_eq!(fault, Err(ScanFault::UnknownKey(secret().public().id())));
     let both = [wrong[0].clone(), secret()];
-    let mut reader = Reader::new(SESSION, &both);
+    let mut reader = RecordingReader::new(SESSION, &both);
     assert_eq!(reader.read_segment(&segments[0], &mut |_, _| {}), Ok(()));
 }
 
@@ -336,7 +336,7 @@ fn a_segment_bears_as_much_as_its_bound_says() {
         push(
             &mut writer,
             &mut out,
-            Event::Data(Stream::Stdout, Bytes(&data)),
+            Event::Data(Stream::Stdout, RecordedBytes(&data)),
         );
         records += 1;
     }
@@ -352,13 +352,13 @@ fn a_segment_bears_as_much_as_its_bound_says() {
     );
     let (verdict, _) = {
         let secrets = [secret()];
-        let mut reader = Reader::new(SESSION, &secrets);
+        let mut reader = RecordingReader::new(SESSION, &secrets);
         reader.read_segment(&out, &mut |_, _| {}).unwrap();
         (reader.verdict(), ())
     };
     assert_eq!(
         verdict,
-        Verdict::Complete {
+        ReadVerdict::Complete {
             why: EndReason::Exited
         }
     );
@@ -386,7 +386,7 @@ proptest! {
                 noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                 ((noise >> 40) % spread).to_le_bytes()[0]
             }).collect();
-            let event = Event::Data(Stream::Stdout, Bytes(&data));
+            let event = Event::Data(Stream::Stdout, RecordedBytes(&data));
             writer.push(&Record { delta: 1, event }, n as u64 + 1, &mut out).unwrap();
             prop_assert!(writer.pending() <= MAX_BLOCK_PLAIN);
             if flushes >> (n % 64) & 1 == 1 {
@@ -398,7 +398,7 @@ proptest! {
         prop_assert!(writer.length() + writer.pending() <= out.len() + MAX_BLOCK_PLAIN);
         let link = writer.close(true, &mut out).unwrap();
         let secrets = [secret()];
-        let mut reader = Reader::new(SESSION, &secrets);
+        let mut reader = RecordingReader::new(SESSION, &secrets);
         let mut found = vec![];
         let outcome = reader.read_segment(&out, &mut |_, record| {
             if let Event::Data(_, bytes) = &record.event {
@@ -406,7 +406,7 @@ proptest! {
             }
         });
         prop_assert_eq!(outcome, Ok(()));
-        prop_assert_eq!(reader.verdict(), Verdict::Complete { why: EndReason::Exited });
+        prop_assert_eq!(reader.verdict(), ReadVerdict::Complete { why: EndReason::Exited });
         prop_assert_eq!(reader.link(), link);
         prop_assert_eq!(found, expected);
     }
@@ -425,7 +425,7 @@ proptest! {
         mend_if_possible(&mut near);
         for bytes in [bytes, near] {
             let (verdict, _) = read(&[bytes]);
-            let whole = matches!(verdict, Verdict::Complete { .. });
+            let whole = matches!(verdict, ReadVerdict::Complete { .. });
             prop_assert!(!whole || at >= segments[0].len() || keep >= segments[0].len());
         }
     }
@@ -438,7 +438,7 @@ proptest! {
             segment[at] ^= 1;
         }
         let scan = |cut: usize| {
-            let mut scan = SegmentScan::new(Expected::default());
+            let mut scan = SegmentScan::new(ExpectedSegment::default());
             let mut seen = vec![];
             for mut part in segment.chunks(cut) {
                 loop {
@@ -458,7 +458,7 @@ proptest! {
 /// Gives the checks of whatever blocks there are a chance.
 fn mend_if_possible(segment: &mut [u8]) {
     let mut at = HEADER_LEN;
-    let mut scan = SegmentScan::new(Expected::default());
+    let mut scan = SegmentScan::new(ExpectedSegment::default());
     let Some(mut header) = segment.get(..HEADER_LEN) else {
         return;
     };

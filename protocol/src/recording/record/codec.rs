@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
-use super::{Bytes, Event, KNOWN_EVENTS, Record};
+use super::{Event, KNOWN_EVENTS, Record, RecordedBytes};
 use crate::limits::MAX_RECORD;
 
 /// Why bytes are no records.
@@ -94,14 +94,14 @@ fn decode_length(input: &mut &[u8]) -> Result<usize, RecordError> {
     Err(RecordError::Malformed)
 }
 
-impl Serialize for Bytes<'_> {
+impl Serialize for RecordedBytes<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         // At one go: a slice would go byte by byte.
         to.serialize_bytes(self.0)
     }
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Bytes<'a> {
+impl<'de: 'a, 'a> Deserialize<'de> for RecordedBytes<'a> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         <&'a [u8]>::deserialize(from).map(Self)
     }

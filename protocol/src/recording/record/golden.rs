@@ -25,8 +25,8 @@ fn golden(event: Event<'_>, bytes: &str) -> u8 {
     kind[0]
 }
 
-fn point(n: u8) -> Point {
-    Point {
+fn point(n: u8) -> DigestPoint {
+    DigestPoint {
         frames: u64::from(n),
         bytes: 300,
         value: [n; 32],
@@ -40,7 +40,7 @@ fn hex32(byte: &str) -> String {
 #[test]
 fn every_record_has_its_bytes() {
     let client: SocketAddr = "192.0.2.7:41822".parse().unwrap();
-    let start = Start {
+    let start = RecordingStart {
         session: SessionId([0x5a; 16]),
         device: DeviceId([0xd1; 16]),
         name: DeviceName::new("cam").unwrap(),
@@ -49,9 +49,9 @@ fn every_record_has_its_bytes() {
         login: Login::new("pi").unwrap(),
         work: StartedWork::Exec {
             length: 2,
-            head: Bytes(b"ls"),
+            head: RecordedBytes(b"ls"),
         },
-        terminal: Some(Terminal {
+        terminal: Some(RecordedTerminal {
             term: "vt",
             size: WindowSize::clamped(80, 24, 0, 0),
         }),
@@ -70,17 +70,17 @@ fn every_record_has_its_bytes() {
         .concat();
     let file = FileOperation {
         kind: FileKind::Rename,
-        path: Bytes(b"a"),
-        other: Some(Bytes(b"b")),
+        path: RecordedBytes(b"a"),
+        other: Some(RecordedBytes(b"b")),
         size: 300,
         result: 4,
     };
-    let command = Command {
+    let command = RanCommand {
         pid: 300,
         parent: 1,
-        argv: vec![Bytes(b"ls"), Bytes(b"-l")],
+        argv: vec![RecordedBytes(b"ls"), RecordedBytes(b"-l")],
         cut: false,
-        cwd: Some(Bytes(b"/")),
+        cwd: Some(RecordedBytes(b"/")),
     };
     let gap = Gap {
         micros: 300,
@@ -94,13 +94,13 @@ fn every_record_has_its_bytes() {
             Event::Start(start),
             "58 ac02 00 5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1 03 63616d 03 302e31 05 616c696365 02 7069 01 02 02 6c73 01 02 7674 50 18 00 00 01 04 4c414e47 01 43 00 c0000207 dec602 01 ac02 01 01 01 00",
         ),
-        golden(Event::CommandLine(Bytes(b"x")), "05 ac02 01 01 78"),
+        golden(Event::CommandLine(RecordedBytes(b"x")), "05 ac02 01 01 78"),
         golden(
-            Event::Data(Stream::Stdout, Bytes(b"hi")),
+            Event::Data(Stream::Stdout, RecordedBytes(b"hi")),
             "07 ac02 02 01 02 6869",
         ),
         golden(
-            Event::Part(Stream::Stderr, Bytes(b"hi")),
+            Event::Part(Stream::Stderr, RecordedBytes(b"hi")),
             "07 ac02 03 02 02 6869",
         ),
         golden(
@@ -154,7 +154,7 @@ fn every_record_has_its_bytes() {
         ),
         golden(Event::CommandsUnavailable("no"), "06 ac02 0f 02 6e6f"),
         golden(
-            Event::End(End {
+            Event::End(RecordingEnd {
                 why: EndReason::SpoolFull,
                 streams: [p1, p2, p3],
             }),

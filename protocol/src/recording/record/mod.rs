@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::codec::{RecordError, decode};
 pub use self::forward::{ForwardClosed, ForwardDirection, ForwardEnd, ForwardOpened};
-use super::chain::{Point, Tag};
+use super::chain::{DigestPoint, Tag};
 use crate::codec::frame::DataStream;
 use crate::ids::{DeviceId, DeviceName, Login, SessionId, UserName};
 use crate::limits::{MAX_ENV, MAX_ENV_NAME, MAX_RECORD_COMMAND};
@@ -38,13 +38,13 @@ pub struct Record<'a> {
 pub enum Event<'a> {
     /// First, once.
     #[serde(borrow)]
-    Start(Start<'a>),
-    /// More bytes of the command line that [`Start`] began.
-    CommandLine(Bytes<'a>),
+    Start(RecordingStart<'a>),
+    /// More bytes of the command line that [`RecordingStart`] began.
+    CommandLine(RecordedBytes<'a>),
     /// A whole frame, or the last part of one.
-    Data(Stream, Bytes<'a>),
+    Data(Stream, RecordedBytes<'a>),
     /// A part of a frame; another of the same stream follows.
-    Part(Stream, Bytes<'a>),
+    Part(Stream, RecordedBytes<'a>),
     /// A frame of stdin that was typed while the terminal's echo was off.
     Redacted(Redacted),
     /// No more data comes on this stream.
@@ -64,13 +64,13 @@ pub enum Event<'a> {
     /// Here data is missing.
     Gap(Gap),
     /// A process of the session ran a program.
-    Command(Command<'a>),
+    Command(RanCommand<'a>),
     /// A process of the session ended.
     CommandExit(CommandExit),
     /// Why there are no [`Event::Command`] records, in a word or two.
     CommandsUnavailable(&'a str),
     /// Last, once.
-    End(End),
+    End(RecordingEnd),
     /// From here on there are no [`Event::File`] records, whatever is done with files, for this reason.
     FilesUnfollowed(&'a str),
     /// Environment variables that were asked for, and that the session did not get.
@@ -83,7 +83,7 @@ pub(super) const KNOWN_EVENTS: u8 = 19;
 
 /// Who, where, what and when.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Start<'a> {
+pub struct RecordingStart<'a> {
     /// The session.
     pub session: SessionId,
     /// The device that records.
@@ -101,7 +101,7 @@ pub struct Start<'a> {
     pub work: StartedWork<'a>,
     /// The pseudo-terminal, if there is one.
     #[serde(borrow)]
-    pub terminal: Option<Terminal<'a>>,
+    pub terminal: Option<RecordedTerminal<'a>>,
     /// The environment that was asked for, names and values.
     #[serde(borrow)]
     pub env: Vec<(&'a str, &'a str)>,
@@ -132,7 +132,7 @@ pub enum StartedWork<'a> {
         length: u32,
         /// Its first `MAX_RECORD_COMMAND` bytes.
         #[serde(borrow)]
-        head: Bytes<'a>,
+        head: RecordedBytes<'a>,
     },
     /// A subsystem.
     Subsystem(&'a str),
@@ -158,7 +158,7 @@ impl<'a> StartedWork<'a> {
                 let (head, rest) = command.split_at(command.len().min(MAX_RECORD_COMMAND));
                 // A command has at most `MAX_COMMAND` bytes.
                 let length = u32::try_from(command.len()).unwrap_or(u32::MAX);
-                let head = Bytes(head);
+                let head = RecordedBytes(head);
                 (Self::Exec { length, head }, rest)
             }
         }
@@ -167,7 +167,7 @@ impl<'a> StartedWork<'a> {
 
 /// The pseudo-terminal at the start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Terminal<'a> {
+pub struct RecordedTerminal<'a> {
     /// `TERM`.
     pub term: &'a str,
     /// Its size.
@@ -208,7 +208,7 @@ impl From<DataStream> for Stream {
 
 /// Bytes of a session. `Debug` shows only how many: they may be anything.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Bytes<'a>(pub &'a [u8]);
+pub struct RecordedBytes<'a>(pub &'a [u8]);
 
 /// What is known of a frame whose bytes are not recorded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -227,10 +227,10 @@ pub struct FileOperation<'a> {
     pub kind: FileKind,
     /// Its path, as the client gave it. Bytes: a path need not be text.
     #[serde(borrow)]
-    pub path: Bytes<'a>,
+    pub path: RecordedBytes<'a>,
     /// The second path, of a rename or link.
     #[serde(borrow)]
-    pub other: Option<Bytes<'a>>,
+    pub other: Option<RecordedBytes<'a>>,
     /// How many bytes were read or written, or the size that was set.
     pub size: u64,
     /// SFTP's status code (draft-ietf-secsh-filexfer-02 section 7): 0 is well.
@@ -276,7 +276,7 @@ pub struct Gap {
     /// Bytes that are missing, of each stream.
     pub bytes: [u64; 3],
     /// The points of the streams' chains behind it.
-    pub after: [Point; 3],
+    pub after: [DigestPoint; 3],
     /// Records of other kinds that are missing.
     pub records: u64,
     /// Why.
@@ -319,19 +319,19 @@ impl<'a> EnvironmentRefused<'a> {
 
 /// A program that was run.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Command<'a> {
+pub struct RanCommand<'a> {
     /// Its process.
     pub pid: u32,
     /// The process that started it.
     pub parent: u32,
     /// Its arguments, as far as they fit.
     #[serde(borrow)]
-    pub argv: Vec<Bytes<'a>>,
+    pub argv: Vec<RecordedBytes<'a>>,
     /// Whether arguments were left out or cut short.
     pub cut: bool,
     /// Its working directory, where it could be read.
     #[serde(borrow)]
-    pub cwd: Option<Bytes<'a>>,
+    pub cwd: Option<RecordedBytes<'a>>,
 }
 
 /// A process that ended.
@@ -345,20 +345,20 @@ pub struct CommandExit {
 
 /// The end of a recording.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct End {
+pub struct RecordingEnd {
     /// Why it ended.
     pub why: EndReason,
     /// The points of the streams' chains: stdin, stdout, stderr.
-    pub streams: [Point; 3],
+    pub streams: [DigestPoint; 3],
 }
 
-impl fmt::Debug for Bytes<'_> {
+impl fmt::Debug for RecordedBytes<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} bytes", self.0.len())
     }
 }
 
-impl fmt::Debug for Start<'_> {
+impl fmt::Debug for RecordingStart<'_> {
     /// Leaves out what may hold a secret: the values of the environment and the command's words.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Start")
@@ -395,7 +395,7 @@ impl fmt::Debug for FileOperation<'_> {
     }
 }
 
-impl fmt::Debug for Command<'_> {
+impl fmt::Debug for RanCommand<'_> {
     /// Leaves out the arguments: people type passwords there.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Command")

@@ -30,7 +30,7 @@ fn a_record_over_the_bound_is_not_written() {
     let mut out = vec![1, 2, 3];
     let record = Record {
         delta: 0,
-        event: Event::Data(Stream::Stdout, Bytes(&long)),
+        event: Event::Data(Stream::Stdout, RecordedBytes(&long)),
     };
     assert_eq!(record.encode(&mut out), Err(RecordError::TooLong));
     assert_eq!(out, [1, 2, 3]);
@@ -40,7 +40,7 @@ proptest! {
     #[test]
     fn data_of_any_length_comes_back(bytes in prop::collection::vec(any::<u8>(), 0..20_000), delta: u64) {
         let mut out = vec![];
-        let event = Event::Data(Stream::Stderr, Bytes(&bytes));
+        let event = Event::Data(Stream::Stderr, RecordedBytes(&bytes));
         let record = Record { delta, event };
         record.encode(&mut out).unwrap();
         let mut input = out.as_slice();

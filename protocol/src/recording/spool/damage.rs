@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use crate::limits::{MAX_BLOCK_SEALED, SECTOR};
 use crate::recording::medium::SegmentName;
-use crate::recording::scan::Fault;
+use crate::recording::scan::ScanFault;
 use crate::recording::seal::TAG_LEN;
 use crate::recording::segment::{BLOCK_HEAD_LEN, BlockKind};
 
@@ -16,14 +16,14 @@ pub struct Damage {
     /// Which block of it, from 0.
     pub block: u32,
     /// How it is wrong.
-    pub fault: Fault,
+    pub fault: ScanFault,
 }
 
 /// Whether a fault is one of a block, and not of the whole segment.
-pub(super) fn is_of_a_block(fault: Fault) -> bool {
+pub(super) fn is_of_a_block(fault: ScanFault) -> bool {
     matches!(
         fault,
-        Fault::Block | Fault::Kind | Fault::Length | Fault::BehindFooter
+        ScanFault::Block | ScanFault::Kind | ScanFault::Length | ScanFault::BehindFooter
     )
 }
 

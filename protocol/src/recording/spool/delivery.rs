@@ -4,7 +4,8 @@ use super::{FileState, Spool};
 use crate::ids::SessionId;
 use crate::recording::medium::SegmentName;
 use crate::wire::{
-    OfferedSegment, Refused, SegmentGone, SegmentHeld, SegmentLost, SessionFinished, UploadMessage,
+    OfferedSegment, SegmentGone, SegmentHeld, SegmentLost, SegmentRefused, SessionFinished,
+    UploadMessage,
 };
 
 impl Spool {
@@ -27,7 +28,7 @@ impl Spool {
 
     /// What may be uploaded, a session's segments in their order.
     pub fn offers(&self) -> impl Iterator<Item = OfferedSegment> + '_ {
-        let waiting = |file: &super::File| file.state == FileState::Waiting && file.length > 0;
+        let waiting = |file: &super::SpoolFile| file.state == FileState::Waiting && file.length > 0;
         let waiting = self.files.iter().filter(move |(_, file)| waiting(file));
         waiting.map(|(name, file)| OfferedSegment {
             session: name.session,
@@ -72,8 +73,8 @@ impl Spool {
     }
 
     /// A relay does not take a segment, or it can't be read: it is set aside, once.
-    pub fn handle_refused(&mut self, name: SegmentName, why: Refused) {
-        if why == Refused::Unavailable {
+    pub fn handle_refused(&mut self, name: SegmentName, why: SegmentRefused) {
+        if why == SegmentRefused::Unavailable {
             return;
         }
         self.give_up(name);

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use super::live::Live;
+use super::live::LiveRecording;
 use super::{Accept, Spool};
 use crate::ids::SessionId;
 use crate::limits::MAX_CLOSED_RECORD;
@@ -16,7 +16,7 @@ impl Spool {
         session: SessionId,
         opened: ForwardOpened<'_>,
     ) -> Accept {
-        let end = Live::cost(MAX_CLOSED_RECORD);
+        let end = LiveRecording::cost(MAX_CLOSED_RECORD);
         let accept = self.accept_beside(now, session, Event::ForwardOpened(opened), end);
         if accept == Accept::Accepted
             && let Some(live) = self.live.get_mut(&session)
@@ -33,7 +33,7 @@ impl Spool {
         session: SessionId,
         closed: ForwardClosed,
     ) -> Accept {
-        let end = Live::cost(MAX_CLOSED_RECORD);
+        let end = LiveRecording::cost(MAX_CLOSED_RECORD);
         let event = Event::ForwardClosed(closed);
         let promised = self
             .live

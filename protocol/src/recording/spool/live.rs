@@ -6,8 +6,8 @@ use core::time::Duration;
 
 use embedded_io::ErrorKind;
 
-use super::share::Share;
-use super::{Begin, Piece, Unavailable, Write};
+use super::share::SpoolShare;
+use super::{Begin, DataPiece, SpoolWrite, Unavailable};
 use crate::ids::SessionId;
 use crate::limits::{
     MAX_BLOCK_PLAIN, MAX_RECORD_DATA, MAX_SEGMENT_AGE, SESSION_RESERVE, WRITE_BATCH, WRITE_DELAY,
@@ -16,7 +16,7 @@ use crate::limits::{
 use crate::recording::chain::{Chain, Tag};
 use crate::recording::medium::SegmentName;
 use crate::recording::record::{
-    Bytes, End, EndReason, Event, Gap, GapReason, Record, Redacted, Stream,
+    EndReason, Event, Gap, GapReason, Record, RecordedBytes, RecordingEnd, Redacted, Stream,
 };
 use crate::recording::seal::{RecordingKey, SealSeed};
 use crate::recording::segment::{
@@ -29,13 +29,13 @@ const RECORD_OVERHEAD: usize = 20;
 
 /// A session that is being recorded.
 #[derive(Debug)]
-pub(super) struct Live {
+pub(super) struct LiveRecording {
     session: SessionId,
     pub(super) strict: bool,
     stdin: StdinMode,
     /// Whether the streams' data is recorded, or only digested.
     pub(super) holds_data: bool,
-    pub(super) share: Share,
+    pub(super) share: SpoolShare,
     key: RecordingKey,
     seed: SealSeed,
     /// The segment that is being written; none before its first record.
@@ -49,7 +49,7 @@ pub(super) struct Live {
     /// Since when the oldest byte waits that is not in `ready`.
     waiting_since: Option<Duration>,
     /// Whole pieces of segments, in order.
-    ready: VecDeque<Write>,
+    ready: VecDeque<SpoolWrite>,
     /// The bytes of the piece that is being written.
     in_flight: u64,
     busy: bool,
@@ -84,7 +84,7 @@ pub(super) struct Failing {
     retry_at: Duration,
 }
 
-impl Live {
+impl LiveRecording {
     pub(super) fn begin(
         now: Duration,
         begin: &Begin<'_>,
@@ -97,7 +97,7 @@ impl Live {
             strict: terms.mode == RecordingMode::Strict && !terms.recover,
             stdin: terms.stdin,
             holds_data: begin.start.streams,
-            share: Share::of(terms, &begin.start),
+            share: SpoolShare::of(terms, &begin.start),
             key,
             seed: SealSeed::new(begin.seed),
             writer: None,
@@ -121,7 +121,7 @@ impl Live {
         };
         live.push(now, Event::Start(begin.start.clone()))?;
         for part in begin.rest_of_command.chunks(MAX_RECORD_DATA) {
-            live.push(now, Event::CommandLine(Bytes(part)))?;
+            live.push(now, Event::CommandLine(RecordedBytes(part)))?;
         }
         Ok(live)
     }
@@ -176,7 +176,7 @@ impl Live {
     pub(super) fn record_data(
         &mut self,
         now: Duration,
-        piece: &Piece<'_>,
+        piece: &DataPiece<'_>,
     ) -> Result<(), Unavailable> {
         let stream = piece.stream;
         if stream == Stream::Stdin && self.chains[0].is_between_frames() {
@@ -199,7 +199,7 @@ impl Live {
             rest = more;
             let last = rest.is_empty() && piece.remaining == 0;
             let event = if last { Event::Data } else { Event::Part };
-            self.push(now, event(stream, Bytes(part)))?;
+            self.push(now, event(stream, RecordedBytes(part)))?;
         }
         Ok(())
     }
@@ -207,7 +207,7 @@ impl Live {
     fn redact(
         &mut self,
         now: Duration,
-        piece: &Piece<'_>,
+        piece: &DataPiece<'_>,
         whole: Option<Tag>,
     ) -> Result<(), Unavailable> {
         let Some(tag) = whole else {
@@ -226,7 +226,7 @@ impl Live {
     }
 
     /// Leaves a piece of data out, which a gap will tell of.
-    pub(super) fn skip_data(&mut self, now: Duration, piece: &Piece<'_>, why: GapReason) {
+    pub(super) fn skip_data(&mut self, now: Duration, piece: &DataPiece<'_>, why: GapReason) {
         self.open_gap(now, why);
         self.chains[piece.stream.index()].update(piece.bytes, piece.remaining);
     }
@@ -267,14 +267,14 @@ impl Live {
         }
         self.close_gap(now)?;
         let streams = self.points();
-        self.push(now, Event::End(End { why, streams }))?;
+        self.push(now, Event::End(RecordingEnd { why, streams }))?;
         self.close_segment(true)?;
         self.ended = Some((why, self.before, self.index));
         Ok(())
     }
 
     /// The next piece that is to be written, if it is time.
-    pub(super) fn take_write(&mut self, now: Duration) -> Result<Option<Write>, Unavailable> {
+    pub(super) fn take_write(&mut self, now: Duration) -> Result<Option<SpoolWrite>, Unavailable> {
         if self.busy || self.failing.is_some_and(|failing| now < failing.retry_at) {
             return Ok(None);
         }
@@ -298,7 +298,7 @@ impl Live {
     pub(super) fn handle_written(
         &mut self,
         now: Duration,
-        write: Write,
+        write: SpoolWrite,
         outcome: Result<(), ErrorKind>,
     ) {
         self.busy = false;
@@ -406,7 +406,7 @@ impl Live {
         let bytes = core::mem::take(&mut self.sealed);
         let at = self.at;
         self.at += bytes.len() as u64;
-        self.ready.push_back(Write {
+        self.ready.push_back(SpoolWrite {
             segment: SegmentName {
                 session: self.session,
                 index: self.index,
@@ -440,7 +440,7 @@ impl Live {
         })
     }
 
-    fn points(&self) -> [crate::recording::chain::Point; 3] {
+    fn points(&self) -> [crate::recording::chain::DigestPoint; 3] {
         [0, 1, 2].map(|index: usize| self.chains[index].point())
     }
 

@@ -21,18 +21,18 @@ use core::time::Duration;
 use embedded_io::ErrorKind;
 
 use super::medium::SegmentName;
-use super::record::{EndReason, Event, GapReason, Record, Start, Stream};
+use super::record::{EndReason, Event, GapReason, Record, RecordingStart, Stream};
 use super::seal::RecordingKey;
 use super::segment::SegmentLink;
 use crate::ids::SessionId;
 use crate::limits::{GAP_HYSTERESIS, MAX_SPOOL_FILES, MAX_UNWRITTEN, SPOOL_BYTES, SPOOL_RESERVE};
 use crate::wire::{RecordingTerms, SegmentGone, SegmentLost};
 pub use damage::Damage;
-use live::Live;
-pub use recover::{Cut, Recovered};
-use share::Share;
+use live::LiveRecording;
+pub use recover::{Recovered, TornEnd};
+use share::SpoolShare;
 pub use unavailable::Unavailable;
-pub use work::{Work, Write};
+pub use work::{SpoolWork, SpoolWrite};
 
 /// How a spool behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,14 +66,14 @@ pub struct Begin<'a> {
     /// 32 bytes of the system's random source, for this recording alone.
     pub seed: [u8; 32],
     /// The first record.
-    pub start: Start<'a>,
+    pub start: RecordingStart<'a>,
     /// What of a command line is not in it ([`StartedWork::of`](super::record::StartedWork::of)).
     pub rest_of_command: &'a [u8],
 }
 
 /// A piece of a frame of data, as it comes from or goes to the wire.
 #[derive(Clone, Copy, Debug)]
-pub struct Piece<'a> {
+pub struct DataPiece<'a> {
     /// Which stream.
     pub stream: Stream,
     /// The bytes.
@@ -113,10 +113,10 @@ pub struct Flash {
 #[derive(Debug)]
 pub struct Spool {
     config: SpoolConfig,
-    live: BTreeMap<SessionId, Live>,
-    files: BTreeMap<SegmentName, File>,
+    live: BTreeMap<SessionId, LiveRecording>,
+    files: BTreeMap<SegmentName, SpoolFile>,
     /// Recordings that nothing is added to, and that the relay does not know to be so.
-    ended: BTreeMap<SessionId, Ended>,
+    ended: BTreeMap<SessionId, EndedRecording>,
     gone: BTreeMap<SessionId, SegmentGone>,
     /// Bytes of all files, those that were set aside among them.
     stored: u64,
@@ -131,7 +131,7 @@ pub struct Spool {
 
 /// A segment on the medium.
 #[derive(Clone, Copy, Debug)]
-struct File {
+struct SpoolFile {
     /// The length of its whole blocks.
     length: u64,
     link: SegmentLink,
@@ -155,7 +155,7 @@ enum FileState {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Ended {
+struct EndedRecording {
     report: (Option<EndReason>, u32, SegmentLink),
     noted: bool,
 }
@@ -193,14 +193,19 @@ impl Spool {
     }
 
     /// Records a piece of data, before it is shown. Nothing is changed by an answer of `Wait` or `Refused`.
-    pub fn accept_data(&mut self, now: Duration, session: SessionId, piece: Piece<'_>) -> Accept {
+    pub fn accept_data(
+        &mut self,
+        now: Duration,
+        session: SessionId,
+        piece: DataPiece<'_>,
+    ) -> Accept {
         if piece.bytes.is_empty() {
             return Accept::Accepted;
         }
         if self.live.get(&session).is_some_and(|live| !live.holds_data) {
             return self.record(session, |live| live.record_data(now, &piece));
         }
-        let cost = Live::cost(piece.bytes.len());
+        let cost = LiveRecording::cost(piece.bytes.len());
         let accept = self.admit(now, session, cost, &|live, why| {
             live.skip_data(now, &piece, why);
         });
@@ -233,7 +238,7 @@ impl Spool {
         if let Err(error) = record.encode(&mut encoded) {
             return Accept::Refused(Unavailable::from(super::segment::WriteError::from(error)));
         }
-        let cost = Live::cost(encoded.len()) + more;
+        let cost = LiveRecording::cost(encoded.len()) + more;
         let accept = self.admit(now, session, cost, &|live, why| live.skip_record(now, why));
         let Accept::Accepted = accept else {
             return accept;
@@ -286,13 +291,13 @@ impl Spool {
     /// When there will be work, if nothing happens before.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Duration> {
-        self.live.values().filter_map(Live::timeout).min()
+        self.live.values().filter_map(LiveRecording::timeout).min()
     }
 
     /// Bytes that the spool holds or has promised to hold.
     #[must_use]
     pub fn used(&self) -> u64 {
-        let live: u64 = self.live.values().map(Live::committed).sum();
+        let live: u64 = self.live.values().map(LiveRecording::committed).sum();
         self.stored + live
     }
 
@@ -333,12 +338,12 @@ impl Spool {
         if let Some(kind) = self.trouble() {
             return Err(Unavailable::Medium(kind));
         }
-        let share = Share::of(begin.terms, &begin.start);
+        let share = SpoolShare::of(begin.terms, &begin.start);
         let files = (self.files.len() + self.live.len()) as u64;
         if files + share.left_of(MAX_SPOOL_FILES as u64) >= MAX_SPOOL_FILES as u64 {
             return Err(Unavailable::TooManyFiles);
         }
-        let live = Live::begin(now, begin, key)?;
+        let live = LiveRecording::begin(now, begin, key)?;
         self.room_for(live.committed(), share)?;
         let session = begin.start.session;
         // A session is begun once: the relay makes its identifier.
@@ -355,7 +360,7 @@ impl Spool {
         now: Duration,
         session: SessionId,
         cost: u64,
-        skip: &dyn Fn(&mut Live, GapReason),
+        skip: &dyn Fn(&mut LiveRecording, GapReason),
     ) -> Accept {
         let Some(live) = self.live.get(&session) else {
             return Accept::Refused(Unavailable::NotRecording);
@@ -395,7 +400,7 @@ impl Spool {
     fn record(
         &mut self,
         session: SessionId,
-        push: impl FnOnce(&mut Live) -> Result<(), Unavailable>,
+        push: impl FnOnce(&mut LiveRecording) -> Result<(), Unavailable>,
     ) -> Accept {
         let outcome = self.live.get_mut(&session).map(push);
         match outcome {
@@ -406,7 +411,7 @@ impl Spool {
     }
 
     /// Whether the spool may grow by so much for a session of this share.
-    fn room_for(&self, cost: u64, share: Share) -> Result<(), Unavailable> {
+    fn room_for(&self, cost: u64, share: SpoolShare) -> Result<(), Unavailable> {
         let used = self.used();
         let left = share.left_of(self.config.max_bytes);
         if used + cost + left + share.reserve() > self.config.max_bytes {
@@ -418,7 +423,7 @@ impl Spool {
                 oldest: self.oldest(),
             });
         }
-        let promised: u64 = self.live.values().map(Live::committed).sum();
+        let promised: u64 = self.live.values().map(LiveRecording::committed).sum();
         // Where the file system is smaller than the spool may become, it is what is shared.
         let left = left.min(share.left_of(self.free));
         let reserve = self.config.reserve + left;

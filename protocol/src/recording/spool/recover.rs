@@ -8,12 +8,12 @@ use embedded_io::Error as _;
 use embedded_io::ErrorKind;
 
 use super::damage::{Damage, blocks_behind, has_unwritten, is_of_a_block, read_rest};
-use super::{Ended, File, FileState, Flash, Spool, SpoolConfig, Sync};
+use super::{EndedRecording, FileState, Flash, Spool, SpoolConfig, SpoolFile, Sync};
 use crate::ids::SessionId;
 use crate::limits::{MAX_BLOCK_SEALED, MAX_SEGMENT, WRITE_BATCH};
 use crate::recording::medium::{FileName, Medium, SegmentName};
 use crate::recording::record::EndReason;
-use crate::recording::scan::{Expected, Fault, SegmentScan};
+use crate::recording::scan::{ExpectedSegment, ScanFault, SegmentScan};
 use crate::recording::segment::{BlockKind, SegmentLink};
 use crate::wire::SegmentLost;
 
@@ -23,18 +23,18 @@ pub struct Recovered {
     /// Sessions that had not ended: their recordings stop early.
     pub unfinished: Vec<SessionId>,
     /// Segments whose torn end was cut off.
-    pub cut: Vec<Cut>,
+    pub cut: Vec<TornEnd>,
     /// Blocks that are not what was written. Their segments are delivered as they are.
     pub damaged: Vec<Damage>,
     /// Segments that are not here although older and newer ones are: the relay has them, or they were removed.
     pub missing: Vec<SegmentName>,
     /// Segments that are corrupt and were set aside, and why.
-    pub corrupt: Vec<(SegmentName, Fault)>,
+    pub corrupt: Vec<(SegmentName, ScanFault)>,
 }
 
 /// A torn end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cut {
+pub struct TornEnd {
     /// Of which segment.
     pub segment: SegmentName,
     /// Bytes that stand.
@@ -80,15 +80,20 @@ impl Spool {
             clock: None,
             turn: SessionId([0; 16]),
         };
-        let mut sessions: BTreeMap<SessionId, Vec<Found>> = BTreeMap::new();
+        let mut sessions: BTreeMap<SessionId, Vec<RecoveredSegment>> = BTreeMap::new();
         for entry in medium.list().map_err(|error| error.kind())? {
             match entry.name {
                 FileName::Bad(_) => spool.stored += entry.length,
-                FileName::Segment(name) => sessions.entry(name.session).or_default().push(Found {
-                    name,
-                    length: entry.length,
-                    modified: entry.modified,
-                }),
+                FileName::Segment(name) => {
+                    sessions
+                        .entry(name.session)
+                        .or_default()
+                        .push(RecoveredSegment {
+                            name,
+                            length: entry.length,
+                            modified: entry.modified,
+                        })
+                }
             }
         }
         let mut recovered = Recovered::default();
@@ -103,14 +108,14 @@ impl Spool {
     fn recover_session<M: Medium>(
         &mut self,
         session: SessionId,
-        found: &[Found],
+        found: &[RecoveredSegment],
         lost_power: bool,
         medium: &mut M,
         recovered: &mut Recovered,
     ) {
-        let mut state = Walk {
+        let mut state = SegmentWalk {
             lost_power,
-            ..Walk::default()
+            ..SegmentWalk::default()
         };
         for (at, file) in found.iter().enumerate() {
             let newest = at + 1 == found.len();
@@ -134,7 +139,7 @@ impl Spool {
         }
         // Of an agent that was killed, the recording itself says how far it goes.
         let why = (!ended && lost_power).then_some(EndReason::PowerLoss);
-        let report = Ended {
+        let report = EndedRecording {
             report: (why, last + 1, link),
             noted: false,
         };
@@ -143,9 +148,9 @@ impl Spool {
 
     fn recover_file<M: Medium>(
         &mut self,
-        found: &Found,
+        found: &RecoveredSegment,
         newest: bool,
-        state: &mut Walk,
+        state: &mut SegmentWalk,
         medium: &mut M,
         recovered: &mut Recovered,
     ) {
@@ -159,7 +164,7 @@ impl Spool {
             recovered.missing.push(missing);
             self.report_gone(missing, SegmentLost::Missing);
         }
-        let expected = Expected {
+        let expected = ExpectedSegment {
             place: Some((found.name.session, found.name.index)),
             // Behind a damaged block the chain is not known.
             before: follows.map(|(_, link)| link).filter(|_| !state.damaged),
@@ -180,14 +185,14 @@ impl Spool {
             return;
         }
         let fault = match fault {
-            None if !newest && (lost > 0 || scan.whole() == 0) => Some(Fault::CutBefore),
+            None if !newest && (lost > 0 || scan.whole() == 0) => Some(ScanFault::CutBefore),
             Some(fault) if !self.may_be_torn(newest, lost) => Some(fault),
             _ => None,
         };
         if state.broken || fault.is_some() {
             // Nothing behind a break belongs to what the relay can check.
             state.broken = true;
-            let fault = fault.unwrap_or(Fault::CutBefore);
+            let fault = fault.unwrap_or(ScanFault::CutBefore);
             recovered.corrupt.push((found.name, fault));
             self.report_gone(found.name, SegmentLost::Corrupt);
             self.set_aside_now(found, medium);
@@ -211,11 +216,11 @@ impl Spool {
     /// the segment seems to have.
     fn damage<M: Medium>(
         &self,
-        found: &Found,
+        found: &RecoveredSegment,
         newest: bool,
         scan: &SegmentScan,
-        fault: Fault,
-        state: &Walk,
+        fault: ScanFault,
+        state: &SegmentWalk,
         medium: &mut M,
     ) -> Option<Option<BlockKind>> {
         if !is_of_a_block(fault) || found.length > MAX_SEGMENT as u64 {
@@ -230,8 +235,14 @@ impl Spool {
         (!torn).then_some(footer.or(scan.closed()))
     }
 
-    fn keep(&mut self, found: &Found, scan: &SegmentScan, length: u64, state: FileState) {
-        let file = File {
+    fn keep(
+        &mut self,
+        found: &RecoveredSegment,
+        scan: &SegmentScan,
+        length: u64,
+        state: FileState,
+    ) {
+        let file = SpoolFile {
             length,
             link: scan.link(),
             closed: true,
@@ -251,14 +262,14 @@ impl Spool {
     /// Cuts a torn end off.
     fn cut<M: Medium>(
         &mut self,
-        found: &Found,
+        found: &RecoveredSegment,
         kept: u64,
         medium: &mut M,
         recovered: &mut Recovered,
     ) {
         let name = FileName::Segment(found.name);
         let lost = found.length - kept.min(found.length);
-        recovered.cut.push(Cut {
+        recovered.cut.push(TornEnd {
             segment: found.name,
             kept,
             lost,
@@ -272,7 +283,7 @@ impl Spool {
         }
     }
 
-    fn set_aside_now<M: Medium>(&mut self, found: &Found, medium: &mut M) {
+    fn set_aside_now<M: Medium>(&mut self, found: &RecoveredSegment, medium: &mut M) {
         let (from, to) = (FileName::Segment(found.name), FileName::Bad(found.name));
         // If it can't be renamed, it is found and reported again at the next start.
         let _ = medium.rename(from, to);
@@ -280,7 +291,7 @@ impl Spool {
     }
 }
 
-struct Found {
+struct RecoveredSegment {
     name: SegmentName,
     length: u64,
     modified: i64,
@@ -288,7 +299,7 @@ struct Found {
 
 /// What was seen of a session's segments so far.
 #[derive(Default)]
-struct Walk {
+struct SegmentWalk {
     last: Option<(u32, SegmentLink)>,
     closed: Option<BlockKind>,
     broken: bool,
@@ -299,9 +310,9 @@ struct Walk {
 
 fn scan<M: Medium>(
     medium: &mut M,
-    found: &Found,
-    expected: Expected,
-) -> (SegmentScan, Option<Fault>) {
+    found: &RecoveredSegment,
+    expected: ExpectedSegment,
+) -> (SegmentScan, Option<ScanFault>) {
     let mut scan = SegmentScan::new(expected);
     let mut buffer = vec![0; 16 * 1024];
     let mut at = 0;

@@ -1,12 +1,12 @@
 //! What each kind of session may use of the spool, and what it leaves to those that need it more.
 
 use crate::limits::{RECOVER_RESERVE, SPOOL_SHARES};
-use crate::recording::record::Start;
+use crate::recording::record::RecordingStart;
 use crate::wire::{RecordingMode, RecordingTerms};
 
 /// A session's kind, as far as its part of the spool goes: the later ones may use more of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Share {
+pub(super) enum SpoolShare {
     /// Goes on without its recording, and has no terminal: a copy, a command.
     Loose,
     /// Goes on without its recording, with a terminal.
@@ -19,8 +19,8 @@ pub(super) enum Share {
     Recover,
 }
 
-impl Share {
-    pub(super) fn of(terms: &RecordingTerms, start: &Start<'_>) -> Self {
+impl SpoolShare {
+    pub(super) fn of(terms: &RecordingTerms, start: &RecordingStart<'_>) -> Self {
         let strict = terms.mode == RecordingMode::Strict;
         match (strict, start.terminal.is_some()) {
             _ if terms.recover => Self::Recover,
@@ -67,38 +67,38 @@ mod tests {
     use alloc::vec;
 
     use super::super::tests::{secret, spool, terms};
-    use super::super::{Accept, Begin, Piece, Spool, Unavailable};
+    use super::super::{Accept, Begin, DataPiece, Spool, Unavailable};
     use super::*;
     use crate::ids::SessionId;
     use crate::recording::reader::tests::start;
-    use crate::recording::record::{Event, Stream, Terminal};
+    use crate::recording::record::{Event, RecordedTerminal, Stream};
     use crate::wire::{StdinMode, WindowSize};
     use core::time::Duration;
 
     const T: Duration = Duration::from_secs(50);
 
-    fn begin(spool: &mut Spool, id: u8, share: Share) -> Result<(), Unavailable> {
+    fn begin(spool: &mut Spool, id: u8, share: SpoolShare) -> Result<(), Unavailable> {
         let session = SessionId([id; 16]);
         let Event::Start(start) = start(session) else {
             panic!("no start");
         };
         let (mode, terminal) = match share {
-            Share::Loose => (RecordingMode::BestEffort, false),
-            Share::LooseTerminal => (RecordingMode::BestEffort, true),
-            Share::Strict | Share::Recover => (RecordingMode::Strict, false),
-            Share::StrictTerminal => (RecordingMode::Strict, true),
+            SpoolShare::Loose => (RecordingMode::BestEffort, false),
+            SpoolShare::LooseTerminal => (RecordingMode::BestEffort, true),
+            SpoolShare::Strict | SpoolShare::Recover => (RecordingMode::Strict, false),
+            SpoolShare::StrictTerminal => (RecordingMode::Strict, true),
         };
-        let terminal = terminal.then(|| Terminal {
+        let terminal = terminal.then(|| RecordedTerminal {
             term: "xterm",
             size: WindowSize::clamped(80, 24, 0, 0),
         });
         let mut terms = terms(mode, StdinMode::Full);
-        terms.recover = share == Share::Recover;
+        terms.recover = share == SpoolShare::Recover;
         let begin = Begin {
             terms: &terms,
             key: Some(secret().public()),
             seed: [id; 32],
-            start: Start {
+            start: RecordingStart {
                 session,
                 terminal,
                 ..start
@@ -120,7 +120,7 @@ mod tests {
                     noise.to_be_bytes()[0]
                 })
                 .collect();
-            let piece = Piece {
+            let piece = DataPiece {
                 stream: Stream::Stdout,
                 bytes: &bytes,
                 remaining: 0,
@@ -141,11 +141,11 @@ mod tests {
 
     #[test]
     fn each_kind_of_session_leaves_room_to_those_that_need_it_more() {
-        const KINDS: [Share; 4] = [
-            Share::Loose,
-            Share::LooseTerminal,
-            Share::Strict,
-            Share::StrictTerminal,
+        const KINDS: [SpoolShare; 4] = [
+            SpoolShare::Loose,
+            SpoolShare::LooseTerminal,
+            SpoolShare::Strict,
+            SpoolShare::StrictTerminal,
         ];
         let whole = 4 << 20;
         let mut spool = spool(whole);
@@ -162,7 +162,7 @@ mod tests {
                 );
             }
         }
-        assert_eq!(begin(&mut spool, 9, Share::Recover), Ok(()));
+        assert_eq!(begin(&mut spool, 9, SpoolShare::Recover), Ok(()));
         assert!(spool.used() <= whole);
     }
 
@@ -170,7 +170,11 @@ mod tests {
     fn room_of_a_small_file_system_is_shared_too() {
         let mut spool = spool(1 << 30);
         spool.free = 100_000;
-        for (id, share) in (1..).zip([Share::Loose, Share::LooseTerminal, Share::Strict]) {
+        for (id, share) in (1..).zip([
+            SpoolShare::Loose,
+            SpoolShare::LooseTerminal,
+            SpoolShare::Strict,
+        ]) {
             let left = share.left_of(spool.free);
             assert!(left > 0);
             let refused = spool.room_for(spool.free - spool.config.reserve, share);
@@ -179,7 +183,7 @@ mod tests {
                 "{id} {refused:?}"
             );
         }
-        assert_eq!(spool.room_for(50_000, Share::Loose), Ok(()));
-        assert_eq!(spool.room_for(99_000, Share::StrictTerminal), Ok(()));
+        assert_eq!(spool.room_for(50_000, SpoolShare::Loose), Ok(()));
+        assert_eq!(spool.room_for(99_000, SpoolShare::StrictTerminal), Ok(()));
     }
 }

@@ -7,10 +7,12 @@ use alloc::vec::Vec;
 use super::*;
 use crate::limits::{MAX_SEGMENT_AGE, RECOVER_RESERVE, SESSION_RESERVE, WRITE_DELAY};
 use crate::recording::chain::tests::expectation;
-use crate::recording::chain::{ChainKey, Checker, Expectation, Proof, RecordedKind, Witness};
-use crate::recording::reader::{Reader, Verdict};
+use crate::recording::chain::{
+    ChainKey, Checker, Expectation, RecordedKind, StreamDigester, StreamProof,
+};
+use crate::recording::reader::{ReadVerdict, RecordingReader};
 use crate::recording::record::{
-    Bytes, ForwardClosed, ForwardDirection, ForwardEnd, ForwardOpened, StartedWork,
+    ForwardClosed, ForwardDirection, ForwardEnd, ForwardOpened, RecordedBytes, StartedWork,
 };
 use crate::recording::seal::RecordingSecret;
 use crate::wire::{RecordingMode, StdinMode, UploadMessage, Work as SessionWork};
@@ -63,7 +65,7 @@ fn begin(
     let Event::Start(start) = start(SESSION) else {
         panic!("no start");
     };
-    let start = Start {
+    let start = RecordingStart {
         work,
         streams: holds_data,
         ..start
@@ -85,7 +87,7 @@ fn begin(
 /// Does all work on a medium that keeps everything.
 fn work(spool: &mut Spool, now: Duration, files: &mut BTreeMap<u32, Vec<u8>>) {
     while let Some(work) = spool.poll_work(now) {
-        if let Work::Write(write) = &work {
+        if let SpoolWork::Write(write) = &work {
             let file = files.entry(write.segment.index).or_default();
             assert_eq!(file.len() as u64, write.at);
             file.extend_from_slice(&write.bytes);
@@ -97,11 +99,11 @@ fn work(spool: &mut Spool, now: Duration, files: &mut BTreeMap<u32, Vec<u8>>) {
 /// Everything that was said on the streams, as the records tell it, and what the relay can prove.
 fn read(
     files: &BTreeMap<u32, Vec<u8>>,
-    seen: &[crate::recording::chain::Seen; 3],
+    seen: &[crate::recording::chain::StreamDigest; 3],
     kind: RecordedKind,
-) -> (Vec<String>, [Proof; 3]) {
+) -> (Vec<String>, [StreamProof; 3]) {
     let secrets = [secret()];
-    let mut reader = Reader::new(SESSION, &secrets);
+    let mut reader = RecordingReader::new(SESSION, &secrets);
     let expected = Expectation {
         kind,
         ..expectation(seen.clone(), true)
@@ -122,7 +124,7 @@ fn read(
         });
         assert_eq!(outcome, Ok(()));
     }
-    let complete = Verdict::Complete {
+    let complete = ReadVerdict::Complete {
         why: EndReason::Exited,
     };
     assert_eq!(reader.verdict(), complete);
@@ -159,9 +161,9 @@ fn what_is_typed_without_echo_is_hidden_and_the_rest_is_proved() {
             true,
         )
         .unwrap();
-        let mut witness = Stream::ALL.map(|stream| Witness::new(&KEY, stream));
+        let mut witness = Stream::ALL.map(|stream| StreamDigester::new(&KEY, stream));
         let mut pass = |stream: Stream, bytes: &[u8], remaining, hidden| {
-            let piece = Piece {
+            let piece = DataPiece {
                 stream,
                 bytes,
                 remaining,
@@ -179,7 +181,7 @@ fn what_is_typed_without_echo_is_hidden_and_the_rest_is_proved() {
         spool.end(T, SESSION, None, EndReason::Exited);
         let mut files = BTreeMap::new();
         work(&mut spool, T, &mut files);
-        let seen = witness.each_ref().map(Witness::seen);
+        let seen = witness.each_ref().map(StreamDigester::seen);
         let (said, proofs) = read(&files, &seen, RecordedKind::Shell);
         assert_eq!(said, expected, "{mode:?}");
         assert!(
@@ -196,10 +198,10 @@ fn long_command_is_recorded_whole_file_transfer_counted() {
     let exec = SessionWork::Exec(command.clone().into_bytes());
     let terms = terms(RecordingMode::Strict, StdinMode::Redact);
     begin(&mut spool, &terms, &exec, false).unwrap();
-    let mut witness = Stream::ALL.map(|stream| Witness::new(&KEY, stream));
+    let mut witness = Stream::ALL.map(|stream| StreamDigester::new(&KEY, stream));
     let data = vec![b'd'; 50_000];
     for _ in 0..100 {
-        let piece = Piece {
+        let piece = DataPiece {
             stream: Stream::Stdin,
             bytes: &data,
             remaining: 0,
@@ -213,7 +215,7 @@ fn long_command_is_recorded_whole_file_transfer_counted() {
     work(&mut spool, T, &mut files);
     assert!(files[&0].len() < 5_000, "only counted");
     let secrets = [secret()];
-    let mut reader = Reader::new(SESSION, &secrets);
+    let mut reader = RecordingReader::new(SESSION, &secrets);
     let mut found = 0;
     reader
         .read_segment(&files[&0], &mut |_, record| match &record.event {
@@ -224,12 +226,12 @@ fn long_command_is_recorded_whole_file_transfer_counted() {
                 } => found += head.0.len(),
                 other => panic!("{other:?}"),
             },
-            Event::CommandLine(Bytes(rest)) => found += rest.len(),
+            Event::CommandLine(RecordedBytes(rest)) => found += rest.len(),
             _ => {}
         })
         .unwrap();
     assert_eq!(found, command.len());
-    let seen = witness.each_ref().map(Witness::seen);
+    let seen = witness.each_ref().map(StreamDigester::seen);
     let (_, proofs) = read(&files, &seen, RecordedKind::Sftp);
     assert_eq!(
         proofs[0].lack,
@@ -323,7 +325,7 @@ fn a_terminals_text_takes_at_most_half_of_its_bytes() {
             )
         });
         let text: String = lines.collect();
-        let piece = Piece {
+        let piece = DataPiece {
             stream: Stream::Stdout,
             bytes: text.as_bytes(),
             remaining: 0,
@@ -404,7 +406,7 @@ fn end_of_a_forward_is_recorded_however_full_the_spool_is() {
         work(&mut spool, now, &mut files);
         assert!(spool.used() <= max);
         let (secrets, mut ends) = ([secret()], vec![]);
-        let mut reader = Reader::new(SESSION, &secrets);
+        let mut reader = RecordingReader::new(SESSION, &secrets);
         for file in files.values() {
             let read = reader.read_segment(file, &mut |_, record| {
                 if let Event::ForwardClosed(closed) = &record.event {
@@ -414,7 +416,7 @@ fn end_of_a_forward_is_recorded_however_full_the_spool_is() {
             assert_eq!(read, Ok(()));
         }
         let why = EndReason::ClientGone;
-        assert_eq!(reader.verdict(), Verdict::Complete { why });
+        assert_eq!(reader.verdict(), ReadVerdict::Complete { why });
         let all: Vec<ForwardClosed> = (0..open).map(closed).collect();
         assert_eq!(ends, all, "{mode:?}");
         // What comes behind the end belongs to no recording.

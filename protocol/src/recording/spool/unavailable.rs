@@ -13,7 +13,7 @@ use crate::recording::segment::WriteError;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Unavailable {
     /// The spool holds as much as it may.
-    #[error("spool full ({} of {} MiB{}{})", Mib(*used), Mib(*max), Since(*oldest), Kept(*kept, kept_for))]
+    #[error("spool full ({} of {} MiB{}{})", Mib(*used), Mib(*max), Since(*oldest), FailedBefore(*kept, kept_for))]
     Full {
         /// What it holds.
         used: u64,
@@ -87,9 +87,9 @@ impl fmt::Display for Mib {
     }
 }
 
-struct Kept(u64, &'static str);
+struct FailedBefore(u64, &'static str);
 
-impl fmt::Display for Kept {
+impl fmt::Display for FailedBefore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             0 => Ok(()),

@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use embedded_io::ErrorKind;
 
-use super::{Ended, File, FileState, Spool, Sync};
+use super::{EndedRecording, FileState, Spool, SpoolFile, Sync};
 use crate::ids::SessionId;
 use crate::recording::medium::SegmentName;
 use crate::recording::record::EndReason;
@@ -14,9 +14,9 @@ use crate::wire::SegmentLost;
 
 /// Something to be done on the medium. Each is given out once, and has to come back in `handle_done`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Work {
+pub enum SpoolWork {
     /// Append to a segment.
-    Write(Write),
+    Write(SpoolWrite),
     /// Remove a segment that a relay has stored.
     Remove(SegmentName),
     /// Rename a segment that no relay takes.
@@ -25,7 +25,7 @@ pub enum Work {
 
 /// Bytes for a segment: whole blocks.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Write {
+pub struct SpoolWrite {
     /// Which.
     pub segment: SegmentName,
     /// Where they belong; at 0 the file is made first.
@@ -40,14 +40,14 @@ pub struct Write {
 
 impl Spool {
     /// The next thing to do on the medium.
-    pub fn poll_work(&mut self, now: Duration) -> Option<Work> {
+    pub fn poll_work(&mut self, now: Duration) -> Option<SpoolWork> {
         if let Some(write) = self.poll_write(now) {
-            return Some(Work::Write(write));
+            return Some(SpoolWork::Write(write));
         }
         let next = self.files.iter().find_map(|(name, file)| {
             let work = match file.state {
-                FileState::Stored if self.may_remove(name) => Work::Remove(*name),
-                FileState::Refused => Work::SetAside(*name),
+                FileState::Stored if self.may_remove(name) => SpoolWork::Remove(*name),
+                FileState::Refused => SpoolWork::SetAside(*name),
                 _ => return None,
             };
             (!file.busy && file.closed).then_some((*name, work))
@@ -60,13 +60,13 @@ impl Spool {
     }
 
     /// Work was done, or failed. `outcome` is what [`perform`](crate::recording::medium::perform) gave.
-    pub fn handle_done(&mut self, now: Duration, work: Work, outcome: Result<u64, ErrorKind>) {
+    pub fn handle_done(&mut self, now: Duration, work: SpoolWork, outcome: Result<u64, ErrorKind>) {
         if let Ok(free) = outcome {
             self.free = free;
         }
         match work {
-            Work::Write(write) => self.handle_written(now, write, outcome.map(|_| ())),
-            Work::Remove(name) => match outcome {
+            SpoolWork::Write(write) => self.handle_written(now, write, outcome.map(|_| ())),
+            SpoolWork::Remove(name) => match outcome {
                 // One that is not there needs no removing.
                 Ok(_) | Err(ErrorKind::NotFound) => {
                     let file = self.files.remove(&name);
@@ -75,7 +75,7 @@ impl Spool {
                 }
                 Err(_) => self.unbusy(&name),
             },
-            Work::SetAside(name) => {
+            SpoolWork::SetAside(name) => {
                 let file = self.files.remove(&name);
                 if matches!(outcome, Err(ErrorKind::NotFound)) {
                     self.stored -= file.map_or(0, |file| file.length);
@@ -86,7 +86,7 @@ impl Spool {
     }
 
     /// Sessions take turns, so that a busy one does not starve the others.
-    fn poll_write(&mut self, now: Duration) -> Option<Write> {
+    fn poll_write(&mut self, now: Duration) -> Option<SpoolWrite> {
         let after = self
             .live
             .range(self.turn..)
@@ -119,13 +119,13 @@ impl Spool {
         None
     }
 
-    fn handle_written(&mut self, now: Duration, write: Write, outcome: Result<(), ErrorKind>) {
+    fn handle_written(&mut self, now: Duration, write: SpoolWrite, outcome: Result<(), ErrorKind>) {
         let name = write.segment;
         self.flash.written += write.bytes.len() as u64;
         self.flash.syncs += u64::from(write.sync);
         if outcome.is_ok() {
             let known = self.files.get(&name);
-            let file = File {
+            let file = SpoolFile {
                 length: write.at + write.bytes.len() as u64,
                 link: write.link,
                 closed: write.closes,
@@ -144,7 +144,7 @@ impl Spool {
             && let Some((why, link, segments)) = live.ended
         {
             self.live.remove(&name.session);
-            let ended = Ended {
+            let ended = EndedRecording {
                 report: (Some(why), segments, link),
                 noted: false,
             };
@@ -161,7 +161,7 @@ impl Spool {
             return;
         };
         file.closed = true;
-        let ended = Ended {
+        let ended = EndedRecording {
             report: (Some(EndReason::PowerLoss), last.index + 1, file.link),
             noted: false,
         };
@@ -175,7 +175,7 @@ impl Spool {
     }
 }
 
-impl core::fmt::Debug for Write {
+impl core::fmt::Debug for SpoolWrite {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         write!(
             f,

@@ -14,9 +14,10 @@ use super::spool::Spool;
 use crate::ids::SessionId;
 use crate::limits::{MAX_UPLOAD_CHUNK, UPLOAD_IN_FLIGHT, UPLOAD_RETRY};
 use crate::wire::{
-    OfferedSegment, Refused, SegmentBytes, SegmentHeld, SegmentLost, UploadAnswer, UploadMessage,
+    OfferedSegment, SegmentBytes, SegmentHeld, SegmentLost, SegmentRefused, UploadAnswer,
+    UploadMessage,
 };
-use pace::Pace;
+use pace::UploadPace;
 pub use pace::{UploadConfig, UploadPolicy};
 
 /// What the driver shall do now.
@@ -38,9 +39,9 @@ pub enum UploadAction {
 /// The state machine of a tunnel's uploads; it outlives tunnels.
 #[derive(Debug)]
 pub struct Uploader {
-    pace: Pace,
+    pace: UploadPace,
     connected: bool,
-    present: Option<Present>,
+    present: Option<CurrentSegment>,
     /// The report that was sent and not noted yet.
     reported: Option<UploadMessage>,
     /// How far the relay has the segments that are still being written.
@@ -51,7 +52,7 @@ pub struct Uploader {
 
 /// The segment that is under way.
 #[derive(Debug)]
-struct Present {
+struct CurrentSegment {
     offer: OfferedSegment,
     /// How far the relay has it; unknown until it answers.
     held: Option<u64>,
@@ -64,7 +65,7 @@ impl Uploader {
     #[must_use]
     pub fn new(config: UploadConfig) -> Self {
         Self {
-            pace: Pace::new(config),
+            pace: UploadPace::new(config),
             connected: false,
             present: None,
             reported: None,
@@ -111,7 +112,7 @@ impl Uploader {
                     session: refusal.session,
                     index: refusal.segment,
                 };
-                if refusal.why == Refused::Unavailable {
+                if refusal.why == SegmentRefused::Unavailable {
                     self.later.insert(refusal.session, now + UPLOAD_RETRY);
                 }
                 spool.handle_refused(name, refusal.why);
@@ -191,7 +192,7 @@ impl Uploader {
             more && !self.later.contains_key(&offer.session)
         };
         let offer = spool.offers().find(new)?;
-        self.present = Some(Present {
+        self.present = Some(CurrentSegment {
             offer: offer.clone(),
             held: None,
             sent: 0,
@@ -225,13 +226,13 @@ impl Uploader {
         };
         if !spool.handle_stored(held) && self.present_of(held).is_some() {
             // The relay stores what is not what is here: offering it again would change nothing.
-            spool.handle_refused(name, Refused::Tampered);
+            spool.handle_refused(name, SegmentRefused::Tampered);
         }
         self.finish(name);
     }
 
-    fn present_of(&mut self, held: &SegmentHeld) -> Option<&mut Present> {
-        let same = |present: &&mut Present| {
+    fn present_of(&mut self, held: &SegmentHeld) -> Option<&mut CurrentSegment> {
+        let same = |present: &&mut CurrentSegment| {
             present.offer.session == held.session && present.offer.segment == held.segment
         };
         self.present.as_mut().filter(same)
@@ -256,7 +257,7 @@ impl Uploader {
     }
 }
 
-impl Present {
+impl CurrentSegment {
     fn name(&self) -> SegmentName {
         SegmentName {
             session: self.offer.session,

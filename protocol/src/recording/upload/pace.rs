@@ -37,7 +37,7 @@ pub enum UploadPolicy {
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(super) struct UploadPace {
     config: UploadConfig,
     interactive: Option<Duration>,
     requested: bool,
@@ -50,7 +50,7 @@ pub(super) struct Pace {
     day: Duration,
 }
 
-impl Pace {
+impl UploadPace {
     pub(super) fn new(config: UploadConfig) -> Self {
         Self {
             config,
@@ -149,8 +149,8 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn pace(policy: UploadPolicy) -> Pace {
-        Pace::new(UploadConfig {
+    fn pace(policy: UploadPolicy) -> UploadPace {
+        UploadPace::new(UploadConfig {
             policy,
             rate: None,
             daily: None,
@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn rate_and_daily_budget_hold() {
-        let mut pace = Pace::new(UploadConfig {
+        let mut pace = UploadPace::new(UploadConfig {
             policy: UploadPolicy::Always,
             rate: Some(1_000),
             daily: Some(50_000),

@@ -4,7 +4,7 @@
 //! What is booked is what was answered, on the path of the request that the answer belongs to. Where that is not
 //! certain, following ends, and says so, once and for good: a number that is used again while it is unanswered, an answer
 //! that was not asked for or is of another kind, a success on a handle that is not open. Whatever is under way then is
-//! booked as [`Outcome::NotFollowed`]. So a log without [`Followed::Lost`] has all that was done.
+//! booked as [`FileOutcome::NotFollowed`]. So a log without [`Followed::Lost`] has all that was done.
 //!
 //! The result depends on the two streams alone, not on how their packets interleave, so that a relay and a device that
 //! follow the same session agree.
@@ -15,11 +15,11 @@ use alloc::vec::Vec;
 use thiserror::Error;
 
 use super::VERSION;
-use super::fields::Fields;
+use super::fields::SftpFields;
 use super::kind;
-use super::operation::{Action, Operation, Outcome};
+use super::operation::{FileAction, FileOutcome, Operation};
 use super::pending::{Pending, opened_as};
-use super::stream::{Packet, Packets};
+use super::stream::{Packets, SeenPacket};
 use crate::limits::{
     MAX_SFTP_HANDLE, MAX_SFTP_OPEN, MAX_SFTP_PACKET, MAX_SFTP_PENDING, MAX_SFTP_STATUS_TEXT,
     SFTP_PENDING_COST,
@@ -30,7 +30,7 @@ const END_OF_FILE: u32 = 1;
 
 /// Why a session's SFTP cannot be followed any more.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-pub enum Lost {
+pub enum FollowError {
     /// This is no packet of SFTP.
     #[error("invalid packet length: expected 1 to {MAX_SFTP_PACKET} bytes, got {0}")]
     Length(u32),
@@ -77,7 +77,7 @@ pub enum Followed {
     /// This was done.
     Operation(Operation),
     /// From here on nothing is known.
-    Lost(Lost),
+    Lost(FollowError),
 }
 
 /// Follows one session.
@@ -91,20 +91,20 @@ pub struct Follower {
     pending_bytes: usize,
     /// Versions that are offered and not answered.
     versions: usize,
-    open: BTreeMap<Vec<u8>, File>,
-    lost: Option<Lost>,
+    open: BTreeMap<Vec<u8>, FollowedFile>,
+    lost: Option<FollowError>,
     seen: VecDeque<Followed>,
 }
 
 /// A file or folder that is open.
 #[derive(Debug)]
-struct File {
-    action: Action,
+struct FollowedFile {
+    action: FileAction,
     path: Vec<u8>,
     read: u64,
     written: u64,
     /// The first failure of a read or a write.
-    failure: Option<Outcome>,
+    failure: Option<FileOutcome>,
 }
 
 impl Follower {
@@ -142,7 +142,7 @@ impl Follower {
 
     /// The session is over: what is unanswered or open will stay so.
     pub fn finish(&mut self) {
-        self.leave(&Outcome::NotAnswered, &Outcome::NotClosed);
+        self.leave(&FileOutcome::NotAnswered, &FileOutcome::NotClosed);
     }
 
     /// The next that was seen.
@@ -153,17 +153,17 @@ impl Follower {
 
     /// Why the session cannot be followed any more, if that is so.
     #[must_use]
-    pub fn lost(&self) -> Option<Lost> {
+    pub fn lost(&self) -> Option<FollowError> {
         self.lost
     }
 
-    fn lose(&mut self, lost: Lost) {
+    fn lose(&mut self, lost: FollowError) {
         self.lost = Some(lost);
-        self.leave(&Outcome::NotFollowed, &Outcome::NotFollowed);
+        self.leave(&FileOutcome::NotFollowed, &FileOutcome::NotFollowed);
         self.seen.push_back(Followed::Lost(lost));
     }
 
-    fn leave(&mut self, unanswered: &Outcome, unclosed: &Outcome) {
+    fn leave(&mut self, unanswered: &FileOutcome, unclosed: &FileOutcome) {
         self.pending_bytes = 0;
         for (_, pending) in core::mem::take(&mut self.pending) {
             if let Some(operation) = pending.unanswered(unanswered.clone()) {
@@ -175,7 +175,7 @@ impl Follower {
         }
     }
 
-    fn request(&mut self, packet: &Packet<'_>) -> Result<(), Lost> {
+    fn request(&mut self, packet: &SeenPacket<'_>) -> Result<(), FollowError> {
         if packet.kind == kind::INIT {
             self.versions += 1;
             self.pending_bytes += SFTP_PENDING_COST;
@@ -183,43 +183,46 @@ impl Follower {
             let (id, pending) = Pending::of(packet)?;
             if self.pending.contains_key(&id) {
                 // It may be done as well, and is not forgotten.
-                let unfollowed = pending.unanswered(Outcome::NotFollowed);
+                let unfollowed = pending.unanswered(FileOutcome::NotFollowed);
                 self.seen.extend(unfollowed.map(Followed::Operation));
-                return Err(Lost::ReusedId(id));
+                return Err(FollowError::ReusedId(id));
             }
             self.pending_bytes += pending.bytes();
             self.pending.insert(id, pending);
         }
         match self.pending_bytes > MAX_SFTP_PENDING {
-            true => Err(Lost::TooManyRequests),
+            true => Err(FollowError::TooManyRequests),
             false => Ok(()),
         }
     }
 
-    fn answer(&mut self, packet: &Packet<'_>) -> Result<(), Lost> {
+    fn answer(&mut self, packet: &SeenPacket<'_>) -> Result<(), FollowError> {
         let mut fields = packet.fields();
-        let id = fields.number().ok_or(Lost::Short)?;
+        let id = fields.number().ok_or(FollowError::Short)?;
         if packet.kind == kind::VERSION {
-            self.versions = self.versions.checked_sub(1).ok_or(Lost::Unasked(id))?;
+            self.versions = self
+                .versions
+                .checked_sub(1)
+                .ok_or(FollowError::Unasked(id))?;
             self.pending_bytes = self.pending_bytes.saturating_sub(SFTP_PENDING_COST);
             return if id == VERSION {
                 Ok(())
             } else {
-                Err(Lost::Version(id))
+                Err(FollowError::Version(id))
             };
         }
-        let pending = self.pending.remove(&id).ok_or(Lost::Unasked(id))?;
+        let pending = self.pending.remove(&id).ok_or(FollowError::Unasked(id))?;
         self.pending_bytes = self.pending_bytes.saturating_sub(pending.bytes());
         let outcome = match packet.kind {
             kind::STATUS => status(&mut fields)?,
-            _ => Outcome::OK,
+            _ => FileOutcome::OK,
         };
-        if outcome == Outcome::OK {
+        if outcome == FileOutcome::OK {
             if !pending.fits(packet.kind) {
                 let kind = packet.kind;
-                let unfollowed = pending.unanswered(Outcome::NotFollowed);
+                let unfollowed = pending.unanswered(FileOutcome::NotFollowed);
                 self.seen.extend(unfollowed.map(Followed::Operation));
-                return Err(Lost::WrongAnswer { id, kind });
+                return Err(FollowError::WrongAnswer { id, kind });
             }
             self.succeed(pending, &mut fields)
         } else {
@@ -228,27 +231,42 @@ impl Follower {
         }
     }
 
-    fn succeed(&mut self, pending: Pending, fields: &mut Fields<'_>) -> Result<(), Lost> {
+    fn succeed(
+        &mut self,
+        pending: Pending,
+        fields: &mut SftpFields<'_>,
+    ) -> Result<(), FollowError> {
         match pending {
             Pending::Open { path, writes } => {
-                self.opened(File::new(opened_as(writes), path), fields, None)
+                self.opened(FollowedFile::new(opened_as(writes), path), fields, None)
             }
             Pending::OpenAs {
                 handle,
                 path,
                 writes,
-            } => self.opened(File::new(opened_as(writes), path), fields, Some(&handle)),
+            } => self.opened(
+                FollowedFile::new(opened_as(writes), path),
+                fields,
+                Some(&handle),
+            ),
             Pending::List(path) => {
-                self.done(Operation::new(Action::List, path.clone(), Outcome::OK));
-                self.opened(File::new(Action::List, path), fields, None)
+                self.done(Operation::new(
+                    FileAction::List,
+                    path.clone(),
+                    FileOutcome::OK,
+                ));
+                self.opened(FollowedFile::new(FileAction::List, path), fields, None)
             }
             Pending::Close(handle) => {
-                let file = self.open.remove(&handle).ok_or(Lost::UnknownHandle)?;
-                self.close(file, Outcome::OK);
+                let file = self
+                    .open
+                    .remove(&handle)
+                    .ok_or(FollowError::UnknownHandle)?;
+                self.close(file, FileOutcome::OK);
                 Ok(())
             }
             Pending::Read(handle) => {
-                let length = fields.number().ok_or(Lost::Short)?;
+                let length = fields.number().ok_or(FollowError::Short)?;
                 let file = self.file(&handle)?;
                 file.read = file.read.saturating_add(length.into());
                 Ok(())
@@ -260,13 +278,13 @@ impl Follower {
             }
             Pending::ByHandle(action, handle) => {
                 let path = self.file(&handle)?.path.clone();
-                self.done(Operation::new(action, path, Outcome::OK));
+                self.done(Operation::new(action, path, FileOutcome::OK));
                 Ok(())
             }
             Pending::Copy(from, to) => {
                 let from = self.file(&from)?.path.clone();
                 let to = Some(self.file(&to)?.path.clone());
-                let copied = Operation::new(Action::Copy, from, Outcome::OK);
+                let copied = Operation::new(FileAction::Copy, from, FileOutcome::OK);
                 self.done(Operation { to, ..copied });
                 Ok(())
             }
@@ -278,7 +296,7 @@ impl Follower {
         }
     }
 
-    fn fail(&mut self, pending: Pending, outcome: Outcome) {
+    fn fail(&mut self, pending: Pending, outcome: FileOutcome) {
         match pending {
             // Closed or not, the client has done with it.
             Pending::Close(handle) => {
@@ -289,7 +307,7 @@ impl Follower {
             Pending::Read(handle) => {
                 let is_over = matches!(
                     outcome,
-                    Outcome::Status {
+                    FileOutcome::Status {
                         code: END_OF_FILE,
                         ..
                     }
@@ -312,7 +330,7 @@ impl Follower {
             Pending::Copy(from, to) => {
                 if let (Some(from), Some(to)) = (self.open.get(&from), self.open.get(&to)) {
                     let (from, to) = (from.path.clone(), Some(to.path.clone()));
-                    let copied = Operation::new(Action::Copy, from, outcome);
+                    let copied = Operation::new(FileAction::Copy, from, outcome);
                     self.done(Operation { to, ..copied });
                 }
             }
@@ -327,18 +345,18 @@ impl Follower {
     /// A file is open, under the handle that the answer names; that must be the `expected` one, if there is one.
     fn opened(
         &mut self,
-        file: File,
-        fields: &mut Fields<'_>,
+        file: FollowedFile,
+        fields: &mut SftpFields<'_>,
         expected: Option<&[u8]>,
-    ) -> Result<(), Lost> {
-        let handle = fields.string().ok_or(Lost::Short);
+    ) -> Result<(), FollowError> {
+        let handle = fields.string().ok_or(FollowError::Short);
         let handle = match handle {
-            Ok(handle) if handle.len() > MAX_SFTP_HANDLE => Err(Lost::LongHandle),
-            Ok(handle) if self.open.contains_key(handle) => Err(Lost::HandleInUse),
+            Ok(handle) if handle.len() > MAX_SFTP_HANDLE => Err(FollowError::LongHandle),
+            Ok(handle) if self.open.contains_key(handle) => Err(FollowError::HandleInUse),
             Ok(handle) if expected.is_some_and(|expected| expected != handle) => {
-                Err(Lost::UnknownHandle)
+                Err(FollowError::UnknownHandle)
             }
-            Ok(_) if self.open.len() >= MAX_SFTP_OPEN => Err(Lost::TooManyFiles),
+            Ok(_) if self.open.len() >= MAX_SFTP_OPEN => Err(FollowError::TooManyFiles),
             other => other,
         };
         match handle {
@@ -347,19 +365,19 @@ impl Follower {
                 Ok(())
             }
             Err(lost) => {
-                self.close(file, Outcome::NotFollowed);
+                self.close(file, FileOutcome::NotFollowed);
                 Err(lost)
             }
         }
     }
 
-    fn file(&mut self, handle: &[u8]) -> Result<&mut File, Lost> {
-        self.open.get_mut(handle).ok_or(Lost::UnknownHandle)
+    fn file(&mut self, handle: &[u8]) -> Result<&mut FollowedFile, FollowError> {
+        self.open.get_mut(handle).ok_or(FollowError::UnknownHandle)
     }
 
-    fn close(&mut self, file: File, outcome: Outcome) {
+    fn close(&mut self, file: FollowedFile, outcome: FileOutcome) {
         // A folder was booked when it was opened.
-        if file.action == Action::List {
+        if file.action == FileAction::List {
             return;
         }
         let outcome = file.failure.unwrap_or(outcome);
@@ -375,8 +393,8 @@ impl Follower {
     }
 }
 
-impl File {
-    fn new(action: Action, path: Vec<u8>) -> Self {
+impl FollowedFile {
+    fn new(action: FileAction, path: Vec<u8>) -> Self {
         Self {
             action,
             path,
@@ -387,15 +405,15 @@ impl File {
     }
 }
 
-fn status(fields: &mut Fields<'_>) -> Result<Outcome, Lost> {
-    let code = fields.number().ok_or(Lost::Short)?;
+fn status(fields: &mut SftpFields<'_>) -> Result<FileOutcome, FollowError> {
+    let code = fields.number().ok_or(FollowError::Short)?;
     if code == 0 {
-        return Ok(Outcome::OK);
+        return Ok(FileOutcome::OK);
     }
     // Older servers send no text.
     let text = fields.beginning().unwrap_or_default();
     let text = text.get(..MAX_SFTP_STATUS_TEXT).unwrap_or(text);
-    Ok(Outcome::Status {
+    Ok(FileOutcome::Status {
         code,
         text: text.to_vec(),
     })

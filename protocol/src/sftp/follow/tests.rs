@@ -95,18 +95,18 @@ fn seen(follower: &mut Follower) -> Vec<Followed> {
     core::iter::from_fn(|| follower.poll()).collect()
 }
 
-fn failure(code: u32) -> Outcome {
-    Outcome::Status {
+fn failure(code: u32) -> FileOutcome {
+    FileOutcome::Status {
         code,
         text: b"why".to_vec(),
     }
 }
 
-fn done(action: Action, path: &str, outcome: Outcome) -> Operation {
+fn done(action: FileAction, path: &str, outcome: FileOutcome) -> Operation {
     Operation::new(action, path.into(), outcome)
 }
 
-fn booked(action: Action, path: &str, outcome: Outcome) -> Followed {
+fn booked(action: FileAction, path: &str, outcome: FileOutcome) -> Followed {
     Followed::Operation(done(action, path, outcome))
 }
 
@@ -183,28 +183,28 @@ fn conversation() -> (Vec<u8>, Vec<u8>, Vec<Followed>) {
         Followed::Operation(Operation {
             read,
             written,
-            ..done(action, path, Outcome::OK)
+            ..done(action, path, FileOutcome::OK)
         })
     };
     let to = |action, path, to: &str| {
         Followed::Operation(Operation {
             to: Some(to.into()),
-            ..done(action, path, Outcome::OK)
+            ..done(action, path, FileOutcome::OK)
         })
     };
     let expected = vec![
-        with(Action::Read, "/etc/hosts", 1234, 0),
-        with(Action::Write, "up.bin", 3, 40_005),
-        booked(Action::Read, "/etc/shadow", failure(3)),
-        to(Action::Rename, "x", "y"),
-        booked(Action::List, "/tmp", Outcome::OK),
-        to(Action::Copy, "from", "to"),
-        booked(Action::SetAttributes, "to", failure(3)),
-        booked(Action::Stat, "to", Outcome::OK),
-        booked(Action::Stat, "f", failure(2)),
-        booked(Action::Resolve, ".", Outcome::OK),
-        booked(Action::Extension, "limits@openssh.com", Outcome::OK),
-        booked(Action::Remove, "gone", Outcome::OK),
+        with(FileAction::Read, "/etc/hosts", 1234, 0),
+        with(FileAction::Write, "up.bin", 3, 40_005),
+        booked(FileAction::Read, "/etc/shadow", failure(3)),
+        to(FileAction::Rename, "x", "y"),
+        booked(FileAction::List, "/tmp", FileOutcome::OK),
+        to(FileAction::Copy, "from", "to"),
+        booked(FileAction::SetAttributes, "to", failure(3)),
+        booked(FileAction::Stat, "to", FileOutcome::OK),
+        booked(FileAction::Stat, "f", failure(2)),
+        booked(FileAction::Resolve, ".", FileOutcome::OK),
+        booked(FileAction::Extension, "limits@openssh.com", FileOutcome::OK),
+        booked(FileAction::Remove, "gone", FileOutcome::OK),
     ];
     (requests.concat(), answers.concat(), expected)
 }
@@ -221,8 +221,8 @@ fn operations_are_booked_when_they_are_answered() {
     assert_eq!(
         seen(&mut follower),
         [
-            booked(Action::Read, "from", Outcome::NotClosed),
-            booked(Action::Write, "to", Outcome::NotClosed)
+            booked(FileAction::Read, "from", FileOutcome::NotClosed),
+            booked(FileAction::Write, "to", FileOutcome::NotClosed)
         ]
     );
     assert_eq!(follower.lost(), None);
@@ -238,30 +238,30 @@ fn reused_request_number_ends_following() {
             secret.clone(),
             open(7, "/harmless", 1),
             [
-                booked(Action::Read, "/harmless", Outcome::NotFollowed),
-                booked(Action::Read, "/etc/shadow", Outcome::NotFollowed),
+                booked(FileAction::Read, "/harmless", FileOutcome::NotFollowed),
+                booked(FileAction::Read, "/etc/shadow", FileOutcome::NotFollowed),
             ],
         ),
         (
             secret,
             on(REMOVE, 7, "/file"),
             [
-                booked(Action::Remove, "/file", Outcome::NotFollowed),
-                booked(Action::Read, "/etc/shadow", Outcome::NotFollowed),
+                booked(FileAction::Remove, "/file", FileOutcome::NotFollowed),
+                booked(FileAction::Read, "/etc/shadow", FileOutcome::NotFollowed),
             ],
         ),
     ] {
         let mut follower = begun();
         follower.handle_requests(&[first, second].concat());
         let mut all = expected.to_vec();
-        all.push(Followed::Lost(Lost::ReusedId(7)));
+        all.push(Followed::Lost(FollowError::ReusedId(7)));
         assert_eq!(seen(&mut follower), all);
         // Once and for good: nothing is booked on a path that is not certain.
         follower.handle_answers(&[handle(7, "h"), status(7, 0)].concat());
         follower.handle_requests(&conversation().0);
         follower.finish();
         assert_eq!(seen(&mut follower), []);
-        assert_eq!(follower.lost(), Some(Lost::ReusedId(7)));
+        assert_eq!(follower.lost(), Some(FollowError::ReusedId(7)));
     }
 }
 
@@ -272,7 +272,7 @@ fn number_may_be_used_again_behind_its_answer() {
         follower.handle_requests(&on(REMOVE, 0, path));
         follower.handle_answers(&status(0, 0));
     }
-    let removed = ["a", "b"].map(|path| booked(Action::Remove, path, Outcome::OK));
+    let removed = ["a", "b"].map(|path| booked(FileAction::Remove, path, FileOutcome::OK));
     assert_eq!(seen(&mut follower), removed);
 }
 
@@ -281,44 +281,60 @@ fn unexpected_answer_ends_following() {
     let opened = || open(1, "f", 1);
     let removed = || on(REMOVE, 1, "f");
     for (requests, answers, lost) in [
-        (vec![], status(1, 0), Lost::Unasked(1)),
-        (removed(), status(2, 0), Lost::Unasked(2)),
-        (vec![], version(), Lost::Unasked(3)),
-        (init(), packet(2, &[&number(6)]), Lost::Version(6)),
+        (vec![], status(1, 0), FollowError::Unasked(1)),
+        (removed(), status(2, 0), FollowError::Unasked(2)),
+        (vec![], version(), FollowError::Unasked(3)),
+        (init(), packet(2, &[&number(6)]), FollowError::Version(6)),
         (
             removed(),
             data(1, b"1"),
-            Lost::WrongAnswer { id: 1, kind: 103 },
+            FollowError::WrongAnswer { id: 1, kind: 103 },
         ),
         (
             opened(),
             status(1, 0),
-            Lost::WrongAnswer { id: 1, kind: 101 },
+            FollowError::WrongAnswer { id: 1, kind: 101 },
         ),
         (
             read(1, "h"),
             handle(1, "h"),
-            Lost::WrongAnswer { id: 1, kind: 102 },
+            FollowError::WrongAnswer { id: 1, kind: 102 },
         ),
-        (read(1, "h"), data(1, b"1"), Lost::UnknownHandle),
-        (write(1, "h", b"1"), status(1, 0), Lost::UnknownHandle),
-        (on(CLOSE, 1, "h"), status(1, 0), Lost::UnknownHandle),
-        (on(FSETSTAT, 1, "h"), status(1, 0), Lost::UnknownHandle),
-        (open_as(1, "h", "f"), handle(1, "i"), Lost::UnknownHandle),
+        (read(1, "h"), data(1, b"1"), FollowError::UnknownHandle),
+        (
+            write(1, "h", b"1"),
+            status(1, 0),
+            FollowError::UnknownHandle,
+        ),
+        (on(CLOSE, 1, "h"), status(1, 0), FollowError::UnknownHandle),
+        (
+            on(FSETSTAT, 1, "h"),
+            status(1, 0),
+            FollowError::UnknownHandle,
+        ),
+        (
+            open_as(1, "h", "f"),
+            handle(1, "i"),
+            FollowError::UnknownHandle,
+        ),
         (
             [opened(), open(2, "g", 1)].concat(),
             [handle(1, "h"), handle(2, "h")].concat(),
-            Lost::HandleInUse,
+            FollowError::HandleInUse,
         ),
-        (opened(), handle(1, &"h".repeat(257)), Lost::LongHandle),
-        (opened(), packet(HANDLE, &[&number(1)]), Lost::Short),
-        (vec![], packet(STATUS, &[]), Lost::Short),
-        (vec![], vec![0; 5], Lost::Length(0)),
-        (vec![], vec![0xff; 5], Lost::Length(u32::MAX)),
+        (
+            opened(),
+            handle(1, &"h".repeat(257)),
+            FollowError::LongHandle,
+        ),
+        (opened(), packet(HANDLE, &[&number(1)]), FollowError::Short),
+        (vec![], packet(STATUS, &[]), FollowError::Short),
+        (vec![], vec![0; 5], FollowError::Length(0)),
+        (vec![], vec![0xff; 5], FollowError::Length(u32::MAX)),
         (
             vec![],
             b"Welcome to this machine!".to_vec(),
-            Lost::Length(0x5765_6c63),
+            FollowError::Length(0x5765_6c63),
         ),
     ] {
         let mut follower = begun();
@@ -332,7 +348,7 @@ fn unexpected_answer_ends_following() {
             let Followed::Operation(operation) = followed else {
                 panic!("it is lost once");
             };
-            assert_eq!(operation.outcome, Outcome::NotFollowed);
+            assert_eq!(operation.outcome, FileOutcome::NotFollowed);
         }
     }
 }
@@ -389,14 +405,14 @@ fn handle_may_be_used_before_its_open_is_answered() {
     let written = |path, outcome, written| {
         Followed::Operation(Operation {
             written,
-            ..done(Action::Write, path, outcome)
+            ..done(FileAction::Write, path, outcome)
         })
     };
     assert_eq!(
         seen(&mut follower),
         [
-            booked(Action::SetAttributes, "/good", Outcome::OK),
-            written("/good", Outcome::OK, 5),
+            booked(FileAction::SetAttributes, "/good", FileOutcome::OK),
+            written("/good", FileOutcome::OK, 5),
             written("/bad", failure(3), 0),
             written("/twice", failure(4), 0),
         ]
@@ -405,8 +421,8 @@ fn handle_may_be_used_before_its_open_is_answered() {
     assert_eq!(
         seen(&mut follower),
         [
-            written("/late", Outcome::NotAnswered, 0),
-            written("/left", Outcome::NotClosed, 3),
+            written("/late", FileOutcome::NotAnswered, 0),
+            written("/left", FileOutcome::NotClosed, 3),
         ]
     );
 }
@@ -419,7 +435,7 @@ fn first_failure_of_a_file_is_its_outcome() {
     follower.handle_answers(&[handle(1, "h"), status(2, 4), status(3, 0)].concat());
     assert_eq!(
         seen(&mut follower),
-        [booked(Action::Write, "a", failure(4))]
+        [booked(FileAction::Write, "a", failure(4))]
     );
 }
 
@@ -431,7 +447,7 @@ fn memory_is_bounded() {
         follower.handle_requests(&on(STAT, asked, &"x".repeat(1000)));
         asked += 1;
     }
-    assert_eq!(follower.lost(), Some(Lost::TooManyRequests));
+    assert_eq!(follower.lost(), Some(FollowError::TooManyRequests));
     let all = seen(&mut follower);
     assert_eq!(all.len(), asked as usize + 1, "none is left out");
     assert!((asked as usize) < MAX_SFTP_PENDING / 1000);
@@ -449,7 +465,7 @@ fn memory_is_bounded() {
         follower.handle_requests(&open(id, "f", 1));
         follower.handle_answers(&handle(id, &alloc::format!("{id}")));
     }
-    assert_eq!(follower.lost(), Some(Lost::TooManyFiles));
+    assert_eq!(follower.lost(), Some(FollowError::TooManyFiles));
 }
 
 proptest! {

@@ -20,7 +20,7 @@ pub struct Factory;
 
 impl ControllerFactory for Factory {
     fn build(self: Arc<Self>, now: Instant, mtu: u16) -> Box<dyn Controller> {
-        Box::new(Control {
+        Box::new(QuinnController {
             began: now,
             rtt: RoundTrip {
                 smoothed: Duration::ZERO,
@@ -32,20 +32,20 @@ impl ControllerFactory for Factory {
 }
 
 #[derive(Clone)]
-struct Control {
+struct QuinnController {
     began: Instant,
     /// As it was at the last acknowledged packet.
     rtt: RoundTrip,
     state: Congestion,
 }
 
-impl Control {
+impl QuinnController {
     fn since(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.began)
     }
 }
 
-impl Controller for Control {
+impl Controller for QuinnController {
     fn on_sent(&mut self, now: Instant, _bytes: u64, last_packet_number: u64) {
         self.state.sent(self.since(now), last_packet_number);
     }

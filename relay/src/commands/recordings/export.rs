@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use holdfast_protocol::escape::Escaped;
-use holdfast_protocol::recording::reader::Verdict;
+use holdfast_protocol::recording::reader::ReadVerdict;
 use holdfast_protocol::recording::record::{Event as Recorded, Record, Stream};
 use tokio::io::AsyncWriteExt as _;
 
@@ -94,7 +94,7 @@ pub(crate) async fn run(
         .map_err(|error| Failure::unwritten(&error))?;
     match end {
         // What was written stands; who reads it must know that it is not all.
-        Verdict::Tampered { at, fault } => Err(Failure(format!(
+        ReadVerdict::Tampered { at, fault } => Err(Failure(format!(
             "recording {id} was altered behind {}: {fault}",
             clock(at.micros)
         ))),
@@ -112,7 +112,7 @@ async fn pass(
     context: &Context,
     plain: Arc<Mutex<(Plain, Ran)>>,
     out: &mut Out<'_>,
-) -> Result<(Verdict, bool), Failure> {
+) -> Result<(ReadVerdict, bool), Failure> {
     let (form, wanted) = (args.format, args.stream);
     let title = Title::of(&facts);
     let mut cast = Asciicast::new(title.clone());

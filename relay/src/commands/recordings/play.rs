@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use holdfast_protocol::recording::record::{Event as Recorded, Record, Start, Stream};
+use holdfast_protocol::recording::record::{Event as Recorded, Record, RecordingStart, Stream};
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::{Instant, sleep_until};
 
@@ -218,7 +218,7 @@ impl Show {
         Some((at, screen.draw(&text)))
     }
 
-    fn begin(&mut self, start: &Start<'_>) {
+    fn begin(&mut self, start: &RecordingStart<'_>) {
         let terminal = self.title.terminal(start);
         self.terminal = terminal.is_some();
         let size = terminal.map(|(_, size)| size);

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use holdfast_protocol::escape::Escaped;
-use holdfast_protocol::recording::reader::Verdict;
+use holdfast_protocol::recording::reader::ReadVerdict;
 use serde_json::{Value, json as value};
 
 use super::super::table::{card, count, table};
@@ -190,7 +190,7 @@ pub(super) async fn verify(facts: &RecordingFacts, context: &Context) -> Result<
         let reason = facts.row.reason.as_deref().unwrap_or("it was altered");
         return says(TAMPERED, format!("is tampered: {reason}"));
     }
-    if let Verdict::Tampered { at, fault } = found {
+    if let ReadVerdict::Tampered { at, fault } = found {
         let what = format!(
             "was altered after it was stored: segment {}, block {}: {fault}",
             at.segment, at.block

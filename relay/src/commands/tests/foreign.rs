@@ -3,7 +3,7 @@
 
 use holdfast_protocol::escape::is_treacherous;
 use holdfast_protocol::ids::{DeviceId, Login, SessionId};
-use holdfast_protocol::recording::chain::{Begun, ChainKey};
+use holdfast_protocol::recording::chain::{ChainKey, SessionStart};
 use holdfast_protocol::wire::{RecordingMode, StdinMode};
 use sqlx::{Connection as _, SqliteConnection};
 
@@ -65,7 +65,7 @@ async fn bed() -> Bed {
     let recording = NewRecording {
         session: session.clone(),
         key: ChainKey([1; 32]),
-        begun: Begun {
+        begun: SessionStart {
             command: None,
             subsystem: None,
             terminal: None,

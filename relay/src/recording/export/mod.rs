@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use holdfast_protocol::escape::{Escaped, EscapedBytes, Lines};
 use holdfast_protocol::recording::record::{
-    Command, Event, FileOperation, Gap, Record, Start, StartedWork, Stream,
+    Event, FileOperation, Gap, RanCommand, Record, RecordingStart, StartedWork, Stream,
 };
 use holdfast_protocol::wire::{Exit, WindowSize};
 use serde_json::{Map, Value, json};
@@ -44,7 +44,7 @@ impl Title {
 
     /// `TERM` and size of the terminal, if there was one.
     #[must_use]
-    pub(crate) fn terminal(&self, start: &Start<'_>) -> Option<(String, WindowSize)> {
+    pub(crate) fn terminal(&self, start: &RecordingStart<'_>) -> Option<(String, WindowSize)> {
         self.terminal.clone().unwrap_or_else(|| {
             let said = start.terminal.as_ref();
             said.map(|said| (said.term.to_owned(), said.size))
@@ -163,7 +163,7 @@ fn facts(event: &Event<'_>) -> (&'static str, Value) {
     }
 }
 
-fn start_facts(start: &Start<'_>, title: &Title) -> Value {
+fn start_facts(start: &RecordingStart<'_>, title: &Title) -> Value {
     let session = &title.session;
     let mut facts = json!({
         "session": session.id.to_string(),
@@ -257,7 +257,7 @@ fn gap_facts(gap: &Gap) -> Value {
     })
 }
 
-fn command_facts(command: &Command<'_>) -> Value {
+fn command_facts(command: &RanCommand<'_>) -> Value {
     let argv = command
         .argv
         .iter()
@@ -352,7 +352,7 @@ impl Asciicast {
         }
     }
 
-    fn header(&mut self, start: &Start<'_>) -> String {
+    fn header(&mut self, start: &RecordingStart<'_>) -> String {
         let terminal = self.title.terminal(start);
         self.terminal = terminal.is_some();
         let size = terminal.as_ref().map(|(_, size)| *size);
@@ -531,7 +531,7 @@ mod tests {
     use super::*;
     use holdfast_protocol::escape::is_treacherous;
     use holdfast_protocol::ids::{DeviceId, DeviceName, Login, SessionId, UserName};
-    use holdfast_protocol::recording::record::Bytes;
+    use holdfast_protocol::recording::record::RecordedBytes;
 
     use crate::clock::Timestamp;
 
@@ -563,7 +563,10 @@ mod tests {
     #[test]
     fn exports_hold_hostile_text_as_harmless_data() {
         let records = [
-            record(Event::Data(Stream::Stdout, Bytes(HOSTILE.as_bytes()))),
+            record(Event::Data(
+                Stream::Stdout,
+                RecordedBytes(HOSTILE.as_bytes()),
+            )),
             record(Event::CommandsUnavailable(HOSTILE)),
         ];
         let title = title();

@@ -126,7 +126,7 @@ impl RanCommand {
 
 #[cfg(test)]
 mod tests {
-    use holdfast_protocol::recording::record::{Bytes, Command, CommandExit};
+    use holdfast_protocol::recording::record::{CommandExit, RanCommand, RecordedBytes};
 
     use super::*;
 
@@ -135,12 +135,12 @@ mod tests {
     }
 
     fn command<'a>(pid: u32, argv: &[&'a [u8]]) -> Event<'a> {
-        Event::Command(Command {
+        Event::Command(RanCommand {
             pid,
             parent: 1,
-            argv: argv.iter().map(|word| Bytes(word)).collect(),
+            argv: argv.iter().map(|word| RecordedBytes(word)).collect(),
             cut: argv.is_empty(),
-            cwd: Some(Bytes(b"/tmp")),
+            cwd: Some(RecordedBytes(b"/tmp")),
         })
     }
 

@@ -10,13 +10,13 @@ use std::time::Duration;
 use holdfast_protocol::ids::{DeviceId, SessionId};
 use holdfast_protocol::recording::allowance::SessionExtent;
 use holdfast_protocol::recording::ingest::{
-    Ingest, IngestAction, IngestFault, Lost, State, Truncated, UploadStream,
+    Ingest, IngestAction, IngestFault, IngestState, LostReason, Truncated, UploadStream,
 };
-use holdfast_protocol::recording::scan::{Expected, SegmentScan};
+use holdfast_protocol::recording::scan::{ExpectedSegment, SegmentScan};
 use holdfast_protocol::recording::segment::SegmentLink;
 use holdfast_protocol::wire::{
-    OfferedSegment, Refused, SegmentBytes, SegmentHeld, SegmentLost, SegmentRefusal, UploadAnswer,
-    UploadMessage,
+    OfferedSegment, SegmentBytes, SegmentHeld, SegmentLost, SegmentRefusal, SegmentRefused,
+    UploadAnswer, UploadMessage,
 };
 use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
@@ -79,7 +79,7 @@ impl Recordings {
                     entry.ingest.handle_allowed(allowed);
                     if entry.ingest.is_wanted(&offered) {
                         if !self.claim(entry, &offered).await? {
-                            let later = refusal(id, offered.segment, Refused::Unavailable);
+                            let later = refusal(id, offered.segment, SegmentRefused::Unavailable);
                             return Ok(Some(vec![later]));
                         }
                         self.note_offer(id, entry, &offered).await?;
@@ -316,7 +316,7 @@ impl Recordings {
         let before = stored
             .last()
             .map_or_else(|| SegmentLink::first(&id), |(_, link)| *link);
-        let mut scan = SegmentScan::new(Expected {
+        let mut scan = SegmentScan::new(ExpectedSegment {
             place: Some((id, segment)),
             before: Some(before),
         });
@@ -415,7 +415,7 @@ impl Recordings {
         Ok(self.0.store.recording_offered(id, bytes).await?)
     }
 
-    async fn settled(&self, entry: &mut Entry, state: State) -> Result<(), RecordingError> {
+    async fn settled(&self, entry: &mut Entry, state: IngestState) -> Result<(), RecordingError> {
         let findings = entry.findings.take();
         let (word, reason) = words(state, findings.as_ref());
         info!(recording = %entry.id, state = word.as_str(), reason, "recording");
@@ -502,13 +502,13 @@ fn event_of(facts: &RecordingFacts, state: RecordingState, reason: Option<&str>)
 }
 
 /// A state in a word, and its reason in a sentence.
-fn words(state: State, findings: Option<&Findings>) -> (RecordingState, Option<String>) {
+fn words(state: IngestState, findings: Option<&Findings>) -> (RecordingState, Option<String>) {
     let why = |text: &str| Some(text.to_owned());
     let (word, reason) = match state {
-        State::Recording => (RecordingState::Recording, None),
-        State::Uploading => (RecordingState::Uploading, None),
-        State::Complete => (RecordingState::Complete, None),
-        State::Truncated(how) => {
+        IngestState::Recording => (RecordingState::Recording, None),
+        IngestState::Uploading => (RecordingState::Uploading, None),
+        IngestState::Complete => (RecordingState::Complete, None),
+        IngestState::Truncated(how) => {
             let reason = match how {
                 Truncated::PowerLoss => why("power_loss: the device says that it lost power"),
                 Truncated::Gone { segment, why } => Some(format!(
@@ -520,9 +520,11 @@ fn words(state: State, findings: Option<&Findings>) -> (RecordingState, Option<S
             };
             (RecordingState::Truncated, reason)
         }
-        State::Lost(Lost::Gone(lost)) => (RecordingState::Lost, why(lost_text(lost))),
-        State::Lost(Lost::Expired) => (RecordingState::Lost, why("it was not delivered in time")),
-        State::Tampered {
+        IngestState::Lost(LostReason::Gone(lost)) => (RecordingState::Lost, why(lost_text(lost))),
+        IngestState::Lost(LostReason::Expired) => {
+            (RecordingState::Lost, why("it was not delivered in time"))
+        }
+        IngestState::Tampered {
             segment,
             block,
             fault,
@@ -585,14 +587,14 @@ fn lost_text(lost: SegmentLost) -> &'static str {
 }
 
 /// Which of the final states it is does not matter any more: it stays.
-fn restored(state: RecordingState) -> State {
+fn restored(state: RecordingState) -> IngestState {
     match state {
-        RecordingState::Recording => State::Recording,
-        RecordingState::Uploading => State::Uploading,
-        RecordingState::Complete => State::Complete,
-        RecordingState::Truncated => State::Truncated(Truncated::NoEnd),
-        RecordingState::Lost => State::Lost(Lost::Expired),
-        RecordingState::Tampered => State::Tampered {
+        RecordingState::Recording => IngestState::Recording,
+        RecordingState::Uploading => IngestState::Uploading,
+        RecordingState::Complete => IngestState::Complete,
+        RecordingState::Truncated => IngestState::Truncated(Truncated::NoEnd),
+        RecordingState::Lost => IngestState::Lost(LostReason::Expired),
+        RecordingState::Tampered => IngestState::Tampered {
             segment: 0,
             block: 0,
             fault: IngestFault::Contradicted,
@@ -600,7 +602,7 @@ fn restored(state: RecordingState) -> State {
     }
 }
 
-fn refusal(session: SessionId, segment: u32, why: Refused) -> UploadAnswer {
+fn refusal(session: SessionId, segment: u32, why: SegmentRefused) -> UploadAnswer {
     UploadAnswer::Refused(SegmentRefusal {
         session,
         segment,

@@ -6,7 +6,7 @@ use futures_util::future::BoxFuture;
 use holdfast_protocol::codec::control::{self, ControlReader};
 use holdfast_protocol::ids::SessionId;
 use holdfast_protocol::recording::ingest::UploadStream;
-use holdfast_protocol::wire::{Refused, SegmentRefusal, UploadAnswer, UploadMessage};
+use holdfast_protocol::wire::{SegmentRefusal, SegmentRefused, UploadAnswer, UploadMessage};
 use quinn::{RecvStream, SendStream, VarInt};
 use tokio::sync::Semaphore;
 use tracing::{debug, warn};
@@ -126,12 +126,12 @@ impl Upload {
             Ok(Some(answers)) => Ok(answers),
             // There is nobody to report it to; the device may forget it.
             Ok(None) if is_report => Ok(vec![UploadAnswer::Noted(id)]),
-            Ok(None) => Ok(vec![refused(Refused::UnknownSession)]),
+            Ok(None) => Ok(vec![refused(SegmentRefused::UnknownSession)]),
             Err(error) => {
                 warn!(recording = %id, %error, "an upload cannot be taken now");
                 match is_report {
                     true => Err("a report cannot be kept"),
-                    false => Ok(vec![refused(Refused::Unavailable)]),
+                    false => Ok(vec![refused(SegmentRefused::Unavailable)]),
                 }
             }
         }

@@ -1,12 +1,12 @@
 //! What a device may say in a recording, whose own root seals what they like: the relay's row of the session decides.
 
-use holdfast_protocol::recording::chain::Control;
-use holdfast_protocol::recording::record::{Bytes, Event, Terminal};
+use holdfast_protocol::recording::chain::ControlMessage;
+use holdfast_protocol::recording::record::{Event, RecordedBytes, RecordedTerminal};
 use holdfast_protocol::wire::{Signal, WindowSize};
 
 use super::*;
 
-type Change = fn(&mut Start<'_>);
+type Change = fn(&mut RecordingStart<'_>);
 
 /// The verdict on a session that the relay saw so, and the device recorded so.
 async fn judge(
@@ -30,8 +30,8 @@ fn outcome(facts: &RecordingFacts) -> (RecordingState, Option<bool>) {
     (facts.row.state, facts.row.verified)
 }
 
-fn typed(bytes: &[u8]) -> Piece<'_> {
-    Piece {
+fn typed(bytes: &[u8]) -> DataPiece<'_> {
+    DataPiece {
         stream: Stream::Stdin,
         bytes,
         remaining: 0,
@@ -49,7 +49,7 @@ async fn start_cannot_say_that_a_command_holds_no_data() {
         |start| start.streams = false,
         |device| {
             device.show(SESSION, b"what passed");
-            device.say(Event::Data(Stream::Stdout, Bytes(b"an invention")));
+            device.say(Event::Data(Stream::Stdout, RecordedBytes(b"an invention")));
         },
     )
     .await;
@@ -129,11 +129,11 @@ async fn every_fact_of_a_start_is_compared() {
         ("command", |start| {
             start.work = StartedWork::Exec {
                 length: 6,
-                head: Bytes(b"reboot"),
+                head: RecordedBytes(b"reboot"),
             };
         }),
         ("terminal", |start| {
-            start.terminal = Some(Terminal {
+            start.terminal = Some(RecordedTerminal {
                 term: "xterm",
                 size: WindowSize::default(),
             });
@@ -163,9 +163,9 @@ async fn sizes_signals_and_the_exit_status_are_compared() {
     let size = WindowSize::clamped(80, 24, 0, 0);
     let honest = judge(
         |watched| {
-            watched.pass_control(Control::Resize(size));
+            watched.pass_control(ControlMessage::Resize(size));
             watched.pass(Stream::Stdin, b"x", 0);
-            watched.pass_control(Control::Signal(Signal::Int));
+            watched.pass_control(ControlMessage::Signal(Signal::Int));
             watched.pass_eof();
         },
         exited(),
@@ -195,7 +195,7 @@ async fn sizes_signals_and_the_exit_status_are_compared() {
         |device| device.say(Event::Eof(Stream::Stdin)),
     ];
     for (number, record) in inventions.into_iter().enumerate() {
-        let pass = |watched: &Watched| watched.pass_control(Control::Resize(size));
+        let pass = |watched: &Watched| watched.pass_control(ControlMessage::Resize(size));
         let facts = judge(pass, exited(), |_| {}, record).await;
         assert_eq!(outcome(&facts), TAMPERED, "{number}");
     }

@@ -1,7 +1,7 @@
 //! Recordings that are longer than their sessions can have been, by what the relay knows.
 
 use holdfast_protocol::limits::RECORDING_BASE;
-use holdfast_protocol::wire::{Refused, SegmentRefusal};
+use holdfast_protocol::wire::{SegmentRefusal, SegmentRefused};
 
 use super::*;
 
@@ -56,7 +56,7 @@ async fn running_session_is_waited_for() {
     }
     let refused = refused.expect("more than the relay has seen pass");
     let SegmentRefusal { segment, why, .. } = refused;
-    assert_eq!(why, Refused::Unavailable);
+    assert_eq!(why, SegmentRefused::Unavailable);
     for frame in shown.chunks(8 * 1024) {
         watched.pass(Stream::Stdout, frame, 0);
     }

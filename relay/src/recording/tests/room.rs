@@ -1,11 +1,11 @@
 //! No room for recordings: uploads wait, and nothing is lost.
 
-use holdfast_protocol::wire::Refused;
+use holdfast_protocol::wire::SegmentRefused;
 
 use super::*;
 
 fn is_later(answer: &UploadAnswer) -> bool {
-    matches!(answer, UploadAnswer::Refused(refusal) if refusal.why == Refused::Unavailable)
+    matches!(answer, UploadAnswer::Refused(refusal) if refusal.why == SegmentRefused::Unavailable)
 }
 
 impl Bed {

@@ -6,9 +6,9 @@ use std::io;
 
 use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use holdfast_protocol::ids::PublicKey;
-use holdfast_protocol::recording::chain::{Assessment, Checker, Proof, Unproved};
+use holdfast_protocol::recording::chain::{Assessment, Checker, StreamProof, Unproved};
 use holdfast_protocol::recording::ingest::Checked;
-use holdfast_protocol::recording::reader::{Reader, Verdict};
+use holdfast_protocol::recording::reader::{ReadVerdict, RecordingReader};
 use holdfast_protocol::recording::record::{Event, Record, Stream};
 use holdfast_protocol::recording::seal::RecordingSecret;
 use holdfast_protocol::recording::segment::SegmentLink;
@@ -30,7 +30,7 @@ pub(crate) const COUNTED: &str = "counted only";
 #[derive(Clone, Debug)]
 pub(crate) struct Findings {
     /// What it is by itself.
-    pub verdict: Verdict,
+    pub verdict: ReadVerdict,
     /// The chain over all that was read.
     pub link: SegmentLink,
     /// What comes of comparing it with the relay's own row, if the key for that was still there.
@@ -124,7 +124,7 @@ pub(crate) fn examine(
             }
         }
     })?;
-    let whole = matches!(verdict, Verdict::Complete { .. });
+    let whole = matches!(verdict, ReadVerdict::Complete { .. });
     let assessment = checker.map(|checker| checker.finish(whole));
     let mut streams = assessment.iter().flat_map(|found| &found.streams);
     let altered = streams.find_map(|proof| match proof.lack {
@@ -155,9 +155,9 @@ pub(crate) fn read_all(
     objects: &Objects,
     secrets: &[RecordingSecret],
     each: &mut dyn FnMut(u64, &Record<'_>),
-) -> io::Result<(Verdict, SegmentLink)> {
+) -> io::Result<(ReadVerdict, SegmentLink)> {
     let most = facts.extent(Timestamp::now()).unpacked();
-    let mut reader = Reader::new(facts.row.session.id, secrets).bounded(most);
+    let mut reader = RecordingReader::new(facts.row.session.id, secrets).bounded(most);
     let count = u32::try_from(facts.segments.len()).unwrap_or(u32::MAX);
     for bytes in objects.fetch(facts.row.session.id, count) {
         if reader.read_segment(&bytes?, each).is_err() {
@@ -204,14 +204,14 @@ impl Findings {
     #[must_use]
     pub(crate) fn checked(&self) -> Checked {
         match self.verdict {
-            Verdict::Tampered { at, fault } => Checked::Tampered {
+            ReadVerdict::Tampered { at, fault } => Checked::Tampered {
                 segment: at.segment,
                 block: at.block,
                 fault,
             },
             _ if self.is_contradicted() => Checked::Contradicted,
-            Verdict::Complete { .. } => Checked::Whole,
-            Verdict::Truncated { .. } => Checked::Short,
+            ReadVerdict::Complete { .. } => Checked::Whole,
+            ReadVerdict::Truncated { .. } => Checked::Short,
         }
     }
 
@@ -269,7 +269,7 @@ impl Findings {
         state: RecordingState,
         key: &SigningKey,
     ) -> SignedVerdict {
-        let stream = |proof: &Proof| StreamText {
+        let stream = |proof: &StreamProof| StreamText {
             stream: name(proof.stream).to_owned(),
             relayed: proof.relayed,
             proved: proof.proved,

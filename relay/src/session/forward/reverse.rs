@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use holdfast_protocol::codec::frame::{FrameReader, Piece, SessionMessage};
+use holdfast_protocol::codec::frame::{FramePiece, FrameReader, SessionMessage};
 use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::ids::{DeviceName, Login, SessionId};
 use holdfast_protocol::session::{Carries, RelayEvent, RelaySession};
@@ -91,10 +91,10 @@ impl EventReader {
             let piece = self.reader.read(&mut input);
             let event = match piece.map_err(|error| ForwardEnd::Protocol(error.to_string()))? {
                 None => None,
-                Some(Piece::Data(..)) => {
+                Some(FramePiece::Data(..)) => {
                     return Err(ForwardEnd::Protocol("data where there is none".into()));
                 }
-                Some(Piece::Message(message)) => Some(self.state.handle_message(message)?),
+                Some(FramePiece::Message(message)) => Some(self.state.handle_message(message)?),
             };
             let used = self.rest.len() - input.len();
             self.rest.drain(..used);

@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use holdfast_protocol::codec::frame::{
-    DataStream, FrameReader, Piece, SessionMessage, data_header,
+    DataStream, FramePiece, FrameReader, SessionMessage, data_header,
 };
 use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::session::{Carries, RelayEvent, RelaySession, SessionViolation};
@@ -124,7 +124,7 @@ impl Down<'_, '_> {
             let piece = self.reader.read(&mut input);
             match piece.map_err(|error| ForwardEnd::Protocol(error.to_string()))? {
                 None => return Ok(()),
-                Some(Piece::Data(stream, data)) => {
+                Some(FramePiece::Data(stream, data)) => {
                     self.state.handle_data(stream)?;
                     if stream != DataStream::Stdout || !self.splice.opened.is_cancelled() {
                         return Err(SessionViolation::Direction.into());
@@ -134,7 +134,7 @@ impl Down<'_, '_> {
                     }
                     self.buffer.extend_from_slice(data);
                 }
-                Some(Piece::Message(message)) => {
+                Some(FramePiece::Message(message)) => {
                     self.flush().await?;
                     let event = self.state.handle_message(message)?;
                     self.follow(event).await?;

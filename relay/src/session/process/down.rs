@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{Bytes, BytesMut};
-use holdfast_protocol::codec::frame::{DataStream, FrameReader, Piece, SessionMessage};
+use holdfast_protocol::codec::frame::{DataStream, FramePiece, FrameReader, SessionMessage};
 use holdfast_protocol::session::{Carries, RelayEvent, RelaySession, SessionViolation};
 use quinn::{ReadError, RecvStream};
 
@@ -119,7 +119,7 @@ impl<'a> Down<'a> {
                 .map_err(|error| End::Protocol(error.to_string()))?
             {
                 None => return Ok(()),
-                Some(Piece::Data(stream, data)) => {
+                Some(FramePiece::Data(stream, data)) => {
                     self.state.handle_data(stream)?;
                     if stream == DataStream::Stdout {
                         self.files.answered(data).await;
@@ -131,7 +131,7 @@ impl<'a> Down<'a> {
                         .await
                         .map_err(|Gone| End::ClientGone)?;
                 }
-                Some(Piece::Message(message)) => {
+                Some(FramePiece::Message(message)) => {
                     if let SessionMessage::Eof | SessionMessage::Exit(_) = message {
                         self.rest().await.map_err(|Gone| End::ClientGone)?;
                     }

@@ -1,6 +1,6 @@
 //! How a session's recording begins: what its device is told, and what notes what passes.
 
-use holdfast_protocol::recording::chain::{Begun, ChainKey, Closing};
+use holdfast_protocol::recording::chain::{ChainKey, Closing, SessionStart};
 use holdfast_protocol::wire::{Open, RecordingTerms};
 use tokio::time::timeout;
 use tracing::{error, warn};
@@ -38,7 +38,7 @@ pub(crate) async fn begin(
     } else {
         let begun = |key: &ChainKey| {
             let terms = wanted.terms(key.clone());
-            Begun::of(&open.work, open.pty.as_ref(), &open.env, &terms)
+            SessionStart::of(&open.work, open.pty.as_ref(), &open.env, &terms)
         };
         note(sessions, session.facts(), begun).await
     };
@@ -72,7 +72,7 @@ pub(crate) async fn forget(recorded: Option<Recorded>) {
 pub(crate) async fn note(
     sessions: &Sessions,
     session: SessionFacts,
-    begun: impl FnOnce(&ChainKey) -> Begun,
+    begun: impl FnOnce(&ChainKey) -> SessionStart,
 ) -> Result<(ChainKey, Recorded), Unrecordable> {
     let id = session.id;
     let recordings = sessions.recordings.clone();

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use holdfast_protocol::codec::CodecError;
 use holdfast_protocol::codec::frame::{DataStream, SessionMessage, data_header};
-use holdfast_protocol::recording::chain::{Closing, Control};
+use holdfast_protocol::recording::chain::{Closing, ControlMessage};
 use holdfast_protocol::wire::{Open, ResetCode};
 use quinn::{RecvStream, SendStream, VarInt, WriteError};
 use tokio::time::{sleep, timeout};
@@ -287,11 +287,11 @@ async fn up(
                 end_input(send, ways).await
             }
             Input::Resize(size) => {
-                pass_control(ways, Control::Resize(size));
+                pass_control(ways, ControlMessage::Resize(size));
                 write(send, &SessionMessage::Resize(size)).await
             }
             Input::Signal(signal) => {
-                pass_control(ways, Control::Signal(signal));
+                pass_control(ways, ControlMessage::Signal(signal));
                 write(send, &SessionMessage::Signal(signal)).await
             }
         };
@@ -346,7 +346,7 @@ async fn end_input(send: &mut SendStream, ways: SpliceContext<'_>) -> Result<(),
 }
 
 /// Notes what goes to the device beside data, before it is sent.
-fn pass_control(ways: SpliceContext<'_>, control: Control) {
+fn pass_control(ways: SpliceContext<'_>, control: ControlMessage) {
     if let Some(watched) = ways.watched {
         watched.pass_control(control);
     }

@@ -7,7 +7,7 @@ pub(crate) mod ahead;
 pub(crate) mod files;
 mod puts;
 
-use holdfast_protocol::sftp::{Action, Operation, Outcome};
+use holdfast_protocol::sftp::{FileAction, FileOutcome, Operation};
 
 /// An operation as the audit log has it. These names are relied upon.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,32 +63,32 @@ impl Booked {
     }
 }
 
-fn name(action: Action) -> Option<&'static str> {
+fn name(action: FileAction) -> Option<&'static str> {
     Some(match action {
-        Action::Read => "read",
-        Action::Write => "write",
-        Action::Copy => "copy",
-        Action::List => "list",
-        Action::Remove => "remove",
-        Action::MakeFolder => "mkdir",
-        Action::RemoveFolder => "rmdir",
-        Action::Rename => "rename",
-        Action::Symlink => "symlink",
-        Action::Link => "link",
-        Action::SetAttributes => "setstat",
-        Action::Stat | Action::Resolve | Action::Extension => return None,
+        FileAction::Read => "read",
+        FileAction::Write => "write",
+        FileAction::Copy => "copy",
+        FileAction::List => "list",
+        FileAction::Remove => "remove",
+        FileAction::MakeFolder => "mkdir",
+        FileAction::RemoveFolder => "rmdir",
+        FileAction::Rename => "rename",
+        FileAction::Symlink => "symlink",
+        FileAction::Link => "link",
+        FileAction::SetAttributes => "setstat",
+        FileAction::Stat | FileAction::Resolve | FileAction::Extension => return None,
     })
 }
 
 /// A status in the device's words, or else by its number.
-fn result(outcome: Outcome) -> String {
+fn result(outcome: FileOutcome) -> String {
     match outcome {
-        Outcome::Status { code: 0, .. } => "ok".to_owned(),
-        Outcome::Status { code, text } if text.is_empty() => format!("status {code}"),
-        Outcome::Status { text, .. } => String::from_utf8_lossy(&text).into_owned(),
-        Outcome::NotAnswered => "not answered".to_owned(),
-        Outcome::NotClosed => "not closed".to_owned(),
-        Outcome::NotFollowed => "not followed".to_owned(),
+        FileOutcome::Status { code: 0, .. } => "ok".to_owned(),
+        FileOutcome::Status { code, text } if text.is_empty() => format!("status {code}"),
+        FileOutcome::Status { text, .. } => String::from_utf8_lossy(&text).into_owned(),
+        FileOutcome::NotAnswered => "not answered".to_owned(),
+        FileOutcome::NotClosed => "not closed".to_owned(),
+        FileOutcome::NotFollowed => "not followed".to_owned(),
     }
 }
 
@@ -100,12 +100,12 @@ mod tests {
     fn result_is_what_the_device_said() {
         let said = |code, text: &[u8]| {
             let text = text.to_vec();
-            result(Outcome::Status { code, text })
+            result(FileOutcome::Status { code, text })
         };
         assert_eq!(said(0, b"Success"), "ok");
         assert_eq!(said(4, b""), "status 4");
         assert_eq!(said(4, b"No space left"), "No space left");
-        assert_eq!(result(Outcome::NotFollowed), "not followed");
+        assert_eq!(result(FileOutcome::NotFollowed), "not followed");
     }
 
     #[test]
@@ -115,13 +115,13 @@ mod tests {
                 action,
                 path: b"f".to_vec(),
                 to: None,
-                outcome: Outcome::OK,
+                outcome: FileOutcome::OK,
                 read: 0,
                 written: 7,
             })
         };
-        assert_eq!(operation(Action::Stat), None);
-        let written = operation(Action::Write).unwrap();
+        assert_eq!(operation(FileAction::Stat), None);
+        let written = operation(FileAction::Write).unwrap();
         assert_eq!((written.name, written.bytes_written), ("write", 7));
     }
 }

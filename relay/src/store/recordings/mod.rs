@@ -1,7 +1,9 @@
 //! Recordings: whose, of what, where they stand, and which of their segments are stored.
 
 use holdfast_protocol::ids::{SessionId, UserName};
-use holdfast_protocol::recording::chain::{Begun, ChainKey, Closing, Seen, SeenControl};
+use holdfast_protocol::recording::chain::{
+    ChainKey, Closing, ControlDigest, SessionStart, StreamDigest,
+};
 use holdfast_protocol::recording::segment::SegmentLink;
 use holdfast_protocol::wire::SessionFinished;
 use serde::Serialize;
@@ -71,7 +73,7 @@ pub(crate) struct NewRecording {
     /// The key of its streams' digests.
     pub key: ChainKey,
     /// What the session is begun with.
-    pub begun: Begun,
+    pub begun: SessionStart,
     /// Where the digests are before anything has passed.
     pub seen: SeenSession,
 }
@@ -80,9 +82,9 @@ pub(crate) struct NewRecording {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SeenSession {
     /// On its three streams.
-    pub streams: [Seen; 3],
+    pub streams: [StreamDigest; 3],
     /// Beside them.
-    pub control: SeenControl,
+    pub control: ControlDigest,
 }
 
 /// A legal hold: the recording stays until it is released.

@@ -3,7 +3,7 @@
 use holdfast_protocol::ids::{DeviceId, SessionId, UserName};
 use holdfast_protocol::recording::allowance::{PassedStream, SessionExtent};
 use holdfast_protocol::recording::chain::{
-    Begun, ChainKey, Closing, Expectation, RecordedKind, Seen, SeenControl,
+    ChainKey, Closing, ControlDigest, Expectation, RecordedKind, SessionStart, StreamDigest,
 };
 use holdfast_protocol::recording::segment::SegmentLink;
 use holdfast_protocol::wire::SessionFinished;
@@ -52,11 +52,11 @@ pub(crate) struct RecordingFacts {
     /// The key of the streams' digests, until the verdict.
     pub key: Option<ChainKey>,
     /// What the relay saw pass, as far as it was written down.
-    pub seen: [Seen; 3],
+    pub seen: [StreamDigest; 3],
     /// What the session was begun with; `None` of a recording that an older relay began.
-    pub begun: Option<Begun>,
+    pub begun: Option<SessionStart>,
     /// The sizes and signals that were passed on.
-    pub control: Option<SeenControl>,
+    pub control: Option<ControlDigest>,
     /// How the session ended; `None` while it runs, and if the relay was killed before it kept that.
     pub closing: Option<Closing>,
     /// Whether the device started nothing.

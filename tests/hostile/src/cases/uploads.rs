@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use holdfast_protocol::limits::MAX_RECORD_DATA;
-use holdfast_protocol::recording::record::{Bytes, Event, Record, Stream};
+use holdfast_protocol::recording::record::{Event, Record, RecordedBytes, Stream};
 use holdfast_protocol::recording::seal::SealSeed;
 use holdfast_protocol::recording::segment::{SegmentLink, SegmentWriter};
-use holdfast_protocol::wire::{Exit, OfferedSegment, Open, Refused, UploadAnswer};
+use holdfast_protocol::wire::{Exit, OfferedSegment, Open, SegmentRefused, UploadAnswer};
 use ring::rand::SecureRandom as _;
 use tokio::time::sleep;
 
@@ -51,7 +51,7 @@ async fn flood(device: Arc<Device>, mut session: Session) -> Result<Outcome> {
         loop {
             match device.upload_segment(&mut stream, &offer, &bytes).await? {
                 UploadAnswer::Stored(_) => break,
-                UploadAnswer::Refused(refusal) if refusal.why == Refused::Unavailable => {
+                UploadAnswer::Refused(refusal) if refusal.why == SegmentRefused::Unavailable => {
                     sleep(AGAIN).await;
                 }
                 answer => {
@@ -114,7 +114,7 @@ impl Noise {
     fn segment(&mut self) -> Result<(Vec<u8>, SegmentLink)> {
         loop {
             let noise: [u8; MAX_RECORD_DATA] = random()?;
-            if self.push(Event::Part(Stream::Stdout, Bytes(&noise)))? {
+            if self.push(Event::Part(Stream::Stdout, RecordedBytes(&noise)))? {
                 break;
             }
         }

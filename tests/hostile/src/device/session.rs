@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use holdfast_protocol::codec::frame::{
-    DataStream, FrameReader, Piece, SessionMessage, data_header,
+    DataStream, FramePiece, FrameReader, SessionMessage, data_header,
 };
 use holdfast_protocol::wire::Open;
 use quinn::{RecvStream, SendStream};
@@ -135,8 +135,8 @@ async fn next(
         let mut input = rest.as_slice();
         let heard = match reader.read(&mut input).ok()? {
             None => None,
-            Some(Piece::Message(message)) => Some(Heard::Message(message)),
-            Some(Piece::Data(stream, bytes)) => Some(Heard::Data(stream, bytes.to_vec(), 0)),
+            Some(FramePiece::Message(message)) => Some(Heard::Message(message)),
+            Some(FramePiece::Data(stream, bytes)) => Some(Heard::Data(stream, bytes.to_vec(), 0)),
         };
         let used = rest.len() - input.len();
         rest.drain(..used);

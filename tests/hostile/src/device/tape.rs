@@ -5,9 +5,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use holdfast_protocol::ids::SessionId;
 use holdfast_protocol::limits::MAX_RECORD_DATA;
-use holdfast_protocol::recording::chain::{Chain, Point};
+use holdfast_protocol::recording::chain::{Chain, DigestPoint};
 use holdfast_protocol::recording::record::{
-    Bytes, End, EndReason, Event, Record, Redacted, Start, StartedWork, Stream, Terminal,
+    EndReason, Event, Record, RecordedBytes, RecordedTerminal, RecordingEnd, RecordingStart,
+    Redacted, StartedWork, Stream,
 };
 use holdfast_protocol::recording::seal::SealSeed;
 use holdfast_protocol::recording::segment::{SegmentLink, SegmentWriter};
@@ -53,14 +54,14 @@ impl Tape {
         let (_, rest) = StartedWork::of(&open.work);
         tape.event(Event::Start(facts(device, open, terms)));
         for part in rest.chunks(MAX_RECORD_DATA) {
-            tape.event(Event::CommandLine(Bytes(part)));
+            tape.event(Event::CommandLine(RecordedBytes(part)));
         }
         Some(tape)
     }
 
-    /// Begins a recording whose `Start` a case has made; see [`facts`] for true ones.
+    /// Begins a recording whose `RecordingStart` a case has made; see [`facts`] for true ones.
     #[must_use]
-    pub fn begin_with(device: &Device, open: &Open, start: Start<'_>) -> Option<Self> {
+    pub fn begin_with(device: &Device, open: &Open, start: RecordingStart<'_>) -> Option<Self> {
         let mut tape = Self::blank(device, open.session, terms(open)?)?;
         tape.holds_data = start.streams;
         tape.event(Event::Start(start));
@@ -135,13 +136,13 @@ impl Tape {
         for (index, part) in bytes.chunks(MAX_RECORD_DATA).enumerate() {
             let whole = remaining == 0 && index + 1 == parts;
             let event = if whole { Event::Data } else { Event::Part };
-            self.event(event(stream, Bytes(part)));
+            self.event(event(stream, RecordedBytes(part)));
         }
     }
 
     /// Where the chains of the streams stand.
     #[must_use]
-    pub fn points(&self) -> [Point; 3] {
+    pub fn points(&self) -> [DigestPoint; 3] {
         [0, 1, 2].map(|index: usize| self.chains[index].point())
     }
 
@@ -149,12 +150,12 @@ impl Tape {
     #[must_use]
     pub fn end(self, why: EndReason) -> Sealed {
         let streams = self.points();
-        self.end_with(End { why, streams })
+        self.end_with(RecordingEnd { why, streams })
     }
 
     /// Ends it with an end that a case has made.
     #[must_use]
-    pub fn end_with(mut self, end: End) -> Sealed {
+    pub fn end_with(mut self, end: RecordingEnd) -> Sealed {
         let why = end.why;
         self.event(Event::End(end));
         let hash = self.writer.close(true, &mut self.bytes).unwrap();
@@ -167,11 +168,11 @@ impl Tape {
     }
 }
 
-/// What the `Start` of a recording says in truth.
+/// What the `RecordingStart` of a recording says in truth.
 #[must_use]
-pub fn facts<'a>(device: &Device, open: &'a Open, terms: &RecordingTerms) -> Start<'a> {
+pub fn facts<'a>(device: &Device, open: &'a Open, terms: &RecordingTerms) -> RecordingStart<'a> {
     let env = open.env.iter();
-    Start {
+    RecordingStart {
         session: open.session,
         device: device.welcome.membership.id,
         name: device.welcome.membership.name.clone(),
@@ -179,7 +180,7 @@ pub fn facts<'a>(device: &Device, open: &'a Open, terms: &RecordingTerms) -> Sta
         user: open.user.clone(),
         login: open.login.clone(),
         work: StartedWork::of(&open.work).0,
-        terminal: open.pty.as_ref().map(|pty| Terminal {
+        terminal: open.pty.as_ref().map(|pty| RecordedTerminal {
             term: &pty.term,
             size: pty.size,
         }),

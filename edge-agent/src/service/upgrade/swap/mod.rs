@@ -45,7 +45,7 @@ pub(crate) trait Disk {
 
 /// Where everything is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Places {
+pub struct UpgradePaths {
     /// The program.
     pub program: PathBuf,
     /// The state folder.
@@ -73,7 +73,7 @@ pub enum SwapError {
     NotStaged(PathBuf),
 }
 
-impl Places {
+impl UpgradePaths {
     /// The path of a new program until it takes its place.
     #[must_use]
     pub fn staged(&self) -> PathBuf {
@@ -113,7 +113,7 @@ impl Places {
 /// [`SwapError::Io`].
 pub(crate) fn stage<D: Disk>(
     disk: &D,
-    places: &Places,
+    places: &UpgradePaths,
     mut from: impl Read,
 ) -> Result<Digest, SwapError> {
     let staged = places.staged();
@@ -137,7 +137,7 @@ pub(crate) fn stage<D: Disk>(
 }
 
 /// Removes what was staged.
-pub(crate) fn unstage<D: Disk>(disk: &D, places: &Places) {
+pub(crate) fn unstage<D: Disk>(disk: &D, places: &UpgradePaths) {
     // It does no harm, and is written over by the next upgrade.
     let _ = disk.remove(&places.staged());
 }
@@ -146,7 +146,11 @@ pub(crate) fn unstage<D: Disk>(disk: &D, places: &Places) {
 ///
 /// # Errors
 /// [`SwapError`]; the old program is still there then, or the new one with a journal that says so.
-pub(crate) fn take<D: Disk>(disk: &D, places: &Places, journal: &Journal) -> Result<(), SwapError> {
+pub(crate) fn take<D: Disk>(
+    disk: &D,
+    places: &UpgradePaths,
+    journal: &Journal,
+) -> Result<(), SwapError> {
     let (staged, spare, previous) = (places.staged(), places.spare(), places.previous());
     if digest(disk, &staged)? != journal.new {
         return Err(SwapError::NotStaged(staged));
@@ -168,7 +172,7 @@ pub(crate) fn take<D: Disk>(disk: &D, places: &Places, journal: &Journal) -> Res
 /// [`SwapError`].
 pub(crate) fn put_back<D: Disk>(
     disk: &D,
-    places: &Places,
+    places: &UpgradePaths,
     journal: &Journal,
     why: &str,
 ) -> Result<Journal, SwapError> {
@@ -198,7 +202,7 @@ pub(crate) fn digest<D: Disk>(disk: &D, path: &Path) -> Result<Digest, SwapError
 }
 
 /// The journal; `None` if there is none, or none that can be read: nothing may keep an agent from starting.
-pub(crate) fn read_journal<D: Disk>(disk: &D, places: &Places) -> Option<Journal> {
+pub(crate) fn read_journal<D: Disk>(disk: &D, places: &UpgradePaths) -> Option<Journal> {
     let mut bytes = Vec::new();
     let file = disk.open(&places.journal()).ok()?;
     file.take(MAX_JOURNAL).read_to_end(&mut bytes).ok()?;
@@ -211,7 +215,7 @@ pub(crate) fn read_journal<D: Disk>(disk: &D, places: &Places) -> Option<Journal
 /// [`SwapError::Io`].
 pub(crate) fn write_journal<D: Disk>(
     disk: &D,
-    places: &Places,
+    places: &UpgradePaths,
     journal: &Journal,
 ) -> Result<(), SwapError> {
     let path = places.journal();
@@ -252,7 +256,7 @@ fn second_name<D: Disk>(disk: &D, from: &Path, to: &Path) -> Result<(), SwapErro
     copy().map_err(io_error("copy to", to))
 }
 
-fn sync_folder<D: Disk>(disk: &D, places: &Places) -> Result<(), SwapError> {
+fn sync_folder<D: Disk>(disk: &D, places: &UpgradePaths) -> Result<(), SwapError> {
     let folder = places.folder();
     disk.sync_folder(folder)
         .map_err(io_error("sync the folder", folder))

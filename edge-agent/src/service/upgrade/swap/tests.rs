@@ -6,34 +6,34 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::*;
-use crate::service::upgrade::plan::{Counter, Phase, Start};
+use crate::service::upgrade::plan::{Counter, ProgramStart, UpgradePhase};
 
 const OLD: &[u8] = b"the old program";
 const NEW: &[u8] = b"the new program, which is a little longer";
 
-type Names = BTreeMap<PathBuf, Rc<Content>>;
+type DiskNames = BTreeMap<PathBuf, Rc<DiskContent>>;
 
 /// What a file holds, now and on the disk.
 #[derive(Debug, Default)]
-struct Content {
+struct DiskContent {
     now: RefCell<Vec<u8>>,
     durable: RefCell<Vec<u8>>,
 }
 
 /// A change of names that a cut may lose.
 #[derive(Clone, Debug)]
-enum Change {
-    Set(PathBuf, Rc<Content>),
+enum DiskChange {
+    Set(PathBuf, Rc<DiskContent>),
     Gone(PathBuf),
     Renamed(PathBuf, PathBuf),
 }
 
 #[derive(Debug, Default)]
 struct Sim {
-    names: RefCell<Names>,
-    durable: RefCell<Names>,
+    names: RefCell<DiskNames>,
+    durable: RefCell<DiskNames>,
     /// Since their folder was synced, oldest first.
-    pending: RefCell<Vec<Change>>,
+    pending: RefCell<Vec<DiskChange>>,
     /// Steps until the power fails.
     left: Cell<usize>,
     /// Steps done.
@@ -41,13 +41,13 @@ struct Sim {
     has_links: bool,
 }
 
-impl Change {
+impl DiskChange {
     fn folder(&self) -> &Path {
         let (Self::Set(path, _) | Self::Gone(path) | Self::Renamed(path, _)) = self;
         path.parent().unwrap()
     }
 
-    fn apply(&self, names: &mut Names) {
+    fn apply(&self, names: &mut DiskNames) {
         match self {
             Self::Set(path, content) => drop(names.insert(path.clone(), content.clone())),
             Self::Gone(path) => drop(names.remove(path)),
@@ -78,22 +78,22 @@ impl Sim {
         Ok(())
     }
 
-    fn change(&self, change: Change) {
+    fn change(&self, change: DiskChange) {
         change.apply(&mut self.names.borrow_mut());
         self.pending.borrow_mut().push(change);
     }
 
-    fn at(&self, path: &Path) -> io::Result<Rc<Content>> {
+    fn at(&self, path: &Path) -> io::Result<Rc<DiskContent>> {
         let content = self.names.borrow().get(path).cloned();
         content.ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     /// A device with the old program and nothing else.
     fn device(has_links: bool) -> Self {
-        let content = Content::default();
+        let content = DiskContent::default();
         *content.now.borrow_mut() = OLD.to_vec();
         *content.durable.borrow_mut() = OLD.to_vec();
-        let names = Names::from([(places().program, Rc::new(content))]);
+        let names = DiskNames::from([(places().program, Rc::new(content))]);
         Self {
             names: RefCell::new(names.clone()),
             durable: RefCell::new(names),
@@ -108,7 +108,7 @@ impl Sim {
         let pending = self.pending.borrow();
         let mut worlds = vec![];
         let is_unsynced =
-            |content: &Rc<Content>| *content.now.borrow() != *content.durable.borrow();
+            |content: &Rc<DiskContent>| *content.now.borrow() != *content.durable.borrow();
         let unsynced = self.names.borrow().values().any(is_unsynced);
         let shares = if unsynced { 0..=2 } else { 2..=2 };
         for kept in 0..1_u32 << pending.len() {
@@ -124,9 +124,9 @@ impl Sim {
     }
 
     /// After a cut, with what was not synced lost, half there (`share` 1) or all there (2).
-    fn with(&self, names: &Names, share: usize) -> Self {
-        let mut copies: Vec<(Rc<Content>, Rc<Content>)> = vec![];
-        let mut copied = Names::new();
+    fn with(&self, names: &DiskNames, share: usize) -> Self {
+        let mut copies: Vec<(Rc<DiskContent>, Rc<DiskContent>)> = vec![];
+        let mut copied = DiskNames::new();
         for (path, content) in names {
             let known = copies.iter().find(|(from, _)| Rc::ptr_eq(from, content));
             let copy = if let Some((_, copy)) = known {
@@ -140,7 +140,7 @@ impl Sim {
                 };
                 // What was synced whole is whole.
                 let bytes = if *now == *durable { now.clone() } else { bytes };
-                let copy = Rc::new(Content {
+                let copy = Rc::new(DiskContent {
                     now: RefCell::new(bytes.clone()),
                     durable: RefCell::new(bytes),
                 });
@@ -160,21 +160,21 @@ impl Sim {
 }
 
 impl Disk for Sim {
-    type File = Rc<Content>;
+    type File = Rc<DiskContent>;
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn Read + '_>> {
         let bytes = self.at(path)?.now.borrow().clone();
         Ok(Box::new(io::Cursor::new(bytes)))
     }
 
-    fn create(&self, path: &Path, _mode: u32) -> io::Result<Rc<Content>> {
+    fn create(&self, path: &Path, _mode: u32) -> io::Result<Rc<DiskContent>> {
         self.step()?;
-        let content = Rc::new(Content::default());
-        self.change(Change::Set(path.to_owned(), content.clone()));
+        let content = Rc::new(DiskContent::default());
+        self.change(DiskChange::Set(path.to_owned(), content.clone()));
         Ok(content)
     }
 
-    fn append(&self, file: &mut Rc<Content>, bytes: &[u8]) -> io::Result<()> {
+    fn append(&self, file: &mut Rc<DiskContent>, bytes: &[u8]) -> io::Result<()> {
         for half in bytes.chunks(bytes.len().div_ceil(2).max(1)) {
             self.step()?;
             file.now.borrow_mut().extend(half);
@@ -182,7 +182,7 @@ impl Disk for Sim {
         Ok(())
     }
 
-    fn sync(&self, file: &Rc<Content>) -> io::Result<()> {
+    fn sync(&self, file: &Rc<DiskContent>) -> io::Result<()> {
         self.step()?;
         *file.durable.borrow_mut() = file.now.borrow().clone();
         Ok(())
@@ -194,21 +194,21 @@ impl Disk for Sim {
         }
         self.step()?;
         let content = self.at(from)?;
-        self.change(Change::Set(to.to_owned(), content));
+        self.change(DiskChange::Set(to.to_owned(), content));
         Ok(())
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.step()?;
         self.at(from)?;
-        self.change(Change::Renamed(from.to_owned(), to.to_owned()));
+        self.change(DiskChange::Renamed(from.to_owned(), to.to_owned()));
         Ok(())
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.step()?;
         self.at(path)?;
-        self.change(Change::Gone(path.to_owned()));
+        self.change(DiskChange::Gone(path.to_owned()));
         Ok(())
     }
 
@@ -223,8 +223,8 @@ impl Disk for Sim {
     }
 }
 
-fn places() -> Places {
-    Places {
+fn places() -> UpgradePaths {
+    UpgradePaths {
         program: "/usr/local/bin/edge-agent".into(),
         state: "/var/lib/edge-agent".into(),
     }
@@ -239,7 +239,7 @@ fn journal() -> Journal {
         trial_secs: 120,
         launched: 0,
         begun: 0,
-        phase: Phase::Trial,
+        phase: UpgradePhase::Trial,
     }
 }
 
@@ -270,10 +270,10 @@ fn start(disk: &Sim, new: New) -> Result<(), SwapError> {
             continue;
         };
         match known.at_start(&program, counter) {
-            Start::Usual => {}
-            Start::Over(journal) => write_journal(disk, &places(), &journal)?,
-            Start::PutBack(why) => drop(put_back(disk, &places(), &known, &why)?),
-            Start::Trial(counted) => {
+            ProgramStart::Usual => {}
+            ProgramStart::Over(journal) => write_journal(disk, &places(), &journal)?,
+            ProgramStart::PutBack(why) => drop(put_back(disk, &places(), &known, &why)?),
+            ProgramStart::Trial(counted) => {
                 write_journal(disk, &places(), &counted)?;
                 match (counter, new) {
                     (Counter::Init, _) | (_, New::Dead) => {}
@@ -305,9 +305,9 @@ fn check(disk: &Sim, new: New, ended: bool) {
     match phase {
         // The cut came before the trial.
         None => assert!(!is_new),
-        Some(Phase::Kept) => assert!(is_new),
-        Some(Phase::PutBack(_)) => assert!(!is_new),
-        Some(Phase::Trial) => panic!("it is on trial for ever"),
+        Some(UpgradePhase::Kept) => assert!(is_new),
+        Some(UpgradePhase::PutBack(_)) => assert!(!is_new),
+        Some(UpgradePhase::Trial) => panic!("it is on trial for ever"),
     }
 }
 
@@ -380,7 +380,7 @@ fn without_a_cut_the_good_one_stays_and_the_next_upgrade_can_come() {
         upgrade(&disk).unwrap();
         start(&disk, New::Good).unwrap();
         let phase = read_journal(&disk, &places()).unwrap().phase;
-        assert_eq!(phase, Phase::Kept);
+        assert_eq!(phase, UpgradePhase::Kept);
         assert_eq!(digest(&disk, &places().program).unwrap(), journal().new);
     }
     let names = disk.names.borrow();

@@ -44,7 +44,7 @@ struct Limit {
 
 /// What PAM gave the process that holds its session.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(in crate::session::launch) struct Given {
+pub(in crate::session::launch) struct PamResult {
     /// The variables, a name and a value each.
     env: Vec<(Vec<u8>, Vec<u8>)>,
     limits: Vec<Limit>,
@@ -55,14 +55,14 @@ pub(in crate::session::launch) struct Given {
     pub(in crate::session::launch) notice: String,
 }
 
-impl Given {
+impl PamResult {
     /// Reads it of a process, which must be a child of `parent` and the account `uid` for good.
     ///
     /// # Errors
     /// When it is not, or can't be read.
     pub(super) fn of(pid: u32, parent: u32, uid: u32, notice: String) -> io::Result<Self> {
         let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}"));
-        let status = Status::parse(&read("status")?).ok_or(io::ErrorKind::InvalidData)?;
+        let status = ProcessStatus::parse(&read("status")?).ok_or(io::ErrorKind::InvalidData)?;
         if status.parent != parent || status.uids != [uid; 4] {
             return Err(io::Error::other("another process answers in its place"));
         }
@@ -111,7 +111,7 @@ impl Given {
 
 /// What is taken of `/proc/PID/status`.
 #[derive(Debug, PartialEq, Eq)]
-struct Status {
+struct ProcessStatus {
     parent: u32,
     /// Real, effective, saved, and of the file system.
     uids: [u32; 4],
@@ -119,7 +119,7 @@ struct Status {
     umask: u32,
 }
 
-impl Status {
+impl ProcessStatus {
     fn parse(text: &str) -> Option<Self> {
         let field = |name: &str| {
             let mut lines = text.lines();
@@ -179,14 +179,14 @@ mod tests {
     fn a_process_is_read_as_the_kernel_shows_it() {
         let status =
             "Name:\tsh\nUmask:\t0027\nPid:\t7\nPPid:\t6\nUid:\t1\t1\t1\t1\nGroups:\t4 1000 \n";
-        let wanted = Status {
+        let wanted = ProcessStatus {
             parent: 6,
             uids: [1; 4],
             groups: vec![4, 1000],
             umask: 0o027,
         };
-        assert_eq!(Status::parse(status), Some(wanted));
-        assert_eq!(Status::parse("PPid:\t6\nUid:\t1\t1\n"), None);
+        assert_eq!(ProcessStatus::parse(status), Some(wanted));
+        assert_eq!(ProcessStatus::parse("PPid:\t6\nUid:\t1\t1\n"), None);
         let text = "Limit                     Soft Limit           Hard Limit           Units     \n\
             Max open files            1234                 unlimited            files     \n\
             Max nice priority         0                    5                    \n\
@@ -209,16 +209,16 @@ mod tests {
     fn only_the_child_of_the_one_parent_answers() {
         let (own, uid) = (std::process::id(), rustix::process::geteuid().as_raw());
         let parent = std::os::unix::process::parent_id();
-        let given = Given::of(own, parent, uid, String::new()).unwrap();
+        let given = PamResult::of(own, parent, uid, String::new()).unwrap();
         assert_eq!(given.limits.len(), LIMITS.len(), "every limit has a name");
-        assert!(Given::of(own, own, uid, String::new()).is_err());
-        assert!(Given::of(own, parent, uid + 1, String::new()).is_err());
+        assert!(PamResult::of(own, own, uid, String::new()).is_err());
+        assert!(PamResult::of(own, parent, uid + 1, String::new()).is_err());
     }
 
     proptest! {
         #[test]
         fn no_text_panics(text in "((Max open files|Umask:\t|Uid:\t|Groups:\t|PPid:\t)?\\PC{0,8}\n){0,6}", env: Vec<u8>) {
-            Status::parse(&text);
+            ProcessStatus::parse(&text);
             limits(&text);
             variables(&env);
         }

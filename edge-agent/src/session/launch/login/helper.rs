@@ -14,7 +14,7 @@ use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::{Pid, Signal, kill_process, setsid};
 use rustix::stdio::stdin;
 
-use super::{Answer, Given, LoginMode, Task, bounded_length, no_pam};
+use super::{LoginAnswer, LoginMode, LoginTask, PamResult, bounded_length, no_pam};
 use crate::os::accounts;
 use crate::session::launch::account::{prepare, take_loginuid};
 use crate::session::launch::helper::{close_inherited, default_signals};
@@ -52,13 +52,13 @@ pub fn main() -> ! {
 /// # Errors
 /// What PAM or `su` says.
 pub fn probe(su: &Path) -> Result<(), String> {
-    Waiting::start(su, ROOT, 0).map(|(_, waiting)| waiting.close())
+    WaitingShell::start(su, ROOT, 0).map(|(_, waiting)| waiting.close())
 }
 
 fn serve(control: &mut UnixStream) {
     let (answer, session) = match read_task(control) {
         Ok(task) => open(&task),
-        Err(error) => (Answer::Refused(no_pam(&error.to_string())), None),
+        Err(error) => (LoginAnswer::Refused(no_pam(&error.to_string())), None),
     };
     let answer = postcard::to_allocvec(&answer).unwrap_or_default();
     let length = u32::try_from(answer.len()).unwrap_or(0);
@@ -72,7 +72,7 @@ fn serve(control: &mut UnixStream) {
     }
 }
 
-fn read_task(control: &mut UnixStream) -> io::Result<Task> {
+fn read_task(control: &mut UnixStream) -> io::Result<LoginTask> {
     let mut length = [0; 4];
     control.read_exact(&mut length)?;
     let mut task = vec![0; bounded_length(length, MAX_LOGIN_TASK)?];
@@ -80,25 +80,25 @@ fn read_task(control: &mut UnixStream) -> io::Result<Task> {
     postcard::from_bytes(&task).map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
-fn open(task: &Task) -> (Answer, Option<Waiting>) {
+fn open(task: &LoginTask) -> (LoginAnswer, Option<WaitingShell>) {
     // PAM is asked only for who the agent itself lets in.
     let account = match accounts::admit(&task.login, &task.denied) {
         Ok(account) => account,
-        Err(refusal) => return (Answer::Refused(refusal), None),
+        Err(refusal) => return (LoginAnswer::Refused(refusal), None),
     };
     if let Err(error) = prepare() {
-        return (Answer::Refused(no_pam(&error.to_string())), None);
+        return (LoginAnswer::Refused(no_pam(&error.to_string())), None);
     }
     default_signals();
     take_loginuid(account.uid);
-    let why = match Waiting::start(&task.su, &account.name, account.uid) {
-        Ok((given, waiting)) => return (Answer::Opened(given), Some(waiting)),
+    let why = match WaitingShell::start(&task.su, &account.name, account.uid) {
+        Ok((given, waiting)) => return (LoginAnswer::Opened(given), Some(waiting)),
         Err(why) => why,
     };
     // Root must get in to mend it; and what refuses even root is no verdict on an account.
     let is_broken = || probe(&task.su).is_err();
     if task.mode == LoginMode::Auto && (account.uid == 0 || is_broken()) {
-        return (Answer::Bare(why), None);
+        return (LoginAnswer::Bare(why), None);
     }
     let name = Escaped(&account.name);
     let text = match CHANGE.iter().any(|words| why.contains(words)) {
@@ -108,18 +108,18 @@ fn open(task: &Task) -> (Answer, Option<Waiting>) {
         false => format!("PAM on the device refuses \"{name}\": {why}"),
     };
     let refusal = SessionRefusal::Failed(accounts::bounded(text));
-    (Answer::Refused(refusal), None)
+    (LoginAnswer::Refused(refusal), None)
 }
 
 /// `su`, and the shell below it that waits until the socket closes.
-struct Waiting {
+struct WaitingShell {
     su: Child,
     socket: UnixStream,
 }
 
-impl Waiting {
+impl WaitingShell {
     /// Has `su` open a session, and reads what it gave.
-    fn start(su: &Path, name: &str, uid: u32) -> Result<(Given, Self), String> {
+    fn start(su: &Path, name: &str, uid: u32) -> Result<(PamResult, Self), String> {
         let failed = |error: io::Error| error.to_string();
         let (socket, theirs) = UnixStream::pair().map_err(failed)?;
         let errors = theirs.try_clone().map_err(failed)?;
@@ -133,7 +133,7 @@ impl Waiting {
             .map_err(|error| format!("{}: {error}", su.display()))?;
         let mut waiting = Self { su: child, socket };
         let started = said(&mut waiting.socket).and_then(|(pid, notice)| {
-            let given = Given::of(pid, waiting.su.id(), uid, notice);
+            let given = PamResult::of(pid, waiting.su.id(), uid, notice);
             given.map_err(failed)
         });
         match started {

@@ -30,7 +30,7 @@ use crate::os::process::Process;
 use crate::session::limits::{LAUNCH_TIMEOUT, MAX_LOGIN_ANSWER};
 use crate::warn;
 
-pub(super) use given::Given;
+pub(super) use given::PamResult;
 pub use helper::{main, probe};
 
 /// The first argument of the agent when it is to be this helper.
@@ -104,7 +104,7 @@ pub fn find_su() -> Result<PathBuf, Missing> {
 
 /// What the helper shall do.
 #[derive(Serialize, Deserialize)]
-struct Task {
+struct LoginTask {
     su: PathBuf,
     login: Login,
     denied: Vec<Login>,
@@ -113,9 +113,9 @@ struct Task {
 
 /// What came of it.
 #[derive(Serialize, Deserialize)]
-enum Answer {
+enum LoginAnswer {
     /// The session is open.
-    Opened(Given),
+    Opened(PamResult),
     /// PAM does not work on this device, for this reason: the session does without.
     Bare(String),
     /// There is no session.
@@ -124,12 +124,12 @@ enum Answer {
 
 /// An open PAM session. It is closed when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub(crate) struct PamSession {
     _control: Async<UnixStream>,
     process: Option<Process>,
 }
 
-impl Drop for Held {
+impl Drop for PamSession {
     fn drop(&mut self) {
         // The helper ends when its socket closes.
         if let Some(process) = self.process.take() {
@@ -146,13 +146,13 @@ pub(super) async fn open(
     program: &Path,
     open: &Open,
     mode: LoginMode,
-) -> Result<Option<(Held, Given)>, SessionRefusal> {
+) -> Result<Option<(PamSession, PamResult)>, SessionRefusal> {
     let su = match (mode, find_su()) {
         (LoginMode::Bare, _) | (LoginMode::Auto, Err(_)) => return Ok(None),
         (LoginMode::Pam, Err(missing)) => return Err(no_pam(missing.text())),
         (LoginMode::Auto | LoginMode::Pam, Ok(su)) => su,
     };
-    let task = Task {
+    let task = LoginTask {
         su,
         login: open.login.clone(),
         denied: open.terms.denied_logins.clone(),
@@ -161,7 +161,7 @@ pub(super) async fn open(
     let task = postcard::to_allocvec(&task).map_err(|_| no_pam("the request is too large"))?;
     let failed = |error: io::Error| no_pam(&error.to_string());
     let (control, process) = start_helper(program, ARGUMENT).map_err(failed)?;
-    let held = Held {
+    let held = PamSession {
         _control: control,
         process: Some(process),
     };
@@ -172,12 +172,12 @@ pub(super) async fn open(
         })
         .await;
     match answer.map_err(failed)? {
-        Answer::Opened(given) => Ok(Some((held, given))),
-        Answer::Bare(why) => {
+        LoginAnswer::Opened(given) => Ok(Some((held, given))),
+        LoginAnswer::Bare(why) => {
             warn!("session {}: without PAM: {why}", open.session);
             Ok(None)
         }
-        Answer::Refused(refusal) => Err(refusal),
+        LoginAnswer::Refused(refusal) => Err(refusal),
     }
 }
 
@@ -187,7 +187,7 @@ fn no_pam(why: &str) -> SessionRefusal {
     )))
 }
 
-async fn converse(mut control: &Async<UnixStream>, task: &[u8]) -> io::Result<Answer> {
+async fn converse(mut control: &Async<UnixStream>, task: &[u8]) -> io::Result<LoginAnswer> {
     let length = u32::try_from(task.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
     control
         .write_all(&[&length.to_be_bytes(), task].concat())

@@ -24,7 +24,7 @@ use rustix::net::{
 use rustix::process::{fchdir, geteuid, setsid, umask};
 use rustix::stdio::stdin;
 
-use super::{Action, Answer, Task, not_permitted, read_task, unreachable};
+use super::{SocketAction, SocketAnswer, SocketTask, not_permitted, read_task, unreachable};
 use crate::os::accounts;
 use crate::session::launch;
 use crate::session::limits::{BIND_ATTEMPTS, BIND_PAUSE, LISTEN_BACKLOG};
@@ -52,10 +52,10 @@ fn serve(control: &mut UnixStream) {
         Err(refusal) => {
             let _ = answer(control, Some(refusal), None, None);
         }
-        Ok(Made::Dialled(socket)) => {
+        Ok(HelperSocket::Dialled(socket)) => {
             let _ = answer(control, None, None, Some(socket));
         }
-        Ok(Made::Listening(socket, file)) => {
+        Ok(HelperSocket::Listening(socket, file)) => {
             if answer(control, None, file.shown.clone(), Some(socket)).is_ok() {
                 // Nothing is ever said: the agent is gone, or wants the socket no more.
                 let _ = control.read(&mut [0; 1]);
@@ -65,13 +65,13 @@ fn serve(control: &mut UnixStream) {
     }
 }
 
-enum Made {
+enum HelperSocket {
     Dialled(OwnedFd),
-    Listening(OwnedFd, File),
+    Listening(OwnedFd, SocketFile),
 }
 
 /// The file of a socket that was made here.
-struct File {
+struct SocketFile {
     folder: OwnedFd,
     name: Vec<u8>,
     made: Stat,
@@ -79,7 +79,7 @@ struct File {
     shown: Option<String>,
 }
 
-impl File {
+impl SocketFile {
     /// Removes it, unless something else is in its place by now.
     fn remove(&self) {
         let present = statat(&self.folder, &*self.name, AtFlags::SYMLINK_NOFOLLOW);
@@ -93,25 +93,25 @@ impl File {
     }
 }
 
-fn make(task: &Task) -> Result<Made, SessionRefusal> {
+fn make(task: &SocketTask) -> Result<HelperSocket, SessionRefusal> {
     let account = accounts::admit(&task.login, &task.denied)?;
     launch::become_account(&account).map_err(|error| unreachable(&error.to_string()))?;
-    if let Action::Dial(at) | Action::Listen(at) = &task.action {
+    if let SocketAction::Dial(at) | SocketAction::Listen(at) = &task.action {
         let path = at.path.as_bytes();
         if !path.starts_with(b"/") || path.contains(&0) {
             return Err(unreachable("a socket is named by an absolute path"));
         }
     }
     let (socket, file) = match &task.action {
-        Action::Dial(at) => return dial(at).map(Made::Dialled),
-        Action::Listen(at) => make_socket(at)?,
-        Action::Agent => {
+        SocketAction::Dial(at) => return dial(at).map(HelperSocket::Dialled),
+        SocketAction::Listen(at) => make_socket(at)?,
+        SocketAction::Agent => {
             let (folder, path) = private::make()?;
             let socket = listen_in(folder, private::NAME, Some(path.clone()));
             socket.inspect_err(|_| private::remove(&path))?
         }
     };
-    Ok(Made::Listening(socket, file))
+    Ok(HelperSocket::Listening(socket, file))
 }
 
 /// What is judged is what is then used: a descriptor, whatever becomes of the path meanwhile.
@@ -145,7 +145,7 @@ fn connect_to(found: &OwnedFd) -> Result<OwnedFd, Errno> {
 }
 
 /// Makes the socket in its folder, which is held open: what the path comes to mean later does not matter.
-fn make_socket(at: &SocketPath) -> Result<(OwnedFd, File), SessionRefusal> {
+fn make_socket(at: &SocketPath) -> Result<(OwnedFd, SocketFile), SessionRefusal> {
     let path = at.path.as_bytes();
     let slash = path.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
     let (folder, name) = path.split_at(slash + 1);
@@ -174,7 +174,7 @@ fn listen_in(
     folder: OwnedFd,
     name: &[u8],
     shown: Option<String>,
-) -> Result<(OwnedFd, File), SessionRefusal> {
+) -> Result<(OwnedFd, SocketFile), SessionRefusal> {
     let refused = |error: io::Error| unreachable(&reason_of_bind(&error));
     fchdir(&folder).map_err(|error| refused(error.into()))?;
     umask(Mode::from_raw_mode(SOCKET_UMASK));
@@ -182,7 +182,7 @@ fn listen_in(
     let socket = OwnedFd::from(socket);
     let made = statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW);
     let made = made.map_err(|error| refused(error.into()))?;
-    let file = File {
+    let file = SocketFile {
         folder,
         name: name.to_owned(),
         made,
@@ -248,7 +248,7 @@ fn answer(
     path: Option<String>,
     socket: Option<OwnedFd>,
 ) -> io::Result<()> {
-    let answer = postcard::to_allocvec(&Answer { refusal, path }).unwrap_or_default();
+    let answer = postcard::to_allocvec(&SocketAnswer { refusal, path }).unwrap_or_default();
     let length = u32::try_from(answer.len()).unwrap_or(u32::MAX);
     let message = [&length.to_be_bytes(), answer.as_slice()].concat();
     let descriptors: Vec<_> = socket.iter().map(OwnedFd::as_fd).collect();

@@ -12,7 +12,7 @@ use holdfast_protocol::codec::frame::SessionMessage;
 use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::ids::SessionId;
 use holdfast_protocol::limits::FORWARD_LOG_MINOR;
-use holdfast_protocol::recording::chain::{Begun, ChainKey, Closing};
+use holdfast_protocol::recording::chain::{ChainKey, Closing, SessionStart};
 use holdfast_protocol::session::{Carries, RelayEvent};
 use holdfast_protocol::wire::{self, ForwardLogRef, Open, SessionRefusal, SessionTerms, Work};
 use quinn::{SendStream, VarInt};
@@ -230,7 +230,7 @@ impl Sessions {
         };
         let begun = |key: &ChainKey| {
             let terms = need.wanted.terms(key.clone());
-            Begun::of(&Work::Forwards, None, &[], &terms)
+            SessionStart::of(&Work::Forwards, None, &[], &terms)
         };
         let (key, recorded) = recorded::note(self, about, begun).await?;
         let open = Open {

@@ -20,11 +20,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use holdfast_protocol::limits::{MAX_SFTP_OPEN, MAX_SFTP_PREFIX};
-use holdfast_protocol::sftp::cut::{Cut, Head, Step};
+use holdfast_protocol::sftp::cut::{FilterStep, PacketFilter, PacketHead};
 use holdfast_protocol::sftp::kind::{
     CLOSE, EXTENDED, FSETSTAT, HANDLE, OPEN, READ, STATUS, VERSION, WRITE,
 };
-use holdfast_protocol::sftp::{Fields, WRITING};
+use holdfast_protocol::sftp::{SftpFields, WRITING};
 use tokio::sync::Notify;
 
 use self::reads::{Guess, forget};
@@ -59,8 +59,8 @@ pub(crate) enum Part {
 
 #[derive(Debug, Default)]
 struct State {
-    requests: Cut,
-    answers: Cut,
+    requests: PacketFilter,
+    answers: PacketFilter,
     /// The device speaks the version that is known here.
     spoken: bool,
     /// Nothing is guessed any more.
@@ -165,7 +165,7 @@ impl State {
                 puts,
                 ..
             } = self;
-            let takes = |head: &Head| {
+            let takes = |head: &PacketHead| {
                 *over |= head.id >= FIRST_GUESS;
                 let is_put = puts.comes(head);
                 if !matches!(head.kind, OPEN | READ | CLOSE) && !LOOKS.contains(&head.kind) {
@@ -177,9 +177,9 @@ impl State {
             };
             match self.requests.step(bytes, &mut at, takes) {
                 None => return parts,
-                Some(Step::Pass(range)) => pass(&mut parts, range),
-                Some(Step::PassHeld(held)) => parts.push(Part::Other(held)),
-                Some(Step::Taken(packet)) => {
+                Some(FilterStep::Pass(range)) => pass(&mut parts, range),
+                Some(FilterStep::PassHeld(held)) => parts.push(Part::Other(held)),
+                Some(FilterStep::Taken(packet)) => {
                     if let Some(other) = self.put(&packet).or_else(|| self.close_read(&packet)) {
                         parts.push(Part::Other(other));
                     } else if self.passes_on(&packet).unwrap_or(true) {
@@ -294,7 +294,7 @@ impl State {
                 puts,
                 ..
             } = self;
-            let takes = |head: &Head| {
+            let takes = |head: &PacketHead| {
                 if head.kind == VERSION {
                     *spoken = head.id == SPOKEN;
                     return *spoken && head.bytes <= MAX_SFTP_PREFIX;
@@ -305,9 +305,9 @@ impl State {
             };
             match self.answers.step(bytes, &mut at, takes) {
                 None => return parts,
-                Some(Step::Pass(range)) => pass(&mut parts, range),
-                Some(Step::PassHeld(held)) => parts.push(Part::Other(held)),
-                Some(Step::Taken(packet)) => {
+                Some(FilterStep::Pass(range)) => pass(&mut parts, range),
+                Some(FilterStep::PassHeld(held)) => parts.push(Part::Other(held)),
+                Some(FilterStep::Taken(packet)) => {
                     let packet = self.answer(packet);
                     parts.extend(packet.map(Part::Other));
                 }
@@ -366,9 +366,9 @@ fn pass(parts: &mut Vec<Part>, range: Range<usize>) {
     }
 }
 
-fn fields(packet: &[u8]) -> Option<(u8, Fields<'_>)> {
+fn fields(packet: &[u8]) -> Option<(u8, SftpFields<'_>)> {
     let (kind, rest) = packet.get(4..)?.split_first()?;
-    Some((*kind, Fields::of(rest)))
+    Some((*kind, SftpFields::of(rest)))
 }
 
 /// The same answer to another request.

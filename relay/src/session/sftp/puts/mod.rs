@@ -14,8 +14,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use holdfast_protocol::sftp::Fields;
-use holdfast_protocol::sftp::cut::Head;
+use holdfast_protocol::sftp::SftpFields;
+use holdfast_protocol::sftp::cut::PacketHead;
 use holdfast_protocol::sftp::kind::{
     CLOSE, EXTENDED, FSETSTAT, HANDLE, OPEN, OPEN_AS, RELEASE, STATUS, WRITE,
 };
@@ -107,7 +107,7 @@ pub(super) enum Closed {
 
 impl Puts {
     /// The device's version has come: what its server knows follows.
-    pub(super) fn version(&mut self, mut extensions: Fields<'_>) {
+    pub(super) fn version(&mut self, mut extensions: SftpFields<'_>) {
         while let (Some(name), Some(version)) = (extensions.string(), extensions.string()) {
             self.opens |= (name, version) == (OPEN_AS, b"1");
             self.releases |= (name, version) == (RELEASE, b"1");
@@ -115,7 +115,7 @@ impl Puts {
     }
 
     /// The client begins a request. Whether more than its head is wanted.
-    pub(super) fn comes(&mut self, head: &Head) -> bool {
+    pub(super) fn comes(&mut self, head: &PacketHead) -> bool {
         self.first = None;
         if head.kind != CLOSE {
             self.withdraw();

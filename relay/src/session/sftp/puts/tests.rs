@@ -368,7 +368,7 @@ impl Device {
     }
 
     fn answer(&mut self, packet: &[u8]) -> Vec<u8> {
-        let mut fields = Fields::of(&packet[1..]);
+        let mut fields = SftpFields::of(&packet[1..]);
         let id = fields.number().unwrap();
         let first = fields.string().unwrap().to_vec();
         let (given, path) = match (packet[0], &first[..]) {
@@ -406,7 +406,7 @@ impl Device {
         }
     }
 
-    fn on_handle(&mut self, kind: u8, handle: &[u8], mut fields: Fields<'_>) -> u32 {
+    fn on_handle(&mut self, kind: u8, handle: &[u8], mut fields: SftpFields<'_>) -> u32 {
         let open = self.handles.get_mut(handle);
         let code = match open {
             None => 4,
