@@ -809,6 +809,8 @@ pub struct Exchange {
     pub server_kex_init: Bytes,
     pub client_ephemeral: Vec<u8>,
     pub server_ephemeral: Vec<u8>,
+    // HOLDFAST: the key or certificate that the server showed, as on the wire.
+    pub server_host_key: Vec<u8>,
     pub gex: Option<(GexParams, DhGroup)>,
 }
 

@@ -60,20 +60,28 @@ fn checksums(lock: &str) -> Result<Checksums> {
 
 /// Of lines like `NAME vVERSION (WHERE)|LICENCE`: the first is the program itself, and each may come again.
 fn bill(package: &str, tree: &str, sums: &Checksums) -> Value {
-    let parts: BTreeSet<(&str, &str, &str)> = tree
+    let parts: BTreeSet<(&str, &str, &str, bool)> = tree
         .lines()
         .filter_map(|line| {
             // A part that comes again is marked so.
             let line = line.strip_suffix(" (*)").unwrap_or(line);
             let (part, licence) = line.split_once('|')?;
             let mut words = part.split(' ');
-            Some((words.next()?, words.next()?.strip_prefix('v')?, licence))
+            let (name, version) = (words.next()?, words.next()?.strip_prefix('v')?);
+            let is_vendored = part.ends_with(&format!("/vendor/{name})"));
+            Some((name, version, licence, is_vendored))
         })
         .collect();
     let components: Vec<Value> = parts
         .iter()
         .filter(|(name, ..)| *name != package)
-        .map(|(name, version, licence)| component(name, version, licence, sums))
+        .map(|(name, version, licence, is_vendored)| {
+            let mut component = component(name, version, licence, sums);
+            if *is_vendored {
+                note_patch(&mut component, name, version);
+            }
+            component
+        })
         .collect();
     json!({
         "bomFormat": "CycloneDX",
@@ -100,6 +108,14 @@ fn component(name: &str, version: &str, licence: &str, sums: &Checksums) -> Valu
     component
 }
 
+/// Notes of a crate in `vendor/` which one of the registry it is, for a look-up of its advisories, and that it has a
+/// patch.
+fn note_patch(component: &mut Value, name: &str, version: &str) {
+    component["purl"] = json!(format!("pkg:cargo/{name}@{version}"));
+    let diff = json!({ "url": format!("vendor/{name}.patch") });
+    component["pedigree"] = json!({ "patches": [{ "type": "unofficial", "diff": diff }] });
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,7 +123,8 @@ mod tests {
     #[test]
     fn each_part_is_named_once_with_where_it_came_from() {
         let tree = "agent v0.1.0 (/src/agent)|\nring v0.17.14|Apache-2.0 AND ISC\n\
-                    own v0.1.0 (/src/own)|\nring v0.17.14|Apache-2.0 AND ISC (*)\nold v1.0.0|MIT/Apache-2.0\n";
+                    own v0.1.0 (/src/own)|\nring v0.17.14|Apache-2.0 AND ISC (*)\nold v1.0.0|MIT/Apache-2.0\n\
+                    patched v2.0.0 (/src/vendor/patched)|MIT\n";
         let lock = "[[package]]\nname = \"ring\"\nversion = \"0.17.14\"\nchecksum = \"a4\"\n\
                     [[package]]\nname = \"own\"\nversion = \"0.1.0\"\n";
         let bill = bill("agent", tree, &checksums(lock).unwrap());
@@ -118,10 +135,14 @@ mod tests {
             .iter()
             .map(|part| &part["name"])
             .collect();
-        assert_eq!(names, ["old", "own", "ring"]);
-        let [old, own, ring] = [0, 1, 2].map(|at| &bill["components"][at]);
+        assert_eq!(names, ["old", "own", "patched", "ring"]);
+        let [old, own, patched, ring] = [0, 1, 2, 3].map(|at| &bill["components"][at]);
         assert_eq!(old["licenses"][0]["expression"], "MIT OR Apache-2.0");
         assert_eq!(own.get("purl"), None);
+        assert_eq!(patched["purl"], "pkg:cargo/patched@2.0.0");
+        let diff = &patched["pedigree"]["patches"][0]["diff"];
+        assert_eq!(diff["url"], "vendor/patched.patch");
+        assert_eq!(own.get("pedigree"), None);
         assert_eq!(ring["purl"], "pkg:cargo/ring@0.17.14");
         assert_eq!(ring["hashes"][0]["content"], "a4");
     }

@@ -11,7 +11,7 @@ use crate::workspace::Workspace;
 
 /// A folder of the workspace, with the packages whose tests a change there concerns: its own first, then those that are
 /// built on it.
-const FOLDERS: [(&str, &[&str]); 5] = [
+const FOLDERS: [(&str, &[&str]); 6] = [
     (
         "protocol",
         &["holdfast-protocol", "edge-agent", "relay", "holdfast-tests"],
@@ -20,6 +20,8 @@ const FOLDERS: [(&str, &[&str]); 5] = [
     ("relay", &["relay"]),
     ("tests", &["holdfast-tests"]),
     ("xtask", &["xtask"]),
+    // The files are compared by a test of xtask.
+    ("vendor", &["relay", "xtask"]),
 ];
 
 /// Files that concern every package.
@@ -110,6 +112,7 @@ mod tests {
             ["edge-agent", "holdfast-protocol", "holdfast-tests", "relay"]
         );
         assert_eq!(of(&["README.md"]), [""; 0]);
+        assert_eq!(of(&["vendor/russh/src/lib.rs"]), ["relay", "xtask"]);
         assert_eq!(of(&["Cargo.lock"]).len(), 5);
     }
 }

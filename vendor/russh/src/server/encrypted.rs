@@ -113,6 +113,7 @@ impl Session {
                     buf,
                     &mut r,
                     &mut self.common.auth_user,
+                    &self.initial_host_key, // HOLDFAST
                 )
                 .await?;
                 self.common.auth_attempts += 1;
@@ -861,6 +862,7 @@ mod tests {
             channels: std::collections::HashMap::new(),
             open_global_requests: std::collections::VecDeque::new(),
             kex: SessionKexState::Idle,
+            initial_host_key: Vec::new(), // HOLDFAST
         }
     }
 
@@ -913,6 +915,7 @@ fn server_accept_service(
 
 impl Encrypted {
     /// Returns false iff the request was rejected.
+    #[allow(clippy::too_many_arguments)] // HOLDFAST
     async fn server_read_auth_request<H: Handler + Send>(
         &mut self,
         mut until: Instant,
@@ -921,6 +924,7 @@ impl Encrypted {
         original_packet: &[u8],
         r: &mut &[u8],
         auth_user: &mut String,
+        initial_host_key: &[u8], // HOLDFAST
     ) -> Result<(), H::Error> {
         // https://tools.ietf.org/html/rfc4252#section-5
         let user = map_err!(String::decode(r))?;
@@ -988,7 +992,7 @@ impl Encrypted {
                     reject_auth_request(until, &mut self.write, auth_request).await?;
                 }
                 Ok(())
-            } else if method == "publickey" {
+            } else if method == "publickey" || method == HOSTBOUND /* HOLDFAST */ {
                 self.server_read_auth_request_pk(
                     until,
                     handler,
@@ -996,6 +1000,7 @@ impl Encrypted {
                     auth_user,
                     &user,
                     r,
+                    (method == HOSTBOUND).then_some(initial_host_key), // HOLDFAST
                 )
                 .await
             } else if method == "none" {
@@ -1074,11 +1079,16 @@ impl Encrypted {
     }
 }
 
+// HOLDFAST: OpenSSH's PROTOCOL file, "publickey authentication including host key". The same as `publickey`, with
+// the host key of the first key exchange behind the user's key, so that the signature covers it.
+const HOSTBOUND: &str = "publickey-hostbound-v00@openssh.com";
+
 thread_local! {
     static SIGNATURE_BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Encrypted {
+    #[allow(clippy::too_many_arguments)] // HOLDFAST
     async fn server_read_auth_request_pk<H: Handler + Send>(
         &mut self,
         until: Instant,
@@ -1087,6 +1097,7 @@ impl Encrypted {
         auth_user: &mut String,
         user: &str,
         r: &mut &[u8],
+        bound_to: Option<&[u8]>, // HOLDFAST: the host key that the request must contain
     ) -> Result<(), H::Error> {
         let auth_request = if let EncryptedState::WaitingAuthRequest(ref mut a) = self.state {
             a
@@ -1098,6 +1109,16 @@ impl Encrypted {
 
         let pubkey_algo = map_err!(String::decode(r))?;
         let pubkey_key = map_err!(Bytes::decode(r))?;
+        // HOLDFAST: an empty key is that of an exchange without one, to which nothing can be bound.
+        if let Some(expected) = bound_to {
+            let host_key = map_err!(Bytes::decode(r))?;
+            if expected.is_empty() || host_key != expected {
+                debug!("the request contains another host key than this connection's");
+                auth_user.clear();
+                reject_auth_request(until, &mut self.write, auth_request).await?;
+                return Ok(());
+            }
+        }
         let key_or_cert = PublicKeyOrCertificate::decode(&pubkey_algo, &pubkey_key);
 
         // Parse the public key or certificate
@@ -1919,8 +1940,23 @@ impl Session {
                         }
                         Ok(())
                     }
-                    _ => {
-                        self.request_failure();
+                    name => {
+                        // HOLDFAST: asks the handler instead of refusing.
+                        let mut data = vec![0; r.remaining_len()];
+                        map_err!(r.read(&mut data))?;
+                        match handler.global_request(name, &data, self).await? {
+                            Some(reply) if self.common.wants_reply => {
+                                self.common.wants_reply = false;
+                                if let Some(ref mut enc) = self.common.encrypted {
+                                    push_packet!(enc.write, {
+                                        enc.write.push(msg::REQUEST_SUCCESS);
+                                        enc.write.extend_from_slice(&reply);
+                                    })
+                                }
+                            }
+                            Some(_) => {}
+                            None => self.request_failure(),
+                        }
                         Ok(())
                     }
                 }

@@ -325,6 +325,11 @@ impl ServerKex {
                         Ok::<_, Error>(blob)
                     })
                     .transpose()?;
+                // HOLDFAST: kept for host-bound authentication.
+                exchange.server_host_key = match &certificate_blob {
+                    Some(blob) => blob.clone(),
+                    None => key.public_key().to_bytes().map_err(Error::from)?,
+                };
 
                 // Look up the key we'll be using to sign the exchange hash
                 let signature_hash_alg = match &names.key {

@@ -847,6 +847,18 @@ pub trait Handler: Sized {
         async { Ok(false) }
     }
 
+    // HOLDFAST: an addition.
+    /// Called for a global request of any other name. Returns the data of a successful reply; `None` refuses it.
+    #[allow(unused_variables)]
+    fn global_request(
+        &mut self,
+        name: &str,
+        data: &[u8],
+        session: &mut Session,
+    ) -> impl Future<Output = Result<Option<Vec<u8>>, Self::Error>> + Send {
+        async { Ok(None) }
+    }
+
     /// Override when enabling the `diffie-hellman-group-exchange-*` key exchange methods.
     ///
     /// Should return a Diffie-Hellman group with a safe prime whose length is
@@ -1126,6 +1138,7 @@ where
         channels: HashMap::new(),
         open_global_requests: VecDeque::new(),
         kex: SessionKexState::Idle,
+        initial_host_key: Vec::new(), // HOLDFAST
     };
 
     session.begin_rekey()?;
@@ -1281,6 +1294,10 @@ async fn reply<H: Handler + Send>(
                     } else {
                         // This is the initial kex
 
+                        // HOLDFAST
+                        session
+                            .initial_host_key
+                            .clone_from(&newkeys.exchange.server_host_key);
                         session.common.encrypted(
                             EncryptedState::WaitingAuthServiceRequest {
                                 sent: false,

@@ -29,6 +29,8 @@ pub struct Session {
     pub(crate) channels: HashMap<ChannelId, ChannelRef>,
     pub(crate) open_global_requests: VecDeque<GlobalRequestResponse>,
     pub(crate) kex: SessionKexState<ServerKex>,
+    // HOLDFAST: what the first key exchange showed; later ones do not change it.
+    pub(crate) initial_host_key: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -869,6 +871,28 @@ impl Session {
         Ok(())
     }
 
+    // HOLDFAST: `session_id` and `global_request` are additions.
+    /// Returns the session identifier (RFC 4253 §7.2); empty before the first key exchange.
+    pub fn session_id(&self) -> &[u8] {
+        self.common
+            .encrypted
+            .as_ref()
+            .map_or(&[], |enc| enc.session_id.as_ref())
+    }
+
+    /// Sends a global request (RFC 4254 §4) that wants no reply; `data` follows the request's name and flag.
+    pub fn global_request(&mut self, name: &str, data: &[u8]) -> Result<(), Error> {
+        if let Some(ref mut enc) = self.common.encrypted {
+            push_packet!(enc.write, {
+                msg::GLOBAL_REQUEST.encode(&mut enc.write)?;
+                name.encode(&mut enc.write)?;
+                0u8.encode(&mut enc.write)?;
+                enc.write.extend_from_slice(data);
+            });
+        }
+        Ok(())
+    }
+
     /// Get a handle to this session.
     pub fn handle(&self) -> Handle {
         self.sender.clone()
@@ -1536,7 +1560,10 @@ impl Session {
 
             push_packet!(enc.write, {
                 msg::EXT_INFO.encode(&mut enc.write)?;
-                1u32.encode(&mut enc.write)?;
+                // HOLDFAST: 2 instead of 1, for host-bound authentication.
+                2u32.encode(&mut enc.write)?;
+                "publickey-hostbound@openssh.com".encode(&mut enc.write)?;
+                "0".encode(&mut enc.write)?;
                 "server-sig-algs".encode(&mut enc.write)?;
 
                 NameList(
@@ -1672,6 +1699,7 @@ mod tests {
             channels: HashMap::new(),
             open_global_requests: VecDeque::new(),
             kex: SessionKexState::Idle,
+            initial_host_key: Vec::new(), // HOLDFAST
         }
     }
 
