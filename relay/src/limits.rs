@@ -203,6 +203,10 @@ pub(crate) const PENALTY_MINIMUM: Duration = Duration::from_secs(60);
 /// No source is kept out longer.
 pub(crate) const PENALTY_MAXIMUM: Duration = Duration::from_secs(600);
 
+/// Requests of one SSH connection for proofs of host keys. OpenSSH's client sends one at most; each costs a signature a
+/// key.
+pub(crate) const MAX_HOST_KEY_PROOFS: usize = 4;
+
 /// Channels of one SSH connection at a time, forwards aside.
 pub(crate) const MAX_CHANNELS: usize = 64;
 

@@ -29,6 +29,7 @@ use crate::session::admission::lease::{Leases, Releaser};
 use crate::session::client::Clients;
 use crate::session::registry::{Cause, Ending, publish};
 use crate::session::report::Report;
+use crate::ssh::host_keys::HostKeys;
 use crate::ssh::jump::{self, HostCertificates};
 use crate::ssh::server::{self, Connections};
 use crate::ssh::{Front, algorithms, console};
@@ -95,7 +96,7 @@ pub(crate) async fn run(config: Config, state: State, store: Store) -> anyhow::R
         left,
         handshakes,
     ));
-    let watching = tokio::spawn(watch::run(sessions.clone()));
+    let watching = tokio::spawn(watch::run(sessions.clone(), front.clone()));
     let publishing = tokio::spawn(publish::run(sessions.clone()));
     let keeping = tokio::spawn(recording::keep(sessions.recordings.clone()));
     let releasing = tokio::spawn(releaser.run(Arc::downgrade(&sessions.leases)));
@@ -149,7 +150,8 @@ pub(crate) async fn run(config: Config, state: State, store: Store) -> anyhow::R
     Ok(())
 }
 
-/// The names by which clients know the relay. A certificate names no port.
+/// The names by which clients know the relay. `ssh` compares names without the port, and `ssh-add -h` as they are in
+/// known_hosts: there a port other than 22 is part of the name.
 fn own_names(config: &Config, bound: SocketAddr) -> anyhow::Result<Vec<String>> {
     let public = config.public_ssh(bound)?;
     let host = public.rsplit_once(':').map_or(&*public, |(host, _)| host);
@@ -159,6 +161,12 @@ fn own_names(config: &Config, bound: SocketAddr) -> anyhow::Result<Vec<String>> 
     ];
     if !bound.ip().is_unspecified() {
         names.push(bound.ip().to_string());
+    }
+    let port = bound.port();
+    if port != 22 {
+        let hosts = names.iter().skip(1);
+        let with_port: Vec<String> = hosts.map(|host| format!("[{host}]:{port}")).collect();
+        names.extend(with_port);
     }
     Ok(names)
 }
@@ -211,12 +219,14 @@ async fn start(
         report,
         console: console::prefix(&public_ssh),
     });
+    let host_keys = HostKeys::new(&state);
     let front = Arc::new(Front {
         sessions: sessions.clone(),
         state,
         audit,
         connections: Connections::new(config.penalty_exempt.clone()),
         host_certificates: HostCertificates::default(),
+        host_keys,
         copies: Places::default(),
         login_grace: config.login_grace,
     });

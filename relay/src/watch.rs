@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use holdfast_protocol::ids::DeviceId;
+use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::warn;
 
@@ -12,11 +13,12 @@ use crate::clock::Timestamp;
 use crate::limits::{PRESENCE_FLUSH, STORE_POLL};
 use crate::session::Sessions;
 use crate::session::admission::enforce;
+use crate::ssh::Front;
 use crate::store::StoreError;
 use crate::tunnel::registry::Tunnel;
 
 /// Runs until it is aborted.
-pub(crate) async fn run(sessions: Arc<Sessions>) {
+pub(crate) async fn run(sessions: Arc<Sessions>, front: Arc<Front>) {
     let mut poll = interval(STORE_POLL);
     let mut flush = interval(PRESENCE_FLUSH);
     poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -26,7 +28,7 @@ pub(crate) async fn run(sessions: Arc<Sessions>) {
     let mut refused = [0; 3];
     loop {
         let done = tokio::select! {
-            _ = poll.tick() => look(&sessions, &mut seen).await,
+            _ = poll.tick() => look(&sessions, &front, &mut seen).await,
             _ = flush.tick() => tell(&sessions, &mut told, &mut refused).await,
         };
         if let Err(error) = done {
@@ -39,14 +41,21 @@ pub(crate) async fn run(sessions: Arc<Sessions>) {
 struct Seen {
     data: i64,
     access: i64,
+    /// Why the host keys could not be read the last time, if they could not.
+    host_keys: Option<String>,
 }
 
 /// Looks whether something was changed beside us that concerns what is alive here.
-async fn look(sessions: &Arc<Sessions>, seen: &mut Seen) -> Result<(), StoreError> {
+async fn look(
+    sessions: &Arc<Sessions>,
+    front: &Arc<Front>,
+    seen: &mut Seen,
+) -> Result<(), StoreError> {
     let data = sessions.store.data_version().await?;
     if data == seen.data {
         return Ok(());
     }
+    reload_host_keys(front, seen).await;
     // Read before the facts: what is read after it is at least as new.
     let access = sessions.store.access_version().await?;
     if access != seen.access {
@@ -59,8 +68,24 @@ async fn look(sessions: &Arc<Sessions>, seen: &mut Seen) -> Result<(), StoreErro
             .relay_confirms(sessions.relay, access)
             .await?;
     }
-    *seen = Seen { data, access };
+    (seen.data, seen.access) = (data, access);
     Ok(())
+}
+
+/// Reads the host keys again. A command that changes them is in the audit log, so the store changes after it.
+async fn reload_host_keys(front: &Arc<Front>, seen: &mut Seen) {
+    let reader = front.clone();
+    let read = spawn_blocking(move || reader.host_keys.reload(&reader.state)).await;
+    let failed = match read {
+        Ok(read) => read.err().map(|error| error.to_string()),
+        Err(error) => Some(error.to_string()),
+    };
+    if let Some(error) = &failed
+        && seen.host_keys != failed
+    {
+        warn!(%error, "cannot read the SSH host keys again: clients are sent those from before");
+    }
+    seen.host_keys = failed;
 }
 
 /// Gives the store the connection ids of devices that changed theirs, as roaming ones do.

@@ -12,8 +12,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::harness::{
-    Accounts, Relay, Running, SOON, Site, User, Way, command, own_login, run, run_with_input,
-    wait_for, wait_until,
+    Accounts, Output, Relay, Running, SOON, Site, User, Way, command, own_login, run,
+    run_with_input, wait_for, wait_until,
 };
 
 /// An operator's `ssh-agent`, with one key in it.
@@ -27,29 +27,39 @@ struct OwnAgent {
 impl OwnAgent {
     #[track_caller]
     fn start() -> Self {
+        let mut agent = Self::empty();
+        let key = agent.folder.path().join("key");
+        let mut keygen = command("ssh-keygen");
+        keygen.args(["-q", "-t", "ed25519", "-N", "", "-C", "operator", "-f"]);
+        run(keygen.arg(&key)).ok();
+        agent.add(&["-q", key.to_str().unwrap()]).ok();
+        agent.key = agent.add(&["-l"]).ok().out();
+        assert!(agent.key.contains("operator"), "{}", agent.key);
+        agent
+    }
+
+    /// One without keys.
+    #[track_caller]
+    fn empty() -> Self {
         let folder = tempfile::Builder::new().prefix("hf-a").tempdir().unwrap();
         let socket = folder.path().join("socket");
         let mut agent = command("ssh-agent");
         let program = Running::start(agent.arg("-D").arg("-a").arg(&socket));
-        let key = folder.path().join("key");
-        let mut keygen = command("ssh-keygen");
-        keygen.args(["-q", "-t", "ed25519", "-N", "", "-C", "operator", "-f"]);
-        run(keygen.arg(&key)).ok();
-        let add = |args: &[&str]| {
-            let mut add = command("ssh-add");
-            run(add.env("SSH_AUTH_SOCK", &socket).args(args))
-        };
         wait_until(SOON, "the ssh-agent", || {
             UnixStream::connect(&socket).is_ok()
         });
-        add(&["-q", key.to_str().unwrap()]).ok();
-        let key = add(&["-l"]).ok().out().to_owned();
-        assert!(key.contains("operator"), "{key}");
         Self {
             _program: program,
             folder,
-            key,
+            key: String::new(),
         }
+    }
+
+    /// `ssh-add` with these arguments.
+    fn add(&self, args: &[&str]) -> Output {
+        let mut add = command("ssh-add");
+        add.env("SSH_AUTH_SOCK", self.folder.path().join("socket"));
+        run(add.args(args))
     }
 
     /// Takes it along.
@@ -261,4 +271,78 @@ fn the_socket_is_the_accounts_and_nobody_elses() {
         drop(session);
         gone(&socket);
     }
+}
+
+/// `ssh-add -h` binds a key to hosts. The agent lets it sign on a connection that came by a forwarded agent only if the
+/// request contains the host key, so the relay must take such requests.
+#[test]
+fn key_bound_to_hosts_works_at_the_second_hop() {
+    let (site, agent) = (Site::new(), OwnAgent::empty());
+    let (alice, relay) = (&site.alice, &site.relay);
+    let (ip, port) = (relay.ssh().ip(), relay.ssh().port());
+    let own = format!("[{ip}]:{port}");
+    let known = alice.folder().join("known_hosts");
+    let key = alice.key();
+    let [known, key] = [&known, &key].map(|path| path.to_str().unwrap());
+    let bind = |constraints: &[&str]| {
+        agent.add(&["-q", "-D"]).ok();
+        let hosts = constraints.iter().flat_map(|host| ["-h", host]);
+        let args: Vec<&str> = ["-q", "-H", known]
+            .into_iter()
+            .chain(hosts)
+            .chain([key])
+            .collect();
+        agent.add(&args).ok();
+    };
+    // The private key is the agent's alone.
+    let public = alice.folder().join("bound.pub");
+    fs::copy(alice.key().with_extension("pub"), &public).unwrap();
+    let config = alice.folder().join("bound_config");
+    let text = fs::read_to_string(alice.config()).unwrap();
+    let text = text.replace(
+        &format!("IdentityFile {key}\n"),
+        &format!("IdentityFile {}\n", public.display()),
+    );
+    fs::write(&config, text).unwrap();
+    let ssh = |way: Way, line: &str| {
+        let mut ssh = agent.with(command("ssh"));
+        ssh.arg("-F").arg(&config);
+        ssh.arg(way.destination(&own_login(), "kitchen-cam"));
+        run(ssh.arg(line))
+    };
+    let again = format!("ssh -v -F {} relay whoami", config.display());
+    let twice = format!("{own}>{own}");
+    let from_device = format!("kitchen-cam.fleet>{own}");
+    bind(&[&own, "kitchen-cam.fleet", &twice, &from_device]);
+    for way in Way::BOTH {
+        assert_eq!(ssh(way, "echo first").ok().out(), "first\n", "{way:?}");
+        let second = ssh(way, &again).ok();
+        assert!(second.out().contains("alice"), "{way:?}: {second}");
+        second.says("publickey-hostbound@openssh.com=<0>");
+        // Without the host key in the request the agent does not sign there.
+        let unbound = again.replace("ssh -v", "ssh -o PubkeyAuthentication=unbound");
+        ssh(way, &unbound).exits(255).says("Permission denied");
+    }
+    // What is bound to the first hop alone is of no use behind it.
+    bind(&[&own, "kitchen-cam.fleet"]);
+    for way in Way::BOTH {
+        ssh(way, "true").ok();
+        ssh(way, &again).exits(255).says("Permission denied");
+    }
+    // Who knows the plain key alone, and asks for that, needs no authority.
+    let lines = fs::read_to_string(known).unwrap();
+    let plain = lines.lines().filter(|line| !line.starts_with('@'));
+    let plain: Vec<&str> = plain.collect();
+    fs::write(known, plain.join("\n") + "\n").unwrap();
+    bind(&[&own]);
+    let mut console = agent.with(command("ssh"));
+    console.arg("-F").arg(&config);
+    console.args(["-o", "HostKeyAlgorithms=ssh-ed25519", "relay", "whoami"]);
+    run(&mut console).ok();
+    fs::write(known, lines).unwrap();
+    // Bound to another host, it does not even get there.
+    bind(&["kitchen-cam.fleet"]);
+    ssh(Way::Direct, "true")
+        .exits(255)
+        .says("Permission denied");
 }

@@ -24,6 +24,7 @@ mod fleet;
 mod forward;
 mod front;
 mod harness;
+mod host_keys;
 mod hostile;
 mod jump;
 mod listings;

@@ -5,6 +5,7 @@ pub(crate) mod channels;
 pub(crate) mod connection;
 pub(crate) mod console;
 pub(crate) mod handler;
+pub(crate) mod host_keys;
 pub(crate) mod jump;
 pub(crate) mod login;
 pub(crate) mod server;
@@ -14,6 +15,7 @@ pub(crate) mod throttle;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::host_keys::HostKeys;
 use self::jump::HostCertificates;
 use self::server::Connections;
 use crate::audit::Audit;
@@ -34,6 +36,8 @@ pub(crate) struct Front {
     pub(crate) connections: Connections,
     /// The certificates of the jump way.
     pub(crate) host_certificates: HostCertificates,
+    /// The host keys that clients are sent.
+    pub(crate) host_keys: HostKeys,
     /// Room for the files that are copied to many devices.
     pub(crate) copies: Places,
     /// How long a connection may take to authenticate.

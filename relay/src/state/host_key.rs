@@ -1,6 +1,6 @@
-//! The replacement of the relay's SSH host key. SSH clients know one key of a server by heart, and russh shows one of
-//! each type, so that two cannot be served at a time: instead, the next key is made beforehand, clients are given both,
-//! and then it takes the present one's place.
+//! The replacement of the relay's SSH host key. A client pins it, and a server shows one key of each type, so that two
+//! cannot be served at a time: instead, the next key is made beforehand, the relay lists both to its clients, and then it
+//! takes the present one's place.
 
 use std::path::Path;
 
@@ -12,6 +12,25 @@ use super::{SSH_HOST_KEY, State, StateError, files, keys};
 const SSH_HOST_KEY_NEXT: &str = "ssh_host_ed25519_key.next";
 
 impl State {
+    /// Returns the host keys that the relay can prove: the one that this state was opened with, which comes first, and
+    /// those that are in the folder by now. No key comes twice.
+    ///
+    /// # Errors
+    /// [`StateError`]: a key cannot be read.
+    pub(crate) fn host_keys(&self) -> Result<Vec<PrivateKey>, StateError> {
+        let present = keys::read_ssh(&self.dir.join(SSH_HOST_KEY))?;
+        let next = read_next(&self.dir, &present)?;
+        let mut all = vec![self.ssh_host.clone()];
+        for key in [Some(present), next].into_iter().flatten() {
+            let is_new =
+                |known: &PrivateKey| known.public_key().key_data() != key.public_key().key_data();
+            if all.iter().all(is_new) {
+                all.push(key);
+            }
+        }
+        Ok(all)
+    }
+
     /// Makes the key that follows the present one, unless there is one, and returns it. `ssh_known_hosts` names both.
     ///
     /// # Errors

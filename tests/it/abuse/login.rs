@@ -279,3 +279,43 @@ fn small_talk_is_no_way_to_stay() {
     run(alice.console().arg("whoami")).ok();
     is_bearable(&relay, before);
 }
+
+/// A signature that is bound to a host key is good on a connection with that key only.
+#[test]
+fn proof_bound_to_another_host_key_is_refused() {
+    let relay = Relay::start();
+    let alice = relay.admin_user();
+    let other = Raw::connect(Relay::start().ssh());
+    let own = Raw::connect(relay.ssh());
+    let short = &own.host_key()[1..];
+    for (host_key, answer) in [
+        (other.host_key(), USERAUTH_FAILURE),
+        (short, USERAUTH_FAILURE),
+        (b"", USERAUTH_FAILURE),
+        (own.host_key(), USERAUTH_SUCCESS),
+    ] {
+        let mut raw = Raw::connect(relay.ssh());
+        raw.begin_login();
+        raw.say(raw.bound_proof(&alice.key(), "alice", host_key));
+        assert_eq!(raw.next().unwrap()[0], answer, "{host_key:?}");
+    }
+    // Nor does the signature do for another key than the one that was sent.
+    let mut raw = Raw::connect(relay.ssh());
+    raw.begin_login();
+    let bound = raw.bound_proof(&alice.key(), "alice", own.host_key());
+    let plain = raw.proof(&alice.key(), "alice", true);
+    let signature = |message: &Message| message.payload()[message.payload().len() - 87..].to_vec();
+    let mut forged = Message::new(USERAUTH_REQUEST);
+    let head = plain.payload().len() - 87;
+    for byte in plain.payload()[1..head].iter().chain(&signature(&bound)) {
+        forged = forged.byte(*byte);
+    }
+    raw.say(forged);
+    assert_eq!(raw.next().unwrap()[0], USERAUTH_FAILURE);
+    // A key exchange in between changes nothing: the first one counts.
+    let mut raw = Raw::connect(relay.ssh());
+    raw.begin_login();
+    raw.exchange_keys();
+    raw.say(raw.bound_proof(&alice.key(), "alice", own.host_key()));
+    assert_eq!(raw.next().unwrap()[0], USERAUTH_SUCCESS);
+}

@@ -17,6 +17,7 @@ use thiserror::Error;
 
 use super::channels::{Channels, Purpose};
 use super::connection::Connection;
+use super::host_keys::{self, Listed};
 use super::jump;
 use super::login::{Login, Proof};
 use crate::identity::Principal;
@@ -49,6 +50,8 @@ pub(crate) struct Handler {
     listeners: Listeners,
     /// Channels that the relay has opened.
     confirmed: Arc<Confirmed>,
+    /// The host keys that the client was sent.
+    host_keys: Listed,
 }
 
 impl Handler {
@@ -85,6 +88,7 @@ impl Handler {
             channels,
             listeners: Listeners::default(),
             confirmed: Arc::default(),
+            host_keys: Listed::default(),
         }
     }
 }
@@ -195,8 +199,30 @@ impl russh::server::Handler for Handler {
     async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), Self::Error> {
         if let Err(sentence) = self.login.succeeded().await {
             session.disconnect(Disconnect::TooManyConnections, &sentence, "")?;
+            return Ok(());
         }
+        let list = self.host_keys.list(&self.front.host_keys);
+        session.global_request(host_keys::LIST, &list.map_err(russh::Error::from)?)?;
         Ok(())
+    }
+
+    async fn global_request(
+        &mut self,
+        name: &str,
+        data: &[u8],
+        session: &mut Session,
+    ) -> Result<Option<Vec<u8>>, Self::Error> {
+        if name != host_keys::PROVE {
+            return Ok(None);
+        }
+        match self.host_keys.prove(session.session_id(), data) {
+            Ok(proofs) => Ok(Some(proofs)),
+            Err(sentence) => {
+                // The answer has no place for words (RFC 4254 section 4): `ssh -v` shows these.
+                session.debug(true, &sentence, "")?;
+                Ok(None)
+            }
+        }
     }
 
     async fn channel_open_session(

@@ -35,6 +35,8 @@ mod numbers {
     pub const USERAUTH_SUCCESS: u8 = 52;
     pub const USERAUTH_PK_OK: u8 = 60;
     pub const GLOBAL_REQUEST: u8 = 80;
+    pub const REQUEST_SUCCESS: u8 = 81;
+    pub const REQUEST_FAILURE: u8 = 82;
     pub const CHANNEL_OPEN: u8 = 90;
     pub const CHANNEL_OPEN_CONFIRMATION: u8 = 91;
     pub const CHANNEL_OPEN_FAILURE: u8 = 92;
@@ -139,6 +141,7 @@ pub struct Raw {
     sends: Option<Cipher>,
     receives: Option<Cipher>,
     session: Vec<u8>,
+    host_key: Vec<u8>,
 }
 
 impl Raw {
@@ -168,6 +171,7 @@ impl Raw {
             sends: None,
             receives: None,
             session: vec![],
+            host_key: vec![],
         };
         raw.write(format!("{VERSION}\r\n").as_bytes()).unwrap();
         let mut line = Vec::new();
@@ -213,6 +217,18 @@ impl Raw {
     pub fn begin_login(&mut self) {
         self.say(Message::new(SERVICE_REQUEST).string("ssh-userauth"));
         assert_eq!(self.next().unwrap()[0], SERVICE_ACCEPT);
+    }
+
+    /// The host key of the first key exchange, as it came.
+    #[must_use]
+    pub fn host_key(&self) -> &[u8] {
+        &self.host_key
+    }
+
+    /// The session identifier.
+    #[must_use]
+    pub fn session_id(&self) -> &[u8] {
+        &self.session
     }
 
     /// The number of the channel that the relay confirms next; `None` if it refuses it or ends the connection.
@@ -303,6 +319,22 @@ impl Raw {
             let payload = payload.unwrap_or_else(|| panic!("it ended without message {kind}"));
             if payload[0] == kind {
                 return payload;
+            }
+        }
+    }
+
+    /// Waits for the global request of this name, past all other messages, and returns its data.
+    #[track_caller]
+    pub fn requested(&mut self, name: &str) -> Vec<u8> {
+        loop {
+            let payload = self.receive();
+            let payload = payload.unwrap_or_else(|| panic!("it ended without {name}"));
+            if payload[0] == GLOBAL_REQUEST {
+                let mut fields = Fields::of(&payload);
+                if fields.string() == name.as_bytes() {
+                    // Behind the flag that wants a reply.
+                    return fields.0[1..].to_vec();
+                }
             }
         }
     }
@@ -404,6 +436,7 @@ impl Raw {
         let hash = hash.as_ref().to_vec();
         if self.session.is_empty() {
             self.session.clone_from(&hash);
+            self.host_key = host_key.to_vec();
         }
         self.say(Message::new(NEWKEYS));
         self.wait(NEWKEYS);

@@ -18,11 +18,13 @@ pub(crate) struct Args {
 enum HostKeyCommand {
     /// Replace the relay's SSH host key, in two steps
     #[command(after_help = "Examples:
-  relay ca host-key rotate               makes the next key; `relay ssh-config --known-hosts` prints both from now on
+  relay ca host-key rotate               makes the next key; the relay lists both to its clients from now on, and
+                                         `relay ssh-config --known-hosts` prints both
   relay ca host-key rotate --finish      when clients have both: the relay shows the next key from its next start on
 
-Clients that have the line `@cert-authority` of `relay ssh-config` for the relay need not be told: both keys are
-certified by the relay's host CA, which stays.")]
+OpenSSH's clients with `UpdateHostKeys yes` learn the next key at a login between the two steps. Clients that have the
+line `@cert-authority` of `relay ssh-config` for the relay need no update: both keys are certified by the relay's host
+CA, which stays.")]
     Rotate {
         /// Put the next key into the present one's place
         #[arg(long)]

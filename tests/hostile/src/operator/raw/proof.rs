@@ -20,6 +20,17 @@ impl Raw {
         }
     }
 
+    /// A request to log in by this key that is bound to this host key (`publickey-hostbound-v00@openssh.com`).
+    #[must_use]
+    pub fn bound_proof(&self, key: &Path, name: &str, host_key: &[u8]) -> Message {
+        let request = Message::new(USERAUTH_REQUEST).string(name);
+        let request = request.string("ssh-connection");
+        let request = request.string("publickey-hostbound-v00@openssh.com");
+        let request = request.byte(1).string("ssh-ed25519").string(public(key));
+        let pair = pair(&load_secret_key(key, None).unwrap());
+        self.signed(request.string(host_key), &pair)
+    }
+
     /// The same with a signature that does not fit the key.
     #[must_use]
     pub fn forgery(&self, key: &Path, name: &str) -> Message {
