@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use async_signal::{Signal, Signals};
 use clap::Parser as _;
 use futures_lite::{FutureExt as _, StreamExt as _};
@@ -93,11 +93,23 @@ async fn join(join: Join) -> anyhow::Result<ExitCode> {
             member.id(),
             token.address
         ))?,
-        Joined::Before(member) => out.say(format_args!(
-            "already joined as {} (id {})",
-            member.name(),
-            member.id()
-        ))?,
+        Joined::Before(member) => {
+            let (name, id) = (member.name(), member.id());
+            // A stopped agent knows nothing of what the relay would answer.
+            match status::ask(&state, Question::Status).ok().flatten() {
+                Some(running) => {
+                    let last = running.last_error;
+                    if let Some(why) = last.filter(|why| enroll::ends_membership(why)) {
+                        bail!("already joined as {name} (id {id}), but {why}");
+                    }
+                    out.say(format_args!("already joined as {name} (id {id})"))?;
+                }
+                None => out.say(format_args!(
+                    "already joined as {name} (id {id}): nothing was changed. If the device was revoked, remove the state folder {} and join again",
+                    join.state.state.display()
+                ))?,
+            }
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -11,6 +11,7 @@ extern crate alloc;
 
 pub mod causes;
 pub mod codec;
+pub mod count;
 pub mod escape;
 pub mod forward;
 pub mod identity;

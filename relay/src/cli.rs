@@ -7,12 +7,12 @@ use std::io::{self, Read as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::{Args as _, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use holdfast_protocol::causes::Causes;
 
 use self::fleet::SshArgs;
-use crate::audit::{Actor, Audit, WhenUnwritable};
+use crate::audit::{Actor, Audit, Event, EventKind, WhenUnwritable};
 use crate::clock::Timestamp;
 use crate::commands::{self, Caller, Command, Context, DONE, FAILED, Facts};
 use crate::config::{Config, DEFAULT_STATE, Flags, PublicHost, SSH_EXPECTED, TUNNEL_EXPECTED};
@@ -21,8 +21,8 @@ use crate::output::{complain, print};
 use crate::recording::archive::Archive;
 use crate::recording::objects::Objects;
 use crate::recording::objects::place::Place;
-use crate::state::State;
-use crate::store::{Store, meta};
+use crate::state::{KeyFingerprint, State};
+use crate::store::{AuditEntry, Store, meta};
 use crate::{log, serve};
 
 #[derive(Parser)]
@@ -85,7 +85,9 @@ Prints one line on stdout when it serves:  ready ssh=IP:PORT tunnel=IP:PORT
 Each flag beats the key of the same name in the configuration file (TOML).")]
 struct ServeArgs {
     /// Configuration in TOML: state, ssh, tunnel, public, drain_grace, login_grace, penalty_exempt,
-    /// [audit]
+    /// release_key, on_clone, [audit] with file, when_unwritable, keep, and [recordings] with
+    /// expect_within, keep, store, bucket, prefix, endpoint, region, credentials, device_max, max,
+    /// min_free
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Where operators connect, TCP [default: 0.0.0.0:2222]
@@ -115,7 +117,7 @@ fn tunnel_address(text: &str) -> Result<SocketAddr, &'static str> {
 pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
     let mut args = args.into_iter();
     let program = args.next();
-    let words = program.into_iter().chain(commands::own_state(args));
+    let words = program.into_iter().chain(commands::own_state(args, true));
     let (cli, ssh) = match parse(words) {
         Ok(typed) => typed,
         Err(error) => {
@@ -160,7 +162,7 @@ fn run_serve(state: Option<PathBuf>, args: ServeArgs) -> anyhow::Result<()> {
             store.bind_cluster(&state.cluster.public()).await?;
         }
         let keys = state.key_fingerprints();
-        store.accept_keys(&keys, &accepted).await?;
+        store.accept_keys(&keys, &accepted, accepted_event).await?;
         store.bind_keys(&keys).await?;
         store.bind_cluster(&state.cluster.public()).await?;
         serve::run(config, state, store).await
@@ -168,6 +170,14 @@ fn run_serve(state: Option<PathBuf>, args: ServeArgs) -> anyhow::Result<()> {
     // A stdout that nobody reads may hold up the audit log's thread for ever.
     runtime.shutdown_timeout(FAREWELL_TIMEOUT);
     served
+}
+
+/// That a key was accepted in the place of another one, for the audit log.
+fn accepted_event(key: &KeyFingerprint, before: Option<&str>) -> AuditEntry {
+    let event = Event::new(EventKind::RelayKeyAccepted).user(Actor::local(os_user()));
+    let event = event.with("file", key.name).with("before", before);
+    let event = event.with("fingerprint", key.fingerprint.as_str());
+    event.entry(None, Timestamp::now())
 }
 
 fn run_admin(dir: &Path, command: Command, ssh: &SshArgs) -> anyhow::Result<u8> {
@@ -180,6 +190,15 @@ fn run_admin(dir: &Path, command: Command, ssh: &SshArgs) -> anyhow::Result<u8> 
             } else {
                 FAILED
             });
+        }
+        // A bare word was most likely meant as a filter.
+        (Err(error), Command::Recordings(_))
+            if !dir.as_os_str().as_encoded_bytes().contains(&b'/') =>
+        {
+            bail!(
+                "{error}. As a filter, --state is one of {}",
+                commands::recording_states()
+            );
         }
         (state, _) => state?,
     };
@@ -256,4 +275,44 @@ fn read_stdin(most: usize) -> anyhow::Result<Vec<u8>> {
         .read_to_end(&mut text)
         .context("cannot read stdin")?;
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// The keys that a section of the configuration may have, as its own error lists them.
+    fn keys(section: &str) -> BTreeSet<String> {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        io::Write::write_all(&mut file, format!("{section}no_such_key = 1\n").as_bytes()).unwrap();
+        let flags = Flags {
+            config: Some(file.path().to_owned()),
+            ..Flags::default()
+        };
+        let error = Config::load(flags).unwrap_err().to_string();
+        let (_, known) = error.split_once("expected one of ").expect(&error);
+        let known = known
+            .split(", ")
+            .map(|key| key.trim_matches('`').to_owned());
+        known.collect()
+    }
+
+    #[test]
+    fn help_of_serve_names_every_key_of_the_configuration() {
+        let mut tree = command();
+        let serve = tree.find_subcommand_mut("serve").unwrap();
+        let help = serve.render_long_help().to_string();
+        let (_, after) = help.split_once("Configuration in TOML: ").unwrap();
+        let (list, _) = after.split_once("--ssh").unwrap();
+        let words = list.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '['));
+        let named: BTreeSet<String> = words
+            .map(|word| word.trim_start_matches('[').to_owned())
+            .collect();
+        for section in ["", "[audit]\n", "[recordings]\n"] {
+            let missing: Vec<String> = keys(section).difference(&named).cloned().collect();
+            assert!(missing.is_empty(), "{section}: {missing:?}");
+        }
+    }
 }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use holdfast_protocol::count::Count;
+
 /// A point in time: microseconds since 1970-01-01 00:00 UTC, as the store keeps it.
 ///
 /// Only the relay's clock makes these; what a device says about the time is never one.
@@ -78,8 +80,7 @@ impl Coarse {
     #[must_use]
     pub(crate) fn words(self) -> String {
         let (count, _, unit) = self.largest();
-        let plural = if count == 1 { "" } else { "s" };
-        format!("{count} {unit}{plural}")
+        Count(count, unit).to_string()
     }
 
     fn largest(self) -> (u64, &'static str, &'static str) {

@@ -122,6 +122,9 @@ pub(crate) const BUCKET_RETRIES: usize = 3;
 /// As above.
 pub(crate) const BUCKET_PATIENCE: Duration = Duration::from_secs(40);
 
+/// Most forwards of a recording that are shown; all of them are in its export.
+pub(crate) const MAX_SHOWN_FORWARDS: usize = 1000;
+
 /// Most commands of a recording that are shown; all of them are in its export.
 pub(crate) const MAX_SHOWN_COMMANDS: usize = 1000;
 
@@ -606,6 +609,9 @@ pub(crate) const RUN_GAP: Duration = Duration::from_secs(60);
 
 /// The same of those over one SSH connection: a kept connection is one piece of work, over its pauses.
 pub(crate) const CONNECTION_GAP: Duration = Duration::from_secs(60 * 60);
+
+/// Identifiers that a refusal names of those that begin as the one that was typed: a sentence stays a sentence.
+pub(crate) const MAX_AMBIGUOUS: u32 = 8;
 
 /// Audit events that a folded listing holds before it writes them, however long the log is.
 pub(crate) const MAX_AUDIT_HELD: usize = 1_000;

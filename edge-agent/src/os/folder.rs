@@ -8,11 +8,13 @@ use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, mkdirat, open, openat, readlinkat};
+use rustix::fs::{
+    FileType, Mode, OFlags, Stat, fstat, getxattr_query, mkdirat, open, openat, readlinkat,
+};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 use thiserror::Error;
@@ -63,7 +65,7 @@ pub(crate) fn open_private(path: &Path) -> Result<File, FolderFault> {
         path: path.to_owned(),
         source,
     })?;
-    let mut walk = FolderWalk::start().map_err(|error| failed(Path::new("/"), error))?;
+    let mut walk = FolderWalk::start(Path::new("/"))?;
     let mut names = names(&whole);
     let mut links = 0;
     while let Some(name) = names.pop_front() {
@@ -72,7 +74,7 @@ pub(crate) fn open_private(path: &Path) -> Result<File, FolderFault> {
         let stat = fstat(&found).map_err(|error| failed(&here, error))?;
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => {
-                let fault = fault_of(&stat, names.is_empty());
+                let fault = fault_of(&stat, has_acl(&found), names.is_empty());
                 walk.step(found, here, fault)?;
             }
             FileType::Symlink => {
@@ -82,7 +84,7 @@ pub(crate) fn open_private(path: &Path) -> Result<File, FolderFault> {
                 }
                 let target = walk.read_link(&found, &stat, &here)?;
                 if target.is_absolute() {
-                    walk = FolderWalk::start().map_err(|error| failed(Path::new("/"), error))?;
+                    walk = FolderWalk::start(Path::new("/"))?;
                 }
                 for name in self::names(&target).into_iter().rev() {
                     names.push_front(name);
@@ -107,13 +109,26 @@ struct FolderWalk {
 }
 
 impl FolderWalk {
-    fn start() -> Result<Self, Errno> {
+    /// Begins at the root of all paths, which is judged like every folder on the way.
+    fn start(root: &Path) -> Result<Self, FolderFault> {
+        let failed = |error: Errno| FolderFault::Io {
+            path: root.to_owned(),
+            source: error.into(),
+        };
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(Self {
-            at: open("/", flags, Mode::empty())?,
-            path: PathBuf::from("/"),
-            is_shared: false,
-        })
+        let at = open(root, flags, Mode::empty()).map_err(failed)?;
+        let stat = fstat(&at).map_err(failed)?;
+        match fault_of(&stat, has_acl(&at), false) {
+            Ok(is_shared) => Ok(Self {
+                at,
+                path: root.to_owned(),
+                is_shared,
+            }),
+            Err(why) => Err(FolderFault::Unsafe {
+                path: root.to_owned(),
+                why,
+            }),
+        }
     }
 
     /// Opens a name without following it, and makes a folder where there is none.
@@ -174,13 +189,15 @@ fn names(path: &Path) -> VecDeque<OsString> {
 }
 
 /// Whether other accounts may make names in a folder, or why it must not be used.
-fn fault_of(stat: &Stat, is_last: bool) -> Result<bool, String> {
+fn fault_of(stat: &Stat, has_acl: bool, is_last: bool) -> Result<bool, String> {
     if !is_trusted(stat) {
         return Err(format!("it belongs to user id {}", stat.st_uid));
     }
     let mode = stat.st_mode;
-    // The group of root has no other members on any system that is in order.
-    let is_shared = mode & OTHERS_WRITE != 0 || (mode & GROUP_WRITES != 0 && stat.st_gid != 0);
+    // The group of root has no other members on any system that is in order. With an access list, the group's bits are
+    // the most that any account or group of the list may do.
+    let group_is_root = stat.st_gid == 0 && !has_acl;
+    let is_shared = mode & OTHERS_WRITE != 0 || (mode & GROUP_WRITES != 0 && !group_is_root);
     if is_shared && (is_last || mode & STICKY == 0) {
         return Err(format!(
             "other accounts may write there (mode {:04o})",
@@ -188,6 +205,18 @@ fn fault_of(stat: &Stat, is_last: bool) -> Result<bool, String> {
         ));
     }
     Ok(is_shared)
+}
+
+/// Whether accounts and groups beside the owner's have rights of their own in a folder (acl(5)).
+fn has_acl(folder: &OwnedFd) -> bool {
+    // A descriptor that only names a folder is asked by its link.
+    let path = format!("/proc/self/fd/{}", folder.as_raw_fd());
+    let none = [Errno::NODATA, Errno::OPNOTSUPP, Errno::NOSYS];
+    match getxattr_query(path, "system.posix_acl_access") {
+        Ok(_) => true,
+        // What cannot be found out is taken for the worse.
+        Err(error) => !none.contains(&error),
+    }
 }
 
 /// Whether it belongs to root or to the agent's own account.
@@ -245,6 +274,64 @@ mod tests {
         open_private(&inner).unwrap();
         chmod(&inner, 0o707);
         refused(&inner, "(mode 0707)");
+    }
+
+    #[test]
+    fn root_of_all_paths_is_judged_too() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(!FolderWalk::start(folder.path()).unwrap().is_shared);
+        chmod(folder.path(), 0o777);
+        let fault = FolderWalk::start(folder.path())
+            .map(drop)
+            .unwrap_err()
+            .to_string();
+        assert!(fault.contains("other accounts may write there"), "{fault}");
+        chmod(folder.path(), 0o1777);
+        assert!(FolderWalk::start(folder.path()).unwrap().is_shared);
+    }
+
+    /// `user::rwx,user:47110:rwx,group::r-x,mask::rwx,other::---`, as the kernel has it.
+    fn access_list() -> Vec<u8> {
+        const NO_ID: u32 = u32::MAX;
+        let entries = [
+            (0x01_u16, 7_u16, NO_ID),
+            (0x02, 7, OTHER),
+            (0x04, 5, NO_ID),
+            (0x10, 7, NO_ID),
+            (0x20, 0, NO_ID),
+        ];
+        let mut list = 2_u32.to_le_bytes().to_vec();
+        for (tag, permissions, id) in entries {
+            list.extend(tag.to_le_bytes());
+            list.extend(permissions.to_le_bytes());
+            list.extend(id.to_le_bytes());
+        }
+        list
+    }
+
+    #[test]
+    fn access_list_lets_others_write_behind_roots_group() {
+        if !geteuid().is_root() {
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let spool = folder.path().join("spool");
+        fs::create_dir(&spool).unwrap();
+        chmod(&spool, 0o770);
+        open_private(&spool).unwrap();
+        let name = "system.posix_acl_access";
+        let set = rustix::fs::setxattr(
+            &spool,
+            name,
+            &access_list(),
+            rustix::fs::XattrFlags::empty(),
+        );
+        if set == Err(Errno::OPNOTSUPP) {
+            return;
+        }
+        set.unwrap();
+        refused(&spool, "(mode 0770)");
+        refused(&spool.join("deeper"), "(mode 0770)");
     }
 
     #[test]

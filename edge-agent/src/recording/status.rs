@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use holdfast_protocol::count::Count;
 use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::recording::spool::{Spool, Unavailable};
 use serde::{Deserialize, Serialize};
@@ -99,10 +100,14 @@ impl fmt::Display for SpoolStatus {
             write!(f, ", {ratio:.2} bytes written for each recorded one")?;
         }
         if self.recording > 0 {
-            write!(f, ", {} sessions being recorded", self.recording)?;
+            write!(
+                f,
+                ", {} being recorded",
+                Count(self.recording.into(), "session")
+            )?;
         }
         if self.unrecorded > 0 {
-            write!(f, ", {} sessions not recorded", self.unrecorded)?;
+            write!(f, ", {} not recorded", Count(self.unrecorded, "session"))?;
         }
         if let Some(trouble) = &self.last_trouble {
             write!(f, "\nlast trouble of the spool: {}", Escaped(trouble))?;

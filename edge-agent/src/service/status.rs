@@ -8,6 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use holdfast_protocol::count::Count;
 use holdfast_protocol::escape::Escaped;
 use serde::{Deserialize, Serialize};
 
@@ -160,7 +161,7 @@ impl fmt::Display for AgentStatus {
             write!(f, ", seen as {address}")?;
         }
         if self.state == "online" {
-            write!(f, ", {} sessions", self.sessions)?;
+            write!(f, ", {}", Count(self.sessions.into(), "session"))?;
         }
         if let Some(error) = &self.last_error {
             write!(f, "\nlast error: {}", Escaped(error))?;

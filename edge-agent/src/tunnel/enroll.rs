@@ -16,6 +16,7 @@ use crate::tunnel::dial::{DialError, DialledRelay, dial};
 use crate::tunnel::identity::{Identity, IdentityError};
 use crate::tunnel::membership::{self, Membership};
 use crate::tunnel::refusal::RelayRefusal;
+pub use crate::tunnel::refusal::ends_membership;
 use crate::tunnel::release;
 use crate::tunnel::tls::Trust;
 

@@ -49,6 +49,13 @@ impl fmt::Display for RelayRefusal {
     }
 }
 
+/// Whether a sentence, as an agent's status has it, is that of a refusal that no waiting helps against.
+#[must_use]
+pub fn ends_membership(sentence: &str) -> bool {
+    let mut ends = [Refusal::Revoked, Refusal::UnknownDevice].into_iter();
+    ends.any(|refusal| sentence.ends_with(&RelayRefusal(refusal).to_string()))
+}
+
 struct Ago(u64);
 
 impl fmt::Display for Ago {
@@ -74,6 +81,8 @@ mod tests {
             said,
             "token expired 12 minutes ago: ask for a new one (`relay token create`)"
         );
+        assert!(ends_membership(&RelayRefusal(Refusal::Revoked).to_string()));
+        assert!(!ends_membership(&said));
         let said = RelayRefusal(Refusal::Protocol("a\u{1b}[2Jb".into())).to_string();
         assert!(!said.contains('\u{1b}'));
     }

@@ -85,6 +85,8 @@ kinds! {
     RelayStarted = "relay.started",
     /// A relay stopped in good order.
     RelayStopped = "relay.stopped",
+    /// A key of the relay that was replaced on purpose was accepted.
+    RelayKeyAccepted = "relay.key.accepted",
     /// A recording is whole on the relay, with its verdict.
     RecordingComplete = "recording.complete",
     /// A recording has gaps, which it admits.

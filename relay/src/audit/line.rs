@@ -75,14 +75,23 @@ pub(crate) fn text(entry: &AuditEntry, count: usize) -> String {
         }
     }
     for (name, value) in &entry.more {
-        match value {
-            Value::String(text) => detail(&mut line, name, text),
-            other => detail(&mut line, name, &other.to_string()),
-        }
+        detail(&mut line, name, &words(value));
     }
     let mut line = line.trim_end().to_owned();
     line.push('\n');
     line
+}
+
+/// A value in words: a list's items with commas between them.
+fn words(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(items) => {
+            let items: Vec<String> = items.iter().map(words).collect();
+            items.join(",")
+        }
+        other => other.to_string(),
+    }
 }
 
 /// ` name=value`, in quotes where it would not be one word.
@@ -174,6 +183,17 @@ mod tests {
             "2026-11-22 05:06:07.000001  exec               alice       -               success    30  \
              reason=\"two words\" key=SHA256:x command=\"echo a\\r\\nb\\u{1b}[2J \\\"c\\\"\"\n"
         );
+        let event = Event::new(EventKind::UserLoginFailed)
+            .with("names", vec!["root", "a b"])
+            .with("keys", Vec::<String>::new())
+            .with("attempts", 2);
+        let row = text(&event.entry(None, T0), 1);
+        assert!(
+            row.ends_with("  names=\"root,a b\" keys=\"\" attempts=2\n")
+                || row.contains(" names=\"root,a b\""),
+            "{row}"
+        );
+        assert!(!row.contains('['), "{row}");
         assert!(
             head().starts_with("TIME (UTC)                  EVENT              USER        DEVICE")
         );

@@ -118,7 +118,12 @@ pub(crate) async fn check_right(
         }
     }
     let why = refused.map(|denied| denied.to_string());
-    Err(why.unwrap_or_else(|| format!("no device that you may reach is \"{on}\": see `devices`")))
+    Err(why.unwrap_or_else(|| none(on)))
+}
+
+/// That the labels of no device fit, as far as the user may know of it.
+fn none(on: &Selector) -> String {
+    format!("no device that you may reach matches \"{on}\": `devices` shows their labels")
 }
 
 /// The devices that are meant, among those that the user may know of.
@@ -134,9 +139,7 @@ async fn devices(
         device.revoked.is_none() && on.matches(&device.labels) && subject.may_see(&device.labels)
     });
     if devices.is_empty() {
-        return Err(format!(
-            "no device that you may reach is \"{on}\": see `devices`"
-        ));
+        return Err(none(on));
     }
     Ok(devices)
 }

@@ -4,9 +4,12 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
+use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::ids::{LabelKey, LabelValue};
 
+use super::Failure;
 use crate::clock::Timestamp;
+use crate::limits::MAX_AMBIGUOUS;
 
 /// Longest life of a token: longer ones are forgotten, not used.
 const MAX_TTL: Duration = Duration::from_secs(366 * 86_400);
@@ -54,6 +57,18 @@ pub(super) fn ttl(text: &str) -> Result<Duration, String> {
         return Err("must be from 1s to 366d".to_owned());
     }
     Ok(span)
+}
+
+/// That the beginning of an id fits several things, which are named.
+pub(super) fn ambiguous(what: &str, begins: &str, ids: &[String]) -> Failure {
+    let most = MAX_AMBIGUOUS as usize;
+    let more = if ids.len() > most { ", …" } else { "" };
+    let named: Vec<&str> = ids.iter().take(most).map(String::as_str).collect();
+    Failure(format!(
+        "more than one {what} begins with \"{}\", give more of the id: {}{more}",
+        Escaped(begins),
+        named.join(", ")
+    ))
 }
 
 /// A time: as it is, or as a span back from now.

@@ -16,15 +16,14 @@ pub(crate) mod permit;
 mod recordings;
 mod sessions;
 mod table;
+mod usage;
 
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
-use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::ids::ClusterFingerprint;
 use serde::Serialize;
 use thiserror::Error;
@@ -42,7 +41,8 @@ pub(crate) use crate::output::{DONE, FAILED, Out, USAGE};
 pub(crate) use admin::doctor::unopened;
 pub(crate) use caller::Caller;
 pub(crate) use permit::permit;
-pub(crate) use recordings::own_state;
+pub(crate) use recordings::{own_state, recording_states};
+pub(crate) use usage::usage;
 
 /// The most that a command reads from stdin or a file: some hundred public keys.
 pub(crate) const MAX_INPUT: usize = 64 * 1024;
@@ -418,35 +418,15 @@ pub(crate) fn parse_console(line: &str) -> Result<Command, (String, u8)> {
     }
     let words = line::words(line)
         .map_err(|_| ("a quote in the command is not closed\n".to_owned(), USAGE))?;
-    let words = own_state(words.into_iter().map(Into::into));
+    let words = own_state(words.into_iter().map(Into::into), false);
     match Console::try_parse_from(words) {
         Ok(console) => Ok(console.command),
         Err(error) => {
             let (mut text, code) = usage(&error);
-            if error.kind() == ErrorKind::UnknownArgument {
-                text.push_str(QUOTE_TIP);
-            }
+            text.push_str(usage::console_tip(&error));
             Err((text, code))
         }
     }
-}
-
-/// The shell at the operator's takes one pair of quotes away.
-const QUOTE_TIP: &str = "\ntip: over ssh, quote the whole command: \
-    ssh -p 2222 relay \"recordings hold 3f9a --reason 'case 17'\"\n";
-
-/// What clap has to say, made safe for a terminal, and the exit status.
-pub(crate) fn usage(error: &clap::Error) -> (String, u8) {
-    let code = if error.use_stderr() { USAGE } else { DONE };
-    // It quotes what was typed. Lines without anything odd stay as they are, quotes and all.
-    let mut text = String::new();
-    for line in error.render().to_string().lines() {
-        let shown = Escaped(line).to_string();
-        let odd = shown.replace("\\\"", "\"").replace("\\\\", "\\") != line;
-        text.push_str(if odd { &shown } else { line });
-        text.push('\n');
-    }
-    (text, code)
 }
 
 /// Why a command did not do it: one sentence, for stderr. An empty one: its reader has seen enough.

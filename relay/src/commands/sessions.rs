@@ -7,6 +7,7 @@ use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::ids::{DeviceId, DeviceName, Login, SessionId, UserName};
 use serde::Serialize;
 
+use super::args::ambiguous;
 use super::table::{or_dash, table};
 use super::{Caller, Context, Failure, json};
 use crate::access::policy::Ability;
@@ -111,7 +112,7 @@ pub(super) async fn run(args: Args, caller: &Caller, context: &Context) -> Resul
             })
         }
         None if args.json => json(&sessions.iter().map(row).collect::<Vec<_>>()),
-        None => Ok(list(&sessions)),
+        None => Ok(list(&sessions, context.width)),
     }
 }
 
@@ -183,10 +184,11 @@ fn find<'s>(sessions: &'s [Listed], id: &str) -> Result<&'s Listed, Failure> {
     match (found.next(), found.next()) {
         (Some(session), None) => Ok(session),
         (None, _) => Err(none(id)),
-        (Some(_), Some(_)) => Err(Failure(format!(
-            "more than one session begins with \"{}\": give more of the id, as `relay sessions --json` prints it",
-            Escaped(id)
-        ))),
+        (Some(first), Some(second)) => {
+            let ids = [first, second].into_iter().chain(found);
+            let ids: Vec<String> = ids.map(|session| session.id.to_string()).collect();
+            Err(ambiguous("session", id, &ids))
+        }
     }
 }
 
@@ -214,7 +216,7 @@ fn row(session: &Listed) -> Row {
     }
 }
 
-fn list(sessions: &[Listed]) -> String {
+fn list(sessions: &[Listed], width: Option<usize>) -> String {
     let row = |session: &Listed| {
         let id = session.id.to_string();
         let place = session.at.as_ref();
@@ -236,7 +238,7 @@ fn list(sessions: &[Listed]) -> String {
     let head = [
         "ID", "USER", "WHERE", "KIND", "STARTED", "IDLE", "IN", "OUT", "CLIENT", "COMMAND",
     ];
-    table(head, &rows)
+    table(width, head, &rows)
 }
 
 fn idle(session: &Listed) -> std::time::Duration {

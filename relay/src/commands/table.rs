@@ -1,5 +1,6 @@
 //! Tables for people: aligned columns, nothing in them that could drive a terminal.
 
+use holdfast_protocol::count::Count;
 use holdfast_protocol::escape::Escaped;
 
 use crate::limits::{MIN_TABLE_COLUMN, MIN_TABLE_WIDTH};
@@ -9,14 +10,9 @@ use crate::store::Labels;
 /// Stands for what is cut off.
 const CUT: char = '…';
 
-/// Rows under a head, columns two spaces apart. Every cell is escaped here, wherever it is from.
-pub(super) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
-    table_within(None, head, rows)
-}
-
-/// The same within the width of a terminal: the widest columns are shortened until all fit, but for the first, which is
-/// what a row is called.
-pub(super) fn table_within<const N: usize>(
+/// Returns rows under a head, columns two spaces apart. Every cell is escaped here, wherever it is from. Within the width
+/// of a terminal the widest columns are shortened until all fit, but for the first, which is what a row is called.
+pub(super) fn table<const N: usize>(
     width: Option<usize>,
     head: [&str; N],
     rows: &[[String; N]],
@@ -91,8 +87,7 @@ pub(super) fn or_dash(text: &str) -> String {
 
 /// `1 key`, `2 keys`.
 pub(super) fn count(n: usize, what: &str) -> String {
-    let plural = if n == 1 { "" } else { "s" };
-    format!("{n} {what}{plural}")
+    Count(n as u64, what).to_string()
 }
 
 #[cfg(test)]
@@ -109,7 +104,7 @@ mod tests {
         let rows = [row.clone(), ["1".into(), "short".into(), "y\u{1b}".into()]];
         let head = ["ID", "WHAT", "DEVICE"];
         for width in [40, 80, 132] {
-            let text = table_within(Some(width), head, &rows);
+            let text = table(Some(width), head, &rows);
             assert_eq!(widest(&text), width, "{text}");
             assert!(text.contains("xx…  kitchen-cam\n"), "{text}");
             assert!(
@@ -118,12 +113,12 @@ mod tests {
             );
         }
         // No terminal: nothing is cut. One that is too narrow is not given up to.
-        assert!(table_within(None, head, &rows).contains(&row[1]));
-        assert_eq!(widest(&table_within(Some(1), head, &rows)), MIN_TABLE_WIDTH);
+        assert!(table(None, head, &rows).contains(&row[1]));
+        assert_eq!(widest(&table(Some(1), head, &rows)), MIN_TABLE_WIDTH);
         let fits = ["1".to_owned(), "2".to_owned(), "3".to_owned()];
         assert_eq!(
-            table_within(Some(80), head, std::slice::from_ref(&fits)),
-            table(head, &[fits])
+            table(Some(80), head, std::slice::from_ref(&fits)),
+            table(None, head, &[fits])
         );
     }
 }

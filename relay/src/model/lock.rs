@@ -85,7 +85,15 @@ impl Lock {
             Some(expires) => format!(", until {expires}"),
             None => String::new(),
         };
-        format!("locked{colon} (lock {}, by {by}{until})", self.id)
+        let target = match &self.target {
+            LockTarget::Device(_) => "this device".to_owned(),
+            LockTarget::Login(login) => format!("account {login}"),
+            other => format!("{} {}", other.kind(), other.value()),
+        };
+        format!(
+            "{target} is locked{colon} (lock {}, by {by}{until})",
+            self.id
+        )
     }
 
     /// Why a live session ends.
@@ -268,15 +276,27 @@ mod tests {
         let mut lock = lock(LockTarget::User(user("alice")));
         assert_eq!(
             lock.refusal(),
-            "locked: laptop reported stolen (lock 41, by bob, until 2026-11-23 05:06 UTC)"
+            "user alice is locked: laptop reported stolen (lock 41, by bob, until 2026-11-23 05:06 UTC)"
         );
         assert_eq!(lock.reason(), "locked by bob: laptop reported stolen");
         (lock.message, lock.by, lock.expires) = (String::new(), None, None);
         assert_eq!(
             lock.refusal(),
-            "locked (lock 41, by the relay's administrator)"
+            "user alice is locked (lock 41, by the relay's administrator)"
         );
         assert_eq!(lock.reason(), "locked by the relay's administrator");
+        for (target, said) in [
+            (LockTarget::Login(Login::new("pi").unwrap()), "account pi"),
+            (LockTarget::Device(DeviceId([1; 16])), "this device"),
+            (address("203.0.113.99/24"), "address 203.0.113.0/24"),
+        ] {
+            lock.target = target;
+            let refusal = lock.refusal();
+            assert!(
+                refusal.starts_with(&format!("{said} is locked (")),
+                "{refusal}"
+            );
+        }
         lock.message = "a\u{1b}[2J\r\n".into();
         assert!(!lock.refusal().contains(['\u{1b}', '\r', '\n']));
     }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use holdfast_protocol::escape::OneLine;
 use holdfast_protocol::wire::Exit;
 use tokio::sync::mpsc;
 
@@ -25,8 +26,8 @@ pub(crate) trait Output: fmt::Debug + Send + Sync {
     /// Takes standard error output.
     fn stderr(&self, data: Bytes) -> Taken<'_>;
 
-    /// Takes a line of the relay's own, which belongs to neither.
-    fn notice(&self, line: String) -> Taken<'_>;
+    /// Takes a sentence of the relay's own, which belongs to neither, as a line that ends with `newline`.
+    fn notice(&self, sentence: &str, newline: &str) -> Taken<'_>;
 
     /// Takes how the process ended; `None` for a session without a process, or one that was cut off.
     fn exit(&self, exit: Option<Exit>) -> Taken<'_>;
@@ -68,6 +69,13 @@ pub(crate) struct Gatherer {
 pub(crate) struct Gathered {
     pieces: mpsc::Receiver<Piece>,
     last: Arc<Mutex<Last>>,
+}
+
+/// Returns a sentence of the relay's own as a line for a client's error output or terminal. Everything that the relay says
+/// beside the output of a device passes here, so that it can be told from that output.
+#[must_use]
+pub(crate) fn notice(sentence: &str, newline: &str) -> String {
+    format!("[holdfast] {}{newline}", OneLine(sentence))
 }
 
 /// Returns an output that gathers, and its reader's end.
@@ -117,8 +125,9 @@ impl Output for Gatherer {
         self.take(Piece::Stderr(data))
     }
 
-    fn notice(&self, line: String) -> Taken<'_> {
-        self.note(|last| last.notice = Some(line.trim().to_owned()))
+    fn notice(&self, sentence: &str, _newline: &str) -> Taken<'_> {
+        let sentence = sentence.to_owned();
+        self.note(|last| last.notice = Some(sentence))
     }
 
     fn exit(&self, exit: Option<Exit>) -> Taken<'_> {

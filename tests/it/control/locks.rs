@@ -182,10 +182,8 @@ fn a_channel_that_was_opened_before_the_lock_starts_nothing() {
                 ("", Some(255)),
                 "{ended:?}"
             );
-            assert!(
-                ended.stderr.starts_with(&format!("locked: {WHY} (lock ")),
-                "{ended:?}"
-            );
+            let refused = format!("[holdfast] account {} is locked: {WHY} (lock ", own_login());
+            assert!(ended.stderr.starts_with(&refused), "{ended:?}");
             let id = locked.out().split([' ', ':']).nth(1).unwrap().to_owned();
             site.relay.admin(&["unlock", &id]).ok();
             let ended = Session::exec_on(late, "echo inside").await.wait().await;

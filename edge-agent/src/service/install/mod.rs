@@ -184,6 +184,15 @@ impl Install {
         for path in gone {
             changed |= InstallStep::Gone(self.at(&path)).make_so(dry_run, out)?;
         }
+        if !changed {
+            say(
+                out,
+                format_args!(
+                    "nothing to remove: no service of edge-agent is installed in {}",
+                    self.root.display()
+                ),
+            )?;
+        }
         if self.is_live() && changed {
             for command in service.forget() {
                 InstallStep::Run(command).make_so(dry_run, out)?;

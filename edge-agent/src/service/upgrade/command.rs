@@ -166,7 +166,11 @@ impl Upgrade {
         say(
             out,
             &format!(
-                "version {version} takes the place of {from}; {sessions} sessions end with a notice"
+                "version {version} takes the place of {from}; {}, with a notice",
+                match sessions {
+                    1 => "1 session ends".to_owned(),
+                    _ => format!("{sessions} sessions end"),
+                }
             ),
         );
         self.wait(&places, digest, version, out)

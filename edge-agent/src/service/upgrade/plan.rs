@@ -8,6 +8,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use holdfast_protocol::count::Count;
 use serde::{Deserialize, Serialize};
 
 use crate::service::digest::Digest;
@@ -110,7 +111,10 @@ impl Journal {
             Counter::Agent => &mut counted.begun,
         };
         if *count >= MAX_TRIAL_STARTS {
-            let why = format!("it was started {count} times and never got a tunnel");
+            let why = format!(
+                "it was started {} and never got a tunnel",
+                Count(u64::from(*count), "time")
+            );
             return ProgramStart::PutBack(why);
         }
         *count += 1;

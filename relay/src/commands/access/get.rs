@@ -49,7 +49,7 @@ pub(crate) async fn run(args: &Args, context: &Context) -> Result<String, Failur
         What::Users => {
             let users = context.store.users().await?;
             match args.output {
-                Form::Table => user::list(&users, false),
+                Form::Table => user::list(&users, false, context.width),
                 Form::Toml => Ok(users_toml(&Document::of_users(&users))),
                 Form::Json => json(&Document::of_users(&users)),
             }
@@ -73,7 +73,7 @@ async fn roles(names: &[RoleName], form: Form, context: &Context) -> Result<Stri
     }
     all.retain(|role: &Role| names.is_empty() || names.contains(&role.name));
     match form {
-        Form::Table => Ok(role::roles_table(&all)),
+        Form::Table => Ok(role::roles_table(&all, context.width)),
         Form::Toml => Ok(roles_toml(&Document::of_roles(&all))),
         Form::Json => json(&Document::of_roles(&all)),
     }

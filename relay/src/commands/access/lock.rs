@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::audit::{Event, EventKind};
 use crate::clock::Coarse;
 use crate::commands::args::ttl;
+use crate::commands::devices::list::revoke::{LeftoverToken, about_token};
 use crate::commands::table::{or_dash, table};
 use crate::commands::{Caller, Context, Failure, json};
 use crate::limits::MAX_LOCK_MESSAGE;
@@ -119,6 +120,16 @@ struct Row {
     expires: Option<String>,
 }
 
+/// A new lock, for machines.
+#[derive(Serialize)]
+struct Answer {
+    #[serde(flatten)]
+    lock: Row,
+    /// Of a device: the token that it enrolled with, if others can still join with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    leftover_token: Option<LeftoverToken>,
+}
+
 pub(crate) async fn run(args: Args, caller: &Caller, context: &Context) -> Result<String, Failure> {
     let as_json = args.json;
     let (target, message, ttl) = match args.command {
@@ -149,6 +160,11 @@ pub(crate) async fn run(args: Args, caller: &Caller, context: &Context) -> Resul
     };
     let (target, expires) = (new.target.clone(), new.expires);
     let id = context.store.add_lock(new.clone(), context.now).await?;
+    // Who has the device may have the token as well, and would join again with it as another device.
+    let token = match &target {
+        LockTarget::Device(device) => context.store.token_left_of(*device, context.now).await?,
+        _ => None,
+    };
     if as_json {
         let lock = Lock {
             id,
@@ -158,14 +174,21 @@ pub(crate) async fn run(args: Args, caller: &Caller, context: &Context) -> Resul
             created: context.now,
             expires,
         };
-        return json(&row(&lock, &context.store.devices(context.now).await?));
+        return json(&Answer {
+            lock: row(&lock, &context.store.devices(context.now).await?),
+            leftover_token: token.map(|token| LeftoverToken::of(token, false)),
+        });
     }
     let until = expires.map_or(String::new(), |time| format!(" until {time}"));
     let (kind, value) = (
         target.kind(),
         named(&target, &context.store.devices(context.now).await?),
     );
-    Ok(format!("lock {id}: {kind} {value} is shut out{until}\n"))
+    let token = token.map(|token| about_token(&token, context.now, false));
+    let token = token.unwrap_or_default();
+    Ok(format!(
+        "lock {id}: {kind} {value} is shut out{until}\n{token}"
+    ))
 }
 
 pub(crate) async fn unlock(args: &UnlockArgs, context: &Context) -> Result<String, Failure> {
@@ -197,10 +220,8 @@ async fn list(as_json: bool, context: &Context) -> Result<String, Failure> {
         ]
     };
     let rows: Vec<_> = locks.iter().map(row).collect();
-    Ok(table(
-        ["ID", "TARGET", "VALUE", "EXPIRES", "BY", "MESSAGE"],
-        &rows,
-    ))
+    let head = ["ID", "TARGET", "VALUE", "EXPIRES", "BY", "MESSAGE"];
+    Ok(table(context.width, head, &rows))
 }
 
 fn row(lock: &Lock, devices: &[Device]) -> Row {

@@ -110,7 +110,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<String, Failure
             if as_json {
                 return json(&roles.iter().map(Row::of).collect::<Vec<_>>());
             }
-            Ok(roles_table(&roles))
+            Ok(roles_table(&roles, context.width))
         }
         RoleCommand::Rm { name } => {
             context.store.remove_role(&name).await?;
@@ -120,7 +120,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<String, Failure
 }
 
 /// One row per role: what it is about at a glance, not all that it says.
-pub(crate) fn roles_table(roles: &[Role]) -> String {
+pub(crate) fn roles_table(roles: &[Role], width: Option<usize>) -> String {
     let row = |role: &Role| {
         let form = RoleForm::of(role);
         let idle = form.idle_timeout.map(|idle| inline(&idle));
@@ -145,10 +145,8 @@ pub(crate) fn roles_table(roles: &[Role]) -> String {
         ]
     };
     let rows: Vec<_> = roles.iter().map(row).collect();
-    table(
-        ["NAME", "KIND", "ALLOWS", "IDLE", "LIMITS", "SOURCE"],
-        &rows,
-    )
+    let head = ["NAME", "KIND", "ALLOWS", "IDLE", "LIMITS", "SOURCE"];
+    table(width, head, &rows)
 }
 
 /// Every ability that some rule allows and that there is something for.

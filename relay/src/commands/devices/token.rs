@@ -185,5 +185,6 @@ fn list(tokens: &[TokenRow], as_json: bool, context: &Context) -> Result<String,
         ]
     };
     let rows: Vec<_> = tokens.iter().map(row).collect();
-    Ok(table(["ID", "LEFT", "EXPIRES", "LABELS"], &rows))
+    let head = ["ID", "LEFT", "EXPIRES", "LABELS"];
+    Ok(table(context.width, head, &rows))
 }

@@ -12,7 +12,7 @@ use clap::Subcommand;
 use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::ids::SessionId;
 
-use super::args::Moment;
+use super::args::{Moment, ambiguous};
 use super::{Caller, Context, Done, Failure, Out, json};
 use crate::access::policy::Ability;
 use crate::audit::{Event, EventKind};
@@ -146,10 +146,12 @@ fn state(text: &str) -> Result<RecordingState, String> {
     let found = RecordingState::ALL
         .into_iter()
         .find(|state| state.as_str() == text);
-    found.ok_or_else(|| {
-        let words = RecordingState::ALL.map(RecordingState::as_str);
-        format!("the states are {}", words.join(", "))
-    })
+    found.ok_or_else(|| format!("the states are {}", recording_states()))
+}
+
+/// The words of all states that a recording may be in.
+pub(crate) fn recording_states() -> String {
+    RecordingState::ALL.map(RecordingState::as_str).join(", ")
 }
 
 impl Args {
@@ -319,10 +321,10 @@ pub(super) async fn find(
             facts.ok_or_else(none)
         }
         (None, _) => Err(none()),
-        (Some(_), Some(_)) => Err(Failure(format!(
-            "more than one recording begins with \"{}\": give more of the id, as `relay recordings --json` prints it",
-            Escaped(id)
-        ))),
+        (Some(_), Some(_)) => {
+            let ids = rows.iter().map(|row| row.session.id.to_string());
+            Err(ambiguous("recording", id, &ids.collect::<Vec<_>>()))
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::super::Context;
 use super::super::fold::{Fold, Group, Span};
-use super::super::table::table_within;
+use super::super::table;
 use crate::clock::Timestamp;
 use crate::store::{RecordingRow, RecordingState};
 
@@ -109,7 +109,7 @@ pub(super) fn table(rows: &[RecordingRow], all: bool, context: &Context) -> Stri
     let head = [
         "ID", "STARTED", "LENGTH", "N", "USER", "DEVICE", "LOGIN", "WHAT", "STATE", "",
     ];
-    table_within(context.width, head, &lines)
+    table::table(context.width, head, &lines)
 }
 
 /// What recordings of one run have in common. `None`: what had a terminal, runs, or is held is a row of its own. Where

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use holdfast_protocol::count::Count;
 use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::recording::reader::ReadVerdict;
 use serde_json::{Value, json as value};
@@ -12,6 +13,7 @@ use super::rows::{row, what};
 use crate::clock::Timestamp;
 use crate::hex::hex;
 use crate::recording::archive::Read;
+use crate::recording::export::forwards::ShownForwards;
 use crate::recording::export::ran::Ran;
 use crate::recording::verify::{COUNTED, VerdictText};
 use crate::store::{RecordingFacts, RecordingState};
@@ -29,7 +31,7 @@ pub(super) async fn show(
     as_json: bool,
 ) -> Result<String, Failure> {
     let verdict = context.facts.archive.verdict(facts);
-    let ran = ran(facts, context).await;
+    let (ran, forwards) = looked_into(facts, context).await;
     let chain = facts.segments.last().map(|(_, link)| hex(&link.0));
     if as_json {
         let mut text = serde_json::to_value(row(&facts.row)).unwrap_or(Value::Null);
@@ -43,8 +45,10 @@ pub(super) async fn show(
             text.insert("verdict".to_owned(), value!(verdict));
             let signature = facts.row.signature.as_deref().map(hex);
             text.insert("signature".to_owned(), value!(signature));
-            if let Ok(Value::Object(ran)) = serde_json::to_value(&ran) {
-                text.extend(ran);
+            for more in [serde_json::to_value(&ran), serde_json::to_value(&forwards)] {
+                if let Ok(Value::Object(more)) = more {
+                    text.extend(more);
+                }
             }
         }
         return json(&text);
@@ -71,8 +75,8 @@ pub(super) async fn show(
         (
             "stored",
             format!(
-                "{} bytes in {}",
-                row.bytes,
+                "{} in {}",
+                Count(row.bytes, "byte"),
                 count(facts.segments.len(), "segment")
             ),
         ),
@@ -108,8 +112,11 @@ pub(super) async fn show(
                     (unseen, _) => format!(", {unseen} not shown to the operator"),
                 };
                 let text = format!(
-                    "{} bytes relayed, {} proved, {} redacted, {} missing{unseen}{lack}",
-                    stream.relayed, stream.proved, stream.redacted, stream.missing
+                    "{} relayed, {} proved, {} redacted, {} missing{unseen}{lack}",
+                    Count(stream.relayed, "byte"),
+                    stream.proved,
+                    stream.redacted,
+                    stream.missing
                 );
                 (name, text)
             }));
@@ -126,25 +133,34 @@ pub(super) async fn show(
     if let Some(lack) = ran.lack() {
         lines.push(("commands", lack));
     }
+    lines.extend(forwards.lack().map(|lack| ("forwards", lack)));
     let mut text = card(&lines);
+    if !forwards.forwards.is_empty() {
+        let head = [
+            "TIME", "WAY", "TO", "ADDRESS", "FROM", "SENT", "RECEIVED", "END",
+        ];
+        text.push('\n');
+        text.push_str(&table(context.width, head, &forwards.rows()));
+    }
     if !ran.commands.is_empty() {
         let head = ["TIME", "PID", "PARENT", "EXIT", "FOLDER", "COMMAND"];
         text.push('\n');
-        text.push_str(&table(head, &ran.rows()));
+        text.push_str(&table(context.width, head, &ran.rows()));
     }
     Ok(text)
 }
 
-/// What it tells of commands, as far as it can be read.
-async fn ran(facts: &RecordingFacts, context: &Context) -> Ran {
-    let told = Arc::new(Mutex::new(Ran::default()));
-    let reading = told.clone();
+/// What it has of commands and forwards, as far as it can be read.
+async fn looked_into(facts: &RecordingFacts, context: &Context) -> (Ran, ShownForwards) {
+    let found = Arc::new(Mutex::new((Ran::default(), ShownForwards::default())));
+    let reading = found.clone();
     let read = context
         .facts
         .archive
         .read(facts.clone(), move |micros, record, _| {
-            let mut ran = reading.lock().unwrap_or_else(PoisonError::into_inner);
-            ran.handle(micros, record);
+            let mut found = reading.lock().unwrap_or_else(PoisonError::into_inner);
+            found.0.handle(micros, record);
+            found.1.handle(micros, record);
             None::<()>
         });
     let mut read = read;
@@ -154,11 +170,12 @@ async fn ran(facts: &RecordingFacts, context: &Context) -> Ran {
             whole = end.is_ok();
         }
     }
-    let mut ran = told.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let found = found.lock().unwrap_or_else(PoisonError::into_inner);
+    let (mut ran, forwards) = found.clone();
     if !whole && ran.commands_unavailable.is_none() {
         ran.commands_unavailable = Some("the recording cannot be read to its end".to_owned());
     }
-    ran
+    (ran, forwards)
 }
 
 /// Reads it again from where it is stored: the seals hold, and the chain is the one that was signed.

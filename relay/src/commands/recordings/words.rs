@@ -12,8 +12,13 @@ const IN_STATE: &str = "--in-state";
 
 /// The words of a command line, without the program's name: behind the command `recordings`, `--state` with one
 /// of the recordings' states is called by its other name, so that clap takes it for a filter and not for the
-/// folder. A folder of such a name is `--state ./complete`.
-pub(crate) fn own_state(words: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+/// folder. A folder of such a name is `--state ./complete`. Where there is no folder to choose (`has_folder`), any value
+/// is a filter, so that what is wrong with it is said.
+pub(crate) fn own_state(
+    words: impl IntoIterator<Item = OsString>,
+    has_folder: bool,
+) -> Vec<OsString> {
+    let is_filter = |value: &OsStr| !has_folder || is_state(value);
     let mut words = words.into_iter();
     let mut told = Vec::new();
     let mut command: Option<bool> = None;
@@ -27,7 +32,7 @@ pub(crate) fn own_state(words: impl IntoIterator<Item = OsString>) -> Vec<OsStri
         let ours = command == Some(true);
         if text == STATE {
             let value = words.next();
-            let filters = ours && value.as_deref().is_some_and(is_state);
+            let filters = ours && value.as_deref().is_some_and(is_filter);
             told.push(if filters { IN_STATE } else { STATE }.into());
             told.extend(value);
             continue;
@@ -36,7 +41,7 @@ pub(crate) fn own_state(words: impl IntoIterator<Item = OsString>) -> Vec<OsStri
             .strip_prefix(STATE)
             .and_then(|rest| rest.strip_prefix('='));
         match value {
-            Some(value) if ours && is_state(OsStr::new(value)) => {
+            Some(value) if ours && is_filter(OsStr::new(value)) => {
                 told.push(format!("{IN_STATE}={value}").into());
                 continue;
             }
@@ -61,6 +66,10 @@ fn is_state(value: &OsStr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn words(line: &str) -> Vec<OsString> {
+        line.split_whitespace().map(OsString::from).collect()
+    }
 
     #[test]
     fn the_value_says_which_state_is_meant() {
@@ -102,11 +111,12 @@ mod tests {
             ("", None),
         ];
         for (typed, read) in table {
-            let words = |line: &str| line.split_whitespace().map(OsString::from).collect();
-            let typed_words: Vec<OsString> = words(typed);
-            let read: Vec<OsString> = words(read.unwrap_or(typed));
-            assert_eq!(own_state(typed_words), read, "{typed}");
+            let typed_words = words(typed);
+            let read = words(read.unwrap_or(typed));
+            assert_eq!(own_state(typed_words, true), read, "{typed}");
         }
+        let console = own_state(words("recordings --state nosuch"), false);
+        assert_eq!(console, words("recordings --in-state nosuch"));
     }
 
     #[test]
@@ -117,6 +127,6 @@ mod tests {
             "--state".into(),
             OsString::from_vec(vec![b'/', 0xff]),
         ];
-        assert_eq!(own_state(words.clone()), words);
+        assert_eq!(own_state(words.clone(), true), words);
     }
 }

@@ -133,3 +133,162 @@ async fn everybody_learns_who_they_are() {
         (&Value::from("bob"), &Value::from(false))
     );
 }
+
+#[tokio::test]
+async fn part_of_a_session_is_enough_for_audit() {
+    let bed = Bed::new().await;
+    let ids = ["3f9a", "3fbb", "71"].map(|begins| format!("{begins:0<32}"));
+    for id in &ids {
+        let id = holdfast_protocol::ids::SessionId::from_hex(id).unwrap();
+        let event = Event::new(crate::audit::EventKind::SessionStart).session(id);
+        bed.context.audit.note(event).await;
+    }
+    let shown = bed.ok("audit --session 3F9").await;
+    assert!(
+        shown.contains(&ids[0]) && !shown.contains(&ids[1]),
+        "{shown}"
+    );
+    assert!(bed.ok("audit --session 7").await.contains(&ids[2]));
+    let refused = bed.fails("audit --session 3f").await;
+    assert_eq!(
+        refused,
+        format!(
+            "more than one session begins with \"3f\", give more of the id: {}, {}\n",
+            ids[0], ids[1]
+        )
+    );
+    let refused = bed.fails("audit --session 99").await;
+    assert!(
+        refused.starts_with("no session \"99\" in the audit log"),
+        "{refused}"
+    );
+    for bad in ["x", "'3f%'", "''", &"a".repeat(33)] {
+        let refused = bed.fails(&format!("audit --session {bad}")).await;
+        assert!(refused.contains("or the beginning of it"), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn locked_device_with_a_token_left_is_answered_with_it() {
+    let bed = Bed::new().await;
+    let token = NewToken {
+        uses: 3,
+        ttl: Duration::from_secs(3600),
+        labels: Labels::new(),
+    };
+    let store = &bed.context.store;
+    let (id, secret) = store.create_token(token, T0).await.unwrap();
+    let enrolment = Enrolment {
+        secret: &secret,
+        key: PublicKey([7; 32]),
+        name: "cam".parse().ok(),
+        labels: Labels::new(),
+        agent_version: String::new(),
+        target: String::new(),
+        now: T0,
+    };
+    store.enrol(enrolment).await.unwrap();
+    let said = bed.ok("lock device cam").await;
+    assert!(
+        said.contains(&format!(
+            "warning: it enrolled with token {id}, with which 2 more may join"
+        )),
+        "{said}"
+    );
+    let said = bed.json("lock device cam --json").await;
+    assert_eq!(said["leftover_token"]["uses_left"], 2);
+    bed.ok(&format!("token rm {id}")).await;
+    assert_eq!(bed.ok("lock device cam").await.lines().count(), 1);
+}
+
+#[tokio::test]
+async fn every_listing_fits_the_terminal() {
+    let mut bed = Bed::serving().await;
+    let key = ED25519.split(' ').take(2).collect::<Vec<_>>().join(" ");
+    let labels = (0..8).map(|n| {
+        (
+            format!("key{n}").parse().unwrap(),
+            "x".repeat(60).parse().unwrap(),
+        )
+    });
+    let labels: Labels = labels.collect();
+    bed.device(1, &"c".repeat(50), labels).await;
+    let roles: Vec<String> = (0..20).map(|n| format!("role-{n}")).collect();
+    let policy: String = roles
+        .iter()
+        .map(|role| format!("[roles.{role}]\n"))
+        .collect();
+    assert_eq!(
+        bed.by(&Caller::Local, "apply -f -", &policy).await.code,
+        DONE
+    );
+    let roles: Vec<String> = roles.iter().map(|role| format!("--role {role}")).collect();
+    let add = format!("user add alice --key - {}", roles.join(" "));
+    assert_eq!(bed.by(&Caller::Local, &add, &key).await.code, DONE);
+    assert_eq!(
+        bed.by(&Caller::Local, "ca trust - --name corp", &key)
+            .await
+            .code,
+        DONE
+    );
+    bed.ok(&format!("lock user alice --message '{}'", "w".repeat(150)))
+        .await;
+    for line in [
+        "devices",
+        "user ls",
+        "get users",
+        "role ls",
+        "get roles",
+        "token ls",
+        "lock ls",
+        "ca ls",
+        "ca revoked",
+        "sessions",
+        "recordings",
+        "audit",
+    ] {
+        bed.context.width = None;
+        let whole = bed.ok(line).await;
+        bed.context.width = Some(60);
+        let fitted = bed.ok(line).await;
+        let widest = fitted
+            .lines()
+            .map(|line| line.chars().count())
+            .max()
+            .unwrap_or(0);
+        assert!(widest <= 60, "{line}: {fitted}");
+        if ["devices", "user ls", "lock ls", "audit"].contains(&line) {
+            assert!(
+                whole.lines().any(|line| line.chars().count() > 60),
+                "{line}: {whole}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn policy_that_names_join_is_refused_with_a_sentence() {
+    let bed = Bed::new().await;
+    for rule in ["allow", "deny"] {
+        let policy = format!(
+            "[roles.helper.{rule}]\nlabels = {{ '*' = '*' }}\nlogins = ['*']\nabilities = ['join']\n"
+        );
+        let said = bed.by(&Caller::Local, "apply -f -", &policy).await;
+        assert_eq!(said.code, FAILED);
+        assert_eq!(
+            said.err,
+            "stdin: role \"helper\" names the ability \"join\", which no version of this relay implements: take it out\n"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_a_policy_quotes_is_escaped_once() {
+    let bed = Bed::new().await;
+    let policy = "[roles.x]\nrecording = \"a\\u001b\\\\b\"\n";
+    let said = bed.by(&Caller::Local, "apply -f -", policy).await;
+    assert_eq!(
+        said.err,
+        "stdin: line 2: \"a\\u{1b}\\\\b\": expected off, best-effort, strict\n"
+    );
+}

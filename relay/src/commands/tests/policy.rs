@@ -381,9 +381,48 @@ async fn whoami_tells_roles_and_terms() {
 }
 
 #[tokio::test]
+async fn doctor_looks_for_an_admin_who_can_log_in() {
+    let bed = Bed::new().await;
+    let no_admin = "no user who can log in may administer the relay";
+    let by_principal =
+        "user carol has principals and no key, and no authority for users is trusted";
+    let add = "user add carol --principal carol --role admin";
+    bed.ok(add).await;
+    let found = bed.ok("doctor").await;
+    assert!(
+        found.contains(no_admin) && found.contains(by_principal),
+        "{found}"
+    );
+    let key = ED25519.split(' ').take(2).collect::<Vec<_>>().join(" ");
+    let said = bed.by(&Caller::Local, "ca trust - --name corp", &key).await;
+    assert_eq!(said.code, DONE, "{}", said.err);
+    let found = bed.ok("doctor").await;
+    assert!(
+        !found.contains(no_admin) && !found.contains(by_principal),
+        "{found}"
+    );
+    let said = bed.by(&Caller::Local, "ca revoke -", &key).await;
+    assert_eq!(said.code, DONE, "{}", said.err);
+    let found = bed.ok("doctor").await;
+    assert!(
+        found.contains(no_admin) && found.contains(by_principal),
+        "{found}"
+    );
+    let said = bed.by(&Caller::Local, "ca unrevoke 1", "").await;
+    assert_eq!(said.code, DONE, "{}", said.err);
+    bed.ok("user rm carol").await;
+    assert!(bed.ok("doctor").await.contains(no_admin));
+}
+
+#[tokio::test]
 async fn doctor_finds_what_is_wrong_and_what_is_careless() {
     let mut bed = Bed::new().await;
-    assert!(bed.ok("doctor").await.contains("ok     database  whole"));
+    let found = bed.ok("doctor").await;
+    assert!(found.contains("database  whole"), "{found}");
+    assert!(
+        found.contains("no user who can log in may administer the relay"),
+        "{found}"
+    );
     apply(&bed, "", "[roles.night]\nidle_timeout = 'never'\n[roles.god.allow]\nlabels = { '*' = '*' }\nlogins = ['*']\nabilities = ['exec']\n[users.bob]\n").await;
     let found = bed.ok("doctor").await;
     for line in [

@@ -8,6 +8,7 @@ use avt::Terminal;
 use avt::observer::Transcript;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use holdfast_protocol::count::Count;
 use holdfast_protocol::escape::{Escaped, EscapedBytes, Lines};
 use holdfast_protocol::recording::record::{
     Event, FileOperation, Gap, RanCommand, Record, RecordingStart, StartedWork, Stream,
@@ -337,14 +338,16 @@ impl Asciicast {
                 self.event(micros, "r", &format!("{columns}x{rows}"))
             }
             Event::Redacted(redacted) => {
-                self.event(micros, "m", &format!("redacted, {} bytes", redacted.length))
+                let length = Count(redacted.length.into(), "byte");
+                self.event(micros, "m", &format!("redacted, {length}"))
             }
             Event::Gap(gap) => {
                 let missing = gap
                     .bytes
                     .iter()
                     .fold(0, |sum: u64, n| sum.saturating_add(*n));
-                self.event(micros, "m", &format!("gap, {missing} bytes"))
+                let missing = Count(missing, "byte");
+                self.event(micros, "m", &format!("gap, {missing}"))
             }
             Event::Exit(Exit::Status(status)) => self.event(micros, "x", &status.to_string()),
             Event::Exit(Exit::Signal { .. }) => self.event(micros, "x", "255"),
@@ -456,9 +459,9 @@ impl Plain {
             Event::File(file) => {
                 let path = EscapedBytes(file.path.0);
                 vec![format!(
-                    "{} {path}: {} bytes, result {}",
+                    "{} {path}: {}, result {}",
                     snake(&format!("{:?}", file.kind)),
-                    file.size,
+                    Count(file.size, "byte"),
                     file.result
                 )]
             }
@@ -475,7 +478,8 @@ impl Plain {
                     .bytes
                     .iter()
                     .fold(0, |sum: u64, n| sum.saturating_add(*n));
-                vec![format!("[gap: {missing} bytes are missing]")]
+                let verb = if missing == 1 { "is" } else { "are" };
+                vec![format!("[gap: {} {verb} missing]", Count(missing, "byte"))]
             }
             _ => Vec::new(),
         }

@@ -5,6 +5,7 @@ pub(crate) mod checks;
 use std::io;
 
 use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
+use holdfast_protocol::count::Count;
 use holdfast_protocol::ids::PublicKey;
 use holdfast_protocol::recording::chain::{Assessment, Checker, StreamProof, Unproved};
 use holdfast_protocol::recording::ingest::Checked;
@@ -257,7 +258,9 @@ impl Findings {
         let bytes = self.assessment.as_ref()?.not_proved();
         let from = clock(self.proved_until);
         (bytes > 0).then(|| {
-            format!("{bytes} bytes that the relay passed on are not proved, from {from} on")
+            let verb = if bytes == 1 { "is" } else { "are" };
+            let bytes = Count(bytes, "byte");
+            format!("{bytes} that the relay passed on {verb} not proved, from {from} on")
         })
     }
 

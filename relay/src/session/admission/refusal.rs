@@ -14,7 +14,7 @@ pub(crate) fn sentence(device: &DeviceName, login: &Login, why: &SessionRefusal)
         SessionRefusal::NoAccount => format!("{device} runs no account \"{login}\""),
         SessionRefusal::AccountLocked => {
             format!(
-                "account \"{login}\" on {device} is locked or expired: `usermod -p '*' {login}` there lets keys in"
+                "account \"{login}\" on {device} is locked or expired: on the device, `usermod -p '*' {login}` lets keys in, and `usermod -e '' {login}` takes an expiry away"
             )
         }
         SessionRefusal::NoShell => {

@@ -1,10 +1,12 @@
 //! `ssh -R`: a device listens for an operator, and each connection that comes there becomes a channel to them.
 
 use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use holdfast_protocol::codec::frame::{FramePiece, FrameReader, SessionMessage};
 use holdfast_protocol::escape::Escaped;
+use holdfast_protocol::forward::AddressPolicy;
 use holdfast_protocol::ids::{DeviceName, Login, SessionId};
 use holdfast_protocol::session::{Carries, RelayEvent, RelaySession};
 use holdfast_protocol::wire::{Incoming, Open, SessionRefusal};
@@ -350,12 +352,31 @@ impl Sessions {
     }
 }
 
+/// What to ask for instead of an address that the device may not listen on, behind the sentence that refuses it.
+fn remedy(address: SocketAddr, policy: &AddressPolicy) -> String {
+    let loopback = match address.ip() {
+        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+    };
+    let port = address.port();
+    if !address.ip().is_loopback()
+        && policy.permits_listening("localhost", SocketAddr::new(loopback, port))
+    {
+        return format!(": use the device's loopback, as in `-R {port}:HOST:PORT`");
+    }
+    match &policy.allow {
+        Some(rules) if rules.is_empty() => ": your roles let it listen nowhere".to_owned(),
+        _ => ": use an address and port of `forward.listen` of your roles".to_owned(),
+    }
+}
+
 fn refused(live: &LiveGuard, to: &Destination, why: &SessionRefusal) -> ForwardEnd {
     let authorized = &live.session().authorized;
     let (device, user) = (&authorized.device().name, &authorized.user().name);
     match why {
         SessionRefusal::NotPermitted(address) => ForwardEnd::Prohibited(format!(
-            "user \"{user}\" may not have {device} listen on {address}"
+            "user \"{user}\" may not have {device} listen on {address}{}",
+            remedy(*address, &authorized.may_listen())
         )),
         SessionRefusal::NotPermittedPath(real) => ForwardEnd::Prohibited(format!(
             "user \"{user}\" may not have {device} listen on {to}, which is {} there",

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use crate::limits::FAREWELL_TIMEOUT;
 use crate::model::role::OnDisconnect;
 use crate::session::output::Gone;
-use crate::session::output::Output;
+use crate::session::output::{Output, notice};
 use crate::session::registry::{Ending, LiveSession};
 
 /// What OpenSSH's client gives for any failure of its own, and we for a session that did not happen or
@@ -191,7 +191,7 @@ impl Notices<'_> {
             match end {
                 End::ClientGone | End::Exited(_) => {}
                 End::Refused(sentence) | End::NoAnswer(sentence) => {
-                    self.outlet.notice(line(sentence)).await?;
+                    self.outlet.notice(sentence, "\r\n").await?;
                 }
                 End::Told(Ending { why, .. }) => self.try_say(&format!("closed: {why}")).await?,
                 End::Upgrading => {
@@ -217,11 +217,10 @@ impl Notices<'_> {
 
     async fn try_say(&self, text: &str) -> Result<(), Gone> {
         if self.terminal {
-            let text = format!("\r\n[holdfast] {text}\r\n");
+            let text = format!("\r\n{}", notice(text, "\r\n"));
             self.outlet.stdout(text.into()).await
         } else {
-            let text = format!("[holdfast] {text}\n");
-            self.outlet.notice(text).await
+            self.outlet.notice(text, "\n").await
         }
     }
 }
@@ -229,16 +228,12 @@ impl Notices<'_> {
 /// Says why nothing starts on a channel, and closes it.
 pub(crate) async fn refuse(outlet: &dyn Output, sentence: &str) {
     let words = async {
-        outlet.notice(line(sentence)).await?;
+        outlet.notice(sentence, "\r\n").await?;
         outlet.exit(None).await?;
         outlet.eof().await
     };
     let _ = timeout(FAREWELL_TIMEOUT, words).await;
     outlet.close().await;
-}
-
-fn line(sentence: &str) -> String {
-    format!("{sentence}\r\n")
 }
 
 #[cfg(test)]

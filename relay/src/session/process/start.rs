@@ -67,9 +67,7 @@ impl Sessions {
         let cut = older::fit(minor, device, &mut ask.env, &mut ask.pty);
         let notices = async {
             for sentence in &cut {
-                ask.outlet
-                    .notice(format!("[holdfast] {sentence}\r\n"))
-                    .await?;
+                ask.outlet.notice(sentence, "\r\n").await?;
             }
             Ok::<_, Gone>(())
         };

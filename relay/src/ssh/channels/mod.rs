@@ -8,7 +8,6 @@ pub(crate) mod tally;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use holdfast_protocol::escape::OneLine;
 use holdfast_protocol::wire::Work;
 use russh::ChannelId;
 use russh::server::Session;
@@ -22,6 +21,7 @@ use crate::session::admission::Opened;
 use crate::session::input::{
     self as queue, Budget, Input, InputReceiver, InputSender, Level, PushError, allowance,
 };
+use crate::session::output::notice;
 use crate::session::process::start::Ask;
 use crate::session::target::Target;
 use crate::ssh::Front;
@@ -197,7 +197,11 @@ impl Channels {
         let is_forward = self.all.get(&id).is_some_and(|state| state.forward);
         // A forward has no place for words.
         if !is_forward {
-            session.extended_data(id, STDERR, notice(&format!("closed: {stalled}")))?;
+            session.extended_data(
+                id,
+                STDERR,
+                notice(&format!("closed: {stalled}"), "\r\n").into_bytes(),
+            )?;
         }
         session.close(id)?;
         self.close(id);
@@ -216,7 +220,7 @@ impl Channels {
         session: &mut Session,
     ) -> Result<(), HandlerError> {
         if self.waiting(id).is_some_and(Waiting::may_say) {
-            session.extended_data(id, STDERR, notice(sentence))?;
+            session.extended_data(id, STDERR, notice(sentence, "\r\n").into_bytes())?;
         }
         Ok(())
     }
@@ -258,7 +262,7 @@ impl Channels {
         };
         session.channel_success(id)?;
         for sentence in std::mem::take(&mut self.unsaid) {
-            session.extended_data(id, STDERR, notice(&sentence))?;
+            session.extended_data(id, STDERR, notice(&sentence, "\r\n").into_bytes())?;
         }
         let outlet = Outlet::new(waiting.write, session.handle());
         let (front, busy) = (front.clone(), connection.client.busy());
@@ -310,9 +314,4 @@ impl Channels {
         }
         Some(state.sender.clone())
     }
-}
-
-/// A sentence of the relay's own, as a line of a channel's stderr.
-fn notice(sentence: &str) -> Vec<u8> {
-    format!("[holdfast] {}\r\n", OneLine(sentence)).into_bytes()
 }

@@ -9,7 +9,7 @@ use russh::server::{Handle, Msg};
 use russh::{ChannelWriteHalf, Sig};
 use tokio::io::AsyncWrite;
 
-use crate::session::output::{Gone, Output, Taken};
+use crate::session::output::{Gone, Output, Taken, notice};
 use crate::session::process::ending::FAILED;
 
 /// RFC 4254 section 5.2: `SSH_EXTENDED_DATA_STDERR`.
@@ -74,8 +74,8 @@ impl Output for Outlet {
     }
 
     /// Sends a line of the relay's own. A channel has no other place for it than its error output.
-    fn notice(&self, line: String) -> Taken<'_> {
-        self.stderr(line.into())
+    fn notice(&self, sentence: &str, newline: &str) -> Taken<'_> {
+        self.stderr(notice(sentence, newline).into())
     }
 
     fn exit(&self, exit: Option<Exit>) -> Taken<'_> {

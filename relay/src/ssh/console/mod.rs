@@ -24,7 +24,7 @@ use crate::commands::{self, Caller, Command, Context, Facts, Out};
 use crate::identity::Principal;
 use crate::limits::{CONSOLE_TIMEOUT, FAREWELL_TIMEOUT, MAX_SHOWN_COMMAND};
 use crate::session::input::{Input, InputReceiver};
-use crate::session::output::{Gone, Output as _};
+use crate::session::output::{Gone, Output as _, notice};
 use crate::session::process::ending::Notices;
 use crate::session::process::timeouts;
 use crate::session::registry::Ending;
@@ -133,7 +133,7 @@ impl Desk<'_> {
                     .session_rejected(&self.connection.client, &refused, &sentence)
                     .await;
                 let said = async {
-                    err.write_all((sentence + "\n").as_bytes()).await?;
+                    err.write_all(notice(&sentence, "\n").as_bytes()).await?;
                     err.flush().await
                 };
                 let _ = timeout(FAREWELL_TIMEOUT, said).await;
@@ -313,7 +313,7 @@ async fn ask(
     let caller = Caller::over_ssh(&front.sessions.store, &principal.user, client).await;
     let caller = caller.map_err(|sentence| Said {
         out: String::new(),
-        err: sentence + "\n",
+        err: notice(&sentence, "\n"),
         status: commands::FAILED,
     })?;
     // Who may not give the command does not fill the relay's memory with its input either; that it was

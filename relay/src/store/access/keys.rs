@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
+use sqlx::sqlite::SqliteConnection;
 use thiserror::Error;
 
 use crate::state::KeyFingerprint;
 use crate::store::meta::{GET, ROSTER, SET};
-use crate::store::{Durability, Store, StoreError};
+use crate::store::{AuditEntry, Durability, Store, StoreError, audit};
 
 /// What goes before a key's name in the table of facts.
 const PREFIX: &str = "key:";
@@ -69,7 +70,8 @@ impl Store {
         Ok(())
     }
 
-    /// Takes keys that were replaced on purpose, by the names of their files.
+    /// Takes keys that were replaced on purpose, by the names of their files. For each that is another one than before,
+    /// the audit log gets, in the same transaction, what `event` makes of the key and its old fingerprint.
     ///
     /// # Errors
     /// [`BoundKeyError::Unknown`].
@@ -77,13 +79,21 @@ impl Store {
         &self,
         keys: &[KeyFingerprint],
         names: &[String],
+        event: impl Fn(&KeyFingerprint, Option<&str>) -> AuditEntry,
     ) -> Result<(), BoundKeyError> {
         for name in names {
             let Some(key) = keys.iter().find(|key| key.name == name) else {
                 let known: Vec<_> = keys.iter().map(|key| key.name).collect();
                 return Err(BoundKeyError::Unknown(name.clone(), known.join(", ")));
             };
-            self.set_key_fingerprint(key.name, &key.fingerprint).await?;
+            let noted = self.noted(key).await?;
+            if noted.as_ref() == Some(&key.fingerprint) {
+                continue;
+            }
+            let mut write = self.write(Durability::Disk).await?;
+            set(&mut write, key.name, &key.fingerprint).await?;
+            audit::append(&mut write, &[event(key, noted.as_deref())]).await?;
+            write.commit().await?;
         }
         Ok(())
     }
@@ -99,18 +109,19 @@ impl Store {
         fingerprint: &str,
     ) -> Result<(), StoreError> {
         let mut write = self.write(Durability::Disk).await?;
-        let set = sqlx::query(SET).bind(format!("{PREFIX}{name}"));
-        set.bind(fingerprint).execute(&mut *write).await?;
+        set(&mut write, name, fingerprint).await?;
         write.commit().await
+    }
+
+    /// The fingerprint that the store has of the key of this name.
+    async fn noted(&self, key: &KeyFingerprint) -> Result<Option<String>, StoreError> {
+        let noted = sqlx::query_scalar(GET).bind(format!("{PREFIX}{}", key.name));
+        Ok(noted.fetch_optional(&self.readers).await?)
     }
 
     /// Whether the store knows this key; `false`: it knows none by its name.
     async fn is_bound(&self, key: &KeyFingerprint) -> Result<bool, BoundKeyError> {
-        let noted = sqlx::query_scalar(GET).bind(format!("{PREFIX}{}", key.name));
-        let noted: Option<String> = noted
-            .fetch_optional(&self.readers)
-            .await
-            .map_err(StoreError::from)?;
+        let noted = self.noted(key).await?;
         let is_noted = noted.is_some();
         let noted = match noted {
             None if key.name == RECORDING => self.rostered().await?,
@@ -133,4 +144,14 @@ impl Store {
         let roster = self.meta_get(ROSTER).await?;
         Ok(roster.and_then(|roster| roster.split(' ').nth(2).map(str::to_owned)))
     }
+}
+
+async fn set(
+    write: &mut SqliteConnection,
+    name: &str,
+    fingerprint: &str,
+) -> Result<(), StoreError> {
+    let set = sqlx::query(SET).bind(format!("{PREFIX}{name}"));
+    set.bind(fingerprint).execute(write).await?;
+    Ok(())
 }

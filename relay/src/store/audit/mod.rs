@@ -93,6 +93,8 @@ const APPEND: &str = "INSERT INTO audit (time, event, user_name, key, email, cli
 const SELECT: &str =
     "SELECT id, time, event, user_name, key, email, client, relay, device, device_id,
     device_address, login, session, outcome, reason, more FROM audit WHERE ";
+const SESSIONS: &str = "SELECT DISTINCT session FROM audit
+    WHERE session >= $1 AND session < $2 ORDER BY session LIMIT $3";
 const HEAD: &str = "SELECT COALESCE(MAX(id), 0) FROM audit";
 const SET: &str = "INSERT INTO meta (key, value) VALUES ($1, $2)
     ON CONFLICT (key) DO UPDATE SET value = excluded.value";
@@ -199,6 +201,22 @@ impl Store {
         push_filter(&mut query, filter);
         query.push(" ORDER BY id LIMIT ").push_bind(limit);
         self.fetch(query).await
+    }
+
+    /// Returns the identifiers that begin with these hexadecimal digits of at most `limit` sessions in the log.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn audit_sessions(
+        &self,
+        digits: &str,
+        limit: u32,
+    ) -> Result<Vec<String>, StoreError> {
+        // Behind all that begin so: `g` sorts behind every digit.
+        let behind = format!("{digits}g");
+        let query = sqlx::query_scalar(SESSIONS);
+        let query = query.bind(digits).bind(behind).bind(limit);
+        Ok(query.fetch_all(&self.readers).await?)
     }
 
     /// The last entry that the log's file holds; `None` if there never was a file.

@@ -11,6 +11,7 @@ use sqlx::QueryBuilder;
 
 use super::{Hold, RecordingState, corrupt, unpacked};
 use crate::clock::Timestamp;
+use crate::limits::MAX_AMBIGUOUS;
 use crate::model::role::Ability;
 use crate::store::sessions::facts::{FactsRow, SessionFacts};
 use crate::store::{Store, StoreError, UserId};
@@ -200,7 +201,8 @@ impl Store {
         self.picked(filter, last, Some(most)).await
     }
 
-    /// The recordings whose id begins with these hexadecimal digits: no more than two, which is too many.
+    /// The recordings whose id begins with these hexadecimal digits: no more than are named in a
+    /// refusal, and one.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -226,7 +228,9 @@ impl Store {
         if let Some(own) = own {
             query.push(" AND r.user_id = ").push_bind(own.0);
         }
-        query.push(" LIMIT 2");
+        query
+            .push(" ORDER BY r.id LIMIT ")
+            .push_bind(MAX_AMBIGUOUS + 1);
         let rows: Vec<Row> = query.build_query_as().fetch_all(&self.readers).await?;
         rows.into_iter().map(Row::read).collect()
     }

@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 
 use super::Bed;
+use crate::audit::{Event, EventKind};
+use crate::clock::Timestamp;
 use crate::state::KeyFingerprint;
+use crate::store::AuditFilter;
 use crate::store::access::keys::BoundKeyError;
 use crate::store::meta::ROSTER;
 
@@ -37,12 +40,26 @@ async fn first_keys_are_noted_and_others_are_refused() {
              replaced on purpose, start `relay serve --accept-key ssh_ca` once"
         );
     }
-    let unknown = bed.store.accept_keys(&other, &["ssh".into()]).await;
+    let event = |key: &KeyFingerprint, before: Option<&str>| {
+        let event = Event::new(EventKind::RelayKeyAccepted).with("before", before);
+        event.with("file", key.name).entry(None, Timestamp(1))
+    };
+    let unknown = bed.store.accept_keys(&other, &["ssh".into()], event).await;
     assert!(matches!(unknown, Err(BoundKeyError::Unknown(..))));
-    bed.store
-        .accept_keys(&other, &["ssh_ca".into()])
-        .await
-        .unwrap();
+    // A second time, nothing is replaced.
+    for _ in 0..2 {
+        let names = ["ssh_ca".to_owned()];
+        let accepted = bed.store.accept_keys(&other, &names, event).await;
+        accepted.unwrap();
+    }
+    let log = bed.store.audit_after(&AuditFilter::default(), 0, 10).await;
+    let log = log.unwrap();
+    assert_eq!(log.len(), 1, "{log:?}");
+    assert_eq!(log[0].event, "relay.key.accepted");
+    assert_eq!(
+        (&log[0].more["file"], &log[0].more["before"]),
+        (&"ssh_ca".into(), &"SHA256:b".into())
+    );
     bed.store.bind_keys(&other).await.unwrap();
     assert!(bed.store.check_keys(&first).await.is_err());
 }

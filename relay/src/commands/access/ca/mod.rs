@@ -15,7 +15,9 @@ use crate::clock::Timestamp;
 use crate::commands::table::{count, or_dash, table};
 use crate::commands::{Caller, Context, Failure, MAX_REVOCATION_INPUT, input, json};
 use crate::limits::MAX_AUTHORITY_NAME;
-use crate::store::{Authority, Prints, Revocation, RevocationChange, RevokedThing};
+use crate::store::{
+    Authority, Prints, Revocation, RevocationChange, RevokedThing, Store, StoreError,
+};
 
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
@@ -267,10 +269,22 @@ async fn authorities(context: &Context, as_json: bool) -> Result<String, Failure
         [&row.name, state, kind, &row.fingerprint, added].map(str::to_owned)
     };
     let rows: Vec<_> = rows.iter().map(row).collect();
-    Ok(table(
-        ["NAME", "STATE", "TYPE", "FINGERPRINT", "ADDED"],
-        &rows,
-    ))
+    let head = ["NAME", "STATE", "TYPE", "FINGERPRINT", "ADDED"];
+    Ok(table(context.width, head, &rows))
+}
+
+/// Whether there is an authority whose certificates can prove users: one that is trusted and not revoked.
+pub(crate) async fn has_authority(store: &Store) -> Result<bool, StoreError> {
+    for authority in store.authorities().await? {
+        let key = Prints {
+            sha256: authority.fingerprint,
+            sha1: list::sha1_of_line(&authority.public_key),
+        };
+        if !store.is_key_revoked(&key).await? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 async fn authority_json(
@@ -331,7 +345,8 @@ async fn revoked(context: &Context, as_json: bool) -> Result<String, Failure> {
         ]
     };
     let rows: Vec<_> = revocations.iter().map(row).collect();
-    Ok(table(["ID", "REVOKED", "AUTHORITY", "SINCE"], &rows))
+    let head = ["ID", "REVOKED", "AUTHORITY", "SINCE"];
+    Ok(table(context.width, head, &rows))
 }
 
 fn changed(change: RevocationChange, as_json: bool) -> Result<String, Failure> {

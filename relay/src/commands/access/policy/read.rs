@@ -1,6 +1,6 @@
 //! From the text of a document to what the store is to hold, checked.
 
-use holdfast_protocol::escape::Escaped;
+use holdfast_protocol::escape::{Escaped, OneLine};
 use thiserror::Error;
 
 use super::Document;
@@ -9,6 +9,7 @@ use crate::config::one_line;
 use crate::limits::{MAX_POLICY_USERS, MAX_ROLES};
 use crate::model::form::FormError;
 use crate::model::presets::is_preset;
+use crate::model::role::{Ability, Role};
 use crate::store::Policy;
 
 /// Why a document is not applied.
@@ -26,6 +27,10 @@ pub(crate) enum DocumentError {
         "{file}: role \"{role}\" is a preset and cannot be changed: take it out of the file, or give yours another name"
     )]
     Preset { file: String, role: String },
+    #[error(
+        "{file}: role \"{role}\" names the ability \"join\", which no version of this relay implements: take it out"
+    )]
+    NotImplemented { file: String, role: String },
     #[error("{file} has {found} {what}, and {most} is the most")]
     TooMany {
         file: String,
@@ -43,9 +48,8 @@ pub(crate) fn read(file: &str, text: &[u8]) -> Result<Policy, DocumentError> {
     };
     let document: Document = toml::from_str(text).map_err(|error| DocumentError::Parse {
         file: file.clone(),
-        problem: Escaped(&one_line(text, &error))
-            .to_string()
-            .replace("\\\"", "\""),
+        // What it quotes of the text is escaped where it is quoted.
+        problem: OneLine(&one_line(text, &error)).to_string(),
     })?;
     for (found, what, most) in [
         (document.roles.len(), "roles", MAX_ROLES),
@@ -67,12 +71,15 @@ pub(crate) fn read(file: &str, text: &[u8]) -> Result<Policy, DocumentError> {
             return Err(DocumentError::Preset { file, role });
         }
         let role = form.role(name.0);
-        policy
-            .roles
-            .push(role.map_err(|problem| DocumentError::Form {
-                file: file.clone(),
-                problem,
-            })?);
+        let role = role.map_err(|problem| DocumentError::Form {
+            file: file.clone(),
+            problem,
+        })?;
+        if names(&role, Ability::Join) {
+            let role = role.name.to_string();
+            return Err(DocumentError::NotImplemented { file, role });
+        }
+        policy.roles.push(role);
     }
     for (name, form) in document.users {
         let user = check_user(name.0, form);
@@ -84,4 +91,10 @@ pub(crate) fn read(file: &str, text: &[u8]) -> Result<Policy, DocumentError> {
             })?);
     }
     Ok(policy)
+}
+
+/// Whether a rule of the role is about an ability.
+fn names(role: &Role, ability: Ability) -> bool {
+    let mut rules = role.allow.iter().chain(&role.deny);
+    rules.any(|rule| rule.abilities.iter().flatten().any(|one| *one == ability))
 }

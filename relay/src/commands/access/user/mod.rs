@@ -2,7 +2,7 @@
 
 mod show;
 
-use clap::Subcommand;
+use clap::{ArgGroup, Subcommand};
 use holdfast_protocol::ids::UserName;
 
 use super::keys;
@@ -28,7 +28,7 @@ pub(crate) struct Args {
 #[derive(Clone, Debug, Subcommand)]
 enum UserCommand {
     /// Add a user by public keys
-    #[command(after_help = "Examples:
+    #[command(group = ArgGroup::new("proof").required(true).multiple(true), after_help = "Examples:
   relay user add alice --key alice.pub --role admin
   ssh-add -L | relay user add alice --key -
   curl -s https://github.com/alice.keys | relay user add alice --key -
@@ -39,7 +39,7 @@ The same command a second time changes nothing. A user without a role may do not
         /// How logs and refusals call the user
         name: UserName,
         /// File with one or more public keys; - reads stdin
-        #[arg(long, value_name = "FILE|-", required_unless_present = "principal")]
+        #[arg(long, value_name = "FILE|-", group = "proof")]
         key: Vec<String>,
         /// What the user may do; can be given more than once
         #[arg(long, value_name = "ROLE")]
@@ -48,7 +48,7 @@ The same command a second time changes nothing. A user without a role may do not
         #[arg(long, value_name = "ADDRESS", value_parser = email)]
         email: Option<String>,
         /// What a certificate may name the user by; can be given more than once
-        #[arg(long, value_name = "PRINCIPAL", value_parser = principal)]
+        #[arg(long, value_name = "PRINCIPAL", value_parser = principal, group = "proof")]
         principal: Vec<String>,
     },
     /// List the users
@@ -243,7 +243,7 @@ pub(crate) async fn run(
 ) -> Result<String, Failure> {
     let keys = |files: &[String]| read_keys(files, caller, stdin);
     let (name, text) = match args.command {
-        UserCommand::Ls => return list(&context.store.users().await?, args.json),
+        UserCommand::Ls => return list(&context.store.users().await?, args.json, context.width),
         UserCommand::Rm { name } => {
             if !context.store.remove_user(&name).await? {
                 return Err(unknown(&name));
@@ -383,7 +383,7 @@ fn read_keys(
     caller: &Caller,
     stdin: Option<&[u8]>,
 ) -> Result<Vec<UserKey>, Failure> {
-    let remedy = "over ssh, keys come by stdin: `ssh RELAY user add NAME --key - < alice.pub`";
+    let remedy = "over ssh, keys come by stdin: `ssh -p 2222 relay.example.com user add NAME --key - < alice.pub`";
     let mut all: Vec<UserKey> = Vec::new();
     for file in files {
         let text = input::read(file, caller, stdin, MAX_INPUT, remedy)?;

@@ -25,7 +25,11 @@ struct KeyRow {
     comment: String,
 }
 
-pub(crate) fn list(users: &[UserRow], as_json: bool) -> Result<String, Failure> {
+pub(crate) fn list(
+    users: &[UserRow],
+    as_json: bool,
+    width: Option<usize>,
+) -> Result<String, Failure> {
     if as_json {
         return json(&users.iter().map(Row::of).collect::<Vec<_>>());
     }
@@ -44,7 +48,8 @@ pub(crate) fn list(users: &[UserRow], as_json: bool) -> Result<String, Failure> 
         ]
     };
     let rows: Vec<_> = users.iter().map(row).collect();
-    Ok(table(["NAME", "ROLES", "KEYS", "STATE", "ADDED"], &rows))
+    let head = ["NAME", "ROLES", "KEYS", "STATE", "ADDED"];
+    Ok(table(width, head, &rows))
 }
 
 pub(crate) fn card_of(row: &UserRow) -> String {

@@ -4,15 +4,16 @@ mod runs;
 
 use std::io;
 
+use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::ids::{DeviceId, DeviceName, SessionId};
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::audit::{Event, EventKind, line};
-use crate::commands::args::Moment;
+use crate::commands::args::{Moment, ambiguous};
 use crate::commands::table::fitted;
 use crate::commands::{Context, Failure, Out};
-use crate::limits::{AUDIT_PAGE, STORE_POLL};
+use crate::limits::{AUDIT_PAGE, MAX_AMBIGUOUS, STORE_POLL};
 use crate::store::{AuditEntry, AuditFilter, AuditKey, StoreError};
 use runs::Runs;
 
@@ -44,7 +45,7 @@ pub(crate) struct Args {
     /// Of this kind, as in user.login or session.start
     #[arg(long, value_name = "EVENT")]
     event: Option<EventKind>,
-    /// Of this session
+    /// Of this session: its id, or the beginning of it
     #[arg(long, value_name = "ID")]
     session: Option<String>,
     /// The newest so many; 0: all
@@ -101,7 +102,7 @@ impl Args {
         event.with("limit", self.limit)
     }
 
-    fn filter(&self, context: &Context) -> Result<AuditFilter, Failure> {
+    async fn filter(&self, context: &Context) -> Result<AuditFilter, Failure> {
         let (mut device, mut device_id) = (self.device.clone(), None);
         if let Some(id) = device.as_deref().and_then(DeviceId::from_hex) {
             (device, device_id) = (None, Some(id.to_string()));
@@ -110,14 +111,7 @@ impl Args {
         }
         let session = match &self.session {
             None => None,
-            Some(text) => match SessionId::from_hex(text) {
-                Some(id) => Some(id.to_string()),
-                None => {
-                    let expected =
-                        "expected a session's id as `audit` prints it: 32 digits 0-9, a-f";
-                    return Err(Failure::new(expected));
-                }
-            },
+            Some(text) => Some(session(text, context).await?),
         };
         Ok(AuditFilter {
             since: self.since.as_ref().map(|since| since.at(context.now)),
@@ -131,12 +125,35 @@ impl Args {
     }
 }
 
+/// The identifier of the one session in the log that begins so. A whole one need not be there yet.
+async fn session(text: &str, context: &Context) -> Result<String, Failure> {
+    if let Some(id) = SessionId::from_hex(text) {
+        return Ok(id.to_string());
+    }
+    let digits = text.to_ascii_lowercase();
+    if digits.is_empty() || digits.len() > 32 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Err(Failure(format!(
+            "\"{}\": expected a session's id as `audit` prints it, or the beginning of it: digits 0-9, a-f",
+            Escaped(text)
+        )));
+    }
+    let most = MAX_AMBIGUOUS + 1;
+    let found = context.store.audit_sessions(&digits, most).await?;
+    match found.as_slice() {
+        [] => Err(Failure(format!(
+            "no session \"{digits}\" in the audit log: see `relay audit`"
+        ))),
+        [one] => Ok(one.clone()),
+        several => Err(ambiguous("session", &digits, several)),
+    }
+}
+
 pub(crate) async fn run(
     args: Args,
     context: &Context,
     out: &mut Out<'_>,
 ) -> Result<String, Failure> {
-    let filter = args.filter(context)?;
+    let filter = args.filter(context).await?;
     let head = context.store.audit_head().await?;
     context.audit.note(context.event(args.event())).await;
     let mut listing = Listing {

@@ -1,9 +1,10 @@
 //! Users and roles that look careless.
 
 use super::{Finding, Level};
-use crate::access::policy::Ability;
+use crate::access::policy::{Ability, Subject};
+use crate::commands::access::ca;
 use crate::commands::table::count;
-use crate::model::presets::is_preset;
+use crate::model::presets::{is_preset, preset};
 use crate::model::role::{IdleTimeout, Role};
 use crate::model::rule::{LabelRule, Rule};
 use crate::store::{Store, StoreError, UserRow};
@@ -15,6 +16,13 @@ pub(crate) async fn check(store: &Store) -> Result<Vec<Finding>, StoreError> {
         .flat_map(|user| of_user(user, &roles))
         .collect();
     found.extend(roles.iter().flat_map(of_role));
+    let has_authority = ca::has_authority(store).await?;
+    found.extend(
+        users
+            .iter()
+            .filter_map(|row| without_authority(row, has_authority)),
+    );
+    found.extend(no_admin(&users, &roles, has_authority));
     let quiet = found.is_empty();
     if quiet {
         let (users, roles) = (count(users.len(), "user"), count(roles.len(), "role"));
@@ -22,6 +30,38 @@ pub(crate) async fn check(store: &Store) -> Result<Vec<Finding>, StoreError> {
         found.push(Finding::new(Level::Ok, "access", message));
     }
     Ok(found)
+}
+
+/// A user who is known by principals alone needs an authority to log in.
+fn without_authority(row: &UserRow, has_authority: bool) -> Option<Finding> {
+    let needs_one = row.keys.is_empty() && !row.principals.is_empty();
+    (needs_one && !has_authority).then(|| {
+        let message = format!(
+            "user {} has principals and no key, and no authority for users is trusted, so nothing logs in as {0}: `relay ca trust`, or `relay user key add {0}`",
+            row.user.name
+        );
+        Finding::new(Level::Warning, "users", message)
+    })
+}
+
+/// The relay's own shell can do everything; over SSH an admin is needed who can log in.
+fn no_admin(users: &[UserRow], roles: &[Role], has_authority: bool) -> Option<Finding> {
+    let role = |name: &String| {
+        let own = roles.iter().find(|role| role.name.as_str() == name);
+        own.cloned().or_else(|| preset(name))
+    };
+    let is_admin = |row: &UserRow| {
+        let logs_in = !row.keys.is_empty() || (has_authority && !row.principals.is_empty());
+        let subject = Subject {
+            user: row.user.clone(),
+            roles: row.user.roles.iter().filter_map(role).collect(),
+        };
+        logs_in && subject.may(Ability::Admin)
+    };
+    (!users.iter().any(is_admin)).then(|| {
+        let message = "no user who can log in may administer the relay, which is left to its own shell: `relay user add NAME --key FILE --role admin`";
+        Finding::new(Level::Warning, "users", message)
+    })
 }
 
 fn of_user(row: &UserRow, roles: &[Role]) -> Vec<Finding> {

@@ -7,6 +7,7 @@ mod recordings;
 
 use std::time::Duration;
 
+use holdfast_protocol::count::Count;
 use serde::Serialize;
 
 use crate::clock::{Coarse, Timestamp};
@@ -68,7 +69,10 @@ pub(crate) async fn run(args: &Args, context: &Context) -> Result<Done, Failure>
     findings.extend(clones(context).await?);
     let [connections, sessions, channels] = context.store.refusals().await?;
     let message = format!(
-        "refused {connections} connections, {sessions} sessions, {channels} channels since the relay began"
+        "refused {}, {}, {} since the relay began",
+        Count(connections.unsigned_abs(), "connection"),
+        Count(sessions.unsigned_abs(), "session"),
+        Count(channels.unsigned_abs(), "channel")
     );
     findings.push(Finding::new(Level::Ok, "quotas", message));
     report(args, &findings)
@@ -103,7 +107,8 @@ fn report(args: &Args, findings: &[Finding]) -> Result<Done, Failure> {
         ]
     };
     let rows: Vec<_> = findings.iter().map(row).collect();
-    let text = table(["LEVEL", "CHECK", "FOUND"], &rows);
+    // Nothing is cut: what to do is at the end of a line.
+    let text = table(None, ["LEVEL", "CHECK", "FOUND"], &rows);
     Ok(Done { text, code })
 }
 

@@ -1,6 +1,6 @@
 //! `devices`: the fleet.
 
-mod revoke;
+pub(crate) mod revoke;
 
 use clap::Subcommand;
 use holdfast_protocol::ids::DeviceName;
@@ -187,10 +187,8 @@ async fn list(
         ]
     };
     let rows: Vec<_> = devices.iter().map(row).collect();
-    Ok(table(
-        ["NAME", "STATE", "SEEN", "ADDRESS", "LABELS", "AGENT"],
-        &rows,
-    ))
+    let head = ["NAME", "STATE", "SEEN", "ADDRESS", "LABELS", "AGENT"];
+    Ok(table(context.width, head, &rows))
 }
 
 /// The device of that name, if the caller may know of it: one sentence for both that are not found.

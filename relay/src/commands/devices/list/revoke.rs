@@ -1,6 +1,7 @@
 //! `devices revoke`: the end of a device, and of what is left of the token that it enrolled with. Who has the device may
 //! have the token as well (an image, a provisioning script), and would enrol again with it under a new key.
 
+use holdfast_protocol::count::Count;
 use holdfast_protocol::ids::DeviceName;
 use serde::Serialize;
 
@@ -18,12 +19,24 @@ struct Answer {
     leftover_token: Option<LeftoverToken>,
 }
 
+/// A token that a device enrolled with and that has uses left, for machines.
 #[derive(Serialize)]
-struct LeftoverToken {
+pub(in crate::commands) struct LeftoverToken {
     id: String,
     uses_left: i64,
     expires: String,
     removed: bool,
+}
+
+impl LeftoverToken {
+    pub(in crate::commands) fn of(token: TokenLeft, removed: bool) -> Self {
+        Self {
+            id: token.id,
+            uses_left: token.uses_left,
+            expires: token.expires.rfc3339(),
+            removed,
+        }
+    }
 }
 
 pub(crate) async fn run(
@@ -37,12 +50,7 @@ pub(crate) async fn run(
     if as_json {
         return json(&Answer {
             device: Row::of(&super::find(caller, context, name).await?),
-            leftover_token: token.map(|token| LeftoverToken {
-                id: token.id,
-                uses_left: token.uses_left,
-                expires: token.expires.rfc3339(),
-                removed: end_token,
-            }),
+            leftover_token: token.map(|token| LeftoverToken::of(token, end_token)),
         });
     }
     let token = token.map(|token| about_token(&token, context.now, end_token));
@@ -76,7 +84,8 @@ async fn revoke(
     Ok((sentence, revoked.token))
 }
 
-fn about_token(token: &TokenLeft, now: Timestamp, ended: bool) -> String {
+/// What is left of the token that a device enrolled with, and what to do about it.
+pub(in crate::commands) fn about_token(token: &TokenLeft, now: Timestamp, ended: bool) -> String {
     let TokenLeft {
         id,
         uses_left,
@@ -84,7 +93,8 @@ fn about_token(token: &TokenLeft, now: Timestamp, ended: bool) -> String {
     } = token;
     if ended {
         return format!(
-            "token {id}, which it enrolled with, removed: it had {uses_left} more uses\n"
+            "token {id}, which it enrolled with, removed: it had {} left\n",
+            Count(uses_left.unsigned_abs(), "use")
         );
     }
     let left = Coarse(expires.since(now));
