@@ -1,7 +1,7 @@
 //! The audit log: who did what, where, and how it went.
 //!
 //! The store's table is the log. [`Audit::record`] returns when the row is on the disk; many callers that
-//! wait share one commit. In front stands a bounded queue: when it is full its callers wait, and nothing is
+//! wait share one commit. A bounded queue is in front of it: when it is full its callers wait, and nothing is
 //! dropped. A file or stdout is fed from the table, in its order, by the relay that serves (`sink`), so that
 //! rows of admin commands beside it come there too.
 //!
@@ -49,7 +49,7 @@ use sums::Sums;
 #[derive(Clone)]
 pub(crate) struct Audit(Arc<Inner>);
 
-/// Why an event is not in the log. The text is for the operator who is refused; the relay's own log says
+/// The reason why an event is not in the log. The text is for the operator who is refused; the relay's own log says
 /// more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub(crate) enum AuditError {
@@ -71,7 +71,7 @@ struct Inner {
     reopen: Notify,
     /// Failed logins and refused enrolments, by where they came from.
     failures: Mutex<Sums<(EventKind, Source)>>,
-    /// What users are refused, by whom.
+    /// Counts refusals, by kind and user.
     refusals: Mutex<Sums<(EventKind, Option<String>)>>,
     /// Devices that come and go.
     devices: Mutex<Sums<DeviceId>>,
@@ -130,7 +130,7 @@ impl Audit {
         self.record_all(vec![event]).await
     }
 
-    /// The same with several events that belong together: all of them are written, or none.
+    /// Does the same with several events that belong together: all of them are written, or none.
     ///
     /// # Errors
     /// [`AuditError`]; none of them is in the log, and none will be.
@@ -141,7 +141,7 @@ impl Audit {
         written.await.unwrap_or(Err(AuditError::Stopped))
     }
 
-    /// Queues an event that has happened already, such as a session's end: it stands in the log before
+    /// Queues an event that has happened already, such as a session's end: it is in the log before
     /// everything that is recorded after this returns. While the log cannot be written it is kept in memory,
     /// and if that fills too, it is counted in an `audit.lost`.
     pub(crate) async fn note(&self, event: Event) {
@@ -150,7 +150,7 @@ impl Audit {
         let _ = self.send(Message::Note(entry)).await;
     }
 
-    /// Whether new sessions may start now.
+    /// Checks whether new sessions may start now.
     ///
     /// # Errors
     /// [`AuditError::Unwritable`] while the log cannot be written and `when_unwritable = "refuse"`.
@@ -168,9 +168,9 @@ impl Audit {
         self.note_all(event).await;
     }
 
-    /// Notes that somebody who has logged in was refused something, which they can ask for as often as they like:
+    /// Notes that an authenticated user was refused something, which they can ask for as often as they like:
     /// of one user and kind of event, so many a minute are written at once, the others of that minute are summed
-    /// in one row, which tells the last of them.
+    /// in one row, which describes the last of them.
     pub(crate) async fn note_refusal(&self, event: Event) {
         let key = (event.kind, event.actor.user.clone());
         let now = Timestamp::now();
@@ -200,7 +200,7 @@ impl Audit {
         }
     }
 
-    /// The row that an event becomes, for a transaction of the store.
+    /// Returns the row that an event becomes, for a transaction of the store.
     #[must_use]
     pub(crate) fn entry(&self, event: Event) -> AuditEntry {
         event.entry(self.0.relay.as_deref(), Timestamp::now())

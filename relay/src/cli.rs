@@ -20,7 +20,7 @@ use crate::limits::FAREWELL_TIMEOUT;
 use crate::output::{complain, print};
 use crate::recording::archive::Archive;
 use crate::recording::objects::Objects;
-use crate::recording::objects::place::Place;
+use crate::recording::objects::backend::StorageBackend;
 use crate::state::{KeyFingerprint, State};
 use crate::store::{AuditEntry, Store, meta};
 use crate::{log, serve};
@@ -46,7 +46,7 @@ struct Cli {
     state: Option<PathBuf>,
 }
 
-/// The command tree, for whoever writes manual pages of it.
+/// Returns the command tree, for generators of manual pages.
 #[must_use]
 pub fn command() -> clap::Command {
     let fleet = |help| move |command| SshArgs::augment_args(command).after_help(help);
@@ -58,7 +58,7 @@ pub fn command() -> clap::Command {
         })
 }
 
-/// What was typed, with what only this door has.
+/// Parses what was typed, with what only the CLI has.
 fn parse(words: impl IntoIterator<Item = OsString>) -> Result<(Cli, SshArgs), clap::Error> {
     let matches = command().try_get_matches_from(words)?;
     let ssh = match matches.subcommand() {
@@ -90,13 +90,13 @@ struct ServeArgs {
     /// min_free
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Where operators connect, TCP [default: 0.0.0.0:2222]
+    /// Listen address for operators, TCP [default: 0.0.0.0:2222]
     #[arg(long, value_name = "IP:PORT", value_parser = ssh_address)]
     ssh: Option<SocketAddr>,
-    /// Where devices connect, UDP [default: 0.0.0.0:4433]
+    /// Listen address for devices, UDP [default: 0.0.0.0:4433]
     #[arg(long, value_name = "IP:PORT", value_parser = tunnel_address)]
     tunnel: Option<SocketAddr>,
-    /// What tokens, roster and ssh-config name; PORT is the tunnel's, if it is mapped
+    /// Public address in tokens, roster and ssh-config; PORT is the tunnel's, if it is mapped
     /// [default: the bound address, or this machine's name]
     #[arg(long, value_name = "HOST[:PORT]")]
     public: Option<PublicHost>,
@@ -167,7 +167,7 @@ fn run_serve(state: Option<PathBuf>, args: ServeArgs) -> anyhow::Result<()> {
         store.bind_cluster(&state.cluster.public()).await?;
         serve::run(config, state, store).await
     });
-    // A stdout that nobody reads may hold up the audit log's thread for ever.
+    // A stdout that is not read may hold up the audit log's thread for ever.
     runtime.shutdown_timeout(FAREWELL_TIMEOUT);
     served
 }
@@ -225,7 +225,7 @@ fn run_admin(dir: &Path, command: Command, ssh: &SshArgs) -> anyhow::Result<u8> 
             return Ok(if printed { code } else { FAILED });
         }
         let relay = store.meta_get(meta::PUBLIC_TUNNEL).await?;
-        let place = Place::remembered(&store).await;
+        let place = StorageBackend::remembered(&store).await;
         let objects = Objects::open_or_unavailable(state.recordings(), place);
         let context = Context {
             facts: Facts::of(&state, Archive::of(&state, objects)),
@@ -246,7 +246,7 @@ fn run_admin(dir: &Path, command: Command, ssh: &SshArgs) -> anyhow::Result<u8> 
     })
 }
 
-/// How wide a table may be: the terminal's width; else what `COLUMNS` says; else anything goes.
+/// Returns how wide a table may be: the terminal's width; else what `COLUMNS` says; else anything goes.
 fn width() -> Option<usize> {
     let terminal = rustix::termios::tcgetwinsize(io::stdout()).ok();
     let terminal = terminal.map(|size| usize::from(size.ws_col));
@@ -254,7 +254,7 @@ fn width() -> Option<usize> {
     terminal.or_else(columns).filter(|columns| *columns > 0)
 }
 
-/// The account that runs this program: by its name, where /etc/passwd has one.
+/// Returns the account that runs this program: by its name, where /etc/passwd has one.
 fn os_user() -> String {
     let id = rustix::process::getuid().as_raw();
     let accounts = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
@@ -266,7 +266,7 @@ fn os_user() -> String {
     name.unwrap_or_else(|| format!("uid {id}"))
 }
 
-/// The whole of stdin, or a byte more than `most`, which the command then refuses.
+/// Returns the whole of stdin, or a byte more than `most`, which the command then refuses.
 fn read_stdin(most: usize) -> anyhow::Result<Vec<u8>> {
     let mut text = Vec::new();
     let limit = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);

@@ -15,7 +15,7 @@ pub(crate) struct Timestamp(pub i64);
 const LAST_SECOND: u64 = 253_402_300_799;
 
 impl Timestamp {
-    /// The wall clock now.
+    /// Returns the wall clock now.
     #[must_use]
     pub(crate) fn now() -> Self {
         let since = SystemTime::now()
@@ -24,33 +24,33 @@ impl Timestamp {
         Self(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
     }
 
-    /// As RFC 3339 in UTC with microseconds, for machines: `2026-11-22T05:06:07.000000Z`. What lies
+    /// Returns it as RFC 3339 in UTC with microseconds, for machines: `2026-11-22T05:06:07.000000Z`. What lies
     /// outside the years 1970 to 9999 is shown as the nearest time within.
     #[must_use]
     pub(crate) fn rfc3339(self) -> String {
         humantime::format_rfc3339_micros(self.system_time()).to_string()
     }
 
-    /// This time plus `duration`; stops at the end of time instead of wrapping.
+    /// Returns this time plus `duration`; stops at the end of time instead of wrapping.
     #[must_use]
     pub(crate) fn after(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(micros(duration)))
     }
 
-    /// This time less `duration`.
+    /// Returns this time less `duration`.
     #[must_use]
     pub(crate) fn before(self, duration: Duration) -> Self {
         Self(self.0.saturating_sub(micros(duration)))
     }
 
-    /// How long ago `earlier` was; zero if it was not.
+    /// Returns how long ago `earlier` was; zero if it was not.
     #[must_use]
     pub(crate) fn since(self, earlier: Self) -> Duration {
         let micros = self.0.saturating_sub(earlier.0);
         Duration::from_micros(u64::try_from(micros).unwrap_or(0))
     }
 
-    /// By how many seconds a clock that shows `theirs` (seconds since 1970) is ahead of this time; whatever it shows.
+    /// Returns by how many seconds a clock that shows `theirs` (seconds since 1970) is ahead of this time.
     #[must_use]
     pub(crate) fn skew_of(self, theirs: i64) -> i64 {
         theirs.saturating_sub(self.0.div_euclid(1_000_000))
@@ -76,7 +76,7 @@ impl fmt::Display for Timestamp {
 pub(crate) struct Coarse(pub Duration);
 
 impl Coarse {
-    /// The same in words, for sentences: `12 minutes`, `1 hour`.
+    /// Returns the same in words, for sentences: `12 minutes`, `1 hour`.
     #[must_use]
     pub(crate) fn words(self) -> String {
         let (count, _, unit) = self.largest();

@@ -19,12 +19,12 @@ use crate::limits::LOGIN_GRACE;
 use crate::recording::Settings as RecordingSettings;
 use crate::tunnel::clones::OnClone;
 
-/// Where the state is unless said otherwise.
+/// The default state folder.
 pub(crate) const DEFAULT_STATE: &str = "/var/lib/holdfast";
 /// 2222, because 22 is mostly taken by the machine's own sshd.
 const DEFAULT_SSH: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 2222);
 const DEFAULT_TUNNEL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 4433);
-/// What an address to listen for operators at looks like.
+/// The expected form of an address to listen for operators at.
 pub(crate) const SSH_EXPECTED: &str = "expected IP:PORT, as in 0.0.0.0:2222";
 /// The same for devices.
 pub(crate) const TUNNEL_EXPECTED: &str = "expected IP:PORT, as in 0.0.0.0:4433";
@@ -38,11 +38,11 @@ const DEFAULT_AUDIT_KEEP: Duration = Duration::from_secs(400 * 86_400);
 pub(crate) struct Config {
     /// The state folder.
     pub state: PathBuf,
-    /// Where operators connect (TCP). Port 0: any free one.
+    /// The listen address for operators (TCP). Port 0: any free one.
     pub ssh: SocketAddr,
-    /// Where devices connect (UDP). Port 0: any free one.
+    /// The listen address for devices (UDP). Port 0: any free one.
     pub tunnel: SocketAddr,
-    /// What tokens, roster and ssh-config name.
+    /// The public address that tokens, roster and ssh-config name.
     pub public: Option<PublicHost>,
     /// After SIGTERM, how long live sessions may go on.
     pub drain_grace: Duration,
@@ -50,9 +50,9 @@ pub(crate) struct Config {
     pub login_grace: Duration,
     /// Networks whose failed logins are not held against them.
     pub penalty_exempt: Vec<IpNet>,
-    /// What new versions of the agent are signed with: devices pin it when they enrol.
+    /// The key that new versions of the agent are signed with: devices pin it when they enrol.
     pub release_key: Option<ReleaseKey>,
-    /// What is done with the second of two machines that have one device's key.
+    /// The policy for the second of two machines that have one device's key.
     pub on_clone: OnClone,
     /// The audit log.
     pub audit: AuditSettings,
@@ -60,7 +60,7 @@ pub(crate) struct Config {
     pub recordings: RecordingSettings,
 }
 
-/// What the flags of `relay serve` said; each beats the file.
+/// The values of the flags of `relay serve`; each beats the file.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Flags {
     /// `--state`.
@@ -75,7 +75,7 @@ pub(crate) struct Flags {
     pub public: Option<PublicHost>,
 }
 
-/// Why there is no configuration.
+/// The reason why there is no configuration.
 #[derive(Debug, Error)]
 pub(crate) enum ConfigError {
     /// The file cannot be read.
@@ -83,7 +83,7 @@ pub(crate) enum ConfigError {
     Read {
         /// The file.
         file: PathBuf,
-        /// What came.
+        /// The cause.
         source: std::io::Error,
     },
     /// The file holds something else than was expected.
@@ -91,7 +91,7 @@ pub(crate) enum ConfigError {
     Parse {
         /// The file.
         file: PathBuf,
-        /// Where and what, in one line.
+        /// The problem and its place, in one line.
         problem: String,
     },
     /// The relay listens everywhere and the machine's name cannot stand in an address.
@@ -139,7 +139,7 @@ impl Config {
         })
     }
 
-    /// The `host:port` that devices dial: for tokens and roster. `bound` is where the tunnel listens.
+    /// Returns the `host:port` that devices dial: for tokens and roster. `bound` is where the tunnel listens.
     ///
     /// # Errors
     /// [`ConfigError::NoPublicName`].
@@ -148,7 +148,7 @@ impl Config {
         self.public_address(bound.ip(), port.unwrap_or(bound.port()))
     }
 
-    /// The `host:port` that operators dial: for ssh-config. `bound` is where SSH listens.
+    /// Returns the `host:port` that operators dial: for ssh-config. `bound` is where SSH listens.
     ///
     /// # Errors
     /// [`ConfigError::NoPublicName`].
@@ -214,7 +214,7 @@ impl FromStr for PublicHost {
     }
 }
 
-/// The host as it stands before a port: IPv6 in brackets.
+/// The host in the form that precedes a port: IPv6 in brackets.
 struct HostOnly<'a>(&'a PublicHost);
 
 impl fmt::Display for HostOnly<'_> {
@@ -227,7 +227,7 @@ impl fmt::Display for HostOnly<'_> {
     }
 }
 
-/// A TOML error without its drawing: the line's number and what is wrong there.
+/// Returns a TOML error without its drawing: the line's number and what is wrong there.
 pub(crate) fn one_line(text: &str, error: &toml::de::Error) -> String {
     let start = error.span().map_or(0, |span| span.start);
     let line = text

@@ -34,29 +34,30 @@ pub(crate) const MAX_HANDSHAKES: usize = 2_048;
 /// answered so; with quinn's 20 ms most of them would wait for their own patience to end.
 pub(crate) const RESET_INTERVAL: Duration = Duration::from_micros(250);
 
-/// How often a relay that starts sends a batch of resets to the tunnels of the run before.
+/// The interval at which a relay that starts sends a batch of resets to the tunnels of the run before.
 pub(crate) const RESET_TICK: Duration = Duration::from_millis(10);
 
-/// Resets in one batch: 2,000 a second. Devices dial within the first delay of their back-off, a quarter of a second, so
-/// that 500 come at once, which [`MAX_HANDSHAKES`] bears.
+/// Resets in one batch: 2,000 a second. Devices dial within the first delay of their back-off, a quarter of a second,
+/// so that 500 come at once, which [`MAX_HANDSHAKES`] bears.
 pub(crate) const RESETS_PER_TICK: usize = 20;
 
-/// How long after the first round those that are not back are sent a second reset.
+/// The time that after the first round those that are not back are sent a second reset.
 pub(crate) const RESET_AGAIN: Duration = Duration::from_secs(1);
 
 /// Tunnels of the run before that are reset.
 pub(crate) const MAX_RESETS: u32 = 131_072;
 
-/// Addresses whose connection id is noted: more than a relay has tunnels, so that senders without one crowd out nobody.
+/// Addresses whose connection id is noted: more than a relay has tunnels, so that senders without one crowd out no
+/// device.
 pub(crate) const MAX_NOTED_IDS: usize = 262_144;
 
 /// Addresses beyond twice the tunnels that may be noted before the others are forgotten: handshakes that are under way.
 pub(crate) const NOTED_IDS_SLACK: usize = 4_096;
 
-/// How long a connection may take from its first packet to its `Hello`.
+/// The time that a connection may take from its first packet to its `Hello`.
 pub(crate) const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a device that joins may take for each further message.
+/// The time that a device that joins may take for each further message.
 pub(crate) const ENROL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Devices that join at a time. Each waits up to [`ENROL_TIMEOUT`] and costs some 40 KiB; those beyond are asked to try
@@ -95,19 +96,19 @@ pub(crate) const MAX_UPLOAD_STREAMS: usize = 2;
 /// Recordings that are opened and compared at once: each takes a processor and some megabytes.
 pub(crate) const RECORDING_CHECKS: usize = 2;
 
-/// What the recordings of one device may take where the configuration says nothing: a year of some busy hours each day,
-/// and one device that lies fills no disk alone.
+/// The maximum that the recordings of one device take where the configuration says nothing: a year of some busy hours
+/// each day, and one device that lies fills no disk alone.
 pub(crate) const RECORDINGS_DEVICE_MAX: u64 = 64 * 1024 * 1024 * 1024;
 
-/// What of the disk uploads leave free where the configuration says nothing: the database and the log of a busy relay
-/// grow by less in a week, so that sessions still run.
+/// The disk space that uploads leave free where the configuration says nothing: the database and the log of a busy
+/// relay grow by less in a week, so that sessions still run.
 pub(crate) const RECORDINGS_MIN_FREE: u64 = 256 * 1024 * 1024;
 
-/// How often a session that goes on has written down what was seen of it: what passed after that is not
+/// The interval at which a session that goes on has written down what was seen of it: what passed after that is not
 /// vouched for if the relay is killed.
 pub(crate) const RECORDING_NOTE: Duration = Duration::from_secs(10);
 
-/// How often checks that failed are tried again, and what is late or old is looked for.
+/// The interval at which checks that failed are tried again, and what is late or old is looked for.
 pub(crate) const RECORDING_TICK: Duration = Duration::from_secs(60);
 
 /// Recordings that are looked at in one go of that.
@@ -116,8 +117,8 @@ pub(crate) const RECORDING_PAGE: u32 = 256;
 /// A request to the recordings' bucket: a segment is at most 1 MiB.
 pub(crate) const BUCKET_REQUEST: Duration = Duration::from_secs(20);
 
-/// How often such a request is tried again, and for how long in all: the device waits for the answer, keeps what
-/// it has, and offers it anew.
+/// The number of times that such a request is tried again, and for how long in all: the device waits for the answer,
+/// keeps what it has, and offers it anew.
 pub(crate) const BUCKET_RETRIES: usize = 3;
 /// As above.
 pub(crate) const BUCKET_PATIENCE: Duration = Duration::from_secs(40);
@@ -128,7 +129,7 @@ pub(crate) const MAX_SHOWN_FORWARDS: usize = 1000;
 /// Most commands of a recording that are shown; all of them are in its export.
 pub(crate) const MAX_SHOWN_COMMANDS: usize = 1000;
 
-/// What is read of a recording before somebody takes it: records of at most 28 KiB.
+/// The records that are read of a recording before they are taken: records of at most 28 KiB.
 pub(crate) const READ_AHEAD: usize = 64;
 
 /// The largest terminal that a recording is shown or read on: what a device says of its size is bounded here.
@@ -136,19 +137,19 @@ pub(crate) const MAX_SCREEN_COLUMNS: usize = 500;
 /// See [`MAX_SCREEN_COLUMNS`].
 pub(crate) const MAX_SCREEN_ROWS: usize = 300;
 
-/// Where a line of recorded output that has no end is cut.
+/// The length at which a line of recorded output that has no end is cut.
 pub(crate) const MAX_TEXT_LINE: usize = 16 * 1024;
 
-/// How long recordings are waited for, unless the configuration says otherwise.
+/// The time that recordings are waited for, unless the configuration says otherwise.
 pub(crate) const EXPECT_WITHIN: Duration = Duration::from_secs(30 * 86_400);
 
-/// How often the store learns when devices were last heard, all of them in one transaction.
+/// The interval at which the store learns when devices were last heard, all of them in one transaction.
 pub(crate) const PRESENCE_FLUSH: Duration = Duration::from_secs(5);
 
-/// How often the relay looks whether an admin command has changed the store.
+/// The interval at which the relay looks whether an admin command has changed the store.
 pub(crate) const STORE_POLL: Duration = Duration::from_millis(250);
 
-/// How long a look-up in the store may take on a path that somebody waits on.
+/// The time that a look-up in the store may take on a path that a user waits on.
 pub(crate) const STORE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// From accepting an SSH connection to its authentication, however chatty the peer (OpenSSH's
@@ -158,7 +159,7 @@ pub(crate) const LOGIN_GRACE: Duration = Duration::from_secs(30);
 /// Wrong signatures on one SSH connection: no client signs wrongly by mistake, and none needs a second try.
 pub(crate) const MAX_AUTH_FAILURES: usize = 6;
 
-/// Keys that one SSH connection may offer. OpenSSH's server takes six, which locks out whoever has more keys in
+/// Keys that one SSH connection may offer. OpenSSH's server takes six, which locks out users with more keys in
 /// their agent; each offer costs a look-up by an index and [`AUTH_REJECTION_TIME`].
 pub(crate) const MAX_KEY_OFFERS: usize = 32;
 
@@ -197,7 +198,7 @@ pub(crate) const MAX_PENALTY_EXEMPT: usize = 256;
 /// Refused connections that are kept open for a moment, so that their clients read why; others are closed at once.
 pub(crate) const MAX_LINGERING_REFUSALS: usize = 64;
 
-/// How long such a connection is kept open.
+/// The time that such a connection is kept open.
 pub(crate) const REFUSAL_LINGER: Duration = Duration::from_secs(2);
 
 /// Penalties count only from here on.
@@ -232,11 +233,11 @@ pub(crate) const MAX_ARRIVALS_OF_CLIENT: usize = 128;
 /// Ports that devices listen on for one SSH connection.
 pub(crate) const MAX_LISTENERS: usize = 32;
 
-/// How long a device may take to listen. The connection that asks for it is not read meanwhile: russh wants the answer
-/// at once.
+/// The time that a device may take to listen. The connection that asks for it is not read meanwhile: russh wants the
+/// answer at once.
 pub(crate) const LISTEN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a client may take to open a channel for a connection that has come to a device.
+/// The time that a client may take to open a channel for a connection that has come to a device.
 pub(crate) const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Bytes from the operator that wait on all channels of one connection together. When it is used up, nothing more
@@ -265,8 +266,8 @@ pub(crate) const CHANNEL_FILLING: usize = 256 * 1024;
 /// round trips that it takes to open the window again.
 pub(crate) const CHANNEL_LOADED: usize = 768 * 1024;
 
-/// What a channel that is loaded may still come to by itself, with what its messages cost. Above it, its neighbours' clients get
-/// [`TRICKLE_WINDOW`] too, because russh gives to one what it was told for another.
+/// The level up to which a channel that is loaded may still fill by itself, with what its messages cost. Above it, its
+/// neighbours' clients get [`TRICKLE_WINDOW`] too, because russh gives to one what it got for another.
 pub(crate) const CHANNEL_FULL: usize = 3 * 1024 * 1024 + 480 * 1024;
 
 /// The window of a channel beside one that is loaded: what that one may take of it, twice, fits between
@@ -276,7 +277,7 @@ pub(crate) const SHARED_WINDOW: u32 = 256 * 1024;
 /// The window of a loaded channel: the least that makes russh ask again (it does so below half of it).
 pub(crate) const TRICKLE_WINDOW: u32 = 2;
 
-/// How long each packet of a trickle is held, if the queue does not empty before.
+/// The longest time that each packet of a trickle is held, if the queue does not empty before.
 pub(crate) const TRICKLE_PAUSE: Duration = Duration::from_millis(20);
 
 /// Bytes of a trickle that wait beside [`CHANNEL_QUEUE`]: half a day of it.
@@ -288,7 +289,7 @@ pub(crate) const SMALL_MESSAGE: usize = 1024;
 /// Bytes of small messages that wait as one.
 pub(crate) const MESSAGE_CHUNK: usize = 4 * 1024;
 
-/// What one queued message costs beside its bytes: a flood of empty messages fills the queue too.
+/// The cost of one queued message beside its bytes: a flood of empty messages fills the queue too.
 pub(crate) const MESSAGE_OVERHEAD: usize = 64;
 
 /// A channel whose device has taken nothing for so long is closed when its queue is full and its neighbours on the
@@ -309,28 +310,28 @@ pub(crate) const SPLICE_BUFFER: usize = 32 * 1024;
 /// Environment variables that one channel may ask for, those that are not allowed included.
 pub(crate) const MAX_ENV_REQUESTS: usize = 256;
 
-/// A terminal is told that its device does not answer after so long a silence.
+/// The silence after which a terminal reports that its device does not answer.
 pub(crate) const SILENCE_NOTICE: Duration = Duration::from_secs(12);
 
-/// How often a session looks whether its device is silent.
+/// The interval at which a session looks whether its device is silent.
 pub(crate) const SILENCE_POLL: Duration = Duration::from_secs(1);
 
-/// How often `wait` looks whether its device is there: a person waits for it, and many may.
+/// The interval at which `wait` looks whether its device is there: a person waits for it, and many may.
 pub(crate) const WAIT_POLL: Duration = Duration::from_secs(1);
 
-/// How long a device may take to accept or refuse a session.
+/// The time that a device may take to accept or refuse a session.
 pub(crate) const START_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long the last words of a session may take to reach the operator.
+/// The time that the last words of a session may take to reach the operator.
 pub(crate) const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Host certificates of the jump way that are kept ready.
 pub(crate) const MAX_HOST_CERTIFICATES: usize = 1_024;
 
-/// How long a host certificate is valid. It is made anew at every start of the relay.
+/// The time that a host certificate is valid. It is made anew at every start of the relay.
 pub(crate) const HOST_CERTIFICATE_LIFETIME: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// How long one console command may take, its input and the reading of its answer included.
+/// The time that one console command may take, its input and the reading of its answer included.
 pub(crate) const CONSOLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// An operator's client that is silent for so long is asked whether it lives (`ClientAliveInterval`);
@@ -339,16 +340,16 @@ pub(crate) const SSH_KEEPALIVE: Duration = Duration::from_secs(60);
 /// See [`SSH_KEEPALIVE`].
 pub(crate) const SSH_KEEPALIVE_MAX: usize = 3;
 
-/// How long a connection that was told to end may take before its socket is closed.
+/// The time that a connection that was ordered to end may take before its socket is closed.
 pub(crate) const DISCONNECT_GRACE: Duration = Duration::from_secs(1);
 
-/// How long the wait for an overlong sentence of a connection's life may be: bytes of a description.
+/// The time that the wait for an overlong sentence of a connection's life may be: bytes of a description.
 pub(crate) const MAX_DESCRIPTION: usize = 1_024;
 
 /// Milliseconds after which a device dials again when the relay stops, before its own jitter.
 pub(crate) const DRAIN_REDIAL: u32 = 500;
 
-/// When an idle session ends where no role of its user says anything.
+/// The time at which an idle session ends where no role of its user says anything.
 pub(crate) const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
 /// Shortest idle timeout of a role: below it a pause for thought would end a session.
@@ -406,7 +407,7 @@ pub(crate) const MAX_EMAIL: usize = 254;
 /// Shorter RSA keys are within reach of a patient attacker (NIST SP 800-131A).
 pub(crate) const MIN_RSA_BITS: usize = 2048;
 
-/// Principals of one certificate: each is looked up at a login. OpenSSH takes 256; nobody has 64 names.
+/// Principals of one certificate: each is looked up at a login. OpenSSH takes 256; no user has 64 names.
 pub(crate) const MAX_CERTIFICATE_PRINCIPALS: usize = 64;
 
 /// Certificate authorities that are trusted: a company has a few.
@@ -429,17 +430,17 @@ pub(crate) const MAX_LEASES: usize = 65_536;
 /// Slots that are given back in one transaction.
 pub(crate) const LEASE_BATCH: usize = 256;
 
-/// How long somebody at a limit waits for a slot that is just being given back: the client of a session
+/// The time that a user at a limit waits for a slot that is just being given back: the client of a session
 /// that has ended may be here again before the relay has heard that its connection is closed.
 pub(crate) const LEASE_PATIENCE: Duration = Duration::from_secs(1);
 
-/// How often a slot is looked for that another relay may have given back.
+/// The interval at which a slot is looked for that another relay may have given back.
 pub(crate) const LEASE_POLL: Duration = Duration::from_millis(100);
 
 /// Those who wait so at a time; above it the answer is given at once.
 pub(crate) const MAX_LEASE_WAITERS: usize = 256;
 
-/// How long the end of a session waits until the store has its slot back.
+/// The time that the end of a session waits until the store has its slot back.
 pub(crate) const LEASE_RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Between two attempts to give slots back to a store that fails.
@@ -451,26 +452,26 @@ pub(crate) const MAX_LOCKS: u32 = 4_096;
 /// Longest message of a lock or a kill, in bytes: it is to fit on a line or two of a terminal.
 pub(crate) const MAX_LOCK_MESSAGE: usize = 256;
 
-/// How soon the store learns that a session began or ended, at the earliest after the last time.
+/// The shortest interval at which the store learns that a session began or ended.
 pub(crate) const BOARD_FLUSH: Duration = Duration::from_millis(100);
 
-/// How often the store learns what moved through the live sessions, all of them in one transaction.
+/// The interval at which the store learns what moved through the live sessions, all of them in one transaction.
 pub(crate) const TRAFFIC_FLUSH: Duration = Duration::from_secs(1);
 
 /// Bytes of a session's command that listings show.
 pub(crate) const MAX_SHOWN_COMMAND: usize = 1_024;
 
-/// How long the sessions that a lock hits may take to let go of their device, before the relay looks again.
+/// The time that the sessions that a lock hits may take to let go of their device, before the relay looks again.
 /// It takes no more than a turn of their tasks.
 pub(crate) const ENFORCE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long a command that takes something away waits for the relays to confirm it.
+/// The time that a command that takes something away waits for the relays to confirm it.
 pub(crate) const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often it looks.
+/// The interval at which it looks.
 pub(crate) const CONFIRM_POLL: Duration = Duration::from_millis(20);
 
-/// Events that wait for the audit log's writer; above it, whoever has one waits.
+/// Events that wait for the audit log's writer; above it, the sender of one waits.
 pub(crate) const AUDIT_QUEUE: usize = 512;
 
 /// Rows of the audit log in one commit: it costs one fsync, however many they are.
@@ -479,7 +480,7 @@ pub(crate) const AUDIT_BATCH: usize = 256;
 /// Events that are kept in memory while the log cannot be written; those beyond are only counted.
 pub(crate) const AUDIT_HELD: usize = 4_096;
 
-/// How often it is tried whether the log can be written again.
+/// The interval at which it is tried whether the log can be written again.
 pub(crate) const AUDIT_PROBE: Duration = Duration::from_millis(500);
 
 /// A place that takes the log's rows for longer counts as broken until it has.
@@ -501,7 +502,7 @@ pub(crate) const AUDIT_PAGE: u32 = 256;
 /// long.
 pub(crate) const AUDIT_SUM_WINDOW: Duration = Duration::from_secs(60);
 
-/// How often it is looked whether a sum is due.
+/// The interval at which it is looked whether a sum is due.
 pub(crate) const AUDIT_SUM_POLL: Duration = Duration::from_secs(5);
 
 /// Sources whose failures are summed apart; all others share one sum. So a flood from everywhere is at
@@ -527,10 +528,10 @@ pub(crate) const MAX_SUMMED_USERS: usize = 8;
 /// Names and keys that are kept of one connection that does not log in: as many as it may try.
 pub(crate) const MAX_TRIED: usize = MAX_AUTH_FAILURES;
 
-/// Bytes that are kept of a name that was tried: longer ones are nobody's.
+/// Bytes that are kept of a name that was tried: longer ones are no user's.
 pub(crate) const MAX_TRIED_NAME: usize = 256;
 
-/// How often old rows of the audit log are looked for.
+/// The interval at which old rows of the audit log are looked for.
 pub(crate) const AUDIT_REMOVAL: Duration = Duration::from_secs(3600);
 
 /// Old rows that are removed in one commit, which holds up other writers for some ten milliseconds.
@@ -543,13 +544,13 @@ pub(crate) const AUDIT_REMOVAL_PAUSE: Duration = Duration::from_millis(200);
 /// have open.
 pub(crate) const MAX_SFTP_CLOSING: usize = 1024;
 
-/// How long a packet may be under way before it is taken for lost: a lock is to be acknowledged within a second.
+/// The time that a packet may be under way before it is taken for lost: a lock is to be acknowledged within a second.
 pub(crate) const MAX_ARRIVAL: Duration = Duration::from_millis(500);
 
-/// Devices that `exec` and `cp` work on at a time, where nobody says otherwise.
+/// Devices that `exec` and `cp` work on at a time, by default.
 pub(crate) const FLEET_PARALLEL: usize = 20;
 
-/// The most of them that somebody may ask for: each is a session, with a copy of what is under way to and from it.
+/// The most of them that a user may ask for: each is a session, with a copy of what is under way to and from it.
 pub(crate) const MAX_FLEET_PARALLEL: usize = 64;
 
 /// Pieces of one session's output that wait to be shown, of at most [`SPLICE_BUFFER`] each: above it, the device waits.
@@ -558,13 +559,13 @@ pub(crate) const FLEET_PIECES: usize = 4;
 /// Lines of all sessions of one command that wait for its client to read.
 pub(crate) const FLEET_LINES: usize = 64;
 
-/// Longest line of output that stands behind a device's name, in bytes; a longer one goes on in the next.
+/// The longest line of output behind a device's name, in bytes; a longer one goes on in the next.
 pub(crate) const MAX_FLEET_LINE: usize = 4 * 1024;
 
 /// Bytes of each of a device's two streams that `exec --json` keeps until the device's line is written.
 pub(crate) const MAX_FLEET_KEPT: usize = 32 * 1024;
 
-/// How often the progress of a command on a fleet is drawn, and devices that are waited for are looked at.
+/// The interval at which the progress of a command on a fleet is drawn, and devices that are waited for are looked at.
 pub(crate) const FLEET_POLL: Duration = Duration::from_millis(250);
 
 /// Largest file that `cp` takes: it lies on the relay's disk until all devices have it.
@@ -576,21 +577,21 @@ pub(crate) const MAX_COPIES: usize = 4;
 /// Most bytes of a read that the relay asks for before the client does: OpenSSH's client reads up to 255 KiB at a time.
 pub(crate) const MAX_SFTP_GUESS: u32 = 256 * 1024;
 
-/// How long such a read may stand for what the file holds: a client that wants it asks within a round trip.
+/// The time that such a read may stand for what the file holds: a client that wants it asks within a round trip.
 pub(crate) const SFTP_GUESS_LIFE: Duration = Duration::from_secs(2);
 
 /// Reads that the relay asks for before the client does, in one session: with the answers that wait for their client
 /// they hold 512 KiB at most. OpenSSH's client needs the beginning of one file, and what is behind it.
 pub(crate) const MAX_SFTP_GUESSES: usize = 2;
 
-/// Files that one session has open under names of the relay's, and opens of them that the device has not answered: OpenSSH's
-/// client has one at a time.
+/// Files that one session has open under names of the relay's, and opens of them that the device has not answered:
+/// OpenSSH's client has one at a time.
 pub(crate) const MAX_SFTP_NAMED: usize = 64;
 
 /// Longest packet of a write that is looked at, for which it is copied: a file of one such write is worth it.
 pub(crate) const MAX_SFTP_SMALL: usize = 32 * 1024;
 
-/// How long a client of `cp` may pause before its file is complete.
+/// The time that a client of `cp` may pause before its file is complete.
 pub(crate) const COPY_PATIENCE: Duration = Duration::from_secs(300);
 
 /// Bytes of a file in one SFTP packet: the least that every server must take.
@@ -632,16 +633,16 @@ pub(crate) const MAX_SHOWN_VARIABLE: usize = 64;
 /// Characters of a sentence that waits for a connection's next session: it may quote a path of any length.
 pub(crate) const MAX_SHOWN_SENTENCE: usize = 512;
 
-/// How often a run of an agent has come back, after another one had followed it, before the two are two machines: once
-/// may be a message that was under way on a slow path.
+/// The number of times that a run of an agent has come back, after another one had followed it, before the two are two
+/// machines: once may be a message that was under way on a slow path.
 pub(crate) const CLONE_RETURNS: u8 = 2;
 
 /// Runs of a device's agent that are remembered: more than machines that share one key by accident.
 pub(crate) const MAX_CLONE_RUNS: usize = 8;
 
-/// How long two machines with one key are remembered after they were last seen at odds. An agent dials at least every
-/// 30 s, so they are at odds again soon, or are not any more.
+/// The time that two machines with one key are remembered after they were last seen at odds. An agent dials at least
+/// every 30 s, so they are at odds again soon, or are not any more.
 pub(crate) const CLONE_MEMORY: Duration = Duration::from_secs(3600);
 
-/// How often it is written down that a device is two machines.
+/// The interval at which it is written down that a device is two machines.
 pub(crate) const CLONE_NOTE: Duration = Duration::from_secs(60);

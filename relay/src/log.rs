@@ -110,7 +110,7 @@ mod tests {
         }
     }
 
-    /// What stands in the log after `events`.
+    /// Returns what is in the log after `events`.
     fn logged(events: impl FnOnce()) -> String {
         let kept = Kept::default();
         let writer = kept.clone();

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::limits::{LOG_LINES, LOG_LINES_OF_SOURCE, LOG_WINDOW};
 
-/// Which line.
+/// The kind of line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Line {
     /// A device was not enrolled.
@@ -21,7 +21,7 @@ pub(crate) enum Line {
     Tunnel,
     /// A certificate was refused.
     Certificate,
-    /// Nobody logged in within the grace time.
+    /// No user logged in within the grace time.
     NoLogin,
     /// The name inside a jump names nothing.
     Jump,
@@ -29,7 +29,7 @@ pub(crate) enum Line {
     Arrival,
 }
 
-/// How many were left out before a line that is written.
+/// The number of lines that were left out before a line that is written.
 pub(crate) type LeftOut = u64;
 
 #[derive(Debug, Default)]
@@ -64,14 +64,14 @@ impl Books {
     }
 }
 
-/// Whether a line may be written that `source` caused, and how many like it were left out before.
+/// Returns whether a line may be written that `source` caused, and how many like it were left out before.
 #[must_use]
 pub(crate) fn admits(line: Line, source: impl ToString) -> Option<LeftOut> {
     static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
     books().admits(line, &source.to_string(), BEGAN.elapsed())
 }
 
-/// A source has shown who it is: what it caused before counts no more.
+/// Notes that a source was authenticated: what it caused before counts no more.
 pub(crate) fn forget(source: impl ToString) {
     let source = source.to_string();
     books().of_source.retain(|(_, of), _| *of != source);
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn one_source_writes_some_lines_a_minute_and_the_next_says_how_many_were_left_out() {
+    fn source_is_limited_and_omissions_are_counted() {
         let mut books = Books::default();
         let now = Duration::from_secs(1);
         assert_eq!(written(&mut books, "a", 1_000, now), LOG_LINES_OF_SOURCE);
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn many_sources_write_a_bounded_number_of_lines_and_keep_bounded_books() {
+    fn many_sources_are_bounded_in_lines_and_memory() {
         let mut books = Books::default();
         let mut lines = 0;
         for source in 0..10_000 {

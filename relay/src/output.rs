@@ -14,7 +14,7 @@ pub(crate) const FAILED: u8 = 1;
 /// Exit status of a command that could not be understood.
 pub(crate) const USAGE: u8 = 2;
 
-/// What a command writes to: it waits until whoever reads it takes it.
+/// The output of a command: it waits until its reader takes it.
 pub(crate) type Out<'a> = dyn AsyncWrite + Send + Unpin + 'a;
 
 /// Prints all of `text`, and says whether that worked. A reader that has seen enough (`| head`) is no error; a full

@@ -1,4 +1,4 @@
-//! The composition root: takes the relay's parts, runs them until it is told to stop, and stops them in
+//! The composition root: takes the relay's parts, runs them until it is asked to stop, and stops them in
 //! order.
 
 use std::io;
@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::audit::{self, Audit, Event, EventKind};
-use crate::bulk::Places;
+use crate::bulk::PayloadSlots;
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::limits::{DRAIN_REDIAL, FAREWELL_TIMEOUT};
@@ -47,7 +47,7 @@ struct Services {
     tunnels: Arc<Tunnels>,
     sessions: Arc<Sessions>,
     front: Arc<Front>,
-    /// What gives slots of quotas back.
+    /// Gives slots of quotas back.
     releaser: Releaser,
 }
 
@@ -227,7 +227,7 @@ async fn start(
         connections: Connections::new(config.penalty_exempt.clone()),
         host_certificates: HostCertificates::default(),
         host_keys,
-        copies: Places::default(),
+        copies: PayloadSlots::default(),
         login_grace: config.login_grace,
     });
     Ok(Services {
@@ -238,7 +238,7 @@ async fn start(
     })
 }
 
-/// The present roster: the stored epoch, grown by one when the relay's address or the recordings' key
+/// Returns the present roster: the stored epoch, grown by one when the relay's address or the recordings' key
 /// changed.
 async fn make_roster(
     state: &State,

@@ -34,7 +34,7 @@ const QUIC_RESET_KEY: &str = "quic_reset.key";
 const QUIC_TOKEN_KEY: &str = "quic_token.key";
 /// The seed of the key that recordings are sealed to.
 const RECORDING_KEY: &str = "recording.key";
-/// Where recordings are. It stands only beside their key, and tells a key that was lost from one that a
+/// The folder of recordings. It exists only beside their key, and distinguishes a key that was lost from one that a
 /// state folder of an earlier version never had.
 const RECORDINGS: &str = "recordings";
 const LOCK: &str = "lock";
@@ -45,8 +45,8 @@ const KNOWN_HOSTS: &str = "ssh_known_hosts";
 /// As whom `ssh_known_hosts` knows the relay, at whatever address it is: what `HostKeyAlias` is set to.
 pub(crate) const HOST_KEY_ALIAS: &str = "holdfast-relay";
 
-/// Stands while the first start is at work, so that a first start that was cut short is finished by
-/// the next one, and a file that vanished later is told apart from it.
+/// Exists while the first start is at work, so that a first start that was cut short is finished by
+/// the next one, and a file that vanished later is distinguished from it.
 const FIRST_START: &str = "first-start";
 
 const FILES: [&str; 7] = [
@@ -62,7 +62,7 @@ const FILES: [&str; 7] = [
 /// An open state folder.
 #[derive(Debug)]
 pub(crate) struct State {
-    /// Where it is.
+    /// The path of the folder.
     pub dir: PathBuf,
     /// Signs the roster. Devices pin it.
     pub cluster: SigningKey,
@@ -131,26 +131,26 @@ impl State {
         Self::read(dir, None)
     }
 
-    /// Where the database is.
+    /// Returns the path of the database.
     #[must_use]
     pub(crate) fn database(&self) -> PathBuf {
         self.dir.join(DATABASE)
     }
 
-    /// What a token says about the cluster, and a device pins.
+    /// Returns the fingerprint that a token contains and a device pins.
     #[must_use]
     pub(crate) fn cluster_fingerprint(&self) -> ClusterFingerprint {
         self.cluster.fingerprint()
     }
 
-    /// Where recordings are.
+    /// Returns the path of the recordings.
     #[must_use]
     pub(crate) fn recordings(&self) -> PathBuf {
         self.dir.join(RECORDINGS)
     }
 
-    /// Where the relay's own host key stands for `ssh`, under [`HOST_KEY_ALIAS`]. The relay writes it when it starts to
-    /// serve.
+    /// Returns the path of the relay's own host key for `ssh`, under [`HOST_KEY_ALIAS`]. The relay writes it when it
+    /// starts to serve.
     #[must_use]
     pub(crate) fn known_hosts(&self) -> PathBuf {
         self.dir.join(KNOWN_HOSTS)
@@ -212,7 +212,7 @@ impl<T> Secret<T> {
         Self(secret)
     }
 
-    /// The secret itself, for the one who uses it.
+    /// Returns the secret itself, for the one who uses it.
     pub(crate) const fn expose(&self) -> &T {
         &self.0
     }

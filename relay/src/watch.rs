@@ -23,13 +23,13 @@ pub(crate) async fn run(sessions: Arc<Sessions>, front: Arc<Front>) {
     let mut flush = interval(PRESENCE_FLUSH);
     poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
     flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut seen = Seen::default();
-    let mut told = HashMap::new();
+    let mut seen = SeenVersions::default();
+    let mut written = HashMap::new();
     let mut refused = [0; 3];
     loop {
         let done = tokio::select! {
             _ = poll.tick() => look(&sessions, &front, &mut seen).await,
-            _ = flush.tick() => tell(&sessions, &mut told, &mut refused).await,
+            _ = flush.tick() => tell(&sessions, &mut written, &mut refused).await,
         };
         if let Err(error) = done {
             warn!(%error, "the store does not do its regular work");
@@ -38,10 +38,10 @@ pub(crate) async fn run(sessions: Arc<Sessions>, front: Arc<Front>) {
 }
 
 #[derive(Default)]
-struct Seen {
+struct SeenVersions {
     data: i64,
     access: i64,
-    /// Why the host keys could not be read the last time, if they could not.
+    /// The reason why the host keys could not be read the last time, if they could not.
     host_keys: Option<String>,
 }
 
@@ -49,7 +49,7 @@ struct Seen {
 async fn look(
     sessions: &Arc<Sessions>,
     front: &Arc<Front>,
-    seen: &mut Seen,
+    seen: &mut SeenVersions,
 ) -> Result<(), StoreError> {
     let data = sessions.store.data_version().await?;
     if data == seen.data {
@@ -60,7 +60,7 @@ async fn look(
     let access = sessions.store.access_version().await?;
     if access != seen.access {
         if !enforce::enforce(sessions).await? {
-            warn!("a session that was told to end has not let go of its device: looking again");
+            warn!("a session that was ordered to end has not let go of its device: looking again");
             return Ok(());
         }
         sessions
@@ -73,7 +73,7 @@ async fn look(
 }
 
 /// Reads the host keys again. A command that changes them is in the audit log, so the store changes after it.
-async fn reload_host_keys(front: &Arc<Front>, seen: &mut Seen) {
+async fn reload_host_keys(front: &Arc<Front>, seen: &mut SeenVersions) {
     let reader = front.clone();
     let read = spawn_blocking(move || reader.host_keys.reload(&reader.state)).await;
     let failed = match read {
@@ -114,7 +114,7 @@ async fn note_ids(sessions: &Sessions, tunnels: &[Arc<Tunnel>]) -> Result<(), St
 /// Gives the store the heartbeat, and the devices that were heard since the last time.
 async fn tell(
     sessions: &Sessions,
-    told: &mut HashMap<DeviceId, Timestamp>,
+    written: &mut HashMap<DeviceId, Timestamp>,
     refused: &mut [u64; 3],
 ) -> Result<(), StoreError> {
     let now = Timestamp::now();
@@ -130,7 +130,7 @@ async fn tell(
     let tunnels = sessions.tunnels.registry.all();
     let heard: Vec<_> = tunnels
         .iter()
-        .filter(|tunnel| told.get(&tunnel.device) != Some(&tunnel.heard()))
+        .filter(|tunnel| written.get(&tunnel.device) != Some(&tunnel.heard()))
         .map(|tunnel| {
             let address = tunnel.connection.remote_address();
             (tunnel.device, tunnel.generation, tunnel.heard(), address)
@@ -138,7 +138,7 @@ async fn tell(
         .collect();
     sessions.store.heard(&heard).await?;
     note_ids(sessions, &tunnels).await?;
-    *told = tunnels
+    *written = tunnels
         .iter()
         .map(|tunnel| (tunnel.device, tunnel.heard()))
         .collect();

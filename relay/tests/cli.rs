@@ -112,7 +112,7 @@ fn done(output: &Output) -> &str {
     out(output)
 }
 
-/// One sentence on stderr, nothing on stdout, exit status 1.
+/// Returns one sentence on stderr, nothing on stdout, exit status 1.
 #[track_caller]
 fn refused(output: &Output) -> &str {
     assert_eq!(
@@ -129,7 +129,7 @@ fn refused(output: &Output) -> &str {
 fn exit_codes_tell_done_refused_and_usage_apart() {
     let bed = Bed::new();
     done(&bed.relay(&["devices"]));
-    refused(&bed.relay(&["devices", "show", "nobody"]));
+    refused(&bed.relay(&["devices", "show", "absent"]));
     for usage in [
         &["frob"] as &[&str],
         &[],
@@ -177,7 +177,7 @@ fn without_a_state_every_admin_command_says_how_to_get_one() {
 }
 
 #[test]
-fn a_user_is_added_from_a_file_and_from_stdin_and_twice_is_no_error() {
+fn user_add_reads_files_and_stdin_and_is_idempotent() {
     let bed = Bed::new();
     let file = bed.file("alice.pub", KEY);
     let add = bed.relay(&["user", "add", "alice", "--key", &file, "--role", "admin"]);
@@ -207,7 +207,7 @@ fn a_user_is_added_from_a_file_and_from_stdin_and_twice_is_no_error() {
 }
 
 #[test]
-fn listings_are_json_and_a_token_stands_alone() {
+fn listings_are_json_and_tokens_print_alone() {
     let bed = Bed::new();
     let token = bed.relay(&["token", "create", "--ttl", "10m"]);
     assert!(
@@ -219,7 +219,7 @@ fn listings_are_json_and_a_token_stands_alone() {
         let rows: Value = serde_json::from_str(done(&bed.relay(&args))).unwrap();
         assert!(rows.is_array(), "{listing}");
     }
-    // Where a flag stands does not matter.
+    // The position of a flag does not matter.
     for args in [
         &["--state", "S", "devices", "--json"] as &[&str],
         &["devices", "--json", "--state", "S", "ls"],

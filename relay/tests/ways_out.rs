@@ -7,7 +7,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// What writes, and the files or folders that may hold it.
+/// The calls that write, and the files or folders that may hold them.
 const WAYS: &[(&str, &[&str])] = &[
     // The text of people.
     ("println!(", &[]),
@@ -43,7 +43,7 @@ const WAYS: &[(&str, &[&str])] = &[
         "serde_json::to_",
         &[
             "relay/src/json.rs",
-            "relay/src/recording/objects/place.rs",
+            "relay/src/recording/objects/backend.rs",
             "relay/src/recording/verify/mod.rs",
             "relay/src/store/",
             "relay/src/commands/recordings/show.rs",
@@ -65,7 +65,7 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// What is compiled into the program: without tests at the end of a file, and without comments.
+/// Returns what is compiled into the program: without tests at the end of a file, and without comments.
 fn program(text: &str) -> String {
     let code = text
         .split("#[cfg(test)]\nmod tests {")

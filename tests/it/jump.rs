@@ -247,7 +247,7 @@ fn the_relay_listens_for_nobody() {
     let refused = run(ssh.args(["relay", "devices"])).exits(255);
     refused
         .says("remote port forwarding failed")
-        .says("the relay listens for nobody: name a device");
+        .says("the relay accepts no reverse forwards: name a device");
     wait_until(SOON, "the refusal in the audit log", || {
         let filter = ["audit", "--event", "port.forward", "--json"];
         let rows = site.relay.admin(&filter).ok().out();

@@ -272,7 +272,7 @@ fn a_policy_is_applied_and_given_back_at_both_doors() {
         .exits(1)
         .says("over ssh, the file comes by stdin");
     let alone = console("apply -f - --prune", "[users.bob]\n").exits(1);
-    alone.says("nobody could administer the relay over ssh any more");
+    alone.says("no user could administer the relay over ssh any more");
     let roles = run(site.alice.console().arg("get roles")).ok().out();
     assert!(roles.contains("team      own"), "{roles}");
     site.relay.admin(&["doctor"]).ok();

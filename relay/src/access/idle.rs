@@ -1,5 +1,5 @@
-//! When a session that is idle or reaches its longest duration is warned, and when it ends. No clock in here: all times are counted from the
-//! session's beginning, and come from the caller.
+//! When a session that is idle or reaches its longest duration is warned, and when it ends. No clock in here: all times
+//! are counted from the session's beginning, and come from the caller.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,10 +7,10 @@ use std::time::Duration;
 use super::policy;
 use crate::model::role::RoleName;
 
-/// How long before its end an idle session is warned, or half the timeout if that is shorter.
+/// The warning time before an idle session ends, or half the timeout if that is shorter.
 pub(crate) const WARNING: Duration = Duration::from_secs(60);
 
-/// What is to be done now.
+/// The next thing to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     /// Say [`IdleTimer::warning`]; then ask again.
@@ -23,7 +23,7 @@ pub(crate) enum Step {
     Never,
 }
 
-/// What a timer measures.
+/// The quantity that a timer measures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Measure {
     /// The time since the last activity.
@@ -38,7 +38,7 @@ pub(crate) struct IdleTimer {
     measure: Measure,
     after: Option<Duration>,
     role: Option<RoleName>,
-    /// When there was activity last.
+    /// The time of the last activity.
     active: Duration,
     /// It does not end before this: a warning under new terms has its full time.
     not_before: Duration,
@@ -46,13 +46,13 @@ pub(crate) struct IdleTimer {
 }
 
 impl IdleTimer {
-    /// A timer that starts now, at time zero.
+    /// Creates a timer that starts now, at time zero.
     #[must_use]
     pub(crate) fn new(terms: &policy::Idle) -> Self {
         Self::of(Measure::Idle, terms.after, terms.role.clone())
     }
 
-    /// A timer of a session's longest duration, which starts now, at time zero. No activity moves it.
+    /// Creates a timer of a session's longest duration, which starts now, at time zero. No activity moves it.
     #[must_use]
     pub(crate) fn longest(terms: &policy::Longest) -> Self {
         Self::of(Measure::Whole, terms.after, terms.role.clone())
@@ -69,13 +69,13 @@ impl IdleTimer {
         }
     }
 
-    /// From `now` on these terms hold. What was idle for longer than they allow is warned first, and has the
+    /// Sets new terms from `now` on. What was idle for longer than they allow is warned first, and has the
     /// whole time of the warning. A longer timeout, or none, lifts a warning that was given.
     pub(crate) fn change(&mut self, terms: &policy::Idle, now: Duration) {
         self.change_to(terms.after, terms.role.as_ref(), now);
     }
 
-    /// The same for the longest duration.
+    /// Does the same for the longest duration.
     pub(crate) fn change_longest(&mut self, terms: &policy::Longest, now: Duration) {
         self.change_to(terms.after, terms.role.as_ref(), now);
     }
@@ -90,7 +90,7 @@ impl IdleTimer {
         self.warned = false;
     }
 
-    /// There was activity at that time. A time before the last one changes nothing.
+    /// Notes activity at that time. A time before the last one changes nothing.
     pub(crate) fn activity(&mut self, at: Duration) {
         if self.measure == Measure::Idle && at > self.active {
             self.active = at;
@@ -98,7 +98,7 @@ impl IdleTimer {
         }
     }
 
-    /// What is to be done at `now`. Each warning is given once.
+    /// Returns what is to be done at `now`. Each warning is given once.
     pub(crate) fn poll(&mut self, now: Duration) -> Step {
         let Some(after) = self.after else {
             return Step::Never;
@@ -117,7 +117,7 @@ impl IdleTimer {
         }
     }
 
-    /// The warning's sentence. `keys`: whether any key will do, as on a terminal.
+    /// Returns the warning's sentence. `keys`: whether any key will do, as on a terminal.
     #[must_use]
     pub(crate) fn warning(&self, keys: bool) -> String {
         let lead = self.lead();
@@ -131,7 +131,7 @@ impl IdleTimer {
         format!("no input for {silent}: this session closes in {seconds}.{stay}")
     }
 
-    /// Why it ended: `idle for 15 minutes (role operator)`.
+    /// Returns the reason of the end: `idle for 15 minutes (role operator)`.
     #[must_use]
     pub(crate) fn reason(&self) -> String {
         if self.measure == Measure::Whole {
@@ -144,7 +144,7 @@ impl IdleTimer {
         }
     }
 
-    /// `a session lasts at most 8 hours (role operator)`.
+    /// Returns `a session lasts at most 8 hours (role operator)`.
     fn limit(&self) -> String {
         let after = Exact(self.after.unwrap_or_default());
         match &self.role {
@@ -166,7 +166,7 @@ impl IdleTimer {
 struct Exact(Duration);
 
 impl Exact {
-    /// `60 s`.
+    /// Returns `60 s`.
     fn short(&self) -> String {
         match self.0.subsec_millis() {
             0 => format!("{} s", self.0.as_secs()),
@@ -224,7 +224,7 @@ mod tests {
         timer.activity(at(860));
         assert_eq!(timer.poll(at(860)), Step::Wait(at(860 + 840)));
         assert_eq!(timer.poll(at(860 + 840)), Step::Warn);
-        // What was seen earlier, told later.
+        // What was seen earlier and reported later.
         timer.activity(at(100));
         assert_eq!(timer.poll(at(860 + 900)), Step::Close);
     }
@@ -377,7 +377,7 @@ mod tests {
             "no input for 10 minutes: this session closes in 60 s."
         );
         assert_eq!(timer.reason(), "idle for 4 minutes (role tech)");
-        // Whoever says something in time goes on under the new terms.
+        // A user who types in time goes on under the new terms.
         timer.activity(at(720));
         assert_eq!(timer.poll(at(720)), Step::Wait(at(720 + 180)));
         assert_eq!(timer.poll(at(720 + 180)), Step::Warn);

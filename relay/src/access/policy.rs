@@ -24,30 +24,30 @@ pub(crate) use crate::model::user::Subject;
 /// Recording where no role says anything: what can be recorded is, and a gap is no outage.
 pub(crate) const DEFAULT_RECORDING: RecordingMode = RecordingMode::BestEffort;
 
-/// What is recorded of what is typed where no role says anything: no passwords.
+/// The default of what is recorded of the input, where no role says anything: no passwords.
 pub(crate) const DEFAULT_STDIN: StdinMode = StdinMode::Redact;
 
-/// Under which terms a user's sessions run.
+/// The terms of a user's sessions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Terms {
-    /// How much at a time.
+    /// The limits of what runs at a time.
     pub limits: Limits,
-    /// When a session ends by the clock.
+    /// The times at which a session ends by the clock.
     pub cutoffs: Cutoffs,
-    /// What happens to a process whose observer is lost.
+    /// The treatment of a process that loses its observer.
     pub on_disconnect: OnDisconnect,
-    /// Whether a session may go on that cannot be recorded.
+    /// The recording mode: whether a session may go on that cannot be recorded.
     pub recording: RecordingMode,
-    /// What is recorded of what is typed.
+    /// The recording of the input.
     pub record_stdin: StdinMode,
-    /// What sftp is held to.
+    /// The constraints of sftp.
     pub sftp: SftpConstraints,
 }
 
-/// What happens to a process whose observer is lost where no role says anything: what sshd does.
+/// The treatment of a process that loses its observer, where no role says anything: what sshd does.
 pub(crate) const DEFAULT_ON_DISCONNECT: OnDisconnect = OnDisconnect::Hup;
 
-/// When a session ends by the clock.
+/// The times at which a session ends by the clock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Cutoffs {
     /// If it is idle.
@@ -56,26 +56,26 @@ pub(crate) struct Cutoffs {
     pub longest: Longest,
 }
 
-/// How long a session lasts at most, and which role says so.
+/// The longest time that a session lasts, and the role that says so.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Longest {
     /// `None`: without end.
     pub after: Option<Duration>,
-    /// Whose limit it is.
+    /// The role that sets the limit.
     pub role: Option<RoleName>,
 }
 
-/// When an idle session ends, and who says so.
+/// The time after which an idle session ends, and the role that says so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Idle {
     /// After so long without activity; `None`: never.
     pub after: Option<Duration>,
-    /// Whose timeout it is; `None`: the default of [`DEFAULT_IDLE_TIMEOUT`], because no role says anything.
+    /// The role that sets the timeout; `None`: the default of [`DEFAULT_IDLE_TIMEOUT`], because no role says anything.
     pub role: Option<RoleName>,
 }
 
 impl Subject {
-    /// The terms that all roles together set. Roles that say nothing of something do not count for it.
+    /// Returns the terms that all roles together set. Roles that say nothing of something do not count for it.
     #[must_use]
     pub(crate) fn terms(&self) -> Terms {
         let lowest = |limit: fn(&Limits) -> Option<NonZeroU32>| {
@@ -108,7 +108,7 @@ impl Subject {
         }
     }
 
-    /// Whether the user may do something that is not about a device: review and administer. For what is
+    /// Returns whether the user may do something that is not about a device: review and administer. For what is
     /// about a device, ask [`super::decision::reach`]; here the answer is no.
     #[must_use]
     pub(crate) fn may(&self, ability: Ability) -> bool {
@@ -120,7 +120,7 @@ impl Subject {
             && !self.deny().any(denies)
     }
 
-    /// Whether the user may do something on a device with these labels, under this login.
+    /// Returns whether the user may do something on a device with these labels, under this login.
     #[must_use]
     pub(crate) fn may_on(&self, labels: &Labels, login: &Login, ability: Ability) -> bool {
         let request = Request {
@@ -135,8 +135,8 @@ impl Subject {
             && !self.deny().any(|rule| rule.denies(&request))
     }
 
-    /// The logins that deny rules name for this, in order and each once. A device refuses an account that has the user
-    /// id of one of them.
+    /// Returns the logins that deny rules name for this, in order and each once. A device refuses an account that has
+    /// the user id of one of them.
     #[must_use]
     pub(crate) fn denied_logins(
         &self,
@@ -159,15 +159,16 @@ impl Subject {
         denied
     }
 
-    /// Where the user's forwards may lead that go through a device with these labels, under this login: anywhere
-    /// if one role that allows them there says nothing, else where one of them says. No role's denial is lost.
+    /// Returns the addresses that the user's forwards may lead to through a device with these labels, under this login:
+    /// any if one role that allows them there says nothing, else those that one of them names. No role's denial is
+    /// lost.
     #[must_use]
     pub(crate) fn may_connect(&self, labels: &Labels, login: &Login) -> AddressPolicy {
         self.addresses(labels, login, |role| role.forward.connect.clone())
     }
 
-    /// Where a device with these labels may listen for the user under this login: a role that allows forwards there
-    /// and says nothing allows loopback.
+    /// Returns the addresses where a device with these labels may listen for the user under this login: a role that
+    /// allows forwards there and says nothing allows loopback.
     #[must_use]
     pub(crate) fn may_listen(&self, labels: &Labels, login: &Login) -> AddressPolicy {
         let loopback = || {
@@ -179,13 +180,13 @@ impl Subject {
         })
     }
 
-    /// To which Unix sockets of such a device the user's forwards may lead.
+    /// Returns the Unix sockets of such a device that the user's forwards may lead to.
     #[must_use]
     pub(crate) fn may_connect_paths(&self, labels: &Labels, login: &Login) -> PathPolicy {
         self.paths(labels, login, |forward| &forward.connect_paths)
     }
 
-    /// As which Unix sockets such a device may listen for the user.
+    /// Returns the Unix sockets that such a device may listen on for the user.
     #[must_use]
     pub(crate) fn may_listen_paths(&self, labels: &Labels, login: &Login) -> PathPolicy {
         self.paths(labels, login, |forward| &forward.listen_paths)
@@ -204,8 +205,8 @@ impl Subject {
         }
     }
 
-    /// A role that says something of forwards means the paths that it names alone, and one that denies all
-    /// addresses denies all paths.
+    /// Returns the paths that the roles name. A role that says something of forwards means the paths that it names
+    /// alone, and one that denies all addresses denies all paths.
     fn paths(
         &self,
         labels: &Labels,
@@ -228,7 +229,7 @@ impl Subject {
         PathPolicy { allow }
     }
 
-    /// The lists together of those roles that allow forwards here; `None` if one of them has none.
+    /// Returns the lists together of those roles that allow forwards here; `None` if one of them has none.
     fn lists<T>(
         &self,
         labels: &Labels,
@@ -246,8 +247,8 @@ impl Subject {
         Some(lists?.into_iter().flatten().collect())
     }
 
-    /// Whether the user may know of a device with these labels: who may do anything there under any login,
-    /// review or administer.
+    /// Returns whether the user may know of a device with these labels: true if they may do anything there under any
+    /// login, review or administer.
     #[must_use]
     pub(crate) fn may_see(&self, labels: &Labels) -> bool {
         // All parts are looked at whatever the first says, so that the time does not depend on the device.
@@ -255,7 +256,7 @@ impl Subject {
         fleet | self.may_use(labels)
     }
 
-    /// The subject as it is for a client at this address: only the roles that count from there, with
+    /// Returns the subject as it is for a client at this address: only the roles that count from there, with
     /// neither what they allow nor what they deny or limit.
     #[must_use]
     pub(crate) fn is_from(&self, client: IpAddr) -> Self {
@@ -269,7 +270,7 @@ impl Subject {
         }
     }
 
-    /// Whether there is anything at all that the user may do on such a device.
+    /// Returns whether there is anything at all that the user may do on such a device.
     fn may_use(&self, labels: &Labels) -> bool {
         let about = |rule: &LabelRule| rule.matches(labels);
         let allowed = self
@@ -284,7 +285,7 @@ impl Subject {
         }) && !self.user.disabled
     }
 
-    /// Whether some login that an allow rule names is not denied.
+    /// Returns whether some login that an allow rule names is not denied.
     fn some_login_may(&self, labels: &Labels, login: &LoginRule, ability: Ability) -> bool {
         let exact = |login: &Login| self.may_on(labels, login, ability);
         match login {

@@ -1,5 +1,5 @@
 //! How a session is recorded, and whether it may run where it cannot be. What a device does that runs out of
-//! room is decided there, on what it is told here.
+//! room is decided there, by the terms that it gets here.
 
 use holdfast_protocol::ids::DeviceName;
 use holdfast_protocol::recording::chain::ChainKey;
@@ -9,17 +9,17 @@ use thiserror::Error;
 use super::policy::Terms;
 use crate::model::role::{RecordingMode, StdinMode};
 
-/// How a session is to be recorded. Only [`wanted`] makes one.
+/// The terms on which a session is to be recorded. Only [`wanted`] makes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Wanted {
     /// [`RecordingMode::Strict`] or [`RecordingMode::BestEffort`].
     mode: RecordingMode,
     stdin: StdinMode,
-    /// Whether its user may also use a device that cannot record.
+    /// True if its user may also use a device that cannot record.
     recover: bool,
 }
 
-/// Why a session cannot be recorded at all: the sentence for its operator.
+/// The reason why a session cannot be recorded at all: the sentence for its operator.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub(crate) enum Unrecordable {
     /// Its device knows nothing of recordings.
@@ -36,7 +36,7 @@ pub(crate) enum Unrecordable {
     Store,
 }
 
-/// How a session on these terms is to be recorded; `None`: not at all. `recover` is whether its user has that
+/// Returns how a session on these terms is to be recorded; `None`: not at all. `recover` is true if its user has that
 /// ability there.
 #[must_use]
 pub(crate) fn wanted(terms: &Terms, recover: bool) -> Option<Wanted> {
@@ -49,13 +49,13 @@ pub(crate) fn wanted(terms: &Terms, recover: bool) -> Option<Wanted> {
 }
 
 impl Wanted {
-    /// Whether nothing may pass unrecorded.
+    /// Returns whether nothing may pass unrecorded.
     #[must_use]
     pub(crate) fn is_strict(self) -> bool {
         self.mode == RecordingMode::Strict && !self.recover
     }
 
-    /// What its device is told: that, and the key of the streams' digests.
+    /// Returns the terms for the device: these, and the key of the streams' digests.
     #[must_use]
     pub(crate) fn terms(self, key: ChainKey) -> RecordingTerms {
         RecordingTerms {
@@ -66,9 +66,9 @@ impl Wanted {
         }
     }
 
-    /// Whether the session may run unrecorded, because of this. A gap is no outage where recording is as good
+    /// Checks whether the session may run unrecorded, because of this. A gap is no outage where recording is as good
     /// as it gets. Where it is strict, only a device that records nothing may be recovered so; what is wrong with
-    /// the relay is mended on the relay.
+    /// the relay is repaired on the relay.
     ///
     /// # Errors
     /// The reason again: it may not.
@@ -111,10 +111,10 @@ mod tests {
     }
 
     #[test]
-    fn a_role_says_what_the_device_is_told() {
+    fn recording_terms_follow_the_role() {
         use RecordingMode::{BestEffort, Off, Strict};
         use StdinMode::{Full, Redact};
-        let told = |mode, stdin, recover| {
+        let expected_terms = |mode, stdin, recover| {
             let key = ChainKey([7; 32]);
             Some(RecordingTerms {
                 mode,
@@ -130,25 +130,25 @@ mod tests {
                 BestEffort,
                 Redact,
                 false,
-                told(best, wire::StdinMode::Redact, false),
+                expected_terms(best, wire::StdinMode::Redact, false),
             ),
             (
                 Strict,
                 Full,
                 true,
-                told(strict, wire::StdinMode::Full, true),
+                expected_terms(strict, wire::StdinMode::Full, true),
             ),
             (
                 Strict,
                 StdinMode::Off,
                 false,
-                told(strict, wire::StdinMode::Off, false),
+                expected_terms(strict, wire::StdinMode::Off, false),
             ),
         ];
         for (mode, stdin, recover, expected) in table {
             let wanted = wanted(&terms(mode, stdin), recover);
-            let told = wanted.map(|wanted| wanted.terms(ChainKey([7; 32])));
-            assert_eq!(told, expected, "{mode:?}");
+            let device_terms = wanted.map(|wanted| wanted.terms(ChainKey([7; 32])));
+            assert_eq!(device_terms, expected, "{mode:?}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! Which devices somebody means, on one line: `role=camera,site!=berlin`. What it says is a [`LabelRule`], as
+//! A selection of devices on one line: `role=camera,site!=berlin`. What it says is a [`LabelRule`], as
 //! the labels of a role's rule are; it picks, and allows nothing.
 
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use crate::model::form::pattern;
 use crate::model::rule::{LabelRule, ValueRule};
 use crate::store::Labels;
 
-/// Stands for any device.
+/// The selector of any device.
 const ANY: &str = "*";
 
 const EXPECTED: &str = "expected labels such as role=camera,site!=berlin, or * for every device";
@@ -26,7 +26,7 @@ pub(crate) struct Selector {
 }
 
 impl Selector {
-    /// Whether a device with these labels is meant.
+    /// Returns whether a device with these labels is meant.
     #[must_use]
     pub(crate) fn matches(&self, labels: &Labels) -> bool {
         self.rule.matches(labels)
@@ -36,7 +36,7 @@ impl Selector {
 impl FromStr for Selector {
     type Err = String;
 
-    /// `KEY=VALUE`, `KEY!=VALUE` and `KEY=*`, with commas between them; all must hold. Of a key that stands there
+    /// Returns `KEY=VALUE`, `KEY!=VALUE` and `KEY=*`, with commas between them; all must hold. Of a key that is given
     /// more than once, one of the plain values must, as in a role's list. `*` alone is every device.
     fn from_str(text: &str) -> Result<Self, String> {
         let mut rule = LabelRule::any();

@@ -16,30 +16,30 @@ use crate::store::AuditEntry;
 /// One thing that happened.
 #[derive(Clone, Debug)]
 pub(crate) struct Event {
-    /// What.
+    /// The kind of event.
     pub kind: EventKind,
-    /// Who.
+    /// The actor.
     pub actor: Actor,
-    /// How it went.
+    /// The outcome.
     pub outcome: Outcome,
-    /// Why, if it did not go well, or why it ended.
+    /// The reason, if it did not go well, or the reason why it ended.
     pub reason: Option<String>,
     /// The operator's address; of a device's event, where the relay sees the device.
     pub client: Option<SocketAddr>,
-    /// Where.
+    /// The device.
     pub device: Option<DeviceFacts>,
     /// The account there.
     pub login: Option<String>,
-    /// In which session.
+    /// The session.
     pub session: Option<SessionId>,
-    /// What this kind of event adds.
+    /// The attributes that this kind of event adds.
     pub more: Map<String, Value>,
-    /// When; `None`: when it is recorded.
+    /// The time; `None`: when it is recorded.
     pub time: Option<Timestamp>,
 }
 
 impl Event {
-    /// Something that went well, by nobody yet.
+    /// Creates an event that went well, without an actor yet.
     #[must_use]
     pub(crate) fn new(kind: EventKind) -> Self {
         Self {
@@ -56,33 +56,33 @@ impl Event {
         }
     }
 
-    /// A command, which need not be text: then `command` shows it escaped, and `command_hex` has its bytes.
+    /// Creates a command, which need not be text: then `command` shows it escaped, and `command_hex` has its bytes.
     #[must_use]
     pub(crate) fn exec(command: &[u8]) -> Self {
         Self::new(EventKind::Exec).with_bytes("command", command)
     }
 
-    /// A subsystem.
+    /// Creates a subsystem.
     #[must_use]
     pub(crate) fn subsystem(name: &str) -> Self {
         Self::new(EventKind::Subsystem).with("subsystem", name)
     }
 
-    /// A file operation and its result, on a path as the client gave it.
+    /// Creates a file operation and its result, on a path as the client gave it.
     #[must_use]
     pub(crate) fn sftp(operation: &str, path: &[u8], result: &str) -> Self {
         let event = Self::new(EventKind::Sftp).with("operation", operation);
         event.with_bytes("path", path).with("result", result)
     }
 
-    /// A forwarding to `host` and `port`, as the client named them.
+    /// Creates a forwarding to `host` and `port`, as the client named them.
     #[must_use]
     pub(crate) fn port_forward(host: &str, port: u16) -> Self {
         let event = Self::new(EventKind::PortForward).with("host", host);
         event.with("port", port)
     }
 
-    /// An environment variable that was not passed on. Its value may be a secret and is not kept.
+    /// Creates an environment variable that was not passed on. Its value may be a secret and is not kept.
     #[must_use]
     pub(crate) fn env_rejected(name: &str) -> Self {
         Self::new(EventKind::EnvRejected)
@@ -90,69 +90,69 @@ impl Event {
             .refused("not on the list of variables that are passed on")
     }
 
-    /// Something that happened to a recording.
+    /// Creates an event about a recording.
     #[must_use]
     pub(crate) fn recording(kind: EventKind, recording: &str) -> Self {
         Self::new(kind).with("recording", recording)
     }
 
-    /// By whom: a `&Principal`, or an [`Actor`].
+    /// Sets the actor: a `&Principal`, or an [`Actor`].
     #[must_use]
     pub(crate) fn user(mut self, actor: impl Into<Actor>) -> Self {
         self.actor = actor.into();
         self
     }
 
-    /// From where.
+    /// Adds the client's address.
     #[must_use]
     pub(crate) fn client(mut self, client: SocketAddr) -> Self {
         self.client = Some(client);
         self
     }
 
-    /// On which device: a `&Device`, or [`DeviceFacts`].
+    /// Sets the device: a `&Device`, or [`DeviceFacts`].
     #[must_use]
     pub(crate) fn device(mut self, device: impl Into<DeviceFacts>) -> Self {
         self.device = Some(device.into());
         self
     }
 
-    /// Under which account.
+    /// Adds the account on the device.
     #[must_use]
     pub(crate) fn login(mut self, login: &Login) -> Self {
         self.login = Some(login.to_string());
         self
     }
 
-    /// In which session.
+    /// Sets the session.
     #[must_use]
     pub(crate) fn session(mut self, session: SessionId) -> Self {
         self.session = Some(session);
         self
     }
 
-    /// It was not allowed.
+    /// Sets the outcome: it was not allowed.
     #[must_use]
     pub(crate) fn refused(mut self, reason: impl Into<String>) -> Self {
         self.outcome = Outcome::Refused;
         self.because(reason)
     }
 
-    /// It went wrong.
+    /// Sets the outcome: it went wrong.
     #[must_use]
     pub(crate) fn failed(mut self, reason: impl Into<String>) -> Self {
         self.outcome = Outcome::Failed;
         self.because(reason)
     }
 
-    /// The reason, of whatever outcome.
+    /// Returns the reason, of whatever outcome.
     #[must_use]
     pub(crate) fn because(mut self, reason: impl Into<String>) -> Self {
         self.reason = Some(reason.into());
         self
     }
 
-    /// When it happened, if not now.
+    /// Returns when it happened, if not now.
     #[must_use]
     pub(crate) fn at(mut self, time: Timestamp) -> Self {
         self.time = Some(time);
@@ -178,7 +178,7 @@ impl Event {
             .with(&format!("{name}_hex"), hex(kept))
     }
 
-    /// The row that this event becomes. Texts are cut at their bound, and the row says so.
+    /// Returns the row that this event becomes. Texts are cut at their bound, and the row says so.
     #[must_use]
     pub(crate) fn entry(mut self, relay: Option<&str>, now: Timestamp) -> AuditEntry {
         if let Some(os_user) = self.actor.os_user.take() {
@@ -219,7 +219,7 @@ impl Event {
     }
 }
 
-/// The facts with their texts cut at the bound; each that was cut has its length beside it.
+/// Returns the facts with their texts cut at the bound; each that was cut has its length beside it.
 fn bounded_facts(facts: Map<String, Value>) -> Map<String, Value> {
     let mut bounded = Map::new();
     for (name, value) in facts.into_iter().take(MAX_AUDIT_FACTS) {
@@ -235,7 +235,7 @@ fn bounded_facts(facts: Map<String, Value>) -> Map<String, Value> {
     bounded
 }
 
-/// What is kept of a text that is too long.
+/// Returns the part that is kept of a text that is too long; `None` if it is short enough.
 fn cut(text: &str) -> Option<String> {
     (text.len() > MAX_AUDIT_TEXT)
         .then(|| text[..text.floor_char_boundary(MAX_AUDIT_TEXT)].to_owned())

@@ -7,7 +7,7 @@ use tracing::{error, info};
 
 use super::AuditError;
 
-/// What happens to new sessions while the log cannot be written.
+/// The policy for new sessions while the log cannot be written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum WhenUnwritable {
     /// They are refused.
@@ -31,18 +31,18 @@ impl FromStr for WhenUnwritable {
 
 /// A place that the log is written to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum LogTarget {
     /// The table.
     Store,
     /// The file, or stdout.
     File,
 }
 
-/// What is known of both places.
+/// The state of both targets.
 #[derive(Debug)]
 pub(super) struct Health {
     policy: WhenUnwritable,
-    /// Why they cannot be written, if they can't.
+    /// The reason why they cannot be written, if they can't.
     broken: Mutex<[Option<String>; 2]>,
 }
 
@@ -58,7 +58,7 @@ impl Health {
         self.policy
     }
 
-    /// See [`super::Audit::admits`].
+    /// Returns whether new sessions may start: see [`super::Audit::admits`].
     pub(super) fn admits(&self) -> Result<(), AuditError> {
         let broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
         match self.policy {
@@ -69,13 +69,13 @@ impl Health {
         }
     }
 
-    pub(super) fn is_broken(&self, place: Place) -> bool {
+    pub(super) fn is_broken(&self, place: LogTarget) -> bool {
         let broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
         broken[place as usize].is_some()
     }
 
     /// Notes how the last attempt went, and says a change, and only a change, in the relay's own log.
-    pub(super) fn note(&self, place: Place, outcome: Result<(), String>) {
+    pub(super) fn note(&self, place: LogTarget, outcome: Result<(), String>) {
         let mut broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
         let before = &mut broken[place as usize];
         let follows = match self.policy {

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $kind:ident = $name:literal,)+) => {
-        /// What happened. The names are relied upon: they may be added to, never changed.
+        /// The kind of event. The names are relied upon: they may be added to, never changed.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub(crate) enum EventKind {
             $($(#[$doc])* $kind,)+
@@ -15,7 +15,7 @@ macro_rules! kinds {
             /// All of them.
             pub(crate) const ALL: &'static [Self] = &[$(Self::$kind,)+];
 
-            /// Its name in the log.
+            /// Returns its name in the log.
             #[must_use]
             pub(crate) const fn as_str(self) -> &'static str {
                 match self {
@@ -27,7 +27,7 @@ macro_rules! kinds {
 }
 
 kinds! {
-    /// Somebody proved who they are.
+    /// A user was authenticated.
     UserLogin = "user.login",
     /// A connection tried to, and ended without.
     UserLoginFailed = "user.login.failed",
@@ -53,7 +53,7 @@ kinds! {
     EnvRejected = "env.rejected",
     /// A device became a member.
     DeviceEnrolled = "device.enrolled",
-    /// A device's tunnel stands.
+    /// A device's tunnel is established.
     DeviceOnline = "device.online",
     /// A device has no tunnel any more.
     DeviceOffline = "device.offline",
@@ -99,7 +99,7 @@ kinds! {
     RecordingTampered = "recording.tampered",
     /// A recording will not come.
     RecordingLost = "recording.lost",
-    /// Somebody looked at a recording.
+    /// A user looked at a recording.
     RecordingPlayed = "recording.played",
     /// A recording is to stay until it is released.
     RecordingHeld = "recording.held",
@@ -127,7 +127,7 @@ impl FromStr for EventKind {
     }
 }
 
-/// How it went.
+/// The outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// It was done.
@@ -139,7 +139,7 @@ pub(crate) enum Outcome {
 }
 
 impl Outcome {
-    /// Its name in the log.
+    /// Returns its name in the log.
     #[must_use]
     pub(crate) const fn as_str(self) -> &'static str {
         match self {

@@ -1,4 +1,4 @@
-//! An entry as one line: JSON for machines, a table's row for people. Whatever stands in it, it stays one.
+//! An entry as one line: JSON for machines, a table's row for people. Whatever its values contain, it stays one line.
 
 use std::fmt::Write as _;
 
@@ -29,7 +29,7 @@ pub(crate) const FIELDS: [&str; 15] = [
     "reason",
 ];
 
-/// The table's head; its columns are as wide as those of [`text`].
+/// Returns the table's head; its columns are as wide as those of [`text`].
 #[must_use]
 pub(crate) fn head() -> String {
     let [event, user, device, outcome, count] = WIDTHS;
@@ -46,8 +46,8 @@ const TIME_WIDTH: usize = 26;
 /// written as they come.
 const WIDTHS: [usize; 5] = [17, 10, 14, 7, 4];
 
-/// The entry as a row of a table, which stands for `count` like it, with its line feed. Every value from outside is
-/// escaped.
+/// Returns the entry as a row of a table, which represents `count` like it, with its line feed. Every value from
+/// outside is escaped.
 #[must_use]
 pub(crate) fn text(entry: &AuditEntry, count: usize) -> String {
     let time = entry.time.rfc3339().replace('T', " ").replace('Z', "");
@@ -94,7 +94,7 @@ fn words(value: &Value) -> String {
     }
 }
 
-/// ` name=value`, in quotes where it would not be one word.
+/// Appends ` name=value`, in quotes where it would not be one word.
 fn detail(line: &mut String, name: &str, value: &str) {
     let (name, shown) = (Escaped(name), Escaped(value).to_string());
     let one_word = shown == value && !value.is_empty() && !value.contains([' ', '=']);
@@ -106,7 +106,7 @@ fn detail(line: &mut String, name: &str, value: &str) {
     };
 }
 
-/// The entry as one line of JSON, with its line feed: the fields that all events have, and then what this
+/// Returns the entry as one line of JSON, with its line feed: the fields that all events have, and then what this
 /// one adds.
 #[must_use]
 pub(crate) fn json(entry: &AuditEntry) -> Vec<u8> {
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_text_are_shown_escaped_and_kept_as_they_are() {
+    fn non_utf8_bytes_are_shown_escaped_and_kept() {
         let value = parse(&json(&Event::exec(b"a\xff\0b").entry(None, T0)));
         assert_eq!(value["command"], "a\\xff\\u{0}b");
         assert_eq!(value["command_hex"], "61ff0062");

@@ -7,17 +7,17 @@ use std::sync::Arc;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use super::health::{Health, Place, WhenUnwritable};
+use super::health::{Health, LogTarget, WhenUnwritable};
 use super::{AuditError, Event, EventKind};
 use crate::clock::Timestamp;
 use crate::limits::{AUDIT_BATCH, AUDIT_HELD, AUDIT_PATIENCE, AUDIT_PROBE};
 use crate::store::{AuditEntry, Store, StoreError};
 
-/// What the queue carries.
+/// A message of the queue.
 pub(super) enum Message {
-    /// Somebody waits for these rows.
+    /// A caller waits for these rows.
     Record(Vec<AuditEntry>, Done),
-    /// Nobody does.
+    /// No caller waits for it.
     Note(Box<AuditEntry>),
     /// Write all that came before, and end.
     Close(Done),
@@ -30,27 +30,27 @@ pub(super) struct Writer {
     pub(super) store: Store,
     pub(super) queue: mpsc::Receiver<Message>,
     pub(super) health: Arc<Health>,
-    /// Told after each commit.
+    /// Notified after each commit.
     pub(super) written: Arc<Notify>,
-    /// What rows call this relay.
+    /// The name of this relay in rows.
     pub(super) relay: Option<String>,
-    /// What could not be written yet: at most [`AUDIT_HELD`].
+    /// The entries that could not be written yet: at most [`AUDIT_HELD`].
     pub(super) held: VecDeque<AuditEntry>,
-    /// What never will be.
+    /// The entries that will never be written.
     pub(super) lost: Option<Lost>,
 }
 
-/// What will never be written.
+/// The entries that will never be written.
 pub(super) struct Lost {
     count: u64,
     first: Timestamp,
     last: Timestamp,
-    /// How many of which event: as many names as there are kinds.
+    /// The number of lost events by name: as many names as there are kinds.
     events: BTreeMap<String, u64>,
 }
 
 impl Writer {
-    /// Runs until it is closed, or nobody can send any more.
+    /// Runs until it is closed, or all senders are gone.
     pub(super) async fn run(mut self) {
         let mut probe = interval(AUDIT_PROBE);
         probe.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -60,7 +60,7 @@ impl Writer {
                 taken = self.queue.recv_many(&mut batch, AUDIT_BATCH) => if taken == 0 {
                     return;
                 },
-                _ = probe.tick(), if self.health.is_broken(Place::Store) => {}
+                _ = probe.tick(), if self.health.is_broken(LogTarget::Store) => {}
             }
             if let Some(closed) = self.write(batch.drain(..)).await {
                 let _ = closed.send(Ok(()));
@@ -69,7 +69,7 @@ impl Writer {
         }
     }
 
-    /// Writes what is held and what came. Gives who asked for the end, if somebody did.
+    /// Writes what is held and what came. Returns the caller that asked for the end, if one did.
     async fn write(&mut self, batch: impl Iterator<Item = Message>) -> Option<Done> {
         let mut entries: Vec<AuditEntry> = self.held.drain(..).collect();
         let mut waiting = Vec::new();
@@ -90,7 +90,7 @@ impl Writer {
         entries.extend(lost);
         let outcome = self.attempt(&entries).await;
         self.health.note(
-            Place::Store,
+            LogTarget::Store,
             outcome
                 .as_ref()
                 .map_or_else(|error| Err(error.to_string()), |()| Ok(())),
@@ -111,11 +111,11 @@ impl Writer {
         closed
     }
 
-    /// One commit. One that takes too long counts as broken while it lasts: its callers wait for it, and
+    /// Tries one commit. One that takes too long counts as broken while it lasts: its callers wait for it, and
     /// new sessions need not.
     async fn attempt(&self, entries: &[AuditEntry]) -> Result<(), StoreError> {
         if entries.is_empty() {
-            return match self.health.is_broken(Place::Store) {
+            return match self.health.is_broken(LogTarget::Store) {
                 true => self.store.probe_audit(Timestamp::now()).await,
                 false => Ok(()),
             };
@@ -130,11 +130,11 @@ impl Writer {
             "the database takes longer than {} s",
             AUDIT_PATIENCE.as_secs()
         );
-        self.health.note(Place::Store, Err(slow));
+        self.health.note(LogTarget::Store, Err(slow));
         append.await
     }
 
-    /// Keeps what nobody waits for, and under `continue` the rest as well.
+    /// Keeps what no caller waits for, and under `continue` the rest as well.
     fn hold(&mut self, entries: Vec<AuditEntry>, waiting: Vec<(Range<usize>, Done)>) {
         let refuses = self.health.policy() == WhenUnwritable::Refuse;
         let refused = |place| refuses && waiting.iter().any(|(rows, _)| rows.contains(&place));

@@ -8,7 +8,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::health::Place;
+use super::health::LogTarget;
 use super::sink::{Output, Sink};
 use super::{Audit, Event, EventKind, WhenUnwritable, line};
 use crate::clock::Timestamp;
@@ -18,14 +18,14 @@ use crate::limits::{
 };
 use crate::store::{AuditEntry, AuditFilter, AuditRemoved, Store, StoreError};
 
-/// What the configuration says about the log.
+/// The configuration of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Settings {
-    /// Where lines go beside the table.
+    /// The output for lines beside the table.
     pub output: Option<Output>,
-    /// What happens to new sessions while it cannot be written.
+    /// The policy for new sessions while it cannot be written.
     pub when_unwritable: WhenUnwritable,
-    /// How long rows are kept; `None`: for ever.
+    /// The time that rows are kept; `None`: for ever.
     pub keep: Option<Duration>,
 }
 
@@ -53,7 +53,7 @@ async fn tell_sums(audit: &Audit) {
     }
 }
 
-/// Why lines did not come where they should.
+/// The reason why lines did not come where they should.
 #[derive(Debug, thiserror::Error)]
 enum FeedError {
     #[error("{0}")]
@@ -62,7 +62,7 @@ enum FeedError {
     Store(#[from] StoreError),
 }
 
-/// Brings every row of the table to the output, in order, whoever wrote it.
+/// Brings every row of the table to the output, in order, from all writers.
 async fn feed(audit: &Audit, store: &Store, output: Output, stop: &CancellationToken) {
     let sink = Arc::new(Mutex::new(Sink::new(output)));
     let mut poll = interval(STORE_POLL);
@@ -82,7 +82,7 @@ async fn feed(audit: &Audit, store: &Store, output: Output, stop: &CancellationT
         };
         let caught_up = catch_up(audit, store, &sink, &mut written).await;
         if let Err(error) = caught_up {
-            audit.0.health.note(Place::File, Err(error.to_string()));
+            audit.0.health.note(LogTarget::File, Err(error.to_string()));
             if !last {
                 tokio::time::sleep(AUDIT_PROBE).await;
             }
@@ -101,7 +101,7 @@ async fn catch_up(
     written: &mut Option<i64>,
 ) -> Result<(), FeedError> {
     let head = store.audit_head().await?;
-    if *written == Some(head) && !audit.0.health.is_broken(Place::File) {
+    if *written == Some(head) && !audit.0.health.is_broken(LogTarget::File) {
         return Ok(());
     }
     loop {
@@ -117,7 +117,7 @@ async fn catch_up(
             .audit_after(&AuditFilter::default(), position, AUDIT_PAGE)
             .await?;
         let Some(last) = page.last().map(|entry| entry.id) else {
-            audit.0.health.note(Place::File, Ok(()));
+            audit.0.health.note(LogTarget::File, Ok(()));
             return Ok(());
         };
         let lines: Vec<u8> = page.iter().flat_map(line::json).collect();
@@ -140,7 +140,7 @@ async fn on_thread<T: Send + 'static>(
         done = &mut done => done,
         () = sleep_until(patience) => {
             let slow = format!("it takes nothing for {} s", AUDIT_PATIENCE.as_secs());
-            audit.0.health.note(Place::File, Err(slow));
+            audit.0.health.note(LogTarget::File, Err(slow));
             done.await
         }
     };

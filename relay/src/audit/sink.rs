@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use crate::limits::MAX_AUDIT_LINE;
 
-/// Where lines go beside the table.
+/// The output for lines beside the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Output {
     /// Appended to a file, which is made 0600 if it is not there.
@@ -40,8 +40,8 @@ impl Sink {
         self.file = None;
     }
 
-    /// Opens the output if it is not open, or stands no longer where it was opened. If it was opened and
-    /// holds lines, gives the id of its last whole one; a torn one behind it is cut off.
+    /// Opens the output if it is not open, or was moved since. If it was opened and
+    /// holds lines, gives the id of its last whole one; a partial one behind it is cut off.
     pub(super) fn open(&mut self) -> io::Result<Option<i64>> {
         let Output::File(path) = &self.output else {
             return Ok(None);
@@ -90,7 +90,7 @@ impl Sink {
     }
 }
 
-/// Which file it is about, and what can be done.
+/// Returns an error that names the file, and what can be done.
 fn unwritten(path: &Path, error: &io::Error) -> io::Error {
     let path = Escaped(&path.to_string_lossy()).to_string();
     let remedy = match error.kind() {
@@ -105,7 +105,7 @@ fn unwritten(path: &Path, error: &io::Error) -> io::Error {
     )
 }
 
-/// Only a regular file has something to bring to the disk: a pipe refuses to.
+/// Flushes a regular file to the disk; a pipe refuses to.
 fn flush(file: &File) -> io::Result<()> {
     if file.metadata()?.is_file() {
         file.sync_data()?;
@@ -118,7 +118,7 @@ struct LineId {
     id: i64,
 }
 
-/// Cuts off what stands behind the last line feed, and reads the id of the line before it.
+/// Cuts off what is behind the last line feed, and reads the id of the line before it.
 fn recover(file: &mut File) -> io::Result<Option<i64>> {
     let length = file.metadata()?.len();
     let from = length.saturating_sub(2 * MAX_AUDIT_LINE);
@@ -174,9 +174,9 @@ mod tests {
         assert_eq!(sink(&path).open().unwrap(), None);
         assert_eq!(std::fs::read(&path).unwrap(), b"");
 
-        std::fs::write(&path, "a letter of somebody else").unwrap();
+        std::fs::write(&path, "a letter of another author").unwrap();
         assert_eq!(sink(&path).open().unwrap(), None);
-        assert_eq!(std::fs::read(&path).unwrap(), b"a letter of somebody else");
+        assert_eq!(std::fs::read(&path).unwrap(), b"a letter of another author");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Events that somebody else can cause at will: a bounded number of them is written, the rest is summed.
+//! Events that another party can cause at will: a bounded number of them is written, the rest is summed.
 //! Pure: the caller gives the time.
 
 use std::collections::{BTreeSet, HashMap};
@@ -59,7 +59,7 @@ impl<K: Hash + Eq> Sums<K> {
         let is_full = self.keys.len() >= self.max;
         let (book, event) = match self.keys.get_mut(&key) {
             Some(book) => (book, event),
-            // Whoever reads the row is told that it stands for others than the one it names.
+            // The reader of the row sees that it represents others than the one it names.
             None if is_full => (
                 self.others.get_or_insert_with(book),
                 event.with("others", true),
@@ -74,7 +74,7 @@ impl<K: Hash + Eq> Sums<K> {
         None
     }
 
-    /// The sums of the windows that are over at `now`, and of all of them if that is `None`. Call it more
+    /// Returns the sums of the windows that are over at `now`, and of all of them if that is `None`. Call it more
     /// often than once in a window.
     pub(super) fn due(&mut self, now: Option<Timestamp>) -> Vec<Event> {
         let window = self.window;
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_from_everywhere_is_a_bounded_number_of_rows_and_every_event_is_counted() {
+    fn flood_is_bounded_in_rows_and_fully_counted() {
         let mut sums = Sums::new(MINUTE, 1, 100);
         let mut rows = 0;
         for n in 0..100_000_u32 {
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_user_is_refused_is_a_hundred_rows_a_minute_and_a_sum() {
+    fn refusals_of_a_user_are_capped_and_summed() {
         let mut sums = Sums::new(MINUTE, AUDIT_REFUSAL_ROWS, 8);
         let rejected = |n: u32| {
             let event = Event::new(EventKind::SessionRejected).user(Actor::by_key("bob", "k"));
@@ -202,7 +202,7 @@ mod tests {
         let mut take = |user: &'static str, n, seconds| {
             sums.take((EventKind::SessionRejected, user), rejected(n), at(seconds))
         };
-        // Some a second, as a script in a loop: what comes first stands there as it was.
+        // Some a second, as a script in a loop: what comes first is there unchanged.
         let taken = (0..250).filter(|n| take("bob", *n, u64::from(n / 10)).is_some());
         assert_eq!(taken.collect::<Vec<_>>(), (0..100).collect::<Vec<_>>());
         // Another user's are not among them.

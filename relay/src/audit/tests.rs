@@ -113,7 +113,7 @@ async fn many_that_wait_are_all_written_and_none_twice() {
 }
 
 #[tokio::test]
-async fn closing_writes_what_is_queued_and_summed_and_nothing_comes_after() {
+async fn close_writes_queue_and_sums() {
     let bed = Bed::new(WhenUnwritable::Refuse).await;
     let source = Source::of("203.0.113.7".parse().unwrap());
     for n in 0..10 {
@@ -132,7 +132,7 @@ async fn closing_writes_what_is_queued_and_summed_and_nothing_comes_after() {
 }
 
 #[tokio::test]
-async fn without_a_log_nothing_begins_and_what_ended_is_told_afterwards() {
+async fn without_a_log_starts_fail_and_ends_are_logged_later() {
     let bed = Bed::new(WhenUnwritable::Refuse).await;
     bed.audit.admits().unwrap();
     bed.break_store().await;
@@ -176,7 +176,7 @@ async fn events_that_belong_together_are_all_written_or_none() {
 }
 
 #[tokio::test]
-async fn with_continue_sessions_go_on_and_what_does_not_fit_is_counted() {
+async fn continue_keeps_sessions_and_counts_overflow() {
     let bed = Bed::new(WhenUnwritable::Continue).await;
     bed.break_store().await;
     let all = AUDIT_HELD as u64 + 100;
@@ -199,13 +199,13 @@ async fn with_continue_sessions_go_on_and_what_does_not_fit_is_counted() {
     assert_eq!(last.more["count"], 101);
     assert_eq!(last.more["events"]["session.start"], 101);
     bed.audit.record(numbered(0)).await.unwrap();
-    assert_eq!(bed.entries().await.len(), AUDIT_HELD + 2, "told once");
+    assert_eq!(bed.entries().await.len(), AUDIT_HELD + 2, "recorded once");
 }
 
 #[tokio::test]
 async fn a_full_queue_makes_its_callers_wait() {
     let bed = Bed::new(WhenUnwritable::Refuse).await;
-    // Somebody else writes to the database, for longer than anybody here waits.
+    // Another process writes to the database, for longer than any caller here waits.
     let url = format!("sqlite:{}", bed.path().display());
     let mut other = SqliteConnection::connect(&url).await.unwrap();
     sqlx::query("BEGIN IMMEDIATE")

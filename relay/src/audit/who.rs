@@ -10,21 +10,21 @@ use crate::store::Device;
 /// The fact of an event by how many seconds the device's clock was ahead of ours: `time` is never the device's.
 pub(crate) const CLOCK_SKEW: &str = "clock_skew";
 
-/// Who did it.
+/// The actor of an event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Actor {
-    /// The user's name; `local` for somebody at the relay's own shell; `None` for the relay and devices.
+    /// The user's name; `local` for the relay's own shell; `None` for the relay and devices.
     pub user: Option<String>,
-    /// What proved it: see [`Actor::by_key`] and [`Actor::by_certificate`].
+    /// The fingerprint of the key that proved it: see [`Actor::by_key`] and [`Actor::by_certificate`].
     pub key: Option<String>,
-    /// Where known.
+    /// The e-mail address, if it is known.
     pub email: Option<String>,
     /// At the relay's own shell: the account there.
     pub os_user: Option<String>,
 }
 
 impl Actor {
-    /// A user who proved a key, by its fingerprint (`SHA256:…`).
+    /// Creates a user who proved a key, by its fingerprint (`SHA256:…`).
     #[must_use]
     pub(crate) fn by_key(user: &str, fingerprint: &str) -> Self {
         Self {
@@ -34,14 +34,14 @@ impl Actor {
         }
     }
 
-    /// A user who proved a certificate, by its key id and serial, and the fingerprint of what it certifies.
+    /// Creates a user who proved a certificate, by its key id and serial, and the fingerprint of what it certifies.
     #[must_use]
     pub(crate) fn by_certificate(user: &str, id: &str, serial: u64, fingerprint: &str) -> Self {
         let key = format!("certificate {id} serial {serial} {fingerprint}");
         Self::by_key(user, &key)
     }
 
-    /// Somebody at the relay's own shell.
+    /// Returns the actor of a command at the relay's own shell.
     #[must_use]
     pub(crate) fn local(os_user: String) -> Self {
         Self {
@@ -51,7 +51,7 @@ impl Actor {
         }
     }
 
-    /// The same with an address for people.
+    /// Returns the same with an address for people.
     #[must_use]
     pub(crate) fn email(mut self, email: Option<&str>) -> Self {
         self.email = email.map(str::to_owned);
@@ -87,7 +87,7 @@ pub(crate) struct DeviceFacts {
 }
 
 impl DeviceFacts {
-    /// A device whose tunnel does not matter.
+    /// Creates a device whose tunnel does not matter.
     #[must_use]
     pub(crate) fn of(device: &Device) -> Self {
         Self {

@@ -42,7 +42,7 @@ pub(super) struct Put<'a> {
     output: &'a mut Gathered,
     copy: &'a Copy,
     packets: Packets,
-    /// What has come and is not looked at yet.
+    /// The bytes that have come and are not looked at yet.
     pending: Bytes,
     next: u32,
     /// The handle of the file beside, while it is open.
@@ -55,7 +55,7 @@ pub(super) struct Put<'a> {
 enum Answer {
     Status(u32, String),
     Handle(Vec<u8>),
-    /// The mode, if it is told.
+    /// The mode, if it is given.
     Attributes(Option<u32>),
     /// The names of extensions.
     Version(Vec<Vec<u8>>),
@@ -158,7 +158,7 @@ impl<'a> Put<'a> {
         }
     }
 
-    /// The mode of the file that is there.
+    /// Returns the mode of the file that is there.
     async fn present_mode(&mut self, path: &str) -> Result<Option<u32>, String> {
         let stat = request(STAT, |to| string(to, path.as_bytes()));
         match self.ask(stat).await? {
@@ -259,7 +259,7 @@ impl<'a> Put<'a> {
         pushed.map_err(|_| LOST.into())
     }
 
-    /// The next answer, and what it is an answer to.
+    /// Returns the next answer, and what it is an answer to.
     async fn answer(&mut self) -> Result<(u32, Answer), String> {
         loop {
             let mut here = &self.pending[..];
@@ -302,7 +302,7 @@ fn string(to: &mut BytesMut, bytes: &[u8]) {
     to.extend_from_slice(bytes);
 }
 
-/// `None`: it is no answer that anybody asked for.
+/// Reads an answer; `None`: it is no answer that anybody asked for.
 fn read(packet: &SeenPacket<'_>) -> Option<(u32, Answer)> {
     let mut fields = packet.fields();
     let id = fields.number()?;
@@ -351,7 +351,7 @@ fn refused(what: &str, code: u32, text: &str) -> String {
     }
 }
 
-/// A path in the same folder that nobody else has.
+/// Returns a path in the same folder that no other copy has.
 fn beside(path: &str) -> Result<String, String> {
     let random: [u8; 8] = random_bytes().map_err(|_| "the relay has no random numbers")?;
     let (folder, name) = path.split_at(path.rfind('/').map_or(0, |slash| slash + 1));
@@ -366,7 +366,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_file_beside_is_in_the_same_folder_and_has_a_name_that_fits() {
+    fn temporary_file_is_in_the_same_folder() {
         for (path, folder) in [("/etc/motd", "/etc/"), ("motd", ""), ("a/b/motd", "a/b/")] {
             let beside = beside(path).unwrap();
             let name = beside.strip_prefix(folder).unwrap();

@@ -25,7 +25,7 @@ use crate::session::registry::{Cause, Ending, LiveSession};
 use crate::session::target::Target;
 use crate::store::Device;
 
-/// What is to be done on a device.
+/// The request for a device.
 #[derive(Clone, Debug)]
 pub(crate) enum BulkRequest {
     /// Run this, as `ssh DEVICE COMMAND` would.
@@ -37,7 +37,7 @@ pub(crate) enum BulkRequest {
 /// A file, and where it goes.
 #[derive(Clone, Debug)]
 pub(crate) struct Copy {
-    /// What is in it.
+    /// The contents.
     pub file: Arc<Payload>,
     /// Its path; from the login's home, if it does not begin with a slash.
     pub path: String,
@@ -52,11 +52,11 @@ pub(super) struct Job {
     pub(super) login: Login,
     pub(super) errand: BulkRequest,
     pub(super) timeout: Option<Duration>,
-    /// Whether output is kept for the outcome, rather than shown.
+    /// True if output is kept for the outcome, rather than shown.
     pub(super) keeps: bool,
-    /// Where output is shown.
+    /// The receiver of output.
     pub(super) lines: mpsc::Sender<Line>,
-    /// Cancelled when nobody wants it any more.
+    /// Cancelled when the result is not wanted any more.
     pub(super) over: CancellationToken,
 }
 
@@ -68,7 +68,7 @@ struct Session {
     output: Gathered,
 }
 
-/// How it ended: the exit status, if there is one, and what there is to say.
+/// The end: the exit status, if there is one, and what there is to say.
 type Ended = (Option<Exit>, Option<String>);
 
 impl Job {
@@ -105,7 +105,7 @@ impl Job {
         (ended, kept)
     }
 
-    /// The way of every session: decided on now, with a slot of its own.
+    /// Returns the way of every session: decided on now, with a slot of its own.
     async fn start(&self, work: Work) -> Result<Session, String> {
         let BulkCaller {
             sessions, client, ..
@@ -132,7 +132,7 @@ impl Job {
             env: vec![],
             input,
             outlet: Arc::new(outlet),
-            // Nobody's SSH agent goes along to a fleet.
+            // No operator's SSH agent goes along to a fleet.
             agent: None,
             entered: Some(live),
         };
@@ -238,7 +238,7 @@ impl Job {
     }
 }
 
-/// Why a part ends before it is done.
+/// The reason why a part ends before it is done.
 enum Cut {
     /// It took too long.
     Late(Duration),
@@ -249,7 +249,7 @@ enum Cut {
 }
 
 impl Cut {
-    /// How its session is told to end; `None` if it only loses its observer.
+    /// Returns the reason with which its session is ended; `None` if it only loses its observer.
     fn ending(&self) -> Option<Ending> {
         let cause = match self {
             Self::Late(_) => Cause::Timeout,

@@ -10,9 +10,9 @@ use crate::limits::{MAX_FLEET_KEPT, MAX_FLEET_LINE};
 /// A line of output.
 #[derive(Debug)]
 pub(super) struct Line {
-    /// Whose.
+    /// The device.
     pub(super) device: DeviceName,
-    /// Whether it is of the standard error output.
+    /// True if it is of the standard error output.
     pub(super) is_error: bool,
     /// Harmless, and without its line feed.
     pub(super) text: String,
@@ -23,7 +23,7 @@ pub(super) struct Line {
 pub(super) struct Lines(Vec<u8>);
 
 impl Lines {
-    /// The lines that are complete with `data`, made harmless. One that is too long is cut into several.
+    /// Returns the lines that are complete with `data`, made harmless. One that is too long is cut into several.
     pub(super) fn take(&mut self, data: &[u8]) -> Vec<String> {
         let mut lines = Vec::new();
         let mut parts = data.split(|byte| *byte == b'\n').peekable();
@@ -37,7 +37,7 @@ impl Lines {
         lines
     }
 
-    /// What came behind the last line feed, at the end.
+    /// Returns what came behind the last line feed, at the end.
     pub(super) fn rest(&mut self) -> Option<String> {
         let rest = std::mem::take(&mut self.0);
         (!rest.is_empty()).then(|| harmless(&rest))
@@ -56,7 +56,7 @@ impl Lines {
     }
 }
 
-/// Up to where `bytes` can be cut without cutting a character.
+/// Returns up to where `bytes` can be cut without cutting a character.
 fn whole_characters(bytes: &[u8]) -> usize {
     let cut = bytes.utf8_chunks().last().map_or(0, |chunk| {
         let rest = chunk.invalid();
@@ -74,8 +74,8 @@ fn whole_characters(bytes: &[u8]) -> usize {
     }
 }
 
-/// Text that can't hurt a terminal: what drives one, hides, or is no text is shown as an escape. Quotes, backslashes
-/// and tabs stay, because people read it.
+/// Returns text that can't hurt a terminal: what drives one, hides, or is not text is shown as an escape. Quotes,
+/// backslashes and tabs stay, because people read it.
 pub(super) fn harmless(bytes: &[u8]) -> String {
     let mut shown = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
@@ -98,7 +98,7 @@ pub(super) fn harmless(bytes: &[u8]) -> String {
 #[derive(Debug, Default)]
 pub(super) struct Beginning {
     bytes: Vec<u8>,
-    /// Whether there was more.
+    /// True if there was more.
     pub(super) is_cut: bool,
 }
 
@@ -110,7 +110,7 @@ impl Beginning {
         self.is_cut |= here.len() < data.len();
     }
 
-    /// As text: what is no UTF-8 is replaced.
+    /// Returns it as text: what is no UTF-8 is replaced.
     pub(super) fn text(&self) -> String {
         String::from_utf8_lossy(&self.bytes).into_owned()
     }

@@ -1,7 +1,8 @@
 //! Work on many devices at once: one command, or one file, for all that a selector picks.
 //!
-//! Each device gets a session of its own by the way that every session goes ([`Sessions::open`], [`Sessions::start`]): decided
-//! on when its turn comes, counted, logged, recorded, on the board. Nothing here decides who may do what.
+//! Each device gets a session of its own by the way that every session goes ([`Sessions::open`], [`Sessions::start`]):
+//! decided decided on when its turn comes, counted, logged, recorded, on the board. Nothing here decides who may do
+//! what.
 
 mod copy;
 mod job;
@@ -34,39 +35,39 @@ use crate::session::client::Client;
 use crate::store::Device;
 
 pub(crate) use job::{BulkRequest, Copy};
-pub(crate) use payload::{Payload, PayloadError, Places};
+pub(crate) use payload::{Payload, PayloadError, PayloadSlots};
 pub(crate) use turns::Pace;
 
-/// What somebody wants done, and where.
+/// A request for many devices.
 #[derive(Clone, Debug)]
 pub(crate) struct BulkJob {
-    /// On which devices.
+    /// The devices.
     pub on: Selector,
-    /// Under which account.
+    /// The account on the device.
     pub login: Login,
-    /// What.
+    /// The request.
     pub errand: BulkRequest,
-    /// How many at a time, and how long each may take.
+    /// The number of devices at a time, and the time that each may take.
     pub pace: Pace,
-    /// Whether what comes of it is for machines.
+    /// True if what comes of it is for machines.
     pub json: bool,
 }
 
-/// Who wants it.
+/// The client that asks for it.
 #[derive(Clone)]
 pub(crate) struct BulkCaller {
     /// The service of sessions.
     pub(crate) sessions: Arc<Sessions>,
     /// The client that asks for it: what is started ends with it.
     pub(crate) client: Arc<Client>,
-    /// Whether it shows things on a terminal.
+    /// True if it shows things on a terminal.
     pub(crate) terminal: bool,
     /// Cancelled when the operator has given it up, rather than being gone.
     pub(crate) interrupted: CancellationToken,
 }
 
-/// Does it, and says what comes of it: lines of output as they come, and in the end a table, or of each device a line of
-/// JSON. Gives the exit status. Whoever drops this ends what runs.
+/// Does it, and says what comes of it: lines of output as they come, and in the end a table, or of each device a line
+/// of JSON. Gives the exit status. Dropping this ends what runs.
 ///
 /// # Errors
 /// A sentence: no device was asked.
@@ -86,13 +87,13 @@ pub(crate) async fn work(
     let outcomes = run(caller, order, turns, screen).await;
     Ok(match outcomes {
         Ok(true) => DONE,
-        // A client that reads no more is told nothing.
+        // A client that reads no more gets nothing.
         Ok(false) | Err(_) => FAILED,
     })
 }
 
-/// Whether there is a device among those that are meant on which the user may do this: who has no such right costs the
-/// relay nothing. Each device is decided on once more when its turn comes.
+/// Checks whether there is a device among those that are meant on which the user may do this: who has no such right
+/// costs the relay nothing. Each device is decided on once more when its turn comes.
 ///
 /// # Errors
 /// A sentence.
@@ -126,7 +127,7 @@ fn none(on: &Selector) -> String {
     format!("no device that you may reach matches \"{on}\": `devices` shows their labels")
 }
 
-/// The devices that are meant, among those that the user may know of.
+/// Returns the devices that are meant, among those that the user may know of.
 async fn devices(
     caller: &BulkCaller,
     subject: &Subject,

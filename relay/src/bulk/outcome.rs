@@ -9,18 +9,18 @@ use serde::Serialize;
 use super::lines::{Beginning, harmless};
 use crate::json;
 
-/// What came of it on one device.
+/// The outcome on one device.
 #[derive(Debug)]
 pub(super) struct Outcome {
-    /// Where.
+    /// The device.
     pub(super) device: DeviceName,
-    /// How its process ended; `None` if there was none, or it was cut off.
+    /// The exit of its process; `None` if there was none, or it was cut off.
     pub(super) exit: Option<Exit>,
-    /// What there is to say beside it.
+    /// The text beside it.
     pub(super) note: Option<String>,
     /// From its turn on.
     pub(super) took: Duration,
-    /// What was kept of its two streams.
+    /// The kept part of its two streams.
     pub(super) kept: Option<[Beginning; 2]>,
 }
 
@@ -39,7 +39,7 @@ struct Row {
     stdout: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     stderr: Option<String>,
-    /// Whether there was more than is kept of either.
+    /// True if there was more than is kept of either.
     #[serde(skip_serializing_if = "Option::is_none")]
     cut: Option<bool>,
 }
@@ -49,7 +49,7 @@ impl Outcome {
         self.exit == Some(Exit::Status(0))
     }
 
-    /// As a row of a table: device, exit, time, note. Nothing in it drives a terminal.
+    /// Returns it as a row of a table: device, exit, time, note. Nothing in it drives a terminal.
     pub(super) fn cells(&self) -> [String; 4] {
         let exit = match (self.exit, self.signal()) {
             (Some(Exit::Status(status)), _) => status.to_string(),
@@ -65,7 +65,7 @@ impl Outcome {
         ]
     }
 
-    /// As a line of JSON, with its line feed.
+    /// Returns it as a line of JSON, with its line feed.
     pub(super) fn json(&self) -> Vec<u8> {
         let kept = self.kept.as_ref();
         json::line(&Row {

@@ -18,19 +18,19 @@ use crate::limits::{COPY_PATIENCE, MAX_COPIES, MAX_COPY};
 use crate::session::input::{Input, InputReceiver};
 use crate::state::random_bytes;
 
-/// Room for the files that lie on the relay's disk at a time: one of each user, so that nobody takes it all.
+/// Room for the files that lie on the relay's disk at a time: one of each user, so that no one takes it all.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Places(Arc<Mutex<Vec<UserName>>>);
+pub(crate) struct PayloadSlots(Arc<Mutex<Vec<UserName>>>);
 
 /// A user's place, until it is dropped.
 #[derive(Debug)]
-struct Place {
-    places: Places,
+struct PayloadSlot {
+    places: PayloadSlots,
     user: UserName,
 }
 
-impl Places {
-    fn take(&self, user: &UserName) -> Result<Place, PayloadError> {
+impl PayloadSlots {
+    fn take(&self, user: &UserName) -> Result<PayloadSlot, PayloadError> {
         let mut taken = self.lock();
         if taken.contains(user) {
             return Err(PayloadError::Busy);
@@ -39,7 +39,7 @@ impl Places {
             return Err(PayloadError::Full);
         }
         taken.push(user.clone());
-        Ok(Place {
+        Ok(PayloadSlot {
             places: self.clone(),
             user: user.clone(),
         })
@@ -50,7 +50,7 @@ impl Places {
     }
 }
 
-impl Drop for Place {
+impl Drop for PayloadSlot {
     fn drop(&mut self) {
         self.places.lock().retain(|user| *user != self.user);
     }
@@ -61,10 +61,10 @@ impl Drop for Place {
 pub(crate) struct Payload {
     file: File,
     length: u64,
-    _place: Place,
+    _place: PayloadSlot,
 }
 
-/// Why there is none.
+/// The reason why there is none.
 #[derive(Debug, Error)]
 pub(crate) enum PayloadError {
     /// The user copies one already.
@@ -94,7 +94,7 @@ impl Payload {
     /// [`PayloadError`].
     pub(crate) async fn receive(
         input: &mut InputReceiver,
-        places: &Places,
+        places: &PayloadSlots,
         user: &UserName,
         folder: &Path,
     ) -> Result<Self, PayloadError> {
@@ -127,13 +127,13 @@ impl Payload {
         })
     }
 
-    /// Its length in bytes.
+    /// Returns its length in bytes.
     #[must_use]
     pub(crate) fn length(&self) -> u64 {
         self.length
     }
 
-    /// Up to `most` bytes of it from `at` on.
+    /// Returns up to `most` bytes of it from `at` on.
     ///
     /// # Errors
     /// The disk's.
@@ -154,7 +154,7 @@ fn unused(folder: &Path) -> io::Result<PathBuf> {
     Ok(folder.join(format!("copy-{}", hex(&random))))
 }
 
-/// A new file that loses its name at once.
+/// Returns a new file that loses its name at once.
 fn nameless(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     let file = options
@@ -172,10 +172,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_takes_all_the_room() {
-        let places = Places::default();
+    fn one_user_cannot_take_all_payload_slots() {
+        let places = PayloadSlots::default();
         let user = |number: usize| UserName::new(&format!("user-{number}")).unwrap();
-        let mut taken: Vec<Place> = (0..MAX_COPIES)
+        let mut taken: Vec<PayloadSlot> = (0..MAX_COPIES)
             .map(|number| places.take(&user(number)).unwrap())
             .collect();
         assert!(matches!(places.take(&user(0)), Err(PayloadError::Busy)));

@@ -15,9 +15,9 @@ const CLEAR: &[u8] = b"\r\x1b[K";
 pub(super) struct Screen<'s, 'w> {
     out: &'s mut Out<'w>,
     err: &'s mut Out<'w>,
-    /// Whether progress is drawn: on a terminal, and not for machines.
+    /// True if progress is drawn: on a terminal, and not for machines.
     draws: bool,
-    /// What it shows now.
+    /// The text that is shown now.
     drawn: String,
     json: bool,
     total: usize,
@@ -60,7 +60,7 @@ impl<'s, 'w> Screen<'s, 'w> {
         to.flush().await
     }
 
-    /// A device is done.
+    /// Notes that a device is done.
     pub(super) async fn done(&mut self, outcome: Outcome) -> io::Result<()> {
         self.done += 1;
         self.all_well &= outcome.is_ok();

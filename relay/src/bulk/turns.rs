@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::store::Device;
 
-/// How many devices at a time, and how long each may take.
+/// The number of devices at a time, and how long each may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Pace {
     /// So many at a time.
@@ -20,7 +20,7 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// The same, with no more than `most` at a time.
+    /// Returns the same, with no more than `most` at a time.
     #[must_use]
     pub(crate) fn within(self, most: usize) -> Self {
         let parallel = self.parallel.min(most).max(1);
@@ -28,7 +28,7 @@ impl Pace {
     }
 }
 
-/// Who is next.
+/// The order of the devices.
 #[derive(Debug)]
 pub(super) struct Scheduler {
     ready: VecDeque<Device>,
@@ -43,7 +43,7 @@ impl Scheduler {
         let deadline = pace.wait.map(|wait| now + wait);
         let (ready, waiting) = match deadline {
             None => (devices.into(), vec![]),
-            // Who is there is told at the first look.
+            // A device that is there is seen at the first look.
             Some(_) => (VecDeque::new(), devices),
         };
         Self {
@@ -54,7 +54,7 @@ impl Scheduler {
         }
     }
 
-    /// The next device, if so many running ones leave room for it.
+    /// Returns the next device, if so many running ones leave room for it.
     pub(super) fn next(&mut self, running: usize) -> Option<Device> {
         match running < self.pace.parallel {
             true => self.ready.pop_front(),
@@ -71,17 +71,17 @@ impl Scheduler {
         self.ready.extend(back);
     }
 
-    /// How long each may take.
+    /// Returns how long each may take.
     pub(super) fn timeout(&self) -> Option<Duration> {
         self.pace.timeout
     }
 
-    /// How many are waited for.
+    /// Returns the number of devices that are waited for.
     pub(super) fn waiting(&self) -> usize {
         self.waiting.len()
     }
 
-    /// Whether everybody had their turn.
+    /// Returns whether everybody had their turn.
     pub(super) fn is_over(&self) -> bool {
         self.ready.is_empty() && self.waiting.is_empty()
     }
@@ -117,14 +117,14 @@ mod tests {
         assert!(turns.next(2).is_none() && !turns.is_over());
         assert!((0..3).all(|_| turns.next(1).is_some()));
         assert!(turns.next(0).is_none() && turns.is_over());
-        // A limit of the user's lowers it, and nothing raises it; nobody is left without a turn.
+        // A limit of the user's lowers it, and nothing raises it; none is left without a turn.
         assert_eq!(pace(20, None).within(3), pace(3, None));
         assert_eq!(pace(2, None).within(64), pace(2, None));
         assert_eq!(pace(0, None).within(64), pace(1, None));
     }
 
     #[test]
-    fn who_is_offline_is_waited_for_and_then_has_their_turn_all_the_same() {
+    fn offline_device_is_awaited_and_then_served() {
         let now = Instant::now();
         let devices = devices(3);
         let ids: Vec<_> = devices.iter().map(|device| device.id).collect();

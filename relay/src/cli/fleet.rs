@@ -1,6 +1,6 @@
 //! `relay exec` and `relay cp` in a shell on the relay's machine. Who reads the state folder is no user, and nothing is
-//! done on a device as nobody: so this becomes the real `ssh`, which asks the running relay's console for the same,
-//! and whose work it is follows from the key that it logs in with, as for everybody.
+//! done on a device without a user: so this becomes the real `ssh`, which asks the running relay's console for the
+//! same, and whose work it is follows from the key that it logs in with, as for every user.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -26,7 +26,7 @@ pub(super) const EXEC_HELP: &str = "Examples:
   relay exec --on '*' --wait 1h --identity ~/.ssh/fleet -- sudo reboot
 
 It runs as you, with your roles: `ssh` logs in at the running relay, and your key says which user you are. The command
-gets no input and no terminal. Each line stands behind its device's name; in the end there is a table.
+gets no input and no terminal. Each line follows its device's name; in the end there is a table.
 Exit status 0: all commands exited with 0. 1: some did not, or were refused. 2: usage. 255: `ssh` could not log in.
 From elsewhere: ssh -p 2222 relay.example.com exec --on role=camera -- uptime";
 
@@ -103,12 +103,12 @@ pub(super) fn run(state: &State, command: &Command, args: &SshArgs) -> anyhow::R
     Err(error).context("cannot run `ssh`")
 }
 
-/// What the console is asked for.
+/// The command for the console.
 struct SshCommand {
     line: String,
-    /// What it gets on stdin.
+    /// The standard input.
     file: Option<Stdio>,
-    /// The same for whoever types the line in a shell.
+    /// The same for a user who types the line in a shell.
     input: String,
     json: bool,
 }
@@ -135,8 +135,8 @@ impl SshCommand {
         }
     }
 
-    /// Whether progress is drawn: where somebody sees it, and nothing but they gets what is written. A file that somebody
-    /// types is no reason to take their terminal's line editing away.
+    /// Returns whether progress is drawn: where a user sees it, and nothing else gets what is written. A file that a
+    /// user types is no reason to take their terminal's line editing away.
     fn terminal(&self) -> bool {
         let typed = io::stdin().is_terminal();
         let seen = io::stdout().is_terminal() && io::stderr().is_terminal();
@@ -173,9 +173,9 @@ fn payload(args: &cp::Args) -> anyhow::Result<Stdio> {
 
 /// The relay that serves from the state folder.
 struct Serving {
-    /// What it is called from elsewhere: `ssh` takes what its configuration says of this name.
+    /// The name that it has elsewhere: `ssh` takes what its configuration says of this name.
     public: String,
-    /// Where it is reached on this machine, whatever that name leads to.
+    /// The address on this machine, whatever that name leads to.
     local: SocketAddr,
     known_hosts: String,
 }
@@ -210,7 +210,7 @@ fn serving(state: &State) -> anyhow::Result<Serving> {
     })
 }
 
-/// Where a listener on `bound` is reached on its own machine.
+/// Returns where a listener on `bound` is reached on its own machine.
 fn reached_here(bound: SocketAddr) -> SocketAddr {
     let ip = match bound.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -220,7 +220,7 @@ fn reached_here(bound: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, bound.port())
 }
 
-/// A path as a value in `ssh_config`.
+/// Returns a path as a value in `ssh_config`.
 fn for_ssh(path: &Path) -> anyhow::Result<String> {
     let whole = path.canonicalize();
     let whole = whole.with_context(|| format!("cannot find {}", path.display()))?;
@@ -229,14 +229,14 @@ fn for_ssh(path: &Path) -> anyhow::Result<String> {
     match whole.to_str().filter(|text| !text.contains(odd)) {
         Some(text) => Ok(format!("\"{text}\"")),
         None => bail!(
-            "ssh cannot be told of a path with such characters: {}",
+            "a path with such characters cannot be passed to ssh: {}",
             whole.display()
         ),
     }
 }
 
 impl Serving {
-    /// That it is this relay and no other, reached here, by a connection for this alone.
+    /// Returns the options that make it this relay and no other, reached here, by a connection for this alone.
     fn options(&self) -> Vec<String> {
         let options = [
             format!("HostName={}", self.local.ip()),

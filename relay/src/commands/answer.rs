@@ -7,8 +7,8 @@ use tokio::io::AsyncWriteExt as _;
 
 use super::{Command, Failure, Out};
 
-/// Whether the command changes something, and its text only says so. A token is made for its text: one that could not
-/// be written is of no use.
+/// Returns whether the command changes something, and its text only says so. A token is made for its text: one that
+/// could not be written is of no use.
 pub(super) fn is_deed(command: &Command) -> bool {
     match command {
         Command::User(args) => !args.only_reads(),

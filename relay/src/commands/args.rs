@@ -49,7 +49,7 @@ impl FromStr for LabelChange {
     }
 }
 
-/// A span of time such as `30s`, `10m`, `1h`, `7d`.
+/// Returns a span of time such as `30s`, `10m`, `1h`, `7d`.
 pub(super) fn ttl(text: &str) -> Result<Duration, String> {
     let expected = || "expected a span of time such as 30s, 10m, 1h or 7d".to_owned();
     let span = humantime::parse_duration(text).map_err(|_| expected())?;
@@ -79,7 +79,7 @@ pub(super) enum Moment {
 }
 
 impl Moment {
-    /// Which time that is, if it is `now`.
+    /// Returns the time that it means, if it is `now`.
     pub(super) fn at(&self, now: Timestamp) -> Timestamp {
         match self {
             Self::At(time) => *time,

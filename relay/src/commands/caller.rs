@@ -5,18 +5,18 @@ use std::net::IpAddr;
 use crate::access::policy::{Ability, Subject};
 use crate::store::{Labels, Store, User};
 
-/// Who asks.
+/// The caller of a command.
 #[derive(Clone, Debug)]
 pub(crate) enum Caller {
-    /// Somebody who can read the state folder, which holds the keys to everything.
+    /// A local user who can read the state folder, which holds the keys to everything.
     Local,
     /// An operator over ssh, by a key that was proved, with the roles that count from where they are.
     User(Subject),
 }
 
 impl Caller {
-    /// The operator, as they are now: what the login found may have changed since. Another one who has the name now is
-    /// not this one.
+    /// Returns the operator, as they are now: what the login found may have changed since. Another one who has the name
+    /// now is not this one.
     ///
     /// # Errors
     /// The sentence to refuse with, if the user was removed or the store does not answer.
@@ -34,7 +34,7 @@ impl Caller {
         }
     }
 
-    /// Which operator; `None` for who is at the relay's own shell.
+    /// Returns the operator; `None` for the relay's own shell.
     #[must_use]
     pub(crate) fn user(&self) -> Option<&User> {
         match self {
@@ -43,7 +43,7 @@ impl Caller {
         }
     }
 
-    /// Whether they may do something that is not about a device.
+    /// Returns whether they may do something that is not about a device.
     #[must_use]
     pub(crate) fn may(&self, ability: Ability) -> bool {
         match self {
@@ -52,7 +52,7 @@ impl Caller {
         }
     }
 
-    /// Whether they may know of a device with these labels.
+    /// Returns whether they may know of a device with these labels.
     #[must_use]
     pub(crate) fn may_see(&self, labels: &Labels) -> bool {
         match self {

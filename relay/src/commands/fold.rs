@@ -1,4 +1,5 @@
-//! Many rows of one automation as one: what one user did on one device over one connection, or in one run of short ones.
+//! Many rows of one automation as one: what one user did on one device over one connection, or in one run of short
+//! ones.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -7,7 +8,7 @@ use std::net::SocketAddr;
 use crate::clock::Timestamp;
 use crate::limits::{CONNECTION_GAP, RUN_GAP};
 
-/// When and over which connection something happened.
+/// The time and the connection of an event.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Span {
     pub(super) from: Timestamp,
@@ -17,7 +18,7 @@ pub(super) struct Span {
 }
 
 impl Span {
-    /// Whether both belong to one run.
+    /// Returns whether both belong to one run.
     fn is_one_run_with(&self, other: &Self) -> bool {
         let gap = match self.from < other.from {
             true => other.from.since(self.to),
@@ -35,8 +36,8 @@ pub(super) struct Group<T> {
     pub(super) span: Span,
 }
 
-/// Puts rows into groups. Those of a group have equal keys and follow one another; each group stands where its first
-/// row came. A row without a key stands alone.
+/// Puts rows into groups. Those of a group have equal keys and follow one another; each group is where its first
+/// row was. A row without a key is alone.
 #[derive(Debug)]
 pub(super) struct Fold<K, T> {
     groups: Vec<Group<T>>,

@@ -4,7 +4,7 @@ use std::io::Read as _;
 
 use super::{Caller, Failure};
 
-/// The whole of a file, or of `-`, stdin. `remedy` is how to hand it in over ssh, where a path means
+/// Returns the whole of a file, or of `-`, stdin. `remedy` is how to hand it in over ssh, where a path means
 /// nothing on the relay and must not open its files.
 pub(super) fn read(
     file: &str,
@@ -20,7 +20,7 @@ pub(super) fn read(
     }
 }
 
-/// How sentences call it.
+/// Returns the name of an input in sentences.
 pub(super) fn name(file: &str) -> &str {
     if file == "-" { "stdin" } else { file }
 }

@@ -2,8 +2,8 @@
 
 use shell_words::ParseError;
 
-/// The words of a POSIX shell. What is behind the `--` of an `exec` is one word, as it stands there: it is not ours to
-/// take apart, because the shell of each device does that, as with `ssh DEVICE COMMAND`.
+/// Splits a line into the words of a POSIX shell. What is behind the `--` of an `exec` is one word, unchanged: it is
+/// not ours to take apart, because the shell of each device does that, as with `ssh DEVICE COMMAND`.
 ///
 /// # Errors
 /// A quote is not closed.
@@ -16,7 +16,7 @@ pub(super) fn words(line: &str) -> Result<Vec<String>, ParseError> {
     Ok(words)
 }
 
-/// The line of an `exec` up to its `--`, and what is behind it.
+/// Returns the line of an `exec` up to its `--`, and what is behind it.
 fn behind_dashes(line: &str) -> Option<(&str, &str)> {
     line.trim_start().strip_prefix("exec")?.strip_prefix(' ')?;
     let (mut quote, mut escaped, mut begins) = (None, false, true);

@@ -56,7 +56,7 @@ pub(crate) const MAX_POLICY_INPUT: usize = 4 * 1024 * 1024;
 /// The longest line that the console parses: no command needs more, keys come by stdin.
 pub(crate) const MAX_CONSOLE_LINE: usize = 8 * 1024;
 
-/// What an operator can ask of a relay.
+/// A command that an operator can give a relay.
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum Command {
     /// Operators: who they are, by which keys they are known, what roles they have
@@ -93,39 +93,40 @@ pub(crate) enum Command {
     Play(recordings::play::Args),
     /// A recorded session for other programs
     Export(recordings::export::Args),
-    /// What to put into ~/.ssh/config and known_hosts to reach devices by name
+    /// Print the lines for ~/.ssh/config and known_hosts that reach devices by name
     SshConfig(devices::ssh_config::Args),
-    /// Who did what, where, and how it went
+    /// Print the audit log: who did what, where, and how it went
     Audit(admin::audit::Args),
-    /// Who the relay takes you for
+    /// Print the user that the relay takes you for
     Whoami(access::whoami::Args),
 }
 
-/// What commands work on.
+/// The context that commands work in.
 #[derive(Clone, Debug)]
 pub(crate) struct Context {
     /// The store.
     pub store: Store,
-    /// What they tell of the relay's keys.
+    /// The facts about the relay's keys.
     pub facts: Facts,
     /// The time that the command is run at.
     pub now: Timestamp,
-    /// Where it is told what was done.
+    /// The audit log.
     pub audit: Audit,
     /// As whom the log knows the caller.
     pub actor: Actor,
-    /// Where the caller is; `None` for the relay's own shell.
+    /// The address of the caller; `None` for the relay's own shell.
     pub client: Option<SocketAddr>,
     /// The command on the live-session registry, if it streams to an operator.
     pub stream: Option<Arc<ConsoleStream>>,
-    /// How many columns the caller's terminal has; `None`: the answer goes elsewhere, and lines may be of any length.
+    /// The number of columns the caller's terminal has; `None`: the answer goes elsewhere, and lines may be of any
+    /// length.
     pub width: Option<usize>,
 }
 
 /// The public side of the relay's state.
 #[derive(Clone, Debug)]
 pub(crate) struct Facts {
-    /// What a token says about the cluster.
+    /// The fingerprint of the cluster in tokens.
     pub cluster: ClusterFingerprint,
     /// The SSH host CA's public key, as in a `.pub` file.
     pub ssh_ca: String,
@@ -133,9 +134,9 @@ pub(crate) struct Facts {
     pub ssh_host: String,
     /// The one that follows it, while it is being replaced.
     pub ssh_host_next: Option<String>,
-    /// Where the state is.
+    /// The path of the state.
     pub folder: PathBuf,
-    /// Where recordings are, and what opens them.
+    /// The storage of recordings, and the key that opens them.
     pub archive: Archive,
 }
 
@@ -158,7 +159,7 @@ impl Facts {
 }
 
 impl Command {
-    /// Whether [`run`] wants the whole of stdin: for `--key -` and `-f -`.
+    /// Returns whether [`run`] wants the whole of stdin: for `--key -` and `-f -`.
     #[must_use]
     pub(crate) fn wants_stdin(&self) -> bool {
         match self {
@@ -169,7 +170,7 @@ impl Command {
         }
     }
 
-    /// The most bytes that it takes from stdin. Hand it one more to have a longer input refused.
+    /// Returns the most bytes that it takes from stdin. Hand it one more to have a longer input refused.
     #[must_use]
     pub(crate) fn max_input(&self) -> usize {
         match self {
@@ -179,7 +180,7 @@ impl Command {
         }
     }
 
-    /// Whether the answer may go on for as long as somebody reads it.
+    /// Returns whether the answer may go on for as long as it is read.
     #[must_use]
     pub(crate) fn streams(&self) -> bool {
         match self {
@@ -191,14 +192,14 @@ impl Command {
         }
     }
 
-    /// What has to hold for as long as it runs: the caller may run it.
+    /// Returns the right that has to hold for as long as it runs: the caller may run it.
     #[must_use]
     pub(crate) fn need(&self) -> Need {
         let command = self.clone();
         Box::new(move |subject| permit(&Caller::User(subject.clone()), &command).is_ok())
     }
 
-    /// Which recordings it shows, for whoever asks.
+    /// Returns the recordings that it shows to this caller.
     #[must_use]
     pub(crate) fn shows(&self, caller: &Caller) -> Shows {
         match self {
@@ -207,8 +208,8 @@ impl Command {
         }
     }
 
-    /// What counts as activity while it runs. What ends by itself is at work; what goes on until somebody has seen
-    /// enough is not.
+    /// Returns what counts as activity while it runs. What ends by itself is at work; what goes on until its reader has
+    /// seen enough is not.
     #[must_use]
     pub(crate) fn activity(&self, terminal: bool) -> Activity {
         match self {
@@ -219,7 +220,7 @@ impl Command {
         }
     }
 
-    /// What has to be written to a terminal when the answer is given up in the middle.
+    /// Returns what has to be written to a terminal when the answer is given up in the middle.
     #[must_use]
     pub(crate) fn parting(&self) -> &'static str {
         match self {
@@ -228,7 +229,7 @@ impl Command {
         }
     }
 
-    /// What the audit log says when this is done, or refused, or goes wrong; `None` for a command that
+    /// Returns what the audit log says when this is done, or refused, or goes wrong; `None` for a command that
     /// changes nothing. A change writes it in its own transaction, which adds what only it knows.
     fn event(&self) -> Option<Event> {
         match self {
@@ -246,7 +247,7 @@ impl Command {
             Self::Export(args) => Some(args.event()),
             // What is done on each device is a session there, with rows of its own.
             Self::Exec(_) | Self::Cp(_) => None,
-            // Who ended a session stands in its own `client.disconnect`.
+            // The user who ended a session is in its own `client.disconnect`.
             Self::Sessions(_)
             | Self::Wait(_)
             | Self::Get(_)
@@ -258,7 +259,7 @@ impl Command {
 }
 
 impl Context {
-    /// The event with who is asking and from where.
+    /// Returns the event with who is asking and from where.
     fn event(&self, event: Event) -> Event {
         let event = event.user(self.actor.clone());
         match self.client {
@@ -268,7 +269,7 @@ impl Context {
     }
 }
 
-/// Runs a command for somebody: checks whether they may, does it, and writes what it says to `out` or,
+/// Runs a command for a caller: checks whether they may, does it, and writes what it says to `out` or,
 /// if it fails, one sentence to `err`. Gives the exit status. Of `stdin`, a byte more than
 /// [`Command::max_input`] is enough.
 pub(crate) async fn run(
@@ -305,7 +306,7 @@ pub(crate) async fn run(
     }
 }
 
-/// What a command that was done says on stdout, and its exit status.
+/// The answer of a command that was done, on stdout, and its exit status.
 pub(crate) struct Done {
     text: String,
     code: u8,
@@ -335,7 +336,7 @@ async fn run_audited(
     let Some(event) = event else {
         return dispatch(command, caller, context, stdin, out).await;
     };
-    let (store, told) = context
+    let (store, attributed) = context
         .store
         .attributed(vec![context.audit.entry(event.clone())]);
     let context = Context {
@@ -345,7 +346,7 @@ async fn run_audited(
     let done = dispatch(command, caller, &context, stdin, out).await;
     if let Err(failure @ Failure(why)) = &done
         && !failure.is_quiet()
-        && !told.is_written()
+        && !attributed.is_written()
     {
         context.audit.note(event.failed(why)).await;
     }
@@ -429,7 +430,7 @@ pub(crate) fn parse_console(line: &str) -> Result<Command, (String, u8)> {
     }
 }
 
-/// Why a command did not do it: one sentence, for stderr. An empty one: its reader has seen enough.
+/// The reason why a command did not do it: one sentence, for stderr. An empty one: its reader has seen enough.
 #[derive(Debug, Error)]
 #[error("{0}")]
 pub(crate) struct Failure(String);
@@ -439,7 +440,7 @@ impl Failure {
         Self(sentence.into())
     }
 
-    /// The answer cannot be written; a reader that has seen enough (`| head`) hears nothing of it.
+    /// Returns the answer cannot be written; a reader that has seen enough (`| head`) hears nothing of it.
     fn unwritten(error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Self(String::new()),
@@ -447,7 +448,7 @@ impl Failure {
         }
     }
 
-    /// Whether its reader ended it.
+    /// Returns whether its reader ended it.
     const fn is_quiet(&self) -> bool {
         self.0.is_empty()
     }
@@ -480,7 +481,7 @@ failure_from!(
     access::policy::DocumentError
 );
 
-/// JSON as all commands print it: indented, with a final newline.
+/// Returns JSON as all commands print it: indented, with a final newline.
 fn json<T: Serialize>(value: &T) -> Result<String, Failure> {
     crate::json::pretty(value)
         .map_err(|error| Failure(format!("the answer cannot be written as JSON: {error}")))

@@ -3,7 +3,7 @@
 use super::{Caller, Command};
 use crate::access::policy::Ability;
 
-/// What a command needs. What it shows may be less for some than for others: that is the command's to see to.
+/// The right that a command needs. What it shows may be less for some than for others: that is the command's to see to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Need {
     /// To be a user who is not disabled.
@@ -46,7 +46,7 @@ fn need(command: &Command) -> Need {
     }
 }
 
-/// Whether the caller may run the command: who can read the state folder may run every one, over ssh the
+/// Checks whether the caller may run the command: who can read the state folder may run every one, over ssh the
 /// roles say. Who may administer may review too.
 ///
 /// # Errors

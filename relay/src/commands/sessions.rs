@@ -38,7 +38,7 @@ enum SessionsCommand {
     Kill {
         /// Its id, or the beginning of it
         id: String,
-        /// What its operator reads
+        /// The text that its operator reads
         #[arg(long, value_parser = message, default_value = "")]
         message: String,
     },
@@ -53,7 +53,7 @@ struct Row {
     device: Option<String>,
     device_id: Option<String>,
     login: Option<String>,
-    /// What a session is, or `console`.
+    /// The kind of session, or `console`.
     kind: &'static str,
     /// `null` if it is no command.
     command: Option<String>,
@@ -66,7 +66,7 @@ struct Row {
 }
 
 impl Args {
-    /// Whether it ends a session.
+    /// Returns whether it ends a session.
     pub(super) fn kills(&self) -> bool {
         self.command.is_some()
     }
@@ -122,7 +122,7 @@ struct Listed {
     id: SessionId,
     user: UserName,
     user_id: Option<UserId>,
-    /// Where; `None` of a console command.
+    /// The device and account; `None` of a console command.
     at: Option<At>,
     kind: &'static str,
     command: Option<String>,
@@ -175,7 +175,7 @@ impl From<(RelayId, ConsoleRow)> for Listed {
     }
 }
 
-/// The one session whose id begins so.
+/// Returns the one session whose id begins so.
 fn find<'s>(sessions: &'s [Listed], id: &str) -> Result<&'s Listed, Failure> {
     let wanted = id.to_ascii_lowercase();
     let mut found = sessions
@@ -245,7 +245,7 @@ fn idle(session: &Listed) -> std::time::Duration {
     Timestamp::now().since(session.traffic.active)
 }
 
-/// `17 B`, `4 KiB`, `12 MiB`.
+/// Returns `17 B`, `4 KiB`, `12 MiB`.
 pub(super) fn bytes(count: u64) -> String {
     match count {
         0..1_024 => format!("{count} B"),

@@ -7,7 +7,7 @@ use crate::limits::{MIN_TABLE_COLUMN, MIN_TABLE_WIDTH};
 use crate::output::columns;
 use crate::store::Labels;
 
-/// Stands for what is cut off.
+/// The mark of what is cut off.
 const CUT: char = '…';
 
 /// Returns rows under a head, columns two spaces apart. Every cell is escaped here, wherever it is from. Within the width
@@ -47,7 +47,7 @@ pub(super) fn table<const N: usize>(
     fitted(&text, Some(width))
 }
 
-/// Each line of a text within the width of a terminal.
+/// Returns each line of a text within the width of a terminal.
 pub(super) fn fitted(text: &str, width: Option<usize>) -> String {
     match width.map(|width| width.max(MIN_TABLE_WIDTH)) {
         None => text.to_owned(),
@@ -55,7 +55,7 @@ pub(super) fn fitted(text: &str, width: Option<usize>) -> String {
     }
 }
 
-/// The beginning of a text that is too long, and a sign of that.
+/// Returns the beginning of a text that is too long, and a sign of that.
 fn cut(text: &str, most: usize) -> String {
     if text.chars().count() <= most {
         return text.to_owned();
@@ -64,14 +64,14 @@ fn cut(text: &str, most: usize) -> String {
     kept.chain([CUT]).collect()
 }
 
-/// One thing in full: a word and a value per line. Values are escaped here.
+/// Returns one thing in full: a word and a value per line. Values are escaped here.
 pub(super) fn card(lines: &[(&str, String)]) -> String {
     let width = lines.iter().map(|(word, _)| word.len()).max().unwrap_or(0);
     let line = |(word, value): &(&str, String)| format!("{word:<width$}  {}\n", Escaped(value));
     lines.iter().map(line).collect()
 }
 
-/// `role=camera,site=lab`, or `-`.
+/// Returns `role=camera,site=lab`, or `-`.
 pub(super) fn labels(labels: &Labels) -> String {
     let shown: Vec<String> = labels
         .iter()
@@ -80,12 +80,12 @@ pub(super) fn labels(labels: &Labels) -> String {
     or_dash(&shown.join(","))
 }
 
-/// What is empty, as something that can be seen.
+/// Returns an empty text as something that can be seen.
 pub(super) fn or_dash(text: &str) -> String {
     if text.is_empty() { "-" } else { text }.to_owned()
 }
 
-/// `1 key`, `2 keys`.
+/// Returns `1 key`, `2 keys`.
 pub(super) fn count(n: usize, what: &str) -> String {
     Count(n as u64, what).to_string()
 }

@@ -21,7 +21,7 @@ const CP_TIP: &str = "\ntip: the path on the devices goes behind the labels and 
 
 const APPLY_TIP: &str = "\ntip: the file is named by -f: apply -f policy.toml\n";
 
-/// What clap has to say, made safe for a terminal, and the exit status.
+/// Returns clap's message, made safe for a terminal, and the exit status.
 pub(crate) fn usage(error: &clap::Error) -> (String, u8) {
     let code = if error.use_stderr() { USAGE } else { DONE };
     // It quotes what was typed. Lines without anything odd stay as they are, quotes and all.
@@ -72,7 +72,7 @@ fn unknown(error: &clap::Error) -> String {
     unknown.map(ToString::to_string).unwrap_or_default()
 }
 
-/// Whether it is the usage of this command that was not understood.
+/// Returns whether it is the usage of this command that was not understood.
 fn is_about(error: &clap::Error, command: &str) -> bool {
     let text = error.render().to_string();
     let usage = text.lines().find(|line| line.starts_with("Usage: "));

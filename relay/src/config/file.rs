@@ -14,8 +14,8 @@ use crate::limits::{EXPECT_WITHIN, MAX_PENALTY_EXEMPT};
 use crate::model::form::text;
 use crate::model::lock::network;
 use crate::recording::Settings as RecordingSettings;
+use crate::recording::objects::backend::{Bucket, StorageBackend};
 use crate::recording::objects::budget::Bounds;
-use crate::recording::objects::place::{Bucket, Place};
 use crate::tunnel::clones::OnClone;
 use holdfast_protocol::escape::Escaped;
 use ipnet::IpNet;
@@ -63,7 +63,7 @@ pub(super) struct RecordingsFile {
     min_free: Option<Size>,
 }
 
-/// Where recordings are kept.
+/// The kind of storage for recordings.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum StoreKind {
@@ -82,14 +82,14 @@ impl RecordingsFile {
                     "[recordings]: bucket, prefix, endpoint, region and credentials need `store = \"s3\"`",
                 );
             }
-            (StoreKind::Folder, _) => Place::Folder,
+            (StoreKind::Folder, _) => StorageBackend::Folder,
             (StoreKind::S3, None) => {
                 return Err("[recordings]: `store = \"s3\"` needs `bucket = \"NAME\"`");
             }
             (StoreKind::S3, Some(bucket)) => {
                 let credentials = self.credentials.map(std::path::absolute).transpose();
                 let wrong = "[recordings]: `credentials` is no path";
-                Place::S3(Bucket {
+                StorageBackend::S3(Bucket {
                     bucket,
                     prefix: self.prefix,
                     endpoint: self.endpoint,
@@ -145,7 +145,7 @@ impl AuditFile {
     }
 }
 
-/// How long: a duration, or `"forever"`.
+/// A time to keep things: a duration, or `"forever"`.
 #[derive(Debug)]
 struct Keep(Option<Duration>);
 
@@ -170,7 +170,7 @@ impl<'de> Deserialize<'de> for Keep {
     }
 }
 
-/// How much: a size such as `"64 GiB"`, or `"unlimited"`.
+/// A size such as `"64 GiB"`, or `"unlimited"`.
 #[derive(Debug)]
 struct Size(Option<u64>);
 
@@ -200,7 +200,7 @@ impl<'de> Deserialize<'de> for Size {
     }
 }
 
-/// The networks of `penalty_exempt`.
+/// Returns the networks of `penalty_exempt`.
 pub(super) fn exempt(networks: Vec<String>) -> Result<Vec<IpNet>, String> {
     if networks.len() > MAX_PENALTY_EXEMPT {
         let count = networks.len();
@@ -263,7 +263,7 @@ fn release_key<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Relea
     text.parse().map(Some).map_err(serde::de::Error::custom)
 }
 
-/// A text with one of a few meanings.
+/// Returns a text with one of a few meanings.
 fn parsed<'de, D: serde::Deserializer<'de>, T>(from: D) -> Result<T, D::Error>
 where
     T: FromStr<Err = &'static str>,

@@ -6,8 +6,8 @@ use std::path::Path;
 use super::*;
 use crate::audit::{Output, WhenUnwritable};
 use crate::limits::MAX_PENALTY_EXEMPT;
+use crate::recording::objects::backend::StorageBackend;
 use crate::recording::objects::budget::Bounds;
-use crate::recording::objects::place::Place;
 
 fn load(toml: &str) -> Result<Config, String> {
     let mut file = tempfile::NamedTempFile::new().unwrap();
@@ -110,9 +110,9 @@ fn the_audit_log_has_a_section_of_its_own() {
 
 #[test]
 fn recordings_lie_in_the_folder_or_in_a_bucket() {
-    assert_eq!(load("").unwrap().recordings.place, Place::Folder);
+    assert_eq!(load("").unwrap().recordings.place, StorageBackend::Folder);
     let text = "[recordings]\nstore = \"s3\"\nbucket = \"tapes\"\nendpoint = \"https://s3.example.com\"\ncredentials = \"/etc/keys\"\n";
-    let Place::S3(bucket) = load(text).unwrap().recordings.place else {
+    let StorageBackend::S3(bucket) = load(text).unwrap().recordings.place else {
         panic!("no bucket")
     };
     assert_eq!(bucket.bucket, "tapes");
@@ -210,7 +210,7 @@ fn a_bad_file_is_one_sentence_with_the_line() {
 }
 
 #[test]
-fn the_public_address_follows_the_flag_then_the_bound_address_then_the_host() {
+fn public_address_precedence() {
     let mut config = Config::load(Flags::default()).unwrap();
     let bound = "127.0.0.1:4500".parse().unwrap();
     assert_eq!(config.public_tunnel(bound).unwrap(), "127.0.0.1:4500");

@@ -14,7 +14,7 @@ use holdfast_protocol::ids::{DeviceId, DeviceName, SessionId};
 
 const ROWS: u64 = 1_000_000;
 const PAGE: u32 = 100;
-/// What an operator at a terminal may wait for a page.
+/// The time that an operator at a terminal may wait for a page.
 const AIM: Duration = Duration::from_secs(1);
 const BEGAN: Timestamp = Timestamp(1_795_323_960_000_000);
 
@@ -188,7 +188,7 @@ fn filters() -> Vec<(&'static str, AuditFilter)> {
     ]
 }
 
-/// The longest of five: the newest page, and the first page from the beginning.
+/// Returns the longest of five: the newest page, and the first page from the beginning.
 async fn worst_page(store: &Store, filter: &AuditFilter) -> Duration {
     let mut worst = Duration::ZERO;
     for _ in 0..5 {

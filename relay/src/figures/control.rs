@@ -33,7 +33,8 @@ fn session_control() {
     runtime.block_on(leases());
 }
 
-/// A user with three roles of ten rules each, on a device that only the last rule of each is about.
+/// Measures decisions for a user with three roles of ten rules each, on a device that only the last rule of each is
+/// about.
 fn decisions() {
     let roles = vec![role("night", 10), role("day", 10), role("berlin", 10)];
     let names = roles.iter().map(|role| role.name.to_string()).collect();
@@ -78,7 +79,7 @@ async fn leases() {
     }
     let mut both = Vec::new();
     for number in LIVE..LIVE + LEASES {
-        // Whoever it is has twenty already.
+        // This client has twenty already.
         let lease = lease(number, format!("user-{}", number % 500));
         let began = Instant::now();
         take(&store, &lease, 100).await;
@@ -105,7 +106,7 @@ async fn take(store: &Store, lease: &LeaseRow, max: u32) {
     taken.await.unwrap().unwrap();
 }
 
-/// A role of `rules` rules, the last of which is about [`device`].
+/// Returns a role of `rules` rules, the last of which is about [`device`].
 fn role(name: &str, rules: usize) -> Role {
     let rule = |number: usize| {
         let site = if number + 1 == rules {

@@ -10,7 +10,7 @@ use russh::keys::{Certificate, HashAlg};
 use crate::access::certificate::{Claims, Kind};
 use crate::store::Prints;
 
-/// What a certificate says. Its signature is the SSH library's to verify.
+/// Returns the claims of a certificate. Its signature is the SSH library's to verify.
 #[must_use]
 pub(crate) fn claims(certificate: &Certificate) -> Claims {
     let authority = certificate.signature_key();
@@ -34,7 +34,7 @@ pub(crate) fn claims(certificate: &Certificate) -> Claims {
     }
 }
 
-/// The fingerprints of a key.
+/// Returns the fingerprints of a key.
 #[must_use]
 pub(crate) fn prints(key: &KeyData) -> Prints {
     // A key that was decoded can be encoded; one that cannot has no SHA-1, and so is not revoked by it.
@@ -45,19 +45,19 @@ pub(crate) fn prints(key: &KeyData) -> Prints {
     }
 }
 
-/// `SHA256:…` of a key's SSH encoding, as OpenSSH prints it.
+/// Returns `SHA256:…` of a key's SSH encoding, as OpenSSH prints it.
 #[must_use]
 pub(crate) fn sha256_print(blob: &[u8]) -> String {
     sha256_text(digest(&SHA256, blob).as_ref())
 }
 
-/// `SHA256:…` of a hash.
+/// Returns `SHA256:…` of a hash.
 #[must_use]
 pub(crate) fn sha256_text(hash: &[u8]) -> String {
     format!("SHA256:{}", STANDARD_NO_PAD.encode(hash))
 }
 
-/// `SHA1:…` of a hash.
+/// Returns `SHA1:…` of a hash.
 #[must_use]
 pub(crate) fn sha1_text(hash: &[u8]) -> String {
     format!("SHA1:{}", STANDARD_NO_PAD.encode(hash))
@@ -67,7 +67,7 @@ fn sha1_print(blob: &[u8]) -> String {
     sha1_text(digest(&SHA1_FOR_LEGACY_USE_ONLY, blob).as_ref())
 }
 
-/// The length of an RSA key's modulus.
+/// Returns the length of an RSA key's modulus.
 fn rsa_bits(key: &KeyData) -> Option<usize> {
     let KeyData::Rsa(rsa) = key else {
         return None;
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
     use russh::keys::PublicKey;
 
-    /// What `ssh-keygen -l -E sha256` and `-E sha1` say of this key.
+    /// The output of `ssh-keygen -l -E sha256` and `-E sha1` for this key.
     #[test]
     fn fingerprints_are_those_that_openssh_prints() {
         let key =

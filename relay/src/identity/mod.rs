@@ -24,13 +24,13 @@ use crate::store::{Prints, Store, StoreError, User};
 /// A user, and what proved it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Principal {
-    /// Who.
+    /// The user.
     pub user: User,
-    /// By what.
+    /// The proof of identity.
     pub proof: Proof,
 }
 
-/// What proved who somebody is.
+/// The proof of a user's identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Proof {
     /// A key that is the user's.
@@ -42,24 +42,24 @@ pub(crate) enum Proof {
 /// A certificate that proved a user, and the key it certifies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Certified {
-    /// What it says: authority, serial, key id.
+    /// Its claims: authority, serial, key id.
     pub claims: Claims,
     /// The key.
     pub key: Prints,
-    /// What it permits.
+    /// Its permissions.
     pub grant: CertGrant,
-    /// Where the client is.
+    /// The client's address.
     pub client: IpAddr,
 }
 
 impl Proof {
-    /// `SHA256:…` of the key that was proved: the user's, or the one in the certificate.
+    /// Returns `SHA256:…` of the key that was proved: the user's, or the one in the certificate.
     #[must_use]
     pub(crate) fn fingerprint(&self) -> &str {
         &self.key().sha256
     }
 
-    /// What it permits, before any role is asked.
+    /// Returns the permissions, before any role is asked.
     #[must_use]
     pub(crate) fn grant(&self) -> &CertGrant {
         match self {
@@ -99,14 +99,14 @@ impl fmt::Display for Proof {
     }
 }
 
-/// Whose key that is, now. A disabled user is nobody, and so is who has a revoked key. When the store
-/// fails, nobody is anybody.
+/// Returns the user of a key, now; `None` for a disabled user and for a revoked key. When the store
+/// fails, no user is authenticated.
 pub(crate) async fn principal(store: &Store, key: &PublicKey) -> Option<Principal> {
     let prints = certificate::prints(key.key_data());
     ask(by_key(store, prints)).await.flatten()
 }
 
-/// Whether it is worth a client's while to prove that it has a key: an offer does not tell whether a
+/// Returns whether it is worth a client's while to prove that it has a key: an offer does not tell whether a
 /// certificate comes with it, so that with an authority there is any key might do.
 pub(crate) async fn is_worth_a_try(store: &Store, key: &PublicKey) -> bool {
     if principal(store, key).await.is_some() {
@@ -118,7 +118,7 @@ pub(crate) async fn is_worth_a_try(store: &Store, key: &PublicKey) -> bool {
     ask(asked).await.unwrap_or(false)
 }
 
-/// Who proved by a certificate to be somebody, from this address. The client hears of no reason if nobody;
+/// Returns the user that a certificate proves, from this address. The client hears of no reason for `None`;
 /// the log does.
 pub(crate) async fn by_certificate(
     store: &Store,
@@ -151,7 +151,7 @@ pub(crate) async fn by_certificate(
     }
 }
 
-/// Whether what a principal proved still proves the same user, and one who is not disabled. What roles that
+/// Checks whether what a principal proved still proves the same user, and one who is not disabled. What roles that
 /// user has is not asked. A certificate that has expired since then still does, as with OpenSSH; one that is
 /// revoked does not, nor one whose authority is not trusted any more.
 ///
@@ -169,7 +169,7 @@ pub(crate) async fn still_proves(store: &Store, principal: &Principal) -> Result
     Ok(user.is_some_and(|user| user.id == principal.user.id))
 }
 
-/// So much of a key id is logged of somebody who is nobody yet.
+/// The length of a key id that is logged of an unauthenticated client.
 const SHOWN_KEY_ID: usize = 128;
 
 async fn by_key(store: &Store, prints: Prints) -> Result<Option<Principal>, StoreError> {
@@ -183,7 +183,7 @@ async fn by_key(store: &Store, prints: Prints) -> Result<Option<Principal>, Stor
     Ok(Some(Principal { user, proof }))
 }
 
-/// What the store knows of a certificate.
+/// The facts of the store about a certificate.
 struct Found {
     trusted: bool,
     revoked: Option<Revoked>,
@@ -208,7 +208,7 @@ async fn look_up(store: &Store, claims: &Claims, key: &Prints) -> Result<Found, 
         revoked: None,
         users: vec![],
     };
-    // Whoever signs for themselves makes no work.
+    // A certificate that is signed by its own key makes no work.
     if !found.trusted {
         return Ok(found);
     }
@@ -243,7 +243,7 @@ async fn ask<T>(question: impl Future<Output = Result<T, StoreError>>) -> Option
     match timeout(LIMIT, question).await {
         Ok(Ok(answer)) => Some(answer),
         Ok(Err(error)) => {
-            warn!(%error, "the store cannot tell who somebody is");
+            warn!(%error, "the store cannot look up the user of a key or certificate");
             None
         }
         Err(_) => {

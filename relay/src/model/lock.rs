@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use super::role::RoleName;
 use crate::clock::Timestamp;
 
-/// What a lock shuts out.
+/// The subject that a lock shuts out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum LockTarget {
     /// One user.
@@ -25,39 +25,39 @@ pub(crate) enum LockTarget {
     Address(IpNet),
 }
 
-/// A lock that stands.
+/// A lock in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Lock {
     /// Its number.
     pub id: i64,
-    /// What it shuts out.
+    /// The subject that it shuts out.
     pub target: LockTarget,
-    /// Why, in the words of who made it; may be empty.
+    /// The reason, in the words of the user who made it; may be empty.
     pub message: String,
-    /// Who made it; `None`: somebody at the relay itself.
+    /// The user who made it; `None`: a command at the relay itself.
     pub by: Option<UserName>,
-    /// When.
+    /// The time of creation.
     pub created: Timestamp,
-    /// Until when; `None`: until it is removed.
+    /// The expiry time; `None`: it lasts until it is removed.
     pub expires: Option<Timestamp>,
 }
 
-/// What a lock may hit: a connection, or a session on one.
+/// The connection, or the session on one, that a lock may match.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LockSubject<'a> {
-    /// Who.
+    /// The user.
     pub user: &'a UserName,
     /// The names of the user's roles.
     pub roles: &'a [String],
-    /// From where.
+    /// The client's address.
     pub client: IpAddr,
-    /// On which device, if it is about one.
+    /// The device, if the request is about one.
     pub device: Option<DeviceId>,
-    /// Under which account, if that is known.
+    /// The account on the device, if it is known.
     pub login: Option<&'a Login>,
 }
 
-/// The first of the locks that hits, at this time.
+/// Returns the first of the locks that hits, at this time.
 #[must_use]
 pub(crate) fn first_match<'l>(
     locks: &'l [Lock],
@@ -70,13 +70,13 @@ pub(crate) fn first_match<'l>(
 }
 
 impl Lock {
-    /// Whether it holds at this time.
+    /// Returns whether it holds at this time.
     #[must_use]
     pub(crate) fn is_valid(&self, now: Timestamp) -> bool {
         self.expires.is_none_or(|expires| now < expires)
     }
 
-    /// What a new session is refused with.
+    /// Returns the sentence that a new session is refused with.
     #[must_use]
     pub(crate) fn refusal(&self) -> String {
         let by = By(self.by.as_ref());
@@ -96,7 +96,7 @@ impl Lock {
         )
     }
 
-    /// Why a live session ends.
+    /// Returns the reason that a live session ends with.
     #[must_use]
     pub(crate) fn reason(&self) -> String {
         format!("locked by {}{}", By(self.by.as_ref()), Colon(&self.message))
@@ -104,7 +104,7 @@ impl Lock {
 }
 
 impl LockTarget {
-    /// The word for its kind, as in `relay lock KIND VALUE`.
+    /// Returns the word for its kind, as in `relay lock KIND VALUE`.
     #[must_use]
     pub(crate) fn kind(&self) -> &'static str {
         match self {
@@ -116,7 +116,7 @@ impl LockTarget {
         }
     }
 
-    /// Its value as text; a device's is its identifier.
+    /// Returns its value as text; a device's is its identifier.
     #[must_use]
     pub(crate) fn value(&self) -> String {
         match self {
@@ -142,7 +142,7 @@ impl LockTarget {
     }
 }
 
-/// The network that a text names: one address is a network of itself. An IPv4 address in IPv6's clothes is
+/// Returns the network that a text names: one address is a network of itself. An IPv4 address in IPv6's clothes is
 /// an IPv4 address.
 #[must_use]
 pub(crate) fn network(text: &str) -> Option<IpNet> {
@@ -153,7 +153,7 @@ pub(crate) fn network(text: &str) -> Option<IpNet> {
     }
 }
 
-/// Who did it, for a sentence.
+/// The user who made it, for a sentence.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct By<'a>(pub Option<&'a UserName>);
 

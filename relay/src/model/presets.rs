@@ -13,13 +13,13 @@ pub(crate) const AUDITOR: &str = "auditor";
 /// The names of the presets.
 pub(crate) const NAMES: [&str; 3] = [ADMIN, AUDITOR, OPERATOR];
 
-/// Whether that name is a preset's.
+/// Returns whether that name is a preset's.
 #[must_use]
 pub(crate) fn is_preset(name: &str) -> bool {
     NAMES.contains(&name)
 }
 
-/// The preset of that name, if it is one's.
+/// Returns the preset of that name, if it is one's.
 #[must_use]
 pub(crate) fn preset(name: &str) -> Option<Role> {
     use Ability::{Admin, AgentForward, Exec, Forward, Recover, Review, ReviewOwn, Sftp, Shell};
@@ -43,7 +43,7 @@ pub(crate) fn preset(name: &str) -> Option<Role> {
     })
 }
 
-/// All presets, by name.
+/// Returns all presets, by name.
 #[must_use]
 pub(crate) fn presets() -> Vec<Role> {
     NAMES.into_iter().filter_map(preset).collect()

@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::role::Limits;
 
-/// What is counted.
+/// The kind of thing that is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Quota {
     /// SSH connections of one user, over all relays. A jump is one: what runs inside it is not counted again.
@@ -24,16 +24,16 @@ pub(crate) enum Quota {
 /// There is no room for one more.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub(crate) struct Full {
-    /// Whose.
+    /// The user.
     pub user: UserName,
-    /// Of what.
+    /// The quota.
     pub quota: Quota,
-    /// As many as there may be.
+    /// The maximum.
     pub max: NonZeroU32,
 }
 
 impl Quota {
-    /// The limit of this kind; `None`: there is none.
+    /// Returns the limit of this kind; `None`: there is none.
     #[must_use]
     pub(crate) fn limit(self, limits: &Limits) -> Option<NonZeroU32> {
         match self {
@@ -43,7 +43,7 @@ impl Quota {
         }
     }
 
-    /// Whether there may be one more besides those in use. A limit that was lowered below what is in use
+    /// Checks whether there may be one more besides those in use. A limit that was lowered below what is in use
     /// ends nothing: it only admits nothing more.
     ///
     /// # Errors

@@ -18,34 +18,34 @@ use crate::limits::MAX_ROLE_NAME;
 /// A role: who has it may do what an allow rule names and no deny rule does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Role {
-    /// What users name.
+    /// The name that users refer to.
     pub name: RoleName,
-    /// When an idle session ends; `None`: this role says nothing of it.
+    /// The idle time after which a session ends; `None`: this role says nothing of it.
     pub idle_timeout: Option<IdleTimeout>,
-    /// How long a session lasts at most, whatever happens in it; `None`: this role says nothing of it.
+    /// The longest time that a session lasts; `None`: this role says nothing of it.
     pub max_session: Option<MaxSession>,
-    /// What happens to a process whose observer is lost; `None`: this role says nothing of it.
+    /// The treatment of a process that loses its observer; `None`: this role says nothing of it.
     pub on_disconnect: Option<OnDisconnect>,
-    /// Whether a session may go on that cannot be recorded; `None`: this role says nothing of it.
+    /// The recording mode: whether a session may go on that cannot be recorded; `None`: this role says nothing of it.
     pub recording: Option<RecordingMode>,
-    /// What is recorded of what is typed; `None`: this role says nothing of it.
+    /// The recording of the input; `None`: this role says nothing of it.
     pub record_stdin: Option<StdinMode>,
     /// The networks that the role counts from. Empty: anywhere.
     pub source: Vec<IpNet>,
-    /// How much at a time.
+    /// The limits of what runs at a time.
     pub limits: Limits,
-    /// What its forwards may reach.
+    /// The destinations that its forwards may reach.
     pub forward: Forwarding,
-    /// What sftp is held to.
+    /// The constraints of sftp.
     pub sftp: SftpOptions,
-    /// What it allows.
+    /// The rules that allow.
     pub allow: Vec<Rule>,
-    /// What it denies, to its users, whatever another of their roles allows.
+    /// The rules that deny, to its users, whatever another of their roles allows.
     pub deny: Vec<Rule>,
 }
 
 impl Role {
-    /// A role that allows nothing and limits nothing.
+    /// Creates a role that allows nothing and limits nothing.
     #[must_use]
     pub(crate) fn empty(name: RoleName) -> Self {
         Self {
@@ -69,7 +69,7 @@ impl Role {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct RoleName(String);
 
-/// Why a text is no [`RoleName`]. It does not repeat the text, which may come from anybody.
+/// The reason why a text is not a valid [`RoleName`]. It does not repeat the text, which may come from anywhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error(
     "a role's name has 1 to {MAX_ROLE_NAME} letters, digits, '.', '_' and '-', and begins with a letter or digit"
@@ -91,7 +91,7 @@ impl RoleName {
         good.then(|| Self(text.to_owned())).ok_or(RoleNameError)
     }
 
-    /// The text itself.
+    /// Returns the text itself.
     #[must_use]
     pub(crate) fn as_str(&self) -> &str {
         &self.0
@@ -112,7 +112,7 @@ impl FromStr for RoleName {
     }
 }
 
-/// When a session without activity ends. The order is by strictness: the least wins.
+/// The idle time after which a session ends. The order is by strictness: the least wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum IdleTimeout {
     /// After so long.
@@ -121,11 +121,11 @@ pub(crate) enum IdleTimeout {
     Never,
 }
 
-/// How long a session lasts at most. The least wins.
+/// The longest time that a session lasts. The least wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct MaxSession(pub Duration);
 
-/// What happens to a session's process when its observer is lost. The order is by strictness: the greatest wins.
+/// The treatment of a session's process that loses its observer. The order is by strictness: the greatest wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum OnDisconnect {
     /// It goes on, with its terminal.
@@ -136,7 +136,7 @@ pub(crate) enum OnDisconnect {
     Kill,
 }
 
-/// How much one user may have at a time; `None`: no limit.
+/// The limits of one user; `None`: no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Limits {
     /// SSH connections of a user, over all relays.
@@ -147,23 +147,24 @@ pub(crate) struct Limits {
     pub max_channels: Option<NonZeroU32>,
 }
 
-/// What forwards may reach.
+/// The destinations that forwards may reach.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Forwarding {
-    /// Where the role's ability to forward leads; `None`: anywhere.
+    /// The addresses that the role's ability to forward leads to; `None`: any.
     pub connect: Option<Vec<AddressRule>>,
-    /// Where it lets the device listen; `None`: on the device's loopback.
+    /// The addresses where it lets the device listen; `None`: the device's loopback.
     pub listen: Option<Vec<AddressRule>>,
-    /// Where no forward of its users leads or listens, whatever another of their roles allows.
+    /// The addresses that no forward of its users may use, whatever another of their roles allows.
     pub deny: Vec<AddressRule>,
-    /// To which Unix sockets it leads.
+    /// The Unix sockets that it leads to.
     pub connect_paths: Option<Vec<PathRule>>,
-    /// Which ones it lets the device make. `None`, of either: any if the role says nothing at all of forwards,
-    /// none if it says something.
+    /// The Unix sockets that it lets the device make. `None`, of either: any if the role says nothing at all of
+    /// forwards, none if it says something.
     pub listen_paths: Option<Vec<PathRule>>,
 }
 
-/// Whether a session may go on that cannot be recorded. The order is by strictness: the greatest wins.
+/// The recording mode: whether a session may go on that cannot be recorded. The order is by strictness: the greatest
+/// wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum RecordingMode {
     /// Nothing is recorded.
@@ -174,7 +175,7 @@ pub(crate) enum RecordingMode {
     Strict,
 }
 
-/// What is recorded of what is typed. The order is by what is recorded: the greatest wins.
+/// The recording of the input. The order is by what is recorded: the greatest wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum StdinMode {
     /// Nothing.
@@ -215,7 +216,7 @@ impl From<StdinMode> for wire::StdinMode {
     }
 }
 
-/// What somebody may do.
+/// A thing that a user may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Ability {
     /// An interactive shell on a device.
@@ -228,7 +229,7 @@ pub(crate) enum Ability {
     Forward,
     /// Taking one's SSH agent along to a device.
     AgentForward,
-    /// Joining a live session of somebody else.
+    /// Joining a live session of another user.
     Join,
     /// Into a device that cannot record, in an emergency.
     Recover,
@@ -268,13 +269,13 @@ impl Ability {
         Self::Admin,
     ];
 
-    /// Whether it is about a device and a login. The others are about the whole fleet.
+    /// Returns whether it is about a device and a login. The others are about the whole fleet.
     #[must_use]
     pub(crate) const fn needs_device(self) -> bool {
         !matches!(self, Self::Review | Self::ReviewOwn | Self::Admin)
     }
 
-    /// Its word in a policy document.
+    /// Returns its word in a policy document.
     #[must_use]
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
@@ -291,7 +292,7 @@ impl Ability {
         }
     }
 
-    /// What it is called in a refusal: "may not use …".
+    /// Returns its name in a refusal: "may not use …".
     #[must_use]
     pub(crate) const fn noun(self) -> &'static str {
         match self {
@@ -316,7 +317,7 @@ macro_rules! words {
             /// All its words, for a refusal.
             pub(crate) const WORDS: &'static [&'static str] = &[$($word),+];
 
-            /// Its word in a policy document.
+            /// Returns its word in a policy document.
             #[must_use]
             pub(crate) const fn as_str(self) -> &'static str {
                 match self {

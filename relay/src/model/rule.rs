@@ -13,21 +13,21 @@ use crate::model::labels::Labels;
 /// A rule, as allow or as deny.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Rule {
-    /// Which devices.
+    /// The devices that the rule is about.
     pub labels: Option<LabelRule>,
-    /// Which logins.
+    /// The logins that the rule is about.
     pub logins: Option<Vec<LoginRule>>,
-    /// What may (not) be done.
+    /// The abilities that are allowed or denied.
     pub abilities: Option<Vec<Ability>>,
 }
 
-/// Which devices a rule is about: each key's condition must hold. Without one it is about every device:
+/// The devices that a rule is about: each key's condition must hold. Without one it is about every device:
 /// `{ "*" = "*" }`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LabelRule(pub BTreeMap<LabelKey, ValueRule>);
 
-/// What one label must be: one of the values that stand without `!=`, if there are any, and none of those
-/// that stand with it. A device without the label has none of any values.
+/// The condition for one label: it must be one of the values without `!=`, if there are any, and none of those
+/// with it. A device without the label has none of any values.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ValueRule(pub Vec<ValuePattern>);
 
@@ -53,21 +53,21 @@ pub(crate) enum LoginRule {
     Exact(Login),
 }
 
-/// What somebody asks for on a device.
+/// A request for a device.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Request<'a> {
-    /// Who.
+    /// The user.
     pub user: &'a UserName,
     /// The device's labels.
     pub labels: &'a Labels,
-    /// Under which account.
+    /// The account on the device.
     pub login: &'a Login,
-    /// What.
+    /// The ability.
     pub ability: Ability,
 }
 
 impl Rule {
-    /// Whether this, as an allow rule, allows the request.
+    /// Returns whether this, as an allow rule, allows the request.
     #[must_use]
     pub(crate) fn allows(&self, request: &Request<'_>) -> bool {
         self.labels
@@ -80,7 +80,7 @@ impl Rule {
             && self.names_ability(request.ability)
     }
 
-    /// Whether this, as a deny rule, denies the request.
+    /// Returns whether this, as a deny rule, denies the request.
     #[must_use]
     pub(crate) fn denies(&self, request: &Request<'_>) -> bool {
         self.labels
@@ -96,8 +96,8 @@ impl Rule {
                 .is_none_or(|all| all.contains(&request.ability))
     }
 
-    /// The logins that this, as a deny rule, names for what a user asks for on a device: those that are denied there
-    /// whatever an account with the same user id is called.
+    /// Returns the logins that this, as a deny rule, names for what a user asks for on a device: those that are denied
+    /// there whatever an account with the same user id is called.
     #[must_use]
     pub(crate) fn denied_logins(&self, request: &Request<'_>) -> Vec<Login> {
         let labels = self.labels.as_ref();
@@ -117,7 +117,7 @@ impl Rule {
         named.collect()
     }
 
-    /// Whether this, as an allow rule, allows an ability that is not about a device: a rule over some
+    /// Returns whether this, as an allow rule, allows an ability that is not about a device: a rule over some
     /// devices allows none of them but the one over what is one's own.
     #[must_use]
     pub(crate) fn allows_everywhere(&self, ability: Ability) -> bool {
@@ -125,7 +125,7 @@ impl Rule {
         self.names_ability(ability) && (any_device || ability == Ability::ReviewOwn)
     }
 
-    /// Whether this, as a deny rule, denies an ability that is not about a device: a rule over some devices
+    /// Returns whether this, as a deny rule, denies an ability that is not about a device: a rule over some devices
     /// or logins does not.
     #[must_use]
     pub(crate) fn denies_everywhere(&self, ability: Ability) -> bool {
@@ -137,7 +137,7 @@ impl Rule {
                 .is_none_or(|all| all.contains(&ability))
     }
 
-    /// Whether a rule that is about some logins is about all of them.
+    /// Returns whether a rule that is about some logins is about all of them.
     #[must_use]
     pub(crate) fn any_login(&self) -> bool {
         self.logins
@@ -153,19 +153,19 @@ impl Rule {
 }
 
 impl LabelRule {
-    /// The rule for any device.
+    /// Returns the rule for any device.
     #[must_use]
     pub(crate) fn any() -> Self {
         Self::default()
     }
 
-    /// Whether it is about every device.
+    /// Returns whether it is about every device.
     #[must_use]
     pub(crate) fn is_any(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether it is about a device with these labels.
+    /// Returns whether it is about a device with these labels.
     #[must_use]
     pub(crate) fn matches(&self, labels: &Labels) -> bool {
         let holds = |(key, rule): (&LabelKey, &ValueRule)| rule.matches(labels.get(key));
@@ -174,7 +174,7 @@ impl LabelRule {
 }
 
 impl ValueRule {
-    /// Whether a label with this value, or no such label, is meant.
+    /// Returns whether a label with this value, or no such label, is meant.
     #[must_use]
     pub(crate) fn matches(&self, value: Option<&LabelValue>) -> bool {
         let (mut wanted, mut found) = (false, false);
@@ -193,7 +193,7 @@ impl ValueRule {
 }
 
 impl LoginRule {
-    /// Whether this login is meant, for this user.
+    /// Returns whether this login is meant, for this user.
     #[must_use]
     pub(crate) fn matches(&self, user: &UserName, login: &Login) -> bool {
         match self {

@@ -7,12 +7,12 @@ use holdfast_protocol::limits::MAX_SFTP_ROOT;
 use holdfast_protocol::wire::SftpTerms;
 use thiserror::Error;
 
-/// What a role says of sftp. The default says nothing.
+/// The options of a role for sftp. The default says nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SftpOptions {
-    /// Whether nothing may be changed.
+    /// True if nothing may be changed.
     pub read_only: bool,
-    /// The folder that stands for the whole file system.
+    /// The folder that the user sees as the whole file system.
     pub root: Option<SftpRoot>,
 }
 
@@ -20,7 +20,7 @@ pub(crate) struct SftpOptions {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SftpRoot(String);
 
-/// Why a text is no [`SftpRoot`]. It does not repeat the text, which may come from anybody.
+/// The reason why a text is not a valid [`SftpRoot`]. It does not repeat the text, which may come from anywhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error(
     "a root is an absolute path of at most {MAX_SFTP_ROOT} bytes without \"..\" and control characters, as in /srv/data"
@@ -54,7 +54,7 @@ impl fmt::Display for SftpRoot {
 }
 
 impl SftpRoot {
-    /// Whether a folder is this one, or lies within it.
+    /// Returns whether a folder is this one, or lies within it.
     #[must_use]
     pub(crate) fn holds(&self, other: &Self) -> bool {
         let rest = other.0.strip_prefix(self.0.trim_end_matches('/'));
@@ -62,16 +62,16 @@ impl SftpRoot {
     }
 }
 
-/// What all roles say of sftp together: read-only if one says so, and the innermost of the roots.
+/// The constraints of all roles together: read-only if one says so, and the innermost of the roots.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SftpConstraints {
-    /// Whether nothing may be changed.
+    /// True if nothing may be changed.
     pub read_only: bool,
-    /// Where paths begin and end.
+    /// The root of all paths.
     pub root: HeldRoot,
 }
 
-/// Where paths begin and end.
+/// The root of all paths.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum HeldRoot {
     /// No role says anything.
@@ -91,7 +91,7 @@ pub(crate) enum HeldRoot {
 pub(crate) struct RootsApart(SftpRoot, SftpRoot);
 
 impl SftpConstraints {
-    /// What these say together.
+    /// Combines the constraints of several roles.
     pub(crate) fn of<'a>(all: impl Iterator<Item = &'a SftpOptions>) -> Self {
         all.fold(Self::default(), |held, options| Self {
             read_only: held.read_only | options.read_only,
@@ -102,7 +102,7 @@ impl SftpConstraints {
         })
     }
 
-    /// What a device is told; `None`: nothing holds.
+    /// Returns the terms for the device; `None`: there are no constraints.
     ///
     /// # Errors
     /// [`RootsApart`]: nothing may be served.
@@ -131,7 +131,7 @@ impl HeldRoot {
 }
 
 impl fmt::Display for SftpConstraints {
-    /// For people: `read-only, within /srv/data`.
+    /// Writes the text for people: `read-only, within /srv/data`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let read_only = if self.read_only { "read-only" } else { "" };
         let comma = if self.read_only { ", " } else { "" };

@@ -24,7 +24,7 @@ impl Source {
         self.0
     }
 
-    /// The source of an address.
+    /// Returns the source of an address.
     #[must_use]
     pub(crate) fn of(address: IpAddr) -> Self {
         match address.to_canonical() {

@@ -11,7 +11,7 @@ pub(crate) struct UserId(pub i64);
 /// An operator, as the access decision needs one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct User {
-    /// Who.
+    /// The id of the user.
     pub id: UserId,
     /// The name.
     pub name: UserName,
@@ -19,14 +19,14 @@ pub(crate) struct User {
     pub email: Option<String>,
     /// The names of the roles, in order.
     pub roles: Vec<String>,
-    /// Whether nothing is allowed, whatever the roles say.
+    /// True if nothing is allowed, whatever the roles say.
     pub disabled: bool,
 }
 
 /// A user, and their roles as they are now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Subject {
-    /// Who. Names of roles that there are not mean nothing.
+    /// The user. Names of roles that do not exist mean nothing.
     pub user: User,
     /// The roles that count, by name.
     pub roles: Vec<Role>,

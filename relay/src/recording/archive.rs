@@ -18,7 +18,7 @@ use crate::limits::READ_AHEAD;
 use crate::state::State;
 use crate::store::RecordingFacts;
 
-/// Where recordings lie and what opens them. Cloning it is cheap.
+/// The storage of recordings and the key that opens them. Cloning it is cheap.
 #[derive(Clone, Debug)]
 pub(crate) struct Archive {
     objects: Objects,
@@ -29,14 +29,14 @@ pub(crate) struct Archive {
 /// Something that was read.
 #[derive(Debug)]
 pub(crate) enum Read<T> {
-    /// What was made of a record.
+    /// The result for a record.
     Item(T),
     /// Nothing more follows. What the recording is as far as it could be read, and the chain over it.
     End(io::Result<(ReadVerdict, SegmentLink)>),
 }
 
 impl Archive {
-    /// That of a relay's state.
+    /// Returns the archive of a relay's state.
     #[must_use]
     pub(crate) fn of(state: &State, objects: Objects) -> Self {
         Self {
@@ -46,7 +46,7 @@ impl Archive {
         }
     }
 
-    /// The verdict on a recording, if the cluster key signed it.
+    /// Returns the verdict on a recording, if the cluster key signed it.
     #[must_use]
     pub(crate) fn verdict(&self, facts: &RecordingFacts) -> Option<VerdictText> {
         let text = facts.row.verdict.as_deref()?;
@@ -81,7 +81,7 @@ impl Archive {
                     });
                 },
             );
-            // Whoever has seen enough does not wait for the end.
+            // A reader that has seen enough does not wait for the end.
             let _ = give.blocking_send(Read::End(read));
         });
         items

@@ -40,7 +40,7 @@ impl Recordings {
             }
         }
         if lock(&self.0.budget).is_short() {
-            // Somebody may have removed recordings meanwhile.
+            // Recordings may have been removed meanwhile.
             let used = self.0.store.recorded_bytes().await?;
             lock(&self.0.budget).count(used);
         }

@@ -9,7 +9,7 @@ use super::verify::{VerdictText, name};
 use crate::limits::MAX_TEXT_LINE;
 use crate::store::RecordingFacts;
 
-/// Why something in a recording is not what the operator was shown or sent, as far as the relay can say.
+/// The reason why something in a recording is not what the operator was shown or sent, as far as the relay can say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mark {
     /// The session was cut off before the relay could pass it on.
@@ -21,7 +21,7 @@ pub(crate) enum Mark {
 }
 
 impl Mark {
-    /// Its words, as they appear in every export.
+    /// Returns its words, as they appear in every export.
     #[must_use]
     pub(crate) const fn text(self) -> &'static str {
         match self {
@@ -36,24 +36,24 @@ impl Mark {
 #[derive(Clone, Debug)]
 pub(crate) struct Marks {
     streams: [StreamMarks; 3],
-    /// Whether the session ended without an exit status that the relay passed on.
+    /// True if the session ended without an exit status that the relay passed on.
     without_exit: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct StreamMarks {
-    /// How many bytes have come.
+    /// The number of bytes have come.
     at: u64,
-    /// Up to where it is proved.
+    /// The offset up to which it is proved.
     proved: u64,
-    /// Up to where the relay passed it on.
+    /// The offset up to which the relay passed it on.
     relayed: u64,
-    /// What is behind that.
+    /// The mark of what is behind that.
     beyond: Mark,
 }
 
 impl Marks {
-    /// Those of a recording; `verdict` is the signed one, if there is one.
+    /// Returns the marks of a recording; `verdict` is the signed one, if there is one.
     #[must_use]
     pub(crate) fn of(facts: &RecordingFacts, verdict: Option<&VerdictText>) -> Self {
         let runs = facts.row.ended.is_none();
@@ -72,7 +72,7 @@ impl Marks {
             });
             StreamMarks {
                 at: 0,
-                // Of a session that runs, the relay has not written down what passes now. Where a gap stands, what is
+                // Of a session that runs, the relay has not written down what passes now. Where there is a gap, what is
                 // proved is not all before it.
                 proved: match said {
                     Some(said) if said.missing == 0 => said.proved.saturating_add(said.redacted),
@@ -168,7 +168,7 @@ impl StreamMarks {
 pub(crate) struct MarkedLines([(Text, String); 3]);
 
 impl MarkedLines {
-    /// The lines that are whole with these bytes.
+    /// Returns the lines that are whole with these bytes.
     pub(crate) fn take(&mut self, stream: Stream, mark: Mark, bytes: &[u8]) -> Vec<String> {
         let [stdin, stdout, stderr] = &mut self.0;
         let (text, line) = match stream {
@@ -186,14 +186,14 @@ impl MarkedLines {
         lines
     }
 
-    /// The same, with the line that is not whole.
+    /// Returns the same, with the line that is not whole.
     pub(crate) fn take_all(&mut self, stream: Stream, mark: Mark, bytes: &[u8]) -> Vec<String> {
         let mut lines = self.take(stream, mark, bytes);
         lines.extend(self.rest(mark));
         lines
     }
 
-    /// The lines that are not whole.
+    /// Returns the lines that are not whole.
     pub(crate) fn rest(&mut self, mark: Mark) -> Vec<String> {
         let lines = self.0.iter_mut().map(|(_, line)| std::mem::take(line));
         let lines = lines.filter(|line| !line.is_empty());

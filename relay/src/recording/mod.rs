@@ -41,21 +41,21 @@ pub(crate) use keeper::run as keep;
 use archive::Archive;
 use ingest::Slot;
 use objects::Objects;
+use objects::backend::{StorageBackend, StorageError};
 use objects::budget::{Bounds, Budget};
-use objects::place::{Place, PlaceError};
 use verify::checks::Checks;
-use watched::Watched;
+use watched::StreamDigests;
 
-/// How long recordings are waited for and kept.
+/// The time that recordings are waited for and kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Settings {
-    /// What a device does not deliver within this is lost.
+    /// The time after which what a device has not delivered is lost.
     pub expect_within: Duration,
-    /// How long they are kept; `None`: for ever.
+    /// The time that they are kept; `None`: for ever.
     pub keep: Option<Duration>,
-    /// Where.
-    pub place: Place,
-    /// How much they may take.
+    /// The storage backend.
+    pub place: StorageBackend,
+    /// The maximum that they may take.
     pub bounds: Bounds,
 }
 
@@ -72,10 +72,10 @@ struct Inner {
     cluster: SigningKey,
     settings: Settings,
     /// Sessions that run here, and what has passed on them.
-    live: Mutex<HashMap<SessionId, Watched>>,
+    live: Mutex<HashMap<SessionId, StreamDigests>>,
     /// Recordings that something is done for now.
     slots: Mutex<HashMap<SessionId, Arc<Slot>>>,
-    /// How many upload streams there were.
+    /// The number of upload streams there were.
     streams: AtomicU64,
     /// Those whose verdict is being made.
     judged: Mutex<HashSet<SessionId>>,
@@ -83,18 +83,18 @@ struct Inner {
     budget: Mutex<Budget>,
 }
 
-/// Why something could not be done for a recording. The device keeps what is not stored, and comes again.
+/// The reason why something could not be done for a recording. The device keeps what is not stored, and comes again.
 #[derive(Debug, Error)]
 pub(crate) enum RecordingError {
     /// The store.
     #[error("{0}")]
     Store(#[from] StoreError),
-    /// Where the objects are.
+    /// The storage of objects failed.
     #[error("the recordings' store failed: {0}")]
     Objects(#[from] io::Error),
     /// There is no such place.
     #[error("{0}")]
-    Place(#[from] PlaceError),
+    Storage(#[from] StorageError),
     /// A thread for it.
     #[error("a check was given up")]
     Cancelled,
@@ -107,7 +107,7 @@ pub(crate) enum RecordingError {
 }
 
 impl Recordings {
-    /// Those of a relay that starts: every session of earlier runs is over.
+    /// Creates the recordings of a relay that starts: every session of earlier runs is over.
     ///
     /// # Errors
     /// [`RecordingError`].
@@ -145,19 +145,20 @@ impl Recordings {
         })))
     }
 
-    /// The number of an upload stream that a device has opened just now.
+    /// Returns the number of an upload stream that a device has opened just now.
     fn next_stream(&self) -> UploadStream {
         UploadStream(self.0.streams.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// What is stored, for who may look into it.
+    /// Returns the stored recordings, for readers that may look into them.
     #[must_use]
     pub(crate) fn archive(&self, state: &State) -> Archive {
         Archive::of(state, self.0.objects.clone())
     }
 
-    /// A session, or what passes on forwards, is to be recorded: it is in the store before the device hears of it. Gives the key of its
-    /// streams' digests, and what takes them; `begun` is what the session is begun with, given that key.
+    /// Begins the recording of a session, or of what passes on forwards: it is in the store before the device hears of
+    /// it. Gives the key of its streams' digests, and what takes them; `begun` is what the session is begun with, given
+    /// that key.
     ///
     /// # Errors
     /// [`RecordingError`]: nothing of it is taken, then.
@@ -165,12 +166,12 @@ impl Recordings {
         &self,
         session: SessionFacts,
         begun: impl FnOnce(&ChainKey) -> SessionStart,
-    ) -> Result<(ChainKey, Watched), RecordingError> {
+    ) -> Result<(ChainKey, StreamDigests), RecordingError> {
         let id = session.id;
         let key = ChainKey(random_bytes().map_err(|_| RecordingError::Random)?);
         let begun = begun(&key);
         let holds_data = recorded_kind(session.kind).holds_data(Some(&begun));
-        let watched = Watched::new(id, &key, holds_data);
+        let watched = StreamDigests::new(id, &key, holds_data);
         let new = NewRecording {
             session,
             key: key.clone(),
@@ -186,7 +187,7 @@ impl Recordings {
         Ok((key, watched))
     }
 
-    /// A recording was given up before [`Self::begin`] was done.
+    /// Notes that a recording was given up before [`Self::begin`] was done.
     pub(crate) fn not_begun(&self, id: SessionId) {
         lock(&self.0.live).remove(&id);
     }
@@ -195,12 +196,12 @@ impl Recordings {
     ///
     /// # Errors
     /// [`RecordingError`].
-    pub(crate) async fn note(&self, watched: &Watched) -> Result<(), RecordingError> {
+    pub(crate) async fn note(&self, watched: &StreamDigests) -> Result<(), RecordingError> {
         let seen = watched.seen();
         Ok(self.0.store.recording_seen(watched.id, &seen).await?)
     }
 
-    /// The file operations of a recorded session cannot be followed any more, for this reason.
+    /// Notes that the file operations of a recorded session cannot be followed any more, for this reason.
     ///
     /// # Errors
     /// [`RecordingError`].
@@ -208,14 +209,14 @@ impl Recordings {
         Ok(self.0.store.recording_unfollowed(id, why).await?)
     }
 
-    /// A recorded session is over; `closing` says whether the device sent its exit status, `refused` that it
+    /// Notes that a recorded session is over; `closing` says whether the device sent its exit status, `refused` that it
     /// started nothing. From here on its recording can be judged.
     ///
     /// # Errors
     /// [`RecordingError`]: it is judged by what was noted before.
     pub(crate) async fn over(
         &self,
-        watched: &Watched,
+        watched: &StreamDigests,
         closing: Closing,
         refused: bool,
     ) -> Result<(), RecordingError> {
@@ -237,7 +238,7 @@ impl Recordings {
         lock(&self.0.live).contains_key(&id)
     }
 
-    /// An event about a recording, with whose session it was.
+    /// Returns an event about a recording, with whose session it was.
     fn event(row: &RecordingRow, kind: EventKind) -> Event {
         let SessionFacts { id, login, .. } = &row.session;
         let event = Event::recording(kind, &id.to_string());

@@ -1,5 +1,5 @@
 //! Recordings that the device's own code makes, taken in as they come from a tunnel: whole, cut, twice, and
-//! changed by whoever is root there.
+//! changed by a user who is root there.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -62,14 +62,14 @@ impl Bed {
         }
     }
 
-    /// Another run of the relay on the same state.
+    /// Starts another run of the relay on the same state.
     async fn restart(&mut self) {
         let bounds = Bounds::default();
         let within = Duration::from_secs(3_600);
         self.recordings = start(&self.state, &self.store, within, None, bounds).await;
     }
 
-    /// The same that keeps recordings for so long.
+    /// Does the same that keeps recordings for so long.
     async fn keep(&mut self, keep: Duration) {
         let within = Duration::from_secs(3_600);
         self.recordings = start(
@@ -82,11 +82,11 @@ impl Bed {
         .await;
     }
 
-    async fn begin(&self) -> (LiveGuard, ChainKey, Watched) {
+    async fn begin(&self) -> (LiveGuard, ChainKey, StreamDigests) {
         self.begin_as(SESSION).await
     }
 
-    async fn begin_as(&self, id: SessionId) -> (LiveGuard, ChainKey, Watched) {
+    async fn begin_as(&self, id: SessionId) -> (LiveGuard, ChainKey, StreamDigests) {
         let device = fixture::device(crate::store::Labels::new(), None);
         let subject = fixture::with_preset("operator");
         let client = Client::for_test("203.0.113.9:50000".parse().unwrap());
@@ -121,7 +121,7 @@ impl Bed {
         self.store.recording(SESSION).await.unwrap().unwrap()
     }
 
-    /// The recording when its verdict is signed.
+    /// Returns the recording when its verdict is signed.
     async fn judged(&self) -> RecordingFacts {
         let wait = async {
             loop {
@@ -206,7 +206,7 @@ async fn start(
     let settings = Settings {
         expect_within,
         keep,
-        place: Place::Folder,
+        place: StorageBackend::Folder,
         bounds,
     };
     let relay = RelayId::random().unwrap();
@@ -215,7 +215,7 @@ async fn start(
         .unwrap()
 }
 
-/// How all of these are recorded.
+/// Returns how all of these are recorded.
 fn terms(key: &ChainKey) -> RecordingTerms {
     RecordingTerms {
         mode: RecordingMode::Strict,
@@ -225,7 +225,7 @@ fn terms(key: &ChainKey) -> RecordingTerms {
     }
 }
 
-/// What all of these sessions run.
+/// Returns what all of these sessions run.
 fn uptime() -> Work {
     Work::Exec(b"uptime".to_vec())
 }
@@ -234,7 +234,7 @@ fn begun(key: &ChainKey) -> SessionStart {
     SessionStart::of(&uptime(), None, &[], &terms(key))
 }
 
-/// The relay saw the command end well.
+/// Returns the relay saw the command end well.
 fn exited() -> Closing {
     Closing {
         exit: Some(Exit::Status(0)),
@@ -255,7 +255,7 @@ impl Device {
         Self::recording_as(bed, id, key, |_| {})
     }
 
-    /// One whose start says something else than the session was begun with.
+    /// Makes a recording whose start says something else than the session was begun with.
     fn recording_as(
         bed: &Bed,
         id: SessionId,
@@ -323,7 +323,7 @@ impl Device {
         self.work();
     }
 
-    /// Its agent was killed, and is started again in the same boot.
+    /// Restarts its agent after a kill in the same boot.
     fn restart(&mut self) {
         let config = SpoolConfig::default();
         let (spool, _) = Spool::recover_after(config, &mut self.files, &|_| false).unwrap();
@@ -343,7 +343,7 @@ impl Device {
     }
 }
 
-/// A session that shows these bytes and ends, seen so by the relay and recorded so by the device.
+/// Returns a session that shows these bytes and ends, seen so by the relay and recorded so by the device.
 async fn recorded(bed: &Bed, shown: &[u8]) -> Device {
     let (_guard, key, watched) = bed.begin().await;
     let mut device = Device::recording(bed, SESSION, &key);
@@ -515,7 +515,7 @@ async fn what_is_changed_on_the_device_is_named() {
             bed.say(report, 0).await;
         }
         if named.is_empty() {
-            // Nobody says that it is gone: it is waited for.
+            // It is not reported as gone: it is waited for.
             assert_eq!(
                 bed.facts().await.row.state,
                 RecordingState::Uploading,
@@ -558,12 +558,12 @@ async fn a_segment_of_another_session_is_named() {
 }
 
 #[tokio::test]
-async fn a_recording_that_was_made_anew_contradicts_what_the_relay_saw() {
+async fn remade_recording_contradicts_relay_digests() {
     let bed = Bed::new().await;
     let (_guard, key, watched) = bed.begin().await;
     watched.pass(Stream::Stdout, b"before ", 0);
     watched.pass(Stream::Stdout, b"rm -rf /", 0);
-    // Whoever is root on the device has the session's key, and seals what they like.
+    // A user who is root on the device has the session's key, and seals what they like.
     let mut device = Device::recording(&bed, SESSION, &key);
     device.show(SESSION, b"before ");
     device.show(SESSION, b"ls -la /");
@@ -605,7 +605,7 @@ async fn nothing_is_judged_before_the_relay_has_seen_the_end() {
 }
 
 #[tokio::test]
-async fn input_that_was_on_its_way_when_the_command_ended_is_no_tampering() {
+async fn input_in_flight_at_exit_is_not_tampering() {
     let bed = Bed::new().await;
     let (_guard, key, watched) = bed.begin().await;
     let mut device = Device::recording(&bed, SESSION, &key);
@@ -679,7 +679,7 @@ async fn what_is_older_than_keep_is_removed_unless_it_is_held() {
 }
 
 #[tokio::test]
-async fn a_recording_is_found_by_the_beginning_of_its_id_and_lists_come_in_pages() {
+async fn recordings_are_found_by_id_prefix_and_paged() {
     let bed = Bed::new().await;
     let ids: Vec<SessionId> = (0_u8..)
         .zip([0x10, 0x12, 0x12, 0xff])
@@ -706,7 +706,7 @@ async fn a_recording_is_found_by_the_beginning_of_its_id_and_lists_come_in_pages
     for none in ["", "2", "1%", "x", "é", &"1".repeat(33)] {
         assert_eq!(found(none).await, 0, "{none}");
     }
-    // Those of the user with that id, whoever has the name.
+    // Those of the user with that id, whatever user has the name.
     let by = async |own: i64| {
         let own = Some(crate::store::UserId(own));
         let rows = bed.store.recordings_named("10", own).await.unwrap();

@@ -12,10 +12,10 @@ use crate::store::SeenSession;
 
 /// The digests of a session's three streams, and of what is sent beside them. Clones share them.
 #[derive(Clone, Debug)]
-pub(crate) struct Watched {
+pub(crate) struct StreamDigests {
     /// The session.
     pub id: SessionId,
-    /// Whether its recording holds the streams' data: then what is sent beside it has a place in it.
+    /// True if its recording holds the streams' data: then what is sent beside it has a place in it.
     holds_data: bool,
     digests: Arc<Mutex<Digests>>,
 }
@@ -27,8 +27,8 @@ struct Digests {
     eof: Option<u64>,
 }
 
-impl Watched {
-    /// Of a session on which nothing has passed yet.
+impl StreamDigests {
+    /// Creates the digests of a session on which nothing has passed yet.
     #[must_use]
     pub(crate) fn new(id: SessionId, key: &ChainKey, holds_data: bool) -> Self {
         let digests = Digests {
@@ -43,7 +43,7 @@ impl Watched {
         }
     }
 
-    /// A piece of a frame is passed on, of which `remaining` more bytes are still to come.
+    /// Notes a piece of a frame that is passed on, of which `remaining` more bytes are still to come.
     pub(crate) fn pass(&self, stream: impl Into<Stream>, piece: &[u8], remaining: usize) {
         // Three streams, three witnesses.
         if let Some(witness) = self.lock().streams.get_mut(stream.into().index()) {
@@ -51,21 +51,21 @@ impl Watched {
         }
     }
 
-    /// A size or a signal is passed on, behind the input before it.
+    /// Notes a size or a signal that is passed on, behind the input before it.
     pub(crate) fn pass_control(&self, control: ControlMessage) {
         let mut digests = self.lock();
         let frame = control.frame(self.place(&digests));
         digests.control.update(&frame, 0);
     }
 
-    /// The end of the input is passed on.
+    /// Notes the end of the input.
     pub(crate) fn pass_eof(&self) {
         let mut digests = self.lock();
         let place = self.place(&digests);
         digests.eof.get_or_insert(place);
     }
 
-    /// What has passed so far.
+    /// Returns the digests of what has passed so far.
     #[must_use]
     pub(crate) fn seen(&self) -> SeenSession {
         let digests = self.lock();
@@ -78,7 +78,7 @@ impl Watched {
         }
     }
 
-    /// How many frames of input have passed, where they have a place in the recording.
+    /// Returns the number of frames of input have passed, where they have a place in the recording.
     fn place(&self, digests: &Digests) -> u64 {
         let [stdin, _, _] = &digests.streams;
         if self.holds_data { stdin.frames() } else { 0 }

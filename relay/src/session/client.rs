@@ -1,5 +1,5 @@
-//! An operator's client, whichever front end it came by. Sessions, forwards and console commands belong to a client by its
-//! identifier, not by an address; the front end gives it a way to be closed.
+//! An operator's client, whichever front end it came by. Sessions, forwards and console commands belong to a client by
+//! its identifier, not by an address; the front end gives it a way to be closed.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,7 +22,8 @@ use crate::access::idle::{IdleTimer, Step};
 use crate::access::policy;
 use crate::identity::Principal;
 
-/// Identifies a client for as long as this relay runs. What runs inside a client's jumps has the identifier of that client.
+/// Identifies a client for as long as this relay runs. What runs inside a client's jumps has the identifier of that
+/// client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ClientId(u64);
 
@@ -45,15 +46,16 @@ pub(crate) struct Client {
     handle: Arc<dyn CloseHandle>,
     /// Its slot of the user's quota; what runs inside a jump has none of its own.
     lease: Mutex<Option<Lease>>,
-    /// When it ends that has nothing to do, once that is known. A client shares it with what runs inside its jumps.
+    /// The time at which it ends that has nothing to do, once that is known. A client shares it with what runs inside
+    /// its jumps.
     idle: Arc<watch::Sender<Option<policy::Idle>>>,
-    /// How much runs on it.
+    /// The number of sessions that run on it.
     busy: watch::Sender<usize>,
-    /// Whether it is over.
+    /// True if it is over.
     over: watch::Sender<bool>,
-    /// Why it is about to end, if it is. A client shares it with what runs inside its jumps.
+    /// The reason why it is about to end, if it is. A client shares it with what runs inside its jumps.
     close_reason: Arc<OnceLock<Ending>>,
-    /// What its forwards are recorded in.
+    /// The recording of its forwards.
     pub(crate) forwards: Forwards,
     /// Places for connections that come to its devices.
     pub(crate) arrivals: Arrivals,

@@ -6,7 +6,7 @@
 //! question comes again, until the answer is the whole window. So one slow channel holds up neither the
 //! others of its connection nor its own output, whose window messages come by the same way.
 //!
-//! russh keeps one answer for all channels of a connection: what it was told for one, it gives to the next that
+//! russh keeps one answer for all channels of a connection: what it got for one, it gives to the next that
 //! needs window, whichever that is. So beside a loaded channel the others get no more than [`SHARED_WINDOW`],
 //! and beside a full one the trickle ([`allowance`]).
 //!
@@ -33,11 +33,11 @@ use crate::limits::{
     SMALL_MESSAGE, SSH_WINDOW, STALLED_CHANNEL, TRICKLE_PAUSE, TRICKLE_QUEUE, TRICKLE_WINDOW,
 };
 
-/// What is free of the budget when a queue is no longer loaded.
+/// The free part of the budget when a queue is no longer loaded.
 #[expect(clippy::cast_possible_truncation, reason = "both are a few MiB")]
 const ROOM_WHEN_RELIEVED: u32 = (CHANNEL_QUEUE - CHANNEL_LOADED) as u32;
 
-/// What an operator sends on a channel.
+/// A message of an operator on a channel.
 #[derive(Debug)]
 pub(crate) enum Input {
     /// Bytes for the process.
@@ -50,10 +50,10 @@ pub(crate) enum Input {
     Signal(Signal),
 }
 
-/// Why nothing more goes into a queue.
+/// The reason why nothing more goes into a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub(crate) enum PushError {
-    /// Nobody takes it any more: the session has ended.
+    /// The reader is gone: the session has ended.
     #[error("the session has ended")]
     Ended,
     /// It is full, and nothing was taken for [`STALLED_CHANNEL`].
@@ -61,7 +61,7 @@ pub(crate) enum PushError {
     Stalled,
 }
 
-/// How much waits in a queue.
+/// The fill level of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Level {
     /// Nothing, or little.
@@ -74,7 +74,7 @@ pub(crate) enum Level {
     Full,
 }
 
-/// What the channels of one connection may hold together.
+/// The budget of the channels of one connection together.
 #[derive(Clone, Debug)]
 pub(crate) struct Budget(Arc<Semaphore>);
 
@@ -84,8 +84,8 @@ impl Default for Budget {
     }
 }
 
-/// Up to how much window a channel's client may have, by its own queue's level and the highest of the others on its
-/// connection.
+/// Returns how much window a channel's client may have at most, by its own queue's level and the highest of the others
+/// on its connection.
 #[must_use]
 pub(crate) fn allowance(own: Level, others: Level) -> u32 {
     let own = match own {
@@ -102,14 +102,14 @@ pub(crate) fn allowance(own: Level, others: Level) -> u32 {
     own.min(beside)
 }
 
-/// What a queued message takes of its channel's budget and of its connection's.
+/// The permits for a queued message, of its channel's budget and of its connection's.
 #[derive(Debug)]
-struct Place {
+struct QueuePermit {
     _own: OwnedSemaphorePermit,
     _shared: OwnedSemaphorePermit,
 }
 
-/// What waits in a queue.
+/// An entry of a queue.
 #[derive(Debug)]
 enum Queued {
     One(Input),
@@ -121,19 +121,19 @@ enum Queued {
 #[derive(Debug)]
 struct Chunk(Mutex<Option<BytesMut>>);
 
-/// What both ends know.
+/// The state that both ends share.
 #[derive(Debug)]
 struct Shared {
     /// The chunk that was queued last, if nothing was queued behind it.
     last: Mutex<Option<Arc<Chunk>>>,
-    /// Since when there was something to take and nothing was taken.
+    /// The time since which there was something to take and nothing was taken.
     untaken: Mutex<Instant>,
 }
 
 /// The handler's end.
 #[derive(Clone, Debug)]
 pub(crate) struct InputSender {
-    queue: mpsc::Sender<(Queued, Place)>,
+    queue: mpsc::Sender<(Queued, QueuePermit)>,
     budget: Arc<Semaphore>,
     trickle: Arc<Semaphore>,
     connection: Budget,
@@ -145,15 +145,15 @@ pub(crate) struct InputSender {
 /// The session's end. `None` from [`Self::next`] means that the client is gone.
 #[derive(Debug)]
 pub(crate) struct InputReceiver {
-    queue: mpsc::Receiver<(Queued, Place)>,
+    queue: mpsc::Receiver<(Queued, QueuePermit)>,
     shared: Arc<Shared>,
-    /// What a reader as a stream has begun to take.
-    partial: Option<(Bytes, Place)>,
+    /// The message that a reader as a stream has begun to take.
+    partial: Option<(Bytes, QueuePermit)>,
     ended: bool,
     gone: CancellationToken,
 }
 
-/// A new queue of a connection's channel.
+/// Returns a new queue of a connection's channel.
 #[must_use]
 pub(crate) fn queue(connection: &Budget) -> (InputSender, InputReceiver) {
     // The budgets fill before the number of places does, so `send` below never waits.
@@ -220,19 +220,19 @@ impl InputSender {
         let _ = timeout(TRICKLE_PAUSE, relieved).await;
     }
 
-    /// Whether nobody takes anything any more: the session has ended.
+    /// Returns whether the reader is gone: the session has ended.
     #[must_use]
     pub(crate) fn is_closed(&self) -> bool {
         self.queue.is_closed()
     }
 
-    /// Whether nothing was taken for [`STALLED_CHANNEL`], and something waits.
+    /// Returns whether nothing was taken for [`STALLED_CHANNEL`], and something waits.
     #[must_use]
     pub(crate) fn is_stalled(&self) -> bool {
         self.waiting() > 0 && self.shared.untaken().elapsed() >= STALLED_CHANNEL
     }
 
-    /// How much waits.
+    /// Returns the fill level.
     #[must_use]
     pub(crate) fn level(&self) -> Level {
         let own = self.waiting();
@@ -254,7 +254,8 @@ impl InputSender {
         CHANNEL_QUEUE - self.budget.available_permits()
     }
 
-    /// Small messages would fill the queue with what it costs to keep them: those behind others wait together.
+    /// Queues a small message. Such messages would fill the queue with what it costs to keep them: those behind others
+    /// wait together.
     async fn push_small(&self, data: &[u8]) -> Result<(), PushError> {
         let last = self.shared.last().clone();
         if last.is_some_and(|chunk| chunk.append(data)) {
@@ -272,11 +273,11 @@ impl InputSender {
         self.send(Queued::Chunk(chunk), place).await
     }
 
-    async fn place(&self, budget: &Arc<Semaphore>, bytes: usize) -> Result<Place, PushError> {
+    async fn place(&self, budget: &Arc<Semaphore>, bytes: usize) -> Result<QueuePermit, PushError> {
         let cost = u32::try_from(bytes.min(CHANNEL_QUEUE)).unwrap_or(u32::MAX);
         let began = Instant::now();
         let shared = &self.shared;
-        Ok(Place {
+        Ok(QueuePermit {
             _own: self.room(budget, cost, || *shared.untaken()).await?,
             // Who uses up what all share may be another: it is not this channel's fault before it has waited itself.
             _shared: self
@@ -307,7 +308,7 @@ impl InputSender {
         }
     }
 
-    async fn send(&self, queued: Queued, place: Place) -> Result<(), PushError> {
+    async fn send(&self, queued: Queued, place: QueuePermit) -> Result<(), PushError> {
         let sent = self.queue.send((queued, place)).await;
         sent.map_err(|_| PushError::Ended)
     }
@@ -320,7 +321,7 @@ impl Chunk {
         Self(Mutex::new(Some(bytes)))
     }
 
-    /// Whether there was room for `data`, and nobody has taken the chunk yet.
+    /// Returns whether there was room for `data`, and the chunk is not taken yet.
     fn append(&self, data: &[u8]) -> bool {
         match &mut *self.lock() {
             Some(bytes) if bytes.len() + data.len() <= MESSAGE_CHUNK => {
@@ -351,14 +352,14 @@ impl Shared {
 }
 
 impl InputReceiver {
-    /// The next input; `None` when the client is gone.
+    /// Returns the next input; `None` when the client is gone.
     pub(crate) async fn next(&mut self) -> Option<Input> {
         let queued = self.queue.recv().await;
         // The permit goes here: what was taken is the session's to hold, one message at a time.
         queued.map(|(queued, _place)| self.taken(queued))
     }
 
-    /// Cancelled as soon as the client is gone, whatever still waits in the queue.
+    /// Returns a token that is cancelled as soon as the client is gone, whatever still waits in the queue.
     #[must_use]
     pub(crate) fn gone(&self) -> CancellationToken {
         self.gone.clone()
@@ -413,7 +414,7 @@ mod tests {
     use std::time::Duration;
     use tokio::io::AsyncReadExt as _;
 
-    /// What a client sends at most at once.
+    /// Returns the largest message that a client sends.
     fn packet() -> Input {
         Input::Data(Bytes::from(vec![0; 32 * 1024]))
     }
@@ -442,7 +443,7 @@ mod tests {
         assert_eq!(began.elapsed().as_secs(), STALLED_CHANNEL.as_secs());
         assert!(sender.is_stalled());
         let again = timeout(Duration::from_millis(5), sender.push(packet())).await;
-        assert_eq!(again, Ok(Err(PushError::Stalled)), "nobody waits twice");
+        assert_eq!(again, Ok(Err(PushError::Stalled)), "no second wait");
     }
 
     #[tokio::test(start_paused = true)]
@@ -461,7 +462,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_loaded_queue_gives_its_client_a_trickle_and_then_the_whole_window_again() {
+    async fn loaded_queue_narrows_and_restores_the_window() {
         let (sender, mut receiver) = queue(&Budget::default());
         let mut queued = 0;
         while sender.level() < Level::Loaded {
@@ -477,7 +478,7 @@ mod tests {
         assert!(queued - taken <= CHANNEL_FILLING);
     }
 
-    /// A channel as russh sees it: below half of what it was told last, it gives up to that much, and asks again.
+    /// A channel as russh sees it: below half of what it got last, it gives up to that much, and asks again.
     struct Client {
         sender: InputSender,
         receiver: InputReceiver,
@@ -496,7 +497,7 @@ mod tests {
             }
         }
 
-        /// Sends as much as it may at once; nobody must be held up by it.
+        /// Sends as much as it may at once; no other may be held up by it.
         async fn sends(&mut self, target: &mut u32, beside: Level) {
             let bytes = self.packet.min(self.window);
             self.window -= bytes;
@@ -585,7 +586,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_trickle_of_hours_holds_nobody_and_then_ends_the_channel() {
+    async fn slow_drain_blocks_no_other_channel_and_ends() {
         let (sender, mut receiver) = queue(&Budget::default());
         // The whole of it takes half a day, and long to count.
         sender.trickle.forget_permits(TRICKLE_QUEUE * 19 / 20);

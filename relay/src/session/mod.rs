@@ -31,9 +31,9 @@ pub(crate) struct Sessions {
     pub(crate) relay: RelayId,
     /// The relay's store.
     pub(crate) store: Store,
-    /// How devices are reached.
+    /// The tunnels to the devices.
     pub(crate) tunnels: Arc<Tunnels>,
-    /// What is recorded.
+    /// The recordings.
     pub(crate) recordings: Recordings,
     /// The clients that are connected.
     pub(crate) clients: Clients,
@@ -41,8 +41,8 @@ pub(crate) struct Sessions {
     pub(crate) live: Arc<Live>,
     /// The slots of quotas that are in use here.
     pub(crate) leases: Arc<Leases>,
-    /// Where sessions are reported.
+    /// The reporter of sessions' events.
     pub(crate) report: Report,
-    /// How a console command begins, for sentences that name one.
+    /// The words before a console command, for texts that name one.
     pub(crate) console: String,
 }

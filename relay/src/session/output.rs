@@ -48,12 +48,12 @@ pub(crate) enum Piece {
     Stderr(Bytes),
 }
 
-/// How a session ended.
+/// The way a session ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Last {
-    /// How its process did; `None` if there was none, or it was cut off.
+    /// The exit of its process; `None` if there was none, or it was cut off.
     pub(crate) exit: Option<Exit>,
-    /// What the relay said last beside the output: why it was refused or cut off.
+    /// The last message of the relay beside the output: why it was refused or cut off.
     pub(crate) notice: Option<String>,
 }
 

@@ -1,9 +1,9 @@
-//! What happens in sessions, told to the audit log: one function an event.
+//! Reports the events of sessions to the audit log: one function an event.
 
 use holdfast_protocol::wire::{Exit, Open, Work};
 use tracing::info;
 
-use super::forward::{Destination, Direction, ForwardEnd, Place};
+use super::forward::{Destination, Direction, Endpoint, ForwardEnd};
 use super::sftp::Booked;
 use crate::audit::{Audit, CLOCK_SKEW, Event, EventKind};
 use crate::log_limit::{self, Line};
@@ -28,7 +28,7 @@ impl Report {
         Self { audit }
     }
 
-    /// A session begins; with an error, which is a sentence for the operator, it must not: then it cannot
+    /// Reports that a session begins; with an error, which is a sentence for the operator, it must not: then it cannot
     /// be recorded, and none may go unrecorded.
     ///
     /// # Errors
@@ -67,7 +67,7 @@ impl Report {
             Some(skew) => event.with(CLOCK_SKEW, skew),
             None => event,
         };
-        // Loudly: whoever may get into a device that cannot record is seen to.
+        // Loudly: users who may get into a device that cannot record are to be noticed.
         let event = match &open.recording {
             Some(terms) if terms.recover => event.with("recover", true),
             _ => event,
@@ -90,7 +90,7 @@ impl Report {
         recorded.map_err(|error| error.to_string())
     }
 
-    /// It is over; `process` is what became of its process, if that did not end by itself.
+    /// Reports that it is over; `process` is what became of its process, if that did not end by itself.
     pub(crate) async fn session_end(
         &self,
         session: &LiveSession,
@@ -100,9 +100,9 @@ impl Report {
         let (traffic, age) = (session.traffic(), session.age());
         info!(session = %session.id, %end, bytes_in = traffic.bytes_in, bytes_out = traffic.bytes_out,
             seconds = age.as_secs(), "session end");
-        if let End::Told(ending) = end {
+        if let End::Ordered(ending) = end {
             let event = Event::new(EventKind::ClientDisconnect);
-            self.audit.note(told(of(session, event), ending)).await;
+            self.audit.note(ordered(of(session, event), ending)).await;
         }
         let event = at_terminal(of(session, Event::new(EventKind::SessionEnd)), session)
             .with("bytes_in", traffic.bytes_in)
@@ -118,7 +118,7 @@ impl Report {
                 event.with("signal", format!("{signal:?}").to_uppercase())
             }
             // The relay's own doing went as it should.
-            End::Told(ending) => event.because(ending.cause.as_str()),
+            End::Ordered(ending) => event.because(ending.cause.as_str()),
             End::ClientGone => event.because("the client went away"),
             End::Upgrading => event.because(end.to_string()),
             End::Refused(_) | End::NoAnswer(_) | End::DeviceLost(_) | End::Protocol(_) => {
@@ -128,7 +128,7 @@ impl Report {
         self.audit.note(event).await;
     }
 
-    /// A file operation of an sftp session was answered.
+    /// Reports a file operation of an sftp session that was answered.
     pub(crate) async fn sftp(&self, session: &LiveSession, booked: Booked) {
         let Booked {
             name,
@@ -152,22 +152,22 @@ impl Report {
         self.audit.note(event).await;
     }
 
-    /// A connection, a channel or a session is refused.
+    /// Reports that a connection, a channel or a session is refused.
     pub(crate) async fn session_rejected(&self, client: &Client, target: &Target, reason: &str) {
         info!(client = %client.address, ?target, reason, "session rejected");
         let event = Event::new(EventKind::SessionRejected).refused(reason);
         self.audit.note_refusal(on(client, target, event)).await;
     }
 
-    /// A forwarding is asked for, and refused.
-    pub(crate) async fn forward_refused(&self, client: &Client, place: &Place, reason: &str) {
+    /// Reports that a forwarding was asked for, and refused.
+    pub(crate) async fn forward_refused(&self, client: &Client, place: &Endpoint, reason: &str) {
         if let Some((_, target)) = client.principal() {
             let event = about(place).refused(reason);
             self.audit.note_refusal(on(client, target, event)).await;
         }
     }
 
-    /// A forward's target answers; with an error, which is a sentence for the operator, nothing may pass.
+    /// Reports that a forward's target answers; with an error, which is a sentence for the operator, nothing may pass.
     ///
     /// # Errors
     /// The log's.
@@ -189,7 +189,7 @@ impl Report {
         recorded.map_err(|error| error.to_string())
     }
 
-    /// A forward is over; or it never came to be, if it was not `opened`.
+    /// Reports that a forward is over; or it never came to be, if it was not `opened`.
     pub(crate) async fn forward_end(
         &self,
         session: &LiveSession,
@@ -220,8 +220,8 @@ impl Report {
         let event = match end {
             ForwardEnd::Closed => event,
             ForwardEnd::Prohibited(why) => event.refused(why.as_str()),
-            ForwardEnd::Told(ending) if opened => event.because(ending.cause.as_str()),
-            ForwardEnd::Told(ending) => event.refused(ending.why.as_str()),
+            ForwardEnd::Ordered(ending) if opened => event.because(ending.cause.as_str()),
+            ForwardEnd::Ordered(ending) => event.refused(ending.why.as_str()),
             ForwardEnd::ClientGone | ForwardEnd::BrokenOff if opened => {
                 event.because(end.to_string())
             }
@@ -234,7 +234,7 @@ impl Report {
         }
     }
 
-    /// The relay ends a console command that would have gone on.
+    /// Reports that the relay ends a console command that would have gone on.
     pub(crate) async fn console_ended(&self, stream: &ConsoleStream, ending: &Ending) {
         info!(stream = %stream.id, user = %stream.user, reason = ending.cause.as_str(), "console command ended");
         let event = Event::new(EventKind::ClientDisconnect)
@@ -242,20 +242,20 @@ impl Report {
             .client(stream.client)
             .session(stream.id)
             .with("command", stream.command.as_str());
-        self.audit.note(told(event, ending)).await;
+        self.audit.note(ordered(event, ending)).await;
     }
 
-    /// The relay ends a connection that would have gone on.
+    /// Reports that the relay ends a connection that would have gone on.
     pub(crate) async fn connection_ended(&self, client: &Client, ending: &Ending) {
         let Some((_, target)) = client.principal() else {
             return;
         };
         info!(client = %client.address, reason = ending.cause.as_str(), "connection ended");
-        let event = told(Event::new(EventKind::ClientDisconnect), ending);
+        let event = ordered(Event::new(EventKind::ClientDisconnect), ending);
         self.audit.note(on(client, target, event)).await;
     }
 
-    /// An environment variable is not passed on. Its value may be a secret.
+    /// Reports that an environment variable is not passed on. Its value may be a secret.
     pub(crate) async fn env_rejected(&self, client: &Client, name: &str) {
         if let Some((_, target)) = client.principal() {
             let event = Event::env_rejected(name);
@@ -263,7 +263,7 @@ impl Report {
         }
     }
 
-    /// Whether a session may begin at all, as far as the log is concerned.
+    /// Checks whether a session may begin at all, as far as the log is concerned.
     ///
     /// # Errors
     /// A sentence for the operator.
@@ -272,18 +272,18 @@ impl Report {
     }
 }
 
-fn about(place: &Place) -> Event {
+fn about(place: &Endpoint) -> Event {
     match place {
-        Place::Agent => Event::new(EventKind::AgentForward),
+        Endpoint::Agent => Event::new(EventKind::AgentForward),
         place => Event::port_forward(place.host(), place.port()),
     }
 }
 
-/// A row about a forward.
+/// Returns a row about a forward.
 fn leading(session: &LiveSession, to: &Destination) -> Event {
     let event = of(session, about(&to.place));
     let event = match to.place {
-        Place::Agent => event,
+        Endpoint::Agent => event,
         _ => event.with("direction", to.direction.as_str()),
     };
     match to.address.get() {
@@ -292,7 +292,7 @@ fn leading(session: &LiveSession, to: &Destination) -> Event {
     }
 }
 
-/// The event with whose session it is about.
+/// Returns the event with whose session it is about.
 fn of(session: &LiveSession, event: Event) -> Event {
     event
         .user(session.actor.clone())
@@ -302,7 +302,7 @@ fn of(session: &LiveSession, event: Event) -> Event {
         .session(session.id)
 }
 
-/// The event, marked where its session has a terminal: what a person did is found by that.
+/// Returns the event, marked where its session has a terminal: what a person did is found by that.
 fn at_terminal(event: Event, session: &LiveSession) -> Event {
     match session.terminal {
         true => event.with("terminal", true),
@@ -310,7 +310,7 @@ fn at_terminal(event: Event, session: &LiveSession) -> Event {
     }
 }
 
-/// The event with whose connection it is about, and what was asked for on it.
+/// Returns the event with whose connection it is about, and what was asked for on it.
 fn on(client: &Client, target: &Target, event: Event) -> Event {
     let event = event.client(client.address);
     let event = match client.principal() {
@@ -323,7 +323,7 @@ fn on(client: &Client, target: &Target, event: Event) -> Event {
     }
 }
 
-fn told(event: Event, ending: &Ending) -> Event {
+fn ordered(event: Event, ending: &Ending) -> Event {
     let event = event.because(ending.cause.as_str());
     event.with("text", ending.why.as_str())
 }

@@ -9,30 +9,30 @@ use thiserror::Error;
 /// The domain that `relay ssh-config` gives to devices, so that a pattern can match them all.
 pub(crate) const FLEET_DOMAIN: &str = "fleet";
 
-/// The port that a jump's forward names: what `ssh` asks for when nobody says otherwise.
+/// The port that a jump's forward names: what `ssh` asks for by default.
 pub(crate) const SSH_PORT: u32 = 22;
 
-/// What the user name of an SSH connection asks for.
+/// The target that the user name of an SSH connection asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
     /// `LOGIN+DEVICE`: a session on a device, the direct way.
     Device(Login, DeviceName),
     /// A name that means something and cannot be had; this sentence says so when something is opened.
     Unusable(String),
-    /// Any other name: the console, or a jump. The name itself means nothing: who somebody is follows
+    /// Any other name: the console, or a jump. The name itself means nothing: the user is known
     /// from their key.
     Relay,
 }
 
-/// Why a text names no target.
+/// The reason why a text names no target.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub(crate) enum TargetError {
     /// The part before the `+`.
     #[error("\"{}\" is not of the form LOGIN+DEVICE: {error}", Escaped(.text))]
     Login {
-        /// What came.
+        /// The text that came.
         text: String,
-        /// What is wrong with it.
+        /// The fault in it.
         error: NameError,
     },
     /// Nothing is behind the `+`.
@@ -74,7 +74,7 @@ impl FromStr for Target {
     }
 }
 
-/// The device that a name means: in any case, with or without the suffix and a final dot.
+/// Returns the device that a name means: in any case, with or without the suffix and a final dot.
 ///
 /// # Errors
 /// [`TargetError::Device`]: what cannot be a name is the name of no device.
@@ -88,7 +88,7 @@ pub(crate) fn device_name(text: &str) -> Result<DeviceName, TargetError> {
     DeviceName::new(bare).map_err(|_| TargetError::Device(text.to_owned()))
 }
 
-/// The device that a forward (`direct-tcpip`) asks for. Nothing else is ever dialled for a client.
+/// Returns the device that a forward (`direct-tcpip`) asks for. Nothing else is ever dialled for a client.
 ///
 /// # Errors
 /// [`TargetError`].

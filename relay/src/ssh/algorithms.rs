@@ -14,7 +14,7 @@ use crate::limits::{
     AUTH_REJECTION_TIME, MAX_AUTH_FAILURES, MAX_KEY_OFFERS, SSH_EVENTS, SSH_PACKET, SSH_WINDOW,
 };
 
-/// What the relay says first on every connection.
+/// The identification string of the relay on every connection.
 pub(crate) const VERSION: &str = concat!("SSH-2.0-Holdfast_", env!("CARGO_PKG_VERSION"));
 
 const KEX: &[kex::Name] = &[
@@ -34,7 +34,7 @@ const CIPHERS: &[cipher::Name] = &[
 /// Named because the protocol wants a list; with these ciphers none is used.
 const MACS: &[mac::Name] = &[mac::HMAC_SHA512_ETM, mac::HMAC_SHA256_ETM];
 
-/// What users may sign with. RSA is verified only, and with SHA-2 only.
+/// The algorithms that users may sign with. RSA is verified only, and with SHA-2 only.
 const USER_KEYS: &[Algorithm] = &[
     Algorithm::Ed25519,
     Algorithm::SkEd25519,
@@ -56,14 +56,14 @@ const USER_KEYS: &[Algorithm] = &[
     },
 ];
 
-/// Whether a user may prove themselves by a signature of this kind. What is advertised binds nobody: a client
-/// that offers something else is refused here.
+/// Returns whether a user may prove themselves by a signature of this kind. What is advertised does not bind a client:
+/// one that offers something else is refused here.
 #[must_use]
 pub(crate) fn may_sign_with(algorithm: &Algorithm) -> bool {
     USER_KEYS.contains(algorithm)
 }
 
-/// The configuration of a connection that shows `key`, and `certificates` for it.
+/// Returns the configuration of a connection that shows `key`, and `certificates` for it.
 #[must_use]
 pub(crate) fn config(
     key: &PrivateKey,
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_signs_with_sha1_or_dsa() {
+    fn sha1_and_dsa_signatures_are_refused() {
         for (name, may) in [
             ("ssh-ed25519", true),
             ("sk-ssh-ed25519@openssh.com", true),

@@ -30,10 +30,10 @@ pub(crate) struct Connection {
     /// The operator's client, as sessions know it.
     pub(crate) client: Arc<Client>,
     closer: Arc<Closer>,
-    /// How many channels its client has. A connection shares it with what runs inside its jumps.
+    /// The number of channels its client has. A connection shares it with what runs inside its jumps.
     pub(crate) tally: Tally,
-    /// What the channels inside its jumps may hold together. Its own have another budget: what waits in a jump's channel
-    /// becomes what waits inside, and must not wait for itself.
+    /// The budget of the channels inside its jumps together. Its own have another budget: what waits in a jump's
+    /// channel becomes what waits inside, and must not wait for itself.
     pub(crate) inner_budget: Budget,
     is_inner: bool,
 }
@@ -167,7 +167,7 @@ pub(crate) async fn supervise(
     ending
 }
 
-/// Resolves at the deadline, if nobody has logged in by then.
+/// Resolves at the deadline, if no user is authenticated on this connection by then.
 async fn late(connection: &Connection, deadline: Instant) {
     sleep_until(deadline).await;
     if connection.guard().is_authenticated() {

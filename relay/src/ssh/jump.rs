@@ -33,7 +33,7 @@ pub(crate) struct HostCertificates {
 }
 
 impl HostCertificates {
-    /// The configuration for a device. Without a certificate, for whatever reason, the bare key is shown.
+    /// Returns the configuration for a device. Without a certificate, for whatever reason, the bare key is shown.
     fn config(&self, state: &State, device: &DeviceName) -> Arc<Config> {
         let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(config) = ready.get(device) {
@@ -51,11 +51,11 @@ impl HostCertificates {
     }
 }
 
-/// What the outer connection proved is enough. A key of the same user is taken too, for clients that never ask without
-/// one, such as paramiko.
+/// The methods inside a jump: what the outer connection proved is enough. A key of the same user is taken too, for
+/// clients that never ask without one, such as paramiko.
 const INNER_METHODS: &[MethodKind] = &[MethodKind::None, MethodKind::PublicKey];
 
-/// Host certificates for these names: one, or none if it cannot be made.
+/// Makes host certificates for these names: one, or none if it cannot be made.
 pub(crate) fn certificates(state: &State, whose: &str, names: &[String]) -> Vec<Certificate> {
     let certificate = certify(state, whose, names).map_err(|error| {
         warn!(%whose, %error, "no host certificate could be made");
@@ -63,7 +63,7 @@ pub(crate) fn certificates(state: &State, whose: &str, names: &[String]) -> Vec<
     certificate.into_iter().collect()
 }
 
-/// A host certificate for these names, by the cluster's SSH host CA.
+/// Makes a host certificate for these names, by the cluster's SSH host CA.
 fn certify(state: &State, whose: &str, names: &[String]) -> Result<Certificate, Error> {
     let now = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)

@@ -19,7 +19,7 @@ use self::host_keys::HostKeys;
 use self::jump::HostCertificates;
 use self::server::Connections;
 use crate::audit::Audit;
-use crate::bulk::Places;
+use crate::bulk::PayloadSlots;
 use crate::session::Sessions;
 use crate::state::State;
 
@@ -39,7 +39,7 @@ pub(crate) struct Front {
     /// The host keys that clients are sent.
     pub(crate) host_keys: HostKeys,
     /// Room for the files that are copied to many devices.
-    pub(crate) copies: Places,
-    /// How long a connection may take to authenticate.
+    pub(crate) copies: PayloadSlots,
+    /// The time that a connection may take to authenticate.
     pub(crate) login_grace: Duration,
 }

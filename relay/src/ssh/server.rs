@@ -47,7 +47,8 @@ impl Connections {
         }
     }
 
-    /// Takes a connection into the books, for which the oldest of the same source that has not logged in may have to go.
+    /// Takes a connection into the books, for which the oldest of the same source that has not logged in may have to
+    /// go.
     fn admit(&self, source: Source) -> Result<(), Refused> {
         let now = self.now();
         let admitted = self.throttle().admit(source, now);
@@ -123,8 +124,8 @@ fn refuse(lingering: &Arc<Semaphore>, mut stream: TcpStream, why: &str) {
     }
 }
 
-/// A packet in the clear that holds `SSH_MSG_DISCONNECT` (RFC 4253 sections 6 and 11.1), as it may be sent before keys
-/// are agreed on.
+/// Returns a packet in the clear that holds `SSH_MSG_DISCONNECT` (RFC 4253 sections 6 and 11.1), as it may be sent
+/// before keys are agreed on.
 fn disconnect(why: &str) -> Vec<u8> {
     const SSH_MSG_DISCONNECT: u8 = 1;
     let reason = Disconnect::TooManyConnections as u32;
@@ -217,7 +218,7 @@ async fn converse(
     attempts
 }
 
-/// A source has authenticated.
+/// Notes that a source was authenticated.
 pub(super) fn authenticated(front: &Front, source: Source) {
     let connections = &front.connections;
     let now = connections.now();

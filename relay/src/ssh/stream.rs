@@ -29,7 +29,7 @@ pub(crate) struct GuardedStream<S> {
     greeted: usize,
 }
 
-/// What every client says first (RFC 4253 section 4.2). Only a server may say other lines before it.
+/// The first bytes of every client (RFC 4253 section 4.2). Only a server may say other lines before it.
 const GREETING: &[u8] = b"SSH-";
 
 /// The answer to anything else; OpenSSH's server has the same.
@@ -41,18 +41,18 @@ impl Guard {
         self.cut.cancel();
     }
 
-    /// Whether it is cut.
+    /// Returns whether it is cut.
     #[must_use]
     pub(crate) fn is_cut(&self) -> bool {
         self.cut.is_cancelled()
     }
 
-    /// The peer has authenticated: it may send what it likes.
+    /// Notes that the peer was authenticated: it may send what it likes.
     pub(crate) fn set_authenticated(&self) {
         self.authenticated.store(true, Ordering::Relaxed);
     }
 
-    /// Whether it has.
+    /// Returns whether it has.
     #[must_use]
     pub(crate) fn is_authenticated(&self) -> bool {
         self.authenticated.load(Ordering::Relaxed)

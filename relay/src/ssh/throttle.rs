@@ -15,7 +15,7 @@ use crate::limits::{
 };
 use crate::model::source::Source;
 
-/// Why a connection is not taken. The text goes out before the SSH banner.
+/// The reason why a connection is not taken. The text goes out before the SSH banner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub(crate) enum Refused {
     /// Too many connections in all.
@@ -36,7 +36,7 @@ pub(crate) struct Throttle {
     unauthenticated: usize,
     sources: HashMap<Source, usize>,
     penalties: HashMap<Source, Penalty>,
-    /// When each source last logged in.
+    /// The time at which each source last logged in.
     logins: HashMap<Source, Duration>,
     /// Networks that never get a penalty.
     exempt: Vec<IpNet>,
@@ -86,8 +86,8 @@ impl Throttle {
     }
 
     /// Takes a connection into the books in the place of another one of its source that has not logged in and is being
-    /// cut: only a source with a recent login has that right, so that who holds connections open there does not keep its
-    /// other people out. Returns whether it is taken.
+    /// cut: only a source with a recent login has that right, so that who holds connections open there does not keep
+    /// its other people out. Returns whether it is taken.
     pub(crate) fn admit_instead(&mut self, source: Source, now: Duration) -> bool {
         let is_taken = self.is_trusted(source, now)
             && self.connections < MAX_CONNECTIONS
@@ -100,7 +100,7 @@ impl Throttle {
         is_taken
     }
 
-    /// An admitted connection has authenticated: its source's past is forgiven, and it is not kept out for
+    /// Notes that an admitted connection was authenticated: its source's past is forgiven, and it is not kept out for
     /// [`TRUST_AFTER_LOGIN`].
     pub(crate) fn authenticated(&mut self, source: Source, now: Duration) {
         self.leave_unauthenticated(source);
@@ -111,7 +111,7 @@ impl Throttle {
         self.logins.insert(source, now);
     }
 
-    /// An admitted connection has ended.
+    /// Notes that an admitted connection has ended.
     pub(crate) fn ended(&mut self, source: Source, was_authenticated: bool) {
         self.connections = self.connections.saturating_sub(1);
         if !was_authenticated {
@@ -119,7 +119,7 @@ impl Throttle {
         }
     }
 
-    /// A source misbehaved: `penalty` is added to what it has, unless it is exempt.
+    /// Penalises a source: `penalty` is added to what it has, unless it is exempt.
     pub(crate) fn penalise(&mut self, source: Source, penalty: Duration, now: Duration) {
         if self
             .exempt
@@ -139,7 +139,7 @@ impl Throttle {
         entry.enforced = entry.until - now >= PENALTY_MINIMUM || entry.enforced;
     }
 
-    /// Whether somebody logged in from a source not long ago.
+    /// Returns whether a user logged in from a source not long ago.
     fn is_trusted(&self, source: Source, now: Duration) -> bool {
         let login = self.logins.get(&source);
         login.is_some_and(|login| now.saturating_sub(*login) < TRUST_AFTER_LOGIN)
@@ -238,7 +238,7 @@ mod tests {
             throttle.penalise(source(1), PENALTY_FAILED, Duration::ZERO);
             failures += 1;
         }
-        assert_eq!(failures, 12, "a typing error or two locks nobody out");
+        assert_eq!(failures, 12, "a typing error or two locks no user out");
         assert_eq!(
             throttle.admit(source(2), Duration::ZERO),
             Ok(()),
@@ -252,7 +252,7 @@ mod tests {
         assert_eq!(throttle.admit(source(1), over + PENALTY_MAXIMUM), Ok(()));
     }
 
-    /// As many penalties as keep a source out.
+    /// Adds as many penalties as keep a source out.
     fn penalise(throttle: &mut Throttle, source: Source, now: Duration) {
         for _ in 0..12 {
             throttle.penalise(source, PENALTY_FAILED, now);

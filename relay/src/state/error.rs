@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-/// Why the state folder cannot be used.
+/// The reason why the state folder cannot be used.
 #[derive(Debug, Error)]
 pub(crate) enum StateError {
     /// No relay was ever started here.
@@ -36,9 +36,9 @@ pub(crate) enum StateError {
     Damaged {
         /// The file.
         file: PathBuf,
-        /// What it should hold.
+        /// The expected content.
         expected: &'static str,
-        /// What it holds.
+        /// The content.
         found: String,
     },
     /// A file or the folder can be reached by others than the owner.
@@ -48,17 +48,17 @@ pub(crate) enum StateError {
         path: PathBuf,
         /// Its permission bits.
         mode: u32,
-        /// What they should be.
+        /// The expected permissions.
         wanted: u32,
     },
     /// The operating system refused.
     #[error("cannot {action} {path}: {source}")]
     Io {
-        /// What was tried.
+        /// The action that failed.
         action: &'static str,
-        /// On what.
+        /// The path.
         path: PathBuf,
-        /// What came.
+        /// The cause.
         source: io::Error,
     },
     /// No random numbers, or a key that cannot be written as text: the cryptographic library failed.

@@ -29,7 +29,7 @@ pub(super) fn make_folder(dir: &Path) -> Result<(), StateError> {
     }
 }
 
-/// Closes a folder that somebody made for us with the usual mode.
+/// Closes a folder that was made for us with the usual mode.
 pub(super) fn tighten_folder(dir: &Path) -> Result<(), StateError> {
     fs::set_permissions(dir, Permissions::from_mode(FOLDER_MODE))
         .map_err(io_error("set the mode of", dir))
@@ -41,7 +41,7 @@ pub(super) fn check_folder(dir: &Path) -> Result<(), StateError> {
     check_mode(dir, meta.permissions().mode(), FOLDER_MODE)
 }
 
-/// What is in the folder, but for what a file system puts there itself.
+/// Returns what is in the folder, but for what a file system puts there itself.
 pub(super) fn names(dir: &Path) -> Result<Vec<String>, StateError> {
     let entries = fs::read_dir(dir).map_err(io_error("read the folder", dir))?;
     let mut names = Vec::new();
@@ -114,7 +114,7 @@ pub(super) fn remove(path: &Path) -> Result<(), StateError> {
         .map_err(io_error("remove", path))
 }
 
-/// Reads a key file that nobody else may read.
+/// Reads a key file that no other user may read.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, StateError> {
     let file = File::open(path).map_err(io_error("read", path))?;
     let meta = file.metadata().map_err(io_error("look at", path))?;

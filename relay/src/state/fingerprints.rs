@@ -10,7 +10,7 @@ use super::{
 use crate::hex::hex;
 use std::path::PathBuf;
 
-/// What goes before a secret whose digest is its fingerprint: it is a digest of nothing else.
+/// The prefix of a secret whose digest is its fingerprint: it is a digest of nothing else.
 const CONTEXT: &[u8] = b"holdfast key fingerprint v1\0";
 
 /// One key of a state folder.
@@ -18,16 +18,16 @@ const CONTEXT: &[u8] = b"holdfast key fingerprint v1\0";
 pub(crate) struct KeyFingerprint {
     /// Its file's name, by which the store knows it.
     pub name: &'static str,
-    /// Where it is.
+    /// The path of the file.
     pub file: PathBuf,
     /// Its fingerprint: of SSH keys as `ssh-keygen -l` shows it, of others in hexadecimal.
     pub fingerprint: String,
-    /// What another key would break.
+    /// The effect of another key.
     pub breaks: &'static str,
 }
 
 impl State {
-    /// The fingerprints of all keys.
+    /// Returns the fingerprints of all keys.
     #[must_use]
     pub(crate) fn key_fingerprints(&self) -> [KeyFingerprint; 7] {
         let ssh = |key: &PrivateKey| key.public_key().fingerprint(HashAlg::Sha256).to_string();

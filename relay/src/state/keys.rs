@@ -19,7 +19,7 @@ pub(crate) struct SigningKey {
 }
 
 impl SigningKey {
-    /// A new key from the system's random numbers.
+    /// Creates a new key from the system's random numbers.
     ///
     /// # Errors
     /// [`StateError::Crypto`] if the library fails.
@@ -34,7 +34,7 @@ impl SigningKey {
     /// Reads what [`Self::pkcs8`] gave; `None` for anything that differs from it in any byte.
     #[must_use]
     pub(crate) fn from_pkcs8(pkcs8: &[u8]) -> Option<Self> {
-        // The library checks the private half against the public one, but forgives what stands behind
+        // The library checks the private half against the public one, but forgives what is behind
         // them; a file that was damaged in any place is not to be trusted in the others.
         let pair = Ed25519KeyPair::from_pkcs8(pkcs8).ok()?;
         let whole = pair.to_pkcs8().is_ok_and(|again| again.as_ref() == pkcs8);
@@ -44,7 +44,7 @@ impl SigningKey {
         })
     }
 
-    /// The public half.
+    /// Returns the public half.
     #[must_use]
     pub(crate) fn public(&self) -> PublicKey {
         let mut raw = [0; 32];
@@ -52,7 +52,7 @@ impl SigningKey {
         PublicKey(raw)
     }
 
-    /// The SHA-256 of the public half: what a token names and a device pins.
+    /// Returns the SHA-256 of the public half: what a token names and a device pins.
     #[must_use]
     pub(crate) fn fingerprint(&self) -> ClusterFingerprint {
         ClusterFingerprint(sha256(&self.public().0))
@@ -66,7 +66,7 @@ impl SigningKey {
         signature
     }
 
-    /// The private key as PKCS#8 DER, for TLS and for the file. It is a secret.
+    /// Returns the private key as PKCS#8 DER, for TLS and for the file. It is a secret.
     #[must_use]
     pub(crate) fn pkcs8(&self) -> &[u8] {
         &self.pkcs8
@@ -80,7 +80,7 @@ impl fmt::Debug for SigningKey {
     }
 }
 
-/// The SHA-256 of `bytes`.
+/// Returns the SHA-256 of `bytes`.
 pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
     let mut out = [0; 32];
     out.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
@@ -100,7 +100,7 @@ pub(super) fn read_signing(path: &Path) -> Result<SigningKey, StateError> {
         .ok_or_else(|| damaged(path, "an Ed25519 key in PKCS#8 version 2, DER", bytes.len()))
 }
 
-/// A new SSH key in OpenSSH's own format.
+/// Returns a new SSH key in OpenSSH's own format.
 pub(super) fn random_ssh() -> Result<String, StateError> {
     let failed = |_| StateError::Crypto("no SSH key could be made");
     let pair = Ed25519Keypair::from_seed(&random_bytes()?);
@@ -135,7 +135,7 @@ pub(super) fn read_random(path: &Path) -> Result<Secret<[u8; 64]>, StateError> {
         .map_err(|_| damaged(path, "64 random bytes", bytes.len()))
 }
 
-/// The seed of a key that is derived from it.
+/// Returns the seed of a key that is derived from it.
 pub(super) fn read_seed(path: &Path) -> Result<Secret<[u8; 32]>, StateError> {
     let bytes = files::read(path)?;
     let exact = bytes.as_slice().try_into();

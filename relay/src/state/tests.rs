@@ -26,7 +26,7 @@ fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// Everything that devices and operators trust.
+/// Returns everything that devices and operators trust.
 fn identity(state: &State) -> impl PartialEq + std::fmt::Debug + use<> {
     (
         state.cluster.pkcs8().to_vec(),
@@ -39,7 +39,7 @@ fn identity(state: &State) -> impl PartialEq + std::fmt::Debug + use<> {
 }
 
 #[test]
-fn the_first_start_makes_a_closed_folder_and_later_ones_find_the_same_identity() {
+fn first_start_creates_the_identity_and_later_ones_keep_it() {
     let (_parent, dir) = new();
     let first = State::create_or_open(&dir).unwrap();
     assert_eq!(mode(&dir), 0o700);
@@ -197,7 +197,7 @@ fn what_others_may_read_is_refused_with_the_remedy() {
 }
 
 #[test]
-fn an_empty_folder_is_taken_and_somebody_elses_is_not() {
+fn empty_folder_is_taken_and_a_foreign_one_is_not() {
     let parent = tempfile::tempdir().unwrap();
     let empty = parent.path().join("empty");
     fs::create_dir(&empty).unwrap();
@@ -269,7 +269,7 @@ fn host_key_is_replaced_in_two_steps() {
     let next = state.make_next_host_key().unwrap().public_key().clone();
     assert_ne!(next, old);
     assert_eq!(known().lines().count(), 2);
-    // Whoever opens the folder sees it, and it is made once.
+    // All who open the folder see it, and it is made once.
     let mut other = State::open(&dir).unwrap();
     assert_eq!(*other.make_next_host_key().unwrap().public_key(), next);
     assert!(other.use_next_host_key().unwrap());

@@ -7,7 +7,7 @@ use std::time::Duration;
 use sqlx::migrate::MigrateError;
 use thiserror::Error;
 
-/// Why the store did not do it.
+/// The reason why the store did not do it.
 #[derive(Debug, Error)]
 pub(crate) enum StoreError {
     /// The database refused or failed.
@@ -42,7 +42,7 @@ pub(crate) enum StoreError {
     Migration {
         /// The database.
         file: PathBuf,
-        /// What came. Not a `source`: its text stands in ours already.
+        /// The cause. Not a `source`: its text is in ours already.
         cause: Box<MigrateError>,
     },
     /// The database belongs to another cluster than the key beside it.

@@ -7,15 +7,17 @@ use super::{Durability, Store, StoreError};
 
 /// The `host:port` that devices dial; written by a relay when it starts to serve.
 pub(crate) const PUBLIC_TUNNEL: &str = "public_tunnel";
-/// The roster's epoch, the address in it and the name of the recordings' key, apart by spaces; written by a relay when it starts.
+/// The roster's epoch, the address in it and the name of the recordings' key, apart by spaces; written by a relay when
+/// it starts.
 pub(crate) const ROSTER: &str = "roster";
 /// The `host:port` that operators dial.
 pub(crate) const PUBLIC_SSH: &str = "public_ssh";
-/// The `ip:port` that the relay listens on for operators, for who is on its machine; written by a relay when it starts to serve.
+/// The `ip:port` that the relay listens on for operators, for who is on its machine; written by a relay when it starts
+/// to serve.
 pub(crate) const BOUND_SSH: &str = "bound_ssh";
-/// Where whole recordings are, as JSON without anything secret; written by a relay when it starts.
+/// The key of the recordings' storage, as JSON without anything secret; written by a relay when it starts.
 pub(crate) const RECORDINGS: &str = "recordings";
-/// How much recordings may take, as JSON; written by a relay when it starts.
+/// The key of the recordings' bounds, as JSON; written by a relay when it starts.
 pub(crate) const RECORDING_BOUNDS: &str = "recording_bounds";
 /// The cluster's public key, in hexadecimal.
 const CLUSTER: &str = "cluster";
@@ -28,7 +30,7 @@ const BUMP: &str = "UPDATE meta SET value = CAST(CAST(value AS BIGINT) + 1 AS TE
 const ACCESS_VERSION: &str = "SELECT CAST(value AS BIGINT) FROM meta WHERE key = 'access_version'";
 
 impl Store {
-    /// The fact under `key`, if there is one.
+    /// Returns the fact under `key`, if there is one.
     ///
     /// # Errors
     /// [`StoreError::Database`].

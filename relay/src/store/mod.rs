@@ -57,11 +57,11 @@ use backend::write_queue::{BatchWriter, WriteQueue};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations");
 
-/// How long a writer waits for another process's transaction. Ours take milliseconds; a machine that
-/// needs longer than this is to be told so.
+/// The time that a writer waits for another process's transaction. Ours take milliseconds; a machine that
+/// needs longer than this has to report it.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a query waits for its turn inside this process, before the caller is told that the store
+/// The time that a query waits for its turn inside this process, before the caller gets the error that the store
 /// is too slow: longer than [`BUSY_TIMEOUT`], so that the cause is reported and not the queue.
 const TURN_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -84,7 +84,7 @@ pub(crate) struct Store {
     attributed: Option<Attributed>,
 }
 
-/// What a commit must survive: what survives a power cut survives a crash.
+/// The event that a commit must survive: what survives a power cut survives a crash.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Durability {
     Process,
@@ -94,7 +94,7 @@ pub(crate) enum Durability {
 /// A write transaction. It began IMMEDIATE, so it never fails half-way for a lock.
 pub(crate) struct Write {
     member: BatchWriter,
-    /// What is written to the audit log with it, and who is told that it was.
+    /// The rows that are written to the audit log with it, and the caller to notify of that.
     rows: Option<(Vec<AuditEntry>, Attributed)>,
 }
 
@@ -130,7 +130,7 @@ impl Store {
         })
     }
 
-    /// A number that differs from the last one read exactly if any connection wrote in between, of this
+    /// Returns a number that differs from the last one read exactly if any connection wrote in between, of this
     /// process or another (SQLite's `data_version`). One cheap look, for a poll; what a relay wrote
     /// itself counts too, so ask [`Self::access_version`] next.
     ///

@@ -44,7 +44,7 @@ const REFUSALS: &str =
     COALESCE(SUM(refused_channels), 0) FROM relays WHERE stopped IS NULL";
 
 impl RelayId {
-    /// A new one, for a process that starts.
+    /// Creates a new one, for a process that starts.
     ///
     /// # Errors
     /// [`StoreError::Random`] if the system gives no random numbers.
@@ -74,7 +74,7 @@ impl Store {
         write.commit().await
     }
 
-    /// "I live": every few seconds, well within [`RELAY_HEARTBEAT_STALE`].
+    /// Notes that a run lives: call it every few seconds, well within [`RELAY_HEARTBEAT_STALE`].
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -85,7 +85,7 @@ impl Store {
         write.commit().await
     }
 
-    /// How often this run's quotas have refused so far: connections, sessions, channels.
+    /// Returns how often this run's quotas have refused so far: connections, sessions, channels.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -103,7 +103,7 @@ impl Store {
         write.commit().await
     }
 
-    /// How often quotas have refused since the relays that run now began: connections, sessions, channels.
+    /// Returns how often quotas have refused since the relays that run now began: connections, sessions, channels.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -113,7 +113,7 @@ impl Store {
         Ok([connections, sessions, channels])
     }
 
-    /// The run ends: all its tunnels are closed from `now` on.
+    /// Notes that the run ends: all its tunnels are closed from `now` on.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -134,7 +134,7 @@ impl Store {
         write.commit().await
     }
 
-    /// This run has acted on everything up to this version of access: what was taken away reaches nothing
+    /// Notes that this run has acted on everything up to this version of access: what was taken away reaches nothing
     /// through it any more.
     ///
     /// # Errors
@@ -150,7 +150,7 @@ impl Store {
         write.commit().await
     }
 
-    /// Whether a relay serves on this store, as far as its heartbeats tell.
+    /// Checks whether a relay serves on this store, as far as its heartbeats tell.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -161,7 +161,7 @@ impl Store {
         Ok(living.fetch_one(&self.readers).await?)
     }
 
-    /// How many living relays have not acted on this version of access yet.
+    /// Returns the number of living relays have not acted on this version of access yet.
     ///
     /// # Errors
     /// [`StoreError::Database`].

@@ -1,11 +1,11 @@
-//! Two machines with one device's identity: a card or an image that was copied after `join`. Both hold the key, so both are
-//! the device; what gives them away is that neither run of the agent ends when the other one comes.
+//! Two machines with one device's identity: a card or an image that was copied after `join`. Both hold the key, so both
+//! are the device; what gives them away is that neither run of the agent ends when the other one comes.
 //!
 //! A run of an agent has a random identifier. One device has one run at a time (a lock in its state folder), so a run
 //! that another one has followed never says `Hello` again, but for one that was under way on a slow path. Two live
-//! machines take the tunnel from each other, again and again: A, B, A, B, A. The fifth `Hello` is the proof (the seventh if
-//! one of them calls itself another run each time). A restart, a new address, a new network and a device moved to other
-//! hardware are none of that.
+//! machines take the tunnel from each other, again and again: A, B, A, B, A. The fifth `Hello` is the proof (the
+//! seventh if one of them calls itself another run each time). A restart, a new address, a new network and a device
+//! moved to other hardware are none of that.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ use crate::clock::Timestamp;
 use crate::limits::{CLONE_MEMORY, CLONE_NOTE, CLONE_RETURNS, MAX_CLONE_RUNS};
 use crate::store::ClonePair;
 
-/// What is done with the second of two machines.
+/// The policy for the second of two machines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum OnClone {
     /// The newest tunnel wins, as without a clone: they replace each other.
@@ -30,7 +30,7 @@ pub(crate) enum OnClone {
 }
 
 impl OnClone {
-    /// The word for the configuration and the audit log.
+    /// Returns the word for the configuration and the audit log.
     #[must_use]
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
@@ -55,24 +55,24 @@ impl FromStr for OnClone {
 /// A run of an agent that says `Hello`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Run {
-    /// Which run, on which machine.
+    /// The run and its machine.
     pub instance: Instance,
-    /// Where from.
+    /// The address.
     pub address: SocketAddr,
 }
 
-/// What comes of a `Hello`.
+/// The result for a `Hello`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Verdict {
     /// The tunnel that stays, if this one is refused for it.
     pub refused_for: Option<SocketAddr>,
     /// The two machines, if it is time to write down that there are two.
     pub note: Option<ClonePair>,
-    /// Whether nobody was told yet.
+    /// True if it was not reported yet.
     pub is_news: bool,
 }
 
-/// What is known of one device's runs.
+/// The facts about one device's runs.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
     /// The last one has the tunnel, or had it last.
@@ -85,9 +85,9 @@ struct Known {
     run: Run,
     began: Timestamp,
     heard: Timestamp,
-    /// How often it has come back after another run had followed it.
+    /// The number of times that it has come back after another run had followed it.
     returns: u8,
-    /// Whether it is, or was, the first machine's.
+    /// True if it is, or was, the first machine's.
     is_first: bool,
 }
 
@@ -95,10 +95,10 @@ struct Known {
 struct Cloned {
     first: Run,
     second: SocketAddr,
-    /// When the two were last seen at odds.
+    /// The time at which the two were last seen at odds.
     seen: Timestamp,
     noted: Option<Timestamp>,
-    is_told: bool,
+    is_reported: bool,
 }
 
 impl Watch {
@@ -130,7 +130,7 @@ impl Watch {
         self.note(now)
     }
 
-    /// The two machines, for as long as they have been at odds lately.
+    /// Returns the two machines, for as long as they have been at odds lately.
     #[must_use]
     pub(crate) fn pair(&self, now: Timestamp) -> Option<ClonePair> {
         let cloned = self.cloned.as_ref();
@@ -141,7 +141,8 @@ impl Watch {
         })
     }
 
-    /// Whose tunnel stays: the holder's, if there are two machines and it is not the first one that comes.
+    /// Returns the run whose tunnel stays: the holder's, if there are two machines and it is not the first one that
+    /// comes.
     fn preferred(&self, run: Run, holder: Option<Run>, policy: OnClone) -> Option<Run> {
         let cloned = self.cloned.as_ref()?;
         let holder = holder.filter(|holder| holder.instance.id != run.instance.id)?;
@@ -149,13 +150,13 @@ impl Watch {
             return None;
         }
         let is_known = self.position(run).is_some();
-        // A run that was never seen, on a machine that may be the holder's, may be its restart: if it is not, it is known
-        // as soon as it comes back. A machine that has said what it is says it again.
+        // A run that was never seen, on a machine that may be the holder's, may be its restart: if it is not, it is
+        // known as soon as it comes back. A machine that has said what it is says it again.
         let other = run.instance.machine != holder.instance.machine;
         (is_known || (other && holder.instance.machine.is_some())).then_some(holder)
     }
 
-    /// Whether a run is the first machine's: its own, or a later one on hardware that nobody else here has.
+    /// Returns whether a run is the first machine's: its own, or a later one on hardware that no other run here has.
     fn is_first(&self, cloned: &Cloned, run: Run) -> bool {
         let first = cloned.first;
         let alone = || {
@@ -219,7 +220,7 @@ impl Watch {
                 second: second.address,
                 seen: now,
                 noted: old.and_then(|old| old.noted),
-                is_told: old.is_some_and(|old| old.is_told),
+                is_reported: old.is_some_and(|old| old.is_reported),
             });
         }
         if let Some(cloned) = &self.cloned {
@@ -244,7 +245,7 @@ impl Watch {
             return Verdict::default();
         }
         cloned.noted = Some(now);
-        let is_news = !std::mem::replace(&mut cloned.is_told, true);
+        let is_news = !std::mem::replace(&mut cloned.is_reported, true);
         Verdict {
             refused_for: None,
             note: pair,
@@ -268,7 +269,7 @@ impl Watch {
     }
 }
 
-/// Whether two runs are known to be on different machines.
+/// Returns whether two runs are known to be on different machines.
 fn are_apart(one: Run, other: Run) -> bool {
     match (one.instance.machine, other.instance.machine) {
         (Some(one), Some(other)) => one != other,
@@ -279,7 +280,7 @@ fn are_apart(one: Run, other: Run) -> bool {
 /// The runs of all devices, and what is done with clones.
 #[derive(Debug)]
 pub(crate) struct Clones {
-    /// What is done with the second of two machines.
+    /// The policy for the second of two machines.
     pub policy: OnClone,
     devices: Mutex<HashMap<DeviceId, Watch>>,
 }
@@ -301,7 +302,7 @@ impl Clones {
         watch.hello(Timestamp::now(), run, holder, self.policy)
     }
 
-    /// The two machines of a device that has been two lately.
+    /// Returns the two machines of a device that has been two lately.
     #[must_use]
     pub(crate) fn pair(&self, device: DeviceId) -> Option<ClonePair> {
         let devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);

@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use crate::limits::{CONTROL_PRIORITY, CONTROL_READ};
 
-/// Why the control stream is of no more use.
+/// The reason why the control stream is of no more use.
 #[derive(Debug, Error)]
 pub(crate) enum ControlError {
     /// The connection is gone.
@@ -39,7 +39,7 @@ pub(crate) struct ControlReceiver {
     stream: RecvStream,
     reader: ControlReader<AgentMessage>,
     order: ControlOrder,
-    /// What was received and not looked at yet: at most [`CONTROL_READ`] bytes.
+    /// The bytes that were received and not looked at yet: at most [`CONTROL_READ`] bytes.
     rest: Vec<u8>,
 }
 
@@ -83,7 +83,7 @@ impl ControlSender {
 }
 
 impl ControlReceiver {
-    /// The next message, which has its place there. May be dropped while it waits: nothing is lost.
+    /// Returns the next message, which has its place there. May be dropped while it waits: nothing is lost.
     ///
     /// # Errors
     /// [`ControlError`].

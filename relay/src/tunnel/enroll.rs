@@ -84,7 +84,7 @@ async fn enter(tunnels: &Tunnels, caller: &Caller, enrol: Enrol) -> Result<Devic
         target: caller.hello.target.clone(),
         now: Timestamp::now(),
     };
-    let told = [EventKind::TokenUsed, EventKind::DeviceEnrolled].map(|kind| {
+    let events = [EventKind::TokenUsed, EventKind::DeviceEnrolled].map(|kind| {
         let event = Event::new(kind).client(caller.connection.remote_address());
         let mut entry = tunnels.audit.entry(event);
         entry.device_address = caller
@@ -93,6 +93,6 @@ async fn enter(tunnels: &Tunnels, caller: &Caller, enrol: Enrol) -> Result<Devic
             .map(|address| address.to_string());
         entry
     });
-    let (store, _) = tunnels.store.attributed(told.into());
+    let (store, _) = tunnels.store.attributed(events.into());
     store.enrol(enrolment).await
 }

@@ -1,4 +1,4 @@
-//! Places for devices that join: whoever knows the address can ask for one.
+//! Permits for devices that join: any client that knows the address can ask for one.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::limits::{MAX_JOINS, MAX_JOINS_OF_SOURCE};
 
-/// Who joins, by source.
+/// The joins under way, by source.
 #[derive(Debug)]
 pub(crate) struct Joins<S>(Arc<Mutex<HashMap<S, usize>>>);
 
 /// A place, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct JoinPlace<S: Hash + Eq + Copy> {
+pub(crate) struct JoinPermit<S: Hash + Eq + Copy> {
     joins: Joins<S>,
     source: S,
 }
@@ -30,9 +30,9 @@ impl<S> Default for Joins<S> {
 }
 
 impl<S: Hash + Eq + Copy> Joins<S> {
-    /// A place for one of this source; `None` if it has as many as it may, or all are taken.
+    /// Returns a place for one of this source; `None` if it has as many as it may, or all are taken.
     #[must_use]
-    pub(crate) fn take(&self, source: S) -> Option<JoinPlace<S>> {
+    pub(crate) fn take(&self, source: S) -> Option<JoinPermit<S>> {
         let mut joins = self.lock();
         let in_all: usize = joins.values().sum();
         let of_source = joins.get(&source).copied().unwrap_or_default();
@@ -40,7 +40,7 @@ impl<S: Hash + Eq + Copy> Joins<S> {
             return None;
         }
         joins.insert(source, of_source + 1);
-        Some(JoinPlace {
+        Some(JoinPermit {
             joins: self.clone(),
             source,
         })
@@ -51,7 +51,7 @@ impl<S: Hash + Eq + Copy> Joins<S> {
     }
 }
 
-impl<S: Hash + Eq + Copy> Drop for JoinPlace<S> {
+impl<S: Hash + Eq + Copy> Drop for JoinPermit<S> {
     fn drop(&mut self) {
         let mut joins = self.joins.lock();
         match joins.get_mut(&self.source) {
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_source_has_some_places_and_all_have_no_more_than_there_are() {
+    fn joins_are_bounded_by_source_and_in_all() {
         let joins = Joins::default();
         let of = |source: usize| std::iter::from_fn(|| joins.take(source)).collect::<Vec<_>>();
         let first = of(0);

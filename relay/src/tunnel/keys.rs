@@ -18,13 +18,13 @@ pub(crate) struct TokenKey(hkdf::Prk);
 struct TokenSeal(LessSafeKey);
 
 impl ResetKey {
-    /// From the state folder's key.
+    /// Derives the key from the state folder's key.
     #[must_use]
     pub(crate) fn new(key: &Secret<[u8; 64]>) -> Self {
         Self(hmac::Key::new(hmac::HMAC_SHA256, key.expose()))
     }
 
-    /// The key by which the relay knows its own connection ids again.
+    /// Returns the key by which the relay knows its own connection ids again.
     #[must_use]
     pub(crate) fn connection_id_key(&self) -> u64 {
         let tag = hmac::sign(&self.0, b"holdfast quic connection ids v1");
@@ -36,7 +36,7 @@ impl ResetKey {
 }
 
 impl TokenKey {
-    /// From the state folder's key.
+    /// Derives the key from the state folder's key.
     #[must_use]
     pub(crate) fn new(key: &Secret<[u8; 64]>) -> Self {
         let salt = hkdf::Salt::new(hkdf::HKDF_SHA256, b"holdfast quic token v1");
@@ -62,7 +62,7 @@ impl HmacKey for ResetKey {
 }
 
 impl HandshakeTokenKey for TokenKey {
-    /// A key for one token: the random bytes stand beside it in the clear.
+    /// Returns a key for one token: the random bytes stand beside it in the clear.
     fn aead_from_hkdf(&self, random_bytes: &[u8]) -> Box<dyn AeadKey> {
         let info = [random_bytes];
         // Expanding fails only for lengths above 255 hashes; this one is a key's own.
@@ -95,7 +95,7 @@ impl AeadKey for TokenSeal {
     }
 }
 
-/// Each key seals one token, so that its nonce may be fixed.
+/// Returns each key seals one token, so that its nonce may be fixed.
 fn zero_nonce() -> Nonce {
     Nonce::assume_unique_for_key([0; 12])
 }

@@ -44,9 +44,9 @@ pub(crate) struct Caller {
     pub send: ControlSender,
     /// From it.
     pub receive: ControlReceiver,
-    /// What it said first.
+    /// The first message of the device.
     pub hello: Hello,
-    /// Which run of the agent it is; an older one does not say.
+    /// The run of the agent; an older one does not say.
     pub instance: Option<Instance>,
     /// Its place among those that are no members yet.
     pub handshake: OwnedSemaphorePermit,
@@ -63,13 +63,13 @@ impl Default for Handshakes {
 }
 
 impl Handshakes {
-    /// How many there are.
+    /// Returns the number of handshakes under way.
     #[must_use]
     pub(crate) fn under_way(&self) -> usize {
         MAX_HANDSHAKES - self.0.available_permits()
     }
 
-    /// A place, if there is one.
+    /// Returns a place, if there is one.
     fn take(&self) -> Option<OwnedSemaphorePermit> {
         self.0.clone().try_acquire_owned().ok()
     }
@@ -81,7 +81,7 @@ pub(crate) struct Bound {
     pub endpoint: Endpoint,
     /// Its socket.
     pub socket: Arc<TunnelSocket>,
-    /// By which connection ids devices speak on it.
+    /// The connection ids that devices use on it.
     pub noted: Arc<NotedIds>,
     /// Makes the tokens of resets.
     pub reset: Arc<ResetKey>,

@@ -59,7 +59,7 @@ pub(crate) async fn run(tunnels: &Arc<Tunnels>, mut caller: Caller) -> Result<()
         },
         observed_address: address,
     });
-    // Registered before it is welcomed: a device that was told "you are online" is online.
+    // Registered before it is welcomed: a device that was welcomed is online.
     let older = tunnels.registry.insert(tunnel.clone());
     let came = match &older {
         None => Event::new(EventKind::DeviceOnline),
@@ -67,17 +67,20 @@ pub(crate) async fn run(tunnels: &Arc<Tunnels>, mut caller: Caller) -> Result<()
             .with("older", older.connection.remote_address().to_string()),
     };
     if let Some(older) = older {
-        older.close(CloseCode::Replaced, "a newer tunnel of this device stands");
+        older.close(
+            CloseCode::Replaced,
+            "replaced by a newer tunnel of this device",
+        );
     }
     let came = came.with(CLOCK_SKEW, tunnel.clock_skew);
     if let Some(left_out) = log_limit::admits(Line::Tunnel, device.id) {
         info!(device = %device.name, %address, generation = tunnel.generation.0, left_out, "tunnel up");
     }
-    let told = |event: Event| {
+    let attributed = |event: Event| {
         let event = event.device(tunnel.facts_of(&device));
         event.client(tunnel.connection.remote_address())
     };
-    tunnels.audit.note_device(device.id, told(came)).await;
+    tunnels.audit.note_device(device.id, attributed(came)).await;
     let welcomed = caller.send.send(&welcome).await;
     drop(caller.handshake);
     let ended = match welcomed {
@@ -93,7 +96,7 @@ pub(crate) async fn run(tunnels: &Arc<Tunnels>, mut caller: Caller) -> Result<()
     // One that was replaced leaves its device online.
     if tunnels.registry.get(device.id).is_none() {
         let gone = Event::new(EventKind::DeviceOffline).because(ended.to_string());
-        tunnels.audit.note_device(device.id, told(gone)).await;
+        tunnels.audit.note_device(device.id, attributed(gone)).await;
     }
     if let Some(left_out) = log_limit::admits(Line::Tunnel, device.id) {
         info!(device = %device.name, generation = tunnel.generation.0, reason = %ended, left_out, "tunnel down");

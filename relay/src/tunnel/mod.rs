@@ -37,23 +37,23 @@ pub(crate) struct Tunnels {
     pub(crate) audit: Audit,
     /// The tunnels that are open.
     pub(crate) registry: Registry,
-    /// By which connection ids devices speak.
+    /// The connection ids that devices use.
     pub(crate) noted_ids: Arc<NotedIds>,
     /// Devices that are two machines.
     pub(crate) clones: Clones,
-    /// What devices learn of the cluster.
+    /// The facts about the cluster for devices.
     pub(crate) cluster: ClusterFacts,
     /// Takes what devices upload.
     pub(crate) uploads: Arc<dyn UploadHandler>,
-    /// Whether no new tunnels are taken any more.
+    /// True if no new tunnels are taken any more.
     pub(crate) stopping: AtomicBool,
 }
 
-/// What devices learn of the cluster when they join and when they are welcomed.
+/// The facts about the cluster that devices learn when they join and when they are welcomed.
 #[derive(Debug)]
 pub(crate) struct ClusterFacts {
     roster: Mutex<SignedRoster>,
-    /// What devices pin when they enrol.
+    /// The key that devices pin when they enrol.
     pub(crate) release_key: Option<ReleaseKey>,
 }
 

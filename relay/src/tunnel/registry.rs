@@ -20,9 +20,9 @@ use crate::clock::Timestamp;
 use crate::limits::{CONNECTION_WINDOW, FORWARD_WINDOWS, STREAM_WINDOW};
 use crate::store::{Device, TunnelId};
 
-/// A tunnel that stands.
+/// An established tunnel.
 pub(crate) struct Tunnel {
-    /// Whose.
+    /// The device.
     pub device: DeviceId,
     /// Orders the tunnels of this device.
     pub generation: Generation,
@@ -34,9 +34,9 @@ pub(crate) struct Tunnel {
     pub local_address: Option<SocketAddr>,
     /// By how many seconds its clock was ahead of ours when it said `Hello`.
     pub clock_skew: i64,
-    /// Which run of the agent holds it; an older agent does not say.
+    /// The run of the agent that holds it; an older agent does not say.
     pub run: Option<Run>,
-    /// How long the device may be silent before it does not count as there.
+    /// The time that the device may be silent before it does not count as there.
     pub patience: Duration,
     control: mpsc::Sender<RelayMessage>,
     heard: AtomicI64,
@@ -44,7 +44,7 @@ pub(crate) struct Tunnel {
     datagrams: AtomicU64,
     sessions: AtomicU32,
     forwards: AtomicU32,
-    /// Whether it is the one by which its device is reached: registered, and not replaced.
+    /// True if it is the one by which its device is reached: registered, and not replaced.
     is_current: AtomicBool,
     /// The connection id that the store knows.
     stored_id: Mutex<Option<TunnelId>>,
@@ -75,7 +75,7 @@ impl Tunnel {
         }
     }
 
-    /// A tunnel that was just welcomed, and the queue of messages for its control stream.
+    /// Creates a tunnel that was just welcomed, and the queue of messages for its control stream.
     #[must_use]
     pub(crate) fn new(
         device: DeviceId,
@@ -124,7 +124,7 @@ impl Tunnel {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// When the device was last heard, as far as anybody looked: any datagram counts, because an agent
+    /// Returns when the device was last heard, as far as anybody looked: any datagram counts, because an agent
     /// whose data is acknowledged has no need to beat. Look at least once a keepalive.
     #[must_use]
     pub(crate) fn heard(&self) -> Timestamp {
@@ -135,13 +135,13 @@ impl Tunnel {
         Timestamp(self.heard.load(Ordering::Relaxed))
     }
 
-    /// For how long the device has been silent.
+    /// Returns how long the device has been silent.
     #[must_use]
     pub(crate) fn silence(&self) -> Duration {
         Timestamp::now().since(self.heard())
     }
 
-    /// The run that holds it, if the device answers.
+    /// Returns the run that holds it, if the device answers.
     #[must_use]
     pub(crate) fn holder(&self) -> Option<Run> {
         self.run.filter(|_| self.silence() < self.patience)
@@ -174,7 +174,7 @@ impl Tunnel {
         self.connection.set_receive_window(VarInt::from_u32(window));
     }
 
-    /// Live sessions on this tunnel.
+    /// Returns the number of live sessions on this tunnel.
     #[must_use]
     pub(crate) fn sessions(&self) -> u32 {
         self.sessions.load(Ordering::Relaxed)
@@ -214,7 +214,7 @@ impl Drop for ForwardCount {
 
 impl Registry {
     /// Puts a tunnel in place of an older one of the same device, which is returned for closing. If a
-    /// newer one stands already, it stays, and the given one is returned.
+    /// newer one is there already, it stays, and the given one is returned.
     pub(crate) fn insert(&self, tunnel: Arc<Tunnel>) -> Option<Arc<Tunnel>> {
         let mut tunnels = self.lock();
         match tunnels.get(&tunnel.device) {
@@ -230,7 +230,7 @@ impl Registry {
         }
     }
 
-    /// Removes a tunnel, if it is still the one that stands.
+    /// Removes a tunnel, if it is still the current one.
     pub(crate) fn remove(&self, tunnel: &Tunnel) {
         let mut tunnels = self.lock();
         if tunnels
@@ -242,13 +242,13 @@ impl Registry {
         }
     }
 
-    /// The tunnel of a device.
+    /// Returns the tunnel of a device.
     #[must_use]
     pub(crate) fn get(&self, device: DeviceId) -> Option<Arc<Tunnel>> {
         self.lock().get(&device).cloned()
     }
 
-    /// Every tunnel.
+    /// Returns every tunnel.
     #[must_use]
     pub(crate) fn all(&self) -> Vec<Arc<Tunnel>> {
         self.lock().values().cloned().collect()

@@ -58,7 +58,8 @@ pub(crate) async fn run(
     }
 }
 
-/// How many resets go out in one tick, while so many tunnels are being opened: none while the relay has its hands full.
+/// Returns the number of resets go out in one tick, while so many tunnels are being opened: none while the relay has
+/// its hands full.
 fn batch(handshakes: usize) -> usize {
     match handshakes {
         0..RETRY_ABOVE_HANDSHAKES => RESETS_PER_TICK,
@@ -95,7 +96,7 @@ fn send(socket: &TunnelSocket, key: &ResetKey, left: &LeftTunnel) -> Sent {
     }
 }
 
-/// A datagram that ends the connection in which the relay issued `id`.
+/// Returns a datagram that ends the connection in which the relay issued `id`.
 fn packet(key: &ResetKey, id: TunnelId) -> Result<Vec<u8>, StateError> {
     let mut packet = random_bytes::<DISGUISE>()?.to_vec();
     // A short header with QUIC's fixed bit.

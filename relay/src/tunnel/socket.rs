@@ -153,7 +153,7 @@ mod tests {
         (std::net::Ipv4Addr::from(n), 1).into()
     }
 
-    /// A packet of an established connection by a new id of ours.
+    /// Returns a packet of an established connection by a new id of ours.
     fn packet(key: u64) -> Vec<u8> {
         let id = HashedConnectionIdGenerator::from_key(key).generate_cid();
         [&[0x40][..], &id, &[0; 30]].concat()

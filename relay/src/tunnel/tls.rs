@@ -20,7 +20,7 @@ use rustls::{
 
 use crate::state::SigningKey;
 
-/// The QUIC server configuration of a relay with this tunnel key.
+/// Returns the QUIC server configuration of a relay with this tunnel key.
 ///
 /// # Errors
 /// [`Error`] if the provider cannot use the key.
@@ -41,7 +41,7 @@ pub(crate) fn server_config(key: &SigningKey) -> Result<QuicServerConfig, Error>
         .map_err(|_| Error::General("the provider lacks AES-128-GCM, which QUIC needs".into()))
 }
 
-/// The Ed25519 key that the peer of a connection has proved to have.
+/// Returns the Ed25519 key that the peer of a connection has proved to have.
 #[must_use]
 pub(crate) fn peer_key(connection: &quinn::Connection) -> Option<PublicKey> {
     let identity = connection.peer_identity()?;

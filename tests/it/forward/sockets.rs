@@ -304,5 +304,5 @@ fn the_relay_has_no_sockets_for_anybody() {
     ssh.args(["-v", "-N", "-o", "ExitOnForwardFailure=yes"]);
     ssh.args(["-R", "/tmp/some.sock:localhost:1"]);
     let refused = run_with_input(&mut ssh, b"").exits(255);
-    refused.says("the relay listens for nobody: name a device");
+    refused.says("the relay accepts no reverse forwards: name a device");
 }

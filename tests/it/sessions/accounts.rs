@@ -95,7 +95,7 @@ fn an_account_that_is_not_there_or_lets_nobody_in_is_named() {
         for login in ["hf-nologin", "hf-false"] {
             refused(
                 login,
-                &format!("account \"{login}\" on kitchen-cam lets nobody in"),
+                &format!("account \"{login}\" on kitchen-cam allows no logins"),
             );
         }
         exec(&site, way, "hf-pi", "true").ok();
@@ -111,7 +111,8 @@ fn a_notice_keeps_out_all_but_root() {
     let site = Site::with(accounts.device("kitchen-cam"));
     for way in Way::BOTH {
         let refused = exec(&site, way, "hf-pi", "true").exits(255);
-        refused.says("kitchen-cam lets nobody but root in now: down for repairs until noon");
+        refused
+            .says("logins are disabled on kitchen-cam (/etc/nologin): down for repairs until noon");
         exec(&site, way, "root", "true").ok();
     }
 }

@@ -1,4 +1,4 @@
-//! What follows from an OpenSSH user certificate (PROTOCOL.certkeys): who it stands for, and what it permits.
+//! What follows from an OpenSSH user certificate (PROTOCOL.certkeys): the user that it identifies, and what it permits.
 //! The rules are those of OpenSSH's server for authorities that it trusts (`TrustedUserCAKeys`).
 
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use crate::clock::Timestamp;
 use crate::limits::{MAX_CERTIFICATE_PRINCIPALS, MIN_RSA_BITS};
 use crate::store::{Prints, User};
 
-/// What a certificate says. Its signature is good, by the key that it names; nothing else is known of it.
+/// The contents of a certificate. Its signature is good, by the key that it names; nothing else is known of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Claims {
     /// For users or for hosts.
@@ -27,21 +27,21 @@ pub(crate) struct Claims {
     pub rsa_bits: Option<usize>,
     /// Zero: not numbered.
     pub serial: u64,
-    /// What the authority calls it: from outside, so escape it.
+    /// The key id that the authority gave it: from outside, so escape it.
     pub key_id: String,
-    /// Whom it is for: from outside.
+    /// The principals that it is for: from outside.
     pub principals: Vec<String>,
     /// Valid from this time on, in seconds since 1970.
     pub valid_after: u64,
     /// Valid before this time, in seconds since 1970; [`u64::MAX`]: for ever.
     pub valid_before: u64,
-    /// What must be understood, by name.
+    /// The critical options, which must be understood, by name.
     pub critical: BTreeMap<String, String>,
-    /// What may be ignored, by name.
+    /// The extensions, which may be ignored, by name.
     pub extensions: BTreeMap<String, String>,
 }
 
-/// Whom a certificate is made for.
+/// The kind of certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// A user.
@@ -50,22 +50,22 @@ pub(crate) enum Kind {
     Host,
 }
 
-/// What the relay knows of a certificate.
+/// The facts about a certificate, as the input of the decision.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Facts<'a> {
-    /// What it says.
+    /// The contents of the certificate.
     pub claims: &'a Claims,
-    /// Whether its authority is trusted.
+    /// True if its authority is trusted.
     pub trusted: bool,
-    /// What of it is revoked, if anything is.
+    /// The part of it that is revoked, if any is.
     pub revoked: Option<Revoked>,
     /// Those of its principals that are users here, in its order.
     pub users: &'a [(String, User)],
-    /// Where the client is.
+    /// The client's address.
     pub client: IpAddr,
 }
 
-/// What is revoked.
+/// The part of a certificate that is revoked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Revoked {
     /// The authority's key.
@@ -76,21 +76,21 @@ pub(crate) enum Revoked {
     Certificate,
 }
 
-/// A certificate that holds: who it stands for, and what it permits.
+/// The result for a valid certificate: the user that it identifies, and what it permits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Admission {
-    /// Who.
+    /// The user.
     pub user: User,
-    /// By which of the certificate's principals.
+    /// The principal of the certificate that matched.
     pub principal: String,
-    /// What is permitted.
+    /// The permissions.
     pub grant: CertGrant,
 }
 
-/// What a proof permits, before any role is asked. A plain key permits everything.
+/// The permissions of a proof of identity, before any role is asked. A plain key permits everything.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CertGrant {
-    /// What runs, whatever is asked for.
+    /// The command that runs, whatever is asked for.
     pub force: Option<Forced>,
     /// A terminal.
     pub pty: bool,
@@ -104,7 +104,7 @@ pub(crate) struct CertGrant {
     pub user_rc: bool,
 }
 
-/// What a certificate's `force-command` runs.
+/// The command that a certificate's `force-command` names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Forced {
     /// A command line, by the account's shell.
@@ -114,7 +114,7 @@ pub(crate) enum Forced {
 }
 
 impl CertGrant {
-    /// What a plain key permits.
+    /// The permissions of a plain key.
     pub(crate) const EVERYTHING: Self = Self {
         force: None,
         pty: true,
@@ -124,7 +124,7 @@ impl CertGrant {
         user_rc: true,
     };
 
-    /// What runs where `work` is asked for, and what was asked for if that is something else: bytes for
+    /// Returns what runs where `work` is asked for, and what was asked for if that is something else: bytes for
     /// `SSH_ORIGINAL_COMMAND`, as OpenSSH's server sets it. `None`: the two are too long to be passed on.
     #[must_use]
     pub(crate) fn enforce(&self, work: Work) -> Option<(Work, Option<Vec<u8>>)> {
@@ -154,10 +154,10 @@ impl CertGrant {
     }
 }
 
-/// Why a certificate proves nothing. It is for the log: the client hears of no reason.
+/// The reason why a certificate proves nothing. It is for the log: the client hears of no reason.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub(crate) enum Denied {
-    /// It is signed by somebody.
+    /// It is signed by an authority that is not trusted.
     #[error("its authority is not trusted: `relay ca trust` would")]
     Untrusted,
     /// Revoked.
@@ -193,9 +193,9 @@ pub(crate) enum Denied {
     /// None of its principals is a user's.
     #[error("none of its principals is a user's")]
     NoUser,
-    /// Who would it be?
+    /// It does not identify one user.
     #[error(
-        "its principals are those of several users, {0} and {1}: who it stands for is not clear"
+        "its principals are those of several users, {0} and {1}: it does not identify one user"
     )]
     SeveralUsers(String, String),
     /// The user is disabled.
@@ -215,7 +215,7 @@ pub(crate) enum Denied {
     VerifyRequired,
 }
 
-/// What a CA may sign with. RSA with SHA-1 (`ssh-rsa`) and DSA are not among them.
+/// The algorithms that a CA may sign with. RSA with SHA-1 (`ssh-rsa`) and DSA are not among them.
 const SIGNATURES: [&str; 8] = [
     "ssh-ed25519",
     "sk-ssh-ed25519@openssh.com",
@@ -227,15 +227,15 @@ const SIGNATURES: [&str; 8] = [
     "rsa-sha2-512",
 ];
 
-/// The command that stands for the subsystem of file transfer.
+/// The command that selects the subsystem of file transfer.
 const INTERNAL_SFTP: &str = "internal-sftp";
 
-/// Whether a certificate proves a user now, and what it permits then.
+/// Checks whether a certificate proves a user now, and what it permits then.
 ///
 /// # Errors
 /// [`Denied`].
 pub(crate) fn judge(facts: Facts<'_>, now: Timestamp) -> Result<Admission, Denied> {
-    // Trust first: what somebody's own authority says is not worth a more precise reason.
+    // Trust first: what an unknown authority says is not worth a more precise reason.
     trusted(&facts)?;
     // PROTOCOL.certkeys: valid after <= now < valid before.
     let seconds = u64::try_from(now.0 / 1_000_000).unwrap_or(0);
@@ -248,7 +248,7 @@ pub(crate) fn judge(facts: Facts<'_>, now: Timestamp) -> Result<Admission, Denie
     still(facts)
 }
 
-/// Whether a certificate that proved a user once still does: all but its dates, because a session outlives
+/// Checks whether a certificate that proved a user once still does: all but its dates, because a session outlives
 /// the certificate that opened it, as it does with OpenSSH.
 ///
 /// # Errors
@@ -286,7 +286,7 @@ fn trusted(facts: &Facts<'_>) -> Result<(), Denied> {
     }
 }
 
-/// The one user that the principals name.
+/// Returns the one user that the principals name.
 fn user(claims: &Claims, users: &[(String, User)]) -> Result<(String, User), Denied> {
     match claims.principals.len() {
         0 => return Err(Denied::NoPrincipal),
@@ -307,7 +307,7 @@ fn user(claims: &Claims, users: &[(String, User)]) -> Result<(String, User), Den
     Ok((principal.clone(), user.clone()))
 }
 
-/// What the options permit. Names are those of PROTOCOL.certkeys; an extension that is absent permits
+/// Returns what the options permit. Names are those of PROTOCOL.certkeys; an extension that is absent permits
 /// nothing, one that is unknown is ignored.
 fn grant(claims: &Claims, client: IpAddr) -> Result<CertGrant, Denied> {
     let mut force = None;
@@ -357,7 +357,7 @@ fn forced(value: &str) -> Result<Forced, Denied> {
     }
 }
 
-/// The networks of a list: addresses, or addresses with a prefix length and no bits behind it.
+/// Returns the networks of a list: addresses, or addresses with a prefix length and no bits behind it.
 fn networks(list: &str) -> Option<Vec<IpNet>> {
     let network = |text: &str| match text.parse::<IpAddr>() {
         Ok(address) => Some(IpNet::from(address)),

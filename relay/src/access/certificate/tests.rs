@@ -27,7 +27,7 @@ fn options(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// What `ssh-keygen -s ca -I id -z 7 -n alice -V …` makes: all permitted.
+/// Returns what `ssh-keygen -s ca -I id -z 7 -n alice -V …` makes: all permitted.
 fn good() -> Claims {
     let permits = [
         "X11-forwarding",
@@ -140,7 +140,7 @@ fn the_dates_hold_to_the_second() {
         (with(0, u64::MAX - 1), Ok(())),
         (with(u64::MAX, u64::MAX), Err(Denied::NotYet)),
         (with(0, 0), Err(Denied::Expired)),
-        // Whoever made this one meant nothing by it.
+        // The maker of this one meant nothing by it.
         (with(NOW + 60, NOW - 60), Err(Denied::NotYet)),
     ];
     for (claims, expected) in table {
@@ -214,14 +214,14 @@ fn principals_name_one_user() {
     };
     let several = Denied::SeveralUsers("alice".to_owned(), "bob".to_owned());
     assert_eq!(named(&["alice@example.com"]).unwrap(), "alice@example.com");
-    assert_eq!(named(&["nobody", "ops"]).unwrap(), "ops");
+    assert_eq!(named(&["absent", "ops"]).unwrap(), "ops");
     // Two names of one user are no question.
     assert_eq!(
         named(&["ops", "alice@example.com"]).unwrap(),
         "alice@example.com"
     );
     assert_eq!(named(&[]), Err(Denied::NoPrincipal));
-    assert_eq!(named(&["nobody"]), Err(Denied::NoUser));
+    assert_eq!(named(&["absent"]), Err(Denied::NoUser));
     assert_eq!(
         named(&["alice"]),
         Err(Denied::NoUser),
@@ -409,7 +409,7 @@ fn a_reason_cannot_drive_a_terminal() {
     }
 }
 
-/// The same rules, said one by one: whatever is wrong, nobody is admitted.
+/// Returns the same rules, written one by one: if anything is wrong, the user is not admitted.
 fn model(claims: &Claims, trusted: bool, revoked: bool, client: IpAddr) -> bool {
     let known = ["force-command", "source-address"];
     let from = match claims.critical.get("source-address").map(String::as_str) {
@@ -480,7 +480,7 @@ proptest! {
 }
 
 #[test]
-fn what_is_forced_runs_and_what_was_asked_for_is_told() {
+fn forced_command_runs_and_the_original_is_logged() {
     let force = |force| CertGrant {
         force,
         ..CertGrant::EVERYTHING

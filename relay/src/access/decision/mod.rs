@@ -1,4 +1,4 @@
-//! The decision that stands before every session, whichever way it came.
+//! The decision that precedes every session, over every route.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -12,16 +12,16 @@ use super::policy::{Ability, Subject, Terms};
 use crate::clock::Timestamp;
 use crate::store::{Device, Labels, User};
 
-/// What is known when somebody asks for a device.
+/// The facts of a request for a device.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Facts<'a> {
-    /// Who, as their key proved, with their roles as they are now.
+    /// The user, as their key proved, with their roles as they are now.
     pub subject: &'a Subject,
-    /// Where they connect from.
+    /// The client's address.
     pub client: IpAddr,
     /// The name they typed: from outside.
     pub name: &'a str,
-    /// The device of that name, if there is one. Look it up whoever asks, so that the time tells nothing.
+    /// The device of that name, if there is one. Look it up for every user, so that the time reveals nothing.
     pub device: Option<&'a Device>,
 }
 
@@ -42,7 +42,7 @@ pub(crate) struct Authorized {
     terms: Terms,
 }
 
-/// Why not, in a sentence for the operator. It tells nothing to who may not know it.
+/// The reason for a denial, in a sentence for the operator. It reveals nothing that the operator may not know.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub(crate) enum Denied {
     /// There is no such device, or the user may not know that there is.
@@ -59,34 +59,34 @@ pub(crate) enum Denied {
         "no role of user \"{user}\" may be used from {client}: connect from a network that one names"
     )]
     Elsewhere {
-        /// Who.
+        /// The user.
         user: String,
-        /// From where.
+        /// The client's address.
         client: IpAddr,
     },
     /// The device was revoked.
     #[error("{device} was revoked on {when}: it must join again under a new key")]
     Revoked {
-        /// Which.
+        /// The device.
         device: String,
-        /// When.
+        /// The time of the revocation.
         when: Timestamp,
     },
     /// The roles do not allow this.
     #[error("user \"{user}\" may not use {what} as {login} on {device}")]
     NotAllowed {
-        /// Who.
+        /// The user.
         user: String,
-        /// What.
+        /// The ability, as a noun.
         what: &'static str,
-        /// Under which account.
+        /// The account on the device.
         login: Login,
-        /// Where.
+        /// The device.
         device: String,
     },
 }
 
-/// Whether the user may know of the device at all: only to who may is it told that it is revoked, or, by the
+/// Checks whether the user may know of the device at all: only such a user learns that it is revoked, or, from the
 /// caller, that it is offline.
 ///
 /// # Errors
@@ -126,19 +126,19 @@ pub(crate) fn reach(facts: Facts<'_>) -> Result<Reach, Denied> {
 }
 
 impl Reach {
-    /// Who.
+    /// Returns the user.
     #[must_use]
     pub(crate) fn user(&self) -> &User {
         &self.subject.user
     }
 
-    /// Where.
+    /// Returns the device.
     #[must_use]
     pub(crate) fn device(&self) -> &Device {
         &self.device
     }
 
-    /// Whether the user may do this here, under this login.
+    /// Checks whether the user may do this here, under this login.
     ///
     /// # Errors
     /// [`Denied::NotAllowed`].
@@ -161,58 +161,58 @@ impl Reach {
 }
 
 impl Authorized {
-    /// Who.
+    /// Returns the user.
     #[must_use]
     pub(crate) fn user(&self) -> &User {
         self.reach.user()
     }
 
-    /// Where.
+    /// Returns the device.
     #[must_use]
     pub(crate) fn device(&self) -> &Device {
         self.reach.device()
     }
 
-    /// Under which account.
+    /// Returns the account on the device.
     #[must_use]
     pub(crate) fn login(&self) -> &Login {
         &self.login
     }
 
-    /// What.
+    /// Returns the ability.
     #[must_use]
     pub(crate) fn ability(&self) -> Ability {
         self.ability
     }
 
-    /// Under which terms.
+    /// Returns the terms of the session.
     #[must_use]
     pub(crate) fn terms(&self) -> &Terms {
         &self.terms
     }
 
-    /// The logins that are denied here, whose user ids the account must not have.
+    /// Returns the logins that are denied here, whose user ids the account must not have.
     #[must_use]
     pub(crate) fn denied_logins(&self) -> Vec<Login> {
         let Reach { subject, device } = &self.reach;
         subject.denied_logins(&device.labels, &self.login, self.ability)
     }
 
-    /// Where forwards may lead.
+    /// Returns the addresses that forwards may lead to.
     #[must_use]
     pub(crate) fn may_connect(&self) -> AddressPolicy {
         let reach = &self.reach;
         reach.subject.may_connect(&reach.device.labels, &self.login)
     }
 
-    /// Where the device may listen.
+    /// Returns the addresses that the device may listen on.
     #[must_use]
     pub(crate) fn may_listen(&self) -> AddressPolicy {
         let reach = &self.reach;
         reach.subject.may_listen(&reach.device.labels, &self.login)
     }
 
-    /// To which Unix sockets forwards may lead.
+    /// Returns the Unix sockets that forwards may lead to.
     #[must_use]
     pub(crate) fn may_connect_paths(&self) -> PathPolicy {
         let reach = &self.reach;
@@ -220,7 +220,7 @@ impl Authorized {
         reach.subject.may_connect_paths(labels, &self.login)
     }
 
-    /// As which Unix sockets the device may listen.
+    /// Returns the Unix sockets that the device may listen on.
     #[must_use]
     pub(crate) fn may_listen_paths(&self) -> PathPolicy {
         let reach = &self.reach;
@@ -228,7 +228,7 @@ impl Authorized {
         reach.subject.may_listen_paths(labels, &self.login)
     }
 
-    /// Whether another ability is allowed to the same user, device and login: what a live session asks
+    /// Checks whether another ability is allowed to the same user, device and login: what a live session asks
     /// when more is asked of it, such as agent forwarding.
     ///
     /// # Errors
@@ -237,7 +237,7 @@ impl Authorized {
         self.reach.authorize(&self.login, ability).map(drop)
     }
 
-    /// The same as it is allowed now, under changed facts: for live sessions after a change of
+    /// Returns the same as it is allowed now, under changed facts: for live sessions after a change of
     /// access. `facts.device` is the device of the session, looked up by its identifier.
     ///
     /// # Errors

@@ -49,12 +49,12 @@ fn what_one_may_not_see_looks_the_same_as_nothing() {
         r#"source = "198.51.100.0/24"
         allow = { labels = { "*" = "*" }, logins = ["*"], abilities = ["shell"] }"#,
     )]);
-    for nobody in [subject(vec![]), disabled, elsewhere, technician()] {
-        let absent = said(&nobody, None);
+    for refused in [subject(vec![]), disabled, elsewhere, technician()] {
+        let absent = said(&refused, None);
         for revoked in [None, Some(Timestamp(0))] {
             let there = device(labels(&[("role", "door")]), revoked);
             assert!(absent.is_err());
-            assert_eq!(said(&nobody, Some(&there)), absent);
+            assert_eq!(said(&refused, Some(&there)), absent);
         }
     }
     // Who may see it hears what is the matter.
@@ -105,7 +105,7 @@ fn still(authorized: &Authorized, facts: Facts<'_>) -> Result<Terms, Denied> {
 }
 
 #[test]
-fn a_live_session_stands_while_the_same_would_be_allowed() {
+fn live_session_remains_while_still_allowed() {
     let (tech, cam) = (technician(), device(labels(&[("role", "camera")]), None));
     let reach = reach(facts(&tech, Some(&cam))).unwrap();
     let authorized = reach.authorize(&login("pi"), Ability::Shell).unwrap();

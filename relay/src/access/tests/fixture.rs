@@ -12,14 +12,14 @@ use crate::model::role::{Role, RoleName};
 use crate::store::devices::Presence;
 use crate::store::{Device, Labels, PresenceState, User};
 
-/// A role from the words of a document.
+/// Returns a role from the words of a document.
 #[track_caller]
 pub(crate) fn role(name: &str, body: &str) -> Role {
     let form: RoleForm = toml::from_str(body).unwrap();
     form.role(RoleName::new(name).unwrap()).unwrap()
 }
 
-/// `alice` with these roles.
+/// Returns `alice` with these roles.
 pub(crate) fn subject(roles: Vec<Role>) -> Subject {
     Subject {
         user: User {
@@ -33,7 +33,7 @@ pub(crate) fn subject(roles: Vec<Role>) -> Subject {
     }
 }
 
-/// `alice` with a preset.
+/// Returns `alice` with a preset.
 pub(crate) fn with_preset(name: &str) -> Subject {
     subject(vec![presets::preset(name).unwrap()])
 }

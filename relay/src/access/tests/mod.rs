@@ -13,7 +13,7 @@ use fixture::{labels, login, role, subject, with_preset};
 /// The labels of a device.
 type Device = &'static [(&'static str, &'static str)];
 
-/// What `alice` with one role of this body may do, as `LOGIN ABILITY` on a device with these labels.
+/// Returns what `alice` with one role of this body may do, as `LOGIN ABILITY` on a device with these labels.
 #[track_caller]
 fn may(body: &str, device: &[(&str, &str)], who: &str, ability: Ability) -> bool {
     subject(vec![role("r", body)]).may_on(&labels(device), &login(who), ability)
@@ -177,7 +177,7 @@ fn deny_beats_allow_over_all_roles() {
 }
 
 #[test]
-fn the_lowest_limit_the_shortest_timeout_and_the_strictest_recording_win() {
+fn strictest_limits_and_recording_win() {
     let nothing = subject(vec![role("n", "")]).terms();
     assert_eq!(
         nothing.cutoffs.idle.after,
@@ -333,7 +333,7 @@ fn presets_are_what_their_names_say() {
     }
 }
 
-/// A role that may forward on cameras, with these lists.
+/// Returns a role that may forward on cameras, with these lists.
 fn forwards(name: &str, lists: &str) -> Role {
     role(
         name,
@@ -344,7 +344,7 @@ fn forwards(name: &str, lists: &str) -> Role {
 }
 
 #[test]
-fn forwards_lead_where_a_role_that_allows_them_says_and_where_none_denies() {
+fn forward_targets_follow_allow_and_deny_rules() {
     let permits = |roles: Vec<Role>, to: &str| {
         let camera = labels(&[("role", "camera")]);
         let policy = subject(roles).may_connect(&camera, &login("pi"));
@@ -363,7 +363,7 @@ fn forwards_lead_where_a_role_that_allows_them_says_and_where_none_denies() {
     let anywhere = || forwards("anywhere", "");
     assert!(permits(vec![web(), anywhere()], "192.0.2.1:1"));
     assert!(permits(vec![anywhere(), web()], "192.0.2.1:1"));
-    // One that does not allow forwards there lends its list to nobody.
+    // One that does not allow forwards there contributes no list.
     let elsewhere = || {
         role(
             "elsewhere",

@@ -122,7 +122,7 @@ fn role_of(index: usize, words: &RoleWords) -> Role {
         .unwrap()
 }
 
-/// The model: whether a rule is about a request, where `absent` is what it says of what it does not name.
+/// Returns the model: whether a rule is about a request, where `absent` is what it says of what it does not name.
 fn about(rule: &Words, device: &Labels, who: &str, ability: &str, absent: bool) -> bool {
     let value_of = |key: &str| {
         let found = device.iter().find(|(name, _)| name.as_str() == key);

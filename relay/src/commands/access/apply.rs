@@ -61,12 +61,12 @@ impl Args {
         self.file == "-"
     }
 
-    /// Whether it only says what it would change.
+    /// Returns whether it only says what it would change.
     pub(crate) fn is_dry_run(&self) -> bool {
         self.dry_run
     }
 
-    /// What a change is recorded as.
+    /// Returns the audit event of a change.
     pub(crate) fn event(&self) -> Option<Event> {
         let event = Event::new(EventKind::AccessChanged).with("change", "apply");
         (!self.dry_run).then(|| event.with("prune", self.prune))

@@ -17,7 +17,7 @@ use crate::model::role::{Role, RoleName};
 pub(crate) struct Args {
     #[command(subcommand)]
     what: What,
-    /// In which form
+    /// The form of the output
     #[arg(short, long, global = true, value_enum, default_value_t = Form::Table)]
     output: Form,
 }

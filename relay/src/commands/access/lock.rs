@@ -1,4 +1,4 @@
-//! `lock` and `unlock`: shutting somebody or something out.
+//! `lock` and `unlock`: shutting a user, device, account or network out.
 
 use std::time::Duration;
 
@@ -56,12 +56,12 @@ struct Target<T: std::str::FromStr + Clone + Send + Sync + 'static>
 where
     T::Err: std::error::Error + Send + Sync + 'static,
 {
-    /// Which
+    /// The subject to lock
     value: T,
-    /// What those read whom it hits
+    /// The text for those who are locked out
     #[arg(long, value_parser = message, default_value = "")]
     message: String,
-    /// For how long: 30s, 10m, 1h, 7d [default: until `unlock`]
+    /// The time that it lasts: 30s, 10m, 1h, 7d [default: until `unlock`]
     #[arg(long, value_parser = ttl)]
     ttl: Option<Duration>,
 }
@@ -79,12 +79,12 @@ fn number(text: &str) -> Result<i64, &'static str> {
 }
 
 impl Args {
-    /// Whether it changes nothing.
+    /// Returns whether it changes nothing.
     pub(crate) fn only_reads(&self) -> bool {
         matches!(self.command, LockCommand::Ls)
     }
 
-    /// What a new lock is recorded as; the store adds its number.
+    /// Returns the audit event of a new lock; the store adds its number.
     pub(crate) fn event(&self) -> Option<Event> {
         let (kind, value, message) = match &self.command {
             LockCommand::User(new) => ("user", new.value.to_string(), &new.message),
@@ -100,7 +100,7 @@ impl Args {
 }
 
 impl UnlockArgs {
-    /// What it is recorded as.
+    /// Returns the audit event.
     pub(crate) fn event(&self) -> Event {
         Event::new(EventKind::LockRemoved).with("lock", self.id)
     }
@@ -113,10 +113,10 @@ struct Row {
     target: &'static str,
     value: String,
     message: String,
-    /// `null`: somebody at the relay itself.
+    /// `null`: a command at the relay itself.
     by: Option<String>,
     created: String,
-    /// `null`: it stands until it is removed.
+    /// `null`: it lasts until it is removed.
     expires: Option<String>,
 }
 
@@ -236,7 +236,7 @@ fn row(lock: &Lock, devices: &[Device]) -> Row {
     }
 }
 
-/// A target's value for people: a device's name, where it still has one.
+/// Returns a target's value for people: a device's name, where it still has one.
 fn named(target: &LockTarget, devices: &[Device]) -> String {
     let LockTarget::Device(id) = target else {
         return target.value();
@@ -245,7 +245,7 @@ fn named(target: &LockTarget, devices: &[Device]) -> String {
     device.map_or_else(|| id.to_string(), |device| device.name.to_string())
 }
 
-/// A name that nobody has locks nobody: better to hear that now.
+/// Checks the name: one that no user has locks no user, which is better reported now.
 async fn user(name: UserName, context: &Context) -> Result<LockTarget, Failure> {
     if context.store.user(&name).await?.is_none() {
         return Err(Failure(format!("no user \"{name}\": see `relay user ls`")));
@@ -288,7 +288,7 @@ fn address(text: &str) -> Result<LockTarget, Failure> {
     Ok(LockTarget::Address(network))
 }
 
-/// What is shown on the terminals of others.
+/// Checks a text that is shown on the terminals of others.
 pub(crate) fn message(text: &str) -> Result<String, String> {
     if text.len() > MAX_LOCK_MESSAGE {
         return Err(format!("must have at most {MAX_LOCK_MESSAGE} bytes"));

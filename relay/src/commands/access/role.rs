@@ -34,7 +34,7 @@ enum RoleCommand {
     },
     /// Remove a role that no user has
     Rm {
-        /// Which
+        /// The name of the role
         name: RoleName,
     },
 }
@@ -73,7 +73,7 @@ impl Row {
     }
 }
 
-/// A text without the quotes of its form.
+/// Returns a text without the quotes of its form.
 fn bare(text: &str) -> String {
     text.trim_matches('"').to_owned()
 }
@@ -91,7 +91,7 @@ impl Args {
         matches!(self.command, RoleCommand::Ls { .. })
     }
 
-    /// What a change is recorded as.
+    /// Returns the audit event of a change.
     pub(crate) fn event(&self) -> Option<Event> {
         let RoleCommand::Rm { name } = &self.command else {
             return None;
@@ -119,7 +119,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<String, Failure
     }
 }
 
-/// One row per role: what it is about at a glance, not all that it says.
+/// Returns one row per role: what it is about at a glance, not all that it says.
 pub(crate) fn roles_table(roles: &[Role], width: Option<usize>) -> String {
     let row = |role: &Role| {
         let form = RoleForm::of(role);
@@ -149,7 +149,7 @@ pub(crate) fn roles_table(roles: &[Role], width: Option<usize>) -> String {
     table(width, head, &rows)
 }
 
-/// Every ability that some rule allows and that there is something for.
+/// Returns every ability that some rule allows and that there is something for.
 fn abilities(role: &Role) -> Vec<&'static str> {
     let allowed = |ability: &Ability| {
         let mut rules = role.allow.iter();

@@ -39,22 +39,22 @@ struct TermsRow {
     max_channels: LimitRow,
     /// `null`: never.
     idle_timeout_seconds: Option<u64>,
-    /// Whose timeout it is; `null`: the default.
+    /// The role that sets the timeout; `null`: the default.
     idle_timeout_role: Option<String>,
     /// `null`: no limit.
     max_session_seconds: Option<u64>,
-    /// Whose limit it is.
+    /// The role that sets the limit.
     max_session_role: Option<String>,
     on_disconnect: &'static str,
     recording: &'static str,
     record_stdin: &'static str,
-    /// Whether sftp may change nothing.
+    /// True if sftp may change nothing.
     sftp_read_only: bool,
     /// The folder that sftp is held to; `null`: none, or several that lie apart.
     sftp_root: Option<String>,
 }
 
-/// A limit; `null`: there is none, or nobody counts.
+/// A limit; `null`: there is none, or it is not counted.
 #[derive(Clone, Copy, Serialize)]
 struct LimitRow {
     max: Option<NonZeroU32>,
@@ -62,14 +62,14 @@ struct LimitRow {
     left: Option<u32>,
 }
 
-/// What a user has at the moment, over all relays.
+/// The user's sessions and channels at the moment, over all relays.
 #[derive(Clone, Copy, Debug, Default)]
 struct InUse {
     connections: Option<u32>,
     sessions: Option<u32>,
 }
 
-/// What the leases in the store say that the user has.
+/// Returns what the user has by the leases in the store.
 async fn in_use(context: &Context, subject: &Subject) -> Result<InUse, Failure> {
     let user = &subject.user.name;
     let in_use = context.store.leases_in_use(user, Timestamp::now()).await?;

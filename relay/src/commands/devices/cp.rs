@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use super::exec::Order;
+use super::exec::BulkOptions;
 use crate::access::selector::Selector;
 use crate::limits::MAX_COPY_PATH;
 
@@ -20,9 +20,9 @@ pub(crate) struct Args {
     /// `-`: the file comes on stdin
     #[arg(value_name = "FILE")]
     pub(crate) file: String,
-    /// On which devices, by their labels as in a role, and under which path there
+    /// The devices, by their labels as in a role, and the path there
     #[arg(long, value_name = "SELECTOR:PATH")]
-    pub(crate) on: Place,
+    pub(crate) on: PathLocation,
     /// The file's mode, in octal [default: that of the file it replaces, or what the account gives new ones]
     #[arg(long, value_name = "MODE", value_parser = mode)]
     pub(crate) mode: Option<u32>,
@@ -31,21 +31,21 @@ pub(crate) struct Args {
     pub(crate) json: bool,
     /// The rest
     #[command(flatten)]
-    pub(crate) order: Order,
+    pub(crate) order: BulkOptions,
 }
 
-/// Where a file goes.
+/// The destination of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct PathLocation {
     pub(crate) on: Selector,
     pub(crate) path: String,
 }
 
 impl Args {
-    /// The line that asks the console for this, with the file on stdin.
+    /// Returns the line that asks the console for this, with the file on stdin.
     #[must_use]
     pub(crate) fn at_console(&self) -> String {
-        let Place { on, path } = &self.on;
+        let PathLocation { on, path } = &self.on;
         let mut words = vec!["cp".into(), "-".into(), "--on".into()];
         words.push(format!("{on}:{path}"));
         if let Some(mode) = self.mode {
@@ -57,7 +57,7 @@ impl Args {
     }
 }
 
-impl FromStr for Place {
+impl FromStr for PathLocation {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -90,12 +90,12 @@ mod tests {
 
     #[test]
     fn a_place_is_a_selector_and_a_path() {
-        let place: Place = "role=camera,site!=lab:a:b/c".parse().unwrap();
+        let place: PathLocation = "role=camera,site!=lab:a:b/c".parse().unwrap();
         assert_eq!(place.path, "a:b/c");
         assert_eq!(place.on, "role=camera,site!=lab".parse().unwrap());
         let long = format!("*:{}", "x".repeat(MAX_COPY_PATH + 1));
         for bad in ["", "*", "*:", "*:a/", ":/x", "role:/x", "*:a\0b", &long] {
-            assert!(bad.parse::<Place>().is_err(), "{bad}");
+            assert!(bad.parse::<PathLocation>().is_err(), "{bad}");
         }
         assert_eq!(mode("0755"), Ok(0o755));
         for bad in ["", "8", "1000", "4755", "+644", "-1", "u+x"] {

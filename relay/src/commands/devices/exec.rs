@@ -15,7 +15,7 @@ use crate::limits::{FLEET_PARALLEL, MAX_FLEET_PARALLEL};
   ssh -p 2222 relay.example.com exec --on 'role=camera,site!=lab' --login root --timeout 30s -- 'df -h / | tail -1'
   ssh -t -p 2222 relay.example.com exec --on '*' --wait 1h -- sudo reboot       shows how far it is
 
-It runs as you, with your roles. The command gets no input and no terminal. Each line stands behind its device's
+It runs as you, with your roles. The command gets no input and no terminal. Each line follows its device's
 name; in the end there is a table.
 Exit status 0: all commands exited with 0. 1: some did not, or were refused. 2: usage.")]
 pub(crate) struct Args {
@@ -24,52 +24,52 @@ pub(crate) struct Args {
     pub(crate) on: Selector,
     /// The rest
     #[command(flatten)]
-    pub(crate) order: Order,
+    pub(crate) order: BulkOptions,
     /// Print a line of JSON for each device, with what it wrote
     #[arg(long)]
     pub(crate) json: bool,
-    /// What to run: everything behind `--`, for the account's shell, as with `ssh DEVICE COMMAND`
+    /// The command: everything behind `--`, for the account's shell, as with `ssh DEVICE COMMAND`
     #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<String>,
 }
 
-/// What all work on a fleet has.
+/// The options of all work on a fleet.
 #[derive(Clone, Debug, clap::Args)]
-pub(crate) struct Order {
-    /// Under which account [default: your name]
+pub(crate) struct BulkOptions {
+    /// The account on the devices [default: your name]
     #[arg(long, value_name = "LOGIN")]
     login: Option<Login>,
-    /// On how many at a time
+    /// The number of devices at a time
     #[arg(long, value_name = "N", default_value_t = FLEET_PARALLEL, value_parser = parallel)]
     parallel: usize,
-    /// How long each may take: 30s, 10m, 1h
+    /// The time that each may take: 30s, 10m, 1h
     #[arg(long, value_name = "SPAN", value_parser = ttl)]
     timeout: Option<Duration>,
-    /// For how long to wait for devices that are offline: 30s, 10m, 1h
+    /// The time to wait for devices that are offline: 30s, 10m, 1h
     #[arg(long, value_name = "SPAN", value_parser = ttl)]
     wait: Option<Duration>,
 }
 
 impl Args {
-    /// The line that the account's shell gets.
+    /// Returns the line that the account's shell gets.
     #[must_use]
     pub(crate) fn line(&self) -> String {
         self.command.join(" ")
     }
 
-    /// The line that asks the console for this.
+    /// Returns the line that asks the console for this.
     #[must_use]
     pub(crate) fn at_console(&self) -> String {
         let mut words = vec!["exec".into(), "--on".into(), self.on.to_string()];
         words.extend(self.order.words());
         words.extend(self.json.then(|| "--json".into()));
-        // What is behind the dashes is taken as it stands.
+        // What is behind the dashes is taken unchanged.
         format!("{} -- {}", shell_words::join(words), self.line())
     }
 }
 
-impl Order {
-    /// How many at a time, and how long.
+impl BulkOptions {
+    /// Returns the number of devices at a time, and the time that each may take.
     #[must_use]
     pub(crate) fn pace(&self) -> Pace {
         Pace {
@@ -79,7 +79,7 @@ impl Order {
         }
     }
 
-    /// Under which account: that of the user's own name, as `ssh` has it, where nobody says otherwise.
+    /// Returns the account: by default that of the user's own name, as `ssh` has it.
     ///
     /// # Errors
     /// A sentence: no account can have that name.
@@ -92,7 +92,7 @@ impl Order {
         self.login.clone().map_or_else(own, Ok)
     }
 
-    /// As it was typed, but for what is the default.
+    /// Returns it as it was typed, but for what is the default.
     pub(crate) fn words(&self) -> Vec<String> {
         let span = |span: Duration| {
             humantime::format_duration(span)

@@ -9,7 +9,8 @@ use crate::store::meta::PUBLIC_SSH;
 /// The fast one first: a jump encrypts everything twice.
 const CIPHERS: &str = "aes256-gcm@openssh.com,aes128-gcm@openssh.com,chacha20-poly1305@openssh.com";
 
-/// What finds a dead network in the time that a session survives: after [`KEEPALIVES`] of them without an answer.
+/// The interval that finds a dead network in the time that a session survives: after [`KEEPALIVES`] of them without an
+/// answer.
 const KEEPALIVE_SECONDS: u32 = 30;
 
 /// See [`KEEPALIVE_SECONDS`].
@@ -26,7 +27,7 @@ pub(crate) struct Args {
     /// Print only the lines for known_hosts
     #[arg(long)]
     known_hosts: bool,
-    /// For which client: openssh, windows (OpenSSH there), putty, winscp or ansible
+    /// The client: openssh, windows (OpenSSH there), putty, winscp or ansible
     #[arg(long = "for", value_name = "CLIENT", value_parser = client, default_value = "openssh", conflicts_with = "known_hosts")]
     client: Client,
 }
@@ -51,7 +52,7 @@ fn client(text: &str) -> Result<Client, &'static str> {
     }
 }
 
-/// Where operators connect, and by which keys they know it.
+/// The address that operators connect to, and the keys that they know it by.
 struct Front {
     /// `HOST:PORT`.
     address: String,
@@ -117,7 +118,7 @@ impl Front {
         })
     }
 
-    /// The lines for known_hosts, each behind `before`.
+    /// Returns the lines for known_hosts, each behind `before`.
     fn known_hosts(&self, before: &str) -> String {
         let lines = [&self.device_line, &self.authority_line].into_iter();
         let lines = lines.chain(&self.relay_lines);
@@ -125,8 +126,8 @@ impl Front {
         lines.join("\n")
     }
 
-    /// What both blocks of a configuration have: the agent's keys are not offered one by one until the relay has had
-    /// enough, and a network that is dead is noticed.
+    /// Returns what both blocks of a configuration have: the agent's keys are not offered one by one until the relay
+    /// has had enough, and a network that is dead is noticed.
     fn common() -> String {
         format!(
             "    IdentitiesOnly yes
@@ -149,7 +150,7 @@ impl Front {
         } = self;
         let (common, known) = (Self::common(), self.known_hosts("#   "));
         // KnownHostsCommand (OpenSSH 8.5) tells ssh the keys without a second file to edit. An older ssh
-        // looks at each word even where the host does not match, so it is told to skip this one for all.
+        // looks at each word even where the host does not match, so it gets an option to skip this one for all.
         format!(
             "# Holdfast: the fleet behind {address}. Then: ssh pi@kitchen-cam.{FLEET_DOMAIN}
 # For an ssh older than 8.5 put these lines into ~/.ssh/known_hosts as well:
@@ -183,7 +184,8 @@ Host {host}
         )
     }
 
-    /// PuTTY reads no configuration of OpenSSH and knows no host certificates: it takes the direct way.
+    /// Returns the lines for PuTTY, which reads no configuration of OpenSSH and knows no host certificates: it takes
+    /// the direct way.
     fn putty(&self) -> String {
         let Self {
             host,

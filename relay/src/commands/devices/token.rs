@@ -35,10 +35,10 @@ enum TokenCommand {
 On the device: edge-agent join TOKEN
 The token is shown this once: the relay keeps only a hash of its secret.")]
     Create {
-        /// How many devices may join with it
+        /// The number of devices that may join with it
         #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
         uses: u32,
-        /// For how long: 30s, 10m, 1h, 7d
+        /// The time that it is valid: 30s, 10m, 1h, 7d
         #[arg(long, default_value = "1h", value_parser = ttl)]
         ttl: Duration,
         /// Label of each device that joins with it; can be given more than once
@@ -48,7 +48,7 @@ The token is shown this once: the relay keeps only a hash of its secret.")]
     /// List the tokens, without their secrets
     #[command(visible_alias = "list")]
     Ls,
-    /// Remove a token: nobody can join with it any more
+    /// Remove a token: no device can join with it any more
     Rm {
         /// As `token ls` prints it
         id: String,
@@ -75,12 +75,12 @@ struct NewRow {
 }
 
 impl Args {
-    /// Whether it takes a token away.
+    /// Returns whether it takes a token away.
     pub(crate) fn removes(&self) -> bool {
         matches!(self.command, TokenCommand::Rm { .. })
     }
 
-    /// What a change is recorded as; the store adds which token it is.
+    /// Returns the audit event of a change; the store adds the token.
     pub(crate) fn event(&self) -> Option<Event> {
         match &self.command {
             TokenCommand::Create { uses, ttl, label } => {

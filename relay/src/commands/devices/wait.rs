@@ -18,9 +18,9 @@ use crate::store::{Device, PresenceState};
 
 Exit status 0: the device is online. 1: it did not come in time, or there is no such device.")]
 pub(crate) struct Args {
-    /// Which device
+    /// The name of the device
     name: DeviceName,
-    /// For how long at most: 30s, 10m, 1h, 7d
+    /// The longest time to wait: 30s, 10m, 1h, 7d
     #[arg(long, value_name = "SPAN", value_parser = ttl, default_value = "1h")]
     timeout: Duration,
 }
@@ -53,7 +53,7 @@ pub(crate) async fn run(
     }
 }
 
-/// The same device now, whatever its name is, if the caller may still know of it: a wait is long enough for
+/// Returns the same device now, whatever its name is, if the caller may still know of it: a wait is long enough for
 /// roles and labels to change.
 async fn look_again(
     device: &Device,

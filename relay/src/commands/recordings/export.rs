@@ -28,7 +28,7 @@ pub(crate) struct Args {
     /// asciicast (version 3), json (one record a line), txt (what stood on the screen) or raw (the output's bytes)
     #[arg(long, value_parser = format)]
     format: Format,
-    /// Of which stream, for `raw`: stdin, stdout or stderr
+    /// The stream, for `raw`: stdin, stdout or stderr
     #[arg(long, value_parser = stream, default_value = "stdout")]
     stream: Stream,
 }
@@ -85,7 +85,7 @@ pub(crate) async fn run(
             let (plain, ran) = std::mem::take(&mut *plain);
             (plain.finish(), ran)
         };
-        rest.extend(told(&ran));
+        rest.extend(summary(&ran));
         shown |= !rest.is_empty();
         write(out, joined(&rest).as_bytes()).await?;
     }
@@ -93,7 +93,7 @@ pub(crate) async fn run(
         .await
         .map_err(|error| Failure::unwritten(&error))?;
     match end {
-        // What was written stands; who reads it must know that it is not all.
+        // What was written stays; its reader must know that it is not all.
         ReadVerdict::Tampered { at, fault } => Err(Failure(format!(
             "recording {id} was altered behind {}: {fault}",
             clock(at.micros)
@@ -168,13 +168,13 @@ async fn pass(
     Err(Failure::new("the recording cannot be shown to its end"))
 }
 
-/// Whether it is data of this stream.
+/// Returns whether it is data of this stream.
 fn holds(record: &Record<'_>, wanted: Stream) -> bool {
     matches!(&record.event, Recorded::Data(of, _) | Recorded::Part(of, _) if *of == wanted)
 }
 
-/// Behind the text: what stood on a screen has no times.
-fn told(ran: &Ran) -> Vec<String> {
+/// Returns the lines behind the text: what was on a screen has no times.
+fn summary(ran: &Ran) -> Vec<String> {
     let mut lines: Vec<String> = ran
         .lack()
         .map(|lack| format!("commands {lack}"))

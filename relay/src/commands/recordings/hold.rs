@@ -16,7 +16,7 @@ pub(super) async fn hold(
     let facts = find(id, caller, context).await?;
     let id = facts.row.session.id;
     let event = Event::recording(EventKind::RecordingHeld, &id.to_string());
-    let (store, _) = told(event.with("why", reason.as_str()), &facts, context);
+    let (store, _) = audited(event.with("why", reason.as_str()), &facts, context);
     let hold = Hold {
         since: context.now,
         by: caller.user().map(|user| user.name.clone()),
@@ -38,14 +38,14 @@ pub(super) async fn release(
     let facts = find(id, caller, context).await?;
     let id = facts.row.session.id;
     let event = Event::recording(EventKind::RecordingReleased, &id.to_string());
-    let (store, _) = told(event, &facts, context);
+    let (store, _) = audited(event, &facts, context);
     match store.recording_released(id).await? {
         true => Ok(format!("recording {id} released\n")),
         false => Err(Failure(format!("recording {id} is not held"))),
     }
 }
 
-/// Why a recording is not removed.
+/// Returns the reason why a recording is not removed.
 pub(super) fn keeps(facts: &RecordingFacts) -> Failure {
     let id = facts.row.session.id;
     Failure(format!(
@@ -54,7 +54,7 @@ pub(super) fn keeps(facts: &RecordingFacts) -> Failure {
     ))
 }
 
-/// `is held since … by alice (case 17)`.
+/// Returns `is held since … by alice (case 17)`.
 pub(super) fn of(facts: &RecordingFacts) -> String {
     let Some(hold) = &facts.row.hold else {
         return "is not held any more".to_owned();
@@ -68,8 +68,8 @@ pub(super) fn of(facts: &RecordingFacts) -> String {
     format!("is held since {} {by}{why}", hold.since.rfc3339())
 }
 
-/// The store whose next change the log tells of so.
-fn told(event: Event, facts: &RecordingFacts, context: &Context) -> (Store, Attributed) {
+/// Returns the store whose next change the log tells of so.
+fn audited(event: Event, facts: &RecordingFacts, context: &Context) -> (Store, Attributed) {
     let event = event.session(facts.row.session.id);
     let event = event.with("recorded_user", facts.row.session.user.as_str());
     let entry = context.audit.entry(context.event(event));

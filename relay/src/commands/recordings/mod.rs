@@ -1,4 +1,4 @@
-//! `recordings`: what was recorded, where it stands, and whether it can be believed.
+//! `recordings`: what was recorded, its state, and whether it can be believed.
 
 pub(crate) mod export;
 mod grep;
@@ -84,7 +84,7 @@ enum RecordingsCommand {
     Hold {
         /// Its id, or the beginning of it
         id: String,
-        /// Why: shown to who looks at it
+        /// The reason: shown to those who look at it
         #[arg(long, value_name = "TEXT", value_parser = crate::commands::access::lock::message, default_value = "")]
         reason: String,
     },
@@ -95,14 +95,14 @@ enum RecordingsCommand {
     },
     /// Look for a text in what was shown
     Grep {
-        /// The text, as it stands
+        /// The text, literally
         pattern: String,
         #[command(flatten)]
         filter: Filter,
     },
 }
 
-/// Which recordings.
+/// The filter of a listing.
 #[derive(Clone, Debug, Default, clap::Args)]
 struct Filter {
     /// By this user
@@ -126,7 +126,7 @@ struct Filter {
     interactive: bool,
 }
 
-/// What a recording may be of.
+/// The kinds of what a recording may be of.
 const KINDS: [Ability; 4] = [
     Ability::Shell,
     Ability::Exec,
@@ -161,7 +161,7 @@ impl Args {
         command.is_none_or(|command| !matches!(command, Rm { .. } | Hold { .. } | Release { .. }))
     }
 
-    /// Whether the answer is as long as what was recorded.
+    /// Returns whether the answer is as long as what was recorded.
     pub(super) fn streams(&self) -> bool {
         matches!(
             self.command,
@@ -193,13 +193,13 @@ impl Args {
     }
 }
 
-/// The state of a recording that has not arrived yet.
+/// Returns the state of a recording that has not arrived yet.
 pub(super) fn unfinished(facts: &RecordingFacts) -> Option<RecordingState> {
     let state = facts.row.state;
     (!state.is_terminal()).then_some(state)
 }
 
-/// That a recording was shown as far as it has arrived, which may be nothing.
+/// Returns the failure that a recording was shown as far as it has arrived, which may be nothing.
 pub(super) fn not_whole(id: SessionId, state: RecordingState, shown: bool) -> Failure {
     let state = state.as_str();
     Failure(match shown {
@@ -208,12 +208,12 @@ pub(super) fn not_whole(id: SessionId, state: RecordingState, shown: bool) -> Fa
     })
 }
 
-/// Somebody looks into a recording.
+/// Returns the audit event for a look into a recording.
 pub(super) fn looked(id: &str, how: &str) -> Event {
     Event::recording(EventKind::RecordingPlayed, id).with("how", how)
 }
 
-/// Writes down that somebody looks into a recording. Nothing of it is shown before that.
+/// Writes a look into a recording to the audit log. Nothing of it is shown before that.
 pub(super) async fn look(
     context: &Context,
     facts: &RecordingFacts,
@@ -270,7 +270,7 @@ pub(super) async fn run(
 }
 
 impl Filter {
-    /// What is asked for, as far as the caller may see it.
+    /// Returns the filter, limited to what the caller may see.
     fn picks(&self, caller: &Caller, context: &Context) -> RecordingFilter {
         RecordingFilter {
             user: self.user.clone(),
@@ -284,14 +284,14 @@ impl Filter {
     }
 }
 
-/// Whose recordings are all that the caller may see; `None`: everybody's.
+/// Returns the user whose recordings are all that the caller may see; `None`: every user's.
 fn own(caller: &Caller) -> Option<UserId> {
     let all = caller.may(Ability::Admin) || caller.may(Ability::Review);
     let user = caller.user().filter(|_| !all)?;
     Some(user.id)
 }
 
-/// Which recordings a command of this caller shows, before it has found the one that it is about.
+/// Returns the recordings that a command of this caller shows, before it has found the one that it is about.
 pub(super) fn shown(caller: &Caller) -> Shows {
     match own(caller) {
         Some(user) => Shows::Of(user),
@@ -299,7 +299,7 @@ pub(super) fn shown(caller: &Caller) -> Shows {
     }
 }
 
-/// The one recording whose id begins so, if the caller may see it.
+/// Returns the one recording whose id begins so, if the caller may see it.
 pub(super) async fn find(
     id: &str,
     caller: &Caller,

@@ -15,7 +15,7 @@ use crate::recording::export::{Plain, Text, Title};
 use crate::recording::marks::{Mark, MarkedLines};
 use crate::store::RecordingFacts;
 
-/// How long the last picture stays.
+/// The time that the last picture stays.
 const LAST_LOOK: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Debug, clap::Args)]
@@ -27,7 +27,7 @@ Ctrl-C ends it. Nothing of the recording but characters and colours reaches your
 pub(crate) struct Args {
     /// The recording's id, or the beginning of it
     id: String,
-    /// How much faster than it was
+    /// The factor of the speed
     #[arg(long, value_name = "TIMES", default_value = "1", value_parser = speed)]
     speed: f64,
     /// Make longer pauses so short
@@ -174,7 +174,7 @@ impl Show {
                 let mark = mark.unwrap_or(Mark::Unproved);
                 let lines = self.marked.take_all(*stream, mark, bytes.0);
                 let text: String = lines.iter().map(|line| format!("\r\n{line}")).collect();
-                // Whatever the terminal was told before, from here on it shows lines.
+                // Whatever the terminal got before, from here on it shows lines.
                 match std::mem::replace(&mut self.has_marks, true) {
                     true => text,
                     false => format!("\x1b[!p\x1b[999;1H{text}"),
@@ -200,7 +200,7 @@ impl Show {
                     false => text.replace('\n', "\r\n"),
                 }
             }
-            // What has no picture is told in a line.
+            // What has no picture is shown as a line.
             Recorded::File(_)
             | Recorded::Gap(_)
             | Recorded::ForwardOpened(_)

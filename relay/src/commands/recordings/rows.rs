@@ -46,7 +46,7 @@ pub(super) struct Row {
 #[derive(Serialize)]
 struct HoldRow {
     since: String,
-    /// `null` for somebody at the relay itself.
+    /// `null` for a command at the relay itself.
     by: Option<String>,
     /// `null` if none was given.
     reason: Option<String>,
@@ -79,7 +79,7 @@ pub(super) fn row(row: &RecordingRow) -> Row {
     }
 }
 
-/// The rows, each with the run that it belongs to.
+/// Returns the rows, each with the run that it belongs to.
 pub(super) fn listed(rows: &[RecordingRow]) -> Vec<Row> {
     let mut listed: Vec<Row> = rows.iter().map(row).collect();
     let mut fold = Fold::new();
@@ -98,7 +98,7 @@ pub(super) fn listed(rows: &[RecordingRow]) -> Vec<Row> {
     listed
 }
 
-/// The table, a row for each run or, with `all`, for each recording.
+/// Returns the table, a row for each run or, with `all`, for each recording.
 pub(super) fn table(rows: &[RecordingRow], all: bool, context: &Context) -> String {
     let mut fold = Fold::new();
     for row in rows {
@@ -112,8 +112,8 @@ pub(super) fn table(rows: &[RecordingRow], all: bool, context: &Context) -> Stri
     table::table(context.width, head, &lines)
 }
 
-/// What recordings of one run have in common. `None`: what had a terminal, runs, or is held is a row of its own. Where
-/// they stand is among it, so that no row hides one that is worse off.
+/// Returns what recordings of one run have in common. `None`: what had a terminal, runs, or is held is a row of its
+/// own. Their state is among it, so that no row hides one that is worse off.
 fn key(row: &RecordingRow) -> Option<impl Eq + Hash + use<>> {
     let session = &row.session;
     let alone = session.terminal || row.hold.is_some() || row.ended.is_none();
@@ -149,7 +149,7 @@ fn line(group: &Group<&RecordingRow>) -> Option<[String; 10]> {
     ])
 }
 
-/// What was run: in full where it is the same in all rows, else the kinds.
+/// Returns what was run: in full where it is the same in all rows, else the kinds.
 fn all_of(group: &Group<&RecordingRow>) -> String {
     let mut all: Vec<String> = group.rows.iter().map(|row| what(row)).collect();
     all.dedup();
@@ -166,7 +166,7 @@ fn all_of(group: &Group<&RecordingRow>) -> String {
     kinds.join(", ")
 }
 
-/// `shell`, or `exec: uptime`.
+/// Returns `shell`, or `exec: uptime`.
 pub(super) fn what(row: &RecordingRow) -> String {
     match &row.session.command {
         Some(command) => format!("{}: {command}", row.session.kind.as_str()),

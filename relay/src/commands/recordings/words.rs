@@ -10,7 +10,7 @@ const STATE: &str = "--state";
 /// The other name of the recordings' state, which clap knows.
 const IN_STATE: &str = "--in-state";
 
-/// The words of a command line, without the program's name: behind the command `recordings`, `--state` with one
+/// Returns the words of a command line, without the program's name: behind the command `recordings`, `--state` with one
 /// of the recordings' states is called by its other name, so that clap takes it for a filter and not for the
 /// folder. A folder of such a name is `--state ./complete`. Where there is no folder to choose (`has_folder`), any value
 /// is a filter, so that what is wrong with it is said.
@@ -20,21 +20,21 @@ pub(crate) fn own_state(
 ) -> Vec<OsString> {
     let is_filter = |value: &OsStr| !has_folder || is_state(value);
     let mut words = words.into_iter();
-    let mut told = Vec::new();
+    let mut own = Vec::new();
     let mut command: Option<bool> = None;
     while let Some(word) = words.next() {
         let text = word.to_str().unwrap_or_default();
         if text == "--" {
-            told.push(word);
-            told.extend(words);
+            own.push(word);
+            own.extend(words);
             break;
         }
         let ours = command == Some(true);
         if text == STATE {
             let value = words.next();
             let filters = ours && value.as_deref().is_some_and(is_filter);
-            told.push(if filters { IN_STATE } else { STATE }.into());
-            told.extend(value);
+            own.push(if filters { IN_STATE } else { STATE }.into());
+            own.extend(value);
             continue;
         }
         let value = text
@@ -42,7 +42,7 @@ pub(crate) fn own_state(
             .and_then(|rest| rest.strip_prefix('='));
         match value {
             Some(value) if ours && is_filter(OsStr::new(value)) => {
-                told.push(format!("{IN_STATE}={value}").into());
+                own.push(format!("{IN_STATE}={value}").into());
                 continue;
             }
             // The first word that is neither a flag nor its value is the command; only `--state` may stand
@@ -52,9 +52,9 @@ pub(crate) fn own_state(
             }
             _ => {}
         }
-        told.push(word);
+        own.push(word);
     }
-    told
+    own
 }
 
 fn is_state(value: &OsStr) -> bool {

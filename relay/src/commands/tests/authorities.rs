@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// The same key under another comment.
+/// Returns the same key under another comment.
 fn named(comment: &str) -> String {
     let key = ED25519.split(' ').take(2).collect::<Vec<_>>().join(" ");
     format!("{key} {comment}\n")
@@ -126,7 +126,7 @@ async fn revocations_are_listed_for_people_and_machines() {
 #[tokio::test]
 async fn only_who_administers_may_and_no_file_of_the_relays_is_read() {
     let bed = Bed::new().await;
-    let nobody = operator(&[], false);
+    let no_roles = operator(&[], false);
     for line in [
         "ca ls",
         "ca revoked",
@@ -135,7 +135,7 @@ async fn only_who_administers_may_and_no_file_of_the_relays_is_read() {
         "ca rm x",
         "ca unrevoke 1",
     ] {
-        let said = bed.by(&nobody, line, &named("corp")).await;
+        let said = bed.by(&no_roles, line, &named("corp")).await;
         assert_eq!((said.code, said.out.as_str()), (FAILED, ""), "{line}");
         assert!(said.err.contains("bob"), "{line}: {}", said.err);
     }

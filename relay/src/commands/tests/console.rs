@@ -53,7 +53,7 @@ fn a_mistake_is_answered_with_what_was_expected() {
 }
 
 #[test]
-fn what_was_typed_cannot_drive_the_terminal_that_shows_the_mistake() {
+fn echoed_input_is_escaped_in_errors() {
     for bad in [
         "\u{1b}[2J",
         "devices show 'a\u{1b}\u{202e}'",

@@ -84,7 +84,7 @@ async fn what_is_not_there_is_not_locked() {
 }
 
 #[tokio::test]
-async fn without_a_living_relay_nobody_is_waited_for_and_with_one_it_is_said() {
+async fn without_a_running_relay_no_wait_is_announced() {
     let bed = Bed::serving().await;
     let began = std::time::Instant::now();
     bed.ok("lock login root").await;

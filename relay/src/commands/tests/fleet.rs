@@ -168,8 +168,8 @@ async fn devices_are_renamed_labelled_and_revoked() {
         "{again}"
     );
     assert_eq!(
-        bed.fails("devices revoke nobody").await,
-        "no device \"nobody\"\n"
+        bed.fails("devices revoke absent").await,
+        "no device \"absent\"\n"
     );
     assert_eq!(
         bed.json("devices --json").await.as_array().unwrap().len(),

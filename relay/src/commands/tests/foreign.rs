@@ -16,7 +16,7 @@ use crate::store::{
     Traffic,
 };
 
-/// What a name, a comment, a reason or a command may hold.
+/// The bytes that a name, a comment, a reason or a command may hold.
 const HOSTILE: &str = "x\r\nforged\u{1b}[2J\u{9b}31m\u{85}\u{7f}\u{61c}\u{202e}\u{2066}\u{200f}\u{2028}\u{200b}\u{e0041}\"\\z";
 
 const RECORDING: SessionId = SessionId([7; 16]);

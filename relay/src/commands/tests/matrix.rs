@@ -9,7 +9,7 @@ use super::*;
 use crate::access::tests::fixture;
 use crate::store::{User, UserId};
 
-/// Who gives it: in the order of the columns.
+/// The callers, in the order of the columns.
 const CALLERS: [&str; 5] = ["admin", "operator", "auditor", "no role", "disabled"];
 
 /// Path in the grammar, a line that means something there, and whether each of [`CALLERS`] may give it.
@@ -84,12 +84,12 @@ const REVIEW: [bool; 5] = [true, false, true, false, false];
 const ROLE: [bool; 5] = [true, true, true, false, false];
 const ALL: [bool; 5] = [true, true, true, true, false];
 
-/// A line for each command there is.
+/// Returns a line for each command there is.
 pub(super) fn lines() -> impl Iterator<Item = &'static str> {
     ROWS.iter().map(|row| row.1)
 }
 
-/// The paths of all commands that do something.
+/// Collects the paths of all commands that do something.
 fn paths(command: &clap::Command, path: &str, found: &mut BTreeSet<String>) {
     let mut subcommands = command
         .get_subcommands()
@@ -104,7 +104,7 @@ fn paths(command: &clap::Command, path: &str, found: &mut BTreeSet<String>) {
     }
 }
 
-/// The users of the columns, one that was removed, and things to be changed.
+/// Returns the users of the columns, one that was removed, and things to be changed.
 async fn bed() -> Bed {
     let bed = Bed::serving().await;
     bed.device(1, "cam", Labels::new()).await;
@@ -121,14 +121,14 @@ async fn bed() -> Bed {
 async fn caller(bed: &Bed, name: &str) -> Result<Caller, String> {
     let name = name.replace(' ', ".").parse().unwrap();
     let user = bed.context.store.user(&name).await.unwrap();
-    let nobody = User {
+    let no_roles = User {
         id: UserId(0),
         name,
         email: None,
         roles: vec![],
         disabled: false,
     };
-    let user = user.unwrap_or(nobody);
+    let user = user.unwrap_or(no_roles);
     Caller::over_ssh(&bed.context.store, &user, [203, 0, 113, 9].into()).await
 }
 
@@ -174,7 +174,7 @@ async fn every_command_asks_who_may() {
     }
 }
 
-/// All that the commands can change.
+/// Returns all that the commands can change.
 async fn everything(bed: &Bed) -> String {
     let mut all = String::new();
     for line in [
@@ -217,7 +217,7 @@ async fn a_listing_shows_what_its_reader_may_see() {
     let absent = bed.by(&alice, "devices show rome-cam", "").await;
     assert_eq!((hidden.code, absent.code), (FAILED, FAILED));
     assert_eq!(hidden.err.replace("paris", "rome"), absent.err);
-    // Whoever waits for it is told the same, and at once.
+    // A caller who waits for it gets the same, and at once.
     let hidden = bed.by(&alice, "wait paris-cam --timeout 7d", "").await;
     assert_eq!(hidden.code, FAILED);
     assert_eq!(hidden.err.replace("paris", "rome"), absent.err);

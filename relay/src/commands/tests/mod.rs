@@ -10,7 +10,7 @@ use crate::access::policy::Subject;
 use crate::audit::WhenUnwritable;
 use crate::model::presets;
 use crate::recording::objects::Objects;
-use crate::recording::objects::place::Place;
+use crate::recording::objects::backend::StorageBackend;
 use crate::store::meta::{PUBLIC_SSH, PUBLIC_TUNNEL};
 use crate::store::{Device, Enrolment, Labels, NewToken, RelayId, TunnelFacts, User};
 
@@ -34,7 +34,7 @@ struct Bed {
     _dir: TempDir,
 }
 
-/// What a command said.
+/// The answer of a command.
 struct Said {
     code: u8,
     out: String,
@@ -46,7 +46,7 @@ impl Bed {
         let dir = tempfile::tempdir().unwrap();
         let state = State::create_or_open(&dir.path().join("state")).unwrap();
         let store = Store::open(&state.database()).await.unwrap();
-        let objects = Objects::open_or_unavailable(state.recordings(), Ok(Place::Folder));
+        let objects = Objects::open_or_unavailable(state.recordings(), Ok(StorageBackend::Folder));
         let context = Context {
             audit: Audit::open(store.clone(), None, WhenUnwritable::Refuse),
             actor: Actor::local("root".to_owned()),
@@ -107,7 +107,7 @@ impl Bed {
         said.out
     }
 
-    /// What is said on stderr by a command that fails.
+    /// Returns the text on stderr of a command that fails.
     async fn fails(&self, line: &str) -> String {
         let said = self.run(line).await;
         assert_eq!((said.code, said.out.as_str()), (FAILED, ""), "{line}");
@@ -158,7 +158,7 @@ impl Bed {
     }
 }
 
-/// `bob` with these presets.
+/// Returns `bob` with these presets.
 fn operator(roles: &[&str], disabled: bool) -> Caller {
     let presets = roles.iter().filter_map(|name| presets::preset(name));
     Caller::User(Subject {

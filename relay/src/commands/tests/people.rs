@@ -72,7 +72,7 @@ async fn a_role_that_does_not_exist_is_named_with_those_that_do() {
 }
 
 #[tokio::test]
-async fn roles_are_listed_for_machines_without_what_nothing_implements() {
+async fn json_roles_omit_unimplemented_abilities() {
     let bed = Bed::new().await;
     let listed = bed.ok("role ls --json").await;
     let rows: Value = serde_json::from_str(&listed).unwrap();
@@ -114,8 +114,11 @@ async fn the_console_opens_no_file_of_the_relay() {
 async fn everybody_learns_who_they_are() {
     let bed = Bed::serving().await;
     let whoami = async |caller: &Caller| bed.by(caller, "whoami", "").await.out;
-    let nobody = operator(&[], false);
-    assert_eq!(whoami(&nobody).await, "bob: no role: may do nothing yet\n");
+    let no_roles = operator(&[], false);
+    assert_eq!(
+        whoami(&no_roles).await,
+        "bob: no role: may do nothing yet\n"
+    );
     let admin = whoami(&operator(&["admin"], false)).await;
     assert!(
         admin.starts_with("bob: roles admin\nidle timeout  15 minutes (the default)\n"),
@@ -126,7 +129,7 @@ async fn everybody_learns_who_they_are() {
         local.starts_with("the relay's own administrator"),
         "{local}"
     );
-    let said = bed.by(&nobody, "whoami --json", "").await.out;
+    let said = bed.by(&no_roles, "whoami --json", "").await.out;
     let said: Value = serde_json::from_str(&said).unwrap();
     assert_eq!(
         (&said["user"], &said["disabled"]),

@@ -171,7 +171,7 @@ async fn a_bad_file_changes_nothing() {
 }
 
 #[tokio::test]
-async fn prune_removes_what_the_file_does_not_name_and_never_the_last_admin() {
+async fn prune_keeps_named_entries_and_the_last_admin() {
     let bed = Bed::new().await;
     let admin = "[users.root]\nroles = ['admin']\nprincipals = ['root']\n";
     apply(&bed, "", &format!("{DOCUMENT}\n{USERS}\n{admin}")).await;
@@ -179,14 +179,14 @@ async fn prune_removes_what_the_file_does_not_name_and_never_the_last_admin() {
     let last = apply(&bed, "--prune", USERS).await;
     assert!(
         last.err
-            .starts_with("nobody could administer the relay over ssh any more"),
+            .starts_with("no user could administer the relay over ssh any more"),
         "{}",
         last.err
     );
     for away in ["roles = []", "disabled = true", "principals = []"] {
         let said = apply(&bed, "", &format!("[users.root]\n{away}")).await;
         assert!(
-            said.err.starts_with("nobody could administer"),
+            said.err.starts_with("no user could administer"),
             "{away}: {}",
             said.err
         );
@@ -232,7 +232,7 @@ async fn a_key_moves_from_one_user_to_another_in_one_file() {
 }
 
 #[tokio::test]
-async fn a_role_that_somebody_has_is_not_removed() {
+async fn assigned_role_is_not_removed() {
     let bed = Bed::new().await;
     apply(&bed, "", &format!("{DOCUMENT}\n{USERS}")).await;
     let held = bed.fails("role rm field-tech").await;
@@ -313,7 +313,7 @@ async fn a_user_is_changed_one_thing_at_a_time() {
     );
     for (line, expected) in [
         ("user role add bob nothing", "no role \"nothing\""),
-        ("user role add nobody admin", "no user \"nobody\""),
+        ("user role add absent admin", "no user \"absent\""),
         (
             "user role rm bob admin",
             "user \"bob\" has no role \"admin\"",

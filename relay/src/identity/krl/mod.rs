@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-/// What every list begins with.
+/// The first bytes of every list.
 pub(crate) const MAGIC: &[u8; 8] = b"SSHKRL\n\0";
 
 /// A revocation list.
@@ -18,9 +18,9 @@ pub(crate) const MAGIC: &[u8; 8] = b"SSHKRL\n\0";
 pub(crate) struct Krl {
     /// Its number, which `ssh-keygen -z` sets.
     pub version: u64,
-    /// When it was made, in seconds since 1970.
+    /// The time at which it was made, in seconds since 1970.
     pub generated: u64,
-    /// What is revoked, in the order of the file.
+    /// The revocations, in the order of the file.
     pub entries: Vec<Entry>,
 }
 
@@ -35,14 +35,14 @@ pub(crate) enum Entry {
     Sha256([u8; 32]),
     /// Certificates by their serial numbers. Zero, "not numbered", is never among them.
     Serials(Authority, RangeInclusive<u64>),
-    /// Certificates by their key id, as it stands: bytes from outside.
+    /// Certificates by their key id, unchanged: bytes from outside.
     KeyId(Authority, Vec<u8>),
 }
 
 /// The SSH encoding of the public key that signed the certificates; `None`: of any.
 pub(crate) type Authority = Option<Arc<[u8]>>;
 
-/// Why bytes are no revocation list.
+/// The reason why bytes are no revocation list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub(crate) enum KrlError {
     /// They do not begin as one.
@@ -64,7 +64,7 @@ pub(crate) enum KrlError {
     #[error("it revokes serial numbers that no certificate can have")]
     Serials,
     /// Something else behind the signature that ends a list.
-    #[error("something stands behind its signature")]
+    #[error("unexpected data behind its signature")]
     AfterSignature,
     /// More entries than are taken.
     #[error(
@@ -88,7 +88,7 @@ const SERIAL_BITMAP: u8 = 0x22;
 const KEY_IDS: u8 = 0x23;
 const CERTIFICATE_EXTENSION: u8 = 0x39;
 
-/// Whether the bytes want to be a revocation list.
+/// Returns whether the bytes want to be a revocation list.
 #[must_use]
 pub(crate) fn looks_like_one(bytes: &[u8]) -> bool {
     bytes.starts_with(MAGIC)
@@ -147,7 +147,7 @@ pub(crate) fn parse(bytes: &[u8], most: usize) -> Result<Krl, KrlError> {
     })
 }
 
-/// The certificates of one authority.
+/// Reads the certificates of one authority.
 fn certificates(section: &mut Reader<'_>, entries: &mut Entries) -> Result<(), KrlError> {
     let authority = section.string()?;
     let authority: Authority = (!authority.is_empty()).then(|| authority.into());
@@ -186,7 +186,7 @@ fn certificates(section: &mut Reader<'_>, entries: &mut Entries) -> Result<(), K
     Ok(())
 }
 
-/// The serial numbers `offset + n` for each bit `n` of a number (an mpint: big-endian, not negative), as
+/// Reads the serial numbers `offset + n` for each bit `n` of a number (an mpint: big-endian, not negative), as
 /// ranges of neighbours.
 fn bitmap(
     authority: &Authority,
@@ -216,7 +216,7 @@ fn bitmap(
     }
 }
 
-/// What was read so far.
+/// The entries that were read so far.
 struct Entries {
     all: Vec<Entry>,
     most: usize,
@@ -239,7 +239,7 @@ impl Entries {
     }
 }
 
-/// What is left to read, in the encoding of RFC 4251 section 5.
+/// The unread rest, in the encoding of RFC 4251 section 5.
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
@@ -286,7 +286,7 @@ impl<'a> Reader<'a> {
         self.string()?.try_into().map_err(|_| KrlError::Damaged)
     }
 
-    /// An extension: none is known, so only one that may be ignored is.
+    /// Reads an extension: none is known, so only one that may be ignored is.
     fn extension(&mut self) -> Result<(), KrlError> {
         let _name = self.string()?;
         if self.byte()? != 0 {

@@ -53,13 +53,13 @@ pub(crate) struct RoleForm {
         deserialize_with = "values::networks"
     )]
     pub source: Vec<IpNet>,
-    /// How much at a time.
+    /// The limits of what runs at a time.
     #[serde(default, skip_serializing_if = "LimitsForm::is_empty")]
     pub limits: LimitsForm,
-    /// What forwards may reach.
+    /// The destinations that forwards may reach.
     #[serde(default, skip_serializing_if = "ForwardForm::is_empty")]
     pub forward: ForwardForm,
-    /// What sftp is held to.
+    /// The constraints of sftp.
     #[serde(default, skip_serializing_if = "SftpForm::is_empty")]
     pub sftp: SftpForm,
     /// One rule, or a list of them.
@@ -103,7 +103,7 @@ pub(crate) struct ForwardForm {
     /// Never these.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub deny: Vec<Text<AddressRule>>,
-    /// Absent: any path if nothing else stands here, else none.
+    /// Absent: any path if there is no other list, else none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connect_paths: Option<Vec<Text<PathRule>>>,
     /// The same.
@@ -127,30 +127,30 @@ pub(crate) struct SftpForm {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RuleForm {
-    /// Which devices.
+    /// The devices that the rule is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<LabelRule>,
-    /// Which logins.
+    /// The logins that the rule is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logins: Option<Vec<LoginRule>>,
-    /// What may (not) be done.
+    /// The abilities that are allowed or denied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub abilities: Option<Vec<Ability>>,
 }
 
-/// Why a role that can be read means nothing: a sentence that names the place.
+/// The reason why a role that can be read is not valid: a sentence that names the place.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub(crate) enum FormError {
     /// There are more of something than a role may have.
     #[error("{place} has {found} {what}, and {most} is the most")]
     TooMany {
-        /// Where.
+        /// The place in the role that is at fault.
         place: String,
-        /// How many.
+        /// The number that was found.
         found: usize,
-        /// Of what.
+        /// The kind of thing that was counted.
         what: &'static str,
-        /// How many there may be.
+        /// The maximum.
         most: usize,
     },
     /// A rule without anything.
@@ -161,11 +161,11 @@ pub(crate) enum FormError {
     /// A list in a rule without anything.
     #[error("{place}.{list} is empty: name something, or leave it out ({meaning})")]
     EmptyList {
-        /// Where.
+        /// The place in the role that is at fault.
         place: String,
-        /// Which.
+        /// The name of the list.
         list: &'static str,
-        /// What leaving it out means.
+        /// The meaning of an absent list.
         meaning: &'static str,
     },
     /// An allow rule that can allow nothing.
@@ -173,13 +173,13 @@ pub(crate) enum FormError {
         "{place} names no {missing}, so it would allow nothing of {ability}: add {missing}{example}"
     )]
     AllowsNothing {
-        /// Where.
+        /// The place in the role that is at fault.
         place: String,
-        /// What it lacks.
+        /// The name of the missing part.
         missing: &'static str,
         /// The first ability that it names.
         ability: &'static str,
-        /// What to add.
+        /// An example of the missing part.
         example: &'static str,
     },
     /// An ability of the whole fleet in a rule about some of it.
@@ -187,19 +187,19 @@ pub(crate) enum FormError {
         "{place}: {ability} is about the whole fleet, not about some devices or logins: put it into a rule of its own, with abilities alone"
     )]
     FleetWide {
-        /// Where.
+        /// The place in the role that is at fault.
         place: String,
-        /// Which.
+        /// The ability.
         ability: &'static str,
     },
     /// A list about an ability which the role does not give.
     #[error(
         "{place}.forward.{list} changes nothing: no allow rule of the role names the ability forward"
     )]
-    ForNobody {
-        /// Where.
+    Unused {
+        /// The place in the role that is at fault.
         place: String,
-        /// Which.
+        /// The name of the list.
         list: &'static str,
     },
     /// A name among what is denied.
@@ -207,15 +207,15 @@ pub(crate) enum FormError {
         "{place}.forward.deny: {rule} is a name, and who may not use it can use its address: deny an address or network"
     )]
     DeniedName {
-        /// Where.
+        /// The place in the role that is at fault.
         place: String,
-        /// Which.
+        /// The rule.
         rule: String,
     },
 }
 
 impl RoleForm {
-    /// The role that this is, under a name.
+    /// Returns the role that this is, under a name.
     ///
     /// # Errors
     /// [`FormError`].
@@ -242,9 +242,9 @@ impl RoleForm {
             ("connect_paths", forward.connect_paths.is_some()),
             ("listen_paths", forward.listen_paths.is_some()),
         ];
-        let named = lists.into_iter().find(|(_, stands)| *stands);
+        let named = lists.into_iter().find(|(_, is_present)| *is_present);
         if let Some((list, _)) = named.filter(|_| !allow.iter().any(forwards)) {
-            return Err(FormError::ForNobody { place, list });
+            return Err(FormError::Unused { place, list });
         }
         Ok(Role {
             idle_timeout: self.idle_timeout,
@@ -262,7 +262,7 @@ impl RoleForm {
         })
     }
 
-    /// How a role is written.
+    /// Returns the form in which a role is written.
     #[must_use]
     pub(crate) fn of(role: &Role) -> Self {
         let rules = |rules: &[Rule]| rules.iter().cloned().map(RuleForm::from).collect();
@@ -332,7 +332,7 @@ impl RuleForm {
         self.check_scope(place, allow)
     }
 
-    /// A rule that reads as if it did something must do it: abilities over devices want labels and logins,
+    /// Checks that a rule that reads as if it did something does it: abilities over devices want labels and logins,
     /// abilities over the fleet cannot be had for a part of it.
     fn check_scope(&self, place: &str, allow: bool) -> Result<(), FormError> {
         let named = self.abilities.as_deref().unwrap_or_default();
@@ -386,7 +386,7 @@ impl From<Rule> for RuleForm {
 }
 
 impl ForwardForm {
-    /// Whether it says nothing.
+    /// Returns whether it is empty.
     #[must_use]
     pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()
@@ -440,7 +440,7 @@ impl ForwardForm {
 }
 
 impl SftpForm {
-    /// Whether it says nothing.
+    /// Returns whether it is empty.
     #[must_use]
     pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()
@@ -462,7 +462,7 @@ impl SftpForm {
 }
 
 impl LimitsForm {
-    /// The limits under their names.
+    /// Returns the limits under their names.
     #[must_use]
     pub(crate) fn named(&self) -> [(&'static str, Option<u32>); 3] {
         [

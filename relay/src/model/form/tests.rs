@@ -5,7 +5,7 @@ fn name(text: &str) -> RoleName {
     RoleName::new(text).unwrap()
 }
 
-/// What is wrong with a role of this body.
+/// Returns what is wrong with a role of this body.
 #[track_caller]
 fn wrong(body: &str) -> String {
     match ::toml::from_str::<RoleForm>(body) {

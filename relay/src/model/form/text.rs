@@ -96,7 +96,7 @@ impl TomlText {
         }
     }
 
-    /// The text.
+    /// Returns the text.
     #[must_use]
     pub(crate) fn finish(self) -> String {
         self.text
@@ -115,7 +115,7 @@ impl TomlText {
     }
 }
 
-/// A value on one line.
+/// Returns a value on one line.
 #[must_use]
 pub(crate) fn inline<T: serde::Serialize>(value: &T) -> String {
     // Texts, numbers, lists and maps of them always encode; there is no null in a form.
@@ -141,7 +141,7 @@ fn one_line(value: &toml::Value) -> String {
     }
 }
 
-/// A key, quoted where it cannot stand bare.
+/// Returns a key, quoted where it cannot stand bare.
 #[must_use]
 fn bare_key(key: &str) -> String {
     let bare = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
@@ -151,7 +151,7 @@ fn bare_key(key: &str) -> String {
     }
 }
 
-/// A basic string (TOML 1.0): on one line and harmless, whatever it holds.
+/// Returns a basic string (TOML 1.0): on one line and harmless, whatever it holds.
 fn quoted(text: &str) -> String {
     let mut quoted = String::from("\"");
     for c in text.chars() {

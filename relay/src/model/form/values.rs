@@ -136,7 +136,7 @@ fn longest(text: &str) -> Result<MaxSession, String> {
     Ok(MaxSession(whole_millis(span)))
 }
 
-/// What is shown is what holds.
+/// Rounds to whole milliseconds: what is shown is what applies.
 fn whole_millis(span: Duration) -> Duration {
     Duration::from_millis(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
 }
@@ -175,7 +175,7 @@ pub(crate) fn value(text: &str) -> Result<ValuePattern, String> {
     }
 }
 
-/// A value that stands alone or in a list.
+/// A value alone, or a list of values.
 struct OneOrMany<T>(PhantomData<T>);
 
 impl<'de, T: Deserialize<'de>> Visitor<'de> for OneOrMany<T> {
@@ -264,7 +264,7 @@ impl<'de> Deserialize<'de> for LabelRule {
         let mut rule = Self::any();
         for (key, values) in named {
             if key == ANY {
-                // `*` stands for any device: with a value it would mean less than it says.
+                // `*` means any device: with a value it would mean less than it says.
                 if values.0 != [ValuePattern::Any] {
                     let wrong = "the label \"*\" takes the value \"*\" alone: { \"*\" = \"*\" } is any device";
                     return Err(D::Error::custom(wrong));

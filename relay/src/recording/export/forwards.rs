@@ -12,7 +12,7 @@ use crate::limits::MAX_SHOWN_FORWARDS;
 use crate::recording::export::snake;
 use crate::recording::verify::clock;
 
-/// What an export says of a forward that begins. These names are relied upon.
+/// Returns what an export says of a forward that begins. These names are relied upon.
 pub(crate) fn opened_facts(forward: &ForwardOpened<'_>) -> Value {
     json!({
         "id": forward.id,
@@ -23,7 +23,7 @@ pub(crate) fn opened_facts(forward: &ForwardOpened<'_>) -> Value {
     })
 }
 
-/// What it says of one that ends.
+/// Returns what it says of one that ends.
 pub(crate) fn closed_facts(forward: &ForwardClosed) -> Value {
     json!({
         "id": forward.id,
@@ -33,7 +33,7 @@ pub(crate) fn closed_facts(forward: &ForwardClosed) -> Value {
     })
 }
 
-/// The beginning in a line.
+/// Returns the beginning in a line.
 pub(crate) fn opened_line(forward: &ForwardOpened<'_>) -> String {
     let (id, to, from) = (forward.id, Escaped(forward.to), Escaped(forward.from));
     let address = forward.address.map(|address| address.to_string());
@@ -47,7 +47,7 @@ pub(crate) fn opened_line(forward: &ForwardOpened<'_>) -> String {
     }
 }
 
-/// The end in a line.
+/// Returns the end in a line.
 pub(crate) fn closed_line(forward: &ForwardClosed) -> String {
     let ForwardClosed {
         id,
@@ -84,7 +84,7 @@ pub(crate) struct ShownForward {
     pub(crate) time: f64,
     /// `out`, `listen` or `in`.
     pub(crate) direction: String,
-    /// What was asked for.
+    /// The target that was asked for.
     pub(crate) to: String,
     /// Who came; `null` where the device dials or listens.
     pub(crate) from: Option<String>,
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_forward_is_told_in_a_line_that_drives_no_terminal() {
+    fn forward_line_is_escaped() {
         let out = opened(ForwardDirection::Out, "db\u{1b}[31m:80");
         assert_eq!(
             opened_line(&out),

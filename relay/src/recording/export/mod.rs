@@ -24,7 +24,7 @@ use crate::model::role::Ability;
 use crate::recording::export::screen::shown_size;
 use crate::store::{RecordingFacts, SessionFacts};
 
-/// What the relay knows of a session, which its exports are titled with: not with the device's words.
+/// The facts of a session that its exports are titled with: the relay's, not the device's words.
 #[derive(Clone, Debug)]
 pub(crate) struct Title {
     session: SessionFacts,
@@ -33,7 +33,7 @@ pub(crate) struct Title {
 }
 
 impl Title {
-    /// Of a recording.
+    /// Returns the title of a recording.
     #[must_use]
     pub(crate) fn of(facts: &RecordingFacts) -> Self {
         let begun = facts.begun.as_ref();
@@ -43,7 +43,7 @@ impl Title {
         }
     }
 
-    /// `TERM` and size of the terminal, if there was one.
+    /// Returns `TERM` and size of the terminal, if there was one.
     #[must_use]
     pub(crate) fn terminal(&self, start: &RecordingStart<'_>) -> Option<(String, WindowSize)> {
         self.terminal.clone().unwrap_or_else(|| {
@@ -58,7 +58,7 @@ impl Title {
 pub(crate) struct Text(Vec<u8>);
 
 impl Text {
-    /// What is whole by now. What is no UTF-8 is shown as replacement characters.
+    /// Returns what is whole by now. What is not valid UTF-8 is shown as replacement characters.
     pub(crate) fn take(&mut self, bytes: &[u8]) -> String {
         self.0.extend_from_slice(bytes);
         let whole = match std::str::from_utf8(&self.0) {
@@ -74,7 +74,7 @@ impl Text {
     }
 }
 
-/// How many of the last bytes are the beginning of a character.
+/// Returns the number of last bytes that are the beginning of a character.
 fn cut(bytes: &[u8]) -> usize {
     (1..=3)
         .find(|back| {
@@ -87,8 +87,8 @@ fn cut(bytes: &[u8]) -> usize {
         .unwrap_or(0)
 }
 
-/// One record as a line of JSON, with `mark` where it has one. These names are relied upon: they may be added to, never
-/// changed.
+/// Returns one record as a line of JSON, with `mark` where it has one. These names are relied upon: they may be added
+/// to, never changed.
 #[must_use]
 pub(crate) fn json_line(
     micros: u64,
@@ -116,7 +116,7 @@ pub(crate) fn json_line(
     json::line(&line)
 }
 
-/// What a record says: its name and its fields.
+/// Returns what a record says: its name and its fields.
 fn facts(event: &Event<'_>) -> (&'static str, Value) {
     match event {
         Event::Start(_) => ("start", Value::Null),
@@ -206,7 +206,7 @@ fn start_facts(start: &RecordingStart<'_>, title: &Title) -> Value {
     facts
 }
 
-/// Whether a command is the one of the session, as far as the relay keeps it in words.
+/// Returns whether a command is the one of the session, as far as the relay keeps it in words.
 fn begins(head: &[u8], session: &SessionFacts) -> bool {
     let head = head.get(..MAX_SHOWN_COMMAND).unwrap_or(head);
     session.command.as_deref() == Some(&*String::from_utf8_lossy(head))
@@ -231,7 +231,7 @@ fn exit_facts(exit: &Exit) -> Value {
     }
 }
 
-/// A status, or a signal's name.
+/// Returns a status, or a signal's name.
 pub(super) fn exit_word(exit: &Exit) -> String {
     match exit {
         Exit::Status(status) => status.to_string(),
@@ -269,7 +269,7 @@ fn command_facts(command: &RanCommand<'_>) -> Value {
     })
 }
 
-/// `PowerLoss` as `power_loss`.
+/// Returns `PowerLoss` as `power_loss`.
 pub(super) fn snake(name: &str) -> String {
     let mut out = String::new();
     for letter in name.chars() {
@@ -292,7 +292,7 @@ pub(crate) struct Asciicast {
 }
 
 impl Asciicast {
-    /// Of a recording with this title.
+    /// Creates the export of a recording with this title.
     #[must_use]
     pub(crate) fn new(title: Title) -> Self {
         Self {
@@ -304,7 +304,8 @@ impl Asciicast {
         }
     }
 
-    /// The lines that a record becomes. What has a mark is shown as text that begins with it, and drives no terminal.
+    /// Returns the lines that a record becomes. What has a mark is shown as text that begins with it, and drives no
+    /// terminal.
     pub(crate) fn lines(&mut self, micros: u64, record: &Record<'_>, mark: Option<Mark>) -> String {
         match &record.event {
             Event::Data(stream, bytes) | Event::Part(stream, bytes) if mark.is_some() => {
@@ -401,7 +402,7 @@ pub(crate) struct Plain {
 }
 
 impl Plain {
-    /// Of a recording with this title.
+    /// Creates the export of a recording with this title.
     #[must_use]
     pub(crate) fn new(title: Title) -> Self {
         Self {
@@ -410,8 +411,8 @@ impl Plain {
         }
     }
 
-    /// The lines that are whole after a record, without control characters. Output that has a mark becomes lines that
-    /// begin with it, behind those before it.
+    /// Returns the lines that are whole after a record, without control characters. Output that has a mark becomes
+    /// lines that begin with it, behind those before it.
     pub(crate) fn lines(&mut self, record: &Record<'_>, mark: Option<Mark>) -> Vec<String> {
         if let (Event::Data(stream, bytes) | Event::Part(stream, bytes), Some(mark)) =
             (&record.event, mark)
@@ -485,7 +486,7 @@ impl Plain {
         }
     }
 
-    /// What is left at the end.
+    /// Returns what is left at the end.
     #[must_use]
     pub(crate) fn finish(mut self) -> Vec<String> {
         let mut lines = self.flush();
@@ -495,7 +496,7 @@ impl Plain {
         lines
     }
 
-    /// What is shown by now and is no whole line yet. Where a terminal was, what follows is lines.
+    /// Returns what is shown by now and is no whole line yet. Where a terminal was, what follows is lines.
     fn flush(&mut self) -> Vec<String> {
         let mut lines = match self.terminal.take() {
             Some((terminal, transcript)) => escaped(transcript.finish(&terminal)),
@@ -525,7 +526,7 @@ fn escaped(lines: Vec<String>) -> Vec<String> {
     lines.iter().map(|line| shown(line)).collect()
 }
 
-/// A line as it was, but for what could drive a terminal or hide.
+/// Returns a line as it was, but for what could drive a terminal or hide.
 fn shown(line: &str) -> String {
     Lines(line).to_string()
 }

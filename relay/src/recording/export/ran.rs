@@ -8,14 +8,14 @@ use crate::limits::MAX_SHOWN_COMMANDS;
 use crate::recording::export::{EscapedOrText, exit_word};
 use crate::recording::verify::clock;
 
-/// What a recording tells of commands. The names are relied upon.
+/// The commands of a recording. The names are relied upon.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Ran {
     /// In the order in which they began.
     pub commands: Vec<RanCommand>,
-    /// How many more there were than are told.
+    /// The number of commands beyond those that are listed.
     pub commands_more: u64,
-    /// Why there are none, or not all; `null` if nothing is known to be missing.
+    /// The reason why there are none, or not all; `null` if nothing is known to be missing.
     pub commands_unavailable: Option<String>,
 }
 
@@ -30,7 +30,7 @@ pub(crate) struct RanCommand {
     pub parent: u32,
     /// The program's name and its arguments; empty for one that was over too soon.
     pub argv: Vec<String>,
-    /// Whether arguments are missing.
+    /// True if arguments are missing.
     pub cut: bool,
     /// The folder that it ran in.
     pub cwd: Option<String>,
@@ -81,7 +81,7 @@ impl Ran {
         }
     }
 
-    /// A row for each: when, process, parent, end, command, folder. Escape them.
+    /// Returns a row for each: when, process, parent, end, command, folder. Escape them.
     #[must_use]
     pub(crate) fn rows(&self) -> Vec<[String; 6]> {
         let row = |command: &RanCommand| {
@@ -102,7 +102,7 @@ impl Ran {
         self.commands.iter().map(row).collect()
     }
 
-    /// In a sentence, what is missing; `None` if nothing is known to be.
+    /// Returns a sentence about what is missing; `None` if nothing is known to be.
     #[must_use]
     pub(crate) fn lack(&self) -> Option<String> {
         if let Some(why) = &self.commands_unavailable {
@@ -114,7 +114,7 @@ impl Ran {
 }
 
 impl RanCommand {
-    /// As a shell would take it.
+    /// Returns it as a shell would take it.
     fn line(&self) -> String {
         match (self.argv.as_slice(), self.cut) {
             ([], _) => "(over too soon to be seen)".to_owned(),

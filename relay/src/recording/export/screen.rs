@@ -16,7 +16,7 @@ pub(crate) const OPEN: &str = "\x1b[?1049h\x1b[0m\x1b[2J\x1b[H";
 /// Closes it.
 pub(crate) const CLOSE: &str = "\x1b[0m\x1b[?25h\x1b[?1049l";
 
-/// What a recorded terminal shows.
+/// The screen of a recorded terminal.
 pub(crate) struct Screen {
     terminal: Terminal,
     dirty: DirtyRows,
@@ -24,7 +24,7 @@ pub(crate) struct Screen {
 }
 
 impl Screen {
-    /// An empty one of the size that was recorded, within bounds.
+    /// Returns an empty one of the size that was recorded, within bounds.
     #[must_use]
     pub(crate) fn new(size: WindowSize) -> Option<Self> {
         let (columns, rows) = shown_size(size);
@@ -96,7 +96,7 @@ impl Screen {
     }
 }
 
-/// The columns and rows that a recording is shown with: within bounds, and the usual ones where its terminal
+/// Returns the columns and rows that a recording is shown with: within bounds, and the usual ones where its terminal
 /// said none.
 #[must_use]
 pub(crate) fn shown_size(size: WindowSize) -> (usize, usize) {
@@ -157,7 +157,7 @@ mod tests {
         );
     }
 
-    /// What a hostile recording could do to whoever watches it: each of these must leave only characters.
+    /// The sequences that a hostile recording could use against its viewer: each of these must leave only characters.
     #[test]
     fn nothing_but_our_own_sequences_comes_out() {
         let hostile = [

@@ -41,11 +41,11 @@ pub(super) struct Entry {
     ingest: Ingest,
     /// Everything has come, and the session is not over yet.
     check_waits: bool,
-    /// What the check has found, until it is written down.
+    /// The findings of the check, until they are written down.
     findings: Option<Findings>,
     /// The most bytes that an honest recording of it has, once its session is over.
     allowed: Option<u64>,
-    /// What is claimed for it of the budgets.
+    /// The bytes that are claimed for it of the budgets.
     claimed: u64,
 }
 
@@ -105,7 +105,7 @@ impl Recordings {
         taken
     }
 
-    /// The session of a recording is over, and it is expected by `deadline`.
+    /// Notes that the session of a recording is over, and it is expected by `deadline`.
     pub(super) async fn session_over(
         &self,
         id: SessionId,
@@ -122,7 +122,7 @@ impl Recordings {
         Ok(())
     }
 
-    /// Time has passed: what was not delivered in time is given up.
+    /// Handles the passing of time: what was not delivered in time is given up.
     pub(super) async fn expire(&self, id: SessionId, now: Timestamp) -> Result<(), RecordingError> {
         self.with(id, |entry| entry.ingest.handle_timeout(duration(now)))
             .await?;
@@ -130,10 +130,10 @@ impl Recordings {
         Ok(())
     }
 
-    /// Lets go of a recording that nobody is at.
+    /// Forgets a recording that is not in use.
     pub(super) fn forget(&self, id: SessionId) {
         let mut slots = lock(&self.0.slots);
-        // Others get theirs under the same lock: with one reference, which is the table's, nobody has it.
+        // Others get theirs under the same lock: with one reference, which is the table's, it is not in use.
         if slots
             .get(&id)
             .is_some_and(|slot| Arc::strong_count(slot) == 1)
@@ -224,7 +224,7 @@ impl Recordings {
         pumped.map(|_| Some(said))
     }
 
-    /// The place of a recording in memory. Whoever holds it keeps it there.
+    /// Returns the place of a recording in memory. A reference keeps it there.
     pub(super) fn slot(&self, id: SessionId) -> Arc<Slot> {
         lock(&self.0.slots).entry(id).or_default().clone()
     }
@@ -297,7 +297,7 @@ impl Recordings {
         Ok(answers)
     }
 
-    /// What came of the offered segment before the relay was restarted, or had to begin anew: whole blocks,
+    /// Returns what came of the offered segment before the relay was restarted, or had to begin anew: whole blocks,
     /// and only if they can be a part of what is offered.
     async fn received(
         &self,
@@ -321,7 +321,7 @@ impl Recordings {
             before: Some(before),
         });
         let mut input = bytes.as_slice();
-        let stands = loop {
+        let is_current = loop {
             match scan.read(&mut input) {
                 Ok(Some(_)) => {}
                 Ok(None) => break true,
@@ -331,7 +331,11 @@ impl Recordings {
         let whole = scan.whole();
         let fits = whole < offer.length || (whole == offer.length && scan.link() == offer.hash);
         bytes.truncate(usize::try_from(whole).unwrap_or(0));
-        Ok(if stands && fits { bytes } else { Vec::new() })
+        Ok(if is_current && fits {
+            bytes
+        } else {
+            Vec::new()
+        })
     }
 
     async fn store_segment(&self, held: &SegmentHeld) -> Result<(), RecordingError> {
@@ -344,7 +348,7 @@ impl Recordings {
         Ok(stored.await?)
     }
 
-    /// The most bytes that an honest recording has, by what is known of its session now.
+    /// Returns the most bytes that an honest recording has, by what is known of its session now.
     async fn allowed(&self, entry: &mut Entry) -> Result<u64, RecordingError> {
         if let Some(allowed) = entry.allowed {
             return Ok(allowed);
@@ -420,7 +424,7 @@ impl Recordings {
         let (word, reason) = words(state, findings.as_ref());
         info!(recording = %entry.id, state = word.as_str(), reason, "recording");
         if !word.is_terminal() && findings.is_none() {
-            // It is on its way: nothing is told of it, and nothing of what is known is wanted.
+            // It is on its way: nothing is reported of it, and nothing of what is known is wanted.
             let store = &self.0.store;
             let settled = store.recording_settled(entry.id, word, reason.as_deref(), None);
             return Ok(settled.await?);
@@ -450,7 +454,7 @@ impl Recordings {
         Ok(())
     }
 
-    /// One transaction: the state, the verdict and what the audit log tells of it.
+    /// Writes the state, the verdict and their audit event in one transaction.
     async fn settle(
         &self,
         facts: &RecordingFacts,
@@ -501,7 +505,7 @@ fn event_of(facts: &RecordingFacts, state: RecordingState, reason: Option<&str>)
     }
 }
 
-/// A state in a word, and its reason in a sentence.
+/// Returns a state in a word, and its reason in a sentence.
 fn words(state: IngestState, findings: Option<&Findings>) -> (RecordingState, Option<String>) {
     let why = |text: &str| Some(text.to_owned());
     let (word, reason) = match state {
@@ -560,7 +564,7 @@ fn words(state: IngestState, findings: Option<&Findings>) -> (RecordingState, Op
     }
 }
 
-/// The reason why a recording ends early, with how much of what passed it does not prove.
+/// Returns the reason why a recording ends early, with how much of what passed it does not prove.
 fn with_extent(
     reason: Option<String>,
     state: RecordingState,
@@ -586,7 +590,7 @@ fn lost_text(lost: SegmentLost) -> &'static str {
     }
 }
 
-/// Which of the final states it is does not matter any more: it stays.
+/// Returns the state in memory. Which of the final states it is does not matter any more: it stays.
 fn restored(state: RecordingState) -> IngestState {
     match state {
         RecordingState::Recording => IngestState::Recording,

@@ -57,7 +57,7 @@ struct Upload {
     tunnel: Arc<Tunnel>,
     stream: UploadStream,
     offered: Option<(SessionId, u32)>,
-    /// Keeps what is known of that segment in memory while its bytes come, whoever else is done with it.
+    /// Keeps what is known of that segment in memory while its bytes come, even if others are done with it.
     pin: Option<Arc<Slot>>,
 }
 
@@ -81,7 +81,7 @@ impl Upload {
                 // A tunnel that was replaced has nothing to say: the newer one's offers count.
                 if !self.tunnel.is_current() {
                     let _ = send.reset(VarInt::from_u32(0));
-                    return Err("a newer tunnel stands");
+                    return Err("there is a newer tunnel");
                 }
                 for answer in self.take(message).await? {
                     let bytes = control::encode(&answer).map_err(|_| "an answer is too long")?;
@@ -124,7 +124,7 @@ impl Upload {
         };
         match taken.await {
             Ok(Some(answers)) => Ok(answers),
-            // There is nobody to report it to; the device may forget it.
+            // There is no one to report it to; the device may forget it.
             Ok(None) if is_report => Ok(vec![UploadAnswer::Noted(id)]),
             Ok(None) => Ok(vec![refused(SegmentRefused::UnknownSession)]),
             Err(error) => {

@@ -17,7 +17,7 @@ pub(crate) struct Bounds {
     pub device_max: Option<u64>,
     /// For all recordings; `None`: as much as there is room for.
     pub max: Option<u64>,
-    /// What stays free of the file system on which segments are received.
+    /// The free space to keep on the file system on which segments are received.
     pub min_free: u64,
 }
 
@@ -41,7 +41,7 @@ impl Bounds {
         store.meta_set(meta::RECORDING_BOUNDS, &text).await
     }
 
-    /// What the relay that served last has remembered.
+    /// Returns the bounds that the relay that served last has remembered.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -54,7 +54,7 @@ impl Bounds {
     }
 }
 
-/// What there is no room in.
+/// The bound that has no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
 pub(crate) enum Shortage {
     /// The device's budget.
@@ -70,13 +70,13 @@ pub(crate) enum Shortage {
     Disk,
 }
 
-/// What is claimed of the bounds.
+/// The bytes that are claimed of the bounds.
 #[derive(Debug)]
 pub(crate) struct Budget {
     bounds: Bounds,
     all: u64,
     devices: HashMap<DeviceId, u64>,
-    /// What was found short, until something has room again.
+    /// The bounds that were found short, until they have room again.
     short: HashSet<Shortage>,
 }
 
@@ -85,15 +85,15 @@ pub(crate) struct Budget {
 pub(crate) struct NoRoom {
     /// In what.
     pub(crate) shortage: Shortage,
-    /// Whether it is so since just now.
+    /// True if it is so since just now.
     pub(crate) is_new: bool,
 }
 
-/// What a segment would take.
+/// The bytes that a segment would take.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Claim {
     pub(crate) device: DeviceId,
-    /// What its recording has claimed before, and has with it.
+    /// The bytes that its recording has claimed before, and has with it.
     pub(crate) before: u64,
     pub(crate) after: u64,
     /// The bytes of the segment itself.
@@ -112,14 +112,14 @@ impl Budget {
         budget
     }
 
-    /// What all devices' recordings take by the store: some may have been removed.
+    /// Counts what all devices' recordings take by the store: some may have been removed.
     pub(crate) fn count(&mut self, used: Vec<(DeviceId, u64)>) {
         let sizes = used.iter().map(|(_, bytes)| *bytes);
         self.all = sizes.fold(0, u64::saturating_add);
         self.devices = used.into_iter().collect();
     }
 
-    /// Whether something was short when it was claimed last: then it is worth counting anew.
+    /// Returns whether something was short when it was claimed last: then it is worth counting anew.
     pub(crate) fn is_short(&self) -> bool {
         !self.short.is_empty()
     }

@@ -1,8 +1,8 @@
 //! Where segments lie. What is being received is a file of the relay's own; what is whole is an object: in
 //! the same folder, or in a bucket that speaks S3.
 
+pub(crate) mod backend;
 pub(crate) mod budget;
-pub(crate) mod place;
 
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -21,42 +21,42 @@ use object_store::{ObjectStore, ObjectStoreExt as _, PutPayload};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
-use crate::recording::objects::place::{Place, PlaceError};
+use crate::recording::objects::backend::{StorageBackend, StorageError};
 
-/// What is beyond the longest segment is not read, and fails its check.
+/// The length of a read: what is beyond the longest segment is not read, and fails its check.
 const MOST: u64 = MAX_SEGMENT as u64 + 1;
 
 /// The objects of all recordings. Cloning it is cheap.
 #[derive(Clone)]
 pub(crate) struct Objects {
-    /// Where segments are received: `ID/00000000.part`.
+    /// The folder where segments are received: `ID/00000000.part`.
     folder: PathBuf,
     kept: Kept,
 }
 
-/// Where whole segments are: `ID/00000000.seg`.
+/// The storage of whole segments: `ID/00000000.seg`.
 #[derive(Clone)]
 enum Kept {
     Folder(Arc<LocalFileSystem>),
-    /// With what stands before the names there.
+    /// The bucket, with the prefix of the names there.
     Bucket(Arc<AmazonS3>, object_store::path::Path),
     /// They cannot be got at, for this reason.
     Nowhere(Arc<str>),
 }
 
 impl Objects {
-    /// In this folder, which exists, and in that place.
+    /// Creates a store in this folder, which exists, and on that backend.
     ///
     /// # Errors
-    /// [`PlaceError`].
-    pub(crate) fn new(folder: PathBuf, place: &Place) -> Result<Self, PlaceError> {
+    /// [`StorageError`].
+    pub(crate) fn new(folder: PathBuf, place: &StorageBackend) -> Result<Self, StorageError> {
         let kept = match place {
-            Place::Folder => {
-                let local = LocalFileSystem::new_with_prefix(&folder).map_err(PlaceError::of)?;
+            StorageBackend::Folder => {
+                let local = LocalFileSystem::new_with_prefix(&folder).map_err(StorageError::of)?;
                 // Its renames are then followed by a sync of the folder.
                 Kept::Folder(Arc::new(local.with_fsync(true)))
             }
-            Place::S3(bucket) => {
+            StorageBackend::S3(bucket) => {
                 let prefix = bucket.prefix.as_deref().unwrap_or_default();
                 Kept::Bucket(Arc::new(bucket.open()?), prefix.into())
             }
@@ -64,9 +64,12 @@ impl Objects {
         Ok(Self { folder, kept })
     }
 
-    /// The same for who may not need them: whoever does is told why they cannot be got at.
+    /// Returns the same for a caller that may not need them: the first use reports why they are unavailable.
     #[must_use]
-    pub(crate) fn open_or_unavailable(folder: PathBuf, place: Result<Place, PlaceError>) -> Self {
+    pub(crate) fn open_or_unavailable(
+        folder: PathBuf,
+        place: Result<StorageBackend, StorageError>,
+    ) -> Self {
         let made = place.and_then(|place| Self::new(folder.clone(), &place));
         made.unwrap_or_else(|error| Self {
             folder,
@@ -74,7 +77,7 @@ impl Objects {
         })
     }
 
-    /// Whether the place of whole segments answers.
+    /// Returns whether the place of whole segments answers.
     ///
     /// # Errors
     /// What it says instead.
@@ -86,7 +89,7 @@ impl Objects {
         first.transpose().map(drop).map_err(failed)
     }
 
-    /// What is free of the file system on which segments are received. Blocks.
+    /// Returns what is free of the file system on which segments are received. Blocks.
     ///
     /// # Errors
     /// The operating system's.
@@ -120,7 +123,7 @@ impl Objects {
         file.write_all(bytes)
     }
 
-    /// What stands in the working file of a segment: nothing, where there is none. Blocks.
+    /// Returns the contents of the working file of a segment: nothing, where there is none. Blocks.
     ///
     /// # Errors
     /// The operating system's.
@@ -166,7 +169,7 @@ impl Objects {
         }
     }
 
-    /// The stored segments of a recording from the first, for a thread that reads them: one is fetched while
+    /// Returns the stored segments of a recording from the first, for a thread that reads them: one is fetched while
     /// it is at the one before. Needs a runtime.
     #[must_use]
     pub(crate) fn fetch(&self, id: SessionId, segments: u32) -> Fetched {
@@ -264,7 +267,7 @@ impl Iterator for Fetched {
     }
 }
 
-/// What is free of a folder's file system, for who is not root. Blocks.
+/// Returns what is free of a folder's file system, for users other than root. Blocks.
 ///
 /// # Errors
 /// The operating system's.
@@ -301,7 +304,7 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// What a store says, which may quote what a server on the network has answered.
+/// Returns the error of a store, which may quote what a server on the network has answered.
 fn failed(error: object_store::Error) -> io::Error {
     let kind = match &error {
         object_store::Error::NotFound { .. } => io::ErrorKind::NotFound,

@@ -8,9 +8,9 @@ use super::*;
 
 type Change = fn(&mut RecordingStart<'_>);
 
-/// The verdict on a session that the relay saw so, and the device recorded so.
+/// Returns the verdict on a session that the relay saw so, and the device recorded so.
 async fn judge(
-    pass: impl FnOnce(&Watched),
+    pass: impl FnOnce(&StreamDigests),
     closing: Closing,
     change: Change,
     record: impl FnOnce(&mut Device),
@@ -57,7 +57,7 @@ async fn start_cannot_say_that_a_command_holds_no_data() {
 }
 
 #[tokio::test]
-async fn input_that_was_not_sent_is_tampering_however_the_session_ended() {
+async fn unsent_input_is_tampering_for_any_end() {
     for closing in [exited(), Closing::default()] {
         let facts = judge(
             |_| {},
@@ -195,7 +195,7 @@ async fn sizes_signals_and_the_exit_status_are_compared() {
         |device| device.say(Event::Eof(Stream::Stdin)),
     ];
     for (number, record) in inventions.into_iter().enumerate() {
-        let pass = |watched: &Watched| watched.pass_control(ControlMessage::Resize(size));
+        let pass = |watched: &StreamDigests| watched.pass_control(ControlMessage::Resize(size));
         let facts = judge(pass, exited(), |_| {}, record).await;
         assert_eq!(outcome(&facts), TAMPERED, "{number}");
     }
@@ -210,7 +210,7 @@ async fn a_recording_that_ends_early_says_how_much_is_not_proved() {
         watched.pass(Stream::Stdout, frame, 0);
     }
     device.show(SESSION, b"one ");
-    // Its agent is killed: what is written stands.
+    // Its agent is killed: what is written stays.
     let later = NOW + Duration::from_secs(60);
     while let Some(work) = device.spool.poll_work(later) {
         let done = medium::perform(&mut device.files, &work);

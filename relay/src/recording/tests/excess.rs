@@ -5,7 +5,7 @@ use holdfast_protocol::wire::{SegmentRefusal, SegmentRefused};
 
 use super::*;
 
-/// A session that is over, of which the device recorded so much more than passed.
+/// Returns a session that is over, of which the device recorded so much more than passed.
 async fn invented(bed: &Bed, bytes: &[u8]) -> Device {
     let (_guard, key, watched) = bed.begin().await;
     let mut device = Device::recording(bed, SESSION, &key);

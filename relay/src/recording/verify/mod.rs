@@ -21,20 +21,20 @@ use crate::hex::hex;
 use crate::state::SigningKey;
 use crate::store::{RecordingFacts, RecordingState, SignedVerdict};
 
-/// What stands before a verdict when it is signed: the signature fits nothing else that the cluster key signs.
+/// The prefix of a verdict when it is signed: the signature fits nothing else that the cluster key signs.
 const CONTEXT: &[u8] = b"holdfast recording verdict v1\0";
 
-/// What a verdict says of a stream whose data is no part of its recording, and whose count and digest agree.
+/// The text of a verdict for a stream whose data is no part of its recording, and whose count and digest agree.
 pub(crate) const COUNTED: &str = "counted only";
 
-/// What was found in a recording.
+/// The findings about a recording.
 #[derive(Clone, Debug)]
 pub(crate) struct Findings {
-    /// What it is by itself.
+    /// The verdict on the recording by itself.
     pub verdict: ReadVerdict,
     /// The chain over all that was read.
     pub link: SegmentLink,
-    /// What comes of comparing it with the relay's own row, if the key for that was still there.
+    /// The result of comparing it with the relay's own row, if the key for that was still there.
     pub assessment: Option<Assessment>,
     /// Microseconds from its start to the last record with which something was proved.
     pub proved_until: u64,
@@ -42,7 +42,7 @@ pub(crate) struct Findings {
     pub differs: Option<u64>,
     /// Gaps that it admits, and the bytes that are missing there.
     pub gaps: (u64, u64),
-    /// Why its file operations were not followed to the end, as the relay or the device says.
+    /// The reason why its file operations were not followed to the end, as the relay or the device says.
     pub unfollowed: Option<String>,
 }
 
@@ -51,7 +51,7 @@ pub(crate) struct Findings {
 pub(crate) struct VerdictText {
     /// The recording.
     pub recording: String,
-    /// Where it stands.
+    /// The state.
     pub state: String,
     /// Stored segments.
     pub segments: u64,
@@ -61,21 +61,21 @@ pub(crate) struct VerdictText {
     pub gaps: u64,
     /// stdin, stdout, stderr.
     pub streams: Vec<StreamText>,
-    /// Why file operations may be missing in it.
+    /// The reason why file operations may be missing in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unfollowed: Option<String>,
-    /// Why the terminal's sizes and the signals are not all proved.
+    /// The reason why the terminal's sizes and the signals are not all proved.
     #[serde(default)]
     pub control: Option<String>,
-    /// What else is not what the relay knows of the session.
+    /// Any other contradiction to what the relay knows of the session.
     #[serde(default)]
     pub contradiction: Option<String>,
 }
 
-/// What the verdict says of one stream, in bytes.
+/// The verdict on one stream, in bytes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct StreamText {
-    /// Which.
+    /// The stream.
     pub stream: String,
     /// Passed on by the relay.
     pub relayed: u64,
@@ -89,7 +89,7 @@ pub(crate) struct StreamText {
     pub unproved: u64,
     /// Recorded, and never passed on.
     pub unseen: u64,
-    /// Why not everything is proved.
+    /// The reason why not everything is proved.
     pub lack: Option<String>,
 }
 
@@ -168,7 +168,7 @@ pub(crate) fn read_all(
     Ok((reader.verdict(), reader.link()))
 }
 
-/// When the stream's first byte behind so many was recorded.
+/// Returns when the stream's first byte behind so many was recorded.
 fn time_of(
     facts: &RecordingFacts,
     objects: &Objects,
@@ -194,14 +194,14 @@ fn time_of(
 }
 
 impl Findings {
-    /// Whether it contradicts what the relay saw.
+    /// Returns whether it contradicts what the relay saw.
     #[must_use]
     pub(crate) fn is_contradicted(&self) -> bool {
         let assessment = self.assessment.as_ref();
         assessment.is_some_and(Assessment::is_contradicted)
     }
 
-    /// What it means for a recording of which everything that there is has come.
+    /// Returns the consequence for a recording of which everything that there is has come.
     #[must_use]
     pub(crate) fn checked(&self) -> Checked {
         match self.verdict {
@@ -216,14 +216,14 @@ impl Findings {
         }
     }
 
-    /// Whether everything in it is proved.
+    /// Returns whether everything in it is proved.
     #[must_use]
     pub(crate) fn is_verified(&self, state: RecordingState) -> bool {
         let proved = self.assessment.as_ref().is_some_and(Assessment::is_proved);
         state == RecordingState::Complete && proved && self.unfollowed.is_none()
     }
 
-    /// In a sentence, how it differs from what the relay saw; `None` if it does not.
+    /// Returns a sentence about how it differs from what the relay saw; `None` if it does not.
     #[must_use]
     pub(crate) fn contradiction(&self) -> Option<String> {
         let assessment = self.assessment.as_ref()?;
@@ -251,7 +251,7 @@ impl Findings {
         })
     }
 
-    /// In words, how much of what the relay passed on a recording that ends early does not prove, and from when on;
+    /// Returns how much of what the relay passed on a recording that ends early does not prove, and from when on;
     /// `None` if it proves all, or that cannot be said.
     #[must_use]
     pub(crate) fn not_proved(&self) -> Option<String> {
@@ -264,7 +264,7 @@ impl Findings {
         })
     }
 
-    /// The verdict, signed.
+    /// Returns the verdict, signed.
     #[must_use]
     pub(crate) fn sign(
         &self,
@@ -319,7 +319,7 @@ pub(crate) fn signed_verdict(
     serde_json::from_str(text).ok()
 }
 
-/// `12:08`, or `1:02:03`.
+/// Returns `12:08`, or `1:02:03`.
 #[must_use]
 pub(crate) fn clock(micros: u64) -> String {
     let seconds = micros / 1_000_000;
@@ -330,7 +330,7 @@ pub(crate) fn clock(micros: u64) -> String {
     }
 }
 
-/// The stream's name.
+/// Returns the stream's name.
 #[must_use]
 pub(crate) fn name(stream: Stream) -> &'static str {
     match stream {

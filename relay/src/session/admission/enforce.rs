@@ -100,7 +100,7 @@ impl<'a> Present<'a> {
     }
 }
 
-/// Whether a connection must end: its key proves nobody any more, or a lock hits it.
+/// Checks whether a connection must end: its key proves no user any more, or a lock matches it.
 async fn judge_client(
     sessions: &Sessions,
     client: &Client,
@@ -126,8 +126,8 @@ async fn judge_client(
     }))
 }
 
-/// Whether a session must end: a lock hits it, or the same would not be allowed now. One that may go on hears when
-/// it ends if it is idle.
+/// Checks whether a session must end: a lock hits it, or the same would not be allowed now. One that may go on hears
+/// when it ends if it is idle.
 async fn judge_session(
     session: &LiveSession,
     facts: &mut Present<'_>,
@@ -164,7 +164,8 @@ async fn judge_session(
     })
 }
 
-/// Whether a console command must end: a lock hits its user, or they may not run it any more, or not see what it shows.
+/// Checks whether a console command must end: a lock hits its user, or they may not run it any more, or not see what it
+/// shows.
 async fn judge_console(
     stream: &ConsoleStream,
     facts: &mut Present<'_>,

@@ -14,7 +14,7 @@ use crate::store::{Device, StoreError, User};
 
 const NO_STORE: &str = "the relay's store does not answer: try again in a minute";
 
-/// What the store says, all of it read after `version` was.
+/// The answer of the store, all of it read after `version` was.
 pub(crate) struct AccessFacts {
     pub(crate) version: i64,
     pub(crate) subject: Subject,
@@ -23,7 +23,7 @@ pub(crate) struct AccessFacts {
     pub(crate) now: Timestamp,
 }
 
-/// Which device is looked up.
+/// The device that is looked up.
 #[derive(Clone, Copy)]
 pub(crate) enum Which<'a> {
     None,
@@ -64,7 +64,7 @@ impl Sessions {
         })
     }
 
-    /// What the store answers, if it does so in time; if not, a sentence for the operator.
+    /// Returns what the store answers, if it does so in time; if not, a sentence for the operator.
     pub(crate) async fn in_time<T>(
         &self,
         look: impl Future<Output = Result<T, StoreError>>,
@@ -79,12 +79,12 @@ impl Sessions {
 }
 
 impl AccessFacts {
-    /// Those that hold where the client is.
+    /// Returns the terms that hold where the client is.
     pub(crate) fn terms(&self, client: &Client) -> Terms {
         self.subject.is_from(client.address.ip()).terms()
     }
 
-    /// Whether a lock is in the way, as far as it is asked for.
+    /// Checks whether a lock is in the way, as far as it is asked for.
     pub(crate) fn check_locks(
         &self,
         client: &Client,

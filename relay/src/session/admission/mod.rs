@@ -1,8 +1,8 @@
-//! From "somebody asks" to a session that may run: facts, locks, the decision, a slot, and the board.
+//! The way from a request to a session that may run: facts, locks, the decision, a slot, and the live-session registry.
 //!
 //! No change of access gets past it. Each decision notes the version of access that it was made on; a
-//! session enters the board, where it can be told to end, and only then looks whether that version still
-//! stands. So a change is either seen here, or whoever makes it sees the session.
+//! session enters the registry, where it can be ended, and only then checks whether that version is still
+//! current. So a change is either seen here, or the one that makes it sees the session.
 
 pub(crate) mod enforce;
 pub(crate) mod facts;
@@ -29,18 +29,18 @@ use crate::session::target::Target;
 use crate::state::random_bytes;
 use crate::tunnel::registry::Tunnel;
 
-/// Where a channel leads that was opened for a session.
+/// The destination of a channel that was opened for a session.
 #[derive(Debug)]
 pub(crate) enum Opened {
     /// To a device that may be reached.
-    Device(Box<Way>),
+    Device(Box<AdmittedRoute>),
     /// To the relay's own console.
     Console,
 }
 
 /// The way to a device that a channel was opened for.
 #[derive(Debug)]
-pub(crate) struct Way {
+pub(crate) struct AdmittedRoute {
     /// The decision at the channel's opening.
     pub reach: Reach,
     /// The tunnel that stood then.
@@ -61,7 +61,7 @@ pub(super) struct ForwardRoute {
 }
 
 impl ForwardRoute {
-    /// Whether the user may do this under this login; an error is a sentence for them.
+    /// Checks whether the user may do this under this login; an error is a sentence for them.
     pub(super) fn authorize(&self, login: &Login, ability: Ability) -> Result<Authorized, String> {
         let authorized = self.reach.authorize(login, ability);
         authorized.map_err(|denied| denied.to_string())
@@ -76,11 +76,11 @@ impl Sessions {
     /// Why it may not stand.
     pub(crate) async fn admit(&self, client: &Client) -> Result<(), String> {
         let Some((principal, target)) = client.principal() else {
-            return Err("nobody has logged in".into());
+            return Err("no user is authenticated on this connection".into());
         };
         let user = &principal.user.name;
         let admitted = async {
-            // The proof was looked up before the connection stood where whoever takes it away finds it.
+            // The proof was looked up before the connection was where a revocation finds it.
             let proof = auth::still_proves(&self.store, principal);
             if !self.in_time(proof).await? {
                 return Err("your access to this relay was changed".into());
@@ -121,7 +121,7 @@ impl Sessions {
         opened
     }
 
-    /// Decides whether somebody may jump to a device. Inside the jump each session is decided on again.
+    /// Decides whether the user may jump to a device. Inside the jump each session is decided on again.
     ///
     /// # Errors
     /// Why not.
@@ -137,7 +137,7 @@ impl Sessions {
         found
     }
 
-    /// The way to a device for a forward: it takes no slot.
+    /// Returns the way to a device for a forward: it takes no slot.
     pub(super) async fn find_way(
         &self,
         client: &Client,
@@ -180,7 +180,7 @@ impl Sessions {
     }
 
     async fn open_console(&self, client: &Client, channels: u32) -> Result<Opened, String> {
-        let (principal, _) = client.principal().ok_or_else(nobody)?;
+        let (principal, _) = client.principal().ok_or_else(not_authenticated)?;
         let known = self.load_facts(&principal.user, Which::None).await?;
         known.check_locks(client, None, None)?;
         self.check_channels(&known, client, channels)?;
@@ -200,7 +200,7 @@ impl Sessions {
         let user = &known.subject.user.name;
         let lease = self.leases.take(Quota::Sessions, user, limit).await;
         let lease = lease.map_err(|error: LeaseError| error.to_string())?;
-        Ok(Opened::Device(Box::new(Way {
+        Ok(Opened::Device(Box::new(AdmittedRoute {
             reach,
             tunnel,
             lease,
@@ -215,7 +215,7 @@ impl Sessions {
         name: &DeviceName,
         channels: u32,
     ) -> Result<(AccessFacts, Reach, Arc<Tunnel>), String> {
-        let (principal, _) = client.principal().ok_or_else(nobody)?;
+        let (principal, _) = client.principal().ok_or_else(not_authenticated)?;
         let known = self.load_facts(&principal.user, Which::Named(name)).await?;
         // What a lock on a device says, only those hear who may know of the device.
         known.check_locks(client, None, None)?;
@@ -234,7 +234,7 @@ impl Sessions {
         }
     }
 
-    /// Whether a session or forward that is on the board, and was decided on `version` of access, may start.
+    /// Checks whether a session or forward that is on the board, and was decided on `version` of access, may start.
     pub(super) async fn check(
         &self,
         client: &Client,
@@ -286,12 +286,12 @@ impl Sessions {
     /// Reports a refusal.
     pub(super) async fn tell<T>(&self, client: &Client, target: &Target, said: &Result<T, String>) {
         if let Err(sentence) = said {
-            let told = self.report.session_rejected(client, target, sentence);
-            told.await;
+            let noted = self.report.session_rejected(client, target, sentence);
+            noted.await;
         }
     }
 }
 
-pub(super) fn nobody() -> String {
-    "nobody has logged in".into()
+pub(super) fn not_authenticated() -> String {
+    "no user is authenticated on this connection".into()
 }

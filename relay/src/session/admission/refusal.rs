@@ -7,7 +7,7 @@ use holdfast_protocol::wire::{SFTP, SessionRefusal};
 use crate::clock::{Coarse, Timestamp};
 use crate::store::{Device, PresenceState};
 
-/// One sentence that names the device, the account and, where there is one, the remedy.
+/// Returns one sentence that names the device, the account and, where there is one, the remedy.
 #[must_use]
 pub(crate) fn sentence(device: &DeviceName, login: &Login, why: &SessionRefusal) -> String {
     match why {
@@ -18,11 +18,13 @@ pub(crate) fn sentence(device: &DeviceName, login: &Login, why: &SessionRefusal)
             )
         }
         SessionRefusal::NoShell => {
-            format!("account \"{login}\" on {device} lets nobody in: its shell is no login shell")
+            format!(
+                "account \"{login}\" on {device} allows no logins: its shell is not a login shell"
+            )
         }
         SessionRefusal::NoLogin(text) => {
             format!(
-                "{device} lets nobody but root in now: {}",
+                "logins are disabled on {device} (/etc/nologin): {}",
                 Escaped(text.trim())
             )
         }
@@ -64,7 +66,7 @@ pub(crate) fn sentence(device: &DeviceName, login: &Login, why: &SessionRefusal)
     }
 }
 
-/// One sentence for `mosh`.
+/// Returns one sentence for `mosh`.
 #[must_use]
 pub(crate) fn mosh(device: &DeviceName) -> String {
     format!(
@@ -72,7 +74,7 @@ pub(crate) fn mosh(device: &DeviceName) -> String {
     )
 }
 
-/// One sentence for a device without a tunnel. `console` is how a console command begins.
+/// Returns one sentence for a device without a tunnel. `console` is how a console command begins.
 #[must_use]
 pub(crate) fn offline(device: &Device, now: Timestamp, console: &str) -> String {
     let presence = device.presence;

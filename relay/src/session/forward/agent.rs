@@ -8,7 +8,7 @@ use holdfast_protocol::wire::Incoming;
 use tokio::sync::Semaphore;
 
 use super::channel::ChannelOpener;
-use super::{Destination, Direction, Place, Through};
+use super::{Destination, Direction, Endpoint, Through};
 use crate::access::policy::Ability;
 use crate::limits::MAX_AGENT_CHANNELS;
 use crate::session::Sessions;
@@ -21,18 +21,18 @@ pub(crate) struct AgentForwarding {
     pub(crate) sessions: Arc<Sessions>,
     /// The operator's client.
     pub(crate) client: Arc<Client>,
-    /// Under which account.
+    /// The account on the device.
     pub login: Login,
-    /// From which device.
+    /// The device.
     pub device: DeviceName,
-    /// How its channels are opened.
+    /// Opens its channels.
     pub opener: Arc<dyn ChannelOpener>,
     /// Places for channels.
     pub places: Arc<Semaphore>,
 }
 
 impl Sessions {
-    /// Whether an operator may take their SSH agent along to a device; an error is a sentence for them.
+    /// Checks whether an operator may take their SSH agent along to a device; an error is a sentence for them.
     ///
     /// # Errors
     /// Why not.
@@ -42,7 +42,9 @@ impl Sessions {
         login: &Login,
         device: &DeviceName,
     ) -> Result<(), String> {
-        let (principal, _) = client.principal().ok_or("nobody has logged in")?;
+        let (principal, _) = client
+            .principal()
+            .ok_or("no user is authenticated on this connection")?;
         if !principal.proof.grant().agent_forwarding {
             return Err("your certificate does not permit agent forwarding".into());
         }
@@ -60,13 +62,13 @@ impl Sessions {
 }
 
 impl AgentForwarding {
-    /// As many channels at once as one session may have.
+    /// Returns it as many channels at once as one session may have.
     #[must_use]
     pub(crate) fn places() -> Arc<Semaphore> {
         Arc::new(Semaphore::new(MAX_AGENT_CHANNELS))
     }
 
-    /// Somebody has come to the socket of `session`.
+    /// Serves a connection that has come to the socket of `session`.
     pub(crate) async fn come(&self, session: SessionId, incoming: Incoming) {
         let to = Destination {
             direction: Direction::In {
@@ -74,7 +76,7 @@ impl AgentForwarding {
                 number: incoming.number,
                 bound: None,
             },
-            place: Place::Agent,
+            place: Endpoint::Agent,
             address: Arc::default(),
         };
         let place = self.places.clone().try_acquire_owned().ok();
@@ -99,7 +101,7 @@ impl AgentForwarding {
         });
     }
 
-    /// The session is over: nobody uses the operator's agent for it any more.
+    /// Notes that the session is over: it uses the operator's agent no more.
     pub(crate) fn end(&self, session: SessionId) {
         let of_session = |live: &crate::session::registry::LiveSession| {
             let to = live.destination.as_ref();

@@ -33,7 +33,7 @@ impl Default for Arrivals {
 }
 
 impl Arrivals {
-    /// Those of a connection inside a jump.
+    /// Returns the permits of a connection inside a jump.
     #[must_use]
     pub(crate) fn inside(&self) -> Self {
         Self {
@@ -42,12 +42,12 @@ impl Arrivals {
         }
     }
 
-    /// The places of one port or socket.
+    /// Returns the places of one port or socket.
     pub(super) fn of_listener() -> Arc<Semaphore> {
         Arc::new(Semaphore::new(MAX_ARRIVALS_OF_LISTENER))
     }
 
-    /// Waits for a place of a listener. Always in this order, so that nobody waits for one who waits for them.
+    /// Waits for a place of a listener. Always in this order, so that no two wait for each other.
     pub(super) async fn wait(&self, listener: &Arc<Semaphore>) -> Option<Arrival> {
         let of_listener = listener.clone().acquire_owned().await.ok()?;
         let own = self.own.clone().acquire_owned().await.ok()?;
@@ -59,7 +59,7 @@ impl Arrivals {
         })
     }
 
-    /// A place for a connection to an agent socket, if there is one now.
+    /// Returns a place for a connection to an agent socket, if there is one now.
     pub(super) fn try_take(&self) -> Option<Arrival> {
         Some(Arrival {
             _of_listener: None,
@@ -75,7 +75,7 @@ mod tests {
     use std::time::Duration;
 
     #[tokio::test(start_paused = true)]
-    async fn listener_waits_when_its_places_are_taken_and_goes_on_when_one_is_free() {
+    async fn listener_pauses_at_capacity_and_resumes() {
         let arrivals = Arrivals::default();
         let listener = Arrivals::of_listener();
         let mut held = Vec::new();

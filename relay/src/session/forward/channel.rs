@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
-use super::Place;
+use super::Endpoint;
 use crate::session::input::InputReceiver;
 use crate::session::output::Output;
 
@@ -19,7 +19,7 @@ pub(crate) trait OpenReply: Send + Sync {
     fn refuse(self: Box<Self>, why: NotOpened) -> BoxFuture<'static, ()>;
 }
 
-/// Why a channel is not opened. The sentence is for the operator.
+/// The reason why a channel is not opened. The sentence is for the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum NotOpened {
     /// A rule forbids it.
@@ -34,7 +34,7 @@ pub(crate) type Taken = (InputReceiver, Arc<dyn Output>);
 /// Opens channels to a client, for connections that have come to a device.
 pub(crate) trait ChannelOpener: fmt::Debug + Send + Sync {
     /// Opens a channel for a connection that `peer` made to this place; `None` if the client does not take it.
-    fn open<'a>(&'a self, place: &'a Place, peer: SocketAddr) -> BoxFuture<'a, Option<Taken>>;
+    fn open<'a>(&'a self, place: &'a Endpoint, peer: SocketAddr) -> BoxFuture<'a, Option<Taken>>;
 
     /// Returns how many channels the client has, as far as is known.
     fn count(&self) -> u32;

@@ -1,6 +1,6 @@
 //! A forward: a connection that the device dials, spliced with an operator's channel.
 //!
-//! It is decided on as a session is, stands on the board and in the audit log, and has no words of its own: what
+//! It is decided on as a session is, is in the registry and in the audit log, and has no text of its own: what
 //! there is to say is said when the channel is refused, never in the data.
 
 use std::sync::Arc;
@@ -27,22 +27,22 @@ use crate::tunnel::registry::Tunnel;
 pub(crate) mod agent;
 pub(crate) mod arrivals;
 pub(crate) mod channel;
+mod endpoint;
 pub(crate) mod log;
-mod place;
 pub(crate) mod reverse;
 mod splice;
 
 use arrivals::Arrival;
 use channel::{NotOpened, OpenReply};
-use log::Told;
-pub(crate) use place::{Destination, Direction, Place};
+pub(crate) use endpoint::{Destination, Direction, Endpoint};
+use log::RecordedForward;
 use splice::Splice;
 
-/// What an operator asks for.
+/// The request of an operator.
 pub(crate) struct Ask {
     /// The way there.
     pub through: Through,
-    /// Where to.
+    /// The destination.
     pub to: Destination,
     /// Opens the channel, or refuses it.
     pub reply: Box<dyn OpenReply>,
@@ -56,15 +56,15 @@ pub(crate) struct Ask {
 pub(crate) struct Through {
     /// The operator's client.
     pub(crate) client: Arc<Client>,
-    /// Under which account.
+    /// The account on the device.
     pub login: Login,
-    /// Through which device.
+    /// The device.
     pub device: DeviceName,
     /// The channels that the connection has besides.
     pub channels: u32,
 }
 
-/// How a forward ended.
+/// The way a forward ended.
 #[derive(Debug, Error)]
 pub(crate) enum ForwardEnd {
     /// Both ends have said all.
@@ -78,7 +78,7 @@ pub(crate) enum ForwardEnd {
     ClientGone,
     /// The relay ended it.
     #[error("{}", .0.why)]
-    Told(Ending),
+    Ordered(Ending),
     /// A rule forbids it.
     #[error("{0}")]
     Prohibited(String),
@@ -100,9 +100,9 @@ struct Begun {
     tunnel: Arc<Tunnel>,
     /// The version of access that it was decided on.
     version: i64,
-    /// Where it is recorded.
-    told: Told,
-    /// Opens its channel, or refuses it; none where the channel stands.
+    /// The place where it is recorded.
+    recorded: RecordedForward,
+    /// Opens its channel, or refuses it; none where the channel is open.
     reply: Option<Box<dyn OpenReply>>,
     /// The place of a connection that has come to the device.
     arrival: Option<Arrival>,
@@ -140,7 +140,7 @@ impl Sessions {
     }
 
     /// Serves a forward that was admitted. With a `reply` its channel is opened when the device has dialled; without,
-    /// it stands.
+    /// the channel is open.
     async fn carry_on(
         &self,
         begun: Begun,
@@ -154,7 +154,7 @@ impl Sessions {
             open,
             tunnel,
             version,
-            told,
+            recorded,
             reply,
             arrival,
         } = begun;
@@ -167,26 +167,26 @@ impl Sessions {
             session: &session,
             to,
             version,
-            telling: told.telling(),
+            summary: recorded.summary(),
             reply,
             opened: CancellationToken::new(),
             arrival,
             outlet: &*outlet,
         };
         let end = tokio::select! {
-            // As with a session: who was told to end before the beginning asks nothing of the device.
+            // As with a session: one that was ended before the beginning asks nothing of the device.
             biased;
-            ending = live.told_to_end() => ForwardEnd::Told(ending),
-            end = told.cut() => end,
+            ending = live.ordered_to_end() => ForwardEnd::Ordered(ending),
+            end = recorded.cut() => end,
             end = carry(&mut wire, open, &tunnel, &mut input, &mut splice) => end,
-            ending = timeouts::cutoff(&session, None) => ForwardEnd::Told(ending),
+            ending = timeouts::cutoff(&session, None) => ForwardEnd::Ordered(ending),
         };
         let (opened, reply) = (splice.opened.is_cancelled(), splice.reply.take());
         if let Some((send, receive)) = wire {
             leave(&end, send, receive);
         }
         live.mark_drained();
-        told.note(&end);
+        recorded.note(&end);
         self.report.forward_end(&session, to, opened, &end).await;
         drop(live);
         match reply {
@@ -208,11 +208,13 @@ impl Sessions {
             channels,
         } = through;
         self.report.admits()?;
-        let (principal, _) = client.principal().ok_or("nobody has logged in")?;
+        let (principal, _) = client
+            .principal()
+            .ok_or("no user is authenticated on this connection")?;
         let (grant, ability) = (principal.proof.grant(), to.place.ability());
         let permitted = match to.place {
-            Place::Agent => grant.agent_forwarding,
-            Place::Port(..) | Place::Path(_) => grant.port_forwarding,
+            Endpoint::Agent => grant.agent_forwarding,
+            Endpoint::Port(..) | Endpoint::Path(_) => grant.port_forwarding,
         };
         if !permitted {
             let what = ability.noun();
@@ -231,9 +233,9 @@ impl Sessions {
             ));
         }
         let (needs, what) = match to.place {
-            Place::Port(..) => (FORWARD_MINOR, "forward"),
-            Place::Path(_) => (PATH_MINOR, "forward Unix sockets"),
-            Place::Agent => (TERMS_MINOR, "forward SSH agents"),
+            Endpoint::Port(..) => (FORWARD_MINOR, "forward"),
+            Endpoint::Path(_) => (PATH_MINOR, "forward Unix sockets"),
+            Endpoint::Agent => (TERMS_MINOR, "forward SSH agents"),
         };
         if way.tunnel.minor < needs {
             return Err(format!(
@@ -261,15 +263,15 @@ impl Sessions {
         // First onto the board, then the check.
         let live = self.enter_forward(&open, authorized, &way.tunnel, (client, principal), to);
         self.check(client, live.session(), way.version).await?;
-        let told = self.tell_forward(client, live.session(), &way.tunnel);
-        let told = told.await?;
+        let recorded = self.record_forward(client, live.session(), &way.tunnel);
+        let recorded = recorded.await?;
         let open = Open {
-            forward_log: told.told_in(),
+            forward_log: recorded.log_ref(),
             ..open
         };
         Ok(Begun {
             live,
-            told,
+            recorded,
             open,
             tunnel: way.tunnel,
             version: way.version,
@@ -322,7 +324,7 @@ fn leave(end: &ForwardEnd, mut send: SendStream, mut receive: RecvStream) {
 fn failure(end: &ForwardEnd) -> NotOpened {
     match end {
         ForwardEnd::Prohibited(sentence) => NotOpened::Prohibited(sentence.clone()),
-        ForwardEnd::Told(ending) => NotOpened::Prohibited(ending.why.clone()),
+        ForwardEnd::Ordered(ending) => NotOpened::Prohibited(ending.why.clone()),
         other => NotOpened::Failed(other.to_string()),
     }
 }

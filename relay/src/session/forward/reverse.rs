@@ -16,39 +16,39 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::arrivals::{Arrival, Arrivals};
 use super::channel::ChannelOpener;
-use super::{Begun, Destination, Direction, ForwardEnd, Place, Through};
+use super::{Begun, Destination, Direction, Endpoint, ForwardEnd, Through};
 use crate::limits::{
     ARRIVAL_TIMEOUT, CONTROL_READ, LISTEN_TIMEOUT, MAX_CHANNELS, MAX_FORWARDS, MAX_LISTENERS,
 };
 use crate::session::Sessions;
 use crate::session::admission::refusal;
 use crate::session::client::Client;
-use crate::session::forward::log::Told;
+use crate::session::forward::log::RecordedForward;
 use crate::session::registry::LiveGuard;
 use crate::tunnel::registry::Tunnel;
 
 /// The ports and Unix sockets of one client that devices listen on.
 #[derive(Debug, Default)]
 pub(crate) struct Listeners {
-    all: HashMap<Place, DropGuard>,
+    all: HashMap<Endpoint, DropGuard>,
 }
 
-/// What an operator asks for.
+/// The request of an operator.
 pub(crate) struct Asked {
     /// The operator's client.
     pub(crate) client: Arc<Client>,
-    /// How its channels are opened.
+    /// Opens its channels.
     pub(crate) opener: Arc<dyn ChannelOpener>,
-    /// Under which account.
+    /// The account on the device.
     pub login: Login,
-    /// On which device.
+    /// The device.
     pub device: DeviceName,
-    /// Where. On port 0: on any.
-    pub place: Place,
+    /// The endpoint. On port 0: on any.
+    pub place: Endpoint,
 }
 
 impl Listeners {
-    /// Whether there is room for one more.
+    /// Checks whether there is room for one more.
     ///
     /// # Errors
     /// A sentence.
@@ -61,18 +61,18 @@ impl Listeners {
         }
     }
 
-    /// A port or socket is taken back; false if there is none such.
-    pub(crate) fn cancel(&mut self, place: &Place) -> bool {
+    /// Takes back a port or socket; false if there is none such.
+    pub(crate) fn cancel(&mut self, place: &Endpoint) -> bool {
         self.all.remove(place).is_some()
     }
 }
 
-/// What a device says on a stream without data.
+/// Reads the messages of a device on a stream without data.
 pub(super) struct EventReader {
     receive: RecvStream,
     reader: FrameReader,
     state: RelaySession,
-    /// What was received and not looked at yet: at most [`CONTROL_READ`] bytes.
+    /// The bytes that were received and not looked at yet: at most [`CONTROL_READ`] bytes.
     rest: Vec<u8>,
 }
 
@@ -86,7 +86,7 @@ impl EventReader {
         }
     }
 
-    /// The next thing. May be dropped while it waits: nothing is lost.
+    /// Returns the next thing. May be dropped while it waits: nothing is lost.
     pub(super) async fn next(&mut self) -> Result<RelayEvent, ForwardEnd> {
         loop {
             let mut input = self.rest.as_slice();
@@ -119,7 +119,7 @@ struct Listening {
     to: Destination,
     session: SessionId,
     live: LiveGuard,
-    told: Told,
+    recorded: RecordedForward,
     send: SendStream,
     ear: EventReader,
     cancelled: CancellationToken,
@@ -145,9 +145,9 @@ impl Sessions {
         let admitted = async {
             listeners.admit()?;
             let to = match &asked.place {
-                Place::Port(host, port) => Destination::listening(host, *port)?,
-                Place::Path(path) => Destination::path(Direction::Listen, path)?,
-                Place::Agent => return Err("an SSH agent is no port".to_owned()),
+                Endpoint::Port(host, port) => Destination::listening(host, *port)?,
+                Endpoint::Path(path) => Destination::path(Direction::Listen, path)?,
+                Endpoint::Agent => return Err("an SSH agent is no port".to_owned()),
             };
             Ok((self.admit_forward(&through, &to).await?, to))
         };
@@ -167,7 +167,7 @@ impl Sessions {
             open,
             tunnel,
             version,
-            told,
+            recorded,
             ..
         } = begun;
         let started = timeout(
@@ -188,19 +188,21 @@ impl Sessions {
                 return Err(end.to_string());
             }
         };
-        let stands = async {
+        let opened = async {
             let session = live.session();
             self.check(&through.client, session, version).await?;
-            self.report.forward_open(session, &to, told.telling()).await
+            self.report
+                .forward_open(session, &to, recorded.summary())
+                .await
         };
-        if let Err(sentence) = stands.await {
+        if let Err(sentence) = opened.await {
             let end = ForwardEnd::Prohibited(sentence.clone());
             let session = live.session();
             self.report.forward_end(session, &to, false, &end).await;
             return Err(sentence);
         }
         let key = match (asked.place, to.address.get()) {
-            (Place::Port(host, _), Some(bound)) => Place::Port(host, bound.port()),
+            (Endpoint::Port(host, _), Some(bound)) => Endpoint::Port(host, bound.port()),
             (place, _) => place,
         };
         let port = key.port();
@@ -212,7 +214,7 @@ impl Sessions {
             to,
             session,
             live,
-            told,
+            recorded,
             send,
             ear,
             cancelled,
@@ -236,13 +238,13 @@ impl Sessions {
         let sent = send.write_chunk(frame.into()).await;
         sent.map_err(|error| lost(&error))?;
         let carries = Carries::Listener {
-            address: matches!(to.place, Place::Port(..)),
+            address: matches!(to.place, Endpoint::Port(..)),
         };
         let mut ear = EventReader::new(receive, carries);
         loop {
             match ear.next().await? {
                 RelayEvent::Accepted => {
-                    if !matches!(to.place, Place::Port(..)) {
+                    if !matches!(to.place, Endpoint::Port(..)) {
                         return Ok((send, ear));
                     }
                 }
@@ -262,8 +264,8 @@ impl Sessions {
         let mut live = listening.live;
         let end = tokio::select! {
             biased;
-            ending = live.told_to_end() => ForwardEnd::Told(ending),
-            end = listening.told.cut() => end,
+            ending = live.ordered_to_end() => ForwardEnd::Ordered(ending),
+            end = listening.recorded.cut() => end,
             () = listening.cancelled.cancelled() => ForwardEnd::Closed,
             end = self.take_arrivals(
                 &listening.through, &listening.opener, &listening.to,
@@ -273,7 +275,7 @@ impl Sessions {
         let _ = listening.send.reset(VarInt::from_u32(0));
         let _ = listening.ear.receive.stop(VarInt::from_u32(0));
         live.mark_drained();
-        listening.told.note(&end);
+        listening.recorded.note(&end);
         self.report
             .forward_end(live.session(), &listening.to, true, &end)
             .await;
@@ -314,7 +316,7 @@ impl Sessions {
         }
     }
 
-    /// One connection that has come: it waits on the device until its channel stands.
+    /// Serves one connection that has come: it waits on the device until its channel is open.
     pub(super) async fn take_one(
         self: Arc<Self>,
         through: Through,

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::arrivals::Arrival;
 use super::channel::OpenReply;
-use super::{Destination, ForwardEnd, Place};
+use super::{Destination, Endpoint, ForwardEnd};
 use crate::limits::{FAREWELL_TIMEOUT, SPLICE_BUFFER, START_TIMEOUT};
 use crate::session::Sessions;
 use crate::session::admission::refusal;
@@ -27,7 +27,7 @@ use crate::tunnel::registry::Tunnel;
 /// Chunks that are taken from a stream at once, as for a session.
 const CHUNKS: usize = 32;
 
-/// A forward whose stream stands.
+/// A forward whose stream is open.
 pub(super) struct Splice<'a> {
     pub(super) sessions: &'a Sessions,
     pub(super) client: &'a Client,
@@ -35,8 +35,8 @@ pub(super) struct Splice<'a> {
     pub(super) to: &'a Destination,
     /// The version of access that it was decided on.
     pub(super) version: i64,
-    /// How it is recorded.
-    pub(super) telling: ForwardLog,
+    /// The attributes of its recording.
+    pub(super) summary: ForwardLog,
     /// Until the channel is opened.
     pub(super) reply: Option<Box<dyn OpenReply>>,
     /// Cancelled when bytes may pass.
@@ -46,12 +46,12 @@ pub(super) struct Splice<'a> {
     pub(super) outlet: &'a dyn Output,
 }
 
-/// What the device says, in its order.
+/// The messages of the device, in its order.
 struct Down<'a, 's> {
     splice: &'a mut Splice<'s>,
     reader: FrameReader,
     state: RelaySession,
-    /// What is gathered into one SSH packet.
+    /// The data that is gathered into one SSH packet.
     buffer: BytesMut,
 }
 
@@ -79,7 +79,7 @@ impl Splice<'_> {
         let (session, opened) = (self.session, self.opened.clone());
         let gone = input.gone();
         let carries = Carries::Connection {
-            address: matches!(self.to.place, Place::Port(..)),
+            address: matches!(self.to.place, Endpoint::Port(..)),
         };
         let mut down = Down {
             splice: self,
@@ -147,14 +147,14 @@ impl Down<'_, '_> {
         match event {
             // Behind it comes the address, if there is one.
             RelayEvent::Accepted => match self.splice.to.place {
-                Place::Port(..) => Ok(()),
-                Place::Path(_) | Place::Agent => self.open().await,
+                Endpoint::Port(..) => Ok(()),
+                Endpoint::Path(_) | Endpoint::Agent => self.open().await,
             },
             RelayEvent::Address(address) => {
                 let _ = self.splice.to.address.set(address);
                 match self.splice.to.place {
-                    Place::Port(..) => self.open().await,
-                    Place::Path(_) | Place::Agent => Err(SessionViolation::Kind.into()),
+                    Endpoint::Port(..) => self.open().await,
+                    Endpoint::Path(_) | Endpoint::Agent => Err(SessionViolation::Kind.into()),
                 }
             }
             RelayEvent::OutputEnded => Ok(self.splice.outlet.eof().await?),
@@ -165,7 +165,7 @@ impl Down<'_, '_> {
         }
     }
 
-    /// The device has dialled: opens the channel, if that is still allowed and stands in the log.
+    /// Opens the channel after the device has dialled, if that is still allowed and is in the log.
     async fn open(&mut self) -> Result<(), ForwardEnd> {
         let Splice {
             sessions,
@@ -173,7 +173,7 @@ impl Down<'_, '_> {
             session,
             to,
             version,
-            telling,
+            summary,
             reply,
             opened,
             arrival,
@@ -181,8 +181,8 @@ impl Down<'_, '_> {
         } = &mut *self.splice;
         let checked = sessions.check(client, session, *version).await;
         checked.map_err(ForwardEnd::Prohibited)?;
-        let told = sessions.report.forward_open(session, to, *telling).await;
-        told.map_err(ForwardEnd::Prohibited)?;
+        let noted = sessions.report.forward_open(session, to, *summary).await;
+        noted.map_err(ForwardEnd::Prohibited)?;
         if let Some(reply) = reply.take() {
             reply.accept().await;
         }
@@ -203,7 +203,7 @@ impl Down<'_, '_> {
     }
 }
 
-/// From the operator to the device. Ends only when the client is gone.
+/// Copies from the operator to the device. Ends only when the client is gone.
 async fn up(input: &mut InputReceiver, send: &mut SendStream, session: &LiveSession) -> ForwardEnd {
     let mut said_all = false;
     while let Some(input) = input.next().await {
@@ -239,7 +239,7 @@ async fn up(input: &mut InputReceiver, send: &mut SendStream, session: &LiveSess
     ForwardEnd::ClientGone
 }
 
-/// A client that has gone leaves what it sent last, which is waited for a moment and no longer.
+/// Waits after the client has gone for what it sent last, which is waited for a moment and no longer.
 async fn linger(gone: &CancellationToken) -> ForwardEnd {
     gone.cancelled().await;
     sleep(FAREWELL_TIMEOUT).await;
@@ -261,7 +261,7 @@ async fn late(opened: &CancellationToken, session: &LiveSession, tunnel: &Tunnel
     ))
 }
 
-/// Why the device dials nothing, in words for the operator.
+/// Returns the reason why the device dials nothing, in words for the operator.
 fn refused(splice: &Splice<'_>, why: &SessionRefusal) -> ForwardEnd {
     let authorized = &splice.session.authorized;
     let (device, login, to) = (&authorized.device().name, authorized.login(), splice.to);

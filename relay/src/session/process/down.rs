@@ -9,7 +9,7 @@ use quinn::{ReadError, RecvStream};
 
 use super::ending::End;
 use crate::limits::SPLICE_BUFFER;
-use crate::recording::watched::Watched;
+use crate::recording::watched::StreamDigests;
 use crate::session::admission::refusal;
 use crate::session::forward::agent::AgentForwarding;
 use crate::session::output::Gone;
@@ -22,8 +22,8 @@ use crate::session::sftp::files::Files;
 /// Chunks that are taken from a stream at once: of about 1.2 KiB each, they fill a splice buffer.
 const CHUNKS: usize = 32;
 
-/// What the relay tells the client on its own, when there is something.
-async fn told(files: &Files<'_>) -> Bytes {
+/// Returns the answers that the relay gives the client on its own, when there are some.
+async fn relay_answers(files: &Files<'_>) -> Bytes {
     match files.ahead() {
         Some(ahead) => ahead.for_client().await,
         None => std::future::pending().await,
@@ -34,12 +34,12 @@ async fn told(files: &Files<'_>) -> Bytes {
 pub(crate) struct Down<'a> {
     outlet: &'a dyn Output,
     session: &'a LiveSession,
-    /// Whether the device has accepted the session.
+    /// True if the device has accepted the session.
     started: &'a AtomicBool,
     files: &'a Files<'a>,
     agent: Option<&'a AgentForwarding>,
     /// Takes the digests of what passes, if the session is recorded.
-    watched: Option<&'a Watched>,
+    watched: Option<&'a StreamDigests>,
     reader: FrameReader,
     state: RelaySession,
     /// Output that is gathered into one SSH packet, and which stream it is of.
@@ -48,7 +48,7 @@ pub(crate) struct Down<'a> {
 }
 
 impl<'a> Down<'a> {
-    /// The half of a session; `started` is set when the device accepts it.
+    /// Returns the half of a session; `started` is set when the device accepts it.
     #[must_use]
     pub(crate) fn new(
         outlet: &'a dyn Output,
@@ -83,8 +83,8 @@ impl<'a> Down<'a> {
         loop {
             let read = tokio::select! {
                 read = receive.read_chunks(&mut chunks) => read,
-                told = told(self.files) => {
-                    let gathered = self.gather(DataStream::Stdout, &told).await;
+                answers = relay_answers(self.files) => {
+                    let gathered = self.gather(DataStream::Stdout, &answers).await;
                     if gathered.is_err() || self.flush().await.is_err() {
                         return End::ClientGone;
                     }
@@ -188,7 +188,7 @@ impl<'a> Down<'a> {
         Ok(())
     }
 
-    /// No more output comes: half of a packet is shown as it is.
+    /// Flushes at the end of the output: half of a packet is shown as it is.
     async fn rest(&mut self) -> Result<(), Gone> {
         let rest = self.files.ahead().map(|ahead| ahead.rest());
         match rest.filter(|rest| !rest.is_empty()) {

@@ -1,4 +1,4 @@
-//! How a session ends, and what its operator is told: lines of our own, never in the data of a command.
+//! The end of a session, and what its operator reads of it: lines of our own, never in the data of a command.
 
 use holdfast_protocol::ids::DeviceName;
 use holdfast_protocol::limits::ON_DISCONNECT_MINOR;
@@ -14,17 +14,17 @@ use crate::session::output::Gone;
 use crate::session::output::{Output, notice};
 use crate::session::registry::{Ending, LiveSession};
 
-/// What OpenSSH's client gives for any failure of its own, and we for a session that did not happen or
+/// The exit status that OpenSSH's client gives for any failure of its own, and we for a session that did not happen or
 /// was cut.
 pub(crate) const FAILED: Exit = Exit::Status(255);
 
 /// The close code of an agent that is replaced.
 const UPGRADING: VarInt = VarInt::from_u32(CloseCode::Upgrading as u32);
 
-/// What a shell gives for a command that is not there.
+/// The exit status that a shell gives for a command that is not there.
 pub(crate) const NOT_FOUND: Exit = Exit::Status(127);
 
-/// Whether this is what `scp -O` asks for, whose other half is a program of the device.
+/// Returns whether this is what `scp -O` asks for, whose other half is a program of the device.
 #[must_use]
 pub(crate) fn runs_scp(work: &Work) -> bool {
     let Work::Exec(command) = work else {
@@ -34,7 +34,7 @@ pub(crate) fn runs_scp(work: &Work) -> bool {
     words.next() == Some(b"scp") && words.any(|word| matches!(word, b"-t" | b"-f"))
 }
 
-/// Whether this starts the other half of `mosh`, which would wait for packets that no NAT lets through.
+/// Returns whether this starts the other half of `mosh`, which would wait for packets that no NAT lets through.
 #[must_use]
 pub(crate) fn runs_mosh(work: &Work) -> bool {
     let Work::Exec(command) = work else {
@@ -47,7 +47,7 @@ pub(crate) fn runs_mosh(work: &Work) -> bool {
     program == Some(b"mosh-server") && matches!(words.next(), Some(b"new" | b"'new'"))
 }
 
-/// How a session ended.
+/// The way a session ended.
 #[derive(Debug, Error)]
 pub(crate) enum End {
     /// Its process did.
@@ -59,12 +59,12 @@ pub(crate) enum End {
     /// The device said nothing at all.
     #[error("{0}")]
     NoAnswer(String),
-    /// Nobody is there to see more.
+    /// The client is gone.
     #[error("the client went away")]
     ClientGone,
     /// The relay ended it.
     #[error("{}", .0.why)]
-    Told(Ending),
+    Ordered(Ending),
     /// The device's agent closed the tunnel, to be replaced.
     #[error("the device's agent was upgraded")]
     Upgrading,
@@ -94,24 +94,24 @@ impl From<SessionViolation> for End {
 }
 
 impl End {
-    /// Whether the stream to the device came to its end in good order.
+    /// Returns whether the stream to the device came to its end in good order.
     #[must_use]
     pub(crate) fn is_orderly(&self) -> bool {
         matches!(self, Self::Exited(_) | Self::Refused(_))
     }
 
-    /// Whether the process is to stop, rather than only to lose its observer.
+    /// Returns whether the process is to stop, rather than only to lose its observer.
     #[must_use]
     pub(crate) fn is_order(&self) -> bool {
         match self {
-            Self::Told(ending) => ending.cause.is_order(),
+            Self::Ordered(ending) => ending.cause.is_order(),
             Self::Exited(_) | Self::ClientGone | Self::Upgrading | Self::DeviceLost(_) => false,
-            // Nobody has seen what was started, or what it does is not to be trusted.
+            // The start was not observed, or what the process does is not to be trusted.
             Self::Refused(_) | Self::NoAnswer(_) | Self::Protocol(_) => true,
         }
     }
 
-    /// How the process ended; `None` if it did not by itself, or there was none.
+    /// Returns how the process ended; `None` if it did not by itself, or there was none.
     #[must_use]
     pub(crate) fn exit(&self) -> Option<Exit> {
         match self {
@@ -121,7 +121,7 @@ impl End {
     }
 }
 
-/// What became of a process that did not end by itself.
+/// The state of a process that did not end by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Process {
     /// It goes on, without its input.
@@ -133,7 +133,7 @@ pub(crate) enum Process {
 }
 
 impl Process {
-    /// What the device does with a session's process; `None` if it has ended by itself.
+    /// Returns what the device does with a session's process; `None` if it has ended by itself.
     #[must_use]
     pub(crate) fn of(
         end: &End,
@@ -154,7 +154,7 @@ impl Process {
         })
     }
 
-    /// Its word in the log.
+    /// Returns its word in the log.
     #[must_use]
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
@@ -170,18 +170,18 @@ impl Process {
 pub(crate) struct Notices<'a> {
     /// To the operator.
     pub outlet: &'a dyn Output,
-    /// Whether the channel has a terminal.
+    /// True if the channel has a terminal.
     pub terminal: bool,
 }
 
 impl Notices<'_> {
-    /// A line on the terminal, or on stderr where there is none. A client that does not read is told nothing,
+    /// Writes a line on the terminal, or on stderr where there is none. A client that does not read gets nothing,
     /// and must not hold up the rest.
     pub(crate) async fn say(&self, text: &str) {
         let _ = timeout(FAREWELL_TIMEOUT, self.try_say(text)).await;
     }
 
-    /// The last words of a session: why it ended, and the exit status. The channel stays open. Says whether
+    /// Sends the final status of a session: why it ended, and the exit status. The channel stays open. Says whether
     /// the client took them.
     pub(crate) async fn send_final_status(&self, end: &End, device: &DeviceName) -> bool {
         if matches!(end, End::ClientGone) {
@@ -193,7 +193,7 @@ impl Notices<'_> {
                 End::Refused(sentence) | End::NoAnswer(sentence) => {
                     self.outlet.notice(sentence, "\r\n").await?;
                 }
-                End::Told(Ending { why, .. }) => self.try_say(&format!("closed: {why}")).await?,
+                End::Ordered(Ending { why, .. }) => self.try_say(&format!("closed: {why}")).await?,
                 End::Upgrading => {
                     let text =
                         format!("closed: the agent on {device} starts again as another version");

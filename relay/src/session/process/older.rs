@@ -53,7 +53,7 @@ mod tests {
     use holdfast_protocol::wire::WindowSize;
 
     #[test]
-    fn an_older_agent_gets_what_it_takes_and_the_operator_a_sentence() {
+    fn older_agent_is_served_within_its_version() {
         let device = DeviceName::new("cam").unwrap();
         let asked = || {
             let env = vec![

@@ -1,4 +1,4 @@
-//! How a session's recording begins: what its device is told, and what notes what passes.
+//! The beginning of a session's recording: the terms for its device, and the digests of what passes.
 
 use holdfast_protocol::recording::chain::{ChainKey, Closing, SessionStart};
 use holdfast_protocol::wire::{Open, RecordingTerms};
@@ -53,7 +53,7 @@ pub(crate) async fn begin(
     }
 }
 
-/// A session that does not begin after all leaves no recording.
+/// Removes the recording of a session that does not begin after all.
 pub(crate) async fn forget(recorded: Option<Recorded>) {
     if let Some(Recorded {
         recordings,

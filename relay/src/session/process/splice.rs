@@ -24,7 +24,7 @@ use crate::limits::{
     FAREWELL_TIMEOUT, INTERACTIVE_PRIORITY, MAX_ARRIVAL, RECORDING_NOTE, START_TIMEOUT,
 };
 use crate::recording::Recordings;
-use crate::recording::watched::Watched;
+use crate::recording::watched::StreamDigests;
 use crate::session::admission::lease::Lease;
 use crate::session::forward::agent::AgentForwarding;
 use crate::session::input::{Input, InputReceiver};
@@ -39,7 +39,7 @@ use crate::tunnel::registry::Tunnel;
 pub(crate) struct Session {
     /// The device's tunnel.
     pub tunnel: Arc<Tunnel>,
-    /// What is asked of the device.
+    /// The request to the device.
     pub open: Open,
     /// From the operator.
     pub input: InputReceiver,
@@ -51,32 +51,32 @@ pub(crate) struct Session {
     pub lease: Lease,
     /// The way to its operator's SSH agent.
     pub agent: Option<AgentForwarding>,
-    /// Where it is reported.
+    /// The reporter of its events.
     pub report: Report,
-    /// What is seen of it, if it is recorded.
+    /// The digests of what passes, if it is recorded.
     pub recorded: Option<Recorded>,
-    /// What its operator reads before anything else.
+    /// The text that its operator reads before anything else.
     pub warning: Option<String>,
 }
 
 /// A session that is recorded.
 pub(crate) struct Recorded {
-    /// What it is told to.
+    /// The recordings that are notified of it.
     pub recordings: Recordings,
     /// The digests of what passes.
-    pub watched: Watched,
+    pub watched: StreamDigests,
 }
 
-/// What both ways of a splice note.
+/// The state that both directions of a splice use.
 #[derive(Clone, Copy)]
 pub(crate) struct SpliceContext<'a> {
-    /// Whether the device has accepted the session.
+    /// True if the device has accepted the session.
     pub started: &'a AtomicBool,
-    /// What passes, if it is recorded.
-    pub watched: Option<&'a Watched>,
-    /// What is done with files.
+    /// The digests of what passes, if it is recorded.
+    pub watched: Option<&'a StreamDigests>,
+    /// The file operations.
     pub files: &'a Files<'a>,
-    /// Where who comes to its agent's socket is led.
+    /// Serves the connections to its agent's socket.
     pub agent: Option<&'a AgentForwarding>,
 }
 
@@ -119,19 +119,19 @@ pub(crate) async fn run(session: Session) {
         agent: agent.as_ref(),
     };
     let end = tokio::select! {
-        // Whoever was told to end says why, even if the tunnel was closed in the same moment; and who was
-        // told before the beginning asks nothing of the device.
+        // A session that was ordered to end says why, even if the tunnel was closed in the same moment; and one that
+        // was ordered before the beginning asks nothing of the device.
         biased;
-        ending = live.told_to_end() => End::Told(ending),
+        ending = live.ordered_to_end() => End::Ordered(ending),
         end = splice(&mut wire, open, &tunnel, &mut input, &this, notices, ways) => end,
         never = note(recorded.as_ref()) => never,
-        ending = timeouts::cutoff(&this, Some(notices)) => End::Told(ending),
+        ending = timeouts::cutoff(&this, Some(notices)) => End::Ordered(ending),
     };
     let refused =
         wire.is_none() || (matches!(end, End::Refused(_)) && !started.load(Ordering::Relaxed));
     if let Some(wire) = wire {
         finish(&end, wire);
-        if matches!(end, End::Told(_)) {
+        if matches!(end, End::Ordered(_)) {
             arrived(&tunnel).await;
         }
     }
@@ -144,7 +144,7 @@ pub(crate) async fn run(session: Session) {
     let process = Process::of(&end, &this, (terminal, tunnel.minor)).filter(|_| has_started);
     report.session_end(&this, &end, process).await;
     let kept = keep(recorded.as_ref(), &end, refused);
-    let told = async {
+    let said = async {
         if runs_scp && matches!(end, End::Exited(NOT_FOUND)) {
             let device = &this.authorized.device().name;
             let advice = format!("no scp on {device}: without -O, scp needs none there");
@@ -157,7 +157,7 @@ pub(crate) async fn run(session: Session) {
             warn!(session = %this.id, "the client did not take the session's last words");
         }
     };
-    tokio::join!(kept, told);
+    tokio::join!(kept, said);
     // In this order: who opens the next session because this one is closed finds its slot free.
     lease.release().await;
     drop(live);
@@ -185,7 +185,7 @@ async fn keep(recorded: Option<&Recorded>, end: &End, refused: bool) {
 }
 
 /// Waits as long as a packet takes: what was under way when the stream was reset has reached the device by then,
-/// or never will, and whoever asked for the end may be told that nothing more comes.
+/// or never will, and the one that asked for the end may learn that nothing more comes.
 async fn arrived(tunnel: &Tunnel) {
     sleep(tunnel.connection.rtt().min(MAX_ARRIVAL)).await;
 }
@@ -242,7 +242,7 @@ async fn begin<'w>(
             ));
         }
     };
-    // From here on it is reset, whoever ends the session: a stream that is merely dropped would still bring
+    // From here on it is reset, whatever ends the session: a stream that is merely dropped would still bring
     // its device what it holds.
     let (send, receive) = wire.insert(streams);
     if interactive {
@@ -254,7 +254,7 @@ async fn begin<'w>(
     Ok((send, receive))
 }
 
-/// From the operator to the device. Ends only when the client is gone; after its EOF it goes on, for
+/// Copies from the operator to the device. Ends only when the client is gone; after its EOF it goes on, for
 /// signals and sizes.
 async fn up(
     input: &mut InputReceiver,
@@ -306,7 +306,7 @@ async fn up(
     }
 }
 
-/// What the relay asks the device for on its own, when there is something.
+/// Returns what the relay asks the device for on its own, when there is something.
 async fn guessed(files: &Files<'_>) -> Bytes {
     match files.ahead() {
         Some(ahead) => ahead.for_device().await,
@@ -367,7 +367,7 @@ async fn pass(
     send.write_all_chunks(&mut chunks).await
 }
 
-/// A client that has gone leaves what it sent last, and a device that takes none of it must not keep its
+/// Waits after the client has gone for what it sent last, and a device that takes none of it must not keep its
 /// process: it is waited for a moment, and no longer.
 async fn linger(gone: &CancellationToken) -> End {
     gone.cancelled().await;

@@ -1,5 +1,5 @@
-//! A session that was decided on begins: on the board first, then what was decided is looked at again, then the recording,
-//! the audit log, and the device.
+//! A session that was decided on begins: on the board first, then what was decided is looked at again, then the
+//! recording, the audit log, and the device.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use crate::access::policy::Ability;
 use crate::limits::{FAREWELL_TIMEOUT, MAX_SHOWN_COMMAND};
 use crate::session::Sessions;
 use crate::session::admission::refusal;
-use crate::session::admission::{Way, nobody};
+use crate::session::admission::{AdmittedRoute, not_authenticated};
 use crate::session::client::Client;
 use crate::session::forward::agent::AgentForwarding;
 use crate::session::forward::channel::ChannelOpener;
@@ -33,17 +33,17 @@ use crate::session::registry::{About, Cause, Ending, LiveSession};
 use crate::session::target::Target;
 use crate::store::{ClonePair, Device};
 
-/// What an operator asks to start.
+/// The request of an operator to start something.
 pub(crate) struct Ask {
-    /// On which connection.
+    /// The SSH connection.
     pub client: Arc<Client>,
-    /// Where to.
-    pub way: Way,
+    /// The route to the device.
+    pub way: AdmittedRoute,
     /// The account.
     pub login: Login,
-    /// What to run.
+    /// The work to run.
     pub work: Work,
-    /// What was asked for, if `work` is forced instead.
+    /// The work that was asked for, if `work` is forced instead.
     pub original_command: Option<Vec<u8>>,
     /// The terminal.
     pub pty: Option<Pty>,
@@ -51,7 +51,7 @@ pub(crate) struct Ask {
     pub env: Vec<(String, String)>,
     /// The way to the operator's SSH agent, if it was asked for and granted.
     pub agent: Option<Arc<dyn ChannelOpener>>,
-    /// Gets the live session as soon as there is one: whoever asked may have to end it.
+    /// Gets the live session as soon as there is one: the requester may have to end it.
     pub entered: Option<oneshot::Sender<Arc<LiveSession>>>,
     /// From the operator.
     pub input: InputReceiver,
@@ -88,7 +88,7 @@ impl Sessions {
                 && matches!(ability, Ability::Shell | Ability::Exec)
                 && way.tunnel.minor >= TERMS_MINOR;
             let id = Self::new_session_id()?;
-            let (principal, _) = client.principal().ok_or_else(nobody)?;
+            let (principal, _) = client.principal().ok_or_else(not_authenticated)?;
             let about = About {
                 actor: principal.into(),
                 device: way.tunnel.facts_of(authorized.device()),
@@ -160,7 +160,7 @@ impl Sessions {
             warning: self.warning_of(way.reach.device()),
         };
         // A task of its own: should it panic, its slot and its place go with it, and its client is not
-        // left with a channel that nobody serves.
+        // left with a channel that is not served.
         if let Err(error) = tokio::spawn(bridge::run(session)).await {
             error!(%error, "a session's task failed");
             outlet.close().await;
@@ -169,7 +169,7 @@ impl Sessions {
 }
 
 impl Sessions {
-    /// What an operator reads at the start of a session on a device that is two machines.
+    /// Returns what an operator reads at the start of a session on a device that is two machines.
     fn warning_of(&self, device: &Device) -> Option<String> {
         let ClonePair { first, second } = self.tunnels.clones.pair(device.id)?;
         let name = &device.name;
@@ -179,7 +179,7 @@ impl Sessions {
     }
 }
 
-/// What a session's device holds it to; an error is a sentence for its operator.
+/// Returns the terms that a session's device enforces; an error is a sentence for its operator.
 fn terms(authorized: &Authorized, minor: u16) -> Result<SessionTerms, String> {
     let held = &authorized.terms().sftp;
     let sftp = match authorized.ability() {
@@ -202,8 +202,8 @@ fn terms(authorized: &Authorized, minor: u16) -> Result<SessionTerms, String> {
     })
 }
 
-/// The logins whose user ids the account must not have; an error is a sentence for the operator. An older agent knows
-/// names only: refusing its sessions would cut off the way on which it is updated.
+/// Returns the logins whose user ids the account must not have; an error is a sentence for the operator. An older agent
+/// knows names only: refusing its sessions would cut off the way on which it is updated.
 pub(crate) fn denied_logins(authorized: &Authorized, minor: u16) -> Result<Vec<Login>, String> {
     if minor < DENIED_LOGINS_MINOR {
         return Ok(Vec::new());
@@ -219,7 +219,7 @@ pub(crate) fn denied_logins(authorized: &Authorized, minor: u16) -> Result<Vec<L
     Ok(denied)
 }
 
-/// At a terminal, what somebody types. A command without one is at work as long as it runs.
+/// Returns what counts as activity: at a terminal, the input. A command without one is at work as long as it runs.
 fn activity(work: &Work, terminal: bool) -> Activity {
     match work {
         Work::Subsystem(_) => Activity::Bytes,
@@ -243,7 +243,7 @@ fn ability(work: &Work) -> Ability {
     }
 }
 
-/// The beginning of a command, for listings.
+/// Returns the beginning of a command, for listings.
 fn shown(work: &Work) -> Option<String> {
     let Work::Exec(command) = work else {
         return None;
@@ -280,8 +280,8 @@ mod tests {
             terms(&held, TERMS_MINOR - 1).unwrap_err(),
             "the agent on kitchen-cam is too old to hold sftp to what your roles say (read-only, within /srv): update it"
         );
-        let told = terms(&held, TERMS_MINOR).unwrap().sftp.unwrap();
-        assert_eq!((told.read_only, told.root.as_deref()), (true, Some("/srv")));
+        let sftp = terms(&held, TERMS_MINOR).unwrap().sftp.unwrap();
+        assert_eq!((sftp.read_only, sftp.root.as_deref()), (true, Some("/srv")));
         // Commands are held to nothing, and neither is who has no such role.
         let free = authorized("", Ability::Sftp);
         let command = authorized("sftp = { read_only = true }", Ability::Exec);
@@ -303,20 +303,20 @@ mod tests {
             let reach = decision::reach(facts).unwrap();
             reach.authorize(&login("toor"), Ability::Exec).unwrap()
         };
-        let told = |deny: &str, minor| {
+        let denied = |deny: &str, minor| {
             let terms = terms(&authorized(deny), minor).unwrap();
             let names = terms.denied_logins.iter().map(ToString::to_string);
             names.collect::<Vec<_>>()
         };
         let deny = "deny = [{ logins = ['root', 'pi'] }, { logins = ['root', '{user}'] }]";
-        assert_eq!(told(deny, DENIED_LOGINS_MINOR), ["alice", "pi", "root"]);
-        assert_eq!(told(deny, DENIED_LOGINS_MINOR - 1), [""; 0]);
+        assert_eq!(denied(deny, DENIED_LOGINS_MINOR), ["alice", "pi", "root"]);
+        assert_eq!(denied(deny, DENIED_LOGINS_MINOR - 1), [""; 0]);
         // Rules about other devices or abilities say nothing here.
         for elsewhere in [
             "deny = { logins = ['root'], labels = { site = 'cellar' } }",
             "deny = { logins = ['root'], abilities = ['shell'] }",
         ] {
-            assert_eq!(told(elsewhere, DENIED_LOGINS_MINOR), [""; 0]);
+            assert_eq!(denied(elsewhere, DENIED_LOGINS_MINOR), [""; 0]);
         }
         let many: Vec<String> = (0..=MAX_DENIED_LOGINS).map(|n| format!("'u{n}'")).collect();
         let many = authorized(&format!("deny = {{ logins = [{}] }}", many.join(", ")));

@@ -69,7 +69,7 @@ pub(crate) async fn rest(span: Option<Duration>) {
     }
 }
 
-/// Gives up a device that neither accepts nor refuses: its tunnel stands for minutes after it lost its
+/// Gives up a device that neither accepts nor refuses: its tunnel stays open for minutes after it lost its
 /// power. Never ends once the session has started.
 pub(crate) async fn start(started: &AtomicBool, tunnel: &Tunnel, device: &DeviceName) -> End {
     sleep(START_TIMEOUT).await;
@@ -107,13 +107,13 @@ pub(crate) async fn silence(tunnel: &Tunnel, device: &DeviceName, notices: Notic
     }
 }
 
-/// What a terminal has been told of its device.
+/// The state of the device as reported on the terminal.
 #[derive(Debug, Default)]
 struct Watch {
-    told: bool,
+    is_reported: bool,
 }
 
-/// What it is to be told.
+/// The event to report.
 #[derive(Debug, PartialEq, Eq)]
 enum Silence {
     /// The device leaves the session without an answer, for so long.
@@ -124,14 +124,14 @@ enum Silence {
 
 impl Watch {
     /// Looks at a tunnel that is silent for so long, `age` after the session asked its first thing of the
-    /// device: an idle device is silent up to a keepalive, and owes nobody an answer for that time.
+    /// device: an idle device is silent up to a keepalive, and owes no answer for that time.
     fn look(&mut self, silence: Duration, age: Duration) -> Option<Silence> {
         let unanswered = silence.min(age);
         let is_silent = unanswered >= SILENCE_NOTICE;
-        if is_silent == self.told {
+        if is_silent == self.is_reported {
             return None;
         }
-        self.told = is_silent;
+        self.is_reported = is_silent;
         Some(match is_silent {
             true => Silence::Began(unanswered),
             false => Silence::Over,
@@ -146,7 +146,7 @@ mod tests {
     #[test]
     fn silence_counts_from_the_beginning_of_the_session() {
         let seconds = Duration::from_secs;
-        // Seconds since anything was heard, age of the session, what the terminal is told.
+        // Seconds since anything was heard, age of the session, what the terminal shows.
         let table = [
             (24, 0, None),
             (25, 1, None),
@@ -158,8 +158,12 @@ mod tests {
             (2, 17, None),
         ];
         let mut watch = Watch::default();
-        for (silence, age, told) in table {
-            assert_eq!(watch.look(seconds(silence), seconds(age)), told, "at {age}");
+        for (silence, age, expected) in table {
+            assert_eq!(
+                watch.look(seconds(silence), seconds(age)),
+                expected,
+                "at {age}"
+            );
         }
         // A device that was gone before the session began.
         let mut watch = Watch::default();

@@ -1,5 +1,5 @@
-//! Console commands that stream, on the live-session registry: what they need is held against each change of access, and
-//! they end as sessions do.
+//! Console commands that stream, on the live-session registry: what they need is held against each change of access,
+//! and they end as sessions do.
 
 use std::fmt;
 use std::ops::Deref;
@@ -12,19 +12,19 @@ use super::life::{Activity, Life};
 use crate::access::policy::{Ability, Subject};
 use crate::session::Sessions;
 use crate::session::admission::facts::Which;
-use crate::session::admission::nobody;
+use crate::session::admission::not_authenticated;
 use crate::session::client::Client;
 use crate::session::registry::{Ending, Live};
 use crate::store::{ConsoleRow, UserId};
 
-/// Whether a user may run a command, by the roles that count from where they are.
+/// Returns whether a user may run a command, by the roles that count from where they are.
 pub(crate) type Need = Box<dyn Fn(&Subject) -> bool + Send + Sync>;
 
 /// A console command that streams.
 pub(crate) struct ConsoleStream {
-    /// Whose it is, what moved, and how it is ended.
+    /// The state that its registry entries share: traffic and end.
     pub life: Arc<Life>,
-    /// Who runs it.
+    /// The user who runs it.
     pub user: UserName,
     /// The beginning of its line: from outside, so escape it.
     pub command: String,
@@ -32,7 +32,7 @@ pub(crate) struct ConsoleStream {
     shows: Mutex<Shows>,
 }
 
-/// Which recordings a command shows.
+/// The recordings that a command shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Shows {
     /// None.
@@ -43,15 +43,15 @@ pub(crate) enum Shows {
     Of(UserId),
 }
 
-/// What is asked of the registry for a command.
+/// The request to enter a command in the registry.
 pub(crate) struct AskStream {
     /// The beginning of its line.
     pub command: String,
-    /// What it needs.
+    /// The right that it needs.
     pub need: Need,
-    /// Which recordings it shows.
+    /// The recordings that it shows.
     pub shows: Shows,
-    /// What counts as activity of it.
+    /// The kind of activity that counts.
     pub activity: Activity,
 }
 
@@ -75,20 +75,20 @@ impl Shows {
 }
 
 impl ConsoleStream {
-    /// The one recording that it shows is this user's; `None`: that of nobody who is there now.
+    /// Notes the owner of the one recording that it shows; `None`: no current user.
     pub(crate) fn shows_only(&self, user: Option<UserId>) {
         let shows = user.map_or(Shows::All, Shows::Of);
         *self.shows.lock().unwrap_or_else(PoisonError::into_inner) = shows;
     }
 
-    /// Whether it may go on, by the roles that count now from where the user is.
+    /// Returns whether it may go on, by the roles that count now from where the user is.
     #[must_use]
     pub(crate) fn may_go_on(&self, now: &Subject) -> bool {
         let shows = self.shows.lock().unwrap_or_else(PoisonError::into_inner);
         (self.need)(now) && shows.is_allowed(now)
     }
 
-    /// As the store lists it.
+    /// Returns it as the store lists it.
     #[must_use]
     pub(crate) fn row(&self) -> ConsoleRow {
         ConsoleRow {
@@ -120,7 +120,7 @@ impl fmt::Debug for ConsoleStream {
 }
 
 impl Live {
-    /// Puts a command on the registry. From here on it can be told to end.
+    /// Enters a command in the registry. From here on it can be ended.
     fn enter_console(
         self: &Arc<Self>,
         id: SessionId,
@@ -161,11 +161,11 @@ impl Sessions {
     ) -> Result<ConsoleGuard, String> {
         let id = Self::new_session_id()?;
         let guard = self.live.enter_console(id, client, subject, ask);
-        let guard = guard.ok_or_else(nobody)?;
+        let guard = guard.ok_or_else(not_authenticated)?;
         if let Some(ending) = client.close_reason() {
             return Err(ending.why.clone());
         }
-        let (principal, _) = client.principal().ok_or_else(nobody)?;
+        let (principal, _) = client.principal().ok_or_else(not_authenticated)?;
         let known = self.load_facts(&principal.user, Which::None).await?;
         known.check_locks(client, None, None)?;
         let now = known.subject.is_from(client.address.ip());
@@ -178,16 +178,16 @@ impl Sessions {
 }
 
 impl ConsoleGuard {
-    /// The command.
+    /// Returns the command.
     #[must_use]
     pub(crate) fn stream(&self) -> &Arc<ConsoleStream> {
         &self.stream
     }
 
     /// Resolves when the command is to end, with the reason.
-    pub(crate) async fn told_to_end(&mut self) -> Ending {
-        let told = self.ended.wait_for(Option::is_some).await;
-        match told.map(|ending| ending.clone()) {
+    pub(crate) async fn ordered_to_end(&mut self) -> Ending {
+        let ended = self.ended.wait_for(Option::is_some).await;
+        match ended.map(|ending| ending.clone()) {
             Ok(Some(ending)) => ending,
             // The sender lives as long as the guard.
             Ok(None) | Err(_) => std::future::pending().await,

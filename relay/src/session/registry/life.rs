@@ -27,28 +27,28 @@ pub(crate) struct Life {
     pub(crate) owner: ClientId,
     /// The operator's address.
     pub client: SocketAddr,
-    /// Since when.
+    /// The time of its start.
     pub started: Timestamp,
-    /// What counts as activity of it.
+    /// The kind of activity that counts.
     pub activity: Activity,
     began: Instant,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
     /// The last activity, in microseconds since `began`.
     active: AtomicU64,
-    /// Whether it is at work by itself, so that it is not idle whatever moves.
+    /// True if it is at work by itself, so that it is not idle whatever moves.
     works: AtomicBool,
-    /// When it ends by the clock, as the roles say now.
+    /// The time at which it ends by the clock, as the roles say now.
     cutoffs: watch::Sender<Cutoffs>,
     end: watch::Sender<Option<Ending>>,
-    /// Whether nothing moves any more.
+    /// True if nothing moves any more.
     apart: watch::Sender<bool>,
 }
 
-/// What counts as activity of a session.
+/// The kind of activity that counts for a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Activity {
-    /// What its client sends: at a terminal somebody types, or is gone.
+    /// The data that its client sends: at a terminal a person types, or is gone.
     Input,
     /// Bytes either way: without a terminal, what the client takes is what it asked for.
     Bytes,
@@ -57,7 +57,7 @@ pub(crate) enum Activity {
 }
 
 impl Life {
-    /// One that begins now.
+    /// Returns one that begins now.
     #[must_use]
     pub(crate) fn new(
         id: SessionId,
@@ -86,12 +86,12 @@ impl Life {
         (life, ended)
     }
 
-    /// Tells it to end. Who told first is who ended it.
+    /// Orders it to end. The first order decides the reason.
     pub(crate) fn end(&self, ending: Ending) {
-        self.end.send_if_modified(|told| {
-            let first = told.is_none();
+        self.end.send_if_modified(|reason| {
+            let first = reason.is_none();
             if first {
-                *told = Some(ending);
+                *reason = Some(ending);
             }
             first
         });
@@ -105,12 +105,12 @@ impl Life {
         timeout_at(deadline, reached).await.is_ok()
     }
 
-    /// Nothing of it moves from now on.
+    /// Notes that nothing of it moves from now on.
     pub(crate) fn mark_drained(&self) {
         self.apart.send_replace(true);
     }
 
-    /// What has moved so far.
+    /// Returns what has moved so far.
     #[must_use]
     pub(crate) fn traffic(&self) -> Traffic {
         Traffic {
@@ -120,24 +120,24 @@ impl Life {
         }
     }
 
-    /// How long it has lived.
+    /// Returns how long it has lived.
     #[must_use]
     pub(crate) fn age(&self) -> Duration {
         self.began.elapsed()
     }
 
-    /// The last activity, as an age.
+    /// Returns the last activity, as an age.
     #[must_use]
     pub(crate) fn active(&self) -> Duration {
         Duration::from_micros(self.active.load(Ordering::Relaxed))
     }
 
-    /// So many bytes came from the operator.
+    /// Counts bytes that came from the operator.
     pub(crate) fn count_in(&self, bytes: usize) {
         self.bytes_in.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// So many bytes were taken by the operator.
+    /// Counts bytes that were taken by the operator.
     pub(crate) fn count_out(&self, bytes: usize) {
         self.bytes_out.fetch_add(bytes as u64, Ordering::Relaxed);
         if self.activity != Activity::Input {
@@ -145,30 +145,30 @@ impl Life {
         }
     }
 
-    /// When it ends by the clock: as it is now, and as it changes.
+    /// Returns when it ends by the clock: as it is now, and as it changes.
     #[must_use]
     pub(crate) fn cutoffs(&self) -> watch::Receiver<Cutoffs> {
         self.cutoffs.subscribe()
     }
 
-    /// It ends so from now on.
+    /// Sets the times at which it ends from now on.
     pub(crate) fn set_cutoffs(&self, cutoffs: Cutoffs) {
         change(&self.cutoffs, cutoffs);
     }
 
-    /// What counts as activity happened now.
+    /// Notes activity now.
     pub(crate) fn touch(&self) {
         let age = u64::try_from(self.age().as_micros()).unwrap_or(u64::MAX);
         self.active.fetch_max(age, Ordering::Relaxed);
     }
 
-    /// Whether it is at work by itself.
+    /// Returns whether it is at work by itself.
     #[must_use]
     pub(crate) fn works(&self) -> bool {
         self.works.load(Ordering::Relaxed)
     }
 
-    /// Its client has ended its input: what runs without a terminal has all that it gets, and is at work.
+    /// Notes that its client has ended its input: what runs without a terminal has all that it gets, and is at work.
     pub(crate) fn input_ended(&self) {
         if self.activity == Activity::Bytes {
             self.works.store(true, Ordering::Relaxed);

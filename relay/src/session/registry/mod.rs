@@ -23,21 +23,21 @@ use crate::store::SessionFacts;
 /// One live session.
 #[derive(Debug)]
 pub(crate) struct LiveSession {
-    /// Whose it is, what moved, and how it is ended.
+    /// The state that its registry entries share: traffic and end.
     pub life: Arc<Life>,
-    /// Who, where, under which account, what, and on which terms; when it ends by the clock is [`Life::cutoffs`]'s.
+    /// The authorization: user, device, account, ability and terms; when it ends by the clock is [`Life::cutoffs`]'s.
     pub authorized: Authorized,
     /// As what it knows the device.
     pub device: DeviceFacts,
     /// The beginning of the command, if it is one: from outside, so escape it.
     pub command: Option<String>,
-    /// Whether with a terminal.
+    /// True if it has a terminal.
     pub terminal: bool,
-    /// Where it leads, if it is a forward.
+    /// The destination, if it is a forward.
     pub destination: Option<Destination>,
 }
 
-/// What the board does not need to know of a session, but its readers do.
+/// The facts of a session that the registry does not need, but its readers do.
 #[derive(Clone, Debug)]
 pub(crate) struct About {
     /// As whom the audit log knows the operator.
@@ -46,24 +46,24 @@ pub(crate) struct About {
     pub device: DeviceFacts,
     /// The beginning of the command, if it is one.
     pub command: Option<String>,
-    /// Whether with a terminal.
+    /// True if it has a terminal.
     pub terminal: bool,
-    /// Where it leads, if it is a forward.
+    /// The destination, if it is a forward.
     pub destination: Option<Destination>,
-    /// What counts as activity of it.
+    /// The kind of activity that counts.
     pub activity: Activity,
 }
 
-/// Why a session was told to end.
+/// The reason why a session was ordered to end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Ending {
-    /// What it is, for reports.
+    /// The cause, for reports.
     pub cause: Cause,
-    /// What the operator reads behind `[holdfast] closed: `.
+    /// The text that the operator reads behind `[holdfast] closed: `.
     pub why: String,
 }
 
-/// What ends a session or a connection that would go on by itself.
+/// The cause that ends a session or a connection that would go on by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cause {
     /// Its idle timeout.
@@ -76,26 +76,26 @@ pub(crate) enum Cause {
     Interrupted,
     /// A lock.
     Locked,
-    /// Somebody ended this one session.
+    /// A user ended this one session.
     Killed,
     /// The user, their key, the roles or the device changed so that it is not allowed any more.
     Access,
     /// The relay stops.
     Stopping,
-    /// What it belonged to is over.
+    /// The connection or the session that it belonged to is over.
     Over,
     /// It has to be recorded, and can't be any more.
     Unrecorded,
 }
 
 impl Cause {
-    /// Whether the process is to stop. A relay that stops only loses sight of it.
+    /// Returns whether the process is to stop. A relay that stops only loses sight of it.
     #[must_use]
     pub(crate) const fn is_order(self) -> bool {
         !matches!(self, Self::Stopping)
     }
 
-    /// Its word in the log.
+    /// Returns its word in the log.
     #[must_use]
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
@@ -131,7 +131,7 @@ pub(crate) struct LiveGuard {
 }
 
 impl Live {
-    /// Puts a session on the board. From here on it can be told to end: only what was decided on facts that
+    /// Enters a session in the registry. From here on it can be ended: only what was decided on facts that
     /// are read after this, or that did not change, may start.
     #[must_use]
     pub(crate) fn enter(
@@ -171,13 +171,13 @@ impl Live {
         }
     }
 
-    /// Every live session.
+    /// Returns every live session.
     #[must_use]
     pub(crate) fn all(&self) -> Vec<Arc<LiveSession>> {
         self.lock().values().cloned().collect()
     }
 
-    /// Every console command that streams.
+    /// Returns every console command that streams.
     #[must_use]
     pub(crate) fn consoles(&self) -> Vec<Arc<ConsoleStream>> {
         self.lock_consoles().values().cloned().collect()
@@ -252,7 +252,7 @@ impl Deref for LiveSession {
 }
 
 impl LiveSession {
-    /// What is known of it from its beginning on.
+    /// Returns what is known of it from its beginning on.
     #[must_use]
     pub(crate) fn facts(&self) -> SessionFacts {
         let authorized = &self.authorized;
@@ -271,42 +271,42 @@ impl LiveSession {
         }
     }
 
-    /// Whether it may go on as it was begun, by what is allowed now.
+    /// Returns whether it may go on as it was begun, by what is allowed now.
     #[must_use]
     pub(crate) fn may_go_on(&self, now: &Authorized) -> bool {
-        // The device holds a session to what it was told at the start.
+        // The device restricts a session to its terms at the start.
         let is_held = self.authorized.ability() == Ability::Sftp;
-        let as_told = !is_held || self.authorized.terms().sftp == now.terms().sftp;
-        as_told && self.may_still_lead(now)
+        let same_terms = !is_held || self.authorized.terms().sftp == now.terms().sftp;
+        same_terms && self.may_still_lead(now)
     }
 }
 
 impl LiveGuard {
-    /// The session.
+    /// Returns the session.
     #[must_use]
     pub(crate) fn session(&self) -> &Arc<LiveSession> {
         &self.session
     }
 
     /// Resolves when the session is to end, with the reason.
-    pub(crate) async fn told_to_end(&mut self) -> Ending {
-        let told = self.ended.wait_for(Option::is_some).await;
-        match told.map(|ending| ending.clone()) {
+    pub(crate) async fn ordered_to_end(&mut self) -> Ending {
+        let ended = self.ended.wait_for(Option::is_some).await;
+        match ended.map(|ending| ending.clone()) {
             Ok(Some(ending)) => ending,
             // The sender lives as long as the guard.
             Ok(None) | Err(_) => std::future::pending().await,
         }
     }
 
-    /// Nothing moves between operator and device from now on.
+    /// Notes that nothing moves between operator and device from now on.
     pub(crate) fn mark_drained(&self) {
         self.session.life.mark_drained();
     }
 }
 
 /// Tells a value to those who wait for another than it was.
-pub(crate) fn change<T: PartialEq>(told: &watch::Sender<T>, value: T) {
-    told.send_if_modified(|old| {
+pub(crate) fn change<T: PartialEq>(sender: &watch::Sender<T>, value: T) {
+    sender.send_if_modified(|old| {
         let changed = *old != value;
         *old = value;
         changed

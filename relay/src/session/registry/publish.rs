@@ -44,7 +44,7 @@ pub(crate) async fn run(sessions: Arc<Sessions>) {
     }
 }
 
-/// What the store knows.
+/// The sessions and traffic that the store has.
 #[derive(Debug, Default)]
 struct Published(HashMap<SessionId, Traffic>);
 

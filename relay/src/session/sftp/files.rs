@@ -12,7 +12,7 @@ use crate::session::report::Report;
 use crate::session::sftp::Booked;
 use crate::session::sftp::ahead::Ahead;
 
-/// What an sftp session does with files, for the audit log; nothing of any other session.
+/// The file operations of an sftp session, for the audit log; nothing of any other session.
 pub(crate) struct Files<'a> {
     session: &'a LiveSession,
     report: &'a Report,
@@ -22,7 +22,7 @@ pub(crate) struct Files<'a> {
 }
 
 impl<'a> Files<'a> {
-    /// Those of a session.
+    /// Returns the files of a session.
     #[must_use]
     pub(crate) fn of(
         session: &'a LiveSession,
@@ -39,23 +39,23 @@ impl<'a> Files<'a> {
         }
     }
 
-    /// What is guessed of the session; `None` if it is no session of files.
+    /// Returns the guesses of the session; `None` if it is no session of files.
     #[must_use]
     pub(crate) fn ahead(&self) -> Option<&Ahead> {
         self.ahead.as_ref()
     }
 
-    /// The device was sent this.
+    /// Follows data that was sent to the device.
     pub(crate) async fn sent(&self, data: &[u8]) {
         self.follow(|follower| follower.handle_requests(data)).await;
     }
 
-    /// The device answered this.
+    /// Follows data that the device answered.
     pub(crate) async fn answered(&self, data: &[u8]) {
         self.follow(|follower| follower.handle_answers(data)).await;
     }
 
-    /// The session is over.
+    /// Notes that the session is over.
     pub(crate) async fn end(&self) {
         self.follow(Follower::finish).await;
     }
@@ -84,7 +84,7 @@ impl<'a> Files<'a> {
         }
     }
 
-    /// Nothing is guessed any more, and the recording is not verified: what it says of files, the relay cannot compare.
+    /// Stops guessing, and the verification of the recording: what it says of files, the relay cannot compare.
     async fn lost(&self, why: &str) {
         if let Some(ahead) = &self.ahead {
             ahead.give_up();

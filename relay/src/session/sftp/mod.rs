@@ -15,9 +15,9 @@ pub(crate) struct Booked {
     /// `read`, `write`, `copy`, `list`, `remove`, `mkdir`, `rmdir`, `rename`, `symlink`, `link`, `setstat`; or
     /// `unfollowed`, behind which there may be more.
     pub name: &'static str,
-    /// On what, as the client gave it.
+    /// The path, as the client gave it.
     pub path: Vec<u8>,
-    /// Where to, of a rename or a link.
+    /// The new path, of a rename or a link.
     pub to: Option<Vec<u8>>,
     /// `ok`, or what the device said instead.
     pub result: String,
@@ -28,7 +28,7 @@ pub(crate) struct Booked {
 }
 
 impl Booked {
-    /// What is booked of an operation; `None` of one that only asks.
+    /// Returns what is booked of an operation; `None` of one that only asks.
     #[must_use]
     pub(crate) fn operation(operation: Operation) -> Option<Self> {
         let Operation {
@@ -49,7 +49,7 @@ impl Booked {
         })
     }
 
-    /// That following has ended.
+    /// Returns the entry that following has ended.
     #[must_use]
     pub(crate) fn unfollowed(why: &str) -> Self {
         Self {
@@ -80,7 +80,7 @@ fn name(action: FileAction) -> Option<&'static str> {
     })
 }
 
-/// A status in the device's words, or else by its number.
+/// Returns a status in the device's words, or else by its number.
 fn result(outcome: FileOutcome) -> String {
     match outcome {
         FileOutcome::Status { code: 0, .. } => "ok".to_owned(),

@@ -16,7 +16,7 @@ use crate::session::forward::channel::ChannelOpener;
 use crate::session::input::{InputReceiver, InputSender};
 use crate::session::target::Target;
 
-/// What the decision at a channel's opening found. It is set before the channel is confirmed, and taken once.
+/// The result of the decision at a channel's opening. It is set before the channel is confirmed, and taken once.
 #[derive(Debug, Default)]
 pub(crate) struct Opening(Mutex<Found>);
 
@@ -24,16 +24,16 @@ pub(crate) struct Opening(Mutex<Found>);
 enum Found {
     #[default]
     Nothing,
-    Way(Opened),
+    Opened(Opened),
     Refused,
 }
 
 /// A channel on which nothing runs yet.
 #[derive(Debug)]
 pub(crate) struct Waiting {
-    /// What was asked for.
+    /// The target that was asked for.
     pub target: Target,
-    /// What was found.
+    /// The result of the decision.
     pub opening: Arc<Opening>,
     /// To the operator.
     pub write: ChannelWriteHalf<Msg>,
@@ -55,30 +55,30 @@ pub(crate) struct Waiting {
 pub(crate) struct ChannelState {
     /// Into its queue.
     pub sender: InputSender,
-    /// What it was opened as, until something starts.
+    /// The kind that it was opened as, until something starts.
     pub waiting: Option<Waiting>,
-    /// Whether its client has ended its input.
+    /// True if its client has ended its input.
     pub ended: bool,
-    /// Whether it is a forward through a device.
+    /// True if it is a forward through a device.
     pub forward: bool,
 }
 
 impl Opening {
-    /// The channel leads there.
+    /// Sets where the channel leads.
     pub(crate) fn set(&self, opened: Opened) {
-        *self.lock() = Found::Way(opened);
+        *self.lock() = Found::Opened(opened);
     }
 
-    /// The channel leads nowhere.
+    /// Notes that the channel leads nowhere.
     pub(crate) fn refuse(&self) {
         *self.lock() = Found::Refused;
     }
 
-    /// Where the channel leads, once.
+    /// Returns where the channel leads, once.
     #[must_use]
     pub(crate) fn take(&self) -> Option<Opened> {
         match std::mem::take(&mut *self.lock()) {
-            Found::Way(opened) => Some(opened),
+            Found::Opened(opened) => Some(opened),
             Found::Nothing | Found::Refused => None,
         }
     }
@@ -93,7 +93,7 @@ impl Opening {
 }
 
 impl ChannelState {
-    /// Whether it was refused, or what it was opened for has ended: then it counts no more, even if its
+    /// Returns whether it was refused, or what it was opened for has ended: then it counts no more, even if its
     /// client has not closed it yet.
     #[must_use]
     pub(crate) fn is_over(&self) -> bool {
@@ -103,7 +103,7 @@ impl ChannelState {
 }
 
 impl Waiting {
-    /// A channel that was just asked for.
+    /// Creates a channel that was just asked for.
     #[must_use]
     pub(crate) fn new(target: Target, write: ChannelWriteHalf<Msg>, input: InputReceiver) -> Self {
         let (opening, pty, env) = (Arc::default(), None, Vec::new());
@@ -156,7 +156,7 @@ impl Waiting {
         Ok(())
     }
 
-    /// Whether one more sentence may be written to the channel before anything runs on it.
+    /// Returns whether one more sentence may be written to the channel before anything runs on it.
     pub(crate) fn may_say(&mut self) -> bool {
         self.said += 1;
         self.said <= MAX_CHANNEL_SENTENCES

@@ -38,11 +38,12 @@ pub(crate) struct Channels {
     all: HashMap<ChannelId, ChannelState>,
     share: Share,
     budget: Budget,
-    /// Why requests of the connection were refused: their answers have no place for words, so the next session says it.
+    /// The reason why requests of the connection were refused: their answers have no place for words, so the next
+    /// session says it.
     unsaid: Vec<String>,
 }
 
-/// What a channel is for.
+/// The purpose of a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
     /// A session, or a jump.
@@ -52,7 +53,7 @@ pub(crate) enum Purpose {
 }
 
 impl Channels {
-    /// None yet, of a connection with this share of its client's tally.
+    /// Creates an empty table, of a connection with this share of its client's tally.
     #[must_use]
     pub(crate) fn new(share: Share, budget: Budget) -> Self {
         Self {
@@ -74,7 +75,7 @@ impl Channels {
         self.share.take(purpose)
     }
 
-    /// How many the client has, those that are over and not closed yet included.
+    /// Returns the number of channels that the client has, those that are over and not closed yet included.
     #[must_use]
     pub(crate) fn present(&self) -> u32 {
         self.share.others()
@@ -86,13 +87,13 @@ impl Channels {
         self.share.set(self.all.len() - forwards, forwards);
     }
 
-    /// A queue for a channel that is asked for.
+    /// Returns a queue for a channel that is asked for.
     #[must_use]
     pub(crate) fn queue(&self) -> (InputSender, InputReceiver) {
         queue::queue(&self.budget)
     }
 
-    /// A channel is asked for: a session's, with what it waits for, or one that is served at once.
+    /// Inserts a channel that is asked for: a session's, with what it waits for, or one that is served at once.
     pub(crate) fn insert(
         &mut self,
         id: ChannelId,
@@ -110,18 +111,19 @@ impl Channels {
         self.note();
     }
 
-    /// Its client has closed a channel. With its sender the queue ends, and what runs there sees it.
+    /// Removes a channel that its client has closed. With its sender the queue ends, and what runs there sees it.
     pub(crate) fn close(&mut self, id: ChannelId) {
         self.all.remove(&id);
         self.note();
     }
 
-    /// A channel on which nothing was started yet.
+    /// Returns a channel on which nothing was started yet.
     pub(crate) fn waiting(&mut self, id: ChannelId) -> Option<&mut Waiting> {
         self.all.get_mut(&id)?.waiting.as_mut()
     }
 
-    /// Up to how much window a channel's client may have now, and whichever other of its connection needs some next.
+    /// Returns how much window a channel's client may have now at most, and the other channel of its connection that
+    /// needs some next.
     #[must_use]
     pub(crate) fn window(&self, id: ChannelId) -> u32 {
         let level = |state: &ChannelState| state.sender.level();
@@ -159,8 +161,8 @@ impl Channels {
         Ok(())
     }
 
-    /// What a trickle waits for: its own queue, or a neighbour's that is full. One that has been so for a minute is
-    /// given up, so that its neighbours get their windows again.
+    /// Waits at the pace of a trickle: for its own queue, or a neighbour's that is full. One that has been so for a
+    /// minute is given up, so that its neighbours get their windows again.
     async fn pace(
         &mut self,
         id: ChannelId,
@@ -208,8 +210,8 @@ impl Channels {
         Ok(())
     }
 
-    /// Writes a sentence to the stderr of a channel on which nothing runs yet: OpenSSH at `LogLevel ERROR` shows nothing
-    /// else of a refusal.
+    /// Writes a sentence to the stderr of a channel on which nothing runs yet: OpenSSH at `LogLevel ERROR` shows
+    /// nothing else of a refusal.
     ///
     /// # Errors
     /// russh's.

@@ -11,7 +11,7 @@ use russh::{ChannelId, ChannelOpenFailure};
 use tokio::sync::Notify;
 
 use super::outlet::Outlet;
-use crate::session::forward::Place;
+use crate::session::forward::Endpoint;
 use crate::session::forward::channel::{ChannelOpener, NotOpened, OpenReply, Taken};
 use crate::session::input::InputReceiver;
 
@@ -20,7 +20,7 @@ use crate::session::input::InputReceiver;
 pub(crate) struct Confirmed {
     inputs: Mutex<HashMap<ChannelId, InputReceiver>>,
     changed: Notify,
-    /// How many channels the connection has, as its handler last counted.
+    /// The number of channels the connection has, as its handler last counted.
     pub(crate) count: AtomicU32,
 }
 
@@ -66,21 +66,21 @@ impl Opener {
         Arc::new(Self { handle, channels })
     }
 
-    async fn open_channel(&self, place: &Place, peer: SocketAddr) -> Option<Taken> {
+    async fn open_channel(&self, place: &Endpoint, peer: SocketAddr) -> Option<Taken> {
         let opened = match place {
-            Place::Port(host, port) => {
+            Endpoint::Port(host, port) => {
                 let (ip, from) = (peer.ip().to_string(), u32::from(peer.port()));
                 let (host, port) = (host.clone(), u32::from(*port));
                 self.handle
                     .channel_open_forwarded_tcpip(host, port, ip, from)
                     .await
             }
-            Place::Path(path) => {
+            Endpoint::Path(path) => {
                 self.handle
                     .channel_open_forwarded_streamlocal(path.clone())
                     .await
             }
-            Place::Agent => self.handle.channel_open_agent().await,
+            Endpoint::Agent => self.handle.channel_open_agent().await,
         };
         let (_, write) = opened.ok()?.split();
         let input = self.channels.take(write.id()).await;
@@ -90,7 +90,7 @@ impl Opener {
 }
 
 impl ChannelOpener for Opener {
-    fn open<'a>(&'a self, place: &'a Place, peer: SocketAddr) -> BoxFuture<'a, Option<Taken>> {
+    fn open<'a>(&'a self, place: &'a Endpoint, peer: SocketAddr) -> BoxFuture<'a, Option<Taken>> {
         Box::pin(self.open_channel(place, peer))
     }
 
@@ -114,7 +114,8 @@ impl OpenReply for ChannelOpenHandle {
     }
 }
 
-/// RFC 4254 section 5.1: `SSH_OPEN_ADMINISTRATIVELY_PROHIBITED`, with a sentence of ours as description.
+/// Returns the failure of RFC 4254 section 5.1: `SSH_OPEN_ADMINISTRATIVELY_PROHIBITED`, with a sentence of ours as
+/// description.
 #[must_use]
 pub(crate) fn prohibited(reason: String) -> ChannelOpenFailure {
     ChannelOpenFailure::Other { code: 1, reason }

@@ -94,7 +94,7 @@ impl Output for Outlet {
     }
 }
 
-/// SSH's name of a signal (RFC 4254 section 6.10); the others as OpenSSH spells them.
+/// Returns SSH's name of a signal (RFC 4254 section 6.10); the others as OpenSSH spells them.
 fn name(signal: Signal) -> Sig {
     match signal {
         Signal::Abrt => Sig::ABRT,
@@ -120,7 +120,7 @@ fn name(signal: Signal) -> Sig {
     }
 }
 
-/// The signal of an SSH name; `None` for one that we do not pass on.
+/// Returns the signal of an SSH name; `None` for one that we do not pass on.
 #[must_use]
 pub(crate) fn signal(sig: &Sig) -> Option<Signal> {
     Some(match sig {

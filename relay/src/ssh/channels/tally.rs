@@ -1,5 +1,5 @@
-//! How many channels a client has: those of its SSH connection, and those of the connections inside its jumps. A jump and
-//! the first channel inside it count as one, because each is of no use without the other.
+//! How many channels a client has: those of its SSH connection, and those of the connections inside its jumps. A jump
+//! and the first channel inside it count as one, because each is of no use without the other.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -17,11 +17,11 @@ struct Channels {
     forwards: usize,
 }
 
-/// What one connection adds to its client's tally, for as long as it lives.
+/// The share of one connection in its client's tally, for as long as it lives.
 #[derive(Debug)]
 pub(crate) struct Share {
     tally: Tally,
-    /// Whether it is inside a jump, whose own channel stands for its first one.
+    /// True if it is inside a jump, whose own channel counts as its first one.
     is_inner: bool,
     own: Channels,
 }
@@ -31,7 +31,7 @@ impl Channels {
         self.sessions + self.forwards
     }
 
-    /// What these add to a tally.
+    /// Returns what these add to a tally.
     fn counted(self, is_inner: bool) -> Self {
         match self {
             counted if !is_inner => counted,
@@ -51,7 +51,7 @@ impl Channels {
 }
 
 impl Tally {
-    /// The share of a connection that has no channels yet.
+    /// Returns the share of a connection that has no channels yet.
     #[must_use]
     pub(crate) fn share(&self, is_inner: bool) -> Share {
         Share {
@@ -104,7 +104,7 @@ impl Share {
         }
     }
 
-    /// How many channels the client has besides one that would be new here.
+    /// Returns the number of channels the client has besides one that would be new here.
     #[must_use]
     pub(crate) fn others(&self) -> u32 {
         let others = self.tally.lock().all();
@@ -112,7 +112,7 @@ impl Share {
         u32::try_from(others).unwrap_or(u32::MAX)
     }
 
-    /// Whether the next channel is the one that the jump stands for.
+    /// Returns whether the next channel is the one that the jump counts as.
     fn is_first_inside(&self) -> bool {
         self.is_inner && self.own.all() == 0
     }

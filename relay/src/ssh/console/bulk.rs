@@ -80,7 +80,7 @@ fn may<'c>(
     }
     match caller {
         Caller::User(subject) => Ok(subject),
-        Caller::Local => Err("nobody has logged in".into()),
+        Caller::Local => Err("no user is authenticated on this connection".into()),
     }
 }
 

@@ -11,7 +11,7 @@ use crate::limits::SPLICE_BUFFER;
 /// Writes a carriage return before each line feed, and waits as what is behind it does.
 pub(super) struct TerminalLines<W> {
     inner: W,
-    /// What was taken and is not written yet: at most twice a [`SPLICE_BUFFER`].
+    /// The text that was taken and is not written yet: at most twice a [`SPLICE_BUFFER`].
     pending: Vec<u8>,
     written: usize,
 }
@@ -82,7 +82,7 @@ mod tests {
     use tokio::io::AsyncWriteExt as _;
 
     #[tokio::test]
-    async fn lines_end_as_a_terminal_wants_them_through_however_narrow_a_pipe() {
+    async fn newlines_are_converted_at_any_chunk_size() {
         let (to, from) = tokio::io::duplex(3);
         let text = "a\n\nbc\n".repeat(20_000);
         let wanted = text.replace('\n', "\r\n");

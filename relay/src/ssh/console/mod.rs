@@ -35,7 +35,7 @@ use crate::ssh::Front;
 use crate::ssh::channels::outlet::Outlet;
 use crate::ssh::console::lines::TerminalLines;
 
-/// What a terminal in raw mode sends for the key that interrupts.
+/// The byte that a terminal in raw mode sends for the key that interrupts.
 const CTRL_C: u8 = 3;
 
 /// The exit status of what was interrupted, as a shell has it: 128 and SIGINT.
@@ -44,11 +44,11 @@ const INTERRUPTED: u8 = 130;
 /// The exit status of what the relay ended, as of a session.
 const CUT_OFF: u8 = 255;
 
-/// What a shell on the relay itself would be: there is none, so the help is shown.
+/// The greeting in place of a shell on the relay itself: there is none, so the help is shown.
 const GREETING: &str =
     "This is a Holdfast relay. It has no shell: give a command, or name a device.\n\n";
 
-/// What an operator types before a console command, where `address` is the `HOST:PORT` that they dial:
+/// Returns what an operator types before a console command, where `address` is the `HOST:PORT` that they dial:
 /// `ssh -p 2222 relay.example.com`.
 #[must_use]
 pub(crate) fn prefix(address: &str) -> String {
@@ -105,7 +105,7 @@ pub(crate) async fn run(
     outlet.close().await;
 }
 
-/// Where one command is served.
+/// The context in which one command is served.
 struct Desk<'a> {
     front: &'a Arc<Front>,
     connection: &'a Arc<Connection>,
@@ -114,7 +114,7 @@ struct Desk<'a> {
 }
 
 impl Desk<'_> {
-    /// Runs a command to its end, and gives the exit status; `None` if nobody is there who would hear it. One that
+    /// Runs a command to its end, and gives the exit status; `None` if the client is gone. One that
     /// streams is on the live-session registry, and ends as sessions do.
     async fn serve(
         &self,
@@ -149,7 +149,7 @@ impl Desk<'_> {
         let parting = asked.command.parting();
         let interrupted = CancellationToken::new();
         let done = tokio::select! {
-            // Who was told to end says why, even if the command ended in the same moment.
+            // A command that was ordered to end says why, even if it ended in the same moment.
             biased;
             ending = self.cut(entered.as_mut(), &interrupted) => Err(ending),
             done = self.answer(asked, stream.clone(), input, &mut out, err, &interrupted) => Ok(done),
@@ -216,7 +216,7 @@ impl Desk<'_> {
         let life = guard.stream().life.clone();
         let ending = tokio::select! {
             biased;
-            ending = guard.told_to_end() => ending,
+            ending = guard.ordered_to_end() => ending,
             ending = timeouts::cutoff(&life, Some(self.notices)) => ending,
         };
         if ending.cause.is_order() {
@@ -290,7 +290,7 @@ struct Said {
 
 impl Said {
     async fn say(self, out: &mut Out<'_>, err: &mut Out<'_>) -> u8 {
-        // A client that is gone is told nothing.
+        // A client that is gone gets nothing.
         let _ = out.write_all(self.out.as_bytes()).await;
         let _ = out.flush().await;
         let _ = err.write_all(self.err.as_bytes()).await;
@@ -299,7 +299,7 @@ impl Said {
     }
 }
 
-/// What is asked for and by whom, with the standard input that it wants.
+/// Returns the command and the user who asks for it, with the standard input that it wants.
 async fn ask(
     front: &Front,
     connection: &Connection,
@@ -317,7 +317,7 @@ async fn ask(
         status: commands::FAILED,
     })?;
     // Who may not give the command does not fill the relay's memory with its input either; that it was
-    // refused is said, and told to the audit log, where it is run.
+    // refused is said, and recorded in the audit log, where it is run.
     let may = commands::permit(&caller, &command).is_ok();
     // A client that sends no end of its input does not keep the task.
     let stdin = match command.wants_stdin() && may {
@@ -401,7 +401,7 @@ async fn answer(
     commands::run(asked.command, &asked.caller, &context, stdin, out, err).await
 }
 
-/// The beginning of a line, for listings.
+/// Returns the beginning of a line, for listings.
 fn shown(work: &Work) -> String {
     let Work::Exec(line) = work else {
         return String::new();
@@ -446,7 +446,7 @@ async fn over(
     ended.unwrap_or(false)
 }
 
-/// The standard input up to its end, or a byte more than a command takes, which it then refuses.
+/// Returns the standard input up to its end, or a byte more than a command takes, which it then refuses.
 async fn read_all(input: &mut InputReceiver, most: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     while let Some(input) = input.next().await {

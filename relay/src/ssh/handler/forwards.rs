@@ -1,4 +1,4 @@
-//! Forwards, as a client asks for them: what its words mean on this connection, and who is told of a refusal.
+//! Forwards, as a client asks for them: what its words mean on this connection, and where a refusal is reported.
 
 use holdfast_protocol::ids::{DeviceName, Login as Account};
 use russh::ChannelId;
@@ -6,7 +6,7 @@ use russh::server::Handle;
 
 use super::Handler;
 use crate::session::forward::reverse::Asked;
-use crate::session::forward::{Destination, Direction, Place};
+use crate::session::forward::{Destination, Direction, Endpoint};
 use crate::session::target::{self, Target};
 use crate::ssh::channels::Purpose;
 use crate::ssh::channels::opener::Opener;
@@ -20,7 +20,7 @@ impl Handler {
         handle: Handle,
     ) -> Result<u16, String> {
         let place = match u16::try_from(port) {
-            Ok(port) => Place::Port(host.to_owned(), port),
+            Ok(port) => Endpoint::Port(host.to_owned(), port),
             Err(_) => {
                 let sentence = format!("there is no port {port}");
                 self.refused(host, port, &sentence).await;
@@ -31,8 +31,12 @@ impl Handler {
     }
 
     /// Has the device of this connection listen; gives the port, or 0 where there is none.
-    pub(super) async fn listen_at(&mut self, place: Place, handle: Handle) -> Result<u16, String> {
-        let (login, device) = match self.through("listens for nobody") {
+    pub(super) async fn listen_at(
+        &mut self,
+        place: Endpoint,
+        handle: Handle,
+    ) -> Result<u16, String> {
+        let (login, device) = match self.through("accepts no reverse forwards") {
             Ok(through) => through,
             Err(sentence) => {
                 self.refused_at(&place, &sentence).await;
@@ -75,17 +79,17 @@ impl Handler {
     /// Tells the log of a forward that is refused. What is no port is what the client sent.
     pub(super) async fn refused(&self, host: &str, port: u32, sentence: &str) {
         let port = u16::try_from(port).unwrap_or(0);
-        let place = Place::Port(host.to_owned(), port);
+        let place = Endpoint::Port(host.to_owned(), port);
         self.refused_at(&place, sentence).await;
     }
 
-    /// The same of any place.
-    pub(super) async fn refused_at(&self, place: &Place, sentence: &str) {
+    /// Does the same of any place.
+    pub(super) async fn refused_at(&self, place: &Endpoint, sentence: &str) {
         let (report, connection) = (&self.front.sessions.report, &self.connection.client);
         report.forward_refused(connection, place, sentence).await;
     }
 
-    /// The login and device of this connection; where it is for the relay, that one does not do it.
+    /// Returns the login and device of this connection; where it is for the relay, that one does not do it.
     fn through(&self, does_not: &str) -> Result<(Account, DeviceName), String> {
         match self.connection.principal().map(|(_, target)| target) {
             Some(Target::Device(login, device)) => Ok((login.clone(), device.clone())),
@@ -94,7 +98,7 @@ impl Handler {
         }
     }
 
-    /// Where a forward to a Unix socket leads. Gives the other channels, too.
+    /// Returns where a forward to a Unix socket leads, and the number of other channels.
     pub(super) fn route_to_path(&mut self, path: &str) -> Result<(u32, ChannelRoute), String> {
         let (login, device) = self.through("has no sockets for anybody")?;
         let to = Destination::path(Direction::Out, path)?;
@@ -102,8 +106,8 @@ impl Handler {
         Ok((count, ChannelRoute::Through(login, device, to)))
     }
 
-    /// Where a forward leads: through the device that the connection is for, or, where it is for the relay, to a
-    /// device as a jump. Gives the other channels, too.
+    /// Returns where a forward leads: through the device that the connection is for, or, where it is for the relay, to
+    /// a device as a jump. Returns the number of other channels, too.
     pub(super) fn route_channel(
         &mut self,
         host: &str,
@@ -126,11 +130,11 @@ impl Handler {
     }
 }
 
-/// Where a `direct-tcpip` channel leads.
+/// The destination of a `direct-tcpip` channel.
 pub(super) enum ChannelRoute {
     /// To the inside of a device's own connection.
     Jump(DeviceName),
-    /// To somebody whom a device dials, for this login.
+    /// To a host that a device dials, for this login.
     Through(Account, DeviceName, Destination),
 }
 

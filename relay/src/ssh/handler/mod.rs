@@ -23,7 +23,7 @@ use super::login::{Login, Proof};
 use crate::identity::Principal;
 use crate::model::source::Source;
 use crate::session::forward::reverse::Listeners;
-use crate::session::forward::{Ask, Place, Through};
+use crate::session::forward::{Ask, Endpoint, Through};
 use crate::session::input::Input;
 use crate::ssh::Front;
 use crate::ssh::channels::channel::Waiting;
@@ -55,13 +55,13 @@ pub(crate) struct Handler {
 }
 
 impl Handler {
-    /// The handler of a TCP connection.
+    /// Returns the handler of a TCP connection.
     #[must_use]
     pub(crate) fn outer(front: Arc<Front>, connection: Arc<Connection>, source: Source) -> Self {
         Self::new(front, connection, Proof::Key(source))
     }
 
-    /// The handler of a connection inside a jump.
+    /// Returns the handler of a connection inside a jump.
     #[must_use]
     pub(crate) fn inner(
         front: Arc<Front>,
@@ -158,7 +158,7 @@ impl Handler {
         });
     }
 
-    /// Tells whoever opens channels to the client how many it has.
+    /// Reports the number of channels to the opener of channels to the client.
     fn count_channels(&self) {
         let count = &self.confirmed.count;
         count.store(self.channels.present(), Ordering::Relaxed);
@@ -308,7 +308,7 @@ impl russh::server::Handler for Handler {
         match self.route_to_path(socket_path) {
             Ok((count, leads)) => self.lead(channel, principal, count, leads, reply, session),
             Err(sentence) => {
-                let place = Place::Path(socket_path.to_owned());
+                let place = Endpoint::Path(socket_path.to_owned());
                 self.refused_at(&place, &sentence).await;
                 reply.reject(prohibited(sentence)).await;
             }
@@ -321,7 +321,7 @@ impl russh::server::Handler for Handler {
         socket_path: &str,
         session: &mut Session,
     ) -> Result<bool, Self::Error> {
-        let place = Place::Path(socket_path.to_owned());
+        let place = Endpoint::Path(socket_path.to_owned());
         match self.listen_at(place, session.handle()).await {
             Ok(_) => Ok(true),
             Err(sentence) => {
@@ -338,7 +338,7 @@ impl russh::server::Handler for Handler {
         socket_path: &str,
         _session: &mut Session,
     ) -> Result<bool, Self::Error> {
-        let place = Place::Path(socket_path.to_owned());
+        let place = Endpoint::Path(socket_path.to_owned());
         Ok(self.listeners.cancel(&place))
     }
 
@@ -369,7 +369,7 @@ impl russh::server::Handler for Handler {
         _session: &mut Session,
     ) -> Result<bool, Self::Error> {
         let port = u16::try_from(port).ok();
-        let place = port.map(|port| Place::Port(address.to_owned(), port));
+        let place = port.map(|port| Endpoint::Port(address.to_owned(), port));
         Ok(place.is_some_and(|place| self.listeners.cancel(&place)))
     }
 
@@ -577,7 +577,7 @@ impl russh::server::Handler for Handler {
         match self.forward_agent(channel, session.handle()).await {
             Ok(()) => Ok(true),
             Err(sentence) => {
-                self.refused_at(&Place::Agent, &sentence).await;
+                self.refused_at(&Endpoint::Agent, &sentence).await;
                 // OpenSSH itself says nothing of a refusal.
                 self.channels.say(channel, &sentence, session)?;
                 Ok(false)

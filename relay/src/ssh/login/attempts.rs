@@ -34,7 +34,7 @@ impl Attempts {
         }
     }
 
-    /// Whether there were any.
+    /// Returns whether there were any.
     #[must_use]
     pub(crate) fn were_made(&self) -> bool {
         self.lock().count > 0
@@ -45,13 +45,13 @@ impl Attempts {
         self.lock().wrong_signatures += 1;
     }
 
-    /// How many there were.
+    /// Returns the number of wrong signatures.
     #[must_use]
     pub(crate) fn wrong_signatures(&self) -> usize {
         self.lock().wrong_signatures
     }
 
-    /// That they came to nothing, for the audit log.
+    /// Returns the event that they came to nothing, for the audit log.
     #[must_use]
     pub(crate) fn failed(&self, client: SocketAddr) -> Event {
         let tried = self.lock();
@@ -69,7 +69,7 @@ impl Attempts {
     }
 }
 
-/// A name as somebody typed it, cut where it is longer than any name of ours.
+/// Returns a name as it was typed, cut where it is longer than any name of ours.
 #[must_use]
 pub(crate) fn shortened(name: &str) -> &str {
     &name[..name.floor_char_boundary(MAX_TRIED_NAME)]

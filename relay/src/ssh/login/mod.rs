@@ -24,11 +24,11 @@ use crate::session::target::Target;
 use crate::ssh::Front;
 use crate::ssh::login::attempts::{Attempts, shortened};
 
-/// How the other end proves who it is.
+/// The way in which the other end proves its identity.
 pub(crate) enum Proof {
     /// By a key, on a TCP connection from this source.
     Key(Source),
-    /// It is the inside of a jump: the outer connection's proof stands, and the device is fixed.
+    /// It is the inside of a jump: the outer connection's proof counts, and the device is fixed.
     Jump(Box<Principal>, DeviceName),
 }
 
@@ -42,12 +42,12 @@ pub(crate) struct Login {
     offers: usize,
     /// Keys that were worth proving and are not proved yet, by fingerprint: at most [`MAX_KEY_OFFERS`].
     unproved: HashSet<String>,
-    /// Whether the connection is about to end for its many keys.
+    /// True if the connection is about to end for its many keys.
     is_ending: bool,
 }
 
 impl Login {
-    /// Nobody has logged in yet.
+    /// Creates the state before any user is authenticated.
     #[must_use]
     pub(crate) fn new(front: Arc<Front>, connection: Arc<Connection>, proof: Proof) -> Self {
         Self {
@@ -67,7 +67,7 @@ impl Login {
         self.attempts.clone()
     }
 
-    /// The other end gives a name and no proof: enough inside a jump, where the outer connection has proved
+    /// Handles a name without a proof: enough inside a jump, where the outer connection has proved
     /// who this is, and the name is the login on the device.
     pub(crate) async fn by_nothing(&self, user: &str) -> Auth {
         let Proof::Jump(principal, device) = &self.proof else {
@@ -98,7 +98,7 @@ impl Login {
             .await;
     }
 
-    /// The other end asks whether it is worth proving that it has this key. That changes nothing and proves
+    /// Handles the question whether it is worth proving a key. That changes nothing and proves
     /// nothing.
     pub(crate) async fn offered(&mut self, user: &str, offer: &PublicKeyOffer<'_>) -> Auth {
         let key = offer.public_key;
@@ -124,14 +124,14 @@ impl Login {
         Auth::Accept
     }
 
-    /// The other end proved that it has this key.
+    /// Handles the proof of a key.
     pub(crate) async fn by_key(&mut self, user: &str, key: &PublicKey) -> Auth {
         self.unproved.clear();
         let proved = auth::principal(&self.front.sessions.store, key).await;
         self.admit(user, proved).await
     }
 
-    /// The other end proved that it has the key of this certificate.
+    /// Handles the proof of the key of a certificate.
     pub(crate) async fn by_certificate(&mut self, user: &str, certificate: &Certificate) -> Auth {
         self.unproved.clear();
         let (store, client) = (
@@ -142,7 +142,7 @@ impl Login {
         self.admit(user, proved).await
     }
 
-    /// The client was told that it is in: it is told to the log, and the connection takes its slot. What is
+    /// Notes that the client was authenticated: it is recorded in the log, and the connection takes its slot. What is
     /// inside a jump was admitted with the connection around it.
     ///
     /// # Errors
@@ -192,7 +192,7 @@ impl Login {
         }
     }
 
-    /// Whether no key is good enough any more.
+    /// Returns whether no key is good enough any more.
     fn is_exhausted(&self) -> bool {
         self.offers > MAX_KEY_OFFERS || self.attempts.wrong_signatures() >= MAX_AUTH_FAILURES
     }
@@ -218,7 +218,7 @@ impl Login {
     }
 }
 
-/// What a client that offered too many keys is disconnected with.
+/// Returns the text with which a client that offered too many keys is disconnected.
 fn too_many_keys() -> String {
     format!(
         "no user has any of the {MAX_KEY_OFFERS} keys that were offered, and no more are looked at: name yours with \
@@ -226,7 +226,7 @@ fn too_many_keys() -> String {
     )
 }
 
-/// A login, with how it was proved and by which way it came.
+/// Returns the event of a login, with how it was proved and by which way it came.
 fn event(proof: &Proof, principal: &Principal, target: &Target) -> Event {
     let event = Event::new(EventKind::UserLogin).user(principal);
     let proved = match principal.proof {

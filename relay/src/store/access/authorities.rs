@@ -11,17 +11,17 @@ use crate::store::{Durability, Store, StoreError, meta};
 pub(crate) struct Authority {
     /// `SHA256:…` of its key, as OpenSSH prints it.
     pub fingerprint: String,
-    /// How operators call it.
+    /// The name that operators use.
     pub name: String,
     /// The key as in a `.pub` file: type and base64, without the comment.
     pub public_key: String,
     /// The comment: from outside, so escape it.
     pub comment: String,
-    /// Since when it is trusted.
+    /// The time since which it is trusted.
     pub added: Timestamp,
 }
 
-/// Why the trusted authorities were not changed.
+/// The reason why the trusted authorities were not changed.
 #[derive(Debug, Error)]
 pub(crate) enum AuthorityError {
     /// The key is trusted under another name.
@@ -64,7 +64,7 @@ const REMOVE: &str = "DELETE FROM authorities WHERE fingerprint = $1 OR name = $
 type Row = (String, String, String, String, i64);
 
 impl Store {
-    /// The trusted authorities, by name.
+    /// Returns the trusted authorities, by name.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -73,7 +73,7 @@ impl Store {
         Ok(rows.into_iter().map(Authority::of).collect())
     }
 
-    /// Whether any authority is trusted.
+    /// Checks whether any authority is trusted.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -82,7 +82,7 @@ impl Store {
         Ok(count > 0)
     }
 
-    /// Whether the authority of that fingerprint is trusted.
+    /// Checks whether the authority of that fingerprint is trusted.
     ///
     /// # Errors
     /// [`StoreError`].

@@ -9,12 +9,12 @@ use crate::state::KeyFingerprint;
 use crate::store::meta::{GET, ROSTER, SET};
 use crate::store::{AuditEntry, Durability, Store, StoreError, audit};
 
-/// What goes before a key's name in the table of facts.
+/// The prefix of a key's name in the table of facts.
 const PREFIX: &str = "key:";
 /// The file of the recordings' key.
 const RECORDING: &str = "recording.key";
 
-/// Why the keys of a state folder cannot be used with its database.
+/// The reason why the keys of a state folder cannot be used with its database.
 #[derive(Debug, Error)]
 pub(crate) enum BoundKeyError {
     /// A key is not the one that the relay has used so far.
@@ -28,7 +28,7 @@ pub(crate) enum BoundKeyError {
         expected: String,
         /// That of the file's key.
         found: String,
-        /// What another key breaks.
+        /// The effect of another key.
         breaks: &'static str,
         /// The name for `--accept-key`.
         name: &'static str,
@@ -59,7 +59,7 @@ impl Store {
         Ok(())
     }
 
-    /// Whether these are the keys that the relay has used so far, as far as it has noted them.
+    /// Checks whether these are the keys that the relay has used so far, as far as it has noted them.
     ///
     /// # Errors
     /// [`BoundKeyError::Replaced`].
@@ -98,8 +98,8 @@ impl Store {
         Ok(())
     }
 
-    /// Notes the fingerprint of a key by the name of its file. Whoever replaces a key on purpose calls this with the new
-    /// one.
+    /// Notes the fingerprint of a key by the name of its file. Call it after a key was replaced on purpose, with the
+    /// new one.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -119,7 +119,7 @@ impl Store {
         Ok(noted.fetch_optional(&self.readers).await?)
     }
 
-    /// Whether the store knows this key; `false`: it knows none by its name.
+    /// Checks whether the store knows this key; `false`: it knows none by its name.
     async fn is_bound(&self, key: &KeyFingerprint) -> Result<bool, BoundKeyError> {
         let noted = self.noted(key).await?;
         let is_noted = noted.is_some();
@@ -139,7 +139,7 @@ impl Store {
         }
     }
 
-    /// The recordings' key that devices were given last: what a database of an earlier version knows.
+    /// Returns the recordings' key that devices were given last: what a database of an earlier version knows.
     async fn rostered(&self) -> Result<Option<String>, StoreError> {
         let roster = self.meta_get(ROSTER).await?;
         Ok(roster.and_then(|roster| roster.split(' ').nth(2).map(str::to_owned)))

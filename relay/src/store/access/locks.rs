@@ -9,20 +9,20 @@ use crate::model::lock::{Lock, LockTarget, network};
 use crate::model::role::RoleName;
 use crate::store::{Durability, RelayId, Store, StoreError, meta};
 
-/// What a lock is made of.
+/// The fields of a new lock.
 #[derive(Clone, Debug)]
 pub(crate) struct NewLock {
-    /// What it shuts out.
+    /// The subject that it shuts out.
     pub target: LockTarget,
-    /// Why; may be empty.
+    /// The reason; may be empty.
     pub message: String,
-    /// Who makes it; `None`: somebody at the relay itself.
+    /// The user who makes it; `None`: a command at the relay itself.
     pub by: Option<UserName>,
-    /// Until when.
+    /// The expiry time.
     pub expires: Option<Timestamp>,
 }
 
-/// Why a lock was not made.
+/// The reason why a lock was not made.
 #[derive(Debug, Error)]
 pub(crate) enum LockError {
     /// There are too many.
@@ -44,11 +44,11 @@ impl From<sqlx::Error> for LockError {
 /// A session that is to end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Kill {
-    /// Which.
+    /// The session.
     pub session: SessionId,
-    /// Why; may be empty.
+    /// The reason; may be empty.
     pub message: String,
-    /// Who wants it; `None`: somebody at the relay itself.
+    /// The user who wants it; `None`: a command at the relay itself.
     pub by: Option<UserName>,
 }
 
@@ -97,7 +97,7 @@ impl Store {
         Ok(id)
     }
 
-    /// The locks that stand, oldest first.
+    /// Returns the locks that stand, oldest first.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -146,7 +146,7 @@ impl Store {
         Ok(asked)
     }
 
-    /// The sessions of this run that are to end.
+    /// Returns the sessions of this run that are to end.
     ///
     /// # Errors
     /// [`StoreError`].

@@ -16,16 +16,16 @@ pub(crate) enum RevokedThing {
     Key(String),
     /// Certificates by their serial numbers.
     Serials {
-        /// Whose.
+        /// The authority that issued it.
         authority: Option<String>,
-        /// From and to.
+        /// The first and the last serial number.
         serials: RangeInclusive<u64>,
     },
     /// Certificates by their key id: from outside, so escape it.
     KeyId {
-        /// Whose.
+        /// The authority that issued it.
         authority: Option<String>,
-        /// Which.
+        /// The id.
         id: String,
     },
 }
@@ -33,11 +33,11 @@ pub(crate) enum RevokedThing {
 /// A revocation, as a listing shows one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Revocation {
-    /// By which it can be taken back.
+    /// The id by which it can be taken back.
     pub id: i64,
-    /// What is revoked.
+    /// The thing that is revoked.
     pub thing: RevokedThing,
-    /// Since when.
+    /// The time of the revocation.
     pub added: Timestamp,
 }
 
@@ -51,18 +51,18 @@ pub(crate) struct Prints {
     pub sha1: String,
 }
 
-/// What a change to the list did.
+/// The result of a change to the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RevocationChange {
-    /// How many things are newly revoked.
+    /// The number of things are newly revoked.
     pub added: usize,
-    /// How many are not revoked any more.
+    /// The number of things that are no longer revoked.
     pub removed: usize,
-    /// How many are revoked now.
+    /// The number of things that are revoked now.
     pub total: usize,
 }
 
-/// Why the list was not changed.
+/// The reason why the list was not changed.
 #[derive(Debug, Error)]
 pub(crate) enum RevocationError {
     /// Too many.
@@ -106,7 +106,7 @@ const FIND_KEY_ID: &str = "SELECT 1 FROM revocations
 type Row = (i64, String, String, String, Vec<u8>, Vec<u8>, i64);
 
 impl Store {
-    /// What is revoked, in the order in which it came.
+    /// Returns what is revoked, in the order in which it came.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -115,7 +115,7 @@ impl Store {
         rows.into_iter().map(Revocation::of).collect()
     }
 
-    /// Whether a key is revoked.
+    /// Checks whether a key is revoked.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -124,7 +124,7 @@ impl Store {
         Ok(found.fetch_optional(&self.readers).await?.is_some())
     }
 
-    /// Whether a certificate is revoked, apart from the keys in it. Serial number zero is none: an authority
+    /// Checks whether a certificate is revoked, apart from the keys in it. Serial number zero is none: an authority
     /// that does not number its certificates gives it to all of them.
     ///
     /// # Errors

@@ -9,10 +9,10 @@ use crate::model::role::{Role, RoleName};
 use crate::model::user::Subject;
 use crate::store::{Durability, Store, StoreError, User, UserId, Write, meta};
 
-/// How many users a sentence names before it only counts them.
+/// The number of users a sentence names before it only counts them.
 const NAMED_USERS: usize = 5;
 
-/// Why a role was not removed.
+/// The reason why a role was not removed.
 #[derive(Debug, Error)]
 pub(crate) enum RoleError {
     /// There is no such role.
@@ -27,9 +27,9 @@ pub(crate) enum RoleError {
         holders = holders_text(.holders)
     )]
     Held {
-        /// Which.
+        /// The role.
         role: RoleName,
-        /// Who has it.
+        /// The users that have it.
         holders: Vec<String>,
     },
     /// The store failed.
@@ -37,7 +37,7 @@ pub(crate) enum RoleError {
     Store(#[from] StoreError),
 }
 
-/// `user "alice"`, `users "alice", "bob"`, at most a few of them.
+/// Returns `user "alice"`, `users "alice", "bob"`, at most a few of them.
 pub(crate) fn holders_text(holders: &[String]) -> String {
     let shown: Vec<String> = holders
         .iter()
@@ -70,7 +70,7 @@ const REMOVE: &str = "DELETE FROM roles WHERE name = $1";
 type SubjectRow = (i64, bool, Option<String>, Option<String>, Option<String>);
 
 impl Store {
-    /// A user and their roles as they are now. Names of roles that there are not stay in
+    /// Returns a user and their roles as they are now. Names of roles that there are not stay in
     /// [`User::roles`] and mean nothing.
     ///
     /// # Errors
@@ -103,7 +103,7 @@ impl Store {
         Ok(Some(subject))
     }
 
-    /// All roles by name, without the presets.
+    /// Returns all roles by name, without the presets.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -114,7 +114,7 @@ impl Store {
             .collect()
     }
 
-    /// Removes a role that nobody has.
+    /// Removes a role that no user has.
     ///
     /// # Errors
     /// [`RoleError`].
@@ -142,14 +142,14 @@ impl Store {
     }
 }
 
-/// Whether there is a role of that name, inside a transaction.
+/// Checks whether there is a role of that name, inside a transaction.
 pub(crate) async fn exists(write: &mut Write, name: &str) -> Result<bool, StoreError> {
     let found = sqlx::query_scalar(EXISTS).bind(name);
     let found: i64 = found.fetch_one(&mut **write).await?;
     Ok(found > 0 || presets::is_preset(name))
 }
 
-/// All roles, inside a transaction.
+/// Returns all roles, inside a transaction.
 pub(crate) async fn all(write: &mut Write) -> Result<Vec<Role>, StoreError> {
     let rows: Vec<(String, String)> = sqlx::query_as(ALL).fetch_all(&mut **write).await?;
     rows.iter()

@@ -1,4 +1,4 @@
-//! Operators: who they are. How they are changed stands in `user_changes`.
+//! Operators. Their changes are in `user_changes`.
 
 use std::collections::BTreeMap;
 
@@ -24,11 +24,11 @@ pub(crate) struct UserKey {
 pub(crate) struct UserRow {
     /// Name, e-mail address, roles, whether disabled.
     pub user: User,
-    /// When added.
+    /// The time at which it was added.
     pub created: Timestamp,
     /// The keys, in the order in which they came.
     pub keys: Vec<UserKey>,
-    /// What a certificate may name the user by, in order.
+    /// The names by which a certificate may refer to the user, in order.
     pub principals: Vec<String>,
 }
 
@@ -48,7 +48,7 @@ const ALL_KEYS: &str = "SELECT user_name, fingerprint, public_key, comment FROM 
 type Head = (i64, String, bool, Option<String>);
 
 impl Store {
-    /// Whose key that is. The fingerprint is `SHA256:…`, as OpenSSH prints it.
+    /// Returns the user of a key. The fingerprint is `SHA256:…`, as OpenSSH prints it.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -58,7 +58,7 @@ impl Store {
         self.with_roles(row).await
     }
 
-    /// Whom a certificate's principal means.
+    /// Returns the user that a certificate's principal means.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -71,7 +71,7 @@ impl Store {
         self.with_roles(row).await
     }
 
-    /// The user of that name.
+    /// Returns the user of that name.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -81,7 +81,7 @@ impl Store {
         self.with_roles(row).await
     }
 
-    /// All users by name, with their keys and principals.
+    /// Returns all users by name, with their keys and principals.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -99,7 +99,7 @@ impl Store {
     }
 }
 
-/// All users by name, as they are for this connection.
+/// Returns all users by name, as they are for this connection.
 pub(crate) async fn all(from: &mut SqliteConnection) -> Result<Vec<UserRow>, StoreError> {
     let heads: Vec<(i64, String, i64, bool, Option<String>)> =
         sqlx::query_as(ALL).fetch_all(&mut *from).await?;
@@ -140,7 +140,7 @@ fn user((id, name, disabled, email): Head, roles: Vec<String>) -> Result<User, S
     })
 }
 
-/// What belongs to each user, in the order in which it came.
+/// Returns what belongs to each user, in the order in which it came.
 fn lists<T>(rows: Vec<(String, T)>) -> BTreeMap<String, Vec<T>> {
     let mut lists: BTreeMap<String, Vec<T>> = BTreeMap::new();
     for (user, thing) in rows {

@@ -1,4 +1,4 @@
-//! Changes that are told in the audit log by the very transaction that makes them: no change without its
+//! Changes that are recorded in the audit log by the very transaction that makes them: no change without its
 //! rows, and no rows without their change.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +19,7 @@ struct Inner {
 }
 
 impl Attributed {
-    /// Whether the change was made, and its rows written with it.
+    /// Returns whether the change was made, and its rows written with it.
     #[must_use]
     pub(crate) fn is_written(&self) -> bool {
         self.0.written.load(Ordering::Acquire)
@@ -37,7 +37,7 @@ impl Attributed {
 }
 
 impl Store {
-    /// The same store, whose next durable change appends `entries` to the audit log. A change that fails, or
+    /// Returns the same store, whose next durable change appends `entries` to the audit log. A change that fails, or
     /// turns out to be none, appends nothing: see [`Attributed::is_written`].
     #[must_use]
     pub(crate) fn attributed(&self, entries: Vec<AuditEntry>) -> (Self, Attributed) {

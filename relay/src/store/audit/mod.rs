@@ -11,7 +11,7 @@ use crate::clock::Timestamp;
 
 /// The last entry that the file of the log holds.
 const WRITTEN: &str = "audit_written";
-/// What [`Store::probe_audit`] writes.
+/// The name of the fact that [`Store::probe_audit`] writes.
 const PROBE: &str = "audit_probe";
 
 /// An event as it is kept.
@@ -19,17 +19,17 @@ const PROBE: &str = "audit_probe";
 pub(crate) struct AuditEntry {
     /// Its place in the log; 0 before it has one.
     pub id: i64,
-    /// When it happened.
+    /// The time at which it happened.
     pub time: Timestamp,
-    /// What: the name of an `EventKind`, perhaps of another version.
+    /// The name of an `EventKind`, possibly of another version.
     pub event: String,
-    /// Who.
+    /// The user.
     pub user: Option<String>,
-    /// What proved it.
+    /// The fingerprint of the key that proved it.
     pub key: Option<String>,
-    /// Where known.
+    /// The e-mail address, if it is known.
     pub email: Option<String>,
-    /// From where.
+    /// The client's address.
     pub client: Option<String>,
     /// The relay that tells it.
     pub relay: Option<String>,
@@ -41,24 +41,24 @@ pub(crate) struct AuditEntry {
     pub device_address: Option<String>,
     /// The account there.
     pub login: Option<String>,
-    /// In which session.
+    /// The session.
     pub session: Option<String>,
-    /// How it went.
+    /// The outcome.
     pub outcome: String,
-    /// Why.
+    /// The reason.
     pub reason: Option<String>,
-    /// What the event adds.
+    /// The attributes that the event adds.
     pub more: Map<String, Value>,
 }
 
-/// Which entries are asked for: all that fit each condition that is given.
+/// A filter for entries: all that fit each condition that is given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct AuditFilter {
     /// Not before.
     pub since: Option<Timestamp>,
     /// Before.
     pub until: Option<Timestamp>,
-    /// Who.
+    /// The user.
     pub user: Option<String>,
     /// A device's name.
     pub device: Option<String>,
@@ -70,7 +70,7 @@ pub(crate) struct AuditFilter {
     pub session: Option<String>,
 }
 
-/// A place in the log in the order of time: what stands before the next page.
+/// A position in the log in the order of time: the entry before the next page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct AuditKey(pub Timestamp, pub i64);
 
@@ -80,7 +80,7 @@ impl AuditKey {
 }
 
 impl AuditEntry {
-    /// Its place.
+    /// Returns its place.
     #[must_use]
     pub(crate) fn key(&self) -> AuditKey {
         AuditKey(self.time, self.id)
@@ -104,10 +104,10 @@ const OLD: &str = "SELECT COUNT(*), MIN(id), MAX(id), MIN(time), MAX(time) FROM
 const REMOVE: &str = "DELETE FROM audit WHERE id IN
     (SELECT id FROM audit WHERE time < $1 AND id <= $2 ORDER BY time, id LIMIT $3)";
 
-/// What one pass of retention removed.
+/// The result of one pass of retention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AuditRemoved {
-    /// How many entries.
+    /// The number of entries.
     pub count: i64,
     /// The lowest and the highest id among them.
     pub ids: (i64, i64),
@@ -134,7 +134,7 @@ impl Store {
         self.meta_set(PROBE, &now.0.to_string()).await
     }
 
-    /// The id of the newest entry; 0 for an empty log.
+    /// Returns the id of the newest entry; 0 for an empty log.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -142,7 +142,7 @@ impl Store {
         Ok(sqlx::query_scalar(HEAD).fetch_one(&self.readers).await?)
     }
 
-    /// At most `limit` entries behind `after` in the order of time, up to the id `head`, so that a reader
+    /// Returns at most `limit` entries behind `after` in the order of time, up to the id `head`, so that a reader
     /// of the whole log comes to an end.
     ///
     /// # Errors
@@ -165,7 +165,7 @@ impl Store {
         self.fetch(query).await
     }
 
-    /// The place before the newest `count` entries up to `head`: where to begin, to read just those.
+    /// Returns the place before the newest `count` entries up to `head`: where to begin, to read just those.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -185,7 +185,7 @@ impl Store {
         Ok(place.map_or(AuditKey::START, |(time, id)| AuditKey(Timestamp(time), id)))
     }
 
-    /// At most `limit` entries with an id above `after`, in the order in which they were written: for who
+    /// Returns at most `limit` entries with an id above `after`, in the order in which they were written: for who
     /// follows the log, because an entry may be written later than its time.
     ///
     /// # Errors
@@ -219,7 +219,7 @@ impl Store {
         Ok(query.fetch_all(&self.readers).await?)
     }
 
-    /// The last entry that the log's file holds; `None` if there never was a file.
+    /// Returns the last entry that the log's file holds; `None` if there never was a file.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -329,7 +329,7 @@ fn push_filter(query: &mut QueryBuilder<Sqlite>, filter: &AuditFilter) {
     }
 }
 
-/// An entry as it stands in the table.
+/// An entry as it is in the table.
 #[derive(sqlx::FromRow)]
 struct Row {
     id: i64,

@@ -3,7 +3,7 @@
 use crate::clock::Timestamp;
 use crate::store::{Store, StoreError};
 
-/// Faults that are told; where there are more, these are bad enough.
+/// The query for faults, at most ten: where there are more, these are bad enough.
 const INTEGRITY: &str = "PRAGMA integrity_check(10)";
 const ORPHANS: &str = "SELECT \"table\" FROM pragma_foreign_key_check LIMIT 10";
 const NEWEST: &str = "SELECT MAX(t) FROM (
@@ -11,7 +11,7 @@ const NEWEST: &str = "SELECT MAX(t) FROM (
     UNION ALL SELECT MAX(heartbeat) FROM relays UNION ALL SELECT MAX(last_heard) FROM tunnels)";
 
 impl Store {
-    /// What is wrong with the file, in SQLite's words; nothing, if it is whole.
+    /// Returns what is wrong with the file, in SQLite's words; nothing, if it is whole.
     ///
     /// # Errors
     /// [`StoreError::Database`] if it is so broken that it cannot be looked at.
@@ -25,7 +25,7 @@ impl Store {
         Ok(faults)
     }
 
-    /// The newest time that is written anywhere.
+    /// Returns the newest time that is written anywhere.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -34,7 +34,7 @@ impl Store {
         Ok(newest.map(Timestamp))
     }
 
-    /// The version of the tables.
+    /// Returns the version of the tables.
     ///
     /// # Errors
     /// [`StoreError::Database`].

@@ -29,20 +29,20 @@ pub(crate) struct Enrolment<'a> {
     pub agent_version: String,
     /// The agent's target triple, as it says.
     pub target: String,
-    /// When.
+    /// The current time.
     pub now: Timestamp,
 }
 
-/// Why a device did not become a member.
+/// The reason why a device did not become a member.
 #[derive(Debug, Error)]
 pub(crate) enum EnrolError {
-    /// Nobody knows the secret.
+    /// The secret is not known.
     #[error("the token is unknown to this relay: ask for a new one (`relay token create`)")]
     TokenUnknown,
     /// The token's time is over.
     #[error("the token expired: ask for a new one (`relay token create`)")]
     TokenExpired {
-        /// How long ago.
+        /// The time since then.
         ago: Duration,
     },
     /// Its uses are used.
@@ -55,7 +55,7 @@ pub(crate) enum EnrolError {
     NameTaken {
         /// The name.
         name: DeviceName,
-        /// Who has it.
+        /// The device that has it.
         holder: DeviceId,
     },
     /// The key was revoked, which is for ever.
@@ -70,7 +70,7 @@ pub(crate) enum EnrolError {
 }
 
 impl EnrolError {
-    /// What the device is told.
+    /// Returns the refusal that is sent to the device.
     #[must_use]
     pub(crate) fn refusal(&self) -> Refusal {
         match self {
@@ -165,7 +165,7 @@ async fn use_token(
     Ok((id, labels::from_column(&labels)?))
 }
 
-/// A new identifier, and the name that was asked for or one made of the identifier.
+/// Returns a new identifier, and the name that was asked for or one made of the identifier.
 async fn pick_name(
     write: &mut Write,
     wanted: Option<DeviceName>,

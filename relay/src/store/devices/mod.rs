@@ -23,78 +23,78 @@ pub(crate) struct Device {
     pub id: DeviceId,
     /// Unique among the devices that are not revoked.
     pub name: DeviceName,
-    /// What it proves on the tunnel.
+    /// The key that it proves on the tunnel.
     pub key: PublicKey,
     /// The admin's words about it.
     pub labels: Labels,
-    /// When it joined.
+    /// The time at which it joined.
     pub enrolled: Timestamp,
-    /// Whether it can be reached, at the time of the look-up.
+    /// The presence: whether it can be reached, at the time of the look-up.
     pub presence: Presence,
     /// The agent's version, as it last said: from outside, so escape it.
     pub agent_version: String,
     /// The agent's target triple, as it last said: from outside, so escape it.
     pub target: String,
-    /// When it was last seen to be two machines with one key, and the addresses of both.
+    /// The time at which it was last seen to be two machines with one key, and the addresses of both.
     pub cloned: Option<ClonedDevice>,
     /// The token that it enrolled with; `None` if that was before the store kept it.
     pub token: Option<String>,
-    /// When an admin revoked it. Such a device may do nothing and nothing may reach it.
+    /// The time at which an admin revoked it. Such a device may do nothing and nothing may reach it.
     pub revoked: Option<Timestamp>,
 }
 
 /// Two machines that are one device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ClonePair {
-    /// Where the one is that was there first.
+    /// The address of the one that was there first.
     pub first: SocketAddr,
-    /// Where the second one is.
+    /// The address of the second one.
     pub second: SocketAddr,
 }
 
 /// A device that is two machines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ClonedDevice {
-    /// When they were last seen at odds.
+    /// The time at which they were last seen at odds.
     pub seen: Timestamp,
-    /// Where they were.
+    /// The addresses of both.
     pub pair: ClonePair,
 }
 
 impl ClonedDevice {
-    /// Whether it is so still, for all that is known.
+    /// Returns whether it is so still, for all that is known.
     #[must_use]
     pub(crate) fn is_current(&self, now: Timestamp) -> bool {
         now.since(self.seen) < CLONE_MEMORY
     }
 }
 
-/// Whether a device can be reached.
+/// The presence of a device: whether it can be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Presence {
     /// The verdict.
     pub state: PresenceState,
     /// If offline: since when, or `None` if it never had a tunnel.
     pub since: Option<Timestamp>,
-    /// When it was last heard on a tunnel.
+    /// The time at which it was last heard on a tunnel.
     pub last_seen: Option<Timestamp>,
-    /// Where from.
+    /// The address that it was last heard from.
     pub address: Option<SocketAddr>,
 }
 
 /// The verdict about a device's presence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PresenceState {
-    /// Its tunnel stands on a living relay.
+    /// Its tunnel is established on a living relay.
     Online,
-    /// Its tunnel stands, but two keepalives passed without a word.
+    /// Its tunnel is established, but two keepalives passed without a word.
     Stale,
     /// It has no tunnel.
     Offline,
 }
 
 impl PresenceState {
-    /// The word for listings.
+    /// Returns the word for listings.
     #[must_use]
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
@@ -105,7 +105,7 @@ impl PresenceState {
     }
 }
 
-/// Why a device was not renamed.
+/// The reason why a device was not renamed.
 #[derive(Debug, Error)]
 pub(crate) enum RenameError {
     /// There is no such device.
@@ -116,7 +116,7 @@ pub(crate) enum RenameError {
     Taken {
         /// The new name.
         name: DeviceName,
-        /// Who has it.
+        /// The device that has it.
         holder: DeviceId,
     },
     /// The store failed.
@@ -124,7 +124,7 @@ pub(crate) enum RenameError {
     Store(#[from] StoreError),
 }
 
-/// Why labels were not changed.
+/// The reason why labels were not changed.
 #[derive(Debug, Error)]
 pub(crate) enum LabelError {
     /// There is no such device.
@@ -147,7 +147,7 @@ pub(crate) struct Revoked {
     pub token: Option<TokenLeft>,
 }
 
-/// Why a device was not revoked.
+/// The reason why a device was not revoked.
 #[derive(Debug, Error)]
 pub(crate) enum RevokeError {
     /// There is no such device.
@@ -187,7 +187,7 @@ const CLOSE: &str = "UPDATE tunnels SET closed = $2 WHERE device = $1 AND closed
 const REVOKED: &str = "SELECT id FROM devices WHERE revoked IS NOT NULL";
 
 impl Store {
-    /// All devices by name, the revoked ones too, with their presence at `now`.
+    /// Returns all devices by name, the revoked ones too, with their presence at `now`.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -196,7 +196,7 @@ impl Store {
         rows.into_iter().map(|row| row.device(now)).collect()
     }
 
-    /// The device of that name. If none has it now but one had it when it was revoked, that one: so
+    /// Returns the device of that name. If none has it now but one had it when it was revoked, that one: so
     /// look at [`Device::revoked`].
     ///
     /// # Errors
@@ -210,7 +210,7 @@ impl Store {
         row.map(|row| row.device(Timestamp::now())).transpose()
     }
 
-    /// The device with that key, revoked or not.
+    /// Returns the device with that key, revoked or not.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -223,7 +223,7 @@ impl Store {
         row.map(|row| row.device(Timestamp::now())).transpose()
     }
 
-    /// The device of that identifier, revoked or not.
+    /// Returns the device of that identifier, revoked or not.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -233,7 +233,7 @@ impl Store {
         row.map(|row| row.device(Timestamp::now())).transpose()
     }
 
-    /// The identifiers of all revoked devices: for a relay that looks whether it still has a tunnel of
+    /// Returns the identifiers of all revoked devices: for a relay that looks whether it still has a tunnel of
     /// one of them.
     ///
     /// # Errors
@@ -346,7 +346,7 @@ impl Store {
     }
 }
 
-/// Who has a name now.
+/// Returns the device that has a name now.
 pub(super) async fn holder(
     write: &mut super::Write,
     name: &DeviceName,
@@ -356,7 +356,7 @@ pub(super) async fn holder(
     id.map(|id| device_id(&id)).transpose()
 }
 
-/// The device with a key, inside a transaction.
+/// Returns the device with a key, inside a transaction.
 pub(super) async fn by_key(
     write: &mut super::Write,
     key: &PublicKey,
@@ -374,7 +374,7 @@ fn device_id(column: &[u8]) -> Result<DeviceId, StoreError> {
         .map_err(|_| StoreError::Corrupt("a device's identifier"))
 }
 
-/// A device as it stands in the tables.
+/// A device as it is in the tables.
 #[derive(sqlx::FromRow)]
 struct Row {
     id: Vec<u8>,

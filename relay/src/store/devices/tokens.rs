@@ -11,45 +11,45 @@ use crate::hex::hex;
 use crate::state::{random_bytes, sha256};
 use crate::store::{Durability, Labels, Store, StoreError, Write};
 
-/// A token that is over is kept for so long, so that a late device is told "expired", not "unknown".
+/// A token that is over is kept for so long, so that a late device gets "expired", not "unknown".
 const KEEP_EXPIRED: Duration = Duration::from_secs(30 * 86_400);
 
-/// What a new token allows.
+/// The attributes of a new token.
 #[derive(Clone, Debug)]
 pub(crate) struct NewToken {
-    /// How many devices may join with it.
+    /// The number of devices may join with it.
     pub uses: u32,
-    /// For how long.
+    /// The time for which it is valid.
     pub ttl: Duration,
-    /// What each of these devices is labelled with.
+    /// The labels that each of these devices gets.
     pub labels: Labels,
 }
 
-/// A token as a listing shows it: without its secret, which nobody knows any more.
+/// A token as a listing shows it: without its secret, which is not stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TokenRow {
     /// A short name for it, for `token rm`.
     pub id: String,
-    /// How many devices could join in all.
+    /// The number of devices could join in all.
     pub uses: i64,
-    /// How many still can.
+    /// The number of uses that are left.
     pub uses_left: i64,
-    /// When it was made.
+    /// The time at which it was made.
     pub created: Timestamp,
-    /// When it ends.
+    /// The time at which it ends.
     pub expires: Timestamp,
-    /// What devices get.
+    /// The labels that devices get.
     pub labels: Labels,
 }
 
-/// What is left of a token that a device enrolled with.
+/// The rest of a token that a device enrolled with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TokenLeft {
     /// Its short name.
     pub id: String,
-    /// How many devices can still join with it.
+    /// The number of devices can still join with it.
     pub uses_left: i64,
-    /// Until when.
+    /// The expiry time.
     pub expires: Timestamp,
 }
 
@@ -97,7 +97,7 @@ impl Store {
         Ok((id, secret))
     }
 
-    /// All tokens, the oldest first, also those that are over.
+    /// Returns all tokens, the oldest first, also those that are over.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -116,7 +116,7 @@ impl Store {
         rows.into_iter().map(row).collect()
     }
 
-    /// Looks up what is left of the token that a device enrolled with: `None` if nobody can join with it any more.
+    /// Returns what is left of the token that a device enrolled with: `None` if no device can join with it any more.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -147,7 +147,7 @@ impl Store {
     }
 }
 
-/// What is left of the token that a device enrolled with, inside a transaction.
+/// Returns what is left of the token that a device enrolled with, inside a transaction.
 pub(crate) async fn left_of(
     write: &mut Write,
     device: DeviceId,

@@ -23,15 +23,15 @@ impl TunnelId {
 /// A tunnel of an earlier run of a relay that nothing has closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LeftTunnel {
-    /// Whose.
+    /// The device.
     pub device: DeviceId,
-    /// Where the device was heard last.
+    /// The address from which the device was heard last.
     pub address: SocketAddr,
     /// The connection id by which it spoke.
     pub id: TunnelId,
 }
 
-/// What is known of a tunnel when it opens.
+/// The facts about a tunnel when it opens.
 #[derive(Clone, Debug)]
 pub(crate) struct TunnelFacts {
     /// The device's address as the relay sees it.
@@ -71,7 +71,7 @@ const HEARD: &str = "UPDATE tunnels SET last_heard = $3, address = $4
 
 const NOTE_ID: &str = "UPDATE tunnels SET connection_id = $3
     WHERE device = $1 AND generation = $2 AND closed IS NULL";
-// Those that were never closed, whoever has marked them as closed since. Whoever was heard last comes first.
+// Those that were never closed, even if they were marked as closed since. The one that was heard last comes first.
 const LEFT: &str = "SELECT device, address, connection_id FROM tunnels
     WHERE connection_id IS NOT NULL AND last_heard >= $1 ORDER BY last_heard DESC LIMIT $2";
 
@@ -101,7 +101,7 @@ impl Store {
         write.commit().await
     }
 
-    /// A device's tunnel stands on `relay`, and replaces any other. Gives its generation, which is
+    /// Notes that a device's tunnel is established on `relay`, and replaces any other. Returns its generation, which is
     /// higher than all before it.
     ///
     /// # Errors
@@ -138,7 +138,7 @@ impl Store {
             .map_err(|_| StoreError::Corrupt("a generation"))
     }
 
-    /// The tunnel of that generation is closed; nothing happens if a newer one stands.
+    /// Notes that the tunnel of that generation is closed; nothing happens if there is a newer one.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -157,7 +157,7 @@ impl Store {
         write.commit().await
     }
 
-    /// These devices speak by these connection ids. One transaction.
+    /// Notes the connection ids that these devices use. One transaction.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -200,7 +200,7 @@ impl Store {
         Ok(left.collect())
     }
 
-    /// These devices were heard, at these times, from these addresses. One transaction: collect for a
+    /// Notes when, and from which addresses, these devices were heard. One transaction: collect for a
     /// second, then call.
     ///
     /// # Errors

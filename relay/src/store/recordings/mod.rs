@@ -17,7 +17,7 @@ mod read;
 
 pub(crate) use read::{RecordingFacts, RecordingFilter, RecordingRow, recorded_kind};
 
-/// Where a recording stands, in a word.
+/// The state of a recording, in a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RecordingState {
     /// The session runs.
@@ -45,7 +45,7 @@ impl RecordingState {
         Self::Lost,
     ];
 
-    /// Its word.
+    /// Returns its word.
     #[must_use]
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
@@ -58,7 +58,7 @@ impl RecordingState {
         }
     }
 
-    /// Whether it stays so for good.
+    /// Returns whether it stays so for good.
     #[must_use]
     pub(crate) const fn is_terminal(self) -> bool {
         !matches!(self, Self::Recording | Self::Uploading)
@@ -68,17 +68,17 @@ impl RecordingState {
 /// A recording that begins.
 #[derive(Clone, Debug)]
 pub(crate) struct NewRecording {
-    /// Whose session, of what.
+    /// The session's facts.
     pub session: SessionFacts,
     /// The key of its streams' digests.
     pub key: ChainKey,
-    /// What the session is begun with.
+    /// The parameters that the session is begun with.
     pub begun: SessionStart,
-    /// Where the digests are before anything has passed.
+    /// The digests before anything has passed.
     pub seen: SeenSession,
 }
 
-/// What the relay has seen pass of a session.
+/// The digests of what the relay has seen pass of a session.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SeenSession {
     /// On its three streams.
@@ -90,11 +90,11 @@ pub(crate) struct SeenSession {
 /// A legal hold: the recording stays until it is released.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Hold {
-    /// Since when.
+    /// The time since which it holds.
     pub since: Timestamp,
-    /// By whom; `None`: somebody at the relay itself.
+    /// The user who placed it; `None`: a command at the relay itself.
     pub by: Option<UserName>,
-    /// Why; may be empty. Escape it.
+    /// The reason; may be empty. Escape it.
     pub reason: String,
 }
 
@@ -105,18 +105,18 @@ pub(crate) struct SignedVerdict {
     pub text: String,
     /// The cluster key's signature on it.
     pub signature: [u8; 64],
-    /// Whether everything is proved.
+    /// True if everything is proved.
     pub verified: bool,
 }
 
-/// How a recorded session ended, as the relay saw it.
+/// The end of a recorded session, as the relay saw it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Over {
-    /// When.
+    /// The time of the end.
     pub ended: Timestamp,
-    /// With which exit status, if with one.
+    /// The way it closed, with the exit status if there is one.
     pub closing: Closing,
-    /// Whether the device started nothing.
+    /// True if the device started nothing.
     pub refused: bool,
     /// By when its recording is expected.
     pub expected: Timestamp,
@@ -150,7 +150,7 @@ const RELEASE: &str = "UPDATE recordings SET hold_since = NULL, hold_by = NULL, 
     WHERE id = $1 AND hold_since IS NOT NULL";
 
 impl Store {
-    /// A recording begins.
+    /// Notes that a recording begins.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -172,7 +172,7 @@ impl Store {
         write.commit().await
     }
 
-    /// What the relay has seen of a session that goes on.
+    /// Notes what the relay has seen of a session that goes on.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -189,7 +189,7 @@ impl Store {
         write.commit().await
     }
 
-    /// The file operations of a session cannot be followed any more, for this reason.
+    /// Notes that the file operations of a session cannot be followed any more, for this reason.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -204,8 +204,8 @@ impl Store {
         write.commit().await
     }
 
-    /// The session of a recording is over: what the relay has seen of it, whether up to its exit status, and by
-    /// when the recording is expected. `refused` says that the device started nothing.
+    /// Notes that the session of a recording is over: what the relay has seen of it, whether up to its exit status, and
+    /// by when the recording is expected. `refused` says that the device started nothing.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -230,7 +230,7 @@ impl Store {
         write.commit().await
     }
 
-    /// All sessions of earlier runs are over.
+    /// Notes that all sessions of earlier runs are over.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -279,7 +279,7 @@ impl Store {
         write.commit().await
     }
 
-    /// A segment is stored for good.
+    /// Notes that a segment is stored for good.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -301,7 +301,7 @@ impl Store {
         write.commit().await
     }
 
-    /// The device's report is kept.
+    /// Notes that the device's report is kept.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -318,7 +318,7 @@ impl Store {
         write.commit().await
     }
 
-    /// How many bytes the device has offered, for who asks how far it is.
+    /// Returns the number of bytes the device has offered, for who asks how far it is.
     ///
     /// # Errors
     /// [`StoreError`].

@@ -19,32 +19,32 @@ use crate::store::{Store, StoreError, UserId};
 /// A recording, as far as listings need it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RecordingRow {
-    /// Whose session, of what.
+    /// The session's facts.
     pub session: SessionFacts,
-    /// When the session ended.
+    /// The time at which the session ended.
     pub ended: Option<Timestamp>,
-    /// Where it stands.
+    /// The state.
     pub state: RecordingState,
-    /// Why it stands there, in a sentence; `None` for what needs none.
+    /// The reason of the state, in a sentence; `None` for what needs none.
     pub reason: Option<String>,
     /// Bytes that are stored.
     pub bytes: u64,
     /// Bytes that the device has offered, as far as it has.
     pub offered: u64,
-    /// Whether everything in it is proved; `None` before the verdict.
+    /// True if everything in it is proved; `None` before the verdict.
     pub verified: Option<bool>,
     /// The verdict, as it was signed.
     pub verdict: Option<String>,
     /// The cluster key's signature on it.
     pub signature: Option<Vec<u8>>,
-    /// Who wants it to stay.
+    /// The hold that keeps it, if there is one.
     pub hold: Option<Hold>,
 }
 
-/// What the relay needs to go on with a recording.
+/// The facts that the relay needs to go on with a recording.
 #[derive(Clone, Debug)]
 pub(crate) struct RecordingFacts {
-    /// What is listed of it.
+    /// The listed facts.
     pub row: RecordingRow,
     /// The stored segments, from the first.
     pub segments: Vec<(u64, SegmentLink)>,
@@ -52,24 +52,24 @@ pub(crate) struct RecordingFacts {
     pub report: Option<SessionFinished>,
     /// The key of the streams' digests, until the verdict.
     pub key: Option<ChainKey>,
-    /// What the relay saw pass, as far as it was written down.
+    /// The digests of what the relay saw pass, as far as it was written down.
     pub seen: [StreamDigest; 3],
-    /// What the session was begun with; `None` of a recording that an older relay began.
+    /// The parameters that the session was begun with; `None` of a recording that an older relay began.
     pub begun: Option<SessionStart>,
     /// The sizes and signals that were passed on.
     pub control: Option<ControlDigest>,
-    /// How the session ended; `None` while it runs, and if the relay was killed before it kept that.
+    /// The end of the session; `None` while it runs, and if the relay was killed before it kept that.
     pub closing: Option<Closing>,
-    /// Whether the device started nothing.
+    /// True if the device started nothing.
     pub refused: bool,
     /// By when it is expected.
     pub expected: Option<Timestamp>,
-    /// Why the relay could not follow its file operations to the end.
+    /// The reason why the relay could not follow its file operations to the end.
     pub unfollowed: Option<String>,
 }
 
 impl RecordingFacts {
-    /// What the recording is compared with. None of it comes from the device.
+    /// Returns what the recording is compared with. None of it comes from the device.
     #[must_use]
     pub(crate) fn expectation(&self) -> Expectation {
         let session = &self.row.session;
@@ -86,7 +86,7 @@ impl RecordingFacts {
         }
     }
 
-    /// What bounds its recording, at `now`. None of it comes from the device.
+    /// Returns the bounds of its recording, at `now`. None of it comes from the device.
     #[must_use]
     pub(crate) fn extent(&self, now: Timestamp) -> SessionExtent {
         let kind = recorded_kind(self.row.session.kind);
@@ -106,7 +106,7 @@ impl RecordingFacts {
     }
 }
 
-/// What a session of this kind is to its recording.
+/// Returns the kind of recording of a session of this kind.
 #[must_use]
 pub(crate) fn recorded_kind(kind: Ability) -> RecordedKind {
     match kind {
@@ -118,7 +118,7 @@ pub(crate) fn recorded_kind(kind: Ability) -> RecordedKind {
     }
 }
 
-/// What listings ask for.
+/// The filter of a listing.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RecordingFilter {
     /// By this user.
@@ -162,7 +162,7 @@ const RECORDED_BYTES: &str = "SELECT r.device, SUM(MAX(r.offered,
     FROM recordings r GROUP BY r.device";
 
 impl Store {
-    /// What each device's recordings take.
+    /// Returns the bytes that each device's recordings take.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -177,7 +177,7 @@ impl Store {
         rows.into_iter().map(read).collect()
     }
 
-    /// The recordings that `filter` picks, newest first.
+    /// Returns the recordings that `filter` picks, newest first.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -188,7 +188,7 @@ impl Store {
         self.picked(filter, None, None).await
     }
 
-    /// The same, but only the next so many behind `last`.
+    /// Returns the same, but only the next so many behind `last`.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -286,7 +286,7 @@ impl Store {
         rows.into_iter().map(Row::read).collect()
     }
 
-    /// One recording, with all that the relay needs to go on with it.
+    /// Returns one recording, with all that the relay needs to go on with it.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -322,7 +322,7 @@ impl Store {
         }))
     }
 
-    /// Some recordings that wait for their check, their verdict or, at `now`, in vain.
+    /// Returns some recordings that wait for their check, their verdict or, at `now`, in vain.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -334,7 +334,7 @@ impl Store {
         self.ids(DUE, now, most).await
     }
 
-    /// Some recordings that began before `then`, oldest first.
+    /// Returns some recordings that began before `then`, oldest first.
     ///
     /// # Errors
     /// [`StoreError`].

@@ -13,15 +13,15 @@ use crate::store::{RELAY_HEARTBEAT_STALE, RelayId, Store, StoreError, Traffic, W
 pub(crate) struct ConsoleRow {
     /// Its identifier.
     pub id: SessionId,
-    /// Who runs it.
+    /// The user who runs it.
     pub user: UserName,
     /// The beginning of its line: from outside, so escape it.
     pub command: String,
     /// The operator's address.
     pub client: SocketAddr,
-    /// Since when.
+    /// The time of its start.
     pub started: Timestamp,
-    /// What has happened since.
+    /// The traffic since then.
     pub traffic: Traffic,
 }
 
@@ -80,7 +80,7 @@ pub(crate) async fn end(write: &mut Write, id: SessionId) -> Result<(), StoreErr
 }
 
 impl Store {
-    /// The console streams of all living relays, oldest first, each with the run that has it.
+    /// Returns the console streams of all living relays, oldest first, each with the run that has it.
     ///
     /// # Errors
     /// [`StoreError`].

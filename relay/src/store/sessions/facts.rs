@@ -1,4 +1,5 @@
-//! What is known of a session from its beginning on: what its row says as long as it lives, and its recording's for good.
+//! What is known of a session from its beginning on: what its row says as long as it lives, and its recording's for
+//! good.
 
 use std::net::SocketAddr;
 
@@ -11,31 +12,31 @@ use crate::clock::Timestamp;
 use crate::model::role::Ability;
 use crate::store::{RelayId, UserId};
 
-/// Who began what, where and when.
+/// The facts about a session: user, device, time and kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SessionFacts {
     /// Its identifier, and that of its recording.
     pub id: SessionId,
-    /// Who, by name.
+    /// The user's name.
     pub user: UserName,
-    /// Who, whatever other user has the name later; `None` in rows of before.
+    /// The user's id, whatever other user has the name later; `None` in rows of before.
     pub user_id: Option<UserId>,
-    /// Where.
+    /// The device.
     pub device: DeviceId,
     /// The device's name then.
     pub device_name: DeviceName,
-    /// Under which account.
+    /// The account on the device.
     pub login: Login,
-    /// What: `Shell`, `Exec`, `Sftp` or `Forward`.
+    /// The kind: `Shell`, `Exec`, `Sftp` or `Forward`.
     pub kind: Ability,
     /// The beginning of the command, if it is one: from outside, so escape it.
     pub command: Option<String>,
     /// The operator's address.
     pub client: SocketAddr,
-    /// Since when.
+    /// The time of its start.
     pub started: Timestamp,
-    /// Whether with a terminal. Only a recording's row holds it; what was recorded before it was noted counts as with one
-    /// if it is a shell.
+    /// True if it has a terminal. Only a recording's row holds it; what was recorded before it was noted counts as with
+    /// one if it is a shell.
     pub terminal: bool,
 }
 
@@ -80,7 +81,7 @@ pub(crate) struct FactsRow {
 }
 
 impl FactsRow {
-    /// `None`: it is not what was written.
+    /// Reads a column; `None`: it is not what was written.
     pub(crate) fn read(self) -> Option<SessionFacts> {
         Some(SessionFacts {
             id: SessionId(self.id.try_into().ok()?),

@@ -11,17 +11,17 @@ use crate::store::{Durability, RELAY_HEARTBEAT_STALE, RelayId, Store, StoreError
 /// One slot, held by a run of a relay under a number of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LeaseRow {
-    /// Whose run holds it.
+    /// The relay run that holds it.
     pub relay: RelayId,
     /// That run's number for it.
     pub number: i64,
-    /// Of what.
+    /// The quota.
     pub quota: Quota,
-    /// Whose.
+    /// The user.
     pub user: UserName,
 }
 
-/// How many slots a user has in use.
+/// The number of slots a user has in use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct InUse {
     /// Connections.
@@ -99,7 +99,7 @@ impl Store {
         write.commit().await
     }
 
-    /// What a user has in use on all living relays.
+    /// Returns what a user has in use on all living relays.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -124,7 +124,7 @@ impl Store {
     }
 }
 
-/// The column's word. Channels of one connection are counted where the connection is.
+/// Returns the column's word. Channels of one connection are counted where the connection is.
 const fn word(quota: Quota) -> &'static str {
     match quota {
         Quota::Connections => "connection",

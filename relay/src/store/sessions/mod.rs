@@ -14,13 +14,13 @@ use crate::store::sessions::facts::{FactsRow, SessionFacts};
 /// A live session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SessionRow {
-    /// Whose session, of what.
+    /// The session's facts.
     pub session: SessionFacts,
-    /// What has happened since.
+    /// The traffic since its start.
     pub traffic: Traffic,
 }
 
-/// What moved through a session, and when its operator last did something.
+/// The traffic of a session, and the time of its operator's last activity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Traffic {
     /// Bytes from the operator.
@@ -31,7 +31,7 @@ pub(crate) struct Traffic {
     pub active: Timestamp,
 }
 
-/// What changed on a relay's board since it was published last.
+/// The changes of a relay's live-session registry since it was published last.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct BoardChange {
     /// Sessions that began.
@@ -96,7 +96,7 @@ impl Store {
         write.commit().await
     }
 
-    /// The live sessions of all living relays, oldest first, each with the run that has it.
+    /// Returns the live sessions of all living relays, oldest first, each with the run that has it.
     ///
     /// # Errors
     /// [`StoreError`].

@@ -42,7 +42,7 @@ async fn filled() -> Bed {
 }
 
 #[tokio::test]
-async fn each_filter_gives_its_rows_in_the_order_of_time_whatever_the_page() {
+async fn filters_return_rows_in_time_order_across_pages() {
     let bed = filled().await;
     let all = AuditFilter::default();
     let mut by_time: Vec<i64> = (1..=4).collect();
@@ -169,35 +169,35 @@ async fn a_change_and_its_row_are_one_transaction() {
         comment: String::new(),
     };
     let keys = [key];
-    let (store, told) = bed.store.attributed(vec![event()]);
+    let (store, attributed) = bed.store.attributed(vec![event()]);
     let added = NewUser {
         keys: keys.to_vec(),
         ..NewUser::default()
     };
     store.add_user(&alice, &added, T0).await.unwrap();
-    assert!(told.is_written());
+    assert!(attributed.is_written());
     let all = AuditFilter::default();
     let rows = bed.store.audit_after(&all, 0, 10).await.unwrap();
     assert_eq!(rows.len(), 1);
     assert_eq!(rows[0].more["keys"], serde_json::json!(["SHA256:abc"]));
 
     // The same again changes nothing, and tells nothing.
-    let (store, told) = bed.store.attributed(vec![event()]);
+    let (store, attributed) = bed.store.attributed(vec![event()]);
     store.add_user(&alice, &added, T0).await.unwrap();
-    assert!(!told.is_written());
+    assert!(!attributed.is_written());
 
     // Where the row cannot be written, nothing is changed.
     let full = "CREATE TRIGGER full BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'full'); END";
     sqlx::query(full).execute(&bed.store.durable).await.unwrap();
-    let (store, told) = bed.store.attributed(vec![event()]);
+    let (store, attributed) = bed.store.attributed(vec![event()]);
     assert!(store.remove_user(&alice).await.is_err());
-    assert!(!told.is_written());
+    assert!(!attributed.is_written());
     assert!(bed.store.user(&alice).await.unwrap().is_some());
     assert_eq!(bed.store.audit_head().await.unwrap(), 1);
 }
 
 #[tokio::test]
-async fn a_device_and_its_tokens_use_are_told_together() {
+async fn enrolment_and_token_use_are_one_event_batch() {
     let bed = Bed::new().await;
     let secret = bed.token(1, &[]).await;
     let rows = [EventKind::TokenUsed, EventKind::DeviceEnrolled];
@@ -215,8 +215,8 @@ async fn a_device_and_its_tokens_use_are_told_together() {
         .await
         .unwrap();
     let token = bed.store.tokens().await.unwrap().remove(0).id;
-    let told: Vec<_> = rows.iter().map(|row| row.event.as_str()).collect();
-    assert_eq!(told, ["token.used", "device.enrolled"]);
+    let names: Vec<_> = rows.iter().map(|row| row.event.as_str()).collect();
+    assert_eq!(names, ["token.used", "device.enrolled"]);
     for row in &rows {
         assert_eq!(row.more["token"], token.as_str());
         assert_eq!(row.device_id, Some(device.id.to_string()));

@@ -68,7 +68,7 @@ async fn an_authority_is_trusted_until_it_is_removed() {
     ));
 
     let before = store.access_version().await.unwrap();
-    assert_eq!(store.distrust("SHA256:nobody").await.unwrap(), None);
+    assert_eq!(store.distrust("SHA256:absent").await.unwrap(), None);
     assert_eq!(
         store.distrust("SHA256:corp").await.unwrap(),
         Some(corp.clone())
@@ -179,10 +179,10 @@ async fn a_list_adds_unless_it_is_to_replace() {
     );
 
     let before = store.access_version().await.unwrap();
-    let all_or_nothing = ["SHA256:b".to_owned(), "SHA256:nobody".to_owned()];
+    let all_or_nothing = ["SHA256:b".to_owned(), "SHA256:absent".to_owned()];
     assert!(matches!(
         store.unrevoke(&all_or_nothing).await,
-        Err(RevocationError::Unknown(name)) if name == "SHA256:nobody"
+        Err(RevocationError::Unknown(name)) if name == "SHA256:absent"
     ));
     assert!(store.is_key_revoked(&prints("b")).await.unwrap());
     assert_eq!(store.access_version().await.unwrap(), before);

@@ -91,7 +91,7 @@ async fn tunnels_that_nothing_closed_are_left() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_many_joins_for_a_name_exactly_one_wins_and_the_others_use_nothing_up() {
+async fn one_of_many_joins_for_a_name_wins() {
     let bed = Bed::new().await;
     let secret = bed.token(20, &[]).await;
     let mut joins = tokio::task::JoinSet::new();
@@ -239,7 +239,7 @@ async fn a_device_without_a_wish_is_named_after_its_identifier() {
 }
 
 #[tokio::test]
-async fn leftover_token_of_a_revoked_device_is_named_and_removed_with_it() {
+async fn leftover_token_is_removed_with_its_device() {
     let bed = Bed::new().await;
     let secret = bed.token(3, &[]).await;
     for key in 1..=2 {
@@ -396,7 +396,7 @@ async fn labels_are_set_and_removed_within_the_bound() {
 }
 
 #[tokio::test]
-async fn generations_grow_for_ever_and_an_old_tunnel_cannot_close_its_successor() {
+async fn generations_grow_and_old_tunnels_close_only_themselves() {
     let bed = Bed::new().await;
     let device = bed.join(1, Some("cam")).await;
     let relay = RelayId::random().unwrap();

@@ -158,7 +158,7 @@ async fn facts_are_kept_and_a_database_stays_with_its_cluster() {
 }
 
 #[tokio::test]
-async fn a_change_by_another_process_is_noticed_and_told_from_presence() {
+async fn foreign_writes_are_distinguished_from_presence() {
     let bed = Bed::new().await;
     let device = bed.join(1, None).await;
     let beside = Store::open_existing(&bed.path()).await.unwrap();
@@ -183,7 +183,7 @@ async fn a_change_by_another_process_is_noticed_and_told_from_presence() {
 }
 
 #[tokio::test]
-async fn a_write_that_is_dropped_half_way_leaves_nothing_and_blocks_nobody() {
+async fn dropped_write_rolls_back_and_releases_the_lock() {
     let bed = Bed::new().await;
     let mut write = bed.store.write(Durability::Disk).await.unwrap();
     let insert = sqlx::query("INSERT INTO meta (key, value) VALUES ('half', 'way')");

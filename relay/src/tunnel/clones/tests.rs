@@ -6,7 +6,7 @@ fn at(secs: u64) -> Timestamp {
     Timestamp(1_795_323_960_000_000).after(Duration::from_secs(secs))
 }
 
-/// A run on a machine; machine 0 is one that cannot be told from others.
+/// Returns a run on a machine; machine 0 is one that cannot be distinguished from others.
 fn run(id: u8, machine: u8) -> Run {
     Run {
         instance: Instance {
@@ -192,7 +192,7 @@ proptest! {
         prop_assert!(bed.is_cloned());
     }
 
-    /// However runs come, the number that is remembered is bounded, and nobody is refused without a holder.
+    /// However runs come, the number that is remembered is bounded, and no run is refused without a holder.
     #[test]
     fn memory_is_bounded(hellos in prop::collection::vec((0_u8..30, 0_u8..4, any::<bool>()), 0..200)) {
         let mut bed = Bed::new(OnClone::First);

@@ -42,12 +42,12 @@ struct HostKeyJson {
 }
 
 impl Args {
-    /// Whether it changes nothing.
+    /// Returns whether it changes nothing.
     pub(crate) fn only_reads(&self) -> bool {
         self.command.is_none()
     }
 
-    /// What a change is recorded as.
+    /// Returns the name of the change in the audit log.
     pub(crate) fn change(&self) -> Option<&'static str> {
         match self.command.as_ref()? {
             HostKeyCommand::Rotate { finish: false } => Some("ca.host-key.rotate"),
@@ -64,7 +64,7 @@ pub(crate) async fn run(
 ) -> Result<String, Failure> {
     // Read anew: a relay that runs may have begun with other keys.
     let mut state = State::open(&context.facts.folder)?;
-    let mut told = String::new();
+    let mut advice = String::new();
     if let Some(HostKeyCommand::Rotate { finish }) = args.command {
         if matches!(caller, Caller::User(_)) {
             return Err(Failure::new(
@@ -73,7 +73,7 @@ pub(crate) async fn run(
         }
         if !finish {
             state.make_next_host_key()?;
-            told = "the next host key is made: hand out `relay ssh-config --known-hosts`, then `relay ca host-key rotate --finish`\n".into();
+            advice = "the next host key is made: hand out `relay ssh-config --known-hosts`, then `relay ca host-key rotate --finish`\n".into();
         } else if state.use_next_host_key()? {
             // Replaced on purpose: the store takes it, and the relay starts with it.
             for key in state.key_fingerprints() {
@@ -84,7 +84,7 @@ pub(crate) async fn run(
                         .await?;
                 }
             }
-            told = "the host key is replaced: restart the relay to show it\n".into();
+            advice = "the host key is replaced: restart the relay to show it\n".into();
         } else {
             return Err(Failure::new(
                 "there is no next host key: make one with `relay ca host-key rotate`",
@@ -104,7 +104,7 @@ pub(crate) async fn run(
     let present = format!("host key       {}\n", row.fingerprint);
     let next = row.next_fingerprint;
     let next = next.map_or_else(String::new, |next| format!("next host key  {next}\n"));
-    Ok(format!("{present}{next}{told}"))
+    Ok(format!("{present}{next}{advice}"))
 }
 
 fn fingerprint(key: &PublicKey) -> String {

@@ -1,4 +1,4 @@
-//! What somebody hands in to be revoked: a list of `ssh-keygen -k`, or lines of keys and fingerprints.
+//! The input of a revocation: a list of `ssh-keygen -k`, or lines of keys and fingerprints.
 
 use std::str::FromStr as _;
 
@@ -12,7 +12,7 @@ use crate::identity::krl::{self, Entry, KrlError};
 use crate::limits::{MAX_KEY_ID, MAX_REVOCATIONS};
 use crate::store::RevokedThing;
 
-/// Why nothing of a file is revoked. It never repeats a line: the wrong file may hold a secret.
+/// The reason why nothing of a file is revoked. It never repeats a line: the wrong file may hold a secret.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub(crate) enum ListError {
     #[error("{file} cannot be used: {problem}")]
@@ -79,7 +79,7 @@ pub(crate) fn parse(
     Ok(things)
 }
 
-/// `SHA1:…` of a key in a line as the store has it.
+/// Returns `SHA1:…` of a key in a line as the store has it.
 pub(crate) fn sha1_of_line(line: &str) -> String {
     let key = PublicKey::from_openssh(line);
     key.map(|key| prints(key.key_data()).sha1)
@@ -108,7 +108,7 @@ fn thing(file: &str, entry: Entry) -> Result<RevokedThing, ListError> {
     })
 }
 
-/// The fingerprint that a line gives, or that of the key in it. Weak keys are as good as any here.
+/// Returns the fingerprint that a line gives, or that of the key in it. Weak keys are as good as any here.
 fn print_of_line(line: &str) -> Option<String> {
     if let Some(hash) = line.strip_prefix("SHA1:") {
         let long = hash.len() == SHA1_LENGTH;

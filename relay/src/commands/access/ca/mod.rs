@@ -35,13 +35,13 @@ enum CaCommand {
   relay ca trust corp_ca.pub --name corp
   ssh-keygen -s corp_ca -I alice-laptop -n alice -V +8h -z 17 id_ed25519.pub     on the authority's machine
 
-A certificate stands for the user who has one of its principals. It may do what the user's roles allow and
+A certificate identifies the user who has one of its principals. It may do what the user's roles allow and
 the certificate permits: `-O no-pty`, `-O force-command=…` and `-O source-address=…` hold.")]
     Trust {
         /// The authority's public key; - reads stdin
         #[arg(value_name = "FILE|-")]
         file: String,
-        /// How to call it [default: the key's comment]
+        /// Its name here [default: the key's comment]
         #[arg(long)]
         name: Option<String>,
     },
@@ -109,7 +109,7 @@ struct RevocationJson {
     added: String,
 }
 
-/// What a change to the list did, for machines.
+/// The result of a change to the list, for machines.
 #[derive(Serialize)]
 struct ChangeJson {
     added: usize,
@@ -118,7 +118,7 @@ struct ChangeJson {
 }
 
 impl Args {
-    /// Whether it changes nothing.
+    /// Returns whether it changes nothing.
     pub(crate) fn only_reads(&self) -> bool {
         match &self.command {
             CaCommand::Ls | CaCommand::Revoked => true,
@@ -127,7 +127,7 @@ impl Args {
         }
     }
 
-    /// What a change is recorded as.
+    /// Returns the audit event of a change.
     pub(crate) fn event(&self) -> Option<Event> {
         let changed = |what: &str, target: &str| {
             let event = Event::new(EventKind::AccessChanged).with("change", what);
@@ -201,7 +201,7 @@ pub(crate) async fn run(
     }
 }
 
-/// The one authority in a file.
+/// Returns the one authority in a file.
 fn authority(
     context: &Context,
     file: &str,
@@ -244,7 +244,7 @@ fn authority(
     })
 }
 
-/// Never a number or a fingerprint, so that one argument can be either.
+/// Returns whether a text can be a name: never a number or a fingerprint, so that one argument can be either.
 fn is_name(text: &str) -> bool {
     let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'@');
     let begins = text
@@ -273,7 +273,7 @@ async fn authorities(context: &Context, as_json: bool) -> Result<String, Failure
     Ok(table(context.width, head, &rows))
 }
 
-/// Whether there is an authority whose certificates can prove users: one that is trusted and not revoked.
+/// Checks whether there is an authority whose certificates can prove users: one that is trusted and not revoked.
 pub(crate) async fn has_authority(store: &Store) -> Result<bool, StoreError> {
     for authority in store.authorities().await? {
         let key = Prints {

@@ -15,7 +15,7 @@ const MAX_KEYS: usize = 64;
 /// Longest comment that is kept, in characters.
 const MAX_COMMENT: usize = 128;
 
-/// Why a text is no list of public keys. It never repeats a key: the wrong file may hold a secret.
+/// The reason why a text is no list of public keys. It never repeats a key: the wrong file may hold a secret.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub(crate) enum KeyFileError {
     #[error(
@@ -36,7 +36,7 @@ pub(crate) enum KeyFileError {
     },
 }
 
-/// What is wrong with one line.
+/// The fault in one line.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub(crate) enum LineError {
     #[error("expected a public key like `ssh-ed25519 AAAA… comment`, found something else")]
@@ -94,7 +94,7 @@ pub(crate) fn parse(file: &str, text: &[u8]) -> Result<Vec<UserKey>, KeyFileErro
     Ok(keys)
 }
 
-/// A public key as in a `.pub` file, without a comment.
+/// Returns a public key as in a `.pub` file, without a comment.
 pub(crate) fn line_of(key: &PublicKey) -> String {
     // It was decoded or made here, and its comment is valid text because there is none.
     let bare = PublicKey::new(key.key_data().clone(), "");
@@ -130,7 +130,7 @@ fn parse_line(line: &str) -> Result<UserKey, LineError> {
     })
 }
 
-/// Whether keys of that type are taken; gives its everyday name.
+/// Checks whether keys of that type are taken; gives its everyday name.
 fn check_type(kind: &str, rest: &str) -> Result<&'static str, LineError> {
     if kind.ends_with("-cert-v01@openssh.com") {
         return Err(LineError::Certificate);

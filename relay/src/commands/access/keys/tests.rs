@@ -8,7 +8,7 @@ fn problem(text: &str) -> String {
     parse("FILE", text.as_bytes()).unwrap_err().to_string()
 }
 
-/// A key of the given type, of fields that are numbers or texts.
+/// Returns a key of the given type, of fields that are numbers or texts.
 fn line(kind: &str, fields: &[&[u8]]) -> String {
     use base64::Engine as _;
     let mut blob = Vec::new();

@@ -12,7 +12,7 @@ use crate::model::presets::is_preset;
 use crate::model::role::{Ability, Role};
 use crate::store::Policy;
 
-/// Why a document is not applied.
+/// The reason why a document is not applied.
 #[derive(Debug, Error)]
 pub(crate) enum DocumentError {
     #[error("{0} is no text in UTF-8")]
@@ -93,7 +93,7 @@ pub(crate) fn read(file: &str, text: &[u8]) -> Result<Policy, DocumentError> {
     Ok(policy)
 }
 
-/// Whether a rule of the role is about an ability.
+/// Returns whether a rule of the role is about an ability.
 fn names(role: &Role, ability: Ability) -> bool {
     let mut rules = role.allow.iter().chain(&role.deny);
     rules.any(|rule| rule.abilities.iter().flatten().any(|one| *one == ability))

@@ -70,7 +70,7 @@ fn a_mistake_is_one_sentence_with_file_and_place() {
         ("[roles.a.deny]", "FILE: roles.a.deny names nothing"),
         ("[roles.a]\n[roles.a]", "FILE: line 2: duplicate key"),
         (
-            "[users.a]\nemail = \"nobody\"",
+            "[users.a]\nemail = \"absent\"",
             "FILE: users.a: expected an e-mail address",
         ),
         (
@@ -103,7 +103,7 @@ fn a_mistake_is_one_sentence_with_file_and_place() {
 }
 
 #[test]
-fn what_stands_in_a_file_cannot_drive_the_terminal() {
+fn file_contents_are_escaped_in_errors() {
     let said = problem("[roles.x]\nrecording = \"\\u001b[2J\"");
     assert!(!said.contains('\u{1b}'), "{said:?}");
     let said = problem("[users.\"\\u001b\"]");

@@ -10,7 +10,7 @@ use crate::limits::{
 };
 use crate::store::{UserKey, UserPolicy};
 
-/// Why a user of a document is not taken. It repeats neither keys nor what may drive a terminal.
+/// The reason why a user of a document is not taken. It repeats neither keys nor what may drive a terminal.
 #[derive(Debug, Error)]
 pub(crate) enum UserError {
     #[error("users.{user}.{what}: {found} are given, and {most} is the most")]
@@ -22,13 +22,13 @@ pub(crate) enum UserError {
     },
     #[error("{0}")]
     Key(KeyFileError),
-    #[error("users.{user}.keys: one key stands in each text, and this one holds {found}")]
+    #[error("users.{user}.keys: expected one key in each text, found {found}")]
     NotOneKey { user: String, found: usize },
     #[error("users.{user}: {problem}")]
     Text { user: String, problem: TextError },
 }
 
-/// Why a text is no e-mail address, or no principal.
+/// The reason why a text is not a valid e-mail address, or no principal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub(crate) enum TextError {
     #[error("expected an e-mail address like alice@example.com, of at most {MAX_EMAIL} bytes")]
@@ -95,7 +95,7 @@ pub(crate) fn check_user(user: UserName, form: UserForm) -> Result<UserPolicy, U
     })
 }
 
-/// An e-mail address, as far as it can be told without writing to it.
+/// Checks an e-mail address, as far as that is possible without writing to it.
 pub(crate) fn check_email(text: &str) -> Result<String, TextError> {
     let parts = text.split_once('@');
     let split = parts.is_some_and(|(who, host)| !who.is_empty() && !host.is_empty());
@@ -103,7 +103,7 @@ pub(crate) fn check_email(text: &str) -> Result<String, TextError> {
     good.then(|| text.to_owned()).ok_or(TextError::Email)
 }
 
-/// A principal of a certificate (`ssh-keygen -n`).
+/// Returns a principal of a certificate (`ssh-keygen -n`).
 pub(crate) fn check_principal(text: &str) -> Result<String, TextError> {
     let good = !text.is_empty() && text.len() <= MAX_PRINCIPAL && plain(text);
     good.then(|| text.to_owned()).ok_or(TextError::Principal)
@@ -126,7 +126,7 @@ fn one_key(user: &UserName, index: usize, text: &str) -> Result<UserKey, UserErr
     }
 }
 
-/// The same without repeats, in order.
+/// Returns the same without repeats, in order.
 fn distinct<T: PartialEq>(all: Vec<T>) -> Vec<T> {
     let mut once = Vec::with_capacity(all.len());
     for one in all {

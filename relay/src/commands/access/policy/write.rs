@@ -8,7 +8,7 @@ use crate::model::role::{Role, RoleName};
 use crate::store::{UserKey, UserRow};
 
 impl Document {
-    /// The document of these roles.
+    /// Returns the document of these roles.
     pub(crate) fn of_roles<'a>(roles: impl IntoIterator<Item = &'a Role>) -> Self {
         let form = |role: &Role| (Text(role.name.clone()), RoleForm::of(role));
         Self {
@@ -17,7 +17,7 @@ impl Document {
         }
     }
 
-    /// The document of these users.
+    /// Returns the document of these users.
     pub(crate) fn of_users(users: &[UserRow]) -> Self {
         let form = |row: &UserRow| (Text(row.user.name.clone()), UserForm::of(row));
         Self {
@@ -46,7 +46,7 @@ impl UserForm {
     }
 }
 
-/// `[roles.…]` of all of them.
+/// Returns `[roles.…]` of all of them.
 pub(crate) fn roles_toml(document: &Document) -> String {
     let mut text = TomlText::default();
     for (name, role) in &document.roles {
@@ -55,7 +55,7 @@ pub(crate) fn roles_toml(document: &Document) -> String {
     text.finish()
 }
 
-/// `[users.…]` of all of them.
+/// Returns `[users.…]` of all of them.
 pub(crate) fn users_toml(document: &Document) -> String {
     let mut text = TomlText::default();
     for (name, user) in &document.users {

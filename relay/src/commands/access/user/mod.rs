@@ -36,18 +36,18 @@ enum UserCommand {
 
 The same command a second time changes nothing. A user without a role may do nothing yet.")]
     Add {
-        /// How logs and refusals call the user
+        /// The name in logs and refusals
         name: UserName,
         /// File with one or more public keys; - reads stdin
         #[arg(long, value_name = "FILE|-", group = "proof")]
         key: Vec<String>,
-        /// What the user may do; can be given more than once
+        /// A role of the user; can be given more than once
         #[arg(long, value_name = "ROLE")]
         role: Vec<String>,
         /// For records
         #[arg(long, value_name = "ADDRESS", value_parser = email)]
         email: Option<String>,
-        /// What a certificate may name the user by; can be given more than once
+        /// A name of the user in certificates; can be given more than once
         #[arg(long, value_name = "PRINCIPAL", value_parser = principal, group = "proof")]
         principal: Vec<String>,
     },
@@ -56,29 +56,29 @@ The same command a second time changes nothing. A user without a role may do not
     Ls,
     /// Show one user with all keys
     Show {
-        /// Whom
+        /// The name of the user
         name: UserName,
     },
     /// Remove a user and all keys
     Rm {
-        /// Whom
+        /// The name of the user
         name: UserName,
     },
     /// Allow nothing to a user, and end what runs; keys and roles are kept
     Disable {
-        /// Whom
+        /// The name of the user
         name: UserName,
     },
     /// Allow a user again what the roles say
     Enable {
-        /// Whom
+        /// The name of the user
         name: UserName,
     },
     /// Note a user's e-mail address; an empty one takes it away
     Email {
-        /// Whose
+        /// The name of the user
         name: UserName,
-        /// Where to
+        /// The address
         #[arg(value_parser = email_or_none)]
         address: Option<String>,
     },
@@ -99,9 +99,9 @@ enum RoleCommand {
     #[command(after_help = "Example:
   relay user role add alice operator")]
     Add {
-        /// Whom
+        /// The name of the user
         name: UserName,
-        /// Which
+        /// The roles
         #[arg(required = true)]
         roles: Vec<String>,
     },
@@ -109,7 +109,7 @@ enum RoleCommand {
     Rm {
         /// From whom
         name: UserName,
-        /// Which
+        /// The role
         role: RoleName,
     },
 }
@@ -118,9 +118,9 @@ enum RoleCommand {
 enum PrincipalCommand {
     /// Add principals to a user
     Add {
-        /// To whom
+        /// The name of the user
         name: UserName,
-        /// Which
+        /// The principals
         #[arg(required = true, value_parser = principal)]
         principals: Vec<String>,
     },
@@ -128,7 +128,7 @@ enum PrincipalCommand {
     Rm {
         /// From whom
         name: UserName,
-        /// Which
+        /// The principal
         #[arg(value_parser = principal)]
         principal: String,
     },
@@ -155,7 +155,7 @@ enum KeyCommand {
     #[command(after_help = "Example:
   relay user key add alice --key laptop.pub")]
     Add {
-        /// Whose
+        /// The name of the user
         name: UserName,
         #[command(flatten)]
         key: KeyArg,
@@ -166,7 +166,7 @@ enum KeyCommand {
 
 `relay user show alice` prints the fingerprints.")]
     Rm {
-        /// Whose
+        /// The name of the user
         name: UserName,
         /// `SHA256:…`, as `user show` and `ssh-keygen -l` print it
         fingerprint: String,
@@ -196,7 +196,7 @@ impl Args {
         matches!(self.command, UserCommand::Ls | UserCommand::Show { .. })
     }
 
-    /// What a change is recorded as; the store adds the keys.
+    /// Returns the audit event of a change; the store adds the keys.
     pub(crate) fn event(&self) -> Option<Event> {
         let changed = |what: &str, name: &UserName| {
             let event = Event::new(EventKind::AccessChanged).with("change", what);

@@ -36,7 +36,7 @@ pub(crate) struct Args {
     /// Before: as --since
     #[arg(long, value_name = "SPAN|TIME", conflicts_with = "follow")]
     until: Option<Moment>,
-    /// By this user; `local` is whoever is at the relay's own shell
+    /// By this user; `local` is the relay's own shell
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
     /// About this device: a name it had then, or its id
@@ -62,25 +62,25 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// Why a listing ended early.
+/// The reason why a listing ended early.
 enum Stop {
-    /// Whoever read it has seen enough.
+    /// The reader has seen enough.
     Gone,
     Failed(Failure),
 }
 
 impl Args {
-    /// Whether the answer has no end by itself, or is as long as the log.
+    /// Returns whether the answer has no end by itself, or is as long as the log.
     pub(crate) fn streams(&self) -> bool {
         true
     }
 
-    /// Whether the answer has no end by itself.
+    /// Returns whether the answer has no end by itself.
     pub(crate) fn follows(&self) -> bool {
         self.follow
     }
 
-    /// What reading with these arguments is recorded as.
+    /// Returns the audit event of reading with these arguments.
     pub(crate) fn event(&self) -> Event {
         let mut event = Event::new(EventKind::AuditRead);
         let asked = [
@@ -180,7 +180,7 @@ struct Listing<'a, 'o> {
     context: &'a Context,
     filter: AuditFilter,
     json: bool,
-    /// Whether equal events of a run are one row.
+    /// True if equal events of a run are one row.
     folds: bool,
     out: &'a mut Out<'o>,
 }

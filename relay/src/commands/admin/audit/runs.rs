@@ -8,7 +8,7 @@ use crate::commands::fold::{Fold, Span};
 use crate::limits::MAX_AUDIT_HELD;
 use crate::store::AuditEntry;
 
-/// What sessions without a terminal write many of. Everything else is a row of its own.
+/// The events that sessions without a terminal write many of. Everything else is a row of its own.
 const FOLDED: [EventKind; 8] = [
     EventKind::UserLogin,
     EventKind::SessionStart,
@@ -32,7 +32,7 @@ const TELLING: [&str; 8] = [
     "result",
 ];
 
-/// What the events of one row have in common.
+/// The attributes that the events of one row have in common.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Key {
     fields: [Option<String>; 6],
@@ -72,7 +72,7 @@ impl Runs {
         fold.add(key(&entry, &self.interactive), span, entry);
     }
 
-    /// Whether there are as many as are held.
+    /// Returns whether there are as many as are held.
     pub(crate) fn is_full(&self) -> bool {
         self.held >= MAX_AUDIT_HELD
     }

@@ -18,7 +18,7 @@ use crate::store::{ClonePair, Device, Store};
 /// 2026-01-01: this program is younger.
 const EARLIEST: Timestamp = Timestamp(1_767_225_600_000_000);
 
-/// How far other relays' clocks may be ahead.
+/// The time that other relays' clocks may be ahead.
 const CLOCK_SLACK: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Debug, clap::Args)]
@@ -33,7 +33,7 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// How bad it is.
+/// The severity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Level {
@@ -42,7 +42,7 @@ enum Level {
     Problem,
 }
 
-/// What a check found.
+/// The finding of a check.
 #[derive(Clone, Debug, Serialize)]
 struct Finding {
     check: &'static str,
@@ -78,7 +78,7 @@ pub(crate) async fn run(args: &Args, context: &Context) -> Result<Done, Failure>
     report(args, &findings)
 }
 
-/// What there is to say when not even the state can be opened, and the exit status.
+/// Returns the text for when not even the state can be opened, and the exit status.
 pub(crate) fn unopened(args: &Args, sentence: &str) -> (String, u8) {
     let finding = Finding::new(Level::Problem, "state", sentence);
     match report(args, &[finding]) {
@@ -158,7 +158,7 @@ async fn clock(context: &Context) -> Vec<Finding> {
         return vec![Finding::new(Level::Problem, CHECK, message)];
     }
     match context.store.newest_time().await {
-        // That the database does not answer is told already.
+        // That the database does not answer is reported already.
         Err(_) => vec![],
         Ok(Some(newest)) if newest > now.after(CLOCK_SLACK) => {
             let ahead = Coarse(newest.since(now)).words();

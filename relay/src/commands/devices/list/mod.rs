@@ -38,7 +38,7 @@ enum DevicesCommand {
     },
     /// Show one device in full
     Show {
-        /// Which
+        /// The name of the device
         name: DeviceName,
     },
     /// Give a device another name
@@ -50,9 +50,9 @@ enum DevicesCommand {
     },
     /// Set labels (KEY=VALUE) or remove them (KEY=)
     Label {
-        /// Which device
+        /// The name of the device
         name: DeviceName,
-        /// What to change
+        /// The labels to change
         #[arg(required = true, value_name = "KEY=VALUE")]
         labels: Vec<LabelChange>,
     },
@@ -61,7 +61,7 @@ enum DevicesCommand {
         after_help = "If others can still join with the token that the device enrolled with, the answer names it."
     )]
     Revoke {
-        /// Which
+        /// The name of the device
         name: DeviceName,
         /// Remove the token that it enrolled with, too, if uses of it are left
         #[arg(long)]
@@ -102,7 +102,7 @@ impl Args {
         matches!(self.command, None | Some(Ls { .. } | Show { .. }))
     }
 
-    /// What a change is recorded as; the store adds which device it is.
+    /// Returns the audit event of a change; the store adds the device.
     pub(crate) fn event(&self) -> Option<Event> {
         let changed = |what: &str, name: &DeviceName| {
             let event = Event::new(EventKind::AccessChanged).with("change", what);
@@ -191,7 +191,7 @@ async fn list(
     Ok(table(context.width, head, &rows))
 }
 
-/// The device of that name, if the caller may know of it: one sentence for both that are not found.
+/// Returns the device of that name, if the caller may know of it: one sentence for both that are not found.
 pub(crate) async fn find(
     caller: &Caller,
     context: &Context,
@@ -202,7 +202,7 @@ pub(crate) async fn find(
     device.ok_or_else(|| unknown(name))
 }
 
-/// That there is no such device, or that the caller may not know of it.
+/// Returns the failure that there is no such device, or that the caller may not know of it.
 pub(crate) fn unknown(name: &DeviceName) -> Failure {
     Failure(format!("no device \"{name}\": see `devices`"))
 }
@@ -249,7 +249,7 @@ fn state(device: &Device) -> &'static str {
     }
 }
 
-/// The state, with a mark if the device is two machines.
+/// Returns the state, with a mark if the device is two machines.
 fn marked_state(device: &Device, now: Timestamp) -> String {
     match device.cloned {
         Some(cloned) if device.revoked.is_none() && cloned.is_current(now) => {
@@ -267,7 +267,7 @@ fn seen(device: &Device, now: Timestamp) -> String {
     }
 }
 
-/// Where the device is, while it is there.
+/// Returns the address of the device, while it is there.
 fn address(device: &Device) -> Option<String> {
     let there = device.presence.state != PresenceState::Offline;
     device
@@ -277,7 +277,7 @@ fn address(device: &Device) -> Option<String> {
         .map(|a| a.to_string())
 }
 
-/// `0.1.0 armv7`: version and processor.
+/// Returns `0.1.0 armv7`: version and processor.
 fn agent(device: &Device) -> String {
     let processor = device.target.split('-').next().unwrap_or_default();
     or_dash(format!("{} {processor}", device.agent_version).trim())

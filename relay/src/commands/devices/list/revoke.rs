@@ -1,5 +1,5 @@
-//! `devices revoke`: the end of a device, and of what is left of the token that it enrolled with. Who has the device may
-//! have the token as well (an image, a provisioning script), and would enrol again with it under a new key.
+//! `devices revoke`: the end of a device, and of what is left of the token that it enrolled with. Who has the device
+//! may have the token as well (an image, a provisioning script), and would enrol again with it under a new key.
 
 use holdfast_protocol::count::Count;
 use holdfast_protocol::ids::DeviceName;

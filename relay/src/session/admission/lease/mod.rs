@@ -35,7 +35,7 @@ pub(crate) struct Leases {
     refused: Refused,
 }
 
-/// How often a quota refused since the relay began.
+/// The number of refusals of each quota since the relay began.
 #[derive(Debug, Default)]
 pub(crate) struct Refused {
     connections: AtomicU64,
@@ -55,7 +55,7 @@ pub(crate) struct Lease {
     place: Option<OwnedPermit<Freed>>,
 }
 
-/// Why no slot was had.
+/// The reason why no slot was had.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LeaseError {
     /// The quota says no.
@@ -78,7 +78,7 @@ struct Freed {
 }
 
 impl Leases {
-    /// The slots of a relay that starts, and what gives them back: [`Releaser::run`] must run.
+    /// Returns the slots of a relay that starts, and what gives them back: [`Releaser::run`] must run.
     #[must_use]
     pub(crate) fn new(store: Store, relay: RelayId) -> (Arc<Self>, Releaser) {
         let (freed, queue) = mpsc::channel(MAX_LEASES);
@@ -128,7 +128,7 @@ impl Leases {
         self.refused.count(quota);
     }
 
-    /// How often each quota refused since the relay began: connections, sessions, channels.
+    /// Returns how often each quota refused since the relay began: connections, sessions, channels.
     #[must_use]
     pub(crate) fn refusals(&self) -> [u64; 3] {
         let Refused {
@@ -154,7 +154,7 @@ impl Leases {
         let deadline = Instant::now() + LEASE_PATIENCE;
         let wake = &self.wakes[bucket(&row.user)];
         loop {
-            // Slots that another relay gives back are not told here: they are looked for.
+            // Slots that another relay gives back are not announced here: they are looked for.
             let patience = deadline.min(Instant::now() + LEASE_POLL);
             let _ = timeout_at(patience, wake.notified()).await;
             let Err(full) = self.try_take(row, limit).await? else {

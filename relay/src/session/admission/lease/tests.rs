@@ -88,7 +88,7 @@ async fn a_slot_is_free_when_its_release_returns() {
 }
 
 #[tokio::test]
-async fn who_is_at_the_limit_waits_for_a_slot_that_is_being_given_back() {
+async fn user_at_limit_waits_for_a_released_slot() {
     let bed = Bed::new().await;
     let lease = bed.take(1).await.unwrap();
     let began = Instant::now();

@@ -1,8 +1,8 @@
 //! How forwards are recorded: in one recording for all that go through a device on one SSH connection.
 //!
 //! A browser behind `ssh -D` makes thousands of connections, so none has a recording of its own. The first one has the
-//! device begin a recording on a stream without data, and each is told there by the device, before its first byte
-//! passes. It stands until the SSH connection is over, or the tunnel. It is no session: it takes no slot, is on no
+//! device begin a recording on a stream without data, and each is noted there by the device, before its first byte
+//! passes. It lasts until the SSH connection is over, or the tunnel. It is no session: it takes no slot, is on no
 //! board, and keeps no connection from being idle.
 
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -45,14 +45,14 @@ use self::shared::{Share, Shared};
 #[derive(Debug, Default)]
 pub(crate) struct Forwards(Shared<Standing, Unrecordable>);
 
-/// A recording that forwards are told in.
+/// A recording that forwards are recorded in.
 #[derive(Debug)]
 struct Standing {
     id: SessionId,
     need: Need,
     /// The number of the next forward.
     next: AtomicU32,
-    /// How many are under way.
+    /// The number of forwards under way.
     open: watch::Sender<usize>,
     /// No more are taken: it ends when none is under way.
     closing: CancellationToken,
@@ -61,29 +61,29 @@ struct Standing {
     ending: OnceLock<Ending>,
 }
 
-/// Where a forward is told, for as long as it is under way.
+/// The place where a forward is recorded, for as long as it is under way.
 #[derive(Debug)]
-pub(crate) struct Told {
+pub(crate) struct RecordedForward {
     place: Option<(Arc<Standing>, u32)>,
     mode: &'static str,
 }
 
-/// What the audit log says of it.
+/// The attributes of a forward's recording for the audit log.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ForwardLog {
-    /// How it is recorded: as the role says, `off`, or `unavailable`.
+    /// The mode: as the role says, `off`, or `unavailable`.
     pub mode: &'static str,
-    /// In which recording.
+    /// The recording.
     pub recording: Option<SessionId>,
 }
 
-impl Told {
+impl RecordedForward {
     const fn nowhere(mode: &'static str) -> Self {
         Self { place: None, mode }
     }
 
-    /// What the device is told.
-    pub(crate) fn told_in(&self) -> Option<ForwardLogRef> {
+    /// Returns the reference for the device.
+    pub(crate) fn log_ref(&self) -> Option<ForwardLogRef> {
         let (standing, number) = self.place.as_ref()?;
         Some(ForwardLogRef {
             session: standing.id,
@@ -95,8 +95,8 @@ impl Told {
         })
     }
 
-    /// What the audit log is told.
-    pub(crate) fn telling(&self) -> ForwardLog {
+    /// Returns the attributes for the audit log.
+    pub(crate) fn summary(&self) -> ForwardLog {
         ForwardLog {
             mode: self.mode,
             recording: self.place.as_ref().map(|(standing, _)| standing.id),
@@ -110,16 +110,16 @@ impl Told {
         };
         standing.cut.cancelled().await;
         match standing.ending.get() {
-            Some(ending) => ForwardEnd::Told(ending.clone()),
+            Some(ending) => ForwardEnd::Ordered(ending.clone()),
             // It is set before.
             None => std::future::pending().await,
         }
     }
 
-    /// How it ended. What a lock or a change of access ends takes the recording with it when nothing else is under
-    /// way there.
+    /// Notes how it ended. What a lock or a change of access ends takes the recording with it when nothing else is
+    /// under way there.
     pub(crate) fn note(&self, end: &ForwardEnd) {
-        if let (Some((standing, _)), ForwardEnd::Told(ending)) = (&self.place, end)
+        if let (Some((standing, _)), ForwardEnd::Ordered(ending)) = (&self.place, end)
             && matches!(ending.cause, Cause::Locked | Cause::Access)
         {
             standing.closing.cancel();
@@ -127,7 +127,7 @@ impl Told {
     }
 }
 
-impl Drop for Told {
+impl Drop for RecordedForward {
     fn drop(&mut self) {
         if let Some((standing, _)) = &self.place {
             standing
@@ -137,7 +137,7 @@ impl Drop for Told {
     }
 }
 
-/// What a forward needs its recording to be.
+/// The parameters that a forward needs its recording to have.
 #[derive(Clone, Debug)]
 struct Need {
     tunnel: Arc<Tunnel>,
@@ -177,17 +177,17 @@ impl Standing {
 }
 
 impl Sessions {
-    /// Where a forward is told that is on the board; an error is a sentence for its operator, who has none.
-    pub(crate) async fn tell_forward(
+    /// Begins to record a forward that is in the registry; an error is a sentence for its operator, who has none.
+    pub(crate) async fn record_forward(
         self: &Arc<Self>,
         client: &Arc<Client>,
         session: &LiveSession,
         tunnel: &Arc<Tunnel>,
-    ) -> Result<Told, String> {
+    ) -> Result<RecordedForward, String> {
         let authorized = &session.authorized;
         let recover = authorized.also(Ability::Recover).is_ok();
         let Some(wanted) = recording::wanted(authorized.terms(), recover) else {
-            return Ok(Told::nowhere(RecordingMode::Off.as_str()));
+            return Ok(RecordedForward::nowhere(RecordingMode::Off.as_str()));
         };
         let standing = if tunnel.minor < FORWARD_LOG_MINOR {
             let device = authorized.device().name.clone();
@@ -195,11 +195,11 @@ impl Sessions {
         } else {
             let tunnel = tunnel.clone();
             let need = Need { tunnel, wanted };
-            let begun = self.begin_told(client, session, need.clone());
+            let begun = self.begin_log(client, session, need.clone());
             client.forwards.0.get(need, begun).await
         };
         match standing {
-            Ok(place) => Ok(Told {
+            Ok(place) => Ok(RecordedForward {
                 place: Some(place),
                 mode: authorized.terms().recording.as_str(),
             }),
@@ -207,13 +207,13 @@ impl Sessions {
                 let without = wanted.without(why.clone());
                 without.map_err(|why| why.to_string())?;
                 warn!(session = %session.id, %why, "the forward is not recorded");
-                Ok(Told::nowhere("unavailable"))
+                Ok(RecordedForward::nowhere("unavailable"))
             }
         }
     }
 
     /// Begins a recording of the connection's forwards.
-    async fn begin_told(
+    async fn begin_log(
         self: &Arc<Self>,
         client: &Arc<Client>,
         session: &LiveSession,
@@ -307,7 +307,7 @@ async fn begin(
     }
 }
 
-/// Keeps a recording until nothing will be told in it any more.
+/// Keeps a recording until nothing will be recorded in it any more.
 async fn keep(
     client: Arc<Client>,
     standing: Arc<Standing>,

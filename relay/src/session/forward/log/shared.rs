@@ -6,27 +6,27 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
-/// What is shared.
+/// A thing that is shared.
 pub(super) trait Share {
-    /// What somebody needs it to be.
+    /// The parameters that a requester needs it to have.
     type Need: Clone + PartialEq;
     /// A part in it.
     type Part;
-    /// Whether it is that, and still takes somebody.
+    /// Returns whether it has these parameters, and still takes another.
     fn suits(&self, need: &Self::Need) -> bool;
-    /// A part for one more.
+    /// Creates a part for one more.
     fn part(self: &Arc<Self>) -> Self::Part;
-    /// Another one stands in its place.
+    /// Notes that another one has replaced it.
     fn replaced(&self);
 }
 
-/// The one that stands, and the question for the next.
+/// The current one, and the question for the next.
 pub(super) struct Shared<T: Share, E>(Mutex<Known<T, E>>);
 
 struct Known<T: Share, E> {
     standing: Option<Arc<T>>,
-    /// What is asked for now; the error is told here, and an answer is what stands then. Whoever asks was given up when
-    /// its other end is gone.
+    /// The question under way; the error comes here, and an answer becomes the current one. The request was given up
+    /// when its other end is gone.
     asked: Option<(T::Need, watch::Receiver<Option<E>>)>,
 }
 
@@ -46,8 +46,9 @@ impl<T: Share, E> fmt::Debug for Shared<T, E> {
 }
 
 impl<T: Share, E: Clone> Shared<T, E> {
-    /// A part in what suits: in what stands, or else in what `ask` gives. Who comes while that is under way waits for its
-    /// answer, and has its error too: a device that is silent is waited for once, however many wait.
+    /// Returns a part in what suits: in the current one, or else in what `ask` gives. A caller who comes while that is
+    /// under way waits for its answer, and has its error too: a device that is silent is waited for once, however many
+    /// wait.
     ///
     /// # Errors
     /// The question's.
@@ -65,7 +66,7 @@ impl<T: Share, E: Clone> Shared<T, E> {
                     continue;
                 }
             };
-            // It ends without an error too: then something stands, or nobody asks any more.
+            // It ends without an error too: then there is a current one, or the question was given up.
             let _ = answer.changed().await;
             let error = answer.borrow_and_update().clone();
             if let Some(error) = error {
@@ -90,13 +91,13 @@ impl<T: Share, E: Clone> Shared<T, E> {
     }
 }
 
-/// What somebody is to do.
+/// The next thing for a requester to do.
 enum Turn<P, E> {
     /// Nothing: this is theirs.
     Part(P),
     /// Wait for the answer to their own question.
     Wait(watch::Receiver<Option<E>>),
-    /// Wait until somebody else's is over.
+    /// Wait until another's question is answered.
     WaitForOther(watch::Receiver<Option<E>>),
     /// Ask, and tell the others here.
     Ask(watch::Sender<Option<E>>),
@@ -136,7 +137,7 @@ mod tests {
     use super::*;
     use crate::limits::LISTEN_TIMEOUT;
 
-    /// Stands for a recording under these terms, until it is closed.
+    /// A recording under these terms, until it is closed.
     #[derive(Default)]
     struct Standing {
         terms: u32,
@@ -163,7 +164,7 @@ mod tests {
 
     type Known = Arc<Shared<Standing, &'static str>>;
 
-    /// A device that takes so long, and then says so.
+    /// Returns a device that takes so long, and then says so.
     fn device(
         known: &Known,
         terms: u32,
@@ -210,7 +211,7 @@ mod tests {
         let mut parts = forwards.join_all().await;
         parts.sort_unstable();
         assert_eq!(parts, (0..20).map(Ok).collect::<Vec<_>>());
-        // Under other terms it is another one, and what stood is told.
+        // Under other terms it is another one, and the one before is notified.
         let old = known.lock().standing.clone().unwrap();
         assert_eq!(device(&known, 2, second, Ok(())).await, Ok(0));
         assert_eq!(old.closed.load(Ordering::Relaxed), 1);
@@ -233,7 +234,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_asks_may_go_away() {
+    async fn requester_may_go_away() {
         let (known, second) = (Known::default(), Duration::from_secs(1));
         let gone = tokio::spawn(device(&known, 1, second, Err("never heard")));
         tokio::task::yield_now().await;

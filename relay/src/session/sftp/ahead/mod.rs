@@ -1,16 +1,16 @@
 //! Asks the device for what an sftp client is about to ask, so that the answer is here when it does.
 //!
 //! OpenSSH's client fetches one file after the other and waits for each answer: for a small file it opens it, reads it,
-//! reads on to hear that it is over, and closes it, four times the way to the device and back. The relay stands
-//! in between and knows what comes next. When a file is opened for reading, it asks for its beginning at once, as long as the
-//! client read last time; behind an answer that is short it asks for the rest; and a file that was only read is closed for
-//! the client as soon as it says so. Three of the four ways are then to the relay alone.
+//! reads on to hear that it is over, and closes it, four times the way to the device and back. The relay is
+//! in between and knows what comes next. When a file is opened for reading, it asks for its beginning at once, as long
+//! as the client read last time; behind an answer that is short it asks for the rest; and a file that was only read is
+//! closed for the client as soon as it says so. Three of the four ways are then to the relay alone.
 //!
 //! Files that are written are in `puts.rs`.
 //!
-//! What is told is what the device has answered, never earlier than the file was opened. What was written is
-//! told by the device alone: a write or a close that fails is no guess. A guess that does not come true is forgotten;
-//! so is one that has become old, and all of them when the client asks for a change: it reads what it wrote.
+//! The client gets what the device has answered, never earlier than the file was opened. What was written is
+//! answered by the device alone: a write or a close that fails is no guess. A guess that does not come true is
+//! forgotten; so is one that has become old, and all of them when the client asks for a change: it reads what it wrote.
 
 mod reads;
 
@@ -48,7 +48,7 @@ pub(crate) struct Ahead {
     to_device: Notify,
 }
 
-/// What passes on: a part of what came, or something else.
+/// A part of what passes on: a range of what came, or something else.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Part {
     /// From here to there.
@@ -72,7 +72,7 @@ struct State {
     /// Requests to close a file that have a number of ours, because the client may use its own again: it has had its
     /// answer (`None`), or gets it from what comes first, this one or that of a release.
     closing: BTreeMap<u32, Option<u32>>,
-    /// How much the client reads at a time.
+    /// The length that the client reads at a time.
     length: Option<u32>,
     guesses: VecDeque<Guess>,
     puts: Puts,
@@ -82,7 +82,7 @@ struct State {
 }
 
 impl Ahead {
-    /// What goes to the device of what the client sent.
+    /// Returns what goes to the device of what the client sent.
     pub(crate) fn requests(&self, bytes: &[u8]) -> Vec<Part> {
         let mut state = self.lock();
         let parts = state.requests(bytes);
@@ -90,7 +90,7 @@ impl Ahead {
         parts
     }
 
-    /// What goes to the client of what the device sent.
+    /// Returns what goes to the client of what the device sent.
     pub(crate) fn answers(&self, bytes: &[u8]) -> Vec<Part> {
         let mut state = self.lock();
         let parts = state.answers(bytes);
@@ -98,8 +98,8 @@ impl Ahead {
         parts
     }
 
-    /// The client asks for nothing more: what was guessed last, which must go before its end, and what has come of
-    /// a last packet.
+    /// Ends the requests of the client, who asks for nothing more. Returns what was guessed last, which must go before
+    /// its end, and what has come of a last packet.
     pub(crate) fn end(&self) -> Bytes {
         let mut state = self.lock();
         state.over = true;
@@ -108,12 +108,12 @@ impl Ahead {
         state.for_device.split().freeze()
     }
 
-    /// Nothing is asked or answered ahead any more: the session does something that is not understood.
+    /// Stops asking and answering ahead: the session does something that is not understood.
     pub(crate) fn give_up(&self) {
         self.lock().over = true;
     }
 
-    /// The device answers nothing more: what has come of its last packet.
+    /// Returns the device answers nothing more: what has come of its last packet.
     pub(crate) fn rest(&self) -> Vec<u8> {
         self.lock().answers.rest()
     }
@@ -132,9 +132,9 @@ impl Ahead {
     /// Waits for an answer to the client that can go now.
     pub(crate) async fn for_client(&self) -> Bytes {
         loop {
-            let told = self.lock().told();
-            if let Some(told) = told {
-                return told.freeze();
+            let answers = self.lock().take_answers();
+            if let Some(answers) = answers {
+                return answers.freeze();
             }
             self.to_client.notified().await;
         }
@@ -190,7 +190,7 @@ impl State {
         }
     }
 
-    /// What the device hears instead of a request, if that is one of a file that is written.
+    /// Returns what the device gets instead of a request, if that is one of a file that is written.
     fn put(&mut self, packet: &[u8]) -> Option<Vec<u8>> {
         let (kind, mut fields) = fields(packet)?;
         let id = fields.number()?;
@@ -202,8 +202,8 @@ impl State {
                 // It may be cut off by that, or made.
                 forget(&mut self.guesses, |_| true);
                 let how = (flags, fields.rest());
-                let (asked, told) = self.puts.open(id, first, how, number)?;
-                self.for_client.extend_from_slice(&told);
+                let (asked, answer) = self.puts.open(id, first, how, number)?;
+                self.for_client.extend_from_slice(&answer);
                 self.next_number();
                 Some(asked)
             }
@@ -230,14 +230,15 @@ impl State {
         }
     }
 
-    /// The same request to close a file, under a number of ours.
+    /// Returns the same request to close a file, under a number of ours.
     fn close_as(&mut self, packet: &[u8], number: u32, waits: Option<u32>) -> Vec<u8> {
         self.closing.insert(number, waits);
         self.next_number();
         numbered(packet.to_vec(), number)
     }
 
-    /// What the device hears instead of the close of a file that was only read: the client has its answer at once.
+    /// Returns what the device gets instead of the close of a file that was only read: the client has its answer at
+    /// once.
     fn close_read(&mut self, packet: &[u8]) -> Option<Vec<u8>> {
         let (kind, mut fields) = fields(packet)?;
         let id = fields.number()?;
@@ -254,7 +255,7 @@ impl State {
         Some(self.close_as(packet, number, None))
     }
 
-    /// Whether the device is to hear of a request; `None` if it can't be read.
+    /// Returns whether the device is to hear of a request; `None` if it can't be read.
     fn passes_on(&mut self, packet: &[u8]) -> Option<bool> {
         let (kind, mut fields) = fields(packet)?;
         let id = fields.number()?;
@@ -283,8 +284,8 @@ impl State {
     fn answers(&mut self, bytes: &[u8]) -> Vec<Part> {
         let (mut parts, mut at) = (Vec::new(), 0);
         loop {
-            if let Some(told) = self.told() {
-                parts.push(Part::Other(told.into()));
+            if let Some(answers) = self.take_answers() {
+                parts.push(Part::Other(answers.into()));
             }
             let Self {
                 spoken,
@@ -315,7 +316,7 @@ impl State {
         }
     }
 
-    /// What the client hears of an answer that was taken, if anything.
+    /// Returns what the client gets of an answer that was taken, if anything.
     fn answer(&mut self, packet: Vec<u8>) -> Option<Vec<u8>> {
         let Some((kind, mut fields)) = fields(&packet) else {
             return Some(packet);
@@ -336,7 +337,7 @@ impl State {
                 let waits = self.closing.get_mut(&number).and_then(Option::take);
                 return waits.map(|id| numbered(packet, id));
             }
-            Some(Heard::Nobody) => return None,
+            Some(Heard::Discarded) => return None,
         }
         if self.opening.remove(&id) {
             if let Some(handle) = fields.string().filter(|_| kind == HANDLE) {
@@ -352,13 +353,13 @@ impl State {
     }
 
     /// Answers that can go to the client now: between two packets of the device's.
-    fn told(&mut self) -> Option<BytesMut> {
+    fn take_answers(&mut self) -> Option<BytesMut> {
         let can = self.answers.is_between() && !self.for_client.is_empty();
         can.then(|| self.for_client.split())
     }
 }
 
-/// One part for what stands together.
+/// Appends a range, merged with the last one if they are adjacent.
 fn pass(parts: &mut Vec<Part>, range: Range<usize>) {
     match parts.last_mut() {
         Some(Part::Same(last)) if last.end == range.start => last.end = range.end,
@@ -371,7 +372,7 @@ fn fields(packet: &[u8]) -> Option<(u8, SftpFields<'_>)> {
     Some((*kind, SftpFields::of(rest)))
 }
 
-/// The same answer to another request.
+/// Returns the same answer to another request.
 fn numbered(mut packet: Vec<u8>, id: u32) -> Vec<u8> {
     if let Some(number) = packet.get_mut(5..9) {
         number.copy_from_slice(&id.to_be_bytes());
@@ -379,7 +380,7 @@ fn numbered(mut packet: Vec<u8>, id: u32) -> Vec<u8> {
     packet
 }
 
-/// The answer that all is well.
+/// Returns the answer that all is well.
 fn well(id: u32) -> Vec<u8> {
     let (head, rest) = ([0, 0, 0, 24, STATUS], b"\0\0\0\0\0\0\0\x07Success\0\0\0\0");
     [&head[..], &id.to_be_bytes(), rest].concat()

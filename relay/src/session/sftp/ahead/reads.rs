@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::{FIRST_GUESS, State, fields, numbered};
 use crate::limits::{MAX_SFTP_GUESS, MAX_SFTP_GUESSES, SFTP_GUESS_LIFE};
 
-/// What stands before the bytes of a file in their packet: its length, kind and number, and theirs. A status
+/// The bytes before the data of a file in their packet: its length, kind and number, and theirs. A status
 /// with a long text has as much room as the bytes would have had.
 const DATA_HEAD: usize = 13;
 
@@ -22,7 +22,7 @@ pub(super) struct Guess {
     offset: u64,
     length: u32,
     stage: Stage,
-    /// Since when.
+    /// The time of the request.
     asked: Instant,
 }
 
@@ -39,7 +39,7 @@ enum Stage {
 }
 
 impl State {
-    /// Whether a read has been asked for already; its answer goes to the client when it is there.
+    /// Returns whether a read has been asked for already; its answer goes to the client when it is there.
     pub(super) fn is_guessed(&mut self, id: u32, handle: &[u8], offset: u64, length: u32) -> bool {
         let now = Instant::now();
         forget(&mut self.guesses, |guess| {
@@ -61,7 +61,7 @@ impl State {
         true
     }
 
-    /// What the client hears of the answer to a read that was guessed, if anything.
+    /// Returns what the client gets of the answer to a read that was guessed, if anything.
     pub(super) fn read(&mut self, packet: Vec<u8>) -> Option<Vec<u8>> {
         let (kind, mut fields) = fields(&packet)?;
         let id = fields.number()?;
@@ -98,7 +98,7 @@ impl State {
         heard
     }
 
-    /// A file is open for reading.
+    /// Notes that a file is open for reading.
     pub(super) fn opened(&mut self, handle: &[u8]) {
         if self.reading.len() >= MAX_SFTP_OPEN || handle.len() > MAX_SFTP_HANDLE {
             return;
@@ -110,7 +110,7 @@ impl State {
     }
 
     fn guess(&mut self, handle: Vec<u8>, offset: u64, length: u32) {
-        // A guess that nobody asked for makes room for one that may be.
+        // A guess that was not asked for makes room for one that may be.
         if self.guesses.len() >= MAX_SFTP_GUESSES {
             let idle = |guess: &Guess| matches!(guess.stage, Stage::Here(_));
             let Some(idle) = self.guesses.iter().position(idle) else {
@@ -142,7 +142,7 @@ impl State {
     }
 }
 
-/// Takes back the guesses that nobody has asked for yet, of those that `are`.
+/// Takes back the guesses that were not asked for yet, of those that `are`.
 pub(super) fn forget(guesses: &mut VecDeque<Guess>, are: impl Fn(&Guess) -> bool) {
     guesses.retain(|guess| !are(guess) || !matches!(guess.stage, Stage::Here(_)));
     for guess in guesses.iter_mut() {

@@ -63,7 +63,7 @@ pub(in crate::session::sftp) struct Talk {
 }
 
 impl Talk {
-    /// Nothing has been said yet.
+    /// Returns a state in which nothing has been said yet.
     pub(in crate::session::sftp) fn fresh() -> Self {
         Self {
             ahead: Ahead::default(),
@@ -72,7 +72,7 @@ impl Talk {
         }
     }
 
-    /// The client reads 1,000 bytes at a time, and has been seen to.
+    /// Returns a client that reads 1,000 bytes at a time, and has been seen to.
     pub(in crate::session::sftp) fn new() -> Self {
         let mut talk = Self::fresh();
         talk.answer(&packet(VERSION, 3, &[]));
@@ -101,15 +101,15 @@ impl Talk {
     fn settle(&mut self) {
         let mut state = self.ahead.lock();
         self.device.extend(state.for_device.split());
-        self.client.extend(state.told().unwrap_or_default());
+        self.client.extend(state.take_answers().unwrap_or_default());
     }
 
-    /// What has come to the device since this was asked last.
+    /// Returns what has come to the device since the last call.
     pub(in crate::session::sftp) fn asked(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.device)
     }
 
-    pub(in crate::session::sftp) fn told(&mut self) -> Vec<u8> {
+    pub(in crate::session::sftp) fn take_answers(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.client)
     }
 }
@@ -136,32 +136,32 @@ fn a_small_file_is_read_before_it_is_asked_for() {
         talk.ask(&open(10, 1));
         assert_eq!(talk.asked(), open(10, 1));
         talk.answer(&handle(10, b"h"));
-        assert_eq!(talk.told(), handle(10, b"h"));
+        assert_eq!(talk.take_answers(), handle(10, b"h"));
         assert_eq!(talk.asked(), read(NEXT, b"h", 0, 1_000));
         if device_is_quick {
             talk.answer(&data(NEXT, b"content"));
             assert_eq!(talk.asked(), read(NEXT + 1, b"h", 7, 993));
             talk.answer(&status(NEXT + 1, 1));
-            assert_eq!(talk.told(), b"");
+            assert_eq!(talk.take_answers(), b"");
             talk.ask(&read(11, b"h", 0, 1_000));
-            assert_eq!(talk.told(), data(11, b"content"));
+            assert_eq!(talk.take_answers(), data(11, b"content"));
             talk.ask(&read(12, b"h", 7, 993));
         } else {
             talk.ask(&read(11, b"h", 0, 1_000));
             talk.answer(&data(NEXT, b"content"));
-            assert_eq!(talk.told(), data(11, b"content"));
+            assert_eq!(talk.take_answers(), data(11, b"content"));
             assert_eq!(talk.asked(), read(NEXT + 1, b"h", 7, 993));
             talk.ask(&read(12, b"h", 7, 993));
             talk.answer(&status(NEXT + 1, 1));
         }
-        assert_eq!(talk.told(), status(12, 1));
+        assert_eq!(talk.take_answers(), status(12, 1));
         assert_eq!(talk.asked(), b"");
         // It is closed at once, and the device's answer goes nowhere.
         talk.ask(&close(13, b"h"));
-        assert_eq!(talk.told(), well(13));
+        assert_eq!(talk.take_answers(), well(13));
         assert_eq!(talk.asked(), close(NEXT + 2, b"h"));
         talk.answer(&status(NEXT + 2, 0));
-        assert_eq!(talk.told(), b"");
+        assert_eq!(talk.take_answers(), b"");
         assert!(talk.ahead.lock().guesses.is_empty());
     }
 }
@@ -172,28 +172,31 @@ fn what_was_guessed_wrong_changes_nothing() {
     talk.ask(&open(10, 1));
     talk.answer(&handle(10, b"h"));
     talk.asked();
-    talk.told();
+    talk.take_answers();
     // Another part of it, and another length.
     for wrong in [read(11, b"h", 5, 1_000), read(12, b"h", 0, 999)] {
         talk.ask(&wrong);
         assert_eq!(talk.asked(), wrong);
     }
     talk.answer(&[data(11, b"1"), data(NEXT, &[7; 1_000]), data(12, b"2")].concat());
-    assert_eq!(talk.told(), [data(11, b"1"), data(12, b"2")].concat());
+    assert_eq!(
+        talk.take_answers(),
+        [data(11, b"1"), data(12, b"2")].concat()
+    );
     // Nothing more is guessed of a file that goes on; closed, it is forgotten.
     assert_eq!(talk.asked(), b"");
     talk.ask(&close(13, b"h"));
     talk.answer(&status(NEXT + 1, 0));
-    assert_eq!(talk.told(), well(13));
+    assert_eq!(talk.take_answers(), well(13));
     assert!(talk.ahead.lock().guesses.is_empty());
     // An answer to a guess that comes behind the close goes nowhere.
     talk.asked();
     talk.ask(&open(20, 1));
     talk.answer(&handle(20, b"i"));
     talk.ask(&close(21, b"i"));
-    talk.told();
+    talk.take_answers();
     talk.answer(&[data(NEXT + 2, b"late"), status(NEXT + 3, 0)].concat());
-    assert_eq!(talk.told(), b"");
+    assert_eq!(talk.take_answers(), b"");
     assert!(talk.ahead.lock().guesses.is_empty());
 }
 
@@ -204,11 +207,11 @@ fn number_of_an_early_answer_may_be_used_again() {
     let mut talk = opened();
     let removal = packet(13, 11, &[&string(b"/file")]);
     talk.ask(&close(11, b"h"));
-    assert_eq!(talk.told(), well(11));
+    assert_eq!(talk.take_answers(), well(11));
     talk.ask(&removal);
     assert_eq!(talk.asked(), [close(NEXT + 1, b"h"), removal].concat());
     talk.answer(&[status(NEXT + 1, 0), status(11, 4)].concat());
-    assert_eq!(talk.told(), status(11, 4));
+    assert_eq!(talk.take_answers(), status(11, 4));
 }
 
 #[test]
@@ -222,17 +225,17 @@ fn what_is_written_is_answered_by_the_device_alone() {
         talk.ask(&[write.clone(), close(id + 2, b"h")].concat());
         let asked = [open(id, flags), write, close(id + 2, b"h")].concat();
         assert_eq!(talk.asked(), asked);
-        assert_eq!(talk.told(), handle(id, b"h"));
+        assert_eq!(talk.take_answers(), handle(id, b"h"));
         let failed = [status(id + 1, 4), status(id + 2, 4)].concat();
         talk.answer(&failed);
-        assert_eq!(talk.told(), failed);
+        assert_eq!(talk.take_answers(), failed);
     }
-    // Nor is a handle closed that nobody has.
+    // Nor is an unknown handle closed.
     talk.ask(&close(30, b"other"));
-    assert_eq!(talk.told(), b"");
+    assert_eq!(talk.take_answers(), b"");
 }
 
-/// A file that is open, and whose beginning has been asked for.
+/// Returns a file that is open, and whose beginning has been asked for.
 fn opened() -> Talk {
     let mut talk = Talk::new();
     talk.ask(&open(10, 1));
@@ -241,7 +244,7 @@ fn opened() -> Talk {
         talk.asked(),
         [open(10, 1), read(NEXT, b"h", 0, 1_000)].concat()
     );
-    talk.told();
+    talk.take_answers();
     talk
 }
 
@@ -257,7 +260,7 @@ async fn what_is_old_is_asked_for_again() {
             talk.answer(&data(11, &[8; 1_000]));
         }
         let byte = if is_old { 8 } else { 7 };
-        assert_eq!(talk.told(), data(11, &[byte; 1_000]), "{age:?}");
+        assert_eq!(talk.take_answers(), data(11, &[byte; 1_000]), "{age:?}");
     }
 }
 
@@ -278,9 +281,9 @@ fn a_client_reads_what_it_wrote() {
             if !is_here {
                 talk.answer(&data(NEXT, &[7; 1_000]));
             }
-            assert_eq!(talk.told(), b"");
+            assert_eq!(talk.take_answers(), b"");
             talk.answer(&data(21, &[8; 1_000]));
-            assert_eq!(talk.told(), data(21, &[8; 1_000]));
+            assert_eq!(talk.take_answers(), data(21, &[8; 1_000]));
         }
     }
     // Looking at something changes nothing.
@@ -288,7 +291,7 @@ fn a_client_reads_what_it_wrote() {
         let mut talk = opened();
         talk.answer(&data(NEXT, &[7; 1_000]));
         talk.ask(&[change(kind), read(21, b"h", 0, 1_000)].concat());
-        assert_eq!(talk.told(), data(21, &[7; 1_000]));
+        assert_eq!(talk.take_answers(), data(21, &[7; 1_000]));
     }
 }
 
@@ -299,25 +302,25 @@ fn a_file_that_is_cut_off_is_read_again() {
     let asked = [open(20, 0x1a), read(21, b"h", 0, 1_000)].concat();
     talk.ask(&asked);
     assert_eq!(talk.asked(), asked);
-    assert_eq!(talk.told(), b"");
+    assert_eq!(talk.take_answers(), b"");
 }
 
 #[test]
-fn an_answer_never_stands_within_another() {
+fn answers_are_never_interleaved() {
     let mut talk = Talk::new();
     talk.ask(&open(10, 1));
     talk.answer(&handle(10, b"h"));
-    talk.told();
+    talk.take_answers();
     let long = data(9, &[1; 100]);
     talk.answer(&long[..50]);
     talk.ask(&close(11, b"h"));
-    assert_eq!(talk.told(), long[..50]);
+    assert_eq!(talk.take_answers(), long[..50]);
     talk.answer(&long[50..]);
-    assert_eq!(talk.told(), [&long[50..], &well(11)].concat());
+    assert_eq!(talk.take_answers(), [&long[50..], &well(11)].concat());
 }
 
 #[test]
-fn a_client_that_counts_like_us_and_other_versions_are_left_alone() {
+fn clashing_ids_and_other_versions_pass_through() {
     let mut talk = Talk::new();
     talk.ask(&read(NEXT + 5, b"x", 0, 1));
     talk.ask(&open(10, 1));
@@ -359,13 +362,13 @@ fn a_device_that_says_too_much_is_not_kept() {
     talk.ask(&open(20, 1));
     talk.answer(&handle(20, b"h"));
     talk.asked();
-    talk.told();
+    talk.take_answers();
     talk.answer(&data(NEXT, &[7; 1_001]));
     assert!(talk.ahead.lock().guesses.is_empty());
     // What the client asks for now goes to the device.
     talk.ask(&read(21, b"h", 0, 1_000));
     assert_eq!(talk.asked(), read(21, b"h", 0, 1_000));
-    assert_eq!(talk.told(), b"");
+    assert_eq!(talk.take_answers(), b"");
 }
 
 #[test]

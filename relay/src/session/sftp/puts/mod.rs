@@ -1,6 +1,6 @@
 //! Files that a client writes one after the other: opened before the device has answered, and closed before the client asks.
 //!
-//! OpenSSH's client puts a file by an open, its writes, perhaps a change of its attributes, and a close, and waits for the answer
+//! OpenSSH's client puts a file by an open, its writes, possibly a change of its attributes, and a close, and waits for the answer
 //! of each. What says that something is stored is the device's answer alone. The rest depends on its server, if that is our own:
 //!
 //! - It opens a file under a handle that the relay has named (`open-as@holdfast`). So the client gets its handle at once, and what it
@@ -26,7 +26,7 @@ use crate::limits::{MAX_SFTP_NAMED, MAX_SFTP_SMALL};
 const PUT: u32 = 0x02 | 0x08;
 const TRUNCATE: u32 = 0x10;
 
-/// What is known of a session's uploads.
+/// The state of a session's uploads.
 #[derive(Debug, Default)]
 pub(super) struct Puts {
     /// The device's server opens a file under a name that is given.
@@ -37,7 +37,7 @@ pub(super) struct Puts {
     asked_limits: bool,
     /// The number and the folder of an open that the device answers, behind which nothing was asked.
     first: Option<(u32, Vec<u8>)>,
-    /// Where the device has last opened a file.
+    /// The folder in which the device has last opened a file.
     folder: Option<Vec<u8>>,
     /// Those that the relay has named, by that name, until they are closed.
     files: BTreeMap<u32, File>,
@@ -45,14 +45,14 @@ pub(super) struct Puts {
     name: u32,
     /// Numbers of requests to open them that are not answered.
     opening: BTreeSet<u32>,
-    /// What was done with the last file that was written.
+    /// The requests for the last file that was written.
     habit: Option<Done>,
     release: Option<Release>,
     /// Numbers of requests to close a file whose answers are of no use.
     withdrawn: BTreeSet<u32>,
 }
 
-/// What was done with a file since it was opened: how many requests, and the kind of the last.
+/// The requests for a file since it was opened: their number, and the kind of the last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Done {
     requests: u32,
@@ -85,18 +85,18 @@ enum Stage {
     Closed(Vec<u8>),
 }
 
-/// Who hears of an answer.
+/// The recipient of an answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Heard {
     /// The client, as it came.
     AsItIs,
-    /// Nobody.
-    Nobody,
+    /// No recipient: the relay drops it.
+    Discarded,
     /// The client, as the answer to its close that goes to the device under this number.
     Close(u32),
 }
 
-/// How a file is closed that the client asks to close.
+/// The way a file is closed that the client asks to close.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Closed {
     /// It is closed, as this says.
@@ -106,7 +106,7 @@ pub(super) enum Closed {
 }
 
 impl Puts {
-    /// The device's version has come: what its server knows follows.
+    /// Notes what the device's server knows, by the version packet.
     pub(super) fn version(&mut self, mut extensions: SftpFields<'_>) {
         while let (Some(name), Some(version)) = (extensions.string(), extensions.string()) {
             self.opens |= (name, version) == (OPEN_AS, b"1");
@@ -114,7 +114,7 @@ impl Puts {
         }
     }
 
-    /// The client begins a request. Whether more than its head is wanted.
+    /// Returns the client begins a request. Whether more than its head is wanted.
     pub(super) fn comes(&mut self, head: &PacketHead) -> bool {
         self.first = None;
         if head.kind != CLOSE {
@@ -134,14 +134,14 @@ impl Puts {
         is_wanted
     }
 
-    /// An extended request.
+    /// Notes an extended request.
     pub(super) fn extended(&mut self, name: &[u8]) {
         self.asked_limits |= name == b"limits@openssh.com";
         // Who names handles as well would use ours.
         self.opens &= name != OPEN_AS;
     }
 
-    /// The client opens a file for writing. What goes to the device instead, by this number, and to the client.
+    /// Handles an open for writing. Returns what goes to the device instead, by this number, and to the client.
     pub(super) fn open(
         &mut self,
         id: u32,
@@ -177,7 +177,7 @@ impl Puts {
         Some((asked, packet(HANDLE, id, &[&string(&name)])))
     }
 
-    /// The client does something with a file. What goes to the device behind that, by this number.
+    /// Handles another request for a file. Returns what goes to the device behind that, by this number.
     pub(super) fn used(&mut self, kind: u8, handle: &[u8], number: u32) -> Option<Vec<u8>> {
         let name = name(handle)?;
         let file = self.files.get_mut(&name)?;
@@ -200,7 +200,7 @@ impl Puts {
         ))
     }
 
-    /// The client closes a file, and so will the device: asked by `number`, if it was asked before.
+    /// Handles the close of a file, which the device closes too: asked by `number`, if it was asked before.
     pub(super) fn close(&mut self, handle: &[u8], number: u32) -> Option<Closed> {
         let known = name(handle).and_then(|name| Some((name, self.files.remove(&name)?)));
         let Some((name, file)) = known else {
@@ -227,7 +227,7 @@ impl Puts {
         }
     }
 
-    /// The device has answered a close of this number: its release, if it comes at all, is of no use.
+    /// Notes that the device has answered a close of this number: its release, if it comes at all, is of no use.
     pub(super) fn closed(&mut self, number: u32) {
         let wanted =
             |release: &mut Release| matches!(release.stage, Stage::Wanted(id) if id == number);
@@ -236,7 +236,7 @@ impl Puts {
         }
     }
 
-    /// Whether an answer of this number is looked at.
+    /// Returns whether an answer of this number is looked at.
     pub(super) fn awaits(&self, id: u32) -> bool {
         self.opening.contains(&id)
             || self.withdrawn.contains(&id)
@@ -247,17 +247,17 @@ impl Puts {
             || self.first.as_ref().is_some_and(|(first, _)| *first == id)
     }
 
-    /// The device answers by this number; `None`: it is none of these.
+    /// Handles the device's answer of this number; `None`: it is none of these.
     pub(super) fn answer(&mut self, id: u32, kind: u8, packet: &[u8]) -> Option<Heard> {
         if self.opening.remove(&id) {
             // What could not be opened is no sign of what can.
             if kind != HANDLE {
                 self.folder = None;
             }
-            return Some(Heard::Nobody);
+            return Some(Heard::Discarded);
         }
         if self.withdrawn.remove(&id) {
-            return Some(Heard::Nobody);
+            return Some(Heard::Discarded);
         }
         if let Some((_, folder)) = self.first.take_if(|(first, _)| *first == id) {
             self.folder = (kind == HANDLE).then_some(folder);
@@ -267,7 +267,7 @@ impl Puts {
         if !is_well(kind, packet) {
             // It could not be closed so: the close itself is answered.
             self.release = None;
-            return Some(Heard::Nobody);
+            return Some(Heard::Discarded);
         }
         match release.stage {
             Stage::Wanted(close) => {
@@ -276,12 +276,12 @@ impl Puts {
             }
             Stage::Asked | Stage::Closed(_) => {
                 release.stage = Stage::Closed(packet.to_vec());
-                Some(Heard::Nobody)
+                Some(Heard::Discarded)
             }
         }
     }
 
-    /// The file that was to be closed is not what the client goes on with.
+    /// Withdraws the file that was to be closed: it is not what the client goes on with.
     fn withdraw(&mut self) {
         let Some(release) = self.release.take() else {
             return;
@@ -295,18 +295,18 @@ impl Puts {
     }
 }
 
-/// The folder of a path, with its last slash.
+/// Returns the folder of a path, with its last slash.
 fn folder(path: &[u8]) -> &[u8] {
     let end = path.iter().rposition(|byte| *byte == b'/');
     path.get(..end.map_or(0, |end| end + 1)).unwrap_or_default()
 }
 
-/// The name of a handle that may be one of the relay's.
+/// Returns the name of a handle that may be one of the relay's.
 fn name(handle: &[u8]) -> Option<u32> {
     handle.try_into().ok().map(u32::from_be_bytes)
 }
 
-/// A status that all went well.
+/// Returns a status that all went well.
 fn is_well(kind: u8, packet: &[u8]) -> bool {
     kind == STATUS && packet.get(9..13) == Some(&[0; 4])
 }

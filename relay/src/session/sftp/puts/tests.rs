@@ -7,7 +7,7 @@ use super::*;
 use crate::session::sftp::ahead::tests::{GUESS, Talk, close, handle, packet, status, string};
 use holdfast_protocol::sftp::kind::VERSION;
 
-/// What `sftp` opens a file with that it puts, and `scp`.
+/// The flags with which `sftp` opens a file that it puts, and `scp`.
 const SFTP: u32 = 0x1a;
 const SCP: u32 = 0x0a;
 
@@ -50,44 +50,45 @@ fn version(extensions: &[&[u8]]) -> Vec<u8> {
     packet(VERSION, 3, &[&extensions.concat()])
 }
 
-/// The server's and the client's first words.
+/// Returns the server's and the client's first words.
 fn begun(extensions: &[&[u8]], asks_limits: bool) -> Talk {
     let mut talk = Talk::fresh();
     let version = version(extensions);
     talk.answer(&version);
-    assert_eq!(talk.told(), version);
+    assert_eq!(talk.take_answers(), version);
     if asks_limits {
         talk.ask(&limits(1));
         talk.answer(&packet(201, 1, &[&[0; 32]]));
     }
     talk.asked();
-    talk.told();
+    talk.take_answers();
     talk
 }
 
-/// The first file of a folder is put, with everything answered by the device.
+/// Puts the first file of a folder, with everything answered by the device.
 fn put_first(talk: &mut Talk) {
     talk.ask(&open(2, b"/d/0", SFTP));
     assert_eq!(talk.asked(), open(2, b"/d/0", SFTP));
     talk.answer(&handle(2, b"own"));
-    assert_eq!(talk.told(), handle(2, b"own"));
+    assert_eq!(talk.take_answers(), handle(2, b"own"));
     for asked in [write(3, b"own"), close(4, b"own")] {
         talk.ask(&asked);
         assert_eq!(talk.asked(), asked);
     }
     let answers = [status(3, 0), status(4, 0)].concat();
     talk.answer(&answers);
-    assert_eq!(talk.told(), answers);
+    assert_eq!(talk.take_answers(), answers);
 }
 
 const BOTH: [&[u8]; 2] = [OPEN_AS, RELEASE];
 
-/// A client that has put two files in this way: the second was opened ahead, and all further ones are closed so as well.
+/// Returns a client that has put two files in this way: the second was opened ahead, and all further ones are closed so
+/// as well.
 fn going(before_close: &[u8]) -> Talk {
     let mut talk = begun(&BOTH, true);
     put_first(&mut talk);
     talk.ask(&open(10, b"/d/1", SFTP));
-    assert_eq!(talk.told(), handle(10, &[0; 4]));
+    assert_eq!(talk.take_answers(), handle(10, &[0; 4]));
     assert_eq!(talk.asked(), open_as(GUESS, 0, b"/d/1", SFTP));
     for (id, kind) in (11..).zip(before_close) {
         let asked = match *kind {
@@ -97,23 +98,23 @@ fn going(before_close: &[u8]) -> Talk {
         talk.ask(&asked);
         assert_eq!(talk.asked(), asked);
         talk.answer(&status(id, 0));
-        assert_eq!(talk.told(), status(id, 0));
+        assert_eq!(talk.take_answers(), status(id, 0));
     }
     talk.ask(&close(19, &[0; 4]));
     assert_eq!(talk.asked(), close(19, &[0; 4]));
-    assert_eq!(talk.told(), b"");
+    assert_eq!(talk.take_answers(), b"");
     talk.answer(&[handle(GUESS, &[0; 4]), status(19, 0)].concat());
-    assert_eq!(talk.told(), status(19, 0));
+    assert_eq!(talk.take_answers(), status(19, 0));
     talk
 }
 
 #[test]
-fn a_file_beside_one_that_was_put_is_open_at_once_and_closed_before_it_is_asked_for() {
+fn second_put_in_a_folder_opens_and_closes_ahead() {
     for device_is_quick in [true, false] {
         let mut talk = going(&[WRITE]);
         let name = 1_u32.to_be_bytes();
         talk.ask(&open(20, b"/d/2", SFTP));
-        assert_eq!(talk.told(), handle(20, &name));
+        assert_eq!(talk.take_answers(), handle(20, &name));
         assert_eq!(talk.asked(), open_as(GUESS + 1, 1, b"/d/2", SFTP));
         talk.ask(&write(21, &name));
         assert_eq!(
@@ -121,61 +122,61 @@ fn a_file_beside_one_that_was_put_is_open_at_once_and_closed_before_it_is_asked_
             [write(21, &name), release(GUESS + 2, &name)].concat()
         );
         talk.answer(&handle(GUESS + 1, &name));
-        assert_eq!(talk.told(), b"");
+        assert_eq!(talk.take_answers(), b"");
         // Of a write and of a close the client hears when the device has answered.
         talk.answer(&status(21, 0));
-        assert_eq!(talk.told(), status(21, 0));
+        assert_eq!(talk.take_answers(), status(21, 0));
         if device_is_quick {
             talk.answer(&status(GUESS + 2, 0));
-            assert_eq!(talk.told(), b"");
+            assert_eq!(talk.take_answers(), b"");
             talk.ask(&close(22, &name));
         } else {
             talk.ask(&close(22, &name));
-            assert_eq!(talk.told(), b"");
+            assert_eq!(talk.take_answers(), b"");
             talk.answer(&status(GUESS + 2, 0));
         }
-        assert_eq!(talk.told(), status(22, 0));
+        assert_eq!(talk.take_answers(), status(22, 0));
         // It has a number of the relay's: the client may use its own again at once.
         assert_eq!(talk.asked(), close(GUESS + 3, &name));
         talk.answer(&status(GUESS + 3, 0));
-        assert_eq!(talk.told(), b"");
+        assert_eq!(talk.take_answers(), b"");
         // Every number may be used again.
         talk.answer(&status(22, 4));
-        assert_eq!(talk.told(), status(22, 4));
+        assert_eq!(talk.take_answers(), status(22, 4));
     }
 }
 
 #[test]
-fn what_could_not_be_opened_is_answered_by_the_device_to_the_end() {
+fn failed_open_is_answered_by_the_device() {
     let mut talk = going(&[WRITE]);
     let name = 1_u32.to_be_bytes();
     talk.ask(&open(20, b"/d/2", SFTP));
     talk.ask(&write(21, &name));
     talk.asked();
-    assert_eq!(talk.told(), handle(20, &name));
+    assert_eq!(talk.take_answers(), handle(20, &name));
     let failed = [GUESS + 1, 21, GUESS + 2].map(|id| status(id, 3));
     talk.answer(&failed.concat());
-    assert_eq!(talk.told(), status(21, 3));
+    assert_eq!(talk.take_answers(), status(21, 3));
     talk.ask(&close(22, &name));
-    assert_eq!(talk.told(), b"");
+    assert_eq!(talk.take_answers(), b"");
     talk.answer(&status(22, 3));
-    assert_eq!(talk.told(), status(22, 3));
+    assert_eq!(talk.take_answers(), status(22, 3));
     // The next one is opened by the device, whose word on it comes first.
     talk.asked();
     talk.ask(&open(30, b"/d/3", SFTP));
     assert_eq!(talk.asked(), open(30, b"/d/3", SFTP));
     talk.answer(&status(30, 3));
-    assert_eq!(talk.told(), status(30, 3));
+    assert_eq!(talk.take_answers(), status(30, 3));
     talk.ask(&open(40, b"/d/4", SFTP));
     assert_eq!(talk.asked(), open(40, b"/d/4", SFTP));
 }
 
 #[test]
-fn who_may_want_to_know_whether_a_file_opens_is_told_by_the_device() {
+fn significant_opens_are_answered_by_the_device() {
     let stays = |talk: &mut Talk, path: &[u8], flags| {
         talk.ask(&open(30, path, flags));
         assert_eq!(talk.asked(), open(30, path, flags), "{path:?} {flags:#x}");
-        assert_eq!(talk.told(), b"");
+        assert_eq!(talk.take_answers(), b"");
     };
     // A server that is not ours, one that only closes so, and a client of another kind.
     for (extensions, asks_limits) in [(&[][..], true), (&[RELEASE], true), (&BOTH, false)] {
@@ -195,14 +196,14 @@ fn who_may_want_to_know_whether_a_file_opens_is_told_by_the_device() {
     talk.ask(&[open(2, b"/d/0", SFTP), packet(7, 3, &[&string(b"/d/0")])].concat());
     talk.answer(&[handle(2, b"own"), status(3, 0)].concat());
     talk.asked();
-    talk.told();
+    talk.take_answers();
     stays(&mut talk, b"/d/1", SFTP);
     // Nothing was opened there.
     let mut talk = begun(&BOTH, true);
     talk.ask(&open(2, b"/d/0", SFTP));
     talk.answer(&status(2, 3));
     talk.asked();
-    talk.told();
+    talk.take_answers();
     stays(&mut talk, b"/d/1", SFTP);
     // A client that names handles itself, and one that counts like us.
     let mut talk = going(&[WRITE]);
@@ -216,7 +217,7 @@ fn who_may_want_to_know_whether_a_file_opens_is_told_by_the_device() {
 }
 
 #[test]
-fn a_client_with_other_habits_is_followed_and_one_without_any_left_alone() {
+fn write_ahead_follows_each_clients_habits() {
     // `scp` sets the length behind the last write; with `-p` the times as well.
     for habit in [&[WRITE, FSETSTAT][..], &[WRITE, FSETSTAT, FSETSTAT]] {
         let mut talk = going(habit);
@@ -282,16 +283,16 @@ fn a_close_that_was_guessed_wrong_changes_nothing() {
                 talk.answer(&status(GUESS + 2, code));
             }
             talk.asked();
-            talk.told();
+            talk.take_answers();
             talk.ask(&[other.clone(), close(23, &name)].concat());
             assert_eq!(talk.asked(), [other, close(23, &name)].concat());
             if !is_here {
                 talk.answer(&status(GUESS + 2, code));
             }
-            assert_eq!(talk.told(), b"");
+            assert_eq!(talk.take_answers(), b"");
             let answers = [status(22, 4), status(23, 4)].concat();
             talk.answer(&answers);
-            assert_eq!(talk.told(), answers);
+            assert_eq!(talk.take_answers(), answers);
         }
     }
     // The device will not close it, and the client asks: its answer is that to the close itself.
@@ -306,19 +307,19 @@ fn a_close_that_was_guessed_wrong_changes_nothing() {
         ];
         let (now, later) = answers.split_at(if is_here { 3 } else { 2 });
         talk.answer(&now.concat());
-        talk.told();
+        talk.take_answers();
         talk.ask(&close(22, &name));
         talk.answer(&later.concat());
-        assert_eq!(talk.told(), b"");
+        assert_eq!(talk.take_answers(), b"");
         let asked = if is_here { 22 } else { GUESS + 3 };
         assert!(talk.asked().ends_with(&close(asked, &name)));
         talk.answer(&status(asked, 4));
-        assert_eq!(talk.told(), status(22, 4));
+        assert_eq!(talk.take_answers(), status(22, 4));
     }
 }
 
 #[test]
-fn files_that_are_never_closed_are_few_and_so_are_opens_without_an_answer() {
+fn unclosed_files_and_unanswered_opens_are_bounded() {
     for answers in [true, false] {
         let mut talk = going(&[WRITE]);
         let opens = u32::try_from(MAX_SFTP_NAMED).unwrap() + 10;
@@ -336,7 +337,7 @@ fn files_that_are_never_closed_are_few_and_so_are_opens_without_an_answer() {
     }
 }
 
-/// What a handle stands for: a path, and whether the file is closed but for its name; or why it could not be opened.
+/// The file of a handle: a path, and whether the file is closed but for its name; or why it could not be opened.
 type Opened = Result<(Vec<u8>, bool), u32>;
 
 /// A device with a server of ours, and what is true of it.
@@ -431,8 +432,8 @@ impl Device {
     }
 }
 
-/// What a client does with one file: its name, its writes, how often it sets attributes, and whether it is in a hurry and asks
-/// for several things at once.
+/// The requests of a client for one file: its name, its writes, how often it sets attributes, and whether it is in a
+/// hurry and asks for several things at once.
 type Put = (u8, u8, u8, bool);
 
 /// A client that puts these files, one after the other, as a relay and a device answer.
@@ -461,7 +462,7 @@ impl Client {
         self.back.extend(answers);
         let back = cut(&mut self.cuts, &mut self.back);
         self.talk.answer(&back);
-        self.heard.extend(self.talk.told());
+        self.heard.extend(self.talk.take_answers());
     }
 
     /// Asks for all of these, and waits for their answers: by number, a kind and what is behind the number.
@@ -539,9 +540,9 @@ impl Client {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
-    /// However packets are cut and whatever overtakes what, each request has one answer, and what a client is told is so.
+    /// However packets are cut and whatever overtakes what, each request has one answer, and each answer is true.
     #[test]
-    fn what_is_told_is_so(
+    fn answers_match_the_device(
         puts in vec((0..12_u8, 0..3_u8, 0..3_u8, prop::bool::weighted(0.2)), 1..30),
         cuts in vec(0..90_usize, 0..400),
         releases in vec(prop::bool::weighted(0.8), 0..30),

@@ -13,17 +13,17 @@ use crate::store::UserKey;
 /// One change. It shows as `+ role field-tech`, `~ user alice: roles field-tech -> operator`, `- user bob`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Change {
-    /// What was done.
+    /// The kind of change.
     pub sign: Sign,
-    /// To what.
+    /// The kind of thing that changed.
     pub kind: Kind,
     /// Its name.
     pub name: String,
-    /// What of it changed, and how. Nothing in it can drive a terminal.
+    /// The details of the change. Nothing in it can drive a terminal.
     pub detail: Option<String>,
 }
 
-/// What was done.
+/// The kind of change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sign {
     /// `+`
@@ -34,7 +34,7 @@ pub(crate) enum Sign {
     Removed,
 }
 
-/// What a document names.
+/// The kind of thing that a document names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// A role.
@@ -62,7 +62,7 @@ impl fmt::Display for Change {
     }
 }
 
-/// One line for each thing that came or went, and for each part of a thing that changed: roles first.
+/// Returns one line for each thing that came or went, and for each part of a thing that changed: roles first.
 pub(crate) fn diff(before: &Snapshot, after: &Snapshot) -> Vec<Change> {
     let mut changes = Vec::new();
     let names = before.roles.keys().chain(after.roles.keys());

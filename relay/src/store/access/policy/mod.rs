@@ -24,7 +24,7 @@ use crate::store::{User, UserId};
 
 pub(crate) use diff::Change;
 
-/// What a document says. What it does not name stays.
+/// The contents of a document. What it does not name stays.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Policy {
     /// Roles, each as a whole.
@@ -33,14 +33,14 @@ pub(crate) struct Policy {
     pub users: Vec<UserPolicy>,
 }
 
-/// What a document says of a user; `None`: nothing.
+/// The entry of a user in a document; `None`: nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct UserPolicy {
-    /// Who.
+    /// The user.
     pub name: UserName,
     /// The e-mail address, or that there is none.
     pub email: Option<Option<String>>,
-    /// Whether nothing is allowed.
+    /// True if nothing is allowed.
     pub disabled: Option<bool>,
     /// The names of all roles.
     pub roles: Option<Vec<RoleName>>,
@@ -50,7 +50,7 @@ pub(crate) struct UserPolicy {
     pub principals: Option<Vec<String>>,
 }
 
-/// How a document is applied.
+/// The options of applying a document.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Apply {
     /// Roles and users that it does not name are removed, of each of the two kinds that it names any of.
@@ -59,7 +59,7 @@ pub(crate) struct Apply {
     pub dry_run: bool,
 }
 
-/// Why a document was not applied. Nothing was changed then.
+/// The reason why a document was not applied. Nothing was changed then.
 #[derive(Debug, Error)]
 pub(crate) enum ApplyError {
     /// A user has a role that there is not, or not any more.
@@ -68,9 +68,9 @@ pub(crate) enum ApplyError {
         holders = holders_text(.holders)
     )]
     UnknownRole {
-        /// Which.
+        /// The role.
         role: String,
-        /// Who has it.
+        /// The users that have it.
         holders: Vec<String>,
     },
     /// A key would be two users'.
@@ -80,9 +80,9 @@ pub(crate) enum ApplyError {
     KeyTaken {
         /// The key.
         fingerprint: String,
-        /// Whose it is.
+        /// The user who has it.
         owner: String,
-        /// Who would have it too.
+        /// The user who would have it too.
         other: String,
     },
     /// A principal would be two users'.
@@ -92,14 +92,14 @@ pub(crate) enum ApplyError {
     PrincipalTaken {
         /// The principal.
         principal: String,
-        /// Whose it is.
+        /// The user who has it.
         owner: String,
-        /// Who would have it too.
+        /// The user who would have it too.
         other: String,
     },
     /// There is an admin, and there would be none.
     #[error(
-        "nobody could administer the relay over ssh any more: keep a user with a key and a role with the ability admin"
+        "no user could administer the relay over ssh any more: keep a user with a key and a role with the ability admin"
     )]
     LastAdmin,
     /// There would be too many roles.
@@ -107,9 +107,9 @@ pub(crate) enum ApplyError {
         "there would be {found} roles, and {most} is the most: remove some with --prune or `relay role rm`"
     )]
     TooManyRoles {
-        /// How many.
+        /// The number that was found.
         found: usize,
-        /// How many there may be.
+        /// The maximum.
         most: usize,
     },
     /// The store failed.
@@ -187,14 +187,14 @@ impl Store {
 fn tell(write: &mut Write, changes: &[Change]) {
     let mut room = MAX_AUDIT_TEXT;
     let lines = changes.iter().map(Change::to_string);
-    let told = lines.take_while(|line| match room.checked_sub(line.len()) {
+    let listed = lines.take_while(|line| match room.checked_sub(line.len()) {
         Some(left) => {
             room = left;
             true
         }
         None => false,
     });
-    write.fact("changes", told.collect::<Vec<_>>());
+    write.fact("changes", listed.collect::<Vec<_>>());
     write.fact("count", changes.len());
 }
 
@@ -310,7 +310,7 @@ async fn put_lists(
 }
 
 impl Snapshot {
-    /// Whether somebody can log in who may administer the relay.
+    /// Returns whether a user can log in who may administer the relay.
     fn has_admin(&self) -> bool {
         self.users.iter().any(|(name, state)| {
             let provable = !state.keys.is_empty() || !state.principals.is_empty();

@@ -91,7 +91,7 @@ fn check(before: &Snapshot, after: &Snapshot) -> Result<(), ApplyError> {
     }
 }
 
-/// Whether each thing is one user's; if not: what, whose, and whose too.
+/// Checks whether each thing is one user's; if not: what, whose, and whose too.
 fn one_owner<'a, I: Iterator<Item = &'a String>>(
     snapshot: &'a Snapshot,
     things: impl Fn(&'a UserState) -> I,
@@ -119,7 +119,7 @@ mod tests {
     use proptest::collection::{btree_map, vec};
     use proptest::prelude::*;
 
-    /// Few names, so that documents meet each other.
+    /// Generates few names, so that documents meet each other.
     fn document() -> impl Strategy<Value = Policy> {
         let role = prop::sample::select(vec!["a", "b", "admin"])
             .prop_map(|name| RoleName::new(name).unwrap());
@@ -168,7 +168,7 @@ mod tests {
             for (document, prune) in documents {
                 let Ok(after) = plan(&now, &document, prune) else { continue };
                 prop_assert_eq!(diff(&now, &after).is_empty(), now == after);
-                // Nobody has what there is not, or what is another's, and an admin stays where one was.
+                // No user has what does not exist, or what is another's, and an admin stays where one was.
                 prop_assert!(check(&after, &after).is_ok());
                 prop_assert!(!now.has_admin() || after.has_admin());
                 let again = plan(&after, &document, prune).unwrap();

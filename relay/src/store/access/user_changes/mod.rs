@@ -12,7 +12,7 @@ use crate::model::role::RoleName;
 use crate::store::{Durability, Store, StoreError, UserKey, Write, meta};
 use lists::{insert_keys, insert_principals, insert_roles};
 
-/// What a user is to have, beside what is there: for adding one.
+/// The attributes of a user to add, merged with what is there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct NewUser {
     /// Keys that prove the user.
@@ -21,22 +21,22 @@ pub(crate) struct NewUser {
     pub roles: Vec<String>,
     /// The e-mail address.
     pub email: Option<String>,
-    /// What a certificate may name the user by.
+    /// The names by which a certificate may refer to the user.
     pub principals: Vec<String>,
 }
 
-/// What adding a user did.
+/// The result of adding a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AddedUser {
-    /// Whether the user is new.
+    /// True if the user is new.
     pub new_user: bool,
-    /// How many roles are new.
+    /// The number of roles are new.
     pub new_roles: usize,
-    /// Whether the e-mail address or a principal is new.
+    /// True if the e-mail address or a principal is new.
     pub new_facts: bool,
 }
 
-/// Why a user was not changed.
+/// The reason why a user was not changed.
 #[derive(Debug, Error)]
 pub(crate) enum KeyError {
     /// A key belongs to one user only.
@@ -46,7 +46,7 @@ pub(crate) enum KeyError {
     Taken {
         /// The key.
         fingerprint: String,
-        /// Whose it is.
+        /// The user who has it.
         owner: String,
     },
     /// So does a principal.
@@ -56,7 +56,7 @@ pub(crate) enum KeyError {
     PrincipalTaken {
         /// The principal.
         principal: String,
-        /// Whose it is.
+        /// The user who has it.
         owner: String,
     },
     /// A user of that name has other keys already.
@@ -70,19 +70,19 @@ pub(crate) enum KeyError {
     /// The user has no such key.
     #[error("user \"{user}\" has no key {}: see `relay user show {user}`", Escaped(.fingerprint))]
     UnknownKey {
-        /// Who.
+        /// The user.
         user: UserName,
-        /// Which.
+        /// The fingerprint.
         fingerprint: String,
     },
     /// The user has no such role, or principal.
     #[error("user \"{user}\" has no {what} \"{name}\": see `relay user show {user}`")]
     HasNot {
-        /// Who.
+        /// The user.
         user: UserName,
         /// A role, or a principal.
         what: &'static str,
-        /// Which.
+        /// The name.
         name: String,
     },
     /// There is no such role.
@@ -91,13 +91,13 @@ pub(crate) enum KeyError {
     /// There would be too many.
     #[error("user \"{user}\" would have {found} {what}, and {most} is the most")]
     TooMany {
-        /// Who.
+        /// The user.
         user: UserName,
         /// Roles, or principals.
         what: &'static str,
-        /// How many.
+        /// The number that was found.
         found: i64,
-        /// How many there may be.
+        /// The maximum.
         most: usize,
     },
     /// The store failed.

@@ -1,9 +1,9 @@
 //! Whose turn it is to write, and commits that several writers share.
 //!
-//! SQLite bears one writer at a time, and what a commit costs is the disk's answer. So a writer that is
+//! SQLite allows one writer at a time, and what a commit costs is the disk's answer. So a writer that is
 //! done while others wait for their turn leaves its transaction open for them: each adds its change behind
-//! a savepoint, and one commit makes all of them last. Nobody is told of success before that commit; if it
-//! fails, all of them are told so. A writer that gives up takes back its own change and nobody else's.
+//! a savepoint, and one commit makes all of them last. No success is reported before that commit; if it
+//! fails, all of them fail. A writer that gives up takes back only its own change.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -28,22 +28,22 @@ pub(crate) struct WriteQueue(Arc<Inner>);
 #[derive(Default)]
 struct Inner {
     turn: Arc<Mutex<Slot>>,
-    /// Who waits for a turn: for them a transaction is left open.
+    /// The writers that wait for a turn: for them a transaction is left open.
     waiting: AtomicUsize,
     #[cfg(test)]
     commits: AtomicUsize,
 }
 
-/// Where a transaction is left open between two turns.
+/// The slot in which a transaction is left open between two turns.
 type Slot = Option<Group>;
 
-/// An open transaction. Once it has members, its savepoint `member` stands behind what they wrote.
+/// An open transaction. Once it has members, its savepoint `member` is behind what they wrote.
 struct Group {
     tx: Transaction<'static, Sqlite>,
     survive: Durability,
-    /// Who waits for the commit.
+    /// The members that wait for the commit.
     members: Vec<oneshot::Sender<Result<(), StoreError>>>,
-    /// Whether something may stand behind the savepoint: a member writes, or was dropped while it did.
+    /// True if something may stand behind the savepoint: a member writes, or was dropped while it did.
     torn: bool,
 }
 
@@ -54,7 +54,7 @@ pub(crate) struct BatchWriter {
     turn: OwnedMutexGuard<Slot>,
 }
 
-/// Counts somebody who waits, for as long as it lives.
+/// Counts a waiting writer, for as long as it lives.
 struct Waits<'a>(&'a AtomicUsize);
 
 impl WriteQueue {
@@ -75,7 +75,7 @@ impl WriteQueue {
                 group.torn = true;
                 return Ok(BatchWriter { turns, turn });
             }
-            // In a task: should we be dropped, its members are told all the same.
+            // In a task: should we be dropped, its members still get the result.
             let closed = tokio::spawn(async move {
                 turns.close(&mut turn).await;
                 turn
@@ -107,7 +107,7 @@ impl WriteQueue {
         self.0.commits.fetch_add(1, Ordering::Relaxed);
         let committed = committed.map_err(Arc::new);
         for member in group.members {
-            // Who was dropped in the meantime is not told.
+            // A member that was dropped in the meantime is not notified.
             let _ = member.send(committed.clone().map_err(StoreError::Commit));
         }
     }
@@ -184,7 +184,7 @@ impl DerefMut for BatchWriter {
 
 impl Drop for BatchWriter {
     fn drop(&mut self) {
-        // A transaction that nobody has done anything in is rolled back. One with members stays: whoever
+        // A transaction without any change is rolled back. One with members stays: the one that
         // comes next takes back what this one wrote.
         self.turn.take_if(|group| group.members.is_empty());
     }

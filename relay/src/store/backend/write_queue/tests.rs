@@ -29,7 +29,7 @@ async fn keys(store: &Store) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn who_waits_shares_one_commit_and_who_gives_up_takes_back_its_own_only() {
+async fn waiting_writes_share_a_commit_and_abort_alone() {
     let folder = tempfile::tempdir().unwrap();
     let store = store(folder.path()).await;
     let mut first = store
@@ -71,7 +71,7 @@ async fn who_waits_shares_one_commit_and_who_gives_up_takes_back_its_own_only() 
 }
 
 #[tokio::test]
-async fn nobody_joins_a_commit_that_a_power_cut_may_take() {
+async fn disk_durability_does_not_join_a_weaker_commit() {
     let folder = tempfile::tempdir().unwrap();
     let store = store(folder.path()).await;
     let mut first = store
@@ -98,7 +98,7 @@ async fn nobody_joins_a_commit_that_a_power_cut_may_take() {
 }
 
 #[tokio::test]
-async fn all_are_told_when_their_commit_fails() {
+async fn failed_commit_fails_every_member() {
     let folder = tempfile::tempdir().unwrap();
     let store = store(folder.path()).await;
     let mut first = store
@@ -115,15 +115,21 @@ async fn all_are_told_when_their_commit_fails() {
             // What only the commit finds: there is no such relay.
             let orphan = "PRAGMA defer_foreign_keys = ON;
                 INSERT INTO leases (relay, number, kind, user_name, taken)
-                VALUES (x'00', 1, 'session', 'nobody', 0)";
+                VALUES (x'00', 1, 'session', 'absent', 0)";
             sqlx::raw_sql(orphan).execute(&mut *member).await.unwrap();
-            let told = member.commit().await;
-            assert!(matches!(told, Err(StoreError::Commit(_))), "{told:?}");
+            let committed = member.commit().await;
+            assert!(
+                matches!(committed, Err(StoreError::Commit(_))),
+                "{committed:?}"
+            );
         }
     });
     until_waiting(&store, 1).await;
-    let told = first.commit().await;
-    assert!(matches!(told, Err(StoreError::Commit(_))), "{told:?}");
+    let committed = first.commit().await;
+    assert!(
+        matches!(committed, Err(StoreError::Commit(_))),
+        "{committed:?}"
+    );
     second.await.unwrap();
     assert_eq!(keys(&store).await, <[&str; 0]>::default());
     let mut next = store

@@ -13,20 +13,21 @@ use crate::access::decision::Authorized;
 use crate::access::policy::Ability;
 use crate::session::registry::LiveSession;
 
-/// Where a forward leads, or comes from.
+/// The destination or origin of a forward.
 #[derive(Clone, Debug)]
 pub(crate) struct Destination {
-    /// Which of the two.
+    /// The direction.
     pub direction: Direction,
     /// As the operator wrote it.
-    pub place: Place,
-    /// What the device has dialled or listens on, or who has come to it, as soon as it says so.
+    pub place: Endpoint,
+    /// The address that the device has dialled or listens on, or of the peer that has come to it, as soon as it says
+    /// so.
     pub address: Arc<OnceLock<SocketAddr>>,
 }
 
 /// A place on a device or beyond it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Place {
+pub(crate) enum Endpoint {
     /// A TCP port of a host.
     Port(String, u16),
     /// A Unix socket.
@@ -35,8 +36,8 @@ pub(crate) enum Place {
     Agent,
 }
 
-impl Place {
-    /// What its use needs.
+impl Endpoint {
+    /// Returns the ability that its use needs.
     pub(super) const fn ability(&self) -> Ability {
         match self {
             Self::Port(..) | Self::Path(_) => Ability::Forward,
@@ -44,7 +45,7 @@ impl Place {
         }
     }
 
-    /// What stands for its host in the log.
+    /// Returns the text for its host in the log.
     #[must_use]
     pub(crate) fn host(&self) -> &str {
         match self {
@@ -54,7 +55,7 @@ impl Place {
         }
     }
 
-    /// Its port; a Unix socket has none, and 0 stands for that.
+    /// Returns its port; a Unix socket has none, and 0 is in its place.
     #[must_use]
     pub(crate) const fn port(&self) -> u16 {
         match self {
@@ -64,26 +65,26 @@ impl Place {
     }
 }
 
-/// Which way a forward is made.
+/// The direction of a forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Direction {
     /// The device dials.
     Out,
     /// The device listens.
     Listen,
-    /// Somebody has come to where it listens.
+    /// A peer has come to where the device listens.
     In {
         /// The session of the port.
         listener: SessionId,
-        /// Which of its connections.
+        /// The number of the connection.
         number: u32,
-        /// What the port is bound to; `None` of a Unix socket.
+        /// The address that the port is bound to; `None` of a Unix socket.
         bound: Option<SocketAddr>,
     },
 }
 
 impl Direction {
-    /// Its word in the log.
+    /// Returns its word in the log.
     #[must_use]
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
@@ -95,7 +96,7 @@ impl Direction {
 }
 
 impl Destination {
-    /// From what a client asks for; an error is a sentence for it.
+    /// Creates the endpoint that a client asks for; an error is a sentence for it.
     ///
     /// # Errors
     /// It is no address of a TCP port.
@@ -105,7 +106,7 @@ impl Destination {
         Self::with(Direction::Out, host, port)
     }
 
-    /// A port of the device; 0 is any that is free.
+    /// Creates a port of the device; 0 is any that is free.
     ///
     /// # Errors
     /// The host is longer than any.
@@ -113,19 +114,19 @@ impl Destination {
         Self::with(Direction::Listen, host, port)
     }
 
-    /// A connection that has come to this port, which `listener` has.
+    /// Creates the destination of a connection that has come to this port, which `listener` has.
     pub(super) fn coming(
         &self,
         listener: SessionId,
         Incoming { number, peer }: Incoming,
     ) -> Option<Self> {
         let (place, bound, address) = match &self.place {
-            Place::Port(host, _) => {
+            Endpoint::Port(host, _) => {
                 let bound = *self.address.get()?;
-                let place = Place::Port(host.clone(), bound.port());
+                let place = Endpoint::Port(host.clone(), bound.port());
                 (place, Some(bound), OnceLock::from(peer))
             }
-            Place::Path(_) | Place::Agent => (self.place.clone(), None, OnceLock::new()),
+            Endpoint::Path(_) | Endpoint::Agent => (self.place.clone(), None, OnceLock::new()),
         };
         let direction = Direction::In {
             listener,
@@ -139,7 +140,7 @@ impl Destination {
         })
     }
 
-    /// A Unix socket of the device: one that is there, or one to listen on.
+    /// Creates a Unix socket of the device: one that is there, or one to listen on.
     ///
     /// # Errors
     /// It is no path that a socket can have.
@@ -151,7 +152,7 @@ impl Destination {
         }
         Ok(Self {
             direction,
-            place: Place::Path(path.to_owned()),
+            place: Endpoint::Path(path.to_owned()),
             address: Arc::default(),
         })
     }
@@ -162,36 +163,38 @@ impl Destination {
         }
         Ok(Self {
             direction,
-            place: Place::Port(host.to_owned(), port),
+            place: Endpoint::Port(host.to_owned(), port),
             address: Arc::default(),
         })
     }
 
-    /// What the device is asked for.
+    /// Returns what the device is asked for.
     pub(super) fn work(&self, authorized: &Authorized) -> Work {
         match (self.direction, self.place.clone()) {
-            // Whoever made it gave no such direction.
-            (Direction::Out | Direction::Listen, Place::Agent) => Work::ConnectPath(SocketPath {
-                path: String::new(),
-                policy: PathPolicy {
-                    allow: Some(Vec::new()),
-                },
-            }),
-            (Direction::Out, Place::Port(host, port)) => Work::Connect(Connect {
+            // Its maker gave no such direction.
+            (Direction::Out | Direction::Listen, Endpoint::Agent) => {
+                Work::ConnectPath(SocketPath {
+                    path: String::new(),
+                    policy: PathPolicy {
+                        allow: Some(Vec::new()),
+                    },
+                })
+            }
+            (Direction::Out, Endpoint::Port(host, port)) => Work::Connect(Connect {
                 host,
                 port,
                 policy: authorized.may_connect(),
             }),
-            (Direction::Listen, Place::Port(host, port)) => Work::Listen(Listen {
+            (Direction::Listen, Endpoint::Port(host, port)) => Work::Listen(Listen {
                 host,
                 port,
                 policy: authorized.may_listen(),
             }),
-            (Direction::Out, Place::Path(path)) => Work::ConnectPath(SocketPath {
+            (Direction::Out, Endpoint::Path(path)) => Work::ConnectPath(SocketPath {
                 path,
                 policy: authorized.may_connect_paths(),
             }),
-            (Direction::Listen, Place::Path(path)) => Work::ListenPath(SocketPath {
+            (Direction::Listen, Endpoint::Path(path)) => Work::ListenPath(SocketPath {
                 path,
                 policy: authorized.may_listen_paths(),
             }),
@@ -208,17 +211,17 @@ impl Destination {
 impl std::fmt::Display for Destination {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.place {
-            Place::Port(host, port) if host.contains(':') => {
+            Endpoint::Port(host, port) if host.contains(':') => {
                 write!(f, "[{}]:{port}", Escaped(host))
             }
-            Place::Port(host, port) => write!(f, "{}:{port}", Escaped(host)),
-            place @ (Place::Path(_) | Place::Agent) => write!(f, "{}", Escaped(place.host())),
+            Endpoint::Port(host, port) => write!(f, "{}:{port}", Escaped(host)),
+            place @ (Endpoint::Path(_) | Endpoint::Agent) => write!(f, "{}", Escaped(place.host())),
         }
     }
 }
 
 impl LiveSession {
-    /// Whether where a forward leads is still where it may lead, by what is allowed now.
+    /// Returns whether where a forward leads is still where it may lead, by what is allowed now.
     #[must_use]
     pub(crate) fn may_still_lead(&self, now: &Authorized) -> bool {
         let Some(to) = &self.destination else {
@@ -226,7 +229,7 @@ impl LiveSession {
         };
         let (known, began) = (to.address.get(), &self.authorized);
         match (to.direction, &to.place) {
-            (Direction::Out, Place::Port(host, _)) => {
+            (Direction::Out, Endpoint::Port(host, _)) => {
                 known.is_none_or(|address| {
                     // The device has asked its kernel; the relay knows the address that it gave as its own.
                     let own = self.device.address.map(|own| own.ip().to_canonical());
@@ -234,20 +237,20 @@ impl LiveSession {
                     now.may_connect().permits(host, *address, is_own)
                 })
             }
-            (Direction::Listen, Place::Port(host, _)) => {
+            (Direction::Listen, Endpoint::Port(host, _)) => {
                 known.is_none_or(|bound| now.may_listen().permits_listening(host, *bound))
             }
-            (Direction::In { bound, .. }, Place::Port(host, _)) => {
+            (Direction::In { bound, .. }, Endpoint::Port(host, _)) => {
                 bound.is_none_or(|bound| now.may_listen().permits_listening(host, bound))
             }
             // What a path really is, the device alone knows: it goes on under the same rules.
-            (Direction::Out, Place::Path(_)) => {
+            (Direction::Out, Endpoint::Path(_)) => {
                 now.may_connect_paths() == began.may_connect_paths()
             }
-            (Direction::Listen | Direction::In { .. }, Place::Path(_)) => {
+            (Direction::Listen | Direction::In { .. }, Endpoint::Path(_)) => {
                 now.may_listen_paths() == began.may_listen_paths()
             }
-            (_, Place::Agent) => true,
+            (_, Endpoint::Agent) => true,
         }
     }
 }

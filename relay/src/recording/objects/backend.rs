@@ -16,15 +16,15 @@ use thiserror::Error;
 use crate::limits::{BUCKET_PATIENCE, BUCKET_REQUEST, BUCKET_RETRIES};
 use crate::store::{Store, StoreError, meta};
 
-/// Where S3 has its buckets unless said otherwise, and what other makers' servers take for any.
+/// The default region of S3's buckets, which other makers' servers take for any.
 const REGION: &str = "us-east-1";
 /// More than three lines with keys hold.
 const MAX_CREDENTIALS: u64 = 16 * 1024;
 
-/// Where whole segments are.
+/// The storage of whole segments.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "store", rename_all = "lowercase")]
-pub(crate) enum Place {
+pub(crate) enum StorageBackend {
     /// In the state folder.
     #[default]
     Folder,
@@ -37,7 +37,7 @@ pub(crate) enum Place {
 pub(crate) struct Bucket {
     /// Its name.
     pub bucket: String,
-    /// What stands before the names of the objects.
+    /// The prefix of the names of the objects.
     pub prefix: Option<String>,
     /// The server, if it is not Amazon's: `https://HOST[:PORT]`.
     pub endpoint: Option<String>,
@@ -47,9 +47,9 @@ pub(crate) struct Bucket {
     pub credentials: Option<PathBuf>,
 }
 
-/// Why recordings cannot be got at.
+/// The reason why recordings cannot be got at.
 #[derive(Debug, Error)]
-pub(crate) enum PlaceError {
+pub(crate) enum StorageError {
     /// No keys.
     #[error(
         "no credentials for the recordings' bucket \"{0}\": set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a file with `credentials` in the configuration's [recordings]"
@@ -60,7 +60,7 @@ pub(crate) enum PlaceError {
     Read {
         /// The file.
         file: PathBuf,
-        /// What came.
+        /// The cause.
         source: io::Error,
     },
     /// Anybody can read it.
@@ -71,21 +71,21 @@ pub(crate) enum PlaceError {
         "the recordings' credentials {0} lack aws_access_key_id or aws_secret_access_key: the file is like ~/.aws/credentials, and its [default] counts"
     )]
     Incomplete(PathBuf),
-    /// What is configured does not do.
+    /// The configuration does not work.
     #[error("the recordings' store cannot be opened: {0}")]
     Settings(String),
-    /// What the store remembers cannot be read.
+    /// The remembered storage cannot be read.
     #[error("{0}")]
     Store(#[from] StoreError),
 }
 
-impl PlaceError {
+impl StorageError {
     pub(crate) fn of(error: object_store::Error) -> Self {
         Self::Settings(Escaped(&error.to_string()).to_string())
     }
 }
 
-impl Place {
+impl StorageBackend {
     /// Remembers it for commands that do not read the configuration.
     ///
     /// # Errors
@@ -96,21 +96,21 @@ impl Place {
         store.meta_set(meta::RECORDINGS, &text).await
     }
 
-    /// What the relay that served last has remembered.
+    /// Returns the storage that the relay that served last has remembered.
     ///
     /// # Errors
-    /// [`PlaceError`].
-    pub(crate) async fn remembered(store: &Store) -> Result<Self, PlaceError> {
+    /// [`StorageError`].
+    pub(crate) async fn remembered(store: &Store) -> Result<Self, StorageError> {
         match store.meta_get(meta::RECORDINGS).await? {
             None => Ok(Self::Folder),
             Some(text) => serde_json::from_str(&text)
-                .map_err(|_| PlaceError::Store(StoreError::Corrupt("where recordings are"))),
+                .map_err(|_| StorageError::Store(StoreError::Corrupt("where recordings are"))),
         }
     }
 }
 
 impl Bucket {
-    pub(crate) fn open(&self) -> Result<AmazonS3, PlaceError> {
+    pub(crate) fn open(&self) -> Result<AmazonS3, StorageError> {
         let keys = self.keys()?;
         let endpoint = self.endpoint.as_deref();
         let plain = endpoint.is_some_and(|endpoint| endpoint.starts_with("http://"));
@@ -137,10 +137,10 @@ impl Bucket {
         if let Some(token) = keys.token {
             builder = builder.with_token(token);
         }
-        builder.build().map_err(PlaceError::of)
+        builder.build().map_err(StorageError::of)
     }
 
-    fn keys(&self) -> Result<Keys, PlaceError> {
+    fn keys(&self) -> Result<Keys, StorageError> {
         if let Some(file) = &self.credentials {
             return Keys::read(file);
         }
@@ -148,11 +148,11 @@ impl Bucket {
             let value = std::env::var(name.to_ascii_uppercase()).ok();
             value.filter(|text| !text.is_empty())
         });
-        keys.ok_or_else(|| PlaceError::NoCredentials(Escaped(&self.bucket).to_string()))
+        keys.ok_or_else(|| StorageError::NoCredentials(Escaped(&self.bucket).to_string()))
     }
 }
 
-/// What opens a bucket.
+/// The credentials of a bucket.
 struct Keys {
     id: String,
     secret: String,
@@ -168,23 +168,23 @@ impl Keys {
         })
     }
 
-    fn read(file: &Path) -> Result<Self, PlaceError> {
-        let failed = |source| PlaceError::Read {
+    fn read(file: &Path) -> Result<Self, StorageError> {
+        let failed = |source| StorageError::Read {
             file: file.to_owned(),
             source,
         };
         let opened = fs::File::open(file).map_err(failed)?;
         let mode = opened.metadata().map_err(failed)?.permissions().mode();
         if mode & 0o007 != 0 {
-            return Err(PlaceError::Open(file.to_owned()));
+            return Err(StorageError::Open(file.to_owned()));
         }
         let mut text = String::new();
         let read = opened.take(MAX_CREDENTIALS).read_to_string(&mut text);
         read.map_err(failed)?;
-        Self::parse(&text).ok_or_else(|| PlaceError::Incomplete(file.to_owned()))
+        Self::parse(&text).ok_or_else(|| StorageError::Incomplete(file.to_owned()))
     }
 
-    /// The form of `~/.aws/credentials`: what stands under `[default]`, or under nothing.
+    /// Returns the form of `~/.aws/credentials`: the keys under `[default]`, or under nothing.
     fn parse(text: &str) -> Option<Self> {
         let mut counts = true;
         let mut lines = Vec::new();
@@ -243,7 +243,7 @@ mod tests {
     fn nothing_secret_is_shown() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(FILE.as_bytes()).unwrap();
-        let place = Place::S3(Bucket {
+        let place = StorageBackend::S3(Bucket {
             bucket: "b".to_owned(),
             endpoint: Some("http://127.0.0.1:1".to_owned()),
             credentials: Some(file.path().to_owned()),
