@@ -266,7 +266,8 @@ fn uninstall(args: UninstallArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Where the steps are listed: what would be done is the answer, what is done does not stop because no one can read it.
+/// Returns the output for the steps: what would be done is the answer, what is done does not stop because no one can
+/// read it.
 fn steps_of(dry_run: bool) -> Stdout {
     if dry_run {
         Stdout::answer()

@@ -111,7 +111,7 @@ fn write_harmless(f: &mut impl fmt::Write, c: char) -> fmt::Result {
     }
 }
 
-/// Whether a character drives a terminal, breaks a line, hides, or changes how its neighbours look: no
+/// Returns whether a character drives a terminal, breaks a line, hides, or changes how its neighbours look: no
 /// output may hold it as it is.
 #[must_use]
 pub fn is_treacherous(c: char) -> bool {

@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use crate::limits::{MAX_DEVICE_NAME, MAX_LABEL_KEY, MAX_LABEL_VALUE, MAX_LOGIN, MAX_USER};
 
-/// Why a text is not a name. It never repeats the text, which may come from anybody.
+/// The reason why a text is not a name. It never repeats the text, which may come from anybody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum NameError {
     /// Nothing stood where a name was expected.
@@ -20,9 +20,9 @@ pub enum NameError {
     /// A byte outside the alphabet of the name.
     #[error("{what} may hold only {alphabet}")]
     BadCharacter {
-        /// Which kind of name.
+        /// The kind of name.
         what: &'static str,
-        /// What it may consist of, in words.
+        /// Holds what it may consist of, in words.
         alphabet: &'static str,
     },
 }
@@ -55,7 +55,7 @@ macro_rules! name {
                     .map_err(|_| NameError::TooLong($what, $max))
             }
 
-            /// The text itself.
+            /// Returns the text itself.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 self.0.as_str()
@@ -244,7 +244,7 @@ impl PublicKey {
         raw.try_into().ok().map(Self)
     }
 
-    /// The SubjectPublicKeyInfo of this key.
+    /// Returns the SubjectPublicKeyInfo of this key.
     #[must_use]
     pub fn to_spki(self) -> [u8; 44] {
         let mut spki = [0_u8; 44];

@@ -138,16 +138,16 @@ pub const MAX_SOCKET_PATH: usize = 107;
 /// there may be in one forward stay within [`MAX_OPEN_MESSAGE`].
 pub const MAX_PATH_RULE: usize = 255;
 
-/// How long a device may look for a name and dial before it says that it could not.
+/// Limits how long a device may look for a name and dial before it says that it could not.
 pub const FORWARD_DIAL_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Longest free text in a refusal.
 pub const MAX_REASON: usize = 512;
 
-/// How often an idle agent is heard. Most NATs keep a UDP mapping for 30 s or more.
+/// Sets how often an idle agent is heard. Most NATs keep a UDP mapping for 30 s or more.
 pub const KEEPALIVE: Duration = Duration::from_secs(25);
 
-/// How often an agent with a live session is heard, so that a NAT rebinding stalls a session for a
+/// Sets how often an agent with a live session is heard, so that a NAT rebinding stalls a session for a
 /// second and not for [`KEEPALIVE`].
 pub const ACTIVE_KEEPALIVE: Duration = Duration::from_secs(1);
 
@@ -160,11 +160,11 @@ pub const MAX_KEEPALIVE: Duration = Duration::from_secs(120);
 /// a session outlives a bad link; presence is judged by the keepalive, apart from it.
 pub const TUNNEL_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// What the round trip is taken for before it was measured. QUIC's 333 ms makes a lost first packet cost a
+/// Holds what the round trip is taken for before it was measured. QUIC's 333 ms makes a lost first packet cost a
 /// second; on a link that is slower than this, a handshake packet or two are sent twice.
 pub const INITIAL_RTT: Duration = Duration::from_millis(100);
 
-/// How many packets may come before one is acknowledged at once (draft-ietf-quic-ack-frequency). QUIC's
+/// Limits how many packets may come before one is acknowledged at once (draft-ietf-quic-ack-frequency). QUIC's
 /// own rule is every second one, which costs both ends more than the data on a fast link; on a slow one
 /// the 25 ms of its longest delay are what counts. It must stay well below a sender's smallest window
 /// ([`crate::tunnel::congestion`]): one that waits 25 ms for each window measures a path of some hundred packets a
@@ -189,7 +189,7 @@ pub const BACKOFF_BASE: Duration = Duration::from_millis(250);
 /// 6,600 handshakes a second.
 pub const BACKOFF_CAP: Duration = Duration::from_secs(30);
 
-/// How long one attempt to dial may take, handshake and `Welcome` together.
+/// Limits how long one attempt to dial may take, handshake and `Welcome` together.
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Between the HUP that tells a process to stop and the KILL that makes sure.
@@ -213,7 +213,7 @@ pub const MAX_RECORD_COMMAND: usize = 4 * 1024;
 /// table of 8 KiB only; a session's buffers have to fit into 256 KiB.
 pub const MAX_BLOCK_PLAIN: usize = 32 * 1024;
 
-/// How much of a segment's text before a block may be referred to by that block. Without it, the small
+/// Limits how much of a segment's text before a block may be referred to by that block. Without it, the small
 /// blocks of a terminal session would hardly be compressed.
 pub const BLOCK_WINDOW: usize = 31 * 1024;
 
@@ -235,28 +235,29 @@ pub const MAX_SEGMENT_AGE: Duration = Duration::from_secs(300);
 /// Most segments of one session: at the largest, 64 GiB. It bounds what a relay keeps for a session.
 pub const MAX_SEGMENTS: u32 = 64 * 1024;
 
-/// What the recording of any session may have beside what is counted below: its start with the environment, the refused
-/// variables, and output that was recorded and not passed on. Of that, a device's send window, a stream's window and a
-/// client's window may be full, which are less than 3.5 MiB together.
+/// Holds what the recording of any session may have beside what is counted below: its start with the environment, the
+/// refused variables, and output that was recorded and not passed on. Of that, a device's send window, a stream's
+/// window and a client's window may be full, which are less than 3.5 MiB together.
 pub const RECORDING_BASE: u64 = 4 * 1024 * 1024;
 
-/// What a frame, a size or a signal takes beside its bytes: a record's head, the tag of redacted input, and a block of
-/// its own.
+/// Holds what a frame, a size or a signal takes beside its bytes: a record's head, the tag of redacted input, and a
+/// block of its own.
 pub const RECORDING_PER_FRAME: u64 = 96;
 
-/// What a recording of file transfer or forwards may grow by in a second, whatever passes: 600 forwards that begin and
-/// end, and a segment every [`MAX_SEGMENT_AGE`].
+/// Holds what a recording of file transfer or forwards may grow by in a second, whatever passes: 600 forwards that
+/// begin and end, and a segment every [`MAX_SEGMENT_AGE`].
 pub const RECORDING_PER_SECOND: u64 = 64 * 1024;
 
 /// The same where processes run, whose programs are recorded: a thousand in a second, with 250 bytes of arguments each
 /// after compression, are more than a device builds with.
 pub const RECORDING_PER_SECOND_OF_COMMANDS: u64 = 256 * 1024;
 
-/// What may have passed since the relay kept the counts of a session last, if it was killed: ten seconds at 100 MB/s.
+/// Holds what may have passed since the relay kept the counts of a session last, if it was killed: ten seconds at 100
+/// MB/s.
 pub const RECORDING_UNSEEN: u64 = 1024 * 1024 * 1024;
 
-/// How many times more a recording may be when it is unpacked than it may be at most when it is sealed. The bound of the
-/// sealed bytes is of data that does not compress, so that this is for records of programs alone.
+/// Limits how many times more a recording may be when it is unpacked than it may be at most when it is sealed. The
+/// bound of the sealed bytes is of data that does not compress, so that this is for records of programs alone.
 pub const RECORDING_UNPACKED: u64 = 4;
 
 /// Most points of a stream's chain that the relay keeps for one session. They let a recording that was cut
@@ -266,16 +267,16 @@ pub const MAX_CHECKPOINTS: usize = 64;
 /// Most bytes of a segment in one message of an upload stream: a message is a control message.
 pub const MAX_UPLOAD_CHUNK: usize = MAX_CONTROL_MESSAGE - 64;
 
-/// How much the spool may hold where the configuration says nothing.
+/// Limits how much the spool may hold where the configuration says nothing.
 pub const SPOOL_BYTES: u64 = 64 * 1024 * 1024;
 
-/// How much free space of its file system the spool leaves alone where the configuration says nothing.
+/// Limits how much free space of its file system the spool leaves alone where the configuration says nothing.
 pub const SPOOL_RESERVE: u64 = 16 * 1024 * 1024;
 
 /// Smallest configurable bound of a spool: two segments, so that one can be uploaded while one is written.
 pub const MIN_SPOOL_BYTES: u64 = 2 * MAX_SEGMENT as u64;
 
-/// What is waiting to be written goes out when it has so many bytes: small writes wear flash out.
+/// The bytes that are gathered before they are written: small writes wear flash out.
 pub const WRITE_BATCH: usize = 64 * 1024;
 
 /// The least that a storage medium writes at once: a power cut leaves runs of zeros that are no shorter.
@@ -284,7 +285,7 @@ pub const SECTOR: usize = 512;
 /// Or when its first byte has waited so long: as much as a power cut may take.
 pub const WRITE_DELAY: Duration = Duration::from_secs(2);
 
-/// How much of a session may wait for a slow medium before its process is slowed down.
+/// Limits how much of a session may wait for a slow medium before its process is slowed down.
 pub const MAX_UNWRITTEN: usize = 2 * WRITE_BATCH;
 
 /// Room that is kept for each live session, so that it can always be ended: a gap, the exit, the end, two
@@ -306,7 +307,7 @@ pub const GAP_HYSTERESIS: u64 = 64 * 1024;
 /// of the smallest spool holds dozens of short sessions.
 pub const SPOOL_SHARES: u64 = 8;
 
-/// How long after a failed write it is tried again.
+/// The pause before a failed write is tried again.
 pub const WRITE_RETRY: Duration = Duration::from_secs(5);
 
 /// Most files of a spool: what is known of them takes about 2 MiB of a device's memory then.
@@ -319,13 +320,13 @@ pub const UPLOAD_IN_FLIGHT: u64 = 64 * 1024;
 /// A relay acknowledges after so many bytes, so that an upload never stalls for want of an answer.
 pub const UPLOAD_ACK_EVERY: u64 = UPLOAD_IN_FLIGHT / 4;
 
-/// How long an upload waits behind interactive data.
+/// The pause of an upload behind interactive data.
 pub const UPLOAD_PAUSE: Duration = Duration::from_secs(1);
 
-/// When a segment that a relay could not take is offered again.
+/// The pause before a segment that a relay could not take is offered again.
 pub const UPLOAD_RETRY: Duration = Duration::from_secs(60);
 
-/// How long a relay waits for the recording of a session that has ended, where the configuration says
+/// Limits how long a relay waits for the recording of a session that has ended, where the configuration says
 /// nothing.
 pub const EXPECT_WITHIN: Duration = Duration::from_secs(30 * 24 * 3600);
 
@@ -345,7 +346,7 @@ pub const MAX_SFTP_HANDLE: usize = 256;
 /// under way; others ask for a whole file at once, in some ten thousand reads.
 pub const MAX_SFTP_PENDING: usize = 2 * 1024 * 1024;
 
-/// What one of them takes beside its names.
+/// Holds what one of them takes beside its names.
 pub const SFTP_PENDING_COST: usize = 64;
 
 /// Open files of one SFTP session that are followed: an sftp-server has no more descriptors.

@@ -122,7 +122,7 @@ impl Demo {
         ended
     }
 
-    /// Waits for ssh, as long as what it talks to lives and nobody interrupts.
+    /// Waits for ssh, as long as what it talks to lives and no signal interrupts.
     fn wait_for(&mut self, session: &mut Child) -> Result<ExitStatus> {
         loop {
             if let Some(status) = session.try_wait().context("cannot wait for ssh")? {
@@ -175,7 +175,7 @@ impl Demo {
         }
         let agent = Daemon::start(
             "edge-agent",
-            // Whoever shows it need not be root.
+            // The demo need not run as root.
             &mut self.agent(&["run", "--allow-own-account"]),
             self.folder.join("agent.log"),
         )?;

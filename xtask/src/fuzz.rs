@@ -104,16 +104,16 @@ impl Fuzzer {
             .arg(&corpus)
             .stderr(file);
         let ended = process::run(&mut command);
-        let told = fs::read(&log).with_context(|| format!("cannot read {}", log.display()))?;
-        let told = String::from_utf8_lossy(&told);
+        let output = fs::read(&log).with_context(|| format!("cannot read {}", log.display()))?;
+        let output = String::from_utf8_lossy(&output);
         if let Err(error) = ended {
-            let lines: Vec<&str> = told.lines().collect();
+            let lines: Vec<&str> = output.lines().collect();
             let from = lines.len().saturating_sub(LOG_LINES);
             println!("{}", lines.get(from..).unwrap_or_default().join("\n"));
             let place = artifacts.display();
             return Err(error.context(format!("{} has a finding: see {place}", self.name)));
         }
-        let runs = told
+        let runs = output
             .lines()
             .find_map(|line| line.strip_prefix("stat::number_of_executed_units:"));
         println!(

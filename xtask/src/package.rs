@@ -196,7 +196,7 @@ Copy edge-agent to the device, and then, on the device, as root:
     write(&inner.join("README"), readme, 0o644)?;
     let path = out.join(format!("{name}.tar.gz"));
     let mut tar = Command::new("tar");
-    // The same bytes from the same program, whoever packs it and when.
+    // The same bytes from the same program, wherever and whenever it is packed.
     tar.args([
         "--create",
         "--sort=name",

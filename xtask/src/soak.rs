@@ -114,9 +114,7 @@ const PARTS: [Part; 9] = [
         amount: 200,
         variable: "HOLDFAST_SOAK_KILLS",
         binary: "session",
-        test: Some(
-            "recording::crash::what_was_written_before_a_kill_stands_and_the_tail_is_cut_clean",
-        ),
+        test: Some("recording::crash::records_before_a_kill_are_kept_and_the_tail_is_cut"),
     },
     Part {
         name: "seeds",

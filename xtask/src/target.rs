@@ -1,4 +1,4 @@
-//! The triples the agent is built for. What is special about each stands in `targets/TRIPLE`.
+//! The triples the agent is built for. What is special about each is in `targets/TRIPLE`.
 
 mod hardening;
 

@@ -74,7 +74,7 @@ fn cargo(folder: &Path) -> Command {
     command
 }
 
-/// Takes out what `cargo run` told us of our own package. Build scripts watch such variables: with ours
+/// Takes out what `cargo run` set for our own package. Build scripts watch such variables: with ours
 /// in sight, cryptography would be compiled anew each time that `cargo build` and `cargo xtask` take
 /// turns.
 pub(crate) fn forget_package(command: &mut Command) {

@@ -20,7 +20,7 @@ pub(crate) struct WallTime {
 }
 
 impl WallTime {
-    /// What the clock shows.
+    /// Returns what the clock shows.
     #[cfg(target_pointer_width = "32")]
     pub(crate) fn now() -> Self {
         let time = clock_gettime(ClockId::Realtime);
@@ -30,7 +30,7 @@ impl WallTime {
         }
     }
 
-    /// What the clock shows.
+    /// Returns what the clock shows.
     #[cfg(not(target_pointer_width = "32"))]
     pub(crate) fn now() -> Self {
         use std::time::SystemTime;

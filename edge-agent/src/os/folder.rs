@@ -27,13 +27,13 @@ const OTHERS_WRITE: u32 = 0o002;
 /// Only its owner may rename or remove what is in the folder.
 const STICKY: u32 = 0o1000;
 
-/// Why a folder is not used.
+/// The reason why a folder is not used.
 #[derive(Debug, Error)]
 pub enum FolderFault {
     /// The operating system refused.
     #[error("{}: {source}", path.display())]
     Io {
-        /// What it refused.
+        /// Holds what it refused.
         path: PathBuf,
         /// Its answer.
         source: io::Error,
@@ -46,7 +46,7 @@ pub enum FolderFault {
     Unsafe {
         /// The folder or link, on the way or at its end.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Holds what is wrong with it.
         why: String,
     },
 }
@@ -100,11 +100,11 @@ pub(crate) fn open_private(path: &Path) -> Result<File, FolderFault> {
         .map_err(|error| failed(&walk.path, error))
 }
 
-/// Where the walk is.
+/// Describes where the walk is.
 struct FolderWalk {
     at: OwnedFd,
     path: PathBuf,
-    /// Whether other accounts may make names in `at`.
+    /// True if other accounts may make names in `at`.
     is_shared: bool,
 }
 
@@ -164,7 +164,7 @@ impl FolderWalk {
         }
     }
 
-    /// Where a link leads, if it is not one that another account may have made.
+    /// Returns where a link leads, if it is not one that another account may have made.
     fn read_link(&self, link: &OwnedFd, stat: &Stat, path: &Path) -> Result<PathBuf, FolderFault> {
         if self.is_shared && !is_trusted(stat) {
             return Err(FolderFault::Unsafe {
@@ -180,7 +180,7 @@ impl FolderWalk {
     }
 }
 
-/// The names of a path, and `..` where it goes up.
+/// Returns the names of a path, and `..` where it goes up.
 fn names(path: &Path) -> VecDeque<OsString> {
     let components = path.components();
     let named =
@@ -188,7 +188,7 @@ fn names(path: &Path) -> VecDeque<OsString> {
     named.map(|part| part.as_os_str().to_owned()).collect()
 }
 
-/// Whether other accounts may make names in a folder, or why it must not be used.
+/// Returns whether other accounts may make names in a folder, or why it must not be used.
 fn fault_of(stat: &Stat, has_acl: bool, is_last: bool) -> Result<bool, String> {
     if !is_trusted(stat) {
         return Err(format!("it belongs to user id {}", stat.st_uid));
@@ -207,7 +207,7 @@ fn fault_of(stat: &Stat, has_acl: bool, is_last: bool) -> Result<bool, String> {
     Ok(is_shared)
 }
 
-/// Whether accounts and groups beside the owner's have rights of their own in a folder (acl(5)).
+/// Returns whether accounts and groups beside the owner's have rights of their own in a folder (acl(5)).
 fn has_acl(folder: &OwnedFd) -> bool {
     // A descriptor that only names a folder is asked by its link.
     let path = format!("/proc/self/fd/{}", folder.as_raw_fd());
@@ -219,7 +219,7 @@ fn has_acl(folder: &OwnedFd) -> bool {
     }
 }
 
-/// Whether it belongs to root or to the agent's own account.
+/// Returns whether it belongs to root or to the agent's own account.
 fn is_trusted(stat: &Stat) -> bool {
     stat.st_uid == 0 || stat.st_uid == geteuid().as_raw()
 }

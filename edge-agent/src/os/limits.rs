@@ -21,7 +21,7 @@ pub(crate) const MAX_ENVIRONMENT_FILE: u64 = 64 * 1024;
 /// Before this moment (2020) a clock was never set, and says nothing about an account's expiry.
 pub(crate) const CLOCK_IS_SET: Duration = Duration::from_secs(1_577_836_800);
 
-/// How long the device's directory may take to answer for one name.
+/// Limits how long the device's directory may take to answer for one name.
 pub(crate) const NSS_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Most bytes of its answer: an account in very many groups.

@@ -6,7 +6,7 @@ use std::io::Write as _;
 
 use holdfast_protocol::escape::OneLine;
 
-/// How a line begins: the prefixes of sd-daemon(3), when the line goes to the journal.
+/// Describes how a line begins: the prefixes of sd-daemon(3), when the line goes to the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LogLevel {
     /// Something an operator of the device should look at.

@@ -16,13 +16,13 @@ use crate::os::folder::{self, FolderFault};
 /// The largest file of the folder that is read; the roster is the largest of them.
 const MAX_FILE: u64 = 64 * 1024;
 
-/// What can be wrong with the state folder or a file in it.
+/// Describes what can be wrong with the state folder or a file in it.
 #[derive(Debug, Error)]
 pub enum StateDirError {
     /// The operating system refused.
     #[error("cannot {verb} {}: {source}", path.display())]
     Io {
-        /// What was tried.
+        /// The step that was tried.
         verb: &'static str,
         /// On what.
         path: PathBuf,
@@ -35,9 +35,9 @@ pub enum StateDirError {
     /// A file is there but holds something else.
     #[error("{} is damaged ({expected} expected): restore it, or remove the state folder and join again", path.display())]
     Damaged {
-        /// Which.
+        /// The path.
         path: PathBuf,
-        /// What it should hold.
+        /// Holds what it should hold.
         expected: &'static str,
     },
     /// The pinned key cannot be read.
@@ -96,7 +96,7 @@ impl StateDir {
         }
     }
 
-    /// The process that took the lock last.
+    /// Returns the process that took the lock last.
     #[must_use]
     pub fn lock_holder(&self) -> Option<Pid> {
         let text = String::from_utf8(self.read("lock").ok()??).ok()?;
@@ -109,7 +109,7 @@ impl StateDir {
         self.path.join(name)
     }
 
-    /// A path to `name` that is short enough for a Unix socket's address (108 bytes) wherever the
+    /// Returns a path to `name` that is short enough for a Unix socket's address (108 bytes) wherever the
     /// folder is: it goes through this process's own descriptor of the folder, which must be kept
     /// open while the path is used.
     ///
@@ -170,8 +170,8 @@ pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     replace_in(&folder, name, bytes, mode)
 }
 
-/// The same in a folder that is held open. The temporary file is a new one: what another account may have put in its
-/// place is not followed, and not written into.
+/// Returns the same in a folder that is held open. The temporary file is a new one: what another account may have put
+/// in its place is not followed, and not written into.
 fn replace_in(folder: &File, name: &OsStr, bytes: &[u8], mode: u32) -> io::Result<()> {
     let mut temporary = OsString::from(".");
     temporary.push(name);

@@ -15,7 +15,7 @@ const OVERLAY: i128 = 0x794c_7630;
 /// Overlays upon overlays that are looked through: the kernel stacks two.
 const MAX_LAYERS: usize = 4;
 
-/// How much of a file survives.
+/// Describes how much of a file survives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Persistence {
     /// All, as far as is known.
@@ -27,7 +27,7 @@ pub(crate) enum Persistence {
 }
 
 impl Persistence {
-    /// The medium of an open file or folder.
+    /// Returns the medium of an open file or folder.
     pub(crate) fn of(file: &File) -> Self {
         let Ok(stat) = rustix::fs::fstatfs(file) else {
             return Self::Lasting;
@@ -119,7 +119,7 @@ impl Mount {
     }
 }
 
-/// Whether an overlay's changes are in memory; `None` if where they go is not to be seen.
+/// Returns whether an overlay's changes are in memory; `None` if where they go is not to be seen.
 fn changes_are_in_memory(mounts: &[Mount], overlay: u64) -> Option<bool> {
     let mut mount = mounts.iter().find(|mount| mount.id == overlay)?;
     for _ in 0..MAX_LAYERS {
@@ -160,7 +160,7 @@ fn unescaped(text: &str) -> String {
     String::from_utf8_lossy(&plain).into_owned()
 }
 
-/// `MemTotal` of `/proc/meminfo`, in bytes.
+/// Returns `MemTotal` of `/proc/meminfo`, in bytes.
 fn memory_bytes(text: &str) -> Option<u128> {
     let total = text
         .lines()

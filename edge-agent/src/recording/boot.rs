@@ -15,17 +15,17 @@ use crate::recording::limits::MAX_BOOT_FILE;
 const FILE: &str = "boot";
 /// Follows a recording that was cut by a loss of power.
 const POWER: &str = " power";
-/// What it is written as first.
+/// The name under which it is written first.
 const NEW: &str = "boot.new";
-/// Where the kernel names its present run.
+/// The place where the kernel names its present run.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// What an earlier agent left beside its spool.
+/// Describes what an earlier agent left beside its spool.
 #[derive(Debug, Default)]
 pub(super) struct Boot {
     /// The kernel's present run; empty where it is not known.
     now: String,
-    /// Whether the agent before ran in another one.
+    /// True if the agent before ran in another one.
     rebooted: bool,
     /// Recordings that were found cut before that, and whether by a loss of power.
     cut: BTreeMap<SessionId, bool>,
@@ -56,7 +56,7 @@ impl Boot {
         }
     }
 
-    /// Whether the power was lost while this was recorded.
+    /// Returns whether the power was lost while this was recorded.
     pub(super) fn lost_power(&self, session: &SessionId) -> bool {
         let known = self.cut.get(session).copied();
         known.unwrap_or(self.rebooted)

@@ -29,20 +29,20 @@ const OVER: &str = "the recording of this connection's forwards is over: try aga
 pub(super) struct ForwardLog {
     /// Those that have not ended, by their numbers.
     open: BTreeMap<u32, Arc<ByteCounters>>,
-    /// Why a strict recording takes no more of them.
+    /// The reason why a strict recording takes no more of them.
     full: Option<String>,
 }
 
-/// How a forward begins.
+/// Describes how a forward begins.
 #[derive(Clone, Debug)]
 pub(crate) struct ForwardBeginning {
-    /// Which way it goes.
+    /// The direction.
     pub(crate) direction: ForwardDirection,
     /// The target that was asked for, or the address that was connected to.
     pub(crate) to: String,
     /// The peer, of a connection that was accepted.
     pub(crate) from: Option<SocketAddr>,
-    /// What `to` is here.
+    /// The address that `to` resolves to.
     pub(crate) address: Option<SocketAddr>,
 }
 
@@ -54,12 +54,12 @@ pub(crate) struct ByteCounters {
 }
 
 impl ByteCounters {
-    /// So many bytes went to the place that was connected to.
+    /// Notes that so many bytes went to the place that was connected to.
     pub(crate) fn sent(&self, bytes: usize) {
         self.sent.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// So many bytes came from it.
+    /// Notes that so many bytes came from it.
     pub(crate) fn received(&self, bytes: usize) {
         self.received.fetch_add(bytes as u64, Ordering::Relaxed);
     }
@@ -136,7 +136,7 @@ impl LoggedForward {
 }
 
 impl Recorder {
-    /// How many forwards of a recording have not ended, and why it takes no more, if it does not.
+    /// Returns how many forwards of a recording have not ended, and why it takes no more, if it does not.
     pub(crate) fn forwards_of(&self, session: SessionId) -> (usize, Option<String>) {
         let state = self.lock();
         let forwards = state.forwards.get(&session);

@@ -11,7 +11,7 @@ pub(crate) const MAX_FILE_PATH: usize = 4096;
 /// Most processes of all sessions that are followed at once: a build has some hundreds.
 pub(crate) const MAX_WATCHED_PROCESSES: usize = 4096;
 
-/// What is kept of commands before it is known whose they are: a login shell's own first ones.
+/// Holds what is kept of commands before it is known whose they are: a login shell's own first ones.
 pub(crate) const MAX_WAITING_COMMANDS: usize = 64;
 
 /// Most bytes of a command's arguments that are recorded.
@@ -25,13 +25,14 @@ pub(crate) const COMMAND_BYTES_PER_SECOND: u64 =
 /// The same at once: a script of a thousand programs begins.
 pub(crate) const COMMAND_BYTES_AT_ONCE: u64 = 256 * 1024;
 
-/// What the kernel keeps of process events while the agent is busy: some hundreds.
+/// Holds what the kernel keeps of process events while the agent is busy: some hundreds.
 pub(crate) const COMMAND_EVENTS_BUFFER: usize = 512 * 1024;
 
-/// How long the kernel may take to answer; also how often the listening thread checks whether it is still needed.
+/// Limits how long the kernel may take to answer; also how often the listening thread checks whether it is still
+/// needed.
 pub(crate) const COMMAND_EVENTS_PATIENCE: Duration = Duration::from_millis(500);
 
-/// How long a command waits for room in the spool before it is left out.
+/// Limits how long a command waits for room in the spool before it is left out.
 pub(crate) const COMMAND_RECORD_PATIENCE: Duration = Duration::from_millis(250);
 
 /// Stack of the thread that listens for process events.
@@ -40,7 +41,7 @@ pub(crate) const COMMAND_STACK: usize = 128 * 1024;
 /// Stack of the thread that writes into the spool. It is memory only as far as it is used.
 pub(crate) const WRITER_STACK: usize = 256 * 1024;
 
-/// How long a stopping agent waits until the ends of its recordings are written. What is not written then
+/// Limits how long a stopping agent waits until the ends of its recordings are written. What is not written then
 /// ends as after a power cut.
 pub(crate) const RECORDING_STOP_GRACE: Duration = Duration::from_secs(3);
 

@@ -26,7 +26,7 @@ use super::writer;
 use crate::recording::limits::{RECORDING_STOP_GRACE, WRITER_STACK};
 use crate::warn;
 
-/// Where recordings wait, and when they are uploaded.
+/// Describes where recordings wait, and when they are uploaded.
 #[derive(Clone, Debug)]
 pub struct RecorderConfig {
     /// The spool's folder.
@@ -35,10 +35,10 @@ pub struct RecorderConfig {
     pub max_bytes: u64,
     /// Free space of the file system that it leaves alone; by default 16 MiB, or a fourth of a small one.
     pub reserve: Option<u64>,
-    /// When it makes sure that a power cut takes nothing; by default with each write, unless it lies in
+    /// Holds when it makes sure that a power cut takes nothing; by default with each write, unless it lies in
     /// memory anyway.
     pub sync: Option<Sync>,
-    /// When and how much is uploaded.
+    /// Holds when and how much is uploaded.
     pub upload: UploadConfig,
 }
 
@@ -60,7 +60,7 @@ impl RecorderConfig {
     }
 }
 
-/// What the recorder knows of its device.
+/// Describes what the recorder knows of its device.
 #[derive(Clone, Debug)]
 pub struct RecordingDevice {
     /// Its identifier.
@@ -83,7 +83,7 @@ pub struct Recorder {
     volatile: bool,
     /// The spool's time begins here.
     epoch: Instant,
-    /// When data of an interactive session passed last, of that time. (A lock of its own, held for an instant:
+    /// Holds when data of an interactive session passed last, of that time. (A lock of its own, held for an instant:
     /// not every processor has atomic numbers that are large enough.)
     interactive: Mutex<Option<Duration>>,
     pub(super) commands: Commands,
@@ -91,7 +91,7 @@ pub struct Recorder {
     pub(super) forwards: event_listener::Event,
 }
 
-/// What the lock guards. It is never held during I/O.
+/// Describes what the lock guards. It is never held during I/O.
 #[derive(Debug)]
 pub(super) struct RecorderState {
     /// Or why there is none.
@@ -104,9 +104,9 @@ pub(super) struct RecorderState {
     uploader: Uploader,
     /// Counts upload streams: what was read for an older one is of no use.
     stream: u64,
-    /// What the uploader wants read.
+    /// Holds what the uploader wants read.
     pub(super) wanted: Option<SegmentRead>,
-    /// What it sends next.
+    /// Holds what it sends next.
     outgoing: Option<UploadMessage>,
     /// Until when the writer sleeps; `None` while it works.
     pub(super) sleeps_until: Option<Duration>,
@@ -189,7 +189,7 @@ impl Recorder {
         }
     }
 
-    /// What a newer roster or name says of the device.
+    /// Takes over what a newer roster or name says of the device.
     pub fn update(&self, device: RecordingDevice) {
         self.lock().device = device;
     }
@@ -237,17 +237,17 @@ impl Recorder {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The spool's time.
+    /// Returns the spool's time.
     pub(super) fn now(&self) -> Duration {
         self.epoch.elapsed()
     }
 
-    /// Whether what is in the spool is lost with the power.
+    /// Returns whether what is in the spool is lost with the power.
     pub(super) fn is_volatile(&self) -> bool {
         self.volatile
     }
 
-    /// Data of an interactive session has passed: uploads stand back.
+    /// Notes that data of an interactive session has passed: uploads stand back.
     pub(super) fn notice_interactive(&self) {
         *self.last_interactive() = Some(self.now());
     }
@@ -267,7 +267,7 @@ impl Recorder {
         }
     }
 
-    /// An upload stream is open; there is one at a time.
+    /// Notes that an upload stream is open; there is one at a time.
     pub(super) fn handle_upload_connected(&self) {
         let mut state = self.lock();
         state.stream += 1;
@@ -308,7 +308,7 @@ impl Recorder {
         self.changed.notify(usize::MAX);
     }
 
-    /// The next message for the upload stream; if there is none, when to ask again although nothing changed.
+    /// Returns the next message for the upload stream; if there is none, when to ask again although nothing changed.
     pub(super) fn poll_upload(&self) -> Result<UploadMessage, Option<Duration>> {
         let now = self.now();
         let mut guard = self.lock();
@@ -398,7 +398,7 @@ impl RecorderState {
         self.spool.as_ref().map_or(true, Spool::is_written)
     }
 
-    /// A session goes on without a recording.
+    /// Notes that a session goes on without a recording.
     pub(super) fn note_unrecorded(&mut self, session: SessionId, why: &str) {
         let text = format!("session {session} is not recorded: {why}");
         warn!("{text}");

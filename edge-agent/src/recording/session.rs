@@ -25,15 +25,15 @@ pub(crate) struct Recording {
     recorder: Arc<Recorder>,
     /// The session that is being recorded, if it is.
     session: Option<SessionId>,
-    /// Whether uploads stand back behind what passes here.
+    /// True if uploads stand back behind what passes here.
     interactive: bool,
-    /// What a file transfer does; its data is not recorded.
+    /// Holds what a file transfer does; its data is not recorded.
     files: Option<Box<FollowedTransfer>>,
     /// The spool is asked again when this resolves.
     waits: Option<EventListener>,
 }
 
-/// Why something must not be shown, in words for the operator.
+/// The reason why something must not be shown, in words for the operator.
 #[derive(Debug)]
 pub(crate) struct NotRecordable(pub(crate) String);
 
@@ -93,14 +93,14 @@ impl Recording {
         }
     }
 
-    /// The session's process runs: what it starts is recorded, too.
+    /// Notes that the session's process runs: what it starts is recorded, too.
     pub(crate) fn started(&self, leader: u32) {
         if let Some(session) = self.session.filter(|_| self.interactive) {
             commands::claim(&self.recorder, session, leader);
         }
     }
 
-    /// Whether anything is recorded.
+    /// Returns whether anything is recorded.
     pub(crate) fn is_on(&self) -> bool {
         self.session.is_some()
     }

@@ -19,13 +19,13 @@ use thiserror::Error;
 use crate::os::folder::{self, FolderFault};
 use crate::os::volatile::Persistence;
 
-/// Why a folder can't be the spool.
+/// The reason why a folder can't be the spool.
 #[derive(Debug, Error)]
 pub enum FolderError {
     /// The operating system refused.
     #[error("the spool {} cannot be used: {source}", path.display())]
     Io {
-        /// Which folder.
+        /// The folder.
         path: PathBuf,
         /// The system's answer.
         source: io::Error,
@@ -71,13 +71,13 @@ impl Folder {
         })
     }
 
-    /// Whether it lies in memory, so that a power cut takes all of it.
+    /// Returns whether it lies in memory, so that a power cut takes all of it.
     #[must_use]
     pub fn is_volatile(&self) -> bool {
         Persistence::of(&self.dir) != Persistence::Lasting
     }
 
-    /// Size of its file system in bytes; `None` if the kernel can't tell.
+    /// Returns the size of its file system in bytes; `None` if the kernel can't tell.
     #[must_use]
     pub fn size(&self) -> Option<u64> {
         let stat = fstatvfs(&self.dir).ok()?;
@@ -94,7 +94,7 @@ impl Folder {
         unlinkat(&self.dir, name.to_string(), AtFlags::empty())
     }
 
-    /// What is there by this name, if it is a file of the spool.
+    /// Returns what is there by this name, if it is a file of the spool.
     fn entry(&self, name: &CStr) -> Option<MediumEntry> {
         let parsed = name.to_str().ok().and_then(FileName::parse)?;
         // Not the standard library's: where pointers have 32 bits, its times end in 2038.
@@ -186,7 +186,7 @@ impl Medium for Folder {
     }
 }
 
-/// What the system said, as a medium says it.
+/// Describes what the system said, as a medium says it.
 #[derive(Debug)]
 pub struct MediumError(io::Error);
 

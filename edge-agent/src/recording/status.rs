@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::Recorder;
 use super::clock::trusted_clock;
 
-/// What `status` shows of the spool.
+/// Describes what `status` shows of the spool.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SpoolStatus {
     /// Its folder.
@@ -21,9 +21,9 @@ pub struct SpoolStatus {
     pub max: u64,
     /// Segments that wait for the relay.
     pub waiting: u64,
-    /// When the oldest of them was begun, in seconds since 1970 by the device's clock.
+    /// Holds when the oldest of them was begun, in seconds since 1970 by the device's clock.
     pub waiting_since: Option<i64>,
-    /// Whether it lies in memory: a power cut takes what waits there.
+    /// True if it lies in memory: a power cut takes what waits there.
     pub volatile: bool,
     /// Sessions that are being recorded now.
     pub recording: u32,
@@ -40,7 +40,7 @@ pub struct SpoolStatus {
 }
 
 impl Recorder {
-    /// What `status` shows.
+    /// Returns what `status` shows.
     #[must_use]
     pub fn status(&self) -> SpoolStatus {
         let state = self.lock();

@@ -22,7 +22,7 @@ use crate::warn;
 /// The first minor version in which a relay knows what an upload stream is.
 pub const UPLOAD_MINOR: u16 = 1;
 
-/// Why an upload stream is of no more use.
+/// The reason why an upload stream is of no more use.
 #[derive(Debug, Error)]
 enum UploadError {
     #[error("{0}")]

@@ -14,7 +14,7 @@ use crate::os::limits::CLOCK_IS_SET;
 use crate::service::status::AgentStatus;
 use crate::session::launch::login::{self, LoginMode};
 
-/// How bad it is.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FindingLevel {
@@ -26,16 +26,16 @@ pub enum FindingLevel {
     Problem,
 }
 
-/// What a check found.
+/// Describes what a check found.
 #[derive(Clone, Debug, Serialize)]
 pub struct DoctorFinding {
     /// The check's name.
     pub check: &'static str,
-    /// How bad it is.
+    /// The severity.
     pub level: FindingLevel,
-    /// What is so.
+    /// The finding itself.
     pub message: String,
-    /// What to do about it.
+    /// Holds what to do about it.
     pub remedy: Option<String>,
 }
 
@@ -79,10 +79,10 @@ impl fmt::Display for DoctorFinding {
     }
 }
 
-/// What the checks go by.
+/// Describes what the checks go by.
 #[derive(Debug, Default)]
 pub struct DoctorFacts {
-    /// What the running agent says, if one runs.
+    /// Holds what the running agent says, if one runs.
     pub status: Option<AgentStatus>,
 }
 
@@ -123,7 +123,7 @@ fn service(facts: &DoctorFacts) -> DoctorFinding {
     }
 }
 
-/// What `--login` says among these arguments.
+/// Returns what `--login` says among these arguments.
 fn login_mode(arguments: &[String]) -> LoginMode {
     let mut words = arguments.iter();
     let value = words.find_map(|word| match word.strip_prefix("--login") {

@@ -9,7 +9,8 @@ use holdfast_protocol::wire::Instance;
 use ring::digest::{SHA256, digest};
 use ring::rand::{SecureRandom as _, SystemRandom};
 
-/// Where hardware says which piece of it this is: a Pi and most boards with a device tree, PCs and virtual machines.
+/// The place where hardware says which piece of it this is: a Pi and most boards with a device tree, PCs and virtual
+/// machines.
 const SERIALS: [&str; 2] = [
     "sys/firmware/devicetree/base/serial-number",
     "sys/class/dmi/id/product_uuid",
@@ -27,8 +28,8 @@ pub fn of_this_run(device: DeviceId) -> Instance {
     }
 }
 
-/// A hash of what the hardware calls itself. The device's identifier is part of it, so that the mark says nothing to
-/// anybody but this device's relay.
+/// Returns a hash of what the hardware calls itself. The device's identifier is part of it, so that the mark says
+/// nothing to anybody but this device's relay.
 fn machine(root: &Path, device: DeviceId) -> Option<[u8; 16]> {
     let serial = SERIALS.iter().find_map(|file| serial(&root.join(file)));
     let name = serial.or_else(|| card(&root.join("sys/class/net")))?;
@@ -45,7 +46,7 @@ fn serial(file: &Path) -> Option<String> {
     means_something.then(|| text.to_owned())
 }
 
-/// The address of the first network card that is hardware.
+/// Returns the address of the first network card that is hardware.
 fn card(folder: &Path) -> Option<String> {
     let mut cards: Vec<_> = fs::read_dir(folder).ok()?.flatten().collect();
     cards.sort_by_key(fs::DirEntry::file_name);

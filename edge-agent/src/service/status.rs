@@ -20,13 +20,13 @@ use crate::tunnel::membership::Membership;
 
 pub(super) const SOCKET: &str = "agent.sock";
 
-/// What is said on the socket for [`Question::Upload`]; for a status, nothing.
+/// Holds what is said on the socket for [`Question::Upload`]; for a status, nothing.
 const UPLOAD: &str = "upload";
 
 /// The same for [`Question::Upgrade`]; the digest, the seconds of the trial and the version follow.
 const UPGRADE: &str = "upgrade";
 
-/// What a running agent is asked.
+/// Describes what a running agent is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Question {
     /// For its status.
@@ -42,9 +42,9 @@ pub enum Question {
 pub struct Successor {
     /// The staged file's.
     pub digest: Digest,
-    /// What it calls itself.
+    /// Holds what it calls itself.
     pub version: String,
-    /// How long it has to get a tunnel.
+    /// Holds how long it has to get a tunnel.
     pub trial: Duration,
 }
 
@@ -95,32 +95,32 @@ pub struct AgentStatus {
     pub for_seconds: Option<u64>,
     /// Live sessions.
     pub sessions: u32,
-    /// Why the last attempt or tunnel failed.
+    /// The reason why the last attempt or tunnel failed.
     pub last_error: Option<String>,
     /// The agent's version.
     pub agent_version: String,
     /// The recordings that wait; `None` where no agent runs.
     #[serde(default)]
     pub spool: Option<SpoolStatus>,
-    /// What bounds the processes of sessions.
+    /// Holds what bounds the processes of sessions.
     #[serde(default)]
     pub tasks: Option<String>,
     /// The path of the running program.
     #[serde(default)]
     pub program: Option<PathBuf>,
-    /// What it was started with.
+    /// Holds what it was started with.
     #[serde(default)]
     pub arguments: Vec<String>,
-    /// How the last upgrade went, if it did not go well or is not over.
+    /// Holds how the last upgrade went, if it did not go well or is not over.
     #[serde(default)]
     pub upgrade: Option<String>,
-    /// Why what was asked for was not done.
+    /// The reason why what was asked for was not done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
 }
 
 impl AgentStatus {
-    /// The status of an agent that does not run.
+    /// Returns the status of an agent that does not run.
     #[must_use]
     pub fn stopped(membership: &Membership) -> Self {
         Self {

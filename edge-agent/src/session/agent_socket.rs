@@ -45,7 +45,7 @@ impl AgentSocket {
         })
     }
 
-    /// Its path.
+    /// Returns its path.
     pub(super) fn path(&self) -> Option<String> {
         self.listener.path.clone()
     }

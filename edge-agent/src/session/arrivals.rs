@@ -66,7 +66,7 @@ impl WaitingConnections {
         self.lock().entry(listener).or_default().push(arrival);
     }
 
-    /// Whether there is room for one more; what was not taken in time is dropped.
+    /// Returns whether there is room for one more; what was not taken in time is dropped.
     pub(super) fn has_room(&self, listener: SessionId) -> bool {
         let mut all = self.lock();
         let Some(waiting) = all.get_mut(&listener) else {

@@ -3,7 +3,7 @@
 use holdfast_protocol::session::Departure;
 use holdfast_protocol::wire::{CloseCode, ResetCode};
 
-/// Who is not there any more.
+/// The part of the other end that is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PeerGone {
     /// The relay broke off or ended the stream, because its client went away or the protocol was broken.
@@ -15,7 +15,7 @@ pub(super) enum PeerGone {
 }
 
 impl PeerGone {
-    /// What the relay means by resetting its half, or stopping ours.
+    /// Returns what the relay means by resetting its half, or stopping ours.
     pub(super) fn reset(code: quinn::VarInt) -> Self {
         match code == quinn::VarInt::from_u32(ResetCode::Ended as u32) {
             true => Self::Ended,
@@ -23,7 +23,7 @@ impl PeerGone {
         }
     }
 
-    /// What the end of the tunnel means: a revoked device keeps no session's process.
+    /// Returns what the end of the tunnel means: a revoked device keeps no session's process.
     pub(super) fn closed(why: &quinn::ConnectionError) -> Self {
         let revoked = quinn::VarInt::from_u32(CloseCode::Revoked as u32);
         match why {

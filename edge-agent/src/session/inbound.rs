@@ -25,7 +25,7 @@ use crate::session::limits::{
     FORWARD_PIECE, INPUT_QUEUE_BYTES, INPUT_QUEUE_PIECES, STREAM_READ_PIECES,
 };
 
-/// What came, besides data.
+/// Describes what came, besides data.
 #[expect(clippy::large_enum_variant, reason = "one at a time, on the stack")]
 pub(super) enum InboundEvent {
     /// A message.
@@ -36,12 +36,12 @@ pub(super) enum InboundEvent {
     Unrecordable(NotRecordable),
 }
 
-/// What came, and is not recorded yet.
+/// Describes what came, and is not recorded yet.
 #[expect(clippy::large_enum_variant, reason = "one at a time, and seldom")]
 enum CutInput {
     Data {
         bytes: Bytes,
-        /// How many more bytes of its frame are to come.
+        /// Holds how many more bytes of its frame are to come.
         remaining: usize,
         hidden: bool,
         /// The process may have it.
@@ -56,9 +56,9 @@ pub(super) struct Inbound {
     reader: FrameReader,
     /// Read, but not yet cut into pieces. Holds at most [`STREAM_READ_PIECES`].
     raw: VecDeque<Bytes>,
-    /// What was cut, and still has to be recorded before it counts.
+    /// Holds what was cut, and still has to be recorded before it counts.
     cut: Option<CutInput>,
-    /// Where data goes.
+    /// Holds where data goes.
     pub(super) stdin: Stdin,
 }
 
@@ -230,7 +230,7 @@ impl Inbound {
     }
 }
 
-/// What a recording says of a message; an `Open` is its start.
+/// Returns what a recording says of a message; an `Open` is its start.
 fn event_of(message: &SessionMessage) -> Option<Event<'static>> {
     match message {
         SessionMessage::Eof => Some(Event::Eof(Stream::Stdin)),
@@ -245,7 +245,7 @@ fn event_of(message: &SessionMessage) -> Option<Event<'static>> {
     }
 }
 
-/// What input goes into.
+/// Describes what input goes into.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum InputSink {
     /// A process's pipe.
@@ -279,12 +279,12 @@ impl Stdin {
         self.into = into;
     }
 
-    /// Whether nothing goes in any more.
+    /// Returns whether nothing goes in any more.
     pub(super) fn is_closed(&self) -> bool {
         self.end.is_none()
     }
 
-    /// Whether the terminal does not show what is typed.
+    /// Returns whether the terminal does not show what is typed.
     fn is_hidden(&self) -> bool {
         self.into == InputSink::Terminal
             && self.end.as_ref().is_none_or(|end| pty::hides_input(end))

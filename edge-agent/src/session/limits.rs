@@ -20,8 +20,8 @@ pub(crate) const FORWARD_PIECE: usize = 16 * 1024;
 /// buffers they have.
 pub(crate) const MAX_FORWARD_RECORDINGS: u32 = MAX_SESSIONS;
 
-/// How long a recording of forwards that is to end waits for the ends of forwards that are under way. What is open
-/// then is recorded as that.
+/// Limits how long a recording of forwards that is to end waits for the ends of forwards that are under way. What is
+/// open then is recorded as that.
 pub(crate) const FORWARDS_GRACE: Duration = Duration::from_secs(2);
 
 /// Connections that wait in the kernel for one port on which the device listens.
@@ -30,10 +30,10 @@ pub(crate) const LISTEN_BACKLOG: i32 = 64;
 /// Connections of one such port that were accepted, and that the relay has not taken yet. More wait in the kernel.
 pub(crate) const MAX_ARRIVALS: usize = 16;
 
-/// How long one of them is kept.
+/// Limits how long an accepted connection is kept.
 pub(crate) const ARRIVAL_PATIENCE: Duration = Duration::from_secs(30);
 
-/// How often it is looked whether there is room for another.
+/// Sets the interval at which a full queue of connections is checked for room.
 pub(crate) const ARRIVAL_POLL: Duration = Duration::from_millis(500);
 
 /// Names that are looked up at once, each in a thread.
@@ -63,11 +63,11 @@ pub(crate) const STREAM_READ_PIECES: usize = 32;
 /// Bytes that a session moves before it lets the others (and the socket) have a turn.
 pub(crate) const TURN_BYTES: usize = 256 * 1024;
 
-/// What the terminal still holds when its leader has exited and a background job keeps it open is sent
-/// up to here: a kernel holds some 12 KiB, and the job may go on writing for ever.
+/// Most bytes that are sent of what the terminal still holds when its leader has exited and a background job keeps it
+/// open: a kernel holds some 12 KiB, and the job may go on writing for ever.
 pub(crate) const LAST_OUTPUT: usize = 64 * 1024;
 
-/// How long a stream that the relay opened may stay without its `Open`.
+/// Limits how long a stream that the relay opened may stay without its `Open`.
 pub(crate) const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Turns that the tunnel has between a request and its start, so that a withdrawal which came with it is seen.
@@ -85,17 +85,17 @@ pub(crate) const MAX_KEEPERS: usize = 64;
 /// Most folders that are looked at for one that a killed helper left behind: each start looks again.
 pub(crate) const MAX_STALE_SOCKETS: usize = 64;
 
-/// How often a socket is made anew where something is in its place.
+/// Sets how often a socket is made anew where something is in its place.
 pub(crate) const BIND_ATTEMPTS: u32 = 5;
 
 /// Between two of these: a process ends in less.
 pub(crate) const BIND_PAUSE: Duration = Duration::from_millis(50);
 
-/// How long the way from the helper's start to the account's shell may take: a home on a slow network
+/// Limits how long the way from the helper's start to the account's shell may take: a home on a slow network
 /// file system is waited for, one on a dead server is not.
 pub(crate) const LAUNCH_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long the last bytes of a session may take to be acknowledged before it counts as over.
+/// Limits how long the last bytes of a session may take to be acknowledged before it counts as over.
 pub(crate) const FINISH_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// QUIC priority of sessions with a terminal: a keystroke goes before a bulk copy.
@@ -104,14 +104,14 @@ pub(crate) const INTERACTIVE_PRIORITY: i32 = 10;
 /// QUIC priority of all other sessions.
 pub(crate) const BULK_PRIORITY: i32 = 0;
 
-/// How long PAM may take to open a session: a directory server that is slow is waited for. Twice this, for a second
-/// look with root, is within [`LAUNCH_TIMEOUT`].
+/// Limits how long PAM may take to open a session: a directory server that is slow is waited for. Twice this, for a
+/// second look with root, is within [`LAUNCH_TIMEOUT`].
 pub(crate) const PAM_TIMEOUT: Duration = Duration::from_secs(12);
 
-/// How long `su` may take to close a PAM session that was not opened in time, before it is killed.
+/// Limits how long `su` may take to close a PAM session that was not opened in time, before it is killed.
 pub(crate) const PAM_END_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How often it is looked whether it has.
+/// Sets the interval at which the end of `su` is checked.
 pub(crate) const PAM_END_POLL: Duration = Duration::from_millis(20);
 
 /// Most bytes of the variables that PAM gives a session: the kernel bounds one of them to twice this, and the usual
@@ -142,7 +142,7 @@ pub(crate) const TASKS_SHARE_SESSION: u64 = 2;
 /// Fewest tasks that are allowed to a session, however small the system: a shell with a build beside it.
 pub(crate) const MIN_TASKS: u64 = 64;
 
-/// How often a session's cgroup is tried while the one of its account is being removed.
+/// Sets how often a session's cgroup is tried while the one of its account is being removed.
 pub(crate) const CGROUP_ATTEMPTS: u32 = 8;
 
 /// Most accounts, and most sessions of each, whose cgroups are looked at when a session has ended; the next end goes on.

@@ -48,7 +48,7 @@ pub(crate) async fn open(
     .await
 }
 
-/// What an operator's bind address means (RFC 4254 section 7.1).
+/// Returns what an operator's bind address means (RFC 4254 section 7.1).
 fn addresses(at: &Listen) -> Result<Vec<SocketAddr>, SessionRefusal> {
     let both = |v4: Ipv4Addr, v6: Ipv6Addr| {
         let ips = [IpAddr::V4(v4), IpAddr::V6(v6)];
@@ -127,7 +127,7 @@ fn bind_one(address: SocketAddr) -> io::Result<(Async<TcpListener>, SocketAddr)>
 }
 
 impl BoundPort {
-    /// The next connection that comes.
+    /// Returns the next connection that comes.
     pub(crate) fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<(TcpStream, SocketAddr)> {
         for socket in &self.sockets {
             loop {

@@ -20,7 +20,7 @@ use super::gone::PeerGone;
 use crate::recording::{ByteCounters, NotRecordable, Recording};
 use crate::session::limits::{FORWARD_PIECE, LAST_OUTPUT, MIN_OUTPUT_READ, OUTPUT_READ};
 
-/// What there is to say about the output, besides data.
+/// Describes what there is to say about the output, besides data.
 pub(super) enum OutboundEvent {
     /// All of it was read, and is in the queue.
     Ended,
@@ -47,7 +47,7 @@ pub(super) struct Outbound {
     send: quinn::SendStream,
     /// Resolves when the relay wants no more, or has everything.
     stopped: Pin<Box<dyn Future<Output = PeerGone> + Send>>,
-    /// What was read, and waits for the recording. Output is read only when it is empty.
+    /// Holds what was read, and waits for the recording. Output is read only when it is empty.
     unrecorded: VecDeque<Unrecorded>,
     /// Frames for the stream. Output is read only when it is empty.
     queue: VecDeque<Bytes>,
@@ -123,12 +123,12 @@ impl Outbound {
         self.opened = true;
     }
 
-    /// Whether no source will bring more.
+    /// Returns whether no source will bring more.
     pub(super) fn has_ended(&self) -> bool {
         self.ended
     }
 
-    /// Whether a connection was broken off by its other end.
+    /// Returns whether a connection was broken off by its other end.
     pub(super) fn is_broken(&self) -> bool {
         self.broken
     }
@@ -296,7 +296,7 @@ impl Outbound {
         Poll::Ready(Ok(()))
     }
 
-    /// A frame of the first source that has one; `None` when a source has ended.
+    /// Returns a frame of the first source that has one; `None` when a source has ended.
     fn poll_sources(&mut self, cx: &mut Context<'_>) -> Poll<(DataStream, Option<Bytes>)> {
         for at in 0..self.sources.len() {
             if let Poll::Ready(read) = self.sources[at].poll_read(cx) {
@@ -337,7 +337,7 @@ struct OutputSource {
 }
 
 impl OutputSource {
-    /// The next frame; `None` at the end.
+    /// Returns the next frame; `None` at the end.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Errno>> {
         loop {
             if self.blocked && ready!(self.end.poll_readable(cx)).is_err() {

@@ -16,22 +16,22 @@ use super::limits::{MAX_FORWARD_RECORDINGS, MAX_FORWARDS, MAX_SESSIONS};
 use super::subsystem::SftpServer;
 use crate::recording::Recorder;
 
-/// What the config says about sessions.
+/// Describes what the config says about sessions.
 #[derive(Clone, Debug)]
 pub struct SessionConfig {
     /// Patterns (`*` and `?`) of environment variables that a client may set, besides `LANG`, `LC_*`,
     /// `COLORTERM` and `NO_COLOR`. What would choose the code that runs (`LD_*`, `PATH`, `BASH_ENV`, …)
     /// stays forbidden whatever is given here.
     pub accept_env: Vec<String>,
-    /// What serves the subsystem sftp.
+    /// Holds what serves the subsystem sftp.
     pub sftp_server: SftpServer,
     /// Most sessions at once.
     pub max_sessions: u32,
-    /// What bounds the tasks of sessions.
+    /// Holds what bounds the tasks of sessions.
     pub tasks: TaskLimit,
-    /// Who makes a session a login session.
+    /// Holds who makes a session a login session.
     pub login: LoginMode,
-    /// What runs as the helper of [`crate::session::launch`]: this very program.
+    /// Holds what runs as the helper of [`crate::session::launch`]: this very program.
     pub program: PathBuf,
 }
 
@@ -82,13 +82,13 @@ impl Sessions {
         })
     }
 
-    /// What records them.
+    /// Returns what records them.
     #[must_use]
     pub fn recorder(&self) -> &Arc<Recorder> {
         &self.recorder
     }
 
-    /// What bounds their tasks.
+    /// Returns what bounds their tasks.
     #[must_use]
     pub fn task_limit(&self) -> &TaskLimit {
         &self.config.tasks
@@ -102,7 +102,7 @@ impl Sessions {
         }
     }
 
-    /// How many sessions have a process, or are starting or ending one.
+    /// Returns how many sessions have a process, or are starting or ending one.
     #[must_use]
     pub fn live(&self) -> u32 {
         self.live.load(Ordering::Acquire)
@@ -181,12 +181,12 @@ pub(super) enum SlotKind {
 pub(super) struct SessionSlot {
     sessions: Arc<Sessions>,
     kind: SlotKind,
-    /// Whether its process goes on unobserved.
+    /// True if its process goes on unobserved.
     left: bool,
 }
 
 impl SessionSlot {
-    /// The observer is lost, and the process goes on.
+    /// Notes that the observer is lost, and the process goes on.
     pub(super) fn leave(&mut self) {
         self.left = true;
         self.sessions.left.fetch_add(1, Ordering::AcqRel);

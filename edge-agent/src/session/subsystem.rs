@@ -6,7 +6,7 @@ use holdfast_protocol::wire::{SFTP, SessionRefusal, SftpTerms};
 use rustix::fs::{Access, access};
 use serde::{Deserialize, Serialize};
 
-/// What serves the subsystem sftp, as the config says.
+/// Describes what serves the subsystem sftp, as the config says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SftpServer {
     /// The agent itself: [`crate::sftp`].
@@ -15,7 +15,7 @@ pub enum SftpServer {
     Device(String),
 }
 
-/// What is to be run for a subsystem.
+/// Describes what is to be run for a subsystem.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum SubsystemServer {
     /// The agent itself.
@@ -26,7 +26,7 @@ pub(crate) enum SubsystemServer {
     Program(PathBuf),
 }
 
-/// What serves the subsystem `name`. Another program knows nothing of terms: under them the agent serves
+/// Returns what serves the subsystem `name`. Another program knows nothing of terms: under them the agent serves
 /// sftp, whatever the config says.
 ///
 /// # Errors

@@ -30,7 +30,7 @@ fn seconds(time: i64) -> u32 {
     u32::try_from(time.max(0)).unwrap_or(u32::MAX)
 }
 
-/// The line of `ls -l` about a file, with times in UTC; `now` in seconds since 1970.
+/// Returns the line of `ls -l` about a file, with times in UTC; `now` in seconds since 1970.
 pub(super) fn line(name: &[u8], stat: &Stat, people: &mut People, now: i64) -> Vec<u8> {
     let user = people.user_or_number(stat.st_uid).into_owned();
     let group = people.group_or_number(stat.st_gid);
@@ -75,7 +75,7 @@ fn mode(mode: u32) -> String {
     text
 }
 
-/// `Nov 22 14:05`, or `Feb  3  2001` of what is older than half a year or lies ahead.
+/// Returns `Nov 22 14:05`, or `Feb  3  2001` of what is older than half a year or lies ahead.
 fn date(time: i64, now: i64) -> String {
     let day = time.div_euclid(SECONDS_OF_A_DAY);
     let (year, month, day) = civil(day);

@@ -25,7 +25,7 @@ const NEW: u32 = CREATE | EXCLUSIVE;
 /// A FIFO without a peer must not hold up the other requests, nor a terminal become the session's.
 pub(super) const GENTLE: OFlags = OFlags::NONBLOCK.union(OFlags::NOCTTY);
 
-/// What a new file's mode is where the client says nothing, before the umask.
+/// Holds what a new file's mode is where the client says nothing, before the umask.
 const FILE_MODE: u32 = 0o666;
 
 impl FileServer {
@@ -42,7 +42,7 @@ impl FileServer {
         Ok(OperationStep::Answered)
     }
 
-    /// `open-as@holdfast`; its handle is claimed.
+    /// Serves `open-as@holdfast`; its handle is claimed.
     pub(super) fn open_as(
         &mut self,
         id: u32,
@@ -133,7 +133,7 @@ impl FileServer {
         Ok(OperationStep::Well)
     }
 
-    /// `release@holdfast`: the file is closed as `Close` would, but its handle stays good.
+    /// Serves `release@holdfast`: the file is closed as `Close` would, but its handle stays good.
     pub(super) fn release(&mut self, handle: &[u8]) -> Result<OperationStep, SftpStatus> {
         self.handles.release(handle)?;
         Ok(OperationStep::Well)
@@ -165,7 +165,7 @@ impl FileServer {
         Ok(OperationStep::Answered)
     }
 
-    /// `copy-data`: from one open file into another, without passing the network.
+    /// Serves `copy-data`: from one open file into another, without passing the network.
     pub(super) fn copy_data(
         &mut self,
         (from, mut offset): (&[u8], u64),
@@ -251,7 +251,7 @@ fn open_flags(flags: u32) -> OFlags {
     open
 }
 
-/// The bits that a client may set.
+/// Returns the bits that a client may set.
 pub(super) fn mode(permissions: u32) -> Mode {
     Mode::from_raw_mode(permissions & 0o7777)
 }

@@ -13,18 +13,19 @@ use super::root::name_of;
 use super::status::SftpStatus;
 use crate::sftp::limits::{MAX_SFTP_FAILED, MAX_SFTP_HANDLES};
 
-/// What is open, by name. A name is never used twice, so that a late request for what was closed meets nothing else.
+/// Describes what is open, by name. A name is never used twice, so that a late request for what was closed meets
+/// nothing else.
 #[derive(Debug, Default)]
 pub(super) struct Handles {
     open: BTreeMap<Name, Handle>,
     next: u64,
-    /// Why what was to be open under a given name is not, until it is closed.
+    /// The reason why what was to be open under a given name is not, until it is closed.
     failed: BTreeMap<u32, SftpStatus>,
     /// Names that are given are this at least.
     next_given: u64,
 }
 
-/// What clients call a handle by: eight bytes if the server named it, four if the relay did.
+/// Describes what clients call a handle by: eight bytes if the server named it, four if the relay did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Name {
     Own(u64),
@@ -54,7 +55,7 @@ impl Handle {
 }
 
 impl Handles {
-    /// Whether one more may be opened: asked before, because opening may create or cut off a file.
+    /// Returns whether one more may be opened: asked before, because opening may create or cut off a file.
     pub(super) fn have_room(&self) -> bool {
         self.open.len() < MAX_SFTP_HANDLES
     }
@@ -90,8 +91,8 @@ impl Handles {
         }
     }
 
-    /// What was to be open under this name is not. Of more than [`MAX_SFTP_FAILED`] the oldest are forgotten, and are
-    /// handles that are unknown.
+    /// Notes that what was to be open under this name is not. Of more than [`MAX_SFTP_FAILED`] the oldest are
+    /// forgotten, and are handles that are unknown.
     pub(super) fn fail(&mut self, number: u32, why: SftpStatus) {
         if self.failed.len() >= MAX_SFTP_FAILED {
             self.failed.pop_first();
@@ -99,7 +100,7 @@ impl Handles {
         self.failed.insert(number, why);
     }
 
-    /// Why there is nothing under this name, if it was to be.
+    /// Returns why there is nothing under this name, if it was to be.
     pub(super) fn failure(&self, name: &[u8]) -> Option<&SftpStatus> {
         match Name::of(name)? {
             Name::Given(number) => self.failed.get(&number),
@@ -114,12 +115,12 @@ impl Handles {
         }
     }
 
-    /// What the client calls so.
+    /// Returns what the client calls so.
     pub(super) fn get(&self, name: &[u8]) -> Option<&Handle> {
         self.open.get(&Name::of(name)?)
     }
 
-    /// A file that the client calls so.
+    /// Returns a file that the client calls so.
     pub(super) fn file(&self, name: &[u8]) -> Option<&OwnedFd> {
         match self.get(name)? {
             Handle::File(file) => Some(file),

@@ -32,5 +32,5 @@ pub(crate) const MAX_SFTP_NAMES: usize = 1024;
 /// Bytes that one system call copies within the device.
 pub(crate) const SFTP_COPY: usize = 8 * 1024 * 1024;
 
-/// How often a path within a root is tried while folders are moved under it.
+/// Sets how often a path within a root is tried while folders are moved under it.
 pub(crate) const SFTP_ROOT_ATTEMPTS: u32 = 64;

@@ -32,7 +32,7 @@ pub use serve::ServeError;
 /// The argument of the agent when it is to be the server.
 pub const ARGUMENT: &str = "internal-sftp";
 
-/// Why there is no service, or no more.
+/// The reason why there is no service, or no more.
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "documented at their types")]
 pub enum SftpError {

@@ -22,7 +22,7 @@ use super::status::SftpStatus;
 use crate::os::clock::WallTime;
 use crate::sftp::limits::{MAX_SFTP_IDS, SFTP_LISTING};
 
-/// What a new folder's mode is where the client says nothing, before the umask.
+/// Holds what a new folder's mode is where the client says nothing, before the umask.
 const FOLDER_MODE: u32 = 0o777;
 
 impl FileServer {
@@ -124,7 +124,7 @@ impl FileServer {
         Ok(OperationStep::Answered)
     }
 
-    /// The names that the kernel gives in one go: some hundred.
+    /// Returns the names that the kernel gives in one go: some hundred.
     pub(super) fn readdir(&mut self, id: u32, handle: &[u8]) -> Result<OperationStep, SftpStatus> {
         let Some(Handle::Folder(folder)) = self.handles.get(handle) else {
             return Err(SftpStatus::NO_HANDLE);
@@ -237,7 +237,7 @@ impl FileServer {
         self.tell_path(id, &real)
     }
 
-    /// `expand-path@`: as a shell takes `~` and `~user`.
+    /// Serves `expand-path@`: as a shell takes `~` and `~user`.
     pub(super) fn expand_path(
         &mut self,
         id: u32,
@@ -274,7 +274,7 @@ impl FileServer {
         home.ok_or(SftpStatus::new(Code::NoSuchFile, "no such account"))
     }
 
-    /// `users-groups-by-id@`: unknown ones are empty.
+    /// Serves `users-groups-by-id@`: unknown ones are empty.
     pub(super) fn names_by_id(
         &mut self,
         id: u32,
@@ -315,7 +315,7 @@ impl FileServer {
     }
 }
 
-/// What is above the root is none of the client's business: there, `..` looks like `.`.
+/// Returns the attributes of a name. What is above the root is not shown: there, `..` looks like `.`.
 fn stat_of_entry(folder: &OwnedFd, name: &CStr, is_whole: bool) -> Result<Stat, Errno> {
     let name = if name == c".." && !is_whole {
         c"."

@@ -18,19 +18,19 @@ pub(super) struct People {
 }
 
 impl People {
-    /// A user's name.
+    /// Returns a user's name.
     pub(super) fn user(&mut self, uid: u32) -> Option<&str> {
         let files = files(&mut self.files);
         look_up(&mut self.users, uid, |uid| files.name_of(uid))
     }
 
-    /// A group's name.
+    /// Returns a group's name.
     pub(super) fn group(&mut self, gid: u32) -> Option<&str> {
         let files = files(&mut self.files);
         look_up(&mut self.groups, gid, |gid| files.group_name_of(gid))
     }
 
-    /// A user's name, or the number.
+    /// Returns a user's name, or the number.
     pub(super) fn user_or_number(&mut self, uid: u32) -> Cow<'_, str> {
         match self.user(uid) {
             Some(name) => Cow::Borrowed(name),
@@ -38,7 +38,7 @@ impl People {
         }
     }
 
-    /// A group's name, or the number.
+    /// Returns a group's name, or the number.
     pub(super) fn group_or_number(&mut self, gid: u32) -> Cow<'_, str> {
         match self.group(gid) {
             Some(name) => Cow::Borrowed(name),
@@ -46,7 +46,7 @@ impl People {
         }
     }
 
-    /// Where the account of this name is at home.
+    /// Returns where the account of this name is at home.
     pub(super) fn home(&mut self, name: &[u8]) -> Option<Vec<u8>> {
         let name = std::str::from_utf8(name).ok()?;
         let account = files(&mut self.files).account(name)?;

@@ -6,7 +6,7 @@ use std::io;
 use holdfast_protocol::sftp::Code;
 use rustix::io::Errno;
 
-/// How a request went.
+/// Describes how a request went.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SftpStatus {
     /// For programs.
@@ -20,7 +20,7 @@ impl SftpStatus {
     pub(super) const OK: Self = Self::new(Code::Ok, "Success");
     /// A read behind the end, or of a folder that was read to its end.
     pub(super) const EOF: Self = Self::new(Code::Eof, "End of file");
-    /// What `--read-only` keeps a client from.
+    /// Holds what `--read-only` keeps a client from.
     pub(super) const READ_ONLY: Self = Self::new(
         Code::PermissionDenied,
         "Permission denied: this session may only read",

@@ -22,7 +22,7 @@ pub(super) struct Temporary {
     end_requested: Option<Arc<AtomicBool>>,
 }
 
-/// What is to go: under this name, and only if it is still this.
+/// Describes what is to go: under this name, and only if it is still this.
 #[derive(Debug)]
 struct TemporaryFile {
     path: Vec<u8>,
@@ -60,7 +60,7 @@ impl Temporary {
         Ok(())
     }
 
-    /// Whether a signal said that the session is over.
+    /// Returns whether a signal said that the session is over.
     pub(super) fn has_to_end(&self) -> bool {
         let flag = self.end_requested.as_ref();
         flag.is_some_and(|flag| flag.load(Ordering::Relaxed))

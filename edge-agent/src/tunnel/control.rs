@@ -12,7 +12,7 @@ use super::dial::{DialledRelay, source_address};
 use super::limits::{CONTROL_PRIORITY, CONTROL_READ};
 use crate::os::clock::WallTime;
 
-/// Why the control stream is of no more use.
+/// The reason why the control stream is of no more use.
 #[derive(Debug, Error)]
 pub enum ControlStreamError {
     /// The connection is gone.
@@ -33,7 +33,7 @@ pub enum ControlStreamError {
 #[derive(Debug)]
 pub(crate) struct RelaySender {
     stream: SendStream,
-    /// What the stream has not taken yet: at most one message.
+    /// Holds what the stream has not taken yet: at most one message.
     unsent: Vec<u8>,
 }
 
@@ -42,7 +42,7 @@ pub(crate) struct RelaySender {
 pub(crate) struct RelayReceiver {
     stream: RecvStream,
     reader: ControlReader<RelayMessage>,
-    /// What was received and not looked at yet.
+    /// Holds what was received and not looked at yet.
     rest: Vec<u8>,
 }
 
@@ -126,7 +126,7 @@ impl RelaySender {
 }
 
 impl RelayReceiver {
-    /// The next message. May be dropped while it waits: nothing is lost.
+    /// Returns the next message. May be dropped while it waits: nothing is lost.
     ///
     /// # Errors
     /// [`ControlStreamError`].

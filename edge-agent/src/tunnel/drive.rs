@@ -21,7 +21,7 @@ use crate::recording::upload::{self, UPLOAD_MINOR};
 use crate::tunnel::limits::{CONNECTION_WINDOW, FORWARD_WINDOWS, STREAM_WINDOW, TUNNEL_EVENTS};
 use crate::{info, warn};
 
-/// How a tunnel ended.
+/// Describes how a tunnel ended.
 #[derive(Debug)]
 pub(super) enum TunnelEnd {
     /// It is gone, for this reason.
@@ -32,7 +32,7 @@ pub(super) enum TunnelEnd {
     Replaced(Box<EstablishedTunnel>),
 }
 
-/// What the driver reacts to.
+/// Describes what the driver reacts to.
 pub(super) enum TunnelEvent {
     Message(Result<RelayMessage, ControlStreamError>),
     SessionsChanged,
@@ -206,7 +206,7 @@ impl TunnelDriver<'_> {
         }
     }
 
-    /// A tunnel that was lost to a stopping relay ended in good order.
+    /// Returns how the tunnel ends: one that was lost to a stopping relay ended in good order.
     fn end(&self, end: TunnelEnd) -> TunnelEnd {
         match (end, self.drained) {
             (TunnelEnd::Lost(_), Some(after)) => TunnelEnd::Drained(after),

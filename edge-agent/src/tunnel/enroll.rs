@@ -20,7 +20,7 @@ pub use crate::tunnel::refusal::ends_membership;
 use crate::tunnel::release;
 use crate::tunnel::tls::Trust;
 
-/// What came of a join.
+/// Describes what came of a join.
 #[derive(Debug)]
 pub enum Joined {
     /// The device is a member now.
@@ -29,7 +29,7 @@ pub enum Joined {
     Before(Membership),
 }
 
-/// Why the device is not a member.
+/// The reason why the device is not a member.
 #[derive(Debug, Error)]
 pub enum JoinError {
     /// The state folder.
@@ -60,7 +60,7 @@ pub enum JoinError {
         "the relay at {address} is not of the cluster that the token names: no secret was sent. Check the address, or ask for a new token"
     )]
     WrongCluster {
-        /// Where.
+        /// The address.
         address: String,
     },
     /// The relay broke the protocol.

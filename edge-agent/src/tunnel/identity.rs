@@ -21,7 +21,7 @@ pub struct Identity {
     public: PublicKey,
 }
 
-/// Why there is no identity.
+/// The reason why there is no identity.
 #[derive(Debug, Error)]
 pub enum IdentityError {
     /// The state folder.
@@ -59,13 +59,13 @@ impl Identity {
             .transpose()
     }
 
-    /// The device's public key.
+    /// Returns the device's public key.
     #[must_use]
     pub fn public(&self) -> PublicKey {
         self.public
     }
 
-    /// The key as rustls wants it: the public half as a raw public key, and a signer.
+    /// Returns the key as rustls wants it: the public half as a raw public key, and a signer.
     ///
     /// # Errors
     /// [`rustls::Error`] if the provider cannot use it.

@@ -29,7 +29,7 @@ pub(crate) const MAX_STREAMS: VarInt = VarInt::from_u32(768);
 /// IP addresses of one relay that are tried.
 pub(crate) const MAX_ADDRESSES: usize = 4;
 
-/// How long one IP address may take for its handshake, before the next is tried.
+/// Limits how long one IP address may take for its handshake, before the next is tried.
 pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Bytes taken from the control stream at a time.
@@ -49,8 +49,8 @@ pub(crate) const ADDRESS_SETTLE: Duration = Duration::from_millis(200);
 /// several times a second.
 pub(crate) const STEADY_TUNNEL: Duration = Duration::from_secs(60);
 
-/// When a second tunnel could be had, how long the first one still has to be heard again.
+/// Limits how long the first tunnel has to be heard again when a second one could be had.
 pub(crate) const OLD_TUNNEL_GRACE: Duration = Duration::from_secs(2);
 
-/// How long an old tunnel's last words may take.
+/// Limits how long the close of an old tunnel may take.
 pub(crate) const CLOSE_GRACE: Duration = Duration::from_secs(1);

@@ -97,19 +97,19 @@ impl Membership {
         changed
     }
 
-    /// The device's identifier.
+    /// Returns the device's identifier.
     #[must_use]
     pub fn id(&self) -> DeviceId {
         self.stored.id
     }
 
-    /// The device's name.
+    /// Returns the device's name.
     #[must_use]
     pub fn name(&self) -> &DeviceName {
         &self.stored.name
     }
 
-    /// The newest roster.
+    /// Returns the newest roster.
     #[must_use]
     pub fn roster(&self) -> &Roster {
         &self.roster
@@ -138,7 +138,7 @@ pub fn open_roster(roster: &SignedRoster) -> Result<Roster, RosterError> {
     })
 }
 
-/// The fingerprint of a cluster key, as tokens carry it.
+/// Returns the fingerprint of a cluster key, as tokens carry it.
 #[must_use]
 pub fn fingerprint(cluster: &PublicKey) -> ClusterFingerprint {
     let mut bytes = [0; 32];

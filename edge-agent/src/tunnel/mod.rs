@@ -38,24 +38,24 @@ use establish::EstablishedTunnel;
 /// Everything that a running agent is made of.
 #[derive(Debug)]
 pub struct Agent {
-    /// Where its files are.
+    /// The folder of its files.
     pub state: StateDir,
     /// Its key.
     pub identity: Identity,
-    /// What it belongs to: changes when the relay sends a newer roster or name.
+    /// Holds what it belongs to: changes when the relay sends a newer roster or name.
     pub membership: Mutex<Membership>,
     /// Its sessions, whichever tunnel they came by.
     pub sessions: Arc<Sessions>,
-    /// What `status` shows.
+    /// Holds what `status` shows.
     pub status: Arc<TunnelStatus>,
     /// Pause between beats of an idle tunnel.
     pub keepalive: Duration,
-    /// Which run of the agent it is.
+    /// The run of the agent.
     pub instance: Instance,
 }
 
 impl Agent {
-    /// The present membership.
+    /// Returns the present membership.
     pub fn membership(&self) -> Membership {
         self.membership
             .lock()
@@ -127,7 +127,7 @@ async fn close(standing: &EstablishedTunnel, code: CloseCode) {
     said.or(late).await;
 }
 
-/// A random number for jitter.
+/// Returns a random number for jitter.
 fn random() -> u64 {
     let mut bytes = [0; 8];
     // Without randomness the jitter is gone, not the tunnel.

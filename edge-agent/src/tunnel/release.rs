@@ -7,7 +7,7 @@ use crate::os::state::{StateDir, StateDirError};
 
 const FILE: &str = "release.key";
 
-/// The pinned key; `None` if there is none.
+/// Returns the pinned key; `None` if there is none.
 ///
 /// # Errors
 /// [`StateDirError`] if it is there but cannot be used.

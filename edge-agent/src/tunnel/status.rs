@@ -25,7 +25,7 @@ pub struct TunnelSnapshot {
     pub id: DeviceId,
     /// The device's name.
     pub name: DeviceName,
-    /// Whether there is a tunnel; without one, a relay is being tried.
+    /// True if there is a tunnel; without one, a relay is being tried.
     pub is_online: bool,
     /// The relay that the tunnel goes to, or that is tried now.
     pub relay: Option<String>,
@@ -35,7 +35,7 @@ pub struct TunnelSnapshot {
     pub observed_address: Option<String>,
     /// Since when the state has been what it is.
     pub since: Instant,
-    /// Why the last attempt or tunnel failed.
+    /// The reason why the last attempt or tunnel failed.
     pub last_error: Option<String>,
 }
 

@@ -27,7 +27,7 @@ use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 use crate::os::clock::TlsClock;
 use crate::tunnel::identity::Identity;
 
-/// Which relays a handshake may succeed with.
+/// Names which relays a handshake may succeed with.
 #[derive(Clone, Debug)]
 pub(crate) enum Trust {
     /// Only these.
@@ -37,7 +37,7 @@ pub(crate) enum Trust {
     Unproven,
 }
 
-/// The QUIC client configuration of a device.
+/// Returns the QUIC client configuration of a device.
 ///
 /// # Errors
 /// [`Error`] if the provider cannot use the identity's key.
@@ -96,7 +96,7 @@ static ED25519_ONLY: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorithms {
     mapping: &[(SignatureScheme::ED25519, &[webpki::ring::ED25519])],
 };
 
-/// What rustls asks of a provider besides algorithms.
+/// Describes what rustls asks of a provider besides algorithms.
 #[derive(Debug)]
 struct Ring;
 
@@ -118,7 +118,7 @@ impl KeyProvider for Ring {
     }
 }
 
-/// Whether the kernel says that the processor has AES instructions.
+/// Returns whether the kernel says that the processor has AES instructions.
 fn has_aes() -> bool {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     cpuinfo

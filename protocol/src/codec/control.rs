@@ -12,7 +12,7 @@ use crate::wire::{AgentMessage, RelayMessage, UploadAnswer, UploadMessage};
 
 /// A set of control messages: an enum whose variants are only ever appended.
 pub trait ControlMessage: Serialize + DeserializeOwned {
-    /// How many variants this version knows.
+    /// The number of variants that this version knows.
     const KNOWN: u32;
 }
 

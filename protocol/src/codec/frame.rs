@@ -88,7 +88,7 @@ impl SessionMessage {
     }
 }
 
-/// The header of a data frame that carries `length` bytes, which the caller sends behind it. `length`
+/// Returns the header of a data frame that carries `length` bytes, which the caller sends behind it. `length`
 /// must not be over [`MAX_DATA_FRAME`]: what is above it is left out of the header's length.
 #[must_use]
 pub fn data_header(stream: DataStream, length: usize) -> [u8; HEADER_LEN] {
@@ -162,14 +162,14 @@ impl FrameReader {
         }
     }
 
-    /// How many bytes of the present frame are still to come. Behind a piece of data it is 0 if that ended
+    /// Returns how many bytes of the present frame are still to come. Behind a piece of data it is 0 if that ended
     /// its frame: a chain over frames has to know.
     #[must_use]
     pub fn remaining(&self) -> usize {
         self.remaining
     }
 
-    /// Whether the stream may end here without cutting a frame.
+    /// Returns whether the stream may end here without cutting a frame.
     #[must_use]
     pub fn is_between_frames(&self) -> bool {
         !self.in_frame && self.header_filled == 0
@@ -288,7 +288,7 @@ fn take<'a, T: Deserialize<'a>>(bytes: &mut &'a [u8]) -> Result<T, CodecError> {
     Ok(value)
 }
 
-/// The same, of a peer that may be too old to send it.
+/// Returns the same, of a peer that may be too old to send it.
 fn take_or_default<'a, T: Deserialize<'a> + Default>(
     bytes: &mut &'a [u8],
 ) -> Result<T, CodecError> {

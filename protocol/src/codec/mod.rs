@@ -15,15 +15,15 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-/// Why bytes are not what the protocol says. The stream is of no use after it.
+/// The reason why bytes are not what the protocol says. The stream is of no use after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum CodecError {
     /// The announced length is over the bound of its kind.
     #[error("a message of {length} bytes where at most {bound} are allowed")]
     TooLong {
-        /// What was announced.
+        /// Holds what was announced.
         length: usize,
-        /// What is allowed.
+        /// Holds what is allowed.
         bound: usize,
     },
     /// The body does not decode as what it claims to be.
@@ -35,7 +35,7 @@ pub enum CodecError {
     /// A message of our own that is over the bound: a caller did not check what it sends.
     #[error("a message is too long to be sent (bound {bound} bytes)")]
     Unsendable {
-        /// What is allowed.
+        /// Holds what is allowed.
         bound: usize,
     },
 }

@@ -19,7 +19,7 @@ mod text;
 pub use path::{PathPolicy, PathRule, PathRuleError};
 pub use text::RuleError;
 
-/// What a forward may reach, or listen on.
+/// Describes what a forward may reach, or listen on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AddressPolicy {
     /// One of these must hit; `None`: anything that no `deny` hits.
@@ -31,13 +31,13 @@ pub struct AddressPolicy {
 /// Some addresses, and some of their ports.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AddressRule {
-    /// Which addresses.
+    /// The addresses.
     pub host: HostRule,
-    /// Which ports.
+    /// The ports.
     pub ports: Ports,
 }
 
-/// Which addresses.
+/// The addresses that a rule is about.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HostRule {
     /// `*`: any.
@@ -49,10 +49,10 @@ pub enum HostRule {
     Network {
         /// Its address, with no bits beyond the prefix.
         address: IpAddr,
-        /// How many bits of it count.
+        /// Holds how many bits of it count.
         prefix: u8,
     },
-    /// What was asked for by this name, in lower case and without a final dot.
+    /// Targets that were asked for by this name, in lower case and without a final dot.
     Name(String),
     /// `*.NAME`: what was asked for by a name under this one.
     Under(String),
@@ -68,8 +68,8 @@ pub struct Ports {
 }
 
 impl AddressPolicy {
-    /// Whether an address may be used that was asked for by `name`. Hand in what [`canonical`] gave, and whether
-    /// the address is one of the device's own.
+    /// Returns whether an address may be used that was asked for by `name`. Hand in what [`canonical`] gave, and
+    /// whether the address is one of the device's own.
     #[must_use]
     pub fn permits(&self, name: &str, address: SocketAddr, is_own: bool) -> bool {
         let allows = |rule: &AddressRule| rule.matches(name, address, is_own);
@@ -84,8 +84,9 @@ impl AddressPolicy {
                 .any(|rule| rule.denies(name, address, is_own))
     }
 
-    /// Whether an address may be listened on that was asked for by `name`. Hand in what [`canonical_to_listen`]
-    /// gave. The unspecified address is all of the device's: what is about some of them allows it not, and denies it.
+    /// Returns whether an address may be listened on that was asked for by `name`. Hand in what
+    /// [`canonical_to_listen`] gave. The unspecified address is all of the device's: what is about some of them allows
+    /// it not, and denies it.
     #[must_use]
     pub fn permits_listening(&self, name: &str, address: SocketAddr) -> bool {
         if !address.ip().is_unspecified() {
@@ -103,7 +104,7 @@ impl AddressPolicy {
         allowed && !self.deny.iter().any(some)
     }
 
-    /// Whether the bounds of the wire hold.
+    /// Returns whether the bounds of the wire hold.
     #[must_use]
     pub fn is_bounded(&self) -> bool {
         let allow = self.allow.as_ref().map_or(0, Vec::len);
@@ -112,14 +113,14 @@ impl AddressPolicy {
 }
 
 impl AddressRule {
-    /// Whether it is about this address, asked for by this name.
+    /// Returns whether it is about this address, asked for by this name.
     #[must_use]
     pub fn matches(&self, name: &str, address: SocketAddr, is_own: bool) -> bool {
         self.ports.contains(address.port()) && self.host.matches(name, address.ip(), is_own)
     }
 
-    /// The same for a rule that denies: `localhost` is every address of the device there, because a service that
-    /// listens on all of them answers on each.
+    /// Returns the same for a rule that denies: `localhost` is every address of the device there, because a service
+    /// that listens on all of them answers on each.
     fn denies(&self, name: &str, address: SocketAddr, is_own: bool) -> bool {
         let itself = is_own && matches!(self.host, HostRule::Loopback);
         self.ports.contains(address.port())
@@ -128,7 +129,7 @@ impl AddressRule {
 }
 
 impl HostRule {
-    /// Whether it is about this address, asked for by this name. A name means what it resolves to as long
+    /// Returns whether it is about this address, asked for by this name. A name means what it resolves to as long
     /// as that is another machine: making it resolve to the device itself, by whichever of its addresses, gains
     /// nothing.
     #[must_use]
@@ -154,22 +155,22 @@ impl Ports {
         last: u16::MAX,
     };
 
-    /// Whether a port is one of them.
+    /// Returns whether a port is one of them.
     #[must_use]
     pub const fn contains(self, port: u16) -> bool {
         self.first <= port && port <= self.last
     }
 }
 
-/// The one spelling of an address that is judged and listened on: an IPv4 address in IPv6 clothes is IPv4.
+/// Returns the one spelling of an address that is judged and listened on: an IPv4-mapped IPv6 address is IPv4.
 #[must_use]
 pub fn canonical_to_listen(mut address: SocketAddr) -> SocketAddr {
     address.set_ip(address.ip().to_canonical());
     address
 }
 
-/// The one spelling of an address that is judged and connected to: an IPv4 address in IPv6 clothes is IPv4, and
-/// the unspecified address, by which Linux reaches the machine itself, is loopback.
+/// Returns the one spelling of an address that is judged and connected to: an IPv4-mapped IPv6 address is IPv4,
+/// and the unspecified address, by which Linux reaches the machine itself, is loopback.
 #[must_use]
 pub fn canonical(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip().to_canonical() {

@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use crate::limits::{MAX_FORWARD_RULES, MAX_PATH_RULE};
 
-/// What a forward to or from a path may reach, or listen on.
+/// Describes what a forward to or from a path may reach, or listen on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PathPolicy {
     /// One of these must hit; `None`: any path.
@@ -31,7 +31,7 @@ pub enum PathRule {
 }
 
 impl PathPolicy {
-    /// Whether a path may be used. Hand in an absolute one, without links, `.`, `..` and double slashes.
+    /// Returns whether a path may be used. Hand in an absolute one, without links, `.`, `..` and double slashes.
     #[must_use]
     pub fn permits(&self, path: &[u8]) -> bool {
         let hits = |rule: &PathRule| rule.matches(path);
@@ -40,7 +40,7 @@ impl PathPolicy {
             .is_none_or(|rules| rules.iter().any(hits))
     }
 
-    /// Whether the bounds of the wire hold.
+    /// Returns whether the bounds of the wire hold.
     #[must_use]
     pub fn is_bounded(&self) -> bool {
         let rules = self.allow.as_deref().unwrap_or_default();
@@ -53,7 +53,7 @@ impl PathPolicy {
 }
 
 impl PathRule {
-    /// Whether it is about this path.
+    /// Returns whether it is about this path.
     #[must_use]
     pub fn matches(&self, path: &[u8]) -> bool {
         match self {
@@ -66,7 +66,7 @@ impl PathRule {
     }
 }
 
-/// Why a text is no rule. It does not repeat the text, which may come from anybody.
+/// The reason why a text is no rule. It does not repeat the text, which may come from anybody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error(
     "expected an absolute path of at most {MAX_PATH_RULE} bytes without links, \"..\" and control characters, as in /run/app.sock, a folder as in /run/app/*, or *"

@@ -9,7 +9,7 @@ use thiserror::Error;
 use super::{AddressRule, HostRule, Ports};
 use crate::limits::MAX_FORWARD_HOST;
 
-/// Why a text is no rule. It does not repeat the text, which may come from anybody.
+/// The reason why a text is no rule. It does not repeat the text, which may come from anybody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum RuleError {
     /// It has no port.
@@ -105,7 +105,7 @@ fn name(text: &str) -> Result<HostRule, RuleError> {
     }
 }
 
-/// A name that is no other spelling of an address: its last part begins with a letter.
+/// Returns a name that is no other spelling of an address: its last part begins with a letter.
 fn is_name(text: &str) -> bool {
     let part = |part: &str| {
         let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');

@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use crate::ids::PublicKey;
 
-/// What minisign calls an Ed25519 key.
+/// Holds what minisign calls an Ed25519 key.
 const ALGORITHM: &[u8] = b"Ed";
 
 /// Length of the text's bytes.
@@ -27,7 +27,7 @@ pub struct ReleaseKey {
     pub key: PublicKey,
 }
 
-/// Why a text is no release key.
+/// The reason why a text is no release key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("a release key begins with RW: the second line of the file minisign.pub")]
 pub struct ReleaseKeyError;

@@ -32,7 +32,7 @@ pub struct Roster {
     pub epoch: u64,
     /// At most [`MAX_RELAYS`].
     pub relays: Vec<RelayEntry>,
-    /// To which recordings are sealed; `None` of a cluster that records nothing. It follows the other
+    /// The key to which recordings are sealed; `None` of a cluster that records nothing. It follows the other
     /// fields, in a part of its own: rosters from before it end there.
     #[serde(skip)]
     pub recording: Option<RecordingKey>,
@@ -47,7 +47,7 @@ pub struct SignedRoster {
     pub signature: Vec<u8>,
 }
 
-/// Why a roster is not to be trusted.
+/// The reason why a roster is not to be trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum RosterError {
     /// The body does not decode.

@@ -19,7 +19,7 @@ const PREFIX: &str = "hf1.";
 const SECRET_LEN: usize = 20;
 const PAYLOAD_LEN: usize = 32 + SECRET_LEN;
 
-/// What is said once, to the relay that proved to be of the right cluster.
+/// Describes what is said once, to the relay that proved to be of the right cluster.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(pub [u8; SECRET_LEN]);
 
@@ -36,11 +36,11 @@ pub struct Token {
     pub address: String,
     /// The SHA-256 of the cluster's public key.
     pub fingerprint: ClusterFingerprint,
-    /// What the relay checks.
+    /// Holds what the relay checks.
     pub secret: Secret,
 }
 
-/// Why a text is no token. It never repeats the text, which may hold a secret.
+/// The reason why a text is no token. It never repeats the text, which may hold a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum TokenError {
     /// It begins otherwise.
@@ -85,7 +85,7 @@ impl FromStr for Token {
 }
 
 impl Token {
-    /// The text that an operator copies. It holds the secret: print it once, log it never.
+    /// Returns the text that an operator copies. It holds the secret: print it once, log it never.
     #[must_use]
     pub fn expose(&self) -> String {
         let mut payload = [0_u8; PAYLOAD_LEN];
@@ -99,7 +99,7 @@ impl Token {
     }
 }
 
-/// Whether `text` has the form `host:port`, `1.2.3.4:port` or `[v6]:port`, with a port from 1 up.
+/// Returns whether `text` has the form `host:port`, `1.2.3.4:port` or `[v6]:port`, with a port from 1 up.
 #[must_use]
 pub fn is_address(text: &str) -> bool {
     let Some((host, port)) = text.rsplit_once(':') else {

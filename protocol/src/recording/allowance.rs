@@ -20,27 +20,27 @@ pub struct PassedStream {
     pub bytes: u64,
 }
 
-/// What the relay knows of a session, as far as it bounds the session's recording.
+/// Describes what the relay knows of a session, as far as it bounds the session's recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionExtent {
-    /// What the session was.
+    /// Holds what the session was.
     pub kind: RecordedKind,
-    /// Whether its recording holds the streams' data.
+    /// True if its recording holds the streams' data.
     pub holds_data: bool,
     /// Length of the command line.
     pub command: u64,
-    /// What passed on stdin, stdout and stderr.
+    /// Holds what passed on stdin, stdout and stderr.
     pub passed: [PassedStream; 3],
     /// Sizes and signals that were passed on.
     pub controls: u64,
-    /// How long it ran, or has run until now.
+    /// The time that it ran, or has run until now.
     pub lasted: Duration,
-    /// Whether the counts are those of its end, or of now. Otherwise the relay was killed after it kept them.
+    /// True if the counts are those of its end, or of now. Otherwise the relay was killed after it kept them.
     pub exact: bool,
 }
 
 impl PassedStream {
-    /// Of what a relay has seen.
+    /// Returns that of what a relay has seen.
     #[must_use]
     pub fn of(seen: &StreamDigest) -> Self {
         let partial = seen.partial.as_ref();
@@ -52,7 +52,7 @@ impl PassedStream {
 }
 
 impl SessionExtent {
-    /// The most bytes that all sealed segments of its recording can have.
+    /// Returns the most bytes that all sealed segments of its recording can have.
     #[must_use]
     pub fn sealed(&self) -> u64 {
         let [stdin, stdout, stderr] = self.passed;
@@ -92,7 +92,7 @@ impl SessionExtent {
         .fold(RECORDING_BASE, u64::saturating_add)
     }
 
-    /// The most bytes that they can unpack to.
+    /// Returns the most bytes that they can unpack to.
     #[must_use]
     pub fn unpacked(&self) -> u64 {
         self.sealed().saturating_mul(RECORDING_UNPACKED)
@@ -161,7 +161,7 @@ mod tests {
         assert_eq!(old.sealed(), TRUE.sealed() + RECORDING_UNSEEN);
     }
 
-    /// The length of all segments of a recording of this data, in records as a device writes them.
+    /// Returns the length of all segments of a recording of this data, in records as a device writes them.
     fn recorded(frames: &[Vec<u8>], flush: bool) -> u64 {
         let session = crate::ids::SessionId([3; 16]);
         let key = RecordingSecret::from_seed(&[1; 32]).public();

@@ -34,14 +34,14 @@ pub enum IngestState {
         segment: u32,
         /// In which block of it.
         block: u32,
-        /// How.
+        /// The fault.
         fault: IngestFault,
     },
     /// Nothing of it came.
     Lost(LostReason),
 }
 
-/// Why a recording ends early.
+/// The reason why a recording ends early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Truncated {
     /// The device lost power, or its agent was killed.
@@ -50,7 +50,7 @@ pub enum Truncated {
     Gone {
         /// From which segment on.
         segment: u32,
-        /// Why.
+        /// The reason.
         why: SegmentLost,
     },
     /// The rest was not delivered in time.
@@ -59,7 +59,7 @@ pub enum Truncated {
     NoEnd,
 }
 
-/// Why nothing came.
+/// The reason why nothing came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LostReason {
     /// The device says that it is gone.
@@ -68,7 +68,7 @@ pub enum LostReason {
     Expired,
 }
 
-/// Why a recording is tampered with.
+/// The reason why a recording is tampered with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IngestFault {
     /// Its bytes.
@@ -88,14 +88,14 @@ pub enum IngestFault {
 }
 
 impl IngestState {
-    /// Whether it stays so for good.
+    /// Returns whether it stays so for good.
     #[must_use]
     pub fn is_terminal(self) -> bool {
         !matches!(self, Self::Recording | Self::Uploading)
     }
 }
 
-/// What the driver shall do, in this order.
+/// Describes what the driver shall do, in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IngestAction {
     /// Send this on the upload stream that the message came on.
@@ -193,7 +193,7 @@ impl Ingest {
         ingest
     }
 
-    /// The session is over, as far as the relay can see; its recording is expected by `deadline`.
+    /// Notes that the session is over, as far as the relay can see; its recording is expected by `deadline`.
     pub fn handle_session_over(&mut self, deadline: Duration) {
         if self.state == IngestState::Recording {
             self.settle(IngestState::Uploading);
@@ -203,20 +203,20 @@ impl Ingest {
         }
     }
 
-    /// An honest recording has at most so many bytes, by what the relay knows of its session now
+    /// Notes that an honest recording has at most so many bytes, by what the relay knows of its session now
     /// ([`super::allowance`]). Counts for what is offered from here on.
     pub fn handle_allowed(&mut self, bytes: u64) {
         self.allowed = bytes;
     }
 
-    /// Whether this segment is within [`Self::handle_allowed`].
+    /// Returns whether this segment is within [`Self::handle_allowed`].
     #[must_use]
     pub fn is_allowed(&self, offer: &OfferedSegment) -> bool {
         let stored = self.stored.iter().map(|(length, _)| *length);
         stored.fold(offer.length, u64::saturating_add) <= self.allowed
     }
 
-    /// Whether bytes of this segment would be taken, and would be new.
+    /// Returns whether bytes of this segment would be taken, and would be new.
     #[must_use]
     pub fn is_wanted(&self, offer: &OfferedSegment) -> bool {
         let is_open = self.is_open(offer.segment);
@@ -224,7 +224,7 @@ impl Ingest {
         is_open && is_segment && offer.segment == self.next_segment() && self.is_allowed(offer)
     }
 
-    /// A segment is offered on `stream`.
+    /// Notes that a segment is offered on `stream`.
     pub fn handle_offer(&mut self, stream: UploadStream, offer: &OfferedSegment) {
         if stream < self.stream {
             return;
@@ -272,7 +272,7 @@ impl Ingest {
         self.finish_segment();
     }
 
-    /// Bytes of `segment`, which was the last to be offered on the stream that they came on. The driver
+    /// Notes that bytes of `segment`, which was the last to be offered on the stream that they came on. The driver
     /// hands on only what comes on the newest tunnel of the device. An older stream's bytes are the same
     /// file's, and as good.
     pub fn handle_bytes(&mut self, segment: u32, bytes: &SegmentBytes) {
@@ -317,7 +317,7 @@ impl Ingest {
         self.finish_segment();
     }
 
-    /// The segment that came is stored for good.
+    /// Notes that the segment that came is stored for good.
     pub fn handle_stored(&mut self, held: &SegmentHeld) {
         let ours = self
             .incoming
@@ -350,7 +350,7 @@ impl Ingest {
         }
     }
 
-    /// The device says that the session has ended.
+    /// Notes that the device says that the session has ended.
     pub fn handle_finished(&mut self, finished: &SessionFinished) {
         let unwanted = self.state.is_terminal() && self.gone.is_none();
         if self.finished.is_some() || unwanted {
@@ -359,7 +359,7 @@ impl Ingest {
         self.actions.push_back(IngestAction::Keep(finished.clone()));
     }
 
-    /// The report is kept.
+    /// Notes that the report is kept.
     pub fn handle_kept(&mut self, finished: SessionFinished) {
         self.answer(UploadAnswer::Noted(self.session));
         if self.finished.is_none() {
@@ -394,7 +394,7 @@ impl Ingest {
         self.answer(UploadAnswer::Noted(self.session));
     }
 
-    /// What was stored has been opened and compared.
+    /// Takes the outcome when what was stored has been opened and compared.
     pub fn handle_checked(&mut self, outcome: Checked) {
         if !self.checking || self.state.is_terminal() {
             return;
@@ -424,7 +424,7 @@ impl Ingest {
         });
     }
 
-    /// Time has passed.
+    /// Notes that time has passed.
     pub fn handle_timeout(&mut self, now: Duration) {
         if self.state.is_terminal() || self.deadline.is_none_or(|deadline| now < deadline) {
             return;
@@ -450,7 +450,7 @@ impl Ingest {
         });
     }
 
-    /// When [`Self::handle_timeout`] wants to be called.
+    /// Returns when [`Self::handle_timeout`] wants to be called.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Duration> {
         self.deadline.filter(|_| !self.state.is_terminal())
@@ -467,13 +467,13 @@ impl Ingest {
         self.state
     }
 
-    /// The stored segments: length, and the chain behind each.
+    /// Returns the stored segments: length, and the chain behind each.
     #[must_use]
     pub fn stored(&self) -> &[(u64, SegmentLink)] {
         &self.stored
     }
 
-    /// Whether a segment is still wanted: behind damage, and before what is gone, what is whole is evidence.
+    /// Returns whether a segment is still wanted: behind damage, and before what is gone, what is whole is evidence.
     fn is_open(&self, segment: u32) -> bool {
         let is_evidence = self.damaged.is_some() || self.gone.is_some_and(|gone| segment < gone);
         is_evidence || !self.state.is_terminal()
@@ -500,7 +500,7 @@ impl Ingest {
         }
     }
 
-    /// A segment that has come as a whole is stored, if it is what was offered.
+    /// Notes that a segment that has come as a whole is stored, if it is what was offered.
     fn finish_segment(&mut self) {
         let Some(incoming) = self.incoming.as_mut() else {
             return;
@@ -608,7 +608,7 @@ impl Ingest {
     }
 }
 
-/// What a check of everything has found.
+/// Describes what a check of everything has found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Checked {
     /// Complete, and nothing contradicts it.
@@ -621,7 +621,7 @@ pub enum Checked {
         segment: u32,
         /// In which block of it.
         block: u32,
-        /// How.
+        /// The fault.
         fault: ScanFault,
     },
     /// The streams are not what the relay saw pass.

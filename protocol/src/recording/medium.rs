@@ -17,7 +17,7 @@ pub const READ_ONLY: ErrorKind = ErrorKind::Unsupported;
 
 /// A folder of segments. Names are made by the spool; each operation is done when it returns.
 pub trait Medium {
-    /// What may go wrong; its kind says what follows from it.
+    /// Describes what may go wrong; its kind says what follows from it.
     type Error: embedded_io::Error;
 
     /// Makes an empty file, also in place of one that is there.
@@ -57,7 +57,7 @@ pub trait Medium {
     /// The medium's.
     fn remove(&mut self, name: FileName) -> Result<(), Self::Error>;
 
-    /// All files whose names are a spool's.
+    /// Returns all files whose names are a spool's.
     ///
     /// # Errors
     /// The medium's.
@@ -95,7 +95,7 @@ pub struct MediumEntry {
     pub name: FileName,
     /// Its length.
     pub length: u64,
-    /// When it was last written, in seconds since 1970 by the device's clock.
+    /// Holds when it was last written, in seconds since 1970 by the device's clock.
     pub modified: i64,
 }
 

@@ -28,12 +28,12 @@ pub(super) fn pack(window: &[u8], plain: &[u8]) -> Vec<u8> {
     packed
 }
 
-/// The plain text as it is.
+/// Returns the plain text as it is.
 pub(super) fn store(plain: &[u8]) -> Vec<u8> {
     [&[STORED], plain].concat()
 }
 
-/// Whether [`pack`] found nothing to save.
+/// Returns whether [`pack`] found nothing to save.
 pub(super) fn is_stored(packed: &[u8]) -> bool {
     packed.first() == Some(&STORED)
 }

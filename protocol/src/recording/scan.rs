@@ -13,7 +13,7 @@ use super::segment::{
 use crate::ids::SessionId;
 use crate::limits::MAX_BLOCK_SEALED;
 
-/// What is wrong with a recording. Its place is given beside it.
+/// Describes what is wrong with a recording. Its place is given beside it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum ScanFault {
     /// It does not begin as a segment does.
@@ -83,7 +83,7 @@ pub enum ScanFault {
     End,
 }
 
-/// What was read of a segment.
+/// Describes what was read of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scanned {
     /// Its header.
@@ -92,7 +92,7 @@ pub enum Scanned {
     Block {
         /// Its number in the segment, from 0.
         index: u32,
-        /// What it holds.
+        /// Its content.
         kind: BlockKind,
     },
 }
@@ -112,10 +112,10 @@ pub struct SegmentScan {
     given: bool,
 }
 
-/// What a segment has to be.
+/// Describes what a segment has to be.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ExpectedSegment {
-    /// Whose, and which.
+    /// The session, and the number of the segment.
     pub place: Option<(SessionId, u32)>,
     /// The chain before it, where that is known.
     pub before: Option<SegmentLink>,
@@ -173,37 +173,37 @@ impl SegmentScan {
         self.whole
     }
 
-    /// Bytes behind it that are no whole block.
+    /// Returns bytes behind it that are no whole block.
     #[must_use]
     pub fn torn(&self) -> usize {
         if self.given { 0 } else { self.pending.len() }
     }
 
-    /// The chain there.
+    /// Returns the chain there.
     #[must_use]
     pub fn link(&self) -> SegmentLink {
         self.link
     }
 
-    /// Whole blocks, the footer among them.
+    /// Returns whole blocks, the footer among them.
     #[must_use]
     pub fn blocks(&self) -> u32 {
         self.blocks
     }
 
-    /// The kind of its footer, once that was read.
+    /// Returns the kind of its footer, once that was read.
     #[must_use]
     pub fn closed(&self) -> Option<BlockKind> {
         self.closed
     }
 
-    /// Its header, once that was read.
+    /// Returns its header, once that was read.
     #[must_use]
     pub fn header(&self) -> Option<&SegmentHeader> {
         self.header.as_ref()
     }
 
-    /// The sealed bytes of the block that was just read.
+    /// Returns the sealed bytes of the block that was just read.
     #[must_use]
     pub fn sealed(&self) -> &[u8] {
         self.pending.get(BLOCK_HEAD_LEN..).unwrap_or_default()

@@ -41,13 +41,13 @@ pub enum SealError {
 }
 
 impl RecordingKey {
-    /// Its name.
+    /// Returns its name.
     #[must_use]
     pub fn id(&self) -> KeyId {
         KeyId(first_bytes(&sha256(&[&self.0])))
     }
 
-    /// Whether anything can be sealed to it.
+    /// Returns whether anything can be sealed to it.
     #[must_use]
     pub fn is_usable(&self) -> bool {
         // Points of small order are well-formed and give no secret: only trying tells.
@@ -63,7 +63,7 @@ impl RecordingSecret {
         Self(X25519HkdfSha256::derive_keypair(seed).0)
     }
 
-    /// The public half.
+    /// Returns the public half.
     #[must_use]
     pub fn public(&self) -> RecordingKey {
         RecordingKey(X25519HkdfSha256::sk_to_pk(&self.0).to_bytes().into())
@@ -151,7 +151,7 @@ impl SealOpener {
     }
 }
 
-/// The first bytes of a hash, where a short check is enough.
+/// Returns the first bytes of a hash, where a short check is enough.
 pub(super) fn first_bytes(hash: &[u8; 32]) -> [u8; 8] {
     let mut first = [0; 8];
     for (to, from) in first.iter_mut().zip(hash) {

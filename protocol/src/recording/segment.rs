@@ -19,7 +19,7 @@ use super::seal::{
 use crate::ids::SessionId;
 use crate::limits::{MAX_BLOCK_PLAIN, MAX_SEGMENT, MAX_SEGMENTS, STORED_BLOCKS};
 
-/// What every segment begins with.
+/// Holds what every segment begins with.
 pub const MAGIC: [u8; 4] = *b"HFRS";
 
 /// The version of the format. Another one is another format.
@@ -48,11 +48,11 @@ pub use crate::wire::SegmentLink;
 /// A segment's header, without its check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SegmentHeader {
-    /// Whose.
+    /// The session that it belongs to.
     pub session: SessionId,
     /// Its number in the session, from 0.
     pub index: u32,
-    /// Which key opens it.
+    /// Holds which key opens it.
     pub key: KeyId,
     /// The chain before it.
     pub before: SegmentLink,
@@ -60,7 +60,7 @@ pub struct SegmentHeader {
     pub encapsulated: [u8; ENCAPSULATED_LEN],
 }
 
-/// What a block holds.
+/// Describes what a block holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BlockKind {
     /// Records.
@@ -71,7 +71,7 @@ pub enum BlockKind {
     FinalFooter,
 }
 
-/// What a footer says.
+/// Describes what a footer says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Footer {
     /// Blocks of records in the segment.
@@ -86,7 +86,7 @@ pub struct Footer {
     pub to: u64,
 }
 
-/// Why a record can't be written.
+/// The reason why a record can't be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum WriteError {
     /// It is no record.
@@ -208,20 +208,20 @@ impl SegmentWriter {
         Ok(self.link)
     }
 
-    /// Bytes of records that are not sealed yet.
+    /// Returns bytes of records that are not sealed yet.
     #[must_use]
     pub fn pending(&self) -> usize {
         self.text.len() - self.window
     }
 
-    /// Whether the segment is full when what is pending is sealed.
+    /// Returns whether the segment is full when what is pending is sealed.
     #[must_use]
     pub fn is_full(&self) -> bool {
         let next = self.pending() + MAX_BLOCK_PLAIN + 2 * BLOCK_OVERHEAD + SEGMENT_OVERHEAD;
         self.length + next > MAX_SEGMENT
     }
 
-    /// Whether no record was written into it.
+    /// Returns whether no record was written into it.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.footer.records == 0
@@ -233,7 +233,7 @@ impl SegmentWriter {
         self.link
     }
 
-    /// Bytes given out.
+    /// Returns bytes given out.
     #[must_use]
     pub fn length(&self) -> usize {
         self.length
@@ -285,13 +285,13 @@ impl SegmentWriter {
 }
 
 impl SegmentLink {
-    /// Where the chain of a session begins.
+    /// Returns where the chain of a session begins.
     #[must_use]
     pub fn first(session: &SessionId) -> Self {
         Self(sha256(&[b"holdfast recording v1\0", &session.0]))
     }
 
-    /// The check that is stored of it.
+    /// Returns the check that is stored of it.
     #[must_use]
     pub fn check(&self) -> [u8; 8] {
         first_bytes(&self.0)
@@ -303,7 +303,7 @@ impl SegmentLink {
 }
 
 impl SegmentHeader {
-    /// The bytes of the header, check and all, and the chain behind it.
+    /// Returns the bytes of the header, check and all, and the chain behind it.
     #[must_use]
     pub fn encode(&self) -> ([u8; HEADER_LEN], SegmentLink) {
         let mut bytes = [0; HEADER_LEN];
@@ -333,7 +333,7 @@ impl SegmentHeader {
         info
     }
 
-    /// The chain behind a header of these bytes.
+    /// Returns the chain behind a header of these bytes.
     pub(super) fn behind(&self, head: &[u8]) -> SegmentLink {
         SegmentLink(sha256(&[&[0], &self.before.0, head]))
     }
@@ -361,14 +361,14 @@ impl BlockKind {
     }
 }
 
-/// The first four bytes of a block: its kind and the length of what is sealed.
+/// Returns the first four bytes of a block: its kind and the length of what is sealed.
 fn block_head(kind: BlockKind, length: usize) -> [u8; 4] {
     // At most `MAX_BLOCK_SEALED`, which is below 2^24.
     let [_, high, middle, low] = u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes();
     [kind.number(), high, middle, low]
 }
 
-/// What each seal is bound to: its place, and whether it is the last.
+/// Returns what each seal is bound to: its place, and whether it is the last.
 pub(super) fn bound(session: &SessionId, segment: u32, block: u32, kind: BlockKind) -> [u8; 25] {
     let mut bound = [0; 25];
     let fields: [&[u8]; 4] = [

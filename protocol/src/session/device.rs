@@ -7,7 +7,7 @@ use crate::codec::frame::{DataStream, SessionMessage};
 use crate::limits::{DRAIN_GRACE, HANGUP_GRACE};
 use crate::wire::{Exit, OnDisconnect, Open, SessionRefusal, Signal, WindowSize};
 
-/// What the driver shall do now.
+/// Describes what the driver shall do now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeviceAction {
     /// Start the process, then report with `handle_started` or `handle_refused`.
@@ -35,7 +35,7 @@ pub enum DeviceAction {
     Finish,
 }
 
-/// Why the relay's end of a session is gone.
+/// The reason why the relay's end of a session is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Departure {
     /// The observer is lost. What happens then is what the session's terms say.
@@ -51,9 +51,9 @@ pub struct DeviceSession {
     pty: bool,
     stdin_ended: bool,
     output_ended: bool,
-    /// Why the relay is gone, if it is.
+    /// The reason why the relay is gone, if it is.
     departure: Option<Departure>,
-    /// What happens when the observer is lost; `None`: as if the session were ordered to stop.
+    /// Holds what happens when the observer is lost; `None`: as if the session were ordered to stop.
     on_disconnect: Option<OnDisconnect>,
     exit: Option<Exit>,
     timeout: Option<Duration>,
@@ -89,7 +89,7 @@ impl Default for DeviceSession {
 }
 
 impl DeviceSession {
-    /// A message came from the relay.
+    /// Notes that a message came from the relay.
     ///
     /// # Errors
     /// [`SessionViolation`] if it has no place here; treat it as [`Self::handle_peer_gone`].
@@ -123,7 +123,7 @@ impl DeviceSession {
         Ok(())
     }
 
-    /// Data came from the relay. The driver hands it to the process if this is `Ok(true)`, and drops it
+    /// Notes that data came from the relay. The driver hands it to the process if this is `Ok(true)`, and drops it
     /// if `Ok(false)`: the process is gone.
     ///
     /// # Errors
@@ -141,7 +141,7 @@ impl DeviceSession {
         Ok(self.exit.is_none() && self.phase != SessionPhase::Done)
     }
 
-    /// The process runs.
+    /// Notes that the process runs.
     pub fn handle_started(&mut self, now: Duration) {
         if self.phase != SessionPhase::Starting {
             return;
@@ -153,7 +153,7 @@ impl DeviceSession {
         }
     }
 
-    /// No process was started.
+    /// Notes that no process was started.
     pub fn handle_refused(&mut self, why: SessionRefusal) {
         if self.phase == SessionPhase::Starting {
             if self.departure.is_none() {
@@ -163,7 +163,7 @@ impl DeviceSession {
         }
     }
 
-    /// The process (the leader of its group) has ended.
+    /// Notes that the process (the leader of its group) has ended.
     pub fn handle_exited(&mut self, now: Duration, exit: Exit) {
         if self.exit.is_some() || self.phase == SessionPhase::Done {
             return;
@@ -184,7 +184,7 @@ impl DeviceSession {
         }
     }
 
-    /// Every output of the process has come to its end and was handed to the relay's stream.
+    /// Notes that every output of the process has come to its end and was handed to the relay's stream.
     pub fn handle_output_ended(&mut self) {
         if self.output_ended || self.phase == SessionPhase::Done {
             return;
@@ -198,7 +198,7 @@ impl DeviceSession {
         }
     }
 
-    /// The relay reset the stream, closed it before the end, broke the protocol, or the tunnel is lost.
+    /// Notes that the relay reset the stream, closed it before the end, broke the protocol, or the tunnel is lost.
     pub fn handle_peer_gone(&mut self, now: Duration, departure: Departure) {
         if self.departure.is_some() {
             return;
@@ -215,7 +215,7 @@ impl DeviceSession {
         }
     }
 
-    /// Time has passed.
+    /// Notes that time has passed.
     pub fn handle_timeout(&mut self, now: Duration) {
         if self.timeout.is_none_or(|at| now < at) {
             return;
@@ -229,7 +229,7 @@ impl DeviceSession {
         }
     }
 
-    /// When [`Self::handle_timeout`] wants to be called, if at all.
+    /// Returns when [`Self::handle_timeout`] wants to be called, if at all.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Duration> {
         self.timeout
@@ -240,7 +240,7 @@ impl DeviceSession {
         self.actions.pop_front()
     }
 
-    /// Whether the session is over.
+    /// Returns whether the session is over.
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.phase == SessionPhase::Done

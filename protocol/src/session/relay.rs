@@ -6,7 +6,7 @@ use super::SessionViolation;
 use crate::codec::frame::{DataStream, SessionMessage};
 use crate::wire::{Exit, Incoming, Open, SessionRefusal, Work};
 
-/// What a message of the device means.
+/// Describes what a message of the device means.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RelayEvent {
     /// The process runs.
@@ -18,28 +18,28 @@ pub enum RelayEvent {
     OutputEnded,
     /// The process has ended; the session is over.
     Exited(Exit),
-    /// Where a forward has come to.
+    /// The address that a forward has reached.
     Address(SocketAddr),
     /// A connection waits on a port.
     Incoming(Incoming),
 }
 
-/// What the stream of a session carries, by what its `Open` asked for. It says which messages may come.
+/// Describes what the stream of a session carries, by what its `Open` asked for. It says which messages may come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Carries {
     /// A process.
     Process {
-        /// Whether it has a socket to the operator's SSH agent: then connections to it are announced.
+        /// True if it has a socket to the operator's SSH agent: then connections to it are announced.
         agent: bool,
     },
     /// One connection.
     Connection {
-        /// Whether the device says where it leads: that of a Unix socket does not.
+        /// True if the device says where it leads: that of a Unix socket does not.
         address: bool,
     },
     /// A port or socket on which the device listens: no data, and an announcement of each connection.
     Listener {
-        /// Whether the device says where it listens.
+        /// True if the device says where it listens.
         address: bool,
     },
     /// The recording of forwards: nothing but its beginning and end.
@@ -47,8 +47,8 @@ pub enum Carries {
 }
 
 impl Carries {
-    /// What `open` asks for. A `Take` may be of a port or of a Unix socket, which its `Open` does not say: this takes
-    /// it for one of a port.
+    /// Returns what `open` asks for. A `Take` may be of a port or of a Unix socket, which its `Open` does not say:
+    /// this takes it for one of a port.
     #[must_use]
     pub fn of(open: &Open) -> Self {
         match open.work {
@@ -69,9 +69,9 @@ impl Carries {
 pub struct RelaySession {
     carries: Carries,
     answered: bool,
-    /// Whether its address has come.
+    /// True if its address has come.
     addressed: bool,
-    /// Whether data or an announcement has come: no address follows them.
+    /// True if data or an announcement has come: no address follows them.
     began: bool,
     /// The number of the last connection that was announced.
     number: Option<u32>,
@@ -80,14 +80,14 @@ pub struct RelaySession {
 }
 
 impl Default for RelaySession {
-    /// A session of a process without an agent socket.
+    /// Returns a session of a process without an agent socket.
     fn default() -> Self {
         Self::new(Carries::Process { agent: false })
     }
 }
 
 impl RelaySession {
-    /// A session that has just been opened.
+    /// Returns a session that has just been opened.
     #[must_use]
     pub fn new(carries: Carries) -> Self {
         Self {
@@ -101,7 +101,7 @@ impl RelaySession {
         }
     }
 
-    /// A message came from the device.
+    /// Notes that a message came from the device.
     ///
     /// # Errors
     /// [`SessionViolation`] if it has no place here; the session cannot go on.
@@ -156,7 +156,7 @@ impl RelaySession {
         }
     }
 
-    /// Data came from the device.
+    /// Notes that data came from the device.
     ///
     /// # Errors
     /// [`SessionViolation`] if there may be no such data here.
@@ -175,7 +175,7 @@ impl RelaySession {
         }
     }
 
-    /// Where a connection leads or a port listens: once, before anything else.
+    /// Returns where a connection leads or a port listens: once, before anything else.
     fn address(&mut self, address: SocketAddr) -> Result<RelayEvent, SessionViolation> {
         match self.carries {
             Carries::Connection { address: true } | Carries::Listener { address: true } => {}
@@ -188,7 +188,8 @@ impl RelaySession {
         Ok(RelayEvent::Address(address))
     }
 
-    /// A connection that waits on the device: each has the number behind the one before, so that none comes twice.
+    /// Returns a connection that waits on the device: each has the number behind the one before, so that none comes
+    /// twice.
     fn incoming(&mut self, incoming: Incoming) -> Result<RelayEvent, SessionViolation> {
         match self.carries {
             Carries::Process { agent: true } | Carries::Listener { address: false } => {}
@@ -205,7 +206,7 @@ impl RelaySession {
         Ok(RelayEvent::Incoming(incoming))
     }
 
-    /// Whether the device has said its last word: an exit or a refusal.
+    /// Returns whether the device has said its last word: an exit or a refusal.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.over

@@ -25,7 +25,7 @@ const EXTENSIONS: [(&[u8], &[u8]); 14] = [
     (RELEASE, b"1"),
 ];
 
-/// How a request went, section 7: the codes of version 3.
+/// Describes how a request went, section 7: the codes of version 3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 #[expect(missing_docs, reason = "the draft's own names")]
@@ -46,7 +46,7 @@ pub struct Answers {
 }
 
 impl Answers {
-    /// What there is to send.
+    /// Returns what there is to send.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
@@ -67,7 +67,7 @@ impl Answers {
         self.end(start);
     }
 
-    /// How a request went: for programs, and in English for people.
+    /// Answers how a request went: for programs, and in English for people.
     pub fn status(&mut self, id: u32, code: Code, text: &str) {
         let start = self.begin(kind::STATUS, id);
         self.number(code as u32);
@@ -83,7 +83,7 @@ impl Answers {
         self.end(start);
     }
 
-    /// What `read` appends; if that is nothing, or fails, there is no answer.
+    /// Answers with what `read` appends; if that is nothing, or fails, there is no answer.
     ///
     /// # Errors
     /// Those of `read`.
@@ -115,7 +115,7 @@ impl Answers {
         self.end(start);
     }
 
-    /// Names, which `list` says one by one; how many there were. None, and there is no answer.
+    /// Returns names, which `list` says one by one; how many there were. None, and there is no answer.
     ///
     /// # Errors
     /// Those of `list`.
@@ -241,7 +241,7 @@ pub struct NameList<'a> {
 }
 
 impl NameList<'_> {
-    /// Whether none was said yet.
+    /// Returns whether none was said yet.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.count == 0

@@ -19,7 +19,7 @@ pub struct PacketHead {
     pub bytes: usize,
 }
 
-/// What comes next in a stream.
+/// Describes what comes next in a stream.
 #[derive(Debug, PartialEq, Eq)]
 pub enum FilterStep {
     /// Passes on, from here to there.
@@ -35,16 +35,17 @@ pub enum FilterStep {
 pub struct PacketFilter {
     /// The beginning of a packet, as far as it has come.
     held: Vec<u8>,
-    /// How long the packet that is taken is.
+    /// Holds how long the packet that is taken is.
     taking: Option<usize>,
-    /// What is still to come of a packet that passes.
+    /// Holds what is still to come of a packet that passes.
     passing: usize,
     /// This is no SFTP: all of it passes.
     lost: bool,
 }
 
 impl PacketFilter {
-    /// The next step from `at` on, which moves on; `None`: more is to come. `takes` says which packets are taken.
+    /// Returns the next step from `at` on, which moves on; `None`: more is to come. `takes` says which packets are
+    /// taken.
     pub fn step(
         &mut self,
         bytes: &[u8],
@@ -100,13 +101,13 @@ impl PacketFilter {
         Some(FilterStep::Taken(core::mem::take(&mut self.held)))
     }
 
-    /// Whether what has passed ends with a whole packet, so that another may go between.
+    /// Returns whether what has passed ends with a whole packet, so that another may go between.
     #[must_use]
     pub fn is_between(&self) -> bool {
         self.passing == 0
     }
 
-    /// What is held and never came to its end; from here on all passes.
+    /// Returns what is held and never came to its end; from here on all passes.
     pub fn rest(&mut self) -> Vec<u8> {
         self.lost = true;
         core::mem::take(&mut self.held)
@@ -120,7 +121,7 @@ impl PacketFilter {
     }
 }
 
-/// `None`: this is no SFTP.
+/// Reads the head of a packet; `None`: this is no SFTP.
 fn head(bytes: &[u8]) -> Option<PacketHead> {
     let (length, rest) = bytes.split_first_chunk()?;
     let (kind, rest) = rest.split_first()?;

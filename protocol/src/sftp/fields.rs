@@ -17,22 +17,22 @@ impl<'a> SftpFields<'a> {
         Some(*now)
     }
 
-    /// The next byte.
+    /// Returns the next byte.
     pub fn byte(&mut self) -> Option<u8> {
         self.array().map(u8::from_be_bytes)
     }
 
-    /// A number of four bytes.
+    /// Returns a number of four bytes.
     pub fn number(&mut self) -> Option<u32> {
         self.array().map(u32::from_be_bytes)
     }
 
-    /// A number of eight bytes.
+    /// Returns a number of eight bytes.
     pub fn long(&mut self) -> Option<u64> {
         self.array().map(u64::from_be_bytes)
     }
 
-    /// A string: its length, and so many bytes.
+    /// Returns a string: its length, and so many bytes.
     pub fn string(&mut self) -> Option<&'a [u8]> {
         // 32 bits fit.
         let length = self.number()? as usize;
@@ -55,7 +55,7 @@ impl<'a> SftpFields<'a> {
         Some(())
     }
 
-    /// All that is left.
+    /// Returns all that is left.
     #[must_use]
     pub fn rest(self) -> &'a [u8] {
         self.0

@@ -45,7 +45,7 @@ pub const EXTENDED: u8 = 200;
 
 // Answers.
 
-/// How a request went.
+/// The status of a request.
 pub const STATUS: u8 = 101;
 /// A file or folder is open.
 pub const HANDLE: u8 = 102;

@@ -5,13 +5,13 @@ use alloc::vec::Vec;
 /// An operation, and how it went.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Operation {
-    /// What was done.
+    /// The action.
     pub action: FileAction,
     /// On what, as the client gave it; the name of an extension that is not known here.
     pub path: Vec<u8>,
     /// The second path, of a rename, a link or a copy.
     pub to: Option<Vec<u8>>,
-    /// How it went.
+    /// The outcome.
     pub outcome: FileOutcome,
     /// Bytes of the file that the server gave.
     pub read: u64,
@@ -19,7 +19,7 @@ pub struct Operation {
     pub written: u64,
 }
 
-/// What is done with a file.
+/// Describes what is done with a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileAction {
     /// It was opened for reading, perhaps read, and closed.
@@ -52,7 +52,7 @@ pub enum FileAction {
     Extension,
 }
 
-/// How an operation went.
+/// Describes how an operation went.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FileOutcome {
     /// The server's status: 0 is well.

@@ -40,7 +40,7 @@ pub(super) enum Pending {
 }
 
 impl Pending {
-    /// What the packet asks for, and its number.
+    /// Returns what the packet asks for, and its number.
     pub(super) fn of(packet: &stream::SeenPacket<'_>) -> Result<(u32, Self), FollowError> {
         let mut fields = packet.fields();
         let id = fields.number().ok_or(FollowError::Short)?;
@@ -49,7 +49,7 @@ impl Pending {
         Ok((id, pending))
     }
 
-    /// What is booked of it when no answer comes.
+    /// Returns what is booked of it when no answer comes.
     pub(super) fn unanswered(self, outcome: FileOutcome) -> Option<Operation> {
         Some(match self {
             Self::Open { path, writes } | Self::OpenAs { path, writes, .. } => {
@@ -69,7 +69,7 @@ impl Pending {
         })
     }
 
-    /// How much it takes while it waits for its answer.
+    /// Returns how much it takes while it waits for its answer.
     pub(super) fn bytes(&self) -> usize {
         let names = match self {
             Self::Open { path, .. } | Self::List(path) => path.len(),
@@ -88,7 +88,7 @@ impl Pending {
         SFTP_PENDING_COST + names
     }
 
-    /// Whether an answer of this kind, or a status that says that all is well, can be one to this.
+    /// Returns whether an answer of this kind, or a status that says that all is well, can be one to this.
     pub(super) fn fits(&self, answer: u8) -> bool {
         match self {
             Self::Open { .. } | Self::OpenAs { .. } | Self::List(_) => answer == kind::HANDLE,
@@ -204,7 +204,7 @@ fn one(action: FileAction, fields: &mut SftpFields<'_>) -> Option<Operation> {
     Some(Operation::new(action, path(fields)?, FileOutcome::OK))
 }
 
-/// A path. No system takes one that is longer than what is kept of it.
+/// Returns a path. No system takes one that is longer than what is kept of it.
 fn path(fields: &mut SftpFields<'_>) -> Option<Vec<u8>> {
     fields.beginning().map(cut)
 }

@@ -6,7 +6,7 @@ use super::attributes::Attributes;
 use super::kind::{self, OPEN_AS, RELEASE};
 use super::{MAX_PACKET, SftpFields};
 
-/// What is wrong with a stream: behind it nothing can be understood any more.
+/// Describes what is wrong with a stream: behind it nothing can be understood any more.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum Broken {
     /// A length over [`MAX_PACKET`].
@@ -47,14 +47,14 @@ pub enum ClientPacket<'a> {
     },
     /// All others.
     Request {
-        /// What the answer is to be numbered with.
+        /// Holds what the answer is to be numbered with.
         id: u32,
-        /// What is asked for, or why that is unclear.
+        /// Holds what is asked for, or why that is unclear.
         request: Result<SftpRequest<'a>, Unclear>,
     },
 }
 
-/// Why a request has no meaning. It is answered, and the next one read.
+/// The reason why a request has no meaning. It is answered, and the next one read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unclear {
     /// Fields are missing, or longer than the packet.
@@ -63,7 +63,7 @@ pub enum Unclear {
     Unknown,
 }
 
-/// What a client asks for. Paths and handles are its bytes as they came.
+/// Describes what a client asks for. Paths and handles are its bytes as they came.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each is a packet of the draft, field by field")]
 pub enum SftpRequest<'a> {

@@ -30,7 +30,7 @@ pub struct SeenPacket<'a> {
 }
 
 impl Packets {
-    /// The next packet that is complete in `bytes`, which is shortened.
+    /// Returns the next packet that is complete in `bytes`, which is shortened.
     ///
     /// # Errors
     /// Why this is no SFTP.
@@ -75,7 +75,7 @@ impl Packets {
 }
 
 impl<'a> SeenPacket<'a> {
-    /// Its fields, as far as they are kept.
+    /// Returns its fields, as far as they are kept.
     #[must_use]
     pub fn fields(&self) -> SftpFields<'a> {
         SftpFields::of(self.body)

@@ -44,7 +44,7 @@ fn packet(kind: u8, id: u32, fields: &[Field]) -> Vec<u8> {
     bytes
 }
 
-/// The fields of a request as it was understood, and its kind: the decoder's reverse.
+/// Returns the fields of a request as it was understood, and its kind: the decoder's reverse.
 fn fields(request: &SftpRequest<'_>) -> (u8, Vec<Field>) {
     let string = |bytes: &[u8]| Field::String(bytes.to_vec());
     let attrs = |attributes: &Attributes| Field::Attributes(*attributes);
@@ -163,7 +163,7 @@ fn some_attributes() -> impl Strategy<Value = Attributes> {
     })
 }
 
-/// Any request, as the kind of its packet and its fields.
+/// Returns any request, as the kind of its packet and its fields.
 fn some_request() -> impl Strategy<Value = (u8, Vec<Field>)> {
     let strings = (some_string(), some_string());
     let numbers = (any::<u64>(), any::<u64>(), any::<u64>(), any::<u32>());

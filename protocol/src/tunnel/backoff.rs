@@ -11,7 +11,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// The delay before the next attempt, and one more failure counted. `random` is any uniformly
+    /// Counts one more failure, and returns the delay before the next attempt. `random` is any uniformly
     /// distributed number; the delay is uniform in `0..=min(cap, base * 2^failures)` (full jitter, so
     /// that a fleet which lost its relay in one moment does not come back in one moment).
     pub fn next_delay(&mut self, random: u64) -> Duration {
@@ -29,7 +29,7 @@ impl Backoff {
         self.failures = 0;
     }
 
-    /// How many attempts failed since the last tunnel.
+    /// Returns how many attempts failed since the last tunnel.
     #[must_use]
     pub fn failures(&self) -> u32 {
         self.failures

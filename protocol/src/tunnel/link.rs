@@ -11,7 +11,7 @@ use core::time::Duration;
 use crate::limits::{ACTIVE_KEEPALIVE, MAX_REBIND_INTERVAL, PARALLEL_DIAL_AFTER, PROBE_TIMEOUT};
 use crate::wire::Beat;
 
-/// What the driver shall do now.
+/// Describes what the driver shall do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LinkAction {
     /// Send this on the control stream.
@@ -44,7 +44,7 @@ pub struct Link {
 
 #[derive(Clone, Copy, Debug)]
 struct Doubt {
-    /// When the first unanswered beat was sent.
+    /// Holds when the first unanswered beat was sent.
     since: Duration,
     /// Beats that were not answered in time.
     misses: u32,
@@ -55,7 +55,7 @@ struct Doubt {
 }
 
 impl Link {
-    /// A tunnel that has just been welcomed. `keepalive` is the pause between beats of an idle agent.
+    /// Returns a tunnel that has just been welcomed. `keepalive` is the pause between beats of an idle agent.
     #[must_use]
     pub fn new(now: Duration, keepalive: Duration) -> Self {
         Self {
@@ -104,7 +104,7 @@ impl Link {
         }
     }
 
-    /// Time has passed.
+    /// Notes that time has passed.
     pub fn handle_timeout(&mut self, now: Duration) {
         match self.doubt {
             None if now >= self.next_beat() => self.beat(now, self.sessions > 0),
@@ -113,7 +113,7 @@ impl Link {
         }
     }
 
-    /// When [`Self::handle_timeout`] wants to be called.
+    /// Returns when [`Self::handle_timeout`] wants to be called.
     #[must_use]
     pub fn poll_timeout(&self) -> Duration {
         self.doubt

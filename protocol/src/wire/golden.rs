@@ -731,7 +731,7 @@ fn hello(intent: Intent, local_address: Option<SocketAddr>) -> Hello {
     }
 }
 
-/// A placeholder for a roster, whose own golden bytes are in [`a_roster`].
+/// Returns a placeholder for a roster, whose own golden bytes are in [`a_roster`].
 fn roster() -> SignedRoster {
     SignedRoster {
         body: vec![0xb0, 0xb1],
@@ -763,7 +763,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Golden bytes without the spaces that make them readable.
+/// Returns golden bytes without the spaces that make them readable.
 fn plain(golden: &str) -> String {
     golden.split_whitespace().collect()
 }

@@ -28,7 +28,7 @@ pub use recording::{
 };
 pub use terms::{ForwardLogRef, OnDisconnect, SessionTerms, SftpTerms};
 
-/// What an agent says on its control stream.
+/// Describes what an agent says on its control stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AgentMessage {
     /// First, always.
@@ -41,7 +41,7 @@ pub enum AgentMessage {
     Instance(Instance),
 }
 
-/// What a relay says on the control stream.
+/// Describes what a relay says on the control stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RelayMessage {
     /// The answer to a `Hello` that wants to join: who this relay is, before any secret is said.
@@ -58,7 +58,7 @@ pub enum RelayMessage {
     Drain(u32),
     /// The answer to a [`Beat`] that asked for one.
     Echo,
-    /// Which key signs new versions of the agent: just before `Enrolled`, once in a device's life. An older agent
+    /// The key that signs new versions of the agent: just before `Enrolled`, once in a device's life. An older agent
     /// skips it.
     ReleaseKey(ReleaseKey),
 }
@@ -68,7 +68,7 @@ pub enum RelayMessage {
 pub struct Hello {
     /// The newest minor version that the agent speaks; the lower of the two is used.
     pub minor: u16,
-    /// What the agent wants.
+    /// The intent of the agent.
     pub intent: Intent,
     /// Its version, at most `MAX_VERSION_TEXT` bytes.
     pub agent_version: String,
@@ -82,16 +82,16 @@ pub struct Hello {
     pub local_address: Option<SocketAddr>,
 }
 
-/// Which run of an agent speaks, so that the relay can tell a device that comes again from a copy of it.
+/// Identifies the run of an agent, so that the relay can distinguish a device that comes again from a copy of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Instance {
     /// Random, made at the agent's start.
     pub id: [u8; 16],
-    /// What the hardware says of itself, hashed with the device's identifier; `None` where it says nothing.
+    /// Holds what the hardware says of itself, hashed with the device's identifier; `None` where it says nothing.
     pub machine: Option<[u8; 16]>,
 }
 
-/// What an agent wants of a new connection.
+/// Describes what an agent wants of a new connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Intent {
     /// To become a member of the fleet.
@@ -138,12 +138,12 @@ pub struct Welcome {
 /// "I am here".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Beat {
-    /// Whether the relay shall answer with an [`RelayMessage::Echo`]: what it sent before may have
+    /// True if the relay shall answer with an [`RelayMessage::Echo`]: what it sent before may have
     /// been lost on a dead path, and only an answer to something new makes QUIC notice at once.
     pub echo: bool,
 }
 
-/// Why a connection leads nowhere.
+/// The reason why a connection leads nowhere.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Refusal {
     /// The device's key is in no registry: it never joined, or its entry was removed.
@@ -163,7 +163,7 @@ pub enum Refusal {
     NameTaken {
         /// The name that was asked for.
         name: DeviceName,
-        /// Who has it.
+        /// The device that has it.
         holder: DeviceId,
     },
     /// The relay does not speak with this agent's version.
@@ -177,12 +177,12 @@ pub enum Refusal {
     Protocol(String),
     /// Another machine uses the same key, and keeps the tunnel. Only for an agent that said its [`Instance`].
     Cloned {
-        /// Where that one is, as the relay sees it.
+        /// The address of that one, as the relay sees it.
         holder: SocketAddr,
     },
 }
 
-/// Why a connection is closed: the application error code of QUIC's CONNECTION_CLOSE.
+/// The reason why a connection is closed: the application error code of QUIC's CONNECTION_CLOSE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum CloseCode {
@@ -202,8 +202,8 @@ pub enum CloseCode {
     Upgrading = 6,
 }
 
-/// Why a relay resets its half of a session's stream, and stops the other: the application error code of QUIC's
-/// RESET_STREAM and STOP_SENDING.
+/// The reason why a relay resets its half of a session's stream, and stops the other: the application error code of
+/// QUIC's RESET_STREAM and STOP_SENDING.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum ResetCode {
@@ -218,11 +218,11 @@ pub enum ResetCode {
 pub struct Open {
     /// The session's identifier, for logs on both ends.
     pub session: SessionId,
-    /// Who the operator is.
+    /// The operator.
     pub user: UserName,
     /// The account to run as.
     pub login: Login,
-    /// What to run.
+    /// The work to run.
     pub work: Work,
     /// The pseudo-terminal that was asked for.
     pub pty: Option<Pty>,
@@ -232,14 +232,14 @@ pub struct Open {
     pub client: SocketAddr,
     /// The relay's address that the operator connected to.
     pub server: SocketAddr,
-    /// What the operator asked for where `work` is forced on them: for `SSH_ORIGINAL_COMMAND`, at most
+    /// Holds what the operator asked for where `work` is forced on them: for `SSH_ORIGINAL_COMMAND`, at most
     /// `MAX_ORIGINAL_COMMAND` bytes.
     pub original_command: Option<Vec<u8>>,
-    /// How the session is recorded; `None` from a relay that knows of no recordings. It follows the
+    /// Holds how the session is recorded; `None` from a relay that knows of no recordings. It follows the
     /// other fields, in a part of its own (`codec/frame.rs`): an old relay ends before it.
     #[serde(skip)]
     pub recording: Option<RecordingTerms>,
-    /// What else the session is restricted to. It follows `recording`, in parts of its own, too.
+    /// Holds what else the session is restricted to. It follows `recording`, in parts of its own, too.
     #[serde(skip)]
     pub terms: SessionTerms,
     /// The shared log in which a forward is recorded; `None` if it is in none. It follows `terms`, in a part of
@@ -251,7 +251,7 @@ pub struct Open {
 /// The subsystem of file transfer, by the name that SSH clients ask for.
 pub const SFTP: &str = "sftp";
 
-/// What runs in a session.
+/// Describes what runs in a session.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Work {
     /// The account's login shell.
@@ -283,7 +283,7 @@ pub struct Connect {
     pub host: String,
     /// The port.
     pub port: u16,
-    /// Which addresses may be dialled.
+    /// Holds which addresses may be dialled.
     pub policy: AddressPolicy,
 }
 
@@ -295,7 +295,7 @@ pub struct Listen {
     pub host: String,
     /// The port; 0: any that is free.
     pub port: u16,
-    /// Which addresses may be listened on.
+    /// Holds which addresses may be listened on.
     pub policy: AddressPolicy,
 }
 
@@ -304,7 +304,7 @@ pub struct Listen {
 pub struct SocketPath {
     /// Its path, as the operator wrote it: at most `MAX_SOCKET_PATH` bytes.
     pub path: String,
-    /// Which paths may be used.
+    /// Holds which paths may be used.
     pub policy: PathPolicy,
 }
 
@@ -313,7 +313,7 @@ pub struct SocketPath {
 pub struct Take {
     /// The session of the port.
     pub listener: SessionId,
-    /// Which of its connections.
+    /// The number of the connection.
     pub number: u32,
 }
 
@@ -322,7 +322,7 @@ pub struct Take {
 pub struct Incoming {
     /// Names it to [`Take`], once.
     pub number: u32,
-    /// Who has connected; 0.0.0.0 and port 0 where it came to a Unix socket.
+    /// Holds who has connected; 0.0.0.0 and port 0 where it came to a Unix socket.
     pub peer: SocketAddr,
 }
 
@@ -392,21 +392,21 @@ pub enum Signal {
     Other(u8),
 }
 
-/// How a session's process ended.
+/// Describes how a session's process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Exit {
     /// With this status.
     Status(u32),
     /// By a signal.
     Signal {
-        /// Which.
+        /// The signal.
         signal: Signal,
-        /// Whether a core was dumped.
+        /// True if a core was dumped.
         core_dumped: bool,
     },
 }
 
-/// Why the device starts no session.
+/// The reason why the device starts no session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SessionRefusal {
     /// No such account.

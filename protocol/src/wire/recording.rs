@@ -7,21 +7,21 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::ids::SessionId;
 
-/// How one session is recorded.
+/// Describes how one session is recorded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordingTerms {
-    /// What happens when no room is left.
+    /// Holds what happens when no room is left.
     pub mode: RecordingMode,
-    /// What of stdin is recorded.
+    /// Holds what of stdin is recorded.
     pub stdin: StdinMode,
     /// The key of the streams' chains.
     pub key: ChainKey,
-    /// Whether the session may begin although it can't be recorded: an admin saves a device that is full.
+    /// True if the session may begin although it can't be recorded: an admin saves a device that is full.
     /// It then goes on as under `best-effort`.
     pub recover: bool,
 }
 
-/// What happens when a session can't be recorded.
+/// Describes what happens when a session can't be recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RecordingMode {
     /// It does not begin, or ends: nothing is shown that was not recorded.
@@ -32,7 +32,7 @@ pub enum RecordingMode {
     Off,
 }
 
-/// What of stdin is recorded.
+/// Describes what of stdin is recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StdinMode {
     /// Everything but what is typed while the terminal's echo is off.
@@ -43,7 +43,7 @@ pub enum StdinMode {
     Off,
 }
 
-/// What an agent says on an upload stream.
+/// Describes what an agent says on an upload stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum UploadMessage {
     /// A session's recording has ended: what there is of it.
@@ -56,12 +56,12 @@ pub enum UploadMessage {
     Bytes(SegmentBytes),
 }
 
-/// What a relay answers.
+/// Describes what a relay answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum UploadAnswer {
     /// To [`UploadMessage::Finished`] and [`UploadMessage::Gone`]: it is known for good.
     Noted(SessionId),
-    /// How far the segment has come. Sent on an offer and now and then on its bytes: what may be under way
+    /// The length of the segment that has arrived. Sent on an offer and now and then on its bytes: what may be under way
     /// is bounded by it.
     Have(SegmentHeld),
     /// The whole segment is stored for good, under this hash: the device may delete it.
@@ -73,11 +73,11 @@ pub enum UploadAnswer {
 /// The end of a recording, as the device reports it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionFinished {
-    /// Which session.
+    /// The session.
     pub session: SessionId,
-    /// Why it ended; `None` if its end says so, which the device can't read any more.
+    /// The reason why it ended; `None` if its end says so, which the device can't read any more.
     pub why: Option<EndReason>,
-    /// How many segments there are.
+    /// Holds how many segments there are.
     pub segments: u32,
     /// The chain over all of them.
     pub hash: SegmentLink,
@@ -86,15 +86,15 @@ pub struct SessionFinished {
 /// A segment that will never come.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SegmentGone {
-    /// Whose.
+    /// The session that it belongs to.
     pub session: SessionId,
-    /// Which; with all that follow it.
+    /// The number of the first lost segment; all that follow it are lost too.
     pub segment: u32,
-    /// Why.
+    /// The reason.
     pub why: SegmentLost,
 }
 
-/// Why a device has lost a segment.
+/// The reason why a device has lost a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SegmentLost {
     /// Its file is no longer there.
@@ -112,36 +112,36 @@ pub enum SegmentLost {
 /// A segment that may be uploaded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OfferedSegment {
-    /// Whose.
+    /// The session that it belongs to.
     pub session: SessionId,
-    /// Which.
+    /// The number of the segment.
     pub segment: u32,
     /// Its length: whole blocks only.
     pub length: u64,
     /// The chain there.
     pub hash: SegmentLink,
-    /// Whether nothing will follow in it: it has its footer, or the device lost power.
+    /// True if nothing will follow in it: it has its footer, or the device lost power.
     pub closed: bool,
 }
 
 /// Some bytes of a segment.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SegmentBytes {
-    /// Where they stand in it.
+    /// Their offset in it.
     pub offset: u64,
     /// At most `MAX_UPLOAD_CHUNK`. They need not end where a block does.
     #[serde(serialize_with = "as_bytes", deserialize_with = "from_bytes")]
     pub bytes: Vec<u8>,
 }
 
-/// How far a relay has a segment.
+/// Describes how far a relay has a segment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SegmentHeld {
-    /// Whose.
+    /// The session that it belongs to.
     pub session: SessionId,
-    /// Which.
+    /// The number of the segment.
     pub segment: u32,
-    /// How many bytes, from its beginning.
+    /// The number of bytes, from its beginning.
     pub offset: u64,
     /// The chain behind the last whole block among them.
     pub hash: SegmentLink,
@@ -150,15 +150,15 @@ pub struct SegmentHeld {
 /// A segment that a relay does not take.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SegmentRefusal {
-    /// Whose.
+    /// The session that it belongs to.
     pub session: SessionId,
-    /// Which.
+    /// The number of the segment.
     pub segment: u32,
-    /// Why.
+    /// The reason.
     pub why: SegmentRefused,
 }
 
-/// Why a segment is not taken.
+/// The reason why a segment is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SegmentRefused {
     /// The relay can't store it now: offer it again later.
@@ -209,7 +209,7 @@ impl fmt::Debug for ChainKey {
     }
 }
 
-/// Why a session ended, as the device saw it.
+/// The reason why a session ended, as the device saw it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EndReason {
     /// The process ended.

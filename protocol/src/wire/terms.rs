@@ -10,31 +10,31 @@ use super::RecordingMode;
 use super::{Incoming, Work};
 use crate::ids::{Login, SessionId};
 
-/// What a session is held to. The default holds it to nothing, and is not sent.
+/// Describes what a session is held to. The default holds it to nothing, and is not sent.
 ///
 /// On the wire these are two parts of an `Open` (`codec/frame.rs`): the fields of minor version 3, which other parts
 /// follow and which therefore never grow, and, behind all other parts, the fields since minor version 5, to which more
 /// are appended.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionTerms {
-    /// What an sftp session may do; `None`: what its account may.
+    /// Holds what an sftp session may do; `None`: what its account may.
     pub sftp: Option<SftpTerms>,
-    /// Whether the session gets a socket to the operator's SSH agent. What connects there is reported as [`Incoming`]
+    /// True if the session gets a socket to the operator's SSH agent. What connects there is reported as [`Incoming`]
     /// of the session, and taken as what comes to a port.
     pub agent: bool,
     /// Logins that the operator's roles deny here: an account with the user id of one of them is refused, whatever its
     /// name. `root` is user id 0. At most `MAX_DENIED_LOGINS`. (Minor version 5.)
     pub denied_logins: Vec<Login>,
-    /// What happens to the process when its observer is lost. `None`: the relay does not say, and cannot tell an order
-    /// to stop from a loss, so every reset of the stream is taken for an order. (Minor version 5.)
+    /// Holds what happens to the process when its observer is lost. `None`: the relay does not say, and cannot tell an
+    /// order to stop from a loss, so every reset of the stream is taken for an order. (Minor version 5.)
     pub on_disconnect: Option<OnDisconnect>,
 }
 
-/// What happens to a session's process when its observer is lost: the client went away, the relay restarted, the tunnel
-/// was lost, or the agent restarts.
+/// Describes what happens to a session's process when its observer is lost: the client went away, the relay restarted,
+/// the tunnel was lost, or the agent restarts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OnDisconnect {
-    /// What a closed connection does under sshd: the input ends and the output is closed; a terminal hangs up, and the
+    /// As a closed connection under sshd: the input ends and the output is closed; a terminal hangs up, and the
     /// kernel sends HUP. Nothing else is sent.
     Hup,
     /// The process keeps its terminal; what it writes is discarded. Only its input ends.
@@ -43,23 +43,24 @@ pub enum OnDisconnect {
     Kill,
 }
 
-/// What an sftp session may do. A device that knows of it serves such a session itself, whatever else
+/// Describes what an sftp session may do. A device that knows of it serves such a session itself, whatever else
 /// serves sftp there.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SftpTerms {
-    /// Whether it may change nothing.
+    /// True if it may change nothing.
     pub read_only: bool,
     /// The folder where its paths begin and end: absolute, at most `MAX_SFTP_ROOT` bytes.
     pub root: Option<String>,
 }
 
-/// Where a forward is recorded: its beginning before the first byte passes, and its end.
+/// Describes where a forward is recorded: its beginning before the first byte passes, and its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ForwardLogRef {
     /// The session of the recording: one of [`Work::Forwards`] that is open.
     pub session: SessionId,
-    /// Which of that recording's forwards it is.
+    /// The number of the forward in that recording.
     pub number: u32,
-    /// What happens if it can't be recorded: under `Strict` there is no forward, otherwise it goes on unrecorded.
+    /// Holds what happens if it can't be recorded: under `Strict` there is no forward, otherwise it goes on
+    /// unrecorded.
     pub mode: RecordingMode,
 }

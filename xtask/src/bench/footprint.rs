@@ -90,7 +90,7 @@ pub(super) fn run(workspace: &Workspace, options: &[OsString]) -> Result<ExitCod
     print!("{report}");
     for (metric, ..) in AIMS {
         if ours(&measured, metric).is_none() {
-            bail!("{metric} of ours was not measured: what went wrong stands above");
+            bail!("{metric} of ours was not measured: the error is above");
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -13,7 +13,7 @@ use crate::workspace::Workspace;
 const MAINTAINER: &str = "Holdfast <packages@holdfast.invalid>";
 
 /// When everything in a package was made, in seconds since 1970: the same bytes from the same program,
-/// whoever packs it and when.
+/// wherever and whenever it is packed.
 const EPOCH: &str = "1795305600";
 
 /// What differs between our packages.
@@ -22,7 +22,7 @@ pub(super) struct Deb {
     /// What the program is called in `/usr/bin`.
     pub(super) program: &'static str,
     pub(super) architecture: String,
-    /// What no Debian has without being told, if it needs that.
+    /// A package that no Debian has by itself, if it needs one.
     pub(super) depends: Option<&'static str>,
     pub(super) summary: &'static str,
     /// Further lines begin with a space, as in a control file.

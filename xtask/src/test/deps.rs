@@ -116,5 +116,5 @@ fn deny(workspace: &Workspace, notes: &mut Vec<String>) -> Result<()> {
         notes.push("advisories not checked: their database can't be fetched from here".into());
         return Ok(());
     }
-    process::run(&mut deny(&["check", "advisories"])).context("an advisory stands against us")
+    process::run(&mut deny(&["check", "advisories"])).context("an advisory concerns a dependency")
 }

@@ -1,7 +1,7 @@
 //! Which of a 32-bit ARM program's instructions an ARMv6 has not.
 //!
 //! A program that is shipped has no symbols, so nothing says where in it code ends and constants begin. Constants that
-//! an instruction loads by its own address are told from code by that; of the others, those that look like an
+//! an instruction loads by its own address are distinguished from code by that; of the others, those that look like an
 //! instruction are named here.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_came_after_armv6_is_told_from_what_was_there() {
+    fn what_came_after_armv6_is_distinguished() {
         for (word, expected) in [
             (0xf222_0844, Some(Kind::Neon)),             // vadd.i32 q0, q1, q2
             (0xf462_4a8f, Some(Kind::Neon)),             // vld1.32 {d20-d21}, [r2]

@@ -7,6 +7,7 @@
 
 mod imports;
 mod tree;
+mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -82,14 +82,14 @@ impl AccountFiles {
         }
     }
 
-    /// The account of this name. The first line that is whole counts.
+    /// Returns the account of this name. The first line that is whole counts.
     pub(crate) fn account(&self, name: &str) -> Option<Account> {
         let mut account = lines(&self.passwd).find_map(|line| passwd_line(line, Some(name)))?;
         account.groups = self.groups_of(name, account.gid);
         Some(account)
     }
 
-    /// The name of the first account with this number.
+    /// Returns the name of the first account with this number.
     pub(crate) fn name_of(&self, uid: u32) -> Option<String> {
         let mut accounts = lines(&self.passwd).filter_map(|line| passwd_line(line, None));
         accounts
@@ -97,7 +97,7 @@ impl AccountFiles {
             .map(|account| account.name)
     }
 
-    /// The number of the group of this name.
+    /// Returns the number of the group of this name.
     pub(crate) fn group_id(&self, name: &str) -> Option<u32> {
         lines(&self.group)
             .filter_map(group_line)
@@ -105,7 +105,7 @@ impl AccountFiles {
             .map(|group| group.gid)
     }
 
-    /// The name of the first group with this number.
+    /// Returns the name of the first group with this number.
     pub(crate) fn group_name_of(&self, gid: u32) -> Option<String> {
         let mut groups = lines(&self.group).filter_map(group_line);
         let group = groups.find(|group| group.gid == gid)?;
@@ -122,7 +122,7 @@ impl AccountFiles {
         shadow.is_some_and(locked) || passwd.is_some_and(locked)
     }
 
-    /// The last day, since 1970, on which the account may be used.
+    /// Returns the last day, since 1970, on which the account may be used.
     pub(crate) fn expiry_day(&self, name: &str) -> Option<u64> {
         number(self.shadow_fields(name)?.get(7)?)
     }
@@ -174,7 +174,7 @@ fn lines(file: &[u8]) -> impl Iterator<Item = &[u8]> {
     file.split(|b| *b == b'\n')
 }
 
-/// The fields of the first line that begins with `name:`.
+/// Returns the fields of the first line that begins with `name:`.
 fn fields_of<'a>(file: &'a [u8], name: &str) -> Option<Vec<&'a [u8]>> {
     let line = lines(file).find(|line| {
         line.strip_prefix(name.as_bytes())
@@ -227,7 +227,7 @@ fn group_line(line: &[u8]) -> Option<AccountGroup<'_>> {
     })
 }
 
-/// A user or group number. The highest one means "leave as it is" to the kernel, and names no account.
+/// Returns a user or group number. The highest one means "leave as it is" to the kernel, and names no account.
 fn id(number: u64) -> Option<u32> {
     u32::try_from(number).ok().filter(|id| *id != u32::MAX)
 }

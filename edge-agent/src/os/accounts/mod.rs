@@ -21,7 +21,7 @@ use crate::os::limits::{CLOCK_IS_SET, MAX_ACCOUNT_FILE};
 
 pub(crate) use files::AccountFiles;
 
-/// What a session needs to know of an account.
+/// Describes what a session needs to know of an account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Account {
     /// Its name.
@@ -42,10 +42,10 @@ pub(crate) struct Account {
 /// machine starts and stops.
 const NOLOGIN_NOTICES: [&str; 2] = ["/etc/nologin", "/run/nologin"];
 
-/// Where the login shells of a device are listed.
+/// The place where the login shells of a device are listed.
 const SHELLS: &str = "/etc/shells";
 
-/// What counts where that is not there, as in getusershell(3).
+/// Holds what counts where that is not there, as in getusershell(3).
 const DEFAULT_SHELLS: &[u8] = b"/bin/sh\n/bin/csh\n";
 
 const SECONDS_OF_A_DAY: u64 = 24 * 60 * 60;
@@ -104,7 +104,7 @@ fn add_account(files: &mut AccountFiles, name: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// The rules: `agent` is who the agent runs as, `now` the time since 1970.
+/// Returns the rules: `agent` is who the agent runs as, `now` the time since 1970.
 fn decide(
     files: &AccountFiles,
     login: &Login,
@@ -138,7 +138,7 @@ fn decide(
     Ok(account)
 }
 
-/// The user id that a login means to a policy. `root` is user id 0, whatever the files call it.
+/// Returns the user id that a login means to a policy. `root` is user id 0, whatever the files call it.
 fn uid_of(files: &AccountFiles, login: &Login) -> Option<u32> {
     match login.as_str() {
         "root" => Some(0),
@@ -189,7 +189,7 @@ pub(crate) fn require_login_shell(account: &Account) -> Result<(), SessionRefusa
     ))))
 }
 
-/// Whether a shell has a line of its own in this text of `/etc/shells`.
+/// Returns whether a shell has a line of its own in this text of `/etc/shells`.
 fn is_listed(shell: &Path, listed: &[u8]) -> bool {
     let mut lines = listed.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
     lines.any(|line| line == shell.as_os_str().as_bytes())

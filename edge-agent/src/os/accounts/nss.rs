@@ -13,14 +13,14 @@ use std::time::Instant;
 
 use crate::os::limits::{MAX_NSS_LINE, NSS_TIMEOUT};
 
-/// Where `getent` is, on distributions and on NixOS.
+/// The place where `getent` is, on distributions and on NixOS.
 const GETENT: [&str; 3] = [
     "/usr/bin/getent",
     "/bin/getent",
     "/run/current-system/sw/bin/getent",
 ];
 
-/// Which sources a device has.
+/// Names which sources a device has.
 const SOURCES: &str = "/etc/nsswitch.conf";
 
 /// Sources that are the files which the agent reads itself, and systemd's, whose accounts are those of services.
@@ -43,7 +43,7 @@ pub(super) fn ask(database: &str, name: &str) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
-/// Whether a database has a source that the agent does not read itself.
+/// Returns whether a database has a source that the agent does not read itself.
 fn has_more(sources: &str, database: &str) -> bool {
     let lines = sources
         .lines()
@@ -102,7 +102,7 @@ fn read_all(socket: &mut UnixStream) -> io::Result<Vec<u8>> {
     }
 }
 
-/// The one line that an answer must be. Two could smuggle in an account.
+/// Returns the one line that an answer must be. Two could smuggle in an account.
 fn one_line(said: &[u8]) -> io::Result<Vec<u8>> {
     match said.strip_suffix(b"\n") {
         Some(line) if !line.is_empty() && !line.contains(&b'\n') && !line.contains(&0) => {

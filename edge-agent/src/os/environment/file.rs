@@ -8,13 +8,13 @@ use std::path::Path;
 
 use crate::os::limits::MAX_ENVIRONMENT_FILE;
 
-/// Where a device keeps the variables of all sessions.
+/// The place where a device keeps the variables of all sessions.
 const FILE: &str = "/etc/environment";
 
-/// What a blank is at the ends of a line.
+/// Holds what a blank is at the ends of a line.
 const BLANKS: [u8; 5] = *b" \t\r\n\x0b";
 
-/// The device's variables. A file that is not there, or that can't be read, has none.
+/// Returns the device's variables. A file that is not there, or that can't be read, has none.
 pub(crate) fn of_device() -> Vec<(OsString, OsString)> {
     read(Path::new(FILE))
 }
@@ -34,8 +34,8 @@ fn read(path: &Path) -> Vec<(OsString, OsString)> {
     parse(&bytes)
 }
 
-/// The variables of such a file in their order. A line that is no variable is skipped, and a name without a value takes
-/// the variable back.
+/// Returns the variables of such a file in their order. A line that is no variable is skipped, and a name without a
+/// value takes the variable back.
 fn parse(file: &[u8]) -> Vec<(OsString, OsString)> {
     let mut variables: Vec<(OsString, OsString)> = Vec::new();
     for line in file.split(|byte| *byte == b'\n') {

@@ -19,10 +19,10 @@ use crate::os::limits::MAX_ENV_PATTERNS;
 
 pub(crate) use file::of_device;
 
-/// What a client may always set: how it wants to be spoken to.
+/// Holds what a client may always set: how it wants to be spoken to.
 pub(crate) const DEFAULT_PATTERNS: [&str; 4] = ["LANG", "LC_*", "COLORTERM", "NO_COLOR"];
 
-/// What no client may set, whatever the config says: it would choose the code that runs before the
+/// Holds what no client may set, whatever the config says: it would choose the code that runs before the
 /// account's shell has had a say, or speak for the agent itself.
 const NEVER: [&str; 35] = [
     "LD_*",
@@ -62,7 +62,7 @@ const NEVER: [&str; 35] = [
     "TMPDIR",
 ];
 
-/// What the agent alone says in a session: neither `/etc/environment` nor a file of the account speaks for it.
+/// Holds what the agent alone says in a session: neither `/etc/environment` nor a file of the account speaks for it.
 const OURS: [&str; 8] = [
     "USER",
     "LOGNAME",
@@ -77,16 +77,16 @@ const OURS: [&str; 8] = [
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 const ROOT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// The patterns of the config behind the default ones, bounded.
+/// Returns the patterns of the config behind the default ones, bounded.
 pub(crate) fn patterns(configured: &[String]) -> impl Iterator<Item = &str> {
     let defaults = DEFAULT_PATTERNS.into_iter();
     defaults.chain(configured.iter().take(MAX_ENV_PATTERNS).map(String::as_str))
 }
 
-/// What a client asked for, sorted by what the device makes of it.
+/// Describes what a client asked for, sorted by what the device makes of it.
 #[derive(Debug, Default)]
 pub(crate) struct Filtered {
-    /// What the session gets.
+    /// Holds what the session gets.
     pub(crate) allowed: Vec<(String, String)>,
     /// The names of what it does not get.
     pub(crate) refused: Vec<String>,
@@ -115,8 +115,8 @@ pub(crate) fn filter(env: Vec<(String, String)>, configured: &[String]) -> Filte
     filtered
 }
 
-/// The whole environment: `open.env` (already filtered), over it what the account has by itself, then the variables
-/// `device`, and what the agent knows.
+/// Returns the whole environment: `open.env` (already filtered), over it what the account has by itself, then the
+/// variables `device`, and what the agent knows.
 pub(crate) fn build(
     account: &Account,
     open: &Open,
@@ -177,12 +177,12 @@ pub(crate) fn build(
     env
 }
 
-/// An IPv4 address that came over an IPv6 socket is shown as what it is.
+/// Returns an IPv4-mapped IPv6 address as the IPv4 address that it is.
 fn ip(address: SocketAddr) -> std::net::IpAddr {
     address.ip().to_canonical()
 }
 
-/// Whether shells can hold a variable of this name.
+/// Returns whether shells can hold a variable of this name.
 fn is_name(name: &str) -> bool {
     let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
     name.bytes().all(word) && name.bytes().next().is_some_and(|b| !b.is_ascii_digit())

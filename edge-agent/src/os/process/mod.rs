@@ -57,7 +57,7 @@ impl Process {
         }
     }
 
-    /// Its number.
+    /// Returns its number.
     pub(crate) fn id(&self) -> u32 {
         self.pid.as_raw_pid().cast_unsigned()
     }
@@ -139,7 +139,7 @@ fn exit_of(status: &WaitIdStatus) -> Exit {
     }
 }
 
-/// How a process has ended, from what `wait` gives.
+/// Returns how a process has ended, from what `wait` gives.
 pub(crate) fn exit_of_wait(status: u32) -> Exit {
     match status & 0x7f {
         0 => Exit::Status(status >> 8 & 0xff),
@@ -150,7 +150,7 @@ pub(crate) fn exit_of_wait(status: u32) -> Exit {
     }
 }
 
-/// What both ends call a signal, beside what this kernel calls it.
+/// Holds what both ends call a signal, beside what this kernel calls it.
 const SIGNALS: [(Signal, Number); 19] = [
     (Signal::Abrt, Number::ABORT),
     (Signal::Alrm, Number::ALARM),
@@ -196,11 +196,11 @@ fn signal_of(number: i32) -> Signal {
 pub(crate) struct Pipes {
     /// For the process, in the order of its descriptors 0, 1, 2.
     pub(crate) theirs: [OwnedFd; 3],
-    /// Where its stdin is written.
+    /// Holds where its stdin is written.
     pub(crate) stdin: Async<OwnedFd>,
-    /// Where its stdout is read.
+    /// Holds where its stdout is read.
     pub(crate) stdout: Async<OwnedFd>,
-    /// Where its stderr is read.
+    /// Holds where its stderr is read.
     pub(crate) stderr: Async<OwnedFd>,
 }
 

@@ -69,7 +69,7 @@ pub(crate) fn resize(master: &Async<OwnedFd>, size: WindowSize) {
     let _ = tcsetwinsize(master, size);
 }
 
-/// Whether what is typed is not shown: a password, say. A terminal that is gone shows nothing.
+/// Returns whether what is typed is not shown: a password, say. A terminal that is gone shows nothing.
 pub(crate) fn hides_input(master: &Async<OwnedFd>) -> bool {
     tcgetattr(master).map_or(true, |termios| {
         !termios.local_modes.contains(LocalModes::ECHO)

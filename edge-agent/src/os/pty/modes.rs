@@ -7,7 +7,7 @@ use rustix::termios::{
 /// The argument that disables a special character.
 const DISABLED: u32 = 255;
 
-/// What the kernel takes for a disabled special character (`_POSIX_VDISABLE`).
+/// Holds what the kernel takes for a disabled special character (`_POSIX_VDISABLE`).
 const KERNEL_DISABLED: u8 = 0;
 
 const ISPEED: u8 = 128;
@@ -133,7 +133,7 @@ mod tests {
     use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
     use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 
-    /// The master too: a terminal without one knows nothing any more.
+    /// Returns the master too: a terminal without one knows nothing any more.
     fn terminal() -> [std::os::fd::OwnedFd; 2] {
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let master = openpt(flags).unwrap();

@@ -9,12 +9,12 @@ use crate::recording::limits::{COMMAND_BYTES_AT_ONCE, COMMAND_BYTES_PER_SECOND};
 #[derive(Debug)]
 pub(super) struct Allowance {
     left: u64,
-    /// When it was filled up last.
+    /// Holds when it was filled up last.
     at: Duration,
 }
 
 impl Allowance {
-    /// A full one.
+    /// Returns a full allowance.
     pub(super) fn new(now: Duration) -> Self {
         Self {
             left: COMMAND_BYTES_AT_ONCE,

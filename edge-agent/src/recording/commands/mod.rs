@@ -61,7 +61,7 @@ struct CommandsState {
     listens: bool,
 }
 
-/// What was observed of a process.
+/// Describes what was observed of a process.
 #[derive(Debug)]
 enum Observed {
     Began { pid: u32, parent: u32, look: Look },
@@ -86,7 +86,7 @@ impl Commands {
     }
 }
 
-/// A session begins, whose process will be started next.
+/// Notes that a session begins, whose process will be started next.
 pub(super) fn watch(recorder: &Arc<Recorder>, session: SessionId) {
     let mut inner = recorder.commands.lock();
     let listens = if inner.listens {
@@ -106,7 +106,7 @@ pub(super) fn watch(recorder: &Arc<Recorder>, session: SessionId) {
     }
 }
 
-/// The session's process runs.
+/// Notes that the session's process runs.
 pub(super) fn claim(recorder: &Recorder, session: SessionId, leader: u32) {
     let mut inner = recorder.commands.lock();
     if !inner.sessions.contains_key(&session) {
@@ -125,7 +125,7 @@ pub(super) fn claim(recorder: &Recorder, session: SessionId, leader: u32) {
     }
 }
 
-/// The session is over.
+/// Notes that the session is over.
 pub(super) fn leave(recorder: &Recorder, session: SessionId) {
     let mut inner = recorder.commands.lock();
     if inner.sessions.remove(&session).is_some() {
@@ -283,7 +283,7 @@ fn record_observed(recorder: &Recorder, session: SessionId, observed: &Observed)
     }
 }
 
-/// Whether the recording may have the arguments and the folder of a program.
+/// Returns whether the recording may have the arguments and the folder of a program.
 fn is_allowed(recorder: &Recorder, session: SessionId, look: &Look) -> bool {
     let arguments = look.arguments().map(|argument| argument.len() as u64);
     let folder = look

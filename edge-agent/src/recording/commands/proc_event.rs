@@ -20,14 +20,14 @@ const KIND_FORK: u32 = 1;
 const KIND_EXEC: u32 = 2;
 const KIND_EXIT: u32 = 0x8000_0000;
 
-/// What happened to a process. Threads are left out.
+/// Describes what happened to a process. Threads are left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ProcessEvent {
     /// The kernel's answer to [`request`]: an error's number, or 0.
     Answer(u32),
     /// A process made another.
     Fork {
-        /// Which.
+        /// The parent process.
         parent: u32,
         /// The new one.
         child: u32,
@@ -36,9 +36,9 @@ pub(super) enum ProcessEvent {
     Exec(u32),
     /// A process has ended.
     Exit {
-        /// Which.
+        /// The process.
         pid: u32,
-        /// How, in the form of `wait`.
+        /// The status, in the form of `wait`.
         status: u32,
     },
 }
@@ -67,7 +67,7 @@ pub(super) fn request(listen: bool) -> [u8; NETLINK + CONNECTOR + 4] {
     bytes
 }
 
-/// The events in a datagram, in their order. What is none, or is cut, is left out.
+/// Returns the events in a datagram, in their order. What is none, or is cut, is left out.
 pub(super) fn events(datagram: &[u8]) -> impl Iterator<Item = ProcessEvent> + '_ {
     let mut rest = datagram;
     std::iter::from_fn(move || {
@@ -127,7 +127,7 @@ pub(super) mod tests {
 
     use super::*;
 
-    /// A datagram with one event, as the kernel makes it.
+    /// Returns a datagram with one event, as the kernel makes it.
     pub(in super::super) fn datagram(kind: u32, own: &[u32]) -> Vec<u8> {
         let length = u16::try_from(EVENT + own.len() * 4).unwrap();
         let whole = u32::try_from(NETLINK + CONNECTOR).unwrap() + u32::from(length);

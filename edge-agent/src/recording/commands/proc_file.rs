@@ -57,7 +57,7 @@ impl Look {
         }
     }
 
-    /// The arguments, from the program's name.
+    /// Returns the arguments, from the program's name.
     pub(super) fn arguments(&self) -> impl Iterator<Item = &[u8]> {
         let line = self.line.strip_suffix(&[0]).unwrap_or(&self.line);
         let none = self.line.is_empty();
@@ -65,14 +65,14 @@ impl Look {
     }
 }
 
-/// The leader of the process' session. The kernel's own helpers have none, and neither has who
+/// Returns the leader of the process' session. The kernel's own helpers have none, and neither has who
 /// entered this PID namespace from outside: `getsid` says 0 of them, which `rustix` takes for a
 /// process' number.
 pub(super) fn leader(pid: u32) -> Option<u32> {
     parse(&read(&format!("/proc/{pid}/stat"), STAT)?).2
 }
 
-/// The name, the parent and the leader of the session in
+/// Returns the name, the parent and the leader of the session in
 /// `NUMBER (NAME) STATE PARENT GROUP SESSION …`: the name may have anything in it.
 fn parse(stat: &[u8]) -> (Option<&[u8]>, Option<u32>, Option<u32>) {
     let from = stat.iter().position(|byte| *byte == b'(');

@@ -159,7 +159,7 @@ impl<T> Tracker<T> {
         Some(tracked)
     }
 
-    /// The process is a session's leader. Gives what has waited for that.
+    /// Notes that the process is a session's leader. Gives what has waited for that.
     pub(super) fn claim(&mut self, session: SessionId, leader: u32) -> Vec<T> {
         if !self.processes.contains_key(&leader) {
             self.add(leader, leader, self.own);

@@ -18,7 +18,7 @@ pub(super) struct FollowedTransfer {
     seen: VecDeque<SftpStream>,
 }
 
-/// What is to be recorded.
+/// Describes what is to be recorded.
 #[derive(Debug, PartialEq, Eq)]
 enum SftpStream {
     Done(EndedOperation),
@@ -37,25 +37,25 @@ struct EndedOperation {
 }
 
 impl FollowedTransfer {
-    /// The client has sent this.
+    /// Notes that the client has sent this.
     pub(super) fn handle_requests(&mut self, bytes: &[u8]) {
         self.follower.handle_requests(bytes);
         self.take();
     }
 
-    /// The server has answered this.
+    /// Notes that the server has answered this.
     pub(super) fn handle_answers(&mut self, bytes: &[u8]) {
         self.follower.handle_answers(bytes);
         self.take();
     }
 
-    /// The session is over: what is open will not be closed any more.
+    /// Notes that the session is over: what is open will not be closed any more.
     pub(super) fn finish(&mut self) {
         self.follower.finish();
         self.take();
     }
 
-    /// The next record.
+    /// Returns the next record.
     pub(super) fn front(&self) -> Option<Event<'_>> {
         self.seen.front().map(|seen| match seen {
             SftpStream::Done(done) => Event::File(FileOperation {

@@ -22,10 +22,10 @@ use crate::os::volatile::{self, Persistence};
 use crate::tunnel::{identity, membership};
 use service::{BadArgument, Service};
 
-/// What to install, and where.
+/// Describes what to install, and where.
 #[derive(Debug)]
 pub struct Install {
-    /// Where the device's root file system is: `/`, or where it is mounted.
+    /// Holds where the device's root file system is: `/`, or where it is mounted.
     pub root: PathBuf,
     /// The init to serve; `None` to look for it.
     pub init: Option<Init>,
@@ -33,11 +33,11 @@ pub struct Install {
     pub program: Option<PathBuf>,
     /// The agent's state folder, as the device sees it.
     pub state: PathBuf,
-    /// What `edge-agent run` gets besides the state folder.
+    /// Holds what `edge-agent run` gets besides the state folder.
     pub run: Vec<String>,
 }
 
-/// Why it was not installed.
+/// The reason why it was not installed.
 #[derive(Debug, Error)]
 pub enum InstallError {
     /// No init that we know.
@@ -70,7 +70,7 @@ pub enum InstallError {
     /// The operating system refused.
     #[error("cannot {verb} {}: {source}", path.display())]
     Io {
-        /// What was tried.
+        /// The step that was tried.
         verb: &'static str,
         /// On what.
         path: PathBuf,
@@ -224,7 +224,7 @@ impl Install {
         Ok(Service::new(init, &self.state, &self.run))
     }
 
-    /// Where the service is in any runlevel, as the device sees it.
+    /// Returns where the service is in any runlevel, as the device sees it.
     fn in_runlevels(&self, service: &Service) -> Vec<PathBuf> {
         let Some(runlevels) = service.runlevels() else {
             return Vec::new();
@@ -295,7 +295,7 @@ impl Install {
         Ok(())
     }
 
-    /// What is removed with all that is in it must be ours.
+    /// Checks that what is removed with all that is in it belongs to the agent.
     fn refuse_to_purge_others(&self) -> Result<(), InstallError> {
         let state = self.at(&self.state);
         let ours = [identity::FILE, membership::FILE];
@@ -309,7 +309,7 @@ impl Install {
         self.root == Path::new("/")
     }
 
-    /// Where a path of the device is from here.
+    /// Returns where a path of the device is from here.
     fn at(&self, path: &Path) -> PathBuf {
         self.root.join(path.strip_prefix("/").unwrap_or(path))
     }

@@ -38,7 +38,7 @@ pub(super) struct ServiceFile {
 #[derive(Debug)]
 pub(super) struct Service {
     init: Init,
-    /// Where the program is installed.
+    /// Holds where the program is installed.
     pub(super) program: PathBuf,
     state: PathBuf,
     args: Vec<String>,
@@ -64,7 +64,7 @@ impl Service {
         }
     }
 
-    /// The files that the init reads.
+    /// Returns the files that the init reads.
     pub(super) fn files(&self) -> Result<Vec<ServiceFile>, BadArgument> {
         let bad = self
             .args
@@ -88,7 +88,7 @@ impl Service {
         })
     }
 
-    /// What makes the service start with the device, where the init cannot be asked to do it: links, with
+    /// Returns what makes the service start with the device, where the init cannot be asked to do it: links, with
     /// what they lead to.
     pub(super) fn links(&self) -> Vec<(PathBuf, PathBuf)> {
         let link = |path: &str, to: &str| (PathBuf::from(path), PathBuf::from(to));
@@ -106,13 +106,13 @@ impl Service {
         }
     }
 
-    /// The folder of OpenRC's runlevels, into each of which an administrator may have put it.
+    /// Returns the folder of OpenRC's runlevels, into each of which an administrator may have put it.
     pub(super) fn runlevels(&self) -> Option<&'static Path> {
         (self.init == Init::Openrc).then(|| Path::new("/etc/runlevels"))
     }
 
-    /// The commands that enable and start it; `changed`: it may run as it was before; `known`: the init had a file of
-    /// it before.
+    /// Returns the commands that enable and start it; `changed`: it may run as it was before; `known`: the init had a
+    /// file of it before.
     pub(super) fn start(&self, changed: bool, known: bool) -> Vec<Vec<String>> {
         let start = if changed { "restart" } else { "start" };
         match self.init {
@@ -138,7 +138,7 @@ impl Service {
         }
     }
 
-    /// The commands that stop and disable it, as far as that is more than to remove its links.
+    /// Returns the commands that stop and disable it, as far as that is more than to remove its links.
     pub(super) fn stop(&self) -> Vec<Vec<String>> {
         match self.init {
             Init::Systemd => commands(&[&[
@@ -154,7 +154,7 @@ impl Service {
         }
     }
 
-    /// The commands after which the init has forgotten it.
+    /// Returns the commands after which the init has forgotten it.
     pub(super) fn forget(&self) -> Vec<Vec<String>> {
         match self.init {
             Init::Systemd => commands(&[&["systemctl", "daemon-reload"]]),
@@ -245,8 +245,8 @@ start_service() {{
         )
     }
 
-    /// What `sysupgrade` has to keep for the agent to come back with the next firmware: all that is installed, this
-    /// list too, and the state.
+    /// Returns what `sysupgrade` has to keep for the agent to come back with the next firmware: all that is installed,
+    /// this list too, and the state.
     fn kept(&self) -> String {
         let mut kept = vec![self.program.clone(), self.previous(), SCRIPT.into()];
         kept.extend(self.links().into_iter().map(|(path, _)| path));
@@ -261,7 +261,7 @@ start_service() {{
         shell_words(&self.args)
     }
 
-    /// Where an upgrade keeps the program before.
+    /// Returns where an upgrade keeps the program before.
     pub(super) fn previous(&self) -> PathBuf {
         let places = UpgradePaths {
             program: self.program.clone(),
@@ -281,7 +281,7 @@ start_service() {{
     }
 }
 
-/// What OpenRC and procd call it.
+/// Holds what OpenRC and procd call it.
 pub(super) const NAME: &str = "edge-agent";
 
 /// The unit, without the command line and without where the membership is.
@@ -313,7 +313,7 @@ fn systemd_word(word: &str) -> String {
     quoted
 }
 
-/// A path as the value of a setting: the rest of the line, where `%` begins a specifier.
+/// Returns a path as the value of a setting: the rest of the line, where `%` begins a specifier.
 fn systemd_path(path: &str) -> String {
     path.replace('%', "%%")
 }
@@ -327,8 +327,8 @@ fn shell_word(word: &str) -> String {
     format!("'{}'", word.replace('\'', "'\\''"))
 }
 
-/// A path in a keep list, whose lines a shell splits into words and expands: what would be taken for more than itself
-/// becomes the wildcard for one character.
+/// Returns a path in a keep list, whose lines a shell splits into words and expands: what would be taken for more than
+/// itself becomes the wildcard for one character.
 fn keep_pattern(path: &str) -> String {
     let special = |c: char| c.is_whitespace() || "*[]\\#".contains(c);
     path.replace(special, "?")

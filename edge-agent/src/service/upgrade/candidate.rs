@@ -18,7 +18,7 @@ use crate::service::limits::{MAX_CANDIDATE_ANSWER, SELF_TEST_TIMEOUT};
 /// The start of an ELF file, up to the machine (elf(5)).
 const HEADER: usize = 20;
 
-/// Why a program is of no use here.
+/// The reason why a program is of no use here.
 #[derive(Debug, Error)]
 pub enum CandidateError {
     /// Not the kind of file that this device runs.
@@ -46,7 +46,7 @@ pub enum CandidateError {
     /// The file cannot be read.
     #[error("cannot read {}: {source}", path.display())]
     Read {
-        /// Which.
+        /// The path.
         path: PathBuf,
         /// The system's answer.
         source: std::io::Error,
@@ -56,12 +56,12 @@ pub enum CandidateError {
 /// A checked file that may be run.
 #[derive(Debug)]
 pub(super) struct Candidate<'a> {
-    /// Where it is staged.
+    /// Holds where it is staged.
     pub path: &'a Path,
 }
 
 impl Candidate<'_> {
-    /// Whether it is for the same processor as this program.
+    /// Checks that it is for the same processor as this program.
     ///
     /// # Errors
     /// [`CandidateError::OtherMachine`].
@@ -73,7 +73,7 @@ impl Candidate<'_> {
         }
     }
 
-    /// The version that it says it is.
+    /// Returns the version that it says it is.
     ///
     /// # Errors
     /// [`CandidateError`] if it does not run, or says something else.
@@ -108,7 +108,7 @@ impl Candidate<'_> {
         }
     }
 
-    /// What it writes, and whether it was content.
+    /// Returns what it writes, and whether it was content.
     fn run(&self, args: &[OsString]) -> Result<(String, bool), CandidateError> {
         let does_not_run = |error: std::io::Error| CandidateError::DoesNotRun(error.to_string());
         let mut child = Command::new(self.path)

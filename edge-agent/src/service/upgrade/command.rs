@@ -26,10 +26,10 @@ use crate::service::limits::{
 use crate::service::status::{self, AgentStatus, Question, Successor};
 use crate::tunnel::release;
 
-/// How often it looks how the trial goes.
+/// Sets how often it looks how the trial goes.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 
-/// What was asked for.
+/// Describes what was asked for.
 #[derive(Clone, Debug)]
 pub struct Upgrade {
     /// The state folder of the running agent.
@@ -38,13 +38,13 @@ pub struct Upgrade {
     pub file: PathBuf,
     /// Its signature, if it is not beside it.
     pub signature: Option<PathBuf>,
-    /// Whether it may be older than the running one.
+    /// True if it may be older than the running one.
     pub allow_downgrade: bool,
-    /// How long it has to get a tunnel.
+    /// Holds how long it has to get a tunnel.
     pub trial: Duration,
 }
 
-/// Why the agent was not upgraded. Nothing was changed then, but for [`UpgradeError::PutBack`].
+/// The reason why the agent was not upgraded. Nothing was changed then, but for [`UpgradeError::PutBack`].
 #[derive(Debug, Error)]
 pub enum UpgradeError {
     /// The state folder.
@@ -72,7 +72,7 @@ pub enum UpgradeError {
     Unsigned {
         /// The program.
         file: PathBuf,
-        /// Where its signature should be.
+        /// Holds where its signature should be.
         signature: PathBuf,
     },
     /// A signature that does not hold.
@@ -80,7 +80,7 @@ pub enum UpgradeError {
     Signature {
         /// Its file.
         path: PathBuf,
-        /// Why.
+        /// The reason why.
         source: SignatureError,
     },
     /// Longer than any agent.
@@ -91,7 +91,7 @@ pub enum UpgradeError {
     Candidate {
         /// Its file.
         path: PathBuf,
-        /// Why.
+        /// The reason why.
         source: CandidateError,
     },
     /// Staging it failed.
@@ -100,7 +100,7 @@ pub enum UpgradeError {
     /// A file cannot be read.
     #[error("cannot read {}: {source}", path.display())]
     Read {
-        /// Which.
+        /// The path.
         path: PathBuf,
         /// The system's answer.
         source: io::Error,
@@ -119,7 +119,7 @@ pub enum UpgradeError {
     PutBack {
         /// The new one.
         version: String,
-        /// Why.
+        /// The reason.
         why: String,
     },
     /// No end of the trial was seen.

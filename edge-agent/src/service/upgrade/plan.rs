@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use crate::service::digest::Digest;
 use crate::service::limits::MAX_TRIAL_STARTS;
 
-/// What is known of the last upgrade. Other versions of the agent read it too: fields are only added, with a default.
+/// Describes what is known of the last upgrade. Other versions of the agent read it too: fields are only added, with a
+/// default.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Journal {
     /// The path of the program.
@@ -25,19 +26,19 @@ pub struct Journal {
     pub new: Digest,
     /// The version of the new one, as it says.
     pub version: String,
-    /// How long the new one has to get a tunnel, from each of its starts, in seconds.
+    /// Holds how long the new one has to get a tunnel, from each of its starts, in seconds.
     pub trial_secs: u64,
-    /// How often the device's init was about to start the new one: counted by the old one.
+    /// Holds how often the device's init was about to start the new one: counted by the old one.
     #[serde(default)]
     pub launched: u32,
-    /// How often the new one began to run: counted by itself.
+    /// Holds how often the new one began to run: counted by itself.
     #[serde(default)]
     pub begun: u32,
-    /// How far it is.
+    /// The phase that it is in.
     pub phase: UpgradePhase,
 }
 
-/// How far an upgrade is.
+/// Describes how far an upgrade is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum UpgradePhase {
@@ -49,7 +50,7 @@ pub enum UpgradePhase {
     PutBack(String),
 }
 
-/// Who counts a start.
+/// The program that counts a start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Counter {
     /// The old program, run by the device's init before each start.
@@ -58,7 +59,7 @@ pub enum Counter {
     Agent,
 }
 
-/// What follows from a start.
+/// Describes what follows from a start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProgramStart {
     /// Nothing is under way.
@@ -72,13 +73,13 @@ pub enum ProgramStart {
 }
 
 impl Journal {
-    /// How long the new program has from each of its starts.
+    /// Returns how long the new program has from each of its starts.
     #[must_use]
     pub fn trial(&self) -> Duration {
         Duration::from_secs(self.trial_secs)
     }
 
-    /// What there is to tell of it, unless all went well.
+    /// Returns what there is to tell of it, unless all went well.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
         let version = &self.version;
@@ -89,7 +90,7 @@ impl Journal {
         }
     }
 
-    /// What the start of the program with this digest means; `counter` says who asks.
+    /// Returns what the start of the program with this digest means; `counter` says who asks.
     #[must_use]
     pub fn at_start(&self, program: &Digest, counter: Counter) -> ProgramStart {
         if self.phase != UpgradePhase::Trial {

@@ -18,7 +18,7 @@ use crate::tunnel::tls::Trust;
 /// The command's name.
 pub const ARGUMENT: &str = "self-test";
 
-/// Why the program would not do.
+/// The reason why the program would not do.
 #[derive(Debug, Error)]
 pub enum SelfTestError {
     /// It cannot read the state folder.

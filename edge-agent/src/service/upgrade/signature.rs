@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use crate::service::digest::Digest;
 
-/// What minisign calls Ed25519 over the file's BLAKE2b-512: its default since version 0.10.
+/// Holds what minisign calls Ed25519 over the file's BLAKE2b-512: its default since version 0.10.
 const HASHED: &[u8] = b"ED";
 /// Ed25519 over the file itself, which would have to be in memory whole.
 const LEGACY: &[u8] = b"Ed";
@@ -27,11 +27,11 @@ pub(super) struct Signature {
     comment_signature: [u8; 64],
 }
 
-/// What a signature that holds says beside that: a time and a file name, unless the signer chose otherwise.
+/// Describes what a signature that holds says beside that: a time and a file name, unless the signer chose otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct TrustedComment(pub String);
 
-/// Why a file is not what the owner of the key signed.
+/// The reason why a file is not what the owner of the key signed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum SignatureError {
     /// Not minisign's format.
@@ -91,7 +91,7 @@ impl Signature {
         })
     }
 
-    /// Whether it could be of this key at all: to be asked before a long file is read.
+    /// Checks whether it could be of this key at all: to be asked before a long file is read.
     ///
     /// # Errors
     /// [`SignatureError::OtherKey`].

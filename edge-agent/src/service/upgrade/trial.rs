@@ -22,7 +22,7 @@ use crate::service::status::Successor;
 use crate::tunnel::status::TunnelStatus;
 use crate::{info, warn};
 
-/// What the kernel adds to the path of a program whose file was replaced.
+/// Holds what the kernel adds to the path of a program whose file was replaced.
 const REPLACED: &str = " (deleted)";
 
 /// The upgrades of an agent that runs. It holds the lock of its state folder: no other process writes the journal.
@@ -34,7 +34,7 @@ pub struct Upgrades {
     asked: (Sender<()>, Receiver<()>),
 }
 
-/// Why an agent stops to be what it is.
+/// The reason why an agent stops to be what it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Handover {
     /// A new program is in its place.
@@ -43,7 +43,7 @@ pub enum Handover {
     PutBack(String),
 }
 
-/// Why an agent is not replaced, or not any more what it was to be.
+/// The reason why an agent is not replaced, or not any more what it was to be.
 #[derive(Debug, Error)]
 pub enum TrialError {
     /// A step on the disk.
@@ -57,9 +57,9 @@ pub enum TrialError {
     /// The system does not start it.
     #[error("cannot start {}: {source}", path.display())]
     Exec {
-        /// What.
+        /// The path.
         path: PathBuf,
-        /// Why not.
+        /// The reason why not.
         source: io::Error,
     },
 }
@@ -72,7 +72,7 @@ pub fn own_program() -> io::Result<PathBuf> {
     env::current_exe().map(unmarked)
 }
 
-/// The path of a program as it was before its file was replaced.
+/// Returns the path of a program as it was before its file was replaced.
 pub(super) fn unmarked(path: PathBuf) -> PathBuf {
     let replaced = path.to_str().and_then(|path| path.strip_suffix(REPLACED));
     replaced.map(PathBuf::from).unwrap_or(path)
@@ -147,7 +147,7 @@ impl Upgrades {
         &self.places.program
     }
 
-    /// The last upgrade.
+    /// Returns the last upgrade.
     #[must_use]
     pub fn last(&self) -> Option<Journal> {
         self.journal().clone()

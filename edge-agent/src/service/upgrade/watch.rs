@@ -77,7 +77,7 @@ pub fn start_aside(places: &UpgradePaths) -> io::Result<()> {
     }
 }
 
-/// The second half of [`start_aside`]: its child, whose own child has no parent when it ends.
+/// Returns the second half of [`start_aside`]: its child, whose own child has no parent when it ends.
 ///
 /// # Errors
 /// The system's.
@@ -171,7 +171,7 @@ fn lock_by_force(places: &UpgradePaths) -> Option<StateLock> {
     }
 }
 
-/// Whether the process runs this program: a number alone may have come to mean another process.
+/// Returns whether the process runs this program: a number alone may have come to mean another process.
 fn runs(pid: Pid, program: &Path) -> bool {
     let link = format!("/proc/{}/exe", pid.as_raw_nonzero());
     std::fs::read_link(link).is_ok_and(|path| trial::unmarked(path) == program)

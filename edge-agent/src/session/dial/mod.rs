@@ -26,7 +26,7 @@ static LOOKUPS: Semaphore = Semaphore::new(MAX_LOOKUPS);
 pub(crate) struct DialledTarget {
     /// It.
     pub(crate) socket: Async<OwnedFd>,
-    /// Where it leads.
+    /// The address that it leads to.
     pub(crate) address: SocketAddr,
 }
 

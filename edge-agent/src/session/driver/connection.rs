@@ -108,7 +108,7 @@ impl SessionDriver {
         self.ended(BROKEN_OFF);
     }
 
-    /// Whether a connection has come to its end both ways, and how.
+    /// Returns whether a connection has come to its end both ways, and how.
     pub(super) fn connection_end(&mut self) -> Option<Exit> {
         self.socket.as_ref()?;
         if self.outbound.is_broken() {

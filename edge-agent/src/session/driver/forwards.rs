@@ -23,7 +23,7 @@ use crate::session::limits::FORWARDS_GRACE;
 /// The target that is recorded for the socket of a session's SSH agent.
 const AGENT: &str = "ssh-agent";
 
-/// A connection that the device has dialled.
+/// Returns a connection that the device has dialled.
 pub(super) fn out(to: String, address: Option<SocketAddr>) -> ForwardBeginning {
     ForwardBeginning {
         direction: ForwardDirection::Out,
@@ -33,7 +33,7 @@ pub(super) fn out(to: String, address: Option<SocketAddr>) -> ForwardBeginning {
     }
 }
 
-/// A connection that was accepted.
+/// Returns a connection that was accepted.
 pub(super) fn coming(connection: &AcceptedConnection) -> ForwardBeginning {
     let (to, address) = match &connection.to {
         ArrivedAt::Port(address) => (address.to_string(), Some(*address)),
@@ -48,7 +48,7 @@ pub(super) fn coming(connection: &AcceptedConnection) -> ForwardBeginning {
     }
 }
 
-/// `host:port`, of an IPv6 address in brackets.
+/// Returns `host:port`, of an IPv6 address in brackets.
 pub(super) fn host_and_port(host: &str, port: u16) -> String {
     match host.contains(':') {
         true => format!("[{host}]:{port}"),
@@ -56,7 +56,7 @@ pub(super) fn host_and_port(host: &str, port: u16) -> String {
     }
 }
 
-/// How a forward has ended.
+/// Returns how a forward has ended.
 pub(super) fn ended(exit: Option<Exit>, gone: Option<PeerGone>) -> ForwardEnd {
     match (gone, exit) {
         (Some(PeerGone::Tunnel), _) => ForwardEnd::TunnelLost,
@@ -142,7 +142,7 @@ impl SessionDriver {
     }
 }
 
-/// What happens to a recording of forwards.
+/// Describes what happens to a recording of forwards.
 enum Next {
     Changed,
     Gone(PeerGone),

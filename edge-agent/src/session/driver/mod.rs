@@ -48,7 +48,7 @@ pub(super) struct SessionDriver {
     process: Option<Process>,
     /// The PAM session of `process`.
     login: Option<PamSession>,
-    /// How `process` has ended, if it has; it is reaped only when the session is over.
+    /// Holds how `process` has ended, if it has; it is reaped only when the session is over.
     exited: Option<Exit>,
     pub(super) recording: Recording,
     /// The shared log in which a forward is to be recorded, and its entry there.
@@ -59,13 +59,13 @@ pub(super) struct SessionDriver {
     socket: Option<Arc<Async<OwnedFd>>>,
     /// The address that was dialled, until it was reported to the relay.
     address: Option<SocketAddr>,
-    /// Where the session's processes reach the operator's SSH agent.
+    /// Holds where the session's processes reach the operator's SSH agent.
     agent: Option<AgentSocket>,
     /// The state machine's time begins here.
     pub(super) epoch: Instant,
     opened: bool,
     timer: Timer,
-    /// What `timer` is set to.
+    /// Holds what `timer` is set to.
     timer_at: Option<Duration>,
     /// The relay is not there any more: nothing need be sent.
     gone: Option<PeerGone>,
@@ -337,7 +337,7 @@ impl SessionDriver {
         }
     }
 
-    /// Whether what was asked for is not wanted any more. A device that slept finds the request in its socket
+    /// Returns whether what was asked for is not wanted any more. A device that slept finds the request in its socket
     /// and the withdrawal behind it: what waits there is read before anything is started.
     async fn withdrawn(&mut self) -> Option<PeerGone> {
         for _ in 0..WITHDRAWAL_TURNS {
@@ -407,8 +407,8 @@ impl SessionDriver {
         self.login = None;
     }
 
-    /// The observer is lost, and the process keeps its terminal or its output. From here on nothing of it is shown, so
-    /// the recording ends here.
+    /// Notes that the observer is lost, and the process keeps its terminal or its output. From here on nothing of it
+    /// is shown, so the recording ends here.
     fn leave(&mut self) {
         self.end_recording();
         self.inbound.stdin.close();

@@ -14,7 +14,7 @@ use super::SessionDriver;
 use crate::recording::NotRecordable;
 use crate::session::limits::{OPEN_TIMEOUT, TURN_BYTES};
 
-/// What can happen to a session.
+/// Describes what can happen to a session.
 pub(super) enum SessionEvent {
     Message(SessionMessage),
     PeerGone(PeerGone),
@@ -29,7 +29,7 @@ pub(super) enum SessionEvent {
 }
 
 impl SessionDriver {
-    /// The next event; wakes when there is one.
+    /// Returns the next event; wakes when there is one.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<SessionEvent> {
         let (mut turn_in, mut turn_out) = (TURN_BYTES, TURN_BYTES);
         if let Some(process) = self.process.as_mut().filter(|_| self.exited.is_none())

@@ -32,7 +32,7 @@ use thread_priority::unix::{
 use crate::os::accounts::Account;
 use crate::session::limits::SESSION_OPEN_FILES;
 
-/// What new files may not have by default: sshd's.
+/// Holds what new files may not have by default: sshd's.
 pub(super) const UMASK: u32 = 0o022;
 
 /// Becomes the account, in the order of the steps. Whatever must hold for the session to be the account's alone fails
@@ -42,7 +42,7 @@ pub(crate) fn become_account(account: &Account) -> io::Result<()> {
     take_account(account)
 }
 
-/// The steps that are the same for every account: what is the agent's goes.
+/// Takes the steps that are the same for every account: what is the agent's goes.
 pub(super) fn prepare() -> io::Result<()> {
     umask(Mode::from_raw_mode(UMASK));
     chdir("/")?;

@@ -30,7 +30,7 @@ use crate::os::environment;
 use crate::session::subsystem::{self, SubsystemServer};
 use crate::sftp;
 
-/// The helper's whole life: it never returns, because it becomes the shell or ends.
+/// Runs the helper's whole life: it never returns, because it becomes the shell or ends.
 pub fn main() -> ! {
     // Descriptor 0 is wanted for the shell; this copy closes by itself when the shell starts.
     if let Ok(control) = fcntl_dupfd_cloexec(stdin(), 3) {
@@ -132,20 +132,20 @@ fn receive(control: &mut UnixStream) -> io::Result<(Instructions, Vec<OwnedFd>)>
     Ok((instructions, descriptors))
 }
 
-/// What the helper turns into.
+/// Describes what the helper turns into.
 struct Program {
-    /// What it is, for who hears that it can't be run.
+    /// Holds what it is, for who hears that it can't be run.
     what: &'static str,
-    /// Where it is.
+    /// Holds where it is.
     path: PathBuf,
     /// Its zeroth argument, and the others.
     arguments: (OsString, Vec<OsString>),
-    /// What `path` or an argument names by its number.
+    /// Holds what `path` or an argument names by its number.
     _held: Option<OwnedFd>,
 }
 
-/// The account's shell with the session's work; a login shell has a `-` before its name and no command. Only an
-/// sftp server that is held to something has no shell about it.
+/// Returns the account's shell with the session's work; a login shell has a `-` before its name and no command. Only
+/// an sftp server that is held to something has no shell about it.
 fn program_of(account: &Account, instructions: &Instructions) -> Result<Program, SessionRefusal> {
     let name = account
         .shell
@@ -202,9 +202,9 @@ fn shell(
     }
 }
 
-/// The command that runs the agent itself as the account's SFTP server. Through the account's shell, as sshd starts
-/// a server, so that a shell that forbids commands forbids this one too. The program is named by a descriptor: its
-/// file may have been replaced by an update, or lie where the account can't go.
+/// Returns the command that runs the agent itself as the account's SFTP server. Through the account's shell, as sshd
+/// starts a server, so that a shell that forbids commands forbids this one too. The program is named by a descriptor:
+/// its file may have been replaced by an update, or lie where the account can't go.
 fn internal_sftp(shell: &OsStr) -> Result<(OsString, Option<OwnedFd>), Errno> {
     let program = open("/proc/self/exe", OFlags::PATH, Mode::empty())?;
     // Shells of this family close what they inherit.
@@ -221,9 +221,9 @@ fn internal_sftp(shell: &OsStr) -> Result<(OsString, Option<OwnedFd>), Errno> {
     Ok((command, Some(program)))
 }
 
-/// The server under terms. Without a shell: its start-up files are the account's, and who may change them by sftp
-/// would choose what runs in the server's place. So the shell cannot refuse either, and is looked up among the login
-/// shells before.
+/// Returns the server under terms. Without a shell: its start-up files are the account's, and who may change them by
+/// sftp would choose what runs in the server's place. So the shell cannot refuse either, and is looked up among the
+/// login shells before.
 fn held_sftp(terms: &SftpTerms) -> Result<Program, Errno> {
     let program = open(
         "/proc/self/exe",
@@ -256,7 +256,7 @@ fn take_standard_streams(mut descriptors: Vec<OwnedFd>) -> io::Result<()> {
     Ok(())
 }
 
-/// Its own session and process group, and streams that belong to the account: only their owner may open
+/// Makes a session and process group of its own, and streams that belong to the account: only their owner may open
 /// them once more, as `/dev/stderr` does. A terminal controls the session.
 fn start_session(is_terminal: bool, account: &Account) -> io::Result<()> {
     setsid()?;
@@ -288,7 +288,7 @@ fn start_session(is_terminal: bool, account: &Account) -> io::Result<()> {
     Ok(())
 }
 
-/// What PAM says to who logs in, such as that a password expires soon.
+/// Shows what PAM says to who logs in, such as that a password expires soon.
 fn show(notice: &str) {
     let mut terminal = io::stderr();
     for line in notice.lines() {

@@ -56,7 +56,7 @@ const READY: u8 = 1;
 /// A [`SessionRefusal`] follows, in postcard.
 const REFUSED: u8 = 2;
 
-/// What the helper shall do. Its descriptors come beside: the terminal, or three pipes.
+/// Describes what the helper shall do. Its descriptors come beside: the terminal, or three pipes.
 #[derive(Serialize, Deserialize)]
 struct Instructions {
     /// With `env` already filtered.
@@ -65,28 +65,28 @@ struct Instructions {
     tty: Option<String>,
     /// The agent's own `TZ`.
     time_zone: Option<String>,
-    /// What serves sftp.
+    /// Holds what serves sftp.
     sftp_server: SftpServer,
     /// The terms of `open`, which do not travel within it.
     terms: SessionTerms,
     /// The socket of the operator's SSH agent.
     agent_socket: Option<String>,
-    /// What bounds the session's tasks.
+    /// Holds what bounds the session's tasks.
     tasks: TaskLimit,
-    /// What PAM gave, where it opened the session.
+    /// Holds what PAM gave, where it opened the session.
     given: Option<PamResult>,
 }
 
-/// What all sessions of this agent have in common.
+/// Describes what all sessions of this agent have in common.
 #[derive(Debug)]
 pub(crate) struct Common<'a> {
     /// The agent itself.
     pub(crate) program: &'a Path,
-    /// What serves sftp.
+    /// Holds what serves sftp.
     pub(crate) sftp_server: &'a SftpServer,
-    /// What bounds what runs.
+    /// Holds what bounds what runs.
     pub(crate) tasks: &'a TaskLimit,
-    /// Who makes a session a login session.
+    /// Holds who makes a session a login session.
     pub(crate) login: LoginMode,
 }
 
@@ -256,7 +256,7 @@ fn send_with(control: &UnixStream, bytes: &[u8], descriptors: &[OwnedFd]) -> io:
     )?)
 }
 
-/// What an answer of the helper says; `None` if the shell runs.
+/// Returns what an answer of the helper says; `None` if the shell runs.
 fn refusal_in(answer: &[u8]) -> Option<SessionRefusal> {
     let unclear = || SessionRefusal::Failed("the session's helper ended without a word".to_owned());
     let after_ready = answer.strip_prefix(&[READY]);

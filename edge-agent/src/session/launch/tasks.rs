@@ -25,10 +25,10 @@ use crate::session::limits::{
     CGROUP_ATTEMPTS, MAX_SWEPT_CGROUPS, MIN_TASKS, TASKS_SHARE_ACCOUNT, TASKS_SHARE_SESSION,
 };
 
-/// How the cgroups of accounts are called; the user id follows.
+/// The prefix of the names of accounts' cgroups; the user id follows.
 const PREFIX: &str = "holdfast-uid-";
 
-/// What bounds the tasks of sessions.
+/// Describes what bounds the tasks of sessions.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TaskLimit {
     /// Cgroups below this one, which is the agent's own.
@@ -48,7 +48,7 @@ pub enum TaskLimit {
 }
 
 impl TaskLimit {
-    /// What this device has.
+    /// Returns what this device has.
     #[must_use]
     pub fn detect() -> Self {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
@@ -170,7 +170,7 @@ impl fmt::Display for TaskLimit {
     }
 }
 
-/// The folder of the cgroup of version 2 that a process is in, by its `cgroup` and `mountinfo` in `/proc`.
+/// Returns the folder of the cgroup of version 2 that a process is in, by its `cgroup` and `mountinfo` in `/proc`.
 fn own_folder(cgroup: &str, mounts: &str) -> Option<PathBuf> {
     let own = cgroup.lines().find_map(|line| line.strip_prefix("0::"))?;
     mounts.lines().find_map(|line| {
@@ -186,7 +186,7 @@ fn own_folder(cgroup: &str, mounts: &str) -> Option<PathBuf> {
     })
 }
 
-/// Whether cgroups below this one can bound tasks.
+/// Returns whether cgroups below this one can bound tasks.
 fn has_pids(folder: &Path) -> bool {
     let controllers = fs::read_to_string(folder.join("cgroup.controllers")).unwrap_or_default();
     controllers.split_whitespace().any(|name| name == "pids")

@@ -48,7 +48,7 @@ static DIALS: Semaphore = Semaphore::new(MAX_DIAL_HELPERS);
 /// Each socket that is listened on has a process for as long as it is open.
 static KEEPERS: Semaphore = Semaphore::new(MAX_KEEPERS);
 
-/// What a helper shall do.
+/// Describes what a helper shall do.
 #[derive(Debug, Serialize, Deserialize)]
 struct SocketTask {
     login: Login,
@@ -65,7 +65,7 @@ enum SocketAction {
     Agent,
 }
 
-/// What it answers. Where there is no refusal, the socket comes beside.
+/// Describes what it answers. Where there is no refusal, the socket comes beside.
 #[derive(Debug, Serialize, Deserialize)]
 struct SocketAnswer {
     refusal: Option<SessionRefusal>,
@@ -73,7 +73,7 @@ struct SocketAnswer {
     path: Option<String>,
 }
 
-/// What a helper made.
+/// Describes what a helper made.
 struct MadeSocket {
     socket: OwnedFd,
     control: Async<UnixStream>,
@@ -84,7 +84,7 @@ struct MadeSocket {
 #[derive(Debug)]
 pub(crate) struct Listener {
     socket: Async<UnixListener>,
-    /// Where it is, if that was not the operator's choice.
+    /// Holds where it is, if that was not the operator's choice.
     pub(crate) path: Option<String>,
     /// The keeper lives until this is closed.
     _control: Async<UnixStream>,
@@ -125,7 +125,7 @@ pub(crate) async fn listen(
 /// Makes a socket for an operator's SSH agent, in a folder of the account's.
 ///
 /// # Errors
-/// Why not.
+/// The reason.
 pub(crate) async fn agent(
     program: &Path,
     login: Login,
@@ -158,7 +158,7 @@ async fn keep(
 }
 
 impl Listener {
-    /// The next connection that comes.
+    /// Returns the next connection that comes.
     pub(crate) fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<UnixStream> {
         loop {
             match self.socket.get_ref().accept() {
@@ -246,7 +246,7 @@ async fn converse(
     Ok((answer, socket))
 }
 
-/// The length of an answer, and the descriptor that comes with it.
+/// Returns the length of an answer, and the descriptor that comes with it.
 fn receive_first(control: &UnixStream, length: &mut [u8; 4]) -> io::Result<Option<OwnedFd>> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);

@@ -20,7 +20,7 @@ use thiserror::Error;
 use super::status::SftpStatus;
 use crate::sftp::limits::SFTP_ROOT_ATTEMPTS;
 
-/// Why there is no root to serve.
+/// The reason why there is no root to serve.
 #[derive(Debug, Error)]
 pub enum RootError {
     /// It can't be opened.
@@ -55,7 +55,7 @@ pub enum RootError {
 pub(super) struct SftpPath<'a>(&'a [u8]);
 
 impl<'a> SftpPath<'a> {
-    /// What a client sent.
+    /// Checks what a client sent.
     pub(super) fn new(bytes: &'a [u8]) -> Result<Self, SftpStatus> {
         if bytes.contains(&0) {
             return Err(SftpStatus::new(Code::Failure, "the path holds a NUL byte"));
@@ -71,7 +71,7 @@ impl<'a> SftpPath<'a> {
         self.0
     }
 
-    /// The folder, and the last name in it. Where that is no name (`.`, `..`, `/`), all of it is the folder
+    /// Returns the folder, and the last name in it. Where that is no name (`.`, `..`, `/`), all of it is the folder
     /// and `.` the name, with which nothing can be removed, replaced or made.
     fn split(self) -> (&'a [u8], &'a [u8]) {
         let end = self.0.iter().rposition(|byte| *byte != b'/');
@@ -90,7 +90,7 @@ impl<'a> SftpPath<'a> {
     }
 }
 
-/// What paths are in.
+/// Describes what paths are in.
 #[derive(Debug)]
 pub(super) enum SftpTree {
     /// The file system; relative paths begin at the working directory.
@@ -139,7 +139,7 @@ impl PathLocation<'_> {
         }
     }
 
-    /// Its attributes.
+    /// Returns its attributes.
     pub(super) fn stat(&self, flags: AtFlags) -> Result<Stat, Errno> {
         statat(self.folder(), self.name(), flags)
     }
@@ -191,7 +191,7 @@ impl SftpTree {
         self.open_bytes(path.0, flags | OFlags::CLOEXEC, mode)
     }
 
-    /// The name itself, which may be a link or nothing yet.
+    /// Returns the name itself, which may be a link or nothing yet.
     pub(super) fn entry<'a>(&self, path: SftpPath<'a>) -> Result<PathLocation<'a>, Errno> {
         let Self::Under(root) = self else {
             return Ok(PathLocation::At(path.0));
@@ -205,7 +205,7 @@ impl SftpTree {
         Ok(PathLocation::In(folder, name))
     }
 
-    /// What the path leads to, links followed.
+    /// Returns what the path leads to, links followed.
     pub(super) fn target<'a>(&self, path: SftpPath<'a>) -> Result<PathLocation<'a>, Errno> {
         let Self::Under(root) = self else {
             return self.entry(path);
@@ -270,7 +270,7 @@ impl SftpTree {
     }
 }
 
-/// The one way into a root.
+/// Opens a path within a root; there is no other way into one.
 fn open_in(root: &OwnedFd, path: &[u8], flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
     let guard = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     // The kernel takes no mode where nothing is made.
@@ -289,7 +289,7 @@ fn open_in(root: &OwnedFd, path: &[u8], flags: OFlags, mode: Mode) -> Result<Own
     openat2(root, path, flags, mode, guard)
 }
 
-/// A link that leads to an open descriptor, and to nothing else.
+/// Returns a link that leads to an open descriptor, and to nothing else.
 pub(super) fn name_of(descriptor: &OwnedFd) -> String {
     format!("/proc/self/fd/{}", descriptor.as_raw_fd())
 }

@@ -26,7 +26,7 @@ pub(super) struct FileServer {
     pub(super) answers: Answers,
 }
 
-/// Why a server ended before its client did.
+/// The reason why a server ended before its client did.
 #[derive(Debug, Error)]
 pub enum ServeError {
     /// What came is no SFTP.
@@ -40,7 +40,7 @@ pub enum ServeError {
     Lost(#[from] Errno),
 }
 
-/// What an operation has left to do.
+/// Describes what an operation has left to do.
 pub(super) enum OperationStep {
     /// To say that it went well.
     Well,
@@ -244,7 +244,7 @@ fn handles_of<'a>(request: &SftpRequest<'a>) -> [Option<&'a [u8]>; 2] {
     }
 }
 
-/// Whether a request would change anything. A kind that is not known to leave all as it is changes it.
+/// Returns whether a request would change anything. A kind that is not known to leave all as it is changes it.
 fn changes(request: &SftpRequest<'_>) -> bool {
     match request {
         SftpRequest::Open { flags, .. } | SftpRequest::OpenAs { flags, .. } => flags & WRITING != 0,

@@ -25,7 +25,7 @@ impl ServeFixture {
         Self { folder, server }
     }
 
-    /// The one answer to a request: its kind and what follows its number.
+    /// Returns the one answer to a request: its kind and what follows its number.
     fn ask(&mut self, request: SftpRequest<'_>) -> (u8, Vec<u8>) {
         self.server.answers.clear();
         let request = Ok(request);
@@ -82,7 +82,7 @@ fn copy<'a>(from: (&'a [u8], u64), length: u64, to: (&'a [u8], u64)) -> SftpRequ
     }
 }
 
-/// What OpenSSH's `put` opens with: to write, made if it is not there, cut off if it is.
+/// Holds what OpenSSH's `put` opens with: to write, made if it is not there, cut off if it is.
 const PUT: u32 = 0x1a;
 
 fn open_as<'a>(handle: &'a [u8], path: &'a [u8]) -> SftpRequest<'a> {
@@ -141,7 +141,7 @@ fn what_could_not_be_opened_is_refused_until_it_is_closed() {
     }
 }
 
-/// Whether some process has the file open for writing: then it can't be run.
+/// Returns whether some process has the file open for writing: then it can't be run.
 fn is_written(path: &std::path::Path) -> bool {
     let run = std::process::Command::new(path).status();
     matches!(run, Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy)
@@ -453,7 +453,7 @@ fn what_is_no_sftp_ends_the_server() {
     }
 }
 
-/// Bytes that mean something in the fixture, more often than not. No path among them leads up or begins at the
+/// Returns bytes that mean something in the fixture, more often than not. No path among them leads up or begins at the
 /// top: if the root did not hold, this test would wreck the machine that shows it.
 fn some_bytes() -> impl Strategy<Value = Vec<u8>> {
     let names = prop::sample::select(vec![

@@ -25,7 +25,7 @@ use crate::tunnel::limits::{
 };
 use crate::tunnel::tls::{self, Trust};
 
-/// Why no connection came to be.
+/// The reason why no connection came to be.
 #[derive(Debug, Error)]
 pub enum DialError {
     /// The name could not be resolved.
@@ -45,9 +45,9 @@ pub enum DialError {
     /// quinn refused the parameters.
     #[error("cannot dial {address}: {reason}")]
     Connect {
-        /// Where to.
+        /// The address that was dialled.
         address: SocketAddr,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
     /// No answer in time.
@@ -131,7 +131,7 @@ async fn dial_one(config: &ClientConfig, to: SocketAddr) -> Result<DialledRelay,
     })
 }
 
-/// A socket of the family of `to`, on any port.
+/// Returns a socket of the family of `to`, on any port.
 ///
 /// # Errors
 /// What the system says.
@@ -147,7 +147,7 @@ pub(crate) fn bind_for(to: SocketAddr) -> std::io::Result<UdpSocket> {
     Ok(socket)
 }
 
-/// The source address that the system would use towards `to` now; `None` without a route.
+/// Returns the source address that the system would use towards `to` now; `None` without a route.
 #[must_use]
 pub(crate) fn source_address(to: SocketAddr) -> Option<SocketAddr> {
     let socket = bind_for(to).ok()?;

@@ -150,7 +150,7 @@ async fn until_empty(folder: &std::path::Path, number: u8) {
 const NOISE: &str = "head -c 3000000 /dev/zero | openssl enc -aes-128-ctr -K 00 -iv 00 2>/dev/null";
 
 #[test]
-fn a_recording_reaches_the_relay_and_only_then_leaves_the_device() {
+fn a_recording_leaves_the_device_only_when_the_relay_has_it() {
     run(async {
         let pair = Pair::recorded(Device::new(), |_| {}).await;
         let folder = pair.device.path("spool");

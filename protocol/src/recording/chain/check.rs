@@ -20,23 +20,23 @@ pub struct Checker<'s> {
     end: Option<RecordingEnd>,
 }
 
-/// What comes of comparing a recording with the relay's own row.
+/// Describes what comes of comparing a recording with the relay's own row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Assessment {
-    /// What is proved of stdin, stdout and stderr.
+    /// Holds what is proved of stdin, stdout and stderr.
     pub streams: [StreamProof; 3],
-    /// Why the terminal's sizes and the signals are not all proved; `None` if they are.
+    /// The reason why the terminal's sizes and the signals are not all proved; `None` if they are.
     pub control: Option<Unproved>,
-    /// What else contradicts the relay's row: the first of it.
+    /// Holds what else contradicts the relay's row: the first of it.
     pub contradiction: Option<Contradiction>,
 }
 
-/// What is proved of one stream.
+/// Describes what is proved of one stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamProof {
-    /// Which stream.
+    /// The stream.
     pub stream: Stream,
-    /// How many bytes the relay passed on.
+    /// Holds how many bytes the relay passed on.
     pub relayed: u64,
     /// Recorded bytes that are proved to be what the relay passed on, in that order.
     pub proved: u64,
@@ -49,26 +49,26 @@ pub struct StreamProof {
     pub unproved: u64,
     /// Recorded bytes that the relay never passed on.
     pub unseen: u64,
-    /// Why not everything is proved; `None` if it is.
+    /// The reason why not everything is proved; `None` if it is.
     pub lack: Option<Unproved>,
 }
 
 impl Assessment {
-    /// Whether the recording is not what the relay passed on.
+    /// Returns whether the recording is not what the relay passed on.
     #[must_use]
     pub fn is_contradicted(&self) -> bool {
         let lacks = self.streams.iter().filter_map(|proof| proof.lack);
         self.contradiction.is_some() || lacks.chain(self.control).any(Unproved::is_contradiction)
     }
 
-    /// Whether everything in it is what the relay passed on, and nothing of that is missing.
+    /// Returns whether everything in it is what the relay passed on, and nothing of that is missing.
     #[must_use]
     pub fn is_proved(&self) -> bool {
         let proved = |proof: &StreamProof| matches!(proof.lack, None | Some(Unproved::CountedOnly));
         self.contradiction.is_none() && self.control.is_none() && self.streams.iter().all(proved)
     }
 
-    /// Bytes that the relay passed on and this recording does not prove.
+    /// Returns bytes that the relay passed on and this recording does not prove.
     #[must_use]
     pub fn not_proved(&self) -> u64 {
         let of = |proof: &StreamProof| match proof.lack {
@@ -137,14 +137,14 @@ impl<'s> Checker<'s> {
         }
     }
 
-    /// Bytes of all streams that are proved by now.
+    /// Returns bytes of all streams that are proved by now.
     #[must_use]
     pub fn proved(&self) -> u64 {
         let lanes = self.streams.iter().map(Lane::proved);
         lanes.fold(0, |sum, bytes| sum.saturating_add(bytes))
     }
 
-    /// What is proved. `whole` says that the recording is complete and untampered by itself.
+    /// Returns what is proved. `whole` says that the recording is complete and untampered by itself.
     #[must_use]
     pub fn finish(&self, whole: bool) -> Assessment {
         let view = match self.expected.closing {

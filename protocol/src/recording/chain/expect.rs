@@ -11,7 +11,7 @@ use crate::ids::{DeviceId, Login, UserName};
 use crate::recording::digest::Mac;
 use crate::wire::{Exit, Pty, RecordingTerms, SFTP, Signal, WindowSize, Work};
 
-/// What the relay knows of a session that was recorded.
+/// Describes what the relay knows of a session that was recorded.
 #[derive(Clone, Debug)]
 pub struct Expectation {
     /// The operator.
@@ -22,20 +22,20 @@ pub struct Expectation {
     pub login: Login,
     /// The operator's address.
     pub client: SocketAddr,
-    /// What the session was.
+    /// Holds what the session was.
     pub kind: RecordedKind,
-    /// What it was begun with; `None` where an older relay did not keep it.
+    /// Holds what it was begun with; `None` where an older relay did not keep it.
     pub begun: Option<SessionStart>,
-    /// What passed on the three streams.
+    /// Holds what passed on the three streams.
     pub seen: [StreamDigest; 3],
     /// The sizes and signals that were passed on; `None` where an older relay did not keep them.
     pub control: Option<ControlDigest>,
-    /// How the session ended; `None` if the relay was killed before it kept that. What it saw pass may then be older
-    /// than the end.
+    /// Holds how the session ended; `None` if the relay was killed before it kept that. What it saw pass may then be
+    /// older than the end.
     pub closing: Option<Closing>,
 }
 
-/// What a session was, as far as it decides what its recording holds.
+/// Describes what a session was, as far as it decides what its recording holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecordedKind {
     /// A shell.
@@ -48,8 +48,8 @@ pub enum RecordedKind {
     Forwards,
 }
 
-/// What a session was begun with. Command and environment are kept as keyed tags alone: when the relay erases the
-/// session's key, nothing can be guessed from them.
+/// Describes what a session was begun with. Command and environment are kept as keyed tags alone: when the relay
+/// erases the session's key, nothing can be guessed from them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionStart {
     /// Length and tag of the command line.
@@ -60,22 +60,22 @@ pub struct SessionStart {
     pub terminal: Option<(String, WindowSize)>,
     /// The names of the environment, each with the tag of name and value.
     pub env: Vec<(String, Tag)>,
-    /// How it was to be recorded: everything of the terms but the key.
+    /// Holds how it was to be recorded: everything of the terms but the key.
     pub mode: crate::wire::RecordingMode,
-    /// What of stdin was to be recorded.
+    /// Holds what of stdin was to be recorded.
     pub stdin: crate::wire::StdinMode,
-    /// Whether the session was let begin although it might not be recorded.
+    /// True if the session was let begin although it might not be recorded.
     pub recover: bool,
 }
 
-/// How a session ended, as the relay saw it.
+/// Describes how a session ended, as the relay saw it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Closing {
     /// The exit status that the relay passed on; `None`: the session was cut off before one came.
     pub exit: Option<Exit>,
 }
 
-/// What the relay sends on a session beside data.
+/// Describes what the relay sends on a session beside data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum ControlMessage {
     /// The terminal's new size.
@@ -95,7 +95,7 @@ pub struct ControlDigest {
 }
 
 impl RecordedKind {
-    /// Whether a recording of this kind holds the streams' data. Of a subsystem the name decides.
+    /// Returns whether a recording of this kind holds the streams' data. Of a subsystem the name decides.
     #[must_use]
     pub fn holds_data(self, begun: Option<&SessionStart>) -> bool {
         let subsystem = begun.and_then(|begun| begun.subsystem.as_deref());
@@ -108,7 +108,7 @@ impl RecordedKind {
 }
 
 impl SessionStart {
-    /// What a session is begun with.
+    /// Returns what a session is begun with.
     #[must_use]
     pub fn of(
         work: &Work,

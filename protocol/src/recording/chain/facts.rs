@@ -9,7 +9,7 @@ use crate::recording::digest::Mac;
 use crate::recording::record::{Event, RecordingStart, StartedWork, Stream};
 use crate::wire::{Exit, RecordingMode, StdinMode};
 
-/// How a recording contradicts what the relay knows of its session, beside the streams' data.
+/// Describes how a recording contradicts what the relay knows of its session, beside the streams' data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Contradiction {
     /// Its start.
@@ -35,7 +35,7 @@ pub enum Contradiction {
     Eof,
 }
 
-/// What a start says.
+/// Describes what a start says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Fact {
     /// The operator.
@@ -62,7 +62,7 @@ pub enum Fact {
     /// The environment.
     #[error("environment")]
     Environment,
-    /// How it was to be recorded.
+    /// The terms of the recording.
     #[error("recording mode")]
     Mode,
 }
@@ -135,7 +135,7 @@ impl<'s> FactCheck<'s> {
         self.holds_data
     }
 
-    /// What contradicts, once all records were taken. `whole` says that the recording is complete by itself.
+    /// Returns what contradicts, once all records were taken. `whole` says that the recording is complete by itself.
     pub(super) fn finish(&self, whole: bool) -> Option<Contradiction> {
         let passed = self.expected.closing.and_then(|closing| closing.exit);
         let lacks_exit = whole && passed.is_some() && self.exit.is_none();
@@ -198,7 +198,7 @@ impl<'s> FactCheck<'s> {
         None
     }
 
-    /// Whether the environment is what was sent, in that order; the device may have refused some of it.
+    /// Returns whether the environment is what was sent, in that order; the device may have refused some of it.
     fn is_env(&self, start: &RecordingStart<'_>, begun: &SessionStart) -> bool {
         let mut sent = begun.env.iter();
         start.env.iter().all(|(name, value)| {
@@ -273,7 +273,7 @@ impl CommandCheck {
     }
 }
 
-/// Whether the work is of the kind that the session was.
+/// Returns whether the work is of the kind that the session was.
 fn is_kind(work: &StartedWork<'_>, expected: &Expectation) -> bool {
     match (work, expected.kind) {
         (StartedWork::Shell, RecordedKind::Shell)

@@ -2,7 +2,7 @@
 
 use super::{Chain, DigestPoint, StreamDigest, Tag};
 
-/// Why a stream is not proved from end to end.
+/// The reason why a stream is not proved from end to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unproved {
     /// The data is not part of this kind of recording; the device's own count and digest agree with the
@@ -30,14 +30,14 @@ pub enum Unproved {
 }
 
 impl Unproved {
-    /// Whether it is a contradiction, and not a mere lack of proof.
+    /// Returns whether it is a contradiction, and not a mere lack of proof.
     #[must_use]
     pub fn is_contradiction(self) -> bool {
         matches!(self, Self::Altered { .. } | Self::Dropped | Self::Added)
     }
 }
 
-/// Which way a stream goes.
+/// The direction of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StreamDirection {
     /// To the device. What it got, the relay has sent.
@@ -46,7 +46,7 @@ pub(super) enum StreamDirection {
     Out,
 }
 
-/// How far the relay's own view of a session goes.
+/// Describes how far the relay's own view of a session goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum View {
     /// Up to the exit status: the output is complete.
@@ -57,7 +57,7 @@ pub(super) enum View {
     Stale,
 }
 
-/// How many bytes of a stream are what.
+/// Describes how many bytes of a stream are what.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counts {
     pub(super) proved: u64,
@@ -75,7 +75,7 @@ pub(super) struct Lane<'s> {
     seen: &'s StreamDigest,
     /// The next of the seen points that the chain has not come to.
     next: usize,
-    /// Whether the end, and the part of a frame behind it, were met and held.
+    /// True if the end, and the part of a frame behind it, were met and held.
     end_held: bool,
     partial_held: bool,
     /// Bytes up to the last point that held, and the two kinds of bytes since then.
@@ -107,19 +107,19 @@ impl<'s> Lane<'s> {
         lane
     }
 
-    /// How many bytes the relay passed on.
+    /// Returns how many bytes the relay passed on.
     pub(super) fn relayed(&self) -> u64 {
         let partial = self.seen.partial.as_ref();
         let partial = partial.map_or(0, |partial| partial.bytes);
         self.seen.end.bytes.saturating_add(partial)
     }
 
-    /// Bytes that are proved by now, those redacted among them.
+    /// Returns bytes that are proved by now, those redacted among them.
     pub(super) fn proved(&self) -> u64 {
         self.counts.proved.saturating_add(self.counts.redacted)
     }
 
-    /// Whole frames so far.
+    /// Returns whole frames so far.
     pub(super) fn frames(&self) -> u64 {
         self.chain.point().frames
     }
@@ -291,7 +291,7 @@ impl<'s> Lane<'s> {
         surplus.or(gaps.then_some(Unproved::Gaps))
     }
 
-    /// The same of a recording that does not hold the data: the device's count and digest against the relay's.
+    /// Returns the same of a recording that does not hold the data: the device's count and digest against the relay's.
     pub(super) fn finish_counted(
         &self,
         end: Option<DigestPoint>,
@@ -319,7 +319,7 @@ impl<'s> Lane<'s> {
     }
 }
 
-/// What it is that a recording has more of a stream than the relay passed on.
+/// Returns what it is that a recording has more of a stream than the relay passed on.
 fn surplus(direction: StreamDirection, view: View) -> Unproved {
     match (direction, view) {
         (_, View::Stale) => Unproved::NotKept,
@@ -329,8 +329,8 @@ fn surplus(direction: StreamDirection, view: View) -> Unproved {
     }
 }
 
-/// What it is that a recording which is whole has less of a stream than the relay passed on. Output is recorded before
-/// it is sent; input is recorded when it arrives.
+/// Returns what it is that a recording which is whole has less of a stream than the relay passed on. Output is
+/// recorded before it is sent; input is recorded when it arrives.
 fn shortage(direction: StreamDirection) -> Unproved {
     match direction {
         StreamDirection::In => Unproved::InFlight,

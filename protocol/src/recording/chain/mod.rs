@@ -56,7 +56,7 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// A chain with nothing on it.
+    /// Returns a chain with nothing on it.
     #[must_use]
     pub fn new(key: &ChainKey, stream: Stream) -> Self {
         Self::on(key, stream as u8)
@@ -116,13 +116,13 @@ impl Chain {
         self.at
     }
 
-    /// Whether no frame has begun that is not whole.
+    /// Returns whether no frame has begun that is not whole.
     #[must_use]
     pub fn is_between_frames(&self) -> bool {
         self.frame.is_none()
     }
 
-    /// The tag that a frame would have that ends behind `more` bytes of what is still to come.
+    /// Returns the tag that a frame would have that ends behind `more` bytes of what is still to come.
     fn tag_at(&self, more: &[u8]) -> Tag {
         let mut mac = match &self.frame {
             Some((mac, _)) => mac.clone(),
@@ -138,7 +138,7 @@ impl Chain {
         self.frame = None;
     }
 
-    /// How many bytes of an unfinished frame have come.
+    /// Returns how many bytes of an unfinished frame have come.
     pub(super) fn begun(&self) -> u64 {
         self.frame.as_ref().map_or(0, |(_, length)| *length)
     }
@@ -160,7 +160,7 @@ impl fmt::Debug for Chain {
     }
 }
 
-/// What the relay notes of one stream that it splices: the chain, and points on the way, evenly spread, so
+/// Describes what the relay notes of one stream that it splices: the chain, and points on the way, evenly spread, so
 /// that a recording which ends early can be checked as far as it goes.
 #[derive(Clone, Debug)]
 pub struct StreamDigester {
@@ -191,7 +191,7 @@ impl StreamDigester {
         }
     }
 
-    /// How many whole frames have passed.
+    /// Returns how many whole frames have passed.
     #[must_use]
     pub fn frames(&self) -> u64 {
         self.chain.at.frames
@@ -213,7 +213,7 @@ impl StreamDigester {
         }
     }
 
-    /// What was seen, to be kept until the recording arrives.
+    /// Returns what was seen, to be kept until the recording arrives.
     #[must_use]
     pub fn seen(&self) -> StreamDigest {
         let partial = (self.chain.begun() > 0).then(|| Partial {
@@ -228,7 +228,7 @@ impl StreamDigester {
     }
 }
 
-/// What the relay has seen of one stream. Not secret; of no use without the key.
+/// Describes what the relay has seen of one stream. Not secret; of no use without the key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamDigest {
     /// The end of the chain.
@@ -242,7 +242,7 @@ pub struct StreamDigest {
 /// The part of a frame that passed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Partial {
-    /// How many bytes.
+    /// The number of bytes.
     pub bytes: u64,
     /// The tag that a frame of just these bytes would have.
     pub tag: Tag,

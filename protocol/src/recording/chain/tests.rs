@@ -14,7 +14,7 @@ use crate::wire::Exit;
 
 const KEY: ChainKey = ChainKey([7; 32]);
 
-/// What happens with one frame on its way into the recording.
+/// Describes what happens with one frame on its way into the recording.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum FrameFate {
     Whole,
@@ -77,8 +77,8 @@ impl RecordedDevice {
     }
 }
 
-/// What the relay knows of a shell on which this has passed, and whether it saw its exit status. It fits the start that
-/// the reader's tests use.
+/// Returns what the relay knows of a shell on which this has passed, and whether it saw its exit status. It fits the
+/// start that the reader's tests use.
 pub(in crate::recording) fn expectation(seen: [StreamDigest; 3], exited: bool) -> Expectation {
     Expectation {
         user: UserName::new("alice").unwrap(),

@@ -102,7 +102,7 @@ fn the_recordings_of_version_1_are_read() {
         (0, "Start(Start { sessio"),
         (1_500, "Stdout ls -l\r\ntotal "),
         (1_700, "Stdin exit\r"),
-        (2_000, "End(End { why: Exite"),
+        (2_000, "End(RecordingEnd { w"),
     ];
     assert_eq!(seen, expected);
     assert_eq!(SESSION, SessionId([0x5a; 16]));

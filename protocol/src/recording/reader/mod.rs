@@ -10,24 +10,24 @@ use super::seal::{RecordingSecret, SealOpener};
 use super::segment::{BlockKind, Footer, SegmentHeader, SegmentLink, bound};
 use crate::ids::SessionId;
 
-/// What a recording is.
+/// Describes what a recording is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadVerdict {
     /// Whole: from the start to the end, nothing missing, nothing altered.
     Complete {
-        /// Why the session ended.
+        /// The reason why the session ended.
         why: EndReason,
     },
     /// It is whole up to here, and then stops.
     Truncated {
-        /// Where.
+        /// The at.
         at: Position,
     },
     /// It is not what the device wrote. What was read before this point is valid.
     Tampered {
-        /// Where.
+        /// The at.
         at: Position,
-        /// How.
+        /// The fault.
         fault: ScanFault,
     },
 }
@@ -56,7 +56,7 @@ pub struct RecordingReader<'k> {
     started: bool,
     end: Option<RecordingEnd>,
     fault: Option<ScanFault>,
-    /// How many more bytes the blocks may unpack to.
+    /// Holds how many more bytes the blocks may unpack to.
     left: u64,
 }
 
@@ -102,7 +102,7 @@ impl<'k> RecordingReader<'k> {
         outcome
     }
 
-    /// What the recording is, by all that was read.
+    /// Returns what the recording is, by all that was read.
     #[must_use]
     pub fn verdict(&self) -> ReadVerdict {
         let at = self.at;
@@ -121,7 +121,7 @@ impl<'k> RecordingReader<'k> {
         self.end.as_ref()
     }
 
-    /// The chain over all that was read: it names the recording.
+    /// Returns the chain over all that was read: it names the recording.
     #[must_use]
     pub fn link(&self) -> SegmentLink {
         self.link
@@ -155,7 +155,7 @@ impl<'k> RecordingReader<'k> {
         Ok(())
     }
 
-    /// The number of the segment that is read next.
+    /// Returns the number of the segment that is read next.
     fn begin_segment(&mut self) -> Result<u32, ScanFault> {
         if self.at == Position::default() {
             return Ok(0);

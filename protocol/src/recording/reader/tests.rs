@@ -121,7 +121,7 @@ fn tampered(segments: &[Vec<u8>], segment: u32, block: u32, fault: ScanFault) {
     assert_eq!((at.segment, at.block, found), (segment, block, fault));
 }
 
-/// Where each block of a segment begins, and its end.
+/// Returns where each block of a segment begins, and its end.
 fn edges(segment: &[u8]) -> Vec<usize> {
     let mut edges = vec![HEADER_LEN];
     let mut at = HEADER_LEN;

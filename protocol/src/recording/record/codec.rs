@@ -8,7 +8,7 @@ use thiserror::Error;
 use super::{Event, KNOWN_EVENTS, Record, RecordedBytes};
 use crate::limits::MAX_RECORD;
 
-/// Why bytes are no records.
+/// The reason why bytes are no records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum RecordError {
     /// A record of our own that is over [`MAX_RECORD`].

@@ -11,17 +11,17 @@ pub struct ForwardOpened<'a> {
     pub id: u32,
     /// `host:port` or the path of a socket, as it was asked for; of a connection that has come, where it has come to.
     pub to: &'a str,
-    /// Who has come, as the kernel says; empty where the device dials or listens.
+    /// The peer, as the kernel reports it; empty where the device dials or listens.
     pub from: &'a str,
-    /// Which way it goes.
+    /// The direction.
     #[serde(deserialize_with = "or_default")]
     pub direction: ForwardDirection,
-    /// What `to` is on the device: what was dialled, or is listened on. A path has none.
+    /// Holds what `to` is on the device: what was dialled, or is listened on. A path has none.
     #[serde(deserialize_with = "or_default")]
     pub address: Option<SocketAddr>,
 }
 
-/// Which way a forward goes.
+/// The direction of a forward.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ForwardDirection {
     /// The device has dialled.
@@ -42,12 +42,12 @@ pub struct ForwardClosed {
     pub sent: u64,
     /// Bytes that came from it.
     pub received: u64,
-    /// How it ended.
+    /// The reason of the end.
     #[serde(deserialize_with = "or_default")]
     pub why: ForwardEnd,
 }
 
-/// How a forward ended, as the device saw it.
+/// Describes how a forward ended, as the device saw it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ForwardEnd {
     /// Both sides have said all.
@@ -63,7 +63,7 @@ pub enum ForwardEnd {
     StillOpen,
 }
 
-/// A field that was appended to the last struct of a record: what was written before it ends there.
+/// Returns a field that was appended to the last struct of a record: what was written before it ends there.
 fn or_default<'de, D, T>(from: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,

@@ -28,12 +28,12 @@ use crate::wire::{Exit, RecordingMode, Signal, StdinMode, WindowSize, Work};
 pub struct Record<'a> {
     /// Microseconds since the record before it, of a clock that never goes back. The first has 0.
     pub delta: u64,
-    /// What happened.
+    /// The event.
     #[serde(borrow)]
     pub event: Event<'a>,
 }
 
-/// What happened.
+/// Describes what happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event<'a> {
     /// First, once.
@@ -67,7 +67,7 @@ pub enum Event<'a> {
     Command(RanCommand<'a>),
     /// A process of the session ended.
     CommandExit(CommandExit),
-    /// Why there are no [`Event::Command`] records, in a word or two.
+    /// There are no [`Event::Command`] records, for this reason, in a word or two.
     CommandsUnavailable(&'a str),
     /// Last, once.
     End(RecordingEnd),
@@ -78,10 +78,10 @@ pub enum Event<'a> {
     EnvironmentRefused(EnvironmentRefused<'a>),
 }
 
-/// How many kinds of events this version knows.
+/// The number of kinds of events that this version knows.
 pub(super) const KNOWN_EVENTS: u8 = 19;
 
-/// Who, where, what and when.
+/// The session, its device and operator, its work, and the time.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordingStart<'a> {
     /// The session.
@@ -96,7 +96,7 @@ pub struct RecordingStart<'a> {
     pub user: UserName,
     /// The account on the device.
     pub login: Login,
-    /// What was asked for.
+    /// The work that was asked for.
     #[serde(borrow)]
     pub work: StartedWork<'a>,
     /// The pseudo-terminal, if there is one.
@@ -111,13 +111,13 @@ pub struct RecordingStart<'a> {
     pub wall: i64,
     /// Its monotonic clock at the start, in microseconds since it booted.
     pub monotonic: u64,
-    /// What was to happen when no room is left.
+    /// Holds what was to happen when no room is left.
     pub mode: RecordingMode,
-    /// What of stdin is recorded.
+    /// Holds what of stdin is recorded.
     pub stdin: StdinMode,
-    /// Whether the data of the streams is recorded, or only counted: not for file transfer and forwarding.
+    /// True if the data of the streams is recorded, or only counted: not for file transfer and forwarding.
     pub streams: bool,
-    /// Whether the spool lies in memory: a power cut loses it.
+    /// True if the spool lies in memory: a power cut loses it.
     pub volatile: bool,
 }
 
@@ -128,7 +128,7 @@ pub enum StartedWork<'a> {
     Shell,
     /// A command line.
     Exec {
-        /// How long it is.
+        /// Its length.
         length: u32,
         /// Its first `MAX_RECORD_COMMAND` bytes.
         #[serde(borrow)]
@@ -141,7 +141,7 @@ pub enum StartedWork<'a> {
 }
 
 impl<'a> StartedWork<'a> {
-    /// Of what was asked for; and what of its command line [`Event::CommandLine`] has to carry.
+    /// Returns that of what was asked for, and what of its command line [`Event::CommandLine`] has to carry.
     #[must_use]
     pub fn of(work: &'a Work) -> (Self, &'a [u8]) {
         match work {
@@ -177,11 +177,11 @@ pub struct RecordedTerminal<'a> {
 /// One of the three streams. The numbers are those of the file descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Stream {
-    /// What the operator typed or sent.
+    /// The input of the operator.
     Stdin,
-    /// What the process wrote; a terminal has only this one.
+    /// The output of the process; a terminal has only this one.
     Stdout,
-    /// What it wrote to stderr.
+    /// The output to stderr.
     Stderr,
 }
 
@@ -189,7 +189,7 @@ impl Stream {
     /// All three, in the order of their numbers.
     pub const ALL: [Self; 3] = [Self::Stdin, Self::Stdout, Self::Stderr];
 
-    /// Its number, to index a table of three.
+    /// Returns its number, to index a table of three.
     #[must_use]
     pub fn index(self) -> usize {
         self as usize
@@ -210,10 +210,10 @@ impl From<DataStream> for Stream {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct RecordedBytes<'a>(pub &'a [u8]);
 
-/// What is known of a frame whose bytes are not recorded.
+/// Describes what is known of a frame whose bytes are not recorded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Redacted {
-    /// How many bytes it had.
+    /// The number of its bytes.
     pub length: u32,
     /// Its tag in the stream's chain, which lets the chain be followed past it. It is keyed with the
     /// session's chain key, which the relay erases: nothing can be guessed from it afterwards.
@@ -223,7 +223,7 @@ pub struct Redacted {
 /// One operation of file transfer.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileOperation<'a> {
-    /// Which.
+    /// The kind of operation.
     pub kind: FileKind,
     /// Its path, as the client gave it. Bytes: a path need not be text.
     #[serde(borrow)]
@@ -231,13 +231,13 @@ pub struct FileOperation<'a> {
     /// The second path, of a rename or link.
     #[serde(borrow)]
     pub other: Option<RecordedBytes<'a>>,
-    /// How many bytes were read or written, or the size that was set.
+    /// Holds how many bytes were read or written, or the size that was set.
     pub size: u64,
     /// SFTP's status code (draft-ietf-secsh-filexfer-02 section 7): 0 is well.
     pub result: u32,
 }
 
-/// What was done with a file.
+/// Describes what was done with a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FileKind {
     /// Opened and read; recorded when it is closed, with the bytes read.
@@ -271,7 +271,7 @@ pub enum FileKind {
 /// Data that the spool could not take, under `best-effort`. Its record takes the place of the data.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap {
-    /// When it began: microseconds before this record.
+    /// Holds when it began: microseconds before this record.
     pub micros: u64,
     /// Bytes that are missing, of each stream.
     pub bytes: [u64; 3],
@@ -279,11 +279,11 @@ pub struct Gap {
     pub after: [DigestPoint; 3],
     /// Records of other kinds that are missing.
     pub records: u64,
-    /// Why.
+    /// The reason.
     pub why: GapReason,
 }
 
-/// Why data is missing.
+/// The reason why data is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum GapReason {
     /// The spool's byte budget was used up.
@@ -300,7 +300,7 @@ pub struct EnvironmentRefused<'a> {
     /// Their names, each cut to `MAX_ENV_NAME` bytes, and at most `MAX_ENV` of them.
     #[serde(borrow)]
     pub names: Vec<&'a str>,
-    /// How many more there were.
+    /// Holds how many more there were.
     pub more: u32,
 }
 
@@ -327,7 +327,7 @@ pub struct RanCommand<'a> {
     /// Its arguments, as far as they fit.
     #[serde(borrow)]
     pub argv: Vec<RecordedBytes<'a>>,
-    /// Whether arguments were left out or cut short.
+    /// True if arguments were left out or cut short.
     pub cut: bool,
     /// Its working directory, where it could be read.
     #[serde(borrow)]
@@ -337,16 +337,16 @@ pub struct RanCommand<'a> {
 /// A process that ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommandExit {
-    /// Which.
+    /// The process.
     pub pid: u32,
-    /// How.
+    /// The exit of the process.
     pub exit: Exit,
 }
 
 /// The end of a recording.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordingEnd {
-    /// Why it ended.
+    /// The reason of the end.
     pub why: EndReason,
     /// The points of the streams' chains: stdin, stdout, stderr.
     pub streams: [DigestPoint; 3],

@@ -13,13 +13,13 @@ use crate::recording::segment::{BLOCK_HEAD_LEN, BlockKind};
 pub struct Damage {
     /// In which segment.
     pub segment: SegmentName,
-    /// Which block of it, from 0.
+    /// The number of the block, from 0.
     pub block: u32,
-    /// How it is wrong.
+    /// The fault.
     pub fault: ScanFault,
 }
 
-/// Whether a fault is one of a block, and not of the whole segment.
+/// Returns whether a fault is one of a block, and not of the whole segment.
 pub(super) fn is_of_a_block(fault: ScanFault) -> bool {
     matches!(
         fault,
@@ -27,9 +27,9 @@ pub(super) fn is_of_a_block(fault: ScanFault) -> bool {
     )
 }
 
-/// Whether whole blocks follow in `rest`, which begins with the damaged one; the kind of the last of them. Their checks
-/// hang on the damaged block, so the shape must do: a run of blocks that ends exactly where the bytes do, or two and more
-/// before a torn one.
+/// Returns whether whole blocks follow in `rest`, which begins with the damaged one; the kind of the last of them.
+/// Their checks hang on the damaged block, so the shape must do: a run of blocks that ends exactly where the bytes do,
+/// or two and more before a torn one.
 pub(super) fn blocks_behind(rest: &[u8]) -> Option<BlockKind> {
     // The damaged block itself may begin with a head that is whole.
     let first = block_length(rest).map_or(1, |length| length.min(rest.len()));
@@ -37,7 +37,7 @@ pub(super) fn blocks_behind(rest: &[u8]) -> Option<BlockKind> {
     starts.filter_map(|start| run(rest.get(start..)?)).next()
 }
 
-/// Whether a part of the bytes was never written: a power cut leaves sectors of zeros. Sealed bytes have none.
+/// Returns whether a part of the bytes was never written: a power cut leaves sectors of zeros. Sealed bytes have none.
 pub(super) fn has_unwritten(rest: &[u8]) -> bool {
     let mut zeros = 0;
     rest.iter().any(|byte| {
@@ -61,7 +61,7 @@ fn run(mut rest: &[u8]) -> Option<BlockKind> {
     }
 }
 
-/// The length of the block that these bytes seem to begin, its head included.
+/// Returns the length of the block that these bytes seem to begin, its head included.
 fn block_length(bytes: &[u8]) -> Option<usize> {
     let [kind, high, middle, low] = *bytes.first_chunk::<4>()?;
     BlockKind::from_number(kind)?;

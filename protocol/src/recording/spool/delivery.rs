@@ -26,7 +26,7 @@ impl Spool {
         gone.chain(finished)
     }
 
-    /// What may be uploaded, a session's segments in their order.
+    /// Returns what may be uploaded, a session's segments in their order.
     pub fn offers(&self) -> impl Iterator<Item = OfferedSegment> + '_ {
         let waiting = |file: &super::SpoolFile| file.state == FileState::Waiting && file.length > 0;
         let waiting = self.files.iter().filter(move |(_, file)| waiting(file));
@@ -39,7 +39,7 @@ impl Spool {
         })
     }
 
-    /// A relay has noted this report of [`Self::reports`], and no other.
+    /// Notes that a relay has noted this report of [`Self::reports`], and no other.
     pub fn handle_noted(&mut self, report: &UploadMessage) {
         match report {
             UploadMessage::Finished(finished) => {
@@ -56,7 +56,7 @@ impl Spool {
         }
     }
 
-    /// A relay has stored a segment. It is removed only if it is the one that is here.
+    /// Notes that a relay has stored a segment. It is removed only if it is the one that is here.
     pub fn handle_stored(&mut self, held: &SegmentHeld) -> bool {
         let name = SegmentName {
             session: held.session,
@@ -72,7 +72,7 @@ impl Spool {
         same
     }
 
-    /// A relay does not take a segment, or it can't be read: it is set aside, once.
+    /// Notes that a relay does not take a segment, or it can't be read: it is set aside, once.
     pub fn handle_refused(&mut self, name: SegmentName, why: SegmentRefused) {
         if why == SegmentRefused::Unavailable {
             return;
@@ -80,7 +80,7 @@ impl Spool {
         self.give_up(name);
     }
 
-    /// A segment can't be read any more: the relay is informed, and the file is set aside.
+    /// Notes that a segment can't be read any more: the relay is informed, and the file is set aside.
     pub fn handle_unreadable(&mut self, name: SegmentName, why: SegmentLost) {
         if self.files.contains_key(&name) {
             self.give_up(name);

@@ -24,7 +24,7 @@ use crate::recording::segment::{
 };
 use crate::wire::{RecordingMode, StdinMode};
 
-/// What a record of data takes beside its bytes: length, time, kind, stream and the length of the bytes.
+/// Holds what a record of data takes beside its bytes: length, time, kind, stream and the length of the bytes.
 const RECORD_OVERHEAD: usize = 20;
 
 /// A session that is being recorded.
@@ -33,7 +33,7 @@ pub(super) struct LiveRecording {
     session: SessionId,
     pub(super) strict: bool,
     stdin: StdinMode,
-    /// Whether the streams' data is recorded, or only digested.
+    /// True if the streams' data is recorded, or only digested.
     pub(super) holds_data: bool,
     pub(super) share: SpoolShare,
     key: RecordingKey,
@@ -54,7 +54,7 @@ pub(super) struct LiveRecording {
     in_flight: u64,
     busy: bool,
     chains: [Chain; 3],
-    /// Whether the frame of stdin that has begun is redacted.
+    /// True if the frame of stdin that has begun is redacted.
     hides: bool,
     /// Bytes of it that have come.
     hidden: usize,
@@ -71,7 +71,7 @@ pub(super) struct LiveRecording {
 #[derive(Debug)]
 struct OpenGap {
     since: u64,
-    /// Where the streams stood: bytes before it that are in the recording, or redacted.
+    /// Holds where the streams stood: bytes before it that are in the recording, or redacted.
     from: [u64; 3],
     records: u64,
     why: GapReason,
@@ -155,13 +155,13 @@ impl LiveRecording {
         redeemed
     }
 
-    /// Sealed bytes that are not written.
+    /// Returns sealed bytes that are not written.
     pub(super) fn unwritten(&self) -> u64 {
         let ready: usize = self.ready.iter().map(|write| write.bytes.len()).sum();
         (self.sealed.len() + ready) as u64 + self.in_flight
     }
 
-    /// The most that so many bytes of data can take.
+    /// Returns the most that so many bytes of data can take.
     pub(super) fn cost(length: usize) -> u64 {
         let records = length / MAX_RECORD_DATA + 1;
         let blocks = length / MAX_BLOCK_PLAIN + 2;
@@ -237,7 +237,7 @@ impl LiveRecording {
         gap.records = gap.records.saturating_add(1);
     }
 
-    /// Whether a gap may end here: only between frames can the chains be taken up again.
+    /// Returns whether a gap may end here: only between frames can the chains be taken up again.
     pub(super) fn may_close_gap(&self) -> bool {
         self.chains.iter().all(Chain::is_between_frames)
     }
@@ -294,7 +294,7 @@ impl LiveRecording {
         Ok(write)
     }
 
-    /// A write was done, or not: then it is tried again later.
+    /// Notes that a write was done, or not: then it is tried again later.
     pub(super) fn handle_written(
         &mut self,
         now: Duration,
@@ -313,7 +313,7 @@ impl LiveRecording {
         }
     }
 
-    /// Whether everything is written.
+    /// Returns whether everything is written.
     pub(super) fn is_written(&self) -> bool {
         self.ended.is_some() && !self.busy && self.ready.is_empty()
     }

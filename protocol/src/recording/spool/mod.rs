@@ -34,18 +34,18 @@ use share::SpoolShare;
 pub use unavailable::Unavailable;
 pub use work::{SpoolWork, SpoolWrite};
 
-/// How a spool behaves.
+/// Describes how a spool behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SpoolConfig {
     /// The most that it may hold. At least `MIN_SPOOL_BYTES`.
     pub max_bytes: u64,
     /// Free space of the file system that it leaves alone.
     pub reserve: u64,
-    /// When it makes sure that what it wrote survives a power cut.
+    /// Holds when it makes sure that what it wrote survives a power cut.
     pub sync: Sync,
 }
 
-/// When written bytes are made safe from a power cut.
+/// Describes when written bytes are made safe from a power cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sync {
     /// With each write: a power cut takes what was not written yet.
@@ -56,10 +56,10 @@ pub enum Sync {
     Off,
 }
 
-/// What begins a recording.
+/// Describes what begins a recording.
 #[derive(Clone, Debug)]
 pub struct Begin<'a> {
-    /// How it is recorded; not [`RecordingMode::Off`](crate::wire::RecordingMode::Off).
+    /// Holds how it is recorded; not [`RecordingMode::Off`](crate::wire::RecordingMode::Off).
     pub terms: &'a RecordingTerms,
     /// To what it is sealed: from the roster.
     pub key: Option<RecordingKey>,
@@ -67,24 +67,24 @@ pub struct Begin<'a> {
     pub seed: [u8; 32],
     /// The first record.
     pub start: RecordingStart<'a>,
-    /// What of a command line is not in it ([`StartedWork::of`](super::record::StartedWork::of)).
+    /// Holds what of a command line is not in it ([`StartedWork::of`](super::record::StartedWork::of)).
     pub rest_of_command: &'a [u8],
 }
 
 /// A piece of a frame of data, as it comes from or goes to the wire.
 #[derive(Clone, Copy, Debug)]
 pub struct DataPiece<'a> {
-    /// Which stream.
+    /// The stream.
     pub stream: Stream,
     /// The bytes.
     pub bytes: &'a [u8],
-    /// How many more of this frame are still to come.
+    /// Holds how many more of this frame are still to come.
     pub remaining: usize,
-    /// Whether the terminal's echo is off. Of a frame that comes in pieces, the first one's counts.
+    /// True if the terminal's echo is off. Of a frame that comes in pieces, the first one's counts.
     pub hidden: bool,
 }
 
-/// Whether something was recorded.
+/// The outcome of offering something to the spool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Accept {
@@ -98,7 +98,7 @@ pub enum Accept {
     Refused(Unavailable),
 }
 
-/// What was written, to judge the wear.
+/// Describes what was written, to judge the wear.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flash {
     /// Bytes written to the medium, repetitions too.
@@ -268,7 +268,7 @@ impl Spool {
         }
     }
 
-    /// Whether a recording of this session is under way.
+    /// Returns whether a recording of this session is under way.
     #[must_use]
     pub fn is_recording(&self, session: &SessionId) -> bool {
         self.live
@@ -276,39 +276,39 @@ impl Spool {
             .is_some_and(|live| live.ended.is_none())
     }
 
-    /// Whether something of this session is not on the medium yet: it runs, or its end waits.
+    /// Returns whether something of this session is not on the medium yet: it runs, or its end waits.
     #[must_use]
     pub fn is_unwritten(&self, session: &SessionId) -> bool {
         self.live.contains_key(session)
     }
 
-    /// Whether no recording is under way and nothing waits to be written.
+    /// Returns whether no recording is under way and nothing waits to be written.
     #[must_use]
     pub fn is_written(&self) -> bool {
         self.live.is_empty()
     }
 
-    /// When there will be work, if nothing happens before.
+    /// Returns when there will be work, if nothing happens before.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Duration> {
         self.live.values().filter_map(LiveRecording::timeout).min()
     }
 
-    /// Bytes that the spool holds or has promised to hold.
+    /// Returns bytes that the spool holds or has promised to hold.
     #[must_use]
     pub fn used(&self) -> u64 {
         let live: u64 = self.live.values().map(LiveRecording::committed).sum();
         self.stored + live
     }
 
-    /// Why the medium does not take what it is given, if it does not.
+    /// Returns why the medium does not take what it is given, if it does not.
     #[must_use]
     pub fn trouble(&self) -> Option<ErrorKind> {
         let failing = self.live.values().find_map(|live| live.failing);
         failing.map(|failing| failing.kind)
     }
 
-    /// What was written so far.
+    /// Returns what was written so far.
     #[must_use]
     pub fn flash(&self) -> Flash {
         self.flash
@@ -320,14 +320,14 @@ impl Spool {
         self.clock = seconds;
     }
 
-    /// When the oldest segment that waits was begun, or last written before the agent's start: in seconds
+    /// Returns when the oldest segment that waits was begun, or last written before the agent's start: in seconds
     /// since 1970, where that is known.
     #[must_use]
     pub fn oldest(&self) -> Option<i64> {
         self.files.values().filter_map(|file| file.modified).min()
     }
 
-    /// How it behaves.
+    /// Returns how it behaves.
     #[must_use]
     pub fn config(&self) -> &SpoolConfig {
         &self.config
@@ -354,7 +354,7 @@ impl Spool {
         Ok(())
     }
 
-    /// Whether `cost` more bytes can be taken of a session; if not, what follows for it.
+    /// Returns whether `cost` more bytes can be taken of a session; if not, what follows for it.
     fn admit(
         &mut self,
         now: Duration,
@@ -410,7 +410,7 @@ impl Spool {
         }
     }
 
-    /// Whether the spool may grow by so much for a session of this share.
+    /// Returns whether the spool may grow by so much for a session of this share.
     fn room_for(&self, cost: u64, share: SpoolShare) -> Result<(), Unavailable> {
         let used = self.used();
         let left = share.left_of(self.config.max_bytes);

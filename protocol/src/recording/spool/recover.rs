@@ -17,7 +17,7 @@ use crate::recording::scan::{ExpectedSegment, ScanFault, SegmentScan};
 use crate::recording::segment::{BlockKind, SegmentLink};
 use crate::wire::SegmentLost;
 
-/// What was found on the medium at the start.
+/// Describes what was found on the medium at the start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recovered {
     /// Sessions that had not ended: their recordings stop early.
@@ -212,8 +212,8 @@ impl Spool {
         self.keep(found, &scan, scan.whole(), FileState::Waiting);
     }
 
-    /// Whether a fault is damage of a block, with others behind it, and not what a crash leaves: then the footer that
-    /// the segment seems to have.
+    /// Returns whether a fault is damage of a block, with others behind it, and not what a crash leaves: then the
+    /// footer that the segment seems to have.
     fn damage<M: Medium>(
         &self,
         found: &RecoveredSegment,
@@ -254,7 +254,7 @@ impl Spool {
         self.files.insert(found.name, file);
     }
 
-    /// Whether a fault is what a crash leaves behind, and not damage.
+    /// Returns whether a fault is what a crash leaves behind, and not damage.
     fn may_be_torn(&self, newest: bool, lost: u64) -> bool {
         newest && (self.config.sync != Sync::Block || lost <= MAX_TORN)
     }
@@ -297,7 +297,7 @@ struct RecoveredSegment {
     modified: i64,
 }
 
-/// What was seen of a session's segments so far.
+/// Describes what was seen of a session's segments so far.
 #[derive(Default)]
 struct SegmentWalk {
     last: Option<(u32, SegmentLink)>,

@@ -31,7 +31,7 @@ impl SpoolShare {
         }
     }
 
-    /// How much of the whole a session leaves to those of the later kinds.
+    /// Returns how much of the whole a session leaves to those of the later kinds.
     pub(super) fn left_of(self, whole: u64) -> u64 {
         let shares = match self {
             Self::Loose => 3,
@@ -52,7 +52,7 @@ impl SpoolShare {
         }
     }
 
-    /// What only a rescue may use.
+    /// Returns what only a rescue may use.
     pub(super) fn reserve(self) -> u64 {
         if self == Self::Recover {
             0

@@ -9,21 +9,21 @@ use crate::recording::medium::{NO_SPACE, READ_ONLY};
 use crate::recording::record::GapReason;
 use crate::recording::segment::WriteError;
 
-/// Why something can't be recorded. The text follows `recording unavailable on DEVICE: `.
+/// The reason why something can't be recorded. The text follows `recording unavailable on DEVICE: `.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Unavailable {
     /// The spool holds as much as it may.
     #[error("spool full ({} of {} MiB{}{})", Mib(*used), Mib(*max), Since(*oldest), FailedBefore(*kept, kept_for))]
     Full {
-        /// What it holds.
+        /// Its content.
         used: u64,
-        /// What it may hold.
+        /// Holds what it may hold.
         max: u64,
-        /// What of that is kept for sessions that need it more.
+        /// Holds what of that is kept for sessions that need it more.
         kept: u64,
-        /// Which sessions these are.
+        /// The kind of these sessions.
         kept_for: &'static str,
-        /// When the oldest of it was written, in seconds since 1970.
+        /// Holds when the oldest of it was written, in seconds since 1970.
         oldest: Option<i64>,
     },
     /// The file system has no more free space than it must keep.
@@ -55,7 +55,7 @@ pub enum Unavailable {
 }
 
 impl Unavailable {
-    /// What a gap says of it.
+    /// Returns what a gap says of it.
     pub(super) fn gap_reason(&self) -> GapReason {
         match self {
             Self::DiskFull { .. } | Self::Medium(NO_SPACE) => GapReason::DiskFull,

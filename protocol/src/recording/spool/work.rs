@@ -26,13 +26,13 @@ pub enum SpoolWork {
 /// Bytes for a segment: whole blocks.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SpoolWrite {
-    /// Which.
+    /// The number of the segment.
     pub segment: SegmentName,
-    /// Where they belong; at 0 the file is made first.
+    /// Holds where they belong; at 0 the file is made first.
     pub at: u64,
     /// The bytes.
     pub bytes: Vec<u8>,
-    /// Whether they have to be safe from a power cut before this is done.
+    /// True if they have to be safe from a power cut before this is done.
     pub sync: bool,
     pub(super) closes: bool,
     pub(super) link: SegmentLink,
@@ -59,7 +59,7 @@ impl Spool {
         Some(work)
     }
 
-    /// Work was done, or failed. `outcome` is what [`perform`](crate::recording::medium::perform) gave.
+    /// Notes that work was done, or failed. `outcome` is what [`perform`](crate::recording::medium::perform) gave.
     pub fn handle_done(&mut self, now: Duration, work: SpoolWork, outcome: Result<u64, ErrorKind>) {
         if let Ok(free) = outcome {
             self.free = free;

@@ -20,18 +20,18 @@ use crate::wire::{
 use pace::UploadPace;
 pub use pace::{UploadConfig, UploadPolicy};
 
-/// What the driver shall do now.
+/// Describes what the driver shall do now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UploadAction {
     /// Send this on the upload stream.
     Send(UploadMessage),
     /// Read so many bytes of a segment, and report with [`Uploader::handle_read`].
     Read {
-        /// Which.
+        /// The number of the segment.
         segment: SegmentName,
         /// From where.
         at: u64,
-        /// How many.
+        /// The number.
         length: usize,
     },
 }
@@ -44,7 +44,7 @@ pub struct Uploader {
     present: Option<CurrentSegment>,
     /// The report that was sent and not noted yet.
     reported: Option<UploadMessage>,
-    /// How far the relay has the segments that are still being written.
+    /// Holds how far the relay has the segments that are still being written.
     has: BTreeMap<SegmentName, u64>,
     /// Sessions whose next segment was refused for now, and when to offer it again.
     later: BTreeMap<SessionId, Duration>,
@@ -54,7 +54,7 @@ pub struct Uploader {
 #[derive(Debug)]
 struct CurrentSegment {
     offer: OfferedSegment,
-    /// How far the relay has it; unknown until it answers.
+    /// Holds how far the relay has it; unknown until it answers.
     held: Option<u64>,
     sent: u64,
     reading: bool,
@@ -80,13 +80,13 @@ impl Uploader {
         self.forget();
     }
 
-    /// It is lost.
+    /// Notes that the upload stream is lost.
     pub fn handle_lost(&mut self) {
         self.connected = false;
         self.forget();
     }
 
-    /// Data of an interactive session has passed.
+    /// Notes that data of an interactive session has passed.
     pub fn handle_interactive(&mut self, now: Duration) {
         self.pace.handle_interactive(now);
     }
@@ -96,7 +96,7 @@ impl Uploader {
         self.pace.handle_request();
     }
 
-    /// The relay has answered.
+    /// Notes that the relay has answered.
     pub fn handle_answer(&mut self, now: Duration, answer: &UploadAnswer, spool: &mut Spool) {
         match answer {
             UploadAnswer::Noted(session) => {
@@ -121,7 +121,7 @@ impl Uploader {
         }
     }
 
-    /// Bytes were read, or could not be.
+    /// Notes that bytes were read, or could not be.
     pub fn handle_read(
         &mut self,
         now: Duration,
@@ -172,7 +172,7 @@ impl Uploader {
         }
     }
 
-    /// When [`Self::poll_action`] may have something although nothing happened.
+    /// Returns when [`Self::poll_action`] may have something although nothing happened.
     #[must_use]
     pub fn poll_timeout(&self, now: Duration) -> Option<Duration> {
         let later = self.later.values().min().copied();
@@ -248,7 +248,7 @@ impl Uploader {
         }
     }
 
-    /// What was said on a stream that is gone counts for nothing.
+    /// Forgets what was said on a stream that is gone.
     fn forget(&mut self) {
         self.present = None;
         self.reported = None;

@@ -4,10 +4,10 @@ use core::time::Duration;
 
 use crate::limits::{UPLOAD_IN_FLIGHT, UPLOAD_PAUSE};
 
-/// How uploads behave.
+/// Describes how uploads behave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UploadConfig {
-    /// When.
+    /// The policy.
     pub policy: UploadPolicy,
     /// At most so many bytes a second.
     pub rate: Option<u64>,
@@ -15,7 +15,7 @@ pub struct UploadConfig {
     pub daily: Option<u64>,
 }
 
-/// When recordings are uploaded.
+/// Describes when recordings are uploaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UploadPolicy {
     /// When no interactive data passed within the last second.
@@ -95,7 +95,7 @@ impl UploadPace {
         (by_policy || self.requested && quiet) && by_rate && by_day
     }
 
-    /// The next moment at which it may be allowed again.
+    /// Returns the next moment at which it may be allowed again.
     pub(super) fn timeout(&self, now: Duration) -> Option<Duration> {
         let quiet = self.quiet_at();
         let rate = (self.config.rate.is_some() && self.credit <= 0)

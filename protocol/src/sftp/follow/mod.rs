@@ -28,7 +28,7 @@ use crate::limits::{
 /// The status of a read at the end of its file: no failure.
 const END_OF_FILE: u32 = 1;
 
-/// Why a session's SFTP cannot be followed any more.
+/// The reason why a session's SFTP cannot be followed any more.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum FollowError {
     /// This is no packet of SFTP.
@@ -71,7 +71,7 @@ pub enum FollowError {
     TooManyFiles,
 }
 
-/// What a follower has seen.
+/// Describes what a follower has seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Followed {
     /// This was done.
@@ -87,7 +87,7 @@ pub struct Follower {
     answers: Packets,
     /// By the client's number of the request.
     pending: BTreeMap<u32, Pending>,
-    /// What those take, in bytes.
+    /// Holds what those take, in bytes.
     pending_bytes: usize,
     /// Versions that are offered and not answered.
     versions: usize,
@@ -108,7 +108,7 @@ struct FollowedFile {
 }
 
 impl Follower {
-    /// The client sends this.
+    /// Notes that the client sends this.
     pub fn handle_requests(&mut self, mut bytes: &[u8]) {
         let mut requests = core::mem::take(&mut self.requests);
         while self.lost.is_none() {
@@ -124,7 +124,7 @@ impl Follower {
         self.requests = requests;
     }
 
-    /// The server answers this.
+    /// Notes that the server answers this.
     pub fn handle_answers(&mut self, mut bytes: &[u8]) {
         let mut answers = core::mem::take(&mut self.answers);
         while self.lost.is_none() {
@@ -140,18 +140,18 @@ impl Follower {
         self.answers = answers;
     }
 
-    /// The session is over: what is unanswered or open will stay so.
+    /// Notes that the session is over: what is unanswered or open will stay so.
     pub fn finish(&mut self) {
         self.leave(&FileOutcome::NotAnswered, &FileOutcome::NotClosed);
     }
 
-    /// The next that was seen.
+    /// Returns the next that was seen.
     #[must_use]
     pub fn poll(&mut self) -> Option<Followed> {
         self.seen.pop_front()
     }
 
-    /// Why the session cannot be followed any more, if that is so.
+    /// Returns why the session cannot be followed any more, if that is so.
     #[must_use]
     pub fn lost(&self) -> Option<FollowError> {
         self.lost

@@ -23,10 +23,10 @@ const MIN_ROUND: Duration = Duration::from_millis(5);
 /// The longest: a queue of many seconds must not make the measurement as slow.
 const MAX_ROUND: Duration = Duration::from_secs(1);
 
-/// How many rounds a measured rate is believed.
+/// Limits how many rounds a measured rate is believed.
 const RATE_ROUNDS: usize = 10;
 
-/// How long a measured time of the empty path is believed.
+/// Limits how long a measured time of the empty path is believed.
 const BASE_LIFE: Duration = Duration::from_secs(10);
 
 /// After so long without a full load a path is taken for an unknown one.
@@ -77,7 +77,7 @@ struct Base {
     at: Duration,
 }
 
-/// What an acknowledgement says of the path's length.
+/// Describes what an acknowledgement says of the path's length.
 #[derive(Clone, Copy, Debug)]
 pub struct RoundTrip {
     /// Smoothed, and without the receiver's own delay: slow to see that a queue has gone.
@@ -106,14 +106,14 @@ struct Round {
     /// The sum of the round-trip times of its acknowledgements, and how many they are.
     samples: Duration,
     sampled: u32,
-    /// Whether it ended by a packet, and not because it took too long.
+    /// True if it ended by a packet, and not because it took too long.
     whole: bool,
-    /// Whether there was nothing to send at some time of it, so that it says nothing about the path's rate.
+    /// True if there was nothing to send at some time of it, so that it says nothing about the path's rate.
     limited: bool,
 }
 
 impl Congestion {
-    /// A path about which nothing is known, for datagrams of `mtu` bytes.
+    /// Returns a path about which nothing is known, for datagrams of `mtu` bytes.
     #[must_use]
     pub fn new(now: Duration, mtu: u16) -> Self {
         let mtu = u64::from(mtu);
@@ -135,13 +135,13 @@ impl Congestion {
         }
     }
 
-    /// How many bytes may be under way.
+    /// Returns how many bytes may be under way.
     #[must_use]
     pub fn window(&self) -> u64 {
         self.window
     }
 
-    /// The window of an unknown path.
+    /// Returns the window of an unknown path.
     #[must_use]
     pub fn initial_window(&self) -> u64 {
         INITIAL_PACKETS * self.mtu
@@ -153,7 +153,7 @@ impl Congestion {
         self.window = self.window.max(self.floor());
     }
 
-    /// A packet of that number was sent.
+    /// Notes that a packet of that number was sent.
     pub fn sent(&mut self, now: Duration, packet: u64) {
         if now.saturating_sub(self.last_sent) > MODEL_LIFE {
             self.forget(now);
@@ -360,13 +360,13 @@ impl Congestion {
     }
 }
 
-/// What a rate delivers in a span.
+/// Returns what a rate delivers in a span.
 fn bytes(rate: u64, span: Duration) -> u64 {
     let bytes = u128::from(rate).saturating_mul(span.as_micros()) / 1_000_000;
     u64::try_from(bytes).unwrap_or(u64::MAX)
 }
 
-/// Bytes a second.
+/// Returns bytes a second.
 fn rate(bytes: u64, elapsed: Duration) -> u64 {
     let micros = elapsed.as_micros().max(1);
     u64::try_from(u128::from(bytes) * 1_000_000 / micros).unwrap_or(u64::MAX)

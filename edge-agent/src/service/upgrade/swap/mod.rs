@@ -20,14 +20,14 @@ use crate::service::limits::MAX_JOURNAL;
 
 const JOURNAL: &str = "upgrade.json";
 
-/// What the steps do to a file system. What is not synced may be lost at any time, whole or in part.
+/// Describes what the steps do to a file system. What is not synced may be lost at any time, whole or in part.
 pub(crate) trait Disk {
     /// A file that is being written.
     type File;
 
     /// Opens a file for reading.
     fn open(&self, path: &Path) -> io::Result<Box<dyn Read + '_>>;
-    /// A new, empty file, in place of one that may be there.
+    /// Returns a new, empty file, in place of one that may be there.
     fn create(&self, path: &Path, mode: u32) -> io::Result<Self::File>;
     /// Writes more into it.
     fn append(&self, file: &mut Self::File, bytes: &[u8]) -> io::Result<()>;
@@ -43,7 +43,7 @@ pub(crate) trait Disk {
     fn sync_folder(&self, folder: &Path) -> io::Result<()>;
 }
 
-/// Where everything is.
+/// Describes where everything is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpgradePaths {
     /// The program.
@@ -52,13 +52,13 @@ pub struct UpgradePaths {
     pub state: PathBuf,
 }
 
-/// Why a step was not done.
+/// The reason why a step was not done.
 #[derive(Debug, Error)]
 pub enum SwapError {
     /// The operating system refused.
     #[error("cannot {verb} {}: {source}", path.display())]
     Io {
-        /// What was tried.
+        /// The step that was tried.
         verb: &'static str,
         /// On what.
         path: PathBuf,
@@ -80,13 +80,13 @@ impl UpgradePaths {
         self.beside(".", ".staged")
     }
 
-    /// Where the program before this one is kept.
+    /// Returns where the program before this one is kept.
     #[must_use]
     pub fn previous(&self) -> PathBuf {
         self.beside("", ".previous")
     }
 
-    /// A name that is only used between two steps.
+    /// Returns a name that is only used between two steps.
     fn spare(&self) -> PathBuf {
         self.beside(".", ".spare")
     }
@@ -191,7 +191,7 @@ pub(crate) fn put_back<D: Disk>(
     Ok(over)
 }
 
-/// The digest of a program.
+/// Returns the digest of a program.
 ///
 /// # Errors
 /// [`SwapError::Io`].
@@ -201,7 +201,7 @@ pub(crate) fn digest<D: Disk>(disk: &D, path: &Path) -> Result<Digest, SwapError
         .map_err(io_error("read", path))
 }
 
-/// The journal; `None` if there is none, or none that can be read: nothing may keep an agent from starting.
+/// Returns the journal; `None` if there is none, or none that can be read: nothing may keep an agent from starting.
 pub(crate) fn read_journal<D: Disk>(disk: &D, places: &UpgradePaths) -> Option<Journal> {
     let mut bytes = Vec::new();
     let file = disk.open(&places.journal()).ok()?;

@@ -13,7 +13,7 @@ const NEW: &[u8] = b"the new program, which is a little longer";
 
 type DiskNames = BTreeMap<PathBuf, Rc<DiskContent>>;
 
-/// What a file holds, now and on the disk.
+/// Describes what a file holds, now and on the disk.
 #[derive(Debug, Default)]
 struct DiskContent {
     now: RefCell<Vec<u8>>,
@@ -88,7 +88,7 @@ impl Sim {
         content.ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    /// A device with the old program and nothing else.
+    /// Returns a device with the old program and nothing else.
     fn device(has_links: bool) -> Self {
         let content = DiskContent::default();
         *content.now.borrow_mut() = OLD.to_vec();
@@ -103,7 +103,7 @@ impl Sim {
         }
     }
 
-    /// All that may be there when the power is back.
+    /// Returns all that may be there when the power is back.
     fn after_cut(&self) -> Vec<Self> {
         let pending = self.pending.borrow();
         let mut worlds = vec![];
@@ -243,13 +243,13 @@ fn journal() -> Journal {
     }
 }
 
-/// What `edge-agent upgrade` and the running agent do.
+/// Returns what `edge-agent upgrade` and the running agent do.
 fn upgrade(disk: &Sim) -> Result<(), SwapError> {
     assert_eq!(stage(disk, &places(), NEW)?, journal().new);
     take(disk, &places(), &journal())
 }
 
-/// What the new program is like.
+/// Describes what the new program is like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum New {
     Good,
@@ -374,7 +374,7 @@ fn wherever_the_power_fails_an_agent_works_and_all_ends_well() {
 }
 
 #[test]
-fn without_a_cut_the_good_one_stays_and_the_next_upgrade_can_come() {
+fn without_a_cut_the_good_one_stays_and_upgrades_go_on() {
     let disk = Sim::device(true);
     for _ in 0..2 {
         upgrade(&disk).unwrap();

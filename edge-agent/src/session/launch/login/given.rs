@@ -13,7 +13,7 @@ use crate::os::limits::MAX_GROUPS;
 use crate::session::launch::account::UMASK;
 use crate::session::limits::MAX_LOGIN_ENVIRONMENT;
 
-/// What the kernel calls the limits, in `/proc/PID/limits`.
+/// Holds what the kernel calls the limits, in `/proc/PID/limits`.
 const LIMITS: [(&str, Resource); 16] = [
     ("Max cpu time", Resource::Cpu),
     ("Max file size", Resource::Fsize),
@@ -36,13 +36,13 @@ const LIMITS: [(&str, Resource); 16] = [
 /// A limit; `None` is no bound.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Limit {
-    /// What the kernel calls it.
+    /// Holds what the kernel calls it.
     name: String,
     current: Option<u64>,
     maximum: Option<u64>,
 }
 
-/// What PAM gave the process that holds its session.
+/// Describes what PAM gave the process that holds its session.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::session::launch) struct PamResult {
     /// The variables, a name and a value each.
@@ -51,7 +51,7 @@ pub(in crate::session::launch) struct PamResult {
     /// All its groups.
     pub(in crate::session::launch) groups: Vec<u32>,
     umask: u32,
-    /// What PAM has to say to who logs in.
+    /// Holds what PAM has to say to who logs in.
     pub(in crate::session::launch) notice: String,
 }
 
@@ -83,7 +83,7 @@ impl PamResult {
         })
     }
 
-    /// The variables.
+    /// Returns the variables.
     pub(in crate::session::launch) fn env(&self) -> impl Iterator<Item = (OsString, OsString)> {
         let text = |bytes: &Vec<u8>| OsString::from_vec(bytes.clone());
         self.env
@@ -109,7 +109,7 @@ impl PamResult {
     }
 }
 
-/// What is taken of `/proc/PID/status`.
+/// Describes what is taken of `/proc/PID/status`.
 #[derive(Debug, PartialEq, Eq)]
 struct ProcessStatus {
     parent: u32,
@@ -140,7 +140,7 @@ impl ProcessStatus {
     }
 }
 
-/// The limits on the lines of `/proc/PID/limits`.
+/// Returns the limits on the lines of `/proc/PID/limits`.
 fn limits(text: &str) -> Vec<Limit> {
     let value = |word: &str| match word {
         "unlimited" => Some(None),
@@ -160,7 +160,7 @@ fn limits(text: &str) -> Vec<Limit> {
     limits.collect()
 }
 
-/// The variables of `/proc/PID/environ`.
+/// Returns the variables of `/proc/PID/environ`.
 fn variables(environ: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
     let variables = environ.split(|byte| *byte == 0).filter_map(|variable| {
         let at = variable.iter().position(|byte| *byte == b'=')?;

@@ -22,20 +22,21 @@ use crate::session::limits::{
     MAX_LOGIN_TASK, MAX_LOGIN_TEXT, PAM_END_POLL, PAM_END_TIMEOUT, PAM_TIMEOUT,
 };
 
-/// What the waiting shell says first; its number follows.
+/// Holds what the waiting shell says first; its number follows.
 const MARK: &[u8] = b"holdfast-login ";
 
-/// What it runs: only what is a part of the shell itself. It waits on its standard output, which is a socket, because
-/// PAM is to find no one at its standard input: what it asks there would wait for ever.
+/// Holds what it runs: only what is a part of the shell itself. It waits on its standard output, which is a socket,
+/// because PAM is to find no one at its standard input: what it asks there would wait for ever.
 const WAIT: &str = "echo holdfast-login $$; exec 2>/dev/null; read -r end <&1";
 
-/// What PAM's modules say, in English as no language is set, of a password that must be changed before anything else.
+/// Holds what PAM's modules say, in English as no language is set, of a password that must be changed before anything
+/// else.
 const CHANGE: [&str; 2] = ["change your password", "password has expired"];
 
 /// The name of the account by which is seen whether PAM works at all.
 const ROOT: &str = "root";
 
-/// The helper's whole life.
+/// Runs the helper's whole life.
 pub fn main() -> ! {
     if let Ok(control) = fcntl_dupfd_cloexec(stdin(), 3) {
         let mut control = UnixStream::from(control);
@@ -211,7 +212,7 @@ fn marked(text: &[u8]) -> Option<(u32, String)> {
     ))
 }
 
-/// A message of `su`, on one line.
+/// Returns a message of `su`, on one line.
 fn words(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text);
     let lines: Vec<&str> = text.lines().map(str::trim).collect();

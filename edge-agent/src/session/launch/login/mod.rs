@@ -36,7 +36,7 @@ pub use helper::{main, probe};
 /// The first argument of the agent when it is to be this helper.
 pub const ARGUMENT: &str = "internal-login";
 
-/// Where `su` is, on distributions and on NixOS.
+/// The place where `su` is, on distributions and on NixOS.
 const SU: [&str; 4] = [
     "/usr/bin/su",
     "/bin/su",
@@ -44,10 +44,10 @@ const SU: [&str; 4] = [
     "/usr/local/bin/su",
 ];
 
-/// Where PAM's rules for `su` are.
+/// The place where PAM's rules for `su` are.
 const RULES: [&str; 2] = ["/etc/pam.d/su", "/usr/lib/pam.d/su"];
 
-/// Who makes a session a login session.
+/// Names who makes a session a login session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 pub enum LoginMode {
     /// PAM where it is and works, else as bare
@@ -59,7 +59,7 @@ pub enum LoginMode {
     Bare,
 }
 
-/// Why PAM opens no sessions on a device.
+/// The reason why PAM opens no sessions on a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Missing {
     /// No account but the agent's own is served.
@@ -71,7 +71,7 @@ pub enum Missing {
 }
 
 impl Missing {
-    /// What is missing.
+    /// Returns what is missing.
     #[must_use]
     pub fn text(self) -> &'static str {
         match self {
@@ -82,7 +82,7 @@ impl Missing {
     }
 }
 
-/// The `su` by which PAM opens sessions here.
+/// Returns the `su` by which PAM opens sessions here.
 ///
 /// # Errors
 /// Why there is none.
@@ -102,7 +102,7 @@ pub fn find_su() -> Result<PathBuf, Missing> {
     }
 }
 
-/// What the helper shall do.
+/// Describes what the helper shall do.
 #[derive(Serialize, Deserialize)]
 struct LoginTask {
     su: PathBuf,
@@ -111,7 +111,7 @@ struct LoginTask {
     mode: LoginMode,
 }
 
-/// What came of it.
+/// Describes what came of it.
 #[derive(Serialize, Deserialize)]
 enum LoginAnswer {
     /// The session is open.

@@ -29,10 +29,10 @@ use crate::os::accounts;
 use crate::session::launch;
 use crate::session::limits::{BIND_ATTEMPTS, BIND_PAUSE, LISTEN_BACKLOG};
 
-/// What a socket's file may not have: sshd's `StreamLocalBindMask`.
+/// Holds what a socket's file may not have: sshd's `StreamLocalBindMask`.
 const SOCKET_UMASK: u32 = 0o177;
 
-/// The helper's whole life.
+/// Runs the helper's whole life.
 pub fn main() -> ! {
     if let Ok(control) = fcntl_dupfd_cloexec(stdin(), 3) {
         let mut control = UnixStream::from(control);
@@ -114,7 +114,7 @@ fn make(task: &SocketTask) -> Result<HelperSocket, SessionRefusal> {
     Ok(HelperSocket::Listening(socket, file))
 }
 
-/// What is judged is what is then used: a descriptor, whatever becomes of the path meanwhile.
+/// Connects; what is judged is what is then used: a descriptor, whatever becomes of the path meanwhile.
 fn dial(at: &SocketPath) -> Result<OwnedFd, SessionRefusal> {
     let path = at.path.as_bytes();
     let found = open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
@@ -216,7 +216,7 @@ fn bind(name: &[u8]) -> io::Result<UnixListener> {
     UnixListener::bind(OsStr::from_bytes(name))
 }
 
-/// The identity of a socket's file that is this account's own and that no process listens on.
+/// Returns the identity of a socket's file that is this account's own and that no process listens on.
 fn dead_socket(name: &[u8]) -> Option<impl PartialEq + use<>> {
     let stat = statat(CWD, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
     let is_socket = FileType::from_raw_mode(stat.st_mode) == FileType::Socket;

@@ -22,10 +22,10 @@ use crate::session::limits::MAX_STALE_SOCKETS;
 /// The socket's name in its folder.
 pub(super) const NAME: &[u8] = b"agent";
 
-/// Where folders are made: the first that takes one.
+/// The place where folders are made: the first that takes one.
 const PLACES: [&str; 2] = ["/tmp", "/dev/shm"];
 
-/// How their names begin.
+/// The prefix of their names.
 const PREFIX: &str = "holdfast-agent-";
 
 /// Makes a folder and locks it; gives the socket's path in it, too.
