@@ -1,7 +1,8 @@
 //! `edge-agent`: parse, build, run, exit code.
 
+use edge_agent::os::sync::Mutex;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use async_signal::{Signal, Signals};

@@ -1,5 +1,6 @@
 //! How fast our SFTP server is beside OpenSSH's: the same client (`sftp -D`), the same files, in turns.
 //! `cargo xtask bench sftp` runs it.
+#![allow(clippy::disallowed_methods, reason = "it measures time")]
 #![expect(
     clippy::unwrap_used,
     reason = "a measurement that cannot be made ends with a panic"

@@ -317,11 +317,7 @@ fn what_is_no_signed_agent_for_this_device_is_refused() {
     file.seek(SeekFrom::Start(18)).unwrap();
     file.write_all(&[0xf3, 0]).unwrap();
     fleet.signer.sign(&foreign);
-    refused(
-        &foreign,
-        &[],
-        "it is no program for this device's processor",
-    );
+    refused(&foreign, &[], "wrong architecture: expected a program for");
 
     let older = fleet.signer.copy("older");
     stamp_version(&older, b"0.1.0", b"0.0.9");

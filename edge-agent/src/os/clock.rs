@@ -5,12 +5,18 @@
 //! of seconds, and fails from 2038-01-19T03:14:08Z on; `SystemTime::now` panics then. So the kernel is asked for 64
 //! bits (`clock_gettime64`) directly. Everything here goes through this module.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[cfg(target_pointer_width = "32")]
 use rustix::time::{ClockId, clock_gettime};
 use rustls::pki_types::UnixTime;
 use rustls::time_provider::TimeProvider;
+
+/// Returns the present moment of the clock that never goes back.
+#[expect(clippy::disallowed_methods, reason = "this is the clock")]
+pub(crate) fn instant() -> Instant {
+    Instant::now()
+}
 
 /// Seconds since 1970, rounded down, and the nanoseconds behind them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +38,7 @@ impl WallTime {
 
     /// Returns what the clock shows.
     #[cfg(not(target_pointer_width = "32"))]
+    #[expect(clippy::disallowed_methods, reason = "this is the clock")]
     pub(crate) fn now() -> Self {
         use std::time::SystemTime;
 

@@ -11,4 +11,5 @@ pub mod process;
 pub(crate) mod pty;
 pub mod runtime;
 pub mod state;
+pub mod sync;
 pub mod volatile;

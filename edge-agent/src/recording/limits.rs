@@ -30,10 +30,10 @@ pub(crate) const COMMAND_EVENTS_BUFFER: usize = 512 * 1024;
 
 /// Limits how long the kernel may take to answer; also how often the listening thread checks whether it is still
 /// needed.
-pub(crate) const COMMAND_EVENTS_PATIENCE: Duration = Duration::from_millis(500);
+pub(crate) const COMMAND_EVENTS_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Limits how long a command waits for room in the spool before it is left out.
-pub(crate) const COMMAND_RECORD_PATIENCE: Duration = Duration::from_millis(250);
+pub(crate) const COMMAND_RECORD_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// Stack of the thread that listens for process events.
 pub(crate) const COMMAND_STACK: usize = 128 * 1024;

@@ -1,8 +1,10 @@
 //! The recorder of an agent: one spool, one thread that writes, and what `status` says of it.
 
+use crate::os::clock;
+use crate::os::sync::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, MutexGuard};
 use std::time::{Duration, Instant};
 
 use embedded_io::ErrorKind;
@@ -163,7 +165,7 @@ impl Recorder {
             changed: event_listener::Event::new(),
             folder: config.folder.clone(),
             volatile,
-            epoch: Instant::now(),
+            epoch: clock::instant(),
             interactive: Mutex::new(None),
             commands: Commands::default(),
             forwards: event_listener::Event::new(),
@@ -234,7 +236,7 @@ impl Recorder {
 
     pub(super) fn lock(&self) -> MutexGuard<'_, RecorderState> {
         // Each change is made whole before anything can panic.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Returns the spool's time.
@@ -253,9 +255,7 @@ impl Recorder {
     }
 
     fn last_interactive(&self) -> MutexGuard<'_, Option<Duration>> {
-        self.interactive
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.interactive.lock()
     }
 
     /// Wakes the writer if it would sleep for too long.

@@ -1,6 +1,7 @@
 //! The thread that works on the spool's folder: it alone waits for the disk.
 
-use std::sync::{Arc, MutexGuard, PoisonError};
+use crate::os::sync;
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use embedded_io::ErrorKind;
@@ -68,17 +69,8 @@ fn sleep<'a>(
 ) -> MutexGuard<'a, RecorderState> {
     let until = [state.poll_timeout(), retry].into_iter().flatten().min();
     state.sleeps_until = Some(until.unwrap_or(Duration::MAX));
-    let mut state = match until {
-        None => recorder
-            .work
-            .wait(state)
-            .unwrap_or_else(PoisonError::into_inner),
-        Some(until) => {
-            let time = until.saturating_sub(recorder.now());
-            let woken = recorder.work.wait_timeout(state, time);
-            woken.unwrap_or_else(PoisonError::into_inner).0
-        }
-    };
+    let time = until.map(|until| until.saturating_sub(recorder.now()));
+    let mut state = sync::wait(&recorder.work, state, time);
     state.sleeps_until = None;
     state
 }

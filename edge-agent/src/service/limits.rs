@@ -44,7 +44,7 @@ pub(crate) const WATCH_MARGIN: RangeInclusive<Duration> =
     Duration::from_secs(5)..=Duration::from_secs(30);
 
 /// Limits how long it tries to get the state folder's lock from an agent that it ends.
-pub(crate) const TAKE_OVER_PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const TAKE_OVER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Longest question on the status socket: a digest and a version.
 pub(crate) const MAX_QUESTION: u64 = 1024;

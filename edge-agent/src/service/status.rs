@@ -187,12 +187,12 @@ pub fn ask(state: &StateDir, question: Question) -> Result<Option<AgentStatus>, 
     let (_dir, path) = state.short_path(SOCKET)?;
     let answer = || -> io::Result<AgentStatus> {
         let mut stream = UnixStream::connect(&path)?;
-        let patience = match question {
+        let timeout = match question {
             // It writes to flash first.
             Question::Upgrade(_) => SELF_TEST_TIMEOUT,
             Question::Status | Question::Upload => STATUS_TIMEOUT,
         };
-        stream.set_read_timeout(Some(patience))?;
+        stream.set_read_timeout(Some(timeout))?;
         stream.write_all(question.text().as_bytes())?;
         stream.shutdown(Shutdown::Write)?;
         let mut bytes = Vec::new();

@@ -1,14 +1,16 @@
 //! Connections that have come to the device and wait there until the relay takes them.
 
+use crate::os::clock;
+use crate::os::sync::Mutex;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::time::Instant;
 
 use holdfast_protocol::ids::SessionId;
 
-use super::limits::{ARRIVAL_PATIENCE, MAX_ARRIVALS};
+use super::limits::{ARRIVAL_TIMEOUT, MAX_ARRIVALS};
 
 /// Accepted connections that the relay has not taken yet.
 #[derive(Debug, Default)]
@@ -57,7 +59,7 @@ impl WaitingConnections {
     }
 
     pub(super) fn keep(&self, listener: SessionId, number: u32, connection: AcceptedConnection) {
-        let at = Instant::now();
+        let at = clock::instant();
         let arrival = WaitingConnection {
             number,
             at,
@@ -72,7 +74,7 @@ impl WaitingConnections {
         let Some(waiting) = all.get_mut(&listener) else {
             return true;
         };
-        waiting.retain(|arrival| arrival.at.elapsed() < ARRIVAL_PATIENCE);
+        waiting.retain(|arrival| arrival.at.elapsed() < ARRIVAL_TIMEOUT);
         waiting.len() < MAX_ARRIVALS
     }
 
@@ -81,6 +83,6 @@ impl WaitingConnections {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<SessionId, Vec<WaitingConnection>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }

@@ -31,7 +31,7 @@ pub(crate) const LISTEN_BACKLOG: i32 = 64;
 pub(crate) const MAX_ARRIVALS: usize = 16;
 
 /// Limits how long an accepted connection is kept.
-pub(crate) const ARRIVAL_PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Sets the interval at which a full queue of connections is checked for room.
 pub(crate) const ARRIVAL_POLL: Duration = Duration::from_millis(500);

@@ -173,7 +173,7 @@ impl Outbound {
     }
 
     /// Reads and forgets, at most about `turn` bytes: a process that tidies up after its client has gone
-    /// must neither block on its last words nor die of them.
+    /// must neither block on its last output nor die of it.
     pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>, turn: &mut usize) {
         self.unrecorded.clear();
         while *turn > 0

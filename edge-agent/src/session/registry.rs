@@ -120,8 +120,8 @@ impl Sessions {
         self.changed.listen()
     }
 
-    /// Resolves when all sessions have ended but those that may go on unobserved, or after `patience`.
-    pub async fn ended(&self, patience: Duration) {
+    /// Resolves when all sessions have ended but those that may go on unobserved, or after `timeout`.
+    pub async fn ended(&self, timeout: Duration) {
         let none = async {
             loop {
                 let changed = self.changed();
@@ -132,7 +132,7 @@ impl Sessions {
             }
         };
         let late = async {
-            Timer::after(patience).await;
+            Timer::after(timeout).await;
         };
         none.or(late).await;
     }

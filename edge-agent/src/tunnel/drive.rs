@@ -1,6 +1,7 @@
 //! The driver of an established tunnel: one loop over events, timeouts and actions.
 
-use std::sync::{Arc, PoisonError};
+use crate::os::clock;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_lite::FutureExt as _;
@@ -74,7 +75,7 @@ pub(super) async fn drive(agent: &Arc<Agent>, standing: &mut EstablishedTunnel) 
     let mut driver = TunnelDriver {
         agent,
         link: Link::new(Duration::ZERO, agent.keepalive),
-        began: Instant::now(),
+        began: clock::instant(),
         datagrams: connection.stats().udp_rx.datagrams,
         source: source_address(connection.remote_address()).map(|address| address.ip()),
         drained: None,
@@ -182,11 +183,7 @@ impl TunnelDriver<'_> {
                 crate::tunnel::refusal::RelayRefusal(why).to_string(),
             )),
             RelayMessage::Roster(roster) => {
-                let mut membership = self
-                    .agent
-                    .membership
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner);
+                let mut membership = self.agent.membership.lock();
                 if membership.update_roster(&roster) {
                     let device = RecordingDevice::from(&*membership);
                     self.agent.sessions.recorder().update(device);

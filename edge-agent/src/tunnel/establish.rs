@@ -1,6 +1,6 @@
 //! From nothing to a tunnel that the relay has welcomed. It tries until it succeeds.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_lite::FutureExt as _;
@@ -40,7 +40,7 @@ enum AttemptError {
     Control(#[from] ControlStreamError),
     #[error(transparent)]
     Refused(#[from] RelayRefusal),
-    #[error("the relay's answer makes no sense here")]
+    #[error("unexpected message from the relay")]
     Unexpected,
     #[error("no welcome from {0} in time")]
     Timeout(String),
@@ -133,10 +133,7 @@ async fn attempt_once(
 /// Takes over what the relay's welcome brings, and reports that the tunnel is up.
 fn welcome(agent: &Agent, standing: &EstablishedTunnel) {
     let welcome = &standing.welcome;
-    let mut membership = agent
-        .membership
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner);
+    let mut membership = agent.membership.lock();
     let newer_roster = membership.update_roster(&welcome.membership.roster);
     let newer_name = membership.update_name(&welcome.membership.name);
     if newer_roster || newer_name {

@@ -9,7 +9,7 @@ use quinn::VarInt;
 pub(crate) const RECEIVE_QUEUE: usize = 1024 * 1024;
 
 /// Forwards that have the room of a whole stream of their own. When more than so many stand still at once, because
-/// their targets read nothing, other streams may wait for them; a device of 64 MiB bears no more.
+/// their targets read nothing, other streams may wait for them; a device of 64 MiB has no room for more.
 pub(crate) const FORWARD_WINDOWS: u32 = 32;
 
 /// Most bytes of one stream that may wait here unread: it holds the bandwidth-delay product of 20 Mbit/s

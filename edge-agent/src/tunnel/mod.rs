@@ -15,8 +15,10 @@ pub mod release;
 pub mod status;
 pub(crate) mod tls;
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use crate::os::clock;
+use crate::os::sync::Mutex;
+use std::sync::Arc;
+use std::time::Duration;
 
 use futures_lite::FutureExt as _;
 use holdfast_protocol::tunnel::backoff::Backoff;
@@ -57,10 +59,7 @@ pub struct Agent {
 impl Agent {
     /// Returns the present membership.
     pub fn membership(&self) -> Membership {
-        self.membership
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.membership.lock().clone()
     }
 }
 
@@ -85,7 +84,7 @@ pub async fn run<T>(
             let Some(standing) = &mut current else {
                 continue;
             };
-            let up_since = Instant::now();
+            let up_since = clock::instant();
             let end = drive::drive(agent, standing).await;
             if up_since.elapsed() >= STEADY_TUNNEL {
                 falls.reset();

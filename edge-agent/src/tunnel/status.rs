@@ -1,6 +1,8 @@
 //! How the tunnel is: its driver writes it here, and what reports on the agent reads it.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use crate::os::clock;
+use crate::os::sync::Mutex;
+use std::sync::{Arc, MutexGuard};
 use std::time::Instant;
 
 use event_listener::Event;
@@ -64,7 +66,7 @@ impl TunnelStatus {
                 relay: relays.first().map(|relay| relay.address.clone()),
                 generation: None,
                 observed_address: None,
-                since: Instant::now(),
+                since: clock::instant(),
                 last_error: None,
             }),
             changed: Event::new(),
@@ -90,7 +92,7 @@ impl TunnelStatus {
                 relay: Some(relay.to_owned()),
                 generation: Some(welcome.generation.0),
                 observed_address: Some(welcome.observed_address.to_string()),
-                since: Instant::now(),
+                since: clock::instant(),
                 last_error: None,
             };
         });
@@ -99,7 +101,7 @@ impl TunnelStatus {
     /// Notes that the tunnel is gone.
     pub fn disconnected(&self, why: &str) {
         self.change(|status| {
-            status.since = Instant::now();
+            status.since = clock::instant();
             status.is_online = false;
             status.generation = None;
             status.observed_address = None;
@@ -151,6 +153,6 @@ impl TunnelStatus {
     }
 
     fn lock(&self) -> MutexGuard<'_, TunnelSnapshot> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 }

@@ -4,6 +4,7 @@
     clippy::panic,
     reason = "what fails in a test fails the test; clippy knows this only of functions marked as tests"
 )]
+#![allow(clippy::disallowed_methods, reason = "a test measures time")]
 #![expect(
     clippy::disallowed_macros,
     reason = "a test writes for who runs it, and may end when that fails"

@@ -33,7 +33,7 @@ pub enum ScanFault {
     OutOfOrder {
         /// The number that belongs here.
         expected: u32,
-        /// The number that it bears.
+        /// The number in it.
         found: u32,
     },
     /// It follows a segment that has no footer.

@@ -206,7 +206,7 @@ impl RelaySession {
         Ok(RelayEvent::Incoming(incoming))
     }
 
-    /// Returns whether the device has said its last word: an exit or a refusal.
+    /// Returns whether the device has sent its final message: an exit or a refusal.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.over

@@ -22,7 +22,7 @@ pub struct Operation {
 /// Describes what is done with a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileAction {
-    /// It was opened for reading, perhaps read, and closed.
+    /// It was opened for reading, possibly read, and closed.
     Read,
     /// It was opened for writing, and closed.
     Write,

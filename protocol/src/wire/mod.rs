@@ -421,7 +421,7 @@ pub enum SessionRefusal {
     OnlyServes(Login),
     /// The device has nothing for the subsystem of this name.
     NoSubsystem(String),
-    /// As many sessions as the agent bears are running.
+    /// The agent has reached its limit of sessions.
     TooManySessions(u32),
     /// The kernel refused: no terminal, no memory, no process.
     Failed(String),
@@ -432,7 +432,7 @@ pub enum SessionRefusal {
     NotPermitted(SocketAddr),
     /// The forward could not be made: there is no listener, the name is unknown, the way is closed.
     Unreachable(String),
-    /// As many forwards as the agent bears are open.
+    /// The agent has reached its limit of forwards.
     TooManyForwards(u32),
     /// The rules that came with a forward do not allow this path, which is what was asked for without links. It
     /// is cut to `MAX_REASON` bytes.

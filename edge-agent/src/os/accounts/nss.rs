@@ -3,13 +3,13 @@
 //! A static program has no NSS. `getent` of the C library asks it, and prints the line that a file would have. It is
 //! asked only where `/etc/nsswitch.conf` names another source than the files.
 
+use crate::os::clock;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Instant;
 
 use crate::os::limits::{MAX_NSS_LINE, NSS_TIMEOUT};
 
@@ -82,10 +82,10 @@ fn end(child: &mut Child, is_late: bool) {
 }
 
 fn read_all(socket: &mut UnixStream) -> io::Result<Vec<u8>> {
-    let deadline = Instant::now() + NSS_TIMEOUT;
+    let deadline = clock::instant() + NSS_TIMEOUT;
     let (mut said, mut piece) = (Vec::new(), [0; 1024]);
     loop {
-        let left = deadline.saturating_duration_since(Instant::now());
+        let left = deadline.saturating_duration_since(clock::instant());
         if left.is_zero() || said.len() > MAX_NSS_LINE {
             return Err(ErrorKind::TimedOut.into());
         }
@@ -150,7 +150,7 @@ mod tests {
         assert!(root.starts_with(b"root:"));
         assert_eq!(run(getent, "passwd", "holdfast-no-such").unwrap(), None);
         // What does not end in time is ended.
-        let begin = Instant::now();
+        let begin = clock::instant();
         assert!(run(Path::new("/usr/bin/yes"), "passwd", "root").is_err());
         assert!(begin.elapsed() < 2 * NSS_TIMEOUT);
     }

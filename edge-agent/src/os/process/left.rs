@@ -1,7 +1,8 @@
 //! Processes that go on after their sessions: they are observed no more, and only taken off the kernel's table when they
 //! have ended. None of them costs a descriptor, so however many are left, the agent can still start sessions.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use crate::os::sync::Mutex;
+use std::sync::MutexGuard;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
@@ -69,7 +70,7 @@ fn children_of(parent: u32) -> Vec<Pid> {
 }
 
 fn lock() -> MutexGuard<'static, Vec<Pid>> {
-    LEFT.lock().unwrap_or_else(PoisonError::into_inner)
+    LEFT.lock()
 }
 
 #[cfg(test)]

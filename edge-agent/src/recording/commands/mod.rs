@@ -10,9 +10,11 @@ mod proc_event;
 mod proc_file;
 mod tracker;
 
+use crate::os::clock;
+use crate::os::sync::Mutex;
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::time::Instant;
 
 use holdfast_protocol::ids::SessionId;
@@ -30,7 +32,7 @@ use rustix::process::getpid;
 use super::Recorder;
 use crate::os::process::exit_of_wait;
 use crate::recording::limits::{
-    COMMAND_EVENTS_BUFFER, COMMAND_EVENTS_PATIENCE, COMMAND_RECORD_PATIENCE, COMMAND_STACK,
+    COMMAND_EVENTS_BUFFER, COMMAND_EVENTS_TIMEOUT, COMMAND_RECORD_TIMEOUT, COMMAND_STACK,
 };
 use allowance::Allowance;
 use proc_event::{PROC, ProcessEvent};
@@ -82,7 +84,7 @@ impl Default for Commands {
 impl Commands {
     fn lock(&self) -> MutexGuard<'_, CommandsState> {
         // Each change is made whole before anything can panic.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 
@@ -157,7 +159,7 @@ fn listen() -> Result<OwnedFd, Errno> {
     bind(&socket, &SocketAddrNetlink::new(0, PROC))?;
     // Without the right to it the usual size has to do.
     let _ = set_socket_recv_buffer_size_force(&socket, COMMAND_EVENTS_BUFFER);
-    set_socket_timeout(&socket, Timeout::Recv, Some(COMMAND_EVENTS_PATIENCE))?;
+    set_socket_timeout(&socket, Timeout::Recv, Some(COMMAND_EVENTS_TIMEOUT))?;
     send(&socket, &proc_event::request(true), SendFlags::empty())?;
     Ok(socket)
 }
@@ -203,10 +205,10 @@ fn hear(recorder: &Recorder, socket: &OwnedFd) -> Result<(), &'static str> {
             Err(Errno::AGAIN) => return Err(NO_ANSWER),
             Err(Errno::NOBUFS) => {
                 // Once for a storm.
-                if missed.is_none_or(|at| at.elapsed() > COMMAND_EVENTS_PATIENCE) {
+                if missed.is_none_or(|at| at.elapsed() > COMMAND_EVENTS_TIMEOUT) {
                     record_all_unavailable(recorder, MISSED);
                 }
-                missed = Some(Instant::now());
+                missed = Some(clock::instant());
                 continue;
             }
             Err(_) => return Err(FAILED),
@@ -310,7 +312,7 @@ fn record_all_unavailable(recorder: &Recorder, why: &str) {
 fn record(recorder: &Recorder, session: SessionId, event: &Event<'_>) {
     use event_listener::Listener as _;
 
-    let until = Instant::now() + COMMAND_RECORD_PATIENCE;
+    let until = clock::instant() + COMMAND_RECORD_TIMEOUT;
     loop {
         let changed = recorder.changed.listen();
         {

@@ -108,7 +108,7 @@ impl FollowedTransfer {
             }));
         }
         self.seen.push_back(SftpStream::Done(EndedOperation {
-            kind: kind(action),
+            kind: FileKind::from(action),
             path,
             other: to,
             size: if action == FileAction::Write {
@@ -118,25 +118,6 @@ impl FollowedTransfer {
             },
             result,
         }));
-    }
-}
-
-fn kind(action: FileAction) -> FileKind {
-    match action {
-        FileAction::Read => FileKind::Read,
-        FileAction::Write => FileKind::Write,
-        FileAction::List => FileKind::List,
-        FileAction::Stat => FileKind::Stat,
-        FileAction::SetAttributes => FileKind::SetAttributes,
-        FileAction::Remove => FileKind::Remove,
-        FileAction::Rename => FileKind::Rename,
-        FileAction::MakeFolder => FileKind::MakeFolder,
-        FileAction::RemoveFolder => FileKind::RemoveFolder,
-        FileAction::Symlink => FileKind::Symlink,
-        FileAction::Link => FileKind::Link,
-        FileAction::Resolve => FileKind::Resolve,
-        // Relays of before do not know a kind of its own: it is one with two paths.
-        FileAction::Copy | FileAction::Extension => FileKind::Other,
     }
 }
 

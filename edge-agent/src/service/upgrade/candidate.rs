@@ -1,13 +1,14 @@
 //! A new program before it takes the place of the old one: what it is built for, which version it is, and whether it
 //! reaches the relay. It is run for that, so its signature has to be checked before.
 
+use crate::os::clock;
 use std::cmp::Ordering;
 use std::ffi::OsString;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use holdfast_protocol::escape::Escaped;
 use thiserror::Error;
@@ -22,7 +23,7 @@ const HEADER: usize = 20;
 #[derive(Debug, Error)]
 pub enum CandidateError {
     /// Not the kind of file that this device runs.
-    #[error("it is no program for this device's processor: take the file for {}", env!("TARGET"))]
+    #[error("wrong architecture: expected a program for {}", env!("TARGET"))]
     OtherMachine,
     /// Not this program.
     #[error("it does not say that it is an edge-agent, but {}", Escaped(.0))]
@@ -119,12 +120,12 @@ impl Candidate<'_> {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(does_not_run)?;
-        let deadline = Instant::now() + SELF_TEST_TIMEOUT;
+        let deadline = clock::instant() + SELF_TEST_TIMEOUT;
         let status = loop {
             if let Some(status) = child.try_wait().map_err(does_not_run)? {
                 break status;
             }
-            if Instant::now() >= deadline {
+            if clock::instant() >= deadline {
                 let _ = child.kill();
                 let _ = child.wait();
                 let seconds = SELF_TEST_TIMEOUT.as_secs();

@@ -2,11 +2,12 @@
 //! step, and this command only waits for what comes of it: it may be run in a session of that very agent, and end
 //! with it.
 
+use crate::os::clock;
 use std::fs::File;
 use std::io::{self, Read as _, Write};
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::identity::release::ReleaseKey;
@@ -21,7 +22,7 @@ use super::swap::{self, SwapError, UpgradePaths};
 use crate::os::state::{StateDir, StateDirError};
 use crate::service::digest::Digest;
 use crate::service::limits::{
-    MAX_PROGRAM, MAX_SIGNATURE, MAX_TRIAL_STARTS, TAKE_OVER_PATIENCE, UPGRADE_GRACE, WATCH_MARGIN,
+    MAX_PROGRAM, MAX_SIGNATURE, MAX_TRIAL_STARTS, TAKE_OVER_TIMEOUT, UPGRADE_GRACE, WATCH_MARGIN,
 };
 use crate::service::status::{self, AgentStatus, Question, Successor};
 use crate::tunnel::release;
@@ -301,11 +302,11 @@ impl Upgrade {
         version: String,
         out: &mut dyn Write,
     ) -> Result<(), UpgradeError> {
-        let began = Instant::now();
+        let began = clock::instant();
         // The old program's sessions, the new one's starts, and what the one aside takes.
-        let others = UPGRADE_GRACE + *WATCH_MARGIN.end() + TAKE_OVER_PATIENCE;
+        let others = UPGRADE_GRACE + *WATCH_MARGIN.end() + TAKE_OVER_TIMEOUT;
         let deadline = began + self.trial * MAX_TRIAL_STARTS + others;
-        while Instant::now() < deadline {
+        while clock::instant() < deadline {
             let journal = swap::read_journal(&Real, places);
             match journal {
                 Some(Journal { new, phase, .. }) if new == digest => match phase {

@@ -1,13 +1,14 @@
 //! The running agent's part: it counts its own starts on trial, puts a new program in its place when it is asked to,
 //! and becomes another program.
 
+use crate::os::sync::Mutex;
 use std::env;
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::MutexGuard;
 
 use futures_lite::FutureExt as _;
 use smol::Timer;
@@ -280,6 +281,6 @@ impl Upgrades {
     }
 
     fn journal(&self) -> MutexGuard<'_, Option<Journal>> {
-        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+        self.journal.lock()
     }
 }

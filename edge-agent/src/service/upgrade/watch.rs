@@ -1,12 +1,13 @@
 //! The old program watches over the new one: before each start that the device's init makes, and aside, until the
 //! trial is over. It trusts the new program with nothing, not even with ending.
 
+use crate::os::clock;
 use std::io;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -15,7 +16,7 @@ use super::plan::{Counter, ProgramStart, UpgradePhase};
 use super::swap::{self, SwapError, UpgradePaths};
 use super::trial;
 use crate::os::state::{StateDir, StateDirError, StateLock};
-use crate::service::limits::{TAKE_OVER_PATIENCE, WATCH_INTERVAL, WATCH_MARGIN};
+use crate::service::limits::{TAKE_OVER_TIMEOUT, WATCH_INTERVAL, WATCH_MARGIN};
 use crate::session::launch::close_inherited;
 use crate::warn;
 
@@ -113,15 +114,15 @@ pub fn watch(state: &Path) {
     };
     let trial = known.trial();
     let margin = (trial / 4).clamp(*WATCH_MARGIN.start(), *WATCH_MARGIN.end());
-    let mut deadline = Instant::now() + trial + margin;
-    while Instant::now() < deadline {
+    let mut deadline = clock::instant() + trial + margin;
+    while clock::instant() < deadline {
         thread::sleep(WATCH_INTERVAL);
         match swap::read_journal(&Real, &places) {
             Some(now) if now.phase == UpgradePhase::Trial && now.new == known.new => {
                 // Each start has its whole time, and there are few.
                 if now != known {
                     known = now;
-                    deadline = Instant::now() + trial + margin;
+                    deadline = clock::instant() + trial + margin;
                 }
             }
             _ => return,
@@ -152,7 +153,7 @@ fn take_over(places: &UpgradePaths) -> Result<(), SwapError> {
 /// The lock of the state folder, if need be from an agent that is ended for it: its init starts the program anew.
 fn lock_by_force(places: &UpgradePaths) -> Option<StateLock> {
     let folder = StateDir::create_or_open(&places.state).ok()?;
-    let deadline = Instant::now() + TAKE_OVER_PATIENCE;
+    let deadline = clock::instant() + TAKE_OVER_TIMEOUT;
     loop {
         if let Ok(lock) = folder.lock() {
             return Some(lock);
@@ -163,7 +164,7 @@ fn lock_by_force(places: &UpgradePaths) -> Option<StateLock> {
         if let Some(holder) = holder {
             let _ = kill_process(holder, Signal::KILL);
         }
-        if Instant::now() >= deadline {
+        if clock::instant() >= deadline {
             warn!("the agent on {} cannot be ended", places.state.display());
             return None;
         }

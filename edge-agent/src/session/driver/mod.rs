@@ -5,6 +5,7 @@ mod forwards;
 mod listening;
 mod turn;
 
+use crate::os::clock;
 use std::future::poll_fn;
 use std::mem::take;
 use std::net::SocketAddr;
@@ -103,7 +104,7 @@ impl SessionDriver {
             socket: None,
             address: None,
             agent: None,
-            epoch: Instant::now(),
+            epoch: clock::instant(),
             opened: false,
             timer: Timer::never(),
             timer_at: None,

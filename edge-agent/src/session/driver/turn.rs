@@ -24,7 +24,7 @@ pub(super) enum SessionEvent {
     /// Something for the relay that is none of the state machine's business.
     Tell(SessionMessage),
     Timeout,
-    /// The session is over, and its last word is on its way.
+    /// The session is over, and its final message is on its way.
     Flushed,
 }
 

@@ -171,7 +171,9 @@ fn program_of(account: &Account, instructions: &Instructions) -> Result<Program,
         | Work::ConnectPath(_)
         | Work::ListenPath(_)
         | Work::Forwards => {
-            return Err(SessionRefusal::Failed("a forward is no program".to_owned()));
+            return Err(SessionRefusal::Failed(
+                "a forward runs no program".to_owned(),
+            ));
         }
         Work::Subsystem(subsystem) => {
             let (server, terms) = (&instructions.sftp_server, instructions.terms.sftp.clone());

@@ -5,11 +5,12 @@
 //! makes resident. This one receives into a single buffer of 64 KiB, which takes a whole batch that the
 //! kernel has joined (UDP GRO), and hands it out segment by segment.
 
+use crate::os::sync::Mutex;
 use std::fmt;
 use std::io::{self, IoSliceMut};
 use std::net::{SocketAddr, UdpSocket};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
@@ -150,7 +151,7 @@ impl AsyncUdpSocket for LeanSocket {
         buffers: &mut [IoSliceMut<'_>],
         metas: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
-        let mut batch = self.received.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut batch = self.received.lock();
         loop {
             let count = batch.hand_out(buffers, metas);
             if count > 0 {

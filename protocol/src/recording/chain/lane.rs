@@ -146,7 +146,7 @@ impl<'s> Lane<'s> {
         let before = self.chain.point();
         let recorded = before.bytes.saturating_add(self.chain.begun());
         if after == before && missing == 0 {
-            // Nothing of this stream is missing, but perhaps the rest of a frame that never ended.
+            // Nothing of this stream is missing, except possibly the rest of a frame that never ended.
             return;
         }
         if after.frames < before.frames || recorded.saturating_add(missing) != after.bytes {

@@ -5,6 +5,7 @@
 //! borrow what they hold, from the session when they are written and from the block when they are read.
 
 mod codec;
+mod file;
 mod forward;
 
 use alloc::string::String;
@@ -15,6 +16,7 @@ use core::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 pub use self::codec::{RecordError, decode};
+pub use self::file::{FileKind, FileOperation};
 pub use self::forward::{ForwardClosed, ForwardDirection, ForwardEnd, ForwardOpened};
 use super::chain::{DigestPoint, Tag};
 use crate::codec::frame::DataStream;
@@ -220,54 +222,6 @@ pub struct Redacted {
     pub tag: Tag,
 }
 
-/// One operation of file transfer.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FileOperation<'a> {
-    /// The kind of operation.
-    pub kind: FileKind,
-    /// Its path, as the client gave it. Bytes: a path need not be text.
-    #[serde(borrow)]
-    pub path: RecordedBytes<'a>,
-    /// The second path, of a rename or link.
-    #[serde(borrow)]
-    pub other: Option<RecordedBytes<'a>>,
-    /// Holds how many bytes were read or written, or the size that was set.
-    pub size: u64,
-    /// SFTP's status code (draft-ietf-secsh-filexfer-02 section 7): 0 is well.
-    pub result: u32,
-}
-
-/// Describes what was done with a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum FileKind {
-    /// Opened and read; recorded when it is closed, with the bytes read.
-    Read,
-    /// Opened and written; recorded when it is closed, with the bytes written.
-    Write,
-    /// A folder's entries were listed.
-    List,
-    /// Attributes were asked for.
-    Stat,
-    /// Attributes were set.
-    SetAttributes,
-    /// A file was removed.
-    Remove,
-    /// A file or folder was renamed.
-    Rename,
-    /// A folder was made.
-    MakeFolder,
-    /// A folder was removed.
-    RemoveFolder,
-    /// A symbolic link was made.
-    Symlink,
-    /// A hard link was made.
-    Link,
-    /// A link was read, or a path resolved.
-    Resolve,
-    /// An extension that has no name here.
-    Other,
-}
-
 /// Data that the spool could not take, under `best-effort`. Its record takes the place of the data.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap {
@@ -381,17 +335,6 @@ impl fmt::Debug for StartedWork<'_> {
             Self::Subsystem(name) => write!(f, "Subsystem({name:?})"),
             Self::Forwards => f.write_str("Forwards"),
         }
-    }
-}
-
-impl fmt::Debug for FileOperation<'_> {
-    /// Leaves out the paths.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FileOperation")
-            .field("kind", &self.kind)
-            .field("size", &self.size)
-            .field("result", &self.result)
-            .finish_non_exhaustive()
     }
 }
 

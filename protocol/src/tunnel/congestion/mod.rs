@@ -255,8 +255,8 @@ impl Congestion {
                 // With a queue that has begun to grow, one flat round is proof enough.
                 let base = self.base_rtt(rtt);
                 let queued = rtt > base + base / 4 + MIN_SLACK;
-                let patience = if lossy || queued { 0 } else { 2 };
-                if flat >= patience {
+                let tolerated = if lossy || queued { 0 } else { 2 };
+                if flat >= tolerated {
                     // Below the rate first: what was too much is still under way.
                     return Mode::Steady { step: 2 };
                 }

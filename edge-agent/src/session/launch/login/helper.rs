@@ -1,12 +1,12 @@
 //! The helper: the parent of the `su` that holds a PAM session open.
 
+use crate::os::clock;
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
-use std::time::Instant;
 
 use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::wire::SessionRefusal;
@@ -158,8 +158,8 @@ impl WaitingShell {
         let Self { mut su, socket } = self;
         drop(socket);
         let _ = kill_process(Pid::from_child(&su), Signal::TERM);
-        let deadline = Instant::now() + PAM_END_TIMEOUT;
-        while Instant::now() < deadline {
+        let deadline = clock::instant() + PAM_END_TIMEOUT;
+        while clock::instant() < deadline {
             match su.try_wait() {
                 Ok(None) => sleep(PAM_END_POLL),
                 _ => return,
@@ -172,11 +172,11 @@ impl WaitingShell {
 
 /// Reads up to the mark: the number behind it, and what PAM had to say before.
 fn said(socket: &mut UnixStream) -> Result<(u32, String), String> {
-    let deadline = Instant::now() + PAM_TIMEOUT;
+    let deadline = clock::instant() + PAM_TIMEOUT;
     let late = || format!("no answer within {} s", PAM_TIMEOUT.as_secs());
     let mut text = Vec::new();
     loop {
-        let left = deadline.saturating_duration_since(Instant::now());
+        let left = deadline.saturating_duration_since(clock::instant());
         if left.is_zero() {
             return Err(late());
         }

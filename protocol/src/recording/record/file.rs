@@ -1,0 +1,88 @@
+//! Records of file transfer, and how the actions that a follower sees are recorded.
+
+use core::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::RecordedBytes;
+use crate::sftp::FileAction;
+
+/// One operation of file transfer.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileOperation<'a> {
+    /// The kind of operation.
+    pub kind: FileKind,
+    /// Its path, as the client gave it. Bytes: a path need not be text.
+    #[serde(borrow)]
+    pub path: RecordedBytes<'a>,
+    /// The second path, of a rename or link.
+    #[serde(borrow)]
+    pub other: Option<RecordedBytes<'a>>,
+    /// Holds how many bytes were read or written, or the size that was set.
+    pub size: u64,
+    /// SFTP's status code (draft-ietf-secsh-filexfer-02 section 7): 0 is well.
+    pub result: u32,
+}
+
+/// Describes what was done with a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FileKind {
+    /// Opened and read; recorded when it is closed, with the bytes read.
+    Read,
+    /// Opened and written; recorded when it is closed, with the bytes written.
+    Write,
+    /// A folder's entries were listed.
+    List,
+    /// Attributes were asked for.
+    Stat,
+    /// Attributes were set.
+    SetAttributes,
+    /// A file was removed.
+    Remove,
+    /// A file or folder was renamed.
+    Rename,
+    /// A folder was made.
+    MakeFolder,
+    /// A folder was removed.
+    RemoveFolder,
+    /// A symbolic link was made.
+    Symlink,
+    /// A hard link was made.
+    Link,
+    /// A link was read, or a path resolved.
+    Resolve,
+    /// An extension that has no name here.
+    Other,
+}
+
+impl From<FileAction> for FileKind {
+    fn from(action: FileAction) -> Self {
+        match action {
+            FileAction::Read => Self::Read,
+            FileAction::Write => Self::Write,
+            FileAction::List => Self::List,
+            FileAction::Stat => Self::Stat,
+            FileAction::SetAttributes => Self::SetAttributes,
+            FileAction::Remove => Self::Remove,
+            FileAction::Rename => Self::Rename,
+            FileAction::MakeFolder => Self::MakeFolder,
+            FileAction::RemoveFolder => Self::RemoveFolder,
+            FileAction::Symlink => Self::Symlink,
+            FileAction::Link => Self::Link,
+            FileAction::Resolve => Self::Resolve,
+            // Relays of before do not know a kind of its own: it is one with two paths.
+            FileAction::Copy | FileAction::Extension => Self::Other,
+        }
+    }
+}
+
+impl fmt::Debug for FileOperation<'_> {
+    /// Leaves out the paths.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileOperation")
+            .field("kind", &self.kind)
+            .field("size", &self.size)
+            .field("result", &self.result)
+            .finish_non_exhaustive()
+    }
+}
