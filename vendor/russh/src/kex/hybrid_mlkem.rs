@@ -344,6 +344,7 @@ mod tests {
             server_kex_init: bytes::Bytes::from_static(b"server_kex_init"),
             client_ephemeral: client_ephemeral.clone(),
             server_ephemeral: Vec::new(),
+            server_host_key: Vec::new(), // HOLDFAST
             gex: None,
         };
 
