@@ -86,11 +86,7 @@ pub(super) async fn run(args: Args, caller: &Caller, context: &Context) -> Resul
     let own_id = caller.user().map(|user| user.id);
     let kill = args.command.is_some();
     let all = caller.may(Ability::Admin) || (!kill && caller.may(Ability::Review));
-    // A console command ends with its user, within a second.
-    let is_own = |session: &Listed| match (&session.at, session.user_id) {
-        (None, _) => Some(&session.user) == own,
-        (Some(_), id) => id.is_some() && id == own_id,
-    };
+    let is_own = |session: &Listed| session.user_id.is_some() && session.user_id == own_id;
     sessions.retain(|session| all || is_own(session));
     match args.command {
         Some(SessionsCommand::Kill { id, message }) => {
@@ -164,7 +160,7 @@ impl From<(RelayId, ConsoleRow)> for Listed {
             relay,
             id: row.id,
             user: row.user,
-            user_id: None,
+            user_id: row.user_id,
             at: None,
             kind: "console",
             command: Some(row.command),

@@ -26,6 +26,7 @@ pub(crate) struct ConsoleStream {
     pub life: Arc<Life>,
     /// The user who runs it.
     pub user: UserName,
+    user_id: UserId,
     /// The beginning of its line: from outside, so escape it.
     pub command: String,
     need: Need,
@@ -94,6 +95,7 @@ impl ConsoleStream {
         ConsoleRow {
             id: self.id,
             user: self.user.clone(),
+            user_id: Some(self.user_id),
             command: self.command.clone(),
             client: self.client,
             started: self.started,
@@ -134,6 +136,7 @@ impl Live {
         let stream = Arc::new(ConsoleStream {
             life: Arc::new(life),
             user: principal.user.name.clone(),
+            user_id: principal.user.id,
             command: ask.command,
             need: ask.need,
             shows: Mutex::new(ask.shows),

@@ -176,9 +176,7 @@ impl Login {
                 self.accept(proved, target)
             }
             // It proves nothing new: what is permitted follows from the outer proof.
-            Proof::Jump(outer, _) if outer.user.name == proved.user.name => {
-                self.by_nothing(user).await
-            }
+            Proof::Jump(outer, _) if outer.user.id == proved.user.id => self.by_nothing(user).await,
             Proof::Jump(outer, _) => {
                 let event = Event::new(EventKind::UserLoginFailed);
                 let event = event.with("keys", vec![proved.proof.fingerprint()]);

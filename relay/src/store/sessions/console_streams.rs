@@ -6,7 +6,7 @@ use holdfast_protocol::ids::{SessionId, UserName};
 
 use crate::clock::Timestamp;
 use crate::store::sessions::column;
-use crate::store::{RELAY_HEARTBEAT_STALE, RelayId, Store, StoreError, Traffic, Write};
+use crate::store::{RELAY_HEARTBEAT_STALE, RelayId, Store, StoreError, Traffic, UserId, Write};
 
 /// A console command that streams.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub(crate) struct ConsoleRow {
     pub id: SessionId,
     /// The user who runs it.
     pub user: UserName,
+    /// The id of that user; `None`: the user of that name now is somebody else, or there is none.
+    pub user_id: Option<UserId>,
     /// The beginning of its line: from outside, so escape it.
     pub command: String,
     /// The operator's address.
@@ -31,10 +33,12 @@ const BEGIN: &str = "INSERT INTO console_streams
 const MOVE: &str =
     "UPDATE console_streams SET active = $2, bytes_in = $3, bytes_out = $4 WHERE id = $1";
 const END: &str = "DELETE FROM console_streams WHERE id = $1";
+// A stream that is older than the user of its name belongs to somebody who had the name before.
 const LIVE: &str =
-    "SELECT s.id, s.relay, s.user_name, s.command, s.client, s.started, s.active, s.bytes_in,
-        s.bytes_out
+    "SELECT s.id, s.relay, s.user_name, u.id AS user_id, s.command, s.client, s.started, s.active,
+        s.bytes_in, s.bytes_out
     FROM console_streams s JOIN relays r ON r.id = s.relay
+    LEFT JOIN users u ON u.name = s.user_name AND u.created <= s.started
     WHERE r.stopped IS NULL AND r.heartbeat > $1 ORDER BY s.started, s.id";
 
 /// Publishes one that began.
@@ -104,6 +108,7 @@ struct Row {
     id: Vec<u8>,
     relay: Vec<u8>,
     user_name: String,
+    user_id: Option<i64>,
     command: String,
     client: String,
     started: i64,
@@ -117,6 +122,7 @@ impl Row {
         let row = ConsoleRow {
             id: SessionId(self.id.try_into().ok()?),
             user: UserName::new(&self.user_name).ok()?,
+            user_id: self.user_id.map(UserId),
             command: self.command,
             client: self.client.parse().ok()?,
             started: Timestamp(self.started),

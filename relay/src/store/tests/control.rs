@@ -179,3 +179,41 @@ async fn only_living_relays_are_waited_for() {
     store.relay_confirms(two, 5).await.unwrap();
     assert_eq!((behind(5).await, behind(6).await), (0, 1));
 }
+
+#[tokio::test]
+async fn console_stream_is_not_the_next_bearers_of_its_name() {
+    let bed = Bed::new().await;
+    let store = &bed.store;
+    let run = relay(&bed, at(5)).await;
+    let alice = user("alice");
+    let add = |now| {
+        let alice = alice.clone();
+        async move {
+            let new = NewUser::default();
+            store.add_user(&alice, &new, now).await.unwrap();
+            store.user(&alice).await.unwrap().unwrap().id
+        }
+    };
+    let first = add(at(1)).await;
+    let stream = ConsoleRow {
+        id: SessionId([1; 16]),
+        user: alice.clone(),
+        user_id: Some(first),
+        command: "audit --follow".to_owned(),
+        client: "203.0.113.9:50000".parse().unwrap(),
+        started: at(2),
+        traffic: session(1).traffic,
+    };
+    let change = BoardChange {
+        consoles: vec![stream.clone()],
+        ..BoardChange::default()
+    };
+    store.publish_sessions(run, &change).await.unwrap();
+    let listed = async || store.console_streams(at(5)).await.unwrap();
+    assert_eq!(listed().await, [(run, stream.clone())]);
+    assert!(store.remove_user(&alice).await.unwrap());
+    assert_eq!(listed().await[0].1.user_id, None);
+    let second = add(at(3)).await;
+    assert_ne!(first, second);
+    assert_eq!(listed().await[0].1.user_id, None);
+}
