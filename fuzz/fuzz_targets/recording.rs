@@ -81,6 +81,7 @@ fn read(bytes: &[u8]) -> ReadVerdict {
         seen,
         control: Some(ControlDigest::default()),
         closing: Some(Closing::default()),
+        forwards: None,
     };
     let mut checker = Checker::new(&key, &expected);
     let mut reader = RecordingReader::new(SESSION, &secrets);

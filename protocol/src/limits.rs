@@ -235,6 +235,10 @@ pub const MAX_SEGMENT_AGE: Duration = Duration::from_secs(300);
 /// Most segments of one session: at the largest, 64 GiB. It bounds what a relay keeps for a session.
 pub const MAX_SEGMENTS: u32 = 64 * 1024;
 
+/// Limits the forwards in one recording; the next forward begins another one. It bounds what a relay keeps in memory
+/// to compare them: some megabytes.
+pub const MAX_FORWARDS_OF_RECORDING: u32 = 16 * 1024;
+
 /// Holds what the recording of any session may have beside what is counted below: its start with the environment, the
 /// refused variables, and output that was recorded and not passed on. Of that, a device's send window, a stream's
 /// window and a client's window may be full, which are less than 3.5 MiB together.
@@ -244,8 +248,19 @@ pub const RECORDING_BASE: u64 = 4 * 1024 * 1024;
 /// block of its own.
 pub const RECORDING_PER_FRAME: u64 = 96;
 
-/// Holds what a recording of file transfer or forwards may grow by in a second, whatever passes: 600 forwards that
-/// begin and end, and a segment every [`MAX_SEGMENT_AGE`].
+/// Bounds what the record of an operation on a file takes beside its paths.
+pub const RECORDING_PER_OPERATION: u64 = 64;
+
+/// Limits the bytes of records that one byte of requests can lead to: the shortest request has 13 bytes, and is recorded
+/// with the path of an open file, if it names one.
+pub const SFTP_RECORDED_PER_BYTE: u64 = (MAX_SFTP_PATH as u64 + RECORDING_PER_OPERATION) / 13 + 1;
+
+/// Bounds what the beginning and the end of a forward take beside the place that it leads to: two addresses, and two
+/// blocks.
+pub const RECORDING_PER_FORWARD: u64 = 320;
+
+/// Holds what a recording of file transfer or forwards may grow by in a second beside what its relay counts: blocks that
+/// are closed early, and a segment every [`MAX_SEGMENT_AGE`].
 pub const RECORDING_PER_SECOND: u64 = 64 * 1024;
 
 /// The same where processes run, whose programs are recorded: a thousand in a second, with 250 bytes of arguments each

@@ -33,6 +33,8 @@ pub struct SessionExtent {
     pub passed: [PassedStream; 3],
     /// Sizes and signals that were passed on.
     pub controls: u64,
+    /// The most bytes that the records of its file operations or forwards take, as the relay saw them.
+    pub booked: u64,
     /// The time that it ran, or has run until now.
     pub lasted: Duration,
     /// True if the counts are those of its end, or of now. Otherwise the relay was killed after it kept them.
@@ -67,9 +69,9 @@ impl SessionExtent {
                     .saturating_add(stdout.frames)
                     .saturating_add(stderr.frames),
             ),
-            // Of an operation its paths are recorded, which are a part of what was asked for.
-            RecordedKind::Sftp => (stdin.bytes, stdin.frames),
-            _ => (0, 0),
+            // An operation on a handle is recorded with the whole path of its file, which was sent only once.
+            RecordedKind::Sftp => (stdin.bytes.saturating_add(self.booked), stdin.frames),
+            _ => (self.booked, 0),
         };
         let per_second = match self.kind {
             RecordedKind::Shell | RecordedKind::Exec => RECORDING_PER_SECOND_OF_COMMANDS,
@@ -120,6 +122,7 @@ mod tests {
             bytes: 0,
         }; 3],
         controls: 0,
+        booked: 0,
         lasted: Duration::ZERO,
         exact: true,
     };
@@ -159,6 +162,22 @@ mod tests {
             ..TRUE
         };
         assert_eq!(old.sealed(), TRUE.sealed() + RECORDING_UNSEEN);
+    }
+
+    #[test]
+    fn what_is_booked_counts_for_operations_and_forwards() {
+        let of = |kind, booked| {
+            SessionExtent {
+                kind,
+                holds_data: false,
+                booked,
+                ..TRUE
+            }
+            .sealed()
+        };
+        for kind in [RecordedKind::Sftp, RecordedKind::Forwards] {
+            assert!(of(kind, 120 << 20) > of(kind, 0) + (120 << 20), "{kind:?}");
+        }
     }
 
     /// Returns the length of all segments of a recording of this data, in records as a device writes them.
@@ -226,16 +245,17 @@ mod tests {
 
         #[test]
         fn more_of_anything_allows_no_less(
-            counts in any::<[u64; 8]>(), more in any::<[u64; 8]>(), holds_data: bool, kind in 0_usize..4,
+            counts in any::<[u64; 9]>(), more in any::<[u64; 9]>(), holds_data: bool, kind in 0_usize..4,
         ) {
             let kinds = [RecordedKind::Shell, RecordedKind::Exec, RecordedKind::Sftp, RecordedKind::Forwards];
-            let of = |counts: [u64; 8]| {
-                let [a, b, c, d, e, f, controls, seconds] = counts;
+            let of = |counts: [u64; 9]| {
+                let [a, b, c, d, e, f, controls, booked, seconds] = counts;
                 SessionExtent {
                     kind: kinds[kind],
                     holds_data,
                     passed: [passed(a, b), passed(c, d), passed(e, f)],
                     controls,
+                    booked,
                     lasted: Duration::from_secs(seconds),
                     ..TRUE
                 }

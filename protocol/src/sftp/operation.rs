@@ -2,6 +2,8 @@
 
 use alloc::vec::Vec;
 
+use crate::limits::RECORDING_PER_OPERATION;
+
 /// An operation, and how it went.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Operation {
@@ -79,6 +81,16 @@ impl FileOutcome {
 }
 
 impl Operation {
+    /// Returns the most bytes that its records in a recording take: a file that was written and read has two.
+    #[must_use]
+    pub fn recorded(&self) -> u64 {
+        let paths = self.path.len() + self.to.as_ref().map_or(0, Vec::len);
+        let records = 1 + u64::from(self.read > 0 && self.action == FileAction::Write);
+        (paths as u64)
+            .saturating_add(RECORDING_PER_OPERATION)
+            .saturating_mul(records)
+    }
+
     pub(super) fn new(action: FileAction, path: Vec<u8>, outcome: FileOutcome) -> Self {
         Self {
             action,

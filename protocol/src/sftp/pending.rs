@@ -8,7 +8,7 @@ use super::follow::FollowError;
 use super::kind::{self, OPEN_AS};
 use super::operation::{FileAction, FileOutcome, Operation};
 use super::{WRITING, stream};
-use crate::limits::{MAX_SFTP_HANDLE, MAX_SFTP_PATH, SFTP_PENDING_COST};
+use crate::limits::{MAX_SFTP_HANDLE, MAX_SFTP_PATH, RECORDING_PER_OPERATION, SFTP_PENDING_COST};
 
 /// A request that is not answered. What its handles mean is looked up when it is: a server does one request after the
 /// other, so that every answer before this one is known by then.
@@ -67,6 +67,17 @@ impl Pending {
             | Self::Copy(..)
             | Self::Unbooked => return None,
         })
+    }
+
+    /// Returns the most bytes that its records in a recording take whose answer is not seen here, beside what
+    /// [`Self::unanswered`] gives: what it does to an open file is recorded with the file's path.
+    pub(super) fn recorded(&self) -> u64 {
+        let paths = match self {
+            Self::ByHandle(..) | Self::Close(_) => 1,
+            Self::Copy(..) => 2,
+            _ => return 0,
+        };
+        (MAX_SFTP_PATH as u64 + RECORDING_PER_OPERATION) * paths
     }
 
     /// Returns how much it takes while it waits for its answer.

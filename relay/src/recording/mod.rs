@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use holdfast_protocol::ids::SessionId;
-use holdfast_protocol::recording::chain::{ChainKey, Closing, SessionStart};
+use holdfast_protocol::recording::chain::{ChainKey, Closing, SeenForward, SessionStart};
 use holdfast_protocol::recording::ingest::UploadStream;
 use holdfast_protocol::recording::seal::RecordingSecret;
 use thiserror::Error;
@@ -207,6 +207,20 @@ impl Recordings {
     /// [`RecordingError`].
     pub(crate) async fn unfollowed(&self, id: SessionId, why: &str) -> Result<(), RecordingError> {
         Ok(self.0.store.recording_unfollowed(id, why).await?)
+    }
+
+    /// A forward in a recording is over, and this is known of it. It comes before [`Self::over`].
+    ///
+    /// # Errors
+    /// [`RecordingError`]: then that forward is not proved.
+    pub(crate) async fn forward_over(
+        &self,
+        watched: &StreamDigests,
+        number: u32,
+        seen: &SeenForward,
+    ) -> Result<(), RecordingError> {
+        let store = &self.0.store;
+        Ok(store.recording_forward(watched.id, number, seen).await?)
     }
 
     /// Notes that a recorded session is over; `closing` says whether the device sent its exit status, `refused` that it

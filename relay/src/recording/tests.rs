@@ -18,6 +18,7 @@ use tempfile::TempDir;
 
 mod evidence;
 mod excess;
+mod forwards;
 mod room;
 
 use super::verify::signed_verdict;
@@ -86,7 +87,27 @@ impl Bed {
         self.begin_as(SESSION).await
     }
 
+    /// What the relay knows of a session of this kind.
+    fn facts_of(&self, id: SessionId, kind: Ability) -> SessionFacts {
+        let command = None;
+        SessionFacts {
+            kind,
+            command,
+            ..self.enter(id).session().facts()
+        }
+    }
+
     async fn begin_as(&self, id: SessionId) -> (LiveGuard, ChainKey, StreamDigests) {
+        let guard = self.enter(id);
+        let (key, watched) = self
+            .recordings
+            .begin(guard.session().facts(), begun)
+            .await
+            .unwrap();
+        (guard, key, watched)
+    }
+
+    fn enter(&self, id: SessionId) -> LiveGuard {
         let device = fixture::device(crate::store::Labels::new(), None);
         let subject = fixture::with_preset("operator");
         let client = Client::for_test("203.0.113.9:50000".parse().unwrap());
@@ -108,13 +129,7 @@ impl Bed {
             destination: None,
             activity: Activity::Running,
         };
-        let guard = self.live.enter(id, authorized, about, &client);
-        let (key, watched) = self
-            .recordings
-            .begin(guard.session().facts(), begun)
-            .await
-            .unwrap();
-        (guard, key, watched)
+        self.live.enter(id, authorized, about, &client)
     }
 
     async fn facts(&self) -> RecordingFacts {

@@ -25,6 +25,8 @@ struct Digests {
     streams: [StreamDigester; 3],
     control: StreamDigester,
     eof: Option<u64>,
+    booked: u64,
+    forwards: u32,
 }
 
 impl StreamDigests {
@@ -35,6 +37,8 @@ impl StreamDigests {
             streams: Stream::ALL.map(|stream| StreamDigester::new(key, stream)),
             control: StreamDigester::control(key),
             eof: None,
+            booked: 0,
+            forwards: 0,
         };
         Self {
             id,
@@ -65,6 +69,26 @@ impl StreamDigests {
         digests.eof.get_or_insert(place);
     }
 
+    /// Records of an operation or a forward take at most so many bytes.
+    pub(crate) fn book(&self, bytes: u64) {
+        let mut digests = self.lock();
+        digests.booked = digests.booked.saturating_add(bytes);
+    }
+
+    /// Returns the number of the next forward that is recorded here, from 1 on.
+    #[must_use]
+    pub(crate) fn number_forward(&self) -> u32 {
+        let mut digests = self.lock();
+        digests.forwards = digests.forwards.saturating_add(1);
+        digests.forwards
+    }
+
+    /// Returns how many forwards have a number here.
+    #[must_use]
+    pub(crate) fn forwards(&self) -> u32 {
+        self.lock().forwards
+    }
+
     /// Returns the digests of what has passed so far.
     #[must_use]
     pub(crate) fn seen(&self) -> SeenSession {
@@ -75,6 +99,8 @@ impl StreamDigests {
                 seen: digests.control.seen(),
                 eof: digests.eof,
             },
+            booked: digests.booked,
+            forwards: digests.forwards,
         }
     }
 

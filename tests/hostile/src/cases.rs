@@ -3,12 +3,14 @@
 pub mod channels;
 pub mod control;
 pub mod evidence;
+pub mod forward_logs;
 pub mod forwards;
 pub mod joins;
 pub mod logins;
 pub mod recordings;
 pub mod sessions;
 pub mod sftp;
+pub mod sftp_answers;
 pub mod uploads;
 
 use std::fmt::Write as _;
@@ -28,6 +30,8 @@ pub fn of_devices() -> Vec<&'static DeviceCase> {
         forwards::CASES,
         recordings::CASES,
         evidence::CASES,
+        forward_logs::CASES,
+        sftp_answers::CASES,
         uploads::CASES,
     ]
     .concat_refs()

@@ -1,5 +1,6 @@
 //! A device: it joins, stands as a tunnel and serves sessions as an agent does, except where its case lies.
 
+pub mod forwards;
 pub mod session;
 pub mod tape;
 pub mod tls;
@@ -24,7 +25,8 @@ use quinn::{Connection, ConnectionError, Endpoint, RecvStream, SendStream};
 use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout};
 
-pub use self::honest::{GREETING, serve};
+use self::forwards::ForwardLogs;
+pub use self::honest::{GREETING, address_of, serve};
 pub use self::session::{Heard, Session};
 pub use self::tape::{Sealed, Tape};
 use crate::{Outcome, cases, check_target};
@@ -102,6 +104,8 @@ pub struct Device {
     pub welcome: Welcome,
     /// Its half of the control stream.
     pub control: Mutex<SendStream>,
+    /// What it has seen of forwards that are recorded.
+    pub forwards: ForwardLogs,
     _endpoint: Endpoint,
 }
 
@@ -259,6 +263,7 @@ impl Device {
             connection,
             welcome,
             control: Mutex::new(send),
+            forwards: ForwardLogs::default(),
             _endpoint: endpoint,
         });
         let _detached = tokio::spawn(beat(Arc::downgrade(&device)));

@@ -13,6 +13,7 @@ const OPEN: u8 = 3;
 const CLOSE: u8 = 4;
 const READ: u8 = 5;
 const WRITE: u8 = 6;
+const FSTAT: u8 = 8;
 const OPENDIR: u8 = 11;
 const REMOVE: u8 = 13;
 const STAT: u8 = 17;
@@ -271,6 +272,52 @@ fn reused_request_number_ends_following_loudly() {
     assert!(
         results.contains(&(&"unfollowed".into(), &why.into())),
         "{results:?}"
+    );
+}
+
+/// Each is recorded with the path of its file, which was sent once: an honest recording is 200 times what was sent.
+#[test]
+fn thousands_of_operations_on_a_long_path_stay_verified() {
+    let device = Device::new("kitchen-cam").flags(&["--upload", "always"]);
+    let bed = Bed {
+        site: Site::with(device),
+        before: 0,
+    };
+    let mut folder = bed.site.device.folder().to_path_buf();
+    while folder.as_os_str().len() < 3_800 {
+        folder.push("x".repeat(200));
+    }
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = folder.join("file");
+    std::fs::write(&path, "text").unwrap();
+    let mut sftp = Sftp::begin(&bed);
+    let open = Message::new(OPEN)
+        .number(1)
+        .string(path.into_os_string().into_encoded_bytes());
+    sftp.send(&whole(&open.number(1).number(0)));
+    let answer = sftp.answer();
+    assert_eq!(answer[0], HANDLE);
+    let handle = Fields::of(&answer[4..]).string().to_vec();
+    for batch in 0..30 {
+        let asked: Vec<u8> = (0..1_000)
+            .flat_map(|number| packet(FSTAT, 2 + batch * 1_000 + number, &handle))
+            .collect();
+        sftp.send(&asked);
+        for _ in 0..1_000 {
+            assert_eq!(sftp.answer()[0], ATTRS);
+        }
+    }
+    drop(sftp);
+    let relay = &bed.site.relay;
+    let row = wait_for(SOON, "the verdict", || {
+        let rows = relay.json(&["recordings", "--json"]);
+        let row = rows.as_array().unwrap().first().cloned()?;
+        row["verified"].is_boolean().then_some(row)
+    });
+    assert_eq!(
+        (&row["state"], &row["verified"]),
+        (&"complete".into(), &true.into()),
+        "{row}"
     );
 }
 

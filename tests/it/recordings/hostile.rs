@@ -5,9 +5,34 @@ use std::process::Stdio;
 use serde_json::Value;
 
 use super::exported;
-use crate::harness::{Hostile, Relay, SOON, Way, own_login, run, wait_for, wait_until};
+use crate::harness::{
+    Hostile, Relay, SOON, Way, own_login, run, run_with_input, wait_for, wait_until,
+};
 
 /// What the relay makes of the recording of a session with a device that plays a case. `cut`: an administrator ends it.
+#[track_caller]
+fn verdict(relay: &Relay, hostile: &Hostile) -> Value {
+    wait_until(SOON, "the recording is uploaded", || hostile.is_over());
+    wait_for(SOON, "a verdict", || {
+        let rows = relay.json(&["recordings", "--json"]);
+        let row = rows.as_array()?.first()?.clone();
+        row["verified"].is_boolean().then_some(row)
+    })
+}
+
+/// The same of a session of any kind, or of a forward.
+#[track_caller]
+fn judged_of(case: &str, arguments: &[&str]) -> (Relay, Value) {
+    let relay = Relay::start();
+    let alice = relay.admin_user();
+    let hostile = Hostile::online(&relay, "mallory", case, 1);
+    let mut ssh = alice.ssh(Way::Direct, &own_login(), hostile.name());
+    // How it ends for the client is another matter.
+    run_with_input(ssh.args(arguments), b"abc");
+    let row = verdict(&relay, &hostile);
+    (relay, row)
+}
+
 #[track_caller]
 fn judged(case: &str, cut: bool) -> (Relay, Value) {
     let relay = Relay::start();
@@ -29,13 +54,54 @@ fn judged(case: &str, cut: bool) -> (Relay, Value) {
     } else {
         run(ssh.arg("anything")).ok();
     }
-    wait_until(SOON, "the recording is uploaded", || hostile.is_over());
-    let row = wait_for(SOON, "a verdict", || {
-        let rows = relay.json(&["recordings", "--json"]);
-        let row = rows.as_array()?.first()?.clone();
-        row["verified"].is_boolean().then_some(row)
-    });
+    let row = verdict(&relay, &hostile);
     (relay, row)
+}
+
+#[test]
+fn forwards_are_compared_with_what_the_relay_passed_on() {
+    for (case, reason) in [
+        (
+            "lying-forward-counts",
+            Some("forward 1 has 0 bytes received in it; the relay passed on 3"),
+        ),
+        ("dropped-forward", Some("forward 1 is missing in it")),
+        ("true-forward-log", None),
+    ] {
+        let (relay, row) = judged_of(case, &["-W", "127.0.0.1:7"]);
+        let (state, code) = match reason {
+            Some(_) => ("tampered", 5),
+            None => ("complete", 0),
+        };
+        assert_eq!(
+            (&row["kind"], &row["state"], &row["verified"]),
+            (&"forward".into(), &state.into(), &reason.is_none().into()),
+            "{case}: {row}"
+        );
+        assert_eq!(row["reason"].as_str(), reason, "{case}: {row}");
+        let id = row["id"].as_str().unwrap();
+        let said = relay.admin(&["recordings", "verify", id]).exits(code);
+        assert!(said.out().contains(reason.unwrap_or("verified")), "{said}");
+        let shown = relay.admin(&["recordings", "show", id]).ok().out();
+        assert!(shown.contains(reason.unwrap_or("verified")), "{shown}");
+    }
+}
+
+#[test]
+fn answer_that_was_not_asked_for_is_never_verified() {
+    let (relay, row) = judged_of("sftp-unasked-answer", &["-s", "sftp"]);
+    assert_eq!(
+        (&row["kind"], &row["verified"]),
+        (&"sftp".into(), &false.into()),
+        "{row}"
+    );
+    let id = row["id"].as_str().unwrap();
+    let said = relay.admin(&["recordings", "verify", id]).exits(3);
+    assert!(
+        said.out()
+            .contains("the server answered request number 30583, which is not pending"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -2,12 +2,13 @@
 //! "verified" unless what is shown is what the relay passed on.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use holdfast_protocol::ids::{DeviceId, DeviceName, Login, SessionId, UserName};
 use holdfast_protocol::recording::chain::{
     Chain, ChainKey, Checker, Closing, ControlDigest, ControlMessage, DigestPoint, Expectation,
-    RecordedKind, SessionStart, StreamDigester,
+    RecordedKind, SeenForward, SeenForwards, SessionStart, StreamDigester,
 };
 use holdfast_protocol::recording::reader::{ReadVerdict, RecordingReader};
 use holdfast_protocol::recording::record::{
@@ -43,6 +44,8 @@ struct Shown {
     /// Sizes and signals, each with the bytes of input before it.
     control: Vec<(usize, String)>,
     exit: Option<Exit>,
+    /// Where each forward leads, and the bytes sent and received.
+    forwards: BTreeMap<u32, (String, Option<(u64, u64)>)>,
     /// Where a record of this kind has no place.
     strange: bool,
 }
@@ -96,6 +99,17 @@ fn assert_same(passed: &Shown, shown: &Shown) {
     assert_eq!(passed.start, shown.start);
     assert_eq!(passed.control, shown.control);
     assert_eq!(passed.exit, shown.exit);
+    assert_eq!(passed.forwards.len(), shown.forwards.len());
+    for ((id, (lead, counts)), (shown_id, (shown_lead, shown_counts))) in
+        passed.forwards.iter().zip(&shown.forwards)
+    {
+        assert_eq!((id, lead), (shown_id, shown_lead));
+        let (sent, received) = counts.unwrap();
+        let (shown_sent, shown_received) = shown_counts.unwrap();
+        // How much of what was sent reached the target, the device alone knows.
+        assert!(shown_sent <= sent, "{id}: {shown_sent} of {sent}");
+        assert_eq!(received, shown_received, "{id}");
+    }
     assert!(!shown.strange, "a record that has no place");
 }
 
@@ -192,9 +206,22 @@ fn show(shown: &mut Shown, event: &Event<'_>, expected: &Expectation) {
             shown.exit = Some(*exit);
         }
         Event::File(_) => shown.strange |= kind != RecordedKind::Sftp,
-        Event::ForwardOpened(_) | Event::ForwardClosed(_) => {
-            shown.strange |= kind != RecordedKind::Forwards;
+        Event::ForwardOpened(opened) => {
+            let ForwardOpened {
+                id,
+                to,
+                from,
+                direction,
+                address,
+            } = opened;
+            let lead = format!("{direction:?} {to} {from} {address:?}");
+            let is_second = shown.forwards.insert(*id, (lead, None)).is_some();
+            shown.strange |= is_second || kind != RecordedKind::Forwards;
         }
+        Event::ForwardClosed(closed) => match shown.forwards.get_mut(&closed.id) {
+            Some((_, counts @ None)) => *counts = Some((closed.sent, closed.received)),
+            _ => shown.strange = true,
+        },
         Event::Gap(_) => shown.strange = true,
         _ => {}
     }
@@ -328,8 +355,35 @@ fn session(random: &mut Random) -> Session {
             records.push(encoded(Event::Eof(Stream::Stdin)));
         }
     }
+    let given = u32::try_from(random.pick(1..5)).unwrap();
+    let mut forwards = SeenForwards {
+        given: Some(given),
+        ended: BTreeMap::new(),
+    };
     if kind == RecordedKind::Forwards {
-        records.push(encoded(forward()));
+        let (ids, mut more) = (1..=given, Vec::new());
+        for id in ids {
+            let (sent, received) = (random.pick(0..200), random.pick(0..200));
+            records.push(encoded(forward(id)));
+            more.push(encoded(Event::ForwardClosed(ForwardClosed {
+                id,
+                sent,
+                received,
+                why: ForwardEnd::Closed,
+            })));
+            let seen = SeenForward {
+                direction: ForwardDirection::Out,
+                to: Some("localhost:80".to_owned()),
+                from: None,
+                address: None,
+                sent,
+                received,
+                opened: true,
+                orderly: true,
+            };
+            forwards.ended.insert(id, seen);
+        }
+        records.append(&mut more);
     } else if let Some(exit) = closing
         .exit
         .or(random.chance(50).then_some(Exit::Status(9)))
@@ -353,6 +407,7 @@ fn session(random: &mut Random) -> Session {
             eof,
         }),
         closing: Some(closing),
+        forwards: (kind == RecordedKind::Forwards).then_some(forwards),
     };
     let mut passed = Shown::default();
     for bytes in &records {
@@ -489,12 +544,12 @@ fn anything(random: &mut Random) -> Vec<u8> {
         7 => Event::Signal(Signal::Term),
         8 => Event::Exit(Exit::Status(1)),
         9 => file(random),
-        10 => forward(),
+        10 => forward(u32::try_from(random.pick(0..7)).unwrap()),
         11 => Event::ForwardClosed(ForwardClosed {
-            id: 1,
-            sent: 1,
-            received: 2,
-            why: ForwardEnd::Closed,
+            id: u32::try_from(random.pick(0..7)).unwrap(),
+            sent: random.pick(0..200),
+            received: random.pick(0..200),
+            why: [ForwardEnd::Closed, ForwardEnd::StillOpen][random.index(2)],
         }),
         12 => Event::Gap(Gap {
             micros: 0,
@@ -537,9 +592,9 @@ fn file(random: &mut Random) -> Event<'static> {
     })
 }
 
-fn forward() -> Event<'static> {
+fn forward(id: u32) -> Event<'static> {
     Event::ForwardOpened(ForwardOpened {
-        id: 1,
+        id,
         to: "localhost:80",
         from: "",
         direction: ForwardDirection::Out,

@@ -254,5 +254,6 @@ fn expectation(seen: [StreamDigest; 3]) -> Expectation {
         seen,
         control: None,
         closing: Some(Closing::default()),
+        forwards: None,
     }
 }

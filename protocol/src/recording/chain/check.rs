@@ -27,6 +27,8 @@ pub struct Assessment {
     pub streams: [StreamProof; 3],
     /// The reason why the terminal's sizes and the signals are not all proved; `None` if they are.
     pub control: Option<Unproved>,
+    /// The reason why the forwards of a recording of forwards are not all proved; `None` if they are, and of any other recording.
+    pub forwards: Option<Unproved>,
     /// Holds what else contradicts the relay's row: the first of it.
     pub contradiction: Option<Contradiction>,
 }
@@ -65,7 +67,10 @@ impl Assessment {
     #[must_use]
     pub fn is_proved(&self) -> bool {
         let proved = |proof: &StreamProof| matches!(proof.lack, None | Some(Unproved::CountedOnly));
-        self.contradiction.is_none() && self.control.is_none() && self.streams.iter().all(proved)
+        self.contradiction.is_none()
+            && self.control.is_none()
+            && self.forwards.is_none()
+            && self.streams.iter().all(proved)
     }
 
     /// Returns bytes that the relay passed on and this recording does not prove.
@@ -160,6 +165,7 @@ impl<'s> Checker<'s> {
         Assessment {
             streams,
             control: contradicted.or(gaps).or(control),
+            forwards: self.facts.forwards_lack(whole),
             contradiction: self.facts.finish(whole),
         }
     }

@@ -6,7 +6,7 @@ use core::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ChainKey, StreamDigest, Tag};
+use super::{ChainKey, SeenForwards, StreamDigest, Tag};
 use crate::ids::{DeviceId, Login, UserName};
 use crate::recording::digest::Mac;
 use crate::wire::{Exit, Pty, RecordingTerms, SFTP, Signal, WindowSize, Work};
@@ -33,6 +33,9 @@ pub struct Expectation {
     /// Holds how the session ended; `None` if the relay was killed before it kept that. What it saw pass may then be
     /// older than the end.
     pub closing: Option<Closing>,
+    /// Holds what the relay knows of each forward in a recording of forwards; `None` of any other recording, and where an
+    /// older relay did not keep it.
+    pub forwards: Option<SeenForwards>,
 }
 
 /// Describes what a session was, as far as it decides what its recording holds.
@@ -108,6 +111,11 @@ impl RecordedKind {
 }
 
 impl SessionStart {
+    /// Returns whether its recording may lack what found no room.
+    pub(super) fn may_have_gaps(&self) -> bool {
+        self.mode != crate::wire::RecordingMode::Strict || self.recover
+    }
+
     /// Returns what a session is begun with.
     #[must_use]
     pub fn of(

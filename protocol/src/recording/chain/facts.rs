@@ -3,11 +3,13 @@
 use thiserror::Error;
 
 use super::expect::{command_tag, env_tag};
+use super::forwards::ForwardCheck;
+use super::lane::Unproved;
 use super::{ChainKey, Expectation, RecordedKind, SessionStart};
 use crate::limits::MAX_RECORD_COMMAND;
 use crate::recording::digest::Mac;
 use crate::recording::record::{Event, RecordingStart, StartedWork, Stream};
-use crate::wire::{Exit, RecordingMode, StdinMode};
+use crate::wire::{Exit, StdinMode};
 
 /// Describes how a recording contradicts what the relay knows of its session, beside the streams' data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -33,6 +35,44 @@ pub enum Contradiction {
     /// An end of input that the relay did not send.
     #[error("it has an end of input that was not sent")]
     Eof,
+    /// A forward of a number that the relay did not give.
+    #[error("it has a forward {0} that there was not")]
+    ForwardAdded(u32),
+    /// A forward began or ended twice.
+    #[error("forward {0} begins or ends twice in it")]
+    ForwardRepeated(u32),
+    /// A forward ended that did not begin.
+    #[error("forward {0} ends in it without a beginning")]
+    ForwardNotOpened(u32),
+    /// A forward that began has no end.
+    #[error("forward {0} has no end in it")]
+    ForwardNotClosed(u32),
+    /// A forward that stood is not in it.
+    #[error("forward {0} is missing in it")]
+    ForwardDropped(u32),
+    /// A forward leads to or comes from another place than it did.
+    #[error("forward {0} leads elsewhere in it than it did")]
+    ForwardLeads(u32),
+    /// More reached a forward's target than the relay passed on.
+    #[error("forward {id} has {recorded} bytes sent in it; the relay passed on {passed}")]
+    ForwardSent {
+        /// Its number.
+        id: u32,
+        /// As it is recorded.
+        recorded: u64,
+        /// As the relay counted.
+        passed: u64,
+    },
+    /// Another number of bytes came from a forward's target than the relay passed on.
+    #[error("forward {id} has {recorded} bytes received in it; the relay passed on {passed}")]
+    ForwardReceived {
+        /// Its number.
+        id: u32,
+        /// As it is recorded.
+        recorded: u64,
+        /// As the relay counted.
+        passed: u64,
+    },
 }
 
 /// Describes what a start says.
@@ -73,6 +113,7 @@ pub(super) struct FactCheck<'s> {
     key: &'s ChainKey,
     expected: &'s Expectation,
     pub(super) holds_data: bool,
+    forwards: ForwardCheck<'s>,
     command: Option<CommandCheck>,
     exit: Option<Exit>,
     found: Option<Contradiction>,
@@ -87,10 +128,15 @@ struct CommandCheck {
 
 impl<'s> FactCheck<'s> {
     pub(super) fn new(key: &'s ChainKey, expected: &'s Expectation) -> Self {
+        let begun = expected.begun.as_ref();
         Self {
             key,
             expected,
-            holds_data: expected.kind.holds_data(expected.begun.as_ref()),
+            holds_data: expected.kind.holds_data(begun),
+            forwards: ForwardCheck::new(
+                expected.forwards.as_ref(),
+                begun.is_some_and(|begun| !begun.may_have_gaps()),
+            ),
             command: None,
             exit: None,
             found: None,
@@ -129,7 +175,7 @@ impl<'s> FactCheck<'s> {
             }
             _ => None,
         };
-        if let Some(found) = found {
+        if let Some(found) = found.or_else(|| self.forwards.handle(event)) {
             self.contradict(found);
         }
         self.holds_data
@@ -139,7 +185,13 @@ impl<'s> FactCheck<'s> {
     pub(super) fn finish(&self, whole: bool) -> Option<Contradiction> {
         let passed = self.expected.closing.and_then(|closing| closing.exit);
         let lacks_exit = whole && passed.is_some() && self.exit.is_none();
-        self.found.or(lacks_exit.then_some(Contradiction::Exit))
+        let found = self.found.or(lacks_exit.then_some(Contradiction::Exit));
+        found.or(self.forwards.finish(whole).0)
+    }
+
+    /// Returns why its forwards are not all proved.
+    pub(super) fn forwards_lack(&self, whole: bool) -> Option<Unproved> {
+        self.forwards.finish(whole).1
     }
 
     fn contradict(&mut self, found: Contradiction) {
@@ -241,8 +293,7 @@ impl<'s> FactCheck<'s> {
     }
 
     fn gap(&self) -> Option<Contradiction> {
-        let begun = self.begun()?;
-        let may = begun.mode != RecordingMode::Strict || begun.recover;
+        let may = self.begun()?.may_have_gaps();
         (!may).then_some(Contradiction::Gap)
     }
 

@@ -9,6 +9,7 @@
 mod check;
 mod expect;
 mod facts;
+mod forwards;
 mod lane;
 
 use alloc::vec::Vec;
@@ -23,6 +24,7 @@ use crate::limits::MAX_CHECKPOINTS;
 pub use check::{Assessment, Checker, StreamProof};
 pub use expect::{Closing, ControlDigest, ControlMessage, Expectation, RecordedKind, SessionStart};
 pub use facts::{Contradiction, Fact};
+pub use forwards::{SeenForward, SeenForwards};
 pub use lane::Unproved;
 
 pub use crate::wire::ChainKey;

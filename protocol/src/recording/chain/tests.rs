@@ -92,6 +92,7 @@ pub(in crate::recording) fn expectation(seen: [StreamDigest; 3], exited: bool) -
         closing: Some(Closing {
             exit: exited.then_some(Exit::Status(0)),
         }),
+        forwards: None,
     }
 }
 

@@ -22,7 +22,7 @@ use super::pending::{Pending, opened_as};
 use super::stream::{Packets, SeenPacket};
 use crate::limits::{
     MAX_SFTP_HANDLE, MAX_SFTP_OPEN, MAX_SFTP_PACKET, MAX_SFTP_PENDING, MAX_SFTP_STATUS_TEXT,
-    SFTP_PENDING_COST,
+    SFTP_PENDING_COST, SFTP_RECORDED_PER_BYTE,
 };
 
 /// The status of a read at the end of its file: no failure.
@@ -94,6 +94,8 @@ pub struct Follower {
     open: BTreeMap<Vec<u8>, FollowedFile>,
     lost: Option<FollowError>,
     seen: VecDeque<Followed>,
+    /// What the other follower may record beside that.
+    unseen: u64,
 }
 
 /// A file or folder that is open.
@@ -122,6 +124,11 @@ impl Follower {
             }
         }
         self.requests = requests;
+        // This alone depends on how the two directions interleave: the other follower may see less pending, and go on.
+        if self.lost == Some(FollowError::TooManyRequests) {
+            let may = (bytes.len() as u64).saturating_mul(SFTP_RECORDED_PER_BYTE);
+            self.unseen = self.unseen.saturating_add(may);
+        }
     }
 
     /// Notes that the server answers this.
@@ -151,6 +158,13 @@ impl Follower {
         self.seen.pop_front()
     }
 
+    /// Takes the most bytes that records of operations have whose answers are not seen here, but may be where the
+    /// session is recorded.
+    #[must_use]
+    pub fn take_unseen(&mut self) -> u64 {
+        core::mem::take(&mut self.unseen)
+    }
+
     /// Returns why the session cannot be followed any more, if that is so.
     #[must_use]
     pub fn lost(&self) -> Option<FollowError> {
@@ -166,6 +180,7 @@ impl Follower {
     fn leave(&mut self, unanswered: &FileOutcome, unclosed: &FileOutcome) {
         self.pending_bytes = 0;
         for (_, pending) in core::mem::take(&mut self.pending) {
+            self.unseen = self.unseen.saturating_add(pending.recorded());
             if let Some(operation) = pending.unanswered(unanswered.clone()) {
                 self.done(operation);
             }

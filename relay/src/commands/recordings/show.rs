@@ -127,6 +127,12 @@ pub(super) async fn show(
     if let Some(said) = verdict.as_ref().and_then(|verdict| verdict.control.clone()) {
         lines.push(("sizes and signals", said));
     }
+    if let Some(said) = verdict
+        .as_ref()
+        .and_then(|verdict| verdict.forwards.clone())
+    {
+        lines.push(("forwards", said));
+    }
     if let Some(said) = verdict.and_then(|verdict| verdict.contradiction) {
         lines.push(("contradiction", said));
     }
@@ -269,8 +275,11 @@ fn lacks(verdict: &VerdictText) -> String {
     });
     let control = verdict.control.iter();
     let control = control.map(|lack| format!("sizes and signals: {lack}"));
+    let forwards = verdict.forwards.iter();
+    let forwards = forwards.map(|lack| format!("forwards: {lack}"));
     let mut lacks: Vec<String> = streams
         .chain(control)
+        .chain(forwards)
         .chain(verdict.contradiction.clone())
         .collect();
     lacks.extend(verdict.unfollowed.as_deref().map(unfollowed));

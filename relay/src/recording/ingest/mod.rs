@@ -361,6 +361,7 @@ impl Recordings {
         if let Some(watched) = watched.filter(|_| facts.row.ended.is_none()) {
             let seen = watched.seen();
             (facts.seen, facts.control) = (seen.streams, Some(seen.control));
+            facts.booked = seen.booked;
             let extent = facts.extent(Timestamp::now());
             return Ok(SessionExtent {
                 exact: true,

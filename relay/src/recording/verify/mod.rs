@@ -70,6 +70,9 @@ pub(crate) struct VerdictText {
     /// Any other contradiction to what the relay knows of the session.
     #[serde(default)]
     pub contradiction: Option<String>,
+    /// Why its forwards are not all proved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forwards: Option<String>,
 }
 
 /// The verdict on one stream, in bytes.
@@ -296,6 +299,7 @@ impl Findings {
                 .and_then(|found| found.contradiction)
                 .map(|contradiction| contradiction.to_string()),
             unfollowed: self.unfollowed.clone(),
+            forwards: assessment.and_then(|found| found.forwards).map(lack_text),
         };
         // Strings and numbers always can be written as JSON.
         let text = serde_json::to_string(&text).unwrap_or_default();

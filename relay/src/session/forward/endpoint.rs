@@ -7,6 +7,8 @@ use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::forward::PathPolicy;
 use holdfast_protocol::ids::SessionId;
 use holdfast_protocol::limits::{MAX_FORWARD_HOST, MAX_SOCKET_PATH};
+use holdfast_protocol::recording::chain::SeenForward;
+use holdfast_protocol::recording::record::ForwardDirection;
 use holdfast_protocol::wire::{Connect, Incoming, Listen, SocketPath, Take, Work};
 
 use crate::access::decision::Authorized;
@@ -52,6 +54,15 @@ impl Endpoint {
             Self::Port(host, _) => host,
             Self::Path(path) => path,
             Self::Agent => "ssh-agent",
+        }
+    }
+
+    /// Returns what a recording says of it.
+    fn recorded(&self) -> String {
+        match self {
+            Self::Port(host, port) if host.contains(':') => format!("[{host}]:{port}"),
+            Self::Port(host, port) => format!("{host}:{port}"),
+            Self::Path(_) | Self::Agent => self.host().to_owned(),
         }
     }
 
@@ -166,6 +177,28 @@ impl Destination {
             place: Endpoint::Port(host.to_owned(), port),
             address: Arc::default(),
         })
+    }
+
+    /// Returns where it leads, as far as the relay knows what its recording says; nothing has passed.
+    pub(super) fn recorded(&self) -> SeenForward {
+        let is_port = matches!(self.place, Endpoint::Port(..));
+        let (direction, has_come) = match self.direction {
+            Direction::Out => (ForwardDirection::Out, false),
+            Direction::Listen => (ForwardDirection::Listen, false),
+            Direction::In { .. } => (ForwardDirection::In, true),
+        };
+        let address = self.address.get().copied().filter(|_| is_port);
+        SeenForward {
+            direction,
+            // Of a port's addresses the device alone knows which one a connection came to.
+            to: (!(is_port && has_come)).then(|| self.place.recorded()),
+            from: address.filter(|_| has_come),
+            address: address.filter(|_| !has_come),
+            sent: 0,
+            received: 0,
+            opened: false,
+            orderly: false,
+        }
     }
 
     /// Returns what the device is asked for.

@@ -186,7 +186,7 @@ impl Sessions {
             leave(&end, send, receive);
         }
         live.mark_drained();
-        recorded.note(&end);
+        recorded.end(&session, to, opened, &end).await;
         self.report.forward_end(&session, to, opened, &end).await;
         drop(live);
         match reply {

@@ -182,6 +182,7 @@ impl Sessions {
         let (send, ear) = match started {
             Ok(halves) => halves,
             Err(end) => {
+                recorded.end(live.session(), &to, false, &end).await;
                 self.report
                     .forward_end(live.session(), &to, false, &end)
                     .await;
@@ -198,6 +199,7 @@ impl Sessions {
         if let Err(sentence) = opened.await {
             let end = ForwardEnd::Prohibited(sentence.clone());
             let session = live.session();
+            recorded.end(session, &to, true, &end).await;
             self.report.forward_end(session, &to, false, &end).await;
             return Err(sentence);
         }
@@ -275,7 +277,11 @@ impl Sessions {
         let _ = listening.send.reset(VarInt::from_u32(0));
         let _ = listening.ear.receive.stop(VarInt::from_u32(0));
         live.mark_drained();
-        listening.recorded.note(&end);
+        let session = live.session();
+        listening
+            .recorded
+            .end(session, &listening.to, true, &end)
+            .await;
         self.report
             .forward_end(live.session(), &listening.to, true, &end)
             .await;
@@ -343,6 +349,7 @@ impl Sessions {
         let Ok(Some((input, outlet))) = opened.await else {
             let end = ForwardEnd::Failed("the client does not take the connection".into());
             let session = begun.live.session();
+            begun.recorded.end(session, &to, false, &end).await;
             return self.report.forward_end(session, &to, false, &end).await;
         };
         let begun = Begun {

@@ -64,11 +64,13 @@ impl<'a> Files<'a> {
         let Some(follower) = &self.follower else {
             return;
         };
-        let seen: Vec<Followed> = {
+        let (seen, unseen): (Vec<Followed>, u64) = {
             let mut follower = follower.lock().unwrap_or_else(PoisonError::into_inner);
             what(&mut follower);
-            std::iter::from_fn(|| follower.poll()).collect()
+            let seen = std::iter::from_fn(|| follower.poll()).collect();
+            (seen, follower.take_unseen())
         };
+        self.count(&seen, unseen);
         for followed in seen {
             let booked = match followed {
                 Followed::Operation(operation) => Booked::operation(operation),
@@ -81,6 +83,21 @@ impl<'a> Files<'a> {
             if let Some(booked) = booked {
                 self.report.sftp(self.session, booked).await;
             }
+        }
+    }
+
+    /// Counts what the device records of this: a path that was sent once is recorded with each operation on its handle.
+    fn count(&self, seen: &[Followed], unseen: u64) {
+        let Some(Recorded { watched, .. }) = self.recorded else {
+            return;
+        };
+        let recorded = seen.iter().map(|followed| match followed {
+            Followed::Operation(operation) => operation.recorded(),
+            Followed::Lost(_) => 0,
+        });
+        let booked = recorded.fold(unseen, u64::saturating_add);
+        if booked > 0 {
+            watched.book(booked);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use holdfast_protocol::ids::{SessionId, UserName};
 use holdfast_protocol::recording::chain::{
-    ChainKey, Closing, ControlDigest, SessionStart, StreamDigest,
+    ChainKey, Closing, ControlDigest, SeenForward, SessionStart, StreamDigest,
 };
 use holdfast_protocol::recording::segment::SegmentLink;
 use holdfast_protocol::wire::SessionFinished;
@@ -85,6 +85,10 @@ pub(crate) struct SeenSession {
     pub streams: [StreamDigest; 3],
     /// Beside them.
     pub control: ControlDigest,
+    /// What the records of its file operations or forwards take at most.
+    pub booked: u64,
+    /// How many forwards have a number in it.
+    pub forwards: u32,
 }
 
 /// A legal hold: the recording stays until it is released.
@@ -124,11 +128,14 @@ pub(crate) struct Over {
 
 const BEGIN: &str =
     "INSERT INTO recordings (id, relay, user_name, device, device_name, login, kind,
-        command, client, started, user_id, state, chain_key, seen, begun, control, terminal)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 'recording', $12, $13, $14, $15, $16)";
-const SEEN: &str = "UPDATE recordings SET seen = $2, control = $3 WHERE id = $1";
-const OVER: &str = "UPDATE recordings SET seen = $2, control = $3, ended = $4, exited = $5,
-        closing = $6, refused = $7, expected = $8 WHERE id = $1";
+        command, client, started, user_id, state, chain_key, seen, begun, control, terminal, forwards)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 'recording', $12, $13, $14, $15, $16, 0)";
+const SEEN: &str = "UPDATE recordings SET seen = $2, control = $3, booked = $4, forwards = $5
+    WHERE id = $1";
+const OVER: &str = "UPDATE recordings SET seen = $2, control = $3, booked = $4, forwards = $5,
+        ended = $6, exited = $7, closing = $8, refused = $9, expected = $10 WHERE id = $1";
+const FORWARD: &str = "INSERT INTO recording_forwards (recording, number, seen)
+    VALUES ($1, $2, $3) ON CONFLICT (recording, number) DO NOTHING";
 // Sessions of runs that were killed ended with them. What they had seen was written down now and then.
 const OVER_OTHERS: &str = "UPDATE recordings SET ended = $2, expected = $3,
         state = CASE state WHEN 'recording' THEN 'uploading' ELSE state END
@@ -185,6 +192,24 @@ impl Store {
         let query = sqlx::query(SEEN).bind(id.0.as_slice());
         let query = query.bind(packed(&seen.streams)?);
         let query = query.bind(packed(&seen.control)?);
+        let query = query.bind(stored(seen.booked)).bind(seen.forwards);
+        query.execute(&mut *write).await?;
+        write.commit().await
+    }
+
+    /// A forward in a recording is over, and this is known of it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn recording_forward(
+        &self,
+        id: SessionId,
+        number: u32,
+        seen: &SeenForward,
+    ) -> Result<(), StoreError> {
+        let mut write = self.write(Durability::Process).await?;
+        let query = sqlx::query(FORWARD).bind(id.0.as_slice()).bind(number);
+        let query = query.bind(packed(seen)?);
         query.execute(&mut *write).await?;
         write.commit().await
     }
@@ -220,6 +245,8 @@ impl Store {
             .bind(id.0.as_slice())
             .bind(packed(&seen.streams)?)
             .bind(packed(&seen.control)?)
+            .bind(stored(seen.booked))
+            .bind(seen.forwards)
             .bind(how.ended.0)
             .bind(how.closing.exit.is_some())
             .bind(packed(&how.closing)?)
@@ -385,6 +412,11 @@ impl Store {
         write.commit().await?;
         Ok(released)
     }
+}
+
+/// A count as the store holds it.
+fn stored(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 fn packed<T: Serialize>(value: &T) -> Result<Vec<u8>, StoreError> {

@@ -3,7 +3,8 @@
 use holdfast_protocol::ids::{DeviceId, SessionId, UserName};
 use holdfast_protocol::recording::allowance::{PassedStream, SessionExtent};
 use holdfast_protocol::recording::chain::{
-    ChainKey, Closing, ControlDigest, Expectation, RecordedKind, SessionStart, StreamDigest,
+    ChainKey, Closing, ControlDigest, Expectation, RecordedKind, SeenForwards, SessionStart,
+    StreamDigest,
 };
 use holdfast_protocol::recording::segment::SegmentLink;
 use holdfast_protocol::wire::SessionFinished;
@@ -60,6 +61,10 @@ pub(crate) struct RecordingFacts {
     pub control: Option<ControlDigest>,
     /// The end of the session; `None` while it runs, and if the relay was killed before it kept that.
     pub closing: Option<Closing>,
+    /// What the records of its file operations or forwards take at most.
+    pub booked: u64,
+    /// The forwards of a recording of forwards that is not judged yet; `None` where an older relay did not keep them.
+    pub forwards: Option<SeenForwards>,
     /// True if the device started nothing.
     pub refused: bool,
     /// By when it is expected.
@@ -83,6 +88,7 @@ impl RecordingFacts {
             seen: self.seen.clone(),
             control: self.control.clone(),
             closing: self.closing,
+            forwards: self.forwards.clone(),
         }
     }
 
@@ -100,6 +106,7 @@ impl RecordingFacts {
             command: command.map_or(0, |(length, _)| length),
             passed: self.seen.each_ref().map(PassedStream::of),
             controls: control.map_or(0, |control| PassedStream::of(&control.seen).frames),
+            booked: self.booked,
             lasted: ended.since(self.row.session.started),
             exact: self.closing.is_some(),
         }
@@ -142,10 +149,11 @@ const COLUMNS: &str = "SELECT r.id, r.user_name, r.user_id, r.device, r.device_n
         r.hold_since, r.hold_by, r.hold_reason, COALESCE(r.terminal, r.kind = 'shell') AS terminal,
         (SELECT COALESCE(SUM(s.length), 0) FROM recording_segments s WHERE s.recording = r.id) AS bytes";
 const REST: &str = ", r.refused, r.expected, r.chain_key, r.seen, r.report, r.begun, r.control,
-        r.closing, r.unfollowed";
+        r.closing, r.unfollowed, r.booked, r.forwards";
 const FROM: &str = " FROM recordings r WHERE ";
 const SEGMENTS: &str = "SELECT length, hash FROM recording_segments WHERE recording = $1
     ORDER BY segment";
+const FORWARDS: &str = "SELECT number, seen FROM recording_forwards WHERE recording = $1";
 // A session that the device refused has left nothing, as a rule; what has left something is shown.
 const SHOWN: &str = "(NOT r.refused OR EXISTS
         (SELECT 1 FROM recording_segments s WHERE s.recording = r.id))";
@@ -306,6 +314,13 @@ impl Store {
             let length = u64::try_from(length).map_err(|_| corrupt())?;
             Ok((length, unpacked(&hash)?))
         });
+        let forwards = match rest.forwards {
+            Some(given) if row.session.is_of_forwards() && rest.chain_key.is_some() => {
+                let given = rest.closing.is_some().then_some(given);
+                Some(self.forwards_of(id, given).await?)
+            }
+            _ => None,
+        };
         let key = rest.chain_key.map(|key| key.try_into().map(ChainKey));
         Ok(Some(RecordingFacts {
             row: row.read()?,
@@ -316,10 +331,29 @@ impl Store {
             begun: rest.begun.as_deref().map(unpacked).transpose()?,
             control: rest.control.as_deref().map(unpacked).transpose()?,
             closing: rest.closing.as_deref().map(unpacked).transpose()?,
+            booked: u64::try_from(rest.booked).map_err(|_| corrupt())?,
+            forwards,
             refused: rest.refused,
             expected: rest.expected.map(Timestamp),
             unfollowed: rest.unfollowed,
         }))
+    }
+
+    async fn forwards_of(
+        &self,
+        id: SessionId,
+        given: Option<i64>,
+    ) -> Result<SeenForwards, StoreError> {
+        let rows = sqlx::query_as(FORWARDS).bind(id.0.as_slice());
+        let rows: Vec<(i64, Vec<u8>)> = rows.fetch_all(&self.readers).await?;
+        let number = |number: i64| u32::try_from(number).map_err(|_| corrupt());
+        let ended = rows
+            .into_iter()
+            .map(|(at, seen)| Ok((number(at)?, unpacked(&seen)?)));
+        Ok(SeenForwards {
+            given: given.map(number).transpose()?,
+            ended: ended.collect::<Result<_, StoreError>>()?,
+        })
     }
 
     /// Returns some recordings that wait for their check, their verdict or, at `now`, in vain.
@@ -395,6 +429,8 @@ struct Rest {
     begun: Option<Vec<u8>>,
     control: Option<Vec<u8>>,
     closing: Option<Vec<u8>>,
+    booked: i64,
+    forwards: Option<i64>,
 }
 
 impl Row {

@@ -81,6 +81,11 @@ pub(crate) struct FactsRow {
 }
 
 impl FactsRow {
+    /// Whether it is of a recording of forwards.
+    pub(crate) fn is_of_forwards(&self) -> bool {
+        self.kind == Ability::Forward.as_str()
+    }
+
     /// Reads a column; `None`: it is not what was written.
     pub(crate) fn read(self) -> Option<SessionFacts> {
         Some(SessionFacts {

@@ -8,9 +8,9 @@ use holdfast_protocol::codec::frame::{DataStream, SessionMessage};
 use holdfast_protocol::recording::record::{EndReason, Event, Stream};
 use holdfast_protocol::wire::{Exit, Work};
 
-use super::Device;
 use super::session::{Heard, Session};
 use super::tape::Tape;
+use super::{Device, forwards};
 
 /// What every command prints here.
 pub const GREETING: &[u8] = b"greetings from a hostile device\n";
@@ -21,11 +21,23 @@ const SOME_PORT: u16 = 4242;
 /// Serves a session to its end, and uploads a true recording of it.
 pub async fn serve(device: Arc<Device>, mut session: Session) {
     let mut tape = Tape::begin(&device, &session.open);
+    let log = session.open.forward_log;
+    if let Some(at) = log {
+        device.forwards.begin(at, &session.open);
+    }
     let why = match converse(&mut session, &mut tape).await {
         Ok(()) => EndReason::Exited,
         Err(_) => EndReason::ClientGone,
     };
-    if let Some(tape) = tape {
+    if let Some(at) = log {
+        let echoed = session.echoed;
+        device.forwards.end(at, echoed, echoed);
+    }
+    if let Some(mut tape) = tape {
+        if session.open.work == Work::Forwards {
+            let all = device.forwards.of(session.open.session).await;
+            forwards::write(&mut tape, &all);
+        }
         // The relay may take it later, or never.
         let _ = device.upload(&tape.end(why)).await;
     }
@@ -76,6 +88,7 @@ async fn echo(session: &mut Session, tape: &mut Option<Tape>) -> Result<()> {
                     tape.frame(Stream::Stdout, &bytes);
                 }
                 session.data(DataStream::Stdout, &bytes).await?;
+                session.echoed += bytes.len() as u64;
             }
             Some(Heard::Message(SessionMessage::Eof)) => {
                 if let Some(tape) = tape {
@@ -120,5 +133,14 @@ async fn stay(session: &mut Session) -> Result<()> {
 /// An address of this device.
 #[must_use]
 pub fn address(port: u16) -> SessionMessage {
-    SessionMessage::Address(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+    SessionMessage::Address(address_of(port))
+}
+
+/// The address of a port of this device.
+#[must_use]
+pub fn address_of(port: u16) -> SocketAddr {
+    SocketAddr::from((
+        Ipv4Addr::LOCALHOST,
+        if port == 0 { SOME_PORT } else { port },
+    ))
 }

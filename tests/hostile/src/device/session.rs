@@ -20,6 +20,8 @@ pub struct Session {
     pub send: SendStream,
     /// From the relay.
     pub receive: RecvStream,
+    /// Bytes that were sent back.
+    pub echoed: u64,
     reader: FrameReader,
     rest: Vec<u8>,
 }
@@ -47,6 +49,7 @@ impl Session {
                 open,
                 send,
                 receive,
+                echoed: 0,
                 reader,
                 rest,
             }),

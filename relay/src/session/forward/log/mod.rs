@@ -5,14 +5,15 @@
 //! passes. It lasts until the SSH connection is over, or the tunnel. It is no session: it takes no slot, is on no
 //! board, and keeps no connection from being idle.
 
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use holdfast_protocol::codec::frame::SessionMessage;
 use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::ids::SessionId;
-use holdfast_protocol::limits::FORWARD_LOG_MINOR;
-use holdfast_protocol::recording::chain::{ChainKey, Closing, SessionStart};
+use holdfast_protocol::limits::{
+    FORWARD_LOG_MINOR, MAX_FORWARDS_OF_RECORDING, RECORDING_PER_FORWARD,
+};
+use holdfast_protocol::recording::chain::{ChainKey, Closing, SeenForward, SessionStart};
 use holdfast_protocol::session::{Carries, RelayEvent};
 use holdfast_protocol::wire::{self, ForwardLogRef, Open, SessionRefusal, SessionTerms, Work};
 use quinn::{SendStream, VarInt};
@@ -21,13 +22,15 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
-use super::ForwardEnd;
 use super::reverse::EventReader;
+use super::{Destination, ForwardEnd};
 use crate::access::policy::Ability;
 use crate::access::recording::{self, Unrecordable, Wanted};
 use crate::clock::Timestamp;
 use crate::limits::{FAREWELL_TIMEOUT, LISTEN_TIMEOUT};
 use crate::model::role::RecordingMode;
+use crate::recording::Recordings;
+use crate::recording::watched::StreamDigests;
 use crate::session::Sessions;
 use crate::session::admission::refusal;
 use crate::session::client::Client;
@@ -50,8 +53,8 @@ pub(crate) struct Forwards(Shared<Standing, Unrecordable>);
 struct Standing {
     id: SessionId,
     need: Need,
-    /// The number of the next forward.
-    next: AtomicU32,
+    recordings: Recordings,
+    watched: StreamDigests,
     /// The number of forwards under way.
     open: watch::Sender<usize>,
     /// No more are taken: it ends when none is under way.
@@ -116,13 +119,38 @@ impl RecordedForward {
         }
     }
 
-    /// Notes how it ended. What a lock or a change of access ends takes the recording with it when nothing else is
-    /// under way there.
-    pub(crate) fn note(&self, end: &ForwardEnd) {
-        if let (Some((standing, _)), ForwardEnd::Ordered(ending)) = (&self.place, end)
+    /// Notes how it ended and what passed on it; `opened` says whether the device accepted it. What a lock or
+    /// a change of access ends takes the recording with it when nothing else is under way there.
+    pub(crate) async fn end(
+        &self,
+        session: &LiveSession,
+        to: &Destination,
+        opened: bool,
+        end: &ForwardEnd,
+    ) {
+        let Some((standing, number)) = &self.place else {
+            return;
+        };
+        if let ForwardEnd::Ordered(ending) = end
             && matches!(ending.cause, Cause::Locked | Cause::Access)
         {
             standing.closing.cancel();
+        }
+        let traffic = session.traffic();
+        let seen = SeenForward {
+            sent: traffic.bytes_in,
+            received: traffic.bytes_out,
+            opened,
+            orderly: matches!(end, ForwardEnd::Closed | ForwardEnd::BrokenOff),
+            ..to.recorded()
+        };
+        let Standing {
+            recordings,
+            watched,
+            ..
+        } = &**standing;
+        if let Err(error) = recordings.forward_over(watched, *number, &seen).await {
+            warn!(recording = %standing.id, number, %error, "what passed on a forward is not kept");
         }
     }
 }
@@ -155,12 +183,14 @@ impl Share for Standing {
     type Part = (Arc<Self>, u32);
 
     fn suits(&self, need: &Need) -> bool {
-        self.need == *need && !self.closing.is_cancelled()
+        self.need == *need
+            && !self.closing.is_cancelled()
+            && self.watched.forwards() < MAX_FORWARDS_OF_RECORDING
     }
 
     fn part(self: &Arc<Self>) -> (Arc<Self>, u32) {
         self.open.send_modify(|open| *open += 1);
-        (self.clone(), self.next.fetch_add(1, Ordering::Relaxed))
+        (self.clone(), self.watched.number_forward())
     }
 
     fn replaced(&self) {
@@ -199,10 +229,16 @@ impl Sessions {
             client.forwards.0.get(need, begun).await
         };
         match standing {
-            Ok(place) => Ok(RecordedForward {
-                place: Some(place),
-                mode: authorized.terms().recording.as_str(),
-            }),
+            Ok(place) => {
+                let (standing, _) = &place;
+                let to = session.destination.as_ref();
+                let named = to.map_or(0, |to| to.place.host().len() as u64);
+                standing.watched.book(RECORDING_PER_FORWARD + named);
+                Ok(RecordedForward {
+                    place: Some(place),
+                    mode: authorized.terms().recording.as_str(),
+                })
+            }
             Err(why) => {
                 let without = wanted.without(why.clone());
                 without.map_err(|why| why.to_string())?;
@@ -257,7 +293,8 @@ impl Sessions {
         let standing = Arc::new(Standing {
             id,
             need,
-            next: AtomicU32::new(1),
+            recordings: recorded.recordings.clone(),
+            watched: recorded.watched.clone(),
             open: watch::Sender::new(0),
             closing: CancellationToken::new(),
             cut: CancellationToken::new(),
