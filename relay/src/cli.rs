@@ -172,7 +172,7 @@ fn run_serve(state: Option<PathBuf>, args: ServeArgs) -> anyhow::Result<()> {
     served
 }
 
-/// That a key was accepted in the place of another one, for the audit log.
+/// Returns the event that a key was accepted in the place of another one, for the audit log.
 fn accepted_event(key: &KeyFingerprint, before: Option<&str>) -> AuditEntry {
     let event = Event::new(EventKind::RelayKeyAccepted).user(Actor::local(os_user()));
     let event = event.with("file", key.name).with("before", before);

@@ -31,14 +31,14 @@ pub(crate) const RETRY_ABOVE_HANDSHAKES: usize = 128;
 pub(crate) const MAX_HANDSHAKES: usize = 2_048;
 
 /// Between two stateless resets. After a crash each device of a fleet of 100,000 beats once in 25 s and is
-/// answered so; with quinn's 20 ms most of them would wait for their own patience to end.
+/// answered so; with quinn's 20 ms most of them would wait for their own timeout.
 pub(crate) const RESET_INTERVAL: Duration = Duration::from_micros(250);
 
 /// The interval at which a relay that starts sends a batch of resets to the tunnels of the run before.
 pub(crate) const RESET_TICK: Duration = Duration::from_millis(10);
 
 /// Resets in one batch: 2,000 a second. Devices dial within the first delay of their back-off, a quarter of a second,
-/// so that 500 come at once, which [`MAX_HANDSHAKES`] bears.
+/// so that 500 come at once, which [`MAX_HANDSHAKES`] allows.
 pub(crate) const RESETS_PER_TICK: usize = 20;
 
 /// The time that after the first round those that are not back are sent a second reset.
@@ -121,7 +121,7 @@ pub(crate) const BUCKET_REQUEST: Duration = Duration::from_secs(20);
 /// keeps what it has, and offers it anew.
 pub(crate) const BUCKET_RETRIES: usize = 3;
 /// As above.
-pub(crate) const BUCKET_PATIENCE: Duration = Duration::from_secs(40);
+pub(crate) const BUCKET_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// Most forwards of a recording that are shown; all of them are in its export.
 pub(crate) const MAX_SHOWN_FORWARDS: usize = 1000;
@@ -322,7 +322,7 @@ pub(crate) const WAIT_POLL: Duration = Duration::from_secs(1);
 /// The time that a device may take to accept or refuse a session.
 pub(crate) const START_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The time that the last words of a session may take to reach the operator.
+/// The time that the final status of a session may take to reach the operator.
 pub(crate) const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Host certificates of the jump way that are kept ready.
@@ -432,7 +432,7 @@ pub(crate) const LEASE_BATCH: usize = 256;
 
 /// The time that a user at a limit waits for a slot that is just being given back: the client of a session
 /// that has ended may be here again before the relay has heard that its connection is closed.
-pub(crate) const LEASE_PATIENCE: Duration = Duration::from_secs(1);
+pub(crate) const LEASE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The interval at which a slot is looked for that another relay may have given back.
 pub(crate) const LEASE_POLL: Duration = Duration::from_millis(100);
@@ -461,7 +461,7 @@ pub(crate) const TRAFFIC_FLUSH: Duration = Duration::from_secs(1);
 /// Bytes of a session's command that listings show.
 pub(crate) const MAX_SHOWN_COMMAND: usize = 1_024;
 
-/// The time that the sessions that a lock hits may take to let go of their device, before the relay looks again.
+/// The time that the sessions that a lock matches may take to let go of their device, before the relay looks again.
 /// It takes no more than a turn of their tasks.
 pub(crate) const ENFORCE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -484,7 +484,7 @@ pub(crate) const AUDIT_HELD: usize = 4_096;
 pub(crate) const AUDIT_PROBE: Duration = Duration::from_millis(500);
 
 /// A place that takes the log's rows for longer counts as broken until it has.
-pub(crate) const AUDIT_PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const AUDIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Bytes of one text of an event; a longer one is cut, and its length noted.
 pub(crate) const MAX_AUDIT_TEXT: usize = 32 * 1024;
@@ -592,7 +592,7 @@ pub(crate) const MAX_SFTP_NAMED: usize = 64;
 pub(crate) const MAX_SFTP_SMALL: usize = 32 * 1024;
 
 /// The time that a client of `cp` may pause before its file is complete.
-pub(crate) const COPY_PATIENCE: Duration = Duration::from_secs(300);
+pub(crate) const COPY_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Bytes of a file in one SFTP packet: the least that every server must take.
 pub(crate) const COPY_PACKET: usize = 32 * 1024;

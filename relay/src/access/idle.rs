@@ -86,7 +86,7 @@ impl IdleTimer {
             return;
         }
         self.after = after;
-        self.not_before = now.saturating_add(self.lead());
+        self.not_before = now.saturating_add(self.warning_time());
         self.warned = false;
     }
 
@@ -104,7 +104,7 @@ impl IdleTimer {
             return Step::Never;
         };
         let end = self.end(after);
-        let warning = end.saturating_sub(self.lead());
+        let warning = end.saturating_sub(self.warning_time());
         if now >= end {
             Step::Close
         } else if self.warned {
@@ -120,13 +120,13 @@ impl IdleTimer {
     /// Returns the warning's sentence. `keys`: whether any key will do, as on a terminal.
     #[must_use]
     pub(crate) fn warning(&self, keys: bool) -> String {
-        let lead = self.lead();
+        let warning_time = self.warning_time();
         let end = self.end(self.after.unwrap_or_default());
-        let seconds = Exact(lead).short();
+        let seconds = Exact(warning_time).short();
         if self.measure == Measure::Whole {
             return format!("{}: this session closes in {seconds}.", self.limit());
         }
-        let silent = Exact(end.saturating_sub(lead).saturating_sub(self.active));
+        let silent = Exact(end.saturating_sub(warning_time).saturating_sub(self.active));
         let stay = if keys { " Press any key to stay." } else { "" };
         format!("no input for {silent}: this session closes in {seconds}.{stay}")
     }
@@ -157,7 +157,7 @@ impl IdleTimer {
         self.active.saturating_add(after).max(self.not_before)
     }
 
-    fn lead(&self) -> Duration {
+    fn warning_time(&self) -> Duration {
         WARNING.min(self.after.unwrap_or_default() / 2)
     }
 }

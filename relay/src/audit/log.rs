@@ -10,7 +10,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use super::health::{Health, LogTarget, WhenUnwritable};
 use super::{AuditError, Event, EventKind};
 use crate::clock::Timestamp;
-use crate::limits::{AUDIT_BATCH, AUDIT_HELD, AUDIT_PATIENCE, AUDIT_PROBE};
+use crate::limits::{AUDIT_BATCH, AUDIT_HELD, AUDIT_TIMEOUT, AUDIT_PROBE};
 use crate::store::{AuditEntry, Store, StoreError};
 
 /// A message of the queue.
@@ -124,11 +124,11 @@ impl Writer {
         tokio::pin!(append);
         tokio::select! {
             done = &mut append => return done,
-            () = sleep(AUDIT_PATIENCE) => {}
+            () = sleep(AUDIT_TIMEOUT) => {}
         }
         let slow = format!(
             "the database takes longer than {} s",
-            AUDIT_PATIENCE.as_secs()
+            AUDIT_TIMEOUT.as_secs()
         );
         self.health.note(LogTarget::Store, Err(slow));
         append.await

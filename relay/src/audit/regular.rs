@@ -13,7 +13,7 @@ use super::sink::{Output, Sink};
 use super::{Audit, Event, EventKind, WhenUnwritable, line};
 use crate::clock::Timestamp;
 use crate::limits::{
-    AUDIT_PAGE, AUDIT_PATIENCE, AUDIT_PROBE, AUDIT_REMOVAL, AUDIT_REMOVAL_PAUSE,
+    AUDIT_PAGE, AUDIT_TIMEOUT, AUDIT_PROBE, AUDIT_REMOVAL, AUDIT_REMOVAL_PAUSE,
     AUDIT_REMOVAL_ROWS, AUDIT_SUM_POLL, STORE_POLL,
 };
 use crate::store::{AuditEntry, AuditFilter, AuditRemoved, Store, StoreError};
@@ -135,11 +135,11 @@ async fn on_thread<T: Send + 'static>(
 ) -> std::io::Result<T> {
     let mut sink = sink.clone().lock_owned().await;
     let mut done = tokio::task::spawn_blocking(move || work(&mut sink));
-    let patience = Instant::now() + AUDIT_PATIENCE;
+    let deadline = Instant::now() + AUDIT_TIMEOUT;
     let done = tokio::select! {
         done = &mut done => done,
-        () = sleep_until(patience) => {
-            let slow = format!("it takes nothing for {} s", AUDIT_PATIENCE.as_secs());
+        () = sleep_until(deadline) => {
+            let slow = format!("it takes nothing for {} s", AUDIT_TIMEOUT.as_secs());
             audit.0.health.note(LogTarget::File, Err(slow));
             done.await
         }

@@ -165,8 +165,8 @@ mod tests {
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         assert_eq!(sink(&path).open().unwrap(), Some(2));
 
-        let torn = [line(1), line(2), line(3)[..9].to_vec()].concat();
-        std::fs::write(&path, &torn).unwrap();
+        let partial = [line(1), line(2), line(3)[..9].to_vec()].concat();
+        std::fs::write(&path, &partial).unwrap();
         assert_eq!(sink(&path).open().unwrap(), Some(2));
         assert_eq!(std::fs::read(&path).unwrap(), [line(1), line(2)].concat());
 

@@ -56,7 +56,7 @@ impl Bed {
         .await;
     }
 
-    async fn mend_store(&self) {
+    async fn repair_store(&self) {
         self.sql(&["DROP TRIGGER full_1", "DROP TRIGGER full_2"])
             .await;
     }
@@ -147,7 +147,7 @@ async fn without_a_log_starts_fail_and_ends_are_logged_later() {
         Err(AuditError::Unwritable)
     );
     assert!(bed.entries().await.is_empty());
-    bed.mend_store().await;
+    bed.repair_store().await;
     bed.wait_admits(true).await;
     bed.audit.record(numbered(4)).await.unwrap();
     let numbers: Vec<_> = bed
@@ -167,7 +167,7 @@ async fn events_that_belong_together_are_all_written_or_none() {
     let refused = bed.audit.record_all(both()).await;
     assert_eq!(refused, Err(AuditError::Unwritable));
     bed.audit.note(numbered(3)).await;
-    bed.mend_store().await;
+    bed.repair_store().await;
     bed.wait_admits(true).await;
     bed.audit.record_all(both()).await.unwrap();
     let entries = bed.entries().await;
@@ -185,7 +185,7 @@ async fn continue_keeps_sessions_and_counts_overflow() {
     }
     bed.audit.record(numbered(all)).await.unwrap();
     bed.audit.admits().unwrap();
-    bed.mend_store().await;
+    bed.repair_store().await;
     let waited = timeout(Duration::from_secs(20), async {
         while bed.entries().await.is_empty() {
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -81,7 +81,7 @@ impl<'a> Put<'a> {
     /// Puts it there.
     ///
     /// # Errors
-    /// Why it is not there; then [`Self::tidy`] takes away what was begun.
+    /// A sentence why it is not there; then [`Self::tidy`] takes away what was begun.
     pub(super) async fn run(&mut self) -> Result<(), String> {
         let path = self.copy.path.as_str();
         let extensions = self.begin().await?;

@@ -114,7 +114,7 @@ impl Job {
         // The channel that all of this is one command of was counted when it was opened.
         let opened = sessions.open(client, &target, 0).await?;
         let Opened::Device(way) = opened else {
-            return Err("it is no device".into());
+            return Err("it is not a device".into());
         };
         if way.reach.device().id != self.device.id {
             return Err("another device has this name now".into());

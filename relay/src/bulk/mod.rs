@@ -1,7 +1,7 @@
 //! Work on many devices at once: one command, or one file, for all that a selector picks.
 //!
 //! Each device gets a session of its own by the way that every session goes ([`Sessions::open`], [`Sessions::start`]):
-//! decided decided on when its turn comes, counted, logged, recorded, on the board. Nothing here decides who may do
+//! decided on when its turn comes, counted, logged, recorded, in the registry. Nothing here decides who may do
 //! what.
 
 mod copy;
@@ -122,7 +122,7 @@ pub(crate) async fn check_right(
     Err(why.unwrap_or_else(|| none(on)))
 }
 
-/// That the labels of no device fit, as far as the user may know of it.
+/// Returns the sentence that the labels of no device fit, as far as the user may know of it.
 fn none(on: &Selector) -> String {
     format!("no device that you may reach matches \"{on}\": `devices` shows their labels")
 }

@@ -14,7 +14,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use crate::hex::hex;
-use crate::limits::{COPY_PATIENCE, MAX_COPIES, MAX_COPY};
+use crate::limits::{COPY_TIMEOUT, MAX_COPIES, MAX_COPY};
 use crate::session::input::{Input, InputReceiver};
 use crate::state::random_bytes;
 
@@ -74,10 +74,10 @@ pub(crate) enum PayloadError {
     #[error("the relay copies {MAX_COPIES} files already: try again when one of them is done")]
     Full,
     /// It is too long.
-    #[error("the file is larger than {} MiB, which is the most that `cp` takes", MAX_COPY >> 20)]
+    #[error("the file is larger than {} MiB, the maximum of `cp`", MAX_COPY >> 20)]
     TooLarge,
     /// Its client paused for too long.
-    #[error("the file is not complete, and nothing came for {} s", COPY_PATIENCE.as_secs())]
+    #[error("the file is not complete, and nothing came for {} s", COPY_TIMEOUT.as_secs())]
     Slow,
     /// The disk.
     #[error("the relay cannot keep the file: {0}")]
@@ -105,7 +105,7 @@ impl Payload {
         let mut to = tokio::fs::File::from_std(file.try_clone()?);
         let mut length = 0;
         loop {
-            let next = timeout(COPY_PATIENCE, input.next()).await;
+            let next = timeout(COPY_TIMEOUT, input.next()).await;
             match next.map_err(|_| PayloadError::Slow)? {
                 Some(Input::Data(data)) => {
                     length += data.len() as u64;

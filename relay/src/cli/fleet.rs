@@ -131,7 +131,7 @@ impl SshCommand {
                 },
                 json: args.json,
             }),
-            _ => bail!("this is no work for a fleet"),
+            _ => bail!("this command does not run on a fleet"),
         }
     }
 
@@ -164,7 +164,7 @@ fn payload(args: &cp::Args) -> anyhow::Result<Stdio> {
     if found.len() > MAX_COPY {
         let most = MAX_COPY >> 20;
         bail!(
-            "{} is larger than {most} MiB, which is the most that `cp` takes",
+            "{} is larger than {most} MiB, the maximum of `cp`",
             path.display()
         );
     }

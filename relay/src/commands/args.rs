@@ -59,7 +59,7 @@ pub(super) fn ttl(text: &str) -> Result<Duration, String> {
     Ok(span)
 }
 
-/// That the beginning of an id fits several things, which are named.
+/// Returns the failure that the beginning of an id fits several things, which are named.
 pub(super) fn ambiguous(what: &str, begins: &str, ids: &[String]) -> Failure {
     let most = MAX_AMBIGUOUS as usize;
     let more = if ids.len() > most { ", …" } else { "" };

@@ -1,4 +1,4 @@
-//! The one command tree behind both doors: `relay devices` in a shell on the relay's machine, and
+//! The one command tree of the CLI and the SSH console: `relay devices` in a shell on the relay's machine, and
 //! `ssh relay devices` from anywhere. What a command does and says is the same at both; who may run it
 //! is asked in one place, [`permit`].
 
@@ -370,7 +370,7 @@ async fn dispatch(
         Command::Token(args) => devices::token::run(args, context).await?,
         Command::Devices(args) => devices::list::run(args, caller, context).await?,
         Command::Wait(args) => devices::wait::run(&args, caller, context).await?,
-        // Both doors take these elsewhere: they are no answer to a question.
+        // The CLI and the console take these elsewhere: they are no answer to a question.
         Command::Exec(_) | Command::Cp(_) => {
             return Err(Failure::new(
                 "this is work for a fleet, which is done over ssh",

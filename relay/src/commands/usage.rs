@@ -36,7 +36,7 @@ pub(crate) fn usage(error: &clap::Error) -> (String, u8) {
     (text, code)
 }
 
-/// What else there is to say of a line that came over ssh.
+/// Returns the further advice for a line that came over ssh.
 pub(super) fn console_tip(error: &clap::Error) -> &'static str {
     let is_fleet = is_about(error, "exec") || is_about(error, "cp");
     match (error.kind(), unknown(error).as_str()) {
@@ -66,7 +66,7 @@ fn tip(error: &clap::Error) -> Option<&'static str> {
     }
 }
 
-/// What was typed that clap does not know.
+/// Returns the argument that clap does not know.
 fn unknown(error: &clap::Error) -> String {
     let unknown = error.get(ContextKind::InvalidArg);
     unknown.map(ToString::to_string).unwrap_or_default()

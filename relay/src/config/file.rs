@@ -88,7 +88,7 @@ impl RecordingsFile {
             }
             (StoreKind::S3, Some(bucket)) => {
                 let credentials = self.credentials.map(std::path::absolute).transpose();
-                let wrong = "[recordings]: `credentials` is no path";
+                let wrong = "[recordings]: `credentials` is not a path";
                 StorageBackend::S3(Bucket {
                     bucket,
                     prefix: self.prefix,

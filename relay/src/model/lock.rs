@@ -1,4 +1,4 @@
-//! Locks: who or what is shut out, and which lock hits whom.
+//! Locks: who or what is shut out, and which lock matches whom.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -57,7 +57,7 @@ pub(crate) struct LockSubject<'a> {
     pub login: Option<&'a Login>,
 }
 
-/// Returns the first of the locks that hits, at this time.
+/// Returns the first of the locks that matches, at this time.
 #[must_use]
 pub(crate) fn first_match<'l>(
     locks: &'l [Lock],
@@ -223,7 +223,7 @@ mod tests {
         };
         let role = |name: &str| LockTarget::Role(RoleName::new(name).unwrap());
         let login = |name: &str| LockTarget::Login(Login::new(name).unwrap());
-        // target, hits the session, hits the mere connection
+        // target, matches the session, matches the mere connection
         let table = [
             (LockTarget::User(user("alice")), true, true),
             (LockTarget::User(user("alic")), false, false),

@@ -139,7 +139,7 @@ impl fmt::Display for SftpConstraints {
             HeldRoot::Whole if self.read_only => f.write_str(read_only),
             HeldRoot::Whole => f.write_str("all that the account may"),
             HeldRoot::Within(root) => write!(f, "{read_only}{comma}within {root}"),
-            HeldRoot::Apart(one, other) => write!(f, "refused: held to {one} and to {other}"),
+            HeldRoot::Apart(one, other) => write!(f, "refused: restricted to {one} and to {other}"),
         }
     }
 }

@@ -90,7 +90,7 @@ impl Archive {
     /// Removes what is stored of a recording.
     ///
     /// # Errors
-    /// What the place of the objects says.
+    /// The error of the storage of the objects.
     pub(crate) async fn remove(&self, facts: &RecordingFacts) -> io::Result<()> {
         self.objects.remove(facts.row.session.id).await
     }

@@ -72,7 +72,7 @@ pub(crate) struct Gathered {
 }
 
 /// Returns a sentence of the relay's own as a line for a client's error output or terminal. Everything that the relay says
-/// beside the output of a device passes here, so that it can be told from that output.
+/// beside the output of a device passes here, so that it can be distinguished from that output.
 #[must_use]
 pub(crate) fn notice(sentence: &str, newline: &str) -> String {
     format!("[holdfast] {}{newline}", OneLine(sentence))

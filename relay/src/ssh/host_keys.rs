@@ -44,7 +44,7 @@ impl HostKeys {
     }
 }
 
-/// What one connection was sent, and how often its client asked for proofs.
+/// The keys that one connection was sent, and the number of times that its client asked for proofs.
 #[derive(Debug, Default)]
 pub(super) struct Listed {
     keys: Arc<[PrivateKey]>,

@@ -191,13 +191,13 @@ impl Store {
         Ok(sqlx::query_scalar(newest).fetch_one(&self.readers).await?)
     }
 
-    async fn write(&self, survive: Durability) -> Result<Write, StoreError> {
-        let pool = match survive {
+    async fn write(&self, durability: Durability) -> Result<Write, StoreError> {
+        let pool = match durability {
             Durability::Disk => &self.durable,
             Durability::Process => &self.presence,
         };
-        let member = self.turns.take(survive, pool).await?;
-        let rows = match (survive, &self.attributed) {
+        let member = self.turns.take(durability, pool).await?;
+        let rows = match (durability, &self.attributed) {
             (Durability::Disk, Some(attributed)) => attributed.take(),
             _ => None,
         };

@@ -37,7 +37,7 @@ pub(crate) struct Tunnel {
     /// The run of the agent that holds it; an older agent does not say.
     pub run: Option<Run>,
     /// The time that the device may be silent before it does not count as there.
-    pub patience: Duration,
+    pub stale_after: Duration,
     control: mpsc::Sender<RelayMessage>,
     heard: AtomicI64,
     /// Datagrams received when the device was last heard.
@@ -96,7 +96,7 @@ impl Tunnel {
             local_address: hello.local_address,
             clock_skew: Timestamp::now().skew_of(hello.clock),
             run,
-            patience: keepalive.saturating_mul(STALE_KEEPALIVES),
+            stale_after: keepalive.saturating_mul(STALE_KEEPALIVES),
             control,
             heard: AtomicI64::new(Timestamp::now().0),
             datagrams: AtomicU64::new(0),
@@ -144,7 +144,7 @@ impl Tunnel {
     /// Returns the run that holds it, if the device answers.
     #[must_use]
     pub(crate) fn holder(&self) -> Option<Run> {
-        self.run.filter(|_| self.silence() < self.patience)
+        self.run.filter(|_| self.silence() < self.stale_after)
     }
 
     /// Counts one more session, until the value is dropped.

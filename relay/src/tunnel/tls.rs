@@ -67,7 +67,7 @@ impl ClientCertVerifier for DeviceVerifier {
     ) -> Result<ClientCertVerified, Error> {
         PublicKey::from_spki(end_entity)
             .map(|_| ClientCertVerified::assertion())
-            .ok_or_else(|| Error::General("the device's key is no Ed25519 key".into()))
+            .ok_or_else(|| Error::General("the device's key is not an Ed25519 key".into()))
     }
 
     fn verify_tls12_signature(

@@ -67,7 +67,7 @@ fn words(allow: bool) -> impl Strategy<Value = Words> {
         })
 }
 
-/// An allow rule names all three, or it is refused before it can be a rule.
+/// Generates a part of a rule. An allow rule names all three, or it is refused before it can be a rule.
 fn sometimes<T: Clone + std::fmt::Debug + 'static>(
     always: bool,
     what: impl Strategy<Value = T> + 'static,

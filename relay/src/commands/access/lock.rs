@@ -24,7 +24,7 @@ use crate::store::{Device, NewLock};
   relay lock address 203.0.113.0/24 --ttl 1h
   relay lock ls
 
-A lock is in force when the command returns: live sessions that it hits have ended, on every relay.
+A lock is in force when the command returns: live sessions that it matches have ended, on every relay.
 Who is at the relay itself is never locked out.")]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -282,7 +282,7 @@ fn address(text: &str) -> Result<LockTarget, Failure> {
     let network = network(text).ok_or_else(|| {
         let text = holdfast_protocol::escape::Escaped(text);
         Failure(format!(
-            "\"{text}\" is no address and no network: expected one such as 203.0.113.7 or 203.0.113.0/24"
+            "\"{text}\" is not an address or network: expected one such as 203.0.113.7 or 203.0.113.0/24"
         ))
     })?;
     Ok(LockTarget::Address(network))

@@ -156,7 +156,7 @@ pub(super) async fn show(
     Ok(text)
 }
 
-/// What it has of commands and forwards, as far as it can be read.
+/// Returns the commands and forwards of a recording, as far as it can be read.
 async fn looked_into(facts: &RecordingFacts, context: &Context) -> (Ran, ShownForwards) {
     let found = Arc::new(Mutex::new((Ran::default(), ShownForwards::default())));
     let reading = found.clone();

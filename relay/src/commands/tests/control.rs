@@ -71,7 +71,7 @@ async fn what_is_not_there_is_not_locked() {
         assert_eq!(bed.fails(line).await, sentence);
     }
     let said = bed.fails("lock address 203.0.113.256").await;
-    assert!(said.contains("is no address and no network"), "{said}");
+    assert!(said.contains("is not an address or network"), "{said}");
     for bad in [
         "lock user alice --message 'two\nlines'".to_owned(),
         format!("lock user alice --message '{}'", "x".repeat(257)),

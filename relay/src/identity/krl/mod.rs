@@ -46,7 +46,7 @@ pub(crate) type Authority = Option<Arc<[u8]>>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub(crate) enum KrlError {
     /// They do not begin as one.
-    #[error("it is no key revocation list: make one with `ssh-keygen -k`")]
+    #[error("it is not a key revocation list: make one with `ssh-keygen -k`")]
     NotOne,
     /// A format that is not known.
     #[error("it is of format {0}, and only format 1 is known")]

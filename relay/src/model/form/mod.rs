@@ -142,7 +142,7 @@ pub(crate) struct RuleForm {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub(crate) enum FormError {
     /// There are more of something than a role may have.
-    #[error("{place} has {found} {what}, and {most} is the most")]
+    #[error("{place} has {found} {what}; the maximum is {most}")]
     TooMany {
         /// The place in the role that is at fault.
         place: String,

@@ -246,11 +246,11 @@ fn a_role_has_bounds() {
             .role(name("r"))
             .is_ok()
     );
-    assert!(wrong(&rules(65)).contains("roles.tech.deny has 65 rules, and 64 is the most"));
+    assert!(wrong(&rules(65)).contains("roles.tech.deny has 65 rules; the maximum is 64"));
     let labels: Vec<String> = (0..17).map(|n| format!("k{n} = 'v'")).collect();
     assert!(
         wrong(&format!("deny = {{ labels = {{ {} }} }}", labels.join(",")))
-            .contains("16 is the most")
+            .contains("the maximum is 16")
     );
     assert!(
         wrong(&format!(

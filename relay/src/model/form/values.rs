@@ -256,7 +256,7 @@ impl<'de> Deserialize<'de> for LabelRule {
         }
         if named.len() > MAX_RULE_LABELS {
             let wrong = format!(
-                "labels names {}, and {MAX_RULE_LABELS} is the most",
+                "labels names {} keys; the maximum is {MAX_RULE_LABELS}",
                 named.len()
             );
             return Err(D::Error::custom(wrong));

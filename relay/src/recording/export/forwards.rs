@@ -71,7 +71,7 @@ pub(crate) fn closed_line(forward: &ForwardClosed) -> String {
 pub(crate) struct ShownForwards {
     /// In the order in which they began.
     pub(crate) forwards: Vec<ShownForward>,
-    /// How many more there were.
+    /// The number of forwards beyond those that are listed.
     pub(crate) forwards_more: u64,
 }
 
@@ -86,15 +86,15 @@ pub(crate) struct ShownForward {
     pub(crate) direction: String,
     /// The target that was asked for.
     pub(crate) to: String,
-    /// Who came; `null` where the device dials or listens.
+    /// The peer that came; `null` where the device dials or listens.
     pub(crate) from: Option<String>,
-    /// What that is on the device.
+    /// The address on the device.
     pub(crate) address: Option<String>,
     /// Bytes to the target; `null` while it is open.
     pub(crate) sent: Option<u64>,
     /// Bytes from the target; `null` while it is open.
     pub(crate) received: Option<u64>,
-    /// How it ended.
+    /// The way it ended.
     pub(crate) reason: Option<String>,
     #[serde(skip)]
     micros: u64,
@@ -154,7 +154,7 @@ impl ShownForwards {
         self.forwards.iter().map(row).collect()
     }
 
-    /// In a sentence, what is not shown; `None` if all are.
+    /// Returns a sentence about what is not shown; `None` if all are.
     #[must_use]
     pub(crate) fn lack(&self) -> Option<String> {
         let more = self.forwards_more;

@@ -13,7 +13,7 @@ use object_store::{BackoffConfig, ClientOptions, RetryConfig};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::limits::{BUCKET_PATIENCE, BUCKET_REQUEST, BUCKET_RETRIES};
+use crate::limits::{BUCKET_TIMEOUT, BUCKET_REQUEST, BUCKET_RETRIES};
 use crate::store::{Store, StoreError, meta};
 
 /// The default region of S3's buckets, which other makers' servers take for any.
@@ -129,7 +129,7 @@ impl Bucket {
             .with_retry(RetryConfig {
                 backoff: BackoffConfig::default(),
                 max_retries: BUCKET_RETRIES,
-                retry_timeout: BUCKET_PATIENCE,
+                retry_timeout: BUCKET_TIMEOUT,
             });
         if let Some(endpoint) = endpoint {
             builder = builder.with_endpoint(endpoint);

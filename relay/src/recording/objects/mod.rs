@@ -80,7 +80,7 @@ impl Objects {
     /// Returns whether the place of whole segments answers.
     ///
     /// # Errors
-    /// What it says instead.
+    /// The error of the storage.
     pub(crate) async fn probe(&self) -> io::Result<()> {
         let Kept::Bucket(bucket, prefix) = &self.kept else {
             return Ok(());

@@ -237,7 +237,7 @@ async fn a_recording_that_ends_early_says_how_much_is_not_proved() {
 
 #[tokio::test]
 async fn a_damaged_block_is_named_and_what_is_behind_it_is_delivered() {
-    // In one of three segments, and in the only one, which is no longer than a torn end may be.
+    // In one of three segments, and in the only one, which is no longer than a partial end may be.
     for (length, segments) in [(2_500_000, 3), (100_000, 1)] {
         let bed = Bed::new().await;
         let (_guard, key, watched) = bed.begin().await;

@@ -27,28 +27,28 @@ use crate::store::{Device, Store, StoreError};
 /// # Errors
 /// The store cannot say what may be.
 pub(crate) async fn enforce(sessions: &Arc<Sessions>) -> Result<bool, StoreError> {
-    let mut hit = cut_revoked(sessions).await?;
-    hit.extend(end_killed(sessions).await?);
+    let mut ended = cut_revoked(sessions).await?;
+    ended.extend(end_killed(sessions).await?);
     let mut facts = Present::new(&sessions.store).await?;
     // Connections first: a session that begins on one that is about to end finds that out by itself.
     for client in sessions.clients.all() {
         if let Some(ending) = judge_client(sessions, &client, &mut facts).await? {
-            hit.extend(end_client(sessions, client, ending));
+            ended.extend(end_client(sessions, client, ending));
         }
     }
     for session in sessions.live.all() {
         if let Some(ending) = judge_session(&session, &mut facts).await? {
             session.end(ending);
-            hit.push(session.life.clone());
+            ended.push(session.life.clone());
         }
     }
     for stream in sessions.live.consoles() {
         if let Some(ending) = judge_console(&stream, &mut facts).await? {
             stream.end(ending);
-            hit.push(stream.life.clone());
+            ended.push(stream.life.clone());
         }
     }
-    Ok(all_drained(&hit).await)
+    Ok(all_drained(&ended).await)
 }
 
 /// The facts as they are now, each read once.
@@ -126,7 +126,7 @@ async fn judge_client(
     }))
 }
 
-/// Checks whether a session must end: a lock hits it, or the same would not be allowed now. One that may go on hears
+/// Checks whether a session must end: a lock matches it, or the same would not be allowed now. One that may go on hears
 /// when it ends if it is idle.
 async fn judge_session(
     session: &LiveSession,
@@ -164,7 +164,7 @@ async fn judge_session(
     })
 }
 
-/// Checks whether a console command must end: a lock hits its user, or they may not run it any more, or not see what it
+/// Checks whether a console command must end: a lock matches its user, or they may not run it any more, or not see what it
 /// shows.
 async fn judge_console(
     stream: &ConsoleStream,
@@ -194,7 +194,7 @@ async fn judge_console(
 }
 
 async fn cut_revoked(sessions: &Sessions) -> Result<Vec<Arc<Life>>, StoreError> {
-    let mut hit = Vec::new();
+    let mut ended = Vec::new();
     for device in sessions.store.revoked_devices().await? {
         let Some(tunnel) = sessions.tunnels.registry.get(device) else {
             continue;
@@ -205,15 +205,15 @@ async fn cut_revoked(sessions: &Sessions) -> Result<Vec<Arc<Life>>, StoreError> 
             why: "the device was revoked".into(),
         };
         let on_it = |session: &LiveSession| session.authorized.device().id == device;
-        hit.extend(lives(sessions.live.end_where(on_it, &ending)));
+        ended.extend(lives(sessions.live.end_where(on_it, &ending)));
         sessions.tunnels.registry.remove(&tunnel);
         tunnel.close(CloseCode::Revoked, "this device was revoked");
     }
-    Ok(hit)
+    Ok(ended)
 }
 
 async fn end_killed(sessions: &Sessions) -> Result<Vec<Arc<Life>>, StoreError> {
-    let mut hit = Vec::new();
+    let mut ended = Vec::new();
     for kill in sessions.store.kills(sessions.relay).await? {
         let why = format!("ended by {}{}", By(kill.by.as_ref()), Colon(&kill.message));
         let ending = Ending {
@@ -221,26 +221,26 @@ async fn end_killed(sessions: &Sessions) -> Result<Vec<Arc<Life>>, StoreError> {
             why,
         };
         let is_it = |session: &LiveSession| session.id == kill.session;
-        hit.extend(lives(sessions.live.end_where(is_it, &ending)));
+        ended.extend(lives(sessions.live.end_where(is_it, &ending)));
         let is_it = |stream: &ConsoleStream| stream.id == kill.session;
-        hit.extend(sessions.live.end_consoles_where(is_it, &ending));
+        ended.extend(sessions.live.end_consoles_where(is_it, &ending));
     }
-    Ok(hit)
+    Ok(ended)
 }
 
-/// Ends a connection and the sessions on it, which it gives. They have their last words first.
+/// Ends a connection and the sessions on it, which it gives. They send their final status first.
 fn end_client(sessions: &Arc<Sessions>, client: Arc<Client>, ending: Ending) -> Vec<Arc<Life>> {
-    // First this: a session that is not on the board yet looks at it when it is.
+    // First this: a session that is not in the registry yet looks at it when it is.
     let first = client.begin_close(ending.clone());
     let on_it = |session: &LiveSession| session.owner == client.id;
-    let mut hit = lives(sessions.live.end_where(on_it, &ending));
+    let mut ended = lives(sessions.live.end_where(on_it, &ending));
     let on_it = |stream: &ConsoleStream| stream.owner == client.id;
-    hit.extend(sessions.live.end_consoles_where(on_it, &ending));
+    ended.extend(sessions.live.end_consoles_where(on_it, &ending));
     if first {
-        let (report, has_sessions) = (sessions.report.clone(), !hit.is_empty());
+        let (report, has_sessions) = (sessions.report.clone(), !ended.is_empty());
         tokio::spawn(async move {
             if has_sessions {
-                // They tell of themselves, and have their last words first.
+                // They report themselves, and send their final status first.
                 client.wait_over(FAREWELL_TIMEOUT).await;
             } else {
                 report.connection_ended(&client, &ending).await;
@@ -248,7 +248,7 @@ fn end_client(sessions: &Arc<Sessions>, client: Arc<Client>, ending: Ending) -> 
             client.close(&ending.why).await;
         });
     }
-    hit
+    ended
 }
 
 fn lives(sessions: Vec<Arc<LiveSession>>) -> Vec<Arc<Life>> {

@@ -73,7 +73,7 @@ impl Sessions {
     /// the connection. The error is a sentence to disconnect with.
     ///
     /// # Errors
-    /// Why it may not stand.
+    /// A sentence why it is refused.
     pub(crate) async fn admit(&self, client: &Client) -> Result<(), String> {
         let Some((principal, target)) = client.principal() else {
             return Err("no user is authenticated on this connection".into());
@@ -103,7 +103,7 @@ impl Sessions {
     /// The error is a sentence for the operator.
     ///
     /// # Errors
-    /// Why it leads nowhere.
+    /// A sentence why it leads nowhere.
     pub(crate) async fn open(
         &self,
         client: &Client,
@@ -124,7 +124,7 @@ impl Sessions {
     /// Decides whether the user may jump to a device. Inside the jump each session is decided on again.
     ///
     /// # Errors
-    /// Why not.
+    /// A sentence why not.
     pub(crate) async fn open_jump(
         &self,
         client: &Client,
@@ -154,7 +154,7 @@ impl Sessions {
         })
     }
 
-    /// Puts a forward onto the board.
+    /// Enters a forward in the registry.
     pub(super) fn enter_forward(
         &self,
         open: &Open,
@@ -234,7 +234,7 @@ impl Sessions {
         }
     }
 
-    /// Checks whether a session or forward that is on the board, and was decided on `version` of access, may start.
+    /// Checks whether a session or forward that is in the registry, and was decided on `version` of access, may start.
     pub(super) async fn check(
         &self,
         client: &Client,

@@ -42,7 +42,7 @@ pub(crate) fn sentence(device: &DeviceName, login: &Login, why: &SessionRefusal)
             Escaped(name)
         ),
         SessionRefusal::TooManySessions(most) => {
-            format!("{device} runs as many sessions as it bears ({most}): close one")
+            format!("{device} has reached its limit of {most} sessions: close one")
         }
         SessionRefusal::Failed(why) => {
             format!("{device} could not start the session: {}", Escaped(why))
@@ -58,7 +58,7 @@ pub(crate) fn sentence(device: &DeviceName, login: &Login, why: &SessionRefusal)
             format!("{device} cannot reach it: {}", Escaped(why))
         }
         SessionRefusal::TooManyForwards(most) => {
-            format!("{device} holds as many forwards as it bears ({most}): close one")
+            format!("{device} has reached its limit of {most} forwards: close one")
         }
         SessionRefusal::RecordingUnavailable(why) => {
             format!("recording unavailable on {device}: {}", Escaped(why))

@@ -35,7 +35,7 @@ impl Sessions {
     /// Checks whether an operator may take their SSH agent along to a device; an error is a sentence for them.
     ///
     /// # Errors
-    /// Why not.
+    /// A sentence why not.
     pub(crate) async fn admit_agent(
         &self,
         client: &Client,

@@ -195,7 +195,7 @@ impl Sessions {
         }
     }
 
-    /// Decides whether a forward may be, and puts it onto the board.
+    /// Decides whether a forward may be, and enters it in the registry.
     async fn admit_forward(
         self: &Arc<Self>,
         through: &Through,
@@ -260,7 +260,7 @@ impl Sessions {
             },
             forward_log: None,
         };
-        // First onto the board, then the check.
+        // First into the registry, then the check.
         let live = self.enter_forward(&open, authorized, &way.tunnel, (client, principal), to);
         self.check(client, live.session(), way.version).await?;
         let recorded = self.record_forward(client, live.session(), &way.tunnel);
@@ -296,7 +296,7 @@ async fn carry(
         Ok(Ok(streams)) => streams,
         Ok(Err(error)) => return ForwardEnd::DeviceLost(error.to_string()),
         Err(_) => {
-            return ForwardEnd::Failed("the device bears no more forwards on this tunnel".into());
+            return ForwardEnd::Failed("the device has reached its limit of streams on this tunnel".into());
         }
     };
     let (send, receive) = wire.insert(streams);

@@ -147,7 +147,7 @@ impl Sessions {
             let to = match &asked.place {
                 Endpoint::Port(host, port) => Destination::listening(host, *port)?,
                 Endpoint::Path(path) => Destination::path(Direction::Listen, path)?,
-                Endpoint::Agent => return Err("an SSH agent is no port".to_owned()),
+                Endpoint::Agent => return Err("an SSH agent is not a port".to_owned()),
             };
             Ok((self.admit_forward(&through, &to).await?, to))
         };
@@ -361,7 +361,7 @@ impl Sessions {
     }
 }
 
-/// What to ask for instead of an address that the device may not listen on, behind the sentence that refuses it.
+/// Returns what to ask for instead of an address that the device may not listen on, behind the sentence that refuses it.
 fn remedy(address: SocketAddr, policy: &AddressPolicy) -> String {
     let loopback = match address.ip() {
         IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),

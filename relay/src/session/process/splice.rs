@@ -45,7 +45,7 @@ pub(crate) struct Session {
     pub input: InputReceiver,
     /// To the operator.
     pub outlet: Arc<dyn Output>,
-    /// Its place on the board.
+    /// Its place in the registry.
     pub live: LiveGuard,
     /// Its slot of the user's quota.
     pub lease: Lease,
@@ -154,7 +154,7 @@ pub(crate) async fn run(session: Session) {
             .send_final_status(&end, &this.authorized.device().name)
             .await
         {
-            warn!(session = %this.id, "the client did not take the session's last words");
+            warn!(session = %this.id, "the client did not take the session's final status");
         }
     };
     tokio::join!(kept, said);
@@ -238,7 +238,7 @@ async fn begin<'w>(
         Ok(Err(error)) => return Err(lost(&error)),
         Err(_) => {
             return Err(End::Refused(
-                "the device bears no more sessions on this tunnel".into(),
+                "the device has reached its limit of streams on this tunnel".into(),
             ));
         }
     };

@@ -1,4 +1,4 @@
-//! A session that was decided on begins: on the board first, then what was decided is looked at again, then the
+//! A session that was decided on begins: in the registry first, then what was decided is looked at again, then the
 //! recording, the audit log, and the device.
 
 use std::sync::Arc;
@@ -111,7 +111,7 @@ impl Sessions {
                 terms,
                 forward_log: None,
             };
-            // First onto the board, then the check.
+            // First into the registry, then the check.
             let live = self.live.enter(id, authorized, about, &client);
             if let Some(Err(unwanted)) = ask.entered.map(|to| to.send(live.session().clone())) {
                 let why = "given up before it began".into();

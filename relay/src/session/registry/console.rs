@@ -155,7 +155,7 @@ impl Sessions {
     /// is a sentence for the operator.
     ///
     /// # Errors
-    /// Why it may not run.
+    /// A sentence why it may not run.
     pub(crate) async fn enter_console(
         &self,
         client: &Client,

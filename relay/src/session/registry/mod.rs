@@ -1,4 +1,4 @@
-//! The board of live sessions: who is where, what moved, and how to end it.
+//! The registry of live sessions: who is where, what moved, and how to end it.
 
 pub(crate) mod console;
 pub(crate) mod life;
@@ -122,10 +122,10 @@ pub(crate) struct Live {
     changed: Notify,
 }
 
-/// A session's place on the board, for as long as it lives.
+/// A session's place in the registry, for as long as it lives.
 #[derive(Debug)]
 pub(crate) struct LiveGuard {
-    board: Arc<Live>,
+    registry: Arc<Live>,
     session: Arc<LiveSession>,
     ended: watch::Receiver<Option<Ending>>,
 }
@@ -165,7 +165,7 @@ impl Live {
         drop(sessions);
         self.changed.notify_one();
         LiveGuard {
-            board: self.clone(),
+            registry: self.clone(),
             session,
             ended,
         }
@@ -199,14 +199,14 @@ impl Live {
         which: impl Fn(&ConsoleStream) -> bool,
         ending: &Ending,
     ) -> Vec<Arc<Life>> {
-        let mut hit = Vec::new();
+        let mut found = Vec::new();
         for stream in self.consoles() {
             if which(&stream) {
                 stream.end(ending.clone());
-                hit.push(stream.life.clone());
+                found.push(stream.life.clone());
             }
         }
-        hit
+        found
     }
 
     /// Ends every session that `which` picks, and gives them.
@@ -216,11 +216,11 @@ impl Live {
         ending: &Ending,
     ) -> Vec<Arc<LiveSession>> {
         let all = self.all();
-        let hit: Vec<_> = all.into_iter().filter(|session| which(session)).collect();
-        for session in &hit {
+        let found: Vec<_> = all.into_iter().filter(|session| which(session)).collect();
+        for session in &found {
             session.end(ending.clone());
         }
-        hit
+        found
     }
 
     /// Waits until no session lives.
@@ -316,10 +316,10 @@ pub(crate) fn change<T: PartialEq>(sender: &watch::Sender<T>, value: T) {
 impl Drop for LiveGuard {
     fn drop(&mut self) {
         self.mark_drained();
-        let mut sessions = self.board.lock();
+        let mut sessions = self.registry.lock();
         sessions.remove(&self.session.id);
-        self.board.count.send_replace(sessions.len());
+        self.registry.count.send_replace(sessions.len());
         drop(sessions);
-        self.board.changed.notify_one();
+        self.registry.changed.notify_one();
     }
 }

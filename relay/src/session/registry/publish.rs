@@ -1,4 +1,4 @@
-//! The board of live sessions, copied into the store: what began and ended at once, what moved each second.
+//! The registry of live sessions, copied into the store: what began and ended at once, what moved each second.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -68,7 +68,7 @@ impl Channels {
     /// many for any user.
     ///
     /// # Errors
-    /// Why there is no room.
+    /// A sentence why there is no room.
     pub(crate) fn count(&mut self, purpose: Purpose) -> Result<u32, String> {
         self.all.retain(|_, channel| !channel.is_over());
         self.note();
@@ -154,7 +154,7 @@ impl Channels {
         let is_data = matches!(input, Input::Data(_));
         match sender.push(input).await {
             Ok(()) if is_data => self.pace(id, &sender, session).await?,
-            // The session says its last words and closes the channel by itself.
+            // The session sends its final status and closes the channel by itself.
             Ok(()) | Err(PushError::Ended) => {}
             Err(stalled @ PushError::Stalled) => self.give_up(id, stalled, session)?,
         }

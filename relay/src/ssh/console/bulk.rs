@@ -32,7 +32,7 @@ pub(super) async fn run(
             Ok(order) => order.map(|order| (subject, order)),
             Err(Gone) => return Err(false),
         },
-        (Ok(_), _) => Err("this is no work for a fleet".into()),
+        (Ok(_), _) => Err("this command does not run on a fleet".into()),
         (Err(sentence), _) => Err(sentence),
     };
     let answer = async {

@@ -104,23 +104,23 @@ impl Handler {
             .start(&self.front, &self.connection, channel, work, session)
     }
 
-    /// Leads a channel where it is to lead, or refuses it.
-    fn lead(
+    /// Routes a channel to its destination, or refuses it.
+    fn route(
         &mut self,
         channel: Channel<Msg>,
         principal: Principal,
         count: u32,
-        leads: ChannelRoute,
+        route: ChannelRoute,
         reply: ChannelOpenHandle,
         session: &Session,
     ) {
         let id = channel.id();
         let (_, write) = channel.split();
         let (sender, input) = self.channels.queue();
-        self.channels.insert(id, leads.purpose(), sender, None);
+        self.channels.insert(id, route.purpose(), sender, None);
         let outlet = Outlet::new(write, session.handle());
         let (front, connection) = (self.front.clone(), self.connection.clone());
-        let device = match leads {
+        let device = match route {
             ChannelRoute::Jump(device) => device,
             ChannelRoute::Through(login, device, to) => {
                 let busy = connection.client.busy();
@@ -282,7 +282,7 @@ impl russh::server::Handler for Handler {
         let Some((principal, _)) = self.connection.principal().cloned() else {
             return Ok(());
         };
-        let (count, leads) = match self.route_channel(host_to_connect, port_to_connect) {
+        let (count, route) = match self.route_channel(host_to_connect, port_to_connect) {
             Ok(may) => may,
             Err(sentence) => {
                 self.refused(host_to_connect, port_to_connect, &sentence)
@@ -291,7 +291,7 @@ impl russh::server::Handler for Handler {
                 return Ok(());
             }
         };
-        self.lead(channel, principal, count, leads, reply, session);
+        self.route(channel, principal, count, route, reply, session);
         Ok(())
     }
 
@@ -306,7 +306,7 @@ impl russh::server::Handler for Handler {
             return Ok(());
         };
         match self.route_to_path(socket_path) {
-            Ok((count, leads)) => self.lead(channel, principal, count, leads, reply, session),
+            Ok((count, route)) => self.route(channel, principal, count, route, reply, session),
             Err(sentence) => {
                 let place = Endpoint::Path(socket_path.to_owned());
                 self.refused_at(&place, &sentence).await;

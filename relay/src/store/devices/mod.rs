@@ -131,7 +131,7 @@ pub(crate) enum LabelError {
     #[error("no device \"{0}\"")]
     Unknown(DeviceName),
     /// There would be too many.
-    #[error("\"{0}\" would have {1} labels, and {MAX_LABELS} is the most: remove some with KEY=")]
+    #[error("\"{0}\" would have {1} labels; the maximum is {MAX_LABELS}: remove some with KEY=")]
     TooMany(DeviceName, usize),
     /// The store failed.
     #[error(transparent)]
@@ -436,13 +436,13 @@ impl Row {
         let beat = self.heartbeat.map(Timestamp);
         let relay_lives = beat.is_some_and(|beat| now.since(beat) < RELAY_HEARTBEAT_STALE);
         let keepalive = u64::try_from(self.keepalive_secs.unwrap_or(0)).unwrap_or(0);
-        let patience = Duration::from_secs(keepalive).saturating_mul(STALE_KEEPALIVES);
+        let stale_after = Duration::from_secs(keepalive).saturating_mul(STALE_KEEPALIVES);
         let (state, since) = match (last_seen, self.closed) {
             (None, _) => (PresenceState::Offline, None),
             (Some(_), Some(closed)) => (PresenceState::Offline, Some(Timestamp(closed))),
             // Its relay died: it was reachable for as long as that lived, or was heard on its tunnel.
             (Some(_), None) if !relay_lives => (PresenceState::Offline, last_seen.max(beat)),
-            (Some(_), None) if silent > patience => (PresenceState::Stale, None),
+            (Some(_), None) if silent > stale_after => (PresenceState::Stale, None),
             (Some(_), None) => (PresenceState::Online, None),
         };
         Presence {

@@ -286,11 +286,11 @@ impl Store {
         verdict: Option<&SignedVerdict>,
     ) -> Result<(), StoreError> {
         // What is on its way says so again at the device's next offer.
-        let survive = match state.is_terminal() || verdict.is_some() {
+        let durability = match state.is_terminal() || verdict.is_some() {
             true => Durability::Disk,
             false => Durability::Process,
         };
-        let mut write = self.write(survive).await?;
+        let mut write = self.write(durability).await?;
         let query = sqlx::query(STATE).bind(id.0.as_slice());
         let query = query.bind(state.as_str()).bind(reason);
         query.execute(&mut *write).await?;

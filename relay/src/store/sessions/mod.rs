@@ -56,7 +56,7 @@ const LIVE: &str =
     WHERE r.stopped IS NULL AND r.heartbeat > $1 ORDER BY s.started, s.id";
 
 impl Store {
-    /// Publishes what changed on this run's board, in one transaction.
+    /// Publishes what changed in this run's registry, in one transaction.
     ///
     /// # Errors
     /// [`StoreError`]; then nothing was published.

@@ -106,7 +106,7 @@ async fn the_database_is_durable_and_strict() {
         assert_eq!(pragma(pool, "PRAGMA foreign_keys").await, "1");
         assert_eq!(pragma(pool, "PRAGMA busy_timeout").await, "5000");
     }
-    // 2 is FULL: a commit is on the disk. 1 is NORMAL: it may be lost with the power, but not torn.
+    // 2 is FULL: a commit is on the disk. 1 is NORMAL: it may be lost with the power, but not damaged.
     assert_eq!(pragma(&bed.store.durable, "PRAGMA synchronous").await, "2");
     assert_eq!(pragma(&bed.store.presence, "PRAGMA synchronous").await, "1");
 }

@@ -231,7 +231,7 @@ fn authority(
         None if is_name(&key.comment) => key.comment.clone(),
         None => {
             return Err(Failure::new(
-                "the key's comment is no name for an authority: give it one with --name",
+                "the key's comment is not a valid name of an authority: give it one with --name",
             ));
         }
     };

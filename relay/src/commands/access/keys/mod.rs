@@ -43,7 +43,7 @@ pub(crate) enum LineError {
     NoKey,
     #[error("options before a key are not kept: give the key alone")]
     Options,
-    #[error("a certificate is no key: give the public key that it certifies")]
+    #[error("a certificate is not a key: give the public key that it certifies")]
     Certificate,
     #[error("expected Ed25519, ECDSA, RSA or a security key, found type \"{0}\"")]
     UnknownType(String),

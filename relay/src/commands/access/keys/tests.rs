@@ -119,7 +119,7 @@ fn each_wrong_line_says_what_was_expected_and_what_came() {
     );
     says(
         &line("ssh-ed25519-cert-v01@openssh.com", &[b"x"]),
-        "a certificate is no key",
+        "a certificate is not a key",
     );
     says("x\u{1b}[2J AAAA", "found type \"x\\u{1b}[2J\"");
 }

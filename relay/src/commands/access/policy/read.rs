@@ -15,7 +15,7 @@ use crate::store::Policy;
 /// The reason why a document is not applied.
 #[derive(Debug, Error)]
 pub(crate) enum DocumentError {
-    #[error("{0} is no text in UTF-8")]
+    #[error("{0} is not valid UTF-8")]
     NoText(String),
     #[error("{file}: {problem}")]
     Parse { file: String, problem: String },
@@ -31,7 +31,7 @@ pub(crate) enum DocumentError {
         "{file}: role \"{role}\" names the ability \"join\", which no version of this relay implements: take it out"
     )]
     NotImplemented { file: String, role: String },
-    #[error("{file} has {found} {what}, and {most} is the most")]
+    #[error("{file} has {found} {what}; the maximum is {most}")]
     TooMany {
         file: String,
         found: usize,

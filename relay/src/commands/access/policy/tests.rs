@@ -93,7 +93,7 @@ fn a_mistake_is_one_sentence_with_file_and_place() {
         assert_eq!(said.lines().count(), 1, "{said}");
     }
     let many = format!("[users.a]\nroles = [{}]", vec!["'r'"; 33].join(","));
-    assert!(problem(&many).contains("users.a.roles: 33 are given, and 32 is the most"));
+    assert!(problem(&many).contains("users.a.roles: 33 are given; the maximum is 32"));
     assert!(
         read("FILE", b"\xff")
             .unwrap_err()

@@ -13,7 +13,7 @@ use crate::store::{UserKey, UserPolicy};
 /// The reason why a user of a document is not taken. It repeats neither keys nor what may drive a terminal.
 #[derive(Debug, Error)]
 pub(crate) enum UserError {
-    #[error("users.{user}.{what}: {found} are given, and {most} is the most")]
+    #[error("users.{user}.{what}: {found} are given; the maximum is {most}")]
     TooMany {
         user: String,
         what: &'static str,

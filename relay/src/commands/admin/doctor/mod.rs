@@ -1,4 +1,4 @@
-//! `doctor`: what is wrong with this relay, or careless. A *problem* wants to be mended and makes the exit
+//! `doctor`: what is wrong with this relay, or careless. A *problem* has to be repaired and makes the exit
 //! status 1; a *warning* is a choice that may have been meant.
 
 mod access;

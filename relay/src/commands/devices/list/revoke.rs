@@ -84,7 +84,7 @@ async fn revoke(
     Ok((sentence, revoked.token))
 }
 
-/// What is left of the token that a device enrolled with, and what to do about it.
+/// Returns a sentence about the rest of the token that a device enrolled with, and what to do about it.
 pub(in crate::commands) fn about_token(token: &TokenLeft, now: Timestamp, ended: bool) -> String {
     let TokenLeft {
         id,

@@ -14,7 +14,7 @@ use tracing::warn;
 
 use crate::clock::Timestamp;
 use crate::limits::{
-    LEASE_BATCH, LEASE_PATIENCE, LEASE_POLL, LEASE_RELEASE_TIMEOUT, LEASE_RETRY, MAX_LEASE_WAITERS,
+    LEASE_BATCH, LEASE_TIMEOUT, LEASE_POLL, LEASE_RELEASE_TIMEOUT, LEASE_RETRY, MAX_LEASE_WAITERS,
     MAX_LEASES, STORE_TIMEOUT,
 };
 use crate::model::quota::{Full, Quota};
@@ -61,9 +61,9 @@ pub(crate) enum LeaseError {
     /// The quota says no.
     #[error(transparent)]
     Full(#[from] Full),
-    /// This relay holds as many as it bears.
+    /// This relay has reached its limit.
     #[error(
-        "the relay holds as many connections and sessions as it bears ({MAX_LEASES}): try again in a minute"
+        "the relay has reached its limit of {MAX_LEASES} connections and sessions: try again in a minute"
     )]
     Busy,
     /// The store fails.
@@ -151,12 +151,12 @@ impl Leases {
         let Ok(_waiter) = self.waiters.try_acquire() else {
             return Err(full.into());
         };
-        let deadline = Instant::now() + LEASE_PATIENCE;
+        let deadline = Instant::now() + LEASE_TIMEOUT;
         let wake = &self.wakes[bucket(&row.user)];
         loop {
             // Slots that another relay gives back are not announced here: they are looked for.
-            let patience = deadline.min(Instant::now() + LEASE_POLL);
-            let _ = timeout_at(patience, wake.notified()).await;
+            let until = deadline.min(Instant::now() + LEASE_POLL);
+            let _ = timeout_at(until, wake.notified()).await;
             let Err(full) = self.try_take(row, limit).await? else {
                 return Ok(());
             };

@@ -2,8 +2,8 @@
 //!
 //! A browser behind `ssh -D` makes thousands of connections, so none has a recording of its own. The first one has the
 //! device begin a recording on a stream without data, and each is noted there by the device, before its first byte
-//! passes. It lasts until the SSH connection is over, or the tunnel. It is no session: it takes no slot, is on no
-//! board, and keeps no connection from being idle.
+//! passes. It lasts until the SSH connection is over, or the tunnel. It is no session: it takes no slot, is in no
+//! registry, and keeps no connection from being idle.
 
 use std::sync::{Arc, OnceLock};
 

@@ -104,7 +104,7 @@ pub(crate) enum ApplyError {
     LastAdmin,
     /// There would be too many roles.
     #[error(
-        "there would be {found} roles, and {most} is the most: remove some with --prune or `relay role rm`"
+        "there would be {found} roles; the maximum is {most}: remove some with --prune or `relay role rm`"
     )]
     TooManyRoles {
         /// The number that was found.

@@ -89,7 +89,7 @@ pub(crate) enum KeyError {
     #[error("no role \"{}\": see `relay get roles`; without a role a user may do nothing yet", Escaped(.0))]
     UnknownRole(String),
     /// There would be too many.
-    #[error("user \"{user}\" would have {found} {what}, and {most} is the most")]
+    #[error("user \"{user}\" would have {found} {what}; the maximum is {most}")]
     TooMany {
         /// The user.
         user: UserName,
@@ -123,7 +123,7 @@ const REMOVE_USER: &str = "DELETE FROM users WHERE name = $1";
 
 impl Store {
     /// Adds a user. If there is one of that name with all these keys, what is new is added: a key that is
-    /// meant for a new user never opens an old one's door by a clash of names.
+    /// meant for a new user never logs in as an old one by a clash of names.
     ///
     /// # Errors
     /// [`KeyError`]; nothing was changed then.

@@ -40,11 +40,11 @@ type Slot = Option<Group>;
 /// An open transaction. Once it has members, its savepoint `member` is behind what they wrote.
 struct Group {
     tx: Transaction<'static, Sqlite>,
-    survive: Durability,
+    durability: Durability,
     /// The members that wait for the commit.
     members: Vec<oneshot::Sender<Result<(), StoreError>>>,
-    /// True if something may stand behind the savepoint: a member writes, or was dropped while it did.
-    torn: bool,
+    /// True if something may be behind the savepoint: a member writes, or was dropped while it did.
+    dirty: bool,
 }
 
 /// One writer's turn in a transaction. Dropped without a commit, it takes back what it wrote.
@@ -62,7 +62,7 @@ impl WriteQueue {
     /// connection of `pool`.
     pub(crate) async fn take(
         &self,
-        survive: Durability,
+        durability: Durability,
         pool: &SqlitePool,
     ) -> Result<BatchWriter, StoreError> {
         let waits = Waits::new(&self.0.waiting);
@@ -71,8 +71,8 @@ impl WriteQueue {
         drop(waits);
         let turns = self.clone();
         if let Some(group) = &mut *turn {
-            if group.survive >= survive && group.mend().await.is_ok() {
-                group.torn = true;
+            if group.durability >= survive && group.rollback_to_savepoint().await.is_ok() {
+                group.dirty = true;
                 return Ok(BatchWriter { turns, turn });
             }
             // In a task: should we be dropped, its members still get the result.
@@ -84,9 +84,9 @@ impl WriteQueue {
         }
         *turn = Some(Group {
             tx: pool.begin_with("BEGIN IMMEDIATE").await?,
-            survive,
+            durability,
             members: Vec::new(),
-            torn: true,
+            dirty: true,
         });
         Ok(BatchWriter {
             turns: self.clone(),
@@ -94,12 +94,12 @@ impl WriteQueue {
         })
     }
 
-    /// Makes the changes of all members last, and tells them.
+    /// Makes the changes of all members last, and notifies them.
     async fn close(&self, slot: &mut Slot) {
         let Some(mut group) = slot.take() else {
             return;
         };
-        let committed = match group.mend().await {
+        let committed = match group.rollback_to_savepoint().await {
             Ok(()) => group.tx.commit().await,
             Err(error) => Err(error),
         };
@@ -121,10 +121,10 @@ impl WriteQueue {
 
 impl Group {
     /// Takes back what a member left without a commit.
-    async fn mend(&mut self) -> Result<(), sqlx::Error> {
-        if self.torn {
+    async fn rollback_to_savepoint(&mut self) -> Result<(), sqlx::Error> {
+        if self.dirty {
             sqlx::raw_sql(UNDO).execute(&mut *self.tx).await?;
-            self.torn = false;
+            self.dirty = false;
         }
         Ok(())
     }
@@ -146,7 +146,7 @@ impl BatchWriter {
         sqlx::raw_sql(next).execute(&mut *self.group().tx).await?;
         let (done, outcome) = oneshot::channel();
         let group = self.group();
-        group.torn = false;
+        group.dirty = false;
         group.members.push(done);
         if is_alone {
             tokio::spawn(self.turns.clone().close_later());

@@ -39,10 +39,10 @@ async fn waiting_writes_share_a_commit_and_abort_alone() {
         .unwrap();
     let before = store.turns.0.commits.load(Ordering::Relaxed);
     set(&mut first, "first").await.unwrap();
-    let writer = |key: &'static str, survive, gives_up: bool| {
+    let writer = |key: &'static str, durability, gives_up: bool| {
         let store = store.clone();
         tokio::spawn(async move {
-            let mut member = store.turns.take(survive, &store.durable).await.unwrap();
+            let mut member = store.turns.take(durability, &store.durable).await.unwrap();
             set(&mut member, key).await.unwrap();
             if gives_up {
                 return drop(member);
@@ -52,13 +52,13 @@ async fn waiting_writes_share_a_commit_and_abort_alone() {
         })
     };
     let mut writers = Vec::new();
-    for (key, survive, gives_up) in [
+    for (key, durability, gives_up) in [
         ("second", Durability::Disk, false),
         ("gone", Durability::Disk, true),
         ("third", Durability::Process, false),
         ("gone-last", Durability::Process, true),
     ] {
-        writers.push(writer(key, survive, gives_up));
+        writers.push(writer(key, durability, gives_up));
         until_waiting(&store, writers.len()).await;
     }
     first.commit().await.unwrap();
