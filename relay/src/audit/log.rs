@@ -10,7 +10,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use super::health::{Health, LogTarget, WhenUnwritable};
 use super::{AuditError, Event, EventKind};
 use crate::clock::Timestamp;
-use crate::limits::{AUDIT_BATCH, AUDIT_HELD, AUDIT_TIMEOUT, AUDIT_PROBE};
+use crate::limits::{AUDIT_BATCH, AUDIT_HELD, AUDIT_PROBE, AUDIT_TIMEOUT};
 use crate::store::{AuditEntry, Store, StoreError};
 
 /// A message of the queue.

@@ -13,8 +13,8 @@ use super::sink::{Output, Sink};
 use super::{Audit, Event, EventKind, WhenUnwritable, line};
 use crate::clock::Timestamp;
 use crate::limits::{
-    AUDIT_PAGE, AUDIT_TIMEOUT, AUDIT_PROBE, AUDIT_REMOVAL, AUDIT_REMOVAL_PAUSE,
-    AUDIT_REMOVAL_ROWS, AUDIT_SUM_POLL, STORE_POLL,
+    AUDIT_PAGE, AUDIT_PROBE, AUDIT_REMOVAL, AUDIT_REMOVAL_PAUSE, AUDIT_REMOVAL_ROWS,
+    AUDIT_SUM_POLL, AUDIT_TIMEOUT, STORE_POLL,
 };
 use crate::store::{AuditEntry, AuditFilter, AuditRemoved, Store, StoreError};
 

@@ -10,10 +10,12 @@ const RIDDLES: [&str; 5] = ["told", "stands", "nobody", "somebody", "whoever"];
 const MAX_TEST_NAME: usize = 60;
 
 /// The sources that have reached this.
-const SOURCES: [&str; 4] = [
+const SOURCES: [&str; 6] = [
     "protocol/src",
     "edge-agent/src",
     "edge-agent/tests",
+    "relay/src",
+    "relay/tests",
     "xtask/src",
 ];
 

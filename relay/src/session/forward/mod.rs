@@ -296,7 +296,9 @@ async fn carry(
         Ok(Ok(streams)) => streams,
         Ok(Err(error)) => return ForwardEnd::DeviceLost(error.to_string()),
         Err(_) => {
-            return ForwardEnd::Failed("the device has reached its limit of streams on this tunnel".into());
+            return ForwardEnd::Failed(
+                "the device has reached its limit of streams on this tunnel".into(),
+            );
         }
     };
     let (send, receive) = wire.insert(streams);

@@ -361,7 +361,8 @@ impl Sessions {
     }
 }
 
-/// Returns what to ask for instead of an address that the device may not listen on, behind the sentence that refuses it.
+/// Returns what to ask for instead of an address that the device may not listen on, behind the sentence that refuses
+/// it.
 fn remedy(address: SocketAddr, policy: &AddressPolicy) -> String {
     let loopback = match address.ip() {
         IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),

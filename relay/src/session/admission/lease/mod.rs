@@ -14,7 +14,7 @@ use tracing::warn;
 
 use crate::clock::Timestamp;
 use crate::limits::{
-    LEASE_BATCH, LEASE_TIMEOUT, LEASE_POLL, LEASE_RELEASE_TIMEOUT, LEASE_RETRY, MAX_LEASE_WAITERS,
+    LEASE_BATCH, LEASE_POLL, LEASE_RELEASE_TIMEOUT, LEASE_RETRY, LEASE_TIMEOUT, MAX_LEASE_WAITERS,
     MAX_LEASES, STORE_TIMEOUT,
 };
 use crate::model::quota::{Full, Quota};

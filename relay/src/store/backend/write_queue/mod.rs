@@ -71,7 +71,7 @@ impl WriteQueue {
         drop(waits);
         let turns = self.clone();
         if let Some(group) = &mut *turn {
-            if group.durability >= survive && group.rollback_to_savepoint().await.is_ok() {
+            if group.durability >= durability && group.rollback_to_savepoint().await.is_ok() {
                 group.dirty = true;
                 return Ok(BatchWriter { turns, turn });
             }
