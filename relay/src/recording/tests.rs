@@ -712,7 +712,7 @@ async fn recordings_are_found_by_id_prefix_and_paged() {
         let rows = bed.store.recordings_named(digits, None).await.unwrap();
         rows.len()
     };
-    assert_eq!(found("1").await, 2);
+    assert_eq!(found("1").await, 3);
     assert_eq!(found("10").await, 1);
     assert_eq!(found("101").await, 1);
     assert_eq!(found("12").await, 2);

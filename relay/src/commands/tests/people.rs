@@ -292,6 +292,6 @@ async fn what_a_policy_quotes_is_escaped_once() {
     let said = bed.by(&Caller::Local, "apply -f -", policy).await;
     assert_eq!(
         said.err,
-        "stdin: line 2: \"a\\u{1b}\\\\b\": expected off, best-effort, strict\n"
+        "stdin: line 2: \"a\\u{1b}\\\\b\": expected strict, best-effort, off\n"
     );
 }
