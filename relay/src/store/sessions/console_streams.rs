@@ -15,7 +15,7 @@ pub(crate) struct ConsoleRow {
     pub id: SessionId,
     /// The user who runs it.
     pub user: UserName,
-    /// The id of that user; `None`: the user of that name now is somebody else, or there is none.
+    /// The id of that user; `None`: that name belongs to another user now, or to none.
     pub user_id: Option<UserId>,
     /// The beginning of its line: from outside, so escape it.
     pub command: String,
@@ -33,7 +33,7 @@ const BEGIN: &str = "INSERT INTO console_streams
 const MOVE: &str =
     "UPDATE console_streams SET active = $2, bytes_in = $3, bytes_out = $4 WHERE id = $1";
 const END: &str = "DELETE FROM console_streams WHERE id = $1";
-// A stream that is older than the user of its name belongs to somebody who had the name before.
+// A stream that is older than the user of its name belongs to the user who had the name before.
 const LIVE: &str =
     "SELECT s.id, s.relay, s.user_name, u.id AS user_id, s.command, s.client, s.started, s.active,
         s.bytes_in, s.bytes_out
