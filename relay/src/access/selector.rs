@@ -10,6 +10,7 @@ use holdfast_protocol::ids::LabelKey;
 
 use crate::limits::{MAX_RULE_LABELS, MAX_RULE_VALUES};
 use crate::model::form::pattern;
+use crate::model::invalid::Invalid;
 use crate::model::rule::{LabelRule, ValueRule};
 use crate::store::Labels;
 
@@ -34,11 +35,11 @@ impl Selector {
 }
 
 impl FromStr for Selector {
-    type Err = String;
+    type Err = Invalid;
 
     /// Returns `KEY=VALUE`, `KEY!=VALUE` and `KEY=*`, with commas between them; all must hold. Of a key that is given
     /// more than once, one of the plain values must, as in a role's list. `*` alone is every device.
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, Invalid> {
         let mut rule = LabelRule::any();
         if text != ANY {
             for part in text.split(',') {
@@ -58,8 +59,8 @@ impl fmt::Display for Selector {
     }
 }
 
-fn add(rules: &mut BTreeMap<LabelKey, ValueRule>, part: &str) -> Result<(), String> {
-    let wrong = |why: &str| format!("\"{}\": {why}", Escaped(part));
+fn add(rules: &mut BTreeMap<LabelKey, ValueRule>, part: &str) -> Result<(), Invalid> {
+    let wrong = |why: &str| Invalid::from(format!("\"{}\": {why}", Escaped(part)));
     let (key, value) = part.split_once('=').ok_or_else(|| wrong(EXPECTED))?;
     // A role writes `env = "!=lab"`; on a line, `env!=lab` is what people type. Both are understood.
     let (key, value) = match key.strip_suffix('!') {
@@ -139,7 +140,7 @@ mod tests {
             "role=a b",
             "role=\u{1b}[2J",
         ] {
-            let said = bad.parse::<Selector>().unwrap_err();
+            let said = bad.parse::<Selector>().unwrap_err().to_string();
             assert!(
                 !said.is_empty() && !said.contains('\u{1b}'),
                 "{bad}: {said}"

@@ -1,6 +1,8 @@
 //! Puts a file onto a device by SFTP version 3 (draft-ietf-secsh-filexfer-02), so that there is the old one or the
 //! new one under its name, and never half of it: written beside, brought to the disk, renamed.
 
+use std::io;
+
 use bytes::{BufMut as _, Bytes, BytesMut};
 use holdfast_protocol::escape::EscapedBytes;
 use holdfast_protocol::sftp::kind::{
@@ -8,6 +10,7 @@ use holdfast_protocol::sftp::kind::{
     WRITE,
 };
 use holdfast_protocol::sftp::stream::{Packets, SeenPacket};
+use thiserror::Error;
 
 use super::job::Copy;
 use crate::hex::hex;
@@ -61,8 +64,38 @@ enum Answer {
     Version(Vec<Vec<u8>>),
 }
 
-const LOST: &str = "the session ended before the file was there";
-const NO_SFTP: &str = "its sftp server does not keep to the protocol";
+/// Why a file is not on a device.
+#[derive(Debug, Error)]
+pub(super) enum CopyError {
+    /// The session ended too early.
+    #[error("the session ended before the file was there")]
+    Lost,
+    /// Its sftp server answers what is no answer.
+    #[error("its sftp server does not keep to the protocol")]
+    Protocol,
+    /// Its sftp server has no way to replace a file.
+    #[error("its sftp server cannot replace a file in one step")]
+    NoRename,
+    /// The path is a folder's.
+    #[error("it is a folder: name the file in it")]
+    Folder,
+    /// Its sftp server refused a step.
+    #[error("cannot {what}: {}", status(*.code, .text))]
+    Refused {
+        /// The step.
+        what: &'static str,
+        /// The status, as SFTP numbers them.
+        code: u32,
+        /// What the server said, escaped.
+        text: String,
+    },
+    /// The relay cannot read the file any more.
+    #[error("the relay lost the file: {0}")]
+    File(#[from] io::Error),
+    /// The system gives no random numbers.
+    #[error("the relay has no random numbers")]
+    Random,
+}
 
 impl<'a> Put<'a> {
     pub(super) fn new(sender: &'a InputSender, output: &'a mut Gathered, copy: &'a Copy) -> Self {
@@ -82,12 +115,12 @@ impl<'a> Put<'a> {
     ///
     /// # Errors
     /// A sentence why it is not there; then [`Self::tidy`] takes away what was begun.
-    pub(super) async fn run(&mut self) -> Result<(), String> {
+    pub(super) async fn run(&mut self) -> Result<(), CopyError> {
         let path = self.copy.path.as_str();
         let extensions = self.begin().await?;
         let has = |name: &[u8]| extensions.iter().any(|extension| extension == name);
         if !has(RENAME) {
-            return Err("its sftp server cannot replace a file in one step".into());
+            return Err(CopyError::NoRename);
         }
         let mode = match self.copy.mode {
             Some(mode) => Some(mode),
@@ -146,7 +179,7 @@ impl<'a> Put<'a> {
         }
     }
 
-    async fn begin(&mut self) -> Result<Vec<Vec<u8>>, String> {
+    async fn begin(&mut self) -> Result<Vec<Vec<u8>>, CopyError> {
         let mut hello = BytesMut::new();
         hello.put_u32(5);
         hello.put_u8(INIT);
@@ -154,25 +187,32 @@ impl<'a> Put<'a> {
         self.push(hello.freeze()).await?;
         match self.answer().await?.1 {
             Answer::Version(extensions) => Ok(extensions),
-            _ => Err(NO_SFTP.into()),
+            _ => Err(CopyError::Protocol),
         }
     }
 
     /// Returns the mode of the file that is there.
-    async fn present_mode(&mut self, path: &str) -> Result<Option<u32>, String> {
+    async fn present_mode(&mut self, path: &str) -> Result<Option<u32>, CopyError> {
         let stat = request(STAT, |to| string(to, path.as_bytes()));
         match self.ask(stat).await? {
-            Answer::Attributes(Some(mode)) if mode & FILE_TYPE == FOLDER => {
-                Err("it is a folder: name the file in it".into())
-            }
+            Answer::Attributes(Some(mode)) if mode & FILE_TYPE == FOLDER => Err(CopyError::Folder),
             Answer::Attributes(mode) => Ok(mode.map(|mode| mode & 0o777)),
             Answer::Status(NO_SUCH_FILE, _) => Ok(None),
-            Answer::Status(code, text) => Err(refused("look at it", code, &text)),
-            _ => Err(NO_SFTP.into()),
+            Answer::Status(code, text) => Err(CopyError::Refused {
+                what: "look at it",
+                code,
+                text,
+            }),
+            _ => Err(CopyError::Protocol),
         }
     }
 
-    async fn open(&mut self, path: &str, mode: Option<u32>, temporary: bool) -> Result<(), String> {
+    async fn open(
+        &mut self,
+        path: &str,
+        mode: Option<u32>,
+        temporary: bool,
+    ) -> Result<(), CopyError> {
         let beside = beside(path)?;
         let open = request(OPEN, |to| {
             string(to, beside.as_bytes());
@@ -195,22 +235,26 @@ impl<'a> Put<'a> {
             Answer::Handle(handle) => self.handle = Some(handle),
             Answer::Status(code, text) => {
                 self.beside = None;
-                return Err(refused("write beside it", code, &text));
+                return Err(CopyError::Refused {
+                    what: "write beside it",
+                    code,
+                    text,
+                });
             }
-            _ => return Err(NO_SFTP.into()),
+            _ => return Err(CopyError::Protocol),
         }
         Ok(())
     }
 
     /// Writes the whole of it, with some packets under way at a time.
-    async fn write(&mut self) -> Result<(), String> {
+    async fn write(&mut self) -> Result<(), CopyError> {
         let handle = self.handle.clone().unwrap_or_default();
         let (mut at, mut under_way) = (0, 0);
         let length = self.copy.file.length();
         while at < length || under_way > 0 {
             if at < length && under_way < COPY_PACKETS {
                 let data = self.copy.file.read(at, COPY_PACKET).await;
-                let data = data.map_err(|error| format!("the relay lost the file: {error}"))?;
+                let data = data?;
                 let write = request(WRITE, |to| {
                     string(to, &handle);
                     to.put_u64(at);
@@ -223,58 +267,67 @@ impl<'a> Put<'a> {
             }
             match self.answer().await?.1 {
                 Answer::Status(OK, _) => under_way -= 1,
-                Answer::Status(code, text) => return Err(refused("write it", code, &text)),
-                _ => return Err(NO_SFTP.into()),
+                Answer::Status(code, text) => {
+                    return Err(CopyError::Refused {
+                        what: "write it",
+                        code,
+                        text,
+                    });
+                }
+                _ => return Err(CopyError::Protocol),
             }
         }
         Ok(())
     }
 
     /// Asks for what is answered by a status alone.
-    async fn done(&mut self, request: Request, what: &str) -> Result<(), String> {
+    async fn done(&mut self, request: Request, what: &'static str) -> Result<(), CopyError> {
         match self.ask(request).await? {
             Answer::Status(OK, _) => Ok(()),
-            Answer::Status(code, text) => Err(refused(what, code, &text)),
-            _ => Err(NO_SFTP.into()),
+            Answer::Status(code, text) => Err(CopyError::Refused { what, code, text }),
+            _ => Err(CopyError::Protocol),
         }
     }
 
-    async fn ask(&mut self, request: Request) -> Result<Answer, String> {
+    async fn ask(&mut self, request: Request) -> Result<Answer, CopyError> {
         let id = self.send(request).await?;
         match self.answer().await? {
             (answered, answer) if answered == id => Ok(answer),
-            _ => Err(NO_SFTP.into()),
+            _ => Err(CopyError::Protocol),
         }
     }
 
-    async fn send(&mut self, request: Request) -> Result<u32, String> {
+    async fn send(&mut self, request: Request) -> Result<u32, CopyError> {
         let id = self.next;
         self.next = self.next.wrapping_add(1);
         self.push(request(id)).await?;
         Ok(id)
     }
 
-    async fn push(&mut self, packet: Bytes) -> Result<(), String> {
+    async fn push(&mut self, packet: Bytes) -> Result<(), CopyError> {
         let pushed = self.sender.push(Input::Data(packet)).await;
-        pushed.map_err(|_| LOST.into())
+        pushed.map_err(|_| CopyError::Lost)
     }
 
     /// Returns the next answer, and what it is an answer to.
-    async fn answer(&mut self) -> Result<(u32, Answer), String> {
+    async fn answer(&mut self) -> Result<(u32, Answer), CopyError> {
         loop {
             let mut here = &self.pending[..];
-            let found = self.packets.take(&mut here).map_err(|_| NO_SFTP)?;
-            let found = found.map(|packet| read(&packet).ok_or(NO_SFTP));
+            let found = self
+                .packets
+                .take(&mut here)
+                .map_err(|_| CopyError::Protocol)?;
+            let found = found.map(|packet| read(&packet).ok_or(CopyError::Protocol));
             let left = here.len();
             self.pending = self.pending.split_off(self.pending.len() - left);
             if let Some(found) = found {
-                return Ok(found?);
+                return found;
             }
             match self.output.next().await {
                 Some(Piece::Stdout(data)) => self.pending = data,
                 // What a server complains of is in its answers too.
                 Some(Piece::Stderr(_)) => {}
-                None => return Err(LOST.into()),
+                None => return Err(CopyError::Lost),
             }
         }
     }
@@ -342,18 +395,19 @@ fn read(packet: &SeenPacket<'_>) -> Option<(u32, Answer)> {
     Some((id, answer))
 }
 
-fn refused(what: &str, code: u32, text: &str) -> String {
+/// Returns a status in words.
+fn status(code: u32, text: &str) -> String {
     match (code, text) {
-        (NO_SUCH_FILE, _) => format!("cannot {what}: there is no such folder"),
-        (PERMISSION_DENIED, _) => format!("cannot {what}: permission denied"),
-        (code, "") => format!("cannot {what}: status {code}"),
-        (_, text) => format!("cannot {what}: {text}"),
+        (NO_SUCH_FILE, _) => "there is no such folder".to_owned(),
+        (PERMISSION_DENIED, _) => "permission denied".to_owned(),
+        (code, "") => format!("status {code}"),
+        (_, text) => text.to_owned(),
     }
 }
 
 /// Returns a path in the same folder that no other copy has.
-fn beside(path: &str) -> Result<String, String> {
-    let random: [u8; 8] = random_bytes().map_err(|_| "the relay has no random numbers")?;
+fn beside(path: &str) -> Result<String, CopyError> {
+    let random: [u8; 8] = random_bytes().map_err(|_| CopyError::Random)?;
     let (folder, name) = path.split_at(path.rfind('/').map_or(0, |slash| slash + 1));
     let suffix = format!(".holdfast-{}", hex(&random));
     let most = MAX_NAME - suffix.len() - 1;
@@ -375,6 +429,6 @@ mod tests {
         let long = "\u{20ac}".repeat(85);
         let name = beside(&long).unwrap();
         assert!(name.len() <= MAX_NAME && name.starts_with(".\u{20ac}"));
-        assert_ne!(beside("x"), beside("x"));
+        assert_ne!(beside("x").unwrap(), beside("x").unwrap());
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use holdfast_protocol::ids::Login;
-use holdfast_protocol::wire::{Exit, SFTP, Work};
+use holdfast_protocol::wire::{Exit, SFTP};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -17,10 +17,12 @@ use super::lines::{Beginning, Line, Lines};
 use super::outcome::Outcome;
 use super::payload::Payload;
 use crate::limits::FAREWELL_TIMEOUT;
+use crate::model::request::ProcessRequest;
 use crate::session::admission::Opened;
 use crate::session::input::{Budget, Input, InputSender, queue};
 use crate::session::output::{Gathered, Piece, gather};
 use crate::session::process::start::Ask;
+use crate::session::refusal::Refusal;
 use crate::session::registry::{Cause, Ending, LiveSession};
 use crate::session::target::Target;
 use crate::store::Device;
@@ -92,11 +94,11 @@ impl Job {
     async fn run(self) -> (Ended, Option<[Beginning; 2]>) {
         let mut kept = self.keeps.then(<[Beginning; 2]>::default);
         let work = match &self.errand {
-            BulkRequest::Exec(line) => Work::Exec(line.to_vec()),
-            BulkRequest::Copy(_) => Work::Subsystem(SFTP.to_owned()),
+            BulkRequest::Exec(line) => ProcessRequest::Exec(line.to_vec()),
+            BulkRequest::Copy(_) => ProcessRequest::Subsystem(SFTP.to_owned()),
         };
         let ended = match self.start(work).await {
-            Err(sentence) => (None, Some(sentence)),
+            Err(refusal) => (None, Some(refusal.to_string())),
             Ok(session) => match &self.errand {
                 BulkRequest::Exec(_) => self.exec(session, kept.as_mut()).await,
                 BulkRequest::Copy(copy) => self.copy(session, copy).await,
@@ -106,7 +108,7 @@ impl Job {
     }
 
     /// Returns the way of every session: decided on now, with a slot of its own.
-    async fn start(&self, work: Work) -> Result<Session, String> {
+    async fn start(&self, work: ProcessRequest) -> Result<Session, Refusal> {
         let BulkCaller {
             sessions, client, ..
         } = &self.caller;
@@ -114,10 +116,10 @@ impl Job {
         // The channel that all of this is one command of was counted when it was opened.
         let opened = sessions.open(client, &target, 0).await?;
         let Opened::Device(way) = opened else {
-            return Err("it is not a device".into());
+            return Err(Refusal::NotADevice);
         };
         if way.reach.device().id != self.device.id {
-            return Err("another device has this name now".into());
+            return Err(Refusal::OtherDevice);
         }
         let (sender, input) = queue(&Budget::default());
         let (outlet, output) = gather();
@@ -192,7 +194,7 @@ impl Job {
         } = session;
         let mut put = Put::new(&sender, &mut output, copy);
         let failed = tokio::select! {
-            done = put.run() => done.err().map(|why| (why, None)),
+            done = put.run() => done.err().map(|why| (why.to_string(), None)),
             cut = self.cut() => Some((cut.to_string(), cut.ending())),
         };
         let Some((failed, ending)) = failed else {

@@ -32,6 +32,7 @@ use crate::limits::{FLEET_LINES, FLEET_POLL, MAX_FLEET_PARALLEL};
 use crate::output::{DONE, FAILED, Out};
 use crate::session::Sessions;
 use crate::session::client::Client;
+use crate::session::refusal::Refusal;
 use crate::store::Device;
 
 pub(crate) use job::{BulkRequest, Copy};
@@ -77,7 +78,7 @@ pub(crate) async fn work(
     order: BulkJob,
     out: &mut Out<'_>,
     err: &mut Out<'_>,
-) -> Result<u8, String> {
+) -> Result<u8, Refusal> {
     let devices = devices(caller, subject, &order.on).await?;
     let screen = Screen::new(out, err, caller.terminal, order.json, devices.len());
     // With more sessions than the user may have, those that come too late would only be refused.
@@ -103,7 +104,7 @@ pub(crate) async fn check_right(
     on: &Selector,
     login: &Login,
     ability: Ability,
-) -> Result<(), String> {
+) -> Result<(), Refusal> {
     let address = caller.client.address.ip();
     let mut refused = None;
     for device in devices(caller, subject, on).await? {
@@ -118,13 +119,7 @@ pub(crate) async fn check_right(
             Err(denied) => refused = refused.or(Some(denied)),
         }
     }
-    let why = refused.map(|denied| denied.to_string());
-    Err(why.unwrap_or_else(|| none(on)))
-}
-
-/// Returns the sentence that the labels of no device fit, as far as the user may know of it.
-fn none(on: &Selector) -> String {
-    format!("no device that you may reach matches \"{on}\": `devices` shows their labels")
+    Err(refused.map_or_else(|| Refusal::NoDevices(on.to_string()), Refusal::from))
 }
 
 /// Returns the devices that are meant, among those that the user may know of.
@@ -132,15 +127,15 @@ async fn devices(
     caller: &BulkCaller,
     subject: &Subject,
     on: &Selector,
-) -> Result<Vec<Device>, String> {
+) -> Result<Vec<Device>, Refusal> {
     let store = &caller.sessions.store;
     let devices = store.devices(Timestamp::now()).await;
-    let mut devices = devices.map_err(|error| error.to_string())?;
+    let mut devices = devices.map_err(|error| Refusal::Command(error.to_string()))?;
     devices.retain(|device| {
         device.revoked.is_none() && on.matches(&device.labels) && subject.may_see(&device.labels)
     });
     if devices.is_empty() {
-        return Err(none(on));
+        return Err(Refusal::NoDevices(on.to_string()));
     }
     Ok(devices)
 }

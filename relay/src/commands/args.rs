@@ -10,6 +10,7 @@ use holdfast_protocol::ids::{LabelKey, LabelValue};
 use super::Failure;
 use crate::clock::Timestamp;
 use crate::limits::MAX_AMBIGUOUS;
+use crate::model::invalid::Invalid;
 
 /// Longest life of a token: longer ones are forgotten, not used.
 const MAX_TTL: Duration = Duration::from_secs(366 * 86_400);
@@ -19,12 +20,12 @@ const MAX_TTL: Duration = Duration::from_secs(366 * 86_400);
 pub(super) struct Label(pub LabelKey, pub LabelValue);
 
 impl FromStr for Label {
-    type Err = String;
+    type Err = Invalid;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, Invalid> {
         match text.parse()? {
             LabelChange(key, Some(value)) => Ok(Self(key, value)),
-            LabelChange(..) => Err("a label value must not be empty".to_owned()),
+            LabelChange(..) => Err("a label value must not be empty".into()),
         }
     }
 }
@@ -34,9 +35,9 @@ impl FromStr for Label {
 pub(super) struct LabelChange(pub LabelKey, pub Option<LabelValue>);
 
 impl FromStr for LabelChange {
-    type Err = String;
+    type Err = Invalid;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, Invalid> {
         let (key, value) = text
             .split_once('=')
             .ok_or("expected KEY=VALUE, as in role=camera")?;
@@ -50,11 +51,11 @@ impl FromStr for LabelChange {
 }
 
 /// Returns a span of time such as `30s`, `10m`, `1h`, `7d`.
-pub(super) fn ttl(text: &str) -> Result<Duration, String> {
+pub(super) fn ttl(text: &str) -> Result<Duration, Invalid> {
     let expected = || "expected a span of time such as 30s, 10m, 1h or 7d".to_owned();
     let span = humantime::parse_duration(text).map_err(|_| expected())?;
     if span < Duration::from_secs(1) || span > MAX_TTL {
-        return Err("must be from 1s to 366d".to_owned());
+        return Err("must be from 1s to 366d".into());
     }
     Ok(span)
 }

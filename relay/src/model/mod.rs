@@ -2,10 +2,12 @@
 //! value says of another is here (a rule matches, a quota is full); decisions are in [`crate::access`].
 
 pub(crate) mod form;
+pub(crate) mod invalid;
 pub(crate) mod labels;
 pub(crate) mod lock;
 pub(crate) mod presets;
 pub(crate) mod quota;
+pub(crate) mod request;
 pub(crate) mod role;
 pub(crate) mod rule;
 pub(crate) mod sftp;

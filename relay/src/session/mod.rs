@@ -9,9 +9,11 @@ pub(crate) mod forward;
 pub(crate) mod input;
 pub(crate) mod output;
 pub(crate) mod process;
+pub(crate) mod refusal;
 pub(crate) mod registry;
 pub(crate) mod report;
 pub(crate) mod sftp;
+pub(crate) mod stream;
 pub(crate) mod target;
 
 use std::sync::Arc;

@@ -1,16 +1,18 @@
 //! Reports the events of sessions to the audit log: one function an event.
 
-use holdfast_protocol::wire::{Exit, Open, Work};
+use holdfast_protocol::wire::{Exit, Open};
 use tracing::info;
 
 use super::forward::{Destination, Direction, Endpoint, ForwardEnd};
 use super::sftp::Booked;
 use crate::audit::{Audit, CLOCK_SKEW, Event, EventKind};
 use crate::log_limit::{self, Line};
+use crate::model::request::ProcessRequest;
 use crate::model::role::RecordingMode;
 use crate::session::client::Client;
 use crate::session::forward::log::ForwardLog;
 use crate::session::process::ending::{End, Process};
+use crate::session::refusal::Refusal;
 use crate::session::registry::console::ConsoleStream;
 use crate::session::registry::{Ending, LiveSession};
 use crate::session::target::Target;
@@ -37,7 +39,8 @@ impl Report {
         &self,
         session: &LiveSession,
         open: &Open,
-    ) -> Result<(), String> {
+        request: &ProcessRequest,
+    ) -> Result<(), Refusal> {
         info!(session = %session.id, user = %open.user, device = %session.device.name,
             login = %open.login, work = ?open.work, client = %open.client, "session start");
         let kind = session.authorized.ability().as_str();
@@ -72,22 +75,15 @@ impl Report {
             Some(terms) if terms.recover => event.with("recover", true),
             _ => event,
         };
-        let work = match &open.work {
-            Work::Shell => None,
-            Work::Exec(command) => Some(Event::exec(command)),
-            Work::Subsystem(name) => Some(Event::subsystem(name)),
-            // A forward has rows of its own.
-            Work::Connect(_)
-            | Work::Listen(_)
-            | Work::Take(_)
-            | Work::ConnectPath(_)
-            | Work::ListenPath(_)
-            | Work::Forwards => None,
+        let work = match request {
+            ProcessRequest::Shell => None,
+            ProcessRequest::Exec(command) => Some(Event::exec(command)),
+            ProcessRequest::Subsystem(name) => Some(Event::subsystem(name)),
         };
         let mut events = vec![event];
         events.extend(work.map(|work| at_terminal(of(session, work), session)));
         let recorded = self.audit.record_all(events).await;
-        recorded.map_err(|error| error.to_string())
+        recorded.map_err(Refusal::from)
     }
 
     /// Reports that it is over; `process` is what became of its process, if that did not end by itself.
@@ -153,16 +149,26 @@ impl Report {
     }
 
     /// Reports that a connection, a channel or a session is refused.
-    pub(crate) async fn session_rejected(&self, client: &Client, target: &Target, reason: &str) {
-        info!(client = %client.address, ?target, reason, "session rejected");
-        let event = Event::new(EventKind::SessionRejected).refused(reason);
+    pub(crate) async fn session_rejected(
+        &self,
+        client: &Client,
+        target: &Target,
+        reason: &Refusal,
+    ) {
+        info!(client = %client.address, ?target, %reason, "session rejected");
+        let event = Event::new(EventKind::SessionRejected).refused(reason.to_string());
         self.audit.note_refusal(on(client, target, event)).await;
     }
 
     /// Reports that a forwarding was asked for, and refused.
-    pub(crate) async fn forward_refused(&self, client: &Client, place: &Endpoint, reason: &str) {
+    pub(crate) async fn forward_refused(
+        &self,
+        client: &Client,
+        place: &Endpoint,
+        reason: &Refusal,
+    ) {
         if let Some((_, target)) = client.principal() {
-            let event = about(place).refused(reason);
+            let event = about(place).refused(reason.to_string());
             self.audit.note_refusal(on(client, target, event)).await;
         }
     }
@@ -176,7 +182,7 @@ impl Report {
         session: &LiveSession,
         to: &Destination,
         ForwardLog { mode, recording }: ForwardLog,
-    ) -> Result<(), String> {
+    ) -> Result<(), Refusal> {
         info!(session = %session.id, device = %session.device.name, %to, client = %session.client,
             "forward open");
         let event = leading(session, to).with("state", "open");
@@ -186,7 +192,7 @@ impl Report {
             None => event,
         };
         let recorded = self.audit.record_all(vec![event]).await;
-        recorded.map_err(|error| error.to_string())
+        recorded.map_err(Refusal::from)
     }
 
     /// Reports that a forward is over; or it never came to be, if it was not `opened`.
@@ -220,6 +226,7 @@ impl Report {
         let event = match end {
             ForwardEnd::Closed => event,
             ForwardEnd::Prohibited(why) => event.refused(why.as_str()),
+            ForwardEnd::Refused(why) => event.refused(why.to_string()),
             ForwardEnd::Ordered(ending) if opened => event.because(ending.cause.as_str()),
             ForwardEnd::Ordered(ending) => event.refused(ending.why.as_str()),
             ForwardEnd::ClientGone | ForwardEnd::BrokenOff if opened => {
@@ -267,8 +274,8 @@ impl Report {
     ///
     /// # Errors
     /// A sentence for the operator.
-    pub(crate) fn admits(&self) -> Result<(), String> {
-        self.audit.admits().map_err(|error| error.to_string())
+    pub(crate) fn admits(&self) -> Result<(), Refusal> {
+        Ok(self.audit.admits()?)
     }
 }
 

@@ -17,8 +17,8 @@ pub(crate) const SSH_PORT: u32 = 22;
 pub(crate) enum Target {
     /// `LOGIN+DEVICE`: a session on a device, the direct way.
     Device(Login, DeviceName),
-    /// A name that means something and cannot be had; this sentence says so when something is opened.
-    Unusable(String),
+    /// A name that means something and cannot be had; this says why when something is opened.
+    Unusable(TargetError),
     /// Any other name: the console, or a jump. The name itself means nothing: the user is known
     /// from their key.
     Relay,

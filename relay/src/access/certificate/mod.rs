@@ -6,12 +6,13 @@ use std::net::IpAddr;
 
 use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::limits::{MAX_COMMAND, MAX_ORIGINAL_COMMAND};
-use holdfast_protocol::wire::{SFTP, Work};
+use holdfast_protocol::wire::SFTP;
 use ipnet::IpNet;
 use thiserror::Error;
 
 use crate::clock::Timestamp;
 use crate::limits::{MAX_CERTIFICATE_PRINCIPALS, MIN_RSA_BITS};
+use crate::model::request::ProcessRequest;
 use crate::store::{Prints, User};
 
 /// The contents of a certificate. Its signature is good, by the key that it names; nothing else is known of it.
@@ -127,25 +128,21 @@ impl CertGrant {
     /// Returns what runs where `work` is asked for, and what was asked for if that is something else: bytes for
     /// `SSH_ORIGINAL_COMMAND`, as OpenSSH's server sets it. `None`: the two are too long to be passed on.
     #[must_use]
-    pub(crate) fn enforce(&self, work: Work) -> Option<(Work, Option<Vec<u8>>)> {
+    pub(crate) fn enforce(
+        &self,
+        work: ProcessRequest,
+    ) -> Option<(ProcessRequest, Option<Vec<u8>>)> {
         let forced = match &self.force {
             None => return Some((work, None)),
-            Some(Forced::Sftp) => Work::Subsystem(SFTP.to_owned()),
-            Some(Forced::Command(line)) => Work::Exec(line.clone().into_bytes()),
+            Some(Forced::Sftp) => ProcessRequest::Subsystem(SFTP.to_owned()),
+            Some(Forced::Command(line)) => ProcessRequest::Exec(line.clone().into_bytes()),
         };
         let original = match work {
-            Work::Shell => None,
-            Work::Exec(line) => Some(line),
+            ProcessRequest::Shell => None,
+            ProcessRequest::Exec(line) => Some(line),
             // sshd passes on the program that it runs for the subsystem; this is its own for sftp.
-            Work::Subsystem(name) if name == SFTP => Some(INTERNAL_SFTP.into()),
-            Work::Subsystem(name) => Some(name.into_bytes()),
-            // A forward runs nothing, and comes by no request.
-            Work::Connect(_)
-            | Work::Listen(_)
-            | Work::Take(_)
-            | Work::ConnectPath(_)
-            | Work::ListenPath(_)
-            | Work::Forwards => None,
+            ProcessRequest::Subsystem(name) if name == SFTP => Some(INTERNAL_SFTP.into()),
+            ProcessRequest::Subsystem(name) => Some(name.into_bytes()),
         };
         let fits = original
             .as_ref()

@@ -487,17 +487,17 @@ fn forced_command_runs_and_the_original_is_logged() {
     };
     let (none, sftp) = (force(None), force(Some(Forced::Sftp)));
     let command = force(Some(Forced::Command("backup --all".to_owned())));
-    let exec = |line: &str| Work::Exec(line.into());
-    let subsystem = |name: &str| Work::Subsystem(name.to_owned());
+    let exec = |line: &str| ProcessRequest::Exec(line.into());
+    let subsystem = |name: &str| ProcessRequest::Subsystem(name.to_owned());
     let longest = "x".repeat(MAX_ORIGINAL_COMMAND);
     let longer = longest.clone() + "x";
     // What the certificate forces, what is asked for, what runs, and what was asked for instead.
     let table = [
-        (&none, Work::Shell, Work::Shell, None),
+        (&none, ProcessRequest::Shell, ProcessRequest::Shell, None),
         (&none, exec("id"), exec("id"), None),
         (&none, exec(&longer), exec(&longer), None),
         (&none, subsystem("sftp"), subsystem("sftp"), None),
-        (&command, Work::Shell, exec("backup --all"), None),
+        (&command, ProcessRequest::Shell, exec("backup --all"), None),
         (&command, exec("id"), exec("backup --all"), Some("id")),
         (&command, exec(""), exec("backup --all"), Some("")),
         (
@@ -518,7 +518,7 @@ fn forced_command_runs_and_the_original_is_logged() {
             exec("backup --all"),
             Some("netconf"),
         ),
-        (&sftp, Work::Shell, subsystem("sftp"), None),
+        (&sftp, ProcessRequest::Shell, subsystem("sftp"), None),
         (&sftp, exec("id"), subsystem("sftp"), Some("id")),
         (
             &sftp,

@@ -13,6 +13,7 @@ use crate::commands::devices::list::revoke::{LeftoverToken, about_token};
 use crate::commands::table::{or_dash, table};
 use crate::commands::{Caller, Context, Failure, json};
 use crate::limits::MAX_LOCK_MESSAGE;
+use crate::model::invalid::Invalid;
 use crate::model::lock::{By, Lock, LockTarget, network};
 use crate::model::presets;
 use crate::model::role::RoleName;
@@ -289,12 +290,12 @@ fn address(text: &str) -> Result<LockTarget, Failure> {
 }
 
 /// Checks a text that is shown on the terminals of others.
-pub(crate) fn message(text: &str) -> Result<String, String> {
+pub(crate) fn message(text: &str) -> Result<String, Invalid> {
     if text.len() > MAX_LOCK_MESSAGE {
-        return Err(format!("must have at most {MAX_LOCK_MESSAGE} bytes"));
+        return Err(format!("must have at most {MAX_LOCK_MESSAGE} bytes").into());
     }
     if text.chars().any(char::is_control) {
-        return Err("must be one line without control characters".to_owned());
+        return Err("must be one line without control characters".into());
     }
     Ok(text.trim().to_owned())
 }

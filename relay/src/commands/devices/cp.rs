@@ -5,6 +5,7 @@ use std::str::FromStr;
 use super::exec::BulkOptions;
 use crate::access::selector::Selector;
 use crate::limits::MAX_COPY_PATH;
+use crate::model::invalid::Invalid;
 
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -58,18 +59,18 @@ impl Args {
 }
 
 impl FromStr for PathLocation {
-    type Err = String;
+    type Err = Invalid;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, Invalid> {
         let expected = "expected SELECTOR:PATH, as in role=camera:/etc/motd";
         let (on, path) = text.split_once(':').ok_or(expected)?;
         if path.is_empty() || path.ends_with('/') {
             return Err("the path must name a file, not a folder".into());
         }
         if path.contains('\0') || path.len() > MAX_COPY_PATH {
-            return Err(format!(
-                "a path has at most {MAX_COPY_PATH} bytes, and none of them is 0"
-            ));
+            return Err(
+                format!("a path has at most {MAX_COPY_PATH} bytes, and none of them is 0").into(),
+            );
         }
         Ok(Self {
             on: on.parse()?,
@@ -78,7 +79,7 @@ impl FromStr for PathLocation {
     }
 }
 
-fn mode(text: &str) -> Result<u32, String> {
+fn mode(text: &str) -> Result<u32, Invalid> {
     let mode = u32::from_str_radix(text, 8).ok();
     let mode = mode.filter(|mode| *mode <= 0o777 && !text.starts_with('+'));
     mode.ok_or_else(|| "expected a mode in octal, from 0 to 777".into())

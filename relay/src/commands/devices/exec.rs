@@ -8,6 +8,7 @@ use crate::access::selector::Selector;
 use crate::bulk::Pace;
 use crate::commands::args::ttl;
 use crate::limits::{FLEET_PARALLEL, MAX_FLEET_PARALLEL};
+use crate::model::invalid::Invalid;
 
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -83,10 +84,10 @@ impl BulkOptions {
     ///
     /// # Errors
     /// A sentence: no account can have that name.
-    pub(crate) fn login(&self, user: &UserName) -> Result<Login, String> {
+    pub(crate) fn login(&self, user: &UserName) -> Result<Login, Invalid> {
         let own = || {
             Login::new(user.as_str()).map_err(|_| {
-                format!("\"{user}\" is the name of no account: say which one with --login")
+                format!("\"{user}\" is the name of no account: say which one with --login").into()
             })
         };
         self.login.clone().map_or_else(own, Ok)
@@ -113,8 +114,8 @@ impl BulkOptions {
     }
 }
 
-fn parallel(text: &str) -> Result<usize, String> {
+fn parallel(text: &str) -> Result<usize, Invalid> {
     let number = text.parse().ok();
     let number = number.filter(|number| (1..=MAX_FLEET_PARALLEL).contains(number));
-    number.ok_or_else(|| format!("expected a number from 1 to {MAX_FLEET_PARALLEL}"))
+    number.ok_or_else(|| format!("expected a number from 1 to {MAX_FLEET_PARALLEL}").into())
 }

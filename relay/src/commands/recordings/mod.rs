@@ -16,6 +16,7 @@ use super::args::{Moment, ambiguous};
 use super::{Caller, Context, Done, Failure, Out, json};
 use crate::access::policy::Ability;
 use crate::audit::{Event, EventKind};
+use crate::model::invalid::Invalid;
 use crate::session::registry::console::Shows;
 use crate::store::{RecordingFacts, RecordingFilter, RecordingState, UserId};
 
@@ -134,22 +135,22 @@ const KINDS: [Ability; 4] = [
     Ability::Forward,
 ];
 
-fn kind(text: &str) -> Result<Ability, String> {
+fn kind(text: &str) -> Result<Ability, Invalid> {
     let found = KINDS.into_iter().find(|kind| kind.as_str() == text);
     found.ok_or_else(|| {
         let words = KINDS.map(Ability::as_str);
-        format!("the kinds are {}", words.join(", "))
+        format!("the kinds are {}", words.join(", ")).into()
     })
 }
 
-fn state(text: &str) -> Result<RecordingState, String> {
+fn state(text: &str) -> Result<RecordingState, Invalid> {
     let found = RecordingState::ALL
         .into_iter()
         .find(|state| state.as_str() == text);
-    found.ok_or_else(|| format!("the states are {}", recording_states()))
+    found.ok_or_else(|| format!("the states are {}", recording_states()).into())
 }
 
-/// The words of all states that a recording may be in.
+/// Returns the words of all states that a recording may be in.
 pub(crate) fn recording_states() -> String {
     RecordingState::ALL.map(RecordingState::as_str).join(", ")
 }

@@ -20,6 +20,7 @@ use crate::limits::{
     MAX_IDLE_TIMEOUT, MAX_MAX_SESSION, MAX_RULE_LABELS, MAX_RULE_VALUES, MIN_IDLE_TIMEOUT,
     MIN_MAX_SESSION,
 };
+use crate::model::invalid::Invalid;
 use crate::model::role::{
     Ability, IdleTimeout, MaxSession, OnDisconnect, RecordingMode, RoleName, StdinMode,
 };
@@ -55,7 +56,7 @@ macro_rules! by_text {
     ($($type:ty, $expected:literal: $read:expr, $write:expr;)+) => {$(
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-                let read: fn(&str) -> Result<Self, String> = $read;
+                let read: fn(&str) -> Result<Self, Invalid> = $read;
                 read(&text(from, $expected)?).map_err(D::Error::custom)
             }
         }
@@ -92,15 +93,15 @@ by_text! {
         Self::Exact(value) => value.to_string(),
         Self::Not(value) => format!("{NOT}{value}"),
     };
-    RoleName, "a string": |text| Self::new(text).map_err(|error| format!("\"{}\": {error}", Escaped(text))),
+    RoleName, "a string": |text| Self::new(text).map_err(|error| format!("\"{}\": {error}", Escaped(text)).into()),
         ToString::to_string;
 }
 
-fn expected(found: &str, words: &[&str]) -> String {
-    format!("\"{}\": expected {}", Escaped(found), words.join(", "))
+fn expected(found: &str, words: &[&str]) -> Invalid {
+    format!("\"{}\": expected {}", Escaped(found), words.join(", ")).into()
 }
 
-fn idle(text: &str) -> Result<IdleTimeout, String> {
+fn idle(text: &str) -> Result<IdleTimeout, Invalid> {
     if text == NEVER {
         return Ok(IdleTimeout::Never);
     }
@@ -115,12 +116,13 @@ fn idle(text: &str) -> Result<IdleTimeout, String> {
         return Err(format!(
             "\"{}\": an idle timeout is from 1s to 366d, or \"{NEVER}\"",
             Escaped(text)
-        ));
+        )
+        .into());
     }
     Ok(IdleTimeout::After(whole_millis(span)))
 }
 
-fn longest(text: &str) -> Result<MaxSession, String> {
+fn longest(text: &str) -> Result<MaxSession, Invalid> {
     let span = humantime::parse_duration(text).map_err(|_| {
         format!(
             "\"{}\": expected a span like \"8h\"; leave it out for no limit",
@@ -131,7 +133,8 @@ fn longest(text: &str) -> Result<MaxSession, String> {
         return Err(format!(
             "\"{}\": a session's longest duration is from 1s to 366d; leave it out for no limit",
             Escaped(text)
-        ));
+        )
+        .into());
     }
     Ok(MaxSession(whole_millis(span)))
 }
@@ -141,12 +144,12 @@ fn whole_millis(span: Duration) -> Duration {
     Duration::from_millis(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
 }
 
-fn ability(word: &str) -> Result<Ability, String> {
+fn ability(word: &str) -> Result<Ability, Invalid> {
     let found = Ability::ALL.into_iter().find(|one| one.as_str() == word);
     found.ok_or_else(|| expected(word, &Ability::OFFERED.map(Ability::as_str)))
 }
 
-fn login(text: &str) -> Result<LoginRule, String> {
+fn login(text: &str) -> Result<LoginRule, Invalid> {
     match text {
         ANY => Ok(LoginRule::Any),
         USER => Ok(LoginRule::User),
@@ -155,17 +158,19 @@ fn login(text: &str) -> Result<LoginRule, String> {
                 "\"{}\": expected a login, \"{USER}\" or \"{ANY}\": {error}",
                 Escaped(text)
             )
+            .into()
         }),
     }
 }
 
-pub(crate) fn value(text: &str) -> Result<ValuePattern, String> {
+pub(crate) fn value(text: &str) -> Result<ValuePattern, Invalid> {
     let exact = |value: &str| {
         LabelValue::new(value).map_err(|error| {
             format!(
                 "\"{}\": expected a label's value, \"{NOT}VALUE\" or \"{ANY}\": {error}",
                 Escaped(text)
             )
+            .into()
         })
     };
     match (text, text.strip_prefix(NOT)) {

@@ -10,9 +10,8 @@ use crate::limits::STORE_TIMEOUT;
 use crate::model::lock::{self, Lock, LockSubject};
 use crate::session::Sessions;
 use crate::session::client::Client;
+use crate::session::refusal::Refusal;
 use crate::store::{Device, StoreError, User};
-
-const NO_STORE: &str = "the relay's store does not answer: try again in a minute";
 
 /// The answer of the store, all of it read after `version` was.
 pub(crate) struct AccessFacts {
@@ -37,7 +36,7 @@ impl Sessions {
         &self,
         user: &User,
         which: Which<'_>,
-    ) -> Result<AccessFacts, String> {
+    ) -> Result<AccessFacts, Refusal> {
         let now = Timestamp::now();
         let (version, subject, locks, device) = self
             .in_time(async {
@@ -57,7 +56,7 @@ impl Sessions {
             // Another user who has the name now is not this one.
             subject: subject
                 .filter(|subject| subject.user.id == user.id)
-                .ok_or_else(|| format!("user \"{}\" was removed", user.name))?,
+                .ok_or_else(|| Refusal::UserRemoved(user.name.clone()))?,
             locks,
             device,
             now,
@@ -68,13 +67,13 @@ impl Sessions {
     pub(crate) async fn in_time<T>(
         &self,
         look: impl Future<Output = Result<T, StoreError>>,
-    ) -> Result<T, String> {
+    ) -> Result<T, Refusal> {
         match timeout(STORE_TIMEOUT, look).await {
             Ok(Ok(found)) => return Ok(found),
             Ok(Err(error)) => error!(%error, "the store cannot look up what a decision needs"),
             Err(_) => error!("the store does not answer"),
         }
-        Err(NO_STORE.into())
+        Err(Refusal::Store)
     }
 }
 
@@ -90,7 +89,7 @@ impl AccessFacts {
         client: &Client,
         device: Option<DeviceId>,
         login: Option<&Login>,
-    ) -> Result<(), String> {
+    ) -> Result<(), Refusal> {
         let lock_subject = LockSubject {
             user: &self.subject.user.name,
             roles: &self.subject.user.roles,
@@ -99,7 +98,7 @@ impl AccessFacts {
             login,
         };
         match lock::first_match(&self.locks, &lock_subject, self.now) {
-            Some(lock) => Err(lock.refusal()),
+            Some(lock) => Err(Refusal::Locked(Box::new(lock.clone()))),
             None => Ok(()),
         }
     }

@@ -9,8 +9,6 @@ pub(crate) mod facts;
 pub(crate) mod lease;
 pub(crate) mod refusal;
 
-use std::sync::Arc;
-
 use holdfast_protocol::ids::{DeviceName, Login, SessionId};
 use holdfast_protocol::wire::Open;
 
@@ -21,13 +19,14 @@ use crate::identity::{self as auth, Principal};
 use crate::model::quota::Quota;
 use crate::session::Sessions;
 use crate::session::admission::facts::{AccessFacts, Which};
-use crate::session::admission::lease::{Lease, LeaseError};
+use crate::session::admission::lease::Lease;
 use crate::session::client::Client;
+use crate::session::refusal::Refusal;
 use crate::session::registry::life::Activity;
 use crate::session::registry::{About, LiveGuard, LiveSession};
 use crate::session::target::Target;
 use crate::state::random_bytes;
-use crate::tunnel::registry::Tunnel;
+use crate::tunnel::route::DeviceRoute;
 
 /// The destination of a channel that was opened for a session.
 #[derive(Debug)]
@@ -44,7 +43,7 @@ pub(crate) struct AdmittedRoute {
     /// The decision at the channel's opening.
     pub reach: Reach,
     /// The tunnel that stood then.
-    pub tunnel: Arc<Tunnel>,
+    pub route: DeviceRoute,
     /// The slot of the user's quota.
     pub lease: Lease,
     /// The version of access that the decision was made on.
@@ -55,16 +54,16 @@ pub(crate) struct AdmittedRoute {
 pub(super) struct ForwardRoute {
     reach: Reach,
     /// The tunnel that stood then.
-    pub(super) tunnel: Arc<Tunnel>,
+    pub(super) route: DeviceRoute,
     /// The version of access that the decision was made on.
     pub(super) version: i64,
 }
 
 impl ForwardRoute {
     /// Checks whether the user may do this under this login; an error is a sentence for them.
-    pub(super) fn authorize(&self, login: &Login, ability: Ability) -> Result<Authorized, String> {
+    pub(super) fn authorize(&self, login: &Login, ability: Ability) -> Result<Authorized, Refusal> {
         let authorized = self.reach.authorize(login, ability);
-        authorized.map_err(|denied| denied.to_string())
+        authorized.map_err(Refusal::from)
     }
 }
 
@@ -74,16 +73,16 @@ impl Sessions {
     ///
     /// # Errors
     /// A sentence why it is refused.
-    pub(crate) async fn admit(&self, client: &Client) -> Result<(), String> {
+    pub(crate) async fn admit(&self, client: &Client) -> Result<(), Refusal> {
         let Some((principal, target)) = client.principal() else {
-            return Err("no user is authenticated on this connection".into());
+            return Err(Refusal::NotAuthenticated);
         };
         let user = &principal.user.name;
         let admitted = async {
             // The proof was looked up before the connection was where a revocation finds it.
             let proof = auth::still_proves(&self.store, principal);
             if !self.in_time(proof).await? {
-                return Err("your access to this relay was changed".into());
+                return Err(Refusal::AccessChanged);
             }
             let known = self.load_facts(&principal.user, Which::None).await?;
             known.check_locks(client, None, None)?;
@@ -91,10 +90,10 @@ impl Sessions {
             let limit = Quota::Connections.limit(&terms.limits);
             let lease = self.leases.take(Quota::Connections, user, limit).await;
             let idle = terms.cutoffs.idle;
-            client.admitted(lease.map_err(|error| error.to_string())?, idle);
+            client.admitted(lease?, idle);
             Ok(())
         };
-        let admitted: Result<(), String> = admitted.await;
+        let admitted: Result<(), Refusal> = admitted.await;
         self.tell(client, target, &admitted).await;
         admitted
     }
@@ -109,9 +108,9 @@ impl Sessions {
         client: &Client,
         target: &Target,
         channels: u32,
-    ) -> Result<Opened, String> {
+    ) -> Result<Opened, Refusal> {
         let opened = match target {
-            Target::Unusable(sentence) => Err(sentence.clone()),
+            Target::Unusable(error) => Err(error.clone().into()),
             Target::Relay => self.open_console(client, channels).await,
             Target::Device(login, name) => {
                 self.open_device(client, Some(login), name, channels).await
@@ -130,7 +129,7 @@ impl Sessions {
         client: &Client,
         name: &DeviceName,
         channels: u32,
-    ) -> Result<(), String> {
+    ) -> Result<(), Refusal> {
         let found = self.find(client, None, name, channels).await;
         let found = found.map(drop);
         self.tell(client, &Target::Relay, &found).await;
@@ -144,12 +143,12 @@ impl Sessions {
         login: &Login,
         name: &DeviceName,
         channels: u32,
-    ) -> Result<ForwardRoute, String> {
+    ) -> Result<ForwardRoute, Refusal> {
         let found = self.find(client, Some(login), name, channels).await?;
-        let (known, reach, tunnel) = found;
+        let (known, reach, route) = found;
         Ok(ForwardRoute {
             reach,
-            tunnel,
+            route,
             version: known.version,
         })
     }
@@ -159,13 +158,13 @@ impl Sessions {
         &self,
         open: &Open,
         authorized: Authorized,
-        tunnel: &Tunnel,
+        route: &DeviceRoute,
         (client, principal): (&Client, &Principal),
         to: &Destination,
     ) -> LiveGuard {
         let about = About {
             actor: principal.into(),
-            device: tunnel.facts_of(authorized.device()),
+            device: route.facts_of(authorized.device()),
             command: Some(to.to_string()),
             terminal: false,
             destination: Some(to.clone()),
@@ -174,13 +173,13 @@ impl Sessions {
         self.live.enter(open.session, authorized, about, client)
     }
 
-    pub(super) fn new_session_id() -> Result<SessionId, String> {
+    pub(super) fn new_session_id() -> Result<SessionId, Refusal> {
         let id = random_bytes().map(SessionId);
-        id.map_err(|_| "the relay has no random numbers".into())
+        id.map_err(|_| Refusal::Random)
     }
 
-    async fn open_console(&self, client: &Client, channels: u32) -> Result<Opened, String> {
-        let (principal, _) = client.principal().ok_or_else(not_authenticated)?;
+    async fn open_console(&self, client: &Client, channels: u32) -> Result<Opened, Refusal> {
+        let (principal, _) = client.principal().ok_or(Refusal::NotAuthenticated)?;
         let known = self.load_facts(&principal.user, Which::None).await?;
         known.check_locks(client, None, None)?;
         self.check_channels(&known, client, channels)?;
@@ -193,16 +192,16 @@ impl Sessions {
         login: Option<&Login>,
         name: &DeviceName,
         channels: u32,
-    ) -> Result<Opened, String> {
+    ) -> Result<Opened, Refusal> {
         self.report.admits()?;
-        let (known, reach, tunnel) = self.find(client, login, name, channels).await?;
+        let (known, reach, route) = self.find(client, login, name, channels).await?;
         let limit = Quota::Sessions.limit(&known.terms(client).limits);
         let user = &known.subject.user.name;
         let lease = self.leases.take(Quota::Sessions, user, limit).await;
-        let lease = lease.map_err(|error: LeaseError| error.to_string())?;
+        let lease = lease?;
         Ok(Opened::Device(Box::new(AdmittedRoute {
             reach,
-            tunnel,
+            route,
             lease,
             version: known.version,
         })))
@@ -214,8 +213,8 @@ impl Sessions {
         login: Option<&Login>,
         name: &DeviceName,
         channels: u32,
-    ) -> Result<(AccessFacts, Reach, Arc<Tunnel>), String> {
-        let (principal, _) = client.principal().ok_or_else(not_authenticated)?;
+    ) -> Result<(AccessFacts, Reach, DeviceRoute), Refusal> {
+        let (principal, _) = client.principal().ok_or(Refusal::NotAuthenticated)?;
         let known = self.load_facts(&principal.user, Which::Named(name)).await?;
         // What a lock on a device says, only those hear who may know of the device.
         known.check_locks(client, None, None)?;
@@ -226,11 +225,15 @@ impl Sessions {
             name: name.as_str(),
             device: known.device.as_ref(),
         };
-        let reach = decision::reach(facts).map_err(|denied| denied.to_string())?;
+        let reach = decision::reach(facts)?;
         known.check_locks(client, Some(reach.device().id), login)?;
-        match self.tunnels.registry.get(reach.device().id) {
-            Some(tunnel) => Ok((known, reach, tunnel)),
-            None => Err(refusal::offline(reach.device(), known.now, &self.console)),
+        match self.tunnels.route(reach.device().id) {
+            Some(route) => Ok((known, reach, route)),
+            None => Err(Refusal::Offline {
+                device: Box::new(reach.device().clone()),
+                now: known.now,
+                console: self.console.clone(),
+            }),
         }
     }
 
@@ -240,9 +243,9 @@ impl Sessions {
         client: &Client,
         session: &LiveSession,
         version: i64,
-    ) -> Result<(), String> {
+    ) -> Result<(), Refusal> {
         if let Some(ending) = client.close_reason() {
-            return Err(ending.why.clone());
+            return Err(Refusal::Closing(ending.clone()));
         }
         let authorized = &session.authorized;
         let present = self.in_time(self.store.access_version()).await?;
@@ -261,9 +264,9 @@ impl Sessions {
             device: known.device.as_ref(),
         };
         let now = authorized.now(facts);
-        let now = now.map_err(|denied| denied.to_string())?;
+        let now = now?;
         if !session.may_go_on(&now) {
-            return Err("your access to this relay was changed".into());
+            return Err(Refusal::AccessChanged);
         }
         session.set_cutoffs(now.terms().cutoffs.clone());
         Ok(())
@@ -274,24 +277,25 @@ impl Sessions {
         known: &AccessFacts,
         client: &Client,
         channels: u32,
-    ) -> Result<(), String> {
+    ) -> Result<(), Refusal> {
         let limit = Quota::Channels.limit(&known.terms(client).limits);
         let admitted = Quota::Channels.admit(limit, channels, &known.subject.user.name);
         admitted.map_err(|full| {
             self.leases.count_refusal(full.quota);
-            full.to_string()
+            full.into()
         })
     }
 
     /// Reports a refusal.
-    pub(super) async fn tell<T>(&self, client: &Client, target: &Target, said: &Result<T, String>) {
-        if let Err(sentence) = said {
-            let noted = self.report.session_rejected(client, target, sentence);
+    pub(super) async fn tell<T>(
+        &self,
+        client: &Client,
+        target: &Target,
+        said: &Result<T, Refusal>,
+    ) {
+        if let Err(refusal) = said {
+            let noted = self.report.session_rejected(client, target, refusal);
             noted.await;
         }
     }
-}
-
-pub(super) fn not_authenticated() -> String {
-    "no user is authenticated on this connection".into()
 }

@@ -13,6 +13,7 @@ use crate::access::policy::Ability;
 use crate::limits::MAX_AGENT_CHANNELS;
 use crate::session::Sessions;
 use crate::session::client::Client;
+use crate::session::refusal::Refusal;
 use crate::session::registry::{Cause, Ending};
 
 /// The way from one session to its operator's SSH agent.
@@ -41,21 +42,19 @@ impl Sessions {
         client: &Client,
         login: &Login,
         device: &DeviceName,
-    ) -> Result<(), String> {
-        let (principal, _) = client
-            .principal()
-            .ok_or("no user is authenticated on this connection")?;
+    ) -> Result<(), Refusal> {
+        let (principal, _) = client.principal().ok_or(Refusal::NotAuthenticated)?;
         if !principal.proof.grant().agent_forwarding {
-            return Err("your certificate does not permit agent forwarding".into());
+            return Err(Refusal::Certificate("agent forwarding"));
         }
         // It is a request on a channel that was counted.
         let way = self.find_way(client, login, device, 0).await?;
         let authorized = way.authorize(login, Ability::AgentForward)?;
-        match way.tunnel.minor < TERMS_MINOR {
-            true => Err(format!(
-                "the agent on {} is too old to forward SSH agents: update it",
-                authorized.device().name
-            )),
+        match way.route.minor() < TERMS_MINOR {
+            true => Err(Refusal::OldAgent {
+                device: authorized.device().name.clone(),
+                what: "forward SSH agents".to_owned(),
+            }),
             false => Ok(()),
         }
     }
@@ -82,7 +81,7 @@ impl AgentForwarding {
         let place = self.places.clone().try_acquire_owned().ok();
         let arrival = self.client.arrivals.try_take();
         let Some((place, arrival)) = place.zip(arrival) else {
-            let full = format!("a session has at most {MAX_AGENT_CHANNELS} of them at once");
+            let full = Refusal::AgentChannels;
             let report = &self.sessions.report;
             return report.forward_refused(&self.client, &to.place, &full).await;
         };

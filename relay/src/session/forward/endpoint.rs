@@ -13,6 +13,7 @@ use holdfast_protocol::wire::{Connect, Incoming, Listen, SocketPath, Take, Work}
 
 use crate::access::decision::Authorized;
 use crate::access::policy::Ability;
+use crate::session::refusal::Refusal;
 use crate::session::registry::LiveSession;
 
 /// The destination or origin of a forward.
@@ -111,9 +112,9 @@ impl Destination {
     ///
     /// # Errors
     /// It is no address of a TCP port.
-    pub(crate) fn new(host: &str, port: u32) -> Result<Self, String> {
+    pub(crate) fn new(host: &str, port: u32) -> Result<Self, Refusal> {
         let number = u16::try_from(port).ok().filter(|port| *port != 0);
-        let port = number.ok_or_else(|| format!("there is no port {port}"))?;
+        let port = number.ok_or(Refusal::Port(port))?;
         Self::with(Direction::Out, host, port)
     }
 
@@ -121,7 +122,7 @@ impl Destination {
     ///
     /// # Errors
     /// The host is longer than any.
-    pub(crate) fn listening(host: &str, port: u16) -> Result<Self, String> {
+    pub(crate) fn listening(host: &str, port: u16) -> Result<Self, Refusal> {
         Self::with(Direction::Listen, host, port)
     }
 
@@ -155,11 +156,9 @@ impl Destination {
     ///
     /// # Errors
     /// It is no path that a socket can have.
-    pub(crate) fn path(direction: Direction, path: &str) -> Result<Self, String> {
+    pub(crate) fn path(direction: Direction, path: &str) -> Result<Self, Refusal> {
         if !path.starts_with('/') || path.contains('\0') || path.len() > MAX_SOCKET_PATH {
-            return Err(format!(
-                "a Unix socket is named by an absolute path of at most {MAX_SOCKET_PATH} bytes"
-            ));
+            return Err(Refusal::SocketPath);
         }
         Ok(Self {
             direction,
@@ -168,9 +167,9 @@ impl Destination {
         })
     }
 
-    fn with(direction: Direction, host: &str, port: u16) -> Result<Self, String> {
+    fn with(direction: Direction, host: &str, port: u16) -> Result<Self, Refusal> {
         if host.len() > MAX_FORWARD_HOST {
-            return Err(format!("a host has at most {MAX_FORWARD_HOST} bytes"));
+            return Err(Refusal::Host);
         }
         Ok(Self {
             direction,

@@ -5,13 +5,11 @@
 
 use std::sync::Arc;
 
-use holdfast_protocol::codec::frame::SessionMessage;
 use holdfast_protocol::ids::{DeviceName, Login};
 use holdfast_protocol::limits::{FORWARD_MINOR, PATH_MINOR, TERMS_MINOR};
 use holdfast_protocol::wire::{Open, SessionTerms};
-use quinn::{RecvStream, SendStream, VarInt};
+use quinn::VarInt;
 use thiserror::Error;
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::limits::START_TIMEOUT;
@@ -21,8 +19,10 @@ use crate::session::input::InputReceiver;
 use crate::session::output::Output;
 use crate::session::process::start::denied_logins;
 use crate::session::process::timeouts;
+use crate::session::refusal::Refusal;
 use crate::session::registry::{Ending, LiveGuard};
-use crate::tunnel::registry::Tunnel;
+use crate::session::stream::{self, OpenError};
+use crate::tunnel::route::{DeviceRoute, DeviceStream};
 
 pub(crate) mod agent;
 pub(crate) mod arrivals;
@@ -79,7 +79,10 @@ pub(crate) enum ForwardEnd {
     /// The relay ended it.
     #[error("{}", .0.why)]
     Ordered(Ending),
-    /// A rule forbids it.
+    /// It is refused.
+    #[error(transparent)]
+    Refused(Refusal),
+    /// A rule forbids it, as the device says.
     #[error("{0}")]
     Prohibited(String),
     /// The device could not make it.
@@ -97,7 +100,7 @@ pub(crate) enum ForwardEnd {
 struct Begun {
     live: LiveGuard,
     open: Open,
-    tunnel: Arc<Tunnel>,
+    route: DeviceRoute,
     /// The version of access that it was decided on.
     version: i64,
     /// The place where it is recorded.
@@ -107,9 +110,6 @@ struct Begun {
     /// The place of a connection that has come to the device.
     arrival: Option<Arrival>,
 }
-
-/// The two halves of a stream to a device, from the moment that there is one.
-type DeviceStream = Option<(SendStream, RecvStream)>;
 
 impl Sessions {
     /// Serves a forward to its end, or says why there is none.
@@ -130,11 +130,13 @@ impl Sessions {
                 };
                 self.carry_on(begun, client, &to, input, outlet).await;
             }
-            Err(sentence) => {
+            Err(refusal) => {
                 let (client, place) = (&through.client, &to.place);
                 let report = &self.report;
-                report.forward_refused(client, place, &sentence).await;
-                reply.refuse(NotOpened::Prohibited(sentence)).await;
+                report.forward_refused(client, place, &refusal).await;
+                reply
+                    .refuse(NotOpened::Prohibited(refusal.to_string()))
+                    .await;
             }
         }
     }
@@ -152,13 +154,13 @@ impl Sessions {
         let Begun {
             mut live,
             open,
-            tunnel,
+            route,
             version,
             recorded,
             reply,
             arrival,
         } = begun;
-        let _count = tunnel.count_forward();
+        let _count = route.count_forward();
         let session = live.session().clone();
         let mut wire = None;
         let mut splice = Splice {
@@ -178,12 +180,12 @@ impl Sessions {
             biased;
             ending = live.ordered_to_end() => ForwardEnd::Ordered(ending),
             end = recorded.cut() => end,
-            end = carry(&mut wire, open, &tunnel, &mut input, &mut splice) => end,
+            end = carry(&mut wire, open, &route, &mut input, &mut splice) => end,
             ending = timeouts::cutoff(&session, None) => ForwardEnd::Ordered(ending),
         };
         let (opened, reply) = (splice.opened.is_cancelled(), splice.reply.take());
-        if let Some((send, receive)) = wire {
-            leave(&end, send, receive);
+        if let Some(stream) = wire {
+            leave(&end, stream);
         }
         live.mark_drained();
         recorded.end(&session, to, opened, &end).await;
@@ -200,7 +202,7 @@ impl Sessions {
         self: &Arc<Self>,
         through: &Through,
         to: &Destination,
-    ) -> Result<Begun, String> {
+    ) -> Result<Begun, Refusal> {
         let Through {
             client,
             login,
@@ -208,9 +210,7 @@ impl Sessions {
             channels,
         } = through;
         self.report.admits()?;
-        let (principal, _) = client
-            .principal()
-            .ok_or("no user is authenticated on this connection")?;
+        let (principal, _) = client.principal().ok_or(Refusal::NotAuthenticated)?;
         let (grant, ability) = (principal.proof.grant(), to.place.ability());
         let permitted = match to.place {
             Endpoint::Agent => grant.agent_forwarding,
@@ -218,7 +218,7 @@ impl Sessions {
         };
         if !permitted {
             let what = ability.noun();
-            return Err(format!("your certificate does not permit {what}"));
+            return Err(Refusal::Certificate(what));
         }
         let way = self.find_way(client, login, device, *channels).await?;
         let authorized = way.authorize(login, ability)?;
@@ -227,21 +227,18 @@ impl Sessions {
             && authorized.may_connect_paths().is_bounded()
             && authorized.may_listen_paths().is_bounded();
         if !bounded {
-            return Err(format!(
-                "the roles of user \"{}\" name more addresses or paths between them than a forward can carry: tell an admin",
-                authorized.user().name
-            ));
+            return Err(Refusal::ForwardRules(authorized.user().name.clone()));
         }
         let (needs, what) = match to.place {
             Endpoint::Port(..) => (FORWARD_MINOR, "forward"),
             Endpoint::Path(_) => (PATH_MINOR, "forward Unix sockets"),
             Endpoint::Agent => (TERMS_MINOR, "forward SSH agents"),
         };
-        if way.tunnel.minor < needs {
-            return Err(format!(
-                "the agent on {} is too old to {what}: update it",
-                authorized.device().name
-            ));
+        if way.route.minor() < needs {
+            return Err(Refusal::OldAgent {
+                device: authorized.device().name.clone(),
+                what: what.to_owned(),
+            });
         }
         let open = Open {
             session: Self::new_session_id()?,
@@ -255,15 +252,15 @@ impl Sessions {
             original_command: None,
             recording: None,
             terms: SessionTerms {
-                denied_logins: denied_logins(&authorized, way.tunnel.minor)?,
+                denied_logins: denied_logins(&authorized, way.route.minor())?,
                 ..SessionTerms::default()
             },
             forward_log: None,
         };
         // First into the registry, then the check.
-        let live = self.enter_forward(&open, authorized, &way.tunnel, (client, principal), to);
+        let live = self.enter_forward(&open, authorized, &way.route, (client, principal), to);
         self.check(client, live.session(), way.version).await?;
-        let recorded = self.record_forward(client, live.session(), &way.tunnel);
+        let recorded = self.record_forward(client, live.session(), &way.route);
         let recorded = recorded.await?;
         let open = Open {
             forward_log: recorded.log_ref(),
@@ -273,7 +270,7 @@ impl Sessions {
             live,
             recorded,
             open,
-            tunnel: way.tunnel,
+            route: way.route,
             version: way.version,
             reply: None,
             arrival: None,
@@ -283,42 +280,30 @@ impl Sessions {
 
 /// Opens the stream and moves bytes both ways until it is over. The stream stays in `wire`.
 async fn carry(
-    wire: &mut DeviceStream,
+    wire: &mut Option<DeviceStream>,
     open: Open,
-    tunnel: &Tunnel,
+    route: &DeviceRoute,
     input: &mut InputReceiver,
     splice: &mut Splice<'_>,
 ) -> ForwardEnd {
-    let Ok(frame) = SessionMessage::Open(open).encode() else {
-        return ForwardEnd::Prohibited("the request is longer than the device takes".into());
-    };
-    let streams = match timeout(START_TIMEOUT, tunnel.connection.open_bi()).await {
-        Ok(Ok(streams)) => streams,
-        Ok(Err(error)) => return ForwardEnd::DeviceLost(error.to_string()),
-        Err(_) => {
-            return ForwardEnd::Failed(
-                "the device has reached its limit of streams on this tunnel".into(),
-            );
+    match stream::open(wire, route, open, START_TIMEOUT).await {
+        Ok(stream) => splice.run(stream, input, route).await,
+        Err(OpenError::Request(_)) => {
+            ForwardEnd::Prohibited("the request is longer than the device takes".into())
         }
-    };
-    let (send, receive) = wire.insert(streams);
-    if let Err(error) = send.write_chunk(frame.into()).await {
-        return ForwardEnd::DeviceLost(error.to_string());
+        Err(OpenError::Busy) => {
+            ForwardEnd::Failed("the device has reached its limit of streams on this tunnel".into())
+        }
+        Err(OpenError::Lost(error)) => ForwardEnd::DeviceLost(error),
     }
-    splice.run(send, receive, input, tunnel).await
 }
 
 /// Leaves the stream so that the device knows: finished after an exit, reset in every other case, which makes
 /// the device break its connection off.
-fn leave(end: &ForwardEnd, mut send: SendStream, mut receive: RecvStream) {
+fn leave(end: &ForwardEnd, stream: DeviceStream) {
     match end {
-        ForwardEnd::Closed | ForwardEnd::BrokenOff | ForwardEnd::Failed(_) => {
-            let _ = send.finish();
-        }
-        _ => {
-            let _ = send.reset(VarInt::from_u32(0));
-            let _ = receive.stop(VarInt::from_u32(0));
-        }
+        ForwardEnd::Closed | ForwardEnd::BrokenOff | ForwardEnd::Failed(_) => stream.finish(),
+        _ => stream.reset(VarInt::from_u32(0)),
     }
 }
 
@@ -326,6 +311,7 @@ fn leave(end: &ForwardEnd, mut send: SendStream, mut receive: RecvStream) {
 fn failure(end: &ForwardEnd) -> NotOpened {
     match end {
         ForwardEnd::Prohibited(sentence) => NotOpened::Prohibited(sentence.clone()),
+        ForwardEnd::Refused(refusal) => NotOpened::Prohibited(refusal.to_string()),
         ForwardEnd::Ordered(ending) => NotOpened::Prohibited(ending.why.clone()),
         other => NotOpened::Failed(other.to_string()),
     }

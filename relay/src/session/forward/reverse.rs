@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use holdfast_protocol::codec::frame::{FramePiece, FrameReader, SessionMessage};
+use holdfast_protocol::codec::frame::{FramePiece, FrameReader};
 use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::forward::AddressPolicy;
 use holdfast_protocol::ids::{DeviceName, Login, SessionId};
@@ -24,8 +24,10 @@ use crate::session::Sessions;
 use crate::session::admission::refusal;
 use crate::session::client::Client;
 use crate::session::forward::log::RecordedForward;
+use crate::session::refusal::Refusal;
 use crate::session::registry::LiveGuard;
-use crate::tunnel::registry::Tunnel;
+use crate::session::stream::{self, OpenError};
+use crate::tunnel::route::{DeviceRoute, DeviceStream};
 
 /// The ports and Unix sockets of one client that devices listen on.
 #[derive(Debug, Default)]
@@ -52,12 +54,10 @@ impl Listeners {
     ///
     /// # Errors
     /// A sentence.
-    fn admit(&self) -> Result<(), String> {
+    fn admit(&self) -> Result<(), Refusal> {
         match self.all.len() < MAX_LISTENERS {
             true => Ok(()),
-            false => Err(format!(
-                "too many forwarded ports on one connection (max {MAX_LISTENERS})"
-            )),
+            false => Err(Refusal::Listeners),
         }
     }
 
@@ -135,7 +135,7 @@ impl Sessions {
         asked: Asked,
         channels: u32,
         listeners: &mut Listeners,
-    ) -> Result<u16, String> {
+    ) -> Result<u16, Refusal> {
         let through = Through {
             client: asked.client,
             login: asked.login,
@@ -147,32 +147,32 @@ impl Sessions {
             let to = match &asked.place {
                 Endpoint::Port(host, port) => Destination::listening(host, *port)?,
                 Endpoint::Path(path) => Destination::path(Direction::Listen, path)?,
-                Endpoint::Agent => return Err("an SSH agent is not a port".to_owned()),
+                Endpoint::Agent => return Err(Refusal::AgentIsNoPort),
             };
             Ok((self.admit_forward(&through, &to).await?, to))
         };
-        let admitted: Result<_, String> = admitted.await;
+        let admitted: Result<_, Refusal> = admitted.await;
         let (begun, to) = match admitted {
             Ok(admitted) => admitted,
-            Err(sentence) => {
+            Err(refusal) => {
                 let (client, place) = (&through.client, &asked.place);
                 let report = &self.report;
-                report.forward_refused(client, place, &sentence).await;
-                return Err(sentence);
+                report.forward_refused(client, place, &refusal).await;
+                return Err(refusal);
             }
         };
         let session = begun.open.session;
         let Begun {
             live,
             open,
-            tunnel,
+            route,
             version,
             recorded,
             ..
         } = begun;
         let started = timeout(
             LISTEN_TIMEOUT,
-            self.start_listening(open, &tunnel, &live, &to),
+            self.start_listening(open, &route, &live, &to),
         );
         let started = match started.await {
             Ok(Ok(started)) => Ok(started),
@@ -186,7 +186,7 @@ impl Sessions {
                 self.report
                     .forward_end(live.session(), &to, false, &end)
                     .await;
-                return Err(end.to_string());
+                return Err(end.into());
             }
         };
         let opened = async {
@@ -196,12 +196,12 @@ impl Sessions {
                 .forward_open(session, &to, recorded.summary())
                 .await
         };
-        if let Err(sentence) = opened.await {
-            let end = ForwardEnd::Prohibited(sentence.clone());
+        if let Err(refusal) = opened.await {
+            let end = ForwardEnd::Refused(refusal);
             let session = live.session();
             recorded.end(session, &to, true, &end).await;
             self.report.forward_end(session, &to, false, &end).await;
-            return Err(sentence);
+            return Err(end.into());
         }
         let key = match (asked.place, to.address.get()) {
             (Endpoint::Port(host, _), Some(bound)) => Endpoint::Port(host, bound.port()),
@@ -228,17 +228,21 @@ impl Sessions {
     async fn start_listening(
         &self,
         open: Open,
-        tunnel: &Tunnel,
+        route: &DeviceRoute,
         live: &LiveGuard,
         to: &Destination,
     ) -> Result<(SendStream, EventReader), ForwardEnd> {
-        let lost = |error: &dyn std::fmt::Display| ForwardEnd::DeviceLost(error.to_string());
-        let frame = SessionMessage::Open(open).encode();
-        let frame = frame.map_err(|error| ForwardEnd::Prohibited(error.to_string()))?;
-        let streams = tunnel.connection.open_bi().await;
-        let (mut send, receive) = streams.map_err(|error| lost(&error))?;
-        let sent = send.write_chunk(frame.into()).await;
-        sent.map_err(|error| lost(&error))?;
+        let mut slot = None;
+        stream::open(&mut slot, route, open, LISTEN_TIMEOUT)
+            .await
+            .map_err(|error| match error {
+                OpenError::Request(error) => ForwardEnd::Prohibited(error.to_string()),
+                OpenError::Busy => ForwardEnd::Failed("the device does not answer".into()),
+                OpenError::Lost(error) => ForwardEnd::DeviceLost(error),
+            })?;
+        let Some(DeviceStream { send, receive }) = slot else {
+            return Err(ForwardEnd::DeviceLost("no stream".into()));
+        };
         let carries = Carries::Listener {
             address: matches!(to.place, Endpoint::Port(..)),
         };
@@ -335,14 +339,17 @@ impl Sessions {
         let most = MAX_CHANNELS + MAX_FORWARDS;
         let admitted = match usize::try_from(through.channels) {
             Ok(channels) if channels < most => self.admit_forward(&through, &to).await,
-            _ => Err(format!("too many channels on one connection (max {most})")),
+            _ => Err(Refusal::Channels {
+                what: "channels",
+                most,
+            }),
         };
         let begun = match admitted {
             Ok(begun) => begun,
-            Err(sentence) => {
+            Err(refusal) => {
                 let (client, place) = (&through.client, &to.place);
                 let report = &self.report;
-                return report.forward_refused(client, place, &sentence).await;
+                return report.forward_refused(client, place, &refusal).await;
             }
         };
         let opened = timeout(ARRIVAL_TIMEOUT, opener.open(&to.place, peer));

@@ -1,31 +1,25 @@
 //! The two ways of a forward.
 
-use bytes::{Bytes, BytesMut};
-use holdfast_protocol::codec::frame::{
-    DataStream, FramePiece, FrameReader, SessionMessage, data_header,
-};
+use holdfast_protocol::codec::frame::{DataStream, SessionMessage};
 use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::session::{Carries, RelayEvent, RelaySession, SessionViolation};
 use holdfast_protocol::wire::{Exit, SessionRefusal};
-use quinn::{RecvStream, SendStream, WriteError};
-use tokio::time::sleep;
+use quinn::{SendStream, WriteError};
 use tokio_util::sync::CancellationToken;
 
 use super::arrivals::Arrival;
 use super::channel::OpenReply;
 use super::{Destination, Endpoint, ForwardEnd};
-use crate::limits::{FAREWELL_TIMEOUT, SPLICE_BUFFER, START_TIMEOUT};
 use crate::session::Sessions;
 use crate::session::admission::refusal;
 use crate::session::client::Client;
 use crate::session::forward::log::ForwardLog;
 use crate::session::input::{Input, InputReceiver};
 use crate::session::output::{Gone, Output};
+use crate::session::process::timeouts;
 use crate::session::registry::LiveSession;
-use crate::tunnel::registry::Tunnel;
-
-/// Chunks that are taken from a stream at once, as for a session.
-const CHUNKS: usize = 32;
+use crate::session::stream::{self, Broken, Downward, Gather, Upward};
+use crate::tunnel::route::{DeviceRoute, DeviceStream};
 
 /// A forward whose stream is open.
 pub(super) struct Splice<'a> {
@@ -49,10 +43,24 @@ pub(super) struct Splice<'a> {
 /// The messages of the device, in its order.
 struct Down<'a, 's> {
     splice: &'a mut Splice<'s>,
-    reader: FrameReader,
     state: RelaySession,
-    /// The data that is gathered into one SSH packet.
-    buffer: BytesMut,
+}
+
+/// From the operator to the device.
+struct Up<'a> {
+    session: &'a LiveSession,
+    said_all: bool,
+}
+
+impl From<Broken> for ForwardEnd {
+    fn from(broken: Broken) -> Self {
+        match broken {
+            Broken::ClientGone => Self::ClientGone,
+            Broken::Tunnel(error) => Self::DeviceLost(error.to_string()),
+            Broken::Stream(error) => Self::DeviceLost(error),
+            Broken::Protocol(error) => Self::Protocol(error),
+        }
+    }
 }
 
 impl From<SessionViolation> for ForwardEnd {
@@ -71,78 +79,69 @@ impl Splice<'_> {
     /// Moves bytes both ways until it is over.
     pub(super) async fn run(
         &mut self,
-        send: &mut SendStream,
-        receive: &mut RecvStream,
+        stream: &mut DeviceStream,
         input: &mut InputReceiver,
-        tunnel: &Tunnel,
+        route: &DeviceRoute,
     ) -> ForwardEnd {
         let (session, opened) = (self.session, self.opened.clone());
         let gone = input.gone();
         let carries = Carries::Connection {
             address: matches!(self.to.place, Endpoint::Port(..)),
         };
+        let mut gather = Gather::new(self.outlet, session);
         let mut down = Down {
             splice: self,
-            reader: FrameReader::default(),
             state: RelaySession::new(carries),
-            buffer: BytesMut::new(),
         };
+        let mut up = Up {
+            session,
+            said_all: false,
+        };
+        let device = &session.authorized.device().name;
+        let DeviceStream { send, receive } = stream;
         tokio::select! {
             biased;
-            end = down.run(receive) => end,
-            end = up(input, send, session) => end,
-            end = linger(&gone) => end,
-            end = late(&opened, session, tunnel) => end,
+            end = stream::down(receive, &mut gather, &mut down) => end,
+            end = stream::up(input, send, &mut up) => end,
+            () = stream::linger(&gone) => ForwardEnd::ClientGone,
+            late = timeouts::late(|| opened.is_cancelled(), route, device) => {
+                ForwardEnd::Failed(late)
+            }
         }
     }
 }
 
+impl Downward for Down<'_, '_> {
+    type End = ForwardEnd;
+
+    const MISSING: &'static str = "its stream ended too early";
+
+    async fn data(
+        &mut self,
+        gather: &mut Gather<'_>,
+        stream: DataStream,
+        data: &[u8],
+        _remaining: usize,
+    ) -> Result<(), ForwardEnd> {
+        self.state.handle_data(stream)?;
+        if stream != DataStream::Stdout || !self.splice.opened.is_cancelled() {
+            return Err(SessionViolation::Direction.into());
+        }
+        Ok(gather.add(stream, data).await?)
+    }
+
+    async fn message(
+        &mut self,
+        gather: &mut Gather<'_>,
+        message: SessionMessage,
+    ) -> Result<(), ForwardEnd> {
+        gather.flush().await?;
+        let event = self.state.handle_message(message)?;
+        self.follow(event).await
+    }
+}
+
 impl Down<'_, '_> {
-    async fn run(&mut self, receive: &mut RecvStream) -> ForwardEnd {
-        let mut chunks = [const { Bytes::new() }; CHUNKS];
-        loop {
-            let count = match receive.read_chunks(&mut chunks).await {
-                Ok(Some(count)) => count,
-                Ok(None) => return ForwardEnd::Protocol("its stream ended too early".into()),
-                Err(error) => return ForwardEnd::DeviceLost(error.to_string()),
-            };
-            for chunk in chunks.iter_mut().take(count) {
-                let chunk = std::mem::take(chunk);
-                if let Err(end) = self.take(&chunk).await {
-                    return end;
-                }
-            }
-            if let Err(Gone) = self.flush().await {
-                return ForwardEnd::ClientGone;
-            }
-        }
-    }
-
-    async fn take(&mut self, chunk: &Bytes) -> Result<(), ForwardEnd> {
-        let mut input = &chunk[..];
-        loop {
-            let piece = self.reader.read(&mut input);
-            match piece.map_err(|error| ForwardEnd::Protocol(error.to_string()))? {
-                None => return Ok(()),
-                Some(FramePiece::Data(stream, data)) => {
-                    self.state.handle_data(stream)?;
-                    if stream != DataStream::Stdout || !self.splice.opened.is_cancelled() {
-                        return Err(SessionViolation::Direction.into());
-                    }
-                    if self.buffer.len() + data.len() > SPLICE_BUFFER {
-                        self.flush().await?;
-                    }
-                    self.buffer.extend_from_slice(data);
-                }
-                Some(FramePiece::Message(message)) => {
-                    self.flush().await?;
-                    let event = self.state.handle_message(message)?;
-                    self.follow(event).await?;
-                }
-            }
-        }
-    }
-
     async fn follow(&mut self, event: RelayEvent) -> Result<(), ForwardEnd> {
         match event {
             // Behind it comes the address, if there is one.
@@ -180,9 +179,9 @@ impl Down<'_, '_> {
             outlet: _,
         } = &mut *self.splice;
         let checked = sessions.check(client, session, *version).await;
-        checked.map_err(ForwardEnd::Prohibited)?;
+        checked.map_err(ForwardEnd::Refused)?;
         let noted = sessions.report.forward_open(session, to, *summary).await;
-        noted.map_err(ForwardEnd::Prohibited)?;
+        noted.map_err(ForwardEnd::Refused)?;
         if let Some(reply) = reply.take() {
             reply.accept().await;
         }
@@ -190,75 +189,34 @@ impl Down<'_, '_> {
         drop(arrival.take());
         Ok(())
     }
-
-    async fn flush(&mut self) -> Result<(), Gone> {
-        if self.buffer.is_empty() {
-            return Ok(());
-        }
-        let data = self.buffer.split().freeze();
-        let length = data.len();
-        self.splice.outlet.stdout(data).await?;
-        self.splice.session.count_out(length);
-        Ok(())
-    }
 }
 
-/// Copies from the operator to the device. Ends only when the client is gone.
-async fn up(input: &mut InputReceiver, send: &mut SendStream, session: &LiveSession) -> ForwardEnd {
-    let mut said_all = false;
-    while let Some(input) = input.next().await {
-        let sent = match input {
+impl Upward for Up<'_> {
+    type End = ForwardEnd;
+
+    async fn send(&mut self, send: &mut SendStream, input: Input) -> Result<(), WriteError> {
+        match input {
             Input::Data(data) => {
-                session.count_in(data.len());
-                session.touch();
-                let header = data_header(DataStream::Stdin, data.len());
-                let mut chunks = [Bytes::copy_from_slice(&header), data];
-                send.write_all_chunks(&mut chunks).await
+                self.session.count_in(data.len());
+                self.session.touch();
+                stream::send_data(send, data).await
             }
             Input::Eof => {
-                said_all = true;
-                match SessionMessage::Eof.encode() {
-                    Ok(frame) => send.write_chunk(frame.into()).await,
-                    // It has no body that could be too long.
-                    Err(_) => Ok(()),
-                }
+                self.said_all = true;
+                stream::send_message(send, &SessionMessage::Eof).await
             }
             // A connection has no terminal and no process.
             Input::Resize(_) | Input::Signal(_) => Ok(()),
-        };
-        match sent {
-            // The device takes no more: the other direction will say how it ended.
-            Ok(()) | Err(WriteError::Stopped(_)) => {}
-            Err(error) => return ForwardEnd::DeviceLost(error.to_string()),
         }
     }
-    if said_all {
-        // What it said last may still be under way: `linger` gives it its time.
-        return std::future::pending().await;
-    }
-    ForwardEnd::ClientGone
-}
 
-/// Waits after the client has gone for what it sent last, which is waited for a moment and no longer.
-async fn linger(gone: &CancellationToken) -> ForwardEnd {
-    gone.cancelled().await;
-    sleep(FAREWELL_TIMEOUT).await;
-    ForwardEnd::ClientGone
-}
-
-/// Gives up a device that says neither yes nor no.
-async fn late(opened: &CancellationToken, session: &LiveSession, tunnel: &Tunnel) -> ForwardEnd {
-    sleep(START_TIMEOUT).await;
-    if opened.is_cancelled() {
-        return std::future::pending().await;
+    async fn gone(&mut self) -> ForwardEnd {
+        if self.said_all {
+            // What it said last may still be under way: `linger` gives it its time.
+            return std::future::pending().await;
+        }
+        ForwardEnd::ClientGone
     }
-    let (device, seconds) = (
-        &session.authorized.device().name,
-        tunnel.silence().as_secs(),
-    );
-    ForwardEnd::Failed(format!(
-        "{device} does not answer (silent for {seconds} s): try again when it is back"
-    ))
 }
 
 /// Returns the reason why the device dials nothing, in words for the operator.

@@ -3,16 +3,19 @@
 use holdfast_protocol::ids::DeviceName;
 use holdfast_protocol::limits::ON_DISCONNECT_MINOR;
 use holdfast_protocol::session::SessionViolation;
-use holdfast_protocol::wire::{CloseCode, Exit, Work};
+use holdfast_protocol::wire::{CloseCode, Exit};
 use quinn::{ConnectionError, VarInt};
 use thiserror::Error;
 use tokio::time::timeout;
 
 use crate::limits::FAREWELL_TIMEOUT;
+use crate::model::request::ProcessRequest;
 use crate::model::role::OnDisconnect;
 use crate::session::output::Gone;
 use crate::session::output::{Output, notice};
+use crate::session::refusal::Refusal;
 use crate::session::registry::{Ending, LiveSession};
+use crate::session::stream::Broken;
 
 /// The exit status that OpenSSH's client gives for any failure of its own, and we for a session that did not happen or
 /// was cut.
@@ -26,8 +29,8 @@ pub(crate) const NOT_FOUND: Exit = Exit::Status(127);
 
 /// Returns whether this is what `scp -O` asks for, whose other half is a program of the device.
 #[must_use]
-pub(crate) fn runs_scp(work: &Work) -> bool {
-    let Work::Exec(command) = work else {
+pub(crate) fn runs_scp(work: &ProcessRequest) -> bool {
+    let ProcessRequest::Exec(command) = work else {
         return false;
     };
     let mut words = command.split(|byte| *byte == b' ');
@@ -36,8 +39,8 @@ pub(crate) fn runs_scp(work: &Work) -> bool {
 
 /// Returns whether this starts the other half of `mosh`, which would wait for packets that no NAT lets through.
 #[must_use]
-pub(crate) fn runs_mosh(work: &Work) -> bool {
-    let Work::Exec(command) = work else {
+pub(crate) fn runs_mosh(work: &ProcessRequest) -> bool {
+    let ProcessRequest::Exec(command) = work else {
         return false;
     };
     let mut words = command.split(|byte| *byte == b' ');
@@ -83,6 +86,17 @@ impl From<&ConnectionError> for End {
                 Self::Upgrading
             }
             _ => Self::DeviceLost(error.to_string()),
+        }
+    }
+}
+
+impl From<Broken> for End {
+    fn from(broken: Broken) -> Self {
+        match broken {
+            Broken::ClientGone => Self::ClientGone,
+            Broken::Tunnel(error) => Self::from(&error),
+            Broken::Stream(error) => Self::DeviceLost(error),
+            Broken::Protocol(error) => Self::Protocol(error),
         }
     }
 }
@@ -226,9 +240,9 @@ impl Notices<'_> {
 }
 
 /// Says why nothing starts on a channel, and closes it.
-pub(crate) async fn refuse(outlet: &dyn Output, sentence: &str) {
+pub(crate) async fn refuse(outlet: &dyn Output, refusal: &Refusal) {
     let words = async {
-        outlet.notice(sentence, "\r\n").await?;
+        outlet.notice(&refusal.to_string(), "\r\n").await?;
         outlet.exit(None).await?;
         outlet.eof().await
     };
@@ -242,7 +256,7 @@ mod tests {
 
     #[test]
     fn only_what_mosh_runs_is_taken_for_mosh() {
-        let runs = |line: &str| runs_mosh(&Work::Exec(line.into()));
+        let runs = |line: &str| runs_mosh(&ProcessRequest::Exec(line.into()));
         assert!(runs("mosh-server new -s") && runs("/opt/bin/mosh-server 'new' '-c' '8'"));
         for no in [
             "mosh-server",
@@ -257,7 +271,7 @@ mod tests {
 
     #[test]
     fn only_what_scp_runs_is_taken_for_scp() {
-        let runs = |line: &str| runs_scp(&Work::Exec(line.into()));
+        let runs = |line: &str| runs_scp(&ProcessRequest::Exec(line.into()));
         for yes in ["scp -t /tmp/x", "scp -r -p -d -t -- a b", "scp -v -f ~/x"] {
             assert!(runs(yes), "{yes}");
         }
@@ -271,7 +285,7 @@ mod tests {
         ] {
             assert!(!runs(no), "{no}");
         }
-        assert!(!runs_scp(&Work::Shell));
-        assert!(!runs_scp(&Work::Subsystem("scp -t".into())));
+        assert!(!runs_scp(&ProcessRequest::Shell));
+        assert!(!runs_scp(&ProcessRequest::Subsystem("scp -t".into())));
     }
 }

@@ -10,9 +10,10 @@ use crate::access::recording::{Unrecordable, wanted};
 use crate::limits::STORE_TIMEOUT;
 use crate::session::Sessions;
 use crate::session::process::splice::Recorded;
+use crate::session::refusal::Refusal;
 use crate::session::registry::LiveSession;
 use crate::store::SessionFacts;
-use crate::tunnel::registry::Tunnel;
+use crate::tunnel::route::DeviceRoute;
 
 /// The minor version from which on devices record.
 const RECORDING_MINOR: u16 = 1;
@@ -24,15 +25,15 @@ const RECORDING_MINOR: u16 = 1;
 pub(crate) async fn begin(
     sessions: &Sessions,
     session: &LiveSession,
-    tunnel: &Tunnel,
+    route: &DeviceRoute,
     open: &Open,
-) -> Result<Option<(RecordingTerms, Recorded)>, String> {
+) -> Result<Option<(RecordingTerms, Recorded)>, Refusal> {
     let authorized = &session.authorized;
     let recover = authorized.also(Ability::Recover).is_ok();
     let Some(wanted) = wanted(authorized.terms(), recover) else {
         return Ok(None);
     };
-    let begun = if tunnel.minor < RECORDING_MINOR {
+    let begun = if route.minor() < RECORDING_MINOR {
         let device = authorized.device().name.clone();
         Err(Unrecordable::OldAgent(device))
     } else {
@@ -46,7 +47,7 @@ pub(crate) async fn begin(
         Ok((key, recorded)) => Ok(Some((wanted.terms(key), recorded))),
         Err(why) => {
             let without = wanted.without(why.clone());
-            without.map_err(|why| why.to_string())?;
+            without?;
             warn!(session = %session.id, %why, "the session is not recorded");
             Ok(None)
         }

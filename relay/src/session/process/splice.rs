@@ -1,28 +1,22 @@
-//! The splice: one task that moves bytes between an operator's channel and a device's stream.
-//!
-//! Back-pressure runs the whole way. Towards the operator a read from the stream is followed by a wait
-//! for the channel's window; towards the device a read from the channel's queue is followed by a wait for
-//! the stream's flow control. Nothing is buffered here but what is being handed on.
+//! The splice of a process: one task that moves bytes between an operator's channel and a device's stream by the stream
+//! pump, and what is noted of them on the way.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use holdfast_protocol::codec::CodecError;
-use holdfast_protocol::codec::frame::{DataStream, SessionMessage, data_header};
+use holdfast_protocol::codec::frame::{DataStream, SessionMessage};
 use holdfast_protocol::recording::chain::{Closing, ControlMessage};
 use holdfast_protocol::wire::{Open, ResetCode};
-use quinn::{RecvStream, SendStream, VarInt, WriteError};
-use tokio::time::{sleep, timeout};
-use tokio_util::sync::CancellationToken;
+use quinn::{SendStream, VarInt, WriteError};
+use tokio::time::sleep;
 use tracing::warn;
 
 use super::down::Down;
-use super::ending::{self, End, NOT_FOUND, Notices, Process};
+use super::ending::{End, NOT_FOUND, Notices, Process};
 use super::timeouts;
-use crate::limits::{
-    FAREWELL_TIMEOUT, INTERACTIVE_PRIORITY, MAX_ARRIVAL, RECORDING_NOTE, START_TIMEOUT,
-};
+use crate::limits::{MAX_ARRIVAL, RECORDING_NOTE, START_TIMEOUT};
 use crate::recording::Recordings;
 use crate::recording::watched::StreamDigests;
 use crate::session::admission::lease::Lease;
@@ -33,12 +27,13 @@ use crate::session::registry::{LiveGuard, LiveSession};
 use crate::session::report::Report;
 use crate::session::sftp::ahead::Part;
 use crate::session::sftp::files::Files;
-use crate::tunnel::registry::Tunnel;
+use crate::session::stream::{self, Gather, OpenError, Upward};
+use crate::tunnel::route::{DeviceRoute, DeviceStream};
 
 /// Everything that a session is made of. Without the decision, which `live` holds, there is none.
 pub(crate) struct Session {
     /// The device's tunnel.
-    pub tunnel: Arc<Tunnel>,
+    pub route: DeviceRoute,
     /// The request to the device.
     pub open: Open,
     /// From the operator.
@@ -55,6 +50,8 @@ pub(crate) struct Session {
     pub report: Report,
     /// The digests of what passes, if it is recorded.
     pub recorded: Option<Recorded>,
+    /// Whether it is what `scp -O` asks for.
+    pub runs_scp: bool,
     /// The text that its operator reads before anything else.
     pub warning: Option<String>,
 }
@@ -80,13 +77,10 @@ pub(crate) struct SpliceContext<'a> {
     pub agent: Option<&'a AgentForwarding>,
 }
 
-/// The two halves of a stream to a device, from the moment that there is one.
-type DeviceStream = Option<(SendStream, RecvStream)>;
-
 /// Runs a session to its end.
 pub(crate) async fn run(session: Session) {
     let Session {
-        tunnel,
+        route,
         open,
         mut input,
         outlet,
@@ -96,8 +90,9 @@ pub(crate) async fn run(session: Session) {
         report,
         recorded,
         warning,
+        runs_scp,
     } = session;
-    let _count = tunnel.count_session();
+    let _count = route.count_session();
     let terminal = open.pty.is_some();
     let this = live.session().clone();
     let notices = Notices {
@@ -107,7 +102,6 @@ pub(crate) async fn run(session: Session) {
     if let Some(warning) = &warning {
         notices.say(warning).await;
     }
-    let runs_scp = ending::runs_scp(&open.work);
     let files = Files::of(&this, &report, recorded.as_ref());
     let watched = recorded.as_ref().map(|recorded| &recorded.watched);
     let mut wire = None;
@@ -123,7 +117,7 @@ pub(crate) async fn run(session: Session) {
         // was ordered before the beginning asks nothing of the device.
         biased;
         ending = live.ordered_to_end() => End::Ordered(ending),
-        end = splice(&mut wire, open, &tunnel, &mut input, &this, notices, ways) => end,
+        end = splice(&mut wire, open, &route, &mut input, &this, notices, ways) => end,
         never = note(recorded.as_ref()) => never,
         ending = timeouts::cutoff(&this, Some(notices)) => End::Ordered(ending),
     };
@@ -132,7 +126,7 @@ pub(crate) async fn run(session: Session) {
     if let Some(wire) = wire {
         finish(&end, wire);
         if matches!(end, End::Ordered(_)) {
-            arrived(&tunnel).await;
+            arrived(&route).await;
         }
     }
     if let Some(agent) = &agent {
@@ -141,7 +135,7 @@ pub(crate) async fn run(session: Session) {
     live.mark_drained();
     files.end().await;
     let has_started = started.load(Ordering::Relaxed);
-    let process = Process::of(&end, &this, (terminal, tunnel.minor)).filter(|_| has_started);
+    let process = Process::of(&end, &this, (terminal, route.minor())).filter(|_| has_started);
     report.session_end(&this, &end, process).await;
     let kept = keep(recorded.as_ref(), &end, refused);
     let said = async {
@@ -186,131 +180,95 @@ async fn keep(recorded: Option<&Recorded>, end: &End, refused: bool) {
 
 /// Waits as long as a packet takes: what was under way when the stream was reset has reached the device by then,
 /// or never will, and the one that asked for the end may learn that nothing more comes.
-async fn arrived(tunnel: &Tunnel) {
-    sleep(tunnel.connection.rtt().min(MAX_ARRIVAL)).await;
+async fn arrived(route: &DeviceRoute) {
+    sleep(route.rtt().min(MAX_ARRIVAL)).await;
 }
 
 /// Opens the stream and moves bytes both ways until one side is done. The stream stays in `wire`.
 async fn splice(
-    wire: &mut DeviceStream,
+    wire: &mut Option<DeviceStream>,
     open: Open,
-    tunnel: &Tunnel,
+    route: &DeviceRoute,
     input: &mut InputReceiver,
     session: &LiveSession,
     notices: Notices<'_>,
     ways: SpliceContext<'_>,
 ) -> End {
-    let (send, receive) = match begin(wire, tunnel, open).await {
-        Ok(halves) => halves,
-        Err(end) => return end,
+    let opened = stream::open(wire, route, open, START_TIMEOUT).await;
+    let DeviceStream { send, receive } = match opened {
+        Ok(stream) => stream,
+        Err(OpenError::Request(CodecError::Unsendable { bound })) => {
+            return End::Refused(format!(
+                "the command and environment are longer than {bound} bytes"
+            ));
+        }
+        Err(OpenError::Request(error)) => return End::Protocol(error.to_string()),
+        Err(OpenError::Busy) => {
+            return End::Refused(
+                "the device has reached its limit of streams on this tunnel".into(),
+            );
+        }
+        Err(OpenError::Lost(error)) => return End::DeviceLost(error),
     };
     let device = &session.authorized.device().name;
-    let mut down = Down::new(notices.outlet, session, ways);
+    let mut gather = Gather::new(notices.outlet, session);
+    let mut down = Down::new(session, ways);
+    let mut up = Up { session, ways };
     let gone = input.gone();
     tokio::select! {
         biased;
-        end = down.run(receive) => end,
-        end = up(input, send, session, ways) => end,
-        end = linger(&gone) => end,
-        never = timeouts::silence(tunnel, device, notices) => never,
-        late = timeouts::start(ways.started, tunnel, device) => late,
-    }
-}
-
-async fn begin<'w>(
-    wire: &'w mut DeviceStream,
-    tunnel: &Tunnel,
-    open: Open,
-) -> Result<(&'w mut SendStream, &'w mut RecvStream), End> {
-    let lost = |error: &dyn std::fmt::Display| End::DeviceLost(error.to_string());
-    let interactive = open.pty.is_some();
-    let frame = SessionMessage::Open(open)
-        .encode()
-        .map_err(|error| match error {
-            CodecError::Unsendable { bound } => End::Refused(format!(
-                "the command and environment are longer than {bound} bytes"
-            )),
-            other => End::Protocol(other.to_string()),
-        })?;
-    let opened = timeout(START_TIMEOUT, tunnel.connection.open_bi()).await;
-    let streams = match opened {
-        Ok(Ok(streams)) => streams,
-        Ok(Err(error)) => return Err(lost(&error)),
-        Err(_) => {
-            return Err(End::Refused(
-                "the device has reached its limit of streams on this tunnel".into(),
-            ));
+        end = stream::down(receive, &mut gather, &mut down) => end,
+        end = stream::up(input, send, &mut up) => end,
+        () = stream::linger(&gone) => End::ClientGone,
+        never = timeouts::silence(route, device, notices) => never,
+        late = timeouts::late(|| ways.started.load(Ordering::Relaxed), route, device) => {
+            End::NoAnswer(late)
         }
-    };
-    // From here on it is reset, whatever ends the session: a stream that is merely dropped would still bring
-    // its device what it holds.
-    let (send, receive) = wire.insert(streams);
-    if interactive {
-        let _ = send.set_priority(INTERACTIVE_PRIORITY);
     }
-    send.write_chunk(frame.into())
-        .await
-        .map_err(|error| lost(&error))?;
-    Ok((send, receive))
 }
 
-/// Copies from the operator to the device. Ends only when the client is gone; after its EOF it goes on, for
-/// signals and sizes.
-async fn up(
-    input: &mut InputReceiver,
-    send: &mut SendStream,
-    session: &LiveSession,
-    ways: SpliceContext<'_>,
-) -> End {
-    loop {
-        let input = tokio::select! {
-            // What is asked of a file goes before what closes it.
-            biased;
-            asked = guessed(ways.files) => match pass(send, asked, ways).await {
-                Ok(()) | Err(WriteError::Stopped(_)) => continue,
-                Err(WriteError::ConnectionLost(error)) => return End::from(&error),
-                Err(error) => return End::DeviceLost(error.to_string()),
-            },
-            input = input.next() => input,
-        };
-        let Some(input) = input else {
-            return End::ClientGone;
-        };
-        let sent = match input {
+/// From the operator to the device.
+struct Up<'a> {
+    session: &'a LiveSession,
+    ways: SpliceContext<'a>,
+}
+
+impl Upward for Up<'_> {
+    type End = End;
+
+    /// Returns what the relay asks the device for on its own, when there is something.
+    async fn own(&self) -> Bytes {
+        match self.ways.files.ahead() {
+            Some(ahead) => ahead.for_device().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn send_own(&mut self, send: &mut SendStream, data: Bytes) -> Result<(), WriteError> {
+        pass(send, data, self.ways).await
+    }
+
+    async fn send(&mut self, send: &mut SendStream, input: Input) -> Result<(), WriteError> {
+        let ways = self.ways;
+        match input {
             Input::Data(data) => {
-                session.count_in(data.len());
-                session.touch();
+                self.session.count_in(data.len());
+                self.session.touch();
                 pass_on(send, data, ways).await
             }
             Input::Eof => {
-                session.input_ended();
+                self.session.input_ended();
                 end_input(send, ways).await
             }
             Input::Resize(size) => {
                 pass_control(ways, ControlMessage::Resize(size));
-                write(send, &SessionMessage::Resize(size)).await
+                stream::send_message(send, &SessionMessage::Resize(size)).await
             }
             Input::Signal(signal) => {
                 pass_control(ways, ControlMessage::Signal(signal));
-                write(send, &SessionMessage::Signal(signal)).await
+                stream::send_message(send, &SessionMessage::Signal(signal)).await
             }
-        };
-        match sent {
-            Ok(()) => {}
-            // The device takes no more: the process is gone, and the other direction will say how. What
-            // the operator still types goes nowhere, as with sshd.
-            Err(WriteError::Stopped(_)) => {}
-            Err(WriteError::ConnectionLost(error)) => return End::from(&error),
-            Err(error) => return End::DeviceLost(error.to_string()),
         }
-    }
-}
-
-/// Returns what the relay asks the device for on its own, when there is something.
-async fn guessed(files: &Files<'_>) -> Bytes {
-    match files.ahead() {
-        Some(ahead) => ahead.for_device().await,
-        None => std::future::pending().await,
     }
 }
 
@@ -342,7 +300,7 @@ async fn end_input(send: &mut SendStream, ways: SpliceContext<'_>) -> Result<(),
     if let Some(watched) = ways.watched {
         watched.pass_eof();
     }
-    write(send, &SessionMessage::Eof).await
+    stream::send_message(send, &SessionMessage::Eof).await
 }
 
 /// Notes what goes to the device beside data, before it is sent.
@@ -362,25 +320,7 @@ async fn pass(
     if let Some(watched) = ways.watched {
         watched.pass(DataStream::Stdin, &data, 0);
     }
-    let header = data_header(DataStream::Stdin, data.len());
-    let mut chunks = [Bytes::copy_from_slice(&header), data];
-    send.write_all_chunks(&mut chunks).await
-}
-
-/// Waits after the client has gone for what it sent last, and a device that takes none of it must not keep its
-/// process: it is waited for a moment, and no longer.
-async fn linger(gone: &CancellationToken) -> End {
-    gone.cancelled().await;
-    sleep(FAREWELL_TIMEOUT).await;
-    End::ClientGone
-}
-
-async fn write(send: &mut SendStream, message: &SessionMessage) -> Result<(), WriteError> {
-    // These messages have a fixed size, far below their bound.
-    let Ok(frame) = message.encode() else {
-        return Ok(());
-    };
-    send.write_chunk(frame.into()).await
+    stream::send_data(send, data).await
 }
 
 /// Writes down now and then what was seen of a session that is recorded.
@@ -410,16 +350,13 @@ async fn note(recorded: Option<&Recorded>) -> End {
 
 /// Leaves the stream so that the device knows: finished after an exit, reset in every other case, which
 /// takes back what waits to be sent. The code tells the device whether the process is to stop.
-fn finish(end: &End, (mut send, mut receive): (SendStream, RecvStream)) {
+fn finish(end: &End, stream: DeviceStream) {
     if end.is_orderly() {
-        let _ = send.finish();
-    } else {
-        let code = match end.is_order() {
-            true => ResetCode::Ended,
-            false => ResetCode::Lost,
-        };
-        let code = VarInt::from_u32(code as u32);
-        let _ = send.reset(code);
-        let _ = receive.stop(code);
+        return stream.finish();
     }
+    let code = match end.is_order() {
+        true => ResetCode::Ended,
+        false => ResetCode::Lost,
+    };
+    stream.reset(VarInt::from_u32(code as u32));
 }

@@ -7,7 +7,7 @@ use holdfast_protocol::ids::Login;
 use holdfast_protocol::limits::{
     DENIED_LOGINS_MINOR, MAX_DENIED_LOGINS, ON_DISCONNECT_MINOR, TERMS_MINOR,
 };
-use holdfast_protocol::wire::{Open, Pty, SessionTerms, Work};
+use holdfast_protocol::wire::{Open, Pty, SessionTerms};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::error;
@@ -18,9 +18,9 @@ use super::recorded;
 use crate::access::decision::Authorized;
 use crate::access::policy::Ability;
 use crate::limits::{FAREWELL_TIMEOUT, MAX_SHOWN_COMMAND};
+use crate::model::request::ProcessRequest;
 use crate::session::Sessions;
-use crate::session::admission::refusal;
-use crate::session::admission::{AdmittedRoute, not_authenticated};
+use crate::session::admission::AdmittedRoute;
 use crate::session::client::Client;
 use crate::session::forward::agent::AgentForwarding;
 use crate::session::forward::channel::ChannelOpener;
@@ -28,6 +28,7 @@ use crate::session::input::InputReceiver;
 use crate::session::output::Gone;
 use crate::session::output::Output;
 use crate::session::process::splice::{self as bridge, Session};
+use crate::session::refusal::Refusal;
 use crate::session::registry::life::Activity;
 use crate::session::registry::{About, Cause, Ending, LiveSession};
 use crate::session::target::Target;
@@ -42,7 +43,7 @@ pub(crate) struct Ask {
     /// The account.
     pub login: Login,
     /// The work to run.
-    pub work: Work,
+    pub work: ProcessRequest,
     /// The work that was asked for, if `work` is forced instead.
     pub original_command: Option<Vec<u8>>,
     /// The terminal.
@@ -63,7 +64,7 @@ impl Sessions {
     /// Starts what was asked for, if it is allowed, and serves it to its end.
     pub(crate) async fn start(self: &Arc<Self>, mut ask: Ask) {
         let device = &ask.way.reach.device().name;
-        let minor = ask.way.tunnel.minor;
+        let minor = ask.way.route.minor();
         let cut = older::fit(minor, device, &mut ask.env, &mut ask.pty);
         let notices = async {
             for sentence in &cut {
@@ -78,20 +79,20 @@ impl Sessions {
         let begun = async {
             let ability = ability(&ask.work);
             let authorized = way.reach.authorize(&ask.login, ability);
-            let authorized = authorized.map_err(|denied| denied.to_string())?;
+            let authorized = authorized?;
             if ending::runs_mosh(&ask.work) {
-                return Err(refusal::mosh(&authorized.device().name));
+                return Err(Refusal::Mosh(authorized.device().name.clone()));
             }
-            let mut terms = terms(&authorized, way.tunnel.minor)?;
+            let mut terms = terms(&authorized, way.route.minor())?;
             // The right to it was looked at when it was asked for, and again for whatever comes by it.
             terms.agent = ask.agent.is_some()
                 && matches!(ability, Ability::Shell | Ability::Exec)
-                && way.tunnel.minor >= TERMS_MINOR;
+                && way.route.minor() >= TERMS_MINOR;
             let id = Self::new_session_id()?;
-            let (principal, _) = client.principal().ok_or_else(not_authenticated)?;
+            let (principal, _) = client.principal().ok_or(Refusal::NotAuthenticated)?;
             let about = About {
                 actor: principal.into(),
-                device: way.tunnel.facts_of(authorized.device()),
+                device: way.route.facts_of(authorized.device()),
                 command: shown(&ask.work),
                 terminal: ask.pty.is_some(),
                 destination: None,
@@ -101,7 +102,7 @@ impl Sessions {
                 session: id,
                 user: authorized.user().name.clone(),
                 login: ask.login,
-                work: ask.work,
+                work: ask.work.clone().into(),
                 pty: ask.pty,
                 env: ask.env,
                 client: client.address,
@@ -119,22 +120,26 @@ impl Sessions {
                 unwanted.end(Ending { cause, why });
             }
             self.check(&client, live.session(), way.version).await?;
-            let recorded = recorded::begin(self, live.session(), &way.tunnel, &open).await?;
+            let recorded = recorded::begin(self, live.session(), &way.route, &open).await?;
             let (recording, recorded) = recorded.unzip();
             let open = Open { recording, ..open };
-            if let Err(sentence) = self.report.session_start(live.session(), &open).await {
+            if let Err(refusal) = self
+                .report
+                .session_start(live.session(), &open, &ask.work)
+                .await
+            {
                 recorded::forget(recorded).await;
-                return Err(sentence);
+                return Err(refusal);
             }
             Ok((live, open, recorded))
         };
-        let begun: Result<_, String> = begun.await;
+        let begun: Result<_, Refusal> = begun.await;
         self.tell(&client, &target, &begun).await;
         let (live, open, recorded) = match begun {
             Ok(begun) => begun,
-            Err(sentence) => {
+            Err(refusal) => {
                 way.lease.release().await;
-                return ending::refuse(&*ask.outlet, &sentence).await;
+                return ending::refuse(&*ask.outlet, &refusal).await;
             }
         };
         let outlet = ask.outlet;
@@ -149,7 +154,8 @@ impl Sessions {
         });
         let session = Session {
             agent,
-            tunnel: way.tunnel,
+            runs_scp: ending::runs_scp(&ask.work),
+            route: way.route,
             open,
             input: ask.input,
             outlet: outlet.clone(),
@@ -180,17 +186,17 @@ impl Sessions {
 }
 
 /// Returns the terms that a session's device enforces; an error is a sentence for its operator.
-fn terms(authorized: &Authorized, minor: u16) -> Result<SessionTerms, String> {
+fn terms(authorized: &Authorized, minor: u16) -> Result<SessionTerms, Refusal> {
     let held = &authorized.terms().sftp;
     let sftp = match authorized.ability() {
-        Ability::Sftp => held.terms().map_err(|apart| apart.to_string())?,
+        Ability::Sftp => held.terms()?,
         _ => None,
     };
     if sftp.is_some() && minor < TERMS_MINOR {
-        return Err(format!(
-            "the agent on {} is too old to hold sftp to what your roles say ({held}): update it",
-            authorized.device().name
-        ));
+        return Err(Refusal::OldAgent {
+            device: authorized.device().name.clone(),
+            what: format!("hold sftp to what your roles say ({held})"),
+        });
     }
     let on_disconnect = authorized.terms().on_disconnect.into();
     Ok(SessionTerms {
@@ -204,48 +210,41 @@ fn terms(authorized: &Authorized, minor: u16) -> Result<SessionTerms, String> {
 
 /// Returns the logins whose user ids the account must not have; an error is a sentence for the operator. An older agent
 /// knows names only: refusing its sessions would cut off the way on which it is updated.
-pub(crate) fn denied_logins(authorized: &Authorized, minor: u16) -> Result<Vec<Login>, String> {
+pub(crate) fn denied_logins(authorized: &Authorized, minor: u16) -> Result<Vec<Login>, Refusal> {
     if minor < DENIED_LOGINS_MINOR {
         return Ok(Vec::new());
     }
     let denied = authorized.denied_logins();
     if denied.len() > MAX_DENIED_LOGINS {
-        return Err(format!(
-            "the roles of user \"{}\" deny {} logins between them; the maximum is {MAX_DENIED_LOGINS}: tell an admin",
-            authorized.user().name,
-            denied.len()
-        ));
+        return Err(Refusal::DeniedLogins {
+            user: authorized.user().name.clone(),
+            count: denied.len(),
+        });
     }
     Ok(denied)
 }
 
 /// Returns what counts as activity: at a terminal, the input. A command without one is at work as long as it runs.
-fn activity(work: &Work, terminal: bool) -> Activity {
+fn activity(work: &ProcessRequest, terminal: bool) -> Activity {
     match work {
-        Work::Subsystem(_) => Activity::Bytes,
+        ProcessRequest::Subsystem(_) => Activity::Bytes,
         _ if terminal => Activity::Input,
-        Work::Exec(_) => Activity::Running,
+        ProcessRequest::Exec(_) => Activity::Running,
         _ => Activity::Bytes,
     }
 }
 
-fn ability(work: &Work) -> Ability {
+fn ability(work: &ProcessRequest) -> Ability {
     match work {
-        Work::Shell => Ability::Shell,
-        Work::Exec(_) => Ability::Exec,
-        Work::Subsystem(_) => Ability::Sftp,
-        Work::Connect(_)
-        | Work::Listen(_)
-        | Work::Take(_)
-        | Work::ConnectPath(_)
-        | Work::ListenPath(_)
-        | Work::Forwards => Ability::Forward,
+        ProcessRequest::Shell => Ability::Shell,
+        ProcessRequest::Exec(_) => Ability::Exec,
+        ProcessRequest::Subsystem(_) => Ability::Sftp,
     }
 }
 
 /// Returns the beginning of a command, for listings.
-fn shown(work: &Work) -> Option<String> {
-    let Work::Exec(command) = work else {
+fn shown(work: &ProcessRequest) -> Option<String> {
+    let ProcessRequest::Exec(command) = work else {
         return None;
     };
     let begin = command.get(..MAX_SHOWN_COMMAND).unwrap_or(command);
@@ -277,7 +276,7 @@ mod tests {
         };
         let held = authorized("sftp = { read_only = true, root = '/srv' }", Ability::Sftp);
         assert_eq!(
-            terms(&held, TERMS_MINOR - 1).unwrap_err(),
+            terms(&held, TERMS_MINOR - 1).unwrap_err().to_string(),
             "the agent on kitchen-cam is too old to hold sftp to what your roles say (read-only, within /srv): update it"
         );
         let sftp = terms(&held, TERMS_MINOR).unwrap().sftp.unwrap();
@@ -286,7 +285,7 @@ mod tests {
         let free = authorized("", Ability::Sftp);
         let command = authorized("sftp = { read_only = true }", Ability::Exec);
         for authorized in [free, command] {
-            assert_eq!(terms(&authorized, 0), Ok(SessionTerms::default()));
+            assert_eq!(terms(&authorized, 0).unwrap(), SessionTerms::default());
         }
     }
 
@@ -320,7 +319,7 @@ mod tests {
         }
         let many: Vec<String> = (0..=MAX_DENIED_LOGINS).map(|n| format!("'u{n}'")).collect();
         let many = authorized(&format!("deny = {{ logins = [{}] }}", many.join(", ")));
-        let refused = terms(&many, DENIED_LOGINS_MINOR).unwrap_err();
+        let refused = terms(&many, DENIED_LOGINS_MINOR).unwrap_err().to_string();
         assert!(refused.contains("deny 65 logins"), "{refused}");
     }
 }

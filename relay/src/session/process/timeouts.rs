@@ -1,6 +1,5 @@
 //! What waits beside a splice: for a device that does not answer, and for an operator who does nothing.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use holdfast_protocol::ids::DeviceName;
@@ -11,7 +10,7 @@ use crate::access::idle::{IdleTimer, Step};
 use crate::limits::{SILENCE_NOTICE, SILENCE_POLL, START_TIMEOUT};
 use crate::session::registry::life::Life;
 use crate::session::registry::{Cause, Ending};
-use crate::tunnel::registry::Tunnel;
+use crate::tunnel::route::DeviceRoute;
 
 /// Warns an operator whose session is about to end by the clock, where there is a place for words, and resolves when
 /// it does: when it was idle for too long, or has lasted as long as it may.
@@ -69,22 +68,24 @@ pub(crate) async fn rest(span: Option<Duration>) {
     }
 }
 
-/// Gives up a device that neither accepts nor refuses: its tunnel stays open for minutes after it lost its
-/// power. Never ends once the session has started.
-pub(crate) async fn start(started: &AtomicBool, tunnel: &Tunnel, device: &DeviceName) -> End {
+/// Gives up a device that neither accepts nor refuses, with a sentence: its tunnel lives for minutes after it lost its
+/// power. Never ends once it has started.
+pub(crate) async fn late(
+    has_started: impl Fn() -> bool,
+    route: &DeviceRoute,
+    device: &DeviceName,
+) -> String {
     sleep(START_TIMEOUT).await;
-    if started.load(Ordering::Relaxed) {
+    if has_started() {
         return std::future::pending().await;
     }
-    let seconds = tunnel.silence().as_secs();
-    End::NoAnswer(format!(
-        "{device} does not answer (silent for {seconds} s): try again when it is back"
-    ))
+    let seconds = route.silence().as_secs();
+    format!("{device} does not answer (silent for {seconds} s): try again when it is back")
 }
 
 /// Tells a terminal when its device falls silent, and when it is back; to be called when the session's first
 /// byte is on its way. Never ends.
-pub(crate) async fn silence(tunnel: &Tunnel, device: &DeviceName, notices: Notices<'_>) -> End {
+pub(crate) async fn silence(route: &DeviceRoute, device: &DeviceName, notices: Notices<'_>) -> End {
     if !notices.terminal {
         return std::future::pending().await;
     }
@@ -94,7 +95,7 @@ pub(crate) async fn silence(tunnel: &Tunnel, device: &DeviceName, notices: Notic
     let mut watch = Watch::default();
     loop {
         ticks.tick().await;
-        match watch.look(tunnel.silence(), began.elapsed()) {
+        match watch.look(route.silence(), began.elapsed()) {
             None => {}
             Some(Silence::Began(silence)) => {
                 let seconds = silence.as_secs();

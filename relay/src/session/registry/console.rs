@@ -12,8 +12,8 @@ use super::life::{Activity, Life};
 use crate::access::policy::{Ability, Subject};
 use crate::session::Sessions;
 use crate::session::admission::facts::Which;
-use crate::session::admission::not_authenticated;
 use crate::session::client::Client;
+use crate::session::refusal::Refusal;
 use crate::session::registry::{Ending, Live};
 use crate::store::{ConsoleRow, UserId};
 
@@ -161,19 +161,19 @@ impl Sessions {
         client: &Client,
         subject: &Subject,
         ask: AskStream,
-    ) -> Result<ConsoleGuard, String> {
+    ) -> Result<ConsoleGuard, Refusal> {
         let id = Self::new_session_id()?;
         let guard = self.live.enter_console(id, client, subject, ask);
-        let guard = guard.ok_or_else(not_authenticated)?;
+        let guard = guard.ok_or(Refusal::NotAuthenticated)?;
         if let Some(ending) = client.close_reason() {
-            return Err(ending.why.clone());
+            return Err(Refusal::Closing(ending.clone()));
         }
-        let (principal, _) = client.principal().ok_or_else(not_authenticated)?;
+        let (principal, _) = client.principal().ok_or(Refusal::NotAuthenticated)?;
         let known = self.load_facts(&principal.user, Which::None).await?;
         known.check_locks(client, None, None)?;
         let now = known.subject.is_from(client.address.ip());
         if !guard.stream.may_go_on(&now) {
-            return Err("your access to this relay was changed".into());
+            return Err(Refusal::AccessChanged);
         }
         guard.stream.set_cutoffs(now.terms().cutoffs);
         Ok(guard)

@@ -9,6 +9,7 @@ use holdfast_protocol::limits::{
 use holdfast_protocol::wire::{Pty, WindowSize};
 use russh::ChannelWriteHalf;
 use russh::server::Msg;
+use thiserror::Error;
 
 use crate::limits::{MAX_CHANNEL_SENTENCES, MAX_ENV_REQUESTS, MAX_SHOWN_VARIABLE};
 use crate::session::admission::Opened;
@@ -123,24 +124,21 @@ impl Waiting {
     /// Takes a request for a terminal.
     ///
     /// # Errors
-    /// The sentence that says why it cannot be had.
+    /// [`RequestRefusal`]: why it cannot be had.
     pub(crate) fn set_pty(
         &mut self,
         term: &str,
         size: WindowSize,
         modes: &[(russh::Pty, u32)],
-    ) -> Result<(), String> {
+    ) -> Result<(), RequestRefusal> {
         if self.pty.is_some() {
-            return Err("no second terminal: the channel has one".to_owned());
+            return Err(RequestRefusal::SecondTerminal);
         }
         if term.len() > MAX_TERM {
-            let length = term.len();
-            return Err(format!(
-                "no terminal: TERM has {length} bytes, and {MAX_TERM} is the maximum"
-            ));
+            return Err(RequestRefusal::LongTerm(term.len()));
         }
         if term.contains('\0') {
-            return Err("no terminal: TERM holds a zero byte".to_owned());
+            return Err(RequestRefusal::ZeroInTerm);
         }
         let modes = modes
             .iter()
@@ -165,50 +163,98 @@ impl Waiting {
     /// Takes an environment variable.
     ///
     /// # Errors
-    /// The sentence that says why it is not passed on.
-    pub(crate) fn set_env(&mut self, name: &str, value: &str) -> Result<(), String> {
-        let refused = |why: String| {
-            let shown: String = name.chars().take(MAX_SHOWN_VARIABLE).collect();
-            Err(format!("{} is not passed on: {why}", Escaped(&shown)))
-        };
+    /// [`RequestRefusal`]: why it is not passed on.
+    pub(crate) fn set_env(&mut self, name: &str, value: &str) -> Result<(), RequestRefusal> {
         self.env_requests += 1;
+        let checked = self.check_env(name, value);
+        checked.map_err(|why| RequestRefusal::Variable {
+            name: name.chars().take(MAX_SHOWN_VARIABLE).collect(),
+            why,
+        })?;
+        self.env.retain(|(present, _)| present != name);
+        self.env.push((name.to_owned(), value.to_owned()));
+        Ok(())
+    }
+
+    fn check_env(&self, name: &str, value: &str) -> Result<(), VariableError> {
         let taken: usize = self
             .env
             .iter()
             .map(|(name, value)| name.len() + value.len())
             .sum();
         if self.env_requests > MAX_ENV_REQUESTS || self.env.len() >= MAX_ENV {
-            return refused(format!("{MAX_ENV} variables are the maximum"));
+            return Err(VariableError::TooMany);
         }
         if name.len() > MAX_ENV_NAME {
-            let length = name.len();
-            return refused(format!(
-                "its name has {length} bytes, and {MAX_ENV_NAME} is the maximum"
-            ));
+            return Err(VariableError::LongName(name.len()));
         }
         if value.len() > MAX_ENV_VALUE {
-            let length = value.len();
-            return refused(format!(
-                "its value has {length} bytes, and {MAX_ENV_VALUE} is the maximum"
-            ));
+            return Err(VariableError::LongValue(value.len()));
         }
         if taken + name.len() + value.len() > MAX_ENV_BYTES {
-            return refused(format!(
-                "the environment of a session has at most {MAX_ENV_BYTES} bytes"
-            ));
+            return Err(VariableError::TooMuch);
         }
         if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
-            return refused("it is not a variable's name and value".to_owned());
+            return Err(VariableError::Malformed);
         }
         // The device has its own allow-list, which decides. Names that make a program run other code are
         // never passed on, whatever the device thinks.
-        if is_dangerous(name) {
-            return refused("it chooses which code programs run".to_owned());
+        match is_dangerous(name) {
+            true => Err(VariableError::Dangerous),
+            false => Ok(()),
         }
-        self.env.retain(|(present, _)| present != name);
-        self.env.push((name.to_owned(), value.to_owned()));
-        Ok(())
     }
+}
+
+/// Why a request of a channel is refused before anything runs on it.
+#[derive(Debug, Error)]
+pub(crate) enum RequestRefusal {
+    /// The channel has a terminal.
+    #[error("no second terminal: the channel has one")]
+    SecondTerminal,
+    /// The terminal's name is too long.
+    #[error("no terminal: TERM has {0} bytes, and {MAX_TERM} is the maximum")]
+    LongTerm(usize),
+    /// It holds a zero byte.
+    #[error("no terminal: TERM holds a zero byte")]
+    ZeroInTerm,
+    /// It is too late for one.
+    #[error("no terminal: something runs on this channel already")]
+    Started,
+    /// The certificate permits none.
+    #[error("no terminal: your certificate does not permit one")]
+    NoTerminalPermitted,
+    /// A variable is not passed on.
+    #[error("{} is not passed on: {why}", Escaped(.name))]
+    Variable {
+        /// The beginning of its name.
+        name: String,
+        /// The reason.
+        why: VariableError,
+    },
+}
+
+/// Why a variable is not passed on.
+#[derive(Clone, Copy, Debug, Error)]
+pub(crate) enum VariableError {
+    /// There are as many as there may be.
+    #[error("{MAX_ENV} variables are the maximum")]
+    TooMany,
+    /// Its name is too long.
+    #[error("its name has {0} bytes, and {MAX_ENV_NAME} is the maximum")]
+    LongName(usize),
+    /// Its value is too long.
+    #[error("its value has {0} bytes, and {MAX_ENV_VALUE} is the maximum")]
+    LongValue(usize),
+    /// All together are too long.
+    #[error("the environment of a session has at most {MAX_ENV_BYTES} bytes")]
+    TooMuch,
+    /// It is no variable.
+    #[error("it is not a variable's name and value")]
+    Malformed,
+    /// It makes programs run other code.
+    #[error("it chooses which code programs run")]
+    Dangerous,
 }
 
 fn is_dangerous(name: &str) -> bool {

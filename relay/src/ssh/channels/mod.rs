@@ -8,7 +8,6 @@ pub(crate) mod tally;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use holdfast_protocol::wire::Work;
 use russh::ChannelId;
 use russh::server::Session;
 use tracing::{debug, info};
@@ -17,12 +16,14 @@ use super::connection::Connection;
 use super::console;
 use super::handler::HandlerError;
 use crate::limits::{MAX_CHANNEL_SENTENCES, MAX_SHOWN_SENTENCE, TRICKLE_WINDOW};
+use crate::model::request::ProcessRequest;
 use crate::session::admission::Opened;
 use crate::session::input::{
     self as queue, Budget, Input, InputReceiver, InputSender, Level, PushError, allowance,
 };
 use crate::session::output::notice;
 use crate::session::process::start::Ask;
+use crate::session::refusal::Refusal;
 use crate::session::target::Target;
 use crate::ssh::Front;
 use crate::ssh::channels::channel::{ChannelState, Waiting};
@@ -69,7 +70,7 @@ impl Channels {
     ///
     /// # Errors
     /// A sentence why there is no room.
-    pub(crate) fn count(&mut self, purpose: Purpose) -> Result<u32, String> {
+    pub(crate) fn count(&mut self, purpose: Purpose) -> Result<u32, Refusal> {
         self.all.retain(|_, channel| !channel.is_over());
         self.note();
         self.share.take(purpose)
@@ -244,7 +245,7 @@ impl Channels {
         front: &Arc<Front>,
         connection: &Arc<Connection>,
         id: ChannelId,
-        work: Work,
+        work: ProcessRequest,
         session: &mut Session,
     ) -> Result<(), HandlerError> {
         let Some((principal, _)) = connection.principal().cloned() else {

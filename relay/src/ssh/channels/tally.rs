@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::limits::{MAX_CHANNELS, MAX_FORWARDS};
+use crate::session::refusal::Refusal;
 use crate::ssh::channels::Purpose;
 
 /// The channels of a client.
@@ -78,7 +79,7 @@ impl Share {
     ///
     /// # Errors
     /// A sentence: there are too many for any user.
-    pub(crate) fn take(&mut self, purpose: Purpose) -> Result<u32, String> {
+    pub(crate) fn take(&mut self, purpose: Purpose) -> Result<u32, Refusal> {
         let tally = self.tally.clone();
         let mut all = tally.lock();
         let before = (*all, self.own);
@@ -99,7 +100,7 @@ impl Share {
             Ok(others) if of_kind <= most => Ok(others),
             _ => {
                 (*all, self.own) = before;
-                Err(format!("too many {what} on one connection (max {most})"))
+                Err(Refusal::Channels { what, most })
             }
         }
     }
@@ -139,13 +140,13 @@ mod tests {
     fn a_jump_and_its_first_channel_are_one() {
         let tally = Tally::default();
         let mut outer = tally.share(false);
-        assert_eq!(outer.take(Purpose::Session), Ok(0));
+        assert_eq!(outer.take(Purpose::Session).unwrap(), 0);
         let mut inner = tally.share(true);
-        assert_eq!(inner.take(Purpose::Session), Ok(0));
-        assert_eq!(inner.take(Purpose::Forward), Ok(1));
+        assert_eq!(inner.take(Purpose::Session).unwrap(), 0);
+        assert_eq!(inner.take(Purpose::Forward).unwrap(), 1);
         let mut other = tally.share(true);
-        assert_eq!(outer.take(Purpose::Session), Ok(2));
-        assert_eq!(other.take(Purpose::Forward), Ok(2));
+        assert_eq!(outer.take(Purpose::Session).unwrap(), 2);
+        assert_eq!(other.take(Purpose::Forward).unwrap(), 2);
         assert_eq!(other.others(), 3);
         drop(inner);
         assert_eq!(other.others(), 2);

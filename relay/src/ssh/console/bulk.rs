@@ -14,6 +14,7 @@ use crate::commands::{self, Caller, Command, Out};
 use crate::identity::Principal;
 use crate::limits::FAREWELL_TIMEOUT;
 use crate::session::input::InputReceiver;
+use crate::session::refusal::Refusal;
 use crate::ssh::Front;
 
 /// Does it, and gives the exit status; an error says whether the client wished its end, rather than being gone.
@@ -32,19 +33,21 @@ pub(super) async fn run(
             Ok(order) => order.map(|order| (subject, order)),
             Err(Gone) => return Err(false),
         },
-        (Ok(_), _) => Err("this command does not run on a fleet".into()),
-        (Err(sentence), _) => Err(sentence),
+        (Ok(_), _) => Err(Refusal::Command(
+            "this command does not run on a fleet".into(),
+        )),
+        (Err(refusal), _) => Err(refusal),
     };
     let answer = async {
         let done = match asked {
             Ok((subject, order)) => bulk::work(client, subject, order, out, err).await,
-            Err(sentence) => Err(sentence),
+            Err(refusal) => Err(refusal),
         };
         match done {
             Ok(status) => status,
-            Err(sentence) => {
+            Err(refusal) => {
                 let said = async {
-                    err.write_all((sentence + "\n").as_bytes()).await?;
+                    err.write_all(format!("{refusal}\n").as_bytes()).await?;
                     err.flush().await
                 };
                 let _ = timeout(FAREWELL_TIMEOUT, said).await;
@@ -70,24 +73,25 @@ fn may<'c>(
     principal: &Principal,
     caller: &'c Caller,
     command: &Command,
-) -> Result<&'c Subject, String> {
-    commands::permit(caller, command)?;
+) -> Result<&'c Subject, Refusal> {
+    commands::permit(caller, command).map_err(Refusal::Command)?;
     // What is forced runs in place of any command, and so of each that would be run here.
     if principal.proof.grant().force.is_some() {
-        return Err(
-            "your certificate forces a command, so you may not give others to a fleet".into(),
-        );
+        return Err(Refusal::ForcedCommand);
     }
     match caller {
         Caller::User(subject) => Ok(subject),
-        Caller::Local => Err("no user is authenticated on this connection".into()),
+        Caller::Local => Err(Refusal::NotAuthenticated),
     }
 }
 
-fn exec(subject: &Subject, args: &exec::Args) -> Result<BulkJob, String> {
+fn exec(subject: &Subject, args: &exec::Args) -> Result<BulkJob, Refusal> {
     Ok(BulkJob {
         on: args.on.clone(),
-        login: args.order.login(&subject.user.name)?,
+        login: args
+            .order
+            .login(&subject.user.name)
+            .map_err(|error| Refusal::Command(error.to_string()))?,
         errand: BulkRequest::Exec(Bytes::from(args.line())),
         pace: args.order.pace(),
         json: args.json,
@@ -102,26 +106,26 @@ async fn cp(
     subject: &Subject,
     args: &cp::Args,
     input: &mut InputReceiver,
-) -> Result<Result<BulkJob, String>, Gone> {
+) -> Result<Result<BulkJob, Refusal>, Gone> {
     if args.file != "-" {
         let why = "the file comes on stdin: `cp - --on SELECTOR:PATH <FILE`";
-        return Ok(Err(why.into()));
+        return Ok(Err(Refusal::Command(why.into())));
     }
     let login = match args.order.login(&subject.user.name) {
         Ok(login) => login,
-        Err(sentence) => return Ok(Err(sentence)),
+        Err(error) => return Ok(Err(Refusal::Command(error.to_string()))),
     };
     // Before a byte is kept, and before one of the few places is taken.
     let on = &args.on.on;
     let right = bulk::check_right(client, subject, on, &login, Ability::Sftp).await;
-    if let Err(sentence) = right {
-        return Ok(Err(sentence));
+    if let Err(refusal) = right {
+        return Ok(Err(refusal));
     }
     let (places, user) = (&front.copies, &subject.user.name);
     let file = match Payload::receive(input, places, user, &front.state.dir).await {
         Ok(file) => Arc::new(file),
         Err(PayloadError::Gone) => return Err(Gone),
-        Err(error) => return Ok(Err(error.to_string())),
+        Err(error) => return Ok(Err(Refusal::Command(error.to_string()))),
     };
     let (path, mode) = (args.on.path.clone(), args.mode);
     Ok(Ok(BulkJob {

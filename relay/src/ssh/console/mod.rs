@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use holdfast_protocol::escape::EscapedBytes;
-use holdfast_protocol::wire::{Exit, Signal, WindowSize, Work};
+use holdfast_protocol::wire::{Exit, Signal, WindowSize};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -23,10 +23,12 @@ use crate::clock::Timestamp;
 use crate::commands::{self, Caller, Command, Context, Facts, Out};
 use crate::identity::Principal;
 use crate::limits::{CONSOLE_TIMEOUT, FAREWELL_TIMEOUT, MAX_SHOWN_COMMAND};
+use crate::model::request::ProcessRequest;
 use crate::session::input::{Input, InputReceiver};
 use crate::session::output::{Gone, Output as _, notice};
 use crate::session::process::ending::Notices;
 use crate::session::process::timeouts;
+use crate::session::refusal::Refusal;
 use crate::session::registry::Ending;
 use crate::session::registry::console::{AskStream, ConsoleGuard, ConsoleStream};
 use crate::session::registry::life::Life;
@@ -65,7 +67,7 @@ pub(crate) async fn run(
     front: Arc<Front>,
     connection: &Arc<Connection>,
     principal: Principal,
-    work: Work,
+    work: ProcessRequest,
     mut input: InputReceiver,
     outlet: Outlet,
     size: Option<WindowSize>,
@@ -125,15 +127,16 @@ impl Desk<'_> {
     ) -> Option<u8> {
         let mut entered = match self.enter(&asked).await {
             Ok(entered) => entered,
-            Err(sentence) => {
+            Err(refusal) => {
                 let refused = Target::Relay;
                 self.front
                     .sessions
                     .report
-                    .session_rejected(&self.connection.client, &refused, &sentence)
+                    .session_rejected(&self.connection.client, &refused, &refusal)
                     .await;
                 let said = async {
-                    err.write_all(notice(&sentence, "\n").as_bytes()).await?;
+                    err.write_all(notice(&refusal.to_string(), "\n").as_bytes())
+                        .await?;
                     err.flush().await
                 };
                 let _ = timeout(FAREWELL_TIMEOUT, said).await;
@@ -178,7 +181,7 @@ impl Desk<'_> {
     }
 
     /// Puts a command that streams on the registry. One that is refused needs no place there.
-    async fn enter(&self, asked: &Asked) -> Result<Option<ConsoleGuard>, String> {
+    async fn enter(&self, asked: &Asked) -> Result<Option<ConsoleGuard>, Refusal> {
         let Asked {
             command,
             caller,
@@ -304,7 +307,7 @@ async fn ask(
     front: &Front,
     connection: &Connection,
     principal: &Principal,
-    work: &Work,
+    work: &ProcessRequest,
     input: &mut InputReceiver,
 ) -> Result<Asked, Said> {
     let command = parse(principal, work)?;
@@ -335,24 +338,18 @@ async fn ask(
     })
 }
 
-fn parse(principal: &Principal, work: &Work) -> Result<Command, Said> {
+fn parse(principal: &Principal, work: &ProcessRequest) -> Result<Command, Said> {
     let said = |out: String, err: String, status| Said { out, err, status };
     let line = match work {
-        Work::Exec(line) => line.as_slice(),
-        Work::Shell => {
+        ProcessRequest::Exec(line) => line.as_slice(),
+        ProcessRequest::Shell => {
             let (help, status) = match commands::parse_console("--help") {
                 Ok(_) => (String::new(), commands::DONE),
                 Err(help) => help,
             };
             return Err(said([GREETING, &help].concat(), String::new(), status));
         }
-        Work::Subsystem(_)
-        | Work::Connect(_)
-        | Work::Listen(_)
-        | Work::Take(_)
-        | Work::ConnectPath(_)
-        | Work::ListenPath(_)
-        | Work::Forwards => {
+        ProcessRequest::Subsystem(_) => {
             let why =
                 "the relay itself has no subsystems: name a device, as in LOGIN+DEVICE@relay\n";
             return Err(said(String::new(), why.to_owned(), commands::FAILED));
@@ -402,8 +399,8 @@ async fn answer(
 }
 
 /// Returns the beginning of a line, for listings.
-fn shown(work: &Work) -> String {
-    let Work::Exec(line) = work else {
+fn shown(work: &ProcessRequest) -> String {
+    let ProcessRequest::Exec(line) = work else {
         return String::new();
     };
     let begin = line.get(..MAX_SHOWN_COMMAND).unwrap_or(line);

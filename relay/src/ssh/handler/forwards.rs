@@ -7,6 +7,7 @@ use russh::server::Handle;
 use super::Handler;
 use crate::session::forward::reverse::Asked;
 use crate::session::forward::{Destination, Direction, Endpoint};
+use crate::session::refusal::Refusal;
 use crate::session::target::{self, Target};
 use crate::ssh::channels::Purpose;
 use crate::ssh::channels::opener::Opener;
@@ -18,13 +19,13 @@ impl Handler {
         host: &str,
         port: u32,
         handle: Handle,
-    ) -> Result<u16, String> {
+    ) -> Result<u16, Refusal> {
         let place = match u16::try_from(port) {
             Ok(port) => Endpoint::Port(host.to_owned(), port),
             Err(_) => {
-                let sentence = format!("there is no port {port}");
-                self.refused(host, port, &sentence).await;
-                return Err(sentence);
+                let refusal = Refusal::Port(port);
+                self.refused(host, port, &refusal).await;
+                return Err(refusal);
             }
         };
         self.listen_at(place, handle).await
@@ -35,12 +36,12 @@ impl Handler {
         &mut self,
         place: Endpoint,
         handle: Handle,
-    ) -> Result<u16, String> {
+    ) -> Result<u16, Refusal> {
         let (login, device) = match self.through("accepts no reverse forwards") {
             Ok(through) => through,
-            Err(sentence) => {
-                self.refused_at(&place, &sentence).await;
-                return Err(sentence);
+            Err(refusal) => {
+                self.refused_at(&place, &refusal).await;
+                return Err(refusal);
             }
         };
         let asked = Asked {
@@ -63,7 +64,7 @@ impl Handler {
         &mut self,
         channel: ChannelId,
         handle: Handle,
-    ) -> Result<(), String> {
+    ) -> Result<(), Refusal> {
         let (login, device) = self.through("asks no agent")?;
         let admitted = self
             .front
@@ -71,35 +72,35 @@ impl Handler {
             .admit_agent(&self.connection.client, &login, &device);
         admitted.await?;
         let waiting = self.channels.waiting(channel);
-        let waiting = waiting.ok_or("the session has begun without it")?;
+        let waiting = waiting.ok_or(Refusal::Begun)?;
         waiting.agent = Some(Opener::new(handle, self.confirmed.clone()));
         Ok(())
     }
 
     /// Tells the log of a forward that is refused. What is no port is what the client sent.
-    pub(super) async fn refused(&self, host: &str, port: u32, sentence: &str) {
+    pub(super) async fn refused(&self, host: &str, port: u32, refusal: &Refusal) {
         let port = u16::try_from(port).unwrap_or(0);
         let place = Endpoint::Port(host.to_owned(), port);
-        self.refused_at(&place, sentence).await;
+        self.refused_at(&place, refusal).await;
     }
 
     /// Does the same of any place.
-    pub(super) async fn refused_at(&self, place: &Endpoint, sentence: &str) {
+    pub(super) async fn refused_at(&self, place: &Endpoint, refusal: &Refusal) {
         let (report, connection) = (&self.front.sessions.report, &self.connection.client);
-        report.forward_refused(connection, place, sentence).await;
+        report.forward_refused(connection, place, refusal).await;
     }
 
     /// Returns the login and device of this connection; where it is for the relay, that one does not do it.
-    fn through(&self, does_not: &str) -> Result<(Account, DeviceName), String> {
+    fn through(&self, does_not: &'static str) -> Result<(Account, DeviceName), Refusal> {
         match self.connection.principal().map(|(_, target)| target) {
             Some(Target::Device(login, device)) => Ok((login.clone(), device.clone())),
-            Some(Target::Unusable(sentence)) => Err(sentence.clone()),
-            Some(Target::Relay) | None => Err(format!("the relay {does_not}: name a device")),
+            Some(Target::Unusable(error)) => Err(error.clone().into()),
+            Some(Target::Relay) | None => Err(Refusal::NotAtRelay(does_not)),
         }
     }
 
     /// Returns where a forward to a Unix socket leads, and the number of other channels.
-    pub(super) fn route_to_path(&mut self, path: &str) -> Result<(u32, ChannelRoute), String> {
+    pub(super) fn route_to_path(&mut self, path: &str) -> Result<(u32, ChannelRoute), Refusal> {
         let (login, device) = self.through("has no sockets for anybody")?;
         let to = Destination::path(Direction::Out, path)?;
         let count = self.channels.count(Purpose::Forward)?;
@@ -112,16 +113,16 @@ impl Handler {
         &mut self,
         host: &str,
         port: u32,
-    ) -> Result<(u32, ChannelRoute), String> {
+    ) -> Result<(u32, ChannelRoute), Refusal> {
         let target = self.connection.principal().map(|(_, target)| target);
         let leads = match target {
             Some(Target::Device(login, device)) => {
                 let to = Destination::new(host, port)?;
                 ChannelRoute::Through(login.clone(), device.clone(), to)
             }
-            Some(Target::Unusable(sentence)) => return Err(sentence.clone()),
+            Some(Target::Unusable(error)) => return Err(error.clone().into()),
             Some(Target::Relay) | None => {
-                let device = target::forward(host, port).map_err(|error| error.to_string())?;
+                let device = target::forward(host, port)?;
                 ChannelRoute::Jump(device)
             }
         };

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use holdfast_protocol::ids::DeviceName;
 use holdfast_protocol::limits::{MAX_COMMAND, MAX_SUBSYSTEM};
-use holdfast_protocol::wire::{WindowSize, Work};
+use holdfast_protocol::wire::WindowSize;
 use russh::keys::Certificate;
 use russh::server::{Auth, ChannelOpenHandle, Msg, PublicKeyOffer, Session, VerifiedPublicKey};
 use russh::{Channel, ChannelId, Disconnect, Sig};
@@ -21,12 +21,13 @@ use super::host_keys::{self, Listed};
 use super::jump;
 use super::login::{Login, Proof};
 use crate::identity::Principal;
+use crate::model::request::ProcessRequest;
 use crate::model::source::Source;
 use crate::session::forward::reverse::Listeners;
 use crate::session::forward::{Ask, Endpoint, Through};
 use crate::session::input::Input;
 use crate::ssh::Front;
-use crate::ssh::channels::channel::Waiting;
+use crate::ssh::channels::channel::{RequestRefusal, Waiting};
 use crate::ssh::channels::opener::{Confirmed, prohibited};
 use crate::ssh::channels::outlet::{self, Outlet};
 use crate::ssh::login::attempts::Attempts;
@@ -97,7 +98,7 @@ impl Handler {
     fn start(
         &mut self,
         channel: ChannelId,
-        work: Work,
+        work: ProcessRequest,
         session: &mut Session,
     ) -> Result<(), HandlerError> {
         self.channels
@@ -153,7 +154,7 @@ impl Handler {
                     reply.accept().await;
                     jump::run(front, connection, principal, device, input, outlet).await;
                 }
-                Err(sentence) => reply.reject(prohibited(sentence)).await,
+                Err(refusal) => reply.reject(prohibited(refusal.to_string())).await,
             }
         });
     }
@@ -197,7 +198,8 @@ impl russh::server::Handler for Handler {
     }
 
     async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), Self::Error> {
-        if let Err(sentence) = self.login.succeeded().await {
+        if let Err(refusal) = self.login.succeeded().await {
+            let sentence = refusal.to_string();
             session.disconnect(Disconnect::TooManyConnections, &sentence, "")?;
             return Ok(());
         }
@@ -237,7 +239,7 @@ impl russh::server::Handler for Handler {
         let count = match self.channels.count(Purpose::Session) {
             Ok(count) => count,
             Err(full) => {
-                reply.reject(prohibited(full)).await;
+                reply.reject(prohibited(full.to_string())).await;
                 return Ok(());
             }
         };
@@ -262,7 +264,7 @@ impl russh::server::Handler for Handler {
                 }
                 Err(sentence) => {
                     opening.refuse();
-                    reply.reject(prohibited(sentence)).await;
+                    reply.reject(prohibited(sentence.to_string())).await;
                 }
             }
         });
@@ -287,7 +289,7 @@ impl russh::server::Handler for Handler {
             Err(sentence) => {
                 self.refused(host_to_connect, port_to_connect, &sentence)
                     .await;
-                reply.reject(prohibited(sentence)).await;
+                reply.reject(prohibited(sentence.to_string())).await;
                 return Ok(());
             }
         };
@@ -310,7 +312,7 @@ impl russh::server::Handler for Handler {
             Err(sentence) => {
                 let place = Endpoint::Path(socket_path.to_owned());
                 self.refused_at(&place, &sentence).await;
-                reply.reject(prohibited(sentence)).await;
+                reply.reject(prohibited(sentence.to_string())).await;
             }
         }
         Ok(())
@@ -326,6 +328,7 @@ impl russh::server::Handler for Handler {
             Ok(_) => Ok(true),
             Err(sentence) => {
                 // As for a port.
+                let sentence = sentence.to_string();
                 session.debug(true, &sentence, "")?;
                 self.channels.say_later(&sentence);
                 Ok(false)
@@ -355,6 +358,7 @@ impl russh::server::Handler for Handler {
             }
             Err(sentence) => {
                 // The answer has no place for words (RFC 4254 section 7.1): `ssh -v` shows these, and the next session.
+                let sentence = sentence.to_string();
                 session.debug(true, &sentence, "")?;
                 self.channels.say_later(&sentence);
                 Ok(false)
@@ -439,16 +443,14 @@ impl russh::server::Handler for Handler {
             .principal()
             .is_some_and(|(principal, _)| principal.proof.grant().pty);
         let set = match self.channels.waiting(channel) {
-            None => Err("no terminal: something runs on this channel already".to_owned()),
-            Some(_) if !permitted => {
-                Err("no terminal: your certificate does not permit one".to_owned())
-            }
+            None => Err(RequestRefusal::Started),
+            Some(_) if !permitted => Err(RequestRefusal::NoTerminalPermitted),
             Some(waiting) => waiting.set_pty(term, size, modes),
         };
         match set {
             Ok(()) => session.channel_success(channel)?,
-            Err(sentence) => {
-                self.channels.say(channel, &sentence, session)?;
+            Err(refusal) => {
+                self.channels.say(channel, &refusal.to_string(), session)?;
                 session.channel_failure(channel)?;
             }
         }
@@ -468,8 +470,8 @@ impl russh::server::Handler for Handler {
             session.channel_success(channel)?;
             return Ok(());
         }
-        if let Some(Err(sentence)) = set {
-            self.channels.say(channel, &sentence, session)?;
+        if let Some(Err(refusal)) = set {
+            self.channels.say(channel, &refusal.to_string(), session)?;
         }
         self.front
             .sessions
@@ -485,7 +487,7 @@ impl russh::server::Handler for Handler {
         channel: ChannelId,
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        self.start(channel, Work::Shell, session)
+        self.start(channel, ProcessRequest::Shell, session)
     }
 
     async fn exec_request(
@@ -502,7 +504,7 @@ impl russh::server::Handler for Handler {
             session.channel_failure(channel)?;
             return Ok(());
         }
-        self.start(channel, Work::Exec(command.to_vec()), session)
+        self.start(channel, ProcessRequest::Exec(command.to_vec()), session)
     }
 
     async fn subsystem_request(
@@ -520,7 +522,7 @@ impl russh::server::Handler for Handler {
             session.channel_failure(channel)?;
             return Ok(());
         }
-        self.start(channel, Work::Subsystem(name.to_owned()), session)
+        self.start(channel, ProcessRequest::Subsystem(name.to_owned()), session)
     }
 
     async fn window_change_request(
@@ -579,7 +581,7 @@ impl russh::server::Handler for Handler {
             Err(sentence) => {
                 self.refused_at(&Endpoint::Agent, &sentence).await;
                 // OpenSSH itself says nothing of a refusal.
-                self.channels.say(channel, &sentence, session)?;
+                self.channels.say(channel, &sentence.to_string(), session)?;
                 Ok(false)
             }
         }

@@ -20,6 +20,7 @@ use crate::identity::{self as auth, Principal};
 use crate::limits::{MAX_AUTH_FAILURES, MAX_KEY_OFFERS};
 use crate::log_limit::{self, Line};
 use crate::model::source::Source;
+use crate::session::refusal::Refusal;
 use crate::session::target::Target;
 use crate::ssh::Front;
 use crate::ssh::login::attempts::{Attempts, shortened};
@@ -147,7 +148,7 @@ impl Login {
     ///
     /// # Errors
     /// A sentence to disconnect with.
-    pub(crate) async fn succeeded(&self) -> Result<(), String> {
+    pub(crate) async fn succeeded(&self) -> Result<(), Refusal> {
         if let Some((principal, target)) = self.connection.principal() {
             // In the log before all that is recorded of this connection later: nothing waits for it here.
             let event =
@@ -172,7 +173,7 @@ impl Login {
                 // A name that names nothing is refused when something is opened, with a sentence; a failed
                 // login would only say "permission denied".
                 let target = user.parse::<Target>();
-                let target = target.unwrap_or_else(|error| Target::Unusable(error.to_string()));
+                let target = target.unwrap_or_else(Target::Unusable);
                 self.accept(proved, target)
             }
             // It proves nothing new: what is permitted follows from the outer proof.

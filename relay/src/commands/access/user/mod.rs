@@ -10,6 +10,7 @@ use super::policy::{check_email, check_principal};
 use crate::audit::{Event, EventKind};
 use crate::commands::table::count;
 use crate::commands::{Caller, Context, Failure, MAX_INPUT, input, json};
+use crate::model::invalid::Invalid;
 use crate::model::role::RoleName;
 use crate::store::{NewUser, UserKey, UserRow};
 
@@ -134,19 +135,19 @@ enum PrincipalCommand {
     },
 }
 
-fn email(text: &str) -> Result<String, String> {
-    check_email(text).map_err(|error| error.to_string())
+fn email(text: &str) -> Result<String, Invalid> {
+    check_email(text).map_err(|error| error.to_string().into())
 }
 
-fn email_or_none(text: &str) -> Result<String, String> {
+fn email_or_none(text: &str) -> Result<String, Invalid> {
     if text.is_empty() {
         return Ok(String::new());
     }
     email(text)
 }
 
-fn principal(text: &str) -> Result<String, String> {
-    check_principal(text).map_err(|error| error.to_string())
+fn principal(text: &str) -> Result<String, Invalid> {
+    check_principal(text).map_err(|error| error.to_string().into())
 }
 
 #[derive(Clone, Debug, Subcommand)]

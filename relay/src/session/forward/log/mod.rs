@@ -7,7 +7,6 @@
 
 use std::sync::{Arc, OnceLock};
 
-use holdfast_protocol::codec::frame::SessionMessage;
 use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::ids::SessionId;
 use holdfast_protocol::limits::{
@@ -36,9 +35,11 @@ use crate::session::admission::refusal;
 use crate::session::client::Client;
 use crate::session::process::recorded;
 use crate::session::process::splice::Recorded;
+use crate::session::refusal::Refusal;
 use crate::session::registry::{Cause, Ending, LiveSession};
+use crate::session::stream::{self, OpenError};
 use crate::store::SessionFacts;
-use crate::tunnel::registry::Tunnel;
+use crate::tunnel::route::{DeviceRoute, DeviceStream};
 
 mod shared;
 
@@ -168,13 +169,13 @@ impl Drop for RecordedForward {
 /// The parameters that a forward needs its recording to have.
 #[derive(Clone, Debug)]
 struct Need {
-    tunnel: Arc<Tunnel>,
+    route: DeviceRoute,
     wanted: Wanted,
 }
 
 impl PartialEq for Need {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.tunnel, &other.tunnel) && self.wanted == other.wanted
+        self.route.is_same(&other.route) && self.wanted == other.wanted
     }
 }
 
@@ -212,19 +213,19 @@ impl Sessions {
         self: &Arc<Self>,
         client: &Arc<Client>,
         session: &LiveSession,
-        tunnel: &Arc<Tunnel>,
-    ) -> Result<RecordedForward, String> {
+        route: &DeviceRoute,
+    ) -> Result<RecordedForward, Refusal> {
         let authorized = &session.authorized;
         let recover = authorized.also(Ability::Recover).is_ok();
         let Some(wanted) = recording::wanted(authorized.terms(), recover) else {
             return Ok(RecordedForward::nowhere(RecordingMode::Off.as_str()));
         };
-        let standing = if tunnel.minor < FORWARD_LOG_MINOR {
+        let standing = if route.minor() < FORWARD_LOG_MINOR {
             let device = authorized.device().name.clone();
             Err(Unrecordable::OldForwards(device))
         } else {
-            let tunnel = tunnel.clone();
-            let need = Need { tunnel, wanted };
+            let route = route.clone();
+            let need = Need { route, wanted };
             let begun = self.begin_log(client, session, need.clone());
             client.forwards.0.get(need, begun).await
         };
@@ -241,7 +242,7 @@ impl Sessions {
             }
             Err(why) => {
                 let without = wanted.without(why.clone());
-                without.map_err(|why| why.to_string())?;
+                without?;
                 warn!(session = %session.id, %why, "the forward is not recorded");
                 Ok(RecordedForward::nowhere("unavailable"))
             }
@@ -255,7 +256,8 @@ impl Sessions {
         session: &LiveSession,
         need: Need,
     ) -> Result<Arc<Standing>, Unrecordable> {
-        let id = Self::new_session_id().map_err(Unrecordable::Device)?;
+        let id =
+            Self::new_session_id().map_err(|refusal| Unrecordable::Device(refusal.to_string()))?;
         let about = SessionFacts {
             id,
             kind: Ability::Forward,
@@ -283,11 +285,11 @@ impl Sessions {
             terms: SessionTerms::default(),
             forward_log: None,
         };
-        let (send, ear) = match begin(open, session, &need.tunnel).await {
+        let (send, ear) = match begin(open, session, &need.route).await {
             Ok(stream) => stream,
             Err(why) => {
                 recorded::forget(Some(recorded)).await;
-                return Err(Unrecordable::Device(why));
+                return Err(why);
             }
         };
         let standing = Arc::new(Standing {
@@ -317,30 +319,40 @@ impl Sessions {
 async fn begin(
     open: Open,
     session: &LiveSession,
-    tunnel: &Tunnel,
-) -> Result<(SendStream, EventReader), String> {
+    route: &DeviceRoute,
+) -> Result<(SendStream, EventReader), Unrecordable> {
     let authorized = &session.authorized;
     let (device, login) = (&authorized.device().name, authorized.login());
-    let lost = |error: &dyn std::fmt::Display| format!("{device} was lost: {error}");
-    let frame = SessionMessage::Open(open).encode();
-    let frame = frame.map_err(|error| error.to_string())?;
+    let lost = |error: &str| Unrecordable::Device(format!("{device} was lost: {error}"));
     let deadline = Instant::now() + LISTEN_TIMEOUT;
-    let late = |_| format!("recording unavailable on {device}: it does not answer");
-    let streams = timeout_at(deadline, tunnel.connection.open_bi()).await;
-    let (mut send, receive) = streams.map_err(late)?.map_err(|error| lost(&error))?;
-    let sent = send.write_chunk(frame.into()).await;
-    sent.map_err(|error| lost(&error))?;
+    let silent = || {
+        let why = format!("recording unavailable on {device}: it does not answer");
+        Unrecordable::Device(why)
+    };
+    let mut slot = None;
+    let opened = stream::open(&mut slot, route, open, LISTEN_TIMEOUT);
+    match timeout_at(deadline, opened).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(OpenError::Request(error))) => return Err(Unrecordable::Device(error.to_string())),
+        Ok(Err(OpenError::Lost(error))) => return Err(lost(&error)),
+        Ok(Err(OpenError::Busy)) | Err(_) => return Err(silent()),
+    }
+    let Some(DeviceStream { mut send, receive }) = slot else {
+        return Err(silent());
+    };
     let mut ear = EventReader::new(receive, Carries::Recording);
     let answer = timeout_at(deadline, ear.next()).await;
     if answer.is_err() {
         // A device that wakes up later finds that it is not wanted any more.
         let _ = send.reset(VarInt::from_u32(0));
     }
-    match answer.map_err(late)? {
+    match answer.map_err(|_| silent())? {
         Ok(RelayEvent::Accepted) => Ok((send, ear)),
-        Ok(RelayEvent::Refused(why)) => Err(refusal::sentence(device, login, &why)),
-        Ok(_) => Err(format!("{device} broke the protocol")),
-        Err(end) => Err(end.to_string()),
+        Ok(RelayEvent::Refused(why)) => {
+            Err(Unrecordable::Device(refusal::sentence(device, login, &why)))
+        }
+        Ok(_) => Err(Unrecordable::Device(format!("{device} broke the protocol"))),
+        Err(end) => Err(Unrecordable::Device(end.to_string())),
     }
 }
 
