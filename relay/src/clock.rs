@@ -62,7 +62,7 @@ impl Timestamp {
     }
 }
 
-/// For people, to the minute: `2026-11-22 05:06 UTC`.
+/// The form for people, to the minute: `2026-11-22 05:06 UTC`.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = humantime::format_rfc3339_seconds(self.system_time()).to_string();

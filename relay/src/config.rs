@@ -46,7 +46,7 @@ pub(crate) struct Config {
     pub public: Option<PublicHost>,
     /// After SIGTERM, how long live sessions may go on.
     pub drain_grace: Duration,
-    /// From accepting an SSH connection to its authentication, however chatty the peer.
+    /// The time from accepting an SSH connection to its authentication, however chatty the peer.
     pub login_grace: Duration,
     /// Networks whose failed logins are not held against them.
     pub penalty_exempt: Vec<IpNet>,

@@ -117,10 +117,10 @@ pub(crate) const RECORDING_PAGE: u32 = 256;
 /// A request to the recordings' bucket: a segment is at most 1 MiB.
 pub(crate) const BUCKET_REQUEST: Duration = Duration::from_secs(20);
 
-/// The number of times that such a request is tried again, and for how long in all: the device waits for the answer,
+/// The number of times that such a request is tried again: the device waits for the answer,
 /// keeps what it has, and offers it anew.
 pub(crate) const BUCKET_RETRIES: usize = 3;
-/// As above.
+/// The time after which such a request is given up, with its retries.
 pub(crate) const BUCKET_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// Most forwards of a recording that are shown; all of them are in its export.
@@ -152,7 +152,7 @@ pub(crate) const STORE_POLL: Duration = Duration::from_millis(250);
 /// The time that a look-up in the store may take on a path that a user waits on.
 pub(crate) const STORE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// From accepting an SSH connection to its authentication, however chatty the peer (OpenSSH's
+/// The time from accepting an SSH connection to its authentication, however chatty the peer (OpenSSH's
 /// `LoginGraceTime` is 120 s; a machine needs one).
 pub(crate) const LOGIN_GRACE: Duration = Duration::from_secs(30);
 

@@ -42,7 +42,7 @@ const LOCK: &str = "lock";
 /// The public half of the SSH host key, as `ssh` reads it.
 const KNOWN_HOSTS: &str = "ssh_known_hosts";
 
-/// As whom `ssh_known_hosts` knows the relay, at whatever address it is: what `HostKeyAlias` is set to.
+/// The name of the relay in `ssh_known_hosts`, at whatever address it is: the value of `HostKeyAlias`.
 pub(crate) const HOST_KEY_ALIAS: &str = "holdfast-relay";
 
 /// Exists while the first start is at work, so that a first start that was cut short is finished by

@@ -50,7 +50,7 @@ pub(crate) const DEFAULT_ON_DISCONNECT: OnDisconnect = OnDisconnect::Hup;
 /// The times at which a session ends by the clock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Cutoffs {
-    /// If it is idle.
+    /// The end when it is idle.
     pub idle: Idle,
     /// Whatever happens in it.
     pub longest: Longest,

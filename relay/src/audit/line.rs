@@ -42,8 +42,8 @@ pub(crate) fn head() -> String {
 
 /// `2026-11-22 05:06:07.000000`.
 const TIME_WIDTH: usize = 26;
-/// Of event, user, device, outcome and how many. A longer value moves the rest of its line, so that lines can be
-/// written as they come.
+/// The widths of the columns of event, user, device, outcome and how many. A longer value moves the rest of its line,
+/// so that lines can be written as they come.
 const WIDTHS: [usize; 5] = [17, 10, 14, 7, 4];
 
 /// Returns the entry as a row of a table, which represents `count` like it, with its line feed. Every value from

@@ -1,4 +1,4 @@
-//! Whom and what an event names.
+//! The actor and the device that an event names.
 
 use std::net::SocketAddr;
 
@@ -19,7 +19,7 @@ pub(crate) struct Actor {
     pub key: Option<String>,
     /// The e-mail address, if it is known.
     pub email: Option<String>,
-    /// At the relay's own shell: the account there.
+    /// The account at the relay's own shell.
     pub os_user: Option<String>,
 }
 
@@ -78,11 +78,11 @@ impl From<&Principal> for Actor {
 pub(crate) struct DeviceFacts {
     /// Its name at that time.
     pub name: DeviceName,
-    /// For as long as it keeps its key.
+    /// The id, which it has for as long as it keeps its key.
     pub id: DeviceId,
     /// Its own address, before any NAT, as its agent said.
     pub address: Option<SocketAddr>,
-    /// By how many seconds its clock was ahead of ours when its tunnel came to be.
+    /// The seconds by which its clock was ahead of ours when its tunnel came to be.
     pub clock_skew: Option<i64>,
 }
 

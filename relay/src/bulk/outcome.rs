@@ -18,13 +18,13 @@ pub(super) struct Outcome {
     pub(super) exit: Option<Exit>,
     /// The text beside it.
     pub(super) note: Option<String>,
-    /// From its turn on.
+    /// The time that it took from its turn on.
     pub(super) took: Duration,
     /// The kept part of its two streams.
     pub(super) kept: Option<[Beginning; 2]>,
 }
 
-/// For machines. These names are relied upon: they may be added to, never changed.
+/// The outcome for machines. These names are relied upon: they may be added to, never changed.
 #[derive(Serialize)]
 struct Row {
     device: String,

@@ -112,7 +112,7 @@ pub(crate) struct Context {
     pub now: Timestamp,
     /// The audit log.
     pub audit: Audit,
-    /// As whom the log knows the caller.
+    /// The actor that the log knows the caller as.
     pub actor: Actor,
     /// The address of the caller; `None` for the relay's own shell.
     pub client: Option<SocketAddr>,

@@ -6,13 +6,13 @@ use crate::access::policy::Ability;
 /// The right that a command needs. What it shows may be less for some than for others: that is the command's to see to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Need {
-    /// To be a user who is not disabled.
+    /// The caller is a user who is not disabled.
     Nothing,
     /// A role, whichever.
     AnyRole,
     /// An ability over the fleet.
     Ability(Ability),
-    /// To see all recordings, or one's own: which, the command looks at.
+    /// The caller may see all recordings, or their own: which, the command looks at.
     Recordings,
 }
 

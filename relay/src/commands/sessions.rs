@@ -15,7 +15,7 @@ use crate::clock::{Coarse, Timestamp};
 use crate::commands::access::lock::message;
 use crate::store::{ConsoleRow, Kill, RelayId, SessionRow, Traffic, UserId};
 
-/// As many digits of an id as the table shows: of a million sessions, hardly two share them.
+/// The number of digits of an id that the table shows: of a million sessions, hardly two share them.
 const SHORT_ID: usize = 10;
 
 #[derive(Clone, Debug, clap::Args)]

@@ -76,7 +76,7 @@ impl Proof {
     }
 }
 
-/// For the log.
+/// The form for the log.
 impl fmt::Display for Proof {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,4 +1,4 @@
-//! Locks: who or what is shut out, and which lock matches whom.
+//! Locks: what is shut out, and which lock matches a session.
 
 use std::fmt;
 use std::net::IpAddr;

@@ -231,7 +231,7 @@ pub(crate) enum Ability {
     AgentForward,
     /// Joining a live session of another user.
     Join,
-    /// Into a device that cannot record, in an emergency.
+    /// The use of a device that cannot record, in an emergency.
     Recover,
     /// Seeing all recordings, sessions, devices and the audit log.
     Review,

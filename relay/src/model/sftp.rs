@@ -1,4 +1,4 @@
-//! What sftp is held to: what one role says of it, and what all of a user's roles say together.
+//! The constraints of sftp: what one role says of it, and what all of a user's roles say together.
 
 use std::fmt;
 use std::str::FromStr;
@@ -77,7 +77,7 @@ pub(crate) enum HeldRoot {
     /// No role says anything.
     #[default]
     Whole,
-    /// In this folder.
+    /// The folder that all paths are in.
     Within(SftpRoot),
     /// Nowhere: none of these lies within the other.
     Apart(SftpRoot, SftpRoot),

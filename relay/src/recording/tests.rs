@@ -87,7 +87,7 @@ impl Bed {
         self.begin_as(SESSION).await
     }
 
-    /// What the relay knows of a session of this kind.
+    /// Returns what the relay knows of a session of this kind.
     fn facts_of(&self, id: SessionId, kind: Ability) -> SessionFacts {
         let command = None;
         SessionFacts {

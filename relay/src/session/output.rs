@@ -42,9 +42,9 @@ pub(crate) trait Output: fmt::Debug + Send + Sync {
 /// Output of a session.
 #[derive(Debug)]
 pub(crate) enum Piece {
-    /// Of its standard output.
+    /// A piece of the standard output.
     Stdout(Bytes),
-    /// Of its standard error output.
+    /// A piece of the standard error output.
     Stderr(Bytes),
 }
 
@@ -71,8 +71,8 @@ pub(crate) struct Gathered {
     last: Arc<Mutex<Last>>,
 }
 
-/// Returns a sentence of the relay's own as a line for a client's error output or terminal. Everything that the relay says
-/// beside the output of a device passes here, so that it can be distinguished from that output.
+/// Returns a sentence of the relay's own as a line for a client's error output or terminal. Everything that the relay
+/// says beside the output of a device passes here, so that it can be distinguished from that output.
 #[must_use]
 pub(crate) fn notice(sentence: &str, newline: &str) -> String {
     format!("[holdfast] {}{newline}", OneLine(sentence))

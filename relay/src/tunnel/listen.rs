@@ -40,9 +40,9 @@ pub(crate) struct Caller {
     pub connection: Connection,
     /// The key that it proved to have.
     pub key: PublicKey,
-    /// To it.
+    /// The control stream to it.
     pub send: ControlSender,
-    /// From it.
+    /// The control stream from it.
     pub receive: ControlReceiver,
     /// The first message of the device.
     pub hello: Hello,

@@ -32,7 +32,7 @@ pub(crate) struct Tunnel {
     pub connection: Connection,
     /// The address that the device sends from, before any NAT, as it says.
     pub local_address: Option<SocketAddr>,
-    /// By how many seconds its clock was ahead of ours when it said `Hello`.
+    /// The seconds by which its clock was ahead of ours when it said `Hello`.
     pub clock_skew: i64,
     /// The run of the agent that holds it; an older agent does not say.
     pub run: Option<Run>,

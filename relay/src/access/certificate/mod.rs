@@ -18,7 +18,7 @@ use crate::store::{Prints, User};
 /// The contents of a certificate. Its signature is good, by the key that it names; nothing else is known of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Claims {
-    /// For users or for hosts.
+    /// The kind: for users or for hosts.
     pub kind: Kind,
     /// The key that signed it.
     pub authority: Prints,
@@ -198,7 +198,7 @@ pub(crate) enum Denied {
     /// The user is disabled.
     #[error("user \"{0}\" is disabled")]
     Disabled(String),
-    /// From elsewhere.
+    /// The client is elsewhere.
     #[error("it is not for clients at {0}")]
     Source(IpAddr),
     /// An option that cannot be enforced, because it is not known.

@@ -28,7 +28,7 @@ pub(crate) struct Facts<'a> {
 /// Proof that a user may know of a device. Only [`reach`] makes one.
 #[derive(Clone, Debug)]
 pub(crate) struct Reach {
-    /// With the roles that count from where the client is.
+    /// The user, with the roles that count from where the client is.
     subject: Arc<Subject>,
     device: Device,
 }

@@ -126,7 +126,7 @@ struct Row {
 struct Answer {
     #[serde(flatten)]
     lock: Row,
-    /// Of a device: the token that it enrolled with, if others can still join with it.
+    /// The token that a device enrolled with, if others can still join with it.
     #[serde(skip_serializing_if = "Option::is_none")]
     leftover_token: Option<LeftoverToken>,
 }

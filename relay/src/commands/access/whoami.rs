@@ -18,7 +18,7 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// For machines. These names are relied upon: they may be added to, never changed.
+/// The answer for machines. These names are relied upon: they may be added to, never changed.
 #[derive(Serialize)]
 struct Row<'a> {
     /// `null` for who is at the relay's own shell.
@@ -50,7 +50,7 @@ struct TermsRow {
     record_stdin: &'static str,
     /// True if sftp may change nothing.
     sftp_read_only: bool,
-    /// The folder that sftp is held to; `null`: none, or several that lie apart.
+    /// The folder that sftp is restricted to; `null`: none, or several that lie apart.
     sftp_root: Option<String>,
 }
 

@@ -58,11 +58,12 @@ struct Front {
     address: String,
     host: String,
     port: String,
-    /// For known_hosts: the certificate authority of all devices.
+    /// The line for known_hosts: the certificate authority of all devices.
     device_line: String,
-    /// For known_hosts: the relay's own key is certified as well, so who has this line need not hear of another key.
+    /// The line for known_hosts: the relay's own key is certified as well, so who has this line need not hear of
+    /// another key.
     authority_line: String,
-    /// For known_hosts: the relay's own key, and the next one, if there is one.
+    /// The lines for known_hosts: the relay's own key, and the next one, if there is one.
     relay_lines: Vec<String>,
     /// Their fingerprints, as `SHA256:…`.
     fingerprints: Vec<String>,

@@ -10,7 +10,7 @@ use super::super::table;
 use crate::clock::Timestamp;
 use crate::store::{RecordingRow, RecordingState};
 
-/// As many digits of an id as the table shows: of a million recordings, hardly two share them.
+/// The number of digits of an id that the table shows: of a million recordings, hardly two share them.
 pub(super) const SHORT_ID: usize = 10;
 
 /// A recording, for machines. These names are relied upon: they may be added to, never changed.

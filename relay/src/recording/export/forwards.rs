@@ -69,7 +69,7 @@ pub(crate) fn closed_line(forward: &ForwardClosed) -> String {
 /// The forwards that a recording has, for who looks at it. The names are relied upon.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct ShownForwards {
-    /// In the order in which they began.
+    /// The forwards, in the order in which they began.
     pub(crate) forwards: Vec<ShownForward>,
     /// The number of forwards beyond those that are listed.
     pub(crate) forwards_more: u64,

@@ -11,7 +11,7 @@ use crate::recording::verify::clock;
 /// The commands of a recording. The names are relied upon.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Ran {
-    /// In the order in which they began.
+    /// The commands, in the order in which they began.
     pub commands: Vec<RanCommand>,
     /// The number of commands beyond those that are listed.
     pub commands_more: u64,

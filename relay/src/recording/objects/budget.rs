@@ -13,9 +13,9 @@ use crate::store::{Store, StoreError, meta};
 /// The bounds, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Bounds {
-    /// For the recordings of one device; `None`: as much as all may have.
+    /// The bound of the recordings of one device; `None`: as much as all may have.
     pub device_max: Option<u64>,
-    /// For all recordings; `None`: as much as there is room for.
+    /// The bound of all recordings; `None`: as much as there is room for.
     pub max: Option<u64>,
     /// The free space to keep on the file system on which segments are received.
     pub min_free: u64,
@@ -60,7 +60,7 @@ pub(crate) enum Shortage {
     /// The device's budget.
     #[error("the recordings of this device have reached `device_max` of [recordings]")]
     Device(DeviceId),
-    /// That of all.
+    /// All recordings together are at their bound.
     #[error("all recordings together have reached `max` of [recordings]")]
     All,
     /// The disk.
@@ -83,7 +83,7 @@ pub(crate) struct Budget {
 /// A claim that was not granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NoRoom {
-    /// In what.
+    /// The bound that is short.
     pub(crate) shortage: Shortage,
     /// True if it is so since just now.
     pub(crate) is_new: bool,

@@ -13,7 +13,7 @@ use crate::recording::{RecordingError, lock};
 #[derive(Debug)]
 pub(crate) struct Checks {
     places: Arc<Semaphore>,
-    /// Of devices that have a check, or wait for one: whose it is.
+    /// The permits of devices that have a check, or wait for one.
     devices: Mutex<HashMap<DeviceId, Arc<Semaphore>>>,
 }
 

@@ -70,7 +70,7 @@ pub(crate) struct VerdictText {
     /// Any other contradiction to what the relay knows of the session.
     #[serde(default)]
     pub contradiction: Option<String>,
-    /// Why its forwards are not all proved.
+    /// The reason why its forwards are not all proved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forwards: Option<String>,
 }

@@ -31,9 +31,9 @@ use crate::tunnel::route::DeviceRoute;
 /// The destination of a channel that was opened for a session.
 #[derive(Debug)]
 pub(crate) enum Opened {
-    /// To a device that may be reached.
+    /// A device that may be reached.
     Device(Box<AdmittedRoute>),
-    /// To the relay's own console.
+    /// The relay's own console.
     Console,
 }
 

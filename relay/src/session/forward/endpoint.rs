@@ -21,7 +21,7 @@ use crate::session::registry::LiveSession;
 pub(crate) struct Destination {
     /// The direction.
     pub direction: Direction,
-    /// As the operator wrote it.
+    /// The endpoint, as the operator wrote it.
     pub place: Endpoint,
     /// The address that the device has dialled or listens on, or of the peer that has come to it, as soon as it says
     /// so.

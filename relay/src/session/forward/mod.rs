@@ -46,9 +46,9 @@ pub(crate) struct Ask {
     pub to: Destination,
     /// Opens the channel, or refuses it.
     pub reply: Box<dyn OpenReply>,
-    /// From the operator.
+    /// The input from the operator.
     pub input: InputReceiver,
-    /// To the operator.
+    /// The output to the operator.
     pub outlet: Arc<dyn Output>,
 }
 

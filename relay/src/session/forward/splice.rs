@@ -31,7 +31,7 @@ pub(super) struct Splice<'a> {
     pub(super) version: i64,
     /// The attributes of its recording.
     pub(super) summary: ForwardLog,
-    /// Until the channel is opened.
+    /// The reply that opens the channel, until it is opened.
     pub(super) reply: Option<Box<dyn OpenReply>>,
     /// Cancelled when bytes may pass.
     pub(super) opened: CancellationToken,

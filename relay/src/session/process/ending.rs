@@ -182,7 +182,7 @@ impl Process {
 /// Says lines of our own on one channel.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Notices<'a> {
-    /// To the operator.
+    /// The output to the operator.
     pub outlet: &'a dyn Output,
     /// True if the channel has a terminal.
     pub terminal: bool,

@@ -36,9 +36,9 @@ pub(crate) struct Session {
     pub route: DeviceRoute,
     /// The request to the device.
     pub open: Open,
-    /// From the operator.
+    /// The input from the operator.
     pub input: InputReceiver,
-    /// To the operator.
+    /// The output to the operator.
     pub outlet: Arc<dyn Output>,
     /// Its place in the registry.
     pub live: LiveGuard,

@@ -54,9 +54,9 @@ pub(crate) struct Ask {
     pub agent: Option<Arc<dyn ChannelOpener>>,
     /// Gets the live session as soon as there is one: the requester may have to end it.
     pub entered: Option<oneshot::Sender<Arc<LiveSession>>>,
-    /// From the operator.
+    /// The input from the operator.
     pub input: InputReceiver,
-    /// To the operator.
+    /// The output to the operator.
     pub outlet: Arc<dyn Output>,
 }
 
@@ -281,7 +281,7 @@ mod tests {
         );
         let sftp = terms(&held, TERMS_MINOR).unwrap().sftp.unwrap();
         assert_eq!((sftp.read_only, sftp.root.as_deref()), (true, Some("/srv")));
-        // Commands are held to nothing, and neither is who has no such role.
+        // Commands have no constraints, and neither have users without such a role.
         let free = authorized("", Ability::Sftp);
         let command = authorized("sftp = { read_only = true }", Ability::Exec);
         for authorized in [free, command] {

@@ -21,7 +21,7 @@ use crate::store::Traffic;
 pub(crate) struct Life {
     /// Its identifier.
     pub id: SessionId,
-    /// As whom the audit log knows the operator.
+    /// The actor that the audit log knows the operator as.
     pub actor: Actor,
     /// The operator's client.
     pub(crate) owner: ClientId,

@@ -27,7 +27,7 @@ pub(crate) struct LiveSession {
     pub life: Arc<Life>,
     /// The authorization: user, device, account, ability and terms; when it ends by the clock is [`Life::cutoffs`]'s.
     pub authorized: Authorized,
-    /// As what it knows the device.
+    /// The device, as the audit log knows it.
     pub device: DeviceFacts,
     /// The beginning of the command, if it is one: from outside, so escape it.
     pub command: Option<String>,
@@ -40,9 +40,9 @@ pub(crate) struct LiveSession {
 /// The facts of a session that the registry does not need, but its readers do.
 #[derive(Clone, Debug)]
 pub(crate) struct About {
-    /// As whom the audit log knows the operator.
+    /// The actor that the audit log knows the operator as.
     pub actor: Actor,
-    /// As what it knows the device.
+    /// The device, as the audit log knows it.
     pub device: DeviceFacts,
     /// The beginning of the command, if it is one.
     pub command: Option<String>,

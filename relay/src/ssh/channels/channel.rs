@@ -36,7 +36,7 @@ pub(crate) struct Waiting {
     pub target: Target,
     /// The result of the decision.
     pub opening: Arc<Opening>,
-    /// To the operator.
+    /// The half that writes to the operator.
     pub write: ChannelWriteHalf<Msg>,
     /// The session's end of the queue.
     pub input: InputReceiver,
@@ -54,7 +54,7 @@ pub(crate) struct Waiting {
 /// A channel of a connection.
 #[derive(Debug)]
 pub(crate) struct ChannelState {
-    /// Into its queue.
+    /// The sender of its queue.
     pub sender: InputSender,
     /// The kind that it was opened as, until something starts.
     pub waiting: Option<Waiting>,

@@ -133,9 +133,9 @@ impl Handler {
 
 /// The destination of a `direct-tcpip` channel.
 pub(super) enum ChannelRoute {
-    /// To the inside of a device's own connection.
+    /// The inside of a device's own connection.
     Jump(DeviceName),
-    /// To a host that a device dials, for this login.
+    /// A host that a device dials, for this login.
     Through(Account, DeviceName, Destination),
 }
 

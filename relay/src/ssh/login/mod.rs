@@ -27,7 +27,7 @@ use crate::ssh::login::attempts::{Attempts, shortened};
 
 /// The way in which the other end proves its identity.
 pub(crate) enum Proof {
-    /// By a key, on a TCP connection from this source.
+    /// A key, on a TCP connection from this source.
     Key(Source),
     /// It is the inside of a jump: the outer connection's proof counts, and the device is fixed.
     Jump(Box<Principal>, DeviceName),
@@ -163,7 +163,7 @@ impl Login {
         self.front.sessions.admit(&self.connection.client).await
     }
 
-    /// Lets in the user whom a key or certificate proved, if it proved any.
+    /// Admits the user that a key or certificate proved, if it proved any.
     async fn admit(&mut self, user: &str, proved: Option<Principal>) -> Auth {
         let Some(proved) = proved.filter(|_| !self.is_exhausted()) else {
             return self.refuse();

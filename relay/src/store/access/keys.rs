@@ -26,7 +26,7 @@ pub(crate) enum BoundKeyError {
         file: PathBuf,
         /// The fingerprint that the store has.
         expected: String,
-        /// That of the file's key.
+        /// The fingerprint of the file's key.
         found: String,
         /// The effect of another key.
         breaks: &'static str,

@@ -17,7 +17,7 @@ use crate::store::{Device, Durability, Labels, Store, StoreError, Write, devices
 /// A device that asks for membership, with a key that it has proved.
 #[derive(Clone, Debug)]
 pub(crate) struct Enrolment<'a> {
-    /// From its token.
+    /// The secret of its token.
     pub secret: &'a Secret,
     /// The key that it proved in the TLS handshake.
     pub key: PublicKey,

@@ -19,7 +19,7 @@ use crate::limits::CLONE_MEMORY;
 /// A device of the fleet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Device {
-    /// For as long as it keeps its key.
+    /// The id, which it has for as long as it keeps its key.
     pub id: DeviceId,
     /// Unique among the devices that are not revoked.
     pub name: DeviceName,
@@ -74,7 +74,7 @@ impl ClonedDevice {
 pub(crate) struct Presence {
     /// The verdict.
     pub state: PresenceState,
-    /// If offline: since when, or `None` if it never had a tunnel.
+    /// The time since which it is offline; `None` if it is online or never had a tunnel.
     pub since: Option<Timestamp>,
     /// The time at which it was last heard on a tunnel.
     pub last_seen: Option<Timestamp>,

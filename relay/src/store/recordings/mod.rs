@@ -81,13 +81,13 @@ pub(crate) struct NewRecording {
 /// The digests of what the relay has seen pass of a session.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SeenSession {
-    /// On its three streams.
+    /// The digests of its three streams.
     pub streams: [StreamDigest; 3],
-    /// Beside them.
+    /// The digest of what is sent beside them.
     pub control: ControlDigest,
-    /// What the records of its file operations or forwards take at most.
+    /// The maximum that the records of its file operations or forwards take.
     pub booked: u64,
-    /// How many forwards have a number in it.
+    /// The number of forwards that have a number in it.
     pub forwards: u32,
 }
 
@@ -122,7 +122,7 @@ pub(crate) struct Over {
     pub closing: Closing,
     /// True if the device started nothing.
     pub refused: bool,
-    /// By when its recording is expected.
+    /// The time by which its recording is expected.
     pub expected: Timestamp,
 }
 

@@ -61,13 +61,13 @@ pub(crate) struct RecordingFacts {
     pub control: Option<ControlDigest>,
     /// The end of the session; `None` while it runs, and if the relay was killed before it kept that.
     pub closing: Option<Closing>,
-    /// What the records of its file operations or forwards take at most.
+    /// The maximum that the records of its file operations or forwards take.
     pub booked: u64,
     /// The forwards of a recording of forwards that is not judged yet; `None` where an older relay did not keep them.
     pub forwards: Option<SeenForwards>,
     /// True if the device started nothing.
     pub refused: bool,
-    /// By when it is expected.
+    /// The time by which it is expected.
     pub expected: Option<Timestamp>,
     /// The reason why the relay could not follow its file operations to the end.
     pub unfollowed: Option<String>,
@@ -128,17 +128,17 @@ pub(crate) fn recorded_kind(kind: Ability) -> RecordedKind {
 /// The filter of a listing.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RecordingFilter {
-    /// By this user.
+    /// Those of this user.
     pub user: Option<String>,
-    /// By this user, who may see no others.
+    /// Those of this user, who may see no others.
     pub own: Option<UserId>,
-    /// On the device that had this name then.
+    /// Those on the device that had this name then.
     pub device: Option<String>,
     /// Begun at or after.
     pub since: Option<Timestamp>,
-    /// In this state.
+    /// Those in this state.
     pub state: Option<RecordingState>,
-    /// Of this kind.
+    /// Those of this kind.
     pub kind: Option<Ability>,
     /// Only with a terminal.
     pub interactive: bool,

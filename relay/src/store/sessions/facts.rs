@@ -81,7 +81,7 @@ pub(crate) struct FactsRow {
 }
 
 impl FactsRow {
-    /// Whether it is of a recording of forwards.
+    /// Returns whether it is of a recording of forwards.
     pub(crate) fn is_of_forwards(&self) -> bool {
         self.kind == Ability::Forward.as_str()
     }

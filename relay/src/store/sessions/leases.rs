@@ -13,7 +13,7 @@ use crate::store::{Durability, RELAY_HEARTBEAT_STALE, RelayId, Store, StoreError
 pub(crate) struct LeaseRow {
     /// The relay run that holds it.
     pub relay: RelayId,
-    /// That run's number for it.
+    /// The number that the run has for it.
     pub number: i64,
     /// The quota.
     pub quota: Quota,

@@ -8,7 +8,7 @@ use thiserror::Error;
 use crate::limits::MIN_RSA_BITS;
 use crate::store::UserKey;
 
-/// As OpenSSH: longer ones cost the relay too much at each login.
+/// The longest RSA keys, as with OpenSSH: longer ones cost the relay too much at each login.
 const MAX_RSA_BITS: usize = 16_384;
 /// Most keys in one file: one operator's, not a whole company's.
 const MAX_KEYS: usize = 64;

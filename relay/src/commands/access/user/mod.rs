@@ -108,7 +108,7 @@ enum RoleCommand {
     },
     /// Take a role from a user
     Rm {
-        /// From whom
+        /// The name of the user
         name: UserName,
         /// The role
         role: RoleName,
@@ -127,7 +127,7 @@ enum PrincipalCommand {
     },
     /// Take a principal from a user
     Rm {
-        /// From whom
+        /// The name of the user
         name: UserName,
         /// The principal
         #[arg(value_parser = principal)]

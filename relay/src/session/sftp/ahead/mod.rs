@@ -51,7 +51,7 @@ pub(crate) struct Ahead {
 /// A part of what passes on: a range of what came, or something else.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Part {
-    /// From here to there.
+    /// A range of what came, unchanged.
     Same(Range<usize>),
     /// This.
     Other(Vec<u8>),

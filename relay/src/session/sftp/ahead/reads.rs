@@ -30,7 +30,7 @@ pub(super) struct Guess {
 enum Stage {
     /// The device was asked.
     Asked,
-    /// And so was the relay, by this number.
+    /// The client has asked for it too, by this number.
     Wanted(u32),
     /// The device has answered this.
     Here(Vec<u8>),

@@ -440,7 +440,7 @@ type Put = (u8, u8, u8, bool);
 struct Client {
     talk: Talk,
     device: Device,
-    /// On their way, in both directions.
+    /// The bytes on their way, in both directions.
     there: Vec<u8>,
     back: Vec<u8>,
     heard: Vec<u8>,

@@ -129,10 +129,10 @@ struct Snapshot {
 struct UserState {
     email: Option<String>,
     disabled: bool,
-    /// In order.
+    /// The names of the roles, in order.
     roles: Vec<String>,
     keys: Vec<UserKey>,
-    /// In order.
+    /// The principals, in order.
     principals: Vec<String>,
 }
 
