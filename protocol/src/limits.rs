@@ -39,6 +39,9 @@ pub const ON_DISCONNECT_MINOR: u16 = 5;
 /// rest.
 pub const MAX_DENIED_LOGINS: usize = 64;
 
+/// Most other names of an account that a device reports: more than any system gives one user id.
+pub const MAX_ACCOUNT_NAMES: usize = 16;
+
 /// Longest device name: a DNS label, so that a name can stand in a host name.
 pub const MAX_DEVICE_NAME: usize = 63;
 

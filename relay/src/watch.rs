@@ -52,14 +52,19 @@ async fn look(
     seen: &mut SeenVersions,
 ) -> Result<(), StoreError> {
     let data = sessions.store.data_version().await?;
-    if data == seen.data {
+    let is_unjudged = sessions.live.take_unjudged();
+    if data == seen.data && !is_unjudged {
         return Ok(());
     }
     reload_host_keys(front, seen).await;
     // Read before the facts: what is read after it is at least as new.
     let access = sessions.store.access_version().await?;
-    if access != seen.access {
-        if !enforce::enforce(sessions).await? {
+    if access != seen.access || is_unjudged {
+        let judged = enforce::enforce(sessions).await;
+        if is_unjudged && !matches!(judged, Ok(true)) {
+            sessions.live.set_unjudged();
+        }
+        if !judged? {
             warn!("a session that was ordered to end has not let go of its device: looking again");
             return Ok(());
         }

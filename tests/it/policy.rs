@@ -359,4 +359,37 @@ fn another_name_for_root_is_root() {
         &format!("[roles.tech]\n[roles.tech.allow]\n{allow}\n"),
     );
     assert_eq!(run_as("toor").ok().out(), "0\n");
+    // A rule that denies root from now on ends it under every name, and so does a lock.
+    let start = |login: &str| {
+        let mut ssh = bob.ssh(Way::Direct, login, "kitchen-cam");
+        let session = Running::start(ssh.args(["--", "echo started; cat"]));
+        session.wait_out("started");
+        session
+    };
+    let (toor, mut tester) = (start("toor"), start("tester"));
+    apply(
+        &relay,
+        &format!(
+            "[roles.tech]\n[roles.tech.allow]\n{allow}\n[roles.tech.deny]\nlogins = ['root']\n"
+        ),
+    );
+    let ended = toor.wait(SOON).exits(255);
+    ended.says("[holdfast] closed: your access to this relay was changed");
+    assert!(tester.is_alive());
+    apply(
+        &relay,
+        &format!("[roles.tech]\n[roles.tech.allow]\n{allow}\n"),
+    );
+    let toor = start("toor");
+    relay.admin(&["lock", "login", "root"]).ok();
+    toor.wait(SOON)
+        .exits(255)
+        .says("[holdfast] closed: locked by the relay's administrator");
+    // A lock that stood before the session ends it as soon as the device has said whose it is.
+    let mut ssh = bob.ssh(Way::Direct, "toor", "kitchen-cam");
+    let late = Running::start(ssh.args(["--", "cat"]));
+    late.wait(SOON)
+        .exits(255)
+        .says("[holdfast] closed: locked by the relay's administrator");
+    assert!(tester.is_alive());
 }

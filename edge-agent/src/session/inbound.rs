@@ -241,7 +241,8 @@ fn event_of(message: &SessionMessage) -> Option<Event<'static>> {
         | SessionMessage::Refused(_)
         | SessionMessage::Exit(_)
         | SessionMessage::Address(_)
-        | SessionMessage::Incoming(_) => None,
+        | SessionMessage::Incoming(_)
+        | SessionMessage::Names(_) => None,
     }
 }
 

@@ -6,8 +6,10 @@ use core::net::SocketAddr;
 use serde::Deserialize;
 
 use super::{CodecError, decode_body, encode_body};
-use crate::ids::SessionId;
-use crate::limits::{MAX_DATA_FRAME, MAX_DENIED_LOGINS, MAX_OPEN_MESSAGE, MAX_SESSION_MESSAGE};
+use crate::ids::{Login, SessionId};
+use crate::limits::{
+    MAX_ACCOUNT_NAMES, MAX_DATA_FRAME, MAX_DENIED_LOGINS, MAX_OPEN_MESSAGE, MAX_SESSION_MESSAGE,
+};
 use crate::wire::{
     ChainKey, Exit, ForwardLogRef, Incoming, Open, RecordingMode, RecordingTerms, SessionRefusal,
     Signal, StdinMode, WindowSize,
@@ -28,6 +30,7 @@ const SIGNAL: u8 = 8;
 const EXIT: u8 = 9;
 const ADDRESS: u8 = 10;
 const INCOMING: u8 = 11;
+const NAMES: u8 = 12;
 
 /// One of the byte streams of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +68,9 @@ pub enum SessionMessage {
     Address(SocketAddr),
     /// Device to relay: a connection waits on a port.
     Incoming(Incoming),
+    /// Device to relay, before `Accepted`: the other logins with the user id of the session's account, at most
+    /// [`MAX_ACCOUNT_NAMES`]. A relay that is older than minor version 5 skips it.
+    Names(Vec<Login>),
 }
 
 impl SessionMessage {
@@ -83,6 +89,7 @@ impl SessionMessage {
             Self::Exit(exit) => (EXIT, encode_body(exit, MAX_SESSION_MESSAGE)?),
             Self::Address(address) => (ADDRESS, encode_body(address, MAX_SESSION_MESSAGE)?),
             Self::Incoming(incoming) => (INCOMING, encode_body(incoming, MAX_SESSION_MESSAGE)?),
+            Self::Names(names) => (NAMES, encode_body(names, MAX_SESSION_MESSAGE)?),
         };
         Ok([header(kind, body.len()).as_slice(), &body].concat())
     }
@@ -210,6 +217,13 @@ impl FrameReader {
             EXIT => SessionMessage::Exit(decode_body(&body, kind.into())?),
             ADDRESS => SessionMessage::Address(decode_body(&body, kind.into())?),
             INCOMING => SessionMessage::Incoming(decode_body(&body, kind.into())?),
+            NAMES => {
+                let names: Vec<Login> = decode_body(&body, kind.into())?;
+                if names.len() > MAX_ACCOUNT_NAMES {
+                    return Err(CodecError::Malformed { kind: kind.into() });
+                }
+                SessionMessage::Names(names)
+            }
             _ => return Ok(None),
         }))
     }
@@ -308,7 +322,7 @@ fn data_stream(kind: u8) -> Option<DataStream> {
 }
 
 fn is_known(kind: u8) -> bool {
-    kind <= INCOMING
+    kind <= NAMES
 }
 
 fn bound(kind: u8) -> usize {

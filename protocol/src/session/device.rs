@@ -117,7 +117,8 @@ impl DeviceSession {
                 | SessionMessage::Refused(_)
                 | SessionMessage::Exit(_)
                 | SessionMessage::Address(_)
-                | SessionMessage::Incoming(_),
+                | SessionMessage::Incoming(_)
+                | SessionMessage::Names(_),
             ) => return Err(SessionViolation::Direction),
         }
         Ok(())

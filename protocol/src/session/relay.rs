@@ -1,9 +1,11 @@
 //! A session on the relay: what the device may say, and what it means for the operator's channel.
 
+use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use super::SessionViolation;
 use crate::codec::frame::{DataStream, SessionMessage};
+use crate::ids::Login;
 use crate::wire::{Exit, Incoming, Open, SessionRefusal, Work};
 
 /// Describes what a message of the device means.
@@ -22,6 +24,8 @@ pub enum RelayEvent {
     Address(SocketAddr),
     /// A connection waits on a port.
     Incoming(Incoming),
+    /// The other logins with the user id of the session's account.
+    Names(Vec<Login>),
 }
 
 /// Describes what the stream of a session carries, by what its `Open` asked for. It says which messages may come.
@@ -69,6 +73,8 @@ impl Carries {
 pub struct RelaySession {
     carries: Carries,
     answered: bool,
+    /// True if the other names of its account have come.
+    named: bool,
     /// True if its address has come.
     addressed: bool,
     /// True if data or an announcement has come: no address follows them.
@@ -93,6 +99,7 @@ impl RelaySession {
         Self {
             carries,
             answered: false,
+            named: false,
             addressed: false,
             began: false,
             number: None,
@@ -139,6 +146,7 @@ impl RelaySession {
             {
                 Err(SessionViolation::Answer)
             }
+            SessionMessage::Names(names) => self.names(names),
             SessionMessage::Address(address) => self.address(address),
             SessionMessage::Incoming(incoming) => self.incoming(incoming),
             SessionMessage::Eof if self.output_ended => Err(SessionViolation::AfterEof),
@@ -173,6 +181,21 @@ impl RelaySession {
                 Ok(())
             }
         }
+    }
+
+    /// Takes the other names of the account: once, before the answer, so that all that follows is judged by them.
+    fn names(&mut self, names: Vec<Login>) -> Result<RelayEvent, SessionViolation> {
+        if matches!(self.carries, Carries::Recording) {
+            return Err(SessionViolation::Kind);
+        }
+        if self.answered {
+            return Err(SessionViolation::Answer);
+        }
+        if self.named {
+            return Err(SessionViolation::Repeated);
+        }
+        self.named = true;
+        Ok(RelayEvent::Names(names))
     }
 
     /// Returns where a connection leads or a port listens: once, before anything else.
@@ -284,6 +307,22 @@ mod tests {
 
     const HOME: SocketAddr =
         SocketAddr::new(core::net::IpAddr::V4(core::net::Ipv4Addr::LOCALHOST), 1);
+
+    #[test]
+    fn names_of_the_account_come_once_and_before_the_answer() {
+        let names = || SessionMessage::Names(alloc::vec![Login::new("root").unwrap()]);
+        let mut session = RelaySession::default();
+        assert!(matches!(
+            session.handle_message(names()),
+            Ok(RelayEvent::Names(_))
+        ));
+        let again = session.handle_message(names());
+        assert_eq!(again, Err(SessionViolation::Repeated));
+        let late = accepted(Carries::Process { agent: false }).handle_message(names());
+        assert_eq!(late, Err(SessionViolation::Answer));
+        let nowhere = RelaySession::new(Carries::Recording).handle_message(names());
+        assert_eq!(nowhere, Err(SessionViolation::Kind));
+    }
 
     fn accepted(carries: Carries) -> RelaySession {
         let mut session = RelaySession::new(carries);

@@ -614,6 +614,11 @@ fn what_opens_a_forward() {
         SessionMessage::Address(v4()),
         "0a 000008 00 c0000207 dec602",
     );
+    let names = ["root", "pi"].map(|name| Login::new(name).unwrap());
+    frame(
+        SessionMessage::Names(names.into()),
+        "0c 000009 02 04 726f6f74 02 7069",
+    );
 }
 
 #[test]

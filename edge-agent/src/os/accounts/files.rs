@@ -6,6 +6,8 @@ use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use holdfast_protocol::ids::Login;
+
 use super::Account;
 use crate::os::limits::{MAX_ACCOUNT_FILE, MAX_GROUPS};
 
@@ -95,6 +97,15 @@ impl AccountFiles {
         accounts
             .find(|account| account.uid == uid)
             .map(|account| account.name)
+    }
+
+    /// Returns the names of all accounts with this number, as far as they can be logins.
+    pub(crate) fn logins_of(&self, uid: u32) -> Vec<Login> {
+        let accounts = lines(&self.passwd).filter_map(|line| passwd_line(line, None));
+        let named = accounts.filter(|account| account.uid == uid);
+        named
+            .filter_map(|account| Login::new(&account.name).ok())
+            .collect()
     }
 
     /// Returns the number of the group of this name.

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::ids::Login;
-use holdfast_protocol::limits::MAX_REASON;
+use holdfast_protocol::limits::{MAX_ACCOUNT_NAMES, MAX_REASON};
 use holdfast_protocol::wire::SessionRefusal;
 
 use crate::os::clock::WallTime;
@@ -102,6 +102,29 @@ fn add_account(files: &mut AccountFiles, name: &str) -> io::Result<()> {
     let groups = nss::ask("initgroups", name)?.unwrap_or_default();
     files.add(name, &line, &shadow, &groups);
     Ok(())
+}
+
+/// Returns the other logins with the user id of `login`, by which the relay judges a session when access changes. `root` is
+/// user id 0, also where the files do not say so. Accounts of a directory have none.
+pub(crate) fn other_names(login: &Login) -> Vec<Login> {
+    // What cannot be read was refused when the session was admitted.
+    let files = AccountFiles::read(Path::new("/etc"));
+    files.map_or_else(|_| Vec::new(), |files| names_beside(&files, login))
+}
+
+fn names_beside(files: &AccountFiles, login: &Login) -> Vec<Login> {
+    let Some(uid) = uid_of(files, login) else {
+        return Vec::new();
+    };
+    let root = (uid == 0).then(|| Login::new("root").ok()).flatten();
+    let mut names: Vec<Login> = root.into_iter().chain(files.logins_of(uid)).collect();
+    names.sort_unstable();
+    names.dedup();
+    names.retain(|name| name != login);
+    // Whatever is cut, `root` stays.
+    names.sort_by_key(|name| name.as_str() != "root");
+    names.truncate(MAX_ACCOUNT_NAMES);
+    names
 }
 
 /// Returns the rules: `agent` is who the agent runs as, `now` the time since 1970.
@@ -311,6 +334,22 @@ mod tests {
         let files = AccountFiles::new(b"toor:x:0:0::/:/bin/sh\n".to_vec(), vec![], vec![]);
         let toor = decide(&files, &login("toor"), &[login("root")], 0, NOW);
         assert_eq!(toor, Err(SessionRefusal::DeniedAs(login("root"))));
+    }
+
+    #[test]
+    fn other_names_are_those_of_the_same_user_id() {
+        let names = |login: &str| {
+            let names = names_beside(&files(), &Login::new(login).unwrap());
+            let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+            names.join(" ")
+        };
+        assert_eq!(names("toor"), "root");
+        assert_eq!(names("pi"), "pi-too");
+        assert_eq!(names("pi-too"), "pi");
+        assert_eq!(names("no-such"), "");
+        let alone = AccountFiles::new(b"toor:x:0:0::/:/bin/sh\n".to_vec(), vec![], vec![]);
+        let toor = names_beside(&alone, &Login::new("toor").unwrap());
+        assert_eq!(toor, [Login::new("root").unwrap()]);
     }
 
     #[test]

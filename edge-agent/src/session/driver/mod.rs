@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use futures_lite::FutureExt as _;
 use futures_lite::future::yield_now;
 use holdfast_protocol::codec::frame::SessionMessage;
+use holdfast_protocol::ids::Login;
 use holdfast_protocol::recording::record::EndReason;
 use holdfast_protocol::session::{Departure, DeviceAction, DeviceSession};
 use holdfast_protocol::wire::{Exit, ForwardLogRef, Open, SessionRefusal, Signal, Work};
@@ -30,7 +31,7 @@ use super::inbound::{Inbound, InputSink};
 use super::outbound::Outbound;
 use super::registry::{SessionSlot, Sessions, SlotKind};
 use crate::os::process::Process;
-use crate::os::{environment, pty};
+use crate::os::{accounts, environment, pty};
 use crate::recording::{LoggedForward, NotRecordable, Recording};
 use crate::session::launch::{Common, Ends, PamSession, launch};
 use crate::session::limits::{
@@ -58,6 +59,8 @@ pub(super) struct SessionDriver {
     terminal: Option<Arc<Async<OwnedFd>>>,
     /// The connection that a forward has dialled, in the place of a process.
     socket: Option<Arc<Async<OwnedFd>>>,
+    /// Other logins with the user id of the session's account, until they were reported to the relay.
+    names: Vec<Login>,
     /// The address that was dialled, until it was reported to the relay.
     address: Option<SocketAddr>,
     /// Holds where the session's processes reach the operator's SSH agent.
@@ -102,6 +105,7 @@ impl SessionDriver {
             exited: None,
             terminal: None,
             socket: None,
+            names: Vec::new(),
             address: None,
             agent: None,
             epoch: clock::instant(),
@@ -198,6 +202,10 @@ impl SessionDriver {
         match action {
             DeviceAction::Start(open) => self.start(open).await,
             DeviceAction::Send(message) => {
+                if message == SessionMessage::Accepted && !self.names.is_empty() {
+                    let names = take(&mut self.names);
+                    self.send(&SessionMessage::Names(names));
+                }
                 self.send(&message);
                 if message == SessionMessage::Accepted
                     && let Some(address) = self.address.take()
@@ -239,6 +247,9 @@ impl SessionDriver {
             return self.cancelled_before_start(gone);
         }
         let denied = open.terms.denied_logins.clone();
+        if !matches!(open.work, Work::Forwards) {
+            self.names = accounts::other_names(&open.login);
+        }
         match open.work {
             Work::Connect(to) => return self.dial(open.login, denied, to).await,
             // Boxed: a session with a process would hold the room for all that a port needs.

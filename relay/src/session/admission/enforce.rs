@@ -139,15 +139,17 @@ async fn judge_session(
     let Some(subject) = facts.subject(user) else {
         return Ok(Some(access_changed()));
     };
-    let lock_subject = LockSubject {
-        user,
-        roles: &subject.user.roles,
-        client: session.client.ip(),
-        device: Some(device.id),
-        login: Some(authorized.login()),
-    };
-    if let Some(locked) = facts.locked(&lock_subject) {
-        return Ok(Some(locked));
+    for login in session.logins() {
+        let lock_subject = LockSubject {
+            user,
+            roles: &subject.user.roles,
+            client: session.client.ip(),
+            device: Some(device.id),
+            login: Some(login),
+        };
+        if let Some(locked) = facts.locked(&lock_subject) {
+            return Ok(Some(locked));
+        }
     }
     let now = authorized.now(Facts {
         subject,

@@ -258,6 +258,7 @@ impl Sessions {
                     let _ = to.address.set(address);
                     return Ok((send, ear));
                 }
+                RelayEvent::Names(names) => live.session().set_names(names),
                 RelayEvent::Refused(why) => {
                     return Err(refused(live, to, &why));
                 }

@@ -160,6 +160,10 @@ impl Down<'_, '_> {
             RelayEvent::Exited(Exit::Status(0)) => Err(ForwardEnd::Closed),
             RelayEvent::Exited(_) => Err(ForwardEnd::BrokenOff),
             RelayEvent::Refused(why) => Err(refused(self.splice, &why)),
+            RelayEvent::Names(names) => {
+                self.splice.session.set_names(names);
+                Ok(())
+            }
             RelayEvent::Incoming(_) => Err(SessionViolation::Kind.into()),
         }
     }

@@ -69,6 +69,10 @@ impl<'a> Down<'a> {
                 }
                 None => Err(SessionViolation::Kind.into()),
             },
+            RelayEvent::Names(names) => {
+                self.session.set_names(names);
+                Ok(())
+            }
             RelayEvent::Address(_) => Err(SessionViolation::Kind.into()),
             RelayEvent::Refused(why) => {
                 let authorized = &self.session.authorized;

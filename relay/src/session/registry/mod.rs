@@ -6,9 +6,10 @@ pub(crate) mod publish;
 
 use std::collections::HashMap;
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use holdfast_protocol::ids::SessionId;
+use holdfast_protocol::ids::{Login, SessionId};
 use tokio::sync::{Notify, watch};
 
 use super::forward::Destination;
@@ -35,6 +36,10 @@ pub(crate) struct LiveSession {
     pub terminal: bool,
     /// The destination, if it is a forward.
     pub destination: Option<Destination>,
+    /// The other logins with the user id of its account, once the device has reported them.
+    names: OnceLock<Vec<Login>>,
+    /// The registry's [`Live::unjudged`].
+    unjudged: Arc<AtomicBool>,
 }
 
 /// The facts of a session that the registry does not need, but its readers do.
@@ -120,6 +125,8 @@ pub(crate) struct Live {
     consoles: Mutex<HashMap<SessionId, Arc<ConsoleStream>>>,
     count: watch::Sender<usize>,
     changed: Notify,
+    /// Whether names of an account have come that no change of access was judged by yet.
+    unjudged: Arc<AtomicBool>,
 }
 
 /// A session's place in the registry, for as long as it lives.
@@ -158,6 +165,8 @@ impl Live {
             command,
             terminal,
             destination,
+            names: OnceLock::new(),
+            unjudged: self.unjudged.clone(),
         });
         let mut sessions = self.lock();
         sessions.insert(id, session.clone());
@@ -169,6 +178,17 @@ impl Live {
             session,
             ended,
         }
+    }
+
+    /// Returns whether sessions have to be judged anew, because other names of their accounts have come. The answer is given
+    /// once.
+    pub(crate) fn take_unjudged(&self) -> bool {
+        self.unjudged.swap(false, Ordering::AcqRel)
+    }
+
+    /// Notes that sessions could not be judged by the names of their accounts yet.
+    pub(crate) fn set_unjudged(&self) {
+        self.unjudged.store(true, Ordering::Release);
     }
 
     /// Returns every live session.
@@ -277,7 +297,29 @@ impl LiveSession {
         // The device restricts a session to its terms at the start.
         let is_held = self.authorized.ability() == Ability::Sftp;
         let same_terms = !is_held || self.authorized.terms().sftp == now.terms().sftp;
-        same_terms && self.may_still_lead(now)
+        same_terms && !self.is_denied_by_name(now) && self.may_still_lead(now)
+    }
+
+    /// Notes the other logins with the user id of its account, as the device reports them. What changed since the session was
+    /// authorized is judged by them soon.
+    pub(crate) fn set_names(&self, names: Vec<Login>) {
+        if !names.is_empty() && self.names.set(names).is_ok() {
+            self.unjudged.store(true, Ordering::Release);
+        }
+    }
+
+    /// Returns its login and all other names of the same account.
+    pub(crate) fn logins(&self) -> impl Iterator<Item = &Login> {
+        let others = self.names.get().into_iter().flatten();
+        std::iter::once(self.authorized.login()).chain(others)
+    }
+
+    /// Returns whether the roles deny the account by another name now. A device that gets the denied logins with a session refuses it.
+    fn is_denied_by_name(&self, now: &Authorized) -> bool {
+        self.names.get().is_some_and(|names| {
+            let denied = now.denied_logins();
+            names.iter().any(|name| denied.contains(name))
+        })
     }
 }
 

@@ -181,6 +181,11 @@ impl russh::server::Handler for Handler {
         Ok(self.login.offered(user, &offer).await)
     }
 
+    async fn auth_signature_wrong(&mut self, _user: &str) -> Result<(), Self::Error> {
+        self.login.signature_wrong();
+        Ok(())
+    }
+
     async fn auth_publickey(
         &mut self,
         user: &str,

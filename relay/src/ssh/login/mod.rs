@@ -2,7 +2,6 @@
 
 pub(crate) mod attempts;
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use holdfast_protocol::ids::DeviceName;
@@ -41,8 +40,6 @@ pub(crate) struct Login {
     attempts: Arc<Attempts>,
     /// Keys that were offered. After [`MAX_KEY_OFFERS`] of them no key is good enough.
     offers: usize,
-    /// Keys that were worth proving and are not proved yet, by fingerprint: at most [`MAX_KEY_OFFERS`].
-    unproved: HashSet<String>,
     /// True if the connection is about to end for its many keys.
     is_ending: bool,
 }
@@ -57,7 +54,6 @@ impl Login {
             proof,
             attempts: Arc::default(),
             offers: 0,
-            unproved: HashSet::new(),
             is_ending: false,
         }
     }
@@ -104,7 +100,7 @@ impl Login {
     pub(crate) async fn offered(&mut self, user: &str, offer: &PublicKeyOffer<'_>) -> Auth {
         let key = offer.public_key;
         let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
-        self.attempts.note(user, Some(fingerprint.clone()));
+        self.attempts.note(user, Some(fingerprint));
         self.offers += 1;
         if self.is_exhausted() {
             return self.refuse();
@@ -114,27 +110,22 @@ impl Login {
         if !worth {
             return self.refuse();
         }
-        // russh asks here again about a key that was worth proving only after a signature that does not fit it; it
-        // reports those in no other way.
-        if !self.unproved.insert(fingerprint) {
-            self.attempts.note_wrong_signature();
-            if self.is_exhausted() {
-                return self.refuse();
-            }
-        }
         Auth::Accept
+    }
+
+    /// Counts a signature that does not fit a key that was worth proving. The client hears that it is refused.
+    pub(crate) fn signature_wrong(&self) {
+        self.attempts.note_wrong_signature();
     }
 
     /// Handles the proof of a key.
     pub(crate) async fn by_key(&mut self, user: &str, key: &PublicKey) -> Auth {
-        self.unproved.clear();
         let proved = auth::principal(&self.front.sessions.store, key).await;
         self.admit(user, proved).await
     }
 
     /// Handles the proof of the key of a certificate.
     pub(crate) async fn by_certificate(&mut self, user: &str, certificate: &Certificate) -> Auth {
-        self.unproved.clear();
         let (store, client) = (
             &self.front.sessions.store,
             self.connection.client.address.ip(),

@@ -1269,6 +1269,7 @@ impl Encrypted {
                             }
                         } else {
                             debug!("signature wrong");
+                            handler.auth_signature_wrong(user).await?; // HOLDFAST
                             auth_user.clear();
                             reject_auth_request(until, &mut self.write, auth_request).await?;
                         }

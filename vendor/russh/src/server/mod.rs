@@ -325,6 +325,16 @@ pub trait Handler: Sized {
         async { Ok(Auth::reject()) }
     }
 
+    // HOLDFAST: an addition.
+    /// A key that [`Handler::auth_publickey_offered`] accepts came with a signature that does not fit it.
+    #[allow(unused_variables)]
+    fn auth_signature_wrong(
+        &mut self,
+        user: &str,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send {
+        async { Ok(()) }
+    }
+
     /// Check authentication using an OpenSSH certificate. This method
     /// is called after the signature has been verified and key
     /// ownership has been confirmed.
