@@ -6,16 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast_protocol::codec::control::{self, ControlReader};
-use holdfast_protocol::limits::ALPN;
 use holdfast_protocol::wire::{AgentMessage, CloseCode, Refusal, RelayMessage};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, RecvStream, SendStream};
-use rustls::client::AlwaysResolvesClientRawPublicKeys;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::ring;
-use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
-use rustls::sign::CertifiedKey;
-use rustls::{DigitallySignedStruct, SignatureScheme};
 use tokio::time::timeout;
 
 /// How long the relay may take for what it does at once.
@@ -182,67 +175,6 @@ fn ended(error: ConnectionError) -> Ended {
 }
 
 fn config(seed: Option<[u8; 32]>) -> ClientConfig {
-    let builder = rustls::ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .unwrap()
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AnyRelay));
-    let mut tls = match seed {
-        None => builder.with_no_client_auth(),
-        Some(seed) => {
-            // RFC 8410, section 7: PKCS #8 around the seed.
-            let mut pkcs8 =
-                b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20".to_vec();
-            pkcs8.extend(seed);
-            let key = ring::sign::any_eddsa_type(&PrivatePkcs8KeyDer::from(pkcs8)).unwrap();
-            let public = CertificateDer::from(key.public_key().unwrap().to_vec());
-            let key = Arc::new(CertifiedKey::new(vec![public], key));
-            builder.with_client_cert_resolver(Arc::new(AlwaysResolvesClientRawPublicKeys::new(key)))
-        }
-    };
-    tls.alpn_protocols = vec![ALPN.to_vec()];
+    let tls = raw_key::client(seed.map(raw_key::seeded_key));
     ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()))
-}
-
-/// Who the relay is has no part in these tests.
-#[derive(Debug)]
-struct AnyRelay;
-
-impl ServerCertVerifier for AnyRelay {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SignatureScheme::ED25519]
-    }
-
-    fn requires_raw_public_keys(&self) -> bool {
-        true
-    }
 }
