@@ -144,7 +144,7 @@ async fn part_of_a_session_is_enough_for_audit() {
     for id in &ids {
         let id = holdfast_protocol::ids::SessionId::from_hex(id).unwrap();
         let event = Event::new(crate::audit::EventKind::SessionStart).session(id);
-        bed.context.audit.note(event).await;
+        bed.context.audit.record(event).await.unwrap();
     }
     let shown = bed.ok("audit --session 3F9").await;
     assert!(
