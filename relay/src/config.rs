@@ -119,7 +119,7 @@ impl Config {
         let exempt = file::exempt(file.penalty_exempt);
         let penalty_exempt = exempt.map_err(|problem| ConfigError::Parse {
             file: flags.config.clone().unwrap_or_default(),
-            problem,
+            problem: problem.to_string(),
         })?;
         Ok(Self {
             state: flags

@@ -12,6 +12,7 @@ use super::{ConfigError, DEFAULT_AUDIT_KEEP, PublicHost, SSH_EXPECTED, TUNNEL_EX
 use crate::audit::{Output, Settings as AuditSettings, WhenUnwritable};
 use crate::limits::{EXPECT_WITHIN, MAX_PENALTY_EXEMPT};
 use crate::model::form::text;
+use crate::model::invalid::Invalid;
 use crate::model::lock::network;
 use crate::recording::Settings as RecordingSettings;
 use crate::recording::objects::backend::{Bucket, StorageBackend};
@@ -201,23 +202,26 @@ impl<'de> Deserialize<'de> for Size {
 }
 
 /// Returns the networks of `penalty_exempt`.
-pub(super) fn exempt(networks: Vec<String>) -> Result<Vec<IpNet>, String> {
+pub(super) fn exempt(networks: Vec<String>) -> Result<Vec<IpNet>, Invalid> {
     if networks.len() > MAX_PENALTY_EXEMPT {
         let count = networks.len();
         return Err(format!(
             "penalty_exempt has {count} networks; the maximum is {MAX_PENALTY_EXEMPT}"
-        ));
+        )
+        .into());
     }
     let network = |text: &String| {
         let shown = Escaped(text);
         match network(text) {
             Some(IpNet::V6(long)) if long.prefix_len() > 64 => Err(format!(
                 "penalty_exempt: \"{shown}\" is longer than a /64, and a /64 counts as one source: name the /64"
-            )),
+            )
+            .into()),
             Some(network) => Ok(network),
             None => Err(format!(
                 "penalty_exempt: \"{shown}\" is not an address or network such as 203.0.113.0/24"
-            )),
+            )
+            .into()),
         }
     };
     networks.iter().map(network).collect()

@@ -9,6 +9,7 @@ use russh::keys::signature::Signer as _;
 use russh::keys::ssh_encoding::{Decode as _, Encode as _, Error};
 
 use crate::limits::MAX_HOST_KEY_PROOFS;
+use crate::model::invalid::Invalid;
 use crate::state::{State, StateError};
 
 /// The request that lists the relay's keys.
@@ -66,14 +67,15 @@ impl Listed {
     ///
     /// # Errors
     /// A sentence that says what was expected.
-    pub(super) fn prove(&mut self, session_id: &[u8], request: &[u8]) -> Result<Vec<u8>, String> {
+    pub(super) fn prove(&mut self, session_id: &[u8], request: &[u8]) -> Result<Vec<u8>, Invalid> {
         if self.proofs >= MAX_HOST_KEY_PROOFS {
             return Err(format!(
                 "this connection has asked for proofs of host keys {MAX_HOST_KEY_PROOFS} times, which is the maximum"
-            ));
+            )
+            .into());
         }
         self.proofs += 1;
-        let damaged = |_| "the request for proofs of host keys is damaged".to_owned();
+        let damaged = |_| Invalid::from("the request for proofs of host keys is damaged");
         let (mut rest, mut reply, mut count) = (request, Vec::new(), 0);
         while !rest.is_empty() {
             count += 1;
@@ -81,7 +83,8 @@ impl Listed {
             if count > listed {
                 return Err(format!(
                     "the relay proves at most the {listed} host keys that it listed"
-                ));
+                )
+                .into());
             }
             let wanted = Vec::<u8>::decode(&mut rest).map_err(damaged)?;
             let found = self
@@ -94,7 +97,7 @@ impl Listed {
             proof.encode(&mut reply).map_err(damaged)?;
         }
         if count == 0 {
-            return Err("the request for proofs of host keys names no key".to_owned());
+            return Err("the request for proofs of host keys names no key".into());
         }
         Ok(reply)
     }
@@ -198,10 +201,13 @@ mod tests {
         ] {
             let refused = listed(std::slice::from_ref(&one)).prove(SESSION, &request);
             let refused = refused.unwrap_err();
-            assert!(refused.contains(expected), "{refused}");
+            assert!(refused.to_string().contains(expected), "{refused}");
         }
         let refused = Listed::default().prove(SESSION, &short).unwrap_err();
-        assert!(refused.contains("at most the 0 host keys"), "{refused}");
+        assert!(
+            refused.to_string().contains("at most the 0 host keys"),
+            "{refused}"
+        );
     }
 
     #[test]
@@ -212,6 +218,6 @@ mod tests {
             listed.prove(SESSION, &request).unwrap();
         }
         let refused = listed.prove(SESSION, &request).unwrap_err();
-        assert!(refused.contains("is the maximum"), "{refused}");
+        assert!(refused.to_string().contains("is the maximum"), "{refused}");
     }
 }

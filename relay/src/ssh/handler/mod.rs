@@ -224,9 +224,9 @@ impl russh::server::Handler for Handler {
         }
         match self.host_keys.prove(session.session_id(), data) {
             Ok(proofs) => Ok(Some(proofs)),
-            Err(sentence) => {
+            Err(invalid) => {
                 // The answer has no place for words (RFC 4254 section 4): `ssh -v` shows these.
-                session.debug(true, &sentence, "")?;
+                session.debug(true, &invalid.to_string(), "")?;
                 Ok(None)
             }
         }
