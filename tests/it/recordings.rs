@@ -382,18 +382,24 @@ fn what_root_changes_on_the_device_is_named() {
 /// The agent finds at its start what is missing: nothing has to be uploaded for the verdict.
 #[test]
 fn segment_that_is_removed_from_the_device_is_named_at_its_start() {
-    let mut site = hoarding_site();
-    site.exec(Way::Direct, "head -c 3500000 /dev/urandom").ok();
-    wait_until(SOON, "several segments on the device", || {
-        segments(&site.device).len() > 2
-    });
-    site.device.stop();
-    let files = segments(&site.device);
-    fs::remove_file(&files[1]).unwrap();
-    site.device.run_online(&site.relay);
-    let row = wait_state(&site.relay, "tampered");
-    let reason = row["reason"].as_str().unwrap();
-    assert!(reason.starts_with("segment 1 is missing"), "{reason}");
+    let removed = |segment: usize| {
+        let mut site = hoarding_site();
+        site.exec(Way::Direct, "head -c 3500000 /dev/urandom").ok();
+        wait_until(SOON, "several segments on the device", || {
+            segments(&site.device).len() > 2
+        });
+        site.device.stop();
+        let files = segments(&site.device);
+        fs::remove_file(&files[segment]).unwrap();
+        site.device.run_online(&site.relay);
+        let row = wait_state(&site.relay, "tampered");
+        let reason = row["reason"].as_str().unwrap();
+        let named = format!("segment {segment} is missing");
+        assert!(reason.starts_with(&named), "{reason}");
+        (site, row)
+    };
+    removed(0);
+    let (site, row) = removed(1);
     let id = row["id"].as_str().unwrap();
     let said = site.relay.admin(&["recordings", "verify", id]).exits(5);
     let named = "is tampered: segment 1 is missing";

@@ -352,11 +352,36 @@ impl Ingest {
 
     /// Notes that the device says that the session has ended.
     pub fn handle_finished(&mut self, finished: &SessionFinished) {
+        let known = self.finished.as_ref();
+        if known.is_some_and(|known| finished.segments < known.segments) {
+            self.handle_fewer(finished);
+        }
         let unwanted = self.state.is_terminal() && self.gone.is_none();
         if self.finished.is_some() || unwanted {
             return self.answer(UploadAnswer::Noted(self.session));
         }
         self.actions.push_back(IngestAction::Keep(finished.clone()));
+    }
+
+    /// Judges a report of fewer segments than the device has reported before.
+    fn handle_fewer(&mut self, finished: &SessionFinished) {
+        let segment = finished.segments;
+        if self.state.is_terminal() || segment < self.next_segment() {
+            return;
+        }
+        self.gone = Some(segment);
+        self.settle(match finished.why {
+            // What is not on the disk yet may be lost with the power.
+            Some(EndReason::PowerLoss) => IngestState::Truncated(Truncated::Gone {
+                segment,
+                why: SegmentLost::PowerLoss,
+            }),
+            _ => IngestState::Tampered {
+                segment,
+                block: 0,
+                fault: IngestFault::Removed,
+            },
+        });
     }
 
     /// Notes that the report is kept.
@@ -383,8 +408,10 @@ impl Ingest {
             };
             let state = match gone.why {
                 SegmentLost::Corrupt => tampered(IngestFault::Damaged),
-                // Of the first, a device that was cut off may have written nothing; another was there.
-                SegmentLost::Missing if segment > 0 => tampered(IngestFault::Removed),
+                // Of the first, a device that was cut off may have written nothing: then it has reported no end.
+                SegmentLost::Missing if segment > 0 || self.finished.is_some() => {
+                    tampered(IngestFault::Removed)
+                }
                 why if self.stored.is_empty() => IngestState::Lost(LostReason::Gone(why)),
                 why => IngestState::Truncated(Truncated::Gone { segment, why }),
             };

@@ -19,6 +19,7 @@ use tempfile::TempDir;
 mod evidence;
 mod excess;
 mod forwards;
+mod removed;
 mod room;
 
 use super::verify::signed_verdict;

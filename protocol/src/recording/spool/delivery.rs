@@ -14,16 +14,26 @@ impl Spool {
         let finished = self.ended.iter().filter(|(_, ended)| !ended.noted);
         let finished = finished.map(|(session, ended)| {
             let (why, segments, hash) = ended.report;
-            UploadMessage::Finished(SessionFinished {
+            SessionFinished {
                 session: *session,
                 why,
                 segments,
                 hash,
-            })
+            }
         });
-        // What is gone comes first: a relay that knows how a recording ends would judge it without that.
+        // What is gone comes first: a relay that knows how a recording ends would judge it without that. Unless it is
+        // before the last segment: then the relay is to know that there were more.
+        let has_more = |finished: &SessionFinished| {
+            let gone = self.gone.get(&finished.session);
+            gone.is_some_and(|gone| gone.segment < finished.segments)
+        };
+        let first = finished.clone().filter(has_more);
+        let last = finished.filter(move |finished| !has_more(finished));
         let gone = self.gone.values().cloned().map(UploadMessage::Gone);
-        gone.chain(finished)
+        first
+            .map(UploadMessage::Finished)
+            .chain(gone)
+            .chain(last.map(UploadMessage::Finished))
     }
 
     /// Returns what may be uploaded, a session's segments in their order.

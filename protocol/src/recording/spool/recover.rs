@@ -117,6 +117,13 @@ impl Spool {
             lost_power,
             ..SegmentWalk::default()
         };
+        let before_first = found
+            .first()
+            .and_then(|first| first.name.index.checked_sub(1));
+        if let Some(index) = before_first {
+            // As a rule the relay has it. It alone knows whether it was removed.
+            self.report_gone(SegmentName { session, index }, SegmentLost::Missing);
+        }
         for (at, file) in found.iter().enumerate() {
             let newest = at + 1 == found.len();
             self.recover_file(file, newest, &mut state, medium, recovered);
@@ -127,6 +134,8 @@ impl Spool {
                 recovered.unfinished.push(session);
                 let why = match lost_power {
                     true => SegmentLost::PowerLoss,
+                    // It is here, and nothing of it can be read.
+                    false if file.name.index > 0 => SegmentLost::Unreadable,
                     false => SegmentLost::Missing,
                 };
                 self.report_gone(file.name, why);

@@ -521,7 +521,9 @@ fn words(state: IngestState, findings: Option<&Findings>) -> (RecordingState, Op
                     lost_text(why)
                 )),
                 Truncated::Expired => why("the rest was not delivered in time"),
-                Truncated::NoEnd => why("it stops without an end: its agent was killed"),
+                Truncated::NoEnd => {
+                    why("it stops without an end: its agent was killed, or its end was removed")
+                }
             };
             (RecordingState::Truncated, reason)
         }
@@ -587,7 +589,7 @@ fn lost_text(lost: SegmentLost) -> &'static str {
         SegmentLost::Corrupt => "it was damaged on the device",
         SegmentLost::Unreadable => "the device cannot read it",
         SegmentLost::NoRoom => "the device had no room for it",
-        SegmentLost::PowerLoss => "power_loss: the device lost power before anything was written",
+        SegmentLost::PowerLoss => "power_loss: the device lost power before it was written",
     }
 }
 
