@@ -22,13 +22,13 @@ fn verdict(relay: &Relay, hostile: &Hostile) -> Value {
 
 /// The same of a session of any kind, or of a forward.
 #[track_caller]
-fn judged_of(case: &str, arguments: &[&str]) -> (Relay, Value) {
+fn judged_of(case: &str, arguments: &[&str], input: &[u8]) -> (Relay, Value) {
     let relay = Relay::start();
     let alice = relay.admin_user();
     let hostile = Hostile::online(&relay, "mallory", case, 1);
     let mut ssh = alice.ssh(Way::Direct, &own_login(), hostile.name());
     // How it ends for the client is another matter.
-    run_with_input(ssh.args(arguments), b"abc");
+    run_with_input(ssh.args(arguments), input);
     let row = verdict(&relay, &hostile);
     (relay, row)
 }
@@ -68,7 +68,7 @@ fn forwards_are_compared_with_what_the_relay_passed_on() {
         ("dropped-forward", Some("forward 1 is missing in it")),
         ("true-forward-log", None),
     ] {
-        let (relay, row) = judged_of(case, &["-W", "127.0.0.1:7"]);
+        let (relay, row) = judged_of(case, &["-W", "127.0.0.1:7"], b"abc");
         let (state, code) = match reason {
             Some(_) => ("tampered", 5),
             None => ("complete", 0),
@@ -89,7 +89,11 @@ fn forwards_are_compared_with_what_the_relay_passed_on() {
 
 #[test]
 fn answer_that_was_not_asked_for_is_never_verified() {
-    let (relay, row) = judged_of("sftp-unasked-answer", &["-s", "sftp"]);
+    let (relay, row) = judged_of(
+        "sftp-unasked-answer",
+        &["-s", "sftp"],
+        &[0, 0, 0, 5, 1, 0, 0, 0, 3],
+    );
     assert_eq!(
         (&row["kind"], &row["verified"]),
         (&"sftp".into(), &false.into()),
