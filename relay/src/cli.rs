@@ -283,7 +283,7 @@ mod tests {
 
     use super::*;
 
-    /// The keys that a section of the configuration may have, as its own error lists them.
+    /// Returns the keys that a section of the configuration may have, as its own error lists them.
     fn keys(section: &str) -> BTreeSet<String> {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         io::Write::write_all(&mut file, format!("{section}no_such_key = 1\n").as_bytes()).unwrap();

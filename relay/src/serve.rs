@@ -150,8 +150,8 @@ pub(crate) async fn run(config: Config, state: State, store: Store) -> anyhow::R
     Ok(())
 }
 
-/// The names by which clients know the relay. `ssh` compares names without the port, and `ssh-add -h` as they are in
-/// known_hosts: there a port other than 22 is part of the name.
+/// Returns the names by which clients know the relay. `ssh` compares names without the port, and `ssh-add -h` as they
+/// are in known_hosts: there a port other than 22 is part of the name.
 fn own_names(config: &Config, bound: SocketAddr) -> anyhow::Result<Vec<String>> {
     let public = config.public_ssh(bound)?;
     let host = public.rsplit_once(':').map_or(&*public, |(host, _)| host);

@@ -82,7 +82,7 @@ pub(crate) fn text(entry: &AuditEntry, count: usize) -> String {
     line
 }
 
-/// A value in words: a list's items with commas between them.
+/// Returns a value in words: a list's items with commas between them.
 fn words(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),

@@ -64,7 +64,7 @@ enum Answer {
     Version(Vec<Vec<u8>>),
 }
 
-/// Why a file is not on a device.
+/// The reason why a file is not on a device.
 #[derive(Debug, Error)]
 pub(super) enum CopyError {
     /// The session ended too early.
@@ -86,7 +86,7 @@ pub(super) enum CopyError {
         what: &'static str,
         /// The status, as SFTP numbers them.
         code: u32,
-        /// What the server said, escaped.
+        /// The server's error text, escaped.
         text: String,
     },
     /// The relay cannot read the file any more.

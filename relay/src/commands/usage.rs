@@ -48,7 +48,7 @@ pub(super) fn console_tip(error: &clap::Error) -> &'static str {
     }
 }
 
-/// The remedy for the slips that people make with commands whose form is their own.
+/// Returns the remedy for the slips that people make with commands whose form is their own.
 fn tip(error: &clap::Error) -> Option<&'static str> {
     let (unknown, is_unknown) = (unknown(error), error.kind() == ErrorKind::UnknownArgument);
     let is_missing = error.kind() == ErrorKind::MissingRequiredArgument;

@@ -1,8 +1,9 @@
-//! What an operator asks to run on a device. A forward runs nothing and is asked for in other ways, so it is no part of this.
+//! What an operator asks to run on a device. A forward runs nothing and is asked for in other ways, so it is no part of
+//! this.
 
 use holdfast_protocol::wire::Work;
 
-/// What a session is to run.
+/// The work that a session is to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ProcessRequest {
     /// The account's login shell.

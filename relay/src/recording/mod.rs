@@ -209,7 +209,7 @@ impl Recordings {
         Ok(self.0.store.recording_unfollowed(id, why).await?)
     }
 
-    /// A forward in a recording is over, and this is known of it. It comes before [`Self::over`].
+    /// Notes that a forward in a recording is over, and what is known of it. It comes before [`Self::over`].
     ///
     /// # Errors
     /// [`RecordingError`]: then that forward is not proved.

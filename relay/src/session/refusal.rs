@@ -20,7 +20,7 @@ use crate::model::quota::Full;
 use crate::model::sftp::RootsApart;
 use crate::store::Device;
 
-/// Why something is not done.
+/// The reason why something is not done.
 #[derive(Debug, Error)]
 pub(crate) enum Refusal {
     /// The client has proved no user.
@@ -47,7 +47,7 @@ pub(crate) enum Refusal {
     /// The system gives no random numbers.
     #[error("the relay has no random numbers")]
     Random,
-    /// What was allowed is not allowed any more.
+    /// The request was allowed and is not allowed any more.
     #[error("your access to this relay was changed")]
     AccessChanged,
     /// The user is gone.
@@ -56,7 +56,7 @@ pub(crate) enum Refusal {
     /// The client is about to be closed.
     #[error("{}", .0.why)]
     Closing(Ending),
-    /// What was asked for is the name of nothing.
+    /// The request names nothing.
     #[error(transparent)]
     Target(#[from] TargetError),
     /// The device has no tunnel.

@@ -1,5 +1,6 @@
-//! The stream between the relay and a device, and the pump that moves what passes on it: one way for each direction, the
-//! same for a process and for a forward. What is done with what passes is their own: see [`Downward`] and [`Upward`].
+//! The stream between the relay and a device, and the pump that moves what passes on it: one way for each direction,
+//! the same for a process and for a forward. What is done with what passes is their own: see [`Downward`] and
+//! [`Upward`].
 //!
 //! Back-pressure runs the whole way. Towards the operator a read from the stream is followed by a wait for the output;
 //! towards the device a read from the input's queue is followed by a wait for the stream's flow control. Nothing is
@@ -26,7 +27,7 @@ use crate::tunnel::route::{DeviceRoute, DeviceStream};
 /// Chunks that are taken from a stream at once: of about 1.2 KiB each, they fill a splice buffer.
 const CHUNKS: usize = 32;
 
-/// Why a stream was not opened.
+/// The reason why a stream was not opened.
 #[derive(Debug)]
 pub(crate) enum OpenError {
     /// The request is longer than a message may be.
@@ -37,7 +38,8 @@ pub(crate) enum OpenError {
     Lost(String),
 }
 
-/// Opens a stream to a device and sends the request on it, with the priority of a terminal if it has one. The stream is in
+/// Opens a stream to a device and sends the request on it, with the priority of a terminal if it has one. The stream is
+/// in
 /// `slot` before anything is sent: it can be reset, however this ends.
 ///
 /// # Errors
@@ -62,7 +64,7 @@ pub(crate) async fn open<'s>(
     Ok(stream)
 }
 
-/// Why a pump stopped by itself.
+/// The reason why a pump stopped by itself.
 #[derive(Debug)]
 pub(crate) enum Broken {
     /// The operator's client takes nothing more.
@@ -86,7 +88,7 @@ pub(crate) struct Gather<'a> {
     output: &'a dyn Output,
     session: &'a LiveSession,
     buffer: BytesMut,
-    /// Which stream the buffer is of.
+    /// The stream of the buffer.
     stream: DataStream,
 }
 
@@ -135,12 +137,12 @@ impl<'a> Gather<'a> {
     }
 }
 
-/// What is done with what a device sends.
+/// Handles what a device sends.
 pub(crate) trait Downward: Send + Sync {
-    /// How the splice ends.
+    /// The way the splice ends.
     type End: From<Broken> + Send;
 
-    /// What was missing, if the stream ends before [`Self::message`] said that it is over.
+    /// The part that was missing, if the stream ends before [`Self::message`] said that it is over.
     const MISSING: &'static str;
 
     /// Returns what the relay tells the client by itself, when there is something.
@@ -218,12 +220,13 @@ async fn pump_down<D: Downward>(
     }
 }
 
-/// What is done with what a client sends.
+/// Handles what a client sends.
 pub(crate) trait Upward: Send + Sync {
-    /// How the splice ends.
+    /// The way the splice ends.
     type End: From<Broken> + Send;
 
-    /// Returns what the relay asks the device for by itself, when there is something. It goes before what the client sends.
+    /// Returns what the relay asks the device for by itself, when there is something. It goes before what the client
+    /// sends.
     fn own(&self) -> impl Future<Output = Bytes> + Send {
         std::future::pending()
     }
@@ -267,8 +270,8 @@ pub(crate) async fn up<U: Upward>(
             },
         };
         match sent {
-            // The device takes no more: the process or connection is gone, and the other direction will say how. What the
-            // operator still types goes nowhere, as with sshd.
+            // The device takes no more: the process or connection is gone, and the other direction will say how. What
+            // the operator still types goes nowhere, as with sshd.
             Ok(()) | Err(WriteError::Stopped(_)) => {}
             Err(WriteError::ConnectionLost(error)) => return Broken::Tunnel(error).into(),
             Err(error) => return Broken::Stream(error.to_string()).into(),
@@ -300,8 +303,8 @@ pub(crate) async fn send_message(
     send.write_chunk(frame.into()).await
 }
 
-/// Resolves a moment after the client has gone: it leaves what it sent last, and a device that takes none of it must not
-/// keep its process or connection.
+/// Resolves a moment after the client has gone: it leaves what it sent last, and a device that takes none of it must
+/// not keep its process or connection.
 pub(crate) async fn linger(gone: &CancellationToken) {
     gone.cancelled().await;
     sleep(FAREWELL_TIMEOUT).await;

@@ -10,15 +10,15 @@ use super::registry::{ForwardCount, SessionCount, Tunnel};
 use crate::audit::DeviceFacts;
 use crate::store::Device;
 
-/// How a device is reached.
+/// The route to a device.
 #[derive(Clone, Debug)]
 pub(crate) enum DeviceRoute {
     /// By a tunnel of this relay.
     Local(Arc<Tunnel>),
 }
 
-/// A stream to a device: one session, forward, listener or recording. If it is dropped without [`Self::reset`], the device
-/// still gets what it holds.
+/// A stream to a device: one session, forward, listener or recording. If it is dropped without [`Self::reset`], the
+/// device still gets what it holds.
 #[derive(Debug)]
 pub(crate) struct DeviceStream {
     /// To the device.

@@ -131,8 +131,8 @@ impl ShownForwards {
         }
     }
 
-    /// A row for each: when, direction, where to, its address there, from where, bytes sent and received, end. Escape
-    /// them.
+    /// Returns a row for each: when, direction, where to, its address there, from where, bytes sent and received, end.
+    /// Escape them.
     #[must_use]
     pub(crate) fn rows(&self) -> Vec<[String; 8]> {
         let dash = || "-".to_owned();

@@ -7,7 +7,7 @@ use holdfast_protocol::recording::record::{
 
 use super::*;
 
-/// The recording of a connection's forwards begins.
+/// Begins the recording of a connection's forwards.
 async fn begin(bed: &Bed) -> (StreamDigests, Device) {
     let session = bed.facts_of(SESSION, Ability::Forward);
     let begun = |key: &ChainKey| SessionStart::of(&Work::Forwards, None, &[], &terms(key));

@@ -50,7 +50,7 @@ pub(crate) struct Session {
     pub report: Report,
     /// The digests of what passes, if it is recorded.
     pub recorded: Option<Recorded>,
-    /// Whether it is what `scp -O` asks for.
+    /// True if it is what `scp -O` asks for.
     pub runs_scp: bool,
     /// The text that its operator reads before anything else.
     pub warning: Option<String>,

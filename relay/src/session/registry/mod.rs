@@ -125,7 +125,7 @@ pub(crate) struct Live {
     consoles: Mutex<HashMap<SessionId, Arc<ConsoleStream>>>,
     count: watch::Sender<usize>,
     changed: Notify,
-    /// Whether names of an account have come that no change of access was judged by yet.
+    /// True if names of an account have come that no change of access was judged by yet.
     unjudged: Arc<AtomicBool>,
 }
 
@@ -180,8 +180,8 @@ impl Live {
         }
     }
 
-    /// Returns whether sessions have to be judged anew, because other names of their accounts have come. The answer is given
-    /// once.
+    /// Returns whether sessions have to be judged anew, because other names of their accounts have come. The answer is
+    /// given once.
     pub(crate) fn take_unjudged(&self) -> bool {
         self.unjudged.swap(false, Ordering::AcqRel)
     }
@@ -300,8 +300,8 @@ impl LiveSession {
         same_terms && !self.is_denied_by_name(now) && self.may_still_lead(now)
     }
 
-    /// Notes the other logins with the user id of its account, as the device reports them. What changed since the session was
-    /// authorized is judged by them soon.
+    /// Notes the other logins with the user id of its account, as the device reports them. What changed since the
+    /// session was authorized is judged by them soon.
     pub(crate) fn set_names(&self, names: Vec<Login>) {
         if !names.is_empty() && self.names.set(names).is_ok() {
             self.unjudged.store(true, Ordering::Release);
@@ -314,7 +314,8 @@ impl LiveSession {
         std::iter::once(self.authorized.login()).chain(others)
     }
 
-    /// Returns whether the roles deny the account by another name now. A device that gets the denied logins with a session refuses it.
+    /// Returns whether the roles deny the account by another name now. A device that gets the denied logins with a
+    /// session refuses it.
     fn is_denied_by_name(&self, now: &Authorized) -> bool {
         self.names.get().is_some_and(|names| {
             let denied = now.denied_logins();

@@ -206,7 +206,7 @@ impl Waiting {
     }
 }
 
-/// Why a request of a channel is refused before anything runs on it.
+/// The reason why a request of a channel is refused before anything runs on it.
 #[derive(Debug, Error)]
 pub(crate) enum RequestRefusal {
     /// The channel has a terminal.
@@ -234,7 +234,7 @@ pub(crate) enum RequestRefusal {
     },
 }
 
-/// Why a variable is not passed on.
+/// The reason why a variable is not passed on.
 #[derive(Clone, Copy, Debug, Error)]
 pub(crate) enum VariableError {
     /// There are as many as there may be.

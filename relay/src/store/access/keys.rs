@@ -113,7 +113,7 @@ impl Store {
         write.commit().await
     }
 
-    /// The fingerprint that the store has of the key of this name.
+    /// Returns the fingerprint that the store has of the key of this name.
     async fn noted(&self, key: &KeyFingerprint) -> Result<Option<String>, StoreError> {
         let noted = sqlx::query_scalar(GET).bind(format!("{PREFIX}{}", key.name));
         Ok(noted.fetch_optional(&self.readers).await?)

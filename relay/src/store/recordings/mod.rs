@@ -197,7 +197,7 @@ impl Store {
         write.commit().await
     }
 
-    /// A forward in a recording is over, and this is known of it.
+    /// Notes that a forward in a recording is over, and what is known of it.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -414,7 +414,7 @@ impl Store {
     }
 }
 
-/// A count as the store holds it.
+/// Returns a count as the store holds it.
 fn stored(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }

@@ -209,7 +209,7 @@ impl Store {
         self.picked(filter, last, Some(most)).await
     }
 
-    /// The recordings whose id begins with these hexadecimal digits: no more than are named in a
+    /// Returns the recordings whose id begins with these hexadecimal digits: no more than are named in a
     /// refusal, and one.
     ///
     /// # Errors

@@ -125,7 +125,7 @@ impl Args {
     }
 }
 
-/// The identifier of the one session in the log that begins so. A whole one need not be there yet.
+/// Returns the identifier of the one session in the log that begins so. A whole one need not be there yet.
 async fn session(text: &str, context: &Context) -> Result<String, Failure> {
     if let Some(id) = SessionId::from_hex(text) {
         return Ok(id.to_string());

@@ -32,7 +32,7 @@ pub(crate) async fn check(store: &Store) -> Result<Vec<Finding>, StoreError> {
     Ok(found)
 }
 
-/// A user who is known by principals alone needs an authority to log in.
+/// Checks that there is an authority for users who are known by principals alone: they need one to log in.
 fn without_authority(row: &UserRow, has_authority: bool) -> Option<Finding> {
     let needs_one = row.keys.is_empty() && !row.principals.is_empty();
     (needs_one && !has_authority).then(|| {
@@ -44,7 +44,7 @@ fn without_authority(row: &UserRow, has_authority: bool) -> Option<Finding> {
     })
 }
 
-/// The relay's own shell can do everything; over SSH an admin is needed who can log in.
+/// Checks that an admin can log in over SSH: the relay's own shell can do everything.
 fn no_admin(users: &[UserRow], roles: &[Role], has_authority: bool) -> Option<Finding> {
     let role = |name: &String| {
         let own = roles.iter().find(|role| role.name.as_str() == name);
