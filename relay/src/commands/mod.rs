@@ -6,16 +6,11 @@ pub(crate) mod access;
 pub(crate) mod admin;
 mod answer;
 mod args;
-mod caller;
-mod confirm;
+pub(crate) mod call;
 pub(crate) mod devices;
-mod fold;
-mod input;
 mod line;
-pub(crate) mod permit;
 mod recordings;
 mod sessions;
-mod table;
 mod usage;
 
 use std::io;
@@ -39,8 +34,8 @@ use crate::store::{self, Store, StoreError};
 
 pub(crate) use crate::output::{DONE, FAILED, Out, USAGE};
 pub(crate) use admin::doctor::unopened;
-pub(crate) use caller::Caller;
-pub(crate) use permit::permit;
+pub(crate) use call::caller::Caller;
+pub(crate) use call::permit::permit;
 pub(crate) use recordings::{own_state, recording_states};
 pub(crate) use usage::usage;
 
@@ -289,7 +284,7 @@ pub(crate) async fn run(
         let written = answer::write(out, err, &text, is_deed).await;
         if !changes_nothing {
             // What was taken away is in force before the command returns.
-            if let Some(sentence) = confirm::wait(&context.store, before).await? {
+            if let Some(sentence) = call::confirm::wait(&context.store, before).await? {
                 return Err(Failure(sentence));
             }
         }

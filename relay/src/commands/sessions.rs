@@ -8,11 +8,11 @@ use holdfast_protocol::ids::{DeviceId, DeviceName, Login, SessionId, UserName};
 use serde::Serialize;
 
 use super::args::ambiguous;
-use super::table::{or_dash, table};
 use super::{Caller, Context, Failure, json};
 use crate::access::policy::Ability;
 use crate::clock::{Coarse, Timestamp};
 use crate::commands::access::lock::message;
+use crate::commands::answer::table::{or_dash, table};
 use crate::store::{ConsoleRow, Kill, RelayId, SessionRow, Traffic, UserId};
 
 /// The number of digits of an id that the table shows: of a million sessions, hardly two share them.

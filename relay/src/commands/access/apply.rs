@@ -4,7 +4,8 @@ use serde::Serialize;
 
 use super::policy;
 use crate::audit::{Event, EventKind};
-use crate::commands::{Caller, Context, Failure, MAX_POLICY_INPUT, input, json};
+use crate::commands::call::input;
+use crate::commands::{Caller, Context, Failure, MAX_POLICY_INPUT, json};
 use crate::store::{Apply, Change};
 
 #[derive(Clone, Debug, clap::Args)]

@@ -8,9 +8,9 @@ use serde::Serialize;
 
 use crate::audit::{Event, EventKind};
 use crate::clock::Coarse;
+use crate::commands::answer::table::{or_dash, table};
 use crate::commands::args::ttl;
 use crate::commands::devices::list::revoke::{LeftoverToken, about_token};
-use crate::commands::table::{or_dash, table};
 use crate::commands::{Caller, Context, Failure, json};
 use crate::limits::MAX_LOCK_MESSAGE;
 use crate::model::invalid::Invalid;

@@ -6,7 +6,7 @@ use clap::Subcommand;
 use serde::Serialize;
 
 use crate::audit::{Event, EventKind};
-use crate::commands::table::{or_dash, table};
+use crate::commands::answer::table::{or_dash, table};
 use crate::commands::{Context, Failure, json};
 use crate::model::form::{RoleForm, inline};
 use crate::model::presets::{self, is_preset};

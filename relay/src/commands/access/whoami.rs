@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::access::policy::{Subject, Terms};
 use crate::clock::{Coarse, Timestamp};
-use crate::commands::table::card;
+use crate::commands::answer::table::card;
 use crate::commands::{Caller, Context, Failure, json};
 use crate::model::role::{OnDisconnect, RecordingMode, StdinMode};
 use crate::model::sftp::HeldRoot;

@@ -10,8 +10,8 @@ use serde::Serialize;
 
 use crate::audit::{Event, EventKind};
 use crate::clock::Coarse;
+use crate::commands::answer::table::{labels, table};
 use crate::commands::args::{Label, ttl};
-use crate::commands::table::{labels, table};
 use crate::commands::{Context, Failure, json};
 use crate::store::meta::PUBLIC_TUNNEL;
 use crate::store::{Labels, NewToken, TokenRow};

@@ -5,9 +5,9 @@ use std::hash::Hash;
 use serde::Serialize;
 
 use super::super::Context;
-use super::super::fold::{Fold, Group, Span};
-use super::super::table;
 use crate::clock::Timestamp;
+use crate::commands::answer::fold::{Fold, Group, Span};
+use crate::commands::answer::table;
 use crate::store::{RecordingRow, RecordingState};
 
 /// The number of digits of an id that the table shows: of a million recordings, hardly two share them.

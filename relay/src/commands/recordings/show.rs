@@ -7,10 +7,10 @@ use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::recording::reader::ReadVerdict;
 use serde_json::{Value, json as value};
 
-use super::super::table::{card, count, table};
 use super::super::{Context, DONE, Done, Failure, json};
 use super::rows::{row, what};
 use crate::clock::Timestamp;
+use crate::commands::answer::table::{card, count, table};
 use crate::hex::hex;
 use crate::recording::archive::Read;
 use crate::recording::export::forwards::ShownForwards;

@@ -12,8 +12,9 @@ use serde::Serialize;
 use super::keys;
 use crate::audit::{Event, EventKind};
 use crate::clock::Timestamp;
-use crate::commands::table::{count, or_dash, table};
-use crate::commands::{Caller, Context, Failure, MAX_REVOCATION_INPUT, input, json};
+use crate::commands::answer::table::{count, or_dash, table};
+use crate::commands::call::input;
+use crate::commands::{Caller, Context, Failure, MAX_REVOCATION_INPUT, json};
 use crate::limits::MAX_AUTHORITY_NAME;
 use crate::store::{
     Authority, Prints, Revocation, RevocationChange, RevokedThing, Store, StoreError,

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::commands::table::{card, count, or_dash, table};
+use crate::commands::answer::table::{card, count, or_dash, table};
 use crate::commands::{Failure, json};
 use crate::store::{UserKey, UserRow};
 

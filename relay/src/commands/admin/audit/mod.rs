@@ -10,8 +10,8 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::audit::{Event, EventKind, line};
+use crate::commands::answer::table::fitted;
 use crate::commands::args::{Moment, ambiguous};
-use crate::commands::table::fitted;
 use crate::commands::{Context, Failure, Out};
 use crate::limits::{AUDIT_PAGE, MAX_AMBIGUOUS, STORE_POLL};
 use crate::store::{AuditEntry, AuditFilter, AuditKey, StoreError};

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::mem::take;
 
 use crate::audit::{EventKind, Outcome};
-use crate::commands::fold::{Fold, Span};
+use crate::commands::answer::fold::{Fold, Span};
 use crate::limits::MAX_AUDIT_HELD;
 use crate::store::AuditEntry;
 

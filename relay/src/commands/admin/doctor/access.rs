@@ -3,7 +3,7 @@
 use super::{Finding, Level};
 use crate::access::policy::{Ability, Subject};
 use crate::commands::access::ca;
-use crate::commands::table::count;
+use crate::commands::answer::table::count;
 use crate::model::presets::{is_preset, preset};
 use crate::model::role::{IdleTimeout, Role};
 use crate::model::rule::{LabelRule, Rule};

@@ -11,7 +11,7 @@ use holdfast_protocol::count::Count;
 use serde::Serialize;
 
 use crate::clock::{Coarse, Timestamp};
-use crate::commands::table::table;
+use crate::commands::answer::table::table;
 use crate::commands::{Context, DONE, Done, FAILED, Failure, json};
 use crate::store::{ClonePair, Device, Store};
 

@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use crate::audit::{Event, EventKind};
 use crate::clock::{Coarse, Timestamp};
+use crate::commands::answer::table::{card, labels, or_dash, table};
 use crate::commands::args::LabelChange;
-use crate::commands::table::{card, labels, or_dash, table};
 use crate::commands::{Caller, Context, Failure, json};
 use crate::store::{ClonePair, Device, Labels, PresenceState};
 

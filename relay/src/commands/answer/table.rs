@@ -12,7 +12,7 @@ const CUT: char = '…';
 
 /// Returns rows under a head, columns two spaces apart. Every cell is escaped here, wherever it is from. Within the width
 /// of a terminal the widest columns are shortened until all fit, but for the first, which is what a row is called.
-pub(super) fn table<const N: usize>(
+pub(crate) fn table<const N: usize>(
     width: Option<usize>,
     head: [&str; N],
     rows: &[[String; N]],
@@ -48,7 +48,7 @@ pub(super) fn table<const N: usize>(
 }
 
 /// Returns each line of a text within the width of a terminal.
-pub(super) fn fitted(text: &str, width: Option<usize>) -> String {
+pub(crate) fn fitted(text: &str, width: Option<usize>) -> String {
     match width.map(|width| width.max(MIN_TABLE_WIDTH)) {
         None => text.to_owned(),
         Some(width) => text.lines().map(|line| cut(line, width) + "\n").collect(),
@@ -65,14 +65,14 @@ fn cut(text: &str, most: usize) -> String {
 }
 
 /// Returns one thing in full: a word and a value per line. Values are escaped here.
-pub(super) fn card(lines: &[(&str, String)]) -> String {
+pub(crate) fn card(lines: &[(&str, String)]) -> String {
     let width = lines.iter().map(|(word, _)| word.len()).max().unwrap_or(0);
     let line = |(word, value): &(&str, String)| format!("{word:<width$}  {}\n", Escaped(value));
     lines.iter().map(line).collect()
 }
 
 /// Returns `role=camera,site=lab`, or `-`.
-pub(super) fn labels(labels: &Labels) -> String {
+pub(crate) fn labels(labels: &Labels) -> String {
     let shown: Vec<String> = labels
         .iter()
         .map(|(key, value)| format!("{key}={value}"))
@@ -81,12 +81,12 @@ pub(super) fn labels(labels: &Labels) -> String {
 }
 
 /// Returns an empty text as something that can be seen.
-pub(super) fn or_dash(text: &str) -> String {
+pub(crate) fn or_dash(text: &str) -> String {
     if text.is_empty() { "-" } else { text }.to_owned()
 }
 
 /// Returns `1 key`, `2 keys`.
-pub(super) fn count(n: usize, what: &str) -> String {
+pub(crate) fn count(n: usize, what: &str) -> String {
     Count(n as u64, what).to_string()
 }
 

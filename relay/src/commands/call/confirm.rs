@@ -12,7 +12,7 @@ use crate::store::{Store, StoreError};
 ///
 /// # Errors
 /// [`StoreError`].
-pub(super) async fn wait(store: &Store, before: i64) -> Result<Option<String>, StoreError> {
+pub(crate) async fn wait(store: &Store, before: i64) -> Result<Option<String>, StoreError> {
     let version = store.access_version().await?;
     if version == before {
         return Ok(None);
@@ -26,7 +26,7 @@ pub(super) async fn wait(store: &Store, before: i64) -> Result<Option<String>, S
         }
         if Instant::now() >= deadline {
             let (count, seconds) = (
-                super::table::count(behind as usize, "relay"),
+                crate::commands::answer::table::count(behind as usize, "relay"),
                 CONFIRM_TIMEOUT.as_secs(),
             );
             return Ok(Some(format!(

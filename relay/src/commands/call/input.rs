@@ -2,11 +2,11 @@
 
 use std::io::Read as _;
 
-use super::{Caller, Failure};
+use crate::commands::{Caller, Failure};
 
 /// Returns the whole of a file, or of `-`, stdin. `remedy` is how to hand it in over ssh, where a path means
 /// nothing on the relay and must not open its files.
-pub(super) fn read(
+pub(crate) fn read(
     file: &str,
     caller: &Caller,
     stdin: Option<&[u8]>,
@@ -21,7 +21,7 @@ pub(super) fn read(
 }
 
 /// Returns the name of an input in sentences.
-pub(super) fn name(file: &str) -> &str {
+pub(crate) fn name(file: &str) -> &str {
     if file == "-" { "stdin" } else { file }
 }
 

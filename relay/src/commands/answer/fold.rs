@@ -10,11 +10,11 @@ use crate::limits::{CONNECTION_GAP, RUN_GAP};
 
 /// The time and the connection of an event.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Span {
-    pub(super) from: Timestamp,
-    pub(super) to: Timestamp,
+pub(crate) struct Span {
+    pub(crate) from: Timestamp,
+    pub(crate) to: Timestamp,
     /// `None`: it is not known.
-    pub(super) client: Option<SocketAddr>,
+    pub(crate) client: Option<SocketAddr>,
 }
 
 impl Span {
@@ -31,28 +31,28 @@ impl Span {
 
 /// Rows that are shown as one.
 #[derive(Debug)]
-pub(super) struct Group<T> {
-    pub(super) rows: Vec<T>,
-    pub(super) span: Span,
+pub(crate) struct Group<T> {
+    pub(crate) rows: Vec<T>,
+    pub(crate) span: Span,
 }
 
 /// Puts rows into groups. Those of a group have equal keys and follow one another; each group is where its first
 /// row was. A row without a key is alone.
 #[derive(Debug)]
-pub(super) struct Fold<K, T> {
+pub(crate) struct Fold<K, T> {
     groups: Vec<Group<T>>,
     newest: HashMap<K, usize>,
 }
 
 impl<K: Eq + Hash, T> Fold<K, T> {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             groups: Vec::new(),
             newest: HashMap::new(),
         }
     }
 
-    pub(super) fn add(&mut self, key: Option<K>, span: Span, row: T) {
+    pub(crate) fn add(&mut self, key: Option<K>, span: Span, row: T) {
         let Some(key) = key else {
             return self.begin(span, row);
         };
@@ -78,7 +78,7 @@ impl<K: Eq + Hash, T> Fold<K, T> {
         self.groups.push(Group { rows, span });
     }
 
-    pub(super) fn groups(self) -> Vec<Group<T>> {
+    pub(crate) fn groups(self) -> Vec<Group<T>> {
         self.groups
     }
 }

@@ -1,7 +1,7 @@
 //! Who may run which command.
 
-use super::{Caller, Command};
 use crate::access::policy::Ability;
+use crate::commands::{Caller, Command};
 
 /// The right that a command needs. What it shows may be less for some than for others: that is the command's to see to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,8 @@
 //! How what a command says gets out: all of it passes here, escaped, and the exit status is that of what was done.
 
+pub(crate) mod fold;
+pub(crate) mod table;
+
 use std::io;
 
 use holdfast_protocol::escape::{Lines, OneLine};

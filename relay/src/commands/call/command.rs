@@ -1,0 +1,117 @@
+//! What a command is: everything that the CLI and the SSH console need to know of it, in one place.
+
+use super::caller::Caller;
+use super::context::Context;
+use super::permit::Need;
+use crate::audit::Event;
+use crate::commands::answer::failure::Failure;
+use crate::commands::devices::{cp, exec};
+use crate::limits::MAX_INPUT;
+use crate::output::{DONE, Out};
+use crate::session::registry::console::Shows;
+use crate::session::registry::life::Activity;
+
+/// A command of the tree. Its arguments implement it: their documentation is the help text, and the methods answer
+/// what both ways in ask before, while and after it runs.
+pub(crate) trait Command: clap::Args + Clone {
+    /// The most bytes that it takes from stdin. One byte more has a longer input refused.
+    const MAX_INPUT: usize = MAX_INPUT;
+
+    /// Returns what the caller must hold to run it with these arguments.
+    fn need(&self) -> Need;
+
+    /// Returns what the audit log says when this is done, or refused, or goes wrong; `None` for a command that changes
+    /// nothing and shows nothing that is worth a row. A change writes the event in its own transaction, which adds
+    /// what only the change knows.
+    fn event(&self) -> Option<Event>;
+
+    /// Returns whether the deed counts, and the answer only reports it: then it succeeds even if the answer cannot be
+    /// written.
+    fn is_deed(&self) -> bool {
+        false
+    }
+
+    /// Returns whether it wants the whole of stdin, as for `--key -` and `-f -`.
+    fn wants_stdin(&self) -> bool {
+        false
+    }
+
+    /// Returns whether the answer may go on for as long as it is read. Such a command changes nothing, and is listed
+    /// and ended as sessions are.
+    fn streams(&self) -> bool {
+        false
+    }
+
+    /// Returns which recordings it shows to this caller.
+    fn shows(&self, _caller: &Caller) -> Shows {
+        Shows::Nothing
+    }
+
+    /// Returns what counts as activity while it runs, with or without a terminal. What ends by itself is at work; what
+    /// goes on until its reader has seen enough is not.
+    fn activity(&self, _terminal: bool) -> Activity {
+        Activity::Running
+    }
+
+    /// Returns what has to be written to a terminal when the answer is given up in the middle.
+    fn parting(&self) -> &'static str {
+        ""
+    }
+
+    /// Returns the work on many devices that it asks for, which runs as the user over SSH and not by [`Self::run`].
+    fn bulk(&self) -> Option<Bulk<'_>> {
+        None
+    }
+
+    /// Returns the answer and the exit status where the state folder cannot be opened for the reason `why`; `None` for
+    /// a command that needs it open.
+    fn unopened(&self, _why: &str) -> Option<(String, u8)> {
+        None
+    }
+
+    /// Does it, and returns the answer.
+    ///
+    /// # Errors
+    /// The sentence to fail with.
+    async fn run(self, call: Call<'_, '_>) -> Result<Done, Failure>;
+}
+
+/// What a command is run with.
+pub(crate) struct Call<'c, 'o> {
+    /// The user or the local account that runs it.
+    pub(crate) caller: &'c Caller,
+    /// What it works on.
+    pub(crate) context: &'c Context,
+    /// The whole of stdin, if it was wanted.
+    pub(crate) stdin: Option<&'c [u8]>,
+    /// Where an answer that streams goes.
+    pub(crate) out: &'c mut Out<'o>,
+}
+
+/// What a command that was done says on stdout, and its exit status.
+pub(crate) struct Done {
+    /// The answer, or what is left of one that streamed.
+    pub(crate) text: String,
+    /// The exit status.
+    pub(crate) code: u8,
+}
+
+impl From<String> for Done {
+    fn from(text: String) -> Self {
+        Self { text, code: DONE }
+    }
+}
+
+/// Work on many devices.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Bulk<'a> {
+    /// One command on each.
+    Exec(&'a exec::Args),
+    /// One file onto each.
+    Cp(&'a cp::Args),
+}
+
+/// Returns the failure of work on many devices that was not asked for over SSH.
+pub(crate) fn only_over_ssh() -> Failure {
+    Failure::new("work on many devices is done over ssh")
+}

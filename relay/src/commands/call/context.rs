@@ -1,0 +1,80 @@
+//! What commands work on.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use holdfast_protocol::ids::ClusterFingerprint;
+
+use crate::audit::{Actor, Audit, Event};
+use crate::clock::Timestamp;
+use crate::commands::access::keys::line_of;
+use crate::recording::archive::Archive;
+use crate::session::registry::console::ConsoleStream;
+use crate::state::State;
+use crate::store::Store;
+
+/// What commands work on.
+#[derive(Clone, Debug)]
+pub(crate) struct Context {
+    /// The store.
+    pub(crate) store: Store,
+    /// The public side of the relay's state.
+    pub(crate) facts: Facts,
+    /// The time that the command is run at.
+    pub(crate) now: Timestamp,
+    /// The log of what was done.
+    pub(crate) audit: Audit,
+    /// The caller, as the log names them.
+    pub(crate) actor: Actor,
+    /// Where the caller is; `None` for the relay's own shell.
+    pub(crate) client: Option<SocketAddr>,
+    /// The command in the live-session registry, if it streams to an operator.
+    pub(crate) stream: Option<Arc<ConsoleStream>>,
+    /// How many columns the caller's terminal has; `None`: the answer goes elsewhere, and lines may be of any length.
+    pub(crate) width: Option<usize>,
+}
+
+impl Context {
+    /// Returns the event with the caller and their address.
+    pub(crate) fn event(&self, event: Event) -> Event {
+        let event = event.user(self.actor.clone());
+        match self.client {
+            Some(client) => event.client(client),
+            None => event,
+        }
+    }
+}
+
+/// The public side of the relay's state.
+#[derive(Clone, Debug)]
+pub(crate) struct Facts {
+    /// What a token says about the cluster.
+    pub(crate) cluster: ClusterFingerprint,
+    /// The SSH host CA's public key, as in a `.pub` file.
+    pub(crate) ssh_ca: String,
+    /// The relay's own SSH host key, as in a `.pub` file.
+    pub(crate) ssh_host: String,
+    /// The one that follows it, while it is being replaced.
+    pub(crate) ssh_host_next: Option<String>,
+    /// Where the state is.
+    pub(crate) folder: PathBuf,
+    /// Where recordings are, and what opens them.
+    pub(crate) archive: Archive,
+}
+
+impl Facts {
+    /// Takes them from the state.
+    #[must_use]
+    pub(crate) fn of(state: &State, archive: Archive) -> Self {
+        let next = state.ssh_host_next.as_ref();
+        Self {
+            cluster: state.cluster_fingerprint(),
+            ssh_ca: line_of(state.ssh_ca.public_key()),
+            ssh_host: line_of(state.ssh_host.public_key()),
+            ssh_host_next: next.map(|key| line_of(key.public_key())),
+            folder: state.dir.clone(),
+            archive,
+        }
+    }
+}
