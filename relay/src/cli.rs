@@ -14,7 +14,7 @@ use holdfast_protocol::causes::Causes;
 use self::fleet::SshArgs;
 use crate::audit::{Actor, Audit, Event, EventKind, WhenUnwritable};
 use crate::clock::Timestamp;
-use crate::commands::{self, Caller, Command, Context, DONE, FAILED, Facts};
+use crate::commands::{self, AnyCommand, Caller, Context, DONE, FAILED, Facts};
 use crate::config::{Config, DEFAULT_STATE, Flags, PublicHost, SSH_EXPECTED, TUNNEL_EXPECTED};
 use crate::limits::FAREWELL_TIMEOUT;
 use crate::output::{complain, print};
@@ -73,7 +73,7 @@ enum TopCommand {
     /// Serve operators and devices until SIGTERM
     Serve(ServeArgs),
     #[command(flatten)]
-    Admin(Command),
+    Admin(AnyCommand),
 }
 
 #[derive(clap::Args)]
@@ -180,29 +180,32 @@ fn accepted_event(key: &KeyFingerprint, before: Option<&str>) -> AuditEntry {
     event.entry(None, Timestamp::now())
 }
 
-fn run_admin(dir: &Path, command: Command, ssh: &SshArgs) -> anyhow::Result<u8> {
-    let state = match (State::open(dir), &command) {
-        // What keeps everything else from working is what this one is asked for.
-        (Err(error), Command::Doctor(args)) => {
-            let (text, code) = commands::unopened(args, &error.to_string());
-            return Ok(if print(io::stdout(), text.as_bytes()) {
-                code
-            } else {
-                FAILED
-            });
-        }
+/// Returns the exit status of a command where the state folder cannot be opened. What keeps everything else from
+/// working is what `doctor` is asked for.
+fn unopened(command: &AnyCommand, error: anyhow::Error) -> anyhow::Result<u8> {
+    let Some((text, code)) = command.unopened(&error.to_string()) else {
+        return Err(error);
+    };
+    let printed = print(io::stdout(), text.as_bytes());
+    Ok(if printed { code } else { FAILED })
+}
+
+fn run_admin(dir: &Path, command: AnyCommand, ssh: &SshArgs) -> anyhow::Result<u8> {
+    let state = match State::open(dir) {
+        Ok(state) => state,
         // A bare word was most likely meant as a filter.
-        (Err(error), Command::Recordings(_))
-            if !dir.as_os_str().as_encoded_bytes().contains(&b'/') =>
+        Err(error)
+            if matches!(command, AnyCommand::Recordings(_))
+                && !dir.as_os_str().as_encoded_bytes().contains(&b'/') =>
         {
             bail!(
                 "{error}. As a filter, --state is one of {}",
                 commands::recording_states()
             );
         }
-        (state, _) => state?,
+        Err(error) => return unopened(&command, error.into()),
     };
-    if let Command::Exec(_) | Command::Cp(_) = command {
+    if command.bulk().is_some() {
         return fleet::run(&state, &command, ssh);
     }
     let stdin = if command.wants_stdin() {
@@ -217,12 +220,7 @@ fn run_admin(dir: &Path, command: Command, ssh: &SshArgs) -> anyhow::Result<u8> 
     runtime.block_on(async {
         let store = Store::open_existing(&state.database()).await?;
         if let Err(error) = store.check_keys(&state.key_fingerprints()).await {
-            let Command::Doctor(args) = &command else {
-                return Err(error.into());
-            };
-            let (text, code) = commands::unopened(args, &error.to_string());
-            let printed = print(io::stdout(), text.as_bytes());
-            return Ok(if printed { code } else { FAILED });
+            return unopened(&command, error.into());
         }
         let relay = store.meta_get(meta::PUBLIC_TUNNEL).await?;
         let place = StorageBackend::remembered(&store).await;

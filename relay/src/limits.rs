@@ -646,3 +646,15 @@ pub(crate) const CLONE_MEMORY: Duration = Duration::from_secs(3600);
 
 /// The interval at which it is written down that a device is two machines.
 pub(crate) const CLONE_NOTE: Duration = Duration::from_secs(60);
+
+/// The most that a command reads from stdin or a file: some hundred public keys.
+pub(crate) const MAX_INPUT: usize = 64 * 1024;
+
+/// The same of `ca revoke`: a revocation list of some ten thousand entries.
+pub(crate) const MAX_REVOCATION_INPUT: usize = 1024 * 1024;
+
+/// The same of `apply`: some ten thousand users with their keys.
+pub(crate) const MAX_POLICY_INPUT: usize = 4 * 1024 * 1024;
+
+/// The longest line that the console parses: no command needs more, keys come by stdin.
+pub(crate) const MAX_CONSOLE_LINE: usize = 8 * 1024;

@@ -13,8 +13,8 @@ use std::process::{Command as Process, Stdio};
 use anyhow::{Context as _, bail};
 
 use crate::clock::Timestamp;
-use crate::commands::Command;
 use crate::commands::devices::cp;
+use crate::commands::{AnyCommand, Bulk};
 use crate::limits::MAX_COPY;
 use crate::ssh::console::prefix;
 use crate::state::{HOST_KEY_ALIAS, State};
@@ -67,7 +67,7 @@ impl SshArgs {
 ///
 /// # Errors
 /// A sentence: no relay serves, there is no such file, or no `ssh`.
-pub(super) fn run(state: &State, command: &Command, args: &SshArgs) -> anyhow::Result<u8> {
+pub(super) fn run(state: &State, command: &AnyCommand, args: &SshArgs) -> anyhow::Result<u8> {
     let errand = SshCommand::of(command)?;
     let relay = serving(state)?;
     let terminal = errand.terminal();
@@ -114,15 +114,15 @@ struct SshCommand {
 }
 
 impl SshCommand {
-    fn of(command: &Command) -> anyhow::Result<Self> {
-        match command {
-            Command::Exec(args) => Ok(Self {
+    fn of(command: &AnyCommand) -> anyhow::Result<Self> {
+        match command.bulk() {
+            Some(Bulk::Exec(args)) => Ok(Self {
                 line: args.at_console(),
                 file: None,
                 input: String::new(),
                 json: args.json,
             }),
-            Command::Cp(args) => Ok(Self {
+            Some(Bulk::Cp(args)) => Ok(Self {
                 line: args.at_console(),
                 file: Some(payload(args)?),
                 input: match args.file.as_str() {
@@ -131,7 +131,7 @@ impl SshCommand {
                 },
                 json: args.json,
             }),
-            _ => bail!("this command does not run on a fleet"),
+            None => bail!("this command does not run on a fleet"),
         }
     }
 

@@ -10,14 +10,18 @@ use serde::Serialize;
 use super::args::ambiguous;
 use super::{Caller, Context, Failure, json};
 use crate::access::policy::Ability;
+use crate::audit::Event;
 use crate::clock::{Coarse, Timestamp};
+use crate::commands::Done;
 use crate::commands::access::lock::message;
 use crate::commands::answer::table::{or_dash, table};
+use crate::commands::call::{Call, Command, Need};
 use crate::store::{ConsoleRow, Kill, RelayId, SessionRow, Traffic, UserId};
 
 /// The number of digits of an id that the table shows: of a million sessions, hardly two share them.
 const SHORT_ID: usize = 10;
 
+/// Live sessions: list, kill
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   relay sessions
@@ -65,10 +69,23 @@ struct Row {
     relay: String,
 }
 
-impl Args {
-    /// Returns whether it ends a session.
-    pub(super) fn kills(&self) -> bool {
+impl Command for Args {
+    fn need(&self) -> Need {
+        // Everybody sees and ends their own sessions: a user at a limit must be able to.
+        Need::AnyRole
+    }
+
+    fn event(&self) -> Option<Event> {
+        // The `client.disconnect` event of a session says who ended it.
+        None
+    }
+
+    fn is_deed(&self) -> bool {
         self.command.is_some()
+    }
+
+    async fn run(self, call: Call<'_, '_>) -> Result<Done, Failure> {
+        run(self, call.caller, call.context).await.map(Done::from)
     }
 }
 

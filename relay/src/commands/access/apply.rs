@@ -4,10 +4,14 @@ use serde::Serialize;
 
 use super::policy;
 use crate::audit::{Event, EventKind};
+use crate::commands::Done;
 use crate::commands::call::input;
-use crate::commands::{Caller, Context, Failure, MAX_POLICY_INPUT, json};
+use crate::commands::call::{Call, Command, Need};
+use crate::commands::{Caller, Context, Failure, json};
+use crate::limits::MAX_POLICY_INPUT;
 use crate::store::{Apply, Change};
 
+/// Put roles and users from a file into force
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   relay apply -f policy.toml --dry-run
@@ -57,24 +61,35 @@ struct Row {
     changes: Vec<String>,
 }
 
-impl Args {
-    pub(crate) fn wants_stdin(&self) -> bool {
-        self.file == "-"
-    }
+impl Command for Args {
+    const MAX_INPUT: usize = MAX_POLICY_INPUT;
 
-    /// Returns whether it only says what it would change.
-    pub(crate) fn is_dry_run(&self) -> bool {
-        self.dry_run
+    fn need(&self) -> Need {
+        Need::ADMIN
     }
 
     /// Returns the audit event of a change.
-    pub(crate) fn event(&self) -> Option<Event> {
+    fn event(&self) -> Option<Event> {
         let event = Event::new(EventKind::AccessChanged).with("change", "apply");
         (!self.dry_run).then(|| event.with("prune", self.prune))
     }
+
+    fn is_deed(&self) -> bool {
+        !self.dry_run
+    }
+
+    fn wants_stdin(&self) -> bool {
+        self.file == "-"
+    }
+
+    async fn run(self, call: Call<'_, '_>) -> Result<Done, Failure> {
+        run(&self, call.caller, call.context, call.stdin)
+            .await
+            .map(Done::from)
+    }
 }
 
-pub(crate) async fn run(
+async fn run(
     args: &Args,
     caller: &Caller,
     context: &Context,

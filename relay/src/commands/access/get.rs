@@ -4,10 +4,14 @@ use clap::{Subcommand, ValueEnum};
 
 use super::policy::{Document, roles_toml, users_toml};
 use super::{role, user};
+use crate::audit::Event;
+use crate::commands::Done;
+use crate::commands::call::{Call, Command, Need};
 use crate::commands::{Context, Failure, json};
 use crate::model::presets;
 use crate::model::role::{Role, RoleName};
 
+/// Give roles or users back, in the form that `apply` takes
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   relay get roles
@@ -20,6 +24,20 @@ pub(crate) struct Args {
     /// The form of the output
     #[arg(short, long, global = true, value_enum, default_value_t = Form::Table)]
     output: Form,
+}
+
+impl Command for Args {
+    fn need(&self) -> Need {
+        Need::REVIEW
+    }
+
+    fn event(&self) -> Option<Event> {
+        None
+    }
+
+    async fn run(self, call: Call<'_, '_>) -> Result<Done, Failure> {
+        run(&self, call.context).await.map(Done::from)
+    }
 }
 
 #[derive(Clone, Debug, Subcommand)]
@@ -43,7 +61,7 @@ enum Form {
     Json,
 }
 
-pub(crate) async fn run(args: &Args, context: &Context) -> Result<String, Failure> {
+async fn run(args: &Args, context: &Context) -> Result<String, Failure> {
     match &args.what {
         What::Roles { names } => roles(names, args.output, context).await,
         What::Users => {

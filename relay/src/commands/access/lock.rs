@@ -8,8 +8,10 @@ use serde::Serialize;
 
 use crate::audit::{Event, EventKind};
 use crate::clock::Coarse;
+use crate::commands::Done;
 use crate::commands::answer::table::{or_dash, table};
 use crate::commands::args::ttl;
+use crate::commands::call::{Call, Command, Need};
 use crate::commands::devices::list::revoke::{LeftoverToken, about_token};
 use crate::commands::{Caller, Context, Failure, json};
 use crate::limits::MAX_LOCK_MESSAGE;
@@ -19,6 +21,7 @@ use crate::model::presets;
 use crate::model::role::RoleName;
 use crate::store::{Device, NewLock};
 
+/// Shut out a user, role, login, device or address: nothing new, and live sessions end
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   relay lock user alice --message \"laptop reported stolen\"
@@ -67,7 +70,11 @@ where
     ttl: Option<Duration>,
 }
 
+/// Remove a lock
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:
+  relay lock ls
+  relay unlock 7")]
 pub(crate) struct UnlockArgs {
     /// The lock's number, as `lock ls` prints it
     #[arg(value_parser = number)]
@@ -81,12 +88,22 @@ fn number(text: &str) -> Result<i64, &'static str> {
 
 impl Args {
     /// Returns whether it changes nothing.
-    pub(crate) fn only_reads(&self) -> bool {
+    fn only_reads(&self) -> bool {
         matches!(self.command, LockCommand::Ls)
+    }
+}
+
+impl Command for Args {
+    fn need(&self) -> Need {
+        if self.only_reads() {
+            Need::REVIEW
+        } else {
+            Need::ADMIN
+        }
     }
 
     /// Returns the audit event of a new lock; the store adds its number.
-    pub(crate) fn event(&self) -> Option<Event> {
+    fn event(&self) -> Option<Event> {
         let (kind, value, message) = match &self.command {
             LockCommand::User(new) => ("user", new.value.to_string(), &new.message),
             LockCommand::Role(new) => ("role", new.value.to_string(), &new.message),
@@ -98,12 +115,31 @@ impl Args {
         let event = Event::new(EventKind::LockCreated).with("target", kind);
         Some(event.with("value", value).with("message", message.as_str()))
     }
+
+    fn is_deed(&self) -> bool {
+        !self.only_reads()
+    }
+
+    async fn run(self, call: Call<'_, '_>) -> Result<Done, Failure> {
+        run(self, call.caller, call.context).await.map(Done::from)
+    }
 }
 
-impl UnlockArgs {
-    /// Returns the audit event.
-    pub(crate) fn event(&self) -> Event {
-        Event::new(EventKind::LockRemoved).with("lock", self.id)
+impl Command for UnlockArgs {
+    fn need(&self) -> Need {
+        Need::ADMIN
+    }
+
+    fn event(&self) -> Option<Event> {
+        Some(Event::new(EventKind::LockRemoved).with("lock", self.id))
+    }
+
+    fn is_deed(&self) -> bool {
+        true
+    }
+
+    async fn run(self, call: Call<'_, '_>) -> Result<Done, Failure> {
+        unlock(&self, call.context).await.map(Done::from)
     }
 }
 
@@ -131,7 +167,7 @@ struct Answer {
     leftover_token: Option<LeftoverToken>,
 }
 
-pub(crate) async fn run(args: Args, caller: &Caller, context: &Context) -> Result<String, Failure> {
+async fn run(args: Args, caller: &Caller, context: &Context) -> Result<String, Failure> {
     let as_json = args.json;
     let (target, message, ttl) = match args.command {
         LockCommand::Ls => return list(as_json, context).await,
@@ -192,7 +228,7 @@ pub(crate) async fn run(args: Args, caller: &Caller, context: &Context) -> Resul
     ))
 }
 
-pub(crate) async fn unlock(args: &UnlockArgs, context: &Context) -> Result<String, Failure> {
+async fn unlock(args: &UnlockArgs, context: &Context) -> Result<String, Failure> {
     let id = args.id;
     if context.store.remove_lock(id).await? {
         return Ok(format!("lock {id} removed\n"));

@@ -6,12 +6,15 @@ use clap::Subcommand;
 use serde::Serialize;
 
 use crate::audit::{Event, EventKind};
+use crate::commands::Done;
 use crate::commands::answer::table::{or_dash, table};
+use crate::commands::call::{Call, Command, Need};
 use crate::commands::{Context, Failure, json};
 use crate::model::form::{RoleForm, inline};
 use crate::model::presets::{self, is_preset};
 use crate::model::role::{Ability, Role, RoleName};
 
+/// Roles: list, remove
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   relay role ls
@@ -87,21 +90,39 @@ fn kind(role: &Role) -> &'static str {
 }
 
 impl Args {
-    pub(crate) fn only_reads(&self) -> bool {
+    fn only_reads(&self) -> bool {
         matches!(self.command, RoleCommand::Ls { .. })
+    }
+}
+
+impl Command for Args {
+    fn need(&self) -> Need {
+        if self.only_reads() {
+            Need::REVIEW
+        } else {
+            Need::ADMIN
+        }
     }
 
     /// Returns the audit event of a change.
-    pub(crate) fn event(&self) -> Option<Event> {
+    fn event(&self) -> Option<Event> {
         let RoleCommand::Rm { name } = &self.command else {
             return None;
         };
         let event = Event::new(EventKind::AccessChanged).with("change", "role.rm");
         Some(event.with("target", name.as_str()))
     }
+
+    fn is_deed(&self) -> bool {
+        !self.only_reads()
+    }
+
+    async fn run(self, call: Call<'_, '_>) -> Result<Done, Failure> {
+        run(self, call.context).await.map(Done::from)
+    }
 }
 
-pub(crate) async fn run(args: Args, context: &Context) -> Result<String, Failure> {
+async fn run(args: Args, context: &Context) -> Result<String, Failure> {
     match args.command {
         RoleCommand::Ls { json: as_json } => {
             let mut roles = context.store.roles().await?;

@@ -5,17 +5,38 @@ use std::num::NonZeroU32;
 use serde::Serialize;
 
 use crate::access::policy::{Subject, Terms};
+use crate::audit::Event;
 use crate::clock::{Coarse, Timestamp};
+use crate::commands::Done;
 use crate::commands::answer::table::card;
+use crate::commands::call::{Call, Command, Need};
 use crate::commands::{Caller, Context, Failure, json};
 use crate::model::role::{OnDisconnect, RecordingMode, StdinMode};
 use crate::model::sftp::HeldRoot;
 
+/// Print the user that the relay takes you for
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:
+  ssh -p 2222 relay.example.com whoami
+  ssh -p 2222 relay.example.com whoami --json")]
 pub(crate) struct Args {
     /// Print an object for machines
     #[arg(long)]
     json: bool,
+}
+
+impl Command for Args {
+    fn need(&self) -> Need {
+        Need::Nothing
+    }
+
+    fn event(&self) -> Option<Event> {
+        None
+    }
+
+    async fn run(self, call: Call<'_, '_>) -> Result<Done, Failure> {
+        run(&self, call.caller, call.context).await.map(Done::from)
+    }
 }
 
 /// The answer for machines. These names are relied upon: they may be added to, never changed.
@@ -79,11 +100,7 @@ async fn in_use(context: &Context, subject: &Subject) -> Result<InUse, Failure> 
     })
 }
 
-pub(crate) async fn run(
-    args: &Args,
-    caller: &Caller,
-    context: &Context,
-) -> Result<String, Failure> {
+async fn run(args: &Args, caller: &Caller, context: &Context) -> Result<String, Failure> {
     let Caller::User(subject) = caller else {
         return local(args);
     };

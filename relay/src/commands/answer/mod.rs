@@ -1,5 +1,6 @@
 //! How what a command says gets out: all of it passes here, escaped, and the exit status is that of what was done.
 
+pub(crate) mod failure;
 pub(crate) mod fold;
 pub(crate) mod table;
 
@@ -8,34 +9,9 @@ use std::io;
 use holdfast_protocol::escape::{Lines, OneLine};
 use tokio::io::AsyncWriteExt as _;
 
-use super::{Command, Failure, Out};
+use crate::output::Out;
 
-/// Returns whether the command changes something, and its text only says so. A token is made for its text: one that
-/// could not be written is of no use.
-pub(super) fn is_deed(command: &Command) -> bool {
-    match command {
-        Command::User(args) => !args.only_reads(),
-        Command::Ca(args) => !args.only_reads(),
-        Command::Role(args) => !args.only_reads(),
-        Command::Devices(args) => !args.only_reads(),
-        Command::Lock(args) => !args.only_reads(),
-        Command::Recordings(args) => !args.only_reads(),
-        Command::Token(args) => args.removes(),
-        Command::Sessions(args) => args.kills(),
-        Command::Apply(args) => !args.is_dry_run(),
-        Command::Unlock(_) => true,
-        Command::Wait(_)
-        | Command::Exec(_)
-        | Command::Cp(_)
-        | Command::Get(_)
-        | Command::Doctor(_)
-        | Command::Play(_)
-        | Command::Export(_)
-        | Command::SshConfig(_)
-        | Command::Audit(_)
-        | Command::Whoami(_) => false,
-    }
-}
+use failure::Failure;
 
 /// Writes the answer. A reader that has seen enough (`| head`) is no error; a full disk is one, unless the command has
 /// done by then what it was given for: that is mentioned on `err`, and done it is.

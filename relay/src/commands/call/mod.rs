@@ -1,5 +1,11 @@
-//! How a command is called: by whom, on what, with which right.
+//! How a command is called: what it is, by whom and on what it is run, and with which right.
+
 pub(crate) mod caller;
+mod command;
 pub(crate) mod confirm;
+pub(crate) mod context;
 pub(crate) mod input;
 pub(crate) mod permit;
+
+pub(crate) use command::{Bulk, Call, Command, Done, only_over_ssh};
+pub(crate) use permit::Need;

@@ -1,11 +1,11 @@
 //! Who may run which command.
 
 use crate::access::policy::Ability;
-use crate::commands::{Caller, Command};
+use crate::commands::{AnyCommand, Caller};
 
 /// The right that a command needs. What it shows may be less for some than for others: that is the command's to see to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Need {
+pub(crate) enum Need {
     /// The caller is a user who is not disabled.
     Nothing,
     /// A role, whichever.
@@ -16,34 +16,11 @@ enum Need {
     Recordings,
 }
 
-fn need(command: &Command) -> Need {
-    const REVIEW: Need = Need::Ability(Ability::Review);
-    const ADMIN: Need = Need::Ability(Ability::Admin);
-    match command {
-        Command::Whoami(_) => Need::Nothing,
-        // Everybody sees and ends their own sessions: who is at a limit must be able to.
-        Command::SshConfig(_) | Command::Sessions(_) => Need::AnyRole,
-        // Everybody sees the devices that they may know of.
-        Command::Devices(args) if args.only_reads() => Need::AnyRole,
-        // Each device is decided on by itself.
-        Command::Wait(_) | Command::Exec(_) | Command::Cp(_) => Need::AnyRole,
-        Command::User(args) if args.only_reads() => REVIEW,
-        Command::Ca(args) if args.only_reads() => REVIEW,
-        Command::Role(args) if args.only_reads() => REVIEW,
-        Command::Get(_) | Command::Doctor(_) | Command::Audit(_) => REVIEW,
-        Command::Lock(args) if args.only_reads() => REVIEW,
-        Command::Recordings(args) if args.only_reads() => Need::Recordings,
-        Command::Play(_) | Command::Export(_) => Need::Recordings,
-        Command::Lock(_)
-        | Command::Unlock(_)
-        | Command::Devices(_)
-        | Command::User(_)
-        | Command::Ca(_)
-        | Command::Role(_)
-        | Command::Token(_)
-        | Command::Recordings(_)
-        | Command::Apply(_) => ADMIN,
-    }
+impl Need {
+    /// To see everything and change nothing.
+    pub(crate) const REVIEW: Self = Self::Ability(Ability::Review);
+    /// To change what there is.
+    pub(crate) const ADMIN: Self = Self::Ability(Ability::Admin);
 }
 
 /// Checks whether the caller may run the command: who can read the state folder may run every one, over ssh the
@@ -51,7 +28,7 @@ fn need(command: &Command) -> Need {
 ///
 /// # Errors
 /// The sentence to refuse with.
-pub(crate) fn permit(caller: &Caller, command: &Command) -> Result<(), String> {
+pub(crate) fn permit(caller: &Caller, command: &AnyCommand) -> Result<(), String> {
     let subject = match caller {
         Caller::Local => return Ok(()),
         Caller::User(subject) => subject,
@@ -61,7 +38,7 @@ pub(crate) fn permit(caller: &Caller, command: &Command) -> Result<(), String> {
         return Err(format!("user \"{name}\" is disabled: ask an admin"));
     }
     let admin = subject.may(Ability::Admin);
-    match need(command) {
+    match command.need() {
         Need::Nothing => Ok(()),
         Need::AnyRole if !subject.roles.is_empty() => Ok(()),
         Need::AnyRole => Err(format!(

@@ -4,9 +4,13 @@ use std::str::FromStr;
 
 use super::exec::BulkOptions;
 use crate::access::selector::Selector;
+use crate::audit::Event;
+use crate::commands::call::{self, Bulk, Call, Command, Need};
+use crate::commands::{Done, Failure};
 use crate::limits::MAX_COPY_PATH;
 use crate::model::invalid::Invalid;
 
+/// Put a file onto many devices
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   ssh -p 2222 relay.example.com cp - --on role=camera:/etc/motd --login root <motd
@@ -55,6 +59,30 @@ impl Args {
         words.extend(self.order.words());
         words.extend(self.json.then(|| "--json".into()));
         shell_words::join(words)
+    }
+}
+
+impl Command for Args {
+    fn need(&self) -> Need {
+        // Each device is decided on by itself.
+        Need::AnyRole
+    }
+
+    fn event(&self) -> Option<Event> {
+        // What is done on each device is a session there, with rows of its own.
+        None
+    }
+
+    fn streams(&self) -> bool {
+        true
+    }
+
+    fn bulk(&self) -> Option<Bulk<'_>> {
+        Some(Bulk::Cp(self))
+    }
+
+    async fn run(self, _call: Call<'_, '_>) -> Result<Done, Failure> {
+        Err(call::only_over_ssh())
     }
 }
 

@@ -5,11 +5,15 @@ use std::time::Duration;
 use holdfast_protocol::ids::{Login, UserName};
 
 use crate::access::selector::Selector;
+use crate::audit::Event;
 use crate::bulk::Pace;
 use crate::commands::args::ttl;
+use crate::commands::call::{self, Bulk, Call, Command, Need};
+use crate::commands::{Done, Failure};
 use crate::limits::{FLEET_PARALLEL, MAX_FLEET_PARALLEL};
 use crate::model::invalid::Invalid;
 
+/// Run a command on many devices
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   ssh -p 2222 relay.example.com exec --on role=camera -- uptime
@@ -66,6 +70,30 @@ impl Args {
         words.extend(self.json.then(|| "--json".into()));
         // What is behind the dashes is taken unchanged.
         format!("{} -- {}", shell_words::join(words), self.line())
+    }
+}
+
+impl Command for Args {
+    fn need(&self) -> Need {
+        // Each device is decided on by itself.
+        Need::AnyRole
+    }
+
+    fn event(&self) -> Option<Event> {
+        // What is done on each device is a session there, with rows of its own.
+        None
+    }
+
+    fn streams(&self) -> bool {
+        true
+    }
+
+    fn bulk(&self) -> Option<Bulk<'_>> {
+        Some(Bulk::Exec(self))
+    }
+
+    async fn run(self, _call: Call<'_, '_>) -> Result<Done, Failure> {
+        Err(call::only_over_ssh())
     }
 }
 

@@ -2,6 +2,9 @@
 
 use russh::keys::{HashAlg, PublicKey};
 
+use crate::audit::Event;
+use crate::commands::Done;
+use crate::commands::call::{Call, Command, Need};
 use crate::commands::{Context, Failure};
 use crate::session::target::FLEET_DOMAIN;
 use crate::store::meta::PUBLIC_SSH;
@@ -16,6 +19,7 @@ const KEEPALIVE_SECONDS: u32 = 30;
 /// See [`KEEPALIVE_SECONDS`].
 const KEEPALIVES: u32 = 4;
 
+/// Print the lines for ~/.ssh/config and known_hosts that reach devices by name
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   relay ssh-config >> ~/.ssh/config
@@ -30,6 +34,20 @@ pub(crate) struct Args {
     /// The client: openssh, windows (OpenSSH there), putty, winscp or ansible
     #[arg(long = "for", value_name = "CLIENT", value_parser = client, default_value = "openssh", conflicts_with = "known_hosts")]
     client: Client,
+}
+
+impl Command for Args {
+    fn need(&self) -> Need {
+        Need::AnyRole
+    }
+
+    fn event(&self) -> Option<Event> {
+        None
+    }
+
+    async fn run(self, call: Call<'_, '_>) -> Result<Done, Failure> {
+        run(&self, call.context).await.map(Done::from)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +87,7 @@ struct Front {
     fingerprints: Vec<String>,
 }
 
-pub(crate) async fn run(args: &Args, context: &Context) -> Result<String, Failure> {
+async fn run(args: &Args, context: &Context) -> Result<String, Failure> {
     let front = Front::of(context).await?;
     if args.known_hosts {
         return Ok(front.known_hosts("") + "\n");

@@ -10,13 +10,20 @@ use serde::Serialize;
 
 use crate::audit::{Event, EventKind};
 use crate::clock::Coarse;
+use crate::commands::Done;
 use crate::commands::answer::table::{labels, table};
 use crate::commands::args::{Label, ttl};
+use crate::commands::call::{Call, Command, Need};
 use crate::commands::{Context, Failure, json};
 use crate::store::meta::PUBLIC_TUNNEL;
 use crate::store::{Labels, NewToken, TokenRow};
 
+/// Tokens that let devices join
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:
+  relay token create --uses 20 --ttl 1d --label role=camera
+  relay token ls
+  relay token rm 3f9a")]
 pub(crate) struct Args {
     #[command(subcommand)]
     command: TokenCommand,
@@ -74,14 +81,13 @@ struct NewRow {
     expires: String,
 }
 
-impl Args {
-    /// Returns whether it takes a token away.
-    pub(crate) fn removes(&self) -> bool {
-        matches!(self.command, TokenCommand::Rm { .. })
+impl Command for Args {
+    fn need(&self) -> Need {
+        Need::ADMIN
     }
 
     /// Returns the audit event of a change; the store adds the token.
-    pub(crate) fn event(&self) -> Option<Event> {
+    fn event(&self) -> Option<Event> {
         match &self.command {
             TokenCommand::Create { uses, ttl, label } => {
                 let labels: Vec<String> = label
@@ -97,9 +103,18 @@ impl Args {
             TokenCommand::Ls => None,
         }
     }
+
+    /// A token is made for its text: one that could not be written is of no use.
+    fn is_deed(&self) -> bool {
+        matches!(self.command, TokenCommand::Rm { .. })
+    }
+
+    async fn run(self, call: Call<'_, '_>) -> Result<Done, Failure> {
+        run(self, call.context).await.map(Done::from)
+    }
 }
 
-pub(crate) async fn run(args: Args, context: &Context) -> Result<String, Failure> {
+async fn run(args: Args, context: &Context) -> Result<String, Failure> {
     match args.command {
         TokenCommand::Create { uses, ttl, label } => {
             let labels = label_map(label)?;

@@ -5,12 +5,16 @@ use std::time::Duration;
 use holdfast_protocol::ids::DeviceName;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use crate::audit::Event;
+use crate::commands::Done;
 use crate::commands::args::ttl;
+use crate::commands::call::{Call, Command, Need};
 use crate::commands::devices::list as devices;
 use crate::commands::{Caller, Context, Failure};
 use crate::limits::WAIT_POLL;
 use crate::store::{Device, PresenceState};
 
+/// Wait until a device is online
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   relay wait kitchen-cam
@@ -25,11 +29,26 @@ pub(crate) struct Args {
     timeout: Duration,
 }
 
-pub(crate) async fn run(
-    args: &Args,
-    caller: &Caller,
-    context: &Context,
-) -> Result<String, Failure> {
+impl Command for Args {
+    fn need(&self) -> Need {
+        // Each device is decided on by itself.
+        Need::AnyRole
+    }
+
+    fn event(&self) -> Option<Event> {
+        None
+    }
+
+    fn streams(&self) -> bool {
+        true
+    }
+
+    async fn run(self, call: Call<'_, '_>) -> Result<Done, Failure> {
+        run(&self, call.caller, call.context).await.map(Done::from)
+    }
+}
+
+async fn run(args: &Args, caller: &Caller, context: &Context) -> Result<String, Failure> {
     let Args { name, timeout } = args;
     let mut device = devices::find(caller, context, name).await?;
     let deadline = Instant::now() + *timeout;

@@ -8,6 +8,8 @@ use holdfast_protocol::recording::record::{Event as Recorded, Record, Stream};
 use tokio::io::AsyncWriteExt as _;
 
 use crate::audit::Event;
+use crate::commands::Done;
+use crate::commands::call::{Call, Command, Need};
 use crate::commands::recordings::{find, look, looked, not_whole, unfinished};
 use crate::commands::{Caller, Context, Failure, Out};
 use crate::recording::archive::Read;
@@ -15,8 +17,10 @@ use crate::recording::export::ran::Ran;
 use crate::recording::export::{Asciicast, Plain, Title, json_line};
 use crate::recording::marks::Mark;
 use crate::recording::verify::clock;
+use crate::session::registry::console::Shows;
 use crate::store::RecordingFacts;
 
+/// A recorded session for other programs
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   relay export 3f9a --format asciicast > session.cast
@@ -61,19 +65,43 @@ fn stream(text: &str) -> Result<Stream, &'static str> {
 }
 
 impl Args {
-    pub(crate) fn event(&self) -> Event {
+    fn entry(&self) -> Event {
         looked(&self.id, "export")
     }
 }
 
-pub(crate) async fn run(
+impl Command for Args {
+    fn need(&self) -> Need {
+        Need::Recordings
+    }
+
+    fn event(&self) -> Option<Event> {
+        Some(self.entry())
+    }
+
+    fn streams(&self) -> bool {
+        true
+    }
+
+    fn shows(&self, caller: &Caller) -> Shows {
+        super::shown(caller)
+    }
+
+    async fn run(self, call: Call<'_, '_>) -> Result<Done, Failure> {
+        run(&self, call.caller, call.context, call.out)
+            .await
+            .map(Done::from)
+    }
+}
+
+async fn run(
     args: &Args,
     caller: &Caller,
     context: &Context,
     out: &mut Out<'_>,
 ) -> Result<String, Failure> {
     let facts = find(&args.id, caller, context).await?;
-    look(context, &facts, args.event()).await?;
+    look(context, &facts, args.entry()).await?;
     let id = facts.row.session.id;
     let unfinished = unfinished(&facts);
     let plain = Plain::new(Title::of(&facts));

@@ -16,12 +16,14 @@ use super::args::{Moment, ambiguous};
 use super::{Caller, Context, Done, Failure, Out, json};
 use crate::access::policy::Ability;
 use crate::audit::{Event, EventKind};
+use crate::commands::call::{Call, Command, Need};
 use crate::model::invalid::Invalid;
 use crate::session::registry::console::Shows;
 use crate::store::{RecordingFacts, RecordingFilter, RecordingState, UserId};
 
 pub(crate) use words::own_state;
 
+/// Recorded sessions: list, show, verify, search, remove
 #[derive(Clone, Debug, clap::Args)]
 #[command(
     args_conflicts_with_subcommands = true,
@@ -156,25 +158,23 @@ pub(crate) fn recording_states() -> String {
 }
 
 impl Args {
-    pub(super) fn only_reads(&self) -> bool {
+    fn only_reads(&self) -> bool {
         use RecordingsCommand::{Hold, Release, Rm};
         let command = self.command.as_ref();
         command.is_none_or(|command| !matches!(command, Rm { .. } | Hold { .. } | Release { .. }))
     }
+}
 
-    /// Returns whether the answer is as long as what was recorded.
-    pub(super) fn streams(&self) -> bool {
-        matches!(
-            self.command,
-            Some(
-                RecordingsCommand::Grep { .. }
-                    | RecordingsCommand::Show { .. }
-                    | RecordingsCommand::Verify { .. }
-            )
-        )
+impl Command for Args {
+    fn need(&self) -> Need {
+        if self.only_reads() {
+            Need::Recordings
+        } else {
+            Need::ADMIN
+        }
     }
 
-    pub(super) fn event(&self) -> Option<Event> {
+    fn event(&self) -> Option<Event> {
         match self.command.as_ref()? {
             RecordingsCommand::Rm { id } => Some(Event::recording(EventKind::RecordingRemoved, id)),
             RecordingsCommand::Hold { id, reason } => {
@@ -191,6 +191,30 @@ impl Args {
                 Some(event.with("pattern", pattern.as_str()))
             }
         }
+    }
+
+    fn is_deed(&self) -> bool {
+        !self.only_reads()
+    }
+
+    /// Returns whether the answer is as long as what was recorded.
+    fn streams(&self) -> bool {
+        matches!(
+            self.command,
+            Some(
+                RecordingsCommand::Grep { .. }
+                    | RecordingsCommand::Show { .. }
+                    | RecordingsCommand::Verify { .. }
+            )
+        )
+    }
+
+    fn shows(&self, caller: &Caller) -> Shows {
+        shown(caller)
+    }
+
+    async fn run(self, call: Call<'_, '_>) -> Result<Done, Failure> {
+        run(self, call.caller, call.context, call.out).await
     }
 }
 

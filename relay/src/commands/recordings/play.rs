@@ -7,17 +7,22 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::time::{Instant, sleep_until};
 
 use crate::audit::Event;
+use crate::commands::Done;
+use crate::commands::call::{Call, Command, Need};
 use crate::commands::recordings::{find, look, looked, not_whole, unfinished};
 use crate::commands::{Caller, Context, Failure, Out};
 use crate::recording::archive::Read;
 use crate::recording::export::screen::{CLOSE, OPEN, Screen};
 use crate::recording::export::{Plain, Text, Title};
 use crate::recording::marks::{Mark, MarkedLines};
+use crate::session::registry::console::Shows;
+use crate::session::registry::life::Activity;
 use crate::store::RecordingFacts;
 
 /// The time that the last picture stays.
 const LAST_LOOK: Duration = Duration::from_secs(1);
 
+/// Watch a recorded session
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   relay play 3f9a
@@ -62,19 +67,55 @@ fn from(text: &str) -> Result<Duration, &'static str> {
 }
 
 impl Args {
-    pub(crate) fn event(&self) -> Event {
+    fn entry(&self) -> Event {
         looked(&self.id, "play")
     }
 }
 
-pub(crate) async fn run(
+impl Command for Args {
+    fn need(&self) -> Need {
+        Need::Recordings
+    }
+
+    fn event(&self) -> Option<Event> {
+        Some(self.entry())
+    }
+
+    fn streams(&self) -> bool {
+        true
+    }
+
+    fn shows(&self, caller: &Caller) -> Shows {
+        super::shown(caller)
+    }
+
+    fn activity(&self, terminal: bool) -> Activity {
+        if terminal {
+            Activity::Input
+        } else {
+            Activity::Bytes
+        }
+    }
+
+    fn parting(&self) -> &'static str {
+        CLOSE
+    }
+
+    async fn run(self, call: Call<'_, '_>) -> Result<Done, Failure> {
+        run(&self, call.caller, call.context, call.out)
+            .await
+            .map(Done::from)
+    }
+}
+
+async fn run(
     args: &Args,
     caller: &Caller,
     context: &Context,
     out: &mut Out<'_>,
 ) -> Result<String, Failure> {
     let facts = find(&args.id, caller, context).await?;
-    look(context, &facts, args.event()).await?;
+    look(context, &facts, args.entry()).await?;
     let open = out.write_all(OPEN.as_bytes()).await;
     let played = match open {
         Ok(()) => tokio::select! {

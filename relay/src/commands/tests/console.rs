@@ -106,8 +106,8 @@ fn what_the_other_door_asks_is_read_as_it_was_meant() {
     ];
     for (typed, asked) in table {
         let line = |typed: &str| match parse_console(typed).unwrap() {
-            Command::Exec(args) => args.at_console(),
-            Command::Cp(args) => args.at_console(),
+            AnyCommand::Exec(args) => args.at_console(),
+            AnyCommand::Cp(args) => args.at_console(),
             other => panic!("{other:?}"),
         };
         let asked = asked.unwrap_or(typed);
@@ -116,5 +116,22 @@ fn what_the_other_door_asks_is_read_as_it_was_meant() {
     }
     for only_here in ["exec -i x --on '*' -- y", "cp - --on '*:x' -o A=b"] {
         assert_eq!(parse_console(only_here).unwrap_err().1, USAGE);
+    }
+}
+
+#[test]
+fn every_command_has_help_with_an_example() {
+    let grammar = <Console as clap::CommandFactory>::command();
+    let commands: Vec<_> = grammar
+        .get_subcommands()
+        .filter(|command| command.get_name() != "help")
+        .collect();
+    assert!(commands.len() >= 20, "{}", commands.len());
+    for command in commands {
+        let name = command.get_name();
+        assert!(command.get_about().is_some(), "{name} has no summary");
+        let after = command.get_after_help().map(ToString::to_string);
+        let after = after.unwrap_or_default();
+        assert!(after.contains(name), "the help of {name} has no example");
     }
 }

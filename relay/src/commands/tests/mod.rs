@@ -5,13 +5,20 @@ use holdfast_protocol::ids::{PublicKey, UserName};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::grammar::Console;
 use super::*;
 use crate::access::policy::Subject;
 use crate::audit::WhenUnwritable;
+use crate::audit::{Actor, Audit};
+use crate::clock::Timestamp;
+use crate::limits::{MAX_CONSOLE_LINE, MAX_POLICY_INPUT};
 use crate::model::presets;
+use crate::recording::archive::Archive;
 use crate::recording::objects::Objects;
 use crate::recording::objects::backend::StorageBackend;
+use crate::state::State;
 use crate::store::meta::{PUBLIC_SSH, PUBLIC_TUNNEL};
+use crate::store::{self, Store};
 use crate::store::{Device, Enrolment, Labels, NewToken, RelayId, TunnelFacts, User};
 
 mod authorities;

@@ -10,7 +10,7 @@ use super::over;
 use crate::access::policy::{Ability, Subject};
 use crate::bulk::{self, BulkCaller, BulkJob, BulkRequest, Copy, Payload, PayloadError};
 use crate::commands::devices::{cp, exec};
-use crate::commands::{self, Caller, Command, Out};
+use crate::commands::{self, AnyCommand, Bulk, Caller, Out};
 use crate::identity::Principal;
 use crate::limits::FAREWELL_TIMEOUT;
 use crate::session::input::InputReceiver;
@@ -21,19 +21,21 @@ use crate::ssh::Front;
 pub(super) async fn run(
     (front, client): (&Front, &BulkCaller),
     principal: &Principal,
-    (command, caller): (&Command, &Caller),
+    (command, caller): (&AnyCommand, &Caller),
     input: &mut InputReceiver,
     out: &mut Out<'_>,
     err: &mut Out<'_>,
 ) -> Result<u8, bool> {
     let asked = may(principal, caller, command);
-    let asked = match (asked, command) {
-        (Ok(subject), Command::Exec(args)) => exec(subject, args).map(|order| (subject, order)),
-        (Ok(subject), Command::Cp(args)) => match cp((front, client), subject, args, input).await {
-            Ok(order) => order.map(|order| (subject, order)),
-            Err(Gone) => return Err(false),
-        },
-        (Ok(_), _) => Err(Refusal::Command(
+    let asked = match (asked, command.bulk()) {
+        (Ok(subject), Some(Bulk::Exec(args))) => exec(subject, args).map(|order| (subject, order)),
+        (Ok(subject), Some(Bulk::Cp(args))) => {
+            match cp((front, client), subject, args, input).await {
+                Ok(order) => order.map(|order| (subject, order)),
+                Err(Gone) => return Err(false),
+            }
+        }
+        (Ok(_), None) => Err(Refusal::Command(
             "this command does not run on a fleet".into(),
         )),
         (Err(refusal), _) => Err(refusal),
@@ -72,7 +74,7 @@ pub(super) async fn run(
 fn may<'c>(
     principal: &Principal,
     caller: &'c Caller,
-    command: &Command,
+    command: &AnyCommand,
 ) -> Result<&'c Subject, Refusal> {
     commands::permit(caller, command).map_err(Refusal::Command)?;
     // What is forced runs in place of any command, and so of each that would be run here.

@@ -20,7 +20,7 @@ use self::counted::Counted;
 use super::connection::Connection;
 use crate::bulk::BulkCaller;
 use crate::clock::Timestamp;
-use crate::commands::{self, Caller, Command, Context, Facts, Out};
+use crate::commands::{self, AnyCommand, Caller, Context, Facts, Out};
 use crate::identity::Principal;
 use crate::limits::{CONSOLE_TIMEOUT, FAREWELL_TIMEOUT, MAX_SHOWN_COMMAND};
 use crate::model::request::ProcessRequest;
@@ -196,7 +196,7 @@ impl Desk<'_> {
         }
         let ask = AskStream {
             command: line.clone(),
-            need: command.need(),
+            need: command.condition(),
             shows: command.shows(caller),
             activity: command.activity(self.notices.terminal),
         };
@@ -240,27 +240,15 @@ impl Desk<'_> {
         interrupted: &CancellationToken,
     ) -> Result<u8, bool> {
         let (front, terminal) = (self.front, self.notices.terminal);
-        if let Asked {
-            command: command @ (Command::Exec(_) | Command::Cp(_)),
-            caller,
-            ..
-        } = asked
-        {
+        if asked.command.bulk().is_some() {
             let asker = BulkCaller {
                 sessions: front.sessions.clone(),
                 client: self.connection.client.clone(),
                 terminal,
                 interrupted: interrupted.clone(),
             };
-            return bulk::run(
-                (front, &asker),
-                self.principal,
-                (&command, &caller),
-                input,
-                out,
-                err,
-            )
-            .await;
+            let asked = (&asked.command, &asked.caller);
+            return bulk::run((front, &asker), self.principal, asked, input, out, err).await;
         }
         let streams = asked.command.streams();
         let life = stream.as_ref().map(|stream| stream.life.clone());
@@ -275,7 +263,7 @@ impl Desk<'_> {
 
 /// A command, and the standard input that it wants.
 struct Asked {
-    command: Command,
+    command: AnyCommand,
     caller: Caller,
     stdin: Option<Vec<u8>>,
     /// The beginning of the line, for listings.
@@ -338,7 +326,7 @@ async fn ask(
     })
 }
 
-fn parse(principal: &Principal, work: &ProcessRequest) -> Result<Command, Said> {
+fn parse(principal: &Principal, work: &ProcessRequest) -> Result<AnyCommand, Said> {
     let said = |out: String, err: String, status| Said { out, err, status };
     let line = match work {
         ProcessRequest::Exec(line) => line.as_slice(),

@@ -12,15 +12,22 @@ use serde::Serialize;
 use super::keys;
 use crate::audit::{Event, EventKind};
 use crate::clock::Timestamp;
+use crate::commands::Done;
 use crate::commands::answer::table::{count, or_dash, table};
 use crate::commands::call::input;
-use crate::commands::{Caller, Context, Failure, MAX_REVOCATION_INPUT, json};
-use crate::limits::MAX_AUTHORITY_NAME;
+use crate::commands::call::{Call, Command, Need};
+use crate::commands::{Caller, Context, Failure, json};
+use crate::limits::{MAX_AUTHORITY_NAME, MAX_REVOCATION_INPUT};
 use crate::store::{
     Authority, Prints, Revocation, RevocationChange, RevokedThing, Store, StoreError,
 };
 
+/// Certificate authorities for users, and revoked keys and certificates
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:
+  relay ca trust corp.pub --name corp
+  relay ca ls
+  relay ca revoke lost-laptop.pub")]
 pub(crate) struct Args {
     #[command(subcommand)]
     command: CaCommand,
@@ -120,16 +127,28 @@ struct ChangeJson {
 
 impl Args {
     /// Returns whether it changes nothing.
-    pub(crate) fn only_reads(&self) -> bool {
+    fn only_reads(&self) -> bool {
         match &self.command {
             CaCommand::Ls | CaCommand::Revoked => true,
             CaCommand::HostKey(args) => args.only_reads(),
             _ => false,
         }
     }
+}
+
+impl Command for Args {
+    const MAX_INPUT: usize = MAX_REVOCATION_INPUT;
+
+    fn need(&self) -> Need {
+        if self.only_reads() {
+            Need::REVIEW
+        } else {
+            Need::ADMIN
+        }
+    }
 
     /// Returns the audit event of a change.
-    pub(crate) fn event(&self) -> Option<Event> {
+    fn event(&self) -> Option<Event> {
         let changed = |what: &str, target: &str| {
             let event = Event::new(EventKind::AccessChanged).with("change", what);
             Some(event.with("target", target))
@@ -144,15 +163,25 @@ impl Args {
         }
     }
 
-    pub(crate) fn wants_stdin(&self) -> bool {
+    fn is_deed(&self) -> bool {
+        !self.only_reads()
+    }
+
+    fn wants_stdin(&self) -> bool {
         match &self.command {
             CaCommand::Trust { file, .. } | CaCommand::Revoke { file, .. } => file == "-",
             _ => false,
         }
     }
+
+    async fn run(self, call: Call<'_, '_>) -> Result<Done, Failure> {
+        run(self, call.caller, call.context, call.stdin)
+            .await
+            .map(Done::from)
+    }
 }
 
-pub(crate) async fn run(
+async fn run(
     args: Args,
     caller: &Caller,
     context: &Context,

@@ -8,9 +8,12 @@ use holdfast_protocol::ids::UserName;
 use super::keys;
 use super::policy::{check_email, check_principal};
 use crate::audit::{Event, EventKind};
+use crate::commands::Done;
 use crate::commands::answer::table::count;
 use crate::commands::call::input;
-use crate::commands::{Caller, Context, Failure, MAX_INPUT, json};
+use crate::commands::call::{Call, Command, Need};
+use crate::commands::{Caller, Context, Failure, json};
+use crate::limits::MAX_INPUT;
 use crate::model::invalid::Invalid;
 use crate::model::role::RoleName;
 use crate::store::{NewUser, UserKey, UserRow};
@@ -18,7 +21,12 @@ use crate::store::{NewUser, UserKey, UserRow};
 pub(crate) use show::list;
 use show::{Row, card_of, fingerprints, summary};
 
+/// Operators: who they are, by which keys they are known, what roles they have
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:
+  relay user add alice --key alice.pub --role operator
+  relay user ls
+  relay user role add alice auditor")]
 pub(crate) struct Args {
     #[command(subcommand)]
     command: UserCommand,
@@ -183,23 +191,22 @@ struct KeyArg {
 }
 
 impl Args {
-    pub(crate) fn wants_stdin(&self) -> bool {
-        match &self.command {
-            UserCommand::Add { key, .. }
-            | UserCommand::Key(KeyCommand::Add {
-                key: KeyArg { key },
-                ..
-            }) => key.iter().any(|file| file == "-"),
-            _ => false,
+    fn only_reads(&self) -> bool {
+        matches!(self.command, UserCommand::Ls | UserCommand::Show { .. })
+    }
+}
+
+impl Command for Args {
+    fn need(&self) -> Need {
+        if self.only_reads() {
+            Need::REVIEW
+        } else {
+            Need::ADMIN
         }
     }
 
-    pub(crate) fn only_reads(&self) -> bool {
-        matches!(self.command, UserCommand::Ls | UserCommand::Show { .. })
-    }
-
     /// Returns the audit event of a change; the store adds the keys.
-    pub(crate) fn event(&self) -> Option<Event> {
+    fn event(&self) -> Option<Event> {
         let changed = |what: &str, name: &UserName| {
             let event = Event::new(EventKind::AccessChanged).with("change", what);
             event.with("target", name.as_str())
@@ -235,9 +242,30 @@ impl Args {
             UserCommand::Ls | UserCommand::Show { .. } => None,
         }
     }
+
+    fn is_deed(&self) -> bool {
+        !self.only_reads()
+    }
+
+    fn wants_stdin(&self) -> bool {
+        match &self.command {
+            UserCommand::Add { key, .. }
+            | UserCommand::Key(KeyCommand::Add {
+                key: KeyArg { key },
+                ..
+            }) => key.iter().any(|file| file == "-"),
+            _ => false,
+        }
+    }
+
+    async fn run(self, call: Call<'_, '_>) -> Result<Done, Failure> {
+        run(self, call.caller, call.context, call.stdin)
+            .await
+            .map(Done::from)
+    }
 }
 
-pub(crate) async fn run(
+async fn run(
     args: Args,
     caller: &Caller,
     context: &Context,

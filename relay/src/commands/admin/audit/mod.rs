@@ -10,16 +10,20 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::audit::{Event, EventKind, line};
+use crate::commands::Done;
 use crate::commands::answer::table::fitted;
 use crate::commands::args::{Moment, ambiguous};
+use crate::commands::call::{Call, Command, Need};
 use crate::commands::{Context, Failure, Out};
 use crate::limits::{AUDIT_PAGE, MAX_AMBIGUOUS, STORE_POLL};
+use crate::session::registry::life::Activity;
 use crate::store::{AuditEntry, AuditFilter, AuditKey, StoreError};
 use runs::Runs;
 
 /// Without `--limit`: what one can look through.
 const DEFAULT_LIMIT: u32 = 100;
 
+/// Print the audit log: who did what, where, and how it went
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   relay audit                                        the newest 100 events
@@ -70,18 +74,8 @@ enum Stop {
 }
 
 impl Args {
-    /// Returns whether the answer has no end by itself, or is as long as the log.
-    pub(crate) fn streams(&self) -> bool {
-        true
-    }
-
-    /// Returns whether the answer has no end by itself.
-    pub(crate) fn follows(&self) -> bool {
-        self.follow
-    }
-
     /// Returns the audit event of reading with these arguments.
-    pub(crate) fn event(&self) -> Event {
+    fn entry(&self) -> Event {
         let mut event = Event::new(EventKind::AuditRead);
         let asked = [
             ("asked_since", self.since.as_ref().map(ToString::to_string)),
@@ -125,6 +119,33 @@ impl Args {
     }
 }
 
+impl Command for Args {
+    fn need(&self) -> Need {
+        Need::REVIEW
+    }
+
+    fn event(&self) -> Option<Event> {
+        Some(self.entry())
+    }
+
+    /// The answer has no end by itself, or is as long as the log.
+    fn streams(&self) -> bool {
+        true
+    }
+
+    fn activity(&self, terminal: bool) -> Activity {
+        match (self.follow, terminal) {
+            (false, _) => Activity::Running,
+            (true, true) => Activity::Input,
+            (true, false) => Activity::Bytes,
+        }
+    }
+
+    async fn run(self, call: Call<'_, '_>) -> Result<Done, Failure> {
+        run(self, call.context, call.out).await.map(Done::from)
+    }
+}
+
 /// Returns the identifier of the one session in the log that begins so. A whole one need not be there yet.
 async fn session(text: &str, context: &Context) -> Result<String, Failure> {
     if let Some(id) = SessionId::from_hex(text) {
@@ -148,14 +169,10 @@ async fn session(text: &str, context: &Context) -> Result<String, Failure> {
     }
 }
 
-pub(crate) async fn run(
-    args: Args,
-    context: &Context,
-    out: &mut Out<'_>,
-) -> Result<String, Failure> {
+async fn run(args: Args, context: &Context, out: &mut Out<'_>) -> Result<String, Failure> {
     let filter = args.filter(context).await?;
     let head = context.store.audit_head().await?;
-    context.audit.note(context.event(args.event())).await;
+    context.audit.note(context.event(args.entry())).await;
     let mut listing = Listing {
         context,
         filter,

@@ -10,8 +10,10 @@ use std::time::Duration;
 use holdfast_protocol::count::Count;
 use serde::Serialize;
 
+use crate::audit::Event;
 use crate::clock::{Coarse, Timestamp};
 use crate::commands::answer::table::table;
+use crate::commands::call::{Call, Command, Need};
 use crate::commands::{Context, DONE, Done, FAILED, Failure, json};
 use crate::store::{ClonePair, Device, Store};
 
@@ -21,6 +23,7 @@ const EARLIEST: Timestamp = Timestamp(1_767_225_600_000_000);
 /// The time that other relays' clocks may be ahead.
 const CLOCK_SLACK: Duration = Duration::from_secs(60);
 
+/// Look for what is wrong or careless with this relay
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   relay doctor
@@ -31,6 +34,24 @@ pub(crate) struct Args {
     /// Print JSON for machines
     #[arg(long)]
     json: bool,
+}
+
+impl Command for Args {
+    fn need(&self) -> Need {
+        Need::REVIEW
+    }
+
+    fn event(&self) -> Option<Event> {
+        None
+    }
+
+    fn unopened(&self, why: &str) -> Option<(String, u8)> {
+        Some(unopened(self, why))
+    }
+
+    async fn run(self, call: Call<'_, '_>) -> Result<Done, Failure> {
+        run(&self, call.context).await
+    }
 }
 
 /// The severity.
@@ -60,7 +81,7 @@ impl Finding {
     }
 }
 
-pub(crate) async fn run(args: &Args, context: &Context) -> Result<Done, Failure> {
+async fn run(args: &Args, context: &Context) -> Result<Done, Failure> {
     let mut findings = folder::check(&context.facts.folder);
     findings.extend(database(&context.store).await);
     findings.extend(clock(context).await);
@@ -79,7 +100,7 @@ pub(crate) async fn run(args: &Args, context: &Context) -> Result<Done, Failure>
 }
 
 /// Returns the text for when not even the state can be opened, and the exit status.
-pub(crate) fn unopened(args: &Args, sentence: &str) -> (String, u8) {
+fn unopened(args: &Args, sentence: &str) -> (String, u8) {
     let finding = Finding::new(Level::Problem, "state", sentence);
     match report(args, &[finding]) {
         Ok(done) => (done.text, done.code),

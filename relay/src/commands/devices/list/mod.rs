@@ -8,11 +8,14 @@ use serde::Serialize;
 
 use crate::audit::{Event, EventKind};
 use crate::clock::{Coarse, Timestamp};
+use crate::commands::Done;
 use crate::commands::answer::table::{card, labels, or_dash, table};
 use crate::commands::args::LabelChange;
+use crate::commands::call::{Call, Command, Need};
 use crate::commands::{Caller, Context, Failure, json};
 use crate::store::{ClonePair, Device, Labels, PresenceState};
 
+/// The fleet: list, show, rename, label, revoke
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   relay devices
@@ -97,13 +100,24 @@ struct Cloned {
 }
 
 impl Args {
-    pub(crate) fn only_reads(&self) -> bool {
+    fn only_reads(&self) -> bool {
         use DevicesCommand::{Ls, Show};
         matches!(self.command, None | Some(Ls { .. } | Show { .. }))
     }
+}
+
+impl Command for Args {
+    fn need(&self) -> Need {
+        if self.only_reads() {
+            // Everybody sees the devices that they may know of.
+            Need::AnyRole
+        } else {
+            Need::ADMIN
+        }
+    }
 
     /// Returns the audit event of a change; the store adds the device.
-    pub(crate) fn event(&self) -> Option<Event> {
+    fn event(&self) -> Option<Event> {
         let changed = |what: &str, name: &DeviceName| {
             let event = Event::new(EventKind::AccessChanged).with("change", what);
             event.with("target", name.as_str())
@@ -126,9 +140,17 @@ impl Args {
             DevicesCommand::Ls { .. } | DevicesCommand::Show { .. } => None,
         }
     }
+
+    fn is_deed(&self) -> bool {
+        !self.only_reads()
+    }
+
+    async fn run(self, call: Call<'_, '_>) -> Result<Done, Failure> {
+        run(self, call.caller, call.context).await.map(Done::from)
+    }
 }
 
-pub(crate) async fn run(args: Args, caller: &Caller, context: &Context) -> Result<String, Failure> {
+async fn run(args: Args, caller: &Caller, context: &Context) -> Result<String, Failure> {
     let store = &context.store;
     let (name, text) = match args.command {
         None => return list(caller, context, false, args.json).await,
