@@ -149,6 +149,10 @@ pub(crate) const PRESENCE_FLUSH: Duration = Duration::from_secs(5);
 /// The interval at which the relay looks whether an admin command has changed the store.
 pub(crate) const STORE_POLL: Duration = Duration::from_millis(250);
 
+/// The time for which a decision may be used without a new look at the version of access, by what the enforcement of a
+/// change finds already. [`STORE_POLL`] bounds it where the store answers; this is for where it does not.
+pub(crate) const DECISION_FRESH: Duration = Duration::from_secs(5);
+
 /// The time that a look-up in the store may take on a path that a user waits on.
 pub(crate) const STORE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -416,8 +420,8 @@ pub(crate) const MAX_AUTHORITIES: usize = 64;
 /// Longest name of an authority, in bytes.
 pub(crate) const MAX_AUTHORITY_NAME: usize = 64;
 
-/// Most revoked keys, key ids and ranges of serial numbers. Each login looks one up by an index; this
-/// bounds the table and its listing.
+/// Most revoked keys, key ids and ranges of serial numbers. This bounds the table, its listing, and what a relay keeps
+/// of it in memory.
 pub(crate) const MAX_REVOCATIONS: usize = 65_536;
 
 /// Longest revoked key id, in bytes: a certificate with a longer one does not pass before authentication.

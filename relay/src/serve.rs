@@ -108,7 +108,7 @@ pub(crate) async fn run(config: Config, state: State, store: Store) -> anyhow::R
     let feeding = CancellationToken::new();
     let auditing = tokio::spawn(audit::serve(
         front.audit.clone(),
-        sessions.store.clone(),
+        sessions.store.in_background(),
         config.audit.clone(),
         feeding.clone(),
     ));
@@ -196,7 +196,10 @@ async fn start(
     let (leases, releaser) = Leases::new(store.clone(), id);
     let report = Report::new(audit.clone());
     let settings = config.recordings.clone();
-    let recordings = Recordings::start(id, &state, store.clone(), audit.clone(), settings).await?;
+    // What a session waits for there only writes.
+    let recording_store = store.in_background();
+    let recordings =
+        Recordings::start(id, &state, recording_store, audit.clone(), settings).await?;
     let tunnels = Arc::new(Tunnels {
         relay: id,
         store: store.clone(),

@@ -58,7 +58,7 @@ async fn look(
     }
     reload_host_keys(front, seen).await;
     // Read before the facts: what is read after it is at least as new.
-    let access = sessions.store.access_version().await?;
+    let access = sessions.store.in_background().access_version().await?;
     if access != seen.access || is_unjudged {
         let judged = enforce::enforce(sessions).await;
         if is_unjudged && !matches!(judged, Ok(true)) {

@@ -18,6 +18,7 @@ use crate::clock::Timestamp;
 use crate::identity::keys as certificate;
 use crate::limits::{MAX_CERTIFICATE_PRINCIPALS, STORE_TIMEOUT};
 use crate::log_limit::{self, Line};
+use crate::model::snapshot::PolicySnapshot;
 use crate::model::source::Source;
 use crate::store::{Prints, Store, StoreError, User};
 
@@ -103,19 +104,26 @@ impl fmt::Display for Proof {
 /// fails, no user is authenticated.
 pub(crate) async fn principal(store: &Store, key: &PublicKey) -> Option<Principal> {
     let prints = certificate::prints(key.key_data());
-    ask(by_key(store, prints)).await.flatten()
+    by_key(&*ask(store.policy()).await?, prints)
 }
 
-/// Returns whether it is worth a client's while to prove that it has a key: an offer does not tell whether a
-/// certificate comes with it, so that with an authority there is any key might do.
+/// Returns whether it is worth a client's while to prove that it has a key: an offer does not say whether a
+/// certificate comes with it, so that with an authority there is any key might do. Nothing follows from it but that the
+/// client may sign, so that a yes needs no newer policy than was read last; a no does.
 pub(crate) async fn is_worth_a_try(store: &Store, key: &PublicKey) -> bool {
-    if principal(store, key).await.is_some() {
+    let prints = certificate::prints(key.key_data());
+    let is_worth = |policy: &PolicySnapshot| {
+        by_key(policy, prints.clone()).is_some()
+            || (policy.has_authorities() && !policy.is_key_revoked(&prints))
+    };
+    if store
+        .newest_policy()
+        .is_some_and(|policy| is_worth(&policy))
+    {
         return true;
     }
-    let prints = certificate::prints(key.key_data());
-    let asked =
-        async { Ok(store.has_authorities().await? && !store.is_key_revoked(&prints).await?) };
-    ask(asked).await.unwrap_or(false)
+    let policy = ask(store.policy()).await;
+    policy.is_some_and(|policy| is_worth(&policy))
 }
 
 /// Returns the user that a certificate proves, from this address. The client hears of no reason for `None`;
@@ -128,7 +136,8 @@ pub(crate) async fn by_certificate(
 ) -> Option<Principal> {
     let claims = certificate::claims(certificate);
     let key = certificate::prints(certificate.public_key());
-    let found = ask(look_up(store, &claims, &key)).await?;
+    let policy = ask(store.policy()).await?;
+    let found = look_up(&policy, &claims, &key);
     match rules::judge(found.facts(&claims, client), now) {
         Ok(Admission { user, grant, .. }) => {
             let certified = Certified {
@@ -154,36 +163,32 @@ pub(crate) async fn by_certificate(
 /// Checks whether what a principal proved still proves the same user, and one who is not disabled. What roles that
 /// user has is not asked. A certificate that has expired since then still does, as with OpenSSH; one that is
 /// revoked does not, nor one whose authority is not trusted any more.
-///
-/// # Errors
-/// The store cannot say.
-pub(crate) async fn still_proves(store: &Store, principal: &Principal) -> Result<bool, StoreError> {
+#[must_use]
+pub(crate) fn still_proves(policy: &PolicySnapshot, principal: &Principal) -> bool {
     let user = match &principal.proof {
-        Proof::Key(prints) => by_key(store, prints.clone()).await?.map(|now| now.user),
+        Proof::Key(prints) => by_key(policy, prints.clone()).map(|now| now.user),
         Proof::Certificate(certified) => {
-            let found = look_up(store, &certified.claims, &certified.key).await?;
+            let found = look_up(policy, &certified.claims, &certified.key);
             let facts = found.facts(&certified.claims, certified.client);
             rules::still(facts).ok().map(|now| now.user)
         }
     };
-    Ok(user.is_some_and(|user| user.id == principal.user.id))
+    user.is_some_and(|user| user.id == principal.user.id)
 }
 
 /// The length of a key id that is logged of an unauthenticated client.
 const SHOWN_KEY_ID: usize = 128;
 
-async fn by_key(store: &Store, prints: Prints) -> Result<Option<Principal>, StoreError> {
-    let Some(user) = store.user_by_key(&prints.sha256).await? else {
-        return Ok(None);
-    };
-    if user.disabled || store.is_key_revoked(&prints).await? {
-        return Ok(None);
+fn by_key(policy: &PolicySnapshot, prints: Prints) -> Option<Principal> {
+    let user = policy.user_by_key(&prints.sha256)?;
+    if user.disabled || policy.is_key_revoked(&prints) {
+        return None;
     }
-    let proof = Proof::Key(prints);
-    Ok(Some(Principal { user, proof }))
+    let (user, proof) = (user.clone(), Proof::Key(prints));
+    Some(Principal { user, proof })
 }
 
-/// The facts of the store about a certificate.
+/// The facts of the policy about a certificate.
 struct Found {
     trusted: bool,
     revoked: Option<Revoked>,
@@ -202,39 +207,35 @@ impl Found {
     }
 }
 
-async fn look_up(store: &Store, claims: &Claims, key: &Prints) -> Result<Found, StoreError> {
+fn look_up(policy: &PolicySnapshot, claims: &Claims, key: &Prints) -> Found {
     let mut found = Found {
-        trusted: store.is_trusted(&claims.authority.sha256).await?,
+        trusted: policy.is_trusted(&claims.authority.sha256),
         revoked: None,
         users: vec![],
     };
     // A certificate that is signed by its own key makes no work.
     if !found.trusted {
-        return Ok(found);
+        return found;
     }
-    found.revoked = revoked(store, claims, key).await?;
+    found.revoked = revoked(policy, claims, key);
     for principal in claims.principals.iter().take(MAX_CERTIFICATE_PRINCIPALS) {
-        if let Some(user) = store.user_by_principal(principal).await? {
-            found.users.push((principal.clone(), user));
+        if let Some(user) = policy.user_by_principal(principal) {
+            found.users.push((principal.clone(), user.clone()));
         }
     }
-    Ok(found)
+    found
 }
 
-async fn revoked(
-    store: &Store,
-    claims: &Claims,
-    key: &Prints,
-) -> Result<Option<Revoked>, StoreError> {
-    if store.is_key_revoked(&claims.authority).await? {
-        return Ok(Some(Revoked::Authority));
+fn revoked(policy: &PolicySnapshot, claims: &Claims, key: &Prints) -> Option<Revoked> {
+    if policy.is_key_revoked(&claims.authority) {
+        return Some(Revoked::Authority);
     }
-    if store.is_key_revoked(key).await? {
-        return Ok(Some(Revoked::Key));
+    if policy.is_key_revoked(key) {
+        return Some(Revoked::Key);
     }
-    let certificate =
-        store.is_certificate_revoked(&claims.authority.sha256, claims.serial, &claims.key_id);
-    Ok(certificate.await?.then_some(Revoked::Certificate))
+    policy
+        .is_certificate_revoked(&claims.authority.sha256, claims.serial, &claims.key_id)
+        .then_some(Revoked::Certificate)
 }
 
 /// Waits for an answer of the store, within reason; without one there is none.

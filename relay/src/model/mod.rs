@@ -1,4 +1,4 @@
-//! Nouns that several layers share: users, roles and their rules, labels, locks, quotas, sources of connections. What a
+//! Nouns that several layers share: users, roles and their rules, labels, locks, quotas, snapshots of the whole policy, sources of connections. What a
 //! value says of another is here (a rule matches, a quota is full); decisions are in [`crate::access`].
 
 pub(crate) mod form;
@@ -11,5 +11,6 @@ pub(crate) mod request;
 pub(crate) mod role;
 pub(crate) mod rule;
 pub(crate) mod sftp;
+pub(crate) mod snapshot;
 pub(crate) mod source;
 pub(crate) mod user;

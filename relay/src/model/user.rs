@@ -31,3 +31,13 @@ pub(crate) struct Subject {
     /// The roles that count, by name.
     pub roles: Vec<Role>,
 }
+
+/// The fingerprints of a key, as OpenSSH prints them. SHA-1 is for revocation lists that name keys so, and
+/// proves nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Prints {
+    /// `SHA256:…`.
+    pub sha256: String,
+    /// `SHA1:…`.
+    pub sha1: String,
+}

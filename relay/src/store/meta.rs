@@ -25,8 +25,10 @@ const CLUSTER: &str = "cluster";
 pub(super) const GET: &str = "SELECT value FROM meta WHERE key = $1";
 pub(super) const SET: &str = "INSERT INTO meta (key, value) VALUES ($1, $2)
     ON CONFLICT (key) DO UPDATE SET value = excluded.value";
-const BUMP: &str = "UPDATE meta SET value = CAST(CAST(value AS BIGINT) + 1 AS TEXT)
-    WHERE key = 'access_version'";
+const BUMP: &str = "INSERT INTO meta (key, value) VALUES ($1, '1')
+    ON CONFLICT (key) DO UPDATE SET value = CAST(CAST(meta.value AS BIGINT) + 1 AS TEXT)";
+const VERSIONS: &str = "SELECT key, CAST(value AS BIGINT) FROM meta
+    WHERE key IN ('access_version', 'people_version', 'revocations_version')";
 const ACCESS_VERSION: &str = "SELECT CAST(value AS BIGINT) FROM meta WHERE key = 'access_version'";
 
 impl Store {
@@ -36,7 +38,7 @@ impl Store {
     /// [`StoreError::Database`].
     pub(crate) async fn meta_get(&self, key: &str) -> Result<Option<String>, StoreError> {
         let value = sqlx::query_scalar(GET).bind(key);
-        Ok(value.fetch_optional(&self.readers).await?)
+        Ok(value.fetch_optional(self.reads()).await?)
     }
 
     /// Notes a fact; it survives a power cut.
@@ -57,7 +59,7 @@ impl Store {
     /// [`StoreError::Database`].
     pub(crate) async fn access_version(&self) -> Result<i64, StoreError> {
         let version = sqlx::query_scalar(ACCESS_VERSION);
-        Ok(version.fetch_one(&self.readers).await?)
+        Ok(version.fetch_one(self.reads()).await?)
     }
 }
 
@@ -77,8 +79,53 @@ impl Store {
     }
 }
 
-/// Belongs into each transaction that changes who may do what.
-pub(super) async fn access_changed(write: &mut SqliteConnection) -> Result<(), StoreError> {
-    sqlx::query(BUMP).execute(write).await?;
+/// What a change of access changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AccessPart {
+    /// Users, keys, principals, roles, or the trusted authorities.
+    People,
+    /// Revoked keys and certificates.
+    Revocations,
+    /// Locks, devices, or sessions that are to end: read anew at each version.
+    Other,
+}
+
+/// The numbers that grow with each change of access, and of its large parts.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct PolicyVersions {
+    pub(super) access: i64,
+    pub(super) people: i64,
+    pub(super) revocations: i64,
+}
+
+/// Notes a change of who may do what. It belongs into the transaction of the change.
+pub(super) async fn access_changed(
+    write: &mut SqliteConnection,
+    part: AccessPart,
+) -> Result<(), StoreError> {
+    let part = match part {
+        AccessPart::People => Some("people_version"),
+        AccessPart::Revocations => Some("revocations_version"),
+        AccessPart::Other => None,
+    };
+    for key in ["access_version"].into_iter().chain(part) {
+        sqlx::query(BUMP).bind(key).execute(&mut *write).await?;
+    }
     Ok(())
+}
+
+/// Reads the versions of the policy and of its parts; a part that never changed has version 0.
+pub(super) async fn policy_versions(
+    read: &mut SqliteConnection,
+) -> Result<PolicyVersions, StoreError> {
+    let rows: Vec<(String, i64)> = sqlx::query_as(VERSIONS).fetch_all(read).await?;
+    let mut versions = PolicyVersions::default();
+    for (key, value) in rows {
+        match key.as_str() {
+            "access_version" => versions.access = value,
+            "people_version" => versions.people = value,
+            _ => versions.revocations = value,
+        }
+    }
+    Ok(versions)
 }

@@ -17,6 +17,8 @@ pub(crate) mod sessions;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use sqlx::migrate::Migrator;
@@ -26,13 +28,11 @@ use sqlx::sqlite::{
 };
 
 pub(crate) use crate::model::labels::Labels;
-pub(crate) use crate::model::user::{User, UserId};
+pub(crate) use crate::model::user::{Prints, User, UserId};
 pub(crate) use access::authorities::{Authority, AuthorityError};
 pub(crate) use access::locks::{Kill, LockError, NewLock};
 pub(crate) use access::policy::{Apply, ApplyError, Change, Policy, UserPolicy};
-pub(crate) use access::revocations::{
-    Prints, Revocation, RevocationChange, RevocationError, RevokedThing,
-};
+pub(crate) use access::revocations::{Revocation, RevocationChange, RevocationError, RevokedThing};
 pub(crate) use access::roles::RoleError;
 pub(crate) use access::user_changes::{KeyError, NewUser};
 pub(crate) use access::users::{UserKey, UserRow};
@@ -53,6 +53,7 @@ pub(crate) use sessions::facts::SessionFacts;
 pub(crate) use sessions::leases::LeaseRow;
 pub(crate) use sessions::{BoardChange, SessionRow, Traffic};
 
+use access::snapshot::PolicyCache;
 use backend::write_queue::{BatchWriter, WriteQueue};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations");
@@ -72,6 +73,9 @@ const READERS: u32 = 4;
 #[derive(Clone)]
 pub(crate) struct Store {
     readers: SqlitePool,
+    /// How many SELECTs ran on `readers` for this store and its clones, background work aside.
+    selects: Arc<AtomicU64>,
+    policy: PolicyCache,
     /// Commits that survive a power cut: users, tokens, devices.
     durable: SqlitePool,
     /// Commits that survive a crash of the process, but may be lost with the power: presence, which is
@@ -173,6 +177,8 @@ impl Store {
         let relaxed = options.clone().synchronous(SqliteSynchronous::Normal);
         Ok(Self {
             readers: pool(READERS).connect_lazy_with(options.clone()),
+            selects: Arc::default(),
+            policy: PolicyCache::default(),
             durable: pool(1).connect_lazy_with(options.clone()),
             presence: pool(1).connect_lazy_with(relaxed),
             watch: pool(1).connect_lazy_with(options),
@@ -181,14 +187,41 @@ impl Store {
         })
     }
 
+    /// Returns the connections for reads, and counts one SELECT.
+    fn reads(&self) -> &SqlitePool {
+        self.count_selects(1);
+        &self.readers
+    }
+
+    /// Counts SELECTs beyond the first of a transaction.
+    fn count_selects(&self, count: u64) {
+        self.selects.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Returns how many SELECTs have run so far: all but those inside write transactions, of which no login and no
+    /// session has any, and those of background work.
+    #[must_use]
+    pub(crate) fn selects(&self) -> u64 {
+        self.selects.load(Ordering::Relaxed)
+    }
+
+    /// Returns the same store for work that no login and no session waits for, whose SELECTs are counted apart.
+    #[must_use]
+    pub(crate) fn in_background(&self) -> Self {
+        Self {
+            selects: Arc::default(),
+            ..self.clone()
+        }
+    }
+
     async fn schema_version(&self) -> Result<i64, StoreError> {
         let tables = "SELECT COUNT(*) FROM sqlite_master WHERE name = '_sqlx_migrations'";
-        let migrated: i64 = sqlx::query_scalar(tables).fetch_one(&self.readers).await?;
+        let migrated: i64 = sqlx::query_scalar(tables).fetch_one(self.reads()).await?;
         if migrated == 0 {
             return Ok(0);
         }
         let newest = "SELECT COALESCE(MAX(version), 0) FROM _sqlx_migrations WHERE success";
-        Ok(sqlx::query_scalar(newest).fetch_one(&self.readers).await?)
+        Ok(sqlx::query_scalar(newest).fetch_one(self.reads()).await?)
     }
 
     async fn write(&self, durability: Durability) -> Result<Write, StoreError> {

@@ -108,7 +108,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub(crate) async fn refusals(&self) -> Result<[i64; 3], StoreError> {
-        let counts = sqlx::query_as(REFUSALS).fetch_one(&self.readers).await?;
+        let counts = sqlx::query_as(REFUSALS).fetch_one(self.reads()).await?;
         let (connections, sessions, channels) = counts;
         Ok([connections, sessions, channels])
     }
@@ -158,7 +158,7 @@ impl Store {
         let living = sqlx::query_scalar(LIVING)
             .bind(now.before(RELAY_HEARTBEAT_STALE).0)
             .bind(now.after(RELAY_HEARTBEAT_STALE).0);
-        Ok(living.fetch_one(&self.readers).await?)
+        Ok(living.fetch_one(self.reads()).await?)
     }
 
     /// Returns the number of living relays have not acted on this version of access yet.
@@ -174,7 +174,7 @@ impl Store {
             .bind(version)
             .bind(now.before(RELAY_HEARTBEAT_STALE).0)
             .bind(now.after(RELAY_HEARTBEAT_STALE).0)
-            .fetch_one(&self.readers)
+            .fetch_one(self.reads())
             .await?;
         Ok(u32::try_from(behind).unwrap_or(u32::MAX))
     }

@@ -5,6 +5,7 @@ mod idle;
 mod kills;
 mod locks;
 mod quotas;
+mod selects;
 
 use crate::harness::{Relay, Running, User, Way, own_login, run};
 

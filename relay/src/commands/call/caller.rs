@@ -25,7 +25,8 @@ impl Caller {
         user: &User,
         client: IpAddr,
     ) -> Result<Self, String> {
-        match store.subject(&user.name).await {
+        let policy = store.policy().await;
+        match policy.and_then(|policy| Ok(policy.subject(&user.name)?)) {
             Ok(Some(subject)) if subject.user.id == user.id => {
                 Ok(Self::User(subject.is_from(client)))
             }

@@ -14,7 +14,8 @@ use crate::access::policy::Subject;
 use crate::clock::Timestamp;
 use crate::identity as auth;
 use crate::limits::{ENFORCE_TIMEOUT, FAREWELL_TIMEOUT};
-use crate::model::lock::{self, By, Colon, Lock, LockSubject};
+use crate::model::lock::{self, By, Colon, LockSubject};
+use crate::model::snapshot::PolicySnapshot;
 use crate::session::Sessions;
 use crate::session::client::Client;
 use crate::session::registry::console::ConsoleStream;
@@ -27,12 +28,14 @@ use crate::store::{Device, Store, StoreError};
 /// # Errors
 /// The store cannot say what may be.
 pub(crate) async fn enforce(sessions: &Arc<Sessions>) -> Result<bool, StoreError> {
-    let mut ended = cut_revoked(sessions).await?;
-    ended.extend(end_killed(sessions).await?);
-    let mut facts = Present::new(&sessions.store).await?;
+    let store = sessions.store.in_background();
+    // First of all: a session that enters the registry from here on finds the new policy (`Sessions::check`).
+    let mut facts = Present::new(&store).await?;
+    let mut ended = cut_revoked(sessions, &store).await?;
+    ended.extend(end_killed(sessions, &store).await?);
     // Connections first: a session that begins on one that is about to end finds that out by itself.
     for client in sessions.clients.all() {
-        if let Some(ending) = judge_client(sessions, &client, &mut facts).await? {
+        if let Some(ending) = judge_client(&client, &mut facts)? {
             ended.extend(end_client(sessions, client, ending));
         }
     }
@@ -43,7 +46,7 @@ pub(crate) async fn enforce(sessions: &Arc<Sessions>) -> Result<bool, StoreError
         }
     }
     for stream in sessions.live.consoles() {
-        if let Some(ending) = judge_console(&stream, &mut facts).await? {
+        if let Some(ending) = judge_console(&stream, &mut facts)? {
             stream.end(ending);
             ended.push(stream.life.clone());
         }
@@ -54,7 +57,7 @@ pub(crate) async fn enforce(sessions: &Arc<Sessions>) -> Result<bool, StoreError
 /// The facts as they are now, each read once.
 struct Present<'a> {
     store: &'a Store,
-    locks: Vec<Lock>,
+    policy: Arc<PolicySnapshot>,
     now: Timestamp,
     subjects: HashMap<UserName, Option<Subject>>,
     devices: HashMap<DeviceId, Option<Device>>,
@@ -62,19 +65,18 @@ struct Present<'a> {
 
 impl<'a> Present<'a> {
     async fn new(store: &'a Store) -> Result<Self, StoreError> {
-        let now = Timestamp::now();
         Ok(Self {
             store,
-            locks: store.locks(now).await?,
-            now,
+            policy: store.policy().await?,
+            now: Timestamp::now(),
             subjects: HashMap::new(),
             devices: HashMap::new(),
         })
     }
 
-    async fn read_subject(&mut self, user: &UserName) -> Result<(), StoreError> {
+    fn read_subject(&mut self, user: &UserName) -> Result<(), StoreError> {
         if !self.subjects.contains_key(user) {
-            let subject = self.store.subject(user).await?;
+            let subject = self.policy.subject(user)?;
             self.subjects.insert(user.clone(), subject);
         }
         Ok(())
@@ -92,7 +94,7 @@ impl<'a> Present<'a> {
     }
 
     fn locked(&self, lock_subject: &LockSubject<'_>) -> Option<Ending> {
-        let lock = lock::first_match(&self.locks, lock_subject, self.now)?;
+        let lock = lock::first_match(&self.policy.locks, lock_subject, self.now)?;
         Some(Ending {
             cause: Cause::Locked,
             why: lock.reason(),
@@ -101,17 +103,13 @@ impl<'a> Present<'a> {
 }
 
 /// Checks whether a connection must end: its key proves no user any more, or a lock matches it.
-async fn judge_client(
-    sessions: &Sessions,
-    client: &Client,
-    facts: &mut Present<'_>,
-) -> Result<Option<Ending>, StoreError> {
+fn judge_client(client: &Client, facts: &mut Present<'_>) -> Result<Option<Ending>, StoreError> {
     let Some((principal, _)) = client.principal() else {
         return Ok(None);
     };
     let user = &principal.user.name;
-    facts.read_subject(user).await?;
-    let proved = auth::still_proves(&sessions.store, principal).await?;
+    facts.read_subject(user)?;
+    let proved = auth::still_proves(&facts.policy, principal);
     let Some(subject) = facts.subject(user).filter(|_| proved) else {
         return Ok(Some(access_changed()));
     };
@@ -134,7 +132,7 @@ async fn judge_session(
 ) -> Result<Option<Ending>, StoreError> {
     let authorized = &session.authorized;
     let (user, device) = (&authorized.user().name, authorized.device());
-    facts.read_subject(user).await?;
+    facts.read_subject(user)?;
     facts.read_device(device.id).await?;
     let Some(subject) = facts.subject(user) else {
         return Ok(Some(access_changed()));
@@ -168,11 +166,11 @@ async fn judge_session(
 
 /// Checks whether a console command must end: a lock matches its user, or they may not run it any more, or not see what it
 /// shows.
-async fn judge_console(
+fn judge_console(
     stream: &ConsoleStream,
     facts: &mut Present<'_>,
 ) -> Result<Option<Ending>, StoreError> {
-    facts.read_subject(&stream.user).await?;
+    facts.read_subject(&stream.user)?;
     let Some(subject) = facts.subject(&stream.user) else {
         return Ok(Some(access_changed()));
     };
@@ -195,9 +193,9 @@ async fn judge_console(
     Ok(None)
 }
 
-async fn cut_revoked(sessions: &Sessions) -> Result<Vec<Arc<Life>>, StoreError> {
+async fn cut_revoked(sessions: &Sessions, store: &Store) -> Result<Vec<Arc<Life>>, StoreError> {
     let mut ended = Vec::new();
-    for device in sessions.store.revoked_devices().await? {
+    for device in store.revoked_devices().await? {
         let Some(tunnel) = sessions.tunnels.registry.get(device) else {
             continue;
         };
@@ -214,9 +212,9 @@ async fn cut_revoked(sessions: &Sessions) -> Result<Vec<Arc<Life>>, StoreError> 
     Ok(ended)
 }
 
-async fn end_killed(sessions: &Sessions) -> Result<Vec<Arc<Life>>, StoreError> {
+async fn end_killed(sessions: &Sessions, store: &Store) -> Result<Vec<Arc<Life>>, StoreError> {
     let mut ended = Vec::new();
-    for kill in sessions.store.kills(sessions.relay).await? {
+    for kill in store.kills(sessions.relay).await? {
         let why = format!("ended by {}{}", By(kill.by.as_ref()), Colon(&kill.message));
         let ending = Ending {
             cause: Cause::Killed,

@@ -1,23 +1,27 @@
 //! What the store says when something is decided, and what of it holds for one connection.
 
+use std::sync::Arc;
+use std::time::Instant;
+
 use holdfast_protocol::ids::{DeviceId, DeviceName, Login};
 use tokio::time::timeout;
 use tracing::error;
 
 use crate::access::policy::{Subject, Terms};
 use crate::clock::Timestamp;
-use crate::limits::STORE_TIMEOUT;
-use crate::model::lock::{self, Lock, LockSubject};
+use crate::limits::{DECISION_FRESH, STORE_TIMEOUT};
+use crate::model::lock::{self, LockSubject};
+use crate::model::snapshot::PolicySnapshot;
 use crate::session::Sessions;
 use crate::session::client::Client;
 use crate::session::refusal::Refusal;
 use crate::store::{Device, StoreError, User};
 
-/// The answer of the store, all of it read after `version` was.
+/// The facts for a decision: the device as it was at `version`, and the policy of that version or a newer one.
 pub(crate) struct AccessFacts {
     pub(crate) version: i64,
     pub(crate) subject: Subject,
-    pub(crate) locks: Vec<Lock>,
+    pub(crate) policy: Arc<PolicySnapshot>,
     pub(crate) device: Option<Device>,
     pub(crate) now: Timestamp,
 }
@@ -31,36 +35,36 @@ pub(crate) enum Which<'a> {
 }
 
 impl Sessions {
-    /// Reads the version first: what is read after it is at least as new.
+    /// Reads the version and the device in one SELECT, and the policy only if that version is new here.
     pub(crate) async fn load_facts(
         &self,
         user: &User,
         which: Which<'_>,
     ) -> Result<AccessFacts, Refusal> {
         let now = Timestamp::now();
-        let (version, subject, locks, device) = self
+        let (version, policy, device) = self
             .in_time(async {
-                let version = self.store.access_version().await?;
-                let subject = self.store.subject(&user.name).await?;
-                let locks = self.store.locks(now).await?;
-                let device = match which {
-                    Which::None => None,
-                    Which::Named(name) => self.store.device_by_name(name).await?,
-                    Which::Known(id) => self.store.device(id).await?,
+                let (asked, store) = (Instant::now(), &self.store);
+                let (version, device) = match which {
+                    Which::None => (store.access_version().await?, None),
+                    Which::Named(name) => store.device_by_name_at_version(name).await?,
+                    Which::Known(id) => store.device_at_version(id).await?,
                 };
-                Ok((version, subject, locks, device))
+                let policy = store.policy_since(version, asked).await?;
+                Ok((version, policy, device))
             })
             .await?;
-        Ok(AccessFacts {
-            version,
-            // Another user who has the name now is not this one.
-            subject: subject
-                .filter(|subject| subject.user.id == user.id)
-                .ok_or_else(|| Refusal::UserRemoved(user.name.clone()))?,
-            locks,
-            device,
-            now,
-        })
+        AccessFacts::of(user, version, policy, device, now)
+    }
+
+    /// Returns what the policy says that was read last, if that was a moment ago: for a connection that enforcement of
+    /// a newer policy finds already.
+    pub(crate) async fn recent_facts(&self, user: &User) -> Result<AccessFacts, Refusal> {
+        let now = Timestamp::now();
+        let policy = self
+            .in_time(self.store.policy_within(DECISION_FRESH))
+            .await?;
+        AccessFacts::of(user, policy.version, policy, None, now)
     }
 
     /// Returns what the store answers, if it does so in time; if not, a sentence for the operator.
@@ -78,6 +82,29 @@ impl Sessions {
 }
 
 impl AccessFacts {
+    fn of(
+        user: &User,
+        version: i64,
+        policy: Arc<PolicySnapshot>,
+        device: Option<Device>,
+        now: Timestamp,
+    ) -> Result<Self, Refusal> {
+        let subject = policy.subject(&user.name).map_err(|damaged| {
+            error!(%damaged, user = %user.name, "the policy cannot be read");
+            Refusal::Store
+        })?;
+        Ok(Self {
+            version,
+            // Another user who has the name now is not this one.
+            subject: subject
+                .filter(|subject| subject.user.id == user.id)
+                .ok_or_else(|| Refusal::UserRemoved(user.name.clone()))?,
+            policy,
+            device,
+            now,
+        })
+    }
+
     /// Returns the terms that hold where the client is.
     pub(crate) fn terms(&self, client: &Client) -> Terms {
         self.subject.is_from(client.address.ip()).terms()
@@ -97,7 +124,7 @@ impl AccessFacts {
             device,
             login,
         };
-        match lock::first_match(&self.locks, &lock_subject, self.now) {
+        match lock::first_match(&self.policy.locks, &lock_subject, self.now) {
             Some(lock) => Err(Refusal::Locked(Box::new(lock.clone()))),
             None => Ok(()),
         }

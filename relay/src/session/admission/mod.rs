@@ -2,7 +2,9 @@
 //!
 //! No change of access gets past it. Each decision notes the version of access that it was made on; a
 //! session enters the registry, where it can be ended, and only then checks whether that version is still
-//! current. So a change is either seen here, or the one that makes it sees the session.
+//! current. So a change is either seen here, or the one that makes it sees the session. The version is that of the
+//! newest policy that this process has read: the enforcement of a change reads the new policy before it goes through
+//! the registry.
 
 pub(crate) mod enforce;
 pub(crate) mod facts;
@@ -16,6 +18,7 @@ use super::forward::Destination;
 use crate::access::decision::{self, Authorized, Facts, Reach};
 use crate::access::policy::Ability;
 use crate::identity::{self as auth, Principal};
+use crate::limits::DECISION_FRESH;
 use crate::model::quota::Quota;
 use crate::session::Sessions;
 use crate::session::admission::facts::{AccessFacts, Which};
@@ -79,12 +82,12 @@ impl Sessions {
         };
         let user = &principal.user.name;
         let admitted = async {
-            // The proof was looked up before the connection was where a revocation finds it.
-            let proof = auth::still_proves(&self.store, principal);
-            if !self.in_time(proof).await? {
+            // The proof was looked up before the enforcement of a change could find this connection. It can now, so
+            // that the policy that was read last is new enough: a newer one is enforced on this connection too.
+            let known = self.recent_facts(&principal.user).await?;
+            if !auth::still_proves(&known.policy, principal) {
                 return Err(Refusal::AccessChanged);
             }
-            let known = self.load_facts(&principal.user, Which::None).await?;
             known.check_locks(client, None, None)?;
             let terms = known.terms(client);
             let limit = Quota::Connections.limit(&terms.limits);
@@ -248,8 +251,10 @@ impl Sessions {
             return Err(Refusal::Closing(ending.clone()));
         }
         let authorized = &session.authorized;
-        let present = self.in_time(self.store.access_version()).await?;
-        if present == version {
+        // Read last, after the session entered the registry: the enforcement of a newer version reads that first, and
+        // then finds the session there.
+        let present = self.store.policy_within(DECISION_FRESH);
+        if self.in_time(present).await?.version == version {
             return Ok(());
         }
         let (device, login) = (authorized.device().id, authorized.login());

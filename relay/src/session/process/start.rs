@@ -10,7 +10,7 @@ use holdfast_protocol::limits::{
 use holdfast_protocol::wire::{Open, Pty, SessionTerms};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
-use tracing::error;
+use tracing::{debug, error};
 
 use super::ending;
 use super::older;
@@ -120,6 +120,7 @@ impl Sessions {
                 unwanted.end(Ending { cause, why });
             }
             self.check(&client, live.session(), way.version).await?;
+            debug!(session = %id, selects = self.store.selects(), "session admitted");
             let recorded = recorded::begin(self, live.session(), &way.route, &open).await?;
             let (recording, recorded) = recorded.unzip();
             let open = Open { recording, ..open };

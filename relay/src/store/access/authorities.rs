@@ -4,6 +4,7 @@ use thiserror::Error;
 
 use crate::clock::Timestamp;
 use crate::limits::MAX_AUTHORITIES;
+use crate::store::meta::AccessPart;
 use crate::store::{Durability, Store, StoreError, meta};
 
 /// A certificate authority that is trusted.
@@ -69,26 +70,8 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub(crate) async fn authorities(&self) -> Result<Vec<Authority>, StoreError> {
-        let rows: Vec<Row> = sqlx::query_as(ALL).fetch_all(&self.readers).await?;
+        let rows: Vec<Row> = sqlx::query_as(ALL).fetch_all(self.reads()).await?;
         Ok(rows.into_iter().map(Authority::of).collect())
-    }
-
-    /// Checks whether any authority is trusted.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub(crate) async fn has_authorities(&self) -> Result<bool, StoreError> {
-        let count: i64 = sqlx::query_scalar(COUNT).fetch_one(&self.readers).await?;
-        Ok(count > 0)
-    }
-
-    /// Checks whether the authority of that fingerprint is trusted.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub(crate) async fn is_trusted(&self, fingerprint: &str) -> Result<bool, StoreError> {
-        let name = sqlx::query(BY_FINGERPRINT).bind(fingerprint);
-        Ok(name.fetch_optional(&self.readers).await?.is_some())
     }
 
     /// Trusts an authority; says whether that is new.
@@ -123,7 +106,7 @@ impl Store {
             .bind(authority.added.0)
             .execute(&mut *write)
             .await?;
-        meta::access_changed(&mut write).await?;
+        meta::access_changed(&mut write, AccessPart::People).await?;
         write.commit().await?;
         Ok(true)
     }
@@ -138,7 +121,7 @@ impl Store {
             .bind(which)
             .fetch_optional(&mut *write)
             .await?;
-        meta::access_changed(&mut write).await?;
+        meta::access_changed(&mut write, AccessPart::People).await?;
         write.commit().await?;
         Ok(removed.map(Authority::of))
     }

@@ -116,7 +116,7 @@ impl Store {
     /// Returns the fingerprint that the store has of the key of this name.
     async fn noted(&self, key: &KeyFingerprint) -> Result<Option<String>, StoreError> {
         let noted = sqlx::query_scalar(GET).bind(format!("{PREFIX}{}", key.name));
-        Ok(noted.fetch_optional(&self.readers).await?)
+        Ok(noted.fetch_optional(self.reads()).await?)
     }
 
     /// Checks whether the store knows this key; `false`: it knows none by its name.

@@ -1,12 +1,14 @@
 //! Locks, and requests to end a session.
 
 use holdfast_protocol::ids::{DeviceId, Login, SessionId, UserName};
+use sqlx::SqliteConnection;
 use thiserror::Error;
 
 use crate::clock::Timestamp;
 use crate::limits::MAX_LOCKS;
 use crate::model::lock::{Lock, LockTarget, network};
 use crate::model::role::RoleName;
+use crate::store::meta::AccessPart;
 use crate::store::{Durability, RelayId, Store, StoreError, meta};
 
 /// The fields of a new lock.
@@ -56,6 +58,8 @@ const FORGET_EXPIRED: &str = "DELETE FROM locks WHERE expires <= $1";
 const COUNT: &str = "SELECT COUNT(*) FROM locks";
 const ADD: &str = "INSERT INTO locks (target, value, message, by_user, created, expires)
     VALUES ($1, $2, $3, $4, $5, $6) RETURNING id";
+const ALL: &str =
+    "SELECT id, target, value, message, by_user, created, expires FROM locks ORDER BY id";
 const VALID: &str = "SELECT id, target, value, message, by_user, created, expires FROM locks
     WHERE expires IS NULL OR expires > $1 ORDER BY id";
 const REMOVE: &str = "DELETE FROM locks WHERE id = $1";
@@ -92,7 +96,7 @@ impl Store {
             .await?;
         write.fact("lock", id);
         write.fact("expires", new.expires.map(Timestamp::rfc3339));
-        meta::access_changed(&mut write).await?;
+        meta::access_changed(&mut write, AccessPart::Other).await?;
         write.commit().await?;
         Ok(id)
     }
@@ -104,7 +108,7 @@ impl Store {
     pub(crate) async fn locks(&self, now: Timestamp) -> Result<Vec<Lock>, StoreError> {
         let rows: Vec<Row> = sqlx::query_as(VALID)
             .bind(now.0)
-            .fetch_all(&self.readers)
+            .fetch_all(self.reads())
             .await?;
         rows.into_iter().map(lock).collect()
     }
@@ -120,7 +124,7 @@ impl Store {
         if !removed {
             write.unchanged();
         }
-        meta::access_changed(&mut write).await?;
+        meta::access_changed(&mut write, AccessPart::Other).await?;
         write.commit().await?;
         Ok(removed)
     }
@@ -141,7 +145,7 @@ impl Store {
             .bind(&kill.message)
             .bind(kill.by.as_ref().map(UserName::as_str));
         asked |= query.execute(&mut *write).await?.rows_affected() > 0;
-        meta::access_changed(&mut write).await?;
+        meta::access_changed(&mut write, AccessPart::Other).await?;
         write.commit().await?;
         Ok(asked)
     }
@@ -153,7 +157,7 @@ impl Store {
     pub(crate) async fn kills(&self, relay: RelayId) -> Result<Vec<Kill>, StoreError> {
         let rows: Vec<(Vec<u8>, String, Option<String>)> = sqlx::query_as(KILLS)
             .bind(relay.0.as_slice())
-            .fetch_all(&self.readers)
+            .fetch_all(self.reads())
             .await?;
         let kill = |(session, message, by): (Vec<u8>, String, Option<String>)| {
             let id = session.try_into();
@@ -165,6 +169,12 @@ impl Store {
         };
         rows.into_iter().map(kill).collect()
     }
+}
+
+/// Reads all locks, those that have expired too, inside a transaction.
+pub(super) async fn all(read: &mut SqliteConnection) -> Result<Vec<Lock>, StoreError> {
+    let rows: Vec<Row> = sqlx::query_as(ALL).fetch_all(read).await?;
+    rows.into_iter().map(lock).collect()
 }
 
 type Row = (

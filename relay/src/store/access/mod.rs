@@ -5,5 +5,6 @@ pub(crate) mod locks;
 pub(crate) mod policy;
 pub(crate) mod revocations;
 pub(crate) mod roles;
+pub(crate) mod snapshot;
 pub(crate) mod user_changes;
 pub(crate) mod users;

@@ -3,10 +3,12 @@
 use std::collections::HashSet;
 use std::ops::RangeInclusive;
 
+use sqlx::SqliteConnection;
 use thiserror::Error;
 
 use crate::clock::Timestamp;
 use crate::limits::MAX_REVOCATIONS;
+use crate::store::meta::AccessPart;
 use crate::store::{Durability, Store, StoreError, Write, meta};
 
 /// One thing that is revoked. An authority is named by `SHA256:…`; `None`: whichever it is.
@@ -39,16 +41,6 @@ pub(crate) struct Revocation {
     pub thing: RevokedThing,
     /// The time of the revocation.
     pub added: Timestamp,
-}
-
-/// The fingerprints of a key, as OpenSSH prints them. SHA-1 is for revocation lists that name keys so, and
-/// proves nothing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Prints {
-    /// `SHA256:…`.
-    pub sha256: String,
-    /// `SHA1:…`.
-    pub sha1: String,
 }
 
 /// The result of a change to the list.
@@ -96,12 +88,6 @@ const ADD: &str = "INSERT INTO revocations (id, kind, authority, value, first, l
     VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING";
 const REMOVE: &str = "DELETE FROM revocations WHERE id = $1";
 const REMOVE_KEY: &str = "DELETE FROM revocations WHERE kind = 'key' AND value = $1";
-const FIND_KEY: &str = "SELECT 1 FROM revocations
-    WHERE kind = 'key' AND value IN ($1, $2) LIMIT 1";
-const FIND_SERIAL: &str = "SELECT 1 FROM revocations
-    WHERE kind = 'serial' AND authority IN ($1, '') AND first <= $2 AND last >= $2 LIMIT 1";
-const FIND_KEY_ID: &str = "SELECT 1 FROM revocations
-    WHERE kind = 'key-id' AND value = $2 AND authority IN ($1, '') LIMIT 1";
 
 type Row = (i64, String, String, String, Vec<u8>, Vec<u8>, i64);
 
@@ -111,42 +97,8 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub(crate) async fn revocations(&self) -> Result<Vec<Revocation>, StoreError> {
-        let rows: Vec<Row> = sqlx::query_as(ALL).fetch_all(&self.readers).await?;
-        rows.into_iter().map(Revocation::of).collect()
-    }
-
-    /// Checks whether a key is revoked.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub(crate) async fn is_key_revoked(&self, key: &Prints) -> Result<bool, StoreError> {
-        let found = sqlx::query(FIND_KEY).bind(&key.sha256).bind(&key.sha1);
-        Ok(found.fetch_optional(&self.readers).await?.is_some())
-    }
-
-    /// Checks whether a certificate is revoked, apart from the keys in it. Serial number zero is none: an authority
-    /// that does not number its certificates gives it to all of them.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub(crate) async fn is_certificate_revoked(
-        &self,
-        authority: &str,
-        serial: u64,
-        key_id: &str,
-    ) -> Result<bool, StoreError> {
-        let by_id = sqlx::query(FIND_KEY_ID).bind(authority).bind(key_id);
-        if by_id.fetch_optional(&self.readers).await?.is_some() {
-            return Ok(true);
-        }
-        if serial == 0 {
-            return Ok(false);
-        }
-        let serial = serial.to_be_bytes();
-        let by_serial = sqlx::query(FIND_SERIAL)
-            .bind(authority)
-            .bind(serial.as_slice());
-        Ok(by_serial.fetch_optional(&self.readers).await?.is_some())
+        let mut read = self.reads().acquire().await?;
+        all(&mut read).await
     }
 
     /// Revokes things. With `whole` they are all that is revoked from now on.
@@ -178,7 +130,7 @@ impl Store {
         if total > MAX_REVOCATIONS {
             return Err(RevocationError::TooMany);
         }
-        meta::access_changed(&mut write).await?;
+        meta::access_changed(&mut write, AccessPart::Revocations).await?;
         write.commit().await?;
         Ok(RevocationChange {
             added,
@@ -209,7 +161,7 @@ impl Store {
             removed += usize::try_from(rows).unwrap_or(usize::MAX);
         }
         let total: i64 = sqlx::query_scalar(COUNT).fetch_one(&mut *write).await?;
-        meta::access_changed(&mut write).await?;
+        meta::access_changed(&mut write, AccessPart::Revocations).await?;
         write.commit().await?;
         Ok(RevocationChange {
             added: 0,
@@ -217,6 +169,12 @@ impl Store {
             total: usize::try_from(total).unwrap_or(usize::MAX),
         })
     }
+}
+
+/// Reads what is revoked, in the order in which it came.
+pub(super) async fn all(read: &mut SqliteConnection) -> Result<Vec<Revocation>, StoreError> {
+    let rows: Vec<Row> = sqlx::query_as(ALL).fetch_all(read).await?;
+    rows.into_iter().map(Revocation::of).collect()
 }
 
 /// Takes back all but these; says how many.

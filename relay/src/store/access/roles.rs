@@ -1,13 +1,12 @@
-//! Roles, and what a user's roles are now.
+//! Roles, as they are stored.
 
-use holdfast_protocol::ids::UserName;
 use thiserror::Error;
 
 use crate::model::form::RoleForm;
 use crate::model::presets;
 use crate::model::role::{Role, RoleName};
-use crate::model::user::Subject;
-use crate::store::{Durability, Store, StoreError, User, UserId, Write, meta};
+use crate::store::meta::AccessPart;
+use crate::store::{Durability, Store, StoreError, Write, meta};
 
 /// The number of users a sentence names before it only counts them.
 const NAMED_USERS: usize = 5;
@@ -56,59 +55,18 @@ pub(crate) fn holders_text(holders: &[String]) -> String {
     }
 }
 
-// One statement, so that user, roles and what the roles say are of one moment.
-const SUBJECT: &str = "SELECT u.id, u.disabled, u.email, ur.role, r.body FROM users u
-    LEFT JOIN user_roles ur ON ur.user_name = u.name
-    LEFT JOIN roles r ON r.name = ur.role
-    WHERE u.name = $1 ORDER BY ur.role";
 const ALL: &str = "SELECT name, body FROM roles ORDER BY name";
 const EXISTS: &str = "SELECT COUNT(*) FROM roles WHERE name = $1";
 const HOLDERS: &str = "SELECT user_name FROM user_roles WHERE role = $1 ORDER BY user_name";
 const REMOVE: &str = "DELETE FROM roles WHERE name = $1";
 
-/// A user with one of their roles, as the tables have it.
-type SubjectRow = (i64, bool, Option<String>, Option<String>, Option<String>);
-
 impl Store {
-    /// Returns a user and their roles as they are now. Names of roles that there are not stay in
-    /// [`User::roles`] and mean nothing.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub(crate) async fn subject(&self, name: &UserName) -> Result<Option<Subject>, StoreError> {
-        let rows = sqlx::query_as(SUBJECT).bind(name.as_str());
-        let rows: Vec<SubjectRow> = rows.fetch_all(&self.readers).await?;
-        let Some((id, disabled, email, ..)) = rows.first().cloned() else {
-            return Ok(None);
-        };
-        let mut subject = Subject {
-            user: User {
-                id: UserId(id),
-                name: name.clone(),
-                email,
-                roles: Vec::new(),
-                disabled,
-            },
-            roles: Vec::new(),
-        };
-        for (.., role, body) in rows {
-            let Some(name) = role else { continue };
-            let role = match body {
-                Some(body) => Some(role_of(&name, &body)?),
-                None => presets::preset(&name),
-            };
-            subject.roles.extend(role);
-            subject.user.roles.push(name);
-        }
-        Ok(Some(subject))
-    }
-
     /// Returns all roles by name, without the presets.
     ///
     /// # Errors
     /// [`StoreError`].
     pub(crate) async fn roles(&self) -> Result<Vec<Role>, StoreError> {
-        let rows: Vec<(String, String)> = sqlx::query_as(ALL).fetch_all(&self.readers).await?;
+        let rows: Vec<(String, String)> = sqlx::query_as(ALL).fetch_all(self.reads()).await?;
         rows.iter()
             .map(|(name, body)| role_of(name, body))
             .collect()
@@ -137,7 +95,7 @@ impl Store {
             let role = name.clone();
             return Err(RoleError::Held { role, holders });
         }
-        meta::access_changed(&mut write).await?;
+        meta::access_changed(&mut write, AccessPart::People).await?;
         Ok(write.commit().await?)
     }
 }
@@ -157,7 +115,7 @@ pub(crate) async fn all(write: &mut Write) -> Result<Vec<Role>, StoreError> {
         .collect()
 }
 
-fn role_of(name: &str, body: &str) -> Result<Role, StoreError> {
+pub(super) fn role_of(name: &str, body: &str) -> Result<Role, StoreError> {
     let corrupt = || StoreError::Corrupt("a role");
     let name = RoleName::new(name).map_err(|_| corrupt())?;
     let form: RoleForm = serde_json::from_str(body).map_err(|_| corrupt())?;

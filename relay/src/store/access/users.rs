@@ -32,10 +32,6 @@ pub(crate) struct UserRow {
     pub principals: Vec<String>,
 }
 
-const BY_KEY: &str = "SELECT u.id, u.name, u.disabled, u.email FROM users u
-    JOIN user_keys k ON k.user_name = u.name WHERE k.fingerprint = $1";
-const BY_PRINCIPAL: &str = "SELECT u.id, u.name, u.disabled, u.email FROM users u
-    JOIN user_principals p ON p.user_name = u.name WHERE p.principal = $1";
 const BY_NAME: &str = "SELECT id, name, disabled, email FROM users WHERE name = $1";
 const ROLES: &str = "SELECT role FROM user_roles WHERE user_name = $1 ORDER BY role";
 const ALL: &str = "SELECT id, name, created, disabled, email FROM users ORDER BY name";
@@ -45,39 +41,16 @@ const ALL_KEYS: &str = "SELECT user_name, fingerprint, public_key, comment FROM 
     ORDER BY added, fingerprint";
 
 /// Id, name, whether disabled, e-mail address.
-type Head = (i64, String, bool, Option<String>);
+pub(super) type Head = (i64, String, bool, Option<String>);
 
 impl Store {
-    /// Returns the user of a key. The fingerprint is `SHA256:…`, as OpenSSH prints it.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub(crate) async fn user_by_key(&self, fingerprint: &str) -> Result<Option<User>, StoreError> {
-        let row = sqlx::query_as(BY_KEY).bind(fingerprint);
-        let row = row.fetch_optional(&self.readers).await?;
-        self.with_roles(row).await
-    }
-
-    /// Returns the user that a certificate's principal means.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub(crate) async fn user_by_principal(
-        &self,
-        principal: &str,
-    ) -> Result<Option<User>, StoreError> {
-        let row = sqlx::query_as(BY_PRINCIPAL).bind(principal);
-        let row = row.fetch_optional(&self.readers).await?;
-        self.with_roles(row).await
-    }
-
     /// Returns the user of that name.
     ///
     /// # Errors
     /// [`StoreError`].
     pub(crate) async fn user(&self, name: &UserName) -> Result<Option<User>, StoreError> {
         let row = sqlx::query_as(BY_NAME).bind(name.as_str());
-        let row = row.fetch_optional(&self.readers).await?;
+        let row = row.fetch_optional(self.reads()).await?;
         self.with_roles(row).await
     }
 
@@ -87,14 +60,14 @@ impl Store {
     /// [`StoreError`].
     pub(crate) async fn users(&self) -> Result<Vec<UserRow>, StoreError> {
         // A transaction, so that all tables are of one moment.
-        let mut read = self.readers.begin().await?;
+        let mut read = self.reads().begin().await?;
         all(&mut read).await
     }
 
     async fn with_roles(&self, row: Option<Head>) -> Result<Option<User>, StoreError> {
         let Some(head) = row else { return Ok(None) };
         let roles = sqlx::query_scalar(ROLES).bind(&head.1);
-        let roles = roles.fetch_all(&self.readers).await?;
+        let roles = roles.fetch_all(self.reads()).await?;
         user(head, roles).map(Some)
     }
 }
@@ -130,7 +103,10 @@ pub(crate) async fn all(from: &mut SqliteConnection) -> Result<Vec<UserRow>, Sto
     heads.into_iter().map(row).collect()
 }
 
-fn user((id, name, disabled, email): Head, roles: Vec<String>) -> Result<User, StoreError> {
+pub(super) fn user(
+    (id, name, disabled, email): Head,
+    roles: Vec<String>,
+) -> Result<User, StoreError> {
     Ok(User {
         id: UserId(id),
         name: UserName::new(&name).map_err(|_| StoreError::Corrupt("a user's name"))?,

@@ -139,7 +139,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub(crate) async fn audit_head(&self) -> Result<i64, StoreError> {
-        Ok(sqlx::query_scalar(HEAD).fetch_one(&self.readers).await?)
+        Ok(sqlx::query_scalar(HEAD).fetch_one(self.reads()).await?)
     }
 
     /// Returns at most `limit` entries behind `after` in the order of time, up to the id `head`, so that a reader
@@ -180,8 +180,7 @@ impl Store {
         push_filter(&mut query, filter);
         query.push(" ORDER BY time DESC, id DESC LIMIT 1 OFFSET ");
         query.push_bind(count);
-        let place: Option<(i64, i64)> =
-            query.build_query_as().fetch_optional(&self.readers).await?;
+        let place: Option<(i64, i64)> = query.build_query_as().fetch_optional(self.reads()).await?;
         Ok(place.map_or(AuditKey::START, |(time, id)| AuditKey(Timestamp(time), id)))
     }
 
@@ -216,7 +215,7 @@ impl Store {
         let behind = format!("{digits}g");
         let query = sqlx::query_scalar(SESSIONS);
         let query = query.bind(digits).bind(behind).bind(limit);
-        Ok(query.fetch_all(&self.readers).await?)
+        Ok(query.fetch_all(self.reads()).await?)
     }
 
     /// Returns the last entry that the log's file holds; `None` if there never was a file.
@@ -274,7 +273,7 @@ impl Store {
     }
 
     async fn fetch(&self, mut query: QueryBuilder<Sqlite>) -> Result<Vec<AuditEntry>, StoreError> {
-        let rows: Vec<Row> = query.build_query_as().fetch_all(&self.readers).await?;
+        let rows: Vec<Row> = query.build_query_as().fetch_all(self.reads()).await?;
         rows.into_iter().map(Row::entry).collect()
     }
 }

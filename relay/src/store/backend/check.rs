@@ -16,7 +16,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`] if it is so broken that it cannot be looked at.
     pub(crate) async fn faults(&self) -> Result<Vec<String>, StoreError> {
-        let mut read = self.readers.acquire().await?;
+        let mut read = self.reads().acquire().await?;
         let mut faults: Vec<String> = sqlx::query_scalar(INTEGRITY).fetch_all(&mut *read).await?;
         faults.retain(|fault| fault != "ok");
         let orphans: Vec<String> = sqlx::query_scalar(ORPHANS).fetch_all(&mut *read).await?;
@@ -30,7 +30,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub(crate) async fn newest_time(&self) -> Result<Option<Timestamp>, StoreError> {
-        let newest: Option<i64> = sqlx::query_scalar(NEWEST).fetch_one(&self.readers).await?;
+        let newest: Option<i64> = sqlx::query_scalar(NEWEST).fetch_one(self.reads()).await?;
         Ok(newest.map(Timestamp))
     }
 

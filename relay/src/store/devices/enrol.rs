@@ -12,6 +12,7 @@ use thiserror::Error;
 use super::labels;
 use crate::clock::Timestamp;
 use crate::state::{random_bytes, sha256};
+use crate::store::meta::AccessPart;
 use crate::store::{Device, Durability, Labels, Store, StoreError, Write, devices, meta};
 
 /// A device that asks for membership, with a key that it has proved.
@@ -131,7 +132,7 @@ impl Store {
             .await
             .map_err(StoreError::from)?;
         write.about(id, &name);
-        meta::access_changed(&mut write).await?;
+        meta::access_changed(&mut write, AccessPart::Other).await?;
         let device = devices::by_key(&mut write, &enrolment.key, now).await?;
         write.commit().await?;
         Ok(device.ok_or(StoreError::Corrupt("a new device"))?)

@@ -10,11 +10,14 @@ use std::time::Duration;
 
 use holdfast_protocol::ids::{DeviceId, DeviceName, LabelKey, LabelValue, PublicKey};
 use holdfast_protocol::limits::{MAX_LABELS, STALE_KEEPALIVES};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{FromRow as _, Row as _};
 use thiserror::Error;
 
 use super::{Durability, Labels, RELAY_HEARTBEAT_STALE, Store, StoreError, TokenLeft, meta};
 use crate::clock::Timestamp;
 use crate::limits::CLONE_MEMORY;
+use crate::store::meta::AccessPart;
 
 /// A device of the fleet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -172,10 +175,27 @@ macro_rules! select_device {
     };
 }
 
+/// One select of a device with the version of access, which is there even if the device is not.
+macro_rules! select_device_at_version {
+    ($tail:literal) => {
+        concat!(
+            "SELECT v.version, q.* FROM
+                (SELECT CAST(value AS BIGINT) AS version FROM meta WHERE key = 'access_version') v
+            LEFT JOIN (",
+            select_device!($tail),
+            ") q ON TRUE"
+        )
+    };
+}
+
 const ALL: &str = select_device!("ORDER BY d.name, d.revoked");
 // The one that has the name now, or else the last that had it.
 const BY_NAME: &str =
     select_device!("WHERE d.name = $1 ORDER BY d.revoked IS NOT NULL, d.revoked DESC LIMIT 1");
+const BY_NAME_AT_VERSION: &str = select_device_at_version!(
+    "WHERE d.name = $1 ORDER BY d.revoked IS NOT NULL, d.revoked DESC LIMIT 1"
+);
+const BY_ID_AT_VERSION: &str = select_device_at_version!("WHERE d.id = $1");
 const BY_KEY: &str = select_device!("WHERE d.public_key = $1");
 const BY_ID: &str = select_device!("WHERE d.id = $1");
 const HOLDER: &str = "SELECT id FROM devices WHERE name = $1 AND revoked IS NULL";
@@ -192,7 +212,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub(crate) async fn devices(&self, now: Timestamp) -> Result<Vec<Device>, StoreError> {
-        let rows: Vec<Row> = sqlx::query_as(ALL).fetch_all(&self.readers).await?;
+        let rows: Vec<Row> = sqlx::query_as(ALL).fetch_all(self.reads()).await?;
         rows.into_iter().map(|row| row.device(now)).collect()
     }
 
@@ -206,8 +226,33 @@ impl Store {
         name: &DeviceName,
     ) -> Result<Option<Device>, StoreError> {
         let row = sqlx::query_as(BY_NAME).bind(name.as_str());
-        let row: Option<Row> = row.fetch_optional(&self.readers).await?;
+        let row: Option<Row> = row.fetch_optional(self.reads()).await?;
         row.map(|row| row.device(Timestamp::now())).transpose()
+    }
+
+    /// Returns the version of access and, of the same moment, the device of that name, as [`Self::device_by_name`]
+    /// does.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn device_by_name_at_version(
+        &self,
+        name: &DeviceName,
+    ) -> Result<(i64, Option<Device>), StoreError> {
+        let row = sqlx::query(BY_NAME_AT_VERSION).bind(name.as_str());
+        at_version(&row.fetch_one(self.reads()).await?)
+    }
+
+    /// Returns the version of access and, of the same moment, the device of that identifier, revoked or not.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn device_at_version(
+        &self,
+        id: DeviceId,
+    ) -> Result<(i64, Option<Device>), StoreError> {
+        let row = sqlx::query(BY_ID_AT_VERSION).bind(id.0.as_slice());
+        at_version(&row.fetch_one(self.reads()).await?)
     }
 
     /// Returns the device with that key, revoked or not.
@@ -219,7 +264,7 @@ impl Store {
         key: &PublicKey,
     ) -> Result<Option<Device>, StoreError> {
         let row = sqlx::query_as(BY_KEY).bind(key.0.as_slice());
-        let row: Option<Row> = row.fetch_optional(&self.readers).await?;
+        let row: Option<Row> = row.fetch_optional(self.reads()).await?;
         row.map(|row| row.device(Timestamp::now())).transpose()
     }
 
@@ -229,7 +274,7 @@ impl Store {
     /// [`StoreError::Database`].
     pub(crate) async fn device(&self, id: DeviceId) -> Result<Option<Device>, StoreError> {
         let row = sqlx::query_as(BY_ID).bind(id.0.as_slice());
-        let row: Option<Row> = row.fetch_optional(&self.readers).await?;
+        let row: Option<Row> = row.fetch_optional(self.reads()).await?;
         row.map(|row| row.device(Timestamp::now())).transpose()
     }
 
@@ -239,7 +284,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub(crate) async fn revoked_devices(&self) -> Result<Vec<DeviceId>, StoreError> {
-        let ids: Vec<Vec<u8>> = sqlx::query_scalar(REVOKED).fetch_all(&self.readers).await?;
+        let ids: Vec<Vec<u8>> = sqlx::query_scalar(REVOKED).fetch_all(self.reads()).await?;
         ids.iter().map(|id| device_id(id)).collect()
     }
 
@@ -270,7 +315,7 @@ impl Store {
             .execute(&mut *write)
             .await
             .map_err(StoreError::from)?;
-        meta::access_changed(&mut write).await?;
+        meta::access_changed(&mut write, AccessPart::Other).await?;
         Ok(write.commit().await?)
     }
 
@@ -306,7 +351,7 @@ impl Store {
         write.about(id, name);
         let set = sqlx::query(LABEL).bind(id.0.as_slice()).bind(column);
         set.execute(&mut *write).await.map_err(StoreError::from)?;
-        meta::access_changed(&mut write).await?;
+        meta::access_changed(&mut write, AccessPart::Other).await?;
         write.commit().await?;
         Ok(labels)
     }
@@ -340,10 +385,16 @@ impl Store {
                 tokens::remove(&mut write, &token.id).await?;
             }
         }
-        meta::access_changed(&mut write).await?;
+        meta::access_changed(&mut write, AccessPart::Other).await?;
         write.commit().await?;
         Ok(Revoked { id, token })
     }
+}
+
+fn at_version(row: &SqliteRow) -> Result<(i64, Option<Device>), StoreError> {
+    let is_found = row.try_get::<Option<Vec<u8>>, _>("id")?.is_some();
+    let device = is_found.then(|| Row::from_row(row)?.device(Timestamp::now()));
+    Ok((row.try_get("version")?, device.transpose()?))
 }
 
 /// Returns the device that has a name now.

@@ -102,7 +102,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub(crate) async fn tokens(&self) -> Result<Vec<TokenRow>, StoreError> {
-        let rows: Vec<Columns> = sqlx::query_as(ALL).fetch_all(&self.readers).await?;
+        let rows: Vec<Columns> = sqlx::query_as(ALL).fetch_all(self.reads()).await?;
         let row = |(id, uses, uses_left, created, expires, column): Columns| {
             Ok(TokenRow {
                 id,
@@ -126,7 +126,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<Option<TokenLeft>, StoreError> {
         let row = sqlx::query_as(LEFT_OF).bind(device.0.to_vec()).bind(now.0);
-        let row: Option<LeftColumns> = row.fetch_optional(&self.readers).await?;
+        let row: Option<LeftColumns> = row.fetch_optional(self.reads()).await?;
         Ok(row.map(left))
     }
 

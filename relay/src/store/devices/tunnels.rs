@@ -188,7 +188,7 @@ impl Store {
         let rows: Vec<(Vec<u8>, String, Vec<u8>)> = sqlx::query_as(LEFT)
             .bind(now.before(LEFT_SINCE).0)
             .bind(i64::from(MAX_RESETS))
-            .fetch_all(&self.readers)
+            .fetch_all(self.reads())
             .await?;
         let left = rows.into_iter().filter_map(|(device, address, id)| {
             Some(LeftTunnel {

@@ -176,7 +176,7 @@ impl Store {
     /// [`StoreError`].
     pub(crate) async fn recorded_bytes(&self) -> Result<Vec<(DeviceId, u64)>, StoreError> {
         let rows: Vec<(Vec<u8>, i64)> = sqlx::query_as(RECORDED_BYTES)
-            .fetch_all(&self.readers)
+            .fetch_all(self.reads())
             .await?;
         let read = |(device, bytes): (Vec<u8>, i64)| {
             let device = device.try_into().map_err(|_| corrupt())?;
@@ -239,7 +239,7 @@ impl Store {
         query
             .push(" ORDER BY r.id LIMIT ")
             .push_bind(MAX_AMBIGUOUS + 1);
-        let rows: Vec<Row> = query.build_query_as().fetch_all(&self.readers).await?;
+        let rows: Vec<Row> = query.build_query_as().fetch_all(self.reads()).await?;
         rows.into_iter().map(Row::read).collect()
     }
 
@@ -290,7 +290,7 @@ impl Store {
         if let Some(most) = most {
             query.push(" LIMIT ").push_bind(i64::from(most));
         }
-        let rows: Vec<Row> = query.build_query_as().fetch_all(&self.readers).await?;
+        let rows: Vec<Row> = query.build_query_as().fetch_all(self.reads()).await?;
         rows.into_iter().map(Row::read).collect()
     }
 
@@ -305,11 +305,11 @@ impl Store {
         let mut query = QueryBuilder::new(COLUMNS);
         query.push(REST).push(FROM).push("r.id = ");
         let query = query.push_bind(id.0.to_vec()).build_query_as();
-        let Some(Whole { row, rest }) = query.fetch_optional(&self.readers).await? else {
+        let Some(Whole { row, rest }) = query.fetch_optional(self.reads()).await? else {
             return Ok(None);
         };
         let segments = sqlx::query_as(SEGMENTS).bind(id.0.as_slice());
-        let segments: Vec<(i64, Vec<u8>)> = segments.fetch_all(&self.readers).await?;
+        let segments: Vec<(i64, Vec<u8>)> = segments.fetch_all(self.reads()).await?;
         let segments = segments.into_iter().map(|(length, hash)| {
             let length = u64::try_from(length).map_err(|_| corrupt())?;
             Ok((length, unpacked(&hash)?))
@@ -345,7 +345,7 @@ impl Store {
         given: Option<i64>,
     ) -> Result<SeenForwards, StoreError> {
         let rows = sqlx::query_as(FORWARDS).bind(id.0.as_slice());
-        let rows: Vec<(i64, Vec<u8>)> = rows.fetch_all(&self.readers).await?;
+        let rows: Vec<(i64, Vec<u8>)> = rows.fetch_all(self.reads()).await?;
         let number = |number: i64| u32::try_from(number).map_err(|_| corrupt());
         let ended = rows
             .into_iter()
@@ -387,7 +387,7 @@ impl Store {
         most: u32,
     ) -> Result<Vec<SessionId>, StoreError> {
         let query = sqlx::query_scalar(sql).bind(time.0).bind(i64::from(most));
-        let ids: Vec<Vec<u8>> = query.fetch_all(&self.readers).await?;
+        let ids: Vec<Vec<u8>> = query.fetch_all(self.reads()).await?;
         let id = |id: Vec<u8>| id.try_into().map(SessionId).map_err(|_| corrupt());
         ids.into_iter().map(id).collect()
     }

@@ -94,7 +94,7 @@ impl Store {
     ) -> Result<Vec<(RelayId, ConsoleRow)>, StoreError> {
         let rows: Vec<Row> = sqlx::query_as(LIVE)
             .bind(now.before(RELAY_HEARTBEAT_STALE).0)
-            .fetch_all(&self.readers)
+            .fetch_all(self.reads())
             .await?;
         let corrupt = || StoreError::Corrupt("a console stream");
         rows.into_iter()

@@ -30,15 +30,16 @@ pub(crate) struct InUse {
     pub sessions: u32,
 }
 
-// Leases of a run count while its heartbeat is fresh; one's own always do, however late one's own
-// heartbeat is. The limit bounds the count: whether there are a million more makes no difference.
-const COUNT: &str = "SELECT COUNT(*) FROM (SELECT 1 FROM leases l
-        JOIN relays r ON r.id = l.relay
-    WHERE l.user_name = $1 AND l.kind = $2
-        AND (l.relay = $3 OR (r.stopped IS NULL AND r.heartbeat > $4))
-    LIMIT $5)";
 const TAKE: &str = "INSERT INTO leases (relay, number, kind, user_name, taken)
     VALUES ($1, $2, $3, $4, $5)";
+// The count and the slot in one statement. Leases of a run count while its heartbeat is fresh; one's own always do,
+// however late one's own heartbeat is. The limit bounds the count: whether there are a million more makes no difference.
+const TAKE_WITHIN: &str = "INSERT INTO leases (relay, number, kind, user_name, taken)
+    SELECT $1, $2, $3, $4, $5 WHERE $7 > (SELECT COUNT(*) FROM (SELECT 1 FROM leases l
+        JOIN relays r ON r.id = l.relay
+    WHERE l.user_name = $4 AND l.kind = $3
+        AND (l.relay = $1 OR (r.stopped IS NULL AND r.heartbeat > $6))
+    LIMIT $7))";
 const RELEASE: &str = "DELETE FROM leases WHERE relay = $1 AND number = $2";
 const IN_USE: &str = "SELECT l.kind, COUNT(*) FROM leases l JOIN relays r ON r.id = l.relay
     WHERE l.user_name = $1 AND r.stopped IS NULL AND r.heartbeat > $2 GROUP BY l.kind";
@@ -55,28 +56,23 @@ impl Store {
         now: Timestamp,
     ) -> Result<Result<(), Full>, StoreError> {
         let mut write = self.write(Durability::Process).await?;
-        if let Some(max) = limit {
-            let in_use: i64 = sqlx::query_scalar(COUNT)
-                .bind(lease.user.as_str())
-                .bind(word(lease.quota))
-                .bind(lease.relay.0.as_slice())
-                .bind(now.before(RELAY_HEARTBEAT_STALE).0)
-                .bind(i64::from(max.get()))
-                .fetch_one(&mut *write)
-                .await?;
-            let in_use = u32::try_from(in_use).unwrap_or(u32::MAX);
-            if let Err(full) = lease.quota.admit(limit, in_use, &lease.user) {
-                return Ok(Err(full));
-            }
-        }
-        sqlx::query(TAKE)
+        let max = limit.map(|max| i64::from(max.get()));
+        let stale = now.before(RELAY_HEARTBEAT_STALE).0;
+        let take = sqlx::query(if max.is_some() { TAKE_WITHIN } else { TAKE })
             .bind(lease.relay.0.as_slice())
             .bind(lease.number)
             .bind(word(lease.quota))
             .bind(lease.user.as_str())
-            .bind(now.0)
-            .execute(&mut *write)
-            .await?;
+            .bind(now.0);
+        let take = match max {
+            Some(max) => take.bind(stale).bind(max),
+            None => take,
+        };
+        let taken = take.execute(&mut *write).await?.rows_affected() > 0;
+        // With a limit, nothing was inserted exactly if as many are in use.
+        if !taken && let Err(full) = lease.quota.admit(limit, u32::MAX, &lease.user) {
+            return Ok(Err(full));
+        }
         write.commit().await?;
         Ok(Ok(()))
     }
@@ -111,7 +107,7 @@ impl Store {
         let rows: Vec<(String, i64)> = sqlx::query_as(IN_USE)
             .bind(user.as_str())
             .bind(now.before(RELAY_HEARTBEAT_STALE).0)
-            .fetch_all(&self.readers)
+            .fetch_all(self.reads())
             .await?;
         let of = |quota: Quota| {
             let row = rows.iter().find(|(kind, _)| kind == word(quota));

@@ -106,7 +106,7 @@ impl Store {
     ) -> Result<Vec<(RelayId, SessionRow)>, StoreError> {
         let rows: Vec<Row> = sqlx::query_as(LIVE)
             .bind(now.before(RELAY_HEARTBEAT_STALE).0)
-            .fetch_all(&self.readers)
+            .fetch_all(self.reads())
             .await?;
         let corrupt = || StoreError::Corrupt("a session");
         rows.into_iter()

@@ -39,14 +39,17 @@ fn key_id(of: Option<&str>, id: &str) -> RevokedThing {
 async fn an_authority_is_trusted_until_it_is_removed() {
     let bed = Bed::new().await;
     let (store, corp) = (&bed.store, authority("corp"));
-    assert!(!store.has_authorities().await.unwrap());
+    assert!(!store.policy().await.unwrap().has_authorities());
     let before = store.access_version().await.unwrap();
     assert!(store.trust(&corp).await.unwrap());
     assert!(store.access_version().await.unwrap() > before);
     assert!(!store.trust(&corp).await.unwrap(), "a second time");
-    assert!(store.has_authorities().await.unwrap());
-    assert!(store.is_trusted("SHA256:corp").await.unwrap());
-    assert!(!store.is_trusted("corp").await.unwrap(), "a name is no key");
+    assert!(store.policy().await.unwrap().has_authorities());
+    assert!(store.policy().await.unwrap().is_trusted("SHA256:corp"));
+    assert!(
+        !store.policy().await.unwrap().is_trusted("corp"),
+        "a name is no key"
+    );
     assert_eq!(
         store.authorities().await.unwrap(),
         std::slice::from_ref(&corp)
@@ -74,7 +77,7 @@ async fn an_authority_is_trusted_until_it_is_removed() {
         Some(corp.clone())
     );
     assert!(store.access_version().await.unwrap() > before);
-    assert!(!store.is_trusted("SHA256:corp").await.unwrap());
+    assert!(!store.policy().await.unwrap().is_trusted("SHA256:corp"));
     store.trust(&corp).await.unwrap();
     assert_eq!(store.distrust("corp").await.unwrap(), Some(corp));
 }
@@ -109,7 +112,7 @@ async fn what_is_revoked_is_found_and_nothing_else() {
     assert_eq!((change.added, change.removed, change.total), (7, 0, 7));
     for (name, revoked) in [("a", true), ("b", true), ("c", false)] {
         assert_eq!(
-            store.is_key_revoked(&prints(name)).await.unwrap(),
+            store.policy().await.unwrap().is_key_revoked(&prints(name)),
             revoked,
             "{name}"
         );
@@ -131,10 +134,8 @@ async fn what_is_revoked_is_found_and_nothing_else() {
         ("SHA256:other", 0, "", true),
     ];
     for (authority, serial, id, revoked) in table {
-        let found = store
-            .is_certificate_revoked(authority, serial, id)
-            .await
-            .unwrap();
+        let policy = store.policy().await.unwrap();
+        let found = policy.is_certificate_revoked(authority, serial, id);
         assert_eq!(found, revoked, "{authority} {serial} {id:?}");
     }
     let listed: Vec<_> = store.revocations().await.unwrap();
@@ -152,9 +153,10 @@ async fn serial_zero_is_no_serial_number() {
         .revoke(&[serials(None, 0..=u64::MAX)], false, T0)
         .await
         .unwrap();
-    let revoked = |serial| bed.store.is_certificate_revoked("SHA256:ca", serial, "x");
-    assert!(!revoked(0).await.unwrap());
-    assert!(revoked(1).await.unwrap());
+    let policy = bed.store.policy().await.unwrap();
+    let revoked = |serial| policy.is_certificate_revoked("SHA256:ca", serial, "x");
+    assert!(!revoked(0));
+    assert!(revoked(1));
 }
 
 #[tokio::test]
@@ -166,11 +168,11 @@ async fn a_list_adds_unless_it_is_to_replace() {
     let second = [key("SHA256:b"), key("SHA256:c"), key("SHA256:c")];
     let change = store.revoke(&second, false, at(1)).await.unwrap();
     assert_eq!((change.added, change.removed, change.total), (1, 0, 4));
-    assert!(store.is_key_revoked(&prints("a")).await.unwrap());
+    assert!(store.policy().await.unwrap().is_key_revoked(&prints("a")));
 
     let change = store.revoke(&second, true, at(2)).await.unwrap();
     assert_eq!((change.added, change.removed, change.total), (0, 2, 2));
-    assert!(!store.is_key_revoked(&prints("a")).await.unwrap());
+    assert!(!store.policy().await.unwrap().is_key_revoked(&prints("a")));
     let rows = store.revocations().await.unwrap();
     assert_eq!(
         rows.iter().map(|row| row.added).collect::<Vec<_>>(),
@@ -184,7 +186,7 @@ async fn a_list_adds_unless_it_is_to_replace() {
         store.unrevoke(&all_or_nothing).await,
         Err(RevocationError::Unknown(name)) if name == "SHA256:absent"
     ));
-    assert!(store.is_key_revoked(&prints("b")).await.unwrap());
+    assert!(store.policy().await.unwrap().is_key_revoked(&prints("b")));
     assert_eq!(store.access_version().await.unwrap(), before);
     let which = [rows[0].id.to_string(), "SHA256:c".to_owned()];
     let change = store.unrevoke(&which).await.unwrap();

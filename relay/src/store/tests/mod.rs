@@ -16,6 +16,7 @@ mod control;
 mod fleet;
 mod keys;
 mod people;
+mod snapshot;
 
 /// A store in a folder of its own, which goes with it.
 struct Bed {

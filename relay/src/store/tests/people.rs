@@ -55,18 +55,18 @@ async fn a_user_is_found_by_any_of_the_keys_until_it_is_removed() {
     };
     for known in ["SHA256:a", "SHA256:b"] {
         assert_eq!(
-            store.user_by_key(known).await.unwrap().as_ref(),
+            store.policy().await.unwrap().user_by_key(known),
             Some(&expected)
         );
     }
     assert_eq!(store.user(&alice).await.unwrap(), Some(expected));
-    assert_eq!(store.user_by_key("SHA256:c").await.unwrap(), None);
+    assert_eq!(store.policy().await.unwrap().user_by_key("SHA256:c"), None);
 
     store.remove_key(&alice, "SHA256:a").await.unwrap();
-    assert_eq!(store.user_by_key("SHA256:a").await.unwrap(), None);
+    assert_eq!(store.policy().await.unwrap().user_by_key("SHA256:a"), None);
     assert!(store.remove_user(&alice).await.unwrap());
     assert!(!store.remove_user(&alice).await.unwrap());
-    assert_eq!(store.user_by_key("SHA256:b").await.unwrap(), None);
+    assert_eq!(store.policy().await.unwrap().user_by_key("SHA256:b"), None);
     // Nothing of the old user waits for a new one of that name.
     store
         .add_user(&alice, &new(&[key("z")], &[]), T0)
@@ -113,7 +113,10 @@ async fn adding_a_user_twice_changes_nothing() {
         .add_user(&alice, &new(&[key("mallory")], &["admin"]), T0)
         .await;
     assert!(matches!(clash, Err(KeyError::Exists(_))), "{clash:?}");
-    assert_eq!(store.user_by_key("SHA256:mallory").await.unwrap(), None);
+    assert_eq!(
+        store.policy().await.unwrap().user_by_key("SHA256:mallory"),
+        None
+    );
     assert_eq!(
         store
             .add_keys(&alice, &[key("a"), key("c")], T0)
@@ -142,7 +145,7 @@ async fn a_key_belongs_to_one_user_and_a_clash_changes_nothing() {
         "{error}"
     );
     assert_eq!(store.user(&bob).await.unwrap(), None);
-    assert_eq!(store.user_by_key("SHA256:b").await.unwrap(), None);
+    assert_eq!(store.policy().await.unwrap().user_by_key("SHA256:b"), None);
 
     store
         .add_user(&bob, &new(&[key("b")], &[]), T0)

@@ -310,7 +310,7 @@ pub(crate) async fn has_authority(store: &Store) -> Result<bool, StoreError> {
             sha256: authority.fingerprint,
             sha1: list::sha1_of_line(&authority.public_key),
         };
-        if !store.is_key_revoked(&key).await? {
+        if !store.policy().await?.is_key_revoked(&key) {
             return Ok(true);
         }
     }
@@ -331,7 +331,7 @@ async fn authority_json(
         public_key: authority.public_key.clone(),
         comment: authority.comment.clone(),
         added: authority.added.rfc3339(),
-        revoked: context.store.is_key_revoked(&key).await?,
+        revoked: context.store.policy().await?.is_key_revoked(&key),
     })
 }
 

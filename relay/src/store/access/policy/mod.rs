@@ -19,6 +19,7 @@ use crate::model::presets;
 use crate::model::role::Ability;
 use crate::model::role::{Role, RoleName};
 use crate::model::user::Subject;
+use crate::store::meta::AccessPart;
 use crate::store::{Durability, Store, StoreError, UserKey, Write, meta};
 use crate::store::{User, UserId};
 
@@ -176,7 +177,7 @@ impl Store {
             put_users(&mut write, &before, &after, now).await
         };
         written.await.map_err(StoreError::from)?;
-        meta::access_changed(&mut write).await?;
+        meta::access_changed(&mut write, AccessPart::People).await?;
         tell(&mut write, &changes);
         write.commit().await?;
         Ok(changes)

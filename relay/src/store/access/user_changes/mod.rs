@@ -9,6 +9,7 @@ use thiserror::Error;
 
 use crate::clock::Timestamp;
 use crate::model::role::RoleName;
+use crate::store::meta::AccessPart;
 use crate::store::{Durability, Store, StoreError, UserKey, Write, meta};
 use lists::{insert_keys, insert_principals, insert_roles};
 
@@ -150,7 +151,7 @@ impl Store {
         if !new_user && new_roles == 0 && !new_facts {
             write.unchanged();
         }
-        meta::access_changed(&mut write).await?;
+        meta::access_changed(&mut write, AccessPart::People).await?;
         write.commit().await?;
         Ok(AddedUser {
             new_user,
@@ -309,7 +310,7 @@ impl Store {
         if !removed {
             write.unchanged();
         }
-        meta::access_changed(&mut write).await?;
+        meta::access_changed(&mut write, AccessPart::People).await?;
         write.commit().await?;
         Ok(removed)
     }
@@ -321,7 +322,7 @@ impl Store {
         if user.fetch_optional(&mut *write).await?.is_none() {
             return Err(KeyError::UnknownUser(name.clone()));
         }
-        meta::access_changed(&mut write).await?;
+        meta::access_changed(&mut write, AccessPart::People).await?;
         Ok(write)
     }
 }

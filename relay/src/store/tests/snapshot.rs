@@ -1,0 +1,171 @@
+//! The policy snapshot: as new as the store, also after a change by another process, and read once per version.
+
+use holdfast_protocol::ids::UserName;
+
+use super::*;
+use crate::access::tests::fixture::role;
+use crate::model::lock::LockTarget;
+use crate::model::presets;
+use crate::model::role::RoleName;
+
+fn alice() -> UserName {
+    UserName::new("alice").unwrap()
+}
+
+fn key(text: &str) -> UserKey {
+    UserKey {
+        fingerprint: format!("SHA256:{text}"),
+        public_key: format!("ssh-ed25519 {text}"),
+        comment: String::new(),
+    }
+}
+
+fn authority() -> Authority {
+    Authority {
+        fingerprint: "SHA256:corp".to_owned(),
+        name: "corp".to_owned(),
+        public_key: "ssh-ed25519 corp".to_owned(),
+        comment: String::new(),
+        added: T0,
+    }
+}
+
+fn lock() -> NewLock {
+    NewLock {
+        target: LockTarget::User(alice()),
+        message: String::new(),
+        by: None,
+        expires: None,
+    }
+}
+
+/// Checks that the shared snapshot is what a process that starts now reads, and returns its version.
+async fn assert_is_new(bed: &Bed, change: &str) -> i64 {
+    let shared = bed.store.policy().await.unwrap();
+    let other = Store::open_existing(&bed.path()).await.unwrap();
+    let anew = other.policy().await.unwrap();
+    other.close().await;
+    assert_eq!(shared, anew, "after {change}");
+    shared.version
+}
+
+#[tokio::test]
+async fn snapshot_is_new_after_every_change() {
+    let bed = Bed::new().await;
+    let store = &bed.store;
+    let mut version = assert_is_new(&bed, "nothing").await;
+    let user = NewUser {
+        keys: vec![key("a")],
+        roles: vec!["admin".to_owned()],
+        ..NewUser::default()
+    };
+    let operator: RoleName = "operator".parse().unwrap();
+    let policy = Policy {
+        roles: vec![role("tech", "allow = { abilities = ['review'] }")],
+        users: vec![],
+    };
+    macro_rules! change {
+        ($change:expr) => {
+            $change.await.unwrap();
+            let now = assert_is_new(&bed, stringify!($change)).await;
+            assert!(now > version);
+            version = now;
+        };
+    }
+    change!(store.add_user(&alice(), &user, T0));
+    change!(store.add_keys(&alice(), &[key("b")], T0));
+    change!(store.remove_key(&alice(), "SHA256:a"));
+    change!(store.add_roles(&alice(), &["operator".to_owned()]));
+    change!(store.take_role(&alice(), &operator));
+    change!(store.add_principals(&alice(), &["alice@corp".to_owned()]));
+    change!(store.remove_principal(&alice(), "alice@corp"));
+    change!(store.set_email(&alice(), Some("alice@example.com")));
+    change!(store.set_disabled(&alice(), true));
+    change!(store.set_disabled(&alice(), false));
+    change!(store.apply(&policy, Apply::default(), T0));
+    change!(store.remove_role(&"tech".parse().unwrap()));
+    change!(store.trust(&authority()));
+    change!(store.distrust("corp"));
+    change!(store.revoke(&[RevokedThing::Key("SHA256:b".to_owned())], false, T0));
+    change!(store.unrevoke(&["SHA256:b".to_owned()]));
+    change!(store.add_lock(lock(), T0));
+    change!(store.remove_lock(1));
+    change!(store.remove_user(&alice()));
+    assert!(version > 1);
+}
+
+#[tokio::test]
+async fn snapshot_is_read_once_per_version() {
+    let bed = Bed::new().await;
+    bed.join(1, Some("cam")).await;
+    let other = Store::open_existing(&bed.path()).await.unwrap();
+    let before = bed.store.policy().await.unwrap();
+    let counted = bed.store.selects();
+    for _ in 0..10 {
+        let same = bed.store.policy().await.unwrap();
+        assert!(std::sync::Arc::ptr_eq(&before, &same));
+    }
+    assert_eq!(bed.store.selects() - counted, 10, "more than the version");
+    // Another process changes the locks: users are not read again.
+    other.add_lock(lock(), T0).await.unwrap();
+    let (counted, asked) = (bed.store.selects(), std::time::Instant::now());
+    let (version, cam) = bed
+        .store
+        .device_by_name_at_version(&name("cam"))
+        .await
+        .unwrap();
+    assert_eq!(cam, bed.store.device_by_name(&name("cam")).await.unwrap());
+    let after = bed.store.policy_since(version, asked).await.unwrap();
+    assert_eq!(after.locks.len(), 1);
+    assert!(std::sync::Arc::ptr_eq(&before.people, &after.people));
+    assert_eq!(bed.store.selects() - counted, 4);
+    // Work in the background shares the snapshot, and is counted apart.
+    let counted = bed.store.selects();
+    let shared = bed.store.in_background().policy().await.unwrap();
+    assert!(std::sync::Arc::ptr_eq(&shared, &after));
+    assert_eq!(bed.store.selects(), counted);
+}
+
+#[tokio::test]
+async fn a_recent_snapshot_is_used_only_within_its_age() {
+    let bed = Bed::new().await;
+    let other = Store::open_existing(&bed.path()).await.unwrap();
+    assert!(bed.store.newest_policy().is_none());
+    let before = bed.store.policy().await.unwrap();
+    other.add_lock(lock(), T0).await.unwrap();
+    let recent = bed.store.policy_within(HOUR).await.unwrap();
+    assert_eq!(recent.version, before.version);
+    let now = bed.store.policy_within(Duration::ZERO).await.unwrap();
+    assert!(now.version > before.version);
+    // The next caller finds what was read just now.
+    let recent = bed.store.policy_within(HOUR).await.unwrap();
+    assert_eq!(recent.version, now.version);
+    assert_eq!(bed.store.newest_policy(), Some(now));
+}
+
+#[tokio::test]
+async fn a_damaged_role_stops_only_its_holders() {
+    let bed = Bed::new().await;
+    let store = &bed.store;
+    let policy = Policy {
+        roles: vec![role("tech", "allow = { abilities = ['review'] }")],
+        users: vec![],
+    };
+    store.apply(&policy, Apply::default(), T0).await.unwrap();
+    let bob = UserName::new("bob").unwrap();
+    for (name, held) in [(alice(), "tech"), (bob.clone(), "admin")] {
+        let user = NewUser {
+            roles: vec![held.to_owned()],
+            ..NewUser::default()
+        };
+        store.add_user(&name, &user, T0).await.unwrap();
+    }
+    let damage = sqlx::query("UPDATE roles SET body = 'x' WHERE name = 'tech'");
+    damage.execute(&store.durable).await.unwrap();
+    let policy = store.policy().await.unwrap();
+    assert!(policy.subject(&alice()).is_err());
+    let subject = policy.subject(&bob).unwrap().unwrap();
+    assert_eq!(subject.roles, [presets::preset("admin").unwrap()]);
+    let carol = UserName::new("carol").unwrap();
+    assert_eq!(policy.subject(&carol), Ok(None));
+}
