@@ -7,7 +7,8 @@ use std::net::SocketAddr;
 
 use holdfast_protocol::ids::{DeviceId, Login, SessionId, UserName};
 use holdfast_protocol::recording::chain::{
-    ChainKey, Checker, Closing, ControlDigest, Expectation, RecordedKind, StreamDigest,
+    ChainKey, Checker, Closing, ContentPoints, ControlDigest, Expectation, RecordedKind,
+    StreamDigest,
 };
 use holdfast_protocol::recording::reader::{ReadVerdict, RecordingReader};
 use holdfast_protocol::recording::record::{self, Event, Record, RecordedBytes, Stream};
@@ -80,6 +81,10 @@ fn read(bytes: &[u8]) -> ReadVerdict {
         begun: None,
         seen,
         control: Some(ControlDigest::default()),
+        content: Some(ContentPoints {
+            max: 16,
+            ends: [None; 3],
+        }),
         closing: Some(Closing::default()),
         forwards: None,
     };

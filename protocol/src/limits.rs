@@ -13,7 +13,7 @@ pub const ALPN: &[u8] = b"holdfast/1";
 /// 2: forwards ([`crate::wire::Work::Connect`] and what is said of them).
 /// 3: what else a session is held to ([`crate::wire::SessionTerms`]), and forwards of Unix sockets.
 /// 4: forwards are recorded in a shared log ([`crate::wire::Work::Forwards`]).
-/// 5: the later part of a session's terms ([`crate::wire::SessionTerms::denied_logins`] and `on_disconnect`), the
+/// 5: the later part of a session's terms ([`crate::wire::SessionTerms::denied_logins`] and what follows it), the
 /// codes of a reset ([`crate::wire::ResetCode`]), and which run of an agent speaks ([`crate::wire::Instance`]).
 pub const MINOR_VERSION: u16 = 5;
 
@@ -34,6 +34,9 @@ pub const DENIED_LOGINS_MINOR: u16 = 5;
 
 /// The minor version from which on devices tell an order to stop from the loss of an observer.
 pub const ON_DISCONNECT_MINOR: u16 = 5;
+
+/// The minor version from which on devices keep the content of a stream without a terminal up to a bound.
+pub const CONTENT_MAX_MINOR: u16 = 5;
 
 /// Most logins that a session's terms deny: more than any policy names, and within the room that an `Open` has for the
 /// rest.
@@ -306,13 +309,17 @@ pub const WRITE_DELAY: Duration = Duration::from_secs(2);
 /// Limits how much of a session may wait for a slow medium before its process is slowed down.
 pub const MAX_UNWRITTEN: usize = 2 * WRITE_BATCH;
 
-/// Room that is kept for each live session, so that it can always be ended: a gap, the exit, the end, two
-/// footers and a header.
+/// Room that is kept for each live session, so that it can always be ended: a gap, where the content of its streams
+/// ends, the exit, the end, two footers and a header.
 pub const SESSION_RESERVE: u64 = 4 * 1024;
 
 /// Longest record of a forward's end, which is some numbers of at most ten bytes. Room for it is set aside when the
 /// forward begins, so that what has passed on it can always be recorded.
 pub const MAX_CLOSED_RECORD: usize = 64;
+
+/// Longest record of where the content of a stream ends: numbers of at most ten bytes, and a digest. There are at most
+/// three of them, and [`SESSION_RESERVE`] has room for those that find none before.
+pub const MAX_CONTENT_ENDS_RECORD: usize = 80;
 
 /// Room of the budget that only an admin's rescue of a full device may use.
 pub const RECOVER_RESERVE: u64 = 128 * 1024;

@@ -353,6 +353,10 @@ pub(crate) const MAX_DESCRIPTION: usize = 1_024;
 /// Milliseconds after which a device dials again when the relay stops, before its own jitter.
 pub(crate) const DRAIN_REDIAL: u32 = 500;
 
+/// The content of a stream without a terminal that a recording keeps where no role of its user says anything: more than
+/// people read, and a quarter of a device's spool.
+pub(crate) const DEFAULT_CONTENT_BYTES: u64 = 16 * 1024 * 1024;
+
 /// The time at which an idle session ends where no role of its user says anything.
 pub(crate) const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 

@@ -2,6 +2,7 @@
 
 mod bucket;
 mod commands;
+mod content;
 mod evidence;
 mod figures;
 mod full;

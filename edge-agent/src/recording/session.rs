@@ -292,6 +292,7 @@ fn begin(
         key: state.device.key,
         seed,
         start,
+        content_max: open.terms.content_max,
         rest_of_command,
     };
     spool

@@ -247,7 +247,9 @@ const NO_FORWARD_LOG: ForwardLogRef = ForwardLogRef {
 /// `Open` and, behind it, what the first minor version did not have. A part is left out only if all that follow it are.
 fn encode_open(open: &Open) -> Result<Vec<u8>, CodecError> {
     let terms = &open.terms;
-    let has_later_terms = !terms.denied_logins.is_empty() || terms.on_disconnect.is_some();
+    let has_later_terms = !terms.denied_logins.is_empty()
+        || terms.on_disconnect.is_some()
+        || terms.content_max.is_some();
     let log = open.forward_log.as_ref();
     let log = log.or(has_later_terms.then_some(&NO_FORWARD_LOG));
     let has_terms = terms.sftp.is_some() || terms.agent || log.is_some();
@@ -265,7 +267,7 @@ fn encode_open(open: &Open) -> Result<Vec<u8>, CodecError> {
     }
     if has_later_terms {
         // More fields are appended to this tuple, in the order in which `decode_open` takes them.
-        let terms = (&terms.denied_logins, terms.on_disconnect);
+        let terms = (&terms.denied_logins, terms.on_disconnect, terms.content_max);
         body.extend(encode_body(&terms, MAX_OPEN_MESSAGE - body.len())?);
     }
     Ok(body)
@@ -291,6 +293,7 @@ fn decode_open(body: &[u8]) -> Result<Open, CodecError> {
         return Err(CodecError::Malformed { kind: OPEN.into() });
     }
     open.terms.on_disconnect = take_or_default(&mut rest)?;
+    open.terms.content_max = take_or_default(&mut rest)?;
     Ok(open)
 }
 

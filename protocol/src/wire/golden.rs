@@ -276,8 +276,7 @@ fn what_opens_a_session_that_is_held_to_something() {
         terms: SessionTerms {
             sftp: Some(sftp),
             agent: true,
-            denied_logins: vec![],
-            on_disconnect: None,
+            ..SessionTerms::default()
         },
         forward_log: None,
     };
@@ -319,12 +318,12 @@ fn what_opens_a_session_that_is_held_to_something() {
     let no_log = format!("{} 00 02", "00".repeat(16));
     frame(
         SessionMessage::Open(denied),
-        &format!("00 00006b {base} 02 02 {nothing} 00 00 00 {no_log} 01 04 726f6f74 00"),
+        &format!("00 00006c {base} 02 02 {nothing} 00 00 00 {no_log} 01 04 726f6f74 00 00"),
     );
     for (on_disconnect, tail) in [
-        (OnDisconnect::Hup, "00 01 00"),
-        (OnDisconnect::Leave, "00 01 01"),
-        (OnDisconnect::Kill, "00 01 02"),
+        (OnDisconnect::Hup, "00 01 00 00"),
+        (OnDisconnect::Leave, "00 01 01 00"),
+        (OnDisconnect::Kill, "00 01 02 00"),
     ] {
         let terms = SessionTerms {
             on_disconnect: Some(on_disconnect),
@@ -336,9 +335,21 @@ fn what_opens_a_session_that_is_held_to_something() {
         };
         frame(
             SessionMessage::Open(open),
-            &format!("00 000067 {base} 02 02 {nothing} 00 00 00 {no_log} {tail}"),
+            &format!("00 000068 {base} 02 02 {nothing} 00 00 00 {no_log} {tail}"),
         );
     }
+    let bounded = SessionTerms {
+        content_max: Some(300),
+        ..SessionTerms::default()
+    };
+    let bounded = Open {
+        terms: bounded,
+        ..session(None, SftpTerms::default())
+    };
+    frame(
+        SessionMessage::Open(bounded),
+        &format!("00 000069 {base} 02 02 {nothing} 00 00 00 {no_log} 00 00 01 ac02"),
+    );
 }
 
 #[test]

@@ -28,6 +28,9 @@ pub struct SessionTerms {
     /// Holds what happens to the process when its observer is lost. `None`: the relay does not say, and cannot tell an
     /// order to stop from a loss, so every reset of the stream is taken for an order. (Minor version 5.)
     pub on_disconnect: Option<OnDisconnect>,
+    /// The bytes of content that the recording keeps of each stream, where the session has no terminal: the frame that
+    /// reaches it is the last one, and what follows is digested only. `None`: all. (Minor version 5.)
+    pub content_max: Option<u64>,
 }
 
 /// Describes what happens to a session's process when its observer is lost: the client went away, the relay restarted,

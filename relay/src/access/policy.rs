@@ -10,9 +10,10 @@ use holdfast_protocol::forward::{
 };
 use holdfast_protocol::ids::Login;
 
-use crate::limits::DEFAULT_IDLE_TIMEOUT;
+use crate::limits::{DEFAULT_CONTENT_BYTES, DEFAULT_IDLE_TIMEOUT};
 use crate::model::role::{
-    Forwarding, IdleTimeout, Limits, OnDisconnect, RecordingMode, Role, RoleName, StdinMode,
+    ContentBound, Forwarding, IdleTimeout, Limits, OnDisconnect, RecordingMode, Role, RoleName,
+    StdinMode,
 };
 use crate::model::rule::{LabelRule, LoginRule, Request, Rule};
 use crate::model::sftp::SftpConstraints;
@@ -27,6 +28,9 @@ pub(crate) const DEFAULT_RECORDING: RecordingMode = RecordingMode::BestEffort;
 /// The default of what is recorded of the input, where no role says anything: no passwords.
 pub(crate) const DEFAULT_STDIN: StdinMode = StdinMode::Redact;
 
+/// The default of how much of a stream's content is kept without a terminal, where no role says anything.
+pub(crate) const DEFAULT_CONTENT: ContentBound = ContentBound::Bytes(DEFAULT_CONTENT_BYTES);
+
 /// The terms of a user's sessions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Terms {
@@ -40,6 +44,8 @@ pub(crate) struct Terms {
     pub recording: RecordingMode,
     /// The recording of the input.
     pub record_stdin: StdinMode,
+    /// The content of a stream that is kept without a terminal.
+    pub record_content: ContentBound,
     /// The constraints of sftp.
     pub sftp: SftpConstraints,
 }
@@ -86,6 +92,11 @@ impl Subject {
         };
         let recording = self.roles.iter().filter_map(|role| role.recording).max();
         let stdin = self.roles.iter().filter_map(|role| role.record_stdin).max();
+        let content = self
+            .roles
+            .iter()
+            .filter_map(|role| role.record_content)
+            .max();
         let on_disconnect = self
             .roles
             .iter()
@@ -104,6 +115,7 @@ impl Subject {
             on_disconnect: on_disconnect.unwrap_or(DEFAULT_ON_DISCONNECT),
             recording: recording.unwrap_or(DEFAULT_RECORDING),
             record_stdin: stdin.unwrap_or(DEFAULT_STDIN),
+            record_content: content.unwrap_or(DEFAULT_CONTENT),
             sftp: SftpConstraints::of(self.roles.iter().map(|role| &role.sftp)),
         }
     }

@@ -90,7 +90,7 @@ mod tests {
     use holdfast_protocol::wire;
 
     use super::*;
-    use crate::access::policy::{Cutoffs, DEFAULT_ON_DISCONNECT, Idle, Longest};
+    use crate::access::policy::{Cutoffs, DEFAULT_CONTENT, DEFAULT_ON_DISCONNECT, Idle, Longest};
     use crate::model::role::Limits;
     use crate::model::sftp::SftpConstraints;
 
@@ -106,6 +106,7 @@ mod tests {
             on_disconnect: DEFAULT_ON_DISCONNECT,
             recording,
             record_stdin,
+            record_content: DEFAULT_CONTENT,
             sftp: SftpConstraints::default(),
         }
     }

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::{ConfigError, DEFAULT_AUDIT_KEEP, PublicHost, SSH_EXPECTED, TUNNEL_EXPECTED, one_line};
 use crate::audit::{Output, Settings as AuditSettings, WhenUnwritable};
 use crate::limits::{EXPECT_WITHIN, MAX_PENALTY_EXEMPT};
-use crate::model::form::text;
+use crate::model::form::{size, text};
 use crate::model::invalid::Invalid;
 use crate::model::lock::network;
 use crate::recording::Settings as RecordingSettings;
@@ -175,28 +175,15 @@ impl<'de> Deserialize<'de> for Keep {
 #[derive(Debug)]
 struct Size(Option<u64>);
 
-/// Sizes by their unit.
-const UNITS: [(&str, u64); 5] = [
-    ("KiB", 1 << 10),
-    ("MiB", 1 << 20),
-    ("GiB", 1 << 30),
-    ("TiB", 1 << 40),
-    ("B", 1),
-];
-
 impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = text(from, "a size, as in \"64 GiB\", or \"unlimited\"")?;
         if text == "unlimited" {
             return Ok(Self(None));
         }
-        let of_unit = |(unit, bytes): &(&str, u64)| {
-            let number = text.strip_suffix(unit)?.trim_end();
-            number.parse::<u64>().ok()?.checked_mul(*bytes)
-        };
         let wanted = "expected a size like \"500 MiB\" or \"64 GiB\", or \"unlimited\"";
-        let size = UNITS.iter().find_map(of_unit);
-        size.map(|size| Self(Some(size)))
+        size(&text)
+            .map(|size| Self(Some(size)))
             .ok_or_else(|| serde::de::Error::custom(wanted))
     }
 }

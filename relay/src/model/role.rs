@@ -30,6 +30,8 @@ pub(crate) struct Role {
     pub recording: Option<RecordingMode>,
     /// The recording of the input; `None`: this role says nothing of it.
     pub record_stdin: Option<StdinMode>,
+    /// The content of a stream that is kept without a terminal; `None`: this role says nothing of it.
+    pub record_content: Option<ContentBound>,
     /// The networks that the role counts from. Empty: anywhere.
     pub source: Vec<IpNet>,
     /// The limits of what runs at a time.
@@ -55,6 +57,7 @@ impl Role {
             on_disconnect: None,
             recording: None,
             record_stdin: None,
+            record_content: None,
             source: Vec::new(),
             limits: Limits::default(),
             forward: Forwarding::default(),
@@ -184,6 +187,27 @@ pub(crate) enum StdinMode {
     Redact,
     /// All, passwords too.
     Full,
+}
+
+/// The content of each stream that a recording keeps of a session without a terminal. The order is by what is kept: the
+/// greatest wins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum ContentBound {
+    /// So many bytes, and the rest of the frame that reaches them.
+    Bytes(u64),
+    /// All of it.
+    Unlimited,
+}
+
+impl ContentBound {
+    /// Returns the bound in bytes; `None`: all content is kept.
+    #[must_use]
+    pub(crate) fn bytes(self) -> Option<u64> {
+        match self {
+            Self::Bytes(bytes) => Some(bytes),
+            Self::Unlimited => None,
+        }
+    }
 }
 
 impl From<RecordingMode> for wire::RecordingMode {

@@ -158,7 +158,7 @@ impl Recordings {
 
     /// Begins the recording of a session, or of what passes on forwards: it is in the store before the device hears of
     /// it. Gives the key of its streams' digests, and what takes them; `begun` is what the session is begun with, given
-    /// that key.
+    /// that key, and `content_max` how many bytes of each stream's content its device keeps (`None`: all).
     ///
     /// # Errors
     /// [`RecordingError`]: nothing of it is taken, then.
@@ -166,12 +166,13 @@ impl Recordings {
         &self,
         session: SessionFacts,
         begun: impl FnOnce(&ChainKey) -> SessionStart,
+        content_max: Option<u64>,
     ) -> Result<(ChainKey, StreamDigests), RecordingError> {
         let id = session.id;
         let key = ChainKey(random_bytes().map_err(|_| RecordingError::Random)?);
         let begun = begun(&key);
         let holds_data = recorded_kind(session.kind).holds_data(Some(&begun));
-        let watched = StreamDigests::new(id, &key, holds_data);
+        let watched = StreamDigests::new(id, &key, holds_data, content_max);
         let new = NewRecording {
             session,
             key: key.clone(),

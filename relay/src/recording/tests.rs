@@ -16,6 +16,7 @@ use holdfast_protocol::wire::{
 };
 use tempfile::TempDir;
 
+mod content;
 mod evidence;
 mod excess;
 mod forwards;
@@ -99,10 +100,19 @@ impl Bed {
     }
 
     async fn begin_as(&self, id: SessionId) -> (LiveGuard, ChainKey, StreamDigests) {
+        self.begin_bounded(id, None).await
+    }
+
+    /// One of whose streams so many bytes are kept.
+    async fn begin_bounded(
+        &self,
+        id: SessionId,
+        content_max: Option<u64>,
+    ) -> (LiveGuard, ChainKey, StreamDigests) {
         let guard = self.enter(id);
         let (key, watched) = self
             .recordings
-            .begin(guard.session().facts(), begun)
+            .begin(guard.session().facts(), begun, content_max)
             .await
             .unwrap();
         (guard, key, watched)
@@ -278,6 +288,17 @@ impl Device {
         key: &ChainKey,
         change: impl FnOnce(&mut RecordingStart<'_>),
     ) -> Self {
+        Self::recording_bounded(bed, id, key, change, None)
+    }
+
+    /// One that keeps so many bytes of each stream.
+    fn recording_bounded(
+        bed: &Bed,
+        id: SessionId,
+        key: &ChainKey,
+        change: impl FnOnce(&mut RecordingStart<'_>),
+        content_max: Option<u64>,
+    ) -> Self {
         let mut files = Memory::default();
         let (spool, _) = Spool::recover(SpoolConfig::default(), &mut files).unwrap();
         let mut device = Self { spool, files };
@@ -307,6 +328,7 @@ impl Device {
             key: Some(bed.state.recording.public()),
             seed: [7; 32],
             start,
+            content_max,
             rest_of_command: &[],
         };
         device.spool.begin(NOW, &begin).unwrap();

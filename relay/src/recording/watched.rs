@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use holdfast_protocol::ids::SessionId;
 use holdfast_protocol::recording::chain::{
-    ChainKey, ControlDigest, ControlMessage, StreamDigester,
+    ChainKey, ContentPoints, ControlDigest, ControlMessage, StreamDigester,
 };
 use holdfast_protocol::recording::record::Stream;
 
@@ -27,18 +27,29 @@ struct Digests {
     eof: Option<u64>,
     booked: u64,
     forwards: u32,
+    /// The bytes of each stream's content that the recording keeps, if not all.
+    content_max: Option<u64>,
 }
 
 impl StreamDigests {
-    /// Creates the digests of a session on which nothing has passed yet.
+    /// Creates the digests of a session on which nothing has passed yet, whose recording keeps `content_max` bytes of
+    /// each stream; `None`: all of them.
     #[must_use]
-    pub(crate) fn new(id: SessionId, key: &ChainKey, holds_data: bool) -> Self {
+    pub(crate) fn new(
+        id: SessionId,
+        key: &ChainKey,
+        holds_data: bool,
+        content_max: Option<u64>,
+    ) -> Self {
+        let content_max = content_max.filter(|_| holds_data);
         let digests = Digests {
-            streams: Stream::ALL.map(|stream| StreamDigester::new(key, stream)),
+            streams: Stream::ALL
+                .map(|stream| StreamDigester::new(key, stream).bounded(content_max)),
             control: StreamDigester::control(key),
             eof: None,
             booked: 0,
             forwards: 0,
+            content_max,
         };
         Self {
             id,
@@ -101,6 +112,10 @@ impl StreamDigests {
             },
             booked: digests.booked,
             forwards: digests.forwards,
+            content: digests.content_max.map(|max| ContentPoints {
+                max,
+                ends: digests.streams.each_ref().map(StreamDigester::content_end),
+            }),
         }
     }
 

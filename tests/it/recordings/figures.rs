@@ -37,7 +37,7 @@ fn bed() -> (Site, User, User) {
     let site = Site::with(Device::new("kitchen-cam").flags(&flags));
     let rule = "allow = { labels = { \"*\" = \"*\" }, logins = [\"*\"], abilities = [\"exec\"] }";
     let policy = format!(
-        "[roles.recorded]\nrecording = \"strict\"\n{rule}\n[roles.plain]\nrecording = \"off\"\n{rule}\n"
+        "[roles.recorded]\nrecording = \"strict\"\nrecord_content = \"unlimited\"\n{rule}\n[roles.plain]\nrecording = \"off\"\n{rule}\n"
     );
     let file = site.relay.folder().join("policy.toml");
     std::fs::write(&file, policy).unwrap();

@@ -117,6 +117,11 @@ fn inventions_are_tampering() {
         ("wrong-start-facts", false, "its start has another user"),
         ("wrong-exit", false, "its exit status is not the one"),
         ("invented-size", false, "its terminal sizes or signals"),
+        (
+            "content-ends-early",
+            false,
+            "the content of a stream does not end",
+        ),
     ] {
         let (relay, row) = judged(case, cut);
         assert_eq!(

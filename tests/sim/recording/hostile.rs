@@ -7,14 +7,15 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use holdfast_protocol::ids::{DeviceId, DeviceName, Login, SessionId, UserName};
 use holdfast_protocol::recording::chain::{
-    Chain, ChainKey, Checker, Closing, ControlDigest, ControlMessage, DigestPoint, Expectation,
-    RecordedKind, SeenForward, SeenForwards, SessionStart, StreamDigester,
+    Chain, ChainKey, Checker, Closing, ContentEnd, ContentPoints, ControlDigest, ControlMessage,
+    DigestPoint, Expectation, RecordedKind, SeenForward, SeenForwards, SessionStart,
+    StreamDigester,
 };
 use holdfast_protocol::recording::reader::{ReadVerdict, RecordingReader};
 use holdfast_protocol::recording::record::{
-    self, CommandExit, EndReason, Event, FileKind, FileOperation, ForwardClosed, ForwardDirection,
-    ForwardEnd, ForwardOpened, Gap, GapReason, RanCommand, Record, RecordedBytes, RecordedTerminal,
-    RecordingEnd, RecordingStart, Redacted, StartedWork, Stream,
+    self, CommandExit, ContentEnds, EndReason, Event, FileKind, FileOperation, ForwardClosed,
+    ForwardDirection, ForwardEnd, ForwardOpened, Gap, GapReason, RanCommand, Record, RecordedBytes,
+    RecordedTerminal, RecordingEnd, RecordingStart, Redacted, StartedWork, Stream,
 };
 use holdfast_protocol::recording::seal::{RecordingSecret, SealSeed};
 use holdfast_protocol::recording::segment::{SegmentLink, SegmentWriter};
@@ -31,6 +32,8 @@ const KEY: ChainKey = ChainKey([3; 32]);
 struct Session {
     expected: Expectation,
     passed: Shown,
+    /// Whether content passed that is not kept.
+    is_cut: bool,
     records: Vec<Vec<u8>>,
 }
 
@@ -53,6 +56,7 @@ struct Shown {
 #[test]
 fn a_recording_is_verified_only_if_it_shows_what_the_relay_passed_on() {
     let (cases, verified) = (Cell::new(0_u32), Cell::new(0_u32));
+    let (cut, forged_cut) = (Cell::new(0_u32), Cell::new(0_u32));
     for_seeds(500, |random| {
         let session = session(random);
         let changes = random.pick(0..4);
@@ -63,13 +67,18 @@ fn a_recording_is_verified_only_if_it_shows_what_the_relay_passed_on() {
         if changes > 0 && random.chance(60) {
             refit(&mut records);
         }
-        let (is_verified, shown) = judge(&session.expected, &records);
+        let (standing, shown) = judge(&session.expected, &records);
+        let holds = standing != Standing::NotProved;
         cases.set(cases.get() + 1);
-        verified.set(verified.get() + u32::from(is_verified));
+        verified.set(verified.get() + u32::from(standing == Standing::Verified));
+        cut.set(cut.get() + u32::from(standing == Standing::WithoutContent));
+        let forged = changes > 0 && session.is_cut && !holds;
+        forged_cut.set(forged_cut.get() + u32::from(forged));
         if changes == 0 {
-            assert!(is_verified, "an honest recording is verified");
+            assert!(holds, "an honest recording is proved");
         }
-        if is_verified {
+        if holds {
+            assert_eq!(standing == Standing::WithoutContent, session.is_cut);
             assert_same(&session.passed, &shown);
         }
     });
@@ -79,6 +88,20 @@ fn a_recording_is_verified_only_if_it_shows_what_the_relay_passed_on() {
         cases < 100 || (verified > 0 && verified < cases),
         "{verified}"
     );
+    let (cut, forged_cut) = (cut.get(), forged_cut.get());
+    assert!(
+        cases < 100 || (cut > 0 && forged_cut > 0),
+        "{cut} {forged_cut}"
+    );
+}
+
+/// What the relay makes of a recording.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    Verified,
+    /// All is proved, and content is missing that need not be kept.
+    WithoutContent,
+    NotProved,
 }
 
 /// The device may leave out of the environment what it refuses.
@@ -114,7 +137,7 @@ fn assert_same(passed: &Shown, shown: &Shown) {
 }
 
 /// Seals the records as a device would, opens them as the relay does, and gives its verdict and what it shows.
-fn judge(expected: &Expectation, records: &[Vec<u8>]) -> (bool, Shown) {
+fn judge(expected: &Expectation, records: &[Vec<u8>]) -> (Standing, Shown) {
     let secret = RecordingSecret::from_seed(&[1; 32]);
     let mut out = Vec::new();
     let mut seed = SealSeed::new([2; 32]);
@@ -128,7 +151,7 @@ fn judge(expected: &Expectation, records: &[Vec<u8>]) -> (bool, Shown) {
         };
         at = at.saturating_add(record.delta);
         if writer.push(&record, at, &mut out).is_err() {
-            return (false, Shown::default());
+            return (Standing::NotProved, Shown::default());
         }
     }
     writer.close(true, &mut out).unwrap();
@@ -142,7 +165,16 @@ fn judge(expected: &Expectation, records: &[Vec<u8>]) -> (bool, Shown) {
         show(&mut shown, &record.event, expected);
     });
     let whole = read.is_ok() && matches!(reader.verdict(), ReadVerdict::Complete { .. });
-    (whole && checker.finish(whole).is_proved(), shown)
+    let assessment = checker.finish(whole);
+    let standing = match (
+        assessment.is_proved(),
+        assessment.is_proved_without_content(),
+    ) {
+        (true, _) if whole => Standing::Verified,
+        (_, true) if whole => Standing::WithoutContent,
+        _ => Standing::NotProved,
+    };
+    (standing, shown)
 }
 
 fn decoded(bytes: &[u8]) -> Option<Record<'_>> {
@@ -297,7 +329,12 @@ fn session(random: &mut Random) -> Session {
         records.push(encoded(Event::CommandLine(RecordedBytes(part))));
     }
     let mut chains = Stream::ALL.map(|stream| Chain::new(&KEY, stream));
-    let mut witnesses = Stream::ALL.map(|stream| StreamDigester::new(&KEY, stream));
+    let witnesses = Stream::ALL.map(|stream| StreamDigester::new(&KEY, stream));
+    let bounded = holds_data && pty.is_none() && random.chance(60);
+    let max = bounded.then(|| random.pick(0..100));
+    let mut witnesses = witnesses.map(|witness| witness.bounded(max));
+    let mut ends = [ContentEnd::new(max); 3];
+    let mut is_cut = false;
     let mut control = StreamDigester::control(&KEY);
     let mut eof = None;
     let frames = if kind == RecordedKind::Forwards {
@@ -328,6 +365,18 @@ fn session(random: &mut Random) -> Session {
         let frame: Vec<u8> = (0..random.pick(1..30))
             .map(|_| random.pick(0..256).to_le_bytes()[0])
             .collect();
+        let end = &mut ends[stream.index()];
+        let had_ended = end.at().is_some();
+        end.look(&chains[stream.index()]);
+        if let Some(from) = end.at() {
+            if !had_ended {
+                records.push(encoded(Event::ContentEnds(ContentEnds { stream, from })));
+            }
+            witnesses[stream.index()].update(&frame, 0);
+            chains[stream.index()].update(&frame, 0);
+            is_cut = true;
+            continue;
+        }
         witnesses[stream.index()].update(&frame, 0);
         let tag = chains[stream.index()].update(&frame, 0).unwrap();
         let hides = stream == Stream::Stdin
@@ -406,6 +455,10 @@ fn session(random: &mut Random) -> Session {
             seen: control.seen(),
             eof,
         }),
+        content: max.map(|max| ContentPoints {
+            max,
+            ends: witnesses.each_ref().map(StreamDigester::content_end),
+        }),
         closing: Some(closing),
         forwards: (kind == RecordedKind::Forwards).then_some(forwards),
     };
@@ -416,6 +469,7 @@ fn session(random: &mut Random) -> Session {
     Session {
         expected,
         passed,
+        is_cut,
         records,
     }
 }
@@ -427,15 +481,31 @@ fn change(random: &mut Random, records: &mut Vec<Vec<u8>>) {
     }
     let at = random.index(records.len());
     let other = random.index(records.len());
-    match random.index(7) {
+    match random.index(8) {
         0 => drop(records.remove(at)),
         1 => records.insert(other, records[at].clone()),
         2 => records.swap(at, other),
         3 => records.insert(at, anything(random)),
         4 => records[at] = anything(random),
         5 => edit(random, &mut records[at]),
+        6 => end_content(random, records, at),
         _ => bend(random, &mut records[at]),
     }
+}
+
+/// Says that the content of a stream ends there, and leaves the rest of it out.
+fn end_content(random: &mut Random, records: &mut Vec<Vec<u8>>, at: usize) {
+    let stream = Stream::ALL[random.index(3)];
+    let rest = records.split_off(at);
+    let from = DigestPoint::default();
+    records.push(encoded(Event::ContentEnds(ContentEnds { stream, from })));
+    let is_of = |bytes: &Vec<u8>| match decoded(bytes).map(|record| record.event) {
+        Some(Event::Data(of, _) | Event::Part(of, _)) => of == stream,
+        Some(Event::Redacted(_)) => stream == Stream::Stdin,
+        Some(Event::ContentEnds(ends)) => ends.stream == stream,
+        _ => false,
+    };
+    records.extend(rest.into_iter().filter(|bytes| !is_of(bytes)));
 }
 
 /// Changes a field of the start, or of whatever it is.
@@ -491,9 +561,11 @@ fn bend(random: &mut Random, bytes: &mut Vec<u8>) {
     }
 }
 
-/// Makes gaps and end say what the records lead to, as a device can that has the key.
+/// Makes gaps, the ends of content and the end say what the records lead to, as a device can that has the key. Where the
+/// content of a stream has ended, the end says what it said.
 fn refit(records: &mut [Vec<u8>]) {
     let mut chains = Stream::ALL.map(|stream| Chain::new(&KEY, stream));
+    let mut has_ended = [false; 3];
     for bytes in records {
         let Some(record) = decoded(bytes) else {
             continue;
@@ -517,10 +589,23 @@ fn refit(records: &mut [Vec<u8>]) {
                 bytes: [0; 3],
                 ..gap
             }),
-            Event::End(end) => Event::End(RecordingEnd {
-                streams: points,
-                ..end
-            }),
+            Event::ContentEnds(ends) => {
+                has_ended[ends.stream.index()] = true;
+                Event::ContentEnds(ContentEnds {
+                    from: points[ends.stream.index()],
+                    ..ends
+                })
+            }
+            Event::End(end) => {
+                let [a, b, c] = [0, 1, 2].map(|index: usize| match has_ended[index] {
+                    true => end.streams[index],
+                    false => points[index],
+                });
+                Event::End(RecordingEnd {
+                    streams: [a, b, c],
+                    ..end
+                })
+            }
             _ => continue,
         };
         *bytes = encoded(event);
@@ -530,7 +615,7 @@ fn refit(records: &mut [Vec<u8>]) {
 /// A record of any kind.
 fn anything(random: &mut Random) -> Vec<u8> {
     let stream = Stream::ALL[random.index(3)];
-    encoded(match random.index(17) {
+    encoded(match random.index(18) {
         0 => Event::CommandLine(RecordedBytes(b" more")),
         1 => Event::Data(stream, RecordedBytes(b"invented")),
         2 => Event::Part(stream, RecordedBytes(b"invented")),
@@ -570,6 +655,10 @@ fn anything(random: &mut Random) -> Vec<u8> {
             exit: Exit::Status(0),
         }),
         15 => Event::CommandsUnavailable("no reason"),
+        16 => Event::ContentEnds(ContentEnds {
+            stream,
+            from: DigestPoint::default(),
+        }),
         _ => Event::End(RecordingEnd {
             why: EndReason::ClientGone,
             streams: [DigestPoint::default(); 3],

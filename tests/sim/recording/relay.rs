@@ -253,6 +253,7 @@ fn expectation(seen: [StreamDigest; 3]) -> Expectation {
         begun: None,
         seen,
         control: None,
+        content: None,
         closing: Some(Closing::default()),
         forwards: None,
     }

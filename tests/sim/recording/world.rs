@@ -112,6 +112,7 @@ impl<'r> World<'r> {
             key: Some(self.relay.secrets[0].public()),
             seed: [number; 32],
             start: start(id, mode),
+            content_max: None,
             rest_of_command: &[],
         };
         let begun = self.spool.begin(self.now, &begin);

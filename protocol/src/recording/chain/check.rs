@@ -3,7 +3,7 @@
 use super::facts::{Contradiction, FactCheck};
 use super::lane::{Counts, Lane, StreamDirection, Unproved, View};
 use super::{CONTROL, Chain, ChainKey, ControlMessage, Expectation};
-use crate::recording::record::{Event, Gap, Record, RecordingEnd, Stream};
+use crate::recording::record::{ContentEnds, Event, Gap, Record, RecordingEnd, Stream};
 
 /// Follows the chains through a recording's records, and compares them, and everything else that the relay knows,
 /// with the relay's own row. Feed it every record in order, then ask what is proved.
@@ -51,6 +51,8 @@ pub struct StreamProof {
     pub unproved: u64,
     /// Recorded bytes that the relay never passed on.
     pub unseen: u64,
+    /// Bytes behind the end of the content that is kept. The digest proves them, and what they were is not recorded.
+    pub not_kept: u64,
     /// The reason why not everything is proved; `None` if it is.
     pub lack: Option<Unproved>,
 }
@@ -73,6 +75,23 @@ impl Assessment {
             && self.streams.iter().all(proved)
     }
 
+    /// Returns whether everything that passed is proved, and the content of a part of it is not kept, as the session's
+    /// terms say.
+    #[must_use]
+    pub fn is_proved_without_content(&self) -> bool {
+        let proved = |proof: &StreamProof| {
+            matches!(
+                proof.lack,
+                None | Some(Unproved::CountedOnly | Unproved::ContentNotKept { .. })
+            )
+        };
+        self.contradiction.is_none()
+            && self.control.is_none()
+            && self.forwards.is_none()
+            && self.streams.iter().all(proved)
+            && !self.is_proved()
+    }
+
     /// Returns bytes that the relay passed on and this recording does not prove.
     #[must_use]
     pub fn not_proved(&self) -> u64 {
@@ -80,6 +99,7 @@ impl Assessment {
             Some(Unproved::CountedOnly) => 0,
             _ => {
                 let proved = proof.proved.saturating_add(proof.redacted);
+                let proved = proved.saturating_add(proof.not_kept);
                 proof.relayed.saturating_sub(proved)
             }
         };
@@ -101,7 +121,17 @@ impl<'s> Checker<'s> {
                 Stream::Stdout => (StreamDirection::Out, stdout),
                 Stream::Stderr => (StreamDirection::Out, stderr),
             };
-            Lane::new(direction, Chain::new(key, stream), seen)
+            let content = expected.content.as_ref();
+            let content = content.map(|content| {
+                let [stdin, stdout, stderr] = content.ends;
+                let end = match stream {
+                    Stream::Stdin => stdin,
+                    Stream::Stdout => stdout,
+                    Stream::Stderr => stderr,
+                };
+                (content.max, end)
+            });
+            Lane::new(direction, Chain::new(key, stream), seen).bounded(content)
         };
         let control = expected.control.as_ref();
         let control = control
@@ -132,8 +162,12 @@ impl<'s> Checker<'s> {
             Event::Part(stream, bytes) if holds_data => self.data(*stream, bytes.0, false),
             Event::Redacted(redacted) if holds_data => {
                 let [stdin, _, _] = &mut self.streams;
-                stdin.redacted(u64::from(redacted.length), &redacted.tag);
+                match stdin.takes_content() {
+                    true => stdin.redacted(u64::from(redacted.length), &redacted.tag),
+                    false => self.facts.contradict(Contradiction::Content),
+                }
             }
+            Event::ContentEnds(ends) if holds_data => self.content_ends(ends),
             Event::Resize(size) => self.control(ControlMessage::Resize(*size), stdin),
             Event::Signal(signal) => self.control(ControlMessage::Signal(*signal), stdin),
             Event::Gap(gap) => self.gap(gap, holds_data),
@@ -196,6 +230,7 @@ impl<'s> Checker<'s> {
             missing,
             unproved,
             unseen,
+            not_kept,
         } = counts;
         StreamProof {
             stream,
@@ -205,13 +240,22 @@ impl<'s> Checker<'s> {
             missing,
             unproved,
             unseen,
+            not_kept,
             lack,
         }
     }
 
     fn data(&mut self, stream: Stream, bytes: &[u8], last: bool) {
-        if let Some(lane) = self.streams.get_mut(stream.index()) {
-            lane.data(bytes, last);
+        match self.streams.get_mut(stream.index()) {
+            Some(lane) if lane.takes_content() => lane.data(bytes, last),
+            _ => self.facts.contradict(Contradiction::Content),
+        }
+    }
+
+    fn content_ends(&mut self, ends: &ContentEnds) {
+        let lane = self.streams.get_mut(ends.stream.index());
+        if !lane.is_some_and(|lane| lane.content_ends(ends.from)) {
+            self.facts.contradict(Contradiction::Content);
         }
     }
 

@@ -6,7 +6,7 @@ use core::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ChainKey, SeenForwards, StreamDigest, Tag};
+use super::{ChainKey, ContentPoints, SeenForwards, StreamDigest, Tag};
 use crate::ids::{DeviceId, Login, UserName};
 use crate::recording::digest::Mac;
 use crate::wire::{Exit, Pty, RecordingTerms, SFTP, Signal, WindowSize, Work};
@@ -30,6 +30,8 @@ pub struct Expectation {
     pub seen: [StreamDigest; 3],
     /// The sizes and signals that were passed on; `None` where an older relay did not keep them.
     pub control: Option<ControlDigest>,
+    /// The points up to which the content of the streams is kept; `None`: all of it is.
+    pub content: Option<ContentPoints>,
     /// Holds how the session ended; `None` if the relay was killed before it kept that. What it saw pass may then be
     /// older than the end.
     pub closing: Option<Closing>,

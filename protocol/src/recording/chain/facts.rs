@@ -73,6 +73,9 @@ pub enum Contradiction {
         /// As the relay counted.
         passed: u64,
     },
+    /// The content of a stream ends elsewhere than the session's terms say, or goes on behind that.
+    #[error("the content of a stream does not end where the session's terms say")]
+    Content,
 }
 
 /// Describes what a start says.
@@ -159,6 +162,7 @@ impl<'s> FactCheck<'s> {
                 (off && *stream == Stream::Stdin).then_some(Contradiction::Redaction)
             }
             Event::Redacted(_) => self.redacted(),
+            Event::ContentEnds(_) if !self.holds_data => Some(Contradiction::Content),
             Event::Gap(_) => self.gap(),
             Event::Exit(exit) => self.exit(*exit),
             Event::Eof(Stream::Stdin) => self.eof(stdin),
@@ -194,7 +198,7 @@ impl<'s> FactCheck<'s> {
         self.forwards.finish(whole).1
     }
 
-    fn contradict(&mut self, found: Contradiction) {
+    pub(super) fn contradict(&mut self, found: Contradiction) {
         self.found.get_or_insert(found);
     }
 

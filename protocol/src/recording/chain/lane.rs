@@ -8,6 +8,11 @@ pub enum Unproved {
     /// The data is not part of this kind of recording; the device's own count and digest agree with the
     /// relay's.
     CountedOnly,
+    /// The content is kept up to the bound of the session's terms; the digest of the rest agrees with the relay's.
+    ContentNotKept {
+        /// Bytes of the stream up to there.
+        from: u64,
+    },
     /// The recording was cut short.
     CutShort,
     /// It has gaps, which it admits.
@@ -65,6 +70,7 @@ pub(super) struct Counts {
     pub(super) missing: u64,
     pub(super) unproved: u64,
     pub(super) unseen: u64,
+    pub(super) not_kept: u64,
 }
 
 /// Follows one stream's chain.
@@ -82,6 +88,10 @@ pub(super) struct Lane<'s> {
     held_at: u64,
     since: [u64; 2],
     counts: Counts,
+    /// The bound of the content, and where the relay noted that it was reached.
+    content: Option<(u64, Option<DigestPoint>)>,
+    /// Where the content ends, as the recording says and the relay's row allows.
+    content_end: Option<DigestPoint>,
     /// The first contradiction. It stays.
     contradiction: Option<Unproved>,
 }
@@ -101,10 +111,48 @@ impl<'s> Lane<'s> {
             held_at: 0,
             since: [0, 0],
             counts: Counts::default(),
+            content: None,
+            content_end: None,
             contradiction: None,
         };
         lane.compare();
         lane
+    }
+
+    /// Gives the lane a bound of its content, and where that was reached, if it was.
+    pub(super) fn bounded(self, content: Option<(u64, Option<DigestPoint>)>) -> Self {
+        Self { content, ..self }
+    }
+
+    /// Returns whether content has a place here: the bound is not reached. Within a frame the chain is where it was
+    /// before it.
+    pub(super) fn takes_content(&self) -> bool {
+        let at = self.chain.point();
+        let reached = self.content.is_some_and(|(max, end)| {
+            at.bytes >= max || end.is_some_and(|end| at.frames >= end.frames)
+        });
+        !reached && self.content_end.is_none()
+    }
+
+    /// Takes the end of the content as the recording states it; returns whether the relay's row allows it here.
+    pub(super) fn content_ends(&mut self, from: DigestPoint) -> bool {
+        let Some((max, noted)) = self.content else {
+            return false;
+        };
+        let is_here = self.chain.is_between_frames() && self.chain.point() == from;
+        let is_due = match noted {
+            Some(noted) => from == noted,
+            // The relay's own view ends before the content does.
+            None => from.bytes >= max && from.frames > self.seen.end.frames,
+        };
+        if !is_here || !is_due || self.content_end.is_some() {
+            return false;
+        }
+        self.content_end = Some(from);
+        if let Some(noted) = noted {
+            self.hold(noted);
+        }
+        true
     }
 
     /// Returns how many bytes the relay passed on.
@@ -260,6 +308,9 @@ impl<'s> Lane<'s> {
             .saturating_add(shown)
             .saturating_add(redacted);
         let lack = self.contradiction.or_else(|| {
+            if let Some(from) = self.content_end {
+                return self.lack_of_content(from, &mut counts, end.filter(|_| whole), view);
+            }
             let at = self.chain.point();
             if whole && end.is_some_and(|end| end != at) {
                 return Some(Unproved::Altered {
@@ -291,6 +342,36 @@ impl<'s> Lane<'s> {
         surplus.or(gaps.then_some(Unproved::Gaps))
     }
 
+    /// Returns the same of a stream whose content ends before it does: the digest at the end covers the rest.
+    fn lack_of_content(
+        &self,
+        from: DigestPoint,
+        counts: &mut Counts,
+        end: Option<DigestPoint>,
+        view: View,
+    ) -> Option<Unproved> {
+        let seen = self.seen.end;
+        let Some(end) = end else {
+            return Some(Unproved::CutShort);
+        };
+        counts.unseen = end.bytes.saturating_sub(self.relayed());
+        if end.frames < from.frames {
+            let behind = self.held_at;
+            return Some(Unproved::Altered { behind });
+        }
+        if let Some(lack) = self.lack_of_end(end, view) {
+            return Some(lack);
+        }
+        if self.seen.partial.is_some() {
+            return Some(shortage(self.direction));
+        }
+        counts.not_kept = seen.bytes.saturating_sub(from.bytes);
+        let not_kept = Unproved::ContentNotKept { from: from.bytes };
+        let gaps = counts.missing > 0 || counts.unproved > 0;
+        let lack = (counts.not_kept > 0).then_some(not_kept);
+        gaps.then_some(Unproved::Gaps).or(lack)
+    }
+
     /// Returns the same of a recording that does not hold the data: the device's count and digest against the relay's.
     pub(super) fn finish_counted(
         &self,
@@ -304,18 +385,25 @@ impl<'s> Lane<'s> {
             return (counts, Some(lack));
         };
         counts.unseen = end.bytes.saturating_sub(seen.bytes);
+        let lack = self.lack_of_end(end, view);
+        let lack = self.contradiction.or(lack);
+        (counts, Some(lack.unwrap_or(Unproved::CountedOnly)))
+    }
+
+    /// Returns what the end of the digest lacks, as the recording states it.
+    fn lack_of_end(&self, end: DigestPoint, view: View) -> Option<Unproved> {
+        let seen = self.seen.end;
         let point = |point: &&DigestPoint| point.frames == end.frames;
         let point = self.seen.points.iter().find(point);
-        let lack = if end.frames > seen.frames {
-            surplus(self.direction, view)
+        if end.frames > seen.frames {
+            Some(surplus(self.direction, view))
         } else if end == seen || seen.frames == 0 {
-            Unproved::CountedOnly
+            None
         } else if end.frames == seen.frames || point.is_some_and(|point| *point != end) {
-            Unproved::Altered { behind: 0 }
+            Some(Unproved::Altered { behind: 0 })
         } else {
-            shortage(self.direction)
-        };
-        (counts, Some(self.contradiction.unwrap_or(lack)))
+            Some(shortage(self.direction))
+        }
     }
 }
 

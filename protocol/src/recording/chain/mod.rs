@@ -7,6 +7,7 @@
 //! bound. Frames without data do not count.
 
 mod check;
+mod content;
 mod expect;
 mod facts;
 mod forwards;
@@ -22,6 +23,7 @@ use super::record::Stream;
 use crate::limits::MAX_CHECKPOINTS;
 
 pub use check::{Assessment, Checker, StreamProof};
+pub use content::{ContentEnd, ContentPoints};
 pub use expect::{Closing, ControlDigest, ControlMessage, Expectation, RecordedKind, SessionStart};
 pub use facts::{Contradiction, Fact};
 pub use forwards::{SeenForward, SeenForwards};
@@ -170,6 +172,7 @@ pub struct StreamDigester {
     points: Vec<DigestPoint>,
     /// A point is kept after each so many frames.
     every: u64,
+    content: ContentEnd,
 }
 
 impl StreamDigester {
@@ -190,13 +193,28 @@ impl StreamDigester {
             chain,
             points: Vec::new(),
             every: 1,
+            content: ContentEnd::default(),
         }
     }
 
-    /// Returns how many whole frames have passed.
+    /// Notes where the content of the stream ends, if only so many bytes of it are kept.
+    #[must_use]
+    pub fn bounded(mut self, content_max: Option<u64>) -> Self {
+        self.content = ContentEnd::new(content_max);
+        self.content.look(&self.chain);
+        self
+    }
+
+    /// Returns how many whole frames have passed whose content is kept.
     #[must_use]
     pub fn frames(&self) -> u64 {
-        self.chain.at.frames
+        self.content.cap(self.chain.at).frames
+    }
+
+    /// Returns where the content ends that is kept of the stream; `None`: all of it is kept.
+    #[must_use]
+    pub fn content_end(&self) -> Option<DigestPoint> {
+        self.content.at()
     }
 
     /// Takes a piece of a frame that was passed on, of which `remaining` bytes are still to come.
@@ -204,6 +222,7 @@ impl StreamDigester {
         if self.chain.update(piece, remaining).is_none() {
             return;
         }
+        self.content.look(&self.chain);
         if self.chain.at.frames.is_multiple_of(self.every) {
             self.points.push(self.chain.at);
         }

@@ -89,6 +89,7 @@ pub(in crate::recording) fn expectation(seen: [StreamDigest; 3], exited: bool) -
         begun: None,
         seen,
         control: None,
+        content: None,
         closing: Some(Closing {
             exit: exited.then_some(Exit::Status(0)),
         }),

@@ -168,6 +168,13 @@ fn every_record_has_its_bytes() {
             }),
             "0b ac02 12 02 01 41 02 4232 ac02",
         ),
+        golden(
+            Event::ContentEnds(ContentEnds {
+                stream: Stream::Stdout,
+                from: p2,
+            }),
+            &format!("27 ac02 13 01 02 ac02 {}", hex32("02")),
+        ),
     ];
     let all: Vec<u8> = (0..KNOWN_EVENTS).collect();
     assert_eq!(kinds.as_slice(), all, "every kind, in its order");

@@ -78,10 +78,12 @@ pub enum Event<'a> {
     /// Environment variables that were asked for, and that the session did not get.
     #[serde(borrow)]
     EnvironmentRefused(EnvironmentRefused<'a>),
+    /// The content of a stream is kept up to here, and what follows is digested only.
+    ContentEnds(ContentEnds),
 }
 
 /// The number of kinds of events that this version knows.
-pub(super) const KNOWN_EVENTS: u8 = 19;
+pub(super) const KNOWN_EVENTS: u8 = 20;
 
 /// The session, its device and operator, its work, and the time.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -246,6 +248,16 @@ pub enum GapReason {
     DiskFull,
     /// The medium failed.
     Medium,
+}
+
+/// The end of a stream's content, which has reached the bound of the session's terms. The digest at the end of
+/// the recording covers the rest as well.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContentEnds {
+    /// The stream.
+    pub stream: Stream,
+    /// The point behind the last frame that is kept.
+    pub from: DigestPoint,
 }
 
 /// Variables whose values the device does not keep.

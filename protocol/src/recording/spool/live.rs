@@ -6,6 +6,7 @@ use core::time::Duration;
 
 use embedded_io::ErrorKind;
 
+use super::content::Content;
 use super::share::SpoolShare;
 use super::{Begin, DataPiece, SpoolWrite, Unavailable};
 use crate::ids::SessionId;
@@ -13,7 +14,7 @@ use crate::limits::{
     MAX_BLOCK_PLAIN, MAX_RECORD_DATA, MAX_SEGMENT_AGE, SESSION_RESERVE, WRITE_BATCH, WRITE_DELAY,
     WRITE_RETRY,
 };
-use crate::recording::chain::{Chain, Tag};
+use crate::recording::chain::{Chain, DigestPoint, Tag};
 use crate::recording::medium::SegmentName;
 use crate::recording::record::{
     EndReason, Event, Gap, GapReason, Record, RecordedBytes, RecordingEnd, Redacted, Stream,
@@ -54,6 +55,7 @@ pub(super) struct LiveRecording {
     in_flight: u64,
     busy: bool,
     chains: [Chain; 3],
+    pub(super) content: Content,
     /// True if the frame of stdin that has begun is redacted.
     hides: bool,
     /// Bytes of it that have come.
@@ -110,6 +112,7 @@ impl LiveRecording {
             in_flight: 0,
             busy: false,
             chains: Stream::ALL.map(|stream| Chain::new(&terms.key, stream)),
+            content: Content::new(begin.content_max.filter(|_| begin.start.streams)),
             hides: false,
             hidden: 0,
             begun: now,
@@ -225,6 +228,25 @@ impl LiveRecording {
         self.push(now, event)
     }
 
+    /// Returns whether the content of the stream ends before what comes next on it.
+    pub(super) fn ends_content(&mut self, stream: Stream) -> bool {
+        let chain = &self.chains[stream.index()];
+        self.content.ends_before(stream, chain)
+    }
+
+    /// Takes a piece of data on its chain alone.
+    pub(super) fn digest(&mut self, piece: &DataPiece<'_>) {
+        self.chains[piece.stream.index()].update(piece.bytes, piece.remaining);
+    }
+
+    /// Records where the content of streams ends that has ended.
+    pub(super) fn record_content_ends(&mut self, now: Duration) -> Result<(), Unavailable> {
+        while let Some(ends) = self.content.take_unrecorded() {
+            self.push(now, Event::ContentEnds(ends))?;
+        }
+        Ok(())
+    }
+
     /// Leaves a piece of data out, which a gap will tell of.
     pub(super) fn skip_data(&mut self, now: Duration, piece: &DataPiece<'_>, why: GapReason) {
         self.open_gap(now, why);
@@ -239,14 +261,18 @@ impl LiveRecording {
 
     /// Returns whether a gap may end here: only between frames can the chains be taken up again.
     pub(super) fn may_close_gap(&self) -> bool {
-        self.chains.iter().all(Chain::is_between_frames)
+        Stream::ALL.into_iter().all(|stream| {
+            self.content.has_ended(stream) || self.chains[stream.index()].is_between_frames()
+        })
     }
 
+    /// Writes the records that wait: a gap, and the ends of content.
     pub(super) fn close_gap(&mut self, now: Duration) -> Result<(), Unavailable> {
         let Some(gap) = self.gap.take() else {
-            return Ok(());
+            return self.record_content_ends(now);
         };
-        let after = self.points();
+        // What is not kept is not missing.
+        let after = self.points_of_content();
         let micros = self.micros(now).saturating_sub(gap.since);
         self.push(
             now,
@@ -257,7 +283,8 @@ impl LiveRecording {
                 records: gap.records,
                 why: gap.why,
             }),
-        )
+        )?;
+        self.record_content_ends(now)
     }
 
     /// Writes the end and closes the last segment. What a gap left out is recorded first.
@@ -429,7 +456,10 @@ impl LiveRecording {
         };
         let mut from = Stream::ALL.map(|stream| {
             let chain = &self.chains[stream.index()];
-            chain.point().bytes + chain.begun()
+            match self.content.has_ended(stream) {
+                true => self.content.cap(stream, chain.point()).bytes,
+                false => chain.point().bytes + chain.begun(),
+            }
         });
         from[0] -= hidden.min(from[0]);
         self.gap.get_or_insert(OpenGap {
@@ -440,8 +470,16 @@ impl LiveRecording {
         })
     }
 
-    fn points(&self) -> [crate::recording::chain::DigestPoint; 3] {
+    fn points(&self) -> [DigestPoint; 3] {
         [0, 1, 2].map(|index: usize| self.chains[index].point())
+    }
+
+    /// Returns the same, no further than content is kept.
+    fn points_of_content(&self) -> [DigestPoint; 3] {
+        Stream::ALL.map(|stream| {
+            let point = self.chains[stream.index()].point();
+            self.content.cap(stream, point)
+        })
     }
 
     fn micros(&self, now: Duration) -> u64 {

@@ -5,6 +5,7 @@
 //! [`Spool::handle_done`] takes the outcome. A byte is *accepted* when room for it is set aside; if the
 //! medium fails afterwards, the spool holds the byte and tries again, and accepts no more.
 
+mod content;
 mod damage;
 mod delivery;
 mod forwards;
@@ -67,6 +68,9 @@ pub struct Begin<'a> {
     pub seed: [u8; 32],
     /// The first record.
     pub start: RecordingStart<'a>,
+    /// The bytes of each stream's content that are kept
+    /// ([`SessionTerms::content_max`](crate::wire::SessionTerms::content_max)).
+    pub content_max: Option<u64>,
     /// Holds what of a command line is not in it ([`StartedWork::of`](super::record::StartedWork::of)).
     pub rest_of_command: &'a [u8],
 }
@@ -204,6 +208,9 @@ impl Spool {
         }
         if self.live.get(&session).is_some_and(|live| !live.holds_data) {
             return self.record(session, |live| live.record_data(now, &piece));
+        }
+        if self.is_behind_content(session, piece.stream) {
+            return self.digest(now, session, &piece);
         }
         let cost = LiveRecording::cost(piece.bytes.len());
         let accept = self.admit(now, session, cost, &|live, why| {

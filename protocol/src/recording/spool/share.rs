@@ -103,6 +103,7 @@ mod tests {
                 terminal,
                 ..start
             },
+            content_max: None,
             rest_of_command: &[],
         };
         spool.begin(T, &begin)

@@ -79,6 +79,7 @@ fn begin(
             key,
             seed,
             start,
+            content_max: None,
             rest_of_command,
         },
     )

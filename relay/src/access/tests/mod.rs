@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::policy::{Ability, Longest, Subject};
-use crate::model::role::{OnDisconnect, RecordingMode, Role, StdinMode};
+use crate::model::role::{ContentBound, OnDisconnect, RecordingMode, Role, StdinMode};
 use fixture::{labels, login, role, subject, with_preset};
 
 /// The labels of a device.
@@ -189,17 +189,18 @@ fn strictest_limits_and_recording_win() {
     assert_eq!(nothing.limits, crate::model::role::Limits::default());
     assert_eq!(nothing.recording, RecordingMode::BestEffort);
     assert_eq!(nothing.record_stdin, StdinMode::Redact);
+    assert_eq!(nothing.record_content, ContentBound::Bytes(16 << 20));
 
     let a = || {
         role(
             "a",
-            "idle_timeout = \"1h\"\nmax_session = \"9h\"\non_disconnect = \"leave\"\nrecording = \"off\"\nrecord_stdin = \"full\"\nlimits = { max_sessions = 5, max_channels = 0 }",
+            "idle_timeout = \"1h\"\nmax_session = \"9h\"\non_disconnect = \"leave\"\nrecording = \"off\"\nrecord_stdin = \"full\"\nrecord_content = \"1 MiB\"\nlimits = { max_sessions = 5, max_channels = 0 }",
         )
     };
     let b = || {
         role(
             "b",
-            "idle_timeout = \"never\"\nmax_session = \"8h\"\non_disconnect = \"kill\"\nrecording = \"strict\"\nrecord_stdin = \"off\"\nlimits = { max_sessions = 3, max_connections = 9 }",
+            "idle_timeout = \"never\"\nmax_session = \"8h\"\non_disconnect = \"kill\"\nrecording = \"strict\"\nrecord_stdin = \"off\"\nrecord_content = \"2 MiB\"\nlimits = { max_sessions = 3, max_connections = 9 }",
         )
     };
     for roles in [
@@ -220,7 +221,11 @@ fn strictest_limits_and_recording_win() {
         assert_eq!(terms.limits.max_channels, None);
         assert_eq!(terms.recording, RecordingMode::Strict);
         assert_eq!(terms.record_stdin, StdinMode::Full);
+        assert_eq!(terms.record_content, ContentBound::Bytes(2 << 20));
     }
+    let unlimited = role("u", "record_content = \"unlimited\"");
+    let all = subject(vec![a(), unlimited, b()]).terms().record_content;
+    assert_eq!(all, ContentBound::Unlimited);
     let never = subject(vec![b()]).terms().cutoffs.idle;
     assert_eq!((never.after, never.role.unwrap().as_str()), (None, "b"));
 }

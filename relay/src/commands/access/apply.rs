@@ -24,6 +24,7 @@ The file, in TOML:
   max_session = \"8h\"                      # absent: no limit
   on_disconnect = \"hup\"                   # hup, leave, kill: of a process whose client is lost
   recording = \"strict\"                    # strict, best-effort, off
+  record_content = \"16 MiB\"               # of a stream without a terminal; or \"unlimited\"
   source = [\"203.0.113.0/24\"]             # absent: anywhere
   [roles.field-tech.limits]
   max_sessions = 5                        # also max_connections, max_channels; 0: no limit

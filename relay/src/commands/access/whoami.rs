@@ -11,7 +11,8 @@ use crate::commands::Done;
 use crate::commands::answer::table::card;
 use crate::commands::call::{Call, Command, Need};
 use crate::commands::{Caller, Context, Failure, json};
-use crate::model::role::{OnDisconnect, RecordingMode, StdinMode};
+use crate::model::form::inline;
+use crate::model::role::{ContentBound, OnDisconnect, RecordingMode, StdinMode};
 use crate::model::sftp::HeldRoot;
 
 /// Print the user that the relay takes you for
@@ -69,6 +70,8 @@ struct TermsRow {
     on_disconnect: &'static str,
     recording: &'static str,
     record_stdin: &'static str,
+    /// The bytes of a stream's content that are kept without a terminal; `null`: all of them.
+    record_content_bytes: Option<u64>,
     /// True if sftp may change nothing.
     sftp_read_only: bool,
     /// The folder that sftp is restricted to; `null`: none, or several that lie apart.
@@ -130,6 +133,7 @@ async fn run(args: &Args, caller: &Caller, context: &Context) -> Result<String, 
                 format!("{} per connection", shown(row.max_channels)),
             ),
             ("recording", recording(&terms)),
+            ("content", content(&terms)),
             ("sftp", terms.sftp.to_string()),
         ]));
     }
@@ -213,6 +217,19 @@ fn recording(terms: &Terms) -> String {
     }
 }
 
+/// Returns how much is recorded of what has no terminal.
+fn content(terms: &Terms) -> String {
+    match (terms.recording, &terms.record_content) {
+        (RecordingMode::Off, _) => "-".to_owned(),
+        (_, ContentBound::Unlimited) => "all of it is recorded".to_owned(),
+        (_, bound) => {
+            let size = inline(bound);
+            let size = size.trim_matches('"');
+            format!("{size} of each stream are recorded where there is no terminal")
+        }
+    }
+}
+
 fn shown(limit: LimitRow) -> String {
     match (limit.max, limit.in_use, limit.left) {
         (Some(max), Some(in_use), Some(left)) => {
@@ -245,6 +262,7 @@ impl TermsRow {
             on_disconnect: terms.on_disconnect.as_str(),
             recording: terms.recording.as_str(),
             record_stdin: terms.record_stdin.as_str(),
+            record_content_bytes: terms.record_content.bytes(),
             sftp_read_only: terms.sftp.read_only,
             sftp_root: match &terms.sftp.root {
                 HeldRoot::Within(root) => Some(root.to_string()),

@@ -14,7 +14,7 @@ use crate::commands::recordings::{find, look, looked, not_whole, unfinished};
 use crate::commands::{Caller, Context, Failure, Out};
 use crate::recording::archive::Read;
 use crate::recording::export::ran::Ran;
-use crate::recording::export::{Asciicast, Plain, Title, json_line};
+use crate::recording::export::{Asciicast, Plain, Title, content_end_text, json_line};
 use crate::recording::marks::Mark;
 use crate::recording::verify::clock;
 use crate::session::registry::console::Shows;
@@ -165,7 +165,18 @@ async fn pass(
     let mut items = archive.read(facts, move |micros, record, mark| {
         // Bytes alone can carry no mark: they end where the first would have to be.
         if form == Format::Raw && holds(record, wanted) && mark.is_some() {
-            return mark.map(Err);
+            return mark.map(|mark| {
+                let mark = mark.text();
+                Err(format!(
+                    "what follows is {mark}: `--format json` exports it, with its mark"
+                ))
+            });
+        }
+        if let Recorded::ContentEnds(ends) = &record.event
+            && form == Format::Raw
+            && ends.stream == wanted
+        {
+            return Some(Err(content_end_text(ends)));
         }
         let bytes = become_bytes(micros, record, mark);
         Some(Ok(bytes)).filter(|bytes| bytes.as_ref().is_ok_and(|bytes| !bytes.is_empty()))
@@ -177,14 +188,11 @@ async fn pass(
                 shown = true;
                 write(out, &bytes).await?;
             }
-            Read::Item(Err(mark)) => {
+            Read::Item(Err(why)) => {
                 out.flush()
                     .await
                     .map_err(|error| Failure::unwritten(&error))?;
-                return Err(Failure(format!(
-                    "what follows is {}: `--format json` exports it, with its mark",
-                    mark.text()
-                )));
+                return Err(Failure(why));
             }
             Read::End(Ok((verdict, _))) => return Ok((verdict, shown)),
             Read::End(Err(error)) => {

@@ -57,7 +57,8 @@ const VERIFY_CODES: &str = "The exit status:
   4  truncated: it ends early
   5  tampered, or altered after it was stored
   6  lost: nothing of it came
-  7  no verdict yet: the session runs, or the recording is on its way";
+  7  no verdict yet: the session runs, or the recording is on its way
+  8  complete, content not kept: all that passed is proved, and its content is here up to the role's `record_content`";
 
 #[derive(Clone, Debug, Subcommand)]
 enum RecordingsCommand {

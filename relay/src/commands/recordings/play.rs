@@ -244,6 +244,7 @@ impl Show {
             // What has no picture is shown as a line.
             Recorded::File(_)
             | Recorded::Gap(_)
+            | Recorded::ContentEnds(_)
             | Recorded::ForwardOpened(_)
             | Recorded::ForwardClosed(_) => {
                 let lines = self.plain.lines(record, None);

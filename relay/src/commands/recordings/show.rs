@@ -24,6 +24,7 @@ const TRUNCATED: u8 = 4;
 const TAMPERED: u8 = 5;
 const LOST: u8 = 6;
 const NOT_YET: u8 = 7;
+const NOT_KEPT: u8 = 8;
 
 pub(super) async fn show(
     facts: &RecordingFacts,
@@ -92,10 +93,10 @@ pub(super) async fn show(
     match &verdict {
         None => lines.push(("verdict", "none yet".to_owned())),
         Some(verdict) => {
-            let said = if row.verified == Some(true) {
-                "verified"
-            } else {
-                "not verified"
+            let said = match row.verified {
+                Some(true) => "verified",
+                _ if verdict.is_content_not_kept() => "all proved, content not kept",
+                _ => "not verified",
             };
             lines.push(("verdict", format!("{said}, signed by the cluster key")));
             lines.extend(verdict.streams.iter().map(|stream| {
@@ -111,8 +112,12 @@ pub(super) async fn show(
                     (unseen, "stdin") => format!(", {unseen} not sent by the operator"),
                     (unseen, _) => format!(", {unseen} not shown to the operator"),
                 };
+                let not_kept = match stream.not_kept {
+                    0 => String::new(),
+                    bytes => format!(", {bytes} proved and not kept"),
+                };
                 let text = format!(
-                    "{} relayed, {} proved, {} redacted, {} missing{unseen}{lack}",
+                    "{} relayed, {} proved, {} redacted, {} missing{not_kept}{unseen}{lack}",
                     Count(stream.relayed, "byte"),
                     stream.proved,
                     stream.redacted,
@@ -253,6 +258,10 @@ pub(super) async fn verify(facts: &RecordingFacts, context: &Context) -> Result<
             lacks if lacks.is_empty() && facts.row.verified == Some(true) => {
                 (DONE, "complete and verified".to_owned())
             }
+            lacks if verdict.is_content_not_kept() => (
+                NOT_KEPT,
+                format!("complete, content not kept: {lacks}; all that passed is proved"),
+            ),
             lacks => (
                 NOT_PROVED,
                 format!("complete, not all of it proved: {lacks}"),

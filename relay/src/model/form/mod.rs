@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::role::{
-    Forwarding, IdleTimeout, Limits, MaxSession, OnDisconnect, RecordingMode, Role, RoleName,
-    StdinMode,
+    ContentBound, Forwarding, IdleTimeout, Limits, MaxSession, OnDisconnect, RecordingMode, Role,
+    RoleName, StdinMode,
 };
 use super::rule::{LabelRule, LoginRule, Rule};
 use super::sftp::{SftpOptions, SftpRoot};
@@ -24,6 +24,7 @@ use crate::model::role::Ability;
 
 pub(crate) use text::{TomlText, inline};
 pub(crate) use values::Text;
+pub(crate) use values::size;
 pub(crate) use values::value as pattern;
 pub(crate) use written::text;
 
@@ -46,6 +47,9 @@ pub(crate) struct RoleForm {
     /// `redact`, `full` or `off`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub record_stdin: Option<StdinMode>,
+    /// `"16 MiB"` or `"unlimited"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record_content: Option<ContentBound>,
     /// Networks, or single addresses.
     #[serde(
         default,
@@ -252,6 +256,7 @@ impl RoleForm {
             on_disconnect: self.on_disconnect,
             recording: self.recording,
             record_stdin: self.record_stdin,
+            record_content: self.record_content,
             source: self.source,
             limits: self.limits.limits(),
             forward,
@@ -272,6 +277,7 @@ impl RoleForm {
             on_disconnect: role.on_disconnect,
             recording: role.recording,
             record_stdin: role.record_stdin,
+            record_content: role.record_content,
             source: role.source.clone(),
             limits: LimitsForm::of(&role.limits),
             forward: ForwardForm::of(&role.forward),

@@ -26,6 +26,7 @@ max_session = "8h"
 on_disconnect = "leave"
 recording = "strict"
 record_stdin = "redact"
+record_content = "16 MiB"
 source = ["203.0.113.0/24"]
 
 [roles.field-tech.limits]
@@ -67,6 +68,22 @@ fn a_role_is_given_back_as_it_was_written() {
     let json = serde_json::to_string(&RoleForm::of(&role)).unwrap();
     let again: RoleForm = serde_json::from_str(&json).unwrap();
     assert_eq!(again.role(name("field-tech")).unwrap(), role);
+}
+
+#[test]
+fn size_is_written_in_its_greatest_whole_unit() {
+    for (given, written) in [
+        ("16MiB", "16 MiB"),
+        ("1024 KiB", "1 MiB"),
+        ("1500 B", "1500 B"),
+        ("0 B", "0 B"),
+        ("unlimited", "unlimited"),
+    ] {
+        let body = format!("record_content = \"{given}\"");
+        let form: RoleForm = ::toml::from_str(&body).unwrap();
+        let bound = inline(&form.record_content);
+        assert_eq!(bound, format!("\"{written}\""), "{given}");
+    }
 }
 
 #[test]
@@ -143,6 +160,14 @@ fn each_mistake_is_named_with_what_was_expected() {
         (
             "record_stdin = \"none\"",
             "\"none\": expected redact, full, off",
+        ),
+        (
+            "record_content = \"much\"",
+            "\"much\": expected a size like \"16 MiB\", or \"unlimited\"",
+        ),
+        (
+            "record_content = 5",
+            "expected a size, as in \"16 MiB\", or \"unlimited\"",
         ),
         (
             "source = [\"berlin\"]",

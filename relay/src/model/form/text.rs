@@ -49,6 +49,9 @@ impl TomlText {
         if let Some(mode) = &role.record_stdin {
             self.value("record_stdin", mode);
         }
+        if let Some(bound) = &role.record_content {
+            self.value("record_content", bound);
+        }
         if !role.source.is_empty() {
             let source: Vec<String> = role.source.iter().map(ToString::to_string).collect();
             self.value("source", &source);

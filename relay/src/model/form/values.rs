@@ -22,7 +22,8 @@ use crate::limits::{
 };
 use crate::model::invalid::Invalid;
 use crate::model::role::{
-    Ability, IdleTimeout, MaxSession, OnDisconnect, RecordingMode, RoleName, StdinMode,
+    Ability, ContentBound, IdleTimeout, MaxSession, OnDisconnect, RecordingMode, RoleName,
+    StdinMode,
 };
 use crate::model::rule::{LabelRule, LoginRule, ValuePattern, ValueRule};
 
@@ -31,6 +32,16 @@ const ANY: &str = "*";
 const NOT: &str = "!=";
 const USER: &str = "{user}";
 const NEVER: &str = "never";
+const UNLIMITED: &str = "unlimited";
+
+/// Sizes by their unit.
+const UNITS: [(&str, u64); 5] = [
+    ("TiB", 1 << 40),
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+    ("B", 1),
+];
 
 /// A text that is parsed on its way in and shown on its way out.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,6 +93,10 @@ by_text! {
         |mode| mode.as_str().to_owned();
     StdinMode, "a string": |word| Self::from_word(word).ok_or_else(|| expected(word, Self::WORDS)),
         |mode| mode.as_str().to_owned();
+    ContentBound, "a size, as in \"16 MiB\", or \"unlimited\"": content, |bound| match bound {
+        Self::Bytes(bytes) => size_text(*bytes),
+        Self::Unlimited => UNLIMITED.to_owned(),
+    };
     Ability, "a string": ability, |ability| ability.as_str().to_owned();
     LoginRule, "a string": login, |login| match login {
         Self::Any => ANY.to_owned(),
@@ -137,6 +152,35 @@ fn longest(text: &str) -> Result<MaxSession, Invalid> {
         .into());
     }
     Ok(MaxSession(whole_millis(span)))
+}
+
+fn content(text: &str) -> Result<ContentBound, Invalid> {
+    if text == UNLIMITED {
+        return Ok(ContentBound::Unlimited);
+    }
+    let bytes = size(text).ok_or_else(|| {
+        format!(
+            "\"{}\": expected a size like \"16 MiB\", or \"{UNLIMITED}\"",
+            Escaped(text)
+        )
+    })?;
+    Ok(ContentBound::Bytes(bytes))
+}
+
+/// Reads a size such as `16 MiB`; `None` if it is none, or too large to count.
+#[must_use]
+pub(crate) fn size(text: &str) -> Option<u64> {
+    UNITS.iter().find_map(|(unit, bytes)| {
+        let number = text.strip_suffix(unit)?.trim_end();
+        number.parse::<u64>().ok()?.checked_mul(*bytes)
+    })
+}
+
+/// Returns the size in its greatest unit that needs no fraction.
+fn size_text(bytes: u64) -> String {
+    let whole = |(_, unit): &&(&str, u64)| bytes > 0 && bytes.is_multiple_of(*unit);
+    let (unit, of) = UNITS.iter().find(whole).unwrap_or(&("B", 1));
+    format!("{} {unit}", bytes / of)
 }
 
 /// Rounds to whole milliseconds: what is shown is what applies.

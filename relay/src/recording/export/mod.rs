@@ -11,13 +11,13 @@ use base64::prelude::BASE64_STANDARD;
 use holdfast_protocol::count::Count;
 use holdfast_protocol::escape::{Escaped, EscapedBytes, Lines};
 use holdfast_protocol::recording::record::{
-    Event, FileOperation, Gap, RanCommand, Record, RecordingStart, StartedWork, Stream,
+    ContentEnds, Event, FileOperation, Gap, RanCommand, Record, RecordingStart, StartedWork, Stream,
 };
 use holdfast_protocol::wire::{Exit, WindowSize};
 use serde_json::{Map, Value, json};
 
 use super::marks::{Mark, MarkedLines};
-use super::verify::name;
+use super::verify::{content_not_kept, name};
 use crate::json;
 use crate::limits::{MAX_SHOWN_COMMAND, MAX_TEXT_LINE};
 use crate::model::role::Ability;
@@ -160,6 +160,10 @@ fn facts(event: &Event<'_>) -> (&'static str, Value) {
             "environment_refused",
             json!({ "names": refused.names, "more": refused.more }),
         ),
+        Event::ContentEnds(ends) => (
+            "content_ends",
+            json!({ "stream": name(ends.stream), "from_byte": ends.from.bytes }),
+        ),
         Event::End(end) => ("end", json!({ "reason": snake(&format!("{:?}", end.why)) })),
     }
 }
@@ -269,6 +273,15 @@ fn command_facts(command: &RanCommand<'_>) -> Value {
     })
 }
 
+/// Returns, in words, where the content of a stream ends that is not kept whole.
+pub(crate) fn content_end_text(ends: &ContentEnds) -> String {
+    format!(
+        "{}: {}",
+        name(ends.stream),
+        content_not_kept(ends.from.bytes)
+    )
+}
+
 /// Returns `PowerLoss` as `power_loss`.
 pub(super) fn snake(name: &str) -> String {
     let mut out = String::new();
@@ -350,6 +363,7 @@ impl Asciicast {
                 let missing = Count(missing, "byte");
                 self.event(micros, "m", &format!("gap, {missing}"))
             }
+            Event::ContentEnds(ends) => self.event(micros, "m", &content_end_text(ends)),
             Event::Exit(Exit::Status(status)) => self.event(micros, "x", &status.to_string()),
             Event::Exit(Exit::Signal { .. }) => self.event(micros, "x", "255"),
             _ => String::new(),
@@ -481,6 +495,12 @@ impl Plain {
                     .fold(0, |sum: u64, n| sum.saturating_add(*n));
                 let verb = if missing == 1 { "is" } else { "are" };
                 vec![format!("[gap: {} {verb} missing]", Count(missing, "byte"))]
+            }
+            Event::ContentEnds(ends) => {
+                // What is behind it need not be of the line that has begun.
+                let mut lines = self.flush();
+                lines.push(format!("[{}]", content_end_text(ends)));
+                lines
             }
             _ => Vec::new(),
         }

@@ -23,7 +23,7 @@ use tokio::task::spawn_blocking;
 use tracing::{info, warn};
 
 use super::objects::Objects;
-use super::verify::{self, Findings};
+use super::verify::{self, CONTENT_NOT_KEPT, Findings};
 use super::{RecordingError, Recordings, lock};
 use crate::audit::{Event, EventKind};
 use crate::clock::Timestamp;
@@ -362,6 +362,7 @@ impl Recordings {
             let seen = watched.seen();
             (facts.seen, facts.control) = (seen.streams, Some(seen.control));
             facts.booked = seen.booked;
+            facts.content = seen.content;
             let extent = facts.extent(Timestamp::now());
             return Ok(SessionExtent {
                 exact: true,
@@ -501,6 +502,8 @@ fn event_of(facts: &RecordingFacts, state: RecordingState, reason: Option<&str>)
     };
     let event = Recordings::event(&facts.row, kind).with("bytes", facts.row.bytes);
     match reason {
+        // Nothing failed: it is as the session's terms say.
+        Some(reason) if state == RecordingState::Complete => event.with("note", reason),
         Some(reason) => event.failed(reason),
         None => event,
     }
@@ -512,7 +515,11 @@ fn words(state: IngestState, findings: Option<&Findings>) -> (RecordingState, Op
     let (word, reason) = match state {
         IngestState::Recording => (RecordingState::Recording, None),
         IngestState::Uploading => (RecordingState::Uploading, None),
-        IngestState::Complete => (RecordingState::Complete, None),
+        IngestState::Complete => {
+            let without = findings.is_some_and(Findings::is_content_not_kept);
+            let reason = without.then(|| CONTENT_NOT_KEPT.to_owned());
+            (RecordingState::Complete, reason)
+        }
         IngestState::Truncated(how) => {
             let reason = match how {
                 Truncated::PowerLoss => why("power_loss: the device says that it lost power"),

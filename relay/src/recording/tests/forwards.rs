@@ -11,7 +11,7 @@ use super::*;
 async fn begin(bed: &Bed) -> (StreamDigests, Device) {
     let session = bed.facts_of(SESSION, Ability::Forward);
     let begun = |key: &ChainKey| SessionStart::of(&Work::Forwards, None, &[], &terms(key));
-    let (key, watched) = bed.recordings.begin(session, begun).await.unwrap();
+    let (key, watched) = bed.recordings.begin(session, begun, None).await.unwrap();
     let device = Device::recording_as(bed, SESSION, &key, |start| {
         start.work = StartedWork::Forwards;
         start.streams = false;

@@ -27,6 +27,10 @@ const CONTEXT: &[u8] = b"holdfast recording verdict v1\0";
 /// The text of a verdict for a stream whose data is no part of its recording, and whose count and digest agree.
 pub(crate) const COUNTED: &str = "counted only";
 
+/// The text of a verdict for a stream whose content ends before it does, as the session's terms say, and for a
+/// recording that lacks nothing else.
+pub(crate) const CONTENT_NOT_KEPT: &str = "content not kept";
+
 /// The findings about a recording.
 #[derive(Clone, Debug)]
 pub(crate) struct Findings {
@@ -92,6 +96,9 @@ pub(crate) struct StreamText {
     pub unproved: u64,
     /// Recorded, and never passed on.
     pub unseen: u64,
+    /// Proved by the digest, and not kept.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub not_kept: u64,
     /// The reason why not everything is proved.
     pub lack: Option<String>,
 }
@@ -226,6 +233,13 @@ impl Findings {
         state == RecordingState::Complete && proved && self.unfollowed.is_none()
     }
 
+    /// Returns whether it lacks nothing but content that it need not keep.
+    #[must_use]
+    pub(crate) fn is_content_not_kept(&self) -> bool {
+        let assessment = self.assessment.as_ref();
+        assessment.is_some_and(Assessment::is_proved_without_content) && self.unfollowed.is_none()
+    }
+
     /// Returns a sentence about how it differs from what the relay saw; `None` if it does not.
     #[must_use]
     pub(crate) fn contradiction(&self) -> Option<String> {
@@ -283,6 +297,7 @@ impl Findings {
             missing: proof.missing,
             unproved: proof.unproved,
             unseen: proof.unseen,
+            not_kept: proof.not_kept,
             lack: proof.lack.map(lack_text),
         };
         let assessment = self.assessment.as_ref();
@@ -308,6 +323,23 @@ impl Findings {
             verified: self.is_verified(state),
             text,
         }
+    }
+}
+
+impl VerdictText {
+    /// Returns whether it lacks nothing but content that it need not keep.
+    #[must_use]
+    pub(crate) fn is_content_not_kept(&self) -> bool {
+        let is_fine = |stream: &StreamText| match stream.lack.as_deref() {
+            None | Some(COUNTED) => true,
+            Some(lack) => lack.starts_with(CONTENT_NOT_KEPT),
+        };
+        self.control.is_none()
+            && self.contradiction.is_none()
+            && self.forwards.is_none()
+            && self.unfollowed.is_none()
+            && self.streams.iter().all(is_fine)
+            && self.streams.iter().any(|stream| stream.not_kept > 0)
     }
 }
 
@@ -347,6 +379,7 @@ pub(crate) fn name(stream: Stream) -> &'static str {
 fn lack_text(lack: Unproved) -> String {
     match lack {
         Unproved::CountedOnly => COUNTED.to_owned(),
+        Unproved::ContentNotKept { from } => content_not_kept(from),
         Unproved::CutShort => "cut short".to_owned(),
         Unproved::Gaps => "gaps".to_owned(),
         Unproved::InFlight => "what was sent last did not reach the device".to_owned(),
@@ -359,6 +392,16 @@ fn lack_text(lack: Unproved) -> String {
         Unproved::Dropped => "its end was dropped".to_owned(),
         Unproved::Added => "something was added".to_owned(),
     }
+}
+
+/// Returns, in words, where the content of a stream ends.
+#[must_use]
+pub(crate) fn content_not_kept(from: u64) -> String {
+    format!("{CONTENT_NOT_KEPT} from byte {from} on")
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 fn signed(text: &str) -> Vec<u8> {

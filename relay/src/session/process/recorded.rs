@@ -41,7 +41,7 @@ pub(crate) async fn begin(
             let terms = wanted.terms(key.clone());
             SessionStart::of(&open.work, open.pty.as_ref(), &open.env, &terms)
         };
-        note(sessions, session.facts(), begun).await
+        note(sessions, session.facts(), begun, open.terms.content_max).await
     };
     match begun {
         Ok((key, recorded)) => Ok(Some((wanted.terms(key), recorded))),
@@ -66,7 +66,8 @@ pub(crate) async fn forget(recorded: Option<Recorded>) {
     }
 }
 
-/// Notes that there is a recording, before its device hears of it.
+/// Notes that there is a recording, before its device hears of it. `content_max` is how many bytes of each stream's
+/// content the device keeps; `None`: all.
 ///
 /// # Errors
 /// [`Unrecordable::Store`].
@@ -74,10 +75,11 @@ pub(crate) async fn note(
     sessions: &Sessions,
     session: SessionFacts,
     begun: impl FnOnce(&ChainKey) -> SessionStart,
+    content_max: Option<u64>,
 ) -> Result<(ChainKey, Recorded), Unrecordable> {
     let id = session.id;
     let recordings = sessions.recordings.clone();
-    match timeout(STORE_TIMEOUT, recordings.begin(session, begun)).await {
+    match timeout(STORE_TIMEOUT, recordings.begin(session, begun, content_max)).await {
         Ok(Ok((key, watched))) => {
             let recorded = Recorded {
                 recordings,

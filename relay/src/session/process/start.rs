@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use holdfast_protocol::ids::Login;
 use holdfast_protocol::limits::{
-    DENIED_LOGINS_MINOR, MAX_DENIED_LOGINS, ON_DISCONNECT_MINOR, TERMS_MINOR,
+    CONTENT_MAX_MINOR, DENIED_LOGINS_MINOR, MAX_DENIED_LOGINS, ON_DISCONNECT_MINOR, TERMS_MINOR,
 };
 use holdfast_protocol::wire::{Open, Pty, SessionTerms};
 use tokio::sync::oneshot;
@@ -88,6 +88,8 @@ impl Sessions {
             terms.agent = ask.agent.is_some()
                 && matches!(ability, Ability::Shell | Ability::Exec)
                 && way.route.minor() >= TERMS_MINOR;
+            // What is seen on a terminal is kept whole.
+            terms.content_max = terms.content_max.filter(|_| ask.pty.is_none());
             let id = Self::new_session_id()?;
             let (principal, _) = client.principal().ok_or(Refusal::NotAuthenticated)?;
             let about = About {
@@ -123,7 +125,10 @@ impl Sessions {
             debug!(session = %id, selects = self.store.selects(), "session admitted");
             let recorded = recorded::begin(self, live.session(), &way.route, &open).await?;
             let (recording, recorded) = recorded.unzip();
-            let open = Open { recording, ..open };
+            let mut open = Open { recording, ..open };
+            if open.recording.is_none() {
+                open.terms.content_max = None;
+            }
             if let Err(refusal) = self
                 .report
                 .session_start(live.session(), &open, &ask.work)
@@ -200,12 +205,15 @@ fn terms(authorized: &Authorized, minor: u16) -> Result<SessionTerms, Refusal> {
         });
     }
     let on_disconnect = authorized.terms().on_disconnect.into();
+    let content_max = authorized.terms().record_content.bytes();
     Ok(SessionTerms {
         sftp,
         agent: false,
         denied_logins: denied_logins(authorized, minor)?,
         // An older device does not look for it, and takes every reset for an order to stop.
         on_disconnect: (minor >= ON_DISCONNECT_MINOR).then_some(on_disconnect),
+        // Of an older device everything is expected, and it keeps everything.
+        content_max: content_max.filter(|_| minor >= CONTENT_MAX_MINOR),
     })
 }
 
@@ -287,6 +295,31 @@ mod tests {
         let command = authorized("sftp = { read_only = true }", Ability::Exec);
         for authorized in [free, command] {
             assert_eq!(terms(&authorized, 0).unwrap(), SessionTerms::default());
+        }
+    }
+
+    #[test]
+    fn bound_of_content_travels_to_agents_that_know_it() {
+        let allow = "allow = { labels = { '*' = '*' }, logins = ['*'], abilities = ['exec'] }";
+        let bound = |options: &str, minor| {
+            let facts = Facts {
+                subject: &subject(vec![role("tech", &format!("{options}\n{allow}"))]),
+                client: "203.0.113.9".parse().unwrap(),
+                name: "kitchen-cam",
+                device: Some(&device(labels(&[]), None)),
+            };
+            let reach = decision::reach(facts).unwrap();
+            let authorized = reach.authorize(&login("pi"), Ability::Exec).unwrap();
+            terms(&authorized, minor).unwrap().content_max
+        };
+        let table = [
+            ("", CONTENT_MAX_MINOR, Some(16 << 20)),
+            ("", CONTENT_MAX_MINOR - 1, None),
+            ("record_content = '1 MiB'", CONTENT_MAX_MINOR, Some(1 << 20)),
+            ("record_content = 'unlimited'", CONTENT_MAX_MINOR, None),
+        ];
+        for (options, minor, expected) in table {
+            assert_eq!(bound(options, minor), expected, "{options} {minor}");
         }
     }
 

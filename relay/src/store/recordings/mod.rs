@@ -2,7 +2,7 @@
 
 use holdfast_protocol::ids::{SessionId, UserName};
 use holdfast_protocol::recording::chain::{
-    ChainKey, Closing, ControlDigest, SeenForward, SessionStart, StreamDigest,
+    ChainKey, Closing, ContentPoints, ControlDigest, SeenForward, SessionStart, StreamDigest,
 };
 use holdfast_protocol::recording::segment::SegmentLink;
 use holdfast_protocol::wire::SessionFinished;
@@ -89,6 +89,8 @@ pub(crate) struct SeenSession {
     pub booked: u64,
     /// The number of forwards that have a number in it.
     pub forwards: u32,
+    /// The points up to which the content of the streams is kept; `None`: all of it is.
+    pub content: Option<ContentPoints>,
 }
 
 /// A legal hold: the recording stays until it is released.
@@ -128,12 +130,12 @@ pub(crate) struct Over {
 
 const BEGIN: &str =
     "INSERT INTO recordings (id, relay, user_name, device, device_name, login, kind,
-        command, client, started, user_id, state, chain_key, seen, begun, control, terminal, forwards)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 'recording', $12, $13, $14, $15, $16, 0)";
-const SEEN: &str = "UPDATE recordings SET seen = $2, control = $3, booked = $4, forwards = $5
-    WHERE id = $1";
+        command, client, started, user_id, state, chain_key, seen, begun, control, terminal, content, forwards)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 'recording', $12, $13, $14, $15, $16, $17, 0)";
+const SEEN: &str = "UPDATE recordings SET seen = $2, control = $3, booked = $4, forwards = $5,
+        content = $6 WHERE id = $1";
 const OVER: &str = "UPDATE recordings SET seen = $2, control = $3, booked = $4, forwards = $5,
-        ended = $6, exited = $7, closing = $8, refused = $9, expected = $10 WHERE id = $1";
+        ended = $6, exited = $7, closing = $8, refused = $9, expected = $10, content = $11 WHERE id = $1";
 const FORWARD: &str = "INSERT INTO recording_forwards (recording, number, seen)
     VALUES ($1, $2, $3) ON CONFLICT (recording, number) DO NOTHING";
 // Sessions of runs that were killed ended with them. What they had seen was written down now and then.
@@ -174,6 +176,7 @@ impl Store {
             .bind(packed(&new.begun)?)
             .bind(packed(&new.seen.control)?)
             .bind(new.session.terminal)
+            .bind(new.seen.content.as_ref().map(packed).transpose()?)
             .execute(&mut *write)
             .await?;
         write.commit().await
@@ -193,6 +196,7 @@ impl Store {
         let query = query.bind(packed(&seen.streams)?);
         let query = query.bind(packed(&seen.control)?);
         let query = query.bind(stored(seen.booked)).bind(seen.forwards);
+        let query = query.bind(seen.content.as_ref().map(packed).transpose()?);
         query.execute(&mut *write).await?;
         write.commit().await
     }
@@ -252,6 +256,7 @@ impl Store {
             .bind(packed(&how.closing)?)
             .bind(how.refused)
             .bind(how.expected.0)
+            .bind(seen.content.as_ref().map(packed).transpose()?)
             .execute(&mut *write)
             .await?;
         write.commit().await

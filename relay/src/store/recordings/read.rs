@@ -3,8 +3,8 @@
 use holdfast_protocol::ids::{DeviceId, SessionId, UserName};
 use holdfast_protocol::recording::allowance::{PassedStream, SessionExtent};
 use holdfast_protocol::recording::chain::{
-    ChainKey, Closing, ControlDigest, Expectation, RecordedKind, SeenForwards, SessionStart,
-    StreamDigest,
+    ChainKey, Closing, ContentPoints, ControlDigest, Expectation, RecordedKind, SeenForwards,
+    SessionStart, StreamDigest,
 };
 use holdfast_protocol::recording::segment::SegmentLink;
 use holdfast_protocol::wire::SessionFinished;
@@ -59,6 +59,8 @@ pub(crate) struct RecordingFacts {
     pub begun: Option<SessionStart>,
     /// The sizes and signals that were passed on.
     pub control: Option<ControlDigest>,
+    /// The points up to which the content of the streams is kept; `None`: all of it is.
+    pub content: Option<ContentPoints>,
     /// The end of the session; `None` while it runs, and if the relay was killed before it kept that.
     pub closing: Option<Closing>,
     /// The maximum that the records of its file operations or forwards take.
@@ -87,6 +89,7 @@ impl RecordingFacts {
             begun: self.begun.clone(),
             seen: self.seen.clone(),
             control: self.control.clone(),
+            content: self.content.clone(),
             closing: self.closing,
             forwards: self.forwards.clone(),
         }
@@ -100,11 +103,19 @@ impl RecordingFacts {
         let command = begun.and_then(|begun| begun.command);
         let control = self.control.as_ref();
         let ended = self.row.ended.unwrap_or(now);
+        let mut passed = self.seen.each_ref().map(PassedStream::of);
+        let ends = self.content.iter().flat_map(|content| content.ends);
+        for (passed, end) in passed.iter_mut().zip(ends) {
+            // What is not kept takes no room.
+            if let Some(end) = end {
+                (passed.frames, passed.bytes) = (end.frames, end.bytes);
+            }
+        }
         SessionExtent {
             kind,
             holds_data: kind.holds_data(begun),
             command: command.map_or(0, |(length, _)| length),
-            passed: self.seen.each_ref().map(PassedStream::of),
+            passed,
             controls: control.map_or(0, |control| PassedStream::of(&control.seen).frames),
             booked: self.booked,
             lasted: ended.since(self.row.session.started),
@@ -149,7 +160,7 @@ const COLUMNS: &str = "SELECT r.id, r.user_name, r.user_id, r.device, r.device_n
         r.hold_since, r.hold_by, r.hold_reason, COALESCE(r.terminal, r.kind = 'shell') AS terminal,
         (SELECT COALESCE(SUM(s.length), 0) FROM recording_segments s WHERE s.recording = r.id) AS bytes";
 const REST: &str = ", r.refused, r.expected, r.chain_key, r.seen, r.report, r.begun, r.control,
-        r.closing, r.unfollowed, r.booked, r.forwards";
+        r.closing, r.unfollowed, r.booked, r.forwards, r.content";
 const FROM: &str = " FROM recordings r WHERE ";
 const SEGMENTS: &str = "SELECT length, hash FROM recording_segments WHERE recording = $1
     ORDER BY segment";
@@ -330,6 +341,7 @@ impl Store {
             seen: unpacked(&rest.seen)?,
             begun: rest.begun.as_deref().map(unpacked).transpose()?,
             control: rest.control.as_deref().map(unpacked).transpose()?,
+            content: rest.content.as_deref().map(unpacked).transpose()?,
             closing: rest.closing.as_deref().map(unpacked).transpose()?,
             booked: u64::try_from(rest.booked).map_err(|_| corrupt())?,
             forwards,
@@ -428,6 +440,7 @@ struct Rest {
     unfollowed: Option<String>,
     begun: Option<Vec<u8>>,
     control: Option<Vec<u8>>,
+    content: Option<Vec<u8>>,
     closing: Option<Vec<u8>>,
     booked: i64,
     forwards: Option<i64>,

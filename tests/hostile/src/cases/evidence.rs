@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use holdfast_protocol::codec::frame::{DataStream, SessionMessage};
 use holdfast_protocol::ids::{Login, UserName};
-use holdfast_protocol::recording::record::{EndReason, Event, Stream};
+use holdfast_protocol::recording::record::{ContentEnds, EndReason, Event, Stream};
 use holdfast_protocol::wire::{Exit, Open, WindowSize};
 
 use super::recordings::{INVENTED, close, forged, is_recorded};
@@ -52,6 +52,14 @@ pub const CASES: &[DeviceCase] = &[
         lie: Lie::Session {
             on: is_recorded,
             play: |device, session| Box::pin(invented_size(device, session)),
+        },
+    },
+    DeviceCase {
+        name: "content-ends-early",
+        what: "Says that the content of the output ends before its first line, and keeps none of it.",
+        lie: Lie::Session {
+            on: is_recorded,
+            play: |device, session| Box::pin(content_ends_early(device, session)),
         },
     },
 ];
@@ -101,6 +109,18 @@ async fn invented_size(device: Arc<Device>, session: Session) -> Result<Outcome>
     forged(device, session, |device, open| {
         let mut tape = shown(device, open);
         tape.event(Event::Resize(WindowSize::clamped(1, 1, 0, 0)));
+        close(tape)
+    })
+    .await
+}
+
+async fn content_ends_early(device: Arc<Device>, session: Session) -> Result<Outcome> {
+    forged(device, session, |device, open| {
+        let mut tape = Tape::begin(device, open).unwrap();
+        let [_, from, _] = tape.points();
+        let stream = Stream::Stdout;
+        tape.event(Event::ContentEnds(ContentEnds { stream, from }));
+        tape.conceal(stream, GREETING, 0);
         close(tape)
     })
     .await

@@ -270,7 +270,7 @@ impl Sessions {
             let terms = need.wanted.terms(key.clone());
             SessionStart::of(&Work::Forwards, None, &[], &terms)
         };
-        let (key, recorded) = recorded::note(self, about, begun).await?;
+        let (key, recorded) = recorded::note(self, about, begun, None).await?;
         let open = Open {
             session: id,
             user: session.authorized.user().name.clone(),

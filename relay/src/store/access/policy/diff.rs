@@ -131,6 +131,11 @@ fn role_details(before: &Role, after: &Role) -> Vec<String> {
         shown(before.record_stdin),
         shown(after.record_stdin),
     );
+    part(
+        "record_content",
+        shown(before.record_content),
+        shown(after.record_content),
+    );
     part("source", list(&before.source), list(&after.source));
     let limits = before.limits.named().into_iter().zip(after.limits.named());
     for ((name, before), (_, after)) in limits {
