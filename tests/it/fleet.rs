@@ -371,7 +371,7 @@ fn slips_are_usage() {
     }
     ask("exec --on role=none -- true")
         .exits(1)
-        .says("no device that you may reach is \"role=none\": see `devices`");
+        .says("no device that you may reach matches \"role=none\": `devices` shows their labels");
     // Nobody here has an account that is called like this user.
     let output = ask("exec --on site=lab -- true").exits(1);
     assert_eq!(table(&output)[0].2, "lab-cam runs no account \"alice\"");

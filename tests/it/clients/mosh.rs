@@ -14,7 +14,7 @@ fn mosh_is_refused_with_a_reason() {
             "/usr/bin/mosh-server new",
         ] {
             let refused = site.exec(way, line).exits(255);
-            assert_eq!(refused.err().trim_end(), WHY);
+            assert_eq!(refused.err().trim_end(), format!("[holdfast] {WHY}"));
         }
         // What only sounds like it is the device's own business.
         site.exec(way, "mosh-server --version >/dev/null 2>&1; true")

@@ -178,7 +178,7 @@ fn nothing_but_the_running_relay_of_the_folder_is_asked() {
     // It is reached, though nothing fits.
     run(&mut exec(&relay))
         .exits(1)
-        .says("no device that you may reach is \"*\"");
+        .says("no device that you may reach matches \"*\"");
 
     // Without `ssh`, somebody else can type it.
     let empty = tempfile::tempdir().unwrap();
