@@ -113,7 +113,7 @@ impl Ahead {
         self.lock().over = true;
     }
 
-    /// Returns the device answers nothing more: what has come of its last packet.
+    /// Returns what has come of the last packet of a device that answers nothing more.
     pub(crate) fn rest(&self) -> Vec<u8> {
         self.lock().answers.rest()
     }

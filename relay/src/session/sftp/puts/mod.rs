@@ -114,7 +114,7 @@ impl Puts {
         }
     }
 
-    /// Returns the client begins a request. Whether more than its head is wanted.
+    /// Notes that the client begins a request, and returns whether more than its head is wanted.
     pub(super) fn comes(&mut self, head: &PacketHead) -> bool {
         self.first = None;
         if head.kind != CLOSE {
