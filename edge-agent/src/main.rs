@@ -26,7 +26,7 @@ use edge_agent::service::status_socket;
 use edge_agent::service::upgrade::command::Upgrade;
 use edge_agent::service::upgrade::trial::{Handover, Upgrades};
 use edge_agent::service::upgrade::{self_test, watch};
-use edge_agent::session::{SessionConfig, Sessions};
+use edge_agent::session::{AgentSessions, SessionConfig};
 use edge_agent::session::{launch, unix};
 use edge_agent::sftp;
 use edge_agent::tunnel::enroll::{self, Joined};
@@ -135,7 +135,7 @@ fn run(run: RunArgs) -> anyhow::Result<ExitCode> {
         login: run.login,
         ..SessionConfig::default()
     };
-    let sessions = Sessions::new(config, recorder.clone());
+    let sessions = AgentSessions::new(config, recorder.clone());
     let status = TunnelStatus::new(&membership);
     let instance = instance::of_this_run(membership.id());
     runtime::run(async {

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use holdfast_protocol::codec::frame::{DataStream, SessionMessage};
-use holdfast_protocol::identity::token::Secret;
+use holdfast_protocol::identity::token::TokenSecret;
 use holdfast_protocol::ids::{Login, SessionId, UserName};
 use holdfast_protocol::recording::ingest::{Ingest, IngestAction, UploadStream};
 use holdfast_protocol::recording::record::EndReason;
@@ -183,7 +183,7 @@ fn of_the_agent(messages: &[Control]) {
             Control::Join => hello(Intent::Join),
             Control::Run => hello(Intent::Run),
             Control::Enrol => AgentMessage::Enrol(Enrol {
-                secret: Secret([0; 20]),
+                secret: TokenSecret([0; 20]),
                 name: None,
                 labels: vec![],
             }),

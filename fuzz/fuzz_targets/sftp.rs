@@ -3,7 +3,7 @@
 #![no_main]
 
 use holdfast_protocol::sftp::{
-    Answers, Attributes, ClientPacket, MAX_PACKET, SftpRequest, decode, next_packet,
+    Attributes, ClientPacket, MAX_PACKET, SftpAnswers, SftpRequest, decode, next_packet,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -41,7 +41,7 @@ fn read(packet: &[u8]) {
 
 /// Whatever a name holds, the answer that tells it is one packet.
 fn echo(id: u32, path: &[u8]) {
-    let mut answers = Answers::default();
+    let mut answers = SftpAnswers::default();
     let told = answers.names(id, |names| {
         names.push(path, path, &Attributes::default());
         Ok::<_, ()>(())

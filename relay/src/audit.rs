@@ -36,18 +36,18 @@ use crate::store::{AuditEntry, Store};
 
 pub(crate) use event::Event;
 pub(crate) use health::WhenUnwritable;
-pub(crate) use kind::{EventKind, Outcome};
-pub(crate) use regular::{Settings, serve};
-pub(crate) use sink::Output;
+pub(crate) use kind::{AuditOutcome, EventKind};
+pub(crate) use regular::{AuditSettings, serve};
+pub(crate) use sink::SinkOutput;
 pub(crate) use who::{Actor, CLOCK_SKEW, DeviceFacts};
 
 use health::Health;
-use log::{Message, Writer};
+use log::{LogMessage, Writer};
 use sums::Sums;
 
 /// Writes the audit log. Cloning it is cheap, and all clones share one queue.
 #[derive(Clone)]
-pub(crate) struct Audit(Arc<Inner>);
+pub(crate) struct Audit(Arc<AuditInner>);
 
 /// The reason why an event is not in the log. The text is for the operator who is refused; the relay's own log says
 /// more.
@@ -61,8 +61,8 @@ pub(crate) enum AuditError {
     Stopped,
 }
 
-struct Inner {
-    queue: mpsc::Sender<Message>,
+struct AuditInner {
+    queue: mpsc::Sender<LogMessage>,
     health: Arc<Health>,
     relay: Option<String>,
     /// Said to the file's writer: there are new rows.
@@ -99,7 +99,7 @@ impl Audit {
             lost: None,
         };
         tokio::spawn(writer.run());
-        Self(Arc::new(Inner {
+        Self(Arc::new(AuditInner {
             queue,
             health,
             relay,
@@ -137,7 +137,7 @@ impl Audit {
     pub(crate) async fn record_all(&self, events: Vec<Event>) -> Result<(), AuditError> {
         let (done, written) = oneshot::channel();
         let entries = events.into_iter().map(|event| self.entry(event)).collect();
-        self.send(Message::Record(entries, done)).await?;
+        self.send(LogMessage::Record(entries, done)).await?;
         written.await.unwrap_or(Err(AuditError::Stopped))
     }
 
@@ -147,7 +147,7 @@ impl Audit {
     pub(crate) async fn note(&self, event: Event) {
         let entry = Box::new(self.entry(event));
         // Fails only after `close`, when nothing more can be written.
-        let _ = self.send(Message::Note(entry)).await;
+        let _ = self.send(LogMessage::Note(entry)).await;
     }
 
     /// Checks whether new sessions may start now.
@@ -195,7 +195,7 @@ impl Audit {
     pub(crate) async fn close(&self) {
         self.note_sums(None).await;
         let (done, written) = oneshot::channel();
-        if self.send(Message::Close(done)).await.is_ok() {
+        if self.send(LogMessage::Close(done)).await.is_ok() {
             let _ = written.await;
         }
     }
@@ -221,7 +221,7 @@ impl Audit {
         }
     }
 
-    async fn send(&self, message: Message) -> Result<(), AuditError> {
+    async fn send(&self, message: LogMessage) -> Result<(), AuditError> {
         let sent = self.0.queue.send(message).await;
         sent.map_err(|_| AuditError::Stopped)
     }

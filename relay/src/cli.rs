@@ -14,7 +14,7 @@ use holdfast_protocol::causes::Causes;
 use self::fleet::SshArgs;
 use crate::audit::{Actor, Audit, Event, EventKind, WhenUnwritable};
 use crate::clock::Timestamp;
-use crate::commands::{self, AnyCommand, Caller, Context, DONE, FAILED, Facts};
+use crate::commands::{self, AnyCommand, Caller, Context, DONE, FAILED, RelayFacts};
 use crate::config::{Config, DEFAULT_STATE, Flags, PublicHost, SSH_EXPECTED, TUNNEL_EXPECTED};
 use crate::limits::FAREWELL_TIMEOUT;
 use crate::output::{complain, print};
@@ -226,7 +226,7 @@ fn run_admin(dir: &Path, command: AnyCommand, ssh: &SshArgs) -> anyhow::Result<u
         let place = StorageBackend::remembered(&store).await;
         let objects = Objects::open_or_unavailable(state.recordings(), place);
         let context = Context {
-            facts: Facts::of(&state, Archive::of(&state, objects)),
+            facts: RelayFacts::of(&state, Archive::of(&state, objects)),
             now: Timestamp::now(),
             audit: Audit::open(store.clone(), relay, WhenUnwritable::Refuse),
             actor: Actor::local(os_user()),

@@ -14,9 +14,9 @@ use ipnet::IpNet;
 use thiserror::Error;
 
 use self::file::{ConfigFile, read_file};
-use crate::audit::Settings as AuditSettings;
+use crate::audit::AuditSettings;
 use crate::limits::LOGIN_GRACE;
-use crate::recording::Settings as RecordingSettings;
+use crate::recording::RecordingSettings;
 use crate::tunnel::clones::OnClone;
 
 /// The default state folder.

@@ -27,7 +27,7 @@ where
 {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .fmt_fields(Fields)
+        .fmt_fields(LogFields)
         .with_writer(writer)
         .with_ansi(ansi)
         .finish()
@@ -35,11 +35,11 @@ where
 
 /// Formats the message and the fields of an event or a span.
 #[derive(Clone, Copy, Debug)]
-struct Fields;
+struct LogFields;
 
-impl<'w> FormatFields<'w> for Fields {
+impl<'w> FormatFields<'w> for LogFields {
     fn format_fields<R: RecordFields>(&self, mut writer: Writer<'w>, fields: R) -> fmt::Result {
-        let mut line = Line {
+        let mut line = LogLine {
             writer: &mut writer,
             separator: "",
             written: Ok(()),
@@ -49,13 +49,13 @@ impl<'w> FormatFields<'w> for Fields {
     }
 }
 
-struct Line<'l, 'w> {
+struct LogLine<'l, 'w> {
     writer: &'l mut Writer<'w>,
     separator: &'static str,
     written: fmt::Result,
 }
 
-impl Line<'_, '_> {
+impl LogLine<'_, '_> {
     fn field(&mut self, field: &Field, text: &str) -> fmt::Result {
         let (name, separator) = (field.name(), self.separator);
         self.separator = " ";
@@ -72,7 +72,7 @@ impl Line<'_, '_> {
     }
 }
 
-impl Visit for Line<'_, '_> {
+impl Visit for LogLine<'_, '_> {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         self.record_str(field, &format!("{value:?}"));
     }

@@ -10,7 +10,7 @@ use crate::limits::{LOG_LINES, LOG_LINES_OF_SOURCE, LOG_WINDOW};
 
 /// The kind of line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Line {
+pub(crate) enum LimitedLine {
     /// A device was not enrolled.
     Enrolment,
     /// A device broke the protocol.
@@ -35,13 +35,13 @@ pub(crate) type LeftOut = u64;
 #[derive(Debug, Default)]
 struct Books {
     began: Duration,
-    of_source: HashMap<(Line, String), u32>,
-    in_all: HashMap<Line, u32>,
-    left_out: HashMap<Line, LeftOut>,
+    of_source: HashMap<(LimitedLine, String), u32>,
+    in_all: HashMap<LimitedLine, u32>,
+    left_out: HashMap<LimitedLine, LeftOut>,
 }
 
 impl Books {
-    fn admits(&mut self, line: Line, source: &str, now: Duration) -> Option<LeftOut> {
+    fn admits(&mut self, line: LimitedLine, source: &str, now: Duration) -> Option<LeftOut> {
         if now.saturating_sub(self.began) >= LOG_WINDOW {
             self.began = now;
             self.of_source.clear();
@@ -66,7 +66,7 @@ impl Books {
 
 /// Returns whether a line may be written that `source` caused, and how many like it were left out before.
 #[must_use]
-pub(crate) fn admits(line: Line, source: impl ToString) -> Option<LeftOut> {
+pub(crate) fn admits(line: LimitedLine, source: impl ToString) -> Option<LeftOut> {
     static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
     books().admits(line, &source.to_string(), BEGAN.elapsed())
 }
@@ -87,7 +87,8 @@ mod tests {
     use super::*;
 
     fn written(books: &mut Books, source: &str, times: u32, now: Duration) -> u32 {
-        let admitted = (0..times).filter(|_| books.admits(Line::Enrolment, source, now).is_some());
+        let admitted =
+            (0..times).filter(|_| books.admits(LimitedLine::Enrolment, source, now).is_some());
         u32::try_from(admitted.count()).unwrap()
     }
 
@@ -98,13 +99,13 @@ mod tests {
         assert_eq!(written(&mut books, "a", 1_000, now), LOG_LINES_OF_SOURCE);
         // Another one, and another line, have room of their own.
         assert_eq!(
-            books.admits(Line::Enrolment, "b", now),
+            books.admits(LimitedLine::Enrolment, "b", now),
             Some(u64::from(1_000 - LOG_LINES_OF_SOURCE))
         );
-        assert_eq!(books.admits(Line::Certificate, "a", now), Some(0));
-        assert_eq!(books.admits(Line::Enrolment, "a", now), None);
+        assert_eq!(books.admits(LimitedLine::Certificate, "a", now), Some(0));
+        assert_eq!(books.admits(LimitedLine::Enrolment, "a", now), None);
         let later = now + LOG_WINDOW;
-        assert_eq!(books.admits(Line::Enrolment, "a", later), Some(1));
+        assert_eq!(books.admits(LimitedLine::Enrolment, "a", later), Some(1));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use hostile::operator::raw::{GLOBAL_REQUEST, Message, REQUEST_FAILURE, REQUEST_SUCCESS, Raw};
+use hostile::operator::raw::{GLOBAL_REQUEST, REQUEST_FAILURE, REQUEST_SUCCESS, Raw, SshMessage};
 use ring::signature::{ED25519, UnparsedPublicKey};
 
 use crate::harness::{Relay, SOON, User, run, wait_for, wait_until};
@@ -77,8 +77,8 @@ fn keys_of(list: &[u8]) -> Vec<Vec<u8>> {
 /// Asks for proofs of these keys, and returns them; `None` if the relay refuses.
 #[track_caller]
 fn prove(raw: &mut Raw, keys: &[&[u8]]) -> Option<Vec<Vec<u8>>> {
-    let request = Message::new(GLOBAL_REQUEST).string(PROVE).byte(1);
-    raw.say(keys.iter().fold(request, Message::string));
+    let request = SshMessage::new(GLOBAL_REQUEST).string(PROVE).byte(1);
+    raw.say(keys.iter().fold(request, SshMessage::string));
     let reply = raw.next().unwrap();
     match reply[0] {
         REQUEST_SUCCESS => Some(keys_of(&reply[1..])),
@@ -105,7 +105,7 @@ fn listed_host_keys_are_proved_and_no_others() {
     let proofs = prove(&mut raw, &[next, present]).unwrap();
     assert_eq!(proofs.len(), 2);
     for (key, proof) in [next, present].into_iter().zip(proofs) {
-        let signed = Message::new(0).string(PROVE);
+        let signed = SshMessage::new(0).string(PROVE);
         let signed = signed.string(raw.session_id()).string(key);
         // Each is of strings: the type, and the bytes.
         let (key, signature) = (&keys_of(key)[1], &keys_of(&proof)[1]);
@@ -121,10 +121,10 @@ fn listed_host_keys_are_proved_and_no_others() {
     // Nor is anything proved that is cut short, and other requests are refused as ever.
     let mut raw = Raw::login(relay.ssh(), &alice.key(), "alice");
     assert_eq!(prove(&mut raw, &[]), None);
-    let cut = Message::new(GLOBAL_REQUEST).string(PROVE).byte(1);
+    let cut = SshMessage::new(GLOBAL_REQUEST).string(PROVE).byte(1);
     raw.say(cut.number(51).byte(0));
     assert_eq!(raw.next().unwrap()[0], REQUEST_FAILURE);
-    let other = Message::new(GLOBAL_REQUEST).string("other@example.com");
+    let other = SshMessage::new(GLOBAL_REQUEST).string("other@example.com");
     raw.say(other.byte(1).string("data"));
     assert_eq!(raw.next().unwrap()[0], REQUEST_FAILURE);
 }

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::time::Duration;
 
-use holdfast_protocol::identity::token::{Secret, Token};
+use holdfast_protocol::identity::token::{Token, TokenSecret};
 use holdfast_protocol::limits::{MAX_VERSION_TEXT, MINOR_VERSION};
 use holdfast_protocol::wire::{
     AgentMessage, Beat, CloseCode, Enrol, Hello, Intent, Refusal, RelayMessage,
@@ -29,7 +29,7 @@ fn hello(intent: Intent) -> AgentMessage {
     })
 }
 
-fn enrol(secret: Secret) -> AgentMessage {
+fn enrol(secret: TokenSecret) -> AgentMessage {
     AgentMessage::Enrol(Enrol {
         secret,
         name: Some("intruder".parse().unwrap()),
@@ -57,7 +57,7 @@ impl Door {
         Self { relay, token }
     }
 
-    fn secret(&self) -> Secret {
+    fn secret(&self) -> TokenSecret {
         self.token.parse::<Token>().unwrap().secret
     }
 
@@ -108,7 +108,7 @@ fn a_wrong_secret_is_refused_and_the_connection_is_over() {
         peer.say(&hello(Intent::Join)).await;
         assert!(matches!(peer.next().await, Some(RelayMessage::Identity(_))));
         // The second comes in the same breath: one connection is one guess.
-        peer.say(&enrol(Secret(random()))).await;
+        peer.say(&enrol(TokenSecret(random()))).await;
         peer.say(&enrol(door.secret())).await;
         peer.is_refused(Refusal::TokenUnknown).await;
     });
@@ -230,7 +230,7 @@ fn a_strangers_further_streams_lead_nowhere() {
             assert!(opened.len() <= 16, "the relay sets no bound");
         }
         assert!(!peer.may_open_one_way(Duration::from_millis(300)).await);
-        peer.say(&enrol(Secret(random()))).await;
+        peer.say(&enrol(TokenSecret(random()))).await;
         let refused = RelayMessage::Refused(Refusal::TokenUnknown);
         assert_eq!(peer.next().await, Some(refused));
         for mut stream in opened {

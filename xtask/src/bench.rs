@@ -33,7 +33,7 @@ Examples:
 pub(crate) struct Args {
     /// Measure this part alone
     #[arg(value_enum)]
-    part: Option<Part>,
+    part: Option<BenchPart>,
     /// What tests/bench/run.py takes
     #[arg(last = true)]
     options: Vec<OsString>,
@@ -41,7 +41,7 @@ pub(crate) struct Args {
 
 /// A part with figures of its own: most are tests that are ignored, because they take minutes.
 #[derive(Clone, Copy, clap::ValueEnum)]
-enum Part {
+enum BenchPart {
     /// Pages of a million events, and how fast events are recorded
     Audit,
     /// Decisions a second, and how long a slot of a quota takes beside 10,000 in use
@@ -58,17 +58,17 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let workspace = Workspace::load()?;
     if let Some(part) = args.part {
         let (package, tests, filter) = match part {
-            Part::Audit => ("relay", ["--lib"].as_slice(), "figures::audit::"),
-            Part::Control => ("relay", ["--lib"].as_slice(), "figures::control::"),
-            Part::Recording => (
+            BenchPart::Audit => ("relay", ["--lib"].as_slice(), "figures::audit::"),
+            BenchPart::Control => ("relay", ["--lib"].as_slice(), "figures::control::"),
+            BenchPart::Recording => (
                 "holdfast-tests",
                 ["--test", "it"].as_slice(),
                 "recordings::figures::",
             ),
-            Part::Sftp => ("edge-agent", ["--test", "sftp_figures"].as_slice(), ""),
-            Part::Footprint => return footprint::run(&workspace, &args.options),
+            BenchPart::Sftp => ("edge-agent", ["--test", "sftp_figures"].as_slice(), ""),
+            BenchPart::Footprint => return footprint::run(&workspace, &args.options),
         };
-        if matches!(part, Part::Recording) {
+        if matches!(part, BenchPart::Recording) {
             tools::ensure(&[tools::SSH])?;
             build_programs(&workspace)?;
         }

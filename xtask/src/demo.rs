@@ -16,7 +16,7 @@ use serde::Deserialize;
 use crate::process;
 use crate::tools;
 use crate::workspace::Workspace;
-use daemon::Daemon;
+use daemon::DemoDaemon;
 use interrupt::Interrupt;
 
 /// Try it: a relay, a device and a shell on it, all on this machine
@@ -89,7 +89,7 @@ struct Demo {
     folder: PathBuf,
     interrupt: Interrupt,
     /// In the order of their start.
-    daemons: Vec<Daemon>,
+    daemons: Vec<DemoDaemon>,
 }
 
 impl Demo {
@@ -137,7 +137,7 @@ impl Demo {
         let mut serve = self.relay(&["serve"]);
         serve.args(["--ssh", "127.0.0.1:0", "--tunnel", "127.0.0.1:0"]);
         let (relay, first_line) =
-            Daemon::start_and_read_line("relay", &mut serve, self.folder.join("relay.log"))?;
+            DemoDaemon::start_and_read_line("relay", &mut serve, self.folder.join("relay.log"))?;
         self.daemons.push(relay);
         let deadline = Instant::now() + RELAY_READY;
         let line = loop {
@@ -173,7 +173,7 @@ impl Demo {
         if !status.success() {
             bail!("`edge-agent join` ended with {status}");
         }
-        let agent = Daemon::start(
+        let agent = DemoDaemon::start(
             "edge-agent",
             // The demo need not run as root.
             &mut self.agent(&["run", "--allow-own-account"]),
@@ -203,7 +203,9 @@ impl Demo {
     /// An error when a signal asked us to end, or when a daemon ended by itself.
     fn check_alive(&mut self) -> Result<()> {
         self.interrupt.check()?;
-        self.daemons.iter_mut().try_for_each(Daemon::check_alive)
+        self.daemons
+            .iter_mut()
+            .try_for_each(DemoDaemon::check_alive)
     }
 
     /// Ends what runs, the newest first: the agent does not have to miss its relay.

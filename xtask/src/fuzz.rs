@@ -159,7 +159,7 @@ fn build(workspace: &Workspace) -> Result<Vec<Fuzzer>> {
         .stderr(std::process::Stdio::inherit());
     let messages = process::capture(&mut cargo).context("the fuzz targets do not build")?;
     let mut built: Vec<Fuzzer> = serde_json::Deserializer::from_str(&messages)
-        .into_iter::<Message>()
+        .into_iter::<CargoMessage>()
         .filter_map(|message| {
             let message = message.ok()?;
             Some(Fuzzer {
@@ -185,7 +185,7 @@ fn find<'a>(built: &'a [Fuzzer], name: &str) -> Result<&'a Fuzzer> {
 
 /// A message of `cargo build --message-format=json`, as far as it names a program.
 #[derive(Deserialize)]
-struct Message {
+struct CargoMessage {
     target: Option<BuiltTarget>,
     executable: Option<PathBuf>,
 }

@@ -35,7 +35,7 @@ pub(crate) struct Args {
 
 /// A test, or a binary full of them, and how much of it.
 #[derive(Clone, Copy)]
-struct Part {
+struct SoakPart {
     /// Its name on the command line.
     name: &'static str,
     /// What it is, and in which unit.
@@ -49,8 +49,8 @@ struct Part {
     test: Option<&'static str>,
 }
 
-const PARTS: [Part; 9] = [
-    Part {
+const PARTS: [SoakPart; 9] = [
+    SoakPart {
         name: "bytes",
         what: "MiB each way, on both ways in, byte for byte",
         amount: 1024,
@@ -58,7 +58,7 @@ const PARTS: [Part; 9] = [
         binary: suites::INTEGRATION,
         test: Some("sessions::streams::every_byte_arrives_both_ways"),
     },
-    Part {
+    SoakPart {
         name: "reader",
         what: "seconds of `yes` into clients that do not read",
         amount: 600,
@@ -66,7 +66,7 @@ const PARTS: [Part; 9] = [
         binary: suites::INTEGRATION,
         test: Some("pressure::a_client_that_stops_reading_stops_the_process_and_nothing_else"),
     },
-    Part {
+    SoakPart {
         name: "upload",
         what: "seconds of an upload into a process that does not read",
         amount: 600,
@@ -74,7 +74,7 @@ const PARTS: [Part; 9] = [
         binary: suites::INTEGRATION,
         test: Some("pressure::a_process_that_reads_nothing_costs_its_own_channel_only"),
     },
-    Part {
+    SoakPart {
         name: "uploads",
         what: "seconds, half of them with an upload that stalls beside one that flows",
         amount: 180,
@@ -84,7 +84,7 @@ const PARTS: [Part; 9] = [
             "pressure::an_upload_that_stalls_beside_one_that_flows_leaves_their_connection_alone",
         ),
     },
-    Part {
+    SoakPart {
         name: "forwards",
         what: "forwarded connections at once through one session",
         amount: 500,
@@ -92,7 +92,7 @@ const PARTS: [Part; 9] = [
         binary: suites::INTEGRATION,
         test: Some("forward::a_hundred_connections_at_once_cost_little"),
     },
-    Part {
+    SoakPart {
         name: "environment",
         what: "requests of 64 KiB for a session's environment",
         amount: 10_000,
@@ -100,7 +100,7 @@ const PARTS: [Part; 9] = [
         binary: suites::INTEGRATION,
         test: Some("abuse::sessions::an_environment_has_bounds"),
     },
-    Part {
+    SoakPart {
         name: "handles",
         what: "thousand handles that are asked for in one sftp session",
         amount: 100,
@@ -108,7 +108,7 @@ const PARTS: [Part; 9] = [
         binary: suites::INTEGRATION,
         test: Some("abuse::sftp::thousands_of_handles_are_asked_for_and_some_are_had"),
     },
-    Part {
+    SoakPart {
         name: KILLS,
         what: "agents that are killed while they record",
         amount: 200,
@@ -116,7 +116,7 @@ const PARTS: [Part; 9] = [
         binary: "session",
         test: Some("recording::crash::records_before_a_kill_are_kept_and_the_tail_is_cut"),
     },
-    Part {
+    SoakPart {
         name: "seeds",
         what: "times the usual number of seeds in every simulation",
         amount: 20,
@@ -133,8 +133,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     tools::ensure(&[tools::SSH, tools::PS])?;
     let programs = suites::build_programs(&workspace)?;
     let mut failed = vec![];
-    let wanted = |part: &&Part| args.only.as_deref().is_none_or(|only| only == part.name);
-    let parts: Vec<&Part> = PARTS.iter().filter(wanted).collect();
+    let wanted = |part: &&SoakPart| args.only.as_deref().is_none_or(|only| only == part.name);
+    let parts: Vec<&SoakPart> = PARTS.iter().filter(wanted).collect();
     for part in &parts {
         let name = part.test.unwrap_or(part.binary);
         let amount = if part.name == KILLS {
@@ -163,7 +163,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::FAILURE)
 }
 
-impl Part {
+impl SoakPart {
     /// By `cargo test`: nextest would end what takes long, and keep back what it measures.
     fn run(&self, workspace: &Workspace, amount: u64, programs: &[(&str, OsString)]) -> Result<()> {
         let mut cargo = workspace.cargo();

@@ -15,14 +15,14 @@ use crate::workspace::Workspace;
 /// One triple with its settings.
 pub(crate) struct Target {
     pub(crate) triple: String,
-    pub(crate) settings: Settings,
+    pub(crate) settings: TargetSettings,
     pub(crate) hardening: Hardening,
 }
 
 /// `targets/TRIPLE/target.toml`.
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub(crate) struct Settings {
+pub(crate) struct TargetSettings {
     /// What runs the binary on a build machine: program and arguments; empty where it runs as it is.
     pub(crate) runner: Vec<String>,
     /// The largest binary that may be shipped, in bytes.

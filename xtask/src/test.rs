@@ -66,7 +66,7 @@ type Notes = Vec<String>;
 /// Long enough to run through the corpus of the small targets; `cargo xtask fuzz` goes on from there.
 const FUZZ_SECONDS: u32 = 6;
 
-struct Report {
+struct TestReport {
     stage: Stage,
     took: Duration,
     notes: Notes,
@@ -92,7 +92,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         .collect();
     tools::ensure(&needs)?;
 
-    let reports: Vec<Report> = stages
+    let reports: Vec<TestReport> = stages
         .into_iter()
         .map(|stage| stage.report(&workspace, &args.target))
         .collect();
@@ -148,7 +148,7 @@ impl Stage {
         }
     }
 
-    fn report(self, workspace: &Workspace, triples: &[String]) -> Report {
+    fn report(self, workspace: &Workspace, triples: &[String]) -> TestReport {
         println!("\n== {}", self.name());
         let start = Instant::now();
         let mut notes = Notes::new();
@@ -175,7 +175,7 @@ impl Stage {
             None => println!("== {} passed in {:.1} s", self.name(), took.as_secs_f64()),
             Some(error) => println!("== {} failed: {error:#}", self.name()),
         }
-        Report {
+        TestReport {
             stage: self,
             took,
             notes,
@@ -190,7 +190,7 @@ fn fmt(workspace: &Workspace) -> Result<()> {
     process::run(fuzz.args(["fmt", "--manifest-path", "fuzz/Cargo.toml", "--", "--check"]))
 }
 
-fn summarise(reports: &[Report]) -> ExitCode {
+fn summarise(reports: &[TestReport]) -> ExitCode {
     println!("\n== summary");
     for report in reports {
         let word = if report.failure.is_none() {

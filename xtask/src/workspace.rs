@@ -101,11 +101,11 @@ struct Metadata {
 
 #[derive(Deserialize)]
 struct Package {
-    targets: Vec<Target>,
+    targets: Vec<CargoTarget>,
 }
 
 #[derive(Deserialize)]
-struct Target {
+struct CargoTarget {
     name: String,
     kind: Vec<String>,
 }

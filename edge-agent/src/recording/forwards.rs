@@ -13,7 +13,7 @@ use std::time::Duration;
 use event_listener::EventListener;
 use holdfast_protocol::ids::SessionId;
 use holdfast_protocol::recording::record::{
-    ForwardClosed, ForwardDirection, ForwardEnd, ForwardOpened,
+    ForwardClosed, ForwardDirection, ForwardEnding, ForwardOpened,
 };
 use holdfast_protocol::recording::spool::Accept;
 use holdfast_protocol::wire::{ForwardLogRef, RecordingMode};
@@ -26,7 +26,7 @@ const OVER: &str = "the recording of this connection's forwards is over: try aga
 
 /// The forwards of one shared log.
 #[derive(Debug, Default)]
-pub(super) struct ForwardLog {
+pub(super) struct OpenForwards {
     /// Those that have not ended, by their numbers.
     open: BTreeMap<u32, Arc<ByteCounters>>,
     /// The reason why a strict recording takes no more of them.
@@ -64,7 +64,7 @@ impl ByteCounters {
         self.received.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    fn closed(&self, id: u32, why: ForwardEnd) -> ForwardClosed {
+    fn closed(&self, id: u32, why: ForwardEnding) -> ForwardClosed {
         ForwardClosed {
             id,
             sent: self.sent.load(Ordering::Relaxed),
@@ -125,7 +125,7 @@ impl LoggedForward {
     }
 
     /// Records that it is over.
-    pub(crate) fn end(self, why: ForwardEnd) {
+    pub(crate) fn end(self, why: ForwardEnding) {
         let now = self.recorder.now();
         let mut state = self.recorder.lock();
         state.forward_ends(now, &self.log, why);
@@ -169,7 +169,7 @@ impl Recorder {
 impl RecorderState {
     /// Opens the shared log of a recording that has begun.
     pub(super) fn take_forwards(&mut self, session: SessionId) {
-        self.forwards.insert(session, ForwardLog::default());
+        self.forwards.insert(session, OpenForwards::default());
     }
 
     /// Records what is still open in a recording that is about to end as such.
@@ -181,7 +181,7 @@ impl RecorderState {
             return;
         };
         for (number, passed) in forwards.open {
-            let closed = passed.closed(number, ForwardEnd::StillOpen);
+            let closed = passed.closed(number, ForwardEnding::StillOpen);
             // There is room for it, or a gap that counts it.
             let _ = spool.accept_closed(now, session, closed);
         }
@@ -229,7 +229,7 @@ impl RecorderState {
         }
     }
 
-    fn forward_ends(&mut self, now: Duration, log: &ForwardLogRef, why: ForwardEnd) {
+    fn forward_ends(&mut self, now: Duration, log: &ForwardLogRef, why: ForwardEnding) {
         let forwards = self.forwards.get_mut(&log.session);
         let Some(passed) = forwards.and_then(|forwards| forwards.open.remove(&log.number)) else {
             // The recording has ended before it, and recorded that.

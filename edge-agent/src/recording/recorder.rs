@@ -21,7 +21,7 @@ use smol::Timer;
 
 use super::clock::{minute_of_day, trusted_clock};
 use super::commands::Commands;
-use super::forwards::ForwardLog;
+use super::forwards::OpenForwards;
 use super::open::open_spool;
 use super::spool_fs::Folder;
 use super::writer;
@@ -102,7 +102,7 @@ pub(super) struct RecorderState {
     /// Sessions that are being recorded.
     pub(super) live: BTreeSet<SessionId>,
     /// The open forwards of each shared log.
-    pub(super) forwards: BTreeMap<SessionId, ForwardLog>,
+    pub(super) forwards: BTreeMap<SessionId, OpenForwards>,
     uploader: Uploader,
     /// Counts upload streams: what was read for an older one is of no use.
     stream: u64,

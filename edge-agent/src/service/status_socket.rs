@@ -13,11 +13,11 @@ use super::status::{AgentStatus, Question, SOCKET};
 use super::upgrade::trial::Upgrades;
 use crate::os::runtime;
 use crate::os::state::StateDir;
-use crate::session::Sessions;
+use crate::session::AgentSessions;
 use crate::tunnel::status::TunnelStatus;
 use crate::warn;
 
-fn read(tunnel: &TunnelStatus, sessions: &Sessions, upgrades: &Upgrades) -> AgentStatus {
+fn read(tunnel: &TunnelStatus, sessions: &AgentSessions, upgrades: &Upgrades) -> AgentStatus {
     let tunnel = tunnel.snapshot();
     AgentStatus {
         name: tunnel.name.to_string(),
@@ -46,7 +46,7 @@ fn read(tunnel: &TunnelStatus, sessions: &Sessions, upgrades: &Upgrades) -> Agen
 pub fn serve(
     state: &StateDir,
     tunnel: Arc<TunnelStatus>,
-    sessions: Arc<Sessions>,
+    sessions: Arc<AgentSessions>,
     upgrades: Arc<Upgrades>,
 ) {
     let listener = match bind(state) {

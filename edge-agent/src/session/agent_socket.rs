@@ -11,14 +11,14 @@ use holdfast_protocol::wire::{Incoming, SessionRefusal};
 use smol::Timer;
 
 use super::arrivals::{AcceptedConnection, ArrivedAt, NO_ADDRESS};
-use super::registry::Sessions;
+use super::registry::AgentSessions;
 use crate::session::limits::ARRIVAL_POLL;
 use crate::session::unix::{self, Listener};
 
 /// The socket, as long as its session lives.
 #[derive(Debug)]
 pub(super) struct AgentSocket {
-    sessions: Arc<Sessions>,
+    sessions: Arc<AgentSessions>,
     session: SessionId,
     listener: Listener,
     /// The number of the next connection.
@@ -30,7 +30,7 @@ pub(super) struct AgentSocket {
 impl AgentSocket {
     /// Makes it.
     pub(super) async fn make(
-        sessions: Arc<Sessions>,
+        sessions: Arc<AgentSessions>,
         session: SessionId,
         login: Login,
         denied: Vec<Login>,

@@ -17,4 +17,4 @@ mod registry;
 pub mod subsystem;
 pub mod unix;
 
-pub use registry::{SessionConfig, Sessions};
+pub use registry::{AgentSessions, SessionConfig};

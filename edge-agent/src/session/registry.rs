@@ -52,7 +52,7 @@ impl Default for SessionConfig {
 
 /// All sessions of the agent.
 #[derive(Debug)]
-pub struct Sessions {
+pub struct AgentSessions {
     pub(super) config: SessionConfig,
     pub(super) recorder: Arc<Recorder>,
     live: AtomicU32,
@@ -65,7 +65,7 @@ pub struct Sessions {
     changed: Event,
 }
 
-impl Sessions {
+impl AgentSessions {
     /// None yet. What an agent before this one left in cgroups goes, where nothing runs any more.
     #[must_use]
     pub fn new(config: SessionConfig, recorder: Arc<Recorder>) -> Arc<Self> {
@@ -179,7 +179,7 @@ pub(super) enum SlotKind {
 
 /// Counts one session or forward for as long as it lives.
 pub(super) struct SessionSlot {
-    sessions: Arc<Sessions>,
+    sessions: Arc<AgentSessions>,
     kind: SlotKind,
     /// True if its process goes on unobserved.
     left: bool,

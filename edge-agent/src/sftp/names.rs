@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use super::attributes::{attributes, line};
 use super::content::{GENTLE, mode};
 use super::handles::Handle;
-use super::root::{PathLocation, SftpPath, name_of};
+use super::root::{SftpLocation, SftpPath, name_of};
 use super::serve::{FileServer, OperationStep};
 use super::status::SftpStatus;
 use crate::os::clock::WallTime;
@@ -327,7 +327,7 @@ fn stat_of_entry(folder: &OwnedFd, name: &CStr, is_whole: bool) -> Result<Stat, 
 
 /// The kernel changes modes by path and follows links, or by a descriptor of what may be opened. The way
 /// round both is the name of a descriptor that only marks the place.
-fn change_mode_of_entry(place: &PathLocation<'_>, mode: Mode) -> Result<(), Errno> {
+fn change_mode_of_entry(place: &SftpLocation<'_>, mode: Mode) -> Result<(), Errno> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let entry = openat(place.folder(), place.name(), flags, Mode::empty())?;
     if FileType::from_raw_mode(fstat(&entry)?.st_mode) == FileType::Symlink {
@@ -337,7 +337,7 @@ fn change_mode_of_entry(place: &PathLocation<'_>, mode: Mode) -> Result<(), Errn
 }
 
 fn set_times(
-    place: &PathLocation<'_>,
+    place: &SftpLocation<'_>,
     attributes: &Attributes,
     flags: AtFlags,
 ) -> Option<Result<(), Errno>> {
@@ -346,7 +346,7 @@ fn set_times(
 }
 
 fn set_owner(
-    place: &PathLocation<'_>,
+    place: &SftpLocation<'_>,
     attributes: &Attributes,
     flags: AtFlags,
 ) -> Option<Result<(), Errno>> {

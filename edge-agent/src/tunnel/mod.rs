@@ -28,7 +28,7 @@ use smol::Timer;
 
 use crate::info;
 use crate::os::state::StateDir;
-use crate::session::Sessions;
+use crate::session::AgentSessions;
 use crate::tunnel::identity::Identity;
 use crate::tunnel::limits::{CLOSE_GRACE, STEADY_TUNNEL};
 use crate::tunnel::membership::Membership;
@@ -47,7 +47,7 @@ pub struct Agent {
     /// Holds what it belongs to: changes when the relay sends a newer roster or name.
     pub membership: Mutex<Membership>,
     /// Its sessions, whichever tunnel they came by.
-    pub sessions: Arc<Sessions>,
+    pub sessions: Arc<AgentSessions>,
     /// Holds what `status` shows.
     pub status: Arc<TunnelStatus>,
     /// Pause between beats of an idle tunnel.

@@ -1,4 +1,4 @@
-//! A relay of one test: it opens streams to [`Sessions`] over QUIC and speaks their frames.
+//! A relay of one test: it opens streams to [`AgentSessions`] over QUIC and speaks their frames.
 
 pub(crate) mod device;
 mod quic;
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use edge_agent::os::runtime;
 use edge_agent::recording::{Recorder, RecorderConfig, RecordingDevice};
-use edge_agent::session::{SessionConfig, Sessions};
+use edge_agent::session::{AgentSessions, SessionConfig};
 use futures_lite::FutureExt as _;
 use holdfast_protocol::codec::frame::{
     DataStream, FramePiece, FrameReader, SessionMessage, data_header,
@@ -39,7 +39,7 @@ pub(crate) fn run(test: impl Future<Output = ()>) {
 /// A device and a relay that are connected.
 pub(crate) struct Pair {
     pub(crate) device: Device,
-    pub(crate) sessions: Arc<Sessions>,
+    pub(crate) sessions: Arc<AgentSessions>,
     pub(crate) relay: quinn::Connection,
     /// The agent's end of the same connection.
     pub(crate) tunnel: quinn::Connection,
@@ -85,7 +85,7 @@ impl Pair {
         let tunnel = tunnel.unwrap();
         let mut config = device.config();
         change(&mut config);
-        let sessions = Sessions::new(config, recorder);
+        let sessions = AgentSessions::new(config, recorder);
         let serving = Arc::clone(&sessions);
         let accepting = tunnel.clone();
         runtime::spawn(async move {

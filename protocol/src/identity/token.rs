@@ -21,9 +21,9 @@ const PAYLOAD_LEN: usize = 32 + SECRET_LEN;
 
 /// Describes what is said once, to the relay that proved to be of the right cluster.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(pub [u8; SECRET_LEN]);
+pub struct TokenSecret(pub [u8; SECRET_LEN]);
 
-impl fmt::Debug for Secret {
+impl fmt::Debug for TokenSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(masked)")
     }
@@ -37,7 +37,7 @@ pub struct Token {
     /// The SHA-256 of the cluster's public key.
     pub fingerprint: ClusterFingerprint,
     /// Holds what the relay checks.
-    pub secret: Secret,
+    pub secret: TokenSecret,
 }
 
 /// The reason why a text is no token. It never repeats the text, which may hold a secret.
@@ -79,7 +79,7 @@ impl FromStr for Token {
             fingerprint: ClusterFingerprint(
                 fingerprint.try_into().map_err(|_| TokenError::Payload)?,
             ),
-            secret: Secret(secret.try_into().map_err(|_| TokenError::Payload)?),
+            secret: TokenSecret(secret.try_into().map_err(|_| TokenError::Payload)?),
         })
     }
 }
@@ -129,7 +129,7 @@ mod tests {
         Token {
             address: address.to_string(),
             fingerprint: ClusterFingerprint([0xfb; 32]),
-            secret: Secret([0xff; 20]),
+            secret: TokenSecret([0xff; 20]),
         }
     }
 

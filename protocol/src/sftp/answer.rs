@@ -41,11 +41,11 @@ pub enum Code {
 
 /// Answers, one behind the other, as they go to the client.
 #[derive(Debug, Default)]
-pub struct Answers {
+pub struct SftpAnswers {
     bytes: Vec<u8>,
 }
 
-impl Answers {
+impl SftpAnswers {
     /// Returns what there is to send.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
@@ -236,7 +236,7 @@ impl Answers {
 /// The names of one answer.
 #[derive(Debug)]
 pub struct NameList<'a> {
-    answers: &'a mut Answers,
+    answers: &'a mut SftpAnswers,
     count: u32,
 }
 

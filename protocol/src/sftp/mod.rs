@@ -19,7 +19,7 @@ pub mod stream;
 
 mod pending;
 
-pub use self::answer::{Answers, Code, NameList};
+pub use self::answer::{Code, NameList, SftpAnswers};
 pub use self::attributes::Attributes;
 pub use self::fields::SftpFields;
 pub use self::follow::{FollowError, Followed, Follower};

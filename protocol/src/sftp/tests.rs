@@ -27,7 +27,7 @@ impl Field {
             Self::Number(number) => bytes.extend(number.to_be_bytes()),
             Self::Long(number) => bytes.extend(number.to_be_bytes()),
             Self::Attributes(attributes) => {
-                let mut answers = Answers::default();
+                let mut answers = SftpAnswers::default();
                 answers.fields_of(attributes);
                 bytes.extend(answers.bytes());
             }
@@ -355,7 +355,7 @@ fn temporary_files_are_reported_among_them() {
 
 #[test]
 fn answers_are_these_bytes() {
-    let mut answers = Answers::default();
+    let mut answers = SftpAnswers::default();
     answers.status(7, Code::NoSuchFile, "No");
     answers.handle(8, b"h");
     let read: Result<usize, ()> = answers.data(9, |bytes| {

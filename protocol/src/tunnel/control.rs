@@ -72,7 +72,7 @@ impl ControlOrder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::token::Secret;
+    use crate::identity::token::TokenSecret;
     use crate::wire::{Beat, Enrol, Hello, Instance};
     use alloc::string::String;
     use alloc::vec;
@@ -91,7 +91,7 @@ mod tests {
 
     fn enrol() -> AgentMessage {
         AgentMessage::Enrol(Enrol {
-            secret: Secret([0; 20]),
+            secret: TokenSecret([0; 20]),
             name: None,
             labels: vec![],
         })

@@ -48,7 +48,7 @@ fn frame(message: SessionMessage, golden: &str) {
 #[test]
 fn what_an_agent_says() {
     let enrol = Enrol {
-        secret: Secret([0x5e; 20]),
+        secret: TokenSecret([0x5e; 20]),
         name: Some(device_name()),
         labels: vec![(
             LabelKey::new("role").unwrap(),
@@ -711,7 +711,7 @@ fn a_token() {
     let token = Token {
         address: "relay:4433".to_string(),
         fingerprint: ClusterFingerprint([0xf1; 32]),
-        secret: Secret([0x5e; 20]),
+        secret: TokenSecret([0x5e; 20]),
     };
     assert_eq!(
         token.expose(),

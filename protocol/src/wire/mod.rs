@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::forward::{AddressPolicy, PathPolicy};
 use crate::identity::release::ReleaseKey;
 use crate::identity::roster::SignedRoster;
-use crate::identity::token::Secret;
+use crate::identity::token::TokenSecret;
 use crate::ids::{
     DeviceId, DeviceName, Generation, LabelKey, LabelValue, Login, SessionId, UserName,
 };
@@ -104,7 +104,7 @@ pub enum Intent {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Enrol {
     /// From the token.
-    pub secret: Secret,
+    pub secret: TokenSecret,
     /// The name it would like; the relay picks one otherwise.
     pub name: Option<DeviceName>,
     /// The device's own labels, which the token's override. At most `MAX_LABELS`.
@@ -475,13 +475,13 @@ impl fmt::Debug for Work {
     }
 }
 
-impl Serialize for Secret {
+impl Serialize for TokenSecret {
     fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         self.0.serialize(to)
     }
 }
 
-impl<'de> Deserialize<'de> for Secret {
+impl<'de> Deserialize<'de> for TokenSecret {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         Deserialize::deserialize(from).map(Self)
     }

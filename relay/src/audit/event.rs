@@ -6,7 +6,7 @@ use holdfast_protocol::escape::EscapedBytes;
 use holdfast_protocol::ids::{Login, SessionId};
 use serde_json::{Map, Value};
 
-use super::kind::{EventKind, Outcome};
+use super::kind::{AuditOutcome, EventKind};
 use super::who::{Actor, DeviceFacts};
 use crate::clock::Timestamp;
 use crate::hex::hex;
@@ -21,7 +21,7 @@ pub(crate) struct Event {
     /// The actor.
     pub actor: Actor,
     /// The outcome.
-    pub outcome: Outcome,
+    pub outcome: AuditOutcome,
     /// The reason, if it did not go well, or the reason why it ended.
     pub reason: Option<String>,
     /// The operator's address; of a device's event, where the relay sees the device.
@@ -45,7 +45,7 @@ impl Event {
         Self {
             kind,
             actor: Actor::default(),
-            outcome: Outcome::Success,
+            outcome: AuditOutcome::Success,
             reason: None,
             client: None,
             device: None,
@@ -134,14 +134,14 @@ impl Event {
     /// Sets the outcome: it was not allowed.
     #[must_use]
     pub(crate) fn refused(mut self, reason: impl Into<String>) -> Self {
-        self.outcome = Outcome::Refused;
+        self.outcome = AuditOutcome::Refused;
         self.because(reason)
     }
 
     /// Sets the outcome: it went wrong.
     #[must_use]
     pub(crate) fn failed(mut self, reason: impl Into<String>) -> Self {
-        self.outcome = Outcome::Failed;
+        self.outcome = AuditOutcome::Failed;
         self.because(reason)
     }
 

@@ -129,7 +129,7 @@ impl FromStr for EventKind {
 
 /// The outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum AuditOutcome {
     /// It was done.
     Success,
     /// A rule forbade it.
@@ -138,7 +138,7 @@ pub(crate) enum Outcome {
     Failed,
 }
 
-impl Outcome {
+impl AuditOutcome {
     /// Returns its name in the log.
     #[must_use]
     pub(crate) const fn as_str(self) -> &'static str {

@@ -14,21 +14,21 @@ use crate::limits::{AUDIT_BATCH, AUDIT_HELD, AUDIT_PROBE, AUDIT_TIMEOUT};
 use crate::store::{AuditEntry, Store, StoreError};
 
 /// A message of the queue.
-pub(super) enum Message {
+pub(super) enum LogMessage {
     /// A caller waits for these rows.
-    Record(Vec<AuditEntry>, Done),
+    Record(Vec<AuditEntry>, LogDone),
     /// No caller waits for it.
     Note(Box<AuditEntry>),
     /// Write all that came before, and end.
-    Close(Done),
+    Close(LogDone),
 }
 
-pub(super) type Done = oneshot::Sender<Result<(), AuditError>>;
+pub(super) type LogDone = oneshot::Sender<Result<(), AuditError>>;
 
 /// The writer.
 pub(super) struct Writer {
     pub(super) store: Store,
-    pub(super) queue: mpsc::Receiver<Message>,
+    pub(super) queue: mpsc::Receiver<LogMessage>,
     pub(super) health: Arc<Health>,
     /// Notified after each commit.
     pub(super) written: Arc<Notify>,
@@ -70,19 +70,19 @@ impl Writer {
     }
 
     /// Writes what is held and what came. Returns the caller that asked for the end, if one did.
-    async fn write(&mut self, batch: impl Iterator<Item = Message>) -> Option<Done> {
+    async fn write(&mut self, batch: impl Iterator<Item = LogMessage>) -> Option<LogDone> {
         let mut entries: Vec<AuditEntry> = self.held.drain(..).collect();
         let mut waiting = Vec::new();
         let mut closed = None;
         for message in batch {
             match message {
-                Message::Record(rows, done) => {
+                LogMessage::Record(rows, done) => {
                     let from = entries.len();
                     entries.extend(rows);
                     waiting.push((from..entries.len(), done));
                 }
-                Message::Note(entry) => entries.push(*entry),
-                Message::Close(done) => closed = Some(done),
+                LogMessage::Note(entry) => entries.push(*entry),
+                LogMessage::Close(done) => closed = Some(done),
             }
         }
         let lost = self.lost.as_ref().map(|lost| lost.entry(&self.relay));
@@ -135,7 +135,7 @@ impl Writer {
     }
 
     /// Keeps what no caller waits for, and under `continue` the rest as well.
-    fn hold(&mut self, entries: Vec<AuditEntry>, waiting: Vec<(Range<usize>, Done)>) {
+    fn hold(&mut self, entries: Vec<AuditEntry>, waiting: Vec<(Range<usize>, LogDone)>) {
         let refuses = self.health.policy() == WhenUnwritable::Refuse;
         let refused = |place| refuses && waiting.iter().any(|(rows, _)| rows.contains(&place));
         for (place, entry) in entries.into_iter().enumerate() {

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::health::LogTarget;
-use super::sink::{Output, Sink};
+use super::sink::{Sink, SinkOutput};
 use super::{Audit, Event, EventKind, WhenUnwritable, line};
 use crate::clock::Timestamp;
 use crate::limits::{
@@ -20,9 +20,9 @@ use crate::store::{AuditEntry, AuditFilter, AuditRemoved, Store, StoreError};
 
 /// The configuration of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Settings {
+pub(crate) struct AuditSettings {
     /// The output for lines beside the table.
-    pub output: Option<Output>,
+    pub output: Option<SinkOutput>,
     /// The policy for new sessions while it cannot be written.
     pub when_unwritable: WhenUnwritable,
     /// The time that rows are kept; `None`: for ever.
@@ -30,7 +30,12 @@ pub(crate) struct Settings {
 }
 
 /// Runs until `stop` is cancelled, and then until the output has all that is in the table.
-pub(crate) async fn serve(audit: Audit, store: Store, settings: Settings, stop: CancellationToken) {
+pub(crate) async fn serve(
+    audit: Audit,
+    store: Store,
+    settings: AuditSettings,
+    stop: CancellationToken,
+) {
     let feeding = async {
         match settings.output.clone() {
             Some(output) => feed(&audit, &store, output, &stop).await,
@@ -63,7 +68,7 @@ enum FeedError {
 }
 
 /// Brings every row of the table to the output, in order, from all writers.
-async fn feed(audit: &Audit, store: &Store, output: Output, stop: &CancellationToken) {
+async fn feed(audit: &Audit, store: &Store, output: SinkOutput, stop: &CancellationToken) {
     let sink = Arc::new(Mutex::new(Sink::new(output)));
     let mut poll = interval(STORE_POLL);
     poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -148,7 +153,7 @@ async fn on_thread<T: Send + 'static>(
 }
 
 /// Removes rows that are older than they are kept, some at a time, and those only that the output has.
-async fn remove_old(audit: &Audit, store: &Store, settings: &Settings) {
+async fn remove_old(audit: &Audit, store: &Store, settings: &AuditSettings) {
     let Some(keep) = settings.keep else {
         return std::future::pending().await;
     };
@@ -175,7 +180,7 @@ async fn remove_old(audit: &Audit, store: &Store, settings: &Settings) {
 async fn remove_some(
     audit: &Audit,
     store: &Store,
-    settings: &Settings,
+    settings: &AuditSettings,
     before: Timestamp,
 ) -> Result<Option<AuditRemoved>, StoreError> {
     let up_to = match settings.output {

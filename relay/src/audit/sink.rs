@@ -16,7 +16,7 @@ use crate::limits::MAX_AUDIT_LINE;
 
 /// The output for lines beside the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Output {
+pub(crate) enum SinkOutput {
     /// Appended to a file, which is made 0600 if it is not there.
     File(PathBuf),
     /// Stdout, for a service manager that keeps it.
@@ -26,12 +26,12 @@ pub(crate) enum Output {
 /// The output while it is written to.
 #[derive(Debug)]
 pub(super) struct Sink {
-    output: Output,
+    output: SinkOutput,
     file: Option<File>,
 }
 
 impl Sink {
-    pub(super) fn new(output: Output) -> Self {
+    pub(super) fn new(output: SinkOutput) -> Self {
         Self { output, file: None }
     }
 
@@ -43,7 +43,7 @@ impl Sink {
     /// Opens the output if it is not open, or was moved since. If it was opened and
     /// holds lines, gives the id of its last whole one; a partial one behind it is cut off.
     pub(super) fn open(&mut self) -> io::Result<Option<i64>> {
-        let Output::File(path) = &self.output else {
+        let SinkOutput::File(path) = &self.output else {
             return Ok(None);
         };
         if let Some(file) = &self.file {
@@ -73,15 +73,15 @@ impl Sink {
     /// opened anew, which finds out what came there.
     pub(super) fn write(&mut self, lines: &[u8]) -> io::Result<()> {
         let written = match (&self.output, &mut self.file) {
-            (Output::Stdout, _) => {
+            (SinkOutput::Stdout, _) => {
                 let mut out = io::stdout().lock();
                 out.write_all(lines).and_then(|()| out.flush())
             }
-            (Output::File(path), Some(file)) => {
+            (SinkOutput::File(path), Some(file)) => {
                 let written = file.write_all(lines).and_then(|()| flush(file));
                 written.map_err(|error| unwritten(path, &error))
             }
-            (Output::File(_), None) => Err(io::Error::other("it is not open")),
+            (SinkOutput::File(_), None) => Err(io::Error::other("it is not open")),
         };
         if written.is_err() {
             self.close();
@@ -152,7 +152,7 @@ mod tests {
     }
 
     fn sink(path: &std::path::Path) -> Sink {
-        Sink::new(Output::File(path.to_owned()))
+        Sink::new(SinkOutput::File(path.to_owned()))
     }
 
     #[test]

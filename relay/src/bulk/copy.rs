@@ -55,7 +55,7 @@ pub(super) struct Put<'a> {
 }
 
 /// An answer, as far as it is of use.
-enum Answer {
+enum CopyAnswer {
     Status(u32, String),
     Handle(Vec<u8>),
     /// The mode, if it is given.
@@ -186,7 +186,7 @@ impl<'a> Put<'a> {
         hello.put_u32(3);
         self.push(hello.freeze()).await?;
         match self.answer().await?.1 {
-            Answer::Version(extensions) => Ok(extensions),
+            CopyAnswer::Version(extensions) => Ok(extensions),
             _ => Err(CopyError::Protocol),
         }
     }
@@ -195,10 +195,12 @@ impl<'a> Put<'a> {
     async fn present_mode(&mut self, path: &str) -> Result<Option<u32>, CopyError> {
         let stat = request(STAT, |to| string(to, path.as_bytes()));
         match self.ask(stat).await? {
-            Answer::Attributes(Some(mode)) if mode & FILE_TYPE == FOLDER => Err(CopyError::Folder),
-            Answer::Attributes(mode) => Ok(mode.map(|mode| mode & 0o777)),
-            Answer::Status(NO_SUCH_FILE, _) => Ok(None),
-            Answer::Status(code, text) => Err(CopyError::Refused {
+            CopyAnswer::Attributes(Some(mode)) if mode & FILE_TYPE == FOLDER => {
+                Err(CopyError::Folder)
+            }
+            CopyAnswer::Attributes(mode) => Ok(mode.map(|mode| mode & 0o777)),
+            CopyAnswer::Status(NO_SUCH_FILE, _) => Ok(None),
+            CopyAnswer::Status(code, text) => Err(CopyError::Refused {
                 what: "look at it",
                 code,
                 text,
@@ -232,8 +234,8 @@ impl<'a> Put<'a> {
         // It may be there before its answer is here.
         self.beside = Some(beside);
         match self.ask(open).await? {
-            Answer::Handle(handle) => self.handle = Some(handle),
-            Answer::Status(code, text) => {
+            CopyAnswer::Handle(handle) => self.handle = Some(handle),
+            CopyAnswer::Status(code, text) => {
                 self.beside = None;
                 return Err(CopyError::Refused {
                     what: "write beside it",
@@ -266,8 +268,8 @@ impl<'a> Put<'a> {
                 continue;
             }
             match self.answer().await?.1 {
-                Answer::Status(OK, _) => under_way -= 1,
-                Answer::Status(code, text) => {
+                CopyAnswer::Status(OK, _) => under_way -= 1,
+                CopyAnswer::Status(code, text) => {
                     return Err(CopyError::Refused {
                         what: "write it",
                         code,
@@ -281,15 +283,15 @@ impl<'a> Put<'a> {
     }
 
     /// Asks for what is answered by a status alone.
-    async fn done(&mut self, request: Request, what: &'static str) -> Result<(), CopyError> {
+    async fn done(&mut self, request: CopyRequest, what: &'static str) -> Result<(), CopyError> {
         match self.ask(request).await? {
-            Answer::Status(OK, _) => Ok(()),
-            Answer::Status(code, text) => Err(CopyError::Refused { what, code, text }),
+            CopyAnswer::Status(OK, _) => Ok(()),
+            CopyAnswer::Status(code, text) => Err(CopyError::Refused { what, code, text }),
             _ => Err(CopyError::Protocol),
         }
     }
 
-    async fn ask(&mut self, request: Request) -> Result<Answer, CopyError> {
+    async fn ask(&mut self, request: CopyRequest) -> Result<CopyAnswer, CopyError> {
         let id = self.send(request).await?;
         match self.answer().await? {
             (answered, answer) if answered == id => Ok(answer),
@@ -297,7 +299,7 @@ impl<'a> Put<'a> {
         }
     }
 
-    async fn send(&mut self, request: Request) -> Result<u32, CopyError> {
+    async fn send(&mut self, request: CopyRequest) -> Result<u32, CopyError> {
         let id = self.next;
         self.next = self.next.wrapping_add(1);
         self.push(request(id)).await?;
@@ -310,7 +312,7 @@ impl<'a> Put<'a> {
     }
 
     /// Returns the next answer, and what it is an answer to.
-    async fn answer(&mut self) -> Result<(u32, Answer), CopyError> {
+    async fn answer(&mut self) -> Result<(u32, CopyAnswer), CopyError> {
         loop {
             let mut here = &self.pending[..];
             let found = self
@@ -334,9 +336,9 @@ impl<'a> Put<'a> {
 }
 
 /// A packet that lacks its number.
-type Request = Box<dyn FnOnce(u32) -> Bytes + Send>;
+type CopyRequest = Box<dyn FnOnce(u32) -> Bytes + Send>;
 
-fn request(kind: u8, body: impl FnOnce(&mut BytesMut)) -> Request {
+fn request(kind: u8, body: impl FnOnce(&mut BytesMut)) -> CopyRequest {
     let mut rest = BytesMut::new();
     body(&mut rest);
     Box::new(move |id| {
@@ -356,7 +358,7 @@ fn string(to: &mut BytesMut, bytes: &[u8]) {
 }
 
 /// Reads an answer; `None`: it is no answer that anybody asked for.
-fn read(packet: &SeenPacket<'_>) -> Option<(u32, Answer)> {
+fn read(packet: &SeenPacket<'_>) -> Option<(u32, CopyAnswer)> {
     let mut fields = packet.fields();
     let id = fields.number()?;
     let answer = match packet.kind {
@@ -367,15 +369,15 @@ fn read(packet: &SeenPacket<'_>) -> Option<(u32, Answer)> {
                 names.push(name.to_vec());
                 fields.string()?;
             }
-            Answer::Version(names)
+            CopyAnswer::Version(names)
         }
         STATUS => {
             let code = fields.number()?;
             // Older servers send no text.
             let text = fields.string().unwrap_or_default();
-            Answer::Status(code, EscapedBytes(text).to_string())
+            CopyAnswer::Status(code, EscapedBytes(text).to_string())
         }
-        HANDLE => Answer::Handle(fields.string()?.to_vec()),
+        HANDLE => CopyAnswer::Handle(fields.string()?.to_vec()),
         ATTRS => {
             let flags = fields.number()?;
             if flags & ATTR_SIZE != 0 {
@@ -388,7 +390,7 @@ fn read(packet: &SeenPacket<'_>) -> Option<(u32, Answer)> {
                 0 => None,
                 _ => Some(fields.number()?),
             };
-            Answer::Attributes(mode)
+            CopyAnswer::Attributes(mode)
         }
         _ => return None,
     };

@@ -13,18 +13,18 @@ use tokio_util::sync::CancellationToken;
 
 use super::BulkCaller;
 use super::copy::Put;
-use super::lines::{Beginning, Line, Lines};
-use super::outcome::Outcome;
+use super::lines::{Beginning, DeviceLines, Line};
+use super::outcome::BulkOutcome;
 use super::payload::Payload;
 use crate::limits::FAREWELL_TIMEOUT;
 use crate::model::request::ProcessRequest;
 use crate::session::admission::Opened;
-use crate::session::input::{Budget, Input, InputSender, queue};
+use crate::session::input::{Input, InputBudget, InputSender, queue};
 use crate::session::output::{Gathered, Piece, gather};
-use crate::session::process::start::Ask;
+use crate::session::process::start::ProcessAsk;
 use crate::session::refusal::Refusal;
 use crate::session::registry::{Cause, Ending, LiveSession};
-use crate::session::target::Target;
+use crate::session::target::SshTarget;
 use crate::store::Device;
 
 /// The request for a device.
@@ -63,7 +63,7 @@ pub(super) struct Job {
 }
 
 /// A session that runs. Its observer is lost when the sender is dropped.
-struct Session {
+struct JobSession {
     sender: InputSender,
     /// Brings the live session, as soon as there is one.
     entered: oneshot::Receiver<Arc<LiveSession>>,
@@ -75,14 +75,14 @@ type Ended = (Option<Exit>, Option<String>);
 
 impl Job {
     /// Does it in a task of its own, which tidies up when it is not wanted any more.
-    pub(super) async fn guarded(self) -> Outcome {
+    pub(super) async fn guarded(self) -> BulkOutcome {
         let (device, began) = (self.device.name.clone(), Instant::now());
         let done = tokio::spawn(self.run()).await;
         let ((exit, note), kept) = done.unwrap_or_else(|_| {
             let note = "the relay failed: see its log".to_owned();
             ((None, Some(note)), None)
         });
-        Outcome {
+        BulkOutcome {
             device,
             exit,
             note,
@@ -108,11 +108,11 @@ impl Job {
     }
 
     /// Returns the way of every session: decided on now, with a slot of its own.
-    async fn start(&self, work: ProcessRequest) -> Result<Session, Refusal> {
+    async fn start(&self, work: ProcessRequest) -> Result<JobSession, Refusal> {
         let BulkCaller {
             sessions, client, ..
         } = &self.caller;
-        let target = Target::Device(self.login.clone(), self.device.name.clone());
+        let target = SshTarget::Device(self.login.clone(), self.device.name.clone());
         // The channel that all of this is one command of was counted when it was opened.
         let opened = sessions.open(client, &target, 0).await?;
         let Opened::Device(way) = opened else {
@@ -121,10 +121,10 @@ impl Job {
         if way.reach.device().id != self.device.id {
             return Err(Refusal::OtherDevice);
         }
-        let (sender, input) = queue(&Budget::default());
+        let (sender, input) = queue(&InputBudget::default());
         let (outlet, output) = gather();
         let (live, entered) = oneshot::channel();
-        let ask = Ask {
+        let ask = ProcessAsk {
             client: client.clone(),
             way: *way,
             login: self.login.clone(),
@@ -143,20 +143,20 @@ impl Job {
             sessions.start(ask).await;
             drop(busy);
         });
-        Ok(Session {
+        Ok(JobSession {
             sender,
             entered,
             output,
         })
     }
 
-    async fn exec(&self, session: Session, mut kept: Option<&mut [Beginning; 2]>) -> Ended {
-        let Session {
+    async fn exec(&self, session: JobSession, mut kept: Option<&mut [Beginning; 2]>) -> Ended {
+        let JobSession {
             sender,
             entered,
             mut output,
         } = session;
-        let mut lines = [Lines::default(), Lines::default()];
+        let mut lines = [DeviceLines::default(), DeviceLines::default()];
         let shown = async {
             let _ = sender.push(Input::Eof).await;
             while let Some(piece) = output.next().await {
@@ -186,8 +186,8 @@ impl Job {
         }
     }
 
-    async fn copy(&self, session: Session, copy: &Copy) -> Ended {
-        let Session {
+    async fn copy(&self, session: JobSession, copy: &Copy) -> Ended {
+        let JobSession {
             sender,
             entered,
             mut output,

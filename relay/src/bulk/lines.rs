@@ -20,9 +20,9 @@ pub(super) struct Line {
 
 /// Finds the lines of one stream.
 #[derive(Debug, Default)]
-pub(super) struct Lines(Vec<u8>);
+pub(super) struct DeviceLines(Vec<u8>);
 
-impl Lines {
+impl DeviceLines {
     /// Returns the lines that are complete with `data`, made harmless. One that is too long is cut into several.
     pub(super) fn take(&mut self, data: &[u8]) -> Vec<String> {
         let mut lines = Vec::new();
@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn lines_come_whole_however_they_are_cut() {
-        let mut lines = Lines::default();
+        let mut lines = DeviceLines::default();
         assert_eq!(lines.take(b"on"), [""; 0]);
         assert_eq!(lines.take(b"e\r\ntwo\n\nth"), ["one", "two", ""]);
         assert_eq!(lines.take(b"ree"), [""; 0]);
@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn nothing_of_a_device_drives_the_terminal() {
-        let mut lines = Lines::default();
+        let mut lines = DeviceLines::default();
         let nasty = "\u{1b}]0;owned\u{7}\u{202e}\r\"a\\b\"\tc\u{9b}2J\n";
         let shown = lines.take(nasty.as_bytes());
         assert_eq!(
@@ -145,18 +145,23 @@ mod tests {
 
     #[test]
     fn a_line_without_an_end_is_cut_between_characters() {
-        let mut lines = Lines::default();
+        let mut lines = DeviceLines::default();
         let shown = lines.take("a\u{20ac}".repeat(MAX_FLEET_LINE).as_bytes());
         assert!(shown.iter().all(|line| line.len() <= MAX_FLEET_LINE));
         assert!(!shown.concat().contains("\\x"));
         // Bytes that are the beginning of no character are cut anywhere, and nothing is waited for.
-        assert!(Lines::default().take(&[0xe2; 3 * MAX_FLEET_LINE]).len() > 1);
+        assert!(
+            DeviceLines::default()
+                .take(&[0xe2; 3 * MAX_FLEET_LINE])
+                .len()
+                > 1
+        );
     }
 
     proptest! {
         #[test]
         fn no_output_is_lost_or_harmful(pieces: Vec<Vec<u8>>) {
-            let mut lines = Lines::default();
+            let mut lines = DeviceLines::default();
             let mut shown: Vec<String> = pieces.iter().flat_map(|piece| lines.take(piece)).collect();
             shown.extend(lines.rest());
             let harmful = |c: char| c != '\t' && is_treacherous(c);

@@ -21,8 +21,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use self::job::Job;
-use self::outcome::Outcome;
-use self::screen::Screen;
+use self::outcome::BulkOutcome;
+use self::screen::ProgressScreen;
 use self::turns::Scheduler;
 use crate::access::decision::{self, Facts};
 use crate::access::policy::{Ability, Subject};
@@ -80,7 +80,7 @@ pub(crate) async fn work(
     err: &mut Out<'_>,
 ) -> Result<u8, Refusal> {
     let devices = devices(caller, subject, &order.on).await?;
-    let screen = Screen::new(out, err, caller.terminal, order.json, devices.len());
+    let screen = ProgressScreen::new(out, err, caller.terminal, order.json, devices.len());
     // With more sessions than the user may have, those that come too late would only be refused.
     let most = subject.terms().limits.max_sessions;
     let most = most.map_or(MAX_FLEET_PARALLEL, |most| most.get() as usize);
@@ -145,12 +145,12 @@ async fn run(
     caller: &BulkCaller,
     order: BulkJob,
     mut turns: Scheduler,
-    mut screen: Screen<'_, '_>,
+    mut screen: ProgressScreen<'_, '_>,
 ) -> std::io::Result<bool> {
     let over = CancellationToken::new();
     let _ends_all = over.clone().drop_guard();
     let (lines, mut shown) = mpsc::channel(FLEET_LINES);
-    let mut running: JoinSet<Outcome> = JoinSet::new();
+    let mut running: JoinSet<BulkOutcome> = JoinSet::new();
     let mut poll = interval(FLEET_POLL);
     poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {

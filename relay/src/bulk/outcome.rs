@@ -11,7 +11,7 @@ use crate::json;
 
 /// The outcome on one device.
 #[derive(Debug)]
-pub(super) struct Outcome {
+pub(super) struct BulkOutcome {
     /// The device.
     pub(super) device: DeviceName,
     /// The exit of its process; `None` if there was none, or it was cut off.
@@ -44,7 +44,7 @@ struct Row {
     cut: Option<bool>,
 }
 
-impl Outcome {
+impl BulkOutcome {
     pub(super) fn is_ok(&self) -> bool {
         self.exit == Some(Exit::Status(0))
     }

@@ -5,14 +5,14 @@ use std::io;
 use tokio::io::AsyncWriteExt as _;
 
 use super::lines::Line;
-use super::outcome::Outcome;
+use super::outcome::BulkOutcome;
 use crate::output::{Out, columns};
 
 /// Takes a terminal's line back: to its beginning, and nothing behind it.
 const CLEAR: &[u8] = b"\r\x1b[K";
 
 /// Shows what happens.
-pub(super) struct Screen<'s, 'w> {
+pub(super) struct ProgressScreen<'s, 'w> {
     out: &'s mut Out<'w>,
     err: &'s mut Out<'w>,
     /// True if progress is drawn: on a terminal, and not for machines.
@@ -22,11 +22,11 @@ pub(super) struct Screen<'s, 'w> {
     json: bool,
     total: usize,
     done: usize,
-    outcomes: Vec<Outcome>,
+    outcomes: Vec<BulkOutcome>,
     all_well: bool,
 }
 
-impl<'s, 'w> Screen<'s, 'w> {
+impl<'s, 'w> ProgressScreen<'s, 'w> {
     pub(super) fn new(
         out: &'s mut Out<'w>,
         err: &'s mut Out<'w>,
@@ -61,7 +61,7 @@ impl<'s, 'w> Screen<'s, 'w> {
     }
 
     /// Notes that a device is done.
-    pub(super) async fn done(&mut self, outcome: Outcome) -> io::Result<()> {
+    pub(super) async fn done(&mut self, outcome: BulkOutcome) -> io::Result<()> {
         self.done += 1;
         self.all_well &= outcome.is_ok();
         if self.json {
@@ -96,7 +96,7 @@ impl<'s, 'w> Screen<'s, 'w> {
         if !self.json {
             self.outcomes
                 .sort_by(|one, other| one.device.cmp(&other.device));
-            let rows = self.outcomes.iter().map(Outcome::cells);
+            let rows = self.outcomes.iter().map(BulkOutcome::cells);
             let table = columns(["DEVICE", "EXIT", "TIME", "NOTE"], rows);
             self.out.write_all(table.as_bytes()).await?;
             self.out.flush().await?;

@@ -25,14 +25,14 @@ use crate::session::registry::life::Activity;
 pub(crate) use crate::output::{DONE, FAILED, Out, USAGE};
 pub(crate) use answer::failure::Failure;
 pub(crate) use call::caller::Caller;
-pub(crate) use call::context::{Context, Facts};
+pub(crate) use call::context::{Context, RelayFacts};
 pub(crate) use call::permit::permit;
 pub(crate) use call::{Bulk, Done};
 pub(crate) use grammar::parse_console;
 pub(crate) use recordings::{own_state, recording_states};
 pub(crate) use usage::usage;
 
-use call::{Call, Command, Need};
+use call::{Call, Command, Right};
 
 /// Makes the command tree of a list of commands: an enum of their arguments, with the methods of [`Command`].
 macro_rules! command_tree {
@@ -45,7 +45,7 @@ macro_rules! command_tree {
 
         impl AnyCommand {
             /// Returns what the caller must hold to run it.
-            pub(crate) fn need(&self) -> Need {
+            pub(crate) fn need(&self) -> Right {
                 match self { $(Self::$name(args) => args.need(),)+ }
             }
 
@@ -131,7 +131,7 @@ command_tree! {
 impl AnyCommand {
     /// Returns the condition that must hold for as long as it runs: the user may run it.
     #[must_use]
-    pub(crate) fn condition(&self) -> console::Need {
+    pub(crate) fn condition(&self) -> console::ConsoleCondition {
         let command = self.clone();
         Box::new(move |subject: &Subject| permit(&Caller::User(subject.clone()), &command).is_ok())
     }

@@ -15,7 +15,7 @@ use crate::clock::{Coarse, Timestamp};
 use crate::commands::Done;
 use crate::commands::access::lock::message;
 use crate::commands::answer::table::{or_dash, table};
-use crate::commands::call::{Call, Command, Need};
+use crate::commands::call::{Call, Command, Right};
 use crate::store::{ConsoleRow, Kill, RelayId, SessionRow, Traffic, UserId};
 
 /// The number of digits of an id that the table shows: of a million sessions, hardly two share them.
@@ -70,9 +70,9 @@ struct Row {
 }
 
 impl Command for Args {
-    fn need(&self) -> Need {
+    fn need(&self) -> Right {
         // Everybody sees and ends their own sessions: a user at a limit must be able to.
-        Need::AnyRole
+        Right::AnyRole
     }
 
     fn event(&self) -> Option<Event> {

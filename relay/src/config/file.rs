@@ -9,12 +9,12 @@ use holdfast_protocol::identity::release::ReleaseKey;
 use serde::Deserialize;
 
 use super::{ConfigError, DEFAULT_AUDIT_KEEP, PublicHost, SSH_EXPECTED, TUNNEL_EXPECTED, one_line};
-use crate::audit::{Output, Settings as AuditSettings, WhenUnwritable};
+use crate::audit::{AuditSettings, SinkOutput, WhenUnwritable};
 use crate::limits::{EXPECT_WITHIN, MAX_PENALTY_EXEMPT};
 use crate::model::form::{size, text};
 use crate::model::invalid::Invalid;
 use crate::model::lock::network;
-use crate::recording::Settings as RecordingSettings;
+use crate::recording::RecordingSettings;
 use crate::recording::objects::backend::{Bucket, StorageBackend};
 use crate::recording::objects::budget::Bounds;
 use crate::tunnel::clones::OnClone;
@@ -59,9 +59,9 @@ pub(super) struct RecordingsFile {
     endpoint: Option<String>,
     region: Option<String>,
     credentials: Option<PathBuf>,
-    device_max: Option<Size>,
-    max: Option<Size>,
-    min_free: Option<Size>,
+    device_max: Option<ByteSize>,
+    max: Option<ByteSize>,
+    min_free: Option<ByteSize>,
 }
 
 /// The kind of storage for recordings.
@@ -103,8 +103,8 @@ impl RecordingsFile {
         let defaults = Bounds::default();
         let min_free = match self.min_free {
             None => defaults.min_free,
-            Some(Size(Some(size))) => size,
-            Some(Size(None)) => {
+            Some(ByteSize(Some(size))) => size,
+            Some(ByteSize(None)) => {
                 return Err("[recordings]: `min_free` is a size: \"0 B\" leaves nothing free");
             }
         };
@@ -135,8 +135,8 @@ pub(super) struct AuditFile {
 impl AuditFile {
     pub(super) fn settings(self) -> AuditSettings {
         let output = self.file.map(|file| match file.as_str() {
-            "stdout" => Output::Stdout,
-            _ => Output::File(file.into()),
+            "stdout" => SinkOutput::Stdout,
+            _ => SinkOutput::File(file.into()),
         });
         AuditSettings {
             output,
@@ -173,9 +173,9 @@ impl<'de> Deserialize<'de> for Keep {
 
 /// A size such as `"64 GiB"`, or `"unlimited"`.
 #[derive(Debug)]
-struct Size(Option<u64>);
+struct ByteSize(Option<u64>);
 
-impl<'de> Deserialize<'de> for Size {
+impl<'de> Deserialize<'de> for ByteSize {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = text(from, "a size, as in \"64 GiB\", or \"unlimited\"")?;
         if text == "unlimited" {

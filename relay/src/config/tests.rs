@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 use super::*;
-use crate::audit::{Output, WhenUnwritable};
+use crate::audit::{SinkOutput, WhenUnwritable};
 use crate::limits::MAX_PENALTY_EXEMPT;
 use crate::recording::objects::backend::StorageBackend;
 use crate::recording::objects::budget::Bounds;
@@ -88,12 +88,12 @@ fn the_audit_log_has_a_section_of_its_own() {
     let config = load(text).unwrap();
     assert_eq!(
         config.audit.output,
-        Some(Output::File("/var/log/holdfast.jsonl".into()))
+        Some(SinkOutput::File("/var/log/holdfast.jsonl".into()))
     );
     assert_eq!(config.audit.when_unwritable, WhenUnwritable::Continue);
     assert_eq!(config.audit.keep, Some(Duration::from_secs(30 * 86_400)));
     let config = load("[audit]\nfile = \"stdout\"\nkeep = \"forever\"\n").unwrap();
-    assert_eq!(config.audit.output, Some(Output::Stdout));
+    assert_eq!(config.audit.output, Some(SinkOutput::Stdout));
     assert_eq!(config.audit.keep, None);
     let error = load("[audit]\nkeep = 400\n").unwrap_err();
     assert!(error.contains("expected a span, as in \"400d\""), "{error}");

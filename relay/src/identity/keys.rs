@@ -7,7 +7,7 @@ use russh::keys::ssh_encoding::Encode as _;
 use russh::keys::ssh_key::public::KeyData;
 use russh::keys::{Certificate, HashAlg};
 
-use crate::access::certificate::{Claims, Kind};
+use crate::access::certificate::{CertificateKind, Claims};
 use crate::store::Prints;
 
 /// Returns the claims of a certificate. Its signature is the SSH library's to verify.
@@ -17,9 +17,9 @@ pub(crate) fn claims(certificate: &Certificate) -> Claims {
     let rsa = [rsa_bits(certificate.public_key()), rsa_bits(authority)];
     Claims {
         kind: if certificate.cert_type().is_user() {
-            Kind::User
+            CertificateKind::User
         } else {
-            Kind::Host
+            CertificateKind::Host
         },
         authority: prints(authority),
         signature: certificate.signature().algorithm().as_str().to_owned(),

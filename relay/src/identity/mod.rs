@@ -13,11 +13,13 @@ use russh::keys::{Certificate, PublicKey};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use crate::access::certificate::{self as rules, Admission, CertGrant, Claims, Facts, Revoked};
+use crate::access::certificate::{
+    self as rules, Admission, CertGrant, CertificateFacts, CertificateRevocations, Claims,
+};
 use crate::clock::Timestamp;
 use crate::identity::keys as certificate;
 use crate::limits::{MAX_CERTIFICATE_PRINCIPALS, STORE_TIMEOUT};
-use crate::log_limit::{self, Line};
+use crate::log_limit::{self, LimitedLine};
 use crate::model::snapshot::PolicySnapshot;
 use crate::model::source::Source;
 use crate::store::{Prints, Store, StoreError, User};
@@ -151,7 +153,8 @@ pub(crate) async fn by_certificate(
         }
         Err(denied) => {
             let id: String = claims.key_id.chars().take(SHOWN_KEY_ID).collect();
-            if let Some(left_out) = log_limit::admits(Line::Certificate, Source::of(client)) {
+            if let Some(left_out) = log_limit::admits(LimitedLine::Certificate, Source::of(client))
+            {
                 info!(%client, %id, serial = claims.serial, authority = %claims.authority.sha256,
                     left_out, "certificate refused: {denied}");
             }
@@ -191,13 +194,13 @@ fn by_key(policy: &PolicySnapshot, prints: Prints) -> Option<Principal> {
 /// The facts of the policy about a certificate.
 struct Found {
     trusted: bool,
-    revoked: Option<Revoked>,
+    revoked: Option<CertificateRevocations>,
     users: Vec<(String, User)>,
 }
 
 impl Found {
-    fn facts<'a>(&'a self, claims: &'a Claims, client: IpAddr) -> Facts<'a> {
-        Facts {
+    fn facts<'a>(&'a self, claims: &'a Claims, client: IpAddr) -> CertificateFacts<'a> {
+        CertificateFacts {
             claims,
             trusted: self.trusted,
             revoked: self.revoked,
@@ -226,16 +229,20 @@ fn look_up(policy: &PolicySnapshot, claims: &Claims, key: &Prints) -> Found {
     found
 }
 
-fn revoked(policy: &PolicySnapshot, claims: &Claims, key: &Prints) -> Option<Revoked> {
+fn revoked(
+    policy: &PolicySnapshot,
+    claims: &Claims,
+    key: &Prints,
+) -> Option<CertificateRevocations> {
     if policy.is_key_revoked(&claims.authority) {
-        return Some(Revoked::Authority);
+        return Some(CertificateRevocations::Authority);
     }
     if policy.is_key_revoked(key) {
-        return Some(Revoked::Key);
+        return Some(CertificateRevocations::Key);
     }
     policy
         .is_certificate_revoked(&claims.authority.sha256, claims.serial, &claims.key_id)
-        .then_some(Revoked::Certificate)
+        .then_some(CertificateRevocations::Certificate)
 }
 
 /// Waits for an answer of the store, within reason; without one there is none.

@@ -22,7 +22,7 @@ pub(crate) struct PolicySnapshot {
     /// The version of access that this is.
     pub version: i64,
     /// Shared with the snapshot before if no user, role or authority changed.
-    pub people: Arc<People>,
+    pub people: Arc<PolicyPeople>,
     /// Shared with the snapshot before if no revocation changed.
     pub revocations: Arc<Revocations>,
     /// All locks, oldest first; those that have expired may be among them.
@@ -31,7 +31,7 @@ pub(crate) struct PolicySnapshot {
 
 /// Users with what proves them, their roles, and the authorities that are trusted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct People {
+pub(crate) struct PolicyPeople {
     /// The number that grows with each change of these.
     pub version: i64,
     /// Each user, with the names of the roles in order.

@@ -4,7 +4,7 @@
 use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::recording::record::{Event, Record, RecordedBytes, Stream};
 
-use super::export::Text;
+use super::export::ExportText;
 use super::verify::{VerdictText, name};
 use crate::limits::MAX_TEXT_LINE;
 use crate::store::RecordingFacts;
@@ -165,7 +165,7 @@ impl StreamMarks {
 
 /// Makes lines of bytes that have a mark: each begins with it, and none drives a terminal.
 #[derive(Debug, Default)]
-pub(crate) struct MarkedLines([(Text, String); 3]);
+pub(crate) struct MarkedLines([(ExportText, String); 3]);
 
 impl MarkedLines {
     /// Returns the lines that are whole with these bytes.

@@ -39,16 +39,16 @@ use crate::store::{
 pub(crate) use keeper::run as keep;
 
 use archive::Archive;
-use ingest::Slot;
+use ingest::UploadSlot;
 use objects::Objects;
 use objects::backend::{StorageBackend, StorageError};
-use objects::budget::{Bounds, Budget};
+use objects::budget::{Bounds, StorageBudget};
 use verify::checks::Checks;
 use watched::StreamDigests;
 
 /// The time that recordings are waited for and kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Settings {
+pub(crate) struct RecordingSettings {
     /// The time after which what a device has not delivered is lost.
     pub expect_within: Duration,
     /// The time that they are kept; `None`: for ever.
@@ -61,26 +61,26 @@ pub(crate) struct Settings {
 
 /// The recordings of this relay. Cloning it is cheap.
 #[derive(Clone)]
-pub(crate) struct Recordings(Arc<Inner>);
+pub(crate) struct Recordings(Arc<RecordingsInner>);
 
-struct Inner {
+struct RecordingsInner {
     relay: RelayId,
     store: Store,
     audit: Audit,
     objects: Objects,
     secrets: Vec<RecordingSecret>,
     cluster: SigningKey,
-    settings: Settings,
+    settings: RecordingSettings,
     /// Sessions that run here, and what has passed on them.
     live: Mutex<HashMap<SessionId, StreamDigests>>,
     /// Recordings that something is done for now.
-    slots: Mutex<HashMap<SessionId, Arc<Slot>>>,
+    slots: Mutex<HashMap<SessionId, Arc<UploadSlot>>>,
     /// The number of upload streams there were.
     streams: AtomicU64,
     /// Those whose verdict is being made.
     judged: Mutex<HashSet<SessionId>>,
     checks: Checks,
-    budget: Mutex<Budget>,
+    budget: Mutex<StorageBudget>,
 }
 
 /// The reason why something could not be done for a recording. The device keeps what is not stored, and comes again.
@@ -116,7 +116,7 @@ impl Recordings {
         state: &State,
         store: Store,
         audit: Audit,
-        settings: Settings,
+        settings: RecordingSettings,
     ) -> Result<Self, RecordingError> {
         let now = Timestamp::now();
         let expected = now.after(settings.expect_within);
@@ -126,9 +126,9 @@ impl Recordings {
         let objects = Objects::new(state.recordings(), &settings.place)?;
         settings.place.remember(&store).await?;
         settings.bounds.remember(&store).await?;
-        let budget = Budget::new(settings.bounds, store.recorded_bytes().await?);
+        let budget = StorageBudget::new(settings.bounds, store.recorded_bytes().await?);
         let cluster = SigningKey::from_pkcs8(state.cluster.pkcs8());
-        Ok(Self(Arc::new(Inner {
+        Ok(Self(Arc::new(RecordingsInner {
             relay,
             store,
             audit,

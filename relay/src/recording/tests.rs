@@ -229,7 +229,7 @@ async fn start(
     bounds: Bounds,
 ) -> Recordings {
     let audit = Audit::open(store.clone(), None, WhenUnwritable::Refuse);
-    let settings = Settings {
+    let settings = RecordingSettings {
         expect_within,
         keep,
         place: StorageBackend::Folder,

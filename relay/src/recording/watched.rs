@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use holdfast_protocol::ids::SessionId;
 use holdfast_protocol::recording::chain::{
-    ChainKey, ContentPoints, ControlDigest, ControlMessage, StreamDigester,
+    ChainKey, ContentPoints, ControlDigest, SentControl, StreamDigester,
 };
 use holdfast_protocol::recording::record::Stream;
 
@@ -67,7 +67,7 @@ impl StreamDigests {
     }
 
     /// Notes a size or a signal that is passed on, behind the input before it.
-    pub(crate) fn pass_control(&self, control: ControlMessage) {
+    pub(crate) fn pass_control(&self, control: SentControl) {
         let mut digests = self.lock();
         let frame = control.frame(self.place(&digests));
         digests.control.update(&frame, 0);

@@ -17,7 +17,7 @@ use super::forward::arrivals::Arrivals;
 use super::forward::log::Forwards;
 use super::process::timeouts::rest;
 use super::registry::{Cause, Ending, change};
-use super::target::Target;
+use super::target::SshTarget;
 use crate::access::idle::{IdleTimer, Step};
 use crate::access::policy;
 use crate::identity::Principal;
@@ -42,7 +42,7 @@ pub(crate) struct Client {
     pub(crate) address: SocketAddr,
     /// The relay's address that they connected to.
     pub(crate) server: SocketAddr,
-    principal: OnceLock<(Principal, Target)>,
+    principal: OnceLock<(Principal, SshTarget)>,
     handle: Arc<dyn CloseHandle>,
     /// Its slot of the user's quota; what runs inside a jump has none of its own.
     lease: Mutex<Option<Lease>>,
@@ -111,12 +111,12 @@ impl Client {
 
     /// Returns who proved to be at the other end, and what they asked for by the user name of that proof.
     #[must_use]
-    pub(crate) fn principal(&self) -> Option<&(Principal, Target)> {
+    pub(crate) fn principal(&self) -> Option<&(Principal, SshTarget)> {
         self.principal.get()
     }
 
     /// Notes the proof. The first one counts: a client authenticates once.
-    pub(crate) fn set_principal(&self, principal: Principal, target: Target) {
+    pub(crate) fn set_principal(&self, principal: Principal, target: SshTarget) {
         let _ = self.principal.set((principal, target));
     }
 

@@ -16,24 +16,24 @@ use crate::limits::FLEET_PIECES;
 pub(crate) struct Gone;
 
 /// Resolves when the output was taken.
-pub(crate) type Taken<'a> = BoxFuture<'a, Result<(), Gone>>;
+pub(crate) type TakenOutput<'a> = BoxFuture<'a, Result<(), Gone>>;
 
 /// Takes the output of one session, at the pace of its reader: each method waits until there is room.
 pub(crate) trait Output: fmt::Debug + Send + Sync {
     /// Takes standard output.
-    fn stdout(&self, data: Bytes) -> Taken<'_>;
+    fn stdout(&self, data: Bytes) -> TakenOutput<'_>;
 
     /// Takes standard error output.
-    fn stderr(&self, data: Bytes) -> Taken<'_>;
+    fn stderr(&self, data: Bytes) -> TakenOutput<'_>;
 
     /// Takes a sentence of the relay's own, which belongs to neither, as a line that ends with `newline`.
-    fn notice(&self, sentence: &str, newline: &str) -> Taken<'_>;
+    fn notice(&self, sentence: &str, newline: &str) -> TakenOutput<'_>;
 
     /// Takes how the process ended; `None` for a session without a process, or one that was cut off.
-    fn exit(&self, exit: Option<Exit>) -> Taken<'_>;
+    fn exit(&self, exit: Option<Exit>) -> TakenOutput<'_>;
 
     /// Takes the end of the output.
-    fn eof(&self) -> Taken<'_>;
+    fn eof(&self) -> TakenOutput<'_>;
 
     /// Closes the output: nothing more comes.
     fn close(&self) -> BoxFuture<'_, ()>;
@@ -105,37 +105,37 @@ impl Gathered {
 }
 
 impl Gatherer {
-    fn take(&self, piece: Piece) -> Taken<'_> {
+    fn take(&self, piece: Piece) -> TakenOutput<'_> {
         Box::pin(async { self.pieces.send(piece).await.map_err(|_| Gone) })
     }
 
     /// Notes something of the end, which has a place of its own beside the pieces and never waits.
-    fn note(&self, note: impl FnOnce(&mut Last)) -> Taken<'_> {
+    fn note(&self, note: impl FnOnce(&mut Last)) -> TakenOutput<'_> {
         note(&mut self.last.lock().unwrap_or_else(PoisonError::into_inner));
         Box::pin(async { Ok(()) })
     }
 }
 
 impl Output for Gatherer {
-    fn stdout(&self, data: Bytes) -> Taken<'_> {
+    fn stdout(&self, data: Bytes) -> TakenOutput<'_> {
         self.take(Piece::Stdout(data))
     }
 
-    fn stderr(&self, data: Bytes) -> Taken<'_> {
+    fn stderr(&self, data: Bytes) -> TakenOutput<'_> {
         self.take(Piece::Stderr(data))
     }
 
-    fn notice(&self, sentence: &str, _newline: &str) -> Taken<'_> {
+    fn notice(&self, sentence: &str, _newline: &str) -> TakenOutput<'_> {
         let sentence = sentence.to_owned();
         self.note(|last| last.notice = Some(sentence))
     }
 
-    fn exit(&self, exit: Option<Exit>) -> Taken<'_> {
+    fn exit(&self, exit: Option<Exit>) -> TakenOutput<'_> {
         self.note(|last| last.exit = exit)
     }
 
     /// Does nothing: the output ends when the session lets go of it.
-    fn eof(&self) -> Taken<'_> {
+    fn eof(&self) -> TakenOutput<'_> {
         Box::pin(async { Ok(()) })
     }
 

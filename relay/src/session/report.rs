@@ -6,7 +6,7 @@ use tracing::info;
 use super::forward::{Destination, Direction, Endpoint, ForwardEnd};
 use super::sftp::Booked;
 use crate::audit::{Audit, CLOCK_SKEW, Event, EventKind};
-use crate::log_limit::{self, Line};
+use crate::log_limit::{self, LimitedLine};
 use crate::model::request::ProcessRequest;
 use crate::model::role::RecordingMode;
 use crate::session::client::Client;
@@ -15,7 +15,7 @@ use crate::session::process::ending::{End, Process};
 use crate::session::refusal::Refusal;
 use crate::session::registry::console::ConsoleStream;
 use crate::session::registry::{Ending, LiveSession};
-use crate::session::target::Target;
+use crate::session::target::SshTarget;
 
 /// Tells of sessions. Cloning it is cheap.
 #[derive(Clone, Debug)]
@@ -152,7 +152,7 @@ impl Report {
     pub(crate) async fn session_rejected(
         &self,
         client: &Client,
-        target: &Target,
+        target: &SshTarget,
         reason: &Refusal,
     ) {
         info!(client = %client.address, ?target, %reason, "session rejected");
@@ -207,7 +207,7 @@ impl Report {
         // What a device announces and nothing comes of, it can announce at will.
         let is_announced = matches!(to.direction, Direction::In { .. }) && !opened;
         let admitted = match is_announced {
-            true => log_limit::admits(Line::Arrival, session.device.id),
+            true => log_limit::admits(LimitedLine::Arrival, session.device.id),
             false => Some(0),
         };
         if let Some(left_out) = admitted {
@@ -318,15 +318,15 @@ fn at_terminal(event: Event, session: &LiveSession) -> Event {
 }
 
 /// Returns the event with whose connection it is about, and what was asked for on it.
-fn on(client: &Client, target: &Target, event: Event) -> Event {
+fn on(client: &Client, target: &SshTarget, event: Event) -> Event {
     let event = event.client(client.address);
     let event = match client.principal() {
         Some((principal, _)) => event.user(principal),
         None => event,
     };
     match target {
-        Target::Device(login, device) => event.login(login).with("target", device.as_str()),
-        Target::Relay | Target::Unusable(_) => event,
+        SshTarget::Device(login, device) => event.login(login).with("target", device.as_str()),
+        SshTarget::Relay | SshTarget::Unusable(_) => event,
     }
 }
 

@@ -66,7 +66,7 @@ pub(crate) async fn open<'s>(
 
 /// The reason why a pump stopped by itself.
 #[derive(Debug)]
-pub(crate) enum Broken {
+pub(crate) enum BrokenStream {
     /// The operator's client takes nothing more.
     ClientGone,
     /// The tunnel is gone.
@@ -77,7 +77,7 @@ pub(crate) enum Broken {
     Protocol(String),
 }
 
-impl From<Gone> for Broken {
+impl From<Gone> for BrokenStream {
     fn from(_: Gone) -> Self {
         Self::ClientGone
     }
@@ -140,7 +140,7 @@ impl<'a> Gather<'a> {
 /// Handles what a device sends.
 pub(crate) trait Downward: Send + Sync {
     /// The way the splice ends.
-    type End: From<Broken> + Send;
+    type End: From<BrokenStream> + Send;
 
     /// The part that was missing, if the stream ends before [`Self::message`] said that it is over.
     const MISSING: &'static str;
@@ -190,23 +190,23 @@ async fn pump_down<D: Downward>(
         let read = tokio::select! {
             read = receive.read_chunks(&mut chunks) => read,
             own = to.own() => {
-                gather.add(DataStream::Stdout, &own).await.map_err(Broken::from)?;
-                gather.flush().await.map_err(Broken::from)?;
+                gather.add(DataStream::Stdout, &own).await.map_err(BrokenStream::from)?;
+                gather.flush().await.map_err(BrokenStream::from)?;
                 continue;
             }
         };
         let count = match read {
             Ok(Some(count)) => count,
-            Ok(None) => return Err(Broken::Protocol(D::MISSING.to_owned()).into()),
-            Err(ReadError::ConnectionLost(error)) => return Err(Broken::Tunnel(error).into()),
-            Err(error) => return Err(Broken::Stream(error.to_string()).into()),
+            Ok(None) => return Err(BrokenStream::Protocol(D::MISSING.to_owned()).into()),
+            Err(ReadError::ConnectionLost(error)) => return Err(BrokenStream::Tunnel(error).into()),
+            Err(error) => return Err(BrokenStream::Stream(error.to_string()).into()),
         };
         for chunk in chunks.iter_mut().take(count) {
             let chunk = std::mem::take(chunk);
             let mut input = &chunk[..];
             loop {
                 let piece = reader.read(&mut input);
-                match piece.map_err(|error| Broken::Protocol(error.to_string()))? {
+                match piece.map_err(|error| BrokenStream::Protocol(error.to_string()))? {
                     None => break,
                     Some(FramePiece::Data(stream, data)) => {
                         to.data(gather, stream, data, reader.remaining()).await?;
@@ -216,14 +216,14 @@ async fn pump_down<D: Downward>(
             }
         }
         // What has come is shown at once: gathering never waits for more.
-        gather.flush().await.map_err(Broken::from)?;
+        gather.flush().await.map_err(BrokenStream::from)?;
     }
 }
 
 /// Handles what a client sends.
 pub(crate) trait Upward: Send + Sync {
     /// The way the splice ends.
-    type End: From<Broken> + Send;
+    type End: From<BrokenStream> + Send;
 
     /// Returns what the relay asks the device for by itself, when there is something. It goes before what the client
     /// sends.
@@ -249,7 +249,7 @@ pub(crate) trait Upward: Send + Sync {
 
     /// Returns how it ends when the client sends nothing more, as soon as it does.
     fn gone(&mut self) -> impl Future<Output = Self::End> + Send {
-        std::future::ready(Broken::ClientGone.into())
+        std::future::ready(BrokenStream::ClientGone.into())
     }
 }
 
@@ -273,8 +273,8 @@ pub(crate) async fn up<U: Upward>(
             // The device takes no more: the process or connection is gone, and the other direction will say how. What
             // the operator still types goes nowhere, as with sshd.
             Ok(()) | Err(WriteError::Stopped(_)) => {}
-            Err(WriteError::ConnectionLost(error)) => return Broken::Tunnel(error).into(),
-            Err(error) => return Broken::Stream(error.to_string()).into(),
+            Err(WriteError::ConnectionLost(error)) => return BrokenStream::Tunnel(error).into(),
+            Err(error) => return BrokenStream::Stream(error.to_string()).into(),
         }
     }
 }

@@ -14,7 +14,7 @@ pub(crate) const SSH_PORT: u32 = 22;
 
 /// The target that the user name of an SSH connection asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Target {
+pub(crate) enum SshTarget {
     /// `LOGIN+DEVICE`: a session on a device, the direct way.
     Device(Login, DeviceName),
     /// A name that means something and cannot be had; this says why when something is opened.
@@ -54,7 +54,7 @@ pub(crate) enum TargetError {
     },
 }
 
-impl FromStr for Target {
+impl FromStr for SshTarget {
     type Err = TargetError;
 
     fn from_str(text: &str) -> Result<Self, TargetError> {
@@ -107,8 +107,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn device(login: &str, name: &str) -> Target {
-        Target::Device(Login::new(login).unwrap(), DeviceName::new(name).unwrap())
+    fn device(login: &str, name: &str) -> SshTarget {
+        SshTarget::Device(Login::new(login).unwrap(), DeviceName::new(name).unwrap())
     }
 
     #[test]
@@ -126,13 +126,13 @@ mod tests {
             "root kitchen-cam".parse(),
             Ok(device("root", "kitchen-cam"))
         );
-        assert_eq!("alice".parse(), Ok(Target::Relay));
-        assert_eq!("".parse(), Ok(Target::Relay));
+        assert_eq!("alice".parse(), Ok(SshTarget::Relay));
+        assert_eq!("".parse(), Ok(SshTarget::Relay));
     }
 
     #[test]
     fn what_cannot_be_a_name_is_refused_in_words() {
-        let said = |text: &str| text.parse::<Target>().unwrap_err().to_string();
+        let said = |text: &str| text.parse::<SshTarget>().unwrap_err().to_string();
         assert!(
             said("ro ot+cam")
                 .starts_with("\"ro ot+cam\" is not of the form LOGIN+DEVICE: a login may hold")
@@ -171,7 +171,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_panics_the_parser(text: String, port: u32) {
-            let _ = text.parse::<Target>();
+            let _ = text.parse::<SshTarget>();
             let _ = forward(&text, port);
         }
     }

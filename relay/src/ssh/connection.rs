@@ -17,12 +17,12 @@ use super::handler::{Handler, HandlerError};
 use super::stream::Guard;
 use crate::identity::Principal;
 use crate::limits::{DISCONNECT_GRACE, MAX_DESCRIPTION};
-use crate::log_limit::{self, Line};
+use crate::log_limit::{self, LimitedLine};
 use crate::model::source::Source;
 use crate::session::client::{Client, ClientId, CloseHandle};
-use crate::session::input::Budget;
+use crate::session::input::InputBudget;
 use crate::session::registry::Ending;
-use crate::session::target::Target;
+use crate::session::target::SshTarget;
 
 /// An SSH connection. It is shared by its handler and the channels on it.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ pub(crate) struct Connection {
     pub(crate) tally: Tally,
     /// The budget of the channels inside its jumps together. Its own have another budget: what waits in a jump's
     /// channel becomes what waits inside, and must not wait for itself.
-    pub(crate) inner_budget: Budget,
+    pub(crate) inner_budget: InputBudget,
     is_inner: bool,
 }
 
@@ -81,7 +81,7 @@ impl Connection {
             client: Client::new(id, address, server, closer.clone()),
             closer,
             tally: Tally::default(),
-            inner_budget: Budget::default(),
+            inner_budget: InputBudget::default(),
             is_inner: false,
         })
     }
@@ -107,12 +107,12 @@ impl Connection {
 
     /// Returns who proved to be at the other end, and what they asked for by the user name of that proof.
     #[must_use]
-    pub(crate) fn principal(&self) -> Option<&(Principal, Target)> {
+    pub(crate) fn principal(&self) -> Option<&(Principal, SshTarget)> {
         self.client.principal()
     }
 
     /// Notes the proof. The first one counts: SSH authenticates a connection once.
-    pub(crate) fn set_principal(&self, principal: Principal, target: Target) {
+    pub(crate) fn set_principal(&self, principal: Principal, target: SshTarget) {
         self.client.set_principal(principal, target);
         self.closer.guard.set_authenticated();
     }
@@ -122,7 +122,7 @@ impl Connection {
     pub(crate) fn channels(&self) -> Channels {
         let budget = match self.is_inner {
             true => self.inner_budget.clone(),
-            false => Budget::default(),
+            false => InputBudget::default(),
         };
         Channels::new(self.tally.share(self.is_inner), budget)
     }
@@ -142,7 +142,7 @@ pub(crate) async fn supervise(
         ended = &mut session => Some(ended),
         () = late(connection, login_deadline) => {
             let client = connection.client.address;
-            if let Some(left_out) = log_limit::admits(Line::NoLogin, Source::of(client.ip())) {
+            if let Some(left_out) = log_limit::admits(LimitedLine::NoLogin, Source::of(client.ip())) {
                 info!(%client, left_out, "no login within {} s", login_grace.as_secs());
             }
             connection.guard().cut();

@@ -47,12 +47,12 @@ impl HostKeys {
 
 /// The keys that one connection was sent, and the number of times that its client asked for proofs.
 #[derive(Debug, Default)]
-pub(super) struct Listed {
+pub(super) struct ListedKeys {
     keys: Arc<[PrivateKey]>,
     proofs: usize,
 }
 
-impl Listed {
+impl ListedKeys {
     /// Returns the data of [`LIST`], and keeps the keys in it: these can be proved from now on.
     pub(super) fn list(&mut self, keys: &HostKeys) -> Result<Vec<u8>, Error> {
         self.keys = keys.get();
@@ -138,9 +138,9 @@ mod tests {
         PrivateKey::from(Ed25519Keypair::from_seed(&[seed; 32]))
     }
 
-    fn listed(keys: &[PrivateKey]) -> Listed {
+    fn listed(keys: &[PrivateKey]) -> ListedKeys {
         let keys = HostKeys(RwLock::new(keys.into()));
-        let mut listed = Listed::default();
+        let mut listed = ListedKeys::default();
         let list = listed.list(&keys).unwrap();
         assert_eq!(list, request(&keys.get()));
         listed
@@ -203,7 +203,7 @@ mod tests {
             let refused = refused.unwrap_err();
             assert!(refused.to_string().contains(expected), "{refused}");
         }
-        let refused = Listed::default().prove(SESSION, &short).unwrap_err();
+        let refused = ListedKeys::default().prove(SESSION, &short).unwrap_err();
         assert!(
             refused.to_string().contains("at most the 0 host keys"),
             "{refused}"

@@ -18,7 +18,7 @@ use super::algorithms;
 use super::connection::{Connection, supervise};
 use super::handler::Handler;
 use super::stream::{Guard, GuardedStream};
-use super::throttle::{Refused, Throttle};
+use super::throttle::{Throttle, ThrottleRefusal};
 use crate::limits::{MAX_LINGERING_REFUSALS, PENALTY_FAILED, REFUSAL_LINGER};
 use crate::model::source::Source;
 use crate::session::client::ClientId;
@@ -49,10 +49,10 @@ impl Connections {
 
     /// Takes a connection into the books, for which the oldest of the same source that has not logged in may have to
     /// go.
-    fn admit(&self, source: Source) -> Result<(), Refused> {
+    fn admit(&self, source: Source) -> Result<(), ThrottleRefusal> {
         let now = self.now();
         let admitted = self.throttle().admit(source, now);
-        if admitted != Err(Refused::TooManyUnauthenticated) {
+        if admitted != Err(ThrottleRefusal::TooManyUnauthenticated) {
             return admitted;
         }
         let open = self.lock();

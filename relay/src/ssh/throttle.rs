@@ -17,7 +17,7 @@ use crate::model::source::Source;
 
 /// The reason why a connection is not taken. The text goes out before the SSH banner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub(crate) enum Refused {
+pub(crate) enum ThrottleRefusal {
     /// Too many connections in all.
     #[error("Holdfast relay: too many connections, try again later")]
     Full,
@@ -62,22 +62,22 @@ impl Throttle {
     /// Takes a connection into the books.
     ///
     /// # Errors
-    /// [`Refused`]; then nothing was taken.
-    pub(crate) fn admit(&mut self, source: Source, now: Duration) -> Result<(), Refused> {
+    /// [`ThrottleRefusal`]; then nothing was taken.
+    pub(crate) fn admit(&mut self, source: Source, now: Duration) -> Result<(), ThrottleRefusal> {
         if let Some(penalty) = self.penalties.get(&source) {
             if penalty.until <= now {
                 self.penalties.remove(&source);
             } else if penalty.enforced && !self.is_trusted(source, now) {
                 let left = (penalty.until - now).as_secs() + 1;
-                return Err(Refused::Penalised(left));
+                return Err(ThrottleRefusal::Penalised(left));
             }
         }
         if self.connections >= MAX_CONNECTIONS {
-            return Err(Refused::Full);
+            return Err(ThrottleRefusal::Full);
         }
         let own = self.sources.get(&source).copied().unwrap_or(0);
         if own >= MAX_UNAUTHENTICATED_PER_SOURCE || self.unauthenticated >= MAX_UNAUTHENTICATED {
-            return Err(Refused::TooManyUnauthenticated);
+            return Err(ThrottleRefusal::TooManyUnauthenticated);
         }
         self.connections += 1;
         self.unauthenticated += 1;
@@ -201,7 +201,7 @@ mod tests {
             assert_eq!(throttle.admit(source(1), Duration::ZERO), Ok(()));
         }
         let full = throttle.admit(source(1), Duration::ZERO);
-        assert_eq!(full, Err(Refused::TooManyUnauthenticated));
+        assert_eq!(full, Err(ThrottleRefusal::TooManyUnauthenticated));
         assert_eq!(throttle.admit(source(2), Duration::ZERO), Ok(()));
         throttle.authenticated(source(1), Duration::ZERO);
         assert_eq!(throttle.admit(source(1), Duration::ZERO), Ok(()));
@@ -223,7 +223,7 @@ mod tests {
         }
         assert_eq!(
             throttle.admit(source(7), Duration::ZERO),
-            Err(Refused::Full)
+            Err(ThrottleRefusal::Full)
         );
         throttle.ended(source(1), true);
         assert_eq!(throttle.admit(source(7), Duration::ZERO), Ok(()));
@@ -269,7 +269,10 @@ mod tests {
         let later = TRUST_AFTER_LOGIN;
         penalise(&mut throttle, source(1), later);
         let refused = throttle.admit(source(1), later);
-        assert!(matches!(refused, Err(Refused::Penalised(_))), "{refused:?}");
+        assert!(
+            matches!(refused, Err(ThrottleRefusal::Penalised(_))),
+            "{refused:?}"
+        );
     }
 
     #[test]

@@ -10,11 +10,11 @@ use tracing::{info, warn};
 
 use super::Tunnels;
 use super::control::ControlError;
-use super::listen::{Caller, refuse};
+use super::listen::{DialingDevice, refuse};
 use crate::audit::{Event, EventKind};
 use crate::clock::Timestamp;
 use crate::limits::ENROL_TIMEOUT;
-use crate::log_limit::{self, Line};
+use crate::log_limit::{self, LimitedLine};
 use crate::model::source::Source;
 use crate::store::{Device, EnrolError, Enrolment};
 
@@ -22,7 +22,10 @@ use crate::store::{Device, EnrolError, Enrolment};
 ///
 /// # Errors
 /// [`ControlError`] if it does, or is lost.
-pub(crate) async fn join(tunnels: &Arc<Tunnels>, mut caller: Caller) -> Result<(), ControlError> {
+pub(crate) async fn join(
+    tunnels: &Arc<Tunnels>,
+    mut caller: DialingDevice,
+) -> Result<(), ControlError> {
     caller
         .send
         .send(&RelayMessage::Identity(tunnels.cluster.roster()))
@@ -62,7 +65,7 @@ pub(crate) async fn join(tunnels: &Arc<Tunnels>, mut caller: Caller) -> Result<(
                 warn!(%error, "the store cannot enrol a device");
             }
             let source = Source::of(address.ip());
-            if let Some(left_out) = log_limit::admits(Line::Enrolment, source) {
+            if let Some(left_out) = log_limit::admits(LimitedLine::Enrolment, source) {
                 info!(%address, %error, left_out, "a device was not enrolled");
             }
             let event = Event::new(EventKind::TokenUsed).client(address);
@@ -74,7 +77,11 @@ pub(crate) async fn join(tunnels: &Arc<Tunnels>, mut caller: Caller) -> Result<(
     Ok(())
 }
 
-async fn enter(tunnels: &Tunnels, caller: &Caller, enrol: Enrol) -> Result<Device, EnrolError> {
+async fn enter(
+    tunnels: &Tunnels,
+    caller: &DialingDevice,
+    enrol: Enrol,
+) -> Result<Device, EnrolError> {
     let enrolment = Enrolment {
         secret: &enrol.secret,
         key: caller.key,

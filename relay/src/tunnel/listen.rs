@@ -30,12 +30,12 @@ use crate::limits::{
     CONNECTION_WINDOW, HELLO_TIMEOUT, MAX_DEVICE_STREAMS, MAX_HANDSHAKES, RESET_INTERVAL,
     RETRY_ABOVE_HANDSHAKES, SEND_WINDOW, STREAM_WINDOW, TUNNEL_RECEIVE_QUEUE,
 };
-use crate::log_limit::{self, Line};
+use crate::log_limit::{self, LimitedLine};
 use crate::model::source::Source;
 use crate::state::State;
 
 /// A connection whose key is proved and whose control stream is open.
-pub(crate) struct Caller {
+pub(crate) struct DialingDevice {
     /// The connection.
     pub connection: Connection,
     /// The key that it proved to have.
@@ -160,7 +160,7 @@ pub(crate) async fn run(tunnels: Arc<Tunnels>, endpoint: Endpoint, handshakes: H
 async fn greet(
     incoming: Incoming,
     handshake: OwnedSemaphorePermit,
-) -> Result<Caller, ControlError> {
+) -> Result<DialingDevice, ControlError> {
     let connection = incoming.await?;
     let protocol = |text| ControlError::Protocol(text);
     let key = tls::peer_key(&connection).ok_or(protocol("no Ed25519 key"))?;
@@ -175,7 +175,7 @@ async fn greet(
     if hello.agent_version.len() > MAX_VERSION_TEXT || hello.target.len() > MAX_VERSION_TEXT {
         return Err(protocol("a Hello with texts that are too long"));
     }
-    Ok(Caller {
+    Ok(DialingDevice {
         connection,
         key,
         send,
@@ -186,7 +186,7 @@ async fn greet(
     })
 }
 
-async fn serve(tunnels: Arc<Tunnels>, caller: Caller, joins: &Joins<Source>) {
+async fn serve(tunnels: Arc<Tunnels>, caller: DialingDevice, joins: &Joins<Source>) {
     let (connection, address) = (
         caller.connection.clone(),
         caller.connection.remote_address(),
@@ -206,7 +206,9 @@ async fn serve(tunnels: Arc<Tunnels>, caller: Caller, joins: &Joins<Source>) {
         Err(
             error @ (ControlError::Order(_) | ControlError::Protocol(_) | ControlError::Codec(_)),
         ) => {
-            if let Some(left_out) = log_limit::admits(Line::Protocol, Source::of(address.ip())) {
+            if let Some(left_out) =
+                log_limit::admits(LimitedLine::Protocol, Source::of(address.ip()))
+            {
                 info!(%address, %error, left_out, "a device broke the protocol");
             }
             CloseCode::Protocol
@@ -220,7 +222,7 @@ async fn serve(tunnels: Arc<Tunnels>, caller: Caller, joins: &Joins<Source>) {
 }
 
 /// Says why not, and waits a moment so that it arrives before the connection is closed.
-pub(crate) async fn refuse(caller: Caller, why: Refusal) {
+pub(crate) async fn refuse(caller: DialingDevice, why: Refusal) {
     let (why, address) = (
         RelayMessage::Refused(why),
         caller.connection.remote_address(),
@@ -228,7 +230,7 @@ pub(crate) async fn refuse(caller: Caller, why: Refusal) {
     if timeout(crate::limits::FAREWELL_TIMEOUT, caller.send.send_last(&why))
         .await
         .is_err()
-        && let Some(left_out) = log_limit::admits(Line::Refusal, Source::of(address.ip()))
+        && let Some(left_out) = log_limit::admits(LimitedLine::Refusal, Source::of(address.ip()))
     {
         warn!(%address, left_out, "a refused device did not hear why");
     }

@@ -14,19 +14,22 @@ use tracing::{info, warn};
 use super::Tunnels;
 use super::clones::Run;
 use super::control::{ControlError, ControlReceiver, ControlSender};
-use super::listen::{Caller, refuse};
+use super::listen::{DialingDevice, refuse};
 use super::registry::Tunnel;
 use crate::audit::{CLOCK_SKEW, DeviceFacts, Event, EventKind};
 use crate::clock::Timestamp;
 use crate::limits::{CONTROL_QUEUE, STORE_TIMEOUT};
-use crate::log_limit::{self, Line};
+use crate::log_limit::{self, LimitedLine};
 use crate::store::{Device, TunnelFacts};
 
 /// Serves a connection that wants to stand as a tunnel, to its end.
 ///
 /// # Errors
 /// [`ControlError`]: how the tunnel ended.
-pub(crate) async fn run(tunnels: &Arc<Tunnels>, mut caller: Caller) -> Result<(), ControlError> {
+pub(crate) async fn run(
+    tunnels: &Arc<Tunnels>,
+    mut caller: DialingDevice,
+) -> Result<(), ControlError> {
     let device = match known(tunnels, caller.key).await {
         Ok(device) => device,
         Err(why) => {
@@ -73,7 +76,7 @@ pub(crate) async fn run(tunnels: &Arc<Tunnels>, mut caller: Caller) -> Result<()
         );
     }
     let came = came.with(CLOCK_SKEW, tunnel.clock_skew);
-    if let Some(left_out) = log_limit::admits(Line::Tunnel, device.id) {
+    if let Some(left_out) = log_limit::admits(LimitedLine::Tunnel, device.id) {
         info!(device = %device.name, %address, generation = tunnel.generation.0, left_out, "tunnel up");
     }
     let attributed = |event: Event| {
@@ -98,7 +101,7 @@ pub(crate) async fn run(tunnels: &Arc<Tunnels>, mut caller: Caller) -> Result<()
         let gone = Event::new(EventKind::DeviceOffline).because(ended.to_string());
         tunnels.audit.note_device(device.id, attributed(gone)).await;
     }
-    if let Some(left_out) = log_limit::admits(Line::Tunnel, device.id) {
+    if let Some(left_out) = log_limit::admits(LimitedLine::Tunnel, device.id) {
         info!(device = %device.name, generation = tunnel.generation.0, reason = %ended, left_out, "tunnel down");
     }
     let closed = tunnels
@@ -160,7 +163,7 @@ async fn known(tunnels: &Tunnels, key: PublicKey) -> Result<Device, Refusal> {
 
 async fn open(
     tunnels: &Tunnels,
-    caller: &Caller,
+    caller: &DialingDevice,
     device: &Device,
     run: Option<Run>,
 ) -> Option<(Arc<Tunnel>, mpsc::Receiver<RelayMessage>)> {

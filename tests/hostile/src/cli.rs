@@ -9,7 +9,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::device::DeviceRun;
-use crate::operator::Target;
+use crate::operator::OperatorTarget;
 use crate::{Outcome, cases, device, operator};
 
 /// Exit code: the relay refused, or closed the stream or connection.
@@ -41,11 +41,11 @@ struct Cli {
     #[arg(long)]
     list: bool,
     #[command(subcommand)]
-    role: Option<Role>,
+    role: Option<AttackerRole>,
 }
 
 #[derive(Subcommand)]
-enum Role {
+enum AttackerRole {
     /// A device that lies to its relay
     Device(DeviceArgs),
     /// An operator whose SSH client keeps no rule
@@ -105,8 +105,8 @@ pub async fn run() -> ExitCode {
             eprintln!("error: say `device`, `operator` or `--list` (see --help)");
             return ExitCode::from(USAGE);
         }
-        Some(Role::Device(args)) => play_device(args).await,
-        Some(Role::Operator(args)) => play_operator(args).await,
+        Some(AttackerRole::Device(args)) => play_device(args).await,
+        Some(AttackerRole::Operator(args)) => play_operator(args).await,
     };
     match played {
         Ok(Outcome::Done(what)) => {
@@ -135,7 +135,7 @@ async fn play_device(args: DeviceArgs) -> Result<Outcome> {
 }
 
 async fn play_operator(args: OperatorArgs) -> Result<Outcome> {
-    let target = Target {
+    let target = OperatorTarget {
         relay: args.relay,
         key: args.key,
         user: args.user,

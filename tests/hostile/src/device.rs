@@ -27,7 +27,7 @@ use tokio::time::{sleep, timeout};
 
 use self::forwards::ForwardLogs;
 pub use self::honest::{GREETING, address_of, serve};
-pub use self::session::{Heard, Session};
+pub use self::session::{HeardFrames, HostileSession};
 pub use self::tape::{Sealed, Tape};
 use crate::{Outcome, cases, check_target};
 
@@ -38,7 +38,7 @@ pub const SOON: Duration = Duration::from_secs(20);
 const BEAT: Duration = Duration::from_secs(5);
 
 /// What a case does, as a future.
-pub type Run = Pin<Box<dyn Future<Output = Result<Outcome>> + Send>>;
+pub type HostileRun = Pin<Box<dyn Future<Output = Result<Outcome>> + Send>>;
 
 /// One misbehaviour of a device.
 #[derive(Debug)]
@@ -57,15 +57,15 @@ pub enum Lie {
     /// Nowhere: every session is served in good order until the relay closes the tunnel.
     Never,
     /// Before it stands as a tunnel.
-    Door(fn(Arc<Door>) -> Run),
+    Door(fn(Arc<Door>) -> HostileRun),
     /// On its tunnel, beside whatever sessions there are.
-    Tunnel(fn(Arc<Device>) -> Run),
+    Tunnel(fn(Arc<HostileDevice>) -> HostileRun),
     /// In the first session for which `on` holds; all others are served in good order.
     Session {
         /// Which sessions.
         on: fn(&Open) -> bool,
         /// What it does in one.
-        play: fn(Arc<Device>, Session) -> Run,
+        play: fn(Arc<HostileDevice>, HostileSession) -> HostileRun,
     },
 }
 
@@ -95,7 +95,7 @@ pub struct Door {
 }
 
 /// A device with a tunnel.
-pub struct Device {
+pub struct HostileDevice {
     /// What it is.
     pub door: Arc<Door>,
     /// Its tunnel.
@@ -128,18 +128,18 @@ pub async fn play(case: &str, run: DeviceRun) -> Result<Outcome> {
     match &case.lie {
         Lie::Door(play) => play(door).await,
         Lie::Tunnel(play) => {
-            let device = Device::stand(door).await?;
+            let device = HostileDevice::stand(door).await?;
             let serving = tokio::spawn(serve_all(device.clone()));
             let outcome = play(device).await;
             serving.abort();
             outcome
         }
         Lie::Never => {
-            let device = Device::stand(door).await?;
+            let device = HostileDevice::stand(door).await?;
             Ok(Outcome::Done(serve_all(device).await.to_string()))
         }
         Lie::Session { on, play } => {
-            let device = Device::stand(door).await?;
+            let device = HostileDevice::stand(door).await?;
             loop {
                 let session = match device.accept().await {
                     Ok(session) => session,
@@ -159,7 +159,7 @@ pub async fn play(case: &str, run: DeviceRun) -> Result<Outcome> {
 }
 
 /// Serves every session in good order, until the tunnel is lost.
-pub async fn serve_all(device: Arc<Device>) -> ConnectionError {
+pub async fn serve_all(device: Arc<HostileDevice>) -> ConnectionError {
     loop {
         match device.accept().await {
             Ok(session) => drop(tokio::spawn(honest::serve(device.clone(), session))),
@@ -236,7 +236,7 @@ fn not_joined(path: &Path) -> String {
     )
 }
 
-impl Device {
+impl HostileDevice {
     /// Stands as a tunnel.
     ///
     /// # Errors
@@ -288,10 +288,10 @@ impl Device {
     ///
     /// # Errors
     /// The tunnel is gone.
-    pub async fn accept(&self) -> Result<Session, ConnectionError> {
+    pub async fn accept(&self) -> Result<HostileSession, ConnectionError> {
         loop {
             let (send, receive) = self.connection.accept_bi().await?;
-            if let Some(session) = Session::begin(send, receive).await {
+            if let Some(session) = HostileSession::begin(send, receive).await {
                 return Ok(session);
             }
         }
@@ -325,7 +325,7 @@ impl Device {
     }
 }
 
-async fn beat(device: std::sync::Weak<Device>) {
+async fn beat(device: std::sync::Weak<HostileDevice>) {
     while let Some(device) = device.upgrade() {
         let beat = AgentMessage::Beat(Beat { echo: false });
         if device.say(&beat).await.is_err() {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use self::raw::{CHANNEL_OPEN, CHANNEL_REQUEST, Message, Raw};
+use self::raw::{CHANNEL_OPEN, CHANNEL_REQUEST, Raw, SshMessage};
 use crate::{Outcome, cases, check_target};
 
 /// One misbehaviour of an operator.
@@ -20,12 +20,12 @@ pub struct OperatorCase {
     /// One sentence.
     pub what: &'static str,
     /// What it does.
-    pub run: fn(&Target) -> Result<Outcome>,
+    pub run: fn(&OperatorTarget) -> Result<Outcome>,
 }
 
 /// Where and as whom.
 #[derive(Clone, Debug)]
-pub struct Target {
+pub struct OperatorTarget {
     /// The relay's SSH address.
     pub relay: SocketAddr,
     /// An Ed25519 private key.
@@ -42,14 +42,14 @@ pub struct Target {
 ///
 /// # Errors
 /// There is no such case, or the relay does not let the operator in.
-pub async fn play(case: &str, target: Target) -> Result<Outcome> {
+pub async fn play(case: &str, target: OperatorTarget) -> Result<Outcome> {
     let case = cases::of_operator(case)?;
     check_target(target.relay)?;
     let run = case.run;
     tokio::task::spawn_blocking(move || run(&target)).await?
 }
 
-impl Target {
+impl OperatorTarget {
     /// A connection that is logged in.
     ///
     /// # Errors
@@ -62,14 +62,14 @@ impl Target {
 
 /// A session channel that is opened as number `ours`.
 #[must_use]
-pub fn open(ours: u32, window: u32, packet: u32) -> Message {
-    let open = Message::new(CHANNEL_OPEN).string("session");
+pub fn open(ours: u32, window: u32, packet: u32) -> SshMessage {
+    let open = SshMessage::new(CHANNEL_OPEN).string("session");
     open.number(ours).number(window).number(packet)
 }
 
 /// A request on a channel.
 #[must_use]
-pub fn request(theirs: u32, kind: &str, wants_reply: bool) -> Message {
-    let request = Message::new(CHANNEL_REQUEST).number(theirs);
+pub fn request(theirs: u32, kind: &str, wants_reply: bool) -> SshMessage {
+    let request = SshMessage::new(CHANNEL_REQUEST).number(theirs);
     request.string(kind).byte(wants_reply.into())
 }

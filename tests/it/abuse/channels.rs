@@ -8,7 +8,7 @@ use crate::harness::memory;
 use hostile::operator::raw::{
     CHANNEL_CLOSE, CHANNEL_DATA, CHANNEL_EOF, CHANNEL_EXTENDED_DATA, CHANNEL_FAILURE,
     CHANNEL_OPEN_CONFIRMATION, CHANNEL_OPEN_FAILURE, CHANNEL_SUCCESS, CHANNEL_WINDOW_ADJUST,
-    DISCONNECT, Fields, Message, Raw, UNIMPLEMENTED,
+    DISCONNECT, PacketFields, Raw, SshMessage, UNIMPLEMENTED,
 };
 
 /// Opens a channel as number 0, and gives the relay's number of it.
@@ -16,7 +16,7 @@ use hostile::operator::raw::{
 fn opened(raw: &mut Raw, window: u32, packet: u32) -> u32 {
     raw.say(open(0, window, packet));
     let opened = raw.wait(CHANNEL_OPEN_CONFIRMATION);
-    let mut fields = Fields::of(&opened);
+    let mut fields = PacketFields::of(&opened);
     fields.number();
     fields.number()
 }
@@ -56,14 +56,14 @@ fn what_is_said_on_no_channel_harms_none() {
     let closed = {
         raw.say(open(1, 1 << 20, 1 << 15));
         let opened = raw.wait(CHANNEL_OPEN_CONFIRMATION);
-        let mut fields = Fields::of(&opened);
+        let mut fields = PacketFields::of(&opened);
         fields.number();
         let closed = fields.number();
-        raw.say(Message::new(CHANNEL_CLOSE).number(closed));
+        raw.say(SshMessage::new(CHANNEL_CLOSE).number(closed));
         raw.wait(CHANNEL_CLOSE);
         closed
     };
-    let about = |kind: u8, channel: u32| Message::new(kind).number(channel);
+    let about = |kind: u8, channel: u32| SshMessage::new(kind).number(channel);
     let said = |channel: u32| {
         [
             about(CHANNEL_DATA, channel).string("x"),
@@ -95,7 +95,7 @@ fn what_is_said_on_no_channel_harms_none() {
     }
     // What is unknown altogether opens nothing.
     let mut other = bed.on_device();
-    other.say(Message::new(191).string("x"));
+    other.say(SshMessage::new(191).string("x"));
     let _ = other.try_say(&open(0, 1 << 20, 1 << 15));
     let fair = [UNIMPLEMENTED, DISCONNECT, CHANNEL_OPEN_CONFIRMATION];
     assert!(other.next().is_none_or(|answer| fair.contains(&answer[0])));
@@ -124,14 +124,14 @@ fn without_a_window_nothing_comes_and_nothing_grows() {
     assert!(grown < 6 << 20, "{} MiB wait in the relay", grown >> 20);
     for give in [1, 10, 1_000] {
         raw.say(
-            Message::new(CHANNEL_WINDOW_ADJUST)
+            SshMessage::new(CHANNEL_WINDOW_ADJUST)
                 .number(theirs)
                 .number(give),
         );
         let mut came = 0;
         while came < give {
             let data = raw.wait(CHANNEL_DATA);
-            let mut fields = Fields::of(&data);
+            let mut fields = PacketFields::of(&data);
             fields.number();
             came += u32::try_from(fields.string().len()).unwrap();
         }
@@ -140,7 +140,7 @@ fn without_a_window_nothing_comes_and_nothing_grows() {
     // A window beyond all numbers is one.
     let mut other = bed.on_device();
     let theirs = opened(&mut other, u32::MAX, 1);
-    let more = Message::new(CHANNEL_WINDOW_ADJUST)
+    let more = SshMessage::new(CHANNEL_WINDOW_ADJUST)
         .number(theirs)
         .number(u32::MAX);
     other.say(more);
@@ -155,7 +155,7 @@ fn without_a_window_nothing_comes_and_nothing_grows() {
         while let Some(answer) = other.next() {
             assert_ne!(answer[0], CHANNEL_DATA);
             if answer[0] == CHANNEL_OPEN_CONFIRMATION {
-                let theirs = Fields::of(&answer[4..]).number();
+                let theirs = PacketFields::of(&answer[4..]).number();
                 let _ = other.try_say(&request(theirs, "exec", false).string("whoami"));
             }
             if answer[0] == CHANNEL_CLOSE {
@@ -173,7 +173,7 @@ fn more_than_the_window_goes_nowhere() {
     let theirs = opened(&mut raw, 1 << 20, 1 << 15);
     raw.say(request(theirs, "exec", true).string("exec sleep 600"));
     raw.wait(CHANNEL_SUCCESS);
-    let data = Message::new(CHANNEL_DATA)
+    let data = SshMessage::new(CHANNEL_DATA)
         .number(theirs)
         .string([0; 32_000]);
     raw.patience(Duration::from_secs(1));
@@ -196,7 +196,7 @@ fn who_keeps_its_neighbours_from_their_window_for_a_minute_is_closed() {
     raw.say(request(full, "exec", true).string("exec sleep 600"));
     raw.wait(CHANNEL_SUCCESS);
     let data = |bytes: usize, channel| {
-        Message::new(CHANNEL_DATA)
+        SshMessage::new(CHANNEL_DATA)
             .number(channel)
             .string(vec![0; bytes])
     };
@@ -218,7 +218,7 @@ fn who_keeps_its_neighbours_from_their_window_for_a_minute_is_closed() {
     let mut said = String::new();
     loop {
         let message = raw.next().expect("the trickle goes on");
-        let mut fields = Fields::of(&message);
+        let mut fields = PacketFields::of(&message);
         match (message[0], fields.number()) {
             (CHANNEL_WINDOW_ADJUST, 1) if fields.number() <= 2 => {
                 trickle += 1;
@@ -245,7 +245,7 @@ fn who_keeps_its_neighbours_from_their_window_for_a_minute_is_closed() {
     // Each two bytes ask for more, and now there is more.
     loop {
         let adjust = raw.wait(CHANNEL_WINDOW_ADJUST);
-        let mut fields = Fields::of(&adjust);
+        let mut fields = PacketFields::of(&adjust);
         assert_eq!(fields.number(), 1);
         if fields.number() > 1 << 20 {
             break;

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use super::{Bed, is_bearable, open, request};
 use crate::harness::{KeyKind, Relay, SOON, User, memory, own_login, run, wait_for, wait_until};
 use hostile::operator::raw::{
-    CHANNEL_DATA, CHANNEL_OPEN_CONFIRMATION, CHANNEL_OPEN_FAILURE, DISCONNECT, Fields,
-    GLOBAL_REQUEST, IGNORE, Message, Raw, SERVICE_ACCEPT, SERVICE_REQUEST, UNIMPLEMENTED,
+    CHANNEL_DATA, CHANNEL_OPEN_CONFIRMATION, CHANNEL_OPEN_FAILURE, DISCONNECT, GLOBAL_REQUEST,
+    IGNORE, PacketFields, Raw, SERVICE_ACCEPT, SERVICE_REQUEST, SshMessage, UNIMPLEMENTED,
     USERAUTH_FAILURE, USERAUTH_PK_OK, USERAUTH_REQUEST, USERAUTH_SUCCESS,
 };
 
@@ -15,8 +15,8 @@ use hostile::operator::raw::{
 const MAX_KEY_OFFERS: usize = 32;
 
 /// A request to log in by nothing.
-fn nothing() -> Message {
-    let request = Message::new(USERAUTH_REQUEST).string("alice");
+fn nothing() -> SshMessage {
+    let request = SshMessage::new(USERAUTH_REQUEST).string("alice");
     request.string("ssh-connection").string("none")
 }
 
@@ -25,12 +25,12 @@ fn nothing() -> Message {
 fn ask(raw: &mut Raw, line: &str) -> String {
     raw.say(open(0, 1 << 20, 1 << 15));
     let opened = raw.wait(CHANNEL_OPEN_CONFIRMATION);
-    let mut fields = Fields::of(&opened);
+    let mut fields = PacketFields::of(&opened);
     assert_eq!(fields.number(), 0);
     let theirs = fields.number();
     raw.say(request(theirs, "exec", false).string(line));
     let data = raw.wait(CHANNEL_DATA);
-    let mut fields = Fields::of(&data);
+    let mut fields = PacketFields::of(&data);
     fields.number();
     String::from_utf8(fields.string().to_vec()).unwrap()
 }
@@ -44,13 +44,13 @@ fn nothing_is_had_before_the_login() {
     let early = [
         open(0, 1 << 20, 1 << 15),
         request(0, "exec", true).string("whoami"),
-        Message::new(CHANNEL_DATA).number(0).string("x"),
-        Message::new(GLOBAL_REQUEST)
+        SshMessage::new(CHANNEL_DATA).number(0).string("x"),
+        SshMessage::new(GLOBAL_REQUEST)
             .string("tcpip-forward")
             .byte(1)
             .string("")
             .number(0),
-        Message::new(USERAUTH_SUCCESS),
+        SshMessage::new(USERAUTH_SUCCESS),
     ];
     for begun in [false, true] {
         for message in &early {
@@ -64,7 +64,7 @@ fn nothing_is_had_before_the_login() {
             // Something that has an answer comes behind it. Until then there is none, or it is over.
             let (last, answer) = match begun {
                 false => (
-                    Message::new(SERVICE_REQUEST).string("ssh-userauth"),
+                    SshMessage::new(SERVICE_REQUEST).string("ssh-userauth"),
                     SERVICE_ACCEPT,
                 ),
                 true => (nothing(), USERAUTH_FAILURE),
@@ -284,7 +284,7 @@ fn small_talk_is_no_way_to_stay() {
     // A message that means nothing now and then, and the wish to log in.
     raw.begin_login();
     while raw
-        .try_say(&Message::new(IGNORE).string("still here"))
+        .try_say(&SshMessage::new(IGNORE).string("still here"))
         .is_ok()
         && began.elapsed() < SOON
     {
@@ -322,8 +322,9 @@ fn proof_bound_to_another_host_key_is_refused() {
     raw.begin_login();
     let bound = raw.bound_proof(&alice.key(), "alice", own.host_key());
     let plain = raw.proof(&alice.key(), "alice", true);
-    let signature = |message: &Message| message.payload()[message.payload().len() - 87..].to_vec();
-    let mut forged = Message::new(USERAUTH_REQUEST);
+    let signature =
+        |message: &SshMessage| message.payload()[message.payload().len() - 87..].to_vec();
+    let mut forged = SshMessage::new(USERAUTH_REQUEST);
     let head = plain.payload().len() - 87;
     for byte in plain.payload()[1..head].iter().chain(&signature(&bound)) {
         forged = forged.byte(*byte);

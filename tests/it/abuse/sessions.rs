@@ -3,14 +3,14 @@
 use super::{Bed, open, request};
 use hostile::operator::raw::{
     CHANNEL_DATA, CHANNEL_EXTENDED_DATA, CHANNEL_FAILURE, CHANNEL_OPEN_CONFIRMATION,
-    CHANNEL_SUCCESS, Fields, KEXINIT, Message, Raw,
+    CHANNEL_SUCCESS, KEXINIT, PacketFields, Raw, SshMessage,
 };
 
 #[track_caller]
 fn opened(raw: &mut Raw) -> u32 {
     raw.say(open(0, 1 << 24, 1 << 15));
     let opened = raw.wait(CHANNEL_OPEN_CONFIRMATION);
-    let mut fields = Fields::of(&opened);
+    let mut fields = PacketFields::of(&opened);
     fields.number();
     fields.number()
 }
@@ -95,7 +95,7 @@ fn a_terminal_of_any_size_is_one() {
                 .number(0)
                 .number(0),
         );
-        raw.say(Message::new(CHANNEL_DATA).number(theirs).string("\r"));
+        raw.say(SshMessage::new(CHANNEL_DATA).number(theirs).string("\r"));
         wait_text(&mut raw, "30 90\r\nover");
     }
     // A storm of them, of which the last counts.
@@ -118,7 +118,7 @@ fn a_terminal_of_any_size_is_one() {
     }
     raw.write(&storm).unwrap();
     bed.is_undisturbed();
-    raw.say(Message::new(CHANNEL_DATA).number(theirs).string("\r"));
+    raw.say(SshMessage::new(CHANNEL_DATA).number(theirs).string("\r"));
     wait_text(&mut raw, "40 149\r\nover");
 }
 

@@ -1,7 +1,7 @@
 //! Files: paths that are none, and handles without end.
 
 use hostile::operator::raw::{
-    CHANNEL_DATA, CHANNEL_OPEN_CONFIRMATION, CHANNEL_SUCCESS, Fields, Message, Raw,
+    CHANNEL_DATA, CHANNEL_OPEN_CONFIRMATION, CHANNEL_SUCCESS, PacketFields, Raw, SshMessage,
 };
 use rustix::process::Signal;
 use serde_json::Value;
@@ -36,7 +36,7 @@ impl Sftp {
         let mut raw = bed.on_device();
         raw.say(open(0, u32::MAX, 1 << 15));
         let opened = raw.wait(CHANNEL_OPEN_CONFIRMATION);
-        let mut fields = Fields::of(&opened);
+        let mut fields = PacketFields::of(&opened);
         fields.number();
         let channel = fields.number();
         raw.say(request(channel, "subsystem", true).string("sftp"));
@@ -54,8 +54,11 @@ impl Sftp {
     #[track_caller]
     fn send(&mut self, bytes: &[u8]) {
         for part in bytes.chunks(30_000) {
-            self.raw
-                .say(Message::new(CHANNEL_DATA).number(self.channel).string(part));
+            self.raw.say(
+                SshMessage::new(CHANNEL_DATA)
+                    .number(self.channel)
+                    .string(part),
+            );
         }
     }
 
@@ -78,10 +81,10 @@ impl Sftp {
 }
 
 fn packet(kind: u8, id: u32, path: &[u8]) -> Vec<u8> {
-    whole(&Message::new(kind).number(id).string(path))
+    whole(&SshMessage::new(kind).number(id).string(path))
 }
 
-fn whole(message: &Message) -> Vec<u8> {
+fn whole(message: &SshMessage) -> Vec<u8> {
     let body = message.payload();
     [&u32::try_from(body.len()).unwrap().to_be_bytes(), body].concat()
 }
@@ -105,7 +108,7 @@ fn a_path_that_is_none_leads_nowhere() {
             sftp.send(&packet(kind, id, path));
             let answer = sftp.answer();
             assert_eq!(answer[0], STATUS, "{path:?}: {answer:?}");
-            let code = Fields::of(&answer[4..]).number();
+            let code = PacketFields::of(&answer[4..]).number();
             assert_ne!(code, 0, "{path:?}");
         }
     }
@@ -124,15 +127,15 @@ fn a_small_file_is_read_ahead_and_closed_without_its_device() {
         let path = folder.join(name);
         std::fs::write(&path, "text").unwrap();
         let path = path.into_os_string().into_encoded_bytes();
-        let open = Message::new(OPEN).number(id).string(path);
+        let open = SshMessage::new(OPEN).number(id).string(path);
         sftp.send(&whole(&open.number(1).number(0)));
         let answer = sftp.answer();
         assert_eq!(answer[0], HANDLE);
-        Fields::of(&answer[4..]).string().to_vec()
+        PacketFields::of(&answer[4..]).string().to_vec()
     };
     // How much this client reads at a time.
     let one = opened(&mut sftp, 1, "one");
-    let read = Message::new(READ).number(2).string(&one);
+    let read = SshMessage::new(READ).number(2).string(&one);
     sftp.send(&whole(&read.number(0).number(0).number(1_000)));
     assert_eq!(sftp.answer()[0], DATA);
     bed.site.device.signal(Signal::STOP);
@@ -171,20 +174,20 @@ fn a_small_file_is_opened_ahead_and_its_failure_is_told_to_the_end() {
     assert_eq!(sftp.answer()[0], 201);
     let open = |sftp: &mut Sftp, id: u32, name: &str| {
         let path = folder.join(name).into_os_string().into_encoded_bytes();
-        let open = Message::new(OPEN).number(id).string(path);
+        let open = SshMessage::new(OPEN).number(id).string(path);
         sftp.send(&whole(&open.number(0x1a).number(0)));
         let answer = sftp.answer();
         assert_eq!(answer[..5], [&[HANDLE][..], &id.to_be_bytes()].concat());
-        Fields::of(&answer[4..]).string().to_vec()
+        PacketFields::of(&answer[4..]).string().to_vec()
     };
     let write = |id: u32, handle: &[u8]| {
-        let write = Message::new(WRITE).number(id).string(handle);
+        let write = SshMessage::new(WRITE).number(id).string(handle);
         whole(&write.number(0).number(0).string("text"))
     };
     let status = |sftp: &mut Sftp, id: u32| {
         let answer = sftp.answer();
         assert_eq!(answer[..5], [&[STATUS][..], &id.to_be_bytes()].concat());
-        Fields::of(&answer[4..]).number()
+        PacketFields::of(&answer[4..]).number()
     };
     let one = open(&mut sftp, 2, "one");
     sftp.send(&[write(3, &one), packet(CLOSE, 4, &one)].concat());
@@ -202,7 +205,7 @@ fn a_small_file_is_opened_ahead_and_its_failure_is_told_to_the_end() {
     assert_eq!(std::fs::read(folder.join("two")).unwrap(), b"text");
     // Behind a failure the device's answer to an open comes first.
     let path = folder.join("taken").into_os_string().into_encoded_bytes();
-    let open = Message::new(OPEN).number(11).string(path);
+    let open = SshMessage::new(OPEN).number(11).string(path);
     sftp.send(&whole(&open.number(0x1a).number(0)));
     assert_eq!(status(&mut sftp, 11), 4);
     bed.is_undisturbed();
@@ -291,13 +294,13 @@ fn thousands_of_operations_on_a_long_path_stay_verified() {
     let path = folder.join("file");
     std::fs::write(&path, "text").unwrap();
     let mut sftp = Sftp::begin(&bed);
-    let open = Message::new(OPEN)
+    let open = SshMessage::new(OPEN)
         .number(1)
         .string(path.into_os_string().into_encoded_bytes());
     sftp.send(&whole(&open.number(1).number(0)));
     let answer = sftp.answer();
     assert_eq!(answer[0], HANDLE);
-    let handle = Fields::of(&answer[4..]).string().to_vec();
+    let handle = PacketFields::of(&answer[4..]).string().to_vec();
     for batch in 0..30 {
         let asked: Vec<u8> = (0..1_000)
             .flat_map(|number| packet(FSTAT, 2 + batch * 1_000 + number, &handle))

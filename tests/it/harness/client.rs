@@ -93,7 +93,7 @@ impl Client {
         channel.exec(true, line).await.unwrap();
         Session {
             channel,
-            end: End::default(),
+            end: ClientEnd::default(),
         }
     }
 }
@@ -108,12 +108,12 @@ impl Client {
 /// A command that runs.
 pub(crate) struct Session {
     channel: Channel<Msg>,
-    end: End,
+    end: ClientEnd,
 }
 
 /// How a command ended, and all it wrote.
 #[derive(Debug, Default)]
-pub(crate) struct End {
+pub(crate) struct ClientEnd {
     pub(crate) stdout: String,
     pub(crate) stderr: String,
     pub(crate) status: Option<u32>,
@@ -137,7 +137,7 @@ impl Session {
         channel.exec(true, line).await.unwrap();
         Self {
             channel,
-            end: End::default(),
+            end: ClientEnd::default(),
         }
     }
 
@@ -147,7 +147,7 @@ impl Session {
     }
 
     /// Waits for its end.
-    pub(crate) async fn wait(mut self) -> End {
+    pub(crate) async fn wait(mut self) -> ClientEnd {
         while self.step().await {}
         self.end
     }

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use hostile::Outcome;
-use hostile::operator::{self, Target};
+use hostile::operator::{self, OperatorTarget};
 use serde_json::Value;
 
 use crate::harness::{
@@ -100,7 +100,7 @@ impl Siege {
     }
 
     fn operator(&self, key: &User, user: &str, case: &str, count: u32) -> Outcome {
-        let target = Target {
+        let target = OperatorTarget {
             relay: self.relay.ssh(),
             key: key.key(),
             user: user.to_owned(),

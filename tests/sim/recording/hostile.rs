@@ -7,15 +7,15 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use holdfast_protocol::ids::{DeviceId, DeviceName, Login, SessionId, UserName};
 use holdfast_protocol::recording::chain::{
-    Chain, ChainKey, Checker, Closing, ContentEnd, ContentPoints, ControlDigest, ControlMessage,
-    DigestPoint, Expectation, RecordedKind, SeenForward, SeenForwards, SessionStart,
+    Chain, ChainKey, Checker, Closing, ContentEnd, ContentPoints, ControlDigest, DigestPoint,
+    Expectation, RecordedKind, SeenForward, SeenForwards, SentControl, SessionStart,
     StreamDigester,
 };
 use holdfast_protocol::recording::reader::{ReadVerdict, RecordingReader};
 use holdfast_protocol::recording::record::{
-    self, CommandExit, ContentEnds, EndReason, Event, FileKind, FileOperation, ForwardClosed,
-    ForwardDirection, ForwardEnd, ForwardOpened, Gap, GapReason, RanCommand, Record, RecordedBytes,
-    RecordedTerminal, RecordingEnd, RecordingStart, Redacted, StartedWork, Stream,
+    self, CommandExit, CommandRun, ContentEnds, EndReason, Event, FileKind, FileOperation,
+    ForwardClosed, ForwardDirection, ForwardEnding, ForwardOpened, Gap, GapReason, Record,
+    RecordedBytes, RecordedTerminal, RecordingEnd, RecordingStart, Redacted, StartedWork, Stream,
 };
 use holdfast_protocol::recording::seal::{RecordingSecret, SealSeed};
 use holdfast_protocol::recording::segment::{SegmentLink, SegmentWriter};
@@ -347,12 +347,9 @@ fn session(random: &mut Random) -> Session {
         if random.chance(20) {
             let (event, sent) = if random.chance(50) {
                 let size = size(random);
-                (Event::Resize(size), ControlMessage::Resize(size))
+                (Event::Resize(size), SentControl::Resize(size))
             } else {
-                (
-                    Event::Signal(Signal::Int),
-                    ControlMessage::Signal(Signal::Int),
-                )
+                (Event::Signal(Signal::Int), SentControl::Signal(Signal::Int))
             };
             control.update(&sent.frame(stdin), 0);
             records.push(encoded(event));
@@ -418,7 +415,7 @@ fn session(random: &mut Random) -> Session {
                 id,
                 sent,
                 received,
-                why: ForwardEnd::Closed,
+                why: ForwardEnding::Closed,
             })));
             let seen = SeenForward {
                 direction: ForwardDirection::Out,
@@ -634,7 +631,7 @@ fn anything(random: &mut Random) -> Vec<u8> {
             id: u32::try_from(random.pick(0..7)).unwrap(),
             sent: random.pick(0..200),
             received: random.pick(0..200),
-            why: [ForwardEnd::Closed, ForwardEnd::StillOpen][random.index(2)],
+            why: [ForwardEnding::Closed, ForwardEnding::StillOpen][random.index(2)],
         }),
         12 => Event::Gap(Gap {
             micros: 0,
@@ -643,7 +640,7 @@ fn anything(random: &mut Random) -> Vec<u8> {
             records: random.pick(0..2),
             why: GapReason::SpoolFull,
         }),
-        13 => Event::Command(RanCommand {
+        13 => Event::Command(CommandRun {
             pid: 1,
             parent: 2,
             argv: vec![RecordedBytes(b"true")],

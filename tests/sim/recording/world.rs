@@ -10,8 +10,8 @@ use holdfast_protocol::recording::chain::ChainKey;
 use holdfast_protocol::recording::ingest::UploadStream;
 use holdfast_protocol::recording::medium::{FileName, Medium, SegmentName, perform};
 use holdfast_protocol::recording::record::{
-    EndReason, Event, ForwardClosed, ForwardDirection, ForwardEnd, ForwardOpened, RecordingStart,
-    StartedWork, Stream,
+    EndReason, Event, ForwardClosed, ForwardDirection, ForwardEnding, ForwardOpened,
+    RecordingStart, StartedWork, Stream,
 };
 use holdfast_protocol::recording::spool::{
     Accept, Begin, DataPiece, Recovered, Spool, SpoolConfig, SpoolWork, Sync, Unavailable,
@@ -230,7 +230,7 @@ impl<'r> World<'r> {
                 id,
                 sent: u64::MAX,
                 received: u64::MAX,
-                why: ForwardEnd::Closed,
+                why: ForwardEnding::Closed,
             };
             let accept = self.spool.accept_closed(self.now, sim.id, closed);
             assert_eq!(accept, Accept::Accepted, "the end of a forward that began");

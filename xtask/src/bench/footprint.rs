@@ -12,7 +12,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use super::size::Size;
+use super::size::CrateSize;
 use crate::build::{self, Place};
 use crate::process;
 use crate::target::Target;
@@ -40,7 +40,7 @@ const AIMS: [(&str, f64, &str); 4] = [
 ];
 
 /// An agent to measure.
-struct Agent {
+struct MeasuredAgent {
     /// Of what it was made, in words.
     made: String,
     program: PathBuf,
@@ -56,7 +56,7 @@ pub(super) fn run(workspace: &Workspace, options: &[OsString]) -> Result<ExitCod
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
 
     let size = match &agent.named {
-        Some(named) => Some(Size::of(&agent.program, named)?),
+        Some(named) => Some(CrateSize::of(&agent.program, named)?),
         None => None,
     };
     let processes = folder.join("footprint-processes.json");
@@ -80,7 +80,7 @@ pub(super) fn run(workspace: &Workspace, options: &[OsString]) -> Result<ExitCod
         "# Footprint\n".to_owned(),
         format!("The agent: {}.\n", agent.made),
         aims(&measured),
-        size.as_ref().map(Size::markdown).unwrap_or_default(),
+        size.as_ref().map(CrateSize::markdown).unwrap_or_default(),
         read(&processes.with_extension("md"))?.replacen("# Benchmark results", "## Processes", 1),
     ]
     .join("\n");
@@ -97,11 +97,11 @@ pub(super) fn run(workspace: &Workspace, options: &[OsString]) -> Result<ExitCod
 }
 
 /// The one for devices with this machine's processor; its release build where there is none for devices.
-fn agent(workspace: &Workspace) -> Result<Agent> {
+fn agent(workspace: &Workspace) -> Result<MeasuredAgent> {
     let triple = format!("{}-unknown-linux-musl", env::consts::ARCH);
     let Ok(target) = Target::load(workspace, &triple) else {
         super::build_program(workspace, "edge-agent")?;
-        return Ok(Agent {
+        return Ok(MeasuredAgent {
             made: format!("the release build of this machine: there is no target {triple}"),
             program: workspace.target.join("release/edge-agent"),
             named: None,
@@ -109,7 +109,7 @@ fn agent(workspace: &Workspace) -> Result<Agent> {
     };
     let place = Place::of(workspace);
     let build = |profile| build::agent(workspace, &place, &target, profile);
-    Ok(Agent {
+    Ok(MeasuredAgent {
         program: build(build::DEVICE)?,
         named: Some(build(build::DEVICE_SYMBOLS)?),
         made: format!("{triple}, by `cargo xtask build`"),

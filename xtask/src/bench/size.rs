@@ -14,13 +14,13 @@ use crate::tools;
 
 /// Where the bytes of a program are.
 #[derive(Debug, Serialize)]
-pub(super) struct Size {
+pub(super) struct CrateSize {
     /// Of the file that is shipped.
     pub(super) file: u64,
     /// Of what of it is loaded, and of what is zeroed beside it, largest first.
     pub(super) sections: Vec<Section>,
     /// By crate, largest first.
-    pub(super) crates: Vec<Share>,
+    pub(super) crates: Vec<SizeShare>,
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize)]
@@ -33,13 +33,13 @@ pub(super) struct Section {
 
 /// What one crate has of a program, in bytes.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
-pub(super) struct Share {
+pub(super) struct SizeShare {
     pub(super) name: String,
     pub(super) code: u64,
     pub(super) data: u64,
 }
 
-impl Size {
+impl CrateSize {
     /// Of the `stripped` program, of which `named` is the one with its symbols.
     pub(super) fn of(stripped: &Path, named: &Path) -> Result<Self> {
         tools::ensure(&[tools::READELF])?;
@@ -92,9 +92,9 @@ impl Size {
             .map(|share| share.code + share.data)
             .sum();
         let (shown, rest) = self.crates.split_at(SHOWN.min(self.crates.len()));
-        let mut others = Share {
+        let mut others = SizeShare {
             name: format!("{} others", rest.len()),
-            ..Share::default()
+            ..SizeShare::default()
         };
         for share in rest {
             others.code += share.code;
@@ -140,8 +140,8 @@ fn sections(shown: &str) -> Result<Vec<Section>> {
 }
 
 /// Adds up what `nm --print-size --demangle --radix=d` prints: `ADDRESS SIZE KIND NAME`.
-fn crates(shown: &str) -> Vec<Share> {
-    let mut crates: BTreeMap<String, Share> = BTreeMap::new();
+fn crates(shown: &str) -> Vec<SizeShare> {
+    let mut crates: BTreeMap<String, SizeShare> = BTreeMap::new();
     // What several names stand for counts once.
     let mut last = None;
     let mut symbols: Vec<(u64, u64, char, &str)> = shown.lines().filter_map(symbol).collect();
@@ -152,9 +152,9 @@ fn crates(shown: &str) -> Vec<Share> {
         }
         last = Some((address, bytes));
         let owner = owner(name);
-        let share = crates.entry(owner.to_owned()).or_insert_with(|| Share {
+        let share = crates.entry(owner.to_owned()).or_insert_with(|| SizeShare {
             name: owner.to_owned(),
-            ..Share::default()
+            ..SizeShare::default()
         });
         match kind {
             't' | 'w' => share.code += bytes,
@@ -175,7 +175,7 @@ fn symbol(line: &str) -> Option<(u64, u64, char, &str)> {
 }
 
 /// What the sections hold and no symbol names: constants without a name, tables, padding.
-fn nameless(sections: &[Section], crates: &[Share]) -> Share {
+fn nameless(sections: &[Section], crates: &[SizeShare]) -> SizeShare {
     let stored = |code: bool| -> u64 {
         let wanted = sections
             .iter()
@@ -184,7 +184,7 @@ fn nameless(sections: &[Section], crates: &[Share]) -> Share {
     };
     let code: u64 = crates.iter().map(|share| share.code).sum();
     let data: u64 = crates.iter().map(|share| share.data).sum();
-    Share {
+    SizeShare {
         name: "(without a name: text, tables, padding)".to_owned(),
         code: stored(true).saturating_sub(code),
         data: stored(false).saturating_sub(data),
@@ -283,7 +283,7 @@ Section Headers:
 0000000000003000 0000000000000100 b ring::cpu::FEATURES
                  U nothing
 ";
-        let share = Share {
+        let share = SizeShare {
             name: "ring".to_owned(),
             code: 64,
             data: 8,

@@ -21,14 +21,14 @@ const STOP_POLL: Duration = Duration::from_millis(20);
 /// As much of a log as fits a screen.
 const LOG_LINES: usize = 40;
 
-pub(super) struct Daemon {
+pub(super) struct DemoDaemon {
     name: &'static str,
     child: Child,
     log: PathBuf,
     ended: Option<ExitStatus>,
 }
 
-impl Daemon {
+impl DemoDaemon {
     /// Starts `command` with stdout and stderr in the file `log`.
     pub(super) fn start(name: &'static str, command: &mut Command, log: PathBuf) -> Result<Self> {
         let file = create(&log)?;
@@ -38,7 +38,7 @@ impl Daemon {
         Self::spawn(name, command.stdout(copy).stderr(file), log)
     }
 
-    /// Like [`Daemon::start`]; the first line on stdout comes by the receiver, and the log has it too.
+    /// Like [`DemoDaemon::start`]; the first line on stdout comes by the receiver, and the log has it too.
     /// The receiver is closed when stdout ends without a line.
     pub(super) fn start_and_read_line(
         name: &'static str,
@@ -138,8 +138,8 @@ impl Daemon {
     }
 }
 
-impl Drop for Daemon {
-    /// For a panic on our side; [`Daemon::stop`] is the ordinary way.
+impl Drop for DemoDaemon {
+    /// For a panic on our side; [`DemoDaemon::stop`] is the ordinary way.
     fn drop(&mut self) {
         if self.ended.is_none() {
             let _ = self.child.kill();

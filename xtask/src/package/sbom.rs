@@ -36,7 +36,7 @@ pub(super) fn write(
 }
 
 #[derive(Deserialize)]
-struct Lock {
+struct CargoLock {
     package: Vec<Locked>,
 }
 
@@ -51,7 +51,7 @@ struct Locked {
 type Checksums = BTreeMap<(String, String), String>;
 
 fn checksums(lock: &str) -> Result<Checksums> {
-    let lock: Lock = toml::from_str(lock).context("cannot read Cargo.lock")?;
+    let lock: CargoLock = toml::from_str(lock).context("cannot read Cargo.lock")?;
     let packages = lock.package.into_iter();
     Ok(packages
         .filter_map(|package| Some(((package.name, package.version), package.checksum?)))

@@ -11,9 +11,9 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 /// What there may be, by kind and number.
-const KNOWN: [(Kind, usize); 1] = [
+const KNOWN: [(InstructionKind, usize); 1] = [
     // musl's `__a_barrier_v7` and `__a_cas_v7`, which it takes where the kernel names an ARMv7.
-    (Kind::Barrier, 3),
+    (InstructionKind::Barrier, 3),
 ];
 
 /// Words of SHA-2's tables (FIPS 180-4, 4.2), which lie among ring's code, that would be NEON, `movw` or `movt`.
@@ -29,7 +29,7 @@ const SHA_2: [u32; 7] = [
 
 /// Groups of instructions that came after ARMv6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
+enum InstructionKind {
     Neon,
     /// `dmb`, `dsb`, `isb`: ARMv6 has them as coprocessor instructions.
     Barrier,
@@ -52,7 +52,7 @@ pub(crate) fn are_of_armv6(program: &Path) -> Result<()> {
             program.display()
         )
     })?;
-    let mut found: BTreeMap<Kind, Vec<u32>> = BTreeMap::new();
+    let mut found: BTreeMap<InstructionKind, Vec<u32>> = BTreeMap::new();
     for (address, words) in code {
         for (kind, at) in later_than_armv6(&words) {
             let offset = u32::try_from(at * 4).context("a 32-bit program is larger than that")?;
@@ -101,7 +101,7 @@ fn code(elf: &[u8]) -> Option<Vec<(u32, Vec<u32>)>> {
 }
 
 /// Their kinds, and which words they are.
-fn later_than_armv6(words: &[u32]) -> Vec<(Kind, usize)> {
+fn later_than_armv6(words: &[u32]) -> Vec<(InstructionKind, usize)> {
     let constants: BTreeSet<usize> = words
         .iter()
         .enumerate()
@@ -135,27 +135,27 @@ fn loaded(at: usize, word: u32) -> Vec<usize> {
 }
 
 /// By the encodings of the ARM Architecture Reference Manual, ARMv7-A, A5 and A7.
-fn kind(word: u32) -> Option<Kind> {
+fn kind(word: u32) -> Option<InstructionKind> {
     if word >> 28 == 0xf {
         return if word & 0x0e00_0000 == 0x0200_0000 || word & 0x0f10_0000 == 0x0400_0000 {
-            Some(Kind::Neon)
+            Some(InstructionKind::Neon)
         } else if [0x40, 0x50, 0x60].contains(&(word & 0xf0)) && word & 0x0fff_ff00 == 0x057f_f000 {
-            Some(Kind::Barrier)
+            Some(InstructionKind::Barrier)
         } else {
             None
         };
     }
     if [0x0300_0000, 0x0340_0000].contains(&(word & 0x0ff0_0000)) {
-        Some(Kind::WideMove)
+        Some(InstructionKind::WideMove)
     } else if word & 0x0fa0_0070 == 0x07a0_0050
         || word & 0x0fe0_0070 == 0x07c0_0010
         || word & 0x0fff_0ff0 == 0x06ff_0f30
     {
-        Some(Kind::BitField)
+        Some(InstructionKind::BitField)
     } else if word & 0x0fd0_f0f0 == 0x0710_f010 {
-        Some(Kind::Division)
+        Some(InstructionKind::Division)
     } else if word & 0x0ff0_00f0 == 0x0060_0090 {
-        Some(Kind::MultiplySubtract)
+        Some(InstructionKind::MultiplySubtract)
     } else {
         None
     }
@@ -168,23 +168,23 @@ mod tests {
     #[test]
     fn what_came_after_armv6_is_distinguished() {
         for (word, expected) in [
-            (0xf222_0844, Some(Kind::Neon)),             // vadd.i32 q0, q1, q2
-            (0xf462_4a8f, Some(Kind::Neon)),             // vld1.32 {d20-d21}, [r2]
-            (0xf57f_f05b, Some(Kind::Barrier)),          // dmb ish
-            (0xe300_0001, Some(Kind::WideMove)),         // movw r0, #1
-            (0xe340_0001, Some(Kind::WideMove)),         // movt r0, #1
-            (0xe7e7_0450, Some(Kind::BitField)),         // ubfx r0, r0, #8, #8
-            (0xe7c7_0011, Some(Kind::BitField)),         // bfi r0, r1, #0, #8
-            (0xe6ff_0f31, Some(Kind::BitField)),         // rbit r0, r1
-            (0xe710_f211, Some(Kind::Division)),         // sdiv r0, r1, r2
-            (0xe060_3291, Some(Kind::MultiplySubtract)), // mls r0, r1, r2, r3
-            (0xe3a0_0001, None),                         // mov r0, #1
-            (0xee07_0fba, None),                         // mcr p15, 0, r0, c7, c10, 5
-            (0xe192_0f9f, None),                         // ldrex r0, [r2]
-            (0xe6ff_0070, None),                         // uxth r0, r0
-            (0xee30_0b02, None),                         // vadd.f64 d0, d0, d2: VFPv2
-            (0xf5d1_f000, None),                         // pld [r1]
-            (0xfa00_0000, None),                         // blx
+            (0xf222_0844, Some(InstructionKind::Neon)), // vadd.i32 q0, q1, q2
+            (0xf462_4a8f, Some(InstructionKind::Neon)), // vld1.32 {d20-d21}, [r2]
+            (0xf57f_f05b, Some(InstructionKind::Barrier)), // dmb ish
+            (0xe300_0001, Some(InstructionKind::WideMove)), // movw r0, #1
+            (0xe340_0001, Some(InstructionKind::WideMove)), // movt r0, #1
+            (0xe7e7_0450, Some(InstructionKind::BitField)), // ubfx r0, r0, #8, #8
+            (0xe7c7_0011, Some(InstructionKind::BitField)), // bfi r0, r1, #0, #8
+            (0xe6ff_0f31, Some(InstructionKind::BitField)), // rbit r0, r1
+            (0xe710_f211, Some(InstructionKind::Division)), // sdiv r0, r1, r2
+            (0xe060_3291, Some(InstructionKind::MultiplySubtract)), // mls r0, r1, r2, r3
+            (0xe3a0_0001, None),                        // mov r0, #1
+            (0xee07_0fba, None),                        // mcr p15, 0, r0, c7, c10, 5
+            (0xe192_0f9f, None),                        // ldrex r0, [r2]
+            (0xe6ff_0070, None),                        // uxth r0, r0
+            (0xee30_0b02, None),                        // vadd.f64 d0, d0, d2: VFPv2
+            (0xf5d1_f000, None),                        // pld [r1]
+            (0xfa00_0000, None),                        // blx
         ] {
             assert_eq!(kind(word), expected, "{word:#x}");
         }
@@ -197,10 +197,13 @@ mod tests {
         assert_eq!(later_than_armv6(&[0xe59f_0004, 0, 0, dmb]), []);
         assert_eq!(
             later_than_armv6(&[0xe59f_0004, 0, dmb, 0]),
-            [(Kind::Barrier, 2)]
+            [(InstructionKind::Barrier, 2)]
         );
         // ldr r0, [pc, #-8] loads itself; vldr d0, [pc] the two words behind the next.
-        assert_eq!(later_than_armv6(&[0xe51f_000c, dmb]), [(Kind::Barrier, 1)]);
+        assert_eq!(
+            later_than_armv6(&[0xe51f_000c, dmb]),
+            [(InstructionKind::Barrier, 1)]
+        );
         assert_eq!(later_than_armv6(&[0xed9f_0b00, 0, dmb, dmb]), []);
         assert_eq!(later_than_armv6(&[SHA_2[0]]), []);
     }

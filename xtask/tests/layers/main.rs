@@ -7,6 +7,7 @@
 
 mod imports;
 mod tree;
+mod types;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};

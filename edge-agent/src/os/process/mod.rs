@@ -23,7 +23,7 @@ use crate::os::limits::{EXIT_POLL, PIPE_BYTES};
 /// The leader of a session's process group. It stays a zombie until [`Self::reap`], so that neither its
 /// number nor its group's can be given to another process while signals may still be sent.
 #[derive(Debug)]
-pub(crate) struct Process {
+pub(crate) struct SessionProcess {
     pid: Pid,
     watch: ExitWatch,
     /// It ran when it was last looked at.
@@ -38,7 +38,7 @@ enum ExitWatch {
     Polled(Timer),
 }
 
-impl Process {
+impl SessionProcess {
     /// Takes over a child that was just started and not waited for.
     pub(crate) fn new(child: &Child) -> Self {
         let pid = Pid::from_child(child);
@@ -119,7 +119,7 @@ impl Process {
     }
 }
 
-impl Drop for Process {
+impl Drop for SessionProcess {
     /// A session that is dropped before its end leaves nothing running that heeds HUP.
     fn drop(&mut self) {
         if !self.reaped {
@@ -248,7 +248,7 @@ mod tests {
                 .args(["-c", "exit 3"])
                 .spawn()
                 .unwrap();
-            let mut process = Process::new(&child);
+            let mut process = SessionProcess::new(&child);
             if polled {
                 process.watch = ExitWatch::Polled(Timer::interval(EXIT_POLL));
             }

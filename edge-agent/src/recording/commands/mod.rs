@@ -18,7 +18,7 @@ use std::sync::{Arc, MutexGuard};
 use std::time::Instant;
 
 use holdfast_protocol::ids::SessionId;
-use holdfast_protocol::recording::record::{CommandExit, Event, RanCommand, RecordedBytes};
+use holdfast_protocol::recording::record::{CommandExit, CommandRun, Event, RecordedBytes};
 use holdfast_protocol::recording::spool::Accept;
 use rustix::io::Errno;
 use rustix::net::netlink::{CONNECTOR, SocketAddrNetlink};
@@ -264,14 +264,14 @@ fn record_observed(recorder: &Recorder, session: SessionId, observed: &Observed)
         Observed::Began { pid, parent, look } => {
             // That it ran is recorded in any case.
             let command = match is_allowed(recorder, session, look) {
-                true => RanCommand {
+                true => CommandRun {
                     pid: *pid,
                     parent: *parent,
                     argv: look.arguments().map(RecordedBytes).collect(),
                     cut: look.cut,
                     cwd: look.folder.as_deref().map(RecordedBytes),
                 },
-                false => RanCommand {
+                false => CommandRun {
                     pid: *pid,
                     parent: *parent,
                     argv: vec![],

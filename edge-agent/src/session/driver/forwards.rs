@@ -8,7 +8,7 @@ use std::task::Poll;
 use futures_lite::Future as _;
 use holdfast_protocol::codec::frame::SessionMessage;
 use holdfast_protocol::ids::SessionId;
-use holdfast_protocol::recording::record::{ForwardDirection, ForwardEnd};
+use holdfast_protocol::recording::record::{ForwardDirection, ForwardEnding};
 use holdfast_protocol::wire::{Exit, Open, SessionRefusal};
 use smol::Timer;
 
@@ -57,12 +57,12 @@ pub(super) fn host_and_port(host: &str, port: u16) -> String {
 }
 
 /// Returns how a forward has ended.
-pub(super) fn ended(exit: Option<Exit>, gone: Option<PeerGone>) -> ForwardEnd {
+pub(super) fn ended(exit: Option<Exit>, gone: Option<PeerGone>) -> ForwardEnding {
     match (gone, exit) {
-        (Some(PeerGone::Tunnel), _) => ForwardEnd::TunnelLost,
-        (Some(PeerGone::Client | PeerGone::Ended), _) => ForwardEnd::ClientGone,
-        (None, Some(exit)) if exit == BROKEN_OFF => ForwardEnd::BrokenOff,
-        (None, _) => ForwardEnd::Closed,
+        (Some(PeerGone::Tunnel), _) => ForwardEnding::TunnelLost,
+        (Some(PeerGone::Client | PeerGone::Ended), _) => ForwardEnding::ClientGone,
+        (None, Some(exit)) if exit == BROKEN_OFF => ForwardEnding::BrokenOff,
+        (None, _) => ForwardEnding::Closed,
     }
 }
 

@@ -29,8 +29,8 @@ use super::agent_socket::AgentSocket;
 use super::gone::PeerGone;
 use super::inbound::{Inbound, InputSink};
 use super::outbound::Outbound;
-use super::registry::{SessionSlot, Sessions, SlotKind};
-use crate::os::process::Process;
+use super::registry::{AgentSessions, SessionSlot, SlotKind};
+use crate::os::process::SessionProcess;
 use crate::os::{accounts, environment, pty};
 use crate::recording::{LoggedForward, NotRecordable, Recording};
 use crate::session::launch::{Common, Ends, PamSession, launch};
@@ -41,13 +41,13 @@ use crate::warn;
 
 /// One session.
 pub(super) struct SessionDriver {
-    pub(super) sessions: Arc<Sessions>,
+    pub(super) sessions: Arc<AgentSessions>,
     pub(super) core: DeviceSession,
     pub(super) inbound: Inbound,
     pub(super) outbound: Outbound,
     /// Since the `Open`, unless it was refused.
     pub(super) slot: Option<SessionSlot>,
-    process: Option<Process>,
+    process: Option<SessionProcess>,
     /// The PAM session of `process`.
     login: Option<PamSession>,
     /// Holds how `process` has ended, if it has; it is reaped only when the session is over.
@@ -77,7 +77,7 @@ pub(super) struct SessionDriver {
     pub(super) cut_off: bool,
 }
 
-impl Sessions {
+impl AgentSessions {
     /// Runs one session to its end, from its `Open` on. A relay that has lost its client resets its half
     /// of the stream; one that merely finishes it before the exit status has gone away too.
     pub async fn serve(self: Arc<Self>, send: quinn::SendStream, recv: quinn::RecvStream) {
@@ -87,7 +87,7 @@ impl Sessions {
 
 impl SessionDriver {
     pub(super) fn new(
-        sessions: Arc<Sessions>,
+        sessions: Arc<AgentSessions>,
         send: quinn::SendStream,
         recv: quinn::RecvStream,
     ) -> Self {

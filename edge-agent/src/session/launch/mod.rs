@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 use smol::{Async, Timer};
 
 use self::login::{LoginMode, PamResult};
-use crate::os::process::{Pipes, Process};
+use crate::os::process::{Pipes, SessionProcess};
 use crate::os::pty::OpenTerminal;
 use crate::os::runtime;
 use crate::session::limits::{LAUNCH_TIMEOUT, MAX_LOGIN_ANSWER};
@@ -94,7 +94,7 @@ pub(crate) struct Common<'a> {
 #[derive(Debug)]
 pub(crate) struct Launched {
     /// It.
-    pub(crate) process: Process,
+    pub(crate) process: SessionProcess,
     /// Our ends.
     pub(crate) ends: Ends,
     /// The PAM session, for as long as the process runs.
@@ -207,7 +207,7 @@ pub(crate) async fn launch(
 pub(crate) fn start_helper(
     program: &Path,
     argument: &str,
-) -> io::Result<(Async<UnixStream>, Process)> {
+) -> io::Result<(Async<UnixStream>, SessionProcess)> {
     let (control, theirs) = UnixStream::pair()?;
     let child = Command::new(program)
         .arg0("edge-agent")
@@ -217,7 +217,7 @@ pub(crate) fn start_helper(
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()?;
-    Ok((Async::new(control)?, Process::new(&child)))
+    Ok((Async::new(control)?, SessionProcess::new(&child)))
 }
 
 /// Sends instructions and descriptors, and returns what is answered. Our copies of the descriptors are

@@ -101,7 +101,7 @@ pub(super) enum SftpTree {
 
 /// Something that system calls of the `*at` kind can be pointed at.
 #[derive(Debug)]
-pub(super) enum PathLocation<'a> {
+pub(super) enum SftpLocation<'a> {
     /// A path of the whole file system.
     At(&'a [u8]),
     /// One name in a folder.
@@ -115,7 +115,7 @@ pub(super) enum PathLocation<'a> {
     },
 }
 
-impl PathLocation<'_> {
+impl SftpLocation<'_> {
     /// By a descriptor.
     pub(super) fn of(descriptor: OwnedFd) -> Self {
         let name = name_of(&descriptor);
@@ -192,9 +192,9 @@ impl SftpTree {
     }
 
     /// Returns the name itself, which may be a link or nothing yet.
-    pub(super) fn entry<'a>(&self, path: SftpPath<'a>) -> Result<PathLocation<'a>, Errno> {
+    pub(super) fn entry<'a>(&self, path: SftpPath<'a>) -> Result<SftpLocation<'a>, Errno> {
         let Self::Under(root) = self else {
-            return Ok(PathLocation::At(path.0));
+            return Ok(SftpLocation::At(path.0));
         };
         if path.0.is_empty() {
             return Err(Errno::NOENT);
@@ -202,16 +202,16 @@ impl SftpTree {
         let (folder, name) = path.split();
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = open_in(root, folder, flags, Mode::empty())?;
-        Ok(PathLocation::In(folder, name))
+        Ok(SftpLocation::In(folder, name))
     }
 
     /// Returns what the path leads to, links followed.
-    pub(super) fn target<'a>(&self, path: SftpPath<'a>) -> Result<PathLocation<'a>, Errno> {
+    pub(super) fn target<'a>(&self, path: SftpPath<'a>) -> Result<SftpLocation<'a>, Errno> {
         let Self::Under(root) = self else {
             return self.entry(path);
         };
         let flags = OFlags::PATH | OFlags::CLOEXEC;
-        Ok(PathLocation::of(open_in(
+        Ok(SftpLocation::of(open_in(
             root,
             path.0,
             flags,

@@ -95,7 +95,7 @@ fn no_path_leads_out_of_a_root() {
 fn a_name_is_looked_up_within_the_root_and_not_followed() {
     let fixture = RootFixture::new();
     let entry = |name: &'static [u8]| fixture.tree.entry(path(name)).unwrap();
-    let kind = |place: &PathLocation<'_>| {
+    let kind = |place: &SftpLocation<'_>| {
         let stat = place.stat(AtFlags::SYMLINK_NOFOLLOW).unwrap();
         rustix::fs::FileType::from_raw_mode(stat.st_mode)
     };

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 
 use holdfast_protocol::sftp::{
-    Answers, Broken, ClientPacket, SftpRequest, Unclear, decode, next_packet,
+    Broken, ClientPacket, SftpAnswers, SftpRequest, Unclear, decode, next_packet,
 };
 use rustix::buffer::spare_capacity;
 use rustix::io::{Errno, read, write};
@@ -23,7 +23,7 @@ pub(super) struct FileServer {
     pub(super) handles: Handles,
     pub(super) people: People,
     pub(super) temporary: Temporary,
-    pub(super) answers: Answers,
+    pub(super) answers: SftpAnswers,
 }
 
 /// The reason why a server ended before its client did.
@@ -56,7 +56,7 @@ impl FileServer {
             handles: Handles::default(),
             people: People::default(),
             temporary: Temporary::default(),
-            answers: Answers::default(),
+            answers: SftpAnswers::default(),
         }
     }
 

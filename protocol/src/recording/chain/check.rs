@@ -2,7 +2,7 @@
 
 use super::facts::{Contradiction, FactCheck};
 use super::lane::{Counts, Lane, StreamDirection, Unproved, View};
-use super::{CONTROL, Chain, ChainKey, ControlMessage, Expectation};
+use super::{CONTROL, Chain, ChainKey, Expectation, SentControl};
 use crate::recording::record::{ContentEnds, Event, Gap, Record, RecordingEnd, Stream};
 
 /// Follows the chains through a recording's records, and compares them, and everything else that the relay knows,
@@ -168,8 +168,8 @@ impl<'s> Checker<'s> {
                 }
             }
             Event::ContentEnds(ends) if holds_data => self.content_ends(ends),
-            Event::Resize(size) => self.control(ControlMessage::Resize(*size), stdin),
-            Event::Signal(signal) => self.control(ControlMessage::Signal(*signal), stdin),
+            Event::Resize(size) => self.control(SentControl::Resize(*size), stdin),
+            Event::Signal(signal) => self.control(SentControl::Signal(*signal), stdin),
             Event::Gap(gap) => self.gap(gap, holds_data),
             Event::End(end) => self.end = Some(end.clone()),
             _ => {}
@@ -259,7 +259,7 @@ impl<'s> Checker<'s> {
         }
     }
 
-    fn control(&mut self, control: ControlMessage, stdin: u64) {
+    fn control(&mut self, control: SentControl, stdin: u64) {
         if let Some(lane) = self.control.as_mut().filter(|_| !self.control_lost) {
             lane.data(&control.frame(stdin), true);
         }

@@ -82,7 +82,7 @@ pub struct Closing {
 
 /// Describes what the relay sends on a session beside data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub enum ControlMessage {
+pub enum SentControl {
     /// The terminal's new size.
     Resize(WindowSize),
     /// A signal.
@@ -150,7 +150,7 @@ impl SessionStart {
     }
 }
 
-impl ControlMessage {
+impl SentControl {
     /// Returns the frame that represents it on the chain, behind so many frames of stdin.
     #[must_use]
     pub fn frame(self, stdin: u64) -> Vec<u8> {

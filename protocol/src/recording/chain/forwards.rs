@@ -10,7 +10,7 @@ use super::facts::Contradiction;
 use super::lane::Unproved;
 use crate::limits::MAX_FORWARDS_OF_RECORDING;
 use crate::recording::record::{
-    EndReason, Event, ForwardClosed, ForwardDirection, ForwardEnd, ForwardOpened,
+    EndReason, Event, ForwardClosed, ForwardDirection, ForwardEnding, ForwardOpened,
 };
 
 /// Holds what the relay knows of the forwards in one recording.
@@ -133,7 +133,7 @@ impl<'s> ForwardCheck<'s> {
         }
         // All that the operator took, the device has read before.
         let is_less = closed.received < seen.received;
-        if is_less && closed.why == ForwardEnd::StillOpen {
+        if is_less && closed.why == ForwardEnding::StillOpen {
             self.lacks(Unproved::CutShort);
             return None;
         }

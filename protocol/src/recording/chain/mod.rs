@@ -24,7 +24,7 @@ use crate::limits::MAX_CHECKPOINTS;
 
 pub use check::{Assessment, Checker, StreamProof};
 pub use content::{ContentEnd, ContentPoints};
-pub use expect::{Closing, ControlDigest, ControlMessage, Expectation, RecordedKind, SessionStart};
+pub use expect::{Closing, ControlDigest, Expectation, RecordedKind, SentControl, SessionStart};
 pub use facts::{Contradiction, Fact};
 pub use forwards::{SeenForward, SeenForwards};
 pub use lane::Unproved;
@@ -182,7 +182,7 @@ impl StreamDigester {
         Self::on(Chain::new(key, stream))
     }
 
-    /// For what is sent beside data ([`ControlMessage`]).
+    /// For what is sent beside data ([`SentControl`]).
     #[must_use]
     pub fn control(key: &ChainKey) -> Self {
         Self::on(Chain::on(key, CONTROL))

@@ -44,12 +44,12 @@ pub struct ForwardClosed {
     pub received: u64,
     /// The reason of the end.
     #[serde(deserialize_with = "or_default")]
-    pub why: ForwardEnd,
+    pub why: ForwardEnding,
 }
 
 /// Describes how a forward ended, as the device saw it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ForwardEnd {
+pub enum ForwardEnding {
     /// Both sides have said all.
     #[default]
     Closed,

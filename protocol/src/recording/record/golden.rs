@@ -75,7 +75,7 @@ fn every_record_has_its_bytes() {
         size: 300,
         result: 4,
     };
-    let command = RanCommand {
+    let command = CommandRun {
         pid: 300,
         parent: 1,
         argv: vec![RecordedBytes(b"ls"), RecordedBytes(b"-l")],
@@ -133,7 +133,7 @@ fn every_record_has_its_bytes() {
                 id: 1,
                 sent: 2,
                 received: 300,
-                why: ForwardEnd::TunnelLost,
+                why: ForwardEnding::TunnelLost,
             }),
             "08 ac02 0b 01 02 ac02 03",
         ),
@@ -210,7 +210,7 @@ fn what_was_written_before_a_field_was_appended_is_read() {
                 id: 1,
                 sent: 2,
                 received: 300,
-                why: ForwardEnd::Closed,
+                why: ForwardEnding::Closed,
             }),
         ),
     ];

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::codec::{RecordError, decode};
 pub use self::file::{FileKind, FileOperation};
-pub use self::forward::{ForwardClosed, ForwardDirection, ForwardEnd, ForwardOpened};
+pub use self::forward::{ForwardClosed, ForwardDirection, ForwardEnding, ForwardOpened};
 use super::chain::{DigestPoint, Tag};
 use crate::codec::frame::DataStream;
 use crate::ids::{DeviceId, DeviceName, Login, SessionId, UserName};
@@ -66,7 +66,7 @@ pub enum Event<'a> {
     /// Here data is missing.
     Gap(Gap),
     /// A process of the session ran a program.
-    Command(RanCommand<'a>),
+    Command(CommandRun<'a>),
     /// A process of the session ended.
     CommandExit(CommandExit),
     /// There are no [`Event::Command`] records, for this reason, in a word or two.
@@ -285,7 +285,7 @@ impl<'a> EnvironmentRefused<'a> {
 
 /// A program that was run.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RanCommand<'a> {
+pub struct CommandRun<'a> {
     /// Its process.
     pub pid: u32,
     /// The process that started it.
@@ -350,7 +350,7 @@ impl fmt::Debug for StartedWork<'_> {
     }
 }
 
-impl fmt::Debug for RanCommand<'_> {
+impl fmt::Debug for CommandRun<'_> {
     /// Leaves out the arguments: people type passwords there.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Command")

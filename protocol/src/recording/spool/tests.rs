@@ -12,7 +12,7 @@ use crate::recording::chain::{
 };
 use crate::recording::reader::{ReadVerdict, RecordingReader};
 use crate::recording::record::{
-    ForwardClosed, ForwardDirection, ForwardEnd, ForwardOpened, RecordedBytes, StartedWork,
+    ForwardClosed, ForwardDirection, ForwardEnding, ForwardOpened, RecordedBytes, StartedWork,
 };
 use crate::recording::seal::RecordingSecret;
 use crate::wire::{RecordingMode, StdinMode, UploadMessage, Work as SessionWork};
@@ -363,7 +363,7 @@ fn closed(id: u32) -> ForwardClosed {
         id,
         sent: u64::MAX,
         received: u64::MAX - u64::from(id),
-        why: ForwardEnd::Closed,
+        why: ForwardEnding::Closed,
     }
 }
 

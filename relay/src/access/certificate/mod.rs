@@ -19,7 +19,7 @@ use crate::store::{Prints, User};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Claims {
     /// The kind: for users or for hosts.
-    pub kind: Kind,
+    pub kind: CertificateKind,
     /// The key that signed it.
     pub authority: Prints,
     /// The algorithm of that signature, by its SSH name.
@@ -44,7 +44,7 @@ pub(crate) struct Claims {
 
 /// The kind of certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum CertificateKind {
     /// A user.
     User,
     /// A host: it proves no user.
@@ -53,13 +53,13 @@ pub(crate) enum Kind {
 
 /// The facts about a certificate, as the input of the decision.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Facts<'a> {
+pub(crate) struct CertificateFacts<'a> {
     /// The contents of the certificate.
     pub claims: &'a Claims,
     /// True if its authority is trusted.
     pub trusted: bool,
     /// The part of it that is revoked, if any is.
-    pub revoked: Option<Revoked>,
+    pub revoked: Option<CertificateRevocations>,
     /// Those of its principals that are users here, in its order.
     pub users: &'a [(String, User)],
     /// The client's address.
@@ -68,7 +68,7 @@ pub(crate) struct Facts<'a> {
 
 /// The part of a certificate that is revoked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Revoked {
+pub(crate) enum CertificateRevocations {
     /// The authority's key.
     Authority,
     /// The certified key.
@@ -153,7 +153,7 @@ impl CertGrant {
 
 /// The reason why a certificate proves nothing. It is for the log: the client hears of no reason.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub(crate) enum Denied {
+pub(crate) enum CertificateDenied {
     /// It is signed by an authority that is not trusted.
     #[error("its authority is not trusted: `relay ca trust` would")]
     Untrusted,
@@ -230,17 +230,20 @@ const INTERNAL_SFTP: &str = "internal-sftp";
 /// Checks whether a certificate proves a user now, and what it permits then.
 ///
 /// # Errors
-/// [`Denied`].
-pub(crate) fn judge(facts: Facts<'_>, now: Timestamp) -> Result<Admission, Denied> {
+/// [`CertificateDenied`].
+pub(crate) fn judge(
+    facts: CertificateFacts<'_>,
+    now: Timestamp,
+) -> Result<Admission, CertificateDenied> {
     // Trust first: what an unknown authority says is not worth a more precise reason.
     trusted(&facts)?;
     // PROTOCOL.certkeys: valid after <= now < valid before.
     let seconds = u64::try_from(now.0 / 1_000_000).unwrap_or(0);
     if seconds < facts.claims.valid_after {
-        return Err(Denied::NotYet);
+        return Err(CertificateDenied::NotYet);
     }
     if seconds >= facts.claims.valid_before && facts.claims.valid_before != u64::MAX {
-        return Err(Denied::Expired);
+        return Err(CertificateDenied::Expired);
     }
     still(facts)
 }
@@ -249,18 +252,18 @@ pub(crate) fn judge(facts: Facts<'_>, now: Timestamp) -> Result<Admission, Denie
 /// the certificate that opened it, as it does with OpenSSH.
 ///
 /// # Errors
-/// [`Denied`].
-pub(crate) fn still(facts: Facts<'_>) -> Result<Admission, Denied> {
+/// [`CertificateDenied`].
+pub(crate) fn still(facts: CertificateFacts<'_>) -> Result<Admission, CertificateDenied> {
     trusted(&facts)?;
     let claims = facts.claims;
-    if claims.kind != Kind::User {
-        return Err(Denied::Host);
+    if claims.kind != CertificateKind::User {
+        return Err(CertificateDenied::Host);
     }
     if !SIGNATURES.contains(&claims.signature.as_str()) {
-        return Err(Denied::Signature(claims.signature.clone()));
+        return Err(CertificateDenied::Signature(claims.signature.clone()));
     }
     if let Some(bits) = claims.rsa_bits.filter(|bits| *bits < MIN_RSA_BITS) {
-        return Err(Denied::WeakRsa(bits));
+        return Err(CertificateDenied::WeakRsa(bits));
     }
     let grant = grant(claims, facts.client)?;
     let (principal, user) = user(claims, facts.users)?;
@@ -271,65 +274,67 @@ pub(crate) fn still(facts: Facts<'_>) -> Result<Admission, Denied> {
     })
 }
 
-fn trusted(facts: &Facts<'_>) -> Result<(), Denied> {
+fn trusted(facts: &CertificateFacts<'_>) -> Result<(), CertificateDenied> {
     if !facts.trusted {
-        return Err(Denied::Untrusted);
+        return Err(CertificateDenied::Untrusted);
     }
     match facts.revoked {
         None => Ok(()),
-        Some(Revoked::Authority) => Err(Denied::AuthorityRevoked),
-        Some(Revoked::Key) => Err(Denied::KeyRevoked),
-        Some(Revoked::Certificate) => Err(Denied::CertificateRevoked),
+        Some(CertificateRevocations::Authority) => Err(CertificateDenied::AuthorityRevoked),
+        Some(CertificateRevocations::Key) => Err(CertificateDenied::KeyRevoked),
+        Some(CertificateRevocations::Certificate) => Err(CertificateDenied::CertificateRevoked),
     }
 }
 
 /// Returns the one user that the principals name.
-fn user(claims: &Claims, users: &[(String, User)]) -> Result<(String, User), Denied> {
+fn user(claims: &Claims, users: &[(String, User)]) -> Result<(String, User), CertificateDenied> {
     match claims.principals.len() {
-        0 => return Err(Denied::NoPrincipal),
-        many if many > MAX_CERTIFICATE_PRINCIPALS => return Err(Denied::TooManyPrincipals(many)),
+        0 => return Err(CertificateDenied::NoPrincipal),
+        many if many > MAX_CERTIFICATE_PRINCIPALS => {
+            return Err(CertificateDenied::TooManyPrincipals(many));
+        }
         _ => {}
     }
     let mut named = users
         .iter()
         .filter(|(name, _)| claims.principals.contains(name));
-    let (principal, user) = named.next().ok_or(Denied::NoUser)?;
+    let (principal, user) = named.next().ok_or(CertificateDenied::NoUser)?;
     if let Some((_, other)) = named.find(|(_, other)| other.name != user.name) {
         let (one, other) = (user.name.to_string(), other.name.to_string());
-        return Err(Denied::SeveralUsers(one, other));
+        return Err(CertificateDenied::SeveralUsers(one, other));
     }
     if user.disabled {
-        return Err(Denied::Disabled(user.name.to_string()));
+        return Err(CertificateDenied::Disabled(user.name.to_string()));
     }
     Ok((principal.clone(), user.clone()))
 }
 
 /// Returns what the options permit. Names are those of PROTOCOL.certkeys; an extension that is absent permits
 /// nothing, one that is unknown is ignored.
-fn grant(claims: &Claims, client: IpAddr) -> Result<CertGrant, Denied> {
+fn grant(claims: &Claims, client: IpAddr) -> Result<CertGrant, CertificateDenied> {
     let mut force = None;
     for (name, value) in &claims.critical {
         match name.as_str() {
             "force-command" => force = Some(forced(value)?),
             "source-address" => match networks(value) {
-                None => return Err(Denied::OptionValue(name.clone())),
+                None => return Err(CertificateDenied::OptionValue(name.clone())),
                 Some(networks) => {
                     // A client that comes over an IPv6 socket by IPv4 is what it is.
                     let client = client.to_canonical();
                     if !networks.iter().any(|network| network.contains(&client)) {
-                        return Err(Denied::Source(client));
+                        return Err(CertificateDenied::Source(client));
                     }
                 }
             },
-            "verify-required" => return Err(Denied::VerifyRequired),
-            _ => return Err(Denied::UnknownOption(name.clone())),
+            "verify-required" => return Err(CertificateDenied::VerifyRequired),
+            _ => return Err(CertificateDenied::UnknownOption(name.clone())),
         }
     }
     let permits = |name: &str| match claims.extensions.get(name) {
         None => Ok(false),
         Some(value) if value.is_empty() => Ok(true),
         // A flag has no value (OpenSSH: "certificate option corrupt").
-        Some(_) => Err(Denied::OptionValue(name.to_owned())),
+        Some(_) => Err(CertificateDenied::OptionValue(name.to_owned())),
     };
     Ok(CertGrant {
         force,
@@ -341,8 +346,8 @@ fn grant(claims: &Claims, client: IpAddr) -> Result<CertGrant, Denied> {
     })
 }
 
-fn forced(value: &str) -> Result<Forced, Denied> {
-    let unclear = || Denied::OptionValue("force-command".to_owned());
+fn forced(value: &str) -> Result<Forced, CertificateDenied> {
+    let unclear = || CertificateDenied::OptionValue("force-command".to_owned());
     if value.is_empty() || value.contains('\0') || value.len() > MAX_COMMAND {
         return Err(unclear());
     }

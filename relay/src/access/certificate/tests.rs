@@ -37,7 +37,7 @@ fn good() -> Claims {
         "user-rc",
     ];
     Claims {
-        kind: Kind::User,
+        kind: CertificateKind::User,
         authority: Prints {
             sha256: "SHA256:ca".to_owned(),
             sha1: "SHA1:ca".to_owned(),
@@ -57,7 +57,7 @@ fn good() -> Claims {
     }
 }
 
-fn judged(claims: &Claims, client: &str, now: u64) -> Result<Admission, Denied> {
+fn judged(claims: &Claims, client: &str, now: u64) -> Result<Admission, CertificateDenied> {
     let users = [
         ("alice@example.com".to_owned(), user("alice", false)),
         ("ops".to_owned(), user("alice", false)),
@@ -68,7 +68,7 @@ fn judged(claims: &Claims, client: &str, now: u64) -> Result<Admission, Denied> 
         .into_iter()
         .filter(|(name, _)| claims.principals.contains(name))
         .collect();
-    let facts = Facts {
+    let facts = CertificateFacts {
         claims,
         trusted: true,
         revoked: None,
@@ -78,7 +78,7 @@ fn judged(claims: &Claims, client: &str, now: u64) -> Result<Admission, Denied> 
     judge(facts, at(now))
 }
 
-fn now(claims: &Claims) -> Result<Admission, Denied> {
+fn now(claims: &Claims) -> Result<Admission, CertificateDenied> {
     judged(claims, "203.0.113.9", NOW)
 }
 
@@ -99,7 +99,7 @@ fn trust_comes_before_all_else_and_anything_revoked_ends_it() {
     let users = [("alice@example.com".to_owned(), user("alice", false))];
     let said = |claims: &Claims, trusted, revoked| {
         let client = "203.0.113.9".parse().unwrap();
-        let facts = Facts {
+        let facts = CertificateFacts {
             claims,
             trusted,
             revoked,
@@ -108,21 +108,33 @@ fn trust_comes_before_all_else_and_anything_revoked_ends_it() {
         };
         (judge(facts, at(NOW)).map(drop), still(facts).map(drop))
     };
-    let both = |denied: Denied| (Err(denied.clone()), Err(denied));
-    assert_eq!(said(&claims, false, None), both(Denied::Untrusted));
+    let both = |denied: CertificateDenied| (Err(denied.clone()), Err(denied));
     assert_eq!(
-        said(&claims, false, Some(Revoked::Key)),
-        both(Denied::Untrusted)
+        said(&claims, false, None),
+        both(CertificateDenied::Untrusted)
+    );
+    assert_eq!(
+        said(&claims, false, Some(CertificateRevocations::Key)),
+        both(CertificateDenied::Untrusted)
     );
     for (revoked, denied) in [
-        (Revoked::Authority, Denied::AuthorityRevoked),
-        (Revoked::Key, Denied::KeyRevoked),
-        (Revoked::Certificate, Denied::CertificateRevoked),
+        (
+            CertificateRevocations::Authority,
+            CertificateDenied::AuthorityRevoked,
+        ),
+        (CertificateRevocations::Key, CertificateDenied::KeyRevoked),
+        (
+            CertificateRevocations::Certificate,
+            CertificateDenied::CertificateRevoked,
+        ),
     ] {
         assert_eq!(said(&good(), true, Some(revoked)), both(denied));
     }
     // A session outlives its certificate's dates.
-    assert_eq!(said(&claims, true, None), (Err(Denied::Expired), Ok(())));
+    assert_eq!(
+        said(&claims, true, None),
+        (Err(CertificateDenied::Expired), Ok(()))
+    );
 }
 
 #[test]
@@ -134,14 +146,14 @@ fn the_dates_hold_to_the_second() {
     };
     let table = [
         (with(NOW, NOW + 1), Ok(())),
-        (with(NOW + 1, NOW + 2), Err(Denied::NotYet)),
-        (with(NOW - 1, NOW), Err(Denied::Expired)),
+        (with(NOW + 1, NOW + 2), Err(CertificateDenied::NotYet)),
+        (with(NOW - 1, NOW), Err(CertificateDenied::Expired)),
         (with(0, u64::MAX), Ok(())),
         (with(0, u64::MAX - 1), Ok(())),
-        (with(u64::MAX, u64::MAX), Err(Denied::NotYet)),
-        (with(0, 0), Err(Denied::Expired)),
+        (with(u64::MAX, u64::MAX), Err(CertificateDenied::NotYet)),
+        (with(0, 0), Err(CertificateDenied::Expired)),
         // The maker of this one meant nothing by it.
-        (with(NOW + 60, NOW - 60), Err(Denied::NotYet)),
+        (with(NOW + 60, NOW - 60), Err(CertificateDenied::NotYet)),
     ];
     for (claims, expected) in table {
         assert_eq!(now(&claims).map(drop), expected, "{claims:?}");
@@ -149,24 +161,24 @@ fn the_dates_hold_to_the_second() {
     // A clock before 1970 is the beginning of time, not its end.
     let users = [];
     let claims = good();
-    let facts = Facts {
+    let facts = CertificateFacts {
         claims: &claims,
         trusted: true,
         revoked: None,
         users: &users,
         client: "::1".parse().unwrap(),
     };
-    assert_eq!(judge(facts, Timestamp(-1)), Err(Denied::NotYet));
+    assert_eq!(judge(facts, Timestamp(-1)), Err(CertificateDenied::NotYet));
 }
 
 #[test]
 fn it_must_be_a_users_and_signed_with_something_that_holds() {
     assert_eq!(
         now(&Claims {
-            kind: Kind::Host,
+            kind: CertificateKind::Host,
             ..good()
         }),
-        Err(Denied::Host)
+        Err(CertificateDenied::Host)
     );
     for signature in SIGNATURES {
         let claims = Claims {
@@ -186,7 +198,10 @@ fn it_must_be_a_users_and_signed_with_something_that_holds() {
             signature: signature.to_owned(),
             ..good()
         };
-        assert_eq!(now(&claims), Err(Denied::Signature(signature.to_owned())));
+        assert_eq!(
+            now(&claims),
+            Err(CertificateDenied::Signature(signature.to_owned()))
+        );
     }
     let rsa = |bits| {
         now(&Claims {
@@ -198,7 +213,7 @@ fn it_must_be_a_users_and_signed_with_something_that_holds() {
     assert_eq!(rsa(MIN_RSA_BITS), Ok(()));
     assert_eq!(
         rsa(MIN_RSA_BITS - 1),
-        Err(Denied::WeakRsa(MIN_RSA_BITS - 1))
+        Err(CertificateDenied::WeakRsa(MIN_RSA_BITS - 1))
     );
 }
 
@@ -212,7 +227,7 @@ fn principals_name_one_user() {
         })
         .map(|admission| admission.principal)
     };
-    let several = Denied::SeveralUsers("alice".to_owned(), "bob".to_owned());
+    let several = CertificateDenied::SeveralUsers("alice".to_owned(), "bob".to_owned());
     assert_eq!(named(&["alice@example.com"]).unwrap(), "alice@example.com");
     assert_eq!(named(&["absent", "ops"]).unwrap(), "ops");
     // Two names of one user are no question.
@@ -220,18 +235,24 @@ fn principals_name_one_user() {
         named(&["ops", "alice@example.com"]).unwrap(),
         "alice@example.com"
     );
-    assert_eq!(named(&[]), Err(Denied::NoPrincipal));
-    assert_eq!(named(&["absent"]), Err(Denied::NoUser));
+    assert_eq!(named(&[]), Err(CertificateDenied::NoPrincipal));
+    assert_eq!(named(&["absent"]), Err(CertificateDenied::NoUser));
     assert_eq!(
         named(&["alice"]),
-        Err(Denied::NoUser),
+        Err(CertificateDenied::NoUser),
         "a name is no principal by itself"
     );
-    assert_eq!(named(&["OPS"]), Err(Denied::NoUser));
+    assert_eq!(named(&["OPS"]), Err(CertificateDenied::NoUser));
     assert_eq!(named(&["ops", "bob"]), Err(several));
-    assert_eq!(named(&["eve"]), Err(Denied::Disabled("eve".to_owned())));
+    assert_eq!(
+        named(&["eve"]),
+        Err(CertificateDenied::Disabled("eve".to_owned()))
+    );
     let many = vec!["ops"; MAX_CERTIFICATE_PRINCIPALS + 1];
-    assert_eq!(named(&many), Err(Denied::TooManyPrincipals(many.len())));
+    assert_eq!(
+        named(&many),
+        Err(CertificateDenied::TooManyPrincipals(many.len()))
+    );
     assert!(named(&many[1..]).is_ok());
 }
 
@@ -239,14 +260,14 @@ fn principals_name_one_user() {
 fn principals_of_others_in_the_facts_prove_nothing() {
     let claims = good();
     let users = [("bob".to_owned(), user("bob", false))];
-    let facts = Facts {
+    let facts = CertificateFacts {
         claims: &claims,
         trusted: true,
         revoked: None,
         users: &users,
         client: "203.0.113.9".parse().unwrap(),
     };
-    assert_eq!(judge(facts, at(NOW)), Err(Denied::NoUser));
+    assert_eq!(judge(facts, at(NOW)), Err(CertificateDenied::NoUser));
 }
 
 #[test]
@@ -255,8 +276,8 @@ fn the_source_must_be_among_the_networks() {
         let critical = options(&[("source-address", list)]);
         judged(&Claims { critical, ..good() }, client, NOW).map(drop)
     };
-    let elsewhere = |client: &str| Err(Denied::Source(client.parse().unwrap()));
-    let unclear = || Err(Denied::OptionValue("source-address".to_owned()));
+    let elsewhere = |client: &str| Err(CertificateDenied::Source(client.parse().unwrap()));
+    let unclear = || Err(CertificateDenied::OptionValue("source-address".to_owned()));
     let table = [
         ("203.0.113.0/24", "203.0.113.9", Ok(())),
         ("203.0.113.9", "203.0.113.9", Ok(())),
@@ -296,7 +317,7 @@ fn a_forced_command_is_a_command_or_sftp() {
         now(&Claims { critical, ..good() }).map(|admission| admission.grant.force)
     };
     let command = |text: &str| Ok(Some(Forced::Command(text.to_owned())));
-    let unclear = || Err(Denied::OptionValue("force-command".to_owned()));
+    let unclear = || Err(CertificateDenied::OptionValue("force-command".to_owned()));
     assert_eq!(forced("uptime -p"), command("uptime -p"));
     assert_eq!(forced("internal-sftp"), Ok(Some(Forced::Sftp)));
     assert_eq!(forced("internal-sftp-x"), command("internal-sftp-x"));
@@ -316,7 +337,10 @@ fn an_option_that_is_not_enforced_is_refused() {
         })
         .map(drop)
     };
-    assert_eq!(with("verify-required", ""), Err(Denied::VerifyRequired));
+    assert_eq!(
+        with("verify-required", ""),
+        Err(CertificateDenied::VerifyRequired)
+    );
     for name in [
         "foo@x",
         "permit-pty",
@@ -324,7 +348,10 @@ fn an_option_that_is_not_enforced_is_refused() {
         "",
         "no-touch-required",
     ] {
-        assert_eq!(with(name, "1"), Err(Denied::UnknownOption(name.to_owned())));
+        assert_eq!(
+            with(name, "1"),
+            Err(CertificateDenied::UnknownOption(name.to_owned()))
+        );
     }
 }
 
@@ -391,16 +418,16 @@ fn what_is_not_permitted_is_not() {
     for (name, grant) in table {
         assert_eq!(with(&[(name, "")]), Ok(grant), "{name}");
     }
-    let odd = Denied::OptionValue("permit-pty".to_owned());
+    let odd = CertificateDenied::OptionValue("permit-pty".to_owned());
     assert_eq!(with(&[("permit-pty", "no")]), Err(odd));
 }
 
 #[test]
 fn a_reason_cannot_drive_a_terminal() {
     for denied in [
-        Denied::UnknownOption("a\u{1b}[2J\r\n".to_owned()),
-        Denied::Signature("a\u{1b}[2J\r\n".to_owned()),
-        Denied::OptionValue("a\u{1b}[2J\r\n".to_owned()),
+        CertificateDenied::UnknownOption("a\u{1b}[2J\r\n".to_owned()),
+        CertificateDenied::Signature("a\u{1b}[2J\r\n".to_owned()),
+        CertificateDenied::OptionValue("a\u{1b}[2J\r\n".to_owned()),
     ] {
         assert!(
             !denied.to_string().chars().any(char::is_control),
@@ -419,7 +446,7 @@ fn model(claims: &Claims, trusted: bool, revoked: bool, client: IpAddr) -> bool 
     };
     trusted
         && !revoked
-        && claims.kind == Kind::User
+        && claims.kind == CertificateKind::User
         && claims.signature != "ssh-rsa"
         && claims.valid_after <= NOW
         && NOW < claims.valid_before
@@ -452,7 +479,7 @@ proptest! {
         ten: bool,
     ) {
         let claims = Claims {
-            kind: if host { Kind::Host } else { Kind::User },
+            kind: if host { CertificateKind::Host } else { CertificateKind::User },
             signature: if weak { "ssh-rsa" } else { "rsa-sha2-256" }.to_owned(),
             valid_after: after,
             valid_before: before,
@@ -462,8 +489,8 @@ proptest! {
         };
         let client: IpAddr = if ten { "10.1.2.3" } else { "11.1.2.3" }.parse().unwrap();
         let users = [("ops".to_owned(), user("alice", false))];
-        let revocation = revoked.then_some(Revoked::Key);
-        let facts = Facts { claims: &claims, trusted, revoked: revocation, users: &users, client };
+        let revocation = revoked.then_some(CertificateRevocations::Key);
+        let facts = CertificateFacts { claims: &claims, trusted, revoked: revocation, users: &users, client };
         let admitted = judge(facts, at(NOW)).is_ok();
         prop_assert_eq!(admitted, model(&claims, trusted, revoked, client));
     }
@@ -474,7 +501,7 @@ proptest! {
         let claims = Claims { critical, ..good() };
         let users = [("alice@example.com".to_owned(), user("alice", false))];
         let client = IpAddr::V6(client);
-        let facts = Facts { claims: &claims, trusted: true, revoked: None, users: &users, client };
+        let facts = CertificateFacts { claims: &claims, trusted: true, revoked: None, users: &users, client };
         let _ = judge(facts, at(NOW));
     }
 }

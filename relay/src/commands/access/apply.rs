@@ -6,7 +6,7 @@ use super::policy;
 use crate::audit::{Event, EventKind};
 use crate::commands::Done;
 use crate::commands::call::input;
-use crate::commands::call::{Call, Command, Need};
+use crate::commands::call::{Call, Command, Right};
 use crate::commands::{Caller, Context, Failure, json};
 use crate::limits::MAX_POLICY_INPUT;
 use crate::store::{Apply, Change};
@@ -65,8 +65,8 @@ struct Row {
 impl Command for Args {
     const MAX_INPUT: usize = MAX_POLICY_INPUT;
 
-    fn need(&self) -> Need {
-        Need::ADMIN
+    fn need(&self) -> Right {
+        Right::ADMIN
     }
 
     /// Returns the audit event of a change.

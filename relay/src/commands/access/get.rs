@@ -6,7 +6,7 @@ use super::policy::{Document, roles_toml, users_toml};
 use super::{role, user};
 use crate::audit::Event;
 use crate::commands::Done;
-use crate::commands::call::{Call, Command, Need};
+use crate::commands::call::{Call, Command, Right};
 use crate::commands::{Context, Failure, json};
 use crate::model::presets;
 use crate::model::role::{Role, RoleName};
@@ -27,8 +27,8 @@ pub(crate) struct Args {
 }
 
 impl Command for Args {
-    fn need(&self) -> Need {
-        Need::REVIEW
+    fn need(&self) -> Right {
+        Right::REVIEW
     }
 
     fn event(&self) -> Option<Event> {

@@ -11,7 +11,7 @@ use crate::clock::Coarse;
 use crate::commands::Done;
 use crate::commands::answer::table::{or_dash, table};
 use crate::commands::args::ttl;
-use crate::commands::call::{Call, Command, Need};
+use crate::commands::call::{Call, Command, Right};
 use crate::commands::devices::list::revoke::{LeftoverToken, about_token};
 use crate::commands::{Caller, Context, Failure, json};
 use crate::limits::MAX_LOCK_MESSAGE;
@@ -41,22 +41,22 @@ pub(crate) struct Args {
 #[derive(Clone, Debug, Subcommand)]
 enum LockCommand {
     /// Shut out one user
-    User(Target<UserName>),
+    User(LockArgs<UserName>),
     /// Shut out everybody who has a role
-    Role(Target<RoleName>),
+    Role(LockArgs<RoleName>),
     /// End and refuse every session under an account, on all devices
-    Login(Target<Login>),
+    Login(LockArgs<Login>),
     /// End and refuse every session on a device: NAME or its id
-    Device(Target<String>),
+    Device(LockArgs<String>),
     /// Shut out an address or a network
-    Address(Target<String>),
+    Address(LockArgs<String>),
     /// List the locks that stand
     #[command(visible_alias = "list")]
     Ls,
 }
 
 #[derive(Clone, Debug, clap::Args)]
-struct Target<T: std::str::FromStr + Clone + Send + Sync + 'static>
+struct LockArgs<T: std::str::FromStr + Clone + Send + Sync + 'static>
 where
     T::Err: std::error::Error + Send + Sync + 'static,
 {
@@ -94,11 +94,11 @@ impl Args {
 }
 
 impl Command for Args {
-    fn need(&self) -> Need {
+    fn need(&self) -> Right {
         if self.only_reads() {
-            Need::REVIEW
+            Right::REVIEW
         } else {
-            Need::ADMIN
+            Right::ADMIN
         }
     }
 
@@ -126,8 +126,8 @@ impl Command for Args {
 }
 
 impl Command for UnlockArgs {
-    fn need(&self) -> Need {
-        Need::ADMIN
+    fn need(&self) -> Right {
+        Right::ADMIN
     }
 
     fn event(&self) -> Option<Event> {
@@ -159,7 +159,7 @@ struct Row {
 
 /// A new lock, for machines.
 #[derive(Serialize)]
-struct Answer {
+struct LockAnswer {
     #[serde(flatten)]
     lock: Row,
     /// The token that a device enrolled with, if others can still join with it.
@@ -211,7 +211,7 @@ async fn run(args: Args, caller: &Caller, context: &Context) -> Result<String, F
             created: context.now,
             expires,
         };
-        return json(&Answer {
+        return json(&LockAnswer {
             lock: row(&lock, &context.store.devices(context.now).await?),
             leftover_token: token.map(|token| LeftoverToken::of(token, false)),
         });

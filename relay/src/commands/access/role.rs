@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::audit::{Event, EventKind};
 use crate::commands::Done;
 use crate::commands::answer::table::{or_dash, table};
-use crate::commands::call::{Call, Command, Need};
+use crate::commands::call::{Call, Command, Right};
 use crate::commands::{Context, Failure, json};
 use crate::model::form::{RoleForm, inline};
 use crate::model::presets::{self, is_preset};
@@ -96,11 +96,11 @@ impl Args {
 }
 
 impl Command for Args {
-    fn need(&self) -> Need {
+    fn need(&self) -> Right {
         if self.only_reads() {
-            Need::REVIEW
+            Right::REVIEW
         } else {
-            Need::ADMIN
+            Right::ADMIN
         }
     }
 

@@ -9,7 +9,7 @@ use crate::audit::Event;
 use crate::clock::{Coarse, Timestamp};
 use crate::commands::Done;
 use crate::commands::answer::table::card;
-use crate::commands::call::{Call, Command, Need};
+use crate::commands::call::{Call, Command, Right};
 use crate::commands::{Caller, Context, Failure, json};
 use crate::model::form::inline;
 use crate::model::role::{ContentBound, OnDisconnect, RecordingMode, StdinMode};
@@ -27,8 +27,8 @@ pub(crate) struct Args {
 }
 
 impl Command for Args {
-    fn need(&self) -> Need {
-        Need::Nothing
+    fn need(&self) -> Right {
+        Right::Nothing
     }
 
     fn event(&self) -> Option<Event> {
@@ -88,16 +88,16 @@ struct LimitRow {
 
 /// The user's sessions and channels at the moment, over all relays.
 #[derive(Clone, Copy, Debug, Default)]
-struct InUse {
+struct QuotaInUse {
     connections: Option<u32>,
     sessions: Option<u32>,
 }
 
 /// Returns what the user has by the leases in the store.
-async fn in_use(context: &Context, subject: &Subject) -> Result<InUse, Failure> {
+async fn in_use(context: &Context, subject: &Subject) -> Result<QuotaInUse, Failure> {
     let user = &subject.user.name;
     let in_use = context.store.leases_in_use(user, Timestamp::now()).await?;
-    Ok(InUse {
+    Ok(QuotaInUse {
         connections: Some(in_use.connections),
         sessions: Some(in_use.sessions),
     })
@@ -242,7 +242,7 @@ fn shown(limit: LimitRow) -> String {
 }
 
 impl TermsRow {
-    fn of(terms: &Terms, in_use: InUse) -> Self {
+    fn of(terms: &Terms, in_use: QuotaInUse) -> Self {
         let limit = |max: Option<NonZeroU32>, in_use: Option<u32>| LimitRow {
             max,
             in_use,

@@ -2,7 +2,7 @@
 
 use super::caller::Caller;
 use super::context::Context;
-use super::permit::Need;
+use super::permit::Right;
 use crate::audit::Event;
 use crate::commands::answer::failure::Failure;
 use crate::commands::devices::{cp, exec};
@@ -18,7 +18,7 @@ pub(crate) trait Command: clap::Args + Clone {
     const MAX_INPUT: usize = MAX_INPUT;
 
     /// Returns what the caller must hold to run it with these arguments.
-    fn need(&self) -> Need;
+    fn need(&self) -> Right;
 
     /// Returns what the audit log says when this is done, or refused, or goes wrong; `None` for a command that changes
     /// nothing and shows nothing that is worth a row. A change writes the event in its own transaction, which adds

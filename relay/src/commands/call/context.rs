@@ -20,7 +20,7 @@ pub(crate) struct Context {
     /// The store.
     pub(crate) store: Store,
     /// The public side of the relay's state.
-    pub(crate) facts: Facts,
+    pub(crate) facts: RelayFacts,
     /// The time that the command is run at.
     pub(crate) now: Timestamp,
     /// The log of what was done.
@@ -48,7 +48,7 @@ impl Context {
 
 /// The public side of the relay's state.
 #[derive(Clone, Debug)]
-pub(crate) struct Facts {
+pub(crate) struct RelayFacts {
     /// What a token says about the cluster.
     pub(crate) cluster: ClusterFingerprint,
     /// The SSH host CA's public key, as in a `.pub` file.
@@ -63,7 +63,7 @@ pub(crate) struct Facts {
     pub(crate) archive: Archive,
 }
 
-impl Facts {
+impl RelayFacts {
     /// Takes them from the state.
     #[must_use]
     pub(crate) fn of(state: &State, archive: Archive) -> Self {

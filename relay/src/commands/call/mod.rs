@@ -8,4 +8,4 @@ pub(crate) mod input;
 pub(crate) mod permit;
 
 pub(crate) use command::{Bulk, Call, Command, Done, only_over_ssh};
-pub(crate) use permit::Need;
+pub(crate) use permit::Right;

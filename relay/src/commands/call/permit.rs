@@ -5,7 +5,7 @@ use crate::commands::{AnyCommand, Caller};
 
 /// The right that a command needs. What it shows may be less for some than for others: that is the command's to see to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Need {
+pub(crate) enum Right {
     /// The caller is a user who is not disabled.
     Nothing,
     /// A role, whichever.
@@ -16,7 +16,7 @@ pub(crate) enum Need {
     Recordings,
 }
 
-impl Need {
+impl Right {
     /// To see everything and change nothing.
     pub(crate) const REVIEW: Self = Self::Ability(Ability::Review);
     /// To change what there is.
@@ -39,21 +39,21 @@ pub(crate) fn permit(caller: &Caller, command: &AnyCommand) -> Result<(), String
     }
     let admin = subject.may(Ability::Admin);
     match command.need() {
-        Need::Nothing => Ok(()),
-        Need::AnyRole if !subject.roles.is_empty() => Ok(()),
-        Need::AnyRole => Err(format!(
+        Right::Nothing => Ok(()),
+        Right::AnyRole if !subject.roles.is_empty() => Ok(()),
+        Right::AnyRole => Err(format!(
             "user \"{name}\" may not run this command: it needs a role; ask an admin, and see `whoami`"
         )),
-        Need::Recordings
+        Right::Recordings
             if admin || subject.may(Ability::Review) || subject.may(Ability::ReviewOwn) =>
         {
             Ok(())
         }
-        Need::Recordings => Err(format!(
+        Right::Recordings => Err(format!(
             "user \"{name}\" may not run this command: it needs the ability review or review-own; ask an admin, and see `whoami`"
         )),
-        Need::Ability(ability) if admin || subject.may(ability) => Ok(()),
-        Need::Ability(ability) => Err(format!(
+        Right::Ability(ability) if admin || subject.may(ability) => Ok(()),
+        Right::Ability(ability) => Err(format!(
             "user \"{name}\" may not run this command: it needs the ability {}; ask an admin, and see `whoami`",
             ability.as_str()
         )),

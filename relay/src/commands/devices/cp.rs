@@ -5,7 +5,7 @@ use std::str::FromStr;
 use super::exec::BulkOptions;
 use crate::access::selector::Selector;
 use crate::audit::Event;
-use crate::commands::call::{self, Bulk, Call, Command, Need};
+use crate::commands::call::{self, Bulk, Call, Command, Right};
 use crate::commands::{Done, Failure};
 use crate::limits::MAX_COPY_PATH;
 use crate::model::invalid::Invalid;
@@ -63,9 +63,9 @@ impl Args {
 }
 
 impl Command for Args {
-    fn need(&self) -> Need {
+    fn need(&self) -> Right {
         // Each device is decided on by itself.
-        Need::AnyRole
+        Right::AnyRole
     }
 
     fn event(&self) -> Option<Event> {

@@ -8,7 +8,7 @@ use crate::access::selector::Selector;
 use crate::audit::Event;
 use crate::bulk::Pace;
 use crate::commands::args::ttl;
-use crate::commands::call::{self, Bulk, Call, Command, Need};
+use crate::commands::call::{self, Bulk, Call, Command, Right};
 use crate::commands::{Done, Failure};
 use crate::limits::{FLEET_PARALLEL, MAX_FLEET_PARALLEL};
 use crate::model::invalid::Invalid;
@@ -74,9 +74,9 @@ impl Args {
 }
 
 impl Command for Args {
-    fn need(&self) -> Need {
+    fn need(&self) -> Right {
         // Each device is decided on by itself.
-        Need::AnyRole
+        Right::AnyRole
     }
 
     fn event(&self) -> Option<Event> {

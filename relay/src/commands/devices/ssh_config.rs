@@ -4,7 +4,7 @@ use russh::keys::{HashAlg, PublicKey};
 
 use crate::audit::Event;
 use crate::commands::Done;
-use crate::commands::call::{Call, Command, Need};
+use crate::commands::call::{Call, Command, Right};
 use crate::commands::{Context, Failure};
 use crate::session::target::FLEET_DOMAIN;
 use crate::store::meta::PUBLIC_SSH;
@@ -33,12 +33,12 @@ pub(crate) struct Args {
     known_hosts: bool,
     /// The client: openssh, windows (OpenSSH there), putty, winscp or ansible
     #[arg(long = "for", value_name = "CLIENT", value_parser = client, default_value = "openssh", conflicts_with = "known_hosts")]
-    client: Client,
+    client: ClientKind,
 }
 
 impl Command for Args {
-    fn need(&self) -> Need {
-        Need::AnyRole
+    fn need(&self) -> Right {
+        Right::AnyRole
     }
 
     fn event(&self) -> Option<Event> {
@@ -51,7 +51,7 @@ impl Command for Args {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Client {
+enum ClientKind {
     Openssh,
     Windows,
     Putty,
@@ -59,19 +59,19 @@ enum Client {
     Ansible,
 }
 
-fn client(text: &str) -> Result<Client, &'static str> {
+fn client(text: &str) -> Result<ClientKind, &'static str> {
     match text {
-        "openssh" => Ok(Client::Openssh),
-        "windows" => Ok(Client::Windows),
-        "putty" => Ok(Client::Putty),
-        "winscp" => Ok(Client::Winscp),
-        "ansible" => Ok(Client::Ansible),
+        "openssh" => Ok(ClientKind::Openssh),
+        "windows" => Ok(ClientKind::Windows),
+        "putty" => Ok(ClientKind::Putty),
+        "winscp" => Ok(ClientKind::Winscp),
+        "ansible" => Ok(ClientKind::Ansible),
         _ => Err("the clients are openssh, windows, putty, winscp and ansible"),
     }
 }
 
 /// The address that operators connect to, and the keys that they know it by.
-struct Front {
+struct ConfigFront {
     /// `HOST:PORT`.
     address: String,
     host: String,
@@ -88,20 +88,20 @@ struct Front {
 }
 
 async fn run(args: &Args, context: &Context) -> Result<String, Failure> {
-    let front = Front::of(context).await?;
+    let front = ConfigFront::of(context).await?;
     if args.known_hosts {
         return Ok(front.known_hosts("") + "\n");
     }
     Ok(match args.client {
-        Client::Openssh => front.openssh(),
-        Client::Windows => front.windows(),
-        Client::Putty => front.putty(),
-        Client::Winscp => front.winscp(),
-        Client::Ansible => front.ansible(),
+        ClientKind::Openssh => front.openssh(),
+        ClientKind::Windows => front.windows(),
+        ClientKind::Putty => front.putty(),
+        ClientKind::Winscp => front.winscp(),
+        ClientKind::Ansible => front.ansible(),
     })
 }
 
-impl Front {
+impl ConfigFront {
     async fn of(context: &Context) -> Result<Self, Failure> {
         let address = context.store.meta_get(PUBLIC_SSH).await?;
         let address = address.ok_or_else(|| {

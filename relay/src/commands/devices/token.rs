@@ -13,7 +13,7 @@ use crate::clock::Coarse;
 use crate::commands::Done;
 use crate::commands::answer::table::{labels, table};
 use crate::commands::args::{Label, ttl};
-use crate::commands::call::{Call, Command, Need};
+use crate::commands::call::{Call, Command, Right};
 use crate::commands::{Context, Failure, json};
 use crate::store::meta::PUBLIC_TUNNEL;
 use crate::store::{Labels, NewToken, TokenRow};
@@ -82,8 +82,8 @@ struct NewRow {
 }
 
 impl Command for Args {
-    fn need(&self) -> Need {
-        Need::ADMIN
+    fn need(&self) -> Right {
+        Right::ADMIN
     }
 
     /// Returns the audit event of a change; the store adds the token.

@@ -8,7 +8,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use crate::audit::Event;
 use crate::commands::Done;
 use crate::commands::args::ttl;
-use crate::commands::call::{Call, Command, Need};
+use crate::commands::call::{Call, Command, Right};
 use crate::commands::devices::list as devices;
 use crate::commands::{Caller, Context, Failure};
 use crate::limits::WAIT_POLL;
@@ -30,9 +30,9 @@ pub(crate) struct Args {
 }
 
 impl Command for Args {
-    fn need(&self) -> Need {
+    fn need(&self) -> Right {
         // Each device is decided on by itself.
-        Need::AnyRole
+        Right::AnyRole
     }
 
     fn event(&self) -> Option<Event> {

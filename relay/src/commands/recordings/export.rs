@@ -9,7 +9,7 @@ use tokio::io::AsyncWriteExt as _;
 
 use crate::audit::Event;
 use crate::commands::Done;
-use crate::commands::call::{Call, Command, Need};
+use crate::commands::call::{Call, Command, Right};
 use crate::commands::recordings::{find, look, looked, not_whole, unfinished};
 use crate::commands::{Caller, Context, Failure, Out};
 use crate::recording::archive::Read;
@@ -71,8 +71,8 @@ impl Args {
 }
 
 impl Command for Args {
-    fn need(&self) -> Need {
-        Need::Recordings
+    fn need(&self) -> Right {
+        Right::Recordings
     }
 
     fn event(&self) -> Option<Event> {

@@ -16,7 +16,7 @@ use super::args::{Moment, ambiguous};
 use super::{Caller, Context, Done, Failure, Out, json};
 use crate::access::policy::Ability;
 use crate::audit::{Event, EventKind};
-use crate::commands::call::{Call, Command, Need};
+use crate::commands::call::{Call, Command, Right};
 use crate::model::invalid::Invalid;
 use crate::session::registry::console::Shows;
 use crate::store::{RecordingFacts, RecordingFilter, RecordingState, UserId};
@@ -167,11 +167,11 @@ impl Args {
 }
 
 impl Command for Args {
-    fn need(&self) -> Need {
+    fn need(&self) -> Right {
         if self.only_reads() {
-            Need::Recordings
+            Right::Recordings
         } else {
-            Need::ADMIN
+            Right::ADMIN
         }
     }
 

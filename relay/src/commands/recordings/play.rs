@@ -8,12 +8,12 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::audit::Event;
 use crate::commands::Done;
-use crate::commands::call::{Call, Command, Need};
+use crate::commands::call::{Call, Command, Right};
 use crate::commands::recordings::{find, look, looked, not_whole, unfinished};
 use crate::commands::{Caller, Context, Failure, Out};
 use crate::recording::archive::Read;
 use crate::recording::export::screen::{CLOSE, OPEN, Screen};
-use crate::recording::export::{Plain, Text, Title};
+use crate::recording::export::{ExportText, Plain, Title};
 use crate::recording::marks::{Mark, MarkedLines};
 use crate::session::registry::console::Shows;
 use crate::session::registry::life::Activity;
@@ -73,8 +73,8 @@ impl Args {
 }
 
 impl Command for Args {
-    fn need(&self) -> Need {
-        Need::Recordings
+    fn need(&self) -> Right {
+        Right::Recordings
     }
 
     fn event(&self) -> Option<Event> {
@@ -182,7 +182,7 @@ struct Show {
     title: Title,
     screen: Option<Screen>,
     terminal: bool,
-    texts: [Text; 2],
+    texts: [ExportText; 2],
     plain: Plain,
     marked: MarkedLines,
     /// Something with a mark is on the screen.

@@ -61,7 +61,7 @@ impl Bed {
             stream: None,
             width: None,
             store,
-            facts: Facts::of(&state, Archive::of(&state, objects)),
+            facts: RelayFacts::of(&state, Archive::of(&state, objects)),
             now: T0,
         };
         Self { context, _dir: dir }

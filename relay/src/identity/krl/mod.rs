@@ -21,12 +21,12 @@ pub(crate) struct Krl {
     /// The time at which it was made, in seconds since 1970.
     pub generated: u64,
     /// The revocations, in the order of the file.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<KrlEntry>,
 }
 
 /// One thing that is revoked.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) enum Entry {
+pub(crate) enum KrlEntry {
     /// A public key, by its SSH encoding.
     Key(Vec<u8>),
     /// A public key, by the SHA-1 of its SSH encoding.
@@ -34,13 +34,13 @@ pub(crate) enum Entry {
     /// A public key, by the SHA-256 of its SSH encoding.
     Sha256([u8; 32]),
     /// Certificates by their serial numbers. Zero, "not numbered", is never among them.
-    Serials(Authority, RangeInclusive<u64>),
+    Serials(KrlAuthority, RangeInclusive<u64>),
     /// Certificates by their key id, unchanged: bytes from outside.
-    KeyId(Authority, Vec<u8>),
+    KeyId(KrlAuthority, Vec<u8>),
 }
 
 /// The SSH encoding of the public key that signed the certificates; `None`: of any.
-pub(crate) type Authority = Option<Arc<[u8]>>;
+pub(crate) type KrlAuthority = Option<Arc<[u8]>>;
 
 /// The reason why bytes are no revocation list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -123,17 +123,17 @@ pub(crate) fn parse(bytes: &[u8], most: usize) -> Result<Krl, KrlError> {
             CERTIFICATES => certificates(&mut section, &mut entries)?,
             EXPLICIT_KEYS => {
                 while !section.is_empty() {
-                    entries.push(Entry::Key(section.string()?.to_vec()))?;
+                    entries.push(KrlEntry::Key(section.string()?.to_vec()))?;
                 }
             }
             SHA1_FINGERPRINTS => {
                 while !section.is_empty() {
-                    entries.push(Entry::Sha1(section.hash()?))?;
+                    entries.push(KrlEntry::Sha1(section.hash()?))?;
                 }
             }
             SHA256_FINGERPRINTS => {
                 while !section.is_empty() {
-                    entries.push(Entry::Sha256(section.hash()?))?;
+                    entries.push(KrlEntry::Sha256(section.hash()?))?;
                 }
             }
             EXTENSION => section.extension()?,
@@ -150,7 +150,7 @@ pub(crate) fn parse(bytes: &[u8], most: usize) -> Result<Krl, KrlError> {
 /// Reads the certificates of one authority.
 fn certificates(section: &mut Reader<'_>, entries: &mut Entries) -> Result<(), KrlError> {
     let authority = section.string()?;
-    let authority: Authority = (!authority.is_empty()).then(|| authority.into());
+    let authority: KrlAuthority = (!authority.is_empty()).then(|| authority.into());
     let _reserved = section.string()?;
     while !section.is_empty() {
         let kind = section.byte()?;
@@ -176,7 +176,7 @@ fn certificates(section: &mut Reader<'_>, entries: &mut Entries) -> Result<(), K
             KEY_IDS => {
                 while !part.is_empty() {
                     let id = part.string()?.to_vec();
-                    entries.push(Entry::KeyId(authority.clone(), id))?;
+                    entries.push(KrlEntry::KeyId(authority.clone(), id))?;
                 }
             }
             CERTIFICATE_EXTENSION => part.extension()?,
@@ -189,7 +189,7 @@ fn certificates(section: &mut Reader<'_>, entries: &mut Entries) -> Result<(), K
 /// Reads the serial numbers `offset + n` for each bit `n` of a number (an mpint: big-endian, not negative), as
 /// ranges of neighbours.
 fn bitmap(
-    authority: &Authority,
+    authority: &KrlAuthority,
     offset: u64,
     bits: &[u8],
     entries: &mut Entries,
@@ -218,12 +218,12 @@ fn bitmap(
 
 /// The entries that were read so far.
 struct Entries {
-    all: Vec<Entry>,
+    all: Vec<KrlEntry>,
     most: usize,
 }
 
 impl Entries {
-    fn push(&mut self, entry: Entry) -> Result<(), KrlError> {
+    fn push(&mut self, entry: KrlEntry) -> Result<(), KrlError> {
         if self.all.len() >= self.most {
             return Err(KrlError::TooMany(self.most));
         }
@@ -231,11 +231,11 @@ impl Entries {
         Ok(())
     }
 
-    fn serials(&mut self, authority: &Authority, first: u64, last: u64) -> Result<(), KrlError> {
+    fn serials(&mut self, authority: &KrlAuthority, first: u64, last: u64) -> Result<(), KrlError> {
         if first == 0 || first > last {
             return Err(KrlError::Serials);
         }
-        self.push(Entry::Serials(authority.clone(), first..=last))
+        self.push(KrlEntry::Serials(authority.clone(), first..=last))
     }
 }
 
@@ -297,9 +297,9 @@ impl<'a> Reader<'a> {
     }
 }
 
-impl fmt::Debug for Entry {
+impl fmt::Debug for KrlEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let of = |authority: &Authority| match authority {
+        let of = |authority: &KrlAuthority| match authority {
             Some(_) => "one authority",
             None => "any authority",
         };

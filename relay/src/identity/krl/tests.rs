@@ -49,12 +49,12 @@ fn of_any(kind: u8, inner: &Bytes) -> Bytes {
 }
 
 #[track_caller]
-fn entries(bytes: &Bytes) -> Vec<Entry> {
+fn entries(bytes: &Bytes) -> Vec<KrlEntry> {
     parse(&bytes.0, MANY).unwrap().entries
 }
 
-fn serials(range: RangeInclusive<u64>) -> Entry {
-    Entry::Serials(None, range)
+fn serials(range: RangeInclusive<u64>) -> KrlEntry {
+    KrlEntry::Serials(None, range)
 }
 
 #[test]
@@ -71,16 +71,16 @@ fn each_section_is_read() {
         .section(SHA256_FINGERPRINTS, &Bytes::default().string(&[2; 32]));
     let parsed = parse(&krl.0, MANY).unwrap();
     assert_eq!((parsed.version, parsed.generated), (7, 1_700_000_000));
-    let blob: Authority = Some(b"blob".as_slice().into());
+    let blob: KrlAuthority = Some(b"blob".as_slice().into());
     let expected = [
-        Entry::Serials(blob.clone(), 3..=3),
-        Entry::Serials(blob.clone(), 5..=5),
-        Entry::KeyId(blob.clone(), b"a".to_vec()),
-        Entry::KeyId(blob, vec![]),
-        Entry::Key(b"k1".to_vec()),
-        Entry::Key(b"k2".to_vec()),
-        Entry::Sha1([1; 20]),
-        Entry::Sha256([2; 32]),
+        KrlEntry::Serials(blob.clone(), 3..=3),
+        KrlEntry::Serials(blob.clone(), 5..=5),
+        KrlEntry::KeyId(blob.clone(), b"a".to_vec()),
+        KrlEntry::KeyId(blob, vec![]),
+        KrlEntry::Key(b"k1".to_vec()),
+        KrlEntry::Key(b"k2".to_vec()),
+        KrlEntry::Sha1([1; 20]),
+        KrlEntry::Sha256([2; 32]),
     ];
     assert_eq!(parsed.entries, expected);
     assert_eq!(parse(&krl.0, 7), Err(KrlError::TooMany(7)));
@@ -223,10 +223,10 @@ fn what_ssh_keygen_writes_is_read() {
     );
     let krl = parse(&std::fs::read(path.join("krl")).unwrap(), MANY).unwrap();
     assert_eq!(krl.version, 42);
-    let ca: Authority = Some(public(path, "ca.pub").to_bytes().unwrap().as_slice().into());
+    let ca: KrlAuthority = Some(public(path, "ca.pub").to_bytes().unwrap().as_slice().into());
     let revoked = |serial: u64| {
         krl.entries.iter().any(|entry| match entry {
-            Entry::Serials(authority, range) => *authority == ca && range.contains(&serial),
+            KrlEntry::Serials(authority, range) => *authority == ca && range.contains(&serial),
             _ => false,
         })
     };
@@ -234,15 +234,15 @@ fn what_ssh_keygen_writes_is_read() {
     let others = [1, 3, 5, 99, 201, 1000, 1002, 1004, 1007];
     assert!(wanted.into_iter().all(revoked), "{krl:?}");
     assert!(!others.into_iter().any(revoked), "{krl:?}");
-    let rest: Vec<&Entry> = krl
+    let rest: Vec<&KrlEntry> = krl
         .entries
         .iter()
-        .filter(|entry| !matches!(entry, Entry::Serials(..)))
+        .filter(|entry| !matches!(entry, KrlEntry::Serials(..)))
         .collect();
     let expected = [
-        Entry::KeyId(ca.clone(), b"alice laptop".to_vec()),
-        Entry::Key(one.to_bytes().unwrap()),
-        Entry::Sha256(sha256.sha256().unwrap()),
+        KrlEntry::KeyId(ca.clone(), b"alice laptop".to_vec()),
+        KrlEntry::Key(one.to_bytes().unwrap()),
+        KrlEntry::Sha256(sha256.sha256().unwrap()),
     ];
     assert_eq!(rest, expected.iter().collect::<Vec<_>>());
 
@@ -253,7 +253,7 @@ fn what_ssh_keygen_writes_is_read() {
     let krl = parse(&std::fs::read(path.join("krl1")).unwrap(), MANY).unwrap();
     let blob = one.to_bytes().unwrap();
     let sha1 = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY, &blob);
-    let sha1 = Entry::Sha1(sha1.as_ref().try_into().unwrap());
+    let sha1 = KrlEntry::Sha1(sha1.as_ref().try_into().unwrap());
     assert!(krl.entries.contains(&sha1), "{krl:?}");
     assert!(krl.entries.contains(&serials(9..=9)), "{krl:?}");
 
@@ -298,7 +298,7 @@ proptest! {
             let set = positive[positive.len() - 1 - n / 8] >> (n % 8) & 1 == 1;
             let serial = offset + n as u64;
             let named = all.iter().filter(|entry| match entry {
-                Entry::Serials(None, range) => range.contains(&serial),
+                KrlEntry::Serials(None, range) => range.contains(&serial),
                 _ => false,
             });
             prop_assert_eq!(named.count(), usize::from(set));

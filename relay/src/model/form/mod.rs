@@ -23,7 +23,7 @@ use crate::limits::{MAX_ROLE_NETWORKS, MAX_RULE_LOGINS, MAX_RULES};
 use crate::model::role::Ability;
 
 pub(crate) use text::{TomlText, inline};
-pub(crate) use values::Text;
+pub(crate) use values::FormText;
 pub(crate) use values::size;
 pub(crate) use values::value as pattern;
 pub(crate) use written::text;
@@ -100,19 +100,19 @@ pub(crate) struct LimitsForm {
 pub(crate) struct ForwardForm {
     /// Absent: anywhere. Empty: nowhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub connect: Option<Vec<Text<AddressRule>>>,
+    pub connect: Option<Vec<FormText<AddressRule>>>,
     /// Absent: loopback.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub listen: Option<Vec<Text<AddressRule>>>,
+    pub listen: Option<Vec<FormText<AddressRule>>>,
     /// Never these.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub deny: Vec<Text<AddressRule>>,
+    pub deny: Vec<FormText<AddressRule>>,
     /// Absent: any path if there is no other list, else none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub connect_paths: Option<Vec<Text<PathRule>>>,
+    pub connect_paths: Option<Vec<FormText<PathRule>>>,
     /// The same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub listen_paths: Option<Vec<Text<PathRule>>>,
+    pub listen_paths: Option<Vec<FormText<PathRule>>>,
 }
 
 /// `[roles.NAME.sftp]`.
@@ -124,7 +124,7 @@ pub(crate) struct SftpForm {
     pub read_only: bool,
     /// Absent: all of the file system.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub root: Option<Text<SftpRoot>>,
+    pub root: Option<FormText<SftpRoot>>,
 }
 
 /// `[roles.NAME.allow]` or `deny`.
@@ -412,14 +412,14 @@ impl ForwardForm {
             let place = format!("{place}.forward.{list}");
             at_most(&place, "rules", found, MAX_FORWARD_RULES)?;
         }
-        let named = |rule: &&Text<AddressRule>| {
+        let named = |rule: &&FormText<AddressRule>| {
             matches!(rule.0.host, HostRule::Name(_) | HostRule::Under(_))
         };
         if let Some(rule) = self.deny.iter().find(named) {
             let (place, rule) = (place.to_owned(), rule.0.to_string());
             return Err(FormError::DeniedName { place, rule });
         }
-        fn plain<T>(rules: Vec<Text<T>>) -> Vec<T> {
+        fn plain<T>(rules: Vec<FormText<T>>) -> Vec<T> {
             rules.into_iter().map(|rule| rule.0).collect()
         }
         Ok(Forwarding {
@@ -432,8 +432,8 @@ impl ForwardForm {
     }
 
     fn of(forward: &Forwarding) -> Self {
-        fn texts<T: Clone>(rules: &[T]) -> Vec<Text<T>> {
-            rules.iter().cloned().map(Text).collect()
+        fn texts<T: Clone>(rules: &[T]) -> Vec<FormText<T>> {
+            rules.iter().cloned().map(FormText).collect()
         }
         Self {
             connect: forward.connect.as_deref().map(texts),
@@ -462,7 +462,7 @@ impl SftpForm {
     fn of(options: &SftpOptions) -> Self {
         Self {
             read_only: options.read_only,
-            root: options.root.clone().map(Text),
+            root: options.root.clone().map(FormText),
         }
     }
 }

@@ -3,7 +3,7 @@
 use holdfast_protocol::count::Count;
 use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::recording::record::{
-    Event, ForwardClosed, ForwardDirection, ForwardEnd, ForwardOpened, Record,
+    Event, ForwardClosed, ForwardDirection, ForwardEnding, ForwardOpened, Record,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -56,11 +56,11 @@ pub(crate) fn closed_line(forward: &ForwardClosed) -> String {
         why,
     } = forward;
     let why = match why {
-        ForwardEnd::Closed => "",
-        ForwardEnd::BrokenOff => ": its target broke it off",
-        ForwardEnd::ClientGone => ": the operator's side ended it",
-        ForwardEnd::TunnelLost => ": the tunnel was lost",
-        ForwardEnd::StillOpen => ": it was still open",
+        ForwardEnding::Closed => "",
+        ForwardEnding::BrokenOff => ": its target broke it off",
+        ForwardEnding::ClientGone => ": the operator's side ended it",
+        ForwardEnding::TunnelLost => ": the tunnel was lost",
+        ForwardEnding::StillOpen => ": it was still open",
     };
     let sent = Count(*sent, "byte");
     format!("forward {id} closed, {sent} sent, {received} received{why}")
@@ -182,7 +182,7 @@ mod tests {
             id: 3,
             sent: 1,
             received: 2,
-            why: ForwardEnd::ClientGone,
+            why: ForwardEnding::ClientGone,
         }));
         let rows = shown.rows();
         let expected = [
@@ -234,11 +234,11 @@ mod tests {
             why,
         };
         assert_eq!(
-            closed_line(&closed(ForwardEnd::Closed)),
+            closed_line(&closed(ForwardEnding::Closed)),
             "forward 3 closed, 1 byte sent, 2 received"
         );
         assert_eq!(
-            closed_facts(&closed(ForwardEnd::StillOpen))["reason"],
+            closed_facts(&closed(ForwardEnding::StillOpen))["reason"],
             "still_open"
         );
         assert_eq!(opened_facts(&listens)["from"], Value::Null);

@@ -11,7 +11,7 @@ use base64::prelude::BASE64_STANDARD;
 use holdfast_protocol::count::Count;
 use holdfast_protocol::escape::{Escaped, EscapedBytes, Lines};
 use holdfast_protocol::recording::record::{
-    ContentEnds, Event, FileOperation, Gap, RanCommand, Record, RecordingStart, StartedWork, Stream,
+    CommandRun, ContentEnds, Event, FileOperation, Gap, Record, RecordingStart, StartedWork, Stream,
 };
 use holdfast_protocol::wire::{Exit, WindowSize};
 use serde_json::{Map, Value, json};
@@ -55,9 +55,9 @@ impl Title {
 
 /// Bytes that become text, of which a character may be cut in two.
 #[derive(Debug, Default)]
-pub(crate) struct Text(Vec<u8>);
+pub(crate) struct ExportText(Vec<u8>);
 
-impl Text {
+impl ExportText {
     /// Returns what is whole by now. What is not valid UTF-8 is shown as replacement characters.
     pub(crate) fn take(&mut self, bytes: &[u8]) -> String {
         self.0.extend_from_slice(bytes);
@@ -262,7 +262,7 @@ fn gap_facts(gap: &Gap) -> Value {
     })
 }
 
-fn command_facts(command: &RanCommand<'_>) -> Value {
+fn command_facts(command: &CommandRun<'_>) -> Value {
     let argv = command
         .argv
         .iter()
@@ -300,7 +300,7 @@ pub(crate) struct Asciicast {
     title: Title,
     last: u64,
     terminal: bool,
-    texts: [Text; 3],
+    texts: [ExportText; 3],
     marked: MarkedLines,
 }
 
@@ -409,7 +409,7 @@ impl Asciicast {
 pub(crate) struct Plain {
     title: Option<Title>,
     terminal: Option<(Terminal, Transcript)>,
-    texts: [Text; 3],
+    texts: [ExportText; 3],
     line: String,
     marked: MarkedLines,
     last_mark: Option<Mark>,
@@ -622,7 +622,7 @@ mod tests {
 
     #[test]
     fn a_character_that_is_cut_in_two_is_held_back() {
-        let mut text = Text::default();
+        let mut text = ExportText::default();
         assert_eq!(text.take(b"a\xe2\x82"), "a");
         assert_eq!(text.take(b"\xac!"), "\u{20ac}!");
         assert_eq!(text.take(b"\xff\xe2\x82"), "\u{fffd}");

@@ -126,7 +126,7 @@ impl RanCommand {
 
 #[cfg(test)]
 mod tests {
-    use holdfast_protocol::recording::record::{CommandExit, RanCommand, RecordedBytes};
+    use holdfast_protocol::recording::record::{CommandExit, CommandRun, RecordedBytes};
 
     use super::*;
 
@@ -135,7 +135,7 @@ mod tests {
     }
 
     fn command<'a>(pid: u32, argv: &[&'a [u8]]) -> Event<'a> {
-        Event::Command(RanCommand {
+        Event::Command(CommandRun {
             pid,
             parent: 1,
             argv: argv.iter().map(|word| RecordedBytes(word)).collect(),

@@ -32,10 +32,10 @@ use crate::store::{RecordingFacts, RecordingState, SignedVerdict};
 
 /// A recording that something is done for. It is read from the store when it is first needed, and again
 /// after a failure: then nothing that was half done is relied upon.
-pub(super) type Slot = Mutex<Option<Entry>>;
+pub(super) type UploadSlot = Mutex<Option<IngestEntry>>;
 
 /// A recording as it is in memory.
-pub(super) struct Entry {
+pub(super) struct IngestEntry {
     id: SessionId,
     device: DeviceId,
     ingest: Ingest,
@@ -209,7 +209,7 @@ impl Recordings {
     async fn with<T>(
         &self,
         id: SessionId,
-        what: impl FnOnce(&mut Entry) -> T,
+        what: impl FnOnce(&mut IngestEntry) -> T,
     ) -> Result<Option<T>, RecordingError> {
         let slot = self.slot(id);
         let mut guard = slot.lock().await;
@@ -225,15 +225,15 @@ impl Recordings {
     }
 
     /// Returns the place of a recording in memory. A reference keeps it there.
-    pub(super) fn slot(&self, id: SessionId) -> Arc<Slot> {
+    pub(super) fn slot(&self, id: SessionId) -> Arc<UploadSlot> {
         lock(&self.0.slots).entry(id).or_default().clone()
     }
 
     async fn load<'e>(
         &self,
         id: SessionId,
-        entry: &'e mut Option<Entry>,
-    ) -> Result<Option<&'e mut Entry>, RecordingError> {
+        entry: &'e mut Option<IngestEntry>,
+    ) -> Result<Option<&'e mut IngestEntry>, RecordingError> {
         if entry.is_none() {
             let Some(facts) = self.0.store.recording(id).await? else {
                 return Ok(None);
@@ -244,7 +244,7 @@ impl Recordings {
             if let Some(expected) = facts.expected {
                 ingest.handle_session_over(duration(expected));
             }
-            *entry = Some(Entry {
+            *entry = Some(IngestEntry {
                 id,
                 device: facts.row.session.device,
                 ingest,
@@ -260,7 +260,7 @@ impl Recordings {
     /// Does all that the state machine asks for, and gives what is to be answered.
     async fn pump(
         &self,
-        entry: &mut Entry,
+        entry: &mut IngestEntry,
         offer: Option<&OfferedSegment>,
     ) -> Result<Vec<UploadAnswer>, RecordingError> {
         let (id, objects) = (entry.id, &self.0.objects);
@@ -301,7 +301,7 @@ impl Recordings {
     /// and only if they can be a part of what is offered.
     async fn received(
         &self,
-        entry: &Entry,
+        entry: &IngestEntry,
         offer: Option<&OfferedSegment>,
     ) -> Result<Vec<u8>, RecordingError> {
         let Some(offer) = offer else {
@@ -349,7 +349,7 @@ impl Recordings {
     }
 
     /// Returns the most bytes that an honest recording has, by what is known of its session now.
-    async fn allowed(&self, entry: &mut Entry) -> Result<u64, RecordingError> {
+    async fn allowed(&self, entry: &mut IngestEntry) -> Result<u64, RecordingError> {
         if let Some(allowed) = entry.allowed {
             return Ok(allowed);
         }
@@ -379,7 +379,7 @@ impl Recordings {
     /// begins.
     async fn claim(
         &self,
-        entry: &mut Entry,
+        entry: &mut IngestEntry,
         offer: &OfferedSegment,
     ) -> Result<bool, RecordingError> {
         let free = on(&self.0.objects, Objects::free).await?;
@@ -412,7 +412,7 @@ impl Recordings {
     async fn note_offer(
         &self,
         id: SessionId,
-        entry: &Entry,
+        entry: &IngestEntry,
         offer: &OfferedSegment,
     ) -> Result<(), RecordingError> {
         let before = usize::try_from(offer.segment).unwrap_or(usize::MAX);
@@ -421,7 +421,11 @@ impl Recordings {
         Ok(self.0.store.recording_offered(id, bytes).await?)
     }
 
-    async fn settled(&self, entry: &mut Entry, state: IngestState) -> Result<(), RecordingError> {
+    async fn settled(
+        &self,
+        entry: &mut IngestEntry,
+        state: IngestState,
+    ) -> Result<(), RecordingError> {
         let findings = entry.findings.take();
         let (word, reason) = words(state, findings.as_ref());
         info!(recording = %entry.id, state = word.as_str(), reason, "recording");

@@ -13,7 +13,7 @@ use tracing::{debug, warn};
 
 use crate::limits::{CONTROL_READ, MAX_UPLOAD_STREAMS};
 use crate::recording::Recordings;
-use crate::recording::ingest::Slot;
+use crate::recording::ingest::UploadSlot;
 use crate::tunnel::registry::Tunnel;
 use crate::tunnel::uploads::UploadHandler;
 
@@ -58,7 +58,7 @@ struct Upload {
     stream: UploadStream,
     offered: Option<(SessionId, u32)>,
     /// Keeps what is known of that segment in memory while its bytes come, even if others are done with it.
-    pin: Option<Arc<Slot>>,
+    pin: Option<Arc<UploadSlot>>,
 }
 
 impl Upload {

@@ -72,7 +72,7 @@ pub(crate) enum Shortage {
 
 /// The bytes that are claimed of the bounds.
 #[derive(Debug)]
-pub(crate) struct Budget {
+pub(crate) struct StorageBudget {
     bounds: Bounds,
     all: u64,
     devices: HashMap<DeviceId, u64>,
@@ -100,7 +100,7 @@ pub(crate) struct Claim {
     pub(crate) segment: u64,
 }
 
-impl Budget {
+impl StorageBudget {
     pub(crate) fn new(bounds: Bounds, used: Vec<(DeviceId, u64)>) -> Self {
         let mut budget = Self {
             bounds,
@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn device_and_all_have_a_budget() {
-        let mut budget = Budget::new(bounds(), vec![(A, 60)]);
+        let mut budget = StorageBudget::new(bounds(), vec![(A, 60)]);
         assert_eq!(budget.claim(claim(A, 0, 40), PLENTY), Ok(()));
         // What is claimed already costs nothing.
         assert_eq!(budget.claim(claim(A, 40, 40), PLENTY), Ok(()));
@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn floor_of_the_disk_is_kept_whole() {
-        let mut budget = Budget::new(bounds(), vec![]);
+        let mut budget = StorageBudget::new(bounds(), vec![]);
         assert_eq!(budget.claim(claim(A, 0, 10), 1_010), Ok(()));
         let low = budget.claim(claim(A, 10, 20), 1_009);
         assert_eq!(shortage(low), Some((Shortage::Disk, true)));
@@ -226,7 +226,7 @@ mod tests {
         fn no_sequence_of_claims_exceeds_a_bound(
             claims in proptest::collection::vec((any::<bool>(), 0_u64..80), 0..50)
         ) {
-            let mut budget = Budget::new(bounds(), vec![]);
+            let mut budget = StorageBudget::new(bounds(), vec![]);
             let mut granted = [0_u64; 2];
             for (of_a, bytes) in claims {
                 let device = if of_a { A } else { B };

@@ -31,12 +31,12 @@ const MOST: u64 = MAX_SEGMENT as u64 + 1;
 pub(crate) struct Objects {
     /// The folder where segments are received: `ID/00000000.part`.
     folder: PathBuf,
-    kept: Kept,
+    kept: KeptObject,
 }
 
 /// The storage of whole segments: `ID/00000000.seg`.
 #[derive(Clone)]
-enum Kept {
+enum KeptObject {
     Folder(Arc<LocalFileSystem>),
     /// The bucket, with the prefix of the names there.
     Bucket(Arc<AmazonS3>, object_store::path::Path),
@@ -54,11 +54,11 @@ impl Objects {
             StorageBackend::Folder => {
                 let local = LocalFileSystem::new_with_prefix(&folder).map_err(StorageError::of)?;
                 // Its renames are then followed by a sync of the folder.
-                Kept::Folder(Arc::new(local.with_fsync(true)))
+                KeptObject::Folder(Arc::new(local.with_fsync(true)))
             }
             StorageBackend::S3(bucket) => {
                 let prefix = bucket.prefix.as_deref().unwrap_or_default();
-                Kept::Bucket(Arc::new(bucket.open()?), prefix.into())
+                KeptObject::Bucket(Arc::new(bucket.open()?), prefix.into())
             }
         };
         Ok(Self { folder, kept })
@@ -73,7 +73,7 @@ impl Objects {
         let made = place.and_then(|place| Self::new(folder.clone(), &place));
         made.unwrap_or_else(|error| Self {
             folder,
-            kept: Kept::Nowhere(error.to_string().into()),
+            kept: KeptObject::Nowhere(error.to_string().into()),
         })
     }
 
@@ -82,7 +82,7 @@ impl Objects {
     /// # Errors
     /// The error of the storage.
     pub(crate) async fn probe(&self) -> io::Result<()> {
-        let Kept::Bucket(bucket, prefix) = &self.kept else {
+        let KeptObject::Bucket(bucket, prefix) = &self.kept else {
             return Ok(());
         };
         let first = bucket.list(Some(prefix)).next().await;
@@ -142,7 +142,7 @@ impl Objects {
     pub(crate) async fn store(&self, id: SessionId, segment: u32) -> io::Result<()> {
         let part = self.part(id, segment);
         match &self.kept {
-            Kept::Folder(local) => {
+            KeptObject::Folder(local) => {
                 // A rename of what is not on the disk may leave an empty file after a power cut; the crate
                 // leaves that to its caller.
                 on_disk(move || File::open(part)?.sync_all()).await?;
@@ -150,7 +150,7 @@ impl Objects {
                 let to = path(&object_store::path::Path::default(), id, segment, "seg");
                 local.rename(&from, &to).await.map_err(failed)
             }
-            Kept::Bucket(bucket, prefix) => {
+            KeptObject::Bucket(bucket, prefix) => {
                 let file = part.clone();
                 let bytes = on_disk(move || read(&file)).await?;
                 let to = path(prefix, id, segment, "seg");
@@ -165,7 +165,7 @@ impl Objects {
                 })
                 .await
             }
-            Kept::Nowhere(why) => Err(nowhere(why)),
+            KeptObject::Nowhere(why) => Err(nowhere(why)),
         }
     }
 
@@ -193,11 +193,11 @@ impl Objects {
     async fn read(&self, id: SessionId, segment: u32) -> io::Result<Vec<u8>> {
         let file = self.of(id).join(name(segment, "seg"));
         match &self.kept {
-            Kept::Folder(local) => {
+            KeptObject::Folder(local) => {
                 let nothing = object_store::path::Path::default();
                 get(&**local, &path(&nothing, id, segment, "seg")).await
             }
-            Kept::Bucket(bucket, prefix) => {
+            KeptObject::Bucket(bucket, prefix) => {
                 match get(&**bucket, &path(prefix, id, segment, "seg")).await {
                     // What was recorded before there was a bucket is in the folder.
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -206,7 +206,7 @@ impl Objects {
                     read => read,
                 }
             }
-            Kept::Nowhere(why) => Err(nowhere(why)),
+            KeptObject::Nowhere(why) => Err(nowhere(why)),
         }
     }
 
@@ -216,14 +216,14 @@ impl Objects {
     /// The operating system's, or what the bucket says.
     pub(crate) async fn remove(&self, id: SessionId) -> io::Result<()> {
         match &self.kept {
-            Kept::Folder(_) => {}
-            Kept::Bucket(bucket, prefix) => {
+            KeptObject::Folder(_) => {}
+            KeptObject::Bucket(bucket, prefix) => {
                 let listed = bucket.list(Some(&prefix.clone().join(id.to_string())));
                 let all = listed.map_ok(|object| object.location).boxed();
                 let removed = bucket.delete_stream(all).try_for_each(|_| async { Ok(()) });
                 removed.await.map_err(failed)?;
             }
-            Kept::Nowhere(why) => return Err(nowhere(why)),
+            KeptObject::Nowhere(why) => return Err(nowhere(why)),
         }
         let folder = self.of(id);
         on_disk(move || match fs::remove_dir_all(folder) {

@@ -1,6 +1,6 @@
 //! What a device may say in a recording, whose own root seals what they like: the relay's row of the session decides.
 
-use holdfast_protocol::recording::chain::ControlMessage;
+use holdfast_protocol::recording::chain::SentControl;
 use holdfast_protocol::recording::record::{Event, RecordedBytes, RecordedTerminal};
 use holdfast_protocol::wire::{Signal, WindowSize};
 
@@ -163,9 +163,9 @@ async fn sizes_signals_and_the_exit_status_are_compared() {
     let size = WindowSize::clamped(80, 24, 0, 0);
     let honest = judge(
         |watched| {
-            watched.pass_control(ControlMessage::Resize(size));
+            watched.pass_control(SentControl::Resize(size));
             watched.pass(Stream::Stdin, b"x", 0);
-            watched.pass_control(ControlMessage::Signal(Signal::Int));
+            watched.pass_control(SentControl::Signal(Signal::Int));
             watched.pass_eof();
         },
         exited(),
@@ -195,7 +195,7 @@ async fn sizes_signals_and_the_exit_status_are_compared() {
         |device| device.say(Event::Eof(Stream::Stdin)),
     ];
     for (number, record) in inventions.into_iter().enumerate() {
-        let pass = |watched: &StreamDigests| watched.pass_control(ControlMessage::Resize(size));
+        let pass = |watched: &StreamDigests| watched.pass_control(SentControl::Resize(size));
         let facts = judge(pass, exited(), |_| {}, record).await;
         assert_eq!(outcome(&facts), TAMPERED, "{number}");
     }

@@ -2,7 +2,7 @@
 
 use holdfast_protocol::limits::{MAX_FORWARDS_OF_RECORDING, RECORDING_PER_FORWARD};
 use holdfast_protocol::recording::record::{
-    ForwardClosed, ForwardDirection, ForwardEnd, ForwardOpened,
+    ForwardClosed, ForwardDirection, ForwardEnding, ForwardOpened,
 };
 
 use super::*;
@@ -49,7 +49,7 @@ fn record(device: &mut Device, id: u32, to: &str, sent: u64, received: u64) {
         id,
         sent,
         received,
-        why: ForwardEnd::Closed,
+        why: ForwardEnding::Closed,
     };
     let closed = device.spool.accept_closed(NOW, SESSION, closed);
     assert_eq!(closed, Accept::Accepted);

@@ -19,7 +19,7 @@ pub(crate) struct Checks {
 
 /// A place for one check.
 #[derive(Debug)]
-pub(crate) struct Turn<'c> {
+pub(crate) struct CheckTurn<'c> {
     checks: &'c Checks,
     device: DeviceId,
     permits: Option<[OwnedSemaphorePermit; 2]>,
@@ -38,8 +38,8 @@ impl Checks {
     ///
     /// # Errors
     /// [`RecordingError::Cancelled`]: the relay stops.
-    pub(crate) async fn turn(&self, device: DeviceId) -> Result<Turn<'_>, RecordingError> {
-        let mut turn = Turn {
+    pub(crate) async fn turn(&self, device: DeviceId) -> Result<CheckTurn<'_>, RecordingError> {
+        let mut turn = CheckTurn {
             checks: self,
             device,
             permits: None,
@@ -57,7 +57,7 @@ impl Checks {
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for CheckTurn<'_> {
     fn drop(&mut self) {
         self.permits = None;
         let mut devices = lock(&self.checks.devices);

@@ -27,7 +27,7 @@ use crate::session::client::Client;
 use crate::session::refusal::Refusal;
 use crate::session::registry::life::Activity;
 use crate::session::registry::{About, LiveGuard, LiveSession};
-use crate::session::target::Target;
+use crate::session::target::SshTarget;
 use crate::state::random_bytes;
 use crate::tunnel::route::DeviceRoute;
 
@@ -109,13 +109,13 @@ impl Sessions {
     pub(crate) async fn open(
         &self,
         client: &Client,
-        target: &Target,
+        target: &SshTarget,
         channels: u32,
     ) -> Result<Opened, Refusal> {
         let opened = match target {
-            Target::Unusable(error) => Err(error.clone().into()),
-            Target::Relay => self.open_console(client, channels).await,
-            Target::Device(login, name) => {
+            SshTarget::Unusable(error) => Err(error.clone().into()),
+            SshTarget::Relay => self.open_console(client, channels).await,
+            SshTarget::Device(login, name) => {
                 self.open_device(client, Some(login), name, channels).await
             }
         };
@@ -135,7 +135,7 @@ impl Sessions {
     ) -> Result<(), Refusal> {
         let found = self.find(client, None, name, channels).await;
         let found = found.map(drop);
-        self.tell(client, &Target::Relay, &found).await;
+        self.tell(client, &SshTarget::Relay, &found).await;
         found
     }
 
@@ -295,7 +295,7 @@ impl Sessions {
     pub(super) async fn tell<T>(
         &self,
         client: &Client,
-        target: &Target,
+        target: &SshTarget,
         said: &Result<T, Refusal>,
     ) {
         if let Err(refusal) = said {

@@ -29,12 +29,16 @@ pub(crate) enum NotOpened {
 }
 
 /// A channel that the client has taken: its input, and where its output goes.
-pub(crate) type Taken = (InputReceiver, Arc<dyn Output>);
+pub(crate) type TakenChannel = (InputReceiver, Arc<dyn Output>);
 
 /// Opens channels to a client, for connections that have come to a device.
 pub(crate) trait ChannelOpener: fmt::Debug + Send + Sync {
     /// Opens a channel for a connection that `peer` made to this place; `None` if the client does not take it.
-    fn open<'a>(&'a self, place: &'a Endpoint, peer: SocketAddr) -> BoxFuture<'a, Option<Taken>>;
+    fn open<'a>(
+        &'a self,
+        place: &'a Endpoint,
+        peer: SocketAddr,
+    ) -> BoxFuture<'a, Option<TakenChannel>>;
 
     /// Returns how many channels the client has, as far as is known.
     fn count(&self) -> u32;

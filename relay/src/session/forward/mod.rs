@@ -39,7 +39,7 @@ use log::RecordedForward;
 use splice::Splice;
 
 /// The request of an operator.
-pub(crate) struct Ask {
+pub(crate) struct ForwardAsk {
     /// The way there.
     pub through: Through,
     /// The destination.
@@ -113,8 +113,8 @@ struct Begun {
 
 impl Sessions {
     /// Serves a forward to its end, or says why there is none.
-    pub(crate) async fn forward(self: &Arc<Self>, ask: Ask) {
-        let Ask {
+    pub(crate) async fn forward(self: &Arc<Self>, ask: ForwardAsk) {
+        let ForwardAsk {
             through,
             to,
             reply,

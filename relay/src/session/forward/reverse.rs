@@ -36,7 +36,7 @@ pub(crate) struct Listeners {
 }
 
 /// The request of an operator.
-pub(crate) struct Asked {
+pub(crate) struct ListenAsked {
     /// The operator's client.
     pub(crate) client: Arc<Client>,
     /// Opens its channels.
@@ -132,7 +132,7 @@ impl Sessions {
     /// A sentence for the operator.
     pub(crate) async fn listen(
         self: &Arc<Self>,
-        asked: Asked,
+        asked: ListenAsked,
         channels: u32,
         listeners: &mut Listeners,
     ) -> Result<u16, Refusal> {

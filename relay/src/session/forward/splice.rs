@@ -18,7 +18,7 @@ use crate::session::input::{Input, InputReceiver};
 use crate::session::output::{Gone, Output};
 use crate::session::process::timeouts;
 use crate::session::registry::LiveSession;
-use crate::session::stream::{self, Broken, Downward, Gather, Upward};
+use crate::session::stream::{self, BrokenStream, Downward, Gather, Upward};
 use crate::tunnel::route::{DeviceRoute, DeviceStream};
 
 /// A forward whose stream is open.
@@ -41,24 +41,24 @@ pub(super) struct Splice<'a> {
 }
 
 /// The messages of the device, in its order.
-struct Down<'a, 's> {
+struct ForwardDown<'a, 's> {
     splice: &'a mut Splice<'s>,
     state: RelaySession,
 }
 
 /// From the operator to the device.
-struct Up<'a> {
+struct ForwardUp<'a> {
     session: &'a LiveSession,
     said_all: bool,
 }
 
-impl From<Broken> for ForwardEnd {
-    fn from(broken: Broken) -> Self {
+impl From<BrokenStream> for ForwardEnd {
+    fn from(broken: BrokenStream) -> Self {
         match broken {
-            Broken::ClientGone => Self::ClientGone,
-            Broken::Tunnel(error) => Self::DeviceLost(error.to_string()),
-            Broken::Stream(error) => Self::DeviceLost(error),
-            Broken::Protocol(error) => Self::Protocol(error),
+            BrokenStream::ClientGone => Self::ClientGone,
+            BrokenStream::Tunnel(error) => Self::DeviceLost(error.to_string()),
+            BrokenStream::Stream(error) => Self::DeviceLost(error),
+            BrokenStream::Protocol(error) => Self::Protocol(error),
         }
     }
 }
@@ -89,11 +89,11 @@ impl Splice<'_> {
             address: matches!(self.to.place, Endpoint::Port(..)),
         };
         let mut gather = Gather::new(self.outlet, session);
-        let mut down = Down {
+        let mut down = ForwardDown {
             splice: self,
             state: RelaySession::new(carries),
         };
-        let mut up = Up {
+        let mut up = ForwardUp {
             session,
             said_all: false,
         };
@@ -111,7 +111,7 @@ impl Splice<'_> {
     }
 }
 
-impl Downward for Down<'_, '_> {
+impl Downward for ForwardDown<'_, '_> {
     type End = ForwardEnd;
 
     const MISSING: &'static str = "its stream ended too early";
@@ -141,7 +141,7 @@ impl Downward for Down<'_, '_> {
     }
 }
 
-impl Down<'_, '_> {
+impl ForwardDown<'_, '_> {
     async fn follow(&mut self, event: RelayEvent) -> Result<(), ForwardEnd> {
         match event {
             // Behind it comes the address, if there is one.
@@ -195,7 +195,7 @@ impl Down<'_, '_> {
     }
 }
 
-impl Upward for Up<'_> {
+impl Upward for ForwardUp<'_> {
     type End = ForwardEnd;
 
     async fn send(&mut self, send: &mut SendStream, input: Input) -> Result<(), WriteError> {

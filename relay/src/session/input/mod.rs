@@ -63,7 +63,7 @@ pub(crate) enum PushError {
 
 /// The fill level of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Level {
+pub(crate) enum QueueLevel {
     /// Nothing, or little.
     Low,
     /// The device falls behind.
@@ -76,9 +76,9 @@ pub(crate) enum Level {
 
 /// The budget of the channels of one connection together.
 #[derive(Clone, Debug)]
-pub(crate) struct Budget(Arc<Semaphore>);
+pub(crate) struct InputBudget(Arc<Semaphore>);
 
-impl Default for Budget {
+impl Default for InputBudget {
     fn default() -> Self {
         Self(Arc::new(Semaphore::new(CONNECTION_QUEUE)))
     }
@@ -87,17 +87,17 @@ impl Default for Budget {
 /// Returns how much window a channel's client may have at most, by its own queue's level and the highest of the others
 /// on its connection.
 #[must_use]
-pub(crate) fn allowance(own: Level, others: Level) -> u32 {
+pub(crate) fn allowance(own: QueueLevel, others: QueueLevel) -> u32 {
     let own = match own {
-        Level::Low => SSH_WINDOW,
-        Level::Filling => SSH_WINDOW / 2,
-        Level::Loaded | Level::Full => TRICKLE_WINDOW,
+        QueueLevel::Low => SSH_WINDOW,
+        QueueLevel::Filling => SSH_WINDOW / 2,
+        QueueLevel::Loaded | QueueLevel::Full => TRICKLE_WINDOW,
     };
     let beside = match others {
-        Level::Low => SSH_WINDOW,
-        Level::Filling => SSH_WINDOW / 2,
-        Level::Loaded => SHARED_WINDOW,
-        Level::Full => TRICKLE_WINDOW,
+        QueueLevel::Low => SSH_WINDOW,
+        QueueLevel::Filling => SSH_WINDOW / 2,
+        QueueLevel::Loaded => SHARED_WINDOW,
+        QueueLevel::Full => TRICKLE_WINDOW,
     };
     own.min(beside)
 }
@@ -123,7 +123,7 @@ struct Chunk(Mutex<Option<BytesMut>>);
 
 /// The state that both ends share.
 #[derive(Debug)]
-struct Shared {
+struct InputShared {
     /// The chunk that was queued last, if nothing was queued behind it.
     last: Mutex<Option<Arc<Chunk>>>,
     /// The time since which there was something to take and nothing was taken.
@@ -136,8 +136,8 @@ pub(crate) struct InputSender {
     queue: mpsc::Sender<(Queued, QueuePermit)>,
     budget: Arc<Semaphore>,
     trickle: Arc<Semaphore>,
-    connection: Budget,
-    shared: Arc<Shared>,
+    connection: InputBudget,
+    shared: Arc<InputShared>,
     /// Says that the client is gone when the last clone is dropped.
     _alive: Arc<DropGuard>,
 }
@@ -146,7 +146,7 @@ pub(crate) struct InputSender {
 #[derive(Debug)]
 pub(crate) struct InputReceiver {
     queue: mpsc::Receiver<(Queued, QueuePermit)>,
-    shared: Arc<Shared>,
+    shared: Arc<InputShared>,
     /// The message that a reader as a stream has begun to take.
     partial: Option<(Bytes, QueuePermit)>,
     ended: bool,
@@ -155,12 +155,12 @@ pub(crate) struct InputReceiver {
 
 /// Returns a new queue of a connection's channel.
 #[must_use]
-pub(crate) fn queue(connection: &Budget) -> (InputSender, InputReceiver) {
+pub(crate) fn queue(connection: &InputBudget) -> (InputSender, InputReceiver) {
     // The budgets fill before the number of places does, so `send` below never waits.
     let places = CHANNEL_QUEUE / MESSAGE_OVERHEAD + TRICKLE_QUEUE / MESSAGE_CHUNK;
     let (sender, receiver) = mpsc::channel(places);
     let gone = CancellationToken::new();
-    let shared = Arc::new(Shared {
+    let shared = Arc::new(InputShared {
         last: Mutex::default(),
         untaken: Mutex::new(Instant::now()),
     });
@@ -234,18 +234,18 @@ impl InputSender {
 
     /// Returns the fill level.
     #[must_use]
-    pub(crate) fn level(&self) -> Level {
+    pub(crate) fn level(&self) -> QueueLevel {
         let own = self.waiting();
         let all = CONNECTION_QUEUE - self.connection.0.available_permits();
         let has_its_share = own > CHANNEL_SHARE;
         if own > CHANNEL_FULL || (all > CONNECTION_FULL && has_its_share) {
-            Level::Full
+            QueueLevel::Full
         } else if own > CHANNEL_LOADED || (all > CONNECTION_LOADED && has_its_share) {
-            Level::Loaded
+            QueueLevel::Loaded
         } else if own > CHANNEL_FILLING {
-            Level::Filling
+            QueueLevel::Filling
         } else {
-            Level::Low
+            QueueLevel::Low
         }
     }
 
@@ -261,7 +261,8 @@ impl InputSender {
         if last.is_some_and(|chunk| chunk.append(data)) {
             return Ok(());
         }
-        let is_trickle = data.len() <= TRICKLE_WINDOW as usize && self.level() >= Level::Loaded;
+        let is_trickle =
+            data.len() <= TRICKLE_WINDOW as usize && self.level() >= QueueLevel::Loaded;
         let budget = if is_trickle && self.trickle.available_permits() >= MESSAGE_CHUNK {
             &self.trickle
         } else {
@@ -341,7 +342,7 @@ impl Chunk {
     }
 }
 
-impl Shared {
+impl InputShared {
     fn last(&self) -> MutexGuard<'_, Option<Arc<Chunk>>> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }

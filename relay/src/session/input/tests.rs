@@ -14,7 +14,7 @@ fn keystroke() -> Input {
 
 #[tokio::test(start_paused = true)]
 async fn a_full_queue_makes_the_sender_wait_and_then_gives_up() {
-    let (sender, mut receiver) = queue(&Budget::default());
+    let (sender, mut receiver) = queue(&InputBudget::default());
     let mut taken = 0;
     while let Ok(pushed) = timeout(STALLED_CHANNEL / 2, sender.push(packet())).await {
         pushed.unwrap();
@@ -37,7 +37,7 @@ async fn a_full_queue_makes_the_sender_wait_and_then_gives_up() {
 
 #[tokio::test(start_paused = true)]
 async fn a_device_that_takes_a_little_now_and_then_is_waited_for() {
-    let (sender, mut receiver) = queue(&Budget::default());
+    let (sender, mut receiver) = queue(&InputBudget::default());
     while timeout(Duration::ZERO, sender.push(packet())).await.is_ok() {}
     let wide = Input::Data(Bytes::from(vec![0; 100 * 1024]));
     let takes = async {
@@ -52,15 +52,15 @@ async fn a_device_that_takes_a_little_now_and_then_is_waited_for() {
 
 #[tokio::test(start_paused = true)]
 async fn loaded_queue_narrows_and_restores_the_window() {
-    let (sender, mut receiver) = queue(&Budget::default());
+    let (sender, mut receiver) = queue(&InputBudget::default());
     let mut queued = 0;
-    while sender.level() < Level::Loaded {
+    while sender.level() < QueueLevel::Loaded {
         sender.push(packet()).await.unwrap();
         queued += 32 * 1024;
     }
     assert!((CHANNEL_LOADED - 64 * 1024..=CHANNEL_LOADED + 64 * 1024).contains(&queued));
     let mut taken = 0;
-    while sender.level() > Level::Low {
+    while sender.level() > QueueLevel::Low {
         assert!(receiver.next().await.is_some());
         taken += 32 * 1024;
     }
@@ -76,7 +76,7 @@ struct Client {
 }
 
 impl Client {
-    fn new(connection: &Budget, packet: u32) -> Self {
+    fn new(connection: &InputBudget, packet: u32) -> Self {
         let (sender, receiver) = queue(connection);
         Self {
             sender,
@@ -87,7 +87,7 @@ impl Client {
     }
 
     /// Sends as much as it may at once; no other may be held up by it.
-    async fn sends(&mut self, target: &mut u32, beside: Level) {
+    async fn sends(&mut self, target: &mut u32, beside: QueueLevel) {
         let bytes = self.packet.min(self.window);
         self.window -= bytes;
         if self.window < *target / 2 {
@@ -104,10 +104,11 @@ impl Client {
 async fn what_a_client_may_send_before_it_hears_of_it_fits() {
     for packet in [500, 1_025, 32 * 1024] {
         for taken_before in (0..3 * 1024 * 1024).step_by(192 * 1024) {
-            let (mut client, mut target) = (Client::new(&Budget::default(), packet), SSH_WINDOW);
+            let (mut client, mut target) =
+                (Client::new(&InputBudget::default(), packet), SSH_WINDOW);
             let mut taken = 0;
             while client.window > TRICKLE_WINDOW {
-                client.sends(&mut target, Level::Low).await;
+                client.sends(&mut target, QueueLevel::Low).await;
                 while taken < taken_before && client.sender.waiting() > 0 {
                     if let Some(Input::Data(data)) = client.receiver.next().await {
                         taken += data.len();
@@ -115,7 +116,12 @@ async fn what_a_client_may_send_before_it_hears_of_it_fits() {
                 }
             }
             let level = client.sender.level();
-            assert_eq!(level, Level::Loaded, "{} wait", client.sender.waiting());
+            assert_eq!(
+                level,
+                QueueLevel::Loaded,
+                "{} wait",
+                client.sender.waiting()
+            );
         }
     }
 }
@@ -136,14 +142,14 @@ proptest! {
             .build()
             .unwrap();
         runtime.block_on(async {
-            let (connection, mut target) = (Budget::default(), SSH_WINDOW);
+            let (connection, mut target) = (InputBudget::default(), SSH_WINDOW);
             let mut stalled = Client::new(&connection, packet);
             let mut flowing = [0; 2].map(|_| Client::new(&connection, 32 * 1024));
             for step in steps {
                 let level = |client: &Client| client.sender.level();
                 if step % eager == 0 {
                     let beside = flowing.iter().map(level).max();
-                    stalled.sends(&mut target, beside.unwrap_or(Level::Low)).await;
+                    stalled.sends(&mut target, beside.unwrap_or(QueueLevel::Low)).await;
                     continue;
                 }
                 let which = usize::from(step >> 15);
@@ -163,25 +169,37 @@ proptest! {
 
 #[test]
 fn a_channel_beside_a_loaded_one_gets_what_that_one_may_take() {
-    assert_eq!(allowance(Level::Low, Level::Low), SSH_WINDOW);
-    assert_eq!(allowance(Level::Low, Level::Filling), SSH_WINDOW / 2);
-    assert_eq!(allowance(Level::Filling, Level::Low), SSH_WINDOW / 2);
-    assert_eq!(allowance(Level::Low, Level::Loaded), SHARED_WINDOW);
-    assert_eq!(allowance(Level::Low, Level::Full), TRICKLE_WINDOW);
-    assert_eq!(allowance(Level::Loaded, Level::Low), TRICKLE_WINDOW);
+    assert_eq!(allowance(QueueLevel::Low, QueueLevel::Low), SSH_WINDOW);
+    assert_eq!(
+        allowance(QueueLevel::Low, QueueLevel::Filling),
+        SSH_WINDOW / 2
+    );
+    assert_eq!(
+        allowance(QueueLevel::Filling, QueueLevel::Low),
+        SSH_WINDOW / 2
+    );
+    assert_eq!(
+        allowance(QueueLevel::Low, QueueLevel::Loaded),
+        SHARED_WINDOW
+    );
+    assert_eq!(allowance(QueueLevel::Low, QueueLevel::Full), TRICKLE_WINDOW);
+    assert_eq!(
+        allowance(QueueLevel::Loaded, QueueLevel::Low),
+        TRICKLE_WINDOW
+    );
     // What was granted just before it was full, and once more by a neighbour.
     assert!(CHANNEL_FULL + 2 * SHARED_WINDOW as usize <= CHANNEL_QUEUE);
 }
 
 #[tokio::test(start_paused = true)]
 async fn slow_drain_blocks_no_other_channel_and_ends() {
-    let (sender, mut receiver) = queue(&Budget::default());
+    let (sender, mut receiver) = queue(&InputBudget::default());
     // The whole of it takes half a day, and long to count.
     sender.trickle.forget_permits(TRICKLE_QUEUE * 19 / 20);
-    while sender.level() < Level::Loaded {
+    while sender.level() < QueueLevel::Loaded {
         sender.push(packet()).await.unwrap();
     }
-    while sender.level() < Level::Full {
+    while sender.level() < QueueLevel::Full {
         sender.push(packet()).await.unwrap();
     }
     let (began, mut sent) = (Instant::now(), 0);
@@ -218,7 +236,7 @@ async fn slow_drain_blocks_no_other_channel_and_ends() {
 
 #[tokio::test(start_paused = true)]
 async fn small_messages_keep_their_place_among_others() {
-    let (sender, mut receiver) = queue(&Budget::default());
+    let (sender, mut receiver) = queue(&InputBudget::default());
     let letters = |text: &'static str| Input::Data(Bytes::from_static(text.as_bytes()));
     for input in [
         letters("a"),
@@ -247,7 +265,7 @@ async fn small_messages_keep_their_place_among_others() {
 
 #[tokio::test]
 async fn empty_messages_fill_the_queue_too() {
-    let (sender, receiver) = queue(&Budget::default());
+    let (sender, receiver) = queue(&InputBudget::default());
     let mut pushed = 0;
     while timeout(Duration::ZERO, sender.push(Input::Eof))
         .await
@@ -262,7 +280,7 @@ async fn empty_messages_fill_the_queue_too() {
 
 #[tokio::test]
 async fn as_a_stream_only_data_is_seen() {
-    let (sender, mut receiver) = queue(&Budget::default());
+    let (sender, mut receiver) = queue(&InputBudget::default());
     sender
         .push(Input::Data(Bytes::from_static(b"he")))
         .await

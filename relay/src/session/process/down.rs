@@ -13,12 +13,12 @@ use crate::session::forward::agent::AgentForwarding;
 use crate::session::output::Gone;
 use crate::session::process::splice::SpliceContext;
 use crate::session::registry::LiveSession;
-use crate::session::sftp::ahead::Part;
+use crate::session::sftp::ahead::ReadPart;
 use crate::session::sftp::files::Files;
-use crate::session::stream::{Broken, Downward, Gather};
+use crate::session::stream::{BrokenStream, Downward, Gather};
 
 /// The downward half of a splice.
-pub(crate) struct Down<'a> {
+pub(crate) struct ProcessDown<'a> {
     session: &'a LiveSession,
     /// True if the device has accepted the session.
     started: &'a AtomicBool,
@@ -29,7 +29,7 @@ pub(crate) struct Down<'a> {
     state: RelaySession,
 }
 
-impl<'a> Down<'a> {
+impl<'a> ProcessDown<'a> {
     /// Returns the half of a session; `started` is set when the device accepts it.
     #[must_use]
     pub(crate) fn new(session: &'a LiveSession, ways: SpliceContext<'a>) -> Self {
@@ -95,11 +95,11 @@ impl<'a> Down<'a> {
         };
         for part in ahead.answers(data) {
             match part {
-                Part::Same(range) => {
+                ReadPart::Same(range) => {
                     let data = data.get(range).unwrap_or_default();
                     gather.add(stream, data).await?;
                 }
-                Part::Other(bytes) => gather.add(stream, &bytes).await?,
+                ReadPart::Other(bytes) => gather.add(stream, &bytes).await?,
             }
         }
         Ok(())
@@ -115,7 +115,7 @@ impl<'a> Down<'a> {
     }
 }
 
-impl Downward for Down<'_> {
+impl Downward for ProcessDown<'_> {
     type End = End;
 
     const MISSING: &'static str = "its stream ended before the exit status";
@@ -145,7 +145,7 @@ impl Downward for Down<'_> {
         Ok(self
             .pass(gather, stream, data)
             .await
-            .map_err(Broken::from)?)
+            .map_err(BrokenStream::from)?)
     }
 
     async fn message(
@@ -154,9 +154,9 @@ impl Downward for Down<'_> {
         message: SessionMessage,
     ) -> Result<(), End> {
         if let SessionMessage::Eof | SessionMessage::Exit(_) = message {
-            self.rest(gather).await.map_err(Broken::from)?;
+            self.rest(gather).await.map_err(BrokenStream::from)?;
         }
-        gather.flush().await.map_err(Broken::from)?;
+        gather.flush().await.map_err(BrokenStream::from)?;
         let event = self.state.handle_message(message)?;
         self.follow(event).await
     }

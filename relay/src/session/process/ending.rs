@@ -15,7 +15,7 @@ use crate::session::output::Gone;
 use crate::session::output::{Output, notice};
 use crate::session::refusal::Refusal;
 use crate::session::registry::{Ending, LiveSession};
-use crate::session::stream::Broken;
+use crate::session::stream::BrokenStream;
 
 /// The exit status that OpenSSH's client gives for any failure of its own, and we for a session that did not happen or
 /// was cut.
@@ -90,13 +90,13 @@ impl From<&ConnectionError> for End {
     }
 }
 
-impl From<Broken> for End {
-    fn from(broken: Broken) -> Self {
+impl From<BrokenStream> for End {
+    fn from(broken: BrokenStream) -> Self {
         match broken {
-            Broken::ClientGone => Self::ClientGone,
-            Broken::Tunnel(error) => Self::from(&error),
-            Broken::Stream(error) => Self::DeviceLost(error),
-            Broken::Protocol(error) => Self::Protocol(error),
+            BrokenStream::ClientGone => Self::ClientGone,
+            BrokenStream::Tunnel(error) => Self::from(&error),
+            BrokenStream::Stream(error) => Self::DeviceLost(error),
+            BrokenStream::Protocol(error) => Self::Protocol(error),
         }
     }
 }

@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use holdfast_protocol::codec::CodecError;
 use holdfast_protocol::codec::frame::{DataStream, SessionMessage};
-use holdfast_protocol::recording::chain::{Closing, ControlMessage};
+use holdfast_protocol::recording::chain::{Closing, SentControl};
 use holdfast_protocol::wire::{Open, ResetCode};
 use quinn::{SendStream, VarInt, WriteError};
 use tokio::time::sleep;
 use tracing::warn;
 
-use super::down::Down;
+use super::down::ProcessDown;
 use super::ending::{End, NOT_FOUND, Notices, Process};
 use super::timeouts;
 use crate::limits::{MAX_ARRIVAL, RECORDING_NOTE, START_TIMEOUT};
@@ -25,13 +25,13 @@ use crate::session::input::{Input, InputReceiver};
 use crate::session::output::Output;
 use crate::session::registry::{LiveGuard, LiveSession};
 use crate::session::report::Report;
-use crate::session::sftp::ahead::Part;
+use crate::session::sftp::ahead::ReadPart;
 use crate::session::sftp::files::Files;
 use crate::session::stream::{self, Gather, OpenError, Upward};
 use crate::tunnel::route::{DeviceRoute, DeviceStream};
 
 /// Everything that a session is made of. Without the decision, which `live` holds, there is none.
-pub(crate) struct Session {
+pub(crate) struct SplicedSession {
     /// The device's tunnel.
     pub route: DeviceRoute,
     /// The request to the device.
@@ -78,8 +78,8 @@ pub(crate) struct SpliceContext<'a> {
 }
 
 /// Runs a session to its end.
-pub(crate) async fn run(session: Session) {
-    let Session {
+pub(crate) async fn run(session: SplicedSession) {
+    let SplicedSession {
         route,
         open,
         mut input,
@@ -212,8 +212,8 @@ async fn splice(
     };
     let device = &session.authorized.device().name;
     let mut gather = Gather::new(notices.outlet, session);
-    let mut down = Down::new(session, ways);
-    let mut up = Up { session, ways };
+    let mut down = ProcessDown::new(session, ways);
+    let mut up = ProcessUp { session, ways };
     let gone = input.gone();
     tokio::select! {
         biased;
@@ -228,12 +228,12 @@ async fn splice(
 }
 
 /// From the operator to the device.
-struct Up<'a> {
+struct ProcessUp<'a> {
     session: &'a LiveSession,
     ways: SpliceContext<'a>,
 }
 
-impl Upward for Up<'_> {
+impl Upward for ProcessUp<'_> {
     type End = End;
 
     /// Returns what the relay asks the device for on its own, when there is something.
@@ -261,11 +261,11 @@ impl Upward for Up<'_> {
                 end_input(send, ways).await
             }
             Input::Resize(size) => {
-                pass_control(ways, ControlMessage::Resize(size));
+                pass_control(ways, SentControl::Resize(size));
                 stream::send_message(send, &SessionMessage::Resize(size)).await
             }
             Input::Signal(signal) => {
-                pass_control(ways, ControlMessage::Signal(signal));
+                pass_control(ways, SentControl::Signal(signal));
                 stream::send_message(send, &SessionMessage::Signal(signal)).await
             }
         }
@@ -283,8 +283,8 @@ async fn pass_on(
     };
     for part in ahead.requests(&data) {
         let part = match part {
-            Part::Same(range) => data.slice(range),
-            Part::Other(bytes) => bytes.into(),
+            ReadPart::Same(range) => data.slice(range),
+            ReadPart::Other(bytes) => bytes.into(),
         };
         pass(send, part, ways).await?;
     }
@@ -304,7 +304,7 @@ async fn end_input(send: &mut SendStream, ways: SpliceContext<'_>) -> Result<(),
 }
 
 /// Notes what goes to the device beside data, before it is sent.
-fn pass_control(ways: SpliceContext<'_>, control: ControlMessage) {
+fn pass_control(ways: SpliceContext<'_>, control: SentControl) {
     if let Some(watched) = ways.watched {
         watched.pass_control(control);
     }

@@ -27,15 +27,15 @@ use crate::session::forward::channel::ChannelOpener;
 use crate::session::input::InputReceiver;
 use crate::session::output::Gone;
 use crate::session::output::Output;
-use crate::session::process::splice::{self as bridge, Session};
+use crate::session::process::splice::{self as bridge, SplicedSession};
 use crate::session::refusal::Refusal;
 use crate::session::registry::life::Activity;
 use crate::session::registry::{About, Cause, Ending, LiveSession};
-use crate::session::target::Target;
+use crate::session::target::SshTarget;
 use crate::store::{ClonePair, Device};
 
 /// The request of an operator to start something.
-pub(crate) struct Ask {
+pub(crate) struct ProcessAsk {
     /// The SSH connection.
     pub client: Arc<Client>,
     /// The route to the device.
@@ -62,7 +62,7 @@ pub(crate) struct Ask {
 
 impl Sessions {
     /// Starts what was asked for, if it is allowed, and serves it to its end.
-    pub(crate) async fn start(self: &Arc<Self>, mut ask: Ask) {
+    pub(crate) async fn start(self: &Arc<Self>, mut ask: ProcessAsk) {
         let device = &ask.way.reach.device().name;
         let minor = ask.way.route.minor();
         let cut = older::fit(minor, device, &mut ask.env, &mut ask.pty);
@@ -75,7 +75,7 @@ impl Sessions {
         // A client that takes no words does not keep its session from beginning.
         let _ = timeout(FAREWELL_TIMEOUT, notices).await;
         let (client, way) = (ask.client, ask.way);
-        let target = Target::Device(ask.login.clone(), way.reach.device().name.clone());
+        let target = SshTarget::Device(ask.login.clone(), way.reach.device().name.clone());
         let begun = async {
             let ability = ability(&ask.work);
             let authorized = way.reach.authorize(&ask.login, ability);
@@ -158,7 +158,7 @@ impl Sessions {
             opener,
             places: AgentForwarding::places(),
         });
-        let session = Session {
+        let session = SplicedSession {
             agent,
             runs_scp: ending::runs_scp(&ask.work),
             route: way.route,

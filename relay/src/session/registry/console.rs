@@ -18,7 +18,7 @@ use crate::session::registry::{Ending, Live};
 use crate::store::{ConsoleRow, UserId};
 
 /// Returns whether a user may run a command, by the roles that count from where they are.
-pub(crate) type Need = Box<dyn Fn(&Subject) -> bool + Send + Sync>;
+pub(crate) type ConsoleCondition = Box<dyn Fn(&Subject) -> bool + Send + Sync>;
 
 /// A console command that streams.
 pub(crate) struct ConsoleStream {
@@ -29,7 +29,7 @@ pub(crate) struct ConsoleStream {
     user_id: UserId,
     /// The beginning of its line: from outside, so escape it.
     pub command: String,
-    need: Need,
+    need: ConsoleCondition,
     shows: Mutex<Shows>,
 }
 
@@ -49,7 +49,7 @@ pub(crate) struct AskStream {
     /// The beginning of its line.
     pub command: String,
     /// The right that it needs.
-    pub need: Need,
+    pub need: ConsoleCondition,
     /// The recordings that it shows.
     pub shows: Shows,
     /// The kind of activity that counts.

@@ -15,14 +15,14 @@ use crate::limits::{MAX_CHANNEL_SENTENCES, MAX_ENV_REQUESTS, MAX_SHOWN_VARIABLE}
 use crate::session::admission::Opened;
 use crate::session::forward::channel::ChannelOpener;
 use crate::session::input::{InputReceiver, InputSender};
-use crate::session::target::Target;
+use crate::session::target::SshTarget;
 
 /// The result of the decision at a channel's opening. It is set before the channel is confirmed, and taken once.
 #[derive(Debug, Default)]
-pub(crate) struct Opening(Mutex<Found>);
+pub(crate) struct Opening(Mutex<FoundChannel>);
 
 #[derive(Debug, Default)]
-enum Found {
+enum FoundChannel {
     #[default]
     Nothing,
     Opened(Opened),
@@ -33,7 +33,7 @@ enum Found {
 #[derive(Debug)]
 pub(crate) struct Waiting {
     /// The target that was asked for.
-    pub target: Target,
+    pub target: SshTarget,
     /// The result of the decision.
     pub opening: Arc<Opening>,
     /// The half that writes to the operator.
@@ -67,28 +67,28 @@ pub(crate) struct ChannelState {
 impl Opening {
     /// Sets where the channel leads.
     pub(crate) fn set(&self, opened: Opened) {
-        *self.lock() = Found::Opened(opened);
+        *self.lock() = FoundChannel::Opened(opened);
     }
 
     /// Notes that the channel leads nowhere.
     pub(crate) fn refuse(&self) {
-        *self.lock() = Found::Refused;
+        *self.lock() = FoundChannel::Refused;
     }
 
     /// Returns where the channel leads, once.
     #[must_use]
     pub(crate) fn take(&self) -> Option<Opened> {
         match std::mem::take(&mut *self.lock()) {
-            Found::Opened(opened) => Some(opened),
-            Found::Nothing | Found::Refused => None,
+            FoundChannel::Opened(opened) => Some(opened),
+            FoundChannel::Nothing | FoundChannel::Refused => None,
         }
     }
 
     fn is_refused(&self) -> bool {
-        matches!(*self.lock(), Found::Refused)
+        matches!(*self.lock(), FoundChannel::Refused)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Found> {
+    fn lock(&self) -> MutexGuard<'_, FoundChannel> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -106,7 +106,11 @@ impl ChannelState {
 impl Waiting {
     /// Creates a channel that was just asked for.
     #[must_use]
-    pub(crate) fn new(target: Target, write: ChannelWriteHalf<Msg>, input: InputReceiver) -> Self {
+    pub(crate) fn new(
+        target: SshTarget,
+        write: ChannelWriteHalf<Msg>,
+        input: InputReceiver,
+    ) -> Self {
         let (opening, pty, env) = (Arc::default(), None, Vec::new());
         Self {
             target,

@@ -19,16 +19,16 @@ use crate::limits::{MAX_CHANNEL_SENTENCES, MAX_SHOWN_SENTENCE, TRICKLE_WINDOW};
 use crate::model::request::ProcessRequest;
 use crate::session::admission::Opened;
 use crate::session::input::{
-    self as queue, Budget, Input, InputReceiver, InputSender, Level, PushError, allowance,
+    self as queue, Input, InputBudget, InputReceiver, InputSender, PushError, QueueLevel, allowance,
 };
 use crate::session::output::notice;
-use crate::session::process::start::Ask;
+use crate::session::process::start::ProcessAsk;
 use crate::session::refusal::Refusal;
-use crate::session::target::Target;
+use crate::session::target::SshTarget;
 use crate::ssh::Front;
 use crate::ssh::channels::channel::{ChannelState, Waiting};
 use crate::ssh::channels::outlet::Outlet;
-use crate::ssh::channels::tally::Share;
+use crate::ssh::channels::tally::WindowShare;
 
 /// RFC 4254 section 5.2: `SSH_EXTENDED_DATA_STDERR`.
 const STDERR: u32 = 1;
@@ -37,8 +37,8 @@ const STDERR: u32 = 1;
 #[derive(Debug)]
 pub(crate) struct Channels {
     all: HashMap<ChannelId, ChannelState>,
-    share: Share,
-    budget: Budget,
+    share: WindowShare,
+    budget: InputBudget,
     /// The reason why requests of the connection were refused: their answers have no place for words, so the next
     /// session says it.
     unsaid: Vec<String>,
@@ -56,7 +56,7 @@ pub(crate) enum Purpose {
 impl Channels {
     /// Creates an empty table, of a connection with this share of its client's tally.
     #[must_use]
-    pub(crate) fn new(share: Share, budget: Budget) -> Self {
+    pub(crate) fn new(share: WindowShare, budget: InputBudget) -> Self {
         Self {
             all: HashMap::new(),
             share,
@@ -128,10 +128,10 @@ impl Channels {
     #[must_use]
     pub(crate) fn window(&self, id: ChannelId) -> u32 {
         let level = |state: &ChannelState| state.sender.level();
-        let own = self.all.get(&id).map_or(Level::Low, level);
+        let own = self.all.get(&id).map_or(QueueLevel::Low, level);
         let others = self.all.iter().filter(|(other, _)| **other != id);
         let others = others.map(|(_, state)| level(state)).max();
-        allowance(own, others.unwrap_or(Level::Low))
+        allowance(own, others.unwrap_or(QueueLevel::Low))
     }
 
     /// Hands input on; when the session has ended or stalled, the channel is closed.
@@ -173,12 +173,12 @@ impl Channels {
         if session.sender_window_size(id) > TRICKLE_WINDOW as usize {
             return Ok(());
         }
-        if sender.level() >= Level::Loaded {
+        if sender.level() >= QueueLevel::Loaded {
             sender.pause().await;
             return Ok(());
         }
         let others = self.all.iter().filter(|(other, _)| **other != id);
-        let full = others.filter(|(_, state)| state.sender.level() == Level::Full);
+        let full = others.filter(|(_, state)| state.sender.level() == QueueLevel::Full);
         let Some((other, state)) = full.max_by_key(|(_, state)| state.sender.is_stalled()) else {
             return Ok(());
         };
@@ -270,8 +270,8 @@ impl Channels {
         let outlet = Outlet::new(waiting.write, session.handle());
         let (front, busy) = (front.clone(), connection.client.busy());
         match (waiting.opening.take(), waiting.target) {
-            (Some(Opened::Device(way)), Target::Device(login, _)) => {
-                let ask = Ask {
+            (Some(Opened::Device(way)), SshTarget::Device(login, _)) => {
+                let ask = ProcessAsk {
                     client: connection.client.clone(),
                     way: *way,
                     login,

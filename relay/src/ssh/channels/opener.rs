@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 use super::outlet::Outlet;
 use crate::session::forward::Endpoint;
-use crate::session::forward::channel::{ChannelOpener, NotOpened, OpenReply, Taken};
+use crate::session::forward::channel::{ChannelOpener, NotOpened, OpenReply, TakenChannel};
 use crate::session::input::InputReceiver;
 
 /// Channels that the relay has opened: their input, until it is taken for the forward that they are for.
@@ -66,7 +66,7 @@ impl Opener {
         Arc::new(Self { handle, channels })
     }
 
-    async fn open_channel(&self, place: &Endpoint, peer: SocketAddr) -> Option<Taken> {
+    async fn open_channel(&self, place: &Endpoint, peer: SocketAddr) -> Option<TakenChannel> {
         let opened = match place {
             Endpoint::Port(host, port) => {
                 let (ip, from) = (peer.ip().to_string(), u32::from(peer.port()));
@@ -90,7 +90,11 @@ impl Opener {
 }
 
 impl ChannelOpener for Opener {
-    fn open<'a>(&'a self, place: &'a Endpoint, peer: SocketAddr) -> BoxFuture<'a, Option<Taken>> {
+    fn open<'a>(
+        &'a self,
+        place: &'a Endpoint,
+        peer: SocketAddr,
+    ) -> BoxFuture<'a, Option<TakenChannel>> {
         Box::pin(self.open_channel(place, peer))
     }
 

@@ -9,7 +9,7 @@ use russh::server::{Handle, Msg};
 use russh::{ChannelWriteHalf, Sig};
 use tokio::io::AsyncWrite;
 
-use crate::session::output::{Gone, Output, Taken, notice};
+use crate::session::output::{Gone, Output, TakenOutput, notice};
 use crate::session::process::ending::FAILED;
 
 /// RFC 4254 section 5.2: `SSH_EXTENDED_DATA_STDERR`.
@@ -64,25 +64,25 @@ impl Outlet {
 }
 
 impl Output for Outlet {
-    fn stdout(&self, data: Bytes) -> Taken<'_> {
+    fn stdout(&self, data: Bytes) -> TakenOutput<'_> {
         Box::pin(async { self.channel.data_bytes(data).await.map_err(|_| Gone) })
     }
 
-    fn stderr(&self, data: Bytes) -> Taken<'_> {
+    fn stderr(&self, data: Bytes) -> TakenOutput<'_> {
         let sent = self.channel.extended_data_bytes(STDERR, data);
         Box::pin(async { sent.await.map_err(|_| Gone) })
     }
 
     /// Sends a line of the relay's own. A channel has no other place for it than its error output.
-    fn notice(&self, sentence: &str, newline: &str) -> Taken<'_> {
+    fn notice(&self, sentence: &str, newline: &str) -> TakenOutput<'_> {
         self.stderr(notice(sentence, newline).into())
     }
 
-    fn exit(&self, exit: Option<Exit>) -> Taken<'_> {
+    fn exit(&self, exit: Option<Exit>) -> TakenOutput<'_> {
         Box::pin(self.send_exit(exit.unwrap_or(FAILED)))
     }
 
-    fn eof(&self) -> Taken<'_> {
+    fn eof(&self) -> TakenOutput<'_> {
         Box::pin(async { self.channel.eof().await.map_err(|_| Gone) })
     }
 

@@ -9,25 +9,25 @@ use crate::ssh::channels::Purpose;
 
 /// The channels of a client.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Tally(Arc<Mutex<Channels>>);
+pub(crate) struct Tally(Arc<Mutex<ChannelTally>>);
 
 /// Channels by purpose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Channels {
+struct ChannelTally {
     sessions: usize,
     forwards: usize,
 }
 
 /// The share of one connection in its client's tally, for as long as it lives.
 #[derive(Debug)]
-pub(crate) struct Share {
+pub(crate) struct WindowShare {
     tally: Tally,
     /// True if it is inside a jump, whose own channel counts as its first one.
     is_inner: bool,
-    own: Channels,
+    own: ChannelTally,
 }
 
-impl Channels {
+impl ChannelTally {
     fn all(self) -> usize {
         self.sessions + self.forwards
     }
@@ -54,24 +54,24 @@ impl Channels {
 impl Tally {
     /// Returns the share of a connection that has no channels yet.
     #[must_use]
-    pub(crate) fn share(&self, is_inner: bool) -> Share {
-        Share {
+    pub(crate) fn share(&self, is_inner: bool) -> WindowShare {
+        WindowShare {
             tally: self.clone(),
             is_inner,
-            own: Channels::default(),
+            own: ChannelTally::default(),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Channels> {
+    fn lock(&self) -> MutexGuard<'_, ChannelTally> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Share {
+impl WindowShare {
     /// Notes how many channels the connection has.
     pub(crate) fn set(&mut self, sessions: usize, forwards: usize) {
         let tally = self.tally.clone();
-        self.change(&mut tally.lock(), Channels { sessions, forwards });
+        self.change(&mut tally.lock(), ChannelTally { sessions, forwards });
     }
 
     /// Takes a place for one more channel, and gives how many the client has besides. The place is given back by the
@@ -118,7 +118,7 @@ impl Share {
         self.is_inner && self.own.all() == 0
     }
 
-    fn change(&mut self, all: &mut Channels, own: Channels) {
+    fn change(&mut self, all: &mut ChannelTally, own: ChannelTally) {
         let (before, after) = (self.own.counted(self.is_inner), own.counted(self.is_inner));
         all.sessions = (all.sessions + after.sessions).saturating_sub(before.sessions);
         all.forwards = (all.forwards + after.forwards).saturating_sub(before.forwards);
@@ -126,7 +126,7 @@ impl Share {
     }
 }
 
-impl Drop for Share {
+impl Drop for WindowShare {
     fn drop(&mut self) {
         self.set(0, 0);
     }
@@ -171,6 +171,6 @@ mod tests {
         // What was refused has left nothing behind.
         drop(inners);
         outer.set(0, 0);
-        assert_eq!(*tally.lock(), Channels::default());
+        assert_eq!(*tally.lock(), ChannelTally::default());
     }
 }

@@ -32,7 +32,7 @@ pub(super) async fn run(
         (Ok(subject), Some(Bulk::Cp(args))) => {
             match cp((front, client), subject, args, input).await {
                 Ok(order) => order.map(|order| (subject, order)),
-                Err(Gone) => return Err(false),
+                Err(ClientGone) => return Err(false),
             }
         }
         (Ok(_), None) => Err(Refusal::Command(
@@ -101,14 +101,14 @@ fn exec(subject: &Subject, args: &exec::Args) -> Result<BulkJob, Refusal> {
 }
 
 /// The client went away.
-struct Gone;
+struct ClientGone;
 
 async fn cp(
     (front, client): (&Front, &BulkCaller),
     subject: &Subject,
     args: &cp::Args,
     input: &mut InputReceiver,
-) -> Result<Result<BulkJob, Refusal>, Gone> {
+) -> Result<Result<BulkJob, Refusal>, ClientGone> {
     if args.file != "-" {
         let why = "the file comes on stdin: `cp - --on SELECTOR:PATH <FILE`";
         return Ok(Err(Refusal::Command(why.into())));
@@ -126,7 +126,7 @@ async fn cp(
     let (places, user) = (&front.copies, &subject.user.name);
     let file = match Payload::receive(input, places, user, &front.state.dir).await {
         Ok(file) => Arc::new(file),
-        Err(PayloadError::Gone) => return Err(Gone),
+        Err(PayloadError::Gone) => return Err(ClientGone),
         Err(error) => return Ok(Err(Refusal::Command(error.to_string()))),
     };
     let (path, mode) = (args.on.path.clone(), args.mode);

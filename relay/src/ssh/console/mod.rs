@@ -20,7 +20,7 @@ use self::counted::Counted;
 use super::connection::Connection;
 use crate::bulk::BulkCaller;
 use crate::clock::Timestamp;
-use crate::commands::{self, AnyCommand, Caller, Context, Facts, Out};
+use crate::commands::{self, AnyCommand, Caller, Context, Out, RelayFacts};
 use crate::identity::Principal;
 use crate::limits::{CONSOLE_TIMEOUT, FAREWELL_TIMEOUT, MAX_SHOWN_COMMAND};
 use crate::model::request::ProcessRequest;
@@ -32,7 +32,7 @@ use crate::session::refusal::Refusal;
 use crate::session::registry::Ending;
 use crate::session::registry::console::{AskStream, ConsoleGuard, ConsoleStream};
 use crate::session::registry::life::Life;
-use crate::session::target::Target;
+use crate::session::target::SshTarget;
 use crate::ssh::Front;
 use crate::ssh::channels::outlet::Outlet;
 use crate::ssh::console::lines::TerminalLines;
@@ -81,7 +81,7 @@ pub(crate) async fn run(
     let status = match ask(&front, connection, &principal, &work, &mut input).await {
         Ok(asked) => {
             let width = size.map(|size| usize::from(size.columns));
-            let asked = Asked { width, ..asked };
+            let asked = ConsoleAsked { width, ..asked };
             let desk = Desk {
                 front: &front,
                 connection,
@@ -120,7 +120,7 @@ impl Desk<'_> {
     /// streams is on the live-session registry, and ends as sessions do.
     async fn serve(
         &self,
-        asked: Asked,
+        asked: ConsoleAsked,
         input: &mut InputReceiver,
         out: Pin<Box<dyn AsyncWrite + Send>>,
         err: &mut Out<'_>,
@@ -128,7 +128,7 @@ impl Desk<'_> {
         let mut entered = match self.enter(&asked).await {
             Ok(entered) => entered,
             Err(refusal) => {
-                let refused = Target::Relay;
+                let refused = SshTarget::Relay;
                 self.front
                     .sessions
                     .report
@@ -181,8 +181,8 @@ impl Desk<'_> {
     }
 
     /// Puts a command that streams on the registry. One that is refused needs no place there.
-    async fn enter(&self, asked: &Asked) -> Result<Option<ConsoleGuard>, Refusal> {
-        let Asked {
+    async fn enter(&self, asked: &ConsoleAsked) -> Result<Option<ConsoleGuard>, Refusal> {
+        let ConsoleAsked {
             command,
             caller,
             line,
@@ -232,7 +232,7 @@ impl Desk<'_> {
     /// Runs the command; an error says whether the client wished its end, rather than being gone.
     async fn answer(
         &self,
-        asked: Asked,
+        asked: ConsoleAsked,
         stream: Option<Arc<ConsoleStream>>,
         input: &mut InputReceiver,
         out: &mut Out<'_>,
@@ -262,7 +262,7 @@ impl Desk<'_> {
 }
 
 /// A command, and the standard input that it wants.
-struct Asked {
+struct ConsoleAsked {
     command: AnyCommand,
     caller: Caller,
     stdin: Option<Vec<u8>>,
@@ -297,7 +297,7 @@ async fn ask(
     principal: &Principal,
     work: &ProcessRequest,
     input: &mut InputReceiver,
-) -> Result<Asked, Said> {
+) -> Result<ConsoleAsked, Said> {
     let command = parse(principal, work)?;
     // The roles may have changed since the login: the decision is made on what holds now.
     let client = connection.client.address.ip();
@@ -317,7 +317,7 @@ async fn ask(
             .ok(),
         false => None,
     };
-    Ok(Asked {
+    Ok(ConsoleAsked {
         command,
         caller,
         stdin,
@@ -364,14 +364,14 @@ async fn answer(
     front: &Front,
     connection: &Connection,
     principal: &Principal,
-    (asked, stream): (Asked, Option<Arc<ConsoleStream>>),
+    (asked, stream): (ConsoleAsked, Option<Arc<ConsoleStream>>),
     out: &mut Out<'_>,
     err: &mut Out<'_>,
 ) -> u8 {
     let stdin = asked.stdin.as_deref();
     let context = Context {
         store: front.sessions.store.clone(),
-        facts: Facts::of(
+        facts: RelayFacts::of(
             &front.state,
             front.sessions.recordings.archive(&front.state),
         ),

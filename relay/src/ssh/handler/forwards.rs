@@ -5,10 +5,10 @@ use russh::ChannelId;
 use russh::server::Handle;
 
 use super::Handler;
-use crate::session::forward::reverse::Asked;
+use crate::session::forward::reverse::ListenAsked;
 use crate::session::forward::{Destination, Direction, Endpoint};
 use crate::session::refusal::Refusal;
-use crate::session::target::{self, Target};
+use crate::session::target::{self, SshTarget};
 use crate::ssh::channels::Purpose;
 use crate::ssh::channels::opener::Opener;
 
@@ -44,7 +44,7 @@ impl Handler {
                 return Err(refusal);
             }
         };
-        let asked = Asked {
+        let asked = ListenAsked {
             client: self.connection.client.clone(),
             opener: Opener::new(handle, self.confirmed.clone()),
             login,
@@ -93,9 +93,9 @@ impl Handler {
     /// Returns the login and device of this connection; where it is for the relay, that one does not do it.
     fn through(&self, does_not: &'static str) -> Result<(Account, DeviceName), Refusal> {
         match self.connection.principal().map(|(_, target)| target) {
-            Some(Target::Device(login, device)) => Ok((login.clone(), device.clone())),
-            Some(Target::Unusable(error)) => Err(error.clone().into()),
-            Some(Target::Relay) | None => Err(Refusal::NotAtRelay(does_not)),
+            Some(SshTarget::Device(login, device)) => Ok((login.clone(), device.clone())),
+            Some(SshTarget::Unusable(error)) => Err(error.clone().into()),
+            Some(SshTarget::Relay) | None => Err(Refusal::NotAtRelay(does_not)),
         }
     }
 
@@ -116,12 +116,12 @@ impl Handler {
     ) -> Result<(u32, ChannelRoute), Refusal> {
         let target = self.connection.principal().map(|(_, target)| target);
         let leads = match target {
-            Some(Target::Device(login, device)) => {
+            Some(SshTarget::Device(login, device)) => {
                 let to = Destination::new(host, port)?;
                 ChannelRoute::Through(login.clone(), device.clone(), to)
             }
-            Some(Target::Unusable(error)) => return Err(error.clone().into()),
-            Some(Target::Relay) | None => {
+            Some(SshTarget::Unusable(error)) => return Err(error.clone().into()),
+            Some(SshTarget::Relay) | None => {
                 let device = target::forward(host, port)?;
                 ChannelRoute::Jump(device)
             }

@@ -17,14 +17,14 @@ use thiserror::Error;
 
 use super::channels::{Channels, Purpose};
 use super::connection::Connection;
-use super::host_keys::{self, Listed};
+use super::host_keys::{self, ListedKeys};
 use super::jump;
-use super::login::{Login, Proof};
+use super::login::{Login, LoginProof};
 use crate::identity::Principal;
 use crate::model::request::ProcessRequest;
 use crate::model::source::Source;
 use crate::session::forward::reverse::Listeners;
-use crate::session::forward::{Ask, Endpoint, Through};
+use crate::session::forward::{Endpoint, ForwardAsk, Through};
 use crate::session::input::Input;
 use crate::ssh::Front;
 use crate::ssh::channels::channel::{RequestRefusal, Waiting};
@@ -52,14 +52,14 @@ pub(crate) struct Handler {
     /// Channels that the relay has opened.
     confirmed: Arc<Confirmed>,
     /// The host keys that the client was sent.
-    host_keys: Listed,
+    host_keys: ListedKeys,
 }
 
 impl Handler {
     /// Returns the handler of a TCP connection.
     #[must_use]
     pub(crate) fn outer(front: Arc<Front>, connection: Arc<Connection>, source: Source) -> Self {
-        Self::new(front, connection, Proof::Key(source))
+        Self::new(front, connection, LoginProof::Key(source))
     }
 
     /// Returns the handler of a connection inside a jump.
@@ -70,7 +70,11 @@ impl Handler {
         principal: Principal,
         device: DeviceName,
     ) -> Self {
-        Self::new(front, connection, Proof::Jump(Box::new(principal), device))
+        Self::new(
+            front,
+            connection,
+            LoginProof::Jump(Box::new(principal), device),
+        )
     }
 
     /// Counts what the other end offered as proof.
@@ -79,7 +83,7 @@ impl Handler {
         self.login.attempts()
     }
 
-    fn new(front: Arc<Front>, connection: Arc<Connection>, proof: Proof) -> Self {
+    fn new(front: Arc<Front>, connection: Arc<Connection>, proof: LoginProof) -> Self {
         let login = Login::new(front.clone(), connection.clone(), proof);
         let channels = connection.channels();
         Self {
@@ -89,7 +93,7 @@ impl Handler {
             channels,
             listeners: Listeners::default(),
             confirmed: Arc::default(),
-            host_keys: Listed::default(),
+            host_keys: ListedKeys::default(),
         }
     }
 }
@@ -125,7 +129,7 @@ impl Handler {
             ChannelRoute::Jump(device) => device,
             ChannelRoute::Through(login, device, to) => {
                 let busy = connection.client.busy();
-                let ask = Ask {
+                let ask = ForwardAsk {
                     through: Through {
                         client: connection.client.clone(),
                         login,

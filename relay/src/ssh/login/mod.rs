@@ -17,15 +17,15 @@ use crate::audit::{Event, EventKind};
 use crate::clock::Timestamp;
 use crate::identity::{self as auth, Principal};
 use crate::limits::{MAX_AUTH_FAILURES, MAX_KEY_OFFERS};
-use crate::log_limit::{self, Line};
+use crate::log_limit::{self, LimitedLine};
 use crate::model::source::Source;
 use crate::session::refusal::Refusal;
-use crate::session::target::Target;
+use crate::session::target::SshTarget;
 use crate::ssh::Front;
 use crate::ssh::login::attempts::{Attempts, shortened};
 
 /// The way in which the other end proves its identity.
-pub(crate) enum Proof {
+pub(crate) enum LoginProof {
     /// A key, on a TCP connection from this source.
     Key(Source),
     /// It is the inside of a jump: the outer connection's proof counts, and the device is fixed.
@@ -36,7 +36,7 @@ pub(crate) enum Proof {
 pub(crate) struct Login {
     front: Arc<Front>,
     connection: Arc<Connection>,
-    proof: Proof,
+    proof: LoginProof,
     attempts: Arc<Attempts>,
     /// Keys that were offered. After [`MAX_KEY_OFFERS`] of them no key is good enough.
     offers: usize,
@@ -47,7 +47,7 @@ pub(crate) struct Login {
 impl Login {
     /// Creates the state before any user is authenticated.
     #[must_use]
-    pub(crate) fn new(front: Arc<Front>, connection: Arc<Connection>, proof: Proof) -> Self {
+    pub(crate) fn new(front: Arc<Front>, connection: Arc<Connection>, proof: LoginProof) -> Self {
         Self {
             front,
             connection,
@@ -67,10 +67,10 @@ impl Login {
     /// Handles a name without a proof: enough inside a jump, where the outer connection has proved
     /// who this is, and the name is the login on the device.
     pub(crate) async fn by_nothing(&self, user: &str) -> Auth {
-        let Proof::Jump(principal, device) = &self.proof else {
+        let LoginProof::Jump(principal, device) = &self.proof else {
             return only_keys();
         };
-        match format!("{user}+{device}").parse::<Target>() {
+        match format!("{user}+{device}").parse::<SshTarget>() {
             Ok(target) => self.accept((**principal).clone(), target),
             Err(error) => {
                 let event = Event::new(EventKind::UserLoginFailed);
@@ -85,7 +85,7 @@ impl Login {
     async fn jump_refused(&self, principal: &Principal, event: Event, why: String) {
         let client = self.connection.client.address;
         let source = Source::of(client.ip());
-        if let Some(left_out) = log_limit::admits(Line::Jump, source) {
+        if let Some(left_out) = log_limit::admits(LimitedLine::Jump, source) {
             info!(%client, user = %principal.user.name, left_out, "jump refused: {why}");
         }
         let event = event.user(principal).client(client).with("way", "jump");
@@ -146,7 +146,7 @@ impl Login {
                 event(&self.proof, principal, target).client(self.connection.client.address);
             self.front.audit.note(event).await;
         }
-        let Proof::Key(source) = self.proof else {
+        let LoginProof::Key(source) = self.proof else {
             return Ok(());
         };
         server::authenticated(&self.front, source);
@@ -160,16 +160,18 @@ impl Login {
             return self.refuse();
         };
         match &self.proof {
-            Proof::Key(_) => {
+            LoginProof::Key(_) => {
                 // A name that names nothing is refused when something is opened, with a sentence; a failed
                 // login would only say "permission denied".
-                let target = user.parse::<Target>();
-                let target = target.unwrap_or_else(Target::Unusable);
+                let target = user.parse::<SshTarget>();
+                let target = target.unwrap_or_else(SshTarget::Unusable);
                 self.accept(proved, target)
             }
             // It proves nothing new: what is permitted follows from the outer proof.
-            Proof::Jump(outer, _) if outer.user.id == proved.user.id => self.by_nothing(user).await,
-            Proof::Jump(outer, _) => {
+            LoginProof::Jump(outer, _) if outer.user.id == proved.user.id => {
+                self.by_nothing(user).await
+            }
+            LoginProof::Jump(outer, _) => {
                 let event = Event::new(EventKind::UserLoginFailed);
                 let event = event.with("keys", vec![proved.proof.fingerprint()]);
                 let why = format!(
@@ -200,7 +202,7 @@ impl Login {
     }
 
     /// Notes who the other end is and what it asked for.
-    fn accept(&self, principal: Principal, target: Target) -> Auth {
+    fn accept(&self, principal: Principal, target: SshTarget) -> Auth {
         info!(user = %principal.user.name, proof = %principal.proof,
             client = %self.connection.client.address, "login");
         self.connection.set_principal(principal, target);
@@ -217,21 +219,21 @@ fn too_many_keys() -> String {
 }
 
 /// Returns the event of a login, with how it was proved and by which way it came.
-fn event(proof: &Proof, principal: &Principal, target: &Target) -> Event {
+fn event(proof: &LoginProof, principal: &Principal, target: &SshTarget) -> Event {
     let event = Event::new(EventKind::UserLogin).user(principal);
     let proved = match principal.proof {
         auth::Proof::Key(_) => "key",
         auth::Proof::Certificate(_) => "certificate",
     };
     let (way, how) = match (proof, target) {
-        (Proof::Jump(..), _) => ("jump", "outer connection"),
-        (Proof::Key(_), Target::Relay) => ("console", proved),
-        (Proof::Key(_), _) => ("direct", proved),
+        (LoginProof::Jump(..), _) => ("jump", "outer connection"),
+        (LoginProof::Key(_), SshTarget::Relay) => ("console", proved),
+        (LoginProof::Key(_), _) => ("direct", proved),
     };
     let event = event.with("way", way).with("how", how);
     match target {
-        Target::Device(login, device) => event.login(login).with("target", device.as_str()),
-        Target::Relay | Target::Unusable(_) => event,
+        SshTarget::Device(login, device) => event.login(login).with("target", device.as_str()),
+        SshTarget::Relay | SshTarget::Unusable(_) => event,
     }
 }
 

@@ -13,7 +13,7 @@ use super::locks;
 use super::revocations::{self, RevokedThing};
 use super::roles::role_of;
 use super::users::{self, Head};
-use crate::model::snapshot::{DamagedRole, People, PolicySnapshot, Revocations};
+use crate::model::snapshot::{DamagedRole, PolicyPeople, PolicySnapshot, Revocations};
 use crate::store::{Store, StoreError, meta};
 
 /// The newest snapshot that this process has read. Cloning it is cheap and shares it.
@@ -162,7 +162,7 @@ impl From<DamagedRole> for StoreError {
     }
 }
 
-async fn people(read: &mut SqliteConnection, version: i64) -> Result<People, StoreError> {
+async fn people(read: &mut SqliteConnection, version: i64) -> Result<PolicyPeople, StoreError> {
     let heads: Vec<Head> = sqlx::query_as(USERS).fetch_all(&mut *read).await?;
     let rows: Vec<(String, String)> = sqlx::query_as(USER_ROLES).fetch_all(&mut *read).await?;
     let mut of_user: HashMap<String, Vec<String>> = HashMap::new();
@@ -189,7 +189,7 @@ async fn people(read: &mut SqliteConnection, version: i64) -> Result<People, Sto
         (name, role)
     };
     let authorities: Vec<String> = sqlx::query_scalar(AUTHORITIES).fetch_all(read).await?;
-    Ok(People {
+    Ok(PolicyPeople {
         version,
         users,
         keys: owned(keys),

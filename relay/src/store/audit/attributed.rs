@@ -11,9 +11,9 @@ use crate::store::{AuditEntry, Store, Write};
 
 /// The rows that the next durable change of a store takes with it.
 #[derive(Clone)]
-pub(crate) struct Attributed(Arc<Inner>);
+pub(crate) struct Attributed(Arc<AttributedInner>);
 
-struct Inner {
+struct AttributedInner {
     entries: Mutex<Option<Vec<AuditEntry>>>,
     written: AtomicBool,
 }
@@ -41,7 +41,7 @@ impl Store {
     /// turns out to be none, appends nothing: see [`Attributed::is_written`].
     #[must_use]
     pub(crate) fn attributed(&self, entries: Vec<AuditEntry>) -> (Self, Attributed) {
-        let attributed = Attributed(Arc::new(Inner {
+        let attributed = Attributed(Arc::new(AttributedInner {
             entries: Mutex::new(Some(entries)),
             written: AtomicBool::new(false),
         }));

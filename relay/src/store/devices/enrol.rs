@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use holdfast_protocol::identity::token::Secret;
+use holdfast_protocol::identity::token::TokenSecret;
 use holdfast_protocol::ids::{DeviceId, DeviceName, PublicKey};
 use holdfast_protocol::limits::MAX_LABELS;
 use holdfast_protocol::wire::Refusal;
@@ -19,7 +19,7 @@ use crate::store::{Device, Durability, Labels, Store, StoreError, Write, devices
 #[derive(Clone, Debug)]
 pub(crate) struct Enrolment<'a> {
     /// The secret of its token.
-    pub secret: &'a Secret,
+    pub secret: &'a TokenSecret,
     /// The key that it proved in the TLS handshake.
     pub key: PublicKey,
     /// The name it would like.
@@ -142,7 +142,7 @@ impl Store {
 /// Uses a token once. Gives its identifier, and the labels of who joins with it.
 async fn use_token(
     write: &mut Write,
-    secret: &Secret,
+    secret: &TokenSecret,
     now: Timestamp,
 ) -> Result<(String, Labels), EnrolError> {
     let hash = sha256(&secret.0);

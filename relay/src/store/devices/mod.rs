@@ -143,7 +143,7 @@ pub(crate) enum LabelError {
 
 /// A device that was revoked just now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Revoked {
+pub(crate) struct RevokedDevice {
     /// Its identifier.
     pub id: DeviceId,
     /// The token that it enrolled with, if others could still enrol with it when the device was revoked.
@@ -366,7 +366,7 @@ impl Store {
         name: &DeviceName,
         now: Timestamp,
         end_token: bool,
-    ) -> Result<Revoked, RevokeError> {
+    ) -> Result<RevokedDevice, RevokeError> {
         let mut write = self.write(Durability::Disk).await?;
         let Some(id) = holder(&mut write, name).await? else {
             return Err(RevokeError::Unknown(name.clone()));
@@ -387,7 +387,7 @@ impl Store {
         }
         meta::access_changed(&mut write, AccessPart::Other).await?;
         write.commit().await?;
-        Ok(Revoked { id, token })
+        Ok(RevokedDevice { id, token })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use holdfast_protocol::identity::token::Secret;
+use holdfast_protocol::identity::token::TokenSecret;
 use holdfast_protocol::ids::DeviceId;
 
 use super::labels;
@@ -76,8 +76,8 @@ impl Store {
         &self,
         token: NewToken,
         now: Timestamp,
-    ) -> Result<(String, Secret), StoreError> {
-        let secret = Secret(random_bytes().map_err(|_| StoreError::Random)?);
+    ) -> Result<(String, TokenSecret), StoreError> {
+        let secret = TokenSecret(random_bytes().map_err(|_| StoreError::Random)?);
         let id: [u8; 4] = random_bytes().map_err(|_| StoreError::Random)?;
         let id = hex(&id);
         let mut write = self.write(Durability::Disk).await?;

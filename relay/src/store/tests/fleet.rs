@@ -1,7 +1,7 @@
 //! Devices: joining, presence, revocation.
 
 use super::*;
-use crate::store::devices::Revoked;
+use crate::store::devices::RevokedDevice;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_many_joins_on_a_token_exactly_as_many_win_as_it_has_uses() {
@@ -123,7 +123,7 @@ async fn a_second_join_with_the_same_key_changes_and_uses_nothing() {
     assert_eq!(first, again);
     assert_eq!(bed.store.tokens().await.unwrap()[0].uses_left, 1);
     // Not even a token is asked for.
-    let wrong = Secret([0; 20]);
+    let wrong = TokenSecret([0; 20]);
     assert_eq!(
         bed.store.enrol(enrolment(&wrong, 1, None)).await.unwrap(),
         first
@@ -136,7 +136,7 @@ async fn each_reason_against_a_join_has_its_own_answer() {
     let secret = bed.token(1, &[]).await;
     let refusal = async |enrolment| bed.store.enrol(enrolment).await.unwrap_err().refusal();
 
-    let wrong = Secret([0; 20]);
+    let wrong = TokenSecret([0; 20]);
     assert_eq!(
         refusal(enrolment(&wrong, 1, None)).await,
         Refusal::TokenUnknown
@@ -299,7 +299,7 @@ async fn a_revoked_device_stays_revoked_and_its_name_is_free() {
     // Its token was for one use.
     assert_eq!(
         revoked.unwrap(),
-        Revoked {
+        RevokedDevice {
             id: old.id,
             token: None
         }

@@ -1,7 +1,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use holdfast_protocol::identity::token::Secret;
+use holdfast_protocol::identity::token::TokenSecret;
 use holdfast_protocol::ids::{DeviceId, DeviceName, Generation, LabelKey, LabelValue, PublicKey};
 use holdfast_protocol::limits::MAX_LABELS;
 use holdfast_protocol::wire::Refusal;
@@ -36,7 +36,7 @@ impl Bed {
         self.dir.path().join("relay.db")
     }
 
-    async fn token(&self, uses: u32, labels: &[(&str, &str)]) -> Secret {
+    async fn token(&self, uses: u32, labels: &[(&str, &str)]) -> TokenSecret {
         let token = NewToken {
             uses,
             ttl: HOUR,
@@ -70,7 +70,7 @@ fn label_map(labels: &[(&str, &str)]) -> Labels {
     labels.iter().map(label).collect()
 }
 
-fn enrolment<'a>(secret: &'a Secret, key: u8, wanted: Option<&str>) -> Enrolment<'a> {
+fn enrolment<'a>(secret: &'a TokenSecret, key: u8, wanted: Option<&str>) -> Enrolment<'a> {
     Enrolment {
         secret,
         key: PublicKey([key; 32]),

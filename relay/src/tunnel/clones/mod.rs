@@ -74,14 +74,14 @@ pub(crate) struct Verdict {
 
 /// The facts about one device's runs.
 #[derive(Debug, Default)]
-pub(crate) struct Watch {
+pub(crate) struct CloneWatch {
     /// The last one has the tunnel, or had it last.
-    runs: Vec<Known>,
-    cloned: Option<Cloned>,
+    runs: Vec<KnownMachine>,
+    cloned: Option<CloneSeen>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Known {
+struct KnownMachine {
     run: Run,
     began: Timestamp,
     heard: Timestamp,
@@ -92,7 +92,7 @@ struct Known {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Cloned {
+struct CloneSeen {
     first: Run,
     second: SocketAddr,
     /// The time at which the two were last seen at odds.
@@ -101,7 +101,7 @@ struct Cloned {
     is_reported: bool,
 }
 
-impl Watch {
+impl CloneWatch {
     /// Takes a `Hello`. `holder` is the run whose tunnel is open and answers, if there is one.
     pub(crate) fn hello(
         &mut self,
@@ -157,7 +157,7 @@ impl Watch {
     }
 
     /// Returns whether a run is the first machine's: its own, or a later one on hardware that no other run here has.
-    fn is_first(&self, cloned: &Cloned, run: Run) -> bool {
+    fn is_first(&self, cloned: &CloneSeen, run: Run) -> bool {
         let first = cloned.first;
         let alone = || {
             let mut others = self.runs.iter().filter(|known| !known.is_first);
@@ -173,7 +173,7 @@ impl Watch {
         if let Some(cloned) = self.cloned
             && self.is_first(&cloned, run)
         {
-            self.cloned = Some(Cloned {
+            self.cloned = Some(CloneSeen {
                 first: run,
                 ..cloned
             });
@@ -186,13 +186,13 @@ impl Watch {
                 if before.is_some_and(|before| before.run.instance.id != run.instance.id) {
                     known.returns = known.returns.saturating_add(1);
                 }
-                Known {
+                KnownMachine {
                     run,
                     heard: now,
                     ..known
                 }
             }
-            None => Known {
+            None => KnownMachine {
                 run,
                 began: now,
                 heard: now,
@@ -215,7 +215,7 @@ impl Watch {
                 (before.run, known.run)
             };
             let old = self.cloned;
-            self.cloned = Some(Cloned {
+            self.cloned = Some(CloneSeen {
                 first: old.map_or(first, |old| old.first),
                 second: second.address,
                 seen: now,
@@ -225,7 +225,7 @@ impl Watch {
         }
         if let Some(cloned) = &self.cloned {
             let first = cloned.first.instance.id;
-            let is_first = |known: &&mut Known| known.run.instance.id == first;
+            let is_first = |known: &&mut KnownMachine| known.run.instance.id == first;
             self.runs
                 .iter_mut()
                 .filter(is_first)
@@ -264,7 +264,7 @@ impl Watch {
     }
 
     fn position(&self, run: Run) -> Option<usize> {
-        let same = |known: &Known| known.run.instance.id == run.instance.id;
+        let same = |known: &KnownMachine| known.run.instance.id == run.instance.id;
         self.runs.iter().position(same)
     }
 }
@@ -282,7 +282,7 @@ fn are_apart(one: Run, other: Run) -> bool {
 pub(crate) struct Clones {
     /// The policy for the second of two machines.
     pub policy: OnClone,
-    devices: Mutex<HashMap<DeviceId, Watch>>,
+    devices: Mutex<HashMap<DeviceId, CloneWatch>>,
 }
 
 impl Clones {
@@ -295,7 +295,7 @@ impl Clones {
         }
     }
 
-    /// Takes a device's `Hello`, as [`Watch::hello`]. Devices are members, so their number is bounded.
+    /// Takes a device's `Hello`, as [`CloneWatch::hello`]. Devices are members, so their number is bounded.
     pub(crate) fn hello(&self, device: DeviceId, run: Run, holder: Option<Run>) -> Verdict {
         let mut devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
         let watch = devices.entry(device).or_default();

@@ -19,7 +19,7 @@ fn run(id: u8, machine: u8) -> Run {
 
 /// A relay that takes one `Hello` after the other, a second apart, and knows whose tunnel it has.
 struct Bed {
-    watch: Watch,
+    watch: CloneWatch,
     policy: OnClone,
     holder: Option<Run>,
     secs: u64,
@@ -28,7 +28,7 @@ struct Bed {
 impl Bed {
     fn new(policy: OnClone) -> Self {
         Self {
-            watch: Watch::default(),
+            watch: CloneWatch::default(),
             policy,
             holder: None,
             secs: 0,

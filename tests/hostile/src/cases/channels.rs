@@ -3,8 +3,8 @@
 use anyhow::Result;
 
 use crate::Outcome;
-use crate::operator::raw::{self, Message, Raw};
-use crate::operator::{OperatorCase, Target, open, request};
+use crate::operator::raw::{self, Raw, SshMessage};
+use crate::operator::{OperatorCase, OperatorTarget, open, request};
 
 /// The table.
 pub const CASES: &[OperatorCase] = &[
@@ -18,7 +18,7 @@ pub const CASES: &[OperatorCase] = &[
         what: "Opens COUNT channels to a port of the device on one connection.",
         run: |target| {
             flood(target, |number| {
-                let open = Message::new(raw::CHANNEL_OPEN).string("direct-tcpip");
+                let open = SshMessage::new(raw::CHANNEL_OPEN).string("direct-tcpip");
                 let open = open.number(number).number(1 << 20).number(1 << 15);
                 let open = open.string("localhost").number(9);
                 open.string("127.0.0.1").number(1)
@@ -30,7 +30,7 @@ pub const CASES: &[OperatorCase] = &[
         what: "Asks COUNT times to have a port opened on the device.",
         run: |target| {
             flood(target, |_| {
-                let ask = Message::new(raw::GLOBAL_REQUEST).string("tcpip-forward");
+                let ask = SshMessage::new(raw::GLOBAL_REQUEST).string("tcpip-forward");
                 ask.byte(1).string("localhost").number(0)
             })
         },
@@ -57,7 +57,7 @@ pub const CASES: &[OperatorCase] = &[
     },
 ];
 
-fn flood(target: &Target, message: impl Fn(u32) -> Message) -> Result<Outcome> {
+fn flood(target: &OperatorTarget, message: impl Fn(u32) -> SshMessage) -> Result<Outcome> {
     let mut raw = target.login()?;
     let mut refused = 0;
     for number in 0..target.count {
@@ -81,14 +81,14 @@ fn flood(target: &Target, message: impl Fn(u32) -> Message) -> Result<Outcome> {
     })
 }
 
-fn ends(mut raw: Raw, target: &Target, what: &str) -> Result<Outcome> {
+fn ends(mut raw: Raw, target: &OperatorTarget, what: &str) -> Result<Outcome> {
     Ok(match raw.ends(target.within) {
         true => Outcome::Refused(format!("{what}; the relay closed the connection")),
         false => Outcome::Done(format!("{what}; the connection still stands")),
     })
 }
 
-fn spool(target: &Target) -> Result<Outcome> {
+fn spool(target: &OperatorTarget) -> Result<Outcome> {
     let mut raw = target.login()?;
     raw.patience(target.within);
     raw.say(open(0, 1 << 20, 1 << 15));
@@ -97,7 +97,9 @@ fn spool(target: &Target) -> Result<Outcome> {
     };
     raw.say(request(channel, "exec", true).string("cp - --on '*:/tmp/never'"));
     let part = [0x61; 32 * 1024 - 16];
-    let data = Message::new(raw::CHANNEL_DATA).number(channel).string(part);
+    let data = SshMessage::new(raw::CHANNEL_DATA)
+        .number(channel)
+        .string(part);
     let parts = u64::from(target.count) * 1024 * 1024 / part.len() as u64;
     let (mut window, mut sent) = (0_u64, 0_u64);
     while sent < parts {
@@ -111,7 +113,7 @@ fn spool(target: &Target) -> Result<Outcome> {
             match answer[0] {
                 raw::CHANNEL_OPEN_CONFIRMATION | raw::CHANNEL_SUCCESS => {}
                 raw::CHANNEL_WINDOW_ADJUST => {
-                    window += u64::from(raw::Fields::of(&answer[4..]).number());
+                    window += u64::from(raw::PacketFields::of(&answer[4..]).number());
                 }
                 raw::CHANNEL_CLOSE | raw::CHANNEL_EOF | raw::CHANNEL_FAILURE => {
                     return Ok(Outcome::Refused(format!(

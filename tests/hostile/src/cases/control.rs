@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use holdfast_protocol::codec::control;
-use holdfast_protocol::identity::token::Secret;
+use holdfast_protocol::identity::token::TokenSecret;
 use holdfast_protocol::wire::{AgentMessage, Beat, Enrol, Intent};
 
 use crate::Outcome;
-use crate::device::{Device, DeviceCase, Lie};
+use crate::device::{DeviceCase, HostileDevice, Lie};
 
 /// The table.
 pub const CASES: &[DeviceCase] = &[
@@ -28,7 +28,7 @@ pub const CASES: &[DeviceCase] = &[
         lie: Lie::Tunnel(|device| {
             Box::pin(async move {
                 let enrol = AgentMessage::Enrol(Enrol {
-                    secret: Secret([7; 20]),
+                    secret: TokenSecret([7; 20]),
                     name: None,
                     labels: vec![],
                 });
@@ -53,7 +53,7 @@ pub const CASES: &[DeviceCase] = &[
             Box::pin(async move {
                 let mut last = None;
                 for _ in 0..door.run.count {
-                    last = Some(Device::stand(door.clone()).await?);
+                    last = Some(HostileDevice::stand(door.clone()).await?);
                 }
                 drop(last);
                 Ok(Outcome::Done(format!("{} tunnels stood", door.run.count)))
@@ -62,12 +62,12 @@ pub const CASES: &[DeviceCase] = &[
     },
 ];
 
-async fn once(device: Arc<Device>, message: AgentMessage) -> Result<Outcome> {
+async fn once(device: Arc<HostileDevice>, message: AgentMessage) -> Result<Outcome> {
     device.say(&message).await?;
     Ok(device.verdict("said once").await)
 }
 
-async fn beats(device: Arc<Device>) -> Result<Outcome> {
+async fn beats(device: Arc<HostileDevice>) -> Result<Outcome> {
     const BATCH: u32 = 1024;
     let beat = control::encode(&AgentMessage::Beat(Beat { echo: true }))?;
     let mut sent = 0;
@@ -82,7 +82,7 @@ async fn beats(device: Arc<Device>) -> Result<Outcome> {
     Ok(device.verdict(&format!("{sent} beats sent")).await)
 }
 
-async fn garbage(device: Arc<Device>) -> Result<Outcome> {
+async fn garbage(device: Arc<HostileDevice>) -> Result<Outcome> {
     let bytes = vec![0xff; usize::try_from(device.count())?];
     // The relay may close it halfway.
     let _ = device.write(&bytes).await;

@@ -10,7 +10,7 @@ use holdfast_protocol::wire::{Exit, Open, WindowSize};
 
 use super::recordings::{INVENTED, close, forged, is_recorded};
 use crate::Outcome;
-use crate::device::{Device, DeviceCase, GREETING, Lie, Session, Tape, tape};
+use crate::device::{DeviceCase, GREETING, HostileDevice, HostileSession, Lie, Tape, tape};
 
 /// The table.
 pub const CASES: &[DeviceCase] = &[
@@ -66,8 +66,8 @@ pub const CASES: &[DeviceCase] = &[
 
 /// Shows a line, waits until the relay cuts the session off, and records one more on a stream.
 async fn behind_a_cut(
-    device: Arc<Device>,
-    mut session: Session,
+    device: Arc<HostileDevice>,
+    mut session: HostileSession,
     stream: Stream,
 ) -> Result<Outcome> {
     session.say(&SessionMessage::Accepted).await?;
@@ -84,7 +84,7 @@ async fn behind_a_cut(
     }
 }
 
-async fn wrong_start(device: Arc<Device>, session: Session) -> Result<Outcome> {
+async fn wrong_start(device: Arc<HostileDevice>, session: HostileSession) -> Result<Outcome> {
     forged(device, session, |device, open| {
         let mut start = tape::facts(device, open, tape::terms(open).unwrap());
         start.user = UserName::new("mallory").unwrap();
@@ -96,7 +96,7 @@ async fn wrong_start(device: Arc<Device>, session: Session) -> Result<Outcome> {
     .await
 }
 
-async fn wrong_exit(device: Arc<Device>, session: Session) -> Result<Outcome> {
+async fn wrong_exit(device: Arc<HostileDevice>, session: HostileSession) -> Result<Outcome> {
     forged(device, session, |device, open| {
         let mut tape = shown(device, open);
         tape.event(Event::Exit(Exit::Status(3)));
@@ -105,7 +105,7 @@ async fn wrong_exit(device: Arc<Device>, session: Session) -> Result<Outcome> {
     .await
 }
 
-async fn invented_size(device: Arc<Device>, session: Session) -> Result<Outcome> {
+async fn invented_size(device: Arc<HostileDevice>, session: HostileSession) -> Result<Outcome> {
     forged(device, session, |device, open| {
         let mut tape = shown(device, open);
         tape.event(Event::Resize(WindowSize::clamped(1, 1, 0, 0)));
@@ -114,7 +114,10 @@ async fn invented_size(device: Arc<Device>, session: Session) -> Result<Outcome>
     .await
 }
 
-async fn content_ends_early(device: Arc<Device>, session: Session) -> Result<Outcome> {
+async fn content_ends_early(
+    device: Arc<HostileDevice>,
+    session: HostileSession,
+) -> Result<Outcome> {
     forged(device, session, |device, open| {
         let mut tape = Tape::begin(device, open).unwrap();
         let [_, from, _] = tape.points();
@@ -127,7 +130,7 @@ async fn content_ends_early(device: Arc<Device>, session: Session) -> Result<Out
 }
 
 /// A true recording so far.
-fn shown(device: &Device, open: &Open) -> Tape {
+fn shown(device: &HostileDevice, open: &Open) -> Tape {
     let mut tape = Tape::begin(device, open).unwrap();
     tape.frame(Stream::Stdout, GREETING);
     tape

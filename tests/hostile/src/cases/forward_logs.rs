@@ -8,8 +8,8 @@ use holdfast_protocol::recording::record::EndReason;
 use holdfast_protocol::wire::{Open, Work};
 
 use crate::Outcome;
-use crate::device::forwards::{self, Forwards};
-use crate::device::{Device, DeviceCase, Lie, Session, Tape, tape};
+use crate::device::forwards::{self, HostileForwards};
+use crate::device::{DeviceCase, HostileDevice, HostileSession, Lie, Tape, tape};
 
 /// The table.
 pub const CASES: &[DeviceCase] = &[
@@ -32,7 +32,7 @@ pub const CASES: &[DeviceCase] = &[
         what: "Records no forward where there was one.",
         lie: Lie::Session {
             on: is_forward_log,
-            play: |device, session| Box::pin(recorded(device, session, Forwards::clear)),
+            play: |device, session| Box::pin(recorded(device, session, HostileForwards::clear)),
         },
     },
     DeviceCase {
@@ -50,9 +50,9 @@ fn is_forward_log(open: &Open) -> bool {
 }
 
 async fn recorded(
-    device: Arc<Device>,
-    mut session: Session,
-    lie: fn(&mut Forwards),
+    device: Arc<HostileDevice>,
+    mut session: HostileSession,
+    lie: fn(&mut HostileForwards),
 ) -> Result<Outcome> {
     session.say(&SessionMessage::Accepted).await?;
     while session.next().await.is_some() {}

@@ -9,7 +9,7 @@ use holdfast_protocol::wire::{Incoming, Open, Work};
 
 use super::sessions::is_process;
 use crate::Outcome;
-use crate::device::{Device, DeviceCase, GREETING, Lie, Session};
+use crate::device::{DeviceCase, GREETING, HostileDevice, HostileSession, Lie};
 
 /// The table.
 pub const CASES: &[DeviceCase] = &[
@@ -98,7 +98,10 @@ fn incoming(number: u32) -> SessionMessage {
     SessionMessage::Incoming(Incoming { number, peer })
 }
 
-async fn incoming_on_listener(device: Arc<Device>, mut session: Session) -> Result<Outcome> {
+async fn incoming_on_listener(
+    device: Arc<HostileDevice>,
+    mut session: HostileSession,
+) -> Result<Outcome> {
     session.say(&SessionMessage::Accepted).await?;
     if !matches!(session.open.work, Work::ListenPath(_)) {
         let port = match &session.open.work {
@@ -111,13 +114,16 @@ async fn incoming_on_listener(device: Arc<Device>, mut session: Session) -> Resu
     flood(device, session, incoming).await
 }
 
-async fn incoming_on_session(device: Arc<Device>, mut session: Session) -> Result<Outcome> {
+async fn incoming_on_session(
+    device: Arc<HostileDevice>,
+    mut session: HostileSession,
+) -> Result<Outcome> {
     session.say(&SessionMessage::Accepted).await?;
     session.data(DataStream::Stdout, GREETING).await?;
     flood(device, session, incoming).await
 }
 
-async fn addresses(device: Arc<Device>, mut session: Session) -> Result<Outcome> {
+async fn addresses(device: Arc<HostileDevice>, mut session: HostileSession) -> Result<Outcome> {
     session.say(&SessionMessage::Accepted).await?;
     flood(device, session, |number| {
         SessionMessage::Address(address(number))
@@ -125,7 +131,10 @@ async fn addresses(device: Arc<Device>, mut session: Session) -> Result<Outcome>
     .await
 }
 
-async fn data_on_listener(device: Arc<Device>, mut session: Session) -> Result<Outcome> {
+async fn data_on_listener(
+    device: Arc<HostileDevice>,
+    mut session: HostileSession,
+) -> Result<Outcome> {
     session.say(&SessionMessage::Accepted).await?;
     let bound = SocketAddr::from((Ipv4Addr::LOCALHOST, 4242));
     session.say(&SessionMessage::Address(bound)).await?;
@@ -138,8 +147,8 @@ async fn data_on_listener(device: Arc<Device>, mut session: Session) -> Result<O
 }
 
 async fn flood(
-    device: Arc<Device>,
-    mut session: Session,
+    device: Arc<HostileDevice>,
+    mut session: HostileSession,
     message: impl Fn(u32) -> SessionMessage,
 ) -> Result<Outcome> {
     let within = device.door.run.within;

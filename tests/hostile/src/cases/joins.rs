@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Result;
-use holdfast_protocol::identity::token::Secret;
+use holdfast_protocol::identity::token::TokenSecret;
 use holdfast_protocol::wire::{AgentMessage, Enrol, Intent, RelayMessage};
 use quinn::{Connection, Endpoint};
 use tokio::time::{sleep, timeout};
@@ -92,7 +92,7 @@ async fn wrong_secrets(door: Arc<Door>) -> Result<Outcome> {
             continue;
         };
         let enrol = AgentMessage::Enrol(Enrol {
-            secret: Secret([7; 20]),
+            secret: TokenSecret([7; 20]),
             name: None,
             labels: vec![],
         });

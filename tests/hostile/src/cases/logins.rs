@@ -6,7 +6,7 @@ use ring::signature::Ed25519KeyPair;
 
 use crate::Outcome;
 use crate::operator::raw::{self, Raw};
-use crate::operator::{OperatorCase, Target};
+use crate::operator::{OperatorCase, OperatorTarget};
 
 /// The table.
 pub const CASES: &[OperatorCase] = &[
@@ -32,7 +32,7 @@ pub const CASES: &[OperatorCase] = &[
     },
 ];
 
-fn offers(target: &Target) -> Result<Outcome> {
+fn offers(target: &OperatorTarget) -> Result<Outcome> {
     let mut raw = Raw::connect(target.relay);
     raw.begin_login();
     for number in 0..target.count {
@@ -51,7 +51,7 @@ fn offers(target: &Target) -> Result<Outcome> {
     )))
 }
 
-fn false_proofs(target: &Target) -> Result<Outcome> {
+fn false_proofs(target: &OperatorTarget) -> Result<Outcome> {
     let mut refused = 0;
     for _ in 0..target.count {
         let Some(mut raw) = Raw::try_connect(target.relay) else {
@@ -72,7 +72,7 @@ fn false_proofs(target: &Target) -> Result<Outcome> {
     Ok(Outcome::Refused(format!("{refused} proofs")))
 }
 
-fn certificates(target: &Target) -> Result<Outcome> {
+fn certificates(target: &OperatorTarget) -> Result<Outcome> {
     let mut refused = 0;
     for number in 0..target.count {
         let Some(mut raw) = Raw::try_connect(target.relay) else {
@@ -91,7 +91,7 @@ fn certificates(target: &Target) -> Result<Outcome> {
     Ok(Outcome::Refused(format!("{refused} certificates")))
 }
 
-fn silent(target: &Target) -> Result<Outcome> {
+fn silent(target: &OperatorTarget) -> Result<Outcome> {
     use std::io::{Read as _, Write as _};
     let mut held = vec![];
     for _ in 0..target.count {

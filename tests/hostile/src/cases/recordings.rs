@@ -15,7 +15,9 @@ use holdfast_protocol::wire::{
 
 use super::sessions::is_process;
 use crate::Outcome;
-use crate::device::{ControlStream, Device, DeviceCase, GREETING, Lie, Session, Tape, tape};
+use crate::device::{
+    ControlStream, DeviceCase, GREETING, HostileDevice, HostileSession, Lie, Tape, tape,
+};
 
 /// What is claimed where nothing of it passed.
 pub const INVENTED: &[u8] = b"nothing happened here\n";
@@ -66,9 +68,9 @@ pub fn is_recorded(open: &Open) -> bool {
 /// # Errors
 /// The relay takes nothing more.
 pub async fn forged(
-    device: Arc<Device>,
-    mut session: Session,
-    forge: impl FnOnce(&Device, &Open) -> tape::Sealed + Send,
+    device: Arc<HostileDevice>,
+    mut session: HostileSession,
+    forge: impl FnOnce(&HostileDevice, &Open) -> tape::Sealed + Send,
 ) -> Result<Outcome> {
     session.say(&SessionMessage::Accepted).await?;
     session.data(DataStream::Stdout, GREETING).await?;
@@ -85,7 +87,7 @@ pub async fn forged(
     }
 }
 
-async fn other_output(device: Arc<Device>, session: Session) -> Result<Outcome> {
+async fn other_output(device: Arc<HostileDevice>, session: HostileSession) -> Result<Outcome> {
     forged(device, session, |device, open| {
         let mut tape = Tape::begin(device, open).unwrap();
         tape.frame(Stream::Stdout, INVENTED);
@@ -94,7 +96,7 @@ async fn other_output(device: Arc<Device>, session: Session) -> Result<Outcome> 
     .await
 }
 
-async fn without_streams(device: Arc<Device>, session: Session) -> Result<Outcome> {
+async fn without_streams(device: Arc<HostileDevice>, session: HostileSession) -> Result<Outcome> {
     forged(device, session, |device, open| {
         let mut start = tape::facts(device, open, tape::terms(open).unwrap());
         start.streams = false;
@@ -147,7 +149,7 @@ fn gone(number: u32) -> UploadMessage {
 }
 
 /// Says it COUNT times on one upload stream, and counts what is answered.
-async fn unknown(device: Arc<Device>, message: fn(u32) -> UploadMessage) -> Result<Outcome> {
+async fn unknown(device: Arc<HostileDevice>, message: fn(u32) -> UploadMessage) -> Result<Outcome> {
     let stream: ControlStream<UploadAnswer> = device.upload_stream().await?;
     let (mut send, mut answers) = stream.split();
     let count = device.count();

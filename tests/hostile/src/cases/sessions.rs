@@ -8,7 +8,7 @@ use holdfast_protocol::ids::SessionId;
 use holdfast_protocol::wire::{Exit, Open, SessionRefusal, WindowSize, Work};
 
 use crate::Outcome;
-use crate::device::{Device, DeviceCase, GREETING, Lie, Run, Session};
+use crate::device::{DeviceCase, GREETING, HostileDevice, HostileRun, HostileSession, Lie};
 
 /// The table.
 pub const CASES: &[DeviceCase] = &[
@@ -84,7 +84,7 @@ pub const CASES: &[DeviceCase] = &[
 const fn session(
     name: &'static str,
     what: &'static str,
-    play: fn(Arc<Device>, Session) -> Run,
+    play: fn(Arc<HostileDevice>, HostileSession) -> HostileRun,
 ) -> DeviceCase {
     let on = is_process;
     DeviceCase {
@@ -102,8 +102,8 @@ pub fn is_process(open: &Open) -> bool {
 
 /// Accepts, and then says something over and over.
 async fn repeat(
-    device: Arc<Device>,
-    mut session: Session,
+    device: Arc<HostileDevice>,
+    mut session: HostileSession,
     message: impl FnMut(u32) -> SessionMessage,
 ) -> Result<Outcome> {
     session.say(&SessionMessage::Accepted).await?;
@@ -117,24 +117,31 @@ async fn repeat(
         .await)
 }
 
-async fn exit_first(device: Arc<Device>, mut session: Session) -> Result<Outcome> {
+async fn exit_first(device: Arc<HostileDevice>, mut session: HostileSession) -> Result<Outcome> {
     session.say(&SessionMessage::Exit(Exit::Status(0))).await?;
     let within = device.door.run.within;
     Ok(session.verdict(within, "an exit sent".to_owned()).await)
 }
 
-async fn data_after_eof(device: Arc<Device>, mut session: Session) -> Result<Outcome> {
+async fn data_after_eof(
+    device: Arc<HostileDevice>,
+    mut session: HostileSession,
+) -> Result<Outcome> {
     session.say(&SessionMessage::Accepted).await?;
     session.say(&SessionMessage::Eof).await?;
     frames(device, session, DataStream::Stdout).await
 }
 
-async fn stdin_back(device: Arc<Device>, mut session: Session) -> Result<Outcome> {
+async fn stdin_back(device: Arc<HostileDevice>, mut session: HostileSession) -> Result<Outcome> {
     session.say(&SessionMessage::Accepted).await?;
     frames(device, session, DataStream::Stdin).await
 }
 
-async fn frames(device: Arc<Device>, mut session: Session, stream: DataStream) -> Result<Outcome> {
+async fn frames(
+    device: Arc<HostileDevice>,
+    mut session: HostileSession,
+    stream: DataStream,
+) -> Result<Outcome> {
     let mut sent = 0;
     while sent < device.count() && session.data(stream, GREETING).await.is_ok() {
         sent += 1;
@@ -143,7 +150,7 @@ async fn frames(device: Arc<Device>, mut session: Session, stream: DataStream) -
     Ok(session.verdict(within, format!("{sent} frames sent")).await)
 }
 
-async fn silent(device: Arc<Device>, mut session: Session) -> Result<Outcome> {
+async fn silent(device: Arc<HostileDevice>, mut session: HostileSession) -> Result<Outcome> {
     let within = device.door.run.within;
     Ok(session.verdict(within, "nothing said".to_owned()).await)
 }

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use crate::Outcome;
 use crate::operator::sftp::Sftp;
-use crate::operator::{OperatorCase, Target};
+use crate::operator::{OperatorCase, OperatorTarget};
 
 /// The table.
 pub const CASES: &[OperatorCase] = &[
@@ -40,7 +40,7 @@ pub const CASES: &[OperatorCase] = &[
     },
 ];
 
-fn after(target: &Target, lie: impl FnOnce(&mut Sftp)) -> Result<Outcome> {
+fn after(target: &OperatorTarget, lie: impl FnOnce(&mut Sftp)) -> Result<Outcome> {
     let Some(mut sftp) = Sftp::begin(target.login()?) else {
         return Ok(Outcome::Refused("the subsystem".to_owned()));
     };

@@ -8,7 +8,7 @@ use holdfast_protocol::recording::record::{EndReason, Event, Stream};
 use holdfast_protocol::wire::{Exit, Open, SFTP, Work};
 
 use crate::Outcome;
-use crate::device::{Device, DeviceCase, Heard, Lie, Session, Tape, tape};
+use crate::device::{DeviceCase, HeardFrames, HostileDevice, HostileSession, Lie, Tape, tape};
 
 /// `SSH_FXP_VERSION`: version 3 of SFTP.
 const VERSION: [u8; 9] = [0, 0, 0, 5, 2, 0, 0, 0, 3];
@@ -30,11 +30,11 @@ fn is_sftp(open: &Open) -> bool {
     open.work == Work::Subsystem(SFTP.to_owned()) && tape::terms(open).is_some()
 }
 
-async fn unasked(device: Arc<Device>, mut session: Session) -> Result<Outcome> {
+async fn unasked(device: Arc<HostileDevice>, mut session: HostileSession) -> Result<Outcome> {
     let mut tape = Tape::begin(&device, &session.open).unwrap();
     session.say(&SessionMessage::Accepted).await?;
     // The client's version comes first.
-    if let Some(Heard::Data(_, bytes, remaining)) = session.next().await {
+    if let Some(HeardFrames::Data(_, bytes, remaining)) = session.next().await {
         tape.piece(Stream::Stdin, &bytes, remaining);
     }
     for answer in [&VERSION[..], &UNASKED] {
@@ -45,7 +45,7 @@ async fn unasked(device: Arc<Device>, mut session: Session) -> Result<Outcome> {
     session.say(&SessionMessage::Exit(Exit::Status(0))).await?;
     let _ = session.send.finish();
     while let Some(heard) = session.next().await {
-        if let Heard::Data(_, bytes, remaining) = heard {
+        if let HeardFrames::Data(_, bytes, remaining) = heard {
             tape.piece(Stream::Stdin, &bytes, remaining);
         }
     }

@@ -14,7 +14,7 @@ use tokio::time::sleep;
 
 use super::recordings::is_recorded;
 use crate::Outcome;
-use crate::device::{Device, DeviceCase, Lie, Session, tape};
+use crate::device::{DeviceCase, HostileDevice, HostileSession, Lie, tape};
 use holdfast_protocol::codec::frame::SessionMessage;
 
 /// The table.
@@ -30,7 +30,7 @@ pub const CASES: &[DeviceCase] = &[DeviceCase {
 /// When a segment that was refused for now is offered again.
 const AGAIN: Duration = Duration::from_millis(200);
 
-async fn flood(device: Arc<Device>, mut session: Session) -> Result<Outcome> {
+async fn flood(device: Arc<HostileDevice>, mut session: HostileSession) -> Result<Outcome> {
     session.say(&SessionMessage::Accepted).await?;
     session.say(&SessionMessage::Eof).await?;
     session.say(&SessionMessage::Exit(Exit::Status(0))).await?;
@@ -79,7 +79,7 @@ struct Noise {
 }
 
 impl Noise {
-    fn of(device: &Device, open: &Open) -> Result<Self> {
+    fn of(device: &HostileDevice, open: &Open) -> Result<Self> {
         let key = device.door.membership.roster().recording;
         let mut noise = Self {
             session: open.session,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use holdfast_protocol::ids::SessionId;
 use holdfast_protocol::recording::record::{
-    Event, ForwardClosed, ForwardDirection, ForwardEnd, ForwardOpened,
+    Event, ForwardClosed, ForwardDirection, ForwardEnding, ForwardOpened,
 };
 use holdfast_protocol::wire::{ForwardLogRef, Open, Work};
 use tokio::sync::watch;
@@ -14,11 +14,11 @@ use tokio::time::timeout;
 use super::{SOON, Tape, address_of};
 
 /// The forwards of one recording, by their numbers.
-pub type Forwards = BTreeMap<u32, Forward>;
+pub type HostileForwards = BTreeMap<u32, Forward>;
 
 /// All of them, by their recordings.
 #[derive(Debug, Default)]
-pub struct ForwardLogs(watch::Sender<BTreeMap<SessionId, Forwards>>);
+pub struct ForwardLogs(watch::Sender<BTreeMap<SessionId, HostileForwards>>);
 
 /// A forward.
 #[derive(Clone, Debug)]
@@ -54,8 +54,8 @@ impl ForwardLogs {
     }
 
     /// Those of a recording, when all of them are over.
-    pub async fn of(&self, recording: SessionId) -> Forwards {
-        let over = |all: &BTreeMap<SessionId, Forwards>| {
+    pub async fn of(&self, recording: SessionId) -> HostileForwards {
+        let over = |all: &BTreeMap<SessionId, HostileForwards>| {
             let of = all.get(&recording);
             of.is_none_or(|of| of.values().all(|forward| forward.closed.is_some()))
         };
@@ -67,7 +67,7 @@ impl ForwardLogs {
 }
 
 /// Writes the beginning and the end of each.
-pub fn write(tape: &mut Tape, forwards: &Forwards) {
+pub fn write(tape: &mut Tape, forwards: &HostileForwards) {
     for (id, forward) in forwards {
         let (to, direction, address) = match &forward.asked.work {
             Work::Connect(to) => (
@@ -97,7 +97,7 @@ pub fn write(tape: &mut Tape, forwards: &Forwards) {
             id: *id,
             sent,
             received,
-            why: ForwardEnd::Closed,
+            why: ForwardEnding::Closed,
         }));
     }
 }

@@ -8,9 +8,9 @@ use holdfast_protocol::codec::frame::{DataStream, SessionMessage};
 use holdfast_protocol::recording::record::{EndReason, Event, Stream};
 use holdfast_protocol::wire::{Exit, Work};
 
-use super::session::{Heard, Session};
+use super::session::{HeardFrames, HostileSession};
 use super::tape::Tape;
-use super::{Device, forwards};
+use super::{HostileDevice, forwards};
 
 /// What every command prints here.
 pub const GREETING: &[u8] = b"greetings from a hostile device\n";
@@ -19,7 +19,7 @@ pub const GREETING: &[u8] = b"greetings from a hostile device\n";
 const SOME_PORT: u16 = 4242;
 
 /// Serves a session to its end, and uploads a true recording of it.
-pub async fn serve(device: Arc<Device>, mut session: Session) {
+pub async fn serve(device: Arc<HostileDevice>, mut session: HostileSession) {
     let mut tape = Tape::begin(&device, &session.open);
     let log = session.open.forward_log;
     if let Some(at) = log {
@@ -43,7 +43,7 @@ pub async fn serve(device: Arc<Device>, mut session: Session) {
     }
 }
 
-async fn converse(session: &mut Session, tape: &mut Option<Tape>) -> Result<()> {
+async fn converse(session: &mut HostileSession, tape: &mut Option<Tape>) -> Result<()> {
     session.say(&SessionMessage::Accepted).await?;
     match &session.open.work {
         Work::Forwards | Work::ListenPath(_) => stay(session).await,
@@ -79,10 +79,10 @@ async fn converse(session: &mut Session, tape: &mut Option<Tape>) -> Result<()> 
 }
 
 /// Sends what comes back until it ends.
-async fn echo(session: &mut Session, tape: &mut Option<Tape>) -> Result<()> {
+async fn echo(session: &mut HostileSession, tape: &mut Option<Tape>) -> Result<()> {
     loop {
         match session.next().await {
-            Some(Heard::Data(_, bytes, remaining)) => {
+            Some(HeardFrames::Data(_, bytes, remaining)) => {
                 if let Some(tape) = tape {
                     tape.piece(Stream::Stdin, &bytes, remaining);
                     tape.frame(Stream::Stdout, &bytes);
@@ -90,30 +90,30 @@ async fn echo(session: &mut Session, tape: &mut Option<Tape>) -> Result<()> {
                 session.data(DataStream::Stdout, &bytes).await?;
                 session.echoed += bytes.len() as u64;
             }
-            Some(Heard::Message(SessionMessage::Eof)) => {
+            Some(HeardFrames::Message(SessionMessage::Eof)) => {
                 if let Some(tape) = tape {
                     tape.event(Event::Eof(Stream::Stdin));
                 }
                 return finish(session, tape).await;
             }
-            Some(Heard::Message(SessionMessage::Resize(size))) => {
+            Some(HeardFrames::Message(SessionMessage::Resize(size))) => {
                 if let Some(tape) = tape {
                     tape.event(Event::Resize(size));
                 }
             }
-            Some(Heard::Message(SessionMessage::Signal(signal))) => {
+            Some(HeardFrames::Message(SessionMessage::Signal(signal))) => {
                 if let Some(tape) = tape {
                     tape.event(Event::Signal(signal));
                 }
             }
-            Some(Heard::Message(_)) => {}
+            Some(HeardFrames::Message(_)) => {}
             None => anyhow::bail!("the relay ended it"),
         }
     }
 }
 
 /// The end of all output, and the exit.
-async fn finish(session: &mut Session, tape: &mut Option<Tape>) -> Result<()> {
+async fn finish(session: &mut HostileSession, tape: &mut Option<Tape>) -> Result<()> {
     if let Some(tape) = tape {
         tape.event(Event::Eof(Stream::Stdout));
         tape.event(Event::Exit(Exit::Status(0)));
@@ -125,7 +125,7 @@ async fn finish(session: &mut Session, tape: &mut Option<Tape>) -> Result<()> {
 }
 
 /// Waits until the relay ends the stream.
-async fn stay(session: &mut Session) -> Result<()> {
+async fn stay(session: &mut HostileSession) -> Result<()> {
     while session.next().await.is_some() {}
     Ok(())
 }

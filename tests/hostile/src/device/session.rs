@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use crate::Outcome;
 
 /// A session that the relay has opened.
-pub struct Session {
+pub struct HostileSession {
     /// What it asked for.
     pub open: Open,
     /// To the relay.
@@ -32,20 +32,20 @@ pub struct Session {
     reason = "each is made, looked at and gone"
 )]
 #[derive(Debug, PartialEq, Eq)]
-pub enum Heard {
+pub enum HeardFrames {
     /// A piece of a frame of data, of which so many bytes are still to come.
     Data(DataStream, Vec<u8>, usize),
     /// A whole message.
     Message(SessionMessage),
 }
 
-impl Session {
+impl HostileSession {
     /// Reads the `Open`; `None` if there is none.
     pub(super) async fn begin(send: SendStream, receive: RecvStream) -> Option<Self> {
         let mut reader = FrameReader::default();
         let (mut receive, mut rest) = (receive, vec![]);
         match next(&mut receive, &mut reader, &mut rest).await? {
-            Heard::Message(SessionMessage::Open(open)) => Some(Self {
+            HeardFrames::Message(SessionMessage::Open(open)) => Some(Self {
                 open,
                 send,
                 receive,
@@ -104,7 +104,7 @@ impl Session {
     }
 
     /// The next thing from the relay; `None`: nothing more, or it broke the stream off.
-    pub async fn next(&mut self) -> Option<Heard> {
+    pub async fn next(&mut self) -> Option<HeardFrames> {
         next(&mut self.receive, &mut self.reader, &mut self.rest).await
     }
 
@@ -133,19 +133,21 @@ async fn next(
     receive: &mut RecvStream,
     reader: &mut FrameReader,
     rest: &mut Vec<u8>,
-) -> Option<Heard> {
+) -> Option<HeardFrames> {
     loop {
         let mut input = rest.as_slice();
         let heard = match reader.read(&mut input).ok()? {
             None => None,
-            Some(FramePiece::Message(message)) => Some(Heard::Message(message)),
-            Some(FramePiece::Data(stream, bytes)) => Some(Heard::Data(stream, bytes.to_vec(), 0)),
+            Some(FramePiece::Message(message)) => Some(HeardFrames::Message(message)),
+            Some(FramePiece::Data(stream, bytes)) => {
+                Some(HeardFrames::Data(stream, bytes.to_vec(), 0))
+            }
         };
         let used = rest.len() - input.len();
         rest.drain(..used);
         match heard {
-            Some(Heard::Data(stream, bytes, _)) => {
-                return Some(Heard::Data(stream, bytes, reader.remaining()));
+            Some(HeardFrames::Data(stream, bytes, _)) => {
+                return Some(HeardFrames::Data(stream, bytes, reader.remaining()));
             }
             Some(heard) => return Some(heard),
             None => {}

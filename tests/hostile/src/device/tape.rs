@@ -14,7 +14,7 @@ use holdfast_protocol::recording::seal::SealSeed;
 use holdfast_protocol::recording::segment::{SegmentLink, SegmentWriter};
 use holdfast_protocol::wire::{Open, RecordingMode, RecordingTerms, SFTP, StdinMode, Work};
 
-use super::Device;
+use super::HostileDevice;
 
 /// A recording of one segment, as it is written.
 pub struct Tape {
@@ -47,7 +47,7 @@ pub struct Sealed {
 impl Tape {
     /// Begins the recording that the relay asks for, with true facts; `None` if it asks for none.
     #[must_use]
-    pub fn begin(device: &Device, open: &Open) -> Option<Self> {
+    pub fn begin(device: &HostileDevice, open: &Open) -> Option<Self> {
         let terms = terms(open)?;
         let mut tape = Self::blank(device, open.session, terms)?;
         tape.holds_data = holds_data(open);
@@ -61,14 +61,18 @@ impl Tape {
 
     /// Begins a recording whose `RecordingStart` a case has made; see [`facts`] for true ones.
     #[must_use]
-    pub fn begin_with(device: &Device, open: &Open, start: RecordingStart<'_>) -> Option<Self> {
+    pub fn begin_with(
+        device: &HostileDevice,
+        open: &Open,
+        start: RecordingStart<'_>,
+    ) -> Option<Self> {
         let mut tape = Self::blank(device, open.session, terms(open)?)?;
         tape.holds_data = start.streams;
         tape.event(Event::Start(start));
         Some(tape)
     }
 
-    fn blank(device: &Device, session: SessionId, terms: &RecordingTerms) -> Option<Self> {
+    fn blank(device: &HostileDevice, session: SessionId, terms: &RecordingTerms) -> Option<Self> {
         let key = device.door.membership.roster().recording?;
         let mut seed = [0; 32];
         use ring::rand::SecureRandom as _;
@@ -170,7 +174,11 @@ impl Tape {
 
 /// What the `RecordingStart` of a recording says in truth.
 #[must_use]
-pub fn facts<'a>(device: &Device, open: &'a Open, terms: &RecordingTerms) -> RecordingStart<'a> {
+pub fn facts<'a>(
+    device: &HostileDevice,
+    open: &'a Open,
+    terms: &RecordingTerms,
+) -> RecordingStart<'a> {
     let env = open.env.iter();
     RecordingStart {
         session: open.session,

@@ -7,9 +7,9 @@ use holdfast_protocol::wire::{
 };
 
 use super::tape::Sealed;
-use super::{ControlStream, Device};
+use super::{ControlStream, HostileDevice};
 
-impl Device {
+impl HostileDevice {
     /// Opens an upload stream.
     ///
     /// # Errors

@@ -54,9 +54,9 @@ const VERSION: &str = "SSH-2.0-abuse";
 
 /// A message, field by field.
 #[derive(Clone, Debug)]
-pub struct Message(Vec<u8>);
+pub struct SshMessage(Vec<u8>);
 
-impl Message {
+impl SshMessage {
     /// One of this kind, without fields.
     #[must_use]
     pub fn new(kind: u8) -> Self {
@@ -94,9 +94,9 @@ impl Message {
 }
 
 /// A message that came, taken apart.
-pub struct Fields<'a>(&'a [u8]);
+pub struct PacketFields<'a>(&'a [u8]);
 
-impl<'a> Fields<'a> {
+impl<'a> PacketFields<'a> {
     /// Behind the message's kind.
     #[must_use]
     pub fn of(payload: &'a [u8]) -> Self {
@@ -215,7 +215,7 @@ impl Raw {
     /// Asks for the service that logs in.
     #[track_caller]
     pub fn begin_login(&mut self) {
-        self.say(Message::new(SERVICE_REQUEST).string("ssh-userauth"));
+        self.say(SshMessage::new(SERVICE_REQUEST).string("ssh-userauth"));
         assert_eq!(self.next().unwrap()[0], SERVICE_ACCEPT);
     }
 
@@ -237,7 +237,7 @@ impl Raw {
             let message = self.next()?;
             match message[0] {
                 CHANNEL_OPEN_CONFIRMATION => {
-                    let mut fields = Fields::of(&message);
+                    let mut fields = PacketFields::of(&message);
                     fields.number();
                     return Some(fields.number());
                 }
@@ -249,12 +249,12 @@ impl Raw {
 
     /// Sends one message.
     #[track_caller]
-    pub fn say(&mut self, message: Message) {
+    pub fn say(&mut self, message: SshMessage) {
         self.try_say(&message).expect("the relay takes it");
     }
 
     /// Sends one message; an error says that the connection is over.
-    pub fn try_say(&mut self, message: &Message) -> io::Result<()> {
+    pub fn try_say(&mut self, message: &SshMessage) -> io::Result<()> {
         let packet = self.packet(&message.0);
         self.write(&packet)
     }
@@ -330,7 +330,7 @@ impl Raw {
             let payload = self.receive();
             let payload = payload.unwrap_or_else(|| panic!("it ended without {name}"));
             if payload[0] == GLOBAL_REQUEST {
-                let mut fields = Fields::of(&payload);
+                let mut fields = PacketFields::of(&payload);
                 if fields.string() == name.as_bytes() {
                     // Behind the flag that wants a reply.
                     return fields.0[1..].to_vec();
@@ -401,8 +401,8 @@ impl Raw {
     }
 
     /// Our proposal: one algorithm of each kind.
-    pub fn proposal() -> Message {
-        let mut message = Message::new(KEXINIT);
+    pub fn proposal() -> SshMessage {
+        let mut message = SshMessage::new(KEXINIT);
         message.0.extend_from_slice(&[7; 16]);
         let cipher = "aes256-gcm@openssh.com";
         for list in ["curve25519-sha256", "ssh-ed25519", cipher, cipher] {
@@ -422,14 +422,14 @@ impl Raw {
         let theirs = self.wait(KEXINIT);
         let secret = EphemeralPrivateKey::generate(&X25519, &SystemRandom::new()).unwrap();
         let public = secret.compute_public_key().unwrap();
-        self.say(Message::new(KEX_ECDH_INIT).string(&public));
+        self.say(SshMessage::new(KEX_ECDH_INIT).string(&public));
         let reply = self.wait(KEX_ECDH_REPLY);
-        let mut fields = Fields::of(&reply);
+        let mut fields = PacketFields::of(&reply);
         let (host_key, point) = (fields.string(), fields.string());
         let peer = UnparsedPublicKey::new(&X25519, point);
         let shared = agree_ephemeral(secret, &peer, <[u8]>::to_vec).unwrap();
         let shared = mpint(&shared);
-        let hashed = Message(vec![]).string(VERSION).string(&self.banner);
+        let hashed = SshMessage(vec![]).string(VERSION).string(&self.banner);
         let hashed = hashed.string(&ours.0).string(&theirs).string(host_key);
         let hashed = hashed.string(&public).string(point).0;
         let hash = digest(&SHA256, &[hashed, shared.clone()].concat());
@@ -438,7 +438,7 @@ impl Raw {
             self.session.clone_from(&hash);
             self.host_key = host_key.to_vec();
         }
-        self.say(Message::new(NEWKEYS));
+        self.say(SshMessage::new(NEWKEYS));
         self.wait(NEWKEYS);
         let derive = |letter: u8| {
             let parts = [&shared[..], &hash, &[letter], &self.session].concat();
@@ -460,5 +460,5 @@ fn mpint(bytes: &[u8]) -> Vec<u8> {
     if number.first().is_some_and(|byte| *byte >= 0x80) {
         number.insert(0, 0);
     }
-    Message(vec![]).string(number).0
+    SshMessage(vec![]).string(number).0
 }

@@ -1,6 +1,6 @@
 //! An sftp session, packet by packet.
 
-use super::raw::{CHANNEL_DATA, CHANNEL_SUCCESS, Message, Raw};
+use super::raw::{CHANNEL_DATA, CHANNEL_SUCCESS, Raw, SshMessage};
 use super::{open, request};
 
 /// `SSH_FXP_OPENDIR`.
@@ -37,7 +37,9 @@ impl Sftp {
     /// Sends bytes.
     pub fn send(&mut self, bytes: &[u8]) {
         for part in bytes.chunks(30_000) {
-            let data = Message::new(CHANNEL_DATA).number(self.channel).string(part);
+            let data = SshMessage::new(CHANNEL_DATA)
+                .number(self.channel)
+                .string(part);
             // What counts is how it ends.
             let _ = self.raw.try_say(&data);
         }
@@ -45,7 +47,7 @@ impl Sftp {
 
     /// Sends a request about a path.
     pub fn ask(&mut self, kind: u8, id: u32, path: &[u8]) {
-        let message = Message::new(kind).number(id).string(path);
+        let message = SshMessage::new(kind).number(id).string(path);
         let body = message.payload();
         let length = u32::try_from(body.len()).unwrap().to_be_bytes();
         self.send(&[&length, body].concat());

@@ -26,7 +26,7 @@ use smol::{Async, Timer};
 
 use super::start_helper;
 use crate::os::accounts;
-use crate::os::process::Process;
+use crate::os::process::SessionProcess;
 use crate::session::limits::{LAUNCH_TIMEOUT, MAX_LOGIN_ANSWER};
 use crate::warn;
 
@@ -126,7 +126,7 @@ enum LoginAnswer {
 #[derive(Debug)]
 pub(crate) struct PamSession {
     _control: Async<UnixStream>,
-    process: Option<Process>,
+    process: Option<SessionProcess>,
 }
 
 impl Drop for PamSession {

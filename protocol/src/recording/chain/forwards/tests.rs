@@ -30,7 +30,7 @@ fn opened(id: u32) -> Event<'static> {
     })
 }
 
-fn closed_as(id: u32, sent: u64, received: u64, why: ForwardEnd) -> Event<'static> {
+fn closed_as(id: u32, sent: u64, received: u64, why: ForwardEnding) -> Event<'static> {
     Event::ForwardClosed(ForwardClosed {
         id,
         sent,
@@ -40,7 +40,7 @@ fn closed_as(id: u32, sent: u64, received: u64, why: ForwardEnd) -> Event<'stati
 }
 
 fn closed(id: u32, sent: u64, received: u64) -> Event<'static> {
-    closed_as(id, sent, received, ForwardEnd::Closed)
+    closed_as(id, sent, received, ForwardEnding::Closed)
 }
 
 fn end(why: EndReason) -> Event<'static> {
@@ -133,7 +133,7 @@ fn forward_that_was_cut_off_has_at_least_what_the_operator_took() {
     };
     let expected = expected(cut, seen(4, 40));
     let of = |received| {
-        let ended = closed_as(1, 3, received, ForwardEnd::ClientGone);
+        let ended = closed_as(1, 3, received, ForwardEnding::ClientGone);
         check(
             &expected,
             true,
@@ -153,7 +153,7 @@ fn forward_that_was_cut_off_has_at_least_what_the_operator_took() {
 fn recording_that_ends_first_proves_less() {
     let records = vec![
         opened(1),
-        closed_as(1, 1, 10, ForwardEnd::StillOpen),
+        closed_as(1, 1, 10, ForwardEnding::StillOpen),
         opened(2),
         closed(2, 4, 40),
         end(EndReason::AgentStopped),

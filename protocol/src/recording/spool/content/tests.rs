@@ -10,8 +10,8 @@ use super::*;
 use crate::limits::{SPOOL_BYTES, WRITE_DELAY};
 use crate::recording::chain::tests::expectation;
 use crate::recording::chain::{
-    Assessment, ChainKey, Checker, ContentPoints, Contradiction, ControlDigest, ControlMessage,
-    Expectation, StreamDigester, Unproved,
+    Assessment, ChainKey, Checker, ContentPoints, Contradiction, ControlDigest, Expectation,
+    SentControl, StreamDigester, Unproved,
 };
 use crate::recording::reader::RecordingReader;
 use crate::recording::reader::tests::start;
@@ -98,7 +98,7 @@ impl Session {
 
     fn signal(&mut self) {
         let [stdin, _, _] = &self.witness;
-        let frame = ControlMessage::Signal(Signal::Term).frame(stdin.frames());
+        let frame = SentControl::Signal(Signal::Term).frame(stdin.frames());
         self.control.update(&frame, 0);
         let accepted = self
             .spool

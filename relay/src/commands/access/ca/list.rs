@@ -8,7 +8,7 @@ use russh::keys::ssh_key::Fingerprint;
 use thiserror::Error;
 
 use crate::identity::keys::{prints, sha1_text, sha256_print, sha256_text};
-use crate::identity::krl::{self, Entry, KrlError};
+use crate::identity::krl::{self, KrlEntry, KrlError};
 use crate::limits::{MAX_KEY_ID, MAX_REVOCATIONS};
 use crate::store::RevokedThing;
 
@@ -86,22 +86,22 @@ pub(crate) fn sha1_of_line(line: &str) -> String {
         .unwrap_or_default()
 }
 
-fn thing(file: &str, entry: Entry) -> Result<RevokedThing, ListError> {
-    let name = |authority: krl::Authority| authority.map(|blob| sha256_print(&blob));
+fn thing(file: &str, entry: KrlEntry) -> Result<RevokedThing, ListError> {
+    let name = |authority: krl::KrlAuthority| authority.map(|blob| sha256_print(&blob));
     Ok(match entry {
-        Entry::Key(blob) => RevokedThing::Key(sha256_print(&blob)),
-        Entry::Sha1(hash) => RevokedThing::Key(sha1_text(&hash)),
-        Entry::Sha256(hash) => RevokedThing::Key(sha256_text(&hash)),
-        Entry::Serials(authority, serials) => RevokedThing::Serials {
+        KrlEntry::Key(blob) => RevokedThing::Key(sha256_print(&blob)),
+        KrlEntry::Sha1(hash) => RevokedThing::Key(sha1_text(&hash)),
+        KrlEntry::Sha256(hash) => RevokedThing::Key(sha256_text(&hash)),
+        KrlEntry::Serials(authority, serials) => RevokedThing::Serials {
             authority: name(authority),
             serials,
         },
-        Entry::KeyId(_, id) if id.len() > MAX_KEY_ID => {
+        KrlEntry::KeyId(_, id) if id.len() > MAX_KEY_ID => {
             let (file, length) = (file.to_owned(), id.len());
             return Err(ListError::KeyId { file, length });
         }
         // One that is no UTF-8 is no certificate's that gets in.
-        Entry::KeyId(authority, id) => RevokedThing::KeyId {
+        KrlEntry::KeyId(authority, id) => RevokedThing::KeyId {
             authority: name(authority),
             id: String::from_utf8_lossy(&id).into_owned(),
         },

@@ -15,7 +15,7 @@ use crate::clock::Timestamp;
 use crate::commands::Done;
 use crate::commands::answer::table::{count, or_dash, table};
 use crate::commands::call::input;
-use crate::commands::call::{Call, Command, Need};
+use crate::commands::call::{Call, Command, Right};
 use crate::commands::{Caller, Context, Failure, json};
 use crate::limits::{MAX_AUTHORITY_NAME, MAX_REVOCATION_INPUT};
 use crate::store::{
@@ -139,11 +139,11 @@ impl Args {
 impl Command for Args {
     const MAX_INPUT: usize = MAX_REVOCATION_INPUT;
 
-    fn need(&self) -> Need {
+    fn need(&self) -> Right {
         if self.only_reads() {
-            Need::REVIEW
+            Right::REVIEW
         } else {
-            Need::ADMIN
+            Right::ADMIN
         }
     }
 

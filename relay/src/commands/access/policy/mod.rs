@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use holdfast_protocol::ids::UserName;
 use serde::{Deserialize, Serialize};
 
-use crate::model::form::{RoleForm, Text};
+use crate::model::form::{FormText, RoleForm};
 use crate::model::role::RoleName;
 
 pub(crate) use read::{DocumentError, read};
@@ -21,9 +21,9 @@ pub(crate) use write::{roles_toml, users_toml};
 #[serde(deny_unknown_fields)]
 pub(crate) struct Document {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub roles: BTreeMap<Text<RoleName>, RoleForm>,
+    pub roles: BTreeMap<FormText<RoleName>, RoleForm>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub users: BTreeMap<Text<UserName>, UserForm>,
+    pub users: BTreeMap<FormText<UserName>, UserForm>,
 }
 
 /// `[users.NAME]`. What it does not name stays as it is.

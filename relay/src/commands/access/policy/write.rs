@@ -3,14 +3,14 @@
 use holdfast_protocol::ids::UserName;
 
 use super::{Document, UserForm};
-use crate::model::form::{RoleForm, Text, TomlText};
+use crate::model::form::{FormText, RoleForm, TomlText};
 use crate::model::role::{Role, RoleName};
 use crate::store::{UserKey, UserRow};
 
 impl Document {
     /// Returns the document of these roles.
     pub(crate) fn of_roles<'a>(roles: impl IntoIterator<Item = &'a Role>) -> Self {
-        let form = |role: &Role| (Text(role.name.clone()), RoleForm::of(role));
+        let form = |role: &Role| (FormText(role.name.clone()), RoleForm::of(role));
         Self {
             roles: roles.into_iter().map(form).collect(),
             ..Self::default()
@@ -19,7 +19,7 @@ impl Document {
 
     /// Returns the document of these users.
     pub(crate) fn of_users(users: &[UserRow]) -> Self {
-        let form = |row: &UserRow| (Text(row.user.name.clone()), UserForm::of(row));
+        let form = |row: &UserRow| (FormText(row.user.name.clone()), UserForm::of(row));
         Self {
             users: users.iter().map(form).collect(),
             ..Self::default()

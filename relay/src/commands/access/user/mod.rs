@@ -11,7 +11,7 @@ use crate::audit::{Event, EventKind};
 use crate::commands::Done;
 use crate::commands::answer::table::count;
 use crate::commands::call::input;
-use crate::commands::call::{Call, Command, Need};
+use crate::commands::call::{Call, Command, Right};
 use crate::commands::{Caller, Context, Failure, json};
 use crate::limits::MAX_INPUT;
 use crate::model::invalid::Invalid;
@@ -94,7 +94,7 @@ The same command a second time changes nothing. A user without a role may do not
     },
     /// Give or take a role
     #[command(subcommand)]
-    Role(RoleCommand),
+    Role(UserRoleCommand),
     /// Add or remove a key of a user
     #[command(subcommand)]
     Key(KeyCommand),
@@ -104,7 +104,7 @@ The same command a second time changes nothing. A user without a role may do not
 }
 
 #[derive(Clone, Debug, Subcommand)]
-enum RoleCommand {
+enum UserRoleCommand {
     /// Give a user roles
     #[command(after_help = "Example:
   relay user role add alice operator")]
@@ -197,11 +197,11 @@ impl Args {
 }
 
 impl Command for Args {
-    fn need(&self) -> Need {
+    fn need(&self) -> Right {
         if self.only_reads() {
-            Need::REVIEW
+            Right::REVIEW
         } else {
-            Need::ADMIN
+            Right::ADMIN
         }
     }
 
@@ -221,10 +221,10 @@ impl Command for Args {
             UserCommand::Email { name, address } => {
                 Some(changed("user.email", name).with("email", address.as_deref()))
             }
-            UserCommand::Role(RoleCommand::Add { name, roles }) => {
+            UserCommand::Role(UserRoleCommand::Add { name, roles }) => {
                 Some(changed("user.role.add", name).with("roles", roles.as_slice()))
             }
-            UserCommand::Role(RoleCommand::Rm { name, role }) => {
+            UserCommand::Role(UserRoleCommand::Rm { name, role }) => {
                 Some(changed("user.role.rm", name).with("roles", vec![role.as_str()]))
             }
             UserCommand::Principal(PrincipalCommand::Add { name, principals }) => {
@@ -367,15 +367,15 @@ async fn disable(
 }
 
 async fn change_roles(
-    command: RoleCommand,
+    command: UserRoleCommand,
     context: &Context,
 ) -> Result<(UserName, String), Failure> {
     let (name, changed) = match command {
-        RoleCommand::Add { name, roles } => {
+        UserRoleCommand::Add { name, roles } => {
             let added = context.store.add_roles(&name, &roles).await?;
             (name, added > 0)
         }
-        RoleCommand::Rm { name, role } => {
+        UserRoleCommand::Rm { name, role } => {
             context.store.take_role(&name, &role).await?;
             (name, true)
         }

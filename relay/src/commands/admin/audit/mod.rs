@@ -13,7 +13,7 @@ use crate::audit::{Event, EventKind, line};
 use crate::commands::Done;
 use crate::commands::answer::table::fitted;
 use crate::commands::args::{Moment, ambiguous};
-use crate::commands::call::{Call, Command, Need};
+use crate::commands::call::{Call, Command, Right};
 use crate::commands::{Context, Failure, Out};
 use crate::limits::{AUDIT_PAGE, MAX_AMBIGUOUS, STORE_POLL};
 use crate::session::registry::life::Activity;
@@ -120,8 +120,8 @@ impl Args {
 }
 
 impl Command for Args {
-    fn need(&self) -> Need {
-        Need::REVIEW
+    fn need(&self) -> Right {
+        Right::REVIEW
     }
 
     fn event(&self) -> Option<Event> {

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::mem::take;
 
-use crate::audit::{EventKind, Outcome};
+use crate::audit::{AuditOutcome, EventKind};
 use crate::commands::answer::fold::{Fold, Span};
 use crate::limits::MAX_AUDIT_HELD;
 use crate::store::AuditEntry;
@@ -94,7 +94,7 @@ fn key(entry: &AuditEntry, interactive: &HashSet<String>) -> Option<Key> {
     let is_folded = FOLDED.iter().any(|kind| kind.as_str() == entry.event);
     let session = entry.session.as_ref();
     let is_interactive = session.is_some_and(|session| interactive.contains(session));
-    if !is_folded || is_interactive || entry.outcome != Outcome::Success.as_str() {
+    if !is_folded || is_interactive || entry.outcome != AuditOutcome::Success.as_str() {
         return None;
     }
     let details = TELLING.iter().filter_map(|name| {

@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::audit::Event;
 use crate::clock::{Coarse, Timestamp};
 use crate::commands::answer::table::table;
-use crate::commands::call::{Call, Command, Need};
+use crate::commands::call::{Call, Command, Right};
 use crate::commands::{Context, DONE, Done, FAILED, Failure, json};
 use crate::store::{ClonePair, Device, Store};
 
@@ -37,8 +37,8 @@ pub(crate) struct Args {
 }
 
 impl Command for Args {
-    fn need(&self) -> Need {
-        Need::REVIEW
+    fn need(&self) -> Right {
+        Right::REVIEW
     }
 
     fn event(&self) -> Option<Event> {

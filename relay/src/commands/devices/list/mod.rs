@@ -11,7 +11,7 @@ use crate::clock::{Coarse, Timestamp};
 use crate::commands::Done;
 use crate::commands::answer::table::{card, labels, or_dash, table};
 use crate::commands::args::LabelChange;
-use crate::commands::call::{Call, Command, Need};
+use crate::commands::call::{Call, Command, Right};
 use crate::commands::{Caller, Context, Failure, json};
 use crate::store::{ClonePair, Device, Labels, PresenceState};
 
@@ -86,14 +86,14 @@ struct Row {
     target: String,
     enrolled: String,
     enrolled_with: Option<String>,
-    cloned: Option<Cloned>,
+    cloned: Option<ClonedRow>,
     revoked: Option<String>,
     public_key: String,
 }
 
 /// Two machines with one key, for machines.
 #[derive(Serialize)]
-struct Cloned {
+struct ClonedRow {
     seen: String,
     addresses: [String; 2],
     current: bool,
@@ -107,12 +107,12 @@ impl Args {
 }
 
 impl Command for Args {
-    fn need(&self) -> Need {
+    fn need(&self) -> Right {
         if self.only_reads() {
             // Everybody sees the devices that they may know of.
-            Need::AnyRole
+            Right::AnyRole
         } else {
-            Need::ADMIN
+            Right::ADMIN
         }
     }
 
@@ -321,7 +321,7 @@ impl Row {
             target: device.target.clone(),
             enrolled: device.enrolled.rfc3339(),
             enrolled_with: device.token.clone(),
-            cloned: device.cloned.map(|cloned| Cloned {
+            cloned: device.cloned.map(|cloned| ClonedRow {
                 seen: cloned.seen.rfc3339(),
                 addresses: [cloned.pair.first, cloned.pair.second].map(|at| at.to_string()),
                 current: cloned.is_current(Timestamp::now()),

@@ -12,7 +12,7 @@ use crate::store::TokenLeft;
 
 /// The answer, for machines.
 #[derive(Serialize)]
-struct Answer {
+struct RevokeAnswer {
     #[serde(flatten)]
     device: Row,
     /// The token that it enrolled with, if uses of it were left.
@@ -48,7 +48,7 @@ pub(crate) async fn run(
 ) -> Result<String, Failure> {
     let (sentence, token) = revoke(context, name, end_token).await?;
     if as_json {
-        return json(&Answer {
+        return json(&RevokeAnswer {
             device: Row::of(&super::find(caller, context, name).await?),
             leftover_token: token.map(|token| LeftoverToken::of(token, end_token)),
         });

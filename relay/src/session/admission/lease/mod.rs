@@ -32,12 +32,12 @@ pub(crate) struct Leases {
     freed: mpsc::Sender<Freed>,
     wakes: [Notify; WAKES],
     waiters: Semaphore,
-    refused: Refused,
+    refused: LeaseRefused,
 }
 
 /// The number of refusals of each quota since the relay began.
 #[derive(Debug, Default)]
-pub(crate) struct Refused {
+pub(crate) struct LeaseRefused {
     connections: AtomicU64,
     sessions: AtomicU64,
     channels: AtomicU64,
@@ -89,7 +89,7 @@ impl Leases {
             freed,
             wakes: [const { Notify::const_new() }; WAKES],
             waiters: Semaphore::new(MAX_LEASE_WAITERS),
-            refused: Refused::default(),
+            refused: LeaseRefused::default(),
         };
         (Arc::new(leases), Releaser(queue))
     }
@@ -131,7 +131,7 @@ impl Leases {
     /// Returns how often each quota refused since the relay began: connections, sessions, channels.
     #[must_use]
     pub(crate) fn refusals(&self) -> [u64; 3] {
-        let Refused {
+        let LeaseRefused {
             connections,
             sessions,
             channels,
@@ -244,7 +244,7 @@ impl Leases {
     }
 }
 
-impl Refused {
+impl LeaseRefused {
     fn count(&self, quota: Quota) {
         let count = match quota {
             Quota::Connections => &self.connections,

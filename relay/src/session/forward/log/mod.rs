@@ -43,11 +43,11 @@ use crate::tunnel::route::{DeviceRoute, DeviceStream};
 
 mod shared;
 
-use self::shared::{Share, Shared};
+use self::shared::{LogShare, SharedLog};
 
 /// The recording of a connection's forwards, if there is one.
 #[derive(Debug, Default)]
-pub(crate) struct Forwards(Shared<Standing, Unrecordable>);
+pub(crate) struct Forwards(SharedLog<Standing, Unrecordable>);
 
 /// A recording that forwards are recorded in.
 #[derive(Debug)]
@@ -179,7 +179,7 @@ impl PartialEq for Need {
     }
 }
 
-impl Share for Standing {
+impl LogShare for Standing {
     type Need = Need;
     type Part = (Arc<Self>, u32);
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 /// A thing that is shared.
-pub(super) trait Share {
+pub(super) trait LogShare {
     /// The parameters that a requester needs it to have.
     type Need: Clone + PartialEq;
     /// A part in it.
@@ -21,16 +21,16 @@ pub(super) trait Share {
 }
 
 /// The current one, and the question for the next.
-pub(super) struct Shared<T: Share, E>(Mutex<Known<T, E>>);
+pub(super) struct SharedLog<T: LogShare, E>(Mutex<Known<T, E>>);
 
-struct Known<T: Share, E> {
+struct Known<T: LogShare, E> {
     standing: Option<Arc<T>>,
     /// The question under way; the error comes here, and an answer becomes the current one. The request was given up
     /// when its other end is gone.
     asked: Option<(T::Need, watch::Receiver<Option<E>>)>,
 }
 
-impl<T: Share, E> Default for Shared<T, E> {
+impl<T: LogShare, E> Default for SharedLog<T, E> {
     fn default() -> Self {
         Self(Mutex::new(Known {
             standing: None,
@@ -39,13 +39,13 @@ impl<T: Share, E> Default for Shared<T, E> {
     }
 }
 
-impl<T: Share, E> fmt::Debug for Shared<T, E> {
+impl<T: LogShare, E> fmt::Debug for SharedLog<T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shared").finish_non_exhaustive()
     }
 }
 
-impl<T: Share, E: Clone> Shared<T, E> {
+impl<T: LogShare, E: Clone> SharedLog<T, E> {
     /// Returns a part in what suits: in the current one, or else in what `ask` gives. A caller who comes while that is
     /// under way waits for its answer, and has its error too: a device that is silent is waited for once, however many
     /// wait.
@@ -58,10 +58,10 @@ impl<T: Share, E: Clone> Shared<T, E> {
     {
         let answered = loop {
             let mut answer = match self.turn(&need) {
-                Turn::Part(part) => return Ok(part),
-                Turn::Ask(answered) => break answered,
-                Turn::Wait(answer) => answer,
-                Turn::WaitForOther(mut over) => {
+                LogTurn::Part(part) => return Ok(part),
+                LogTurn::Ask(answered) => break answered,
+                LogTurn::Wait(answer) => answer,
+                LogTurn::WaitForOther(mut over) => {
                     let _ = over.changed().await;
                     continue;
                 }
@@ -92,7 +92,7 @@ impl<T: Share, E: Clone> Shared<T, E> {
 }
 
 /// The next thing for a requester to do.
-enum Turn<P, E> {
+enum LogTurn<P, E> {
     /// Nothing: this is theirs.
     Part(P),
     /// Wait for the answer to their own question.
@@ -103,20 +103,20 @@ enum Turn<P, E> {
     Ask(watch::Sender<Option<E>>),
 }
 
-impl<T: Share, E> Shared<T, E> {
-    fn turn(&self, need: &T::Need) -> Turn<T::Part, E> {
+impl<T: LogShare, E> SharedLog<T, E> {
+    fn turn(&self, need: &T::Need) -> LogTurn<T::Part, E> {
         let mut known = self.lock();
         if let Some(standing) = known.standing.as_ref().filter(|it| it.suits(need)) {
-            return Turn::Part(standing.part());
+            return LogTurn::Part(standing.part());
         }
         let is_asked = |(_, answer): &&(_, watch::Receiver<_>)| answer.has_changed().is_ok();
         match known.asked.as_ref().filter(is_asked) {
-            Some((same, answer)) if same == need => Turn::Wait(answer.clone()),
-            Some((_, answer)) => Turn::WaitForOther(answer.clone()),
+            Some((same, answer)) if same == need => LogTurn::Wait(answer.clone()),
+            Some((_, answer)) => LogTurn::WaitForOther(answer.clone()),
             None => {
                 let (sender, receiver) = watch::channel(None);
                 known.asked = Some((need.clone(), receiver));
-                Turn::Ask(sender)
+                LogTurn::Ask(sender)
             }
         }
     }
@@ -145,7 +145,7 @@ mod tests {
         closed: AtomicU32,
     }
 
-    impl Share for Standing {
+    impl LogShare for Standing {
         type Need = u32;
         type Part = u32;
 
@@ -162,7 +162,7 @@ mod tests {
         }
     }
 
-    type Known = Arc<Shared<Standing, &'static str>>;
+    type Known = Arc<SharedLog<Standing, &'static str>>;
 
     /// Returns a device that takes so long, and then says so.
     fn device(

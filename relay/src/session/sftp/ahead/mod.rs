@@ -43,14 +43,14 @@ const FIRST_GUESS: u32 = 0xf000_0000;
 /// The guesses of one session, shared by both ways of its splice.
 #[derive(Debug, Default)]
 pub(crate) struct Ahead {
-    state: Mutex<State>,
+    state: Mutex<AheadState>,
     to_client: Notify,
     to_device: Notify,
 }
 
 /// A part of what passes on: a range of what came, or something else.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Part {
+pub(crate) enum ReadPart {
     /// A range of what came, unchanged.
     Same(Range<usize>),
     /// This.
@@ -58,7 +58,7 @@ pub(crate) enum Part {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct AheadState {
     requests: PacketFilter,
     answers: PacketFilter,
     /// The device speaks the version that is known here.
@@ -83,7 +83,7 @@ struct State {
 
 impl Ahead {
     /// Returns what goes to the device of what the client sent.
-    pub(crate) fn requests(&self, bytes: &[u8]) -> Vec<Part> {
+    pub(crate) fn requests(&self, bytes: &[u8]) -> Vec<ReadPart> {
         let mut state = self.lock();
         let parts = state.requests(bytes);
         self.wake(&state);
@@ -91,7 +91,7 @@ impl Ahead {
     }
 
     /// Returns what goes to the client of what the device sent.
-    pub(crate) fn answers(&self, bytes: &[u8]) -> Vec<Part> {
+    pub(crate) fn answers(&self, bytes: &[u8]) -> Vec<ReadPart> {
         let mut state = self.lock();
         let parts = state.answers(bytes);
         self.wake(&state);
@@ -140,7 +140,7 @@ impl Ahead {
         }
     }
 
-    fn wake(&self, state: &State) {
+    fn wake(&self, state: &AheadState) {
         if !state.for_device.is_empty() {
             self.to_device.notify_one();
         }
@@ -149,13 +149,13 @@ impl Ahead {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, AheadState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
-    fn requests(&mut self, bytes: &[u8]) -> Vec<Part> {
+impl AheadState {
+    fn requests(&mut self, bytes: &[u8]) -> Vec<ReadPart> {
         let (mut parts, mut at) = (Vec::new(), 0);
         loop {
             let Self {
@@ -178,12 +178,12 @@ impl State {
             match self.requests.step(bytes, &mut at, takes) {
                 None => return parts,
                 Some(FilterStep::Pass(range)) => pass(&mut parts, range),
-                Some(FilterStep::PassHeld(held)) => parts.push(Part::Other(held)),
+                Some(FilterStep::PassHeld(held)) => parts.push(ReadPart::Other(held)),
                 Some(FilterStep::Taken(packet)) => {
                     if let Some(other) = self.put(&packet).or_else(|| self.close_read(&packet)) {
-                        parts.push(Part::Other(other));
+                        parts.push(ReadPart::Other(other));
                     } else if self.passes_on(&packet).unwrap_or(true) {
-                        parts.push(Part::Other(packet));
+                        parts.push(ReadPart::Other(packet));
                     }
                 }
             }
@@ -281,11 +281,11 @@ impl State {
         Some(true)
     }
 
-    fn answers(&mut self, bytes: &[u8]) -> Vec<Part> {
+    fn answers(&mut self, bytes: &[u8]) -> Vec<ReadPart> {
         let (mut parts, mut at) = (Vec::new(), 0);
         loop {
             if let Some(answers) = self.take_answers() {
-                parts.push(Part::Other(answers.into()));
+                parts.push(ReadPart::Other(answers.into()));
             }
             let Self {
                 spoken,
@@ -307,10 +307,10 @@ impl State {
             match self.answers.step(bytes, &mut at, takes) {
                 None => return parts,
                 Some(FilterStep::Pass(range)) => pass(&mut parts, range),
-                Some(FilterStep::PassHeld(held)) => parts.push(Part::Other(held)),
+                Some(FilterStep::PassHeld(held)) => parts.push(ReadPart::Other(held)),
                 Some(FilterStep::Taken(packet)) => {
                     let packet = self.answer(packet);
-                    parts.extend(packet.map(Part::Other));
+                    parts.extend(packet.map(ReadPart::Other));
                 }
             }
         }
@@ -360,10 +360,10 @@ impl State {
 }
 
 /// Appends a range, merged with the last one if they are adjacent.
-fn pass(parts: &mut Vec<Part>, range: Range<usize>) {
+fn pass(parts: &mut Vec<ReadPart>, range: Range<usize>) {
     match parts.last_mut() {
-        Some(Part::Same(last)) if last.end == range.start => last.end = range.end,
-        _ => parts.push(Part::Same(range)),
+        Some(ReadPart::Same(last)) if last.end == range.start => last.end = range.end,
+        _ => parts.push(ReadPart::Same(range)),
     }
 }
 

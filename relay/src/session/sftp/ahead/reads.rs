@@ -7,7 +7,7 @@ use holdfast_protocol::limits::{MAX_SFTP_HANDLE, MAX_SFTP_OPEN};
 use holdfast_protocol::sftp::kind::{DATA, READ};
 use tokio::time::Instant;
 
-use super::{FIRST_GUESS, State, fields, numbered};
+use super::{AheadState, FIRST_GUESS, fields, numbered};
 use crate::limits::{MAX_SFTP_GUESS, MAX_SFTP_GUESSES, SFTP_GUESS_LIFE};
 
 /// The bytes before the data of a file in their packet: its length, kind and number, and theirs. A status
@@ -21,13 +21,13 @@ pub(super) struct Guess {
     pub(super) handle: Vec<u8>,
     offset: u64,
     length: u32,
-    stage: Stage,
+    stage: ReadStage,
     /// The time of the request.
     asked: Instant,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Stage {
+enum ReadStage {
     /// The device was asked.
     Asked,
     /// The client has asked for it too, by this number.
@@ -38,7 +38,7 @@ enum Stage {
     Wrong,
 }
 
-impl State {
+impl AheadState {
     /// Returns whether a read has been asked for already; its answer goes to the client when it is there.
     pub(super) fn is_guessed(&mut self, id: u32, handle: &[u8], offset: u64, length: u32) -> bool {
         let now = Instant::now();
@@ -48,12 +48,13 @@ impl State {
         let found = self.guesses.iter_mut().position(|guess| {
             (guess.offset, guess.length) == (offset, length)
                 && guess.handle == handle
-                && matches!(guess.stage, Stage::Asked | Stage::Here(_))
+                && matches!(guess.stage, ReadStage::Asked | ReadStage::Here(_))
         });
         let Some(guess) = found.and_then(|found| self.guesses.get_mut(found)) else {
             return false;
         };
-        if let Stage::Here(answer) = std::mem::replace(&mut guess.stage, Stage::Wanted(id)) {
+        if let ReadStage::Here(answer) = std::mem::replace(&mut guess.stage, ReadStage::Wanted(id))
+        {
             self.for_client.extend_from_slice(&numbered(answer, id));
             // This one: a client may ask for two by one number.
             found.and_then(|found| self.guesses.remove(found));
@@ -77,15 +78,15 @@ impl State {
         // More than was asked for is not kept: the client will ask by itself.
         let is_too_long = packet.len() > DATA_HEAD + guess.length as usize;
         let heard = match guess.stage {
-            Stage::Asked if !is_too_long => {
-                guess.stage = Stage::Here(packet);
+            ReadStage::Asked if !is_too_long => {
+                guess.stage = ReadStage::Here(packet);
                 None
             }
-            Stage::Wanted(id) => {
+            ReadStage::Wanted(id) => {
                 self.guesses.remove(found);
                 Some(numbered(packet, id))
             }
-            Stage::Asked | Stage::Wrong | Stage::Here(_) => {
+            ReadStage::Asked | ReadStage::Wrong | ReadStage::Here(_) => {
                 self.guesses.remove(found);
                 None
             }
@@ -112,7 +113,7 @@ impl State {
     fn guess(&mut self, handle: Vec<u8>, offset: u64, length: u32) {
         // A guess that was not asked for makes room for one that may be.
         if self.guesses.len() >= MAX_SFTP_GUESSES {
-            let idle = |guess: &Guess| matches!(guess.stage, Stage::Here(_));
+            let idle = |guess: &Guess| matches!(guess.stage, ReadStage::Here(_));
             let Some(idle) = self.guesses.iter().position(idle) else {
                 return;
             };
@@ -136,7 +137,7 @@ impl State {
             handle,
             offset,
             length,
-            stage: Stage::Asked,
+            stage: ReadStage::Asked,
             asked: Instant::now(),
         });
     }
@@ -144,10 +145,10 @@ impl State {
 
 /// Takes back the guesses that were not asked for yet, of those that `are`.
 pub(super) fn forget(guesses: &mut VecDeque<Guess>, are: impl Fn(&Guess) -> bool) {
-    guesses.retain(|guess| !are(guess) || !matches!(guess.stage, Stage::Here(_)));
+    guesses.retain(|guess| !are(guess) || !matches!(guess.stage, ReadStage::Here(_)));
     for guess in guesses.iter_mut() {
-        if guess.stage == Stage::Asked && are(guess) {
-            guess.stage = Stage::Wrong;
+        if guess.stage == ReadStage::Asked && are(guess) {
+            guess.stage = ReadStage::Wrong;
         }
     }
 }

@@ -114,11 +114,11 @@ impl Talk {
     }
 }
 
-fn join(to: &mut Vec<u8>, parts: Vec<Part>, bytes: &[u8]) {
+fn join(to: &mut Vec<u8>, parts: Vec<ReadPart>, bytes: &[u8]) {
     for part in parts {
         match part {
-            Part::Same(range) => to.extend(&bytes[range]),
-            Part::Other(bytes) => to.extend(bytes),
+            ReadPart::Same(range) => to.extend(&bytes[range]),
+            ReadPart::Other(bytes) => to.extend(bytes),
         }
     }
 }
@@ -329,10 +329,10 @@ fn clashing_ids_and_other_versions_pass_through() {
     assert_eq!(talk.asked(), b"");
     let other = Ahead::default();
     let version = packet(VERSION, 6, &[]);
-    assert_eq!(other.answers(&version), [Part::Same(0..version.len())]);
+    assert_eq!(other.answers(&version), [ReadPart::Same(0..version.len())]);
     assert_eq!(
         other.requests(&open(1, 1)),
-        [Part::Same(0..open(1, 1).len())]
+        [ReadPart::Same(0..open(1, 1).len())]
     );
     assert!(other.lock().opening.is_empty());
 }

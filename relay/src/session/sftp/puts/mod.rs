@@ -46,7 +46,7 @@ pub(super) struct Puts {
     /// Numbers of requests to open them that are not answered.
     opening: BTreeSet<u32>,
     /// The requests for the last file that was written.
-    habit: Option<Done>,
+    habit: Option<PutDone>,
     release: Option<Release>,
     /// Numbers of requests to close a file whose answers are of no use.
     withdrawn: BTreeSet<u32>,
@@ -54,14 +54,14 @@ pub(super) struct Puts {
 
 /// The requests for a file since it was opened: their number, and the kind of the last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Done {
+struct PutDone {
     requests: u32,
     last: u8,
 }
 
 #[derive(Debug, Default)]
 struct File {
-    done: Done,
+    done: PutDone,
     is_written: bool,
     /// Something was asked that was not looked at.
     is_lost: bool,
@@ -72,11 +72,11 @@ struct File {
 struct Release {
     id: u32,
     name: u32,
-    stage: Stage,
+    stage: PutStage,
 }
 
 #[derive(Debug)]
-enum Stage {
+enum PutStage {
     /// It has not answered.
     Asked,
     /// Nor has it, and the client has asked as well: that goes to the device under this number.
@@ -191,7 +191,7 @@ impl Puts {
         self.release = Some(Release {
             id: number,
             name,
-            stage: Stage::Asked,
+            stage: PutStage::Asked,
         });
         Some(packet(
             EXTENDED,
@@ -218,19 +218,19 @@ impl Puts {
             self.habit = (!file.is_lost).then_some(file.done);
         }
         let release = self.release.as_mut()?;
-        match std::mem::replace(&mut release.stage, Stage::Wanted(number)) {
-            Stage::Closed(answer) => {
+        match std::mem::replace(&mut release.stage, PutStage::Wanted(number)) {
+            PutStage::Closed(answer) => {
                 self.release = None;
                 Some(Closed::Already(answer))
             }
-            Stage::Asked | Stage::Wanted(_) => Some(Closed::Asked),
+            PutStage::Asked | PutStage::Wanted(_) => Some(Closed::Asked),
         }
     }
 
     /// Notes that the device has answered a close of this number: its release, if it comes at all, is of no use.
     pub(super) fn closed(&mut self, number: u32) {
         let wanted =
-            |release: &mut Release| matches!(release.stage, Stage::Wanted(id) if id == number);
+            |release: &mut Release| matches!(release.stage, PutStage::Wanted(id) if id == number);
         if let Some(release) = self.release.take_if(wanted) {
             self.withdrawn.insert(release.id);
         }
@@ -270,12 +270,12 @@ impl Puts {
             return Some(Heard::Discarded);
         }
         match release.stage {
-            Stage::Wanted(close) => {
+            PutStage::Wanted(close) => {
                 self.release = None;
                 Some(Heard::Close(close))
             }
-            Stage::Asked | Stage::Closed(_) => {
-                release.stage = Stage::Closed(packet.to_vec());
+            PutStage::Asked | PutStage::Closed(_) => {
+                release.stage = PutStage::Closed(packet.to_vec());
                 Some(Heard::Discarded)
             }
         }
@@ -286,10 +286,10 @@ impl Puts {
         let Some(release) = self.release.take() else {
             return;
         };
-        if !matches!(release.stage, Stage::Wanted(_)) {
+        if !matches!(release.stage, PutStage::Wanted(_)) {
             self.habit = None;
         }
-        if !matches!(release.stage, Stage::Closed(_)) {
+        if !matches!(release.stage, PutStage::Closed(_)) {
             self.withdrawn.insert(release.id);
         }
     }

@@ -16,7 +16,7 @@ pub(crate) struct Change {
     /// The kind of change.
     pub sign: Sign,
     /// The kind of thing that changed.
-    pub kind: Kind,
+    pub kind: ChangeKind,
     /// Its name.
     pub name: String,
     /// The details of the change. Nothing in it can drive a terminal.
@@ -36,7 +36,7 @@ pub(crate) enum Sign {
 
 /// The kind of thing that a document names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum ChangeKind {
     /// A role.
     Role,
     /// A user.
@@ -51,8 +51,8 @@ impl fmt::Display for Change {
             Sign::Removed => '-',
         };
         let kind = match self.kind {
-            Kind::Role => "role",
-            Kind::User => "user",
+            ChangeKind::Role => "role",
+            ChangeKind::User => "user",
         };
         write!(f, "{sign} {kind} {}", self.name)?;
         match &self.detail {
@@ -68,18 +68,30 @@ pub(crate) fn diff(before: &Snapshot, after: &Snapshot) -> Vec<Change> {
     let names = before.roles.keys().chain(after.roles.keys());
     for name in names.collect::<BTreeSet<_>>() {
         let pair = (before.roles.get(name), after.roles.get(name));
-        compare(Kind::Role, name.as_str(), pair, role_details, &mut changes);
+        compare(
+            ChangeKind::Role,
+            name.as_str(),
+            pair,
+            role_details,
+            &mut changes,
+        );
     }
     let names = before.users.keys().chain(after.users.keys());
     for name in names.collect::<BTreeSet<_>>() {
         let pair = (before.users.get(name), after.users.get(name));
-        compare(Kind::User, name.as_str(), pair, user_details, &mut changes);
+        compare(
+            ChangeKind::User,
+            name.as_str(),
+            pair,
+            user_details,
+            &mut changes,
+        );
     }
     changes
 }
 
 fn compare<T>(
-    kind: Kind,
+    kind: ChangeKind,
     name: &str,
     pair: (Option<&T>, Option<&T>),
     details: impl Fn(&T, &T) -> Vec<String>,

@@ -23,11 +23,11 @@ const UNDO: &str = "ROLLBACK TO member";
 
 /// The queue of writers. Cloning it is cheap.
 #[derive(Clone, Default)]
-pub(crate) struct WriteQueue(Arc<Inner>);
+pub(crate) struct WriteQueue(Arc<WriteQueueInner>);
 
 #[derive(Default)]
-struct Inner {
-    turn: Arc<Mutex<Slot>>,
+struct WriteQueueInner {
+    turn: Arc<Mutex<WriteSlot>>,
     /// The writers that wait for a turn: for them a transaction is left open.
     waiting: AtomicUsize,
     #[cfg(test)]
@@ -35,10 +35,10 @@ struct Inner {
 }
 
 /// The slot in which a transaction is left open between two turns.
-type Slot = Option<Group>;
+type WriteSlot = Option<WriteGroup>;
 
 /// An open transaction. Once it has members, its savepoint `member` is behind what they wrote.
-struct Group {
+struct WriteGroup {
     tx: Transaction<'static, Sqlite>,
     durability: Durability,
     /// The members that wait for the commit.
@@ -51,7 +51,7 @@ struct Group {
 pub(crate) struct BatchWriter {
     turns: WriteQueue,
     /// Holds a group.
-    turn: OwnedMutexGuard<Slot>,
+    turn: OwnedMutexGuard<WriteSlot>,
 }
 
 /// Counts a waiting writer, for as long as it lives.
@@ -82,7 +82,7 @@ impl WriteQueue {
             });
             turn = closed.await.map_err(|_| StoreError::Interrupted)?;
         }
-        *turn = Some(Group {
+        *turn = Some(WriteGroup {
             tx: pool.begin_with("BEGIN IMMEDIATE").await?,
             durability,
             members: Vec::new(),
@@ -95,7 +95,7 @@ impl WriteQueue {
     }
 
     /// Makes the changes of all members last, and notifies them.
-    async fn close(&self, slot: &mut Slot) {
+    async fn close(&self, slot: &mut WriteSlot) {
         let Some(mut group) = slot.take() else {
             return;
         };
@@ -119,7 +119,7 @@ impl WriteQueue {
     }
 }
 
-impl Group {
+impl WriteGroup {
     /// Takes back what a member left without a commit.
     async fn rollback_to_savepoint(&mut self) -> Result<(), sqlx::Error> {
         if self.dirty {
@@ -160,7 +160,7 @@ impl BatchWriter {
         clippy::expect_used,
         reason = "put there by `take`, removed by `commit` and the drop"
     )]
-    fn group(&mut self) -> &mut Group {
+    fn group(&mut self) -> &mut WriteGroup {
         self.turn.as_mut().expect("a member has a group")
     }
 }

@@ -8,12 +8,12 @@ use russh::keys::ssh_key::certificate::{Builder, CertType};
 use russh::keys::ssh_key::private::{Ed25519Keypair, KeypairData};
 use russh::keys::{PrivateKey, load_secret_key};
 
-use super::{Message, Raw, USERAUTH_REQUEST};
+use super::{Raw, SshMessage, USERAUTH_REQUEST};
 
 impl Raw {
     /// A request to log in by this key: with a signature, or to know whether one would do.
     #[must_use]
-    pub fn proof(&self, key: &Path, name: &str, signs: bool) -> Message {
+    pub fn proof(&self, key: &Path, name: &str, signs: bool) -> SshMessage {
         match signs {
             true => self.proof_by(key, name, &pair(&load_secret_key(key, None).unwrap())),
             false => Self::request(&public(key), "ssh-ed25519", name, false),
@@ -22,8 +22,8 @@ impl Raw {
 
     /// A request to log in by this key that is bound to this host key (`publickey-hostbound-v00@openssh.com`).
     #[must_use]
-    pub fn bound_proof(&self, key: &Path, name: &str, host_key: &[u8]) -> Message {
-        let request = Message::new(USERAUTH_REQUEST).string(name);
+    pub fn bound_proof(&self, key: &Path, name: &str, host_key: &[u8]) -> SshMessage {
+        let request = SshMessage::new(USERAUTH_REQUEST).string(name);
         let request = request.string("ssh-connection");
         let request = request.string("publickey-hostbound-v00@openssh.com");
         let request = request.byte(1).string("ssh-ed25519").string(public(key));
@@ -33,7 +33,7 @@ impl Raw {
 
     /// The same with a signature that does not fit the key.
     #[must_use]
-    pub fn forgery(&self, key: &Path, name: &str) -> Message {
+    pub fn forgery(&self, key: &Path, name: &str) -> SshMessage {
         let mut proof = self.proof(key, name, true);
         if let Some(last) = proof.0.last_mut() {
             *last ^= 1;
@@ -43,14 +43,14 @@ impl Raw {
 
     /// The same for this key, signed by whatever other one.
     #[must_use]
-    pub fn proof_by(&self, key: &Path, name: &str, signer: &Ed25519KeyPair) -> Message {
+    pub fn proof_by(&self, key: &Path, name: &str, signer: &Ed25519KeyPair) -> SshMessage {
         let request = Self::request(&public(key), "ssh-ed25519", name, true);
         self.signed(request, signer)
     }
 
     /// A request to log in by a certificate for this key, of an authority that was made just now.
     #[must_use]
-    pub fn certificate_proof(&self, key: &Path, name: &str, serial: u64) -> Message {
+    pub fn certificate_proof(&self, key: &Path, name: &str, serial: u64) -> SshMessage {
         const KIND: &str = "ssh-ed25519-cert-v01@openssh.com";
         let key = load_secret_key(key, None).unwrap();
         let mut seed = [0; 32];
@@ -68,16 +68,16 @@ impl Raw {
         self.signed(request, &pair(&key))
     }
 
-    fn signed(&self, request: Message, signer: &Ed25519KeyPair) -> Message {
-        let signed = Message(vec![]).string(&self.session).0;
+    fn signed(&self, request: SshMessage, signer: &Ed25519KeyPair) -> SshMessage {
+        let signed = SshMessage(vec![]).string(&self.session).0;
         let signed = [signed, request.0.clone()].concat();
         let signature = signer.sign(&signed);
-        let blob = Message(vec![]).string("ssh-ed25519").string(signature).0;
+        let blob = SshMessage(vec![]).string("ssh-ed25519").string(signature).0;
         request.string(blob)
     }
 
-    fn request(blob: &[u8], kind: &str, name: &str, signs: bool) -> Message {
-        let request = Message::new(USERAUTH_REQUEST).string(name);
+    fn request(blob: &[u8], kind: &str, name: &str, signs: bool) -> SshMessage {
+        let request = SshMessage::new(USERAUTH_REQUEST).string(name);
         let request = request.string("ssh-connection").string("publickey");
         request.byte(signs.into()).string(kind).string(blob)
     }

@@ -59,25 +59,25 @@ fn what_is_not_understood_revokes_nothing() {
 fn a_list_names_its_authority_by_fingerprint() {
     let blob = PublicKey::from_openssh(KEY).unwrap().to_bytes().unwrap();
     let authority = Some(SHA256.to_owned());
-    let of: krl::Authority = Some(blob.as_slice().into());
+    let of: krl::KrlAuthority = Some(blob.as_slice().into());
     let table = [
-        (Entry::Key(blob), RevokedThing::Key(SHA256.to_owned())),
+        (KrlEntry::Key(blob), RevokedThing::Key(SHA256.to_owned())),
         (
-            Entry::Serials(of.clone(), 3..=4),
+            KrlEntry::Serials(of.clone(), 3..=4),
             RevokedThing::Serials {
                 authority: authority.clone(),
                 serials: 3..=4,
             },
         ),
         (
-            Entry::KeyId(of, b"laptop".to_vec()),
+            KrlEntry::KeyId(of, b"laptop".to_vec()),
             RevokedThing::KeyId {
                 authority,
                 id: "laptop".to_owned(),
             },
         ),
         (
-            Entry::KeyId(None, b"laptop".to_vec()),
+            KrlEntry::KeyId(None, b"laptop".to_vec()),
             RevokedThing::KeyId {
                 authority: None,
                 id: "laptop".to_owned(),
@@ -87,6 +87,6 @@ fn a_list_names_its_authority_by_fingerprint() {
     for (entry, expected) in table {
         assert_eq!(thing("stdin", entry), Ok(expected));
     }
-    let long = thing("stdin", Entry::KeyId(None, vec![b'x'; MAX_KEY_ID + 1]));
+    let long = thing("stdin", KrlEntry::KeyId(None, vec![b'x'; MAX_KEY_ID + 1]));
     assert!(long.is_err());
 }
