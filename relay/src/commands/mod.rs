@@ -37,10 +37,10 @@ use call::{Call, Command, Right};
 /// Makes the command tree of a list of commands: an enum of their arguments, with the methods of [`Command`].
 macro_rules! command_tree {
     ($($name:ident($args:ty),)+) => {
-        /// What an operator can ask of a relay.
+        /// A command that an operator can give a relay. Its help text is with its arguments.
         #[derive(Clone, Debug, Subcommand)]
         pub(crate) enum AnyCommand {
-            $(#[allow(missing_docs, reason = "the help text of a command is with its arguments")] $name($args),)+
+            $($name($args),)+
         }
 
         impl AnyCommand {

@@ -97,11 +97,7 @@ impl Args {
 
 impl Command for Args {
     fn need(&self) -> Right {
-        if self.only_reads() {
-            Right::REVIEW
-        } else {
-            Right::ADMIN
-        }
+        Right::to_read_or_change(self.only_reads(), Right::REVIEW)
     }
 
     /// Returns the audit event of a change.

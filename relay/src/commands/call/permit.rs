@@ -21,6 +21,11 @@ impl Right {
     pub(crate) const REVIEW: Self = Self::Ability(Ability::Review);
     /// To change what there is.
     pub(crate) const ADMIN: Self = Self::Ability(Ability::Admin);
+
+    /// Returns the right of a command that reads with some arguments, and changes things with others.
+    pub(crate) const fn to_read_or_change(only_reads: bool, read: Self) -> Self {
+        if only_reads { read } else { Self::ADMIN }
+    }
 }
 
 /// Checks whether the caller may run the command: who can read the state folder may run every one, over ssh the

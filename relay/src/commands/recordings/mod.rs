@@ -168,11 +168,7 @@ impl Args {
 
 impl Command for Args {
     fn need(&self) -> Right {
-        if self.only_reads() {
-            Right::Recordings
-        } else {
-            Right::ADMIN
-        }
+        Right::to_read_or_change(self.only_reads(), Right::Recordings)
     }
 
     fn event(&self) -> Option<Event> {

@@ -140,11 +140,7 @@ impl Command for Args {
     const MAX_INPUT: usize = MAX_REVOCATION_INPUT;
 
     fn need(&self) -> Right {
-        if self.only_reads() {
-            Right::REVIEW
-        } else {
-            Right::ADMIN
-        }
+        Right::to_read_or_change(self.only_reads(), Right::REVIEW)
     }
 
     /// Returns the audit event of a change.

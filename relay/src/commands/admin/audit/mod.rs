@@ -32,7 +32,7 @@ const DEFAULT_LIMIT: u32 = 100;
   relay audit --event user.login.failed --follow
   relay audit --since 2026-11-01 --json --limit 0 | jq -r 'select(.event == \"exec\") | .command'
 
-Every reading is itself an event. Times are UTC; docs/session-control.md tells each event and its fields.")]
+Every reading is itself an event. Times are UTC; docs/session-control.md lists each event and its fields.")]
 pub(crate) struct Args {
     /// Not before: a span back from now (30m, 1d) or a time (2026-11-22, '2026-11-22 05:06', RFC 3339)
     #[arg(long, value_name = "SPAN|TIME")]

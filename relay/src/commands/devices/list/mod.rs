@@ -108,12 +108,8 @@ impl Args {
 
 impl Command for Args {
     fn need(&self) -> Right {
-        if self.only_reads() {
-            // Everybody sees the devices that they may know of.
-            Right::AnyRole
-        } else {
-            Right::ADMIN
-        }
+        // Everybody sees the devices that they may know of.
+        Right::to_read_or_change(self.only_reads(), Right::AnyRole)
     }
 
     /// Returns the audit event of a change; the store adds the device.
