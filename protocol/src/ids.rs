@@ -22,7 +22,7 @@ pub enum NameError {
     BadCharacter {
         /// The kind of name.
         what: &'static str,
-        /// Holds what it may consist of, in words.
+        /// The expected content, in words.
         alphabet: &'static str,
     },
 }

@@ -166,7 +166,7 @@ pub const MAX_KEEPALIVE: Duration = Duration::from_secs(120);
 /// a session outlives a bad link; presence is judged by the keepalive, apart from it.
 pub const TUNNEL_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// Holds what the round trip is taken for before it was measured. QUIC's 333 ms makes a lost first packet cost a
+/// The round trip that is assumed before it was measured. QUIC's 333 ms makes a lost first packet cost a
 /// second; on a link that is slower than this, a handshake packet or two are sent twice.
 pub const INITIAL_RTT: Duration = Duration::from_millis(100);
 
@@ -245,36 +245,36 @@ pub const MAX_SEGMENTS: u32 = 64 * 1024;
 /// to compare them: some megabytes.
 pub const MAX_FORWARDS_OF_RECORDING: u32 = 16 * 1024;
 
-/// Holds what the recording of any session may have beside what is counted below: its start with the environment, the
-/// refused variables, and output that was recorded and not passed on. Of that, a device's send window, a stream's
+/// The bytes that the recording of any session may have beside what is counted below: its start with the environment,
+/// the refused variables, and output that was recorded and not passed on. Of that, a device's send window, a stream's
 /// window and a client's window may be full, which are less than 3.5 MiB together.
 pub const RECORDING_BASE: u64 = 4 * 1024 * 1024;
 
-/// Holds what a frame, a size or a signal takes beside its bytes: a record's head, the tag of redacted input, and a
-/// block of its own.
+/// The bytes that a frame, a size or a signal takes beside its content: a record's head, the tag of redacted input, and
+/// a block of its own.
 pub const RECORDING_PER_FRAME: u64 = 96;
 
 /// Bounds what the record of an operation on a file takes beside its paths.
 pub const RECORDING_PER_OPERATION: u64 = 64;
 
-/// Limits the bytes of records that one byte of requests can lead to: the shortest request has 13 bytes, and is recorded
-/// with the path of an open file, if it names one.
+/// Limits the bytes of records that one byte of requests can lead to: the shortest request has 13 bytes, and is
+/// recorded with the path of an open file, if it names one.
 pub const SFTP_RECORDED_PER_BYTE: u64 = (MAX_SFTP_PATH as u64 + RECORDING_PER_OPERATION) / 13 + 1;
 
 /// Bounds what the beginning and the end of a forward take beside the place that it leads to: two addresses, and two
 /// blocks.
 pub const RECORDING_PER_FORWARD: u64 = 320;
 
-/// Holds what a recording of file transfer or forwards may grow by in a second beside what its relay counts: blocks that
-/// are closed early, and a segment every [`MAX_SEGMENT_AGE`].
+/// The bytes that a recording of file transfer or forwards may grow by in a second beside what its relay counts: blocks
+/// that are closed early, and a segment every [`MAX_SEGMENT_AGE`].
 pub const RECORDING_PER_SECOND: u64 = 64 * 1024;
 
 /// The same where processes run, whose programs are recorded: a thousand in a second, with 250 bytes of arguments each
 /// after compression, are more than a device builds with.
 pub const RECORDING_PER_SECOND_OF_COMMANDS: u64 = 256 * 1024;
 
-/// Holds what may have passed since the relay kept the counts of a session last, if it was killed: ten seconds at 100
-/// MB/s.
+/// The bytes that may have passed since the relay last kept the counts of a session, if it was killed: ten seconds at
+/// 100 MB/s.
 pub const RECORDING_UNSEEN: u64 = 1024 * 1024 * 1024;
 
 /// Limits how many times more a recording may be when it is unpacked than it may be at most when it is sealed. The
@@ -371,7 +371,7 @@ pub const MAX_SFTP_HANDLE: usize = 256;
 /// under way; others ask for a whole file at once, in some ten thousand reads.
 pub const MAX_SFTP_PENDING: usize = 2 * 1024 * 1024;
 
-/// Holds what one of them takes beside its names.
+/// The bytes that one of them takes beside its names.
 pub const SFTP_PENDING_COST: usize = 64;
 
 /// Open files of one SFTP session that are followed: an sftp-server has no more descriptors.

@@ -33,7 +33,7 @@ pub enum FolderFault {
     /// The operating system refused.
     #[error("{}: {source}", path.display())]
     Io {
-        /// Holds what it refused.
+        /// The request that it refused.
         path: PathBuf,
         /// Its answer.
         source: io::Error,
@@ -46,7 +46,7 @@ pub enum FolderFault {
     Unsafe {
         /// The folder or link, on the way or at its end.
         path: PathBuf,
-        /// Holds what is wrong with it.
+        /// The fault of it.
         why: String,
     },
 }

@@ -16,7 +16,7 @@ use crate::os::folder::{self, FolderFault};
 /// The largest file of the folder that is read; the roster is the largest of them.
 const MAX_FILE: u64 = 64 * 1024;
 
-/// Describes what can be wrong with the state folder or a file in it.
+/// A fault of the state folder or of a file in it.
 #[derive(Debug, Error)]
 pub enum StateDirError {
     /// The operating system refused.
@@ -37,7 +37,7 @@ pub enum StateDirError {
     Damaged {
         /// The path.
         path: PathBuf,
-        /// Holds what it should hold.
+        /// The expected content.
         expected: &'static str,
     },
     /// The pinned key cannot be read.

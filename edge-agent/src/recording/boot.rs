@@ -20,7 +20,7 @@ const NEW: &str = "boot.new";
 /// The place where the kernel names its present run.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// Describes what an earlier agent left beside its spool.
+/// The files that an earlier agent left beside its spool.
 #[derive(Debug, Default)]
 pub(super) struct Boot {
     /// The kernel's present run; empty where it is not known.

@@ -11,7 +11,7 @@ pub(crate) const MAX_FILE_PATH: usize = 4096;
 /// Most processes of all sessions that are followed at once: a build has some hundreds.
 pub(crate) const MAX_WATCHED_PROCESSES: usize = 4096;
 
-/// Holds what is kept of commands before it is known whose they are: a login shell's own first ones.
+/// The most commands that are kept before it is known whose they are: a login shell's own first ones.
 pub(crate) const MAX_WAITING_COMMANDS: usize = 64;
 
 /// Most bytes of a command's arguments that are recorded.
@@ -25,7 +25,7 @@ pub(crate) const COMMAND_BYTES_PER_SECOND: u64 =
 /// The same at once: a script of a thousand programs begins.
 pub(crate) const COMMAND_BYTES_AT_ONCE: u64 = 256 * 1024;
 
-/// Holds what the kernel keeps of process events while the agent is busy: some hundreds.
+/// The most process events that the kernel keeps while the agent is busy: some hundreds.
 pub(crate) const COMMAND_EVENTS_BUFFER: usize = 512 * 1024;
 
 /// Limits how long the kernel may take to answer; also how often the listening thread checks whether it is still

@@ -62,7 +62,7 @@ impl RecorderConfig {
     }
 }
 
-/// Describes what the recorder knows of its device.
+/// The facts that the recorder keeps of its device.
 #[derive(Clone, Debug)]
 pub struct RecordingDevice {
     /// Its identifier.
@@ -93,7 +93,7 @@ pub struct Recorder {
     pub(super) forwards: event_listener::Event,
 }
 
-/// Describes what the lock guards. It is never held during I/O.
+/// The data behind the lock. It is never held during I/O.
 #[derive(Debug)]
 pub(super) struct RecorderState {
     /// Or why there is none.
@@ -106,9 +106,9 @@ pub(super) struct RecorderState {
     uploader: Uploader,
     /// Counts upload streams: what was read for an older one is of no use.
     stream: u64,
-    /// Holds what the uploader wants read.
+    /// The block that the uploader wants read.
     pub(super) wanted: Option<SegmentRead>,
-    /// Holds what it sends next.
+    /// The block that it sends next.
     outgoing: Option<UploadMessage>,
     /// Until when the writer sleeps; `None` while it works.
     pub(super) sleeps_until: Option<Duration>,

@@ -27,7 +27,7 @@ pub(crate) struct Recording {
     session: Option<SessionId>,
     /// True if uploads stand back behind what passes here.
     interactive: bool,
-    /// Holds what a file transfer does; its data is not recorded.
+    /// The operations of a file transfer; its data is not recorded.
     files: Option<Box<FollowedTransfer>>,
     /// The spool is asked again when this resolves.
     waits: Option<EventListener>,

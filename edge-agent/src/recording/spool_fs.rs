@@ -186,7 +186,7 @@ impl Medium for Folder {
     }
 }
 
-/// Describes what the system said, as a medium says it.
+/// An error of the system, as a medium reports it.
 #[derive(Debug)]
 pub struct MediumError(io::Error);
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::Recorder;
 use super::clock::trusted_clock;
 
-/// Describes what `status` shows of the spool.
+/// The state of the spool that `status` shows.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SpoolStatus {
     /// Its folder.

@@ -26,7 +26,7 @@ pub enum FindingLevel {
     Problem,
 }
 
-/// Describes what a check found.
+/// A finding of a check.
 #[derive(Clone, Debug, Serialize)]
 pub struct DoctorFinding {
     /// The check's name.
@@ -35,7 +35,7 @@ pub struct DoctorFinding {
     pub level: FindingLevel,
     /// The finding itself.
     pub message: String,
-    /// Holds what to do about it.
+    /// The remedy.
     pub remedy: Option<String>,
 }
 
@@ -79,10 +79,10 @@ impl fmt::Display for DoctorFinding {
     }
 }
 
-/// Describes what the checks go by.
+/// The facts that the checks use.
 #[derive(Debug, Default)]
 pub struct DoctorFacts {
-    /// Holds what the running agent says, if one runs.
+    /// The answer of the running agent, if one runs.
     pub status: Option<AgentStatus>,
 }
 

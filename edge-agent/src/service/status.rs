@@ -20,13 +20,13 @@ use crate::tunnel::membership::Membership;
 
 pub(super) const SOCKET: &str = "agent.sock";
 
-/// Holds what is said on the socket for [`Question::Upload`]; for a status, nothing.
+/// The request on the socket for [`Question::Upload`]; for a status, nothing.
 const UPLOAD: &str = "upload";
 
 /// The same for [`Question::Upgrade`]; the digest, the seconds of the trial and the version follow.
 const UPGRADE: &str = "upgrade";
 
-/// Describes what a running agent is asked.
+/// A question to a running agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Question {
     /// For its status.
@@ -42,7 +42,7 @@ pub enum Question {
 pub struct Successor {
     /// The staged file's.
     pub digest: Digest,
-    /// Holds what it calls itself.
+    /// The name that it gives itself.
     pub version: String,
     /// Holds how long it has to get a tunnel.
     pub trial: Duration,
@@ -102,13 +102,13 @@ pub struct AgentStatus {
     /// The recordings that wait; `None` where no agent runs.
     #[serde(default)]
     pub spool: Option<SpoolStatus>,
-    /// Holds what bounds the processes of sessions.
+    /// The bound on the processes of sessions.
     #[serde(default)]
     pub tasks: Option<String>,
     /// The path of the running program.
     #[serde(default)]
     pub program: Option<PathBuf>,
-    /// Holds what it was started with.
+    /// The arguments that it was started with.
     #[serde(default)]
     pub arguments: Vec<String>,
     /// Holds how the last upgrade went, if it did not go well or is not over.

@@ -25,7 +25,7 @@ use crate::session::limits::{
     FORWARD_PIECE, INPUT_QUEUE_BYTES, INPUT_QUEUE_PIECES, STREAM_READ_PIECES,
 };
 
-/// Describes what came, besides data.
+/// An event of the input, besides data.
 #[expect(clippy::large_enum_variant, reason = "one at a time, on the stack")]
 pub(super) enum InboundEvent {
     /// A message.
@@ -36,7 +36,7 @@ pub(super) enum InboundEvent {
     Unrecordable(NotRecordable),
 }
 
-/// Describes what came, and is not recorded yet.
+/// The input that came, and is not recorded yet.
 #[expect(clippy::large_enum_variant, reason = "one at a time, and seldom")]
 enum CutInput {
     Data {
@@ -56,7 +56,7 @@ pub(super) struct Inbound {
     reader: FrameReader,
     /// Read, but not yet cut into pieces. Holds at most [`STREAM_READ_PIECES`].
     raw: VecDeque<Bytes>,
-    /// Holds what was cut, and still has to be recorded before it counts.
+    /// The input that was cut, and still has to be recorded before it counts.
     cut: Option<CutInput>,
     /// Holds where data goes.
     pub(super) stdin: Stdin,
@@ -246,7 +246,7 @@ fn event_of(message: &SessionMessage) -> Option<Event<'static>> {
     }
 }
 
-/// Describes what input goes into.
+/// The target of the input.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum InputSink {
     /// A process's pipe.

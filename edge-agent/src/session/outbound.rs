@@ -20,7 +20,7 @@ use super::gone::PeerGone;
 use crate::recording::{ByteCounters, NotRecordable, Recording};
 use crate::session::limits::{FORWARD_PIECE, LAST_OUTPUT, MIN_OUTPUT_READ, OUTPUT_READ};
 
-/// Describes what there is to say about the output, besides data.
+/// An event of the output, besides data.
 pub(super) enum OutboundEvent {
     /// All of it was read, and is in the queue.
     Ended,
@@ -47,7 +47,7 @@ pub(super) struct Outbound {
     send: quinn::SendStream,
     /// Resolves when the relay wants no more, or has everything.
     stopped: Pin<Box<dyn Future<Output = PeerGone> + Send>>,
-    /// Holds what was read, and waits for the recording. Output is read only when it is empty.
+    /// The bytes that were read, and wait for the recording. Output is read only when it is empty.
     unrecorded: VecDeque<Unrecorded>,
     /// Frames for the stream. Output is read only when it is empty.
     queue: VecDeque<Bytes>,

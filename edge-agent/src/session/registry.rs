@@ -16,22 +16,22 @@ use super::limits::{MAX_FORWARD_RECORDINGS, MAX_FORWARDS, MAX_SESSIONS};
 use super::subsystem::SftpServer;
 use crate::recording::Recorder;
 
-/// Describes what the config says about sessions.
+/// The part of the config that concerns sessions.
 #[derive(Clone, Debug)]
 pub struct SessionConfig {
     /// Patterns (`*` and `?`) of environment variables that a client may set, besides `LANG`, `LC_*`,
     /// `COLORTERM` and `NO_COLOR`. What would choose the code that runs (`LD_*`, `PATH`, `BASH_ENV`, …)
     /// stays forbidden whatever is given here.
     pub accept_env: Vec<String>,
-    /// Holds what serves the subsystem sftp.
+    /// The server of the subsystem sftp.
     pub sftp_server: SftpServer,
     /// Most sessions at once.
     pub max_sessions: u32,
-    /// Holds what bounds the tasks of sessions.
+    /// The bound on the tasks of sessions.
     pub tasks: TaskLimit,
     /// Holds who makes a session a login session.
     pub login: LoginMode,
-    /// Holds what runs as the helper of [`crate::session::launch`]: this very program.
+    /// The program that runs as the helper of [`crate::session::launch`]: this very one.
     pub program: PathBuf,
 }
 

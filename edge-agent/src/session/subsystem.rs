@@ -6,7 +6,7 @@ use holdfast_protocol::wire::{SFTP, SessionRefusal, SftpTerms};
 use rustix::fs::{Access, access};
 use serde::{Deserialize, Serialize};
 
-/// Describes what serves the subsystem sftp, as the config says.
+/// The server of the subsystem sftp, as the config names it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SftpServer {
     /// The agent itself: [`crate::sftp`].
@@ -15,7 +15,7 @@ pub enum SftpServer {
     Device(String),
 }
 
-/// Describes what is to be run for a subsystem.
+/// The program of a subsystem.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum SubsystemServer {
     /// The agent itself.

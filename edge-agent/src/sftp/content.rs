@@ -25,7 +25,7 @@ const NEW: u32 = CREATE | EXCLUSIVE;
 /// A FIFO without a peer must not hold up the other requests, nor a terminal become the session's.
 pub(super) const GENTLE: OFlags = OFlags::NONBLOCK.union(OFlags::NOCTTY);
 
-/// Holds what a new file's mode is where the client says nothing, before the umask.
+/// The mode of a new file where the client gives none, before the umask.
 const FILE_MODE: u32 = 0o666;
 
 impl FileServer {

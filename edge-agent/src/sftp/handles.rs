@@ -13,7 +13,7 @@ use super::root::name_of;
 use super::status::SftpStatus;
 use crate::sftp::limits::{MAX_SFTP_FAILED, MAX_SFTP_HANDLES};
 
-/// Describes what is open, by name. A name is never used twice, so that a late request for what was closed meets
+/// The open files and folders, by name. A name is never used twice, so that a late request for what was closed meets
 /// nothing else.
 #[derive(Debug, Default)]
 pub(super) struct Handles {
@@ -25,7 +25,7 @@ pub(super) struct Handles {
     next_given: u64,
 }
 
-/// Describes what clients call a handle by: eight bytes if the server named it, four if the relay did.
+/// The form of a handle: eight bytes if the server named it, four if the relay did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Name {
     Own(u64),

@@ -22,7 +22,7 @@ use super::status::SftpStatus;
 use crate::os::clock::WallTime;
 use crate::sftp::limits::{MAX_SFTP_IDS, SFTP_LISTING};
 
-/// Holds what a new folder's mode is where the client says nothing, before the umask.
+/// The mode of a new folder where the client gives none, before the umask.
 const FOLDER_MODE: u32 = 0o777;
 
 impl FileServer {

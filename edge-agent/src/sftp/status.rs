@@ -20,7 +20,7 @@ impl SftpStatus {
     pub(super) const OK: Self = Self::new(Code::Ok, "Success");
     /// A read behind the end, or of a folder that was read to its end.
     pub(super) const EOF: Self = Self::new(Code::Eof, "End of file");
-    /// Holds what `--read-only` keeps a client from.
+    /// The changes that `--read-only` refuses to a client.
     pub(super) const READ_ONLY: Self = Self::new(
         Code::PermissionDenied,
         "Permission denied: this session may only read",

@@ -22,7 +22,7 @@ pub(super) struct Temporary {
     end_requested: Option<Arc<AtomicBool>>,
 }
 
-/// Describes what is to go: under this name, and only if it is still this.
+/// A file to remove: under this name, and only if it is still this one.
 #[derive(Debug)]
 struct TemporaryFile {
     path: Vec<u8>,

@@ -33,7 +33,7 @@ pub enum ControlStreamError {
 #[derive(Debug)]
 pub(crate) struct RelaySender {
     stream: SendStream,
-    /// Holds what the stream has not taken yet: at most one message.
+    /// The rest that the stream has not taken yet: at most one message.
     unsent: Vec<u8>,
 }
 
@@ -42,7 +42,7 @@ pub(crate) struct RelaySender {
 pub(crate) struct RelayReceiver {
     stream: RecvStream,
     reader: ControlReader<RelayMessage>,
-    /// Holds what was received and not looked at yet.
+    /// The bytes that were received and not looked at yet.
     rest: Vec<u8>,
 }
 

@@ -33,7 +33,7 @@ pub(super) enum TunnelEnd {
     Replaced(Box<EstablishedTunnel>),
 }
 
-/// Describes what the driver reacts to.
+/// An event that the driver reacts to.
 pub(super) enum TunnelEvent {
     Message(Result<RelayMessage, ControlStreamError>),
     SessionsChanged,

@@ -20,7 +20,7 @@ pub use crate::tunnel::refusal::ends_membership;
 use crate::tunnel::release;
 use crate::tunnel::tls::Trust;
 
-/// Describes what came of a join.
+/// The outcome of a join.
 #[derive(Debug)]
 pub enum Joined {
     /// The device is a member now.

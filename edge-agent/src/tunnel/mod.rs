@@ -44,11 +44,11 @@ pub struct Agent {
     pub state: StateDir,
     /// Its key.
     pub identity: Identity,
-    /// Holds what it belongs to: changes when the relay sends a newer roster or name.
+    /// The cluster that it belongs to: changes when the relay sends a newer roster or name.
     pub membership: Mutex<Membership>,
     /// Its sessions, whichever tunnel they came by.
     pub sessions: Arc<AgentSessions>,
-    /// Holds what `status` shows.
+    /// The state that `status` shows.
     pub status: Arc<TunnelStatus>,
     /// Pause between beats of an idle tunnel.
     pub keepalive: Duration,

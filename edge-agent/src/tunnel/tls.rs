@@ -96,7 +96,7 @@ static ED25519_ONLY: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorithms {
     mapping: &[(SignatureScheme::ED25519, &[webpki::ring::ED25519])],
 };
 
-/// Describes what rustls asks of a provider besides algorithms.
+/// The parts that rustls asks of a provider besides algorithms.
 #[derive(Debug)]
 struct Ring;
 

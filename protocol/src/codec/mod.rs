@@ -21,9 +21,9 @@ pub enum CodecError {
     /// The announced length is over the bound of its kind.
     #[error("a message of {length} bytes where at most {bound} are allowed")]
     TooLong {
-        /// Holds what was announced.
+        /// The length that was announced.
         length: usize,
-        /// Holds what is allowed.
+        /// The length that is allowed.
         bound: usize,
     },
     /// The body does not decode as what it claims to be.
@@ -35,7 +35,7 @@ pub enum CodecError {
     /// A message of our own that is over the bound: a caller did not check what it sends.
     #[error("a message is too long to be sent (bound {bound} bytes)")]
     Unsendable {
-        /// Holds what is allowed.
+        /// The length that is allowed.
         bound: usize,
     },
 }

@@ -19,7 +19,7 @@ mod text;
 pub use path::{PathPolicy, PathRule, PathRuleError};
 pub use text::RuleError;
 
-/// Describes what a forward may reach, or listen on.
+/// The address that a forward may reach, or listen on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AddressPolicy {
     /// One of these must hit; `None`: anything that no `deny` hits.

@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use crate::limits::{MAX_FORWARD_RULES, MAX_PATH_RULE};
 
-/// Describes what a forward to or from a path may reach, or listen on.
+/// The path that a forward may reach, or listen on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PathPolicy {
     /// One of these must hit; `None`: any path.

@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use crate::ids::PublicKey;
 
-/// Holds what minisign calls an Ed25519 key.
+/// Minisign's name of an Ed25519 key.
 const ALGORITHM: &[u8] = b"Ed";
 
 /// Length of the text's bytes.

@@ -19,7 +19,7 @@ const PREFIX: &str = "hf1.";
 const SECRET_LEN: usize = 20;
 const PAYLOAD_LEN: usize = 32 + SECRET_LEN;
 
-/// Describes what is said once, to the relay that proved to be of the right cluster.
+/// The first message, to the relay that proved to be of the right cluster.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TokenSecret(pub [u8; SECRET_LEN]);
 
@@ -36,7 +36,7 @@ pub struct Token {
     pub address: String,
     /// The SHA-256 of the cluster's public key.
     pub fingerprint: ClusterFingerprint,
-    /// Holds what the relay checks.
+    /// The part that the relay checks.
     pub secret: TokenSecret,
 }
 

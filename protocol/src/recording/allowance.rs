@@ -20,16 +20,16 @@ pub struct PassedStream {
     pub bytes: u64,
 }
 
-/// Describes what the relay knows of a session, as far as it bounds the session's recording.
+/// The facts of a session that bound its recording, as the relay has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionExtent {
-    /// Holds what the session was.
+    /// The kind of the session.
     pub kind: RecordedKind,
     /// True if its recording holds the streams' data.
     pub holds_data: bool,
     /// Length of the command line.
     pub command: u64,
-    /// Holds what passed on stdin, stdout and stderr.
+    /// The bytes that passed on stdin, stdout and stderr.
     pub passed: [PassedStream; 3],
     /// Sizes and signals that were passed on.
     pub controls: u64,

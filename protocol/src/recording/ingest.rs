@@ -95,7 +95,7 @@ impl IngestState {
     }
 }
 
-/// Describes what the driver shall do, in this order.
+/// The actions of the driver, in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IngestAction {
     /// Send this on the upload stream that the message came on.
@@ -635,7 +635,7 @@ impl Ingest {
     }
 }
 
-/// Describes what a check of everything has found.
+/// The result of a check of everything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Checked {
     /// Complete, and nothing contradicts it.

@@ -17,7 +17,7 @@ pub const READ_ONLY: ErrorKind = ErrorKind::Unsupported;
 
 /// A folder of segments. Names are made by the spool; each operation is done when it returns.
 pub trait Medium {
-    /// Describes what may go wrong; its kind says what follows from it.
+    /// An error; its kind says what follows from it.
     type Error: embedded_io::Error;
 
     /// Makes an empty file, also in place of one that is there.

@@ -13,7 +13,7 @@ use super::segment::{
 use crate::ids::SessionId;
 use crate::limits::MAX_BLOCK_SEALED;
 
-/// Describes what is wrong with a recording. Its place is given beside it.
+/// A fault of a recording. Its place is given beside it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum ScanFault {
     /// It does not begin as a segment does.
@@ -83,7 +83,7 @@ pub enum ScanFault {
     End,
 }
 
-/// Describes what was read of a segment.
+/// The part of a segment that was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scanned {
     /// Its header.
@@ -112,7 +112,7 @@ pub struct SegmentScan {
     given: bool,
 }
 
-/// Describes what a segment has to be.
+/// The expected segment.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ExpectedSegment {
     /// The session, and the number of the segment.

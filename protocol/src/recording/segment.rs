@@ -19,7 +19,7 @@ use super::seal::{
 use crate::ids::SessionId;
 use crate::limits::{MAX_BLOCK_PLAIN, MAX_SEGMENT, MAX_SEGMENTS, STORED_BLOCKS};
 
-/// Holds what every segment begins with.
+/// The first bytes of every segment.
 pub const MAGIC: [u8; 4] = *b"HFRS";
 
 /// The version of the format. Another one is another format.
@@ -60,7 +60,7 @@ pub struct SegmentHeader {
     pub encapsulated: [u8; ENCAPSULATED_LEN],
 }
 
-/// Describes what a block holds.
+/// The content of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BlockKind {
     /// Records.
@@ -71,7 +71,7 @@ pub enum BlockKind {
     FinalFooter,
 }
 
-/// Describes what a footer says.
+/// The content of a footer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Footer {
     /// Blocks of records in the segment.

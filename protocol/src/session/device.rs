@@ -7,7 +7,7 @@ use crate::codec::frame::{DataStream, SessionMessage};
 use crate::limits::{DRAIN_GRACE, HANGUP_GRACE};
 use crate::wire::{Exit, OnDisconnect, Open, SessionRefusal, Signal, WindowSize};
 
-/// Describes what the driver shall do now.
+/// The next action of the driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeviceAction {
     /// Start the process, then report with `handle_started` or `handle_refused`.
@@ -53,7 +53,7 @@ pub struct DeviceSession {
     output_ended: bool,
     /// The reason why the relay is gone, if it is.
     departure: Option<Departure>,
-    /// Holds what happens when the observer is lost; `None`: as if the session were ordered to stop.
+    /// The action when the observer is lost; `None`: as if the session were ordered to stop.
     on_disconnect: Option<OnDisconnect>,
     exit: Option<Exit>,
     timeout: Option<Duration>,

@@ -8,7 +8,7 @@ use crate::codec::frame::{DataStream, SessionMessage};
 use crate::ids::Login;
 use crate::wire::{Exit, Incoming, Open, SessionRefusal, Work};
 
-/// Describes what a message of the device means.
+/// The meaning of a message of the device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RelayEvent {
     /// The process runs.
@@ -28,7 +28,7 @@ pub enum RelayEvent {
     Names(Vec<Login>),
 }
 
-/// Describes what the stream of a session carries, by what its `Open` asked for. It says which messages may come.
+/// The kind of a session's stream, by what its `Open` asked for. It says which messages may come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Carries {
     /// A process.

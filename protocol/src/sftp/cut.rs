@@ -19,7 +19,7 @@ pub struct PacketHead {
     pub bytes: usize,
 }
 
-/// Describes what comes next in a stream.
+/// The next part of a stream.
 #[derive(Debug, PartialEq, Eq)]
 pub enum FilterStep {
     /// Passes on, from here to there.
@@ -37,7 +37,7 @@ pub struct PacketFilter {
     held: Vec<u8>,
     /// Holds how long the packet that is taken is.
     taking: Option<usize>,
-    /// Holds what is still to come of a packet that passes.
+    /// The rest of a packet that passes.
     passing: usize,
     /// This is no SFTP: all of it passes.
     lost: bool,

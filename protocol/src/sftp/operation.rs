@@ -21,7 +21,7 @@ pub struct Operation {
     pub written: u64,
 }
 
-/// Describes what is done with a file.
+/// An action on a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileAction {
     /// It was opened for reading, possibly read, and closed.

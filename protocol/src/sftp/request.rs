@@ -6,7 +6,7 @@ use super::attributes::Attributes;
 use super::kind::{self, OPEN_AS, RELEASE};
 use super::{MAX_PACKET, SftpFields};
 
-/// Describes what is wrong with a stream: behind it nothing can be understood any more.
+/// A fault of a stream: nothing behind it can be understood any more.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum Broken {
     /// A length over [`MAX_PACKET`].
@@ -47,9 +47,9 @@ pub enum ClientPacket<'a> {
     },
     /// All others.
     Request {
-        /// Holds what the answer is to be numbered with.
+        /// The number of the answer.
         id: u32,
-        /// Holds what is asked for, or why that is unclear.
+        /// The request, or why it is unclear.
         request: Result<SftpRequest<'a>, Unclear>,
     },
 }
@@ -63,7 +63,7 @@ pub enum Unclear {
     Unknown,
 }
 
-/// Describes what a client asks for. Paths and handles are its bytes as they came.
+/// A request of a client. Paths and handles are its bytes as they came.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each is a packet of the draft, field by field")]
 pub enum SftpRequest<'a> {

@@ -11,7 +11,7 @@ use core::time::Duration;
 use crate::limits::{ACTIVE_KEEPALIVE, MAX_REBIND_INTERVAL, PARALLEL_DIAL_AFTER, PROBE_TIMEOUT};
 use crate::wire::Beat;
 
-/// Describes what the driver shall do now.
+/// The next action of the driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LinkAction {
     /// Send this on the control stream.

@@ -28,7 +28,7 @@ pub use recording::{
 };
 pub use terms::{ForwardLogRef, OnDisconnect, SessionTerms, SftpTerms};
 
-/// Describes what an agent says on its control stream.
+/// A message of an agent on its control stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AgentMessage {
     /// First, always.
@@ -41,7 +41,7 @@ pub enum AgentMessage {
     Instance(Instance),
 }
 
-/// Describes what a relay says on the control stream.
+/// A message of a relay on the control stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RelayMessage {
     /// The answer to a `Hello` that wants to join: who this relay is, before any secret is said.
@@ -87,11 +87,11 @@ pub struct Hello {
 pub struct Instance {
     /// Random, made at the agent's start.
     pub id: [u8; 16],
-    /// Holds what the hardware says of itself, hashed with the device's identifier; `None` where it says nothing.
+    /// The hardware's identifier, hashed with the device's; `None` where it has none.
     pub machine: Option<[u8; 16]>,
 }
 
-/// Describes what an agent wants of a new connection.
+/// The purpose of a new connection of an agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Intent {
     /// To become a member of the fleet.
@@ -232,14 +232,14 @@ pub struct Open {
     pub client: SocketAddr,
     /// The relay's address that the operator connected to.
     pub server: SocketAddr,
-    /// Holds what the operator asked for where `work` is forced on them: for `SSH_ORIGINAL_COMMAND`, at most
+    /// The command that the operator asked for where `work` is forced on them: for `SSH_ORIGINAL_COMMAND`, at most
     /// `MAX_ORIGINAL_COMMAND` bytes.
     pub original_command: Option<Vec<u8>>,
     /// Holds how the session is recorded; `None` from a relay that knows of no recordings. It follows the
     /// other fields, in a part of its own (`codec/frame.rs`): an old relay ends before it.
     #[serde(skip)]
     pub recording: Option<RecordingTerms>,
-    /// Holds what else the session is restricted to. It follows `recording`, in parts of its own, too.
+    /// The further restrictions of the session. They follow `recording`, in parts of their own, too.
     #[serde(skip)]
     pub terms: SessionTerms,
     /// The shared log in which a forward is recorded; `None` if it is in none. It follows `terms`, in a part of
@@ -251,7 +251,7 @@ pub struct Open {
 /// The subsystem of file transfer, by the name that SSH clients ask for.
 pub const SFTP: &str = "sftp";
 
-/// Describes what runs in a session.
+/// The work of a session.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Work {
     /// The account's login shell.

@@ -10,9 +10,9 @@ use crate::ids::SessionId;
 /// Describes how one session is recorded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordingTerms {
-    /// Holds what happens when no room is left.
+    /// The action when no room is left.
     pub mode: RecordingMode,
-    /// Holds what of stdin is recorded.
+    /// The part of stdin that is recorded.
     pub stdin: StdinMode,
     /// The key of the streams' chains.
     pub key: ChainKey,
@@ -21,7 +21,7 @@ pub struct RecordingTerms {
     pub recover: bool,
 }
 
-/// Describes what happens when a session can't be recorded.
+/// The action when a session can't be recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RecordingMode {
     /// It does not begin, or ends: nothing is shown that was not recorded.
@@ -32,7 +32,7 @@ pub enum RecordingMode {
     Off,
 }
 
-/// Describes what of stdin is recorded.
+/// The part of stdin that is recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StdinMode {
     /// Everything but what is typed while the terminal's echo is off.
@@ -43,7 +43,7 @@ pub enum StdinMode {
     Off,
 }
 
-/// Describes what an agent says on an upload stream.
+/// A message of an agent on an upload stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum UploadMessage {
     /// A session's recording has ended: what there is of it.
@@ -56,7 +56,7 @@ pub enum UploadMessage {
     Bytes(SegmentBytes),
 }
 
-/// Describes what a relay answers.
+/// A relay's answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum UploadAnswer {
     /// To [`UploadMessage::Finished`] and [`UploadMessage::Gone`]: it is known for good.

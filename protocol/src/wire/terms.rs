@@ -10,14 +10,14 @@ use super::RecordingMode;
 use super::{Incoming, Work};
 use crate::ids::{Login, SessionId};
 
-/// Describes what a session is held to. The default holds it to nothing, and is not sent.
+/// The restrictions of a session. The default restricts nothing, and is not sent.
 ///
 /// On the wire these are two parts of an `Open` (`codec/frame.rs`): the fields of minor version 3, which other parts
 /// follow and which therefore never grow, and, behind all other parts, the fields since minor version 5, to which more
 /// are appended.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionTerms {
-    /// Holds what an sftp session may do; `None`: what its account may.
+    /// The operations that an sftp session may do; `None`: those of its account.
     pub sftp: Option<SftpTerms>,
     /// True if the session gets a socket to the operator's SSH agent. What connects there is reported as [`Incoming`]
     /// of the session, and taken as what comes to a port.
@@ -25,7 +25,7 @@ pub struct SessionTerms {
     /// Logins that the operator's roles deny here: an account with the user id of one of them is refused, whatever its
     /// name. `root` is user id 0. At most `MAX_DENIED_LOGINS`. (Minor version 5.)
     pub denied_logins: Vec<Login>,
-    /// Holds what happens to the process when its observer is lost. `None`: the relay does not say, and cannot tell an
+    /// The treatment of the process when its observer is lost. `None`: the relay does not say, and cannot tell an
     /// order to stop from a loss, so every reset of the stream is taken for an order. (Minor version 5.)
     pub on_disconnect: Option<OnDisconnect>,
     /// The bytes of content that the recording keeps of each stream, where the session has no terminal: the frame that
@@ -33,7 +33,7 @@ pub struct SessionTerms {
     pub content_max: Option<u64>,
 }
 
-/// Describes what happens to a session's process when its observer is lost: the client went away, the relay restarted,
+/// The treatment of a session's process when its observer is lost: the client went away, the relay restarted,
 /// the tunnel was lost, or the agent restarts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OnDisconnect {
@@ -46,7 +46,7 @@ pub enum OnDisconnect {
     Kill,
 }
 
-/// Describes what an sftp session may do. A device that knows of it serves such a session itself, whatever else
+/// The operations that an sftp session may do. A device that knows of them serves such a session itself, whatever else
 /// serves sftp there.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SftpTerms {
@@ -63,7 +63,7 @@ pub struct ForwardLogRef {
     pub session: SessionId,
     /// The number of the forward in that recording.
     pub number: u32,
-    /// Holds what happens if it can't be recorded: under `Strict` there is no forward, otherwise it goes on
+    /// The action if it can't be recorded: under `Strict` there is no forward, otherwise it goes on
     /// unrecorded.
     pub mode: RecordingMode,
 }

@@ -21,7 +21,7 @@ use crate::os::limits::{CLOCK_IS_SET, MAX_ACCOUNT_FILE};
 
 pub(crate) use files::AccountFiles;
 
-/// Describes what a session needs to know of an account.
+/// The facts of an account that a session needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Account {
     /// Its name.
@@ -45,7 +45,7 @@ const NOLOGIN_NOTICES: [&str; 2] = ["/etc/nologin", "/run/nologin"];
 /// The place where the login shells of a device are listed.
 const SHELLS: &str = "/etc/shells";
 
-/// Holds what counts where that is not there, as in getusershell(3).
+/// The shells that count where that file is not there, as in getusershell(3).
 const DEFAULT_SHELLS: &[u8] = b"/bin/sh\n/bin/csh\n";
 
 const SECONDS_OF_A_DAY: u64 = 24 * 60 * 60;

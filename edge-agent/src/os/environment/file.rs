@@ -11,7 +11,7 @@ use crate::os::limits::MAX_ENVIRONMENT_FILE;
 /// The place where a device keeps the variables of all sessions.
 const FILE: &str = "/etc/environment";
 
-/// Holds what a blank is at the ends of a line.
+/// The blanks at the ends of a line.
 const BLANKS: [u8; 5] = *b" \t\r\n\x0b";
 
 /// Returns the device's variables. A file that is not there, or that can't be read, has none.

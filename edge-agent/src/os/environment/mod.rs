@@ -19,10 +19,10 @@ use crate::os::limits::MAX_ENV_PATTERNS;
 
 pub(crate) use file::of_device;
 
-/// Holds what a client may always set: how it wants to be spoken to.
+/// The variables that a client may always set: how it wants to be spoken to.
 pub(crate) const DEFAULT_PATTERNS: [&str; 4] = ["LANG", "LC_*", "COLORTERM", "NO_COLOR"];
 
-/// Holds what no client may set, whatever the config says: it would choose the code that runs before the
+/// The variables that no client may set, whatever the config says: they would choose the code that runs before the
 /// account's shell has had a say, or speak for the agent itself.
 const NEVER: [&str; 35] = [
     "LD_*",
@@ -62,7 +62,8 @@ const NEVER: [&str; 35] = [
     "TMPDIR",
 ];
 
-/// Holds what the agent alone says in a session: neither `/etc/environment` nor a file of the account speaks for it.
+/// The variables that the agent alone sets in a session: neither `/etc/environment` nor a file of the account sets
+/// them.
 const OURS: [&str; 8] = [
     "USER",
     "LOGNAME",
@@ -83,10 +84,10 @@ pub(crate) fn patterns(configured: &[String]) -> impl Iterator<Item = &str> {
     defaults.chain(configured.iter().take(MAX_ENV_PATTERNS).map(String::as_str))
 }
 
-/// Describes what a client asked for, sorted by what the device makes of it.
+/// The variables that a client asked for, sorted by what the device makes of them.
 #[derive(Debug, Default)]
 pub(crate) struct Filtered {
-    /// Holds what the session gets.
+    /// The variables that the session gets.
     pub(crate) allowed: Vec<(String, String)>,
     /// The names of what it does not get.
     pub(crate) refused: Vec<String>,

@@ -150,7 +150,7 @@ pub(crate) fn exit_of_wait(status: u32) -> Exit {
     }
 }
 
-/// Holds what both ends call a signal, beside what this kernel calls it.
+/// The name that both ends use for a signal, beside this kernel's number of it.
 const SIGNALS: [(Signal, Number); 19] = [
     (Signal::Abrt, Number::ABORT),
     (Signal::Alrm, Number::ALARM),

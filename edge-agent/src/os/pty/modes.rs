@@ -7,7 +7,7 @@ use rustix::termios::{
 /// The argument that disables a special character.
 const DISABLED: u32 = 255;
 
-/// Holds what the kernel takes for a disabled special character (`_POSIX_VDISABLE`).
+/// The kernel's value of a disabled special character (`_POSIX_VDISABLE`).
 const KERNEL_DISABLED: u8 = 0;
 
 const ISPEED: u8 = 128;

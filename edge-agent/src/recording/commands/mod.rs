@@ -63,7 +63,7 @@ struct CommandsState {
     listens: bool,
 }
 
-/// Describes what was observed of a process.
+/// The facts that were observed of a process.
 #[derive(Debug)]
 enum Observed {
     Began { pid: u32, parent: u32, look: Look },

@@ -20,7 +20,7 @@ const KIND_FORK: u32 = 1;
 const KIND_EXEC: u32 = 2;
 const KIND_EXIT: u32 = 0x8000_0000;
 
-/// Describes what happened to a process. Threads are left out.
+/// An event of a process. Threads are left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ProcessEvent {
     /// The kernel's answer to [`request`]: an error's number, or 0.

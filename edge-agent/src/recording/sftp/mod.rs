@@ -18,7 +18,7 @@ pub(super) struct FollowedTransfer {
     seen: VecDeque<SftpStream>,
 }
 
-/// Describes what is to be recorded.
+/// An operation to be recorded.
 #[derive(Debug, PartialEq, Eq)]
 enum SftpStream {
     Done(EndedOperation),

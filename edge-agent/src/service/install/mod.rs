@@ -22,7 +22,7 @@ use crate::os::volatile::{self, Persistence};
 use crate::tunnel::{identity, membership};
 use service::{BadArgument, Service};
 
-/// Describes what to install, and where.
+/// The program and files to install, and their places.
 #[derive(Debug)]
 pub struct Install {
     /// Holds where the device's root file system is: `/`, or where it is mounted.
@@ -33,7 +33,7 @@ pub struct Install {
     pub program: Option<PathBuf>,
     /// The agent's state folder, as the device sees it.
     pub state: PathBuf,
-    /// Holds what `edge-agent run` gets besides the state folder.
+    /// The arguments of `edge-agent run` besides the state folder.
     pub run: Vec<String>,
 }
 

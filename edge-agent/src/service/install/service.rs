@@ -281,7 +281,7 @@ start_service() {{
     }
 }
 
-/// Holds what OpenRC and procd call it.
+/// The name of the action in OpenRC and procd.
 pub(super) const NAME: &str = "edge-agent";
 
 /// The unit, without the command line and without where the membership is.

@@ -30,7 +30,7 @@ use crate::tunnel::release;
 /// Sets how often it looks how the trial goes.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Describes what was asked for.
+/// The action that was asked for.
 #[derive(Clone, Debug)]
 pub struct Upgrade {
     /// The state folder of the running agent.

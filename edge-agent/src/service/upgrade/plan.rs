@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::service::digest::Digest;
 use crate::service::limits::MAX_TRIAL_STARTS;
 
-/// Describes what is known of the last upgrade. Other versions of the agent read it too: fields are only added, with a
+/// The state of the last upgrade. Other versions of the agent read it too: fields are only added, with a
 /// default.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Journal {
@@ -59,7 +59,7 @@ pub enum Counter {
     Agent,
 }
 
-/// Describes what follows from a start.
+/// The consequence of a start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProgramStart {
     /// Nothing is under way.

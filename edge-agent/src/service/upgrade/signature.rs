@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use crate::service::digest::Digest;
 
-/// Holds what minisign calls Ed25519 over the file's BLAKE2b-512: its default since version 0.10.
+/// Minisign's name of Ed25519 over the file's BLAKE2b-512: its default since version 0.10.
 const HASHED: &[u8] = b"ED";
 /// Ed25519 over the file itself, which would have to be in memory whole.
 const LEGACY: &[u8] = b"Ed";
@@ -27,7 +27,7 @@ pub(super) struct Signature {
     comment_signature: [u8; 64],
 }
 
-/// Describes what a signature that holds says beside that: a time and a file name, unless the signer chose otherwise.
+/// The further content of a valid signature: a time and a file name, unless the signer chose otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct TrustedComment(pub String);
 

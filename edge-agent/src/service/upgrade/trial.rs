@@ -23,7 +23,7 @@ use crate::service::status::Successor;
 use crate::tunnel::status::TunnelStatus;
 use crate::{info, warn};
 
-/// Holds what the kernel adds to the path of a program whose file was replaced.
+/// The suffix that the kernel adds to the path of a program whose file was replaced.
 const REPLACED: &str = " (deleted)";
 
 /// The upgrades of an agent that runs. It holds the lock of its state folder: no other process writes the journal.

@@ -142,7 +142,7 @@ impl SessionDriver {
     }
 }
 
-/// Describes what happens to a recording of forwards.
+/// An event of a recording of forwards.
 enum Next {
     Changed,
     Gone(PeerGone),

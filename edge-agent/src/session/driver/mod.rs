@@ -69,7 +69,7 @@ pub(super) struct SessionDriver {
     pub(super) epoch: Instant,
     opened: bool,
     timer: Timer,
-    /// Holds what `timer` is set to.
+    /// The end that `timer` is set to.
     timer_at: Option<Duration>,
     /// The relay is not there any more: nothing need be sent.
     gone: Option<PeerGone>,

@@ -14,7 +14,7 @@ use super::SessionDriver;
 use crate::recording::NotRecordable;
 use crate::session::limits::{OPEN_TIMEOUT, TURN_BYTES};
 
-/// Describes what can happen to a session.
+/// An event of a session.
 pub(super) enum SessionEvent {
     Message(SessionMessage),
     PeerGone(PeerGone),

@@ -32,7 +32,7 @@ use thread_priority::unix::{
 use crate::os::accounts::Account;
 use crate::session::limits::SESSION_OPEN_FILES;
 
-/// Holds what new files may not have by default: sshd's.
+/// The permissions that new files may not have by default: sshd's.
 pub(super) const UMASK: u32 = 0o022;
 
 /// Becomes the account, in the order of the steps. Whatever must hold for the session to be the account's alone fails

@@ -132,15 +132,15 @@ fn receive(control: &mut UnixStream) -> io::Result<(Instructions, Vec<OwnedFd>)>
     Ok((instructions, descriptors))
 }
 
-/// Describes what the helper turns into.
+/// The program that the helper becomes.
 struct Program {
-    /// Holds what it is, for who hears that it can't be run.
+    /// The description of the program, for the message that it cannot be run.
     what: &'static str,
     /// Holds where it is.
     path: PathBuf,
     /// Its zeroth argument, and the others.
     arguments: (OsString, Vec<OsString>),
-    /// Holds what `path` or an argument names by its number.
+    /// The file that `path` or an argument names by its number.
     _held: Option<OwnedFd>,
 }
 

@@ -56,7 +56,7 @@ const READY: u8 = 1;
 /// A [`SessionRefusal`] follows, in postcard.
 const REFUSED: u8 = 2;
 
-/// Describes what the helper shall do. Its descriptors come beside: the terminal, or three pipes.
+/// The task for the helper. Its descriptors come beside: the terminal, or three pipes.
 #[derive(Serialize, Deserialize)]
 struct Instructions {
     /// With `env` already filtered.
@@ -65,26 +65,26 @@ struct Instructions {
     tty: Option<String>,
     /// The agent's own `TZ`.
     time_zone: Option<String>,
-    /// Holds what serves sftp.
+    /// The server of sftp.
     sftp_server: SftpServer,
     /// The terms of `open`, which do not travel within it.
     terms: SessionTerms,
     /// The socket of the operator's SSH agent.
     agent_socket: Option<String>,
-    /// Holds what bounds the session's tasks.
+    /// The bound on the session's tasks.
     tasks: TaskLimit,
-    /// Holds what PAM gave, where it opened the session.
+    /// The result of PAM, where it opened the session.
     given: Option<PamResult>,
 }
 
-/// Describes what all sessions of this agent have in common.
+/// The parts that all sessions of this agent share.
 #[derive(Debug)]
 pub(crate) struct Common<'a> {
     /// The agent itself.
     pub(crate) program: &'a Path,
-    /// Holds what serves sftp.
+    /// The server of sftp.
     pub(crate) sftp_server: &'a SftpServer,
-    /// Holds what bounds what runs.
+    /// The bound on the processes.
     pub(crate) tasks: &'a TaskLimit,
     /// Holds who makes a session a login session.
     pub(crate) login: LoginMode,

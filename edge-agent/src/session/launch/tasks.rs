@@ -28,7 +28,7 @@ use crate::session::limits::{
 /// The prefix of the names of accounts' cgroups; the user id follows.
 const PREFIX: &str = "holdfast-uid-";
 
-/// Describes what bounds the tasks of sessions.
+/// The bound on the tasks of sessions.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TaskLimit {
     /// Cgroups below this one, which is the agent's own.

@@ -48,7 +48,7 @@ static DIALS: Semaphore = Semaphore::new(MAX_DIAL_HELPERS);
 /// Each socket that is listened on has a process for as long as it is open.
 static KEEPERS: Semaphore = Semaphore::new(MAX_KEEPERS);
 
-/// Describes what a helper shall do.
+/// A task for a helper.
 #[derive(Debug, Serialize, Deserialize)]
 struct SocketTask {
     login: Login,
@@ -65,7 +65,7 @@ enum SocketAction {
     Agent,
 }
 
-/// Describes what it answers. Where there is no refusal, the socket comes beside.
+/// The helper's answer. Where there is no refusal, the socket comes beside.
 #[derive(Debug, Serialize, Deserialize)]
 struct SocketAnswer {
     refusal: Option<SessionRefusal>,
@@ -73,7 +73,7 @@ struct SocketAnswer {
     path: Option<String>,
 }
 
-/// Describes what a helper made.
+/// The socket or listener that a helper made.
 struct MadeSocket {
     socket: OwnedFd,
     control: Async<UnixStream>,

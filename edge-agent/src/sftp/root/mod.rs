@@ -90,7 +90,7 @@ impl<'a> SftpPath<'a> {
     }
 }
 
-/// Describes what paths are in.
+/// The folder that paths are relative to, and the bound that they may not leave.
 #[derive(Debug)]
 pub(super) enum SftpTree {
     /// The file system; relative paths begin at the working directory.

@@ -40,7 +40,7 @@ pub enum ServeError {
     Lost(#[from] Errno),
 }
 
-/// Describes what an operation has left to do.
+/// The rest of an operation.
 pub(super) enum OperationStep {
     /// To say that it went well.
     Well,

@@ -82,7 +82,7 @@ fn copy<'a>(from: (&'a [u8], u64), length: u64, to: (&'a [u8], u64)) -> SftpRequ
     }
 }
 
-/// Holds what OpenSSH's `put` opens with: to write, made if it is not there, cut off if it is.
+/// The flags that OpenSSH's `put` opens with: to write, made if it is not there, cut off if it is.
 const PUT: u32 = 0x1a;
 
 fn open_as<'a>(handle: &'a [u8], path: &'a [u8]) -> SftpRequest<'a> {

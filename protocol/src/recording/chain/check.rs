@@ -20,20 +20,20 @@ pub struct Checker<'s> {
     end: Option<RecordingEnd>,
 }
 
-/// Describes what comes of comparing a recording with the relay's own row.
+/// The outcome of comparing a recording with the relay's own row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Assessment {
-    /// Holds what is proved of stdin, stdout and stderr.
+    /// The outcome for stdin, stdout and stderr.
     pub streams: [StreamProof; 3],
     /// The reason why the terminal's sizes and the signals are not all proved; `None` if they are.
     pub control: Option<Unproved>,
     /// The reason why the forwards of a recording of forwards are not all proved; `None` if they are, and of any other recording.
     pub forwards: Option<Unproved>,
-    /// Holds what else contradicts the relay's row: the first of it.
+    /// The first other contradiction of the relay's row.
     pub contradiction: Option<Contradiction>,
 }
 
-/// Describes what is proved of one stream.
+/// The outcome for one stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamProof {
     /// The stream.

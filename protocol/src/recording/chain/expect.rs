@@ -11,7 +11,7 @@ use crate::ids::{DeviceId, Login, UserName};
 use crate::recording::digest::Mac;
 use crate::wire::{Exit, Pty, RecordingTerms, SFTP, Signal, WindowSize, Work};
 
-/// Describes what the relay knows of a session that was recorded.
+/// The relay's facts of a session that was recorded.
 #[derive(Clone, Debug)]
 pub struct Expectation {
     /// The operator.
@@ -22,11 +22,11 @@ pub struct Expectation {
     pub login: Login,
     /// The operator's address.
     pub client: SocketAddr,
-    /// Holds what the session was.
+    /// The kind of the session.
     pub kind: RecordedKind,
-    /// Holds what it was begun with; `None` where an older relay did not keep it.
+    /// The facts that it was begun with; `None` where an older relay did not keep them.
     pub begun: Option<SessionStart>,
-    /// Holds what passed on the three streams.
+    /// The digests of the three streams.
     pub seen: [StreamDigest; 3],
     /// The sizes and signals that were passed on; `None` where an older relay did not keep them.
     pub control: Option<ControlDigest>,
@@ -35,12 +35,12 @@ pub struct Expectation {
     /// Holds how the session ended; `None` if the relay was killed before it kept that. What it saw pass may then be
     /// older than the end.
     pub closing: Option<Closing>,
-    /// Holds what the relay knows of each forward in a recording of forwards; `None` of any other recording, and where an
+    /// The relay's facts of each forward in a recording of forwards; `None` of any other recording, and where an
     /// older relay did not keep it.
     pub forwards: Option<SeenForwards>,
 }
 
-/// Describes what a session was, as far as it decides what its recording holds.
+/// The kind of a session, as far as it decides what its recording holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecordedKind {
     /// A shell.
@@ -53,7 +53,7 @@ pub enum RecordedKind {
     Forwards,
 }
 
-/// Describes what a session was begun with. Command and environment are kept as keyed tags alone: when the relay
+/// The facts that a session was begun with. Command and environment are kept as keyed tags alone: when the relay
 /// erases the session's key, nothing can be guessed from them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionStart {
@@ -67,7 +67,7 @@ pub struct SessionStart {
     pub env: Vec<(String, Tag)>,
     /// Holds how it was to be recorded: everything of the terms but the key.
     pub mode: crate::wire::RecordingMode,
-    /// Holds what of stdin was to be recorded.
+    /// The part of stdin that was to be recorded.
     pub stdin: crate::wire::StdinMode,
     /// True if the session was let begin although it might not be recorded.
     pub recover: bool,
@@ -80,7 +80,7 @@ pub struct Closing {
     pub exit: Option<Exit>,
 }
 
-/// Describes what the relay sends on a session beside data.
+/// A message of the relay on a session beside data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum SentControl {
     /// The terminal's new size.

@@ -78,7 +78,7 @@ pub enum Contradiction {
     Content,
 }
 
-/// Describes what a start says.
+/// The content of a start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Fact {
     /// The operator.

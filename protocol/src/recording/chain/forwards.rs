@@ -13,7 +13,7 @@ use crate::recording::record::{
     EndReason, Event, ForwardClosed, ForwardDirection, ForwardEnding, ForwardOpened,
 };
 
-/// Holds what the relay knows of the forwards in one recording.
+/// The relay's facts of the forwards in one recording.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SeenForwards {
     /// The count of numbers that were given to forwards, from 1 on; `None` if the relay was killed before it kept that.
@@ -22,7 +22,7 @@ pub struct SeenForwards {
     pub ended: BTreeMap<u32, SeenForward>,
 }
 
-/// Holds what the relay knows of a forward that has ended.
+/// The relay's facts of a forward that has ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SeenForward {
     /// The way that it went.

@@ -164,7 +164,7 @@ impl fmt::Debug for Chain {
     }
 }
 
-/// Describes what the relay notes of one stream that it splices: the chain, and points on the way, evenly spread, so
+/// The relay's digest of one stream that it splices: the chain, and points on the way, evenly spread, so
 /// that a recording which ends early can be checked as far as it goes.
 #[derive(Clone, Debug)]
 pub struct StreamDigester {
@@ -249,7 +249,7 @@ impl StreamDigester {
     }
 }
 
-/// Describes what the relay has seen of one stream. Not secret; of no use without the key.
+/// The relay's digest of one stream. Not secret; of no use without the key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamDigest {
     /// The end of the chain.

@@ -14,7 +14,7 @@ use crate::wire::Exit;
 
 const KEY: ChainKey = ChainKey([7; 32]);
 
-/// Describes what happens with one frame on its way into the recording.
+/// The treatment of one frame on its way into the recording.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum FrameFate {
     Whole,

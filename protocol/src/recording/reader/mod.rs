@@ -10,7 +10,7 @@ use super::seal::{RecordingSecret, SealOpener};
 use super::segment::{BlockKind, Footer, SegmentHeader, SegmentLink, bound};
 use crate::ids::SessionId;
 
-/// Describes what a recording is.
+/// The facts of a recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadVerdict {
     /// Whole: from the start to the end, nothing missing, nothing altered.

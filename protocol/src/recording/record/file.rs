@@ -24,7 +24,7 @@ pub struct FileOperation<'a> {
     pub result: u32,
 }
 
-/// Describes what was done with a file.
+/// An action on a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FileKind {
     /// Opened and read; recorded when it is closed, with the bytes read.

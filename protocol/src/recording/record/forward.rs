@@ -16,7 +16,7 @@ pub struct ForwardOpened<'a> {
     /// The direction.
     #[serde(deserialize_with = "or_default")]
     pub direction: ForwardDirection,
-    /// Holds what `to` is on the device: what was dialled, or is listened on. A path has none.
+    /// The meaning of `to` on the device: what was dialled, or is listened on. A path has none.
     #[serde(deserialize_with = "or_default")]
     pub address: Option<SocketAddr>,
 }

@@ -35,7 +35,7 @@ pub struct Record<'a> {
     pub event: Event<'a>,
 }
 
-/// Describes what happened.
+/// The event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event<'a> {
     /// First, once.
@@ -115,9 +115,9 @@ pub struct RecordingStart<'a> {
     pub wall: i64,
     /// Its monotonic clock at the start, in microseconds since it booted.
     pub monotonic: u64,
-    /// Holds what was to happen when no room is left.
+    /// The action when no room is left.
     pub mode: RecordingMode,
-    /// Holds what of stdin is recorded.
+    /// The part of stdin that is recorded.
     pub stdin: StdinMode,
     /// True if the data of the streams is recorded, or only counted: not for file transfer and forwarding.
     pub streams: bool,
@@ -214,7 +214,7 @@ impl From<DataStream> for Stream {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct RecordedBytes<'a>(pub &'a [u8]);
 
-/// Describes what is known of a frame whose bytes are not recorded.
+/// The facts of a frame whose bytes are not recorded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Redacted {
     /// The number of its bytes.

@@ -25,7 +25,7 @@ use crate::recording::segment::{
 };
 use crate::wire::{RecordingMode, StdinMode};
 
-/// Holds what a record of data takes beside its bytes: length, time, kind, stream and the length of the bytes.
+/// The bytes that a record of data takes beside its data: length, time, kind, stream and the length of the bytes.
 const RECORD_OVERHEAD: usize = 20;
 
 /// A session that is being recorded.

@@ -57,7 +57,7 @@ pub enum Sync {
     Off,
 }
 
-/// Describes what begins a recording.
+/// The facts that begin a recording.
 #[derive(Clone, Debug)]
 pub struct Begin<'a> {
     /// Holds how it is recorded; not [`RecordingMode::Off`](crate::wire::RecordingMode::Off).
@@ -71,7 +71,7 @@ pub struct Begin<'a> {
     /// The bytes of each stream's content that are kept
     /// ([`SessionTerms::content_max`](crate::wire::SessionTerms::content_max)).
     pub content_max: Option<u64>,
-    /// Holds what of a command line is not in it ([`StartedWork::of`](super::record::StartedWork::of)).
+    /// The part of a command line that is left out ([`StartedWork::of`](super::record::StartedWork::of)).
     pub rest_of_command: &'a [u8],
 }
 
@@ -102,7 +102,7 @@ pub enum Accept {
     Refused(Unavailable),
 }
 
-/// Describes what was written, to judge the wear.
+/// The bytes that were written, to judge the wear.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flash {
     /// Bytes written to the medium, repetitions too.

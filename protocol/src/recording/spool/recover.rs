@@ -17,7 +17,7 @@ use crate::recording::scan::{ExpectedSegment, ScanFault, SegmentScan};
 use crate::recording::segment::{BlockKind, SegmentLink};
 use crate::wire::SegmentLost;
 
-/// Describes what was found on the medium at the start.
+/// The content of the medium at the start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recovered {
     /// Sessions that had not ended: their recordings stop early.
@@ -306,7 +306,7 @@ struct RecoveredSegment {
     modified: i64,
 }
 
-/// Describes what was seen of a session's segments so far.
+/// The segments of a session that were seen so far.
 #[derive(Default)]
 struct SegmentWalk {
     last: Option<(u32, SegmentLink)>,

@@ -17,9 +17,9 @@ pub enum Unavailable {
     Full {
         /// Its content.
         used: u64,
-        /// Holds what it may hold.
+        /// The most bytes that it may hold.
         max: u64,
-        /// Holds what of that is kept for sessions that need it more.
+        /// The share of that which is kept for sessions that need it more.
         kept: u64,
         /// The kind of these sessions.
         kept_for: &'static str,

@@ -20,7 +20,7 @@ use crate::wire::{
 use pace::UploadPace;
 pub use pace::{UploadConfig, UploadPolicy};
 
-/// Describes what the driver shall do now.
+/// The next action of the driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UploadAction {
     /// Send this on the upload stream.

@@ -71,7 +71,7 @@ pub enum FollowError {
     TooManyFiles,
 }
 
-/// Describes what a follower has seen.
+/// The observation of a follower.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Followed {
     /// This was done.
@@ -87,7 +87,7 @@ pub struct Follower {
     answers: Packets,
     /// By the client's number of the request.
     pending: BTreeMap<u32, Pending>,
-    /// Holds what those take, in bytes.
+    /// The bytes that those take.
     pending_bytes: usize,
     /// Versions that are offered and not answered.
     versions: usize,

@@ -77,7 +77,7 @@ struct Base {
     at: Duration,
 }
 
-/// Describes what an acknowledgement says of the path's length.
+/// The information of an acknowledgement about the path's length.
 #[derive(Clone, Copy, Debug)]
 pub struct RoundTrip {
     /// Smoothed, and without the receiver's own delay: slow to see that a queue has gone.

@@ -20,7 +20,7 @@ use crate::service::limits::MAX_JOURNAL;
 
 const JOURNAL: &str = "upgrade.json";
 
-/// Describes what the steps do to a file system. What is not synced may be lost at any time, whole or in part.
+/// The operations of the steps on a file system. What is not synced may be lost at any time, whole or in part.
 pub(crate) trait Disk {
     /// A file that is being written.
     type File;

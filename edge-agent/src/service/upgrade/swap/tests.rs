@@ -13,7 +13,7 @@ const NEW: &[u8] = b"the new program, which is a little longer";
 
 type DiskNames = BTreeMap<PathBuf, Rc<DiskContent>>;
 
-/// Describes what a file holds, now and on the disk.
+/// The content of a file, now and on the disk.
 #[derive(Debug, Default)]
 struct DiskContent {
     now: RefCell<Vec<u8>>,
@@ -249,7 +249,7 @@ fn upgrade(disk: &Sim) -> Result<(), SwapError> {
     take(disk, &places(), &journal())
 }
 
-/// Describes what the new program is like.
+/// The properties of the new program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum New {
     Good,

@@ -13,7 +13,7 @@ use crate::os::limits::MAX_GROUPS;
 use crate::session::launch::account::UMASK;
 use crate::session::limits::MAX_LOGIN_ENVIRONMENT;
 
-/// Holds what the kernel calls the limits, in `/proc/PID/limits`.
+/// The kernel's names of the limits, in `/proc/PID/limits`.
 const LIMITS: [(&str, Resource); 16] = [
     ("Max cpu time", Resource::Cpu),
     ("Max file size", Resource::Fsize),
@@ -36,13 +36,13 @@ const LIMITS: [(&str, Resource); 16] = [
 /// A limit; `None` is no bound.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Limit {
-    /// Holds what the kernel calls it.
+    /// The kernel's name of it.
     name: String,
     current: Option<u64>,
     maximum: Option<u64>,
 }
 
-/// Describes what PAM gave the process that holds its session.
+/// The attributes that PAM gave the process that holds its session.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::session::launch) struct PamResult {
     /// The variables, a name and a value each.
@@ -51,7 +51,7 @@ pub(in crate::session::launch) struct PamResult {
     /// All its groups.
     pub(in crate::session::launch) groups: Vec<u32>,
     umask: u32,
-    /// Holds what PAM has to say to who logs in.
+    /// The messages of PAM for the user who logs in.
     pub(in crate::session::launch) notice: String,
 }
 
@@ -109,7 +109,7 @@ impl PamResult {
     }
 }
 
-/// Describes what is taken of `/proc/PID/status`.
+/// The part of `/proc/PID/status` that is read.
 #[derive(Debug, PartialEq, Eq)]
 struct ProcessStatus {
     parent: u32,

@@ -22,15 +22,15 @@ use crate::session::limits::{
     MAX_LOGIN_TASK, MAX_LOGIN_TEXT, PAM_END_POLL, PAM_END_TIMEOUT, PAM_TIMEOUT,
 };
 
-/// Holds what the waiting shell says first; its number follows.
+/// The first words of the waiting shell; its number follows.
 const MARK: &[u8] = b"holdfast-login ";
 
-/// Holds what it runs: only what is a part of the shell itself. It waits on its standard output, which is a socket,
-/// because PAM is to find no one at its standard input: what it asks there would wait for ever.
+/// The script that it runs: only what is a part of the shell itself. It waits on its standard output, which is a
+/// socket, because PAM is to find no one at its standard input: what it asks there would wait for ever.
 const WAIT: &str = "echo holdfast-login $$; exec 2>/dev/null; read -r end <&1";
 
-/// Holds what PAM's modules say, in English as no language is set, of a password that must be changed before anything
-/// else.
+/// The messages of PAM's modules, in English as no language is set, about a password that must be changed before
+/// anything else.
 const CHANGE: [&str; 2] = ["change your password", "password has expired"];
 
 /// The name of the account by which is seen whether PAM works at all.

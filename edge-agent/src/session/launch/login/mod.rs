@@ -102,7 +102,7 @@ pub fn find_su() -> Result<PathBuf, Missing> {
     }
 }
 
-/// Describes what the helper shall do.
+/// The task for the helper.
 #[derive(Serialize, Deserialize)]
 struct LoginTask {
     su: PathBuf,
@@ -111,7 +111,7 @@ struct LoginTask {
     mode: LoginMode,
 }
 
-/// Describes what came of it.
+/// The helper's result.
 #[derive(Serialize, Deserialize)]
 enum LoginAnswer {
     /// The session is open.

@@ -29,7 +29,7 @@ use crate::os::accounts;
 use crate::session::launch;
 use crate::session::limits::{BIND_ATTEMPTS, BIND_PAUSE, LISTEN_BACKLOG};
 
-/// Holds what a socket's file may not have: sshd's `StreamLocalBindMask`.
+/// The permissions that a socket's file may not have: sshd's `StreamLocalBindMask`.
 const SOCKET_UMASK: u32 = 0o177;
 
 /// Runs the helper's whole life.
