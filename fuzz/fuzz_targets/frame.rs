@@ -10,7 +10,7 @@ use libfuzzer_sys::fuzz_target;
 #[derive(Debug, PartialEq)]
 enum Seen {
     Data(DataStream, Vec<u8>),
-    Message(SessionMessage),
+    Message(Box<SessionMessage>),
 }
 
 fuzz_target!(|input: (u8, &[u8])| {
@@ -39,7 +39,9 @@ fn read<'a>(parts: impl Iterator<Item = &'a [u8]>) -> (Vec<Seen>, Result<bool, C
     for mut part in parts {
         loop {
             match reader.read(&mut part) {
-                Ok(Some(FramePiece::Message(message))) => seen.push(Seen::Message(message)),
+                Ok(Some(FramePiece::Message(message))) => {
+                    seen.push(Seen::Message(Box::new(message)))
+                }
                 Ok(Some(FramePiece::Data(stream, bytes))) => match seen.last_mut() {
                     Some(Seen::Data(last, data)) if *last == stream => {
                         data.extend_from_slice(bytes);

@@ -6,7 +6,7 @@
 #[path = "../../relay/src/identity/krl/mod.rs"]
 mod krl;
 
-use krl::{Entry, KrlError, MAGIC, looks_like_one, parse};
+use krl::{KrlEntry, KrlError, MAGIC, looks_like_one, parse};
 use libfuzzer_sys::fuzz_target;
 
 const MOST: usize = 1_000;
@@ -26,7 +26,7 @@ fn read(bytes: &[u8]) {
         Ok(list) => {
             assert!(list.entries.len() <= MOST);
             for entry in &list.entries {
-                if let Entry::Serials(_, serials) = entry {
+                if let KrlEntry::Serials(_, serials) = entry {
                     assert!(*serials.start() > 0 && !serials.is_empty());
                 }
             }

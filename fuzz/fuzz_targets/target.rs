@@ -9,12 +9,12 @@ mod target;
 
 use holdfast_protocol::ids::DeviceName;
 use libfuzzer_sys::fuzz_target;
-use target::{Target, TargetError, device_name, forward};
+use target::{SshTarget, TargetError, device_name, forward};
 
 fuzz_target!(|input: (&str, &str, u32)| {
     let (user, host, port) = input;
-    match user.parse::<Target>() {
-        Ok(Target::Device(login, device)) => {
+    match user.parse::<SshTarget>() {
+        Ok(SshTarget::Device(login, device)) => {
             assert!(user.starts_with(login.as_str()));
             accepted(device);
         }

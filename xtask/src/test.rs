@@ -114,7 +114,8 @@ impl Stage {
 
     fn needs(self) -> &'static [Tool] {
         match self {
-            Self::Fmt | Self::Clippy => &[],
+            Self::Fmt => &[],
+            Self::Clippy | Self::Fuzz => &[tools::CXX],
             Self::Deps | Self::Unit => &[tools::PYTHON_VENV],
             Self::It => &[
                 tools::SSH,
@@ -144,7 +145,6 @@ impl Stage {
                 tools::SFTP_SERVER,
                 tools::PYTHON_VENV,
             ],
-            Self::Fuzz => &[tools::CXX],
         }
     }
 
@@ -155,15 +155,7 @@ impl Stage {
         let ended = match self {
             Self::Fmt => fmt(workspace),
             Self::Deps => deps::run(workspace, &mut notes),
-            Self::Clippy => process::run(workspace.cargo().args([
-                "clippy",
-                "--workspace",
-                "--all-targets",
-                "--locked",
-                "--",
-                "-D",
-                "warnings",
-            ])),
+            Self::Clippy => clippy(workspace),
             Self::Unit => suites::unit(workspace, &mut notes),
             Self::It => suites::integration(workspace, &mut notes),
             Self::Cross => cross::run(workspace, triples, &mut notes),
@@ -188,6 +180,20 @@ fn fmt(workspace: &Workspace) -> Result<()> {
     process::run(workspace.cargo().args(["fmt", "--all", "--", "--check"]))?;
     let mut fuzz = workspace.cargo();
     process::run(fuzz.args(["fmt", "--manifest-path", "fuzz/Cargo.toml", "--", "--check"]))
+}
+
+fn clippy(workspace: &Workspace) -> Result<()> {
+    let mut clippy = workspace.cargo();
+    clippy.args(["clippy", "--workspace", "--all-targets", "--locked"]);
+    process::run(clippy.args(["--", "-D", "warnings"]))?;
+    clippy_of_fuzzing(workspace)
+}
+
+/// Lints the fuzz targets, so that a name they use and that was changed fails here and not at the last stage.
+fn clippy_of_fuzzing(workspace: &Workspace) -> Result<()> {
+    let mut clippy = workspace.cargo();
+    clippy.args(["clippy", "--manifest-path", "fuzz/Cargo.toml", "--bins"]);
+    process::run(clippy.args(["--locked", "--", "-D", "warnings"]))
 }
 
 fn summarise(reports: &[TestReport]) -> ExitCode {

@@ -39,8 +39,12 @@ pub(super) fn run(workspace: &Workspace) -> Result<()> {
     let packages = packages(&changed);
     println!("== fmt");
     super::fmt(workspace)?;
+    if concerns_fuzzing(&changed) {
+        println!("== clippy: fuzz targets");
+        super::clippy_of_fuzzing(workspace)?;
+    }
     if packages.is_empty() {
-        println!("nothing that is compiled has changed");
+        println!("nothing else that is compiled has changed");
         return Ok(());
     }
     let names: Vec<&str> = packages.into_iter().collect();
@@ -65,6 +69,15 @@ fn packages(changed: &[String]) -> BTreeSet<&'static str> {
         .filter(|(folder, _)| all || folders.contains(*folder))
         .flat_map(|(_, packages)| packages.iter().copied())
         .collect()
+}
+
+/// Returns whether the fuzz targets, a workspace of their own, may no longer compile: they use `protocol` and include files
+/// of the relay.
+fn concerns_fuzzing(changed: &[String]) -> bool {
+    let folders = ["fuzz/", "protocol/", "relay/src/"];
+    changed
+        .iter()
+        .any(|file| folders.iter().any(|folder| file.starts_with(folder)))
 }
 
 /// Returns the files that differ from where this branch left the main one, untracked files included.
@@ -114,5 +127,13 @@ mod tests {
         assert_eq!(of(&["README.md"]), [""; 0]);
         assert_eq!(of(&["vendor/russh/src/lib.rs"]), ["relay", "xtask"]);
         assert_eq!(of(&["Cargo.lock"]).len(), 5);
+    }
+
+    #[test]
+    fn fuzz_targets_are_built_with_what_they_include() {
+        let concerns = |file: &str| concerns_fuzzing(&[file.to_owned()]);
+        assert!(concerns("relay/src/identity/krl/mod.rs"));
+        assert!(concerns("fuzz/fuzz_targets/krl.rs"));
+        assert!(!concerns("tests/it/main.rs"));
     }
 }
