@@ -8,7 +8,7 @@ use std::task::Poll;
 use futures_lite::Future as _;
 use holdfast_protocol::codec::frame::SessionMessage;
 use holdfast_protocol::ids::SessionId;
-use holdfast_protocol::recording::record::{ForwardDirection, ForwardEnding};
+use holdfast_protocol::recording::record::{ForwardDirection, ForwardEnding, SSH_AGENT};
 use holdfast_protocol::wire::{Exit, Open, SessionRefusal};
 use smol::Timer;
 
@@ -19,9 +19,6 @@ use super::SessionDriver;
 use super::connection::BROKEN_OFF;
 use crate::recording::{ForwardBeginning, LoggedForward, NotRecordable};
 use crate::session::limits::FORWARDS_GRACE;
-
-/// The target that is recorded for the socket of a session's SSH agent.
-const AGENT: &str = "ssh-agent";
 
 /// Returns a connection that the device has dialled.
 pub(super) fn out(to: String, address: Option<SocketAddr>) -> ForwardBeginning {
@@ -38,7 +35,7 @@ pub(super) fn coming(connection: &AcceptedConnection) -> ForwardBeginning {
     let (to, address) = match &connection.to {
         ArrivedAt::Port(address) => (address.to_string(), Some(*address)),
         ArrivedAt::Path(path) => (path.to_string(), None),
-        ArrivedAt::Agent => (AGENT.to_owned(), None),
+        ArrivedAt::Agent => (SSH_AGENT.to_owned(), None),
     };
     ForwardBeginning {
         direction: ForwardDirection::In,

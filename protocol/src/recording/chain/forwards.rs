@@ -1,7 +1,7 @@
 //! What a recording of forwards says of each of them, against the relay's own row of it.
 
 use alloc::collections::BTreeMap;
-use alloc::string::{String, ToString as _};
+use alloc::string::String;
 use core::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ use super::facts::Contradiction;
 use super::lane::Unproved;
 use crate::limits::MAX_FORWARDS_OF_RECORDING;
 use crate::recording::record::{
-    EndReason, Event, ForwardClosed, ForwardDirection, ForwardEnding, ForwardOpened,
+    EndReason, Event, ForwardClosed, ForwardDirection, ForwardEnding, ForwardOpened, SSH_AGENT,
 };
 
 /// The relay's facts of the forwards in one recording.
@@ -53,6 +53,8 @@ pub(super) struct ForwardCheck<'s> {
     strict: bool,
     /// The forwards that the recording has, and whether they ended. At most [`MAX_FORWARDS_OF_RECORDING`].
     recorded: BTreeMap<u32, bool>,
+    /// The first that ended without a beginning. The gap that the beginning is in may be recorded later than the end.
+    not_opened: Option<u32>,
     /// True if records are missing.
     gaps: bool,
     end: Option<EndReason>,
@@ -65,6 +67,7 @@ impl<'s> ForwardCheck<'s> {
             expected,
             strict,
             recorded: BTreeMap::new(),
+            not_opened: None,
             gaps: false,
             end: None,
             lack: None,
@@ -99,7 +102,10 @@ impl<'s> ForwardCheck<'s> {
             return Some(Contradiction::ForwardAdded(id));
         }
         if self.recorded.insert(id, false).is_some() {
-            return Some(Contradiction::ForwardRepeated(id));
+            return Some(match self.not_opened {
+                Some(ended) if ended == id => Contradiction::ForwardNotOpened(id),
+                _ => Contradiction::ForwardRepeated(id),
+            });
         }
         let Some(seen) = expected.ended.get(&id) else {
             self.lacks(Unproved::NotKept);
@@ -116,8 +122,9 @@ impl<'s> ForwardCheck<'s> {
         match self.recorded.insert(id, true) {
             Some(false) => {}
             Some(true) => return Some(Contradiction::ForwardRepeated(id)),
-            None if self.gaps => {}
-            None => return Some(Contradiction::ForwardNotOpened(id)),
+            None => {
+                self.not_opened.get_or_insert(id);
+            }
         }
         let Some(seen) = expected.ended.get(&id) else {
             self.lacks(Unproved::NotKept);
@@ -157,13 +164,16 @@ impl<'s> ForwardCheck<'s> {
         if self.gaps {
             return (None, Some(Unproved::Gaps));
         }
+        if let Some(id) = self.not_opened {
+            return (Some(Contradiction::ForwardNotOpened(id)), self.lack);
+        }
         let left_open = self.recorded.iter().find(|(_, ended)| !**ended);
         if let Some((id, _)) = left_open {
             return (Some(Contradiction::ForwardNotClosed(*id)), self.lack);
         }
         let mut ended = expected.ended.iter();
         let dropped = ended.find(|(id, seen)| seen.opened && !self.recorded.contains_key(id));
-        let unknown = expected.given.is_none().then_some(Unproved::NotKept);
+        let unknown = (!expected.has_all()).then_some(Unproved::NotKept);
         let lack = self.lack.or(unknown);
         match dropped {
             // A recording that its device ended takes no more of them, where they need not be recorded.
@@ -192,18 +202,41 @@ impl SeenForwards {
         let most = self.given.unwrap_or(MAX_FORWARDS_OF_RECORDING);
         (1..=most.min(MAX_FORWARDS_OF_RECORDING)).contains(&id)
     }
+
+    /// Returns whether each forward that has a number is known. Of one that is not, nothing says whether the recording
+    /// lacks it.
+    fn has_all(&self) -> bool {
+        let is_known = |id| self.ended.contains_key(&id);
+        self.given.is_some_and(|given| (1..=given).all(is_known))
+    }
 }
 
 impl SeenForward {
     /// Returns whether the recording has it lead where it led.
     fn leads_as(&self, opened: &ForwardOpened<'_>) -> bool {
-        let from = self.from.map(|from| from.to_string());
         self.direction == opened.direction
             && self.to.as_deref().is_none_or(|to| to == opened.to)
-            && from.is_none_or(|from| from == opened.from)
-            && self
-                .address
-                .is_none_or(|address| opened.address == Some(address))
+            && self.comes_from(opened.from)
+            && match self.address {
+                Some(address) => opened.address == Some(address),
+                // The relay may not have heard it of a port. A path has none.
+                None => opened.address.is_none() || !self.leads_to_path(),
+            }
+    }
+
+    /// Returns whether this is the peer that came. The text of an IPv6 address may have a scope, which the wire has not.
+    fn comes_from(&self, text: &str) -> bool {
+        let Some(from) = self.from else {
+            // Who came to a port is known to the relay, if it came to one at all.
+            return text.is_empty();
+        };
+        text.parse::<SocketAddr>()
+            .is_ok_and(|peer| (peer.ip(), peer.port()) == (from.ip(), from.port()))
+    }
+
+    fn leads_to_path(&self) -> bool {
+        let to = self.to.as_deref();
+        to.is_some_and(|to| to.starts_with('/') || to == SSH_AGENT)
     }
 }
 

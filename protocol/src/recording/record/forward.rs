@@ -4,6 +4,9 @@ use core::net::SocketAddr;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+/// The target of a forward that leads to the operator's SSH agent, which has no address.
+pub const SSH_AGENT: &str = "ssh-agent";
+
 /// A forwarded connection began.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ForwardOpened<'a> {

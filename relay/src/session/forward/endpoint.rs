@@ -8,7 +8,7 @@ use holdfast_protocol::forward::PathPolicy;
 use holdfast_protocol::ids::SessionId;
 use holdfast_protocol::limits::{MAX_FORWARD_HOST, MAX_SOCKET_PATH};
 use holdfast_protocol::recording::chain::SeenForward;
-use holdfast_protocol::recording::record::ForwardDirection;
+use holdfast_protocol::recording::record::{ForwardDirection, SSH_AGENT};
 use holdfast_protocol::wire::{Connect, Incoming, Listen, SocketPath, Take, Work};
 
 use crate::access::decision::Authorized;
@@ -54,7 +54,7 @@ impl Endpoint {
         match self {
             Self::Port(host, _) => host,
             Self::Path(path) => path,
-            Self::Agent => "ssh-agent",
+            Self::Agent => SSH_AGENT,
         }
     }
 

@@ -259,7 +259,76 @@ fn forward_leads_where_the_relay_asked_for() {
     };
     assert_eq!(of("203.0.113.9:5"), (None, None));
     let elsewhere = Some(Contradiction::ForwardLeads(1));
-    assert_eq!(of("203.0.113.9:6").0, elsewhere);
+    for other in ["203.0.113.9:6", "203.0.113.8:5", "", "elsewhere"] {
+        assert_eq!(of(other).0, elsewhere, "{other}");
+    }
+}
+
+/// The wire has no scope, and the text of a record does.
+#[test]
+fn peer_on_a_link_local_address_is_the_one_that_came() {
+    let come = SeenForward {
+        direction: ForwardDirection::In,
+        to: None,
+        from: Some("[fe80::5]:40000".parse().unwrap()),
+        address: None,
+        ..seen(3, 30)
+    };
+    let of = |from| {
+        let records = vec![
+            Event::ForwardOpened(ForwardOpened {
+                id: 1,
+                to: "[fe80::1%2]:80",
+                from,
+                direction: ForwardDirection::In,
+                address: Some("[fe80::1]:80".parse().unwrap()),
+            }),
+            closed(1, 3, 30),
+            opened(2),
+            closed(2, 4, 40),
+        ];
+        check(&expected(come.clone(), seen(4, 40)), true, records)
+    };
+    assert_eq!(of("[fe80::5%2]:40000"), (None, None));
+    let elsewhere = Some(Contradiction::ForwardLeads(1));
+    assert_eq!(of("[fe80::6%2]:40000").0, elsewhere);
+}
+
+#[test]
+fn peer_or_address_that_there_was_not_is_not_invented() {
+    let path = SeenForward {
+        to: Some("/run/socket".to_owned()),
+        address: None,
+        ..seen(3, 30)
+    };
+    let of = |path: &SeenForward, from, address| {
+        let records = vec![
+            Event::ForwardOpened(ForwardOpened {
+                id: 1,
+                to: "/run/socket",
+                from,
+                direction: ForwardDirection::Out,
+                address,
+            }),
+            closed(1, 3, 30),
+            opened(2),
+            closed(2, 4, 40),
+        ];
+        check(&expected(path.clone(), seen(4, 40)), true, records).0
+    };
+    let invented = Some(SocketAddr::from(([203, 0, 113, 9], 5)));
+    let elsewhere = Some(Contradiction::ForwardLeads(1));
+    assert_eq!(of(&path, "", None), None);
+    assert_eq!(of(&path, "203.0.113.9:5", None), elsewhere);
+    assert_eq!(of(&path, "", invented), elsewhere);
+    let agent = SeenForward {
+        direction: ForwardDirection::Out,
+        to: Some("/run/socket".to_owned()),
+        opened: false,
+        orderly: false,
+        ..path
+    };
+    assert_eq!(of(&agent, "", invented), elsewhere);
 }
 
 #[test]
@@ -277,4 +346,36 @@ fn what_a_killed_relay_did_not_keep_is_not_proved() {
     let most = MAX_FORWARDS_OF_RECORDING;
     let added = Some(Contradiction::ForwardAdded(most + 1));
     assert_eq!(check(&killed, true, vec![opened(most + 1)]).0, added);
+}
+
+/// The relay has not kept what it knows of it, or does not know it yet: the recording may lack it.
+#[test]
+fn forward_of_which_nothing_is_kept_is_not_proved() {
+    let expected = SeenForwards {
+        given: Some(2),
+        ended: BTreeMap::from([(1, seen(3, 30))]),
+    };
+    let not_kept = (None, Some(Unproved::NotKept));
+    let mut records = vec![opened(1), closed(1, 3, 30)];
+    assert_eq!(check(&expected, true, records.clone()), not_kept);
+    records.extend([opened(2), closed(2, 9, 9)]);
+    assert_eq!(check(&expected, true, records), not_kept);
+}
+
+/// An end for which there is room is recorded while a gap is open, and the gap when it is over.
+#[test]
+fn forward_may_end_before_the_gap_of_its_beginning_is_recorded() {
+    let end_of_log = || end(EndReason::ClientGone);
+    let records = vec![
+        opened(2),
+        closed(1, 3, 30),
+        lost(2),
+        closed(2, 4, 40),
+        end_of_log(),
+    ];
+    let gaps = (None, Some(Unproved::Gaps));
+    assert_eq!(check(&both(), false, records), gaps);
+    let records = vec![opened(2), closed(1, 3, 30), closed(2, 4, 40), end_of_log()];
+    let not_opened = Some(Contradiction::ForwardNotOpened(1));
+    assert_eq!(check(&both(), false, records).0, not_opened);
 }
