@@ -6,7 +6,8 @@ use serde_json::Value;
 
 use super::{apply, audited};
 use crate::harness::{
-    Relay, Running, SOON, Site, Terminal, User, Way, own_login, wait_for, wait_until,
+    Client, Relay, Running, SOON, Session, Site, Terminal, User, Way, block_on, own_login,
+    wait_for, wait_until,
 };
 
 const CHANGED: &str = "[holdfast] closed: your access to this relay was changed";
@@ -168,4 +169,73 @@ fn what_a_killed_run_has_begun_on_devices_ends_with_it() {
     wait_until(Duration::from_secs(4), "its end on the device", || {
         note.exists()
     });
+}
+
+/// A document that adds one role.
+fn one_role(name: &str) -> String {
+    format!("[roles.{name}]\n[roles.{name}.allow]\nabilities = ['review']\n")
+}
+
+/// Starts `apply` and waits until the relay has the line. Its input has not ended then.
+#[track_caller]
+fn applying(relay: &Relay, user: &User, input: &str) -> Running {
+    let mut applying = console(user, "apply -f -");
+    applying.write(input);
+    wait_until(SOON, "the command", || relay.log().contains("apply -f -"));
+    applying
+}
+
+#[test]
+fn a_right_that_is_taken_while_input_comes_is_gone() {
+    let site = Site::new();
+    let relay = &site.relay;
+    let bob = relay.user("bob", &["admin"]);
+    let mut late = applying(relay, &bob, &one_role("late"));
+    relay.admin(&["user", "role", "rm", "bob", "admin"]).ok();
+    late.end_input();
+    let refused = late.wait(SOON).exits(1);
+    let roles = relay.admin(&["get", "roles"]).ok().out();
+    assert!(!roles.contains("late"), "{roles}");
+    refused.says("it needs the ability admin");
+}
+
+#[test]
+fn input_that_is_cut_off_is_no_input() {
+    let site = Site::new();
+    let relay = &site.relay;
+    let bob = relay.user("bob", &["admin"]);
+    block_on(async {
+        let client = Client::console(relay, &bob).await;
+        let cut = client.exec("apply -f -").await;
+        cut.send(&one_role("half")).await;
+        cut.close().await;
+        // What was sent before is with the relay once it answers to this.
+        let ended = client.exec("whoami").await.wait().await;
+        assert_eq!(ended.status, Some(0), "{ended:?}");
+    });
+    let said = "the client went away before the end of its input";
+    wait_until(SOON, "the relay's word", || {
+        let roles = relay.admin(&["get", "roles"]).ok().out();
+        assert!(!roles.contains("half"), "{roles}");
+        relay.log().contains(said)
+    });
+}
+
+#[test]
+fn a_console_channel_from_before_a_lock_runs_nothing() {
+    let site = Site::new();
+    let relay = &site.relay;
+    let bob = relay.user("bob", &["admin"]);
+    block_on(async {
+        let client = Client::console(relay, &bob).await;
+        let early = client.try_open().await.unwrap();
+        // The connection stays for a moment, because a command of it hears its end.
+        let mut following = client.exec("audit --follow").await;
+        following.wait_out("audit.read").await;
+        relay.admin(&["lock", "user", "bob"]).ok();
+        let ended = Session::exec_on(early, "unlock 1").await.wait().await;
+        assert_ne!(ended.status, Some(0), "{ended:?}");
+    });
+    let locks = relay.json(&["lock", "ls", "--json"]);
+    assert_eq!(locks.as_array().unwrap().len(), 1, "{locks}");
 }

@@ -22,6 +22,17 @@ pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     runtime.block_on(async { timeout(Duration::from_secs(120), future).await.unwrap() })
 }
 
+/// A connection to the relay on which the user's key was taken for proof.
+async fn proved(relay: &Relay, user: &User, name: &str) -> Handle<AnyKey> {
+    let config = Arc::new(Config::default());
+    let mut outer = client::connect(config, relay.ssh(), AnyKey).await.unwrap();
+    let key = Arc::new(load_secret_key(user.key(), None).unwrap());
+    let key = PrivateKeyWithHashAlg::new(key, None);
+    let proved = outer.authenticate_publickey(name, key).await.unwrap();
+    assert!(proved.success(), "{proved:?}");
+    outer
+}
+
 /// An authenticated connection whose sessions are a device's.
 pub(crate) struct Client {
     inner: Handle<AnyKey>,
@@ -36,14 +47,7 @@ impl Client {
             Way::Direct => format!("{login}+{device}"),
             Way::Jump => "operator".to_owned(),
         };
-        let config = Arc::new(Config::default());
-        let mut outer = client::connect(config.clone(), relay.ssh(), AnyKey)
-            .await
-            .unwrap();
-        let key = Arc::new(load_secret_key(user.key(), None).unwrap());
-        let key = PrivateKeyWithHashAlg::new(key, None);
-        let proved = outer.authenticate_publickey(name, key).await.unwrap();
-        assert!(proved.success(), "{proved:?}");
+        let outer = proved(relay, user, &name).await;
         if way == Way::Direct {
             return Self {
                 inner: outer,
@@ -54,6 +58,7 @@ impl Client {
             .channel_open_direct_tcpip(device, 22, "127.0.0.1", 1)
             .await;
         let stream = channel.unwrap().into_stream();
+        let config = Arc::new(Config::default());
         let mut inner = client::connect_stream(config, stream, AnyKey)
             .await
             .unwrap();
@@ -62,6 +67,14 @@ impl Client {
         Self {
             inner,
             _outer: Some(outer),
+        }
+    }
+
+    /// A connection whose sessions are the relay's own console.
+    pub(crate) async fn console(relay: &Relay, user: &User) -> Self {
+        Self {
+            inner: proved(relay, user, "operator").await,
+            _outer: None,
         }
     }
 
@@ -139,6 +152,11 @@ impl Session {
             channel,
             end: ClientEnd::default(),
         }
+    }
+
+    /// Sends text to its stdin.
+    pub(crate) async fn send(&self, text: &str) {
+        self.channel.data(text.as_bytes()).await.unwrap();
     }
 
     /// Closes the channel.

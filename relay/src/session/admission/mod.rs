@@ -16,7 +16,7 @@ use holdfast_protocol::wire::Open;
 
 use super::forward::Destination;
 use crate::access::decision::{self, Authorized, Facts, Reach};
-use crate::access::policy::Ability;
+use crate::access::policy::{Ability, Subject};
 use crate::identity::{self as auth, Principal};
 use crate::limits::DECISION_FRESH;
 use crate::model::quota::Quota;
@@ -179,6 +179,33 @@ impl Sessions {
     pub(super) fn new_session_id() -> Result<SessionId, Refusal> {
         let id = random_bytes().map(SessionId);
         id.map_err(|_| Refusal::Random)
+    }
+
+    /// Admits a command of the console, and returns its user. The channel may have been opened long before, and the
+    /// command's input may have taken its time, so that the decision is made on what holds now.
+    ///
+    /// # Errors
+    /// A sentence why it does not run.
+    pub(crate) async fn admit_command(&self, client: &Client) -> Result<Subject, Refusal> {
+        let admitted = self.console_user(client).await;
+        self.tell(client, &SshTarget::Relay, &admitted).await;
+        admitted
+    }
+
+    /// Returns the user of a connection as they are now, with the roles that count from where they are, if they may use
+    /// the console at all: nothing of it begins on a connection that is about to end, or that a change of access or a
+    /// lock ends as soon as it is enforced.
+    pub(super) async fn console_user(&self, client: &Client) -> Result<Subject, Refusal> {
+        let (principal, _) = client.principal().ok_or(Refusal::NotAuthenticated)?;
+        let known = self.load_facts(&principal.user, Which::None).await?;
+        known.check_locks(client, None, None)?;
+        if let Some(ending) = client.close_reason() {
+            return Err(Refusal::Closing(ending.clone()));
+        }
+        if !auth::still_proves(&known.policy, principal) {
+            return Err(Refusal::AccessChanged);
+        }
+        Ok(known.subject.is_from(client.address.ip()))
     }
 
     async fn open_console(&self, client: &Client, channels: u32) -> Result<Opened, Refusal> {

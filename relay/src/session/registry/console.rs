@@ -11,7 +11,6 @@ use tokio::sync::watch;
 use super::life::{Activity, Life};
 use crate::access::policy::{Ability, Subject};
 use crate::session::Sessions;
-use crate::session::admission::facts::Which;
 use crate::session::client::Client;
 use crate::session::refusal::Refusal;
 use crate::session::registry::{Ending, Live};
@@ -165,13 +164,7 @@ impl Sessions {
         let id = Self::new_session_id()?;
         let guard = self.live.enter_console(id, client, subject, ask);
         let guard = guard.ok_or(Refusal::NotAuthenticated)?;
-        if let Some(ending) = client.close_reason() {
-            return Err(Refusal::Closing(ending.clone()));
-        }
-        let (principal, _) = client.principal().ok_or(Refusal::NotAuthenticated)?;
-        let known = self.load_facts(&principal.user, Which::None).await?;
-        known.check_locks(client, None, None)?;
-        let now = known.subject.is_from(client.address.ip());
+        let now = self.console_user(client).await?;
         if !guard.stream.may_go_on(&now) {
             return Err(Refusal::AccessChanged);
         }

@@ -299,24 +299,23 @@ async fn ask(
     input: &mut InputReceiver,
 ) -> Result<ConsoleAsked, Said> {
     let command = parse(principal, work)?;
-    // The roles may have changed since the login: the decision is made on what holds now.
-    let client = connection.client.address.ip();
-    let caller = Caller::over_ssh(&front.sessions.store, &principal.user, client).await;
-    let caller = caller.map_err(|sentence| Said {
-        out: String::new(),
-        err: notice(&sentence, "\n"),
-        status: commands::FAILED,
-    })?;
+    let mut caller = caller(front, connection).await?;
     // Who may not give the command does not fill the relay's memory with its input either; that it was
     // refused is said, and recorded in the audit log, where it is run.
     let may = commands::permit(&caller, &command).is_ok();
-    // A client that sends no end of its input does not keep the task.
-    let stdin = match command.wants_stdin() && may {
-        true => timeout(CONSOLE_TIMEOUT, read_all(input, command.max_input()))
-            .await
-            .ok(),
-        false => None,
-    };
+    let mut stdin = None;
+    if command.wants_stdin() && may {
+        // A client that sends no end of its input does not keep the task.
+        let read = timeout(CONSOLE_TIMEOUT, read_all(input, command.max_input())).await;
+        if matches!(read, Ok(None)) {
+            let why = "the client went away before the end of its input";
+            info!(user = %principal.user.name, "a console command does not run: {why}");
+            return Err(refused(why));
+        }
+        stdin = read.ok().flatten();
+        // That took as long as the client liked.
+        caller = self::caller(front, connection).await?;
+    }
     Ok(ConsoleAsked {
         command,
         caller,
@@ -324,6 +323,22 @@ async fn ask(
         line: shown(work),
         width: None,
     })
+}
+
+/// Returns the user of the connection, as they are now.
+async fn caller(front: &Front, connection: &Connection) -> Result<Caller, Said> {
+    let admitted = front.sessions.admit_command(&connection.client).await;
+    let subject = admitted.map_err(|refusal| refused(&refusal.to_string()))?;
+    Ok(Caller::User(subject))
+}
+
+/// Returns the answer to a command that is not run.
+fn refused(sentence: &str) -> Said {
+    Said {
+        out: String::new(),
+        err: notice(sentence, "\n"),
+        status: commands::FAILED,
+    }
 }
 
 fn parse(principal: &Principal, work: &ProcessRequest) -> Result<AnyCommand, Said> {
@@ -431,20 +446,18 @@ async fn over(
     ended.unwrap_or(false)
 }
 
-/// Returns the standard input up to its end, or a byte more than a command takes, which it then refuses.
-async fn read_all(input: &mut InputReceiver, most: usize) -> Vec<u8> {
+/// Returns the standard input up to its end, or a byte more than a command takes, which it then refuses; `None` if the
+/// client went away before the end: half of a document means something else.
+async fn read_all(input: &mut InputReceiver, most: usize) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
-    while let Some(input) = input.next().await {
-        match input {
+    while bytes.len() <= most {
+        match input.next().await? {
             Input::Data(data) => bytes.extend_from_slice(&data),
             Input::Eof => break,
             Input::Resize(_) | Input::Signal(_) => {}
         }
-        if bytes.len() > most {
-            break;
-        }
     }
-    bytes
+    Some(bytes)
 }
 
 #[cfg(test)]
