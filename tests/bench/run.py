@@ -19,7 +19,7 @@ import device, files, forward
 HERE = os.path.dirname(os.path.abspath(__file__))
 PHASES = ["connect", "throughput", "lossy", "echo", "echonet", "sessions", "forward", "files", "footprint", "idle", "device",
           "recovery"]
-DRIVERS = ["openssh", "openssh-mux", "rathole", "dropbear", "holdfast", "holdfast-jump"]
+DRIVERS = ["openssh", "openssh-mux", "rathole", "dropbear", "holdfast", "holdfast-jump", "before", "before-jump"]
 ROLES = ["relay", "tunnel", "devsshd", "target", "client", "link"]
 libc = ctypes.CDLL(None, use_errno=True)
 CLONE_NEWNET = 0x40000000
@@ -889,7 +889,7 @@ def render(d):
         for k, label in rows:
             if any(k in d["drivers"][n]["metrics"] for n in names):
                 out.append(f"| {label} | " + " | ".join(cell(n, k) for n in names) + " |")
-    return "\n".join(out + ratios(d, names)) + "\n"
+    return "\n".join(out + ratios(d, names) + since(d)) + "\n"
 
 
 def ratios(d, names):
@@ -900,12 +900,38 @@ def ratios(d, names):
     for k, label in forward.ROWS + files.ROWS:
         if not base.get(k) or not any(medians[n].get(k) for n in others):
             continue
-        more = d["drivers"]["openssh"]["metrics"][k]["unit"].endswith("/s")
+        more = is_more_better(d["drivers"]["openssh"]["metrics"][k]["unit"])
         cells = [f"{v / base[k] if more else base[k] / v:.2f}" if (v := medians[n].get(k)) else "-" for n in others]
         out.append(f"| {label} | " + " | ".join(cells) + " |")
     head = ["", "Beside OpenSSH's chain, ratios of the medians; over 1 is better. Aim: none below 1.0, small files over 100 ms clearly above.", "",
             "| metric | " + " | ".join(others) + " |", "|" + " --- |" * (len(others) + 1)]
     return head + out if out else []
+
+
+def is_more_better(unit):
+    return unit.endswith("/s")
+
+
+def since(d):
+    """Today's programs beside those of the earlier commit: of the medians of one run, each metric that both have."""
+    pairs = [(n, b) for n, b in (("holdfast", "before"), ("holdfast-jump", "before-jump"))
+             if all(d["drivers"].get(x, {}).get("metrics") for x in (n, b))]
+    if not pairs:
+        return []
+    out = ["", "Beside the earlier commit, ratios of the medians; over 1 is better. Aim: none below 0.95.", "",
+           "| metric | " + " | ".join(n for n, _ in pairs) + " |", "|" + " --- |" * (len(pairs) + 1)]
+    for _, rows in ROWS:
+        for k, label in rows:
+            cells = []
+            for n, b in pairs:
+                new, old = (d["drivers"][x]["metrics"].get(k, {}) for x in (n, b))
+                v, o = new.get("median"), old.get("median")
+                r = "-" if not v or not o else f"{v / o if is_more_better(new['unit']) else o / v:.2f}"
+                noisy = max(new.get("other_cpu_median", 0), old.get("other_cpu_median", 0)) > 0.25
+                cells.append(r + ("*" if noisy and r != "-" else ""))
+            if any(c != "-" for c in cells):
+                out.append(f"| {label} | " + " | ".join(cells) + " |")
+    return out
 
 
 def main():

@@ -4,9 +4,10 @@ mod footprint;
 mod size;
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::process;
 use crate::tools::{self, Tool};
@@ -23,6 +24,8 @@ Examples:
   cargo xtask bench -- --quick               a few minutes
   cargo xtask bench                          everything, more than an hour
   cargo xtask bench -- --phases echo,echonet --drivers holdfast,openssh
+  cargo xtask bench --before HEAD~1 -- --quick --drivers holdfast,holdfast-jump,before,before-jump,openssh
+                                             the same beside the programs of an earlier commit
   cargo xtask bench audit                    the audit log with a million events; needs no root
   cargo xtask bench control                  decisions and quotas; needs no root
   cargo xtask bench recording                what a recording costs, end to end; needs no root
@@ -34,6 +37,9 @@ pub(crate) struct Args {
     /// Measure this part alone
     #[arg(value_enum)]
     part: Option<BenchPart>,
+    /// Measure the programs of this commit too, as the drivers `before` and `before-jump`
+    #[arg(long, value_name = "COMMIT", conflicts_with = "part")]
+    before: Option<String>,
     /// What tests/bench/run.py takes
     #[arg(last = true)]
     options: Vec<OsString>,
@@ -84,6 +90,12 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let folder = workspace.target.join("bench");
     std::fs::create_dir_all(&folder)?;
     let mut bench = Command::new(workspace.root.join("tests/bench/run.py"));
+    if let Some(commit) = &args.before {
+        let programs = build_before(&workspace, commit)?;
+        bench
+            .env("BEFORE_RELAY", programs.join("relay"))
+            .env("BEFORE_AGENT", programs.join("edge-agent"));
+    }
     programs(&workspace, &mut bench)
         .arg("--out")
         .arg(folder.join("figures.json"))
@@ -116,6 +128,48 @@ fn build_programs(workspace: &Workspace) -> Result<()> {
 fn build_program(workspace: &Workspace, package: &str) -> Result<()> {
     let mut build = workspace.cargo();
     process::run_aside(build.args(["build", "--release", "-p", package]))
+}
+
+/// Builds the release programs of an earlier commit, and returns their folder. They are built in a checkout of their own
+/// and kept by the commit's id, so that a second run finds them.
+fn build_before(workspace: &Workspace, commit: &str) -> Result<PathBuf> {
+    let git = |args: &[&str]| {
+        let mut git = Command::new("git");
+        git.current_dir(&workspace.root).args(args);
+        git
+    };
+    let commit = format!("{commit}^{{commit}}");
+    let id = process::capture(&mut git(&["rev-parse", "--verify", "--quiet", &commit]))
+        .with_context(|| format!("{commit} is no commit of this repository"))?;
+    let id = id.trim();
+    let programs = workspace.target.join("bench/before").join(id);
+    if programs.join("edge-agent").exists() {
+        return Ok(programs);
+    }
+    let checkout = workspace.target.join("bench/before/checkout");
+    // One that an interrupted run left; there need not be one.
+    let _ = std::fs::remove_dir_all(&checkout);
+    process::run(&mut git(&["worktree", "prune"]))?;
+    let mut add = git(&["worktree", "add", "--quiet", "--detach"]);
+    process::run(add.arg(&checkout).arg(id))?;
+    let built = workspace.target.join("bench/before/target");
+    for package in ["relay", "edge-agent"] {
+        let mut build = workspace.cargo();
+        build
+            .current_dir(&checkout)
+            .env("CARGO_TARGET_DIR", &built)
+            .args(["build", "--release", "--locked", "-p", package]);
+        process::run_aside(&mut build)?;
+    }
+    std::fs::create_dir_all(&programs)?;
+    // The agent comes last: it is what says that both are here.
+    for program in ["relay", "edge-agent"] {
+        std::fs::copy(built.join("release").join(program), programs.join(program))
+            .with_context(|| format!("cannot keep {program} of {id}"))?;
+    }
+    let mut remove = git(&["worktree", "remove", "--force"]);
+    process::run(remove.arg(&checkout))?;
+    Ok(programs)
 }
 
 /// Tells `command` where they are.
