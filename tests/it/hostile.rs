@@ -55,6 +55,19 @@ fn second_hello_ends_the_tunnel() {
     assert!(matches!(outcome, Outcome::Refused(_)), "{outcome:?}");
 }
 
+/// What is locked by the account's other name passes nothing, whether the device looks for it or not.
+#[test]
+fn account_locked_by_another_name_sends_nothing() {
+    let siege = Siege::new("root-by-another-name", 3);
+    siege.relay.admin(&["lock", "login", "root"]).ok();
+    let mut ssh = siege.alice.ssh(Way::Direct, "pi", siege.hostile.name());
+    let ended = run(ssh.arg("true")).exits(255);
+    let ended = ended.says("[holdfast] closed: locked by the relay's administrator");
+    assert_eq!(ended.out(), "");
+    let outcome = siege.hostile.outcome(SOON * 2);
+    assert!(matches!(outcome, Outcome::Refused(_)), "{outcome:?}");
+}
+
 #[test]
 fn session_that_is_accepted_twice_is_ended() {
     let siege = Siege::new("accepted-twice", 3);

@@ -385,11 +385,16 @@ fn another_name_for_root_is_root() {
     toor.wait(SOON)
         .exits(255)
         .says("[holdfast] closed: locked by the relay's administrator");
-    // A lock that stood before the session ends it as soon as the device has said whose it is.
-    let mut ssh = bob.ssh(Way::Direct, "toor", "kitchen-cam");
-    let late = Running::start(ssh.args(["--", "cat"]));
-    late.wait(SOON)
-        .exits(255)
-        .says("[holdfast] closed: locked by the relay's administrator");
+    // The device refuses what is locked by the account's other name, before anything runs.
+    let trace = device.folder().join("trace");
+    for way in Way::BOTH {
+        let mut ssh = bob.ssh(way, "toor", "kitchen-cam");
+        let late = run(ssh.arg(format!("echo in; touch {}", trace.display()))).exits(255);
+        let late = late.says(
+            "account \"toor\" on kitchen-cam has the user id of \"root\": account root is locked (lock ",
+        );
+        assert_eq!(late.out(), "", "{way:?}");
+        assert!(!trace.exists(), "{way:?}");
+    }
     assert!(tester.is_alive());
 }

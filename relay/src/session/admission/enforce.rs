@@ -9,6 +9,7 @@ use holdfast_protocol::wire::CloseCode;
 use tokio::time::Instant;
 use tracing::info;
 
+use super::names;
 use crate::access::decision::Facts;
 use crate::access::policy::Subject;
 use crate::clock::Timestamp;
@@ -137,17 +138,8 @@ async fn judge_session(
     let Some(subject) = facts.subject(user) else {
         return Ok(Some(access_changed()));
     };
-    for login in session.logins() {
-        let lock_subject = LockSubject {
-            user,
-            roles: &subject.user.roles,
-            client: session.client.ip(),
-            device: Some(device.id),
-            login: Some(login),
-        };
-        if let Some(locked) = facts.locked(&lock_subject) {
-            return Ok(Some(locked));
-        }
+    if let Some(locked) = names::locked(&facts.policy, session, facts.now) {
+        return Ok(Some(locked));
     }
     let now = authorized.now(Facts {
         subject,
@@ -266,7 +258,7 @@ async fn all_drained(sessions: &[Arc<Life>]) -> bool {
     true
 }
 
-fn access_changed() -> Ending {
+pub(super) fn access_changed() -> Ending {
     Ending {
         cause: Cause::Access,
         why: "your access to this relay was changed".into(),

@@ -9,6 +9,7 @@
 pub(crate) mod enforce;
 pub(crate) mod facts;
 pub(crate) mod lease;
+pub(crate) mod names;
 pub(crate) mod refusal;
 
 use holdfast_protocol::ids::{DeviceName, Login, SessionId};
@@ -284,11 +285,13 @@ impl Sessions {
         if self.in_time(present).await?.version == version {
             return Ok(());
         }
-        let (device, login) = (authorized.device().id, authorized.login());
+        let device = authorized.device().id;
         let known = self
             .load_facts(authorized.user(), Which::Known(device))
             .await?;
-        known.check_locks(client, Some(device), Some(login))?;
+        for login in session.logins() {
+            known.check_locks(client, Some(device), Some(login))?;
+        }
         let facts = Facts {
             subject: &known.subject,
             client: client.address.ip(),

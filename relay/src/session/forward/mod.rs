@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::limits::START_TIMEOUT;
 use crate::session::Sessions;
+use crate::session::admission::names;
 use crate::session::client::Client;
 use crate::session::input::InputReceiver;
 use crate::session::output::Output;
@@ -240,7 +241,7 @@ impl Sessions {
                 what: what.to_owned(),
             });
         }
-        let open = Open {
+        let mut open = Open {
             session: Self::new_session_id()?,
             user: authorized.user().name.clone(),
             login: login.clone(),
@@ -260,6 +261,12 @@ impl Sessions {
         // First into the registry, then the check.
         let live = self.enter_forward(&open, authorized, &way.route, (client, principal), to);
         self.check(client, live.session(), way.version).await?;
+        names::deny_locked(
+            &self.store,
+            live.session(),
+            way.route.minor(),
+            &mut open.terms,
+        );
         let recorded = self.record_forward(client, live.session(), &way.route);
         let recorded = recorded.await?;
         let open = Open {

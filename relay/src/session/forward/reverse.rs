@@ -21,12 +21,13 @@ use crate::limits::{
     ARRIVAL_TIMEOUT, CONTROL_READ, LISTEN_TIMEOUT, MAX_CHANNELS, MAX_FORWARDS, MAX_LISTENERS,
 };
 use crate::session::Sessions;
-use crate::session::admission::refusal;
+use crate::session::admission::names;
 use crate::session::client::Client;
 use crate::session::forward::log::RecordedForward;
 use crate::session::refusal::Refusal;
 use crate::session::registry::LiveGuard;
 use crate::session::stream::{self, OpenError};
+use crate::store::Store;
 use crate::tunnel::route::{DeviceRoute, DeviceStream};
 
 /// The ports and Unix sockets of one client that devices listen on.
@@ -258,9 +259,12 @@ impl Sessions {
                     let _ = to.address.set(address);
                     return Ok((send, ear));
                 }
-                RelayEvent::Names(names) => live.session().set_names(names),
+                RelayEvent::Names(names) => {
+                    let accepted = names::accept(&self.store, live.session(), names);
+                    accepted.map_err(ForwardEnd::Ordered)?;
+                }
                 RelayEvent::Refused(why) => {
-                    return Err(refused(live, to, &why));
+                    return Err(refused(&self.store, live, to, &why));
                 }
                 _ => return Err(ForwardEnd::Protocol("no answer".into())),
             }
@@ -388,7 +392,7 @@ fn remedy(address: SocketAddr, policy: &AddressPolicy) -> String {
     }
 }
 
-fn refused(live: &LiveGuard, to: &Destination, why: &SessionRefusal) -> ForwardEnd {
+fn refused(store: &Store, live: &LiveGuard, to: &Destination, why: &SessionRefusal) -> ForwardEnd {
     let authorized = &live.session().authorized;
     let (device, user) = (&authorized.device().name, &authorized.user().name);
     match why {
@@ -403,6 +407,6 @@ fn refused(live: &LiveGuard, to: &Destination, why: &SessionRefusal) -> ForwardE
         SessionRefusal::Unreachable(why) => {
             ForwardEnd::Failed(format!("{device} cannot listen on {to}: {}", Escaped(why)))
         }
-        other => ForwardEnd::Prohibited(refusal::sentence(device, authorized.login(), other)),
+        other => ForwardEnd::Prohibited(names::sentence(store, live.session(), other)),
     }
 }

@@ -11,7 +11,7 @@ use super::arrivals::Arrival;
 use super::channel::OpenReply;
 use super::{Destination, Endpoint, ForwardEnd};
 use crate::session::Sessions;
-use crate::session::admission::refusal;
+use crate::session::admission::names;
 use crate::session::client::Client;
 use crate::session::forward::log::ForwardLog;
 use crate::session::input::{Input, InputReceiver};
@@ -161,8 +161,10 @@ impl ForwardDown<'_, '_> {
             RelayEvent::Exited(_) => Err(ForwardEnd::BrokenOff),
             RelayEvent::Refused(why) => Err(refused(self.splice, &why)),
             RelayEvent::Names(names) => {
-                self.splice.session.set_names(names);
-                Ok(())
+                let Splice {
+                    sessions, session, ..
+                } = &*self.splice;
+                names::accept(&sessions.store, session, names).map_err(ForwardEnd::Ordered)
             }
             RelayEvent::Incoming(_) => Err(SessionViolation::Kind.into()),
         }
@@ -226,7 +228,7 @@ impl Upward for ForwardUp<'_> {
 /// Returns the reason why the device dials nothing, in words for the operator.
 fn refused(splice: &Splice<'_>, why: &SessionRefusal) -> ForwardEnd {
     let authorized = &splice.session.authorized;
-    let (device, login, to) = (&authorized.device().name, authorized.login(), splice.to);
+    let (device, to) = (&authorized.device().name, splice.to);
     match why {
         SessionRefusal::NotPermitted(address) => {
             let _ = to.address.set(*address);
@@ -244,8 +246,12 @@ fn refused(splice: &Splice<'_>, why: &SessionRefusal) -> ForwardEnd {
             ForwardEnd::Failed(format!("{device} cannot reach {to}: {}", Escaped(why)))
         }
         SessionRefusal::TooManyForwards(_) | SessionRefusal::Failed(_) => {
-            ForwardEnd::Failed(refusal::sentence(device, login, why))
+            ForwardEnd::Failed(names::sentence(&splice.sessions.store, splice.session, why))
         }
-        other => ForwardEnd::Prohibited(refusal::sentence(device, login, other)),
+        other => ForwardEnd::Prohibited(names::sentence(
+            &splice.sessions.store,
+            splice.session,
+            other,
+        )),
     }
 }

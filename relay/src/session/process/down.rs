@@ -8,7 +8,7 @@ use holdfast_protocol::session::{Carries, RelayEvent, RelaySession, SessionViola
 
 use super::ending::End;
 use crate::recording::watched::StreamDigests;
-use crate::session::admission::refusal;
+use crate::session::admission::names;
 use crate::session::forward::agent::AgentForwarding;
 use crate::session::output::Gone;
 use crate::session::process::splice::SpliceContext;
@@ -16,12 +16,14 @@ use crate::session::registry::LiveSession;
 use crate::session::sftp::ahead::ReadPart;
 use crate::session::sftp::files::Files;
 use crate::session::stream::{BrokenStream, Downward, Gather};
+use crate::store::Store;
 
 /// The downward half of a splice.
 pub(crate) struct ProcessDown<'a> {
     session: &'a LiveSession,
     /// True if the device has accepted the session.
     started: &'a AtomicBool,
+    store: &'a Store,
     files: &'a Files<'a>,
     agent: Option<&'a AgentForwarding>,
     /// Takes the digests of what passes, if the session is recorded.
@@ -36,12 +38,14 @@ impl<'a> ProcessDown<'a> {
         let SpliceContext {
             started,
             watched,
+            store,
             files,
             agent,
         } = ways;
         Self {
             session,
             started,
+            store,
             files,
             agent,
             watched,
@@ -70,14 +74,12 @@ impl<'a> ProcessDown<'a> {
                 None => Err(SessionViolation::Kind.into()),
             },
             RelayEvent::Names(names) => {
-                self.session.set_names(names);
-                Ok(())
+                names::accept(self.store, self.session, names).map_err(End::Ordered)
             }
             RelayEvent::Address(_) => Err(SessionViolation::Kind.into()),
             RelayEvent::Refused(why) => {
-                let authorized = &self.session.authorized;
-                let (device, login) = (&authorized.device().name, authorized.login());
-                Err(End::Refused(refusal::sentence(device, login, &why)))
+                let sentence = names::sentence(self.store, self.session, &why);
+                Err(End::Refused(sentence))
             }
         }
     }

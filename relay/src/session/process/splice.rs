@@ -28,6 +28,7 @@ use crate::session::report::Report;
 use crate::session::sftp::ahead::ReadPart;
 use crate::session::sftp::files::Files;
 use crate::session::stream::{self, Gather, OpenError, Upward};
+use crate::store::Store;
 use crate::tunnel::route::{DeviceRoute, DeviceStream};
 
 /// Everything that a session is made of. Without the decision, which `live` holds, there is none.
@@ -48,6 +49,8 @@ pub(crate) struct SplicedSession {
     pub agent: Option<AgentForwarding>,
     /// The reporter of its events.
     pub report: Report,
+    /// The store, for what the device says of its account.
+    pub store: Store,
     /// The digests of what passes, if it is recorded.
     pub recorded: Option<Recorded>,
     /// True if it is what `scp -O` asks for.
@@ -71,6 +74,8 @@ pub(crate) struct SpliceContext<'a> {
     pub started: &'a AtomicBool,
     /// The digests of what passes, if it is recorded.
     pub watched: Option<&'a StreamDigests>,
+    /// The store, for what the device says of its account.
+    pub store: &'a Store,
     /// The file operations.
     pub files: &'a Files<'a>,
     /// Serves the connections to its agent's socket.
@@ -88,6 +93,7 @@ pub(crate) async fn run(session: SplicedSession) {
         lease,
         agent,
         report,
+        store,
         recorded,
         warning,
         runs_scp,
@@ -109,6 +115,7 @@ pub(crate) async fn run(session: SplicedSession) {
     let ways = SpliceContext {
         started: &started,
         watched,
+        store: &store,
         files: &files,
         agent: agent.as_ref(),
     };

@@ -21,6 +21,7 @@ use crate::limits::{FAREWELL_TIMEOUT, MAX_SHOWN_COMMAND};
 use crate::model::request::ProcessRequest;
 use crate::session::Sessions;
 use crate::session::admission::AdmittedRoute;
+use crate::session::admission::names;
 use crate::session::client::Client;
 use crate::session::forward::agent::AgentForwarding;
 use crate::session::forward::channel::ChannelOpener;
@@ -100,7 +101,7 @@ impl Sessions {
                 destination: None,
                 activity: activity(&ask.work, ask.pty.is_some()),
             };
-            let open = Open {
+            let mut open = Open {
                 session: id,
                 user: authorized.user().name.clone(),
                 login: ask.login,
@@ -122,6 +123,7 @@ impl Sessions {
                 unwanted.end(Ending { cause, why });
             }
             self.check(&client, live.session(), way.version).await?;
+            names::deny_locked(&self.store, live.session(), minor, &mut open.terms);
             debug!(session = %id, selects = self.store.selects(), "session admitted");
             let recorded = recorded::begin(self, live.session(), &way.route, &open).await?;
             let (recording, recorded) = recorded.unzip();
@@ -168,6 +170,7 @@ impl Sessions {
             live,
             lease: way.lease,
             report: self.report.clone(),
+            store: self.store.clone(),
             recorded,
             warning: self.warning_of(way.reach.device()),
         };

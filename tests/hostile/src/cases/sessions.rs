@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use holdfast_protocol::codec::frame::{DataStream, SessionMessage};
-use holdfast_protocol::ids::SessionId;
+use holdfast_protocol::ids::{Login, SessionId};
 use holdfast_protocol::wire::{Exit, Open, SessionRefusal, WindowSize, Work};
 
 use crate::Outcome;
@@ -21,6 +21,11 @@ pub const CASES: &[DeviceCase] = &[
         "accepted-twice",
         "Accepts a session, and accepts it COUNT times more.",
         |device, session| Box::pin(repeat(device, session, |_| SessionMessage::Accepted)),
+    ),
+    session(
+        "root-by-another-name",
+        "Says that a session's account is root, which it was to refuse, and sends COUNT frames of output at once.",
+        |device, session| Box::pin(root_by_another_name(device, session)),
     ),
     session(
         "eof-twice",
@@ -115,6 +120,16 @@ async fn repeat(
     Ok(session
         .verdict(within, format!("{sent} messages sent"))
         .await)
+}
+
+async fn root_by_another_name(
+    device: Arc<HostileDevice>,
+    mut session: HostileSession,
+) -> Result<Outcome> {
+    let names = vec![Login::new("root")?];
+    session.say(&SessionMessage::Names(names)).await?;
+    session.say(&SessionMessage::Accepted).await?;
+    frames(device, session, DataStream::Stdout).await
 }
 
 async fn exit_first(device: Arc<HostileDevice>, mut session: HostileSession) -> Result<Outcome> {
