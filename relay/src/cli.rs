@@ -16,7 +16,7 @@ use crate::audit::{Actor, Audit, Event, EventKind, WhenUnwritable};
 use crate::clock::Timestamp;
 use crate::commands::{self, AnyCommand, Caller, Context, DONE, FAILED, RelayFacts};
 use crate::config::{Config, DEFAULT_STATE, Flags, PublicHost, SSH_EXPECTED, TUNNEL_EXPECTED};
-use crate::limits::FAREWELL_TIMEOUT;
+use crate::limits::FINAL_STATUS_TIMEOUT;
 use crate::output::{complain, print};
 use crate::recording::archive::Archive;
 use crate::recording::objects::Objects;
@@ -168,7 +168,7 @@ fn run_serve(state: Option<PathBuf>, args: ServeArgs) -> anyhow::Result<()> {
         serve::run(config, state, store).await
     });
     // A stdout that is not read may hold up the audit log's thread for ever.
-    runtime.shutdown_timeout(FAREWELL_TIMEOUT);
+    runtime.shutdown_timeout(FINAL_STATUS_TIMEOUT);
     served
 }
 

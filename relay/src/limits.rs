@@ -80,7 +80,7 @@ pub(crate) const LOG_WINDOW: Duration = Duration::from_secs(60);
 /// Bytes taken from a control stream at a time.
 pub(crate) const CONTROL_READ: usize = 4 * 1024;
 
-/// Messages for one device's control stream that may wait. They are rosters, echoes and a farewell; when
+/// Messages for one device's control stream that may wait. They are rosters, echoes and a final status; when
 /// more wait, the device does not read, and an echo more or less changes nothing.
 pub(crate) const CONTROL_QUEUE: usize = 8;
 
@@ -327,7 +327,7 @@ pub(crate) const WAIT_POLL: Duration = Duration::from_secs(1);
 pub(crate) const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The time that the final status of a session may take to reach the operator.
-pub(crate) const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
+pub(crate) const FINAL_STATUS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Host certificates of the jump way that are kept ready.
 pub(crate) const MAX_HOST_CERTIFICATES: usize = 1_024;
@@ -461,7 +461,7 @@ pub(crate) const MAX_LOCKS: u32 = 4_096;
 pub(crate) const MAX_LOCK_MESSAGE: usize = 256;
 
 /// The shortest interval at which the store learns that a session began or ended.
-pub(crate) const BOARD_FLUSH: Duration = Duration::from_millis(100);
+pub(crate) const REGISTRY_FLUSH: Duration = Duration::from_millis(100);
 
 /// The interval at which the store learns what moved through the live sessions, all of them in one transaction.
 pub(crate) const TRAFFIC_FLUSH: Duration = Duration::from_secs(1);
@@ -556,25 +556,25 @@ pub(crate) const MAX_SFTP_CLOSING: usize = 1024;
 pub(crate) const MAX_ARRIVAL: Duration = Duration::from_millis(500);
 
 /// Devices that `exec` and `cp` work on at a time, by default.
-pub(crate) const FLEET_PARALLEL: usize = 20;
+pub(crate) const BULK_PARALLEL: usize = 20;
 
 /// The most of them that a user may ask for: each is a session, with a copy of what is under way to and from it.
-pub(crate) const MAX_FLEET_PARALLEL: usize = 64;
+pub(crate) const MAX_BULK_PARALLEL: usize = 64;
 
 /// Pieces of one session's output that wait to be shown, of at most [`SPLICE_BUFFER`] each: above it, the device waits.
-pub(crate) const FLEET_PIECES: usize = 4;
+pub(crate) const BULK_PIECES: usize = 4;
 
 /// Lines of all sessions of one command that wait for its client to read.
-pub(crate) const FLEET_LINES: usize = 64;
+pub(crate) const BULK_LINES: usize = 64;
 
 /// The longest line of output behind a device's name, in bytes; a longer one goes on in the next.
-pub(crate) const MAX_FLEET_LINE: usize = 4 * 1024;
+pub(crate) const MAX_BULK_LINE: usize = 4 * 1024;
 
 /// Bytes of each of a device's two streams that `exec --json` keeps until the device's line is written.
-pub(crate) const MAX_FLEET_KEPT: usize = 32 * 1024;
+pub(crate) const MAX_BULK_KEPT: usize = 32 * 1024;
 
 /// The interval at which the progress of a command on a fleet is drawn, and devices that are waited for are looked at.
-pub(crate) const FLEET_POLL: Duration = Duration::from_millis(250);
+pub(crate) const BULK_POLL: Duration = Duration::from_millis(250);
 
 /// Largest file that `cp` takes: it lies on the relay's disk until all devices have it.
 pub(crate) const MAX_COPY: u64 = 1024 * 1024 * 1024;
@@ -606,7 +606,7 @@ pub(crate) const COPY_TIMEOUT: Duration = Duration::from_secs(300);
 pub(crate) const COPY_PACKET: usize = 32 * 1024;
 
 /// Packets of a file that are under way to one device without an answer. With 100 ms to the device and back this makes
-/// 5 MB/s, and of [`MAX_FLEET_PARALLEL`] devices 32 MiB on the relay.
+/// 5 MB/s, and of [`MAX_BULK_PARALLEL`] devices 32 MiB on the relay.
 pub(crate) const COPY_PACKETS: usize = 16;
 
 /// Longest path that `cp` takes, in bytes: Linux's, without the zero.

@@ -21,7 +21,7 @@ use crate::audit::{self, Audit, Event, EventKind};
 use crate::bulk::PayloadSlots;
 use crate::clock::Timestamp;
 use crate::config::Config;
-use crate::limits::{DRAIN_REDIAL, FAREWELL_TIMEOUT};
+use crate::limits::{DRAIN_REDIAL, FINAL_STATUS_TIMEOUT};
 use crate::output::print;
 use crate::recording::{self, Recordings};
 use crate::session::Sessions;
@@ -133,12 +133,12 @@ pub(crate) async fn run(config: Config, state: State, store: Store) -> anyhow::R
     releasing.abort();
     keeping.abort();
     endpoint.close((CloseCode::Stopping as u32).into(), b"the relay stops");
-    let _ = timeout(FAREWELL_TIMEOUT, endpoint.wait_idle()).await;
+    let _ = timeout(FINAL_STATUS_TIMEOUT, endpoint.wait_idle()).await;
     listening.abort();
     front.audit.note(Event::new(EventKind::RelayStopped)).await;
-    let _ = timeout(FAREWELL_TIMEOUT, front.audit.close()).await;
+    let _ = timeout(FINAL_STATUS_TIMEOUT, front.audit.close()).await;
     feeding.cancel();
-    let _ = timeout(FAREWELL_TIMEOUT, auditing).await;
+    let _ = timeout(FINAL_STATUS_TIMEOUT, auditing).await;
     if let Err(error) = sessions
         .store
         .relay_stopped(sessions.relay, Timestamp::now())
@@ -288,12 +288,12 @@ async fn stop(tunnels: &Tunnels, sessions: &Sessions, grace: Duration) {
     };
     if timeout(grace, sessions.live.wait_empty()).await.is_err() {
         sessions.live.end_where(|_| true, &ending);
-        let _ = timeout(FAREWELL_TIMEOUT, sessions.live.wait_empty()).await;
+        let _ = timeout(FINAL_STATUS_TIMEOUT, sessions.live.wait_empty()).await;
     }
     // Console commands that have no end by themselves hold up no sessions.
     sessions.live.end_consoles_where(|_| true, &ending);
     // A client whose session has ended goes by itself, and shows its exit status only if it may.
-    let _ = timeout(FAREWELL_TIMEOUT, sessions.clients.wait_empty()).await;
+    let _ = timeout(FINAL_STATUS_TIMEOUT, sessions.clients.wait_empty()).await;
     let ends = sessions
         .clients
         .all()

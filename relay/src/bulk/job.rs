@@ -16,7 +16,7 @@ use super::copy::Put;
 use super::lines::{Beginning, DeviceLines, Line};
 use super::outcome::BulkOutcome;
 use super::payload::Payload;
-use crate::limits::FAREWELL_TIMEOUT;
+use crate::limits::FINAL_STATUS_TIMEOUT;
 use crate::model::request::ProcessRequest;
 use crate::session::admission::Opened;
 use crate::session::input::{Input, InputBudget, InputSender, queue};
@@ -199,10 +199,10 @@ impl Job {
         };
         let Some((failed, ending)) = failed else {
             let _ = sender.push(Input::Eof).await;
-            let _ = timeout(FAREWELL_TIMEOUT, drain(&mut output)).await;
+            let _ = timeout(FINAL_STATUS_TIMEOUT, drain(&mut output)).await;
             return (Some(Exit::Status(0)), None);
         };
-        let _ = timeout(FAREWELL_TIMEOUT, put.tidy()).await;
+        let _ = timeout(FINAL_STATUS_TIMEOUT, put.tidy()).await;
         // Why there is no session any more says more than that there is none.
         let (_, notice) = last(&output);
         hang_up(sender, entered, ending, output).await;
@@ -295,7 +295,7 @@ async fn hang_up(
         live.end(ending);
     }
     drop(sender);
-    let _ = timeout(FAREWELL_TIMEOUT, drain(&mut output)).await;
+    let _ = timeout(FINAL_STATUS_TIMEOUT, drain(&mut output)).await;
 }
 
 async fn drain(output: &mut Gathered) {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use holdfast_protocol::escape::{Escaped, is_treacherous};
 use holdfast_protocol::ids::DeviceName;
 
-use crate::limits::{MAX_FLEET_KEPT, MAX_FLEET_LINE};
+use crate::limits::{MAX_BULK_KEPT, MAX_BULK_LINE};
 
 /// A line of output.
 #[derive(Debug)]
@@ -44,8 +44,8 @@ impl DeviceLines {
     }
 
     fn add(&mut self, mut part: &[u8], lines: &mut Vec<String>) {
-        while self.0.len() + part.len() > MAX_FLEET_LINE {
-            let (here, rest) = part.split_at(MAX_FLEET_LINE - self.0.len());
+        while self.0.len() + part.len() > MAX_BULK_LINE {
+            let (here, rest) = part.split_at(MAX_BULK_LINE - self.0.len());
             self.0.extend_from_slice(here);
             let end = whole_characters(&self.0);
             let next = self.0.split_off(end);
@@ -104,7 +104,7 @@ pub(super) struct Beginning {
 
 impl Beginning {
     pub(super) fn take(&mut self, data: &[u8]) {
-        let room = MAX_FLEET_KEPT - self.bytes.len();
+        let room = MAX_BULK_KEPT - self.bytes.len();
         let here = data.get(..room).unwrap_or(data);
         self.bytes.extend_from_slice(here);
         self.is_cut |= here.len() < data.len();
@@ -146,13 +146,13 @@ mod tests {
     #[test]
     fn a_line_without_an_end_is_cut_between_characters() {
         let mut lines = DeviceLines::default();
-        let shown = lines.take("a\u{20ac}".repeat(MAX_FLEET_LINE).as_bytes());
-        assert!(shown.iter().all(|line| line.len() <= MAX_FLEET_LINE));
+        let shown = lines.take("a\u{20ac}".repeat(MAX_BULK_LINE).as_bytes());
+        assert!(shown.iter().all(|line| line.len() <= MAX_BULK_LINE));
         assert!(!shown.concat().contains("\\x"));
         // Bytes that are the beginning of no character are cut anywhere, and nothing is waited for.
         assert!(
             DeviceLines::default()
-                .take(&[0xe2; 3 * MAX_FLEET_LINE])
+                .take(&[0xe2; 3 * MAX_BULK_LINE])
                 .len()
                 > 1
         );

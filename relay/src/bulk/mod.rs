@@ -28,7 +28,7 @@ use crate::access::decision::{self, Facts};
 use crate::access::policy::{Ability, Subject};
 use crate::access::selector::Selector;
 use crate::clock::Timestamp;
-use crate::limits::{FLEET_LINES, FLEET_POLL, MAX_FLEET_PARALLEL};
+use crate::limits::{BULK_LINES, BULK_POLL, MAX_BULK_PARALLEL};
 use crate::output::{DONE, FAILED, Out};
 use crate::session::Sessions;
 use crate::session::client::Client;
@@ -83,7 +83,7 @@ pub(crate) async fn work(
     let screen = ProgressScreen::new(out, err, caller.terminal, order.json, devices.len());
     // With more sessions than the user may have, those that come too late would only be refused.
     let most = subject.terms().limits.max_sessions;
-    let most = most.map_or(MAX_FLEET_PARALLEL, |most| most.get() as usize);
+    let most = most.map_or(MAX_BULK_PARALLEL, |most| most.get() as usize);
     let turns = Scheduler::new(devices, order.pace.within(most), Instant::now());
     let outcomes = run(caller, order, turns, screen).await;
     Ok(match outcomes {
@@ -149,9 +149,9 @@ async fn run(
 ) -> std::io::Result<bool> {
     let over = CancellationToken::new();
     let _ends_all = over.clone().drop_guard();
-    let (lines, mut shown) = mpsc::channel(FLEET_LINES);
+    let (lines, mut shown) = mpsc::channel(BULK_LINES);
     let mut running: JoinSet<BulkOutcome> = JoinSet::new();
-    let mut poll = interval(FLEET_POLL);
+    let mut poll = interval(BULK_POLL);
     poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         while let Some(device) = turns.next(running.len()) {

@@ -9,7 +9,7 @@ use holdfast_protocol::escape::OneLine;
 use holdfast_protocol::wire::Exit;
 use tokio::sync::mpsc;
 
-use crate::limits::FLEET_PIECES;
+use crate::limits::BULK_PIECES;
 
 /// The reader of an output is gone.
 #[derive(Clone, Copy, Debug)]
@@ -81,7 +81,7 @@ pub(crate) fn notice(sentence: &str, newline: &str) -> String {
 /// Returns an output that gathers, and its reader's end.
 #[must_use]
 pub(crate) fn gather() -> (Gatherer, Gathered) {
-    let (sender, pieces) = mpsc::channel(FLEET_PIECES);
+    let (sender, pieces) = mpsc::channel(BULK_PIECES);
     let last = Arc::<Mutex<Last>>::default();
     let gatherer = Gatherer {
         pieces: sender,

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::input::{Input, InputReceiver};
 use super::output::{Gone, Output};
 use super::registry::LiveSession;
-use crate::limits::{FAREWELL_TIMEOUT, INTERACTIVE_PRIORITY, SPLICE_BUFFER};
+use crate::limits::{FINAL_STATUS_TIMEOUT, INTERACTIVE_PRIORITY, SPLICE_BUFFER};
 use crate::tunnel::route::{DeviceRoute, DeviceStream};
 
 /// Chunks that are taken from a stream at once: of about 1.2 KiB each, they fill a splice buffer.
@@ -307,5 +307,5 @@ pub(crate) async fn send_message(
 /// not keep its process or connection.
 pub(crate) async fn linger(gone: &CancellationToken) {
     gone.cancelled().await;
-    sleep(FAREWELL_TIMEOUT).await;
+    sleep(FINAL_STATUS_TIMEOUT).await;
 }

@@ -227,9 +227,12 @@ pub(crate) async fn refuse(caller: DialingDevice, why: Refusal) {
         RelayMessage::Refused(why),
         caller.connection.remote_address(),
     );
-    if timeout(crate::limits::FAREWELL_TIMEOUT, caller.send.send_last(&why))
-        .await
-        .is_err()
+    if timeout(
+        crate::limits::FINAL_STATUS_TIMEOUT,
+        caller.send.send_last(&why),
+    )
+    .await
+    .is_err()
         && let Some(left_out) = log_limit::admits(LimitedLine::Refusal, Source::of(address.ip()))
     {
         warn!(%address, left_out, "a refused device did not hear why");

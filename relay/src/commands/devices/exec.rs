@@ -10,7 +10,7 @@ use crate::bulk::Pace;
 use crate::commands::args::ttl;
 use crate::commands::call::{self, Bulk, Call, Command, Right};
 use crate::commands::{Done, Failure};
-use crate::limits::{FLEET_PARALLEL, MAX_FLEET_PARALLEL};
+use crate::limits::{BULK_PARALLEL, MAX_BULK_PARALLEL};
 use crate::model::invalid::Invalid;
 
 /// Run a command on many devices
@@ -45,7 +45,7 @@ pub(crate) struct BulkOptions {
     #[arg(long, value_name = "LOGIN")]
     login: Option<Login>,
     /// The number of devices at a time
-    #[arg(long, value_name = "N", default_value_t = FLEET_PARALLEL, value_parser = parallel)]
+    #[arg(long, value_name = "N", default_value_t = BULK_PARALLEL, value_parser = parallel)]
     parallel: usize,
     /// The time that each may take: 30s, 10m, 1h
     #[arg(long, value_name = "SPAN", value_parser = ttl)]
@@ -128,7 +128,7 @@ impl BulkOptions {
                 .to_string()
                 .replace(' ', "")
         };
-        let parallel = (self.parallel != FLEET_PARALLEL).then(|| self.parallel.to_string());
+        let parallel = (self.parallel != BULK_PARALLEL).then(|| self.parallel.to_string());
         let given = [
             ("--login", self.login.as_ref().map(ToString::to_string)),
             ("--parallel", parallel),
@@ -144,6 +144,6 @@ impl BulkOptions {
 
 fn parallel(text: &str) -> Result<usize, Invalid> {
     let number = text.parse().ok();
-    let number = number.filter(|number| (1..=MAX_FLEET_PARALLEL).contains(number));
-    number.ok_or_else(|| format!("expected a number from 1 to {MAX_FLEET_PARALLEL}").into())
+    let number = number.filter(|number| (1..=MAX_BULK_PARALLEL).contains(number));
+    number.ok_or_else(|| format!("expected a number from 1 to {MAX_BULK_PARALLEL}").into())
 }

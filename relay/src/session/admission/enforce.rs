@@ -14,7 +14,7 @@ use crate::access::decision::Facts;
 use crate::access::policy::Subject;
 use crate::clock::Timestamp;
 use crate::identity as auth;
-use crate::limits::{ENFORCE_TIMEOUT, FAREWELL_TIMEOUT};
+use crate::limits::{ENFORCE_TIMEOUT, FINAL_STATUS_TIMEOUT};
 use crate::model::lock::{self, By, Colon, LockSubject};
 use crate::model::snapshot::PolicySnapshot;
 use crate::session::Sessions;
@@ -233,7 +233,7 @@ fn end_client(sessions: &Arc<Sessions>, client: Arc<Client>, ending: Ending) -> 
         tokio::spawn(async move {
             if has_sessions {
                 // They report themselves, and send their final status first.
-                client.wait_over(FAREWELL_TIMEOUT).await;
+                client.wait_over(FINAL_STATUS_TIMEOUT).await;
             } else {
                 report.connection_ended(&client, &ending).await;
             }

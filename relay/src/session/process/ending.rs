@@ -8,7 +8,7 @@ use quinn::{ConnectionError, VarInt};
 use thiserror::Error;
 use tokio::time::timeout;
 
-use crate::limits::FAREWELL_TIMEOUT;
+use crate::limits::FINAL_STATUS_TIMEOUT;
 use crate::model::request::ProcessRequest;
 use crate::model::role::OnDisconnect;
 use crate::session::output::Gone;
@@ -192,7 +192,7 @@ impl Notices<'_> {
     /// Writes a line on the terminal, or on stderr where there is none. A client that does not read gets nothing,
     /// and must not hold up the rest.
     pub(crate) async fn say(&self, text: &str) {
-        let _ = timeout(FAREWELL_TIMEOUT, self.try_say(text)).await;
+        let _ = timeout(FINAL_STATUS_TIMEOUT, self.try_say(text)).await;
     }
 
     /// Sends the final status of a session: why it ended, and the exit status. The channel stays open. Says whether
@@ -226,7 +226,7 @@ impl Notices<'_> {
             self.outlet.exit(end.exit()).await?;
             self.outlet.eof().await
         };
-        timeout(FAREWELL_TIMEOUT, words).await.is_ok()
+        timeout(FINAL_STATUS_TIMEOUT, words).await.is_ok()
     }
 
     async fn try_say(&self, text: &str) -> Result<(), Gone> {
@@ -246,7 +246,7 @@ pub(crate) async fn refuse(outlet: &dyn Output, refusal: &Refusal) {
         outlet.exit(None).await?;
         outlet.eof().await
     };
-    let _ = timeout(FAREWELL_TIMEOUT, words).await;
+    let _ = timeout(FINAL_STATUS_TIMEOUT, words).await;
     outlet.close().await;
 }
 

@@ -17,7 +17,7 @@ use super::older;
 use super::recorded;
 use crate::access::decision::Authorized;
 use crate::access::policy::Ability;
-use crate::limits::{FAREWELL_TIMEOUT, MAX_SHOWN_COMMAND};
+use crate::limits::{FINAL_STATUS_TIMEOUT, MAX_SHOWN_COMMAND};
 use crate::model::request::ProcessRequest;
 use crate::session::Sessions;
 use crate::session::admission::AdmittedRoute;
@@ -74,7 +74,7 @@ impl Sessions {
             Ok::<_, Gone>(())
         };
         // A client that takes no words does not keep its session from beginning.
-        let _ = timeout(FAREWELL_TIMEOUT, notices).await;
+        let _ = timeout(FINAL_STATUS_TIMEOUT, notices).await;
         let (client, way) = (ask.client, ask.way);
         let target = SshTarget::Device(ask.login.clone(), way.reach.device().name.clone());
         let begun = async {

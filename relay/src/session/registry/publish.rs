@@ -7,7 +7,7 @@ use holdfast_protocol::ids::SessionId;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::warn;
 
-use crate::limits::{BOARD_FLUSH, LEASE_RETRY, TRAFFIC_FLUSH};
+use crate::limits::{LEASE_RETRY, REGISTRY_FLUSH, TRAFFIC_FLUSH};
 use crate::session::Sessions;
 use crate::session::registry::{Live, LiveSession};
 use crate::store::{BoardChange, SessionRow, Traffic};
@@ -34,7 +34,7 @@ pub(crate) async fn run(sessions: Arc<Sessions>) {
             Ok(()) => {
                 published.note(&change);
                 // Whatever begins in the meantime goes into one transaction.
-                sleep(BOARD_FLUSH).await;
+                sleep(REGISTRY_FLUSH).await;
             }
             Err(error) => {
                 warn!(%error, "the store does not take the list of live sessions");

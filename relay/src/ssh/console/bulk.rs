@@ -12,7 +12,7 @@ use crate::bulk::{self, BulkCaller, BulkJob, BulkRequest, Copy, Payload, Payload
 use crate::commands::devices::{cp, exec};
 use crate::commands::{self, AnyCommand, Bulk, Caller, Out};
 use crate::identity::Principal;
-use crate::limits::FAREWELL_TIMEOUT;
+use crate::limits::FINAL_STATUS_TIMEOUT;
 use crate::session::input::InputReceiver;
 use crate::session::refusal::Refusal;
 use crate::ssh::Front;
@@ -52,7 +52,7 @@ pub(super) async fn run(
                     err.write_all(format!("{refusal}\n").as_bytes()).await?;
                     err.flush().await
                 };
-                let _ = timeout(FAREWELL_TIMEOUT, said).await;
+                let _ = timeout(FINAL_STATUS_TIMEOUT, said).await;
                 commands::FAILED
             }
         }

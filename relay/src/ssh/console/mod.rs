@@ -22,7 +22,7 @@ use crate::bulk::BulkCaller;
 use crate::clock::Timestamp;
 use crate::commands::{self, AnyCommand, Caller, Context, Out, RelayFacts};
 use crate::identity::Principal;
-use crate::limits::{CONSOLE_TIMEOUT, FAREWELL_TIMEOUT, MAX_SHOWN_COMMAND};
+use crate::limits::{CONSOLE_TIMEOUT, FINAL_STATUS_TIMEOUT, MAX_SHOWN_COMMAND};
 use crate::model::request::ProcessRequest;
 use crate::session::input::{Input, InputReceiver};
 use crate::session::output::{Gone, Output as _, notice};
@@ -102,7 +102,7 @@ pub(crate) async fn run(
             outlet.exit(Some(Exit::Status(status.into()))).await?;
             outlet.eof().await
         };
-        let _: Result<Result<(), Gone>, _> = timeout(FAREWELL_TIMEOUT, last).await;
+        let _: Result<Result<(), Gone>, _> = timeout(FINAL_STATUS_TIMEOUT, last).await;
     }
     outlet.close().await;
 }
@@ -139,7 +139,7 @@ impl Desk<'_> {
                         .await?;
                     err.flush().await
                 };
-                let _ = timeout(FAREWELL_TIMEOUT, said).await;
+                let _ = timeout(FINAL_STATUS_TIMEOUT, said).await;
                 return Some(commands::FAILED);
             }
         };
@@ -163,12 +163,12 @@ impl Desk<'_> {
         let ending = match done {
             Ok(Ok(status)) => return Some(status),
             Ok(Err(interrupted)) => {
-                let _ = timeout(FAREWELL_TIMEOUT, part(&mut out, parting)).await;
+                let _ = timeout(FINAL_STATUS_TIMEOUT, part(&mut out, parting)).await;
                 return interrupted.then_some(INTERRUPTED);
             }
             Err(ending) => ending,
         };
-        let _ = timeout(FAREWELL_TIMEOUT, part(&mut out, parting)).await;
+        let _ = timeout(FINAL_STATUS_TIMEOUT, part(&mut out, parting)).await;
         self.notices.say(&format!("closed: {}", ending.why)).await;
         if let Some(stream) = &stream {
             self.front

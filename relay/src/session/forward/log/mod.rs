@@ -26,7 +26,7 @@ use super::{Destination, ForwardEnd};
 use crate::access::policy::Ability;
 use crate::access::recording::{self, Unrecordable, Wanted};
 use crate::clock::Timestamp;
-use crate::limits::{FAREWELL_TIMEOUT, LISTEN_TIMEOUT};
+use crate::limits::{FINAL_STATUS_TIMEOUT, LISTEN_TIMEOUT};
 use crate::model::role::RecordingMode;
 use crate::recording::Recordings;
 use crate::recording::watched::StreamDigests;
@@ -390,7 +390,7 @@ async fn keep(
             standing.cut.cancel();
         }
         // They end first, so that the device can tell how.
-        let _ = timeout(FAREWELL_TIMEOUT, standing.empty()).await;
+        let _ = timeout(FINAL_STATUS_TIMEOUT, standing.empty()).await;
     }
     // The device may have ended it, or be gone.
     let _ = send.finish();
