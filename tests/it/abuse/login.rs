@@ -338,3 +338,54 @@ fn proof_bound_to_another_host_key_is_refused() {
     raw.say(raw.bound_proof(&alice.key(), "alice", own.host_key()));
     assert_eq!(raw.next().unwrap()[0], USERAUTH_SUCCESS);
 }
+
+/// A signature that is good elsewhere counts as a wrong one, and an offer counts as one however it is made.
+#[test]
+fn wrong_host_keys_count_as_wrong_signatures() {
+    let relay = Relay::start();
+    let alice = relay.admin_user();
+    let mallory = User::stranger(&relay, "mallory", KeyKind::Ed25519);
+    let bound = |user: &User| {
+        let mut raw = Raw::connect(relay.ssh());
+        raw.begin_login();
+        raw.say(raw.bound_proof(&user.key(), user.name(), b"another host key"));
+        assert_eq!(raw.next().unwrap()[0], USERAUTH_FAILURE);
+        raw
+    };
+    drop(bound(&mallory));
+    is_counted_as_offer(&relay, &mallory);
+    let connections: Vec<Raw> = (0..13).map(|_| bound(&alice)).collect();
+    drop(connections);
+    let why = "too many failed logins from your address";
+    let refused = wait_for(SOON, "a penalty", || {
+        let mut peer = crate::front::Peer::connect(relay.ssh(), None);
+        let first = peer.first_line();
+        (!first.starts_with("SSH-")).then_some(first)
+    });
+    assert!(refused.contains(why), "{refused}");
+}
+
+#[test]
+fn certificate_that_has_expired_counts_as_an_offer() {
+    let relay = Relay::start();
+    let carol = User::stranger(&relay, "carol", KeyKind::Ed25519);
+    let mut raw = Raw::connect(relay.ssh());
+    raw.begin_login();
+    raw.say(raw.expired_proof(&carol.key(), carol.name()));
+    assert_eq!(raw.next().unwrap()[0], USERAUTH_FAILURE);
+    drop(raw);
+    is_counted_as_offer(&relay, &carol);
+}
+
+/// Waits for the event of the login that came to nothing.
+#[track_caller]
+fn is_counted_as_offer(relay: &Relay, user: &User) {
+    let row = wait_for(SOON, "the event of a login", || {
+        let rows = relay.admin(&["audit", "--json", "--event", "user.login.failed"]);
+        let rows = rows.ok().out();
+        let mut rows = rows.lines().map(|row| serde_json::from_str(row).unwrap());
+        rows.find(|row: &serde_json::Value| row["names"] == serde_json::json!([user.name()]))
+    });
+    let counts = (&row["attempts"], &row["wrong_signatures"]);
+    assert_eq!(counts, (&1.into(), &0.into()), "{row}");
+}

@@ -24,7 +24,7 @@ use log::{debug, error, info, trace, warn};
 use msg;
 use signature::Verifier;
 use ssh_encoding::{Decode, Encode, Reader};
-use ssh_key::{PublicKey, Signature};
+use ssh_key::{Certificate, PublicKey, Signature}; // HOLDFAST: Certificate
 use tokio::time::Instant;
 
 use super::*;
@@ -1083,6 +1083,22 @@ impl Encrypted {
 // the host key of the first key exchange behind the user's key, so that the signature covers it.
 const HOSTBOUND: &str = "publickey-hostbound-v00@openssh.com";
 
+// HOLDFAST: the handler counts what is offered, also if it is refused here.
+async fn offer_refused<H: Handler + Send>(
+    handler: &mut H,
+    user: &str,
+    cert: &Certificate,
+) -> Result<(), H::Error> {
+    let public_key = PublicKey::new(cert.public_key().clone(), "");
+    let algorithm = public_key.algorithm();
+    let offer = PublicKeyOffer {
+        public_key: &public_key,
+        algorithm: &algorithm,
+    };
+    handler.auth_publickey_offered(user, offer).await?;
+    Ok(())
+}
+
 thread_local! {
     static SIGNATURE_BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
@@ -1109,16 +1125,15 @@ impl Encrypted {
 
         let pubkey_algo = map_err!(String::decode(r))?;
         let pubkey_key = map_err!(Bytes::decode(r))?;
-        // HOLDFAST: an empty key is that of an exchange without one, to which nothing can be bound.
-        if let Some(expected) = bound_to {
-            let host_key = map_err!(Bytes::decode(r))?;
-            if expected.is_empty() || host_key != expected {
-                debug!("the request contains another host key than this connection's");
-                auth_user.clear();
-                reject_auth_request(until, &mut self.write, auth_request).await?;
-                return Ok(());
+        // HOLDFAST: an empty key is that of an exchange without one, to which nothing can be bound. A request with
+        // another host key is refused as one with a wrong signature, behind the handler's count of offers.
+        let is_bound_here = match bound_to {
+            Some(expected) => {
+                let host_key = map_err!(Bytes::decode(r))?;
+                !expected.is_empty() && host_key == expected
             }
-        }
+            None => true,
+        };
         let key_or_cert = PublicKeyOrCertificate::decode(&pubkey_algo, &pubkey_key);
 
         // Parse the public key or certificate
@@ -1141,6 +1156,7 @@ impl Encrypted {
                                 .unwrap_or_default()
                         {
                             warn!("Certificate is expired or not yet valid");
+                            offer_refused(handler, user, cert).await?; // HOLDFAST
                             reject_auth_request(until, &mut self.write, auth_request).await?;
                             return Ok(());
                         }
@@ -1148,6 +1164,7 @@ impl Encrypted {
                         // Verify the certificate’s signature
                         if cert.verify_signature().is_err() {
                             warn!("Certificate signature is invalid");
+                            offer_refused(handler, user, cert).await?; // HOLDFAST
                             reject_auth_request(until, &mut self.write, auth_request).await?;
                             return Ok(());
                         }
@@ -1228,7 +1245,7 @@ impl Encrypted {
                     if is_valid {
                         let session_id = self.session_id.as_ref();
                         #[allow(clippy::blocks_in_conditions)]
-                        if SIGNATURE_BUFFER.with(|buf| {
+                        if is_bound_here /* HOLDFAST */ && SIGNATURE_BUFFER.with(|buf| {
                             let mut buf = buf.borrow_mut();
                             buf.clear();
                             map_err!(session_id.encode(&mut *buf))?;
@@ -1295,6 +1312,11 @@ impl Encrypted {
                     };
                     let auth = handler.auth_publickey_offered(user, offer).await?;
                     match auth {
+                        // HOLDFAST
+                        Auth::Accept if !is_bound_here => {
+                            auth_user.clear();
+                            reject_auth_request(until, &mut self.write, auth_request).await?;
+                        }
                         Auth::Accept => {
                             let mut public_key = Vec::new();
                             public_key.extend_from_slice(&pubkey_key);

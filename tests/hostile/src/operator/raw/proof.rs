@@ -51,6 +51,16 @@ impl Raw {
     /// A request to log in by a certificate for this key, of an authority that was made just now.
     #[must_use]
     pub fn certificate_proof(&self, key: &Path, name: &str, serial: u64) -> SshMessage {
+        self.certificate_until(key, name, serial, u64::MAX - 1)
+    }
+
+    /// The same by a certificate that has expired in 1970.
+    #[must_use]
+    pub fn expired_proof(&self, key: &Path, name: &str) -> SshMessage {
+        self.certificate_until(key, name, 1, 1)
+    }
+
+    fn certificate_until(&self, key: &Path, name: &str, serial: u64, until: u64) -> SshMessage {
         const KIND: &str = "ssh-ed25519-cert-v01@openssh.com";
         let key = load_secret_key(key, None).unwrap();
         let mut seed = [0; 32];
@@ -58,7 +68,7 @@ impl Raw {
         let authority = KeypairData::from(Ed25519Keypair::from_seed(&seed));
         let authority = PrivateKey::new(authority, "").unwrap();
         let subject = key.public_key().key_data().clone();
-        let mut builder = Builder::new(seed, subject, 0, u64::MAX - 1).unwrap();
+        let mut builder = Builder::new(seed, subject, 0, until).unwrap();
         builder.serial(serial).unwrap();
         builder.cert_type(CertType::User).unwrap();
         builder.key_id(name).unwrap();
