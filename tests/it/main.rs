@@ -39,6 +39,7 @@ mod sessions;
 mod sftp_constraints;
 mod smoke;
 mod state;
+mod systemd;
 mod tunnel;
 mod unenrolled;
 mod upgrade;

@@ -49,7 +49,7 @@ struct SoakPart {
     test: Option<&'static str>,
 }
 
-const PARTS: [SoakPart; 9] = [
+const PARTS: [SoakPart; 10] = [
     SoakPart {
         name: "bytes",
         what: "MiB each way, on both ways in, byte for byte",
@@ -117,6 +117,14 @@ const PARTS: [SoakPart; 9] = [
         test: Some("recording::crash::records_before_a_kill_are_kept_and_the_tail_is_cut"),
     },
     SoakPart {
+        name: "systemd",
+        what: "seconds at most for a machine of its own, whose systemd runs the agent",
+        amount: 3000,
+        variable: "HOLDFAST_SOAK_SYSTEMD",
+        binary: suites::INTEGRATION,
+        test: Some("systemd::sessions_under_systemd_have_bounds_and_outlive_the_agent"),
+    },
+    SoakPart {
         name: "seeds",
         what: "times the usual number of seeds in every simulation",
         amount: 20,
@@ -131,6 +139,7 @@ const SECONDS: &str = "HOLDFAST_SOAK_SECONDS";
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let workspace = Workspace::load()?;
     tools::ensure(&[tools::SSH, tools::PS])?;
+    tools::ensure(&tools::SYSTEMD_GUEST)?;
     let programs = suites::build_programs(&workspace)?;
     let mut failed = vec![];
     let wanted = |part: &&SoakPart| args.only.as_deref().is_none_or(|only| only == part.name);

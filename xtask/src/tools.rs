@@ -85,6 +85,17 @@ pub(crate) const QEMU_ARM: Tool = program("qemu-user-static", "qemu-arm-static")
 pub(crate) const QEMU_ARM_DYNAMIC: Tool = program("qemu-user", "qemu-arm");
 pub(crate) const QEMU_AARCH64: Tool = program("qemu-user-static", "qemu-aarch64-static");
 pub(crate) const QEMU_RISCV64: Tool = program("qemu-user-static", "qemu-riscv64-static");
+/// A machine that is a process, and a system that is made for it of this machine's programs.
+pub(crate) const SYSTEMD_GUEST: [Tool; 5] = [
+    program("user-mode-linux", "linux.uml"),
+    file("systemd", &["/lib/systemd/systemd"]),
+    program("dbus", "dbus-daemon"),
+    file(
+        "libpam-systemd",
+        &["/usr/lib/x86_64-linux-gnu/security/pam_systemd.so"],
+    ),
+    file("e2fsprogs", &["/usr/sbin/mkfs.ext4", "/sbin/mkfs.ext4"]),
+];
 pub(crate) const PYTHON_VENV: Tool = Tool {
     package: "python3-venv",
     probe: Probe::PythonVenv,
