@@ -131,6 +131,7 @@ impl Stage {
                 tools::GIT,
                 tools::FAKETIME,
                 tools::MINISIGN,
+                tools::CC,
                 tools::STRIP,
                 tools::PYTHON_VENV,
             ],

@@ -78,6 +78,8 @@ pub(crate) const PODMAN: Tool = program("podman", "podman");
 pub(crate) const CRUN: Tool = program("crun", "crun");
 pub(crate) const LINTIAN: Tool = program("lintian", "lintian");
 pub(crate) const READELF: Tool = program("binutils", "readelf");
+/// For a source of accounts of the C library.
+pub(crate) const CC: Tool = program("gcc", "cc");
 /// libFuzzer itself is C++.
 pub(crate) const CXX: Tool = program("g++", "c++");
 pub(crate) const QEMU_ARM: Tool = program("qemu-user-static", "qemu-arm-static");

@@ -13,6 +13,11 @@ const ENTER: &str = "for file in passwd group shadow; do \
      mount -t tmpfs none /run || exit 99; \
      if [ -e \"$0/environment\" ]; then mount --bind \"$0/environment\" /etc/environment || exit 99; fi; \
      if [ -e \"$0/limits.conf\" ]; then mount --bind \"$0/limits.conf\" /etc/security/limits.conf || exit 99; fi; \
+     if [ -e \"$0/su\" ]; then mount --bind \"$0/su\" /etc/pam.d/su || exit 99; fi; \
+     if [ -e \"$0/libraries\" ]; then \
+         PATH=$PATH:/sbin:/usr/sbin ldconfig -X -C \"$0/ld.so.cache\" \"$(cat \"$0/libraries\")\" || exit 99; \
+         for file in ld.so.cache nsswitch.conf; do mount --bind \"$0/$file\" \"/etc/$file\" || exit 99; done; \
+     fi; \
      if [ -e \"$0/nologin\" ]; then cp \"$0/nologin\" /run/nologin; fi; \
      exec \"$@\"";
 
@@ -99,6 +104,21 @@ impl Accounts {
     /// Puts a text in the place of the limits of `/etc/security/limits.conf`.
     pub(crate) fn limits(mut self, text: &str) -> Self {
         self.files.push(("limits.conf", text.to_owned()));
+        self
+    }
+
+    /// Has PAM open sessions by these rules.
+    pub(crate) fn pam_rules(mut self, text: &str) -> Self {
+        self.files.push(("su", text.to_owned()));
+        self
+    }
+
+    /// Adds a source of accounts behind the files: `libnss_NAME.so.2` in this folder.
+    pub(crate) fn directory(mut self, name: &str, folder: &Path) -> Self {
+        let sources = ["passwd", "group", "shadow"].map(|of| format!("{of}: files {name}\n"));
+        self.files.push(("nsswitch.conf", sources.concat()));
+        let folder = folder.to_str().expect("a path in UTF-8");
+        self.files.push(("libraries", folder.to_owned()));
         self
     }
 

@@ -1,8 +1,11 @@
 //! What makes a session a login session of the device.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt as _, chown};
 
-use crate::harness::{Accounts, Device, SOON, Site, Terminal, Way, run, wait_until};
+use crate::harness::{
+    Accounts, Device, SOON, Site, Terminal, Way, command, needs_program, run, wait_until,
+};
 
 /// What the device gives all its sessions.
 const ENVIRONMENT: &str = "# the site's proxy\nhttp_proxy=http://proxy.example:3128\nFIELD_QUOTED=\"two words\"\n\
@@ -130,6 +133,71 @@ fn a_password_that_must_be_changed_lets_only_root_in() {
         assert_eq!(refused.out(), "", "{way:?}");
         let mut ssh = site.alice.ssh(way, "root", site.device.name());
         run(ssh.arg("true")).ok();
+    }
+}
+
+/// What pam_systemd sets, by a module that every PAM has.
+#[test]
+fn runtime_folder_is_the_one_that_pam_sets() {
+    if !is_pam_possible() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let conf = folder.path().join("pam_env.conf");
+    fs::write(&conf, "XDG_RUNTIME_DIR DEFAULT=/run/user/4001\n").unwrap();
+    let rules = format!(
+        "auth sufficient pam_rootok.so\naccount required pam_unix.so\nsession required pam_env.so conffile={}\n",
+        conf.display()
+    );
+    for (mode, expected) in [("pam", "/run/user/4001\n"), ("bare", "\n")] {
+        let device = accounts().pam_rules(&rules).device("kitchen-cam");
+        let site = Site::with(device.flags(&["--login", mode]));
+        for way in Way::BOTH {
+            let shown = exec(&site, way, "echo $XDG_RUNTIME_DIR");
+            assert_eq!(shown, expected, "{way:?} {mode}");
+        }
+    }
+}
+
+/// Accounts that are in no file of the device: the C library has them of a directory, as it would have LDAP's.
+#[test]
+fn account_of_a_directory_logs_in() {
+    if !is_pam_possible() || !needs_program("cc", "Debian's package gcc") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (source, home) = (
+        folder.path().join("directory.c"),
+        folder.path().join("home"),
+    );
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+    fs::create_dir(&home).unwrap();
+    chown(&home, Some(4005), Some(4005)).unwrap();
+    fs::write(&source, include_str!("directory.c")).unwrap();
+    let mut cc = command("cc");
+    cc.args(["-shared", "-fPIC", "-o"]);
+    cc.arg(folder.path().join("libnss_hftest.so.2"));
+    run(cc.arg(format!("-DHOME=\"{}\"", home.display())).arg(source)).ok();
+    for mode in ["pam", "bare"] {
+        let device = accounts().directory("hftest", folder.path());
+        let site = Site::with(device.device("kitchen-cam").flags(&["--login", mode]));
+        let exec = |way: Way, login: &str| {
+            let mut ssh = site.alice.ssh(way, login, site.device.name());
+            run(ssh.arg("id -u; id -G; echo $USER $HOME; touch here"))
+        };
+        for way in Way::BOTH {
+            let expected = format!("4005\n4005 4105\nhf-ldap {}\n", home.display());
+            assert_eq!(exec(way, "hf-ldap").ok().out(), expected, "{way:?} {mode}");
+            let gone = exec(way, "hf-gone").exits(255);
+            gone.says("account \"hf-gone\" on kitchen-cam is locked or expired");
+            // A directory makes no root.
+            for none in ["hf-rooted", "hf-none"] {
+                let refused = exec(way, none).exits(255);
+                refused.says(&format!("kitchen-cam runs no account \"{none}\""));
+            }
+        }
+        assert!(home.join("here").exists());
+        fs::remove_file(home.join("here")).unwrap();
     }
 }
 
