@@ -6,7 +6,7 @@
 //! rows of admin commands beside it come there too.
 //!
 //! Changes by commands have their row in the same transaction as the change itself: see
-//! [`Store::attributed`](crate::store::Store::attributed).
+//! [`Tx::audit`](crate::store::Tx::audit).
 
 mod event;
 mod health;

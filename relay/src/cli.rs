@@ -14,7 +14,7 @@ use holdfast_protocol::causes::Causes;
 use self::fleet::SshArgs;
 use crate::audit::{Actor, Audit, Event, EventKind, WhenUnwritable};
 use crate::clock::Timestamp;
-use crate::commands::{self, AnyCommand, Caller, Context, DONE, FAILED, RelayFacts};
+use crate::commands::{self, AnyCommand, Caller, CommandRow, Context, DONE, FAILED, RelayFacts};
 use crate::config::{Config, DEFAULT_STATE, Flags, PublicHost, SSH_EXPECTED, TUNNEL_EXPECTED};
 use crate::limits::FINAL_STATUS_TIMEOUT;
 use crate::output::{complain, print};
@@ -22,7 +22,7 @@ use crate::recording::archive::Archive;
 use crate::recording::objects::Objects;
 use crate::recording::objects::backend::StorageBackend;
 use crate::state::{KeyFingerprint, State};
-use crate::store::{AuditEntry, Store, meta};
+use crate::store::{AuditEntry, Durability, Store, meta};
 use crate::{log, serve};
 
 #[derive(Parser)]
@@ -157,14 +157,18 @@ fn run_serve(state: Option<PathBuf>, args: ServeArgs) -> anyhow::Result<()> {
     let served = runtime.block_on(async {
         let state = State::create_or_open(&config.state)?;
         let store = Store::open(&state.database()).await?;
+        let keys = state.key_fingerprints();
+        let mut tx = store.begin(Durability::Disk).await?;
         if !accepted.is_empty() {
             // The cluster's key cannot be replaced: another is refused before anything is accepted.
-            store.bind_cluster(&state.cluster.public()).await?;
+            tx.bind_cluster(&state.cluster.public()).await?;
         }
-        let keys = state.key_fingerprints();
-        store.accept_keys(&keys, &accepted, accepted_event).await?;
-        store.bind_keys(&keys).await?;
-        store.bind_cluster(&state.cluster.public()).await?;
+        for (key, before) in tx.accept_keys(&keys, &accepted).await? {
+            tx.audit(accepted_event(key, before.as_deref()));
+        }
+        tx.bind_keys(&keys).await?;
+        tx.bind_cluster(&state.cluster.public()).await?;
+        tx.commit().await?;
         serve::run(config, state, store).await
     });
     // A stdout that is not read may hold up the audit log's thread for ever.
@@ -226,6 +230,7 @@ fn run_admin(dir: &Path, command: AnyCommand, ssh: &SshArgs) -> anyhow::Result<u
         let place = StorageBackend::remembered(&store).await;
         let objects = Objects::open_or_unavailable(state.recordings(), place);
         let context = Context {
+            row: CommandRow::default(),
             facts: RelayFacts::of(&state, Archive::of(&state, objects)),
             now: Timestamp::now(),
             audit: Audit::open(store.clone(), relay, WhenUnwritable::Refuse),

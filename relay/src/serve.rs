@@ -34,7 +34,7 @@ use crate::ssh::jump::{self, HostCertificates};
 use crate::ssh::server::{self, Connections};
 use crate::ssh::{Front, algorithms, console};
 use crate::state::{HOST_KEY_ALIAS, State};
-use crate::store::{RelayId, Store, meta};
+use crate::store::{Durability, RelayId, Store, StoreError, meta};
 use crate::tunnel::clones::Clones;
 use crate::tunnel::listen::Handshakes;
 use crate::tunnel::registry::Registry;
@@ -139,11 +139,7 @@ pub(crate) async fn run(config: Config, state: State, store: Store) -> anyhow::R
     let _ = timeout(FINAL_STATUS_TIMEOUT, front.audit.close()).await;
     feeding.cancel();
     let _ = timeout(FINAL_STATUS_TIMEOUT, auditing).await;
-    if let Err(error) = sessions
-        .store
-        .relay_stopped(sessions.relay, Timestamp::now())
-        .await
-    {
+    if let Err(error) = note_stop(&sessions).await {
         warn!(%error, "the store did not learn that the relay stops");
     }
     sessions.store.close().await;
@@ -171,6 +167,13 @@ fn own_names(config: &Config, bound: SocketAddr) -> anyhow::Result<Vec<String>> 
     Ok(names)
 }
 
+/// Notes in the store that this run is over.
+async fn note_stop(sessions: &Sessions) -> Result<(), StoreError> {
+    let mut tx = sessions.store.begin(Durability::Process).await?;
+    tx.relay_stopped(sessions.relay, Timestamp::now()).await?;
+    tx.commit().await
+}
+
 async fn start(
     config: &Config,
     state: State,
@@ -180,12 +183,14 @@ async fn start(
 ) -> anyhow::Result<Services> {
     let state = Arc::new(state);
     let id = RelayId::random()?;
-    store.relay_started(id, Timestamp::now()).await?;
     let public = config.public_tunnel(tunnel)?;
-    store.meta_set(meta::PUBLIC_TUNNEL, &public).await?;
     let public_ssh = config.public_ssh(ssh)?;
-    store.meta_set(meta::PUBLIC_SSH, &public_ssh).await?;
-    store.meta_set(meta::BOUND_SSH, &ssh.to_string()).await?;
+    let mut tx = store.begin(Durability::Disk).await?;
+    tx.relay_started(id, Timestamp::now()).await?;
+    tx.meta_set(meta::PUBLIC_TUNNEL, &public).await?;
+    tx.meta_set(meta::PUBLIC_SSH, &public_ssh).await?;
+    tx.meta_set(meta::BOUND_SSH, &ssh.to_string()).await?;
+    tx.commit().await?;
     let audit = Audit::open(
         store.clone(),
         Some(public.clone()),
@@ -260,9 +265,10 @@ async fn make_roster(
     } else {
         epoch + 1
     };
-    store
-        .meta_set(meta::ROSTER, &format!("{epoch} {facts}"))
+    let mut tx = store.begin(Durability::Disk).await?;
+    tx.meta_set(meta::ROSTER, &format!("{epoch} {facts}"))
         .await?;
+    tx.commit().await?;
     let relays = vec![RelayEntry {
         address,
         key: state.tunnel.public(),

@@ -14,7 +14,7 @@ use crate::limits::{PRESENCE_FLUSH, STORE_POLL};
 use crate::session::Sessions;
 use crate::session::admission::enforce;
 use crate::ssh::Front;
-use crate::store::StoreError;
+use crate::store::{Durability, StoreError};
 use crate::tunnel::registry::Tunnel;
 
 /// Runs until it is aborted.
@@ -68,10 +68,9 @@ async fn look(
             warn!("a session that was ordered to end has not let go of its device: looking again");
             return Ok(());
         }
-        sessions
-            .store
-            .relay_confirms(sessions.relay, access)
-            .await?;
+        let mut tx = sessions.store.begin(Durability::Process).await?;
+        tx.relay_confirms(sessions.relay, access).await?;
+        tx.commit().await?;
     }
     (seen.data, seen.access) = (data, access);
     Ok(())
@@ -105,7 +104,11 @@ async fn note_ids(sessions: &Sessions, tunnels: &[Arc<Tunnel>]) -> Result<(), St
         .iter()
         .map(|(tunnel, id)| (tunnel.device, tunnel.generation, *id))
         .collect();
-    sessions.store.note_connection_ids(&rows).await?;
+    if !rows.is_empty() {
+        let mut tx = sessions.store.begin(Durability::Process).await?;
+        tx.note_connection_ids(&rows).await?;
+        tx.commit().await?;
+    }
     for (tunnel, id) in changed {
         tunnel.set_stored_id(Some(id));
     }
@@ -122,16 +125,7 @@ async fn tell(
     written: &mut HashMap<DeviceId, Timestamp>,
     refused: &mut [u64; 3],
 ) -> Result<(), StoreError> {
-    let now = Timestamp::now();
-    sessions.store.heartbeat(sessions.relay, now).await?;
     let refusals = sessions.leases.refusals();
-    if *refused != refusals {
-        sessions
-            .store
-            .note_refusals(sessions.relay, refusals)
-            .await?;
-        *refused = refusals;
-    }
     let tunnels = sessions.tunnels.registry.all();
     let heard: Vec<_> = tunnels
         .iter()
@@ -141,7 +135,14 @@ async fn tell(
             (tunnel.device, tunnel.generation, tunnel.heard(), address)
         })
         .collect();
-    sessions.store.heard(&heard).await?;
+    let mut tx = sessions.store.begin(Durability::Process).await?;
+    tx.heartbeat(sessions.relay, Timestamp::now()).await?;
+    if *refused != refusals {
+        tx.note_refusals(sessions.relay, refusals).await?;
+    }
+    tx.heard(&heard).await?;
+    tx.commit().await?;
+    *refused = refusals;
     note_ids(sessions, &tunnels).await?;
     *written = tunnels
         .iter()

@@ -11,7 +11,7 @@ use super::health::{Health, LogTarget, WhenUnwritable};
 use super::{AuditError, Event, EventKind};
 use crate::clock::Timestamp;
 use crate::limits::{AUDIT_BATCH, AUDIT_HELD, AUDIT_PROBE, AUDIT_TIMEOUT};
-use crate::store::{AuditEntry, Store, StoreError};
+use crate::store::{AuditEntry, Durability, Store, StoreError};
 
 /// A message of the queue.
 pub(super) enum LogMessage {
@@ -116,11 +116,11 @@ impl Writer {
     async fn attempt(&self, entries: &[AuditEntry]) -> Result<(), StoreError> {
         if entries.is_empty() {
             return match self.health.is_broken(LogTarget::Store) {
-                true => self.store.probe_audit(Timestamp::now()).await,
+                true => self.probe().await,
                 false => Ok(()),
             };
         }
-        let append = self.store.append_audit(entries);
+        let append = self.append(entries);
         tokio::pin!(append);
         tokio::select! {
             done = &mut append => return done,
@@ -132,6 +132,18 @@ impl Writer {
         );
         self.health.note(LogTarget::Store, Err(slow));
         append.await
+    }
+
+    async fn append(&self, entries: &[AuditEntry]) -> Result<(), StoreError> {
+        let mut tx = self.store.begin(Durability::Disk).await?;
+        tx.append_audit(entries).await?;
+        tx.commit().await
+    }
+
+    async fn probe(&self) -> Result<(), StoreError> {
+        let mut tx = self.store.begin(Durability::Disk).await?;
+        tx.probe_audit(Timestamp::now()).await?;
+        tx.commit().await
     }
 
     /// Keeps what no caller waits for, and under `continue` the rest as well.

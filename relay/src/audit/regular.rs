@@ -16,7 +16,7 @@ use crate::limits::{
     AUDIT_PAGE, AUDIT_PROBE, AUDIT_REMOVAL, AUDIT_REMOVAL_PAUSE, AUDIT_REMOVAL_ROWS,
     AUDIT_SUM_POLL, AUDIT_TIMEOUT, STORE_POLL,
 };
-use crate::store::{AuditEntry, AuditFilter, AuditRemoved, Store, StoreError};
+use crate::store::{AuditFilter, AuditRemoved, Durability, Store, StoreError};
 
 /// The configuration of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,7 +128,10 @@ async fn catch_up(
         let lines: Vec<u8> = page.iter().flat_map(line::json).collect();
         on_thread(audit, sink, move |sink| sink.write(&lines)).await?;
         *written = Some(last);
-        store.set_audit_written(last).await?;
+        // It may be lost with the power: the file has it too.
+        let mut tx = store.begin(Durability::Process).await?;
+        tx.set_audit_written(last).await?;
+        tx.commit().await?;
     }
 }
 
@@ -187,23 +190,23 @@ async fn remove_some(
         Some(_) => store.audit_written().await?.unwrap_or(0),
         None => i64::MAX,
     };
-    let tell = |removed: AuditRemoved| -> AuditEntry {
-        let (ids, times) = (removed.ids, removed.times);
-        audit.entry(
-            Event::new(EventKind::AuditRemoved)
-                .because("older than the log is kept")
-                .with("count", removed.count)
-                .with("ids", vec![ids.0, ids.1])
-                .with("first", times.0.rfc3339())
-                .with("last", times.1.rfc3339())
-                .with("before", before.rfc3339()),
-        )
-    };
-    let removed = store
-        .remove_old_audit(before, up_to, AUDIT_REMOVAL_ROWS, tell)
+    let mut tx = store.begin(Durability::Disk).await?;
+    let removed = tx
+        .remove_old_audit(before, up_to, AUDIT_REMOVAL_ROWS)
         .await?;
-    if let Some(removed) = removed {
-        info!(count = removed.count, %before, "old rows of the audit log were removed");
-    }
-    Ok(removed)
+    let Some(removed) = removed else {
+        return Ok(None);
+    };
+    let (ids, times) = (removed.ids, removed.times);
+    let event = Event::new(EventKind::AuditRemoved)
+        .because("older than the log is kept")
+        .with("count", removed.count)
+        .with("ids", vec![ids.0, ids.1])
+        .with("first", times.0.rfc3339())
+        .with("last", times.1.rfc3339())
+        .with("before", before.rfc3339());
+    tx.audit(audit.entry(event));
+    tx.commit().await?;
+    info!(count = removed.count, %before, "old rows of the audit log were removed");
+    Ok(Some(removed))
 }

@@ -25,6 +25,7 @@ use crate::session::registry::life::Activity;
 pub(crate) use crate::output::{DONE, FAILED, Out, USAGE};
 pub(crate) use answer::failure::Failure;
 pub(crate) use call::caller::Caller;
+pub(crate) use call::change::CommandRow;
 pub(crate) use call::context::{Context, RelayFacts};
 pub(crate) use call::permit::permit;
 pub(crate) use call::{Bulk, Done};
@@ -191,17 +192,15 @@ async fn run_audited(
     let Some(event) = event else {
         return dispatch(command, caller, context, stdin, out).await;
     };
-    let (store, attributed) = context
-        .store
-        .attributed(vec![context.audit.entry(event.clone())]);
+    let row = CommandRow::new(context.audit.entry(event.clone()));
     let context = Context {
-        store,
+        row: row.clone(),
         ..context.clone()
     };
     let done = dispatch(command, caller, &context, stdin, out).await;
     if let Err(failure @ Failure(why)) = &done
         && !failure.is_quiet()
-        && !attributed.is_written()
+        && !row.is_written()
     {
         context.audit.note(event.failed(why)).await;
     }

@@ -16,7 +16,7 @@ use crate::commands::Done;
 use crate::commands::access::lock::message;
 use crate::commands::answer::table::{or_dash, table};
 use crate::commands::call::{Call, Command, Right};
-use crate::store::{ConsoleRow, Kill, RelayId, SessionRow, Traffic, UserId};
+use crate::store::{ConsoleRow, Durability, Kill, RelayId, SessionRow, Traffic, UserId};
 
 /// The number of digits of an id that the table shows: of a million sessions, hardly two share them.
 const SHORT_ID: usize = 10;
@@ -113,9 +113,12 @@ pub(super) async fn run(args: Args, caller: &Caller, context: &Context) -> Resul
                 message,
                 by: own.cloned(),
             };
-            if !context.store.kill_session(&asked).await? {
+            // Lost with the power, like the session itself.
+            let mut tx = context.store.begin(Durability::Process).await?;
+            if !tx.kill_session(&asked).await? {
                 return Err(none(&id));
             }
+            tx.commit().await?;
             let Listed { id, user, .. } = session;
             Ok(match &session.at {
                 Some(At { device, login, .. }) => {

@@ -43,7 +43,10 @@ async fn fill(store: &Store) {
     let began = Instant::now();
     for batch in 0..ROWS / 1_000 {
         let entries: Vec<AuditEntry> = (0..1_000).map(|n| entry(batch * 1_000 + n)).collect();
-        store.append_audit(&entries).await.unwrap();
+        store
+            .change(async |tx| tx.append_audit(&entries).await)
+            .await
+            .unwrap();
     }
     let rate = ROWS / began.elapsed().as_secs().max(1);
     println!("appended  {rate} events/s in commits of 1000, all indexes");

@@ -15,7 +15,7 @@ use crate::model::quota::Quota;
 use crate::model::role::{Role, RoleName};
 use crate::model::rule::{LabelRule, LoginRule, Rule, ValuePattern, ValueRule};
 use crate::store::devices::Presence;
-use crate::store::{Device, Labels, LeaseRow, PresenceState, RelayId, Store, User};
+use crate::store::{Device, Durability, Labels, LeaseRow, PresenceState, RelayId, Store, User};
 use holdfast_protocol::ids::{
     DeviceId, DeviceName, LabelKey, LabelValue, Login, PublicKey, UserName,
 };
@@ -66,7 +66,10 @@ async fn leases() {
     std::fs::write(&path, "").unwrap();
     let store = Store::open(&path).await.unwrap();
     let relay = RelayId::random().unwrap();
-    store.relay_started(relay, Timestamp::now()).await.unwrap();
+    store
+        .change(async |tx| tx.relay_started(relay, Timestamp::now()).await)
+        .await
+        .unwrap();
     let lease = |number: i64, user: String| LeaseRow {
         relay,
         number,
@@ -83,7 +86,7 @@ async fn leases() {
         let lease = lease(number, format!("user-{}", number % 500));
         let began = Instant::now();
         take(&store, &lease, 100).await;
-        store.release_leases(relay, [number]).await.unwrap();
+        release(&store, relay, number).await;
         both.push(began.elapsed());
     }
     both.sort_unstable();
@@ -102,8 +105,16 @@ async fn leases() {
 }
 
 async fn take(store: &Store, lease: &LeaseRow, max: u32) {
-    let taken = store.take_lease(lease, NonZeroU32::new(max), Timestamp::now());
+    let mut tx = store.begin(Durability::Process).await.unwrap();
+    let taken = tx.take_lease(lease, NonZeroU32::new(max), Timestamp::now());
     taken.await.unwrap().unwrap();
+    tx.commit().await.unwrap();
+}
+
+async fn release(store: &Store, relay: RelayId, number: i64) {
+    let mut tx = store.begin(Durability::Process).await.unwrap();
+    tx.release_leases(relay, [number]).await.unwrap();
+    tx.commit().await.unwrap();
 }
 
 /// Returns a role of `rules` rules, the last of which is about [`device`].

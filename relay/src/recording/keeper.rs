@@ -7,6 +7,7 @@ use super::{RecordingError, Recordings, lock};
 use crate::audit::EventKind;
 use crate::clock::Timestamp;
 use crate::limits::{RECORDING_PAGE, RECORDING_TICK};
+use crate::store::Durability;
 
 /// Runs until it is aborted.
 pub(crate) async fn run(recordings: Recordings) {
@@ -29,7 +30,9 @@ impl Recordings {
             let facts = self.0.store.recording(id).await?;
             // A session that its device refused leaves nothing, and nothing is missed.
             if facts.is_some_and(|facts| facts.refused && facts.segments.is_empty()) {
-                self.0.store.recording_removed(id).await?;
+                let mut tx = self.0.store.begin(Durability::Disk).await?;
+                tx.recording_removed(id).await?;
+                tx.commit().await?;
                 continue;
             }
             // Reading it from the store asks for the check that is due, and time does the rest.
@@ -66,10 +69,12 @@ impl Recordings {
         };
         let event = Self::event(&facts.row, EventKind::RecordingRemoved);
         let event = event.because("it is older than `keep`");
-        let (store, _) = self.0.store.attributed(vec![self.0.audit.entry(event)]);
-        if !store.recording_removed(id).await? {
+        let mut tx = self.0.store.begin(Durability::Disk).await?;
+        tx.audit(self.0.audit.entry(event));
+        if !tx.recording_removed(id).await? {
             return Ok(());
         }
+        tx.commit().await?;
         self.0.objects.remove(id).await?;
         info!(recording = %id, "removed: older than `keep`");
         Ok(())

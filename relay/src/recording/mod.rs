@@ -33,7 +33,8 @@ use crate::clock::Timestamp;
 use crate::limits::RECORDING_CHECKS;
 use crate::state::{SigningKey, State, random_bytes};
 use crate::store::{
-    NewRecording, Over, RecordingRow, RelayId, SessionFacts, Store, StoreError, recorded_kind,
+    Durability, NewRecording, Over, RecordingRow, RelayId, SessionFacts, Store, StoreError,
+    recorded_kind,
 };
 
 pub(crate) use keeper::run as keep;
@@ -120,12 +121,12 @@ impl Recordings {
     ) -> Result<Self, RecordingError> {
         let now = Timestamp::now();
         let expected = now.after(settings.expect_within);
-        store
-            .recordings_of_others_over(relay, now, expected)
-            .await?;
         let objects = Objects::new(state.recordings(), &settings.place)?;
-        settings.place.remember(&store).await?;
-        settings.bounds.remember(&store).await?;
+        let mut tx = store.begin(Durability::Disk).await?;
+        tx.recordings_of_others_over(relay, now, expected).await?;
+        settings.place.remember(&mut tx).await?;
+        settings.bounds.remember(&mut tx).await?;
+        tx.commit().await?;
         let budget = StorageBudget::new(settings.bounds, store.recorded_bytes().await?);
         let cluster = SigningKey::from_pkcs8(state.cluster.pkcs8());
         Ok(Self(Arc::new(RecordingsInner {
@@ -180,7 +181,12 @@ impl Recordings {
             seen: watched.seen(),
         };
         lock(&self.0.live).insert(id, watched.clone());
-        let begun = self.0.store.recording_begun(self.0.relay, &new).await;
+        let begun = async {
+            let mut tx = self.0.store.begin(Durability::Disk).await?;
+            tx.recording_begun(self.0.relay, &new).await?;
+            tx.commit().await
+        };
+        let begun = begun.await;
         if begun.is_err() {
             lock(&self.0.live).remove(&id);
         }
@@ -199,7 +205,9 @@ impl Recordings {
     /// [`RecordingError`].
     pub(crate) async fn note(&self, watched: &StreamDigests) -> Result<(), RecordingError> {
         let seen = watched.seen();
-        Ok(self.0.store.recording_seen(watched.id, &seen).await?)
+        let mut tx = self.0.store.begin(Durability::Process).await?;
+        tx.recording_seen(watched.id, &seen).await?;
+        Ok(tx.commit().await?)
     }
 
     /// Notes that the file operations of a recorded session cannot be followed any more, for this reason.
@@ -207,7 +215,9 @@ impl Recordings {
     /// # Errors
     /// [`RecordingError`].
     pub(crate) async fn unfollowed(&self, id: SessionId, why: &str) -> Result<(), RecordingError> {
-        Ok(self.0.store.recording_unfollowed(id, why).await?)
+        let mut tx = self.0.store.begin(Durability::Disk).await?;
+        tx.recording_unfollowed(id, why).await?;
+        Ok(tx.commit().await?)
     }
 
     /// Notes that a forward in a recording is over, and what is known of it. It comes before [`Self::over`].
@@ -220,8 +230,9 @@ impl Recordings {
         number: u32,
         seen: &SeenForward,
     ) -> Result<(), RecordingError> {
-        let store = &self.0.store;
-        Ok(store.recording_forward(watched.id, number, seen).await?)
+        let mut tx = self.0.store.begin(Durability::Process).await?;
+        tx.recording_forward(watched.id, number, seen).await?;
+        Ok(tx.commit().await?)
     }
 
     /// Notes that a recorded session is over; `closing` says whether the device sent its exit status, `refused` that it
@@ -243,7 +254,12 @@ impl Recordings {
             expected: ended.after(self.0.settings.expect_within),
         };
         let seen = watched.seen();
-        let noted = self.0.store.recording_over(watched.id, &seen, how).await;
+        let noted = async {
+            let mut tx = self.0.store.begin(Durability::Disk).await?;
+            tx.recording_over(watched.id, &seen, how).await?;
+            tx.commit().await
+        };
+        let noted = noted.await;
         lock(&self.0.live).remove(&watched.id);
         noted?;
         self.session_over(watched.id, how.expected).await

@@ -698,15 +698,40 @@ async fn what_is_older_than_keep_is_removed_unless_it_is_held() {
         by: None,
         reason: "case 17".to_owned(),
     };
-    assert!(bed.store.recording_held(SESSION, &hold).await.unwrap());
-    assert!(!bed.store.recording_held(SESSION, &hold).await.unwrap());
+    assert!(
+        bed.store
+            .change(async |tx| tx.recording_held(SESSION, &hold).await)
+            .await
+            .unwrap()
+    );
+    assert!(
+        !bed.store
+            .change(async |tx| tx.recording_held(SESSION, &hold).await)
+            .await
+            .unwrap()
+    );
     bed.recordings.look(began.after(400 * DAY)).await.unwrap();
     assert_eq!(bed.facts().await.row.hold, Some(hold));
-    assert!(!bed.store.recording_removed(SESSION).await.unwrap());
+    assert!(
+        !bed.store
+            .change(async |tx| tx.recording_removed(SESSION).await)
+            .await
+            .unwrap()
+    );
     assert!(folder.exists());
 
-    assert!(bed.store.recording_released(SESSION).await.unwrap());
-    assert!(!bed.store.recording_released(SESSION).await.unwrap());
+    assert!(
+        bed.store
+            .change(async |tx| tx.recording_released(SESSION).await)
+            .await
+            .unwrap()
+    );
+    assert!(
+        !bed.store
+            .change(async |tx| tx.recording_released(SESSION).await)
+            .await
+            .unwrap()
+    );
     bed.recordings.look(began.after(91 * DAY)).await.unwrap();
     assert!(bed.store.recording(SESSION).await.unwrap().is_none());
     assert!(!folder.exists());

@@ -22,6 +22,9 @@ pub(crate) enum StoreError {
     /// Other writers held the store for too long.
     #[error("the database was busy for {} s: see what else writes to it, or whether the disk is slow", .0.as_secs())]
     Slow(Duration),
+    /// A change was not committed in time, and was taken back.
+    #[error("a change was not finished within {} s and was taken back: try again", .0.as_secs())]
+    Expired(Duration),
     /// A row that this program never wrote.
     #[error("the database is damaged: {0} cannot be read back; restore it from a backup")]
     Corrupt(&'static str),

@@ -3,7 +3,7 @@
 use holdfast_protocol::ids::PublicKey;
 use sqlx::SqliteConnection;
 
-use super::{Durability, Store, StoreError};
+use super::{Store, StoreError, Tx};
 
 /// The `host:port` that devices dial; written by a relay when it starts to serve.
 pub(crate) const PUBLIC_TUNNEL: &str = "public_tunnel";
@@ -41,17 +41,6 @@ impl Store {
         Ok(value.fetch_optional(self.reads()).await?)
     }
 
-    /// Notes a fact; it survives a power cut.
-    ///
-    /// # Errors
-    /// [`StoreError::Database`].
-    pub(crate) async fn meta_set(&self, key: &str, value: &str) -> Result<(), StoreError> {
-        let mut write = self.write(Durability::Disk).await?;
-        let set = sqlx::query(SET).bind(key).bind(value);
-        set.execute(&mut *write).await?;
-        write.commit().await
-    }
-
     /// Grows with each change that an admin command makes to users, keys, roles and devices, and with
     /// nothing else: what a relay looks at before it checks its live connections again.
     ///
@@ -63,20 +52,54 @@ impl Store {
     }
 }
 
-impl Store {
+impl Tx {
+    /// Notes a fact.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub(crate) async fn meta_set(&mut self, key: &str, value: &str) -> Result<(), StoreError> {
+        let set = sqlx::query(SET).bind(key).bind(value);
+        set.execute(&mut *self.connection().await?).await?;
+        Ok(())
+    }
+
     /// Ties the database to the cluster's key at the first start, and refuses any other key later: a
     /// folder whose files were mixed up must not hand one fleet's devices to another.
     ///
     /// # Errors
     /// [`StoreError::OtherCluster`].
-    pub(crate) async fn bind_cluster(&self, cluster: &PublicKey) -> Result<(), StoreError> {
+    pub(crate) async fn bind_cluster(&mut self, cluster: &PublicKey) -> Result<(), StoreError> {
         let key = cluster.to_string();
-        match self.meta_get(CLUSTER).await? {
+        let bound = fact(&mut *self.connection().await?, CLUSTER).await?;
+        match bound {
             None => self.meta_set(CLUSTER, &key).await,
             Some(bound) if bound == key => Ok(()),
             Some(_) => Err(StoreError::OtherCluster),
         }
     }
+
+    /// Notes a change of who may do what, in the transaction of the change.
+    pub(super) async fn access_changed(&mut self, part: AccessPart) -> Result<(), StoreError> {
+        let part = match part {
+            AccessPart::People => Some("people_version"),
+            AccessPart::Revocations => Some("revocations_version"),
+            AccessPart::Other => None,
+        };
+        for key in ["access_version"].into_iter().chain(part) {
+            let bump = sqlx::query(BUMP).bind(key);
+            bump.execute(&mut *self.connection().await?).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads the fact under `key`, inside a transaction.
+pub(super) async fn fact(
+    read: &mut SqliteConnection,
+    key: &str,
+) -> Result<Option<String>, StoreError> {
+    let value = sqlx::query_scalar(GET).bind(key);
+    Ok(value.fetch_optional(read).await?)
 }
 
 /// What a change of access changes.
@@ -96,22 +119,6 @@ pub(super) struct PolicyVersions {
     pub(super) access: i64,
     pub(super) people: i64,
     pub(super) revocations: i64,
-}
-
-/// Notes a change of who may do what. It belongs into the transaction of the change.
-pub(super) async fn access_changed(
-    write: &mut SqliteConnection,
-    part: AccessPart,
-) -> Result<(), StoreError> {
-    let part = match part {
-        AccessPart::People => Some("people_version"),
-        AccessPart::Revocations => Some("revocations_version"),
-        AccessPart::Other => None,
-    };
-    for key in ["access_version"].into_iter().chain(part) {
-        sqlx::query(BUMP).bind(key).execute(&mut *write).await?;
-    }
-    Ok(())
 }
 
 /// Reads the versions of the policy and of its parts; a part that never changed has version 0.

@@ -1,8 +1,9 @@
 //! What the relay remembers, in SQLite: one file per table, one set of queries.
 //!
-//! All writers of a process queue for one turn, in order, and share commits ([`turn`]); only processes
-//! contend for the file (an admin command beside a serving relay), which SQLite's busy timeout settles.
-//! Readers never wait.
+//! Every change is made through a [`Tx`]: `let mut tx = store.begin(durability).await?`, the changes, the audit rows
+//! that describe them, `tx.commit().await?`. All writers of a process queue for one turn, in order, and share commits
+//! ([`backend::write_queue`]); only processes contend for the file (an admin command beside a serving relay), which
+//! SQLite's busy timeout settles. Readers never wait.
 
 pub(crate) mod access;
 pub(crate) mod audit;
@@ -13,9 +14,9 @@ pub(crate) mod meta;
 pub(crate) mod recordings;
 mod relays;
 pub(crate) mod sessions;
+mod tx;
 
 use std::fmt;
-use std::ops::{Deref, DerefMut};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,8 +24,7 @@ use std::time::Duration;
 
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
-    SqliteSynchronous,
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 
 pub(crate) use crate::model::labels::Labels;
@@ -36,7 +36,6 @@ pub(crate) use access::revocations::{Revocation, RevocationChange, RevocationErr
 pub(crate) use access::roles::RoleError;
 pub(crate) use access::user_changes::{KeyError, NewUser};
 pub(crate) use access::users::{UserKey, UserRow};
-pub(crate) use audit::attributed::Attributed;
 pub(crate) use audit::{AuditEntry, AuditFilter, AuditKey, AuditRemoved};
 pub(crate) use devices::enrol::{EnrolError, Enrolment};
 pub(crate) use devices::tokens::{NewToken, TokenLeft, TokenRow};
@@ -52,9 +51,11 @@ pub(crate) use sessions::console_streams::ConsoleRow;
 pub(crate) use sessions::facts::SessionFacts;
 pub(crate) use sessions::leases::LeaseRow;
 pub(crate) use sessions::{BoardChange, SessionRow, Traffic};
+pub(crate) use tx::Tx;
 
 use access::snapshot::PolicyCache;
-use backend::write_queue::{BatchWriter, WriteQueue};
+use backend::write_queue::WriteQueue;
+use tx::TxExpiry;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations");
 
@@ -65,6 +66,12 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// The time that a query waits for its turn inside this process, before the caller gets the error that the store
 /// is too slow: longer than [`BUSY_TIMEOUT`], so that the cause is reported and not the queue.
 const TURN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The time for which a transaction may stay open. After that it is taken back and the next writer has its turn: a
+/// caller that waits for something else in the middle of a change must not hold up all others. Changes take
+/// milliseconds. It is shorter than [`BUSY_TIMEOUT`] and [`TURN_TIMEOUT`], so that who waits behind one still gets a
+/// turn.
+const TX_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Reads that run at once. Each is a thread of SQLite's and a page cache; look-ups take microseconds.
 const READERS: u32 = 4;
@@ -84,8 +91,9 @@ pub(crate) struct Store {
     /// One connection that writes nothing, so that every commit is another's to it.
     watch: SqlitePool,
     turns: WriteQueue,
-    /// The rows of the audit log that the next durable change takes with it.
-    attributed: Option<Attributed>,
+    expiry: TxExpiry,
+    /// [`TX_TIMEOUT`], unless a test wants less.
+    tx_timeout: Duration,
 }
 
 /// The event that a commit must survive: what survives a power cut survives a crash.
@@ -93,13 +101,6 @@ pub(crate) struct Store {
 pub(crate) enum Durability {
     Process,
     Disk,
-}
-
-/// A write transaction. It began IMMEDIATE, so it never fails half-way for a lock.
-pub(crate) struct Write {
-    member: BatchWriter,
-    /// The rows that are written to the audit log with it, and the caller to notify of that.
-    rows: Option<(Vec<AuditEntry>, Attributed)>,
 }
 
 impl Store {
@@ -183,7 +184,8 @@ impl Store {
             presence: pool(1).connect_lazy_with(relaxed),
             watch: pool(1).connect_lazy_with(options),
             turns: WriteQueue::default(),
-            attributed: None,
+            expiry: TxExpiry::default(),
+            tx_timeout: TX_TIMEOUT,
         })
     }
 
@@ -222,46 +224,6 @@ impl Store {
         }
         let newest = "SELECT COALESCE(MAX(version), 0) FROM _sqlx_migrations WHERE success";
         Ok(sqlx::query_scalar(newest).fetch_one(self.reads()).await?)
-    }
-
-    async fn write(&self, durability: Durability) -> Result<Write, StoreError> {
-        let pool = match durability {
-            Durability::Disk => &self.durable,
-            Durability::Process => &self.presence,
-        };
-        let member = self.turns.take(durability, pool).await?;
-        let rows = match (durability, &self.attributed) {
-            (Durability::Disk, Some(attributed)) => attributed.take(),
-            _ => None,
-        };
-        Ok(Write { member, rows })
-    }
-}
-
-impl Write {
-    async fn commit(mut self) -> Result<(), StoreError> {
-        let rows = self.rows.take();
-        if let Some((entries, _)) = &rows {
-            audit::append(&mut self.member, entries).await?;
-        }
-        self.member.commit().await?;
-        if let Some((_, attributed)) = rows {
-            attributed.set_written();
-        }
-        Ok(())
-    }
-}
-
-impl Deref for Write {
-    type Target = SqliteConnection;
-    fn deref(&self) -> &SqliteConnection {
-        &self.member
-    }
-}
-
-impl DerefMut for Write {
-    fn deref_mut(&mut self) -> &mut SqliteConnection {
-        &mut self.member
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Durability, Store, StoreError};
+use super::{Store, StoreError, Tx};
 use crate::clock::Timestamp;
 use crate::state::random_bytes;
 
@@ -54,55 +54,6 @@ impl RelayId {
 }
 
 impl Store {
-    /// Says that this run begins and that all earlier ones are over: the state's lock, which the caller
-    /// holds, proves it. Their tunnels count as closed when they were last heard of.
-    ///
-    /// # Errors
-    /// [`StoreError::Database`].
-    pub(crate) async fn relay_started(
-        &self,
-        relay: RelayId,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        let mut write = self.write(Durability::Process).await?;
-        for sql in [CLOSE_OTHERS, FORGET_OTHERS] {
-            let query = sqlx::query(sql).bind(relay.0.as_slice());
-            query.execute(&mut *write).await?;
-        }
-        let beat = sqlx::query(BEAT).bind(relay.0.as_slice()).bind(now.0);
-        beat.execute(&mut *write).await?;
-        write.commit().await
-    }
-
-    /// Notes that a run lives: call it every few seconds, well within [`RELAY_HEARTBEAT_STALE`].
-    ///
-    /// # Errors
-    /// [`StoreError::Database`].
-    pub(crate) async fn heartbeat(&self, relay: RelayId, now: Timestamp) -> Result<(), StoreError> {
-        let mut write = self.write(Durability::Process).await?;
-        let beat = sqlx::query(BEAT).bind(relay.0.as_slice()).bind(now.0);
-        beat.execute(&mut *write).await?;
-        write.commit().await
-    }
-
-    /// Returns how often this run's quotas have refused so far: connections, sessions, channels.
-    ///
-    /// # Errors
-    /// [`StoreError::Database`].
-    pub(crate) async fn note_refusals(
-        &self,
-        relay: RelayId,
-        counts: [u64; 3],
-    ) -> Result<(), StoreError> {
-        let mut write = self.write(Durability::Process).await?;
-        let mut note = sqlx::query(NOTE_REFUSALS).bind(relay.0.as_slice());
-        for count in counts {
-            note = note.bind(i64::try_from(count).unwrap_or(i64::MAX));
-        }
-        note.execute(&mut *write).await?;
-        write.commit().await
-    }
-
     /// Returns how often quotas have refused since the relays that run now began: connections, sessions, channels.
     ///
     /// # Errors
@@ -111,43 +62,6 @@ impl Store {
         let counts = sqlx::query_as(REFUSALS).fetch_one(self.reads()).await?;
         let (connections, sessions, channels) = counts;
         Ok([connections, sessions, channels])
-    }
-
-    /// Notes that the run ends: all its tunnels are closed from `now` on.
-    ///
-    /// # Errors
-    /// [`StoreError::Database`].
-    pub(crate) async fn relay_stopped(
-        &self,
-        relay: RelayId,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        let mut write = self.write(Durability::Process).await?;
-        for sql in [STOP, CLOSE_TUNNELS] {
-            let query = sqlx::query(sql).bind(relay.0.as_slice()).bind(now.0);
-            query.execute(&mut *write).await?;
-        }
-        for sql in [END_LEASES, END_SESSIONS] {
-            let query = sqlx::query(sql).bind(relay.0.as_slice());
-            query.execute(&mut *write).await?;
-        }
-        write.commit().await
-    }
-
-    /// Notes that this run has acted on everything up to this version of access: what was taken away reaches nothing
-    /// through it any more.
-    ///
-    /// # Errors
-    /// [`StoreError::Database`].
-    pub(crate) async fn relay_confirms(
-        &self,
-        relay: RelayId,
-        version: i64,
-    ) -> Result<(), StoreError> {
-        let mut write = self.write(Durability::Process).await?;
-        let seen = sqlx::query(SEEN).bind(relay.0.as_slice()).bind(version);
-        seen.execute(&mut *write).await?;
-        write.commit().await
     }
 
     /// Checks whether a relay serves on this store, as far as its heartbeats tell.
@@ -177,5 +91,92 @@ impl Store {
             .fetch_one(self.reads())
             .await?;
         Ok(u32::try_from(behind).unwrap_or(u32::MAX))
+    }
+}
+
+impl Tx {
+    /// Says that this run begins and that all earlier ones are over: the state's lock, which the caller
+    /// holds, proves it. Their tunnels count as closed when they were last heard of.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub(crate) async fn relay_started(
+        &mut self,
+        relay: RelayId,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        for sql in [CLOSE_OTHERS, FORGET_OTHERS] {
+            let query = sqlx::query(sql).bind(relay.0.as_slice());
+            query.execute(&mut *self.connection().await?).await?;
+        }
+        let beat = sqlx::query(BEAT).bind(relay.0.as_slice()).bind(now.0);
+        beat.execute(&mut *self.connection().await?).await?;
+        Ok(())
+    }
+
+    /// Notes that a run lives: call it every few seconds, well within [`RELAY_HEARTBEAT_STALE`].
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub(crate) async fn heartbeat(
+        &mut self,
+        relay: RelayId,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let beat = sqlx::query(BEAT).bind(relay.0.as_slice()).bind(now.0);
+        beat.execute(&mut *self.connection().await?).await?;
+        Ok(())
+    }
+
+    /// Returns how often this run's quotas have refused so far: connections, sessions, channels.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub(crate) async fn note_refusals(
+        &mut self,
+        relay: RelayId,
+        counts: [u64; 3],
+    ) -> Result<(), StoreError> {
+        let mut note = sqlx::query(NOTE_REFUSALS).bind(relay.0.as_slice());
+        for count in counts {
+            note = note.bind(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        note.execute(&mut *self.connection().await?).await?;
+        Ok(())
+    }
+
+    /// Notes that the run ends: all its tunnels are closed from `now` on.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub(crate) async fn relay_stopped(
+        &mut self,
+        relay: RelayId,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        for sql in [STOP, CLOSE_TUNNELS] {
+            let query = sqlx::query(sql).bind(relay.0.as_slice()).bind(now.0);
+            query.execute(&mut *self.connection().await?).await?;
+        }
+        for sql in [END_LEASES, END_SESSIONS] {
+            let query = sqlx::query(sql).bind(relay.0.as_slice());
+            query.execute(&mut *self.connection().await?).await?;
+        }
+        Ok(())
+    }
+
+    /// Notes that this run has acted on everything up to this version of access: what was taken away reaches nothing
+    /// through it any more.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub(crate) async fn relay_confirms(
+        &mut self,
+        relay: RelayId,
+        version: i64,
+    ) -> Result<(), StoreError> {
+        let seen = sqlx::query(SEEN).bind(relay.0.as_slice()).bind(version);
+        seen.execute(&mut *self.connection().await?).await?;
+        Ok(())
     }
 }

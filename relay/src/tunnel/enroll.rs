@@ -16,7 +16,7 @@ use crate::clock::Timestamp;
 use crate::limits::ENROL_TIMEOUT;
 use crate::log_limit::{self, LimitedLine};
 use crate::model::source::Source;
-use crate::store::{Device, EnrolError, Enrolment};
+use crate::store::{Device, Durability, EnrolError, Enrolment};
 
 /// Serves a connection that wants to join. It may speak of nothing else.
 ///
@@ -91,15 +91,17 @@ async fn enter(
         target: caller.hello.target.clone(),
         now: Timestamp::now(),
     };
-    let events = [EventKind::TokenUsed, EventKind::DeviceEnrolled].map(|kind| {
+    let mut tx = tunnels.store.begin(Durability::Disk).await?;
+    for kind in [EventKind::TokenUsed, EventKind::DeviceEnrolled] {
         let event = Event::new(kind).client(caller.connection.remote_address());
         let mut entry = tunnels.audit.entry(event);
         entry.device_address = caller
             .hello
             .local_address
             .map(|address| address.to_string());
-        entry
-    });
-    let (store, _) = tunnels.store.attributed(events.into());
-    store.enrol(enrolment).await
+        tx.audit(entry);
+    }
+    let device = tx.enrol(enrolment).await?;
+    tx.commit().await?;
+    Ok(device)
 }

@@ -20,7 +20,7 @@ use crate::audit::{CLOCK_SKEW, DeviceFacts, Event, EventKind};
 use crate::clock::Timestamp;
 use crate::limits::{CONTROL_QUEUE, STORE_TIMEOUT};
 use crate::log_limit::{self, LimitedLine};
-use crate::store::{Device, TunnelFacts};
+use crate::store::{Device, Durability, StoreError, TunnelFacts};
 
 /// Serves a connection that wants to stand as a tunnel, to its end.
 ///
@@ -104,9 +104,12 @@ pub(crate) async fn run(
     if let Some(left_out) = log_limit::admits(LimitedLine::Tunnel, device.id) {
         info!(device = %device.name, generation = tunnel.generation.0, reason = %ended, left_out, "tunnel down");
     }
-    let closed = tunnels
-        .store
-        .tunnel_closed(device.id, tunnel.generation, Timestamp::now());
+    let closed = async {
+        let mut tx = tunnels.store.begin(Durability::Process).await?;
+        tx.tunnel_closed(device.id, tunnel.generation, Timestamp::now())
+            .await?;
+        tx.commit().await
+    };
     if let Ok(Err(error)) = timeout(STORE_TIMEOUT, closed).await {
         warn!(%error, "the store did not learn that a tunnel is down");
     }
@@ -120,9 +123,11 @@ async fn look_for_clones(tunnels: &Tunnels, device: &Device, run: Run) -> Result
     let holder = holder.and_then(|tunnel| tunnel.holder());
     let verdict = tunnels.clones.hello(device.id, run, holder);
     if let Some(pair) = verdict.note {
-        let noted = tunnels
-            .store
-            .device_cloned(device.id, pair, Timestamp::now());
+        let noted = async {
+            let mut tx = tunnels.store.begin(Durability::Process).await?;
+            tx.device_cloned(device.id, pair, Timestamp::now()).await?;
+            tx.commit().await
+        };
         match timeout(STORE_TIMEOUT, noted).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
@@ -177,9 +182,14 @@ async fn open(
         target: caller.hello.target.clone(),
         keepalive_secs: caller.hello.keepalive_secs,
     };
-    let opened = tunnels
-        .store
-        .tunnel_opened(device.id, tunnels.relay, facts, Timestamp::now());
+    let opened = async {
+        let mut tx = tunnels.store.begin(Durability::Process).await?;
+        let generation = tx
+            .tunnel_opened(device.id, tunnels.relay, facts, Timestamp::now())
+            .await?;
+        tx.commit().await?;
+        Ok::<_, StoreError>(generation)
+    };
     match timeout(STORE_TIMEOUT, opened).await {
         Ok(Ok(generation)) => {
             let (tell, queue) = mpsc::channel(CONTROL_QUEUE);

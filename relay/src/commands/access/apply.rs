@@ -103,7 +103,9 @@ async fn run(
         prune: args.prune,
         dry_run: args.dry_run,
     };
-    let changes = context.store.apply(&policy, how, context.now).await?;
+    let mut tx = context.begin().await?;
+    let changes = tx.apply(&policy, how, context.now).await?;
+    tx.commit().await?;
     let changes: Vec<String> = changes.iter().map(Change::to_string).collect();
     if args.json {
         return json(&Row {

@@ -192,7 +192,9 @@ async fn run(args: Args, caller: &Caller, context: &Context) -> Result<String, F
         expires: ttl.map(|ttl| context.now.after(ttl)),
     };
     let (target, expires) = (new.target.clone(), new.expires);
-    let id = context.store.add_lock(new.clone(), context.now).await?;
+    let mut tx = context.begin().await?;
+    let id = tx.add_lock(new.clone(), context.now).await?;
+    tx.commit().await?;
     // Who has the device may have the token as well, and would join again with it as another device.
     let token = match &target {
         LockTarget::Device(device) => context.store.token_left_of(*device, context.now).await?,
@@ -226,10 +228,12 @@ async fn run(args: Args, caller: &Caller, context: &Context) -> Result<String, F
 
 async fn unlock(args: &UnlockArgs, context: &Context) -> Result<String, Failure> {
     let id = args.id;
-    if context.store.remove_lock(id).await? {
-        return Ok(format!("lock {id} removed\n"));
+    let mut tx = context.begin().await?;
+    if !tx.remove_lock(id).await? {
+        return Err(Failure(format!("no lock {id}: see `relay lock ls`")));
     }
-    Err(Failure(format!("no lock {id}: see `relay lock ls`")))
+    tx.commit().await?;
+    Ok(format!("lock {id} removed\n"))
 }
 
 async fn list(as_json: bool, context: &Context) -> Result<String, Failure> {

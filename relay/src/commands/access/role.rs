@@ -130,7 +130,9 @@ async fn run(args: Args, context: &Context) -> Result<String, Failure> {
             Ok(roles_table(&roles, context.width))
         }
         RoleCommand::Rm { name } => {
-            context.store.remove_role(&name).await?;
+            let mut tx = context.begin().await?;
+            tx.remove_role(&name).await?;
+            tx.commit().await?;
             Ok(format!("role {name} removed\n"))
         }
     }

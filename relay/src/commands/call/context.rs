@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use holdfast_protocol::ids::ClusterFingerprint;
 
+use super::change::CommandRow;
 use crate::audit::{Actor, Audit, Event};
 use crate::clock::Timestamp;
 use crate::commands::access::keys::line_of;
@@ -25,6 +26,8 @@ pub(crate) struct Context {
     pub(crate) now: Timestamp,
     /// The log of what was done.
     pub(crate) audit: Audit,
+    /// The command's row in it, which its change writes.
+    pub(crate) row: CommandRow,
     /// The caller, as the log names them.
     pub(crate) actor: Actor,
     /// Where the caller is; `None` for the relay's own shell.

@@ -122,11 +122,13 @@ async fn run(args: Args, context: &Context) -> Result<String, Failure> {
         }
         TokenCommand::Ls => list(&context.store.tokens().await?, args.json, context),
         TokenCommand::Rm { id } => {
-            if context.store.remove_token(&id).await? {
-                return Ok(format!("token {id} removed\n"));
+            let mut tx = context.begin().await?;
+            if !tx.remove_token(&id).await? {
+                let id = Escaped(&id);
+                return Err(Failure(format!("no token \"{id}\": see `relay token ls`")));
             }
-            let id = Escaped(&id);
-            Err(Failure(format!("no token \"{id}\": see `relay token ls`")))
+            tx.commit().await?;
+            Ok(format!("token {id} removed\n"))
         }
     }
 }
@@ -139,7 +141,9 @@ async fn create(new: NewToken, as_json: bool, context: &Context) -> Result<Strin
         )
     })?;
     let expires = context.now.after(new.ttl).rfc3339();
-    let (id, secret) = context.store.create_token(new, context.now).await?;
+    let mut tx = context.begin().await?;
+    let (id, secret) = tx.create_token(new, context.now).await?;
+    tx.commit().await?;
     let fingerprint = context.facts.cluster;
     let token = Token {
         address,

@@ -5,7 +5,7 @@ use holdfast_protocol::escape::Escaped;
 use super::super::{Caller, Context, Failure};
 use super::find;
 use crate::audit::{Event, EventKind};
-use crate::store::{Attributed, Hold, RecordingFacts, Store};
+use crate::store::{Durability, Hold, RecordingFacts, StoreError, Tx};
 
 pub(super) async fn hold(
     id: &str,
@@ -16,15 +16,17 @@ pub(super) async fn hold(
     let facts = find(id, caller, context).await?;
     let id = facts.row.session.id;
     let event = Event::recording(EventKind::RecordingHeld, &id.to_string());
-    let (store, _) = audited(event.with("why", reason.as_str()), &facts, context);
+    let mut tx = begin(event.with("why", reason.as_str()), &facts, context).await?;
     let hold = Hold {
         since: context.now,
         by: caller.user().map(|user| user.name.clone()),
         reason,
     };
-    if store.recording_held(id, &hold).await? {
+    if tx.recording_held(id, &hold).await? {
+        tx.commit().await?;
         return Ok(format!("recording {id} stays until it is released\n"));
     }
+    drop(tx);
     // What was found first is as old as the question.
     let facts = find(&id.to_string(), caller, context).await?;
     Err(Failure(format!("recording {id} {}", of(&facts))))
@@ -38,11 +40,12 @@ pub(super) async fn release(
     let facts = find(id, caller, context).await?;
     let id = facts.row.session.id;
     let event = Event::recording(EventKind::RecordingReleased, &id.to_string());
-    let (store, _) = audited(event, &facts, context);
-    match store.recording_released(id).await? {
-        true => Ok(format!("recording {id} released\n")),
-        false => Err(Failure(format!("recording {id} is not held"))),
+    let mut tx = begin(event, &facts, context).await?;
+    if !tx.recording_released(id).await? {
+        return Err(Failure(format!("recording {id} is not held")));
     }
+    tx.commit().await?;
+    Ok(format!("recording {id} released\n"))
 }
 
 /// Returns the reason why a recording is not removed.
@@ -68,10 +71,11 @@ pub(super) fn of(facts: &RecordingFacts) -> String {
     format!("is held since {} {by}{why}", hold.since.rfc3339())
 }
 
-/// Returns the store whose next change the log tells of so.
-fn audited(event: Event, facts: &RecordingFacts, context: &Context) -> (Store, Attributed) {
+/// Begins a change of a recording, with its audit row.
+async fn begin(event: Event, facts: &RecordingFacts, context: &Context) -> Result<Tx, StoreError> {
     let event = event.session(facts.row.session.id);
     let event = event.with("recorded_user", facts.row.session.user.as_str());
-    let entry = context.audit.entry(context.event(event));
-    context.store.attributed(vec![entry])
+    let mut tx = context.store.begin(Durability::Disk).await?;
+    tx.audit(context.audit.entry(context.event(event)));
+    Ok(tx)
 }

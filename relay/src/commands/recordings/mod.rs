@@ -19,7 +19,7 @@ use crate::audit::{Event, EventKind};
 use crate::commands::call::{Call, Command, Right};
 use crate::model::invalid::Invalid;
 use crate::session::registry::console::Shows;
-use crate::store::{RecordingFacts, RecordingFilter, RecordingState, UserId};
+use crate::store::{Durability, RecordingFacts, RecordingFilter, RecordingState, UserId};
 
 pub(crate) use words::own_state;
 
@@ -362,11 +362,14 @@ async fn remove(id: &str, caller: &Caller, context: &Context) -> Result<String, 
     }
     let event = Event::recording(EventKind::RecordingRemoved, &id.to_string()).session(id);
     let event = context.event(event.with("recorded_user", facts.row.session.user.as_str()));
-    let (store, _) = context.store.attributed(vec![context.audit.entry(event)]);
-    if !store.recording_removed(id).await? {
+    let mut tx = context.store.begin(Durability::Disk).await?;
+    tx.audit(context.audit.entry(event));
+    if !tx.recording_removed(id).await? {
+        drop(tx);
         let facts = find(&id.to_string(), caller, context).await?;
         return Err(hold::keeps(&facts));
     }
+    tx.commit().await?;
     let removed = context.facts.archive.remove(&facts).await;
     removed.map_err(|error| {
         Failure(format!(

@@ -60,6 +60,25 @@ async fn an_authority_is_trusted_by_name() {
 }
 
 #[tokio::test]
+async fn log_has_each_change_and_none_that_was_not_made() {
+    let bed = Bed::new().await;
+    bed.fails("ca rm corp").await;
+    bed.ok("ca host-key rotate").await;
+    bed.context.audit.close().await;
+    let filter = store::AuditFilter::default();
+    let rows = bed.context.store.audit_after(&filter, 0, 10).await.unwrap();
+    let mut rows: Vec<_> = rows
+        .iter()
+        .map(|row| (row.more["change"].as_str().unwrap(), row.outcome.as_str()))
+        .collect();
+    rows.sort_unstable();
+    assert_eq!(
+        rows,
+        [("ca.host-key.rotate", "success"), ("ca.rm", "failed")]
+    );
+}
+
+#[tokio::test]
 async fn several_keys_and_the_relays_own_are_no_authority() {
     let bed = Bed::new().await;
     let own = bed.context.facts.ssh_ca.clone();
@@ -103,7 +122,11 @@ async fn revocations_are_listed_for_people_and_machines() {
             id: "a\u{1b}[2J".into(),
         },
     ];
-    bed.context.store.revoke(&things, false, T0).await.unwrap();
+    bed.context
+        .store
+        .change(async |tx| tx.revoke(&things, false, T0).await)
+        .await
+        .unwrap();
     let table = bed.ok("ca revoked").await;
     assert!(!table.contains('\u{1b}'), "{table}");
     assert!(table.contains("serials 7-18446744073709551615"), "{table}");

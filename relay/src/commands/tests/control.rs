@@ -92,7 +92,10 @@ async fn without_a_running_relay_no_wait_is_announced() {
     // One that lives, and never looks.
     let relay = RelayId::random().unwrap();
     let store = &bed.context.store;
-    store.heartbeat(relay, Timestamp::now()).await.unwrap();
+    store
+        .change(async |tx| tx.heartbeat(relay, Timestamp::now()).await)
+        .await
+        .unwrap();
     let said = bed.run("lock login pi").await;
     assert_eq!(
         (said.code, said.out.as_str()),

@@ -213,7 +213,7 @@ async fn ssh_config_names_relay_and_ca() {
 
     bed.context
         .store
-        .meta_set(PUBLIC_SSH, "[2001:db8::1]:22")
+        .change(async |tx| tx.meta_set(PUBLIC_SSH, "[2001:db8::1]:22").await)
         .await
         .unwrap();
     let lines = bed.ok("ssh-config --known-hosts").await;

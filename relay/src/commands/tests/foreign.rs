@@ -61,7 +61,10 @@ async fn bed() -> Bed {
         terminal: false,
     };
     let (relay, now) = (RelayId::random().unwrap(), Timestamp::now());
-    store.heartbeat(relay, now).await.unwrap();
+    store
+        .change(async |tx| tx.heartbeat(relay, now).await)
+        .await
+        .unwrap();
     let recording = NewRecording {
         session: session.clone(),
         key: ChainKey([1; 32]),
@@ -76,7 +79,10 @@ async fn bed() -> Bed {
         },
         seen: SeenSession::default(),
     };
-    store.recording_begun(relay, &recording).await.unwrap();
+    store
+        .change(async |tx| tx.recording_begun(relay, &recording).await)
+        .await
+        .unwrap();
     bed.ok(&format!("recordings hold {RECORDING} --reason x"))
         .await;
     let traffic = Traffic {
@@ -89,19 +95,28 @@ async fn bed() -> Bed {
         begun,
         ..BoardChange::default()
     };
-    store.publish_sessions(relay, &change).await.unwrap();
+    store
+        .change(async |tx| tx.publish_sessions(relay, &change).await)
+        .await
+        .unwrap();
     let lock = NewLock {
         target: LockTarget::Device(DeviceId([9; 16])),
         message: "x".to_owned(),
         by: None,
         expires: None,
     };
-    store.add_lock(lock, T0).await.unwrap();
+    store
+        .change(async |tx| tx.add_lock(lock, T0).await)
+        .await
+        .unwrap();
     let revoked = RevokedThing::KeyId {
         authority: None,
         id: "x".to_owned(),
     };
-    store.revoke(&[revoked], false, T0).await.unwrap();
+    store
+        .change(async |tx| tx.revoke(&[revoked], false, T0).await)
+        .await
+        .unwrap();
     let event = Event::new(EventKind::SessionRejected)
         .user(Actor::by_key(HOSTILE, HOSTILE).email(Some(HOSTILE)))
         .with("target", HOSTILE)

@@ -55,6 +55,7 @@ impl Bed {
         let store = Store::open(&state.database()).await.unwrap();
         let objects = Objects::open_or_unavailable(state.recordings(), Ok(StorageBackend::Folder));
         let context = Context {
+            row: CommandRow::default(),
             audit: Audit::open(store.clone(), None, WhenUnwritable::Refuse),
             actor: Actor::local("root".to_owned()),
             client: None,
@@ -71,11 +72,11 @@ impl Bed {
         let bed = Self::new().await;
         let store = &bed.context.store;
         store
-            .meta_set(PUBLIC_TUNNEL, "relay.example.com:4433")
+            .change(async |tx| tx.meta_set(PUBLIC_TUNNEL, "relay.example.com:4433").await)
             .await
             .unwrap();
         store
-            .meta_set(PUBLIC_SSH, "relay.example.com:2222")
+            .change(async |tx| tx.meta_set(PUBLIC_SSH, "relay.example.com:2222").await)
             .await
             .unwrap();
         bed
@@ -134,7 +135,10 @@ impl Bed {
             ttl,
             labels,
         };
-        let (_, secret) = store.create_token(token, T0).await.unwrap();
+        let (_, secret) = store
+            .change(async |tx| tx.create_token(token, T0).await)
+            .await
+            .unwrap();
         let enrolment = Enrolment {
             secret: &secret,
             key: PublicKey([key; 32]),
@@ -144,7 +148,10 @@ impl Bed {
             target: "armv7-unknown-linux-musleabihf".to_owned(),
             now: T0,
         };
-        store.enrol(enrolment).await.unwrap()
+        store
+            .change(async |tx| tx.enrol(enrolment).await)
+            .await
+            .unwrap()
     }
 
     async fn online(&self, device: &Device) {
@@ -157,9 +164,12 @@ impl Bed {
             keepalive_secs: 25,
             local_address: None,
         };
-        store.heartbeat(relay, T0).await.unwrap();
         store
-            .tunnel_opened(device.id, relay, facts, T0)
+            .change(async |tx| tx.heartbeat(relay, T0).await)
+            .await
+            .unwrap();
+        store
+            .change(async |tx| tx.tunnel_opened(device.id, relay, facts, T0).await)
             .await
             .unwrap();
     }

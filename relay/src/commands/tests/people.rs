@@ -180,7 +180,10 @@ async fn locked_device_with_a_token_left_is_answered_with_it() {
         labels: Labels::new(),
     };
     let store = &bed.context.store;
-    let (id, secret) = store.create_token(token, T0).await.unwrap();
+    let (id, secret) = store
+        .change(async |tx| tx.create_token(token, T0).await)
+        .await
+        .unwrap();
     let enrolment = Enrolment {
         secret: &secret,
         key: PublicKey([7; 32]),
@@ -190,7 +193,10 @@ async fn locked_device_with_a_token_left_is_answered_with_it() {
         target: String::new(),
         now: T0,
     };
-    store.enrol(enrolment).await.unwrap();
+    store
+        .change(async |tx| tx.enrol(enrolment).await)
+        .await
+        .unwrap();
     let said = bed.ok("lock device cam").await;
     assert!(
         said.contains(&format!(

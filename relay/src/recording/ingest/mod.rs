@@ -28,7 +28,7 @@ use super::{RecordingError, Recordings, lock};
 use crate::audit::{Event, EventKind};
 use crate::clock::Timestamp;
 use crate::recording::objects::budget::{Claim, NoRoom};
-use crate::store::{RecordingFacts, RecordingState, SignedVerdict};
+use crate::store::{Durability, RecordingFacts, RecordingState, SignedVerdict};
 
 /// A recording that something is done for. It is read from the store when it is first needed, and again
 /// after a failure: then nothing that was half done is relied upon.
@@ -286,7 +286,9 @@ impl Recordings {
                     }
                 },
                 IngestAction::Keep(report) => {
-                    self.0.store.recording_report(&report).await?;
+                    let mut tx = self.0.store.begin(Durability::Disk).await?;
+                    tx.recording_report(&report).await?;
+                    tx.commit().await?;
                     entry.ingest.handle_kept(report);
                 }
                 IngestAction::Check if self.is_live(id) => entry.check_waits = true,
@@ -341,11 +343,10 @@ impl Recordings {
     async fn store_segment(&self, held: &SegmentHeld) -> Result<(), RecordingError> {
         let (id, segment) = (held.session, held.segment);
         self.0.objects.store(id, segment).await?;
-        let stored = self
-            .0
-            .store
-            .recording_segment(id, segment, held.offset, &held.hash);
-        Ok(stored.await?)
+        let mut tx = self.0.store.begin(Durability::Disk).await?;
+        tx.recording_segment(id, segment, held.offset, &held.hash)
+            .await?;
+        Ok(tx.commit().await?)
     }
 
     /// Returns the most bytes that an honest recording has, by what is known of its session now.
@@ -418,7 +419,9 @@ impl Recordings {
         let before = usize::try_from(offer.segment).unwrap_or(usize::MAX);
         let stored = entry.ingest.stored().iter().take(before);
         let bytes = stored.fold(offer.length, |sum, (length, _)| sum.saturating_add(*length));
-        Ok(self.0.store.recording_offered(id, bytes).await?)
+        let mut tx = self.0.store.begin(Durability::Process).await?;
+        tx.recording_offered(id, bytes).await?;
+        Ok(tx.commit().await?)
     }
 
     async fn settled(
@@ -430,10 +433,12 @@ impl Recordings {
         let (word, reason) = words(state, findings.as_ref());
         info!(recording = %entry.id, state = word.as_str(), reason, "recording");
         if !word.is_terminal() && findings.is_none() {
-            // It is on its way: nothing is reported of it, and nothing of what is known is wanted.
-            let store = &self.0.store;
-            let settled = store.recording_settled(entry.id, word, reason.as_deref(), None);
-            return Ok(settled.await?);
+            // It is on its way: nothing is reported of it, and nothing of what is known is wanted. What is lost with
+            // the power is known again at the device's next offer.
+            let mut tx = self.0.store.begin(Durability::Process).await?;
+            tx.recording_settled(entry.id, word, reason.as_deref(), None)
+                .await?;
+            return Ok(tx.commit().await?);
         }
         let Some(facts) = self.0.store.recording(entry.id).await? else {
             return Ok(());
@@ -442,37 +447,41 @@ impl Recordings {
         let verdict = findings
             .as_ref()
             .map(|found| found.sign(&facts, word, cluster));
-        let event = word
-            .is_terminal()
-            .then(|| event_of(&facts, word, reason.as_deref()));
-        self.settle(&facts, word, reason.as_deref(), verdict.as_ref(), event)
-            .await?;
+        let mut events = Vec::new();
+        if word.is_terminal() {
+            events.push(event_of(&facts, word, reason.as_deref()));
+        }
         if let Some(findings) = findings.filter(|findings| findings.gaps.0 > 0) {
             let event = Self::event(&facts.row, EventKind::RecordingGap);
             let event = event
                 .with("gaps", findings.gaps.0)
                 .with("bytes", findings.gaps.1);
-            self.0.audit.note(event).await;
+            events.push(event);
         }
+        self.settle(&facts, word, reason.as_deref(), verdict.as_ref(), events)
+            .await?;
         if word.is_terminal() && verdict.is_none() {
             self.judge_later(entry.id);
         }
         Ok(())
     }
 
-    /// Writes the state, the verdict and their audit event in one transaction.
+    /// Writes the state, the verdict and their audit rows in one transaction.
     async fn settle(
         &self,
         facts: &RecordingFacts,
         state: RecordingState,
         reason: Option<&str>,
         verdict: Option<&SignedVerdict>,
-        event: Option<Event>,
+        events: impl IntoIterator<Item = Event>,
     ) -> Result<(), RecordingError> {
-        let rows = event.into_iter().map(|event| self.0.audit.entry(event));
-        let (store, _) = self.0.store.attributed(rows.collect());
-        let settled = store.recording_settled(facts.row.session.id, state, reason, verdict);
-        Ok(settled.await?)
+        let mut tx = self.0.store.begin(Durability::Disk).await?;
+        for event in events {
+            tx.audit(self.0.audit.entry(event));
+        }
+        tx.recording_settled(facts.row.session.id, state, reason, verdict)
+            .await?;
+        Ok(tx.commit().await?)
     }
 }
 

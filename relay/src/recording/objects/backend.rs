@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::limits::{BUCKET_REQUEST, BUCKET_RETRIES, BUCKET_TIMEOUT};
-use crate::store::{Store, StoreError, meta};
+use crate::store::{Store, StoreError, Tx, meta};
 
 /// The default region of S3's buckets, which other makers' servers take for any.
 const REGION: &str = "us-east-1";
@@ -90,10 +90,10 @@ impl StorageBackend {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub(crate) async fn remember(&self, store: &Store) -> Result<(), StoreError> {
+    pub(crate) async fn remember(&self, tx: &mut Tx) -> Result<(), StoreError> {
         // Texts always can be written as JSON.
         let text = serde_json::to_string(self).unwrap_or_default();
-        store.meta_set(meta::RECORDINGS, &text).await
+        tx.meta_set(meta::RECORDINGS, &text).await
     }
 
     /// Returns the storage that the relay that served last has remembered.

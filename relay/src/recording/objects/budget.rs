@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::limits::{RECORDINGS_DEVICE_MAX, RECORDINGS_MIN_FREE};
-use crate::store::{Store, StoreError, meta};
+use crate::store::{Store, StoreError, Tx, meta};
 
 /// The bounds, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,9 +36,9 @@ impl Bounds {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub(crate) async fn remember(&self, store: &Store) -> Result<(), StoreError> {
+    pub(crate) async fn remember(&self, tx: &mut Tx) -> Result<(), StoreError> {
         let text = crate::json::compact(self);
-        store.meta_set(meta::RECORDING_BOUNDS, &text).await
+        tx.meta_set(meta::RECORDING_BOUNDS, &text).await
     }
 
     /// Returns the bounds that the relay that served last has remembered.

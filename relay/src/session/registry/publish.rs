@@ -10,7 +10,7 @@ use tracing::warn;
 use crate::limits::{LEASE_RETRY, REGISTRY_FLUSH, TRAFFIC_FLUSH};
 use crate::session::Sessions;
 use crate::session::registry::{Live, LiveSession};
-use crate::store::{BoardChange, SessionRow, Traffic};
+use crate::store::{BoardChange, Durability, SessionRow, StoreError, Traffic};
 
 /// Runs until it is aborted.
 pub(crate) async fn run(sessions: Arc<Sessions>) {
@@ -26,11 +26,7 @@ pub(crate) async fn run(sessions: Arc<Sessions>) {
         if change == BoardChange::default() {
             continue;
         }
-        match sessions
-            .store
-            .publish_sessions(sessions.relay, &change)
-            .await
-        {
+        match publish(&sessions, &change).await {
             Ok(()) => {
                 published.note(&change);
                 // Whatever begins in the meantime goes into one transaction.
@@ -42,6 +38,12 @@ pub(crate) async fn run(sessions: Arc<Sessions>) {
             }
         }
     }
+}
+
+async fn publish(sessions: &Sessions, change: &BoardChange) -> Result<(), StoreError> {
+    let mut tx = sessions.store.begin(Durability::Process).await?;
+    tx.publish_sessions(sessions.relay, change).await?;
+    tx.commit().await
 }
 
 /// The sessions and traffic that the store has.

@@ -20,7 +20,7 @@ use self::counted::Counted;
 use super::connection::Connection;
 use crate::bulk::BulkCaller;
 use crate::clock::Timestamp;
-use crate::commands::{self, AnyCommand, Caller, Context, Out, RelayFacts};
+use crate::commands::{self, AnyCommand, Caller, CommandRow, Context, Out, RelayFacts};
 use crate::identity::Principal;
 use crate::limits::{CONSOLE_TIMEOUT, FINAL_STATUS_TIMEOUT, MAX_SHOWN_COMMAND};
 use crate::model::request::ProcessRequest;
@@ -385,6 +385,7 @@ async fn answer(
 ) -> u8 {
     let stdin = asked.stdin.as_deref();
     let context = Context {
+        row: CommandRow::default(),
         store: front.sessions.store.clone(),
         facts: RelayFacts::of(
             &front.state,

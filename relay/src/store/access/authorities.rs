@@ -5,7 +5,7 @@ use thiserror::Error;
 use crate::clock::Timestamp;
 use crate::limits::MAX_AUTHORITIES;
 use crate::store::meta::AccessPart;
-use crate::store::{Durability, Store, StoreError, meta};
+use crate::store::{Store, StoreError, Tx};
 
 /// A certificate authority that is trusted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,17 +73,21 @@ impl Store {
         let rows: Vec<Row> = sqlx::query_as(ALL).fetch_all(self.reads()).await?;
         Ok(rows.into_iter().map(Authority::of).collect())
     }
+}
 
+impl Tx {
     /// Trusts an authority; says whether that is new.
     ///
     /// # Errors
     /// [`AuthorityError`]; nothing was changed then.
-    pub(crate) async fn trust(&self, authority: &Authority) -> Result<bool, AuthorityError> {
-        let mut write = self.write(Durability::Disk).await?;
+    pub(crate) async fn trust(&mut self, authority: &Authority) -> Result<bool, AuthorityError> {
         let known = sqlx::query_scalar(BY_FINGERPRINT).bind(&authority.fingerprint);
-        let known: Option<String> = known.fetch_optional(&mut *write).await?;
+        let known: Option<String> = known.fetch_optional(&mut *self.connection().await?).await?;
         match known {
-            Some(name) if name == authority.name => return Ok(false),
+            Some(name) if name == authority.name => {
+                self.unchanged();
+                return Ok(false);
+            }
             Some(name) => {
                 let fingerprint = authority.fingerprint.clone();
                 return Err(AuthorityError::Known { fingerprint, name });
@@ -91,10 +95,16 @@ impl Store {
             None => {}
         }
         let taken = sqlx::query(BY_NAME).bind(&authority.name);
-        if taken.fetch_optional(&mut *write).await?.is_some() {
+        if taken
+            .fetch_optional(&mut *self.connection().await?)
+            .await?
+            .is_some()
+        {
             return Err(AuthorityError::NameTaken(authority.name.clone()));
         }
-        let count: i64 = sqlx::query_scalar(COUNT).fetch_one(&mut *write).await?;
+        let count: i64 = sqlx::query_scalar(COUNT)
+            .fetch_one(&mut *self.connection().await?)
+            .await?;
         if usize::try_from(count).unwrap_or(usize::MAX) >= MAX_AUTHORITIES {
             return Err(AuthorityError::TooMany);
         }
@@ -104,10 +114,9 @@ impl Store {
             .bind(&authority.public_key)
             .bind(&authority.comment)
             .bind(authority.added.0)
-            .execute(&mut *write)
+            .execute(&mut *self.connection().await?)
             .await?;
-        meta::access_changed(&mut write, AccessPart::People).await?;
-        write.commit().await?;
+        self.access_changed(AccessPart::People).await?;
         Ok(true)
     }
 
@@ -115,14 +124,15 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub(crate) async fn distrust(&self, which: &str) -> Result<Option<Authority>, StoreError> {
-        let mut write = self.write(Durability::Disk).await?;
+    pub(crate) async fn distrust(&mut self, which: &str) -> Result<Option<Authority>, StoreError> {
         let removed: Option<Row> = sqlx::query_as(REMOVE)
             .bind(which)
-            .fetch_optional(&mut *write)
+            .fetch_optional(&mut *self.connection().await?)
             .await?;
-        meta::access_changed(&mut write, AccessPart::People).await?;
-        write.commit().await?;
+        if removed.is_none() {
+            self.unchanged();
+        }
+        self.access_changed(AccessPart::People).await?;
         Ok(removed.map(Authority::of))
     }
 }

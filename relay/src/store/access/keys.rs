@@ -6,8 +6,8 @@ use sqlx::sqlite::SqliteConnection;
 use thiserror::Error;
 
 use crate::state::KeyFingerprint;
-use crate::store::meta::{GET, ROSTER, SET};
-use crate::store::{AuditEntry, Durability, Store, StoreError, audit};
+use crate::store::meta::{self, ROSTER};
+use crate::store::{Store, StoreError, Tx};
 
 /// The prefix of a key's name in the table of facts.
 const PREFIX: &str = "key:";
@@ -42,60 +42,57 @@ pub(crate) enum BoundKeyError {
 }
 
 impl Store {
-    /// Ties the database to the keys at the first start, and refuses any other key later.
-    ///
-    /// # Errors
-    /// [`BoundKeyError::Replaced`], of the first that differs; then nothing is noted.
-    pub(crate) async fn bind_keys(&self, keys: &[KeyFingerprint]) -> Result<(), BoundKeyError> {
-        let mut new = Vec::new();
-        for key in keys {
-            if !self.is_bound(key).await? {
-                new.push(key);
-            }
-        }
-        for key in new {
-            self.set_key_fingerprint(key.name, &key.fingerprint).await?;
-        }
-        Ok(())
-    }
-
     /// Checks whether these are the keys that the relay has used so far, as far as it has noted them.
     ///
     /// # Errors
     /// [`BoundKeyError::Replaced`].
     pub(crate) async fn check_keys(&self, keys: &[KeyFingerprint]) -> Result<(), BoundKeyError> {
+        self.count_selects(1);
+        let mut read = self.readers.acquire().await.map_err(StoreError::from)?;
         for key in keys {
-            self.is_bound(key).await?;
+            is_bound(&mut read, key).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Tx {
+    /// Ties the database to the keys at the first start, and refuses any other key later.
+    ///
+    /// # Errors
+    /// [`BoundKeyError::Replaced`], of the first that differs.
+    pub(crate) async fn bind_keys(&mut self, keys: &[KeyFingerprint]) -> Result<(), BoundKeyError> {
+        for key in keys {
+            if !is_bound(&mut *self.connection().await?, key).await? {
+                self.set_key_fingerprint(key.name, &key.fingerprint).await?;
+            }
         }
         Ok(())
     }
 
-    /// Takes keys that were replaced on purpose, by the names of their files. For each that is another one than before,
-    /// the audit log gets, in the same transaction, what `event` makes of the key and its old fingerprint.
+    /// Takes keys that were replaced on purpose, by the names of their files. Returns each that is another one than
+    /// before, with its old fingerprint.
     ///
     /// # Errors
     /// [`BoundKeyError::Unknown`].
-    pub(crate) async fn accept_keys(
-        &self,
-        keys: &[KeyFingerprint],
+    pub(crate) async fn accept_keys<'k>(
+        &mut self,
+        keys: &'k [KeyFingerprint],
         names: &[String],
-        event: impl Fn(&KeyFingerprint, Option<&str>) -> AuditEntry,
-    ) -> Result<(), BoundKeyError> {
+    ) -> Result<Vec<(&'k KeyFingerprint, Option<String>)>, BoundKeyError> {
+        let mut accepted = Vec::new();
         for name in names {
             let Some(key) = keys.iter().find(|key| key.name == name) else {
                 let known: Vec<_> = keys.iter().map(|key| key.name).collect();
                 return Err(BoundKeyError::Unknown(name.clone(), known.join(", ")));
             };
-            let noted = self.noted(key).await?;
-            if noted.as_ref() == Some(&key.fingerprint) {
-                continue;
+            let noted = noted(&mut *self.connection().await?, key).await?;
+            if noted.as_ref() != Some(&key.fingerprint) {
+                self.set_key_fingerprint(key.name, &key.fingerprint).await?;
+                accepted.push((key, noted));
             }
-            let mut write = self.write(Durability::Disk).await?;
-            set(&mut write, key.name, &key.fingerprint).await?;
-            audit::append(&mut write, &[event(key, noted.as_deref())]).await?;
-            write.commit().await?;
         }
-        Ok(())
+        Ok(accepted)
     }
 
     /// Notes the fingerprint of a key by the name of its file. Call it after a key was replaced on purpose, with the
@@ -104,54 +101,47 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub(crate) async fn set_key_fingerprint(
-        &self,
+        &mut self,
         name: &str,
         fingerprint: &str,
     ) -> Result<(), StoreError> {
-        let mut write = self.write(Durability::Disk).await?;
-        set(&mut write, name, fingerprint).await?;
-        write.commit().await
-    }
-
-    /// Returns the fingerprint that the store has of the key of this name.
-    async fn noted(&self, key: &KeyFingerprint) -> Result<Option<String>, StoreError> {
-        let noted = sqlx::query_scalar(GET).bind(format!("{PREFIX}{}", key.name));
-        Ok(noted.fetch_optional(self.reads()).await?)
-    }
-
-    /// Checks whether the store knows this key; `false`: it knows none by its name.
-    async fn is_bound(&self, key: &KeyFingerprint) -> Result<bool, BoundKeyError> {
-        let noted = self.noted(key).await?;
-        let is_noted = noted.is_some();
-        let noted = match noted {
-            None if key.name == RECORDING => self.rostered().await?,
-            noted => noted,
-        };
-        match noted {
-            Some(expected) if expected != key.fingerprint => Err(BoundKeyError::Replaced {
-                file: key.file.clone(),
-                expected,
-                found: key.fingerprint.clone(),
-                breaks: key.breaks,
-                name: key.name,
-            }),
-            _ => Ok(is_noted),
-        }
-    }
-
-    /// Returns the recordings' key that devices were given last: what a database of an earlier version knows.
-    async fn rostered(&self) -> Result<Option<String>, StoreError> {
-        let roster = self.meta_get(ROSTER).await?;
-        Ok(roster.and_then(|roster| roster.split(' ').nth(2).map(str::to_owned)))
+        self.meta_set(&format!("{PREFIX}{name}"), fingerprint).await
     }
 }
 
-async fn set(
-    write: &mut SqliteConnection,
-    name: &str,
-    fingerprint: &str,
-) -> Result<(), StoreError> {
-    let set = sqlx::query(SET).bind(format!("{PREFIX}{name}"));
-    set.bind(fingerprint).execute(write).await?;
-    Ok(())
+/// Returns the fingerprint that the store has of the key of this name.
+async fn noted(
+    read: &mut SqliteConnection,
+    key: &KeyFingerprint,
+) -> Result<Option<String>, StoreError> {
+    meta::fact(read, &format!("{PREFIX}{}", key.name)).await
+}
+
+/// Checks whether the store knows this key; `false`: it knows none by its name.
+async fn is_bound(
+    read: &mut SqliteConnection,
+    key: &KeyFingerprint,
+) -> Result<bool, BoundKeyError> {
+    let noted = noted(read, key).await?;
+    let is_noted = noted.is_some();
+    let noted = match noted {
+        None if key.name == RECORDING => rostered(read).await?,
+        noted => noted,
+    };
+    match noted {
+        Some(expected) if expected != key.fingerprint => Err(BoundKeyError::Replaced {
+            file: key.file.clone(),
+            expected,
+            found: key.fingerprint.clone(),
+            breaks: key.breaks,
+            name: key.name,
+        }),
+        _ => Ok(is_noted),
+    }
+}
+
+/// Returns the recordings' key that devices were given last: what a database of an earlier version knows.
+async fn rostered(read: &mut SqliteConnection) -> Result<Option<String>, StoreError> {
+    let roster = meta::fact(read, ROSTER).await?;
+    Ok(roster.and_then(|roster| roster.split(' ').nth(2).map(str::to_owned)))
 }

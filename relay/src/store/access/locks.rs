@@ -9,7 +9,7 @@ use crate::limits::MAX_LOCKS;
 use crate::model::lock::{Lock, LockTarget, network};
 use crate::model::role::RoleName;
 use crate::store::meta::AccessPart;
-use crate::store::{Durability, RelayId, Store, StoreError, meta};
+use crate::store::{RelayId, Store, StoreError, Tx};
 
 /// The fields of a new lock.
 #[derive(Clone, Debug)]
@@ -73,34 +73,6 @@ const KILLS: &str = "SELECT k.session, k.message, k.by_user FROM kills k
     UNION ALL SELECT id, message, by_user FROM console_streams WHERE relay = $1 AND killed = 1";
 
 impl Store {
-    /// Makes a lock and gives its number. It survives a power cut.
-    ///
-    /// # Errors
-    /// [`LockError`].
-    pub(crate) async fn add_lock(&self, new: NewLock, now: Timestamp) -> Result<i64, LockError> {
-        let mut write = self.write(Durability::Disk).await?;
-        let forget = sqlx::query(FORGET_EXPIRED).bind(now.0);
-        forget.execute(&mut *write).await?;
-        let count: i64 = sqlx::query_scalar(COUNT).fetch_one(&mut *write).await?;
-        if count >= i64::from(MAX_LOCKS) {
-            return Err(LockError::TooMany);
-        }
-        let id: i64 = sqlx::query_scalar(ADD)
-            .bind(new.target.kind())
-            .bind(new.target.value())
-            .bind(new.message)
-            .bind(new.by.as_ref().map(UserName::as_str))
-            .bind(now.0)
-            .bind(new.expires.map(|time| time.0))
-            .fetch_one(&mut *write)
-            .await?;
-        write.fact("lock", id);
-        write.fact("expires", new.expires.map(Timestamp::rfc3339));
-        meta::access_changed(&mut write, AccessPart::Other).await?;
-        write.commit().await?;
-        Ok(id)
-    }
-
     /// Returns the locks that stand, oldest first.
     ///
     /// # Errors
@@ -111,43 +83,6 @@ impl Store {
             .fetch_all(self.reads())
             .await?;
         rows.into_iter().map(lock).collect()
-    }
-
-    /// Removes a lock; says whether there was one.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub(crate) async fn remove_lock(&self, id: i64) -> Result<bool, StoreError> {
-        let mut write = self.write(Durability::Disk).await?;
-        let remove = sqlx::query(REMOVE).bind(id);
-        let removed = remove.execute(&mut *write).await?.rows_affected() > 0;
-        if !removed {
-            write.unchanged();
-        }
-        meta::access_changed(&mut write, AccessPart::Other).await?;
-        write.commit().await?;
-        Ok(removed)
-    }
-
-    /// Asks the relay that runs a session to end it; false if there is no such session any more.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub(crate) async fn kill_session(&self, kill: &Kill) -> Result<bool, StoreError> {
-        let mut write = self.write(Durability::Process).await?;
-        let query = sqlx::query(KILL)
-            .bind(kill.session.0.as_slice())
-            .bind(&kill.message)
-            .bind(kill.by.as_ref().map(UserName::as_str));
-        let mut asked = query.execute(&mut *write).await?.rows_affected() > 0;
-        let query = sqlx::query(KILL_STREAM)
-            .bind(kill.session.0.as_slice())
-            .bind(&kill.message)
-            .bind(kill.by.as_ref().map(UserName::as_str));
-        asked |= query.execute(&mut *write).await?.rows_affected() > 0;
-        meta::access_changed(&mut write, AccessPart::Other).await?;
-        write.commit().await?;
-        Ok(asked)
     }
 
     /// Returns the sessions of this run that are to end.
@@ -168,6 +103,85 @@ impl Store {
             })
         };
         rows.into_iter().map(kill).collect()
+    }
+}
+
+impl Tx {
+    /// Makes a lock and gives its number. It survives a power cut.
+    ///
+    /// # Errors
+    /// [`LockError`].
+    pub(crate) async fn add_lock(
+        &mut self,
+        new: NewLock,
+        now: Timestamp,
+    ) -> Result<i64, LockError> {
+        let forget = sqlx::query(FORGET_EXPIRED).bind(now.0);
+        forget.execute(&mut *self.connection().await?).await?;
+        let count: i64 = sqlx::query_scalar(COUNT)
+            .fetch_one(&mut *self.connection().await?)
+            .await?;
+        if count >= i64::from(MAX_LOCKS) {
+            return Err(LockError::TooMany);
+        }
+        let id: i64 = sqlx::query_scalar(ADD)
+            .bind(new.target.kind())
+            .bind(new.target.value())
+            .bind(new.message)
+            .bind(new.by.as_ref().map(UserName::as_str))
+            .bind(now.0)
+            .bind(new.expires.map(|time| time.0))
+            .fetch_one(&mut *self.connection().await?)
+            .await?;
+        self.fact("lock", id);
+        self.fact("expires", new.expires.map(Timestamp::rfc3339));
+        self.access_changed(AccessPart::Other).await?;
+        Ok(id)
+    }
+
+    /// Removes a lock; says whether there was one.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn remove_lock(&mut self, id: i64) -> Result<bool, StoreError> {
+        let remove = sqlx::query(REMOVE).bind(id);
+        let removed = remove
+            .execute(&mut *self.connection().await?)
+            .await?
+            .rows_affected()
+            > 0;
+        if !removed {
+            self.unchanged();
+        }
+        self.access_changed(AccessPart::Other).await?;
+        Ok(removed)
+    }
+
+    /// Asks the relay that runs a session to end it; false if there is no such session any more.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn kill_session(&mut self, kill: &Kill) -> Result<bool, StoreError> {
+        let query = sqlx::query(KILL)
+            .bind(kill.session.0.as_slice())
+            .bind(&kill.message)
+            .bind(kill.by.as_ref().map(UserName::as_str));
+        let mut asked = query
+            .execute(&mut *self.connection().await?)
+            .await?
+            .rows_affected()
+            > 0;
+        let query = sqlx::query(KILL_STREAM)
+            .bind(kill.session.0.as_slice())
+            .bind(&kill.message)
+            .bind(kill.by.as_ref().map(UserName::as_str));
+        asked |= query
+            .execute(&mut *self.connection().await?)
+            .await?
+            .rows_affected()
+            > 0;
+        self.access_changed(AccessPart::Other).await?;
+        Ok(asked)
     }
 }
 

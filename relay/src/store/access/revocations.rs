@@ -9,7 +9,7 @@ use thiserror::Error;
 use crate::clock::Timestamp;
 use crate::limits::MAX_REVOCATIONS;
 use crate::store::meta::AccessPart;
-use crate::store::{Durability, Store, StoreError, Write, meta};
+use crate::store::{Store, StoreError, Tx};
 
 /// One thing that is revoked. An authority is named by `SHA256:…`; `None`: whichever it is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -100,38 +100,42 @@ impl Store {
         let mut read = self.reads().acquire().await?;
         all(&mut read).await
     }
+}
 
+impl Tx {
     /// Revokes things. With `whole` they are all that is revoked from now on.
     ///
     /// # Errors
     /// [`RevocationError`]; nothing was changed then.
     pub(crate) async fn revoke(
-        &self,
+        &mut self,
         things: &[RevokedThing],
         whole: bool,
         now: Timestamp,
     ) -> Result<RevocationChange, RevocationError> {
-        let mut write = self.write(Durability::Disk).await?;
         let removed = if whole {
-            retain(&mut write, things).await?
+            retain(self, things).await?
         } else {
             0
         };
-        let mut id: i64 = sqlx::query_scalar(NEXT).fetch_one(&mut *write).await?;
+        let mut id: i64 = sqlx::query_scalar(NEXT)
+            .fetch_one(&mut *self.connection().await?)
+            .await?;
         let mut added = 0;
         for thing in things {
-            if insert(&mut write, id, thing, now).await? {
+            if insert(self, id, thing, now).await? {
                 id += 1;
                 added += 1;
             }
         }
-        let total: i64 = sqlx::query_scalar(COUNT).fetch_one(&mut *write).await?;
+        let total: i64 = sqlx::query_scalar(COUNT)
+            .fetch_one(&mut *self.connection().await?)
+            .await?;
         let total = usize::try_from(total).unwrap_or(usize::MAX);
         if total > MAX_REVOCATIONS {
             return Err(RevocationError::TooMany);
         }
-        meta::access_changed(&mut write, AccessPart::Revocations).await?;
-        write.commit().await?;
+        self.access_changed(AccessPart::Revocations).await?;
         Ok(RevocationChange {
             added,
             removed,
@@ -144,25 +148,28 @@ impl Store {
     /// # Errors
     /// [`RevocationError::Unknown`]; nothing was changed then.
     pub(crate) async fn unrevoke(
-        &self,
+        &mut self,
         which: &[String],
     ) -> Result<RevocationChange, RevocationError> {
-        let mut write = self.write(Durability::Disk).await?;
         let mut removed = 0;
         for name in which {
             let query = match name.parse::<i64>() {
                 Ok(id) => sqlx::query(REMOVE).bind(id),
                 Err(_) => sqlx::query(REMOVE_KEY).bind(name),
             };
-            let rows = query.execute(&mut *write).await?.rows_affected();
+            let rows = query
+                .execute(&mut *self.connection().await?)
+                .await?
+                .rows_affected();
             if rows == 0 {
                 return Err(RevocationError::Unknown(name.clone()));
             }
             removed += usize::try_from(rows).unwrap_or(usize::MAX);
         }
-        let total: i64 = sqlx::query_scalar(COUNT).fetch_one(&mut *write).await?;
-        meta::access_changed(&mut write, AccessPart::Revocations).await?;
-        write.commit().await?;
+        let total: i64 = sqlx::query_scalar(COUNT)
+            .fetch_one(&mut *self.connection().await?)
+            .await?;
+        self.access_changed(AccessPart::Revocations).await?;
         Ok(RevocationChange {
             added: 0,
             removed,
@@ -178,16 +185,18 @@ pub(super) async fn all(read: &mut SqliteConnection) -> Result<Vec<Revocation>, 
 }
 
 /// Takes back all but these; says how many.
-async fn retain(write: &mut Write, things: &[RevokedThing]) -> Result<usize, StoreError> {
+async fn retain(tx: &mut Tx, things: &[RevokedThing]) -> Result<usize, StoreError> {
     let kept: HashSet<&RevokedThing> = things.iter().collect();
-    let rows: Vec<Row> = sqlx::query_as(ALL).fetch_all(&mut **write).await?;
+    let rows: Vec<Row> = sqlx::query_as(ALL)
+        .fetch_all(&mut *tx.connection().await?)
+        .await?;
     let mut removed = 0;
     for row in rows {
         let revocation = Revocation::of(row)?;
         if !kept.contains(&revocation.thing) {
             sqlx::query(REMOVE)
                 .bind(revocation.id)
-                .execute(&mut **write)
+                .execute(&mut *tx.connection().await?)
                 .await?;
             removed += 1;
         }
@@ -196,7 +205,7 @@ async fn retain(write: &mut Write, things: &[RevokedThing]) -> Result<usize, Sto
 }
 
 async fn insert(
-    write: &mut Write,
+    tx: &mut Tx,
     id: i64,
     thing: &RevokedThing,
     now: Timestamp,
@@ -221,7 +230,11 @@ async fn insert(
         .bind(first)
         .bind(last)
         .bind(now.0);
-    Ok(add.execute(&mut **write).await?.rows_affected() > 0)
+    Ok(add
+        .execute(&mut *tx.connection().await?)
+        .await?
+        .rows_affected()
+        > 0)
 }
 
 impl Revocation {

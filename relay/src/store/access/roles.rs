@@ -6,7 +6,7 @@ use crate::model::form::RoleForm;
 use crate::model::presets;
 use crate::model::role::{Role, RoleName};
 use crate::store::meta::AccessPart;
-use crate::store::{Durability, Store, StoreError, Write, meta};
+use crate::store::{Store, StoreError, Tx};
 
 /// The number of users a sentence names before it only counts them.
 const NAMED_USERS: usize = 5;
@@ -71,23 +71,24 @@ impl Store {
             .map(|(name, body)| role_of(name, body))
             .collect()
     }
+}
 
+impl Tx {
     /// Removes a role that no user has.
     ///
     /// # Errors
     /// [`RoleError`].
-    pub(crate) async fn remove_role(&self, name: &RoleName) -> Result<(), RoleError> {
+    pub(crate) async fn remove_role(&mut self, name: &RoleName) -> Result<(), RoleError> {
         if presets::is_preset(name.as_str()) {
             return Err(RoleError::Preset(name.clone()));
         }
-        let mut write = self.write(Durability::Disk).await?;
         let holders = sqlx::query_scalar(HOLDERS).bind(name.as_str());
         let holders: Vec<String> = holders
-            .fetch_all(&mut *write)
+            .fetch_all(&mut *self.connection().await?)
             .await
             .map_err(StoreError::from)?;
         let remove = sqlx::query(REMOVE).bind(name.as_str());
-        let removed = remove.execute(&mut *write).await;
+        let removed = remove.execute(&mut *self.connection().await?).await;
         if removed.map_err(StoreError::from)?.rows_affected() == 0 {
             return Err(RoleError::Unknown(name.clone()));
         }
@@ -95,21 +96,23 @@ impl Store {
             let role = name.clone();
             return Err(RoleError::Held { role, holders });
         }
-        meta::access_changed(&mut write, AccessPart::People).await?;
-        Ok(write.commit().await?)
+        self.access_changed(AccessPart::People).await?;
+        Ok(())
     }
 }
 
 /// Checks whether there is a role of that name, inside a transaction.
-pub(crate) async fn exists(write: &mut Write, name: &str) -> Result<bool, StoreError> {
+pub(crate) async fn exists(tx: &mut Tx, name: &str) -> Result<bool, StoreError> {
     let found = sqlx::query_scalar(EXISTS).bind(name);
-    let found: i64 = found.fetch_one(&mut **write).await?;
+    let found: i64 = found.fetch_one(&mut *tx.connection().await?).await?;
     Ok(found > 0 || presets::is_preset(name))
 }
 
 /// Returns all roles, inside a transaction.
-pub(crate) async fn all(write: &mut Write) -> Result<Vec<Role>, StoreError> {
-    let rows: Vec<(String, String)> = sqlx::query_as(ALL).fetch_all(&mut **write).await?;
+pub(crate) async fn all(tx: &mut Tx) -> Result<Vec<Role>, StoreError> {
+    let rows: Vec<(String, String)> = sqlx::query_as(ALL)
+        .fetch_all(&mut *tx.connection().await?)
+        .await?;
     rows.iter()
         .map(|(name, body)| role_of(name, body))
         .collect()

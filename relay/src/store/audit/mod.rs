@@ -1,17 +1,15 @@
 //! The audit log's rows: appended, read in pages, and removed only when they are old.
 
-pub(crate) mod attributed;
-
 use serde_json::{Map, Value};
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{QueryBuilder, Sqlite};
 
-use super::{Durability, Store, StoreError};
+use super::{Store, StoreError, Tx};
 use crate::clock::Timestamp;
 
 /// The last entry that the file of the log holds.
 const WRITTEN: &str = "audit_written";
-/// The name of the fact that [`Store::probe_audit`] writes.
+/// The name of the fact that [`Tx::probe_audit`] writes.
 const PROBE: &str = "audit_probe";
 
 /// An event as it is kept.
@@ -116,24 +114,6 @@ pub(crate) struct AuditRemoved {
 }
 
 impl Store {
-    /// Appends entries, all or none, in their order; they survive a power cut.
-    ///
-    /// # Errors
-    /// [`StoreError`]; then none of them is in the log.
-    pub(crate) async fn append_audit(&self, entries: &[AuditEntry]) -> Result<(), StoreError> {
-        let mut write = self.write(Durability::Disk).await?;
-        append(&mut write, entries).await?;
-        write.commit().await
-    }
-
-    /// Finds out whether the log could be written now, by a write as durable as an entry's.
-    ///
-    /// # Errors
-    /// [`StoreError`]: why not.
-    pub(crate) async fn probe_audit(&self, now: Timestamp) -> Result<(), StoreError> {
-        self.meta_set(PROBE, &now.0.to_string()).await
-    }
-
     /// Returns the id of the newest entry; 0 for an empty log.
     ///
     /// # Errors
@@ -228,53 +208,65 @@ impl Store {
         written.map(number).transpose()
     }
 
-    /// Notes the last entry that the log's file holds. It may be lost with the power: the file knows too.
+    async fn fetch(&self, mut query: QueryBuilder<Sqlite>) -> Result<Vec<AuditEntry>, StoreError> {
+        let rows: Vec<Row> = query.build_query_as().fetch_all(self.reads()).await?;
+        rows.into_iter().map(Row::entry).collect()
+    }
+}
+
+impl Tx {
+    /// Appends entries of their own, which describe no change, in their order.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub(crate) async fn set_audit_written(&self, id: i64) -> Result<(), StoreError> {
-        let mut write = self.write(Durability::Process).await?;
-        let set = sqlx::query(SET).bind(WRITTEN).bind(id.to_string());
-        set.execute(&mut *write).await?;
-        write.commit().await
+    pub(crate) async fn append_audit(&mut self, entries: &[AuditEntry]) -> Result<(), StoreError> {
+        append(&mut *self.connection().await?, entries).await
     }
 
-    /// Removes at most `limit` of the oldest entries from before `before` with ids up to `up_to`, and
-    /// appends what `tell` makes of that, in one transaction.
+    /// Finds out whether the log can be written now: a write like an entry's, which the commit makes last.
     ///
     /// # Errors
-    /// [`StoreError`]; then nothing was removed.
+    /// [`StoreError`]: why not.
+    pub(crate) async fn probe_audit(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        self.meta_set(PROBE, &now.0.to_string()).await
+    }
+
+    /// Notes the last entry that the log's file holds.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn set_audit_written(&mut self, id: i64) -> Result<(), StoreError> {
+        let set = sqlx::query(SET).bind(WRITTEN).bind(id.to_string());
+        set.execute(&mut *self.connection().await?).await?;
+        Ok(())
+    }
+
+    /// Removes at most `limit` of the oldest entries from before `before` with ids up to `up_to`. The removal has to be
+    /// in the log: [`Tx::audit`].
+    ///
+    /// # Errors
+    /// [`StoreError`].
     pub(crate) async fn remove_old_audit(
-        &self,
+        &mut self,
         before: Timestamp,
         up_to: i64,
         limit: u32,
-        tell: impl FnOnce(AuditRemoved) -> AuditEntry,
     ) -> Result<Option<AuditRemoved>, StoreError> {
-        let mut write = self.write(Durability::Disk).await?;
         let old = sqlx::query_as(OLD).bind(before.0).bind(up_to).bind(limit);
         let old: (i64, Option<i64>, Option<i64>, Option<i64>, Option<i64>) =
-            old.fetch_one(&mut *write).await?;
+            old.fetch_one(&mut *self.connection().await?).await?;
         let (count, Some(low), Some(high), Some(earliest), Some(latest)) = old else {
             return Ok(None);
         };
         let allow = sqlx::query(ALLOW_REMOVAL).bind(before.0.to_string());
-        allow.execute(&mut *write).await?;
+        allow.execute(&mut *self.connection().await?).await?;
         let remove = sqlx::query(REMOVE).bind(before.0).bind(up_to).bind(limit);
-        remove.execute(&mut *write).await?;
-        let removed = AuditRemoved {
+        remove.execute(&mut *self.connection().await?).await?;
+        Ok(Some(AuditRemoved {
             count,
             ids: (low, high),
             times: (Timestamp(earliest), Timestamp(latest)),
-        };
-        append(&mut write, &[tell(removed)]).await?;
-        write.commit().await?;
-        Ok(Some(removed))
-    }
-
-    async fn fetch(&self, mut query: QueryBuilder<Sqlite>) -> Result<Vec<AuditEntry>, StoreError> {
-        let rows: Vec<Row> = query.build_query_as().fetch_all(self.reads()).await?;
-        rows.into_iter().map(Row::entry).collect()
+        }))
     }
 }
 

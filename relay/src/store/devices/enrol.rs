@@ -13,7 +13,7 @@ use super::labels;
 use crate::clock::Timestamp;
 use crate::state::{random_bytes, sha256};
 use crate::store::meta::AccessPart;
-use crate::store::{Device, Durability, Labels, Store, StoreError, Write, devices, meta};
+use crate::store::{Device, Labels, StoreError, Tx, devices};
 
 /// A device that asks for membership, with a key that it has proved.
 #[derive(Clone, Debug)]
@@ -97,28 +97,28 @@ const INSERT: &str = "INSERT INTO devices
         (id, public_key, name, labels, enrolled, agent_version, target, token)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
 
-impl Store {
+impl Tx {
     /// Makes a device a member, and uses its token once. A key that is a member already gets its device
     /// back unchanged, and uses nothing.
     ///
     /// # Errors
     /// [`EnrolError`]; nothing was changed then.
-    pub(crate) async fn enrol(&self, enrolment: Enrolment<'_>) -> Result<Device, EnrolError> {
+    pub(crate) async fn enrol(&mut self, enrolment: Enrolment<'_>) -> Result<Device, EnrolError> {
         let now = enrolment.now;
-        let mut write = self.write(Durability::Disk).await?;
-        if let Some(device) = devices::by_key(&mut write, &enrolment.key, now).await? {
+        if let Some(device) = devices::by_key(self, &enrolment.key, now).await? {
+            self.unchanged();
             return match device.revoked {
                 Some(_) => Err(EnrolError::Revoked),
                 None => Ok(device),
             };
         }
-        let (token, token_labels) = use_token(&mut write, enrolment.secret, now).await?;
+        let (token, token_labels) = use_token(self, enrolment.secret, now).await?;
         let mut labels = enrolment.labels;
         labels.extend(token_labels);
         if labels.len() > MAX_LABELS {
             return Err(EnrolError::TooManyLabels(labels.len()));
         }
-        let (id, name) = pick_name(&mut write, enrolment.name).await?;
+        let (id, name) = pick_name(self, enrolment.name).await?;
         sqlx::query(INSERT)
             .bind(id.0.as_slice())
             .bind(enrolment.key.0.as_slice())
@@ -128,27 +128,26 @@ impl Store {
             .bind(enrolment.agent_version)
             .bind(enrolment.target)
             .bind(token)
-            .execute(&mut *write)
+            .execute(&mut *self.connection().await?)
             .await
             .map_err(StoreError::from)?;
-        write.about(id, &name);
-        meta::access_changed(&mut write, AccessPart::Other).await?;
-        let device = devices::by_key(&mut write, &enrolment.key, now).await?;
-        write.commit().await?;
+        self.about(id, &name);
+        self.access_changed(AccessPart::Other).await?;
+        let device = devices::by_key(self, &enrolment.key, now).await?;
         Ok(device.ok_or(StoreError::Corrupt("a new device"))?)
     }
 }
 
 /// Uses a token once. Gives its identifier, and the labels of who joins with it.
 async fn use_token(
-    write: &mut Write,
+    tx: &mut Tx,
     secret: &TokenSecret,
     now: Timestamp,
 ) -> Result<(String, Labels), EnrolError> {
     let hash = sha256(&secret.0);
     let token = sqlx::query_as(TOKEN).bind(hash.as_slice());
     let token: Option<(String, i64, i64, String)> = token
-        .fetch_optional(&mut **write)
+        .fetch_optional(&mut *tx.connection().await?)
         .await
         .map_err(StoreError::from)?;
     let (id, uses_left, expires, labels) = token.ok_or(EnrolError::TokenUnknown)?;
@@ -160,20 +159,22 @@ async fn use_token(
     if uses_left <= 0 {
         return Err(EnrolError::TokenUsedUp);
     }
-    write.fact("token", id.as_str());
-    let used = sqlx::query(USE).bind(&id).execute(&mut **write);
-    used.await.map_err(StoreError::from)?;
+    tx.fact("token", id.as_str());
+    let used = sqlx::query(USE).bind(&id);
+    used.execute(&mut *tx.connection().await?)
+        .await
+        .map_err(StoreError::from)?;
     Ok((id, labels::from_column(&labels)?))
 }
 
 /// Returns a new identifier, and the name that was asked for or one made of the identifier.
 async fn pick_name(
-    write: &mut Write,
+    tx: &mut Tx,
     wanted: Option<DeviceName>,
 ) -> Result<(DeviceId, DeviceName), EnrolError> {
     let random = || random_bytes().map(DeviceId).map_err(|_| StoreError::Random);
     if let Some(name) = wanted {
-        return match devices::holder(write, &name).await? {
+        return match devices::holder(tx, &name).await? {
             Some(holder) => Err(EnrolError::NameTaken { name, holder }),
             None => Ok((random()?, name)),
         };
@@ -184,7 +185,7 @@ async fn pick_name(
         let id = random()?;
         let name = format!("device-{}", id.to_string().get(..8).unwrap_or_default());
         let name = DeviceName::new(&name).map_err(|_| StoreError::Corrupt("a picked name"))?;
-        if devices::holder(write, &name).await?.is_none() {
+        if devices::holder(tx, &name).await?.is_none() {
             return Ok((id, name));
         }
     }

@@ -14,7 +14,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow as _, Row as _};
 use thiserror::Error;
 
-use super::{Durability, Labels, RELAY_HEARTBEAT_STALE, Store, StoreError, TokenLeft, meta};
+use super::{Labels, RELAY_HEARTBEAT_STALE, Store, StoreError, TokenLeft, Tx};
 use crate::clock::Timestamp;
 use crate::limits::CLONE_MEMORY;
 use crate::store::meta::AccessPart;
@@ -287,36 +287,40 @@ impl Store {
         let ids: Vec<Vec<u8>> = sqlx::query_scalar(REVOKED).fetch_all(self.reads()).await?;
         ids.iter().map(|id| device_id(id)).collect()
     }
+}
 
+impl Tx {
     /// Gives a device another name.
     ///
     /// # Errors
     /// [`RenameError`].
     pub(crate) async fn rename_device(
-        &self,
+        &mut self,
         old: &DeviceName,
         new: &DeviceName,
     ) -> Result<(), RenameError> {
-        let mut write = self.write(Durability::Disk).await?;
-        let Some(id) = holder(&mut write, old).await? else {
+        let Some(id) = holder(self, old).await? else {
             return Err(RenameError::Unknown(old.clone()));
         };
-        match holder(&mut write, new).await? {
-            Some(same) if same == id => return Ok(()),
+        match holder(self, new).await? {
+            Some(same) if same == id => {
+                self.unchanged();
+                return Ok(());
+            }
             Some(holder) => {
                 let name = new.clone();
                 return Err(RenameError::Taken { name, holder });
             }
             None => {}
         }
-        write.about(id, old);
+        self.about(id, old);
         let rename = sqlx::query(RENAME).bind(id.0.as_slice()).bind(new.as_str());
         rename
-            .execute(&mut *write)
+            .execute(&mut *self.connection().await?)
             .await
             .map_err(StoreError::from)?;
-        meta::access_changed(&mut write, AccessPart::Other).await?;
-        Ok(write.commit().await?)
+        self.access_changed(AccessPart::Other).await?;
+        Ok(())
     }
 
     /// Sets labels of a device and removes others (`None`). Gives what it has afterwards.
@@ -324,17 +328,16 @@ impl Store {
     /// # Errors
     /// [`LabelError`].
     pub(crate) async fn label_device(
-        &self,
+        &mut self,
         name: &DeviceName,
         changes: &[(LabelKey, Option<LabelValue>)],
     ) -> Result<Labels, LabelError> {
-        let mut write = self.write(Durability::Disk).await?;
-        let Some(id) = holder(&mut write, name).await? else {
+        let Some(id) = holder(self, name).await? else {
             return Err(LabelError::Unknown(name.clone()));
         };
         let column = sqlx::query_scalar(LABELS).bind(id.0.as_slice());
         let column: String = column
-            .fetch_one(&mut *write)
+            .fetch_one(&mut *self.connection().await?)
             .await
             .map_err(StoreError::from)?;
         let mut labels = labels::from_column(&column)?;
@@ -348,11 +351,12 @@ impl Store {
             return Err(LabelError::TooMany(name.clone(), labels.len()));
         }
         let column = labels::to_column(&labels);
-        write.about(id, name);
+        self.about(id, name);
         let set = sqlx::query(LABEL).bind(id.0.as_slice()).bind(column);
-        set.execute(&mut *write).await.map_err(StoreError::from)?;
-        meta::access_changed(&mut write, AccessPart::Other).await?;
-        write.commit().await?;
+        set.execute(&mut *self.connection().await?)
+            .await
+            .map_err(StoreError::from)?;
+        self.access_changed(AccessPart::Other).await?;
         Ok(labels)
     }
 
@@ -362,31 +366,32 @@ impl Store {
     /// # Errors
     /// [`RevokeError`].
     pub(crate) async fn revoke_device(
-        &self,
+        &mut self,
         name: &DeviceName,
         now: Timestamp,
         end_token: bool,
     ) -> Result<RevokedDevice, RevokeError> {
-        let mut write = self.write(Durability::Disk).await?;
-        let Some(id) = holder(&mut write, name).await? else {
+        let Some(id) = holder(self, name).await? else {
             return Err(RevokeError::Unknown(name.clone()));
         };
-        write.about(id, name);
+        self.about(id, name);
         for sql in [REVOKE, CLOSE] {
             let query = sqlx::query(sql).bind(id.0.as_slice()).bind(now.0);
-            query.execute(&mut *write).await.map_err(StoreError::from)?;
+            query
+                .execute(&mut *self.connection().await?)
+                .await
+                .map_err(StoreError::from)?;
         }
-        let token = tokens::left_of(&mut write, id, now).await?;
+        let token = tokens::left_of(self, id, now).await?;
         if let Some(token) = &token {
-            write.fact("token", token.id.as_str());
-            write.fact("token_uses_left", token.uses_left);
-            write.fact("token_removed", end_token);
+            self.fact("token", token.id.as_str());
+            self.fact("token_uses_left", token.uses_left);
+            self.fact("token_removed", end_token);
             if end_token {
-                tokens::remove(&mut write, &token.id).await?;
+                tokens::remove(self, &token.id).await?;
             }
         }
-        meta::access_changed(&mut write, AccessPart::Other).await?;
-        write.commit().await?;
+        self.access_changed(AccessPart::Other).await?;
         Ok(RevokedDevice { id, token })
     }
 }
@@ -398,23 +403,20 @@ fn at_version(row: &SqliteRow) -> Result<(i64, Option<Device>), StoreError> {
 }
 
 /// Returns the device that has a name now.
-pub(super) async fn holder(
-    write: &mut super::Write,
-    name: &DeviceName,
-) -> Result<Option<DeviceId>, StoreError> {
+pub(super) async fn holder(tx: &mut Tx, name: &DeviceName) -> Result<Option<DeviceId>, StoreError> {
     let id = sqlx::query_scalar(HOLDER).bind(name.as_str());
-    let id: Option<Vec<u8>> = id.fetch_optional(&mut **write).await?;
+    let id: Option<Vec<u8>> = id.fetch_optional(&mut *tx.connection().await?).await?;
     id.map(|id| device_id(&id)).transpose()
 }
 
 /// Returns the device with a key, inside a transaction.
 pub(super) async fn by_key(
-    write: &mut super::Write,
+    tx: &mut Tx,
     key: &PublicKey,
     now: Timestamp,
 ) -> Result<Option<Device>, StoreError> {
     let row = sqlx::query_as(BY_KEY).bind(key.0.as_slice());
-    let row: Option<Row> = row.fetch_optional(&mut **write).await?;
+    let row: Option<Row> = row.fetch_optional(&mut *tx.connection().await?).await?;
     row.map(|row| row.device(now)).transpose()
 }
 

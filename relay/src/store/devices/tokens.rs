@@ -9,7 +9,7 @@ use super::labels;
 use crate::clock::Timestamp;
 use crate::hex::hex;
 use crate::state::{random_bytes, sha256};
-use crate::store::{Durability, Labels, Store, StoreError, Write};
+use crate::store::{Labels, Store, StoreError, Tx};
 
 /// A token that is over is kept for so long, so that a late device gets "expired", not "unknown".
 const KEEP_EXPIRED: Duration = Duration::from_secs(30 * 86_400);
@@ -68,35 +68,6 @@ type LeftColumns = (String, i64, i64);
 type Columns = (String, i64, i64, i64, i64, String);
 
 impl Store {
-    /// Makes a token. Its secret is given once, here.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub(crate) async fn create_token(
-        &self,
-        token: NewToken,
-        now: Timestamp,
-    ) -> Result<(String, TokenSecret), StoreError> {
-        let secret = TokenSecret(random_bytes().map_err(|_| StoreError::Random)?);
-        let id: [u8; 4] = random_bytes().map_err(|_| StoreError::Random)?;
-        let id = hex(&id);
-        let mut write = self.write(Durability::Disk).await?;
-        let prune = sqlx::query(PRUNE).bind(now.before(KEEP_EXPIRED).0);
-        prune.execute(&mut *write).await?;
-        sqlx::query(INSERT)
-            .bind(&id)
-            .bind(sha256(&secret.0).as_slice())
-            .bind(i64::from(token.uses))
-            .bind(now.0)
-            .bind(now.after(token.ttl).0)
-            .bind(labels::to_column(&token.labels))
-            .execute(&mut *write)
-            .await?;
-        write.fact("token", id.as_str());
-        write.commit().await?;
-        Ok((id, secret))
-    }
-
     /// Returns all tokens, the oldest first, also those that are over.
     ///
     /// # Errors
@@ -129,38 +100,68 @@ impl Store {
         let row: Option<LeftColumns> = row.fetch_optional(self.reads()).await?;
         Ok(row.map(left))
     }
+}
+
+impl Tx {
+    /// Makes a token. Its secret is given once, here.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn create_token(
+        &mut self,
+        token: NewToken,
+        now: Timestamp,
+    ) -> Result<(String, TokenSecret), StoreError> {
+        let secret = TokenSecret(random_bytes().map_err(|_| StoreError::Random)?);
+        let id: [u8; 4] = random_bytes().map_err(|_| StoreError::Random)?;
+        let id = hex(&id);
+        let prune = sqlx::query(PRUNE).bind(now.before(KEEP_EXPIRED).0);
+        prune.execute(&mut *self.connection().await?).await?;
+        sqlx::query(INSERT)
+            .bind(&id)
+            .bind(sha256(&secret.0).as_slice())
+            .bind(i64::from(token.uses))
+            .bind(now.0)
+            .bind(now.after(token.ttl).0)
+            .bind(labels::to_column(&token.labels))
+            .execute(&mut *self.connection().await?)
+            .await?;
+        self.fact("token", id.as_str());
+        Ok((id, secret))
+    }
 
     /// Removes a token; says whether there was one.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub(crate) async fn remove_token(&self, id: &str) -> Result<bool, StoreError> {
-        let mut write = self.write(Durability::Disk).await?;
-        let removed = remove(&mut write, id).await?;
+    pub(crate) async fn remove_token(&mut self, id: &str) -> Result<bool, StoreError> {
+        let removed = remove(self, id).await?;
         if removed {
-            write.fact("token", id);
+            self.fact("token", id);
         } else {
-            write.unchanged();
+            self.unchanged();
         }
-        write.commit().await?;
         Ok(removed)
     }
 }
 
 /// Returns what is left of the token that a device enrolled with, inside a transaction.
 pub(crate) async fn left_of(
-    write: &mut Write,
+    tx: &mut Tx,
     device: DeviceId,
     now: Timestamp,
 ) -> Result<Option<TokenLeft>, StoreError> {
     let row = sqlx::query_as(LEFT_OF).bind(device.0.to_vec()).bind(now.0);
-    let row: Option<LeftColumns> = row.fetch_optional(&mut **write).await?;
+    let row: Option<LeftColumns> = row.fetch_optional(&mut *tx.connection().await?).await?;
     Ok(row.map(left))
 }
 
 /// Removes a token inside a transaction; says whether there was one.
-pub(crate) async fn remove(write: &mut Write, id: &str) -> Result<bool, StoreError> {
-    let removed = sqlx::query(REMOVE).bind(id).execute(&mut **write).await?;
+pub(crate) async fn remove(tx: &mut Tx, id: &str) -> Result<bool, StoreError> {
+    let removed = sqlx::query(REMOVE)
+        .bind(id)
+        .execute(&mut *tx.connection().await?)
+        .await?;
     Ok(removed.rows_affected() > 0)
 }
 

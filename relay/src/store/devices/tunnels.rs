@@ -9,7 +9,7 @@ use holdfast_protocol::limits::{MAX_KEEPALIVE, TUNNEL_IDLE_TIMEOUT};
 
 use crate::clock::Timestamp;
 use crate::limits::MAX_RESETS;
-use crate::store::{ClonePair, Durability, RelayId, Store, StoreError};
+use crate::store::{ClonePair, RelayId, Store, StoreError, Tx};
 
 /// A QUIC connection id that the relay issued, of the length that quinn's generator makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,104 +81,6 @@ const CLONED: &str = "UPDATE devices SET cloned = $2, cloned_first = $3, cloned_
     WHERE id = $1";
 
 impl Store {
-    /// Notes that a device is two machines.
-    ///
-    /// # Errors
-    /// [`StoreError::Database`].
-    pub(crate) async fn device_cloned(
-        &self,
-        device: DeviceId,
-        pair: ClonePair,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        let mut write = self.write(Durability::Process).await?;
-        let cloned = sqlx::query(CLONED)
-            .bind(device.0.as_slice())
-            .bind(now.0)
-            .bind(pair.first.to_string())
-            .bind(pair.second.to_string());
-        cloned.execute(&mut *write).await?;
-        write.commit().await
-    }
-
-    /// Notes that a device's tunnel is established on `relay`, and replaces any other. Returns its generation, which is
-    /// higher than all before it.
-    ///
-    /// # Errors
-    /// [`StoreError::NotEnrolled`] if the device was revoked in the meantime.
-    pub(crate) async fn tunnel_opened(
-        &self,
-        device: DeviceId,
-        relay: RelayId,
-        facts: TunnelFacts,
-        now: Timestamp,
-    ) -> Result<Generation, StoreError> {
-        let mut write = self.write(Durability::Process).await?;
-        let note = sqlx::query(NOTE_AGENT)
-            .bind(device.0.as_slice())
-            .bind(&facts.agent_version)
-            .bind(&facts.target);
-        if note.execute(&mut *write).await?.rows_affected() == 0 {
-            return Err(StoreError::NotEnrolled);
-        }
-        let generation: i64 = sqlx::query_scalar(OPEN)
-            .bind(device.0.as_slice())
-            .bind(relay.0.as_slice())
-            .bind(now.0)
-            .bind(i64::from(facts.keepalive_secs))
-            .bind(facts.address.to_string())
-            .bind(facts.local_address.map(|address| address.to_string()))
-            .bind(facts.connection_id.map(|id| id.0.to_vec()))
-            .fetch_one(&mut *write)
-            .await?;
-        write.commit().await?;
-        let generation = u64::try_from(generation);
-        generation
-            .map(Generation)
-            .map_err(|_| StoreError::Corrupt("a generation"))
-    }
-
-    /// Notes that the tunnel of that generation is closed; nothing happens if there is a newer one.
-    ///
-    /// # Errors
-    /// [`StoreError::Database`].
-    pub(crate) async fn tunnel_closed(
-        &self,
-        device: DeviceId,
-        generation: Generation,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        let mut write = self.write(Durability::Process).await?;
-        let close = sqlx::query(CLOSE)
-            .bind(device.0.as_slice())
-            .bind(column(generation))
-            .bind(now.0);
-        close.execute(&mut *write).await?;
-        write.commit().await
-    }
-
-    /// Notes the connection ids that these devices use. One transaction.
-    ///
-    /// # Errors
-    /// [`StoreError::Database`].
-    pub(crate) async fn note_connection_ids(
-        &self,
-        ids: &[(DeviceId, Generation, TunnelId)],
-    ) -> Result<(), StoreError> {
-        if ids.is_empty() {
-            return Ok(());
-        }
-        let mut write = self.write(Durability::Process).await?;
-        for (device, generation, id) in ids {
-            let note = sqlx::query(NOTE_ID)
-                .bind(device.0.as_slice())
-                .bind(column(*generation))
-                .bind(id.0.as_slice());
-            note.execute(&mut *write).await?;
-        }
-        write.commit().await
-    }
-
     /// Returns tunnels that no run of a relay has closed in good order and whose devices may still believe in them.
     /// One whose facts cannot be read is left out: its device comes back without help.
     ///
@@ -199,6 +101,106 @@ impl Store {
         });
         Ok(left.collect())
     }
+}
+
+impl Tx {
+    /// Notes that a device is two machines.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub(crate) async fn device_cloned(
+        &mut self,
+        device: DeviceId,
+        pair: ClonePair,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let cloned = sqlx::query(CLONED)
+            .bind(device.0.as_slice())
+            .bind(now.0)
+            .bind(pair.first.to_string())
+            .bind(pair.second.to_string());
+        cloned.execute(&mut *self.connection().await?).await?;
+        Ok(())
+    }
+
+    /// Notes that a device's tunnel is established on `relay`, and replaces any other. Returns its generation, which is
+    /// higher than all before it.
+    ///
+    /// # Errors
+    /// [`StoreError::NotEnrolled`] if the device was revoked in the meantime.
+    pub(crate) async fn tunnel_opened(
+        &mut self,
+        device: DeviceId,
+        relay: RelayId,
+        facts: TunnelFacts,
+        now: Timestamp,
+    ) -> Result<Generation, StoreError> {
+        let note = sqlx::query(NOTE_AGENT)
+            .bind(device.0.as_slice())
+            .bind(&facts.agent_version)
+            .bind(&facts.target);
+        if note
+            .execute(&mut *self.connection().await?)
+            .await?
+            .rows_affected()
+            == 0
+        {
+            return Err(StoreError::NotEnrolled);
+        }
+        let generation: i64 = sqlx::query_scalar(OPEN)
+            .bind(device.0.as_slice())
+            .bind(relay.0.as_slice())
+            .bind(now.0)
+            .bind(i64::from(facts.keepalive_secs))
+            .bind(facts.address.to_string())
+            .bind(facts.local_address.map(|address| address.to_string()))
+            .bind(facts.connection_id.map(|id| id.0.to_vec()))
+            .fetch_one(&mut *self.connection().await?)
+            .await?;
+        let generation = u64::try_from(generation);
+        generation
+            .map(Generation)
+            .map_err(|_| StoreError::Corrupt("a generation"))
+    }
+
+    /// Notes that the tunnel of that generation is closed; nothing happens if there is a newer one.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub(crate) async fn tunnel_closed(
+        &mut self,
+        device: DeviceId,
+        generation: Generation,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let close = sqlx::query(CLOSE)
+            .bind(device.0.as_slice())
+            .bind(column(generation))
+            .bind(now.0);
+        close.execute(&mut *self.connection().await?).await?;
+        Ok(())
+    }
+
+    /// Notes the connection ids that these devices use. One transaction.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub(crate) async fn note_connection_ids(
+        &mut self,
+        ids: &[(DeviceId, Generation, TunnelId)],
+    ) -> Result<(), StoreError> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        for (device, generation, id) in ids {
+            let note = sqlx::query(NOTE_ID)
+                .bind(device.0.as_slice())
+                .bind(column(*generation))
+                .bind(id.0.as_slice());
+            note.execute(&mut *self.connection().await?).await?;
+        }
+        Ok(())
+    }
 
     /// Notes when, and from which addresses, these devices were heard. One transaction: collect for a
     /// second, then call.
@@ -206,22 +208,21 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub(crate) async fn heard(
-        &self,
+        &mut self,
         heard: &[(DeviceId, Generation, Timestamp, SocketAddr)],
     ) -> Result<(), StoreError> {
         if heard.is_empty() {
             return Ok(());
         }
-        let mut write = self.write(Durability::Process).await?;
         for (device, generation, at, address) in heard {
             let heard = sqlx::query(HEARD)
                 .bind(device.0.as_slice())
                 .bind(column(*generation))
                 .bind(at.0)
                 .bind(address.to_string());
-            heard.execute(&mut *write).await?;
+            heard.execute(&mut *self.connection().await?).await?;
         }
-        write.commit().await
+        Ok(())
     }
 }
 

@@ -9,7 +9,7 @@ use holdfast_protocol::wire::SessionFinished;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Durability, RelayId, Store, StoreError};
+use super::{RelayId, StoreError, Tx};
 use crate::clock::Timestamp;
 use crate::store::sessions::facts::SessionFacts;
 
@@ -158,17 +158,16 @@ const HOLD: &str = "UPDATE recordings SET hold_since = $2, hold_by = $3, hold_re
 const RELEASE: &str = "UPDATE recordings SET hold_since = NULL, hold_by = NULL, hold_reason = NULL
     WHERE id = $1 AND hold_since IS NOT NULL";
 
-impl Store {
+impl Tx {
     /// Notes that a recording begins.
     ///
     /// # Errors
     /// [`StoreError`].
     pub(crate) async fn recording_begun(
-        &self,
+        &mut self,
         relay: RelayId,
         new: &NewRecording,
     ) -> Result<(), StoreError> {
-        let mut write = self.write(Durability::Disk).await?;
         let begin = new.session.bind(sqlx::query(BEGIN), relay);
         begin
             .bind(new.key.0.as_slice())
@@ -177,9 +176,9 @@ impl Store {
             .bind(packed(&new.seen.control)?)
             .bind(new.session.terminal)
             .bind(new.seen.content.as_ref().map(packed).transpose()?)
-            .execute(&mut *write)
+            .execute(&mut *self.connection().await?)
             .await?;
-        write.commit().await
+        Ok(())
     }
 
     /// Notes what the relay has seen of a session that goes on.
@@ -187,18 +186,17 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub(crate) async fn recording_seen(
-        &self,
+        &mut self,
         id: SessionId,
         seen: &SeenSession,
     ) -> Result<(), StoreError> {
-        let mut write = self.write(Durability::Process).await?;
         let query = sqlx::query(SEEN).bind(id.0.as_slice());
         let query = query.bind(packed(&seen.streams)?);
         let query = query.bind(packed(&seen.control)?);
         let query = query.bind(stored(seen.booked)).bind(seen.forwards);
         let query = query.bind(seen.content.as_ref().map(packed).transpose()?);
-        query.execute(&mut *write).await?;
-        write.commit().await
+        query.execute(&mut *self.connection().await?).await?;
+        Ok(())
     }
 
     /// Notes that a forward in a recording is over, and what is known of it.
@@ -206,16 +204,15 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub(crate) async fn recording_forward(
-        &self,
+        &mut self,
         id: SessionId,
         number: u32,
         seen: &SeenForward,
     ) -> Result<(), StoreError> {
-        let mut write = self.write(Durability::Process).await?;
         let query = sqlx::query(FORWARD).bind(id.0.as_slice()).bind(number);
         let query = query.bind(packed(seen)?);
-        query.execute(&mut *write).await?;
-        write.commit().await
+        query.execute(&mut *self.connection().await?).await?;
+        Ok(())
     }
 
     /// Notes that the file operations of a session cannot be followed any more, for this reason.
@@ -223,14 +220,13 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub(crate) async fn recording_unfollowed(
-        &self,
+        &mut self,
         id: SessionId,
         why: &str,
     ) -> Result<(), StoreError> {
-        let mut write = self.write(Durability::Disk).await?;
         let query = sqlx::query(UNFOLLOWED).bind(id.0.as_slice()).bind(why);
-        query.execute(&mut *write).await?;
-        write.commit().await
+        query.execute(&mut *self.connection().await?).await?;
+        Ok(())
     }
 
     /// Notes that the session of a recording is over: what the relay has seen of it, whether up to its exit status, and
@@ -239,12 +235,11 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub(crate) async fn recording_over(
-        &self,
+        &mut self,
         id: SessionId,
         seen: &SeenSession,
         how: Over,
     ) -> Result<(), StoreError> {
-        let mut write = self.write(Durability::Disk).await?;
         sqlx::query(OVER)
             .bind(id.0.as_slice())
             .bind(packed(&seen.streams)?)
@@ -257,9 +252,9 @@ impl Store {
             .bind(how.refused)
             .bind(how.expected.0)
             .bind(seen.content.as_ref().map(packed).transpose()?)
-            .execute(&mut *write)
+            .execute(&mut *self.connection().await?)
             .await?;
-        write.commit().await
+        Ok(())
     }
 
     /// Notes that all sessions of earlier runs are over.
@@ -267,48 +262,41 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub(crate) async fn recordings_of_others_over(
-        &self,
+        &mut self,
         relay: RelayId,
         now: Timestamp,
         expected: Timestamp,
     ) -> Result<(), StoreError> {
-        let mut write = self.write(Durability::Disk).await?;
         let query = sqlx::query(OVER_OTHERS).bind(relay.0.as_slice());
         let query = query.bind(now.0).bind(expected.0);
-        query.execute(&mut *write).await?;
-        write.commit().await
+        query.execute(&mut *self.connection().await?).await?;
+        Ok(())
     }
 
-    /// Notes a new state.
+    /// Notes a new state, and with it a verdict if there is one.
     ///
     /// # Errors
     /// [`StoreError`].
     pub(crate) async fn recording_settled(
-        &self,
+        &mut self,
         id: SessionId,
         state: RecordingState,
         reason: Option<&str>,
         verdict: Option<&SignedVerdict>,
     ) -> Result<(), StoreError> {
-        // What is on its way says so again at the device's next offer.
-        let durability = match state.is_terminal() || verdict.is_some() {
-            true => Durability::Disk,
-            false => Durability::Process,
-        };
-        let mut write = self.write(durability).await?;
         let query = sqlx::query(STATE).bind(id.0.as_slice());
         let query = query.bind(state.as_str()).bind(reason);
-        query.execute(&mut *write).await?;
+        query.execute(&mut *self.connection().await?).await?;
         if let Some(verdict) = verdict {
             sqlx::query(VERDICT)
                 .bind(id.0.as_slice())
                 .bind(verdict.text.as_str())
                 .bind(verdict.signature.as_slice())
                 .bind(verdict.verified)
-                .execute(&mut *write)
+                .execute(&mut *self.connection().await?)
                 .await?;
         }
-        write.commit().await
+        Ok(())
     }
 
     /// Notes that a segment is stored for good.
@@ -316,21 +304,20 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub(crate) async fn recording_segment(
-        &self,
+        &mut self,
         id: SessionId,
         segment: u32,
         length: u64,
         hash: &SegmentLink,
     ) -> Result<(), StoreError> {
-        let mut write = self.write(Durability::Disk).await?;
         sqlx::query(SEGMENT)
             .bind(id.0.as_slice())
             .bind(i64::from(segment))
             .bind(i64::try_from(length).unwrap_or(i64::MAX))
             .bind(packed(hash)?)
-            .execute(&mut *write)
+            .execute(&mut *self.connection().await?)
             .await?;
-        write.commit().await
+        Ok(())
     }
 
     /// Notes that the device's report is kept.
@@ -338,16 +325,15 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub(crate) async fn recording_report(
-        &self,
+        &mut self,
         report: &SessionFinished,
     ) -> Result<(), StoreError> {
-        let mut write = self.write(Durability::Disk).await?;
         let id = report.session.0;
         let query = sqlx::query(REPORT)
             .bind(id.as_slice())
             .bind(packed(report)?);
-        query.execute(&mut *write).await?;
-        write.commit().await
+        query.execute(&mut *self.connection().await?).await?;
+        Ok(())
     }
 
     /// Returns the number of bytes the device has offered, for who asks how far it is.
@@ -355,29 +341,30 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub(crate) async fn recording_offered(
-        &self,
+        &mut self,
         id: SessionId,
         bytes: u64,
     ) -> Result<(), StoreError> {
-        let mut write = self.write(Durability::Process).await?;
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         let query = sqlx::query(OFFERED).bind(id.0.as_slice()).bind(bytes);
-        query.execute(&mut *write).await?;
-        write.commit().await
+        query.execute(&mut *self.connection().await?).await?;
+        Ok(())
     }
 
     /// Removes a recording, unless it is held; says whether. Its objects are the caller's to remove, afterwards.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub(crate) async fn recording_removed(&self, id: SessionId) -> Result<bool, StoreError> {
-        let mut write = self.write(Durability::Disk).await?;
+    pub(crate) async fn recording_removed(&mut self, id: SessionId) -> Result<bool, StoreError> {
         let query = sqlx::query(REMOVE).bind(id.0.as_slice());
-        let removed = query.execute(&mut *write).await?.rows_affected() > 0;
+        let removed = query
+            .execute(&mut *self.connection().await?)
+            .await?
+            .rows_affected()
+            > 0;
         if !removed {
-            write.unchanged();
+            self.unchanged();
         }
-        write.commit().await?;
         Ok(removed)
     }
 
@@ -386,20 +373,22 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub(crate) async fn recording_held(
-        &self,
+        &mut self,
         id: SessionId,
         hold: &Hold,
     ) -> Result<bool, StoreError> {
-        let mut write = self.write(Durability::Disk).await?;
         let query = sqlx::query(HOLD).bind(id.0.as_slice());
         let query = query.bind(hold.since.0);
         let query = query.bind(hold.by.as_ref().map(UserName::as_str));
         let query = query.bind(hold.reason.as_str());
-        let held = query.execute(&mut *write).await?.rows_affected() > 0;
+        let held = query
+            .execute(&mut *self.connection().await?)
+            .await?
+            .rows_affected()
+            > 0;
         if !held {
-            write.unchanged();
+            self.unchanged();
         }
-        write.commit().await?;
         Ok(held)
     }
 
@@ -407,14 +396,16 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub(crate) async fn recording_released(&self, id: SessionId) -> Result<bool, StoreError> {
-        let mut write = self.write(Durability::Disk).await?;
+    pub(crate) async fn recording_released(&mut self, id: SessionId) -> Result<bool, StoreError> {
         let query = sqlx::query(RELEASE).bind(id.0.as_slice());
-        let released = query.execute(&mut *write).await?.rows_affected() > 0;
+        let released = query
+            .execute(&mut *self.connection().await?)
+            .await?
+            .rows_affected()
+            > 0;
         if !released {
-            write.unchanged();
+            self.unchanged();
         }
-        write.commit().await?;
         Ok(released)
     }
 }

@@ -6,7 +6,7 @@ use holdfast_protocol::ids::{SessionId, UserName};
 
 use crate::clock::Timestamp;
 use crate::store::sessions::column;
-use crate::store::{RELAY_HEARTBEAT_STALE, RelayId, Store, StoreError, Traffic, UserId, Write};
+use crate::store::{RELAY_HEARTBEAT_STALE, RelayId, Store, StoreError, Traffic, Tx, UserId};
 
 /// A console command that streams.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,11 +42,7 @@ const LIVE: &str =
     WHERE r.stopped IS NULL AND r.heartbeat > $1 ORDER BY s.started, s.id";
 
 /// Publishes one that began.
-pub(crate) async fn begin(
-    write: &mut Write,
-    relay: RelayId,
-    row: &ConsoleRow,
-) -> Result<(), StoreError> {
+pub(crate) async fn begin(tx: &mut Tx, relay: RelayId, row: &ConsoleRow) -> Result<(), StoreError> {
     let begin = sqlx::query(BEGIN)
         .bind(row.id.0.as_slice())
         .bind(relay.0.as_slice())
@@ -57,29 +53,25 @@ pub(crate) async fn begin(
         .bind(row.traffic.active.0)
         .bind(column(row.traffic.bytes_in))
         .bind(column(row.traffic.bytes_out));
-    begin.execute(&mut **write).await?;
+    begin.execute(&mut *tx.connection().await?).await?;
     Ok(())
 }
 
 /// Publishes what moved through one.
-pub(crate) async fn moved(
-    write: &mut Write,
-    id: SessionId,
-    traffic: Traffic,
-) -> Result<(), StoreError> {
+pub(crate) async fn moved(tx: &mut Tx, id: SessionId, traffic: Traffic) -> Result<(), StoreError> {
     let moved = sqlx::query(MOVE)
         .bind(id.0.as_slice())
         .bind(traffic.active.0)
         .bind(column(traffic.bytes_in))
         .bind(column(traffic.bytes_out));
-    moved.execute(&mut **write).await?;
+    moved.execute(&mut *tx.connection().await?).await?;
     Ok(())
 }
 
 /// Publishes the end of one.
-pub(crate) async fn end(write: &mut Write, id: SessionId) -> Result<(), StoreError> {
+pub(crate) async fn end(tx: &mut Tx, id: SessionId) -> Result<(), StoreError> {
     let end = sqlx::query(END).bind(id.0.as_slice());
-    end.execute(&mut **write).await?;
+    end.execute(&mut *tx.connection().await?).await?;
     Ok(())
 }
 

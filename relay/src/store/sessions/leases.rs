@@ -6,7 +6,7 @@ use holdfast_protocol::ids::UserName;
 
 use crate::clock::Timestamp;
 use crate::model::quota::{Full, Quota};
-use crate::store::{Durability, RELAY_HEARTBEAT_STALE, RelayId, Store, StoreError};
+use crate::store::{RELAY_HEARTBEAT_STALE, RelayId, Store, StoreError, Tx};
 
 /// One slot, held by a run of a relay under a number of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,56 +45,6 @@ const IN_USE: &str = "SELECT l.kind, COUNT(*) FROM leases l JOIN relays r ON r.i
     WHERE l.user_name = $1 AND r.stopped IS NULL AND r.heartbeat > $2 GROUP BY l.kind";
 
 impl Store {
-    /// Takes a slot if the limit admits one more. The outer result is the store's, the inner one the rule's.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub(crate) async fn take_lease(
-        &self,
-        lease: &LeaseRow,
-        limit: Option<NonZeroU32>,
-        now: Timestamp,
-    ) -> Result<Result<(), Full>, StoreError> {
-        let mut write = self.write(Durability::Process).await?;
-        let max = limit.map(|max| i64::from(max.get()));
-        let stale = now.before(RELAY_HEARTBEAT_STALE).0;
-        let take = sqlx::query(if max.is_some() { TAKE_WITHIN } else { TAKE })
-            .bind(lease.relay.0.as_slice())
-            .bind(lease.number)
-            .bind(word(lease.quota))
-            .bind(lease.user.as_str())
-            .bind(now.0);
-        let take = match max {
-            Some(max) => take.bind(stale).bind(max),
-            None => take,
-        };
-        let taken = take.execute(&mut *write).await?.rows_affected() > 0;
-        // With a limit, nothing was inserted exactly if as many are in use.
-        if !taken && let Err(full) = lease.quota.admit(limit, u32::MAX, &lease.user) {
-            return Ok(Err(full));
-        }
-        write.commit().await?;
-        Ok(Ok(()))
-    }
-
-    /// Gives slots back, all in one transaction. One that is not there is no error.
-    ///
-    /// # Errors
-    /// [`StoreError`]; then none was given back.
-    pub(crate) async fn release_leases(
-        &self,
-        relay: RelayId,
-        numbers: impl IntoIterator<Item = i64> + Send,
-    ) -> Result<(), StoreError> {
-        let numbers: Vec<i64> = numbers.into_iter().collect();
-        let mut write = self.write(Durability::Process).await?;
-        for number in numbers {
-            let release = sqlx::query(RELEASE).bind(relay.0.as_slice()).bind(number);
-            release.execute(&mut *write).await?;
-        }
-        write.commit().await
-    }
-
     /// Returns what a user has in use on all living relays.
     ///
     /// # Errors
@@ -117,6 +67,59 @@ impl Store {
             connections: of(Quota::Connections),
             sessions: of(Quota::Sessions),
         })
+    }
+}
+
+impl Tx {
+    /// Takes a slot if the limit admits one more. The outer result is the store's, the inner one the rule's.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn take_lease(
+        &mut self,
+        lease: &LeaseRow,
+        limit: Option<NonZeroU32>,
+        now: Timestamp,
+    ) -> Result<Result<(), Full>, StoreError> {
+        let max = limit.map(|max| i64::from(max.get()));
+        let stale = now.before(RELAY_HEARTBEAT_STALE).0;
+        let take = sqlx::query(if max.is_some() { TAKE_WITHIN } else { TAKE })
+            .bind(lease.relay.0.as_slice())
+            .bind(lease.number)
+            .bind(word(lease.quota))
+            .bind(lease.user.as_str())
+            .bind(now.0);
+        let take = match max {
+            Some(max) => take.bind(stale).bind(max),
+            None => take,
+        };
+        let taken = take
+            .execute(&mut *self.connection().await?)
+            .await?
+            .rows_affected()
+            > 0;
+        // With a limit, nothing was inserted exactly if as many are in use.
+        if !taken && let Err(full) = lease.quota.admit(limit, u32::MAX, &lease.user) {
+            return Ok(Err(full));
+        }
+        Ok(Ok(()))
+    }
+
+    /// Gives slots back, all in one transaction. One that is not there is no error.
+    ///
+    /// # Errors
+    /// [`StoreError`]; then none was given back.
+    pub(crate) async fn release_leases(
+        &mut self,
+        relay: RelayId,
+        numbers: impl IntoIterator<Item = i64> + Send,
+    ) -> Result<(), StoreError> {
+        let numbers: Vec<i64> = numbers.into_iter().collect();
+        for number in numbers {
+            let release = sqlx::query(RELEASE).bind(relay.0.as_slice()).bind(number);
+            release.execute(&mut *self.connection().await?).await?;
+        }
+        Ok(())
     }
 }
 

@@ -6,7 +6,7 @@ pub(crate) mod leases;
 
 use holdfast_protocol::ids::SessionId;
 
-use super::{Durability, RELAY_HEARTBEAT_STALE, RelayId, Store, StoreError};
+use super::{RELAY_HEARTBEAT_STALE, RelayId, Store, StoreError, Tx};
 use crate::clock::Timestamp;
 use crate::store::sessions::console_streams::ConsoleRow;
 use crate::store::sessions::facts::{FactsRow, SessionFacts};
@@ -56,46 +56,6 @@ const LIVE: &str =
     WHERE r.stopped IS NULL AND r.heartbeat > $1 ORDER BY s.started, s.id";
 
 impl Store {
-    /// Publishes what changed in this run's registry, in one transaction.
-    ///
-    /// # Errors
-    /// [`StoreError`]; then nothing was published.
-    pub(crate) async fn publish_sessions(
-        &self,
-        relay: RelayId,
-        change: &BoardChange,
-    ) -> Result<(), StoreError> {
-        let mut write = self.write(Durability::Process).await?;
-        for row in &change.begun {
-            let begin = row.session.bind(sqlx::query(BEGIN), relay);
-            begin
-                .bind(row.traffic.active.0)
-                .bind(column(row.traffic.bytes_in))
-                .bind(column(row.traffic.bytes_out))
-                .execute(&mut *write)
-                .await?;
-        }
-        for row in &change.consoles {
-            console_streams::begin(&mut write, relay, row).await?;
-        }
-        for (id, traffic) in &change.moved {
-            console_streams::moved(&mut write, *id, *traffic).await?;
-            sqlx::query(MOVE)
-                .bind(id.0.as_slice())
-                .bind(traffic.active.0)
-                .bind(column(traffic.bytes_in))
-                .bind(column(traffic.bytes_out))
-                .execute(&mut *write)
-                .await?;
-        }
-        for id in &change.ended {
-            console_streams::end(&mut write, *id).await?;
-            let end = sqlx::query(END).bind(id.0.as_slice());
-            end.execute(&mut *write).await?;
-        }
-        write.commit().await
-    }
-
     /// Returns the live sessions of all living relays, oldest first, each with the run that has it.
     ///
     /// # Errors
@@ -112,6 +72,47 @@ impl Store {
         rows.into_iter()
             .map(|row| row.read().ok_or_else(corrupt))
             .collect()
+    }
+}
+
+impl Tx {
+    /// Publishes what changed in this run's registry, in one transaction.
+    ///
+    /// # Errors
+    /// [`StoreError`]; then nothing was published.
+    pub(crate) async fn publish_sessions(
+        &mut self,
+        relay: RelayId,
+        change: &BoardChange,
+    ) -> Result<(), StoreError> {
+        for row in &change.begun {
+            let begin = row.session.bind(sqlx::query(BEGIN), relay);
+            begin
+                .bind(row.traffic.active.0)
+                .bind(column(row.traffic.bytes_in))
+                .bind(column(row.traffic.bytes_out))
+                .execute(&mut *self.connection().await?)
+                .await?;
+        }
+        for row in &change.consoles {
+            console_streams::begin(self, relay, row).await?;
+        }
+        for (id, traffic) in &change.moved {
+            console_streams::moved(self, *id, *traffic).await?;
+            sqlx::query(MOVE)
+                .bind(id.0.as_slice())
+                .bind(traffic.active.0)
+                .bind(column(traffic.bytes_in))
+                .bind(column(traffic.bytes_out))
+                .execute(&mut *self.connection().await?)
+                .await?;
+        }
+        for id in &change.ended {
+            console_streams::end(self, *id).await?;
+            let end = sqlx::query(END).bind(id.0.as_slice());
+            end.execute(&mut *self.connection().await?).await?;
+        }
+        Ok(())
     }
 }
 

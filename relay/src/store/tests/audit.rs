@@ -37,7 +37,10 @@ async fn filled() -> Bed {
     }
     // Written later than it happened.
     entries.push(entry(3, EventKind::UserLogin, "alice"));
-    bed.store.append_audit(&entries).await.unwrap();
+    bed.store
+        .change(async |tx| tx.append_audit(&entries).await)
+        .await
+        .unwrap();
     bed
 }
 
@@ -98,7 +101,7 @@ async fn an_entry_comes_back_as_it_was_written() {
         .refused("no");
     let mut entry = event.entry(Some("relay:1"), T0);
     bed.store
-        .append_audit(std::slice::from_ref(&entry))
+        .change(async |tx| tx.append_audit(std::slice::from_ref(&entry)).await)
         .await
         .unwrap();
     let filter = AuditFilter::default();
@@ -125,10 +128,13 @@ async fn no_row_is_ever_changed_and_only_old_ones_go() {
         event.entry(None, at(30))
     };
     let remove = async |before, up_to, limit| {
-        bed.store
-            .remove_old_audit(before, up_to, limit, tell)
-            .await
-            .unwrap()
+        let mut tx = bed.store.begin(Durability::Disk).await.unwrap();
+        let removed = tx.remove_old_audit(before, up_to, limit).await.unwrap();
+        removed
+            .into_iter()
+            .for_each(|removed| tx.audit(tell(removed)));
+        tx.commit().await.unwrap();
+        removed
     };
     assert_eq!(remove(T0, i64::MAX, 10).await, None);
     let removed = remove(at(10), i64::MAX, 4).await.unwrap();
@@ -169,29 +175,43 @@ async fn a_change_and_its_row_are_one_transaction() {
         comment: String::new(),
     };
     let keys = [key];
-    let (store, attributed) = bed.store.attributed(vec![event()]);
+    let mut tx = bed.store.begin(Durability::Disk).await.unwrap();
+    tx.audit(event());
     let added = NewUser {
         keys: keys.to_vec(),
         ..NewUser::default()
     };
-    store.add_user(&alice, &added, T0).await.unwrap();
-    assert!(attributed.is_written());
+    tx.add_user(&alice, &added, T0).await.unwrap();
+    assert!(tx.is_audited());
+    tx.commit().await.unwrap();
     let all = AuditFilter::default();
     let rows = bed.store.audit_after(&all, 0, 10).await.unwrap();
     assert_eq!(rows.len(), 1);
     assert_eq!(rows[0].more["keys"], serde_json::json!(["SHA256:abc"]));
 
     // The same again changes nothing, and tells nothing.
-    let (store, attributed) = bed.store.attributed(vec![event()]);
-    store.add_user(&alice, &added, T0).await.unwrap();
-    assert!(!attributed.is_written());
+    let mut tx = bed.store.begin(Durability::Disk).await.unwrap();
+    tx.audit(event());
+    tx.add_user(&alice, &added, T0).await.unwrap();
+    assert!(!tx.is_audited());
+    tx.commit().await.unwrap();
+    assert_eq!(bed.store.audit_head().await.unwrap(), 1);
+
+    // What is dropped leaves nothing, not even its row.
+    let mut tx = bed.store.begin(Durability::Disk).await.unwrap();
+    tx.audit(event());
+    assert!(tx.remove_user(&alice).await.unwrap());
+    drop(tx);
+    assert!(bed.store.user(&alice).await.unwrap().is_some());
+    assert_eq!(bed.store.audit_head().await.unwrap(), 1);
 
     // Where the row cannot be written, nothing is changed.
     let full = "CREATE TRIGGER full BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'full'); END";
     sqlx::query(full).execute(&bed.store.durable).await.unwrap();
-    let (store, attributed) = bed.store.attributed(vec![event()]);
-    assert!(store.remove_user(&alice).await.is_err());
-    assert!(!attributed.is_written());
+    let mut tx = bed.store.begin(Durability::Disk).await.unwrap();
+    tx.audit(event());
+    assert!(tx.remove_user(&alice).await.unwrap());
+    assert!(tx.commit().await.is_err());
     assert!(bed.store.user(&alice).await.unwrap().is_some());
     assert_eq!(bed.store.audit_head().await.unwrap(), 1);
 }
@@ -202,13 +222,15 @@ async fn enrolment_and_token_use_are_one_event_batch() {
     let secret = bed.token(1, &[]).await;
     let rows = [EventKind::TokenUsed, EventKind::DeviceEnrolled];
     let rows = rows.map(|kind| Event::new(kind).entry(None, T0));
-    let (store, _) = bed.store.attributed(rows.to_vec());
-    let device = store
-        .enrol(enrolment(&secret, 1, Some("cam")))
-        .await
-        .unwrap();
-    let (store, _) = bed.store.attributed(rows.to_vec());
-    store.enrol(enrolment(&secret, 2, None)).await.unwrap_err();
+    let mut tx = bed.store.begin(Durability::Disk).await.unwrap();
+    rows.iter().cloned().for_each(|row| tx.audit(row));
+    let device = tx.enrol(enrolment(&secret, 1, Some("cam"))).await;
+    let device = device.unwrap();
+    tx.commit().await.unwrap();
+    let mut tx = bed.store.begin(Durability::Disk).await.unwrap();
+    rows.iter().cloned().for_each(|row| tx.audit(row));
+    tx.enrol(enrolment(&secret, 2, None)).await.unwrap_err();
+    drop(tx);
     let rows = bed
         .store
         .audit_after(&AuditFilter::default(), 0, 10)

@@ -41,9 +41,20 @@ async fn an_authority_is_trusted_until_it_is_removed() {
     let (store, corp) = (&bed.store, authority("corp"));
     assert!(!store.policy().await.unwrap().has_authorities());
     let before = store.access_version().await.unwrap();
-    assert!(store.trust(&corp).await.unwrap());
+    assert!(
+        store
+            .change(async |tx| tx.trust(&corp).await)
+            .await
+            .unwrap()
+    );
     assert!(store.access_version().await.unwrap() > before);
-    assert!(!store.trust(&corp).await.unwrap(), "a second time");
+    assert!(
+        !store
+            .change(async |tx| tx.trust(&corp).await)
+            .await
+            .unwrap(),
+        "a second time"
+    );
     assert!(store.policy().await.unwrap().has_authorities());
     assert!(store.policy().await.unwrap().is_trusted("SHA256:corp"));
     assert!(
@@ -59,27 +70,45 @@ async fn an_authority_is_trusted_until_it_is_removed() {
         name: "other".to_owned(),
         ..corp.clone()
     };
-    let known = store.trust(&renamed).await;
+    let known = store.change(async |tx| tx.trust(&renamed).await).await;
     assert!(matches!(known, Err(AuthorityError::Known { name, .. }) if name == "corp"));
     let clash = Authority {
         fingerprint: "SHA256:x".to_owned(),
         ..corp.clone()
     };
     assert!(matches!(
-        store.trust(&clash).await,
+        store.change(async |tx| tx.trust(&clash).await).await,
         Err(AuthorityError::NameTaken(_))
     ));
 
     let before = store.access_version().await.unwrap();
-    assert_eq!(store.distrust("SHA256:absent").await.unwrap(), None);
     assert_eq!(
-        store.distrust("SHA256:corp").await.unwrap(),
+        store
+            .change(async |tx| tx.distrust("SHA256:absent").await)
+            .await
+            .unwrap(),
+        None
+    );
+    assert_eq!(
+        store
+            .change(async |tx| tx.distrust("SHA256:corp").await)
+            .await
+            .unwrap(),
         Some(corp.clone())
     );
     assert!(store.access_version().await.unwrap() > before);
     assert!(!store.policy().await.unwrap().is_trusted("SHA256:corp"));
-    store.trust(&corp).await.unwrap();
-    assert_eq!(store.distrust("corp").await.unwrap(), Some(corp));
+    store
+        .change(async |tx| tx.trust(&corp).await)
+        .await
+        .unwrap();
+    assert_eq!(
+        store
+            .change(async |tx| tx.distrust("corp").await)
+            .await
+            .unwrap(),
+        Some(corp)
+    );
 }
 
 #[tokio::test]
@@ -87,11 +116,14 @@ async fn there_are_so_many_authorities_and_no_more() {
     let bed = Bed::new().await;
     for n in 0..MAX_AUTHORITIES {
         bed.store
-            .trust(&authority(&format!("ca{n}")))
+            .change(async |tx| tx.trust(&authority(&format!("ca{n}"))).await)
             .await
             .unwrap();
     }
-    let more = bed.store.trust(&authority("more")).await;
+    let more = bed
+        .store
+        .change(async |tx| tx.trust(&authority("more")).await)
+        .await;
     assert!(matches!(more, Err(AuthorityError::TooMany)));
 }
 
@@ -108,7 +140,10 @@ async fn what_is_revoked_is_found_and_nothing_else() {
         key_id(Some("SHA256:ca"), "laptop"),
         key_id(None, ""),
     ];
-    let change = store.revoke(&things, false, T0).await.unwrap();
+    let change = store
+        .change(async |tx| tx.revoke(&things, false, T0).await)
+        .await
+        .unwrap();
     assert_eq!((change.added, change.removed, change.total), (7, 0, 7));
     for (name, revoked) in [("a", true), ("b", true), ("c", false)] {
         assert_eq!(
@@ -150,7 +185,7 @@ async fn what_is_revoked_is_found_and_nothing_else() {
 async fn serial_zero_is_no_serial_number() {
     let bed = Bed::new().await;
     bed.store
-        .revoke(&[serials(None, 0..=u64::MAX)], false, T0)
+        .change(async |tx| tx.revoke(&[serials(None, 0..=u64::MAX)], false, T0).await)
         .await
         .unwrap();
     let policy = bed.store.policy().await.unwrap();
@@ -164,13 +199,22 @@ async fn a_list_adds_unless_it_is_to_replace() {
     let bed = Bed::new().await;
     let store = &bed.store;
     let first = [key("SHA256:a"), key("SHA256:b"), serials(None, 5..=5)];
-    store.revoke(&first, false, T0).await.unwrap();
+    store
+        .change(async |tx| tx.revoke(&first, false, T0).await)
+        .await
+        .unwrap();
     let second = [key("SHA256:b"), key("SHA256:c"), key("SHA256:c")];
-    let change = store.revoke(&second, false, at(1)).await.unwrap();
+    let change = store
+        .change(async |tx| tx.revoke(&second, false, at(1)).await)
+        .await
+        .unwrap();
     assert_eq!((change.added, change.removed, change.total), (1, 0, 4));
     assert!(store.policy().await.unwrap().is_key_revoked(&prints("a")));
 
-    let change = store.revoke(&second, true, at(2)).await.unwrap();
+    let change = store
+        .change(async |tx| tx.revoke(&second, true, at(2)).await)
+        .await
+        .unwrap();
     assert_eq!((change.added, change.removed, change.total), (0, 2, 2));
     assert!(!store.policy().await.unwrap().is_key_revoked(&prints("a")));
     let rows = store.revocations().await.unwrap();
@@ -183,13 +227,16 @@ async fn a_list_adds_unless_it_is_to_replace() {
     let before = store.access_version().await.unwrap();
     let all_or_nothing = ["SHA256:b".to_owned(), "SHA256:absent".to_owned()];
     assert!(matches!(
-        store.unrevoke(&all_or_nothing).await,
+        store.change(async |tx| tx.unrevoke(&all_or_nothing).await).await,
         Err(RevocationError::Unknown(name)) if name == "SHA256:absent"
     ));
     assert!(store.policy().await.unwrap().is_key_revoked(&prints("b")));
     assert_eq!(store.access_version().await.unwrap(), before);
     let which = [rows[0].id.to_string(), "SHA256:c".to_owned()];
-    let change = store.unrevoke(&which).await.unwrap();
+    let change = store
+        .change(async |tx| tx.unrevoke(&which).await)
+        .await
+        .unwrap();
     assert_eq!((change.removed, change.total), (2, 0));
     assert!(store.access_version().await.unwrap() > before);
 }
@@ -200,7 +247,10 @@ async fn too_many_revocations_are_none() {
     let many: Vec<_> = (0..=MAX_REVOCATIONS as u64)
         .map(|n| serials(None, n..=n))
         .collect();
-    let more = bed.store.revoke(&many, false, T0).await;
+    let more = bed
+        .store
+        .change(async |tx| tx.revoke(&many, false, T0).await)
+        .await;
     assert!(matches!(more, Err(RevocationError::TooMany)));
     assert_eq!(bed.store.revocations().await.unwrap(), []);
 }

@@ -45,7 +45,10 @@ fn session(id: u8) -> SessionRow {
 
 async fn relay(bed: &Bed, now: Timestamp) -> RelayId {
     let relay = RelayId::random().unwrap();
-    bed.store.heartbeat(relay, now).await.unwrap();
+    bed.store
+        .change(async |tx| tx.heartbeat(relay, now).await)
+        .await
+        .unwrap();
     relay
 }
 
@@ -65,7 +68,10 @@ async fn a_lock_comes_back_as_it_was_made_and_its_number_never_again() {
     let before = store.access_version().await.unwrap();
     for target in &targets {
         let lock = new_lock(target.clone(), None);
-        store.add_lock(lock, T0).await.unwrap();
+        store
+            .change(async |tx| tx.add_lock(lock, T0).await)
+            .await
+            .unwrap();
     }
     assert!(store.access_version().await.unwrap() > before);
     let locks = store.locks(at(1)).await.unwrap();
@@ -76,10 +82,26 @@ async fn a_lock_comes_back_as_it_was_made_and_its_number_never_again() {
         (last.message.as_str(), last.by),
         ("stolen \"laptop\"", Some(user("bob")))
     );
-    assert!(store.remove_lock(last.id).await.unwrap());
-    assert!(!store.remove_lock(last.id).await.unwrap());
+    assert!(
+        store
+            .change(async |tx| tx.remove_lock(last.id).await)
+            .await
+            .unwrap()
+    );
+    assert!(
+        !store
+            .change(async |tx| tx.remove_lock(last.id).await)
+            .await
+            .unwrap()
+    );
     let again = new_lock(targets[0].clone(), None);
-    assert!(store.add_lock(again, T0).await.unwrap() > last.id);
+    assert!(
+        store
+            .change(async |tx| tx.add_lock(again, T0).await)
+            .await
+            .unwrap()
+            > last.id
+    );
 }
 
 #[tokio::test]
@@ -87,16 +109,27 @@ async fn expired_locks_are_forgotten_and_the_others_are_bounded() {
     let bed = Bed::new().await;
     let store = &bed.store;
     let soon = new_lock(LockTarget::User(user("alice")), Some(at(10)));
-    store.add_lock(soon.clone(), T0).await.unwrap();
+    store
+        .change(async |tx| tx.add_lock(soon.clone(), T0).await)
+        .await
+        .unwrap();
     assert_eq!(store.locks(at(9)).await.unwrap().len(), 1);
     assert_eq!(store.locks(at(10)).await.unwrap(), []);
     for _ in 1..MAX_LOCKS {
-        store.add_lock(soon.clone(), T0).await.unwrap();
+        store
+            .change(async |tx| tx.add_lock(soon.clone(), T0).await)
+            .await
+            .unwrap();
     }
-    let full = store.add_lock(soon.clone(), T0).await;
+    let full = store
+        .change(async |tx| tx.add_lock(soon.clone(), T0).await)
+        .await;
     assert!(matches!(full, Err(LockError::TooMany)));
     // Those that are over make room.
-    store.add_lock(soon, at(10)).await.unwrap();
+    store
+        .change(async |tx| tx.add_lock(soon, at(10)).await)
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -109,10 +142,13 @@ async fn live_sessions_are_those_of_living_relays() {
         ..BoardChange::default()
     };
     store
-        .publish_sessions(living, &begun(&[2, 1]))
+        .change(async |tx| tx.publish_sessions(living, &begun(&[2, 1])).await)
         .await
         .unwrap();
-    store.publish_sessions(silent, &begun(&[3])).await.unwrap();
+    store
+        .change(async |tx| tx.publish_sessions(silent, &begun(&[3])).await)
+        .await
+        .unwrap();
     let live = store.sessions(at(101)).await.unwrap();
     assert_eq!(live, [(living, session(1)), (living, session(2))]);
     let traffic = Traffic {
@@ -125,11 +161,17 @@ async fn live_sessions_are_those_of_living_relays() {
         ended: vec![session(2).session.id],
         ..BoardChange::default()
     };
-    store.publish_sessions(living, &change).await.unwrap();
+    store
+        .change(async |tx| tx.publish_sessions(living, &change).await)
+        .await
+        .unwrap();
     let live = store.sessions(at(101)).await.unwrap();
     assert_eq!((live.len(), live[0].1.traffic.bytes_in), (1, 10));
     // They go with their run.
-    store.relay_stopped(living, at(102)).await.unwrap();
+    store
+        .change(async |tx| tx.relay_stopped(living, at(102)).await)
+        .await
+        .unwrap();
     assert_eq!(store.sessions(at(101)).await.unwrap(), []);
 }
 
@@ -142,22 +184,38 @@ async fn a_kill_goes_to_the_run_that_has_the_session_and_with_it() {
         begun: vec![session(1)],
         ..BoardChange::default()
     };
-    store.publish_sessions(one, &begun).await.unwrap();
+    store
+        .change(async |tx| tx.publish_sessions(one, &begun).await)
+        .await
+        .unwrap();
     let kill = Kill {
         session: session(1).session.id,
         message: "enough".into(),
         by: None,
     };
-    assert!(store.kill_session(&kill).await.unwrap());
+    assert!(
+        store
+            .change(async |tx| tx.kill_session(&kill).await)
+            .await
+            .unwrap()
+    );
     assert_eq!(store.kills(one).await.unwrap(), std::slice::from_ref(&kill));
     assert_eq!(store.kills(other).await.unwrap(), []);
     let ended = BoardChange {
         ended: vec![session(1).session.id],
         ..BoardChange::default()
     };
-    store.publish_sessions(one, &ended).await.unwrap();
+    store
+        .change(async |tx| tx.publish_sessions(one, &ended).await)
+        .await
+        .unwrap();
     assert_eq!(store.kills(one).await.unwrap(), []);
-    assert!(!store.kill_session(&kill).await.unwrap());
+    assert!(
+        !store
+            .change(async |tx| tx.kill_session(&kill).await)
+            .await
+            .unwrap()
+    );
 }
 
 #[tokio::test]
@@ -169,14 +227,26 @@ async fn only_living_relays_are_waited_for() {
     relay(&bed, at(80)).await;
     relay(&bed, at(200)).await;
     let stopped = relay(&bed, at(100)).await;
-    store.relay_stopped(stopped, at(100)).await.unwrap();
+    store
+        .change(async |tx| tx.relay_stopped(stopped, at(100)).await)
+        .await
+        .unwrap();
     let behind = async |version| store.relays_behind(version, at(101)).await.unwrap();
     assert_eq!(behind(5).await, 2);
-    store.relay_confirms(one, 5).await.unwrap();
+    store
+        .change(async |tx| tx.relay_confirms(one, 5).await)
+        .await
+        .unwrap();
     assert_eq!(behind(5).await, 1);
-    store.relay_confirms(two, 6).await.unwrap();
+    store
+        .change(async |tx| tx.relay_confirms(two, 6).await)
+        .await
+        .unwrap();
     // What was confirmed later is not taken back by an earlier one.
-    store.relay_confirms(two, 5).await.unwrap();
+    store
+        .change(async |tx| tx.relay_confirms(two, 5).await)
+        .await
+        .unwrap();
     assert_eq!((behind(5).await, behind(6).await), (0, 1));
 }
 
@@ -190,7 +260,10 @@ async fn console_stream_is_not_the_next_bearers_of_its_name() {
         let alice = alice.clone();
         async move {
             let new = NewUser::default();
-            store.add_user(&alice, &new, now).await.unwrap();
+            store
+                .change(async |tx| tx.add_user(&alice, &new, now).await)
+                .await
+                .unwrap();
             store.user(&alice).await.unwrap().unwrap().id
         }
     };
@@ -208,10 +281,18 @@ async fn console_stream_is_not_the_next_bearers_of_its_name() {
         consoles: vec![stream.clone()],
         ..BoardChange::default()
     };
-    store.publish_sessions(run, &change).await.unwrap();
+    store
+        .change(async |tx| tx.publish_sessions(run, &change).await)
+        .await
+        .unwrap();
     let listed = async || store.console_streams(at(5)).await.unwrap();
     assert_eq!(listed().await, [(run, stream.clone())]);
-    assert!(store.remove_user(&alice).await.unwrap());
+    assert!(
+        store
+            .change(async |tx| tx.remove_user(&alice).await)
+            .await
+            .unwrap()
+    );
     assert_eq!(listed().await[0].1.user_id, None);
     let second = add(at(3)).await;
     assert_ne!(first, second);

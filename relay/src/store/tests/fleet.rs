@@ -18,7 +18,11 @@ async fn of_many_joins_on_a_token_exactly_as_many_win_as_it_has_uses() {
                 other.clone()
             };
             let secret = secret.clone();
-            joins.spawn(async move { store.enrol(enrolment(&secret, key, None)).await });
+            joins.spawn(async move {
+                store
+                    .change(async |tx| tx.enrol(enrolment(&secret, key, None)).await)
+                    .await
+            });
         }
         let (mut won, mut lost) = (0, 0);
         while let Some(join) = joins.join_next().await {
@@ -38,7 +42,10 @@ async fn of_many_joins_on_a_token_exactly_as_many_win_as_it_has_uses() {
 async fn tunnels_that_nothing_closed_are_left() {
     let bed = Bed::new().await;
     let relay = RelayId::random().unwrap();
-    bed.store.relay_started(relay, at(0)).await.unwrap();
+    bed.store
+        .change(async |tx| tx.relay_started(relay, at(0)).await)
+        .await
+        .unwrap();
     let mut tunnels = Vec::new();
     for (key, connection_id) in [
         (1, Some(TunnelId([1; 8]))),
@@ -50,7 +57,9 @@ async fn tunnels_that_nothing_closed_are_left() {
             connection_id,
             ..facts("192.0.2.1:5")
         };
-        let opened = bed.store.tunnel_opened(device.id, relay, facts, at(1));
+        let opened = bed
+            .store
+            .change(async |tx| tx.tunnel_opened(device.id, relay, facts, at(1)).await);
         tunnels.push((device.id, opened.await.unwrap()));
     }
     let left = async |now| bed.store.left_tunnels(now).await.unwrap();
@@ -58,18 +67,27 @@ async fn tunnels_that_nothing_closed_are_left() {
     assert_eq!(ids(&left(at(2)).await).len(), 2);
     let (device, generation) = tunnels[0];
     bed.store
-        .tunnel_closed(device, generation, at(2))
+        .change(async |tx| tx.tunnel_closed(device, generation, at(2)).await)
         .await
         .unwrap();
     let (device, generation) = tunnels[2];
     let noted = [(device, generation, TunnelId([3; 8]))];
-    bed.store.note_connection_ids(&noted).await.unwrap();
+    bed.store
+        .change(async |tx| tx.note_connection_ids(&noted).await)
+        .await
+        .unwrap();
     let moved = [(device, generation, at(3), "192.0.2.9:9".parse().unwrap())];
-    bed.store.heard(&moved).await.unwrap();
+    bed.store
+        .change(async |tx| tx.heard(&moved).await)
+        .await
+        .unwrap();
     // A run that died leaves them to the next, and to the one after, should that die as well.
     for _ in 0..2 {
         let next = RelayId::random().unwrap();
-        bed.store.relay_started(next, at(4)).await.unwrap();
+        bed.store
+            .change(async |tx| tx.relay_started(next, at(4)).await)
+            .await
+            .unwrap();
         let left = left(at(5)).await;
         assert_eq!(ids(&left), [3, 2]);
         assert_eq!(left[0].address.to_string(), "192.0.2.9:9");
@@ -78,15 +96,24 @@ async fn tunnels_that_nothing_closed_are_left() {
     assert_eq!(left(at(1_000)).await, []);
     // A run that stops in good order leaves none.
     let last = RelayId::random().unwrap();
-    bed.store.relay_started(last, at(6)).await.unwrap();
+    bed.store
+        .change(async |tx| tx.relay_started(last, at(6)).await)
+        .await
+        .unwrap();
     let facts = TunnelFacts {
         connection_id: Some(TunnelId([4; 8])),
         ..facts("192.0.2.1:5")
     };
-    let opened = bed.store.tunnel_opened(device, last, facts, at(6)).await;
+    let opened = bed
+        .store
+        .change(async |tx| tx.tunnel_opened(device, last, facts, at(6)).await)
+        .await;
     opened.unwrap();
     assert_eq!(ids(&left(at(6)).await), [4, 2]);
-    bed.store.relay_stopped(last, at(7)).await.unwrap();
+    bed.store
+        .change(async |tx| tx.relay_stopped(last, at(7)).await)
+        .await
+        .unwrap();
     assert_eq!(ids(&left(at(7)).await), [2]);
 }
 
@@ -97,7 +124,11 @@ async fn one_of_many_joins_for_a_name_wins() {
     let mut joins = tokio::task::JoinSet::new();
     for key in 0..10 {
         let (store, secret) = (bed.store.clone(), secret.clone());
-        joins.spawn(async move { store.enrol(enrolment(&secret, key, Some("cam"))).await });
+        joins.spawn(async move {
+            store
+                .change(async |tx| tx.enrol(enrolment(&secret, key, Some("cam"))).await)
+                .await
+        });
     }
     let results = joins.join_all().await;
     assert_eq!(results.iter().filter(|join| join.is_ok()).count(), 1);
@@ -112,12 +143,12 @@ async fn a_second_join_with_the_same_key_changes_and_uses_nothing() {
     let secret = bed.token(2, &[("role", "camera")]).await;
     let first = bed
         .store
-        .enrol(enrolment(&secret, 1, Some("cam")))
+        .change(async |tx| tx.enrol(enrolment(&secret, 1, Some("cam"))).await)
         .await
         .unwrap();
     let again = bed
         .store
-        .enrol(enrolment(&secret, 1, Some("other")))
+        .change(async |tx| tx.enrol(enrolment(&secret, 1, Some("other"))).await)
         .await
         .unwrap();
     assert_eq!(first, again);
@@ -125,7 +156,10 @@ async fn a_second_join_with_the_same_key_changes_and_uses_nothing() {
     // Not even a token is asked for.
     let wrong = TokenSecret([0; 20]);
     assert_eq!(
-        bed.store.enrol(enrolment(&wrong, 1, None)).await.unwrap(),
+        bed.store
+            .change(async |tx| tx.enrol(enrolment(&wrong, 1, None)).await)
+            .await
+            .unwrap(),
         first
     );
 }
@@ -134,7 +168,13 @@ async fn a_second_join_with_the_same_key_changes_and_uses_nothing() {
 async fn each_reason_against_a_join_has_its_own_answer() {
     let bed = Bed::new().await;
     let secret = bed.token(1, &[]).await;
-    let refusal = async |enrolment| bed.store.enrol(enrolment).await.unwrap_err().refusal();
+    let refusal = async |enrolment| {
+        bed.store
+            .change(async |tx| tx.enrol(enrolment).await)
+            .await
+            .unwrap_err()
+            .refusal()
+    };
 
     let wrong = TokenSecret([0; 20]);
     assert_eq!(
@@ -156,7 +196,7 @@ async fn each_reason_against_a_join_has_its_own_answer() {
 
     let holder = bed
         .store
-        .enrol(enrolment(&secret, 1, Some("cam")))
+        .change(async |tx| tx.enrol(enrolment(&secret, 1, Some("cam"))).await)
         .await
         .unwrap()
         .id;
@@ -172,14 +212,14 @@ async fn each_reason_against_a_join_has_its_own_answer() {
     assert_eq!(refusal(enrolment(&fresh, 2, Some("cam"))).await, taken);
 
     bed.store
-        .revoke_device(&name("cam"), T0, false)
+        .change(async |tx| tx.revoke_device(&name("cam"), T0, false).await)
         .await
         .unwrap();
     assert_eq!(refusal(enrolment(&fresh, 1, None)).await, Refusal::Revoked);
     // None of them used the token up.
     assert!(
         bed.store
-            .enrol(enrolment(&fresh, 2, Some("cam")))
+            .change(async |tx| tx.enrol(enrolment(&fresh, 2, Some("cam"))).await)
             .await
             .is_ok()
     );
@@ -199,7 +239,11 @@ async fn the_tokens_labels_win_and_too_many_are_refused() {
         labels: own,
         ..enrolment(&secret, 1, None)
     };
-    let device = bed.store.enrol(mine).await.unwrap();
+    let device = bed
+        .store
+        .change(async |tx| tx.enrol(mine).await)
+        .await
+        .unwrap();
     let merged = label_map(&[("role", "camera"), ("site", "lab"), ("colour", "red")]);
     assert_eq!(device.labels, merged);
 
@@ -209,14 +253,23 @@ async fn the_tokens_labels_win_and_too_many_are_refused() {
         labels: label_map(&many),
         ..enrolment(&secret, 2, None)
     };
-    let error = bed.store.enrol(too_many).await.unwrap_err();
+    let error = bed
+        .store
+        .change(async |tx| tx.enrol(too_many).await)
+        .await
+        .unwrap_err();
     assert!(matches!(error, EnrolError::TooManyLabels(17)), "{error}");
     let fits = Enrolment {
         labels: label_map(&many[1..]),
         ..enrolment(&secret, 2, None)
     };
     assert_eq!(
-        bed.store.enrol(fits).await.unwrap().labels.len(),
+        bed.store
+            .change(async |tx| tx.enrol(fits).await)
+            .await
+            .unwrap()
+            .labels
+            .len(),
         MAX_LABELS
     );
 }
@@ -245,14 +298,16 @@ async fn leftover_token_is_removed_with_its_device() {
     for key in 1..=2 {
         let wanted = format!("cam-{key}");
         bed.store
-            .enrol(enrolment(&secret, key, Some(&wanted)))
+            .change(async |tx| tx.enrol(enrolment(&secret, key, Some(&wanted))).await)
             .await
             .unwrap();
     }
     let token = bed.store.tokens().await.unwrap().remove(0);
     let revoke = async |cam: &str, secs, end_token| {
         let cam = name(cam);
-        let revoked = bed.store.revoke_device(&cam, at(secs), end_token);
+        let revoked = bed
+            .store
+            .change(async |tx| tx.revoke_device(&cam, at(secs), end_token).await);
         revoked.await.unwrap().token
     };
     let left = TokenLeft {
@@ -261,19 +316,24 @@ async fn leftover_token_is_removed_with_its_device() {
         expires: at(3600),
     };
     assert_eq!(revoke("cam-1", 5, false).await, Some(left.clone()));
-    assert!(bed.store.enrol(enrolment(&secret, 3, None)).await.is_ok());
+    assert!(
+        bed.store
+            .change(async |tx| tx.enrol(enrolment(&secret, 3, None)).await)
+            .await
+            .is_ok()
+    );
     // Now it is used up; with another one, time is over.
     assert_eq!(revoke("cam-2", 6, false).await, None);
     let late = bed.token(2, &[]).await;
     bed.store
-        .enrol(enrolment(&late, 4, Some("late")))
+        .change(async |tx| tx.enrol(enrolment(&late, 4, Some("late"))).await)
         .await
         .unwrap();
     assert_eq!(revoke("late", 3600, false).await, None);
 
     let open = bed.token(2, &[]).await;
     bed.store
-        .enrol(enrolment(&open, 5, Some("cam")))
+        .change(async |tx| tx.enrol(enrolment(&open, 5, Some("cam"))).await)
         .await
         .unwrap();
     let ended = revoke("cam", 7, true).await.unwrap();
@@ -281,7 +341,9 @@ async fn leftover_token_is_removed_with_its_device() {
     let tokens = bed.store.tokens().await.unwrap();
     assert!(tokens.iter().all(|token| token.id != ended.id));
     assert!(matches!(
-        bed.store.enrol(enrolment(&open, 6, None)).await,
+        bed.store
+            .change(async |tx| tx.enrol(enrolment(&open, 6, None)).await)
+            .await,
         Err(EnrolError::TokenUnknown)
     ));
 }
@@ -292,10 +354,16 @@ async fn a_revoked_device_stays_revoked_and_its_name_is_free() {
     let old = bed.join(1, Some("cam")).await;
     let relay = RelayId::random().unwrap();
     bed.store
-        .tunnel_opened(old.id, relay, facts("1.2.3.4:5"), T0)
+        .change(async |tx| {
+            tx.tunnel_opened(old.id, relay, facts("1.2.3.4:5"), T0)
+                .await
+        })
         .await
         .unwrap();
-    let revoked = bed.store.revoke_device(&name("cam"), at(5), false).await;
+    let revoked = bed
+        .store
+        .change(async |tx| tx.revoke_device(&name("cam"), at(5), false).await)
+        .await;
     // Its token was for one use.
     assert_eq!(
         revoked.unwrap(),
@@ -304,7 +372,10 @@ async fn a_revoked_device_stays_revoked_and_its_name_is_free() {
             token: None
         }
     );
-    let again = bed.store.revoke_device(&name("cam"), at(6), false).await;
+    let again = bed
+        .store
+        .change(async |tx| tx.revoke_device(&name("cam"), at(6), false).await)
+        .await;
     assert!(matches!(again, Err(RevokeError::Unknown(_))));
 
     // Asked by name, the revoked one answers until another has the name.
@@ -317,7 +388,10 @@ async fn a_revoked_device_stays_revoked_and_its_name_is_free() {
     assert_eq!((found.id, found.revoked), (old.id, Some(at(5))));
     let opened = bed
         .store
-        .tunnel_opened(old.id, relay, facts("1.2.3.4:5"), at(7))
+        .change(async |tx| {
+            tx.tunnel_opened(old.id, relay, facts("1.2.3.4:5"), at(7))
+                .await
+        })
         .await;
     assert!(matches!(opened, Err(StoreError::NotEnrolled)));
 
@@ -339,7 +413,7 @@ async fn a_revoked_device_stays_revoked_and_its_name_is_free() {
         Some(at(5))
     );
     bed.store
-        .revoke_device(&name("cam"), at(9), false)
+        .change(async |tx| tx.revoke_device(&name("cam"), at(9), false).await)
         .await
         .unwrap();
     let found = bed
@@ -356,7 +430,11 @@ async fn renaming_keeps_names_unique() {
     let bed = Bed::new().await;
     let cam = bed.join(1, Some("cam")).await;
     bed.join(2, Some("node")).await;
-    let rename = async |old, new| bed.store.rename_device(&name(old), &name(new)).await;
+    let rename = async |old, new| {
+        bed.store
+            .change(async |tx| tx.rename_device(&name(old), &name(new)).await)
+            .await
+    };
     assert!(matches!(
         rename("none", "x").await,
         Err(RenameError::Unknown(_))
@@ -378,7 +456,11 @@ async fn labels_are_set_and_removed_within_the_bound() {
     let cam = name("cam");
     let key = |text: &str| LabelKey::new(text).unwrap();
     let set = |k: &str, v: &str| (key(k), Some(LabelValue::new(v).unwrap()));
-    let label = async |changes: &[_]| bed.store.label_device(&cam, changes).await;
+    let label = async |changes: &[_]| {
+        bed.store
+            .change(async |tx| tx.label_device(&cam, changes).await)
+            .await
+    };
     label(&[set("a", "1"), set("b", "2")]).await.unwrap();
     let now = label(&[(key("a"), None), set("b", "3"), (key("zz"), None)])
         .await
@@ -391,7 +473,10 @@ async fn labels_are_set_and_removed_within_the_bound() {
         label(&many).await,
         Err(LabelError::TooMany(_, 17))
     ));
-    let unknown = bed.store.label_device(&name("none"), &[]).await;
+    let unknown = bed
+        .store
+        .change(async |tx| tx.label_device(&name("none"), &[]).await)
+        .await;
     assert!(matches!(unknown, Err(LabelError::Unknown(_))));
 }
 
@@ -400,11 +485,17 @@ async fn generations_grow_and_old_tunnels_close_only_themselves() {
     let bed = Bed::new().await;
     let device = bed.join(1, Some("cam")).await;
     let relay = RelayId::random().unwrap();
-    bed.store.heartbeat(relay, at(0)).await.unwrap();
+    bed.store
+        .change(async |tx| tx.heartbeat(relay, at(0)).await)
+        .await
+        .unwrap();
     let open = async |now| {
         let opened = bed
             .store
-            .tunnel_opened(device.id, relay, facts("1.2.3.4:5"), now)
+            .change(async |tx| {
+                tx.tunnel_opened(device.id, relay, facts("1.2.3.4:5"), now)
+                    .await
+            })
             .await;
         opened.unwrap()
     };
@@ -418,12 +509,12 @@ async fn generations_grow_and_old_tunnels_close_only_themselves() {
     let third_at_2 = open(at(2)).await;
 
     bed.store
-        .tunnel_closed(device.id, second, at(3))
+        .change(async |tx| tx.tunnel_closed(device.id, second, at(3)).await)
         .await
         .unwrap();
     let heard: SocketAddr = "9.9.9.9:9".parse().unwrap();
     bed.store
-        .heard(&[(device.id, first, at(4), heard)])
+        .change(async |tx| tx.heard(&[(device.id, first, at(4), heard)]).await)
         .await
         .unwrap();
     assert_eq!(state(at(4)).await, PresenceState::Online);
@@ -435,12 +526,12 @@ async fn generations_grow_and_old_tunnels_close_only_themselves() {
     );
 
     bed.store
-        .tunnel_closed(device.id, third_at_2, at(5))
+        .change(async |tx| tx.tunnel_closed(device.id, third_at_2, at(5)).await)
         .await
         .unwrap();
     assert_eq!(state(at(5)).await, PresenceState::Offline);
     bed.store
-        .heard(&[(device.id, third_at_2, at(6), heard)])
+        .change(async |tx| tx.heard(&[(device.id, third_at_2, at(6), heard)]).await)
         .await
         .unwrap();
     let found = bed.store.devices(at(6)).await.unwrap().remove(0);
@@ -459,7 +550,10 @@ async fn a_generation_outgrows_one_that_was_lost() {
     let relay = RelayId::random().unwrap();
     let open = async |now| {
         bed.store
-            .tunnel_opened(device.id, relay, facts("1.2.3.4:5"), now)
+            .change(async |tx| {
+                tx.tunnel_opened(device.id, relay, facts("1.2.3.4:5"), now)
+                    .await
+            })
             .await
     };
     let lost = open(at(1)).await.unwrap();
@@ -484,20 +578,29 @@ async fn presence_is_judged_by_tunnel_keepalive_and_heartbeat() {
 
     let relay = RelayId::random().unwrap();
     let store = &bed.store;
-    store.relay_started(relay, at(0)).await.unwrap();
+    store
+        .change(async |tx| tx.relay_started(relay, at(0)).await)
+        .await
+        .unwrap();
     let generation = store
-        .tunnel_opened(device.id, relay, facts("1.2.3.4:5"), at(0))
+        .change(async |tx| {
+            tx.tunnel_opened(device.id, relay, facts("1.2.3.4:5"), at(0))
+                .await
+        })
         .await
         .unwrap();
     assert_eq!(presence(at(9)).await.state, PresenceState::Online);
 
     // Two keepalives of silence, with a relay that lives.
-    store.heartbeat(relay, at(50)).await.unwrap();
+    store
+        .change(async |tx| tx.heartbeat(relay, at(50)).await)
+        .await
+        .unwrap();
     assert_eq!(presence(at(50)).await.state, PresenceState::Online);
     assert_eq!(presence(at(51)).await.state, PresenceState::Stale);
     let moved: SocketAddr = "[2001:db8::1]:77".parse().unwrap();
     store
-        .heard(&[(device.id, generation, at(51), moved)])
+        .change(async |tx| tx.heard(&[(device.id, generation, at(51), moved)]).await)
         .await
         .unwrap();
     let there = presence(at(52)).await;
@@ -516,9 +619,15 @@ async fn presence_is_judged_by_tunnel_keepalive_and_heartbeat() {
     );
 
     // Its successor knows at once.
-    store.heartbeat(relay, at(60)).await.unwrap();
+    store
+        .change(async |tx| tx.heartbeat(relay, at(60)).await)
+        .await
+        .unwrap();
     let next = RelayId::random().unwrap();
-    store.relay_started(next, at(61)).await.unwrap();
+    store
+        .change(async |tx| tx.relay_started(next, at(61)).await)
+        .await
+        .unwrap();
     let after = presence(at(61)).await;
     assert_eq!(
         (after.state, after.since),
@@ -526,11 +635,17 @@ async fn presence_is_judged_by_tunnel_keepalive_and_heartbeat() {
     );
 
     store
-        .tunnel_opened(device.id, next, facts("1.2.3.4:5"), at(62))
+        .change(async |tx| {
+            tx.tunnel_opened(device.id, next, facts("1.2.3.4:5"), at(62))
+                .await
+        })
         .await
         .unwrap();
     assert_eq!(presence(at(63)).await.state, PresenceState::Online);
-    store.relay_stopped(next, at(64)).await.unwrap();
+    store
+        .change(async |tx| tx.relay_stopped(next, at(64)).await)
+        .await
+        .unwrap();
     let stopped = presence(at(64)).await;
     assert_eq!(
         (stopped.state, stopped.since),
@@ -543,7 +658,10 @@ async fn a_thousand_devices_are_heard_in_one_transaction() {
     let bed = Bed::new().await;
     let secret = bed.token(1000, &[]).await;
     let relay = RelayId::random().unwrap();
-    bed.store.heartbeat(relay, T0).await.unwrap();
+    bed.store
+        .change(async |tx| tx.heartbeat(relay, T0).await)
+        .await
+        .unwrap();
     let address: SocketAddr = "1.2.3.4:5".parse().unwrap();
     let mut heard = Vec::new();
     for n in 0..1000_u16 {
@@ -553,17 +671,33 @@ async fn a_thousand_devices_are_heard_in_one_transaction() {
             key: PublicKey(key),
             ..enrolment(&secret, 0, None)
         };
-        let device = bed.store.enrol(join).await.unwrap();
+        let device = bed
+            .store
+            .change(async |tx| tx.enrol(join).await)
+            .await
+            .unwrap();
         let opened = bed
             .store
-            .tunnel_opened(device.id, relay, facts("1.1.1.1:1"), T0)
+            .change(async |tx| {
+                tx.tunnel_opened(device.id, relay, facts("1.1.1.1:1"), T0)
+                    .await
+            })
             .await;
         heard.push((device.id, opened.unwrap(), at(1), address));
     }
-    bed.store.heard(&heard).await.unwrap();
-    bed.store.heard(&[]).await.unwrap();
     bed.store
-        .heard(&[(DeviceId([9; 16]), Generation(u64::MAX), at(2), address)])
+        .change(async |tx| tx.heard(&heard).await)
+        .await
+        .unwrap();
+    bed.store
+        .change(async |tx| tx.heard(&[]).await)
+        .await
+        .unwrap();
+    bed.store
+        .change(async |tx| {
+            tx.heard(&[(DeviceId([9; 16]), Generation(u64::MAX), at(2), address)])
+                .await
+        })
         .await
         .unwrap();
     let devices = bed.store.devices(at(1)).await.unwrap();

@@ -6,9 +6,9 @@ use super::Bed;
 use crate::audit::{Event, EventKind};
 use crate::clock::Timestamp;
 use crate::state::KeyFingerprint;
-use crate::store::AuditFilter;
 use crate::store::access::keys::BoundKeyError;
 use crate::store::meta::ROSTER;
+use crate::store::{AuditFilter, Durability};
 
 const RECORDING: &str = "recording.key";
 
@@ -26,11 +26,20 @@ async fn first_keys_are_noted_and_others_are_refused() {
     let bed = Bed::new().await;
     let first = [key("tunnel.key", "aa"), key("ssh_ca", "SHA256:b")];
     bed.store.check_keys(&first).await.unwrap();
-    bed.store.bind_keys(&first).await.unwrap();
-    bed.store.bind_keys(&first).await.unwrap();
+    bed.store
+        .change(async |tx| tx.bind_keys(&first).await)
+        .await
+        .unwrap();
+    bed.store
+        .change(async |tx| tx.bind_keys(&first).await)
+        .await
+        .unwrap();
     let other = [key("ssh_ca", "SHA256:c"), key("quic", "dd")];
     for refused in [
-        bed.store.bind_keys(&other).await.unwrap_err(),
+        bed.store
+            .change(async |tx| tx.bind_keys(&other).await)
+            .await
+            .unwrap_err(),
         bed.store.check_keys(&other).await.unwrap_err(),
     ] {
         assert_eq!(
@@ -44,13 +53,18 @@ async fn first_keys_are_noted_and_others_are_refused() {
         let event = Event::new(EventKind::RelayKeyAccepted).with("before", before);
         event.with("file", key.name).entry(None, Timestamp(1))
     };
-    let unknown = bed.store.accept_keys(&other, &["ssh".into()], event).await;
+    let mut tx = bed.store.begin(Durability::Disk).await.unwrap();
+    let unknown = tx.accept_keys(&other, &["ssh".into()]).await;
     assert!(matches!(unknown, Err(BoundKeyError::Unknown(..))));
+    drop(tx);
     // A second time, nothing is replaced.
     for _ in 0..2 {
         let names = ["ssh_ca".to_owned()];
-        let accepted = bed.store.accept_keys(&other, &names, event).await;
-        accepted.unwrap();
+        let mut tx = bed.store.begin(Durability::Disk).await.unwrap();
+        for (key, before) in tx.accept_keys(&other, &names).await.unwrap() {
+            tx.audit(event(key, before.as_deref()));
+        }
+        tx.commit().await.unwrap();
     }
     let log = bed.store.audit_after(&AuditFilter::default(), 0, 10).await;
     let log = log.unwrap();
@@ -60,18 +74,36 @@ async fn first_keys_are_noted_and_others_are_refused() {
         (&log[0].more["file"], &log[0].more["before"]),
         (&"ssh_ca".into(), &"SHA256:b".into())
     );
-    bed.store.bind_keys(&other).await.unwrap();
+    bed.store
+        .change(async |tx| tx.bind_keys(&other).await)
+        .await
+        .unwrap();
     assert!(bed.store.check_keys(&first).await.is_err());
 }
 
 #[tokio::test]
 async fn recording_key_of_an_earlier_version_is_known_from_the_roster() {
     let bed = Bed::new().await;
-    bed.store.meta_set(ROSTER, "3 a:1 abcd").await.unwrap();
-    let refused = bed.store.bind_keys(&[key(RECORDING, "ef")]).await;
+    bed.store
+        .change(async |tx| tx.meta_set(ROSTER, "3 a:1 abcd").await)
+        .await
+        .unwrap();
+    let refused = bed
+        .store
+        .change(async |tx| tx.bind_keys(&[key(RECORDING, "ef")]).await)
+        .await;
     assert!(matches!(refused, Err(BoundKeyError::Replaced { .. })));
     let same = [key(RECORDING, "abcd")];
-    bed.store.bind_keys(&same).await.unwrap();
-    bed.store.meta_set(ROSTER, "4 a:1 ef").await.unwrap();
-    bed.store.bind_keys(&same).await.unwrap();
+    bed.store
+        .change(async |tx| tx.bind_keys(&same).await)
+        .await
+        .unwrap();
+    bed.store
+        .change(async |tx| tx.meta_set(ROSTER, "4 a:1 ef").await)
+        .await
+        .unwrap();
+    bed.store
+        .change(async |tx| tx.bind_keys(&same).await)
+        .await
+        .unwrap();
 }

@@ -17,6 +17,7 @@ mod fleet;
 mod keys;
 mod people;
 mod snapshot;
+mod tx;
 
 /// A store in a folder of its own, which goes with it.
 struct Bed {
@@ -42,13 +43,17 @@ impl Bed {
             ttl: HOUR,
             labels: label_map(labels),
         };
-        self.store.create_token(token, T0).await.unwrap().1
+        self.store
+            .change(async |tx| tx.create_token(token, T0).await)
+            .await
+            .unwrap()
+            .1
     }
 
     async fn join(&self, key: u8, name: Option<&str>) -> Device {
         let secret = self.token(1, &[]).await;
         self.store
-            .enrol(enrolment(&secret, key, name))
+            .change(async |tx| tx.enrol(enrolment(&secret, key, name)).await)
             .await
             .unwrap()
     }
@@ -148,13 +153,28 @@ async fn what_is_no_database_of_ours_is_refused() {
 async fn facts_are_kept_and_a_database_stays_with_its_cluster() {
     let bed = Bed::new().await;
     assert_eq!(bed.store.meta_get("x").await.unwrap(), None);
-    bed.store.meta_set("x", "1").await.unwrap();
-    bed.store.meta_set("x", "2").await.unwrap();
+    bed.store
+        .change(async |tx| tx.meta_set("x", "1").await)
+        .await
+        .unwrap();
+    bed.store
+        .change(async |tx| tx.meta_set("x", "2").await)
+        .await
+        .unwrap();
     assert_eq!(bed.store.meta_get("x").await.unwrap().as_deref(), Some("2"));
 
-    bed.store.bind_cluster(&PublicKey([1; 32])).await.unwrap();
-    bed.store.bind_cluster(&PublicKey([1; 32])).await.unwrap();
-    let other = bed.store.bind_cluster(&PublicKey([2; 32])).await;
+    bed.store
+        .change(async |tx| tx.bind_cluster(&PublicKey([1; 32])).await)
+        .await
+        .unwrap();
+    bed.store
+        .change(async |tx| tx.bind_cluster(&PublicKey([1; 32])).await)
+        .await
+        .unwrap();
+    let other = bed
+        .store
+        .change(async |tx| tx.bind_cluster(&PublicKey([2; 32])).await)
+        .await;
     assert!(matches!(other, Err(StoreError::OtherCluster)));
 }
 
@@ -168,16 +188,25 @@ async fn foreign_writes_are_distinguished_from_presence() {
     assert_eq!(bed.store.data_version().await.unwrap(), data);
 
     let relay = RelayId::random().unwrap();
-    beside.heartbeat(relay, T0).await.unwrap();
     beside
-        .tunnel_opened(device.id, relay, facts("1.2.3.4:5"), T0)
+        .change(async |tx| tx.heartbeat(relay, T0).await)
+        .await
+        .unwrap();
+    beside
+        .change(async |tx| {
+            tx.tunnel_opened(device.id, relay, facts("1.2.3.4:5"), T0)
+                .await
+        })
         .await
         .unwrap();
     let after_presence = bed.store.data_version().await.unwrap();
     assert_ne!(after_presence, data);
     assert_eq!(bed.store.access_version().await.unwrap(), access);
 
-    beside.revoke_device(&device.name, T0, false).await.unwrap();
+    beside
+        .change(async |tx| tx.revoke_device(&device.name, T0, false).await)
+        .await
+        .unwrap();
     assert_ne!(bed.store.data_version().await.unwrap(), after_presence);
     assert!(bed.store.access_version().await.unwrap() > access);
     assert_eq!(bed.store.revoked_devices().await.unwrap(), [device.id]);
@@ -186,10 +215,12 @@ async fn foreign_writes_are_distinguished_from_presence() {
 #[tokio::test]
 async fn dropped_write_rolls_back_and_releases_the_lock() {
     let bed = Bed::new().await;
-    let mut write = bed.store.write(Durability::Disk).await.unwrap();
-    let insert = sqlx::query("INSERT INTO meta (key, value) VALUES ('half', 'way')");
-    insert.execute(&mut *write).await.unwrap();
-    drop(write);
-    bed.store.meta_set("whole", "1").await.unwrap();
+    let mut tx = bed.store.begin(Durability::Disk).await.unwrap();
+    tx.meta_set("half", "way").await.unwrap();
+    drop(tx);
+    bed.store
+        .change(async |tx| tx.meta_set("whole", "1").await)
+        .await
+        .unwrap();
     assert_eq!(bed.store.meta_get("half").await.unwrap(), None);
 }

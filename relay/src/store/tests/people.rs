@@ -35,7 +35,10 @@ async fn a_user_is_found_by_any_of_the_keys_until_it_is_removed() {
     let store = &bed.store;
     let alice = user("alice");
     let did = store
-        .add_user(&alice, &new(&[key("a"), key("b")], &["admin"]), T0)
+        .change(async |tx| {
+            tx.add_user(&alice, &new(&[key("a"), key("b")], &["admin"]), T0)
+                .await
+        })
         .await
         .unwrap();
     assert_eq!(
@@ -62,14 +65,27 @@ async fn a_user_is_found_by_any_of_the_keys_until_it_is_removed() {
     assert_eq!(store.user(&alice).await.unwrap(), Some(expected));
     assert_eq!(store.policy().await.unwrap().user_by_key("SHA256:c"), None);
 
-    store.remove_key(&alice, "SHA256:a").await.unwrap();
+    store
+        .change(async |tx| tx.remove_key(&alice, "SHA256:a").await)
+        .await
+        .unwrap();
     assert_eq!(store.policy().await.unwrap().user_by_key("SHA256:a"), None);
-    assert!(store.remove_user(&alice).await.unwrap());
-    assert!(!store.remove_user(&alice).await.unwrap());
+    assert!(
+        store
+            .change(async |tx| tx.remove_user(&alice).await)
+            .await
+            .unwrap()
+    );
+    assert!(
+        !store
+            .change(async |tx| tx.remove_user(&alice).await)
+            .await
+            .unwrap()
+    );
     assert_eq!(store.policy().await.unwrap().user_by_key("SHA256:b"), None);
     // Nothing of the old user waits for a new one of that name.
     store
-        .add_user(&alice, &new(&[key("z")], &[]), T0)
+        .change(async |tx| tx.add_user(&alice, &new(&[key("z")], &[]), T0).await)
         .await
         .unwrap();
     let rows = store.users().await.unwrap();
@@ -81,11 +97,11 @@ async fn adding_a_user_twice_changes_nothing() {
     let bed = Bed::new().await;
     let (store, alice) = (&bed.store, user("alice"));
     store
-        .add_user(&alice, &new(&[key("a")], &[]), T0)
+        .change(async |tx| tx.add_user(&alice, &new(&[key("a")], &[]), T0).await)
         .await
         .unwrap();
     let again = store
-        .add_user(&alice, &new(&[key("a")], &[]), T0)
+        .change(async |tx| tx.add_user(&alice, &new(&[key("a")], &[]), T0).await)
         .await
         .unwrap();
     assert_eq!(
@@ -97,7 +113,7 @@ async fn adding_a_user_twice_changes_nothing() {
         }
     );
     let promoted = store
-        .add_user(&alice, &new(&[key("a")], &["admin"]), T0)
+        .change(async |tx| tx.add_user(&alice, &new(&[key("a")], &["admin"]), T0).await)
         .await
         .unwrap();
     assert_eq!(
@@ -110,7 +126,10 @@ async fn adding_a_user_twice_changes_nothing() {
     );
 
     let clash = store
-        .add_user(&alice, &new(&[key("mallory")], &["admin"]), T0)
+        .change(async |tx| {
+            tx.add_user(&alice, &new(&[key("mallory")], &["admin"]), T0)
+                .await
+        })
         .await;
     assert!(matches!(clash, Err(KeyError::Exists(_))), "{clash:?}");
     assert_eq!(
@@ -119,7 +138,7 @@ async fn adding_a_user_twice_changes_nothing() {
     );
     assert_eq!(
         store
-            .add_keys(&alice, &[key("a"), key("c")], T0)
+            .change(async |tx| tx.add_keys(&alice, &[key("a"), key("c")], T0).await)
             .await
             .unwrap(),
         1
@@ -131,11 +150,14 @@ async fn a_key_belongs_to_one_user_and_a_clash_changes_nothing() {
     let bed = Bed::new().await;
     let (store, alice, bob) = (&bed.store, user("alice"), user("bob"));
     store
-        .add_user(&alice, &new(&[key("a")], &[]), T0)
+        .change(async |tx| tx.add_user(&alice, &new(&[key("a")], &[]), T0).await)
         .await
         .unwrap();
     let error = store
-        .add_user(&bob, &new(&[key("b"), key("a")], &[]), T0)
+        .change(async |tx| {
+            tx.add_user(&bob, &new(&[key("b"), key("a")], &[]), T0)
+                .await
+        })
         .await
         .unwrap_err();
     assert!(
@@ -148,16 +170,22 @@ async fn a_key_belongs_to_one_user_and_a_clash_changes_nothing() {
     assert_eq!(store.policy().await.unwrap().user_by_key("SHA256:b"), None);
 
     store
-        .add_user(&bob, &new(&[key("b")], &[]), T0)
+        .change(async |tx| tx.add_user(&bob, &new(&[key("b")], &[]), T0).await)
         .await
         .unwrap();
     assert!(matches!(
-        store.add_keys(&bob, &[key("a")], T0).await,
+        store
+            .change(async |tx| tx.add_keys(&bob, &[key("a")], T0).await)
+            .await,
         Err(KeyError::Taken { .. })
     ));
-    let unknown = store.add_keys(&user("carol"), &[key("c")], T0).await;
+    let unknown = store
+        .change(async |tx| tx.add_keys(&user("carol"), &[key("c")], T0).await)
+        .await;
     assert!(matches!(unknown, Err(KeyError::UnknownUser(_))));
-    let not_hers = store.remove_key(&alice, "SHA256:b").await;
+    let not_hers = store
+        .change(async |tx| tx.remove_key(&alice, "SHA256:b").await)
+        .await;
     assert!(matches!(not_hers, Err(KeyError::UnknownKey { .. })));
 }
 
@@ -169,7 +197,11 @@ async fn the_secret_of_a_token_is_nowhere_in_the_files() {
         ttl: HOUR,
         labels: label_map(&[("role", "camera")]),
     };
-    let (id, secret) = bed.store.create_token(token, T0).await.unwrap();
+    let (id, secret) = bed
+        .store
+        .change(async |tx| tx.create_token(token, T0).await)
+        .await
+        .unwrap();
     let row = &bed.store.tokens().await.unwrap()[0];
     assert_eq!(
         (row.id.as_str(), row.uses, row.uses_left),
@@ -180,9 +212,22 @@ async fn the_secret_of_a_token_is_nowhere_in_the_files() {
         let bytes = std::fs::read(entry.unwrap().path()).unwrap();
         assert!(!bytes.windows(20).any(|window| window == secret.0));
     }
-    assert!(bed.store.remove_token(&id).await.unwrap());
-    assert!(!bed.store.remove_token(&id).await.unwrap());
-    let join = bed.store.enrol(enrolment(&secret, 1, None)).await;
+    assert!(
+        bed.store
+            .change(async |tx| tx.remove_token(&id).await)
+            .await
+            .unwrap()
+    );
+    assert!(
+        !bed.store
+            .change(async |tx| tx.remove_token(&id).await)
+            .await
+            .unwrap()
+    );
+    let join = bed
+        .store
+        .change(async |tx| tx.enrol(enrolment(&secret, 1, None)).await)
+        .await;
     assert!(matches!(join, Err(EnrolError::TokenUnknown)));
 }
 
@@ -196,8 +241,14 @@ async fn tokens_that_are_long_over_are_forgotten() {
         ttl: HOUR,
         labels: Labels::new(),
     };
-    bed.store.create_token(token(), later(20)).await.unwrap();
+    bed.store
+        .change(async |tx| tx.create_token(token(), later(20)).await)
+        .await
+        .unwrap();
     assert_eq!(bed.store.tokens().await.unwrap().len(), 2);
-    bed.store.create_token(token(), later(31)).await.unwrap();
+    bed.store
+        .change(async |tx| tx.create_token(token(), later(31)).await)
+        .await
+        .unwrap();
     assert_eq!(bed.store.tokens().await.unwrap().len(), 2);
 }

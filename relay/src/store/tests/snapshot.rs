@@ -72,25 +72,31 @@ async fn snapshot_is_new_after_every_change() {
             version = now;
         };
     }
-    change!(store.add_user(&alice(), &user, T0));
-    change!(store.add_keys(&alice(), &[key("b")], T0));
-    change!(store.remove_key(&alice(), "SHA256:a"));
-    change!(store.add_roles(&alice(), &["operator".to_owned()]));
-    change!(store.take_role(&alice(), &operator));
-    change!(store.add_principals(&alice(), &["alice@corp".to_owned()]));
-    change!(store.remove_principal(&alice(), "alice@corp"));
-    change!(store.set_email(&alice(), Some("alice@example.com")));
-    change!(store.set_disabled(&alice(), true));
-    change!(store.set_disabled(&alice(), false));
-    change!(store.apply(&policy, Apply::default(), T0));
-    change!(store.remove_role(&"tech".parse().unwrap()));
-    change!(store.trust(&authority()));
-    change!(store.distrust("corp"));
-    change!(store.revoke(&[RevokedThing::Key("SHA256:b".to_owned())], false, T0));
-    change!(store.unrevoke(&["SHA256:b".to_owned()]));
-    change!(store.add_lock(lock(), T0));
-    change!(store.remove_lock(1));
-    change!(store.remove_user(&alice()));
+    change!(store.change(async |tx| tx.add_user(&alice(), &user, T0).await));
+    change!(store.change(async |tx| tx.add_keys(&alice(), &[key("b")], T0).await));
+    change!(store.change(async |tx| tx.remove_key(&alice(), "SHA256:a").await));
+    change!(store.change(async |tx| tx.add_roles(&alice(), &["operator".to_owned()]).await));
+    change!(store.change(async |tx| tx.take_role(&alice(), &operator).await));
+    change!(store.change(async |tx| {
+        tx.add_principals(&alice(), &["alice@corp".to_owned()])
+            .await
+    }));
+    change!(store.change(async |tx| tx.remove_principal(&alice(), "alice@corp").await));
+    change!(store.change(async |tx| tx.set_email(&alice(), Some("alice@example.com")).await));
+    change!(store.change(async |tx| tx.set_disabled(&alice(), true).await));
+    change!(store.change(async |tx| tx.set_disabled(&alice(), false).await));
+    change!(store.change(async |tx| tx.apply(&policy, Apply::default(), T0).await));
+    change!(store.change(async |tx| tx.remove_role(&"tech".parse().unwrap()).await));
+    change!(store.change(async |tx| tx.trust(&authority()).await));
+    change!(store.change(async |tx| tx.distrust("corp").await));
+    change!(store.change(async |tx| {
+        tx.revoke(&[RevokedThing::Key("SHA256:b".to_owned())], false, T0)
+            .await
+    }));
+    change!(store.change(async |tx| tx.unrevoke(&["SHA256:b".to_owned()]).await));
+    change!(store.change(async |tx| tx.add_lock(lock(), T0).await));
+    change!(store.change(async |tx| tx.remove_lock(1).await));
+    change!(store.change(async |tx| tx.remove_user(&alice()).await));
     assert!(version > 1);
 }
 
@@ -107,7 +113,10 @@ async fn snapshot_is_read_once_per_version() {
     }
     assert_eq!(bed.store.selects() - counted, 10, "more than the version");
     // Another process changes the locks: users are not read again.
-    other.add_lock(lock(), T0).await.unwrap();
+    other
+        .change(async |tx| tx.add_lock(lock(), T0).await)
+        .await
+        .unwrap();
     let (counted, asked) = (bed.store.selects(), std::time::Instant::now());
     let (version, cam) = bed
         .store
@@ -132,7 +141,10 @@ async fn a_recent_snapshot_is_used_only_within_its_age() {
     let other = Store::open_existing(&bed.path()).await.unwrap();
     assert!(bed.store.newest_policy().is_none());
     let before = bed.store.policy().await.unwrap();
-    other.add_lock(lock(), T0).await.unwrap();
+    other
+        .change(async |tx| tx.add_lock(lock(), T0).await)
+        .await
+        .unwrap();
     let recent = bed.store.policy_within(HOUR).await.unwrap();
     assert_eq!(recent.version, before.version);
     let now = bed.store.policy_within(Duration::ZERO).await.unwrap();
@@ -151,14 +163,20 @@ async fn a_damaged_role_stops_only_its_holders() {
         roles: vec![role("tech", "allow = { abilities = ['review'] }")],
         users: vec![],
     };
-    store.apply(&policy, Apply::default(), T0).await.unwrap();
+    store
+        .change(async |tx| tx.apply(&policy, Apply::default(), T0).await)
+        .await
+        .unwrap();
     let bob = UserName::new("bob").unwrap();
     for (name, held) in [(alice(), "tech"), (bob.clone(), "admin")] {
         let user = NewUser {
             roles: vec![held.to_owned()],
             ..NewUser::default()
         };
-        store.add_user(&name, &user, T0).await.unwrap();
+        store
+            .change(async |tx| tx.add_user(&name, &user, T0).await)
+            .await
+            .unwrap();
     }
     let damage = sqlx::query("UPDATE roles SET body = 'x' WHERE name = 'tech'");
     damage.execute(&store.durable).await.unwrap();

@@ -73,17 +73,18 @@ pub(crate) async fn run(
         }
         if !finish {
             state.make_next_host_key()?;
+            // The store has nothing of the next key but the row: a relay that serves looks at its keys again for it.
+            context.begin().await?.commit().await?;
             advice = "the next host key is made: hand out `relay ssh-config --known-hosts`, then `relay ca host-key rotate --finish`\n".into();
         } else if state.use_next_host_key()? {
             // Replaced on purpose: the store takes it, and the relay starts with it.
+            let mut tx = context.begin().await?;
             for key in state.key_fingerprints() {
                 if key.fingerprint == fingerprint(state.ssh_host.public_key()) {
-                    let store = &context.store;
-                    store
-                        .set_key_fingerprint(key.name, &key.fingerprint)
-                        .await?;
+                    tx.set_key_fingerprint(key.name, &key.fingerprint).await?;
                 }
             }
+            tx.commit().await?;
             advice = "the host key is replaced: restart the relay to show it\n".into();
         } else {
             return Err(Failure::new(

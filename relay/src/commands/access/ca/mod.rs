@@ -183,14 +183,15 @@ async fn run(
     context: &Context,
     stdin: Option<&[u8]>,
 ) -> Result<String, Failure> {
-    let store = &context.store;
     let as_json = args.json;
     match args.command {
         CaCommand::Trust { file, name } => {
             let remedy = "over ssh, the key comes by stdin: `ssh RELAY ca trust - < corp_ca.pub`";
             let text = input::read(&file, caller, stdin, MAX_REVOCATION_INPUT, remedy)?;
             let authority = authority(context, &file, &text, name)?;
-            let new = store.trust(&authority).await?;
+            let mut tx = context.begin().await?;
+            let new = tx.trust(&authority).await?;
+            tx.commit().await?;
             if as_json {
                 return json(&authority_json(context, &authority).await?);
             }
@@ -201,9 +202,11 @@ async fn run(
         CaCommand::Ls => authorities(context, as_json).await,
         CaCommand::Rm { authority: which } => {
             let shown = Escaped(&which).to_string();
-            let removed = store.distrust(&which).await?;
+            let mut tx = context.begin().await?;
+            let removed = tx.distrust(&which).await?;
             let removed = removed
                 .ok_or_else(|| Failure(format!("no authority \"{shown}\": see `relay ca ls`")))?;
+            tx.commit().await?;
             if as_json {
                 return json(&authority_json(context, &removed).await?);
             }
@@ -218,10 +221,17 @@ async fn run(
             // Nothing at all on stdin is more likely a command before the pipe that failed.
             let may_be_empty = replace && !(file == "-" && text.is_empty());
             let things = list::parse(input::name(&file), &text, may_be_empty)?;
-            let change = store.revoke(&things, replace, context.now).await?;
+            let mut tx = context.begin().await?;
+            let change = tx.revoke(&things, replace, context.now).await?;
+            tx.commit().await?;
             changed(change, as_json)
         }
-        CaCommand::Unrevoke { which } => changed(store.unrevoke(&which).await?, as_json),
+        CaCommand::Unrevoke { which } => {
+            let mut tx = context.begin().await?;
+            let change = tx.unrevoke(&which).await?;
+            tx.commit().await?;
+            changed(change, as_json)
+        }
         CaCommand::Revoked => revoked(context, as_json).await,
         CaCommand::HostKey(args) => host_key::run(&args, caller, context, as_json).await,
     }

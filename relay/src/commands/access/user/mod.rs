@@ -271,9 +271,11 @@ async fn run(
     let (name, text) = match args.command {
         UserCommand::Ls => return list(&context.store.users().await?, args.json, context.width),
         UserCommand::Rm { name } => {
-            if !context.store.remove_user(&name).await? {
+            let mut tx = context.begin().await?;
+            if !tx.remove_user(&name).await? {
                 return Err(unknown(&name));
             }
+            tx.commit().await?;
             return Ok(format!("user {name} removed\n"));
         }
         UserCommand::Add {
@@ -300,7 +302,9 @@ async fn run(
         UserCommand::Enable { name } => disable(name, false, context).await?,
         UserCommand::Email { name, address } => {
             let address = address.filter(|address| !address.is_empty());
-            context.store.set_email(&name, address.as_deref()).await?;
+            let mut tx = context.begin().await?;
+            tx.set_email(&name, address.as_deref()).await?;
+            tx.commit().await?;
             let shown = address.unwrap_or_else(|| "none".to_owned());
             let text = format!("user {name}: e-mail address {shown}\n");
             (name, text)
@@ -312,7 +316,9 @@ async fn run(
             add_keys(name, &keys, context).await?
         }
         UserCommand::Key(KeyCommand::Rm { name, fingerprint }) => {
-            context.store.remove_key(&name, &fingerprint).await?;
+            let mut tx = context.begin().await?;
+            tx.remove_key(&name, &fingerprint).await?;
+            tx.commit().await?;
             let text = format!("user {name}: key {fingerprint} removed\n");
             (name, text)
         }
@@ -324,7 +330,9 @@ async fn run(
 }
 
 async fn add(name: &UserName, user: &NewUser, context: &Context) -> Result<String, Failure> {
-    let did = context.store.add_user(name, user, context.now).await?;
+    let mut tx = context.begin().await?;
+    let did = tx.add_user(name, user, context.now).await?;
+    tx.commit().await?;
     let verb = match (did.new_user, did.new_roles > 0 || did.new_facts) {
         (true, _) => "added",
         (false, false) => "unchanged",
@@ -338,7 +346,9 @@ async fn add_keys(
     keys: &[UserKey],
     context: &Context,
 ) -> Result<(UserName, String), Failure> {
-    let added = context.store.add_keys(&name, keys, context.now).await?;
+    let mut tx = context.begin().await?;
+    let added = tx.add_keys(&name, keys, context.now).await?;
+    tx.commit().await?;
     let shown = fingerprints(keys);
     let text = match added {
         0 => format!("user {name} unchanged: {shown}\n"),
@@ -352,7 +362,9 @@ async fn disable(
     disabled: bool,
     context: &Context,
 ) -> Result<(UserName, String), Failure> {
-    let changed = context.store.set_disabled(&name, disabled).await?;
+    let mut tx = context.begin().await?;
+    let changed = tx.set_disabled(&name, disabled).await?;
+    tx.commit().await?;
     let text = match (disabled, changed) {
         (true, true) => format!("user {name} disabled: nothing is allowed from now on\n"),
         (true, false) => format!("user {name} unchanged: disabled already\n"),
@@ -366,16 +378,18 @@ async fn change_roles(
     command: UserRoleCommand,
     context: &Context,
 ) -> Result<(UserName, String), Failure> {
+    let mut tx = context.begin().await?;
     let (name, changed) = match command {
         UserRoleCommand::Add { name, roles } => {
-            let added = context.store.add_roles(&name, &roles).await?;
+            let added = tx.add_roles(&name, &roles).await?;
             (name, added > 0)
         }
         UserRoleCommand::Rm { name, role } => {
-            context.store.take_role(&name, &role).await?;
+            tx.take_role(&name, &role).await?;
             (name, true)
         }
     };
+    tx.commit().await?;
     let row = find(context, &name).await?;
     let verb = if changed { "changed" } else { "unchanged" };
     Ok((name, summary(&row, verb)))
@@ -385,9 +399,10 @@ async fn change_principals(
     command: PrincipalCommand,
     context: &Context,
 ) -> Result<(UserName, String), Failure> {
+    let mut tx = context.begin().await?;
     let (name, text) = match command {
         PrincipalCommand::Add { name, principals } => {
-            let added = context.store.add_principals(&name, &principals).await?;
+            let added = tx.add_principals(&name, &principals).await?;
             let text = match added {
                 0 => format!("user {name} unchanged: {}\n", principals.join(", ")),
                 _ => format!("user {name}: {} added\n", count(added, "principal")),
@@ -395,11 +410,12 @@ async fn change_principals(
             (name, text)
         }
         PrincipalCommand::Rm { name, principal } => {
-            context.store.remove_principal(&name, &principal).await?;
+            tx.remove_principal(&name, &principal).await?;
             let text = format!("user {name}: principal {principal} removed\n");
             (name, text)
         }
     };
+    tx.commit().await?;
     Ok((name, text))
 }
 

@@ -147,7 +147,6 @@ impl Command for Args {
 }
 
 async fn run(args: Args, caller: &Caller, context: &Context) -> Result<String, Failure> {
-    let store = &context.store;
     let (name, text) = match args.command {
         None => return list(caller, context, false, args.json).await,
         Some(DevicesCommand::Ls { all }) => return list(caller, context, all, args.json).await,
@@ -157,7 +156,9 @@ async fn run(args: Args, caller: &Caller, context: &Context) -> Result<String, F
             (name, text)
         }
         Some(DevicesCommand::Rename { old, new }) => {
-            store.rename_device(&old, &new).await?;
+            let mut tx = context.begin().await?;
+            tx.rename_device(&old, &new).await?;
+            tx.commit().await?;
             let text = format!("device {old} is now {new}\n");
             (new, text)
         }
@@ -169,7 +170,9 @@ async fn run(args: Args, caller: &Caller, context: &Context) -> Result<String, F
                 .into_iter()
                 .map(|change| (change.0, change.1))
                 .collect();
-            let now = store.label_device(&name, &changes).await?;
+            let mut tx = context.begin().await?;
+            let now = tx.label_device(&name, &changes).await?;
+            tx.commit().await?;
             let text = format!("{name}: {}\n", labels(&now));
             (name, text)
         }

@@ -71,13 +71,17 @@ async fn revoke(
         if let Some(token) = &token
             && end_token
         {
-            store.remove_token(&token.id).await?;
+            let mut tx = context.begin().await?;
+            tx.remove_token(&token.id).await?;
+            tx.commit().await?;
         }
         let id = device.id;
         let sentence = format!("device {name} ({id}) was revoked already, {when}\n");
         return Ok((sentence, token));
     }
-    let revoked = store.revoke_device(name, context.now, end_token).await?;
+    let mut tx = context.begin().await?;
+    let revoked = tx.revoke_device(name, context.now, end_token).await?;
+    tx.commit().await?;
     let id = revoked.id;
     let sentence =
         format!("device {name} ({id}) revoked: its key is refused from now on, its name is free\n");

@@ -18,7 +18,7 @@ use crate::limits::{
     MAX_LEASES, STORE_TIMEOUT,
 };
 use crate::model::quota::{Full, Quota};
-use crate::store::{LeaseRow, RelayId, Store, StoreError};
+use crate::store::{Durability, LeaseRow, RelayId, Store, StoreError};
 
 /// So many groups of users share a wake-up: one that was meant for a neighbour costs a look.
 const WAKES: usize = 64;
@@ -171,7 +171,14 @@ impl Leases {
         row: &LeaseRow,
         limit: Option<NonZeroU32>,
     ) -> Result<Result<(), Full>, LeaseError> {
-        let taken = self.store.take_lease(row, limit, Timestamp::now());
+        let taken = async {
+            let mut tx = self.store.begin(Durability::Process).await?;
+            let taken = tx.take_lease(row, limit, Timestamp::now()).await?;
+            if taken.is_ok() {
+                tx.commit().await?;
+            }
+            Ok::<_, StoreError>(taken)
+        };
         match timeout(STORE_TIMEOUT, taken).await {
             Ok(Ok(said)) => Ok(said),
             Ok(Err(error)) => {
@@ -240,7 +247,9 @@ impl Releaser {
 impl Leases {
     async fn give_back(&self, batch: &[Freed]) -> Result<(), StoreError> {
         let numbers = batch.iter().map(|freed| freed.row.number);
-        self.store.release_leases(self.relay, numbers).await
+        let mut tx = self.store.begin(Durability::Process).await?;
+        tx.release_leases(self.relay, numbers).await?;
+        tx.commit().await
     }
 }
 

@@ -20,7 +20,10 @@ impl Bed {
         std::fs::File::create(&path).unwrap();
         let store = Store::open(&path).await.unwrap();
         let relay = RelayId::random().unwrap();
-        store.relay_started(relay, Timestamp::now()).await.unwrap();
+        store
+            .change(async |tx| tx.relay_started(relay, Timestamp::now()).await)
+            .await
+            .unwrap();
         let (leases, releaser) = Leases::new(store.clone(), relay);
         tokio::spawn(releaser.run(Arc::downgrade(&leases)));
         let alice = UserName::new("alice").unwrap();
@@ -150,7 +153,10 @@ async fn a_slot_of_another_run_counts_while_its_heart_beats() {
     let bed = Bed::new().await;
     let held = bed.take(1).await.unwrap();
     let (other, now) = (RelayId::random().unwrap(), Timestamp::now());
-    bed.store.heartbeat(other, now).await.unwrap();
+    bed.store
+        .change(async |tx| tx.heartbeat(other, now).await)
+        .await
+        .unwrap();
     let row = LeaseRow {
         relay: other,
         number: 0,
@@ -161,7 +167,11 @@ async fn a_slot_of_another_run_counts_while_its_heart_beats() {
     // Seconds since the heartbeat, and whether there is room.
     for (seconds, free) in [(0, false), (9, false), (11, true)] {
         let then = now.after(Duration::from_secs(seconds));
-        let taken = bed.store.take_lease(&row, one, then).await.unwrap();
+        let taken = bed
+            .store
+            .change(async |tx| tx.take_lease(&row, one, then).await)
+            .await
+            .unwrap();
         assert_eq!(taken.is_ok(), free, "after {seconds} s");
     }
     drop(held);
@@ -179,7 +189,7 @@ async fn slots_end_with_the_run_that_took_them() {
     // The next run begins with nothing.
     let next = RelayId::random().unwrap();
     bed.store
-        .relay_started(next, Timestamp::now())
+        .change(async |tx| tx.relay_started(next, Timestamp::now()).await)
         .await
         .unwrap();
     assert_eq!(bed.in_use().await, 0);

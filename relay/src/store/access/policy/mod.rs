@@ -20,7 +20,7 @@ use crate::model::role::Ability;
 use crate::model::role::{Role, RoleName};
 use crate::model::user::Subject;
 use crate::store::meta::AccessPart;
-use crate::store::{Durability, Store, StoreError, UserKey, Write, meta};
+use crate::store::{StoreError, Tx, UserKey};
 use crate::store::{User, UserId};
 
 pub(crate) use diff::Change;
@@ -153,39 +153,40 @@ const ADD_PRINCIPAL: &str = "INSERT INTO user_principals (user_name, principal) 
 const ADD_KEY: &str = "INSERT INTO user_keys (fingerprint, user_name, public_key, comment, added)
     VALUES ($1, $2, $3, $4, $5)";
 
-impl Store {
+impl Tx {
     /// Applies a document, or says what that would change. The same a second time changes nothing, and
     /// gives no change.
     ///
     /// # Errors
     /// [`ApplyError`]; nothing was changed then.
     pub(crate) async fn apply(
-        &self,
+        &mut self,
         policy: &Policy,
         how: Apply,
         now: Timestamp,
     ) -> Result<Vec<Change>, ApplyError> {
-        let mut write = self.write(Durability::Disk).await?;
-        let before = snapshot(&mut write).await?;
+        let before = snapshot(self).await?;
         let after = plan::plan(&before, policy, how.prune)?;
         let changes = diff::diff(&before, &after);
         if how.dry_run || changes.is_empty() {
+            self.unchanged();
             return Ok(changes);
         }
+        let mut connection = self.connection().await?;
         let written = async {
-            put_roles(&mut write, &before, &after, now).await?;
-            put_users(&mut write, &before, &after, now).await
+            put_roles(&mut connection, &before, &after, now).await?;
+            put_users(&mut connection, &before, &after, now).await
         };
         written.await.map_err(StoreError::from)?;
-        meta::access_changed(&mut write, AccessPart::People).await?;
-        tell(&mut write, &changes);
-        write.commit().await?;
+        drop(connection);
+        self.access_changed(AccessPart::People).await?;
+        note_changes(self, &changes);
         Ok(changes)
     }
 }
 
-/// Tells the audit log what is changed: as much of it as a row may hold, and how much it is.
-fn tell(write: &mut Write, changes: &[Change]) {
+/// Adds what is changed to the audit rows: as much of it as a row may hold, and how much it is.
+fn note_changes(tx: &mut Tx, changes: &[Change]) {
     let mut room = MAX_AUDIT_TEXT;
     let lines = changes.iter().map(Change::to_string);
     let listed = lines.take_while(|line| match room.checked_sub(line.len()) {
@@ -195,12 +196,12 @@ fn tell(write: &mut Write, changes: &[Change]) {
         }
         None => false,
     });
-    write.fact("changes", listed.collect::<Vec<_>>());
-    write.fact("count", changes.len());
+    tx.fact("changes", listed.collect::<Vec<_>>());
+    tx.fact("count", changes.len());
 }
 
-async fn snapshot(write: &mut Write) -> Result<Snapshot, StoreError> {
-    let roles = roles::all(write).await?;
+async fn snapshot(tx: &mut Tx) -> Result<Snapshot, StoreError> {
+    let roles = roles::all(tx).await?;
     let state = |row: crate::store::UserRow| {
         let state = UserState {
             email: row.user.email,
@@ -216,7 +217,11 @@ async fn snapshot(write: &mut Write) -> Result<Snapshot, StoreError> {
             .into_iter()
             .map(|role| (role.name.clone(), role))
             .collect(),
-        users: users::all(write).await?.into_iter().map(state).collect(),
+        users: users::all(&mut *tx.connection().await?)
+            .await?
+            .into_iter()
+            .map(state)
+            .collect(),
     })
 }
 

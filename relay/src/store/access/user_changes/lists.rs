@@ -6,7 +6,7 @@ use super::KeyError;
 use crate::clock::Timestamp;
 use crate::limits::{MAX_PRINCIPALS_OF_USER, MAX_ROLES_OF_USER};
 use crate::store::access::roles;
-use crate::store::{UserKey, Write};
+use crate::store::{Tx, UserKey};
 
 const ADD_ROLE: &str =
     "INSERT INTO user_roles (user_name, role) VALUES ($1, $2) ON CONFLICT DO NOTHING";
@@ -19,31 +19,36 @@ const ADD_PRINCIPAL: &str = "INSERT INTO user_principals (user_name, principal) 
 const COUNT_PRINCIPALS: &str = "SELECT COUNT(*) FROM user_principals WHERE user_name = $1";
 
 pub(crate) async fn insert_roles(
-    write: &mut Write,
+    tx: &mut Tx,
     name: &UserName,
     names: &[String],
 ) -> Result<usize, KeyError> {
     let mut added = 0;
     for role in names {
-        if !roles::exists(write, role).await? {
+        if !roles::exists(tx, role).await? {
             return Err(KeyError::UnknownRole(role.clone()));
         }
         let add = sqlx::query(ADD_ROLE).bind(name.as_str()).bind(role);
-        added += usize::from(add.execute(&mut **write).await?.rows_affected() > 0);
+        added += usize::from(
+            add.execute(&mut *tx.connection().await?)
+                .await?
+                .rows_affected()
+                > 0,
+        );
     }
-    at_most(write, COUNT_ROLES, name, "roles", MAX_ROLES_OF_USER).await?;
+    at_most(tx, COUNT_ROLES, name, "roles", MAX_ROLES_OF_USER).await?;
     Ok(added)
 }
 
 pub(crate) async fn insert_principals(
-    write: &mut Write,
+    tx: &mut Tx,
     name: &UserName,
     principals: &[String],
 ) -> Result<usize, KeyError> {
     let mut added = 0;
     for principal in principals {
         let owner = sqlx::query_scalar(PRINCIPAL_OWNER).bind(principal);
-        let owner: Option<String> = owner.fetch_optional(&mut **write).await?;
+        let owner: Option<String> = owner.fetch_optional(&mut *tx.connection().await?).await?;
         match owner {
             Some(owner) if owner == name.as_str() => continue,
             Some(owner) => {
@@ -55,23 +60,23 @@ pub(crate) async fn insert_principals(
         let add = sqlx::query(ADD_PRINCIPAL)
             .bind(name.as_str())
             .bind(principal);
-        add.execute(&mut **write).await?;
+        add.execute(&mut *tx.connection().await?).await?;
         added += 1;
     }
     let most = MAX_PRINCIPALS_OF_USER;
-    at_most(write, COUNT_PRINCIPALS, name, "principals", most).await?;
+    at_most(tx, COUNT_PRINCIPALS, name, "principals", most).await?;
     Ok(added)
 }
 
 async fn at_most(
-    write: &mut Write,
+    tx: &mut Tx,
     count: &'static str,
     name: &UserName,
     what: &'static str,
     most: usize,
 ) -> Result<(), KeyError> {
     let found = sqlx::query_scalar(count).bind(name.as_str());
-    let found: i64 = found.fetch_one(&mut **write).await?;
+    let found: i64 = found.fetch_one(&mut *tx.connection().await?).await?;
     match usize::try_from(found).is_ok_and(|found| found <= most) {
         true => Ok(()),
         false => Err(KeyError::TooMany {
@@ -84,17 +89,17 @@ async fn at_most(
 }
 
 pub(crate) async fn insert_keys(
-    write: &mut Write,
+    tx: &mut Tx,
     name: &UserName,
     keys: &[UserKey],
     now: Timestamp,
 ) -> Result<usize, KeyError> {
     let fingerprints: Vec<&str> = keys.iter().map(|key| key.fingerprint.as_str()).collect();
-    write.fact("keys", fingerprints);
+    tx.fact("keys", fingerprints);
     let mut added = 0;
     for key in keys {
         let owner = sqlx::query_scalar(OWNER).bind(&key.fingerprint);
-        let owner: Option<String> = owner.fetch_optional(&mut **write).await?;
+        let owner: Option<String> = owner.fetch_optional(&mut *tx.connection().await?).await?;
         match owner {
             Some(owner) if owner == name.as_str() => continue,
             Some(owner) => {
@@ -109,7 +114,7 @@ pub(crate) async fn insert_keys(
             .bind(&key.public_key)
             .bind(&key.comment)
             .bind(now.0)
-            .execute(&mut **write)
+            .execute(&mut *tx.connection().await?)
             .await?;
         added += 1;
     }

@@ -10,7 +10,7 @@ use thiserror::Error;
 use crate::clock::Timestamp;
 use crate::model::role::RoleName;
 use crate::store::meta::AccessPart;
-use crate::store::{Durability, Store, StoreError, UserKey, Write, meta};
+use crate::store::{StoreError, Tx, UserKey};
 use lists::{insert_keys, insert_principals, insert_roles};
 
 /// The attributes of a user to add, merged with what is there.
@@ -122,37 +122,39 @@ const SET_EMAIL: &str = "UPDATE users SET email = $2 WHERE name = $1 AND email I
 const SET_DISABLED: &str = "UPDATE users SET disabled = $2 WHERE name = $1 AND disabled <> $2";
 const REMOVE_USER: &str = "DELETE FROM users WHERE name = $1";
 
-impl Store {
+impl Tx {
     /// Adds a user. If there is one of that name with all these keys, what is new is added: a key that is
     /// meant for a new user never logs in as an old one by a clash of names.
     ///
     /// # Errors
     /// [`KeyError`]; nothing was changed then.
     pub(crate) async fn add_user(
-        &self,
+        &mut self,
         name: &UserName,
         user: &NewUser,
         now: Timestamp,
     ) -> Result<AddedUser, KeyError> {
-        let mut write = self.write(Durability::Disk).await?;
         let add = sqlx::query(ADD_USER).bind(name.as_str()).bind(now.0);
-        let new_user = add.execute(&mut *write).await?.rows_affected() > 0;
-        let new_keys = insert_keys(&mut write, name, &user.keys, now).await?;
+        let new_user = add
+            .execute(&mut *self.connection().await?)
+            .await?
+            .rows_affected()
+            > 0;
+        let new_keys = insert_keys(self, name, &user.keys, now).await?;
         if !new_user && new_keys > 0 {
             return Err(KeyError::Exists(name.clone()));
         }
-        let new_roles = insert_roles(&mut write, name, &user.roles).await?;
-        let new_principals = insert_principals(&mut write, name, &user.principals).await?;
+        let new_roles = insert_roles(self, name, &user.roles).await?;
+        let new_principals = insert_principals(self, name, &user.principals).await?;
         let new_email = match &user.email {
-            Some(email) => set_email(&mut write, name, Some(email)).await?,
+            Some(email) => set_email(self, name, Some(email)).await?,
             None => false,
         };
         let new_facts = new_email || new_principals > 0;
         if !new_user && new_roles == 0 && !new_facts {
-            write.unchanged();
+            self.unchanged();
         }
-        meta::access_changed(&mut write, AccessPart::People).await?;
-        write.commit().await?;
+        self.access_changed(AccessPart::People).await?;
         Ok(AddedUser {
             new_user,
             new_roles,
@@ -165,17 +167,16 @@ impl Store {
     /// # Errors
     /// [`KeyError`]; nothing was changed then.
     pub(crate) async fn add_keys(
-        &self,
+        &mut self,
         name: &UserName,
         keys: &[UserKey],
         now: Timestamp,
     ) -> Result<usize, KeyError> {
-        let mut write = self.change(name).await?;
-        let added = insert_keys(&mut write, name, keys, now).await?;
+        self.user_changes(name).await?;
+        let added = insert_keys(self, name, keys, now).await?;
         if added == 0 {
-            write.unchanged();
+            self.unchanged();
         }
-        write.commit().await?;
         Ok(added)
     }
 
@@ -184,18 +185,18 @@ impl Store {
     /// # Errors
     /// [`KeyError`] if there is no such user, or the key is not this user's.
     pub(crate) async fn remove_key(
-        &self,
+        &mut self,
         name: &UserName,
         fingerprint: &str,
     ) -> Result<(), KeyError> {
-        let mut write = self.change(name).await?;
-        if !delete(&mut write, REMOVE_KEY, name, fingerprint).await? {
+        self.user_changes(name).await?;
+        if !delete(self, REMOVE_KEY, name, fingerprint).await? {
             return Err(KeyError::UnknownKey {
                 user: name.clone(),
                 fingerprint: fingerprint.to_owned(),
             });
         }
-        Ok(write.commit().await?)
+        Ok(())
     }
 
     /// Gives a user roles; says how many are new.
@@ -203,16 +204,15 @@ impl Store {
     /// # Errors
     /// [`KeyError`] if there is no such user, or no such role.
     pub(crate) async fn add_roles(
-        &self,
+        &mut self,
         name: &UserName,
         roles: &[String],
     ) -> Result<usize, KeyError> {
-        let mut write = self.change(name).await?;
-        let added = insert_roles(&mut write, name, roles).await?;
+        self.user_changes(name).await?;
+        let added = insert_roles(self, name, roles).await?;
         if added == 0 {
-            write.unchanged();
+            self.unchanged();
         }
-        write.commit().await?;
         Ok(added)
     }
 
@@ -220,12 +220,16 @@ impl Store {
     ///
     /// # Errors
     /// [`KeyError`] if there is no such user, or the user does not have it.
-    pub(crate) async fn take_role(&self, name: &UserName, role: &RoleName) -> Result<(), KeyError> {
-        let mut write = self.change(name).await?;
-        if !delete(&mut write, REMOVE_ROLE, name, role.as_str()).await? {
+    pub(crate) async fn take_role(
+        &mut self,
+        name: &UserName,
+        role: &RoleName,
+    ) -> Result<(), KeyError> {
+        self.user_changes(name).await?;
+        if !delete(self, REMOVE_ROLE, name, role.as_str()).await? {
             return Err(has_not(name, "role", role.as_str()));
         }
-        Ok(write.commit().await?)
+        Ok(())
     }
 
     /// Gives a user principals; says how many are new.
@@ -233,16 +237,15 @@ impl Store {
     /// # Errors
     /// [`KeyError`] if there is no such user, or a principal is another's.
     pub(crate) async fn add_principals(
-        &self,
+        &mut self,
         name: &UserName,
         principals: &[String],
     ) -> Result<usize, KeyError> {
-        let mut write = self.change(name).await?;
-        let added = insert_principals(&mut write, name, principals).await?;
+        self.user_changes(name).await?;
+        let added = insert_principals(self, name, principals).await?;
         if added == 0 {
-            write.unchanged();
+            self.unchanged();
         }
-        write.commit().await?;
         Ok(added)
     }
 
@@ -251,15 +254,15 @@ impl Store {
     /// # Errors
     /// [`KeyError`] if there is no such user, or the principal is not this user's.
     pub(crate) async fn remove_principal(
-        &self,
+        &mut self,
         name: &UserName,
         principal: &str,
     ) -> Result<(), KeyError> {
-        let mut write = self.change(name).await?;
-        if !delete(&mut write, REMOVE_PRINCIPAL, name, principal).await? {
+        self.user_changes(name).await?;
+        if !delete(self, REMOVE_PRINCIPAL, name, principal).await? {
             return Err(has_not(name, "principal", principal));
         }
-        Ok(write.commit().await?)
+        Ok(())
     }
 
     /// Notes a user's e-mail address, or that there is none; says whether that is new.
@@ -267,16 +270,15 @@ impl Store {
     /// # Errors
     /// [`KeyError`] if there is no such user.
     pub(crate) async fn set_email(
-        &self,
+        &mut self,
         name: &UserName,
         email: Option<&str>,
     ) -> Result<bool, KeyError> {
-        let mut write = self.change(name).await?;
-        let changed = set_email(&mut write, name, email).await?;
+        self.user_changes(name).await?;
+        let changed = set_email(self, name, email).await?;
         if !changed {
-            write.unchanged();
+            self.unchanged();
         }
-        write.commit().await?;
         Ok(changed)
     }
 
@@ -285,17 +287,20 @@ impl Store {
     /// # Errors
     /// [`KeyError`] if there is no such user.
     pub(crate) async fn set_disabled(
-        &self,
+        &mut self,
         name: &UserName,
         disabled: bool,
     ) -> Result<bool, KeyError> {
-        let mut write = self.change(name).await?;
+        self.user_changes(name).await?;
         let set = sqlx::query(SET_DISABLED).bind(name.as_str()).bind(disabled);
-        let changed = set.execute(&mut *write).await?.rows_affected() > 0;
+        let changed = set
+            .execute(&mut *self.connection().await?)
+            .await?
+            .rows_affected()
+            > 0;
         if !changed {
-            write.unchanged();
+            self.unchanged();
         }
-        write.commit().await?;
         Ok(changed)
     }
 
@@ -303,27 +308,29 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub(crate) async fn remove_user(&self, name: &UserName) -> Result<bool, StoreError> {
-        let mut write = self.write(Durability::Disk).await?;
+    pub(crate) async fn remove_user(&mut self, name: &UserName) -> Result<bool, StoreError> {
         let remove = sqlx::query(REMOVE_USER).bind(name.as_str());
-        let removed = remove.execute(&mut *write).await?.rows_affected() > 0;
+        let removed = remove
+            .execute(&mut *self.connection().await?)
+            .await?
+            .rows_affected()
+            > 0;
         if !removed {
-            write.unchanged();
+            self.unchanged();
         }
-        meta::access_changed(&mut write, AccessPart::People).await?;
-        write.commit().await?;
+        self.access_changed(AccessPart::People).await?;
         Ok(removed)
     }
 
-    /// Begins a change of a user that there is.
-    async fn change(&self, name: &UserName) -> Result<Write, KeyError> {
-        let mut write = self.write(Durability::Disk).await?;
+    /// Notes a change of a user who must exist.
+    async fn user_changes(&mut self, name: &UserName) -> Result<(), KeyError> {
         let user = sqlx::query(BY_NAME).bind(name.as_str());
-        if user.fetch_optional(&mut *write).await?.is_none() {
+        let user = user.fetch_optional(&mut *self.connection().await?).await?;
+        if user.is_none() {
             return Err(KeyError::UnknownUser(name.clone()));
         }
-        meta::access_changed(&mut write, AccessPart::People).await?;
-        Ok(write)
+        self.access_changed(AccessPart::People).await?;
+        Ok(())
     }
 }
 
@@ -336,20 +343,24 @@ fn has_not(user: &UserName, what: &'static str, name: &str) -> KeyError {
 }
 
 async fn delete(
-    write: &mut Write,
+    tx: &mut Tx,
     sql: &'static str,
     name: &UserName,
     thing: &str,
 ) -> Result<bool, KeyError> {
     let remove = sqlx::query(sql).bind(name.as_str()).bind(thing);
-    Ok(remove.execute(&mut **write).await?.rows_affected() > 0)
+    Ok(remove
+        .execute(&mut *tx.connection().await?)
+        .await?
+        .rows_affected()
+        > 0)
 }
 
-async fn set_email(
-    write: &mut Write,
-    name: &UserName,
-    email: Option<&str>,
-) -> Result<bool, KeyError> {
+async fn set_email(tx: &mut Tx, name: &UserName, email: Option<&str>) -> Result<bool, KeyError> {
     let set = sqlx::query(SET_EMAIL).bind(name.as_str()).bind(email);
-    Ok(set.execute(&mut **write).await?.rows_affected() > 0)
+    Ok(set
+        .execute(&mut *tx.connection().await?)
+        .await?
+        .rows_affected()
+        > 0)
 }

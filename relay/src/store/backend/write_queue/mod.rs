@@ -112,6 +112,14 @@ impl WriteQueue {
         }
     }
 
+    /// Lets others queue for the turn, while the caller has it.
+    #[cfg(test)]
+    pub(crate) async fn until_waiting(&self, count: usize) {
+        while self.0.waiting.load(Ordering::Relaxed) < count {
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// Closes the transaction that is open when the turn comes: behind all who wait before.
     async fn close_later(self) {
         let mut turn = self.0.turn.clone().lock_owned().await;

@@ -16,13 +16,6 @@ async fn set(member: &mut BatchWriter, key: &str) -> Result<(), sqlx::Error> {
     set.execute(&mut **member).await.map(drop)
 }
 
-/// Lets others queue for the turn while we have it.
-async fn until_waiting(store: &Store, count: usize) {
-    while store.turns.0.waiting.load(Ordering::Relaxed) < count {
-        tokio::task::yield_now().await;
-    }
-}
-
 async fn keys(store: &Store) -> Vec<String> {
     let keys = sqlx::query_scalar("SELECT key FROM meta WHERE value = 'x' ORDER BY key");
     keys.fetch_all(&store.readers).await.unwrap()
@@ -59,7 +52,7 @@ async fn waiting_writes_share_a_commit_and_abort_alone() {
         ("gone-last", Durability::Process, true),
     ] {
         writers.push(writer(key, durability, gives_up));
-        until_waiting(&store, writers.len()).await;
+        store.turns.until_waiting(writers.len()).await;
     }
     first.commit().await.unwrap();
     for writer in writers {
@@ -91,7 +84,7 @@ async fn disk_durability_does_not_join_a_weaker_commit() {
             member.commit().await.unwrap();
         }
     });
-    until_waiting(&store, 1).await;
+    store.turns.until_waiting(1).await;
     first.commit().await.unwrap();
     second.await.unwrap();
     assert_eq!(keys(&store).await, ["first", "second"]);
@@ -124,7 +117,7 @@ async fn failed_commit_fails_every_member() {
             );
         }
     });
-    until_waiting(&store, 1).await;
+    store.turns.until_waiting(1).await;
     let committed = first.commit().await;
     assert!(
         matches!(committed, Err(StoreError::Commit(_))),
