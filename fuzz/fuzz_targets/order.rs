@@ -12,20 +12,22 @@ use holdfast_protocol::recording::ingest::{Ingest, IngestAction, UploadStream};
 use holdfast_protocol::recording::record::EndReason;
 use holdfast_protocol::recording::segment::SegmentLink;
 use holdfast_protocol::session::{
-    Carries, Departure, DeviceAction, DeviceSession, RelayEvent, RelaySession,
+    Departure, DeviceForward, DeviceProcess, ForwardAction, ForwardKind, ForwardReport,
+    ProcessAction, ProcessReport, RelayForward, RelayProcess,
 };
 use holdfast_protocol::tunnel::control::ControlOrder;
 use holdfast_protocol::wire::{
-    AgentMessage, Beat, Enrol, Exit, Hello, Incoming, Intent, OfferedSegment, Open, SegmentBytes,
-    SegmentGone, SegmentLost, SessionFinished, SessionRefusal, SessionTerms, Signal, WindowSize,
-    Work,
+    AgentMessage, Beat, Enrol, Exit, Hello, Incoming, Intent, OfferedSegment, Open, ProcessRequest,
+    SegmentBytes, SegmentGone, SegmentLost, SessionFinished, SessionRefusal, SessionTerms, Signal,
+    WindowSize,
 };
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 
 #[derive(Arbitrary, Debug)]
 struct Input {
-    carries: u8,
+    agent: bool,
+    kind: u8,
     session: Vec<Frame>,
     control: Vec<Control>,
     upload: Vec<Upload>,
@@ -69,17 +71,17 @@ const HOME: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOS
 const SESSION: SessionId = SessionId([7; 16]);
 
 fuzz_target!(|input: Input| {
-    let carries = match input.carries % 7 {
-        0 => Carries::Process { agent: false },
-        1 => Carries::Process { agent: true },
-        2 => Carries::Connection { address: false },
-        3 => Carries::Connection { address: true },
-        4 => Carries::Listener { address: false },
-        5 => Carries::Listener { address: true },
-        _ => Carries::Recording,
+    let kind = match input.kind % 5 {
+        0 => ForwardKind::Connection { address: false },
+        1 => ForwardKind::Connection { address: true },
+        2 => ForwardKind::Listener { address: false },
+        3 => ForwardKind::Listener { address: true },
+        _ => ForwardKind::Log,
     };
-    of_the_device(carries, &input.session);
-    of_the_relay(&input.session);
+    of_a_process(input.agent, &input.session);
+    of_a_forward(kind, &input.session);
+    to_a_process(&input.session);
+    to_a_forward(kind, &input.session);
     of_the_agent(&input.control);
     of_uploads(&input.upload);
 });
@@ -107,10 +109,10 @@ fn message(frame: Frame) -> Result<SessionMessage, DataStream> {
     })
 }
 
-/// What the relay takes of a device.
-fn of_the_device(carries: Carries, frames: &[Frame]) {
-    let mut session = RelaySession::new(carries);
-    let (mut accepted, mut addresses, mut ends, mut last) = (0, 0, 0, None);
+/// What the relay takes of a device's process.
+fn of_a_process(agent: bool, frames: &[Frame]) {
+    let mut session = RelayProcess::new(agent);
+    let (mut accepted, mut ends, mut last) = (0, 0, None);
     for frame in frames {
         let was_over = session.is_over();
         match message(*frame) {
@@ -118,34 +120,66 @@ fn of_the_device(carries: Carries, frames: &[Frame]) {
                 if session.handle_data(stream).is_ok() {
                     assert!(accepted == 1 && ends == 0 && !was_over);
                     assert!(stream != DataStream::Stdin);
-                    assert!(!matches!(
-                        carries,
-                        Carries::Listener { .. } | Carries::Recording
-                    ));
                 }
             }
             Ok(message) => {
-                let Ok(event) = session.handle_message(message) else {
+                let Ok(report) = session.handle_message(message) else {
                     continue;
                 };
-                assert!(!was_over, "{event:?} after the end");
-                match event {
-                    RelayEvent::Accepted => accepted += 1,
-                    RelayEvent::Address(_) => {
+                assert!(!was_over, "{report:?} after the end");
+                match report {
+                    ProcessReport::Accepted => accepted += 1,
+                    ProcessReport::OutputEnded => ends += 1,
+                    ProcessReport::Incoming(incoming) => {
+                        assert!(agent && last.is_none_or(|last: u32| last + 1 == incoming.number));
+                        last = Some(incoming.number);
+                    }
+                    ProcessReport::Exited(_) => assert_eq!(accepted, 1),
+                    ProcessReport::Refused(_) | ProcessReport::Names(_) => {}
+                }
+            }
+        }
+        assert!(accepted <= 1 && ends <= 1);
+    }
+}
+
+/// What the relay takes of a device's forward.
+fn of_a_forward(kind: ForwardKind, frames: &[Frame]) {
+    let mut session = RelayForward::new(kind);
+    let (mut accepted, mut addresses, mut ends, mut last) = (0, 0, 0, None);
+    for frame in frames {
+        let was_over = session.is_over();
+        match message(*frame) {
+            Err(stream) => {
+                if session.handle_data(stream).is_ok() {
+                    assert!(accepted == 1 && ends == 0 && !was_over);
+                    assert!(stream == DataStream::Stdout);
+                    assert!(matches!(kind, ForwardKind::Connection { .. }));
+                }
+            }
+            Ok(message) => {
+                let Ok(report) = session.handle_message(message) else {
+                    continue;
+                };
+                assert!(!was_over, "{report:?} after the end");
+                match report {
+                    ForwardReport::Accepted => accepted += 1,
+                    ForwardReport::Address(_) => {
                         addresses += 1;
                         assert!(matches!(
-                            carries,
-                            Carries::Connection { address: true }
-                                | Carries::Listener { address: true }
+                            kind,
+                            ForwardKind::Connection { address: true }
+                                | ForwardKind::Listener { address: true }
                         ));
                     }
-                    RelayEvent::OutputEnded => ends += 1,
-                    RelayEvent::Incoming(incoming) => {
+                    ForwardReport::OutputEnded => ends += 1,
+                    ForwardReport::Incoming(incoming) => {
+                        assert!(matches!(kind, ForwardKind::Listener { .. }));
                         assert!(last.is_none_or(|last: u32| last + 1 == incoming.number));
                         last = Some(incoming.number);
                     }
-                    RelayEvent::Exited(_) => assert_eq!(accepted, 1),
-                    RelayEvent::Refused(_) | RelayEvent::Names(_) => {}
+                    ForwardReport::Exited(_) => assert_eq!(accepted, 1),
+                    ForwardReport::Refused(_) | ForwardReport::Names(_) => {}
                 }
             }
         }
@@ -153,25 +187,44 @@ fn of_the_device(carries: Carries, frames: &[Frame]) {
     }
 }
 
-/// What a device takes of its relay.
-fn of_the_relay(frames: &[Frame]) {
-    let mut session = DeviceSession::default();
-    let (mut starts, mut ends) = (0, 0);
+/// What a device takes of its relay on a process's stream, after the `Open`.
+fn to_a_process(frames: &[Frame]) {
+    let mut session = DeviceProcess::new(&open());
+    let mut ends = 0;
     for frame in frames {
         match message(*frame) {
             Err(stream) => drop(session.handle_data(stream)),
+            Ok(message @ SessionMessage::Open(_)) => {
+                assert!(session.handle_message(message).is_err())
+            }
             Ok(message) => drop(session.handle_message(message)),
         }
         while let Some(action) = session.poll_action() {
-            match action {
-                DeviceAction::Start(_) => starts += 1,
-                DeviceAction::CloseStdin => ends += 1,
-                _ => {}
-            }
+            ends += u32::from(action == ProcessAction::CloseStdin);
         }
-        assert!(starts <= 1 && ends <= 1);
+        assert!(ends <= 1);
     }
     session.handle_peer_gone(Duration::ZERO, Departure::Lost);
+}
+
+/// What a device takes of its relay on a forward's stream, after the `Open`.
+fn to_a_forward(kind: ForwardKind, frames: &[Frame]) {
+    let mut forward = DeviceForward::new(kind);
+    let mut ends = 0;
+    for frame in frames {
+        match message(*frame) {
+            Err(stream) => drop(forward.handle_data(stream)),
+            Ok(message @ SessionMessage::Open(_)) => {
+                assert!(forward.handle_message(message).is_err())
+            }
+            Ok(message) => drop(forward.handle_message(message)),
+        }
+        while let Some(action) = forward.poll_action() {
+            ends += u32::from(action == ForwardAction::CloseInput);
+        }
+        assert!(ends <= 1);
+    }
+    forward.handle_peer_gone();
 }
 
 /// What the relay takes on a control stream.
@@ -276,7 +329,7 @@ fn open() -> Open {
         session: SESSION,
         user: UserName::new("alice").expect("a name"),
         login: Login::new("pi").expect("a name"),
-        work: Work::Shell,
+        request: ProcessRequest::Shell.into(),
         pty: None,
         env: vec![],
         client: HOME,

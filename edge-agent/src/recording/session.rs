@@ -11,7 +11,7 @@ use holdfast_protocol::recording::record::{
     EndReason, EnvironmentRefused, Event, RecordedTerminal, RecordingStart, StartedWork, Stream,
 };
 use holdfast_protocol::recording::spool::{Accept, Begin, DataPiece};
-use holdfast_protocol::wire::{Exit, Open, RecordingMode, RecordingTerms, SFTP, Work};
+use holdfast_protocol::wire::{Exit, Open, RecordingMode, RecordingTerms};
 use ring::rand::{SecureRandom as _, SystemRandom};
 
 use super::clock::{monotonic_clock, wall_clock};
@@ -70,11 +70,11 @@ impl Recording {
         match begun {
             Ok(()) => {
                 state.live.insert(open.session);
-                if open.work == Work::Forwards {
+                if open.request.is_forward_log() {
                     state.take_forwards(open.session);
                 }
                 self.session = Some(open.session);
-                self.files = is_sftp(open).then(Box::default);
+                self.files = open.request.is_sftp().then(Box::default);
                 drop(state);
                 if self.interactive {
                     commands::watch(&self.recorder, open.session);
@@ -263,7 +263,7 @@ fn begin(
     SystemRandom::new()
         .fill(&mut seed)
         .map_err(|_| "the system gives no random numbers".to_owned())?;
-    let (work, rest_of_command) = StartedWork::of(&open.work);
+    let (work, rest_of_command) = StartedWork::of(&open.request);
     let env = open.env.iter();
     let start = RecordingStart {
         session: open.session,
@@ -284,7 +284,7 @@ fn begin(
         mode: terms.mode,
         stdin: terms.stdin,
         // What a copy or a forward carries is only counted: it would fill any spool.
-        streams: !is_sftp(open) && open.work != Work::Forwards,
+        streams: !open.request.is_sftp() && !open.request.is_forward_log(),
         volatile: recorder.is_volatile(),
     };
     let begin = Begin {
@@ -298,8 +298,4 @@ fn begin(
     spool
         .begin(recorder.now(), &begin)
         .map_err(|unavailable| unavailable.to_string())
-}
-
-fn is_sftp(open: &Open) -> bool {
-    matches!(&open.work, Work::Subsystem(name) if name == SFTP)
 }

@@ -1,19 +1,19 @@
 //! Sessions: one for each stream that the relay opens.
 //!
-//! The rules stand in [`holdfast_protocol::session`]; here is the thin skin between them, a QUIC stream
-//! and a process. Nothing here decides who may do what: the relay has, and [`crate::os::accounts`] does.
+//! The rules are in [`holdfast_protocol::session`]; here are their drivers, one for processes and one for forwards, over
+//! one pump of the QUIC stream. Nothing here decides who may do what: the relay has, and [`crate::os::accounts`] does.
 
 mod agent_socket;
 mod arrivals;
 mod dial;
-mod driver;
-mod gone;
-mod inbound;
+mod forward;
 pub mod launch;
 pub(crate) mod limits;
 mod listen;
-mod outbound;
+mod process;
+mod pump;
 mod registry;
+mod serve;
 pub mod subsystem;
 pub mod unix;
 

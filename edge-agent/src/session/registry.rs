@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use event_listener::Event;
 use futures_lite::FutureExt as _;
+use holdfast_protocol::wire::SessionRefusal;
 use smol::Timer;
 
 use super::arrivals::WaitingConnections;
@@ -138,7 +139,7 @@ impl AgentSessions {
     }
 
     /// Takes a slot for one more of a kind; the error is the maximum.
-    pub(super) fn slot(self: &Arc<Self>, kind: SlotKind) -> Result<SessionSlot, u32> {
+    fn slot(self: &Arc<Self>, kind: SlotKind) -> Result<SessionSlot, u32> {
         let max = match kind {
             SlotKind::Session => self.config.max_sessions,
             SlotKind::Forward => MAX_FORWARDS,
@@ -154,6 +155,14 @@ impl AgentSessions {
             sessions: Arc::clone(self),
             kind,
             left: false,
+        })
+    }
+
+    /// Takes a slot for one more of a kind; the error is for the operator.
+    pub(super) fn occupy(self: &Arc<Self>, kind: SlotKind) -> Result<SessionSlot, SessionRefusal> {
+        self.slot(kind).map_err(|max| match kind {
+            SlotKind::Session => SessionRefusal::TooManySessions(max),
+            SlotKind::Forward | SlotKind::Recording => SessionRefusal::TooManyForwards(max),
         })
     }
 

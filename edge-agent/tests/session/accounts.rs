@@ -7,7 +7,9 @@ use std::process::Command;
 use edge_agent::session::SessionConfig;
 use edge_agent::session::launch::TaskLimit;
 use holdfast_protocol::ids::Login;
-use holdfast_protocol::wire::{Exit, Open, SFTP, SessionRefusal, SessionTerms, SftpTerms, Work};
+use holdfast_protocol::wire::{
+    Exit, Open, ProcessRequest, SFTP, SessionRefusal, SessionTerms, SftpTerms,
+};
 use keyutils_raw::{add_key, keyctl_join_session_keyring};
 
 use crate::harness::device::{Device, IS_ROOT, TESTER};
@@ -84,7 +86,7 @@ fn a_shell_is_a_login_shell_of_the_account() {
         }
         let pair = Pair::new().await;
         let mut client = pair
-            .open(with_pty(with_login("root", open(Work::Shell))))
+            .open(with_pty(with_login("root", open(ProcessRequest::Shell))))
             .await;
         client
             .write(b"echo $0 $HOME; stat -c '%u %g %a' $SSH_TTY; exit 4\n")
@@ -417,7 +419,7 @@ fn restricted_sftp_is_for_accounts_with_a_login_shell() {
                 }),
                 ..SessionTerms::default()
             };
-            let work = Work::Subsystem(SFTP.to_owned());
+            let work = ProcessRequest::Subsystem(SFTP.to_owned());
             let open = Open {
                 terms,
                 ..open(work)

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use holdfast_protocol::codec::frame::{DataStream, SessionMessage, data_header};
 use holdfast_protocol::limits::{DRAIN_GRACE, HANGUP_GRACE};
-use holdfast_protocol::wire::{Exit, Work};
+use holdfast_protocol::wire::{Exit, ProcessRequest};
 
 use crate::harness::device::{Device, Watched};
 use crate::harness::{Client, Pair, exec, open, run, with_pty};
@@ -77,7 +77,7 @@ fn who_ignores_the_hangup_is_killed_with_its_group() {
 fn a_lost_tunnel_ends_its_sessions() {
     run(async {
         let pair = Pair::new().await;
-        let mut client = pair.open(with_pty(open(Work::Shell))).await;
+        let mut client = pair.open(with_pty(open(ProcessRequest::Shell))).await;
         client.write(b"echo pid $$\n").await;
         let pid = pid(&mut client).await;
         pair.relay.close(0_u32.into(), b"");

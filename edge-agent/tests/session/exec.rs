@@ -4,7 +4,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::Command;
 
 use holdfast_protocol::codec::frame::SessionMessage;
-use holdfast_protocol::wire::{Exit, SessionRefusal, Signal, Work};
+use holdfast_protocol::wire::{Exit, ProcessRequest, SessionRefusal, Signal};
 
 use crate::harness::{Pair, exec, open, run};
 
@@ -115,7 +115,7 @@ fn output_that_is_left_behind_is_waited_for() {
 fn a_login_shell_reads_its_commands_from_a_pipe() {
     run(async {
         let pair = Pair::new().await;
-        let mut client = pair.open(open(Work::Shell)).await;
+        let mut client = pair.open(open(ProcessRequest::Shell)).await;
         client.write(b"echo $0; tty; exit 9\n").await;
         let outcome = client.outcome().await;
         assert!(outcome.stdout().contains("\nnot a tty\n"), "{outcome:?}");

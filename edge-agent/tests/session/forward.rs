@@ -9,7 +9,9 @@ use std::time::Duration;
 use holdfast_protocol::codec::frame::SessionMessage;
 use holdfast_protocol::forward::AddressPolicy;
 use holdfast_protocol::ids::Login;
-use holdfast_protocol::wire::{Connect, Exit, Listen, Open, SessionRefusal, Take, Work};
+use holdfast_protocol::wire::{
+    Connect, Exit, ForwardRequest, Listen, Open, ProcessRequest, SessionRefusal, Signal, Take,
+};
 use rustix::net::sockopt::set_socket_linger;
 
 use crate::harness::device::resident;
@@ -44,7 +46,7 @@ fn to(address: SocketAddr, policy: AddressPolicy) -> Open {
     };
     Open {
         login: own_login(),
-        ..open(Work::Connect(connect))
+        ..open(ForwardRequest::Connect(connect))
     }
 }
 
@@ -208,7 +210,7 @@ fn listen(host: &str, port: u16, allow: &[&str]) -> Open {
     };
     Open {
         login: own_login(),
-        ..open(Work::Listen(listen))
+        ..open(ForwardRequest::Listen(listen))
     }
 }
 
@@ -228,8 +230,8 @@ async fn incoming(client: &mut Client) -> u32 {
 }
 
 fn take(number: u32) -> Open {
-    let listener = open(Work::Shell).session;
-    open(Work::Take(Take { listener, number }))
+    let listener = open(ProcessRequest::Shell).session;
+    open(ForwardRequest::Take(Take { listener, number }))
 }
 
 #[test]
@@ -282,6 +284,26 @@ fn what_comes_to_a_port_waits_until_it_is_taken_once() {
             "{late:?}"
         );
         assert!(TcpStream::connect(at).is_err());
+    });
+}
+
+#[test]
+fn frames_that_a_forward_does_not_have_end_it() {
+    run(async {
+        let pair = Pair::new().await;
+        let mut port = pair.open(listen("127.0.0.1", 0, &["localhost:*"])).await;
+        bound(&mut port).await;
+        assert_eq!(pair.sessions.forwards(), 1);
+        port.write(b"a port carries no data").await;
+        pair.no_forwards().await;
+        let (address, serving) = target(|mut stream| {
+            let read = stream.read(&mut [0; 1]);
+            read.map_err(|error| error.kind())
+        });
+        let mut connection = connected(&pair, address).await;
+        connection.say(SessionMessage::Signal(Signal::Int)).await;
+        assert_eq!(joined(serving).await, Err(ErrorKind::ConnectionReset));
+        pair.no_forwards().await;
     });
 }
 

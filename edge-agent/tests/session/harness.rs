@@ -17,9 +17,12 @@ use holdfast_protocol::codec::frame::{
 use holdfast_protocol::ids::{DeviceId, DeviceName, SessionId, UserName};
 use holdfast_protocol::limits::MAX_DATA_FRAME;
 use holdfast_protocol::recording::seal::RecordingSecret;
-use holdfast_protocol::session::{Carries, RelayEvent, RelaySession};
+use holdfast_protocol::session::{
+    ForwardKind, ForwardReport, ProcessReport, RelayForward, RelayProcess, SessionViolation,
+};
 use holdfast_protocol::wire::{
-    Exit, Incoming, Open, Pty, SessionRefusal, SessionTerms, WindowSize, Work,
+    Exit, Incoming, Open, ProcessRequest, Pty, SessionRefusal, SessionRequest, SessionTerms,
+    WindowSize,
 };
 
 use device::Device;
@@ -106,7 +109,7 @@ impl Pair {
     /// Opens a stream and says `open` on it.
     pub(crate) async fn open(&self, open: Open) -> Client {
         let (send, recv) = self.relay.open_bi().await.unwrap();
-        let session = RelaySession::new(Carries::of(&open));
+        let session = Machine::of(&open);
         let reader = FrameReader::default();
         let (voice, ear) = (
             Voice { send },
@@ -172,8 +175,54 @@ pub(crate) struct Voice {
 pub(crate) struct EventReader {
     pub(crate) recv: quinn::RecvStream,
     reader: FrameReader,
-    session: RelaySession,
+    session: Machine,
     unread: Vec<u8>,
+}
+
+/// The relay's machine of what was asked for.
+enum Machine {
+    Process(RelayProcess),
+    Forward(RelayForward),
+}
+
+impl Machine {
+    fn of(open: &Open) -> Self {
+        match &open.request {
+            SessionRequest::Process(_) => Self::Process(RelayProcess::new(open.terms.agent)),
+            SessionRequest::Forward(request) => {
+                Self::Forward(RelayForward::new(ForwardKind::of(request)))
+            }
+        }
+    }
+
+    fn handle_data(&mut self, stream: DataStream) -> Result<(), SessionViolation> {
+        match self {
+            Self::Process(process) => process.handle_data(stream),
+            Self::Forward(forward) => forward.handle_data(stream),
+        }
+    }
+
+    fn handle_message(&mut self, message: SessionMessage) -> Result<Heard, SessionViolation> {
+        Ok(match self {
+            Self::Process(process) => match process.handle_message(message)? {
+                ProcessReport::Accepted => Heard::Accepted,
+                ProcessReport::Refused(why) => Heard::Refused(why),
+                ProcessReport::OutputEnded => Heard::OutputEnded,
+                ProcessReport::Exited(exit) => Heard::Exited(exit),
+                ProcessReport::Incoming(incoming) => Heard::Incoming(incoming),
+                ProcessReport::Names(_) => Heard::Names,
+            },
+            Self::Forward(forward) => match forward.handle_message(message)? {
+                ForwardReport::Accepted => Heard::Accepted,
+                ForwardReport::Refused(why) => Heard::Refused(why),
+                ForwardReport::OutputEnded => Heard::OutputEnded,
+                ForwardReport::Exited(exit) => Heard::Exited(exit),
+                ForwardReport::Address(address) => Heard::Address(address),
+                ForwardReport::Incoming(incoming) => Heard::Incoming(incoming),
+                ForwardReport::Names(_) => Heard::Names,
+            },
+        })
+    }
 }
 
 /// What came from the device.
@@ -283,16 +332,7 @@ impl EventReader {
                         _ => Heard::Stderr(data.to_vec()),
                     }
                 }
-                FramePiece::Message(message) => match self.session.handle_message(message).unwrap()
-                {
-                    RelayEvent::Accepted => Heard::Accepted,
-                    RelayEvent::Refused(why) => Heard::Refused(why),
-                    RelayEvent::OutputEnded => Heard::OutputEnded,
-                    RelayEvent::Exited(exit) => Heard::Exited(exit),
-                    RelayEvent::Address(address) => Heard::Address(address),
-                    RelayEvent::Incoming(incoming) => Heard::Incoming(incoming),
-                    RelayEvent::Names(_) => Heard::Names,
-                },
+                FramePiece::Message(message) => self.session.handle_message(message).unwrap(),
             });
             let used = self.unread.len() - input.len();
             self.unread.drain(..used);
@@ -346,12 +386,12 @@ fn recorder(device: &Device, change: impl Fn(&mut RecorderConfig)) -> Arc<Record
     Recorder::open(&config, device)
 }
 
-pub(crate) fn open(work: Work) -> Open {
+pub(crate) fn open(request: impl Into<SessionRequest>) -> Open {
     Open {
         session: SessionId([7; 16]),
         user: UserName::new("alice").unwrap(),
         login: device::login(),
-        work,
+        request: request.into(),
         pty: None,
         env: vec![],
         client: "203.0.113.9:50000".parse().unwrap(),
@@ -364,7 +404,7 @@ pub(crate) fn open(work: Work) -> Open {
 }
 
 pub(crate) fn exec(command: &str) -> Open {
-    open(Work::Exec(command.into()))
+    open(ProcessRequest::Exec(command.into()))
 }
 
 pub(crate) fn with_pty(open: Open) -> Open {

@@ -17,7 +17,8 @@ use holdfast_protocol::recording::chain::{Chain, ChainKey};
 use holdfast_protocol::recording::reader::{ReadVerdict, RecordingReader};
 use holdfast_protocol::recording::record::{EndReason, Event, Gap, Stream};
 use holdfast_protocol::wire::{
-    Exit, Open, RecordingMode, RecordingTerms, SessionRefusal, Signal, StdinMode, WindowSize, Work,
+    Exit, Open, ProcessRequest, RecordingMode, RecordingTerms, SessionRefusal, Signal, StdinMode,
+    WindowSize,
 };
 
 use crate::harness::device::Device;
@@ -281,7 +282,7 @@ fn count_packets(mut bytes: &[u8]) -> usize {
 fn of_a_file_transfer_each_operation_is_recorded_and_no_data() {
     run(async {
         let pair = Pair::new().await;
-        let sftp = open(Work::Subsystem("sftp".to_owned()));
+        let sftp = open(ProcessRequest::Subsystem("sftp".to_owned()));
         let mut client = pair.open(recorded(1, RecordingMode::Strict, sftp)).await;
         let path = string(b"the-file");
         let secret = string(b"TOP SECRET");

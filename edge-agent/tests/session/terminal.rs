@@ -1,7 +1,7 @@
 //! Sessions with a terminal.
 
 use holdfast_protocol::codec::frame::SessionMessage;
-use holdfast_protocol::wire::{Exit, Pty, WindowSize, Work};
+use holdfast_protocol::wire::{Exit, ProcessRequest, Pty, WindowSize};
 
 use crate::harness::{Pair, exec, open, run, with_pty};
 
@@ -47,7 +47,7 @@ fn modes_of_the_client_are_set_before_the_start() {
             size: WindowSize::default(),
             modes,
         };
-        let command = open(Work::Exec(b"stty -a; echo TERM=$TERM.".to_vec()));
+        let command = open(ProcessRequest::Exec(b"stty -a; echo TERM=$TERM.".to_vec()));
         let outcome = pair
             .open(holdfast_protocol::wire::Open {
                 pty: Some(pty),

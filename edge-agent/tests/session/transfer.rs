@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use futures_lite::future::zip;
 use holdfast_protocol::codec::frame::SessionMessage;
-use holdfast_protocol::wire::{Exit, Open, SessionRefusal, Work};
+use holdfast_protocol::wire::{Exit, Open, ProcessRequest, SessionRefusal};
 
 use edge_agent::session::subsystem::SftpServer;
 
@@ -75,7 +75,7 @@ fn both_outputs_have_their_turn() {
 }
 
 fn sftp() -> Open {
-    open(Work::Subsystem("sftp".to_owned()))
+    open(ProcessRequest::Subsystem("sftp".to_owned()))
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn sftp_may_be_a_server_of_the_devices_own() {
             "{refused:?}"
         );
         let other = pair
-            .to_end(open(Work::Subsystem("netconf".to_owned())))
+            .to_end(open(ProcessRequest::Subsystem("netconf".to_owned())))
             .await
             .refused;
         assert!(

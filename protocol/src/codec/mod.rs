@@ -8,6 +8,7 @@
 
 pub mod control;
 pub mod frame;
+mod open;
 
 use alloc::vec::Vec;
 

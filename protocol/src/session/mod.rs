@@ -1,11 +1,14 @@
-//! The life of one session, as state machines: [`DeviceSession`] on the device, [`RelaySession`] on the
-//! relay. Data does not pass through them; they say what may come when, and what follows from what.
+//! The life of one session, as state machines. An `Open` asks for a process or for a forward, and each has a machine of
+//! its own at both ends: [`DeviceProcess`] and [`DeviceForward`] on the device, [`RelayProcess`] and [`RelayForward`] on
+//! the relay. Data does not pass through them; they say what may come when, and what follows from what.
 
 mod device;
+mod kind;
 mod relay;
 
-pub use device::{Departure, DeviceAction, DeviceSession};
-pub use relay::{Carries, RelayEvent, RelaySession};
+pub use device::{Departure, DeviceForward, DeviceProcess, ForwardAction, ProcessAction, opening};
+pub use kind::ForwardKind;
+pub use relay::{ForwardReport, ProcessReport, RelayForward, RelayProcess};
 
 use thiserror::Error;
 

@@ -11,10 +11,15 @@ use core::net::{Ipv6Addr, SocketAddr};
 use super::*;
 use crate::codec::control::{self, ControlMessage, ControlReader};
 use crate::codec::frame::{DataStream, FramePiece, FrameReader, SessionMessage, data_header};
+use crate::forward::{AddressPolicy, PathPolicy};
 use crate::identity::release::ReleaseKey;
-use crate::identity::roster::{RelayEntry, Roster};
+use crate::identity::roster::{RelayEntry, Roster, SignedRoster};
 use crate::identity::token::Token;
+use crate::identity::token::TokenSecret;
 use crate::ids::{ClusterFingerprint, PublicKey};
+use crate::ids::{
+    DeviceId, DeviceName, Generation, LabelKey, LabelValue, Login, SessionId, UserName,
+};
 use crate::recording::chain::ChainKey;
 use crate::recording::record::EndReason;
 use crate::recording::seal::RecordingKey;
@@ -163,7 +168,7 @@ fn what_opens_a_session() {
         session: SessionId([0x5a; 16]),
         user: UserName::new("alice").unwrap(),
         login: Login::new("pi").unwrap(),
-        work: Work::Shell,
+        request: ProcessRequest::Shell.into(),
         pty: Some(Pty {
             term: "xterm".to_string(),
             size: WindowSize::clamped(80, 24, 640, 480),
@@ -178,13 +183,13 @@ fn what_opens_a_session() {
         forward_log: None,
     };
     let exec = Open {
-        work: Work::Exec(vec![b'l', b's', 0xff]),
+        request: ProcessRequest::Exec(vec![b'l', b's', 0xff]).into(),
         pty: None,
         env: vec![],
         ..shell.clone()
     };
     let sftp = Open {
-        work: Work::Subsystem("sftp".to_string()),
+        request: ProcessRequest::Subsystem("sftp".to_string()).into(),
         ..exec.clone()
     };
     let forced = Open {
@@ -215,7 +220,7 @@ fn what_opens_a_session_that_is_recorded() {
         session: SessionId([0x5a; 16]),
         user: UserName::new("alice").unwrap(),
         login: Login::new("pi").unwrap(),
-        work: Work::Shell,
+        request: ProcessRequest::Shell.into(),
         pty: None,
         env: vec![],
         client: v4(),
@@ -266,7 +271,7 @@ fn what_opens_a_session_that_is_held_to_something() {
         session: SessionId([0x5a; 16]),
         user: UserName::new("alice").unwrap(),
         login: Login::new("pi").unwrap(),
-        work: Work::Shell,
+        request: ProcessRequest::Shell.into(),
         pty: None,
         env: vec![],
         client: v4(),
@@ -512,11 +517,11 @@ fn what_a_session_says_beside_its_data() {
 
 #[test]
 fn what_opens_a_forward() {
-    let forward = |work| Open {
+    let forward = |request: ForwardRequest| Open {
         session: SessionId([0x5a; 16]),
         user: UserName::new("alice").unwrap(),
         login: Login::new("pi").unwrap(),
-        work,
+        request: request.into(),
         pty: None,
         env: vec![],
         client: v4(),
@@ -528,7 +533,7 @@ fn what_opens_a_forward() {
     };
     let rules = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
     let to = |policy| {
-        Work::Connect(Connect {
+        ForwardRequest::Connect(Connect {
             host: "db".to_string(),
             port: 5432,
             policy,
@@ -557,7 +562,7 @@ fn what_opens_a_forward() {
         SessionMessage::Open(forward(to(policy))),
         &format!("00 000066 {head} 03 02 6462 b82a 01 {allow} {deny} {tail}"),
     );
-    let at = Work::Listen(Listen {
+    let at = ForwardRequest::Listen(Listen {
         host: String::new(),
         port: 0,
         policy: AddressPolicy::default(),
@@ -566,7 +571,7 @@ fn what_opens_a_forward() {
         SessionMessage::Open(forward(at)),
         &format!("00 000031 {head} 04 00 00 00 00 {tail}"),
     );
-    let take = Work::Take(Take {
+    let take = ForwardRequest::Take(Take {
         listener: SessionId([0x1a; 16]),
         number: 300,
     });
@@ -580,16 +585,18 @@ fn what_opens_a_forward() {
         policy: PathPolicy { allow },
     };
     frame(
-        SessionMessage::Open(forward(Work::ConnectPath(socket(None)))),
+        SessionMessage::Open(forward(ForwardRequest::ConnectPath(socket(None)))),
         &format!("00 000035 {head} 06 06 2f72756e2f61 00 {tail}"),
     );
     let rules = ["*", "/b", "/c/*"].map(|rule| rule.parse().unwrap());
     frame(
-        SessionMessage::Open(forward(Work::ListenPath(socket(Some(rules.into()))))),
+        SessionMessage::Open(forward(ForwardRequest::ListenPath(socket(Some(
+            rules.into(),
+        ))))),
         &format!("00 00003f {head} 07 06 2f72756e2f61 01 03 00 01 02 2f62 02 02 2f63 {tail}"),
     );
     frame(
-        SessionMessage::Open(forward(Work::Forwards)),
+        SessionMessage::Open(forward(ForwardRequest::Log)),
         &format!("00 00002d {head} 08 {tail}"),
     );
     // The log follows two parts that say nothing.
@@ -599,7 +606,7 @@ fn what_opens_a_forward() {
             number: 300,
             mode,
         }),
-        ..forward(Work::ConnectPath(socket(None)))
+        ..forward(ForwardRequest::ConnectPath(socket(None)))
     };
     let nothing = "00".repeat(32);
     for (mode, byte) in [

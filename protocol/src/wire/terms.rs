@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use super::RecordingMode;
 #[cfg(doc)]
-use super::{Incoming, Work};
+use super::{ForwardRequest, Incoming};
 use crate::ids::{Login, SessionId};
 
 /// The restrictions of a session. The default restricts nothing, and is not sent.
 ///
-/// On the wire these are two parts of an `Open` (`codec/frame.rs`): the fields of minor version 3, which other parts
+/// On the wire these are two parts of an `Open` (`codec/open.rs`): the fields of minor version 3, which other parts
 /// follow and which therefore never grow, and, behind all other parts, the fields since minor version 5, to which more
 /// are appended.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,7 +59,7 @@ pub struct SftpTerms {
 /// Describes where a forward is recorded: its beginning before the first byte passes, and its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ForwardLogRef {
-    /// The session of the recording: one of [`Work::Forwards`] that is open.
+    /// The session of the recording: a [`ForwardRequest::Log`] that is open.
     pub session: SessionId,
     /// The number of the forward in that recording.
     pub number: u32,

@@ -11,8 +11,8 @@ use holdfast_protocol::recording::medium::{self, FileName, Medium, SegmentName};
 use holdfast_protocol::recording::record::{self, EndReason, RecordingStart, StartedWork, Stream};
 use holdfast_protocol::recording::spool::{Accept, Begin, DataPiece, Spool, SpoolConfig};
 use holdfast_protocol::wire::{
-    Exit, OfferedSegment, RecordingMode, RecordingTerms, SegmentBytes, StdinMode, UploadAnswer,
-    UploadMessage, Work,
+    Exit, OfferedSegment, ProcessRequest, RecordingMode, RecordingTerms, SegmentBytes,
+    SessionRequest, StdinMode, UploadAnswer, UploadMessage,
 };
 use tempfile::TempDir;
 
@@ -252,8 +252,8 @@ fn terms(key: &ChainKey) -> RecordingTerms {
 }
 
 /// Returns what all of these sessions run.
-fn uptime() -> Work {
-    Work::Exec(b"uptime".to_vec())
+fn uptime() -> SessionRequest {
+    ProcessRequest::Exec(b"uptime".to_vec()).into()
 }
 
 fn begun(key: &ChainKey) -> SessionStart {

@@ -42,7 +42,7 @@ impl Report {
         request: &ProcessRequest,
     ) -> Result<(), Refusal> {
         info!(session = %session.id, user = %open.user, device = %session.device.name,
-            login = %open.login, work = ?open.work, client = %open.client, "session start");
+            login = %open.login, work = ?request, client = %open.client, "session start");
         let kind = session.authorized.ability().as_str();
         let event = of(session, Event::new(EventKind::SessionStart)).with("kind", kind);
         let event = event.with("terminal", open.pty.is_some());

@@ -1,4 +1,4 @@
-//! A device: it joins, stands as a tunnel and serves sessions as an agent does, except where its case lies.
+//! A device: it joins, keeps a tunnel and serves sessions as an agent does, except where its case lies.
 
 pub mod forwards;
 pub mod session;
@@ -56,7 +56,7 @@ pub struct DeviceCase {
 pub enum Lie {
     /// Nowhere: every session is served in good order until the relay closes the tunnel.
     Never,
-    /// Before it stands as a tunnel.
+    /// Before its tunnel is established.
     Door(fn(Arc<Door>) -> HostileRun),
     /// On its tunnel, beside whatever sessions there are.
     Tunnel(fn(Arc<HostileDevice>) -> HostileRun),
@@ -237,7 +237,7 @@ fn not_joined(path: &Path) -> String {
 }
 
 impl HostileDevice {
-    /// Stands as a tunnel.
+    /// Keeps a tunnel.
     ///
     /// # Errors
     /// The relay does not welcome it.
@@ -320,7 +320,7 @@ impl HostileDevice {
     pub async fn verdict(&self, what: &str) -> Outcome {
         match timeout(self.door.run.within, self.connection.closed()).await {
             Ok(closed) => Outcome::Refused(closed.to_string()),
-            Err(_) => Outcome::Done(format!("{what}; the tunnel still stands")),
+            Err(_) => Outcome::Done(format!("{what}; the tunnel is still open")),
         }
     }
 }
@@ -375,7 +375,7 @@ impl<T: ControlMessage> ControlStream<T> {
         next_message(&mut self.receive, &mut self.reader, &mut self.rest).await
     }
 
-    /// Its two halves, for whoever writes and reads at once.
+    /// Its two halves, for a case that writes and reads at once.
     #[must_use]
     pub fn split(self) -> (SendStream, Answers<T>) {
         let answers = Answers {

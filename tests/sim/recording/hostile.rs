@@ -20,7 +20,8 @@ use holdfast_protocol::recording::record::{
 use holdfast_protocol::recording::seal::{RecordingSecret, SealSeed};
 use holdfast_protocol::recording::segment::{SegmentLink, SegmentWriter};
 use holdfast_protocol::wire::{
-    Exit, Pty, RecordingMode, RecordingTerms, SFTP, Signal, StdinMode, WindowSize, Work,
+    Exit, ForwardRequest, ProcessRequest, Pty, RecordingMode, RecordingTerms, SFTP, SessionRequest,
+    Signal, StdinMode, WindowSize,
 };
 
 use crate::random::{Random, for_seeds};
@@ -37,7 +38,7 @@ struct Session {
     records: Vec<Vec<u8>>,
 }
 
-/// What somebody who looks at a recording is shown without a mark, as far as the relay can know it.
+/// What a reader of a recording is shown without a mark, as far as the relay can know it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Shown {
     start: String,
@@ -54,7 +55,7 @@ struct Shown {
 }
 
 #[test]
-fn a_recording_is_verified_only_if_it_shows_what_the_relay_passed_on() {
+fn only_a_recording_of_what_the_relay_passed_on_is_verified() {
     let (cases, verified) = (Cell::new(0_u32), Cell::new(0_u32));
     let (cut, forged_cut) = (Cell::new(0_u32), Cell::new(0_u32));
     for_seeds(500, |random| {
@@ -271,11 +272,11 @@ fn session(random: &mut Random) -> Session {
     let command: Vec<u8> = (0..random.pick(1..9_000))
         .map(|n| b'a' + n.to_le_bytes()[0] % 26)
         .collect();
-    let work = match kind {
-        RecordedKind::Shell => Work::Shell,
-        RecordedKind::Exec => Work::Exec(command),
-        RecordedKind::Sftp => Work::Subsystem(SFTP.to_owned()),
-        RecordedKind::Forwards => Work::Forwards,
+    let request: SessionRequest = match kind {
+        RecordedKind::Shell => ProcessRequest::Shell.into(),
+        RecordedKind::Exec => ProcessRequest::Exec(command).into(),
+        RecordedKind::Sftp => ProcessRequest::Subsystem(SFTP.to_owned()).into(),
+        RecordedKind::Forwards => ForwardRequest::Log.into(),
     };
     let pty = (kind == RecordedKind::Shell || random.chance(20)).then(|| Pty {
         term: "xterm".to_owned(),
@@ -298,7 +299,7 @@ fn session(random: &mut Random) -> Session {
             .then(|| Exit::Status(u32::try_from(random.pick(0..3)).unwrap())),
     };
     let client = SocketAddr::from((Ipv4Addr::LOCALHOST, 4022));
-    let (started, rest) = StartedWork::of(&work);
+    let (started, rest) = StartedWork::of(&request);
     let holds_data = matches!(kind, RecordedKind::Shell | RecordedKind::Exec);
     let start = RecordingStart {
         session: SESSION,
@@ -446,7 +447,7 @@ fn session(random: &mut Random) -> Session {
         login: Login::new("pi").unwrap(),
         client,
         kind,
-        begun: Some(SessionStart::of(&work, pty.as_ref(), &env, &terms)),
+        begun: Some(SessionStart::of(&request, pty.as_ref(), &env, &terms)),
         seen: witnesses.each_ref().map(StreamDigester::seen),
         control: Some(ControlDigest {
             seen: control.seen(),

@@ -14,10 +14,10 @@ use holdfast_protocol::codec::frame::{
 use holdfast_protocol::ids::{Login, SessionId, UserName};
 use holdfast_protocol::limits::{DRAIN_GRACE, HANGUP_GRACE};
 use holdfast_protocol::session::{
-    Departure, DeviceAction, DeviceSession, RelayEvent, RelaySession,
+    Departure, DeviceProcess, ProcessAction, ProcessReport, RelayProcess, opening,
 };
 use holdfast_protocol::wire::{
-    Exit, OnDisconnect, Open, Pty, SessionRefusal, SessionTerms, Signal, WindowSize, Work,
+    Exit, OnDisconnect, Open, ProcessRequest, Pty, SessionRefusal, SessionTerms, Signal, WindowSize,
 };
 
 use crate::random::Random;
@@ -30,7 +30,7 @@ const STEP: Duration = Duration::from_secs(2);
 pub(crate) enum Cut {
     /// A reset, or a lost tunnel: what was on its way is gone.
     Reset,
-    /// The stream is finished: the device reads all of it, and then sees that nobody is there.
+    /// The stream is finished: the device reads all of it, and then sees that the relay is gone.
     AfterAllWasRead,
     /// A reset that orders the session to stop.
     Order,
@@ -58,18 +58,46 @@ pub(crate) struct World<'a> {
     pub(crate) random: &'a mut Random,
     now: Duration,
     operator: Operator,
+    channel: Channel,
+    relay: RelayEnd,
+    device: DeviceEnd,
+    process: ProcessModel,
+}
+
+/// What is on its way, and how the relay's end went away, if it did.
+struct Channel {
     to_device: VecDeque<u8>,
     to_relay: VecDeque<u8>,
     cut: Option<Cut>,
-    relay: RelaySession,
-    relay_reader: FrameReader,
-    /// What the relay learned, in order: data is `Ok`.
-    learned: Vec<RelayEvent>,
+}
+
+#[derive(Default)]
+struct RelayEnd {
+    machine: RelayProcess,
+    reader: FrameReader,
+    /// What the relay learned, in order.
+    learned: Vec<ProcessReport>,
     output_received: Vec<u8>,
-    device: DeviceSession,
-    device_reader: FrameReader,
+}
+
+#[derive(Default)]
+struct DeviceEnd {
+    /// The session, since its `Open` was read.
+    machine: Option<DeviceProcess>,
+    reader: FrameReader,
     peer_gone_at: Option<Duration>,
-    process: Process,
+    /// What was done to the process, in order.
+    done: Vec<ProcessAction>,
+    hung_up_at: Option<Duration>,
+    /// The process goes on, and its output is not observed.
+    left: bool,
+    finished: bool,
+    finished_at: Duration,
+}
+
+/// The process, and what it does of its own accord.
+struct ProcessModel {
+    state: Process,
     pty: bool,
     on_disconnect: Option<OnDisconnect>,
     refusing: bool,
@@ -80,13 +108,6 @@ pub(crate) struct World<'a> {
     output_sent: Vec<u8>,
     input_taken: Vec<u8>,
     input_closed: bool,
-    /// What was done to the process, in order.
-    done: Vec<DeviceAction>,
-    hung_up_at: Option<Duration>,
-    /// The process goes on with nobody who sees it.
-    left: bool,
-    finished: bool,
-    finished_at: Duration,
 }
 
 /// What the operator has sent.
@@ -94,7 +115,7 @@ pub(crate) struct World<'a> {
 struct Operator {
     input: Vec<u8>,
     ended: bool,
-    controls: Vec<DeviceAction>,
+    controls: Vec<ProcessAction>,
 }
 
 impl<'a> World<'a> {
@@ -115,31 +136,25 @@ impl<'a> World<'a> {
             random,
             now: Duration::from_secs(1_000),
             operator: Operator::default(),
-            to_device: open.into(),
-            to_relay: VecDeque::new(),
-            cut: None,
-            relay: RelaySession::default(),
-            relay_reader: FrameReader::default(),
-            learned: vec![],
-            output_received: vec![],
-            device: DeviceSession::default(),
-            device_reader: FrameReader::default(),
-            peer_gone_at: None,
-            process: Process::None,
-            pty,
-            on_disconnect,
-            refusing,
-            ignores_hangup,
-            background_job,
-            output_open: true,
-            output_sent: vec![],
-            input_taken: vec![],
-            input_closed: false,
-            done: vec![],
-            hung_up_at: None,
-            left: false,
-            finished: false,
-            finished_at: Duration::ZERO,
+            channel: Channel {
+                to_device: open.into(),
+                to_relay: VecDeque::new(),
+                cut: None,
+            },
+            relay: RelayEnd::default(),
+            device: DeviceEnd::default(),
+            process: ProcessModel {
+                state: Process::None,
+                pty,
+                on_disconnect,
+                refusing,
+                ignores_hangup,
+                background_job,
+                output_open: true,
+                output_sent: vec![],
+                input_taken: vec![],
+                input_closed: false,
+            },
         }
     }
 
@@ -147,9 +162,10 @@ impl<'a> World<'a> {
         if self.operator_is_there() && !self.operator.ended {
             let length = self.random.index(300);
             let data: Vec<u8> = (0..length).map(|_| self.any_byte()).collect();
-            self.to_device
+            self.channel
+                .to_device
                 .extend(data_header(DataStream::Stdin, length));
-            self.to_device.extend(&data);
+            self.channel.to_device.extend(&data);
             self.operator.input.extend(data);
         }
     }
@@ -164,7 +180,7 @@ impl<'a> World<'a> {
     pub(crate) fn operator_resizes(&mut self) {
         if self.operator_is_there() {
             let size = WindowSize::clamped(self.any_byte().into(), 24, 0, 0);
-            self.operator.controls.push(DeviceAction::Resize(size));
+            self.operator.controls.push(ProcessAction::Resize(size));
             self.send_to_device(&SessionMessage::Resize(size));
         }
     }
@@ -172,7 +188,7 @@ impl<'a> World<'a> {
     pub(crate) fn operator_signals(&mut self) {
         if self.operator_is_there() {
             let signal = Signal::Other(self.any_byte());
-            self.operator.controls.push(DeviceAction::Signal(signal));
+            self.operator.controls.push(ProcessAction::Signal(signal));
             self.send_to_device(&SessionMessage::Signal(signal));
         }
     }
@@ -182,53 +198,62 @@ impl<'a> World<'a> {
         if !self.operator_is_there() {
             return;
         }
-        self.cut = Some(cut);
-        self.to_relay.clear();
+        self.channel.cut = Some(cut);
+        self.channel.to_relay.clear();
         if cut != Cut::AfterAllWasRead {
-            self.to_device.clear();
+            self.channel.to_device.clear();
             self.device_sees_the_cut();
         }
     }
 
     /// The device reads some of what is there.
     pub(crate) fn deliver_to_device(&mut self) {
-        let count = self.random.index(self.to_device.len() + 1);
-        let bytes: Vec<u8> = self.to_device.drain(..count).collect();
+        let count = self.random.index(self.channel.to_device.len() + 1);
+        let bytes: Vec<u8> = self.channel.to_device.drain(..count).collect();
         let mut input = bytes.as_slice();
-        while !self.finished {
-            let Some(piece) = self.device_reader.read(&mut input).unwrap() else {
+        while !self.device.finished {
+            let Some(piece) = self.device.reader.read(&mut input).unwrap() else {
                 break;
             };
-            match piece {
-                FramePiece::Data(stream, data) => {
+            match (&mut self.device.machine, piece) {
+                (None, first) => {
+                    let asked = opening(first).unwrap();
+                    let expected = open(self.process.pty, self.process.on_disconnect);
+                    assert_eq!((self.process.state, &asked), (Process::None, &expected));
+                    self.device.machine = Some(DeviceProcess::new(&asked));
+                    self.process.state = Process::Starting;
+                }
+                (Some(machine), FramePiece::Data(stream, data)) => {
                     // An honest relay breaks no rule, whatever happens on the device meanwhile.
-                    if self.device.handle_data(stream).unwrap() {
-                        self.input_taken.extend_from_slice(data);
+                    if machine.handle_data(stream).unwrap() {
+                        self.process.input_taken.extend_from_slice(data);
                     }
                 }
-                FramePiece::Message(message) => self.device.handle_message(message).unwrap(),
+                (Some(machine), FramePiece::Message(message)) => {
+                    machine.handle_message(message).unwrap();
+                }
             }
             self.act();
         }
-        if self.cut == Some(Cut::AfterAllWasRead) && self.to_device.is_empty() {
+        if self.channel.cut == Some(Cut::AfterAllWasRead) && self.channel.to_device.is_empty() {
             self.device_sees_the_cut();
         }
     }
 
     /// The relay reads some of what is there.
     pub(crate) fn deliver_to_relay(&mut self) {
-        let count = self.random.index(self.to_relay.len() + 1);
-        let bytes: Vec<u8> = self.to_relay.drain(..count).collect();
+        let count = self.random.index(self.channel.to_relay.len() + 1);
+        let bytes: Vec<u8> = self.channel.to_relay.drain(..count).collect();
         let mut input = bytes.as_slice();
-        while let Some(piece) = self.relay_reader.read(&mut input).unwrap() {
+        while let Some(piece) = self.relay.reader.read(&mut input).unwrap() {
             match piece {
                 FramePiece::Data(stream, data) => {
-                    self.relay.handle_data(stream).unwrap();
-                    self.output_received.extend_from_slice(data);
+                    self.relay.machine.handle_data(stream).unwrap();
+                    self.relay.output_received.extend_from_slice(data);
                 }
                 FramePiece::Message(message) => {
-                    let event = self.relay.handle_message(message).unwrap();
-                    self.learned.push(event);
+                    let event = self.relay.machine.handle_message(message).unwrap();
+                    self.relay.learned.push(event);
                 }
             }
         }
@@ -236,44 +261,45 @@ impl<'a> World<'a> {
 
     /// The process that is being started runs, or cannot be.
     pub(crate) fn start_completes(&mut self) {
-        if self.process != Process::Starting {
+        if self.process.state != Process::Starting {
             return;
         }
-        if self.refusing {
-            self.process = Process::None;
-            self.device.handle_refused(SessionRefusal::NoAccount);
+        if self.process.refusing {
+            self.process.state = Process::None;
+            self.session().handle_refused(SessionRefusal::NoAccount);
         } else {
-            self.process = Process::Running;
-            self.device.handle_started(self.now);
+            self.process.state = Process::Running;
+            let now = self.now;
+            self.session().handle_started(now, vec![]);
         }
         self.act();
     }
 
     pub(crate) fn process_writes(&mut self) {
-        let started = matches!(self.process, Process::Running | Process::Ended(..));
-        if !started || !self.output_open || self.finished {
+        let started = matches!(self.process.state, Process::Running | Process::Ended(..));
+        if !started || !self.process.output_open || self.device.finished {
             return;
         }
         let length = self.random.index(300);
         let data: Vec<u8> = (0..length).map(|_| self.any_byte()).collect();
-        let stream = if self.pty || self.random.chance(70) {
+        let stream = if self.process.pty || self.random.chance(70) {
             DataStream::Stdout
         } else {
             DataStream::Stderr
         };
-        if self.cut.is_none() {
-            self.to_relay.extend(data_header(stream, length));
-            self.to_relay.extend(&data);
-            self.output_sent.extend(data);
+        if self.channel.cut.is_none() {
+            self.channel.to_relay.extend(data_header(stream, length));
+            self.channel.to_relay.extend(&data);
+            self.process.output_sent.extend(data);
         }
     }
 
     /// The process ends, or its output does.
     pub(crate) fn process_does_something_final(&mut self) {
-        if self.process == Process::Running && self.random.chance(60) {
+        if self.process.state == Process::Running && self.random.chance(60) {
             let exit = Exit::Status(self.any_byte().into());
             self.end_process(exit);
-        } else if matches!(self.process, Process::Running | Process::Ended(..)) {
+        } else if matches!(self.process.state, Process::Running | Process::Ended(..)) {
             self.end_output();
         }
     }
@@ -281,28 +307,31 @@ impl<'a> World<'a> {
     /// Up to [`STEP`].
     pub(crate) fn time_passes(&mut self) {
         self.now += self.random.millis(0..2_000);
-        self.device.handle_timeout(self.now);
+        if let Some(machine) = &mut self.device.machine {
+            machine.handle_timeout(self.now);
+        }
         self.act();
     }
 
-    /// Everything that was begun is brought to its end: nobody sends any more, all is read, and who does
-    /// not go by himself is waited for.
+    /// Everything that was begun is brought to its end: no more is sent, all is read, and what does
+    /// not end by itself is waited for.
     pub(crate) fn bring_to_an_end(&mut self) {
         let mut rounds = 0;
-        while !(self.finished && self.to_relay.is_empty()) {
+        while !(self.device.finished && self.channel.to_relay.is_empty()) {
             rounds += 1;
-            assert!(rounds < 1_000, "it does not end: {:?}", self.process);
+            assert!(rounds < 1_000, "it does not end: {:?}", self.process.state);
             self.deliver_to_device();
             self.start_completes();
-            if (self.operator_is_there() || self.left) && self.random.chance(30) {
+            if (self.operator_is_there() || self.device.left) && self.random.chance(30) {
                 self.process_does_something_final();
             }
             self.deliver_to_relay();
             self.time_passes();
         }
-        assert!(self.device.is_done());
-        if let Some(hung_up) = self.hung_up_at {
-            let took = self.finished_at - hung_up;
+        let machine = self.device.machine.as_ref();
+        assert!(machine.is_none_or(DeviceProcess::is_done));
+        if let Some(hung_up) = self.device.hung_up_at {
+            let took = self.device.finished_at - hung_up;
             assert!(took <= HANGUP_GRACE + STEP * 2, "it lingers for {took:?}");
         }
     }
@@ -310,95 +339,112 @@ impl<'a> World<'a> {
     /// What holds of every session when it is over.
     pub(crate) fn check(&mut self) {
         self.nothing_follows_the_end();
-        let taken = &self.input_taken;
+        let taken = &self.process.input_taken;
         assert_eq!(*taken, self.operator.input[..taken.len()], "input in order");
         let mut controls = self.operator.controls.iter();
-        let in_order = self.done.iter().all(|did| controls.any(|sent| sent == did));
+        let in_order = self
+            .device
+            .done
+            .iter()
+            .all(|did| controls.any(|sent| sent == did));
         assert!(in_order, "sizes and signals, each once and in order");
-        if self.cut.is_some() {
+        if self.channel.cut.is_some() {
             return;
         }
-        assert_eq!(self.output_received, self.output_sent, "no output is lost");
-        let ended = match self.process {
+        assert_eq!(
+            self.relay.output_received, self.process.output_sent,
+            "no output is lost"
+        );
+        let ended = match self.process.state {
             Process::Ended(_, exit) => exit,
             _ => {
-                let refused = RelayEvent::Refused(SessionRefusal::NoAccount);
-                assert_eq!(self.learned, [refused]);
+                let refused = ProcessReport::Refused(SessionRefusal::NoAccount);
+                assert_eq!(self.relay.learned, [refused]);
                 return;
             }
         };
-        let told = [
-            RelayEvent::Accepted,
-            RelayEvent::OutputEnded,
-            RelayEvent::Exited(ended),
+        let expected = [
+            ProcessReport::Accepted,
+            ProcessReport::OutputEnded,
+            ProcessReport::Exited(ended),
         ];
         assert_eq!(
-            self.learned, told,
+            self.relay.learned, expected,
             "the exit comes last, and is the right one"
         );
-        assert!(self.relay.is_over());
-        assert_eq!(self.hung_up_at, None);
+        assert!(self.relay.machine.is_over());
+        assert_eq!(self.device.hung_up_at, None);
     }
 
     /// Whatever still comes in after its end, the device's machine does nothing more.
     fn nothing_follows_the_end(&mut self) {
+        let Some(machine) = &mut self.device.machine else {
+            return;
+        };
         for _ in 0..10 {
             self.now += self.random.millis(0..5_000);
             match self.random.pick(0..6) {
-                0 => self.device.handle_peer_gone(self.now, Departure::Ordered),
-                1 => self.device.handle_exited(self.now, Exit::Status(9)),
-                2 => self.device.handle_output_ended(),
-                3 => self.device.handle_started(self.now),
-                4 => drop(
-                    self.device
-                        .handle_message(SessionMessage::Signal(Signal::Term)),
-                ),
-                _ => self.device.handle_timeout(self.now),
+                0 => machine.handle_peer_gone(self.now, Departure::Ordered),
+                1 => machine.handle_exited(self.now, Exit::Status(9)),
+                2 => machine.handle_output_ended(),
+                3 => machine.handle_started(self.now, vec![]),
+                4 => drop(machine.handle_message(SessionMessage::Signal(Signal::Term))),
+                _ => machine.handle_timeout(self.now),
             }
-            assert_eq!(self.device.poll_action(), None, "an action after Finish");
-            assert_eq!(self.device.poll_timeout(), None, "a timeout after Finish");
+            assert_eq!(machine.poll_action(), None, "an action after Finish");
+            assert_eq!(machine.poll_timeout(), None, "a timeout after Finish");
         }
+    }
+
+    /// Returns the session, which has been opened.
+    fn session(&mut self) -> &mut DeviceProcess {
+        self.device
+            .machine
+            .as_mut()
+            .unwrap_or_else(|| panic!("nothing was opened"))
     }
 
     /// Does what the device's machine wants, as the agent's driver does, and checks that it may want it.
     fn act(&mut self) {
-        while let Some(action) = self.device.poll_action() {
-            assert!(!self.finished, "{action:?} after Finish");
+        while let Some(machine) = &mut self.device.machine
+            && let Some(action) = machine.poll_action()
+        {
+            assert!(!self.device.finished, "{action:?} after Finish");
             match action {
-                DeviceAction::Start(asked) => {
-                    assert_eq!(
-                        (self.process, asked),
-                        (Process::None, open(self.pty, self.on_disconnect))
+                ProcessAction::Send(message) => self.send_to_relay(&message),
+                ProcessAction::CloseStdin => {
+                    assert!(self.operator.ended && !self.process.input_closed);
+                    self.process.input_closed = true;
+                }
+                ProcessAction::Resize(_) | ProcessAction::Signal(_) => {
+                    assert!(
+                        !matches!(self.process.state, Process::Ended(..)),
+                        "{action:?}"
                     );
-                    self.process = Process::Starting;
+                    assert_eq!(self.device.peer_gone_at, None, "{action:?}");
+                    self.device.done.push(action);
                 }
-                DeviceAction::Send(message) => self.send_to_relay(&message),
-                DeviceAction::CloseStdin => {
-                    assert!(self.operator.ended && !self.input_closed);
-                    self.input_closed = true;
-                }
-                DeviceAction::Resize(_) | DeviceAction::Signal(_) => {
-                    assert!(!matches!(self.process, Process::Ended(..)), "{action:?}");
-                    assert_eq!(self.peer_gone_at, None, "{action:?}");
-                    self.done.push(action);
-                }
-                DeviceAction::Hangup => self.hang_up(),
-                DeviceAction::Kill => self.kill(),
-                DeviceAction::Detach => self.leave(OnDisconnect::Hup),
-                DeviceAction::Leave => {
+                ProcessAction::Hangup => self.hang_up(),
+                ProcessAction::Kill => self.kill(),
+                ProcessAction::Detach => self.leave(OnDisconnect::Hup),
+                ProcessAction::Leave => {
                     self.leave(OnDisconnect::Leave);
-                    self.left = true;
+                    self.device.left = true;
                 }
-                DeviceAction::StopOutput => {
-                    let Process::Ended(at, _) = self.process else {
+                ProcessAction::StopOutput => {
+                    let Process::Ended(at, _) = self.process.state else {
                         panic!("the output of a living process was given up");
                     };
-                    assert!(self.pty && self.output_open && self.now >= at + DRAIN_GRACE);
-                    self.output_open = false;
+                    assert!(
+                        self.process.pty
+                            && self.process.output_open
+                            && self.now >= at + DRAIN_GRACE
+                    );
+                    self.process.output_open = false;
                 }
-                DeviceAction::Finish => {
-                    self.finished = true;
-                    self.finished_at = self.now;
+                ProcessAction::Finish => {
+                    self.device.finished = true;
+                    self.device.finished_at = self.now;
                 }
             }
         }
@@ -406,30 +452,34 @@ impl<'a> World<'a> {
 
     /// Only a lost observer leaves a process, where the terms say so, and nothing is sent to it.
     fn leave(&self, as_said: OnDisconnect) {
-        assert_eq!(self.process, Process::Running, "there is nothing to leave");
-        assert_eq!(self.on_disconnect, Some(as_said));
-        let departure = self.cut.map(Cut::departure);
+        assert_eq!(
+            self.process.state,
+            Process::Running,
+            "there is nothing to leave"
+        );
+        assert_eq!(self.process.on_disconnect, Some(as_said));
+        let departure = self.channel.cut.map(Cut::departure);
         assert_eq!(departure, Some(Departure::Lost));
-        assert_eq!(self.hung_up_at, None);
+        assert_eq!(self.device.hung_up_at, None);
     }
 
     fn hang_up(&mut self) {
         let stays = matches!(
-            self.on_disconnect,
+            self.process.on_disconnect,
             Some(OnDisconnect::Hup | OnDisconnect::Leave)
         );
         assert!(
-            self.cut == Some(Cut::Order) || !stays,
+            self.channel.cut == Some(Cut::Order) || !stays,
             "a lost observer was taken for an order"
         );
         assert_eq!(
-            self.process,
+            self.process.state,
             Process::Running,
             "there is nothing to hang up"
         );
-        assert!(self.peer_gone_at.is_some() && self.hung_up_at.is_none());
-        self.hung_up_at = Some(self.now);
-        if !self.ignores_hangup {
+        assert!(self.device.peer_gone_at.is_some() && self.device.hung_up_at.is_none());
+        self.device.hung_up_at = Some(self.now);
+        if !self.process.ignores_hangup {
             let (signal, core_dumped) = (Signal::Hup, false);
             self.end_process(Exit::Signal {
                 signal,
@@ -440,8 +490,11 @@ impl<'a> World<'a> {
 
     fn kill(&mut self) {
         // After the leader's end the rest of its group gets its KILL at once; before it there is a grace.
-        let hung_up = self.hung_up_at.unwrap_or_else(|| panic!("KILL before HUP"));
-        if self.process == Process::Running {
+        let hung_up = self
+            .device
+            .hung_up_at
+            .unwrap_or_else(|| panic!("KILL before HUP"));
+        if self.process.state == Process::Running {
             assert!(self.now >= hung_up + HANGUP_GRACE, "KILL without a grace");
             let (signal, core_dumped) = (Signal::Kill, false);
             self.end_process(Exit::Signal {
@@ -452,42 +505,50 @@ impl<'a> World<'a> {
     }
 
     fn end_process(&mut self, exit: Exit) {
-        self.process = Process::Ended(self.now, exit);
-        self.device.handle_exited(self.now, exit);
+        self.process.state = Process::Ended(self.now, exit);
+        let now = self.now;
+        self.session().handle_exited(now, exit);
         self.act();
     }
 
     fn end_output(&mut self) {
-        if self.output_open && !self.background_job {
-            self.output_open = false;
-            self.device.handle_output_ended();
+        if self.process.output_open && !self.process.background_job {
+            self.process.output_open = false;
+            self.session().handle_output_ended();
             self.act();
         }
     }
 
     fn device_sees_the_cut(&mut self) {
-        if let Some(cut) = self.cut
-            && self.peer_gone_at.is_none()
-            && !self.finished
+        if let Some(cut) = self.channel.cut
+            && self.device.peer_gone_at.is_none()
+            && !self.device.finished
         {
-            self.peer_gone_at = Some(self.now);
-            self.device.handle_peer_gone(self.now, cut.departure());
+            self.device.peer_gone_at = Some(self.now);
+            match &mut self.device.machine {
+                Some(machine) => machine.handle_peer_gone(self.now, cut.departure()),
+                // The stream is gone before it was opened.
+                None => self.device.finished = true,
+            }
             self.act();
         }
     }
 
     fn operator_is_there(&self) -> bool {
-        self.cut.is_none() && !self.relay.is_over()
+        self.channel.cut.is_none() && !self.relay.machine.is_over()
     }
 
     fn send_to_device(&mut self, message: &SessionMessage) {
-        self.to_device.extend(message.encode().unwrap());
+        self.channel.to_device.extend(message.encode().unwrap());
     }
 
     fn send_to_relay(&mut self, message: &SessionMessage) {
-        assert_eq!(self.peer_gone_at, None, "{message:?} to nobody");
-        if self.cut.is_none() {
-            self.to_relay.extend(message.encode().unwrap());
+        assert_eq!(
+            self.device.peer_gone_at, None,
+            "{message:?} to a relay that is gone"
+        );
+        if self.channel.cut.is_none() {
+            self.channel.to_relay.extend(message.encode().unwrap());
         }
     }
 
@@ -502,7 +563,7 @@ fn open(pty: bool, on_disconnect: Option<OnDisconnect>) -> Open {
         session: SessionId([7; 16]),
         user: UserName::new("alice").unwrap(),
         login: Login::new("pi").unwrap(),
-        work: Work::Shell,
+        request: ProcessRequest::Shell.into(),
         pty: pty.then(|| Pty {
             term: "xterm".to_owned(),
             size: WindowSize::default(),

@@ -221,7 +221,7 @@ fn matches(pattern: &str, name: &str) -> bool {
 mod tests {
     use super::*;
     use holdfast_protocol::ids::{Login, SessionId, UserName};
-    use holdfast_protocol::wire::{Pty, SessionTerms, WindowSize, Work};
+    use holdfast_protocol::wire::{ProcessRequest, Pty, SessionTerms, WindowSize};
     use proptest::prelude::*;
 
     fn kept(names: &[&str], configured: &[&str]) -> Vec<String> {
@@ -315,7 +315,7 @@ mod tests {
             session: SessionId([0; 16]),
             user: UserName::new("alice").unwrap(),
             login: Login::new("pi").unwrap(),
-            work: Work::Shell,
+            request: ProcessRequest::Shell.into(),
             pty: Some(Pty {
                 term: "xterm".to_owned(),
                 size: WindowSize::default(),

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use holdfast_protocol::escape::Escaped;
-use holdfast_protocol::wire::{SessionRefusal, SftpTerms, Work};
+use holdfast_protocol::wire::{ProcessRequest, SessionRefusal, SftpTerms};
 use rustix::fs::{CWD, Mode, OFlags, fchmod, fchown, open, readlinkat};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
@@ -153,29 +153,24 @@ fn program_of(account: &Account, instructions: &Instructions) -> Result<Program,
         .unwrap_or(OsStr::new("sh"))
         .to_owned();
     let no_server = |error: Errno| failed("no sftp-server", &error.into());
-    let (command, held) = match &instructions.open.work {
-        Work::Shell => {
+    let Some(request) = instructions.open.request.process() else {
+        return Err(SessionRefusal::Failed(
+            "a forward runs no program".to_owned(),
+        ));
+    };
+    let (command, held) = match request {
+        ProcessRequest::Shell => {
             let mut login = OsString::from("-");
             login.push(name);
             return Ok(shell(account, login, Vec::new(), None));
         }
-        Work::Exec(command) if command.contains(&0) => {
+        ProcessRequest::Exec(command) if command.contains(&0) => {
             return Err(SessionRefusal::Failed(
                 "the command holds a NUL byte".to_owned(),
             ));
         }
-        Work::Exec(command) => (OsString::from_vec(command.clone()), None),
-        Work::Connect(_)
-        | Work::Listen(_)
-        | Work::Take(_)
-        | Work::ConnectPath(_)
-        | Work::ListenPath(_)
-        | Work::Forwards => {
-            return Err(SessionRefusal::Failed(
-                "a forward runs no program".to_owned(),
-            ));
-        }
-        Work::Subsystem(subsystem) => {
+        ProcessRequest::Exec(command) => (OsString::from_vec(command.clone()), None),
+        ProcessRequest::Subsystem(subsystem) => {
             let (server, terms) = (&instructions.sftp_server, instructions.terms.sftp.clone());
             match subsystem::find(subsystem, server, terms)? {
                 SubsystemServer::Program(path) => (path.into(), None),

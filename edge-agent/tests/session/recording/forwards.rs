@@ -9,7 +9,7 @@ use holdfast_protocol::forward::AddressPolicy;
 use holdfast_protocol::ids::SessionId;
 use holdfast_protocol::recording::record::EndReason;
 use holdfast_protocol::wire::{
-    Connect, Exit, ForwardLogRef, Listen, Open, RecordingMode, SessionRefusal, Take, Work,
+    Connect, Exit, ForwardLogRef, ForwardRequest, Listen, Open, RecordingMode, SessionRefusal, Take,
 };
 
 use super::{Played, recorded, with_least_spool};
@@ -36,14 +36,14 @@ fn counting() -> u16 {
 
 /// The recording `number` of forwards, on its stream.
 async fn standing(pair: &Pair, number: u8, mode: RecordingMode) -> Client {
-    let open = recorded(number, mode, open(Work::Forwards));
+    let open = recorded(number, mode, open(ForwardRequest::Log));
     let mut client = pair.open(open).await;
     assert_eq!(client.hear().await, Heard::Accepted);
     client
 }
 
 /// `work`, recorded in log `number` as its forward `id`.
-fn logged(number: u8, id: u32, mode: RecordingMode, work: Work) -> Open {
+fn logged(number: u8, id: u32, mode: RecordingMode, request: ForwardRequest) -> Open {
     Open {
         login: own_login(),
         forward_log: Some(ForwardLogRef {
@@ -51,12 +51,12 @@ fn logged(number: u8, id: u32, mode: RecordingMode, work: Work) -> Open {
             number: id,
             mode,
         }),
-        ..open(work)
+        ..open(request)
     }
 }
 
-fn connect(port: u16) -> Work {
-    Work::Connect(Connect {
+fn connect(port: u16) -> ForwardRequest {
+    ForwardRequest::Connect(Connect {
         host: "localhost".to_owned(),
         port,
         policy: AddressPolicy::default(),
@@ -117,7 +117,7 @@ fn forwards_of_one_connection_share_a_log() {
         second.vanish();
         forwards(&pair, 0).await;
         // What comes to a port of the device.
-        let listen = Work::Listen(Listen {
+        let listen = ForwardRequest::Listen(Listen {
             host: "127.0.0.1".to_owned(),
             port: 0,
             policy: AddressPolicy {
@@ -137,7 +137,7 @@ fn forwards_of_one_connection_share_a_log() {
         comes.shutdown(Shutdown::Write).unwrap();
         let peer = comes.local_addr().unwrap();
         assert!(matches!(ear.hear().await, Heard::Incoming(_)));
-        let take = Work::Take(Take {
+        let take = ForwardRequest::Take(Take {
             listener: session,
             number: 0,
         });

@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use super::{ChainKey, ContentPoints, SeenForwards, StreamDigest, Tag};
 use crate::ids::{DeviceId, Login, UserName};
 use crate::recording::digest::Mac;
-use crate::wire::{Exit, Pty, RecordingTerms, SFTP, Signal, WindowSize, Work};
+use crate::wire::{
+    Exit, ProcessRequest, Pty, RecordingTerms, SFTP, SessionRequest, Signal, WindowSize,
+};
 
 /// The relay's facts of a session that was recorded.
 #[derive(Clone, Debug)]
@@ -121,7 +123,7 @@ impl SessionStart {
     /// Returns what a session is begun with.
     #[must_use]
     pub fn of(
-        work: &Work,
+        request: &SessionRequest,
         pty: Option<&Pty>,
         env: &[(String, String)],
         terms: &RecordingTerms,
@@ -129,16 +131,16 @@ impl SessionStart {
         let key = &terms.key;
         let tagged = |(name, value): &(String, String)| (name.clone(), env_tag(key, name, value));
         Self {
-            command: match work {
-                Work::Exec(command) => {
+            command: match request.process() {
+                Some(ProcessRequest::Exec(command)) => {
                     let mut tag = command_tag(key);
                     tag.update(command);
                     Some((command.len() as u64, tag.finalize()))
                 }
                 _ => None,
             },
-            subsystem: match work {
-                Work::Subsystem(name) => Some(name.to_string()),
+            subsystem: match request.process() {
+                Some(ProcessRequest::Subsystem(name)) => Some(name.to_string()),
                 _ => None,
             },
             terminal: pty.map(|pty| (pty.term.clone(), pty.size)),

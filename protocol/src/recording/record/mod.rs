@@ -23,7 +23,9 @@ use crate::codec::frame::DataStream;
 use crate::ids::{DeviceId, DeviceName, Login, SessionId, UserName};
 use crate::limits::{MAX_ENV, MAX_ENV_NAME, MAX_RECORD_COMMAND};
 pub use crate::wire::EndReason;
-use crate::wire::{Exit, RecordingMode, Signal, StdinMode, WindowSize, Work};
+use crate::wire::{
+    Exit, ProcessRequest, RecordingMode, SessionRequest, Signal, StdinMode, WindowSize,
+};
 
 /// One record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,7 +127,7 @@ pub struct RecordingStart<'a> {
     pub volatile: bool,
 }
 
-/// [`crate::wire::Work`], of which a long command line goes on in [`Event::CommandLine`].
+/// A [`SessionRequest`], of which a long command line goes on in [`Event::CommandLine`].
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StartedWork<'a> {
     /// The login shell.
@@ -147,18 +149,16 @@ pub enum StartedWork<'a> {
 impl<'a> StartedWork<'a> {
     /// Returns that of what was asked for, and what of its command line [`Event::CommandLine`] has to carry.
     #[must_use]
-    pub fn of(work: &'a Work) -> (Self, &'a [u8]) {
-        match work {
-            Work::Shell => (Self::Shell, &[]),
-            Work::Subsystem(name) => (Self::Subsystem(name), &[]),
-            Work::Forwards => (Self::Forwards, &[]),
-            // One forward has no recording of its own: it is recorded in the log of `Forwards`.
-            Work::Connect(_)
-            | Work::Listen(_)
-            | Work::Take(_)
-            | Work::ConnectPath(_)
-            | Work::ListenPath(_) => (Self::Subsystem("forward"), &[]),
-            Work::Exec(command) => {
+    pub fn of(request: &'a SessionRequest) -> (Self, &'a [u8]) {
+        let request = match request {
+            SessionRequest::Process(request) => request,
+            // One forward has no recording of its own: only the shared log has.
+            SessionRequest::Forward(_) => return (Self::Forwards, &[]),
+        };
+        match request {
+            ProcessRequest::Shell => (Self::Shell, &[]),
+            ProcessRequest::Subsystem(name) => (Self::Subsystem(name), &[]),
+            ProcessRequest::Exec(command) => {
                 let (head, rest) = command.split_at(command.len().min(MAX_RECORD_COMMAND));
                 // A command has at most `MAX_COMMAND` bytes.
                 let length = u32::try_from(command.len()).unwrap_or(u32::MAX);

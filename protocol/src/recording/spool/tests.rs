@@ -12,10 +12,14 @@ use crate::recording::chain::{
 };
 use crate::recording::reader::{ReadVerdict, RecordingReader};
 use crate::recording::record::{
-    ForwardClosed, ForwardDirection, ForwardEnding, ForwardOpened, RecordedBytes, StartedWork,
+    ForwardClosed, ForwardDirection, ForwardEnding, ForwardOpened, RecordedBytes, RecordingStart,
+    StartedWork, Stream,
 };
 use crate::recording::seal::RecordingSecret;
-use crate::wire::{RecordingMode, StdinMode, UploadMessage, Work as SessionWork};
+use crate::wire::{
+    ForwardRequest, ProcessRequest, RecordingMode, RecordingTerms, SessionRequest, StdinMode,
+    UploadMessage,
+};
 
 const SESSION: SessionId = SessionId([0x5a; 16]);
 const KEY: ChainKey = ChainKey([3; 32]);
@@ -57,11 +61,11 @@ pub(super) fn terms(mode: RecordingMode, stdin: StdinMode) -> RecordingTerms {
 fn begin(
     spool: &mut Spool,
     terms: &RecordingTerms,
-    work: &SessionWork,
+    request: &SessionRequest,
     holds_data: bool,
 ) -> Result<(), Unavailable> {
     use crate::recording::reader::tests::start;
-    let (work, rest_of_command) = StartedWork::of(work);
+    let (work, rest_of_command) = StartedWork::of(request);
     let Event::Start(start) = start(SESSION) else {
         panic!("no start");
     };
@@ -158,7 +162,7 @@ fn what_is_typed_without_echo_is_hidden_and_the_rest_is_proved() {
         begin(
             &mut spool,
             &terms(RecordingMode::Strict, mode),
-            &SessionWork::Shell,
+            &ProcessRequest::Shell.into(),
             true,
         )
         .unwrap();
@@ -196,7 +200,7 @@ fn what_is_typed_without_echo_is_hidden_and_the_rest_is_proved() {
 fn long_command_is_recorded_whole_file_transfer_counted() {
     let command = "x".repeat(100_000);
     let mut spool = spool(SPOOL_BYTES);
-    let exec = SessionWork::Exec(command.clone().into_bytes());
+    let exec = SessionRequest::from(ProcessRequest::Exec(command.clone().into_bytes()));
     let terms = terms(RecordingMode::Strict, StdinMode::Redact);
     begin(&mut spool, &terms, &exec, false).unwrap();
     let mut witness = Stream::ALL.map(|stream| StreamDigester::new(&KEY, stream));
@@ -246,7 +250,7 @@ fn writes_are_batched_and_old_segments_are_closed() {
     begin(
         &mut spool,
         &terms(RecordingMode::Strict, StdinMode::Full),
-        &SessionWork::Shell,
+        &ProcessRequest::Shell.into(),
         true,
     )
     .unwrap();
@@ -277,18 +281,18 @@ fn who_may_begin_when_there_is_no_room() {
         ..strict.clone()
     };
     let mut full = spool(RECOVER_RESERVE + SESSION_RESERVE / 2);
-    let refused = begin(&mut full, &strict, &SessionWork::Shell, true).unwrap_err();
+    let refused = begin(&mut full, &strict, &ProcessRequest::Shell.into(), true).unwrap_err();
     assert!(refused.to_string().starts_with("spool full ("), "{refused}");
     assert_eq!(full.reports().count(), 0);
     assert_eq!(
-        begin(&mut full, &recover, &SessionWork::Shell, true),
+        begin(&mut full, &recover, &ProcessRequest::Shell.into(), true),
         Ok(()),
         "an admin's rescue"
     );
 
     let loose = terms(RecordingMode::BestEffort, StdinMode::Full);
     let mut full = spool(1_000);
-    assert!(begin(&mut full, &loose, &SessionWork::Shell, true).is_err());
+    assert!(begin(&mut full, &loose, &ProcessRequest::Shell.into(), true).is_err());
     let reports: Vec<UploadMessage> = full.reports().collect();
     assert!(matches!(&reports[..], [UploadMessage::Gone(gone)] if gone.why == SegmentLost::NoRoom));
     full.handle_noted(&reports[0]);
@@ -296,7 +300,13 @@ fn who_may_begin_when_there_is_no_room() {
 
     let mut small_disk = spool(SPOOL_BYTES);
     small_disk.free = 2_000;
-    let refused = begin(&mut small_disk, &strict, &SessionWork::Shell, true).unwrap_err();
+    let refused = begin(
+        &mut small_disk,
+        &strict,
+        &ProcessRequest::Shell.into(),
+        true,
+    )
+    .unwrap_err();
     assert!(refused.to_string().starts_with("disk full ("), "{refused}");
 }
 
@@ -306,7 +316,7 @@ fn a_terminals_text_takes_at_most_half_of_its_bytes() {
     begin(
         &mut spool,
         &terms(RecordingMode::Strict, StdinMode::Full),
-        &SessionWork::Shell,
+        &ProcessRequest::Shell.into(),
         true,
     )
     .unwrap();
@@ -374,7 +384,7 @@ fn end_of_a_forward_is_recorded_however_full_the_spool_is() {
         let max = 3 * RECOVER_RESERVE;
         let (mut spool, mut now) = (spool(max), T);
         let terms = terms(mode, StdinMode::Redact);
-        begin(&mut spool, &terms, &SessionWork::Forwards, false).unwrap();
+        begin(&mut spool, &terms, &ForwardRequest::Log.into(), false).unwrap();
         let mut files = BTreeMap::new();
         let mut open = 0;
         let full = loop {

@@ -5,12 +5,15 @@ use holdfast_protocol::recording::record::{
     ForwardClosed, ForwardDirection, ForwardEnding, ForwardOpened,
 };
 
+use holdfast_protocol::wire::ForwardRequest;
+
 use super::*;
 
 /// Begins the recording of a connection's forwards.
 async fn begin(bed: &Bed) -> (StreamDigests, Device) {
     let session = bed.facts_of(SESSION, Ability::Forward);
-    let begun = |key: &ChainKey| SessionStart::of(&Work::Forwards, None, &[], &terms(key));
+    let begun =
+        |key: &ChainKey| SessionStart::of(&ForwardRequest::Log.into(), None, &[], &terms(key));
     let (key, watched) = bed.recordings.begin(session, begun, None).await.unwrap();
     let device = Device::recording_as(bed, SESSION, &key, |start| {
         start.work = StartedWork::Forwards;

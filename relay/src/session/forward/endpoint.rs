@@ -9,7 +9,7 @@ use holdfast_protocol::ids::SessionId;
 use holdfast_protocol::limits::{MAX_FORWARD_HOST, MAX_SOCKET_PATH};
 use holdfast_protocol::recording::chain::SeenForward;
 use holdfast_protocol::recording::record::{ForwardDirection, SSH_AGENT};
-use holdfast_protocol::wire::{Connect, Incoming, Listen, SocketPath, Take, Work};
+use holdfast_protocol::wire::{Connect, ForwardRequest, Incoming, Listen, SocketPath, Take};
 
 use crate::access::decision::Authorized;
 use crate::access::policy::Ability;
@@ -201,32 +201,32 @@ impl Destination {
     }
 
     /// Returns what the device is asked for.
-    pub(super) fn work(&self, authorized: &Authorized) -> Work {
+    pub(super) fn request(&self, authorized: &Authorized) -> ForwardRequest {
         match (self.direction, self.place.clone()) {
             // Its maker gave no such direction.
             (Direction::Out | Direction::Listen, Endpoint::Agent) => {
-                Work::ConnectPath(SocketPath {
+                ForwardRequest::ConnectPath(SocketPath {
                     path: String::new(),
                     policy: PathPolicy {
                         allow: Some(Vec::new()),
                     },
                 })
             }
-            (Direction::Out, Endpoint::Port(host, port)) => Work::Connect(Connect {
+            (Direction::Out, Endpoint::Port(host, port)) => ForwardRequest::Connect(Connect {
                 host,
                 port,
                 policy: authorized.may_connect(),
             }),
-            (Direction::Listen, Endpoint::Port(host, port)) => Work::Listen(Listen {
+            (Direction::Listen, Endpoint::Port(host, port)) => ForwardRequest::Listen(Listen {
                 host,
                 port,
                 policy: authorized.may_listen(),
             }),
-            (Direction::Out, Endpoint::Path(path)) => Work::ConnectPath(SocketPath {
+            (Direction::Out, Endpoint::Path(path)) => ForwardRequest::ConnectPath(SocketPath {
                 path,
                 policy: authorized.may_connect_paths(),
             }),
-            (Direction::Listen, Endpoint::Path(path)) => Work::ListenPath(SocketPath {
+            (Direction::Listen, Endpoint::Path(path)) => ForwardRequest::ListenPath(SocketPath {
                 path,
                 policy: authorized.may_listen_paths(),
             }),
@@ -235,7 +235,7 @@ impl Destination {
                     listener, number, ..
                 },
                 _,
-            ) => Work::Take(Take { listener, number }),
+            ) => ForwardRequest::Take(Take { listener, number }),
         }
     }
 }

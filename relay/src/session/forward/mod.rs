@@ -245,7 +245,7 @@ impl Sessions {
             session: Self::new_session_id()?,
             user: authorized.user().name.clone(),
             login: login.clone(),
-            work: to.work(&authorized),
+            request: to.request(&authorized).into(),
             pty: None,
             env: Vec::new(),
             client: client.address,

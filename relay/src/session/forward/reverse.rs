@@ -8,7 +8,7 @@ use holdfast_protocol::codec::frame::{FramePiece, FrameReader};
 use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::forward::AddressPolicy;
 use holdfast_protocol::ids::{DeviceName, Login, SessionId};
-use holdfast_protocol::session::{Carries, RelayEvent, RelaySession};
+use holdfast_protocol::session::{ForwardKind, ForwardReport, RelayForward};
 use holdfast_protocol::wire::{Incoming, Open, SessionRefusal};
 use quinn::{RecvStream, SendStream, VarInt};
 use tokio::time::timeout;
@@ -72,23 +72,23 @@ impl Listeners {
 pub(super) struct EventReader {
     receive: RecvStream,
     reader: FrameReader,
-    state: RelaySession,
+    state: RelayForward,
     /// The bytes that were received and not looked at yet: at most [`CONTROL_READ`] bytes.
     rest: Vec<u8>,
 }
 
 impl EventReader {
-    pub(super) fn new(receive: RecvStream, carries: Carries) -> Self {
+    pub(super) fn new(receive: RecvStream, kind: ForwardKind) -> Self {
         Self {
             receive,
             reader: FrameReader::default(),
-            state: RelaySession::new(carries),
+            state: RelayForward::new(kind),
             rest: Vec::new(),
         }
     }
 
     /// Returns the next thing. May be dropped while it waits: nothing is lost.
-    pub(super) async fn next(&mut self) -> Result<RelayEvent, ForwardEnd> {
+    pub(super) async fn next(&mut self) -> Result<ForwardReport, ForwardEnd> {
         loop {
             let mut input = self.rest.as_slice();
             let piece = self.reader.read(&mut input);
@@ -244,26 +244,26 @@ impl Sessions {
         let Some(DeviceStream { send, receive }) = slot else {
             return Err(ForwardEnd::DeviceLost("no stream".into()));
         };
-        let carries = Carries::Listener {
+        let kind = ForwardKind::Listener {
             address: matches!(to.place, Endpoint::Port(..)),
         };
-        let mut ear = EventReader::new(receive, carries);
+        let mut ear = EventReader::new(receive, kind);
         loop {
             match ear.next().await? {
-                RelayEvent::Accepted => {
+                ForwardReport::Accepted => {
                     if !matches!(to.place, Endpoint::Port(..)) {
                         return Ok((send, ear));
                     }
                 }
-                RelayEvent::Address(address) => {
+                ForwardReport::Address(address) => {
                     let _ = to.address.set(address);
                     return Ok((send, ear));
                 }
-                RelayEvent::Names(names) => {
+                ForwardReport::Names(names) => {
                     let accepted = names::accept(&self.store, live.session(), names);
                     accepted.map_err(ForwardEnd::Ordered)?;
                 }
-                RelayEvent::Refused(why) => {
+                ForwardReport::Refused(why) => {
                     return Err(refused(&self.store, live, to, &why));
                 }
                 _ => return Err(ForwardEnd::Protocol("no answer".into())),
@@ -308,8 +308,8 @@ impl Sessions {
         let places = Arrivals::of_listener();
         loop {
             let incoming = match ear.next().await {
-                Ok(RelayEvent::Incoming(incoming)) => incoming,
-                Ok(RelayEvent::OutputEnded) => continue,
+                Ok(ForwardReport::Incoming(incoming)) => incoming,
+                Ok(ForwardReport::OutputEnded) => continue,
                 Ok(_) => return ForwardEnd::BrokenOff,
                 Err(end) => return end,
             };

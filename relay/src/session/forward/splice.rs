@@ -2,7 +2,7 @@
 
 use holdfast_protocol::codec::frame::{DataStream, SessionMessage};
 use holdfast_protocol::escape::Escaped;
-use holdfast_protocol::session::{Carries, RelayEvent, RelaySession, SessionViolation};
+use holdfast_protocol::session::{ForwardKind, ForwardReport, RelayForward, SessionViolation};
 use holdfast_protocol::wire::{Exit, SessionRefusal};
 use quinn::{SendStream, WriteError};
 use tokio_util::sync::CancellationToken;
@@ -43,7 +43,7 @@ pub(super) struct Splice<'a> {
 /// The messages of the device, in its order.
 struct ForwardDown<'a, 's> {
     splice: &'a mut Splice<'s>,
-    state: RelaySession,
+    state: RelayForward,
 }
 
 /// From the operator to the device.
@@ -85,13 +85,13 @@ impl Splice<'_> {
     ) -> ForwardEnd {
         let (session, opened) = (self.session, self.opened.clone());
         let gone = input.gone();
-        let carries = Carries::Connection {
+        let kind = ForwardKind::Connection {
             address: matches!(self.to.place, Endpoint::Port(..)),
         };
         let mut gather = Gather::new(self.outlet, session);
         let mut down = ForwardDown {
             splice: self,
-            state: RelaySession::new(carries),
+            state: RelayForward::new(kind),
         };
         let mut up = ForwardUp {
             session,
@@ -142,31 +142,31 @@ impl Downward for ForwardDown<'_, '_> {
 }
 
 impl ForwardDown<'_, '_> {
-    async fn follow(&mut self, event: RelayEvent) -> Result<(), ForwardEnd> {
+    async fn follow(&mut self, event: ForwardReport) -> Result<(), ForwardEnd> {
         match event {
             // Behind it comes the address, if there is one.
-            RelayEvent::Accepted => match self.splice.to.place {
+            ForwardReport::Accepted => match self.splice.to.place {
                 Endpoint::Port(..) => Ok(()),
                 Endpoint::Path(_) | Endpoint::Agent => self.open().await,
             },
-            RelayEvent::Address(address) => {
+            ForwardReport::Address(address) => {
                 let _ = self.splice.to.address.set(address);
                 match self.splice.to.place {
                     Endpoint::Port(..) => self.open().await,
                     Endpoint::Path(_) | Endpoint::Agent => Err(SessionViolation::Kind.into()),
                 }
             }
-            RelayEvent::OutputEnded => Ok(self.splice.outlet.eof().await?),
-            RelayEvent::Exited(Exit::Status(0)) => Err(ForwardEnd::Closed),
-            RelayEvent::Exited(_) => Err(ForwardEnd::BrokenOff),
-            RelayEvent::Refused(why) => Err(refused(self.splice, &why)),
-            RelayEvent::Names(names) => {
+            ForwardReport::OutputEnded => Ok(self.splice.outlet.eof().await?),
+            ForwardReport::Exited(Exit::Status(0)) => Err(ForwardEnd::Closed),
+            ForwardReport::Exited(_) => Err(ForwardEnd::BrokenOff),
+            ForwardReport::Refused(why) => Err(refused(self.splice, &why)),
+            ForwardReport::Names(names) => {
                 let Splice {
                     sessions, session, ..
                 } = &*self.splice;
                 names::accept(&sessions.store, session, names).map_err(ForwardEnd::Ordered)
             }
-            RelayEvent::Incoming(_) => Err(SessionViolation::Kind.into()),
+            ForwardReport::Incoming(_) => Err(SessionViolation::Kind.into()),
         }
     }
 

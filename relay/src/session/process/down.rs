@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use holdfast_protocol::codec::frame::{DataStream, SessionMessage};
-use holdfast_protocol::session::{Carries, RelayEvent, RelaySession, SessionViolation};
+use holdfast_protocol::session::{ProcessReport, RelayProcess, SessionViolation};
 
 use super::ending::End;
 use crate::recording::watched::StreamDigests;
@@ -28,7 +28,7 @@ pub(crate) struct ProcessDown<'a> {
     agent: Option<&'a AgentForwarding>,
     /// Takes the digests of what passes, if the session is recorded.
     watched: Option<&'a StreamDigests>,
-    state: RelaySession,
+    state: RelayProcess,
 }
 
 impl<'a> ProcessDown<'a> {
@@ -49,35 +49,32 @@ impl<'a> ProcessDown<'a> {
             files,
             agent,
             watched,
-            state: RelaySession::new(Carries::Process {
-                agent: agent.is_some(),
-            }),
+            state: RelayProcess::new(agent.is_some()),
         }
     }
 
-    async fn follow(&mut self, event: RelayEvent) -> Result<(), End> {
+    async fn follow(&mut self, event: ProcessReport) -> Result<(), End> {
         match event {
-            RelayEvent::Accepted => {
+            ProcessReport::Accepted => {
                 self.started.store(true, Ordering::Relaxed);
                 Ok(())
             }
             // The operator's EOF comes behind the exit status. OpenSSH closes a channel as soon as both
             // sides have sent EOF, and russh forgets a channel that is closed: a status sent after that
             // would be lost, and `ssh` would exit with 255.
-            RelayEvent::OutputEnded => Ok(()),
-            RelayEvent::Exited(exit) => Err(End::Exited(exit)),
-            RelayEvent::Incoming(incoming) => match self.agent {
+            ProcessReport::OutputEnded => Ok(()),
+            ProcessReport::Exited(exit) => Err(End::Exited(exit)),
+            ProcessReport::Incoming(incoming) => match self.agent {
                 Some(agent) => {
                     agent.come(self.session.id, incoming).await;
                     Ok(())
                 }
                 None => Err(SessionViolation::Kind.into()),
             },
-            RelayEvent::Names(names) => {
+            ProcessReport::Names(names) => {
                 names::accept(self.store, self.session, names).map_err(End::Ordered)
             }
-            RelayEvent::Address(_) => Err(SessionViolation::Kind.into()),
-            RelayEvent::Refused(why) => {
+            ProcessReport::Refused(why) => {
                 let sentence = names::sentence(self.store, self.session, &why);
                 Err(End::Refused(sentence))
             }

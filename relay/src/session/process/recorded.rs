@@ -39,7 +39,7 @@ pub(crate) async fn begin(
     } else {
         let begun = |key: &ChainKey| {
             let terms = wanted.terms(key.clone());
-            SessionStart::of(&open.work, open.pty.as_ref(), &open.env, &terms)
+            SessionStart::of(&open.request, open.pty.as_ref(), &open.env, &terms)
         };
         note(sessions, session.facts(), begun, open.terms.content_max).await
     };

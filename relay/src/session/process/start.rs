@@ -105,7 +105,7 @@ impl Sessions {
                 session: id,
                 user: authorized.user().name.clone(),
                 login: ask.login,
-                work: ask.work.clone().into(),
+                request: ask.work.clone().into(),
                 pty: ask.pty,
                 env: ask.env,
                 client: client.address,

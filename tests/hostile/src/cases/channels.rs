@@ -84,7 +84,7 @@ fn flood(target: &OperatorTarget, message: impl Fn(u32) -> SshMessage) -> Result
 fn ends(mut raw: Raw, target: &OperatorTarget, what: &str) -> Result<Outcome> {
     Ok(match raw.ends(target.within) {
         true => Outcome::Refused(format!("{what}; the relay closed the connection")),
-        false => Outcome::Done(format!("{what}; the connection still stands")),
+        false => Outcome::Done(format!("{what}; the connection is still open")),
     })
 }
 

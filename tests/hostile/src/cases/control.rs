@@ -14,7 +14,7 @@ use crate::device::{DeviceCase, HostileDevice, Lie};
 pub const CASES: &[DeviceCase] = &[
     DeviceCase {
         name: "hello-twice",
-        what: "Says Hello once more on a tunnel that stands.",
+        what: "Says Hello once more on an established tunnel.",
         lie: Lie::Tunnel(|device| {
             Box::pin(async move {
                 let hello = AgentMessage::Hello(device.door.hello(Intent::Run));
@@ -24,7 +24,7 @@ pub const CASES: &[DeviceCase] = &[
     },
     DeviceCase {
         name: "enrol-as-member",
-        what: "Asks to enrol on a tunnel that stands.",
+        what: "Asks to enrol on an established tunnel.",
         lie: Lie::Tunnel(|device| {
             Box::pin(async move {
                 let enrol = AgentMessage::Enrol(Enrol {
@@ -48,7 +48,7 @@ pub const CASES: &[DeviceCase] = &[
     },
     DeviceCase {
         name: "reconnect-flood",
-        what: "Stands as a tunnel COUNT times, each in place of the one before.",
+        what: "Opens a tunnel COUNT times, each in place of the one before.",
         lie: Lie::Door(|door| {
             Box::pin(async move {
                 let mut last = None;

@@ -88,7 +88,7 @@ async fn wrong_start(device: Arc<HostileDevice>, session: HostileSession) -> Res
     forged(device, session, |device, open| {
         let mut start = tape::facts(device, open, tape::terms(open).unwrap());
         start.user = UserName::new("mallory").unwrap();
-        start.login = Login::new("nobody").unwrap();
+        start.login = Login::new("daemon").unwrap();
         let mut tape = Tape::begin_with(device, open, start).unwrap();
         tape.frame(Stream::Stdout, GREETING);
         close(tape)

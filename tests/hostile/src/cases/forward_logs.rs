@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use holdfast_protocol::codec::frame::SessionMessage;
 use holdfast_protocol::recording::record::EndReason;
-use holdfast_protocol::wire::{Open, Work};
+use holdfast_protocol::wire::Open;
 
 use crate::Outcome;
 use crate::device::forwards::{self, HostileForwards};
@@ -46,7 +46,7 @@ pub const CASES: &[DeviceCase] = &[
 ];
 
 fn is_forward_log(open: &Open) -> bool {
-    open.work == Work::Forwards && tape::terms(open).is_some()
+    open.request.is_forward_log() && tape::terms(open).is_some()
 }
 
 async fn recorded(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use holdfast_protocol::codec::frame::{DataStream, SessionMessage};
-use holdfast_protocol::wire::{Incoming, Open, Work};
+use holdfast_protocol::wire::{ForwardRequest, Incoming, Open};
 
 use super::sessions::is_process;
 use crate::Outcome;
@@ -80,11 +80,14 @@ pub const CASES: &[DeviceCase] = &[
 ];
 
 fn is_listener(open: &Open) -> bool {
-    matches!(open.work, Work::Listen(_) | Work::ListenPath(_))
+    matches!(
+        open.request.forward(),
+        Some(ForwardRequest::Listen(_) | ForwardRequest::ListenPath(_))
+    )
 }
 
 fn is_connect(open: &Open) -> bool {
-    matches!(open.work, Work::Connect(_))
+    matches!(open.request.forward(), Some(ForwardRequest::Connect(_)))
 }
 
 /// An address of this device that differs each time.
@@ -103,9 +106,10 @@ async fn incoming_on_listener(
     mut session: HostileSession,
 ) -> Result<Outcome> {
     session.say(&SessionMessage::Accepted).await?;
-    if !matches!(session.open.work, Work::ListenPath(_)) {
-        let port = match &session.open.work {
-            Work::Listen(listen) if listen.port != 0 => listen.port,
+    let request = session.open.request.forward();
+    if !matches!(request, Some(ForwardRequest::ListenPath(_))) {
+        let port = match request {
+            Some(ForwardRequest::Listen(listen)) if listen.port != 0 => listen.port,
             _ => 4242,
         };
         let bound = SocketAddr::from((Ipv4Addr::LOCALHOST, port));

@@ -1,4 +1,4 @@
-//! What somebody without membership may do at the relay's door.
+//! What a device without membership may do at the relay's door.
 
 use std::sync::Arc;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use holdfast_protocol::codec::frame::{DataStream, SessionMessage};
 use holdfast_protocol::ids::{Login, SessionId};
-use holdfast_protocol::wire::{Exit, Open, SessionRefusal, WindowSize, Work};
+use holdfast_protocol::wire::{Exit, Open, ProcessRequest, SessionRefusal, WindowSize};
 
 use crate::Outcome;
 use crate::device::{DeviceCase, GREETING, HostileDevice, HostileRun, HostileSession, Lie};
@@ -102,7 +102,7 @@ const fn session(
 /// Whether a process is asked for.
 #[must_use]
 pub fn is_process(open: &Open) -> bool {
-    matches!(open.work, Work::Shell | Work::Exec(_) | Work::Subsystem(_))
+    open.request.process().is_some()
 }
 
 /// Accepts, and then says something over and over.
@@ -112,7 +112,10 @@ async fn repeat(
     message: impl FnMut(u32) -> SessionMessage,
 ) -> Result<Outcome> {
     session.say(&SessionMessage::Accepted).await?;
-    if matches!(session.open.work, Work::Exec(_)) {
+    if matches!(
+        session.open.request.process(),
+        Some(ProcessRequest::Exec(_))
+    ) {
         session.data(DataStream::Stdout, GREETING).await?;
     }
     let sent = session.flood(message, device.count()).await;

@@ -47,6 +47,6 @@ fn after(target: &OperatorTarget, lie: impl FnOnce(&mut Sftp)) -> Result<Outcome
     lie(&mut sftp);
     Ok(match sftp.raw.ends(target.within) {
         true => Outcome::Refused("the connection".to_owned()),
-        false => Outcome::Done("the connection still stands".to_owned()),
+        false => Outcome::Done("the connection is still open".to_owned()),
     })
 }

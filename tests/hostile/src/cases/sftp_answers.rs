@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use holdfast_protocol::codec::frame::{DataStream, SessionMessage};
 use holdfast_protocol::recording::record::{EndReason, Event, Stream};
-use holdfast_protocol::wire::{Exit, Open, SFTP, Work};
+use holdfast_protocol::wire::{Exit, Open};
 
 use crate::Outcome;
 use crate::device::{DeviceCase, HeardFrames, HostileDevice, HostileSession, Lie, Tape, tape};
@@ -27,7 +27,7 @@ pub const CASES: &[DeviceCase] = &[DeviceCase {
 }];
 
 fn is_sftp(open: &Open) -> bool {
-    open.work == Work::Subsystem(SFTP.to_owned()) && tape::terms(open).is_some()
+    open.request.is_sftp() && tape::terms(open).is_some()
 }
 
 async fn unasked(device: Arc<HostileDevice>, mut session: HostileSession) -> Result<Outcome> {

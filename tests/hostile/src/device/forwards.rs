@@ -7,7 +7,7 @@ use holdfast_protocol::ids::SessionId;
 use holdfast_protocol::recording::record::{
     Event, ForwardClosed, ForwardDirection, ForwardEnding, ForwardOpened,
 };
-use holdfast_protocol::wire::{ForwardLogRef, Open, Work};
+use holdfast_protocol::wire::{ForwardLogRef, ForwardRequest, Open};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -69,19 +69,21 @@ impl ForwardLogs {
 /// Writes the beginning and the end of each.
 pub fn write(tape: &mut Tape, forwards: &HostileForwards) {
     for (id, forward) in forwards {
-        let (to, direction, address) = match &forward.asked.work {
-            Work::Connect(to) => (
+        let (to, direction, address) = match forward.asked.request.forward() {
+            Some(ForwardRequest::Connect(to)) => (
                 format!("{}:{}", to.host, to.port),
                 ForwardDirection::Out,
                 Some(address_of(to.port)),
             ),
-            Work::ConnectPath(to) => (to.path.clone(), ForwardDirection::Out, None),
-            Work::Listen(at) => (
+            Some(ForwardRequest::ConnectPath(to)) => (to.path.clone(), ForwardDirection::Out, None),
+            Some(ForwardRequest::Listen(at)) => (
                 format!("{}:{}", at.host, at.port),
                 ForwardDirection::Listen,
                 Some(address_of(at.port)),
             ),
-            Work::ListenPath(at) => (at.path.clone(), ForwardDirection::Listen, None),
+            Some(ForwardRequest::ListenPath(at)) => {
+                (at.path.clone(), ForwardDirection::Listen, None)
+            }
             // Its peer was invented.
             _ => continue,
         };

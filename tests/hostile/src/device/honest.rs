@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use holdfast_protocol::codec::frame::{DataStream, SessionMessage};
 use holdfast_protocol::recording::record::{EndReason, Event, Stream};
-use holdfast_protocol::wire::{Exit, Work};
+use holdfast_protocol::wire::{Exit, ForwardRequest, ProcessRequest, SessionRequest};
 
 use super::session::{HeardFrames, HostileSession};
 use super::tape::Tape;
@@ -34,7 +34,7 @@ pub async fn serve(device: Arc<HostileDevice>, mut session: HostileSession) {
         device.forwards.end(at, echoed, echoed);
     }
     if let Some(mut tape) = tape {
-        if session.open.work == Work::Forwards {
+        if session.open.request.is_forward_log() {
             let all = device.forwards.of(session.open.session).await;
             forwards::write(&mut tape, &all);
         }
@@ -45,9 +45,16 @@ pub async fn serve(device: Arc<HostileDevice>, mut session: HostileSession) {
 
 async fn converse(session: &mut HostileSession, tape: &mut Option<Tape>) -> Result<()> {
     session.say(&SessionMessage::Accepted).await?;
-    match &session.open.work {
-        Work::Forwards | Work::ListenPath(_) => stay(session).await,
-        Work::Listen(listen) => {
+    match session.open.request.clone() {
+        SessionRequest::Process(request) => run(session, request, tape).await,
+        SessionRequest::Forward(request) => forward(session, request).await,
+    }
+}
+
+async fn forward(session: &mut HostileSession, request: ForwardRequest) -> Result<()> {
+    match request {
+        ForwardRequest::Log | ForwardRequest::ListenPath(_) => stay(session).await,
+        ForwardRequest::Listen(listen) => {
             let port = if listen.port == 0 {
                 SOME_PORT
             } else {
@@ -56,19 +63,28 @@ async fn converse(session: &mut HostileSession, tape: &mut Option<Tape>) -> Resu
             session.say(&address(port)).await?;
             stay(session).await
         }
-        Work::Connect(connect) => {
+        ForwardRequest::Connect(connect) => {
             let port = connect.port;
             session.say(&address(port)).await?;
             echo(session, &mut None).await
         }
-        Work::Take(_) => {
+        ForwardRequest::Take(_) => {
             session.say(&address(SOME_PORT)).await?;
             finish(session, &mut None).await
         }
-        Work::ConnectPath(_) => echo(session, &mut None).await,
-        Work::Shell => echo(session, tape).await,
-        Work::Exec(command) if command == b"cat" => echo(session, tape).await,
-        Work::Exec(_) | Work::Subsystem(_) => {
+        ForwardRequest::ConnectPath(_) => echo(session, &mut None).await,
+    }
+}
+
+async fn run(
+    session: &mut HostileSession,
+    request: ProcessRequest,
+    tape: &mut Option<Tape>,
+) -> Result<()> {
+    match request {
+        ProcessRequest::Shell => echo(session, tape).await,
+        ProcessRequest::Exec(command) if command == b"cat" => echo(session, tape).await,
+        ProcessRequest::Exec(_) | ProcessRequest::Subsystem(_) => {
             session.data(DataStream::Stdout, GREETING).await?;
             if let Some(tape) = tape {
                 tape.frame(Stream::Stdout, GREETING);

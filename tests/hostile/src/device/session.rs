@@ -124,7 +124,7 @@ impl HostileSession {
         };
         match timeout(within, ended).await {
             Ok(()) => Outcome::Refused(format!("{what}; the relay ended the stream")),
-            Err(_) => Outcome::Done(format!("{what}; the stream still stands")),
+            Err(_) => Outcome::Done(format!("{what}; the stream is still open")),
         }
     }
 }

@@ -12,7 +12,7 @@ use holdfast_protocol::recording::record::{
 };
 use holdfast_protocol::recording::seal::SealSeed;
 use holdfast_protocol::recording::segment::{SegmentLink, SegmentWriter};
-use holdfast_protocol::wire::{Open, RecordingMode, RecordingTerms, SFTP, StdinMode, Work};
+use holdfast_protocol::wire::{Open, RecordingMode, RecordingTerms, StdinMode};
 
 use super::HostileDevice;
 
@@ -51,7 +51,7 @@ impl Tape {
         let terms = terms(open)?;
         let mut tape = Self::blank(device, open.session, terms)?;
         tape.holds_data = holds_data(open);
-        let (_, rest) = StartedWork::of(&open.work);
+        let (_, rest) = StartedWork::of(&open.request);
         tape.event(Event::Start(facts(device, open, terms)));
         for part in rest.chunks(MAX_RECORD_DATA) {
             tape.event(Event::CommandLine(RecordedBytes(part)));
@@ -187,7 +187,7 @@ pub fn facts<'a>(
         agent: env!("CARGO_PKG_VERSION"),
         user: open.user.clone(),
         login: open.login.clone(),
-        work: StartedWork::of(&open.work).0,
+        work: StartedWork::of(&open.request).0,
         terminal: open.pty.as_ref().map(|pty| RecordedTerminal {
             term: &pty.term,
             size: pty.size,
@@ -218,5 +218,5 @@ pub fn terms(open: &Open) -> Option<&RecordingTerms> {
 }
 
 fn holds_data(open: &Open) -> bool {
-    !matches!(&open.work, Work::Forwards) && open.work != Work::Subsystem(SFTP.to_owned())
+    !open.request.is_forward_log() && !open.request.is_sftp()
 }

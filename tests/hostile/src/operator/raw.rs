@@ -1,4 +1,4 @@
-//! An SSH client (RFC 4253, 4252) that says whatever it is told, one packet after the other, and keeps no rule by itself.
+//! An SSH client (RFC 4253, 4252) that says whatever a case asks, one packet after the other, and keeps no rule by itself.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};

@@ -13,8 +13,10 @@ use holdfast_protocol::limits::{
     FORWARD_LOG_MINOR, MAX_FORWARDS_OF_RECORDING, RECORDING_PER_FORWARD,
 };
 use holdfast_protocol::recording::chain::{ChainKey, Closing, SeenForward, SessionStart};
-use holdfast_protocol::session::{Carries, RelayEvent};
-use holdfast_protocol::wire::{self, ForwardLogRef, Open, SessionRefusal, SessionTerms, Work};
+use holdfast_protocol::session::{ForwardKind, ForwardReport};
+use holdfast_protocol::wire::{
+    self, ForwardLogRef, ForwardRequest, Open, SessionRefusal, SessionTerms,
+};
 use quinn::{SendStream, VarInt};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -268,14 +270,14 @@ impl Sessions {
         };
         let begun = |key: &ChainKey| {
             let terms = need.wanted.terms(key.clone());
-            SessionStart::of(&Work::Forwards, None, &[], &terms)
+            SessionStart::of(&ForwardRequest::Log.into(), None, &[], &terms)
         };
         let (key, recorded) = recorded::note(self, about, begun, None).await?;
         let open = Open {
             session: id,
             user: session.authorized.user().name.clone(),
             login: session.authorized.login().clone(),
-            work: Work::Forwards,
+            request: ForwardRequest::Log.into(),
             pty: None,
             env: Vec::new(),
             client: client.address,
@@ -340,15 +342,15 @@ async fn begin(
     let Some(DeviceStream { mut send, receive }) = slot else {
         return Err(silent());
     };
-    let mut ear = EventReader::new(receive, Carries::Recording);
+    let mut ear = EventReader::new(receive, ForwardKind::Log);
     let answer = timeout_at(deadline, ear.next()).await;
     if answer.is_err() {
         // A device that wakes up later finds that it is not wanted any more.
         let _ = send.reset(VarInt::from_u32(0));
     }
     match answer.map_err(|_| silent())? {
-        Ok(RelayEvent::Accepted) => Ok((send, ear)),
-        Ok(RelayEvent::Refused(why)) => {
+        Ok(ForwardReport::Accepted) => Ok((send, ear)),
+        Ok(ForwardReport::Refused(why)) => {
             Err(Unrecordable::Device(refusal::sentence(device, login, &why)))
         }
         Ok(_) => Err(Unrecordable::Device(format!("{device} broke the protocol"))),
@@ -403,10 +405,10 @@ async fn keep(
 async fn ended(ear: &mut EventReader) -> Option<String> {
     loop {
         match ear.next().await {
-            Ok(RelayEvent::Refused(SessionRefusal::RecordingUnavailable(why))) => {
+            Ok(ForwardReport::Refused(SessionRefusal::RecordingUnavailable(why))) => {
                 return Some(Escaped(&why).to_string());
             }
-            Ok(RelayEvent::Accepted | RelayEvent::OutputEnded) => {}
+            Ok(ForwardReport::Accepted | ForwardReport::OutputEnded) => {}
             Ok(_) => return Some("it was ended there".to_owned()),
             Err(ForwardEnd::DeviceLost(_)) => return None,
             Err(end) => return Some(end.to_string()),

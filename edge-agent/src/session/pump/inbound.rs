@@ -12,12 +12,12 @@ use futures_lite::Future as _;
 use holdfast_protocol::codec::frame::{FramePiece, FrameReader, SessionMessage};
 use holdfast_protocol::recording::record::{Event, Stream};
 use holdfast_protocol::recording::spool;
-use holdfast_protocol::session::DeviceSession;
 use quinn::{ReadError, ResetError};
 use rustix::io::{Errno, writev};
 use rustix::net::{Shutdown, shutdown};
 use smol::Async;
 
+use super::Judge;
 use super::gone::PeerGone;
 use crate::os::pty;
 use crate::recording::{ByteCounters, NotRecordable, Recording};
@@ -27,7 +27,7 @@ use crate::session::limits::{
 
 /// An event of the input, besides data.
 #[expect(clippy::large_enum_variant, reason = "one at a time, on the stack")]
-pub(super) enum InboundEvent {
+pub(in crate::session) enum InboundEvent {
     /// A message.
     Message(SessionMessage),
     /// The other end is gone.
@@ -51,7 +51,7 @@ enum CutInput {
 }
 
 /// The receiving half of a session.
-pub(super) struct Inbound {
+pub(in crate::session) struct Inbound {
     recv: quinn::RecvStream,
     reader: FrameReader,
     /// Read, but not yet cut into pieces. Holds at most [`STREAM_READ_PIECES`].
@@ -59,11 +59,11 @@ pub(super) struct Inbound {
     /// The input that was cut, and still has to be recorded before it counts.
     cut: Option<CutInput>,
     /// Holds where data goes.
-    pub(super) stdin: Stdin,
+    pub(in crate::session) stdin: Stdin,
 }
 
 impl Inbound {
-    pub(super) fn new(recv: quinn::RecvStream) -> Self {
+    pub(in crate::session) fn new(recv: quinn::RecvStream) -> Self {
         Self {
             recv,
             reader: FrameReader::default(),
@@ -75,15 +75,15 @@ impl Inbound {
 
     /// Moves data, at most `turn` bytes, until a message has come. A message waits behind the data
     /// before it only while the queue is full, so that a signal reaches a process that reads nothing.
-    pub(super) fn poll(
+    pub(in crate::session) fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        core: &DeviceSession,
+        judge: Judge<'_>,
         recording: &mut Recording,
         turn: &mut usize,
     ) -> Poll<InboundEvent> {
         loop {
-            if let Some(input) = self.cut(cx, core, recording, turn) {
+            if let Some(input) = self.cut(cx, judge, recording, turn) {
                 return Poll::Ready(input);
             }
             self.stdin.poll_flush(cx);
@@ -113,7 +113,7 @@ impl Inbound {
     }
 
     /// Resolves when the relay has broken off its half, or the tunnel is lost.
-    pub(super) async fn broken_off(&mut self) -> PeerGone {
+    pub(in crate::session) async fn broken_off(&mut self) -> PeerGone {
         match self.recv.received_reset().await {
             Ok(Some(code)) => PeerGone::reset(code),
             Err(ResetError::ConnectionLost(why)) => PeerGone::closed(&why),
@@ -123,7 +123,7 @@ impl Inbound {
     }
 
     /// Tells the relay that nothing more is wanted.
-    pub(super) fn stop(&mut self) {
+    pub(in crate::session) fn stop(&mut self) {
         // It has ended already, then.
         let _ = self.recv.stop(0_u32.into());
     }
@@ -132,7 +132,7 @@ impl Inbound {
     fn cut(
         &mut self,
         cx: &mut Context<'_>,
-        core: &DeviceSession,
+        judge: Judge<'_>,
         recording: &mut Recording,
         turn: &mut usize,
     ) -> Option<InboundEvent> {
@@ -148,7 +148,7 @@ impl Inbound {
             let bytes = self.raw.front_mut()?;
             let mut rest: &[u8] = bytes;
             match self.reader.read(&mut rest) {
-                Ok(Some(FramePiece::Data(stream, data))) => match core.handle_data(stream) {
+                Ok(Some(FramePiece::Data(stream, data))) => match judge(stream) {
                     Ok(wanted) => {
                         *turn = turn.saturating_sub(data.len());
                         self.cut = Some(CutInput::Data {
@@ -217,7 +217,7 @@ impl Inbound {
     }
 
     /// While nothing is read, a reset must be noticed all the same.
-    pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<PeerGone> {
+    pub(in crate::session) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<PeerGone> {
         match pin!(self.recv.received_reset()).poll(cx) {
             // The stream has ended in good order, and its last bytes wait here.
             Poll::Ready(Ok(None)) | Poll::Pending => Poll::Pending,
@@ -248,7 +248,7 @@ fn event_of(message: &SessionMessage) -> Option<Event<'static>> {
 
 /// The target of the input.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum InputSink {
+pub(in crate::session) enum InputSink {
     /// A process's pipe.
     #[default]
     Pipe,
@@ -260,7 +260,7 @@ pub(super) enum InputSink {
 
 /// The input of a process or a connection: a queue before it.
 #[derive(Default)]
-pub(super) struct Stdin {
+pub(in crate::session) struct Stdin {
     /// `None` before the start, and when it is not read any more: what comes then is dropped.
     end: Option<Arc<Async<OwnedFd>>>,
     queue: VecDeque<Bytes>,
@@ -271,17 +271,17 @@ pub(super) struct Stdin {
     blocked: bool,
     into: InputSink,
     /// Counts what goes in, if that is recorded of a forward.
-    pub(super) passed: Option<Arc<ByteCounters>>,
+    pub(in crate::session) passed: Option<Arc<ByteCounters>>,
 }
 
 impl Stdin {
-    pub(super) fn open(&mut self, end: Arc<Async<OwnedFd>>, into: InputSink) {
+    pub(in crate::session) fn open(&mut self, end: Arc<Async<OwnedFd>>, into: InputSink) {
         self.end = Some(end);
         self.into = into;
     }
 
     /// Returns whether nothing goes in any more.
-    pub(super) fn is_closed(&self) -> bool {
+    pub(in crate::session) fn is_closed(&self) -> bool {
         self.end.is_none()
     }
 
@@ -292,12 +292,12 @@ impl Stdin {
     }
 
     /// Closes behind what is queued.
-    pub(super) fn close_after_queue(&mut self) {
+    pub(in crate::session) fn close_after_queue(&mut self) {
         self.closing = true;
     }
 
     /// Closes now.
-    pub(super) fn close(&mut self) {
+    pub(in crate::session) fn close(&mut self) {
         self.end = None;
         self.queue = VecDeque::new();
         self.queued = 0;

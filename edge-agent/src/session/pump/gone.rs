@@ -5,7 +5,7 @@ use holdfast_protocol::wire::{CloseCode, ResetCode};
 
 /// The part of the other end that is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum PeerGone {
+pub(in crate::session) enum PeerGone {
     /// The relay broke off or ended the stream, because its client went away or the protocol was broken.
     Client,
     /// The whole tunnel.
@@ -16,7 +16,7 @@ pub(super) enum PeerGone {
 
 impl PeerGone {
     /// Returns what the relay means by resetting its half, or stopping ours.
-    pub(super) fn reset(code: quinn::VarInt) -> Self {
+    pub(in crate::session) fn reset(code: quinn::VarInt) -> Self {
         match code == quinn::VarInt::from_u32(ResetCode::Ended as u32) {
             true => Self::Ended,
             false => Self::Client,
@@ -24,7 +24,7 @@ impl PeerGone {
     }
 
     /// Returns what the end of the tunnel means: a revoked device keeps no session's process.
-    pub(super) fn closed(why: &quinn::ConnectionError) -> Self {
+    pub(in crate::session) fn closed(why: &quinn::ConnectionError) -> Self {
         let revoked = quinn::VarInt::from_u32(CloseCode::Revoked as u32);
         match why {
             quinn::ConnectionError::ApplicationClosed(close) if close.error_code == revoked => {
@@ -34,7 +34,7 @@ impl PeerGone {
         }
     }
 
-    pub(super) fn departure(self) -> Departure {
+    pub(in crate::session) fn departure(self) -> Departure {
         match self {
             Self::Client | Self::Tunnel => Departure::Lost,
             Self::Ended => Departure::Ordered,

@@ -21,7 +21,7 @@ use crate::recording::{ByteCounters, NotRecordable, Recording};
 use crate::session::limits::{FORWARD_PIECE, LAST_OUTPUT, MIN_OUTPUT_READ, OUTPUT_READ};
 
 /// An event of the output, besides data.
-pub(super) enum OutboundEvent {
+pub(in crate::session) enum OutboundEvent {
     /// All of it was read, and is in the queue.
     Ended,
     /// Nothing waits in the queue.
@@ -43,7 +43,7 @@ enum Unrecorded {
 }
 
 /// The sending half of a session.
-pub(super) struct Outbound {
+pub(in crate::session) struct Outbound {
     send: quinn::SendStream,
     /// Resolves when the relay wants no more, or has everything.
     stopped: Pin<Box<dyn Future<Output = PeerGone> + Send>>,
@@ -58,11 +58,11 @@ pub(super) struct Outbound {
     /// A connection did not end in good order: its other end broke it off.
     broken: bool,
     /// Counts what comes, if that is recorded of a forward.
-    pub(super) passed: Option<Arc<ByteCounters>>,
+    pub(in crate::session) passed: Option<Arc<ByteCounters>>,
 }
 
 impl Outbound {
-    pub(super) fn new(send: quinn::SendStream) -> Self {
+    pub(in crate::session) fn new(send: quinn::SendStream) -> Self {
         let stopped = send.stopped();
         let stopped = Box::pin(async move {
             match stopped.await {
@@ -85,13 +85,13 @@ impl Outbound {
         }
     }
 
-    pub(super) fn set_priority(&self, priority: i32) {
+    pub(in crate::session) fn set_priority(&self, priority: i32) {
         // It has been stopped already, then, which the next write notices.
         let _ = self.send.set_priority(priority);
     }
 
     /// Takes the process's outputs.
-    pub(super) fn open(
+    pub(in crate::session) fn open(
         &mut self,
         out: Option<Arc<Async<OwnedFd>>>,
         err: Option<Arc<Async<OwnedFd>>>,
@@ -113,7 +113,7 @@ impl Outbound {
     }
 
     /// Takes what a connection brings.
-    pub(super) fn open_socket(&mut self, socket: Arc<Async<OwnedFd>>) {
+    pub(in crate::session) fn open_socket(&mut self, socket: Arc<Async<OwnedFd>>) {
         self.sources = vec![OutputSource {
             end: socket,
             stream: DataStream::Stdout,
@@ -124,22 +124,22 @@ impl Outbound {
     }
 
     /// Returns whether no source will bring more.
-    pub(super) fn has_ended(&self) -> bool {
+    pub(in crate::session) fn has_ended(&self) -> bool {
         self.ended
     }
 
     /// Returns whether a connection was broken off by its other end.
-    pub(super) fn is_broken(&self) -> bool {
+    pub(in crate::session) fn is_broken(&self) -> bool {
         self.broken
     }
 
     /// Queues a frame behind all that was read before.
-    pub(super) fn push(&mut self, frame: Bytes) {
+    pub(in crate::session) fn push(&mut self, frame: Bytes) {
         self.unrecorded.push_back(Unrecorded::Message(frame));
     }
 
     /// Reads no more, except what the kernel still holds, up to [`LAST_OUTPUT`].
-    pub(super) fn stop_sources(&mut self) {
+    pub(in crate::session) fn stop_sources(&mut self) {
         for mut source in std::mem::take(&mut self.sources) {
             let mut total = 0;
             while total < LAST_OUTPUT
@@ -155,26 +155,26 @@ impl Outbound {
     }
 
     /// Lets go of the outputs, and of what was read: they are not wanted any more.
-    pub(super) fn close(&mut self) {
+    pub(in crate::session) fn close(&mut self) {
         self.close_sources();
         (self.unrecorded, self.queue) = (VecDeque::new(), VecDeque::new());
     }
 
     /// Lets go of the outputs.
-    pub(super) fn close_sources(&mut self) {
+    pub(in crate::session) fn close_sources(&mut self) {
         self.sources = Vec::new();
         self.ended = true;
     }
 
     /// Says `frame` behind what was recorded, and nothing behind it.
-    pub(super) fn cut_off(&mut self, frame: Bytes) {
+    pub(in crate::session) fn cut_off(&mut self, frame: Bytes) {
         self.unrecorded = VecDeque::new();
         self.queue.push_back(frame);
     }
 
     /// Reads and forgets, at most about `turn` bytes: a process that tidies up after its client has gone
     /// must neither block on its last output nor die of it.
-    pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>, turn: &mut usize) {
+    pub(in crate::session) fn poll_discard(&mut self, cx: &mut Context<'_>, turn: &mut usize) {
         self.unrecorded.clear();
         while *turn > 0
             && !self.sources.is_empty()
@@ -185,12 +185,12 @@ impl Outbound {
     }
 
     /// Forgets what was to be sent.
-    pub(super) fn clear(&mut self) {
+    pub(in crate::session) fn clear(&mut self) {
         self.queue.clear();
     }
 
     /// Sends what is left, and reads no more.
-    pub(super) fn poll_last(&mut self, cx: &mut Context<'_>) -> Poll<OutboundEvent> {
+    pub(in crate::session) fn poll_last(&mut self, cx: &mut Context<'_>) -> Poll<OutboundEvent> {
         Poll::Ready(match ready!(self.poll_flush(cx)) {
             Ok(()) => OutboundEvent::Flushed,
             Err(error) => OutboundEvent::Gone(gone(&error)),
@@ -199,7 +199,7 @@ impl Outbound {
 
     /// Moves output, at most about `turn` bytes. A frame that was read is recorded and given to QUIC at
     /// once; the next one is read only when both have taken it.
-    pub(super) fn poll(
+    pub(in crate::session) fn poll(
         &mut self,
         cx: &mut Context<'_>,
         recording: &mut Recording,
@@ -275,14 +275,14 @@ impl Outbound {
     }
 
     /// Ends the stream. Resolves when the relay has all of it, or is gone.
-    pub(super) fn finish(&mut self) -> impl Future<Output = PeerGone> + '_ {
+    pub(in crate::session) fn finish(&mut self) -> impl Future<Output = PeerGone> + '_ {
         // It has been stopped already, then.
         let _ = self.send.finish();
         self.stopped.as_mut()
     }
 
     /// Resets the stream, which is not read any more.
-    pub(super) fn reset(&mut self) {
+    pub(in crate::session) fn reset(&mut self) {
         // It has ended already, then.
         let _ = self.send.reset(0_u32.into());
     }
