@@ -42,11 +42,11 @@ fn read(packet: &[u8]) {
 /// Whatever a name holds, the answer that tells it is one packet.
 fn echo(id: u32, path: &[u8]) {
     let mut answers = SftpAnswers::default();
-    let told = answers.names(id, |names| {
+    let named = answers.names(id, |names| {
         names.push(path, path, &Attributes::default());
         Ok::<_, ()>(())
     });
-    assert_eq!(told, Ok(1));
+    assert_eq!(named, Ok(1));
     let bytes = answers.bytes();
     let length = u32::try_from(bytes.len() - 4).expect("a packet is short");
     assert_eq!(bytes[..4], length.to_be_bytes());

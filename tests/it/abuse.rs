@@ -1,4 +1,4 @@
-//! Who keeps no rule of SSH gets an answer, costs little, and disturbs nobody.
+//! A client that keeps no rule of SSH gets an answer, costs little, and disturbs no other.
 
 mod channels;
 mod login;
@@ -42,7 +42,7 @@ impl Bed {
         Raw::login(self.site.relay.ssh(), &self.site.alice.key(), "alice")
     }
 
-    /// Nobody else notices, and it costs no more than it may.
+    /// No other client notices, and it costs no more than it may.
     #[track_caller]
     fn is_undisturbed(&self) {
         let output = self.site.exec(Way::Jump, "echo well").ok();

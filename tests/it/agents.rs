@@ -195,7 +195,7 @@ fn keeper_of(agent: u32) -> Option<Pid> {
 #[test]
 fn a_session_asks_so_many_at_once_and_no_longer_than_it_lives() {
     let (site, agent) = (Site::new(), OwnAgent::start());
-    // The connection stands on when the session ends.
+    // The connection stays when the session ends.
     let control = agent.folder.path().join("control");
     let over = |flag: &str| {
         let mut ssh = agent.with(site.ssh(Way::Direct));
@@ -246,7 +246,7 @@ fn a_session_asks_so_many_at_once_and_no_longer_than_it_lives() {
 }
 
 #[test]
-fn the_socket_is_the_accounts_and_nobody_elses() {
+fn the_socket_is_the_accounts_alone() {
     if !Accounts::are_possible() {
         return;
     }

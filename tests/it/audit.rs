@@ -17,7 +17,7 @@ mod hostile;
 mod sessions;
 mod unwritable;
 
-/// A relay whose log goes to a file as well; `more` stands in `[audit]`.
+/// A relay whose log goes to a file as well; `more` is put into `[audit]`.
 fn relay_with_file(more: &str) -> (Relay, PathBuf) {
     let mut relay = Relay::new(&[]);
     let file = relay.folder().join("audit.jsonl");
@@ -101,7 +101,7 @@ fn every_door_tells_what_was_done_and_by_whom() {
         &key,
     )
     .ok();
-    ask("user rm nobody").exits(1);
+    ask("user rm mallory").exits(1);
     relay.admin(&["user", "rm", "bob"]).ok();
     let token = relay.json(&["token", "create", "--uses", "2", "--json"]);
     ask(&format!("token rm {}", token["id"].as_str().unwrap())).ok();
@@ -161,9 +161,9 @@ fn every_door_tells_what_was_done_and_by_whom() {
         (&"alice".into(), &login["key"])
     );
     assert_eq!(label["labels"], serde_json::json!(["site=berlin"]));
-    let nobody = find("access.changed", &|row| row["target"] == "nobody");
-    assert_eq!(nobody["outcome"], "failed");
-    assert_eq!(nobody["reason"], "no user \"nobody\": see `relay user ls`");
+    let absent = find("access.changed", &|row| row["target"] == "mallory");
+    assert_eq!(absent["outcome"], "failed");
+    assert_eq!(absent["reason"], "no user \"mallory\": see `relay user ls`");
     find("access.changed", &|row| {
         row["change"] == "user.rm" && row["outcome"] == "success"
     });
@@ -229,7 +229,7 @@ fn each_filter_picks_its_rows_and_the_newest_are_shown() {
         ])
         .ok();
     assert_eq!(ids(&lines(&two.stdout)), ids(&made)[made.len() - 2..]);
-    assert!(log(relay, &["--user", "nobody"]).is_empty());
+    assert!(log(relay, &["--user", "mallory"]).is_empty());
     let local = log(relay, &["--user", "local"]);
     assert!(!local.is_empty() && local.iter().all(|row| row["user"] == "local"));
     let name = site.device.name();
@@ -262,13 +262,13 @@ fn each_filter_picks_its_rows_and_the_newest_are_shown() {
     let mut shown = table.lines();
     assert!(shown.next().unwrap().starts_with("TIME (UTC)"), "{table}");
     assert_eq!(shown.count(), made.len());
-    // Each of these readings is told, with what was asked for.
+    // Each of these readings is logged, with what was asked for.
     let read = wait_row(relay, "audit.read", |row| row["asked_device"] == name);
     assert_eq!(read["user"], "local");
 }
 
 #[test]
-fn who_may_not_read_the_log_is_refused_and_told_on() {
+fn who_may_not_read_the_log_is_refused_and_logged() {
     let site = Site::new();
     let carol = site.relay.user("carol", &[]);
     run(carol.console().arg("audit --json"))
@@ -323,7 +323,7 @@ fn a_follower_sees_what_comes_at_either_door() {
     there.wait(SOON);
     site.relay.token(&["--uses", "44"]);
     here.wait_out("\"uses\":44");
-    // The relay has nothing left of the client that went: its stop waits for nobody.
+    // The relay has nothing left of the client that went: its stop waits for no client.
     drop(here);
 }
 
@@ -355,11 +355,11 @@ fn a_flood_of_failed_logins_is_a_few_rows_that_count_them_all() {
     assert!(rows[0]["names"][0].as_str().unwrap().starts_with("root"));
     assert!(rows[0]["keys"][0].as_str().unwrap().starts_with("SHA256:"));
     assert!(rows[0]["source"].as_str().unwrap().starts_with("127."));
-    assert!(rows[0]["user"].is_null(), "nobody was proved");
+    assert!(rows[0]["user"].is_null(), "no user was proved");
 }
 
 #[test]
-fn a_restart_neither_loses_nor_doubles_a_line_and_a_rotated_file_is_left_alone() {
+fn a_restart_neither_loses_nor_doubles_a_line() {
     let (mut relay, file) = relay_with_file("");
     relay.start_again();
     relay.token(&[]);
@@ -384,7 +384,7 @@ fn a_restart_neither_loses_nor_doubles_a_line_and_a_rotated_file_is_left_alone()
     relay.signal(Signal::HUP);
     wait_until(
         SOON,
-        "a new file stands, before anything is written",
+        "a new file is there, before anything is written",
         || file.exists(),
     );
     relay.token(&[]);
@@ -438,7 +438,7 @@ fn a_device_that_comes_and_goes_writes_a_bounded_number_of_rows() {
 }
 
 #[test]
-fn old_rows_go_and_that_is_told() {
+fn old_rows_go_and_that_is_logged() {
     let mut relay = Relay::new(&[]);
     configure(&mut relay, "keep = \"1ms\"");
     relay.start_again();

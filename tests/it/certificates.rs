@@ -111,7 +111,7 @@ impl Bed {
     }
 }
 
-/// Makes somebody a user who is known by principals alone.
+/// Makes a user who is known by principals alone.
 #[track_caller]
 fn principals(relay: &Relay, name: &str, principals: &[&str]) {
     let file = relay.folder().join(format!("{name}.toml"));
@@ -270,7 +270,7 @@ fn what_is_wrong_with_a_certificate_keeps_it_out() {
     assert!(bed.is_let_in());
 }
 
-/// OpenSSH's client keeps a host's certificate to itself; nobody else needs to.
+/// OpenSSH's client keeps a host's certificate to itself; no other client needs to.
 #[test]
 fn a_hosts_certificate_is_no_users() {
     let bed = Bed::new();
@@ -293,7 +293,7 @@ fn a_hosts_certificate_is_no_users() {
 }
 
 #[test]
-fn two_users_of_one_certificate_are_nobody() {
+fn a_certificate_of_two_users_is_of_none() {
     let bed = Bed::new();
     principals(&bed.site.relay, "dave", &["dave"]);
     bed.ca

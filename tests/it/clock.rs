@@ -86,10 +86,10 @@ fn lives(relay: &Relay, alice: &User, device: Device, shown: i64) {
     }
     device.restart(relay);
 
-    let told = relay.admin(&["audit", "--json", "--device", &name, "--limit", "0"]);
-    let (told, ended) = (told.ok().out(), utc());
+    let log = relay.admin(&["audit", "--json", "--device", &name, "--limit", "0"]);
+    let (log, ended) = (log.ok().out(), utc());
     let mut skews = vec![];
-    for line in told.lines() {
+    for line in log.lines() {
         let row: Value = serde_json::from_str(line).unwrap();
         let time = row["time"].as_str().unwrap();
         assert!(

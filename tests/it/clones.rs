@@ -23,7 +23,7 @@ fn events(relay: &Relay) -> Vec<Value> {
 }
 
 #[test]
-fn clone_is_in_the_log_in_the_list_in_doctor_and_said_to_operators() {
+fn a_clone_is_in_the_log_the_list_doctor_and_refusals() {
     let relay = Relay::start();
     let alice = relay.admin_user();
     let (_original, mut copy) = original_and_copy(&relay);
@@ -51,7 +51,7 @@ fn clone_is_in_the_log_in_the_list_in_doctor_and_said_to_operators() {
         assert_eq!(said.out(), "done\n");
         said.says("[holdfast] warning: two machines use the key of cam");
     }
-    assert_eq!(events(&relay).len(), 1, "it is told once");
+    assert_eq!(events(&relay).len(), 1, "it is logged once");
 }
 
 #[test]

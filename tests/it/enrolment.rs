@@ -85,7 +85,7 @@ fn a_removed_or_foreign_token_is_unknown() {
     let device = Device::new("kitchen-cam");
     let refused = device.join(&token, &[]).exits(1);
     refused.says("the relay does not know this token: ask for a new one");
-    // Half a token is told before anything is dialled, and without repeating what it holds.
+    // Half a token is reported before anything is dialled, and without repeating what it holds.
     let half = &token[..token.len() - 10];
     let refused = device.join(half, &[]).exits(2);
     refused.says("the token is damaged or cut off");
@@ -268,7 +268,7 @@ fn labels_are_fixed_at_the_joining_and_the_tokens_win() {
 }
 
 #[test]
-fn a_secret_stands_nowhere_but_in_its_token() {
+fn a_secret_is_nowhere_but_in_its_token() {
     let mut relay = Relay::new(&[]);
     relay.set_env("RUST_LOG", "trace");
     relay.start_again();
@@ -296,12 +296,12 @@ fn a_secret_stands_nowhere_but_in_its_token() {
     }
     for (place, bytes) in places {
         let found = holds(&bytes, &secret) || holds(&bytes, &payload.as_bytes()[43..]);
-        assert!(!found, "the secret stands in {place}");
+        assert!(!found, "the secret is in {place}");
     }
 }
 
 #[test]
-fn revoking_a_device_names_the_rest_of_its_token_and_ends_it_on_request() {
+fn revoking_a_device_can_end_the_rest_of_its_token() {
     let relay = Relay::start();
     let token = relay.token(&["--uses", "5"]);
     let id = relay.json(&["token", "ls", "--json"])[0]["id"].clone();

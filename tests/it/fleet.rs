@@ -130,7 +130,7 @@ fn a_command_runs_on_every_device_that_is_meant() {
         fleet.relay.json(&["sessions", "--json"]) == serde_json::json!([])
     });
 
-    // How it ended is told of each, and of all.
+    // How it ended is said of each, and of all.
     let failed = fleet.exec("site=lab", "exit 3").exits(1);
     assert_eq!(
         table(&failed),
@@ -191,7 +191,7 @@ fn what_a_device_writes_cannot_hurt_the_terminal() {
 }
 
 #[test]
-fn who_is_offline_is_told_or_waited_for() {
+fn what_is_offline_is_reported_or_waited_for() {
     let mut fleet = Fleet::new();
     let output = fleet.exec("role=camera", "true").exits(1);
     let rows = table(&output);
@@ -242,12 +242,12 @@ fn every_rule_holds_on_every_device() {
         "[roles.tech]\nlimits = {{ max_sessions = 1 }}\n\
          [[roles.tech.allow]]\nlabels = {{ role = \"camera\" }}\nlogins = [\"{login}\"]\nabilities = [\"exec\"]\n\
          [[roles.tech.deny]]\nlabels = {{ site = \"lab\" }}\nabilities = [\"exec\"]\n\
-         [roles.looker]\n[[roles.looker.allow]]\nlabels = {{ \"*\" = \"*\" }}\nlogins = [\"nobody\"]\nabilities = [\"sftp\"]\n"
+         [roles.looker]\n[[roles.looker.allow]]\nlabels = {{ \"*\" = \"*\" }}\nlogins = [\"unused\"]\nabilities = [\"sftp\"]\n"
     );
     std::fs::write(&policy, role).unwrap();
     let policy = policy.to_str().unwrap();
     fleet.relay.admin(&["apply", "-f", policy]).ok();
-    // Who may not know of a device is not told of it; a role that does nothing else shows it, and no more.
+    // Who may not know of a device does not learn of it; a role that does nothing else shows it, and no more.
     let bob = fleet.relay.user("bob", &["tech"]);
     let output = run(&mut exec(&bob, "*", "true")).exits(1);
     let names: Vec<String> = table(&output).into_iter().map(|row| row.0).collect();
@@ -272,7 +272,7 @@ fn every_rule_holds_on_every_device() {
     fleet.relay.admin(&["apply", "-f", policy]).ok();
     // For longer than anybody waits for a slot.
     run(&mut exec(&bob, "role=camera,state!=off", "sleep 1.1")).ok();
-    // A lock is a lock, and who may nothing is told why.
+    // A lock is a lock, and who may nothing learns why.
     let lock = ["lock", "device", "lab-cam", "--message", "under repair"];
     fleet.relay.admin(&lock).ok();
     let output = run(&mut exec(&bob, "site=lab", "true")).exits(1);
@@ -328,7 +328,7 @@ fn what_runs_ends_with_its_time_its_client_or_a_key() {
         fleet.relay.json(&["sessions", "--json"]) == serde_json::json!([])
     });
     std::fs::write(&go, "").unwrap();
-    wait_until(SOON, "the end of what nobody waits for", || ended() == 3);
+    wait_until(SOON, "the end of what is not waited for", || ended() == 3);
 
     let mut on_terminal = fleet.alice.console();
     on_terminal.args([
@@ -372,7 +372,7 @@ fn slips_are_usage() {
     ask("exec --on role=none -- true")
         .exits(1)
         .says("no device that you may reach matches \"role=none\": `devices` shows their labels");
-    // Nobody here has an account that is called like this user.
+    // There is no account here that is called like this user.
     let output = ask("exec --on site=lab -- true").exits(1);
     assert_eq!(table(&output)[0].2, "lab-cam runs no account \"alice\"");
 }

@@ -40,7 +40,7 @@ impl Tunnel {
     }
 
     fn connect(&self) -> UnixStream {
-        // The file stands a moment before it is listened on.
+        // The file is there a moment before it is listened on.
         let stream = wait_for(SOON, "the local end", || {
             UnixStream::connect(&self.socket).ok()
         });
@@ -167,7 +167,7 @@ fn a_proxy_of_names_asks_the_device() {
 }
 
 #[test]
-fn what_cannot_be_reached_is_told_in_words() {
+fn what_cannot_be_reached_is_said_in_words() {
     let mut site = Site::new();
     let closed = free_port();
     for way in Way::BOTH {
@@ -192,7 +192,7 @@ fn what_cannot_be_reached_is_told_in_words() {
 }
 
 #[test]
-fn a_slow_reader_holds_up_nobody_else() {
+fn a_slow_reader_holds_up_no_other() {
     let site = Site::new();
     let (endless, counting) = (Target::endless(), Target::counting());
     let folder = site.alice.folder();

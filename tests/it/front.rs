@@ -1,4 +1,4 @@
-//! The SSH front: which keys and algorithms it takes, and what it bears from whoever has not logged in.
+//! The SSH front: which keys and algorithms it takes, and what it bears from clients that have not logged in.
 
 mod peer;
 mod security_key;
@@ -198,7 +198,7 @@ fn who_one_is_follows_the_key_and_not_the_name() {
         whoami.out().contains("bob") && !whoami.out().contains("alice"),
         "{whoami}"
     );
-    // Bob may do nothing yet, whoever he says he is.
+    // Bob may do nothing yet, whatever name he gives.
     let devices = run(bob.tool("ssh").args(["alice@relay", "devices"]));
     assert_eq!(devices.code(), 1, "{devices}");
     bob.exec(Way::Direct, device.name(), "true").exits(255);
@@ -277,7 +277,7 @@ fn many_keys_of_an_agent_are_bearable() {
         - 1;
     assert!(answers <= MAX_KEY_OFFERS, "{output}");
     output.says("IdentitiesOnly=yes");
-    // However often it happens, nobody else is kept out.
+    // However often it happens, no other client is kept out.
     for _ in 0..12 {
         with_wrong_keys(MAX_KEY_OFFERS + 3).exits(255);
     }

@@ -1,4 +1,4 @@
-//! The hostile device against a real relay: each lie ends where it was said, and nobody else notices.
+//! The hostile device against a real relay: each lie ends where it was said, and no other session notices.
 
 mod bounds;
 mod uploads;

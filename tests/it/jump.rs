@@ -44,7 +44,7 @@ fn natural_names_work_with_the_authoritys_line_alone() {
         ssh.arg(format!("{}@{name}", own_login())).arg("echo hello");
         assert_eq!(run(&mut ssh).ok().out(), "hello\n", "{name}");
     }
-    // By the flag, as somebody types it who has no configuration for devices.
+    // By the flag, as a user types it who has no configuration for devices.
     let config = fs::read_to_string(alice.config()).unwrap();
     let bare = alice.folder().join("bare_config");
     fs::write(&bare, config.replace("ProxyJump relay", "")).unwrap();
@@ -194,7 +194,7 @@ fn the_printed_configuration_is_enough() {
 #[test]
 fn the_relay_dials_no_address_for_a_client() {
     let site = Site::new();
-    // Somebody listens, and must not be called.
+    // There is a listener, which must not be dialled.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -217,7 +217,7 @@ fn the_relay_dials_no_address_for_a_client() {
         assert_eq!(refused.out(), "", "{target}");
         refused.says("administratively prohibited: ");
     }
-    assert!(listener.accept().is_err(), "somebody was dialled");
+    assert!(listener.accept().is_err(), "the listener was dialled");
 }
 
 #[test]
@@ -234,7 +234,7 @@ fn an_agent_and_a_display_are_refused_on_both_ways() {
 }
 
 #[test]
-fn the_relay_listens_for_nobody() {
+fn the_relay_listens_for_no_user() {
     let site = Site::new();
     let mut ssh = site.alice.tool("ssh");
     ssh.args([

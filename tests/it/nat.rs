@@ -32,7 +32,7 @@ fn the_nat_silently_drops_what_comes_from_a_socket() {
 }
 
 #[test]
-fn bulk_copies_beside_the_shell_do_not_keep_the_path_from_being_mended() {
+fn bulk_copies_beside_the_shell_do_not_delay_a_path_change() {
     let fault = |network: &mut Network, device: &Device| network.drop_sockets(device.id());
     with_a_shell_and("socket blackholed beside bulk copies", 4, fault);
 }
@@ -53,7 +53,7 @@ fn the_link_is_down_for_a_while() {
     });
 }
 
-/// Opens a shell, has `fault` happen while somebody types, and sees that the shell goes on.
+/// Opens a shell, has `fault` happen while the operator types, and sees that the shell goes on.
 #[track_caller]
 fn with_a_shell(what: &str, fault: impl FnOnce(&mut Network, &Device)) {
     with_a_shell_and(what, 0, fault);

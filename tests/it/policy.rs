@@ -81,11 +81,11 @@ fn logins_are_those_of_the_rule_and_a_deny_rule_beats_it() {
     let site = Site::with(accounts.device("kitchen-cam"));
     let allow = "labels = { '*' = '*' }\nabilities = ['exec']\n";
     let bob = bob_with(&site.relay, &format!("{allow}logins = ['{{user}}']"), "");
-    let told = |way, login: &str| run(bob.ssh(way, login, "kitchen-cam").arg("id -un"));
+    let connect = |way, login: &str| run(bob.ssh(way, login, "kitchen-cam").arg("id -un"));
     for way in Way::BOTH {
-        assert_eq!(told(way, "bob").ok().out(), "bob\n", "{way:?}");
+        assert_eq!(connect(way, "bob").ok().out(), "bob\n", "{way:?}");
         for login in ["hf-pi", "root"] {
-            told(way, login).exits(255).says(&format!(
+            connect(way, login).exits(255).says(&format!(
                 "user \"bob\" may not use commands as {login} on kitchen-cam"
             ));
         }
@@ -98,8 +98,8 @@ fn logins_are_those_of_the_rule_and_a_deny_rule_beats_it() {
         &format!("{any}[users.bob]\nroles = ['tech', 'no-root']"),
     );
     for way in Way::BOTH {
-        assert_eq!(told(way, "hf-pi").ok().out(), "hf-pi\n", "{way:?}");
-        told(way, "root")
+        assert_eq!(connect(way, "hf-pi").ok().out(), "hf-pi\n", "{way:?}");
+        connect(way, "root")
             .exits(255)
             .says("may not use commands as root");
     }
@@ -203,7 +203,7 @@ fn a_role_counts_from_its_networks_alone() {
 }
 
 #[test]
-fn a_changed_role_holds_for_the_next_session_of_an_open_connection() {
+fn a_changed_role_holds_for_the_next_session_of_a_connection() {
     let site = Site::new();
     let allow = |ability: &str| {
         format!("labels = {{ '*' = '*' }}\nlogins = ['*']\nabilities = ['{ability}']")

@@ -1,4 +1,4 @@
-//! Back-pressure: who does not read slows nobody but himself, and nothing grows.
+//! Back-pressure: a client that does not read slows itself alone, and nothing grows.
 
 use std::fs;
 use std::io::Read as _;
@@ -25,7 +25,7 @@ fn soak() -> Duration {
 }
 
 #[test]
-fn a_client_that_stops_reading_stops_the_process_and_nothing_else() {
+fn a_client_that_stops_reading_stops_its_process_alone() {
     let relay = Relay::start();
     let alice = relay.admin_user();
     let bob = relay.user("bob", &["admin"]);
@@ -140,7 +140,7 @@ fn a_process_that_reads_nothing_costs_its_own_channel_only() {
     let bearable = (calm * 5).max(Duration::from_millis(250));
     assert!(busy <= bearable, "another user: {busy:?}");
     assert!(held_up <= bearable, "the same connection: {held_up:?}");
-    // A process that takes its time costs nobody the session. A client that leaves ends the session, not the process.
+    // A process that takes its time does not cost the session. A client that leaves ends the session, not the process.
     assert!(upload.try_wait().unwrap().is_none(), "it was closed");
     upload.kill().unwrap();
     upload.wait().unwrap();
@@ -157,7 +157,7 @@ fn a_process_that_reads_nothing_costs_its_own_channel_only() {
 /// russh has one window for all channels of a connection: what the flowing one is given, the stalled one must not
 /// take.
 #[test]
-fn an_upload_that_stalls_beside_one_that_flows_leaves_their_connection_alone() {
+fn an_upload_that_stalls_does_not_stop_one_that_flows() {
     let relay = Relay::start();
     let alice = relay.admin_user();
     let device = Device::online(&relay, "kitchen-cam");
@@ -198,7 +198,7 @@ fn an_upload_that_stalls_beside_one_that_flows_leaves_their_connection_alone() {
         "it was closed"
     );
 
-    // After a minute who stands in the way of others is closed, if he does; a shorter test ends him itself.
+    // After a minute a channel that holds up others is closed; a shorter test ends it itself.
     if began.elapsed() < STALLED_CHANNEL {
         stalled.client.kill().unwrap();
     }

@@ -167,8 +167,8 @@ fn a_command_is_recorded_uploaded_checked_and_shown() {
     wait_until(SOON, "the spool is empty", || {
         segments(&site.device).is_empty()
     });
-    let told = events(&site.relay, "recording.complete");
-    assert_eq!((told.len(), &told[0]["session"]), (1, &id.into()));
+    let rows = events(&site.relay, "recording.complete");
+    assert_eq!((rows.len(), &rows[0]["session"]), (1, &id.into()));
     let looks = events(&site.relay, "recording.played");
     let hows: Vec<&str> = looks.iter().filter_map(|row| row["how"].as_str()).collect();
     for how in ["export", "verify", "show", "grep"] {
@@ -227,12 +227,12 @@ fn a_shell_is_recorded_and_played_and_its_passwords_are_not() {
         ),
         (&3.into(), &80.into(), &24.into())
     );
-    let told: Vec<Value> = lines.collect();
+    let rows: Vec<Value> = lines.collect();
     assert!(
-        told.iter()
+        rows.iter()
             .all(|event| event[0].as_f64().is_some_and(|wait| wait >= 0.0))
     );
-    assert_eq!(told.last().unwrap()[1], "x");
+    assert_eq!(rows.last().unwrap()[1], "x");
 
     // Over the console, on a terminal: characters arrive, and no sequence of the recording.
     let mut on_terminal = site.alice.tool("ssh");
@@ -259,7 +259,7 @@ fn a_shell_is_recorded_and_played_and_its_passwords_are_not() {
 }
 
 #[test]
-fn who_may_not_review_sees_their_own_and_nobody_elses() {
+fn who_may_not_review_sees_their_own_alone() {
     let site = site();
     let bob = site.relay.user("bob", &["operator"]);
     bob.exec(Way::Direct, "kitchen-cam", "echo bobs").ok();
@@ -382,7 +382,7 @@ fn what_root_changes_on_the_device_is_named() {
 
 /// The agent finds at its start what is missing: nothing has to be uploaded for the verdict.
 #[test]
-fn segment_that_is_removed_from_the_device_is_named_at_its_start() {
+fn a_segment_removed_on_the_device_is_named_at_its_start() {
     let removed = |segment: usize| {
         let mut site = hoarding_site();
         site.exec(Way::Direct, "head -c 3500000 /dev/urandom").ok();

@@ -1,4 +1,4 @@
-//! What an operator is told who does not get what they asked for.
+//! What an operator reads who does not get what they asked for.
 
 use std::time::{Duration, Instant};
 
@@ -45,7 +45,7 @@ fn an_offline_device_says_since_when() {
 }
 
 #[test]
-fn who_waits_for_a_device_is_told_when_it_is_there() {
+fn who_waits_for_a_device_learns_when_it_is_there() {
     let mut site = Site::new();
     let there = site.relay.admin(&["wait", "kitchen-cam"]).ok();
     assert_eq!(there.out(), "kitchen-cam is online\n");
@@ -80,7 +80,7 @@ fn who_waits_for_a_device_is_told_when_it_is_there() {
 }
 
 #[test]
-fn a_session_whose_device_lost_its_power_is_told_when_it_is_back() {
+fn a_session_whose_device_lost_power_ends_when_it_is_back() {
     let mut site = Site::new();
     let sessions = Way::BOTH.map(|way| {
         let session = site.start(way, "echo started; cat");
@@ -88,7 +88,7 @@ fn a_session_whose_device_lost_its_power_is_told_when_it_is_back() {
         session
     });
     site.device.kill();
-    // Its newer tunnel closes the one that nobody ended.
+    // Its newer tunnel closes the one that was not ended.
     site.device.run();
     for session in sessions {
         let ended = session.wait(SOON).exits(255);
@@ -100,7 +100,7 @@ fn a_session_whose_device_lost_its_power_is_told_when_it_is_back() {
 #[test]
 fn a_device_that_does_not_answer_is_not_waited_for_for_ever() {
     let mut site = Site::new();
-    // As good as without power: its tunnel stands, and nobody is there.
+    // As good as without power: its tunnel is there, and the device is not.
     site.device.signal(Signal::STOP);
     let marks = tempfile::tempdir().unwrap();
     let mark = marks.path().join("began");
@@ -119,7 +119,7 @@ fn a_device_that_does_not_answer_is_not_waited_for_for_ever() {
 }
 
 #[test]
-fn a_terminal_is_told_of_a_device_that_falls_silent_in_its_session() {
+fn a_terminal_shows_that_its_device_has_fallen_silent() {
     // An idle device is silent for longer than a session bears in silence.
     let site = Site::with(Device::new("kitchen-cam").flags(&["--keepalive", "60s"]));
     let seen = || {
@@ -178,7 +178,7 @@ fn a_user_without_a_role_may_do_nothing() {
     let site = Site::new();
     let bob = site.relay.user("bob", &[]);
     for way in Way::BOTH {
-        // Whether there is such a device is not told.
+        // Whether there is such a device is not said.
         for device in ["kitchen-cam", "kitchen-cqm"] {
             let refused = bob.exec(way, device, "echo inside").exits(255);
             let sentence =
@@ -209,7 +209,7 @@ fn a_stranger_gets_no_further_than_the_key() {
         let refused = mallory.exec(way, "kitchen-cam", "true").exits(255);
         refused.says("Permission denied (publickey)");
     }
-    // Whatever name is typed: it is the key that says who somebody is.
+    // Whatever name is typed: it is the key that says who the user is.
     let mut ssh = mallory.tool("ssh");
     run(ssh.args(["-l", "alice", "relay", "whoami"])).exits(255);
     let mut ssh = site.alice.tool("ssh");
@@ -266,7 +266,7 @@ fn a_removed_user_is_out_within_a_second() {
         bob.exec(way, "kitchen-cam", "true")
             .exits(255)
             .says("Permission denied (publickey)");
-        // Nobody else notices.
+        // No other session notices.
         other.write("still here\n");
         other.wait_out("still here");
         other.end_input();

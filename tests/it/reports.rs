@@ -102,7 +102,7 @@ fn help(device: &Device) -> Command {
 }
 
 #[test]
-fn a_service_is_installed_to_its_end_though_its_steps_cannot_be_listed() {
+fn a_service_is_installed_though_its_steps_cannot_be_listed() {
     let relay = Relay::start();
     let device = Device::joined(&relay, "cam");
     for to in To::BOTH {
@@ -133,7 +133,7 @@ fn a_service_is_installed_to_its_end_though_its_steps_cannot_be_listed() {
 }
 
 #[test]
-fn a_change_at_the_relay_is_done_though_its_answer_cannot_be_written() {
+fn a_change_is_done_though_its_answer_cannot_be_written() {
     let relay = Relay::start();
     let device = Device::joined(&relay, "cam");
     for to in To::BOTH {

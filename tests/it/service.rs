@@ -22,13 +22,13 @@ fn systemd_hears_that_the_agent_is_up_and_alive_and_stops() {
         .env("WATCHDOG_USEC", "400000");
     device.run();
     assert_eq!(heard(), "READY=1");
-    // A sign of life each time, whether the tunnel stands yet or not.
+    // A sign of life each time, whether the tunnel is there yet or not.
     let online = std::iter::repeat_with(&heard)
         .inspect(|message| assert!(message.starts_with("WATCHDOG=1\nSTATUS="), "{message}"))
         .any(|message| message.contains("STATUS=online, relay "));
     assert!(online);
 
-    // What the manager was told of must not reach the people who log in.
+    // What the manager has in its environment must not reach the people who log in.
     let alice = relay.admin_user();
     let env = alice
         .exec(crate::harness::Way::Direct, device.name(), "env")

@@ -19,7 +19,7 @@ const KEYS: [&str; 7] = [
     "recording.key",
 ];
 
-/// The relay's `drain_grace` where nobody says otherwise.
+/// The relay's `drain_grace` where nothing else is configured.
 const DEFAULT_GRACE: Duration = Duration::from_secs(5);
 
 fn modes(folder: &Path) -> BTreeMap<String, u32> {
@@ -57,7 +57,7 @@ fn the_first_start_makes_a_folder_that_is_closed_to_others() {
 }
 
 #[test]
-fn a_second_relay_on_the_folder_is_refused_and_the_first_goes_on() {
+fn a_second_relay_on_the_folder_is_refused() {
     let mut relay = Relay::start();
     let alice = relay.admin_user();
     let mut second = relay.command(&["serve", "--ssh", "127.0.0.1:0", "--tunnel", "127.0.0.1:0"]);
@@ -91,7 +91,7 @@ fn the_identity_outlives_a_restart() {
 }
 
 #[test]
-fn a_damaged_or_missing_key_is_an_error_and_never_a_new_identity() {
+fn a_damaged_or_missing_key_never_makes_a_new_identity() {
     let mut relay = Relay::start();
     relay.terminate(SOON);
     let refused = |name: &str, how: &str| {
@@ -361,13 +361,13 @@ fn a_session_that_ends_in_the_grace_time_ends_in_peace() {
     assert_eq!(relay.wait(SOON).code(), Some(0));
     assert!(
         began.elapsed() < DEFAULT_GRACE,
-        "it waited for nobody: {:?}",
+        "it waited without a session: {:?}",
         began.elapsed()
     );
 }
 
 #[test]
-fn a_terminal_is_told_that_the_relay_stops() {
+fn a_terminal_shows_that_the_relay_stops() {
     let mut relay = Relay::start();
     let alice = relay.admin_user();
     let device = Device::online(&relay, "kitchen-cam");
@@ -397,6 +397,6 @@ fn devices_are_back_soon_after_a_restart() {
     let took = began.elapsed();
     assert!(
         took < Duration::from_secs(4),
-        "the device was told, and yet it took {took:?}"
+        "the device was informed, and yet it took {took:?}"
     );
 }

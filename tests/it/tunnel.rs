@@ -94,7 +94,7 @@ fn the_newest_tunnel_of_a_device_wins() {
         status(&second)["generation"].as_u64()
     });
     assert!(newer > generation, "{newer} after {generation}");
-    // The first one's clean-up leaves its successor alone: nobody ever sees the device offline. Two agents
+    // The first one's clean-up leaves its successor alone: the device is never seen offline. Two agents
     // with one key (a cloned card) take the tunnel from each other, but ever more rarely.
     let took_over =
         || first.log().matches("tunnel up").count() + second.log().matches("tunnel up").count();
@@ -140,7 +140,7 @@ fn presence_follows_what_is_heard() {
 }
 
 #[test]
-fn an_agent_that_is_told_to_stop_ends_its_sessions() {
+fn an_agent_that_is_stopped_ends_its_sessions() {
     let relay = Relay::start();
     let alice = relay.admin_user();
     let mut device = Device::online(&relay, "kitchen-cam");

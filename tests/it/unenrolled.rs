@@ -44,7 +44,7 @@ fn random<const N: usize>() -> [u8; N] {
     bytes
 }
 
-/// A relay, a token that is good for one device, and whether all is as if nobody had called.
+/// A relay, a token that is good for one device, and whether all is as if no device had called.
 struct Door {
     relay: Relay,
     token: String,
@@ -127,7 +127,7 @@ fn what_comes_out_of_turn_ends_the_connection() {
         other => other,
     };
     block_on(async {
-        // Before the relay has said who it is, nobody hears anything of it.
+        // Before the relay has said who it is, nothing is reported of it.
         for first in [beat.clone(), enrol(door.secret()), verbose] {
             let mut peer = door.knock().await;
             peer.say(&first).await;

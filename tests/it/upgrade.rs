@@ -72,7 +72,7 @@ impl Signer {
     }
 }
 
-/// A device with a program of its own, and a relay that told it the release key.
+/// A device with a program of its own, and a relay that gave it the release key.
 struct Fleet {
     signer: Signer,
     program: PathBuf,
@@ -141,11 +141,11 @@ impl Fleet {
 }
 
 #[test]
-fn a_signed_version_takes_the_place_of_the_running_one_and_sessions_are_told() {
+fn a_signed_version_replaces_the_running_one() {
     let Some(mut fleet) = Fleet::new() else {
         return;
     };
-    let told = "[holdfast] closed: the agent on kitchen-cam starts again as another version";
+    let notice = "[holdfast] closed: the agent on kitchen-cam starts again as another version";
     let ssh = || fleet.alice.ssh(Way::Direct, &own_login(), "kitchen-cam");
     let mut terminal = Terminal::start(&ssh(), 80, 24);
     terminal.send("echo in$((40 + 2))\r");
@@ -161,9 +161,9 @@ fn a_signed_version_takes_the_place_of_the_running_one_and_sessions_are_told() {
         out.contains("version 0.1.0 has a tunnel after "),
         "{upgraded}"
     );
-    terminal.expect(told);
+    terminal.expect(notice);
     assert_eq!(terminal.wait(SOON).code(), Some(255));
-    session.wait(SOON).exits(255).says(told);
+    session.wait(SOON).exits(255).says(notice);
 
     fleet.is(&new);
     let previous = fs::read(fleet.program.with_extension("previous")).unwrap();
@@ -220,7 +220,7 @@ fn on_trial(trial: &str) -> Option<(Fleet, PathBuf, Running)> {
 }
 
 #[test]
-fn a_version_that_stands_still_is_ended_by_the_one_before() {
+fn a_version_that_hangs_is_ended_by_the_one_before() {
     let Some((mut fleet, _, upgrade)) = on_trial("1s") else {
         return;
     };
@@ -353,7 +353,7 @@ fn a_device_that_joined_before_there_was_a_key_can_be_given_one() {
     no_key.says("a release key begins with RW");
 }
 
-/// Writes another version's number over the present one, wherever it stands.
+/// Writes another version's number over the present one, wherever it is.
 fn stamp_version(program: &Path, from: &[u8], to: &[u8]) {
     let mut bytes = fs::read(program).unwrap();
     let mut at = 0;

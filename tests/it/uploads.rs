@@ -37,24 +37,24 @@ fn sftp(user: &User, way: Way, login: &str, batch: &str) -> Output {
 }
 
 /// What was done with files below a folder, by the audit log: operation, path, outcome and bytes that were written.
-fn told(site: &Site, below: &Path) -> Vec<(String, String, String, u64)> {
+fn logged(site: &Site, below: &Path) -> Vec<(String, String, String, u64)> {
     let rows = ["audit", "--event", "sftp", "--json", "--limit", "0"];
     let rows = site.relay.admin(&rows).ok().out();
     let below = format!("{}/", below.display());
-    let told = rows.lines().filter_map(|row| {
+    let logged = rows.lines().filter_map(|row| {
         let row: Value = serde_json::from_str(row).unwrap();
         let text = |field: &str| row[field].as_str().unwrap_or_default().to_owned();
         let path = text("path").strip_prefix(&below)?.to_owned();
         let written = row["bytes_written"].as_u64().unwrap_or(0);
         Some((text("operation"), path, text("outcome"), written))
     });
-    let mut told: Vec<_> = told.collect();
-    told.sort();
-    told
+    let mut logged: Vec<_> = logged.collect();
+    logged.sort();
+    logged
 }
 
 #[test]
-fn many_small_files_are_put_byte_for_byte_and_told_one_by_one() {
+fn many_small_files_are_put_whole_and_logged_one_by_one() {
     let site = Site::new();
     let (folder, files) = files();
     for way in Way::BOTH {
@@ -77,7 +77,7 @@ fn many_small_files_are_put_byte_for_byte_and_told_one_by_one() {
             run(command("diff").arg("-r").arg(&files).arg(&to)).ok();
             let mode = |name: &str| fs::metadata(to.join(name)).unwrap().permissions().mode();
             assert_eq!((mode("a") & 0o777, mode("b") & 0o777), (0o750, 0o444));
-            // Each of them is told as if the device alone had answered.
+            // Each of them is logged as if the device alone had answered.
             let mut expected = vec![];
             for folder in ["", "sub/"] {
                 for name in NAMES {
@@ -92,7 +92,7 @@ fn many_small_files_are_put_byte_for_byte_and_told_one_by_one() {
             }
             expected.sort();
             let rows = wait_for(SOON, "a row for each file", || {
-                let mut rows = told(&site, &to);
+                let mut rows = logged(&site, &to);
                 rows.retain(|(operation, path, ..)| operation != "mkdir" && path != "sub");
                 (rows.len() >= expected.len()).then_some(rows)
             });
@@ -102,7 +102,7 @@ fn many_small_files_are_put_byte_for_byte_and_told_one_by_one() {
 }
 
 #[test]
-fn what_cannot_be_opened_is_named_wherever_it_stands() {
+fn what_cannot_be_opened_is_named_wherever_it_is() {
     if !Accounts::are_possible() {
         return;
     }
@@ -164,7 +164,7 @@ fn what_cannot_be_opened_is_named_wherever_it_stands() {
         }
         assert_eq!(fs::read(inbox.join("d")).unwrap(), b"root's");
         let rows = wait_for(SOON, "the rows of what failed", || {
-            let rows = told(&site, &inbox);
+            let rows = logged(&site, &inbox);
             let failed = rows.into_iter().filter(|row| row.2 == "failed");
             let failed: Vec<_> = failed.map(|row| (row.0, row.1.replace("./", ""))).collect();
             (failed.len() >= 3).then_some(failed)
@@ -175,7 +175,7 @@ fn what_cannot_be_opened_is_named_wherever_it_stands() {
 }
 
 #[test]
-fn a_recording_has_what_the_client_did_and_nothing_of_what_the_relay_asked_for() {
+fn a_recording_has_only_what_the_client_asked_for() {
     let site = Site::with(Device::new("kitchen-cam").flags(&["--upload", "always"]));
     let (folder, files) = files();
     let to = folder.path().join("to");
@@ -190,7 +190,7 @@ fn a_recording_has_what_the_client_did_and_nothing_of_what_the_relay_asked_for()
     let id = row["id"].as_str().unwrap();
     let out = site.relay.admin(&["export", id, "--format", "json"]).ok();
     let below = format!("{}/", to.display());
-    let (mut told, mut others) = (vec![], vec![]);
+    let (mut logged, mut others) = (vec![], vec![]);
     for line in out.out().lines() {
         let record: Value = serde_json::from_str(line).unwrap();
         if record["event"] != "file" {
@@ -203,7 +203,7 @@ fn a_recording_has_what_the_client_did_and_nothing_of_what_the_relay_asked_for()
             Some("sub") => {}
             Some(path) => {
                 assert_eq!(record["result"], 0, "{record}");
-                told.push((path.to_owned(), operation, bytes));
+                logged.push((path.to_owned(), operation, bytes));
             }
             None => others.push(path.to_owned()),
         }
@@ -219,7 +219,7 @@ fn a_recording_has_what_the_client_did_and_nothing_of_what_the_relay_asked_for()
     });
     let mut expected: Vec<_> = expected.collect();
     expected.sort();
-    told.sort();
-    assert_eq!(told, expected);
+    logged.sort();
+    assert_eq!(logged, expected);
     assert!(!others.concat().contains("@holdfast"), "{others:?}");
 }

@@ -66,7 +66,7 @@ fn a_path_that_becomes_longer_or_shorter_is_filled_again() {
 }
 
 #[test]
-fn a_path_that_becomes_faster_or_slower_is_filled_and_not_flooded() {
+fn a_path_that_changes_speed_is_filled_and_not_flooded() {
     for_seeds(20, |random| {
         let path = any_path(random);
         let mut run = Run::new(path, random);

@@ -76,12 +76,12 @@ fn a_relay_that_moved_is_dialled_anew_and_once() {
         world.run_until(away + KEEPALIVE + PARALLEL_DIAL_AFTER + SECOND + SLACK);
         assert!(world.is_dialling());
         world.run_until(away + Duration::from_secs(3600));
-        assert_eq!(world.dials(), 1, "the driver dials on until it is told");
+        assert_eq!(world.dials(), 1, "the driver dials on until it is stopped");
     });
 }
 
 #[test]
-fn a_path_that_is_well_is_left_alone_and_idle_traffic_keeps_to_its_budget() {
+fn a_good_path_is_kept_and_idle_traffic_is_within_budget() {
     for_seeds(40, |random| {
         let mut world = World::new(random, KEEPALIVE);
         world.run_until(DAY);

@@ -19,7 +19,7 @@ use crate::random::for_seeds;
 use world::World;
 
 #[test]
-fn nothing_that_was_acknowledged_is_lost_and_each_recording_comes_to_one_end() {
+fn acknowledged_data_stays_and_each_recording_ends_once() {
     for_seeds(1_500, |random| {
         let sync = [Sync::Block, Sync::Close, Sync::Off][random.index(3)];
         let max = [MIN_SPOOL_BYTES, SPOOL_BYTES][random.index(2)];
@@ -83,7 +83,7 @@ fn check(world: &World<'_>) {
     let ghosts = world.config.sync == Sync::Off && !world.recovered.is_empty();
     assert!(
         !bad || ghosts,
-        "what nobody touched was set aside: {names:?}"
+        "an untouched segment was set aside: {names:?}"
     );
     for (number, sim) in world.sessions.iter().enumerate() {
         let kept = &world.relay.sessions[&sim.id];
@@ -158,12 +158,12 @@ fn what_root_does_to_a_spool_is_named() {
         let kept = &world.relay.sessions[&id];
         assert_eq!(kept.settled, 1);
         let honest = matches!(kept.state, IngestState::Complete);
-        assert!(!honest, "nobody noticed");
+        assert!(!honest, "the change was not noticed");
     });
 }
 
 #[test]
-fn a_full_spool_ends_strict_sessions_and_leaves_gaps_in_the_others() {
+fn a_full_spool_ends_strict_sessions_and_leaves_gaps_in_others() {
     for_seeds(12, |random| {
         let mut world = World::new(random, MIN_SPOOL_BYTES, Sync::Block);
         let strict = world.begin(RecordingMode::Strict).unwrap();

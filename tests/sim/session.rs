@@ -14,7 +14,7 @@ fn every_session_ends_once_and_in_order() {
 }
 
 #[test]
-fn whoever_goes_away_the_process_is_ended_or_left_as_its_terms_say() {
+fn a_lost_end_ends_or_leaves_the_process_as_the_terms_say() {
     for_seeds(20_000, |random| run(random, 4));
 }
 

@@ -64,7 +64,7 @@ const PARTS: [SoakPart; 10] = [
         amount: 600,
         variable: SECONDS,
         binary: suites::INTEGRATION,
-        test: Some("pressure::a_client_that_stops_reading_stops_the_process_and_nothing_else"),
+        test: Some("pressure::a_client_that_stops_reading_stops_its_process_alone"),
     },
     SoakPart {
         name: "upload",
@@ -80,9 +80,7 @@ const PARTS: [SoakPart; 10] = [
         amount: 180,
         variable: SECONDS,
         binary: suites::INTEGRATION,
-        test: Some(
-            "pressure::an_upload_that_stalls_beside_one_that_flows_leaves_their_connection_alone",
-        ),
+        test: Some("pressure::an_upload_that_stalls_does_not_stop_one_that_flows"),
     },
     SoakPart {
         name: "forwards",

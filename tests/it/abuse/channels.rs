@@ -186,10 +186,10 @@ fn more_than_the_window_goes_nowhere() {
     bed.is_undisturbed();
 }
 
-/// russh gives window to one channel as it was told for another, so one that is full keeps its neighbours on a trickle;
+/// russh gives window to one channel that was granted for another, so one that is full keeps its neighbours on a trickle;
 /// for a minute. Within its window no client comes so far by itself: this one overruns it a little.
 #[test]
-fn who_keeps_its_neighbours_from_their_window_for_a_minute_is_closed() {
+fn a_channel_that_starves_its_neighbours_is_closed() {
     let bed = Bed::new();
     let mut raw = bed.on_device();
     let full = opened(&mut raw, 1 << 20, 1 << 15);

@@ -1,4 +1,4 @@
-//! Before and while somebody logs in.
+//! Before and during a login.
 
 use std::fs;
 use std::time::{Duration, Instant};

@@ -60,7 +60,7 @@ fn an_environment_has_bounds() {
     raw.say(request(theirs, "exec", true).string("echo fine"));
     wait_text(&mut raw, "fine");
     bed.is_undisturbed();
-    // They are told of in the log, without filling it.
+    // They are in the log, without filling it.
     let rows = bed
         .site
         .relay

@@ -23,7 +23,7 @@ const HANDLE: u8 = 102;
 const DATA: u8 = 103;
 const ATTRS: u8 = 105;
 
-/// An sftp session, told packet by packet.
+/// An sftp session, driven packet by packet.
 struct Sftp {
     raw: Raw,
     channel: u32,
@@ -117,7 +117,7 @@ fn a_path_that_is_none_leads_nowhere() {
     bed.is_undisturbed();
 }
 
-/// No abuse, but told packet by packet: the relay asks for what a client reads before it does, and closes what it has read.
+/// No abuse, but driven packet by packet: the relay asks for what a client reads before it does, and closes what it has read.
 #[test]
 fn a_small_file_is_read_ahead_and_closed_without_its_device() {
     let bed = Bed::new();
@@ -163,9 +163,9 @@ fn a_small_file_is_read_ahead_and_closed_without_its_device() {
     );
 }
 
-/// Nor is this: of files that are put one after the other, each is open at once, but what is told of it comes from the device.
+/// Nor is this: of files that are put one after the other, each is open at once, but what the log says of it comes from the device.
 #[test]
-fn a_small_file_is_opened_ahead_and_its_failure_is_told_to_the_end() {
+fn a_small_file_is_opened_ahead_and_its_failure_is_reported() {
     let bed = Bed::new();
     let mut sftp = Sftp::begin(&bed);
     let folder = bed.site.device.folder();
@@ -192,7 +192,7 @@ fn a_small_file_is_opened_ahead_and_its_failure_is_told_to_the_end() {
     let one = open(&mut sftp, 2, "one");
     sftp.send(&[write(3, &one), packet(CLOSE, 4, &one)].concat());
     assert_eq!((status(&mut sftp, 3), status(&mut sftp, 4)), (0, 0));
-    // Where the device is silent, the handles come, and nothing is told of what was done with them.
+    // Where the device is silent, the handles come, and nothing is logged of what was done with them.
     bed.site.device.signal(Signal::STOP);
     let two = open(&mut sftp, 5, "two");
     sftp.send(&[write(6, &two), packet(CLOSE, 7, &two)].concat());

@@ -58,10 +58,11 @@ fn a_hostile_name_or_command_is_one_line_in_every_output() {
     relay.admin(&["token", "rm", HOSTILE]).exits(1);
     let quoted = format!("token rm '{HOSTILE}'");
     run(alice.console().arg(quoted)).exits(1);
-    let told = log(&relay, &["--event", "token.removed"]);
-    assert_eq!(told.len(), 2);
+    let removals = log(&relay, &["--event", "token.removed"]);
+    assert_eq!(removals.len(), 2);
     assert!(
-        told.iter()
+        removals
+            .iter()
             .all(|row| row["token"] == HOSTILE && row["outcome"] == "failed")
     );
 

@@ -9,7 +9,7 @@ fn session_of(relay: &Relay, command: &str) -> Vec<Value> {
     let id = exec["session"].as_str().unwrap().to_owned();
     wait_for(SOON, "the session's end", || {
         let mut rows = log(relay, &["--session", &id]);
-        // What becomes of its recording is told behind it.
+        // What becomes of its recording is logged behind it.
         let end = rows.iter().position(|row| row["event"] == "session.end")?;
         rows.truncate(end + 1);
         Some(rows)
@@ -17,7 +17,7 @@ fn session_of(relay: &Relay, command: &str) -> Vec<Value> {
 }
 
 #[test]
-fn a_session_is_told_from_its_start_to_its_end_at_both_ways() {
+fn a_session_is_logged_from_start_to_end_on_both_ways() {
     let site = Site::new();
     site.relay
         .admin(&["user", "email", "alice", "alice@example.com"])
@@ -56,7 +56,7 @@ fn a_session_is_told_from_its_start_to_its_end_at_both_ways() {
 }
 
 #[test]
-fn a_session_that_may_not_be_is_told_with_the_reason() {
+fn a_refused_session_is_logged_with_the_reason() {
     let site = Site::new();
     let carol = site.relay.user("carol", &[]);
     carol.exec(Way::Direct, "kitchen-cam", "true").exits(255);
@@ -82,7 +82,7 @@ fn a_session_that_may_not_be_is_told_with_the_reason() {
 }
 
 #[test]
-fn a_lock_and_what_it_ends_are_told() {
+fn a_lock_and_what_it_ends_are_logged() {
     let site = Site::new();
     let mut session = site.start(Way::Direct, "echo started; cat");
     session.wait_out("started");
@@ -108,7 +108,7 @@ fn a_lock_and_what_it_ends_are_told() {
 }
 
 #[test]
-fn a_policy_is_told_with_what_it_changed() {
+fn a_policy_is_logged_with_what_it_changed() {
     let site = Site::new();
     let policy = "[roles.viewer]\n[roles.viewer.allow]\nlabels = { \"*\" = \"*\" }\nlogins = [\"*\"]\nabilities = [\"exec\"]\n";
     let apply = |args: &str| {
@@ -121,22 +121,26 @@ fn a_policy_is_told_with_what_it_changed() {
     apply("--dry-run");
     apply("");
     apply("");
-    let told: Vec<Value> = log(&site.relay, &["--event", "access.changed"])
+    let found: Vec<Value> = log(&site.relay, &["--event", "access.changed"])
         .into_iter()
         .filter(|row| row["change"] == "apply")
         .collect();
-    assert_eq!(told.len(), 1, "what changes nothing is not told: {told:#?}");
     assert_eq!(
-        (&told[0]["user"], &told[0]["count"]),
+        found.len(),
+        1,
+        "what changes nothing is not logged: {found:#?}"
+    );
+    assert_eq!(
+        (&found[0]["user"], &found[0]["count"]),
         (&"alice".into(), &1.into())
     );
     assert!(
-        told[0]["changes"][0]
+        found[0]["changes"][0]
             .as_str()
             .unwrap()
             .contains("role viewer"),
         "{}",
-        told[0]
+        found[0]
     );
 }
 
@@ -153,7 +157,7 @@ fn is_one_line_each(relay: &Relay) {
 }
 
 #[test]
-fn file_operations_are_told_with_path_and_result() {
+fn file_operations_are_logged_with_path_and_result() {
     let site = Site::new();
     let folder = site.relay.folder().join("files");
     fs::create_dir(&folder).unwrap();
@@ -183,7 +187,7 @@ fn file_operations_are_told_with_path_and_result() {
             .count();
         (ends == 4).then_some(rows)
     });
-    let told: Vec<_> = rows
+    let found: Vec<_> = rows
         .iter()
         .map(|row| {
             let text = |field: &str| row[field].as_str().unwrap_or_default().to_owned();
@@ -193,8 +197,8 @@ fn file_operations_are_told_with_path_and_result() {
         .collect();
     let fits = |operation: &str, path: &str, outcome: &str| {
         let wanted = (operation.to_owned(), path.to_owned(), outcome.to_owned());
-        let count = told.iter().filter(|row| **row == wanted).count();
-        assert_eq!(count, 2, "{wanted:?} in {told:#?}");
+        let count = found.iter().filter(|row| **row == wanted).count();
+        assert_eq!(count, 2, "{wanted:?} in {found:#?}");
     };
     fits("read", "/there", "success");
     fits("write", "/put \"\u{1b}[2J\"", "success");

@@ -28,7 +28,7 @@ fn without_a_log_no_session_starts_and_with_it_they_do_again() {
     for way in Way::BOTH {
         is_refused(try_session(&alice, way));
     }
-    // The console works: somebody has to look into it.
+    // The console works: an admin has to look into it.
     run(alice.console().arg("devices")).ok();
     is_said(&relay, &file, "until then new sessions are refused");
     fs::remove_file(&file).unwrap();

@@ -1,4 +1,4 @@
-//! What ends a session that stands on a certificate, and what does not.
+//! What ends a session that rests on a certificate, and what does not.
 
 use std::fs;
 
@@ -83,7 +83,7 @@ fn a_users_plain_key_can_be_revoked_too() {
 }
 
 #[test]
-fn removing_the_authority_ends_what_stands_on_it_and_nothing_else() {
+fn removing_an_authority_ends_only_what_rests_on_it() {
     let bed = Bed::new();
     bed.sign(&[]);
     let sessions = Way::BOTH.map(|way| live(&bed, way));

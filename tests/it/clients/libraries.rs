@@ -82,7 +82,7 @@ fn nodes_ssh2_works() {
         return;
     }
     let site = Site::new();
-    // The script stands where it finds the module.
+    // The script is where it finds the module.
     let link = site.alice.folder().join("node_modules");
     std::os::unix::fs::symlink(modules.unwrap_or_default(), link).unwrap();
     assert_eq!(run(command("node").arg("--version")).code(), 0);

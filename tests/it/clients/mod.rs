@@ -85,7 +85,7 @@ fn file(user: &User, name: &str, bytes: &[u8]) -> std::path::PathBuf {
     path
 }
 
-/// How often somebody logged in.
+/// How many logins there were.
 #[track_caller]
 fn logins(site: &Site) -> usize {
     let rows = site

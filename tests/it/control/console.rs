@@ -133,7 +133,7 @@ fn a_lock_on_its_user_ends_a_stream() {
 }
 
 #[test]
-fn a_follower_that_shows_nothing_is_idle_and_one_at_a_terminal_is_too() {
+fn a_follower_that_shows_nothing_is_idle_at_a_terminal_too() {
     const CLOSED: &str = "[holdfast] closed: idle for 3 seconds (role watcher)";
     let site = Site::new();
     let relay = &site.relay;

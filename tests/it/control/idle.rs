@@ -92,7 +92,7 @@ fn a_command_without_a_terminal_is_work_until_it_ends() {
     }
     let output = fleet.wait(SOON).ok().out();
     assert!(output.contains("kitchen-cam: over"), "{output}");
-    // A script on stdin: nobody can type any more.
+    // A script on stdin: no more can be typed.
     let mut script = Running::start(&mut bob.ssh(Way::Direct, &own_login(), "kitchen-cam"));
     script.write("sleep 5; echo over\n");
     script.end_input();

@@ -40,7 +40,7 @@ fn a_lock_ends_what_lives_and_admits_nothing_new() {
         bob.exec(way, "kitchen-cam", "true")
             .exits(255)
             .says(&refusal);
-        // The console is shut to whom the lock names, and to nobody else.
+        // The console is shut to whom the lock names, and to no other user.
         let console = run(bob.console().arg("whoami"));
         let shut_out = matches!(kind, "user" | "role" | "address");
         assert_eq!(console.code() == 255, shut_out, "{kind}: {console}");
@@ -58,7 +58,7 @@ fn a_lock_ends_what_lives_and_admits_nothing_new() {
 }
 
 #[test]
-fn a_lock_hits_nobody_else() {
+fn a_lock_hits_no_other() {
     let site = Site::new();
     let attic = Device::online(&site.relay, "attic-node");
     let (bob, carol) = (
@@ -81,7 +81,7 @@ fn a_lock_hits_nobody_else() {
 }
 
 #[test]
-fn a_lock_by_somebody_names_them_and_ends_with_its_time() {
+fn a_lock_names_its_author_and_ends_with_its_time() {
     let site = Site::new();
     let bob = site.relay.user("bob", &["operator"]);
     let session = started(&bob, Way::Direct, "cat");

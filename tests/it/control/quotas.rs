@@ -11,7 +11,7 @@ const CONNECTIONS: &str = "too many concurrent connections for user \"bob\" (max
 const SESSIONS: &str = "too many concurrent sessions for user \"bob\" (max 2): close one, or see";
 
 #[test]
-fn a_connection_too_many_is_told_the_limit() {
+fn a_connection_too_many_is_refused_with_the_limit() {
     let site = Site::new();
     role(&site.relay, "tech", "limits = { max_connections = 2 }");
     let bob = site.relay.user("bob", &["tech"]);
@@ -38,7 +38,7 @@ fn a_connection_too_many_is_told_the_limit() {
 }
 
 #[test]
-fn a_session_too_many_is_told_the_limit() {
+fn a_session_too_many_is_refused_with_the_limit() {
     let site = Site::new();
     role(&site.relay, "tech", "limits = { max_sessions = 2 }");
     let bob = site.relay.user("bob", &["tech"]);
@@ -125,7 +125,7 @@ fn fifty_logins_at_once_at_a_limit_of_three_give_three() {
 }
 
 #[test]
-fn five_hundred_commands_by_twenty_at_a_limit_of_twenty_are_never_refused() {
+fn commands_by_twenty_at_a_limit_of_twenty_are_never_refused() {
     let site = Site::new();
     role(
         &site.relay,
@@ -174,7 +174,7 @@ fn a_slot_comes_back_whatever_ends_its_session() {
         site.device.wait_online(&site.relay);
         bob.exec(way, "kitchen-cam", "true").ok();
     }
-    // What a killed relay held is nobody's.
+    // What a killed relay held is free.
     let session = started(&bob, Way::Direct, "cat");
     site.relay.kill();
     session.wait(SOON).exits(255);

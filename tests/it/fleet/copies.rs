@@ -97,7 +97,7 @@ fn a_file_comes_whole_to_every_device_that_is_meant() {
         table(&output)[0].2,
         "cannot write beside it: there is no such folder"
     );
-    // Not even when all of it is there but the name: nobody looked before, because nobody asked for its mode.
+    // Not even when all of it is there but the name: it was not looked at before, because its mode was not asked for.
     let output = cp(
         &fleet.alice,
         &["--mode", "644", "--on", "site=lab:dir"],
@@ -145,7 +145,7 @@ fn a_device_that_is_too_slow_keeps_what_it_had() {
     assert_eq!(fs::read(home(&fleet.lab).join("tool")).unwrap(), b"old");
 }
 
-/// Nobody is left who could ask for it: the device itself takes the half of a file away.
+/// No client is left that could ask for it: the device itself takes the half of a file away.
 #[test]
 fn a_device_that_loses_its_tunnel_keeps_no_half_of_a_file() {
     if !is_root("homes of their own for the devices") {
@@ -153,7 +153,7 @@ fn a_device_that_loses_its_tunnel_keeps_no_half_of_a_file() {
     }
     let mut fleet = Fleet::new();
     fs::write(home(&fleet.cam).join("tool"), "old").unwrap();
-    // More than goes there before somebody has seen that it is under way.
+    // More than goes there before it was seen that it is under way.
     let path = fleet.alice.folder().join("file");
     let zeros = fs::File::create(&path).unwrap();
     zeros.set_len(64 << 20).unwrap();

@@ -44,7 +44,7 @@ fn a_command_runs_as_the_user_of_the_key() {
     }
     let well = |name: &str| (name.to_owned(), "0".to_owned(), String::new());
     assert_eq!(table(&output), [well("cam"), well("lab-cam")]);
-    // No pipe of ours is read, and what failed is told by the status.
+    // No pipe of ours is read, and what failed is in the status.
     let mut command = local(&fleet.relay, &fleet.alice, &["exec", "--on", "site=lab"]);
     let failed = run_with_input(command.args(["--", "cat;", "exit", "3"]), b"x").exits(1);
     assert_eq!(lines(&failed.out(), "lab-cam"), [""; 0], "{failed}");
@@ -56,7 +56,7 @@ fn a_command_runs_as_the_user_of_the_key() {
         (&"lab-cam".into(), &"a\n".into())
     );
 
-    // In the log, it was she and nobody local.
+    // In the log, it was she and no local user.
     let rows = fleet.relay.admin(&["audit", "--event", "exec", "--json"]);
     let rows = rows.ok().out();
     assert_eq!(rows.lines().count(), 4);
@@ -65,7 +65,7 @@ fn a_command_runs_as_the_user_of_the_key() {
         assert_eq!(row["user"], "alice", "{row}");
         assert!(row["client"].as_str().unwrap().starts_with("127."), "{row}");
     }
-    // The console's word counts, and ssh's: nobody is let in by the folder alone.
+    // The console's word counts, and ssh's: the folder alone lets no user in.
     let bob = fleet.relay.user("bob", &[]);
     run(&mut local(
         &fleet.relay,
@@ -160,7 +160,7 @@ fn a_key_ends_what_runs_and_a_client_that_is_gone_does_not() {
         fleet.relay.json(&["sessions", "--json"]) == serde_json::json!([])
     });
     fs::write(&go, "").unwrap();
-    wait_until(SOON, "the end of what nobody waits for", || ended() == 3);
+    wait_until(SOON, "the end of what is not waited for", || ended() == 3);
     let args = ["exec", "--on", "site=lab", "--", &line];
     let mut terminal = Terminal::start(&local(&fleet.relay, &fleet.alice, &args), 80, 24);
     terminal.expect("lab-cam: up\r\n");
@@ -180,7 +180,7 @@ fn nothing_but_the_running_relay_of_the_folder_is_asked() {
         .exits(1)
         .says("no device that you may reach matches \"*\"");
 
-    // Without `ssh`, somebody else can type it.
+    // Without `ssh`, it can be typed elsewhere.
     let empty = tempfile::tempdir().unwrap();
     let said = run(exec(&relay).env("PATH", empty.path())).exits(1).err();
     let (ip, port) = (relay.ssh().ip(), relay.ssh().port());
@@ -193,7 +193,7 @@ fn nothing_but_the_running_relay_of_the_folder_is_asked() {
         "{said}"
     );
 
-    // Another relay at the address, whoever it knows.
+    // Another relay at the address, whatever users it has.
     let key = "ssh_host_ed25519_key";
     let other = Relay::start();
     let mine = fs::read(other.state().join(key)).unwrap();

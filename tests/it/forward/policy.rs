@@ -66,7 +66,7 @@ fn no_spelling_of_an_address_gets_past_the_rules() {
     assert_eq!(
         target.connections(),
         itself.len() as u64,
-        "somebody was dialled"
+        "the target was dialled"
     );
     // Rows reach the log a moment later.
     wait_until(SOON, "all refusals in the log", || {
@@ -171,7 +171,7 @@ fn what_ends_a_session_ends_a_forward() {
     stream.read_exact(&mut [0; 5]).unwrap();
     role(&site.relay, "connect = ['192.0.2.1:1']", "");
     ended((tunnel, stream), "access-changed");
-    // Nobody says anything, either way.
+    // Nothing is said, either way.
     role(
         &site.relay,
         "connect = ['localhost:*']",

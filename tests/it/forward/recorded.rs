@@ -43,7 +43,7 @@ fn complete(relay: &Relay, count: usize) -> Vec<Value> {
 
 /// The forwards that a recording tells of, by what they lead to: the beginning, and the end.
 #[track_caller]
-fn told(relay: &Relay, id: &Value) -> Vec<(Value, Value)> {
+fn logged(relay: &Relay, id: &Value) -> Vec<(Value, Value)> {
     let lines = relay.export(id.as_str().unwrap(), "json");
     let records: Vec<Value> = lines
         .lines()
@@ -76,7 +76,7 @@ fn answer(mut stream: impl std::io::Read) -> String {
 }
 
 #[test]
-fn the_forwards_of_a_connection_are_one_recording_beside_its_sessions() {
+fn a_connections_forwards_are_one_recording_beside_sessions() {
     let site = Site::with(Device::new("kitchen-cam").flags(&["--upload", "always"]));
     let target = Target::counting();
     let folder = tempfile::Builder::new().prefix("hf-r").tempdir().unwrap();
@@ -115,7 +115,7 @@ fn the_forwards_of_a_connection_are_one_recording_beside_its_sessions() {
     comes.write_all(&[2; 3_000]).unwrap();
     comes.shutdown(Shutdown::Write).unwrap();
     assert_eq!(answer(comes), "3000 bytes");
-    // While it stands, it is no row of its own among the sessions.
+    // While it is open, it is no row of its own among the sessions.
     wait_until(SOON, "the session and the port alone", || {
         let live = listed(&site.relay);
         let of = |kind: &str| live.iter().filter(|row| row["kind"] == kind).count();
@@ -139,7 +139,7 @@ fn the_forwards_of_a_connection_are_one_recording_beside_its_sessions() {
         assert_eq!(record[name], value);
     }
     let id = &record["id"];
-    let all = told(&site.relay, id);
+    let all = logged(&site.relay, id);
     assert_eq!(all.len(), 4, "{all:?}");
     let find = |to: &str, direction: &str| {
         let of =
@@ -212,7 +212,7 @@ fn the_forwards_of_a_connection_are_one_recording_beside_its_sessions() {
 }
 
 #[test]
-fn under_strict_no_forward_goes_through_a_device_with_a_full_spool() {
+fn under_strict_a_full_spool_lets_no_forward_through() {
     let device = Device::new("kitchen-cam").flags(&["--upload", "manual", "--spool-max", "2MiB"]);
     let site = Site::with(device);
     let bob = tech(&site.relay, "strict");
@@ -249,7 +249,7 @@ fn under_strict_no_forward_goes_through_a_device_with_a_full_spool() {
         (said.code() == 255).then_some(said)
     });
     assert!(refused.err().contains(text), "{refused}");
-    // One that is under way goes on until another can't be told.
+    // One that is under way goes on until another can't be recorded.
     assert!(speaks(&mut live));
     let begun: Vec<UnixStream> = (0..100)
         .map(|_| tunnel.connect())

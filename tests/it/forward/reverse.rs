@@ -10,7 +10,7 @@ use super::policy::role;
 use super::{Target, forwards, free_port, listed};
 use crate::harness::{Running, SOON, Site, Way, own_login, run, wait_for, wait_until};
 
-/// Starts `ssh -N -R spec` and gives the port that it was told.
+/// Starts `ssh -N -R spec` and gives the port that it was given.
 #[track_caller]
 fn listening(mut ssh: Command, spec: &str) -> (Running, u16) {
     ssh.args(["-N", "-o", "ExitOnForwardFailure=yes", "-R", spec]);
@@ -38,7 +38,7 @@ fn is_open(port: u16) -> bool {
 }
 
 #[test]
-fn a_device_listens_on_a_port_of_its_choice_as_long_as_the_connection_stands() {
+fn a_device_listens_on_a_port_as_long_as_the_connection_lives() {
     let site = Site::new();
     let target = Target::counting();
     for way in Way::BOTH {
@@ -91,7 +91,7 @@ fn a_port_is_taken_back() {
     cancel.arg("-S").arg(&control);
     run(cancel.args(["-O", "cancel", "-R", &spec])).ok();
     wait_until(SOON, "the end of the port", || !is_open(port));
-    // The connection stands, and may ask for it again.
+    // The connection is open, and may ask for it again.
     let mut again = site.ssh(Way::Direct);
     again.arg("-S").arg(&control);
     run(again.args(["-O", "forward", "-R", &spec])).ok();

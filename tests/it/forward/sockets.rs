@@ -53,7 +53,7 @@ fn listening(mut ssh: std::process::Command, path: &Path, target: &Target) -> Ru
     let spec = format!("{}:127.0.0.1:{}", path.display(), target.port());
     ssh.args(["-v", "-N", "-o", "ExitOnForwardFailure=yes", "-R", &spec]);
     let ssh = Running::start(&mut ssh);
-    // The file stands a moment before it is listened on.
+    // The file is there a moment before it is listened on.
     ssh.wait_err("remote forward success");
     ssh
 }
@@ -84,7 +84,7 @@ fn a_service_in_a_file_is_reached_on_both_ways() {
         );
     }
     assert_eq!(rows[3]["bytes_in"], 1_000_000);
-    // What can't be reached is told in words, here to the client's own log.
+    // What can't be reached is said in words, here to the client's own log.
     for (path, why) in [
         (folder.join("missing"), "there is no such socket"),
         (folder.clone(), "it is no socket"),
@@ -147,7 +147,7 @@ fn rules_are_held_against_what_a_path_really_is() {
             );
             wait_until(SOON, "the refusal in the log", || was_refused(&reason) >= 1);
         }
-        // Whether there is anything is not told where one may not go.
+        // Whether there is anything is not said where one may not go.
         assert_eq!(reach(&bob, way, &closed.join("missing")), "");
         let missing = closed.join("missing");
         let reason = format!("user \"bob\" may not forward to {}", missing.display());
@@ -184,7 +184,7 @@ fn rules_are_held_against_what_a_path_really_is() {
 }
 
 #[test]
-fn a_device_makes_a_socket_as_long_as_the_connection_stands() {
+fn a_device_has_a_socket_as_long_as_the_connection_lives() {
     let mut site = Site::new();
     let (_folder, folder) = folder();
     let target = Target::counting();

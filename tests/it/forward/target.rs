@@ -1,4 +1,4 @@
-//! Somebody on the device's network.
+//! A server on the device's network.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -43,7 +43,7 @@ impl Target {
         })
     }
 
-    /// Sends until nobody takes it.
+    /// Sends until it is not taken any more.
     pub(super) fn endless() -> Self {
         Self::start(|mut stream, seen| {
             let data = vec![0; 64 * 1024];
@@ -87,13 +87,13 @@ impl Target {
         self.seen.sent.load(Ordering::Relaxed)
     }
 
-    /// Whether an endless one has heard that nobody takes it.
+    /// Whether an endless one has heard that it is not taken any more.
     pub(super) fn is_over(&self) -> bool {
         self.seen.over.load(Ordering::Relaxed)
     }
 }
 
-/// A port of 127.0.0.1 on which nobody listened a moment ago.
+/// A port of 127.0.0.1 on which nothing listened a moment ago.
 pub(super) fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().port()

@@ -17,7 +17,7 @@ use ring::signature::{
 /// What a key made by `ssh-keygen -t ed25519-sk` is bound to.
 const APPLICATION: &[u8] = b"ssh:";
 
-/// The flag that says that somebody touched the key.
+/// The flag that says that the key was touched.
 const USER_PRESENT: u8 = 1;
 
 const FAILURE: u8 = 5;

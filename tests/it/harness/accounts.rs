@@ -89,7 +89,7 @@ impl Accounts {
         self
     }
 
-    /// Puts up a notice that lets nobody but root in.
+    /// Puts up a notice that lets only root in.
     pub(crate) fn nologin(mut self, notice: &str) -> Self {
         self.nologin = Some(notice.to_owned());
         self

@@ -47,7 +47,7 @@ impl Capture {
         self.wait(within, |captured| captured.ended)
     }
 
-    /// Waits until `needle` stands at or after `from`; gives the place behind it.
+    /// Waits until `needle` is at or after `from`; gives the place behind it.
     pub(crate) fn wait_text(&self, from: usize, needle: &[u8], within: Duration) -> Option<usize> {
         let mut found = None;
         self.wait(within, |captured| {

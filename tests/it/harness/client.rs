@@ -138,7 +138,7 @@ impl Session {
         self.channel.signal(signal).await.unwrap();
     }
 
-    /// Waits until `text` stands on its stdout.
+    /// Waits until `text` is on its stdout.
     pub(crate) async fn wait_out(&mut self, text: &str) {
         while !self.end.stdout.contains(text) {
             assert!(self.step().await, "no {text:?} in {:?}", self.end);

@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::capture::Capture;
 use super::{COMMAND_TIMEOUT, POLL};
 
-/// A command in a clean environment: nothing of whoever runs the tests reaches what is tested.
+/// A command in a clean environment: nothing of the caller's environment reaches what is tested.
 pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command.env_clear().env("LANG", "C.UTF-8");
@@ -156,13 +156,13 @@ impl Running {
         self.stdin = None;
     }
 
-    /// Waits until `text` stands on its stdout.
+    /// Waits until `text` is on its stdout.
     #[track_caller]
     pub(crate) fn wait_out(&self, text: &str) {
         self.wait_text(&self.stdout, text);
     }
 
-    /// Waits until `text` stands on its stderr.
+    /// Waits until `text` is on its stderr.
     #[track_caller]
     pub(crate) fn wait_err(&self, text: &str) {
         self.wait_text(&self.stderr, text);
@@ -180,12 +180,12 @@ impl Running {
         );
     }
 
-    /// What stands on its stdout so far.
+    /// What is on its stdout so far.
     pub(crate) fn out(&self) -> String {
         String::from_utf8_lossy(&self.stdout.bytes()).into_owned()
     }
 
-    /// What stands on its stderr so far.
+    /// What is on its stderr so far.
     pub(crate) fn err(&self) -> String {
         String::from_utf8_lossy(&self.stderr.bytes()).into_owned()
     }

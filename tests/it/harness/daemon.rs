@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::wait_for;
 
-/// How long a daemon may take to end once it is told to, before it is killed.
+/// How long a daemon may take to end once it is asked to, before it is killed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The end of a log that is shown.

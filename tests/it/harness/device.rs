@@ -212,7 +212,7 @@ pub(super) fn own_account(is_root: bool) -> Vec<String> {
     }
 }
 
-/// The command in a mount namespace in which root's home is empty: what stands in the real one (a slow
+/// The command in a mount namespace in which root's home is empty: what is in the real one (a slow
 /// `.bashrc`, one that takes locks) is not what is tested here. Not as root, it stays as it is.
 fn in_bare_home(agent: Command, folder: &Path) -> Command {
     static MAY_MOUNT: OnceLock<bool> = OnceLock::new();

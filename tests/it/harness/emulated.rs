@@ -1,7 +1,7 @@
 //! Agents for other processors, run by qemu on this machine.
 //!
 //! An agent starts itself once more for each session, by `/proc/self/exe`, so that qemu in front of the
-//! first one is not enough: the kernel must know what to do with such a program. It is told so in a user
+//! first one is not enough: the kernel must know what to do with such a program. It is configured in a user
 //! namespace that lives as long as the agent does, and not for the whole machine.
 
 use std::fs;

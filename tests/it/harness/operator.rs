@@ -18,7 +18,7 @@ pub(crate) enum Way {
 impl Way {
     pub(crate) const BOTH: [Self; 2] = [Self::Direct, Self::Jump];
 
-    /// What `ssh` is told to connect to, `LOGIN` and all.
+    /// What `ssh` is to connect to, `LOGIN` and all.
     pub(crate) fn destination(self, login: &str, device: &str) -> String {
         match self {
             Self::Direct => format!("{login}+{device}@relay"),
@@ -69,7 +69,7 @@ impl User {
         user
     }
 
-    /// Somebody with a key and a configuration whom the relay does not know.
+    /// A person with a key and a configuration whom the relay does not know.
     #[track_caller]
     pub(crate) fn stranger(relay: &Relay, name: &str, kind: KeyKind) -> Self {
         let folder = relay.folder().join(format!("user-{name}"));

@@ -190,7 +190,7 @@ fn joins_that_wait_have_places_and_one_source_not_all() {
     let refused: u32 = refused.split(' ').next().unwrap().parse().unwrap();
     assert!(refused > 100, "{refused} of 300 were refused");
     siege.is_borne("joins that wait");
-    // When they are over, whoever is wanted gets in.
+    // When they are over, the wanted ones get in.
     wait_until(SOON, "a device joins", || {
         let late = Device::new("late");
         late.join(&siege.relay.token(&[]), &[]).status.success()
@@ -247,7 +247,7 @@ fn jumps_do_not_multiply_channels() {
     let mut outer = carol.tool("ssh");
     outer.args(["-M", "-N", "-S", socket, "relay"]);
     let _outer = Running::start(&mut outer);
-    wait_until(SOON, "the outer connection stands", || {
+    wait_until(SOON, "the outer connection is open", || {
         let mut check = carol.tool("ssh");
         run(check.args(["-S", socket, "-O", "check", "relay"]))
             .status

@@ -24,7 +24,7 @@ fn bytes_in(folder: &Path) -> u64 {
 }
 
 #[test]
-fn upload_beyond_its_session_is_cut_and_other_recordings_are_judged() {
+fn an_upload_beyond_its_session_is_cut_and_others_are_judged() {
     let relay = Relay::start();
     let kitchen = Device::new("kitchen-cam").flags(&["--upload", "always"]);
     let site = Site::on(relay, kitchen);

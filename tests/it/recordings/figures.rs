@@ -84,7 +84,7 @@ fn throughput() {
 fn echo_beside_an_upload() {
     let (site, recorded, plain) = bed();
     run(exec(&recorded, "head -c 256M /dev/urandom").stdout(Stdio::null())).ok();
-    // Somebody who types has a terminal: that is what uploads stand back behind.
+    // An operator who types has a terminal: that is what uploads stand back behind.
     let mut ssh = plain.ssh(Way::Direct, &own_login(), "kitchen-cam");
     ssh.args(["-tt", "stty -echo -onlcr; exec cat"]);
     let mut echo = Echo::start(ssh);

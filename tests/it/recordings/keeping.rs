@@ -54,8 +54,8 @@ fn what_is_old_goes_and_what_is_held_stays() {
     admin(&["rm", &held]).ok();
     assert!(rows(&site.relay).is_empty());
     for event in ["recording.held", "recording.released"] {
-        let told = events(&site.relay, event);
-        let done = told.iter().filter(|row| row["outcome"] == "success");
-        assert_eq!(done.count(), 1, "{told:?}");
+        let rows = events(&site.relay, event);
+        let done = rows.iter().filter(|row| row["outcome"] == "success");
+        assert_eq!(done.count(), 1, "{rows:?}");
     }
 }

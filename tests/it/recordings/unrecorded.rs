@@ -17,7 +17,7 @@ fn break_recordings(relay: &Relay) {
 }
 
 #[test]
-fn under_best_effort_a_session_runs_that_the_relay_cannot_note_and_under_strict_none() {
+fn what_the_relay_cannot_note_runs_under_best_effort_alone() {
     let site = Site::new();
     let policy = "[roles.strict]\nrecording = \"strict\"\nallow = { labels = { \"*\" = \"*\" }, \
                   logins = [\"*\"], abilities = [\"exec\", \"recover\"] }\n";

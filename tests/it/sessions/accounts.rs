@@ -1,4 +1,4 @@
-//! Under which account a session runs, and which accounts let nobody in.
+//! Under which account a session runs, and which accounts refuse every login.
 
 use std::fs;
 
@@ -66,7 +66,7 @@ fn a_session_is_the_accounts_in_every_way() {
 }
 
 #[test]
-fn an_account_that_is_not_there_or_lets_nobody_in_is_named() {
+fn an_account_that_is_not_there_or_refuses_logins_is_named() {
     if !Accounts::are_possible() {
         return;
     }

@@ -117,7 +117,7 @@ fn nothing_of_the_agent_is_open_in_a_session() {
     let site = Site::new();
     for way in Way::BOTH {
         let output = site.exec(way, "ls /proc/self/fd").ok();
-        // `ls` itself has the fourth; whoever runs the tests may have left the agent many more.
+        // `ls` itself has the fourth; the caller of the tests may have left the agent many more.
         assert_eq!(output.out(), "0\n1\n2\n3\n", "{way:?}");
         let signals = site
             .exec(way, "grep -E '^Sig(Ign|Blk)' /proc/self/status")

@@ -45,15 +45,15 @@ fn a_signal_that_comes_before_the_command_is_ignored() {
                 channel.signal(signal.clone()).await.unwrap();
                 let line = "sleep 0.3; echo lived";
                 let end = Session::exec_on(channel, line).await.wait().await;
-                let told = (end.stdout.as_str(), end.status);
-                assert_eq!(told, ("lived\n", Some(0)), "{way:?} {signal:?}: {end:?}");
+                let seen = (end.stdout.as_str(), end.status);
+                assert_eq!(seen, ("lived\n", Some(0)), "{way:?} {signal:?}: {end:?}");
             }
         });
     }
 }
 
 #[test]
-fn an_end_by_a_signal_is_told_by_its_name() {
+fn an_end_by_a_signal_is_reported_by_its_name() {
     let site = Site::new();
     for way in Way::BOTH {
         block_on(async {
@@ -72,8 +72,8 @@ fn an_end_by_a_signal_is_told_by_its_name() {
                 let end = client.exec(&line).await.wait().await;
                 assert_eq!(end.stdout, "before\n", "{way:?}");
                 assert_eq!(end.status, None, "{way:?} {name}: {end:?}");
-                let told = end.signal.unwrap();
-                assert_eq!(format!("{told:?}"), format!("{signal:?}"), "{way:?}");
+                let named = end.signal.unwrap();
+                assert_eq!(format!("{named:?}"), format!("{signal:?}"), "{way:?}");
             }
             // One that nothing can catch, from the client.
             let mut session = client

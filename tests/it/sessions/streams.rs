@@ -72,7 +72,7 @@ fn a_command_that_reads_nothing_ends_with_its_input_unread() {
 }
 
 #[test]
-fn a_job_in_the_background_with_its_own_streams_keeps_nobody() {
+fn a_background_job_with_its_own_streams_holds_no_session() {
     let site = Site::new();
     for way in Way::BOTH {
         let line = "setsid sleep 300 </dev/null >/dev/null 2>&1 & echo $!";

@@ -109,7 +109,7 @@ impl<'a> World<'a> {
             }
             Fault::RoutesChanged => self.link.handle_route_change(self.now),
             Fault::Suspended(time) => {
-                // What arrives while the device sleeps finds nobody.
+                // What arrives while the device sleeps is lost.
                 self.now += time;
                 let now = self.now;
                 self.packets.retain(|Reverse((at, ..))| *at > now);

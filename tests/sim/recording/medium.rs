@@ -48,7 +48,7 @@ impl SimMedium {
         self.files.keys().copied().collect()
     }
 
-    /// Somebody changes a file, and makes sure that it stays so.
+    /// A file is changed from outside, durably.
     pub(super) fn change(&mut self, name: FileName, change: impl FnOnce(&mut Vec<u8>)) {
         let file = self.files.get_mut(&name).unwrap();
         change(&mut file.data);

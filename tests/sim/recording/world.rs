@@ -132,7 +132,7 @@ impl<'r> World<'r> {
             forwards: 0,
         });
         if begun.is_err() {
-            // It goes on unrecorded; that it did, the relay is told.
+            // It goes on unrecorded; the relay is informed of that.
             self.relay.session_over(id, self.now + EXPECT_WITHIN);
         }
         begun.map(|()| self.sessions.len() - 1)
@@ -164,7 +164,7 @@ impl<'r> World<'r> {
         };
         let mut accept = self.spool.accept_data(self.now, id, piece);
         while accept == Accept::Wait {
-            // Back-pressure: the process stands still until the medium is done, for good or not.
+            // Back-pressure: the process pauses until the medium is done, for good or not.
             self.work();
             self.now += Duration::from_millis(10);
             accept = self.spool.accept_data(self.now, id, piece);
@@ -199,7 +199,7 @@ impl<'r> World<'r> {
         }
     }
 
-    /// A forward that is told in this recording begins.
+    /// A forward that is logged in this recording begins.
     pub(super) fn open_forward(&mut self, session: usize) {
         let sim = &mut self.sessions[session];
         let opened = ForwardOpened {
@@ -329,10 +329,10 @@ impl<'r> World<'r> {
         self.spool = spool;
         self.recovered.push(recovered);
         for (name, length) in &self.acknowledged {
-            let stands = self.medium.length(FileName::Segment(*name));
+            let length_there = self.medium.length(FileName::Segment(*name));
             assert!(
-                stands >= *length,
-                "{name}: {stands} of {length} acknowledged bytes"
+                length_there >= *length,
+                "{name}: {length_there} of {length} acknowledged bytes"
             );
         }
         for sim in self.sessions.iter_mut().filter(|sim| sim.live) {
@@ -368,7 +368,7 @@ impl<'r> World<'r> {
         }
     }
 
-    /// The stream breaks and the tunnel stands: what is under way arrives beside what the next one carries.
+    /// The stream breaks and the tunnel stays: what is under way arrives beside what the next one carries.
     pub(super) fn break_stream(&mut self) {
         if self.connected {
             self.old.push(std::mem::take(&mut self.up));

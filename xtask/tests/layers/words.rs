@@ -4,19 +4,23 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Words that hide who does what, in sentences and as parts of identifiers.
-const RIDDLES: [&str; 5] = ["told", "stands", "nobody", "somebody", "whoever"];
+const RIDDLES: [&str; 6] = [
+    "told", "stands", "nobody", "somebody", "whoever", "who ever",
+];
 
 /// Most characters of a test's name.
 const MAX_TEST_NAME: usize = 60;
 
-/// The sources that have reached this.
-const SOURCES: [&str; 6] = [
+/// The sources that are looked at: all but vendored ones and this test.
+const SOURCES: [&str; 8] = [
     "protocol/src",
     "edge-agent/src",
     "edge-agent/tests",
     "relay/src",
     "relay/tests",
     "xtask/src",
+    "tests",
+    "fuzz/fuzz_targets",
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
@@ -37,7 +41,7 @@ fn lines(is_wrong: impl Fn(&str) -> bool) -> Vec<String> {
     for source in SOURCES {
         sources(&root.join(source), &mut files);
     }
-    assert!(files.len() > 150, "hardly any sources: {}", files.len());
+    assert!(files.len() > 300, "hardly any sources: {}", files.len());
     let mut found = Vec::new();
     for file in files {
         let text = fs::read_to_string(&file).unwrap();
