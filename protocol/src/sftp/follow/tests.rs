@@ -3,8 +3,11 @@ use alloc::vec;
 use proptest::collection::vec as some;
 use proptest::prelude::*;
 
+use super::outcome::END_OF_FILE;
 use super::*;
+use crate::limits::MAX_SFTP_OPEN;
 use crate::sftp::kind::*;
+use crate::sftp::operation::FileAction;
 
 fn packet(kind: u8, parts: &[&[u8]]) -> Vec<u8> {
     let body = parts.concat();

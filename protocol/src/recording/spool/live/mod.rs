@@ -1,23 +1,22 @@
 //! One session that is being recorded: from records to the bytes of its segments.
 
+mod gap;
+mod writing;
+
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use embedded_io::ErrorKind;
-
+use self::gap::OpenGap;
+use self::writing::Failing;
 use super::content::Content;
 use super::share::SpoolShare;
 use super::{Begin, DataPiece, SpoolWrite, Unavailable};
 use crate::ids::SessionId;
-use crate::limits::{
-    MAX_BLOCK_PLAIN, MAX_RECORD_DATA, MAX_SEGMENT_AGE, SESSION_RESERVE, WRITE_BATCH, WRITE_DELAY,
-    WRITE_RETRY,
-};
+use crate::limits::{MAX_BLOCK_PLAIN, MAX_RECORD_DATA, SESSION_RESERVE, WRITE_BATCH};
 use crate::recording::chain::{Chain, DigestPoint, Tag};
-use crate::recording::medium::SegmentName;
 use crate::recording::record::{
-    EndReason, Event, Gap, GapReason, Record, RecordedBytes, RecordingEnd, Redacted, Stream,
+    EndReason, Event, Record, RecordedBytes, RecordingEnd, Redacted, Stream,
 };
 use crate::recording::seal::{RecordingKey, SealSeed};
 use crate::recording::segment::{
@@ -44,7 +43,7 @@ pub(super) struct LiveRecording {
     /// The next segment's number and the chain before it.
     index: u32,
     before: SegmentLink,
-    /// Sealed bytes of the present segment, and where in it they stand.
+    /// Sealed bytes of the present segment, and where in it they begin.
     sealed: Vec<u8>,
     at: u64,
     /// Since when the oldest byte waits that is not in `ready`.
@@ -68,22 +67,6 @@ pub(super) struct LiveRecording {
     pub(super) failing: Option<Failing>,
     /// The last chain value and the number of segments, once nothing more comes.
     pub(super) ended: Option<(EndReason, SegmentLink, u32)>,
-}
-
-#[derive(Debug)]
-struct OpenGap {
-    since: u64,
-    /// Holds where the streams stood: bytes before it that are in the recording, or redacted.
-    from: [u64; 3],
-    records: u64,
-    why: GapReason,
-}
-
-/// The medium does not take what it is given.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Failing {
-    pub(super) kind: ErrorKind,
-    retry_at: Duration,
 }
 
 impl LiveRecording {
@@ -158,21 +141,11 @@ impl LiveRecording {
         redeemed
     }
 
-    /// Returns sealed bytes that are not written.
-    pub(super) fn unwritten(&self) -> u64 {
-        let ready: usize = self.ready.iter().map(|write| write.bytes.len()).sum();
-        (self.sealed.len() + ready) as u64 + self.in_flight
-    }
-
     /// Returns the most that so many bytes of data can take.
     pub(super) fn cost(length: usize) -> u64 {
         let records = length / MAX_RECORD_DATA + 1;
         let blocks = length / MAX_BLOCK_PLAIN + 2;
         (length + records * RECORD_OVERHEAD + blocks * BLOCK_OVERHEAD + SEGMENT_OVERHEAD) as u64
-    }
-
-    pub(super) fn is_gap(&self) -> bool {
-        self.gap.is_some()
     }
 
     /// Takes a piece of data, as a record and on its chain.
@@ -247,46 +220,6 @@ impl LiveRecording {
         Ok(())
     }
 
-    /// Leaves a piece of data out, which a gap will tell of.
-    pub(super) fn skip_data(&mut self, now: Duration, piece: &DataPiece<'_>, why: GapReason) {
-        self.open_gap(now, why);
-        self.chains[piece.stream.index()].update(piece.bytes, piece.remaining);
-    }
-
-    /// Leaves another record out.
-    pub(super) fn skip_record(&mut self, now: Duration, why: GapReason) {
-        let gap = self.open_gap(now, why);
-        gap.records = gap.records.saturating_add(1);
-    }
-
-    /// Returns whether a gap may end here: only between frames can the chains be taken up again.
-    pub(super) fn may_close_gap(&self) -> bool {
-        Stream::ALL.into_iter().all(|stream| {
-            self.content.has_ended(stream) || self.chains[stream.index()].is_between_frames()
-        })
-    }
-
-    /// Writes the records that wait: a gap, and the ends of content.
-    pub(super) fn close_gap(&mut self, now: Duration) -> Result<(), Unavailable> {
-        let Some(gap) = self.gap.take() else {
-            return self.record_content_ends(now);
-        };
-        // What is not kept is not missing.
-        let after = self.points_of_content();
-        let micros = self.micros(now).saturating_sub(gap.since);
-        self.push(
-            now,
-            Event::Gap(Gap {
-                micros,
-                bytes: [0, 1, 2].map(|index| after[index].bytes.saturating_sub(gap.from[index])),
-                after,
-                records: gap.records,
-                why: gap.why,
-            }),
-        )?;
-        self.record_content_ends(now)
-    }
-
     /// Writes the end and closes the last segment. What a gap left out is recorded first.
     pub(super) fn end(&mut self, now: Duration, why: EndReason) -> Result<(), Unavailable> {
         if self.ended.is_some() {
@@ -297,86 +230,6 @@ impl LiveRecording {
         self.push(now, Event::End(RecordingEnd { why, streams }))?;
         self.close_segment(true)?;
         self.ended = Some((why, self.before, self.index));
-        Ok(())
-    }
-
-    /// The next piece that is to be written, if it is time.
-    pub(super) fn take_write(&mut self, now: Duration) -> Result<Option<SpoolWrite>, Unavailable> {
-        if self.busy || self.failing.is_some_and(|failing| now < failing.retry_at) {
-            return Ok(None);
-        }
-        let old = |(writer, since): &(SegmentWriter, Duration)| {
-            !writer.is_empty() && now >= *since + MAX_SEGMENT_AGE
-        };
-        if self.writer.as_ref().is_some_and(old) {
-            self.close_segment(false)?;
-        } else if self.ready.is_empty() && self.is_due(now) {
-            self.flush()?;
-        }
-        let write = self.ready.pop_front();
-        if let Some(write) = &write {
-            self.busy = true;
-            self.in_flight = write.bytes.len() as u64;
-        }
-        Ok(write)
-    }
-
-    /// Notes that a write was done, or not: then it is tried again later.
-    pub(super) fn handle_written(
-        &mut self,
-        now: Duration,
-        write: SpoolWrite,
-        outcome: Result<(), ErrorKind>,
-    ) {
-        self.busy = false;
-        self.in_flight = 0;
-        match outcome {
-            Ok(()) => self.failing = None,
-            Err(kind) => {
-                self.ready.push_front(write);
-                let retry_at = now + WRITE_RETRY;
-                self.failing = Some(Failing { kind, retry_at });
-            }
-        }
-    }
-
-    /// Returns whether everything is written.
-    pub(super) fn is_written(&self) -> bool {
-        self.ended.is_some() && !self.busy && self.ready.is_empty()
-    }
-
-    pub(super) fn timeout(&self) -> Option<Duration> {
-        if self.busy {
-            return None;
-        }
-        if let Some(failing) = &self.failing {
-            return Some(failing.retry_at);
-        }
-        if !self.ready.is_empty() {
-            return Some(Duration::ZERO);
-        }
-        let waits = self.waiting_since.map(|since| since + WRITE_DELAY);
-        let ages = self
-            .writer
-            .as_ref()
-            .filter(|(writer, _)| !writer.is_empty())
-            .map(|(_, since)| *since + MAX_SEGMENT_AGE);
-        [waits, ages].into_iter().flatten().min()
-    }
-
-    fn is_due(&self, now: Duration) -> bool {
-        self.sealed.len() >= WRITE_BATCH
-            || self
-                .waiting_since
-                .is_some_and(|since| now >= since + WRITE_DELAY)
-    }
-
-    fn flush(&mut self) -> Result<(), Unavailable> {
-        if let Some((writer, _)) = &mut self.writer {
-            writer.flush(&mut self.sealed)?;
-            let link = writer.link();
-            self.hand_out(link, false);
-        }
         Ok(())
     }
 
@@ -424,62 +277,8 @@ impl LiveRecording {
         Ok(())
     }
 
-    /// Makes what is sealed a piece to be written.
-    fn hand_out(&mut self, link: SegmentLink, closes: bool) {
-        self.waiting_since = None;
-        if self.sealed.is_empty() {
-            return;
-        }
-        let bytes = core::mem::take(&mut self.sealed);
-        let at = self.at;
-        self.at += bytes.len() as u64;
-        self.ready.push_back(SpoolWrite {
-            segment: SegmentName {
-                session: self.session,
-                index: self.index,
-            },
-            at,
-            bytes,
-            sync: false,
-            closes,
-            link,
-        });
-    }
-
-    fn open_gap(&mut self, now: Duration, why: GapReason) -> &mut OpenGap {
-        let since = self.micros(now);
-        // What was hidden of a frame that is cut by the gap leaves no record.
-        let hidden = if self.gap.is_none() {
-            core::mem::take(&mut self.hidden) as u64
-        } else {
-            0
-        };
-        let mut from = Stream::ALL.map(|stream| {
-            let chain = &self.chains[stream.index()];
-            match self.content.has_ended(stream) {
-                true => self.content.cap(stream, chain.point()).bytes,
-                false => chain.point().bytes + chain.begun(),
-            }
-        });
-        from[0] -= hidden.min(from[0]);
-        self.gap.get_or_insert(OpenGap {
-            since,
-            from,
-            records: 0,
-            why,
-        })
-    }
-
     fn points(&self) -> [DigestPoint; 3] {
         [0, 1, 2].map(|index: usize| self.chains[index].point())
-    }
-
-    /// Returns the same, no further than content is kept.
-    fn points_of_content(&self) -> [DigestPoint; 3] {
-        Stream::ALL.map(|stream| {
-            let point = self.chains[stream.index()].point();
-            self.content.cap(stream, point)
-        })
     }
 
     fn micros(&self, now: Duration) -> u64 {

@@ -1,0 +1,131 @@
+//! From sealed bytes to pieces that are written: when, in what order, and again after a failure.
+
+use core::time::Duration;
+
+use embedded_io::ErrorKind;
+
+use super::LiveRecording;
+use crate::limits::{MAX_SEGMENT_AGE, WRITE_BATCH, WRITE_DELAY, WRITE_RETRY};
+use crate::recording::medium::SegmentName;
+use crate::recording::segment::{SegmentLink, SegmentWriter};
+use crate::recording::spool::{SpoolWrite, Unavailable};
+
+/// The medium does not take what it is given.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::recording::spool) struct Failing {
+    pub(in crate::recording::spool) kind: ErrorKind,
+    retry_at: Duration,
+}
+
+impl LiveRecording {
+    /// The next piece that is to be written, if it is time.
+    pub(in crate::recording::spool) fn take_write(
+        &mut self,
+        now: Duration,
+    ) -> Result<Option<SpoolWrite>, Unavailable> {
+        if self.busy || self.failing.is_some_and(|failing| now < failing.retry_at) {
+            return Ok(None);
+        }
+        let old = |(writer, since): &(SegmentWriter, Duration)| {
+            !writer.is_empty() && now >= *since + MAX_SEGMENT_AGE
+        };
+        if self.writer.as_ref().is_some_and(old) {
+            self.close_segment(false)?;
+        } else if self.ready.is_empty() && self.is_due(now) {
+            self.flush()?;
+        }
+        let write = self.ready.pop_front();
+        if let Some(write) = &write {
+            self.busy = true;
+            self.in_flight = write.bytes.len() as u64;
+        }
+        Ok(write)
+    }
+
+    /// Notes that a write was done, or not: then it is tried again later.
+    pub(in crate::recording::spool) fn handle_written(
+        &mut self,
+        now: Duration,
+        write: SpoolWrite,
+        outcome: Result<(), ErrorKind>,
+    ) {
+        self.busy = false;
+        self.in_flight = 0;
+        match outcome {
+            Ok(()) => self.failing = None,
+            Err(kind) => {
+                self.ready.push_front(write);
+                let retry_at = now + WRITE_RETRY;
+                self.failing = Some(Failing { kind, retry_at });
+            }
+        }
+    }
+
+    /// Returns whether everything is written.
+    pub(in crate::recording::spool) fn is_written(&self) -> bool {
+        self.ended.is_some() && !self.busy && self.ready.is_empty()
+    }
+
+    pub(in crate::recording::spool) fn timeout(&self) -> Option<Duration> {
+        if self.busy {
+            return None;
+        }
+        if let Some(failing) = &self.failing {
+            return Some(failing.retry_at);
+        }
+        if !self.ready.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let waits = self.waiting_since.map(|since| since + WRITE_DELAY);
+        let ages = self
+            .writer
+            .as_ref()
+            .filter(|(writer, _)| !writer.is_empty())
+            .map(|(_, since)| *since + MAX_SEGMENT_AGE);
+        [waits, ages].into_iter().flatten().min()
+    }
+
+    fn is_due(&self, now: Duration) -> bool {
+        self.sealed.len() >= WRITE_BATCH
+            || self
+                .waiting_since
+                .is_some_and(|since| now >= since + WRITE_DELAY)
+    }
+
+    fn flush(&mut self) -> Result<(), Unavailable> {
+        if let Some((writer, _)) = &mut self.writer {
+            writer.flush(&mut self.sealed)?;
+            let link = writer.link();
+            self.hand_out(link, false);
+        }
+        Ok(())
+    }
+
+    /// Makes what is sealed a piece to be written.
+    pub(super) fn hand_out(&mut self, link: SegmentLink, closes: bool) {
+        self.waiting_since = None;
+        if self.sealed.is_empty() {
+            return;
+        }
+        let bytes = core::mem::take(&mut self.sealed);
+        let at = self.at;
+        self.at += bytes.len() as u64;
+        self.ready.push_back(SpoolWrite {
+            segment: SegmentName {
+                session: self.session,
+                index: self.index,
+            },
+            at,
+            bytes,
+            sync: false,
+            closes,
+            link,
+        });
+    }
+
+    /// Returns sealed bytes that are not written.
+    pub(in crate::recording::spool) fn unwritten(&self) -> u64 {
+        let ready: usize = self.ready.iter().map(|write| write.bytes.len()).sum();
+        (self.sealed.len() + ready) as u64 + self.in_flight
+    }
+}
