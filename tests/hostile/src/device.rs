@@ -62,7 +62,7 @@ pub enum Lie {
     Tunnel(fn(Arc<HostileDevice>) -> HostileRun),
     /// In the first session for which `on` holds; all others are served in good order.
     Session {
-        /// Which sessions.
+        /// Returns whether this is such a session.
         on: fn(&Open) -> bool,
         /// What it does in one.
         play: fn(Arc<HostileDevice>, HostileSession) -> HostileRun,

@@ -34,7 +34,7 @@ pub struct Tape {
 /// A recording that is closed.
 #[derive(Clone, Debug)]
 pub struct Sealed {
-    /// Whose.
+    /// The session that it is of.
     pub session: SessionId,
     /// Its only segment.
     pub bytes: Vec<u8>,
