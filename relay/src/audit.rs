@@ -11,6 +11,7 @@
 mod event;
 mod health;
 mod kind;
+pub(crate) mod limits;
 pub(crate) mod line;
 mod log;
 mod regular;
@@ -26,11 +27,11 @@ use holdfast_protocol::ids::DeviceId;
 use thiserror::Error;
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use crate::clock::Timestamp;
-use crate::limits::{
+use crate::audit::limits::{
     AUDIT_DEVICE_ROWS, AUDIT_QUEUE, AUDIT_REFUSAL_ROWS, AUDIT_SUM_WINDOW, MAX_SUMMED_ACTORS,
     MAX_SUMMED_DEVICES, MAX_SUMMED_SOURCES,
 };
+use crate::clock::Timestamp;
 use crate::model::source::Source;
 use crate::store::{AuditEntry, Store};
 

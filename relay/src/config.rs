@@ -1,6 +1,7 @@
 //! What was typed (flags) and written (the TOML file) becomes one checked [`Config`].
 
 mod file;
+pub(crate) mod limits;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -15,7 +16,7 @@ use thiserror::Error;
 
 use self::file::{ConfigFile, read_file};
 use crate::audit::AuditSettings;
-use crate::limits::LOGIN_GRACE;
+use crate::config::limits::LOGIN_GRACE;
 use crate::recording::RecordingSettings;
 use crate::tunnel::clones::OnClone;
 

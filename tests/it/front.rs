@@ -17,7 +17,7 @@ use crate::harness::{
 pub(crate) use peer::Peer;
 use security_key::{Fault, SecurityKey};
 
-/// The relay's bounds (`relay/src/limits.rs`).
+/// The relay's bounds (`relay/src/ssh/limits.rs`).
 const MAX_KEY_OFFERS: usize = 32;
 const MAX_UNAUTHENTICATED_PER_SOURCE: usize = 64;
 const MAX_CHANNELS: usize = 64;

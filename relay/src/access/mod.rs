@@ -3,6 +3,7 @@
 pub(crate) mod certificate;
 pub(crate) mod decision;
 pub(crate) mod idle;
+pub(crate) mod limits;
 pub(crate) mod policy;
 pub(crate) mod recording;
 pub(crate) mod selector;

@@ -10,7 +10,7 @@ use holdfast_protocol::forward::{
 };
 use holdfast_protocol::ids::Login;
 
-use crate::limits::{DEFAULT_CONTENT_BYTES, DEFAULT_IDLE_TIMEOUT};
+use crate::access::limits::{DEFAULT_CONTENT_BYTES, DEFAULT_IDLE_TIMEOUT};
 use crate::model::role::{
     ContentBound, Forwarding, IdleTimeout, Limits, OnDisconnect, RecordingMode, Role, RoleName,
     StdinMode,

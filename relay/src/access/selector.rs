@@ -8,9 +8,9 @@ use std::str::FromStr;
 use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::ids::LabelKey;
 
-use crate::limits::{MAX_RULE_LABELS, MAX_RULE_VALUES};
 use crate::model::form::pattern;
 use crate::model::invalid::Invalid;
+use crate::model::limits::{MAX_RULE_LABELS, MAX_RULE_VALUES};
 use crate::model::rule::{LabelRule, ValueRule};
 use crate::store::Labels;
 

@@ -8,10 +8,11 @@ use serde_json::{Map, Value};
 
 use super::kind::{AuditOutcome, EventKind};
 use super::who::{Actor, DeviceFacts};
+use crate::audit::limits::MAX_AUDIT_FACTS;
 use crate::clock::Timestamp;
 use crate::hex::hex;
-use crate::limits::{MAX_AUDIT_FACTS, MAX_AUDIT_TEXT};
 use crate::store::AuditEntry;
+use crate::store::limits::MAX_AUDIT_TEXT;
 
 /// One thing that happened.
 #[derive(Clone, Debug)]

@@ -215,13 +215,13 @@ mod tests {
 
     #[test]
     fn a_text_that_is_too_long_is_cut_and_says_so() {
-        let long = "ä".repeat(crate::limits::MAX_AUDIT_TEXT);
+        let long = "ä".repeat(crate::store::limits::MAX_AUDIT_TEXT);
         let event = Event::exec(long.as_bytes()).because(long.clone());
         let value = parse(&json(&event.entry(None, T0)));
         assert_eq!(value["command_length"], long.len());
         assert_eq!(value["reason_length"], long.len());
         let kept = value["command"].as_str().unwrap();
-        assert!(kept.len() <= crate::limits::MAX_AUDIT_TEXT && long.starts_with(kept));
+        assert!(kept.len() <= crate::store::limits::MAX_AUDIT_TEXT && long.starts_with(kept));
     }
 
     proptest! {

@@ -9,8 +9,8 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::health::{Health, LogTarget, WhenUnwritable};
 use super::{AuditError, Event, EventKind};
+use crate::audit::limits::{AUDIT_BATCH, AUDIT_HELD, AUDIT_PROBE, AUDIT_TIMEOUT};
 use crate::clock::Timestamp;
-use crate::limits::{AUDIT_BATCH, AUDIT_HELD, AUDIT_PROBE, AUDIT_TIMEOUT};
 use crate::store::{AuditEntry, Durability, Store, StoreError};
 
 /// A message of the queue.

@@ -11,11 +11,12 @@ use tracing::{info, warn};
 use super::health::LogTarget;
 use super::sink::{Sink, SinkOutput};
 use super::{Audit, Event, EventKind, WhenUnwritable, line};
-use crate::clock::Timestamp;
-use crate::limits::{
+use crate::audit::limits::{
     AUDIT_PAGE, AUDIT_PROBE, AUDIT_REMOVAL, AUDIT_REMOVAL_PAUSE, AUDIT_REMOVAL_ROWS,
-    AUDIT_SUM_POLL, AUDIT_TIMEOUT, STORE_POLL,
+    AUDIT_SUM_POLL, AUDIT_TIMEOUT,
 };
+use crate::clock::Timestamp;
+use crate::limits::STORE_POLL;
 use crate::store::{AuditFilter, AuditRemoved, Durability, Store, StoreError};
 
 /// The configuration of the log.

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use holdfast_protocol::escape::Escaped;
 use serde::Deserialize;
 
-use crate::limits::MAX_AUDIT_LINE;
+use crate::audit::limits::MAX_AUDIT_LINE;
 
 /// The output for lines beside the table.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,8 +6,8 @@ use std::hash::Hash;
 use std::time::Duration;
 
 use super::Event;
+use crate::audit::limits::MAX_SUMMED_USERS;
 use crate::clock::Timestamp;
-use crate::limits::MAX_SUMMED_USERS;
 
 /// The books: for each key and window, how many events were written, and what the others come to.
 #[derive(Debug)]
@@ -131,8 +131,8 @@ impl Sum {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit::limits::AUDIT_REFUSAL_ROWS;
     use crate::audit::{Actor, EventKind};
-    use crate::limits::AUDIT_REFUSAL_ROWS;
 
     const T0: Timestamp = Timestamp(1_795_323_960_000_000);
     const MINUTE: Duration = Duration::from_secs(60);

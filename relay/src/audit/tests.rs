@@ -6,7 +6,7 @@ use tempfile::TempDir;
 use tokio::time::timeout;
 
 use super::*;
-use crate::limits::{AUDIT_HELD, AUDIT_REFUSAL_ROWS};
+use crate::audit::limits::{AUDIT_HELD, AUDIT_REFUSAL_ROWS};
 use crate::store::AuditFilter;
 
 /// A store with a log, in a folder of its own.

@@ -13,8 +13,8 @@ use holdfast_protocol::sftp::stream::{Packets, SeenPacket};
 use thiserror::Error;
 
 use super::job::Copy;
+use crate::bulk::limits::{COPY_PACKET, COPY_PACKETS};
 use crate::hex::hex;
-use crate::limits::{COPY_PACKET, COPY_PACKETS};
 use crate::session::input::{Input, InputSender};
 use crate::session::output::{Gathered, Piece};
 use crate::state::random_bytes;

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use holdfast_protocol::escape::{Escaped, is_treacherous};
 use holdfast_protocol::ids::DeviceName;
 
-use crate::limits::{MAX_BULK_KEPT, MAX_BULK_LINE};
+use crate::bulk::limits::{MAX_BULK_KEPT, MAX_BULK_LINE};
 
 /// A line of output.
 #[derive(Debug)]

@@ -6,6 +6,7 @@
 
 mod copy;
 mod job;
+pub(crate) mod limits;
 mod lines;
 mod outcome;
 mod payload;
@@ -27,8 +28,8 @@ use self::turns::Scheduler;
 use crate::access::decision::{self, Facts};
 use crate::access::policy::{Ability, Subject};
 use crate::access::selector::Selector;
+use crate::bulk::limits::{BULK_LINES, BULK_POLL, MAX_BULK_PARALLEL};
 use crate::clock::Timestamp;
-use crate::limits::{BULK_LINES, BULK_POLL, MAX_BULK_PARALLEL};
 use crate::output::{DONE, FAILED, Out};
 use crate::session::Sessions;
 use crate::session::client::Client;

@@ -13,8 +13,8 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+use crate::bulk::limits::{COPY_TIMEOUT, MAX_COPIES, MAX_COPY};
 use crate::hex::hex;
-use crate::limits::{COPY_TIMEOUT, MAX_COPIES, MAX_COPY};
 use crate::session::input::{Input, InputReceiver};
 use crate::state::random_bytes;
 

@@ -12,10 +12,10 @@ use std::process::{Command as Process, Stdio};
 
 use anyhow::{Context as _, bail};
 
+use crate::bulk::limits::MAX_COPY;
 use crate::clock::Timestamp;
 use crate::commands::devices::cp;
 use crate::commands::{AnyCommand, Bulk};
-use crate::limits::MAX_COPY;
 use crate::ssh::console::prefix;
 use crate::state::{HOST_KEY_ALIAS, State};
 use crate::store::{Store, meta};

@@ -9,8 +9,8 @@ use holdfast_protocol::ids::{LabelKey, LabelValue};
 
 use super::Failure;
 use crate::clock::Timestamp;
-use crate::limits::MAX_AMBIGUOUS;
 use crate::model::invalid::Invalid;
+use crate::store::limits::MAX_AMBIGUOUS;
 
 /// Longest life of a token: longer ones are forgotten, not used.
 const MAX_TTL: Duration = Duration::from_secs(366 * 86_400);

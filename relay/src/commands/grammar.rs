@@ -4,7 +4,7 @@ use clap::Parser;
 
 use super::usage::{console_tip, usage};
 use super::{AnyCommand, line, own_state};
-use crate::limits::MAX_CONSOLE_LINE;
+use crate::commands::limits::MAX_CONSOLE_LINE;
 use crate::output::USAGE;
 
 /// The console's grammar: the command tree alone. `serve` and `--state` do not exist there.

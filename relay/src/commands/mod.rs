@@ -9,6 +9,7 @@ mod args;
 pub(crate) mod call;
 pub(crate) mod devices;
 mod grammar;
+pub(crate) mod limits;
 mod line;
 mod recordings;
 mod sessions;

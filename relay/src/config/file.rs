@@ -10,11 +10,12 @@ use serde::Deserialize;
 
 use super::{ConfigError, DEFAULT_AUDIT_KEEP, PublicHost, SSH_EXPECTED, TUNNEL_EXPECTED, one_line};
 use crate::audit::{AuditSettings, SinkOutput, WhenUnwritable};
-use crate::limits::{EXPECT_WITHIN, MAX_PENALTY_EXEMPT};
+use crate::config::limits::MAX_PENALTY_EXEMPT;
 use crate::model::form::{size, text};
 use crate::model::invalid::Invalid;
 use crate::model::lock::network;
 use crate::recording::RecordingSettings;
+use crate::recording::limits::EXPECT_WITHIN;
 use crate::recording::objects::backend::{Bucket, StorageBackend};
 use crate::recording::objects::budget::Bounds;
 use crate::tunnel::clones::OnClone;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::*;
 use crate::audit::{SinkOutput, WhenUnwritable};
-use crate::limits::MAX_PENALTY_EXEMPT;
+use crate::config::limits::MAX_PENALTY_EXEMPT;
 use crate::recording::objects::backend::StorageBackend;
 use crate::recording::objects::budget::Bounds;
 

@@ -16,9 +16,10 @@ use tracing::{info, warn};
 use crate::access::certificate::{
     self as rules, Admission, CertGrant, CertificateFacts, CertificateRevocations, Claims,
 };
+use crate::access::limits::MAX_CERTIFICATE_PRINCIPALS;
 use crate::clock::Timestamp;
 use crate::identity::keys as certificate;
-use crate::limits::{MAX_CERTIFICATE_PRINCIPALS, STORE_TIMEOUT};
+use crate::limits::STORE_TIMEOUT;
 use crate::log_limit::{self, LimitedLine};
 use crate::model::snapshot::PolicySnapshot;
 use crate::model::source::Source;

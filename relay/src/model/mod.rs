@@ -4,8 +4,8 @@
 pub(crate) mod form;
 pub(crate) mod invalid;
 pub(crate) mod labels;
+pub(crate) mod limits;
 pub(crate) mod lock;
-pub(crate) mod presets;
 pub(crate) mod quota;
 pub(crate) mod request;
 pub(crate) mod role;
@@ -14,3 +14,5 @@ pub(crate) mod sftp;
 pub(crate) mod snapshot;
 pub(crate) mod source;
 pub(crate) mod user;
+
+pub(crate) use role::presets;

@@ -1,5 +1,7 @@
 //! What a role says: rules, limits and how its sessions are kept. Roles are data; the few that come with
-//! the relay stand in [`super::presets`].
+//! the relay stand in [`presets`].
+
+pub(crate) mod presets;
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -13,7 +15,7 @@ use thiserror::Error;
 
 use super::rule::Rule;
 use super::sftp::SftpOptions;
-use crate::limits::MAX_ROLE_NAME;
+use crate::model::limits::MAX_ROLE_NAME;
 
 /// A role: who has it may do what an allow rule names and no deny rule does.
 #[derive(Clone, Debug, PartialEq, Eq)]

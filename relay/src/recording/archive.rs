@@ -14,7 +14,7 @@ use tokio::task::spawn_blocking;
 use super::marks::{Mark, Marks};
 use super::objects::Objects;
 use super::verify::{self, VerdictText};
-use crate::limits::READ_AHEAD;
+use crate::recording::limits::READ_AHEAD;
 use crate::state::State;
 use crate::store::RecordingFacts;
 

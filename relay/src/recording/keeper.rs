@@ -6,7 +6,7 @@ use tracing::{info, warn};
 use super::{RecordingError, Recordings, lock};
 use crate::audit::EventKind;
 use crate::clock::Timestamp;
-use crate::limits::{RECORDING_PAGE, RECORDING_TICK};
+use crate::recording::limits::{RECORDING_PAGE, RECORDING_TICK};
 use crate::store::Durability;
 
 /// Runs until it is aborted.

@@ -7,6 +7,7 @@
 
 pub(crate) mod archive;
 pub(crate) mod export;
+pub(crate) mod limits;
 pub(crate) mod marks;
 pub(crate) mod objects;
 pub(crate) mod verify;
@@ -30,7 +31,7 @@ use thiserror::Error;
 
 use crate::audit::{Audit, Event, EventKind};
 use crate::clock::Timestamp;
-use crate::limits::RECORDING_CHECKS;
+use crate::recording::limits::RECORDING_CHECKS;
 use crate::state::{SigningKey, State, random_bytes};
 use crate::store::{
     Durability, NewRecording, Over, RecordingRow, RelayId, SessionFacts, Store, StoreError,

@@ -7,6 +7,7 @@ pub(crate) mod admission;
 pub(crate) mod client;
 pub(crate) mod forward;
 pub(crate) mod input;
+pub(crate) mod limits;
 pub(crate) mod output;
 pub(crate) mod process;
 pub(crate) mod refusal;

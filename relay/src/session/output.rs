@@ -9,7 +9,7 @@ use holdfast_protocol::escape::OneLine;
 use holdfast_protocol::wire::Exit;
 use tokio::sync::mpsc;
 
-use crate::limits::BULK_PIECES;
+use crate::session::limits::BULK_PIECES;
 
 /// The reader of an output is gone.
 #[derive(Clone, Copy, Debug)]

@@ -14,10 +14,10 @@ use crate::access::decision::Denied;
 use crate::access::recording::Unrecordable;
 use crate::audit::AuditError;
 use crate::clock::Timestamp;
-use crate::limits::{MAX_AGENT_CHANNELS, MAX_LISTENERS};
 use crate::model::lock::Lock;
 use crate::model::quota::Full;
 use crate::model::sftp::RootsApart;
+use crate::session::limits::{MAX_AGENT_CHANNELS, MAX_LISTENERS};
 use crate::store::Device;
 
 /// The reason why something is not done.

@@ -21,7 +21,8 @@ use tokio_util::sync::CancellationToken;
 use super::input::{Input, InputReceiver};
 use super::output::{Gone, Output};
 use super::registry::LiveSession;
-use crate::limits::{FINAL_STATUS_TIMEOUT, INTERACTIVE_PRIORITY, SPLICE_BUFFER};
+use crate::limits::FINAL_STATUS_TIMEOUT;
+use crate::session::limits::{INTERACTIVE_PRIORITY, SPLICE_BUFFER};
 use crate::tunnel::route::{DeviceRoute, DeviceStream};
 
 /// Chunks that are taken from a stream at once: of about 1.2 KiB each, they fill a splice buffer.

@@ -10,8 +10,9 @@ use russh::keys::{Algorithm, PrivateKey};
 use russh::server::Config;
 use russh::{Limits, MethodKind, MethodSet, Preferred, SshId, cipher, compression, kex, mac};
 
-use crate::limits::{
-    AUTH_REJECTION_TIME, MAX_AUTH_FAILURES, MAX_KEY_OFFERS, SSH_EVENTS, SSH_PACKET, SSH_WINDOW,
+use crate::session::limits::SSH_WINDOW;
+use crate::ssh::limits::{
+    AUTH_REJECTION_TIME, MAX_AUTH_FAILURES, MAX_KEY_OFFERS, SSH_EVENTS, SSH_PACKET,
 };
 
 /// The identification string of the relay on every connection.
@@ -96,8 +97,8 @@ pub(crate) fn config(
         max_auth_attempts: MAX_KEY_OFFERS + MAX_AUTH_FAILURES + 2,
         // Both count any packet; what is idle is judged by what a user sends.
         inactivity_timeout: None,
-        keepalive_interval: Some(crate::limits::SSH_KEEPALIVE),
-        keepalive_max: crate::limits::SSH_KEEPALIVE_MAX,
+        keepalive_interval: Some(crate::ssh::limits::SSH_KEEPALIVE),
+        keepalive_max: crate::ssh::limits::SSH_KEEPALIVE_MAX,
         nodelay: true,
     })
 }

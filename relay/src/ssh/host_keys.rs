@@ -8,8 +8,8 @@ use russh::keys::PrivateKey;
 use russh::keys::signature::Signer as _;
 use russh::keys::ssh_encoding::{Decode as _, Encode as _, Error};
 
-use crate::limits::MAX_HOST_KEY_PROOFS;
 use crate::model::invalid::Invalid;
+use crate::ssh::limits::MAX_HOST_KEY_PROOFS;
 use crate::state::{State, StateError};
 
 /// The request that lists the relay's keys.

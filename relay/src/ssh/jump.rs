@@ -18,12 +18,12 @@ use super::connection::{Connection, supervise};
 use super::handler::Handler;
 use super::stream::{Guard, GuardedStream};
 use crate::identity::Principal;
-use crate::limits::{HOST_CERTIFICATE_LIFETIME, MAX_HOST_CERTIFICATES};
 use crate::session::input::InputReceiver;
 use crate::session::output::Output as _;
 use crate::session::target::FLEET_DOMAIN;
 use crate::ssh::Front;
 use crate::ssh::channels::outlet::Outlet;
+use crate::ssh::limits::{HOST_CERTIFICATE_LIFETIME, MAX_HOST_CERTIFICATES};
 use crate::state::{State, random_bytes};
 
 /// The configurations of inner connections, by device, each with its host certificate.

@@ -7,6 +7,7 @@ pub(crate) mod console;
 pub(crate) mod handler;
 pub(crate) mod host_keys;
 pub(crate) mod jump;
+pub(crate) mod limits;
 pub(crate) mod login;
 pub(crate) mod server;
 pub(crate) mod stream;

@@ -19,10 +19,10 @@ use super::connection::{Connection, supervise};
 use super::handler::Handler;
 use super::stream::{Guard, GuardedStream};
 use super::throttle::{Throttle, ThrottleRefusal};
-use crate::limits::{MAX_LINGERING_REFUSALS, PENALTY_FAILED, REFUSAL_LINGER};
 use crate::model::source::Source;
 use crate::session::client::ClientId;
 use crate::ssh::Front;
+use crate::ssh::limits::{MAX_LINGERING_REFUSALS, PENALTY_FAILED, REFUSAL_LINGER};
 use crate::ssh::login::attempts::Attempts;
 
 /// The SSH connections of this relay that are open, and what each source costs.

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use crate::limits::MAX_UNAUTHENTICATED_BYTES;
+use crate::ssh::limits::MAX_UNAUTHENTICATED_BYTES;
 
 /// Cuts a [`GuardedStream`], and tells it that its peer has authenticated.
 #[derive(Clone, Debug, Default)]

@@ -9,11 +9,11 @@ use std::time::Duration;
 use ipnet::IpNet;
 use thiserror::Error;
 
-use crate::limits::{
+use crate::model::source::Source;
+use crate::ssh::limits::{
     MAX_CONNECTIONS, MAX_PENALISED_SOURCES, MAX_TRUSTED_SOURCES, MAX_UNAUTHENTICATED,
     MAX_UNAUTHENTICATED_PER_SOURCE, PENALTY_MAXIMUM, PENALTY_MINIMUM, TRUST_AFTER_LOGIN,
 };
-use crate::model::source::Source;
 
 /// The reason why a connection is not taken. The text goes out before the SSH banner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -187,7 +187,7 @@ impl Throttle {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::PENALTY_FAILED;
+    use crate::ssh::limits::PENALTY_FAILED;
     use std::net::IpAddr;
 
     fn source(n: u32) -> Source {

@@ -10,6 +10,7 @@ pub(crate) mod audit;
 pub(crate) mod backend;
 pub(crate) mod devices;
 mod error;
+pub(crate) mod limits;
 pub(crate) mod meta;
 pub(crate) mod recordings;
 mod relays;
@@ -55,26 +56,10 @@ pub(crate) use tx::Tx;
 
 use access::snapshot::PolicyCache;
 use backend::write_queue::WriteQueue;
+use limits::{BUSY_TIMEOUT, READERS, TURN_TIMEOUT, TX_TIMEOUT};
 use tx::TxExpiry;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations");
-
-/// The time that a writer waits for another process's transaction. Ours take milliseconds; a machine that
-/// needs longer than this has to report it.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The time that a query waits for its turn inside this process, before the caller gets the error that the store
-/// is too slow: longer than [`BUSY_TIMEOUT`], so that the cause is reported and not the queue.
-const TURN_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The time for which a transaction may stay open. After that it is taken back and the next writer has its turn: a
-/// caller that waits for something else in the middle of a change must not hold up all others. Changes take
-/// milliseconds. It is shorter than [`BUSY_TIMEOUT`] and [`TURN_TIMEOUT`], so that who waits behind one still gets a
-/// turn.
-const TX_TIMEOUT: Duration = Duration::from_secs(4);
-
-/// Reads that run at once. Each is a thread of SQLite's and a page cache; look-ups take microseconds.
-const READERS: u32 = 4;
 
 /// The store. Cloning it is cheap and shares the connections.
 #[derive(Clone)]

@@ -7,7 +7,7 @@ use holdfast_protocol::wire::{AgentMessage, RelayMessage};
 use quinn::{Connection, ConnectionError, ReadError, RecvStream, SendStream, WriteError};
 use thiserror::Error;
 
-use crate::limits::{CONTROL_PRIORITY, CONTROL_READ};
+use crate::tunnel::limits::{CONTROL_PRIORITY, CONTROL_READ};
 
 /// The reason why the control stream is of no more use.
 #[derive(Debug, Error)]

@@ -13,10 +13,10 @@ use super::control::ControlError;
 use super::listen::{DialingDevice, refuse};
 use crate::audit::{Event, EventKind};
 use crate::clock::Timestamp;
-use crate::limits::ENROL_TIMEOUT;
 use crate::log_limit::{self, LimitedLine};
 use crate::model::source::Source;
 use crate::store::{Device, Durability, EnrolError, Enrolment};
+use crate::tunnel::limits::ENROL_TIMEOUT;
 
 /// Serves a connection that wants to join. It may speak of nothing else.
 ///

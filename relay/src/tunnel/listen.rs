@@ -1,5 +1,7 @@
 //! The tunnel's UDP endpoint: who may begin a handshake, and what a connection may say first.
 
+mod joins;
+
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 
@@ -20,19 +22,19 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
+use self::joins::Joins;
 use super::Tunnels;
 use super::control::{self, ControlError, ControlReceiver, ControlSender};
-use super::joins::Joins;
 use super::keys::{ResetKey, TokenKey};
 use super::socket::{NotedIds, TunnelSocket};
 use super::{enroll, member, tls};
-use crate::limits::{
-    CONNECTION_WINDOW, HELLO_TIMEOUT, MAX_DEVICE_STREAMS, MAX_HANDSHAKES, RESET_INTERVAL,
-    RETRY_ABOVE_HANDSHAKES, SEND_WINDOW, STREAM_WINDOW, TUNNEL_RECEIVE_QUEUE,
-};
 use crate::log_limit::{self, LimitedLine};
 use crate::model::source::Source;
 use crate::state::State;
+use crate::tunnel::limits::{
+    CONNECTION_WINDOW, HELLO_TIMEOUT, MAX_DEVICE_STREAMS, MAX_HANDSHAKES, RESET_INTERVAL,
+    RETRY_ABOVE_HANDSHAKES, SEND_WINDOW, STREAM_WINDOW, TUNNEL_RECEIVE_QUEUE,
+};
 
 /// A connection whose key is proved and whose control stream is open.
 pub(crate) struct DialingDevice {

@@ -18,9 +18,10 @@ use super::listen::{DialingDevice, refuse};
 use super::registry::Tunnel;
 use crate::audit::{CLOCK_SKEW, DeviceFacts, Event, EventKind};
 use crate::clock::Timestamp;
-use crate::limits::{CONTROL_QUEUE, STORE_TIMEOUT};
+use crate::limits::STORE_TIMEOUT;
 use crate::log_limit::{self, LimitedLine};
 use crate::store::{Device, Durability, StoreError, TunnelFacts};
+use crate::tunnel::limits::CONTROL_QUEUE;
 
 /// Serves a connection that wants to stand as a tunnel, to its end.
 ///

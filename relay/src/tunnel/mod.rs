@@ -3,8 +3,8 @@
 pub(crate) mod clones;
 pub(crate) mod control;
 pub(crate) mod enroll;
-pub(crate) mod joins;
 pub(crate) mod keys;
+pub(crate) mod limits;
 pub(crate) mod listen;
 pub(crate) mod member;
 pub(crate) mod registry;

@@ -17,8 +17,8 @@ use tokio::sync::mpsc;
 use super::clones::Run;
 use crate::audit::DeviceFacts;
 use crate::clock::Timestamp;
-use crate::limits::{CONNECTION_WINDOW, FORWARD_WINDOWS, STREAM_WINDOW};
 use crate::store::{Device, TunnelId};
+use crate::tunnel::limits::{CONNECTION_WINDOW, FORWARD_WINDOWS, STREAM_WINDOW};
 
 /// An established tunnel.
 pub(crate) struct Tunnel {

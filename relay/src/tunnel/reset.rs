@@ -15,9 +15,9 @@ use super::Tunnels;
 use super::keys::ResetKey;
 use super::listen::Handshakes;
 use super::socket::TunnelSocket;
-use crate::limits::{RESET_AGAIN, RESET_TICK, RESETS_PER_TICK, RETRY_ABOVE_HANDSHAKES};
 use crate::state::{StateError, random_bytes};
 use crate::store::{LeftTunnel, TunnelId};
+use crate::tunnel::limits::{RESET_AGAIN, RESET_TICK, RESETS_PER_TICK, RETRY_ABOVE_HANDSHAKES};
 
 /// The length of a token that says "this connection is over".
 const TOKEN: usize = 16;
@@ -113,8 +113,8 @@ fn packet(key: &ResetKey, id: TunnelId) -> Result<Vec<u8>, StateError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::MAX_HANDSHAKES;
     use crate::state::Secret;
+    use crate::tunnel::limits::MAX_HANDSHAKES;
     use std::time::Duration;
 
     #[test]

@@ -13,8 +13,8 @@ use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, UdpPoller};
 use quinn_proto::{ConnectionIdGenerator as _, HashedConnectionIdGenerator};
 
-use crate::limits::{MAX_NOTED_IDS, NOTED_IDS_SLACK};
 use crate::store::TunnelId;
+use crate::tunnel::limits::{MAX_NOTED_IDS, NOTED_IDS_SLACK};
 
 /// The connection id by which each address spoke last. What is noted is not authenticated: it decides nothing but which
 /// reset an address is sent, and a reset ends a connection only if its own id was noted.

@@ -11,7 +11,7 @@ use hostile::operator::raw::{
     USERAUTH_FAILURE, USERAUTH_PK_OK, USERAUTH_REQUEST, USERAUTH_SUCCESS,
 };
 
-/// The relay's bound (`relay/src/limits.rs`).
+/// The relay's bound (`relay/src/ssh/limits.rs`).
 const MAX_KEY_OFFERS: usize = 32;
 
 /// A request to log in by nothing.

@@ -10,8 +10,8 @@ use holdfast_protocol::wire::SFTP;
 use ipnet::IpNet;
 use thiserror::Error;
 
+use crate::access::limits::{MAX_CERTIFICATE_PRINCIPALS, MIN_RSA_BITS};
 use crate::clock::Timestamp;
-use crate::limits::{MAX_CERTIFICATE_PRINCIPALS, MIN_RSA_BITS};
 use crate::model::request::ProcessRequest;
 use crate::store::{Prints, User};
 

@@ -7,8 +7,8 @@ use crate::audit::{Event, EventKind};
 use crate::commands::Done;
 use crate::commands::call::input;
 use crate::commands::call::{Call, Command, Right};
+use crate::commands::limits::MAX_POLICY_INPUT;
 use crate::commands::{Caller, Context, Failure, json};
-use crate::limits::MAX_POLICY_INPUT;
 use crate::store::{Apply, Change};
 
 /// Put roles and users from a file into force

@@ -6,7 +6,7 @@ use std::hash::Hash;
 use std::net::SocketAddr;
 
 use crate::clock::Timestamp;
-use crate::limits::{CONNECTION_GAP, RUN_GAP};
+use crate::commands::limits::{CONNECTION_GAP, RUN_GAP};
 
 /// The time and the connection of an event.
 #[derive(Clone, Copy, Debug)]

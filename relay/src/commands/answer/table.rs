@@ -3,7 +3,7 @@
 use holdfast_protocol::count::Count;
 use holdfast_protocol::escape::Escaped;
 
-use crate::limits::{MIN_TABLE_COLUMN, MIN_TABLE_WIDTH};
+use crate::commands::limits::{MIN_TABLE_COLUMN, MIN_TABLE_WIDTH};
 use crate::output::columns;
 use crate::store::Labels;
 

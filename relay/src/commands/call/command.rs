@@ -6,7 +6,7 @@ use super::permit::Right;
 use crate::audit::Event;
 use crate::commands::answer::failure::Failure;
 use crate::commands::devices::{cp, exec};
-use crate::limits::MAX_INPUT;
+use crate::commands::limits::MAX_INPUT;
 use crate::output::{DONE, Out};
 use crate::session::registry::console::Shows;
 use crate::session::registry::life::Activity;

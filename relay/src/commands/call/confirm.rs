@@ -4,7 +4,7 @@
 use tokio::time::{Instant, sleep};
 
 use crate::clock::Timestamp;
-use crate::limits::{CONFIRM_POLL, CONFIRM_TIMEOUT};
+use crate::commands::limits::{CONFIRM_POLL, CONFIRM_TIMEOUT};
 use crate::store::{Store, StoreError};
 
 /// Waits until all living relays have acted on the present version of access, if it is not `before`. Gives a

@@ -6,8 +6,8 @@ use super::exec::BulkOptions;
 use crate::access::selector::Selector;
 use crate::audit::Event;
 use crate::commands::call::{self, Bulk, Call, Command, Right};
+use crate::commands::limits::MAX_COPY_PATH;
 use crate::commands::{Done, Failure};
-use crate::limits::MAX_COPY_PATH;
 use crate::model::invalid::Invalid;
 
 /// Put a file onto many devices

@@ -7,10 +7,11 @@ use holdfast_protocol::ids::{Login, UserName};
 use crate::access::selector::Selector;
 use crate::audit::Event;
 use crate::bulk::Pace;
+use crate::bulk::limits::MAX_BULK_PARALLEL;
 use crate::commands::args::ttl;
 use crate::commands::call::{self, Bulk, Call, Command, Right};
+use crate::commands::limits::BULK_PARALLEL;
 use crate::commands::{Done, Failure};
-use crate::limits::{BULK_PARALLEL, MAX_BULK_PARALLEL};
 use crate::model::invalid::Invalid;
 
 /// Run a command on many devices

@@ -10,8 +10,8 @@ use crate::commands::Done;
 use crate::commands::args::ttl;
 use crate::commands::call::{Call, Command, Right};
 use crate::commands::devices::list as devices;
+use crate::commands::limits::WAIT_POLL;
 use crate::commands::{Caller, Context, Failure};
-use crate::limits::WAIT_POLL;
 use crate::store::{Device, PresenceState};
 
 /// Wait until a device is online

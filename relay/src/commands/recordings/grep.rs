@@ -8,9 +8,9 @@ use tokio::io::AsyncWriteExt as _;
 use super::super::{Context, Failure, Out};
 use super::rows::SHORT_ID;
 use crate::commands::answer::table::count;
-use crate::limits::RECORDING_PAGE;
 use crate::recording::archive::Read;
 use crate::recording::export::{Plain, Title, content_end_text};
+use crate::recording::limits::RECORDING_PAGE;
 use crate::recording::verify::clock;
 use crate::store::{RecordingFilter, RecordingRow};
 

@@ -11,7 +11,7 @@ use crate::access::policy::Subject;
 use crate::audit::WhenUnwritable;
 use crate::audit::{Actor, Audit};
 use crate::clock::Timestamp;
-use crate::limits::{MAX_CONSOLE_LINE, MAX_POLICY_INPUT};
+use crate::commands::limits::{MAX_CONSOLE_LINE, MAX_POLICY_INPUT};
 use crate::model::presets;
 use crate::recording::archive::Archive;
 use crate::recording::objects::Objects;

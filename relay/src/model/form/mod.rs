@@ -19,7 +19,7 @@ use super::role::{
 };
 use super::rule::{LabelRule, LoginRule, Rule};
 use super::sftp::{SftpOptions, SftpRoot};
-use crate::limits::{MAX_ROLE_NETWORKS, MAX_RULE_LOGINS, MAX_RULES};
+use crate::model::limits::{MAX_ROLE_NETWORKS, MAX_RULE_LOGINS, MAX_RULES};
 use crate::model::role::Ability;
 
 pub(crate) use text::{TomlText, inline};

@@ -16,11 +16,11 @@ use serde::ser::SerializeMap as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::written::text;
-use crate::limits::{
+use crate::model::invalid::Invalid;
+use crate::model::limits::{
     MAX_IDLE_TIMEOUT, MAX_MAX_SESSION, MAX_RULE_LABELS, MAX_RULE_VALUES, MIN_IDLE_TIMEOUT,
     MIN_MAX_SESSION,
 };
-use crate::model::invalid::Invalid;
 use crate::model::role::{
     Ability, ContentBound, IdleTimeout, MaxSession, OnDisconnect, RecordingMode, RoleName,
     StdinMode,

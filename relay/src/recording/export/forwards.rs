@@ -8,8 +8,8 @@ use holdfast_protocol::recording::record::{
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::limits::MAX_SHOWN_FORWARDS;
 use crate::recording::export::snake;
+use crate::recording::limits::MAX_SHOWN_FORWARDS;
 use crate::recording::verify::clock;
 
 /// Returns what an export says of a forward that begins. These names are relied upon.

@@ -19,9 +19,9 @@ use serde_json::{Map, Value, json};
 use super::marks::{Mark, MarkedLines};
 use super::verify::{content_not_kept, name};
 use crate::json;
-use crate::limits::{MAX_SHOWN_COMMAND, MAX_TEXT_LINE};
 use crate::model::role::Ability;
 use crate::recording::export::screen::shown_size;
+use crate::recording::limits::{MAX_SHOWN_COMMAND, MAX_TEXT_LINE};
 use crate::store::{RecordingFacts, SessionFacts};
 
 /// The facts of a session that its exports are titled with: the relay's, not the device's words.

@@ -4,8 +4,8 @@ use holdfast_protocol::recording::record::{Event, Record};
 use holdfast_protocol::wire::Exit;
 use serde::Serialize;
 
-use crate::limits::MAX_SHOWN_COMMANDS;
 use crate::recording::export::{EscapedOrText, exit_word};
+use crate::recording::limits::MAX_SHOWN_COMMANDS;
 use crate::recording::verify::clock;
 
 /// The commands of a recording. The names are relied upon.

@@ -8,7 +8,7 @@ use avt::{Color, Pen, Terminal};
 use holdfast_protocol::escape::is_treacherous;
 use holdfast_protocol::wire::WindowSize;
 
-use crate::limits::{MAX_SCREEN_COLUMNS, MAX_SCREEN_ROWS};
+use crate::recording::limits::{MAX_SCREEN_COLUMNS, MAX_SCREEN_ROWS};
 
 /// Opens a screen of its own, which leaves what the viewer had before as it was.
 pub(crate) const OPEN: &str = "\x1b[?1049h\x1b[0m\x1b[2J\x1b[H";

@@ -11,9 +11,10 @@ use quinn::{RecvStream, SendStream, VarInt};
 use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
-use crate::limits::{CONTROL_READ, MAX_UPLOAD_STREAMS};
 use crate::recording::Recordings;
 use crate::recording::ingest::UploadSlot;
+use crate::recording::limits::MAX_UPLOAD_STREAMS;
+use crate::tunnel::limits::CONTROL_READ;
 use crate::tunnel::registry::Tunnel;
 use crate::tunnel::uploads::UploadHandler;
 

@@ -13,7 +13,7 @@ use object_store::{BackoffConfig, ClientOptions, RetryConfig};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::limits::{BUCKET_REQUEST, BUCKET_RETRIES, BUCKET_TIMEOUT};
+use crate::recording::limits::{BUCKET_REQUEST, BUCKET_RETRIES, BUCKET_TIMEOUT};
 use crate::store::{Store, StoreError, Tx, meta};
 
 /// The default region of S3's buckets, which other makers' servers take for any.

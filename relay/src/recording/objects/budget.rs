@@ -7,7 +7,7 @@ use holdfast_protocol::ids::DeviceId;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::limits::{RECORDINGS_DEVICE_MAX, RECORDINGS_MIN_FREE};
+use crate::recording::limits::{RECORDINGS_DEVICE_MAX, RECORDINGS_MIN_FREE};
 use crate::store::{Store, StoreError, Tx, meta};
 
 /// The bounds, in bytes.

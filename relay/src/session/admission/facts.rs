@@ -9,11 +9,12 @@ use tracing::error;
 
 use crate::access::policy::{Subject, Terms};
 use crate::clock::Timestamp;
-use crate::limits::{DECISION_FRESH, STORE_TIMEOUT};
+use crate::limits::STORE_TIMEOUT;
 use crate::model::lock::{self, LockSubject};
 use crate::model::snapshot::PolicySnapshot;
 use crate::session::Sessions;
 use crate::session::client::Client;
+use crate::session::limits::DECISION_FRESH;
 use crate::session::refusal::Refusal;
 use crate::store::{Device, StoreError, User};
 

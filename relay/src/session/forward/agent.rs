@@ -10,9 +10,9 @@ use tokio::sync::Semaphore;
 use super::channel::ChannelOpener;
 use super::{Destination, Direction, Endpoint, Through};
 use crate::access::policy::Ability;
-use crate::limits::MAX_AGENT_CHANNELS;
 use crate::session::Sessions;
 use crate::session::client::Client;
+use crate::session::limits::MAX_AGENT_CHANNELS;
 use crate::session::refusal::Refusal;
 use crate::session::registry::{Cause, Ending};
 

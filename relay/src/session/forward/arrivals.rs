@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::limits::{MAX_ARRIVALS_OF_CLIENT, MAX_ARRIVALS_OF_CONNECTION, MAX_ARRIVALS_OF_LISTENER};
+use crate::session::limits::{
+    MAX_ARRIVALS_OF_CLIENT, MAX_ARRIVALS_OF_CONNECTION, MAX_ARRIVALS_OF_LISTENER,
+};
 
 /// The places of one SSH connection. What runs inside its jumps shares those of the client.
 #[derive(Debug)]

@@ -12,11 +12,11 @@ use quinn::VarInt;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
-use crate::limits::START_TIMEOUT;
 use crate::session::Sessions;
 use crate::session::admission::names;
 use crate::session::client::Client;
 use crate::session::input::InputReceiver;
+use crate::session::limits::START_TIMEOUT;
 use crate::session::output::Output;
 use crate::session::process::start::denied_logins;
 use crate::session::process::timeouts;

@@ -17,17 +17,18 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::arrivals::{Arrival, Arrivals};
 use super::channel::ChannelOpener;
 use super::{Begun, Destination, Direction, Endpoint, ForwardEnd, Through};
-use crate::limits::{
-    ARRIVAL_TIMEOUT, CONTROL_READ, LISTEN_TIMEOUT, MAX_CHANNELS, MAX_FORWARDS, MAX_LISTENERS,
-};
 use crate::session::Sessions;
 use crate::session::admission::names;
 use crate::session::client::Client;
 use crate::session::forward::log::RecordedForward;
+use crate::session::limits::{
+    ARRIVAL_TIMEOUT, LISTEN_TIMEOUT, MAX_CHANNELS, MAX_FORWARDS, MAX_LISTENERS,
+};
 use crate::session::refusal::Refusal;
 use crate::session::registry::LiveGuard;
 use crate::session::stream::{self, OpenError};
 use crate::store::Store;
+use crate::tunnel::limits::CONTROL_READ;
 use crate::tunnel::route::{DeviceRoute, DeviceStream};
 
 /// The ports and Unix sockets of one client that devices listen on.

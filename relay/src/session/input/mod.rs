@@ -27,7 +27,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::limits::{
+use crate::session::limits::{
     CHANNEL_FILLING, CHANNEL_FULL, CHANNEL_LOADED, CHANNEL_QUEUE, CHANNEL_SHARE, CONNECTION_FULL,
     CONNECTION_LOADED, CONNECTION_QUEUE, MESSAGE_CHUNK, MESSAGE_OVERHEAD, SHARED_WINDOW,
     SMALL_MESSAGE, SSH_WINDOW, STALLED_CHANNEL, TRICKLE_PAUSE, TRICKLE_QUEUE, TRICKLE_WINDOW,

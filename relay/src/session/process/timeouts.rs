@@ -7,7 +7,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::ending::{End, Notices};
 use crate::access::idle::{IdleTimer, Step};
-use crate::limits::{SILENCE_NOTICE, SILENCE_POLL, START_TIMEOUT};
+use crate::session::limits::{SILENCE_NOTICE, SILENCE_POLL, START_TIMEOUT};
 use crate::session::registry::life::Life;
 use crate::session::registry::{Cause, Ending};
 use crate::tunnel::route::DeviceRoute;

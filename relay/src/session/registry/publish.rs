@@ -7,8 +7,8 @@ use holdfast_protocol::ids::SessionId;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::warn;
 
-use crate::limits::{LEASE_RETRY, REGISTRY_FLUSH, TRAFFIC_FLUSH};
 use crate::session::Sessions;
+use crate::session::limits::{LEASE_RETRY, REGISTRY_FLUSH, TRAFFIC_FLUSH};
 use crate::session::registry::{Live, LiveSession};
 use crate::store::{BoardChange, Durability, SessionRow, StoreError, Traffic};
 

@@ -15,12 +15,12 @@ use tracing::{debug, info};
 use super::connection::Connection;
 use super::console;
 use super::handler::HandlerError;
-use crate::limits::{MAX_CHANNEL_SENTENCES, MAX_SHOWN_SENTENCE, TRICKLE_WINDOW};
 use crate::model::request::ProcessRequest;
 use crate::session::admission::Opened;
 use crate::session::input::{
     self as queue, Input, InputBudget, InputReceiver, InputSender, PushError, QueueLevel, allowance,
 };
+use crate::session::limits::TRICKLE_WINDOW;
 use crate::session::output::notice;
 use crate::session::process::start::ProcessAsk;
 use crate::session::refusal::Refusal;
@@ -29,6 +29,7 @@ use crate::ssh::Front;
 use crate::ssh::channels::channel::{ChannelState, Waiting};
 use crate::ssh::channels::outlet::Outlet;
 use crate::ssh::channels::tally::WindowShare;
+use crate::ssh::limits::{MAX_CHANNEL_SENTENCES, MAX_SHOWN_SENTENCE};
 
 /// RFC 4254 section 5.2: `SSH_EXTENDED_DATA_STDERR`.
 const STDERR: u32 = 1;

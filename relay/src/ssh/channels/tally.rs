@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::limits::{MAX_CHANNELS, MAX_FORWARDS};
+use crate::session::limits::{MAX_CHANNELS, MAX_FORWARDS};
 use crate::session::refusal::Refusal;
 use crate::ssh::channels::Purpose;
 

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::AsyncWrite;
 
-use crate::limits::SPLICE_BUFFER;
+use crate::session::limits::SPLICE_BUFFER;
 
 /// Writes a carriage return before each line feed, and waits as what is behind it does.
 pub(super) struct TerminalLines<W> {

@@ -22,8 +22,9 @@ use crate::bulk::BulkCaller;
 use crate::clock::Timestamp;
 use crate::commands::{self, AnyCommand, Caller, CommandRow, Context, Out, RelayFacts};
 use crate::identity::Principal;
-use crate::limits::{CONSOLE_TIMEOUT, FINAL_STATUS_TIMEOUT, MAX_SHOWN_COMMAND};
+use crate::limits::FINAL_STATUS_TIMEOUT;
 use crate::model::request::ProcessRequest;
+use crate::recording::limits::MAX_SHOWN_COMMAND;
 use crate::session::input::{Input, InputReceiver};
 use crate::session::output::{Gone, Output as _, notice};
 use crate::session::process::ending::Notices;
@@ -36,6 +37,7 @@ use crate::session::target::SshTarget;
 use crate::ssh::Front;
 use crate::ssh::channels::outlet::Outlet;
 use crate::ssh::console::lines::TerminalLines;
+use crate::ssh::limits::CONSOLE_TIMEOUT;
 
 /// The byte that a terminal in raw mode sends for the key that interrupts.
 const CTRL_C: u8 = 3;

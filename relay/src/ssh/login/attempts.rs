@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::audit::{Event, EventKind};
-use crate::limits::{MAX_TRIED, MAX_TRIED_NAME};
+use crate::ssh::limits::{MAX_TRIED, MAX_TRIED_NAME};
 
 /// The offers of one connection.
 #[derive(Debug, Default)]

@@ -16,12 +16,12 @@ use super::server;
 use crate::audit::{Event, EventKind};
 use crate::clock::Timestamp;
 use crate::identity::{self as auth, Principal};
-use crate::limits::{MAX_AUTH_FAILURES, MAX_KEY_OFFERS};
 use crate::log_limit::{self, LimitedLine};
 use crate::model::source::Source;
 use crate::session::refusal::Refusal;
 use crate::session::target::SshTarget;
 use crate::ssh::Front;
+use crate::ssh::limits::{MAX_AUTH_FAILURES, MAX_KEY_OFFERS};
 use crate::ssh::login::attempts::{Attempts, shortened};
 
 /// The way in which the other end proves its identity.

@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use crate::clock::Timestamp;
-use crate::limits::MAX_AUTHORITIES;
+use crate::store::limits::MAX_AUTHORITIES;
 use crate::store::meta::AccessPart;
 use crate::store::{Store, StoreError, Tx};
 

@@ -5,9 +5,9 @@ use sqlx::SqliteConnection;
 use thiserror::Error;
 
 use crate::clock::Timestamp;
-use crate::limits::MAX_LOCKS;
 use crate::model::lock::{Lock, LockTarget, network};
 use crate::model::role::RoleName;
+use crate::store::limits::MAX_LOCKS;
 use crate::store::meta::AccessPart;
 use crate::store::{RelayId, Store, StoreError, Tx};
 

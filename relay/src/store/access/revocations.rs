@@ -7,7 +7,7 @@ use sqlx::SqliteConnection;
 use thiserror::Error;
 
 use crate::clock::Timestamp;
-use crate::limits::MAX_REVOCATIONS;
+use crate::store::limits::MAX_REVOCATIONS;
 use crate::store::meta::AccessPart;
 use crate::store::{Store, StoreError, Tx};
 

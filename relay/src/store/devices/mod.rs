@@ -16,7 +16,7 @@ use thiserror::Error;
 
 use super::{Labels, RELAY_HEARTBEAT_STALE, Store, StoreError, TokenLeft, Tx};
 use crate::clock::Timestamp;
-use crate::limits::CLONE_MEMORY;
+use crate::store::limits::CLONE_MEMORY;
 use crate::store::meta::AccessPart;
 
 /// A device of the fleet.

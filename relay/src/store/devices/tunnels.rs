@@ -8,7 +8,7 @@ use holdfast_protocol::ids::{DeviceId, Generation};
 use holdfast_protocol::limits::{MAX_KEEPALIVE, TUNNEL_IDLE_TIMEOUT};
 
 use crate::clock::Timestamp;
-use crate::limits::MAX_RESETS;
+use crate::store::limits::MAX_RESETS;
 use crate::store::{ClonePair, RelayId, Store, StoreError, Tx};
 
 /// A QUIC connection id that the relay issued, of the length that quinn's generator makes.

@@ -12,8 +12,8 @@ use sqlx::QueryBuilder;
 
 use super::{Hold, RecordingState, corrupt, unpacked};
 use crate::clock::Timestamp;
-use crate::limits::MAX_AMBIGUOUS;
 use crate::model::role::Ability;
+use crate::store::limits::MAX_AMBIGUOUS;
 use crate::store::sessions::facts::{FactsRow, SessionFacts};
 use crate::store::{Store, StoreError, UserId};
 

@@ -1,7 +1,7 @@
 //! Certificate authorities and revocations.
 
 use super::*;
-use crate::limits::{MAX_AUTHORITIES, MAX_REVOCATIONS};
+use crate::store::limits::{MAX_AUTHORITIES, MAX_REVOCATIONS};
 
 fn authority(name: &str) -> Authority {
     Authority {

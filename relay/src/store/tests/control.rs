@@ -3,9 +3,9 @@
 use holdfast_protocol::ids::{Login, SessionId, UserName};
 
 use super::*;
-use crate::limits::MAX_LOCKS;
 use crate::model::lock::LockTarget;
 use crate::model::role::Ability;
+use crate::store::limits::MAX_LOCKS;
 
 fn user(name: &str) -> UserName {
     UserName::new(name).unwrap()

@@ -7,10 +7,11 @@ use russh::keys::PublicKey;
 use russh::keys::ssh_key::Fingerprint;
 use thiserror::Error;
 
+use crate::commands::limits::MAX_KEY_ID;
 use crate::identity::keys::{prints, sha1_text, sha256_print, sha256_text};
 use crate::identity::krl::{self, KrlEntry, KrlError};
-use crate::limits::{MAX_KEY_ID, MAX_REVOCATIONS};
 use crate::store::RevokedThing;
+use crate::store::limits::MAX_REVOCATIONS;
 
 /// The reason why nothing of a file is revoked. It never repeats a line: the wrong file may hold a secret.
 #[derive(Debug, Error, PartialEq, Eq)]

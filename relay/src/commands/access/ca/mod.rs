@@ -16,8 +16,8 @@ use crate::commands::Done;
 use crate::commands::answer::table::{count, or_dash, table};
 use crate::commands::call::input;
 use crate::commands::call::{Call, Command, Right};
+use crate::commands::limits::{MAX_AUTHORITY_NAME, MAX_REVOCATION_INPUT};
 use crate::commands::{Caller, Context, Failure, json};
-use crate::limits::{MAX_AUTHORITY_NAME, MAX_REVOCATION_INPUT};
 use crate::store::{
     Authority, Prints, Revocation, RevocationChange, RevokedThing, Store, StoreError,
 };

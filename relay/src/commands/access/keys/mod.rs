@@ -5,7 +5,7 @@ use russh::keys::ssh_key::public::{KeyData, PublicKey};
 use russh::keys::{Algorithm, HashAlg};
 use thiserror::Error;
 
-use crate::limits::MIN_RSA_BITS;
+use crate::access::limits::MIN_RSA_BITS;
 use crate::store::UserKey;
 
 /// The longest RSA keys, as with OpenSSH: longer ones cost the relay too much at each login.

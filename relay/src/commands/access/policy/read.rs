@@ -5,12 +5,13 @@ use thiserror::Error;
 
 use super::Document;
 use super::users::{UserError, check_user};
+use crate::commands::limits::MAX_POLICY_USERS;
 use crate::config::one_line;
-use crate::limits::{MAX_POLICY_USERS, MAX_ROLES};
 use crate::model::form::FormError;
 use crate::model::presets::is_preset;
 use crate::model::role::{Ability, Role};
 use crate::store::Policy;
+use crate::store::limits::MAX_ROLES;
 
 /// The reason why a document is not applied.
 #[derive(Debug, Error)]

@@ -5,9 +5,8 @@ use thiserror::Error;
 
 use super::super::keys::{self, KeyFileError};
 use super::UserForm;
-use crate::limits::{
-    MAX_EMAIL, MAX_KEYS_OF_USER, MAX_PRINCIPAL, MAX_PRINCIPALS_OF_USER, MAX_ROLES_OF_USER,
-};
+use crate::commands::limits::{MAX_EMAIL, MAX_KEYS_OF_USER, MAX_PRINCIPAL};
+use crate::store::limits::{MAX_PRINCIPALS_OF_USER, MAX_ROLES_OF_USER};
 use crate::store::{UserKey, UserPolicy};
 
 /// The reason why a user of a document is not taken. It repeats neither keys nor what may drive a terminal.

@@ -9,14 +9,16 @@ use holdfast_protocol::ids::{DeviceId, DeviceName, SessionId};
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::{MissedTickBehavior, interval};
 
+use crate::audit::limits::AUDIT_PAGE;
 use crate::audit::{Event, EventKind, line};
 use crate::commands::Done;
 use crate::commands::answer::table::fitted;
 use crate::commands::args::{Moment, ambiguous};
 use crate::commands::call::{Call, Command, Right};
 use crate::commands::{Context, Failure, Out};
-use crate::limits::{AUDIT_PAGE, MAX_AMBIGUOUS, STORE_POLL};
+use crate::limits::STORE_POLL;
 use crate::session::registry::life::Activity;
+use crate::store::limits::MAX_AMBIGUOUS;
 use crate::store::{AuditEntry, AuditFilter, AuditKey, StoreError};
 use runs::Runs;
 

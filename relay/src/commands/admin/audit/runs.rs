@@ -5,7 +5,7 @@ use std::mem::take;
 
 use crate::audit::{AuditOutcome, EventKind};
 use crate::commands::answer::fold::{Fold, Span};
-use crate::limits::MAX_AUDIT_HELD;
+use crate::commands::limits::MAX_AUDIT_HELD;
 use crate::store::AuditEntry;
 
 /// The events that sessions without a terminal write many of. Everything else is a row of its own.

@@ -13,11 +13,12 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::warn;
 
 use crate::clock::Timestamp;
-use crate::limits::{
-    LEASE_BATCH, LEASE_POLL, LEASE_RELEASE_TIMEOUT, LEASE_RETRY, LEASE_TIMEOUT, MAX_LEASE_WAITERS,
-    MAX_LEASES, STORE_TIMEOUT,
-};
+use crate::limits::STORE_TIMEOUT;
 use crate::model::quota::{Full, Quota};
+use crate::session::limits::{
+    LEASE_BATCH, LEASE_POLL, LEASE_RELEASE_TIMEOUT, LEASE_RETRY, LEASE_TIMEOUT, MAX_LEASE_WAITERS,
+    MAX_LEASES,
+};
 use crate::store::{Durability, LeaseRow, RelayId, Store, StoreError};
 
 /// So many groups of users share a wake-up: one that was meant for a neighbour costs a look.

@@ -135,7 +135,7 @@ mod tests {
     use tokio::time::{Instant, sleep};
 
     use super::*;
-    use crate::limits::LISTEN_TIMEOUT;
+    use crate::session::limits::LISTEN_TIMEOUT;
 
     /// A recording under these terms, until it is closed.
     #[derive(Default)]

@@ -29,7 +29,7 @@ use tokio::sync::Notify;
 
 use self::reads::{Guess, forget};
 use super::puts::{Closed, Heard, Puts};
-use crate::limits::MAX_SFTP_CLOSING;
+use crate::session::limits::MAX_SFTP_CLOSING;
 
 /// Requests that change nothing: `LSTAT`, `FSTAT`, `OPENDIR`, `READDIR`, `REALPATH`, `STAT`, `READLINK`.
 const LOOKS: [u8; 7] = [7, 8, 11, 12, 16, 17, 19];

@@ -8,7 +8,7 @@ use holdfast_protocol::sftp::kind::{DATA, READ};
 use tokio::time::Instant;
 
 use super::{AheadState, FIRST_GUESS, fields, numbered};
-use crate::limits::{MAX_SFTP_GUESS, MAX_SFTP_GUESSES, SFTP_GUESS_LIFE};
+use crate::session::limits::{MAX_SFTP_GUESS, MAX_SFTP_GUESSES, SFTP_GUESS_LIFE};
 
 /// The bytes before the data of a file in their packet: its length, kind and number, and theirs. A status
 /// with a long text has as much room as the bytes would have had.

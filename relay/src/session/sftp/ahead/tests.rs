@@ -5,7 +5,7 @@ use holdfast_protocol::limits::MAX_SFTP_HANDLE as MAX_HANDLE;
 use holdfast_protocol::sftp::kind::{DATA, WRITE};
 
 use super::*;
-use crate::limits::{MAX_SFTP_GUESSES, SFTP_GUESS_LIFE};
+use crate::session::limits::{MAX_SFTP_GUESSES, SFTP_GUESS_LIFE};
 
 const TICK: std::time::Duration = std::time::Duration::from_millis(1);
 

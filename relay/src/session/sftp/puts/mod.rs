@@ -20,7 +20,7 @@ use holdfast_protocol::sftp::kind::{
     CLOSE, EXTENDED, FSETSTAT, HANDLE, OPEN, OPEN_AS, RELEASE, STATUS, WRITE,
 };
 
-use crate::limits::{MAX_SFTP_NAMED, MAX_SFTP_SMALL};
+use crate::session::limits::{MAX_SFTP_NAMED, MAX_SFTP_SMALL};
 
 /// `SSH_FXF_WRITE` and `_CREAT`, with which OpenSSH's clients put a file; `sftp` with `_TRUNC` as well.
 const PUT: u32 = 0x02 | 0x08;

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use holdfast_protocol::ids::UserName;
 
 use super::{ApplyError, Policy, Snapshot, UserPolicy, UserState};
-use crate::limits::MAX_ROLES;
 use crate::model::presets;
+use crate::store::limits::MAX_ROLES;
 
 pub(crate) fn plan(
     before: &Snapshot,

@@ -4,8 +4,8 @@ use holdfast_protocol::ids::UserName;
 
 use super::KeyError;
 use crate::clock::Timestamp;
-use crate::limits::{MAX_PRINCIPALS_OF_USER, MAX_ROLES_OF_USER};
 use crate::store::access::roles;
+use crate::store::limits::{MAX_PRINCIPALS_OF_USER, MAX_ROLES_OF_USER};
 use crate::store::{Tx, UserKey};
 
 const ADD_ROLE: &str =

@@ -14,7 +14,8 @@ use sqlx::{Sqlite, SqlitePool, Transaction};
 use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
 use tokio::time::timeout;
 
-use crate::store::{Durability, StoreError, TURN_TIMEOUT};
+use crate::store::limits::TURN_TIMEOUT;
+use crate::store::{Durability, StoreError};
 
 /// Drops the savepoint of the member that is done, and sets that of the next.
 const NEXT: &str = "RELEASE member; SAVEPOINT member";

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::limits::{MAX_JOINS, MAX_JOINS_OF_SOURCE};
+use crate::tunnel::limits::{MAX_JOINS, MAX_JOINS_OF_SOURCE};
 
 /// The joins under way, by source.
 #[derive(Debug)]

@@ -1,0 +1,53 @@
+//! Bounds of what the store keeps, each with its reason.
+
+use std::time::Duration;
+
+/// Tunnels of the run before that are reset.
+pub(crate) const MAX_RESETS: u32 = 131_072;
+
+/// Most roles that a relay knows, the presets aside. A decision looks at one user's roles only; this bounds
+/// the listing.
+pub(crate) const MAX_ROLES: usize = 1_024;
+
+/// Most roles of one user: a decision looks through all of them.
+pub(crate) const MAX_ROLES_OF_USER: usize = 32;
+
+/// Most principals of one user.
+pub(crate) const MAX_PRINCIPALS_OF_USER: usize = 32;
+
+/// Certificate authorities that are trusted: a company has a few.
+pub(crate) const MAX_AUTHORITIES: usize = 64;
+
+/// Most revoked keys, key ids and ranges of serial numbers. This bounds the table, its listing, and what a relay keeps
+/// of it in memory.
+pub(crate) const MAX_REVOCATIONS: usize = 65_536;
+
+/// Locks that stand at a time: each session that begins is held against all of them.
+pub(crate) const MAX_LOCKS: u32 = 4_096;
+
+/// Bytes of one text of an event; a longer one is cut, and its length noted.
+pub(crate) const MAX_AUDIT_TEXT: usize = 32 * 1024;
+
+/// Identifiers that a refusal names of those that begin as the one that was typed: a sentence stays a sentence.
+pub(crate) const MAX_AMBIGUOUS: u32 = 8;
+
+/// The time that two machines with one key are remembered after they were last seen at odds. An agent dials at least
+/// every 30 s, so they are at odds again soon, or are not any more.
+pub(crate) const CLONE_MEMORY: Duration = Duration::from_secs(3600);
+
+/// The time that a writer waits for another process's transaction. Ours take milliseconds; a machine that
+/// needs longer than this has to report it.
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The time that a query waits for its turn inside this process, before the caller gets the error that the store
+/// is too slow: longer than [`BUSY_TIMEOUT`], so that the cause is reported and not the queue.
+pub(super) const TURN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The time for which a transaction may stay open. After that it is taken back and the next writer has its turn: a
+/// caller that waits for something else in the middle of a change must not hold up all others. Changes take
+/// milliseconds. It is shorter than [`BUSY_TIMEOUT`] and [`TURN_TIMEOUT`], so that who waits behind one still gets a
+/// turn.
+pub(super) const TX_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// Reads that run at once. Each is a thread of SQLite's and a page cache; look-ups take microseconds.
+pub(super) const READERS: u32 = 4;
