@@ -14,7 +14,8 @@ pub const ALPN: &[u8] = b"holdfast/1";
 /// 3: what else a session is held to ([`crate::wire::SessionTerms`]), and forwards of Unix sockets.
 /// 4: forwards are recorded in a shared log ([`crate::wire::ForwardRequest::Log`]).
 /// 5: the later part of a session's terms ([`crate::wire::SessionTerms::denied_logins`] and what follows it), the
-/// codes of a reset ([`crate::wire::ResetCode`]), and which run of an agent speaks ([`crate::wire::Instance`]).
+/// codes of a reset ([`crate::wire::ResetCode`]), which run of an agent speaks ([`crate::wire::Instance`]), and which
+/// recordings a device holds ([`crate::wire::InventoryPart`]).
 pub const MINOR_VERSION: u16 = 5;
 
 /// The minor version from which on devices forward.
@@ -350,6 +351,15 @@ pub const UPLOAD_PAUSE: Duration = Duration::from_secs(1);
 
 /// The pause before a segment that a relay could not take is offered again.
 pub const UPLOAD_RETRY: Duration = Duration::from_secs(60);
+
+/// The minor version from which on a device lists the recordings that it holds.
+pub const INVENTORY_MINOR: u16 = 5;
+
+/// Most recordings in one part of a device's inventory: it takes half of a control message.
+pub const INVENTORY_PART: usize = 256;
+
+/// Most parts of an inventory: twice as many recordings as a spool has files, because of some there is only a report.
+pub const MAX_INVENTORY_PARTS: u32 = 128;
 
 /// Limits how long a relay waits for the recording of a session that has ended, where the configuration says
 /// nothing.

@@ -1,6 +1,7 @@
 //! The hostile device against a real relay: each lie ends where it was said, and no other session notices.
 
 mod bounds;
+mod inventories;
 mod uploads;
 
 use hostile::Outcome;

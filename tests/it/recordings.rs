@@ -7,6 +7,7 @@ mod evidence;
 mod figures;
 mod full;
 mod hostile;
+mod inventory;
 mod keeping;
 mod room;
 mod unrecorded;

@@ -326,6 +326,7 @@ impl RecordingArgs {
     pub fn config(&self, state: &Path) -> RecorderConfig {
         RecorderConfig {
             folder: self.spool.clone().unwrap_or_else(|| state.join("spool")),
+            in_state: self.spool.is_none(),
             max_bytes: self.spool_max,
             reserve: self.spool_reserve,
             sync: self.sync.map(Sync::from),

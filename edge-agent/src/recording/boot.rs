@@ -7,6 +7,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use holdfast_protocol::ids::SessionId;
+use holdfast_protocol::wire::SegmentLost;
 use rustix::fs::OFlags;
 
 use crate::recording::limits::MAX_BOOT_FILE;
@@ -25,24 +26,40 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 pub(super) struct Boot {
     /// The kernel's present run; empty where it is not known.
     now: String,
+    /// True if an earlier agent has used the folder.
+    used: bool,
     /// True if the agent before ran in another one.
     rebooted: bool,
     /// Recordings that were found cut before that, and whether by a loss of power.
     cut: BTreeMap<SessionId, bool>,
 }
 
+/// Where the spool's folder is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SpoolPlace {
+    /// In memory: a restart of the device empties it.
+    Memory,
+    /// In the state folder, which has the device's key: it cannot be missing without that.
+    State,
+    /// In any other folder.
+    Elsewhere,
+}
+
 impl Boot {
     /// Reads what is in the folder. What can't be read is not known, and so no loss of power.
     pub(super) fn read(folder: &Path) -> Self {
         let now = fs::read_to_string(BOOT_ID).unwrap_or_default();
-        Self::of(now.trim(), &read(&folder.join(FILE)).unwrap_or_default())
+        let left = read(&folder.join(FILE)).ok();
+        Self::of(now.trim(), left.as_deref())
     }
 
-    fn of(now: &str, left: &str) -> Self {
-        let mut lines = left.lines();
+    fn of(now: &str, left: Option<&str>) -> Self {
+        let used = left.is_some();
+        let mut lines = left.unwrap_or_default().lines();
         let before = lines.next().unwrap_or_default();
         Self {
             now: now.to_owned(),
+            used,
             rebooted: !now.is_empty() && !before.is_empty() && before != now,
             cut: lines
                 .filter_map(|line| {
@@ -60,6 +77,17 @@ impl Boot {
     pub(super) fn lost_power(&self, session: &SessionId) -> bool {
         let known = self.cut.get(session).copied();
         known.unwrap_or(self.rebooted)
+    }
+
+    /// Returns the reason why a recording that is not in the folder is not on the device; `None` if it may be in another
+    /// folder, which is not mounted or was configured before.
+    pub(super) fn absence(&self, place: SpoolPlace) -> Option<SegmentLost> {
+        match (self.used, place) {
+            (true, _) if self.rebooted => Some(SegmentLost::PowerLoss),
+            (true, _) | (false, SpoolPlace::State) => Some(SegmentLost::Missing),
+            (false, SpoolPlace::Memory) => Some(SegmentLost::PowerLoss),
+            (false, SpoolPlace::Elsewhere) => None,
+        }
     }
 
     /// Leaves word for the next agent: in which run of the kernel this one is, and which of the unfinished recordings
@@ -116,26 +144,26 @@ mod tests {
 
     #[test]
     fn only_another_boot_is_a_loss_of_power() {
-        let fresh = Boot::of("a", "");
+        let fresh = Boot::of("a", None);
         assert!(!fresh.lost_power(&FIRST), "nothing is known of before");
         let left = fresh.text(&[]);
-        let same = Boot::of("a", &left);
+        let same = Boot::of("a", Some(&left));
         assert!(!same.lost_power(&FIRST), "the agent was killed");
         // It was killed then, whatever comes later.
         let left = same.text(&[FIRST]);
-        let other = Boot::of("b", &left);
+        let other = Boot::of("b", Some(&left));
         assert!(!other.lost_power(&FIRST) && other.lost_power(&SECOND));
         let left = other.text(&[FIRST, SECOND]);
-        let third = Boot::of("b", &left);
+        let third = Boot::of("b", Some(&left));
         assert!(!third.lost_power(&FIRST) && third.lost_power(&SECOND));
-        let unnamed = Boot::of("", "a\n");
+        let unnamed = Boot::of("", Some("a\n"));
         assert!(!unnamed.lost_power(&SECOND), "the kernel does not say");
     }
 
     #[test]
     fn what_is_left_is_read_back_and_links_are_not_followed() {
         let folder = tempfile::tempdir().unwrap();
-        let boot = Boot::of("a", "");
+        let boot = Boot::of("a", None);
         boot.write(folder.path(), &[FIRST]).unwrap();
         let text = read(&folder.path().join(FILE)).unwrap();
         assert_eq!(text, format!("a\n{FIRST}\n"));
@@ -144,5 +172,21 @@ mod tests {
         std::os::unix::fs::symlink(&target, folder.path().join(NEW)).unwrap();
         assert!(boot.write(folder.path(), &[SECOND]).is_err());
         assert_eq!(fs::read_to_string(target).unwrap(), "kept");
+    }
+
+    #[test]
+    fn only_a_known_folder_says_what_is_gone() {
+        use SpoolPlace::{Elsewhere, Memory, State};
+        let fresh = Boot::of("a", None);
+        assert_eq!(fresh.absence(Memory), Some(SegmentLost::PowerLoss));
+        assert_eq!(fresh.absence(State), Some(SegmentLost::Missing));
+        assert_eq!(fresh.absence(Elsewhere), None, "it may not be mounted");
+        let left = fresh.text(&[]);
+        for place in [Memory, State, Elsewhere] {
+            let same = Boot::of("a", Some(&left)).absence(place);
+            assert_eq!(same, Some(SegmentLost::Missing));
+            let other = Boot::of("b", Some(&left)).absence(place);
+            assert_eq!(other, Some(SegmentLost::PowerLoss));
+        }
     }
 }

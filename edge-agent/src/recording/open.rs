@@ -6,18 +6,27 @@ use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::ids::SessionId;
 use holdfast_protocol::limits::SPOOL_RESERVE;
 use holdfast_protocol::recording::spool::{Recovered, Spool, SpoolConfig, Sync};
+use holdfast_protocol::wire::SegmentLost;
 
 use super::RecorderConfig;
-use super::boot::Boot;
+use super::boot::{Boot, SpoolPlace};
 use super::spool_fs::Folder;
 use crate::recording::limits::SPOOL_SHARE;
 use crate::{info, warn};
+
+/// The spool at the agent's start.
+pub(super) struct OpenSpool {
+    pub(super) spool: Spool,
+    pub(super) folder: Folder,
+    /// The reason why a recording that is not in it is not on the device; `None` if that is not known.
+    pub(super) absence: Option<SegmentLost>,
+}
 
 /// Opens the folder and takes over what is in it.
 ///
 /// # Errors
 /// Why there can't be a spool, in words.
-pub(super) fn open_spool(config: &RecorderConfig) -> Result<(Spool, Folder), String> {
+pub(super) fn open_spool(config: &RecorderConfig) -> Result<OpenSpool, String> {
     let mut folder = Folder::open(&config.folder).map_err(|error| error.to_string())?;
     let small = folder
         .size()
@@ -33,6 +42,15 @@ pub(super) fn open_spool(config: &RecorderConfig) -> Result<(Spool, Folder), Str
         sync,
     };
     let boot = Boot::read(&config.folder);
+    let place = match config.in_state {
+        _ if folder.is_volatile() => SpoolPlace::Memory,
+        true => SpoolPlace::State,
+        false => SpoolPlace::Elsewhere,
+    };
+    let absence = boot.absence(place);
+    if absence.is_none() {
+        info!("the spool's folder is new: recordings in an earlier one are not reported as lost");
+    }
     let lost_power = |session: &SessionId| boot.lost_power(session);
     let recovered = Spool::recover_after(spool, &mut folder, &lost_power);
     let (spool, recovered) = recovered.map_err(|kind| {
@@ -45,7 +63,11 @@ pub(super) fn open_spool(config: &RecorderConfig) -> Result<(Spool, Folder), Str
     if let Err(error) = boot.write(&config.folder, &recovered.unfinished) {
         warn!("which boot the spool is of cannot be noted: {error}");
     }
-    Ok((spool, folder))
+    Ok(OpenSpool {
+        spool,
+        folder,
+        absence,
+    })
 }
 
 fn report(folder: &Path, recovered: &Recovered) {

@@ -33,6 +33,8 @@ use crate::warn;
 pub struct RecorderConfig {
     /// The spool's folder.
     pub folder: PathBuf,
+    /// True if that is in the state folder.
+    pub in_state: bool,
     /// The most that it may hold.
     pub max_bytes: u64,
     /// Free space of the file system that it leaves alone; by default 16 MiB, or a fourth of a small one.
@@ -50,6 +52,7 @@ impl RecorderConfig {
     pub fn new(folder: PathBuf) -> Self {
         Self {
             folder,
+            in_state: false,
             max_bytes: SPOOL_BYTES,
             reserve: None,
             sync: None,
@@ -136,11 +139,15 @@ impl Recorder {
         let opened = open_spool(config);
         let volatile = opened
             .as_ref()
-            .is_ok_and(|(_, folder)| folder.is_volatile());
-        let (spool, folder) = match opened {
-            Ok((spool, folder)) => (Ok(spool), Some(folder)),
-            Err(why) => (Err(why), None),
+            .is_ok_and(|opened| opened.folder.is_volatile());
+        let (spool, folder, absence) = match opened {
+            Ok(opened) => (Ok(opened.spool), Some(opened.folder), opened.absence),
+            Err(why) => (Err(why), None, None),
         };
+        let mut uploader = Uploader::new(config.upload);
+        if let Some(why) = absence {
+            uploader.handle_recovered(Duration::ZERO, why);
+        }
         let trouble = spool.as_ref().err().cloned();
         if let Some(why) = &trouble {
             warn!("sessions cannot be recorded: {why}");
@@ -151,7 +158,7 @@ impl Recorder {
                 device,
                 live: BTreeSet::new(),
                 forwards: BTreeMap::new(),
-                uploader: Uploader::new(config.upload),
+                uploader,
                 stream: 0,
                 wanted: None,
                 outgoing: None,
@@ -267,12 +274,12 @@ impl Recorder {
         }
     }
 
-    /// Notes that an upload stream is open; there is one at a time.
-    pub(super) fn handle_upload_connected(&self) {
+    /// Notes that an upload stream is open to a relay of this minor version; there is one at a time.
+    pub(super) fn handle_upload_connected(&self, minor: u16) {
         let mut state = self.lock();
         state.stream += 1;
         (state.wanted, state.outgoing) = (None, None);
-        state.uploader.handle_connected();
+        state.uploader.handle_connected(minor);
     }
 
     pub(super) fn handle_upload_answer(&self, answer: &UploadAnswer) {

@@ -33,10 +33,10 @@ enum UploadError {
     Codec(#[from] CodecError),
 }
 
-/// Uploads for as long as the connection lasts. A relay that ends the stream is given some time.
-pub async fn run(recorder: Arc<Recorder>, connection: Connection) {
+/// Uploads for as long as the connection lasts, to a relay of this minor version. A relay that ends the stream is given some time.
+pub async fn run(recorder: Arc<Recorder>, connection: Connection, minor: u16) {
     loop {
-        match upload(&recorder, &connection).await {
+        match upload(&recorder, &connection, minor).await {
             Err(UploadError::Connection(_)) => return,
             Err(error) => warn!("recordings wait: {error}"),
             Ok(()) => {}
@@ -45,11 +45,15 @@ pub async fn run(recorder: Arc<Recorder>, connection: Connection) {
     }
 }
 
-async fn upload(recorder: &Recorder, connection: &Connection) -> Result<(), UploadError> {
+async fn upload(
+    recorder: &Recorder,
+    connection: &Connection,
+    minor: u16,
+) -> Result<(), UploadError> {
     let (send, receive) = connection.open_bi().await?;
     // It has been stopped already, then, which the next write notices.
     let _ = send.set_priority(UPLOAD_PRIORITY);
-    recorder.handle_upload_connected();
+    recorder.handle_upload_connected(minor);
     speak(recorder, send).or(listen(recorder, receive)).await
 }
 

@@ -70,8 +70,9 @@ pub(super) async fn drive(agent: &Arc<Agent>, standing: &mut EstablishedTunnel) 
         runtime::spawn(watch_close(connection.clone(), events.clone())),
     ];
     let recorder = Arc::clone(agent.sessions.recorder());
-    let _upload = (standing.welcome.minor >= UPLOAD_MINOR)
-        .then(|| runtime::spawn(upload::run(recorder, connection.clone())));
+    let minor = standing.welcome.minor;
+    let _upload = (minor >= UPLOAD_MINOR)
+        .then(|| runtime::spawn(upload::run(recorder, connection.clone(), minor)));
     let mut driver = TunnelDriver {
         agent,
         link: Link::new(Duration::ZERO, agent.keepalive),

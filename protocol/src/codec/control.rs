@@ -25,11 +25,11 @@ impl ControlMessage for RelayMessage {
 }
 
 impl ControlMessage for UploadMessage {
-    const KNOWN: u32 = 4;
+    const KNOWN: u32 = 5;
 }
 
 impl ControlMessage for UploadAnswer {
-    const KNOWN: u32 = 4;
+    const KNOWN: u32 = 5;
 }
 
 /// Encodes a message with its length in front.

@@ -66,6 +66,8 @@ pub enum LostReason {
     Gone(SegmentLost),
     /// It was not delivered in time.
     Expired,
+    /// The device does not list it among those that it holds.
+    NotHeld(SegmentLost),
 }
 
 /// The reason why a recording is tampered with.
@@ -419,6 +421,28 @@ impl Ingest {
             self.settle(state);
         }
         self.answer(UploadAnswer::Noted(self.session));
+    }
+
+    /// Notes that the agent of the device, which was started after the session began, does not list it among what it
+    /// holds: what is not stored will never come.
+    pub fn handle_not_held(&mut self, why: SegmentLost) {
+        let segment = self.next_segment();
+        let finished = self.finished.as_ref();
+        let is_whole = finished.is_some_and(|finished| segment >= finished.segments);
+        if self.state.is_terminal() || is_whole {
+            return;
+        }
+        self.gone = Some(segment);
+        self.settle(match why {
+            _ if self.stored.is_empty() => IngestState::Lost(LostReason::NotHeld(why)),
+            SegmentLost::PowerLoss => IngestState::Truncated(Truncated::Gone { segment, why }),
+            // The newest segment stays on a device until the relay knows the end.
+            _ => IngestState::Tampered {
+                segment,
+                block: 0,
+                fault: IngestFault::Removed,
+            },
+        });
     }
 
     /// Takes the outcome when what was stored has been opened and compared.

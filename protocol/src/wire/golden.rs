@@ -408,6 +408,26 @@ fn what_an_agent_says_of_recordings() {
             &format!("0035 02 {id} 02 ac02 {hash} 01"),
         ),
         (UploadMessage::Bytes(bytes), "0007 03 ac02 03 010203"),
+        (
+            UploadMessage::Inventory(InventoryPart {
+                part: 1,
+                age: 300,
+                why: SegmentLost::PowerLoss,
+                sessions: vec![session],
+                last: true,
+            }),
+            &format!("0017 04 01 ac02 04 01 {id} 01"),
+        ),
+        (
+            UploadMessage::Inventory(InventoryPart {
+                part: 0,
+                age: 0,
+                why: SegmentLost::Missing,
+                sessions: vec![],
+                last: false,
+            }),
+            "0006 04 00 00 00 00 00",
+        ),
     ]);
 }
 
@@ -451,6 +471,7 @@ fn what_a_relay_says_of_recordings() {
             refused(SegmentRefused::UnknownSession),
             &format!("0013 03 {id} 02 02"),
         ),
+        (UploadAnswer::Listed(300), "0003 04 ac02"),
     ]);
 }
 

@@ -14,9 +14,9 @@ pub use control::{
     RelayMessage, Welcome,
 };
 pub use recording::{
-    ChainKey, EndReason, OfferedSegment, RecordingMode, RecordingTerms, SegmentBytes, SegmentGone,
-    SegmentHeld, SegmentLink, SegmentLost, SegmentRefusal, SegmentRefused, SessionFinished,
-    StdinMode, UploadAnswer, UploadMessage,
+    ChainKey, EndReason, InventoryPart, OfferedSegment, RecordingMode, RecordingTerms,
+    SegmentBytes, SegmentGone, SegmentHeld, SegmentLink, SegmentLost, SegmentRefusal,
+    SegmentRefused, SessionFinished, StdinMode, UploadAnswer, UploadMessage,
 };
 pub use request::{
     Connect, ForwardRequest, Incoming, Listen, ProcessRequest, SFTP, SessionRequest, SocketPath,

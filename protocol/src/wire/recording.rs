@@ -54,6 +54,8 @@ pub enum UploadMessage {
     Offer(OfferedSegment),
     /// Bytes of the segment that was offered last.
     Bytes(SegmentBytes),
+    /// A part of the list of all recordings that the device holds. An older relay skips it.
+    Inventory(InventoryPart),
 }
 
 /// A relay's answer.
@@ -68,6 +70,8 @@ pub enum UploadAnswer {
     Stored(SegmentHeld),
     /// The segment is not taken.
     Refused(SegmentRefusal),
+    /// To [`UploadMessage::Inventory`]: this part has been taken; after the last one, what is not listed has been judged.
+    Listed(u32),
 }
 
 /// The end of a recording, as the device reports it.
@@ -107,6 +111,22 @@ pub enum SegmentLost {
     NoRoom,
     /// The device lost power before anything of it was written.
     PowerLoss,
+}
+
+/// A part of the list of the recordings that a device holds: a session that began before the agent's start and is in no
+/// part will never be delivered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InventoryPart {
+    /// Its number, from 0.
+    pub part: u32,
+    /// Milliseconds since the agent's start.
+    pub age: u64,
+    /// The reason why others are not there: [`SegmentLost::Missing`] or [`SegmentLost::PowerLoss`].
+    pub why: SegmentLost,
+    /// Sessions of which the device holds a segment or a report. At most `INVENTORY_PART`.
+    pub sessions: Vec<SessionId>,
+    /// True if it is the last part.
+    pub last: bool,
 }
 
 /// A segment that may be uploaded.

@@ -27,6 +27,7 @@ use holdfast_protocol::ids::SessionId;
 use holdfast_protocol::recording::chain::{ChainKey, Closing, SeenForward, SessionStart};
 use holdfast_protocol::recording::ingest::UploadStream;
 use holdfast_protocol::recording::seal::RecordingSecret;
+use holdfast_protocol::wire::SegmentLost;
 use thiserror::Error;
 
 use crate::audit::{Audit, Event, EventKind};
@@ -75,6 +76,8 @@ struct RecordingsInner {
     settings: RecordingSettings,
     /// Sessions that run here, and what has passed on them.
     live: Mutex<HashMap<SessionId, StreamDigests>>,
+    /// Those of them that began before their device's agent, which does not hold their recordings.
+    not_held: Mutex<HashMap<SessionId, SegmentLost>>,
     /// Recordings that something is done for now.
     slots: Mutex<HashMap<SessionId, Arc<UploadSlot>>>,
     /// The number of upload streams there were.
@@ -139,6 +142,7 @@ impl Recordings {
             cluster: cluster.ok_or(RecordingError::ClusterKey)?,
             settings,
             live: Mutex::default(),
+            not_held: Mutex::default(),
             slots: Mutex::default(),
             streams: AtomicU64::default(),
             judged: Mutex::default(),
@@ -198,6 +202,7 @@ impl Recordings {
     /// Notes that a recording was given up before [`Self::begin`] was done.
     pub(crate) fn not_begun(&self, id: SessionId) {
         lock(&self.0.live).remove(&id);
+        lock(&self.0.not_held).remove(&id);
     }
 
     /// Writes down what has passed so far of a session that goes on.
@@ -262,8 +267,13 @@ impl Recordings {
         };
         let noted = noted.await;
         lock(&self.0.live).remove(&watched.id);
+        let not_held = lock(&self.0.not_held).remove(&watched.id);
         noted?;
-        self.session_over(watched.id, how.expected).await
+        self.session_over(watched.id, how.expected).await?;
+        match not_held {
+            Some(why) if !refused => self.settle_not_held(watched.id, why).await,
+            _ => Ok(()),
+        }
     }
 
     fn is_live(&self, id: SessionId) -> bool {

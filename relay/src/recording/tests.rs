@@ -20,6 +20,7 @@ mod content;
 mod evidence;
 mod excess;
 mod forwards;
+mod inventory;
 mod removed;
 mod room;
 

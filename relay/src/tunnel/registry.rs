@@ -36,6 +36,8 @@ pub(crate) struct Tunnel {
     pub clock_skew: i64,
     /// The run of the agent that holds it; an older agent does not say.
     pub run: Option<Run>,
+    /// The time at which it was welcomed: before any session on it began.
+    pub opened: Timestamp,
     /// The time that the device may be silent before it does not count as there.
     pub stale_after: Duration,
     control: mpsc::Sender<RelayMessage>,
@@ -96,6 +98,7 @@ impl Tunnel {
             local_address: hello.local_address,
             clock_skew: Timestamp::now().skew_of(hello.clock),
             run,
+            opened: Timestamp::now(),
             stale_after: keepalive.saturating_mul(STALE_KEEPALIVES),
             control,
             heard: AtomicI64::new(Timestamp::now().0),

@@ -5,6 +5,7 @@ pub mod control;
 pub mod evidence;
 pub mod forward_logs;
 pub mod forwards;
+pub mod inventories;
 pub mod joins;
 pub mod logins;
 pub mod recordings;
@@ -33,6 +34,7 @@ pub fn of_devices() -> Vec<&'static DeviceCase> {
         forward_logs::CASES,
         sftp_answers::CASES,
         uploads::CASES,
+        inventories::CASES,
     ]
     .concat_refs()
 }

@@ -1,6 +1,6 @@
 //! The relay's half of the simulated world: an ingest a session, and a store of objects.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use holdfast_protocol::recording::reader::{ReadVerdict, RecordingReader};
 use holdfast_protocol::recording::record::{Event, Stream};
 use holdfast_protocol::recording::seal::RecordingSecret;
 use holdfast_protocol::recording::segment::SegmentLink;
-use holdfast_protocol::wire::{SessionFinished, UploadAnswer, UploadMessage};
+use holdfast_protocol::wire::{InventoryPart, SessionFinished, UploadAnswer, UploadMessage};
 
 pub(super) struct SimRelay {
     pub(super) secrets: [RecordingSecret; 1],
@@ -26,13 +26,18 @@ pub(super) struct SimRelay {
 #[derive(Default)]
 pub(super) struct SimStream {
     number: UploadStream,
+    /// When its tunnel was.
+    opened: Duration,
     pub(super) messages: VecDeque<UploadMessage>,
     /// The segment that was offered last on it.
     offered: Option<(SessionId, u32)>,
+    /// Recordings that are expected and were in no part of the inventory on it.
+    missing: BTreeSet<SessionId>,
 }
 
 /// What a relay knows of one session: `ingest` and `working` die with its process.
 pub(super) struct Kept {
+    began: Duration,
     ingest: Ingest,
     working: Vec<u8>,
     pub(super) objects: BTreeMap<u32, Vec<u8>>,
@@ -46,9 +51,10 @@ pub(super) struct Kept {
 }
 
 impl SimStream {
-    pub(super) fn new(number: UploadStream) -> Self {
+    pub(super) fn new(number: UploadStream, opened: Duration) -> Self {
         Self {
             number,
+            opened,
             ..Self::default()
         }
     }
@@ -62,8 +68,9 @@ impl SimRelay {
         }
     }
 
-    pub(super) fn begin(&mut self, session: SessionId, key: ChainKey) {
+    pub(super) fn begin(&mut self, session: SessionId, key: ChainKey, began: Duration) {
         let kept = Kept {
+            began,
             ingest: Ingest::new(session),
             working: vec![],
             objects: BTreeMap::new(),
@@ -101,11 +108,40 @@ impl SimRelay {
     }
 
     /// The next message of a stream arrives.
-    pub(super) fn read(&mut self, stream: &mut SimStream) -> Vec<UploadAnswer> {
-        let message = stream.messages.pop_front();
-        message.map_or_else(Vec::new, |message| {
-            self.handle(stream.number, &message, &mut stream.offered)
-        })
+    pub(super) fn read(&mut self, stream: &mut SimStream, now: Duration) -> Vec<UploadAnswer> {
+        match stream.messages.pop_front() {
+            None => vec![],
+            Some(UploadMessage::Inventory(part)) => {
+                let before = now.saturating_sub(Duration::from_millis(part.age));
+                self.inventory(&part, before.min(stream.opened), &mut stream.missing)
+            }
+            Some(message) => self.handle(stream.number, &message, &mut stream.offered),
+        }
+    }
+
+    fn inventory(
+        &mut self,
+        part: &InventoryPart,
+        before: Duration,
+        missing: &mut BTreeSet<SessionId>,
+    ) -> Vec<UploadAnswer> {
+        if part.part == 0 {
+            let expected = self.sessions.iter().filter(|(_, kept)| {
+                kept.began < before && kept.deadline.is_some() && !kept.state.is_terminal()
+            });
+            *missing = expected.map(|(session, _)| *session).collect();
+        }
+        for session in &part.sessions {
+            missing.remove(session);
+        }
+        if part.last {
+            for session in std::mem::take(missing) {
+                let kept = self.sessions.get_mut(&session).unwrap();
+                kept.ingest.handle_not_held(part.why);
+                self.act(session);
+            }
+        }
+        vec![UploadAnswer::Listed(part.part)]
     }
 
     /// A message arrives on a stream on which `offered` was offered last.
@@ -126,6 +162,7 @@ impl SimRelay {
                 Some((session, _)) => session,
                 None => return vec![],
             },
+            UploadMessage::Inventory(_) => unreachable!("it is of no one session"),
         };
         let ingest = &mut self.sessions.get_mut(&session).unwrap().ingest;
         match message {
@@ -136,6 +173,7 @@ impl SimRelay {
                 let (_, segment) = offered.unwrap();
                 ingest.handle_bytes(segment, bytes);
             }
+            UploadMessage::Inventory(_) => {}
         }
         self.act(session)
     }

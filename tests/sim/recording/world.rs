@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use holdfast_protocol::ids::{DeviceId, DeviceName, Login, SessionId, UserName};
-use holdfast_protocol::limits::{EXPECT_WITHIN, WRITE_DELAY};
+use holdfast_protocol::limits::{EXPECT_WITHIN, MINOR_VERSION, WRITE_DELAY};
 use holdfast_protocol::recording::chain::ChainKey;
 use holdfast_protocol::recording::ingest::UploadStream;
 use holdfast_protocol::recording::medium::{FileName, Medium, SegmentName, perform};
@@ -35,6 +35,8 @@ pub(super) struct World<'r> {
     uploader: Uploader,
     pub(super) relay: SimRelay,
     connected: bool,
+    /// When the tunnel was.
+    opened: Duration,
     up: SimStream,
     /// So many were opened.
     streams: u64,
@@ -87,6 +89,7 @@ impl<'r> World<'r> {
             uploader: Uploader::new(upload),
             relay: SimRelay::new(),
             connected: false,
+            opened: Duration::ZERO,
             up: SimStream::default(),
             streams: 0,
             old: vec![],
@@ -119,7 +122,7 @@ impl<'r> World<'r> {
         if begun.is_err() && mode == RecordingMode::Strict {
             begun?;
         }
-        self.relay.begin(id, terms.key);
+        self.relay.begin(id, terms.key, self.now);
         self.sessions.push(SimSession {
             id,
             strict: mode == RecordingMode::Strict,
@@ -327,6 +330,8 @@ impl<'r> World<'r> {
         self.medium.crash(self.random);
         let (spool, recovered) = Spool::recover(self.config, &mut self.medium).unwrap();
         self.spool = spool;
+        self.uploader
+            .handle_recovered(self.now, SegmentLost::PowerLoss);
         self.recovered.push(recovered);
         for (name, length) in &self.acknowledged {
             let length_there = self.medium.length(FileName::Segment(*name));
@@ -344,8 +349,9 @@ impl<'r> World<'r> {
     pub(super) fn connect(&mut self) {
         self.disconnect();
         self.connected = true;
+        self.opened = self.now;
         self.open_stream();
-        self.uploader.handle_connected();
+        self.uploader.handle_connected(MINOR_VERSION);
     }
 
     /// Of what was under way nothing arrives from now on, and what is answered to it is lost.
@@ -358,7 +364,7 @@ impl<'r> World<'r> {
                 };
                 self.stale
                     .extend(self.up.messages.front().filter(reports).cloned());
-                self.relay.read(&mut self.up);
+                self.relay.read(&mut self.up, self.now);
             }
             self.up = SimStream::default();
             self.old.clear();
@@ -375,13 +381,13 @@ impl<'r> World<'r> {
             self.down.clear();
             self.uploader.handle_lost();
             self.open_stream();
-            self.uploader.handle_connected();
+            self.uploader.handle_connected(MINOR_VERSION);
         }
     }
 
     fn open_stream(&mut self) {
         self.streams += 1;
-        self.up = SimStream::new(UploadStream(self.streams));
+        self.up = SimStream::new(UploadStream(self.streams), self.opened);
     }
 
     pub(super) fn relay_crash(&mut self) {
@@ -409,10 +415,10 @@ impl<'r> World<'r> {
                 self.upload_step();
             } else if !self.old.is_empty() && self.random.chance(40) {
                 let stream = self.random.index(self.old.len());
-                self.relay.read(&mut self.old[stream]);
+                self.relay.read(&mut self.old[stream], self.now);
                 self.old.retain(|stream| !stream.messages.is_empty());
             } else if !self.up.messages.is_empty() {
-                self.down.extend(self.relay.read(&mut self.up));
+                self.down.extend(self.relay.read(&mut self.up, self.now));
             } else if let Some(answer) = self.down.pop_front() {
                 self.uploader
                     .handle_answer(self.now, &answer, &mut self.spool);

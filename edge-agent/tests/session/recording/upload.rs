@@ -16,6 +16,7 @@ use edge_agent::tunnel::status::TunnelStatus;
 use holdfast_protocol::codec::control::{self, ControlReader};
 use holdfast_protocol::identity::roster::{RelayEntry, Roster};
 use holdfast_protocol::ids::{DeviceId, DeviceName, PublicKey};
+use holdfast_protocol::limits::MINOR_VERSION;
 use holdfast_protocol::recording::reader::ReadVerdict;
 use holdfast_protocol::recording::record::EndReason;
 use holdfast_protocol::recording::scan::{ExpectedSegment, SegmentScan};
@@ -89,6 +90,7 @@ impl Store {
                 self.answer(UploadAnswer::Noted(finished.session)).await;
             }
             UploadMessage::Gone(gone) => self.answer(UploadAnswer::Noted(gone.session)).await,
+            UploadMessage::Inventory(part) => self.answer(UploadAnswer::Listed(part.part)).await,
             UploadMessage::Offer(offer) => {
                 self.offered = Some(offer);
                 self.say_how_far().await;
@@ -160,7 +162,7 @@ fn a_recording_leaves_the_device_only_when_the_relay_has_it() {
         pair.live(0).await;
 
         let recorder = Arc::clone(pair.sessions.recorder());
-        let run = upload::run(Arc::clone(&recorder), pair.tunnel.clone());
+        let run = upload::run(Arc::clone(&recorder), pair.tunnel.clone(), MINOR_VERSION);
         let first = runtime::spawn(run);
         let mut store = Store::new(&pair).await;
         // The stream is lost in the middle of the first segment.
@@ -177,7 +179,7 @@ fn a_recording_leaves_the_device_only_when_the_relay_has_it() {
             "removed before it was stored"
         );
 
-        let _second = runtime::spawn(upload::run(recorder, pair.tunnel.clone()));
+        let _second = runtime::spawn(upload::run(recorder, pair.tunnel.clone(), MINOR_VERSION));
         let mut again = Store::new(&pair).await;
         again.segments = std::mem::take(&mut store.segments);
         again.finished = store.finished;
@@ -203,7 +205,11 @@ fn a_relay_that_stores_something_else_does_not_get_it_removed() {
             .await;
         pair.live(0).await;
         let recorder = Arc::clone(pair.sessions.recorder());
-        let _upload = runtime::spawn(upload::run(recorder, pair.tunnel.clone()));
+        let _upload = runtime::spawn(upload::run(
+            recorder,
+            pair.tunnel.clone(),
+            upload::UPLOAD_MINOR,
+        ));
         let mut store = Store::new(&pair).await;
         loop {
             match store.next().await {
@@ -246,7 +252,7 @@ fn an_upload_waits_behind_a_terminal() {
             .await;
         pair.live(0).await;
         let recorder = Arc::clone(pair.sessions.recorder());
-        let _upload = runtime::spawn(upload::run(recorder, pair.tunnel.clone()));
+        let _upload = runtime::spawn(upload::run(recorder, pair.tunnel.clone(), MINOR_VERSION));
         let mut store = Store::new(&pair).await;
         let mut terminal = pair.open(with_pty(exec("cat"))).await;
         terminal.write(b"ready\n").await;
@@ -314,7 +320,11 @@ fn manual_uploads_start_when_they_are_requested() {
             .await;
         pair.live(0).await;
         let recorder = Arc::clone(pair.sessions.recorder());
-        let _upload = runtime::spawn(upload::run(recorder, pair.tunnel.clone()));
+        let _upload = runtime::spawn(upload::run(
+            recorder,
+            pair.tunnel.clone(),
+            upload::UPLOAD_MINOR,
+        ));
         let mut store = Store::new(&pair).await;
         // That the session has ended is reported at once.
         let UploadMessage::Finished(finished) = store.next().await else {

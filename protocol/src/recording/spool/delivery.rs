@@ -1,5 +1,9 @@
 //! The messages to a relay about the spool, and the effects of its answers.
 
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
+use core::ops::Bound;
+
 use super::{FileState, Spool};
 use crate::ids::SessionId;
 use crate::recording::medium::SegmentName;
@@ -49,6 +53,34 @@ impl Spool {
         })
     }
 
+    /// Returns the next recordings behind `after` of which there is a segment or a report, by ascending identifiers: at
+    /// most so many.
+    #[must_use]
+    pub fn held(&self, after: Option<SessionId>, most: usize) -> Vec<SessionId> {
+        let behind = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let range = (behind, Bound::Unbounded);
+        let last_file = |session| SegmentName {
+            session,
+            index: u32::MAX,
+        };
+        let files = (behind.map(last_file), Bound::Unbounded);
+        let mut of_files: Vec<SessionId> = Vec::new();
+        for (name, _) in self.files.range(files) {
+            if of_files.last() != Some(&name.session) {
+                if of_files.len() == most {
+                    break;
+                }
+                of_files.push(name.session);
+            }
+        }
+        let live = self.live.range(range).map(|(session, _)| *session);
+        let ended = self.ended.range(range).map(|(session, _)| *session);
+        let gone = self.gone.range(range).map(|(session, _)| *session);
+        let others = live.take(most).chain(ended.take(most));
+        let all: BTreeSet<SessionId> = others.chain(gone.take(most)).chain(of_files).collect();
+        all.into_iter().take(most).collect()
+    }
+
     /// Notes that a relay has noted this report of [`Self::reports`], and no other.
     pub fn handle_noted(&mut self, report: &UploadMessage) {
         match report {
@@ -62,7 +94,10 @@ impl Spool {
             UploadMessage::Gone(gone) if self.gone.get(&gone.session) == Some(gone) => {
                 self.gone.remove(&gone.session);
             }
-            UploadMessage::Gone(_) | UploadMessage::Offer(_) | UploadMessage::Bytes(_) => {}
+            UploadMessage::Gone(_)
+            | UploadMessage::Offer(_)
+            | UploadMessage::Bytes(_)
+            | UploadMessage::Inventory(_) => {}
         }
     }
 

@@ -3,6 +3,7 @@
 //! One segment is under way at a time, and of it no more bytes than the relay has room for in front of a
 //! keystroke. A lost tunnel costs nothing: the relay says how far it has come.
 
+mod inventory;
 mod pace;
 
 use alloc::collections::BTreeMap;
@@ -12,11 +13,12 @@ use core::time::Duration;
 use super::medium::SegmentName;
 use super::spool::Spool;
 use crate::ids::SessionId;
-use crate::limits::{MAX_UPLOAD_CHUNK, UPLOAD_IN_FLIGHT, UPLOAD_RETRY};
+use crate::limits::{INVENTORY_MINOR, MAX_UPLOAD_CHUNK, UPLOAD_IN_FLIGHT, UPLOAD_RETRY};
 use crate::wire::{
     OfferedSegment, SegmentBytes, SegmentHeld, SegmentLost, SegmentRefused, UploadAnswer,
     UploadMessage,
 };
+use inventory::Inventory;
 use pace::UploadPace;
 pub use pace::{UploadConfig, UploadPolicy};
 
@@ -44,6 +46,10 @@ pub struct Uploader {
     present: Option<CurrentSegment>,
     /// The report that was sent and not noted yet.
     reported: Option<UploadMessage>,
+    /// The list of what the device holds, until a relay has taken it.
+    inventory: Option<Inventory>,
+    /// True if the relay takes such a list.
+    takes_inventory: bool,
     /// Holds how far the relay has the segments that are still being written.
     has: BTreeMap<SegmentName, u64>,
     /// Sessions whose next segment was refused for now, and when to offer it again.
@@ -69,14 +75,23 @@ impl Uploader {
             connected: false,
             present: None,
             reported: None,
+            inventory: None,
+            takes_inventory: false,
             has: BTreeMap::new(),
             later: BTreeMap::new(),
         }
     }
 
-    /// Notes that an upload stream is open.
-    pub fn handle_connected(&mut self) {
+    /// Notes that the spool was taken over at `now`, and what is not in it is not on the device, for this reason: a relay
+    /// is sent a list of what is there.
+    pub fn handle_recovered(&mut self, now: Duration, why: SegmentLost) {
+        self.inventory = Some(Inventory::new(now, why));
+    }
+
+    /// Notes that an upload stream is open, to a relay that speaks this minor version.
+    pub fn handle_connected(&mut self, minor: u16) {
         self.connected = true;
+        self.takes_inventory = minor >= INVENTORY_MINOR;
         self.forget();
     }
 
@@ -104,6 +119,10 @@ impl Uploader {
                 if let Some(report) = self.reported.take_if(ours) {
                     spool.handle_noted(&report);
                 }
+            }
+            UploadAnswer::Listed(part) => {
+                let is_taken = |inventory: &mut Inventory| inventory.handle_listed(*part);
+                self.inventory.take_if(is_taken);
             }
             UploadAnswer::Have(held) => self.handle_have(held),
             UploadAnswer::Stored(held) => self.handle_stored(held, spool),
@@ -162,6 +181,14 @@ impl Uploader {
         {
             self.reported = Some(report.clone());
             return Some(UploadAction::Send(report));
+        }
+        // Behind the reports: they say more of a recording.
+        if self.reported.is_none()
+            && self.takes_inventory
+            && let Some(inventory) = &mut self.inventory
+            && let Some(part) = inventory.next(now, spool)
+        {
+            return Some(UploadAction::Send(UploadMessage::Inventory(part)));
         }
         if !self.pace.allows(now, minute) {
             return None;
@@ -252,6 +279,9 @@ impl Uploader {
     fn forget(&mut self) {
         self.present = None;
         self.reported = None;
+        if let Some(inventory) = &mut self.inventory {
+            inventory.restart();
+        }
         self.has.clear();
         self.later.clear();
     }
@@ -287,6 +317,6 @@ fn report_session(report: &UploadMessage) -> Option<SessionId> {
     match report {
         UploadMessage::Finished(finished) => Some(finished.session),
         UploadMessage::Gone(gone) => Some(gone.session),
-        UploadMessage::Offer(_) | UploadMessage::Bytes(_) => None,
+        UploadMessage::Offer(_) | UploadMessage::Bytes(_) | UploadMessage::Inventory(_) => None,
     }
 }

@@ -3,6 +3,8 @@
 
 pub(crate) mod upload;
 
+pub(super) mod inventory;
+
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -94,6 +96,8 @@ impl Recordings {
                 }
                 UploadMessage::Finished(finished) => entry.ingest.handle_finished(&finished),
                 UploadMessage::Gone(gone) => entry.ingest.handle_gone(&gone),
+                // It is of no single recording.
+                UploadMessage::Inventory(_) => {}
             }
             self.pump(entry, offer.as_ref()).await.map(Some)
         };
@@ -551,6 +555,14 @@ fn words(state: IngestState, findings: Option<&Findings>) -> (RecordingState, Op
         IngestState::Lost(LostReason::Expired) => {
             (RecordingState::Lost, why("it was not delivered in time"))
         }
+        IngestState::Lost(LostReason::NotHeld(SegmentLost::PowerLoss)) => (
+            RecordingState::Lost,
+            why("the device no longer has it: it lost power, and has nothing of it since then"),
+        ),
+        IngestState::Lost(LostReason::NotHeld(_)) => (
+            RecordingState::Lost,
+            why("the device no longer has it: nothing of it was there at its agent's start"),
+        ),
         IngestState::Tampered {
             segment,
             block,

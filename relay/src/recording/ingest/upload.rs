@@ -6,13 +6,16 @@ use futures_util::future::BoxFuture;
 use holdfast_protocol::codec::control::{self, ControlReader};
 use holdfast_protocol::ids::SessionId;
 use holdfast_protocol::recording::ingest::UploadStream;
-use holdfast_protocol::wire::{SegmentRefusal, SegmentRefused, UploadAnswer, UploadMessage};
+use holdfast_protocol::wire::{
+    InventoryPart, SegmentRefusal, SegmentRefused, UploadAnswer, UploadMessage,
+};
 use quinn::{RecvStream, SendStream, VarInt};
 use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
 use crate::recording::Recordings;
 use crate::recording::ingest::UploadSlot;
+use crate::recording::ingest::inventory::{IncomingInventory, InventoryFault, InventoryQuota};
 use crate::recording::limits::MAX_UPLOAD_STREAMS;
 use crate::tunnel::limits::CONTROL_READ;
 use crate::tunnel::registry::Tunnel;
@@ -27,12 +30,14 @@ impl UploadHandler for Recordings {
 /// Serves the upload streams of a tunnel until it is closed.
 async fn serve(recordings: &Recordings, tunnel: Arc<Tunnel>) {
     let streams = Arc::new(Semaphore::new(MAX_UPLOAD_STREAMS));
+    let inventories = InventoryQuota::default();
     while let Ok((send, receive)) = tunnel.connection.accept_bi().await {
         let Ok(turn) = streams.clone().try_acquire_owned() else {
             // Dropping the halves resets one and stops the other.
             continue;
         };
         let (recordings, tunnel) = (recordings.clone(), tunnel.clone());
+        let inventories = inventories.clone();
         let stream = recordings.next_stream();
         tokio::spawn(async move {
             let _turn = turn;
@@ -42,6 +47,8 @@ async fn serve(recordings: &Recordings, tunnel: Arc<Tunnel>) {
                 stream,
                 offered: None,
                 pin: None,
+                inventories,
+                inventory: IncomingInventory::default(),
             };
             let done = upload.run(send, receive).await;
             upload.let_go();
@@ -60,6 +67,8 @@ struct Upload {
     offered: Option<(SessionId, u32)>,
     /// Keeps what is known of that segment in memory while its bytes come, even if others are done with it.
     pin: Option<Arc<UploadSlot>>,
+    inventories: InventoryQuota,
+    inventory: IncomingInventory,
 }
 
 impl Upload {
@@ -109,6 +118,7 @@ impl Upload {
                 offer.session
             }
             UploadMessage::Bytes(_) => self.offered.ok_or("bytes of nothing")?.0,
+            UploadMessage::Inventory(part) => return self.take_inventory(part).await,
         };
         let is_report = matches!(message, UploadMessage::Finished(_) | UploadMessage::Gone(_));
         let segment = self.offered.map(|(_, segment)| segment);
@@ -136,6 +146,26 @@ impl Upload {
                 }
             }
         }
+    }
+
+    async fn take_inventory(
+        &mut self,
+        part: &InventoryPart,
+    ) -> Result<Vec<UploadAnswer>, &'static str> {
+        let checked = self.inventory.check(part, &self.inventories);
+        checked.map_err(|fault| match fault {
+            InventoryFault::Part => "a part of an inventory is out of place",
+            InventoryFault::TooMany => "it sends its inventory too often",
+        })?;
+        let (device, opened) = (self.tunnel.device, self.tunnel.opened);
+        let taken = self
+            .recordings
+            .take_inventory(device, opened, &mut self.inventory, part);
+        taken.await.map_err(|error| {
+            warn!(%device, %error, "an inventory cannot be compared now");
+            "an inventory cannot be compared"
+        })?;
+        Ok(vec![UploadAnswer::Listed(part.part)])
     }
 
     fn let_go(&mut self) {

@@ -3,7 +3,7 @@
 use super::*;
 
 /// A session with three segments, which the device has reported and not uploaded.
-async fn reported(bed: &Bed) -> Device {
+pub(super) async fn reported(bed: &Bed) -> Device {
     let (_guard, key, watched) = bed.begin().await;
     let mut device = Device::recording(bed, SESSION, &key);
     let shown = noise(2_500_000);

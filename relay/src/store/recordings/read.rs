@@ -171,6 +171,11 @@ const SHOWN: &str = "(NOT r.refused OR EXISTS
 const DUE: &str = "SELECT id FROM recordings WHERE chain_key IS NOT NULL AND ended IS NOT NULL
         AND (expected <= $1 OR state NOT IN ('recording', 'uploading') OR report IS NOT NULL)
     ORDER BY expected LIMIT $2";
+// Of a device that is two machines, neither says what the other holds.
+const EXPECTED: &str = "SELECT r.id FROM recordings r WHERE r.device = $1 AND r.started < $2
+        AND r.state IN ('recording', 'uploading') AND r.chain_key IS NOT NULL AND NOT r.refused
+        AND NOT EXISTS (SELECT 1 FROM devices d WHERE d.id = r.device AND d.cloned IS NOT NULL)
+    ORDER BY r.started LIMIT $3";
 const OLD: &str = "SELECT id FROM recordings WHERE started < $1 AND ended IS NOT NULL
         AND hold_since IS NULL
     ORDER BY started LIMIT $2";
@@ -380,6 +385,21 @@ impl Store {
         self.ids(DUE, now, most).await
     }
 
+    /// Returns the recordings that a device has not delivered, of sessions that began before `then`, oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn recordings_expected(
+        &self,
+        device: DeviceId,
+        then: Timestamp,
+        most: u32,
+    ) -> Result<Vec<SessionId>, StoreError> {
+        let query = sqlx::query_scalar(EXPECTED).bind(device.0.as_slice());
+        let query = query.bind(then.0).bind(i64::from(most));
+        session_ids(query.fetch_all(self.reads()).await?)
+    }
+
     /// Returns some recordings that began before `then`, oldest first.
     ///
     /// # Errors
@@ -399,10 +419,13 @@ impl Store {
         most: u32,
     ) -> Result<Vec<SessionId>, StoreError> {
         let query = sqlx::query_scalar(sql).bind(time.0).bind(i64::from(most));
-        let ids: Vec<Vec<u8>> = query.fetch_all(self.reads()).await?;
-        let id = |id: Vec<u8>| id.try_into().map(SessionId).map_err(|_| corrupt());
-        ids.into_iter().map(id).collect()
+        session_ids(query.fetch_all(self.reads()).await?)
     }
+}
+
+fn session_ids(ids: Vec<Vec<u8>>) -> Result<Vec<SessionId>, StoreError> {
+    let id = |id: Vec<u8>| id.try_into().map(SessionId).map_err(|_| corrupt());
+    ids.into_iter().map(id).collect()
 }
 
 #[derive(sqlx::FromRow)]
