@@ -38,10 +38,11 @@ pub(crate) use access::roles::RoleError;
 pub(crate) use access::user_changes::{KeyError, NewUser};
 pub(crate) use access::users::{UserKey, UserRow};
 pub(crate) use audit::{AuditEntry, AuditFilter, AuditKey, AuditRemoved};
+pub(crate) use devices::changes::{LabelError, RenameError, RevokeError};
 pub(crate) use devices::enrol::{EnrolError, Enrolment};
 pub(crate) use devices::tokens::{NewToken, TokenLeft, TokenRow};
 pub(crate) use devices::tunnels::{LeftTunnel, TunnelFacts, TunnelId};
-pub(crate) use devices::{ClonePair, Device, LabelError, PresenceState, RenameError, RevokeError};
+pub(crate) use devices::{ClonePair, Device, PresenceState};
 pub(crate) use error::StoreError;
 pub(crate) use recordings::{
     Hold, NewRecording, Over, RecordingFacts, RecordingFilter, RecordingRow, RecordingState,

@@ -13,7 +13,8 @@ use super::backend::write_queue::BatchWriter;
 use super::{AuditEntry, Durability, Store, StoreError, audit};
 
 /// A write transaction. It is the only writer for as long as it is open, and never fails half-way for a lock. Dropped
-/// without a commit, it takes back everything; so does one that is still open after [`TX_TIMEOUT`](super::limits::TX_TIMEOUT).
+/// without a commit, it takes back everything; so does one that is still open after
+/// [`TX_TIMEOUT`](super::limits::TX_TIMEOUT).
 pub(crate) struct Tx {
     writer: Arc<TxWriter>,
     /// The time that it has.

@@ -1,7 +1,7 @@
 //! Devices: joining, presence, revocation.
 
 use super::*;
-use crate::store::devices::RevokedDevice;
+use crate::store::devices::changes::RevokedDevice;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_many_joins_on_a_token_exactly_as_many_win_as_it_has_uses() {
