@@ -3,19 +3,23 @@
 //! It opens nothing: it checks the chain, and says what is to be stored and answered. A recording comes
 //! to exactly one terminal state and stays in it.
 
+mod action;
+mod incoming;
+
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use self::incoming::IncomingSegment;
 use super::record::EndReason;
-use super::scan::{ExpectedSegment, ScanFault, SegmentScan};
+use super::scan::ScanFault;
 use super::segment::SegmentLink;
 use crate::ids::SessionId;
-use crate::limits::{MAX_SEGMENT, MAX_SEGMENTS, UPLOAD_ACK_EVERY};
 use crate::wire::{
-    OfferedSegment, SegmentBytes, SegmentGone, SegmentHeld, SegmentLost, SegmentRefusal,
-    SegmentRefused, SessionFinished, UploadAnswer,
+    SegmentGone, SegmentLost, SegmentRefusal, SegmentRefused, SessionFinished, UploadAnswer,
 };
+
+pub use self::action::{Checked, IngestAction};
 
 /// The state of a recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,26 +101,6 @@ impl IngestState {
     }
 }
 
-/// The actions of the driver, in this order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum IngestAction {
-    /// Send this on the upload stream that the message came on.
-    Answer(UploadAnswer),
-    /// Begin the segment's working file anew.
-    Restart(u32),
-    /// Append to it.
-    Append(u32, Vec<u8>),
-    /// Make the working file the object of this segment for good, then report with
-    /// [`Ingest::handle_stored`].
-    Store(SegmentHeld),
-    /// Keep this report for good, then report with [`Ingest::handle_kept`].
-    Keep(SessionFinished),
-    /// Everything is here: open it, compare, and report with [`Ingest::handle_checked`].
-    Check,
-    /// The state has changed: keep it, and tell the audit log.
-    Settled(IngestState),
-}
-
 /// An upload stream, in the order in which the relay came to know of them. A device gives one up before
 /// it opens the next, but what it has sent on the old one may come later than what it says on the new.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -142,19 +126,6 @@ pub struct Ingest {
     gone: Option<u32>,
     deadline: Option<Duration>,
     actions: VecDeque<IngestAction>,
-}
-
-/// The segment that is coming.
-#[derive(Debug)]
-struct IncomingSegment {
-    offer: OfferedSegment,
-    scan: SegmentScan,
-    received: u64,
-    acknowledged: u64,
-    /// The block that is not what was written, and how: what is behind it is taken without being checked.
-    damage: Option<(u32, ScanFault)>,
-    /// It is whole, and being stored.
-    storing: bool,
 }
 
 impl Ingest {
@@ -209,147 +180,6 @@ impl Ingest {
     /// ([`super::allowance`]). Counts for what is offered from here on.
     pub fn handle_allowed(&mut self, bytes: u64) {
         self.allowed = bytes;
-    }
-
-    /// Returns whether this segment is within [`Self::handle_allowed`].
-    #[must_use]
-    pub fn is_allowed(&self, offer: &OfferedSegment) -> bool {
-        let stored = self.stored.iter().map(|(length, _)| *length);
-        stored.fold(offer.length, u64::saturating_add) <= self.allowed
-    }
-
-    /// Returns whether bytes of this segment would be taken, and would be new.
-    #[must_use]
-    pub fn is_wanted(&self, offer: &OfferedSegment) -> bool {
-        let is_open = self.is_open(offer.segment);
-        let is_segment = offer.length <= MAX_SEGMENT as u64 && offer.segment < MAX_SEGMENTS;
-        is_open && is_segment && offer.segment == self.next_segment() && self.is_allowed(offer)
-    }
-
-    /// Notes that a segment is offered on `stream`.
-    pub fn handle_offer(&mut self, stream: UploadStream, offer: &OfferedSegment) {
-        if stream < self.stream {
-            return;
-        }
-        self.stream = stream;
-        if let Some(stored) = usize::try_from(offer.segment)
-            .ok()
-            .and_then(|index| self.stored.get(index))
-        {
-            return self.answer_stored(offer, *stored);
-        }
-        if !self.is_open(offer.segment) {
-            return self.refuse(offer.segment, SegmentRefused::Tampered);
-        }
-        if offer.length > MAX_SEGMENT as u64 || offer.segment >= MAX_SEGMENTS {
-            return self.tampered(offer.segment, 0, IngestFault::Bytes(ScanFault::Length));
-        }
-        let next = self.next_segment();
-        if offer.segment > next {
-            // A device offers its segments in their order.
-            return self.tampered(next, 0, IngestFault::Missing);
-        }
-        if !self.is_allowed(offer) {
-            // While the session runs, the relay may be behind its device; what is too much then is so at its end.
-            return match self.deadline {
-                Some(_) => self.tampered(offer.segment, 0, IngestFault::TooLong),
-                None => self.refuse(offer.segment, SegmentRefused::Unavailable),
-            };
-        }
-        let resumes = self.incoming.as_ref().is_some_and(|incoming| {
-            let at_end = incoming.received == offer.length;
-            incoming.offer.segment == offer.segment
-                && incoming.received <= offer.length
-                && (!at_end || incoming.damage.is_some() || incoming.scan.link() == offer.hash)
-        });
-        if resumes {
-            if let Some(incoming) = &mut self.incoming {
-                incoming.offer = offer.clone();
-            }
-        } else {
-            self.actions.push_back(IngestAction::Restart(offer.segment));
-            self.incoming = Some(self.begin(offer));
-        }
-        self.acknowledge();
-        self.finish_segment();
-    }
-
-    /// Notes that bytes of `segment`, which was the last to be offered on the stream that they came on. The driver
-    /// hands on only what comes on the newest tunnel of the device. An older stream's bytes are the same
-    /// file's, and as good.
-    pub fn handle_bytes(&mut self, segment: u32, bytes: &SegmentBytes) {
-        let ours = |incoming: &&mut IncomingSegment| {
-            !incoming.storing && incoming.offer.segment == segment
-        };
-        let Some(incoming) = self.incoming.as_mut().filter(ours) else {
-            return;
-        };
-        // What came before, or leaves a hole, is not taken; the answer says where to go on.
-        let known = incoming.received.checked_sub(bytes.offset);
-        let new = known.and_then(|known| bytes.bytes.get(usize::try_from(known).ok()?..));
-        let Some(new) = new.filter(|new| !new.is_empty()) else {
-            return self.acknowledge();
-        };
-        incoming.received += new.len() as u64;
-        if incoming.received > incoming.offer.length {
-            return self.tampered(segment, 0, IngestFault::OtherHash);
-        }
-        let mut input = new;
-        // Evidence is kept, too: what is wrong is appended before it is judged.
-        self.actions
-            .push_back(IngestAction::Append(segment, new.to_vec()));
-        while incoming.damage.is_none() {
-            match incoming.scan.read(&mut input) {
-                Ok(Some(_)) => {}
-                Ok(None) => break,
-                // The rest of it may be whole, and is wanted.
-                Err(fault @ (ScanFault::Block | ScanFault::Kind | ScanFault::Length)) => {
-                    incoming.damage = Some((incoming.scan.blocks(), fault));
-                }
-                Err(fault) => {
-                    let block = incoming.scan.blocks();
-                    return self.tampered(segment, block, IngestFault::Bytes(fault));
-                }
-            }
-        }
-        let unsaid = incoming.received - incoming.acknowledged;
-        if unsaid >= UPLOAD_ACK_EVERY || incoming.received == incoming.offer.length {
-            self.acknowledge();
-        }
-        self.finish_segment();
-    }
-
-    /// Notes that the segment that came is stored for good.
-    pub fn handle_stored(&mut self, held: &SegmentHeld) {
-        let ours = self
-            .incoming
-            .as_ref()
-            .is_some_and(|incoming| incoming.storing && incoming.offer.segment == held.segment);
-        if ours && held.segment == self.next_segment() {
-            let damage = self.incoming.take().and_then(|incoming| incoming.damage);
-            self.stored.push((held.offset, held.hash));
-            self.answer(UploadAnswer::Stored(held.clone()));
-            if let Some((block, fault)) = damage {
-                self.damaged = Some(held.segment);
-                self.settle(IngestState::Tampered {
-                    segment: held.segment,
-                    block,
-                    fault: IngestFault::Bytes(fault),
-                });
-            }
-            self.check_if_whole();
-        }
-    }
-
-    /// It could not be stored: the device keeps it and offers it again.
-    pub fn handle_store_failed(&mut self, segment: u32) {
-        if self
-            .incoming
-            .take_if(|incoming| incoming.offer.segment == segment)
-            .is_some()
-        {
-            self.refuse(segment, SegmentRefused::Unavailable);
-        }
     }
 
     /// Notes that the device says that the session has ended.
@@ -530,53 +360,6 @@ impl Ingest {
         is_evidence || !self.state.is_terminal()
     }
 
-    fn begin(&self, offer: &OfferedSegment) -> IncomingSegment {
-        let before = match self.stored.last() {
-            Some((_, link)) => *link,
-            None => SegmentLink::first(&self.session),
-        };
-        let behind_damage = self
-            .damaged
-            .is_some_and(|damaged| damaged + 1 == offer.segment);
-        IncomingSegment {
-            offer: offer.clone(),
-            scan: SegmentScan::new(ExpectedSegment {
-                place: Some((self.session, offer.segment)),
-                before: Some(before).filter(|_| !behind_damage),
-            }),
-            received: 0,
-            acknowledged: 0,
-            damage: None,
-            storing: false,
-        }
-    }
-
-    /// Notes that a segment that has come as a whole is stored, if it is what was offered.
-    fn finish_segment(&mut self) {
-        let Some(incoming) = self.incoming.as_mut() else {
-            return;
-        };
-        let offer = &incoming.offer;
-        if incoming.received != offer.length {
-            return;
-        }
-        let segment = offer.segment;
-        let differs = incoming.scan.torn() > 0 || incoming.scan.link() != offer.hash;
-        if differs && incoming.damage.is_none() {
-            let block = incoming.scan.blocks();
-            return self.tampered(segment, block, IngestFault::OtherHash);
-        }
-        if offer.closed && !incoming.storing {
-            incoming.storing = true;
-            self.actions.push_back(IngestAction::Store(SegmentHeld {
-                session: self.session,
-                segment,
-                offset: offer.length,
-                hash: offer.hash,
-            }));
-        }
-    }
-
     fn check_if_whole(&mut self) {
         let Some(finished) = &self.finished else {
             return;
@@ -592,32 +375,6 @@ impl Ingest {
         }
         self.checking = true;
         self.actions.push_back(IngestAction::Check);
-    }
-
-    fn answer_stored(&mut self, offer: &OfferedSegment, (length, link): (u64, SegmentLink)) {
-        if (length, link) == (offer.length, offer.hash) {
-            self.answer(UploadAnswer::Stored(SegmentHeld {
-                session: self.session,
-                segment: offer.segment,
-                offset: length,
-                hash: link,
-            }));
-        } else {
-            self.refuse(offer.segment, SegmentRefused::Tampered);
-        }
-    }
-
-    fn acknowledge(&mut self) {
-        if let Some(incoming) = &mut self.incoming {
-            incoming.acknowledged = incoming.received;
-            let held = SegmentHeld {
-                session: self.session,
-                segment: incoming.offer.segment,
-                offset: incoming.received,
-                hash: incoming.scan.link(),
-            };
-            self.answer(UploadAnswer::Have(held));
-        }
     }
 
     fn tampered(&mut self, segment: u32, block: u32, fault: IngestFault) {
@@ -657,24 +414,4 @@ impl Ingest {
         // At most `MAX_SEGMENTS`.
         u32::try_from(self.stored.len()).unwrap_or(u32::MAX)
     }
-}
-
-/// The result of a check of everything.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Checked {
-    /// Complete, and nothing contradicts it.
-    Whole,
-    /// It is valid, and stops early.
-    Short,
-    /// The reader has found a fault.
-    Tampered {
-        /// In which segment.
-        segment: u32,
-        /// In which block of it.
-        block: u32,
-        /// The fault.
-        fault: ScanFault,
-    },
-    /// The streams are not what the relay saw pass.
-    Contradicted,
 }
